@@ -1,0 +1,1 @@
+//! Walks from refs to every object they need.

@@ -1,0 +1,1 @@
+//! Reading and writing Git repositories that lie on a local disk.

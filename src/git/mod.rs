@@ -1,0 +1,5 @@
+//! Git formats and protocols on gix.
+
+pub mod connectivity;
+pub mod local;
+pub mod pack;

@@ -1,0 +1,1 @@
+//! Packs: checking, indexing, building.

@@ -1,0 +1,15 @@
+//! gitferry keeps Git repositories identical across regions.
+//!
+//! It ships an ordered, hash-chained change log plus immutable packs, so the cost of a change is the
+//! size of the change. `ARCHITECTURE.md` is the map; each module below is one room of it.
+
+pub mod config;
+pub mod error;
+pub mod git;
+pub mod ledger;
+pub mod objects;
+pub mod region;
+pub mod replication;
+pub mod table;
+
+pub use error::Kind;

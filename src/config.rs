@@ -1,1 +1,264 @@
-//! The configuration file.
+//! The configuration file, `gitferry.toml`: regions and links.
+//!
+//! ```toml
+//! [regions.us-east-1]
+//! objects = "file:us-east-1/objects"        # relative to this file
+//! table   = "sqlite:us-east-1/table.db"
+//!
+//! [links.dr]
+//! source = "us-east-1"
+//! target = "eu-west-1"
+//! repositories = ["*"]
+//! ```
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use serde::Deserialize;
+
+use crate::Kind;
+
+/// The file that is read when neither `--config` nor `GITFERRY_CONFIG` names one.
+pub const DEFAULT_FILE: &str = "gitferry.toml";
+/// A configuration file is never larger than this many bytes.
+const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
+/// Longest name of a region or link, in bytes.
+const MAX_NAME_BYTES: usize = 64;
+
+/// All of the configuration.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Regions by name.
+    #[serde(default)]
+    pub regions: BTreeMap<String, RegionConfig>,
+    /// Links by name.
+    #[serde(default)]
+    pub links: BTreeMap<String, LinkConfig>,
+    /// The file it came from.
+    #[serde(skip)]
+    pub file: PathBuf,
+}
+
+/// Where a region keeps its state.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegionConfig {
+    /// The object store: `file:PATH`.
+    pub objects: String,
+    /// The table: `sqlite:PATH`.
+    pub table: String,
+}
+
+/// One replication from a region to another.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkConfig {
+    /// The region that is read.
+    pub source: String,
+    /// The region that is written.
+    pub target: String,
+    /// Globs of repository names; `*` also matches `/`.
+    #[serde(default = "all_repositories")]
+    pub repositories: Vec<String>,
+    /// Whether it shares its target's repositories with another link.
+    #[serde(default)]
+    pub mode: LinkMode,
+}
+
+fn all_repositories() -> Vec<String> {
+    vec!["*".into()]
+}
+
+/// Whether a link is the one that delivers a repository, or stands by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkMode {
+    /// The only active link that may deliver a repository to its target.
+    #[default]
+    Active,
+    /// May deliver repositories that an active link delivers, too; both carry the same ledger.
+    Standby,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// There is no such file.
+    #[error("there is no configuration file {file}")]
+    Missing {
+        /// Its path.
+        file: PathBuf,
+    },
+    /// The file cannot be read.
+    #[error("the configuration file {file} cannot be read: {error}")]
+    Unreadable {
+        /// Its path.
+        file: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The file says something that does not make sense.
+    #[error("in {file}: {reason}")]
+    Invalid {
+        /// Its path.
+        file: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// No such region.
+    #[error("there is no region {name} in {file}; it has {known}")]
+    UnknownRegion {
+        /// The name asked for.
+        name: String,
+        /// The configuration file.
+        file: PathBuf,
+        /// The regions that there are.
+        known: String,
+    },
+    /// No such link.
+    #[error("there is no link {name} in {file}; it has {known}")]
+    UnknownLink {
+        /// The name asked for.
+        name: String,
+        /// The configuration file.
+        file: PathBuf,
+        /// The links that there are.
+        known: String,
+    },
+}
+
+impl ConfigError {
+    /// What the caller should do.
+    pub fn kind(&self) -> Kind {
+        match self {
+            ConfigError::Unreadable { .. } => Kind::Environment,
+            _ => Kind::Usage,
+        }
+    }
+}
+
+impl Config {
+    /// Reads and checks a configuration file.
+    pub fn load(file: &Path) -> Result<Config, ConfigError> {
+        use std::io::Read as _;
+        let unreadable = |error: std::io::Error| match error.kind() {
+            std::io::ErrorKind::NotFound => ConfigError::Missing { file: file.into() },
+            _ => ConfigError::Unreadable { file: file.into(), error },
+        };
+        let mut text = String::new();
+        let opened = std::fs::File::open(file).map_err(unreadable)?;
+        opened.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(unreadable)?;
+        Config::parse(&text, file)
+    }
+
+    /// Checks the text of a configuration file.
+    pub fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
+        let invalid = |reason: String| ConfigError::Invalid { file: file.into(), reason };
+        let mut config: Config = toml::from_str(text).map_err(|error| invalid(error.to_string()))?;
+        config.file = file.into();
+        for (kind, name) in
+            config.regions.keys().map(|name| ("region", name)).chain(config.links.keys().map(|name| ("link", name)))
+        {
+            let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+            if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.chars().all(allowed) {
+                return Err(invalid(format!("`{name}` is not a name for a {kind}: use letters, digits, `-`, `_`, `.`")));
+            }
+        }
+        for (name, region) in &config.regions {
+            config.location(&region.objects, "file").map_err(|e| invalid(format!("regions.{name}.objects: {e}")))?;
+            config.location(&region.table, "sqlite").map_err(|e| invalid(format!("regions.{name}.table: {e}")))?;
+        }
+        config.check_distinct_stores().map_err(invalid)?;
+        for (name, link) in &config.links {
+            config.check_link(link).map_err(|reason| invalid(format!("links.{name}: {reason}")))?;
+        }
+        Ok(config)
+    }
+
+    /// Regions share nothing.
+    fn check_distinct_stores(&self) -> Result<(), String> {
+        let mut seen: BTreeMap<PathBuf, &str> = BTreeMap::new();
+        for (name, region) in &self.regions {
+            let paths = [self.location(&region.objects, "file")?, self.location(&region.table, "sqlite")?];
+            for path in paths {
+                if let Some(other) = seen.insert(path, name)
+                    && other != name
+                {
+                    return Err(format!("the regions {other} and {name} use the same store; each needs its own"));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_link(&self, link: &LinkConfig) -> Result<(), String> {
+        for region in [&link.source, &link.target] {
+            if !self.regions.contains_key(region) {
+                return Err(format!("there is no region {region}"));
+            }
+        }
+        if link.source == link.target {
+            return Err("source and target are the same region".into());
+        }
+        link.matcher().map(drop)
+    }
+
+    /// The path in a location such as `file:///a/b` or `file:relative`, made absolute by the file's folder.
+    fn location(&self, location: &str, scheme: &str) -> Result<PathBuf, String> {
+        let Some(path) = location.strip_prefix(scheme).and_then(|rest| rest.strip_prefix(':')) else {
+            return Err(format!("`{location}` is not of the form {scheme}:PATH"));
+        };
+        let path = match path.strip_prefix("//") {
+            Some(absolute) if absolute.starts_with('/') => absolute,
+            Some(_) => return Err(format!("`{location}` names a host; write {scheme}:///absolute or {scheme}:relative")),
+            None => path,
+        };
+        if path.is_empty() {
+            return Err(format!("`{location}` has no path"));
+        }
+        let folder = self.file.parent().unwrap_or(Path::new(""));
+        let folder = std::path::absolute(folder.join(".")).map_err(|error| error.to_string())?;
+        Ok(folder.join(path))
+    }
+
+    /// A region's object store and table as paths.
+    pub fn region_paths(&self, name: &str) -> Result<(PathBuf, PathBuf), ConfigError> {
+        let region = self.regions.get(name).ok_or_else(|| ConfigError::UnknownRegion {
+            name: name.into(),
+            file: self.file.clone(),
+            known: known(self.regions.keys()),
+        })?;
+        let invalid = |reason| ConfigError::Invalid { file: self.file.clone(), reason };
+        let objects = self.location(&region.objects, "file").map_err(invalid)?;
+        let table = self.location(&region.table, "sqlite").map_err(invalid)?;
+        Ok((objects, table))
+    }
+
+    /// A link by name.
+    pub fn link(&self, name: &str) -> Result<&LinkConfig, ConfigError> {
+        self.links.get(name).ok_or_else(|| ConfigError::UnknownLink {
+            name: name.into(),
+            file: self.file.clone(),
+            known: known(self.links.keys()),
+        })
+    }
+}
+
+impl LinkConfig {
+    /// Matches the names of the repositories that the link carries.
+    pub fn matcher(&self) -> Result<GlobSet, String> {
+        let mut set = GlobSetBuilder::new();
+        for pattern in &self.repositories {
+            let glob = GlobBuilder::new(pattern).build().map_err(|error| error.to_string())?;
+            set.add(glob);
+        }
+        set.build().map_err(|error| error.to_string())
+    }
+}
+
+fn known<'a>(names: impl Iterator<Item = &'a String>) -> String {
+    let names: Vec<&str> = names.map(String::as_str).collect();
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}

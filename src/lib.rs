@@ -3,13 +3,17 @@
 //! It ships an ordered, hash-chained change log plus immutable packs, so the cost of a change is the
 //! size of the change. `ARCHITECTURE.md` is the map; each module below is one room of it.
 
+pub mod clock;
 pub mod config;
 pub mod error;
+pub mod fault;
 pub mod git;
 pub mod ledger;
 pub mod objects;
 pub mod region;
 pub mod replication;
+pub mod retry;
 pub mod table;
+mod text;
 
 pub use error::Kind;

@@ -1,1 +1,76 @@
-//! (to be written)
+//! The ledger: a repository's hash-chained list of changes, the only truth about its refs.
+//!
+//! *Invariant:* every write to a head goes through [`advance::advance_head`], conditional on the head's
+//! revision. *Invariant:* refs are never stored, they follow from the log ([`refs`]).
+
+pub mod advance;
+pub mod change;
+pub mod hash;
+pub mod head;
+pub mod keys;
+pub mod log;
+pub mod refs;
+pub mod snapshot;
+
+use crate::Kind;
+use crate::table::TableError;
+use head::{Frontier, RepositoryId};
+
+/// Why a ledger could not be read or moved.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    /// Somebody else moved the head first.
+    #[error("somebody else changed repository {id} at the same time")]
+    Lost {
+        /// Which repository.
+        id: RepositoryId,
+    },
+    /// The chain does not run through a state that it should run through.
+    #[error("the ledger of repository {id} does not contain state {at}")]
+    Fork {
+        /// Which repository.
+        id: RepositoryId,
+        /// The state that is not on the chain.
+        at: Frontier,
+    },
+    /// The name belongs to another repository.
+    #[error("the name {name} is taken by another repository")]
+    NameTaken {
+        /// Which name.
+        name: String,
+    },
+    /// Stored bytes are not what they should be.
+    #[error("the ledger is damaged: {0}")]
+    Corrupt(String),
+    /// The table failed.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The object store failed.
+    #[error(transparent)]
+    Objects(#[from] crate::objects::ObjectError),
+    /// A local file or a stream failed.
+    #[error("reading or writing the ledger failed: {0}")]
+    Io(#[from] std::io::Error),
+    /// gitferry broke a rule of its own.
+    #[error("internal error: {0}")]
+    Internal(String),
+}
+
+impl LedgerError {
+    pub(crate) fn corrupt(what: impl Into<String>) -> Self {
+        LedgerError::Corrupt(what.into())
+    }
+
+    /// What the caller should do.
+    pub fn kind(&self) -> Kind {
+        match self {
+            LedgerError::Lost { .. } => Kind::Conflict,
+            LedgerError::Fork { .. } | LedgerError::NameTaken { .. } => Kind::Refused,
+            LedgerError::Corrupt(_) => Kind::Corrupt,
+            LedgerError::Table(error) => error.kind(),
+            LedgerError::Objects(error) => error.kind(),
+            LedgerError::Io(error) => Kind::of_io(error),
+            LedgerError::Internal(_) => Kind::Internal,
+        }
+    }
+}

@@ -3,6 +3,8 @@
 //! Shaped after S3 (conditional put, multipart upload, ranged get). `tests/conformance` holds the one
 //! suite that every implementation passes.
 
+pub mod reader;
+
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
@@ -26,6 +28,15 @@ pub struct Crc64(pub u64);
 impl fmt::Display for Crc64 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
+    }
+}
+
+impl std::str::FromStr for Crc64 {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let value = (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten();
+        value.map(Crc64).ok_or_else(|| format!("`{text}` is not a CRC-64 in 16 hex digits"))
     }
 }
 

@@ -1,1 +1,161 @@
-//! (to be written)
+//! A region: an object store and a table, and in them the ledger, manifest and packs of each repository.
+
+pub mod commit;
+pub mod error;
+pub mod manifest;
+
+use std::sync::Arc;
+
+use serde::Deserialize as _;
+
+use crate::clock::Clock;
+use crate::git::refs::RefValue;
+use crate::ledger::advance::{read_head, read_heads};
+use crate::ledger::head::{Head, HeadItem, RepositoryId, State};
+use crate::ledger::keys;
+use crate::ledger::log::{ChangeRow, Log, read_chain_above};
+use crate::ledger::refs::RefsAt;
+use crate::objects::ObjectStore;
+use crate::table::{Query, Table};
+
+pub use error::RegionError;
+use manifest::Manifest;
+
+/// Result of an operation on a region.
+pub type Result<T> = std::result::Result<T, RegionError>;
+
+/// A named object store and table.
+#[derive(Clone, Debug)]
+pub struct Region {
+    /// Its name.
+    pub name: String,
+    /// Where packs are.
+    pub objects: Arc<dyn ObjectStore>,
+    /// Where heads, changes and manifests are.
+    pub table: Arc<dyn Table>,
+    /// Where time and identifiers come from.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl Region {
+    /// Puts a region together.
+    pub fn new(
+        name: impl Into<String>,
+        objects: Arc<dyn ObjectStore>,
+        table: Arc<dyn Table>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Region { name: name.into(), objects, table, clock }
+    }
+
+    /// The log of its repositories.
+    pub fn log(&self) -> Log {
+        Log { table: self.table.clone(), objects: self.objects.clone() }
+    }
+
+    /// A folder for temporary files: on the object store's own disk where it has one.
+    pub fn spool_dir(&self) -> std::path::PathBuf {
+        self.objects.spool_dir().unwrap_or_else(std::env::temp_dir)
+    }
+
+    /// The repository that holds a name, or that has this text as its id.
+    pub async fn find(&self, name: &str) -> Result<Option<HeadItem>> {
+        if let Some(item) = self.table.get(&keys::name(name)).await? {
+            let id = serde_json::Value::deserialize(&item.document)
+                .ok()
+                .and_then(|document| document.get("id")?.as_str()?.parse().ok())
+                .ok_or_else(|| RegionError::corrupt(&self.name, name, "the row of its name has no id"))?;
+            // The row is only a pointer; the head has the last word.
+            let head = read_head(&*self.table, id).await?;
+            return Ok(head.filter(|item| item.head.named && item.head.name == name));
+        }
+        match name.parse::<RepositoryId>() {
+            Ok(id) => Ok(read_head(&*self.table, id).await?),
+            Err(_) => Ok(None),
+        }
+    }
+
+    /// Like [`Region::find`], but its absence is an error.
+    pub async fn get(&self, name: &str) -> Result<HeadItem> {
+        let found = self.find(name).await?;
+        found.ok_or_else(|| RegionError::NoRepository { name: name.into(), region: self.name.clone() })
+    }
+
+    /// The ids of all repositories, tombstones too, in the order of their making within each shard.
+    pub async fn list(&self) -> Result<Vec<RepositoryId>> {
+        let mut ids = Vec::new();
+        for shard in 0..keys::SHARDS {
+            let mut query = Query::prefix(keys::listing_partition(shard), "");
+            loop {
+                let page = self.table.query(&query).await?;
+                for item in page.items {
+                    let id = item.key.sk.parse();
+                    ids.push(id.map_err(|_| RegionError::corrupt(&self.name, &item.key.sk, "is listed but not an id"))?);
+                }
+                match page.next {
+                    None => break,
+                    next => query.after = next,
+                }
+            }
+        }
+        Ok(ids)
+    }
+
+    /// The heads of all repositories.
+    pub async fn heads(&self) -> Result<Vec<HeadItem>> {
+        let ids = self.list().await?;
+        Ok(read_heads(&*self.table, &ids).await?.into_iter().flatten().collect())
+    }
+
+    /// The manifest that belongs to a head, and the revision of its item (0 for none yet).
+    ///
+    /// # Errors
+    /// [`RegionError::Moved`] when somebody moved the head between the two reads: read both again.
+    pub async fn manifest(&self, item: &HeadItem) -> Result<(Manifest, u64)> {
+        if item.head.manifest == 0 {
+            return Ok((Manifest::default(), 0));
+        }
+        let damaged = |what: &str| RegionError::corrupt(&self.name, &item.head.name, what);
+        let row = self.table.get(&keys::manifest(item.id)).await?;
+        let row = row.ok_or_else(|| damaged("its manifest is missing"))?;
+        let manifest = Manifest::deserialize(&row.document).map_err(|_| damaged("its manifest is not valid"))?;
+        match manifest.generation.cmp(&item.head.manifest) {
+            std::cmp::Ordering::Equal => Ok((manifest, row.revision)),
+            std::cmp::Ordering::Greater => Err(RegionError::Moved { repository: item.head.name.clone() }),
+            std::cmp::Ordering::Less => Err(damaged("its manifest is older than its head")),
+        }
+    }
+
+    /// The changes above number `seq`, oldest first.
+    pub async fn changes_above(&self, item: &HeadItem, seq: u64) -> Result<Vec<ChangeRow>> {
+        Ok(read_chain_above(&*self.table, item.id, seq, item.head.frontier).await?)
+    }
+
+    /// All that is needed to stream the refs of a head.
+    pub async fn refs(&self, item: &HeadItem) -> Result<RefsAt> {
+        Ok(RefsAt::load(self.log(), item.id, &item.head).await?)
+    }
+}
+
+/// What HEAD is in a repository that nobody has said anything about.
+pub fn default_head() -> RefValue {
+    RefValue::parse(b"ref:refs/heads/main").unwrap_or_else(|_| unreachable!("a constant that is a valid value"))
+}
+
+/// Whether a repository is there for its users.
+pub fn is_visible(head: &Head) -> bool {
+    head.state != State::Deleted
+}
+
+/// Runs blocking work off the async threads.
+pub(crate) async fn blocking<T, E, F>(work: F) -> std::result::Result<T, E>
+where
+    F: FnOnce() -> std::result::Result<T, E> + Send + 'static,
+    T: Send + 'static,
+    E: From<std::io::Error> + Send + 'static,
+{
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(std::io::Error::other(format!("a background task failed: {error}")).into()),
+    }
+}

@@ -1,0 +1,157 @@
+//! The one function that writes heads. Every push, apply, rename, freeze and snapshot ends here.
+
+use serde_json::json;
+
+use super::head::{Frontier, Head, HeadItem, RepositoryId};
+use super::{LedgerError, keys, log};
+use crate::table::{Condition, Key, Table, TableError, Write};
+
+/// A step from one head to the next.
+#[derive(Debug)]
+pub struct Advance {
+    /// Which repository.
+    pub id: RepositoryId,
+    /// The head that the step was decided on; `None` for a new repository.
+    pub before: Option<HeadItem>,
+    /// The head to be.
+    pub after: Head,
+    /// The manifest to be, when it changes: its document, and the revision it replaces (0 for none).
+    pub manifest: Option<(serde_json::Value, u64)>,
+    /// What belongs to the same step: change rows, statistics.
+    pub with: Vec<Write>,
+}
+
+/// Makes a step visible, all at once, if nobody else has moved the head since it was read.
+///
+/// # Errors
+/// [`LedgerError::Lost`] when somebody has: read the state again and decide again.
+/// [`LedgerError::NameTaken`] when the name belongs to another repository.
+pub async fn advance_head(table: &dyn Table, step: Advance) -> Result<HeadItem, LedgerError> {
+    let Advance { id, before, after, manifest, mut with } = step;
+    check_step(before.as_ref(), &after, manifest.is_some())?;
+    let (revision, condition) = match &before {
+        Some(item) => (item.revision + 1, Condition::Revision(item.revision)),
+        None => (1, Condition::Absent),
+    };
+    let document = serde_json::to_value(&after).map_err(|error| LedgerError::corrupt(error.to_string()))?;
+    with.push(Write::put(keys::head(id), condition, document));
+    with.extend(name_writes(id, before.as_ref().map(|item| &item.head), &after));
+    if before.is_none() {
+        with.push(Write::put(keys::listing(id), Condition::Absent, json!({ "format": after.format.to_string() })));
+    }
+    if let Some((document, revision)) = manifest {
+        let condition = if revision == 0 { Condition::Absent } else { Condition::Revision(revision) };
+        with.push(Write::put(keys::manifest(id), condition, document));
+    }
+    let moved = before.as_ref().is_none_or(|item| item.head.frontier != after.frontier);
+    if moved {
+        with.push(Write::put(keys::outbox(id), Condition::Any, json!({ "seq": after.frontier.seq })));
+    }
+    match table.transact(with).await {
+        Ok(()) => Ok(HeadItem { id, head: after, revision }),
+        Err(error) => settle(table, id, &after, moved, error).await,
+    }
+}
+
+/// What no step may do, whoever asks for it.
+fn check_step(before: Option<&HeadItem>, after: &Head, manifest: bool) -> Result<(), LedgerError> {
+    let old = before.map(|item| &item.head);
+    let from = old.map_or(Frontier::ORIGIN, |head| head.frontier);
+    let generation = old.map_or(0, |head| head.manifest);
+    let forward = after.frontier.seq > from.seq || after.frontier == from;
+    let generations = if manifest { after.manifest == generation + 1 } else { after.manifest == generation };
+    if forward && generations && after.floor >= old.map_or(0, |head| head.floor) {
+        return Ok(());
+    }
+    Err(LedgerError::Internal(format!("a step from {from} to {} is not one", after.frontier)))
+}
+
+/// The rows of names that are let go and taken. A name's row changes only together with its holder's
+/// head, so a head that says `named` holds its row for as long as its own revision stands.
+fn name_writes(id: RepositoryId, before: Option<&Head>, after: &Head) -> Vec<Write> {
+    let held = before.filter(|head| head.named).map(|head| head.name.as_str());
+    let wanted = after.named.then_some(after.name.as_str());
+    if held == wanted {
+        return Vec::new();
+    }
+    let release = held.map(|name| Write::delete(keys::name(name), Condition::Present));
+    let take = wanted.map(|name| Write::put(keys::name(name), Condition::Absent, json!({ "id": id })));
+    release.into_iter().chain(take).collect()
+}
+
+/// A failed or timed-out write may have happened all the same: looks for it before saying that it lost.
+async fn settle(
+    table: &dyn Table,
+    id: RepositoryId,
+    after: &Head,
+    moved: bool,
+    error: TableError,
+) -> Result<HeadItem, LedgerError> {
+    let uncertain = matches!(
+        error,
+        TableError::ConditionFailed { .. } | TableError::Unavailable { ambiguous: true, .. }
+    );
+    if !uncertain {
+        return Err(error.into());
+    }
+    let now = read_head(table, id).await?;
+    if let Some(now) = &now
+        && moved
+        && contains(table, id, now.head.frontier, after.frontier).await?
+    {
+        return Ok(now.clone());
+    }
+    match error {
+        TableError::ConditionFailed { keys: writes, failed, .. } => {
+            let name = keys::name(&after.name);
+            let failed: Vec<&Key> = writes.iter().zip(&failed).filter(|(_, f)| **f).map(|(key, _)| key).collect();
+            match failed.as_slice() {
+                [key] if **key == name => Err(LedgerError::NameTaken { name: after.name.clone() }),
+                _ => Err(LedgerError::Lost { id }),
+            }
+        }
+        error => Err(error.into()),
+    }
+}
+
+/// Whether the chain that ends at `tip` runs through `frontier`.
+async fn contains(
+    table: &dyn Table,
+    id: RepositoryId,
+    tip: Frontier,
+    frontier: Frontier,
+) -> Result<bool, LedgerError> {
+    if tip.seq < frontier.seq {
+        return Ok(false);
+    }
+    match log::read_chain(table, id, frontier, tip).await {
+        Ok(_) => Ok(true),
+        Err(LedgerError::Fork { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Reads a repository's head.
+pub async fn read_head(table: &dyn Table, id: RepositoryId) -> Result<Option<HeadItem>, LedgerError> {
+    let item = table.get(&keys::head(id)).await?;
+    item.map(|item| head_of(id, &item.document, item.revision)).transpose()
+}
+
+/// Reads many heads at once; `None` where there is no such repository.
+pub async fn read_heads(table: &dyn Table, ids: &[RepositoryId]) -> Result<Vec<Option<HeadItem>>, LedgerError> {
+    let mut heads = Vec::with_capacity(ids.len());
+    for ids in ids.chunks(crate::table::MAX_GET_KEYS) {
+        let wanted: Vec<Key> = ids.iter().map(|id| keys::head(*id)).collect();
+        for (id, item) in ids.iter().zip(table.get_many(&wanted).await?) {
+            heads.push(item.map(|item| head_of(*id, &item.document, item.revision)).transpose()?);
+        }
+    }
+    Ok(heads)
+}
+
+fn head_of(id: RepositoryId, document: &serde_json::Value, revision: u64) -> Result<HeadItem, LedgerError> {
+    use serde::Deserialize as _;
+    let head = Head::deserialize(document)
+        .map_err(|error| LedgerError::corrupt(format!("the head of repository {id} is not valid: {error}")))?;
+    Ok(HeadItem { id, head, revision })
+}

@@ -1,0 +1,104 @@
+//! Where everything lies: the keys of the table and of the object store.
+
+use super::hash::{ChangeHash, RefsDigest};
+use super::head::RepositoryId;
+use crate::table::Key;
+
+/// The listing of repositories and the outbox are spread over this many partitions.
+pub const SHARDS: u8 = 16;
+
+/// The shard of a repository, in `0..SHARDS`.
+pub fn shard(id: RepositoryId) -> u8 {
+    // The last byte of a UUIDv7 is random; its first bytes are the time and would crowd one shard.
+    id.0.as_bytes()[15] % SHARDS
+}
+
+/// Who holds a name.
+pub fn name(name: &str) -> Key {
+    Key::new(format!("name/{name}"), "-")
+}
+
+/// The partition that lists a shard's repositories.
+pub fn listing_partition(shard: u8) -> String {
+    format!("repositories/{shard:02}")
+}
+
+/// A repository's entry in the listing.
+pub fn listing(id: RepositoryId) -> Key {
+    Key::new(listing_partition(shard(id)), id.to_string())
+}
+
+/// The partition of all that belongs to a repository.
+pub fn repository(id: RepositoryId) -> String {
+    format!("repository/{id}")
+}
+
+/// The head.
+pub fn head(id: RepositoryId) -> Key {
+    Key::new(repository(id), "head")
+}
+
+/// The manifest.
+pub fn manifest(id: RepositoryId) -> Key {
+    Key::new(repository(id), "manifest")
+}
+
+/// A change; content-addressed, so a row that is not on the chain is inert.
+pub fn change(id: RepositoryId, seq: u64, hash: ChangeHash) -> Key {
+    Key::new(repository(id), format!("{}{hash}", change_prefix(seq)))
+}
+
+/// What the sort keys of all changes with this number start with.
+pub fn change_prefix(seq: u64) -> String {
+    format!("change/{seq:020}-")
+}
+
+/// An upload in progress.
+pub fn staging(id: RepositoryId, upload: &str) -> Key {
+    Key::new(repository(id), format!("staging/{upload}"))
+}
+
+/// What has been committed and not yet announced.
+pub fn outbox(id: RepositoryId) -> Key {
+    Key::new(format!("outbox/{:02}", shard(id)), id.to_string())
+}
+
+/// A link's statistics about a repository.
+pub fn link(link: &str, id: RepositoryId) -> Key {
+    Key::new(link_partition(link), id.to_string())
+}
+
+/// The partition of a link's statistics.
+pub fn link_partition(link: &str) -> String {
+    format!("link/{link}")
+}
+
+/// The lease of a large transfer.
+pub fn lease(link: &str, id: RepositoryId) -> Key {
+    Key::new(format!("lease/{link}"), id.to_string())
+}
+
+/// Object key of a pack; its index lies beside it (see [`index_of`]).
+pub fn pack(id: RepositoryId, pack: gix::ObjectId, nonce: &str) -> String {
+    format!("{}/objects/pack/pack-{pack}-{nonce}.pack", object_prefix(id))
+}
+
+/// Object key of the index that belongs to a pack's key.
+pub fn index_of(pack_key: &str) -> String {
+    format!("{}.idx", pack_key.strip_suffix(".pack").unwrap_or(pack_key))
+}
+
+/// Object key of a change that is too large for its row.
+pub fn large_change(id: RepositoryId, seq: u64, hash: ChangeHash) -> String {
+    format!("{}/changes/{seq:020}-{hash}", object_prefix(id))
+}
+
+/// Object key of a snapshot of the refs.
+pub fn snapshot(id: RepositoryId, seq: u64, digest: RefsDigest) -> String {
+    format!("{}/snapshots/{seq:020}-{digest}", object_prefix(id))
+}
+
+/// What all object keys of a repository start with.
+pub fn object_prefix(id: RepositoryId) -> String {
+    format!("repositories/{id}")
+}

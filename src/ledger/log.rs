@@ -1,0 +1,251 @@
+//! The log: a repository's changes as rows of the table, read back as one proven chain.
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Cursor};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::change::{ChangeBody, ChangeError, ChangeHeader, ChangeReader, SealedChange};
+use super::hash::ChangeHash;
+use super::head::{Frontier, RepositoryId};
+use super::{LedgerError, keys};
+use crate::objects::reader::ObjectReader;
+use crate::objects::{Crc64, ObjectStore};
+use crate::table::{Condition, Item, Query, Table, Write};
+
+/// Bodies of changes that a chain keeps in memory while it is read; the rest are read again when needed.
+const MAX_CHAIN_BODY_BYTES: u64 = 4 * 1024 * 1024;
+
+/// The document of a change's row: what can be known of it without reading its bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeFacts {
+    /// Its number.
+    pub seq: u64,
+    /// The hash of the change before.
+    pub prev: ChangeHash,
+    /// Its epoch.
+    pub epoch: u64,
+    /// When it was committed.
+    pub time: Timestamp,
+    /// Its size in bytes.
+    pub size: u64,
+    /// How many refs it edits.
+    pub edits: u64,
+    /// How many packs came with it.
+    pub packs: u64,
+    /// Bytes of these packs and their indexes.
+    pub pack_bytes: u64,
+    /// Where its bytes are, when they are too large for the row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub object: Option<LargeBody>,
+}
+
+/// A change's bytes in the object store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LargeBody {
+    /// The object's key.
+    pub key: String,
+    /// CRC-64/NVME of the bytes.
+    #[serde(with = "crate::text")]
+    pub crc64: Crc64,
+}
+
+/// One change of a chain.
+#[derive(Clone, Debug)]
+pub struct ChangeRow {
+    /// Its hash, as its key says.
+    pub hash: ChangeHash,
+    /// What its document says.
+    pub facts: ChangeFacts,
+    /// Its bytes, where they are inline and were kept.
+    pub inline: Option<Bytes>,
+}
+
+impl ChangeRow {
+    /// The state that this change makes.
+    pub fn frontier(&self) -> Frontier {
+        Frontier { epoch: self.facts.epoch, seq: self.facts.seq, hash: self.hash }
+    }
+
+    fn from_item(item: Item) -> Result<Self, LedgerError> {
+        let corrupt = |what: String| LedgerError::corrupt(format!("the row {} {what}", item.key));
+        let Some((_, hash)) = item.key.sk.rsplit_once('-') else { return Err(corrupt("has no hash".into())) };
+        let hash = hash.parse().map_err(|_| corrupt("has no valid hash".into()))?;
+        let facts: ChangeFacts = ChangeFacts::deserialize(&item.document)
+            .map_err(|error| corrupt(format!("is not a change: {error}")))?;
+        if facts.object.is_none() && item.bytes.is_none() {
+            return Err(corrupt("has lost its bytes".into()));
+        }
+        Ok(ChangeRow { hash, facts, inline: item.bytes })
+    }
+}
+
+/// The row of a sealed change; `object` names where large bytes were put.
+pub fn row_of(id: RepositoryId, sealed: &SealedChange, object: Option<LargeBody>) -> Write {
+    let header = &sealed.header;
+    let facts = ChangeFacts {
+        seq: header.seq,
+        prev: header.prev,
+        epoch: header.epoch,
+        time: header.time,
+        size: sealed.size,
+        edits: header.edits,
+        packs: header.packs.len() as u64,
+        pack_bytes: header.pack_bytes(),
+        object,
+    };
+    let inline = match &sealed.body {
+        ChangeBody::Inline(bytes) => Some(bytes.clone()),
+        ChangeBody::Spooled(_) => None,
+    };
+    row_write(id, sealed.hash, &facts, inline)
+}
+
+/// The row of a change as another region has it; the same bytes under the same key.
+pub fn row_write(id: RepositoryId, hash: ChangeHash, facts: &ChangeFacts, inline: Option<Bytes>) -> Write {
+    let document = serde_json::to_value(facts).unwrap_or_default();
+    let key = keys::change(id, facts.seq, hash);
+    match inline {
+        Some(bytes) if facts.object.is_none() => Write::put_bytes(key, Condition::Any, document, bytes),
+        _ => Write::put(key, Condition::Any, document),
+    }
+}
+
+/// Reads the changes behind `from` up to `to` and proves that they are one chain, ending at `to`.
+///
+/// # Errors
+/// [`LedgerError::Fork`] when the chain that ends at `to` does not start at `from`.
+pub async fn read_chain(
+    table: &dyn Table,
+    id: RepositoryId,
+    from: Frontier,
+    to: Frontier,
+) -> Result<Vec<ChangeRow>, LedgerError> {
+    if from.seq >= to.seq {
+        return if from.hash == to.hash { Ok(Vec::new()) } else { Err(LedgerError::Fork { id, at: from }) };
+    }
+    let chain = read_chain_above(table, id, from.seq, to).await?;
+    if chain.first().is_none_or(|row| row.facts.prev != from.hash) {
+        return Err(LedgerError::Fork { id, at: from });
+    }
+    Ok(chain)
+}
+
+/// Reads the changes above number `seq` up to `to`, as one chain that ends at `to`.
+pub async fn read_chain_above(
+    table: &dyn Table,
+    id: RepositoryId,
+    seq: u64,
+    to: Frontier,
+) -> Result<Vec<ChangeRow>, LedgerError> {
+    let last = format!("{}{}", keys::change_prefix(to.seq), char::MAX);
+    let mut query = Query::range(keys::repository(id), keys::change_prefix(seq + 1), last);
+    let mut rows: HashMap<ChangeHash, ChangeRow> = HashMap::new();
+    let mut kept = 0;
+    loop {
+        let page = table.query(&query).await?;
+        for item in page.items {
+            let mut row = ChangeRow::from_item(item)?;
+            kept += row.inline.as_ref().map_or(0, |bytes| bytes.len() as u64);
+            if kept > MAX_CHAIN_BODY_BYTES {
+                row.inline = None;
+            }
+            rows.insert(row.hash, row);
+        }
+        match page.next {
+            None => break,
+            next => query.after = next,
+        }
+    }
+    link_up(id, rows, seq, to)
+}
+
+/// Follows `prev` from `to` back to number `floor`. Rows that are not on the way are inert and ignored.
+fn link_up(
+    id: RepositoryId,
+    mut rows: HashMap<ChangeHash, ChangeRow>,
+    floor: u64,
+    to: Frontier,
+) -> Result<Vec<ChangeRow>, LedgerError> {
+    let mut chain = Vec::new();
+    let (mut seq, mut hash) = (to.seq, to.hash);
+    while seq > floor {
+        let row = rows.remove(&hash).filter(|row| row.facts.seq == seq);
+        let Some(row) = row else {
+            return Err(LedgerError::corrupt(format!("change {seq} ({hash}) of repository {id} is missing")));
+        };
+        (seq, hash) = (seq - 1, row.facts.prev);
+        chain.push(row);
+    }
+    chain.reverse();
+    Ok(chain)
+}
+
+/// The log of one region, for reading the bytes of changes.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Where the rows are.
+    pub table: Arc<dyn Table>,
+    /// Where large changes are.
+    pub objects: Arc<dyn ObjectStore>,
+}
+
+impl Log {
+    /// Opens a change's bytes. Blocking: large ones are read from the object store as a stream.
+    pub fn open(&self, id: RepositoryId, row: &ChangeRow) -> Result<ChangeReader<Box<dyn BufRead>>, LedgerError> {
+        let runtime = tokio::runtime::Handle::current();
+        let input: Box<dyn BufRead> = match (&row.facts.object, &row.inline) {
+            (Some(large), _) => {
+                Box::new(BufReader::new(ObjectReader::new(self.objects.clone(), &large.key, runtime)))
+            }
+            (None, Some(bytes)) => Box::new(Cursor::new(bytes.clone())),
+            (None, None) => {
+                let key = keys::change(id, row.facts.seq, row.hash);
+                let item = runtime.block_on(self.table.get(&key))?;
+                let bytes = item.and_then(|item| item.bytes);
+                let bytes = bytes.ok_or_else(|| LedgerError::corrupt(format!("the row {key} has lost its bytes")))?;
+                Box::new(Cursor::new(bytes))
+            }
+        };
+        ChangeReader::new(input).map_err(|error| self.damaged(id, row, error))
+    }
+
+    /// Reads a change to its end, handing out each edit, and checks that its bytes have the hash and
+    /// the place that its row claims. Blocking.
+    pub fn read(
+        &self,
+        id: RepositoryId,
+        row: &ChangeRow,
+        mut each: impl FnMut(&ChangeHeader, super::change::RefEdit),
+    ) -> Result<ChangeHeader, LedgerError> {
+        let mut reader = self.open(id, row)?;
+        loop {
+            match reader.next_edit() {
+                Ok(Some(edit)) => each(reader.header(), edit),
+                Ok(None) => break,
+                Err(error) => return Err(self.damaged(id, row, error)),
+            }
+        }
+        let (header, hash, size) = reader.finish().map_err(|error| self.damaged(id, row, error))?;
+        let facts = &row.facts;
+        let same = hash == row.hash
+            && (header.seq, header.prev, header.epoch, size) == (facts.seq, facts.prev, facts.epoch, facts.size);
+        if !same {
+            return Err(LedgerError::corrupt(format!(
+                "change {} of repository {id} hashes to {hash}, not to {}: its bytes were altered",
+                facts.seq, row.hash
+            )));
+        }
+        Ok(header)
+    }
+
+    fn damaged(&self, id: RepositoryId, row: &ChangeRow, error: ChangeError) -> LedgerError {
+        match error {
+            ChangeError::Io(error) if error.kind() != std::io::ErrorKind::InvalidData => LedgerError::Io(error),
+            error => LedgerError::corrupt(format!("change {} of repository {id}: {error}", row.facts.seq)),
+        }
+    }
+}

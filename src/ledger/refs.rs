@@ -1,0 +1,155 @@
+//! The refs of a state, derived from the newest snapshot and the changes after it, as one sorted stream.
+//!
+//! Layers are merged by name, the newest layer that names a ref wins: the snapshot, large changes (each
+//! sorted in itself, read as a stream) and all small changes folded into one map. Memory is bounded by
+//! the small changes since the snapshot, which the snapshot policy keeps in proportion.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map;
+use std::io::{BufRead, BufReader, Read};
+
+use super::LedgerError;
+use super::change::ChangeReader;
+use super::head::{Head, RepositoryId};
+use super::log::{ChangeRow, Log, read_chain_above};
+use super::snapshot::SnapshotReader;
+use crate::git::refs::{RefName, RefValue};
+use crate::objects::reader::ObjectReader;
+
+/// Snapshots are not made for logs shorter than this.
+const MIN_SNAPSHOT_LOG_BYTES: u64 = 1024 * 1024;
+
+/// Whether the log since the newest snapshot outweighs it, so that a new one pays.
+pub fn wants_snapshot(head: &Head) -> bool {
+    let snapshot = head.snapshot.as_ref().map_or(0, |snapshot| snapshot.bytes);
+    head.log_bytes > MIN_SNAPSHOT_LOG_BYTES.max(snapshot.saturating_mul(2))
+}
+
+/// All that is needed to stream the refs of one state.
+#[derive(Debug)]
+pub struct RefsAt {
+    id: RepositoryId,
+    log: Log,
+    snapshot: Option<String>,
+    rows: Vec<ChangeRow>,
+}
+
+impl RefsAt {
+    /// Finds the snapshot and the changes that make up the refs of `head`.
+    pub async fn load(log: Log, id: RepositoryId, head: &Head) -> Result<Self, LedgerError> {
+        let since = head.snapshot.as_ref().map_or(0, |snapshot| snapshot.seq);
+        let rows = match since < head.frontier.seq {
+            true => read_chain_above(&*log.table, id, since, head.frontier).await?,
+            false => Vec::new(),
+        };
+        let snapshot = head.snapshot.as_ref().map(|snapshot| snapshot.key.clone());
+        Ok(RefsAt { id, log, snapshot, rows })
+    }
+
+    /// Starts the stream. Blocking: for `spawn_blocking` only.
+    pub fn open(self) -> Result<RefsStream, LedgerError> {
+        let mut layers: Vec<Layer> = Vec::new();
+        if let Some(key) = &self.snapshot {
+            let runtime = tokio::runtime::Handle::current();
+            let input: Box<dyn Read> = Box::new(ObjectReader::new(self.log.objects.clone(), key, runtime));
+            layers.push(Layer::new(0, Source::Snapshot(SnapshotReader::new(BufReader::new(input))?)));
+        }
+        let mut small: BTreeMap<RefName, (u64, Option<RefValue>)> = BTreeMap::new();
+        for row in &self.rows {
+            let seq = row.facts.seq;
+            if row.facts.object.is_some() {
+                layers.push(Layer::new(seq, Source::Change(self.log.open(self.id, row)?)));
+            } else {
+                self.log.read(self.id, row, |_, edit| {
+                    small.insert(edit.name, (seq, edit.new));
+                })?;
+            }
+        }
+        layers.push(Layer::new(0, Source::Small(small.into_iter())));
+        for layer in &mut layers {
+            layer.advance()?;
+        }
+        Ok(RefsStream { layers })
+    }
+
+    /// All refs at once; for repositories whose refs fit. Blocking.
+    pub fn collect(self) -> Result<BTreeMap<RefName, RefValue>, LedgerError> {
+        self.open()?.collect()
+    }
+}
+
+/// Refs in the order of their names.
+pub struct RefsStream {
+    layers: Vec<Layer>,
+}
+
+impl RefsStream {
+    fn next_ref(&mut self) -> Result<Option<(RefName, RefValue)>, LedgerError> {
+        loop {
+            let names = self.layers.iter().filter_map(|layer| layer.front.as_ref().map(|front| &front.name));
+            let Some(name) = names.min().cloned() else { return Ok(None) };
+            let mut newest: Option<(u64, Option<RefValue>)> = None;
+            for layer in &mut self.layers {
+                if layer.front.as_ref().is_some_and(|front| front.name == name) {
+                    let front = layer.advance()?;
+                    if let Some(front) = front
+                        && newest.as_ref().is_none_or(|(seq, _)| *seq <= front.seq)
+                    {
+                        newest = Some((front.seq, front.value));
+                    }
+                }
+            }
+            if let Some((_, Some(value))) = newest {
+                return Ok(Some((name, value)));
+            }
+        }
+    }
+}
+
+impl Iterator for RefsStream {
+    type Item = Result<(RefName, RefValue), LedgerError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_ref().transpose()
+    }
+}
+
+struct Front {
+    name: RefName,
+    seq: u64,
+    value: Option<RefValue>,
+}
+
+enum Source {
+    Snapshot(SnapshotReader<BufReader<Box<dyn Read>>>),
+    Change(ChangeReader<Box<dyn BufRead>>),
+    Small(btree_map::IntoIter<RefName, (u64, Option<RefValue>)>),
+}
+
+struct Layer {
+    seq: u64,
+    source: Source,
+    front: Option<Front>,
+}
+
+impl Layer {
+    fn new(seq: u64, source: Source) -> Self {
+        Layer { seq, source, front: None }
+    }
+
+    /// Takes the front and fetches the next one.
+    fn advance(&mut self) -> Result<Option<Front>, LedgerError> {
+        let seq = self.seq;
+        let next = match &mut self.source {
+            Source::Snapshot(reader) => {
+                reader.next_ref()?.map(|(name, value)| Front { name, seq, value: Some(value) })
+            }
+            Source::Change(reader) => reader
+                .next_edit()
+                .map_err(|error| LedgerError::corrupt(error.to_string()))?
+                .map(|edit| Front { name: edit.name, seq, value: edit.new }),
+            Source::Small(edits) => edits.next().map(|(name, (seq, value))| Front { name, seq, value }),
+        };
+        Ok(std::mem::replace(&mut self.front, next))
+    }
+}

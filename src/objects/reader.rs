@@ -1,0 +1,51 @@
+//! Reading a stored object as a blocking stream, for code that runs off the async threads.
+
+use std::io::{Error, ErrorKind, Read, Result};
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes};
+use tokio::runtime::Handle;
+
+use super::{ObjectError, ObjectStore};
+
+/// Bytes fetched at a time.
+const CHUNK_BYTES: u64 = 1024 * 1024;
+
+/// A blocking reader over one object. Only for threads that may block (`spawn_blocking`).
+pub struct ObjectReader {
+    store: Arc<dyn ObjectStore>,
+    runtime: Handle,
+    key: String,
+    offset: u64,
+    chunk: Bytes,
+}
+
+impl ObjectReader {
+    /// Reads `key` from its beginning.
+    pub fn new(store: Arc<dyn ObjectStore>, key: impl Into<String>, runtime: Handle) -> Self {
+        ObjectReader { store, runtime, key: key.into(), offset: 0, chunk: Bytes::new() }
+    }
+}
+
+impl Read for ObjectReader {
+    fn read(&mut self, out: &mut [u8]) -> Result<usize> {
+        if self.chunk.is_empty() {
+            let range = self.offset..self.offset + CHUNK_BYTES;
+            self.chunk = self.runtime.block_on(self.store.get(&self.key, range)).map_err(to_io)?;
+            self.offset += self.chunk.len() as u64;
+        }
+        let count = self.chunk.len().min(out.len());
+        out[..count].copy_from_slice(&self.chunk[..count]);
+        self.chunk.advance(count);
+        Ok(count)
+    }
+}
+
+fn to_io(error: ObjectError) -> Error {
+    let kind = match error {
+        ObjectError::NotFound { .. } => ErrorKind::NotFound,
+        ObjectError::Corrupt { .. } => ErrorKind::InvalidData,
+        _ => ErrorKind::Other,
+    };
+    Error::new(kind, error)
+}

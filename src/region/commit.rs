@@ -1,0 +1,322 @@
+//! Committing: what somebody wants becomes one change, and the change becomes visible.
+
+use crate::git::refs::RefValue;
+use crate::ledger::LedgerError;
+use crate::ledger::advance::{Advance, advance_head};
+use crate::ledger::change::{ChangeBody, ChangeHeader, EditSpool, HeadEdit, SealedChange};
+use crate::ledger::hash::RefsDigest;
+use crate::ledger::head::{Epoch, Frontier, Head, HeadItem, RepositoryId, Role, State};
+use crate::ledger::log::{LargeBody, row_of};
+use crate::ledger::{keys, snapshot};
+use crate::objects::Crc64;
+
+use super::manifest::{LivePack, MAX_PACKS, Manifest};
+use super::{Region, RegionError, Result, blocking, default_head};
+
+/// How often a commit that lost against another writer is decided again.
+pub const MAX_COMMIT_ATTEMPTS: u32 = 16;
+
+/// What a change is to do.
+#[derive(Debug)]
+pub struct Proposal {
+    /// Who wants it.
+    pub actor: String,
+    /// A new name.
+    pub name: Option<String>,
+    /// A new state.
+    pub state: Option<State>,
+    /// A new HEAD.
+    pub head: Option<RefValue>,
+    /// Edits of refs.
+    pub edits: EditSpool,
+    /// How many refs there are afterwards, less how many there were.
+    pub refs_added: i64,
+    /// Packs that are durable in this region's object store and come with the change.
+    pub packs: Vec<LivePack>,
+}
+
+/// The repository that a proposal is for.
+#[derive(Clone, Debug)]
+pub enum Subject {
+    /// One that exists, in the state it was decided on.
+    Existing(Box<HeadItem>),
+    /// One to be made.
+    New {
+        /// Its id.
+        id: RepositoryId,
+        /// Its name.
+        name: String,
+        /// Its object format.
+        format: gix::hash::Kind,
+    },
+}
+
+impl Region {
+    /// Refuses writes that do not belong here.
+    pub fn check_writable(&self, item: &HeadItem) -> Result<()> {
+        let head = &item.head;
+        let (name, region) = (head.name.clone(), self.name.clone());
+        if head.role == Role::Replica {
+            return Err(RegionError::Replica { name, region, primary: head.epoch.region.clone() });
+        }
+        if head.state != State::Active {
+            return Err(RegionError::NotActive { name, region, state: head.state });
+        }
+        Ok(())
+    }
+
+    /// An empty spool for the edits of the next change of a repository.
+    pub fn edit_spool(&self, item: Option<&HeadItem>) -> EditSpool {
+        EditSpool::new(item.map_or(RefsDigest::ZERO, |item| item.head.refs_digest), self.spool_dir())
+    }
+
+    /// Commits a proposal as one change.
+    ///
+    /// # Errors
+    /// [`LedgerError::Lost`] when somebody else moved the head first: decide again on the new state.
+    pub async fn commit(&self, subject: &Subject, proposal: Proposal) -> Result<HeadItem> {
+        let (id, before) = match subject {
+            Subject::Existing(item) => (item.id, Some((**item).clone())),
+            Subject::New { id, .. } => (*id, None),
+        };
+        let header = self.header(subject, &proposal);
+        let Proposal { edits, packs, refs_added, .. } = proposal;
+        let sealed = blocking(move || {
+            edits.seal(header).map_err(|error| RegionError::Ledger(LedgerError::corrupt(error.to_string())))
+        })
+        .await?;
+        let (mut after, manifest) = match &before {
+            None => (self.first_head(subject), None),
+            Some(item) => (item.head.clone(), Some(item)),
+        };
+        let manifest = match (packs.is_empty(), manifest) {
+            (true, _) => None,
+            (false, None) => Some((Manifest::default().with(packs), 0)),
+            (false, Some(item)) => {
+                let (manifest, revision) = self.manifest(item).await?;
+                Some((manifest.with(packs), revision))
+            }
+        };
+        let manifest = match manifest {
+            None => None,
+            Some((manifest, revision)) => {
+                check_pack_count(&after.name, &manifest)?;
+                after.manifest = manifest.generation;
+                Some((serde_json::to_value(&manifest).map_err(std::io::Error::from)?, revision))
+            }
+        };
+        apply_header(&mut after, &sealed, refs_added);
+        let (sealed, body) = self.put_large_body(id, sealed).await?;
+        let with = vec![row_of(id, &sealed, body)];
+        crate::fault::crash_point("commit-before-head");
+        let region = self.name.clone();
+        let name_taken = |error| match error {
+            LedgerError::NameTaken { name } => RegionError::NameTaken { name, region },
+            error => error.into(),
+        };
+        let item = advance_head(&*self.table, Advance { id, before, after, manifest, with }).await.map_err(name_taken)?;
+        crate::fault::crash_point("commit-after-head");
+        Ok(item)
+    }
+
+    fn header(&self, subject: &Subject, proposal: &Proposal) -> ChangeHeader {
+        let mut header = ChangeHeader {
+            epoch: 1,
+            region: self.name.clone(),
+            seq: 1,
+            prev: Frontier::ORIGIN.hash,
+            time: self.clock.now(),
+            actor: proposal.actor.clone(),
+            name: proposal.name.clone(),
+            format: None,
+            state: proposal.state,
+            head: None,
+            packs: proposal.packs.iter().map(LivePack::to_change).collect(),
+            digest: RefsDigest::ZERO,
+            edits: 0,
+        };
+        match subject {
+            Subject::New { name, format, .. } => {
+                header.name = Some(name.clone());
+                header.format = Some(*format);
+                header.state = Some(State::Active);
+                header.head =
+                    Some(HeadEdit { old: None, new: proposal.head.clone().unwrap_or_else(default_head) });
+            }
+            Subject::Existing(item) => {
+                let head = &item.head;
+                header.epoch = head.epoch.number;
+                header.seq = head.frontier.seq + 1;
+                header.prev = head.frontier.hash;
+                let new = proposal.head.clone().filter(|new| *new != head.head);
+                header.head = new.map(|new| HeadEdit { old: Some(head.head.clone()), new });
+            }
+        }
+        header
+    }
+
+    fn first_head(&self, subject: &Subject) -> Head {
+        let (name, format) = match subject {
+            Subject::New { name, format, .. } => (name.clone(), *format),
+            Subject::Existing(item) => (item.head.name.clone(), item.head.format),
+        };
+        blank_head(name, format, Role::Primary, self.name.clone(), self.clock.now())
+    }
+
+    /// A change that is too large for its row goes to the object store first.
+    async fn put_large_body(
+        &self,
+        id: RepositoryId,
+        mut sealed: SealedChange,
+    ) -> Result<(SealedChange, Option<LargeBody>)> {
+        let file = match sealed.body {
+            ChangeBody::Inline(_) => return Ok((sealed, None)),
+            ChangeBody::Spooled(file) => file,
+        };
+        sealed.body = ChangeBody::Inline(bytes::Bytes::new());
+        let (file, crc64) = blocking(move || {
+            let crc64 = file_crc64(&file)?;
+            Ok::<_, RegionError>((file, crc64))
+        })
+        .await?;
+        let key = keys::large_change(id, sealed.header.seq, sealed.hash);
+        match self.objects.put_file(&key, file).await {
+            // Content-addressed: an earlier attempt put the very same bytes.
+            Ok(_) | Err(crate::objects::ObjectError::Exists { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok((sealed, Some(LargeBody { key, crc64 })))
+    }
+
+    /// Takes a snapshot of the refs where that pays. Best effort: whoever loses leaves it to the winner.
+    pub async fn maintain_snapshot(&self, item: HeadItem) -> Result<HeadItem> {
+        if !crate::ledger::refs::wants_snapshot(&item.head) {
+            return Ok(item);
+        }
+        let refs = self.refs(&item).await?;
+        let dir = self.spool_dir();
+        let expected = item.head.clone();
+        let (file, bytes) = blocking(move || write_snapshot(refs, &expected, &dir)).await?;
+        let key = keys::snapshot(item.id, item.head.frontier.seq, item.head.refs_digest);
+        match self.objects.put_file(&key, file).await {
+            Ok(_) | Err(crate::objects::ObjectError::Exists { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut after = item.head.clone();
+        after.log_bytes = 0;
+        after.snapshot =
+            Some(crate::ledger::head::SnapshotRef { seq: item.head.frontier.seq, key, bytes });
+        let step = Advance { id: item.id, before: Some(item.clone()), after, manifest: None, with: Vec::new() };
+        match advance_head(&*self.table, step).await {
+            Ok(item) => Ok(item),
+            Err(LedgerError::Lost { .. }) => Ok(item),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The head of a repository before its first change.
+pub fn blank_head(
+    name: String,
+    format: gix::hash::Kind,
+    role: Role,
+    region: String,
+    now: jiff::Timestamp,
+) -> Head {
+    Head {
+        name,
+        named: true,
+        format,
+        state: State::Active,
+        deleted: None,
+        role,
+        fed_by: None,
+        epoch: Epoch { number: 1, region, start: Frontier::ORIGIN },
+        frontier: Frontier::ORIGIN,
+        time: now,
+        refs_digest: RefsDigest::ZERO,
+        refs: 0,
+        head: default_head(),
+        manifest: 0,
+        snapshot: None,
+        log_bytes: 0,
+        floor: 0,
+    }
+}
+
+/// What a change does to a head, everywhere it is applied.
+pub fn apply_header(head: &mut Head, sealed: &SealedChange, refs_added: i64) {
+    apply_change(head, &sealed.header, sealed.hash, sealed.size, refs_added);
+}
+
+/// What a change does to a head, everywhere it is applied: at its origin and at each replica.
+pub fn apply_change(
+    head: &mut Head,
+    header: &ChangeHeader,
+    hash: crate::ledger::hash::ChangeHash,
+    size: u64,
+    refs_added: i64,
+) {
+    if let Some(name) = &header.name {
+        head.name = name.clone();
+    }
+    if let Some(state) = header.state {
+        head.state = state;
+        head.deleted = (state == State::Deleted).then_some(header.time);
+        if state == State::Deleted {
+            head.named = false;
+        }
+    }
+    if let Some(edit) = &header.head {
+        head.head = edit.new.clone();
+    }
+    head.frontier = Frontier { epoch: header.epoch, seq: header.seq, hash };
+    head.time = header.time;
+    head.refs_digest = header.digest;
+    head.refs = head.refs.saturating_add_signed(refs_added);
+    head.log_bytes = head.log_bytes.saturating_add(size);
+}
+
+fn check_pack_count(repository: &str, manifest: &Manifest) -> Result<()> {
+    if manifest.packs.len() <= MAX_PACKS {
+        return Ok(());
+    }
+    let reason = format!("it would have {} packs, {MAX_PACKS} is the most", manifest.packs.len());
+    Err(RegionError::Refused { repository: repository.into(), reason })
+}
+
+fn write_snapshot(
+    refs: crate::ledger::refs::RefsAt,
+    expected: &Head,
+    dir: &std::path::Path,
+) -> Result<(tempfile::TempPath, u64)> {
+    let file = tempfile::NamedTempFile::new_in(dir)?;
+    let mut writer = snapshot::SnapshotWriter::new(std::io::BufWriter::new(file))?;
+    for entry in refs.open()? {
+        let (name, value) = entry?;
+        writer.push(&name, &value)?;
+    }
+    let (out, mut digest, _) = writer.finish()?;
+    digest.toggle(b"HEAD", &expected.head);
+    if digest != expected.refs_digest {
+        let reason = "its refs do not have the digest that its head says";
+        return Err(LedgerError::corrupt(format!("{}: {reason}", expected.name)).into());
+    }
+    let file = out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+    let bytes = file.as_file().metadata()?.len();
+    Ok((file.into_temp_path(), bytes))
+}
+
+/// CRC-64/NVME of a local file. Blocking.
+pub fn file_crc64(path: &std::path::Path) -> std::io::Result<Crc64> {
+    use std::io::Read as _;
+    let mut file = std::fs::File::open(path)?;
+    let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc64Nvme);
+    let mut buffer = vec![0; 1024 * 1024];
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(Crc64(digest.finalize())),
+            count => digest.update(&buffer[..count]),
+        }
+    }
+}

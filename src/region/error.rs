@@ -1,0 +1,126 @@
+//! Why something in a region could not be done.
+
+use crate::Kind;
+use crate::ledger::LedgerError;
+use crate::ledger::head::State;
+use crate::objects::ObjectError;
+use crate::table::TableError;
+
+/// Why something in a region could not be done. Unless it says otherwise, nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum RegionError {
+    /// There is no such repository.
+    #[error("there is no repository {name} in {region}")]
+    NoRepository {
+        /// The name (or id) asked for.
+        name: String,
+        /// Where.
+        region: String,
+    },
+    /// The name is taken.
+    #[error("there is a repository {name} in {region} already")]
+    NameTaken {
+        /// Which name.
+        name: String,
+        /// Where.
+        region: String,
+    },
+    /// Only replication writes here.
+    #[error("{name} in {region} is a replica: it is written in {primary}")]
+    Replica {
+        /// Which repository.
+        name: String,
+        /// Where.
+        region: String,
+        /// The region that writes it.
+        primary: String,
+    },
+    /// It takes no changes.
+    #[error("{name} in {region} is {state} and takes no changes")]
+    NotActive {
+        /// Which repository.
+        name: String,
+        /// Where.
+        region: String,
+        /// Its state.
+        state: State,
+    },
+    /// A rule forbids it.
+    #[error("{repository}: {reason}")]
+    Refused {
+        /// Which repository.
+        repository: String,
+        /// Which rule, and the way out.
+        reason: String,
+    },
+    /// Objects that refs need are not there.
+    #[error("{repository}: {}", missing_text(.missing, *.more))]
+    MissingObjects {
+        /// Which repository.
+        repository: String,
+        /// The first of them, each with what needs it.
+        missing: Vec<String>,
+        /// Whether there are more than are named.
+        more: bool,
+    },
+    /// The head moved between two reads; read again.
+    #[error("{repository} was changed at the same time")]
+    Moved {
+        /// Which repository.
+        repository: String,
+    },
+    /// Stored state is not what it should be.
+    #[error("{repository} in {region} is damaged: {reason}")]
+    Corrupt {
+        /// Which repository.
+        repository: String,
+        /// Where.
+        region: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A name that is not allowed.
+    #[error(transparent)]
+    Name(#[from] crate::git::refname::NameError),
+    /// The ledger failed.
+    #[error(transparent)]
+    Ledger(#[from] LedgerError),
+    /// The table failed.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// The object store failed.
+    #[error(transparent)]
+    Objects(#[from] ObjectError),
+    /// A local file failed.
+    #[error("a temporary or local file failed: {0}")]
+    Io(#[from] std::io::Error),
+}
+
+fn missing_text(missing: &[String], more: bool) -> String {
+    let more = if more { " (and more)" } else { "" };
+    format!("objects are missing: {}{more}", missing.join("; "))
+}
+
+impl RegionError {
+    pub(crate) fn corrupt(region: &str, repository: &str, reason: impl Into<String>) -> Self {
+        RegionError::Corrupt { repository: repository.into(), region: region.into(), reason: reason.into() }
+    }
+
+    /// What the caller should do.
+    pub fn kind(&self) -> Kind {
+        match self {
+            RegionError::NoRepository { .. } => Kind::NotFound,
+            RegionError::NameTaken { .. }
+            | RegionError::Replica { .. }
+            | RegionError::NotActive { .. }
+            | RegionError::Refused { .. } => Kind::Refused,
+            RegionError::Moved { .. } => Kind::Conflict,
+            RegionError::MissingObjects { .. } | RegionError::Corrupt { .. } => Kind::Corrupt,
+            RegionError::Name(error) => error.kind(),
+            RegionError::Ledger(error) => error.kind(),
+            RegionError::Table(error) => error.kind(),
+            RegionError::Objects(error) => error.kind(),
+            RegionError::Io(error) => Kind::of_io(error),
+        }
+    }
+}

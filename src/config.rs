@@ -163,7 +163,9 @@ impl Config {
         {
             let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
             if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.chars().all(allowed) {
-                return Err(invalid(format!("`{name}` is not a name for a {kind}: use letters, digits, `-`, `_`, `.`")));
+                return Err(invalid(format!(
+                    "`{name}` is not a name for a {kind}: use letters, digits, `-`, `_`, `.`"
+                )));
             }
         }
         for (name, region) in &config.regions {
@@ -212,7 +214,9 @@ impl Config {
         };
         let path = match path.strip_prefix("//") {
             Some(absolute) if absolute.starts_with('/') => absolute,
-            Some(_) => return Err(format!("`{location}` names a host; write {scheme}:///absolute or {scheme}:relative")),
+            Some(_) => {
+                return Err(format!("`{location}` names a host; write {scheme}:///absolute or {scheme}:relative"));
+            }
             None => path,
         };
         if path.is_empty() {

@@ -190,7 +190,8 @@ mod tests {
     fn anything_else_is_no_value() {
         let null = "0".repeat(40);
         let upper = "A".repeat(40);
-        for text in ["", "ref:", "ref: refs/heads/main", "ref:HEAD", "ref:refs/heads/a..b", "1234", "main", &null, &upper]
+        for text in
+            ["", "ref:", "ref: refs/heads/main", "ref:HEAD", "ref:refs/heads/a..b", "1234", "main", &null, &upper]
         {
             assert!(text.parse::<RefValue>().is_err(), "{text:?}");
         }

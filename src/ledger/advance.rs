@@ -87,10 +87,8 @@ async fn settle(
     moved: bool,
     error: TableError,
 ) -> Result<HeadItem, LedgerError> {
-    let uncertain = matches!(
-        error,
-        TableError::ConditionFailed { .. } | TableError::Unavailable { ambiguous: true, .. }
-    );
+    let uncertain =
+        matches!(error, TableError::ConditionFailed { .. } | TableError::Unavailable { ambiguous: true, .. });
     if !uncertain {
         return Err(error.into());
     }
@@ -115,12 +113,7 @@ async fn settle(
 }
 
 /// Whether the chain that ends at `tip` runs through `frontier`.
-async fn contains(
-    table: &dyn Table,
-    id: RepositoryId,
-    tip: Frontier,
-    frontier: Frontier,
-) -> Result<bool, LedgerError> {
+async fn contains(table: &dyn Table, id: RepositoryId, tip: Frontier, frontier: Frontier) -> Result<bool, LedgerError> {
     if tip.seq < frontier.seq {
         return Ok(false);
     }

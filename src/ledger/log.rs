@@ -74,8 +74,8 @@ impl ChangeRow {
         let corrupt = |what: String| LedgerError::corrupt(format!("the row {} {what}", item.key));
         let Some((_, hash)) = item.key.sk.rsplit_once('-') else { return Err(corrupt("has no hash".into())) };
         let hash = hash.parse().map_err(|_| corrupt("has no valid hash".into()))?;
-        let facts: ChangeFacts = ChangeFacts::deserialize(&item.document)
-            .map_err(|error| corrupt(format!("is not a change: {error}")))?;
+        let facts: ChangeFacts =
+            ChangeFacts::deserialize(&item.document).map_err(|error| corrupt(format!("is not a change: {error}")))?;
         if facts.object.is_none() && item.bytes.is_none() {
             return Err(corrupt("has lost its bytes".into()));
         }
@@ -198,9 +198,7 @@ impl Log {
     pub fn open(&self, id: RepositoryId, row: &ChangeRow) -> Result<ChangeReader<Box<dyn BufRead>>, LedgerError> {
         let runtime = tokio::runtime::Handle::current();
         let input: Box<dyn BufRead> = match (&row.facts.object, &row.inline) {
-            (Some(large), _) => {
-                Box::new(BufReader::new(ObjectReader::new(self.objects.clone(), &large.key, runtime)))
-            }
+            (Some(large), _) => Box::new(BufReader::new(ObjectReader::new(self.objects.clone(), &large.key, runtime))),
             (None, Some(bytes)) => Box::new(Cursor::new(bytes.clone())),
             (None, None) => {
                 let key = keys::change(id, row.facts.seq, row.hash);

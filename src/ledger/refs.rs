@@ -141,9 +141,7 @@ impl Layer {
     fn advance(&mut self) -> Result<Option<Front>, LedgerError> {
         let seq = self.seq;
         let next = match &mut self.source {
-            Source::Snapshot(reader) => {
-                reader.next_ref()?.map(|(name, value)| Front { name, seq, value: Some(value) })
-            }
+            Source::Snapshot(reader) => reader.next_ref()?.map(|(name, value)| Front { name, seq, value: Some(value) }),
             Source::Change(reader) => reader
                 .next_edit()
                 .map_err(|error| LedgerError::corrupt(error.to_string()))?

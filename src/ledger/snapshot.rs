@@ -79,9 +79,11 @@ impl<R: Read> SnapshotReader<R> {
         if self.line.is_empty() {
             return Ok(None);
         }
-        let parsed = self.line.strip_suffix(b"\n").and_then(|line| line.split_once_str(b" ")).and_then(
-            |(value, name)| Some((RefName::new(name.as_bstr()).ok()?, RefValue::parse(value).ok()?)),
-        );
+        let parsed = self
+            .line
+            .strip_suffix(b"\n")
+            .and_then(|line| line.split_once_str(b" "))
+            .and_then(|(value, name)| Some((RefName::new(name.as_bstr()).ok()?, RefValue::parse(value).ok()?)));
         parsed.map(Some).ok_or_else(|| LedgerError::corrupt("a snapshot of the refs has a line that is not a ref"))
     }
 }

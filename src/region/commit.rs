@@ -5,10 +5,10 @@ use crate::ledger::LedgerError;
 use crate::ledger::advance::{Advance, advance_head};
 use crate::ledger::change::{ChangeBody, ChangeHeader, EditSpool, HeadEdit, SealedChange};
 use crate::ledger::hash::RefsDigest;
-use crate::ledger::head::{Epoch, Frontier, Head, HeadItem, RepositoryId, Role, State};
+use crate::ledger::head::{Epoch, Frontier, Head, HeadItem, RepositoryId, Role, SnapshotRef, State};
 use crate::ledger::log::{LargeBody, row_of};
 use crate::ledger::{keys, snapshot};
-use crate::objects::Crc64;
+use crate::objects::{Crc64, ObjectError};
 
 use super::manifest::{LivePack, MAX_PACKS, Manifest};
 use super::{Region, RegionError, Result, blocking, default_head};
@@ -85,27 +85,12 @@ impl Region {
             edits.seal(header).map_err(|error| RegionError::Ledger(LedgerError::corrupt(error.to_string())))
         })
         .await?;
-        let (mut after, manifest) = match &before {
-            None => (self.first_head(subject), None),
-            Some(item) => (item.head.clone(), Some(item)),
+        let mut after = match &before {
+            None => self.first_head(subject),
+            Some(item) => item.head.clone(),
         };
-        let manifest = match (packs.is_empty(), manifest) {
-            (true, _) => None,
-            (false, None) => Some((Manifest::default().with(packs), 0)),
-            (false, Some(item)) => {
-                let (manifest, revision) = self.manifest(item).await?;
-                Some((manifest.with(packs), revision))
-            }
-        };
-        let manifest = match manifest {
-            None => None,
-            Some((manifest, revision)) => {
-                check_pack_count(&after.name, &manifest)?;
-                after.manifest = manifest.generation;
-                Some((serde_json::to_value(&manifest).map_err(std::io::Error::from)?, revision))
-            }
-        };
-        apply_header(&mut after, &sealed, refs_added);
+        let manifest = self.manifest_with(before.as_ref(), packs, &mut after).await?;
+        apply_change(&mut after, &sealed.header, sealed.hash, sealed.size, refs_added);
         let (sealed, body) = self.put_large_body(id, sealed).await?;
         let with = vec![row_of(id, &sealed, body)];
         crate::fault::crash_point("commit-before-head");
@@ -114,9 +99,30 @@ impl Region {
             LedgerError::NameTaken { name } => RegionError::NameTaken { name, region },
             error => error.into(),
         };
-        let item = advance_head(&*self.table, Advance { id, before, after, manifest, with }).await.map_err(name_taken)?;
+        let item =
+            advance_head(&*self.table, Advance { id, before, after, manifest, with }).await.map_err(name_taken)?;
         crate::fault::crash_point("commit-after-head");
         Ok(item)
+    }
+
+    /// The manifest with more packs, ready for [`Advance`]; `after` gets its generation.
+    pub async fn manifest_with(
+        &self,
+        before: Option<&HeadItem>,
+        packs: Vec<LivePack>,
+        after: &mut Head,
+    ) -> Result<Option<(serde_json::Value, u64)>> {
+        if packs.is_empty() {
+            return Ok(None);
+        }
+        let (manifest, revision) = match before {
+            Some(item) => self.manifest(item).await?,
+            None => (Manifest::default(), 0),
+        };
+        let manifest = manifest.with(packs);
+        check_pack_count(&after.name, &manifest)?;
+        after.manifest = manifest.generation;
+        Ok(Some((serde_json::to_value(&manifest).map_err(std::io::Error::from)?, revision)))
     }
 
     fn header(&self, subject: &Subject, proposal: &Proposal) -> ChangeHeader {
@@ -140,8 +146,7 @@ impl Region {
                 header.name = Some(name.clone());
                 header.format = Some(*format);
                 header.state = Some(State::Active);
-                header.head =
-                    Some(HeadEdit { old: None, new: proposal.head.clone().unwrap_or_else(default_head) });
+                header.head = Some(HeadEdit { old: None, new: proposal.head.clone().unwrap_or_else(default_head) });
             }
             Subject::Existing(item) => {
                 let head = &item.head;
@@ -182,7 +187,7 @@ impl Region {
         let key = keys::large_change(id, sealed.header.seq, sealed.hash);
         match self.objects.put_file(&key, file).await {
             // Content-addressed: an earlier attempt put the very same bytes.
-            Ok(_) | Err(crate::objects::ObjectError::Exists { .. }) => {}
+            Ok(_) | Err(ObjectError::Exists { .. }) => {}
             Err(error) => return Err(error.into()),
         }
         Ok((sealed, Some(LargeBody { key, crc64 })))
@@ -196,16 +201,16 @@ impl Region {
         let refs = self.refs(&item).await?;
         let dir = self.spool_dir();
         let expected = item.head.clone();
-        let (file, bytes) = blocking(move || write_snapshot(refs, &expected, &dir)).await?;
+        let file = blocking(move || write_snapshot(refs, &expected, &dir)).await?;
         let key = keys::snapshot(item.id, item.head.frontier.seq, item.head.refs_digest);
-        match self.objects.put_file(&key, file).await {
-            Ok(_) | Err(crate::objects::ObjectError::Exists { .. }) => {}
+        let bytes = match self.objects.put_file(&key, file).await {
+            Ok(meta) => meta.size,
+            Err(ObjectError::Exists { .. }) => self.objects.head(&key).await?.map_or(0, |meta| meta.size),
             Err(error) => return Err(error.into()),
-        }
+        };
         let mut after = item.head.clone();
         after.log_bytes = 0;
-        after.snapshot =
-            Some(crate::ledger::head::SnapshotRef { seq: item.head.frontier.seq, key, bytes });
+        after.snapshot = Some(SnapshotRef { seq: item.head.frontier.seq, key, bytes });
         let step = Advance { id: item.id, before: Some(item.clone()), after, manifest: None, with: Vec::new() };
         match advance_head(&*self.table, step).await {
             Ok(item) => Ok(item),
@@ -216,13 +221,7 @@ impl Region {
 }
 
 /// The head of a repository before its first change.
-pub fn blank_head(
-    name: String,
-    format: gix::hash::Kind,
-    role: Role,
-    region: String,
-    now: jiff::Timestamp,
-) -> Head {
+pub fn blank_head(name: String, format: gix::hash::Kind, role: Role, region: String, now: jiff::Timestamp) -> Head {
     Head {
         name,
         named: true,
@@ -242,11 +241,6 @@ pub fn blank_head(
         log_bytes: 0,
         floor: 0,
     }
-}
-
-/// What a change does to a head, everywhere it is applied.
-pub fn apply_header(head: &mut Head, sealed: &SealedChange, refs_added: i64) {
-    apply_change(head, &sealed.header, sealed.hash, sealed.size, refs_added);
 }
 
 /// What a change does to a head, everywhere it is applied: at its origin and at each replica.
@@ -289,7 +283,7 @@ fn write_snapshot(
     refs: crate::ledger::refs::RefsAt,
     expected: &Head,
     dir: &std::path::Path,
-) -> Result<(tempfile::TempPath, u64)> {
+) -> Result<tempfile::TempPath> {
     let file = tempfile::NamedTempFile::new_in(dir)?;
     let mut writer = snapshot::SnapshotWriter::new(std::io::BufWriter::new(file))?;
     for entry in refs.open()? {
@@ -303,8 +297,7 @@ fn write_snapshot(
         return Err(LedgerError::corrupt(format!("{}: {reason}", expected.name)).into());
     }
     let file = out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-    let bytes = file.as_file().metadata()?.len();
-    Ok((file.into_temp_path(), bytes))
+    Ok(file.into_temp_path())
 }
 
 /// CRC-64/NVME of a local file. Blocking.

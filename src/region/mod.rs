@@ -90,7 +90,9 @@ impl Region {
                 let page = self.table.query(&query).await?;
                 for item in page.items {
                     let id = item.key.sk.parse();
-                    ids.push(id.map_err(|_| RegionError::corrupt(&self.name, &item.key.sk, "is listed but not an id"))?);
+                    ids.push(
+                        id.map_err(|_| RegionError::corrupt(&self.name, &item.key.sk, "is listed but not an id"))?,
+                    );
                 }
                 match page.next {
                     None => break,

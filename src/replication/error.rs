@@ -18,7 +18,9 @@ pub enum ReplicationError {
         reason: String,
     },
     /// Another active link delivers this repository.
-    #[error("{repository}: link {other} delivers it to {target} already; declare this one mode = \"standby\" or narrow its repositories")]
+    #[error(
+        "{repository}: link {other} delivers it to {target} already; declare this one mode = \"standby\" or narrow its repositories"
+    )]
     TwoLinks {
         /// Which repository.
         repository: String,
@@ -28,12 +30,12 @@ pub enum ReplicationError {
         target: String,
     },
     /// A copy does not have the checksum that the change promises.
-    #[error("{repository}: pack {pack} in {region}: {reason}")]
-    BadPack {
+    #[error("{repository}: {what} in {region} is damaged: {reason}")]
+    BadObject {
         /// Which repository.
         repository: String,
-        /// Which pack.
-        pack: String,
+        /// Which pack, index or change.
+        what: String,
         /// The region it was read from.
         region: String,
         /// What is wrong with it.
@@ -83,10 +85,10 @@ impl ReplicationError {
     /// What the caller should do.
     pub fn kind(&self) -> Kind {
         match self {
-            ReplicationError::Fork { .. }
-            | ReplicationError::TwoLinks { .. }
-            | ReplicationError::BelowFloor { .. } => Kind::Refused,
-            ReplicationError::BadPack { .. } | ReplicationError::BadChange { .. } => Kind::Corrupt,
+            ReplicationError::Fork { .. } | ReplicationError::TwoLinks { .. } | ReplicationError::BelowFloor { .. } => {
+                Kind::Refused
+            }
+            ReplicationError::BadObject { .. } | ReplicationError::BadChange { .. } => Kind::Corrupt,
             ReplicationError::NotOnLink { .. } => Kind::NotFound,
             ReplicationError::Region { error, .. } => error.kind(),
         }

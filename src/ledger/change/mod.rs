@@ -147,4 +147,3 @@ pub enum ChangeError {
     #[error("the change could not be read or written: {0}")]
     Io(#[from] std::io::Error),
 }
-

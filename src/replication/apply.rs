@@ -1,0 +1,111 @@
+//! The target's side of a delivery: one transaction moves the head over the whole lag.
+
+use super::deliver::{Delivered, Lag, Link, LinkRow};
+use super::error::{InRegion as _, ReplicationError};
+use super::fold::Folded;
+use super::transfer::CopiedPack;
+use crate::config::LinkMode;
+use crate::ledger::LedgerError;
+use crate::ledger::advance::{Advance, advance_head, read_head};
+use crate::ledger::head::{Head, HeadItem, RepositoryId, Role, State};
+use crate::ledger::keys;
+use crate::ledger::log::{ChangeRow, row_write};
+use crate::table::{Condition, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ITEMS, Write};
+
+/// Items of a transaction that are not change rows: head, manifest, outbox, names, listing, statistics,
+/// staging rows.
+const RESERVED_ITEMS: usize = 20;
+/// How many staging rows the commit itself removes; what is left is removed by the sweep.
+const STAGING_ROWS: usize = 10;
+
+impl Link {
+    /// Puts the change rows and moves the head, with all that belongs to it, over the whole lag.
+    pub(super) async fn apply(
+        &self,
+        lag: Lag,
+        folded: Folded,
+        copied: &[CopiedPack],
+        delivered: &Delivered,
+    ) -> Result<HeadItem, ReplicationError> {
+        let (id, before) = (lag.source.id, lag.target);
+        let mut after = folded.head;
+        after.role = Role::Replica;
+        if self.mode == LinkMode::Active || after.fed_by.is_none() {
+            after.fed_by = Some(self.name.clone());
+        }
+        let packs = copied.iter().map(|copied| copied.pack.clone()).collect();
+        let manifest = self.target.manifest_with(before.as_ref(), packs, &mut after).await.in_region(&self.target)?;
+        let mut with = self.put_rows_ahead(id, &lag.rows).await?;
+        let row = LinkRow {
+            delivered: Some(self.target.clock.now()),
+            lag_ms: delivered.lag_ms,
+            bytes: delivered.bytes,
+            changes: delivered.changes,
+            ..LinkRow::default()
+        };
+        let document = serde_json::to_value(row).map_err(std::io::Error::from).in_region(&self.target)?;
+        with.push(Write::put(keys::link(&self.name, id), Condition::Any, document));
+        let staged = copied.iter().filter_map(|copied| copied.staging.clone());
+        with.extend(staged.take(STAGING_ROWS).map(|key| Write::delete(key, Condition::Any)));
+        after.named = after.state != State::Deleted;
+        let step =
+            |after: Head| Advance { id, before: before.clone(), after, manifest: manifest.clone(), with: with.clone() };
+        match advance_head(&*self.target.table, step(after.clone())).await {
+            // The name is still held by a repository whose own release has not been delivered yet.
+            Err(LedgerError::NameTaken { .. }) => {
+                advance_head(&*self.target.table, step(Head { named: false, ..after })).await.in_region(&self.target)
+            }
+            result => result.in_region(&self.target),
+        }
+    }
+
+    /// Writes the rows that do not fit into the committing transaction and returns those that do.
+    async fn put_rows_ahead(&self, id: RepositoryId, rows: &[ChangeRow]) -> Result<Vec<Write>, ReplicationError> {
+        let (mut batch, mut bytes) = (Vec::new(), 0);
+        for row in rows {
+            let inline = match (&row.facts.object, &row.inline) {
+                (None, None) => {
+                    let key = keys::change(id, row.facts.seq, row.hash);
+                    self.source.table.get(&key).await.in_region(&self.source)?.and_then(|item| item.bytes)
+                }
+                (_, inline) => inline.clone(),
+            };
+            // Twice the room: documents and keys count, too.
+            bytes += 2 * 1024 + inline.as_ref().map_or(0, bytes::Bytes::len);
+            batch.push(row_write(id, row.hash, &row.facts, inline));
+            if batch.len() + RESERVED_ITEMS >= MAX_TRANSACTION_ITEMS || bytes > MAX_TRANSACTION_BYTES / 2 {
+                self.target.table.transact(std::mem::take(&mut batch)).await.in_region(&self.target)?;
+                bytes = 0;
+            }
+        }
+        Ok(batch)
+    }
+
+    /// Removes copies that another worker's commit made needless. Only ever our own: nobody adopts a key.
+    pub(super) async fn drop_unused(&self, id: RepositoryId, copied: &[CopiedPack], applied: Option<&HeadItem>) {
+        if copied.is_empty() {
+            return;
+        }
+        let head = match applied {
+            Some(item) => Some(item.clone()),
+            None => match read_head(&*self.target.table, id).await {
+                Ok(head) => head,
+                Err(_) => return,
+            },
+        };
+        let manifest = match head {
+            Some(item) => match self.target.manifest(&item).await {
+                Ok((manifest, _)) => manifest,
+                Err(_) => return,
+            },
+            None => return,
+        };
+        for copy in copied.iter().filter(|copy| manifest.find(&copy.pack.id).is_some_and(|p| p.key != copy.pack.key)) {
+            for key in [keys::index_of(&copy.pack.key), copy.pack.key.clone()] {
+                if let Err(error) = self.target.objects.delete(&key).await {
+                    tracing::debug!(%error, key, "could not remove a copy that is not needed");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,281 @@
+//! Delivering one repository: read both heads, walk the changes, copy the packs, move the head.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
+
+use super::error::{InRegion as _, ReplicationError};
+use super::fold::{Folded, fold};
+use super::lease::{LEASED_BYTES, Lease, Waiter};
+use super::plan::{Standing, packs_to_copy, standing};
+use super::progress::Progress;
+use super::transfer::Transfer;
+use crate::config::LinkMode;
+use crate::fault::crash_point;
+use crate::ledger::LedgerError;
+use crate::ledger::advance::{Advance, advance_head, read_head};
+use crate::ledger::head::{Head, HeadItem, RepositoryId, State};
+use crate::ledger::keys;
+use crate::ledger::log::{ChangeRow, read_chain};
+use crate::region::commit::MAX_COMMIT_ATTEMPTS;
+use crate::region::manifest::LivePack;
+use crate::region::{Region, RegionError, blocking};
+use crate::table::{Condition, Write};
+
+/// A link, ready to deliver.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// Its name.
+    pub name: String,
+    /// Read from here.
+    pub source: Region,
+    /// Written to here.
+    pub target: Region,
+    /// Whether it stands by for another link.
+    pub mode: LinkMode,
+    /// All links of the configuration that are active, to tell a feeder that is gone from one that is not.
+    pub active_links: Arc<[String]>,
+    /// Bounds the memory of all transfers.
+    pub memory: Arc<Semaphore>,
+    /// What the pass has done.
+    pub progress: Arc<Progress>,
+}
+
+/// What delivering one repository came to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Delivered {
+    /// Changes applied.
+    pub changes: u64,
+    /// Ref edits in them.
+    pub edits: u64,
+    /// Packs copied.
+    pub packs: u64,
+    /// Bytes of packs and indexes that the changes needed.
+    pub bytes: u64,
+    /// From the commit of the oldest change at its origin to its being visible here; never below 0.
+    pub lag_ms: i64,
+}
+
+/// A link's statistics about one repository, best effort.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct LinkRow {
+    /// The last delivery.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<jiff::Timestamp>,
+    /// Its lag.
+    #[serde(default)]
+    pub lag_ms: i64,
+    /// Its bytes.
+    #[serde(default)]
+    pub bytes: u64,
+    /// Its changes.
+    #[serde(default)]
+    pub changes: u64,
+    /// What failed since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+    /// When it failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failed: Option<jiff::Timestamp>,
+}
+
+/// One look at both sides.
+pub(super) struct Lag {
+    pub source: HeadItem,
+    pub target: Option<HeadItem>,
+    pub rows: Vec<ChangeRow>,
+}
+
+impl Link {
+    /// Brings one repository of the target to the state of the source. `None`: it was there already.
+    pub async fn deliver(&self, id: RepositoryId) -> Result<Option<Delivered>, ReplicationError> {
+        for _ in 0..MAX_COMMIT_ATTEMPTS {
+            let Some(lag) = self.look(id).await? else { return Ok(None) };
+            match self.deliver_lag(lag).await {
+                Err(ReplicationError::Region { error, .. }) if is_lost(&error) => {}
+                result => return result,
+            }
+        }
+        self.look(id).await?.map_or(Ok(None), |lag| {
+            let error = RegionError::Moved { repository: lag.source.head.name };
+            Err(ReplicationError::Region { region: self.target.name.clone(), error })
+        })
+    }
+
+    /// Reads both heads and the changes between them. `None`: nothing to do.
+    async fn look(&self, id: RepositoryId) -> Result<Option<Lag>, ReplicationError> {
+        let source = read_head(&*self.source.table, id).await.in_region(&self.source)?;
+        let target = read_head(&*self.target.table, id).await.in_region(&self.target)?;
+        let Some(source) = source else { return Ok(None) };
+        let from = match standing(&source.head, target.as_ref().map(|item| &item.head)) {
+            Standing::Equal => return Ok(None),
+            Standing::Diverged(reason) => {
+                return Err(ReplicationError::Fork { repository: source.head.name, reason });
+            }
+            Standing::Behind(from) => from,
+        };
+        if target.is_none() && source.head.state == State::Deleted {
+            return Ok(None);
+        }
+        if from.seq < source.head.floor {
+            let (target, floor) = (from.seq, source.head.floor);
+            return Err(ReplicationError::BelowFloor { repository: source.head.name, target, floor });
+        }
+        self.check_feeder(&source.head, target.as_ref().map(|item| &item.head))?;
+        let rows = match read_chain(&*self.source.table, id, from, source.head.frontier).await {
+            Err(LedgerError::Fork { at, .. }) => {
+                let reason = format!("the target is at {at}, which the source has never been");
+                return Err(ReplicationError::Fork { repository: source.head.name, reason });
+            }
+            rows => rows.in_region(&self.source)?,
+        };
+        Ok(Some(Lag { source, target, rows }))
+    }
+
+    /// Two active links never deliver one repository.
+    fn check_feeder(&self, source: &Head, target: Option<&Head>) -> Result<(), ReplicationError> {
+        let feeder = target.and_then(|head| head.fed_by.as_ref());
+        let rival = feeder.filter(|other| **other != self.name && self.active_links.contains(*other));
+        match rival {
+            Some(other) if self.mode == LinkMode::Active => Err(ReplicationError::TwoLinks {
+                repository: source.name.clone(),
+                other: other.clone(),
+                target: self.target.name.clone(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    async fn deliver_lag(&self, lag: Lag) -> Result<Option<Delivered>, ReplicationError> {
+        let folded = self.fold(&lag).await?;
+        let wanted = self.packs(&lag, &folded).await?;
+        let bytes: u64 = wanted.iter().map(|pack| pack.bytes + pack.index_bytes).sum();
+        self.progress.bytes.add(bytes);
+        let lease = match bytes >= LEASED_BYTES {
+            false => None,
+            true => match self.wait_for_lease(&lag).await? {
+                Some(lease) => Some(lease),
+                None => return self.lost(&lag),
+            },
+        };
+        let result = self.copy_and_apply(lag, folded, &wanted, bytes).await;
+        if let Some(lease) = lease {
+            lease.release().await;
+        }
+        result.map(Some)
+    }
+
+    fn lost<T>(&self, lag: &Lag) -> Result<T, ReplicationError> {
+        let error = LedgerError::Lost { id: lag.source.id }.into();
+        Err(ReplicationError::Region { region: self.target.name.clone(), error })
+    }
+
+    /// `None` when the target moved meanwhile: plan again.
+    async fn wait_for_lease(&self, lag: &Lag) -> Result<Option<Lease>, ReplicationError> {
+        let mut waiter = Waiter::new(&self.target, &self.name, lag.source.id);
+        loop {
+            if let Some(lease) = waiter.try_take().await.in_region(&self.target)? {
+                return Ok(Some(lease));
+            }
+            let now = read_head(&*self.target.table, lag.source.id).await.in_region(&self.target)?;
+            if now.map(|item| item.revision) != lag.target.as_ref().map(|item| item.revision) {
+                return Ok(None);
+            }
+        }
+    }
+
+    async fn fold(&self, lag: &Lag) -> Result<Folded, ReplicationError> {
+        let (log, id, rows) = (self.source.log(), lag.source.id, lag.rows.clone());
+        let before = lag.target.as_ref().map(|item| item.head.clone());
+        let folding = move || Ok::<_, std::io::Error>(fold(&log, id, before.as_ref(), &rows));
+        let folded = blocking(folding).await.in_region(&self.source)?;
+        folded.map_err(|error| error.about(&lag.source.head.name, &self.source.name))
+    }
+
+    async fn packs(&self, lag: &Lag, folded: &Folded) -> Result<Vec<LivePack>, ReplicationError> {
+        if folded.packs.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (source, _) = self.source.manifest(&lag.source).await.in_region(&self.source)?;
+        let target = match &lag.target {
+            Some(item) => self.target.manifest(item).await.in_region(&self.target)?.0,
+            None => Default::default(),
+        };
+        Ok(packs_to_copy(&folded.packs, &source, &target))
+    }
+
+    async fn copy_and_apply(
+        &self,
+        lag: Lag,
+        folded: Folded,
+        wanted: &[LivePack],
+        bytes: u64,
+    ) -> Result<Delivered, ReplicationError> {
+        let transfer = Transfer {
+            source: self.source.clone(),
+            target: self.target.clone(),
+            id: lag.source.id,
+            repository: lag.source.head.name.clone(),
+            memory: self.memory.clone(),
+            progress: self.progress.clone(),
+        };
+        for large in lag.rows.iter().filter_map(|row| Some((row, row.facts.object.as_ref()?))) {
+            transfer.copy_log_object(&large.1.key, large.0.facts.size, large.1.crc64).await?;
+        }
+        let copied = transfer.copy_packs(wanted).await?;
+        crash_point("copied-packs");
+        let (id, edits) = (lag.source.id, folded.edits);
+        let oldest = lag.rows.first().map(|row| row.facts.time);
+        let delivered = Delivered {
+            changes: lag.rows.len() as u64,
+            edits,
+            packs: copied.len() as u64,
+            bytes,
+            lag_ms: oldest.map_or(0, |time| self.target.clock.now().duration_since(time).as_millis() as i64).max(0),
+        };
+        let result = self.apply(lag, folded, &copied, &delivered).await;
+        self.drop_unused(id, &copied, result.as_ref().ok()).await;
+        let item = result?;
+        crash_point("applied");
+        self.target.maintain_snapshot(item).await.in_region(&self.target)?;
+        Ok(delivered)
+    }
+
+    /// Gives replicas that wait for their name the name, where it is free now.
+    pub async fn claim_names(&self, items: Vec<HeadItem>) -> Result<u64, ReplicationError> {
+        let mut claimed = 0;
+        for item in items.into_iter().filter(|item| !item.head.named && item.head.state != State::Deleted) {
+            let after = Head { named: true, ..item.head.clone() };
+            let step = Advance { id: item.id, before: Some(item), after, manifest: None, with: Vec::new() };
+            match advance_head(&*self.target.table, step).await {
+                Ok(_) => claimed += 1,
+                Err(LedgerError::NameTaken { .. } | LedgerError::Lost { .. }) => {}
+                Err(error) => return Err(error).in_region(&self.target),
+            }
+        }
+        Ok(claimed)
+    }
+
+    /// Notes a failure in the link's statistics; best effort.
+    pub async fn note_failure(&self, id: RepositoryId, error: &ReplicationError) {
+        let key = keys::link(&self.name, id);
+        let row = match self.target.table.get(&key).await {
+            Ok(row) => row,
+            Err(_) => return,
+        };
+        let mut row: LinkRow = row.and_then(|row| serde_json::from_value(row.document).ok()).unwrap_or_default();
+        row.last_error = Some(error.to_string());
+        row.failed = Some(self.target.clock.now());
+        if let Ok(document) = serde_json::to_value(row) {
+            let write = Write::put(key, Condition::Any, document);
+            if let Err(error) = self.target.table.transact(vec![write]).await {
+                tracing::debug!(%error, "could not note a failure");
+            }
+        }
+    }
+}
+
+fn is_lost(error: &RegionError) -> bool {
+    matches!(error, RegionError::Ledger(LedgerError::Lost { .. }) | RegionError::Moved { .. })
+}

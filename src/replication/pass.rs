@@ -1,0 +1,210 @@
+//! One pass over a link: find what differs, deliver it, many repositories at a time.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use futures::{StreamExt as _, stream};
+use serde::Serialize;
+
+use super::deliver::{Delivered, Link};
+use super::error::{InRegion as _, ReplicationError};
+use crate::Kind;
+use crate::ledger::advance::read_heads;
+use crate::ledger::head::{HeadItem, RepositoryId, State};
+use crate::retry::Attempts;
+
+/// Repositories that a pass works on at a time, unless told otherwise.
+pub const DEFAULT_JOBS: usize = 4;
+/// Most repositories that a pass works on at a time.
+pub const MAX_JOBS: usize = 64;
+
+/// A repository on a link, as both sides have it.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// The source's head.
+    pub source: HeadItem,
+    /// The target's head.
+    pub target: Option<HeadItem>,
+}
+
+impl Pair {
+    /// Whether source and target are in the same state.
+    pub fn is_equal(&self) -> bool {
+        let target = self.target.as_ref().map(|item| item.head.frontier);
+        target == Some(self.source.head.frontier)
+    }
+
+    /// Deleted before the target ever had it: there is nothing to deliver.
+    pub fn is_void(&self) -> bool {
+        self.target.is_none() && self.source.head.state == State::Deleted
+    }
+}
+
+/// What became of one repository in a pass.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// Which repository.
+    pub repository: String,
+    /// Its id.
+    pub id: RepositoryId,
+    /// What was delivered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<Delivered>,
+    /// Attempts that failed before.
+    pub retries: u32,
+    /// Why it failed for good.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
+    pub error: Option<ReplicationError>,
+}
+
+fn as_text<S: serde::Serializer>(error: &Option<ReplicationError>, serializer: S) -> Result<S::Ok, S::Error> {
+    match error {
+        Some(error) => serializer.collect_str(error),
+        None => serializer.serialize_none(),
+    }
+}
+
+/// What a pass came to.
+#[derive(Debug, Default, Serialize)]
+pub struct Summary {
+    /// The link.
+    pub link: String,
+    /// Repositories on it.
+    pub repositories: u64,
+    /// Those that were in the same state on both sides.
+    pub unchanged: u64,
+    /// Those that were brought up to date.
+    pub delivered: u64,
+    /// Those that failed.
+    pub failed: u64,
+    /// Changes applied.
+    pub changes: u64,
+    /// Ref edits applied.
+    pub edits: u64,
+    /// Packs copied.
+    pub packs: u64,
+    /// Bytes that were really copied by this pass.
+    pub bytes_copied: u64,
+    /// The largest lag of a delivered repository, in milliseconds.
+    pub max_lag_ms: i64,
+    /// How long the pass took, in milliseconds.
+    pub elapsed_ms: u64,
+    /// One entry per repository that was delivered or failed.
+    pub reports: Vec<Report>,
+}
+
+impl Link {
+    /// All repositories that the link carries, or those of them that are named (by name or id).
+    pub async fn pairs(&self, names: &[String], matcher: &globset::GlobSet) -> Result<Vec<Pair>, ReplicationError> {
+        let mut sources = self.source.heads().await.in_region(&self.source)?;
+        sources.retain(|item| matcher.is_match(&item.head.name));
+        if !names.is_empty() {
+            let named = |item: &HeadItem, name: &str| item.head.name == name || item.id.to_string() == name;
+            if let Some(name) = names.iter().find(|name| !sources.iter().any(|item| named(item, name))) {
+                let (region, link) = (self.source.name.clone(), self.name.clone());
+                return Err(ReplicationError::NotOnLink { name: name.clone(), region, link });
+            }
+            sources.retain(|item| names.iter().any(|name| named(item, name)));
+        }
+        let ids: Vec<RepositoryId> = sources.iter().map(|item| item.id).collect();
+        let targets = read_heads(&*self.target.table, &ids).await.in_region(&self.target)?;
+        let pairs = sources.into_iter().zip(targets).map(|(source, target)| Pair { source, target });
+        Ok(pairs.filter(|pair| !pair.is_void()).collect())
+    }
+
+    /// Delivers everything that differs, `jobs` repositories at a time.
+    pub async fn pass(
+        &self,
+        names: &[String],
+        matcher: &globset::GlobSet,
+        jobs: usize,
+    ) -> Result<Summary, ReplicationError> {
+        let start = Instant::now();
+        let pairs = self.pairs(names, matcher).await?;
+        let mut summary = Summary { link: self.name.clone(), repositories: pairs.len() as u64, ..Summary::default() };
+        let (equal, different): (Vec<Pair>, Vec<Pair>) = pairs.into_iter().partition(Pair::is_equal);
+        summary.unchanged = equal.len() as u64;
+        self.progress.repositories.add(summary.repositories);
+        self.progress.repositories_done.add(summary.unchanged);
+        let mut touched: BTreeSet<RepositoryId> =
+            equal.iter().filter_map(|pair| pair.target.as_ref()).filter(|t| waits_for_name(t)).map(|t| t.id).collect();
+        let mut reports = stream::iter(different)
+            .map(|pair| self.deliver_with_retries(pair.source))
+            .buffer_unordered(jobs.clamp(1, MAX_JOBS));
+        while let Some(report) = reports.next().await {
+            self.progress.repositories_done.add(1);
+            touched.insert(report.id);
+            summary.add(report);
+        }
+        self.claim_released_names(touched).await?;
+        summary.bytes_copied = self.progress.bytes_copied.get();
+        summary.elapsed_ms = start.elapsed().as_millis() as u64;
+        Ok(summary)
+    }
+
+    /// Names that changed hands: the new holder may have been delivered before the old one let go.
+    async fn claim_released_names(&self, touched: BTreeSet<RepositoryId>) -> Result<(), ReplicationError> {
+        if touched.is_empty() {
+            return Ok(());
+        }
+        let ids: Vec<RepositoryId> = touched.into_iter().collect();
+        let heads = read_heads(&*self.target.table, &ids).await.in_region(&self.target)?;
+        let waiting = heads.into_iter().flatten().filter(waits_for_name).collect();
+        self.claim_names(waiting).await.map(drop)
+    }
+
+    async fn deliver_with_retries(&self, source: HeadItem) -> Report {
+        let (repository, id) = (source.head.name, source.id);
+        let mut attempts = Attempts::default();
+        loop {
+            match self.deliver(id).await {
+                Ok(delivered) => {
+                    return Report { repository, id, delivered, retries: attempts.failed(), error: None };
+                }
+                Err(error) => {
+                    if attempts.again(error.kind()).await {
+                        tracing::info!(%error, repository, "trying again");
+                        continue;
+                    }
+                    self.note_failure(id, &error).await;
+                    let retries = attempts.failed().saturating_sub(1);
+                    return Report { repository, id, delivered: None, retries, error: Some(error) };
+                }
+            }
+        }
+    }
+}
+
+fn waits_for_name(item: &HeadItem) -> bool {
+    !item.head.named && item.head.state != State::Deleted
+}
+
+impl Summary {
+    fn add(&mut self, report: Report) {
+        match (&report.delivered, &report.error) {
+            (Some(delivered), _) => {
+                self.delivered += 1;
+                self.changes += delivered.changes;
+                self.edits += delivered.edits;
+                self.packs += delivered.packs;
+                self.max_lag_ms = self.max_lag_ms.max(delivered.lag_ms);
+            }
+            (None, Some(_)) => self.failed += 1,
+            // Another worker was faster.
+            (None, None) => self.unchanged += 1,
+        }
+        if report.delivered.is_some() || report.error.is_some() {
+            self.reports.push(report);
+        }
+    }
+
+    /// The kinds of all failures.
+    pub fn failures(&self) -> impl Iterator<Item = Kind> + '_ {
+        self.reports.iter().filter_map(|report| report.error.as_ref()).map(ReplicationError::kind)
+    }
+
+    /// Whether any repository has two histories.
+    pub fn found_difference(&self) -> bool {
+        self.reports.iter().any(|report| matches!(report.error, Some(ReplicationError::Fork { .. })))
+    }
+}

@@ -1,0 +1,160 @@
+//! Staging rows: what is being uploaded, written down so that the next process goes on with it.
+//!
+//! Small packs have none: copying them again is cheaper than writing down that they were copied.
+
+use std::collections::HashMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::ledger::head::RepositoryId;
+use crate::ledger::keys;
+use crate::objects::{ObjectError, PART_BYTES, Upload};
+use crate::region::manifest::LivePack;
+use crate::region::{Region, Result};
+use crate::table::{Condition, Key, Query, Write};
+
+/// Packs below this size are copied without a staging row.
+const STAGED_BYTES: u64 = 1024 * 1024;
+/// Uploads that nobody committed are swept after this time.
+pub const ORPHAN_GRACE: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// The document of a staging row.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct StagingRow {
+    /// The pack's id.
+    pack: String,
+    /// The key that it will have.
+    key: String,
+    /// When the upload started.
+    started: Timestamp,
+    /// The store's name for the upload of the pack, if it goes in parts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pack_upload: Option<String>,
+    /// The same for the index.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    index_upload: Option<String>,
+}
+
+/// The uploads in progress of one repository, as they were when the transfer began.
+#[derive(Debug, Default)]
+pub(super) struct Staging {
+    rows: HashMap<String, (Key, StagingRow)>,
+}
+
+/// Where one pack goes.
+#[derive(Debug)]
+pub(super) struct Staged {
+    /// Its key in the target.
+    pub key: String,
+    /// The upload of the pack, if it goes in parts.
+    pub pack_upload: Option<Upload>,
+    /// The upload of its index, if that goes in parts.
+    pub index_upload: Option<Upload>,
+    /// Whether somebody worked on it before.
+    pub resumed: bool,
+    /// Its row, if it has one.
+    pub row: Option<Key>,
+}
+
+impl Staging {
+    /// Reads the rows, where any of the packs is large enough to have one.
+    pub async fn load(target: &Region, id: RepositoryId, packs: &[LivePack]) -> Result<Self> {
+        if packs.iter().all(|pack| pack.bytes < STAGED_BYTES) {
+            return Ok(Staging::default());
+        }
+        let oldest = target.clock.now().checked_sub(ORPHAN_GRACE / 2).unwrap_or(Timestamp::MIN);
+        let page = target.table.query(&Query::prefix(keys::repository(id), "staging/")).await?;
+        let mut rows = HashMap::new();
+        for item in page.items {
+            if let Ok(row) = StagingRow::deserialize(&item.document)
+                && row.started > oldest
+            {
+                rows.insert(row.pack.clone(), (item.key, row));
+            }
+        }
+        Ok(Staging { rows })
+    }
+
+    /// The upload to go on with, or a new one.
+    pub async fn open(&self, target: &Region, id: RepositoryId, pack: &LivePack) -> Result<Staged> {
+        if let Some((key, row)) = self.rows.get(&pack.id.to_string()) {
+            let staged = Staged::of_row(key, row);
+            if staged.is_usable(target).await? {
+                return Ok(staged);
+            }
+        }
+        let nonce = target.clock.new_id().simple().to_string();
+        let key = keys::pack(id, pack.id, &nonce);
+        if pack.bytes < STAGED_BYTES {
+            return Ok(Staged::fresh(key));
+        }
+        let pack_upload = begin(target, &key, pack.bytes).await?;
+        let index_upload = begin(target, &keys::index_of(&key), pack.index_bytes).await?;
+        let row = StagingRow {
+            pack: pack.id.to_string(),
+            key,
+            started: target.clock.now(),
+            pack_upload: pack_upload.map(|upload| upload.token),
+            index_upload: index_upload.map(|upload| upload.token),
+        };
+        let row_key = keys::staging(id, &nonce);
+        let document = serde_json::to_value(&row).map_err(std::io::Error::from)?;
+        target.table.transact(vec![Write::put(row_key.clone(), Condition::Absent, document)]).await?;
+        Ok(Staged { resumed: false, ..Staged::of_row(&row_key, &row) })
+    }
+}
+
+async fn begin(target: &Region, key: &str, size: u64) -> Result<Option<Upload>> {
+    Ok(if size > PART_BYTES { Some(target.objects.begin(key).await?) } else { None })
+}
+
+impl Staged {
+    /// One that is copied in one go and not written down.
+    pub fn fresh(key: String) -> Self {
+        Staged { key, pack_upload: None, index_upload: None, resumed: false, row: None }
+    }
+
+    fn of_row(key: &Key, row: &StagingRow) -> Self {
+        let upload = |token: &Option<String>, key: String| token.clone().map(|token| Upload { key, token });
+        Staged {
+            key: row.key.clone(),
+            pack_upload: upload(&row.pack_upload, row.key.clone()),
+            index_upload: upload(&row.index_upload, keys::index_of(&row.key)),
+            resumed: true,
+            row: Some(key.clone()),
+        }
+    }
+
+    /// Whether its uploads are still there and nobody else is at work on them.
+    async fn is_usable(&self, target: &Region) -> Result<bool> {
+        for upload in [&self.pack_upload, &self.index_upload].into_iter().flatten() {
+            match target.objects.parts(upload).await {
+                Ok(_) => {}
+                Err(ObjectError::NotFound { .. }) => {
+                    // Gone because it was completed, or because it was swept.
+                    if target.objects.head(&upload.key).await?.is_none() {
+                        return Ok(false);
+                    }
+                }
+                Err(ObjectError::Unavailable { .. }) => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Removes the upload with all that it has stored so far.
+    pub async fn forget(&self, target: &Region) -> Result<()> {
+        for upload in [&self.pack_upload, &self.index_upload].into_iter().flatten() {
+            target.objects.abort(upload).await?;
+        }
+        for key in [keys::index_of(&self.key), self.key.clone()] {
+            target.objects.delete(&key).await?;
+        }
+        if let Some(row) = &self.row {
+            target.table.transact(vec![Write::delete(row.clone(), Condition::Any)]).await?;
+        }
+        Ok(())
+    }
+}

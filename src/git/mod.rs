@@ -3,3 +3,5 @@
 pub mod connectivity;
 pub mod local;
 pub mod pack;
+pub mod refname;
+pub mod refs;

@@ -1,0 +1,117 @@
+//! Names at the border: what a ref and a repository may be called.
+//!
+//! Ref names follow `git check-ref-format`; repository names are the ones that fit in a URL, in a key
+//! of the object store and in a CodeCommit repository list alike.
+
+use gix::bstr::{BStr, BString};
+
+use crate::Kind;
+
+/// Longest name of a ref, in bytes.
+pub const MAX_REF_NAME_BYTES: usize = 1024;
+/// Longest name of a repository, in characters (CodeCommit's limit).
+pub const MAX_REPOSITORY_NAME_CHARS: usize = 100;
+
+/// A name that is not allowed, and why.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name:?} is not a valid {what} name: {reason}")]
+pub struct NameError {
+    /// The name as it came.
+    pub name: BString,
+    /// What it was to name: `ref` or `repository`.
+    pub what: &'static str,
+    /// The rule that it breaks.
+    pub reason: String,
+}
+
+impl NameError {
+    /// What the caller should do.
+    pub fn kind(&self) -> Kind {
+        Kind::Usage
+    }
+}
+
+/// Checks the full name of a ref: below `refs/`, at most [`MAX_REF_NAME_BYTES`], and by the rules of
+/// `git check-ref-format` (which forbid control characters, space and newline). Any bytes that are not
+/// ASCII are allowed, valid UTF-8 or not, as Git allows them.
+pub fn check_ref_name(name: &BStr) -> Result<(), NameError> {
+    let fail = |reason: String| {
+        // A name that is far too long would drown the message.
+        let shown = &name[..name.len().min(MAX_REF_NAME_BYTES)];
+        Err(NameError { name: shown.into(), what: "ref", reason })
+    };
+    if name.len() > MAX_REF_NAME_BYTES {
+        return fail(format!("it has {} bytes, more than {MAX_REF_NAME_BYTES}", name.len()));
+    }
+    if !name.starts_with(b"refs/") {
+        return fail("it does not start with refs/".into());
+    }
+    match gix::validate::reference::name(name) {
+        Ok(_) => Ok(()),
+        Err(error) => fail(error.to_string()),
+    }
+}
+
+/// Checks the name of a repository: 1 to [`MAX_REPOSITORY_NAME_CHARS`] characters in segments parted by
+/// `/`. A segment consists of `[A-Za-z0-9._-]`, does not start with `.` or `-`, has no `..` and does not
+/// end in `.git`, which URLs append.
+pub fn check_repository_name(name: &str) -> Result<(), NameError> {
+    let fail = |reason: &str| {
+        let shown: String = name.chars().take(MAX_REPOSITORY_NAME_CHARS + 1).collect();
+        Err(NameError { name: shown.into(), what: "repository", reason: reason.into() })
+    };
+    if name.is_empty() {
+        return fail("it is empty");
+    }
+    if name.chars().count() > MAX_REPOSITORY_NAME_CHARS {
+        return fail("it has more than 100 characters");
+    }
+    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-/".contains(&b)) {
+        return fail("only letters, digits and . _ - / are allowed");
+    }
+    for segment in name.split('/') {
+        if segment.is_empty() {
+            return fail("it has an empty segment: no / at either end, no two in a row");
+        }
+        if segment.starts_with(['.', '-']) {
+            return fail("no segment may start with . or -");
+        }
+        if segment.contains("..") {
+            return fail("it contains ..");
+        }
+        if segment.as_bytes().to_ascii_lowercase().ends_with(b".git") {
+            return fail("no segment may end in .git");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn repository_names() {
+        let longest = "a".repeat(100);
+        for good in ["a", "A.b_c-9", "team/project", "a/b/c/d", "git", "a.gitx", "0", &longest] {
+            assert!(check_repository_name(good).is_ok(), "{good}");
+        }
+        let too_long = "a".repeat(101);
+        for bad in [
+            "", "/", "/a", "a/", "a//b", ".a", "-a", "a/.b", "a/-b", "a..b", "a.git", "a.GIT", "a.git/b", "a b", "ä",
+            "a\n", "a\0", "..", "a/../b", "a\\b", "a:b", &too_long,
+        ] {
+            assert!(check_repository_name(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn errors_name_the_name_and_the_rule_and_stay_short() {
+        let error = check_ref_name("refs/heads/a b".into()).unwrap_err();
+        assert!(error.to_string().starts_with("\"refs/heads/a b\" is not a valid ref name: "), "{error}");
+        let error = check_ref_name(BStr::new(&vec![b'x'; 1 << 20])).unwrap_err();
+        assert!(error.to_string().len() < 2 * MAX_REF_NAME_BYTES);
+        let error = check_repository_name(&"ä".repeat(1 << 20)).unwrap_err();
+        assert!(error.to_string().len() < 1024);
+    }
+}

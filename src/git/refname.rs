@@ -3,7 +3,7 @@
 //! Ref names follow `git check-ref-format`; repository names are the ones that fit in a URL, in a key
 //! of the object store and in a CodeCommit repository list alike.
 
-use gix::bstr::{BStr, BString, ByteSlice};
+use gix::bstr::{BStr, BString};
 
 use crate::Kind;
 

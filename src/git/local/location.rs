@@ -1,0 +1,93 @@
+//! Finding the directory of a repository (gitrepository-layout(5)).
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use gix::bstr::ByteSlice;
+
+use super::error::SourceError;
+
+/// Most bytes of a `.git` or `commondir` file (a path and a few more).
+const MAX_POINTER_BYTES: u64 = 64 * 1024;
+
+/// The common directory of the repository at `path`: of a bare repository the directory itself, of a
+/// work tree its `.git`, also where `.git` is a file that points elsewhere (submodules). All linked
+/// work trees of a repository lead to the one directory that they share.
+pub(super) fn find(path: &Path) -> Result<PathBuf, SourceError> {
+    let not_found = |reason: String| SourceError::NotFound { path: path.to_owned(), reason };
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(not_found("it does not exist".into())),
+        Err(error) => return Err(SourceError::io(path, error)),
+    };
+    let dot_git = path.join(".git");
+    let git_dir = if metadata.is_file() {
+        follow_git_file(path)?
+    } else {
+        match fs::metadata(&dot_git) {
+            Ok(metadata) if metadata.is_file() => follow_git_file(&dot_git)?,
+            Ok(_) => dot_git,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
+            Err(error) => return Err(SourceError::io(&dot_git, error)),
+        }
+    };
+    let pointer = git_dir.join("commondir");
+    let common_dir = match read_pointer(&pointer)? {
+        Some(text) => git_dir.join(to_path(&pointer, &text)?),
+        None => git_dir,
+    };
+    for name in ["HEAD", "objects", "refs"] {
+        // `HEAD` may be a symbolic link to a branch that is not born yet.
+        match fs::symlink_metadata(common_dir.join(name)) {
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Err(not_found(format!("{} has no {name}", common_dir.display())));
+            }
+            Err(error) => return Err(SourceError::io(&common_dir.join(name), error)),
+        }
+    }
+    Ok(common_dir)
+}
+
+/// Where a `.git` file points to, relative to the directory it lies in.
+fn follow_git_file(file: &Path) -> Result<PathBuf, SourceError> {
+    let text = read_pointer(file)?.unwrap_or_default();
+    let Some(target) = text.strip_prefix(b"gitdir: ") else {
+        return Err(SourceError::NotFound {
+            path: file.to_owned(),
+            reason: "it is a file, and not one that says gitdir: <path>".into(),
+        });
+    };
+    let parent = file.parent().unwrap_or(Path::new(""));
+    Ok(parent.join(to_path(file, target)?))
+}
+
+/// A small text file without its line end; `None` where there is no such file.
+fn read_pointer(path: &Path) -> Result<Option<Vec<u8>>, SourceError> {
+    let Some(mut text) = read_small(path, MAX_POINTER_BYTES)? else { return Ok(None) };
+    text.truncate(text.trim_end_with(|c| matches!(c, '\n' | '\r')).len());
+    Ok(Some(text))
+}
+
+fn to_path(file: &Path, bytes: &[u8]) -> Result<PathBuf, SourceError> {
+    match gix::path::from_byte_slice(bytes) {
+        Ok(path) if !bytes.is_empty() => Ok(path.to_owned()),
+        _ => Err(SourceError::damaged(file, "it does not hold a path")),
+    }
+}
+
+/// A whole file of at most `limit` bytes; `None` where there is no such file.
+pub(super) fn read_small(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, SourceError> {
+    let file = match fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(SourceError::io(path, error)),
+    };
+    let mut text = Vec::new();
+    file.take(limit.saturating_add(1)).read_to_end(&mut text).map_err(|e| SourceError::io(path, e))?;
+    if text.len() as u64 > limit {
+        return Err(SourceError::damaged(path, format!("it has more than {limit} bytes")));
+    }
+    Ok(Some(text))
+}

@@ -1,0 +1,167 @@
+//! The object directories of a repository and the packs in them (gitrepository-layout(5)).
+
+use std::collections::{BTreeSet, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::error::{Feature, SourceError};
+use super::location::read_small;
+
+/// How deep alternates of alternates are followed: as deep as Git does (`odb.c`). A repository's own
+/// alternates have depth 0.
+pub const MAX_ALTERNATE_DEPTH: usize = 5;
+/// Most entries of one directory of packs or loose objects.
+pub const MAX_DIRECTORY_ENTRIES: usize = 1_000_000;
+/// Most bytes of `objects/info/alternates`.
+const MAX_ALTERNATES_BYTES: u64 = 16 * 1024 * 1024;
+/// How often a directory is listed until two listings agree.
+const MAX_LISTINGS: usize = 10;
+
+/// A pack of a local repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SourcePack {
+    /// The pack. Its file name is only a name: the pack's id is its trailer.
+    pub pack: PathBuf,
+    /// Its index.
+    pub index: PathBuf,
+    /// Bytes of the pack.
+    pub bytes: u64,
+}
+
+impl SourcePack {
+    /// Opens the pack. Once open it can be read to the end, even if a repack deletes it meanwhile.
+    pub fn open_pack(&self) -> Result<fs::File, SourceError> {
+        fs::File::open(&self.pack).map_err(|e| SourceError::io_of_listed(&self.pack, e))
+    }
+
+    /// Opens the index, likewise.
+    pub fn open_index(&self) -> Result<fs::File, SourceError> {
+        fs::File::open(&self.index).map_err(|e| SourceError::io_of_listed(&self.index, e))
+    }
+}
+
+/// The object directory of a repository and those of its alternates, theirs and so on: each once, the
+/// repository's own first.
+pub(super) fn directories(common_dir: &Path) -> Result<Vec<PathBuf>, SourceError> {
+    let own = common_dir.join("objects");
+    let canonical = fs::canonicalize(&own).map_err(|e| SourceError::io(&own, e))?;
+    let mut seen = HashSet::from([canonical.clone()]);
+    let mut found = vec![canonical.clone()];
+    let mut level = vec![canonical];
+    let mut depth = 0;
+    while !level.is_empty() {
+        let mut next = Vec::new();
+        for directory in level {
+            for alternate in alternates_of(&directory)? {
+                if depth > MAX_ALTERNATE_DEPTH {
+                    return Err(SourceError::unsupported(common_dir, Feature::AlternateDepth(directory)));
+                }
+                let Ok(canonical) = fs::canonicalize(&alternate) else {
+                    return Err(SourceError::unsupported(common_dir, Feature::AlternateMissing(alternate)));
+                };
+                if !canonical.is_dir() {
+                    return Err(SourceError::unsupported(common_dir, Feature::AlternateMissing(alternate)));
+                }
+                if seen.insert(canonical.clone()) {
+                    found.push(canonical.clone());
+                    next.push(canonical);
+                }
+            }
+        }
+        level = next;
+        depth += 1;
+    }
+    Ok(found)
+}
+
+/// The paths in a directory's `info/alternates`: comments and quoting undone, relative ones resolved.
+fn alternates_of(directory: &Path) -> Result<Vec<PathBuf>, SourceError> {
+    let file = directory.join("info/alternates");
+    let Some(text) = read_small(&file, MAX_ALTERNATES_BYTES)? else { return Ok(Vec::new()) };
+    let paths = gix::odb::alternate::parse(&text).map_err(|e| SourceError::damaged(&file, e.to_string()))?;
+    Ok(paths.into_iter().map(|path| directory.join(path)).collect())
+}
+
+/// Refuses a repository with a pack whose missing objects someone else has promised.
+pub(super) fn refuse_promisor_packs(common_dir: &Path, object_dirs: &[PathBuf]) -> Result<(), SourceError> {
+    for directory in object_dirs {
+        let pack_dir = directory.join("pack");
+        let names = list_stable(&pack_dir)?;
+        for name in &names {
+            let path = Path::new(name);
+            if path.extension() == Some(OsStr::new("promisor"))
+                && names.contains(path.with_extension("pack").as_os_str())
+            {
+                let how = pack_dir.join(name).display().to_string();
+                return Err(SourceError::unsupported(common_dir, Feature::PartialClone(how)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All packs with an index, by directory, then by name.
+pub(super) fn packs(object_dirs: &[PathBuf]) -> Result<Vec<SourcePack>, SourceError> {
+    let mut packs = Vec::new();
+    let mut seen = HashSet::new();
+    for directory in object_dirs {
+        let pack_dir = directory.join("pack");
+        let names = list_stable(&pack_dir)?;
+        for name in &names {
+            let path = Path::new(name);
+            let index = path.with_extension("idx");
+            if path.extension() != Some(OsStr::new("pack")) || is_temporary(name) || !names.contains(index.as_os_str())
+            {
+                continue;
+            }
+            let pack = pack_dir.join(path);
+            let metadata = fs::metadata(&pack).map_err(|e| SourceError::io_of_listed(&pack, e))?;
+            // The same file may be reached through a hard link, as `git clone --local` makes them.
+            if seen.insert((metadata.dev(), metadata.ino())) {
+                packs.push(SourcePack { pack, index: pack_dir.join(index), bytes: metadata.len() });
+            }
+        }
+    }
+    Ok(packs)
+}
+
+/// Whether a file is one that Git is still writing (or once failed to finish).
+fn is_temporary(name: &OsStr) -> bool {
+    let name = name.as_encoded_bytes();
+    name.starts_with(b".") || name.starts_with(b"tmp_")
+}
+
+/// The names in a directory, listed until two listings agree: one alone may miss both the old and the
+/// new file when a pack is replaced meanwhile. Empty where there is no such directory.
+fn list_stable(directory: &Path) -> Result<BTreeSet<OsString>, SourceError> {
+    let mut before = list(directory)?;
+    for _ in 1..MAX_LISTINGS {
+        let now = list(directory)?;
+        if now == before {
+            return Ok(now);
+        }
+        before = now;
+    }
+    Err(SourceError::Changed { path: directory.to_owned() })
+}
+
+/// The names in a directory; none where there is no such directory.
+pub(super) fn list(directory: &Path) -> Result<BTreeSet<OsString>, SourceError> {
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeSet::new()),
+        Err(error) => return Err(SourceError::io(directory, error)),
+    };
+    let mut names = BTreeSet::new();
+    for entry in entries {
+        if names.len() >= MAX_DIRECTORY_ENTRIES {
+            let feature = Feature::TooMany("files in one object directory", MAX_DIRECTORY_ENTRIES);
+            return Err(SourceError::unsupported(directory, feature));
+        }
+        names.insert(entry.map_err(|e| SourceError::io(directory, e))?.file_name());
+    }
+    Ok(names)
+}

@@ -1,0 +1,162 @@
+//! Which refs are meant: the patterns of `--refs`.
+
+use gix::bstr::{BStr, BString, ByteSlice};
+
+use crate::Kind;
+use crate::git::refname::MAX_REF_NAME_BYTES;
+
+/// A pattern that could not match what its writer means.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{pattern:?} is not a pattern of refs: {reason}")]
+pub struct PatternError {
+    /// The pattern as it came.
+    pub pattern: BString,
+    /// What is wrong with it.
+    pub reason: &'static str,
+}
+
+impl PatternError {
+    /// What the caller should do.
+    pub fn kind(&self) -> Kind {
+        Kind::Usage
+    }
+}
+
+/// A set of patterns. A name matches if one pattern takes it and no pattern with a leading `^` does;
+/// with no pattern but such exclusions (or none at all), every other name matches.
+///
+/// | pattern | takes |
+/// |---|---|
+/// | `refs/heads/main` | that ref, and all below `refs/heads/main/` (as in `git for-each-ref`) |
+/// | `refs/tags/` | all below it (as in `git for-each-ref`) |
+/// | `refs/heads/*`, `refs/*/v1.*` | `*` stands for any bytes, `/` included, as in a refspec. (In `git for-each-ref` it stops at `/`: there, `refs/heads/*` silently lacks `refs/heads/feature/x`.) |
+/// | `^refs/pull/*` | removes what it takes, as in a negative refspec |
+///
+/// `?`, `[` and `\`, which no ref name can contain, are refused.
+#[derive(Clone, Debug, Default)]
+pub struct RefPatterns {
+    include: Vec<BString>,
+    exclude: Vec<BString>,
+}
+
+impl RefPatterns {
+    /// The patterns that take everything.
+    pub fn all() -> Self {
+        RefPatterns::default()
+    }
+
+    /// Checks and keeps patterns.
+    pub fn new<P: AsRef<[u8]>>(patterns: impl IntoIterator<Item = P>) -> Result<Self, PatternError> {
+        let mut set = RefPatterns::default();
+        for pattern in patterns {
+            let pattern = pattern.as_ref();
+            let fail = |reason| Err(PatternError { pattern: pattern[..pattern.len().min(200)].into(), reason });
+            let (list, glob) = match pattern.strip_prefix(b"^") {
+                Some(glob) => (&mut set.exclude, glob),
+                None => (&mut set.include, pattern),
+            };
+            if !glob.starts_with(b"refs/") {
+                return fail("it does not start with refs/");
+            }
+            if glob.len() > MAX_REF_NAME_BYTES {
+                return fail("it is longer than any ref");
+            }
+            if glob.iter().any(|b| matches!(b, b'?' | b'[' | b'\\' | b':' | b'^' | b'~' | 0..=b' ' | 0x7f)) {
+                return fail("it has a character that no ref name has; the only wildcard is *");
+            }
+            list.push(glob.into());
+        }
+        Ok(set)
+    }
+
+    /// Whether every name matches.
+    pub fn is_all(&self) -> bool {
+        self.include.is_empty() && self.exclude.is_empty()
+    }
+
+    /// Whether a ref is meant.
+    pub fn matches(&self, name: &BStr) -> bool {
+        let any = |globs: &[BString]| globs.iter().any(|glob| takes(glob.as_bstr(), name));
+        (self.include.is_empty() || any(&self.include)) && !any(&self.exclude)
+    }
+}
+
+fn takes(glob: &BStr, name: &BStr) -> bool {
+    if glob.contains(&b'*') {
+        return glob_matches(glob, name);
+    }
+    match name.strip_prefix(glob.as_bytes()) {
+        Some(rest) => rest.is_empty() || glob.ends_with(b"/") || rest.starts_with(b"/"),
+        None => false,
+    }
+}
+
+/// Matches with `*` for any bytes. Goes back only to the last star, so it takes `glob × name` steps at
+/// most, whatever the pattern.
+fn glob_matches(glob: &[u8], name: &[u8]) -> bool {
+    let (mut g, mut n) = (0, 0);
+    let mut last_star: Option<(usize, usize)> = None;
+    while n < name.len() {
+        match glob.get(g) {
+            Some(b'*') => {
+                last_star = Some((g + 1, n));
+                g += 1;
+            }
+            Some(byte) if *byte == name[n] => {
+                g += 1;
+                n += 1;
+            }
+            _ => match &mut last_star {
+                Some((after_star, taken)) => {
+                    *taken += 1;
+                    g = *after_star;
+                    n = *taken;
+                }
+                None => return false,
+            },
+        }
+    }
+    glob[g..].iter().all(|b| *b == b'*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matches(patterns: &[&str], name: &str) -> bool {
+        RefPatterns::new(patterns).unwrap().matches(name.into())
+    }
+
+    #[test]
+    fn names_prefixes_and_stars() {
+        assert!(matches(&[], "refs/heads/main"));
+        assert!(matches(&["refs/heads/main"], "refs/heads/main"));
+        assert!(matches(&["refs/heads/main"], "refs/heads/main/x"));
+        assert!(!matches(&["refs/heads/main"], "refs/heads/maintenance"));
+        assert!(matches(&["refs/tags/"], "refs/tags/v1"));
+        assert!(!matches(&["refs/tags/"], "refs/tagsets/v1"));
+        assert!(matches(&["refs/heads/*"], "refs/heads/a/b"));
+        assert!(matches(&["refs/*/v1.*"], "refs/tags/v1.2"));
+        assert!(!matches(&["refs/*/v1.*"], "refs/tags/v2.1"));
+        assert!(matches(&["refs/heads/*-ok"], "refs/heads/a-ok-ok"));
+        assert!(!matches(&["refs/heads/*-ok"], "refs/heads/a-okay"));
+        assert!(matches(&["refs/heads/*", "^refs/heads/wip/*"], "refs/heads/main"));
+        assert!(!matches(&["refs/heads/*", "^refs/heads/wip/*"], "refs/heads/wip/x"));
+        assert!(matches(&["^refs/pull/"], "refs/heads/main"));
+        assert!(!matches(&["^refs/pull/"], "refs/pull/1/head"));
+    }
+
+    #[test]
+    fn patterns_that_cannot_be_meant() {
+        for bad in ["", "main", "heads/*", "*", "refs/heads/[ab]", "refs/heads/a?", "refs/a b", "a:b", "^main"] {
+            assert!(RefPatterns::new([bad]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn many_stars_stay_cheap() {
+        let glob = format!("refs/{}b", "*a".repeat(400));
+        let name = format!("refs/{}", "a".repeat(1000));
+        assert!(!matches(&[&glob], &name));
+    }
+}

@@ -1,0 +1,7 @@
+//! Reading and writing repositories on the local disk, judged by real Git.
+
+mod exporting;
+mod git;
+mod objects;
+mod opening;
+mod refs;

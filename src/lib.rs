@@ -4,6 +4,8 @@
 //! size of the change. `ARCHITECTURE.md` is the map; each module below is one room of it.
 
 pub mod config;
+pub mod decorate;
+mod durable;
 pub mod error;
 pub mod git;
 pub mod ledger;

@@ -5,6 +5,8 @@
 
 pub mod clock;
 pub mod config;
+pub mod decorate;
+mod durable;
 pub mod error;
 pub mod fault;
 pub mod git;

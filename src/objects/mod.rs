@@ -3,6 +3,10 @@
 //! Shaped after S3 (conditional put, multipart upload, ranged get). `tests/conformance` holds the one
 //! suite that every implementation passes.
 
+pub mod decorate;
+pub mod filesystem;
+pub mod key;
+pub mod parts;
 pub mod reader;
 
 use std::fmt;
@@ -13,6 +17,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 
 use crate::Kind;
+pub use filesystem::FilesystemStore;
+pub use parts::Crc64Hasher;
 
 /// Most bytes that [`ObjectStore::put`] takes, and most that one [`ObjectStore::get`] returns.
 pub const MAX_PUT_BYTES: u64 = 64 * 1024 * 1024;
@@ -167,7 +173,8 @@ impl ObjectError {
 }
 
 /// Immutable objects under keys. Keys are `/`-separated segments of `[A-Za-z0-9._-]`, none of them
-/// empty, `.` or `..`, at most 512 bytes in all.
+/// empty or starting with a dot, of at most 255 bytes, at most 512 bytes in all (see [`key`]). No key may
+/// name a folder of others: not both `a` and `a/b`.
 #[async_trait]
 pub trait ObjectStore: fmt::Debug + Send + Sync {
     /// Names the store in errors and logs.

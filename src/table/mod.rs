@@ -4,6 +4,10 @@
 //! a partition key `pk`, a sort key `sk`, a `revision` for compare-and-set, a JSON document and, beside
 //! it, optional raw bytes. `tests/conformance` holds the one suite that every implementation passes.
 
+pub mod decorate;
+pub mod limits;
+pub mod sqlite;
+
 use std::fmt;
 
 use async_trait::async_trait;
@@ -11,6 +15,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::Kind;
+pub use sqlite::SqliteTable;
 
 /// Most items that one transaction may hold (DynamoDB's limit).
 pub const MAX_TRANSACTION_ITEMS: usize = 100;
@@ -234,7 +239,8 @@ pub trait Table: fmt::Debug + Send + Sync {
     /// Names the table in errors and logs.
     fn name(&self) -> &str;
 
-    /// Reads up to [`MAX_GET_KEYS`] items, in the order of the keys; `None` where there is none.
+    /// Reads up to [`MAX_GET_KEYS`] items at one moment (never half of a transaction), in the order of the
+    /// keys; `None` where there is none. A key may come twice.
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Item>>, TableError>;
 
     /// Reads one item.

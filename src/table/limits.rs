@@ -1,0 +1,126 @@
+//! What every table refuses, checked in one place so that all implementations refuse the same.
+//!
+//! The figures are DynamoDB's ("Quotas in Amazon DynamoDB"); an embedded table keeps them so that what
+//! works on one works on the other.
+
+use std::collections::HashSet;
+
+use serde_json::Value;
+
+use super::{
+    Action, Key, MAX_GET_KEYS, MAX_ITEM_BYTES, MAX_PAGE_ITEMS, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ITEMS, Query,
+    TableError, Write,
+};
+
+/// Most bytes of a partition key (DynamoDB's limit).
+pub const MAX_PK_BYTES: usize = 2_048;
+/// Most bytes of a sort key (DynamoDB's limit).
+pub const MAX_SK_BYTES: usize = 1_024;
+/// What an item weighs beside its keys, document and bytes: attribute names and the revision. DynamoDB
+/// counts both (here at most 27 + 21 bytes), so an embedded table must too.
+pub const ITEM_OVERHEAD_BYTES: usize = 64;
+
+/// What an item weighs against [`MAX_ITEM_BYTES`], [`MAX_TRANSACTION_BYTES`] and
+/// [`super::MAX_PAGE_BYTES`]. `document` is the length of its compact JSON text.
+pub fn item_bytes(key: &Key, document: usize, bytes: usize) -> usize {
+    [key.pk.len(), key.sk.len(), document, bytes].into_iter().fold(ITEM_OVERHEAD_BYTES, usize::saturating_add)
+}
+
+/// A write whose document has been turned into text, once, while its size was checked.
+#[derive(Debug)]
+pub struct Checked {
+    /// The write. The document of a put is left in place.
+    pub write: Write,
+    /// Compact JSON text of the document of a put.
+    pub document: Option<String>,
+}
+
+/// Checks a transaction: number of items, keys, no key twice, documents, sizes.
+pub fn check_transaction(table: &str, writes: Vec<Write>) -> Result<Vec<Checked>, TableError> {
+    if writes.is_empty() || writes.len() > MAX_TRANSACTION_ITEMS {
+        let reason = format!("a transaction of {} items; 1 to {MAX_TRANSACTION_ITEMS} are possible", writes.len());
+        return Err(invalid(table, reason));
+    }
+    let mut seen = HashSet::with_capacity(writes.len());
+    for write in &writes {
+        check_key(table, &write.key)?;
+        if !seen.insert(&write.key) {
+            return Err(invalid(table, format!("a transaction names {} twice", write.key)));
+        }
+    }
+    let mut total = 0usize;
+    let mut checked = Vec::with_capacity(writes.len());
+    for write in writes {
+        let (document, size) = check_item(table, &write)?;
+        total = total.saturating_add(size);
+        checked.push(Checked { write, document });
+    }
+    if total > MAX_TRANSACTION_BYTES {
+        let reason = format!("a transaction of {total} bytes; at most {MAX_TRANSACTION_BYTES} are possible");
+        return Err(invalid(table, reason));
+    }
+    Ok(checked)
+}
+
+/// The text of the document, if any, and the weight of the item.
+fn check_item(table: &str, write: &Write) -> Result<(Option<String>, usize), TableError> {
+    let Action::Put { document, bytes } = &write.action else {
+        return Ok((None, item_bytes(&write.key, 0, 0)));
+    };
+    if !document.is_object() {
+        return Err(invalid(table, format!("the document of {} is not a JSON object", write.key)));
+    }
+    let text = document_text(table, &write.key, document)?;
+    let size = item_bytes(&write.key, text.len(), bytes.as_ref().map_or(0, |b| b.len()));
+    if size > MAX_ITEM_BYTES {
+        let reason = format!("the item {} has {size} bytes; at most {MAX_ITEM_BYTES} are possible", write.key);
+        return Err(invalid(table, reason));
+    }
+    Ok((Some(text), size))
+}
+
+fn document_text(table: &str, key: &Key, document: &Value) -> Result<String, TableError> {
+    serde_json::to_string(document).map_err(|e| invalid(table, format!("the document of {key} is not JSON: {e}")))
+}
+
+/// Checks the keys of a batched read. The same key may come twice.
+pub fn check_get(table: &str, keys: &[Key]) -> Result<(), TableError> {
+    if keys.len() > MAX_GET_KEYS {
+        let reason = format!("a read of {} items; at most {MAX_GET_KEYS} are possible", keys.len());
+        return Err(invalid(table, reason));
+    }
+    keys.iter().try_for_each(|key| check_key(table, key))
+}
+
+/// Checks a query and returns how many items its page may hold.
+pub fn check_query(table: &str, query: &Query) -> Result<usize, TableError> {
+    if query.pk.is_empty() || query.pk.len() > MAX_PK_BYTES {
+        let reason =
+            format!("a query of a partition key of {} bytes; 1 to {MAX_PK_BYTES} are possible", query.pk.len());
+        return Err(invalid(table, reason));
+    }
+    if query.limit == 0 {
+        return Err(invalid(table, format!("a query of {} with a limit of 0 items", query.pk)));
+    }
+    Ok(query.limit.min(MAX_PAGE_ITEMS))
+}
+
+/// Keys are neither empty nor too long, and hold no [`char::MAX`], which ends the range of
+/// [`Query::prefix`] (Unicode reserves it as a non-character).
+fn check_key(table: &str, key: &Key) -> Result<(), TableError> {
+    let parts = [("partition key", &key.pk, MAX_PK_BYTES), ("sort key", &key.sk, MAX_SK_BYTES)];
+    for (what, text, most) in parts {
+        if text.is_empty() || text.len() > most {
+            let reason = format!("a {what} of {} bytes; 1 to {most} are possible", text.len());
+            return Err(invalid(table, reason));
+        }
+        if text.contains(char::MAX) {
+            return Err(invalid(table, format!("the {what} {text:?} holds U+10FFFF")));
+        }
+    }
+    Ok(())
+}
+
+fn invalid(table: &str, reason: String) -> TableError {
+    TableError::Invalid { table: table.to_owned(), reason }
+}

@@ -1,0 +1,273 @@
+//! The embedded table: one SQLite file, shared by any number of processes on one machine.
+//!
+//! WAL with `synchronous=FULL`: a transaction is one fsync of the log. Several processes are serialised by
+//! SQLite's own locks, the writers of one process by a queue before that, so that they do not poll. The log
+//! stays when the last connection closes (closing is then free, and so is the next opening): whoever copies
+//! the file by hand copies the `-wal` beside it as well. Local disks only.
+
+mod error;
+mod open;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
+use serde_json::Value;
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+use super::limits::{self, Checked, item_bytes};
+use super::{Action, Condition, Item, Key, MAX_PAGE_BYTES, Page, Query, Table, TableError, Write};
+
+/// Most connections that one handle opens; further calls wait for one.
+pub const MAX_CONNECTIONS: usize = 4;
+/// How long a writer waits for writers of other processes before it gives up as
+/// [`TableError::Unavailable`].
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+const SELECT_ITEM: &str = "SELECT revision, document, bytes FROM item WHERE pk = ?1 AND sk = ?2";
+const SELECT_REVISION: &str = "SELECT revision FROM item WHERE pk = ?1 AND sk = ?2";
+const PUT_ITEM: &str = "INSERT INTO item (pk, sk, revision, document, bytes) VALUES (?1, ?2, ?3, ?4, ?5)
+    ON CONFLICT (pk, sk) DO UPDATE SET revision = excluded.revision, document = excluded.document, bytes = excluded.bytes";
+const DELETE_ITEM: &str = "DELETE FROM item WHERE pk = ?1 AND sk = ?2";
+const QUERY_UP: &str = "SELECT sk, revision, document, bytes FROM item
+    WHERE pk = ?1 AND sk >= ?2 AND sk <= ?3 AND (?4 IS NULL OR sk > ?4) ORDER BY sk";
+const QUERY_DOWN: &str = "SELECT sk, revision, document, bytes FROM item
+    WHERE pk = ?1 AND sk >= ?2 AND sk <= ?3 AND (?4 IS NULL OR sk < ?4) ORDER BY sk DESC";
+
+/// A table in a SQLite file. Cheap to clone handles of: share it behind an `Arc`.
+#[derive(Debug)]
+pub struct SqliteTable {
+    file: Arc<DatabaseFile>,
+    /// Bounds the connections, and with them the blocking threads in use.
+    connections: Arc<Semaphore>,
+    /// Lets the writers of this process wait in a queue instead of polling SQLite's lock.
+    writer: Semaphore,
+}
+
+/// What blocking work needs.
+#[derive(Debug)]
+struct DatabaseFile {
+    name: String,
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+}
+
+impl SqliteTable {
+    /// Opens the table in the file at `path`, which is created with its directories when missing. `name`
+    /// stands for it in errors. A file that may only be read opens too; writes then fail as
+    /// [`TableError::Environment`]. Blocks for well under a millisecond when the file exists.
+    pub fn open(path: impl Into<PathBuf>, name: impl Into<String>) -> Result<Self, TableError> {
+        let file = DatabaseFile { name: name.into(), path: path.into(), idle: Mutex::new(Vec::new()) };
+        let connection = open::connect(&file.path).map_err(|e| error::opening(&file.name, &file.path, e))?;
+        file.give_back(connection);
+        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        Ok(SqliteTable { file: Arc::new(file), connections, writer: Semaphore::new(1) })
+    }
+
+    /// The file.
+    pub fn path(&self) -> &Path {
+        &self.file.path
+    }
+
+    async fn permit<'a>(&self, semaphore: &'a Semaphore) -> Result<SemaphorePermit<'a>, TableError> {
+        semaphore.acquire().await.map_err(|_| self.stopped(false))
+    }
+
+    /// Runs `work` with a connection on a blocking thread. Dropping the future does not stop it.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        write: bool,
+        work: impl FnOnce(&DatabaseFile, &mut Connection) -> Result<T, TableError> + Send + 'static,
+    ) -> Result<T, TableError> {
+        let permit = Arc::clone(&self.connections).acquire_owned().await.map_err(|_| self.stopped(false))?;
+        let file = Arc::clone(&self.file);
+        let task = tokio::task::spawn_blocking(move || {
+            let mut connection = file.take()?;
+            let result = work(&file, &mut connection);
+            file.give_back(connection);
+            drop(permit);
+            result
+        });
+        task.await.unwrap_or_else(|_| Err(self.stopped(write)))
+    }
+
+    fn stopped(&self, ambiguous: bool) -> TableError {
+        let reason = "the runtime is shutting down".to_owned();
+        TableError::Unavailable { table: self.file.name.clone(), reason, ambiguous }
+    }
+}
+
+impl DatabaseFile {
+    fn take(&self) -> Result<Connection, TableError> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        match idle {
+            Some(connection) => Ok(connection),
+            None => open::connect(&self.path).map_err(|e| error::opening(&self.name, &self.path, e)),
+        }
+    }
+
+    /// Keeps a connection for the next call, unless an error left a transaction open on it.
+    fn give_back(&self, connection: Connection) {
+        if connection.is_autocommit() {
+            self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        }
+    }
+
+    fn failed(&self, error: rusqlite::Error) -> TableError {
+        error::during(&self.name, &self.path, error, false)
+    }
+
+    fn corrupt(&self, key: &Key, what: impl std::fmt::Display) -> TableError {
+        let reason = format!("{}: the item {key}: {what}", self.path.display());
+        TableError::Corrupt { table: self.name.clone(), reason }
+    }
+
+    fn item(&self, key: Key, stored: Stored) -> Result<Item, TableError> {
+        let revision = match u64::try_from(stored.revision) {
+            Ok(revision) if revision > 0 => revision,
+            _ => return Err(self.corrupt(&key, format_args!("the revision {} is not possible", stored.revision))),
+        };
+        match serde_json::from_str(&stored.document) {
+            Ok(document @ Value::Object(_)) => {
+                Ok(Item { key, revision, document, bytes: stored.bytes.map(Bytes::from) })
+            }
+            Ok(_) => Err(self.corrupt(&key, "the document is not a JSON object")),
+            Err(error) => Err(self.corrupt(&key, format_args!("the document is not JSON: {error}"))),
+        }
+    }
+
+    fn get_many(&self, connection: &mut Connection, keys: Vec<Key>) -> Result<Vec<Option<Item>>, TableError> {
+        // One transaction, so that all keys are read at one moment; a single read needs none.
+        let snapshot = keys.len() > 1;
+        if snapshot {
+            connection.prepare_cached("BEGIN").and_then(|mut s| s.execute([])).map_err(|e| self.failed(e))?;
+        }
+        let items = self.select_items(connection, keys);
+        if snapshot {
+            connection.prepare_cached("COMMIT").and_then(|mut s| s.execute([])).map_err(|e| self.failed(e))?;
+        }
+        items
+    }
+
+    fn select_items(&self, connection: &Connection, keys: Vec<Key>) -> Result<Vec<Option<Item>>, TableError> {
+        let mut select = connection.prepare_cached(SELECT_ITEM).map_err(|e| self.failed(e))?;
+        let mut read = |key: Key| {
+            let stored = select.query_row(params![key.pk, key.sk], |row| Stored::read(row, 0)).optional();
+            stored.map_err(|e| self.failed(e))?.map(|stored| self.item(key, stored)).transpose()
+        };
+        keys.into_iter().map(&mut read).collect()
+    }
+
+    fn query(&self, connection: &Connection, query: Query, limit: usize) -> Result<Page, TableError> {
+        let text = if query.descending { QUERY_DOWN } else { QUERY_UP };
+        let mut select = connection.prepare_cached(text).map_err(|e| self.failed(e))?;
+        let range = params![query.pk, query.from, query.to, query.after];
+        let mut rows = select.query(range).map_err(|e| self.failed(e))?;
+        let mut page = Page::default();
+        let mut size = 0usize;
+        while let Some(row) = rows.next().map_err(|e| self.failed(e))? {
+            let sk = row.get(0).map_err(|e| self.failed(e))?;
+            let key = Key { pk: query.pk.clone(), sk };
+            let stored = Stored::read(row, 1).map_err(|e| self.failed(e))?;
+            let weight = item_bytes(&key, stored.document.len(), stored.bytes.as_ref().map_or(0, Vec::len));
+            size = size.saturating_add(weight);
+            let full = page.items.len() >= limit || size > MAX_PAGE_BYTES;
+            if let Some(last) = page.items.last().filter(|_| full) {
+                page.next = Some(last.key.sk.clone());
+                break;
+            }
+            page.items.push(self.item(key, stored)?);
+        }
+        Ok(page)
+    }
+
+    fn transact(&self, connection: &mut Connection, writes: &[Checked]) -> Result<(), TableError> {
+        let transaction = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|e| error::writing(&self.name, &self.path, e))?;
+        // Dropping the transaction rolls it back.
+        let revisions = self.check_conditions(&transaction, writes)?;
+        for (checked, revision) in writes.iter().zip(revisions) {
+            let Checked { write, document } = checked;
+            let Key { pk, sk } = &write.key;
+            let done = match &write.action {
+                Action::Check => Ok(0),
+                Action::Delete => transaction.prepare_cached(DELETE_ITEM).and_then(|mut s| s.execute(params![pk, sk])),
+                Action::Put { bytes, .. } => {
+                    let next = revision.unwrap_or(0).saturating_add(1);
+                    let put = params![pk, sk, next, document, bytes.as_deref()];
+                    transaction.prepare_cached(PUT_ITEM).and_then(|mut s| s.execute(put))
+                }
+            };
+            done.map_err(|e| error::writing(&self.name, &self.path, e))?;
+        }
+        transaction.commit().map_err(|e| error::during(&self.name, &self.path, e, true))
+    }
+
+    /// The present revision of each item, or which conditions failed.
+    fn check_conditions(&self, connection: &Connection, writes: &[Checked]) -> Result<Vec<Option<i64>>, TableError> {
+        let mut select = connection.prepare_cached(SELECT_REVISION).map_err(|e| self.failed(e))?;
+        let mut revision = |key: &Key| select.query_row(params![key.pk, key.sk], |row| row.get(0)).optional();
+        let revisions: Vec<Option<i64>> =
+            writes.iter().map(|c| revision(&c.write.key)).collect::<Result<_, _>>().map_err(|e| self.failed(e))?;
+        let failed: Vec<bool> = writes.iter().zip(&revisions).map(|(c, r)| !holds(c.write.condition, *r)).collect();
+        if !failed.contains(&true) {
+            return Ok(revisions);
+        }
+        let keys = writes.iter().map(|c| c.write.key.clone()).collect();
+        Err(TableError::ConditionFailed { table: self.name.clone(), keys, failed })
+    }
+}
+
+fn holds(condition: Condition, revision: Option<i64>) -> bool {
+    match condition {
+        Condition::Any => true,
+        Condition::Absent => revision.is_none(),
+        Condition::Present => revision.is_some(),
+        Condition::Revision(wanted) => revision.and_then(|r| u64::try_from(r).ok()) == Some(wanted),
+    }
+}
+
+/// A row as SQLite holds it.
+struct Stored {
+    revision: i64,
+    document: String,
+    bytes: Option<Vec<u8>>,
+}
+
+impl Stored {
+    fn read(row: &Row<'_>, first: usize) -> rusqlite::Result<Self> {
+        Ok(Stored { revision: row.get(first)?, document: row.get(first + 1)?, bytes: row.get(first + 2)? })
+    }
+}
+
+#[async_trait]
+impl Table for SqliteTable {
+    fn name(&self) -> &str {
+        &self.file.name
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Item>>, TableError> {
+        limits::check_get(&self.file.name, keys)?;
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        let keys = keys.to_vec();
+        self.blocking(false, move |file, connection| file.get_many(connection, keys)).await
+    }
+
+    async fn query(&self, query: &Query) -> Result<Page, TableError> {
+        let limit = limits::check_query(&self.file.name, query)?;
+        let query = query.clone();
+        self.blocking(false, move |file, connection| file.query(connection, query, limit)).await
+    }
+
+    async fn transact(&self, writes: Vec<Write>) -> Result<(), TableError> {
+        let writes = limits::check_transaction(&self.file.name, writes)?;
+        let _turn = self.permit(&self.writer).await?;
+        self.blocking(true, move |file, connection| file.transact(connection, &writes)).await
+    }
+}

@@ -1,8 +1,10 @@
 //! A region: an object store and a table, and in them the ledger, manifest and packs of each repository.
 
 pub mod commit;
+pub mod edit;
 pub mod error;
 pub mod manifest;
+pub mod open;
 
 use std::sync::Arc;
 

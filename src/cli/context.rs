@@ -1,0 +1,71 @@
+//! What every command needs: the configuration, opened regions, links.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use gitferry::config::{Config, LinkMode};
+use gitferry::region::Region;
+use gitferry::replication::deliver::Link;
+use gitferry::replication::progress::Progress;
+use gitferry::replication::transfer::PARTS_IN_MEMORY;
+use globset::GlobSet;
+use tokio::sync::Semaphore;
+
+use super::failure::Failure;
+
+/// Knows where the configuration is; reads it when a command needs it.
+#[derive(Debug)]
+pub struct Context {
+    file: PathBuf,
+}
+
+/// A link of the configuration, opened.
+#[derive(Debug)]
+pub struct OpenLink {
+    /// Ready to deliver.
+    pub link: Link,
+    /// Matches the names of its repositories.
+    pub matcher: GlobSet,
+}
+
+impl Context {
+    /// A context on a configuration file.
+    pub fn new(file: PathBuf) -> Self {
+        Context { file }
+    }
+
+    /// Reads the configuration.
+    pub fn config(&self) -> Result<Config, Failure> {
+        Ok(Config::load(&self.file)?)
+    }
+
+    /// Opens a region.
+    pub fn region(&self, name: &str) -> Result<Region, Failure> {
+        Ok(Region::open(&self.config()?, name)?)
+    }
+
+    /// Opens a link with both its regions.
+    pub fn link(&self, config: &Config, name: &str) -> Result<OpenLink, Failure> {
+        let link = config.link(name)?;
+        let active = config.links.iter().filter(|(_, link)| link.mode == LinkMode::Active);
+        let active_links: Vec<String> = active.map(|(name, _)| name.clone()).collect();
+        Ok(OpenLink {
+            matcher: link.matcher().map_err(Failure::usage)?,
+            link: Link {
+                name: name.into(),
+                source: Region::open(config, &link.source)?,
+                target: Region::open(config, &link.target)?,
+                mode: link.mode,
+                active_links: active_links.into(),
+                memory: Arc::new(Semaphore::new(PARTS_IN_MEMORY)),
+                progress: Arc::new(Progress::default()),
+            },
+        })
+    }
+}
+
+/// Who a change is attributed to when the command does not say: the login name.
+pub fn actor() -> String {
+    let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
+    user.ok().filter(|user| !user.is_empty()).unwrap_or_else(|| "unknown".into())
+}

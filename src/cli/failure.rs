@@ -1,0 +1,168 @@
+//! How a command ends: exit codes, and the hint for the reader on call.
+
+use std::process::ExitCode;
+
+use gitferry::Kind;
+use gitferry::config::ConfigError;
+use gitferry::region::RegionError;
+use gitferry::region::open::OpenError;
+use gitferry::replication::ReplicationError;
+
+/// A command that did its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// All is well.
+    Done,
+    /// It found a difference.
+    Difference,
+    /// Part of it failed and may be run again.
+    Failed,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(match exit {
+            Exit::Done => 0,
+            Exit::Difference => 1,
+            Exit::Failed => 3,
+        })
+    }
+}
+
+/// A command that did not.
+#[derive(Debug)]
+pub struct Failure {
+    code: u8,
+    message: String,
+    hint: Option<String>,
+}
+
+impl Failure {
+    /// The request is not valid as it stands.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Failure { code: 2, message: message.into(), hint: None }
+    }
+
+    /// Stopped by a signal.
+    pub fn interrupted() -> Self {
+        let hint = Some("nothing half-done is visible; run the same command again to go on".into());
+        Failure { code: 3, message: "interrupted".into(), hint }
+    }
+
+    /// Adds what to do next.
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    /// Adds what to do next, unless something more exact is known.
+    pub fn or_hint(mut self, hint: impl FnOnce() -> String) -> Self {
+        self.hint.get_or_insert_with(hint);
+        self
+    }
+
+    /// Prints it and tells the exit code.
+    pub fn report(self) -> ExitCode {
+        eprintln!("error: {}", self.message);
+        if let Some(hint) = self.hint {
+            eprintln!("  hint: {hint}");
+        }
+        ExitCode::from(self.code)
+    }
+
+    fn of(kind: Kind, message: String) -> Self {
+        let code = match kind {
+            Kind::Usage | Kind::NotFound | Kind::Refused => 2,
+            _ => 3,
+        };
+        Failure { code, message, hint: hint_for(kind).map(Into::into) }
+    }
+}
+
+/// What helps with a kind of error in general.
+pub fn hint_for(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::Usage | Kind::NotFound | Kind::Refused => None,
+        Kind::Conflict => Some("somebody else was faster; run the same command again"),
+        Kind::Transient => Some("nothing half-done is visible; run the same command again"),
+        Kind::Environment => {
+            Some("nothing half-done is visible; make room or mend the permissions, then run the same command again")
+        }
+        Kind::Corrupt => Some(
+            "nothing of it was used and nothing was changed; mend or replace what is damaged (`gitferry verify --deep` \
+             tells all that is), then run the same command again",
+        ),
+        Kind::Internal => Some("this is a bug in gitferry; nothing was changed; please report it with this message"),
+    }
+}
+
+impl From<RegionError> for Failure {
+    fn from(error: RegionError) -> Self {
+        let failure = Failure::of(error.kind(), error.to_string());
+        match &error {
+            RegionError::NoRepository { region, .. } => {
+                failure.hint(format!("`gitferry repo list --region {region}` shows those that there are"))
+            }
+            RegionError::Replica { name, primary, .. } => {
+                failure.hint(format!("write {name} in {primary}; replication brings the change here"))
+            }
+            _ => failure,
+        }
+    }
+}
+
+impl From<ReplicationError> for Failure {
+    fn from(error: ReplicationError) -> Self {
+        let mut failure = Failure::of(error.kind(), error.to_string());
+        if matches!(error, ReplicationError::Fork { .. }) {
+            failure.code = 1;
+            failure = failure.hint("compare both ledgers with `gitferry log NAME --region R`; a person has to choose");
+        }
+        failure
+    }
+}
+
+impl From<OpenError> for Failure {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Config(error) => error.into(),
+            OpenError::Region(error) => error.into(),
+        }
+    }
+}
+
+impl From<ConfigError> for Failure {
+    fn from(error: ConfigError) -> Self {
+        let failure = Failure::of(error.kind(), error.to_string());
+        match error {
+            ConfigError::Missing { .. } => {
+                failure.hint("`gitferry init` writes one; `--config FILE` or GITFERRY_CONFIG name another")
+            }
+            _ => failure,
+        }
+    }
+}
+
+macro_rules! failure_by_kind {
+    ($($error:ty),*) => { $(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Failure::of(error.kind(), error.to_string())
+            }
+        }
+    )* };
+}
+
+failure_by_kind!(gitferry::ledger::LedgerError, gitferry::table::TableError, gitferry::git::refname::NameError);
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Failure::of(Kind::of_io(&error), error.to_string())
+    }
+}
+
+impl From<serde_json::Error> for Failure {
+    fn from(error: serde_json::Error) -> Self {
+        Failure::of(Kind::Internal, error.to_string())
+    }
+}

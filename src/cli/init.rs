@@ -1,0 +1,49 @@
+//! `gitferry init`
+
+use std::path::PathBuf;
+
+use clap::Args;
+use gitferry::config::DEFAULT_FILE;
+
+use super::failure::{Exit, Failure};
+use super::output;
+
+const TEMPLATE: &str = include_str!("init.toml");
+
+/// Write a configuration of two regions on embedded stores that works as it is.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:
+  gitferry init --dir /srv/gitferry && cd /srv/gitferry
+  gitferry import /srv/git/app.git app --region us-east-1
+  gitferry replicate dr")]
+pub struct Init {
+    /// The folder to write gitferry.toml to; made if missing. The regions' state will lie beside it.
+    #[arg(long, default_value = ".", value_name = "DIR")]
+    dir: PathBuf,
+}
+
+impl Init {
+    pub fn run(self) -> Result<Exit, Failure> {
+        use std::io::Write as _;
+        std::fs::create_dir_all(&self.dir)?;
+        let path = self.dir.join(DEFAULT_FILE);
+        let created = std::fs::OpenOptions::new().write(true).create_new(true).open(&path);
+        let mut file = created.map_err(|error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => {
+                Failure::usage(format!("there is a configuration {} already", path.display()))
+                    .hint("remove it first, or choose another folder with --dir")
+            }
+            _ => error.into(),
+        })?;
+        file.write_all(TEMPLATE.as_bytes())?;
+        let flag = match self.dir.as_os_str() == "." {
+            true => String::new(),
+            false => format!(" --config {}", path.display()),
+        };
+        output::line(format!("wrote {}: regions us-east-1 and eu-west-1, and link dr from one to the other", path.display()));
+        output::line("next:");
+        output::line(format!("  gitferry{flag} import PATH-OF-A-GIT-REPOSITORY NAME --region us-east-1"));
+        output::line(format!("  gitferry{flag} replicate dr"));
+        Ok(Exit::Done)
+    }
+}

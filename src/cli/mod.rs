@@ -1,0 +1,86 @@
+//! The command line: arguments in, a call into the library, text or JSON out. Nothing else.
+
+mod context;
+mod failure;
+mod init;
+mod log;
+mod output;
+mod replicate;
+mod repo;
+mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use context::Context;
+use failure::{Exit, Failure};
+
+const EXIT_CODES: &str = "Exit codes:
+  0  done
+  1  found a difference: a fork, a failed verification
+  2  the request is not valid as it stands: arguments, configuration, names, refused by a rule
+  3  failed; nothing half-done is visible, and running the same command again is safe";
+
+/// Keeps Git repositories identical across regions.
+#[derive(Debug, Parser)]
+#[command(name = "gitferry", version, after_help = EXIT_CODES, max_term_width = 100)]
+struct Arguments {
+    /// The configuration file.
+    #[arg(long, global = true, env = "GITFERRY_CONFIG", default_value = gitferry::config::DEFAULT_FILE, value_name = "FILE")]
+    config: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Init(init::Init),
+    #[command(subcommand)]
+    Repo(repo::Repo),
+    Replicate(replicate::Replicate),
+    Status(status::Status),
+    Log(log::Log),
+}
+
+/// Runs the command that the process was started with.
+pub fn run() -> ExitCode {
+    let arguments = Arguments::parse();
+    start_logging();
+    let _scenario = fail::FailScenario::setup();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::from(error).report(),
+    };
+    let context = Context::new(arguments.config);
+    let result = runtime.block_on(async {
+        tokio::select! {
+            result = dispatch(arguments.command, &context) => result,
+            _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
+        }
+    });
+    // Blocking work that is still under way must not hold an interrupted process.
+    runtime.shutdown_background();
+    match result {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.report(),
+    }
+}
+
+async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> {
+    match command {
+        Command::Init(command) => command.run(),
+        Command::Repo(command) => command.run(context).await,
+        Command::Replicate(command) => command.run(context).await,
+        Command::Status(command) => command.run(context).await,
+        Command::Log(command) => command.run(context).await,
+    }
+}
+
+/// Logs go to standard error, as much as `GITFERRY_LOG` says (default: warnings).
+fn start_logging() {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("GITFERRY_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}

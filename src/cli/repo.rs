@@ -1,0 +1,200 @@
+//! `gitferry repo …`
+
+use clap::{Args, Subcommand};
+use gitferry::ledger::head::HeadItem;
+use gitferry::region::{Region, is_visible};
+use serde_json::json;
+
+use super::context::{Context, actor};
+use super::failure::{Exit, Failure};
+use super::output;
+
+/// Make, list, show, rename and delete repositories.
+#[derive(Debug, Subcommand)]
+pub enum Repo {
+    Create(Create),
+    List(List),
+    Show(Show),
+    Rename(Rename),
+    Delete(Delete),
+}
+
+#[derive(Debug, Args)]
+struct Place {
+    /// The region.
+    #[arg(long, value_name = "R")]
+    region: String,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Make an empty repository.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  gitferry repo create team/app --region us-east-1")]
+pub struct Create {
+    /// Its name.
+    name: String,
+    #[command(flatten)]
+    place: Place,
+    /// Its object format.
+    #[arg(long, default_value = "sha1", value_parser = ["sha1", "sha256"])]
+    object_format: String,
+}
+
+/// List the repositories of a region.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  gitferry repo list --region us-east-1 --json")]
+pub struct List {
+    #[command(flatten)]
+    place: Place,
+    /// Deleted ones, too.
+    #[arg(long)]
+    deleted: bool,
+}
+
+/// Show one repository.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  gitferry repo show team/app --region eu-west-1")]
+pub struct Show {
+    /// Its name or id.
+    name: String,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Give a repository another name; its replicas follow.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  gitferry repo rename team/app team/web --region us-east-1")]
+pub struct Rename {
+    /// Its name or id.
+    name: String,
+    /// Its new name.
+    new_name: String,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// Delete a repository. It stays as a tombstone for the retention period, here and at its replicas.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  gitferry repo delete team/app --region us-east-1")]
+pub struct Delete {
+    /// Its name or id.
+    name: String,
+    #[command(flatten)]
+    place: Place,
+}
+
+impl Repo {
+    pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        match self {
+            Repo::Create(command) => {
+                let region = context.region(&command.place.region)?;
+                let format = command.object_format.parse().map_err(|_| Failure::usage("not an object format"))?;
+                let item = region.create(&command.name, format, &actor()).await?;
+                command.place.say(&item, format!("created {} in {}", item.head.name, region.name))
+            }
+            Repo::List(command) => command.run(context).await,
+            Repo::Show(command) => command.run(context).await,
+            Repo::Rename(command) => {
+                let region = context.region(&command.place.region)?;
+                let item = region.rename(&command.name, &command.new_name, &actor()).await?;
+                command.place.say(&item, format!("{} is {} now", command.name, item.head.name))
+            }
+            Repo::Delete(command) => {
+                let region = context.region(&command.place.region)?;
+                let item = region.delete(&command.name, &actor()).await?;
+                let text = format!("deleted {}; its tombstone is {} for the retention period", command.name, item.id);
+                command.place.say(&item, text)
+            }
+        }
+    }
+}
+
+impl Place {
+    fn say(&self, item: &HeadItem, text: String) -> Result<Exit, Failure> {
+        match self.json {
+            true => output::json(&describe(item))?,
+            false => output::line(text),
+        }
+        Ok(Exit::Done)
+    }
+}
+
+impl List {
+    async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let region = context.region(&self.place.region)?;
+        let mut items = region.heads().await?;
+        items.retain(|item| self.deleted || is_visible(&item.head));
+        items.sort_by(|a, b| a.head.name.cmp(&b.head.name));
+        if self.place.json {
+            let all: Vec<serde_json::Value> = items.iter().map(describe).collect();
+            output::json(&all)?;
+            return Ok(Exit::Done);
+        }
+        if items.is_empty() {
+            output::line(format!("there are no repositories in {}", region.name));
+            return Ok(Exit::Done);
+        }
+        let heading = ["NAME", "STATE", "ROLE", "REFS", "CHANGES", "ID"];
+        let mut rows = vec![heading.map(String::from).to_vec()];
+        rows.extend(items.iter().map(|item| {
+            let head = &item.head;
+            let role = format!("{:?}", head.role).to_lowercase();
+            let (refs, seq) = (head.refs.to_string(), head.frontier.seq.to_string());
+            vec![head.name.clone(), head.state.to_string(), role, refs, seq, item.id.to_string()]
+        }));
+        output::table(&rows);
+        Ok(Exit::Done)
+    }
+}
+
+impl Show {
+    async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let region: Region = context.region(&self.place.region)?;
+        let item = region.get(&self.name).await?;
+        let (manifest, _) = region.manifest(&item).await?;
+        let head = &item.head;
+        if self.place.json {
+            let mut value = describe(&item);
+            value["packs"] = json!(manifest.packs.len());
+            value["bytes"] = json!(manifest.bytes());
+            output::json(&value)?;
+            return Ok(Exit::Done);
+        }
+        output::line(format!("{} in {}", head.name, region.name));
+        for (key, value) in [
+            ("id", item.id.to_string()),
+            ("state", head.state.to_string()),
+            ("role", format!("{:?}", head.role).to_lowercase()),
+            ("written in", head.epoch.region.clone()),
+            ("format", head.format.to_string()),
+            ("HEAD", head.head.to_string()),
+            ("refs", head.refs.to_string()),
+            ("frontier", head.frontier.to_string()),
+            ("changed", head.time.to_string()),
+            ("packs", format!("{} ({})", manifest.packs.len(), output::bytes(manifest.bytes()))),
+        ] {
+            output::line(format!("  {key:<10}  {value}"));
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn describe(item: &HeadItem) -> serde_json::Value {
+    let head = &item.head;
+    json!({
+        "id": item.id,
+        "name": head.name,
+        "state": head.state,
+        "deleted": head.deleted,
+        "role": head.role,
+        "region": head.epoch.region,
+        "format": head.format.to_string(),
+        "head": head.head.to_string(),
+        "refs": head.refs,
+        "refs_digest": head.refs_digest,
+        "frontier": head.frontier,
+        "time": head.time,
+    })
+}

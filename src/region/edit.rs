@@ -1,0 +1,66 @@
+//! Making, renaming and deleting repositories: changes like any other.
+
+use super::commit::{MAX_COMMIT_ATTEMPTS, Proposal, Subject};
+use super::{Region, RegionError, Result};
+use crate::git::refname::check_repository_name;
+use crate::ledger::LedgerError;
+use crate::ledger::head::{HeadItem, RepositoryId, State};
+
+impl Region {
+    /// A repository to be made, under a fresh id.
+    pub fn new_subject(&self, name: &str, format: gix::hash::Kind) -> Result<Subject> {
+        check_repository_name(name)?;
+        Ok(Subject::New { id: RepositoryId(self.clock.new_id()), name: name.into(), format })
+    }
+
+    /// Makes an empty repository.
+    pub async fn create(&self, name: &str, format: gix::hash::Kind, actor: &str) -> Result<HeadItem> {
+        let subject = self.new_subject(name, format)?;
+        if self.find(name).await?.is_some() {
+            return Err(RegionError::NameTaken { name: name.into(), region: self.name.clone() });
+        }
+        self.commit(&subject, self.proposal(None, actor)).await
+    }
+
+    /// Gives a repository another name.
+    pub async fn rename(&self, name: &str, new: &str, actor: &str) -> Result<HeadItem> {
+        check_repository_name(new)?;
+        self.edit(name, actor, |proposal| proposal.name = Some(new.into())).await
+    }
+
+    /// Leaves a tombstone, kept for the retention period, and releases the name.
+    pub async fn delete(&self, name: &str, actor: &str) -> Result<HeadItem> {
+        self.edit(name, actor, |proposal| proposal.state = Some(State::Deleted)).await
+    }
+
+    /// A proposal that changes nothing yet.
+    pub fn proposal(&self, item: Option<&HeadItem>, actor: &str) -> Proposal {
+        Proposal {
+            actor: actor.into(),
+            name: None,
+            state: None,
+            head: None,
+            edits: self.edit_spool(item),
+            refs_added: 0,
+            packs: Vec::new(),
+        }
+    }
+
+    /// Commits a small change, decided again on the new state as often as somebody else comes first.
+    async fn edit(&self, name: &str, actor: &str, change: impl Fn(&mut Proposal)) -> Result<HeadItem> {
+        for _ in 0..MAX_COMMIT_ATTEMPTS {
+            let item = self.get(name).await?;
+            self.check_writable(&item)?;
+            let mut proposal = self.proposal(Some(&item), actor);
+            change(&mut proposal);
+            if proposal.name.as_ref() == Some(&item.head.name) {
+                return Ok(item);
+            }
+            match self.commit(&Subject::Existing(Box::new(item)), proposal).await {
+                Err(RegionError::Ledger(LedgerError::Lost { .. })) => {}
+                result => return result,
+            }
+        }
+        Err(RegionError::Moved { repository: name.into() })
+    }
+}

@@ -1,5 +1,6 @@
 //! Git formats and protocols on gix.
 
 pub mod connectivity;
+pub mod links;
 pub mod local;
 pub mod pack;

@@ -1,0 +1,264 @@
+//! The links of an object: the objects that it names and cannot do without.
+//!
+//! A commit links to its tree and its parents, a tree to its entries except submodules, a tag to its
+//! target. Parsing is as lenient as Git's own (`parse_commit_buffer`, `decode_tree_entry`,
+//! `parse_tag_buffer`): only what is needed to find the links has to be well formed, since real histories
+//! hold zero-padded modes, missing taggers and unsorted entries that no one can repair any more.
+
+use gix::ObjectId;
+use gix::bstr::ByteSlice;
+use gix::hash::oid;
+use gix::objs::Kind;
+
+/// An object that must be there, and what it has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Link {
+    /// The object that is named.
+    pub id: ObjectId,
+    /// What the naming object takes it for.
+    pub kind: Kind,
+}
+
+impl Ord for Link {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.id.cmp(&other.id).then_with(|| kind_code(self.kind).cmp(&kind_code(other.kind)))
+    }
+}
+
+impl PartialOrd for Link {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Git's number of an object kind, as pack entries carry it (gitformat-pack: 1 commit to 4 tag).
+pub(crate) fn kind_code(kind: Kind) -> u8 {
+    match kind {
+        Kind::Commit => 1,
+        Kind::Tree => 2,
+        Kind::Blob => 3,
+        Kind::Tag => 4,
+    }
+}
+
+/// The inverse of [`kind_code`].
+pub(crate) fn kind_of_code(code: u8) -> Option<Kind> {
+    match code {
+        1 => Some(Kind::Commit),
+        2 => Some(Kind::Tree),
+        3 => Some(Kind::Blob),
+        4 => Some(Kind::Tag),
+        _ => None,
+    }
+}
+
+/// Why the links of an object cannot be told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a readable {kind}: {reason}")]
+pub struct UnreadableLinks {
+    /// What the object says it is.
+    pub kind: Kind,
+    /// What is wrong.
+    pub reason: &'static str,
+}
+
+/// Calls `visit` for every link of an object in the order in which it names them, repeats included.
+///
+/// On an error, links before the unreadable place have been visited already.
+pub fn for_each_link(
+    kind: Kind,
+    data: &[u8],
+    format: gix::hash::Kind,
+    mut visit: impl FnMut(&oid, Kind),
+) -> Result<(), UnreadableLinks> {
+    let links = match kind {
+        Kind::Blob => Ok(()),
+        Kind::Tree => tree_links(data, format, &mut visit),
+        Kind::Commit => commit_links(data, format, &mut visit),
+        Kind::Tag => tag_links(data, format, &mut visit),
+    };
+    links.map_err(|reason| UnreadableLinks { kind, reason })
+}
+
+/// The type bits of a file mode.
+const MODE_TYPE: u16 = 0o170_000;
+const MODE_TREE: u16 = 0o040_000;
+const MODE_FILE: u16 = 0o100_000;
+const MODE_SYMLINK: u16 = 0o120_000;
+
+/// `<octal mode> SP <name> NUL <raw id>`, repeated (gitformat-index does not describe it; tree-walk.c does).
+fn tree_links(
+    mut data: &[u8],
+    format: gix::hash::Kind,
+    visit: &mut impl FnMut(&oid, Kind),
+) -> Result<(), &'static str> {
+    let width = format.len_in_bytes();
+    while !data.is_empty() {
+        let (mode, rest) = tree_mode(data)?;
+        let end_of_name = rest.find_byte(0).ok_or("an entry name does not end")?;
+        if end_of_name == 0 {
+            return Err("an entry has no name");
+        }
+        let (id, rest) = rest[end_of_name + 1..].split_at_checked(width).ok_or("the last entry is cut off")?;
+        data = rest;
+        // Git takes every other type for a submodule, which names nothing in this repository (`canon_mode`).
+        match mode & MODE_TYPE {
+            MODE_TREE => visit(oid::from_bytes_unchecked(id), Kind::Tree),
+            MODE_FILE | MODE_SYMLINK => visit(oid::from_bytes_unchecked(id), Kind::Blob),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// Reads an octal mode and the space behind it. Like Git's `get_mode` it wraps at 16 bits.
+#[inline]
+fn tree_mode(data: &[u8]) -> Result<(u16, &[u8]), &'static str> {
+    let mut mode = 0u16;
+    for (at, byte) in data.iter().enumerate() {
+        match byte {
+            b'0'..=b'7' => mode = (mode << 3) | u16::from(byte - b'0'),
+            b' ' if at > 0 => return Ok((mode, &data[at + 1..])),
+            _ => break,
+        }
+    }
+    Err("an entry has a malformed mode")
+}
+
+fn commit_links(
+    data: &[u8],
+    format: gix::hash::Kind,
+    visit: &mut impl FnMut(&oid, Kind),
+) -> Result<(), &'static str> {
+    let mut buffer = [0; ID_BYTES];
+    let rest = data.strip_prefix(b"tree ").ok_or("it does not begin with its tree")?;
+    let (tree, mut rest) = hex_line(rest, format, &mut buffer).ok_or("its tree is not an id")?;
+    visit(tree, Kind::Tree);
+    while let Some(line) = rest.strip_prefix(b"parent ") {
+        let (parent, after) = hex_line(line, format, &mut buffer).ok_or("a parent is not an id")?;
+        visit(parent, Kind::Commit);
+        rest = after;
+    }
+    Ok(())
+}
+
+fn tag_links(data: &[u8], format: gix::hash::Kind, visit: &mut impl FnMut(&oid, Kind)) -> Result<(), &'static str> {
+    let mut buffer = [0; ID_BYTES];
+    let rest = data.strip_prefix(b"object ").ok_or("it does not begin with its target")?;
+    let (target, rest) = hex_line(rest, format, &mut buffer).ok_or("its target is not an id")?;
+    let rest = rest.strip_prefix(b"type ").ok_or("it does not say what its target is")?;
+    let name = rest.find_byte(b'\n').and_then(|end| rest.get(..end)).ok_or("the kind of its target does not end")?;
+    let kind = Kind::from_bytes(name).map_err(|_| "the kind of its target is unknown")?;
+    visit(target, kind);
+    Ok(())
+}
+
+/// Bytes of the longest id.
+const ID_BYTES: usize = 32;
+
+/// Reads a hexadecimal id and the end of its line.
+fn hex_line<'b, 'd>(
+    data: &'d [u8],
+    format: gix::hash::Kind,
+    buffer: &'b mut [u8; ID_BYTES],
+) -> Option<(&'b oid, &'d [u8])> {
+    let (digits, rest) = data.split_at_checked(format.len_in_hex())?;
+    let id = buffer.get_mut(..format.len_in_bytes())?;
+    hex::decode_to_slice(digits, id).ok()?;
+    Some((oid::from_bytes_unchecked(id), rest.strip_prefix(b"\n")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gix::hash::Kind as Format;
+    use proptest::prelude::*;
+
+    const A: &str = "1111111111111111111111111111111111111111";
+    const B: &str = "2222222222222222222222222222222222222222";
+
+    fn links(kind: Kind, data: &[u8]) -> Result<Vec<(String, Kind)>, &'static str> {
+        let mut found = Vec::new();
+        for_each_link(kind, data, Format::Sha1, |id, kind| found.push((id.to_string(), kind)))
+            .map(|()| found)
+            .map_err(|e| e.reason)
+    }
+
+    fn entry(mode: &str, name: &str, byte: u8) -> Vec<u8> {
+        [mode.as_bytes(), b" ", name.as_bytes(), b"\0", &[byte; 20]].concat()
+    }
+
+    #[test]
+    fn a_tree_links_to_everything_but_submodules() {
+        let data = [
+            entry("100644", "file", 0x11),
+            entry("040000", "zero-padded", 0x22),
+            entry("160000", "submodule", 0x33),
+            entry("120000", "symlink", 0x22),
+            entry("100664", "odd but seen", 0x11),
+            entry("40000", "b", 0x11),
+        ]
+        .concat();
+        assert_eq!(
+            links(Kind::Tree, &data).unwrap(),
+            [
+                (A.into(), Kind::Blob),
+                (B.into(), Kind::Tree),
+                (B.into(), Kind::Blob),
+                (A.into(), Kind::Blob),
+                (A.into(), Kind::Tree)
+            ]
+        );
+        assert_eq!(links(Kind::Tree, b"").unwrap(), []);
+    }
+
+    #[test]
+    fn broken_trees_are_unreadable() {
+        for data in [&b"100644 a\0short"[..], b" a\0", b"10x644 a\0", b"100644", b"100644 name"] {
+            assert!(links(Kind::Tree, data).is_err(), "{data:?}");
+        }
+        assert_eq!(links(Kind::Tree, &entry("100644", "", 1)), Err("an entry has no name"));
+    }
+
+    #[test]
+    fn a_commit_links_to_its_tree_and_parents_and_nothing_in_its_message() {
+        let data = format!("tree {A}\nparent {B}\nparent {A}\nauthor broken\n\nparent {B}\n");
+        assert_eq!(
+            links(Kind::Commit, data.as_bytes()).unwrap(),
+            [(A.into(), Kind::Tree), (B.into(), Kind::Commit), (A.into(), Kind::Commit)]
+        );
+        for data in [format!("tree {}\n", &A[1..]), format!("parent {A}\n"), format!("tree {A}\nparent {}\n", &A[2..])]
+        {
+            assert!(links(Kind::Commit, data.as_bytes()).is_err(), "{data}");
+        }
+    }
+
+    #[test]
+    fn a_tag_links_to_its_target_with_the_declared_kind() {
+        let data = format!("object {A}\ntype tree\ntag x\n");
+        assert_eq!(links(Kind::Tag, data.as_bytes()).unwrap(), [(A.into(), Kind::Tree)]);
+        assert!(links(Kind::Tag, format!("object {A}\ntype thing\n").as_bytes()).is_err());
+        assert!(links(Kind::Tag, format!("object {A}\n").as_bytes()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(data in proptest::collection::vec(any::<u8>(), 0..200), code in 1u8..5) {
+            for format in [Format::Sha1, Format::Sha256] {
+                let kind = kind_of_code(code).unwrap();
+                let _ = for_each_link(kind, &data, format, |id, _| assert_eq!(id.kind(), format));
+            }
+        }
+
+        #[test]
+        fn every_entry_of_a_tree_is_found(entries in proptest::collection::vec(("[a-z ]{1,9}", any::<[u8; 20]>()), 0..20)) {
+            let data: Vec<u8> = entries
+                .iter()
+                .flat_map(|(name, id)| [b"100755 ", name.as_bytes(), b"\0", &id[..]].concat())
+                .collect();
+            let found = links(Kind::Tree, &data).unwrap();
+            let expected: Vec<_> = entries.iter().map(|(_, id)| (hex::encode(id), Kind::Blob)).collect();
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Applying deltas (gitformat-pack, "Deltified representation"). gix has this too, but not in public.
+
+/// A delta whose header has been read.
+#[derive(Clone, Copy)]
+pub(crate) struct Delta<'a> {
+    /// The size that its base must have.
+    pub(crate) base_size: u64,
+    /// The size that it makes.
+    pub(crate) result_size: u64,
+    instructions: &'a [u8],
+}
+
+impl<'a> Delta<'a> {
+    pub(crate) fn parse(data: &'a [u8]) -> Result<Self, &'static str> {
+        let (base_size, data) = size(data)?;
+        let (result_size, instructions) = size(data)?;
+        Ok(Delta { base_size, result_size, instructions })
+    }
+
+    /// Makes the result in `out`, replacing what is there. Memory is reserved for `result_size`, so the
+    /// caller checks that first; it is touched only as far as there are instructions to fill it.
+    pub(crate) fn apply(&self, base: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
+        if base.len() as u64 != self.base_size {
+            return Err("the delta was made for a base of another size");
+        }
+        let size = usize::try_from(self.result_size).map_err(|_| "it is larger than the address space")?;
+        out.clear();
+        out.try_reserve(size).map_err(|_| "no memory for the object")?;
+        let mut data = self.instructions;
+        while let Some((&code, rest)) = data.split_first() {
+            let piece;
+            (piece, data) = if code & 0x80 != 0 {
+                let (start, length, rest) = copy_arguments(code, rest)?;
+                let piece = start.checked_add(length).and_then(|end| base.get(start..end));
+                (piece.ok_or("the delta copies from beyond its base")?, rest)
+            } else if code != 0 {
+                rest.split_at_checked(usize::from(code)).ok_or("the delta is cut off")?
+            } else {
+                return Err("the delta has an instruction that does not exist");
+            };
+            if piece.len() > size - out.len() {
+                return Err("the delta makes more than it says");
+            }
+            out.extend_from_slice(piece);
+        }
+        if out.len() == size { Ok(()) } else { Err("the delta makes less than it says") }
+    }
+}
+
+/// The arguments of a copy instruction: up to four bytes of offset, up to three of size.
+#[inline]
+fn copy_arguments(code: u8, mut data: &[u8]) -> Result<(usize, usize, &[u8]), &'static str> {
+    let (mut start, mut length) = (0, 0);
+    for bit in 0..7 {
+        if code & (1 << bit) != 0 {
+            let (&byte, rest) = data.split_first().ok_or("the delta is cut off")?;
+            data = rest;
+            if bit < 4 {
+                start |= usize::from(byte) << (8 * bit);
+            } else {
+                length |= usize::from(byte) << (8 * (bit - 4));
+            }
+        }
+    }
+    Ok((start, if length == 0 { 0x10000 } else { length }, data))
+}
+
+/// A size: seven bits a byte, the lowest first.
+fn size(data: &[u8]) -> Result<(u64, &[u8]), &'static str> {
+    let mut value = 0u64;
+    for (at, &byte) in data.iter().enumerate() {
+        let bits = u64::from(byte & 0x7f);
+        let shift = 7 * at as u32;
+        if shift >= u64::BITS || (bits << shift) >> shift != bits {
+            return Err("the delta has an absurd size");
+        }
+        value |= bits << shift;
+        if byte & 0x80 == 0 {
+            return Ok((value, &data[at + 1..]));
+        }
+    }
+    Err("the delta is cut off")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn apply(base: &[u8], delta: &[u8]) -> Result<Vec<u8>, &'static str> {
+        let mut out = Vec::new();
+        Delta::parse(delta)?.apply(base, &mut out).map(|()| out)
+    }
+
+    #[test]
+    fn copies_and_inserts() {
+        assert_eq!(apply(b"hello world", b"\x0b\x08\x91\x06\x05\x03abc").unwrap(), b"worldabc");
+        let base = vec![5; 0x10000];
+        assert_eq!(apply(&base, b"\x80\x80\x04\x80\x80\x04\x80").unwrap(), base);
+    }
+
+    #[test]
+    fn lies_are_errors() {
+        for (delta, reason) in [
+            (&b""[..], "the delta is cut off"),
+            (b"\x03\x01\x01a", "the delta was made for a base of another size"),
+            (b"\x02\x02\x01a", "the delta makes less than it says"),
+            (b"\x02\x01\x02ab", "the delta makes more than it says"),
+            (b"\x02\x05\x91\x01\x05", "the delta copies from beyond its base"),
+            (b"\x02\x05\x05abc", "the delta is cut off"),
+            (b"\x02\x05\x91\x01", "the delta is cut off"),
+            (b"\x02\x05\x00", "the delta has an instruction that does not exist"),
+            (b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "the delta has an absurd size"),
+        ] {
+            assert_eq!(apply(b"ab", delta), Err(reason), "{delta:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_bytes_never_panic(
+            base in proptest::collection::vec(any::<u8>(), 0..50),
+            delta in proptest::collection::vec(any::<u8>(), 0..50),
+        ) {
+            if Delta::parse(&delta).is_ok_and(|delta| delta.result_size < 1 << 20) {
+                let _ = apply(&base, &delta);
+            }
+        }
+    }
+}

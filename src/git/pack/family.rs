@@ -1,0 +1,342 @@
+//! One thread's work on families: see [`super::resolve`].
+
+use std::collections::VecDeque;
+
+use gix::ObjectId;
+use gix::odb::pack::data::entry::Header;
+use gix::objs::Kind;
+
+use super::STREAMED_BLOB_BYTES;
+use super::delta::Delta;
+use super::error::Fault;
+use super::inflate::{Inflater, check_size, inflate_streaming};
+use super::link_sink::LinkSink;
+use super::resolve::{Children, HaltOnDrop, Job, Resolver};
+use crate::git::links::for_each_link;
+
+/// Most buffers that a thread keeps for the next objects, and the largest one that it keeps.
+const POOL_BUFFERS: usize = 16;
+const POOL_BUFFER_BYTES: usize = 1 << 20;
+/// Most unparsable objects that are listed; further ones are counted.
+pub const MAX_LISTED_UNPARSABLE: usize = 1000;
+
+/// What a thread has found.
+pub(crate) struct Findings<'a> {
+    pub(crate) sink: LinkSink<'a>,
+    /// Objects whose links cannot be told; at most [`MAX_LISTED_UNPARSABLE`] of them.
+    pub(crate) unparsable: Vec<ObjectId>,
+    pub(crate) unparsable_count: u64,
+}
+
+/// A resolved object with deltas on it.
+struct Frame {
+    entry: u32,
+    /// Empty when `held` is not set: released for good, or dropped to be resolved again.
+    data: Vec<u8>,
+    held: bool,
+    children: Children,
+}
+
+pub(crate) struct Worker<'a> {
+    resolver: &'a Resolver<'a>,
+    findings: Findings<'a>,
+    inflater: Inflater,
+    /// The delta that is being applied.
+    delta: Vec<u8>,
+    pool: Vec<Vec<u8>>,
+    /// From the family's root (or the base of a [`Job`]) down to the object whose deltas are applied now.
+    stack: Vec<Frame>,
+    /// The frames that hold data, as positions in `stack`, ascending.
+    held: VecDeque<usize>,
+    held_bytes: u64,
+    held_limit: u64,
+    /// Done, but not yet added to the progress.
+    objects: u64,
+    bytes: u64,
+}
+
+impl<'a> Worker<'a> {
+    pub(crate) fn new(resolver: &'a Resolver<'a>, sink: LinkSink<'a>) -> Result<Self, Fault> {
+        Ok(Worker {
+            resolver,
+            findings: Findings { sink, unparsable: Vec::new(), unparsable_count: 0 },
+            inflater: Inflater::new().map_err(|e| Fault::File(e.into()))?,
+            delta: Vec::new(),
+            pool: Vec::new(),
+            stack: Vec::new(),
+            held: VecDeque::new(),
+            held_bytes: 0,
+            held_limit: resolver.options.max_held_bytes / resolver.options.thread_count() as u64,
+            objects: 0,
+            bytes: 0,
+        })
+    }
+
+    /// Works until there is nothing left for any thread.
+    pub(crate) fn run(mut self) -> Result<Findings<'a>, Fault> {
+        let _guard = HaltOnDrop(self.resolver);
+        let result = self.work();
+        if result.is_err() {
+            self.resolver.halt();
+        }
+        result.map(|()| self.findings)
+    }
+
+    fn work(&mut self) -> Result<(), Fault> {
+        while let Some(chunk) = self.resolver.next_chunk() {
+            self.resolver.check()?;
+            for entry in chunk {
+                self.family(entry)?;
+            }
+            self.report();
+        }
+        while let Some(job) = self.resolver.next_job() {
+            self.held_bytes = job.data.len() as u64;
+            self.stack.push(Frame { entry: job.entry, data: job.data, held: true, children: job.children });
+            self.descend(job.kind, true)?;
+            self.report();
+        }
+        Ok(())
+    }
+
+    fn report(&mut self) {
+        self.resolver.progress.add(std::mem::take(&mut self.objects), std::mem::take(&mut self.bytes));
+    }
+
+    /// Resolves the family of which `entry` is the root, if it is one.
+    fn family(&mut self, entry: u32) -> Result<(), Fault> {
+        let (offset, bytes) = self.resolver.boundaries.slice(&self.resolver.pack, entry);
+        let (header, data) = self.resolver.pack.entry(offset, bytes)?;
+        let Some(kind) = header.header.as_kind() else { return Ok(()) };
+        let size = header.decompressed_size;
+        self.resolver.claim(entry, kind);
+        if kind == Kind::Blob && size > STREAMED_BLOB_BYTES && self.resolver.families.children(entry).is_empty() {
+            let id = self.hash_streaming(offset, data, size)?;
+            self.record(entry, &id)?;
+            let by_id = self.resolver.families.children_by_id(
+                &self.resolver.pack,
+                self.resolver.boundaries,
+                id.as_slice(),
+            );
+            if by_id.is_empty() {
+                return Ok(());
+            }
+            let data = self.whole(entry)?;
+            self.push(Frame { entry, data, held: true, children: Children { by_id, by_offset: 0..0 } });
+        } else {
+            let data = self.whole(entry)?;
+            self.take(entry, kind, data)?;
+        }
+        self.descend(kind, false)
+    }
+
+    /// Applies all deltas below the frames on the stack. The lowest frame is `pinned` if it cannot be
+    /// resolved again because what lies below it is not known here.
+    fn descend(&mut self, kind: Kind, pinned: bool) -> Result<(), Fault> {
+        while let Some(top) = self.stack.last_mut() {
+            let Some(child) = top.children.next(self.resolver.families) else {
+                self.release_top();
+                self.stack.pop();
+                continue;
+            };
+            self.resolver.check()?;
+            if !self.resolver.claim(child, kind) {
+                continue; // its base is in the pack twice; that is reported in the end
+            }
+            let position = self.stack.len() - 1;
+            self.ensure_held(position)?;
+            let data = self.apply(child, position)?;
+            if self.stack[position].children.is_empty() && !(pinned && position == 0) {
+                self.release_top();
+            }
+            self.take(child, kind, data)?;
+            self.limit_held();
+            if self.resolver.wants_jobs() {
+                self.share(kind, pinned);
+            }
+        }
+        self.held.clear();
+        self.held_bytes = 0;
+        Ok(())
+    }
+
+    /// Hashes an object, finds its links, and keeps it if there are deltas on it.
+    fn take(&mut self, entry: u32, kind: Kind, data: Vec<u8>) -> Result<(), Fault> {
+        let offset = self.resolver.boundaries.offsets[entry as usize];
+        let mut hasher = self.hasher(kind, data.len() as u64);
+        hasher.update(&data);
+        let id = hasher.try_finalize().map_err(|_| Fault::Collision { offset })?;
+        self.record(entry, &id)?;
+        self.find_links(kind, &id, &data)?;
+        let families = self.resolver.families;
+        let by_id = families.children_by_id(&self.resolver.pack, self.resolver.boundaries, id.as_slice());
+        let children = Children { by_id, by_offset: families.children(entry) };
+        if children.is_empty() {
+            self.recycle(data);
+        } else {
+            self.push(Frame { entry, data, held: true, children });
+        }
+        Ok(())
+    }
+
+    fn find_links(&mut self, kind: Kind, id: &ObjectId, data: &[u8]) -> Result<(), Fault> {
+        if kind == Kind::Blob {
+            return Ok(());
+        }
+        let mut fault = Ok(());
+        let sink = &mut self.findings.sink;
+        let parsed = for_each_link(kind, data, self.resolver.pack.format, |id, kind| {
+            if fault.is_ok() {
+                fault = sink.take(id, kind);
+            }
+        });
+        if parsed.is_err() {
+            self.findings.unparsable_count += 1;
+            if self.findings.unparsable.len() < MAX_LISTED_UNPARSABLE {
+                self.findings.unparsable.push(*id);
+            }
+        }
+        fault
+    }
+
+    fn record(&mut self, entry: u32, id: &ObjectId) -> Result<(), Fault> {
+        self.objects += 1;
+        self.bytes += self.resolver.boundaries.slice(&self.resolver.pack, entry).1.len() as u64;
+        self.resolver.record(entry, id)
+    }
+
+    fn hasher(&self, kind: Kind, size: u64) -> gix::hash::Hasher {
+        let mut hasher = gix::hash::hasher(self.resolver.pack.format);
+        hasher.update(&gix::objs::encode::loose_header(kind, size));
+        hasher
+    }
+
+    fn hash_streaming(&self, offset: u64, data: &[u8], size: u64) -> Result<ObjectId, Fault> {
+        check_size(data, size).map_err(|e| Fault::entry(offset, e))?;
+        let mut hasher = self.hasher(Kind::Blob, size);
+        let bad = |reason| Fault::entry(offset, reason);
+        let taken = inflate_streaming(data, size, bad, |piece| {
+            hasher.update(piece);
+            self.resolver.check()
+        })?;
+        check_tiling(offset, taken, data.len())?;
+        hasher.try_finalize().map_err(|_| Fault::Collision { offset })
+    }
+
+    /// Inflates an entry that is stored whole.
+    fn whole(&mut self, entry: u32) -> Result<Vec<u8>, Fault> {
+        let mut out = self.pool.pop().unwrap_or_default();
+        let (offset, bytes) = self.resolver.boundaries.slice(&self.resolver.pack, entry);
+        let (header, data) = self.resolver.pack.entry(offset, bytes)?;
+        let size = header.decompressed_size;
+        self.check_limit(offset, "object", size)?;
+        let taken = self.inflater.inflate(data, size, &mut out).map_err(|e| Fault::entry(offset, e))?;
+        check_tiling(offset, taken, data.len())?;
+        Ok(out)
+    }
+
+    /// Applies the delta in `entry` to the data of the frame at `base`.
+    fn apply(&mut self, entry: u32, base: usize) -> Result<Vec<u8>, Fault> {
+        let mut out = self.pool.pop().unwrap_or_default();
+        let (offset, bytes) = self.resolver.boundaries.slice(&self.resolver.pack, entry);
+        let (header, data) = self.resolver.pack.entry(offset, bytes)?;
+        debug_assert!(matches!(header.header, Header::OfsDelta { .. } | Header::RefDelta { .. }));
+        self.check_limit(offset, "delta", header.decompressed_size)?;
+        let taken = self.inflater.inflate(data, header.decompressed_size, &mut self.delta);
+        check_tiling(offset, taken.map_err(|e| Fault::entry(offset, e))?, data.len())?;
+        let delta = Delta::parse(&self.delta).map_err(|e| Fault::entry(offset, e))?;
+        self.check_limit(offset, "object made by the delta", delta.result_size)?;
+        delta.apply(&self.stack[base].data, &mut out).map_err(|e| Fault::entry(offset, e))?;
+        Ok(out)
+    }
+
+    fn check_limit(&self, offset: u64, what: &'static str, size: u64) -> Result<(), Fault> {
+        let limit = self.resolver.options.max_resolved_bytes;
+        if size > limit { Err(Fault::TooLarge { offset, what, size, limit }) } else { Ok(()) }
+    }
+
+    fn push(&mut self, frame: Frame) {
+        self.held.push_back(self.stack.len());
+        self.held_bytes += frame.data.len() as u64;
+        self.stack.push(frame);
+    }
+
+    /// Frees the data of the topmost frame.
+    fn release_top(&mut self) {
+        let position = self.stack.len().wrapping_sub(1);
+        let Some(top) = self.stack.last_mut().filter(|top| top.held) else { return };
+        let data = std::mem::take(&mut top.data);
+        top.held = false;
+        self.held_bytes = self.held_bytes.saturating_sub(data.len() as u64);
+        if self.held.back() == Some(&position) {
+            self.held.pop_back();
+        }
+        self.recycle(data);
+    }
+
+    /// Drops the data of the frames farthest from the top until the bound is kept.
+    fn limit_held(&mut self) {
+        while self.held_bytes > self.held_limit && self.held.len() > 1 {
+            let Some(frame) = self.held.pop_front().and_then(|position| self.stack.get_mut(position)) else { break };
+            frame.held = false;
+            self.held_bytes = self.held_bytes.saturating_sub(frame.data.len() as u64);
+            frame.data = Vec::new();
+        }
+    }
+
+    /// Resolves the topmost frame again if its data was dropped.
+    fn ensure_held(&mut self, top: usize) -> Result<(), Fault> {
+        if self.stack[top].held {
+            return Ok(());
+        }
+        // The nearest one below that has its data; a pinned frame always has.
+        let mut base = self.held.back().copied().unwrap_or(0);
+        let mut borrowed = None;
+        if !self.stack[base].held {
+            base = 0;
+            self.stack[0].data = self.whole(self.stack[0].entry)?;
+            borrowed = Some(0);
+        }
+        for position in base + 1..=top {
+            let data = self.apply(self.stack[position].entry, position - 1)?;
+            if let Some(below) = borrowed.replace(position) {
+                let done = std::mem::take(&mut self.stack[below].data);
+                self.recycle(done);
+            }
+            self.stack[position].data = data;
+        }
+        self.stack[top].held = true;
+        self.held_bytes += self.stack[top].data.len() as u64;
+        self.held.push_back(top);
+        Ok(())
+    }
+
+    /// Hands about half of the deltas on the lowest object that has any to a thread that waits.
+    fn share(&mut self, kind: Kind, pinned: bool) {
+        let lowest = if pinned { Some(0) } else { None };
+        let Some(frame) = lowest.into_iter().chain(self.held.iter().copied()).find_map(|position| {
+            self.stack.get(position).filter(|f| f.held && !f.children.is_empty()).map(|_| position)
+        }) else {
+            return;
+        };
+        let Some(frame) = self.stack.get_mut(frame) else { return };
+        self.resolver.offer(|| {
+            let children = frame.children.split();
+            Some(Job { data: frame.data.clone(), entry: frame.entry, kind, children })
+        });
+    }
+
+    fn recycle(&mut self, buffer: Vec<u8>) {
+        if self.pool.len() < POOL_BUFFERS && buffer.capacity() <= POOL_BUFFER_BYTES {
+            self.pool.push(buffer);
+        }
+    }
+}
+
+/// An entry has to end where the next one begins.
+fn check_tiling(offset: u64, taken: usize, available: usize) -> Result<(), Fault> {
+    if taken == available {
+        return Ok(());
+    }
+    Err(Fault::entry(offset, format!("{} bytes between it and the next entry belong to neither", available - taken)))
+}

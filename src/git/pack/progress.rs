@@ -1,0 +1,59 @@
+//! What a caller says before a check, and sees and says during it.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use gix::hash::Kind as Format;
+
+use super::error::Fault;
+use super::{MAX_HELD_BYTES, MAX_RESOLVED_BYTES};
+
+/// How to check a pack.
+#[derive(Clone, Debug)]
+pub struct CheckOptions {
+    /// The repository's object format.
+    pub format: Format,
+    /// How many threads resolve objects; `None` for as many as there are processors.
+    pub threads: Option<NonZeroUsize>,
+    /// See [`MAX_HELD_BYTES`].
+    pub max_held_bytes: u64,
+    /// See [`MAX_RESOLVED_BYTES`].
+    pub max_resolved_bytes: u64,
+}
+
+impl CheckOptions {
+    /// The defaults for an object format.
+    pub fn new(format: Format) -> Self {
+        CheckOptions { format, threads: None, max_held_bytes: MAX_HELD_BYTES, max_resolved_bytes: MAX_RESOLVED_BYTES }
+    }
+
+    pub(crate) fn thread_count(&self) -> usize {
+        self.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get)
+    }
+}
+
+/// How far a check is. Any thread may read it, and set [`CheckProgress::cancel`].
+#[derive(Debug, Default)]
+pub struct CheckProgress {
+    /// Objects that have been resolved.
+    pub objects: AtomicU64,
+    /// Objects in the pack; 0 until its header has been read.
+    pub objects_total: AtomicU64,
+    /// Bytes of the pack that these objects take.
+    pub bytes: AtomicU64,
+    /// Bytes of the pack.
+    pub bytes_total: AtomicU64,
+    /// Set it to make the check end soon, with [`Fault::Cancelled`].
+    pub cancel: AtomicBool,
+}
+
+impl CheckProgress {
+    pub(crate) fn check(&self) -> Result<(), Fault> {
+        if self.cancel.load(Ordering::Relaxed) { Err(Fault::Cancelled) } else { Ok(()) }
+    }
+
+    pub(crate) fn add(&self, objects: u64, bytes: u64) {
+        self.objects.fetch_add(objects, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+    }
+}

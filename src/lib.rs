@@ -7,6 +7,7 @@ pub mod clock;
 pub mod config;
 pub mod decorate;
 mod durable;
+pub mod counter;
 pub mod error;
 pub mod fault;
 pub mod git;

@@ -1,13 +1,16 @@
 //! The command line: arguments in, a call into the library, text or JSON out. Nothing else.
 
 mod context;
+mod export;
 mod failure;
+mod import;
 mod init;
 mod log;
 mod output;
 mod replicate;
 mod repo;
 mod status;
+mod verify;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,9 +42,12 @@ enum Command {
     Init(init::Init),
     #[command(subcommand)]
     Repo(repo::Repo),
+    Import(import::Import),
     Replicate(replicate::Replicate),
     Status(status::Status),
     Log(log::Log),
+    Verify(verify::Verify),
+    Export(export::Export),
 }
 
 /// Runs the command that the process was started with.
@@ -72,9 +78,12 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
     match command {
         Command::Init(command) => command.run(),
         Command::Repo(command) => command.run(context).await,
+        Command::Import(command) => command.run(context).await,
         Command::Replicate(command) => command.run(context).await,
         Command::Status(command) => command.run(context).await,
         Command::Log(command) => command.run(context).await,
+        Command::Verify(command) => command.run(context).await,
+        Command::Export(command) => command.run(context).await,
     }
 }
 

@@ -91,6 +91,15 @@ pub enum RegionError {
     /// The object store failed.
     #[error(transparent)]
     Objects(#[from] ObjectError),
+    /// A local repository cannot be imported.
+    #[error(transparent)]
+    Source(#[from] crate::git::local::SourceError),
+    /// An export failed.
+    #[error(transparent)]
+    Export(#[from] crate::git::local::ExportError),
+    /// A pack is not what it should be.
+    #[error(transparent)]
+    Pack(#[from] crate::git::pack::PackError),
     /// A local file failed.
     #[error("a temporary or local file failed: {0}")]
     Io(#[from] std::io::Error),
@@ -120,6 +129,9 @@ impl RegionError {
             RegionError::Ledger(error) => error.kind(),
             RegionError::Table(error) => error.kind(),
             RegionError::Objects(error) => error.kind(),
+            RegionError::Source(error) => error.kind(),
+            RegionError::Export(error) => error.kind(),
+            RegionError::Pack(error) => error.kind(),
             RegionError::Io(error) => Kind::of_io(error),
         }
     }

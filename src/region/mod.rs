@@ -3,8 +3,13 @@
 pub mod commit;
 pub mod edit;
 pub mod error;
+pub mod export;
+pub mod fold;
+pub mod import;
+pub mod local;
 pub mod manifest;
 pub mod open;
+pub mod verify;
 
 use std::sync::Arc;
 

@@ -2,7 +2,6 @@
 
 use super::deliver::{Delivered, Lag, Link, LinkRow};
 use super::error::{InRegion as _, ReplicationError};
-use super::fold::Folded;
 use super::transfer::CopiedPack;
 use crate::config::LinkMode;
 use crate::ledger::LedgerError;
@@ -10,6 +9,7 @@ use crate::ledger::advance::{Advance, advance_head, read_head};
 use crate::ledger::head::{Head, HeadItem, RepositoryId, Role, State};
 use crate::ledger::keys;
 use crate::ledger::log::{ChangeRow, row_write};
+use crate::region::fold::Folded;
 use crate::table::{Condition, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ITEMS, Write};
 
 /// Items of a transaction that are not change rows: head, manifest, outbox, names, listing, statistics,

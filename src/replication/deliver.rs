@@ -6,7 +6,6 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use super::error::{InRegion as _, ReplicationError};
-use super::fold::{Folded, fold};
 use super::lease::{LEASED_BYTES, Lease, Waiter};
 use super::plan::{Standing, packs_to_copy, standing};
 use super::progress::Progress;
@@ -19,6 +18,7 @@ use crate::ledger::head::{Head, HeadItem, RepositoryId, State};
 use crate::ledger::keys;
 use crate::ledger::log::{ChangeRow, read_chain};
 use crate::region::commit::MAX_COMMIT_ATTEMPTS;
+use crate::region::fold::{Folded, fold};
 use crate::region::manifest::LivePack;
 use crate::region::{Region, RegionError, blocking};
 use crate::table::{Condition, Write};
@@ -190,7 +190,7 @@ impl Link {
         let before = lag.target.as_ref().map(|item| item.head.clone());
         let folding = move || Ok::<_, std::io::Error>(fold(&log, id, before.as_ref(), &rows));
         let folded = blocking(folding).await.in_region(&self.source)?;
-        folded.map_err(|error| error.about(&lag.source.head.name, &self.source.name))
+        folded.map_err(|error| ReplicationError::of_fold(error, &lag.source.head.name, &self.source.name))
     }
 
     async fn packs(&self, lag: &Lag, folded: &Folded) -> Result<Vec<LivePack>, ReplicationError> {

@@ -4,6 +4,7 @@ use crate::Kind;
 use crate::ledger::LedgerError;
 use crate::objects::ObjectError;
 use crate::region::RegionError;
+use crate::region::fold::FoldError;
 use crate::table::TableError;
 
 /// Why a repository could not be replicated. The target is as it was.
@@ -91,6 +92,18 @@ impl ReplicationError {
             ReplicationError::BadObject { .. } | ReplicationError::BadChange { .. } => Kind::Corrupt,
             ReplicationError::NotOnLink { .. } => Kind::NotFound,
             ReplicationError::Region { error, .. } => error.kind(),
+        }
+    }
+}
+
+impl ReplicationError {
+    /// A change of `repository`, read from `region`, that does not fold.
+    pub(super) fn of_fold(error: FoldError, repository: &str, region: &str) -> Self {
+        match error {
+            FoldError::Misfit { seq, reason } => {
+                ReplicationError::BadChange { repository: repository.into(), seq, reason }
+            }
+            FoldError::Ledger(error) => ReplicationError::Region { region: region.into(), error: error.into() },
         }
     }
 }

@@ -4,9 +4,9 @@
 //! *Invariant:* packs are durable in the target before one conditional write makes their changes visible.
 
 mod apply;
+pub mod compare;
 pub mod deliver;
 pub mod error;
-pub mod fold;
 pub mod lease;
 pub mod pass;
 pub mod plan;

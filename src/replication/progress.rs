@@ -1,8 +1,8 @@
 //! Counters that a pass keeps and anybody may look at.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use crate::counter::Counter;
 
-/// What a pass has done so far. Relaxed: only ever shown.
+/// What a pass has done so far.
 #[derive(Debug, Default)]
 pub struct Progress {
     /// Repositories that the pass has to look at.
@@ -15,20 +15,4 @@ pub struct Progress {
     pub bytes_done: Counter,
     /// Bytes really copied by this pass.
     pub bytes_copied: Counter,
-}
-
-/// A counter that only rises.
-#[derive(Debug, Default)]
-pub struct Counter(AtomicU64);
-
-impl Counter {
-    /// Adds to it.
-    pub fn add(&self, count: u64) {
-        self.0.fetch_add(count, Ordering::Relaxed);
-    }
-
-    /// What it is now.
-    pub fn get(&self) -> u64 {
-        self.0.load(Ordering::Relaxed)
-    }
 }

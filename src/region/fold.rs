@@ -1,14 +1,13 @@
 //! Folding changes into a head: each is read in full, its hash and its place checked, and what it does
 //! to the refs digest compared with what it says it does.
 
-use super::error::ReplicationError;
+use super::commit::{apply_change, blank_head};
 use crate::git::refs::RefValue;
 use crate::ledger::LedgerError;
 use crate::ledger::change::{ChangeHeader, ChangePack};
 use crate::ledger::hash::{ChangeHash, RefsDigest};
 use crate::ledger::head::{Epoch, Frontier, Head, RepositoryId, Role};
 use crate::ledger::log::{ChangeRow, Log};
-use crate::region::commit::{apply_change, blank_head};
 
 /// What a chain of changes makes of a head.
 #[derive(Debug)]
@@ -22,9 +21,10 @@ pub struct Folded {
 }
 
 /// Why changes do not fold.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum FoldError {
     /// A change does not fit the state before it.
+    #[error("change {seq} does not fit the state before it: {reason}")]
     Misfit {
         /// Its number.
         seq: u64,
@@ -32,6 +32,7 @@ pub enum FoldError {
         reason: String,
     },
     /// It could not be read.
+    #[error(transparent)]
     Ledger(LedgerError),
 }
 
@@ -120,16 +121,4 @@ fn first_head(header: &ChangeHeader) -> Result<Head, String> {
     let mut head = blank_head(name.clone(), format, Role::Replica, header.region.clone(), header.time);
     head.epoch = Epoch { number: header.epoch, region: header.region.clone(), start: Frontier::ORIGIN };
     Ok(head)
-}
-
-impl FoldError {
-    /// As an error about a repository.
-    pub fn about(self, repository: &str, region: &str) -> ReplicationError {
-        match self {
-            FoldError::Misfit { seq, reason } => {
-                ReplicationError::BadChange { repository: repository.into(), seq, reason }
-            }
-            FoldError::Ledger(error) => ReplicationError::Region { region: region.into(), error: error.into() },
-        }
-    }
 }

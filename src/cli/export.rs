@@ -1,0 +1,45 @@
+//! `gitferry export`
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::context::Context;
+use super::failure::{Exit, Failure};
+use super::output;
+
+/// Write a repository as a bare one that plain Git opens.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  gitferry export team/app --region eu-west-1 --to /srv/restore/app.git")]
+pub struct Export {
+    /// The repository's name or id.
+    name: String,
+    /// The region.
+    #[arg(long, value_name = "R")]
+    region: String,
+    /// The folder to make; it must be absent or empty.
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Export {
+    pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let region = context.region(&self.region)?;
+        let exported = region.export(&self.name, &self.to).await?;
+        match self.json {
+            true => output::json(&exported)?,
+            false => output::line(format!(
+                "exported {} to {}: {}, {} ({})",
+                self.name,
+                self.to.display(),
+                output::count(exported.refs, "ref"),
+                output::count(exported.packs, "pack"),
+                output::bytes(exported.bytes)
+            )),
+        }
+        Ok(Exit::Done)
+    }
+}

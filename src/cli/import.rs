@@ -1,0 +1,109 @@
+//! `gitferry import`
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use gitferry::git::local::RefPatterns;
+use gitferry::region::import::{ImportOptions, ImportProgress, Imported};
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use super::context::{Context, actor};
+use super::failure::{Exit, Failure};
+use super::output;
+
+/// Import a local Git repository: only what changed, as one change.
+#[derive(Debug, Args)]
+#[command(after_help = "Packs are taken over as they are after a full check; loose objects become one pack. Refs that
+are gone at the source are removed. Nothing is written to the source, and no Git is needed.
+
+Example:
+  gitferry import /srv/git/app.git team/app --region us-east-1
+  gitferry import ~/src/app team/app --region us-east-1 --refs 'refs/heads/*' 'refs/tags/*'")]
+pub struct Import {
+    /// Path of a local repository, bare or not.
+    source: PathBuf,
+    /// The name that it has, or gets, in the region.
+    name: String,
+    /// The region.
+    #[arg(long, value_name = "R")]
+    region: String,
+    /// Only refs that match: `refs/heads/*`, `refs/tags/`, a full name, `^refs/pull/*` to leave out.
+    /// All others stay as they are in the region.
+    #[arg(long, num_args = 1.., value_name = "PATTERN")]
+    refs: Vec<String>,
+    /// Import even if that deletes every ref.
+    #[arg(long)]
+    allow_empty: bool,
+    /// Who the change is attributed to. [default: the login name]
+    #[arg(long, value_name = "WHO")]
+    actor: Option<String>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Import {
+    pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let region = context.region(&self.region)?;
+        let start = Instant::now();
+        let options = ImportOptions {
+            patterns: RefPatterns::new(&self.refs).map_err(|error| Failure::usage(error.to_string()))?,
+            allow_empty: self.allow_empty,
+            actor: self.actor.unwrap_or_else(actor),
+        };
+        let progress = Arc::new(ImportProgress::default());
+        let bars = (!self.json && std::io::stderr().is_terminal()).then(|| show(progress.clone()));
+        let result = region.import(&self.source, &self.name, &options, progress).await;
+        if let Some(bars) = bars {
+            bars.abort();
+        }
+        let imported = result?;
+        match self.json {
+            true => output::json(&imported)?,
+            false => print(&imported, &region.name, start.elapsed()),
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn print(imported: &Imported, region: &str, elapsed: Duration) {
+    let Some(change) = imported.change else {
+        output::line(format!("{} in {region} is up to date: {}", imported.repository, output::count(imported.refs, "ref")));
+        return;
+    };
+    output::line(format!("{} in {region}: change {change} in {}", imported.repository, output::millis(elapsed.as_millis() as u64)));
+    output::line(format!(
+        "  refs   {} created, {} updated, {} deleted; {} now",
+        imported.created, imported.updated, imported.deleted, imported.refs
+    ));
+    output::line(format!(
+        "  packs  {} with {} ({})",
+        imported.packs,
+        output::count(imported.objects, "object"),
+        output::bytes(imported.bytes)
+    ));
+}
+
+/// Draws bytes copied and objects checked until it is aborted.
+fn show(progress: Arc<ImportProgress>) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        let bars = MultiProgress::new();
+        let style = |template: &str| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let copy = bars.add(ProgressBar::new(0));
+        copy.set_style(style("copying   {bar:30} {bytes}/{total_bytes} {bytes_per_sec}"));
+        let check = bars.add(ProgressBar::new(0));
+        check.set_style(style("checking  {bar:30} {human_pos}/{human_len} objects ETA {eta}"));
+        loop {
+            copy.set_length(progress.bytes.get());
+            copy.set_position(progress.bytes_done.get());
+            let now = progress.check();
+            check.set_length(now.objects_total.load(Ordering::Relaxed));
+            check.set_position(now.objects.load(Ordering::Relaxed));
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    })
+}

@@ -1,0 +1,44 @@
+//! Exporting a repository as a bare one that plain Git opens.
+
+use std::fs::File;
+use std::path::Path;
+
+use super::{Region, RegionError, Result, blocking};
+use crate::git::local::BareRepository;
+
+/// What an export wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Exported {
+    /// Refs.
+    pub refs: u64,
+    /// Packs.
+    pub packs: u64,
+    /// Bytes of packs and indexes.
+    pub bytes: u64,
+}
+
+impl Region {
+    /// Writes a bare repository to `dir`, which must be absent or empty. It appears there whole or not at
+    /// all.
+    pub async fn export(&self, name: &str, dir: &Path) -> Result<Exported> {
+        let item = self.get(name).await?;
+        let (manifest, _) = self.manifest(&item).await?;
+        let local = self.local_packs(&manifest.packs).await?;
+        let refs = self.refs(&item).await?;
+        let (dir, format, head) = (dir.to_owned(), item.head.format, item.head.head.clone());
+        blocking(move || {
+            let mut bare = BareRepository::create(&dir, format)?;
+            for pack in &local.packs {
+                bare.add_pack(&pack.live.id, File::open(&pack.pack)?, File::open(&pack.index)?)?;
+            }
+            let mut count = 0;
+            let refs = refs.open()?.map(|entry| {
+                count += 1;
+                entry.map_err(RegionError::from)
+            });
+            bare.finish::<RegionError>(&head, refs, None)?;
+            Ok(Exported { refs: count, packs: local.packs.len() as u64, bytes: manifest.bytes() })
+        })
+        .await
+    }
+}

@@ -1,0 +1,239 @@
+//! Importing a local Git repository: only what changed, as one change.
+//!
+//! The order follows [`SourceRepository`]: refs first, then loose objects, then packs, so that whatever
+//! a ref names is found even while Git works on the source.
+
+mod objects;
+mod refs;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::commit::{MAX_COMMIT_ATTEMPTS, Subject};
+use super::manifest::{LivePack, Manifest};
+use super::{Region, RegionError, Result, blocking};
+use crate::git::local::{RefPatterns, SourceRepository};
+use crate::git::refs::RefValue;
+use crate::ledger::LedgerError;
+use crate::ledger::head::HeadItem;
+use crate::ledger::keys;
+
+pub use objects::ImportProgress;
+use objects::{Intake, NewPack};
+use refs::RefsDiff;
+
+/// How to import.
+#[derive(Clone, Debug)]
+pub struct ImportOptions {
+    /// Which refs; those that are not taken stay as they are.
+    pub patterns: RefPatterns,
+    /// Go on when every ref would be deleted.
+    pub allow_empty: bool,
+    /// Who does it.
+    pub actor: String,
+}
+
+/// What an import did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Imported {
+    /// The repository's name.
+    pub repository: String,
+    /// Its id.
+    pub id: String,
+    /// The number of the change; `None` when nothing had changed.
+    pub change: Option<u64>,
+    /// Refs created, updated, deleted.
+    pub created: u64,
+    /// Refs that have another value.
+    pub updated: u64,
+    /// Refs that are gone.
+    pub deleted: u64,
+    /// Refs in all, afterwards.
+    pub refs: u64,
+    /// Packs that came in.
+    pub packs: u64,
+    /// Objects in them.
+    pub objects: u64,
+    /// Bytes of them and their indexes.
+    pub bytes: u64,
+}
+
+impl Region {
+    /// Imports a local repository under a name; makes the repository where there is none.
+    pub async fn import(
+        &self,
+        source: &Path,
+        name: &str,
+        options: &ImportOptions,
+        progress: Arc<ImportProgress>,
+    ) -> Result<Imported> {
+        let path = source.to_owned();
+        let source = Arc::new(blocking(move || Ok::<_, RegionError>(SourceRepository::open(path)?)).await?);
+        for _ in 0..MAX_COMMIT_ATTEMPTS {
+            match self.import_once(source.clone(), name, options, progress.clone()).await {
+                Err(RegionError::Ledger(LedgerError::Lost { .. }) | RegionError::Moved { .. }) => {}
+                result => return result,
+            }
+        }
+        Err(RegionError::Moved { repository: name.into() })
+    }
+
+    async fn import_once(
+        &self,
+        source: Arc<SourceRepository>,
+        name: &str,
+        options: &ImportOptions,
+        progress: Arc<ImportProgress>,
+    ) -> Result<Imported> {
+        let existing = self.find(name).await?;
+        let subject = match &existing {
+            Some(item) => {
+                self.check_writable(item)?;
+                check_format(item, &source)?;
+                Subject::Existing(Box::new(item.clone()))
+            }
+            None => self.new_subject(name, source.object_format())?,
+        };
+        let (head, diff) = self.compare(source.clone(), existing.as_ref(), options).await?;
+        let head_moves = existing.as_ref().is_some_and(|item| item.head.head != head);
+        if existing.is_some() && diff.edits.is_empty() && !head_moves {
+            return Ok(unchanged(existing));
+        }
+        if diff.deletes_all() && !options.allow_empty {
+            let reason = "the source has none of the refs that it had; --allow-empty imports that all the same";
+            return Err(RegionError::Refused { repository: name.into(), reason: reason.into() });
+        }
+        let manifest = match &existing {
+            Some(item) => self.manifest(item).await?.0,
+            None => Manifest::default(),
+        };
+        let mut tips = diff.tips.clone();
+        tips.extend(head.object());
+        let intake = Intake {
+            source: source.clone(),
+            repository: name.into(),
+            held: self.local_packs(&manifest.packs).await?,
+            tips,
+            spool: self.spool_dir(),
+            progress,
+        };
+        let packs = blocking(move || intake.run()).await?;
+        let mut imported = Imported {
+            repository: name.into(),
+            created: diff.created,
+            updated: diff.updated,
+            deleted: diff.deleted,
+            packs: packs.len() as u64,
+            objects: packs.iter().map(|pack| u64::from(pack.checked.objects)).sum(),
+            ..Imported::default()
+        };
+        let packs = self.put_packs(&subject, packs).await?;
+        imported.bytes = packs.iter().map(|pack| pack.bytes + pack.index_bytes).sum();
+        let mut proposal = self.proposal(existing.as_ref(), &options.actor);
+        proposal.head = Some(head);
+        proposal.refs_added = diff.refs_added();
+        proposal.edits = diff.edits;
+        proposal.packs = packs.clone();
+        let item = match self.commit(&subject, proposal).await {
+            Ok(item) => item,
+            Err(error) => {
+                self.drop_packs(&packs, &error).await;
+                return Err(error);
+            }
+        };
+        let item = self.maintain_snapshot(item).await?;
+        imported.id = item.id.to_string();
+        imported.change = Some(item.head.frontier.seq);
+        imported.refs = item.head.refs;
+        Ok(imported)
+    }
+
+    /// HEAD of the source, and what its refs do to those of the repository.
+    async fn compare(
+        &self,
+        source: Arc<SourceRepository>,
+        existing: Option<&HeadItem>,
+        options: &ImportOptions,
+    ) -> Result<(RefValue, RefsDiff)> {
+        let ledger = match existing {
+            Some(item) => Some(self.refs(item).await?),
+            None => None,
+        };
+        let spool = self.edit_spool(existing);
+        let patterns = options.patterns.clone();
+        blocking(move || {
+            let head = source.head()?;
+            let new = source.refs(&patterns)?;
+            let diff = match ledger {
+                Some(ledger) => refs::diff(new, ledger.open()?, &patterns, spool)?,
+                None => refs::diff(new, std::iter::empty(), &patterns, spool)?,
+            };
+            Ok((head, diff))
+        })
+        .await
+    }
+
+    /// Makes checked packs durable in the object store.
+    async fn put_packs(&self, subject: &Subject, packs: Vec<NewPack>) -> Result<Vec<LivePack>> {
+        let id = match subject {
+            Subject::Existing(item) => item.id,
+            Subject::New { id, .. } => *id,
+        };
+        let mut live = Vec::new();
+        for pack in packs {
+            let nonce = self.clock.new_id().simple().to_string();
+            let key = keys::pack(id, pack.checked.id, &nonce);
+            let entry = pack.live(key);
+            // The index last: Git takes a pack for real once it sees the index.
+            let put = async {
+                self.objects.put_file(&entry.key, pack.file).await?;
+                self.objects.put_file(&keys::index_of(&entry.key), pack.index).await
+            };
+            let result = put.await;
+            live.push(entry);
+            if let Err(error) = result {
+                let error = error.into();
+                self.drop_packs(&live, &error).await;
+                return Err(error);
+            }
+        }
+        crate::fault::crash_point("import-put-packs");
+        Ok(live)
+    }
+
+    /// Removes packs that no change came to name; best effort. Not after an answer that leaves open
+    /// whether the change happened.
+    async fn drop_packs(&self, packs: &[LivePack], error: &RegionError) {
+        if error.kind() == crate::Kind::Transient {
+            return;
+        }
+        for pack in packs {
+            for key in [keys::index_of(&pack.key), pack.key.clone()] {
+                if let Err(error) = self.objects.delete(&key).await {
+                    tracing::debug!(%error, key, "could not remove a pack that is not needed");
+                }
+            }
+        }
+    }
+}
+
+fn check_format(item: &HeadItem, source: &SourceRepository) -> Result<()> {
+    let (ours, theirs) = (item.head.format, source.object_format());
+    if ours == theirs {
+        return Ok(());
+    }
+    let reason = format!("it is a {ours} repository, the source is {theirs}; import it under another name");
+    Err(RegionError::Refused { repository: item.head.name.clone(), reason })
+}
+
+fn unchanged(item: Option<HeadItem>) -> Imported {
+    item.map(|item| Imported {
+        repository: item.head.name,
+        id: item.id.to_string(),
+        refs: item.head.refs,
+        ..Imported::default()
+    })
+    .unwrap_or_default()
+}

@@ -1,0 +1,302 @@
+//! What an import does to the packs: which of the source's objects are new, how they come in, and the
+//! proof that nothing is missing below any ref. Blocking.
+//!
+//! A pack of the source that is mostly new is taken over as it is; the new objects of all others, and
+//! the loose ones, become one pack. Both are decided by objects, never by names.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use gix::ObjectId;
+use tempfile::TempPath;
+
+use crate::counter::Counter;
+use crate::git::connectivity::missing_from;
+use crate::git::local::{LooseEntry, SourcePack, SourceRepository};
+use crate::git::pack::{CheckOptions, CheckProgress, CheckedPack, Index, LooseObject, PackSet, check_pack, gather};
+use crate::objects::{Crc64, Crc64Hasher};
+use crate::region::local::LocalPacks;
+use crate::region::manifest::{LivePack, MAX_PACKS, PackClass};
+use crate::region::{RegionError, Result};
+
+/// A pack is taken over whole when at least one object in this many is new.
+const WHOLE_PACK_SHARE: u64 = 2;
+/// Bytes copied at a time.
+const COPY_BYTES: usize = 1024 * 1024;
+/// Most missing objects that an error names.
+const NAMED_MISSING: usize = 10;
+
+/// How far an import is. Any thread may look.
+#[derive(Debug, Default)]
+pub struct ImportProgress {
+    /// Bytes of packs to copy.
+    pub bytes: Counter,
+    /// Bytes copied.
+    pub bytes_done: Counter,
+    check: Mutex<Arc<CheckProgress>>,
+}
+
+impl ImportProgress {
+    /// The check of the pack that is checked now, or was last.
+    pub fn check(&self) -> Arc<CheckProgress> {
+        self.check.lock().map(|check| check.clone()).unwrap_or_default()
+    }
+
+    fn next_check(&self) -> Arc<CheckProgress> {
+        let next = Arc::new(CheckProgress::default());
+        if let Ok(mut check) = self.check.lock() {
+            *check = next.clone();
+        }
+        next
+    }
+}
+
+/// A checked pack in the spool.
+#[derive(Debug)]
+pub(super) struct NewPack {
+    pub file: TempPath,
+    pub index: TempPath,
+    pub checked: CheckedPack,
+    crc64: Crc64,
+    index_crc64: Crc64,
+    closed: bool,
+}
+
+impl NewPack {
+    /// As it will stand in the manifest.
+    pub fn live(&self, key: String) -> LivePack {
+        LivePack {
+            key,
+            class: PackClass::Live,
+            id: self.checked.id,
+            bytes: self.checked.bytes,
+            objects: self.checked.objects,
+            crc64: self.crc64,
+            index_bytes: self.checked.index_bytes,
+            index_crc64: self.index_crc64,
+            closed: self.closed,
+        }
+    }
+}
+
+/// One import's work on objects.
+pub(super) struct Intake {
+    pub source: Arc<SourceRepository>,
+    pub repository: String,
+    pub held: LocalPacks,
+    /// Objects that refs and HEAD will name.
+    pub tips: Vec<ObjectId>,
+    pub spool: PathBuf,
+    pub progress: Arc<ImportProgress>,
+}
+
+/// What to do with the source's packs.
+struct Selection {
+    whole: Vec<SourcePack>,
+    /// Packs with some new objects.
+    partial: Vec<SourcePack>,
+}
+
+impl Intake {
+    /// Brings in what is new and proves that nothing is missing.
+    pub fn run(self) -> Result<Vec<NewPack>> {
+        let held = self.open_set(self.held.packs.iter().map(|pack| (pack.pack.as_path(), pack.index.as_path())))?;
+        let loose = self.loose_candidates(&held)?;
+        let selection = self.select(&held)?;
+        let mut packs = Vec::new();
+        for pack in &selection.whole {
+            packs.push(self.take_whole(pack)?);
+        }
+        let mut here = held;
+        for pack in &packs {
+            here.add(&pack.file, &pack.index)?;
+        }
+        if let Some(pack) = self.gather_rest(&here, loose, &selection.partial)? {
+            here.add(&pack.file, &pack.index)?;
+            packs.push(pack);
+        }
+        self.prove(&mut packs, &here)?;
+        Ok(packs)
+    }
+
+    fn open_set<'a>(&self, packs: impl Iterator<Item = (&'a Path, &'a Path)>) -> Result<PackSet> {
+        let mut set = PackSet::new(self.source.object_format());
+        for (pack, index) in packs {
+            set.add(pack, index)?;
+        }
+        Ok(set)
+    }
+
+    /// The loose objects that the region does not hold.
+    fn loose_candidates(&self, held: &PackSet) -> Result<Vec<LooseEntry>> {
+        let entries = self.source.loose_objects();
+        let new = entries.filter(|entry| entry.as_ref().map_or(true, |entry| !held.contains(&entry.id)));
+        Ok(new.collect::<std::result::Result<_, _>>()?)
+    }
+
+    /// Sorts the source's packs by how much of them is new.
+    fn select(&self, held: &PackSet) -> Result<Selection> {
+        let mut whole: Vec<(u64, SourcePack)> = Vec::new();
+        let mut partial = Vec::new();
+        let mut seen: HashSet<ObjectId> = self.held.packs.iter().map(|pack| pack.live.id).collect();
+        for pack in self.source.packs()? {
+            let index = Index::open(&pack.index, self.source.object_format()).map_err(|fault| fault.of(&pack.index))?;
+            let objects = u64::from(index.objects());
+            let new = match held.is_empty() {
+                true => objects,
+                false => (0..index.objects()).filter(|row| !held.contains(index.id(*row))).count() as u64,
+            };
+            if new > 0 && seen.insert(index.pack_checksum().to_owned()) {
+                match new >= objects.div_ceil(WHOLE_PACK_SHARE) {
+                    true => whole.push((objects, pack)),
+                    false => partial.push(pack),
+                }
+            }
+        }
+        // The largest stay packs of their own; the rest is consolidated when a manifest would be too long.
+        whole.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.pack.cmp(&b.1.pack)));
+        let room = MAX_PACKS.saturating_sub(self.held.packs.len() + 1);
+        partial.extend(whole.split_off(whole.len().min(room)).into_iter().map(|(_, pack)| pack));
+        Ok(Selection { whole: whole.into_iter().map(|(_, pack)| pack).collect(), partial })
+    }
+
+    /// Copies a pack as it is and checks the copy.
+    fn take_whole(&self, pack: &SourcePack) -> Result<NewPack> {
+        self.progress.bytes.add(pack.bytes);
+        let (file, crc64) = self.copy(&mut pack.open_pack()?)?;
+        let (hint, _) = self.copy(&mut pack.open_index()?)?;
+        self.check(file, crc64, Some(&hint), &pack.pack)
+    }
+
+    fn copy(&self, input: &mut File) -> Result<(TempPath, Crc64)> {
+        use std::io::{Read as _, Write as _};
+        let mut out = tempfile::NamedTempFile::new_in(&self.spool)?;
+        let mut crc64 = Crc64Hasher::default();
+        let mut buffer = vec![0; COPY_BYTES];
+        loop {
+            let count = input.read(&mut buffer)?;
+            if count == 0 {
+                return Ok((out.into_temp_path(), crc64.finish()));
+            }
+            crc64.update(&buffer[..count]);
+            out.write_all(&buffer[..count])?;
+            self.progress.bytes_done.add(count as u64);
+        }
+    }
+
+    /// Checks a pack in the spool in full while its bytes are on their way to the disk.
+    fn check(&self, file: TempPath, crc64: Crc64, hint: Option<&Path>, origin: &Path) -> Result<NewPack> {
+        let index = tempfile::NamedTempFile::new_in(&self.spool)?.into_temp_path();
+        let options = CheckOptions::new(self.source.object_format());
+        let progress = self.progress.next_check();
+        let checked = std::thread::scope(|scope| {
+            scope.spawn(|| File::open(&file).and_then(|file| file.sync_data()));
+            check_pack(&file, hint, &options, &index, &progress)
+        });
+        // The spool's own names say nothing to anybody.
+        let checked = checked.map_err(|mut error| {
+            error.path = origin.into();
+            error
+        })?;
+        let index_crc64 = crate::region::commit::file_crc64(&index)?;
+        Ok(NewPack { file, index, checked, crc64, index_crc64, closed: false })
+    }
+
+    /// One pack of the loose objects and of what is new in packs that are mostly known.
+    fn gather_rest(&self, here: &PackSet, loose: Vec<LooseEntry>, partial: &[SourcePack]) -> Result<Option<NewPack>> {
+        let from = self.open_set(partial.iter().map(|pack| (pack.pack.as_path(), pack.index.as_path())))?;
+        let mut wanted: Vec<ObjectId> = loose.iter().map(|entry| entry.id).collect();
+        for index in from.indices() {
+            wanted.extend((0..index.objects()).map(|row| index.id(row).to_owned()));
+        }
+        wanted.retain(|id| !here.contains(id));
+        wanted.sort_unstable();
+        wanted.dedup();
+        if wanted.is_empty() {
+            return Ok(None);
+        }
+        let mut find = |id: &gix::hash::oid| {
+            let Ok(at) = loose.binary_search_by(|entry| entry.id.as_ref().cmp(id)) else { return Ok(None) };
+            let object = loose[at].open().map_err(std::io::Error::other)?;
+            Ok(Some(LooseObject { kind: object.kind, size: object.size, data: Box::new(object) }))
+        };
+        let dir = tempfile::TempDir::new_in(&self.spool)?;
+        let path = dir.path().join("gathered.pack");
+        gather(&wanted, &from, &mut find, &path)?;
+        let file = tempfile::NamedTempFile::new_in(&self.spool)?.into_temp_path();
+        std::fs::rename(&path, &file)?;
+        let crc64 = crate::region::commit::file_crc64(&file)?;
+        self.check(file, crc64, None, self.source.path()).map(Some)
+    }
+
+    /// Decides which packs are closed, and proves that every tip has all that it needs.
+    fn prove(&self, packs: &mut [NewPack], here: &PackSet) -> Result<()> {
+        let format = self.source.object_format();
+        let mut trusted = PackSet::new(format);
+        for pack in self.held.packs.iter().filter(|pack| pack.live.closed) {
+            trusted.add(&pack.pack, &pack.index)?;
+        }
+        // Start from the assumption that all sound packs are closed and drop those that are not, until
+        // the rest holds: what is left then only links to itself.
+        for pack in packs.iter_mut() {
+            pack.closed = pack.checked.mismatched.is_empty() && pack.checked.unparsable_count == 0;
+        }
+        loop {
+            let mut assumed = PackSet::new(format);
+            for pack in self.held.packs.iter().filter(|pack| pack.live.closed) {
+                assumed.add(&pack.pack, &pack.index)?;
+            }
+            for pack in packs.iter().filter(|pack| pack.closed) {
+                assumed.add(&pack.file, &pack.index)?;
+            }
+            let open = |pack: &NewPack| pack.checked.unresolved.iter().any(|link| !assumed.contains(&link.id));
+            let mut changed = false;
+            for pack in packs.iter_mut().filter(|pack| pack.closed) {
+                if open(pack) {
+                    (pack.closed, changed) = (false, true);
+                }
+            }
+            if !changed {
+                trusted = assumed;
+                break;
+            }
+        }
+        let unproven: Vec<ObjectId> = self.tips.iter().filter(|tip| !trusted.contains(tip)).copied().collect();
+        if unproven.is_empty() {
+            return Ok(());
+        }
+        self.walk(unproven, here, &trusted)
+    }
+
+    /// The rare case that something lacks what it links to: harmless below nothing, fatal below a ref.
+    fn walk(&self, tips: Vec<ObjectId>, here: &PackSet, trusted: &PackSet) -> Result<()> {
+        let named = self.name_tips(tips)?;
+        let missing = missing_from(named, here, &|id| trusted.contains(id))?;
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(RegionError::MissingObjects {
+            repository: self.repository.clone(),
+            missing: missing.iter().take(NAMED_MISSING).map(ToString::to_string).collect(),
+            more: missing.len() > NAMED_MISSING,
+        })
+    }
+
+    /// Says of each tip which ref of the source names it.
+    fn name_tips(&self, tips: Vec<ObjectId>) -> Result<Vec<(String, ObjectId)>> {
+        let mut left: HashSet<ObjectId> = tips.into_iter().collect();
+        let mut named = Vec::with_capacity(left.len());
+        for entry in self.source.refs(&crate::git::local::RefPatterns::all())? {
+            let (name, value) = entry?;
+            if let Some(id) = value.object()
+                && left.remove(id)
+            {
+                named.push((name.to_string(), *id));
+            }
+        }
+        named.extend(left.into_iter().map(|id| ("HEAD".to_owned(), id)));
+        Ok(named)
+    }
+}

@@ -1,0 +1,257 @@
+//! Verifying: proof that a repository is what its ledger says, from the bytes up.
+
+use std::sync::Arc;
+
+use gix::ObjectId;
+use serde::Serialize;
+
+use super::fold::{FoldError, fold};
+use super::local::LocalPacks;
+use super::manifest::{LivePack, Manifest};
+use super::{Region, Result, blocking};
+use crate::git::connectivity::missing_from;
+use crate::git::pack::{CheckOptions, CheckProgress, CheckedPack, PackSet, check_pack};
+use crate::ledger::LedgerError;
+use crate::ledger::hash::RefsDigest;
+use crate::ledger::head::{Frontier, Head, HeadItem};
+use crate::ledger::keys;
+use crate::ledger::log::read_chain;
+use crate::ledger::refs::RefsAt;
+
+/// Most differences that are listed for one repository.
+pub const MAX_FINDINGS: usize = 1_000;
+
+/// What a verification found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verified {
+    /// The repository's name.
+    pub repository: String,
+    /// Its id.
+    pub id: String,
+    /// The region.
+    pub region: String,
+    /// The state that was verified.
+    pub frontier: Frontier,
+    /// Changes whose hashes were followed.
+    pub changes: u64,
+    /// Refs that the digest was computed over.
+    pub refs: u64,
+    /// Packs that were looked at.
+    pub packs: u64,
+    /// Objects that were hashed (`--deep`).
+    pub objects: u64,
+    /// Bytes of packs and indexes.
+    pub bytes: u64,
+    /// Whether packs were hashed and reachability proven.
+    pub deep: bool,
+    /// Everything that is not as it should be.
+    pub findings: Vec<String>,
+}
+
+impl Verified {
+    fn find(&mut self, finding: impl Into<String>) {
+        if self.findings.len() < MAX_FINDINGS {
+            self.findings.push(finding.into());
+        }
+    }
+}
+
+impl Region {
+    /// Verifies one repository. Differences are findings, not errors; an error means that it could not be
+    /// verified.
+    pub async fn verify(&self, item: &HeadItem, deep: bool, progress: Arc<CheckProgress>) -> Result<Verified> {
+        let mut verified = Verified {
+            repository: item.head.name.clone(),
+            id: item.id.to_string(),
+            region: self.name.clone(),
+            frontier: item.head.frontier,
+            changes: 0,
+            refs: 0,
+            packs: 0,
+            objects: 0,
+            bytes: 0,
+            deep,
+            findings: Vec::new(),
+        };
+        self.verify_chain(item, &mut verified).await?;
+        let tips = self.verify_refs(item, &mut verified, deep).await?;
+        let manifest = match self.manifest(item).await {
+            Ok((manifest, _)) => manifest,
+            Err(error @ super::RegionError::Corrupt { .. }) => {
+                verified.find(error.to_string());
+                return Ok(verified);
+            }
+            Err(error) => return Err(error),
+        };
+        let present = self.verify_presence(&manifest, &mut verified).await?;
+        if deep {
+            let local = self.local_packs(&present).await?;
+            let (format, dir) = (item.head.format, self.spool_dir());
+            let check = Deep { local, format, dir, tips, progress };
+            verified = blocking(move || check.run(verified)).await?;
+        }
+        Ok(verified)
+    }
+
+    /// The hash chain, and that it leads to the head.
+    async fn verify_chain(&self, item: &HeadItem, verified: &mut Verified) -> Result<()> {
+        let rows = match read_chain(&*self.table, item.id, Frontier::ORIGIN, item.head.frontier).await {
+            Ok(rows) => rows,
+            Err(error @ (LedgerError::Corrupt(_) | LedgerError::Fork { .. })) => {
+                verified.find(error.to_string());
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        verified.changes = rows.len() as u64;
+        let (log, id) = (self.log(), item.id);
+        let folding = move || Ok::<_, std::io::Error>(fold(&log, id, None, &rows));
+        match blocking(folding).await? {
+            Ok(folded) => compare(&folded.head, &item.head, verified),
+            Err(FoldError::Ledger(error)) if error.kind().is_retryable() => return Err(error.into()),
+            Err(error) => verified.find(error.to_string()),
+        }
+        Ok(())
+    }
+
+    /// The digest over all refs, computed afresh; returns what they name, if it is wanted.
+    async fn verify_refs(
+        &self,
+        item: &HeadItem,
+        verified: &mut Verified,
+        collect: bool,
+    ) -> Result<Vec<(String, ObjectId)>> {
+        let refs = match self.refs(item).await {
+            Ok(refs) => refs,
+            Err(error) if error.kind() == crate::Kind::Corrupt => {
+                verified.find(format!("the refs cannot be read: {error}"));
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(error),
+        };
+        let read = blocking(move || Ok::<_, std::io::Error>(read_refs(refs, collect))).await?;
+        let (mut digest, count, mut tips) = match read {
+            Ok(read) => read,
+            Err(error) if error.kind().is_retryable() => return Err(error.into()),
+            Err(error) => {
+                verified.find(format!("the refs cannot be read: {error}"));
+                return Ok(Vec::new());
+            }
+        };
+        if item.head.frontier.seq > 0 {
+            digest.toggle(b"HEAD", &item.head.head);
+        }
+        verified.refs = count;
+        if digest != item.head.refs_digest {
+            verified.find(format!("the refs have digest {digest}, the head says {}", item.head.refs_digest));
+        }
+        tips.extend(item.head.head.object().map(|id| ("HEAD".to_owned(), *id)));
+        Ok(tips)
+    }
+
+    /// Every pack and index is there with the right size. Returns the packs that are.
+    async fn verify_presence(&self, manifest: &Manifest, verified: &mut Verified) -> Result<Vec<LivePack>> {
+        let mut present = Vec::new();
+        for pack in &manifest.packs {
+            verified.packs += 1;
+            verified.bytes += pack.bytes + pack.index_bytes;
+            let mut sound = true;
+            for (what, key, size) in
+                [("pack", pack.key.clone(), pack.bytes), ("index", keys::index_of(&pack.key), pack.index_bytes)]
+            {
+                let problem = match self.objects.head(&key).await? {
+                    None => "is missing".to_owned(),
+                    Some(meta) if meta.size != size => format!("has {} bytes, not {size}", meta.size),
+                    Some(_) => continue,
+                };
+                sound = false;
+                verified.find(format!("the {what} of pack {} {problem} (object {key})", pack.id));
+            }
+            if sound {
+                present.push(pack.clone());
+            }
+        }
+        Ok(present)
+    }
+}
+
+/// What the ledger makes of the head against what the head says.
+fn compare(ledger: &Head, head: &Head, verified: &mut Verified) {
+    let pairs = [
+        ("name", ledger.name.clone(), head.name.clone()),
+        ("state", ledger.state.to_string(), head.state.to_string()),
+        ("HEAD", ledger.head.to_string(), head.head.to_string()),
+        ("refs digest", ledger.refs_digest.to_string(), head.refs_digest.to_string()),
+        ("number of refs", ledger.refs.to_string(), head.refs.to_string()),
+        ("object format", ledger.format.to_string(), head.format.to_string()),
+    ];
+    for (what, expected, found) in pairs {
+        if expected != found {
+            verified.find(format!("the head says {what} {found}, its ledger makes it {expected}"));
+        }
+    }
+}
+
+type Refs = (RefsDigest, u64, Vec<(String, ObjectId)>);
+
+fn read_refs(refs: RefsAt, collect: bool) -> std::result::Result<Refs, LedgerError> {
+    let (mut digest, mut count, mut tips) = (RefsDigest::ZERO, 0, Vec::new());
+    for entry in refs.open()? {
+        let (name, value) = entry?;
+        digest.toggle(name.as_bstr(), &value);
+        count += 1;
+        if let (true, Some(id)) = (collect, value.object()) {
+            tips.push((name.to_string(), *id));
+        }
+    }
+    Ok((digest, count, tips))
+}
+
+/// The part of a deep verification that reads packs. Blocking.
+struct Deep {
+    local: LocalPacks,
+    format: gix::hash::Kind,
+    dir: std::path::PathBuf,
+    tips: Vec<(String, ObjectId)>,
+    progress: Arc<CheckProgress>,
+}
+
+impl Deep {
+    fn run(self, mut verified: Verified) -> Result<Verified> {
+        let mut all = PackSet::new(self.format);
+        let mut checked = Vec::new();
+        for local in &self.local.packs {
+            let index = tempfile::NamedTempFile::new_in(&self.dir)?.into_temp_path();
+            let options = CheckOptions::new(self.format);
+            match check_pack(&local.pack, Some(&local.index), &options, &index, &self.progress) {
+                Ok(pack) => {
+                    verified.objects += u64::from(pack.objects);
+                    if pack.id != local.live.id {
+                        verified.find(format!("pack {} is really pack {} ({})", local.live.id, pack.id, local.live.key));
+                    }
+                    all.add(&local.pack, &local.index)?;
+                    checked.push(pack);
+                }
+                Err(error) if error.kind().is_retryable() => return Err(error.into()),
+                Err(error) => verified.find(format!("pack {} is damaged: {error}", local.live.id)),
+            }
+        }
+        self.verify_reachability(&checked, &all, &mut verified)?;
+        Ok(verified)
+    }
+
+    /// Every object reachable from every ref is there: at once where nothing lacks anything, else by a walk.
+    fn verify_reachability(&self, checked: &[CheckedPack], all: &PackSet, verified: &mut Verified) -> Result<()> {
+        let sound = |pack: &CheckedPack| pack.mismatched.is_empty() && pack.unparsable_count == 0;
+        let complete = checked.iter().all(|pack| {
+            sound(pack) && pack.unresolved.iter().all(|link| all.contains(&link.id))
+        });
+        if complete && self.tips.iter().all(|(_, id)| all.contains(id)) {
+            return Ok(());
+        }
+        for missing in missing_from(self.tips.iter().cloned(), all, &|_| false)? {
+            verified.find(missing.to_string());
+        }
+        Ok(())
+    }
+}

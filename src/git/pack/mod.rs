@@ -4,23 +4,29 @@
 //! writes the index. [`PackSet`] reads objects from many checked packs. [`PackWriter`] and [`gather`] make
 //! new packs.
 
+mod build;
 mod check;
 mod delta;
 mod entries;
 mod error;
 mod family;
+mod gather;
 mod index;
 mod inflate;
 mod link_sink;
 mod progress;
 mod resolve;
+mod set;
 
+pub use build::{BuiltPack, PackWriter};
 pub use check::{CheckedPack, check_pack};
 pub use error::{Fault, PackError};
 pub use family::MAX_LISTED_UNPARSABLE;
+pub use gather::{FindLoose, LooseObject, gather};
 pub use index::Index;
 pub use link_sink::MAX_UNRESOLVED_LINKS;
 pub use progress::{CheckOptions, CheckProgress};
+pub use set::{Finder, Location, PackSet};
 
 /// Blobs that are stored whole and are larger than this are inflated piece by piece.
 pub const STREAMED_BLOB_BYTES: u64 = 16 << 20;

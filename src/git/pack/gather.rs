@@ -1,0 +1,165 @@
+//! Building one self-contained pack from objects that lie in other packs or alone.
+
+use std::io::Read;
+use std::path::Path;
+
+use gix::hash::oid;
+use gix::objs::Kind;
+use gix::ObjectId;
+
+use super::STREAMED_BLOB_BYTES;
+use super::build::{BuiltPack, PackWriter};
+use super::entries::HEADER_BYTES;
+use super::error::{Fault, PackError};
+use super::inflate::inflate_streaming;
+use super::set::{Finder, Location, PackSet, RawEntry, Stored};
+
+/// An object that is in no pack.
+pub struct LooseObject<'a> {
+    /// What it is.
+    pub kind: Kind,
+    /// Its size in bytes.
+    pub size: u64,
+    /// Yields exactly that many bytes.
+    pub data: Box<dyn Read + 'a>,
+}
+
+impl std::fmt::Debug for LooseObject<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "LooseObject({} of {} bytes)", self.kind, self.size)
+    }
+}
+
+/// Where to find objects that are in no pack; `None` for those that it does not have either.
+pub type FindLoose<'a> = dyn FnMut(&oid) -> std::io::Result<Option<LooseObject<'a>>> + 'a;
+
+/// Writes a pack of the `wanted` objects (sorted, each once) to `out`, a file that is not there yet.
+///
+/// Entries are copied compressed as they are. A delta is kept if its base is wanted and comes from the same
+/// pack, and otherwise stored whole, so the new pack needs no other. Fails with [`Fault::MissingObject`]
+/// if an object is nowhere. Check the result like any other pack: what was damaged before is copied.
+pub fn gather(
+    wanted: &[ObjectId],
+    packs: &PackSet,
+    loose: &mut FindLoose<'_>,
+    out: &Path,
+) -> Result<BuiltPack, PackError> {
+    let fail = |fault: Fault| fault.of(out);
+    if wanted.windows(2).any(|pair| pair[0] >= pair[1]) {
+        return Err(fail(Fault::File("the objects for it are not sorted".into())));
+    }
+    let objects = u32::try_from(wanted.len()).map_err(|_| fail(Fault::File("too many objects for one pack".into())))?;
+    let finder = packs.finder().map_err(fail)?;
+    let mut items = Vec::new();
+    let mut alone = Vec::new();
+    for id in wanted {
+        match packs.locate(id) {
+            Some(location) => {
+                let offset = finder.offset(location).map_err(|fault| packs.blame(location.pack, fault))?;
+                items.push(Item { pack: location.pack, offset, location, written: 0 });
+            }
+            None => alone.push(id),
+        }
+    }
+    items.sort_unstable_by_key(|item| (item.pack, item.offset));
+    let writer = PackWriter::create(out, packs.format(), objects)?;
+    let mut gathering = Gathering { packs, finder, writer, items, scratch: Vec::new() };
+    for position in 0..gathering.items.len() {
+        gathering.write(position)?;
+    }
+    for id in alone {
+        let found = loose(id).map_err(|e| fail(Fault::io("read a loose object for it")(e)))?;
+        let mut object = found.ok_or_else(|| fail(Fault::MissingObject { id: *id }))?;
+        gathering.writer.whole_streaming(object.kind, object.size, &mut object.data)?;
+    }
+    gathering.writer.finish()
+}
+
+/// A wanted object that is in a pack.
+struct Item {
+    pack: u32,
+    offset: u64,
+    location: Location,
+    /// Where it begins in the new pack; 0 before it is there.
+    written: u64,
+}
+
+struct Gathering<'a> {
+    packs: &'a PackSet,
+    finder: Finder<'a>,
+    writer: PackWriter,
+    /// Sorted by pack and offset.
+    items: Vec<Item>,
+    scratch: Vec<u8>,
+}
+
+impl Gathering<'_> {
+    /// Writes an item, behind all bases that it needs and that are wanted but not written yet. (Offset
+    /// deltas follow their bases anyway; deltas that name a base by id need not.)
+    fn write(&mut self, position: usize) -> Result<(), PackError> {
+        let mut chain = vec![position];
+        while let Some(&position) = chain.last() {
+            let Item { pack, offset, written, .. } = self.items[position];
+            if written != 0 {
+                chain.pop();
+                continue;
+            }
+            let entry = self.finder.entry(pack, offset).map_err(|fault| self.packs.blame(pack, fault))?;
+            let base = match entry.stored {
+                Stored::Delta(base) => self.position(pack, base),
+                Stored::Whole(_) => None,
+            };
+            match base {
+                Some(base) if self.items[base].written == 0 => {
+                    if chain.len() > self.items.len() {
+                        let circle = Fault::entry(offset, "its deltas form a circle");
+                        return Err(self.packs.blame(pack, circle));
+                    }
+                    chain.push(base);
+                }
+                base => {
+                    self.copy(position, entry, base)?;
+                    chain.pop();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The wanted object at a place.
+    fn position(&self, pack: u32, offset: u64) -> Option<usize> {
+        self.items.binary_search_by_key(&(pack, offset), |item| (item.pack, item.offset)).ok()
+    }
+
+    fn copy(&mut self, position: usize, entry: RawEntry<'_>, base: Option<usize>) -> Result<(), PackError> {
+        let Item { pack, offset, location, .. } = self.items[position];
+        self.items[position].written = match (entry.stored, base) {
+            (Stored::Whole(kind), _) => {
+                let data = self.compressed(pack, offset, &entry)?;
+                self.writer.whole_raw(kind, entry.size, data)?
+            }
+            (Stored::Delta(_), Some(base)) => {
+                let data = self.compressed(pack, offset, &entry)?;
+                let base = self.items[base].written;
+                self.writer.delta_raw(base, entry.size, data)?
+            }
+            (Stored::Delta(_), None) => {
+                let (kind, data) = self.finder.read(location)?;
+                self.writer.whole(kind, &data)?
+            }
+        };
+        debug_assert!(self.items[position].written >= HEADER_BYTES as u64);
+        Ok(())
+    }
+
+    /// The compressed bytes of an entry. Where they end shows only by inflating them.
+    fn compressed<'e>(&mut self, pack: u32, offset: u64, entry: &RawEntry<'e>) -> Result<&'e [u8], PackError> {
+        let taken = if entry.size > STREAMED_BLOB_BYTES {
+            inflate_streaming(entry.data, entry.size, |e| Fault::entry(offset, e), |_| Ok(()))
+        } else {
+            self.finder.inflate(offset, entry, &mut self.scratch)
+        };
+        let taken = taken.map_err(|fault| self.packs.blame(pack, fault))?;
+        Ok(entry.data.get(..taken).unwrap_or_default())
+    }
+}

@@ -5,9 +5,9 @@
 
 pub mod clock;
 pub mod config;
+pub mod counter;
 pub mod decorate;
 mod durable;
-pub mod counter;
 pub mod error;
 pub mod fault;
 pub mod git;

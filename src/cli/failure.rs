@@ -55,12 +55,6 @@ impl Failure {
         self
     }
 
-    /// Adds what to do next, unless something more exact is known.
-    pub fn or_hint(mut self, hint: impl FnOnce() -> String) -> Self {
-        self.hint.get_or_insert_with(hint);
-        self
-    }
-
     /// Prints it and tells the exit code.
     pub fn report(self) -> ExitCode {
         eprintln!("error: {}", self.message);

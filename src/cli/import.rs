@@ -72,10 +72,18 @@ impl Import {
 
 fn print(imported: &Imported, region: &str, elapsed: Duration) {
     let Some(change) = imported.change else {
-        output::line(format!("{} in {region} is up to date: {}", imported.repository, output::count(imported.refs, "ref")));
+        output::line(format!(
+            "{} in {region} is up to date: {}",
+            imported.repository,
+            output::count(imported.refs, "ref")
+        ));
         return;
     };
-    output::line(format!("{} in {region}: change {change} in {}", imported.repository, output::millis(elapsed.as_millis() as u64)));
+    output::line(format!(
+        "{} in {region}: change {change} in {}",
+        imported.repository,
+        output::millis(elapsed.as_millis() as u64)
+    ));
     output::line(format!(
         "  refs   {} created, {} updated, {} deleted; {} now",
         imported.created, imported.updated, imported.deleted, imported.refs
@@ -92,7 +100,8 @@ fn print(imported: &Imported, region: &str, elapsed: Duration) {
 fn show(progress: Arc<ImportProgress>) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         let bars = MultiProgress::new();
-        let style = |template: &str| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style =
+            |template: &str| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let copy = bars.add(ProgressBar::new(0));
         copy.set_style(style("copying   {bar:30} {bytes}/{total_bytes} {bytes_per_sec}"));
         let check = bars.add(ProgressBar::new(0));

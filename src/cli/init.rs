@@ -40,7 +40,10 @@ impl Init {
             true => String::new(),
             false => format!(" --config {}", path.display()),
         };
-        output::line(format!("wrote {}: regions us-east-1 and eu-west-1, and link dr from one to the other", path.display()));
+        output::line(format!(
+            "wrote {}: regions us-east-1 and eu-west-1, and link dr from one to the other",
+            path.display()
+        ));
         output::line("next:");
         output::line(format!("  gitferry{flag} import PATH-OF-A-GIT-REPOSITORY NAME --region us-east-1"));
         output::line(format!("  gitferry{flag} replicate dr"));

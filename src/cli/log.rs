@@ -42,7 +42,8 @@ impl Log {
         let region = context.region(&self.region)?;
         let item = region.get(&self.name).await?;
         let last = item.head.frontier.seq;
-        let first = if self.limit == 0 { item.head.floor } else { last.saturating_sub(self.limit).max(item.head.floor) };
+        let first =
+            if self.limit == 0 { item.head.floor } else { last.saturating_sub(self.limit).max(item.head.floor) };
         let rows = region.changes_above(&item, first).await?;
         let most = match self.edits {
             Some(0) => usize::MAX,

@@ -101,7 +101,8 @@ fn print(summary: &Summary) {
 fn show(progress: Arc<Progress>) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         let bars = MultiProgress::new();
-        let style = |template: &str| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+        let style =
+            |template: &str| ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
         let repositories = bars.add(ProgressBar::new(0));
         repositories.set_style(style("repositories {bar:30} {pos}/{len}"));
         let bytes = bars.add(ProgressBar::new(0));

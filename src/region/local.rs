@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::manifest::LivePack;
-use super::{Region, Result};
+use super::{Region, Result, blocking};
 use crate::ledger::keys;
 use crate::objects::PART_BYTES;
 
@@ -40,7 +40,8 @@ impl Region {
                         Some(dir) => dir,
                         none => none.insert(tempfile::TempDir::new_in(self.spool_dir())?),
                     };
-                    let (pack, index) = (dir.path().join(format!("{}.pack", live.id)), dir.path().join(format!("{}.idx", live.id)));
+                    let (pack, index) =
+                        (dir.path().join(format!("{}.pack", live.id)), dir.path().join(format!("{}.idx", live.id)));
                     self.fetch(&live.key, live.bytes, &pack).await?;
                     self.fetch(&index_key, live.index_bytes, &index).await?;
                     (pack, index)
@@ -52,8 +53,7 @@ impl Region {
     }
 
     async fn fetch(&self, key: &str, size: u64, to: &Path) -> Result<()> {
-        use tokio::io::AsyncWriteExt as _;
-        let mut file = tokio::fs::File::create_new(to).await?;
+        let mut file = std::fs::File::create_new(to)?;
         let mut offset = 0;
         while offset < size {
             let bytes = self.objects.get(key, offset..(offset + PART_BYTES).min(size)).await?;
@@ -61,9 +61,12 @@ impl Region {
                 return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
             }
             offset += bytes.len() as u64;
-            file.write_all(&bytes).await?;
+            let written = blocking(move || {
+                std::io::Write::write_all(&mut file, &bytes)?;
+                Ok::<_, std::io::Error>(file)
+            });
+            file = written.await?;
         }
-        file.flush().await?;
         Ok(())
     }
 }

@@ -227,7 +227,8 @@ impl Deep {
                 Ok(pack) => {
                     verified.objects += u64::from(pack.objects);
                     if pack.id != local.live.id {
-                        verified.find(format!("pack {} is really pack {} ({})", local.live.id, pack.id, local.live.key));
+                        verified
+                            .find(format!("pack {} is really pack {} ({})", local.live.id, pack.id, local.live.key));
                     }
                     all.add(&local.pack, &local.index)?;
                     checked.push(pack);
@@ -243,9 +244,8 @@ impl Deep {
     /// Every object reachable from every ref is there: at once where nothing lacks anything, else by a walk.
     fn verify_reachability(&self, checked: &[CheckedPack], all: &PackSet, verified: &mut Verified) -> Result<()> {
         let sound = |pack: &CheckedPack| pack.mismatched.is_empty() && pack.unparsable_count == 0;
-        let complete = checked.iter().all(|pack| {
-            sound(pack) && pack.unresolved.iter().all(|link| all.contains(&link.id))
-        });
+        let complete =
+            checked.iter().all(|pack| sound(pack) && pack.unresolved.iter().all(|link| all.contains(&link.id)));
         if complete && self.tips.iter().all(|(_, id)| all.contains(id)) {
             return Ok(());
         }

@@ -209,7 +209,12 @@ impl Families {
     }
 
     /// Positions in [`Families::child_by_id`] of the deltas that name `id` as their base.
-    pub(crate) fn children_by_id(&self, pack: &PackData<'_>, boundaries: &Boundaries, id: &[u8]) -> std::ops::Range<u32> {
+    pub(crate) fn children_by_id(
+        &self,
+        pack: &PackData<'_>,
+        boundaries: &Boundaries,
+        id: &[u8],
+    ) -> std::ops::Range<u32> {
         let from = self.by_id.partition_point(|entry| base_id(pack, boundaries, *entry) < id);
         let count = self.by_id[from..].partition_point(|entry| base_id(pack, boundaries, *entry) == id);
         from as u32..(from + count) as u32

@@ -3,9 +3,9 @@
 use std::io::Read;
 use std::path::Path;
 
+use gix::ObjectId;
 use gix::hash::oid;
 use gix::objs::Kind;
-use gix::ObjectId;
 
 use super::STREAMED_BLOB_BYTES;
 use super::build::{BuiltPack, PackWriter};

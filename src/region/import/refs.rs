@@ -71,7 +71,11 @@ pub fn diff(
 type Entry<E> = std::result::Result<(RefName, RefValue), E>;
 
 /// The name at the front; an error there is taken out and returned.
-fn front<E: Into<RegionError>, I: Iterator<Item = Entry<E>>>(refs: &mut Peekable<I>) -> Result<Option<&RefName>> {
+fn front<'a, E, I>(refs: &'a mut Peekable<I>) -> Result<Option<&'a RefName>>
+where
+    E: Into<RegionError> + 'a,
+    I: Iterator<Item = Entry<E>>,
+{
     if let Some(Err(error)) = refs.next_if(std::result::Result::is_err) {
         return Err(error.into());
     }

@@ -127,11 +127,11 @@ fn symbolic_links() {
     symlink("main", heads.join("by-file")).unwrap();
     symlink("side", heads.join("other-side")).unwrap();
     assert_eq!(refs_of(&path), for_each_ref(&path));
-    assert_eq!(refs_of(&path).len(), 7);
-    symlink("nowhere", heads.join("broken")).unwrap();
-    let error = error_of(&path);
-    assert!(matches!(&error, SourceError::BrokenRef { name, .. } if name == "refs/heads/broken"), "{error}");
-    fs::remove_file(heads.join("broken")).unwrap();
+    assert_eq!(refs_of(&path).len(), 6, "Git does not list links to nowhere, such as by-link");
+    fs::create_dir_all(heads.join("refs/heads")).unwrap();
+    fs::copy(heads.join("main"), heads.join("refs/heads/main")).unwrap();
+    assert_eq!(refs_of(&path), for_each_ref(&path));
+    assert!(refs_of(&path).contains(&("refs/heads/by-link".into(), "ref:refs/heads/main".into())));
     // A link in circles ends.
     symlink(".", heads.join("circle")).unwrap();
     let error = SourceRepository::open(&path).unwrap().refs(&RefPatterns::all()).err().unwrap();
@@ -163,7 +163,13 @@ fn broken_refs_are_named() {
     }
     // What Git reads, too: blanks and anything behind them.
     let id = git(&path, words("rev-parse HEAD"));
-    for text in [format!("{id}"), format!("{id} rest\n"), format!("{id}\n\n"), "ref:refs/heads/main".into(), "ref:\t refs/heads/main \n".into()] {
+    for text in [
+        format!("{id}"),
+        format!("{id} rest\n"),
+        format!("{id}\n\n"),
+        "ref:refs/heads/main".into(),
+        "ref:\t refs/heads/main \n".into(),
+    ] {
         fs::write(&file, text).unwrap();
         assert_eq!(refs_of(&path), for_each_ref(&path));
     }
@@ -252,7 +258,10 @@ fn names_of_any_bytes() {
 #[test]
 fn names_are_judged_as_git_does() {
     let place = Place::new();
-    let alphabet = ["a", ".", "/", "lock", ".lock", "@", "{", "-", "..", "*", " ", "~", "^", ":", "?", "[", "\\", "\x7f", "\x01", "\u{e9}"];
+    let alphabet = [
+        "a", ".", "/", "lock", ".lock", "@", "{", "-", "..", "*", " ", "~", "^", ":", "?", "[", "\\", "\x7f", "\x01",
+        "\u{e9}",
+    ];
     let mut rests = Vec::new();
     for a in alphabet {
         rests.push(a.to_string());
@@ -261,13 +270,10 @@ fn names_are_judged_as_git_does() {
             rests.push(format!("x{a}{b}y"));
         }
     }
-    // One process per name is slow, so Git judges all of them in one go: it creates what it allows.
-    let path = place.repository("work", "");
-    let id = git(&path, words("rev-parse HEAD"));
-    for (index, rest) in rests.iter().enumerate().filter(|(index, rest)| index % 7 == 0 || rest.len() <= 2) {
+    for rest in &rests {
         let full = format!("refs/heads/{rest}");
-        let allowed = command(&path).args(["check-ref-format", &full]).status().unwrap().success();
-        assert_eq!(check_ref_name(BStr::new(&full)).is_ok(), allowed, "{index}: {full:?} {id}");
+        let allowed = command(place.0.path()).args(["check-ref-format", &full]).status().unwrap().success();
+        assert_eq!(check_ref_name(BStr::new(&full)).is_ok(), allowed, "{full:?}");
     }
     for bad in ["HEAD", "main", "refs", "refs/", "/refs/heads/a", "heads/a", "", "refs//a", "Refs/heads/a"] {
         assert!(check_ref_name(bad.into()).is_err(), "{bad}");

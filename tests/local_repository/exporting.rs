@@ -10,7 +10,7 @@ use gitferry::git::refs::{RefName, RefValue};
 use gix::ObjectId;
 use gix::bstr::{BString, ByteSlice};
 
-use crate::git::{Place, all_objects, feed, for_each_ref, git, refs_of, run, words};
+use crate::git::{Place, all_objects, for_each_ref, git, refs_of, run, words, write_loose_refs};
 
 type Refs = Vec<Result<(RefName, RefValue), Box<dyn Error>>>;
 
@@ -134,9 +134,7 @@ fn ten_thousand_refs() {
     let place = Place::new();
     let path = place.repository("work", "");
     git(&path, words("repack -adq"));
-    let id = git(&path, words("rev-parse HEAD")).to_string();
-    let lines: String = (0..10_000).map(|i| format!("create refs/heads/{}/{i} {id}\n", i % 37)).collect();
-    feed(&path, &["update-ref", "--stdin"], lines.as_bytes());
+    write_loose_refs(&path, "refs/heads/many", 10_000);
     let to = place.path("export.git");
     export(&path, &to, false).unwrap();
     assert_equal_to_git(&path, &to);
@@ -260,4 +258,17 @@ fn files_are_copies() {
     assert_ne!(fs::metadata(&ours).unwrap().ino(), fs::metadata(&theirs).unwrap().ino());
     assert_eq!(fs::read(&ours).unwrap(), fs::read(&theirs).unwrap());
     assert_eq!(fs::metadata(&ours).unwrap().mode() & 0o222, 0);
+}
+
+/// Any repository of your own: `GITFERRY_TEST_REPOSITORY=path cargo test -- --ignored own_repository`.
+#[test]
+#[ignore = "needs a repository"]
+fn own_repository() {
+    let path = std::env::var_os("GITFERRY_TEST_REPOSITORY").expect("GITFERRY_TEST_REPOSITORY names a repository");
+    let place = Place::new();
+    crate::git::assert_same(Path::new(&path));
+    git(place.0.path(), ["clone".as_ref(), "-q".as_ref(), "--mirror".as_ref(), path.as_os_str(), "packed".as_ref()]);
+    git(&place.path("packed"), words("repack -adq"));
+    export(&place.path("packed"), &place.path("export.git"), true).unwrap();
+    assert_equal_to_git(&place.path("packed"), &place.path("export.git"));
 }

@@ -97,6 +97,18 @@ impl Place {
     }
 }
 
+/// Writes loose refs `<prefix>/<i % 37>/<i>` as files: Git itself takes a millisecond for each.
+pub fn write_loose_refs(path: &Path, prefix: &str, count: usize) {
+    let line = format!("{}\n", git(path, ["rev-parse", "HEAD"]));
+    for i in 0..count {
+        let dir = path.join(".git").join(prefix).join((i % 37).to_string());
+        if i < 37 {
+            std::fs::create_dir_all(&dir).unwrap();
+        }
+        std::fs::write(dir.join(i.to_string()), &line).unwrap();
+    }
+}
+
 /// All refs as gitferry lists them, in its order.
 pub fn refs_of(path: &Path) -> Vec<(BString, BString)> {
     let source = SourceRepository::open(path).unwrap();

@@ -2,6 +2,7 @@
 
 mod exporting;
 mod git;
+mod hostile;
 mod objects;
 mod opening;
 mod refs;

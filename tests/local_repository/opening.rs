@@ -213,7 +213,7 @@ fn what_the_system_will_not_read() {
     fs::remove_dir(&config).unwrap();
 
     let refs = work.join(".git/refs/heads");
-    fs::set_permissions(&refs, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&refs, fs::Permissions::from_mode(0o000)).unwrap();
     // The superuser reads everything.
     if fs::read_dir(&refs).is_err() {
         let source = SourceRepository::open(&work).unwrap();

@@ -18,6 +18,10 @@ pub fn command(dir: &Path) -> Command {
     for (key, value) in [
         ("GIT_CONFIG_NOSYSTEM", "1"),
         ("GIT_CONFIG_GLOBAL", "/dev/null"),
+        // Nothing here outlives the test: thousands of refs need not be durable one by one.
+        ("GIT_CONFIG_COUNT", "1"),
+        ("GIT_CONFIG_KEY_0", "core.fsync"),
+        ("GIT_CONFIG_VALUE_0", "none"),
         ("GIT_AUTHOR_NAME", "A"),
         ("GIT_AUTHOR_EMAIL", "a@example.com"),
         ("GIT_AUTHOR_DATE", "1700000000 +0000"),
@@ -90,6 +94,18 @@ impl Place {
         let path = self.path(name);
         git(self.0.path(), [words("init -q -b main"), words(init_args), vec![name]].concat());
         path
+    }
+}
+
+/// Writes loose refs `<prefix>/<i % 37>/<i>` as files: Git itself takes a millisecond for each.
+pub fn write_loose_refs(path: &Path, prefix: &str, count: usize) {
+    let line = format!("{}\n", git(path, ["rev-parse", "HEAD"]));
+    for i in 0..count {
+        let dir = path.join(".git").join(prefix).join((i % 37).to_string());
+        if i < 37 {
+            std::fs::create_dir_all(&dir).unwrap();
+        }
+        std::fs::write(dir.join(i.to_string()), &line).unwrap();
     }
 }
 

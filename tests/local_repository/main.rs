@@ -1,7 +1,11 @@
 //! Reading and writing repositories on the local disk, judged by real Git.
 
+// Helpers of tests, which fail by panicking, are not themselves `#[test]`.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod exporting;
 mod git;
+mod hostile;
 mod objects;
 mod opening;
 mod refs;

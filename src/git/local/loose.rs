@@ -42,6 +42,7 @@ pub(super) fn find(object_dirs: &[PathBuf], id: &ObjectId) -> Result<Option<Loos
 /// The loose objects of some object directories, ordered by id, each once. Holds the names of one of the
 /// 256 subdirectories at a time (at most [`super::MAX_DIRECTORY_ENTRIES`] per object directory). After an
 /// error there is nothing more.
+#[derive(Debug)]
 pub struct LooseObjects {
     object_dirs: Vec<PathBuf>,
     format: gix::hash::Kind,

@@ -106,15 +106,15 @@ impl Scan<'_> {
         let mut kind = entry.file_type().map_err(|e| SourceError::io_of_listed(&path, e))?;
         let is_link = kind.is_symlink();
         if is_link {
+            kind = match fs::metadata(&path) {
+                Ok(metadata) => metadata.file_type(),
+                // A link to nowhere: Git lists none, whatever the link says.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+                Err(error) => return Err(SourceError::io(&path, error)),
+            };
             if let Some(value) = link_target(&path)? {
                 return self.push(&path, name, value);
             }
-            kind = match fs::metadata(&path) {
-                Ok(metadata) => metadata.file_type(),
-                Err(error) => {
-                    return Err(SourceError::BrokenRef { path, name, reason: format!("a symbolic link: {error}") });
-                }
-            };
         }
         if kind.is_dir() {
             if is_link && parent.through_link {

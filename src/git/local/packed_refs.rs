@@ -21,6 +21,7 @@ const BUFFER_BYTES: usize = 256 * 1024;
 
 /// The refs of a `packed-refs` file, ordered by name, as they were when it was opened: Git replaces the
 /// file, so later changes do not show.
+#[derive(Debug)]
 pub(super) struct PackedRefs {
     common_dir: PathBuf,
     path: PathBuf,

@@ -110,6 +110,7 @@ impl SourceRepository {
 }
 
 /// The refs of a repository, ordered by name. After an error there is nothing more.
+#[derive(Debug)]
 pub struct Refs {
     loose: Peekable<vec::IntoIter<LooseRef>>,
     packed: Option<PackedRefs>,

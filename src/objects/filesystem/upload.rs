@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -27,8 +28,6 @@ const LIST_HEADER: &str = "gitferry upload 1 ";
 /// `number size crc64` in hexadecimal; fixed, so that a torn line is recognised.
 const LINE_BYTES: usize = 8 + 1 + 8 + 1 + 16 + 1;
 const STAGING_MODE: u32 = 0o600;
-/// Writers of the same part take turns; parts that are in flight together rarely share a turn.
-const TURNS: usize = 16;
 const VERIFY_BUFFER_BYTES: usize = 1024 * 1024;
 
 /// The uploads that a handle has open, by token.
@@ -43,7 +42,8 @@ pub(super) struct OpenUpload {
     list: File,
     /// Set under the write lock by whoever ends the upload, so that no part is written after that.
     ended: RwLock<bool>,
-    turns: [Mutex<()>; TURNS],
+    /// Writers take turns: the kernel lets only one write to a file at a time, and makes the others spin.
+    turn: Mutex<()>,
     held: Mutex<BTreeMap<u32, Held>>,
 }
 
@@ -232,7 +232,7 @@ impl Inner {
 impl OpenUpload {
     fn new(path: PathBuf, data: File, list: File, held: BTreeMap<u32, Held>) -> Self {
         let held = Mutex::new(held);
-        OpenUpload { path, data, list, ended: RwLock::new(false), turns: Default::default(), held }
+        OpenUpload { path, data, list, ended: RwLock::new(false), turn: Mutex::new(()), held }
     }
 
     /// Locks an upload and reads its list. `None` if there is none for this key.
@@ -266,7 +266,7 @@ impl OpenUpload {
 
     /// Writes a part in its place, then into the list.
     fn write(&self, number: u32, bytes: &[u8], crc64: Crc64) -> io::Result<()> {
-        let turn = self.turns.get(number as usize % TURNS).map(lock);
+        let turn = lock(&self.turn);
         // Until it is written, neither the old bytes nor the new ones are there.
         lock(&self.held).remove(&number);
         self.data.write_all_at(bytes, parts::offset(number))?;
@@ -287,7 +287,7 @@ impl OpenUpload {
         }
         let mut buffer = vec![0; VERIFY_BUFFER_BYTES];
         for (number, listed) in unverified {
-            let turn = self.turns.get(number as usize % TURNS).map(lock);
+            let turn = lock(&self.turn);
             let intact = self.checksum(number, listed.size, &mut buffer)? == Some(listed.crc64);
             let mut held = lock(&self.held);
             if held.get(&number) == Some(&listed) {
@@ -381,8 +381,15 @@ fn remove(path: &Path) -> io::Result<()> {
     data.and(list)
 }
 
-/// Lets the disk begin now, so that the sync at the end is short.
-fn start_writeback(_file: &File, _offset: u64, _length: usize) {}
+/// Lets the disk begin now, so that the sync at the end is short. Only a hint: errors show there.
+fn start_writeback(file: &File, offset: u64, length: usize) {
+    let (Ok(offset), Ok(length)) = (i64::try_from(offset), i64::try_from(length)) else { return };
+    // SAFETY: the descriptor is open for the whole call, which touches no memory of this process.
+    #[cfg(target_os = "linux")]
+    let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) };
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, offset, length);
+}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -13,11 +13,13 @@ use gitferry::table::{SqliteTable, Table};
 
 /// Opens another handle of the same, initially empty table.
 pub trait TableFactory: Send + Sync {
+    /// Opens one more.
     fn handle(&self) -> Arc<dyn Table>;
 }
 
 /// Opens another handle of the same, initially empty object store.
 pub trait StoreFactory: Send + Sync {
+    /// Opens one more.
     fn handle(&self) -> Arc<dyn ObjectStore>;
 }
 
@@ -30,12 +32,14 @@ impl Embedded {
 }
 
 impl TableFactory for Embedded {
+    /// Opens one more.
     fn handle(&self) -> Arc<dyn Table> {
         Arc::new(SqliteTable::open(self.0.path().join("table.db"), "test").unwrap())
     }
 }
 
 impl StoreFactory for Embedded {
+    /// Opens one more.
     fn handle(&self) -> Arc<dyn ObjectStore> {
         Arc::new(FilesystemStore::open(self.0.path().join("objects"), "test").unwrap())
     }

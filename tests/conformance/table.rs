@@ -164,13 +164,14 @@ pub async fn all_or_nothing_and_who_failed(factory: &dyn TableFactory) {
     let table = factory.handle();
     put(&*table, "there", json!({"n": 1})).await;
     put(&*table, "gone", json!({"n": 1})).await;
+    put(&*table, "kept", json!({"n": 1})).await;
     let result = table
         .transact(vec![
             Write::put(key("new"), Condition::Absent, json!({})),
             Write::put(key("there"), Condition::Absent, json!({"n": 2})),
             Write::delete(key("gone"), Condition::Revision(1)),
             Write::check(key("missing"), Condition::Present),
-            Write::check(key("there"), Condition::Revision(1)),
+            Write::check(key("kept"), Condition::Revision(1)),
         ])
         .await;
     assert_eq!(result.as_ref().unwrap_err().kind(), Kind::Conflict);

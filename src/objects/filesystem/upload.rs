@@ -123,10 +123,8 @@ impl Inner {
         parts::check_complete(parts, size, crc64).map_err(corrupt)?;
         open.verify().map_err(|e| self.failed(&upload.key, "read back the upload of", e))?;
         open.check_held(parts).map_err(corrupt)?;
-        if let Ok(metadata) = fs::symlink_metadata(&path) {
-            if !open.is_at(&metadata) {
-                return Err(self.taken(&upload.key, &path));
-            }
+        if fs::symlink_metadata(&path).is_ok_and(|metadata| !open.is_at(&metadata)) {
+            return Err(self.taken(&upload.key, &path));
         }
         if let Err(error) = open.data.set_len(size).and_then(|()| seal(&open.data)) {
             // The kernel may have dropped what it could not write, and would not say so again: start over.
@@ -271,7 +269,8 @@ impl OpenUpload {
         lock(&self.held).remove(&number);
         self.data.write_all_at(bytes, parts::offset(number))?;
         start_writeback(&self.data, parts::offset(number), bytes.len());
-        let line = format!("{number:08x} {:08x} {:016x}\n", bytes.len(), crc64.0);
+        // The newline before it closes a line that was torn.
+        let line = format!("\n{number:08x} {:08x} {:016x}\n", bytes.len(), crc64.0);
         (&self.list).write_all(line.as_bytes())?;
         lock(&self.held).insert(number, Held { size: bytes.len() as u64, crc64, verified: true });
         drop(turn);

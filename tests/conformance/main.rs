@@ -3,6 +3,8 @@
 //! Each suite is written against a factory of handles of one store. An implementation joins by a line in
 //! [`table_suite!`]'s or [`object_suite!`]'s users below and passes all of it unchanged.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod objects;
 mod table;
 

@@ -30,8 +30,8 @@ const SCHEMA: &str = "CREATE TABLE item (
 ) WITHOUT ROWID;";
 
 /// Pages in the log before a commit moves them into the file. The first process to open a table that
-/// nobody has open reads the whole log: this bounds that time (to about a millisecond).
-const CHECKPOINT_PAGES: u32 = 500;
+/// nobody has open reads the whole log, at 3 µs a page: this bounds that time.
+const CHECKPOINT_PAGES: u32 = 128;
 /// The log is cut back to this many bytes after a burst.
 const MAX_KEPT_LOG_BYTES: u32 = 16 * 1024 * 1024;
 /// Prepared statements kept per connection; a bit more than there are.

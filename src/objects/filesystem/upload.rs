@@ -335,6 +335,13 @@ impl OpenUpload {
     }
 }
 
+impl Drop for OpenUpload {
+    /// Closing is not enough: a child that another thread is just starting may have inherited the file.
+    fn drop(&mut self) {
+        let _ = self.data.unlock();
+    }
+}
+
 /// Opens a staging file. A process that died while completing may have made it read-only already.
 fn open_staging(path: &Path) -> io::Result<File> {
     let open = || OpenOptions::new().read(true).write(true).open(path);

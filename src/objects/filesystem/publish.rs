@@ -15,7 +15,7 @@ use crate::objects::{ObjectError, ObjectMeta};
 /// Objects are never written again.
 const OBJECT_MODE: u32 = 0o444;
 /// How often a rename is tried again because another process pruned the empty directory in between.
-const MAX_RENAMES: usize = 16;
+const MAX_RENAMES: usize = 100;
 
 /// What came of giving a file its key.
 #[derive(Debug)]
@@ -112,7 +112,11 @@ impl Inner {
             match error.kind() {
                 ErrorKind::AlreadyExists => return Ok(Published::Taken),
                 ErrorKind::CrossesDevices => return Ok(Published::OtherDisk),
-                ErrorKind::NotFound => durable::create_dir_all(folder).map_err(|e| self.failed_write(key, e))?,
+                ErrorKind::NotFound => match durable::create_dir_all(folder) {
+                    // Pruned again meanwhile.
+                    Err(e) if e.kind() == ErrorKind::NotFound => {}
+                    other => other.map_err(|e| self.failed_write(key, e))?,
+                },
                 _ => return Err(self.failed_write(key, error)),
             }
         }

@@ -1,6 +1,7 @@
 //! The command line: arguments in, a call into the library, text or JSON out. Nothing else.
 
 mod context;
+mod demo;
 mod export;
 mod failure;
 mod import;
@@ -48,6 +49,7 @@ enum Command {
     Log(log::Log),
     Verify(verify::Verify),
     Export(export::Export),
+    Demo(demo::Demo),
 }
 
 /// Runs the command that the process was started with.
@@ -84,6 +86,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Log(command) => command.run(context).await,
         Command::Verify(command) => command.run(context).await,
         Command::Export(command) => command.run(context).await,
+        Command::Demo(command) => command.run().await,
     }
 }
 

@@ -125,11 +125,7 @@ fn tree_mode(data: &[u8]) -> Result<(u16, &[u8]), &'static str> {
     Err("an entry has a malformed mode")
 }
 
-fn commit_links(
-    data: &[u8],
-    format: gix::hash::Kind,
-    visit: &mut impl FnMut(&oid, Kind),
-) -> Result<(), &'static str> {
+fn commit_links(data: &[u8], format: gix::hash::Kind, visit: &mut impl FnMut(&oid, Kind)) -> Result<(), &'static str> {
     let mut buffer = [0; ID_BYTES];
     let rest = data.strip_prefix(b"tree ").ok_or("it does not begin with its tree")?;
     let (tree, mut rest) = hex_line(rest, format, &mut buffer).ok_or("its tree is not an id")?;

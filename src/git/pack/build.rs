@@ -70,14 +70,18 @@ impl PackWriter {
     /// Creates the file (it must not be there yet) for a pack of `objects` entries.
     pub fn create(path: &Path, format: Format, objects: u32) -> Result<Self, PackError> {
         let file = File::create_new(path).map_err(|e| Fault::io("create it")(e).of(path))?;
-        let out = Output {
-            file: BufWriter::with_capacity(BUFFER_BYTES, file),
-            hasher: gix::hash::hasher(format),
-            offset: 0,
-        };
+        let out =
+            Output { file: BufWriter::with_capacity(BUFFER_BYTES, file), hasher: gix::hash::hasher(format), offset: 0 };
         let compressor = Compressor::new(CompressionLvl::default());
-        let mut writer =
-            PackWriter { path: path.to_owned(), out, format, announced: objects, written: 0, compressor, compressed: Vec::new() };
+        let mut writer = PackWriter {
+            path: path.to_owned(),
+            out,
+            format,
+            announced: objects,
+            written: 0,
+            compressor,
+            compressed: Vec::new(),
+        };
         let header = [*b"PACK", 2u32.to_be_bytes(), objects.to_be_bytes()].concat();
         writer.put(|out| out.write_all(&header))?;
         Ok(writer)

@@ -154,11 +154,8 @@ fn check_with_index(
     let rows = (0..pack.objects).map(|entry| (entry, boundaries.rows[entry as usize]));
     let mismatched = mismatched(&resolver, &expected, rows);
     // Every id, offset and CRC of the hint has been compared with what was computed.
-    let row = |row| Row {
-        id: hint.id(row).to_owned(),
-        crc32: hint.crc32(row),
-        offset: hint.offset(row).unwrap_or_default(),
-    };
+    let row =
+        |row| Row { id: hint.id(row).to_owned(), crc32: hint.crc32(row), offset: hint.offset(row).unwrap_or_default() };
     let index_bytes = write_index(index_out, options.format, pack.objects, row, pack.trailer())?;
     Ok(CheckedPack {
         unresolved: Unresolved::merge(unresolved)?,
@@ -200,9 +197,7 @@ fn check_without_index(
     let expected = Expected::new(index.objects());
     let mut unresolved = Unresolved::default();
     let (unparsable, unparsable_count) = merge(found, |sink| match sink {
-        LinkSink::Spool { spool, .. } => {
-            spool.drain(|id, kind| resolve(id, kind, &lookup, &expected, &mut unresolved))
-        }
+        LinkSink::Spool { spool, .. } => spool.drain(|id, kind| resolve(id, kind, &lookup, &expected, &mut unresolved)),
         LinkSink::Lookup { .. } => Ok(()),
     })?;
     let rows = order.iter().copied().zip(0..);
@@ -292,9 +287,8 @@ fn mismatched(resolver: &Resolver<'_>, expected: &Expected, rows: impl Iterator<
 
 /// All entries in the order of their ids.
 fn order_by_id(resolver: &Resolver<'_>) -> Result<Vec<u32>, Fault> {
-    let mut order: Vec<(u32, u32)> = (0..resolver.pack.objects)
-        .map(|entry| (leading(resolver.id(entry).as_slice()), entry))
-        .collect();
+    let mut order: Vec<(u32, u32)> =
+        (0..resolver.pack.objects).map(|entry| (leading(resolver.id(entry).as_slice()), entry)).collect();
     order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| resolver.id(a.1).cmp(&resolver.id(b.1))));
     for pair in order.windows(2) {
         let (a, b) = (pair[0], pair[1]);

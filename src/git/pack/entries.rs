@@ -209,7 +209,12 @@ impl Families {
     }
 
     /// Positions in [`Families::child_by_id`] of the deltas that name `id` as their base.
-    pub(crate) fn children_by_id(&self, pack: &PackData<'_>, boundaries: &Boundaries, id: &[u8]) -> std::ops::Range<u32> {
+    pub(crate) fn children_by_id(
+        &self,
+        pack: &PackData<'_>,
+        boundaries: &Boundaries,
+        id: &[u8],
+    ) -> std::ops::Range<u32> {
         let from = self.by_id.partition_point(|entry| base_id(pack, boundaries, *entry) < id);
         let count = self.by_id[from..].partition_point(|entry| base_id(pack, boundaries, *entry) == id);
         from as u32..(from + count) as u32
@@ -275,7 +280,7 @@ mod tests {
     #[test]
     fn a_pack_cannot_announce_more_than_it_can_hold() {
         let pack = |count: u32, bytes: usize| {
-            let mut file = [b"PACK", &2u32.to_be_bytes(), &count.to_be_bytes()].concat().to_vec();
+            let mut file = [*b"PACK", 2u32.to_be_bytes(), count.to_be_bytes()].concat();
             file.resize(12 + bytes + 20, 0);
             PackData::new(&file, Format::Sha1).map(|pack| pack.objects).map_err(|e| e.to_string())
         };

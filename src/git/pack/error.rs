@@ -56,7 +56,9 @@ pub enum Fault {
         reason: String,
     },
     /// The pack is thin: a delta's base is not in it.
-    #[error("it is thin: the delta at offset {offset} needs object {base}, which is not in the pack ({count} such deltas)")]
+    #[error(
+        "it is thin: the delta at offset {offset} needs object {base}, which is not in the pack ({count} such deltas)"
+    )]
     MissingBase {
         /// The first such delta.
         offset: u64,
@@ -78,7 +80,9 @@ pub enum Fault {
         limit: u64,
     },
     /// An object is in the pack twice. `git index-pack --strict` refuses that as well.
-    #[error("object {id} is in it twice, at offsets {first} and {second}; `git repack -a -d` at the source repairs that")]
+    #[error(
+        "object {id} is in it twice, at offsets {first} and {second}; `git repack -a -d` at the source repairs that"
+    )]
     Duplicate {
         /// The object.
         id: ObjectId,

@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 
 use gix::ObjectId;
-use gix::odb::pack::data::entry::Header;
 use gix::objs::Kind;
+use gix::odb::pack::data::entry::Header;
 
 use super::STREAMED_BLOB_BYTES;
 use super::delta::Delta;
@@ -113,11 +113,8 @@ impl<'a> Worker<'a> {
         if kind == Kind::Blob && size > STREAMED_BLOB_BYTES && self.resolver.families.children(entry).is_empty() {
             let id = self.hash_streaming(offset, data, size)?;
             self.record(entry, &id)?;
-            let by_id = self.resolver.families.children_by_id(
-                &self.resolver.pack,
-                self.resolver.boundaries,
-                id.as_slice(),
-            );
+            let by_id =
+                self.resolver.families.children_by_id(&self.resolver.pack, self.resolver.boundaries, id.as_slice());
             if by_id.is_empty() {
                 return Ok(());
             }

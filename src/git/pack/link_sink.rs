@@ -110,10 +110,18 @@ impl<'a> LinkSink<'a> {
     pub(crate) fn take(&mut self, id: &oid, kind: Kind) -> Result<(), Fault> {
         match self {
             LinkSink::Lookup { seen, lookup, expected, unresolved } => {
-                if seen.check(id, kind) { Ok(()) } else { resolve(id, kind, lookup, expected, unresolved) }
+                if seen.check(id, kind) {
+                    Ok(())
+                } else {
+                    resolve(id, kind, lookup, expected, unresolved)
+                }
             }
             LinkSink::Spool { seen, spool } => {
-                if seen.check(id, kind) { Ok(()) } else { spool.push(id, kind) }
+                if seen.check(id, kind) {
+                    Ok(())
+                } else {
+                    spool.push(id, kind)
+                }
             }
         }
     }
@@ -209,7 +217,9 @@ impl Spool<'_> {
         let width = self.format.len_in_bytes() + 1;
         let mut records = |bytes: &[u8]| {
             bytes.chunks_exact(width).try_for_each(|record| match record.split_last() {
-                Some((code, id)) => kind_of_code(*code).map_or(Ok(()), |kind| each(oid::from_bytes_unchecked(id), kind)),
+                Some((code, id)) => {
+                    kind_of_code(*code).map_or(Ok(()), |kind| each(oid::from_bytes_unchecked(id), kind))
+                }
                 None => Ok(()),
             })
         };

@@ -156,7 +156,7 @@ fn deltas_on_a_base_that_is_there_twice_do_not_multiply() {
         let base = blob_id(&content);
         let size = content.len() as u8;
         content.push(byte);
-        let delta = [&[size, size + 1, 0x90, size, 1], &[byte]].concat();
+        let delta = [size, size + 1, 0x90, size, 1, byte];
         let delta = crate::support::entry(7, delta.len() as u64, base.as_slice(), &delta);
         entries.extend([delta.clone(), delta]);
     }

@@ -1,6 +1,7 @@
 //! Git formats and protocols on gix.
 
 pub mod connectivity;
+pub mod fsck;
 pub mod links;
 pub mod local;
 pub mod pack;

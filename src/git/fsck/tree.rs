@@ -1,0 +1,209 @@
+//! Trees: names that must not be checked out, modes, order, duplicates.
+
+use gix::ObjectId;
+use gix::bstr::{BStr, ByteSlice};
+use gix::hash::Kind as Format;
+
+use super::Message;
+use super::names::{is_dot_git, is_dot_gitattributes, is_dot_gitignore, is_dot_gitmodules, is_dot_mailmap};
+
+/// Longest name of an entry (Git's `max_tree_entry_len`).
+const MAX_NAME_BYTES: usize = 4096;
+const TYPE_MASK: u32 = 0o170_000;
+const SYMLINK: u32 = 0o120_000;
+const DIRECTORY: u32 = 0o040_000;
+
+/// Blobs that Git itself reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Special {
+    /// `.gitmodules`
+    Modules,
+    /// `.gitattributes`
+    Attributes,
+}
+
+/// One entry.
+struct Entry<'a> {
+    mode: u32,
+    padded: bool,
+    name: &'a BStr,
+    id: &'a [u8],
+}
+
+/// Checks a tree; `special` hears of the blobs to look into later.
+pub fn check(data: &[u8], format: Format, report: &mut dyn FnMut(Message), mut special: impl FnMut(Special, ObjectId)) {
+    let mut found = Found::default();
+    let mut rest = data;
+    let mut order = Order::default();
+    while !rest.is_empty() {
+        let Some((entry, next)) = parse(rest, format) else {
+            report(Message::BadTree);
+            break;
+        };
+        rest = next;
+        found.look_at_name(&entry);
+        found.look_at_special(&entry, report, &mut special);
+        match order.follow(&entry) {
+            Sorting::Fine => {}
+            Sorting::Wrong => found.set(Message::TreeNotSorted),
+            Sorting::Duplicate => found.set(Message::DuplicateEntries),
+        }
+    }
+    for message in REPORTED {
+        if found.0 & bit(*message) != 0 {
+            report(*message);
+        }
+    }
+}
+
+/// Reported once for a tree, in Git's order.
+const REPORTED: &[Message] = &[
+    Message::NullSha1,
+    Message::FullPathname,
+    Message::EmptyName,
+    Message::HasDot,
+    Message::HasDotdot,
+    Message::HasDotgit,
+    Message::ZeroPaddedFilemode,
+    Message::BadFilemode,
+    Message::DuplicateEntries,
+    Message::TreeNotSorted,
+    Message::LargePathname,
+];
+
+fn bit(message: Message) -> u64 {
+    1 << (message as u8)
+}
+
+/// `<octal mode> <name> NUL <id>`
+fn parse(data: &[u8], format: Format) -> Option<(Entry<'_>, &[u8])> {
+    let space = data.find_byte(b' ')?;
+    let (mode, rest) = (&data[..space], &data[space + 1..]);
+    if mode.is_empty() || mode.len() > 7 {
+        return None;
+    }
+    let value = mode.iter().try_fold(0u32, |value, byte| match byte {
+        b'0'..=b'7' => Some((value << 3) | u32::from(byte - b'0')),
+        _ => None,
+    })?;
+    let end = rest.find_byte(0)?;
+    let (name, rest) = (&rest[..end], &rest[end + 1..]);
+    let (id, rest) = rest.split_at_checked(format.len_in_bytes())?;
+    Some((Entry { mode: value, padded: mode[0] == b'0', name: name.as_bstr(), id }, rest))
+}
+
+/// Messages found so far, one bit each.
+#[derive(Default)]
+struct Found(u64);
+
+impl Found {
+    fn set(&mut self, message: Message) {
+        self.0 |= bit(message);
+    }
+
+    fn look_at_name(&mut self, entry: &Entry<'_>) {
+        let name = entry.name;
+        let checks = [
+            (Message::NullSha1, entry.id.iter().all(|byte| *byte == 0)),
+            (Message::FullPathname, name.contains(&b'/')),
+            (Message::EmptyName, name.is_empty()),
+            (Message::HasDot, name == "."),
+            (Message::HasDotdot, name == ".."),
+            (Message::HasDotgit, is_dot_git(name) || parts(name).any(is_dot_git)),
+            (Message::ZeroPaddedFilemode, entry.padded),
+            (Message::LargePathname, name.len() > MAX_NAME_BYTES),
+            (Message::BadFilemode, !matches!(entry.mode, 0o100_755 | 0o100_644 | SYMLINK | DIRECTORY | 0o160_000)),
+        ];
+        for (message, _) in checks.into_iter().filter(|(_, found)| *found) {
+            self.set(message);
+        }
+    }
+
+    fn look_at_special(
+        &self,
+        entry: &Entry<'_>,
+        report: &mut dyn FnMut(Message),
+        special: &mut impl FnMut(Special, ObjectId),
+    ) {
+        let name = entry.name;
+        // Most names are none of these; all of them have a dot in front, or a tilde or a backslash inside.
+        if !name.contains_str(".") && !name.contains(&b'~') && !name.contains(&b'\\') && name.is_ascii() {
+            return;
+        }
+        let link = entry.mode & TYPE_MASK == SYMLINK;
+        let id = || ObjectId::try_from(entry.id).ok();
+        if is_dot_gitmodules(name) || parts(name).any(is_dot_gitmodules) {
+            match (link, id()) {
+                (true, _) => report(Message::GitmodulesSymlink),
+                (false, Some(id)) => special(Special::Modules, id),
+                (false, None) => {}
+            }
+        }
+        if is_dot_gitattributes(name) {
+            match (link, id()) {
+                (true, _) => report(Message::GitattributesSymlink),
+                (false, Some(id)) => special(Special::Attributes, id),
+                (false, None) => {}
+            }
+        }
+        if link && is_dot_gitignore(name) {
+            report(Message::GitignoreSymlink);
+        }
+        if link && is_dot_mailmap(name) {
+            report(Message::MailmapSymlink);
+        }
+    }
+}
+
+/// What stands behind each backslash: Windows takes it for a path.
+fn parts(name: &BStr) -> impl Iterator<Item = &BStr> {
+    name.find_iter("\\").map(move |at| name[at + 1..].as_bstr())
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sorting {
+    Fine,
+    Wrong,
+    Duplicate,
+}
+
+/// Follows the order of a tree: by bytes, directories as if their names ended in a slash.
+#[derive(Default)]
+struct Order<'a> {
+    last: Option<(&'a BStr, bool)>,
+    /// Files that a directory of the same name may still follow, with other names between.
+    candidates: Vec<&'a BStr>,
+}
+
+impl<'a> Order<'a> {
+    fn follow(&mut self, entry: &Entry<'a>) -> Sorting {
+        let (name, directory) = (entry.name, entry.mode & TYPE_MASK == DIRECTORY);
+        let Some((last, last_directory)) = self.last.replace((name, directory)) else { return Sorting::Fine };
+        let common = last.iter().zip(name.iter()).take_while(|(a, b)| a == b).count();
+        let after = |name: &BStr, directory: bool| match name.get(common) {
+            Some(byte) => *byte,
+            None if directory => b'/',
+            None => 0,
+        };
+        if last.len() == common && name.len() == common {
+            return Sorting::Duplicate;
+        }
+        let (first, second) = (after(last, last_directory), after(name, directory));
+        let below_slash = |byte: u8| byte != 0 && byte < b'/';
+        if first == 0 && below_slash(second) {
+            self.candidates.push(last);
+        } else if second == b'/' && below_slash(first) {
+            while let Some(file) = self.candidates.pop() {
+                match name.strip_prefix(file.as_bytes()) {
+                    Some([]) => return Sorting::Duplicate,
+                    Some([byte, ..]) if below_slash(*byte) => {
+                        self.candidates.push(file);
+                        break;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        if first < second { Sorting::Fine } else { Sorting::Wrong }
+    }
+}

@@ -1,0 +1,6 @@
+//! The command against real Git: whatever happens to a repository arrives, whole, exactly once.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod kinds;

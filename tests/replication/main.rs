@@ -3,4 +3,10 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod contents;
+mod crashes;
+mod forks;
 mod kinds;
+mod links;
+mod names;
+mod together;

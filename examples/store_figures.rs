@@ -123,6 +123,7 @@ async fn copy_figures(dir: &Path, file: &Path) -> Result<()> {
         generic.push(start.elapsed());
         target.delete(&key).await?;
     }
+    println!("objects: plain {plain:.3?}, in parts {generic:.3?}");
     let (plain, generic) = (median(plain), median(generic));
     let ratio = generic.as_secs_f64() / plain.as_secs_f64();
     println!("objects: plain copy + fsync {plain:?}, in parts {generic:?}, ratio {ratio:.2}");

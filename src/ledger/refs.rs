@@ -58,7 +58,7 @@ impl RefsAt {
         for row in &self.rows {
             let seq = row.facts.seq;
             if row.facts.object.is_some() {
-                layers.push(Layer::new(seq, Source::Change(self.log.open(self.id, row)?)));
+                layers.push(Layer::new(seq, Source::Change(Box::new(self.log.open(self.id, row)?))));
             } else {
                 self.log.read(self.id, row, |_, edit| {
                     small.insert(edit.name, (seq, edit.new));
@@ -122,7 +122,7 @@ struct Front {
 
 enum Source {
     Snapshot(SnapshotReader<BufReader<Box<dyn Read>>>),
-    Change(ChangeReader<Box<dyn BufRead>>),
+    Change(Box<ChangeReader<Box<dyn BufRead>>>),
     Small(btree_map::IntoIter<RefName, (u64, Option<RefValue>)>),
 }
 

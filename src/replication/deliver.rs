@@ -238,7 +238,8 @@ impl Link {
         self.drop_unused(id, &copied, result.as_ref().ok()).await;
         let item = result?;
         crash_point("applied");
-        self.target.maintain_snapshot(item).await.in_region(&self.target)?;
+        self.clear_staging(&copied).await;
+        self.target.maintain_snapshot(item).await;
         Ok(delivered)
     }
 

@@ -16,7 +16,7 @@ fn sample(by_id: bool) -> &'static (Vec<u8>, Vec<u8>) {
     SAMPLES[usize::from(by_id)].get_or_init(|| {
         let repo = Repo::with_history(Format::Sha1);
         let arguments = if by_id { &["--revs"][..] } else { &["--revs", "--delta-base-offset"] };
-        let pack = repo.pack("a.pack", arguments, "main~57\nv1^{tree}\n");
+        let pack = repo.pack("a.pack", arguments, "main~57\nmain~30:dir1\n");
         let index = repo.index_pack(&pack, &[]).unwrap();
         (std::fs::read(pack).unwrap(), std::fs::read(index).unwrap())
     })
@@ -38,11 +38,9 @@ fn every_flipped_byte_of_a_pack_is_found() {
         let dir = tempfile::tempdir().unwrap();
         assert_eq!(check_bytes(dir.path(), pack, index), [true, true]);
         for at in 0..pack.len() {
-            for bit in [0x01, 0x80] {
-                let mut flipped = pack.clone();
-                flipped[at] ^= bit;
-                assert_eq!(check_bytes(dir.path(), &flipped, index), [false, false], "byte {at} of {}", pack.len());
-            }
+            let mut flipped = pack.clone();
+            flipped[at] ^= 1 << (at % 8);
+            assert_eq!(check_bytes(dir.path(), &flipped, index), [false, false], "byte {at} of {}", pack.len());
         }
     }
 }

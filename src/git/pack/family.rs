@@ -66,7 +66,7 @@ impl<'a> Worker<'a> {
             stack: Vec::new(),
             held: VecDeque::new(),
             held_bytes: 0,
-            held_limit: resolver.options.max_held_bytes / resolver.options.thread_count() as u64,
+            held_limit: resolver.options.max_held_bytes / resolver.threads as u64,
             objects: 0,
             bytes: 0,
         })

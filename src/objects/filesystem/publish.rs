@@ -15,7 +15,7 @@ use crate::objects::{ObjectError, ObjectMeta};
 /// Objects are never written again.
 const OBJECT_MODE: u32 = 0o444;
 /// How often a rename is tried again because another process pruned the empty directory in between.
-const MAX_RENAMES: usize = 16;
+const MAX_RENAMES: usize = 100;
 
 /// What came of giving a file its key.
 #[derive(Debug)]
@@ -112,7 +112,11 @@ impl Inner {
             match error.kind() {
                 ErrorKind::AlreadyExists => return Ok(Published::Taken),
                 ErrorKind::CrossesDevices => return Ok(Published::OtherDisk),
-                ErrorKind::NotFound => durable::create_dir_all(folder).map_err(|e| self.failed_write(key, e))?,
+                ErrorKind::NotFound => match durable::create_dir_all(folder) {
+                    // Pruned again meanwhile.
+                    Err(e) if e.kind() == ErrorKind::NotFound => {}
+                    other => other.map_err(|e| self.failed_write(key, e))?,
+                },
                 _ => return Err(self.failed_write(key, error)),
             }
         }
@@ -153,6 +157,8 @@ impl Inner {
     }
 
     pub(super) fn remove_stale(&self, age: Duration) -> Result<u64, ObjectError> {
+        // Compared with file times, which are the machine's.
+        #[allow(clippy::disallowed_methods)]
         let limit = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
         let sweep = || -> io::Result<u64> {
             let mut removed = 0;

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -27,8 +28,6 @@ const LIST_HEADER: &str = "gitferry upload 1 ";
 /// `number size crc64` in hexadecimal; fixed, so that a torn line is recognised.
 const LINE_BYTES: usize = 8 + 1 + 8 + 1 + 16 + 1;
 const STAGING_MODE: u32 = 0o600;
-/// Writers of the same part take turns; parts that are in flight together rarely share a turn.
-const TURNS: usize = 16;
 const VERIFY_BUFFER_BYTES: usize = 1024 * 1024;
 
 /// The uploads that a handle has open, by token.
@@ -43,7 +42,8 @@ pub(super) struct OpenUpload {
     list: File,
     /// Set under the write lock by whoever ends the upload, so that no part is written after that.
     ended: RwLock<bool>,
-    turns: [Mutex<()>; TURNS],
+    /// Writers take turns: the kernel lets only one write to a file at a time, and makes the others spin.
+    turn: Mutex<()>,
     held: Mutex<BTreeMap<u32, Held>>,
 }
 
@@ -58,6 +58,8 @@ struct Held {
 impl Inner {
     pub(super) fn begin(&self, key: &str) -> Result<Upload, ObjectError> {
         self.path(key)?;
+        // Only has to be unique; nothing else depends on it.
+        #[allow(clippy::disallowed_methods)]
         let token = Uuid::now_v7().to_string();
         let path = self.staging.join(&token);
         let create = || -> io::Result<OpenUpload> {
@@ -123,10 +125,8 @@ impl Inner {
         parts::check_complete(parts, size, crc64).map_err(corrupt)?;
         open.verify().map_err(|e| self.failed(&upload.key, "read back the upload of", e))?;
         open.check_held(parts).map_err(corrupt)?;
-        if let Ok(metadata) = fs::symlink_metadata(&path) {
-            if !open.is_at(&metadata) {
-                return Err(self.taken(&upload.key, &path));
-            }
+        if fs::symlink_metadata(&path).is_ok_and(|metadata| !open.is_at(&metadata)) {
+            return Err(self.taken(&upload.key, &path));
         }
         if let Err(error) = open.data.set_len(size).and_then(|()| seal(&open.data)) {
             // The kernel may have dropped what it could not write, and would not say so again: start over.
@@ -232,7 +232,7 @@ impl Inner {
 impl OpenUpload {
     fn new(path: PathBuf, data: File, list: File, held: BTreeMap<u32, Held>) -> Self {
         let held = Mutex::new(held);
-        OpenUpload { path, data, list, ended: RwLock::new(false), turns: Default::default(), held }
+        OpenUpload { path, data, list, ended: RwLock::new(false), turn: Mutex::new(()), held }
     }
 
     /// Locks an upload and reads its list. `None` if there is none for this key.
@@ -266,12 +266,13 @@ impl OpenUpload {
 
     /// Writes a part in its place, then into the list.
     fn write(&self, number: u32, bytes: &[u8], crc64: Crc64) -> io::Result<()> {
-        let turn = self.turns.get(number as usize % TURNS).map(lock);
+        let turn = lock(&self.turn);
         // Until it is written, neither the old bytes nor the new ones are there.
         lock(&self.held).remove(&number);
         self.data.write_all_at(bytes, parts::offset(number))?;
         start_writeback(&self.data, parts::offset(number), bytes.len());
-        let line = format!("{number:08x} {:08x} {:016x}\n", bytes.len(), crc64.0);
+        // The newline before it closes a line that was torn.
+        let line = format!("\n{number:08x} {:08x} {:016x}\n", bytes.len(), crc64.0);
         (&self.list).write_all(line.as_bytes())?;
         lock(&self.held).insert(number, Held { size: bytes.len() as u64, crc64, verified: true });
         drop(turn);
@@ -287,7 +288,7 @@ impl OpenUpload {
         }
         let mut buffer = vec![0; VERIFY_BUFFER_BYTES];
         for (number, listed) in unverified {
-            let turn = self.turns.get(number as usize % TURNS).map(lock);
+            let turn = lock(&self.turn);
             let intact = self.checksum(number, listed.size, &mut buffer)? == Some(listed.crc64);
             let mut held = lock(&self.held);
             if held.get(&number) == Some(&listed) {
@@ -336,6 +337,13 @@ impl OpenUpload {
     }
 }
 
+impl Drop for OpenUpload {
+    /// Closing is not enough: a child that another thread is just starting may have inherited the file.
+    fn drop(&mut self) {
+        let _ = self.data.unlock();
+    }
+}
+
 /// Opens a staging file. A process that died while completing may have made it read-only already.
 fn open_staging(path: &Path) -> io::Result<File> {
     let open = || OpenOptions::new().read(true).write(true).open(path);
@@ -381,8 +389,15 @@ fn remove(path: &Path) -> io::Result<()> {
     data.and(list)
 }
 
-/// Lets the disk begin now, so that the sync at the end is short.
-fn start_writeback(_file: &File, _offset: u64, _length: usize) {}
+/// Lets the disk begin now, so that the sync at the end is short. Only a hint: errors show there.
+fn start_writeback(file: &File, offset: u64, length: usize) {
+    let (Ok(offset), Ok(length)) = (i64::try_from(offset), i64::try_from(length)) else { return };
+    // SAFETY: the descriptor is open for the whole call, which touches no memory of this process.
+    #[cfg(target_os = "linux")]
+    let _ = unsafe { libc::sync_file_range(file.as_raw_fd(), offset, length, libc::SYNC_FILE_RANGE_WRITE) };
+    #[cfg(not(target_os = "linux"))]
+    let _ = (file, offset, length);
+}
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -4,7 +4,7 @@
 //! *Invariant:* packs are durable in the target before one conditional write makes their changes visible.
 
 mod apply;
-pub mod compare;
+mod compare;
 pub mod deliver;
 pub mod error;
 pub mod lease;

@@ -23,6 +23,9 @@ use crate::region::{RegionError, Result};
 
 /// A pack is taken over whole when at least one object in this many is new.
 const WHOLE_PACK_SHARE: u64 = 2;
+/// Most packs of a manifest up to which an import takes whole packs over; beyond, it adds one at a time.
+/// The rest of the room is for what comes later.
+const WHOLE_PACKS: usize = MAX_PACKS / 2;
 /// Bytes copied at a time.
 const COPY_BYTES: usize = 1024 * 1024;
 /// Most missing objects that an error names.
@@ -159,7 +162,7 @@ impl Intake {
         }
         // The largest stay packs of their own; the rest is consolidated when a manifest would be too long.
         whole.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.pack.cmp(&b.1.pack)));
-        let room = MAX_PACKS.saturating_sub(self.held.packs.len() + 1);
+        let room = WHOLE_PACKS.saturating_sub(self.held.packs.len() + 1);
         partial.extend(whole.split_off(whole.len().min(room)).into_iter().map(|(_, pack)| pack));
         Ok(Selection { whole: whole.into_iter().map(|(_, pack)| pack).collect(), partial })
     }

@@ -9,6 +9,7 @@ pub mod counter;
 pub mod decorate;
 mod durable;
 pub mod error;
+pub mod events;
 pub mod fault;
 pub mod git;
 pub mod ledger;
@@ -18,5 +19,7 @@ pub mod replication;
 pub mod retry;
 pub mod table;
 mod text;
+
+pub mod worker;
 
 pub use error::Kind;

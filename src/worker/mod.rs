@@ -67,13 +67,14 @@ impl Worker {
     pub async fn run(mut self, mut events: mpsc::Receiver<Event>, mut stop: watch::Receiver<bool>) {
         let mut sweep = tokio::time::interval(self.options.sweep_every);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut announced = true;
         loop {
             tokio::select! {
                 _ = stop.wait_for(|stop| *stop) => break,
-                event = events.recv() => match event {
+                // Without hosts in this process, sweeps are all there is.
+                event = events.recv(), if announced => match event {
                     Some(event) => self.on_event(&event),
-                    // Without hosts in this process, sweeps are all there is.
-                    None => self.sweep_until(&mut stop).await,
+                    None => announced = false,
                 },
                 Some(done) = self.running.join_next() => self.on_done(done),
                 _ = sweep.tick() => self.sweep().await,
@@ -82,13 +83,6 @@ impl Worker {
         while let Some(done) = self.running.join_next().await {
             self.busy.clear();
             self.on_done(done);
-        }
-    }
-
-    async fn sweep_until(&mut self, stop: &mut watch::Receiver<bool>) {
-        tokio::select! {
-            _ = stop.wait_for(|stop| *stop) => {}
-            () = tokio::time::sleep(self.options.sweep_every) => self.sweep().await,
         }
     }
 

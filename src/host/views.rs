@@ -1,0 +1,271 @@
+//! Warm repositories: one exact state of each, kept in memory as long as its head does not move.
+//!
+//! A request reads the head once. If that has moved, only the newer changes are read; packs are opened
+//! again only when the manifest has changed.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::{Arc, Mutex};
+
+use gix::ObjectId;
+use gix::bstr::ByteSlice;
+use jiff::{SignedDuration, Timestamp};
+
+use crate::git::pack::PackSet;
+use crate::git::refs::{RefName, RefValue};
+use crate::git::view::{RefTable, View};
+use crate::ledger::LedgerError;
+use crate::ledger::advance::read_head;
+use crate::ledger::head::{HeadItem, RepositoryId};
+use crate::ledger::log::{ChangeRow, read_chain, read_chain_above};
+use crate::region::local::LocalPacks;
+use crate::region::{Region, RegionError, Result, blocking, is_visible};
+
+/// Repositories that are kept; the one that was asked for least recently goes first.
+const MAX_VIEWS: usize = 1_000;
+/// A value that a ref had may still be asked for during this time: a client that was told of it is honest.
+const RECENT: SignedDuration = SignedDuration::from_mins(10);
+/// Most changes that are looked through for such values when a repository is opened cold.
+const MAX_RECENT_CHANGES: u64 = 1_000;
+/// Most such values of one repository.
+const MAX_RECENT_TIPS: usize = 100_000;
+
+/// Refs that nobody is shown. A pattern ending in `/` hides all below it.
+#[derive(Clone, Debug, Default)]
+pub struct Hidden(Vec<String>);
+
+impl Hidden {
+    /// Hides some names, besides gitferry's own.
+    pub fn new(patterns: impl IntoIterator<Item = String>) -> Self {
+        Hidden(patterns.into_iter().chain(["refs/gitferry/".to_owned()]).collect())
+    }
+
+    /// Whether a ref is hidden.
+    pub fn hides(&self, name: &RefName) -> bool {
+        let hides = |pattern: &str| match pattern.strip_suffix('/') {
+            Some(_) => name.starts_with(pattern.as_bytes()),
+            None => name.as_bstr() == pattern,
+        };
+        self.0.iter().any(|pattern| hides(pattern))
+    }
+}
+
+/// A repository, open.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its head.
+    pub item: HeadItem,
+    /// What protocols work on.
+    pub view: View,
+    packs: Arc<OpenPacks>,
+    recent: VecDeque<(Timestamp, ObjectId)>,
+}
+
+/// Packs of one generation of the manifest.
+#[derive(Debug)]
+struct OpenPacks {
+    generation: u64,
+    set: Arc<PackSet>,
+    _files: LocalPacks,
+}
+
+/// The open repositories of a region.
+#[derive(Debug)]
+pub struct Views {
+    region: Region,
+    hidden: Hidden,
+    cache: Mutex<Cache>,
+}
+
+#[derive(Debug, Default)]
+struct Cache {
+    ids: HashMap<String, RepositoryId>,
+    open: HashMap<RepositoryId, (u64, Arc<Opened>)>,
+    clock: u64,
+}
+
+impl Views {
+    /// No repository is open yet.
+    pub fn new(region: Region, hidden: Hidden) -> Self {
+        Views { region, hidden, cache: Mutex::new(Cache::default()) }
+    }
+
+    /// A repository in the state that it has now. One read of the table when it is warm.
+    pub async fn open(&self, name: &str) -> Result<Arc<Opened>> {
+        let item = self.head(name).await?;
+        let known = self.cached(item.id);
+        if let Some(known) = &known
+            && known.item.revision == item.revision
+        {
+            return Ok(known.clone());
+        }
+        let opened = Arc::new(self.refresh(item, known.as_deref()).await?);
+        self.keep(name, opened.clone());
+        Ok(opened)
+    }
+
+    async fn head(&self, name: &str) -> Result<HeadItem> {
+        let known = self.cache.lock().ok().and_then(|cache| cache.ids.get(name).copied());
+        if let Some(id) = known
+            && let Some(item) = read_head(&*self.region.table, id).await?
+            && item.head.named
+            && item.head.name == name
+        {
+            return Ok(item);
+        }
+        let found = self.region.find(name).await?.filter(|item| is_visible(&item.head));
+        found.ok_or_else(|| RegionError::NoRepository { name: name.into(), region: self.region.name.clone() })
+    }
+
+    fn cached(&self, id: RepositoryId) -> Option<Arc<Opened>> {
+        let mut cache = self.cache.lock().ok()?;
+        cache.clock += 1;
+        let now = cache.clock;
+        let (used, opened) = cache.open.get_mut(&id)?;
+        *used = now;
+        Some(opened.clone())
+    }
+
+    fn keep(&self, name: &str, opened: Arc<Opened>) {
+        let Ok(mut cache) = self.cache.lock() else { return };
+        cache.clock += 1;
+        let now = cache.clock;
+        let id = opened.item.id;
+        let newer = |(_, held): &(u64, Arc<Opened>)| held.item.revision > opened.item.revision;
+        if !cache.open.get(&id).is_some_and(newer) {
+            cache.open.insert(id, (now, opened));
+        }
+        cache.ids.insert(name.into(), id);
+        if cache.open.len() > MAX_VIEWS
+            && let Some(oldest) = cache.open.iter().min_by_key(|(_, (used, _))| *used).map(|(id, _)| *id)
+        {
+            cache.open.remove(&oldest);
+            cache.ids.retain(|_, id| *id != oldest);
+        }
+    }
+
+    async fn refresh(&self, item: HeadItem, known: Option<&Opened>) -> Result<Opened> {
+        let packs = match known.filter(|known| known.packs.generation == item.head.manifest) {
+            Some(known) => known.packs.clone(),
+            None => Arc::new(self.open_packs(&item).await?),
+        };
+        let (refs, mut recent) = match known {
+            Some(known) => match self.follow(&item, known).await {
+                Err(RegionError::Ledger(LedgerError::Fork { .. })) => self.load(&item).await?,
+                followed => followed?,
+            },
+            None => self.load(&item).await?,
+        };
+        let since = self.region.clock.now().checked_sub(RECENT).unwrap_or(Timestamp::MIN);
+        while recent.front().is_some_and(|(time, _)| *time < since) || recent.len() > MAX_RECENT_TIPS {
+            recent.pop_front();
+        }
+        let view = View {
+            format: item.head.format,
+            head: item.head.head.clone(),
+            refs: Arc::new(refs),
+            packs: packs.set.clone(),
+            recent_tips: recent.iter().map(|(_, id)| *id).collect(),
+        };
+        Ok(Opened { item, view, packs, recent })
+    }
+
+    async fn open_packs(&self, item: &HeadItem) -> Result<OpenPacks> {
+        let (manifest, _) = self.region.manifest(item).await?;
+        let files = self.region.local_packs(&manifest.packs).await?;
+        let format = item.head.format;
+        blocking(move || {
+            let mut set = PackSet::new(format);
+            for pack in &files.packs {
+                set.add(&pack.pack, &pack.index)?;
+            }
+            Ok(OpenPacks { generation: manifest.generation, set: Arc::new(set), _files: files })
+        })
+        .await
+    }
+
+    /// All refs from snapshot and log, and the values that the newest changes replaced.
+    async fn load(&self, item: &HeadItem) -> Result<(RefTable, VecDeque<(Timestamp, ObjectId)>)> {
+        let refs = self.region.refs(item).await?;
+        let from = item.head.frontier.seq.saturating_sub(MAX_RECENT_CHANGES).max(item.head.floor);
+        let rows = read_chain_above(&*self.region.table, item.id, from, item.head.frontier).await?;
+        let (log, id, format, hidden) = (self.region.log(), item.id, item.head.format, self.hidden.clone());
+        let since = self.region.clock.now().checked_sub(RECENT).unwrap_or(Timestamp::MIN);
+        blocking(move || {
+            let mut table = RefTable::empty(format);
+            for entry in refs.open()? {
+                let (name, value) = entry?;
+                if !hidden.hides(&name) {
+                    table.push(name, value).map_err(|error| LedgerError::Corrupt(error.to_string()))?;
+                }
+            }
+            let mut recent = VecDeque::new();
+            for row in rows.iter().filter(|row| row.facts.time >= since) {
+                log.read(id, row, |header, edit| note_old(&mut recent, &hidden, header.time, &edit))?;
+            }
+            Ok((table, recent))
+        })
+        .await
+    }
+
+    /// The refs of a state that follows a known one: its table with the newer changes merged in.
+    async fn follow(&self, item: &HeadItem, known: &Opened) -> Result<(RefTable, VecDeque<(Timestamp, ObjectId)>)> {
+        let from = known.item.head.frontier;
+        let rows: Vec<ChangeRow> = read_chain(&*self.region.table, item.id, from, item.head.frontier).await?;
+        let (log, id, hidden) = (self.region.log(), item.id, self.hidden.clone());
+        let (old, mut recent, packs) = (known.view.refs.clone(), known.recent.clone(), known.packs.set.clone());
+        blocking(move || {
+            let mut edits: BTreeMap<RefName, Option<RefValue>> = BTreeMap::new();
+            for row in &rows {
+                log.read(id, row, |header, edit| {
+                    note_old(&mut recent, &hidden, header.time, &edit);
+                    if !hidden.hides(&edit.name) {
+                        edits.insert(edit.name, edit.new);
+                    }
+                })?;
+            }
+            let mut table = merge(&old, edits).map_err(|error| LedgerError::Corrupt(error.to_string()))?;
+            table.adopt_peeled_tags(&old, &packs)?;
+            Ok((table, recent))
+        })
+        .await
+    }
+}
+
+fn note_old(
+    recent: &mut VecDeque<(Timestamp, ObjectId)>,
+    hidden: &Hidden,
+    time: Timestamp,
+    edit: &crate::ledger::change::RefEdit,
+) {
+    if let Some(RefValue::Object(old)) = &edit.old
+        && !hidden.hides(&edit.name)
+    {
+        recent.push_back((time, *old));
+    }
+}
+
+fn merge(
+    old: &RefTable,
+    edits: BTreeMap<RefName, Option<RefValue>>,
+) -> std::result::Result<RefTable, crate::git::view::OutOfOrder> {
+    let mut table = RefTable::empty(old.format());
+    let mut edits = edits.into_iter().peekable();
+    for entry in old.iter() {
+        while let Some((name, value)) = edits.next_if(|(name, _)| name.as_bstr() < entry.name) {
+            if let Some(value) = value {
+                table.push(name, value)?;
+            }
+        }
+        match edits.next_if(|(name, _)| name.as_bstr() == entry.name) {
+            Some((name, Some(value))) => table.push(name, value)?,
+            Some((_, None)) => {}
+            None => table.push_entry(old, &entry)?,
+        }
+    }
+    for (name, value) in edits {
+        if let Some(value) = value {
+            table.push(name, value)?;
+        }
+    }
+    Ok(table)
+}

@@ -86,26 +86,80 @@ const MODE_TREE: u16 = 0o040_000;
 const MODE_FILE: u16 = 0o100_000;
 const MODE_SYMLINK: u16 = 0o120_000;
 
-/// `<octal mode> SP <name> NUL <raw id>`, repeated (gitformat-index does not describe it; tree-walk.c does).
-fn tree_links(
-    mut data: &[u8],
-    format: gix::hash::Kind,
-    visit: &mut impl FnMut(&oid, Kind),
-) -> Result<(), &'static str> {
-    let width = format.len_in_bytes();
-    while !data.is_empty() {
+/// What a tree entry names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EntryKind {
+    Tree,
+    Blob,
+    /// A submodule: it names nothing in this repository.
+    Submodule,
+}
+
+/// One entry of a tree.
+#[derive(Clone, Copy)]
+pub(crate) struct TreeEntry<'a> {
+    pub(crate) kind: EntryKind,
+    pub(crate) name: &'a [u8],
+    pub(crate) id: &'a oid,
+    /// All its bytes: equal ones mean the same mode, name and object.
+    pub(crate) raw: &'a [u8],
+}
+
+/// Reads a tree: `<octal mode> SP <name> NUL <raw id>`, repeated (gitformat-index does not describe it;
+/// tree-walk.c does).
+#[derive(Clone, Copy)]
+pub(crate) struct TreeEntries<'a> {
+    rest: &'a [u8],
+    width: usize,
+}
+
+impl<'a> TreeEntries<'a> {
+    pub(crate) fn new(data: &'a [u8], format: gix::hash::Kind) -> Self {
+        TreeEntries { rest: data, width: format.len_in_bytes() }
+    }
+
+    /// What has not been read yet.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// Passes over bytes that are known to be a whole entry.
+    pub(crate) fn skip(&mut self, bytes: usize) {
+        self.rest = self.rest.get(bytes..).unwrap_or_default();
+    }
+
+    /// The next entry; `None` at the end.
+    #[inline]
+    pub(crate) fn read(&mut self) -> Result<Option<TreeEntry<'a>>, &'static str> {
+        let data = self.rest;
+        if data.is_empty() {
+            return Ok(None);
+        }
         let (mode, rest) = tree_mode(data)?;
         let end_of_name = rest.find_byte(0).ok_or("an entry name does not end")?;
         if end_of_name == 0 {
             return Err("an entry has no name");
         }
-        let (id, rest) = rest[end_of_name + 1..].split_at_checked(width).ok_or("the last entry is cut off")?;
-        data = rest;
-        // Git takes every other type for a submodule, which names nothing in this repository (`canon_mode`).
-        match mode & MODE_TYPE {
-            MODE_TREE => visit(oid::from_bytes_unchecked(id), Kind::Tree),
-            MODE_FILE | MODE_SYMLINK => visit(oid::from_bytes_unchecked(id), Kind::Blob),
-            _ => {}
+        let (id, after) = rest[end_of_name + 1..].split_at_checked(self.width).ok_or("the last entry is cut off")?;
+        self.rest = after;
+        // Git takes every other type for a submodule (`canon_mode`).
+        let kind = match mode & MODE_TYPE {
+            MODE_TREE => EntryKind::Tree,
+            MODE_FILE | MODE_SYMLINK => EntryKind::Blob,
+            _ => EntryKind::Submodule,
+        };
+        let raw = &data[..data.len() - after.len()];
+        Ok(Some(TreeEntry { kind, name: &rest[..end_of_name], id: oid::from_bytes_unchecked(id), raw }))
+    }
+}
+
+fn tree_links(data: &[u8], format: gix::hash::Kind, visit: &mut impl FnMut(&oid, Kind)) -> Result<(), &'static str> {
+    let mut entries = TreeEntries::new(data, format);
+    while let Some(entry) = entries.read()? {
+        match entry.kind {
+            EntryKind::Tree => visit(entry.id, Kind::Tree),
+            EntryKind::Blob => visit(entry.id, Kind::Blob),
+            EntryKind::Submodule => {}
         }
     }
     Ok(())

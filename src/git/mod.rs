@@ -4,5 +4,8 @@ pub mod connectivity;
 pub mod links;
 pub mod local;
 pub mod pack;
+pub mod protocol;
 pub mod refname;
 pub mod refs;
+pub mod upload_pack;
+pub mod view;

@@ -94,26 +94,26 @@ pub(crate) fn for_each_new_tree_link(
     format: gix::hash::Kind,
     mut visit: impl FnMut(&oid, Kind),
 ) -> Result<(), UnreadableLinks> {
-    let width = format.len_in_bytes();
     let unreadable = |reason| UnreadableLinks { kind: Kind::Tree, reason };
     let prefix = common_prefix(base, data);
     let suffix = common_suffix(&base[prefix..], &data[prefix..]);
     // Entries within the common prefix are the same entries.
-    let mut rest = data;
-    while let Ok((_, after)) = tree_entry(rest, width)
-        && data.len() - after.len() <= prefix
+    let mut entries = TreeEntries::new(data, format);
+    let mut ahead = entries;
+    while let Ok(Some(_)) = ahead.read()
+        && data.len() - ahead.rest().len() <= prefix
     {
-        rest = after;
+        entries = ahead;
     }
-    let mut base_rest = &base[data.len() - rest.len()..];
+    let mut old = TreeEntries::new(&base[data.len() - entries.rest().len()..], format);
     // Within the common suffix, too, once an entry of both begins at the same place of it.
-    while rest.len() != base_rest.len() || rest.len() > suffix {
-        if rest.len() >= base_rest.len() {
-            let (entry, after) = tree_entry(rest, width).map_err(unreadable)?;
-            entry.visit(&mut visit);
-            rest = after;
+    while entries.rest().len() != old.rest().len() || entries.rest().len() > suffix {
+        if entries.rest().len() >= old.rest().len() {
+            if let Some(entry) = entries.read().map_err(unreadable)? {
+                entry.visit(&mut visit);
+            }
         } else {
-            base_rest = tree_entry(base_rest, width).map_err(unreadable)?.1;
+            old.read().map_err(unreadable)?;
         }
     }
     Ok(())
@@ -137,48 +137,90 @@ fn common_suffix(a: &[u8], b: &[u8]) -> usize {
     whole + a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count()
 }
 
-/// `<octal mode> SP <name> NUL <raw id>`, repeated (gitformat-index does not describe it; tree-walk.c does).
-fn tree_links(
-    mut data: &[u8],
-    format: gix::hash::Kind,
-    visit: &mut impl FnMut(&oid, Kind),
-) -> Result<(), &'static str> {
-    let width = format.len_in_bytes();
-    while !data.is_empty() {
-        let entry;
-        (entry, data) = tree_entry(data, width)?;
+/// What a tree entry names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum EntryKind {
+    Tree,
+    Blob,
+    /// A submodule: it names nothing in this repository.
+    Submodule,
+}
+
+/// One entry of a tree.
+#[derive(Clone, Copy)]
+pub(crate) struct TreeEntry<'a> {
+    pub(crate) kind: EntryKind,
+    pub(crate) name: &'a [u8],
+    pub(crate) id: &'a oid,
+    /// All its bytes: equal ones mean the same mode, name and object.
+    pub(crate) raw: &'a [u8],
+}
+
+/// Reads a tree: `<octal mode> SP <name> NUL <raw id>`, repeated (gitformat-index does not describe it;
+/// tree-walk.c does).
+#[derive(Clone, Copy)]
+pub(crate) struct TreeEntries<'a> {
+    rest: &'a [u8],
+    width: usize,
+}
+
+impl<'a> TreeEntries<'a> {
+    pub(crate) fn new(data: &'a [u8], format: gix::hash::Kind) -> Self {
+        TreeEntries { rest: data, width: format.len_in_bytes() }
+    }
+
+    /// What has not been read yet.
+    pub(crate) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// Passes over bytes that are known to be a whole entry.
+    pub(crate) fn skip(&mut self, bytes: usize) {
+        self.rest = self.rest.get(bytes..).unwrap_or_default();
+    }
+
+    /// The next entry; `None` at the end.
+    #[inline]
+    pub(crate) fn read(&mut self) -> Result<Option<TreeEntry<'a>>, &'static str> {
+        let data = self.rest;
+        if data.is_empty() {
+            return Ok(None);
+        }
+        let (mode, rest) = tree_mode(data)?;
+        let end_of_name = rest.find_byte(0).ok_or("an entry name does not end")?;
+        if end_of_name == 0 {
+            return Err("an entry has no name");
+        }
+        let (id, after) = rest[end_of_name + 1..].split_at_checked(self.width).ok_or("the last entry is cut off")?;
+        self.rest = after;
+        // Git takes every other type for a submodule (`canon_mode`).
+        let kind = match mode & MODE_TYPE {
+            MODE_TREE => EntryKind::Tree,
+            MODE_FILE | MODE_SYMLINK => EntryKind::Blob,
+            _ => EntryKind::Submodule,
+        };
+        let raw = &data[..data.len() - after.len()];
+        Ok(Some(TreeEntry { kind, name: &rest[..end_of_name], id: oid::from_bytes_unchecked(id), raw }))
+    }
+}
+
+fn tree_links(data: &[u8], format: gix::hash::Kind, visit: &mut impl FnMut(&oid, Kind)) -> Result<(), &'static str> {
+    let mut entries = TreeEntries::new(data, format);
+    while let Some(entry) = entries.read()? {
         entry.visit(visit);
     }
     Ok(())
 }
 
-struct TreeEntry<'a> {
-    mode: u16,
-    id: &'a [u8],
-}
-
 impl TreeEntry<'_> {
     #[inline]
     fn visit(&self, visit: &mut impl FnMut(&oid, Kind)) {
-        // Git takes every other type for a submodule, which names nothing in this repository (`canon_mode`).
-        match self.mode & MODE_TYPE {
-            MODE_TREE => visit(oid::from_bytes_unchecked(self.id), Kind::Tree),
-            MODE_FILE | MODE_SYMLINK => visit(oid::from_bytes_unchecked(self.id), Kind::Blob),
-            _ => {}
+        match self.kind {
+            EntryKind::Tree => visit(self.id, Kind::Tree),
+            EntryKind::Blob => visit(self.id, Kind::Blob),
+            EntryKind::Submodule => {}
         }
     }
-}
-
-/// Splits off the first entry of a tree whose ids have `width` bytes.
-#[inline]
-fn tree_entry(data: &[u8], width: usize) -> Result<(TreeEntry<'_>, &[u8]), &'static str> {
-    let (mode, rest) = tree_mode(data)?;
-    let end_of_name = rest.find_byte(0).ok_or("an entry name does not end")?;
-    if end_of_name == 0 {
-        return Err("an entry has no name");
-    }
-    let (id, rest) = rest[end_of_name + 1..].split_at_checked(width).ok_or("the last entry is cut off")?;
-    Ok((TreeEntry { mode, id }, rest))
 }
 
 /// Reads an octal mode and the space behind it. Like Git's `get_mode` it wraps at 16 bits.

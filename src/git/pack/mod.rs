@@ -17,6 +17,7 @@ mod link_sink;
 mod progress;
 mod resolve;
 mod set;
+mod stream;
 
 pub use build::{BuiltPack, PackWriter};
 pub use check::{CheckedPack, check_pack};
@@ -27,6 +28,8 @@ pub use index::Index;
 pub use link_sink::MAX_UNRESOLVED_LINKS;
 pub use progress::{CheckOptions, CheckProgress};
 pub use set::{Finder, Location, Object, PackSet};
+pub(crate) use set::{RawEntry, Stored};
+pub(crate) use stream::PackStream;
 
 /// Blobs that are stored whole and are larger than this are inflated piece by piece.
 pub const STREAMED_BLOB_BYTES: u64 = 16 << 20;

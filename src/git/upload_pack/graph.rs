@@ -1,0 +1,179 @@
+//! Objects and what they name, by slot.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use gix::ObjectId;
+use gix::bstr::ByteSlice;
+use gix::hash::oid;
+use gix::objs::Kind;
+
+use super::error::ServeError;
+use super::slots::SlotSet;
+use crate::git::links::for_each_link;
+use crate::git::pack::{Finder, Location, Object, PackSet};
+
+/// Most tags of tags that a tag is followed through.
+const MAX_TAG_DEPTH: usize = 1000;
+
+/// A commit as far as walks need it.
+#[derive(Clone, Debug)]
+pub(crate) struct Commit {
+    pub(crate) tree: ObjectId,
+    /// Slots of the parents; none for commits that are cut.
+    pub(crate) parents: Vec<u64>,
+    /// The committer's time in seconds since 1970; 0 if it cannot be told.
+    pub(crate) time: i64,
+}
+
+/// Reads objects of a pack set. An object that is in several packs has one slot only, that of the first.
+pub(crate) struct Graph<'a> {
+    packs: &'a PackSet,
+    finder: Finder<'a>,
+    cancel: &'a AtomicBool,
+    /// Commits that are treated as if they had no parents: the client lacks those and is not to get them.
+    cut: Option<SlotSet>,
+}
+
+impl<'a> Graph<'a> {
+    pub(crate) fn new(packs: &'a PackSet, cancel: &'a AtomicBool) -> Result<Self, ServeError> {
+        let finder = packs.finder().map_err(|fault| packs.blame(0, fault))?;
+        Ok(Graph { packs, finder, cancel, cut: None })
+    }
+
+    pub(crate) fn packs(&self) -> &'a PackSet {
+        self.packs
+    }
+
+    pub(crate) fn finder(&mut self) -> &mut Finder<'a> {
+        &mut self.finder
+    }
+
+    /// An empty set of slots.
+    pub(crate) fn no_slots(&self) -> SlotSet {
+        SlotSet::new(self.packs.slots())
+    }
+
+    /// Fails once the caller wants to stop.
+    pub(crate) fn check_cancelled(&self) -> Result<(), ServeError> {
+        if self.cancel.load(Ordering::Relaxed) { Err(ServeError::Cancelled) } else { Ok(()) }
+    }
+
+    /// The slot of an object.
+    #[inline]
+    pub(crate) fn slot(&self, id: &oid) -> Option<u64> {
+        self.packs.locate_first(id).map(|location| self.packs.slot(location))
+    }
+
+    /// The slot of an object that has to be there.
+    #[inline]
+    pub(crate) fn require(&self, id: &oid, by: impl FnOnce() -> Option<ObjectId>) -> Result<u64, ServeError> {
+        self.slot(id).ok_or_else(|| ServeError::Missing { id: id.to_owned(), by: by() })
+    }
+
+    pub(crate) fn location(&self, slot: u64) -> Location {
+        // Slots come from locations of the same set.
+        self.packs.at_slot(slot).unwrap_or(Location { pack: u32::MAX, row: 0 })
+    }
+
+    pub(crate) fn id(&self, slot: u64) -> ObjectId {
+        let id = self.packs.id(self.location(slot)).map(oid::to_owned);
+        id.unwrap_or_else(|| ObjectId::null(self.packs.format()))
+    }
+
+    pub(crate) fn kind(&self, slot: u64) -> Result<Kind, ServeError> {
+        Ok(self.finder.kind(self.location(slot))?)
+    }
+
+    pub(crate) fn read(&mut self, slot: u64) -> Result<Object, ServeError> {
+        let location = self.location(slot);
+        Ok(self.finder.read(location)?)
+    }
+
+    /// Treats a commit as if it had no parents from now on.
+    pub(crate) fn cut(&mut self, slot: u64) {
+        let slots = self.packs.slots();
+        self.cut.get_or_insert_with(|| SlotSet::new(slots)).insert(slot);
+    }
+
+    /// Reads a commit; without its parents if it is cut.
+    pub(crate) fn commit(&mut self, slot: u64) -> Result<Commit, ServeError> {
+        let mut commit = self.whole_commit(slot)?;
+        if self.cut.as_ref().is_some_and(|cut| cut.contains(slot)) {
+            commit.parents.clear();
+        }
+        Ok(commit)
+    }
+
+    /// Reads a commit with its parents in any case.
+    pub(crate) fn whole_commit(&mut self, slot: u64) -> Result<Commit, ServeError> {
+        self.check_cancelled()?;
+        let Object { kind, data } = self.read(slot)?;
+        if kind != Kind::Commit {
+            return Err(ServeError::NotACommit { id: self.id(slot), found: kind });
+        }
+        let (mut tree, mut parents, mut failed) = (None, Vec::new(), None);
+        let parsed = for_each_link(kind, &data, self.packs.format(), |id, kind| match kind {
+            Kind::Commit => match self.require(id, || Some(self.id(slot))) {
+                Ok(parent) => parents.push(parent),
+                Err(error) => failed = Some(error),
+            },
+            _ => tree = Some(id.to_owned()),
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
+        let reason = |reason| ServeError::Unreadable { id: self.id(slot), reason };
+        parsed.map_err(|error| reason(error.reason))?;
+        Ok(Commit { tree: tree.ok_or_else(|| reason("it has no tree"))?, parents, time: committer_time(&data) })
+    }
+
+    /// Follows tags, and calls `each` for every one of them. Gives what the last one is a tag of.
+    pub(crate) fn peel(&mut self, slot: u64, mut each: impl FnMut(u64)) -> Result<(u64, Kind), ServeError> {
+        let mut at = slot;
+        for _ in 0..MAX_TAG_DEPTH {
+            let kind = self.kind(at)?;
+            if kind != Kind::Tag {
+                return Ok((at, kind));
+            }
+            each(at);
+            let Object { kind, data } = self.read(at)?;
+            let mut target = None;
+            for_each_link(kind, &data, self.packs.format(), |id, _| target = Some(id.to_owned()))
+                .map_err(|error| ServeError::Unreadable { id: self.id(at), reason: error.reason })?;
+            let unreadable = || ServeError::Unreadable { id: self.id(at), reason: "it has no target" };
+            let target = target.ok_or_else(unreadable)?;
+            at = self.require(&target, || Some(self.id(at)))?;
+        }
+        Err(ServeError::Unreadable { id: self.id(slot), reason: "it is a tag of too many tags" })
+    }
+}
+
+/// The time in the line `committer NAME <EMAIL> TIME ZONE`, read as leniently as Git does.
+fn committer_time(data: &[u8]) -> i64 {
+    let header = data.find(b"\n\n").map_or(data, |end| &data[..end]);
+    let line = header.find(b"\ncommitter ").map(|at| &header[at + 1..]);
+    let line = line.map(|line| line.lines().next().unwrap_or_default());
+    let Some(after_email) = line.and_then(|line| line.rfind_byte(b'>').map(|at| &line[at + 1..])) else { return 0 };
+    let time = after_email.fields().next().and_then(|time| time.to_str().ok()?.parse::<i64>().ok());
+    time.unwrap_or(0).max(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times() {
+        let time = |committer: &str| {
+            committer_time(
+                format!("tree x\nauthor A <a> 5 +0\ncommitter {committer}\n\ncommitter B <b> 9 +0").as_bytes(),
+            )
+        };
+        assert_eq!(time("C <c@x> 1700000000 +0100"), 1_700_000_000);
+        assert_eq!(time("C > D <c@x> 7 +0100"), 7);
+        assert_eq!(time("C <c@x> -7 +0100"), 0);
+        for nothing in ["", "C", "C <c@x>", "C <c@x> soon", "C <c@x> 99999999999999999999 +0"] {
+            assert_eq!(time(nothing), 0);
+        }
+    }
+}

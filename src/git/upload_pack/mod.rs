@@ -1,0 +1,156 @@
+//! upload-pack: answers clients that fetch and clone, on a [`View`] of local packs.
+//!
+//! Three things are kept apart: *which objects* ([`wants`], [`negotiation`], [`shallow`], [`selection`] with
+//! [`commits`], [`trees`] and [`reachable`]), *in which form* ([`form`]) and *how they are sent* ([`send`]).
+//! Sets of objects are bits by slot of the packs, so memory is a few bits for each object of the repository.
+//!
+//! What a client may get is what refs of the view reach, or reached in the recent past: a hidden or
+//! unreachable object is answered just like one that does not exist, whether it is wanted or "had".
+
+mod commits;
+mod error;
+mod form;
+mod graph;
+mod negotiation;
+mod reachable;
+mod selection;
+mod send;
+mod shallow;
+mod slots;
+mod trees;
+mod v0;
+mod v2;
+mod wants;
+
+use std::io::{self, BufRead, BufWriter, Write};
+use std::sync::atomic::AtomicBool;
+
+pub use error::ServeError;
+pub use send::SentPack;
+
+use self::graph::Graph;
+use super::protocol::{
+    AGENT, AdvertisedRefs, Command, FetchRequest, LsRefs, PacketReader, PacketWriter, RequestHead, RequestLimits,
+    Version, advertise_refs, advertise_v2, read_command,
+};
+use super::view::View;
+
+/// Capabilities of versions 0 and 1.
+const CAPABILITIES: &str = "multi_ack thin-pack side-band side-band-64k ofs-delta shallow deepen-since deepen-not \
+    deepen-relative no-progress include-tag multi_ack_detailed allow-tip-sha1-in-want allow-reachable-sha1-in-want \
+    filter";
+/// Size of the buffer for answers.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// How much one client may ask for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// What one request may name.
+    pub request: RequestLimits,
+}
+
+/// How client and server talk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Session {
+    /// The version that was negotiated.
+    pub version: Version,
+    /// Whether every request stands for itself (HTTP), or all come over one connection (SSH, `git://`).
+    pub stateless: bool,
+}
+
+/// A request that was answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Served {
+    /// The pack that was sent, if it was that far.
+    pub pack: Option<SentPack>,
+    /// Over a connection with state: another request may follow; call [`serve`] again, best with a fresh view.
+    pub may_follow: bool,
+}
+
+/// Tells a client that connects what there is: refs in versions 0 and 1, capabilities in version 2.
+pub fn advertise(view: &View, session: Session, out: &mut dyn Write) -> Result<(), ServeError> {
+    let mut out = BufWriter::with_capacity(BUFFER_BYTES, out);
+    if session.version == Version::V2 {
+        client(advertise_v2(view.format, &mut out))?;
+    } else {
+        let refs = AdvertisedRefs { head: true, peeled: Some(view.peeled_tags()?) };
+        let no_done = if session.stateless { " no-done" } else { "" };
+        let capabilities = format!("{CAPABILITIES}{no_done} {AGENT}");
+        client(advertise_refs(view, session.version, refs, &capabilities, &mut out))?;
+    }
+    client(out.flush())
+}
+
+/// Answers one request: a command of version 2, or the whole conversation of versions 0 and 1. Reads no more
+/// of `request` than that. A client that can still be told of an error is told.
+///
+/// Blocking, and may take as long as the client does: bound the time at the transport. Setting `cancel` ends
+/// it soon, with an error.
+pub fn serve(
+    view: &View,
+    request: &mut dyn BufRead,
+    session: Session,
+    out: &mut dyn Write,
+    limits: &Limits,
+    cancel: &AtomicBool,
+) -> Result<Served, ServeError> {
+    let mut out = BufWriter::with_capacity(BUFFER_BYTES, out);
+    let mut in_pack = false;
+    let mut input = PacketReader::new(request);
+    let result = if session.version == Version::V2 {
+        command(view, &mut input, &mut out, limits, cancel, &mut in_pack)
+    } else {
+        Graph::new(&view.packs, cancel).and_then(|mut graph| {
+            v0::converse(view, &mut graph, &mut input, &mut out, (session.stateless, limits), &mut in_pack)
+                .map(|pack| Served { pack, may_follow: false })
+        })
+    };
+    if let Err(error) = &result
+        && !in_pack
+        && let Some(message) = error.for_client()
+    {
+        // The first error is the one to report.
+        let _ = PacketWriter::new(&mut out).error(&message);
+    }
+    if result.is_err() && in_pack {
+        // Nothing may follow a pack that has no end.
+        let _ = out.flush();
+    }
+    result
+}
+
+fn command(
+    view: &View,
+    input: &mut PacketReader<&mut dyn BufRead>,
+    out: &mut dyn Write,
+    limits: &Limits,
+    cancel: &AtomicBool,
+    in_pack: &mut bool,
+) -> Result<Served, ServeError> {
+    let Some(RequestHead { command, has_arguments, .. }) = read_command(input, view.format)? else {
+        return Ok(Served::default());
+    };
+    match command {
+        Command::LsRefs => {
+            let request = if has_arguments { LsRefs::read(input)? } else { LsRefs::default() };
+            let peeled = if request.peel { Some(view.peeled_tags()?) } else { None };
+            client(request.answer(view, peeled, out))?;
+            Ok(Served { pack: None, may_follow: true })
+        }
+        Command::Fetch => {
+            let request = if has_arguments {
+                FetchRequest::read_v2(input, view.format, &limits.request)?
+            } else {
+                FetchRequest::default()
+            };
+            let mut graph = Graph::new(&view.packs, cancel)?;
+            let pack = v2::fetch(view, &mut graph, &request, out, in_pack)?;
+            Ok(Served { pack, may_follow: true })
+        }
+    }
+}
+
+/// Makes an error of the operating system one about the client.
+fn client<T>(result: io::Result<T>) -> Result<T, ServeError> {
+    result.map_err(ServeError::Client)
+}

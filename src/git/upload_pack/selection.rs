@@ -1,0 +1,109 @@
+//! Which objects are sent.
+
+use gix::objs::Kind;
+
+use super::commits::difference;
+use super::error::ServeError;
+use super::graph::Graph;
+use super::slots::SlotSet;
+use super::trees::{Mark, TreeWalk};
+use crate::git::protocol::Filter;
+use crate::git::view::View;
+
+/// What a selection starts from; everything by slot.
+#[derive(Debug, Default)]
+pub(crate) struct Ends {
+    /// What the client wants; each may be of any kind.
+    pub(crate) wants: Vec<u64>,
+    /// Commits that the client has with all they reach.
+    pub(crate) haves: Vec<u64>,
+    /// Commits whose trees the client has.
+    pub(crate) edges: Vec<u64>,
+}
+
+/// Objects to send.
+pub(crate) struct Selection {
+    pub(crate) send: SlotSet,
+    /// Objects that the client is known to have; not all that it has.
+    pub(crate) held: SlotSet,
+    /// How many objects there are to send.
+    pub(crate) count: u64,
+}
+
+/// Finds what is reachable from the wants and not known to be held by the client.
+///
+/// Costs as many reads as there are commits and trees to send, plus the trees of the commits at the edge.
+/// Memory: a few bits for each object of the packs and eight bytes for each commit that is sent.
+pub(crate) fn select(
+    view: &View,
+    graph: &mut Graph<'_>,
+    ends: &Ends,
+    filter: Filter,
+    include_tag: bool,
+    tick: &mut dyn FnMut(u64) -> Result<(), ServeError>,
+) -> Result<Selection, ServeError> {
+    let (mut commits, mut tags, mut contents) = (Vec::new(), Vec::new(), Vec::new());
+    for want in &ends.wants {
+        let (target, kind) = graph.peel(*want, |tag| tags.push(tag))?;
+        if kind == Kind::Commit { commits.push(target) } else { contents.push(target) }
+    }
+    let difference = difference(graph, &commits, &ends.haves, tick)?;
+    let mut walk = TreeWalk::new(graph, filter);
+    walk.held = difference.held;
+    if !ends.haves.is_empty() || !ends.edges.is_empty() {
+        hold_edges(graph, &difference.commits, &ends.edges, &mut walk)?;
+    }
+    let mut count = 0;
+    let mut visit = |_| {
+        count += 1;
+        tick(count).map(|()| true)
+    };
+    for slot in tags.into_iter().chain(difference.commits.iter().copied()) {
+        if walk.send.insert(slot) {
+            visit(slot)?;
+        }
+    }
+    for slot in &difference.commits {
+        let tree = graph.commit(*slot)?.tree;
+        walk.root(graph, &tree, *slot, Mark::Send, &mut visit)?;
+    }
+    for slot in contents {
+        walk.object(graph, slot, Mark::Send, &mut visit)?;
+    }
+    if include_tag {
+        add_tags(view, graph, &mut walk.send)?;
+    }
+    let count = walk.send.len();
+    Ok(Selection { send: walk.send, held: walk.held, count })
+}
+
+/// Marks the trees of commits that the client has and that what is sent builds on.
+fn hold_edges(graph: &mut Graph<'_>, commits: &[u64], more: &[u64], walk: &mut TreeWalk) -> Result<(), ServeError> {
+    let mut known = graph.no_slots();
+    let mut edges: Vec<u64> = more.iter().copied().filter(|slot| known.insert(*slot)).collect();
+    for slot in commits {
+        let parents = graph.commit(*slot)?.parents;
+        edges.extend(parents.into_iter().filter(|parent| walk.held.contains(*parent) && known.insert(*parent)));
+    }
+    for slot in edges {
+        let tree = graph.commit(slot)?.tree;
+        walk.root(graph, &tree, slot, Mark::Held, &mut |_| Ok(true))?;
+    }
+    Ok(())
+}
+
+/// Adds the tags whose target is sent.
+fn add_tags(view: &View, graph: &mut Graph<'_>, send: &mut SlotSet) -> Result<(), ServeError> {
+    let rows = view.refs.with_prefix(b"refs/tags/");
+    for (row, target) in view.peeled_tags()?.from(rows.start).take_while(|(row, _)| *row < rows.end) {
+        if graph.slot(&target).is_some_and(|slot| send.contains(slot)) {
+            let tag = view.refs.get(row).and_then(|entry| entry.id).and_then(|id| graph.slot(id));
+            if let Some(tag) = tag {
+                graph.peel(tag, |tag| {
+                    send.insert(tag);
+                })?;
+            }
+        }
+    }
+    Ok(())
+}

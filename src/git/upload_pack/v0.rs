@@ -1,0 +1,158 @@
+//! Versions 0 and 1: wants, then rounds of haves, then the pack (gitprotocol-pack).
+//!
+//! Over a connection with state all rounds are in one input; without state (HTTP) each request repeats the
+//! wants and what is common already, and ends with one round.
+
+use std::io::{self, BufRead, Write};
+
+use gix::ObjectId;
+
+use super::error::ServeError;
+use super::graph::Graph;
+use super::negotiation::Negotiation;
+use super::selection::Ends;
+use super::send::{SentPack, send_pack};
+use super::shallow;
+use super::wants::Wants;
+use super::{Limits, client};
+use crate::git::protocol::{
+    FetchRequest, HaveOrDone, MultiAck, Packet, PacketReader, PacketWriter, ProtocolError, have_or_done,
+};
+use crate::git::view::View;
+
+/// Has the whole conversation after the advertisement. `in_pack` becomes true when errors can no longer be
+/// told in a packet of their own.
+pub(crate) fn converse<R: BufRead>(
+    view: &View,
+    graph: &mut Graph<'_>,
+    input: &mut PacketReader<R>,
+    out: &mut dyn Write,
+    (stateless, limits): (bool, &Limits),
+    in_pack: &mut bool,
+) -> Result<Option<SentPack>, ServeError> {
+    let request = FetchRequest::read_v0(input, view.format, &limits.request)?;
+    if request.wants.is_empty() {
+        return Ok(None);
+    }
+    let mut negotiation = Negotiation::new(view, graph);
+    let wants = Wants::check(view, graph, &mut negotiation.reachable, &request)?;
+    let mut ends = Ends { wants: wants.slots.clone(), ..Ends::default() };
+    let change = shallow::apply(view, graph, &mut negotiation.reachable, &request, &wants.commits, &mut ends)?;
+    if request.deepen.is_some() {
+        let mut lines = PacketWriter::new(&mut *out);
+        client(change.write(&mut lines).and_then(|()| lines.flush_packet()))?;
+    }
+    // A client without state asks for the shallow part first and comes again.
+    if input.at_end()? {
+        return client(out.flush()).map(|()| None);
+    }
+    let mut rounds = Rounds { graph, wants: &wants, request: &request, negotiation: &mut negotiation, last: None };
+    if !rounds.run(input, &mut PacketWriter::new(&mut *out), stateless, limits)? {
+        return client(out.flush()).map(|()| None);
+    }
+    ends.haves = negotiation.common;
+    *in_pack = true;
+    send_pack(view, graph, &ends, &request, out).map(Some)
+}
+
+struct Rounds<'r, 'v, 'a> {
+    graph: &'r mut Graph<'a>,
+    wants: &'r Wants,
+    request: &'r FetchRequest,
+    negotiation: &'r mut Negotiation<'v>,
+    /// The common object that the client named last.
+    last: Option<ObjectId>,
+}
+
+impl Rounds<'_, '_, '_> {
+    /// Answers haves until the pack is due: true; or until the client comes again or is gone: false.
+    fn run<R: BufRead, W: Write>(
+        &mut self,
+        input: &mut PacketReader<R>,
+        out: &mut PacketWriter<W>,
+        stateless: bool,
+        limits: &Limits,
+    ) -> Result<bool, ServeError> {
+        let detailed = self.request.multi_ack == MultiAck::Detailed;
+        let (mut got_common, mut got_other, mut sent_ready, mut haves) = (false, false, false, 0);
+        loop {
+            let line = match input.read()? {
+                None => return Ok(false),
+                Some(Packet::Data(data)) => {
+                    have_or_done(data.strip_suffix(b"\n").unwrap_or(data), self.graph.packs().format())?
+                }
+                Some(_) => {
+                    if detailed && got_common && !got_other && self.is_ready()? {
+                        sent_ready = true;
+                        client(self.ack(self.last, " ready", out))?;
+                    }
+                    if self.last.is_none() || self.request.multi_ack != MultiAck::None {
+                        client(out.line(b"NAK"))?;
+                    }
+                    if self.request.no_done && sent_ready {
+                        client(self.ack(self.last, "", out))?;
+                        return Ok(true);
+                    }
+                    client(out.flush())?;
+                    if stateless {
+                        return Ok(false);
+                    }
+                    (got_common, got_other) = (false, false);
+                    continue;
+                }
+            };
+            match line {
+                HaveOrDone::Done => {
+                    match self.last {
+                        Some(_) if self.request.multi_ack != MultiAck::None => client(self.ack(self.last, "", out))?,
+                        Some(_) => {}
+                        None => client(out.line(b"NAK"))?,
+                    }
+                    return Ok(true);
+                }
+                HaveOrDone::Have(id) => {
+                    haves += 1;
+                    if haves > limits.request.haves {
+                        return Err(ProtocolError::TooMany { what: "haves", limit: limits.request.haves }.into());
+                    }
+                    if self.have(id, &mut sent_ready, out)? { got_common = true } else { got_other = true }
+                }
+            }
+        }
+    }
+
+    /// Answers one have; whether it is common.
+    fn have<W: Write>(
+        &mut self,
+        id: ObjectId,
+        sent_ready: &mut bool,
+        out: &mut PacketWriter<W>,
+    ) -> Result<bool, ServeError> {
+        let mode = self.request.multi_ack;
+        if self.negotiation.have(&id, self.graph)? {
+            let first = self.last.replace(id).is_none();
+            let status = match mode {
+                MultiAck::Detailed => " common",
+                MultiAck::Continue => " continue",
+                MultiAck::None if first => "",
+                MultiAck::None => return Ok(true),
+            };
+            client(self.ack(Some(id), status, out))?;
+            return Ok(true);
+        }
+        if mode != MultiAck::None && self.is_ready()? {
+            *sent_ready |= mode == MultiAck::Detailed;
+            let status = if mode == MultiAck::Detailed { " ready" } else { " continue" };
+            client(self.ack(Some(id), status, out))?;
+        }
+        Ok(false)
+    }
+
+    fn is_ready(&mut self) -> Result<bool, ServeError> {
+        self.negotiation.is_ready(self.wants, self.graph)
+    }
+
+    fn ack<W: Write>(&self, id: Option<ObjectId>, status: &str, out: &mut PacketWriter<W>) -> io::Result<()> {
+        id.map_or(Ok(()), |id| out.line(format!("ACK {id}{status}").as_bytes()))
+    }
+}

@@ -1,0 +1,80 @@
+//! Version 2: the conversation of `fetch`. Every request stands for itself.
+
+use std::io::{self, Write};
+
+use gix::ObjectId;
+
+use super::client;
+use super::error::ServeError;
+use super::graph::Graph;
+use super::negotiation::Negotiation;
+use super::selection::Ends;
+use super::send::{SentPack, send_pack};
+use super::shallow;
+use super::wants::Wants;
+use crate::git::protocol::{FetchRequest, PacketWriter};
+use crate::git::view::View;
+
+/// Answers a fetch. `in_pack` becomes true when the client can only be told of errors within the pack.
+pub(crate) fn fetch(
+    view: &View,
+    graph: &mut Graph<'_>,
+    request: &FetchRequest,
+    out: &mut dyn Write,
+    in_pack: &mut bool,
+) -> Result<Option<SentPack>, ServeError> {
+    let mut negotiation = Negotiation::new(view, graph);
+    let wants = Wants::check(view, graph, &mut negotiation.reachable, request)?;
+    if wants.slots.is_empty() && !request.wait_for_done {
+        return client(PacketWriter::new(out).flush_packet()).map(|()| None);
+    }
+    let mut acknowledged = Vec::new();
+    for id in &request.haves {
+        if negotiation.have(id, graph)? {
+            acknowledged.push(*id);
+        }
+    }
+    if !request.haves.is_empty() && !request.done {
+        let ready = !request.wait_for_done && negotiation.is_ready(&wants, graph)?;
+        client(acknowledge(&acknowledged, ready, &mut PacketWriter::new(&mut *out)))?;
+        if !ready {
+            return Ok(None);
+        }
+    }
+    let mut ends = Ends { wants: wants.slots.clone(), haves: negotiation.common.clone(), edges: Vec::new() };
+    let change = shallow::apply(view, graph, &mut negotiation.reachable, request, &wants.commits, &mut ends)?;
+    let mut lines = PacketWriter::new(&mut *out);
+    if request.deepen.is_some() || !request.shallow.is_empty() {
+        client(lines.line(b"shallow-info").and_then(|()| change.write(&mut lines)).and_then(|()| lines.delimiter()))?;
+    }
+    if !wants.refs.is_empty() {
+        client(wanted_refs(&wants, &mut lines))?;
+    }
+    client(lines.line(b"packfile"))?;
+    *in_pack = true;
+    send_pack(view, graph, &ends, request, out).map(Some)
+}
+
+/// The section about what is common.
+fn acknowledge<W: Write>(ids: &[ObjectId], ready: bool, out: &mut PacketWriter<W>) -> io::Result<()> {
+    out.line(b"acknowledgments")?;
+    if ids.is_empty() {
+        out.line(b"NAK")?;
+    }
+    for id in ids {
+        out.line(format!("ACK {id}").as_bytes())?;
+    }
+    if !ready {
+        return out.flush_packet();
+    }
+    out.line(b"ready")?;
+    out.delimiter()
+}
+
+fn wanted_refs<W: Write>(wants: &Wants, out: &mut PacketWriter<W>) -> io::Result<()> {
+    out.line(b"wanted-refs")?;
+    for wanted in &wants.refs {
+        out.parts(&[wanted.id.to_string().as_bytes(), b" ", &wanted.name, b"\n"])?;
+    }
+    out.delimiter()
+}

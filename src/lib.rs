@@ -12,6 +12,7 @@ pub mod error;
 pub mod events;
 pub mod fault;
 pub mod git;
+pub mod host;
 pub mod ledger;
 pub mod objects;
 pub mod region;

@@ -172,6 +172,11 @@ impl RefTable {
         Ok(())
     }
 
+    /// The object format of its values.
+    pub fn format(&self) -> Format {
+        self.format
+    }
+
     /// How many refs there are.
     pub fn len(&self) -> usize {
         self.ends.len()

@@ -7,12 +7,11 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
 use gix::ObjectId;
-use gix::bstr::ByteSlice;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::git::pack::PackSet;
 use crate::git::refs::{RefName, RefValue};
-use crate::git::view::{RefTable, View};
+use crate::git::view::{RefEntry, RefTable, View};
 use crate::ledger::LedgerError;
 use crate::ledger::advance::read_head;
 use crate::ledger::head::{HeadItem, RepositoryId};
@@ -259,7 +258,7 @@ fn merge(
         match edits.next_if(|(name, _)| name.as_bstr() == entry.name) {
             Some((name, Some(value))) => table.push(name, value)?,
             Some((_, None)) => {}
-            None => table.push_entry(old, &entry)?,
+            None => copy(old, &entry, &mut table)?,
         }
     }
     for (name, value) in edits {
@@ -268,4 +267,23 @@ fn merge(
         }
     }
     Ok(table)
+}
+
+/// Takes a ref over from another table.
+fn copy(
+    old: &RefTable,
+    entry: &RefEntry<'_>,
+    table: &mut RefTable,
+) -> std::result::Result<(), crate::git::view::OutOfOrder> {
+    let value = match entry.id {
+        Some(id) => RefValue::Object(id.to_owned()),
+        None => match old.symbolic_target(entry.row).map(|target| RefName::new(target.to_owned())) {
+            Some(Ok(target)) => RefValue::Symbolic(target),
+            _ => return Ok(()),
+        },
+    };
+    match RefName::new(entry.name.to_owned()) {
+        Ok(name) => table.push(name, value),
+        Err(_) => Ok(()),
+    }
 }

@@ -1,0 +1,69 @@
+//! Between HTTP bodies and blocking readers and writers.
+
+use std::io::{self, BufRead, BufReader, Write};
+
+use axum::body::{Body, Bytes};
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_ENCODING;
+use flate2::read::MultiGzDecoder;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::sync::mpsc;
+use tokio_util::io::{StreamReader, SyncIoBridge};
+
+/// Chunks that wait for a slow client; the writer blocks beyond that.
+const MAX_CHUNKS: usize = 8;
+/// Bytes that are sent at a time.
+const CHUNK_BYTES: usize = 64 * 1024;
+
+/// A request's body as a blocking reader, decompressed. For blocking threads of the runtime only.
+pub fn reader(headers: &HeaderMap, body: Body) -> Result<Box<dyn BufRead + Send>, String> {
+    let bytes = body.into_data_stream().map_err(io::Error::other);
+    let raw = SyncIoBridge::new(StreamReader::new(bytes.boxed()));
+    match headers.get(CONTENT_ENCODING).map(|encoding| encoding.as_bytes()) {
+        None | Some(b"identity") => Ok(Box::new(raw)),
+        Some(b"gzip" | b"x-gzip") => Ok(Box::new(BufReader::new(MultiGzDecoder::new(raw)))),
+        Some(other) => Err(format!("content encoding {} is not understood", String::from_utf8_lossy(other))),
+    }
+}
+
+/// A blocking writer whose bytes become a response's body.
+pub struct Sender {
+    chunks: mpsc::Sender<io::Result<Bytes>>,
+    buffer: Vec<u8>,
+}
+
+/// A writer and the body that it fills.
+pub fn channel() -> (Sender, Body) {
+    let (chunks, receiver) = mpsc::channel(MAX_CHUNKS);
+    let received = stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) });
+    (Sender { chunks, buffer: Vec::with_capacity(CHUNK_BYTES) }, Body::from_stream(received))
+}
+
+impl Sender {
+    /// Ends the body in a way that the client notices: what came is not the whole.
+    pub fn fail(self, error: String) {
+        let _ = self.chunks.blocking_send(Err(io::Error::other(error)));
+    }
+
+    fn send(&mut self) -> io::Result<()> {
+        if self.buffer.is_empty() {
+            return Ok(());
+        }
+        let chunk = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK_BYTES));
+        self.chunks.blocking_send(Ok(chunk.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
+    }
+}
+
+impl Write for Sender {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        if self.buffer.len() >= CHUNK_BYTES {
+            self.send()?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.send()
+    }
+}

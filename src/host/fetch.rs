@@ -1,0 +1,69 @@
+//! Fetching and cloning over HTTP.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use axum::extract::Request;
+use axum::response::Response;
+
+use super::auth::Access;
+use super::route::Route;
+use super::{Host, Refusal, body, git_response, version};
+use crate::git::protocol::{Service as GitService, Version, announce_service};
+use crate::git::upload_pack::{Limits, ServeError, Session, advertise, serve};
+use crate::region::blocking;
+
+impl Host {
+    /// What there is to fetch.
+    pub(super) async fn advertise_fetch(&self, repository: &str, version: Version) -> Result<Response, Refusal> {
+        let opened = self.views.open(repository).await?;
+        let answer = blocking(move || {
+            let mut out = Vec::new();
+            // In version 2 the capabilities come alone.
+            if version != Version::V2 {
+                announce_service(GitService::UploadPack, &mut out)?;
+            }
+            let session = Session { version, stateless: true };
+            advertise(&opened.view, session, &mut out).map_err(std::io::Error::other)?;
+            Ok::<_, std::io::Error>(out)
+        });
+        let answer = answer.await.map_err(|error| Refusal::Region(error.into()))?;
+        git_response("application/x-git-upload-pack-advertisement".into(), answer.into())
+    }
+
+    /// Answers one request of a fetch; the pack is sent while it is made.
+    pub(super) async fn upload_pack(self: Arc<Self>, route: Route, request: Request) -> Result<Response, Refusal> {
+        self.authorize(&request, &route.repository, Access::Read)?;
+        let session = Session { version: version(&request), stateless: true };
+        let opened = self.views.open(&route.repository).await?;
+        let (parts, input) = request.into_parts();
+        let permit = self.gate.clone().acquire_owned().await;
+        let (mut sender, answer) = body::channel();
+        let runtime = tokio::runtime::Handle::current();
+        let repository = route.repository;
+        let mut input = {
+            let _guard = runtime.enter();
+            body::reader(&parts.headers, input).map_err(Refusal::Bad)?
+        };
+        tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            let cancel = AtomicBool::new(false);
+            let served = serve(&opened.view, &mut input, session, &mut sender, &Limits::default(), &cancel);
+            match served {
+                Ok(served) => tracing::debug!(repository, ?served, "fetched"),
+                Err(error) => {
+                    note(&repository, &error);
+                    sender.fail(error.to_string());
+                }
+            }
+        });
+        git_response("application/x-git-upload-pack-result".into(), answer)
+    }
+}
+
+fn note(repository: &str, error: &ServeError) {
+    match error.kind() {
+        crate::Kind::Usage | crate::Kind::Transient => tracing::debug!(repository, %error, "a fetch ended early"),
+        _ => tracing::error!(repository, %error, "a fetch failed"),
+    }
+}

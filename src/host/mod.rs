@@ -1,0 +1,172 @@
+//! The host of one region: Git over smart HTTP (gitprotocol-http) on the region's repositories.
+//!
+//! This layer knows HTTP, who asks and which repository is meant; everything about Git is in `git/`, run on
+//! blocking threads, as many at a time as [`HostOptions::requests`] says.
+
+pub mod auth;
+mod body;
+mod fetch;
+pub mod route;
+pub mod views;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use tokio::sync::Semaphore;
+
+use crate::Kind;
+use crate::events::Sink;
+use crate::git::protocol::{Service as GitService, Version};
+use crate::region::{Region, RegionError};
+use auth::{Access, Authorizer, Denied, Identity};
+use route::{Route, Service};
+use views::{Hidden, Views};
+
+/// How to serve.
+#[derive(Clone, Debug)]
+pub struct HostOptions {
+    /// Requests that work on Git data at a time; more wait.
+    pub requests: usize,
+    /// Refs that nobody is shown.
+    pub hidden: Vec<String>,
+}
+
+impl Default for HostOptions {
+    fn default() -> Self {
+        HostOptions { requests: 64, hidden: Vec::new() }
+    }
+}
+
+/// A region's host.
+#[derive(Debug)]
+pub struct Host {
+    region: Region,
+    views: Views,
+    authorizer: Arc<dyn Authorizer>,
+    events: Arc<dyn Sink>,
+    gate: Arc<Semaphore>,
+}
+
+impl Host {
+    /// A host for a region.
+    pub fn new(
+        region: Region,
+        authorizer: Arc<dyn Authorizer>,
+        events: Arc<dyn Sink>,
+        options: HostOptions,
+    ) -> Arc<Self> {
+        let views = Views::new(region.clone(), Hidden::new(options.hidden));
+        let gate = Arc::new(Semaphore::new(options.requests.max(1)));
+        Arc::new(Host { region, views, authorizer, events, gate })
+    }
+
+    /// Its HTTP service.
+    pub fn router(self: Arc<Self>) -> Router {
+        Router::new().fallback(answer).with_state(self)
+    }
+}
+
+/// Why a request is refused before Git has a say.
+#[derive(Debug)]
+enum Refusal {
+    Denied(Denied),
+    NotFound,
+    Method,
+    Bad(String),
+    Region(RegionError),
+}
+
+impl From<RegionError> for Refusal {
+    fn from(error: RegionError) -> Self {
+        match error.kind() {
+            Kind::NotFound => Refusal::NotFound,
+            _ => Refusal::Region(error),
+        }
+    }
+}
+
+async fn answer(State(host): State<Arc<Host>>, request: Request) -> Response {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let response = match host.route(request).await {
+        Ok(response) => response,
+        Err(refusal) => refuse(refusal),
+    };
+    tracing::debug!(%method, path, status = response.status().as_u16(), "answered");
+    response
+}
+
+impl Host {
+    async fn route(self: Arc<Self>, request: Request) -> Result<Response, Refusal> {
+        if request.uri().path() == "/_health" {
+            return Ok("ok\n".into_response());
+        }
+        let route = route::parse(request.uri().path()).ok_or(Refusal::NotFound)?;
+        match (route.service, request.method()) {
+            (Service::InfoRefs, &Method::GET) => self.info_refs(route, &request).await,
+            (Service::UploadPack, &Method::POST) => self.upload_pack(route, request).await,
+            (Service::InfoRefs | Service::UploadPack | Service::ReceivePack, _) => Err(Refusal::Method),
+            _ => Err(Refusal::NotFound),
+        }
+    }
+
+    fn authorize(&self, request: &Request, repository: &str, access: Access) -> Result<Identity, Refusal> {
+        self.authorizer.authorize(request.headers(), repository, access).map_err(Refusal::Denied)
+    }
+
+    async fn info_refs(&self, route: Route, request: &Request) -> Result<Response, Refusal> {
+        let query = request.uri().query().unwrap_or_default();
+        let service = query.split('&').find_map(|pair| pair.strip_prefix("service="));
+        // Without a service it is the dumb protocol, which lists files that there are none of.
+        let service = service.and_then(|name| GitService::from_name(name.as_bytes()));
+        let service = service.ok_or_else(|| Refusal::Bad("only Git's smart protocol is spoken here".into()))?;
+        match service {
+            GitService::UploadPack => {
+                self.authorize(request, &route.repository, Access::Read)?;
+                self.advertise_fetch(&route.repository, version(request)).await
+            }
+            GitService::ReceivePack => Err(Refusal::NotFound),
+        }
+    }
+}
+
+/// The protocol version that a request asks for.
+fn version(request: &Request) -> Version {
+    request.headers().get("git-protocol").map(|value| Version::negotiate(value.as_bytes())).unwrap_or_default()
+}
+
+/// An answer of a Git service; nobody may cache it.
+fn git_response(content_type: String, body: Body) -> Result<Response, Refusal> {
+    let content_type = HeaderValue::from_str(&content_type).map_err(|error| Refusal::Bad(error.to_string()))?;
+    let headers = [
+        (header::CONTENT_TYPE, content_type),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, max-age=0, must-revalidate")),
+        (header::EXPIRES, HeaderValue::from_static("Fri, 01 Jan 1980 00:00:00 GMT")),
+        (header::PRAGMA, HeaderValue::from_static("no-cache")),
+    ];
+    Ok((headers, body).into_response())
+}
+
+fn refuse(refusal: Refusal) -> Response {
+    match refusal {
+        Refusal::Denied(Denied::Unknown) => {
+            let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"gitferry\", charset=\"UTF-8\"")];
+            (StatusCode::UNAUTHORIZED, challenge, "credentials are needed\n").into_response()
+        }
+        Refusal::Denied(Denied::Forbidden) => (StatusCode::FORBIDDEN, "not allowed\n").into_response(),
+        Refusal::NotFound => (StatusCode::NOT_FOUND, "not found\n").into_response(),
+        Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n").into_response(),
+        Refusal::Bad(reason) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
+        Refusal::Region(error) => {
+            tracing::error!(%error, "a request failed");
+            let status = match error.kind() {
+                Kind::Transient | Kind::Conflict | Kind::Environment => StatusCode::SERVICE_UNAVAILABLE,
+                _ => StatusCode::INTERNAL_SERVER_ERROR,
+            };
+            (status, "the repository cannot be served now; the operator's log says why\n").into_response()
+        }
+    }
+}

@@ -152,7 +152,8 @@ impl FetchRequest {
     ) -> Result<FetchRequest, ProtocolError> {
         let mut request = FetchRequest::default();
         let mut depth = DepthLines::default();
-        let mut client_format: BString = Format::Sha1.to_string().into();
+        // Clients of version 0 are told the format and need not repeat it.
+        let mut client_format: BString = format.to_string().into();
         loop {
             let line = match input.read()? {
                 None if request.wants.is_empty() => break,

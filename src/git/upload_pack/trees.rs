@@ -108,6 +108,20 @@ impl TreeWalk {
         self.entries(graph, &Place { slot, depth: 0, mark, reference: None }, &data, visit)
     }
 
+    /// Walks a tree or blob that a tag names: filters take it for one that a commit names.
+    pub(crate) fn tagged(
+        &mut self,
+        graph: &mut Graph<'_>,
+        slot: u64,
+        visit: &mut Visit<'_>,
+    ) -> Result<bool, ServeError> {
+        let place = Place { slot, depth: 0, mark: Mark::Send, reference: None };
+        match graph.kind(slot)? {
+            Kind::Tree => self.tree(graph, place, visit).map(|(go_on, _)| go_on),
+            _ => self.blob(graph, slot, &place, visit),
+        }
+    }
+
     /// Marks a tree and what is in it. Its content, if it was read.
     fn tree(
         &mut self,

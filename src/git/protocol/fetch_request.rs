@@ -372,7 +372,8 @@ mod tests {
             &["deepen 0"],
             &["deepen -1"],
             &["deepen x"],
-            &["packfile-uris https", "sideband-all"],
+            &["packfile-uris https"],
+            &["sideband-all"],
             &["deepen 1", "deepen-since 5"],
             &["deepen-since"],
             &["filter nonsense"],
@@ -380,7 +381,7 @@ mod tests {
         ] {
             assert!(v2(lines).is_err(), "{lines:?}");
         }
-        assert!(v2(&[&want; 4]).unwrap_err().contains("at most 3"));
+        assert!(v2(&[want.as_str(); 4]).unwrap_err().contains("at most 3"));
     }
 
     #[test]

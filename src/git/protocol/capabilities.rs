@@ -62,13 +62,13 @@ impl Service {
     }
 }
 
-/// Says what upload-pack can do in version 2.
-pub fn advertise_v2(format: Format, out: &mut dyn Write) -> io::Result<()> {
+/// Says what upload-pack can do in version 2, wants by the name of a ref only if told to.
+pub fn advertise_v2(format: Format, ref_in_want: bool, out: &mut dyn Write) -> io::Result<()> {
     let mut out = PacketWriter::new(out);
     out.line(b"version 2")?;
     out.line(AGENT.as_bytes())?;
     out.line(b"ls-refs=unborn")?;
-    out.line(b"fetch=shallow wait-for-done filter ref-in-want")?;
+    out.parts(&[b"fetch=shallow wait-for-done filter", if ref_in_want { b" ref-in-want" } else { b"" }, b"\n"])?;
     out.line(b"server-option")?;
     out.line(format!("object-format={format}").as_bytes())?;
     out.flush_packet()

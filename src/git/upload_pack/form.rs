@@ -102,7 +102,7 @@ impl<'a, W: Write> Writing<'_, 'a, W> {
             let source = self.source(Location { pack, row: *row }, order.get(at + 1).copied()).map_err(blame)?;
             self.entry(&source)?;
             let written = self.stream.written();
-            if written % TICK_EVERY == 0 {
+            if written.is_multiple_of(TICK_EVERY) {
                 self.graph.check_cancelled()?;
                 tick(written, self.stream.output())?;
             }

@@ -56,6 +56,10 @@ pub struct Session {
     pub version: Version,
     /// Whether every request stands for itself (HTTP), or all come over one connection (SSH, `git://`).
     pub stateless: bool,
+    /// Whether wants by the name of a ref are offered (version 2). Git's server does not unless told to, for a
+    /// reason: when a ref moves after the client was told about it, `git clone --single-branch` then gets the
+    /// new object but sets the branch to the old one, and fails.
+    pub ref_in_want: bool,
 }
 
 /// A request that was answered.
@@ -71,7 +75,7 @@ pub struct Served {
 pub fn advertise(view: &View, session: Session, out: &mut dyn Write) -> Result<(), ServeError> {
     let mut out = BufWriter::with_capacity(BUFFER_BYTES, out);
     if session.version == Version::V2 {
-        client(advertise_v2(view.format, &mut out))?;
+        client(advertise_v2(view.format, session.ref_in_want, &mut out))?;
     } else {
         let refs = AdvertisedRefs { head: true, peeled: Some(view.peeled_tags()?) };
         let no_done = if session.stateless { " no-done" } else { "" };

@@ -35,11 +35,11 @@ impl<'v> Negotiation<'v> {
         if !matches!(graph.kind(slot)?, Kind::Commit | Kind::Tag) || !self.reachable.contains(id, slot, graph)? {
             return Ok(false);
         }
-        if let (commit, Kind::Commit) = graph.peel(slot, |_| {})? {
-            if self.marks.insert(commit) {
-                self.oldest = self.oldest.min(graph.commit(commit)?.time);
-                self.common.push(commit);
-            }
+        if let (commit, Kind::Commit) = graph.peel(slot, |_| {})?
+            && self.marks.insert(commit)
+        {
+            self.oldest = self.oldest.min(graph.commit(commit)?.time);
+            self.common.push(commit);
         }
         Ok(true)
     }

@@ -45,7 +45,7 @@ pub(crate) fn select(
     let (mut commits, mut tags, mut contents) = (Vec::new(), Vec::new(), Vec::new());
     for want in &ends.wants {
         let (target, kind) = graph.peel(*want, |tag| tags.push(tag))?;
-        if kind == Kind::Commit { commits.push(target) } else { contents.push(target) }
+        if kind == Kind::Commit { commits.push(target) } else { contents.push((target, target != *want)) }
     }
     let difference = difference(graph, &commits, &ends.haves, tick)?;
     let mut walk = TreeWalk::new(graph, filter);
@@ -67,8 +67,12 @@ pub(crate) fn select(
         let tree = graph.commit(*slot)?.tree;
         walk.root(graph, &tree, *slot, Mark::Send, &mut visit)?;
     }
-    for slot in contents {
-        walk.object(graph, slot, Mark::Send, &mut visit)?;
+    for (slot, behind_tag) in contents {
+        if behind_tag {
+            walk.tagged(graph, slot, &mut visit)?;
+        } else {
+            walk.object(graph, slot, Mark::Send, &mut visit)?;
+        }
     }
     if include_tag {
         add_tags(view, graph, &mut walk.send)?;

@@ -18,6 +18,9 @@ const MAX_TREE_DEPTH: u32 = 2048;
 /// Depth of a tree that has not been met.
 const NEVER: u16 = u16::MAX;
 
+/// What a tree consists of.
+type Content = Rc<Vec<u8>>;
+
 /// What objects are marked as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
@@ -45,7 +48,7 @@ pub(crate) struct TreeWalk {
     /// The least depth that each tree was met at, where that makes a difference.
     depths: Vec<u16>,
     /// The root tree that was walked last.
-    last_root: Option<Rc<Vec<u8>>>,
+    last_root: Option<Content>,
 }
 
 /// A tree that is being read, at a place.
@@ -55,7 +58,7 @@ struct Place {
     depth: u32,
     mark: Mark,
     /// The content of a tree that has been walked, best one that is much like it.
-    reference: Option<Rc<Vec<u8>>>,
+    reference: Option<Content>,
 }
 
 impl TreeWalk {
@@ -108,13 +111,27 @@ impl TreeWalk {
         self.entries(graph, &Place { slot, depth: 0, mark, reference: None }, &data, visit)
     }
 
+    /// Walks a tree or blob that a tag names: filters take it for one that a commit names.
+    pub(crate) fn tagged(
+        &mut self,
+        graph: &mut Graph<'_>,
+        slot: u64,
+        visit: &mut Visit<'_>,
+    ) -> Result<bool, ServeError> {
+        let place = Place { slot, depth: 0, mark: Mark::Send, reference: None };
+        match graph.kind(slot)? {
+            Kind::Tree => self.tree(graph, place, visit).map(|(go_on, _)| go_on),
+            _ => self.blob(graph, slot, &place, visit),
+        }
+    }
+
     /// Marks a tree and what is in it. Its content, if it was read.
     fn tree(
         &mut self,
         graph: &mut Graph<'_>,
         place: Place,
         visit: &mut Visit<'_>,
-    ) -> Result<(bool, Option<Rc<Vec<u8>>>), ServeError> {
+    ) -> Result<(bool, Option<Content>), ServeError> {
         let Place { slot, depth, mark, .. } = place;
         let limit = self.filter.tree_depth.filter(|_| mark == Mark::Send).unwrap_or(u32::MAX);
         if depth >= limit {
@@ -280,7 +297,7 @@ fn sorts_before(one: &TreeEntry<'_>, other: &TreeEntry<'_>) -> bool {
     a.lt(b)
 }
 
-fn read_tree(graph: &mut Graph<'_>, id: &oid) -> Result<Option<Rc<Vec<u8>>>, ServeError> {
+fn read_tree(graph: &mut Graph<'_>, id: &oid) -> Result<Option<Content>, ServeError> {
     let Some(slot) = graph.slot(id) else { return Ok(None) };
     let Object { kind, data } = graph.read(slot)?;
     Ok((kind == Kind::Tree).then_some(data))

@@ -1,0 +1,76 @@
+//! Partial clones, and what they fetch later.
+
+use crate::cloning::{all_objects, assert_same_clones, clone, sorted};
+use crate::repo::{FORMATS, Repo, git, git_fails};
+use crate::server::Server;
+
+const FILTERS: [&str; 8] = [
+    "blob:none",
+    "blob:limit=400",
+    "blob:limit=1k",
+    "tree:0",
+    "tree:1",
+    "tree:2",
+    "tree:3",
+    "combine:tree:3+blob:limit=300",
+];
+
+#[test]
+fn partial_clones_lack_what_they_should_and_get_it_when_they_need_it() {
+    for format in FORMATS {
+        let repo = Repo::with_history(format);
+        let server = Server::start(repo.view());
+        let dir = tempfile::tempdir().unwrap();
+        for filter in FILTERS {
+            let argument = format!("--filter={filter}");
+            let arguments = ["--no-checkout", &argument];
+            let theirs = clone(&dir, &format!("t{filter}"), &repo.url(), "2", &arguments);
+            for (transport, url, version) in
+                [("g", server.git_url(), "2"), ("h", server.http_url(), "2"), ("g", server.git_url(), "0")]
+            {
+                let ours = clone(&dir, &format!("o{transport}{version}{filter}"), &url, version, &arguments);
+                assert_eq!(sorted(&all_objects(&ours)), sorted(&all_objects(&theirs)), "{filter}");
+                assert_same_clones(&ours, &theirs);
+                git(&ours, &["checkout", "-q", "main"]);
+                for path in ["dir0/sub/file0", "dir1/sub/file7", "dir2/sub/file5"] {
+                    let blob = git(repo.path(), &["show", &format!("main:{path}")]);
+                    assert_eq!(std::fs::read_to_string(ours.join(path)).unwrap().trim_end(), blob);
+                }
+                assert_eq!(git(&ours, &["log", "-p", "origin/side"]), git(repo.path(), &["log", "-p", "side"]));
+                git(&ours, &["fsck"]);
+            }
+        }
+        assert_eq!(server.errors(), [""; 0]);
+    }
+}
+
+#[test]
+fn a_partial_clone_fetches_new_commits_without_deltas_on_what_it_lacks() {
+    let repo = Repo::with_history(FORMATS[0]);
+    let server = Server::start(repo.view());
+    let dir = tempfile::tempdir().unwrap();
+    let ours = clone(&dir, "ours", &server.http_url(), "2", &["--filter=blob:none", "--no-checkout"]);
+    repo.commit("main", 5, "new");
+    repo.git(&["repack", "-q", "-a", "-d", "-f"]);
+    server.show(repo.view());
+    server.sent();
+    git(&ours, &["fetch", "-q"]);
+    // Commits, root trees and directories: no blobs, and no fetch for bases of deltas.
+    assert_eq!(server.sent().iter().map(|pack| pack.objects).collect::<Vec<_>>(), [15]);
+    git(&ours, &["checkout", "-q", "origin/main"]);
+    assert!(ours.join("dir1/new").exists());
+}
+
+#[test]
+fn filters_that_are_not_supported_are_refused_by_name() {
+    let repo = Repo::with_history(FORMATS[0]);
+    let server = Server::start(repo.view());
+    let dir = tempfile::tempdir().unwrap();
+    for version in ["0", "2"] {
+        let version = format!("protocol.version={version}");
+        let arguments = ["-c", &version, "clone", "--filter=object:type=commit", &server.git_url(), "no"];
+        let error = git_fails(dir.path(), &arguments);
+        assert!(error.contains("object:type=commit") && error.contains("not supported"), "{error}");
+        assert!(!dir.path().join("no").exists());
+    }
+}

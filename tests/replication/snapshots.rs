@@ -22,6 +22,8 @@ fn many(world: &World, count: usize) -> GitRepo {
     for (prefix, value) in [("refs/heads/x/", "main"), ("refs/tags/some/", "main~2")] {
         repo.pack_many_refs(prefix, count / 2, &repo.git(&["rev-parse", value]));
     }
+    // By Git's hand: sorted, so that it is read as a stream.
+    repo.git(&["pack-refs", "--all"]);
     repo
 }
 

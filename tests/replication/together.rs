@@ -75,6 +75,21 @@ fn two_replicate_a_large_one_and_copy_it_once() {
 }
 
 #[test]
+fn several_replicate_a_change_that_is_larger_than_its_row() {
+    let world = World::new();
+    let repo = GitRepo::with_history(world.path("src.git"), &[]);
+    for round in 0..3 {
+        let value = repo.commit("main", "file", &format!("{round}\n"));
+        repo.pack_many_refs(&format!("refs/heads/{round}/"), 8_000, &value);
+        world.import(&repo, "app");
+        assert_all_ended_well(&together(&world, 3, &["replicate", LINK, "--json"]));
+        assert_one_copy(&world, &["app"]);
+        world.ok(&["verify", LINK, "--deep"]);
+    }
+    world.assert_synced(&repo, "app");
+}
+
+#[test]
 fn imports_and_replications_at_the_same_time() {
     let world = World::new();
     let repo = GitRepo::with_history(world.path("src.git"), &[]);

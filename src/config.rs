@@ -11,8 +11,11 @@
 //! repositories = ["*"]
 //! ```
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::Deserialize;
@@ -185,7 +188,7 @@ impl Config {
         for (name, region) in &self.regions {
             let paths = [self.location(&region.objects, "file")?, self.location(&region.table, "sqlite")?];
             for path in paths {
-                if let Some(other) = seen.insert(path, name)
+                if let Some(other) = seen.insert(without_detours(&path), name)
                     && other != name
                 {
                     return Err(format!("the regions {other} and {name} use the same store; each needs its own"));
@@ -260,6 +263,19 @@ impl LinkConfig {
         }
         set.build().map_err(|error| error.to_string())
     }
+}
+
+/// The path without `.` and `..`, for comparing.
+fn without_detours(path: &Path) -> PathBuf {
+    let mut straight = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::ParentDir => _ = straight.pop(),
+            Component::CurDir => {}
+            other => straight.push(other),
+        }
+    }
+    straight
 }
 
 fn known<'a>(names: impl Iterator<Item = &'a String>) -> String {

@@ -280,7 +280,7 @@ mod tests {
     #[test]
     fn a_pack_cannot_announce_more_than_it_can_hold() {
         let pack = |count: u32, bytes: usize| {
-            let mut file = [b"PACK", &2u32.to_be_bytes(), &count.to_be_bytes()].concat().to_vec();
+            let mut file = [*b"PACK", 2u32.to_be_bytes(), count.to_be_bytes()].concat();
             file.resize(12 + bytes + 20, 0);
             PackData::new(&file, Format::Sha1).map(|pack| pack.objects).map_err(|e| e.to_string())
         };

@@ -1,0 +1,12 @@
+//! Everything that can go wrong: bad input, failing stores, lost answers, races, crashes anywhere.
+
+#[path = "../support/faulty.rs"]
+mod faulty;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod commits;
+mod everywhere;
+mod histories;
+mod pool;
+mod racing;

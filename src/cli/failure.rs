@@ -15,6 +15,8 @@ pub enum Exit {
     Done,
     /// It found a difference.
     Difference,
+    /// A rule forbade part of it: running it again as it stands does not help.
+    Refused,
     /// Part of it failed and may be run again.
     Failed,
 }
@@ -24,6 +26,7 @@ impl From<Exit> for ExitCode {
         ExitCode::from(match exit {
             Exit::Done => 0,
             Exit::Difference => 1,
+            Exit::Refused => 2,
             Exit::Failed => 3,
         })
     }
@@ -65,12 +68,14 @@ impl Failure {
     }
 
     fn of(kind: Kind, message: String) -> Self {
-        let code = match kind {
-            Kind::Usage | Kind::NotFound | Kind::Refused => 2,
-            _ => 3,
-        };
+        let code = if is_refusal(kind) { 2 } else { 3 };
         Failure { code, message, hint: hint_for(kind).map(Into::into) }
     }
+}
+
+/// Whether the request itself has to change before it can succeed.
+pub fn is_refusal(kind: Kind) -> bool {
+    matches!(kind, Kind::Usage | Kind::NotFound | Kind::Refused)
 }
 
 /// What helps with a kind of error in general.

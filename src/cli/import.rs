@@ -7,7 +7,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use gitferry::Kind;
 use gitferry::git::local::RefPatterns;
+use gitferry::region::RegionError;
 use gitferry::region::import::{ImportOptions, ImportProgress, Imported};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
@@ -61,12 +63,25 @@ impl Import {
         if let Some(bars) = bars {
             bars.abort();
         }
-        let imported = result?;
+        let imported = result.map_err(explain)?;
         match self.json {
             true => output::json(&imported)?,
             false => print(&imported, &region.name, start.elapsed()),
         }
         Ok(Exit::Done)
+    }
+}
+
+/// What an import finds damaged is the source's.
+fn explain(error: RegionError) -> Failure {
+    let damaged = error.kind() == Kind::Corrupt;
+    let failure = Failure::from(error);
+    match damaged {
+        true => failure.hint(
+            "nothing was imported; `git fsck --full` in the source tells all that is damaged there; mend it, then import \
+             again",
+        ),
+        false => failure,
     }
 }
 

@@ -1,6 +1,6 @@
 //! `gitferry init`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use gitferry::config::DEFAULT_FILE;
@@ -24,18 +24,7 @@ pub struct Init {
 
 impl Init {
     pub fn run(self) -> Result<Exit, Failure> {
-        use std::io::Write as _;
-        std::fs::create_dir_all(&self.dir)?;
-        let path = self.dir.join(DEFAULT_FILE);
-        let created = std::fs::OpenOptions::new().write(true).create_new(true).open(&path);
-        let mut file = created.map_err(|error| match error.kind() {
-            std::io::ErrorKind::AlreadyExists => {
-                Failure::usage(format!("there is a configuration {} already", path.display()))
-                    .hint("remove it first, or choose another folder with --dir")
-            }
-            _ => error.into(),
-        })?;
-        file.write_all(TEMPLATE.as_bytes())?;
+        let path = write(&self.dir)?;
         let flag = match self.dir.as_os_str() == "." {
             true => String::new(),
             false => format!(" --config {}", path.display()),
@@ -49,4 +38,21 @@ impl Init {
         output::line(format!("  gitferry{flag} replicate dr"));
         Ok(Exit::Done)
     }
+}
+
+/// Writes the configuration into a folder and returns its path.
+pub fn write(dir: &Path) -> Result<PathBuf, Failure> {
+    use std::io::Write as _;
+    std::fs::create_dir_all(dir)?;
+    let path = dir.join(DEFAULT_FILE);
+    let created = std::fs::OpenOptions::new().write(true).create_new(true).open(&path);
+    let mut file = created.map_err(|error| match error.kind() {
+        std::io::ErrorKind::AlreadyExists => {
+            Failure::usage(format!("there is a configuration {} already", path.display()))
+                .hint("remove it first, or choose another folder with --dir")
+        }
+        _ => error.into(),
+    })?;
+    file.write_all(TEMPLATE.as_bytes())?;
+    Ok(path)
 }

@@ -125,7 +125,7 @@ impl Shown {
         }
         let more = header.edits.saturating_sub(self.edits.len() as u64);
         if more > 0 {
-            output::line(format!("  … and {} more (--edits 0 shows all)", output::count(more, "edit")));
+            output::line(format!("  … and {} (--edits 0 shows all)", output::count(more, "more edit")));
         }
         output::line("");
     }

@@ -1,6 +1,7 @@
 //! The command line: arguments in, a call into the library, text or JSON out. Nothing else.
 
 mod context;
+mod demo;
 mod export;
 mod failure;
 mod import;
@@ -20,15 +21,23 @@ use clap::{Parser, Subcommand};
 use context::Context;
 use failure::{Exit, Failure};
 
-const EXIT_CODES: &str = "Exit codes:
+const AFTER_HELP: &str = "Exit codes:
   0  done
   1  found a difference: a fork, a failed verification
   2  the request is not valid as it stands: arguments, configuration, names, refused by a rule
-  3  failed; nothing half-done is visible, and running the same command again is safe";
+  3  failed; nothing half-done is visible, and running the same command again is safe
+
+Example:
+  gitferry init
+  gitferry import /srv/git/app.git team/app --region us-east-1
+  gitferry replicate dr
+  gitferry verify dr --deep
+
+Logs go to standard error; GITFERRY_LOG=info shows more.";
 
 /// Keeps Git repositories identical across regions.
 #[derive(Debug, Parser)]
-#[command(name = "gitferry", version, after_help = EXIT_CODES, max_term_width = 100)]
+#[command(name = "gitferry", version, after_help = AFTER_HELP, max_term_width = 100)]
 struct Arguments {
     /// The configuration file.
     #[arg(long, global = true, env = "GITFERRY_CONFIG", default_value = gitferry::config::DEFAULT_FILE, value_name = "FILE")]
@@ -48,6 +57,7 @@ enum Command {
     Log(log::Log),
     Verify(verify::Verify),
     Export(export::Export),
+    Demo(demo::Demo),
 }
 
 /// Runs the command that the process was started with.
@@ -84,6 +94,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Log(command) => command.run(context).await,
         Command::Verify(command) => command.run(context).await,
         Command::Export(command) => command.run(context).await,
+        Command::Demo(command) => command.run().await,
     }
 }
 

@@ -12,17 +12,19 @@ use gitferry::replication::progress::Progress;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::context::Context;
-use super::failure::{Exit, Failure, hint_for};
+use super::failure::{Exit, Failure, hint_for, is_refusal};
 use super::output;
 
 /// Bring the target of a link up to date, in one pass.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code 1 when a repository is on two histories (nothing is overwritten), 3 when one failed
-otherwise. Running it again is always safe: what was copied is not copied again.
+#[command(
+    after_help = "Exit code 1 when a repository is on two histories (nothing is overwritten), 2 when a rule forbids
+all that failed (as a second active link to one target), 3 when anything failed otherwise. Running it again is always safe: what was copied is not copied again.
 
 Example:
   gitferry replicate dr
-  gitferry replicate dr team/app --json")]
+  gitferry replicate dr team/app --json"
+)]
 pub struct Replicate {
     /// The link.
     link: String,
@@ -59,6 +61,7 @@ fn exit(summary: &Summary) -> Exit {
     match (summary.found_difference(), summary.failed) {
         (true, _) => Exit::Difference,
         (false, 0) => Exit::Done,
+        (false, _) if summary.failures().all(is_refusal) => Exit::Refused,
         _ => Exit::Failed,
     }
 }

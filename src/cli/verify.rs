@@ -10,7 +10,6 @@ use gitferry::git::pack::CheckProgress;
 use gitferry::ledger::head::HeadItem;
 use gitferry::region::Region;
 use gitferry::region::verify::Verified;
-use gitferry::replication::compare::differences;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -90,7 +89,7 @@ impl Verify {
         let open = context.link(&config, &self.name)?;
         let mut outcome = Outcome::default();
         for pair in open.link.pairs(&[], &open.matcher).await? {
-            outcome.differences.extend(differences(&pair));
+            outcome.differences.extend(open.link.differences(&pair).await?);
             let sides: [(&Region, Option<&HeadItem>); 2] =
                 [(&open.link.source, Some(&pair.source)), (&open.link.target, pair.target.as_ref())];
             for (region, item) in sides {

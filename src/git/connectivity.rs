@@ -12,7 +12,7 @@ use gix::hash::oid;
 use gix::objs::Kind;
 
 use crate::git::links::{Link, for_each_link};
-use crate::git::pack::{CheckedPack, Finder, Location, PackError, PackSet};
+use crate::git::pack::{CheckedPack, Finder, Location, Object, PackError, PackSet};
 
 /// Most problems that [`missing_from`] lists before it gives up.
 pub const MAX_MISSING: usize = 1000;
@@ -155,7 +155,7 @@ impl Walk<'_> {
     fn follow(&mut self, slot: u64) -> Result<(), PackError> {
         let Some(location) = self.objects.at_slot(slot) else { return Ok(()) };
         let Some(id) = self.objects.id(location).map(oid::to_owned) else { return Ok(()) };
-        let Some((kind, data)) = self.read_unless_blob(location)? else { return Ok(()) };
+        let Some(Object { kind, data }) = self.read_unless_blob(location)? else { return Ok(()) };
         let mut failed = Ok(());
         let parsed = for_each_link(kind, &data, self.objects.format(), |link, kind| {
             if failed.is_ok() {
@@ -169,7 +169,7 @@ impl Walk<'_> {
     }
 
     /// Blobs link to nothing, and may be too large to read.
-    fn read_unless_blob(&mut self, location: Location) -> Result<Option<(Kind, std::rc::Rc<Vec<u8>>)>, PackError> {
+    fn read_unless_blob(&mut self, location: Location) -> Result<Option<Object>, PackError> {
         if self.finder.kind(location)? == Kind::Blob { Ok(None) } else { self.finder.read(location).map(Some) }
     }
 

@@ -7,6 +7,7 @@ use crate::ledger::change::{ChangeBody, ChangeHeader, EditSpool, HeadEdit, Seale
 use crate::ledger::hash::RefsDigest;
 use crate::ledger::head::{Epoch, Frontier, Head, HeadItem, RepositoryId, Role, SnapshotRef, State};
 use crate::ledger::log::{LargeBody, row_of};
+use crate::ledger::refs::wants_snapshot;
 use crate::ledger::{keys, snapshot};
 use crate::objects::{Crc64, ObjectError};
 
@@ -193,12 +194,22 @@ impl Region {
         Ok((sealed, Some(LargeBody { key, crc64 })))
     }
 
-    /// Takes a snapshot of the refs where that pays. Best effort: whoever loses leaves it to the winner.
-    pub async fn maintain_snapshot(&self, item: HeadItem) -> Result<HeadItem> {
-        if !crate::ledger::refs::wants_snapshot(&item.head) {
-            return Ok(item);
+    /// Takes a snapshot of the refs where that pays. Best effort: without one, the next commit tries.
+    pub async fn maintain_snapshot(&self, item: HeadItem) -> HeadItem {
+        if !wants_snapshot(&item.head) {
+            return item;
         }
-        let refs = self.refs(&item).await?;
+        match self.take_snapshot(&item).await {
+            Ok(item) => item,
+            Err(error) => {
+                tracing::warn!(%error, repository = item.head.name, "could not take a snapshot of the refs");
+                item
+            }
+        }
+    }
+
+    async fn take_snapshot(&self, item: &HeadItem) -> Result<HeadItem> {
+        let refs = self.refs(item).await?;
         let dir = self.spool_dir();
         let expected = item.head.clone();
         let file = blocking(move || write_snapshot(refs, &expected, &dir)).await?;
@@ -214,7 +225,8 @@ impl Region {
         let step = Advance { id: item.id, before: Some(item.clone()), after, manifest: None, with: Vec::new() };
         match advance_head(&*self.table, step).await {
             Ok(item) => Ok(item),
-            Err(LedgerError::Lost { .. }) => Ok(item),
+            // Whoever was faster leaves it to the next commit.
+            Err(LedgerError::Lost { .. }) => Ok(item.clone()),
             Err(error) => Err(error.into()),
         }
     }

@@ -15,7 +15,7 @@ use crate::table::{Condition, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ITEMS, Writ
 /// Items of a transaction that are not change rows: head, manifest, outbox, names, listing, statistics,
 /// staging rows.
 const RESERVED_ITEMS: usize = 20;
-/// How many staging rows the commit itself removes; what is left is removed by the sweep.
+/// How many staging rows the commit itself removes; what is left is removed right after it.
 const STAGING_ROWS: usize = 10;
 
 impl Link {
@@ -56,6 +56,17 @@ impl Link {
                 advance_head(&*self.target.table, step(Head { named: false, ..after })).await.in_region(&self.target)
             }
             result => result.in_region(&self.target),
+        }
+    }
+
+    /// Removes the staging rows that did not fit into the commit; best effort, an orphan sweep finds them, too.
+    pub(super) async fn clear_staging(&self, copied: &[CopiedPack]) {
+        let left: Vec<_> = copied.iter().filter_map(|copied| copied.staging.clone()).skip(STAGING_ROWS).collect();
+        for rows in left.chunks(MAX_TRANSACTION_ITEMS) {
+            let deletes = rows.iter().map(|key| Write::delete(key.clone(), Condition::Any)).collect();
+            if let Err(error) = self.target.table.transact(deletes).await {
+                tracing::debug!(%error, "could not remove staging rows");
+            }
         }
     }
 
@@ -100,7 +111,10 @@ impl Link {
             },
             None => return,
         };
-        for copy in copied.iter().filter(|copy| manifest.find(&copy.pack.id).is_some_and(|p| p.key != copy.pack.key)) {
+        for copy in copied {
+            if manifest.find(&copy.pack.id).is_none_or(|held| held.key == copy.pack.key) {
+                continue;
+            }
             for key in [keys::index_of(&copy.pack.key), copy.pack.key.clone()] {
                 if let Err(error) = self.target.objects.delete(&key).await {
                     tracing::debug!(%error, key, "could not remove a copy that is not needed");

@@ -1,24 +1,44 @@
 //! What differs between the two sides of a link.
 
+use super::deliver::Link;
+use super::error::{InRegion as _, ReplicationError};
 use super::pass::Pair;
 use super::plan::{Standing, standing};
+use crate::ledger::LedgerError;
+use crate::ledger::head::Frontier;
+use crate::ledger::log::read_chain;
 
-/// In words, what is different between source and target; nothing where they are identical. Frontiers are
-/// hashes over all of history: equal ones mean equal refs and packs.
-pub fn differences(pair: &Pair) -> Vec<String> {
-    let (name, source) = (&pair.source.head.name, &pair.source.head);
-    let Some(target) = &pair.target else {
-        return vec![format!("{name} is not in the target yet: replicate brings it")];
-    };
-    match standing(source, Some(&target.head)) {
-        Standing::Equal if source.refs_digest != target.head.refs_digest => {
-            vec![format!("{name} has the same ledger but other refs in the target: its head is damaged")]
-        }
-        Standing::Equal => Vec::new(),
-        Standing::Diverged(reason) => vec![format!("{name}: fork: {reason}")],
-        Standing::Behind(from) => {
-            let (ours, theirs) = (from.seq, source.frontier.seq);
-            vec![format!("{name}: the target is at change {ours}, the source at {theirs}: replicate brings the rest")]
+impl Link {
+    /// In words, what is different between source and target; nothing where they are identical. Frontiers
+    /// are hashes over all of history: equal ones mean equal refs and packs.
+    pub async fn differences(&self, pair: &Pair) -> Result<Vec<String>, ReplicationError> {
+        let (name, source) = (&pair.source.head.name, &pair.source.head);
+        let Some(target) = &pair.target else {
+            return Ok(vec![format!("{name} is not in the target yet: replicate brings it")]);
+        };
+        Ok(match standing(source, Some(&target.head)) {
+            Standing::Equal if source.refs_digest != target.head.refs_digest => {
+                vec![format!("{name} has the same ledger but other refs in the target: its head is damaged")]
+            }
+            Standing::Equal => Vec::new(),
+            Standing::Diverged(reason) => vec![format!("{name}: fork: {reason}")],
+            Standing::Behind(from) => vec![self.behind(pair, from).await?],
+        })
+    }
+
+    /// A target that is behind may be on another chain all the same.
+    async fn behind(&self, pair: &Pair, from: Frontier) -> Result<String, ReplicationError> {
+        let (name, to) = (&pair.source.head.name, pair.source.head.frontier);
+        match read_chain(&*self.source.table, pair.source.id, from, to).await {
+            Ok(_) => {
+                let (ours, theirs) = (from.seq, to.seq);
+                Ok(format!("{name}: the target is at change {ours}, the source at {theirs}: replicate brings the rest"))
+            }
+            Err(LedgerError::Fork { at, .. }) => {
+                Ok(format!("{name}: fork: the target is at {at}, which the source has never been"))
+            }
+            Err(LedgerError::Corrupt(reason)) => Ok(format!("{name}: the source's ledger is damaged: {reason}")),
+            Err(error) => Err(error).in_region(&self.source),
         }
     }
 }

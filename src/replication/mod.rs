@@ -4,7 +4,7 @@
 //! *Invariant:* packs are durable in the target before one conditional write makes their changes visible.
 
 mod apply;
-pub mod compare;
+mod compare;
 pub mod deliver;
 pub mod error;
 pub mod lease;
@@ -16,3 +16,10 @@ pub mod status;
 pub mod transfer;
 
 pub use error::ReplicationError;
+
+/// Deliveries run as tasks of their own: this fails to compile when one can no longer be spawned.
+#[allow(dead_code)]
+fn deliveries_can_be_spawned(link: deliver::Link, id: crate::ledger::head::RepositoryId) {
+    fn spawnable<T: Send + 'static>(_: T) {}
+    spawnable(async move { link.deliver(id).await });
+}

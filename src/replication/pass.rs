@@ -96,20 +96,31 @@ pub struct Summary {
 impl Link {
     /// All repositories that the link carries, or those of them that are named (by name or id).
     pub async fn pairs(&self, names: &[String], matcher: &globset::GlobSet) -> Result<Vec<Pair>, ReplicationError> {
-        let mut sources = self.source.heads().await.in_region(&self.source)?;
-        sources.retain(|item| matcher.is_match(&item.head.name));
-        if !names.is_empty() {
-            let named = |item: &HeadItem, name: &str| item.head.name == name || item.id.to_string() == name;
-            if let Some(name) = names.iter().find(|name| !sources.iter().any(|item| named(item, name))) {
-                let (region, link) = (self.source.name.clone(), self.name.clone());
-                return Err(ReplicationError::NotOnLink { name: name.clone(), region, link });
-            }
-            sources.retain(|item| names.iter().any(|name| named(item, name)));
-        }
+        let sources = match names {
+            [] => self.source.heads().await.in_region(&self.source)?,
+            names => self.named(names, matcher).await?,
+        };
+        let sources: Vec<HeadItem> = sources.into_iter().filter(|item| matcher.is_match(&item.head.name)).collect();
         let ids: Vec<RepositoryId> = sources.iter().map(|item| item.id).collect();
         let targets = read_heads(&*self.target.table, &ids).await.in_region(&self.target)?;
         let pairs = sources.into_iter().zip(targets).map(|(source, target)| Pair { source, target });
         Ok(pairs.filter(|pair| !pair.is_void()).collect())
+    }
+
+    /// The heads of some repositories of the source, each once.
+    async fn named(&self, names: &[String], matcher: &globset::GlobSet) -> Result<Vec<HeadItem>, ReplicationError> {
+        let mut found: Vec<HeadItem> = Vec::new();
+        for name in names {
+            let item = self.source.find(name).await.in_region(&self.source)?;
+            let Some(item) = item.filter(|item| matcher.is_match(&item.head.name)) else {
+                let (region, link) = (self.source.name.clone(), self.name.clone());
+                return Err(ReplicationError::NotOnLink { name: name.clone(), region, link });
+            };
+            if found.iter().all(|other| other.id != item.id) {
+                found.push(item);
+            }
+        }
+        Ok(found)
     }
 
     /// Delivers everything that differs, `jobs` repositories at a time.

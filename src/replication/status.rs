@@ -37,7 +37,7 @@ pub struct RepositoryStatus {
     pub delivered: Option<Timestamp>,
     /// Another repository still holds its name at the target; it is reachable by id.
     pub waits_for_name: bool,
-    /// What failed last, unless a delivery has succeeded since.
+    /// What failed last, if the target is not up to date since.
     pub last_error: Option<String>,
 }
 
@@ -90,7 +90,7 @@ impl Link {
             last_error: row.last_error,
         };
         match standing(source, target) {
-            Standing::Equal => {}
+            Standing::Equal => status.last_error = None,
             Standing::Diverged(reason) => {
                 status.standing = "fork";
                 status.last_error = Some(reason);

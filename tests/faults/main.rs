@@ -6,7 +6,10 @@ mod faulty;
 mod support;
 
 mod commits;
+mod disk;
 mod everywhere;
 mod histories;
 mod pool;
 mod racing;
+mod sources;
+mod stores;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use gitferry::git::pack::{CheckOptions, Fault, LooseObject, PackSet, PackWriter, gather};
+use gitferry::git::pack::{CheckOptions, Fault, LooseObject, Object, PackSet, PackWriter, gather};
 use gix::ObjectId;
 use gix::hash::{Kind as Format, oid};
 use gix::objs::Kind;
@@ -90,7 +90,7 @@ fn objects_come_from_several_packs_and_from_outside() {
     assert!(checked.is_closed());
     let set = pack_set(&[(&out, &checked)], Format::Sha1);
     assert!(wanted.iter().all(|id| set.contains(id)));
-    let (kind, data) = set.finder().unwrap().find(&extra).unwrap().unwrap();
+    let Object { kind, data } = set.finder().unwrap().find(&extra).unwrap().unwrap();
     assert!(kind == Kind::Blob && *data == big);
 }
 
@@ -108,7 +108,7 @@ fn every_object_reads_as_git_reads_it() {
                 assert_eq!(set.slot(location), slot);
                 let id = set.id(location).unwrap();
                 assert_eq!(set.locate(id), Some(location));
-                let (kind, data) = finder.read(location).unwrap();
+                let Object { kind, data } = finder.read(location).unwrap();
                 assert_eq!(finder.kind(location).unwrap(), kind);
                 assert_eq!(gix::objs::compute_hash(format, kind, &data).unwrap(), id);
             }

@@ -152,11 +152,11 @@ fn deltas_on_a_base_that_is_there_twice_do_not_multiply() {
     // Each pair of equal deltas on a pair of equal bases would be resolved twice as often as the last.
     let mut entries = vec![blob(b"0"), blob(b"0")];
     let mut content = b"0".to_vec();
-    for _ in 0..40 {
+    for byte in 0..40 {
         let base = blob_id(&content);
         let size = content.len() as u8;
-        content.push(b'x');
-        let delta = [&[size, size + 1, 0x90, size, 1], &b"x"[..]].concat();
+        content.push(byte);
+        let delta = [size, size + 1, 0x90, size, 1, byte];
         let delta = crate::support::entry(7, delta.len() as u64, base.as_slice(), &delta);
         entries.extend([delta.clone(), delta]);
     }

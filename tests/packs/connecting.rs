@@ -12,7 +12,8 @@ use crate::support::{FORMATS, Repo, check, pack_set};
 /// A pack of everything in a repository but some objects.
 fn pack_without(repo: &Repo, left_out: &[ObjectId]) -> (CheckedPack, PackSet) {
     let all = repo.git(&["cat-file", "--batch-all-objects", "--batch-check=%(objectname)"]);
-    let kept: Vec<_> = all.lines().filter(|id| !left_out.iter().any(|out| out.to_string() == *id)).collect();
+    let left_out: Vec<_> = left_out.iter().map(ToString::to_string).collect();
+    let kept: Vec<_> = all.lines().filter(|id| !left_out.iter().any(|out| out == id)).collect();
     let pack = repo.pack("part.pack", &["--delta-base-offset"], &(kept.join("\n") + "\n"));
     let checked = check(&pack, None, &CheckOptions::new(repo.format)).unwrap();
     let set = pack_set(&[(&pack, &checked)], repo.format);

@@ -16,7 +16,8 @@ use super::progress::{CheckOptions, CheckProgress};
 use super::resolve::{Ids, Resolver};
 use crate::git::links::Link;
 
-/// Bytes that are hashed between two looks at [`CheckProgress::cancel`].
+/// Bytes that are hashed between two looks at [`CheckProgress::cancel`]. Smaller packs are not worth a
+/// thread for their checksum.
 const HASH_BYTES: usize = 4 << 20;
 
 /// A pack of which every byte has been checked.
@@ -91,24 +92,25 @@ fn check(
     progress.objects_total.store(pack.objects.into(), Ordering::Relaxed);
     progress.bytes_total.store(bytes, Ordering::Relaxed);
     let hint = hint.filter(|hint| Index::is_version_2(hint));
-    let checked = std::thread::scope(|scope| {
-        let trailer = std::thread::Builder::new().spawn_scoped(scope, || verify_trailer(&pack, progress));
-        let trailer = trailer.map_err(Fault::io("start a thread"))?;
-        let checked = match hint {
-            Some(hint) => check_with_index(pack, hint, options, index_out, progress),
-            None => check_without_index(pack, options, index_out, progress),
-        };
-        let trailer = trailer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        match (checked, trailer) {
-            // What is wrong with an entry says more than that something is wrong.
-            (Err(fault @ Fault::Index(_)), Err(wrong_trailer)) => {
-                drop(fault);
-                Err(wrong_trailer)
-            }
-            (Err(fault), _) | (Ok(_), Err(fault)) => Err(fault),
-            (Ok(checked), Ok(())) => Ok(checked),
-        }
-    })?;
+    let resolve = || match hint {
+        Some(hint) => check_with_index(pack, hint, options, index_out, progress),
+        None => check_without_index(pack, options, index_out, progress),
+    };
+    let (checked, trailer) = if bytes <= HASH_BYTES as u64 {
+        (resolve(), verify_trailer(&pack, progress))
+    } else {
+        std::thread::scope(|scope| {
+            let trailer = std::thread::Builder::new().spawn_scoped(scope, || verify_trailer(&pack, progress));
+            let trailer = trailer.map_err(Fault::io("start a thread"))?;
+            let checked = resolve();
+            Ok((checked, trailer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))))
+        })?
+    };
+    let checked = match (checked, trailer) {
+        // A damaged pack does not match its index either, but that is not what is wrong.
+        (Err(Fault::Index(_)), Err(fault)) | (Err(fault), _) | (Ok(_), Err(fault)) => return Err(fault),
+        (Ok(checked), Ok(())) => checked,
+    };
     Ok(CheckedPack { id: pack.trailer().to_owned(), bytes, objects: pack.objects, ..checked })
 }
 
@@ -180,7 +182,7 @@ fn check_without_index(
     };
     let resolver = Resolver::new(pack, &boundaries, &families, ids, options, progress);
     let directory = index_out.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let found = run(&resolver, || LinkSink::spool(directory, options.format))?;
+    let found = run(&resolver, || LinkSink::spool(directory, options.format, pack.objects))?;
     resolver.check_all_resolved()?;
 
     let order = order_by_id(&resolver)?;
@@ -227,8 +229,11 @@ fn summary(index: &Path, index_bytes: u64, options: &CheckOptions) -> CheckedPac
 
 /// Runs the threads, and returns what they found or what stopped them.
 fn run<'a>(resolver: &'a Resolver<'a>, sink: impl Fn() -> LinkSink<'a>) -> Result<Vec<Findings<'a>>, Fault> {
-    let workers = (0..resolver.options.thread_count()).map(|_| Worker::new(resolver, sink()));
+    let workers = (0..resolver.threads).map(|_| Worker::new(resolver, sink()));
     let workers = workers.collect::<Result<Vec<_>, Fault>>()?;
+    if workers.len() == 1 {
+        return workers.into_iter().map(Worker::run).collect();
+    }
     let results: Vec<Result<Findings<'a>, Fault>> = std::thread::scope(|scope| {
         let start = |worker: Worker<'a>| {
             let thread = std::thread::Builder::new().spawn_scoped(scope, move || worker.run());

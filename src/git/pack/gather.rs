@@ -12,7 +12,7 @@ use super::build::{BuiltPack, PackWriter};
 use super::entries::HEADER_BYTES;
 use super::error::{Fault, PackError};
 use super::inflate::inflate_streaming;
-use super::set::{Finder, Location, PackSet, RawEntry, Stored};
+use super::set::{Finder, Location, Object, PackSet, RawEntry, Stored};
 
 /// An object that is in no pack.
 pub struct LooseObject<'a> {
@@ -144,7 +144,7 @@ impl Gathering<'_> {
                 self.writer.delta_raw(base, entry.size, data)?
             }
             (Stored::Delta(_), None) => {
-                let (kind, data) = self.finder.read(location)?;
+                let Object { kind, data } = self.finder.read(location)?;
                 self.writer.whole(kind, &data)?
             }
         };

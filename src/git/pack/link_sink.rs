@@ -15,10 +15,10 @@ use crate::git::links::{Link, kind_code, kind_of_code};
 
 /// Most links that may leave a pack. They are kept in memory, 34 bytes each.
 pub const MAX_UNRESOLVED_LINKS: usize = 1 << 24;
-/// Slots of the cache of links seen lately, per thread: 21 bytes each for SHA-1.
+/// Most slots of the cache of links seen lately, per thread: 21 bytes each for SHA-1.
 const SEEN_SLOTS: usize = 1 << 14;
 /// Links are spooled to disk when this many bytes of them have gathered.
-const SPOOL_BYTES: usize = 4 << 20;
+const SPOOL_BYTES: usize = 256 << 10;
 
 /// What objects are taken for by those that name them: one bit per kind for every row of an index.
 #[derive(Debug)]
@@ -98,12 +98,17 @@ pub(crate) enum LinkSink<'a> {
 
 impl<'a> LinkSink<'a> {
     pub(crate) fn lookup(lookup: &'a Lookup<'a>, expected: &'a Expected, format: Format) -> Self {
-        LinkSink::Lookup { seen: Seen::new(format), lookup, expected, unresolved: Unresolved::default() }
+        LinkSink::Lookup {
+            seen: Seen::new(format, expected.0.len()),
+            lookup,
+            expected,
+            unresolved: Unresolved::default(),
+        }
     }
 
-    pub(crate) fn spool(directory: &'a Path, format: Format) -> Self {
+    pub(crate) fn spool(directory: &'a Path, format: Format, objects: u32) -> Self {
         let spool = Spool { directory, format, buffer: Vec::new(), file: None };
-        LinkSink::Spool { seen: Seen::new(format), spool }
+        LinkSink::Spool { seen: Seen::new(format, objects as usize), spool }
     }
 
     #[inline]
@@ -152,10 +157,11 @@ pub(crate) enum Seen {
 }
 
 impl Seen {
-    fn new(format: Format) -> Self {
+    fn new(format: Format, objects: usize) -> Self {
+        let slots = objects.saturating_mul(2).clamp(1, SEEN_SLOTS);
         match format {
-            Format::Sha256 => Seen::Sha256(vec![[0; 33]; SEEN_SLOTS]),
-            _ => Seen::Sha1(vec![[0; 21]; SEEN_SLOTS]),
+            Format::Sha256 => Seen::Sha256(vec![[0; 33]; slots]),
+            _ => Seen::Sha1(vec![[0; 21]; slots]),
         }
     }
 
@@ -172,7 +178,9 @@ impl Seen {
 
 #[inline]
 fn check_slot<const N: usize>(slots: &mut [[u8; N]], id: &[u8], code: u8) -> bool {
-    let slot = &mut slots[leading(id) as usize % SEEN_SLOTS];
+    // Multiplying and shifting spreads like a remainder does, for any number of slots, but is fast.
+    let at = (u64::from(leading(id)) * slots.len() as u64) >> 32;
+    let Some(slot) = slots.get_mut(at as usize) else { return false };
     let mut wanted = [code; N];
     let Some(place) = wanted.get_mut(..id.len()) else { return false };
     place.copy_from_slice(id);

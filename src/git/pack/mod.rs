@@ -26,7 +26,7 @@ pub use gather::{FindLoose, LooseObject, gather};
 pub use index::Index;
 pub use link_sink::MAX_UNRESOLVED_LINKS;
 pub use progress::{CheckOptions, CheckProgress};
-pub use set::{Finder, Location, PackSet};
+pub use set::{Finder, Location, Object, PackSet};
 
 /// Blobs that are stored whole and are larger than this are inflated piece by piece.
 pub const STREAMED_BLOB_BYTES: u64 = 16 << 20;

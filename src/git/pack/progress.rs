@@ -8,12 +8,16 @@ use gix::hash::Kind as Format;
 use super::error::Fault;
 use super::{MAX_HELD_BYTES, MAX_RESOLVED_BYTES};
 
+/// Another thread is worth its start for this many objects.
+const OBJECTS_PER_THREAD: u32 = 512;
+
 /// How to check a pack.
 #[derive(Clone, Debug)]
 pub struct CheckOptions {
     /// The repository's object format.
     pub format: Format,
-    /// How many threads resolve objects; `None` for as many as there are processors.
+    /// How many threads resolve objects; `None` for as many as there are processors, fewer
+    /// for small packs.
     pub threads: Option<NonZeroUsize>,
     /// See [`MAX_HELD_BYTES`].
     pub max_held_bytes: u64,
@@ -27,8 +31,10 @@ impl CheckOptions {
         CheckOptions { format, threads: None, max_held_bytes: MAX_HELD_BYTES, max_resolved_bytes: MAX_RESOLVED_BYTES }
     }
 
-    pub(crate) fn thread_count(&self) -> usize {
-        self.threads.or_else(|| std::thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get)
+    /// How many threads to use for a pack of `objects`: starting one for a handful costs more than it saves.
+    pub(crate) fn thread_count(&self, objects: u32) -> usize {
+        let available = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        self.threads.map_or_else(|| available().min(1 + (objects / OBJECTS_PER_THREAD) as usize), NonZeroUsize::get)
     }
 }
 

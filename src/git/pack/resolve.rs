@@ -42,7 +42,7 @@ pub(crate) struct Resolver<'a> {
     next: AtomicU32,
     /// How many threads wait for work.
     idle: AtomicUsize,
-    threads: usize,
+    pub(crate) threads: usize,
     stop: AtomicBool,
     jobs: Mutex<Vec<Job>>,
     wake: Condvar,
@@ -54,6 +54,8 @@ pub(crate) struct Job {
     pub(crate) data: Vec<u8>,
     pub(crate) entry: u32,
     pub(crate) kind: Kind,
+    /// Whether all its links could be told.
+    pub(crate) parsed: bool,
     pub(crate) children: Children,
 }
 
@@ -107,7 +109,7 @@ impl<'a> Resolver<'a> {
             kinds: (0..boundaries.len()).map(|_| AtomicU8::new(0)).collect(),
             next: AtomicU32::new(0),
             idle: AtomicUsize::new(0),
-            threads: options.thread_count(),
+            threads: options.thread_count(pack.objects),
             stop: AtomicBool::new(false),
             jobs: Mutex::new(Vec::new()),
             wake: Condvar::new(),

@@ -177,6 +177,15 @@ pub(crate) struct RawEntry<'a> {
     pub(crate) data: &'a [u8],
 }
 
+/// An object that has been read.
+#[derive(Clone, Debug)]
+pub struct Object {
+    /// What it is.
+    pub kind: Kind,
+    /// Its content.
+    pub data: Rc<Vec<u8>>,
+}
+
 /// Reads objects of a [`PackSet`], with a small cache of what deltas are made for.
 pub struct Finder<'a> {
     set: &'a PackSet,
@@ -193,12 +202,12 @@ impl std::fmt::Debug for Finder<'_> {
 
 impl<'a> Finder<'a> {
     /// Reads an object; `None` if it is in none of the packs. Its hash was verified when the pack was checked.
-    pub fn find(&mut self, id: &oid) -> Result<Option<(Kind, Rc<Vec<u8>>)>, PackError> {
+    pub fn find(&mut self, id: &oid) -> Result<Option<Object>, PackError> {
         self.set.locate(id).map(|location| self.read(location)).transpose()
     }
 
     /// Reads the object at a location.
-    pub fn read(&mut self, location: Location) -> Result<(Kind, Rc<Vec<u8>>), PackError> {
+    pub fn read(&mut self, location: Location) -> Result<Object, PackError> {
         self.offset(location)
             .and_then(|offset| self.resolve(location.pack, offset))
             .map_err(|fault| self.set.blame(location.pack, fault))
@@ -246,10 +255,10 @@ impl<'a> Finder<'a> {
         Ok(RawEntry { stored, size: header.decompressed_size, data: compressed })
     }
 
-    fn resolve(&mut self, pack: u32, offset: u64) -> Result<(Kind, Rc<Vec<u8>>), Fault> {
+    fn resolve(&mut self, pack: u32, offset: u64) -> Result<Object, Fault> {
         let longest = self.set.pack(pack)?.index.objects() as usize;
         let (mut deltas, mut at) = (Vec::new(), offset);
-        let (kind, mut data) = loop {
+        let Object { kind, mut data } = loop {
             if let Some(known) = self.cache.get(pack, at) {
                 break known;
             }
@@ -260,7 +269,7 @@ impl<'a> Finder<'a> {
                     self.inflate(at, &entry, &mut data)?;
                     let data = Rc::new(data);
                     self.cache.put(pack, at, kind, &data);
-                    break (kind, data);
+                    break Object { kind, data };
                 }
                 Stored::Delta(base) => {
                     deltas.push(at);
@@ -287,7 +296,7 @@ impl<'a> Finder<'a> {
             data = Rc::new(made);
             self.cache.put(pack, at, kind, &data);
         }
-        Ok((kind, data))
+        Ok(Object { kind, data })
     }
 
     /// Inflates an entry, and returns how many bytes of its data that took.
@@ -308,8 +317,7 @@ struct Cache {
 struct Cached {
     pack: u32,
     offset: u64,
-    kind: Kind,
-    data: Rc<Vec<u8>>,
+    object: Object,
 }
 
 impl Cache {
@@ -318,9 +326,9 @@ impl Cache {
         &mut self.slots[(mixed >> 40) as usize % CACHE_SLOTS]
     }
 
-    fn get(&mut self, pack: u32, offset: u64) -> Option<(Kind, Rc<Vec<u8>>)> {
+    fn get(&mut self, pack: u32, offset: u64) -> Option<Object> {
         let cached = self.slot(pack, offset).as_ref()?;
-        (cached.pack == pack && cached.offset == offset).then(|| (cached.kind, cached.data.clone()))
+        (cached.pack == pack && cached.offset == offset).then(|| cached.object.clone())
     }
 
     fn put(&mut self, pack: u32, offset: u64, kind: Kind, data: &Rc<Vec<u8>>) {
@@ -331,8 +339,8 @@ impl Cache {
             self.slots.fill_with(|| None);
             self.bytes = 0;
         }
-        let new = Cached { pack, offset, kind, data: data.clone() };
+        let new = Cached { pack, offset, object: Object { kind, data: data.clone() } };
         let old = self.slot(pack, offset).replace(new);
-        self.bytes = self.bytes + data.len() - old.map_or(0, |old| old.data.len());
+        self.bytes = self.bytes + data.len() - old.map_or(0, |old| old.object.data.len());
     }
 }

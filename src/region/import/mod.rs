@@ -145,7 +145,7 @@ impl Region {
                 return Err(error);
             }
         };
-        let item = self.maintain_snapshot(item).await?;
+        let item = self.maintain_snapshot(item).await;
         imported.id = item.id.to_string();
         imported.change = Some(item.head.frontier.seq);
         imported.refs = item.head.refs;

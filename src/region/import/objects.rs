@@ -23,6 +23,9 @@ use crate::region::{RegionError, Result};
 
 /// A pack is taken over whole when at least one object in this many is new.
 const WHOLE_PACK_SHARE: u64 = 2;
+/// Most packs of a manifest up to which an import takes whole packs over; beyond, it adds one at a time.
+/// The rest of the room is for what comes later.
+const WHOLE_PACKS: usize = MAX_PACKS / 2;
 /// Bytes copied at a time.
 const COPY_BYTES: usize = 1024 * 1024;
 /// Most missing objects that an error names.
@@ -143,21 +146,23 @@ impl Intake {
         let mut seen: HashSet<ObjectId> = self.held.packs.iter().map(|pack| pack.live.id).collect();
         for pack in self.source.packs()? {
             let index = Index::open(&pack.index, self.source.object_format()).map_err(|fault| fault.of(&pack.index))?;
+            if !seen.insert(index.pack_checksum().to_owned()) {
+                continue;
+            }
             let objects = u64::from(index.objects());
             let new = match held.is_empty() {
                 true => objects,
                 false => (0..index.objects()).filter(|row| !held.contains(index.id(*row))).count() as u64,
             };
-            if new > 0 && seen.insert(index.pack_checksum().to_owned()) {
-                match new >= objects.div_ceil(WHOLE_PACK_SHARE) {
-                    true => whole.push((objects, pack)),
-                    false => partial.push(pack),
-                }
+            if new >= objects.div_ceil(WHOLE_PACK_SHARE).max(1) {
+                whole.push((objects, pack));
+            } else if new > 0 {
+                partial.push(pack);
             }
         }
         // The largest stay packs of their own; the rest is consolidated when a manifest would be too long.
         whole.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.pack.cmp(&b.1.pack)));
-        let room = MAX_PACKS.saturating_sub(self.held.packs.len() + 1);
+        let room = WHOLE_PACKS.saturating_sub(self.held.packs.len() + 1);
         partial.extend(whole.split_off(whole.len().min(room)).into_iter().map(|(_, pack)| pack));
         Ok(Selection { whole: whole.into_iter().map(|(_, pack)| pack).collect(), partial })
     }
@@ -234,16 +239,12 @@ impl Intake {
     /// Decides which packs are closed, and proves that every tip has all that it needs.
     fn prove(&self, packs: &mut [NewPack], here: &PackSet) -> Result<()> {
         let format = self.source.object_format();
-        let mut trusted = PackSet::new(format);
-        for pack in self.held.packs.iter().filter(|pack| pack.live.closed) {
-            trusted.add(&pack.pack, &pack.index)?;
-        }
         // Start from the assumption that all sound packs are closed and drop those that are not, until
         // the rest holds: what is left then only links to itself.
         for pack in packs.iter_mut() {
             pack.closed = pack.checked.mismatched.is_empty() && pack.checked.unparsable_count == 0;
         }
-        loop {
+        let trusted = loop {
             let mut assumed = PackSet::new(format);
             for pack in self.held.packs.iter().filter(|pack| pack.live.closed) {
                 assumed.add(&pack.pack, &pack.index)?;
@@ -259,10 +260,9 @@ impl Intake {
                 }
             }
             if !changed {
-                trusted = assumed;
-                break;
+                break assumed;
             }
-        }
+        };
         let unproven: Vec<ObjectId> = self.tips.iter().filter(|tip| !trusted.contains(tip)).copied().collect();
         if unproven.is_empty() {
             return Ok(());

@@ -1,0 +1,151 @@
+//! `gitferry demo`
+
+mod sample;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::Args;
+use gitferry::config::{Config, DEFAULT_FILE};
+use gitferry::git::local::RefPatterns;
+use gitferry::git::pack::CheckProgress;
+use gitferry::region::import::{ImportOptions, ImportProgress, Imported};
+use gitferry::replication::pass::{DEFAULT_JOBS, Summary};
+
+use super::context::{Context, OpenLink};
+use super::failure::{Exit, Failure};
+use super::{init, output};
+use sample::Sample;
+
+const LINK: &str = "dr";
+const NAME: &str = "demo";
+
+/// Show the whole of it: two regions, import, replicate, change, replicate again, verify.
+#[derive(Debug, Args)]
+#[command(after_help = "Works in a temporary folder and only reads the repository that it is started in.
+
+Example:
+  gitferry demo
+  gitferry demo --dir /tmp/tour     (keeps the two regions there to look around)")]
+pub struct Demo {
+    /// Keep the two regions in this folder, which must not have a gitferry.toml yet.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+/// Prints each step with what it did and how long it took.
+struct Steps(u32);
+
+impl Steps {
+    fn say(&mut self, start: Instant, title: &str, result: &str) {
+        self.0 += 1;
+        let took = format!("{:.1} ms", start.elapsed().as_secs_f64() * 1000.0);
+        output::line(format!("{}. {title:<34} {took:>11}   {result}", self.0));
+    }
+}
+
+impl Demo {
+    pub async fn run(self) -> Result<Exit, Failure> {
+        let temporary = tempfile::TempDir::with_prefix("gitferry-demo-")?;
+        let dir = self.dir.clone().unwrap_or_else(|| temporary.path().join("regions"));
+        let mut steps = Steps(0);
+
+        let start = Instant::now();
+        init::write(&dir)?;
+        let config = dir.join(DEFAULT_FILE);
+        let context = Context::new(config.clone());
+        let open = context.link(&Config::load(&config)?, LINK)?;
+        let (source, target) = (open.link.source.name.clone(), open.link.target.name.clone());
+        steps.say(start, "make two regions", &format!("{source} and {target}, link {LINK}"));
+
+        let start = Instant::now();
+        let path = temporary.path().join("source.git");
+        let (mut sample, path) = off_thread(move || Ok((Sample::make(&path)?, path))).await?;
+        steps.say(start, "take a repository", &sample.origin);
+
+        let start = Instant::now();
+        let imported = import(&open, &path).await?;
+        steps.say(start, &format!("import it into {source}"), &import_text(&imported));
+
+        let start = Instant::now();
+        let summary = pass(&context, &config).await?;
+        steps.say(start, &format!("replicate to {target}"), &summary_text(&summary));
+
+        let start = Instant::now();
+        let sample = off_thread(move || sample.commit().map(|_| sample)).await?;
+        let imported = import(&open, &path).await?;
+        steps.say(start, &format!("commit and import into {source}"), &import_text(&imported));
+        drop(sample);
+
+        let start = Instant::now();
+        let summary = pass(&context, &config).await?;
+        steps.say(start, &format!("replicate to {target}"), &summary_text(&summary));
+
+        let start = Instant::now();
+        let summary = pass(&context, &config).await?;
+        steps.say(start, "replicate with nothing to do", &summary_text(&summary));
+
+        let start = Instant::now();
+        let (same, text) = verify(&open).await?;
+        steps.say(start, "verify both regions, deeply", &text);
+
+        match &self.dir {
+            Some(_) => output::line(format!("look around: gitferry --config {} status", config.display())),
+            None => output::line("the two regions were temporary; --dir DIR keeps them"),
+        }
+        Ok(if same { Exit::Done } else { Exit::Difference })
+    }
+}
+
+async fn off_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
+}
+
+async fn import(open: &OpenLink, path: &std::path::Path) -> Result<Imported, Failure> {
+    let options = ImportOptions { patterns: RefPatterns::all(), allow_empty: false, actor: "demo".into() };
+    Ok(open.link.source.import(path, NAME, &options, Arc::new(ImportProgress::default())).await?)
+}
+
+/// A pass as a fresh process would make it.
+async fn pass(context: &Context, config: &std::path::Path) -> Result<Summary, Failure> {
+    let open = context.link(&Config::load(config)?, LINK)?;
+    let mut summary = open.link.pass(&[], &open.matcher, DEFAULT_JOBS).await?;
+    match summary.reports.iter_mut().find_map(|report| report.error.take()) {
+        Some(error) => Err(error.into()),
+        None => Ok(summary),
+    }
+}
+
+async fn verify(open: &OpenLink) -> Result<(bool, String), Failure> {
+    let progress = Arc::new(CheckProgress::default());
+    let (mut findings, mut objects, mut frontiers) = (Vec::new(), 0, Vec::new());
+    for region in [&open.link.source, &open.link.target] {
+        let verified = region.verify(&region.get(NAME).await?, true, progress.clone()).await?;
+        objects += verified.objects;
+        frontiers.push(verified.frontier);
+        findings.extend(verified.findings);
+    }
+    let same = findings.is_empty() && frontiers[0] == frontiers[1];
+    let text = match same {
+        true => format!("identical at {}, {} hashed", frontiers[0], output::count(objects, "object")),
+        false => format!("DIFFERENT: {}", findings.join("; ")),
+    };
+    Ok((same, text))
+}
+
+fn import_text(imported: &Imported) -> String {
+    format!(
+        "{}, {} of refs, {} ({})",
+        output::count(imported.objects, "object"),
+        output::count(imported.created + imported.updated + imported.deleted, "edit"),
+        output::count(imported.packs, "pack"),
+        output::bytes(imported.bytes)
+    )
+}
+
+fn summary_text(summary: &Summary) -> String {
+    format!("{}, {} copied", output::count(summary.changes, "change"), output::bytes(summary.bytes_copied))
+}

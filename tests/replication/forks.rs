@@ -1,0 +1,133 @@
+//! Two histories: reported, and nothing is overwritten.
+
+use std::path::Path;
+
+use crate::support::git::GitRepo;
+use crate::support::{LINK, SOURCE, TARGET, World};
+
+/// The files of a region's table. No process has it open between two commands.
+fn table_files(world: &World, region: &str) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(world.path(region)).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("table.db")).collect()
+}
+
+fn back_up(world: &World, region: &str) {
+    let to = world.path("backup");
+    std::fs::create_dir_all(&to).unwrap();
+    for file in table_files(world, region) {
+        std::fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();
+    }
+}
+
+fn restore(world: &World, region: &str) {
+    for file in table_files(world, region) {
+        std::fs::remove_file(file).unwrap();
+    }
+    for entry in std::fs::read_dir(world.path("backup")).unwrap() {
+        let from = entry.unwrap().path();
+        std::fs::copy(&from, world.path(region).join(from.file_name().unwrap())).unwrap();
+    }
+}
+
+/// A source that was at change 1, went to 2 with its target, and is at change 1 again.
+fn set_back() -> (World, GitRepo) {
+    let world = World::new();
+    let repo = GitRepo::with_history(world.path("src.git"), &[]);
+    world.sync(&repo, "app");
+    back_up(&world, SOURCE);
+    repo.commit("main", "lost", "by the backup\n");
+    world.sync(&repo, "app");
+    restore(&world, SOURCE);
+    (world, repo)
+}
+
+fn assert_fork(world: &World, words: &[&str]) {
+    let before = (world.show("app", TARGET), world.pack_files(TARGET));
+    let run = world.ends(1, &["replicate", LINK]);
+    run.says(&["app", "fork", "nothing was overwritten"]);
+    run.says(words);
+    let run = world.ends(1, &["replicate", LINK, "--json"]);
+    assert_eq!(run.json()["failed"], 1);
+    assert!(run.json()["reports"][0]["error"].as_str().unwrap().contains("fork"));
+    let status = world.ends(1, &["status", LINK, "--json"]).json();
+    assert_eq!(status["repositories"][0]["standing"], "fork", "{status}");
+    let verify = world.ends(1, &["verify", LINK, "--deep", "--json"]).json();
+    assert_eq!(verify["ok"], false);
+    let difference = verify["differences"][0].as_str().unwrap();
+    assert!(difference.contains("app") && difference.contains("fork"), "{verify}");
+    for word in words {
+        assert!(difference.contains(word), "{word:?} is not in {difference}");
+    }
+    assert_eq!((world.show("app", TARGET), world.pack_files(TARGET)), before);
+}
+
+#[test]
+fn a_target_ahead_of_its_source() {
+    let (world, repo) = set_back();
+    assert_fork(&world, &["ahead"]);
+    // The target still is what it was.
+    world.assert_exports_as(&repo, "app", TARGET);
+}
+
+#[test]
+fn another_change_under_the_same_number() {
+    let (world, _) = set_back();
+    let other = GitRepo::at(world.path("src.git"));
+    other.git(&["update-ref", "refs/heads/main", "main~1"]);
+    other.commit("main", "different", "history\n");
+    assert_eq!(world.import(&other, "app")["change"], 2);
+    assert_fork(&world, &["two histories"]);
+}
+
+#[test]
+fn a_source_that_has_gone_further_on_another_history() {
+    let (world, _) = set_back();
+    let other = GitRepo::at(world.path("src.git"));
+    for n in 0..3 {
+        other.commit("side", "different", &format!("{n}\n"));
+        world.import(&other, "app");
+    }
+    assert_fork(&world, &["never been"]);
+}
+
+#[test]
+fn a_target_that_was_restored_catches_up() {
+    let world = World::new();
+    let repo = GitRepo::with_history(world.path("src.git"), &[]);
+    world.sync(&repo, "app");
+    back_up(&world, TARGET);
+    repo.commit("main", "more", "more\n");
+    world.sync(&repo, "app");
+    restore(&world, TARGET);
+    assert_eq!(world.replicate()["changes"], 1);
+    world.assert_synced(&repo, "app");
+}
+
+#[test]
+fn a_fork_of_one_repository_holds_up_no_other() {
+    let (world, repo) = set_back();
+    let other = GitRepo::with_history(world.path("other.git"), &[]);
+    world.import(&other, "other");
+    let summary = world.ends(1, &["replicate", LINK, "--json"]).json();
+    assert_eq!((&summary["delivered"], &summary["failed"]), (&1.into(), &1.into()));
+    world.assert_exports_as(&other, "other", TARGET);
+    world.assert_exports_as(&repo, "app", TARGET);
+}
+
+#[test]
+fn nobody_writes_to_a_replica() {
+    let world = World::new();
+    let repo = GitRepo::with_history(world.path("src.git"), &[]);
+    world.sync(&repo, "app");
+    let before = world.show("app", TARGET);
+    repo.commit("main", "more", "more\n");
+    let path: &Path = &repo.path;
+    for args in [
+        &["import", path.to_str().unwrap(), "app", "--region", TARGET][..],
+        &["repo", "rename", "app", "mine", "--region", TARGET],
+        &["repo", "delete", "app", "--region", TARGET],
+    ] {
+        world.ends(2, args).says(&["app in eu-west-1 is a replica", "written in us-east-1", "hint"]);
+    }
+    assert_eq!(world.show("app", TARGET), before);
+}

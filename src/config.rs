@@ -11,6 +11,9 @@
 //! repositories = ["*"]
 //! ```
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 

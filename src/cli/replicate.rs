@@ -17,12 +17,14 @@ use super::output;
 
 /// Bring the target of a link up to date, in one pass.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code 1 when a repository is on two histories (nothing is overwritten), 2 when a rule forbids
+#[command(
+    after_help = "Exit code 1 when a repository is on two histories (nothing is overwritten), 2 when a rule forbids
 all that failed (as a second active link to one target), 3 when anything failed otherwise. Running it again is always safe: what was copied is not copied again.
 
 Example:
   gitferry replicate dr
-  gitferry replicate dr team/app --json")]
+  gitferry replicate dr team/app --json"
+)]
 pub struct Replicate {
     /// The link.
     link: String,

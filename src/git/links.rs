@@ -86,6 +86,57 @@ const MODE_TREE: u16 = 0o040_000;
 const MODE_FILE: u16 = 0o100_000;
 const MODE_SYMLINK: u16 = 0o120_000;
 
+/// Calls `visit` for the links of a tree, leaving out most that it shares with `base`: another tree of which
+/// all links have been visited without an error. Versions of a tree differ in few entries, usually one.
+pub(crate) fn for_each_new_tree_link(
+    base: &[u8],
+    data: &[u8],
+    format: gix::hash::Kind,
+    mut visit: impl FnMut(&oid, Kind),
+) -> Result<(), UnreadableLinks> {
+    let width = format.len_in_bytes();
+    let unreadable = |reason| UnreadableLinks { kind: Kind::Tree, reason };
+    let prefix = common_prefix(base, data);
+    let suffix = common_suffix(&base[prefix..], &data[prefix..]);
+    // Entries within the common prefix are the same entries.
+    let mut rest = data;
+    while let Ok((_, after)) = tree_entry(rest, width)
+        && data.len() - after.len() <= prefix
+    {
+        rest = after;
+    }
+    let mut base_rest = &base[data.len() - rest.len()..];
+    // Within the common suffix, too, once an entry of both begins at the same place of it.
+    while rest.len() != base_rest.len() || rest.len() > suffix {
+        if rest.len() >= base_rest.len() {
+            let (entry, after) = tree_entry(rest, width).map_err(unreadable)?;
+            entry.visit(&mut visit);
+            rest = after;
+        } else {
+            base_rest = tree_entry(base_rest, width).map_err(unreadable)?.1;
+        }
+    }
+    Ok(())
+}
+
+/// Bytes that are compared at once.
+const COMPARED: usize = 32;
+
+/// How many bytes two slices have in common at the front.
+fn common_prefix(a: &[u8], b: &[u8]) -> usize {
+    let chunks = a.chunks_exact(COMPARED).zip(b.chunks_exact(COMPARED));
+    let whole = chunks.take_while(|(a, b)| a == b).count() * COMPARED;
+    whole + a[whole..].iter().zip(&b[whole..]).take_while(|(a, b)| a == b).count()
+}
+
+/// How many bytes two slices have in common at the back.
+fn common_suffix(a: &[u8], b: &[u8]) -> usize {
+    let chunks = a.rchunks_exact(COMPARED).zip(b.rchunks_exact(COMPARED));
+    let whole = chunks.take_while(|(a, b)| a == b).count() * COMPARED;
+    let (a, b) = (&a[..a.len() - whole], &b[..b.len() - whole]);
+    whole + a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count()
+}
+
 /// `<octal mode> SP <name> NUL <raw id>`, repeated (gitformat-index does not describe it; tree-walk.c does).
 fn tree_links(
     mut data: &[u8],
@@ -94,21 +145,40 @@ fn tree_links(
 ) -> Result<(), &'static str> {
     let width = format.len_in_bytes();
     while !data.is_empty() {
-        let (mode, rest) = tree_mode(data)?;
-        let end_of_name = rest.find_byte(0).ok_or("an entry name does not end")?;
-        if end_of_name == 0 {
-            return Err("an entry has no name");
-        }
-        let (id, rest) = rest[end_of_name + 1..].split_at_checked(width).ok_or("the last entry is cut off")?;
-        data = rest;
+        let entry;
+        (entry, data) = tree_entry(data, width)?;
+        entry.visit(visit);
+    }
+    Ok(())
+}
+
+struct TreeEntry<'a> {
+    mode: u16,
+    id: &'a [u8],
+}
+
+impl TreeEntry<'_> {
+    #[inline]
+    fn visit(&self, visit: &mut impl FnMut(&oid, Kind)) {
         // Git takes every other type for a submodule, which names nothing in this repository (`canon_mode`).
-        match mode & MODE_TYPE {
-            MODE_TREE => visit(oid::from_bytes_unchecked(id), Kind::Tree),
-            MODE_FILE | MODE_SYMLINK => visit(oid::from_bytes_unchecked(id), Kind::Blob),
+        match self.mode & MODE_TYPE {
+            MODE_TREE => visit(oid::from_bytes_unchecked(self.id), Kind::Tree),
+            MODE_FILE | MODE_SYMLINK => visit(oid::from_bytes_unchecked(self.id), Kind::Blob),
             _ => {}
         }
     }
-    Ok(())
+}
+
+/// Splits off the first entry of a tree whose ids have `width` bytes.
+#[inline]
+fn tree_entry(data: &[u8], width: usize) -> Result<(TreeEntry<'_>, &[u8]), &'static str> {
+    let (mode, rest) = tree_mode(data)?;
+    let end_of_name = rest.find_byte(0).ok_or("an entry name does not end")?;
+    if end_of_name == 0 {
+        return Err("an entry has no name");
+    }
+    let (id, rest) = rest[end_of_name + 1..].split_at_checked(width).ok_or("the last entry is cut off")?;
+    Ok((TreeEntry { mode, id }, rest))
 }
 
 /// Reads an octal mode and the space behind it. Like Git's `get_mode` it wraps at 16 bits.
@@ -244,6 +314,41 @@ mod tests {
                 let kind = kind_of_code(code).unwrap();
                 let _ = for_each_link(kind, &data, format, |id, _| assert_eq!(id.kind(), format));
             }
+        }
+
+        #[test]
+        fn new_links_are_all_but_some_of_the_base(
+            kept in proptest::collection::vec(0usize..6, 0..12),
+            old in proptest::collection::vec(0usize..6, 0..4),
+            new in proptest::collection::vec(0usize..6, 0..4),
+            at in any::<prop::sample::Index>(),
+            cut in 0usize..3,
+        ) {
+            // Bytes of ids and names that look like parts of entries, so that trees fit each other wrongly too.
+            let ids = [[0x20; 20], [0; 20], *b"100644 a\0100644 a\0aa", [0x31; 20], *b"a\0aaaaaaaaaaaaaaaaaa", [0x61; 20]];
+            let tree = |picks: &[usize]| -> Vec<u8> {
+                picks.iter().flat_map(|pick| [b"100644 a\0", &ids[*pick][..]].concat()).collect()
+            };
+            let (front, back) = kept.split_at(at.index(kept.len() + 1));
+            let base = tree(&[front, &old, back].concat());
+            let mut data = tree(&[front, &new, back].concat());
+            data.truncate(data.len().saturating_sub(cut));
+            let mut visited = std::collections::BTreeSet::new();
+            for_each_link(Kind::Tree, &base, Format::Sha1, |id, _| { visited.insert(id.to_owned()); }).unwrap();
+            let since = for_each_new_tree_link(&base, &data, Format::Sha1, |id, _| { visited.insert(id.to_owned()); });
+            let mut expected = std::collections::BTreeSet::new();
+            let whole = for_each_link(Kind::Tree, &data, Format::Sha1, |id, _| { expected.insert(id.to_owned()); });
+            prop_assert_eq!(since.is_ok(), whole.is_ok());
+            prop_assert!(visited.is_superset(&expected));
+        }
+
+        #[test]
+        fn new_links_of_arbitrary_bytes_never_panic(
+            base in proptest::collection::vec("[a-z]{1,3}", 0..5),
+            data in proptest::collection::vec(any::<u8>(), 0..200),
+        ) {
+            let base: Vec<u8> = base.iter().flat_map(|name| entry("100644", name, b'1')).collect();
+            let _ = for_each_new_tree_link(&base, &data, Format::Sha1, |_, _| {});
         }
 
         #[test]

@@ -111,7 +111,10 @@ impl Link {
             },
             None => return,
         };
-        for copy in copied.iter().filter(|copy| manifest.find(&copy.pack.id).is_some_and(|p| p.key != copy.pack.key)) {
+        for copy in copied {
+            if manifest.find(&copy.pack.id).is_none_or(|held| held.key == copy.pack.key) {
+                continue;
+            }
             for key in [keys::index_of(&copy.pack.key), copy.pack.key.clone()] {
                 if let Err(error) = self.target.objects.delete(&key).await {
                     tracing::debug!(%error, key, "could not remove a copy that is not needed");

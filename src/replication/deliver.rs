@@ -220,8 +220,10 @@ impl Link {
             memory: self.memory.clone(),
             progress: self.progress.clone(),
         };
-        for large in lag.rows.iter().filter_map(|row| Some((row, row.facts.object.as_ref()?))) {
-            transfer.copy_log_object(&large.1.key, large.0.facts.size, large.1.crc64).await?;
+        for row in &lag.rows {
+            if let Some(large) = &row.facts.object {
+                transfer.copy_log_object(&large.key, row.facts.size, large.crc64).await?;
+            }
         }
         let copied = transfer.copy_packs(wanted).await?;
         crash_point("copied-packs");

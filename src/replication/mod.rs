@@ -16,3 +16,10 @@ pub mod status;
 pub mod transfer;
 
 pub use error::ReplicationError;
+
+/// Deliveries run as tasks of their own: this fails to compile when one can no longer be spawned.
+#[allow(dead_code)]
+fn deliveries_can_be_spawned(link: deliver::Link, id: crate::ledger::head::RepositoryId) {
+    fn spawnable<T: Send + 'static>(_: T) {}
+    spawnable(async move { link.deliver(id).await });
+}

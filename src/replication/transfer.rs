@@ -66,11 +66,8 @@ impl Transfer {
     /// Copies packs with their indexes. What an earlier, interrupted attempt copied is not copied again.
     pub async fn copy_packs(&self, packs: &[LivePack]) -> Result<Vec<CopiedPack>, ReplicationError> {
         let staging = Staging::load(&self.target, self.id, packs).await.in_region(&self.target)?;
-        stream::iter(packs)
-            .map(|pack| self.copy_pack(pack, &staging))
-            .buffer_unordered(PACKS_IN_FLIGHT)
-            .try_collect()
-            .await
+        let copies: Vec<_> = packs.iter().map(|pack| self.copy_pack(pack, &staging)).collect();
+        stream::iter(copies).buffer_unordered(PACKS_IN_FLIGHT).try_collect().await
     }
 
     async fn copy_pack(&self, pack: &LivePack, staging: &Staging) -> Result<CopiedPack, ReplicationError> {
@@ -153,12 +150,8 @@ impl Transfer {
             held.into_iter().filter(|part| part.size == part_len(copy.size, part.number)).collect();
         self.progress.bytes_done.add(parts.iter().map(|part| part.size).sum());
         let missing = (0..part_count(copy.size)).filter(|number| !parts.iter().any(|part| part.number == *number));
-        let missing: Vec<u32> = missing.collect();
-        let sent: Vec<Part> = stream::iter(missing)
-            .map(|number| self.copy_part(copy, upload, number))
-            .buffer_unordered(PARTS_IN_FLIGHT)
-            .try_collect()
-            .await?;
+        let copies: Vec<_> = missing.map(|number| self.copy_part(copy, upload, number)).collect();
+        let sent: Vec<Part> = stream::iter(copies).buffer_unordered(PARTS_IN_FLIGHT).try_collect().await?;
         parts.extend(sent);
         parts.sort_by_key(|part| part.number);
         let done = self.target.objects.complete(upload, &parts, copy.size, copy.crc64).await;

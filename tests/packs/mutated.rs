@@ -1,5 +1,6 @@
 //! Damage anywhere is found, and nothing makes the check panic.
 
+use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -23,11 +24,12 @@ fn sample(by_id: bool) -> &'static (Vec<u8>, Vec<u8>) {
 }
 
 /// Checks with and without the index; what passes has to pass in both ways.
-fn check_bytes(dir: &Path, pack: &[u8], index: &[u8]) -> [bool; 2] {
+fn check_bytes(dir: &Path, pack: &[u8], index: &[u8], threads: usize) -> [bool; 2] {
     let (path, hint) = (dir.join("a.pack"), dir.join("a.idx"));
     std::fs::write(&path, pack).unwrap();
     std::fs::write(&hint, index).unwrap();
-    let options = CheckOptions::new(Format::Sha1);
+    let mut options = CheckOptions::new(Format::Sha1);
+    options.threads = NonZeroUsize::new(threads);
     [None, Some(hint.as_path())].map(|hint| check(&path, hint, &options).is_ok())
 }
 
@@ -36,11 +38,11 @@ fn every_flipped_byte_of_a_pack_is_found() {
     for by_id in [false, true] {
         let (pack, index) = sample(by_id);
         let dir = tempfile::tempdir().unwrap();
-        assert_eq!(check_bytes(dir.path(), pack, index), [true, true]);
+        assert_eq!(check_bytes(dir.path(), pack, index, 1), [true, true]);
         for at in 0..pack.len() {
             let mut flipped = pack.clone();
             flipped[at] ^= 1 << (at % 8);
-            assert_eq!(check_bytes(dir.path(), &flipped, index), [false, false], "byte {at} of {}", pack.len());
+            assert_eq!(check_bytes(dir.path(), &flipped, index, 1), [false, false], "byte {at} of {}", pack.len());
         }
     }
 }
@@ -54,7 +56,7 @@ fn every_flipped_byte_of_an_index_is_found() {
         flipped[at] ^= 0x10;
         // Without its magic number it is not an index of version 2, and not used.
         let unused = at < 8;
-        assert_eq!(check_bytes(dir.path(), pack, &flipped), [true, unused], "byte {at} of {}", index.len());
+        assert_eq!(check_bytes(dir.path(), pack, &flipped, 1), [true, unused], "byte {at} of {}", index.len());
     }
 }
 
@@ -63,14 +65,14 @@ fn every_truncation_is_found() {
     let (pack, index) = sample(false);
     let dir = tempfile::tempdir().unwrap();
     for length in (0..pack.len()).step_by(7) {
-        assert_eq!(check_bytes(dir.path(), &pack[..length], index), [false, false], "{length} bytes");
+        assert_eq!(check_bytes(dir.path(), &pack[..length], index, 1), [false, false], "{length} bytes");
         if length > 12 {
             let sealed = seal(pack[..length].to_vec(), Format::Sha1);
-            assert_eq!(check_bytes(dir.path(), &sealed, index), [false, false], "{length} bytes, sealed");
+            assert_eq!(check_bytes(dir.path(), &sealed, index, 1), [false, false], "{length} bytes, sealed");
         }
     }
     for length in 0..index.len() {
-        let truncated = check_bytes(dir.path(), pack, &index[..length]);
+        let truncated = check_bytes(dir.path(), pack, &index[..length], 1);
         assert_eq!(truncated, [true, length < 8], "{length} bytes of the index");
     }
 }
@@ -82,6 +84,7 @@ proptest! {
     #[test]
     fn mutated_and_sealed_packs_never_panic(
         by_id: bool,
+        threads in 1usize..4,
         changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
         index_changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3),
     ) {
@@ -99,7 +102,7 @@ proptest! {
         }
         index.extend_from_slice(&pack[pack.len() - 20..]);
         let dir = tempfile::tempdir().unwrap();
-        check_bytes(dir.path(), &pack, &seal(index, Format::Sha1));
+        check_bytes(dir.path(), &pack, &seal(index, Format::Sha1), threads);
     }
 
     #[test]

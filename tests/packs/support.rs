@@ -207,11 +207,13 @@ pub fn blob_id(data: &[u8]) -> ObjectId {
 /// Some bytes that do not compress, the same every time.
 pub fn noise(bytes: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15u64;
-    let step = |_| {
+    let mut out = Vec::with_capacity(bytes + 8);
+    while out.len() < bytes {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        (state >> 32) as u8
-    };
-    (0..bytes).map(step).collect()
+        out.extend_from_slice(&state.to_le_bytes());
+    }
+    out.truncate(bytes);
+    out
 }

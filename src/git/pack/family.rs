@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use gix::ObjectId;
+use gix::hash::oid;
 use gix::objs::Kind;
 use gix::odb::pack::data::entry::Header;
 
@@ -12,7 +13,7 @@ use super::error::Fault;
 use super::inflate::{Inflater, check_size, inflate_streaming};
 use super::link_sink::LinkSink;
 use super::resolve::{Children, HaltOnDrop, Job, Resolver};
-use crate::git::links::for_each_link;
+use crate::git::links::{for_each_link, for_each_new_tree_link};
 
 /// Most buffers that a thread keeps for the next objects, and the largest one that it keeps.
 const POOL_BUFFERS: usize = 16;
@@ -34,6 +35,8 @@ struct Frame {
     /// Empty when `held` is not set: released for good, or dropped to be resolved again.
     data: Vec<u8>,
     held: bool,
+    /// Whether all its links could be told.
+    parsed: bool,
     children: Children,
 }
 
@@ -92,7 +95,13 @@ impl<'a> Worker<'a> {
         }
         while let Some(job) = self.resolver.next_job() {
             self.held_bytes = job.data.len() as u64;
-            self.stack.push(Frame { entry: job.entry, data: job.data, held: true, children: job.children });
+            self.stack.push(Frame {
+                entry: job.entry,
+                data: job.data,
+                held: true,
+                parsed: job.parsed,
+                children: job.children,
+            });
             self.descend(job.kind, true)?;
             self.report();
         }
@@ -119,10 +128,10 @@ impl<'a> Worker<'a> {
                 return Ok(());
             }
             let data = self.whole(entry)?;
-            self.push(Frame { entry, data, held: true, children: Children { by_id, by_offset: 0..0 } });
+            self.push(Frame { entry, data, held: true, parsed: true, children: Children { by_id, by_offset: 0..0 } });
         } else {
             let data = self.whole(entry)?;
-            self.take(entry, kind, data)?;
+            self.take(entry, kind, data, None)?;
         }
         self.descend(kind, false)
     }
@@ -132,7 +141,7 @@ impl<'a> Worker<'a> {
     fn descend(&mut self, kind: Kind, pinned: bool) -> Result<(), Fault> {
         while let Some(top) = self.stack.last_mut() {
             let Some(child) = top.children.next(self.resolver.families) else {
-                self.release_top();
+                self.release(self.stack.len() - 1);
                 self.stack.pop();
                 continue;
             };
@@ -143,10 +152,10 @@ impl<'a> Worker<'a> {
             let position = self.stack.len() - 1;
             self.ensure_held(position)?;
             let data = self.apply(child, position)?;
+            self.take(child, kind, data, Some(position))?;
             if self.stack[position].children.is_empty() && !(pinned && position == 0) {
-                self.release_top();
+                self.release(position);
             }
-            self.take(child, kind, data)?;
             self.limit_held();
             if self.resolver.wants_jobs() {
                 self.share(kind, pinned);
@@ -157,43 +166,49 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Hashes an object, finds its links, and keeps it if there are deltas on it.
-    fn take(&mut self, entry: u32, kind: Kind, data: Vec<u8>) -> Result<(), Fault> {
+    /// Hashes an object, finds its links, and keeps it if there are deltas on it. `base` is the frame of what
+    /// it was made from.
+    fn take(&mut self, entry: u32, kind: Kind, data: Vec<u8>, base: Option<usize>) -> Result<(), Fault> {
         let offset = self.resolver.boundaries.offsets[entry as usize];
         let mut hasher = self.hasher(kind, data.len() as u64);
         hasher.update(&data);
         let id = hasher.try_finalize().map_err(|_| Fault::Collision { offset })?;
         self.record(entry, &id)?;
-        self.find_links(kind, &id, &data)?;
+        let parsed = self.find_links(kind, &id, &data, base)?;
         let families = self.resolver.families;
         let by_id = families.children_by_id(&self.resolver.pack, self.resolver.boundaries, id.as_slice());
         let children = Children { by_id, by_offset: families.children(entry) };
         if children.is_empty() {
             self.recycle(data);
         } else {
-            self.push(Frame { entry, data, held: true, children });
+            self.push(Frame { entry, data, held: true, parsed, children });
         }
         Ok(())
     }
 
-    fn find_links(&mut self, kind: Kind, id: &ObjectId, data: &[u8]) -> Result<(), Fault> {
-        if kind == Kind::Blob {
-            return Ok(());
-        }
+    /// Returns whether all links of an object could be told.
+    fn find_links(&mut self, kind: Kind, id: &ObjectId, data: &[u8], base: Option<usize>) -> Result<bool, Fault> {
         let mut fault = Ok(());
         let sink = &mut self.findings.sink;
-        let parsed = for_each_link(kind, data, self.resolver.pack.format, |id, kind| {
+        let visit = |id: &oid, kind| {
             if fault.is_ok() {
                 fault = sink.take(id, kind);
             }
-        });
+        };
+        let format = self.resolver.pack.format;
+        let base = base.and_then(|base| self.stack.get(base)).filter(|base| base.held && base.parsed);
+        let parsed = match (kind, base) {
+            (Kind::Blob, _) => return Ok(true),
+            (Kind::Tree, Some(base)) => for_each_new_tree_link(&base.data, data, format, visit),
+            _ => for_each_link(kind, data, format, visit),
+        };
         if parsed.is_err() {
             self.findings.unparsable_count += 1;
             if self.findings.unparsable.len() < MAX_LISTED_UNPARSABLE {
                 self.findings.unparsable.push(*id);
             }
         }
-        fault
+        fault.map(|()| parsed.is_ok())
     }
 
     fn record(&mut self, entry: u32, id: &ObjectId) -> Result<(), Fault> {
@@ -258,15 +273,14 @@ impl<'a> Worker<'a> {
         self.stack.push(frame);
     }
 
-    /// Frees the data of the topmost frame.
-    fn release_top(&mut self) {
-        let position = self.stack.len().wrapping_sub(1);
-        let Some(top) = self.stack.last_mut().filter(|top| top.held) else { return };
-        let data = std::mem::take(&mut top.data);
-        top.held = false;
+    /// Frees the data of a frame that is the topmost or right below it.
+    fn release(&mut self, position: usize) {
+        let Some(frame) = self.stack.get_mut(position).filter(|frame| frame.held) else { return };
+        let data = std::mem::take(&mut frame.data);
+        frame.held = false;
         self.held_bytes = self.held_bytes.saturating_sub(data.len() as u64);
-        if self.held.back() == Some(&position) {
-            self.held.pop_back();
+        if let Some(at) = self.held.iter().rposition(|held| *held == position) {
+            self.held.remove(at);
         }
         self.recycle(data);
     }
@@ -319,7 +333,7 @@ impl<'a> Worker<'a> {
         let Some(frame) = self.stack.get_mut(frame) else { return };
         self.resolver.offer(|| {
             let children = frame.children.split();
-            Some(Job { data: frame.data.clone(), entry: frame.entry, kind, children })
+            Some(Job { data: frame.data.clone(), entry: frame.entry, kind, parsed: frame.parsed, children })
         });
     }
 

@@ -18,7 +18,7 @@ pub const MAX_UNRESOLVED_LINKS: usize = 1 << 24;
 /// Most slots of the cache of links seen lately, per thread: 21 bytes each for SHA-1.
 const SEEN_SLOTS: usize = 1 << 14;
 /// Links are spooled to disk when this many bytes of them have gathered.
-const SPOOL_BYTES: usize = 4 << 20;
+const SPOOL_BYTES: usize = 256 << 10;
 
 /// What objects are taken for by those that name them: one bit per kind for every row of an index.
 #[derive(Debug)]

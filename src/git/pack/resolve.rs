@@ -54,6 +54,8 @@ pub(crate) struct Job {
     pub(crate) data: Vec<u8>,
     pub(crate) entry: u32,
     pub(crate) kind: Kind,
+    /// Whether all its links could be told.
+    pub(crate) parsed: bool,
     pub(crate) children: Children,
 }
 

@@ -74,6 +74,8 @@ impl Region {
         for _ in 0..MAX_COMMIT_ATTEMPTS {
             match self.import_once(source.clone(), name, options, progress.clone()).await {
                 Err(RegionError::Ledger(LedgerError::Lost { .. }) | RegionError::Moved { .. }) => {}
+                // Somebody made the repository meanwhile: this is an import into it now.
+                Err(RegionError::NameTaken { .. }) if self.find(name).await?.is_some() => {}
                 result => return result,
             }
         }

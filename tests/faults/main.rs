@@ -1,0 +1,15 @@
+//! Everything that can go wrong: bad input, failing stores, lost answers, races, crashes anywhere.
+
+#[path = "../support/faulty.rs"]
+mod faulty;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod commits;
+mod disk;
+mod everywhere;
+mod histories;
+mod pool;
+mod racing;
+mod sources;
+mod stores;

@@ -5,7 +5,8 @@ use super::error::{InRegion as _, ReplicationError};
 use super::pass::Pair;
 use super::plan::{Standing, standing};
 use crate::ledger::LedgerError;
-use crate::ledger::head::{Frontier, HeadItem};
+use crate::ledger::advance::read_heads;
+use crate::ledger::head::{Frontier, HeadItem, RepositoryId};
 use crate::ledger::log::read_chain;
 
 impl Link {
@@ -25,6 +26,19 @@ impl Link {
             Standing::Diverged(reason) => vec![format!("{name}: fork: {reason}")],
             Standing::Behind(from) => vec![self.behind(pair, from).await?],
         })
+    }
+
+    /// In words, what this link delivered and its source does not know: a source that was set back.
+    pub async fn strays(&self) -> Result<Vec<String>, ReplicationError> {
+        let mut delivered = self.target.heads().await.in_region(&self.target)?;
+        delivered.retain(|item| item.head.fed_by.as_ref() == Some(&self.name));
+        let ids: Vec<RepositoryId> = delivered.iter().map(|item| item.id).collect();
+        let sources = read_heads(&*self.source.table, &ids).await.in_region(&self.source)?;
+        let lost = delivered.iter().zip(sources).filter(|(_, source)| source.is_none());
+        let (source, target) = (&self.source.name, &self.target.name);
+        let text =
+            |item: &HeadItem| format!("{}: it is in {target}, but not in {source} (id {})", item.head.name, item.id);
+        Ok(lost.map(|(item, _)| text(item)).collect())
     }
 
     /// A target that is behind may be on another chain all the same.

@@ -1,5 +1,7 @@
 //! The command against real Git: whatever happens to a repository arrives, whole, exactly once.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 #[path = "../support/mod.rs"]
 mod support;
 

@@ -274,11 +274,8 @@ fn finish<R: BufRead>(id: RepositoryId, row: &ChangeRow, reader: ChangeReader<R>
 
 fn damaged(id: RepositoryId, row: &ChangeRow, error: ChangeError) -> LedgerError {
     let seq = row.facts.seq;
-    match (error, &row.facts.object) {
-        (ChangeError::Io(error), Some(large)) if error.kind() == std::io::ErrorKind::NotFound => {
-            LedgerError::corrupt(format!("change {seq} of repository {id} is missing from the store ({})", large.key))
-        }
-        (ChangeError::Io(error), _) if error.kind() != std::io::ErrorKind::InvalidData => LedgerError::Io(error),
-        (error, _) => LedgerError::corrupt(format!("change {seq} of repository {id}: {error}")),
+    match error {
+        ChangeError::Io(error) => LedgerError::of_stream(&format!("change {seq} of repository {id}"), error),
+        error => LedgerError::corrupt(format!("change {seq} of repository {id}: {error}")),
     }
 }

@@ -137,12 +137,14 @@ impl Region {
 
     /// The changes above number `seq`, oldest first.
     pub async fn changes_above(&self, item: &HeadItem, seq: u64) -> Result<Vec<ChangeRow>> {
-        Ok(read_chain_above(&*self.table, item.id, seq, item.head.frontier).await?)
+        let rows = read_chain_above(&*self.table, item.id, seq, item.head.frontier).await;
+        rows.map_err(|error| RegionError::from(error).locate(&self.name, &item.head.name))
     }
 
     /// All that is needed to stream the refs of a head.
     pub async fn refs(&self, item: &HeadItem) -> Result<RefsAt> {
-        Ok(RefsAt::load(self.log(), item.id, &item.head).await?)
+        let refs = RefsAt::load(self.log(), item.id, &item.head).await;
+        refs.map_err(|error| RegionError::from(error).locate(&self.name, &item.head.name))
     }
 }
 

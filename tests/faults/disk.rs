@@ -5,10 +5,14 @@ use std::path::{Path, PathBuf};
 
 use crate::support::World;
 
-/// Everything that a region holds: rows by key (statistics left out) and files, each with their content.
+/// Everything that a region holds: rows by key (statistics and uploads left out) and files, each with their content.
 pub fn state(world: &World, region: &str) -> BTreeMap<String, Vec<u8>> {
     let mut all = BTreeMap::new();
-    let select = "SELECT pk, sk, revision, document, bytes FROM item WHERE pk NOT LIKE 'link/%'";
+    if !world.path(region).join("table.db").exists() {
+        return all;
+    }
+    let select =
+        "SELECT pk, sk, revision, document, bytes FROM item WHERE pk NOT LIKE 'link/%' AND sk NOT LIKE 'staging/%'";
     let connection = table(world, region);
     let mut statement = connection.prepare(select).unwrap();
     let mut rows = statement.query([]).unwrap();
@@ -18,7 +22,9 @@ pub fn state(world: &World, region: &str) -> BTreeMap<String, Vec<u8>> {
         content.extend(row.get::<_, Option<Vec<u8>>>(4).unwrap().unwrap_or_default());
         all.insert(format!("{} {}", text(0), text(1)), content);
     }
-    for file in files(&world.path(region).join("objects/repositories")) {
+    // A large change lies under the hash of its bytes: one that no head names says nothing.
+    let objects = files(&world.path(region).join("objects/repositories"));
+    for file in objects.into_iter().filter(|file| !file.to_string_lossy().contains("/changes/")) {
         all.insert(file.display().to_string(), std::fs::read(&file).unwrap());
     }
     all

@@ -7,6 +7,7 @@ mod support;
 
 mod commits;
 mod disk;
+mod environment;
 mod everywhere;
 mod histories;
 mod pool;

@@ -63,18 +63,17 @@ fn a_damaged_large_pack_is_not_carried_on_and_not_resumed_from() {
     let world = World::new();
     let source = GitRepo::init(world.path("source.git"), &[]);
     // Above 8 MiB a pack goes in parts, above 1 MiB what was sent is written down.
-    source.commit_bytes("main", "large", &noise(7, 20 << 20));
-    world.import(&source, "team/app");
-    source.commit_bytes("main", "medium", &noise(8, 3 << 20));
-    world.import(&source, "team/app");
-    for pack in world.pack_files(SOURCE) {
+    for megabytes in [20, 3] {
+        source.commit_bytes("main", "file", &noise(megabytes, (megabytes as usize) << 20));
+        world.import(&source, "team/app");
+        let pack = file(&world, SOURCE, &format!("pack-{}", newest_pack(&world)), ".pack");
         for share in [1, 500, 999] {
             let _damaged = damage(&pack, flip(share));
             refuses(&world, &["team/app", SOURCE, "damaged"]);
         }
+        assert_eq!(world.replicate()["delivered"], 1);
+        world.assert_synced(&source, "team/app");
     }
-    assert_eq!(world.replicate()["delivered"], 1);
-    world.assert_synced(&source, "team/app");
 }
 
 #[test]
@@ -85,7 +84,7 @@ fn a_damaged_log_is_not_carried_on() {
     let changes: [Change; 4] = [half, gone, |bytes| flip(10)(bytes), |bytes| flip(700)(bytes)];
     for change in changes {
         let _damaged = damage(&large, change);
-        refuses(&world, &[SOURCE, "change 2"]);
+        refuses(&world, &["team/app", SOURCE, "change 2"]);
     }
     // A third change, whose row is its bytes.
     source.git(&["update-ref", "refs/heads/third", "main"]);
@@ -102,7 +101,7 @@ fn a_damaged_log_is_not_carried_on() {
         "DELETE FROM item",
     ] {
         let damaged = Rows::damage(&world, SOURCE, row, change);
-        refuses(&world, &[SOURCE, "3"]);
+        refuses(&world, &["team/app", SOURCE, "3"]);
         drop(damaged);
     }
     assert_eq!(world.replicate()["delivered"], 1);
@@ -143,10 +142,10 @@ fn an_import_onto_a_damaged_log_adds_nothing_to_it() {
     let large = file(&world, SOURCE, "/changes/", "");
     let altered = |bytes: Vec<u8>| {
         let text = String::from_utf8(bytes).unwrap();
-        Some(text.replace("refs/many/0000007", "refs/many/000007x").into_bytes())
+        Some(text.replace("refs/many/0005999", "refs/many/0006001").into_bytes())
     };
     let damaged = damage(&large, altered);
-    world.ends(3, &args).says(&["change 2", "altered"]);
+    world.ends(3, &args).says(&["team/app", SOURCE, "change 2", "altered", "verify --deep"]);
     drop(damaged);
     assert_same(&before, &state(&world, SOURCE));
     world.sync(&source, "team/app");
@@ -265,7 +264,8 @@ fn verify_tells_a_damaged_snapshot() {
         let _damaged = damage(&snapshot, change);
         finds(&world, &["the refs cannot be read"]);
         let to = world.fresh("export");
-        world.ends(3, &["export", "team/app", "--region", TARGET, "--to", to.to_str().unwrap()]);
+        let args = ["export", "team/app", "--region", TARGET, "--to", to.to_str().unwrap()];
+        world.ends(3, &args).says(&["team/app", TARGET, "snapshot"]);
         assert!(!to.exists());
     }
     world.assert_synced(&source, "team/app");

@@ -178,6 +178,7 @@ impl Region {
             Ok((head, diff))
         })
         .await
+        .map_err(|error: RegionError| error.locate(&self.name, existing.map_or("", |item| &item.head.name)))
     }
 
     /// Makes checked packs durable in the object store.

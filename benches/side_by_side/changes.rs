@@ -12,6 +12,8 @@ use super::whole::REPLICATE_KIB;
 
 /// Work that one commit may cost besides starting the process and waiting for the disk.
 const WORK: Duration = Duration::from_millis(10);
+/// Rows of a few milliseconds run so many times as often as others: one late wake-up is most of them.
+const QUICK_ROUNDS: usize = 3;
 /// Runs under strace, for the time in system calls that wait for the disk.
 const TRACED_RUNS: usize = 3;
 
@@ -91,7 +93,7 @@ pub fn one_commit(
 ) -> io::Result<Vec<Row>> {
     let mut small = Growing::synthetic(place, "small", 200, 10)?;
     let (mut ours, mut theirs, mut tiny, mut imports, mut start) = (vec![], vec![], vec![], vec![], vec![]);
-    for round in 0..=runs {
+    for round in 0..=runs * QUICK_ROUNDS {
         let (import, replicate) = big.deliver()?;
         let update = kept.update()?;
         let (_, little) = small.deliver()?;
@@ -150,7 +152,7 @@ pub fn nothing(big: &Growing, kept: &KeptMirror, runs: usize) -> io::Result<Row>
     big.regions.replicate()?;
     kept.update()?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for _ in 0..runs {
+    for _ in 0..runs * QUICK_ROUNDS {
         ours.push(big.regions.replicate()?);
         theirs.push(kept.update()?);
     }

@@ -113,9 +113,12 @@ fn show(report: &mut Report, row: Row) {
 fn about(source: &std::path::Path) -> io::Result<Vec<String>> {
     let processors = std::thread::available_parallelism()?;
     let git = git_says(std::path::Path::new("."), &["--version"])?;
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: Vec<&str> = load.split_whitespace().take(3).collect();
     Ok(vec![
         format!("repository: {}", changes::describe(source)?),
         format!("{processors} processors; {git}; gitferry {}", env!("CARGO_PKG_VERSION")),
+        format!("load before the run: {} (times are worth little when others use the processors)", load.join(" ")),
         "median of all runs; ratios to the first line of each row; memory is that of the largest process".to_owned(),
     ])
 }

@@ -1,6 +1,7 @@
 //! A region: an object store and a table, and in them the ledger, manifest and packs of each repository.
 
 pub mod commit;
+pub mod consolidate;
 pub mod edit;
 pub mod error;
 pub mod export;
@@ -8,6 +9,7 @@ pub mod fold;
 pub mod import;
 pub mod local;
 pub mod manifest;
+pub mod new_pack;
 pub mod open;
 pub mod verify;
 

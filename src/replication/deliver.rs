@@ -254,7 +254,8 @@ impl Link {
         let item = result?;
         crash_point("applied");
         self.clear_staging(&copied).await;
-        self.target.maintain_snapshot(item).await;
+        let item = self.target.maintain_snapshot(item).await;
+        self.target.maintain_packs(item).await;
         Ok(delivered)
     }
 

@@ -5,6 +5,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod consolidation;
 mod contents;
 mod crashes;
 mod forks;

@@ -18,10 +18,9 @@ use crate::git::local::{RefPatterns, SourceRepository};
 use crate::git::refs::RefValue;
 use crate::ledger::LedgerError;
 use crate::ledger::head::HeadItem;
-use crate::ledger::keys;
 
 pub use objects::ImportProgress;
-use objects::{Intake, NewPack};
+use objects::Intake;
 use refs::RefsDiff;
 
 /// How to import.
@@ -131,7 +130,8 @@ impl Region {
             objects: packs.iter().map(|pack| u64::from(pack.checked.objects)).sum(),
             ..Imported::default()
         };
-        let packs = self.put_packs(&subject, packs).await?;
+        let packs = self.put_packs(subject.id(), packs).await?;
+        crate::fault::crash_point("import-put-packs");
         imported.bytes = packs.iter().map(|pack| pack.bytes + pack.index_bytes).sum();
         let mut proposal = self.proposal(existing.as_ref(), &options.actor);
         proposal.head = Some(head);
@@ -148,7 +148,7 @@ impl Region {
                 return Err(error);
             }
         };
-        let item = self.maintain_snapshot(item).await;
+        let item = self.maintain_packs(self.maintain_snapshot(item).await).await;
         imported.id = item.id.to_string();
         imported.change = Some(item.head.frontier.seq);
         imported.refs = item.head.refs;
@@ -181,34 +181,6 @@ impl Region {
         .map_err(|error: RegionError| error.locate(&self.name, existing.map_or("", |item| &item.head.name)))
     }
 
-    /// Makes checked packs durable in the object store.
-    async fn put_packs(&self, subject: &Subject, packs: Vec<NewPack>) -> Result<Vec<LivePack>> {
-        let id = match subject {
-            Subject::Existing(item) => item.id,
-            Subject::New { id, .. } => *id,
-        };
-        let mut live = Vec::new();
-        for pack in packs {
-            let nonce = self.clock.new_id().simple().to_string();
-            let key = keys::pack(id, pack.checked.id, &nonce);
-            let entry = pack.live(key);
-            // The index last: Git takes a pack for real once it sees the index.
-            let put = async {
-                self.objects.put_file(&entry.key, pack.file).await?;
-                self.objects.put_file(&keys::index_of(&entry.key), pack.index).await
-            };
-            let result = put.await;
-            live.push(entry);
-            if let Err(error) = result {
-                let error = error.into();
-                self.drop_packs(&live, &error).await;
-                return Err(error);
-            }
-        }
-        crate::fault::crash_point("import-put-packs");
-        Ok(live)
-    }
-
     /// Removes packs that no change came to name; best effort. Not after an answer that leaves open
     /// whether the change happened.
     async fn drop_packs(&self, packs: &[LivePack], error: &RegionError) {
@@ -227,17 +199,6 @@ impl Region {
         let Ok((manifest, _)) = self.manifest(item).await else { return };
         let is_twin = |pack: &&LivePack| manifest.find(&pack.id).is_some_and(|live| live.key != pack.key);
         self.delete_packs(packs.iter().filter(is_twin)).await;
-    }
-
-    /// Removes packs of our own that nobody else can know of; best effort.
-    async fn delete_packs(&self, packs: impl Iterator<Item = &LivePack>) {
-        for pack in packs {
-            for key in [keys::index_of(&pack.key), pack.key.clone()] {
-                if let Err(error) = self.objects.delete(&key).await {
-                    tracing::debug!(%error, key, "could not remove a pack that is not needed");
-                }
-            }
-        }
     }
 }
 

@@ -10,6 +10,7 @@ mod disk;
 mod environment;
 mod everywhere;
 mod histories;
+mod large;
 mod pool;
 mod racing;
 mod sources;

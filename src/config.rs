@@ -15,7 +15,7 @@
 mod tests;
 
 use std::collections::BTreeMap;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::Deserialize;
@@ -188,7 +188,7 @@ impl Config {
         for (name, region) in &self.regions {
             let paths = [self.location(&region.objects, "file")?, self.location(&region.table, "sqlite")?];
             for path in paths {
-                if let Some(other) = seen.insert(without_detours(&path), name)
+                if let Some(other) = seen.insert(real_path(&path), name)
                     && other != name
                 {
                     return Err(format!("the regions {other} and {name} use the same store; each needs its own"));
@@ -265,17 +265,20 @@ impl LinkConfig {
     }
 }
 
-/// The path without `.` and `..`, for comparing.
-fn without_detours(path: &Path) -> PathBuf {
-    let mut straight = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::ParentDir => _ = straight.pop(),
+/// The path without links, `.` and `..`, so that one place has one spelling. Parts that do not exist yet
+/// are taken by their letters.
+fn real_path(path: &Path) -> PathBuf {
+    use std::path::Component;
+    let found = path.ancestors().find_map(|there| Some((there.canonicalize().ok()?, path.strip_prefix(there).ok()?)));
+    let Some((mut real, rest)) = found else { return path.into() };
+    for component in rest.components() {
+        match component {
             Component::CurDir => {}
-            other => straight.push(other),
+            Component::ParentDir => _ = real.pop(),
+            other => real.push(other),
         }
     }
-    straight
+    real
 }
 
 fn known<'a>(names: impl Iterator<Item = &'a String>) -> String {

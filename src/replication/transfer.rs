@@ -159,14 +159,23 @@ impl Transfer {
     }
 
     async fn copy_part(&self, copy: &Copy, upload: &Upload, number: u32) -> Result<Part, ReplicationError> {
+        let (source, target) = (&*self.source.objects, &self.target.objects);
+        let direct = target.put_part_from(upload, number, part_len(copy.size, number), source, &copy.from);
+        let part = match direct.await.in_region(&self.target)? {
+            Some(part) => part,
+            None => self.carry_part(copy, upload, number).await?,
+        };
+        self.count(part.size);
+        crash_point("copy-part");
+        Ok(part)
+    }
+
+    /// Copies a part through the memory of this process.
+    async fn carry_part(&self, copy: &Copy, upload: &Upload, number: u32) -> Result<Part, ReplicationError> {
         let _permit = self.memory.acquire().await;
         let start = u64::from(number) * PART_BYTES;
         let bytes = self.read(copy, start..start + part_len(copy.size, number)).await?;
-        let size = bytes.len() as u64;
-        let part = self.target.objects.put_part(upload, number, bytes).await.in_region(&self.target)?;
-        self.count(size);
-        crash_point("copy-part");
-        Ok(part)
+        self.target.objects.put_part(upload, number, bytes).await.in_region(&self.target)
     }
 
     async fn read(&self, copy: &Copy, range: Range<u64>) -> Result<Bytes, ReplicationError> {

@@ -120,6 +120,45 @@ fn a_standby_that_comes_first_does_not_shut_out_the_active_link() {
 }
 
 #[test]
+fn a_target_that_another_link_brought_further_is_no_fork() {
+    let world = World::with(&["a", "b", "c"], &rivals("mode = \"standby\""));
+    let repo = GitRepo::with_history(world.path("src.git"), &[]);
+    import(&world, &repo, "a");
+    world.ok(&["replicate", "ab"]);
+    repo.commit("main", "more", "more\n");
+    import(&world, &repo, "a");
+    world.ok(&["replicate", "ac"]);
+    let before = world.show("app", "c");
+    assert_eq!(world.json(&["replicate", "bc"])["unchanged"], 1);
+    assert_eq!(world.show("app", "c"), before);
+    assert_eq!(world.json(&["status", "bc"])["repositories"][0]["standing"], "ahead");
+    world.ends(1, &["verify", "bc"]);
+    world.ok(&["replicate", "ab"]);
+    world.ok(&["verify", "bc", "--deep"]);
+}
+
+#[test]
+fn two_regions_may_replicate_to_each_other() {
+    let links = "[links.ab]\nsource = \"a\"\ntarget = \"b\"\n[links.ba]\nsource = \"b\"\ntarget = \"a\"\n";
+    let world = World::with(&["a", "b"], links);
+    let repo = GitRepo::with_history(world.path("src.git"), &[]);
+    for round in 0..3 {
+        // Each region writes one of its own.
+        for region in ["a", "b"] {
+            repo.commit("main", region, &format!("{round}\n"));
+            world.ok(&["import", "src.git", &format!("of-{region}"), "--region", region]);
+        }
+        for link in ["ab", "ba"] {
+            assert_eq!(world.json(&["replicate", link])["delivered"], 1);
+            assert_eq!(world.json(&["replicate", link])["unchanged"], if round == 0 && link == "ab" { 1 } else { 2 });
+        }
+        for link in ["ab", "ba"] {
+            world.ok(&["verify", link, "--deep"]);
+        }
+    }
+}
+
+#[test]
 fn a_link_carries_what_its_globs_say() {
     let links =
         format!("[links.dr]\nsource = \"{SOURCE}\"\ntarget = \"{TARGET}\"\nrepositories = [\"team/*\", \"solo\"]\n");

@@ -139,7 +139,10 @@ impl Region {
         proposal.edits = diff.edits;
         proposal.packs = packs.clone();
         let item = match self.commit(&subject, proposal).await {
-            Ok(item) => item,
+            Ok(item) => {
+                self.drop_twins(&item, &packs).await;
+                item
+            }
             Err(error) => {
                 self.drop_packs(&packs, &error).await;
                 return Err(error);
@@ -212,6 +215,22 @@ impl Region {
         if error.kind() == crate::Kind::Transient {
             return;
         }
+        self.delete_packs(packs.iter()).await;
+    }
+
+    /// Two imports of one source in the same millisecond make the very same change: both succeed, and the
+    /// packs of the faster one are those that count.
+    async fn drop_twins(&self, item: &HeadItem, packs: &[LivePack]) {
+        if packs.is_empty() {
+            return;
+        }
+        let Ok((manifest, _)) = self.manifest(item).await else { return };
+        let is_twin = |pack: &&LivePack| manifest.find(&pack.id).is_some_and(|live| live.key != pack.key);
+        self.delete_packs(packs.iter().filter(is_twin)).await;
+    }
+
+    /// Removes packs of our own that nobody else can know of; best effort.
+    async fn delete_packs(&self, packs: impl Iterator<Item = &LivePack>) {
         for pack in packs {
             for key in [keys::index_of(&pack.key), pack.key.clone()] {
                 if let Err(error) = self.objects.delete(&key).await {

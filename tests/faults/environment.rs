@@ -158,7 +158,8 @@ fn a_destroyed_table_is_named_and_nothing_is_done() {
         bytes[4096..].fill(0x55);
         Some(bytes)
     };
-    let cases: [(&str, &dyn Fn(&Path) -> crate::disk::Damage); 3] = [
+    type Spoil<'a> = &'a dyn Fn(&Path) -> crate::disk::Damage;
+    let cases: [(&str, Spoil<'_>); 3] = [
         ("not a SQLite database", &|path| damage(path, first_page)),
         ("table.db", &|path| damage(path, all_pages_but_the_first)),
         ("table.db", &|path| damage(path, half)),

@@ -108,7 +108,7 @@ async fn an_import_that_fails_anywhere_leaves_the_old_state_or_the_new_one() {
 #[ignore = "takes a minute: a change that is too large for its row, and a snapshot"]
 async fn an_import_with_a_large_change_that_fails_anywhere() {
     let sites = Sites::new(&["us"]);
-    let source = prepare(&sites, 12_000).await;
+    let source = prepare(&sites, 5_000).await;
     assert!(crash_everywhere(|plan| one_import(&sites, &source, "app", plan)).await > 20);
     assert!(fail_everywhere(|plan| one_import(&sites, &source, "app", plan)).await > 20);
 }
@@ -178,7 +178,7 @@ async fn a_replication_whose_calls_fail_once_leaves_the_old_state_or_the_new_one
 #[ignore = "takes minutes: a change that is too large for its row, and a snapshot"]
 async fn a_replication_of_a_large_change_that_fails_anywhere() {
     let sites = Sites::new(&["us", "eu"]);
-    lag(&sites, 12_000).await;
+    lag(&sites, 5_000).await;
     assert!(crash_everywhere(|plan| one_replication(&sites, plan)).await > 40);
     assert!(fail_everywhere(|plan| one_replication(&sites, plan)).await > 40);
 }

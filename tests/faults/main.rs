@@ -1,5 +1,7 @@
 //! Everything that can go wrong: bad input, failing stores, lost answers, races, crashes anywhere.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 #[path = "../support/faulty.rs"]
 mod faulty;
 #[path = "../support/mod.rs"]
@@ -10,6 +12,7 @@ mod disk;
 mod environment;
 mod everywhere;
 mod histories;
+mod large;
 mod pool;
 mod racing;
 mod sources;

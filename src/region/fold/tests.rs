@@ -144,7 +144,8 @@ fn a_change_that_does_not_follow_is_a_misfit() {
     let head = place.first_head();
     let mut epoch_two = head.clone();
     epoch_two.frontier.epoch = 2;
-    let spoil: [(&Head, fn(&mut ChangeHeader)); 4] = [
+    type Spoil = fn(&mut ChangeHeader);
+    let spoil: [(&Head, Spoil); 4] = [
         (&head, |header| header.seq = 3),
         (&head, |header| header.seq = 1),
         (&head, |header| header.prev = ChangeHash([7; 32])),

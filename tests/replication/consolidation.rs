@@ -60,9 +60,9 @@ fn killed_while_consolidating_nothing_is_lost() {
     let world = World::new();
     let repo = GitRepo::with_history(world.path("src.git"), &[]);
     world.sync(&repo, "app");
-    grow(&world, &repo, 0, 100);
+    grow(&world, &repo, 0, 98);
     let mut died = 0;
-    for number in 100..120 {
+    for number in 98..104 {
         repo.commit("main", "file", &format!("content {number}\n"));
         let mut command = world.command(&["import", repo.path.to_str().unwrap(), "app", "--region", SOURCE]);
         command.env("FAILPOINTS", "consolidate-before-head=return");

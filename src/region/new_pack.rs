@@ -73,14 +73,14 @@ impl Region {
             let nonce = self.clock.new_id().simple().to_string();
             let key = keys::pack(id, pack.checked.id, &nonce);
             let entry = pack.live(key);
-            // The index last: Git takes a pack for real once it sees the index.
-            let put = async {
-                self.objects.put_file(&entry.key, pack.file).await?;
-                self.objects.put_file(&keys::index_of(&entry.key), pack.index).await
-            };
-            let result = put.await;
+            // Side by side, so that they wait for the disk together. (Git passes over an index without a pack.)
+            let index_key = keys::index_of(&entry.key);
+            let (body, index) = futures::join!(
+                self.objects.put_file(&entry.key, pack.file),
+                self.objects.put_file(&index_key, pack.index)
+            );
             live.push(entry);
-            if let Err(error) = result {
+            if let Err(error) = body.and(index) {
                 self.delete_packs(live.iter()).await;
                 return Err(error.into());
             }

@@ -86,13 +86,14 @@ impl Transfer {
             size: pack.index_bytes,
             crc64: pack.index_crc64,
         };
-        // The index last: Git takes a pack for real once it sees the index.
-        for (copy, upload) in [(body, &staged.pack_upload), (index, &staged.index_upload)] {
-            let done = self.copy_object(&copy, &staged, upload.as_ref()).await;
-            if let Err(error) = done {
-                self.forget_if_bad(&staged, &error).await;
-                return Err(error);
-            }
+        // Side by side, so that they wait for the disk together. (Git passes over an index without a pack.)
+        let (body, index) = futures::join!(
+            self.copy_object(&body, &staged, staged.pack_upload.as_ref()),
+            self.copy_object(&index, &staged, staged.index_upload.as_ref())
+        );
+        if let Err(error) = body.and(index) {
+            self.forget_if_bad(&staged, &error).await;
+            return Err(error);
         }
         Ok(CopiedPack { pack: LivePack { key: staged.key.clone(), ..pack.clone() }, staging: staged.row })
     }

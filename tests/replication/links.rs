@@ -175,3 +175,21 @@ fn a_link_carries_what_its_globs_say() {
     world.ends(2, &["replicate", "dr", "solo", "nowhere"]).says(&["nowhere", SOURCE, "dr"]);
     assert_eq!(world.json(&["replicate", "dr", "solo", "team/app"])["repositories"], 2);
 }
+
+#[test]
+fn a_repository_renamed_out_of_the_globs_is_followed_all_the_same() {
+    let link = "[links.dr]\nsource = \"us-east-1\"\ntarget = \"eu-west-1\"\nrepositories = [\"team/*\"]\n";
+    let world = World::with(&[SOURCE, TARGET], link);
+    let repo = GitRepo::with_history(world.path("src.git"), &[]);
+    world.import(&repo, "team/app");
+    world.import(&repo, "other");
+    assert_eq!(world.replicate()["delivered"], 1);
+    world.ok(&["repo", "rename", "team/app", "gone/app", "--region", SOURCE]);
+    repo.commit("main", "more", "more\n");
+    world.import(&repo, "gone/app");
+    assert_eq!(world.replicate()["changes"], 2);
+    world.assert_exports_as(&repo, "gone/app", TARGET);
+    // What the link never carried stays away, also when it is named.
+    world.ends(2, &["replicate", "dr", "other"]).says(&["other", "dr"]);
+    assert_eq!(world.json(&["status", "dr"])["repositories"].as_array().unwrap().len(), 1);
+}

@@ -11,6 +11,9 @@
 //! repositories = ["*"]
 //! ```
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -185,7 +188,7 @@ impl Config {
         for (name, region) in &self.regions {
             let paths = [self.location(&region.objects, "file")?, self.location(&region.table, "sqlite")?];
             for path in paths {
-                if let Some(other) = seen.insert(path, name)
+                if let Some(other) = seen.insert(real_path(&path), name)
                     && other != name
                 {
                     return Err(format!("the regions {other} and {name} use the same store; each needs its own"));
@@ -260,6 +263,22 @@ impl LinkConfig {
         }
         set.build().map_err(|error| error.to_string())
     }
+}
+
+/// The path without links, `.` and `..`, so that one place has one spelling. Parts that do not exist yet
+/// are taken by their letters.
+fn real_path(path: &Path) -> PathBuf {
+    use std::path::Component;
+    let found = path.ancestors().find_map(|there| Some((there.canonicalize().ok()?, path.strip_prefix(there).ok()?)));
+    let Some((mut real, rest)) = found else { return path.into() };
+    for component in rest.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => _ = real.pop(),
+            other => real.push(other),
+        }
+    }
+    real
 }
 
 fn known<'a>(names: impl Iterator<Item = &'a String>) -> String {

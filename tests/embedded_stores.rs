@@ -383,6 +383,45 @@ async fn a_death_while_completing_is_finished() {
 }
 
 #[tokio::test]
+async fn parts_come_straight_from_another_embedded_store() {
+    let (from, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let source = Arc::new(store_in(from.path()));
+    let target = Arc::new(store_in(to.path()));
+    let bytes = made_up(3, PART_BYTES + 700_001);
+    source.put("a/object", bytes.clone()).await.unwrap();
+    let upload = target.begin("b/object").await.unwrap();
+    let mut parts = Vec::new();
+    for number in [1, 0] {
+        let part = part_of(&bytes, number);
+        let size = part.len() as u64;
+        let stored = target.put_part_from(&upload, number, size, &*source, "a/object").await.unwrap().unwrap();
+        assert_eq!(stored, Part { number, size, crc64: Crc64::of(&part), tag: String::new() });
+        parts.insert(0, stored);
+    }
+    // What the source does not have does not become a part, and takes back what was there.
+    for (size, key) in [(PART_BYTES, "a/object"), (1, "a/other")] {
+        assert_eq!(target.put_part_from(&upload, 1, size, &*source, key).await.unwrap(), None);
+    }
+    assert_eq!(numbers(&target.parts(&upload).await.unwrap()), [0]);
+    let error = target.complete(&upload, &parts, bytes.len() as u64, Crc64::of(&bytes)).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt);
+    let last = part_of(&bytes, 1).len() as u64;
+    target.put_part_from(&upload, 1, last, &*source, "a/object").await.unwrap().unwrap();
+    target.complete(&upload, &parts, bytes.len() as u64, Crc64::of(&bytes)).await.unwrap();
+    assert_eq!(fs::read(to.path().join("objects/b/object")).unwrap(), bytes);
+    assert_ne!(
+        fs::metadata(to.path().join("objects/b/object")).unwrap().ino(),
+        fs::metadata(from.path().join("objects/a/object")).unwrap().ino()
+    );
+    // Nothing passes a decorator by, on either side.
+    let metered = MeteredStore::new(source.clone(), Arc::new(Meter::default()));
+    let delayed = DelayedStore::new(target.clone(), Duration::ZERO);
+    let other = target.begin("b/other").await.unwrap();
+    assert_eq!(target.put_part_from(&other, 0, 1, &metered, "a/object").await.unwrap(), None);
+    assert_eq!(delayed.put_part_from(&other, 0, 1, &*source, "a/object").await.unwrap(), None);
+}
+
+#[tokio::test]
 async fn tokens_lead_nowhere_else() {
     let dir = tempfile::tempdir().unwrap();
     let store = store_in(dir.path());

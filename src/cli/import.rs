@@ -72,9 +72,10 @@ impl Import {
     }
 }
 
-/// What an import finds damaged is the source's.
+/// What an import finds damaged is the source's, unless it is the region's own ledger.
 fn explain(error: RegionError) -> Failure {
-    let damaged = error.kind() == Kind::Corrupt;
+    let of_source = matches!(error, RegionError::Source(_) | RegionError::Pack(_) | RegionError::MissingObjects { .. });
+    let damaged = of_source && error.kind() == Kind::Corrupt;
     let failure = Failure::from(error);
     match damaged {
         true => failure.hint(

@@ -70,7 +70,12 @@ fn print(summary: &Summary) {
     for report in &summary.reports {
         match (&report.delivered, &report.error) {
             (_, Some(error)) => {
-                eprintln!("error: {error}");
+                // Errors of a store do not know for which repository it was asked.
+                let text = error.to_string();
+                match text.contains(&report.repository) {
+                    true => eprintln!("error: {text}"),
+                    false => eprintln!("error: {}: {text}", report.repository),
+                }
                 if let Some(hint) = hint_for(error.kind()) {
                     eprintln!("  hint: {hint}");
                 }

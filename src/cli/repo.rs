@@ -11,6 +11,10 @@ use super::output;
 
 /// Make, list, show, rename and delete repositories.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Example:
+  gitferry repo create team/app --region us-east-1
+  gitferry repo list --region us-east-1
+  gitferry repo rename team/app team/web --region us-east-1")]
 pub enum Repo {
     Create(Create),
     List(List),

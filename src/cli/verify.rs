@@ -87,7 +87,7 @@ impl Verify {
     async fn link(&self, context: &Context, progress: &Arc<CheckProgress>) -> Result<Outcome, Failure> {
         let config = context.config()?;
         let open = context.link(&config, &self.name)?;
-        let mut outcome = Outcome::default();
+        let mut outcome = Outcome { differences: open.link.strays().await?, ..Outcome::default() };
         for pair in open.link.pairs(&[], &open.matcher).await? {
             outcome.differences.extend(open.link.differences(&pair).await?);
             let sides: [(&Region, Option<&HeadItem>); 2] =

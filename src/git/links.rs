@@ -367,7 +367,7 @@ mod tests {
             cut in 0usize..3,
         ) {
             // Bytes of ids and names that look like parts of entries, so that trees fit each other wrongly too.
-            let ids = [[0x20; 20], [0; 20], *b"100644 a\0100644 a\0aa", [0x31; 20], *b"a\0aaaaaaaaaaaaaaaaaa", [0x61; 20]];
+            let ids = [[0x20; 20], [0; 20], *b"100644 a\x00100644 a\x00aa", [0x31; 20], *b"a\x00aaaaaaaaaaaaaaaaaa", [0x61; 20]];
             let tree = |picks: &[usize]| -> Vec<u8> {
                 picks.iter().flat_map(|pick| [b"100644 a\0", &ids[*pick][..]].concat()).collect()
             };

@@ -86,3 +86,66 @@ impl RefsDigest {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::collection::btree_map;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn object(byte: u8) -> RefValue {
+        RefValue::Object(gix::ObjectId::from_bytes_or_panic(&[byte | 1; 20]))
+    }
+
+    fn digest_of<'a>(refs: impl IntoIterator<Item = (&'a String, &'a u8)>) -> RefsDigest {
+        let mut digest = RefsDigest::ZERO;
+        refs.into_iter().for_each(|(name, byte)| digest.toggle(name.as_bytes(), &object(*byte)));
+        digest
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn the_order_of_refs_and_the_way_to_them_do_not_matter(
+            before in btree_map("[a-e]{1,2}", any::<u8>(), 0..12),
+            after in btree_map("[a-e]{1,2}", any::<u8>(), 0..12),
+        ) {
+            prop_assert_eq!(digest_of(&before), digest_of(before.iter().rev()));
+            let mut moved = digest_of(&before);
+            let names: std::collections::BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+            for name in names.into_iter().rev() {
+                let value = |refs: &BTreeMap<String, u8>| refs.get(name).map(|byte| object(*byte));
+                moved.edit(name.as_bytes(), value(&before).as_ref(), value(&after).as_ref());
+            }
+            prop_assert_eq!(moved, digest_of(&after));
+            let same = |refs: &BTreeMap<String, u8>| -> Vec<(String, u8)> {
+                refs.iter().map(|(name, byte)| (name.clone(), byte | 1)).collect()
+            };
+            prop_assert_eq!(digest_of(&before) == digest_of(&after), same(&before) == same(&after));
+        }
+    }
+
+    #[test]
+    fn name_and_value_are_told_apart() {
+        let digest = |name: &[u8], value: &RefValue| {
+            let mut digest = RefsDigest::ZERO;
+            digest.toggle(name, value);
+            digest
+        };
+        let symbolic = RefValue::parse(b"ref:refs/heads/x").unwrap();
+        assert_ne!(digest(b"refs/heads/a", &object(1)), digest(b"refs/heads/a", &object(3)));
+        assert_ne!(digest(b"refs/heads/a", &object(1)), digest(b"refs/heads/b", &object(1)));
+        assert_ne!(digest(b"refs/heads/a", &symbolic), digest(b"refs/heads/a", &object(1)));
+    }
+
+    #[test]
+    fn hashes_survive_text() {
+        let hash = ChangeHash([0xab; 32]);
+        assert_eq!(hash.to_string().parse::<ChangeHash>().unwrap(), hash);
+        assert!("ab".parse::<ChangeHash>().is_err());
+    }
+}

@@ -161,6 +161,8 @@ pub struct Head {
     pub head: RefValue,
     /// The generation of the manifest that belongs to this state.
     pub manifest: u64,
+    /// How many packs that manifest lists.
+    pub packs: u64,
     /// The newest snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<SnapshotRef>,

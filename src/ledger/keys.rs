@@ -58,6 +58,14 @@ pub fn staging(id: RepositoryId, upload: &str) -> Key {
     Key::new(repository(id), format!("staging/{upload}"))
 }
 
+/// What the sort keys of all replaced packs start with.
+pub const RETIRED_PREFIX: &str = "retired/";
+
+/// A pack that was replaced, and when it may be deleted.
+pub fn retired(id: RepositoryId, pack_key: &str) -> Key {
+    Key::new(repository(id), format!("{RETIRED_PREFIX}{pack_key}"))
+}
+
 /// What has been committed and not yet announced.
 pub fn outbox(id: RepositoryId) -> Key {
     Key::new(format!("outbox/{:02}", shard(id)), id.to_string())

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::change::{ChangeBody, ChangeError, ChangeHeader, ChangeReader, SealedChange};
+use super::change::{ChangeBody, ChangeError, ChangeHeader, ChangeReader, RefEdit, SealedChange};
 use super::hash::ChangeHash;
 use super::head::{Frontier, RepositoryId};
 use super::{LedgerError, keys};
@@ -208,7 +208,13 @@ impl Log {
                 Box::new(Cursor::new(bytes))
             }
         };
-        ChangeReader::new(input).map_err(|error| self.damaged(id, row, error))
+        ChangeReader::new(input).map_err(|error| damaged(id, row, error))
+    }
+
+    /// Opens a change whose edits are wanted one by one. Blocking.
+    pub fn stream(&self, id: RepositoryId, row: ChangeRow) -> Result<ChangeStream, LedgerError> {
+        let reader = Some(self.open(id, &row)?);
+        Ok(ChangeStream { id, row, reader })
     }
 
     /// Reads a change to its end, handing out each edit, and checks that its bytes have the hash and
@@ -217,33 +223,59 @@ impl Log {
         &self,
         id: RepositoryId,
         row: &ChangeRow,
-        mut each: impl FnMut(&ChangeHeader, super::change::RefEdit),
+        mut each: impl FnMut(&ChangeHeader, RefEdit),
     ) -> Result<ChangeHeader, LedgerError> {
         let mut reader = self.open(id, row)?;
         loop {
             match reader.next_edit() {
                 Ok(Some(edit)) => each(reader.header(), edit),
-                Ok(None) => break,
-                Err(error) => return Err(self.damaged(id, row, error)),
+                Ok(None) => return finish(id, row, reader),
+                Err(error) => return Err(damaged(id, row, error)),
             }
         }
-        let (header, hash, size) = reader.finish().map_err(|error| self.damaged(id, row, error))?;
-        let facts = &row.facts;
-        let same = hash == row.hash
-            && (header.seq, header.prev, header.epoch, size) == (facts.seq, facts.prev, facts.epoch, facts.size);
-        if !same {
-            return Err(LedgerError::corrupt(format!(
-                "change {} of repository {id} hashes to {hash}, not to {}: its bytes were altered",
-                facts.seq, row.hash
-            )));
-        }
-        Ok(header)
     }
+}
 
-    fn damaged(&self, id: RepositoryId, row: &ChangeRow, error: ChangeError) -> LedgerError {
-        match error {
-            ChangeError::Io(error) if error.kind() != std::io::ErrorKind::InvalidData => LedgerError::Io(error),
-            error => LedgerError::corrupt(format!("change {} of repository {id}: {error}", row.facts.seq)),
+/// The edits of one change. Behind the last one the hash of all that was read is compared with the row's.
+pub struct ChangeStream {
+    id: RepositoryId,
+    row: ChangeRow,
+    reader: Option<ChangeReader<Box<dyn BufRead>>>,
+}
+
+impl ChangeStream {
+    /// The next edit, or `None` behind the last of a change that is what its row claims.
+    pub fn next_edit(&mut self) -> Result<Option<RefEdit>, LedgerError> {
+        let Some(reader) = &mut self.reader else { return Ok(None) };
+        let edit = reader.next_edit().map_err(|error| damaged(self.id, &self.row, error))?;
+        if edit.is_none()
+            && let Some(reader) = self.reader.take()
+        {
+            finish(self.id, &self.row, reader)?;
         }
+        Ok(edit)
+    }
+}
+
+/// Checks that a change that was read has the hash and the place that its row claims.
+fn finish<R: BufRead>(id: RepositoryId, row: &ChangeRow, reader: ChangeReader<R>) -> Result<ChangeHeader, LedgerError> {
+    let (header, hash, size) = reader.finish().map_err(|error| damaged(id, row, error))?;
+    let facts = &row.facts;
+    let same = hash == row.hash
+        && (header.seq, header.prev, header.epoch, size) == (facts.seq, facts.prev, facts.epoch, facts.size);
+    if !same {
+        return Err(LedgerError::corrupt(format!(
+            "change {} of repository {id} hashes to {hash}, not to {}: its bytes were altered",
+            facts.seq, row.hash
+        )));
+    }
+    Ok(header)
+}
+
+fn damaged(id: RepositoryId, row: &ChangeRow, error: ChangeError) -> LedgerError {
+    let seq = row.facts.seq;
+    match error {
+        ChangeError::Io(error) => LedgerError::of_stream(&format!("change {seq} of repository {id}"), error),
+        error => LedgerError::corrupt(format!("change {seq} of repository {id}: {error}")),
     }
 }

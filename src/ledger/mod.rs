@@ -13,6 +13,7 @@ pub mod refs;
 pub mod snapshot;
 
 use crate::Kind;
+use crate::objects::ObjectError;
 use crate::table::TableError;
 use head::{Frontier, RepositoryId};
 
@@ -47,7 +48,7 @@ pub enum LedgerError {
     Table(#[from] TableError),
     /// The object store failed.
     #[error(transparent)]
-    Objects(#[from] crate::objects::ObjectError),
+    Objects(#[from] ObjectError),
     /// A local file or a stream failed.
     #[error("reading or writing the ledger failed: {0}")]
     Io(#[from] std::io::Error),
@@ -59,6 +60,16 @@ pub enum LedgerError {
 impl LedgerError {
     pub(crate) fn corrupt(what: impl Into<String>) -> Self {
         LedgerError::Corrupt(what.into())
+    }
+
+    /// Why the stream of something that the ledger names broke off. Only what a store says of itself may
+    /// pass by waiting; anything else is wrong with the bytes.
+    pub(crate) fn of_stream(what: &str, error: std::io::Error) -> Self {
+        match error.downcast::<ObjectError>() {
+            Ok(error @ ObjectError::NotFound { .. }) => LedgerError::corrupt(format!("{what} is missing: {error}")),
+            Ok(error) => LedgerError::Objects(error),
+            Err(error) => LedgerError::corrupt(format!("{what}: {error}")),
+        }
     }
 
     /// What the caller should do.

@@ -3,15 +3,20 @@
 //! Layers are merged by name, the newest layer that names a ref wins: the snapshot, large changes (each
 //! sorted in itself, read as a stream) and all small changes folded into one map. Memory is bounded by
 //! the small changes since the snapshot, which the snapshot policy keeps in proportion.
+//!
+//! A stream that ends without an error has read every change to its end and found its hash. Use nothing of
+//! it before.
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufReader, Read};
 
 use super::LedgerError;
-use super::change::ChangeReader;
 use super::head::{Head, RepositoryId};
-use super::log::{ChangeRow, Log, read_chain_above};
+use super::log::{ChangeRow, ChangeStream, Log, read_chain_above};
 use super::snapshot::SnapshotReader;
 use crate::git::refs::{RefName, RefValue};
 use crate::objects::reader::ObjectReader;
@@ -58,7 +63,7 @@ impl RefsAt {
         for row in &self.rows {
             let seq = row.facts.seq;
             if row.facts.object.is_some() {
-                layers.push(Layer::new(seq, Source::Change(Box::new(self.log.open(self.id, row)?))));
+                layers.push(Layer::new(seq, Source::Change(Box::new(self.log.stream(self.id, row.clone())?))));
             } else {
                 self.log.read(self.id, row, |_, edit| {
                     small.insert(edit.name, (seq, edit.new));
@@ -122,7 +127,7 @@ struct Front {
 
 enum Source {
     Snapshot(SnapshotReader<BufReader<Box<dyn Read>>>),
-    Change(Box<ChangeReader<Box<dyn BufRead>>>),
+    Change(Box<ChangeStream>),
     Small(btree_map::IntoIter<RefName, (u64, Option<RefValue>)>),
 }
 
@@ -142,10 +147,7 @@ impl Layer {
         let seq = self.seq;
         let next = match &mut self.source {
             Source::Snapshot(reader) => reader.next_ref()?.map(|(name, value)| Front { name, seq, value: Some(value) }),
-            Source::Change(reader) => reader
-                .next_edit()
-                .map_err(|error| LedgerError::corrupt(error.to_string()))?
-                .map(|edit| Front { name: edit.name, seq, value: edit.new }),
+            Source::Change(change) => change.next_edit()?.map(|edit| Front { name: edit.name, seq, value: edit.new }),
             Source::Small(edits) => edits.next().map(|(name, (seq, value))| Front { name, seq, value }),
         };
         Ok(std::mem::replace(&mut self.front, next))

@@ -50,26 +50,33 @@ impl<W: Write> SnapshotWriter<W> {
     }
 }
 
+fn broken(error: std::io::Error) -> LedgerError {
+    LedgerError::of_stream("the snapshot of the refs", error)
+}
+
 /// Reads a snapshot ref by ref.
 pub struct SnapshotReader<R: Read> {
     lines: BufReader<zstd::Decoder<'static, BufReader<R>>>,
     line: Vec<u8>,
+    /// The name before: they rise, or zstd's checksum at the end would only tell later that they do not.
+    last: Option<RefName>,
 }
 
 impl<R: Read> SnapshotReader<R> {
     /// Checks the header.
     pub fn new(input: R) -> Result<Self, LedgerError> {
-        let mut reader = SnapshotReader { lines: BufReader::new(zstd::Decoder::new(input)?), line: Vec::new() };
+        let input = zstd::Decoder::new(input).map_err(broken)?;
+        let mut reader = SnapshotReader { lines: BufReader::new(input), line: Vec::new(), last: None };
         reader.read_line()?;
         if reader.line != HEADER {
-            return Err(LedgerError::corrupt("a snapshot of the refs has no valid header"));
+            return Err(LedgerError::corrupt("the snapshot of the refs has no valid header"));
         }
         Ok(reader)
     }
 
     fn read_line(&mut self) -> Result<(), LedgerError> {
         self.line.clear();
-        (&mut self.lines).take(MAX_LINE_BYTES).read_until(b'\n', &mut self.line)?;
+        (&mut self.lines).take(MAX_LINE_BYTES).read_until(b'\n', &mut self.line).map_err(broken)?;
         Ok(())
     }
 
@@ -84,6 +91,10 @@ impl<R: Read> SnapshotReader<R> {
             .strip_suffix(b"\n")
             .and_then(|line| line.split_once_str(b" "))
             .and_then(|(value, name)| Some((RefName::new(name.as_bstr()).ok()?, RefValue::parse(value).ok()?)));
-        parsed.map(Some).ok_or_else(|| LedgerError::corrupt("a snapshot of the refs has a line that is not a ref"))
+        let Some((name, value)) = parsed.filter(|(name, _)| self.last.as_ref().is_none_or(|last| last < name)) else {
+            return Err(LedgerError::corrupt("the snapshot of the refs has a line that is no ref or out of order"));
+        };
+        self.last = Some(name.clone());
+        Ok(Some((name, value)))
     }
 }

@@ -4,8 +4,10 @@
 //! by one rename that never replaces anything, after its bytes are on disk; then its directory is synced.
 //! A key cannot be both an object and a folder of others. Any number of processes may share a root.
 
+mod direct;
 mod error;
 mod listing;
+mod part_list;
 mod publish;
 mod upload;
 
@@ -244,6 +246,28 @@ impl ObjectStore for FilesystemStore {
         parts::check_part(number, bytes.len()).map_err(|reason| self.inner.invalid(&upload.key, reason))?;
         let owned = upload.clone();
         self.blocking(&upload.key, true, move |store| store.put_part(&owned, number, &bytes)).await
+    }
+
+    async fn put_part_from(
+        &self,
+        upload: &Upload,
+        number: u32,
+        size: u64,
+        source: &dyn ObjectStore,
+        source_key: &str,
+    ) -> Result<Option<Part>, ObjectError> {
+        let length = usize::try_from(size).unwrap_or(usize::MAX);
+        parts::check_part(number, length).map_err(|reason| self.inner.invalid(&upload.key, reason))?;
+        let Some(from) = source.concrete().and_then(|store| store.downcast_ref::<FilesystemStore>()) else {
+            return Ok(None);
+        };
+        let path = from.inner.path(source_key)?;
+        let owned = upload.clone();
+        self.blocking(&upload.key, true, move |store| store.put_part_from(&owned, number, size, &path)).await
+    }
+
+    fn concrete(&self) -> Option<&dyn std::any::Any> {
+        Some(self)
     }
 
     async fn parts(&self, upload: &Upload) -> Result<Vec<Part>, ObjectError> {

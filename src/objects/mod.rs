@@ -208,6 +208,21 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     /// Stores one part; storing the same part again replaces it.
     async fn put_part(&self, upload: &Upload, number: u32, bytes: Bytes) -> Result<Part, ObjectError>;
 
+    /// Stores one part of `size` bytes from the same place in an object of another store, without its bytes
+    /// passing through the caller. `Ok(None)` where the two stores cannot, or the source does not give the
+    /// bytes: the caller then reads them itself, and learns what is wrong with them.
+    async fn put_part_from(
+        &self,
+        upload: &Upload,
+        number: u32,
+        size: u64,
+        source: &dyn ObjectStore,
+        source_key: &str,
+    ) -> Result<Option<Part>, ObjectError> {
+        let _ = (upload, number, size, source, source_key);
+        Ok(None)
+    }
+
     /// The parts that an upload holds intact, by number: what need not be sent again.
     /// [`ObjectError::NotFound`] when the upload is gone.
     async fn parts(&self, upload: &Upload) -> Result<Vec<Part>, ObjectError>;
@@ -237,6 +252,12 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     ) -> Result<Option<ObjectMeta>, ObjectError> {
         let _ = (source, source_key, key, size, crc64);
         Ok(None)
+    }
+
+    /// The store itself, for one of its own kind that copies from it directly. Decorators have none, so
+    /// that no byte passes them by.
+    fn concrete(&self) -> Option<&dyn std::any::Any> {
+        None
     }
 
     /// Where the object lies as a local file, for stores that keep it so. Read it, never write it.

@@ -52,6 +52,16 @@ pub enum Subject {
     },
 }
 
+impl Subject {
+    /// The repository's id.
+    pub fn id(&self) -> RepositoryId {
+        match self {
+            Subject::Existing(item) => item.id,
+            Subject::New { id, .. } => *id,
+        }
+    }
+}
+
 impl Region {
     /// Refuses writes that do not belong here.
     pub fn check_writable(&self, item: &HeadItem) -> Result<()> {
@@ -123,6 +133,7 @@ impl Region {
         let manifest = manifest.with(packs);
         check_pack_count(&after.name, &manifest)?;
         after.manifest = manifest.generation;
+        after.packs = manifest.packs.len() as u64;
         Ok(Some((serde_json::to_value(&manifest).map_err(std::io::Error::from)?, revision)))
     }
 
@@ -249,6 +260,7 @@ pub fn blank_head(name: String, format: gix::hash::Kind, role: Role, region: Str
         refs: 0,
         head: default_head(),
         manifest: 0,
+        packs: 0,
         snapshot: None,
         log_bytes: 0,
         floor: 0,

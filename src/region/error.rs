@@ -115,6 +115,14 @@ impl RegionError {
         RegionError::Corrupt { repository: repository.into(), region: region.into(), reason: reason.into() }
     }
 
+    /// Says which repository's ledger is damaged, and where.
+    pub(crate) fn locate(self, region: &str, repository: &str) -> Self {
+        match self {
+            RegionError::Ledger(LedgerError::Corrupt(reason)) => RegionError::corrupt(region, repository, reason),
+            error => error,
+        }
+    }
+
     /// What the caller should do.
     pub fn kind(&self) -> Kind {
         match self {

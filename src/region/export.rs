@@ -40,5 +40,6 @@ impl Region {
             Ok(Exported { refs: count, packs: local.packs.len() as u64, bytes: manifest.bytes() })
         })
         .await
+        .map_err(|error: RegionError| error.locate(&self.name, &item.head.name))
     }
 }

@@ -1,6 +1,9 @@
 //! Folding changes into a head: each is read in full, its hash and its place checked, and what it does
 //! to the refs digest compared with what it says it does.
 
+#[cfg(test)]
+mod tests;
+
 use super::commit::{apply_change, blank_head};
 use crate::git::refs::RefValue;
 use crate::ledger::LedgerError;

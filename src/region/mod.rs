@@ -1,6 +1,7 @@
 //! A region: an object store and a table, and in them the ledger, manifest and packs of each repository.
 
 pub mod commit;
+pub mod consolidate;
 pub mod edit;
 pub mod error;
 pub mod export;
@@ -8,6 +9,7 @@ pub mod fold;
 pub mod import;
 pub mod local;
 pub mod manifest;
+pub mod new_pack;
 pub mod open;
 pub mod verify;
 
@@ -137,12 +139,14 @@ impl Region {
 
     /// The changes above number `seq`, oldest first.
     pub async fn changes_above(&self, item: &HeadItem, seq: u64) -> Result<Vec<ChangeRow>> {
-        Ok(read_chain_above(&*self.table, item.id, seq, item.head.frontier).await?)
+        let rows = read_chain_above(&*self.table, item.id, seq, item.head.frontier).await;
+        rows.map_err(|error| RegionError::from(error).locate(&self.name, &item.head.name))
     }
 
     /// All that is needed to stream the refs of a head.
     pub async fn refs(&self, item: &HeadItem) -> Result<RefsAt> {
-        Ok(RefsAt::load(self.log(), item.id, &item.head).await?)
+        let refs = RefsAt::load(self.log(), item.id, &item.head).await;
+        refs.map_err(|error| RegionError::from(error).locate(&self.name, &item.head.name))
     }
 }
 

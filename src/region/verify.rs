@@ -1,17 +1,20 @@
 //! Verifying: proof that a repository is what its ledger says, from the bytes up.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use gix::ObjectId;
 use serde::Serialize;
 
 use super::fold::{FoldError, fold};
-use super::local::LocalPacks;
+use super::local::{LocalPack, LocalPacks};
 use super::manifest::{LivePack, Manifest};
-use super::{Region, Result, blocking};
+use super::{Region, RegionError, Result, blocking};
+use crate::Kind;
 use crate::git::connectivity::missing_from;
 use crate::git::pack::{CheckOptions, CheckProgress, CheckedPack, PackSet, check_pack};
 use crate::ledger::LedgerError;
+use crate::ledger::advance::read_head;
 use crate::ledger::hash::RefsDigest;
 use crate::ledger::head::{Frontier, Head, HeadItem};
 use crate::ledger::keys;
@@ -77,8 +80,13 @@ impl Region {
         let tips = self.verify_refs(item, &mut verified, deep).await?;
         let manifest = match self.manifest(item).await {
             Ok((manifest, _)) => manifest,
-            Err(error @ super::RegionError::Corrupt { .. }) => {
+            Err(error @ RegionError::Corrupt { .. }) => {
                 verified.find(error.to_string());
+                return Ok(verified);
+            }
+            // Somebody is at work, unless the head is the very same.
+            Err(RegionError::Moved { .. }) if read_head(&*self.table, item.id).await?.as_ref() == Some(item) => {
+                verified.find("its manifest is newer than its head");
                 return Ok(verified);
             }
             Err(error) => return Err(error),
@@ -108,7 +116,7 @@ impl Region {
         let folding = move || Ok::<_, std::io::Error>(fold(&log, id, None, &rows));
         match blocking(folding).await? {
             Ok(folded) => compare(&folded.head, &item.head, verified),
-            Err(FoldError::Ledger(error)) if error.kind().is_retryable() => return Err(error.into()),
+            Err(FoldError::Ledger(error)) if !is_damage(error.kind()) => return Err(error.into()),
             Err(error) => verified.find(error.to_string()),
         }
         Ok(())
@@ -123,7 +131,7 @@ impl Region {
     ) -> Result<Vec<(String, ObjectId)>> {
         let refs = match self.refs(item).await {
             Ok(refs) => refs,
-            Err(error) if error.kind() == crate::Kind::Corrupt => {
+            Err(error) if error.kind() == Kind::Corrupt => {
                 verified.find(format!("the refs cannot be read: {error}"));
                 return Ok(Vec::new());
             }
@@ -132,7 +140,7 @@ impl Region {
         let read = blocking(move || Ok::<_, std::io::Error>(read_refs(refs, collect))).await?;
         let (mut digest, count, mut tips) = match read {
             Ok(read) => read,
-            Err(error) if error.kind().is_retryable() => return Err(error.into()),
+            Err(error) if !is_damage(error.kind()) => return Err(error.into()),
             Err(error) => {
                 verified.find(format!("the refs cannot be read: {error}"));
                 return Ok(Vec::new());
@@ -173,6 +181,11 @@ impl Region {
         }
         Ok(present)
     }
+}
+
+/// Whether what was read is to blame, and not the surroundings in which it was read.
+fn is_damage(kind: Kind) -> bool {
+    matches!(kind, Kind::Corrupt | Kind::Refused | Kind::NotFound)
 }
 
 /// What the ledger makes of the head against what the head says.
@@ -221,9 +234,7 @@ impl Deep {
         let mut all = PackSet::new(self.format);
         let mut checked = Vec::new();
         for local in &self.local.packs {
-            let index = tempfile::NamedTempFile::new_in(&self.dir)?.into_temp_path();
-            let options = CheckOptions::new(self.format);
-            match check_pack(&local.pack, Some(&local.index), &options, &index, &self.progress) {
+            match self.check(local) {
                 Ok(pack) => {
                     verified.objects += u64::from(pack.objects);
                     if pack.id != local.live.id {
@@ -233,12 +244,28 @@ impl Deep {
                     all.add(&local.pack, &local.index)?;
                     checked.push(pack);
                 }
-                Err(error) if error.kind().is_retryable() => return Err(error.into()),
-                Err(error) => verified.find(format!("pack {} is damaged: {error}", local.live.id)),
+                Err(RegionError::Pack(error)) if is_damage(error.kind()) => {
+                    verified.find(format!("pack {} is damaged: {error}", local.live.id));
+                }
+                Err(error) => return Err(error),
             }
         }
         self.verify_reachability(&checked, &all, &mut verified)?;
         Ok(verified)
+    }
+
+    /// Checks one pack in full. The index that this writes is not wanted: where the region's own disk is
+    /// full or read-only, it goes elsewhere.
+    fn check(&self, local: &LocalPack) -> Result<CheckedPack> {
+        let options = CheckOptions::new(self.format);
+        let check_in = |dir: &Path| -> Result<CheckedPack> {
+            let index = tempfile::NamedTempFile::new_in(dir)?.into_temp_path();
+            Ok(check_pack(&local.pack, Some(&local.index), &options, &index, &self.progress)?)
+        };
+        match check_in(&self.dir) {
+            Err(error) if error.kind() == Kind::Environment => check_in(&std::env::temp_dir()),
+            result => result,
+        }
     }
 
     /// Every object reachable from every ref is there: at once where nothing lacks anything, else by a walk.

@@ -5,7 +5,8 @@ use super::error::{InRegion as _, ReplicationError};
 use super::pass::Pair;
 use super::plan::{Standing, standing};
 use crate::ledger::LedgerError;
-use crate::ledger::head::Frontier;
+use crate::ledger::advance::read_heads;
+use crate::ledger::head::{Frontier, HeadItem, RepositoryId};
 use crate::ledger::log::read_chain;
 
 impl Link {
@@ -21,9 +22,23 @@ impl Link {
                 vec![format!("{name} has the same ledger but other refs in the target: its head is damaged")]
             }
             Standing::Equal => Vec::new(),
+            Standing::Ahead => vec![self.ahead(pair).await?],
             Standing::Diverged(reason) => vec![format!("{name}: fork: {reason}")],
             Standing::Behind(from) => vec![self.behind(pair, from).await?],
         })
+    }
+
+    /// In words, what this link delivered and its source does not know: a source that was set back.
+    pub async fn strays(&self) -> Result<Vec<String>, ReplicationError> {
+        let mut delivered = self.target.heads().await.in_region(&self.target)?;
+        delivered.retain(|item| item.head.fed_by.as_ref() == Some(&self.name));
+        let ids: Vec<RepositoryId> = delivered.iter().map(|item| item.id).collect();
+        let sources = read_heads(&*self.source.table, &ids).await.in_region(&self.source)?;
+        let lost = delivered.iter().zip(sources).filter(|(_, source)| source.is_none());
+        let (source, target) = (&self.source.name, &self.target.name);
+        let text =
+            |item: &HeadItem| format!("{}: it is in {target}, but not in {source} (id {})", item.head.name, item.id);
+        Ok(lost.map(|(item, _)| text(item)).collect())
     }
 
     /// A target that is behind may be on another chain all the same.
@@ -39,6 +54,33 @@ impl Link {
             }
             Err(LedgerError::Corrupt(reason)) => Ok(format!("{name}: the source's ledger is damaged: {reason}")),
             Err(error) => Err(error).in_region(&self.source),
+        }
+    }
+    async fn ahead(&self, pair: &Pair) -> Result<String, ReplicationError> {
+        let name = &pair.source.head.name;
+        Ok(match self.fork_ahead(&pair.source, pair.target.as_ref()).await? {
+            Some(reason) => format!("{name}: fork: {reason}"),
+            None => format!(
+                "{name}: the target is ahead of {}, itself a replica: another link came first",
+                self.source.name
+            ),
+        })
+    }
+
+    /// Why a target that is ahead of a replica is on another chain than that; `None` where its chain runs
+    /// through the replica's state.
+    pub(super) async fn fork_ahead(
+        &self,
+        source: &HeadItem,
+        target: Option<&HeadItem>,
+    ) -> Result<Option<String>, ReplicationError> {
+        let (from, Some(target)) = (source.head.frontier, target) else { return Ok(None) };
+        match read_chain(&*self.target.table, source.id, from, target.head.frontier).await {
+            Ok(_) => Ok(None),
+            Err(LedgerError::Fork { at, .. }) => {
+                Ok(Some(format!("the source is at {at}, which the target has never been")))
+            }
+            Err(error) => Err(error).in_region(&self.target),
         }
     }
 }

@@ -110,6 +110,7 @@ impl Link {
         let Some(source) = source else { return Ok(None) };
         let from = match standing(&source.head, target.as_ref().map(|item| &item.head)) {
             Standing::Equal => return Ok(None),
+            Standing::Ahead => return self.check_ahead(&source, target.as_ref()).await,
             Standing::Diverged(reason) => {
                 return Err(ReplicationError::Fork { repository: source.head.name, reason });
             }
@@ -131,6 +132,18 @@ impl Link {
             rows => rows.in_region(&self.source)?,
         };
         Ok(Some(Lag { source, target, rows }))
+    }
+
+    /// There is nothing to deliver to a target that is ahead, as long as it is on the same chain.
+    async fn check_ahead<T>(
+        &self,
+        source: &HeadItem,
+        target: Option<&HeadItem>,
+    ) -> Result<Option<T>, ReplicationError> {
+        match self.fork_ahead(source, target).await? {
+            None => Ok(None),
+            Some(reason) => Err(ReplicationError::Fork { repository: source.head.name.clone(), reason }),
+        }
     }
 
     /// Two active links never deliver one repository.
@@ -241,7 +254,8 @@ impl Link {
         let item = result?;
         crash_point("applied");
         self.clear_staging(&copied).await;
-        self.target.maintain_snapshot(item).await;
+        let item = self.target.maintain_snapshot(item).await;
+        self.target.maintain_packs(item).await;
         Ok(delivered)
     }
 

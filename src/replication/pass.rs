@@ -98,24 +98,36 @@ impl Link {
     pub async fn pairs(&self, names: &[String], matcher: &globset::GlobSet) -> Result<Vec<Pair>, ReplicationError> {
         let sources = match names {
             [] => self.source.heads().await.in_region(&self.source)?,
-            names => self.named(names, matcher).await?,
+            names => self.named(names).await?,
         };
-        let sources: Vec<HeadItem> = sources.into_iter().filter(|item| matcher.is_match(&item.head.name)).collect();
         let ids: Vec<RepositoryId> = sources.iter().map(|item| item.id).collect();
         let targets = read_heads(&*self.target.table, &ids).await.in_region(&self.target)?;
         let pairs = sources.into_iter().zip(targets).map(|(source, target)| Pair { source, target });
-        Ok(pairs.filter(|pair| !pair.is_void()).collect())
+        let (carried, others): (Vec<Pair>, Vec<Pair>) = pairs.partition(|pair| self.carries(pair, matcher));
+        match others.first() {
+            Some(other) if !names.is_empty() => Err(self.not_on_link(&other.source.head.name)),
+            _ => Ok(carried.into_iter().filter(|pair| !pair.is_void()).collect()),
+        }
+    }
+
+    /// Whether the link carries a repository: by the name that it has now, or because it has delivered it
+    /// before. A replica that was renamed out of the globs is not left behind in silence.
+    fn carries(&self, pair: &Pair, matcher: &globset::GlobSet) -> bool {
+        let fed = pair.target.as_ref().and_then(|item| item.head.fed_by.as_ref());
+        matcher.is_match(&pair.source.head.name) || fed == Some(&self.name)
+    }
+
+    fn not_on_link(&self, name: &str) -> ReplicationError {
+        let (region, link) = (self.source.name.clone(), self.name.clone());
+        ReplicationError::NotOnLink { name: name.into(), region, link }
     }
 
     /// The heads of some repositories of the source, each once.
-    async fn named(&self, names: &[String], matcher: &globset::GlobSet) -> Result<Vec<HeadItem>, ReplicationError> {
+    async fn named(&self, names: &[String]) -> Result<Vec<HeadItem>, ReplicationError> {
         let mut found: Vec<HeadItem> = Vec::new();
         for name in names {
             let item = self.source.find(name).await.in_region(&self.source)?;
-            let Some(item) = item.filter(|item| matcher.is_match(&item.head.name)) else {
-                let (region, link) = (self.source.name.clone(), self.name.clone());
-                return Err(ReplicationError::NotOnLink { name: name.clone(), region, link });
-            };
+            let item = item.ok_or_else(|| self.not_on_link(name))?;
             if found.iter().all(|other| other.id != item.id) {
                 found.push(item);
             }

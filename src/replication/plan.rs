@@ -13,16 +13,21 @@ pub enum Standing {
     Equal,
     /// The target lacks the changes above this state.
     Behind(Frontier),
+    /// The target has changes that its source, a replica itself, lacks: another link came first.
+    Ahead,
     /// The target is somewhere that the source has never been, or no longer is.
     Diverged(String),
 }
 
-/// Compares two heads. A target that is behind may still turn out to be on another chain.
+/// Compares two heads. A target that is behind or ahead may still turn out to be on another chain.
 pub fn standing(source: &Head, target: Option<&Head>) -> Standing {
     let Some(target) = target else { return Standing::Behind(Frontier::ORIGIN) };
     let (ours, theirs) = (target.frontier, source.frontier);
     if ours == theirs {
         return Standing::Equal;
+    }
+    if source.role == Role::Replica && ours.seq > theirs.seq {
+        return Standing::Ahead;
     }
     if target.role == Role::Primary {
         return Standing::Diverged(format!(
@@ -101,6 +106,16 @@ mod tests {
         for other in [head(5, 6, Role::Replica), head(6, 6, Role::Replica), head(4, 4, Role::Primary)] {
             assert!(matches!(standing(&source, Some(&other)), Standing::Diverged(_)));
         }
+    }
+
+    #[test]
+    fn only_a_replica_may_be_behind_its_target() {
+        let source = head(5, 5, Role::Replica);
+        for role in [Role::Replica, Role::Primary] {
+            assert_eq!(standing(&source, Some(&head(6, 6, role))), Standing::Ahead);
+            assert!(matches!(standing(&source, Some(&head(5, 6, role))), Standing::Diverged(_)));
+        }
+        assert!(matches!(standing(&source, Some(&head(4, 4, Role::Primary))), Standing::Diverged(_)));
     }
 
     #[test]

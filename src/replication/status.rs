@@ -19,7 +19,7 @@ pub struct RepositoryStatus {
     pub repository: String,
     /// Its id.
     pub id: String,
-    /// `equal`, `behind`, `fork` or `damaged`.
+    /// `equal`, `behind`, `ahead` (of a source that is a replica itself), `fork` or `damaged`.
     pub standing: &'static str,
     /// Whether it is active, frozen or deleted at the source.
     pub state: State,
@@ -91,6 +91,11 @@ impl Link {
         };
         match standing(source, target) {
             Standing::Equal => status.last_error = None,
+            Standing::Ahead => {
+                let fork = self.fork_ahead(&pair.source, pair.target.as_ref()).await?;
+                status.standing = if fork.is_some() { "fork" } else { "ahead" };
+                status.last_error = fork;
+            }
             Standing::Diverged(reason) => {
                 status.standing = "fork";
                 status.last_error = Some(reason);

@@ -86,13 +86,14 @@ impl Transfer {
             size: pack.index_bytes,
             crc64: pack.index_crc64,
         };
-        // The index last: Git takes a pack for real once it sees the index.
-        for (copy, upload) in [(body, &staged.pack_upload), (index, &staged.index_upload)] {
-            let done = self.copy_object(&copy, &staged, upload.as_ref()).await;
-            if let Err(error) = done {
-                self.forget_if_bad(&staged, &error).await;
-                return Err(error);
-            }
+        // Side by side, so that they wait for the disk together. (Git passes over an index without a pack.)
+        let (body, index) = futures::join!(
+            self.copy_object(&body, &staged, staged.pack_upload.as_ref()),
+            self.copy_object(&index, &staged, staged.index_upload.as_ref())
+        );
+        if let Err(error) = body.and(index) {
+            self.forget_if_bad(&staged, &error).await;
+            return Err(error);
         }
         Ok(CopiedPack { pack: LivePack { key: staged.key.clone(), ..pack.clone() }, staging: staged.row })
     }
@@ -159,14 +160,23 @@ impl Transfer {
     }
 
     async fn copy_part(&self, copy: &Copy, upload: &Upload, number: u32) -> Result<Part, ReplicationError> {
+        let (source, target) = (&*self.source.objects, &self.target.objects);
+        let direct = target.put_part_from(upload, number, part_len(copy.size, number), source, &copy.from);
+        let part = match direct.await.in_region(&self.target)? {
+            Some(part) => part,
+            None => self.carry_part(copy, upload, number).await?,
+        };
+        self.count(part.size);
+        crash_point("copy-part");
+        Ok(part)
+    }
+
+    /// Copies a part through the memory of this process.
+    async fn carry_part(&self, copy: &Copy, upload: &Upload, number: u32) -> Result<Part, ReplicationError> {
         let _permit = self.memory.acquire().await;
         let start = u64::from(number) * PART_BYTES;
         let bytes = self.read(copy, start..start + part_len(copy.size, number)).await?;
-        let size = bytes.len() as u64;
-        let part = self.target.objects.put_part(upload, number, bytes).await.in_region(&self.target)?;
-        self.count(size);
-        crash_point("copy-part");
-        Ok(part)
+        self.target.objects.put_part(upload, number, bytes).await.in_region(&self.target)
     }
 
     async fn read(&self, copy: &Copy, range: Range<u64>) -> Result<Bytes, ReplicationError> {

@@ -76,7 +76,7 @@ impl SqliteTable {
         semaphore.acquire().await.map_err(|_| self.stopped(false))
     }
 
-    /// Runs `work` with a connection on a blocking thread. Dropping the future does not stop it.
+    /// Runs `work` with a connection. Dropping the future does not stop it.
     async fn blocking<T: Send + 'static>(
         &self,
         write: bool,
@@ -84,20 +84,30 @@ impl SqliteTable {
     ) -> Result<T, TableError> {
         let permit = Arc::clone(&self.connections).acquire_owned().await.map_err(|_| self.stopped(false))?;
         let file = Arc::clone(&self.file);
-        let task = tokio::task::spawn_blocking(move || {
+        let run = move || {
             let mut connection = file.take()?;
             let result = work(&file, &mut connection);
             file.give_back(connection);
             drop(permit);
             result
-        });
-        task.await.unwrap_or_else(|_| Err(self.stopped(write)))
+        };
+        // A read takes less time than another thread needs to wake up; only a write waits for the disk.
+        if !write && may_block_in_place() {
+            return tokio::task::block_in_place(run);
+        }
+        tokio::task::spawn_blocking(run).await.unwrap_or_else(|_| Err(self.stopped(write)))
     }
 
     fn stopped(&self, ambiguous: bool) -> TableError {
         let reason = "the runtime is shutting down".to_owned();
         TableError::Unavailable { table: self.file.name.clone(), reason, ambiguous }
     }
+}
+
+/// A runtime of one thread has no other that could go on meanwhile.
+fn may_block_in_place() -> bool {
+    let flavor = tokio::runtime::Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    flavor.is_ok_and(|flavor| flavor == tokio::runtime::RuntimeFlavor::MultiThread)
 }
 
 impl DatabaseFile {

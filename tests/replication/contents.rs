@@ -168,12 +168,12 @@ fn many_packs(repo: &GitRepo, count: usize) {
 fn pack_names(repo: &GitRepo) -> Vec<String> {
     let entries = std::fs::read_dir(repo.path.join("objects/pack")).unwrap();
     let mut ids: Vec<String> =
-        entries.map(|entry| entry.unwrap().path()).filter(is_pack).map(|path| trailer(&path)).collect();
+        entries.map(|entry| entry.unwrap().path()).filter(|path| is_pack(path)).map(|path| trailer(&path)).collect();
     ids.sort();
     ids
 }
 
-fn is_pack(path: &std::path::PathBuf) -> bool {
+fn is_pack(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "pack")
 }
 

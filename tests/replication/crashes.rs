@@ -156,6 +156,63 @@ fn while_importing() {
 }
 
 #[test]
+fn with_a_change_that_is_larger_than_its_row() {
+    for point in ["copy-part", "copied-packs", "applied"] {
+        let world = World::new();
+        let repo = GitRepo::with_history(world.path("src.git"), &[]);
+        world.sync(&repo, "app");
+        repo.pack_many_refs("refs/heads/x/", 10_000, &repo.git(&["rev-parse", "main"]));
+        world.import(&repo, "app");
+        dies(&world, point, 1, &["replicate", LINK]);
+        assert_old_or_new(&world, "app", Some(1));
+        let copied = world.replicate()["bytes_copied"].as_u64().unwrap();
+        // Its object was there before each of these points.
+        assert_eq!(copied, 0, "{point}");
+        world.assert_synced(&repo, "app");
+    }
+}
+
+#[test]
+fn with_a_lease_that_nobody_gives_back() {
+    let world = World::new();
+    let repo = GitRepo::init(world.path("src.git"), &[]);
+    for n in 0..5 {
+        repo.commit_bytes("main", &format!("big{n}"), &noise(n, 14 << 20));
+    }
+    repo.git(&["repack", "-adq"]);
+    let bytes = world.import(&repo, "app")["bytes"].as_u64().unwrap();
+    assert!(bytes > 64 << 20);
+    dies(&world, "copy-part", 6, &["replicate", LINK]);
+    // Nobody renews the lease of the dead: the next one waits for it to expire, and goes on.
+    let copied = world.replicate()["bytes_copied"].as_u64().unwrap();
+    assert!(copied <= bytes - 5 * PART, "{copied} of {bytes}");
+    world.ok(&["verify", LINK]);
+    assert_no_orphans(&world, "app", TARGET);
+}
+
+#[test]
+fn while_names_are_swapped() {
+    for nth in 1..=2 {
+        let world = World::new();
+        let repos = ["a", "b"].map(|name| {
+            let repo = GitRepo::init(world.path(&format!("{name}.git")), &[]);
+            repo.commit("main", "file", name);
+            world.import(&repo, name);
+            repo
+        });
+        world.replicate();
+        for (from, to) in [("a", "tmp"), ("b", "a"), ("tmp", "b")] {
+            world.ok(&["repo", "rename", from, to, "--region", SOURCE]);
+        }
+        dies(&world, "applied", nth, &["replicate", LINK, "--jobs", "1"]);
+        world.replicate();
+        world.ok(&["verify", LINK, "--deep"]);
+        world.assert_exports_as(&repos[0], "b", TARGET);
+        world.assert_exports_as(&repos[1], "a", TARGET);
+    }
+}
+
+#[test]
 fn killed_at_any_moment() {
     let world = World::new();
     let repo = large(&world);

@@ -91,6 +91,43 @@ fn a_source_that_has_gone_further_on_another_history() {
 }
 
 #[test]
+fn a_source_that_was_set_back_to_before_a_repository() {
+    let (world, repo) = set_back();
+    world.import(&repo, "late");
+    world.ok(&["replicate", LINK, "late"]);
+    restore(&world, SOURCE);
+    let verify = world.ends(1, &["verify", LINK, "--json"]).json();
+    let all = verify["differences"].as_array().unwrap();
+    assert!(all.iter().any(|text| text.as_str().unwrap().starts_with("late: it is in eu-west-1")), "{verify}");
+    world.assert_exports_as(&repo, "late", TARGET);
+}
+
+#[test]
+fn a_replica_on_another_history_than_the_target_further_on() {
+    // The primary lost a change that its replica has; a third region has only what came after.
+    let links = "[links.ab]\nsource = \"us-east-1\"\ntarget = \"b\"\n[links.ac]\nsource = \"us-east-1\"\ntarget = \"c\"\n\
+                 [links.bc]\nsource = \"b\"\ntarget = \"c\"\nmode = \"standby\"\n";
+    let world = World::with(&[SOURCE, "b", "c"], links);
+    let repo = GitRepo::with_history(world.path("src.git"), &[]);
+    world.import(&repo, "app");
+    back_up(&world, SOURCE);
+    repo.commit("main", "lost", "by the backup\n");
+    world.import(&repo, "app");
+    world.ok(&["replicate", "ab"]);
+    restore(&world, SOURCE);
+    for n in 0..3 {
+        repo.commit("side", "different", &format!("{n}\n"));
+        world.import(&repo, "app");
+    }
+    world.ok(&["replicate", "ac"]);
+    let before = world.show("app", "c");
+    world.ends(1, &["replicate", "bc"]).says(&["app", "fork", "nothing was overwritten"]);
+    assert_eq!(world.ends(1, &["status", "bc", "--json"]).json()["repositories"][0]["standing"], "fork");
+    assert!(world.ends(1, &["verify", "bc"]).stdout.contains("app: fork"));
+    assert_eq!(world.show("app", "c"), before);
+}
+
+#[test]
 fn a_target_that_was_restored_catches_up() {
     let world = World::new();
     let repo = GitRepo::with_history(world.path("src.git"), &[]);

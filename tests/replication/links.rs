@@ -120,6 +120,45 @@ fn a_standby_that_comes_first_does_not_shut_out_the_active_link() {
 }
 
 #[test]
+fn a_target_that_another_link_brought_further_is_no_fork() {
+    let world = World::with(&["a", "b", "c"], &rivals("mode = \"standby\""));
+    let repo = GitRepo::with_history(world.path("src.git"), &[]);
+    import(&world, &repo, "a");
+    world.ok(&["replicate", "ab"]);
+    repo.commit("main", "more", "more\n");
+    import(&world, &repo, "a");
+    world.ok(&["replicate", "ac"]);
+    let before = world.show("app", "c");
+    assert_eq!(world.json(&["replicate", "bc"])["unchanged"], 1);
+    assert_eq!(world.show("app", "c"), before);
+    assert_eq!(world.json(&["status", "bc"])["repositories"][0]["standing"], "ahead");
+    world.ends(1, &["verify", "bc"]);
+    world.ok(&["replicate", "ab"]);
+    world.ok(&["verify", "bc", "--deep"]);
+}
+
+#[test]
+fn two_regions_may_replicate_to_each_other() {
+    let links = "[links.ab]\nsource = \"a\"\ntarget = \"b\"\n[links.ba]\nsource = \"b\"\ntarget = \"a\"\n";
+    let world = World::with(&["a", "b"], links);
+    let repo = GitRepo::with_history(world.path("src.git"), &[]);
+    for round in 0..3 {
+        // Each region writes one of its own.
+        for region in ["a", "b"] {
+            repo.commit("main", region, &format!("{round}\n"));
+            world.ok(&["import", "src.git", &format!("of-{region}"), "--region", region]);
+        }
+        for link in ["ab", "ba"] {
+            assert_eq!(world.json(&["replicate", link])["delivered"], 1);
+            assert_eq!(world.json(&["replicate", link])["unchanged"], if round == 0 && link == "ab" { 1 } else { 2 });
+        }
+        for link in ["ab", "ba"] {
+            world.ok(&["verify", link, "--deep"]);
+        }
+    }
+}
+
+#[test]
 fn a_link_carries_what_its_globs_say() {
     let links =
         format!("[links.dr]\nsource = \"{SOURCE}\"\ntarget = \"{TARGET}\"\nrepositories = [\"team/*\", \"solo\"]\n");
@@ -135,4 +174,22 @@ fn a_link_carries_what_its_globs_say() {
     world.ends(2, &["replicate", "dr", "other"]).says(&["other", "dr"]);
     world.ends(2, &["replicate", "dr", "solo", "nowhere"]).says(&["nowhere", SOURCE, "dr"]);
     assert_eq!(world.json(&["replicate", "dr", "solo", "team/app"])["repositories"], 2);
+}
+
+#[test]
+fn a_repository_renamed_out_of_the_globs_is_followed_all_the_same() {
+    let link = "[links.dr]\nsource = \"us-east-1\"\ntarget = \"eu-west-1\"\nrepositories = [\"team/*\"]\n";
+    let world = World::with(&[SOURCE, TARGET], link);
+    let repo = GitRepo::with_history(world.path("src.git"), &[]);
+    world.import(&repo, "team/app");
+    world.import(&repo, "other");
+    assert_eq!(world.replicate()["delivered"], 1);
+    world.ok(&["repo", "rename", "team/app", "gone/app", "--region", SOURCE]);
+    repo.commit("main", "more", "more\n");
+    world.import(&repo, "gone/app");
+    assert_eq!(world.replicate()["changes"], 2);
+    world.assert_exports_as(&repo, "gone/app", TARGET);
+    // What the link never carried stays away, also when it is named.
+    world.ends(2, &["replicate", "dr", "other"]).says(&["other", "dr"]);
+    assert_eq!(world.json(&["status", "dr"])["repositories"].as_array().unwrap().len(), 1);
 }

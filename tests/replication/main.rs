@@ -1,12 +1,18 @@
 //! The command against real Git: whatever happens to a repository arrives, whole, exactly once.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 #[path = "../support/mod.rs"]
 mod support;
 
+mod consolidation;
 mod contents;
 mod crashes;
 mod forks;
+mod idle;
 mod kinds;
 mod links;
 mod names;
+mod snapshots;
 mod together;
+mod usage;

@@ -71,6 +71,21 @@ fn two_replicate_a_large_one_and_copy_it_once() {
     let copied: u64 = summaries.iter().map(|summary| summary["bytes_copied"].as_u64().unwrap()).sum();
     assert_eq!(copied, imported["bytes"].as_u64().unwrap(), "{summaries:?}");
     assert_one_copy(&world, &["app"]);
+    world.ok(&["verify", LINK]);
+}
+
+#[test]
+fn several_replicate_a_change_that_is_larger_than_its_row() {
+    let world = World::new();
+    let repo = GitRepo::with_history(world.path("src.git"), &[]);
+    for round in 0..3 {
+        let value = repo.commit("main", "file", &format!("{round}\n"));
+        repo.pack_many_refs(&format!("refs/heads/{round}/"), 8_000, &value);
+        world.import(&repo, "app");
+        assert_all_ended_well(&together(&world, 3, &["replicate", LINK, "--json"]));
+        assert_one_copy(&world, &["app"]);
+        world.ok(&["verify", LINK, "--deep"]);
+    }
     world.assert_synced(&repo, "app");
 }
 
@@ -106,8 +121,9 @@ fn two_imports_of_one_source_make_one_change() {
         repo.commit("main", "file", &format!("{round}\n"));
         let runs = together(&world, 3, &["import", "src.git", "app", "--region", SOURCE, "--json"]);
         let changes = assert_all_ended_well(&runs);
-        let made = changes.iter().filter(|imported| !imported["change"].is_null()).count();
-        assert_eq!(made, 1, "{changes:?}");
+        // Two that make the very same change in the same millisecond may both say that they made it.
+        let made: Vec<&Value> = changes.iter().map(|imported| &imported["change"]).filter(|c| !c.is_null()).collect();
+        assert!(!made.is_empty() && made.iter().all(|change| **change == round), "{changes:?}");
         assert_eq!(world.show("app", SOURCE)["frontier"]["seq"], round);
     }
     assert_eq!(world.pack_files(SOURCE).len() as u64, world.show("app", SOURCE)["packs"].as_u64().unwrap());

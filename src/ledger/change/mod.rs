@@ -24,6 +24,8 @@
 //! Edits are sorted by name and name each ref once. Deletions apply before creations.
 
 mod read;
+#[cfg(test)]
+mod tests;
 mod write;
 
 use jiff::Timestamp;

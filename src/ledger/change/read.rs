@@ -24,8 +24,10 @@ pub struct ChangeReader<R> {
 impl<R: BufRead> ChangeReader<R> {
     /// Reads the header.
     pub fn new(input: R) -> Result<Self, ChangeError> {
-        let mut lines = Lines { input, hasher: Sha256::new(), buffer: Vec::new(), number: 0, size: 0 };
+        let mut lines =
+            Lines { input, hasher: Sha256::new(), buffer: Vec::new(), number: 0, size: 0, read: Vec::new() };
         let header = read_header(&mut lines)?;
+        check_spelling(&header, &std::mem::take(&mut lines.read))?;
         Ok(ChangeReader { left: header.edits, lines, header, last: BString::default() })
     }
 
@@ -74,9 +76,18 @@ struct Lines<R> {
     buffer: Vec<u8>,
     number: u64,
     size: u64,
+    /// The lines of the header as they were, until it is complete.
+    read: Vec<u8>,
 }
 
 impl<R: BufRead> Lines<R> {
+    /// The next line of the header without its newline.
+    fn next_of_header(&mut self) -> Result<&[u8], ChangeError> {
+        self.next()?;
+        self.read.extend_from_slice(&self.buffer);
+        Ok(&self.buffer[..self.buffer.len() - 1])
+    }
+
     /// The next line without its newline.
     fn next(&mut self) -> Result<&[u8], ChangeError> {
         self.number += 1;
@@ -96,6 +107,19 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
+/// Numbers and hashes have more spellings than one (`07`, `+7`, upper case). Only the one that would be
+/// written is a change.
+fn check_spelling(header: &ChangeHeader, read: &[u8]) -> Result<(), ChangeError> {
+    let mut written = Vec::with_capacity(read.len());
+    header.write_to(&mut written);
+    if written == read {
+        return Ok(());
+    }
+    let same = written.iter().zip(read).take_while(|(a, b)| a == b).filter(|(a, _)| **a == b'\n').count();
+    let reason = "it is not spelled as gitferry writes it".into();
+    Err(ChangeError::Malformed { line: same as u64 + 1, reason })
+}
+
 /// `Some(None)` is the absent value `-`.
 #[allow(clippy::option_option)]
 fn parse_value(text: &[u8]) -> Option<Option<RefValue>> {
@@ -111,10 +135,10 @@ fn read_header<R: BufRead>(lines: &mut Lines<R>) -> Result<ChangeHeader, ChangeE
     let version = fields.required("gitferry-change")?;
     if version != "1" {
         let reason = format!("version {version} is not known: a newer gitferry wrote it, update this one first");
-        return Err(fields.lines.malformed(reason));
+        return Err(fields.bad_value(reason));
     }
     let epoch = fields.required("epoch")?;
-    let Some((number, region)) = epoch.split_once(' ') else { return Err(fields.lines.malformed("not an epoch")) };
+    let Some((number, region)) = epoch.split_once(' ') else { return Err(fields.bad_value("not an epoch")) };
     let (number, region) = (number.to_owned(), region.to_owned());
     let mut header = ChangeHeader {
         epoch: fields.number(&number)?,
@@ -123,7 +147,7 @@ fn read_header<R: BufRead>(lines: &mut Lines<R>) -> Result<ChangeHeader, ChangeE
         prev: fields.required_parsed("prev")?,
         time: {
             let millis = fields.required_parsed("time")?;
-            Timestamp::from_millisecond(millis).map_err(|e| fields.lines.malformed(e.to_string()))?
+            Timestamp::from_millisecond(millis).map_err(|e| fields.bad_value(e.to_string()))?
         },
         actor: fields.required("actor")?,
         name: fields.optional("name")?,
@@ -135,13 +159,13 @@ fn read_header<R: BufRead>(lines: &mut Lines<R>) -> Result<ChangeHeader, ChangeE
         edits: 0,
     };
     if let Some(bytes) = fields.optional_bytes("head")? {
-        header.head = Some(parse_head(&bytes).ok_or_else(|| fields.lines.malformed("not a HEAD edit"))?);
+        header.head = Some(parse_head(&bytes).ok_or_else(|| fields.bad_value("not a HEAD edit"))?);
     }
     while let Some(text) = fields.optional("pack")? {
         if header.packs.len() == MAX_PACKS {
-            return Err(fields.lines.malformed(format!("it brings more than {MAX_PACKS} packs")));
+            return Err(fields.bad_value(format!("it brings more than {MAX_PACKS} packs")));
         }
-        header.packs.push(parse_pack(&text).ok_or_else(|| fields.lines.malformed("not a pack"))?);
+        header.packs.push(parse_pack(&text).ok_or_else(|| fields.bad_value("not a pack"))?);
     }
     header.digest = fields.required_parsed("digest")?;
     let edits = fields.take_last("edits")?;
@@ -173,7 +197,7 @@ fn parse_pack(text: &str) -> Option<ChangePack> {
 }
 
 fn split_line<R: BufRead>(lines: &mut Lines<R>) -> Result<(String, Vec<u8>), ChangeError> {
-    let line = lines.next()?;
+    let line = lines.next_of_header()?;
     let Some((key, value)) = line.split_once_str(b" ") else { return Err(lines.malformed("it has no value")) };
     let (key, value) = (key.to_str_lossy().into_owned(), value.to_vec());
     Ok((key, value))
@@ -194,8 +218,13 @@ impl<R: BufRead> Fields<'_, R> {
         Ok(Some(std::mem::replace(&mut self.current, next).1))
     }
 
+    /// What is wrong with a value: it stands in the line before the one that is looked at.
+    fn bad_value(&self, reason: impl Into<String>) -> ChangeError {
+        ChangeError::Malformed { line: self.lines.number.saturating_sub(1), reason: reason.into() }
+    }
+
     fn text(&self, bytes: Vec<u8>) -> Result<String, ChangeError> {
-        String::from_utf8(bytes).map_err(|_| self.lines.malformed("it is not UTF-8"))
+        String::from_utf8(bytes).map_err(|_| self.bad_value("it is not UTF-8"))
     }
 
     fn optional(&mut self, key: &str) -> Result<Option<String>, ChangeError> {
@@ -215,7 +244,7 @@ impl<R: BufRead> Fields<'_, R> {
     }
 
     fn number(&self, text: &str) -> Result<u64, ChangeError> {
-        text.parse().map_err(|_| self.lines.malformed("not a number"))
+        text.parse().map_err(|_| self.bad_value("not a number"))
     }
 
     fn required_number(&mut self, key: &str) -> Result<u64, ChangeError> {
@@ -225,11 +254,11 @@ impl<R: BufRead> Fields<'_, R> {
 
     fn required_parsed<T: std::str::FromStr>(&mut self, key: &str) -> Result<T, ChangeError> {
         let text = self.required(key)?;
-        text.parse().map_err(|_| self.lines.malformed(format!("`{text}` is not a valid {key}")))
+        text.parse().map_err(|_| self.bad_value(format!("`{text}` is not a valid {key}")))
     }
 
     fn optional_parsed<T: std::str::FromStr>(&mut self, key: &str) -> Result<Option<T>, ChangeError> {
         let Some(text) = self.optional(key)? else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| self.lines.malformed(format!("`{text}` is not a valid {key}")))
+        text.parse().map(Some).map_err(|_| self.bad_value(format!("`{text}` is not a valid {key}")))
     }
 }

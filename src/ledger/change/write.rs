@@ -161,7 +161,7 @@ impl Write for HashingWriter {
 
 impl ChangeHeader {
     /// Writes all lines up to the first edit.
-    fn write_to(&self, out: &mut Vec<u8>) {
+    pub(super) fn write_to(&self, out: &mut Vec<u8>) {
         let mut line = |key: &str, value: String| out.extend_from_slice(format!("{key} {value}\n").as_bytes());
         line("gitferry-change", "1".into());
         line("epoch", format!("{} {}", self.epoch, self.region));

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
-use std::io::{self, BufRead, BufReader, ErrorKind, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use uuid::Uuid;
 
 use super::publish::{Published, seal};
-use super::{Inner, meta};
-use crate::objects::parts::{self, Crc64Hasher, MAX_PARTS};
+use super::{Inner, meta, part_list};
+use crate::objects::parts::{self, Crc64Hasher};
 use crate::objects::{Crc64, ObjectError, ObjectMeta, Part, Upload};
 
 /// Most uploads that one handle keeps open and locked. Idle ones make room for others.
@@ -24,9 +24,6 @@ pub const MAX_OPEN_UPLOADS: usize = 64;
 /// The extension of the list of parts.
 pub(super) const LIST: &str = "parts";
 
-const LIST_HEADER: &str = "gitferry upload 1 ";
-/// `number size crc64` in hexadecimal; fixed, so that a torn line is recognised.
-const LINE_BYTES: usize = 8 + 1 + 8 + 1 + 16 + 1;
 const STAGING_MODE: u32 = 0o600;
 const VERIFY_BUFFER_BYTES: usize = 1024 * 1024;
 
@@ -47,12 +44,13 @@ pub(super) struct OpenUpload {
     held: Mutex<BTreeMap<u32, Held>>,
 }
 
+/// A part as the upload knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Held {
-    size: u64,
-    crc64: Crc64,
+pub(super) struct Held {
+    pub size: u64,
+    pub crc64: Crc64,
     /// Written or read back by this handle; otherwise only the list says so.
-    verified: bool,
+    pub verified: bool,
 }
 
 impl Inner {
@@ -70,7 +68,7 @@ impl Inner {
             data.try_lock()?;
             let mut list = OpenOptions::new();
             let mut list = list.append(true).create_new(true).mode(STAGING_MODE).open(path.with_extension(LIST))?;
-            list.write_all(format!("{LIST_HEADER}{key}\n").as_bytes())?;
+            list.write_all(part_list::header(key).as_bytes())?;
             Ok(OpenUpload::new(path.clone(), data, list, BTreeMap::new()))
         };
         let mut open = lock(&self.uploads.0);
@@ -84,15 +82,25 @@ impl Inner {
     }
 
     pub(super) fn put_part(&self, upload: &Upload, number: u32, bytes: &[u8]) -> Result<Part, ObjectError> {
+        let (size, crc64) = (bytes.len() as u64, Crc64::of(bytes));
+        let write = |data: &File| data.write_all_at(bytes, parts::offset(number)).map(|()| Some((size, crc64)));
+        self.store_part(upload, number, write)?.ok_or_else(|| self.gone(upload))
+    }
+
+    /// Has `write` put a part in its place; it tells size and checksum, or `None` if there is nothing.
+    pub(super) fn store_part(
+        &self,
+        upload: &Upload,
+        number: u32,
+        write: impl FnOnce(&File) -> io::Result<Option<(u64, Crc64)>>,
+    ) -> Result<Option<Part>, ObjectError> {
         let open = self.open_upload(upload)?;
-        let crc64 = Crc64::of(bytes);
-        let size = bytes.len() as u64;
         let ended = open.ended.read().unwrap_or_else(PoisonError::into_inner);
         if *ended {
             return Err(self.gone(upload));
         }
-        open.write(number, bytes, crc64).map_err(|e| self.failed_write(&upload.key, e))?;
-        Ok(Part { number, size, crc64, tag: String::new() })
+        let written = open.write(number, write).map_err(|e| self.failed_write(&upload.key, e))?;
+        Ok(written.map(|(size, crc64)| Part { number, size, crc64, tag: String::new() }))
     }
 
     pub(super) fn parts(&self, upload: &Upload) -> Result<Vec<Part>, ObjectError> {
@@ -249,7 +257,7 @@ impl OpenUpload {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
             other => other?,
         };
-        let Some(held) = read_list(&list, key)? else { return Ok(None) };
+        let Some(held) = part_list::read(&list, key)? else { return Ok(None) };
         let upload = OpenUpload::new(path, data, list, held);
         // It may have been completed or aborted before we had the lock.
         Ok(upload.is_still_there().then_some(upload))
@@ -264,19 +272,21 @@ impl OpenUpload {
         self.data.metadata().is_ok_and(|own| own.dev() == metadata.dev() && own.ino() == metadata.ino())
     }
 
-    /// Writes a part in its place, then into the list.
-    fn write(&self, number: u32, bytes: &[u8], crc64: Crc64) -> io::Result<()> {
+    /// Has a part written in its place, then puts it into the list.
+    fn write(
+        &self,
+        number: u32,
+        write: impl FnOnce(&File) -> io::Result<Option<(u64, Crc64)>>,
+    ) -> io::Result<Option<(u64, Crc64)>> {
         let turn = lock(&self.turn);
         // Until it is written, neither the old bytes nor the new ones are there.
         lock(&self.held).remove(&number);
-        self.data.write_all_at(bytes, parts::offset(number))?;
-        start_writeback(&self.data, parts::offset(number), bytes.len());
-        // The newline before it closes a line that was torn.
-        let line = format!("\n{number:08x} {:08x} {:016x}\n", bytes.len(), crc64.0);
-        (&self.list).write_all(line.as_bytes())?;
-        lock(&self.held).insert(number, Held { size: bytes.len() as u64, crc64, verified: true });
+        let Some((size, crc64)) = write(&self.data)? else { return Ok(None) };
+        start_writeback(&self.data, parts::offset(number), size);
+        (&self.list).write_all(part_list::line(number, size, crc64).as_bytes())?;
+        lock(&self.held).insert(number, Held { size, crc64, verified: true });
         drop(turn);
-        Ok(())
+        Ok(Some((size, crc64)))
     }
 
     /// Reads the parts that only the list vouches for, and forgets those that are not as it says.
@@ -356,33 +366,6 @@ fn open_staging(path: &Path) -> io::Result<File> {
     }
 }
 
-/// The parts in a list, later lines over earlier ones; `None` if it is not the list of an upload of this
-/// key. Lines that were torn by a power failure are skipped: their parts are sent again.
-fn read_list(list: &File, key: &str) -> io::Result<Option<BTreeMap<u32, Held>>> {
-    let mut lines = BufReader::new(list).split(b'\n');
-    let header = lines.next().transpose()?.unwrap_or_default();
-    if header.strip_prefix(LIST_HEADER.as_bytes()) != Some(key.as_bytes()) {
-        return Ok(None);
-    }
-    let mut held = BTreeMap::new();
-    for line in lines {
-        if let Some((number, part)) = parse_line(&line?) {
-            held.insert(number, part);
-        }
-    }
-    Ok(Some(held))
-}
-
-fn parse_line(line: &[u8]) -> Option<(u32, Held)> {
-    let line = std::str::from_utf8(line).ok().filter(|line| line.len() + 1 == LINE_BYTES)?;
-    let mut fields = line.split(' ');
-    let number = u32::from_str_radix(fields.next()?, 16).ok().filter(|number| *number < MAX_PARTS)?;
-    let size = usize::from_str_radix(fields.next()?, 16).ok()?;
-    let crc64 = Crc64(u64::from_str_radix(fields.next()?, 16).ok()?);
-    parts::check_part(number, size).ok()?;
-    Some((number, Held { size: size as u64, crc64, verified: false }))
-}
-
 fn remove(path: &Path) -> io::Result<()> {
     let data = fs::remove_file(path);
     let list = fs::remove_file(path.with_extension(LIST));
@@ -390,7 +373,7 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// Lets the disk begin now, so that the sync at the end is short. Only a hint: errors show there.
-fn start_writeback(file: &File, offset: u64, length: usize) {
+fn start_writeback(file: &File, offset: u64, length: u64) {
     let (Ok(offset), Ok(length)) = (i64::try_from(offset), i64::try_from(length)) else { return };
     // SAFETY: the descriptor is open for the whole call, which touches no memory of this process.
     #[cfg(target_os = "linux")]

@@ -18,10 +18,9 @@ use crate::git::local::{RefPatterns, SourceRepository};
 use crate::git::refs::RefValue;
 use crate::ledger::LedgerError;
 use crate::ledger::head::HeadItem;
-use crate::ledger::keys;
 
 pub use objects::ImportProgress;
-use objects::{Intake, NewPack};
+use objects::Intake;
 use refs::RefsDiff;
 
 /// How to import.
@@ -74,6 +73,8 @@ impl Region {
         for _ in 0..MAX_COMMIT_ATTEMPTS {
             match self.import_once(source.clone(), name, options, progress.clone()).await {
                 Err(RegionError::Ledger(LedgerError::Lost { .. }) | RegionError::Moved { .. }) => {}
+                // Somebody made the repository meanwhile: this is an import into it now.
+                Err(RegionError::NameTaken { .. }) if self.find(name).await?.is_some() => {}
                 result => return result,
             }
         }
@@ -129,7 +130,8 @@ impl Region {
             objects: packs.iter().map(|pack| u64::from(pack.checked.objects)).sum(),
             ..Imported::default()
         };
-        let packs = self.put_packs(&subject, packs).await?;
+        let packs = self.put_packs(subject.id(), packs).await?;
+        crate::fault::crash_point("import-put-packs");
         imported.bytes = packs.iter().map(|pack| pack.bytes + pack.index_bytes).sum();
         let mut proposal = self.proposal(existing.as_ref(), &options.actor);
         proposal.head = Some(head);
@@ -137,13 +139,16 @@ impl Region {
         proposal.edits = diff.edits;
         proposal.packs = packs.clone();
         let item = match self.commit(&subject, proposal).await {
-            Ok(item) => item,
+            Ok(item) => {
+                self.drop_twins(&item, &packs).await;
+                item
+            }
             Err(error) => {
                 self.drop_packs(&packs, &error).await;
                 return Err(error);
             }
         };
-        let item = self.maintain_snapshot(item).await;
+        let item = self.maintain_packs(self.maintain_snapshot(item).await).await;
         imported.id = item.id.to_string();
         imported.change = Some(item.head.frontier.seq);
         imported.refs = item.head.refs;
@@ -173,34 +178,7 @@ impl Region {
             Ok((head, diff))
         })
         .await
-    }
-
-    /// Makes checked packs durable in the object store.
-    async fn put_packs(&self, subject: &Subject, packs: Vec<NewPack>) -> Result<Vec<LivePack>> {
-        let id = match subject {
-            Subject::Existing(item) => item.id,
-            Subject::New { id, .. } => *id,
-        };
-        let mut live = Vec::new();
-        for pack in packs {
-            let nonce = self.clock.new_id().simple().to_string();
-            let key = keys::pack(id, pack.checked.id, &nonce);
-            let entry = pack.live(key);
-            // The index last: Git takes a pack for real once it sees the index.
-            let put = async {
-                self.objects.put_file(&entry.key, pack.file).await?;
-                self.objects.put_file(&keys::index_of(&entry.key), pack.index).await
-            };
-            let result = put.await;
-            live.push(entry);
-            if let Err(error) = result {
-                let error = error.into();
-                self.drop_packs(&live, &error).await;
-                return Err(error);
-            }
-        }
-        crate::fault::crash_point("import-put-packs");
-        Ok(live)
+        .map_err(|error: RegionError| error.locate(&self.name, existing.map_or("", |item| &item.head.name)))
     }
 
     /// Removes packs that no change came to name; best effort. Not after an answer that leaves open
@@ -209,13 +187,18 @@ impl Region {
         if error.kind() == crate::Kind::Transient {
             return;
         }
-        for pack in packs {
-            for key in [keys::index_of(&pack.key), pack.key.clone()] {
-                if let Err(error) = self.objects.delete(&key).await {
-                    tracing::debug!(%error, key, "could not remove a pack that is not needed");
-                }
-            }
+        self.delete_packs(packs.iter()).await;
+    }
+
+    /// Two imports of one source in the same millisecond make the very same change: both succeed, and the
+    /// packs of the faster one are those that count.
+    async fn drop_twins(&self, item: &HeadItem, packs: &[LivePack]) {
+        if packs.is_empty() {
+            return;
         }
+        let Ok((manifest, _)) = self.manifest(item).await else { return };
+        let is_twin = |pack: &&LivePack| manifest.find(&pack.id).is_some_and(|live| live.key != pack.key);
+        self.delete_packs(packs.iter().filter(is_twin)).await;
     }
 }
 

@@ -15,10 +15,11 @@ use tempfile::TempPath;
 use crate::counter::Counter;
 use crate::git::connectivity::missing_from;
 use crate::git::local::{LooseEntry, SourcePack, SourceRepository};
-use crate::git::pack::{CheckOptions, CheckProgress, CheckedPack, Index, LooseObject, PackSet, check_pack, gather};
+use crate::git::pack::{CheckProgress, Index, LooseObject, PackError, PackSet, gather};
 use crate::objects::{Crc64, Crc64Hasher};
 use crate::region::local::LocalPacks;
-use crate::region::manifest::{LivePack, MAX_PACKS, PackClass};
+use crate::region::manifest::MAX_PACKS;
+use crate::region::new_pack::NewPack;
 use crate::region::{RegionError, Result};
 
 /// A pack is taken over whole when at least one object in this many is new.
@@ -53,34 +54,6 @@ impl ImportProgress {
             *check = next.clone();
         }
         next
-    }
-}
-
-/// A checked pack in the spool.
-#[derive(Debug)]
-pub(super) struct NewPack {
-    pub file: TempPath,
-    pub index: TempPath,
-    pub checked: CheckedPack,
-    crc64: Crc64,
-    index_crc64: Crc64,
-    closed: bool,
-}
-
-impl NewPack {
-    /// As it will stand in the manifest.
-    pub fn live(&self, key: String) -> LivePack {
-        LivePack {
-            key,
-            class: PackClass::Live,
-            id: self.checked.id,
-            bytes: self.checked.bytes,
-            objects: self.checked.objects,
-            crc64: self.crc64,
-            index_bytes: self.checked.index_bytes,
-            index_crc64: self.index_crc64,
-            closed: self.closed,
-        }
     }
 }
 
@@ -191,22 +164,13 @@ impl Intake {
         }
     }
 
-    /// Checks a pack in the spool in full while its bytes are on their way to the disk.
     fn check(&self, file: TempPath, crc64: Crc64, hint: Option<&Path>, origin: &Path) -> Result<NewPack> {
-        let index = tempfile::NamedTempFile::new_in(&self.spool)?.into_temp_path();
-        let options = CheckOptions::new(self.source.object_format());
-        let progress = self.progress.next_check();
-        let checked = std::thread::scope(|scope| {
-            scope.spawn(|| File::open(&file).and_then(|file| file.sync_data()));
-            check_pack(&file, hint, &options, &index, &progress)
-        });
+        let checked = NewPack::check(file, crc64, hint, self.source.object_format(), &self.progress.next_check());
         // The spool's own names say nothing to anybody.
-        let checked = checked.map_err(|mut error| {
-            error.path = origin.into();
-            error
-        })?;
-        let index_crc64 = crate::region::commit::file_crc64(&index)?;
-        Ok(NewPack { file, index, checked, crc64, index_crc64, closed: false })
+        checked.map_err(|error| match error {
+            RegionError::Pack(error) => RegionError::Pack(PackError { path: origin.into(), ..error }),
+            error => error,
+        })
     }
 
     /// One pack of the loose objects and of what is new in packs that are mostly known.

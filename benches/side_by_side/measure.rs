@@ -1,0 +1,129 @@
+//! Runs a process and measures it: wall time, and the peak memory of the largest process in its tree.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How often the memory of a process tree is looked at.
+const POLL_EVERY: Duration = Duration::from_millis(2);
+
+/// What one run took.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Sample {
+    /// From before its start to after its end.
+    pub wall: Duration,
+    /// Peak resident memory of the largest single process, in KiB, as the kernel keeps it.
+    pub rss_kib: u64,
+    /// Peak anonymous resident memory of the largest single process, in KiB, as seen by polling: 0 when
+    /// the process was gone before the first look.
+    pub anon_kib: u64,
+}
+
+impl Sample {
+    /// Work inside this process, of which only the time is known.
+    pub fn timed(work: impl FnOnce() -> io::Result<()>) -> io::Result<Sample> {
+        let start = Instant::now();
+        work()?;
+        Ok(Sample { wall: start.elapsed(), ..Sample::default() })
+    }
+
+    /// Two runs, one after the other.
+    pub fn then(self, next: Sample) -> Sample {
+        Sample {
+            wall: self.wall + next.wall,
+            rss_kib: self.rss_kib.max(next.rss_kib),
+            anon_kib: self.anon_kib.max(next.anon_kib),
+        }
+    }
+}
+
+/// Runs a command to its end. Its output is dropped; a failure is an error that shows what it said.
+pub fn run(command: &mut Command) -> io::Result<Sample> {
+    let errors = tempfile::tempfile()?;
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(errors.try_clone()?);
+    let start = Instant::now();
+    let child = command.spawn()?;
+    let pid = child.id();
+    let done = Arc::new(AtomicBool::new(false));
+    let watcher = {
+        let done = done.clone();
+        thread::spawn(move || watch(pid, &done))
+    };
+    let (status, peak) = wait(pid)?;
+    let wall = start.elapsed();
+    done.store(true, Ordering::Relaxed);
+    let anon_kib = watcher.join().unwrap_or_default();
+    if status != 0 {
+        return Err(io::Error::other(format!("{command:?} ended with status {status}: {}", said(errors)?)));
+    }
+    Ok(Sample { wall, rss_kib: peak, anon_kib })
+}
+
+fn said(mut errors: fs::File) -> io::Result<String> {
+    use io::{Read as _, Seek as _};
+    let mut text = String::new();
+    errors.rewind()?;
+    errors.read_to_string(&mut text)?;
+    Ok(text.trim_end().to_owned())
+}
+
+/// Waits for a child; tells its status and the peak of the largest process among it and its children.
+fn wait(pid: u32) -> io::Result<(i32, u64)> {
+    let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
+    let mut status = 0;
+    // SAFETY: `rusage` is plain numbers, for which all zeroes are valid; both pointers are to locals that
+    // outlive the call, and the child is ours and waited for only here.
+    let (waited, usage) = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        (libc::wait4(pid, &mut status, 0, &mut usage), usage)
+    };
+    match waited {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok((status, u64::try_from(usage.ru_maxrss).unwrap_or(0))),
+    }
+}
+
+/// Looks at the tree of a process until it is done; tells the largest anonymous memory seen in any of it.
+fn watch(root: u32, done: &AtomicBool) -> u64 {
+    let mut peaks: HashMap<u32, u64> = HashMap::new();
+    while !done.load(Ordering::Relaxed) {
+        let mut left = vec![root];
+        while let Some(pid) = left.pop() {
+            if let Some(anon) = anonymous_kib(pid) {
+                let peak = peaks.entry(pid).or_default();
+                *peak = anon.max(*peak);
+            }
+            left.extend(children(pid));
+        }
+        thread::sleep(POLL_EVERY);
+    }
+    peaks.into_values().max().unwrap_or(0)
+}
+
+fn anonymous_kib(pid: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    let lists = threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
+    lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()).collect()
+}
+
+/// The sample in the middle, by time; the memory is the largest of all.
+pub fn median(samples: &[Sample]) -> Sample {
+    let mut walls: Vec<Duration> = samples.iter().map(|sample| sample.wall).collect();
+    walls.sort_unstable();
+    Sample {
+        wall: walls.get(walls.len() / 2).copied().unwrap_or_default(),
+        rss_kib: samples.iter().map(|sample| sample.rss_kib).max().unwrap_or(0),
+        anon_kib: samples.iter().map(|sample| sample.anon_kib).max().unwrap_or(0),
+    }
+}

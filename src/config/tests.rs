@@ -1,0 +1,109 @@
+//! What a configuration may say, and what is said about one that may not.
+
+use super::*;
+
+const GOOD: &str = r#"
+[regions.us]
+objects = "file:us/objects"
+table = "sqlite:us/table.db"
+[regions.eu]
+objects = "file:///srv/eu/objects"
+table = "sqlite:///srv/eu/table.db"
+[links.dr]
+source = "us"
+target = "eu"
+repositories = ["team/*", "exact"]
+[links.other]
+source = "us"
+target = "eu"
+mode = "standby"
+"#;
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(text, Path::new("/etc/gitferry/gitferry.toml"))
+}
+
+#[test]
+fn a_good_configuration() {
+    let config = parse(GOOD).unwrap();
+    let us = (PathBuf::from("/etc/gitferry/us/objects"), PathBuf::from("/etc/gitferry/us/table.db"));
+    assert_eq!(config.region_paths("us").unwrap(), us);
+    assert_eq!(config.region_paths("eu").unwrap().0, PathBuf::from("/srv/eu/objects"));
+    let dr = config.link("dr").unwrap();
+    assert_eq!(dr.mode, LinkMode::Active);
+    let matcher = dr.matcher().unwrap();
+    for (name, carried) in [("team/a", true), ("team/a/b", true), ("exact", true), ("exactly", false), ("x", false)] {
+        assert_eq!(matcher.is_match(name), carried, "{name}");
+    }
+    let other = config.link("other").unwrap();
+    assert_eq!(other.mode, LinkMode::Standby);
+    assert!(other.matcher().unwrap().is_match("any/thing"));
+    assert!(parse("").unwrap().regions.is_empty());
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_and_named() {
+    let table: &[(&str, &str, &str)] = &[
+        ("[regions.us]", "[regions.us", "TOML"),
+        ("[regions.us]", "[regionen.us]", "regionen"),
+        ("objects = \"file:us/objects\"", "", "objects"),
+        ("objects = \"file:us/objects\"", "objects = 1", "string"),
+        ("objects = \"file:us/objects\"", "objekts = \"file:x\"", "objekts"),
+        ("file:us/objects", "us/objects", "regions.us.objects"),
+        ("file:us/objects", "sqlite:us/objects", "regions.us.objects"),
+        ("file:us/objects", "s3://bucket", "regions.us.objects"),
+        ("file:us/objects", "file:", "has no path"),
+        ("file:us/objects", "file://host/path", "names a host"),
+        ("sqlite:us/table.db", "file:us/table.db", "regions.us.table"),
+        ("sqlite:us/table.db", "sqlite:", "has no path"),
+        ("file:us/objects", "file:///srv/eu/objects", "the regions eu and us use the same store"),
+        ("sqlite:us/table.db", "sqlite:/srv/eu/table.db", "use the same store"),
+        ("file:us/objects", "file:/srv//eu/./objects", "use the same store"),
+        ("file:us/objects", "file:/srv/eu/x/../objects", "use the same store"),
+        ("source = \"us\"", "source = \"mars\"", "links.dr: there is no region mars"),
+        ("target = \"eu\"", "target = \"mars\"", "links.dr: there is no region mars"),
+        ("target = \"eu\"", "target = \"us\"", "source and target are the same region"),
+        ("target = \"eu\"", "", "target"),
+        ("\"team/*\"", "\"team/[\"", "links.dr: "),
+        ("\"team/*\"", "7", "string"),
+        ("mode = \"standby\"", "mode = \"idle\"", "idle"),
+        ("mode = \"standby\"", "priority = 1", "priority"),
+        ("[links.dr]", "[links.\"a b\"]", "`a b` is not a name for a link"),
+        ("[links.dr]", "[links.\"../dr\"]", "is not a name for a link"),
+        ("[links.dr]", "[links.\"\"]", "is not a name for a link"),
+        ("[regions.us]", "[regions.\"u\\ns\"]", "is not a name for a region"),
+        ("[regions.us]", "[regions.us]\n[regions.us]", "duplicate"),
+    ];
+    for (from, to, expected) in table {
+        assert!(GOOD.contains(from), "{from:?}");
+        let error = parse(&GOOD.replacen(from, to, 1)).map(drop).unwrap_err();
+        let message = error.to_string();
+        assert!(message.contains(expected), "{to:?}: {message}");
+        assert!(message.contains("/etc/gitferry/gitferry.toml"), "{message}");
+        assert_eq!(error.kind(), Kind::Usage);
+    }
+    let long = GOOD.replace("[links.dr]", &format!("[links.{}]", "x".repeat(65)));
+    assert!(parse(&long).is_err());
+}
+
+#[test]
+fn unknown_names_are_answered_with_those_that_there_are() {
+    let config = parse(GOOD).unwrap();
+    let region = config.region_paths("mars").unwrap_err().to_string();
+    assert!(region.contains("no region mars") && region.contains("eu, us"), "{region}");
+    let link = config.link("mars").unwrap_err().to_string();
+    assert!(link.contains("no link mars") && link.contains("dr, other"), "{link}");
+    assert!(parse("").unwrap().link("x").unwrap_err().to_string().contains("it has none"));
+}
+
+#[test]
+fn a_file_that_is_not_there_or_not_text_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let missing = Config::load(&dir.path().join("gitferry.toml")).unwrap_err();
+    assert!(matches!(missing, ConfigError::Missing { .. }) && missing.kind() == Kind::Usage);
+    let directory = Config::load(dir.path()).unwrap_err();
+    assert!(matches!(directory, ConfigError::Unreadable { .. }), "{directory}");
+    let binary = dir.path().join("binary.toml");
+    std::fs::write(&binary, b"\xff\xfe\0").unwrap();
+    assert!(Config::load(&binary).unwrap_err().to_string().contains("binary.toml"));
+}

@@ -1,0 +1,19 @@
+//! Everything that can go wrong: bad input, failing stores, lost answers, races, crashes anywhere.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../support/faulty.rs"]
+mod faulty;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod commits;
+mod disk;
+mod environment;
+mod everywhere;
+mod histories;
+mod large;
+mod pool;
+mod racing;
+mod sources;
+mod stores;

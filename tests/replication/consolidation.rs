@@ -1,0 +1,77 @@
+//! However many changes bring packs, neither side's manifest fills up, and nobody notices otherwise.
+
+use crate::support::git::GitRepo;
+use crate::support::{SOURCE, TARGET, World};
+
+/// Where consolidation starts (`region/consolidate.rs`).
+const PACKS: u64 = 100;
+
+fn packs(world: &World, region: &str) -> u64 {
+    world.show("app", region)["packs"].as_u64().unwrap()
+}
+
+/// A commit and an import, `count` times.
+fn grow(world: &World, repo: &GitRepo, from: u32, count: u32) {
+    for number in from..from + count {
+        repo.commit("main", &format!("file-{}", number % 7), &format!("content {number}\n"));
+        world.import(repo, "app");
+    }
+}
+
+#[test]
+fn small_packs_become_one_on_each_side_by_itself() {
+    let world = World::new();
+    let repo = GitRepo::with_history(world.path("src.git"), &[]);
+    world.sync(&repo, "app");
+    // The target keeps up, one change at a time, and consolidates its own packs.
+    for number in 0..60 {
+        grow(&world, &repo, number * 2, 2);
+        world.replicate();
+    }
+    for region in [SOURCE, TARGET] {
+        assert!((2..=PACKS).contains(&packs(&world, region)), "{region}: {}", packs(&world, region));
+    }
+    world.assert_synced(&repo, "app");
+    // Those that were replaced stay for whoever reads them now.
+    assert!(world.pack_files(SOURCE).len() as u64 > packs(&world, SOURCE));
+}
+
+#[test]
+fn a_target_that_lags_behind_a_consolidation_gets_the_live_packs() {
+    let world = World::new();
+    let repo = GitRepo::with_history(world.path("src.git"), &[]);
+    world.sync(&repo, "app");
+    grow(&world, &repo, 0, 115);
+    let before = packs(&world, SOURCE);
+    assert!(before < 100, "nothing was consolidated: {before}");
+    let run = world.replicate();
+    assert_eq!(run["changes"], 115);
+    assert!(run["packs"].as_u64().unwrap() <= before);
+    world.assert_synced(&repo, "app");
+    // And from then on one pack for one change again.
+    grow(&world, &repo, 115, 1);
+    let run = world.replicate();
+    assert_eq!((run["changes"].as_u64(), run["packs"].as_u64()), (Some(1), Some(1)));
+    world.assert_synced(&repo, "app");
+}
+
+#[test]
+fn killed_while_consolidating_nothing_is_lost() {
+    let world = World::new();
+    let repo = GitRepo::with_history(world.path("src.git"), &[]);
+    world.sync(&repo, "app");
+    grow(&world, &repo, 0, 98);
+    let mut died = 0;
+    for number in 98..104 {
+        repo.commit("main", "file", &format!("content {number}\n"));
+        let mut command = world.command(&["import", repo.path.to_str().unwrap(), "app", "--region", SOURCE]);
+        command.env("FAILPOINTS", "consolidate-before-head=return");
+        died += u32::from(!command.output().unwrap().status.success());
+        world.ok(&["verify", "app", "--region", SOURCE]);
+    }
+    assert!(died > 0, "it never came to a consolidation");
+    grow(&world, &repo, 120, 1);
+    assert!(packs(&world, SOURCE) < 100);
+    world.replicate();
+    world.assert_synced(&repo, "app");
+}

@@ -1,0 +1,280 @@
+//! The command line: what is asked wrongly, exit codes, help, JSON.
+
+use serde_json::Value;
+
+use crate::support::git::GitRepo;
+use crate::support::{LINK, SOURCE, TARGET, World};
+
+const COMMANDS: [&[&str]; 15] = [
+    &[],
+    &["init"],
+    &["repo"],
+    &["repo", "create"],
+    &["repo", "list"],
+    &["repo", "show"],
+    &["repo", "rename"],
+    &["repo", "delete"],
+    &["import"],
+    &["replicate"],
+    &["status"],
+    &["log"],
+    &["verify"],
+    &["export"],
+    &["demo"],
+];
+
+fn synced() -> (World, GitRepo) {
+    let world = World::new();
+    let repo = GitRepo::with_history(world.path("src.git"), &[]);
+    world.import(&repo, "app");
+    world.replicate();
+    (world, repo)
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let world = World::new();
+    for command in COMMANDS {
+        let help = world.ok(&[command, &["--help"]].concat());
+        assert!(help.contains("Example:\n  gitferry"), "{command:?}: {help}");
+    }
+    let help = world.ok(&["--help"]);
+    for code in 0..=3 {
+        assert!(help.contains(&format!("\n  {code}  ")), "{help}");
+    }
+}
+
+#[test]
+fn what_is_not_there_is_named() {
+    let (world, _) = synced();
+    let cases: &[(&[&str], &[&str])] = &[
+        (&["repo", "list", "--region", "mars"], &["region mars", SOURCE, TARGET]),
+        (&["import", "src.git", "x", "--region", "mars"], &["region mars"]),
+        (&["export", "app", "--region", "mars", "--to", "x"], &["region mars"]),
+        (&["log", "app", "--region", "mars"], &["region mars"]),
+        (&["verify", "app", "--region", "mars"], &["region mars"]),
+        (&["replicate", "nolink"], &["link nolink", LINK]),
+        (&["status", "nolink"], &["link nolink", LINK]),
+        (&["verify", "nothing"], &["link or repository nothing"]),
+        (&["verify", "nothing", "--region", SOURCE], &["repository nothing", SOURCE]),
+        (&["replicate", LINK, "nothing"], &["repository nothing", LINK]),
+        (&["repo", "show", "nothing", "--region", SOURCE], &["repository nothing in us-east-1", "repo list"]),
+        (&["repo", "rename", "nothing", "x", "--region", SOURCE], &["repository nothing"]),
+        (&["repo", "delete", "nothing", "--region", SOURCE], &["repository nothing"]),
+        (&["log", "nothing", "--region", TARGET], &["repository nothing in eu-west-1"]),
+        (&["export", "nothing", "--region", TARGET, "--to", "x"], &["repository nothing in eu-west-1"]),
+        (&["import", "nowhere", "x", "--region", SOURCE], &["nowhere"]),
+    ];
+    for (args, words) in cases {
+        world.ends(2, args).says(words);
+    }
+    assert!(!world.path("x").exists());
+}
+
+#[test]
+fn bad_names_are_refused_everywhere() {
+    let (world, _) = synced();
+    for bad in [
+        "",
+        "/",
+        "a//b",
+        "../up",
+        "a/../b",
+        "a/",
+        "/a",
+        "a b",
+        "a.git",
+        ".hidden/..",
+        "a\tb",
+        "-x/..",
+        &"x".repeat(2_000),
+    ] {
+        for args in [
+            &["repo", "create", "--region", SOURCE, "--", bad][..],
+            &["repo", "rename", "--region", SOURCE, "--", "app", bad],
+            &["import", "--region", SOURCE, "--", "src.git", bad],
+        ] {
+            let run = world.run(args);
+            assert_eq!(run.status.code(), Some(2), "{args:?}: {}{}", run.stdout, run.stderr);
+            assert!(run.stderr.starts_with("error: "), "{}", run.stderr);
+        }
+    }
+    let all = world.json(&["repo", "list", "--region", SOURCE, "--deleted"]);
+    assert_eq!(all.as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn wrong_arguments_end_with_2() {
+    let world = World::new();
+    for args in [
+        &["sail"][..],
+        &[],
+        &["repo"],
+        &["import", "x"],
+        &["replicate"],
+        &["replicate", LINK, "--jobs", "many"],
+        &["repo", "create", "x", "--region", SOURCE, "--object-format", "md5"],
+        &["export", "x", "--region", SOURCE],
+    ] {
+        assert_eq!(world.run(args).status.code(), Some(2), "{args:?}");
+    }
+}
+
+#[test]
+fn configurations_that_make_no_sense() {
+    let world = World::new();
+    let good = std::fs::read_to_string(world.path("gitferry.toml")).unwrap();
+    let cases: &[(&str, &[&str])] = &[
+        ("[regions", &["gitferry.toml"]),
+        ("[regions.a]\nobjects = \"file:a\"\n", &["table"]),
+        ("[regions.a]\nobjects = \"s4:a\"\ntable = \"sqlite:t\"\n", &["regions.a.objects", "s4:a", "file:PATH"]),
+        ("[regions.a]\nobjects = \"file:a\"\ntable = \"file:t\"\n", &["regions.a.table", "sqlite:PATH"]),
+        ("[regions.a]\nobjects = \"file://host/a\"\ntable = \"sqlite:t\"\n", &["names a host"]),
+        ("[regions.a]\nobjects = \"file:\"\ntable = \"sqlite:t\"\n", &["has no path"]),
+        ("[regions.\"a/b\"]\nobjects = \"file:a\"\ntable = \"sqlite:t\"\n", &["a/b", "name for a region"]),
+        (
+            "[regions.a]\nobjects = \"file:o\"\ntable = \"sqlite:t\"\n[regions.b]\nobjects = \"file:o\"\ntable = \"sqlite:u\"\n",
+            &["a and b", "same store"],
+        ),
+        (
+            "[regions.a]\nobjects = \"file:o\"\ntable = \"sqlite:t\"\n[regions.b]\nobjects = \"file:./x/../o\"\ntable = \"sqlite:u\"\n",
+            &["a and b", "same store"],
+        ),
+        ("[links.x]\nsource = \"a\"\ntarget = \"b\"\n", &["links.x", "no region a"]),
+        (
+            "[regions.a]\nobjects = \"file:o\"\ntable = \"sqlite:t\"\n[links.x]\nsource = \"a\"\ntarget = \"a\"\n",
+            &["same region"],
+        ),
+        ("surprise = 1\n", &["surprise"]),
+    ];
+    for (text, words) in cases {
+        std::fs::write(world.path("gitferry.toml"), text).unwrap();
+        let run = world.run(&["status"]);
+        assert_eq!(run.status.code(), Some(2), "{text}");
+        run.says(&["gitferry.toml"]);
+        run.says(words);
+    }
+    for (extra, words) in
+        [("mode = \"sideways\"", "sideways"), ("repositories = [\"[\"]", "links.dr"), ("sorce = 1", "sorce")]
+    {
+        let text = good.replace("repositories = [\"*\"]", extra);
+        std::fs::write(world.path("gitferry.toml"), text).unwrap();
+        world.ends(2, &["status"]).says(&[words]);
+    }
+    std::fs::remove_file(world.path("gitferry.toml")).unwrap();
+    world.ends(2, &["status"]).says(&[
+        "no configuration file gitferry.toml",
+        "gitferry init",
+        "--config",
+        "GITFERRY_CONFIG",
+    ]);
+}
+
+#[test]
+fn the_configuration_may_lie_anywhere() {
+    let (world, _) = synced();
+    let elsewhere = tempfile::tempdir().unwrap();
+    let file = world.path("gitferry.toml");
+    // Relative paths in it are relative to the file.
+    let mut command = world.command(&["status", LINK, "--json"]);
+    command.current_dir(elsewhere.path()).env("GITFERRY_CONFIG", &file);
+    let run = crate::support::Run::of(command);
+    assert_eq!(run.json()["repositories"][0]["standing"], "equal");
+    let mut command = world.command(&["--config", file.to_str().unwrap(), "status", LINK, "--json"]);
+    command.current_dir(elsewhere.path());
+    assert_eq!(crate::support::Run::of(command).json(), run.json());
+    world.ends(2, &["init"]).says(&["already"]);
+    world.ok(&["init", "--dir", "fresh/deep"]);
+    world.ok(&["--config", "fresh/deep/gitferry.toml", "replicate", LINK]);
+}
+
+/// Asserts that an object has exactly these fields.
+fn fields(value: &Value, expected: &str) {
+    let mut names: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+    let mut expected: Vec<&str> = expected.split_whitespace().collect();
+    names.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(names, expected);
+}
+
+#[test]
+fn json_has_the_fields_that_scripts_rely_on() {
+    let (world, repo) = synced();
+    repo.commit("main", "more", "more\n");
+    let imported = world.import(&repo, "app");
+    fields(&imported, "repository id change created updated deleted refs packs objects bytes");
+    let status = world.json(&["status", LINK]);
+    fields(&status, "link source target repositories");
+    let one = &status["repositories"][0];
+    fields(
+        one,
+        "repository id standing state source target pending_changes pending_bytes lag_seconds delivered waits_for_name last_error",
+    );
+    fields(&one["source"], "epoch seq hash");
+    assert_eq!((&one["standing"], &one["pending_changes"]), (&"behind".into(), &1.into()));
+    assert_eq!(one["pending_bytes"], imported["bytes"]);
+    assert!(one["lag_seconds"].as_f64().unwrap() >= 0.0);
+    // Behind is a difference for verify, not for status.
+    let verify = world.ends(1, &["verify", LINK, "--json"]).json();
+    fields(&verify, "ok deep differences repositories");
+    assert!(verify["differences"][0].as_str().unwrap().contains("replicate brings the rest"));
+    fields(&verify["repositories"][0], "repository id region frontier changes refs packs objects bytes deep findings");
+    let summary = world.replicate();
+    let all =
+        "link repositories unchanged delivered failed changes edits packs bytes_copied max_lag_ms elapsed_ms reports";
+    fields(&summary, all);
+    fields(&summary["reports"][0], "repository id delivered retries");
+    fields(&summary["reports"][0]["delivered"], "changes edits packs bytes lag_ms");
+    let log = world.ok(&["log", "app", "--region", TARGET, "--json"]);
+    let seqs: Vec<u64> = log
+        .lines()
+        .map(|line| {
+            let change: Value = serde_json::from_str(line).unwrap();
+            fields(
+                &change,
+                "seq hash prev epoch region time actor name state head edits_total edits packs refs_digest",
+            );
+            fields(&change["edits"][0], "name old new");
+            fields(&change["packs"][0], "id bytes objects");
+            assert_eq!(change["actor"], "tester");
+            change["seq"].as_u64().unwrap()
+        })
+        .collect();
+    assert_eq!(seqs, [2, 1]);
+    fields(&world.json(&["export", "app", "--region", TARGET, "--to", "out"]), "refs packs bytes");
+    let head = "id name state deleted role region format head refs refs_digest frontier time";
+    fields(&world.show("app", TARGET), &format!("{head} packs bytes"));
+    for args in [["repo", "create", "new"], ["repo", "delete", "new"]] {
+        fields(&world.json(&[&args[..], &["--region", SOURCE]].concat()), head);
+    }
+}
+
+#[test]
+fn an_export_never_writes_over_anything() {
+    let (world, _) = synced();
+    std::fs::create_dir(world.path("full")).unwrap();
+    std::fs::write(world.path("full/file"), "mine").unwrap();
+    for to in ["full", "full/file"] {
+        world.ends(2, &["export", "app", "--region", TARGET, "--to", to]).says(&["full"]);
+    }
+    assert_eq!(std::fs::read_to_string(world.path("full/file")).unwrap(), "mine");
+    assert_eq!(std::fs::read_dir(world.path("full")).unwrap().count(), 1);
+}
+
+#[test]
+fn what_a_person_reads() {
+    let (world, repo) = synced();
+    repo.commit("main", "more", "more\n");
+    world.import(&repo, "app");
+    let status = world.ok(&["status"]);
+    assert!(status.contains("dr: us-east-1 → eu-west-1, 1 repository") && status.contains("behind"), "{status}");
+    let told = world.ok(&["replicate", LINK]);
+    assert!(
+        told.contains("app: 1 change, 1 ref edit, 1 pack") && told.contains("1 delivered, 0 unchanged, 0 failed"),
+        "{told}"
+    );
+    let log = world.ok(&["log", "app", "--region", TARGET, "--limit", "1"]);
+    assert!(log.starts_with("change 2 ") && log.contains("update refs/heads/main"), "{log}");
+    let verify = world.ok(&["verify", LINK, "--deep"]);
+    assert_eq!(verify.lines().filter(|line| line.starts_with("ok  app in ")).count(), 2, "{verify}");
+}

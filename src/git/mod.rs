@@ -5,5 +5,8 @@ pub mod fsck;
 pub mod links;
 pub mod local;
 pub mod pack;
+pub mod protocol;
+pub mod receive_pack;
 pub mod refname;
 pub mod refs;
+pub mod view;

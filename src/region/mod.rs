@@ -9,6 +9,8 @@ pub mod import;
 pub mod local;
 pub mod manifest;
 pub mod open;
+mod packs;
+pub mod push;
 pub mod verify;
 
 use std::sync::Arc;

@@ -252,12 +252,12 @@ impl<'a> Checker<'a> {
     }
 
     /// Takes over what another checker found.
-    pub fn merge(&mut self, other: Checker<'_>) {
-        self.modules.extend(other.modules);
-        self.attributes.extend(other.attributes);
+    pub fn merge(&mut self, other: &Checker<'_>) {
+        self.modules.extend(&other.modules);
+        self.attributes.extend(&other.attributes);
         self.errors += other.errors;
         let room = MAX_FINDINGS.saturating_sub(self.findings.len());
-        self.findings.extend(other.findings.into_iter().take(room));
+        self.findings.extend(other.findings.iter().take(room).cloned());
     }
 
     /// Checks the blobs that trees name `.gitmodules` and `.gitattributes`, as far as `read` has them: its

@@ -164,7 +164,7 @@ impl PackWriter {
     }
 }
 
-fn whole_header(kind: Kind) -> Header {
+pub(crate) fn whole_header(kind: Kind) -> Header {
     match kind {
         Kind::Commit => Header::Commit,
         Kind::Tree => Header::Tree,

@@ -12,16 +12,15 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::commit::{MAX_COMMIT_ATTEMPTS, Subject};
-use super::manifest::{LivePack, Manifest};
+use super::manifest::Manifest;
 use super::{Region, RegionError, Result, blocking};
 use crate::git::local::{RefPatterns, SourceRepository};
 use crate::git::refs::RefValue;
 use crate::ledger::LedgerError;
 use crate::ledger::head::HeadItem;
-use crate::ledger::keys;
 
 pub use objects::ImportProgress;
-use objects::{Intake, NewPack};
+use objects::Intake;
 use refs::RefsDiff;
 
 /// How to import.
@@ -129,7 +128,8 @@ impl Region {
             objects: packs.iter().map(|pack| u64::from(pack.checked.objects)).sum(),
             ..Imported::default()
         };
-        let packs = self.put_packs(&subject, packs).await?;
+        let packs = self.put_packs(subject.id(), packs).await?;
+        crate::fault::crash_point("import-put-packs");
         imported.bytes = packs.iter().map(|pack| pack.bytes + pack.index_bytes).sum();
         let mut proposal = self.proposal(existing.as_ref(), &options.actor);
         proposal.head = Some(head);
@@ -173,49 +173,6 @@ impl Region {
             Ok((head, diff))
         })
         .await
-    }
-
-    /// Makes checked packs durable in the object store.
-    async fn put_packs(&self, subject: &Subject, packs: Vec<NewPack>) -> Result<Vec<LivePack>> {
-        let id = match subject {
-            Subject::Existing(item) => item.id,
-            Subject::New { id, .. } => *id,
-        };
-        let mut live = Vec::new();
-        for pack in packs {
-            let nonce = self.clock.new_id().simple().to_string();
-            let key = keys::pack(id, pack.checked.id, &nonce);
-            let entry = pack.live(key);
-            // The index last: Git takes a pack for real once it sees the index.
-            let put = async {
-                self.objects.put_file(&entry.key, pack.file).await?;
-                self.objects.put_file(&keys::index_of(&entry.key), pack.index).await
-            };
-            let result = put.await;
-            live.push(entry);
-            if let Err(error) = result {
-                let error = error.into();
-                self.drop_packs(&live, &error).await;
-                return Err(error);
-            }
-        }
-        crate::fault::crash_point("import-put-packs");
-        Ok(live)
-    }
-
-    /// Removes packs that no change came to name; best effort. Not after an answer that leaves open
-    /// whether the change happened.
-    async fn drop_packs(&self, packs: &[LivePack], error: &RegionError) {
-        if error.kind() == crate::Kind::Transient {
-            return;
-        }
-        for pack in packs {
-            for key in [keys::index_of(&pack.key), pack.key.clone()] {
-                if let Err(error) = self.objects.delete(&key).await {
-                    tracing::debug!(%error, key, "could not remove a pack that is not needed");
-                }
-            }
-        }
     }
 }
 

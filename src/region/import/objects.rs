@@ -15,10 +15,11 @@ use tempfile::TempPath;
 use crate::counter::Counter;
 use crate::git::connectivity::missing_from;
 use crate::git::local::{LooseEntry, SourcePack, SourceRepository};
-use crate::git::pack::{CheckOptions, CheckProgress, CheckedPack, Index, LooseObject, PackSet, check_pack, gather};
+use crate::git::pack::{CheckOptions, CheckProgress, Index, LooseObject, PackSet, check_pack, gather};
 use crate::objects::{Crc64, Crc64Hasher};
 use crate::region::local::LocalPacks;
-use crate::region::manifest::{LivePack, MAX_PACKS, PackClass};
+use crate::region::manifest::MAX_PACKS;
+use crate::region::packs::SpooledPack;
 use crate::region::{RegionError, Result};
 
 /// A pack is taken over whole when at least one object in this many is new.
@@ -56,34 +57,6 @@ impl ImportProgress {
     }
 }
 
-/// A checked pack in the spool.
-#[derive(Debug)]
-pub(super) struct NewPack {
-    pub file: TempPath,
-    pub index: TempPath,
-    pub checked: CheckedPack,
-    crc64: Crc64,
-    index_crc64: Crc64,
-    closed: bool,
-}
-
-impl NewPack {
-    /// As it will stand in the manifest.
-    pub fn live(&self, key: String) -> LivePack {
-        LivePack {
-            key,
-            class: PackClass::Live,
-            id: self.checked.id,
-            bytes: self.checked.bytes,
-            objects: self.checked.objects,
-            crc64: self.crc64,
-            index_bytes: self.checked.index_bytes,
-            index_crc64: self.index_crc64,
-            closed: self.closed,
-        }
-    }
-}
-
 /// One import's work on objects.
 pub(super) struct Intake {
     pub source: Arc<SourceRepository>,
@@ -104,7 +77,7 @@ struct Selection {
 
 impl Intake {
     /// Brings in what is new and proves that nothing is missing.
-    pub fn run(self) -> Result<Vec<NewPack>> {
+    pub fn run(self) -> Result<Vec<SpooledPack>> {
         let held = self.open_set(self.held.packs.iter().map(|pack| (pack.pack.as_path(), pack.index.as_path())))?;
         let loose = self.loose_candidates(&held)?;
         let selection = self.select(&held)?;
@@ -168,7 +141,7 @@ impl Intake {
     }
 
     /// Copies a pack as it is and checks the copy.
-    fn take_whole(&self, pack: &SourcePack) -> Result<NewPack> {
+    fn take_whole(&self, pack: &SourcePack) -> Result<SpooledPack> {
         self.progress.bytes.add(pack.bytes);
         let (file, crc64) = self.copy(&mut pack.open_pack()?)?;
         let (hint, _) = self.copy(&mut pack.open_index()?)?;
@@ -192,7 +165,7 @@ impl Intake {
     }
 
     /// Checks a pack in the spool in full while its bytes are on their way to the disk.
-    fn check(&self, file: TempPath, crc64: Crc64, hint: Option<&Path>, origin: &Path) -> Result<NewPack> {
+    fn check(&self, file: TempPath, crc64: Crc64, hint: Option<&Path>, origin: &Path) -> Result<SpooledPack> {
         let index = tempfile::NamedTempFile::new_in(&self.spool)?.into_temp_path();
         let options = CheckOptions::new(self.source.object_format());
         let progress = self.progress.next_check();
@@ -206,11 +179,11 @@ impl Intake {
             error
         })?;
         let index_crc64 = crate::region::commit::file_crc64(&index)?;
-        Ok(NewPack { file, index, checked, crc64, index_crc64, closed: false })
+        Ok(SpooledPack { file, index, checked, crc64, index_crc64, closed: false })
     }
 
     /// One pack of the loose objects and of what is new in packs that are mostly known.
-    fn gather_rest(&self, here: &PackSet, loose: Vec<LooseEntry>, partial: &[SourcePack]) -> Result<Option<NewPack>> {
+    fn gather_rest(&self, here: &PackSet, loose: Vec<LooseEntry>, partial: &[SourcePack]) -> Result<Option<SpooledPack>> {
         let from = self.open_set(partial.iter().map(|pack| (pack.pack.as_path(), pack.index.as_path())))?;
         let mut wanted: Vec<ObjectId> = loose.iter().map(|entry| entry.id).collect();
         for index in from.indices() {
@@ -237,7 +210,7 @@ impl Intake {
     }
 
     /// Decides which packs are closed, and proves that every tip has all that it needs.
-    fn prove(&self, packs: &mut [NewPack], here: &PackSet) -> Result<()> {
+    fn prove(&self, packs: &mut [SpooledPack], here: &PackSet) -> Result<()> {
         let format = self.source.object_format();
         // Start from the assumption that all sound packs are closed and drop those that are not, until
         // the rest holds: what is left then only links to itself.
@@ -252,7 +225,7 @@ impl Intake {
             for pack in packs.iter().filter(|pack| pack.closed) {
                 assumed.add(&pack.file, &pack.index)?;
             }
-            let open = |pack: &NewPack| pack.checked.unresolved.iter().any(|link| !assumed.contains(&link.id));
+            let open = |pack: &SpooledPack| pack.checked.unresolved.iter().any(|link| !assumed.contains(&link.id));
             let mut changed = false;
             for pack in packs.iter_mut().filter(|pack| pack.closed) {
                 if open(pack) {

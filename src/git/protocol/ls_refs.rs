@@ -1,0 +1,153 @@
+//! `ls-refs` of version 2 (gitprotocol-v2).
+
+use std::io::{self, BufRead, Write};
+
+use gix::ObjectId;
+use gix::bstr::{BStr, BString};
+
+use super::error::ProtocolError;
+use super::pkt_line::{Packet, PacketReader, PacketWriter};
+use crate::git::refs::RefValue;
+use crate::git::view::{PeeledTags, View};
+
+/// With more prefixes than this, all refs are listed (as Git does); a client sorts out what it needs anyway.
+pub const MAX_REF_PREFIXES: usize = 65536;
+/// Bytes that prefixes may take together; beyond that, all refs are listed.
+const MAX_PREFIX_BYTES: usize = 8 << 20;
+/// Digits of the longest id.
+pub(crate) const HEX_BYTES: usize = 64;
+
+/// The arguments of `ls-refs`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LsRefs {
+    /// Say what tags are tags of.
+    pub peel: bool,
+    /// Say which ref a symbolic ref names.
+    pub symrefs: bool,
+    /// Say what an unborn `HEAD` names.
+    pub unborn: bool,
+    /// List only refs that begin so, sorted and none within another; all refs if there are none.
+    pub prefixes: Vec<BString>,
+}
+
+impl LsRefs {
+    /// Reads the arguments up to and with the flush packet behind them.
+    pub fn read<R: BufRead>(input: &mut PacketReader<R>) -> Result<LsRefs, ProtocolError> {
+        let mut request = LsRefs::default();
+        let (mut prefixes, mut prefix_bytes, mut all) = (Vec::new(), 0, false);
+        loop {
+            let line = match input.expect("the end of the request")? {
+                Packet::Flush => break,
+                packet => packet.line().ok_or_else(|| ProtocolError::unexpected("an argument", b"a special packet"))?,
+            };
+            match line {
+                b"peel" => request.peel = true,
+                b"symrefs" => request.symrefs = true,
+                b"unborn" => request.unborn = true,
+                _ => {
+                    let prefix = line.strip_prefix(b"ref-prefix ");
+                    let prefix = prefix.ok_or_else(|| ProtocolError::unexpected("an argument of ls-refs", line))?;
+                    prefix_bytes += prefix.len();
+                    all |= prefixes.len() >= MAX_REF_PREFIXES || prefix_bytes > MAX_PREFIX_BYTES;
+                    if !all {
+                        prefixes.push(BString::from(prefix));
+                    }
+                }
+            }
+        }
+        if !all {
+            prefixes.sort();
+            // Within a sorted list, what a prefix covers follows it directly.
+            prefixes.dedup_by(|next, kept| next.starts_with(kept));
+            request.prefixes = prefixes;
+        }
+        Ok(request)
+    }
+
+    fn takes(&self, name: &BStr) -> bool {
+        let before = self.prefixes.partition_point(|prefix| *prefix <= name);
+        self.prefixes.is_empty() || before.checked_sub(1).is_some_and(|at| name.starts_with(&self.prefixes[at]))
+    }
+
+    /// Writes the answer; `peeled` is needed if the client asks for it.
+    pub fn answer(&self, view: &View, peeled: Option<&PeeledTags>, out: &mut dyn Write) -> io::Result<()> {
+        let mut out = PacketWriter::new(out);
+        if self.takes("HEAD".into()) {
+            self.head(view, &mut out)?;
+        }
+        if self.prefixes.is_empty() {
+            self.rows(view, peeled, 0..view.refs.len(), &mut out)?;
+        }
+        for prefix in &self.prefixes {
+            self.rows(view, peeled, view.refs.with_prefix(prefix), &mut out)?;
+        }
+        out.flush_packet()
+    }
+
+    fn head<W: Write>(&self, view: &View, out: &mut PacketWriter<W>) -> io::Result<()> {
+        let target = match &view.head {
+            RefValue::Symbolic(target) => Some(target.as_bstr()),
+            RefValue::Object(_) => None,
+        };
+        match (view.head_object(), target) {
+            (Some(id), target) => {
+                let peeled = if self.peel { view.head_peeled() } else { None };
+                self.line(&id, "HEAD".into(), target, peeled, out)
+            }
+            (None, Some(target)) if self.unborn && self.symrefs => {
+                out.parts(&[b"unborn HEAD symref-target:", target, b"\n"])
+            }
+            (None, Some(_)) if self.unborn => out.parts(&[b"unborn HEAD\n"]),
+            _ => Ok(()),
+        }
+    }
+
+    fn rows<W: Write>(
+        &self,
+        view: &View,
+        peeled: Option<&PeeledTags>,
+        rows: std::ops::Range<usize>,
+        out: &mut PacketWriter<W>,
+    ) -> io::Result<()> {
+        let mut tags = peeled.filter(|_| self.peel).map(|peeled| peeled.from(rows.start).peekable());
+        for row in rows {
+            let Some(entry) = view.refs.get(row) else { continue };
+            let Some(id) = view.refs.object(&entry) else { continue };
+            let peeled = tags.as_mut().and_then(|tags| tags.next_if(|(at, _)| *at == row)).map(|(_, id)| id);
+            self.line(&id, entry.name, view.refs.symbolic_target(row), peeled, out)?;
+        }
+        Ok(())
+    }
+
+    fn line<W: Write>(
+        &self,
+        id: &ObjectId,
+        name: &BStr,
+        target: Option<&BStr>,
+        peeled: Option<ObjectId>,
+        out: &mut PacketWriter<W>,
+    ) -> io::Result<()> {
+        let (mut digits, mut peeled_digits) = ([0; HEX_BYTES], [0; HEX_BYTES]);
+        let target = target.filter(|_| self.symrefs);
+        let peeled = peeled.as_ref().map_or(&b""[..], |id| hex_of(id, &mut peeled_digits));
+        out.parts(&[
+            hex_of(id, &mut digits),
+            b" ",
+            name,
+            if target.is_some() { b" symref-target:" } else { b"" },
+            target.unwrap_or_default(),
+            if peeled.is_empty() { b"" } else { b" peeled:" },
+            peeled,
+            b"\n",
+        ])
+    }
+}
+
+/// The digits of an id.
+pub(crate) fn hex_of<'b>(id: &ObjectId, buffer: &'b mut [u8; HEX_BYTES]) -> &'b [u8] {
+    let digits = buffer.get_mut(..id.kind().len_in_hex()).unwrap_or_default();
+    match hex::encode_to_slice(id.as_bytes(), digits) {
+        Ok(()) => digits,
+        Err(_) => &[],
+    }
+}

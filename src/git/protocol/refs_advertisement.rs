@@ -1,0 +1,81 @@
+//! Versions 0 and 1: all refs are told as soon as a client connects (gitprotocol-pack, "Reference Discovery").
+
+use std::io::{self, Write};
+
+use gix::ObjectId;
+use gix::bstr::BStr;
+
+use super::capabilities::{Service, Version};
+use super::ls_refs::{HEX_BYTES, hex_of};
+use super::pkt_line::PacketWriter;
+use crate::git::refs::RefValue;
+use crate::git::view::{PeeledTags, View};
+
+/// Which refs are advertised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AdvertisedRefs<'a> {
+    /// Whether `HEAD` comes first, if it names an object.
+    pub head: bool,
+    /// What tags are tags of: those with an entry get a line `<name>^{}`.
+    pub peeled: Option<&'a PeeledTags>,
+}
+
+/// The line that only HTTP has in front of an advertisement.
+pub fn announce_service(service: Service, out: &mut dyn Write) -> io::Result<()> {
+    let mut out = PacketWriter::new(out);
+    out.line(format!("# service={}", service.name()).as_bytes())?;
+    out.flush_packet()
+}
+
+/// Advertises refs with capabilities (in one line, parted by spaces; `symref` and `object-format` are added).
+pub fn advertise_refs(
+    view: &View,
+    version: Version,
+    which: AdvertisedRefs<'_>,
+    capabilities: &str,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut out = PacketWriter::new(out);
+    if version == Version::V1 {
+        out.line(b"version 1")?;
+    }
+    let mut all = capabilities.to_owned().into_bytes();
+    let head = which.head.then(|| view.head_object()).flatten();
+    if let (RefValue::Symbolic(target), Some(_)) = (&view.head, head) {
+        all.extend_from_slice(b" symref=HEAD:");
+        all.extend_from_slice(target);
+    }
+    all.extend_from_slice(format!(" object-format={}", view.format).as_bytes());
+    let mut advertisement = Advertisement { out, capabilities: Some(all) };
+    if let Some(id) = head {
+        advertisement.line(&id, b"HEAD".into(), b"")?;
+    }
+    for entry in view.refs.iter() {
+        let Some(id) = view.refs.object(&entry) else { continue };
+        advertisement.line(&id, entry.name, b"")?;
+        if let Some(peeled) = which.peeled.and_then(|peeled| peeled.get(entry.row)) {
+            advertisement.line(&peeled, entry.name, b"^{}")?;
+        }
+    }
+    if advertisement.capabilities.is_some() {
+        advertisement.line(&ObjectId::null(view.format), b"capabilities".into(), b"^{}")?;
+    }
+    advertisement.out.flush_packet()
+}
+
+struct Advertisement<W> {
+    out: PacketWriter<W>,
+    /// Until they stand behind the first ref.
+    capabilities: Option<Vec<u8>>,
+}
+
+impl<W: Write> Advertisement<W> {
+    fn line(&mut self, id: &ObjectId, name: &BStr, suffix: &[u8]) -> io::Result<()> {
+        let mut digits = [0; HEX_BYTES];
+        let id = hex_of(id, &mut digits);
+        match self.capabilities.take() {
+            Some(all) => self.out.parts(&[id, b" ", name, suffix, b"\0", &all, b"\n"]),
+            None => self.out.parts(&[id, b" ", name, suffix, b"\n"]),
+        }
+    }
+}

@@ -242,7 +242,7 @@ impl<'a> Checker<'a> {
         match kind {
             Kind::Commit => commit::check_commit(data, *format, &mut report),
             Kind::Tag => commit::check_tag(data, *format, &mut report),
-            Kind::Tree => tree::check(data, *format, &mut |message| drop(report(message)), |name, id| match name {
+            Kind::Tree => tree::check(data, *format, &mut |message| _ = report(message), |name, id| match name {
                 tree::Special::Modules => drop(modules.insert(id)),
                 tree::Special::Attributes => drop(attributes.insert(id)),
             }),

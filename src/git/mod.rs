@@ -6,6 +6,7 @@ pub mod links;
 pub mod local;
 pub mod pack;
 pub mod protocol;
+pub mod receive_pack;
 pub mod refname;
 pub mod refs;
 pub mod upload_pack;

@@ -23,8 +23,8 @@ impl Host {
             if version != Version::V2 {
                 announce_service(GitService::UploadPack, &mut out)?;
             }
-            let session = Session { version, stateless: true };
-            advertise(&opened.view, session, &mut out).map_err(std::io::Error::other)?;
+            let session = session(version);
+            advertise(&opened.state.view, session, &mut out).map_err(std::io::Error::other)?;
             Ok::<_, std::io::Error>(out)
         });
         let answer = answer.await.map_err(|error| Refusal::Region(error.into()))?;
@@ -34,7 +34,7 @@ impl Host {
     /// Answers one request of a fetch; the pack is sent while it is made.
     pub(super) async fn upload_pack(self: Arc<Self>, route: Route, request: Request) -> Result<Response, Refusal> {
         self.authorize(&request, &route.repository, Access::Read)?;
-        let session = Session { version: version(&request), stateless: true };
+        let session = session(version(&request));
         let opened = self.views.open(&route.repository).await?;
         let (parts, input) = request.into_parts();
         let permit = self.gate.clone().acquire_owned().await;
@@ -48,7 +48,7 @@ impl Host {
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let cancel = AtomicBool::new(false);
-            let served = serve(&opened.view, &mut input, session, &mut sender, &Limits::default(), &cancel);
+            let served = serve(&opened.state.view, &mut input, session, &mut sender, &Limits::default(), &cancel);
             match served {
                 Ok(served) => tracing::debug!(repository, ?served, "fetched"),
                 Err(error) => {
@@ -66,4 +66,8 @@ fn note(repository: &str, error: &ServeError) {
         crate::Kind::Usage | crate::Kind::Transient => tracing::debug!(repository, %error, "a fetch ended early"),
         _ => tracing::error!(repository, %error, "a fetch failed"),
     }
+}
+
+fn session(version: Version) -> Session {
+    Session { version, stateless: true, ref_in_want: true }
 }

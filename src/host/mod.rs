@@ -6,9 +6,11 @@
 pub mod auth;
 mod body;
 mod fetch;
+mod push;
 pub mod route;
 pub mod views;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -21,23 +23,26 @@ use tokio::sync::Semaphore;
 use crate::Kind;
 use crate::events::Sink;
 use crate::git::protocol::{Service as GitService, Version};
+use crate::region::push::PushPolicy;
 use crate::region::{Region, RegionError};
 use auth::{Access, Authorizer, Denied, Identity};
 use route::{Route, Service};
-use views::{Hidden, Views};
+use views::Views;
 
 /// How to serve.
 #[derive(Clone, Debug)]
 pub struct HostOptions {
     /// Requests that work on Git data at a time; more wait.
     pub requests: usize,
-    /// Refs that nobody is shown.
-    pub hidden: Vec<String>,
+    /// What pushes are accepted, and which refs nobody is shown.
+    pub policy: PushPolicy,
+    /// Where the hosts of regions are reached, by region.
+    pub urls: BTreeMap<String, String>,
 }
 
 impl Default for HostOptions {
     fn default() -> Self {
-        HostOptions { requests: 64, hidden: Vec::new() }
+        HostOptions { requests: 64, policy: PushPolicy::default(), urls: BTreeMap::new() }
     }
 }
 
@@ -45,7 +50,9 @@ impl Default for HostOptions {
 #[derive(Debug)]
 pub struct Host {
     region: Region,
-    views: Views,
+    views: Arc<Views>,
+    policy: PushPolicy,
+    urls: BTreeMap<String, String>,
     authorizer: Arc<dyn Authorizer>,
     events: Arc<dyn Sink>,
     gate: Arc<Semaphore>,
@@ -59,9 +66,10 @@ impl Host {
         events: Arc<dyn Sink>,
         options: HostOptions,
     ) -> Arc<Self> {
-        let views = Views::new(region.clone(), Hidden::new(options.hidden));
-        let gate = Arc::new(Semaphore::new(options.requests.max(1)));
-        Arc::new(Host { region, views, authorizer, events, gate })
+        let HostOptions { requests, policy, urls } = options;
+        let views = Arc::new(Views::new(region.clone(), policy.hidden.clone()));
+        let gate = Arc::new(Semaphore::new(requests.max(1)));
+        Arc::new(Host { region, views, policy, urls, authorizer, events, gate })
     }
 
     /// Its HTTP service.
@@ -108,6 +116,7 @@ impl Host {
         match (route.service, request.method()) {
             (Service::InfoRefs, &Method::GET) => self.info_refs(route, &request).await,
             (Service::UploadPack, &Method::POST) => self.upload_pack(route, request).await,
+            (Service::ReceivePack, &Method::POST) => self.receive_pack(route, request).await,
             (Service::InfoRefs | Service::UploadPack | Service::ReceivePack, _) => Err(Refusal::Method),
             _ => Err(Refusal::NotFound),
         }
@@ -128,7 +137,10 @@ impl Host {
                 self.authorize(request, &route.repository, Access::Read)?;
                 self.advertise_fetch(&route.repository, version(request)).await
             }
-            GitService::ReceivePack => Err(Refusal::NotFound),
+            GitService::ReceivePack => {
+                self.authorize(request, &route.repository, Access::Write)?;
+                self.advertise_push(&route.repository).await
+            }
         }
     }
 }

@@ -6,21 +6,26 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
 use gix::ObjectId;
 use jiff::{SignedDuration, Timestamp};
 
+use crate::git::local::RefPatterns;
 use crate::git::pack::PackSet;
 use crate::git::refs::{RefName, RefValue};
-use crate::git::view::{RefEntry, RefTable, View};
+use crate::git::view::{OutOfOrder, RefEntry, RefTable, View};
 use crate::ledger::LedgerError;
 use crate::ledger::advance::read_head;
-use crate::ledger::head::{HeadItem, RepositoryId};
+use crate::ledger::change::RefEdit;
+use crate::ledger::head::{Head, HeadItem, RepositoryId};
 use crate::ledger::log::{ChangeRow, read_chain, read_chain_above};
-use crate::region::local::LocalPacks;
+use crate::region::push::{PushState, PushStates, without_hidden};
 use crate::region::{Region, RegionError, Result, blocking, is_visible};
 
 /// Repositories that are kept; the one that was asked for least recently goes first.
 const MAX_VIEWS: usize = 1_000;
+/// How often head and manifest are read again when somebody commits between the two.
+const MAX_READS: usize = 64;
 /// A value that a ref had may still be asked for during this time: a client that was told of it is honest.
 const RECENT: SignedDuration = SignedDuration::from_mins(10);
 /// Most changes that are looked through for such values when a repository is opened cold.
@@ -28,50 +33,23 @@ const MAX_RECENT_CHANGES: u64 = 1_000;
 /// Most such values of one repository.
 const MAX_RECENT_TIPS: usize = 100_000;
 
-/// Refs that nobody is shown. A pattern ending in `/` hides all below it.
-#[derive(Clone, Debug, Default)]
-pub struct Hidden(Vec<String>);
-
-impl Hidden {
-    /// Hides some names, besides gitferry's own.
-    pub fn new(patterns: impl IntoIterator<Item = String>) -> Self {
-        Hidden(patterns.into_iter().chain(["refs/gitferry/".to_owned()]).collect())
-    }
-
-    /// Whether a ref is hidden.
-    pub fn hides(&self, name: &RefName) -> bool {
-        let hides = |pattern: &str| match pattern.strip_suffix('/') {
-            Some(_) => name.starts_with(pattern.as_bytes()),
-            None => name.as_bstr() == pattern,
-        };
-        self.0.iter().any(|pattern| hides(pattern))
-    }
-}
-
 /// A repository, open.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Opened {
-    /// Its head.
-    pub item: HeadItem,
-    /// What protocols work on.
-    pub view: View,
-    packs: Arc<OpenPacks>,
+    /// One exact state of it: what protocols work on.
+    pub state: PushState,
+    /// What visible refs named a short while ago.
     recent: VecDeque<(Timestamp, ObjectId)>,
 }
 
-/// Packs of one generation of the manifest.
-#[derive(Debug)]
-struct OpenPacks {
-    generation: u64,
-    set: Arc<PackSet>,
-    _files: LocalPacks,
-}
+/// All refs of a state, and what newer changes replaced.
+type Refs = (RefTable, VecDeque<(Timestamp, ObjectId)>);
 
 /// The open repositories of a region.
 #[derive(Debug)]
 pub struct Views {
     region: Region,
-    hidden: Hidden,
+    hidden: Option<RefPatterns>,
     cache: Mutex<Cache>,
 }
 
@@ -83,22 +61,36 @@ struct Cache {
 }
 
 impl Views {
-    /// No repository is open yet.
-    pub fn new(region: Region, hidden: Hidden) -> Self {
+    /// No repository is open yet. Refs that `hidden` takes are shown to nobody.
+    pub fn new(region: Region, hidden: Option<RefPatterns>) -> Self {
         Views { region, hidden, cache: Mutex::new(Cache::default()) }
     }
 
     /// A repository in the state that it has now. One read of the table when it is warm.
     pub async fn open(&self, name: &str) -> Result<Arc<Opened>> {
-        let item = self.head(name).await?;
+        for _ in 0..MAX_READS {
+            let item = self.head(name).await?;
+            match self.open_at(item).await {
+                Err(RegionError::Moved { .. }) => {}
+                Ok(opened) => {
+                    self.remember(name, opened.state.item.id);
+                    return Ok(opened);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(RegionError::Moved { repository: name.into() })
+    }
+
+    async fn open_at(&self, item: HeadItem) -> Result<Arc<Opened>> {
         let known = self.cached(item.id);
         if let Some(known) = &known
-            && known.item.revision == item.revision
+            && known.state.item.revision == item.revision
         {
             return Ok(known.clone());
         }
         let opened = Arc::new(self.refresh(item, known.as_deref()).await?);
-        self.keep(name, opened.clone());
+        self.keep(opened.clone());
         Ok(opened)
     }
 
@@ -124,16 +116,21 @@ impl Views {
         Some(opened.clone())
     }
 
-    fn keep(&self, name: &str, opened: Arc<Opened>) {
+    fn remember(&self, name: &str, id: RepositoryId) {
+        if let Ok(mut cache) = self.cache.lock() {
+            cache.ids.insert(name.into(), id);
+        }
+    }
+
+    fn keep(&self, opened: Arc<Opened>) {
         let Ok(mut cache) = self.cache.lock() else { return };
         cache.clock += 1;
         let now = cache.clock;
-        let id = opened.item.id;
-        let newer = |(_, held): &(u64, Arc<Opened>)| held.item.revision > opened.item.revision;
+        let id = opened.state.item.id;
+        let newer = |(_, held): &(u64, Arc<Opened>)| held.state.item.revision > opened.state.item.revision;
         if !cache.open.get(&id).is_some_and(newer) {
             cache.open.insert(id, (now, opened));
         }
-        cache.ids.insert(name.into(), id);
         if cache.open.len() > MAX_VIEWS
             && let Some(oldest) = cache.open.iter().min_by_key(|(_, (used, _))| *used).map(|(id, _)| *id)
         {
@@ -143,12 +140,9 @@ impl Views {
     }
 
     async fn refresh(&self, item: HeadItem, known: Option<&Opened>) -> Result<Opened> {
-        let packs = match known.filter(|known| known.packs.generation == item.head.manifest) {
-            Some(known) => known.packs.clone(),
-            None => Arc::new(self.open_packs(&item).await?),
-        };
         let (refs, mut recent) = match known {
             Some(known) => match self.follow(&item, known).await {
+                // Moved back, as after a promotion elsewhere: nothing of what is known need hold.
                 Err(RegionError::Ledger(LedgerError::Fork { .. })) => self.load(&item).await?,
                 followed => followed?,
             },
@@ -158,32 +152,38 @@ impl Views {
         while recent.front().is_some_and(|(time, _)| *time < since) || recent.len() > MAX_RECENT_TIPS {
             recent.pop_front();
         }
-        let view = View {
-            format: item.head.format,
-            head: item.head.head.clone(),
-            refs: Arc::new(refs),
-            packs: packs.set.clone(),
-            recent_tips: recent.iter().map(|(_, id)| *id).collect(),
-        };
-        Ok(Opened { item, view, packs, recent })
-    }
-
-    async fn open_packs(&self, item: &HeadItem) -> Result<OpenPacks> {
-        let (manifest, _) = self.region.manifest(item).await?;
-        let files = self.region.local_packs(&manifest.packs).await?;
-        let format = item.head.format;
-        blocking(move || {
-            let mut set = PackSet::new(format);
-            for pack in &files.packs {
-                set.add(&pack.pack, &pack.index)?;
+        let (manifest, local, packs) = match known.filter(|known| known.state.item.head.manifest == item.head.manifest) {
+            Some(known) => {
+                let PushState { manifest, local, view, .. } = &known.state;
+                (manifest.clone(), local.clone(), view.packs.clone())
             }
-            Ok(OpenPacks { generation: manifest.generation, set: Arc::new(set), _files: files })
-        })
-        .await
+            None => {
+                let (manifest, _) = self.region.manifest(&item).await?;
+                let local = Arc::new(self.region.local_packs(&manifest.packs).await?);
+                let (files, format) = (local.clone(), item.head.format);
+                let opening = move || {
+                    let mut set = PackSet::new(format);
+                    for pack in &files.packs {
+                        set.add(&pack.pack, &pack.index)?;
+                    }
+                    Ok::<_, RegionError>(set)
+                };
+                (manifest, local, Arc::new(blocking(opening).await?))
+            }
+        };
+        let refs = Arc::new(refs);
+        let visible = match &self.hidden {
+            None => refs.clone(),
+            hidden => Arc::new(without_hidden(item.head.format, &refs, hidden.as_ref())?),
+        };
+        let Head { format, head, .. } = item.head.clone();
+        let recent_tips = recent.iter().map(|(_, id)| *id).collect();
+        let view = View { format, head, refs: visible, packs, recent_tips };
+        Ok(Opened { state: PushState { item, manifest, refs, view, local }, recent })
     }
 
     /// All refs from snapshot and log, and the values that the newest changes replaced.
-    async fn load(&self, item: &HeadItem) -> Result<(RefTable, VecDeque<(Timestamp, ObjectId)>)> {
+    async fn load(&self, item: &HeadItem) -> Result<Refs> {
         let refs = self.region.refs(item).await?;
         let from = item.head.frontier.seq.saturating_sub(MAX_RECENT_CHANGES).max(item.head.floor);
         let rows = read_chain_above(&*self.region.table, item.id, from, item.head.frontier).await?;
@@ -193,13 +193,11 @@ impl Views {
             let mut table = RefTable::empty(format);
             for entry in refs.open()? {
                 let (name, value) = entry?;
-                if !hidden.hides(&name) {
-                    table.push(name, value).map_err(|error| LedgerError::Corrupt(error.to_string()))?;
-                }
+                table.push(name, value).map_err(|error| LedgerError::Corrupt(error.to_string()))?;
             }
             let mut recent = VecDeque::new();
             for row in rows.iter().filter(|row| row.facts.time >= since) {
-                log.read(id, row, |header, edit| note_old(&mut recent, &hidden, header.time, &edit))?;
+                log.read(id, row, |header, edit| note_old(&mut recent, hidden.as_ref(), header.time, &edit))?;
             }
             Ok((table, recent))
         })
@@ -207,19 +205,18 @@ impl Views {
     }
 
     /// The refs of a state that follows a known one: its table with the newer changes merged in.
-    async fn follow(&self, item: &HeadItem, known: &Opened) -> Result<(RefTable, VecDeque<(Timestamp, ObjectId)>)> {
-        let from = known.item.head.frontier;
+    async fn follow(&self, item: &HeadItem, known: &Opened) -> Result<Refs> {
+        let from = known.state.item.head.frontier;
         let rows: Vec<ChangeRow> = read_chain(&*self.region.table, item.id, from, item.head.frontier).await?;
         let (log, id, hidden) = (self.region.log(), item.id, self.hidden.clone());
-        let (old, mut recent, packs) = (known.view.refs.clone(), known.recent.clone(), known.packs.set.clone());
+        let (old, mut recent) = (known.state.refs.clone(), known.recent.clone());
+        let packs = known.state.view.packs.clone();
         blocking(move || {
             let mut edits: BTreeMap<RefName, Option<RefValue>> = BTreeMap::new();
             for row in &rows {
                 log.read(id, row, |header, edit| {
-                    note_old(&mut recent, &hidden, header.time, &edit);
-                    if !hidden.hides(&edit.name) {
-                        edits.insert(edit.name, edit.new);
-                    }
+                    note_old(&mut recent, hidden.as_ref(), header.time, &edit);
+                    edits.insert(edit.name, edit.new);
                 })?;
             }
             let mut table = merge(&old, edits).map_err(|error| LedgerError::Corrupt(error.to_string()))?;
@@ -230,23 +227,36 @@ impl Views {
     }
 }
 
+/// The states of one repository, for a push that may have to be decided several times.
+#[derive(Debug)]
+pub struct StatesOf {
+    /// Where they are kept.
+    pub views: Arc<Views>,
+    /// The repository's name.
+    pub name: String,
+}
+
+#[async_trait]
+impl PushStates for StatesOf {
+    async fn state(&self) -> Result<PushState> {
+        Ok(self.views.open(&self.name).await?.state.clone())
+    }
+}
+
 fn note_old(
     recent: &mut VecDeque<(Timestamp, ObjectId)>,
-    hidden: &Hidden,
+    hidden: Option<&RefPatterns>,
     time: Timestamp,
-    edit: &crate::ledger::change::RefEdit,
+    edit: &RefEdit,
 ) {
     if let Some(RefValue::Object(old)) = &edit.old
-        && !hidden.hides(&edit.name)
+        && !crate::region::push::is_hidden(edit.name.as_bstr(), hidden)
     {
         recent.push_back((time, *old));
     }
 }
 
-fn merge(
-    old: &RefTable,
-    edits: BTreeMap<RefName, Option<RefValue>>,
-) -> std::result::Result<RefTable, crate::git::view::OutOfOrder> {
+fn merge(old: &RefTable, edits: BTreeMap<RefName, Option<RefValue>>) -> std::result::Result<RefTable, OutOfOrder> {
     let mut table = RefTable::empty(old.format());
     let mut edits = edits.into_iter().peekable();
     for entry in old.iter() {
@@ -270,11 +280,7 @@ fn merge(
 }
 
 /// Takes a ref over from another table.
-fn copy(
-    old: &RefTable,
-    entry: &RefEntry<'_>,
-    table: &mut RefTable,
-) -> std::result::Result<(), crate::git::view::OutOfOrder> {
+fn copy(old: &RefTable, entry: &RefEntry<'_>, table: &mut RefTable) -> std::result::Result<(), OutOfOrder> {
     let value = match entry.id {
         Some(id) => RefValue::Object(id.to_owned()),
         None => match old.symbolic_target(entry.row).map(|target| RefName::new(target.to_owned())) {

@@ -86,9 +86,10 @@ impl Region {
     /// # Errors
     /// [`LedgerError::Lost`] when somebody else moved the head first: decide again on the new state.
     pub async fn commit(&self, subject: &Subject, proposal: Proposal) -> Result<HeadItem> {
-        let (id, before) = match subject {
-            Subject::Existing(item) => (item.id, Some((**item).clone())),
-            Subject::New { id, .. } => (*id, None),
+        let id = subject.id();
+        let before = match subject {
+            Subject::Existing(item) => Some((**item).clone()),
+            Subject::New { .. } => None,
         };
         let header = self.header(subject, &proposal);
         let Proposal { edits, packs, refs_added, .. } = proposal;

@@ -108,7 +108,7 @@ impl Region {
         match advance_head(&*self.table, step).await {
             Ok(item) => Ok(Some(item)),
             Err(crate::ledger::LedgerError::Lost { .. }) => {
-                self.delete_packs(merged.iter()).await;
+                self.remove_packs(&merged).await;
                 Ok(None)
             }
             Err(error) => Err(error.into()),

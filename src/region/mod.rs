@@ -11,6 +11,7 @@ pub mod local;
 pub mod manifest;
 pub mod new_pack;
 pub mod open;
+pub mod push;
 pub mod verify;
 
 use std::sync::Arc;

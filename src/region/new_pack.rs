@@ -7,7 +7,7 @@ use tempfile::TempPath;
 
 use super::commit::file_crc64;
 use super::manifest::{LivePack, PackClass};
-use super::{Region, Result};
+use super::{Region, RegionError, Result};
 use crate::git::pack::{CheckOptions, CheckProgress, CheckedPack, check_pack};
 use crate::ledger::head::RepositoryId;
 use crate::ledger::keys;
@@ -24,8 +24,10 @@ pub struct NewPack {
     pub checked: CheckedPack,
     /// Whether all that it links to is in closed packs; see [`crate::ledger::change::ChangePack::closed`].
     pub closed: bool,
-    crc64: Crc64,
-    index_crc64: Crc64,
+    /// CRC-64/NVME of the pack.
+    pub crc64: Crc64,
+    /// CRC-64/NVME of the index.
+    pub index_crc64: Crc64,
 }
 
 impl NewPack {
@@ -67,7 +69,7 @@ impl NewPack {
 
 impl Region {
     /// Makes checked packs durable in the object store, under keys that nobody else knows.
-    pub(super) async fn put_packs(&self, id: RepositoryId, packs: Vec<NewPack>) -> Result<Vec<LivePack>> {
+    pub(crate) async fn put_packs(&self, id: RepositoryId, packs: Vec<NewPack>) -> Result<Vec<LivePack>> {
         let mut live = Vec::new();
         for pack in packs {
             let nonce = self.clock.new_id().simple().to_string();
@@ -81,17 +83,26 @@ impl Region {
             );
             live.push(entry);
             if let Err(error) = body.and(index) {
-                self.delete_packs(live.iter()).await;
+                self.remove_packs(&live).await;
                 return Err(error.into());
             }
         }
         Ok(live)
     }
 
+    /// Removes packs that no change came to name; best effort. Not after an answer that leaves open
+    /// whether the change happened.
+    pub(crate) async fn drop_packs(&self, packs: &[LivePack], error: &RegionError) {
+        if error.kind() != crate::Kind::Transient {
+            self.remove_packs(packs).await;
+        }
+    }
+
     /// Removes packs of our own that no manifest names; best effort.
-    pub(super) async fn delete_packs(&self, packs: impl Iterator<Item = &LivePack>) {
-        for pack in packs {
-            self.delete_pack(&pack.key).await;
+    pub(crate) async fn remove_packs<'a>(&self, packs: impl IntoIterator<Item = &'a LivePack>) {
+        let keys: Vec<String> = packs.into_iter().map(|pack| pack.key.clone()).collect();
+        for key in keys {
+            self.delete_pack(&key).await;
         }
     }
 

@@ -3,102 +3,118 @@
 use gix::bstr::ByteSlice;
 use gix::hash::Kind as Format;
 
-use super::{Message, Rules, Severity};
+use super::Message;
 
-type Report<'r> = dyn FnMut(Message) + 'r;
+/// Takes what is found; says whether to go on, which it is where that is no error.
+type Report<'r> = dyn FnMut(Message) -> bool + 'r;
+
+/// The rest of an object behind what has been checked; `None` where the check has ended.
+type Rest<'d> = Option<&'d [u8]>;
 
 /// Checks a commit.
 pub fn check_commit(data: &[u8], format: Format, report: &mut Report<'_>) {
-    if let Err(message) = commit(data, format, report) {
-        report(message);
-    }
+    let _ = commit(data, format, report);
 }
 
-fn commit(data: &[u8], format: Format, report: &mut Report<'_>) -> Result<(), Message> {
-    check_headers(data)?;
-    let mut rest = data.strip_prefix(b"tree ").ok_or(Message::MissingTree)?;
-    rest = id_line(rest, format).map_err(|()| Message::BadTreeSha1)?;
+fn commit(data: &[u8], format: Format, report: &mut Report<'_>) -> Option<()> {
+    check_headers(data, report)?;
+    let tree = keyword(data, b"tree ", Message::MissingTree, report)?;
+    let mut rest = id_line(tree, format, Message::BadTreeSha1, report)?;
     while let Some(parent) = rest.strip_prefix(b"parent ") {
-        rest = id_line(parent, format).map_err(|()| Message::BadParentSha1)?;
+        rest = id_line(parent, format, Message::BadParentSha1, report)?;
     }
     let mut authors = 0;
     while let Some(author) = rest.strip_prefix(b"author ") {
         authors += 1;
-        rest = identity(author)?;
+        rest = identity_line(author, report)?;
     }
     match authors {
-        0 => return Err(Message::MissingAuthor),
+        0 => go_on(Message::MissingAuthor, report)?,
         1 => {}
-        _ => return Err(Message::MultipleAuthors),
+        _ => go_on(Message::MultipleAuthors, report)?,
     }
-    identity(rest.strip_prefix(b"committer ").ok_or(Message::MissingCommitter)?)?;
+    let committer = keyword(rest, b"committer ", Message::MissingCommitter, report)?;
+    identity_line(committer, report)?;
     if data.contains(&0) {
-        report(Message::NulInCommit);
+        go_on(Message::NulInCommit, report)?;
     }
-    Ok(())
+    Some(())
 }
 
 /// Checks a tag.
-pub fn check_tag(data: &[u8], format: Format, rules: &Rules, report: &mut Report<'_>) {
-    if let Err(message) = tag(data, format, rules, report) {
-        report(message);
-    }
+pub fn check_tag(data: &[u8], format: Format, report: &mut Report<'_>) {
+    let _ = tag(data, format, report);
 }
 
-fn tag(data: &[u8], format: Format, rules: &Rules, report: &mut Report<'_>) -> Result<(), Message> {
-    check_headers(data)?;
-    let rest = data.strip_prefix(b"object ").ok_or(Message::MissingObject)?;
-    let rest = id_line(rest, format).map_err(|()| Message::BadObjectSha1)?;
-    let rest = rest.strip_prefix(b"type ").ok_or(Message::MissingTypeEntry)?;
-    let (kind, rest) = line(rest).ok_or(Message::MissingType)?;
+fn tag(data: &[u8], format: Format, report: &mut Report<'_>) -> Option<()> {
+    check_headers(data, report)?;
+    let rest = keyword(data, b"object ", Message::MissingObject, report)?;
+    let rest = id_line(rest, format, Message::BadObjectSha1, report)?;
+    let rest = keyword(rest, b"type ", Message::MissingTypeEntry, report)?;
+    let (kind, rest) = value(rest, Message::MissingType, report)?;
     if !matches!(kind, b"commit" | b"tree" | b"blob" | b"tag") {
-        return Err(Message::BadType);
+        go_on(Message::BadType, report)?;
     }
-    let rest = rest.strip_prefix(b"tag ").ok_or(Message::MissingTagEntry)?;
-    let (name, rest) = line(rest).ok_or(Message::MissingTag)?;
+    let rest = keyword(rest, b"tag ", Message::MissingTagEntry, report)?;
+    let (name, rest) = value(rest, Message::MissingTag, report)?;
     let full = [b"refs/tags/", name].concat();
     if gix::validate::reference::name(full.as_bstr()).is_err() {
-        // Only an error ends the check there.
-        report(Message::BadTagName);
-        if rules.severity(Message::BadTagName) == Severity::Error {
-            return Ok(());
-        }
+        go_on(Message::BadTagName, report)?;
     }
     let rest = match rest.strip_prefix(b"tagger ") {
-        Some(tagger) => identity(tagger)?,
+        Some(tagger) => identity_line(tagger, report)?,
         None => {
-            report(Message::MissingTaggerEntry);
-            if rules.severity(Message::MissingTaggerEntry) == Severity::Error {
-                return Ok(());
-            }
+            go_on(Message::MissingTaggerEntry, report)?;
             rest
         }
     };
-    extra_headers(rest)
+    extra_headers(rest, report)
 }
 
 /// What may stand between tagger and message: a signature with its continuation lines.
-fn extra_headers(mut rest: &[u8]) -> Result<(), Message> {
+fn extra_headers(mut rest: &[u8], report: &mut Report<'_>) -> Option<()> {
     let signature = rest.strip_prefix(b"gpgsig ").or_else(|| rest.strip_prefix(b"gpgsig-sha256 "));
     if let Some(signature) = signature {
-        rest = line(signature).ok_or(Message::BadGpgsig)?.1;
+        rest = value(signature, Message::BadGpgsig, report)?.1;
         while rest.first() == Some(&b' ') {
-            rest = line(rest).ok_or(Message::BadHeaderContinuation)?.1;
+            rest = value(rest, Message::BadHeaderContinuation, report)?.1;
         }
     }
     match rest.first() {
-        None | Some(b'\n') => Ok(()),
-        Some(_) => Err(Message::ExtraHeaderEntry),
+        None | Some(b'\n') => Some(()),
+        Some(_) => go_on(Message::ExtraHeaderEntry, report),
     }
 }
 
+fn go_on(message: Message, report: &mut Report<'_>) -> Option<()> {
+    report(message).then_some(())
+}
+
+/// Steps over a keyword; without it there is nothing more to check.
+fn keyword<'d>(data: &'d [u8], keyword: &[u8], missing: Message, report: &mut Report<'_>) -> Rest<'d> {
+    let rest = data.strip_prefix(keyword);
+    if rest.is_none() {
+        report(missing);
+    }
+    rest
+}
+
+/// The rest of a line, and what follows.
+fn value<'d>(data: &'d [u8], missing: Message, report: &mut Report<'_>) -> Option<(&'d [u8], &'d [u8])> {
+    let line = line(data);
+    if line.is_none() {
+        report(missing);
+    }
+    line
+}
+
 /// The header ends with an empty line, or at least with a newline, and has no NUL.
-fn check_headers(data: &[u8]) -> Result<(), Message> {
+fn check_headers(data: &[u8], report: &mut Report<'_>) -> Option<()> {
     let header = data.find(b"\n\n").map_or(data, |end| &data[..=end]);
     if header.contains(&0) {
-        return Err(Message::NulInHeader);
+        return go_on(Message::NulInHeader, report);
     }
-    if header.last() == Some(&b'\n') { Ok(()) } else { Err(Message::UnterminatedHeader) }
+    if header.last() == Some(&b'\n') { Some(()) } else { go_on(Message::UnterminatedHeader, report) }
 }
 
 /// A line without its newline, and what follows.
@@ -107,15 +123,25 @@ fn line(data: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// Steps over an object id that fills the rest of its line.
-fn id_line(data: &[u8], format: Format) -> Result<&[u8], ()> {
-    let (id, rest) = line(data).ok_or(())?;
-    let valid = id.len() == format.len_in_hex() && gix::ObjectId::from_hex(id).is_ok();
-    if valid { Ok(rest) } else { Err(()) }
+fn id_line<'d>(data: &'d [u8], format: Format, bad: Message, report: &mut Report<'_>) -> Rest<'d> {
+    let (id, rest) = line(data).unwrap_or((data, b""));
+    if id.len() != format.len_in_hex() || gix::ObjectId::from_hex(id).is_err() {
+        go_on(bad, report)?;
+    }
+    Some(rest)
 }
 
-/// Steps over `Name <email> seconds ±zone` (`fsck_ident` in Git).
-fn identity(data: &[u8]) -> Result<&[u8], Message> {
-    let (text, rest) = line(data).ok_or(Message::MissingEmail)?;
+/// Steps over a line of [`identity`].
+fn identity_line<'d>(data: &'d [u8], report: &mut Report<'_>) -> Rest<'d> {
+    let (text, rest) = line(data).unwrap_or((data, b""));
+    if let Err(message) = identity(text) {
+        go_on(message, report)?;
+    }
+    Some(rest)
+}
+
+/// Checks `Name <email> seconds ±zone` (`fsck_ident` in Git).
+fn identity(text: &[u8]) -> Result<(), Message> {
     if text.first() == Some(&b'<') {
         return Err(Message::MissingNameBeforeEmail);
     }
@@ -133,8 +159,7 @@ fn identity(data: &[u8]) -> Result<&[u8], Message> {
         _ => return Err(Message::BadEmail),
     };
     let date = email[close + 1..].strip_prefix(b" ").ok_or(Message::MissingSpaceBeforeDate)?;
-    check_date(date.trim_start_with(|c| c == ' ' || c == '\t'))?;
-    Ok(rest)
+    check_date(date.trim_start_with(|c| c == ' ' || c == '\t'))
 }
 
 /// `seconds ±hhmm`.

@@ -102,6 +102,8 @@ messages! {
     GitattributesLineLength "gitattributesLineLength" Error false ".gitattributes has too long lines to parse",
     GitmodulesBlob "gitmodulesBlob" Error false "non-blob found at .gitmodules",
     GitmodulesLarge "gitmodulesLarge" Error false ".gitmodules too large to parse",
+    GitattributesMissing "gitattributesMissing" Error false "unable to read .gitattributes blob",
+    GitmodulesMissing "gitmodulesMissing" Error false "unable to read .gitmodules blob",
     GitmodulesName "gitmodulesName" Error false "disallowed submodule name",
     GitmodulesPath "gitmodulesPath" Error false "disallowed submodule path",
     GitmodulesSymlink "gitmodulesSymlink" Error false ".gitmodules is a symbolic link",
@@ -235,34 +237,31 @@ impl<'a> Checker<'a> {
         if self.rules.skips(&id) {
             return;
         }
-        let mut found = Vec::new();
-        let mut report = |message| found.push(message);
+        let Checker { rules, format, modules, attributes, findings, errors } = self;
+        let mut report = |message| take(findings, errors, Finding { id, kind, message, severity: rules.severity(message) });
         match kind {
-            Kind::Commit => commit::check_commit(data, self.format, &mut report),
-            Kind::Tag => commit::check_tag(data, self.format, self.rules, &mut report),
-            Kind::Tree => tree::check(data, self.format, &mut report, |name, id| match name {
-                tree::Special::Modules => drop(self.modules.insert(id)),
-                tree::Special::Attributes => drop(self.attributes.insert(id)),
+            Kind::Commit => commit::check_commit(data, *format, &mut report),
+            Kind::Tag => commit::check_tag(data, *format, &mut report),
+            Kind::Tree => tree::check(data, *format, &mut |message| _ = report(message), |name, id| match name {
+                tree::Special::Modules => drop(modules.insert(id)),
+                tree::Special::Attributes => drop(attributes.insert(id)),
             }),
             Kind::Blob => {}
-        }
-        for message in found {
-            self.report(id, kind, message);
         }
     }
 
     /// Takes over what another checker found.
-    pub fn merge(&mut self, other: Checker<'_>) {
-        self.modules.extend(other.modules);
-        self.attributes.extend(other.attributes);
+    pub fn merge(&mut self, other: &Checker<'_>) {
+        self.modules.extend(&other.modules);
+        self.attributes.extend(&other.attributes);
         self.errors += other.errors;
         let room = MAX_FINDINGS.saturating_sub(self.findings.len());
-        self.findings.extend(other.findings.into_iter().take(room));
+        self.findings.extend(other.findings.iter().take(room).cloned());
     }
 
     /// Checks the blobs that trees name `.gitmodules` and `.gitattributes`, as far as `read` has them: its
-    /// answer is the kind and size of an object and, for blobs up to [`MAX_SPECIAL_BYTES`], the data.
-    /// Those it does not have were checked when they came.
+    /// answer is the kind of an object and, for blobs up to [`MAX_SPECIAL_BYTES`], the data. It has to know the
+    /// objects that were there before, too: they may have had another name.
     pub fn finish<E>(
         mut self,
         mut read: impl FnMut(&ObjectId) -> Result<Option<(Kind, Option<Vec<u8>>)>, E>,
@@ -271,18 +270,25 @@ impl<'a> Checker<'a> {
         let mut attributes: Vec<ObjectId> = self.attributes.drain().collect();
         modules.sort_unstable();
         attributes.sort_unstable();
-        for (ids, blob, large, check) in [
+        for (ids, missing, blob, large, check) in [
             (
                 modules,
+                Message::GitmodulesMissing,
                 Message::GitmodulesBlob,
                 Message::GitmodulesLarge,
                 modules::check as fn(&[u8], &mut dyn FnMut(Message)),
             ),
-            (attributes, Message::GitattributesBlob, Message::GitattributesLarge, attributes::check),
+            (
+                attributes,
+                Message::GitattributesMissing,
+                Message::GitattributesBlob,
+                Message::GitattributesLarge,
+                attributes::check,
+            ),
         ] {
             for id in ids.into_iter().filter(|id| !self.rules.skips(id)) {
                 match read(&id)? {
-                    None => {}
+                    None => self.report(id, Kind::Blob, missing),
                     Some((Kind::Blob, None)) => self.report(id, Kind::Blob, large),
                     Some((Kind::Blob, Some(data))) => {
                         let mut found = Vec::new();
@@ -298,14 +304,18 @@ impl<'a> Checker<'a> {
 
     fn report(&mut self, id: ObjectId, kind: Kind, message: Message) {
         let severity = self.rules.severity(message);
-        if severity == Severity::Ignore {
-            return;
-        }
-        self.errors += u64::from(severity == Severity::Error);
-        if self.findings.len() < MAX_FINDINGS {
-            self.findings.push(Finding { id, kind, message, severity });
-        }
+        take(&mut self.findings, &mut self.errors, Finding { id, kind, message, severity });
     }
+}
+
+/// Keeps a finding; says whether it is no error.
+fn take(findings: &mut Vec<Finding>, errors: &mut u64, finding: Finding) -> bool {
+    let error = finding.severity == Severity::Error;
+    *errors += u64::from(error);
+    if finding.severity != Severity::Ignore && findings.len() < MAX_FINDINGS {
+        findings.push(finding);
+    }
+    !error
 }
 
 /// What was found in all objects of a push.

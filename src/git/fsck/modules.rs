@@ -45,7 +45,7 @@ fn is_url_allowed(url: &BStr) -> bool {
         return !has_newline(url) && !(ups > 0 && matches!(rest.first(), Some(b':' | b'/')));
     }
     match http_url(url) {
-        Some(url) => has_host(url) && !has_newline(url),
+        Some(url) => is_normal(url) && !has_newline(url),
         None => true,
     }
 }
@@ -87,12 +87,59 @@ fn http_url(url: &BStr) -> Option<&BStr> {
     None
 }
 
-/// Git only takes URLs that it can normalise: they have a scheme and a host.
-fn has_host(url: &BStr) -> bool {
+/// Whether Git can normalise a URL (`url_normalize_1`): a scheme, a host, a port if there is one, no damaged
+/// escapes, and no way up out of its root.
+fn is_normal(url: &BStr) -> bool {
     let Some(at) = url.find(b"://") else { return false };
-    let authority = url[at + 3..].split(|byte| matches!(byte, b'/' | b'?' | b'#')).next().unwrap_or_default();
-    let host = authority.rsplit(|byte| *byte == b'@').next().unwrap_or_default();
-    !host.is_empty() && host[0] != b':' && !host.iter().any(|byte| byte.is_ascii_whitespace() || *byte == b'%')
+    let scheme = &url[..at];
+    let is_scheme = |byte: &u8| byte.is_ascii_alphanumeric() || b"+.-".contains(byte);
+    if !scheme.first().is_some_and(u8::is_ascii_alphabetic) || !scheme.iter().all(is_scheme) {
+        return false;
+    }
+    let rest = &url[at + 3..];
+    let (authority, path) = rest.split_at(rest.find_byteset(b"/?#").unwrap_or(rest.len()));
+    let (user, host) = match authority.find_byte(b'@') {
+        Some(at) => (&authority[..at], &authority[at + 1..]),
+        None => (&b""[..], authority),
+    };
+    has_sound_escapes(user) && is_host(host) && has_sound_escapes(path) && stays_below_root(path)
+}
+
+/// A host with perhaps a port.
+fn is_host(host: &[u8]) -> bool {
+    let (name, port) = match host.rfind_byteset(b":]") {
+        Some(at) if host[at] == b':' => (&host[..at], &host[at + 1..]),
+        _ => (host, &b""[..]),
+    };
+    let number = port.trim_start_with(|digit| digit == '0');
+    let port_is_sound = match (port.is_empty(), number.to_str().map(str::parse::<u16>)) {
+        (true, _) => true,
+        (false, Ok(Ok(number))) => number > 0 && port.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b".-_[:]".contains(byte);
+    !name.is_empty() && name[0] != b':' && name.iter().all(is_name) && port_is_sound
+}
+
+/// Behind each percent sign stand two hexadecimal digits.
+fn has_sound_escapes(part: &[u8]) -> bool {
+    let is_escape = |at: usize| part.get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+    part.find_iter("%").all(is_escape)
+}
+
+/// No segment `..` leads above the first one.
+fn stays_below_root(path: &[u8]) -> bool {
+    let path = &path[..path.find_byteset(b"?#").unwrap_or(path.len())];
+    let mut depth = 0u64;
+    for segment in path.strip_prefix(b"/").unwrap_or(path).split(|byte| *byte == b'/') {
+        match segment.to_ascii_lowercase().replace("%2e", ".").as_slice() {
+            b"." => {}
+            b".." if depth == 0 => return false,
+            b".." => depth -= 1,
+            _ => depth += 1,
+        }
+    }
+    true
 }
 
 /// A newline, percent-encoded or not.

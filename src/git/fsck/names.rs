@@ -1,20 +1,16 @@
 //! Names of files that Git itself reads, in all the spellings that file systems take for them: HFS+ ignores
 //! some characters and case, NTFS has short names and streams (CVE-2014-9390, CVE-2019-1353 and others).
 
-use gix::bstr::{BStr, ByteSlice};
-use gix::validate::path::component;
-use gix::validate::path::component::{Mode, Options};
+use gix::bstr::{BStr, ByteSlice, decode_utf8};
 
-const OPTIONS: Options = Options { protect_windows: false, protect_hfs: true, protect_ntfs: true };
-
-/// Whether some file system takes this name for `.git`.
+/// Whether some file system takes this name for `.git`, or for a path with it.
 pub fn is_dot_git(name: &BStr) -> bool {
-    matches!(component(name, None, OPTIONS), Err(component::Error::DotGitDir))
+    is_hfs(name, "git") || is_ntfs_dot_git(name)
 }
 
 /// Whether some file system takes this name for `.gitmodules`.
 pub fn is_dot_gitmodules(name: &BStr) -> bool {
-    matches!(component(name, Some(Mode::Symlink), OPTIONS), Err(component::Error::SymlinkedGitModules))
+    is_special(name, "gitmodules", "gi7eba")
 }
 
 /// Whether some file system takes this name for `.gitattributes`.
@@ -36,12 +32,36 @@ fn is_special(name: &BStr, what: &str, short: &str) -> bool {
     is_hfs(name, what) || is_ntfs(name, what, short)
 }
 
-/// HFS+: case is folded, some code points are ignored.
+/// HFS+: case is folded, some code points are ignored. As for Git, a name ends at a slash and where it is no
+/// longer UTF-8.
 fn is_hfs(name: &BStr, what: &str) -> bool {
-    let ignored = |c: &char| matches!(c, '\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}');
-    let Ok(text) = name.to_str() else { return false };
-    let mut seen = text.chars().filter(|c| !ignored(c)).map(|c| c.to_ascii_lowercase());
-    seen.next() == Some('.') && seen.eq(what.chars())
+    if name.is_ascii() && name.first() != Some(&b'.') {
+        return false;
+    }
+    let mut rest = name.as_bytes();
+    let mut next = || {
+        loop {
+            let (c, size) = decode_utf8(rest);
+            rest = rest.get(size..).unwrap_or_default();
+            match c {
+                Some('\u{200c}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{206a}'..='\u{206f}' | '\u{feff}') => {}
+                Some('\u{fffe}' | '\u{ffff}') | None => return None,
+                c => return c.map(|c| c.to_ascii_lowercase()),
+            }
+        }
+    };
+    next() == Some('.') && what.chars().all(|c| next() == Some(c)) && matches!(next(), None | Some('/'))
+}
+
+/// `.git` and its short name on NTFS, as the whole name or between backslashes.
+fn is_ntfs_dot_git(name: &BStr) -> bool {
+    let end = name.find_byteset(b"/:").unwrap_or(name.len());
+    name[..end].split(|byte| *byte == b'\\').any(|part| {
+        [&b".git"[..], b"git~1"].iter().any(|dot_git| {
+            let (head, tail) = part.split_at(part.len().min(dot_git.len()));
+            head.eq_ignore_ascii_case(dot_git) && tail.iter().all(|byte| matches!(byte, b' ' | b'.'))
+        })
+    })
 }
 
 /// NTFS: case is folded, trailing spaces and dots and streams are dropped, and there are short names, such as

@@ -87,6 +87,9 @@ fn parse(data: &[u8], format: Format) -> Option<(Entry<'_>, &[u8])> {
         _ => None,
     })?;
     let end = rest.find_byte(0)?;
+    if end == 0 {
+        return None; // Git cannot read it: only older versions said `emptyName`
+    }
     let (name, rest) = (&rest[..end], &rest[end + 1..]);
     let (id, rest) = rest.split_at_checked(format.len_in_bytes())?;
     Some((Entry { mode: value, padded: mode[0] == b'0', name: name.as_bstr(), id }, rest))
@@ -103,13 +106,14 @@ impl Found {
 
     fn look_at_name(&mut self, entry: &Entry<'_>) {
         let name = entry.name;
+        let special = looks_special(name);
         let checks = [
             (Message::NullSha1, entry.id.iter().all(|byte| *byte == 0)),
             (Message::FullPathname, name.contains(&b'/')),
             (Message::EmptyName, name.is_empty()),
             (Message::HasDot, name == "."),
             (Message::HasDotdot, name == ".."),
-            (Message::HasDotgit, is_dot_git(name) || parts(name).any(is_dot_git)),
+            (Message::HasDotgit, special && (is_dot_git(name) || parts(name).any(is_dot_git))),
             (Message::ZeroPaddedFilemode, entry.padded),
             (Message::LargePathname, name.len() > MAX_NAME_BYTES),
             (Message::BadFilemode, !matches!(entry.mode, 0o100_755 | 0o100_644 | SYMLINK | DIRECTORY | 0o160_000)),
@@ -126,8 +130,7 @@ impl Found {
         special: &mut impl FnMut(Special, ObjectId),
     ) {
         let name = entry.name;
-        // Most names are none of these; all of them have a dot in front, or a tilde or a backslash inside.
-        if !name.contains_str(".") && !name.contains(&b'~') && !name.contains(&b'\\') && name.is_ascii() {
+        if !looks_special(name) {
             return;
         }
         let link = entry.mode & TYPE_MASK == SYMLINK;
@@ -153,6 +156,13 @@ impl Found {
             report(Message::MailmapSymlink);
         }
     }
+}
+
+/// Whether a name could be one that Git itself reads. Most are not: those begin with a dot, with a letter of a
+/// short name, or with what HFS+ ignores, or have a backslash before such a part.
+fn looks_special(name: &BStr) -> bool {
+    let first = name.first().copied().unwrap_or_default();
+    matches!(first, b'.' | b'~' | b'g' | b'G' | b'm' | b'M' | 0x80..) || name.contains(&b'\\')
 }
 
 /// What stands behind each backslash: Windows takes it for a path.

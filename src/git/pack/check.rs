@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use gix::ObjectId;
 use memmap2::Mmap;
 
+use super::arrive::Arrival;
 use super::entries::{Boundaries, Families, PackData};
 use super::error::{Fault, PackError};
 use super::family::{Findings, MAX_LISTED_UNPARSABLE, Worker};
@@ -14,6 +15,7 @@ use super::index::{Index, Lookup, Row, leading, write_index};
 use super::link_sink::{Expected, IdTable, LinkSink, Unresolved, resolve};
 use super::progress::{CheckOptions, CheckProgress};
 use super::resolve::{Ids, Resolver};
+use crate::git::fsck::{Checker, Rules};
 use crate::git::links::Link;
 
 /// Bytes that are hashed between two looks at [`CheckProgress::cancel`]. Smaller packs are not worth a
@@ -74,6 +76,42 @@ pub fn check_pack(
     check(pack, hint, options, index_out, progress).map_err(|fault| fault.of(pack))
 }
 
+/// Like [`check_pack`] for a pack of which `arrival` is known: it has been written to a file as it arrived and
+/// has not been changed since, but by [`append_bases`](super::append_bases). Objects are checked by `rules`
+/// on the way, if there are any.
+pub fn check_arrived<'a>(
+    pack: &Path,
+    arrival: &Arrival,
+    rules: Option<&'a Rules>,
+    options: &CheckOptions,
+    index_out: &Path,
+    progress: &CheckProgress,
+) -> Result<(CheckedPack, Option<Checker<'a>>), PackError> {
+    let check = || {
+        let map = map(pack)?;
+        let data = PackData::new(&map, options.format)?;
+        let begins = arrival.offsets.len() == data.objects as usize + 1;
+        if !begins || arrival.offsets.last() != Some(&data.end()) || arrival.trailer.as_ref() != data.trailer() {
+            return Err(Fault::File("it is not the pack that arrived".into()));
+        }
+        progress.objects_total.store(data.objects.into(), Ordering::Relaxed);
+        progress.bytes_total.store(arrival.bytes, Ordering::Relaxed);
+        let (checked, checker) = check_boundaries(data, arrival.boundaries(), rules, options, index_out, progress)?;
+        Ok((CheckedPack { id: arrival.trailer, bytes: arrival.bytes, objects: data.objects, ..checked }, checker))
+    };
+    check().map_err(|fault: Fault| fault.of(pack))
+}
+
+fn map(path: &Path) -> Result<Mmap, Fault> {
+    let file = File::open(path).map_err(Fault::io("open it"))?;
+    let bytes = file.metadata().map_err(Fault::io("read its size"))?.len();
+    if bytes == 0 {
+        return Err(Fault::File("it is empty".into()));
+    }
+    // SAFETY: the file lies in a private spool or in a store that never rewrites a file.
+    unsafe { Mmap::map(&file) }.map_err(Fault::io("map it"))
+}
+
 fn check(
     path: &Path,
     hint: Option<&Path>,
@@ -81,13 +119,8 @@ fn check(
     index_out: &Path,
     progress: &CheckProgress,
 ) -> Result<CheckedPack, Fault> {
-    let file = File::open(path).map_err(Fault::io("open it"))?;
-    let bytes = file.metadata().map_err(Fault::io("read its size"))?.len();
-    if bytes == 0 {
-        return Err(Fault::File("it is empty".into()));
-    }
-    // SAFETY: the file lies in a private spool or in a store that never rewrites a file.
-    let map = unsafe { Mmap::map(&file) }.map_err(Fault::io("map it"))?;
+    let map = map(path)?;
+    let bytes = map.len() as u64;
     let pack = PackData::new(&map, options.format)?;
     progress.objects_total.store(pack.objects.into(), Ordering::Relaxed);
     progress.bytes_total.store(bytes, Ordering::Relaxed);
@@ -142,7 +175,7 @@ fn check_with_index(
     let lookup = Lookup::new(&hint)?;
     let expected = Expected::new(hint.objects());
     let families = Families::new(&pack, &boundaries, progress)?;
-    let resolver = Resolver::new(pack, &boundaries, &families, Ids::Compare(&hint), options, progress);
+    let resolver = Resolver::new(pack, &boundaries, &families, Ids::Compare(&hint), options, progress, None);
     let found = run(&resolver, || LinkSink::lookup(&lookup, &expected, options.format))?;
     resolver.check_all_resolved()?;
 
@@ -175,15 +208,30 @@ fn check_without_index(
     progress: &CheckProgress,
 ) -> Result<CheckedPack, Fault> {
     let boundaries = Boundaries::scan(&pack, progress)?;
+    check_boundaries(pack, boundaries, None, options, index_out, progress).map(|(checked, _)| checked)
+}
+
+fn check_boundaries<'r>(
+    pack: PackData<'_>,
+    boundaries: Boundaries,
+    rules: Option<&'r Rules>,
+    options: &CheckOptions,
+    index_out: &Path,
+    progress: &CheckProgress,
+) -> Result<(CheckedPack, Option<Checker<'r>>), Fault> {
     let families = Families::new(&pack, &boundaries, progress)?;
     let ids = Ids::Keep {
         ids: IdTable::new(pack.objects, options.format),
         crcs: (0..pack.objects).map(|_| AtomicU32::new(0)).collect(),
     };
-    let resolver = Resolver::new(pack, &boundaries, &families, ids, options, progress);
+    let resolver = Resolver::new(pack, &boundaries, &families, ids, options, progress, rules);
     let directory = index_out.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let found = run(&resolver, || LinkSink::spool(directory, options.format, pack.objects))?;
+    let mut found = run(&resolver, || LinkSink::spool(directory, options.format, pack.objects))?;
     resolver.check_all_resolved()?;
+    let mut checker = rules.map(|rules| Checker::new(rules, options.format));
+    for some in found.iter_mut().filter_map(|findings| findings.checker.take()) {
+        checker.iter_mut().for_each(|all| all.merge(&some));
+    }
 
     let order = order_by_id(&resolver)?;
     let Ids::Keep { ids, crcs } = &resolver.ids else { return Err(Fault::Index("there is none".into())) };
@@ -203,13 +251,14 @@ fn check_without_index(
         LinkSink::Lookup { .. } => Ok(()),
     })?;
     let rows = order.iter().copied().zip(0..);
-    Ok(CheckedPack {
+    let checked = CheckedPack {
         unresolved: Unresolved::merge(vec![unresolved])?,
         mismatched: mismatched(&resolver, &expected, rows),
         unparsable,
         unparsable_count,
         ..summary(index_out, index_bytes, options)
-    })
+    };
+    Ok((checked, checker))
 }
 
 /// What is filled in by the callers.

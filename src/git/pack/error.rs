@@ -66,6 +66,8 @@ pub enum Fault {
         base: ObjectId,
         /// How many deltas name a base that is not in the pack.
         count: u64,
+        /// All that they name, sorted, each once; some may be made by others of these deltas.
+        bases: Vec<ObjectId>,
     },
     /// An object is too large to be resolved in memory.
     #[error("the {what} at offset {offset} has {size} bytes; at most {limit} are supported")]
@@ -90,6 +92,18 @@ pub enum Fault {
         first: u64,
         /// Its second place.
         second: u64,
+    },
+    /// The pack is larger than it may be.
+    #[error("it is larger than {limit} bytes, the most that is accepted")]
+    PackTooLarge {
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// Its objects are out of all proportion to the pack.
+    #[error("its objects have more than {limit} bytes together, out of all proportion to the pack")]
+    Expands {
+        /// The limit in bytes.
+        limit: u64,
     },
     /// The bytes of an object were made to collide with those of another.
     #[error("the object at offset {offset} is part of a SHA-1 collision attack")]
@@ -128,7 +142,11 @@ impl Fault {
             | Fault::MissingBase { .. }
             | Fault::Collision { .. }
             | Fault::Index(_) => Kind::Corrupt,
-            Fault::TooLarge { .. } | Fault::Duplicate { .. } | Fault::TooManyLinks { .. } => Kind::Refused,
+            Fault::TooLarge { .. }
+            | Fault::PackTooLarge { .. }
+            | Fault::Expands { .. }
+            | Fault::Duplicate { .. }
+            | Fault::TooManyLinks { .. } => Kind::Refused,
             Fault::MissingObject { .. } => Kind::NotFound,
             Fault::Cancelled => Kind::Transient,
         }

@@ -13,6 +13,7 @@ use super::error::Fault;
 use super::inflate::{Inflater, check_size, inflate_streaming};
 use super::link_sink::LinkSink;
 use super::resolve::{Children, HaltOnDrop, Job, Resolver};
+use crate::git::fsck::Checker;
 use crate::git::links::{for_each_link, for_each_new_tree_link};
 
 /// Most buffers that a thread keeps for the next objects, and the largest one that it keeps.
@@ -27,6 +28,8 @@ pub(crate) struct Findings<'a> {
     /// Objects whose links cannot be told; at most [`MAX_LISTED_UNPARSABLE`] of them.
     pub(crate) unparsable: Vec<ObjectId>,
     pub(crate) unparsable_count: u64,
+    /// What is wrong with objects, if it was asked for.
+    pub(crate) checker: Option<Checker<'a>>,
 }
 
 /// A resolved object with deltas on it.
@@ -62,7 +65,12 @@ impl<'a> Worker<'a> {
     pub(crate) fn new(resolver: &'a Resolver<'a>, sink: LinkSink<'a>) -> Result<Self, Fault> {
         Ok(Worker {
             resolver,
-            findings: Findings { sink, unparsable: Vec::new(), unparsable_count: 0 },
+            findings: Findings {
+                sink,
+                unparsable: Vec::new(),
+                unparsable_count: 0,
+                checker: resolver.rules.map(|rules| Checker::new(rules, resolver.pack.format)),
+            },
             inflater: Inflater::new().map_err(|e| Fault::File(e.into()))?,
             delta: Vec::new(),
             pool: Vec::new(),
@@ -174,6 +182,10 @@ impl<'a> Worker<'a> {
         hasher.update(&data);
         let id = hasher.try_finalize().map_err(|_| Fault::Collision { offset })?;
         self.record(entry, &id)?;
+        self.resolver.count(data.len() as u64)?;
+        if let Some(checker) = &mut self.findings.checker {
+            checker.object(id, kind, &data);
+        }
         let parsed = self.find_links(kind, &id, &data, base)?;
         let families = self.resolver.families;
         let by_id = families.children_by_id(&self.resolver.pack, self.resolver.boundaries, id.as_slice());
@@ -225,6 +237,7 @@ impl<'a> Worker<'a> {
 
     fn hash_streaming(&self, offset: u64, data: &[u8], size: u64) -> Result<ObjectId, Fault> {
         check_size(data, size).map_err(|e| Fault::entry(offset, e))?;
+        self.resolver.count(size)?;
         let mut hasher = self.hasher(Kind::Blob, size);
         let bad = |reason| Fault::entry(offset, reason);
         let taken = inflate_streaming(data, size, bad, |piece| {

@@ -4,6 +4,8 @@
 //! writes the index. [`PackSet`] reads objects from many checked packs. [`PackWriter`] and [`gather`] make
 //! new packs.
 
+mod append;
+mod arrive;
 mod build;
 mod check;
 mod delta;
@@ -19,8 +21,11 @@ mod resolve;
 mod set;
 mod stream;
 
+pub use append::append_bases;
+pub(crate) use append::truncate;
+pub use arrive::{Arrival, ArrivalLimits, arrive};
 pub use build::{BuiltPack, PackWriter};
-pub use check::{CheckedPack, check_pack};
+pub use check::{CheckedPack, check_arrived, check_pack};
 pub use error::{Fault, PackError};
 pub use family::MAX_LISTED_UNPARSABLE;
 pub use gather::{FindLoose, LooseObject, gather};

@@ -23,12 +23,20 @@ pub struct CheckOptions {
     pub max_held_bytes: u64,
     /// See [`MAX_RESOLVED_BYTES`].
     pub max_resolved_bytes: u64,
+    /// The most bytes that all objects together may have; no limit by default.
+    pub max_total_bytes: u64,
 }
 
 impl CheckOptions {
     /// The defaults for an object format.
     pub fn new(format: Format) -> Self {
-        CheckOptions { format, threads: None, max_held_bytes: MAX_HELD_BYTES, max_resolved_bytes: MAX_RESOLVED_BYTES }
+        CheckOptions {
+            format,
+            threads: None,
+            max_held_bytes: MAX_HELD_BYTES,
+            max_resolved_bytes: MAX_RESOLVED_BYTES,
+            max_total_bytes: u64::MAX,
+        }
     }
 
     /// How many threads to use for a pack of `objects`: starting one for a handful costs more than it saves.

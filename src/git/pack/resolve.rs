@@ -5,7 +5,7 @@
 //! families left, busy threads hand over parts of theirs.
 
 use std::ops::Range;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use gix::ObjectId;
@@ -17,6 +17,7 @@ use super::error::Fault;
 use super::index::Index;
 use super::link_sink::IdTable;
 use super::{CheckOptions, CheckProgress};
+use crate::git::fsck::Rules;
 
 /// Entries that a thread looks through for families at a time.
 const CHUNK_ENTRIES: u32 = 64;
@@ -37,6 +38,10 @@ pub(crate) struct Resolver<'a> {
     pub(crate) ids: Ids<'a>,
     pub(crate) options: &'a CheckOptions,
     pub(crate) progress: &'a CheckProgress,
+    /// By which objects are checked as `git fsck` does, if they are.
+    pub(crate) rules: Option<&'a Rules>,
+    /// Bytes of all objects resolved so far.
+    total: AtomicU64,
     /// The kind of each entry's object, as [`crate::git::links::kind_code`]; 0 while it is not resolved.
     kinds: Vec<AtomicU8>,
     next: AtomicU32,
@@ -98,6 +103,7 @@ impl<'a> Resolver<'a> {
         ids: Ids<'a>,
         options: &'a CheckOptions,
         progress: &'a CheckProgress,
+        rules: Option<&'a Rules>,
     ) -> Self {
         Resolver {
             pack,
@@ -106,6 +112,8 @@ impl<'a> Resolver<'a> {
             ids,
             options,
             progress,
+            rules,
+            total: AtomicU64::new(0),
             kinds: (0..boundaries.len()).map(|_| AtomicU8::new(0)).collect(),
             next: AtomicU32::new(0),
             idle: AtomicUsize::new(0),
@@ -173,6 +181,15 @@ impl<'a> Resolver<'a> {
         if self.stop.load(Ordering::Relaxed) { Err(Fault::Cancelled) } else { self.progress.check() }
     }
 
+    /// Counts the bytes of a resolved object.
+    pub(crate) fn count(&self, bytes: u64) -> Result<(), Fault> {
+        let limit = self.options.max_total_bytes;
+        if limit != u64::MAX && self.total.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > limit {
+            return Err(Fault::Expands { limit });
+        }
+        Ok(())
+    }
+
     fn lock(&self) -> MutexGuard<'_, Vec<Job>> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -220,12 +237,17 @@ impl<'a> Resolver<'a> {
 
     /// Fails if there are deltas whose base did not turn up.
     pub(crate) fn check_all_resolved(&self) -> Result<(), Fault> {
-        let mut left = self.families.by_id().iter().filter(|entry| self.kind_code(**entry) == 0);
+        let left = self.families.by_id().iter().filter(|entry| self.kind_code(**entry) == 0);
         let Some(first) = left.clone().min() else { return Ok(()) };
-        let count = left.by_ref().count() as u64;
-        let base = super::entries::base_id(&self.pack, self.boundaries, *first);
-        let base = ObjectId::try_from(base).unwrap_or_else(|_| ObjectId::null(self.pack.format));
-        Err(Fault::MissingBase { offset: self.boundaries.offsets[*first as usize], base, count })
+        let base = |entry: &u32| {
+            let base = super::entries::base_id(&self.pack, self.boundaries, *entry);
+            ObjectId::try_from(base).unwrap_or_else(|_| ObjectId::null(self.pack.format))
+        };
+        // In the order of their bases already.
+        let mut bases: Vec<ObjectId> = left.clone().map(base).collect();
+        bases.dedup();
+        let (offset, count) = (self.boundaries.offsets[*first as usize], left.count() as u64);
+        Err(Fault::MissingBase { offset, base: base(first), count, bases })
     }
 }
 

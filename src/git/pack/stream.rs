@@ -158,7 +158,7 @@ impl<W: Write> PackStream<W> {
     }
 }
 
-fn whole_header(kind: Kind) -> Header {
+pub(crate) fn whole_header(kind: Kind) -> Header {
     match kind {
         Kind::Commit => Header::Commit,
         Kind::Tree => Header::Tree,

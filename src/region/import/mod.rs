@@ -181,15 +181,6 @@ impl Region {
         .map_err(|error: RegionError| error.locate(&self.name, existing.map_or("", |item| &item.head.name)))
     }
 
-    /// Removes packs that no change came to name; best effort. Not after an answer that leaves open
-    /// whether the change happened.
-    async fn drop_packs(&self, packs: &[LivePack], error: &RegionError) {
-        if error.kind() == crate::Kind::Transient {
-            return;
-        }
-        self.delete_packs(packs.iter()).await;
-    }
-
     /// Two imports of one source in the same millisecond make the very same change: both succeed, and the
     /// packs of the faster one are those that count.
     async fn drop_twins(&self, item: &HeadItem, packs: &[LivePack]) {
@@ -198,7 +189,7 @@ impl Region {
         }
         let Ok((manifest, _)) = self.manifest(item).await else { return };
         let is_twin = |pack: &&LivePack| manifest.find(&pack.id).is_some_and(|live| live.key != pack.key);
-        self.delete_packs(packs.iter().filter(is_twin)).await;
+        self.remove_packs(packs.iter().filter(is_twin)).await;
     }
 }
 

@@ -1,0 +1,384 @@
+//! A pack that arrives as a stream: where its entries begin and where it ends is found while it is written to
+//! a file. Whoever sends it need not say when it is over, and need not be believed about anything.
+
+use std::io::{BufRead, ErrorKind, Write};
+
+use flate2::{Decompress, FlushDecompress, Status};
+use gix::ObjectId;
+use gix::hash::{Hasher, Kind as Format};
+use gix::objs::Kind;
+use gix::odb::pack::data::Entry;
+use gix::odb::pack::data::entry::Header;
+
+use super::CheckProgress;
+use super::entries::{Boundaries, HEADER_BYTES};
+use super::error::Fault;
+use super::inflate::Inflater;
+
+/// Bytes that gather before they are hashed and written.
+const WINDOW_BYTES: usize = 256 << 10;
+/// The most bytes that stand before an entry's compressed data: its size and the id of its base.
+const MAX_ENTRY_HEADER_BYTES: usize = 10 + 32;
+/// Entries up to this size are inflated at once if they lie in the window.
+const SMALL_BYTES: u64 = 128 << 10;
+/// Size of the buffer that larger entries are inflated into.
+const STREAM_BUFFER_BYTES: usize = 64 << 10;
+/// Most entries that memory is reserved for before they have arrived.
+const RESERVED_ENTRIES: u32 = 1 << 16;
+
+/// What may arrive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArrivalLimits {
+    /// Bytes of the whole pack.
+    pub pack_bytes: u64,
+    /// Bytes of one object.
+    pub object_bytes: u64,
+}
+
+/// A pack that has arrived: every entry inflates to its size and the trailer is right. Nothing is known of its
+/// objects yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// The object format.
+    pub format: Format,
+    /// How many entries it has.
+    pub objects: u32,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// The checksum at its end.
+    pub trailer: ObjectId,
+    /// Where each entry begins, ascending, and where the last one ends.
+    pub(crate) offsets: Vec<u64>,
+    /// What its deltas name as bases by id: sorted, each once.
+    pub bases: Vec<ObjectId>,
+    /// How many deltas name their base by its place in the pack.
+    pub offset_deltas: u32,
+}
+
+impl Arrival {
+    pub(crate) fn boundaries(&self) -> Boundaries {
+        Boundaries { offsets: self.offsets.clone(), rows: Vec::new() }
+    }
+}
+
+/// Reads a pack up to its end, and no further, and writes it to `out`.
+///
+/// `progress` counts entries and bytes, and may cancel.
+pub fn arrive(
+    input: &mut dyn BufRead,
+    format: Format,
+    limits: ArrivalLimits,
+    out: &mut dyn Write,
+    progress: &CheckProgress,
+) -> Result<Arrival, Fault> {
+    let window = Window { input, out, hasher: gix::hash::hasher(format), buffer: Vec::new(), written: 0, at: 0, offset: 0 };
+    let mut reader = Reader {
+        window,
+        format,
+        limits,
+        inflater: Inflater::new().map_err(|e| Fault::File(e.into()))?,
+        stream: Decompress::new(true),
+        scratch: Vec::new(),
+        buffer: Vec::new(),
+    };
+    reader.read(progress)
+}
+
+struct Reader<'a> {
+    window: Window<'a>,
+    format: Format,
+    limits: ArrivalLimits,
+    inflater: Inflater,
+    stream: Decompress,
+    scratch: Vec<u8>,
+    buffer: Vec<u8>,
+}
+
+impl Reader<'_> {
+    fn read(&mut self, progress: &CheckProgress) -> Result<Arrival, Fault> {
+        use std::sync::atomic::Ordering::Relaxed;
+        let objects = self.header()?;
+        progress.objects_total.store(objects.into(), Relaxed);
+        let mut arrival = Arrival {
+            format: self.format,
+            objects,
+            bytes: 0,
+            trailer: ObjectId::null(self.format),
+            offsets: Vec::with_capacity(objects.min(RESERVED_ENTRIES) as usize + 1),
+            bases: Vec::new(),
+            offset_deltas: 0,
+        };
+        for _ in 0..objects {
+            progress.check()?;
+            let offset = self.window.offset;
+            arrival.offsets.push(offset);
+            self.entry(offset, &mut arrival)?;
+            progress.add(1, self.window.offset - offset);
+        }
+        arrival.offsets.push(self.window.offset);
+        arrival.trailer = self.trailer()?;
+        arrival.bytes = self.window.offset;
+        arrival.bases.sort_unstable();
+        arrival.bases.dedup();
+        Ok(arrival)
+    }
+
+    /// Makes sure that so many bytes are in the window, if the pack is long enough.
+    fn fill(&mut self, bytes: usize) -> Result<(), Fault> {
+        while self.window.rest().len() < bytes && self.window.more()? {
+            self.check_limit()?;
+        }
+        Ok(())
+    }
+
+    fn check_limit(&self) -> Result<(), Fault> {
+        let limit = self.limits.pack_bytes;
+        let bytes = self.window.offset + self.window.rest().len() as u64;
+        if bytes > limit { Err(Fault::PackTooLarge { limit }) } else { Ok(()) }
+    }
+
+    fn header(&mut self) -> Result<u32, Fault> {
+        self.fill(HEADER_BYTES)?;
+        let header = self.window.rest().get(..HEADER_BYTES).ok_or_else(cut_off)?;
+        let word = |at: usize| header.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes);
+        if !header.starts_with(b"PACK") {
+            return Err(Fault::File("it does not begin with PACK".into()));
+        }
+        if !matches!(word(4), 2 | 3) {
+            return Err(Fault::File(format!("version {} is not supported", word(4))));
+        }
+        let objects = word(8);
+        // The two highest numbers mark things in tables of objects.
+        if objects >= u32::MAX - 1 {
+            return Err(Fault::File(format!("{objects} objects are too many for one pack")));
+        }
+        self.window.take(HEADER_BYTES)?;
+        Ok(objects)
+    }
+
+    fn entry(&mut self, offset: u64, arrival: &mut Arrival) -> Result<(), Fault> {
+        // An entry and a trailer are longer than that together, but for the shortest ones.
+        self.fill(MIN_ENTRY_BYTES + self.format.len_in_bytes())?;
+        let mut parsed = self.parse(offset)?;
+        if parsed.is_none() {
+            self.fill(MAX_ENTRY_HEADER_BYTES)?;
+            parsed = self.parse(offset)?;
+        }
+        let entry = parsed.ok_or_else(cut_off)?;
+        match entry.header {
+            Header::RefDelta { base_id } => arrival.bases.push(base_id),
+            Header::OfsDelta { .. } => arrival.offset_deltas += 1,
+            _ => {}
+        }
+        let size = entry.decompressed_size;
+        if size > self.limits.object_bytes {
+            let what = if entry.header.as_kind() == Some(Kind::Blob) { "file" } else { "object" };
+            return Err(Fault::TooLarge { offset, what, size, limit: self.limits.object_bytes });
+        }
+        self.window.take(entry.header_size())?;
+        self.inflate(offset, size)
+    }
+
+    /// `None` where the window is too short.
+    fn parse(&self, offset: u64) -> Result<Option<Entry>, Fault> {
+        match Entry::from_bytes(self.window.rest(), offset, self.format) {
+            Ok(entry) => Ok(Some(entry)),
+            Err(_) if self.window.rest().len() < MAX_ENTRY_HEADER_BYTES => Ok(None),
+            Err(error) => Err(Fault::entry(offset, error.to_string())),
+        }
+    }
+
+    fn inflate(&mut self, offset: u64, size: u64) -> Result<(), Fault> {
+        if size <= SMALL_BYTES
+            && let Ok(taken) = self.inflater.inflate(self.window.rest(), size, &mut self.scratch)
+        {
+            return self.window.take(taken);
+        }
+        // Too large, cut off by the end of the window, or damaged: only zlib tells these apart.
+        self.stream.reset(true);
+        self.buffer.resize(STREAM_BUFFER_BYTES, 0);
+        loop {
+            let (taken, made) = (self.stream.total_in(), self.stream.total_out());
+            let status = self.stream.decompress(self.window.rest(), &mut self.buffer, FlushDecompress::None);
+            let status = status.map_err(|_| Fault::entry(offset, "its compressed data is damaged"))?;
+            let (taken, made) = (self.stream.total_in() - taken, self.stream.total_out() - made);
+            self.window.take(taken as usize)?;
+            if self.stream.total_out() > size {
+                return Err(Fault::entry(offset, "it is longer than it says"));
+            }
+            match status {
+                Status::StreamEnd if self.stream.total_out() == size => return Ok(()),
+                Status::StreamEnd => return Err(Fault::entry(offset, "it is shorter than it says")),
+                _ if made > 0 || (taken > 0 && !self.window.rest().is_empty()) => {}
+                _ => {
+                    if !self.window.more()? {
+                        return Err(cut_off());
+                    }
+                    self.check_limit()?;
+                }
+            }
+        }
+    }
+
+    fn trailer(&mut self) -> Result<ObjectId, Fault> {
+        self.window.write_out()?;
+        let hasher = std::mem::replace(&mut self.window.hasher, gix::hash::hasher(self.format));
+        let computed = hasher.try_finalize().map_err(|_| Fault::Collision { offset: 0 })?;
+        let width = self.format.len_in_bytes();
+        self.fill(width)?;
+        let stored = self.window.rest().get(..width).and_then(|id| ObjectId::try_from(id).ok()).ok_or_else(cut_off)?;
+        if stored != computed {
+            return Err(Fault::Checksum { stored, computed });
+        }
+        self.window.take(width)?;
+        self.window.write_out()?;
+        match self.window.rest().len() {
+            0 => Ok(stored),
+            bytes => Err(Fault::File(format!("at least {bytes} bytes follow its end"))),
+        }
+    }
+}
+
+/// The shortest entry: one byte of header and an empty zlib stream.
+const MIN_ENTRY_BYTES: usize = 9;
+
+fn cut_off() -> Fault {
+    Fault::File("it is cut off".into())
+}
+
+/// The bytes that have been read but not written yet.
+struct Window<'a> {
+    input: &'a mut dyn BufRead,
+    out: &'a mut dyn Write,
+    hasher: Hasher,
+    buffer: Vec<u8>,
+    /// How much of the buffer has been written.
+    written: usize,
+    /// How much of the buffer has been taken.
+    at: usize,
+    /// Bytes of the pack that have been taken.
+    offset: u64,
+}
+
+impl Window<'_> {
+    /// What has been read but not taken.
+    fn rest(&self) -> &[u8] {
+        self.buffer.get(self.at..).unwrap_or_default()
+    }
+
+    fn take(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.at += bytes;
+        self.offset += bytes as u64;
+        if self.at >= WINDOW_BYTES { self.write_out() } else { Ok(()) }
+    }
+
+    /// Hashes and writes what has been taken.
+    fn write_out(&mut self) -> Result<(), Fault> {
+        let done = self.buffer.get(self.written..self.at).unwrap_or_default();
+        self.hasher.update(done);
+        self.out.write_all(done).map_err(Fault::io("write it"))?;
+        self.buffer.drain(..self.at);
+        (self.written, self.at) = (0, 0);
+        Ok(())
+    }
+
+    /// Waits for more; `false` at the end of the input.
+    fn more(&mut self) -> Result<bool, Fault> {
+        loop {
+            match self.input.fill_buf() {
+                Ok([]) => return Ok(false),
+                Ok(bytes) => {
+                    let count = bytes.len().min(WINDOW_BYTES);
+                    self.buffer.extend_from_slice(&bytes[..count]);
+                    self.input.consume(count);
+                    return Ok(true);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(Fault::io("receive it")(error)),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::io::{BufReader, Read};
+
+    const LIMITS: ArrivalLimits = ArrivalLimits { pack_bytes: 1 << 20, object_bytes: 1 << 16 };
+
+    fn deflate(data: &[u8]) -> Vec<u8> {
+        let mut out = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        out.write_all(data).unwrap();
+        out.finish().unwrap()
+    }
+
+    fn pack(blobs: &[Vec<u8>]) -> Vec<u8> {
+        let mut file = [*b"PACK", 2u32.to_be_bytes(), (blobs.len() as u32).to_be_bytes()].concat();
+        for blob in blobs {
+            Header::Blob.write_to(blob.len() as u64, &mut file).unwrap();
+            file.extend(deflate(blob));
+        }
+        let mut hasher = gix::hash::hasher(Format::Sha1);
+        hasher.update(&file);
+        file.extend_from_slice(hasher.try_finalize().unwrap().as_slice());
+        file
+    }
+
+    fn read(input: impl Read, piece: usize) -> Result<(Arrival, Vec<u8>), Fault> {
+        let mut out = Vec::new();
+        let mut input = BufReader::with_capacity(piece, input);
+        let arrival = arrive(&mut input, Format::Sha1, LIMITS, &mut out, &CheckProgress::default())?;
+        Ok((arrival, out))
+    }
+
+    proptest! {
+        #[test]
+        fn a_pack_is_found_whole_in_pieces_of_any_size(
+            sizes in proptest::collection::vec(0..9000usize, 0..8), piece in 1..3000usize
+        ) {
+            let blobs: Vec<Vec<u8>> = sizes.iter().map(|size| (0..*size).map(|i| (i * i / 7) as u8).collect()).collect();
+            let pack = pack(&blobs);
+            let (arrival, written) = read(&pack[..], piece).unwrap();
+            prop_assert_eq!(&written, &pack);
+            prop_assert_eq!((arrival.objects as usize, arrival.bytes), (blobs.len(), pack.len() as u64));
+        }
+
+        #[test]
+        fn nothing_is_read_behind_the_end(sizes in proptest::collection::vec(0..300usize, 0..5)) {
+            struct Endless;
+            impl Read for Endless {
+                fn read(&mut self, _: &mut [u8]) -> std::io::Result<usize> { panic!("it waits for more") }
+            }
+            let pack = pack(&sizes.iter().map(|size| vec![3; *size]).collect::<Vec<_>>());
+            prop_assert!(read((&pack[..]).chain(Endless), 50).is_ok());
+        }
+
+        #[test]
+        fn damage_is_found(size in 0..500usize, at in any::<prop::sample::Index>(), bit in 0..8u32, cut in any::<bool>()) {
+            let mut pack = pack(&[vec![1; size], vec![2; 40]]);
+            let at = at.index(pack.len());
+            if cut { pack.truncate(at) } else { pack[at] ^= 1 << bit }
+            prop_assert!(read(&pack[..], 77).is_err());
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300), objects in 0..4u32) {
+            let _ = read(&[&b"PACK\0\0\0\x02"[..], &objects.to_be_bytes(), &bytes].concat()[..], 64);
+        }
+    }
+
+    #[test]
+    fn limits_hold() {
+        let large = pack(&[vec![1; (1 << 16) + 1]]);
+        assert!(matches!(read(&large[..], 512), Err(Fault::TooLarge { .. })));
+        let noise = |seed: u32| (0..60_000u32).map(|i| (i.wrapping_mul(2654435761).wrapping_add(seed * 977) >> 13) as u8).collect();
+        let many = pack(&(0..40).map(noise).collect::<Vec<Vec<u8>>>());
+        assert!(many.len() > 1 << 20, "{}", many.len());
+        assert!(matches!(read(&many[..], 4096), Err(Fault::PackTooLarge { .. })));
+        let mut liar = pack(&[]);
+        liar[8..12].copy_from_slice(&u32::MAX.to_be_bytes());
+        assert!(read(&liar[..], 512).unwrap_err().to_string().contains("4294967295 objects"));
+    }
+}

@@ -1,0 +1,21 @@
+//! The server's side of a push (gitprotocol-pack, "Pushing Data To a Server"), as far as it is Git: reading the
+//! request, taking the pack in, checking it, proving that nothing is missing, and the report. Blocking, on
+//! local files. What becomes of refs is decided by [`crate::region::push`].
+
+mod ancestry;
+mod hook;
+mod ingest;
+mod quarantine;
+mod reach;
+mod report;
+mod request;
+
+pub use ancestry::is_ancestor;
+pub use hook::{CommandHook, HookError, HookInput, HookVerdict, MAX_HOOK_OUTPUT_BYTES, PreReceive};
+pub use ingest::{IngestError, IngestOptions, MAX_EXPANSION, ReceivedPack, Received, ingest};
+pub use quarantine::Quarantine;
+pub use reach::{Required, unproven};
+pub use report::{Outcome, Report};
+pub use request::{
+    Command, MAX_COMMANDS, MAX_PUSH_OPTIONS, MAX_SHALLOW_LINES, PushCapabilities, PushRequest, capabilities,
+};

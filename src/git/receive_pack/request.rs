@@ -1,0 +1,275 @@
+//! What a client wants to push: commands, capabilities, options.
+
+use std::io::BufRead;
+
+use gix::ObjectId;
+use gix::bstr::{BString, ByteSlice};
+use gix::hash::Kind as Format;
+
+use crate::git::protocol::{AGENT, Packet, PacketReader, ProtocolError};
+
+/// Most commands in one push.
+pub const MAX_COMMANDS: usize = 1 << 20;
+/// Most bytes that the names in all commands have together.
+const MAX_NAMES_BYTES: usize = 64 << 20;
+/// Most options that a push may carry, and the bytes that they may have together.
+pub const MAX_PUSH_OPTIONS: usize = 1000;
+const MAX_PUSH_OPTIONS_BYTES: usize = 1 << 20;
+/// Most commits at which the history of the client may end.
+pub const MAX_SHALLOW_LINES: usize = 1 << 20;
+
+/// What this program can do for a push; to be advertised with the refs. (`object-format` is added there.)
+pub fn capabilities() -> String {
+    let all = "report-status report-status-v2 delete-refs side-band-64k quiet atomic ofs-delta push-options";
+    format!("{all} {AGENT}")
+}
+
+/// A change of one ref that a client asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// The ref, as it came: perhaps no valid name.
+    pub name: BString,
+    /// What the client believes it to be; `None` where it believes that there is none.
+    pub old: Option<ObjectId>,
+    /// What it is to be; `None` to delete it.
+    pub new: Option<ObjectId>,
+}
+
+/// What a client can do and wants done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PushCapabilities {
+    /// It understands a report.
+    pub report_status: bool,
+    /// It understands the report with options.
+    pub report_status_v2: bool,
+    /// It understands bands.
+    pub side_band_64k: bool,
+    /// It wants no progress.
+    pub quiet: bool,
+    /// All commands are done, or none.
+    pub atomic: bool,
+    /// Options follow the commands.
+    pub push_options: bool,
+    /// What it calls itself.
+    pub agent: Option<BString>,
+}
+
+/// All that comes before the pack.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushRequest {
+    /// In the order in which they came.
+    pub commands: Vec<Command>,
+    /// The client's capabilities.
+    pub capabilities: PushCapabilities,
+    /// Its options, for hooks.
+    pub options: Vec<BString>,
+    /// Where its history ends, if it is a shallow clone. Nothing depends on it: all that a push needs has to
+    /// come with it or be here.
+    pub shallow: Vec<ObjectId>,
+}
+
+impl PushRequest {
+    /// Reads a request up to the pack; `None` where the client has nothing to push.
+    pub fn read<R: BufRead>(input: &mut PacketReader<R>, format: Format) -> Result<Option<Self>, ProtocolError> {
+        let mut request = PushRequest {
+            commands: Vec::new(),
+            capabilities: PushCapabilities::default(),
+            options: Vec::new(),
+            shallow: Vec::new(),
+        };
+        let mut names_bytes = 0;
+        let mut first = true;
+        loop {
+            let packet = match input.read()? {
+                None if first => return Ok(None),
+                None => return Err(ProtocolError::Truncated("the end of the commands")),
+                Some(packet) => packet,
+            };
+            let line = match packet {
+                Packet::Flush => break,
+                Packet::Data(_) => packet.line().unwrap_or_default(),
+                Packet::Delimiter | Packet::ResponseEnd => return Err(ProtocolError::unexpected("a command", b"")),
+            };
+            first = false;
+            if let Some(id) = line.strip_prefix(b"shallow ") {
+                let id = id.split(|byte| *byte == 0).next().unwrap_or_default();
+                bounded(request.shallow.len(), MAX_SHALLOW_LINES, "shallow commits")?;
+                request.shallow.push(parse_id(id, format).ok_or_else(|| unexpected(line))?);
+                continue;
+            }
+            if line.starts_with(b"push-cert") {
+                return Err(ProtocolError::unexpected("commands without a certificate, which is not supported", line));
+            }
+            bounded(request.commands.len(), MAX_COMMANDS, "commands")?;
+            let (line, capabilities) = match line.find_byte(0) {
+                Some(end) if request.commands.is_empty() => (&line[..end], Some(&line[end + 1..])),
+                Some(end) => (&line[..end], None),
+                None => (line, None),
+            };
+            let command = parse_command(line, format)?;
+            names_bytes += command.name.len();
+            bounded(names_bytes, MAX_NAMES_BYTES, "bytes of ref names")?;
+            request.commands.push(command);
+            if let Some(capabilities) = capabilities {
+                request.capabilities = parse_capabilities(capabilities, format)?;
+            }
+        }
+        if request.commands.is_empty() {
+            return Ok(None);
+        }
+        if request.capabilities.push_options {
+            request.read_options(input)?;
+        }
+        Ok(Some(request))
+    }
+
+    fn read_options<R: BufRead>(&mut self, input: &mut PacketReader<R>) -> Result<(), ProtocolError> {
+        let mut bytes = 0;
+        loop {
+            let packet = input.expect("the end of the push options")?;
+            let Some(line) = packet.line() else {
+                return match packet {
+                    Packet::Flush => Ok(()),
+                    _ => Err(ProtocolError::unexpected("a push option", b"")),
+                };
+            };
+            bytes += line.len();
+            bounded(self.options.len(), MAX_PUSH_OPTIONS, "push options")?;
+            bounded(bytes, MAX_PUSH_OPTIONS_BYTES, "bytes of push options")?;
+            self.options.push(line.into());
+        }
+    }
+
+    /// Whether a pack follows: always, unless all that is wanted is to delete.
+    pub fn has_pack(&self) -> bool {
+        self.commands.iter().any(|command| command.new.is_some())
+    }
+}
+
+fn bounded(count: usize, limit: usize, what: &'static str) -> Result<(), ProtocolError> {
+    if count >= limit { Err(ProtocolError::TooMany { what, limit }) } else { Ok(()) }
+}
+
+fn unexpected(line: &[u8]) -> ProtocolError {
+    ProtocolError::unexpected("<old id> <new id> <ref>", line)
+}
+
+/// `<old id> <new id> <name>`
+fn parse_command(line: &[u8], format: Format) -> Result<Command, ProtocolError> {
+    let mut fields = line.splitn(3, |byte| *byte == b' ');
+    let mut id = || fields.next().and_then(|id| parse_id(id, format)).ok_or_else(|| unexpected(line));
+    let (old, new) = (id()?, id()?);
+    let name = fields.next().filter(|name| !name.is_empty()).ok_or_else(|| unexpected(line))?;
+    let present = |id: ObjectId| Some(id).filter(|id| !id.is_null());
+    Ok(Command { name: name.into(), old: present(old), new: present(new) })
+}
+
+fn parse_id(hex: &[u8], format: Format) -> Option<ObjectId> {
+    if hex.len() != format.len_in_hex() {
+        return None;
+    }
+    ObjectId::from_hex(hex).ok()
+}
+
+fn parse_capabilities(words: &[u8], format: Format) -> Result<PushCapabilities, ProtocolError> {
+    let mut found = PushCapabilities::default();
+    let mut client_format: BString = Format::Sha1.to_string().into();
+    for word in words.split(|byte| *byte == b' ') {
+        match word.split_once_str("=").unwrap_or((word, b"")) {
+            (b"report-status", _) => found.report_status = true,
+            (b"report-status-v2", _) => found.report_status_v2 = true,
+            (b"side-band-64k", _) => found.side_band_64k = true,
+            (b"quiet", _) => found.quiet = true,
+            (b"atomic", _) => found.atomic = true,
+            (b"push-options", _) => found.push_options = true,
+            (b"agent", name) => found.agent = Some(name.into()),
+            (b"object-format", name) => client_format = name.into(),
+            _ => {}
+        }
+    }
+    if client_format != format.to_string() {
+        return Err(ProtocolError::ObjectFormat { server: format, client: client_format });
+    }
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::git::protocol::PacketWriter;
+    use proptest::prelude::*;
+
+    const A: &str = "1111111111111111111111111111111111111111";
+    const NULL: &str = "0000000000000000000000000000000000000000";
+
+    fn read(lines: &[Option<&[u8]>]) -> Result<Option<PushRequest>, String> {
+        let mut bytes = Vec::new();
+        let mut out = PacketWriter::new(&mut bytes);
+        for line in lines {
+            match line {
+                Some(line) => out.data(line).unwrap(),
+                None => out.flush_packet().unwrap(),
+            }
+        }
+        let mut input = PacketReader::new(&bytes[..]);
+        let request = PushRequest::read(&mut input, Format::Sha1).map_err(|e| e.to_string());
+        assert!(input.at_end().unwrap() || request.is_err());
+        request
+    }
+
+    #[test]
+    fn a_whole_request() {
+        let first = format!("{NULL} {A} refs/heads/a b\0 report-status-v2 atomic push-options agent=git/2\n");
+        let second = format!("{A} {NULL} refs/heads/c");
+        let shallow = format!("shallow {A}\n");
+        let lines = [Some(shallow.as_bytes()), Some(first.as_bytes()), Some(second.as_bytes()), None, Some(b"x=y"), None];
+        let request = read(&lines).unwrap().unwrap();
+        let id = ObjectId::from_hex(A.as_bytes()).unwrap();
+        assert_eq!(
+            request.commands,
+            [
+                Command { name: "refs/heads/a b".into(), old: None, new: Some(id) },
+                Command { name: "refs/heads/c".into(), old: Some(id), new: None },
+            ]
+        );
+        assert!(request.capabilities.atomic && request.capabilities.report_status_v2 && request.has_pack());
+        assert_eq!((request.options, request.shallow), (vec!["x=y".into()], vec![id]));
+    }
+
+    #[test]
+    fn nothing_to_push_and_nonsense() {
+        assert_eq!(read(&[]), Ok(None));
+        assert_eq!(read(&[None]), Ok(None));
+        for line in ["", "x", A, &format!("{A} {A}"), &format!("{A} {A} "), &format!("{A}{A} refs/x"), "push-cert\0x"] {
+            assert!(read(&[Some(line.as_bytes()), None]).is_err(), "{line}");
+        }
+        let sha256 = format!("{A} {A} refs/x\0object-format=sha256");
+        assert!(read(&[Some(sha256.as_bytes()), None]).unwrap_err().contains("server sha1; client sha256"));
+        let options = format!("{A} {A} refs/x\0push-options");
+        assert!(read(&[Some(options.as_bytes()), None]).unwrap_err().contains("push options"));
+        let many = vec![Some(&b"o"[..]); MAX_PUSH_OPTIONS + 1];
+        assert!(read(&[&[Some(options.as_bytes()), None], &many[..], &[None]].concat()).unwrap_err().contains("too many"));
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_lines_never_panic(lines in proptest::collection::vec(proptest::option::of(
+            prop_oneof![
+                proptest::collection::vec(any::<u8>(), 0..200),
+                "[01]{40} [01]{40} [a-z/\\x00 =-]{0,20}".prop_map(String::into_bytes),
+                "(shallow |push-)[0-9a-f\\x00]{0,41}".prop_map(String::into_bytes),
+            ]), 0..10)
+        ) {
+            let lines: Vec<Option<&[u8]>> = lines.iter().map(Option::as_deref).collect();
+            let mut bytes = Vec::new();
+            let mut out = PacketWriter::new(&mut bytes);
+            for line in lines {
+                match line {
+                    Some(line) => out.data(line).unwrap(),
+                    None => out.flush_packet().unwrap(),
+                }
+            }
+            let _ = PushRequest::read(&mut PacketReader::new(&bytes[..]), Format::Sha1);
+        }
+    }
+}

@@ -1,0 +1,186 @@
+//! What becomes of each ref of a push in one exact state. Pure.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use gix::bstr::{BStr, BString, ByteSlice};
+
+use super::{PushPolicy, PushState, is_hidden, is_reserved};
+use crate::git::receive_pack::Command;
+use crate::git::refs::{RefName, RefValue};
+use crate::git::view::RefTable;
+use crate::ledger::change::RefEdit;
+
+/// The answer to a client whose picture of a ref is out of date.
+const FETCH_FIRST: &str = "fetch first";
+
+/// What is known of a command, whatever the state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fact {
+    /// Why it cannot be done: objects are missing, a hook declined, …
+    pub refused: Option<String>,
+    /// Whether its step is a fast-forward; `None` where nobody asked, or where there is no step.
+    pub fast_forward: Option<bool>,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// One for each command: done, or why not.
+    pub outcomes: Vec<Result<(), String>>,
+    /// The edits of those that are done, sorted by name.
+    pub edits: Vec<RefEdit>,
+    /// A new HEAD.
+    pub head: Option<RefValue>,
+    /// Lines for the person who pushes.
+    pub messages: Vec<String>,
+}
+
+/// Decides on all commands of a push. With `atomic`, all are done or none.
+pub fn decide(commands: &[Command], facts: &[Fact], state: &PushState, policy: &PushPolicy, atomic: bool) -> Decision {
+    decide_on(commands, facts, &state.refs, &state.view.head, policy, atomic)
+}
+
+fn decide_on(
+    commands: &[Command],
+    facts: &[Fact],
+    refs: &RefTable,
+    head: &RefValue,
+    policy: &PushPolicy,
+    atomic: bool,
+) -> Decision {
+    let mut names: HashMap<&BStr, usize> = HashMap::new();
+    for command in commands {
+        *names.entry(command.name.as_bstr()).or_default() += 1;
+    }
+    let nothing = Fact::default();
+    let mut judge = Judge { refs, head, policy, messages: Vec::new() };
+    let mut outcomes: Vec<Result<Option<RefEdit>, String>> = Vec::with_capacity(commands.len());
+    for (number, command) in commands.iter().enumerate() {
+        let fact = facts.get(number).unwrap_or(&nothing);
+        outcomes.push(match names.get(command.name.as_bstr()) {
+            Some(1) => judge.command(command, fact),
+            _ => Err("multiple updates for one ref".into()),
+        });
+    }
+    refuse_conflicts(&mut outcomes, refs);
+    if atomic && outcomes.iter().any(Result::is_err) {
+        for outcome in outcomes.iter_mut().filter(|outcome| outcome.is_ok()) {
+            *outcome = Err("atomic push failure".into());
+        }
+    }
+    let messages = judge.messages;
+    let in_order: Vec<&RefEdit> = outcomes.iter().filter_map(|o| o.as_ref().ok()?.as_ref()).collect();
+    let head = first_head(&in_order, refs, head);
+    let mut edits: Vec<RefEdit> = in_order.into_iter().cloned().collect();
+    edits.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    Decision { outcomes: outcomes.into_iter().map(|outcome| outcome.map(drop)).collect(), edits, head, messages }
+}
+
+struct Judge<'a> {
+    refs: &'a RefTable,
+    head: &'a RefValue,
+    policy: &'a PushPolicy,
+    messages: Vec<String>,
+}
+
+impl Judge<'_> {
+    /// The edit that a command amounts to; none where the ref is already what it is to be.
+    fn command(&mut self, command: &Command, fact: &Fact) -> Result<Option<RefEdit>, String> {
+        let name = command.name.as_bstr();
+        if is_reserved(name) {
+            return Err("refs/gitferry/ is reserved".into());
+        }
+        if is_hidden(name, self.policy.hidden.as_ref()) {
+            return Err("deny updating a hidden ref".into());
+        }
+        let valid = RefName::new(command.name.clone()).map_err(|error| format!("funny refname: {}", error.reason))?;
+        let current = self.refs.find(name);
+        let value = match current {
+            Some(entry) => Some(entry.id.ok_or("it is a symbolic ref; push to the ref that it names")?.to_owned()),
+            None => None,
+        };
+        self.protection(command, fact)?;
+        if command.new.is_none() && self.is_head(name) {
+            return Err("deletion of the current branch prohibited".into());
+        }
+        if command.new.is_none() && value.is_none() {
+            self.messages.push(format!("warning: deleting a non-existent ref: {name}"));
+            return Ok(None);
+        }
+        if value != command.old {
+            return Err(FETCH_FIRST.into());
+        }
+        if let Some(reason) = &fact.refused {
+            return Err(reason.clone());
+        }
+        let edit = RefEdit { name: valid, old: value.map(RefValue::Object), new: command.new.map(RefValue::Object) };
+        Ok(Some(edit).filter(|edit| edit.old != edit.new))
+    }
+
+    fn protection(&self, command: &Command, fact: &Fact) -> Result<(), String> {
+        for protection in &self.policy.protections {
+            if !protection.refs.matches(command.name.as_bstr()) {
+                continue;
+            }
+            if protection.no_push {
+                return Err("protected ref: no pushes".into());
+            }
+            if protection.no_delete && command.new.is_none() {
+                return Err("protected ref: no deletion".into());
+            }
+            if protection.no_force && fact.fast_forward == Some(false) {
+                return Err("protected ref: non-fast-forward".into());
+            }
+        }
+        Ok(())
+    }
+
+    fn is_head(&self, name: &BStr) -> bool {
+        matches!(self.head, RefValue::Symbolic(target) if target.as_bstr() == name)
+    }
+}
+
+/// Refuses refs that would be directory and file at once. Refs that go make room.
+fn refuse_conflicts(outcomes: &mut [Result<Option<RefEdit>, String>], refs: &RefTable) {
+    let edits = || outcomes.iter().filter_map(|outcome| outcome.as_ref().ok()?.as_ref());
+    let gone: HashSet<BString> =
+        edits().filter(|edit| edit.new.is_none()).map(|edit| edit.name.as_bstr().to_owned()).collect();
+    let mut created: BTreeSet<BString> = BTreeSet::new();
+    for outcome in outcomes.iter_mut() {
+        let Ok(Some(RefEdit { name, old: None, new: Some(_) })) = outcome else { continue };
+        match conflict(name.as_bstr(), refs, &gone, &created) {
+            Some(other) => *outcome = Err(format!("directory/file conflict with {other}")),
+            None => drop(created.insert(name.as_bstr().to_owned())),
+        }
+    }
+}
+
+/// A ref, old or new, that cannot be beside a new one.
+fn conflict(name: &BStr, refs: &RefTable, gone: &HashSet<BString>, created: &BTreeSet<BString>) -> Option<BString> {
+    let stays = |name: &BStr| !gone.contains(name);
+    for at in name.find_iter("/") {
+        let parent = name[..at].as_bstr();
+        if created.contains(parent) || (refs.find(parent).is_some() && stays(parent)) {
+            return Some(parent.to_owned());
+        }
+    }
+    let below: BString = [name.as_bytes(), b"/"].concat().into();
+    if let Some(child) = created.range(below.clone()..).next().filter(|child| child.starts_with(&below)) {
+        return Some(child.clone());
+    }
+    let children = refs.with_prefix(&below).filter_map(|row| refs.get(row));
+    children.map(|entry| entry.name).find(|child| stays(child)).map(ToOwned::to_owned)
+}
+
+/// Where the first push into an empty repository leaves HEAD: at its own branch if that came, else at `main`,
+/// `master`, or the first branch that did.
+fn first_head(edits: &[&RefEdit], refs: &RefTable, head: &RefValue) -> Option<RefValue> {
+    let RefValue::Symbolic(target) = head else { return None };
+    let branches = || edits.iter().map(|edit| &edit.name).filter(|name| name.starts_with(b"refs/heads/"));
+    if !refs.is_empty() || branches().any(|name| name == target) {
+        return None;
+    }
+    let named = |wanted: &str| branches().find(|name| name.as_bstr() == wanted);
+    let chosen = named("refs/heads/main").or_else(|| named("refs/heads/master")).or_else(|| branches().next());
+    chosen.cloned().map(RefValue::Symbolic)
+}

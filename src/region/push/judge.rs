@@ -1,0 +1,261 @@
+//! Judging a push: everything about it that does not depend on who else pushes. Blocking.
+
+use std::collections::HashSet;
+use std::io::BufRead;
+use std::path::Path;
+
+use gix::ObjectId;
+use gix::objs::Kind;
+
+use super::{Fact, PushPolicy, PushState, decide};
+use crate::git::connectivity::missing_from;
+use crate::git::fsck::{self, Severity};
+use crate::git::pack::{CheckProgress, PackError, PackSet};
+use crate::git::receive_pack::{
+    Command, HookInput, IngestOptions, PushRequest, Quarantine, Received, ReceivedPack, Required, ingest, is_ancestor,
+    unproven,
+};
+use crate::region::new_pack::NewPack;
+use crate::region::{RegionError, Result};
+
+/// When something is missing, it is found out for this many commands which of them need it; a push with more
+/// is refused as a whole.
+pub const MAX_SEPARATE_WALKS: usize = 256;
+/// Most findings that a client is told.
+const MAX_TOLD_FINDINGS: usize = 20;
+const MISSING: &str = "missing necessary objects";
+
+/// How far a push is. Any thread may look, and cancel.
+#[derive(Debug, Default)]
+pub struct PushProgress {
+    /// The pack's way here.
+    pub arriving: CheckProgress,
+    /// Its check.
+    pub checking: CheckProgress,
+}
+
+/// What there is to know of a push.
+#[derive(Debug)]
+pub struct Judged {
+    /// One for each command.
+    pub facts: Vec<Fact>,
+    /// The pack, in quarantine.
+    pub(crate) pack: Option<NewPack>,
+    /// What is wrong with the pack as a whole, if anything is.
+    pub unpack: std::result::Result<(), String>,
+    /// Lines for the person who pushes.
+    pub messages: Vec<String>,
+}
+
+/// Takes the pack of a push in and judges it. What is wrong with the push is in the answer; an error means
+/// that it could not be judged. `spool` is where files lie until then.
+pub fn judge(
+    state: &PushState,
+    policy: &PushPolicy,
+    request: &PushRequest,
+    actor: &str,
+    input: &mut dyn BufRead,
+    spool: &Path,
+    progress: &PushProgress,
+) -> Result<Judged> {
+    let mut judged =
+        Judged { facts: vec![Fact::default(); request.commands.len()], pack: None, unpack: Ok(()), messages: Vec::new() };
+    let mut received = Received::default();
+    if request.has_pack() {
+        let options = IngestOptions { limits: policy.limits, rules: policy.rules.clone() };
+        match ingest(input, &state.view, &options, spool, &progress.arriving, &progress.checking) {
+            Ok(some) => received = some,
+            Err(error) if error.kind() == crate::Kind::Environment => {
+                tracing::error!(%error, "a push could not be stored");
+                judged.refuse_all(error.for_client());
+                return Ok(judged);
+            }
+            Err(error) => {
+                judged.refuse_all(error.for_client());
+                return Ok(judged);
+            }
+        }
+    }
+    if let Err(reason) = judged.tell_findings(&received.findings) {
+        judged.refuse_all(reason);
+        return Ok(judged);
+    }
+    let objects = Objects::new(state, received.pack.as_ref())?;
+    let closed = objects.connect(&request.commands, &mut judged.facts)?;
+    objects.look_at_steps(policy, &request.commands, &mut judged.facts)?;
+    ask_hook(state, policy, request, actor, spool, received.pack.as_ref(), &mut judged)?;
+    judged.pack = received.pack.map(|pack| {
+        let ReceivedPack { file, index, checked, crc64, index_crc64, .. } = pack;
+        NewPack { file, index, checked, crc64, index_crc64, closed }
+    });
+    Ok(judged)
+}
+
+impl Judged {
+    /// Refuses everything because of the pack.
+    fn refuse_all(&mut self, reason: String) {
+        self.unpack = Err(reason);
+        self.pack = None;
+        for fact in &mut self.facts {
+            fact.refused = Some("unpacker error".into());
+        }
+    }
+
+    /// Tells what is wrong with objects; fails where that refuses the push.
+    fn tell_findings(&mut self, report: &fsck::Report) -> std::result::Result<(), String> {
+        for finding in report.findings.iter().take(MAX_TOLD_FINDINGS) {
+            let severity = if finding.severity == Severity::Error { "error" } else { "warning" };
+            self.messages.push(format!("{severity}: {finding}"));
+        }
+        if report.errors == 0 {
+            return Ok(());
+        }
+        let first = report.findings.iter().find(|finding| finding.severity == Severity::Error);
+        let first = first.map_or_else(|| "objects are malformed".to_owned(), ToString::to_string);
+        let more = match report.errors - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        Err(format!("{first}{more}"))
+    }
+}
+
+/// The objects of a push and those that are here.
+struct Objects<'a> {
+    state: &'a PushState,
+    new: PackSet,
+    received: Option<&'a ReceivedPack>,
+}
+
+impl<'a> Objects<'a> {
+    fn new(state: &'a PushState, received: Option<&'a ReceivedPack>) -> Result<Self> {
+        let mut new = PackSet::new(state.view.format);
+        if let Some(pack) = received {
+            new.add(&pack.file, &pack.index)?;
+        }
+        Ok(Objects { state, new, received })
+    }
+
+    /// Proves that nothing is missing, and says of which commands that is not true. Returns whether the pack
+    /// is closed.
+    fn connect(&self, commands: &[Command], facts: &mut [Fact]) -> Result<bool> {
+        let tips: Vec<ObjectId> = commands.iter().filter_map(|command| command.new).collect();
+        let near: Vec<ObjectId> = commands.iter().filter_map(|command| command.old).collect();
+        let mut required: Vec<Required> = Vec::new();
+        let mut sound = true;
+        if let Some(ReceivedPack { checked, completed_with, .. }) = self.received {
+            required.extend(checked.unresolved.iter().map(|link| Required { id: link.id, kind: Some(link.kind) }));
+            required.extend(completed_with.iter().map(|id| Required { id: *id, kind: None }));
+            sound = checked.mismatched.is_empty() && checked.unparsable_count == 0;
+        }
+        let outside = tips.iter().filter(|tip| !self.new.contains(tip));
+        required.extend(outside.map(|tip| Required { id: *tip, kind: None }));
+        let failed = match required.is_empty() {
+            true => HashSet::new(),
+            false => unproven(&self.state.view, &self.new, &tips, &near, &required)?,
+        };
+        if sound && failed.is_empty() {
+            return Ok(self.is_closed());
+        }
+        self.refuse_incomplete(commands, facts, &failed)?;
+        Ok(false)
+    }
+
+    /// Whether everything that the pack needs lies in closed packs.
+    fn is_closed(&self) -> bool {
+        let Some(received) = self.received else { return true };
+        let closed = self.state.local.packs.iter().map(|pack| pack.live.closed);
+        let indices: Vec<_> =
+            self.state.view.packs.indices().zip(closed).filter(|(_, closed)| *closed).map(|(index, _)| index).collect();
+        let held = |id: &ObjectId| indices.iter().any(|index| index.row_of(id).is_some());
+        received.checked.unresolved.iter().all(|link| held(&link.id))
+    }
+
+    /// Refuses the commands whose objects need something that `failed`, or are not what others take them for.
+    fn refuse_incomplete(&self, commands: &[Command], facts: &mut [Fact], failed: &HashSet<ObjectId>) -> Result<()> {
+        // What is made from an object that the client may not see would show it.
+        let stolen = self.received.is_some_and(|pack| pack.completed_with.iter().any(|id| failed.contains(id)));
+        let together = stolen || commands.len() > MAX_SEPARATE_WALKS;
+        let proven = |id: &gix::oid| !failed.contains(id) && !self.new.contains(id);
+        for (command, fact) in commands.iter().zip(facts) {
+            let Some(new) = command.new else { continue };
+            let missing = together || !missing_from([(String::new(), new)], &self.new, &proven)?.is_empty();
+            if missing {
+                fact.refused = Some(MISSING.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// What a step is, where that matters: branches name commits, and some refs only move forward.
+    fn look_at_steps(&self, policy: &PushPolicy, commands: &[Command], facts: &mut [Fact]) -> Result<()> {
+        for (command, fact) in commands.iter().zip(facts).filter(|(_, fact)| fact.refused.is_none()) {
+            let Some(new) = command.new else { continue };
+            let name = command.name.as_ref();
+            if command.name.starts_with(b"refs/heads/") && self.kind(&new)? != Some(Kind::Commit) {
+                fact.refused = Some("a branch must name a commit".into());
+                continue;
+            }
+            let guarded = policy.protections.iter().any(|p| p.no_force && p.refs.matches(name));
+            if let (true, Some(old)) = (guarded, command.old) {
+                fact.fast_forward = Some(is_ancestor(&old, &new, [&self.new, &*self.state.view.packs])?);
+            }
+        }
+        Ok(())
+    }
+
+    fn kind(&self, id: &ObjectId) -> Result<Option<Kind>> {
+        for set in [&self.new, &*self.state.view.packs] {
+            if let Some(location) = set.locate(id) {
+                let finder = set.finder().map_err(|fault| PackError { path: "?".into(), fault })?;
+                return Ok(Some(finder.kind(location)?));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Asks the hook about what would be done otherwise.
+fn ask_hook(
+    state: &PushState,
+    policy: &PushPolicy,
+    request: &PushRequest,
+    actor: &str,
+    spool: &Path,
+    received: Option<&ReceivedPack>,
+    judged: &mut Judged,
+) -> Result<()> {
+    let Some(hook) = &policy.hook else { return Ok(()) };
+    let decision = decide(&request.commands, &judged.facts, state, policy, request.capabilities.atomic);
+    let done = request.commands.iter().zip(&decision.outcomes).filter(|(_, outcome)| outcome.is_ok());
+    let commands: Vec<Command> = done.map(|(command, _)| command.clone()).collect();
+    if commands.is_empty() {
+        return Ok(());
+    }
+    let held = state.local.packs.iter().map(|pack| (pack.pack.clone(), pack.index.clone()));
+    let new = received.map(|pack| (&*pack.file, &*pack.index));
+    let quarantine = Quarantine::lay_out(spool, &state.view, held, new).map_err(RegionError::Io)?;
+    let push = HookInput {
+        repository: &state.item.head.name,
+        actor,
+        format: state.view.format,
+        commands: &commands,
+        options: &request.options,
+        quarantine: &quarantine,
+    };
+    let declined = match hook.judge(&push) {
+        Ok(verdict) => {
+            judged.messages.extend(verdict.output);
+            (!verdict.accepted).then_some("pre-receive hook declined")
+        }
+        Err(error) => {
+            tracing::error!(%error, repository = push.repository, "a push could not be judged by its hook");
+            judged.messages.push(format!("error: {error}"));
+            Some("pre-receive hook failed")
+        }
+    };
+    if let Some(reason) = declined {
+        judged.facts.iter_mut().for_each(|fact| fact.refused = Some(reason.into()));
+    }
+    Ok(())
+}

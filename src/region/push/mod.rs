@@ -1,0 +1,204 @@
+//! A push: what came from a client becomes one change, or nothing.
+//!
+//! Three steps. [`judge`] takes the pack in, checks it, proves that nothing is missing, and asks the hook;
+//! it is blocking and changes nothing. [`decide`](decide::decide) says for each ref what becomes of it in one
+//! exact state. [`Region::push`] makes the pack durable and commits, deciding again as often as somebody else
+//! comes first. [`Serving`] is all of that behind Git's protocol.
+
+mod decide;
+mod judge;
+mod serve;
+mod state;
+
+use std::time::Duration;
+
+use gix::bstr::ByteSlice;
+
+use super::commit::{Proposal, Subject};
+use super::manifest::LivePack;
+use super::new_pack::NewPack;
+use super::{Region, RegionError, Result};
+use crate::git::pack::ArrivalLimits;
+use crate::git::receive_pack::{Outcome, PreReceive, PushRequest, Report};
+use crate::git::{fsck, local::RefPatterns};
+use crate::ledger::LedgerError;
+use crate::ledger::change::RefEdit;
+use crate::ledger::head::HeadItem;
+
+pub use decide::{Decision, Fact, decide};
+pub use judge::{Judged, MAX_SEPARATE_WALKS, PushProgress, judge};
+pub use serve::{MAX_DRAINED_BYTES, Serving};
+pub use state::{FreshStates, PushState, PushStates, without_hidden};
+
+/// How often a push that lost against others is decided again: each time at least one of them has won.
+pub const MAX_PUSH_ATTEMPTS: u32 = 128;
+/// The longest wait between two attempts.
+const MAX_WAIT: Duration = Duration::from_millis(100);
+/// Largest pack that is accepted, unless a policy says otherwise.
+pub const MAX_PUSH_BYTES: u64 = 16 << 30;
+/// Largest object that is accepted, unless a policy says otherwise.
+pub const MAX_OBJECT_BYTES: u64 = 4 << 30;
+
+/// What must not happen to some refs.
+#[derive(Clone, Debug)]
+pub struct Protection {
+    /// Which refs.
+    pub refs: RefPatterns,
+    /// No updates but fast-forwards.
+    pub no_force: bool,
+    /// No deletions.
+    pub no_delete: bool,
+    /// Nothing at all.
+    pub no_push: bool,
+}
+
+/// What a repository accepts.
+#[derive(Clone, Debug)]
+pub struct PushPolicy {
+    /// What is too large.
+    pub limits: ArrivalLimits,
+    /// By which objects are checked; `None` for not at all.
+    pub rules: Option<fsck::Rules>,
+    /// What must not happen to which refs. A ref may be under several.
+    pub protections: Vec<Protection>,
+    /// Refs that clients neither see nor change; `None` for none.
+    pub hidden: Option<RefPatterns>,
+    /// Who else is asked.
+    pub hook: Option<std::sync::Arc<dyn PreReceive>>,
+}
+
+impl Default for PushPolicy {
+    fn default() -> Self {
+        PushPolicy {
+            limits: ArrivalLimits { pack_bytes: MAX_PUSH_BYTES, object_bytes: MAX_OBJECT_BYTES },
+            rules: Some(fsck::Rules::default()),
+            protections: Vec::new(),
+            hidden: None,
+            hook: None,
+        }
+    }
+}
+
+/// What a push came to.
+#[derive(Debug)]
+pub struct Pushed {
+    /// What the client is told.
+    pub report: Report,
+    /// The head after it, if it changed anything. [`Region::maintain_snapshot`] is the caller's to call.
+    pub item: Option<HeadItem>,
+}
+
+impl Region {
+    /// Commits a push that has been judged in `state`.
+    ///
+    /// An error means that the push as a whole failed; nothing of it is left then, unless it is
+    /// [`Kind::Transient`](crate::Kind::Transient): the change may have become visible all the same.
+    pub async fn push(
+        &self,
+        states: &dyn PushStates,
+        state: PushState,
+        policy: &PushPolicy,
+        request: &PushRequest,
+        judged: Judged,
+        actor: &str,
+    ) -> Result<Pushed> {
+        let Judged { facts, pack, unpack, messages } = judged;
+        let mut packs = Packs::Spooled(pack);
+        let mut push = Attempt { region: self, policy, request, facts: &facts, actor, state };
+        let mut waits = 1;
+        let result = loop {
+            match push.once(&mut packs).await {
+                Err(RegionError::Ledger(LedgerError::Lost { .. }) | RegionError::Moved { .. })
+                    if waits < MAX_PUSH_ATTEMPTS =>
+                {
+                    self.wait(waits).await;
+                    waits += 1;
+                    match states.state().await {
+                        Ok(state) => push.state = state,
+                        Err(error) => break Err(error),
+                    }
+                }
+                result => break result,
+            }
+        };
+        let name = &push.state.item.head.name;
+        let result = match result {
+            Err(RegionError::Ledger(LedgerError::Lost { .. })) => Err(RegionError::Moved { repository: name.clone() }),
+            result => result,
+        };
+        match (&result, packs) {
+            (Err(error), Packs::Durable(live)) => self.drop_packs(&live, error).await,
+            (Ok((_, None)), Packs::Durable(live)) => self.remove_packs(&live).await,
+            _ => {}
+        }
+        let (decision, item) = result?;
+        let refs = request.commands.iter().zip(decision.outcomes);
+        let refs = refs.map(|(command, result)| Outcome { name: command.name.clone(), result }).collect();
+        let messages = messages.into_iter().chain(decision.messages).collect();
+        Ok(Pushed { report: Report { unpack, refs, messages }, item })
+    }
+
+    /// Lets others go first: those who lost at the same time come back at different ones.
+    async fn wait(&self, attempt: u32) {
+        let longest = Duration::from_millis(2).saturating_mul(attempt).min(MAX_WAIT);
+        let random = u32::from(self.clock.new_id().as_bytes()[15]) + 1;
+        tokio::time::sleep(longest * random / 256).await;
+    }
+}
+
+/// The pack of a push.
+enum Packs {
+    Spooled(Option<NewPack>),
+    Durable(Vec<LivePack>),
+}
+
+struct Attempt<'a> {
+    region: &'a Region,
+    policy: &'a PushPolicy,
+    request: &'a PushRequest,
+    facts: &'a [Fact],
+    actor: &'a str,
+    state: PushState,
+}
+
+impl Attempt<'_> {
+    async fn once(&self, packs: &mut Packs) -> Result<(Decision, Option<HeadItem>)> {
+        let (region, state) = (self.region, &self.state);
+        region.check_writable(&state.item)?;
+        let mut decision =
+            decide(&self.request.commands, self.facts, state, self.policy, self.request.capabilities.atomic);
+        if decision.edits.is_empty() {
+            return Ok((decision, None));
+        }
+        let brings = decision.edits.iter().any(|edit| edit.new.is_some());
+        if let (true, Packs::Spooled(pack)) = (brings, &mut *packs) {
+            // Only live entries deduplicate: they are not about to be deleted.
+            let new = pack.take().filter(|pack| state.manifest.find(&pack.checked.id).is_none());
+            *packs = Packs::Durable(region.put_packs(state.item.id, new.into_iter().collect()).await?);
+            crate::fault::crash_point("push-put-packs");
+        }
+        let mut proposal: Proposal = region.proposal(Some(&state.item), self.actor);
+        if let Packs::Durable(live) = packs {
+            proposal.packs = live.clone();
+        }
+        proposal.head = decision.head.take();
+        for RefEdit { old, new, .. } in &decision.edits {
+            proposal.refs_added += i64::from(old.is_none()) - i64::from(new.is_none());
+        }
+        for edit in &decision.edits {
+            proposal.edits.push(edit).map_err(|error| LedgerError::corrupt(error.to_string()))?;
+        }
+        let item = region.commit(&Subject::Existing(Box::new(state.item.clone())), proposal).await?;
+        Ok((decision, Some(item)))
+    }
+}
+
+/// Whether a ref's name is one that only gitferry writes.
+fn is_reserved(name: &[u8]) -> bool {
+    name.strip_prefix(b"refs/gitferry").is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+}
+
+/// Whether clients may not see a ref.
+pub(crate) fn is_hidden(name: &[u8], hidden: Option<&RefPatterns>) -> bool {
+    is_reserved(name) || hidden.is_some_and(|hidden| hidden.matches(name.as_bstr()))
+}

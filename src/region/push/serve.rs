@@ -1,0 +1,146 @@
+//! A push behind Git's protocol, from the commands to the report. Blocking.
+
+use std::io::{self, BufRead, Write};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+
+use super::{PushPolicy, PushProgress, PushStates, Pushed, judge};
+use crate::Kind;
+use crate::git::pack::CheckProgress;
+use crate::git::protocol::{Progress, Sideband};
+use crate::git::receive_pack::{Outcome, PushRequest, Report};
+use crate::region::{Region, RegionError};
+
+/// Most bytes of a refused pack that are read after the report: a client that is cut off while it sends may
+/// not see what it was told.
+pub const MAX_DRAINED_BYTES: u64 = 1 << 30;
+/// How often it is looked whether there is progress to tell.
+const TICK: Duration = Duration::from_millis(200);
+
+/// A push whose commands have been read.
+#[derive(Debug)]
+pub struct Serving<'a> {
+    /// Where it goes.
+    pub region: &'a Region,
+    /// What waits for the region.
+    pub runtime: &'a Handle,
+    /// What the repository accepts.
+    pub policy: &'a PushPolicy,
+    /// Who pushes.
+    pub actor: &'a str,
+    /// The commands.
+    pub request: &'a PushRequest,
+}
+
+impl Serving<'_> {
+    /// Takes the pack from `input`, pushes, and writes the report.
+    ///
+    /// What is wrong with the push is in the report; errors are those of `output`. The head in what is
+    /// returned is for [`Region::maintain_snapshot`].
+    pub fn serve(
+        &self,
+        states: &dyn PushStates,
+        input: &mut dyn BufRead,
+        output: &mut (dyn Write + Send),
+    ) -> io::Result<Pushed> {
+        let capabilities = &self.request.capabilities;
+        let progress = PushProgress::default();
+        let mut work = || self.push(states, input, &progress).unwrap_or_else(|error| self.failed(&error));
+        let pushed = match capabilities.side_band_64k {
+            true => with_progress(&progress.checking, capabilities.quiet, output, work)?,
+            false => work(),
+        };
+        pushed.report.write(capabilities, output)?;
+        if pushed.item.is_none() {
+            drain(input);
+        }
+        Ok(pushed)
+    }
+
+    fn push(
+        &self,
+        states: &dyn PushStates,
+        input: &mut dyn BufRead,
+        progress: &PushProgress,
+    ) -> Result<Pushed, RegionError> {
+        let Serving { region, runtime, policy, actor, request } = *self;
+        let state = runtime.block_on(states.state())?;
+        region.check_writable(&state.item)?;
+        let judged = judge(&state, policy, request, actor, input, &region.spool_dir(), progress)?;
+        runtime.block_on(region.push(states, state, policy, request, judged, actor))
+    }
+
+    /// A push that failed as a whole.
+    fn failed(&self, error: &RegionError) -> Pushed {
+        tracing::warn!(%error, actor = self.actor, "a push failed");
+        let reason = match error.kind() {
+            Kind::Refused | Kind::NotFound | Kind::Usage => error.to_string(),
+            Kind::Conflict => "too many pushes at the same time; try again".into(),
+            Kind::Transient => "the server failed for now; fetch, and push again if it is not there".into(),
+            Kind::Environment | Kind::Corrupt | Kind::Internal => "the server failed; its operator has to look".into(),
+        };
+        let refs = self.request.commands.iter();
+        let refs = refs.map(|command| Outcome { name: command.name.clone(), result: Err(reason.clone()) }).collect();
+        Pushed { report: Report { unpack: Ok(()), refs, messages: Vec::new() }, item: None }
+    }
+}
+
+/// Works while another thread tells the client how far the check is.
+fn with_progress<T: Send>(
+    progress: &CheckProgress,
+    quiet: bool,
+    output: &mut (dyn Write + Send),
+    work: impl FnOnce() -> T,
+) -> io::Result<T> {
+    let (done, ended) = channel::<()>();
+    std::thread::scope(|scope| {
+        let telling = std::thread::Builder::new().spawn_scoped(scope, move || tell(progress, quiet, output, &ended))?;
+        let result = work();
+        drop(done);
+        telling.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        Ok(result)
+    })
+}
+
+fn tell(
+    progress: &CheckProgress,
+    quiet: bool,
+    output: &mut (dyn Write + Send),
+    ended: &Receiver<()>,
+) -> io::Result<()> {
+    let mut bands = Sideband::large(output);
+    let mut told: Option<Progress> = None;
+    loop {
+        let ended = ended.recv_timeout(TICK) != Err(RecvTimeoutError::Timeout);
+        let (count, total) = (progress.objects.load(Ordering::Relaxed), progress.objects_total.load(Ordering::Relaxed));
+        if ended {
+            return match &mut told {
+                Some(told) => told.done(count, quiet, &mut bands),
+                None => Ok(()),
+            };
+        }
+        // Nothing is said while the pack still arrives: a client may not listen before it has sent everything.
+        if total > 0 {
+            told.get_or_insert_with(|| Progress::new("Checking objects", Some(total))).update(count, quiet, &mut bands)?;
+        }
+    }
+}
+
+/// Reads what a client still sends that has been told already what is wrong.
+fn drain(input: &mut dyn BufRead) {
+    let mut left = MAX_DRAINED_BYTES;
+    while left > 0 {
+        match input.fill_buf().map(<[u8]>::len) {
+            Ok(0) => return,
+            Ok(count) => {
+                input.consume(count);
+                left = left.saturating_sub(count as u64);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Pushes of real Git into a region, over a server for `git://` that consists of the library and a socket.
+
+#[path = "../support/git.rs"]
+#[allow(dead_code)]
+mod git;
+mod server;
+
+mod checks;
+mod concurrent;
+mod fsck;
+mod hostile;
+mod limits;
+mod packs;
+mod reachability;
+mod refs;
+mod rules;

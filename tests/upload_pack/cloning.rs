@@ -19,7 +19,7 @@ pub fn clone(dir: &TempDir, name: &str, url: &str, version: &str, arguments: &[&
 
 /// All objects that a repository has, reachable or not.
 pub fn all_objects(repo: &Path) -> String {
-    git(repo, &["cat-file", "--batch-all-objects", "--batch-check", "--unordered", "--no-filter"][..4].as_ref())
+    git(repo, &["cat-file", "--batch-all-objects", "--batch-check"])
 }
 
 pub fn sorted(lines: &str) -> Vec<&str> {

@@ -166,7 +166,8 @@ fn acknowledgements_of_old_clients() {
 #[test]
 fn an_object_that_is_missing_leaves_no_pack_that_looks_complete() {
     let repo = Repo::with_history(FORMATS[0]);
-    let gone = repo.rev_parse("main~2:dir1/sub").to_string();
+    let gone_id = repo.rev_parse("main~2:dir1/sub");
+    let gone = gone_id.to_string();
     let kept: String = repo
         .git(&["rev-list", "--objects", "--all"])
         .lines()
@@ -185,7 +186,7 @@ fn an_object_that_is_missing_leaves_no_pack_that_looks_complete() {
     let request = lines(&["command=fetch", "|", &format!("want {main}"), "done", "."]);
     let mut talk = Talk::v2(&view);
     let error = talk.ask(&request).unwrap_err();
-    assert!(matches!(&error, ServeError::Missing { id, by: Some(_) } if id.to_string() == gone), "{error}");
+    assert!(matches!(&error, ServeError::Missing { id, by: Some(_) } if *id == gone_id), "{error}");
     let (pack, _, told) = bands(&talk.heard()[lines(&["packfile"]).len()..]);
     assert!(pack.is_empty() && told.contains(&format!("object {gone} is missing")), "{told}");
     assert!(!talk.heard().ends_with(b"0000"));

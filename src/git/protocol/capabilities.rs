@@ -166,9 +166,9 @@ mod tests {
         assert_eq!(head(""), Ok(None));
         assert_eq!(head("0000"), Ok(None));
         let ls_refs = RequestHead { command: Command::LsRefs, has_arguments: false, agent: Some("a".into()) };
-        assert_eq!(head("0014command=ls-refs\n000cagent=a0000"), Ok(Some(ls_refs)));
+        assert_eq!(head("0014command=ls-refs\n000bagent=a0000"), Ok(Some(ls_refs)));
         assert!(
-            head("0012command=fetch\n0017object-format=sha2560001").unwrap_err().contains("server sha1; client sha256")
+            head("0012command=fetch\n0018object-format=sha2560001").unwrap_err().contains("server sha1; client sha256")
         );
         for bad in ["0012command=fetch\n", "0010command=push0001", "000cagent=a\n0001", "0006x\n0001"] {
             assert!(head(bad).is_err(), "{bad}");

@@ -28,7 +28,8 @@ impl Queue {
         self.heap.pop().map(|(time, _, slot)| (time, slot))
     }
 
-    fn newest(&self) -> Option<i64> {
+    /// The time of the next one.
+    pub(crate) fn newest(&self) -> Option<i64> {
         self.heap.peek().map(|(time, ..)| *time)
     }
 }

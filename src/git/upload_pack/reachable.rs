@@ -18,7 +18,10 @@ use crate::git::view::View;
 /// history at most. Needs one bit for each object of the packs.
 pub(crate) struct Reachable<'v> {
     view: &'v View,
-    /// Made when the first question cannot be answered by looking at refs alone.
+    /// From `HEAD` alone: what nearly all clients ask about is found there, and with many refs it takes long
+    /// to look at all of them.
+    near: Option<Walk>,
+    /// From all refs; made when the first question cannot be answered otherwise.
     walk: Option<Walk>,
 }
 
@@ -30,9 +33,9 @@ struct Walk {
 }
 
 impl Walk {
-    fn start(view: &View, graph: &mut Graph<'_>) -> Result<Self, ServeError> {
+    fn start(tips: impl Iterator<Item = ObjectId>, graph: &mut Graph<'_>) -> Result<Self, ServeError> {
         let mut walk = Walk { seen: graph.no_slots(), queue: Queue::default(), others: Vec::new() };
-        for id in view.tips() {
+        for id in tips {
             // What was a ref a short while ago may be gone; what a ref names has to be there.
             let Some(slot) = graph.slot(&id) else { continue };
             let (target, kind) = graph.peel(slot, |tag| {
@@ -47,6 +50,20 @@ impl Walk {
         Ok(walk)
     }
 
+    /// Walks on until an object is met, looking at no commits from before `oldest`.
+    fn reaches(&mut self, slot: u64, oldest: i64, graph: &mut Graph<'_>) -> Result<bool, ServeError> {
+        while !self.seen.contains(slot) {
+            if self.queue.newest().is_none_or(|newest| newest < oldest) {
+                return Ok(false);
+            }
+            let Some((_, next)) = self.queue.pop() else { return Ok(false) };
+            for parent in graph.whole_commit(next)?.parents {
+                self.add(parent, graph)?;
+            }
+        }
+        Ok(true)
+    }
+
     fn add(&mut self, slot: u64, graph: &mut Graph<'_>) -> Result<(), ServeError> {
         if self.seen.insert(slot) {
             let time = graph.whole_commit(slot)?.time;
@@ -58,7 +75,7 @@ impl Walk {
 
 impl<'v> Reachable<'v> {
     pub(crate) fn new(view: &'v View) -> Self {
-        Reachable { view, walk: None }
+        Reachable { view, near: None, walk: None }
     }
 
     /// Whether a commit or tag is reachable.
@@ -66,17 +83,31 @@ impl<'v> Reachable<'v> {
         if self.view.is_tip(id) {
             return Ok(true);
         }
+        if self.is_near(slot, graph)? {
+            return Ok(true);
+        }
         if self.walk.is_none() {
-            self.walk = Some(Walk::start(self.view, graph)?);
+            self.walk = Some(Walk::start(self.view.tips(), graph)?);
         }
-        let Some(walk) = &mut self.walk else { return Ok(false) };
-        while !walk.seen.contains(slot) {
-            let Some((_, next)) = walk.queue.pop() else { return Ok(false) };
-            for parent in graph.whole_commit(next)?.parents {
-                walk.add(parent, graph)?;
-            }
+        match &mut self.walk {
+            Some(walk) => walk.reaches(slot, i64::MIN, graph),
+            None => Ok(false),
         }
-        Ok(true)
+    }
+
+    /// Whether `HEAD` reaches a commit by way of commits that are not older; if not, nothing is said.
+    fn is_near(&mut self, slot: u64, graph: &mut Graph<'_>) -> Result<bool, ServeError> {
+        if graph.kind(slot)? != Kind::Commit {
+            return Ok(false);
+        }
+        let time = graph.whole_commit(slot)?.time;
+        if self.near.is_none() {
+            self.near = Some(Walk::start(self.view.head_object().into_iter(), graph)?);
+        }
+        match &mut self.near {
+            Some(near) => near.reaches(slot, time, graph),
+            None => Ok(false),
+        }
     }
 }
 
@@ -91,7 +122,7 @@ pub(crate) fn check_contents(view: &View, wanted: &[u64], graph: &mut Graph<'_>)
     if left == 0 {
         return Ok(());
     }
-    let mut walk = Walk::start(view, graph)?;
+    let mut walk = Walk::start(view.tips(), graph)?;
     let mut trees = TreeWalk::new(graph, Filter::default());
     let others = std::mem::take(&mut walk.others);
     let mut met = |slot: u64| {

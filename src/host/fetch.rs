@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use axum::extract::Request;
+use axum::body::Body;
+use axum::http::HeaderMap;
 use axum::response::Response;
 
 use super::auth::Access;
@@ -32,19 +33,19 @@ impl Host {
     }
 
     /// Answers one request of a fetch; the pack is sent while it is made.
-    pub(super) async fn upload_pack(self: Arc<Self>, route: Route, request: Request) -> Result<Response, Refusal> {
-        self.authorize(&request, &route.repository, Access::Read)?;
-        let session = session(version(&request));
+    pub(super) async fn upload_pack(
+        self: Arc<Self>,
+        route: Route,
+        headers: &HeaderMap,
+        input: Body,
+    ) -> Result<Response, Refusal> {
+        self.authorize(headers, &route.repository, Access::Read)?;
+        let session = session(version(headers));
         let opened = self.views.open(&route.repository).await?;
-        let (parts, input) = request.into_parts();
         let permit = self.gate.clone().acquire_owned().await;
         let (mut sender, answer) = body::channel();
-        let runtime = tokio::runtime::Handle::current();
         let repository = route.repository;
-        let mut input = {
-            let _guard = runtime.enter();
-            body::reader(&parts.headers, input).map_err(Refusal::Bad)?
-        };
+        let mut input = body::reader(headers, input).map_err(Refusal::Bad)?;
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let cancel = AtomicBool::new(false);
@@ -69,5 +70,5 @@ fn note(repository: &str, error: &ServeError) {
 }
 
 fn session(version: Version) -> Session {
-    Session { version, stateless: true, ref_in_want: true }
+    Session { version, stateless: true, ref_in_want: false }
 }

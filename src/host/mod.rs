@@ -16,7 +16,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use tokio::sync::Semaphore;
 
@@ -113,32 +114,33 @@ impl Host {
             return Ok("ok\n".into_response());
         }
         let route = route::parse(request.uri().path()).ok_or(Refusal::NotFound)?;
-        match (route.service, request.method()) {
-            (Service::InfoRefs, &Method::GET) => self.info_refs(route, &request).await,
-            (Service::UploadPack, &Method::POST) => self.upload_pack(route, request).await,
-            (Service::ReceivePack, &Method::POST) => self.receive_pack(route, request).await,
+        let (parts, body) = request.into_parts();
+        match (route.service, &parts.method) {
+            (Service::InfoRefs, &Method::GET) => self.info_refs(route, &parts).await,
+            (Service::UploadPack, &Method::POST) => self.upload_pack(route, &parts.headers, body).await,
+            (Service::ReceivePack, &Method::POST) => self.receive_pack(route, &parts.headers, body).await,
             (Service::InfoRefs | Service::UploadPack | Service::ReceivePack, _) => Err(Refusal::Method),
             _ => Err(Refusal::NotFound),
         }
     }
 
-    fn authorize(&self, request: &Request, repository: &str, access: Access) -> Result<Identity, Refusal> {
-        self.authorizer.authorize(request.headers(), repository, access).map_err(Refusal::Denied)
+    fn authorize(&self, headers: &HeaderMap, repository: &str, access: Access) -> Result<Identity, Refusal> {
+        self.authorizer.authorize(headers, repository, access).map_err(Refusal::Denied)
     }
 
-    async fn info_refs(&self, route: Route, request: &Request) -> Result<Response, Refusal> {
-        let query = request.uri().query().unwrap_or_default();
+    async fn info_refs(&self, route: Route, request: &Parts) -> Result<Response, Refusal> {
+        let query = request.uri.query().unwrap_or_default();
         let service = query.split('&').find_map(|pair| pair.strip_prefix("service="));
         // Without a service it is the dumb protocol, which lists files that there are none of.
         let service = service.and_then(|name| GitService::from_name(name.as_bytes()));
         let service = service.ok_or_else(|| Refusal::Bad("only Git's smart protocol is spoken here".into()))?;
         match service {
             GitService::UploadPack => {
-                self.authorize(request, &route.repository, Access::Read)?;
-                self.advertise_fetch(&route.repository, version(request)).await
+                self.authorize(&request.headers, &route.repository, Access::Read)?;
+                self.advertise_fetch(&route.repository, version(&request.headers)).await
             }
             GitService::ReceivePack => {
-                self.authorize(request, &route.repository, Access::Write)?;
+                self.authorize(&request.headers, &route.repository, Access::Write)?;
                 self.advertise_push(&route.repository).await
             }
         }
@@ -146,8 +148,8 @@ impl Host {
 }
 
 /// The protocol version that a request asks for.
-fn version(request: &Request) -> Version {
-    request.headers().get("git-protocol").map(|value| Version::negotiate(value.as_bytes())).unwrap_or_default()
+fn version(headers: &HeaderMap) -> Version {
+    headers.get("git-protocol").map(|value| Version::negotiate(value.as_bytes())).unwrap_or_default()
 }
 
 /// An answer of a Git service; nobody may cache it.

@@ -3,7 +3,8 @@
 use std::io::{BufRead, Write as _};
 use std::sync::Arc;
 
-use axum::extract::Request;
+use axum::body::Body;
+use axum::http::HeaderMap;
 use axum::response::Response;
 use tokio::runtime::Handle;
 
@@ -48,14 +49,18 @@ impl Host {
     }
 
     /// Answers a push when its packs are durable and its change is committed.
-    pub(super) async fn receive_pack(self: Arc<Self>, route: Route, request: Request) -> Result<Response, Refusal> {
-        let identity = self.authorize(&request, &route.repository, Access::Write)?;
+    pub(super) async fn receive_pack(
+        self: Arc<Self>,
+        route: Route,
+        headers: &HeaderMap,
+        input: Body,
+    ) -> Result<Response, Refusal> {
+        let identity = self.authorize(headers, &route.repository, Access::Write)?;
         self.views.open(&route.repository).await?;
-        let (parts, input) = request.into_parts();
         let permit = self.gate.clone().acquire_owned().await;
         let (mut sender, answer) = body::channel();
         let runtime = Handle::current();
-        let mut input = body::reader(&parts.headers, input).map_err(Refusal::Bad)?;
+        let mut input = body::reader(headers, input).map_err(Refusal::Bad)?;
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
             if let Err(error) = self.push(&route.repository, &identity, &mut input, &mut sender, &runtime) {

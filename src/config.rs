@@ -15,6 +15,7 @@
 mod tests;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
@@ -39,6 +40,9 @@ pub struct Config {
     /// Links by name.
     #[serde(default)]
     pub links: BTreeMap<String, LinkConfig>,
+    /// Hosts by the region that they serve.
+    #[serde(default)]
+    pub hosts: BTreeMap<String, HostConfig>,
     /// The file it came from.
     #[serde(skip)]
     pub file: PathBuf,
@@ -52,6 +56,53 @@ pub struct RegionConfig {
     pub objects: String,
     /// The table: `sqlite:PATH`.
     pub table: String,
+}
+
+/// Git over HTTP for one region.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HostConfig {
+    /// The address and port to listen on.
+    pub listen: SocketAddr,
+    /// Where it is reached from outside, for messages to clients; the address it listens on when left out.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// Who may do what.
+    pub auth: AuthConfig,
+    /// Whether a push to a name that there is no repository of makes one.
+    #[serde(default)]
+    pub create_on_push: bool,
+    /// Patterns of refs that nobody is shown, as in `--refs` of import.
+    #[serde(default)]
+    pub hidden: Vec<String>,
+}
+
+/// How a host recognises people.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum AuthConfig {
+    /// Not at all: only for a host that nobody else can reach.
+    None(NoAuth),
+    /// By tokens in a file.
+    Tokens {
+        /// The file, relative to the configuration: lines `name:token` or `name:token:read`.
+        tokens: PathBuf,
+    },
+}
+
+/// The word `none`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NoAuth {
+    /// Nobody is asked who they are.
+    None,
+}
+
+impl HostConfig {
+    /// Where clients reach it.
+    pub fn url(&self) -> String {
+        self.url.clone().unwrap_or_else(|| format!("http://{}", self.listen))
+    }
 }
 
 /// One replication from a region to another.
@@ -176,6 +227,9 @@ impl Config {
             config.location(&region.table, "sqlite").map_err(|e| invalid(format!("regions.{name}.table: {e}")))?;
         }
         config.check_distinct_stores().map_err(invalid)?;
+        for (region, host) in &config.hosts {
+            config.check_host(region, host).map_err(|reason| invalid(format!("hosts.{region}: {reason}")))?;
+        }
         for (name, link) in &config.links {
             config.check_link(link).map_err(|reason| invalid(format!("links.{name}: {reason}")))?;
         }
@@ -196,6 +250,21 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    fn check_host(&self, region: &str, host: &HostConfig) -> Result<(), String> {
+        if !self.regions.contains_key(region) {
+            return Err(format!("there is no region {region}"));
+        }
+        if matches!(host.auth, AuthConfig::None(_)) && !host.listen.ip().is_loopback() {
+            return Err(format!("{} can be reached by others; auth = \"none\" is for loopback only", host.listen));
+        }
+        Ok(())
+    }
+
+    /// A path that a configuration names, relative to its folder.
+    pub fn path(&self, path: &Path) -> PathBuf {
+        self.file.parent().unwrap_or(Path::new("")).join(path)
     }
 
     fn check_link(&self, link: &LinkConfig) -> Result<(), String> {

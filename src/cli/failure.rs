@@ -58,6 +58,12 @@ impl Failure {
         self
     }
 
+    /// Says first what could not be done.
+    pub fn about(mut self, what: &str) -> Self {
+        self.message = format!("{what}: {}", self.message);
+        self
+    }
+
     /// Prints it and tells the exit code.
     pub fn report(self) -> ExitCode {
         eprintln!("error: {}", self.message);

@@ -11,6 +11,7 @@ mod output;
 mod replicate;
 mod repo;
 mod status;
+mod up;
 mod verify;
 
 use std::path::PathBuf;
@@ -58,6 +59,7 @@ enum Command {
     Verify(verify::Verify),
     Export(export::Export),
     Demo(demo::Demo),
+    Up(up::Up),
 }
 
 /// Runs the command that the process was started with.
@@ -70,10 +72,12 @@ pub fn run() -> ExitCode {
         Err(error) => return Failure::from(error).report(),
     };
     let context = Context::new(arguments.config);
+    // A running host ends by itself, and lets requests end before.
+    let ends_itself = matches!(arguments.command, Command::Up(_));
     let result = runtime.block_on(async {
         tokio::select! {
             result = dispatch(arguments.command, &context) => result,
-            _ = tokio::signal::ctrl_c() => Err(Failure::interrupted()),
+            _ = tokio::signal::ctrl_c(), if !ends_itself => Err(Failure::interrupted()),
         }
     });
     // Blocking work that is still under way must not hold an interrupted process.
@@ -95,6 +99,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Verify(command) => command.run(context).await,
         Command::Export(command) => command.run(context).await,
         Command::Demo(command) => command.run().await,
+        Command::Up(command) => command.run().await,
     }
 }
 

@@ -37,13 +37,15 @@ pub struct HostOptions {
     pub requests: usize,
     /// What pushes are accepted, and which refs nobody is shown.
     pub policy: PushPolicy,
+    /// Whether a push to a name that there is no repository of makes one.
+    pub create_on_push: bool,
     /// Where the hosts of regions are reached, by region.
     pub urls: BTreeMap<String, String>,
 }
 
 impl Default for HostOptions {
     fn default() -> Self {
-        HostOptions { requests: 64, policy: PushPolicy::default(), urls: BTreeMap::new() }
+        HostOptions { requests: 64, policy: PushPolicy::default(), create_on_push: false, urls: BTreeMap::new() }
     }
 }
 
@@ -53,6 +55,7 @@ pub struct Host {
     region: Region,
     views: Arc<Views>,
     policy: PushPolicy,
+    create_on_push: bool,
     urls: BTreeMap<String, String>,
     authorizer: Arc<dyn Authorizer>,
     events: Arc<dyn Sink>,
@@ -67,10 +70,10 @@ impl Host {
         events: Arc<dyn Sink>,
         options: HostOptions,
     ) -> Arc<Self> {
-        let HostOptions { requests, policy, urls } = options;
+        let HostOptions { requests, policy, create_on_push, urls } = options;
         let views = Arc::new(Views::new(region.clone(), policy.hidden.clone()));
         let gate = Arc::new(Semaphore::new(requests.max(1)));
-        Arc::new(Host { region, views, policy, urls, authorizer, events, gate })
+        Arc::new(Host { region, views, policy, create_on_push, urls, authorizer, events, gate })
     }
 
     /// Its HTTP service.
@@ -140,8 +143,8 @@ impl Host {
                 self.advertise_fetch(&route.repository, version(&request.headers)).await
             }
             GitService::ReceivePack => {
-                self.authorize(&request.headers, &route.repository, Access::Write)?;
-                self.advertise_push(&route.repository).await
+                let identity = self.authorize(&request.headers, &route.repository, Access::Write)?;
+                self.advertise_push(&route.repository, &identity).await
             }
         }
     }

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 
 use super::auth::{Access, Identity};
 use super::route::Route;
-use super::views::StatesOf;
+use super::views::{Opened, StatesOf};
 use super::{Host, Refusal, body, git_response};
 use crate::events::Event;
 use crate::git::protocol::{
@@ -18,13 +18,16 @@ use crate::git::protocol::{
 };
 use crate::git::receive_pack::{PushRequest, capabilities};
 use crate::ledger::head::Role;
-use crate::region::blocking;
+use crate::region::{RegionError, blocking};
 use crate::region::push::{PushStates as _, Serving};
 
 impl Host {
     /// What there is to push onto. A replica says where to push instead.
-    pub(super) async fn advertise_push(&self, repository: &str) -> Result<Response, Refusal> {
-        let opened = self.views.open(repository).await?;
+    pub(super) async fn advertise_push(&self, repository: &str, identity: &Identity) -> Result<Response, Refusal> {
+        let opened = match self.views.open(repository).await {
+            Err(RegionError::NoRepository { .. }) if self.create_on_push => self.create(repository, identity).await?,
+            opened => opened?,
+        };
         let head = &opened.state.item.head;
         let refusal = (head.role == Role::Replica).then(|| {
             let primary = &head.epoch.region;
@@ -46,6 +49,14 @@ impl Host {
         });
         let answer = answer.await.map_err(|error| Refusal::Region(error.into()))?;
         git_response("application/x-git-receive-pack-advertisement".into(), answer.into())
+    }
+
+    /// Makes the repository that somebody is about to push to.
+    async fn create(&self, repository: &str, identity: &Identity) -> Result<Arc<Opened>, Refusal> {
+        match self.region.create(repository, gix::hash::Kind::Sha1, &identity.name).await {
+            Ok(_) | Err(RegionError::NameTaken { .. }) => Ok(self.views.open(repository).await?),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Answers a push when its packs are durable and its change is committed.

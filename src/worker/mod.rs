@@ -68,9 +68,10 @@ impl Worker {
         let mut sweep = tokio::time::interval(self.options.sweep_every);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut announced = true;
+        let mut stopping = std::pin::pin!(async move { drop(stop.wait_for(|stop| *stop).await) });
         loop {
             tokio::select! {
-                _ = stop.wait_for(|stop| *stop) => break,
+                () = &mut stopping => break,
                 // Without hosts in this process, sweeps are all there is.
                 event = events.recv(), if announced => match event {
                     Some(event) => self.on_event(&event),

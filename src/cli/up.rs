@@ -22,12 +22,14 @@ use super::{init, output};
 
 /// Run everything on this machine: a Git host for each region, and a worker that replicates between them.
 #[derive(Debug, Args)]
-#[command(after_help = "State stays in the folder and is there the next time. Ctrl-C ends it when running requests have ended.
+#[command(
+    after_help = "State stays in the folder and is there the next time. Ctrl-C ends it when running requests have ended.
 
 Example:
   gitferry up
   git push http://127.0.0.1:8411/my-repo main
-  git clone http://127.0.0.1:8412/my-repo")]
+  git clone http://127.0.0.1:8412/my-repo"
+)]
 pub struct Up {
     /// Where the configuration and the regions' state are; made if missing.
     #[arg(long, default_value = "gitferry-data", value_name = "DIR")]
@@ -117,9 +119,10 @@ fn say(config: &Config) {
     for (name, link) in &config.links {
         output::line(format!("link {name:<7} {} → {}", link.source, link.target));
     }
-    let pushed = config.links.values().find(|link| {
-        config.hosts.contains_key(&link.source) && config.hosts.contains_key(&link.target)
-    });
+    let pushed = config
+        .links
+        .values()
+        .find(|link| config.hosts.contains_key(&link.source) && config.hosts.contains_key(&link.target));
     if let Some(link) = pushed {
         output::line("try:");
         output::line(format!("  git push {}/my-repo HEAD", config.hosts[&link.source].url()));

@@ -105,8 +105,8 @@ const MIN_TOKEN_BYTES: usize = 16;
 impl TokenFile {
     /// Reads a token file.
     pub fn load(file: &Path) -> Result<Self, TokenFileError> {
-        let text = std::fs::read_to_string(file)
-            .map_err(|error| TokenFileError::Unreadable { file: file.into(), error })?;
+        let text =
+            std::fs::read_to_string(file).map_err(|error| TokenFileError::Unreadable { file: file.into(), error })?;
         TokenFile::parse(&text, file)
     }
 

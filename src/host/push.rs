@@ -18,8 +18,8 @@ use crate::git::protocol::{
 };
 use crate::git::receive_pack::{PushRequest, capabilities};
 use crate::ledger::head::Role;
-use crate::region::{RegionError, blocking};
 use crate::region::push::{PushStates as _, Serving};
+use crate::region::{RegionError, blocking};
 
 impl Host {
     /// What there is to push onto. A replica says where to push instead.

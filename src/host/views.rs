@@ -152,7 +152,8 @@ impl Views {
         while recent.front().is_some_and(|(time, _)| *time < since) || recent.len() > MAX_RECENT_TIPS {
             recent.pop_front();
         }
-        let (manifest, local, packs) = match known.filter(|known| known.state.item.head.manifest == item.head.manifest) {
+        let (manifest, local, packs) = match known.filter(|known| known.state.item.head.manifest == item.head.manifest)
+        {
             Some(known) => {
                 let PushState { manifest, local, view, .. } = &known.state;
                 (manifest.clone(), local.clone(), view.packs.clone())

@@ -10,9 +10,9 @@ use gix::odb::pack::data::entry::Header;
 use libdeflater::{CompressionLvl, Compressor};
 
 use super::arrive::Arrival;
-use super::stream::whole_header;
 use super::error::{Fault, PackError};
 use super::set::{Finder, Location, PackSet, Stored};
+use super::stream::whole_header;
 
 /// Bytes read or written at a time.
 const BUFFER_BYTES: usize = 256 << 10;

@@ -1,0 +1,157 @@
+//! Two regions with a host each, as `gitferry up` runs them.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::git::GitRepo;
+
+pub const US: usize = 0;
+pub const EU: usize = 1;
+/// Longest wait for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct Pair {
+    dir: tempfile::TempDir,
+    addresses: [SocketAddr; 2],
+    process: Child,
+}
+
+impl Pair {
+    pub fn open() -> Pair {
+        Pair::start("auth = \"none\"", None)
+    }
+
+    pub fn with_tokens(tokens: &str) -> Pair {
+        Pair::start("auth = { tokens = \"tokens\" }", Some(tokens))
+    }
+
+    fn start(auth: &str, tokens: Option<&str>) -> Pair {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        if let Some(tokens) = tokens {
+            std::fs::write(data.join("tokens"), tokens).unwrap();
+        }
+        let addresses = free_addresses();
+        let mut config = String::new();
+        for (name, address) in ["us-east-1", "eu-west-1"].into_iter().zip(addresses) {
+            config +=
+                &format!("[regions.{name}]\nobjects = \"file:{name}/objects\"\ntable = \"sqlite:{name}/table.db\"\n");
+            config += &format!("[hosts.{name}]\nlisten = \"{address}\"\ncreate_on_push = true\n{auth}\n");
+        }
+        config += "[links.dr]\nsource = \"us-east-1\"\ntarget = \"eu-west-1\"\n";
+        std::fs::write(data.join("gitferry.toml"), config).unwrap();
+        let process = run(dir.path());
+        let pair = Pair { dir, addresses, process };
+        pair.wait_until_up();
+        pair
+    }
+
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn url(&self, region: usize, name: &str) -> String {
+        format!("http://{}/{name}", self.addresses[region])
+    }
+
+    /// What the process has logged.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).unwrap()
+    }
+
+    /// Kills it without warning and starts it again.
+    pub fn restart(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+        self.process = run(self.dir.path());
+        self.wait_until_up();
+    }
+
+    fn wait_until_up(&self) {
+        let request = "GET /_health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let up = |address: &SocketAddr| talk(*address, request).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"));
+        wait(|| self.addresses.iter().all(up), || self.log());
+    }
+
+    /// The replica shows the same refs.
+    pub fn wait_until_same(&self, repo: &GitRepo, name: &str) {
+        let url = self.url(EU, name);
+        let same = || {
+            let output = repo.try_git(&["ls-remote", &url, "refs/*"]);
+            let listed = String::from_utf8_lossy(&output.stdout).into_owned();
+            let listed: Vec<String> =
+                listed.lines().filter(|line| !line.ends_with("^{}")).map(|line| line.replace('\t', " ")).collect();
+            output.status.success()
+                && listed
+                    == repo.git(&["for-each-ref", "--format=%(objectname) %(refname)"]).lines().collect::<Vec<_>>()
+        };
+        wait(same, || self.log());
+    }
+
+    /// A mirror clone has all that the repository has, and is sound.
+    pub fn assert_clones_as(&self, repo: &GitRepo, url: &str) {
+        let to = (0..).map(|n| self.path(&format!("mirror-{n}"))).find(|path| !path.exists()).unwrap();
+        repo.git(&["clone", "-q", "--mirror", url, to.to_str().unwrap()]);
+        let clone = GitRepo::at(to);
+        assert_eq!(clone.refs(), repo.refs());
+        assert_eq!(clone.reachable(), repo.reachable());
+        clone.git(&["fsck", "--strict", "--no-dangling"]);
+    }
+
+    /// Sends bytes and returns all that comes back.
+    pub fn raw(&self, region: usize, request: &str) -> String {
+        talk(self.addresses[region], request).unwrap()
+    }
+}
+
+impl Drop for Pair {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+fn run(dir: &Path) -> Child {
+    let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
+    Command::new(env!("CARGO_BIN_EXE_gitferry"))
+        .args(["up", "--dir"])
+        .arg(dir.join("data"))
+        .env("GITFERRY_LOG", "debug")
+        .env_remove("FAILPOINTS")
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap()
+}
+
+/// Ports that nobody uses now.
+fn free_addresses() -> [SocketAddr; 2] {
+    let listeners = [TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap()];
+    listeners.map(|listener| listener.local_addr().unwrap())
+}
+
+fn talk(address: SocketAddr, request: &str) -> std::io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    stream.write_all(request.as_bytes())?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer)?;
+    Ok(String::from_utf8_lossy(&answer).into_owned())
+}
+
+fn wait(done: impl Fn() -> bool, log: impl Fn() -> String) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "waited too long; the log says:\n{}", log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

@@ -48,7 +48,8 @@ fn deltas_by_id_inside_the_pack_are_not_taken_for_thin() {
     // Everything again, against a repository that has half of it: no delta needs anything from outside.
     let (tip, null) = (client.git(&["rev-parse", "main"]), "0".repeat(40));
     let pack = client.feed(&["pack-objects", "--revs", "--stdout", "-q"], b"main\n");
-    let by_id = client.feed(&["-c", "repack.useDeltaBaseOffset=false", "pack-objects", "--revs", "--stdout", "-q"], b"main\n");
+    let by_id =
+        client.feed(&["-c", "repack.useDeltaBaseOffset=false", "pack-objects", "--revs", "--stdout", "-q"], b"main\n");
     for (name, pack) in [("a", &pack), ("b", &by_id)] {
         let answer = host.talk(&[format!("{null} {tip} refs/heads/{name}")], pack);
         assert!(answer.contains(&format!("ok refs/heads/{name}")), "{answer}");
@@ -63,7 +64,8 @@ fn an_object_that_is_sent_and_named_as_a_base() {
     let (host, client) = setup();
     client.commit_bytes("main", "text", &[noise(1, 20_000), b"x".to_vec()].concat());
     client.git(&["repack", "-adq"]);
-    let ids = ["main", "main^{tree}", "main:text", "main~1:text", "main~1^{tree}"].map(|name| client.git(&["rev-parse", name]));
+    let ids = ["main", "main^{tree}", "main:text", "main~1:text", "main~1^{tree}"]
+        .map(|name| client.git(&["rev-parse", name]));
     let pack = client.feed(&["pack-objects", "--stdout", "-q"], (ids.join("\n") + "\n").as_bytes());
     let (tip, null) = (&ids[0], "0".repeat(40));
     let answer = host.talk(&[format!("{null} {tip} refs/heads/new")], &pack);

@@ -171,13 +171,47 @@ fn commits() {
         format!("{head}author {WHO}\ncommitter {WHO}\nencoding x\nmergetag y\n\nm\n"),
     ];
     for author in [
-        "", " ", "A", "A <", "A >", "<a> 1 +0000", " <a> 1 +0000", "A<a> 1 +0000", "A <a 1 +0000", "A <a<b> 1 +0000",
-        "A <a>b> 1 +0000", "A> <a> 1 +0000", "A <a>1 +0000", "A <a>", "A <a> ", "A <a> x +0000", "A <a> 1", "A <a> 1 ",
-        "A <a> 01 +0000", "A <a> 0 +0000", "A <a> 00 +0000", "A <a> 0", "A <a> -1 +0000", "A <a> +1 +0000",
-        "A <a>  \t1 +0000", "A <a> 1  +0000", "A <a> 1+0000", "A <a> 1x +0000", "A <a> 1 0000", "A <a> 1 +000",
-        "A <a> 1 +00000", "A <a> 1 +00a0", "A <a> 1 -9999", "A <a> 1 +0000 ", "A <a> 9223372036854775807 +0000",
-        "A <a> 9223372036854775808 +0000", "A <a> 18446744073709551615 +0000", "A <a> 99999999999999999999999 +0000",
-        "A <> 1 +0000", "A B C <a b c> 1 +0000", "\u{e4} <\u{fc}> 1 +0000",
+        "",
+        " ",
+        "A",
+        "A <",
+        "A >",
+        "<a> 1 +0000",
+        " <a> 1 +0000",
+        "A<a> 1 +0000",
+        "A <a 1 +0000",
+        "A <a<b> 1 +0000",
+        "A <a>b> 1 +0000",
+        "A> <a> 1 +0000",
+        "A <a>1 +0000",
+        "A <a>",
+        "A <a> ",
+        "A <a> x +0000",
+        "A <a> 1",
+        "A <a> 1 ",
+        "A <a> 01 +0000",
+        "A <a> 0 +0000",
+        "A <a> 00 +0000",
+        "A <a> 0",
+        "A <a> -1 +0000",
+        "A <a> +1 +0000",
+        "A <a>  \t1 +0000",
+        "A <a> 1  +0000",
+        "A <a> 1+0000",
+        "A <a> 1x +0000",
+        "A <a> 1 0000",
+        "A <a> 1 +000",
+        "A <a> 1 +00000",
+        "A <a> 1 +00a0",
+        "A <a> 1 -9999",
+        "A <a> 1 +0000 ",
+        "A <a> 9223372036854775807 +0000",
+        "A <a> 9223372036854775808 +0000",
+        "A <a> 18446744073709551615 +0000",
+        "A <a> 99999999999999999999999 +0000",
+        "A <> 1 +0000",
+        "A B C <a b c> 1 +0000",
+        "\u{e4} <\u{fc}> 1 +0000",
     ] {
         commits.push(ident(author));
     }
@@ -252,11 +286,30 @@ fn special_names() -> Vec<Vec<u8>> {
         let upper = dot.to_uppercase();
         let joined = format!(".{}\u{200c}{}", &dot[1..3], &dot[3..]);
         for name in [
-            dot, &upper, &joined, &dot[1..], &format!("{dot}x"), &format!("x{dot}"), &format!("{dot} "), &format!("{dot}."),
-            &format!("{dot} . ."), &format!("{dot}:"), &format!("{dot}::$INDEX_ALLOCATION"), &format!("{dot} :x"),
-            &format!("{dot}.x"), &format!("{dot}\u{feff}"), &format!("\u{206a}{dot}"), &format!("\u{202e}{upper}"),
-            &format!("{dot}\u{2030}"), &format!("a\\{dot}"), &format!("{dot}\\a"), &format!("\\{dot}"), &format!("a/{dot}"),
-            &format!("{dot}/a"), &format!("{dot}\t"), &format!("{dot}~1"),
+            dot,
+            &upper,
+            &joined,
+            &dot[1..],
+            &format!("{dot}x"),
+            &format!("x{dot}"),
+            &format!("{dot} "),
+            &format!("{dot}."),
+            &format!("{dot} . ."),
+            &format!("{dot}:"),
+            &format!("{dot}::$INDEX_ALLOCATION"),
+            &format!("{dot} :x"),
+            &format!("{dot}.x"),
+            &format!("{dot}\u{feff}"),
+            &format!("\u{206a}{dot}"),
+            &format!("\u{202e}{upper}"),
+            &format!("{dot}\u{2030}"),
+            &format!("a\\{dot}"),
+            &format!("{dot}\\a"),
+            &format!("\\{dot}"),
+            &format!("a/{dot}"),
+            &format!("{dot}/a"),
+            &format!("{dot}\t"),
+            &format!("{dot}~1"),
         ] {
             names.push(name.as_bytes().to_owned());
         }
@@ -270,10 +323,28 @@ fn special_names() -> Vec<Vec<u8>> {
         names.push([&dot.as_bytes()[..3], b"\xe2\x80", &dot.as_bytes()[3..]].concat());
         for cut in 1..hashed.len() - 1 {
             names.push(format!("{}~{}", &hashed[..cut], "1".repeat(7 - cut)).into_bytes());
-            names.push(format!("{}~{}", &hashed[..cut].to_lowercase(), "123456789".get(..7 - cut).unwrap()).into_bytes());
+            names.push(
+                format!("{}~{}", &hashed[..cut].to_lowercase(), "123456789".get(..7 - cut).unwrap()).into_bytes(),
+            );
         }
     }
-    for name in ["", ".", "..", "...", "a", "a/b", "/", "\\", "a\\", "~1000000", "~0000000", "~1", "ordinary.name", "GIT", "x~1"] {
+    for name in [
+        "",
+        ".",
+        "..",
+        "...",
+        "a",
+        "a/b",
+        "/",
+        "\\",
+        "a\\",
+        "~1000000",
+        "~0000000",
+        "~1",
+        "ordinary.name",
+        "GIT",
+        "x~1",
+    ] {
         names.push(name.as_bytes().to_owned());
     }
     names.push(vec![b'n'; 4096]);
@@ -297,7 +368,10 @@ fn names_in_trees() {
 #[test]
 fn modes_order_and_damage_of_trees() {
     let mut bad = Bad::new();
-    for mode in ["100644", "100755", "100664", "100600", "0100644", "040000", "40000", "160000", "120000", "20000", "755", "40755"] {
+    for mode in [
+        "100644", "100755", "100664", "100600", "0100644", "040000", "40000", "160000", "120000", "20000", "755",
+        "40755",
+    ] {
         bad.tree_of(mode, b"name");
     }
     let null = ObjectId::null(gix::hash::Kind::Sha1);
@@ -333,7 +407,13 @@ fn modes_order_and_damage_of_trees() {
     bad.agree();
     // Git cannot read these at all, so its fsck says other things; it refuses to make them.
     let good = bad.entry("100644", b"a", &blob);
-    for data in [&good[..good.len() - 1], b"100644", b"100644 a", b" a\0aaaaaaaaaaaaaaaaaaaa", b"10x644 a\0aaaaaaaaaaaaaaaaaaaa"] {
+    for data in [
+        &good[..good.len() - 1],
+        b"100644",
+        b"100644 a",
+        b" a\0aaaaaaaaaaaaaaaaaaaa",
+        b"10x644 a\0aaaaaaaaaaaaaaaaaaaa",
+    ] {
         let id = bad.write(Kind::Tree, data);
         assert!(bad.names(id).contains(&"badTree"), "{}", data.escape_ascii());
         let args = ["hash-object", "-t", "tree", "--stdin"];
@@ -375,18 +455,83 @@ fn gitmodules_and_gitattributes() {
         files.push(module(name, "path = x"));
     }
     for url in [
-        "-x", "--upload-pack=x", "./-x", "../-x", "https://example.com", "http://example.com/a%0ab", "https://%0aexample.com",
-        "https://example.com/%0a", "https://example.com/%0A", "git://example.com/%0a", "ssh://example.com/%0a", "/a/b", "a/b",
-        "user@host:path", "./a%0ab", "../a", "../..", "../:x", "../../:x", ".././:/x", "../a:b", "./:x", "..//x", ".//x", "..\\\\:x",
-        "http:///example", "https://", "http:example.com", "http::https://example.com", "https::-x", "http::/x", "http::http://a%0a",
-        "ftp://x", "ftps::https://:80/x", "https://:80/", "https://user@:80/", "https://user@host", "https://user:p@host/", "https:///",
-        "file:///x", "ext::sh -c x", "https://example.com:99999/", "https://[::1]/x", "https://a b/", "https://exam%70le.com/", "a%0ab",
-        "https://example.com/a b", "https://ex\\\\nample.com/", "../x\\\\ny", "HTTP://example.com/%0a", "http://?x", "http://#x",
-        "https://example.com?%0a", "git://../:x", "git::../:x", "./../:x",
-        "https://example.com:0/", "https://example.com:00443/", "https://example.com:65536/", "https://example.com:/x", "https://h:1x/",
-        "https://example.com/../x", "https://example.com/a/../../x", "https://example.com/a//../../x", "https://example.com/%2e%2e/x",
-        "https://example.com/./..", "https://example.com/a/..", "https://example.com/%zz", "https://example.com/%", "https://u%zz@h/",
-        "https://example.com/?..%2", "https://h#%", "https://h_h/", "https://h!/", "https://u:p@h:1@x/", "https+x://h/", "http://h\\\\x/",
+        "-x",
+        "--upload-pack=x",
+        "./-x",
+        "../-x",
+        "https://example.com",
+        "http://example.com/a%0ab",
+        "https://%0aexample.com",
+        "https://example.com/%0a",
+        "https://example.com/%0A",
+        "git://example.com/%0a",
+        "ssh://example.com/%0a",
+        "/a/b",
+        "a/b",
+        "user@host:path",
+        "./a%0ab",
+        "../a",
+        "../..",
+        "../:x",
+        "../../:x",
+        ".././:/x",
+        "../a:b",
+        "./:x",
+        "..//x",
+        ".//x",
+        "..\\\\:x",
+        "http:///example",
+        "https://",
+        "http:example.com",
+        "http::https://example.com",
+        "https::-x",
+        "http::/x",
+        "http::http://a%0a",
+        "ftp://x",
+        "ftps::https://:80/x",
+        "https://:80/",
+        "https://user@:80/",
+        "https://user@host",
+        "https://user:p@host/",
+        "https:///",
+        "file:///x",
+        "ext::sh -c x",
+        "https://example.com:99999/",
+        "https://[::1]/x",
+        "https://a b/",
+        "https://exam%70le.com/",
+        "a%0ab",
+        "https://example.com/a b",
+        "https://ex\\\\nample.com/",
+        "../x\\\\ny",
+        "HTTP://example.com/%0a",
+        "http://?x",
+        "http://#x",
+        "https://example.com?%0a",
+        "git://../:x",
+        "git::../:x",
+        "./../:x",
+        "https://example.com:0/",
+        "https://example.com:00443/",
+        "https://example.com:65536/",
+        "https://example.com:/x",
+        "https://h:1x/",
+        "https://example.com/../x",
+        "https://example.com/a/../../x",
+        "https://example.com/a//../../x",
+        "https://example.com/%2e%2e/x",
+        "https://example.com/./..",
+        "https://example.com/a/..",
+        "https://example.com/%zz",
+        "https://example.com/%",
+        "https://u%zz@h/",
+        "https://example.com/?..%2",
+        "https://h#%",
+        "https://h_h/",
+        "https://h!/",
+        "https://u:p@h:1@x/",
+        "https+x://h/",
+        "http://h\\\\x/",
     ] {
         files.push(module("u", &format!("url = \"{url}\"")));
     }
@@ -396,7 +541,8 @@ fn gitmodules_and_gitattributes() {
         bad.write(Kind::Tree, &tree);
     }
     let long = |bytes: usize| format!("a b\n{} c\n", "x".repeat(bytes - 2));
-    for (text, name) in [(long(2047), "2047"), (long(2048), "2048"), (long(2049), "2049"), ("x".repeat(2048), "no end")] {
+    for (text, name) in [(long(2047), "2047"), (long(2048), "2048"), (long(2049), "2049"), ("x".repeat(2048), "no end")]
+    {
         let id = bad.write(Kind::Blob, text.as_bytes());
         let mut tree = bad.entry("100644", b".gitattributes", &id);
         tree.extend(bad.entry("100644", name.as_bytes(), &id));

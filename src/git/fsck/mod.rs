@@ -238,7 +238,8 @@ impl<'a> Checker<'a> {
             return;
         }
         let Checker { rules, format, modules, attributes, findings, errors } = self;
-        let mut report = |message| take(findings, errors, Finding { id, kind, message, severity: rules.severity(message) });
+        let mut report =
+            |message| take(findings, errors, Finding { id, kind, message, severity: rules.severity(message) });
         match kind {
             Kind::Commit => commit::check_commit(data, *format, &mut report),
             Kind::Tag => commit::check_tag(data, *format, &mut report),

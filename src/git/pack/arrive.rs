@@ -71,7 +71,8 @@ pub fn arrive(
     out: &mut dyn Write,
     progress: &CheckProgress,
 ) -> Result<Arrival, Fault> {
-    let window = Window { input, out, hasher: gix::hash::hasher(format), buffer: Vec::new(), written: 0, at: 0, offset: 0 };
+    let window =
+        Window { input, out, hasher: gix::hash::hasher(format), buffer: Vec::new(), written: 0, at: 0, offset: 0 };
     let mut reader = Reader {
         window,
         format,
@@ -373,7 +374,9 @@ mod tests {
     fn limits_hold() {
         let large = pack(&[vec![1; (1 << 16) + 1]]);
         assert!(matches!(read(&large[..], 512), Err(Fault::TooLarge { .. })));
-        let noise = |seed: u32| (0..60_000u32).map(|i| (i.wrapping_mul(2654435761).wrapping_add(seed * 977) >> 13) as u8).collect();
+        let noise = |seed: u32| {
+            (0..60_000u32).map(|i| (i.wrapping_mul(2654435761).wrapping_add(seed * 977) >> 13) as u8).collect()
+        };
         let many = pack(&(0..40).map(noise).collect::<Vec<Vec<u8>>>());
         assert!(many.len() > 1 << 20, "{}", many.len());
         assert!(matches!(read(&many[..], 4096), Err(Fault::PackTooLarge { .. })));

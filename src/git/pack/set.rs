@@ -245,7 +245,12 @@ impl<'a> Finder<'a> {
             }
             Header::RefDelta { base_id } => {
                 let base = open.index.row_of(&base_id).and_then(|row| open.index.offset(row));
-                Stored::Delta(base.ok_or_else(|| Fault::MissingBase { offset, base: base_id, count: 1, bases: vec![base_id] })?)
+                Stored::Delta(base.ok_or_else(|| Fault::MissingBase {
+                    offset,
+                    base: base_id,
+                    count: 1,
+                    bases: [base_id].into(),
+                })?)
             }
             Header::Commit => Stored::Whole(Kind::Commit),
             Header::Tree => Stored::Whole(Kind::Tree),

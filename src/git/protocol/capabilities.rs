@@ -62,13 +62,13 @@ impl Service {
     }
 }
 
-/// Says what upload-pack can do in version 2.
-pub fn advertise_v2(format: Format, out: &mut dyn Write) -> io::Result<()> {
+/// Says what upload-pack can do in version 2, wants by the name of a ref only if told to.
+pub fn advertise_v2(format: Format, ref_in_want: bool, out: &mut dyn Write) -> io::Result<()> {
     let mut out = PacketWriter::new(out);
     out.line(b"version 2")?;
     out.line(AGENT.as_bytes())?;
     out.line(b"ls-refs=unborn")?;
-    out.line(b"fetch=shallow wait-for-done filter ref-in-want")?;
+    out.parts(&[b"fetch=shallow wait-for-done filter", if ref_in_want { b" ref-in-want" } else { b"" }, b"\n"])?;
     out.line(b"server-option")?;
     out.line(format!("object-format={format}").as_bytes())?;
     out.flush_packet()
@@ -166,9 +166,9 @@ mod tests {
         assert_eq!(head(""), Ok(None));
         assert_eq!(head("0000"), Ok(None));
         let ls_refs = RequestHead { command: Command::LsRefs, has_arguments: false, agent: Some("a".into()) };
-        assert_eq!(head("0014command=ls-refs\n000cagent=a0000"), Ok(Some(ls_refs)));
+        assert_eq!(head("0014command=ls-refs\n000bagent=a0000"), Ok(Some(ls_refs)));
         assert!(
-            head("0012command=fetch\n0017object-format=sha2560001").unwrap_err().contains("server sha1; client sha256")
+            head("0012command=fetch\n0018object-format=sha2560001").unwrap_err().contains("server sha1; client sha256")
         );
         for bad in ["0012command=fetch\n", "0010command=push0001", "000cagent=a\n0001", "0006x\n0001"] {
             assert!(head(bad).is_err(), "{bad}");

@@ -152,7 +152,8 @@ impl FetchRequest {
     ) -> Result<FetchRequest, ProtocolError> {
         let mut request = FetchRequest::default();
         let mut depth = DepthLines::default();
-        let mut client_format: BString = Format::Sha1.to_string().into();
+        // Clients of version 0 are told the format and need not repeat it.
+        let mut client_format: BString = format.to_string().into();
         loop {
             let line = match input.read()? {
                 None if request.wants.is_empty() => break,
@@ -371,7 +372,8 @@ mod tests {
             &["deepen 0"],
             &["deepen -1"],
             &["deepen x"],
-            &["packfile-uris https", "sideband-all"],
+            &["packfile-uris https"],
+            &["sideband-all"],
             &["deepen 1", "deepen-since 5"],
             &["deepen-since"],
             &["filter nonsense"],
@@ -379,7 +381,7 @@ mod tests {
         ] {
             assert!(v2(lines).is_err(), "{lines:?}");
         }
-        assert!(v2(&[&want; 4]).unwrap_err().contains("at most 3"));
+        assert!(v2(&[want.as_str(); 4]).unwrap_err().contains("at most 3"));
     }
 
     #[test]

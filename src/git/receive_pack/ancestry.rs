@@ -117,11 +117,7 @@ impl Queue {
 
 /// Whether `old` can be reached from `new` over parents (of what they are tags of): whether the step from one
 /// to the other is a fast-forward. Costs as many commits as lie between them if it is, and all if it is not.
-pub fn is_ancestor<'a>(
-    old: &oid,
-    new: &oid,
-    sets: impl IntoIterator<Item = &'a PackSet>,
-) -> Result<bool, PackError> {
+pub fn is_ancestor<'a>(old: &oid, new: &oid, sets: impl IntoIterator<Item = &'a PackSet>) -> Result<bool, PackError> {
     let mut objects = Objects::new(sets)?;
     let mut queue = Queue::default();
     queue.push(new, &mut objects)?;

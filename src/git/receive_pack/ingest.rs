@@ -177,7 +177,8 @@ impl<'a> Intake<'a> {
             }
         }
         match self.check_with(arrival.clone(), Vec::new()) {
-            Err(PackError { fault: Fault::MissingBase { mut bases, .. }, .. }) if !held.is_empty() => {
+            Err(PackError { fault: Fault::MissingBase { bases, .. }, .. }) if !held.is_empty() => {
+                let mut bases = bases.into_vec();
                 bases.retain(|base| held.binary_search(base).is_ok());
                 self.check_with(arrival, bases)
             }
@@ -193,8 +194,7 @@ impl<'a> Intake<'a> {
         options.max_resolved_bytes = self.options.limits.object_bytes.min(MAX_RESOLVED_BYTES);
         options.max_total_bytes = arrival.bytes.saturating_mul(MAX_EXPANSION).saturating_add(FREE_BYTES);
         let rules = self.options.rules.as_ref();
-        let (checked, checker) =
-            check_arrived(self.file, &arrival, rules, &options, self.index, self.progress)?;
+        let (checked, checker) = check_arrived(self.file, &arrival, rules, &options, self.index, self.progress)?;
         Ok(Checked { checked, checker, completed_with: bases })
     }
 
@@ -204,8 +204,7 @@ impl<'a> Intake<'a> {
         let mut new = PackSet::new(self.view.format);
         new.add(self.file, self.index)?;
         let fail = |fault: Fault| fault.of(self.file);
-        let (mut new_finder, mut old_finder) =
-            (new.finder().map_err(fail)?, self.view.packs.finder().map_err(fail)?);
+        let (mut new_finder, mut old_finder) = (new.finder().map_err(fail)?, self.view.packs.finder().map_err(fail)?);
         checker.finish(|id| match special(&new, &mut new_finder, id)? {
             Some(found) => Ok(Some(found)),
             None => special(&self.view.packs, &mut old_finder, id),
@@ -214,11 +213,9 @@ impl<'a> Intake<'a> {
 }
 
 /// Kind of an object and, unless it is too large, its data.
-fn special(
-    packs: &PackSet,
-    finder: &mut Finder<'_>,
-    id: &oid,
-) -> Result<Option<(Kind, Option<Vec<u8>>)>, PackError> {
+type Special = (Kind, Option<Vec<u8>>);
+
+fn special(packs: &PackSet, finder: &mut Finder<'_>, id: &oid) -> Result<Option<Special>, PackError> {
     let Some(location) = packs.locate(id) else { return Ok(None) };
     let kind = finder.kind(location)?;
     if kind != Kind::Blob {

@@ -12,7 +12,7 @@ mod request;
 
 pub use ancestry::is_ancestor;
 pub use hook::{CommandHook, HookError, HookInput, HookVerdict, MAX_HOOK_OUTPUT_BYTES, PreReceive};
-pub use ingest::{IngestError, IngestOptions, MAX_EXPANSION, ReceivedPack, Received, ingest};
+pub use ingest::{IngestError, IngestOptions, MAX_EXPANSION, Received, ReceivedPack, ingest};
 pub use quarantine::Quarantine;
 pub use reach::{Required, unproven};
 pub use report::{Outcome, Report};

@@ -222,7 +222,8 @@ mod tests {
         let first = format!("{NULL} {A} refs/heads/a b\0 report-status-v2 atomic push-options agent=git/2\n");
         let second = format!("{A} {NULL} refs/heads/c");
         let shallow = format!("shallow {A}\n");
-        let lines = [Some(shallow.as_bytes()), Some(first.as_bytes()), Some(second.as_bytes()), None, Some(b"x=y"), None];
+        let lines =
+            [Some(shallow.as_bytes()), Some(first.as_bytes()), Some(second.as_bytes()), None, Some(b"x=y"), None];
         let request = read(&lines).unwrap().unwrap();
         let id = ObjectId::from_hex(A.as_bytes()).unwrap();
         assert_eq!(
@@ -248,7 +249,9 @@ mod tests {
         let options = format!("{A} {A} refs/x\0push-options");
         assert!(read(&[Some(options.as_bytes()), None]).unwrap_err().contains("push options"));
         let many = vec![Some(&b"o"[..]); MAX_PUSH_OPTIONS + 1];
-        assert!(read(&[&[Some(options.as_bytes()), None], &many[..], &[None]].concat()).unwrap_err().contains("too many"));
+        assert!(
+            read(&[&[Some(options.as_bytes()), None], &many[..], &[None]].concat()).unwrap_err().contains("too many")
+        );
     }
 
     proptest! {

@@ -183,7 +183,12 @@ impl Intake {
     }
 
     /// One pack of the loose objects and of what is new in packs that are mostly known.
-    fn gather_rest(&self, here: &PackSet, loose: Vec<LooseEntry>, partial: &[SourcePack]) -> Result<Option<SpooledPack>> {
+    fn gather_rest(
+        &self,
+        here: &PackSet,
+        loose: Vec<LooseEntry>,
+        partial: &[SourcePack],
+    ) -> Result<Option<SpooledPack>> {
         let from = self.open_set(partial.iter().map(|pack| (pack.pack.as_path(), pack.index.as_path())))?;
         let mut wanted: Vec<ObjectId> = loose.iter().map(|entry| entry.id).collect();
         for index in from.indices() {

@@ -58,8 +58,12 @@ pub fn judge(
     spool: &Path,
     progress: &PushProgress,
 ) -> Result<Judged> {
-    let mut judged =
-        Judged { facts: vec![Fact::default(); request.commands.len()], pack: None, unpack: Ok(()), messages: Vec::new() };
+    let mut judged = Judged {
+        facts: vec![Fact::default(); request.commands.len()],
+        pack: None,
+        unpack: Ok(()),
+        messages: Vec::new(),
+    };
     let mut received = Received::default();
     if request.has_pack() {
         let options = IngestOptions { limits: policy.limits, rules: policy.rules.clone() };

@@ -124,7 +124,8 @@ fn tell(
         }
         // Nothing is said while the pack still arrives: a client may not listen before it has sent everything.
         if total > 0 {
-            told.get_or_insert_with(|| Progress::new("Checking objects", Some(total))).update(count, quiet, &mut bands)?;
+            told.get_or_insert_with(|| Progress::new("Checking objects", Some(total)))
+                .update(count, quiet, &mut bands)?;
         }
     }
 }

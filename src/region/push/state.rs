@@ -60,10 +60,8 @@ impl PushStates for FreshStates {
         let region = &self.region;
         for _ in 0..MAX_READS {
             let item = advance::read_head(&*region.table, self.id).await?;
-            let item = item.ok_or_else(|| RegionError::NoRepository {
-                name: self.id.to_string(),
-                region: region.name.clone(),
-            })?;
+            let item = item
+                .ok_or_else(|| RegionError::NoRepository { name: self.id.to_string(), region: region.name.clone() })?;
             let manifest = match region.manifest(&item).await {
                 Ok((manifest, _)) => manifest,
                 Err(RegionError::Moved { .. }) => continue,
@@ -83,7 +81,8 @@ impl PushStates for FreshStates {
                     set.add(&pack.pack, &pack.index)?;
                 }
                 let recent_tips = Arc::from([]);
-                let view = View { format: head.format, head: head.head, refs: visible, packs: Arc::new(set), recent_tips };
+                let view =
+                    View { format: head.format, head: head.head, refs: visible, packs: Arc::new(set), recent_tips };
                 Ok::<_, RegionError>((refs, view))
             })
             .await?;

@@ -89,7 +89,7 @@ fn deltas_in_a_circle_are_unresolved_with_and_without_an_index_that_covers_for_t
     let entries = [delta(b), delta(a), blob(b"x")];
     let pack = assemble(&entries);
     let fault = refused("circle", &pack);
-    assert!(matches!(fault, Fault::MissingBase { offset: 12, base, count: 2 } if base == b), "{fault}");
+    assert!(matches!(fault, Fault::MissingBase { offset: 12, base, count: 2, .. } if base == b), "{fault}");
 
     let mut offset = 12;
     let mut rows = Vec::new();

@@ -1,5 +1,7 @@
 //! Pushes of real Git into a region, over a server for `git://` that consists of the library and a socket.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 #[path = "../support/git.rs"]
 #[allow(dead_code)]
 mod git;
@@ -7,6 +9,7 @@ mod server;
 
 mod checks;
 mod concurrent;
+mod figures;
 mod fsck;
 mod hostile;
 mod limits;

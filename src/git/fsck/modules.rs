@@ -42,7 +42,8 @@ fn is_url_allowed(url: &BStr) -> bool {
     }
     if is_relative(url) || url.starts_with(b"git://") {
         let (ups, rest) = leading_ups(url);
-        return !has_newline(url) && !(ups > 0 && matches!(rest.first(), Some(b':' | b'/')));
+        let escapes = ups > 0 && matches!(rest.first(), Some(b':' | b'/'));
+        return !escapes && !has_newline(url);
     }
     match http_url(url) {
         Some(url) => is_normal(url) && !has_newline(url),

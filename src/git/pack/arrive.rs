@@ -374,8 +374,15 @@ mod tests {
     fn limits_hold() {
         let large = pack(&[vec![1; (1 << 16) + 1]]);
         assert!(matches!(read(&large[..], 512), Err(Fault::TooLarge { .. })));
-        let noise = |seed: u32| {
-            (0..60_000u32).map(|i| (i.wrapping_mul(2654435761).wrapping_add(seed * 977) >> 13) as u8).collect()
+        let noise = |seed: u64| {
+            let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+            let next = |_| {
+                state ^= state << 13;
+                state ^= state >> 7;
+                state ^= state << 17;
+                state as u8
+            };
+            (0..60_000).map(next).collect()
         };
         let many = pack(&(0..40).map(noise).collect::<Vec<Vec<u8>>>());
         assert!(many.len() > 1 << 20, "{}", many.len());

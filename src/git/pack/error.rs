@@ -67,7 +67,7 @@ pub enum Fault {
         /// How many deltas name a base that is not in the pack.
         count: u64,
         /// All that they name, sorted, each once; some may be made by others of these deltas.
-        bases: Vec<ObjectId>,
+        bases: Box<[ObjectId]>,
     },
     /// An object is too large to be resolved in memory.
     #[error("the {what} at offset {offset} has {size} bytes; at most {limit} are supported")]

@@ -247,7 +247,7 @@ impl<'a> Resolver<'a> {
         let mut bases: Vec<ObjectId> = left.clone().map(base).collect();
         bases.dedup();
         let (offset, count) = (self.boundaries.offsets[*first as usize], left.count() as u64);
-        Err(Fault::MissingBase { offset, base: base(first), count, bases })
+        Err(Fault::MissingBase { offset, base: base(first), count, bases: bases.into() })
     }
 }
 

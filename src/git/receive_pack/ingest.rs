@@ -177,7 +177,8 @@ impl<'a> Intake<'a> {
             }
         }
         match self.check_with(arrival.clone(), Vec::new()) {
-            Err(PackError { fault: Fault::MissingBase { mut bases, .. }, .. }) if !held.is_empty() => {
+            Err(PackError { fault: Fault::MissingBase { bases, .. }, .. }) if !held.is_empty() => {
+                let mut bases = bases.into_vec();
                 bases.retain(|base| held.binary_search(base).is_ok());
                 self.check_with(arrival, bases)
             }
@@ -212,7 +213,9 @@ impl<'a> Intake<'a> {
 }
 
 /// Kind of an object and, unless it is too large, its data.
-fn special(packs: &PackSet, finder: &mut Finder<'_>, id: &oid) -> Result<Option<(Kind, Option<Vec<u8>>)>, PackError> {
+type Special = (Kind, Option<Vec<u8>>);
+
+fn special(packs: &PackSet, finder: &mut Finder<'_>, id: &oid) -> Result<Option<Special>, PackError> {
     let Some(location) = packs.locate(id) else { return Ok(None) };
     let kind = finder.kind(location)?;
     if kind != Kind::Blob {

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use gix::bstr::{BString, ByteSlice};
+use gix::bstr::BString;
 
 use super::request::PushCapabilities;
 use crate::git::protocol::{Band, MAX_PAYLOAD_BYTES, PacketWriter, Sideband};
@@ -77,11 +77,7 @@ impl Report {
 /// A reason without line ends, and not too long.
 fn one_line(reason: &str) -> String {
     let mut line: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
-    let end = line.as_bytes()[..line.len().min(MAX_REASON_BYTES)].as_bstr().char_indices().last();
-    line.truncate(end.map_or(0, |(_, end, _)| end));
-    while !line.is_char_boundary(line.len()) {
-        line.pop();
-    }
+    line.truncate(line.floor_char_boundary(MAX_REASON_BYTES));
     line
 }
 

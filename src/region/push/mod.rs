@@ -103,7 +103,7 @@ impl Region {
         actor: &str,
     ) -> Result<Pushed> {
         let Judged { facts, pack, unpack, messages } = judged;
-        let mut packs = Packs::Spooled(pack);
+        let mut packs = Packs::Spooled(pack.map(Box::new));
         let mut push = Attempt { region: self, policy, request, facts: &facts, actor, state };
         let mut waits = 1;
         let result = loop {
@@ -148,7 +148,7 @@ impl Region {
 
 /// The pack of a push.
 enum Packs {
-    Spooled(Option<NewPack>),
+    Spooled(Option<Box<NewPack>>),
     Durable(Vec<LivePack>),
 }
 
@@ -174,7 +174,8 @@ impl Attempt<'_> {
         if let (true, Packs::Spooled(pack)) = (brings, &mut *packs) {
             // Only live entries deduplicate: they are not about to be deleted.
             let new = pack.take().filter(|pack| state.manifest.find(&pack.checked.id).is_none());
-            *packs = Packs::Durable(region.put_packs(state.item.id, new.into_iter().collect()).await?);
+            *packs =
+                Packs::Durable(region.put_packs(state.item.id, new.into_iter().map(|pack| *pack).collect()).await?);
             crate::fault::crash_point("push-put-packs");
         }
         let mut proposal: Proposal = region.proposal(Some(&state.item), self.actor);

@@ -10,12 +10,12 @@ use crate::ledger::head::{Head, HeadItem, RepositoryId, Role, State};
 use crate::ledger::keys;
 use crate::ledger::log::{ChangeRow, row_write};
 use crate::region::fold::Folded;
-use crate::table::{Condition, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ITEMS, Write};
+use crate::table::{Condition, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ITEMS, TableError, Write};
 
 /// Items of a transaction that are not change rows: head, manifest, outbox, names, listing, statistics,
 /// staging rows.
 const RESERVED_ITEMS: usize = 20;
-/// How many staging rows the commit itself removes; what is left is removed right after it.
+/// How many staging rows the commit itself removes; the others are claimed right before it.
 const STAGING_ROWS: usize = 10;
 
 impl Link {
@@ -46,7 +46,9 @@ impl Link {
         let document = serde_json::to_value(row).map_err(std::io::Error::from).in_region(&self.target)?;
         with.push(Write::put(keys::link(&self.name, id), Condition::Any, document));
         let staged = copied.iter().filter_map(|copied| copied.staging.clone());
-        with.extend(staged.take(STAGING_ROWS).map(|key| Write::delete(key, Condition::Any)));
+        // Only if nobody has forgotten the upload meanwhile (see `Staged::forget`).
+        with.extend(staged.take(STAGING_ROWS).map(|key| Write::delete(key, Condition::Present)));
+        self.claim_staging(id, copied).await?;
         after.named = after.state != State::Deleted;
         let step =
             |after: Head| Advance { id, before: before.clone(), after, manifest: manifest.clone(), with: with.clone() };
@@ -59,15 +61,18 @@ impl Link {
         }
     }
 
-    /// Removes the staging rows that did not fit into the commit; best effort, an orphan sweep finds them, too.
-    pub(super) async fn clear_staging(&self, copied: &[CopiedPack]) {
+    /// Removes the staging rows that do not fit into the commit, before it: from then on nobody else resumes
+    /// or forgets these uploads. A crash in between costs copying them again.
+    async fn claim_staging(&self, id: RepositoryId, copied: &[CopiedPack]) -> Result<(), ReplicationError> {
         let left: Vec<_> = copied.iter().filter_map(|copied| copied.staging.clone()).skip(STAGING_ROWS).collect();
         for rows in left.chunks(MAX_TRANSACTION_ITEMS) {
-            let deletes = rows.iter().map(|key| Write::delete(key.clone(), Condition::Any)).collect();
-            if let Err(error) = self.target.table.transact(deletes).await {
-                tracing::debug!(%error, "could not remove staging rows");
+            let deletes = rows.iter().map(|key| Write::delete(key.clone(), Condition::Present)).collect();
+            match self.target.table.transact(deletes).await {
+                Err(TableError::ConditionFailed { .. }) => Err(LedgerError::Lost { id }).in_region(&self.target)?,
+                done => done.in_region(&self.target)?,
             }
         }
+        Ok(())
     }
 
     /// Writes the rows that do not fit into the committing transaction and returns those that do.

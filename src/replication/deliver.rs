@@ -253,7 +253,6 @@ impl Link {
         self.drop_unused(id, &copied, result.as_ref().ok()).await;
         let item = result?;
         crash_point("applied");
-        self.clear_staging(&copied).await;
         let item = self.target.maintain_snapshot(item).await;
         self.target.maintain_packs(item).await;
         Ok(delivered)

@@ -12,7 +12,7 @@ use crate::ledger::keys;
 use crate::objects::{ObjectError, PART_BYTES, Upload};
 use crate::region::manifest::LivePack;
 use crate::region::{Region, Result};
-use crate::table::{Condition, Key, Query, Write};
+use crate::table::{Condition, Key, Query, TableError, Write};
 
 /// Packs below this size are copied without a staging row.
 const STAGED_BYTES: u64 = 1024 * 1024;
@@ -144,17 +144,65 @@ impl Staged {
         Ok(true)
     }
 
-    /// Removes the upload with all that it has stored so far.
+    /// Removes the upload with all that it has stored so far, unless somebody else has committed it: the
+    /// row goes in the same transaction as the head that names the pack, so whoever removes the row decides.
     pub async fn forget(&self, target: &Region) -> Result<()> {
+        if let Some(row) = &self.row {
+            match target.table.transact(vec![Write::delete(row.clone(), Condition::Present)]).await {
+                Ok(()) => {}
+                Err(TableError::ConditionFailed { .. }) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
         for upload in [&self.pack_upload, &self.index_upload].into_iter().flatten() {
             target.objects.abort(upload).await?;
         }
         for key in [keys::index_of(&self.key), self.key.clone()] {
             target.objects.delete(&key).await?;
         }
-        if let Some(row) = &self.row {
-            target.table.transact(vec![Write::delete(row.clone(), Condition::Any)]).await?;
-        }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::region::manifest::PackClass;
+
+    fn pack() -> LivePack {
+        LivePack {
+            key: "elsewhere".into(),
+            class: PackClass::Live,
+            id: gix::ObjectId::null(gix::hash::Kind::Sha1),
+            bytes: STAGED_BYTES,
+            objects: 1,
+            crc64: crate::objects::Crc64(0),
+            index_bytes: 1,
+            index_crc64: crate::objects::Crc64(0),
+            closed: true,
+        }
+    }
+
+    /// Two workers may go on with one upload. What one of them has committed, the other may not remove.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn only_who_removes_the_row_removes_the_upload() {
+        let dir = tempfile::tempdir().unwrap();
+        let region = Region::open_embedded("r", &dir.path().join("objects"), &dir.path().join("table.db")).unwrap();
+        let id = RepositoryId(region.clock.new_id());
+        let first = Staging::default().open(&region, id, &pack()).await.unwrap();
+        let second = Staging::load(&region, id, &[pack()]).await.unwrap().open(&region, id, &pack()).await.unwrap();
+        assert_eq!((&first.key, first.resumed, second.resumed), (&second.key, false, true));
+        region.objects.put(&first.key, "pack".into()).await.unwrap();
+        // The second commits: the row goes.
+        let row = Write::delete(second.row.clone().unwrap(), Condition::Present);
+        region.table.transact(vec![row]).await.unwrap();
+        first.forget(&region).await.unwrap();
+        assert!(region.objects.head(&first.key).await.unwrap().is_some(), "a committed pack was removed");
+        // Nobody has committed: the upload goes with its row.
+        let third = Staging::default().open(&region, id, &pack()).await.unwrap();
+        region.objects.put(&third.key, "bad".into()).await.unwrap();
+        third.forget(&region).await.unwrap();
+        assert!(region.objects.head(&third.key).await.unwrap().is_none());
+        assert!(Staging::load(&region, id, &[pack()]).await.unwrap().rows.is_empty());
     }
 }

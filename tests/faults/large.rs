@@ -1,6 +1,6 @@
 //! Slow: one blob of several gigabytes, and a pack whose offsets need more than 31 bits.
 //! `cargo test --release --test faults -- --ignored large` writes about 14 GB below the temporary folder
-//! and takes two minutes on two cores (three in a debug build).
+//! and takes minutes, most of them to write the source (8 on a busy machine with 2 cores, in a debug build).
 
 use std::io::Write;
 use std::path::Path;

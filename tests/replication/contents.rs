@@ -188,3 +188,19 @@ fn pack_ids(world: &World, region: &str) -> Vec<String> {
     ids.sort();
     ids
 }
+
+#[test]
+fn packs_that_overlap_are_not_copied_twice() {
+    let world = World::new();
+    let repo = GitRepo::with_history(world.path("src.git"), &[]);
+    repo.commit_bytes("main", "large", &noise(3, 3 << 20));
+    repo.git(&["repack", "-adq"]);
+    // The large blob once more, in a pack of its own, as Git leaves it after a fetch of a thin pack.
+    let blob = repo.git(&["rev-parse", "main:large"]);
+    repo.feed(&["pack-objects", "-q", "objects/pack/pack"], format!("{blob}\n").as_bytes());
+    let imported = world.import(&repo, "app");
+    assert_eq!(imported["packs"], 1);
+    assert!(imported["bytes"].as_u64().unwrap() < 4 << 20);
+    world.replicate();
+    world.assert_synced(&repo, "app");
+}

@@ -27,6 +27,8 @@ const WHOLE_PACK_SHARE: u64 = 2;
 /// Most packs of a manifest up to which an import takes whole packs over; beyond, it adds one at a time.
 /// The rest of the room is for what comes later.
 const WHOLE_PACKS: usize = MAX_PACKS / 2;
+/// A pack is compared with at most this many larger ones that are taken, too: Git packs seldom overlap.
+const COMPARED_PACKS: usize = 8;
 /// Bytes copied at a time.
 const COPY_BYTES: usize = 1024 * 1024;
 /// Most missing objects that an error names.
@@ -112,32 +114,44 @@ impl Intake {
         Ok(new.collect::<std::result::Result<_, _>>()?)
     }
 
-    /// Sorts the source's packs by how much of them is new.
+    /// Sorts the source's packs by how much of them is new: neither held nor in a larger pack that is taken.
     fn select(&self, held: &PackSet) -> Result<Selection> {
-        let mut whole: Vec<(u64, SourcePack)> = Vec::new();
-        let mut partial = Vec::new();
-        let mut seen: HashSet<ObjectId> = self.held.packs.iter().map(|pack| pack.live.id).collect();
-        for pack in self.source.packs()? {
-            let index = Index::open(&pack.index, self.source.object_format()).map_err(|fault| fault.of(&pack.index))?;
-            if !seen.insert(index.pack_checksum().to_owned()) {
-                continue;
-            }
-            let objects = u64::from(index.objects());
-            let new = match held.is_empty() {
-                true => objects,
-                false => (0..index.objects()).filter(|row| !held.contains(index.id(*row))).count() as u64,
+        let mut selection = Selection { whole: Vec::new(), partial: Vec::new() };
+        let mut larger: Vec<Index> = Vec::new();
+        // The largest stay packs of their own; the rest is gathered when a manifest would be too long.
+        let room = WHOLE_PACKS.saturating_sub(self.held.packs.len() + 1);
+        for (index, pack) in self.unknown_packs()? {
+            let known =
+                |id: &gix::hash::oid| held.contains(id) || larger.iter().any(|larger| larger.row_of(id).is_some());
+            let new = match held.is_empty() && larger.is_empty() {
+                true => u64::from(index.objects()),
+                false => (0..index.objects()).filter(|row| !known(index.id(*row))).count() as u64,
             };
-            if new >= objects.div_ceil(WHOLE_PACK_SHARE).max(1) {
-                whole.push((objects, pack));
+            let mostly_new = new >= u64::from(index.objects()).div_ceil(WHOLE_PACK_SHARE).max(1);
+            if mostly_new && selection.whole.len() < room {
+                selection.whole.push(pack);
+                if larger.len() < COMPARED_PACKS {
+                    larger.push(index);
+                }
             } else if new > 0 {
-                partial.push(pack);
+                selection.partial.push(pack);
             }
         }
-        // The largest stay packs of their own; the rest is consolidated when a manifest would be too long.
-        whole.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| a.1.pack.cmp(&b.1.pack)));
-        let room = WHOLE_PACKS.saturating_sub(self.held.packs.len() + 1);
-        partial.extend(whole.split_off(whole.len().min(room)).into_iter().map(|(_, pack)| pack));
-        Ok(Selection { whole: whole.into_iter().map(|(_, pack)| pack).collect(), partial })
+        Ok(selection)
+    }
+
+    /// The packs of the source that the region does not hold under the same checksum, largest first.
+    fn unknown_packs(&self) -> Result<Vec<(Index, SourcePack)>> {
+        let mut seen: HashSet<ObjectId> = self.held.packs.iter().map(|pack| pack.live.id).collect();
+        let mut packs = Vec::new();
+        for pack in self.source.packs()? {
+            let index = Index::open(&pack.index, self.source.object_format()).map_err(|fault| fault.of(&pack.index))?;
+            if seen.insert(index.pack_checksum().to_owned()) {
+                packs.push((index, pack));
+            }
+        }
+        packs.sort_by(|(a, pack), (b, other)| b.objects().cmp(&a.objects()).then_with(|| pack.pack.cmp(&other.pack)));
+        Ok(packs)
     }
 
     /// Copies a pack as it is and checks the copy.

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gix::hash::{Kind as Format, oid};
@@ -38,6 +39,8 @@ struct OpenPack {
     map: Mmap,
     index: Index,
     first_slot: u64,
+    /// Rows of the index by offset; made when it is needed first.
+    order: OnceLock<Vec<u32>>,
 }
 
 /// Where an object lies in a [`PackSet`].
@@ -75,7 +78,7 @@ impl PackSet {
         if index.pack_checksum() != pack.trailer() || index.objects() != pack.objects {
             return Err(Fault::Index(format!("it is the index of pack {}", index.pack_checksum())));
         }
-        Ok(OpenPack { path: path.to_owned(), map, index, first_slot: self.slots })
+        Ok(OpenPack { path: path.to_owned(), map, index, first_slot: self.slots, order: OnceLock::new() })
     }
 
     /// The hash that ids are made with.
@@ -111,6 +114,48 @@ impl PackSet {
             }
         }
         None
+    }
+
+    /// Finds an object in the first pack that has it: always the same place.
+    ///
+    /// What lies first in one pack has its delta base in that pack, so first or in an earlier one: following
+    /// deltas from first place to first place never leads in a circle.
+    pub fn locate_first(&self, id: &oid) -> Option<Location> {
+        let row = |(at, pack): (usize, &OpenPack)| pack.index.row_of(id).map(|row| Location { pack: at as u32, row });
+        self.packs.iter().enumerate().find_map(row)
+    }
+
+    /// The rows of a pack's index in the order in which their entries lie in the pack. Sorted once and then
+    /// kept (four bytes an object) as long as the set lives.
+    pub(crate) fn order(&self, pack: u32) -> Result<&[u32], Fault> {
+        let pack = self.pack(pack)?;
+        Ok(pack.order.get_or_init(|| {
+            let mut rows: Vec<(u64, u32)> =
+                (0..pack.index.objects()).map(|row| (pack.index.offset(row).unwrap_or(u64::MAX), row)).collect();
+            rows.sort_unstable();
+            rows.into_iter().map(|(_, row)| row).collect()
+        }))
+    }
+
+    /// The row of the entry at an offset.
+    pub(crate) fn row_at(&self, pack: u32, offset: u64) -> Result<u32, Fault> {
+        let (order, index) = (self.order(pack)?, &self.pack(pack)?.index);
+        let found = order.binary_search_by_key(&offset, |row| index.offset(*row).unwrap_or(u64::MAX));
+        let row = found.ok().and_then(|at| order.get(at).copied());
+        row.ok_or_else(|| Fault::Index(format!("no object is at offset {offset}")))
+    }
+
+    /// Where entries of a pack end and its trailer begins.
+    pub(crate) fn end(&self, pack: u32) -> Result<u64, Fault> {
+        Ok(PackData::new(&self.pack(pack)?.map, self.format)?.end())
+    }
+
+    /// Bytes of a pack, from its beginning.
+    pub(crate) fn bytes(&self, pack: u32, range: std::ops::Range<u64>) -> Result<&[u8], Fault> {
+        let file = &self.pack(pack)?.map;
+        let range = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
+        let bytes = range.and_then(|(from, to)| file.get(from..to));
+        bytes.ok_or_else(|| Fault::Index("its offsets do not ascend within the pack".into()))
     }
 
     /// Whether an object is there.
@@ -258,6 +303,23 @@ impl<'a> Finder<'a> {
             Header::Tag => Stored::Whole(Kind::Tag),
         };
         Ok(RawEntry { stored, size: header.decompressed_size, data: compressed })
+    }
+
+    /// Bytes of the object at a location when it is read.
+    pub fn size(&mut self, location: Location) -> Result<u64, PackError> {
+        let size = self.offset(location).and_then(|offset| {
+            let entry = self.entry(location.pack, offset)?;
+            if let Stored::Whole(_) = entry.stored {
+                return Ok(entry.size);
+            }
+            let mut delta = std::mem::take(&mut self.delta);
+            let inflated = self.inflate(offset, &entry, &mut delta);
+            let size = inflated
+                .and_then(|_| Delta::parse(&delta).map(|delta| delta.result_size).map_err(|e| Fault::entry(offset, e)));
+            self.delta = delta;
+            size
+        });
+        size.map_err(|fault| self.set.blame(location.pack, fault))
     }
 
     fn resolve(&mut self, pack: u32, offset: u64) -> Result<Object, Fault> {

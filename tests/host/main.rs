@@ -42,7 +42,7 @@ fn versions_of_the_protocol_and_shapes_of_clones() {
     let url = pair.url(US, "app");
     repo.git(&["push", "--mirror", &url]);
     for (number, options) in
-        [&["-c", "protocol.version=0"][..], &["-c", "protocol.version=2"], &["-c", "http.postBuffer=1024"]]
+        [&["-c", "protocol.version=0"][..], &["-c", "protocol.version=2"], &["-c", "http.postBuffer=65536"]]
             .into_iter()
             .enumerate()
     {

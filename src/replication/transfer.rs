@@ -86,24 +86,33 @@ impl Transfer {
             size: pack.index_bytes,
             crc64: pack.index_crc64,
         };
-        // Side by side, so that they wait for the disk together. (Git passes over an index without a pack.)
-        let (body, index) = futures::join!(
-            self.copy_object(&body, &staged, staged.pack_upload.as_ref()),
-            self.copy_object(&index, &staged, staged.index_upload.as_ref())
-        );
-        if let Err(error) = body.and(index) {
-            self.forget_if_bad(&staged, &error).await;
+        let copied = self.copy_both(&body, &index, &staged).await;
+        if let Err(error) = copied {
+            self.forget_if_useless(&staged, &error).await;
             return Err(error);
         }
         Ok(CopiedPack { pack: LivePack { key: staged.key.clone(), ..pack.clone() }, staging: staged.row })
     }
 
-    /// Bytes that turned out bad must not be resumed from.
-    async fn forget_if_bad(&self, staged: &Staged, error: &ReplicationError) {
-        if matches!(error, ReplicationError::BadObject { .. })
+    /// The pack, then its index. Small ones side by side, so that they wait for the disk together. (Git passes
+    /// over an index without a pack.)
+    async fn copy_both(&self, body: &Copy, index: &Copy, staged: &Staged) -> Result<(), ReplicationError> {
+        let body = self.copy_object(body, staged, staged.pack_upload.as_ref());
+        let index = self.copy_object(index, staged, staged.index_upload.as_ref());
+        if staged.row.is_some() {
+            body.await?;
+            return index.await;
+        }
+        let (body, index) = futures::join!(body, index);
+        body.and(index)
+    }
+
+    /// Bytes that turned out bad must not be resumed from, and those that nobody wrote down cannot be.
+    async fn forget_if_useless(&self, staged: &Staged, error: &ReplicationError) {
+        if (matches!(error, ReplicationError::BadObject { .. }) || staged.row.is_none())
             && let Err(error) = staged.forget(&self.target).await
         {
-            tracing::warn!(%error, key = staged.key, "could not remove a bad upload; the next pass tries again");
+            tracing::warn!(%error, key = staged.key, "could not remove an upload that nobody goes on with");
         }
     }
 

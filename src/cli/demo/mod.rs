@@ -138,9 +138,9 @@ async fn verify(open: &OpenLink) -> Result<(bool, String), Failure> {
 
 fn import_text(imported: &Imported) -> String {
     format!(
-        "{}, {} of refs, {} ({})",
+        "{}, {}, {} ({})",
         output::count(imported.objects, "object"),
-        output::count(imported.created + imported.updated + imported.deleted, "edit"),
+        output::count(imported.created + imported.updated + imported.deleted, "ref edit"),
         output::count(imported.packs, "pack"),
         output::bytes(imported.bytes)
     )

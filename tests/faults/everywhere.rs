@@ -105,7 +105,7 @@ async fn an_import_that_fails_anywhere_leaves_the_old_state_or_the_new_one() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes a minute: a change that is too large for its row, and a snapshot"]
+#[ignore = "takes a minute: a change that is too large for its row"]
 async fn an_import_with_a_large_change_that_fails_anywhere() {
     let sites = Sites::new(&["us"]);
     let source = prepare(&sites, 5_000).await;
@@ -175,7 +175,7 @@ async fn a_replication_whose_calls_fail_once_leaves_the_old_state_or_the_new_one
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes minutes: a change that is too large for its row, and a snapshot"]
+#[ignore = "takes minutes: a change that is too large for its row"]
 async fn a_replication_of_a_large_change_that_fails_anywhere() {
     let sites = Sites::new(&["us", "eu"]);
     lag(&sites, 5_000).await;

@@ -12,11 +12,10 @@ use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::events::Event;
-use crate::ledger::LedgerError;
-use crate::ledger::advance::read_head;
 use crate::ledger::head::RepositoryId;
+use crate::replication::ReplicationError;
 use crate::replication::deliver::Link;
-use crate::replication::pass::MAX_JOBS;
+use crate::replication::pass::{MAX_JOBS, Pair};
 
 /// How to work.
 #[derive(Clone, Debug)]
@@ -139,18 +138,13 @@ impl Worker {
     }
 }
 
-/// Whether the link carries a repository, by the name that it has now.
-async fn carries(link: &WorkerLink, id: RepositoryId) -> Result<bool, LedgerError> {
-    let head = read_head(&*link.link.source.table, id).await?;
-    Ok(head.is_some_and(|item| link.matcher.is_match(&item.head.name)))
-}
-
 async fn deliver(link: &WorkerLink, id: RepositoryId) {
-    match carries(link, id).await {
-        Ok(true) => {}
-        Ok(false) => return,
+    match link.link.pairs(&[id.to_string()], &link.matcher).await {
+        Ok(pairs) if pairs.iter().all(Pair::is_equal) => return,
+        Err(ReplicationError::NotOnLink { .. }) => return,
+        Ok(_) => {}
         Err(error) => {
-            tracing::warn!(link = link.link.name, %id, %error, "could not read the source; the next sweep tries again");
+            tracing::warn!(link = link.link.name, %id, %error, "could not look at it; the next sweep tries again");
             return;
         }
     }

@@ -4,12 +4,11 @@ use std::fs::File;
 use std::io::{BufWriter, Read};
 use std::path::{Path, PathBuf};
 
-use gix::ObjectId;
 use gix::hash::Kind as Format;
 use gix::objs::Kind;
 
 use super::error::{Fault, PackError};
-use super::stream::PackStream;
+use super::stream::{BuiltPack, PackStream};
 
 /// Size of the buffer for copying and writing.
 const BUFFER_BYTES: usize = 256 * 1024;
@@ -19,17 +18,6 @@ const BUFFER_BYTES: usize = 256 * 1024;
 pub struct PackWriter {
     path: PathBuf,
     stream: PackStream<BufWriter<File>>,
-}
-
-/// A pack that has been written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BuiltPack {
-    /// Its trailer checksum.
-    pub id: ObjectId,
-    /// Its size in bytes.
-    pub bytes: u64,
-    /// How many objects it holds.
-    pub objects: u32,
 }
 
 impl std::fmt::Debug for PackWriter {

@@ -8,11 +8,12 @@ use gix::hash::oid;
 use gix::objs::Kind;
 
 use super::STREAMED_BLOB_BYTES;
-use super::build::{BuiltPack, PackWriter};
+use super::build::PackWriter;
 use super::entries::HEADER_BYTES;
 use super::error::{Fault, PackError};
 use super::inflate::inflate_streaming;
 use super::set::{Finder, Location, Object, PackSet, RawEntry, Stored};
+use super::stream::BuiltPack;
 
 /// An object that is in no pack.
 pub struct LooseObject<'a> {

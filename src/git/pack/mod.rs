@@ -24,7 +24,7 @@ mod stream;
 pub use append::append_bases;
 pub(crate) use append::truncate;
 pub use arrive::{Arrival, ArrivalLimits, arrive};
-pub use build::{BuiltPack, PackWriter};
+pub use build::PackWriter;
 pub use check::{CheckedPack, check_arrived, check_pack};
 pub use error::{Fault, PackError};
 pub use family::MAX_LISTED_UNPARSABLE;
@@ -34,6 +34,7 @@ pub use link_sink::MAX_UNRESOLVED_LINKS;
 pub use progress::{CheckOptions, CheckProgress};
 pub use set::{Finder, Location, Object, PackSet};
 pub(crate) use set::{RawEntry, Stored};
+pub use stream::BuiltPack;
 pub(crate) use stream::PackStream;
 
 /// Blobs that are stored whole and are larger than this are inflated piece by piece.

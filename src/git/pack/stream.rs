@@ -4,13 +4,24 @@ use std::io::{Read, Write};
 
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
+use gix::ObjectId;
 use gix::hash::{Kind as Format, oid};
 use gix::objs::Kind;
 use gix::odb::pack::data::entry::Header;
 use libdeflater::{CompressionLvl, Compressor};
 
-use super::build::BuiltPack;
 use super::error::Fault;
+
+/// A pack that has been written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BuiltPack {
+    /// Its trailer checksum.
+    pub id: ObjectId,
+    /// Its size in bytes.
+    pub bytes: u64,
+    /// How many objects it holds.
+    pub objects: u32,
+}
 
 /// Writes a pack (version 2) entry by entry to an output and hashes it on the way. The number of entries is
 /// said in advance, since it stands in front and the checksum covers it. [`Fault::Io`] is a failure of the

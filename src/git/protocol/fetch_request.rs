@@ -119,7 +119,7 @@ impl FetchRequest {
         let mut request = FetchRequest { sideband: SidebandWidth::Large, ..FetchRequest::default() };
         let mut depth = DepthLines::default();
         loop {
-            let line = match input.expect("the end of the request")? {
+            let line = match input.read_required("the end of the request")? {
                 Packet::Flush => break,
                 packet => packet.line().ok_or_else(|| ProtocolError::unexpected("an argument", b"a special packet"))?,
             };

@@ -36,7 +36,7 @@ impl LsRefs {
         let mut request = LsRefs::default();
         let (mut prefixes, mut prefix_bytes, mut all) = (Vec::new(), 0, false);
         loop {
-            let line = match input.expect("the end of the request")? {
+            let line = match input.read_required("the end of the request")? {
                 Packet::Flush => break,
                 packet => packet.line().ok_or_else(|| ProtocolError::unexpected("an argument", b"a special packet"))?,
             };

@@ -70,7 +70,7 @@ impl<R: BufRead> PacketReader<R> {
     }
 
     /// The next packet of a message that is not over.
-    pub fn expect(&mut self, missing: &'static str) -> Result<Packet<'_>, ProtocolError> {
+    pub fn read_required(&mut self, missing: &'static str) -> Result<Packet<'_>, ProtocolError> {
         self.read()?.ok_or(ProtocolError::Truncated(missing))
     }
 

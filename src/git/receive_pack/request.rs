@@ -126,7 +126,7 @@ impl PushRequest {
     fn read_options<R: BufRead>(&mut self, input: &mut PacketReader<R>) -> Result<(), ProtocolError> {
         let mut bytes = 0;
         loop {
-            let packet = input.expect("the end of the push options")?;
+            let packet = input.read_required("the end of the push options")?;
             let Some(line) = packet.line() else {
                 return match packet {
                     Packet::Flush => Ok(()),

@@ -32,11 +32,12 @@ impl Export {
         match self.json {
             true => output::json(&exported)?,
             false => output::line(format!(
-                "exported {} to {}: {}, {} ({})",
+                "exported {} to {}: {}, {}{} ({})",
                 self.name,
                 self.to.display(),
                 output::count(exported.refs, "ref"),
                 output::count(exported.packs, "pack"),
+                output::and_lfs(exported.lfs_objects),
                 output::bytes(exported.bytes)
             )),
         }

@@ -93,6 +93,7 @@ fn print(imported: &Imported, region: &str, elapsed: Duration) {
             imported.repository,
             output::count(imported.refs, "ref")
         ));
+        print_lfs(imported);
         return;
     };
     output::line(format!(
@@ -110,6 +111,21 @@ fn print(imported: &Imported, region: &str, elapsed: Duration) {
         output::count(imported.objects, "object"),
         output::bytes(imported.bytes)
     ));
+    print_lfs(imported);
+}
+
+fn print_lfs(imported: &Imported) {
+    let (taken, missing) = (imported.lfs_objects, imported.lfs_missing);
+    if taken + missing == 0 {
+        return;
+    }
+    let taken = format!("{} taken over ({})", output::count(taken, "object"), output::bytes(imported.lfs_bytes));
+    output::line(format!("  lfs    {taken}, {missing} missing"));
+    if missing > 0 {
+        output::line(
+            "         run `git lfs fetch --all` in the source and import again, or `git lfs push --all` them here",
+        );
+    }
 }
 
 /// Draws bytes copied and objects checked until it is aborted.

@@ -51,3 +51,11 @@ pub fn table(rows: &[Vec<String>]) {
         line(cells.collect::<Vec<String>>().join("  ").trim_end());
     }
 }
+
+/// How many LFS objects, as the rest of a list; nothing where there are none.
+pub fn and_lfs(objects: u64) -> String {
+    match objects {
+        0 => String::new(),
+        objects => format!(", {}", count(objects, "LFS object")),
+    }
+}

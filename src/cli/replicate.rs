@@ -81,11 +81,12 @@ fn print(summary: &Summary) {
                 }
             }
             (Some(delivered), None) => output::line(format!(
-                "{}: {}, {}, {} ({})",
+                "{}: {}, {}, {}{} ({})",
                 report.repository,
                 output::count(delivered.changes, "change"),
                 output::count(delivered.edits, "ref edit"),
                 output::count(delivered.packs, "pack"),
+                output::and_lfs(delivered.lfs_objects),
                 output::bytes(delivered.bytes),
             )),
             (None, None) => {}

@@ -19,8 +19,8 @@ use super::output;
 
 /// Prove that a link's two sides are identical, or that a repository is what its ledger says.
 #[derive(Debug, Args)]
-#[command(after_help = "Checks the hash chain, the refs digest, and that every pack is there with the right size;
-with --deep also hashes every object and proves that all that is reachable from any ref is there.
+#[command(after_help = "Checks the hash chain, the refs digest, and that every pack and LFS object is there with
+the right size; with --deep also hashes every object and proves that all that is reachable from any ref is there.
 Exit code 1, and the exact list, on any difference. A target that is behind is a difference.
 
 Example:
@@ -123,13 +123,14 @@ fn print(outcome: &Outcome, deep: bool) {
             false => String::new(),
         };
         output::line(format!(
-            "{verdict}  {} in {} at {}: {}, {}, {} ({}){objects}",
+            "{verdict}  {} in {} at {}: {}, {}, {}{} ({}){objects}",
             verified.repository,
             verified.region,
             verified.frontier,
             output::count(verified.changes, "change"),
             output::count(verified.refs, "ref"),
             output::count(verified.packs, "pack"),
+            output::and_lfs(verified.lfs_objects),
             output::bytes(verified.bytes),
         ));
         for finding in &verified.findings {

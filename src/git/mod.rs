@@ -2,6 +2,7 @@
 
 pub mod connectivity;
 pub mod fsck;
+pub mod lfs;
 pub mod links;
 pub mod local;
 pub mod pack;

@@ -2,6 +2,7 @@
 
 use super::hash::{ChangeHash, RefsDigest};
 use super::head::RepositoryId;
+use crate::git::lfs::LfsOid;
 use crate::table::Key;
 
 /// The listing of repositories and the outbox are spread over this many partitions.
@@ -66,6 +67,22 @@ pub fn retired(id: RepositoryId, pack_key: &str) -> Key {
     Key::new(repository(id), format!("{RETIRED_PREFIX}{pack_key}"))
 }
 
+/// What the sort keys of all LFS objects start with.
+pub const LFS_PREFIX: &str = "lfs/";
+
+/// An LFS object that is there: complete, checked, durable.
+pub fn lfs(id: RepositoryId, oid: LfsOid) -> Key {
+    Key::new(repository(id), format!("{LFS_PREFIX}{oid}"))
+}
+
+/// What the sort keys of all LFS objects start with that are not there.
+pub const LFS_MISSING_PREFIX: &str = "lfs-missing/";
+
+/// An LFS object that a pointer names and that was not there when the pointer came.
+pub fn lfs_missing(id: RepositoryId, oid: LfsOid) -> Key {
+    Key::new(repository(id), format!("{LFS_MISSING_PREFIX}{oid}"))
+}
+
 /// What has been committed and not yet announced.
 pub fn outbox(id: RepositoryId) -> Key {
     Key::new(format!("outbox/{:02}", shard(id)), id.to_string())
@@ -99,6 +116,12 @@ pub fn index_of(pack_key: &str) -> String {
 /// Object key of a change that is too large for its row.
 pub fn large_change(id: RepositoryId, seq: u64, hash: ChangeHash) -> String {
     format!("{}/changes/{seq:020}-{hash}", object_prefix(id))
+}
+
+/// Object key of an LFS object, the same in every region.
+pub fn lfs_object(id: RepositoryId, oid: LfsOid) -> String {
+    let oid = oid.to_string();
+    format!("{}/lfs/{}/{}/{oid}", object_prefix(id), &oid[..2], &oid[2..4])
 }
 
 /// Object key of a snapshot of the refs.

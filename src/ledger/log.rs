@@ -38,9 +38,16 @@ pub struct ChangeFacts {
     pub packs: u64,
     /// Bytes of these packs and their indexes.
     pub pack_bytes: u64,
+    /// Bytes of the LFS objects that it names.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lfs_bytes: u64,
     /// Where its bytes are, when they are too large for the row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object: Option<LargeBody>,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// A change's bytes in the object store.
@@ -95,6 +102,7 @@ pub fn row_of(id: RepositoryId, sealed: &SealedChange, object: Option<LargeBody>
         edits: header.edits,
         packs: header.packs.len() as u64,
         pack_bytes: header.pack_bytes(),
+        lfs_bytes: header.lfs_bytes(),
         object,
     };
     let inline = match &sealed.body {

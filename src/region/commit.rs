@@ -3,7 +3,7 @@
 use crate::git::refs::RefValue;
 use crate::ledger::LedgerError;
 use crate::ledger::advance::{Advance, advance_head};
-use crate::ledger::change::{ChangeBody, ChangeHeader, EditSpool, HeadEdit, SealedChange};
+use crate::ledger::change::{ChangeBody, ChangeHeader, EditSpool, HeadEdit, LfsObject, SealedChange};
 use crate::ledger::hash::RefsDigest;
 use crate::ledger::head::{Epoch, Frontier, Head, HeadItem, RepositoryId, Role, SnapshotRef, State};
 use crate::ledger::log::{LargeBody, row_of};
@@ -34,6 +34,8 @@ pub struct Proposal {
     pub refs_added: i64,
     /// Packs that are durable in this region's object store and come with the change.
     pub packs: Vec<LivePack>,
+    /// LFS objects that are held (see [`super::lfs`]) and come with the change.
+    pub lfs: Vec<LfsObject>,
 }
 
 /// The repository that a proposal is for.
@@ -151,6 +153,7 @@ impl Region {
             state: proposal.state,
             head: None,
             packs: proposal.packs.iter().map(LivePack::to_change).collect(),
+            lfs: sorted(&proposal.lfs),
             digest: RefsDigest::ZERO,
             edits: 0,
         };
@@ -294,6 +297,13 @@ pub fn apply_change(
     head.refs_digest = header.digest;
     head.refs = head.refs.saturating_add_signed(refs_added);
     head.log_bytes = head.log_bytes.saturating_add(size);
+}
+
+fn sorted(objects: &[LfsObject]) -> Vec<LfsObject> {
+    let mut objects = objects.to_vec();
+    objects.sort_unstable_by_key(|object| object.oid);
+    objects.dedup_by_key(|object| object.oid);
+    objects
 }
 
 fn check_pack_count(repository: &str, manifest: &Manifest) -> Result<()> {

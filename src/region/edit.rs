@@ -43,6 +43,7 @@ impl Region {
             edits: self.edit_spool(item),
             refs_added: 0,
             packs: Vec::new(),
+            lfs: Vec::new(),
         }
     }
 

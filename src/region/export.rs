@@ -13,7 +13,9 @@ pub struct Exported {
     pub refs: u64,
     /// Packs.
     pub packs: u64,
-    /// Bytes of packs and indexes.
+    /// LFS objects.
+    pub lfs_objects: u64,
+    /// Bytes of packs, indexes and LFS objects.
     pub bytes: u64,
 }
 
@@ -26,20 +28,28 @@ impl Region {
         let local = self.local_packs(&manifest.packs).await?;
         let refs = self.refs(&item).await?;
         let (dir, format, head) = (dir.to_owned(), item.head.format, item.head.head.clone());
-        blocking(move || {
+        let located = |error: RegionError| error.locate(&self.name, &item.head.name);
+        let packs = manifest.packs.len() as u64;
+        let filled = blocking(move || {
             let mut bare = BareRepository::create(&dir, format)?;
             for pack in &local.packs {
                 bare.add_pack(&pack.live.id, File::open(&pack.pack)?, File::open(&pack.index)?)?;
             }
+            Ok(bare)
+        });
+        let bare = filled.await.map_err(located)?;
+        let (lfs_objects, lfs_bytes) = self.export_lfs(&item, &bare.directory()).await?;
+        let bytes = manifest.bytes() + lfs_bytes;
+        blocking(move || {
             let mut count = 0;
             let refs = refs.open()?.map(|entry| {
                 count += 1;
                 entry.map_err(RegionError::from)
             });
             bare.finish::<RegionError>(&head, refs, None)?;
-            Ok(Exported { refs: count, packs: local.packs.len() as u64, bytes: manifest.bytes() })
+            Ok(Exported { refs: count, packs, lfs_objects, bytes })
         })
         .await
-        .map_err(|error: RegionError| error.locate(&self.name, &item.head.name))
+        .map_err(located)
     }
 }

@@ -4,10 +4,13 @@
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
+
 use super::commit::{apply_change, blank_head};
+use crate::git::lfs::LfsOid;
 use crate::git::refs::RefValue;
 use crate::ledger::LedgerError;
-use crate::ledger::change::{ChangeHeader, ChangePack};
+use crate::ledger::change::{ChangeHeader, ChangePack, LfsObject};
 use crate::ledger::hash::{ChangeHash, RefsDigest};
 use crate::ledger::head::{Epoch, Frontier, Head, RepositoryId, Role};
 use crate::ledger::log::{ChangeRow, Log};
@@ -19,6 +22,8 @@ pub struct Folded {
     pub head: Head,
     /// All packs that came with the changes, in order.
     pub packs: Vec<ChangePack>,
+    /// All LFS objects that the changes name.
+    pub lfs: BTreeMap<LfsOid, LfsObject>,
     /// Ref edits in all.
     pub edits: u64,
 }
@@ -41,7 +46,7 @@ pub enum FoldError {
 
 /// Folds `rows` onto `before`. Blocking.
 pub fn fold(log: &Log, id: RepositoryId, before: Option<&Head>, rows: &[ChangeRow]) -> Result<Folded, FoldError> {
-    let mut folder = Folder { head: before.cloned(), packs: Vec::new(), edits: 0 };
+    let mut folder = Folder { head: before.cloned(), packs: Vec::new(), lfs: BTreeMap::new(), edits: 0 };
     for row in rows {
         let mut effect = Effect::default();
         let header = log
@@ -56,7 +61,7 @@ pub fn fold(log: &Log, id: RepositoryId, before: Option<&Head>, rows: &[ChangeRo
             .map_err(|reason| FoldError::Misfit { seq: row.facts.seq, reason })?;
     }
     match folder.head {
-        Some(head) => Ok(Folded { head, packs: folder.packs, edits: folder.edits }),
+        Some(head) => Ok(Folded { head, packs: folder.packs, lfs: folder.lfs, edits: folder.edits }),
         None => Err(FoldError::Misfit { seq: 0, reason: "there is no first change".into() }),
     }
 }
@@ -77,6 +82,7 @@ impl Default for Effect {
 struct Folder {
     head: Option<Head>,
     packs: Vec<ChangePack>,
+    lfs: BTreeMap<LfsOid, LfsObject>,
     edits: u64,
 }
 
@@ -111,6 +117,12 @@ impl Folder {
         apply_change(&mut head, &header, hash, size, effect.refs_added);
         self.edits += effect.edits;
         self.packs.extend(header.packs);
+        for object in header.lfs {
+            let first = *self.lfs.entry(object.oid).or_insert(object);
+            if first != object {
+                return Err(format!("LFS object {} has another size or checksum than before", object.oid));
+            }
+        }
         self.head = Some(head);
         Ok(())
     }

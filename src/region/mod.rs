@@ -7,6 +7,7 @@ pub mod error;
 pub mod export;
 pub mod fold;
 pub mod import;
+pub mod lfs;
 pub mod local;
 pub mod manifest;
 pub mod new_pack;

@@ -15,6 +15,7 @@ use crate::git::connectivity::missing_from;
 use crate::git::pack::{CheckOptions, CheckProgress, CheckedPack, PackSet, check_pack};
 use crate::ledger::LedgerError;
 use crate::ledger::advance::read_head;
+use crate::ledger::change::LfsObject;
 use crate::ledger::hash::RefsDigest;
 use crate::ledger::head::{Frontier, Head, HeadItem};
 use crate::ledger::keys;
@@ -41,9 +42,11 @@ pub struct Verified {
     pub refs: u64,
     /// Packs that were looked at.
     pub packs: u64,
+    /// LFS objects that its changes name.
+    pub lfs_objects: u64,
     /// Objects that were hashed (`--deep`).
     pub objects: u64,
-    /// Bytes of packs and indexes.
+    /// Bytes of packs, indexes and LFS objects.
     pub bytes: u64,
     /// Whether packs were hashed and reachability proven.
     pub deep: bool,
@@ -71,12 +74,16 @@ impl Region {
             changes: 0,
             refs: 0,
             packs: 0,
+            lfs_objects: 0,
             objects: 0,
             bytes: 0,
             deep,
             findings: Vec::new(),
         };
-        self.verify_chain(item, &mut verified).await?;
+        let lfs = self.verify_chain(item, &mut verified).await?;
+        verified.lfs_objects = lfs.len() as u64;
+        verified.bytes = lfs.iter().map(|object| object.size).fold(0, u64::saturating_add);
+        self.verify_lfs(item, &lfs, deep).await?.into_iter().for_each(|finding| verified.find(finding));
         let tips = self.verify_refs(item, &mut verified, deep).await?;
         let manifest = match self.manifest(item).await {
             Ok((manifest, _)) => manifest,
@@ -101,13 +108,13 @@ impl Region {
         Ok(verified)
     }
 
-    /// The hash chain, and that it leads to the head.
-    async fn verify_chain(&self, item: &HeadItem, verified: &mut Verified) -> Result<()> {
+    /// The hash chain, and that it leads to the head. Returns the LFS objects that it names.
+    async fn verify_chain(&self, item: &HeadItem, verified: &mut Verified) -> Result<Vec<LfsObject>> {
         let rows = match read_chain(&*self.table, item.id, Frontier::ORIGIN, item.head.frontier).await {
             Ok(rows) => rows,
             Err(error @ (LedgerError::Corrupt(_) | LedgerError::Fork { .. })) => {
                 verified.find(error.to_string());
-                return Ok(());
+                return Ok(Vec::new());
             }
             Err(error) => return Err(error.into()),
         };
@@ -115,11 +122,14 @@ impl Region {
         let (log, id) = (self.log(), item.id);
         let folding = move || Ok::<_, std::io::Error>(fold(&log, id, None, &rows));
         match blocking(folding).await? {
-            Ok(folded) => compare(&folded.head, &item.head, verified),
+            Ok(folded) => {
+                compare(&folded.head, &item.head, verified);
+                return Ok(folded.lfs.into_values().collect());
+            }
             Err(FoldError::Ledger(error)) if !is_damage(error.kind()) => return Err(error.into()),
             Err(error) => verified.find(error.to_string()),
         }
-        Ok(())
+        Ok(Vec::new())
     }
 
     /// The digest over all refs, computed afresh; returns what they name, if it is wanted.
@@ -162,7 +172,7 @@ impl Region {
         let mut present = Vec::new();
         for pack in &manifest.packs {
             verified.packs += 1;
-            verified.bytes += pack.bytes + pack.index_bytes;
+            verified.bytes = verified.bytes.saturating_add(pack.bytes + pack.index_bytes);
             let mut sound = true;
             for (what, key, size) in
                 [("pack", pack.key.clone(), pack.bytes), ("index", keys::index_of(&pack.key), pack.index_bytes)]

@@ -7,6 +7,7 @@ use tokio::sync::Semaphore;
 
 use super::error::{InRegion as _, ReplicationError};
 use super::lease::{LEASED_BYTES, Lease, Waiter};
+use super::lfs::bytes_of;
 use super::plan::{Standing, packs_to_copy, standing};
 use super::progress::Progress;
 use super::transfer::Transfer;
@@ -14,6 +15,7 @@ use crate::config::LinkMode;
 use crate::fault::crash_point;
 use crate::ledger::LedgerError;
 use crate::ledger::advance::{Advance, advance_head, read_head};
+use crate::ledger::change::LfsObject;
 use crate::ledger::head::{Head, HeadItem, RepositoryId, State};
 use crate::ledger::keys;
 use crate::ledger::log::{ChangeRow, read_chain};
@@ -51,7 +53,9 @@ pub struct Delivered {
     pub edits: u64,
     /// Packs copied.
     pub packs: u64,
-    /// Bytes of packs and indexes that the changes needed.
+    /// LFS objects copied.
+    pub lfs_objects: u64,
+    /// Bytes of packs, indexes and LFS objects that the changes needed.
     pub bytes: u64,
     /// From the commit of the oldest change at its origin to its being visible here; never below 0.
     pub lag_ms: i64,
@@ -163,7 +167,8 @@ impl Link {
     async fn deliver_lag(&self, lag: Lag) -> Result<Option<Delivered>, ReplicationError> {
         let folded = self.fold(&lag).await?;
         let wanted = self.packs(&lag, &folded).await?;
-        let bytes: u64 = wanted.iter().map(|pack| pack.bytes + pack.index_bytes).sum();
+        let lfs = self.lfs_to_copy(lag.source.id, &folded).await?;
+        let bytes = wanted.iter().map(|pack| pack.bytes + pack.index_bytes).fold(bytes_of(&lfs), u64::saturating_add);
         self.progress.bytes.add(bytes);
         let lease = match bytes >= LEASED_BYTES {
             false => None,
@@ -172,7 +177,7 @@ impl Link {
                 None => return self.lost(&lag),
             },
         };
-        let result = self.copy_and_apply(lag, folded, &wanted, bytes).await;
+        let result = self.copy_and_apply(lag, folded, &wanted, &lfs, bytes).await;
         if let Some(lease) = lease {
             lease.release().await;
         }
@@ -223,6 +228,7 @@ impl Link {
         lag: Lag,
         folded: Folded,
         wanted: &[LivePack],
+        lfs: &[LfsObject],
         bytes: u64,
     ) -> Result<Delivered, ReplicationError> {
         let transfer = Transfer {
@@ -240,12 +246,15 @@ impl Link {
         }
         let copied = transfer.copy_packs(wanted).await?;
         crash_point("copied-packs");
+        transfer.copy_lfs(lfs).await?;
+        crash_point("copied-lfs");
         let (id, edits) = (lag.source.id, folded.edits);
         let oldest = lag.rows.first().map(|row| row.facts.time);
         let delivered = Delivered {
             changes: lag.rows.len() as u64,
             edits,
             packs: copied.len() as u64,
+            lfs_objects: lfs.len() as u64,
             bytes,
             lag_ms: oldest.map_or(0, |time| self.target.clock.now().duration_since(time).as_millis() as i64).max(0),
         };

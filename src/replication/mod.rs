@@ -8,6 +8,7 @@ mod compare;
 pub mod deliver;
 pub mod error;
 pub mod lease;
+mod lfs;
 pub mod pass;
 pub mod plan;
 pub mod progress;

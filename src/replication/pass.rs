@@ -83,6 +83,8 @@ pub struct Summary {
     pub edits: u64,
     /// Packs copied.
     pub packs: u64,
+    /// LFS objects copied.
+    pub lfs_objects: u64,
     /// Bytes that were really copied by this pass.
     pub bytes_copied: u64,
     /// The largest lag of a delivered repository, in milliseconds.
@@ -210,6 +212,7 @@ impl Summary {
                 self.changes += delivered.changes;
                 self.edits += delivered.edits;
                 self.packs += delivered.packs;
+                self.lfs_objects += delivered.lfs_objects;
                 self.max_lag_ms = self.max_lag_ms.max(delivered.lag_ms);
             }
             (None, Some(_)) => self.failed += 1,

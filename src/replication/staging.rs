@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::ledger::change::LfsObject;
 use crate::ledger::head::RepositoryId;
 use crate::ledger::keys;
 use crate::objects::{ObjectError, PART_BYTES, Upload};
@@ -22,7 +23,7 @@ pub const ORPHAN_GRACE: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// The document of a staging row.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct StagingRow {
-    /// The pack's id.
+    /// The pack's id, or that of the LFS object.
     pack: String,
     /// The key that it will have.
     key: String,
@@ -103,6 +104,30 @@ impl Staging {
         target.table.transact(vec![Write::put(row_key.clone(), Condition::Absent, document)]).await?;
         Ok(Staged { resumed: false, ..Staged::of_row(&row_key, &row) })
     }
+}
+
+/// The upload of one LFS object, to go on with or new. Two workers may go on with the same one; the store lets
+/// one of them, and both leave the same bytes under the same key.
+pub(super) async fn open_lfs(target: &Region, id: RepositoryId, object: &LfsObject) -> Result<Staged> {
+    let row_key = keys::staging(id, &format!("lfs-{}", object.oid));
+    let key = keys::lfs_object(id, object.oid);
+    let oldest = target.clock.now().checked_sub(ORPHAN_GRACE / 2).unwrap_or(Timestamp::MIN);
+    let known = target.table.get(&row_key).await?;
+    if let Some(row) = known.and_then(|item| StagingRow::deserialize(&item.document).ok())
+        && row.started > oldest
+    {
+        let staged = Staged::of_row(&row_key, &row);
+        if staged.is_usable(target).await? {
+            return Ok(staged);
+        }
+    }
+    let upload = begin(target, &key, object.size).await?;
+    let started = target.clock.now();
+    let pack_upload = upload.map(|upload| upload.token);
+    let row = StagingRow { pack: object.oid.to_string(), key, started, pack_upload, index_upload: None };
+    let document = serde_json::to_value(&row).map_err(std::io::Error::from)?;
+    target.table.transact(vec![Write::put(row_key.clone(), Condition::Any, document)]).await?;
+    Ok(Staged::of_row(&row_key, &row))
 }
 
 async fn begin(target: &Region, key: &str, size: u64) -> Result<Option<Upload>> {

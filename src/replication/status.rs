@@ -29,7 +29,7 @@ pub struct RepositoryStatus {
     pub target: Option<FrontierText>,
     /// Changes that the target lacks.
     pub pending_changes: u64,
-    /// Bytes of packs and indexes that came with them.
+    /// Bytes of packs, indexes and LFS objects that came with them.
     pub pending_bytes: u64,
     /// Age of the oldest change that the target lacks, in seconds; 0 when it lacks none.
     pub lag_seconds: f64,
@@ -115,7 +115,8 @@ impl Link {
             Ok(rows) => {
                 status.standing = "behind";
                 status.pending_changes = rows.len() as u64;
-                status.pending_bytes = rows.iter().map(|row| row.facts.pack_bytes).sum();
+                status.pending_bytes =
+                    rows.iter().map(|row| row.facts.pack_bytes.saturating_add(row.facts.lfs_bytes)).sum();
                 let oldest = rows.first().map(|row| row.facts.time);
                 let now = self.source.clock.now();
                 status.lag_seconds = oldest.map_or(0.0, |time| now.duration_since(time).as_secs_f64()).max(0.0);

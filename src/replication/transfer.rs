@@ -53,13 +53,13 @@ pub struct CopiedPack {
 
 /// One object to copy.
 #[derive(Clone, Debug)]
-struct Copy {
+pub(super) struct Copy {
     /// What it is, for errors.
-    what: String,
-    from: String,
-    to: String,
-    size: u64,
-    crc64: Crc64,
+    pub what: String,
+    pub from: String,
+    pub to: String,
+    pub size: u64,
+    pub crc64: Crc64,
 }
 
 impl Transfer {
@@ -116,7 +116,12 @@ impl Transfer {
         }
     }
 
-    async fn copy_object(&self, copy: &Copy, staged: &Staged, upload: Option<&Upload>) -> Result<(), ReplicationError> {
+    pub(super) async fn copy_object(
+        &self,
+        copy: &Copy,
+        staged: &Staged,
+        upload: Option<&Upload>,
+    ) -> Result<(), ReplicationError> {
         if staged.resumed {
             // Nothing becomes visible under a key before its checksum was right.
             let there = self.target.objects.head(&copy.to).await.in_region(&self.target)?;
@@ -240,7 +245,7 @@ impl Transfer {
     }
 }
 
-fn is_taken(error: &crate::region::RegionError) -> bool {
+pub(super) fn is_taken(error: &crate::region::RegionError) -> bool {
     matches!(error, crate::region::RegionError::Objects(ObjectError::Exists { .. }))
 }
 

@@ -45,6 +45,11 @@ impl BareRepository {
         Ok(BareRepository { target, format, staging })
     }
 
+    /// Where it lies until it is [finished](BareRepository::finish): for files that are no part of Git.
+    pub fn directory(&self) -> PathBuf {
+        self.staging.path().to_path_buf()
+    }
+
     /// Copies a pack and its index, durably. Both are compared with the id of the pack, which each of
     /// them carries near its end; their other bytes are the caller's word.
     pub fn add_pack(&mut self, id: &ObjectId, pack: impl Read, index: impl Read) -> Result<(), ExportError> {

@@ -16,6 +16,7 @@ use super::link_sink::{Expected, IdTable, LinkSink, Unresolved, resolve};
 use super::progress::{CheckOptions, CheckProgress};
 use super::resolve::{Ids, Resolver};
 use crate::git::fsck::{Checker, Rules};
+use crate::git::lfs::Pointers;
 use crate::git::links::Link;
 
 /// Bytes that are hashed between two looks at [`CheckProgress::cancel`]. Smaller packs are not worth a
@@ -44,6 +45,8 @@ pub struct CheckedPack {
     pub unparsable: Vec<ObjectId>,
     /// How many such objects there are.
     pub unparsable_count: u64,
+    /// Pointers of Git LFS among its blobs.
+    pub pointers: Pointers,
 }
 
 impl CheckedPack {
@@ -180,7 +183,7 @@ fn check_with_index(
     resolver.check_all_resolved()?;
 
     let mut unresolved = Vec::new();
-    let (unparsable, unparsable_count) = merge(found, |sink| {
+    let Merged { unparsable, unparsable_count, pointers } = merge(found, |sink| {
         if let LinkSink::Lookup { unresolved: some, .. } = sink {
             unresolved.push(some);
         }
@@ -197,6 +200,7 @@ fn check_with_index(
         mismatched,
         unparsable,
         unparsable_count,
+        pointers,
         ..summary(index_out, index_bytes, options)
     })
 }
@@ -246,7 +250,7 @@ fn check_boundaries<'r>(
     let lookup = Lookup::new(&index)?;
     let expected = Expected::new(index.objects());
     let mut unresolved = Unresolved::default();
-    let (unparsable, unparsable_count) = merge(found, |sink| match sink {
+    let Merged { unparsable, unparsable_count, pointers } = merge(found, |sink| match sink {
         LinkSink::Spool { spool, .. } => spool.drain(|id, kind| resolve(id, kind, &lookup, &expected, &mut unresolved)),
         LinkSink::Lookup { .. } => Ok(()),
     })?;
@@ -256,6 +260,7 @@ fn check_boundaries<'r>(
         mismatched: mismatched(&resolver, &expected, rows),
         unparsable,
         unparsable_count,
+        pointers,
         ..summary(index_out, index_bytes, options)
     };
     Ok((checked, checker))
@@ -273,6 +278,7 @@ fn summary(index: &Path, index_bytes: u64, options: &CheckOptions) -> CheckedPac
         mismatched: Vec::new(),
         unparsable: Vec::new(),
         unparsable_count: 0,
+        pointers: Pointers::default(),
     }
 }
 
@@ -310,20 +316,29 @@ fn run<'a>(resolver: &'a Resolver<'a>, sink: impl Fn() -> LinkSink<'a>) -> Resul
     cancelled.map_or(Ok(found), Err)
 }
 
+/// What all threads found together.
+struct Merged {
+    unparsable: Vec<ObjectId>,
+    unparsable_count: u64,
+    pointers: Pointers,
+}
+
 /// Joins what threads found; `each` takes their links.
 fn merge<'a>(
     found: Vec<Findings<'a>>,
     mut each: impl FnMut(LinkSink<'a>) -> Result<(), Fault>,
-) -> Result<(Vec<ObjectId>, u64), Fault> {
-    let (mut unparsable, mut count) = (Vec::new(), 0);
+) -> Result<Merged, Fault> {
+    let mut merged = Merged { unparsable: Vec::new(), unparsable_count: 0, pointers: Pointers::default() };
     for findings in found {
-        unparsable.extend(findings.unparsable);
-        count += findings.unparsable_count;
+        merged.unparsable.extend(findings.unparsable);
+        merged.unparsable_count += findings.unparsable_count;
+        merged.pointers.merge(findings.pointers);
         each(findings.sink)?;
     }
-    unparsable.sort_unstable();
-    unparsable.truncate(MAX_LISTED_UNPARSABLE);
-    Ok((unparsable, count))
+    merged.unparsable.sort_unstable();
+    merged.unparsable.truncate(MAX_LISTED_UNPARSABLE);
+    merged.pointers.found.sort_unstable();
+    Ok(merged)
 }
 
 /// Objects that are taken for another kind than they are; `rows` yields entries with their rows.

@@ -14,6 +14,7 @@ use super::inflate::{Inflater, check_size, inflate_streaming};
 use super::link_sink::LinkSink;
 use super::resolve::{Children, HaltOnDrop, Job, Resolver};
 use crate::git::fsck::Checker;
+use crate::git::lfs::Pointers;
 use crate::git::links::{for_each_link, for_each_new_tree_link};
 
 /// Most buffers that a thread keeps for the next objects, and the largest one that it keeps.
@@ -30,6 +31,8 @@ pub(crate) struct Findings<'a> {
     pub(crate) unparsable_count: u64,
     /// What is wrong with objects, if it was asked for.
     pub(crate) checker: Option<Checker<'a>>,
+    /// The pointers of Git LFS among the blobs.
+    pub(crate) pointers: Pointers,
 }
 
 /// A resolved object with deltas on it.
@@ -70,6 +73,7 @@ impl<'a> Worker<'a> {
                 unparsable: Vec::new(),
                 unparsable_count: 0,
                 checker: resolver.rules.map(|rules| Checker::new(rules, resolver.pack.format)),
+                pointers: Pointers::default(),
             },
             inflater: Inflater::new().map_err(|e| Fault::File(e.into()))?,
             delta: Vec::new(),
@@ -185,6 +189,9 @@ impl<'a> Worker<'a> {
         self.resolver.count(data.len() as u64)?;
         if let Some(checker) = &mut self.findings.checker {
             checker.object(id, kind, &data);
+        }
+        if kind == Kind::Blob {
+            self.findings.pointers.look_at(&id, &data);
         }
         let parsed = self.find_links(kind, &id, &data, base)?;
         let families = self.resolver.families;

@@ -15,13 +15,15 @@
 //! state deleted                            (where the state changes)
 //! head ref:refs/heads/main <new value>     (where HEAD changes; `-` for no old value)
 //! pack <id> <bytes> <objects> <crc64> <index bytes> <index crc64> <closed|open>
+//! lfs <sha256> <bytes> <crc64>
 //! digest <refs digest after the change>
 //! edits 2
 //! <old or -> <new or -> refs/heads/main
 //! <old or -> <new or -> refs/tags/v1
 //! ```
 //!
-//! Edits are sorted by name and name each ref once. Deletions apply before creations.
+//! Edits are sorted by name and name each ref once. Deletions apply before creations. `lfs` lines name the
+//! Git LFS objects that came with the change, sorted by id, each once.
 
 mod read;
 #[cfg(test)]
@@ -32,6 +34,7 @@ use jiff::Timestamp;
 
 use super::hash::{ChangeHash, RefsDigest};
 use super::head::State;
+use crate::git::lfs::LfsOid;
 use crate::git::refs::{RefName, RefValue};
 use crate::objects::Crc64;
 
@@ -42,6 +45,8 @@ pub use write::{ChangeBody, EditSpool, SealedChange};
 pub const MAX_INLINE_BYTES: usize = 256 * 1024;
 /// Most packs that one change brings: what a manifest can hold.
 pub const MAX_PACKS: usize = 1_000;
+/// Most LFS objects that one change names.
+pub const MAX_LFS_OBJECTS: usize = 100_000;
 /// Longest actor, in bytes.
 const MAX_ACTOR_BYTES: usize = 1_024;
 
@@ -63,6 +68,17 @@ pub struct ChangePack {
     /// Every link of every object in it resolves within the repository's closed packs, so that finding
     /// an object in it proves that everything below is there. An open pack proves nothing.
     pub closed: bool,
+}
+
+/// A Git LFS object, and what a copy of it is checked against.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LfsObject {
+    /// SHA-256 of its content.
+    pub oid: LfsOid,
+    /// Size in bytes.
+    pub size: u64,
+    /// CRC-64/NVME of its content.
+    pub crc64: Crc64,
 }
 
 /// What happens to HEAD.
@@ -110,6 +126,8 @@ pub struct ChangeHeader {
     pub head: Option<HeadEdit>,
     /// The packs that came with it.
     pub packs: Vec<ChangePack>,
+    /// The LFS objects that came with it: sorted by id, each once.
+    pub lfs: Vec<LfsObject>,
     /// The refs digest after it.
     pub digest: RefsDigest,
     /// How many ref edits follow.
@@ -120,6 +138,11 @@ impl ChangeHeader {
     /// Bytes of packs and indexes that a replica has to copy for it.
     pub fn pack_bytes(&self) -> u64 {
         self.packs.iter().map(|pack| pack.bytes.saturating_add(pack.index_bytes)).fold(0, u64::saturating_add)
+    }
+
+    /// Bytes of LFS objects that a replica has to copy for it, unless it has them.
+    pub fn lfs_bytes(&self) -> u64 {
+        self.lfs.iter().map(|object| object.size).fold(0, u64::saturating_add)
     }
 }
 

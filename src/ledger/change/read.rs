@@ -6,7 +6,7 @@ use gix::bstr::{BString, ByteSlice};
 use jiff::Timestamp;
 use sha2::{Digest as _, Sha256};
 
-use super::{ChangeError, ChangeHeader, ChangePack, HeadEdit, MAX_PACKS, RefEdit};
+use super::{ChangeError, ChangeHeader, ChangePack, HeadEdit, LfsObject, MAX_LFS_OBJECTS, MAX_PACKS, RefEdit};
 use crate::git::refs::{RefName, RefValue};
 use crate::ledger::hash::{ChangeHash, RefsDigest};
 
@@ -155,6 +155,7 @@ fn read_header<R: BufRead>(lines: &mut Lines<R>) -> Result<ChangeHeader, ChangeE
         state: fields.optional_parsed("state")?,
         head: None,
         packs: Vec::new(),
+        lfs: Vec::new(),
         digest: RefsDigest::ZERO,
         edits: 0,
     };
@@ -166,6 +167,16 @@ fn read_header<R: BufRead>(lines: &mut Lines<R>) -> Result<ChangeHeader, ChangeE
             return Err(fields.bad_value(format!("it brings more than {MAX_PACKS} packs")));
         }
         header.packs.push(parse_pack(&text).ok_or_else(|| fields.bad_value("not a pack"))?);
+    }
+    while let Some(text) = fields.optional("lfs")? {
+        if header.lfs.len() == MAX_LFS_OBJECTS {
+            return Err(fields.bad_value(format!("it names more than {MAX_LFS_OBJECTS} LFS objects")));
+        }
+        let object = parse_lfs(&text).ok_or_else(|| fields.bad_value("not an LFS object"))?;
+        if header.lfs.last().is_some_and(|last| last.oid >= object.oid) {
+            return Err(fields.bad_value("the LFS objects are not sorted by id"));
+        }
+        header.lfs.push(object);
     }
     header.digest = fields.required_parsed("digest")?;
     let edits = fields.take_last("edits")?;
@@ -194,6 +205,16 @@ fn parse_pack(text: &str) -> Option<ChangePack> {
         },
     };
     fields.next().is_none().then_some(pack)
+}
+
+fn parse_lfs(text: &str) -> Option<LfsObject> {
+    let mut fields = text.split(' ');
+    let object = LfsObject {
+        oid: fields.next()?.parse().ok()?,
+        size: fields.next()?.parse().ok()?,
+        crc64: fields.next()?.parse().ok()?,
+    };
+    fields.next().is_none().then_some(object)
 }
 
 fn split_line<R: BufRead>(lines: &mut Lines<R>) -> Result<(String, Vec<u8>), ChangeError> {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use gix::bstr::{BString, ByteSlice};
 use sha2::{Digest as _, Sha256};
 
-use super::{ChangeError, ChangeHeader, ChangePack, MAX_INLINE_BYTES, RefEdit, clean_actor};
+use super::{ChangeError, ChangeHeader, ChangePack, LfsObject, MAX_INLINE_BYTES, RefEdit, clean_actor};
 use crate::git::refs::RefValue;
 use crate::ledger::hash::{ChangeHash, RefsDigest};
 
@@ -190,6 +190,9 @@ impl ChangeHeader {
             let ChangePack { id, bytes, objects, crc64, index_bytes, index_crc64, .. } = pack;
             let text = format!("pack {id} {bytes} {objects} {crc64} {index_bytes} {index_crc64} {closed}\n");
             out.extend_from_slice(text.as_bytes());
+        }
+        for LfsObject { oid, size, crc64 } in &self.lfs {
+            out.extend_from_slice(format!("lfs {oid} {size} {crc64}\n").as_bytes());
         }
         out.extend_from_slice(format!("digest {}\nedits {}\n", self.digest, self.edits).as_bytes());
     }

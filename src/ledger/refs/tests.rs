@@ -67,6 +67,7 @@ impl Place {
             state: None,
             head: None,
             packs: Vec::new(),
+            lfs: Vec::new(),
             digest: RefsDigest::ZERO,
             edits: 0,
         };
@@ -86,6 +87,7 @@ impl Place {
             edits: header.edits,
             packs: 0,
             pack_bytes: 0,
+            lfs_bytes: 0,
             object: None,
         };
         if large {

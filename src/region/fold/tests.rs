@@ -48,6 +48,7 @@ impl Draft {
             state: Some(State::Active),
             head: Some(HeadEdit { old: None, new: symbolic("refs/heads/main") }),
             packs: Vec::new(),
+            lfs: Vec::new(),
             digest: RefsDigest::ZERO,
             edits: 0,
         };
@@ -83,6 +84,7 @@ impl Draft {
             edits: sealed.header.edits,
             packs: 0,
             pack_bytes: 0,
+            lfs_bytes: 0,
             object: None,
         };
         ChangeRow { hash: sealed.hash, facts, inline: Some(bytes) }

@@ -3,6 +3,7 @@
 //! The order follows [`SourceRepository`]: refs first, then loose objects, then packs, so that whatever
 //! a ref names is found even while Git works on the source.
 
+mod lfs;
 mod objects;
 mod refs;
 
@@ -17,6 +18,7 @@ use super::{Region, RegionError, Result, blocking};
 use crate::git::local::{RefPatterns, SourceRepository};
 use crate::git::refs::RefValue;
 use crate::ledger::LedgerError;
+use crate::ledger::change::MAX_LFS_OBJECTS;
 use crate::ledger::head::HeadItem;
 
 pub use objects::ImportProgress;
@@ -57,6 +59,12 @@ pub struct Imported {
     pub objects: u64,
     /// Bytes of them and their indexes.
     pub bytes: u64,
+    /// Git LFS objects that were taken over from the source.
+    pub lfs_objects: u64,
+    /// Their bytes.
+    pub lfs_bytes: u64,
+    /// Git LFS objects that pointers name and that neither the region nor the source has.
+    pub lfs_missing: u64,
 }
 
 impl Region {
@@ -100,7 +108,7 @@ impl Region {
         let (head, diff) = self.compare(source.clone(), existing.as_ref(), options).await?;
         let head_moves = existing.as_ref().is_some_and(|item| item.head.head != head);
         if existing.is_some() && diff.edits.is_empty() && !head_moves {
-            return Ok(unchanged(existing));
+            return self.import_late_lfs(&source, existing, options).await;
         }
         if diff.deletes_all() && !options.allow_empty {
             let reason = "the source has none of the refs that it had; --allow-empty imports that all the same";
@@ -120,7 +128,13 @@ impl Region {
             spool: self.spool_dir(),
             progress,
         };
-        let packs = blocking(move || intake.run()).await?;
+        let (packs, mut pointers) = blocking(move || intake.run()).await?;
+        if existing.is_some() {
+            pointers.extend(self.awaited_lfs(subject.id()).await?);
+            pointers.sort_unstable();
+            pointers.dedup();
+        }
+        let lfs = self.take_lfs(subject.id(), &source, &pointers).await?;
         let mut imported = Imported {
             repository: name.into(),
             created: diff.created,
@@ -128,6 +142,9 @@ impl Region {
             deleted: diff.deleted,
             packs: packs.len() as u64,
             objects: packs.iter().map(|pack| u64::from(pack.checked.objects)).sum(),
+            lfs_objects: lfs.taken,
+            lfs_bytes: lfs.taken_bytes,
+            lfs_missing: lfs.missing,
             ..Imported::default()
         };
         let packs = self.put_packs(subject.id(), packs).await?;
@@ -138,6 +155,8 @@ impl Region {
         proposal.refs_added = diff.refs_added();
         proposal.edits = diff.edits;
         proposal.packs = packs.clone();
+        let (with_refs, later) = lfs.held.split_at(lfs.held.len().min(MAX_LFS_OBJECTS));
+        proposal.lfs = with_refs.to_vec();
         let item = match self.commit(&subject, proposal).await {
             Ok(item) => {
                 self.drop_twins(&item, &packs).await;
@@ -148,10 +167,31 @@ impl Region {
                 return Err(error);
             }
         };
+        // The few that do not fit into one change follow in their own.
+        let item = self.name_lfs_objects(item.id, later, &options.actor).await?.unwrap_or(item);
         let item = self.maintain_packs(self.maintain_snapshot(item).await).await;
         imported.id = item.id.to_string();
         imported.change = Some(item.head.frontier.seq);
         imported.refs = item.head.refs;
+        Ok(imported)
+    }
+
+    /// No ref has changed, but LFS objects that were missing may have come to the source since.
+    async fn import_late_lfs(
+        &self,
+        source: &Arc<SourceRepository>,
+        existing: Option<HeadItem>,
+        options: &ImportOptions,
+    ) -> Result<Imported> {
+        let Some(item) = existing else { return Ok(Imported::default()) };
+        let awaited = self.awaited_lfs(item.id).await?;
+        let lfs = self.take_lfs(item.id, source, &awaited).await?;
+        let named = self.name_lfs_objects(item.id, &lfs.held, &options.actor).await?;
+        let mut imported = unchanged(item);
+        imported.change = named.map(|item| item.head.frontier.seq);
+        imported.lfs_objects = lfs.taken;
+        imported.lfs_bytes = lfs.taken_bytes;
+        imported.lfs_missing = lfs.missing;
         Ok(imported)
     }
 
@@ -202,12 +242,6 @@ fn check_format(item: &HeadItem, source: &SourceRepository) -> Result<()> {
     Err(RegionError::Refused { repository: item.head.name.clone(), reason })
 }
 
-fn unchanged(item: Option<HeadItem>) -> Imported {
-    item.map(|item| Imported {
-        repository: item.head.name,
-        id: item.id.to_string(),
-        refs: item.head.refs,
-        ..Imported::default()
-    })
-    .unwrap_or_default()
+fn unchanged(item: HeadItem) -> Imported {
+    Imported { repository: item.head.name, id: item.id.to_string(), refs: item.head.refs, ..Imported::default() }
 }

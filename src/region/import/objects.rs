@@ -14,6 +14,7 @@ use tempfile::TempPath;
 
 use crate::counter::Counter;
 use crate::git::connectivity::missing_from;
+use crate::git::lfs::{MAX_POINTERS, Pointer};
 use crate::git::local::{LooseEntry, SourcePack, SourceRepository};
 use crate::git::pack::{CheckProgress, Index, LooseObject, PackError, PackSet, gather};
 use crate::objects::{Crc64, Crc64Hasher};
@@ -78,8 +79,8 @@ struct Selection {
 }
 
 impl Intake {
-    /// Brings in what is new and proves that nothing is missing.
-    pub fn run(self) -> Result<Vec<NewPack>> {
+    /// Brings in what is new and proves that nothing is missing. Returns it with what new blobs point to.
+    pub fn run(self) -> Result<(Vec<NewPack>, Vec<Pointer>)> {
         let held = self.open_set(self.held.packs.iter().map(|pack| (pack.pack.as_path(), pack.index.as_path())))?;
         let loose = self.loose_candidates(&held)?;
         let selection = self.select(&held)?;
@@ -87,16 +88,33 @@ impl Intake {
         for pack in &selection.whole {
             packs.push(self.take_whole(pack)?);
         }
+        let mut pointers = Vec::new();
+        for pack in &packs {
+            pointers.extend(self.new_pointers(pack, &held)?);
+        }
         let mut here = held;
         for pack in &packs {
             here.add(&pack.file, &pack.index)?;
         }
         if let Some(pack) = self.gather_rest(&here, loose, &selection.partial)? {
+            pointers.extend(self.new_pointers(&pack, &here)?);
             here.add(&pack.file, &pack.index)?;
             packs.push(pack);
         }
         self.prove(&mut packs, &here)?;
-        Ok(packs)
+        pointers.sort_unstable();
+        pointers.dedup();
+        Ok((packs, pointers))
+    }
+
+    /// What blobs of a pack point to that are not here yet.
+    fn new_pointers(&self, pack: &NewPack, here: &PackSet) -> Result<Vec<Pointer>> {
+        let pointers = &pack.checked.pointers;
+        if pointers.more {
+            let reason = format!("a pack of it has more than {MAX_POINTERS} pointers of Git LFS");
+            return Err(RegionError::Refused { repository: self.repository.clone(), reason });
+        }
+        Ok(pointers.of_blobs(|blob| !here.contains(blob)))
     }
 
     fn open_set<'a>(&self, packs: impl Iterator<Item = (&'a Path, &'a Path)>) -> Result<PackSet> {

@@ -10,6 +10,7 @@ use gix::objs::Kind;
 use super::{Fact, PushPolicy, PushState, decide};
 use crate::git::connectivity::missing_from;
 use crate::git::fsck::{self, Severity};
+use crate::git::lfs::Pointer;
 use crate::git::pack::{CheckProgress, PackError, PackSet};
 use crate::git::receive_pack::{
     Command, HookInput, IngestOptions, PushRequest, Quarantine, Received, ReceivedPack, Required, ingest, is_ancestor,
@@ -41,6 +42,8 @@ pub struct Judged {
     pub facts: Vec<Fact>,
     /// The pack, in quarantine.
     pub(crate) pack: Option<NewPack>,
+    /// What its blobs point to that were not here: LFS objects, sorted, each once.
+    pub(crate) pointers: Vec<Pointer>,
     /// What is wrong with the pack as a whole, if anything is.
     pub unpack: std::result::Result<(), String>,
     /// Lines for the person who pushes.
@@ -61,6 +64,7 @@ pub fn judge(
     let mut judged = Judged {
         facts: vec![Fact::default(); request.commands.len()],
         pack: None,
+        pointers: Vec::new(),
         unpack: Ok(()),
         messages: Vec::new(),
     };
@@ -88,6 +92,10 @@ pub fn judge(
     let closed = objects.connect(&request.commands, &mut judged.facts)?;
     objects.look_at_steps(policy, &request.commands, &mut judged.facts)?;
     ask_hook(state, policy, request, actor, spool, received.pack.as_ref(), &mut judged)?;
+    if let Some(pack) = &received.pack {
+        // Blobs that were here have brought their objects when they came; bases of a thin pack are among them.
+        judged.pointers = pack.checked.pointers.of_blobs(|blob| !state.view.packs.contains(blob));
+    }
     judged.pack = received.pack.map(|pack| {
         let ReceivedPack { file, index, checked, crc64, index_crc64, .. } = pack;
         NewPack { file, index, checked, crc64, index_crc64, closed }

@@ -7,6 +7,7 @@
 
 mod decide;
 mod judge;
+mod lfs;
 mod serve;
 mod state;
 
@@ -15,6 +16,7 @@ use std::time::Duration;
 use gix::bstr::ByteSlice;
 
 use super::commit::{Proposal, Subject};
+use super::lfs::MAX_LFS_BYTES;
 use super::manifest::LivePack;
 use super::new_pack::NewPack;
 use super::{Region, RegionError, Result};
@@ -22,11 +24,12 @@ use crate::git::pack::ArrivalLimits;
 use crate::git::receive_pack::{Outcome, PreReceive, PushRequest, Report};
 use crate::git::{fsck, local::RefPatterns};
 use crate::ledger::LedgerError;
-use crate::ledger::change::RefEdit;
+use crate::ledger::change::{LfsObject, RefEdit};
 use crate::ledger::head::HeadItem;
 
 pub use decide::{Decision, Fact, decide};
 pub use judge::{Judged, MAX_SEPARATE_WALKS, PushProgress, judge};
+pub use lfs::{MAX_TOLD_LFS, Missing};
 pub use serve::{MAX_DRAINED_BYTES, Serving};
 pub use state::{FreshStates, PushState, PushStates, without_hidden};
 
@@ -63,6 +66,10 @@ pub struct PushPolicy {
     pub protections: Vec<Protection>,
     /// Refs that clients neither see nor change; `None` for none.
     pub hidden: Option<RefPatterns>,
+    /// What becomes of pointers to LFS objects that are not here.
+    pub lfs: Missing,
+    /// Largest LFS object that is accepted, in bytes.
+    pub lfs_object_bytes: u64,
     /// Who else is asked.
     pub hook: Option<std::sync::Arc<dyn PreReceive>>,
 }
@@ -74,6 +81,8 @@ impl Default for PushPolicy {
             rules: Some(fsck::Rules::default()),
             protections: Vec::new(),
             hidden: None,
+            lfs: Missing::default(),
+            lfs_object_bytes: MAX_LFS_BYTES,
             hook: None,
         }
     }
@@ -102,9 +111,11 @@ impl Region {
         judged: Judged,
         actor: &str,
     ) -> Result<Pushed> {
-        let Judged { facts, pack, unpack, messages } = judged;
+        let mut judged = judged;
+        let lfs = self.judge_lfs(state.item.id, policy, &request.commands, &mut judged).await?;
+        let Judged { facts, pack, unpack, messages, .. } = judged;
         let mut packs = Packs::Spooled(pack.map(Box::new));
-        let mut push = Attempt { region: self, policy, request, facts: &facts, actor, state };
+        let mut push = Attempt { region: self, policy, request, facts: &facts, lfs: &lfs, actor, state };
         let mut waits = 1;
         let result = loop {
             match push.once(&mut packs).await {
@@ -157,6 +168,7 @@ struct Attempt<'a> {
     policy: &'a PushPolicy,
     request: &'a PushRequest,
     facts: &'a [Fact],
+    lfs: &'a [LfsObject],
     actor: &'a str,
     state: PushState,
 }
@@ -181,6 +193,9 @@ impl Attempt<'_> {
         let mut proposal: Proposal = region.proposal(Some(&state.item), self.actor);
         if let Packs::Durable(live) = packs {
             proposal.packs = live.clone();
+        }
+        if brings {
+            proposal.lfs = self.lfs.to_vec();
         }
         proposal.head = decision.head.take();
         for RefEdit { old, new, .. } in &decision.edits {

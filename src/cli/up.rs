@@ -98,6 +98,7 @@ fn open_host(
         policy: PushPolicy { hidden, ..PushPolicy::default() },
         create_on_push: host.create_on_push,
         urls: config.hosts.iter().map(|(region, host)| (region.clone(), host.url())).collect(),
+        url: host.url.clone(),
         ..HostOptions::default()
     };
     Ok(Host::new(Region::open(config, region)?, authorizer, events, options))

@@ -6,6 +6,7 @@
 pub mod auth;
 mod body;
 mod fetch;
+mod lfs;
 mod push;
 pub mod route;
 pub mod views;
@@ -41,11 +42,19 @@ pub struct HostOptions {
     pub create_on_push: bool,
     /// Where the hosts of regions are reached, by region.
     pub urls: BTreeMap<String, String>,
+    /// Where this host is reached, for the hrefs of Git LFS; what a client has used when left out.
+    pub url: Option<String>,
 }
 
 impl Default for HostOptions {
     fn default() -> Self {
-        HostOptions { requests: 64, policy: PushPolicy::default(), create_on_push: false, urls: BTreeMap::new() }
+        HostOptions {
+            requests: 64,
+            policy: PushPolicy::default(),
+            create_on_push: false,
+            urls: BTreeMap::new(),
+            url: None,
+        }
     }
 }
 
@@ -57,6 +66,8 @@ pub struct Host {
     policy: PushPolicy,
     create_on_push: bool,
     urls: BTreeMap<String, String>,
+    url: Option<String>,
+    transfers: lfs::Transfers,
     authorizer: Arc<dyn Authorizer>,
     events: Arc<dyn Sink>,
     gate: Arc<Semaphore>,
@@ -70,10 +81,21 @@ impl Host {
         events: Arc<dyn Sink>,
         options: HostOptions,
     ) -> Arc<Self> {
-        let HostOptions { requests, policy, create_on_push, urls } = options;
+        let HostOptions { requests, policy, create_on_push, urls, url } = options;
         let views = Arc::new(Views::new(region.clone(), policy.hidden.clone()));
         let gate = Arc::new(Semaphore::new(requests.max(1)));
-        Arc::new(Host { region, views, policy, create_on_push, urls, authorizer, events, gate })
+        Arc::new(Host {
+            region,
+            views,
+            policy,
+            create_on_push,
+            urls,
+            url,
+            transfers: Default::default(),
+            authorizer,
+            events,
+            gate,
+        })
     }
 
     /// Its HTTP service.
@@ -123,7 +145,9 @@ impl Host {
             (Service::UploadPack, &Method::POST) => self.upload_pack(route, &parts.headers, body).await,
             (Service::ReceivePack, &Method::POST) => self.receive_pack(route, &parts.headers, body).await,
             (Service::InfoRefs | Service::UploadPack | Service::ReceivePack, _) => Err(Refusal::Method),
-            _ => Err(Refusal::NotFound),
+            (Service::LfsBatch | Service::LfsObject | Service::LfsVerify | Service::LfsLocks, _) => {
+                Ok(self.lfs(route, parts, body).await)
+            }
         }
     }
 

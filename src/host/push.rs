@@ -52,7 +52,7 @@ impl Host {
     }
 
     /// Makes the repository that somebody is about to push to.
-    async fn create(&self, repository: &str, identity: &Identity) -> Result<Arc<Opened>, Refusal> {
+    pub(super) async fn create(&self, repository: &str, identity: &Identity) -> Result<Arc<Opened>, Refusal> {
         match self.region.create(repository, gix::hash::Kind::Sha1, &identity.name).await {
             Ok(_) | Err(RegionError::NameTaken { .. }) => Ok(self.views.open(repository).await?),
             Err(error) => Err(error.into()),

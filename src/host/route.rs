@@ -15,8 +15,12 @@ pub enum Service {
     ReceivePack,
     /// `POST …/info/lfs/objects/batch`
     LfsBatch,
+    /// `POST …/info/lfs/objects/verify`
+    LfsVerify,
     /// `…/info/lfs/objects/<id>`
     LfsObject,
+    /// `…/info/lfs/locks` and below
+    LfsLocks,
 }
 
 /// A request for a repository.
@@ -40,6 +44,9 @@ pub fn parse(path: &str) -> Option<Route> {
         ("/git-upload-pack", Service::UploadPack),
         ("/git-receive-pack", Service::ReceivePack),
         ("/info/lfs/objects/batch", Service::LfsBatch),
+        ("/info/lfs/objects/verify", Service::LfsVerify),
+        ("/info/lfs/locks", Service::LfsLocks),
+        ("/info/lfs/locks/verify", Service::LfsLocks),
     ];
     for (suffix, service) in simple {
         if let Some(name) = path.strip_suffix(suffix) {

@@ -1,0 +1,187 @@
+//! The Batch API: what is there, and where to send or get the rest.
+
+use axum::body::Body;
+use axum::http::StatusCode;
+use axum::http::request::Parts;
+use axum::response::Response;
+use serde::{Deserialize, Serialize};
+
+use super::{LfsRefusal, MAX_BATCH_OBJECTS, json, read_json};
+use crate::git::lfs::{LfsOid, Pointer};
+use crate::host::Host;
+use crate::host::auth::Access;
+use crate::ledger::change::LfsObject;
+use crate::region::lfs::LfsState;
+
+#[derive(Deserialize)]
+struct Request {
+    operation: Operation,
+    #[serde(default)]
+    hash_algo: Option<String>,
+    objects: Vec<Wanted>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Operation {
+    Upload,
+    Download,
+}
+
+/// An object as a client names it, checked later: one bad object does not spoil the others.
+#[derive(Deserialize)]
+struct Wanted {
+    oid: String,
+    size: i64,
+}
+
+#[derive(Serialize)]
+struct Answer {
+    transfer: &'static str,
+    objects: Vec<Offered>,
+    hash_algo: &'static str,
+}
+
+#[derive(Serialize)]
+struct Offered {
+    oid: String,
+    size: i64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    actions: Option<Actions>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<ObjectError>,
+}
+
+#[derive(Default, Serialize)]
+struct Actions {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    upload: Option<Action>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    verify: Option<Action>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    download: Option<Action>,
+}
+
+#[derive(Serialize)]
+struct Action {
+    href: String,
+}
+
+#[derive(Serialize)]
+struct ObjectError {
+    code: u16,
+    message: String,
+}
+
+/// Makes offers for the objects of one repository.
+struct Offers {
+    operation: Operation,
+    /// The repository's LFS endpoint.
+    endpoint: String,
+    /// Largest object that is accepted.
+    most: u64,
+}
+
+impl Host {
+    pub(super) async fn lfs_batch(&self, name: &str, parts: &Parts, body: Body) -> Result<Response, LfsRefusal> {
+        // Nobody's body is read who may not even read the repository.
+        self.authorize(&parts.headers, name, Access::Read)?;
+        let request: Request = read_json(parts, body).await?;
+        let access = match request.operation {
+            Operation::Upload => Access::Write,
+            Operation::Download => Access::Read,
+        };
+        let identity = self.authorize(&parts.headers, name, access)?;
+        if request.objects.len() > MAX_BATCH_OBJECTS {
+            let reason = format!("a request names at most {MAX_BATCH_OBJECTS} objects");
+            return Err(LfsRefusal::new(StatusCode::PAYLOAD_TOO_LARGE, reason));
+        }
+        if request.hash_algo.as_deref().is_some_and(|name| name != "sha256") {
+            return Err(LfsRefusal::new(StatusCode::CONFLICT, "objects are named by sha256 here"));
+        }
+        let item = self.lfs_repository(name, &identity, access).await?;
+        let endpoint = format!("{}/{name}/info/lfs", self.lfs_base(parts)?);
+        let offers = Offers { operation: request.operation, endpoint, most: self.policy.lfs_object_bytes };
+        let pointers: Vec<Result<Pointer, String>> = request.objects.iter().map(pointer_of).collect();
+        let oids: Vec<LfsOid> = pointers.iter().flatten().map(|pointer| pointer.oid).collect();
+        let states = self.region.lfs_states(item.id, &oids).await?;
+        if request.operation == Operation::Upload {
+            // An upload that ended before its change: nobody would upload it again.
+            let late: Vec<LfsObject> =
+                states.iter().filter(|state| state.awaited).filter_map(|state| state.held).collect();
+            self.lfs_name(&item, &late, &identity).await?;
+        }
+        let mut states = states.into_iter();
+        let mut objects = Vec::with_capacity(pointers.len());
+        for (wanted, pointer) in request.objects.into_iter().zip(pointers) {
+            let offer = match pointer {
+                Ok(pointer) => offers.offer(pointer, states.next()),
+                Err(reason) => Err((StatusCode::UNPROCESSABLE_ENTITY, reason)),
+            };
+            objects.push(wanted.offered(offer));
+        }
+        Ok(json(StatusCode::OK, &Answer { transfer: "basic", objects, hash_algo: "sha256" }))
+    }
+
+    /// Whether an object that was uploaded is there.
+    pub(super) async fn lfs_verify(&self, name: &str, parts: &Parts, body: Body) -> Result<Response, LfsRefusal> {
+        let identity = self.authorize(&parts.headers, name, Access::Write)?;
+        let wanted: Wanted = read_json(parts, body).await?;
+        let pointer = pointer_of(&wanted).map_err(LfsRefusal::unprocessable)?;
+        let item = self.lfs_repository(name, &identity, Access::Read).await?;
+        match self.region.lfs_objects(item.id, &[pointer.oid]).await?.pop().flatten() {
+            Some(held) if held.size == pointer.size => Ok(json(StatusCode::OK, &serde_json::json!({}))),
+            Some(held) => Err(LfsRefusal::unprocessable(other_size(&held))),
+            None => Err(LfsRefusal::new(StatusCode::NOT_FOUND, format!("there is no object {}", pointer.oid))),
+        }
+    }
+}
+
+fn pointer_of(wanted: &Wanted) -> Result<Pointer, String> {
+    let oid = wanted.oid.parse().map_err(|error: crate::git::lfs::BadLfsOid| error.to_string())?;
+    let size = u64::try_from(wanted.size).map_err(|_| "the size is negative".to_owned())?;
+    Ok(Pointer { oid, size })
+}
+
+fn other_size(held: &LfsObject) -> String {
+    format!("the object has {} bytes", held.size)
+}
+
+impl Wanted {
+    fn offered(self, offer: Result<Option<Actions>, (StatusCode, String)>) -> Offered {
+        let Wanted { oid, size } = self;
+        match offer {
+            Ok(actions) => Offered { oid, size, actions, error: None },
+            Err((code, message)) => {
+                Offered { oid, size, actions: None, error: Some(ObjectError { code: code.as_u16(), message }) }
+            }
+        }
+    }
+}
+
+impl Offers {
+    /// What to do about one object; nothing where it is there already.
+    fn offer(&self, pointer: Pointer, state: Option<LfsState>) -> Result<Option<Actions>, (StatusCode, String)> {
+        let held = state.and_then(|state| state.held);
+        if let Some(held) = held.filter(|held| held.size != pointer.size) {
+            return Err((StatusCode::UNPROCESSABLE_ENTITY, other_size(&held)));
+        }
+        let object = format!("{}/objects/{}", self.endpoint, pointer.oid);
+        match (self.operation, held) {
+            (Operation::Upload, Some(_)) => Ok(None),
+            (Operation::Upload, None) if pointer.size > self.most => {
+                let reason = format!("an object has at most {} bytes here", self.most);
+                Err((StatusCode::UNPROCESSABLE_ENTITY, reason))
+            }
+            (Operation::Upload, None) => Ok(Some(Actions {
+                upload: Some(Action { href: format!("{object}?size={}", pointer.size) }),
+                verify: Some(Action { href: format!("{}/objects/verify", self.endpoint) }),
+                download: None,
+            })),
+            (Operation::Download, Some(_)) => {
+                Ok(Some(Actions { download: Some(Action { href: object }), ..Actions::default() }))
+            }
+            (Operation::Download, None) => Err((StatusCode::NOT_FOUND, "the object is not here".into())),
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Downloading an object, whole or from somewhere on: git-lfs resumes with a range.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, IF_RANGE, RANGE};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Method, StatusCode, response};
+use axum::response::Response;
+use futures::{StreamExt as _, stream};
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::LfsRefusal;
+use crate::git::lfs::LfsOid;
+use crate::host::Host;
+use crate::host::auth::Access;
+use crate::ledger::keys;
+use crate::objects::ObjectStore;
+use crate::region::RegionError;
+
+/// Bytes that are read from the store at a time.
+const CHUNK_BYTES: u64 = 512 * 1024;
+/// Chunks of one download that are read ahead of the client.
+const CHUNKS_IN_FLIGHT: usize = 2;
+
+impl Host {
+    pub(super) async fn lfs_download(
+        self: Arc<Self>,
+        name: &str,
+        oid: LfsOid,
+        parts: &Parts,
+    ) -> Result<Response, LfsRefusal> {
+        let identity = self.authorize(&parts.headers, name, Access::Read)?;
+        let item = self.lfs_repository(name, &identity, Access::Read).await?;
+        let held = self.region.lfs_objects(item.id, &[oid]).await?.pop().flatten();
+        let held = held.ok_or_else(|| LfsRefusal::new(StatusCode::NOT_FOUND, format!("there is no object {oid}")))?;
+        let key = keys::lfs_object(item.id, oid);
+        if self.region.objects.head(&key).await.map_err(RegionError::from)?.is_none_or(|meta| meta.size != held.size) {
+            let what = format!("LFS object {oid} is not in the object store as its row says ({key})");
+            return Err(RegionError::corrupt(&self.region.name, name, what).into());
+        }
+        let etag = format!("\"{oid}\"");
+        let base = Response::builder()
+            .header(ETAG, &etag)
+            .header(ACCEPT_RANGES, "bytes")
+            .header(CONTENT_TYPE, "application/octet-stream");
+        let (base, range) = match wanted(&parts.headers, &etag, held.size) {
+            Wanted::All => (base.status(StatusCode::OK), 0..held.size),
+            Wanted::Part(range) => {
+                let content_range = format!("bytes {}-{}/{}", range.start, range.end.saturating_sub(1), held.size);
+                (base.status(StatusCode::PARTIAL_CONTENT).header(CONTENT_RANGE, content_range), range)
+            }
+            Wanted::Beyond => {
+                let none = base.status(StatusCode::RANGE_NOT_SATISFIABLE);
+                return finish(none.header(CONTENT_RANGE, format!("bytes */{}", held.size)), Body::empty());
+            }
+        };
+        let base = base.header(CONTENT_LENGTH, range.end - range.start);
+        if parts.method == Method::HEAD {
+            return finish(base, Body::empty());
+        }
+        let permit = self.transfers.downloads.clone().acquire_owned().await.ok();
+        finish(base, send(self.region.objects.clone(), key, range, permit))
+    }
+}
+
+fn finish(base: response::Builder, body: Body) -> Result<Response, LfsRefusal> {
+    base.body(body).map_err(|error| LfsRefusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
+}
+
+/// A range of an object as it is read. The client sees by the length when it breaks off.
+fn send(store: Arc<dyn ObjectStore>, key: String, range: Range<u64>, permit: Option<OwnedSemaphorePermit>) -> Body {
+    let key: Arc<str> = key.into();
+    let chunks = (range.end - range.start).div_ceil(CHUNK_BYTES);
+    let chunk = move |number: u64| {
+        let start = range.start + number * CHUNK_BYTES;
+        let end = (start + CHUNK_BYTES).min(range.end);
+        let (store, key) = (store.clone(), key.clone());
+        async move {
+            let bytes = store.get(&key, start..end).await.map_err(std::io::Error::other)?;
+            match bytes.len() as u64 == end - start {
+                true => Ok(bytes),
+                false => Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)),
+            }
+        }
+    };
+    let sent = stream::iter(0..chunks).map(chunk).buffered(CHUNKS_IN_FLIGHT);
+    Body::from_stream(sent.inspect(move |chunk| {
+        let _held_until_the_end = &permit;
+        if let Err(error) = chunk {
+            tracing::error!(%error, "the download of an LFS object broke off");
+        }
+    }))
+}
+
+/// What a request wants of an object.
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    All,
+    Part(Range<u64>),
+    /// Only what is behind the end.
+    Beyond,
+}
+
+/// RFC 9110, section 14: one range of bytes; anything else is answered with everything, as it allows.
+fn wanted(headers: &HeaderMap, etag: &str, size: u64) -> Wanted {
+    let fresh = headers.get(IF_RANGE).is_none_or(|known| known.as_bytes() == etag.as_bytes());
+    let range = headers.get(RANGE).and_then(|range| range.to_str().ok()).filter(|_| fresh);
+    let Some((first, last)) = range.and_then(|range| range.trim().strip_prefix("bytes=")?.trim().split_once('-'))
+    else {
+        return Wanted::All;
+    };
+    let number =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse::<u64>().ok()).flatten();
+    match (first, last) {
+        ("", last) => match number(last) {
+            None => Wanted::All,
+            Some(0) => Wanted::Beyond,
+            Some(_) if size == 0 => Wanted::Beyond,
+            Some(count) => Wanted::Part(size.saturating_sub(count)..size),
+        },
+        (first, last) => match (number(first), number(last)) {
+            (Some(first), Some(last)) if last < first => Wanted::All,
+            (Some(first), Some(last)) if first < size => Wanted::Part(first..last.saturating_add(1).min(size)),
+            (Some(first), None) if last.is_empty() && first < size => Wanted::Part(first..size),
+            (Some(_), Some(_)) => Wanted::Beyond,
+            (Some(_), None) if last.is_empty() => Wanted::Beyond,
+            _ => Wanted::All,
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(range: &str) -> Wanted {
+        wanted(&HeaderMap::from_iter([(RANGE, range.parse().unwrap())]), "\"e\"", 100)
+    }
+
+    #[test]
+    fn ranges_of_bytes() {
+        for (text, range) in
+            [("bytes=0-", 0..100), ("bytes=40-", 40..100), ("bytes=0-0", 0..1), ("bytes=90-1000", 90..100)]
+        {
+            assert_eq!(of(text), Wanted::Part(range), "{text}");
+        }
+        assert_eq!(of("bytes=-10"), Wanted::Part(90..100));
+        assert_eq!(of("bytes=-1000"), Wanted::Part(0..100));
+        assert_eq!(of("bytes=0-18446744073709551615"), Wanted::Part(0..100));
+        for beyond in ["bytes=100-", "bytes=100-200", "bytes=-0", "bytes=18446744073709551615-"] {
+            assert_eq!(of(beyond), Wanted::Beyond, "{beyond}");
+        }
+        for all in ["", "items=0-1", "bytes=5-1", "bytes=0-1,5-6", "bytes=-", "bytes=a-b", "bytes=+1-2", "bytes=1--2"] {
+            assert_eq!(of(all), Wanted::All, "{all}");
+        }
+    }
+
+    #[test]
+    fn a_range_of_another_object_is_all_of_this() {
+        let headers = |etag: &str| {
+            HeaderMap::from_iter([(RANGE, "bytes=1-".parse().unwrap()), (IF_RANGE, etag.parse().unwrap())])
+        };
+        assert_eq!(wanted(&headers("\"e\""), "\"e\"", 100), Wanted::Part(1..100));
+        assert_eq!(wanted(&headers("\"other\""), "\"e\"", 100), Wanted::All);
+    }
+}

@@ -1,0 +1,136 @@
+//! Uploading an object: hashed on its way into the spool, then durable, then answered.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::{Body, Bytes};
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use bytes::BytesMut;
+use futures::StreamExt as _;
+
+use super::LfsRefusal;
+use crate::git::lfs::LfsOid;
+use crate::host::Host;
+use crate::host::auth::Access;
+use crate::region::lfs::LfsSpool;
+use crate::region::{RegionError, blocking};
+
+/// A client that sends nothing for this long is given up.
+pub const MAX_SILENCE: Duration = Duration::from_secs(60);
+/// Bytes that are hashed and written at a time.
+const WRITE_BYTES: usize = 1 << 20;
+
+/// How large an upload is to be.
+#[derive(Clone, Copy, Debug)]
+struct Expected {
+    /// As the Batch API was told.
+    size: Option<u64>,
+    /// The policy's limit.
+    most: u64,
+}
+
+impl Expected {
+    fn of(parts: &Parts, most: u64) -> Result<Self, LfsRefusal> {
+        let bad = |what: &str| LfsRefusal::new(StatusCode::BAD_REQUEST, format!("the {what} is not a number"));
+        let query = parts.uri.query().unwrap_or_default();
+        let size = query.split('&').find_map(|pair| pair.strip_prefix("size="));
+        let size = size.map(|size| size.parse::<u64>().map_err(|_| bad("size"))).transpose()?;
+        let expected = Expected { size, most };
+        if let Some(length) = parts.headers.get(header::CONTENT_LENGTH) {
+            let length = length.to_str().ok().and_then(|length| length.parse().ok());
+            let length = length.ok_or_else(|| bad("Content-Length"))?;
+            expected.check_so_far(length)?;
+            expected.check_whole(length)?;
+        }
+        Ok(expected)
+    }
+
+    /// Whether more than this many bytes may come.
+    fn check_so_far(&self, bytes: u64) -> Result<(), LfsRefusal> {
+        if bytes > self.most {
+            let reason = format!("an object has at most {} bytes here", self.most);
+            return Err(LfsRefusal::new(StatusCode::PAYLOAD_TOO_LARGE, reason));
+        }
+        match self.size {
+            Some(size) if bytes > size => {
+                Err(LfsRefusal::unprocessable(format!("more bytes came than the {size} that were announced")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_whole(&self, bytes: u64) -> Result<(), LfsRefusal> {
+        match self.size {
+            Some(size) if bytes != size => {
+                Err(LfsRefusal::unprocessable(format!("{bytes} bytes came, {size} were announced")))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Host {
+    pub(super) async fn lfs_upload(
+        self: Arc<Self>,
+        name: &str,
+        oid: LfsOid,
+        parts: &Parts,
+        body: Body,
+    ) -> Result<Response, LfsRefusal> {
+        let identity = self.authorize(&parts.headers, name, Access::Write)?;
+        let encoding = parts.headers.get(header::CONTENT_ENCODING).map(|encoding| encoding.as_bytes());
+        if encoding.is_some_and(|encoding| encoding != b"identity") {
+            return Err(LfsRefusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "objects come as they are"));
+        }
+        let item = self.lfs_repository(name, &identity, Access::Write).await?;
+        let expected = Expected::of(parts, self.policy.lfs_object_bytes)?;
+        let permit = self.transfers.uploads.clone().acquire_owned().await;
+        let (file, found) = self.lfs_receive(expected, body).await?.finish();
+        expected.check_whole(found.size)?;
+        if found.oid != oid {
+            return Err(LfsRefusal::unprocessable(format!("what came is {}, not {oid}", found.oid)));
+        }
+        self.region.put_lfs_object(item.id, found, file).await?;
+        drop(permit);
+        let state = self.region.lfs_states(item.id, &[oid]).await?;
+        if state.iter().any(|state| state.awaited) {
+            self.lfs_name(&item, &[found], &identity).await?;
+        }
+        tracing::debug!(repository = name, %oid, size = found.size, "took an LFS object in");
+        Ok(StatusCode::OK.into_response())
+    }
+
+    /// Writes a body to the spool. No thread waits for the client.
+    async fn lfs_receive(&self, expected: Expected, body: Body) -> Result<LfsSpool, LfsRefusal> {
+        let dir = self.region.spool_dir();
+        let mut spool = blocking(move || LfsSpool::new_in(&dir)).await.map_err(RegionError::Io)?;
+        let mut stream = body.into_data_stream();
+        let mut buffer = BytesMut::with_capacity(WRITE_BYTES);
+        let gone = |what: String| LfsRefusal::new(StatusCode::BAD_REQUEST, what);
+        loop {
+            let next = tokio::time::timeout(MAX_SILENCE, stream.next()).await;
+            let next = next.map_err(|_| LfsRefusal::new(StatusCode::REQUEST_TIMEOUT, "nothing came any more"))?;
+            let ended = next.is_none();
+            if let Some(chunk) = next {
+                buffer.extend_from_slice(&chunk.map_err(|error| gone(format!("the upload broke off: {error}")))?);
+                expected.check_so_far(spool.size() + buffer.len() as u64)?;
+            }
+            if ended || buffer.len() >= WRITE_BYTES {
+                spool = write(spool, buffer.split().freeze()).await.map_err(RegionError::Io)?;
+            }
+            if ended {
+                return Ok(spool);
+            }
+        }
+    }
+}
+
+async fn write(mut spool: LfsSpool, bytes: Bytes) -> std::io::Result<LfsSpool> {
+    blocking(move || {
+        spool.write(&bytes)?;
+        Ok(spool)
+    })
+    .await
+}

@@ -100,12 +100,19 @@ impl Link {
         Ok(batch)
     }
 
-    /// Removes copies that another worker's commit made needless. Only ever our own: nobody adopts a key.
-    pub(super) async fn drop_unused(&self, id: RepositoryId, copied: &[CopiedPack]) {
+    /// Removes copies that another worker's commit of the same changes made needless, which counts as success
+    /// for both. Only ever our own: nobody adopts a key.
+    pub(super) async fn drop_unused(&self, id: RepositoryId, copied: &[CopiedPack], applied: Option<&HeadItem>) {
         if copied.is_empty() {
             return;
         }
-        let Ok(head) = read_head(&*self.target.table, id).await else { return };
+        let head = match applied {
+            Some(item) => Some(item.clone()),
+            None => match read_head(&*self.target.table, id).await {
+                Ok(head) => head,
+                Err(_) => return,
+            },
+        };
         let manifest = match head {
             Some(item) => match self.target.manifest(&item).await {
                 Ok((manifest, _)) => manifest,

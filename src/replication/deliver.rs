@@ -279,13 +279,9 @@ impl Link {
             bytes: wanted.iter().map(bytes_of).sum(),
             lag_ms: oldest.map_or(0, |time| self.target.clock.now().duration_since(time).as_millis() as i64).max(0),
         };
-        let item = match self.apply(lag, folded, &copied, held, &delivered).await {
-            Ok(item) => item,
-            Err(error) => {
-                self.drop_unused(id, &copied).await;
-                return Err(error);
-            }
-        };
+        let result = self.apply(lag, folded, &copied, held, &delivered).await;
+        self.drop_unused(id, &copied, result.as_ref().ok()).await;
+        let item = result?;
         crash_point("applied");
         let item = self.target.maintain_snapshot(item).await;
         self.target.maintain_packs(item).await;

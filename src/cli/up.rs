@@ -11,7 +11,8 @@ use gitferry::host::auth::{Authorizer, Open, TokenFile};
 use gitferry::host::{Host, HostOptions};
 use gitferry::region::Region;
 use gitferry::region::push::PushPolicy;
-use gitferry::worker::{Worker, WorkerLink, WorkerOptions};
+use gitferry::replication::deliver::Link;
+use gitferry::worker::{Worker, WorkerOptions};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -104,13 +105,9 @@ fn open_host(
     Ok(Host::new(Region::open(config, region)?, authorizer, events, options))
 }
 
-fn open_links(config: &Config, file: &std::path::Path) -> Result<Vec<WorkerLink>, Failure> {
+fn open_links(config: &Config, file: &std::path::Path) -> Result<Vec<Link>, Failure> {
     let context = Context::new(file.to_owned());
-    let open = |name: &String| {
-        let open = context.link(config, name)?;
-        Ok(WorkerLink { link: open.link, matcher: open.matcher })
-    };
-    config.links.keys().map(open).collect()
+    config.links.keys().map(|name| context.link(config, name)).collect()
 }
 
 fn say(config: &Config) {

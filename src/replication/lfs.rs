@@ -20,11 +20,6 @@ use crate::table::{Condition, MAX_TRANSACTION_ITEMS, Write};
 /// Objects of one repository in flight at a time.
 const OBJECTS_IN_FLIGHT: usize = 8;
 
-/// The bytes of objects.
-pub(super) fn bytes_of(objects: &[LfsObject]) -> u64 {
-    objects.iter().map(|object| object.size).fold(0, u64::saturating_add)
-}
-
 impl Link {
     /// The LFS objects that changes name and the target does not have.
     pub(super) async fn lfs_to_copy(

@@ -5,6 +5,7 @@
 #[path = "../support/git.rs"]
 #[allow(dead_code)]
 mod git;
+mod lfs;
 mod pair;
 
 use std::collections::BTreeSet;

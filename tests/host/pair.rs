@@ -106,6 +106,16 @@ impl Pair {
         clone.git(&["fsck", "--strict", "--no-dangling"]);
     }
 
+    /// Waits until something is true.
+    pub fn wait_for(&self, done: impl Fn() -> bool) {
+        wait(done, || self.log());
+    }
+
+    /// Sends bytes and closes the connection.
+    pub fn send_and_leave(&self, region: usize, request: &str) {
+        TcpStream::connect(self.addresses[region]).unwrap().write_all(request.as_bytes()).unwrap();
+    }
+
     /// Sends bytes and returns all that comes back.
     pub fn raw(&self, region: usize, request: &str) -> String {
         talk(self.addresses[region], request).unwrap()

@@ -12,6 +12,7 @@ mod concurrent;
 mod figures;
 mod fsck;
 mod hostile;
+mod lfs;
 mod limits;
 mod packs;
 mod reachability;

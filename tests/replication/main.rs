@@ -12,6 +12,7 @@ mod forks;
 mod idle;
 mod kinds;
 mod latency;
+mod lfs;
 mod links;
 mod names;
 mod snapshots;

@@ -20,6 +20,8 @@ format sha1
 state active
 head ref:refs/heads/main 1111111111111111111111111111111111111111
 pack 1234567890abcdef1234567890abcdef12345678 100 3 00000000000000ff 200 0123456789abcdef closed
+lfs 1111111111111111111111111111111111111111111111111111111111111111 5 00000000000000fe
+lfs 4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393 123456789012 0123456789abcdef
 digest aabbccddeeff0011aabbccddeeff0011aabbccddeeff0011aabbccddeeff0011
 edits 2
 - 1111111111111111111111111111111111111111 refs/heads/main
@@ -89,13 +91,21 @@ fn pack() -> impl Strategy<Value = ChangePack> {
     })
 }
 
+fn lfs() -> impl Strategy<Value = Vec<LfsObject>> {
+    btree_map(any::<[u8; 32]>(), any::<(u64, u64)>(), 0..4).prop_map(|objects: BTreeMap<_, _>| {
+        let object = |(oid, (size, crc64))| LfsObject { oid: LfsOid(oid), size, crc64: Crc64(crc64) };
+        objects.into_iter().map(object).collect()
+    })
+}
+
 fn header() -> impl Strategy<Value = ChangeHeader> {
     let who = ("[a-z][a-z0-9-]{0,12}", "[^\\p{C}]{0,40}", proptest::option::of("[a-z]{1,9}(/[a-z]{1,9})?"));
     let kinds = prop_oneof![Just(None), Just(Some(gix::hash::Kind::Sha1)), Just(Some(gix::hash::Kind::Sha256))];
     let states = prop_oneof![Just(None), Just(Some(State::Active)), Just(Some(State::Deleted))];
     let head = proptest::option::of((proptest::option::of(value()), value()));
+    let parts = (vec(pack(), 0..4), lfs());
     let numbers = (any::<u64>(), any::<u64>(), any::<[u8; 32]>(), -10_000_000_000_000i64..100_000_000_000_000);
-    (who, kinds, states, head, numbers, vec(pack(), 0..4)).prop_map(|(who, format, state, head, numbers, packs)| {
+    (who, kinds, states, head, numbers, parts).prop_map(|(who, format, state, head, numbers, (packs, lfs))| {
         ChangeHeader {
             epoch: numbers.0,
             region: who.0,
@@ -108,6 +118,7 @@ fn header() -> impl Strategy<Value = ChangeHeader> {
             state,
             head: head.map(|(old, new)| HeadEdit { old, new }),
             packs,
+            lfs,
             digest: RefsDigest::ZERO,
             edits: 0,
         }
@@ -205,7 +216,7 @@ proptest! {
 #[test]
 fn the_example_is_a_change() {
     let (header, edits, _) = read(EXAMPLE.as_bytes()).unwrap();
-    assert_eq!((header.seq, header.edits, header.packs.len()), (7, 2, 1));
+    assert_eq!((header.seq, header.edits, header.packs.len(), header.lfs.len()), (7, 2, 1, 2));
     assert_eq!(edits[1].name, "refs/tags/v1".try_into().unwrap());
     check_one_spelling(EXAMPLE.as_bytes());
 }
@@ -240,22 +251,32 @@ fn another_spelling_is_no_change() {
         ("00000000000000ff", "ff", 11),
         ("closed", "shut", 11),
         ("closed", "closed ", 11),
-        ("digest aabb", "digest AABB", 12),
-        ("edits 2", "edits 02", 13),
-        ("edits 2", "edits 1", 14),
-        ("edits 2", "edits 3", 16),
-        ("edits 2", "edits -2", 13),
-        ("- 1111", "- 111", 14),
-        ("2222 -", "2222 2222222222222222222222222222222222222222", 15),
-        ("- 1111111111111111111111111111111111111111", "- -", 14),
-        ("- 1111111111111111111111111111111111111111", "- 0000000000000000000000000000000000000000", 14),
-        ("- 1111111111111111111111111111111111111111", "- 1111111111111111111111111111111111111A11", 14),
-        ("refs/heads/main\n2222", "refs/heads/../main\n2222", 14),
-        ("refs/heads/main\n2222", "refs/zzz\n2222", 15),
-        ("refs/heads/main\n2222", "refs/tags/v1\n2222", 15),
-        ("- refs/tags/v1\n", "- refs/tags/v1", 15),
-        ("- refs/tags/v1\n", "- refs/tags/v1\n\n", 15),
-        ("- refs/tags/v1\n", "- refs/tags/v1\nx", 15),
+        ("lfs 1111", "lfs 111", 12),
+        ("lfs 4d7a", "lfs 4D7A", 13),
+        ("lfs 4d7a", "lfs 0d7a", 13),
+        ("lfs 1111", "lfs 5111", 13),
+        (" 5 0000", " 05 0000", 12),
+        (" 5 0000", " -5 0000", 12),
+        (" 5 0000", " 18446744073709551616 0000", 12),
+        ("00000000000000fe", "00000000000000FE", 12),
+        ("00000000000000fe", "fe", 12),
+        ("00000000000000fe", "00000000000000fe x", 12),
+        ("digest aabb", "digest AABB", 14),
+        ("edits 2", "edits 02", 15),
+        ("edits 2", "edits 1", 16),
+        ("edits 2", "edits 3", 18),
+        ("edits 2", "edits -2", 15),
+        ("- 1111", "- 111", 16),
+        ("2222 -", "2222 2222222222222222222222222222222222222222", 17),
+        ("- 1111111111111111111111111111111111111111", "- -", 16),
+        ("- 1111111111111111111111111111111111111111", "- 0000000000000000000000000000000000000000", 16),
+        ("- 1111111111111111111111111111111111111111", "- 1111111111111111111111111111111111111A11", 16),
+        ("refs/heads/main\n2222", "refs/heads/../main\n2222", 16),
+        ("refs/heads/main\n2222", "refs/zzz\n2222", 17),
+        ("refs/heads/main\n2222", "refs/tags/v1\n2222", 17),
+        ("- refs/tags/v1\n", "- refs/tags/v1", 17),
+        ("- refs/tags/v1\n", "- refs/tags/v1\n\n", 17),
+        ("- refs/tags/v1\n", "- refs/tags/v1\nx", 17),
         ("seq 7\n", "", 3),
         ("seq 7\n", "seq 7\nseq 7\n", 4),
         ("seq 7\n", "seq 7\r\n", 3),
@@ -268,6 +289,30 @@ fn another_spelling_is_no_change() {
             other => panic!("{from:?} as {to:?}: {other:?}"),
         }
     }
+}
+
+#[test]
+fn a_change_without_lfs_objects_says_nothing_of_them() {
+    let without: String =
+        EXAMPLE.split_inclusive('\n').filter(|line| !line.starts_with("lfs ")).collect::<Vec<_>>().concat();
+    let (header, ..) = read(without.as_bytes()).unwrap();
+    assert_eq!((header.lfs.len(), header.lfs_bytes()), (0, 0));
+    check_one_spelling(without.as_bytes());
+}
+
+#[test]
+fn each_lfs_object_is_named_once_and_there_are_not_too_many() {
+    let lines = |count: usize| -> String {
+        (0..count).map(|number| format!("lfs {number:064x} 1 00000000000000ff\n")).collect()
+    };
+    let start = EXAMPLE.find("lfs ").unwrap();
+    let end = EXAMPLE.find("digest ").unwrap();
+    let with = |lines: String| format!("{}{lines}{}", &EXAMPLE[..start], &EXAMPLE[end..]);
+    assert!(read(with(lines(1).repeat(2)).as_bytes()).unwrap_err().to_string().contains("sorted"));
+    let most = read(with(lines(MAX_LFS_OBJECTS)).as_bytes()).unwrap().0;
+    assert_eq!((most.lfs.len(), most.lfs_bytes()), (MAX_LFS_OBJECTS, MAX_LFS_OBJECTS as u64));
+    let error = read(with(lines(MAX_LFS_OBJECTS + 1)).as_bytes()).unwrap_err().to_string();
+    assert!(error.contains("more than 100000 LFS objects"), "{error}");
 }
 
 #[test]

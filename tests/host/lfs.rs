@@ -1,0 +1,465 @@
+//! Git LFS: the real client against two regions, and requests that it would never make.
+
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::git::{self, GitRepo, noise};
+use crate::pair::{EU, Pair, US};
+use crate::said;
+
+const JSON: &str = "Accept: application/vnd.git-lfs+json\r\nContent-Type: application/vnd.git-lfs+json\r\n";
+/// An object that nobody has.
+const NOBODYS: &str = "4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393";
+
+/// A work tree in which `*.bin` are LFS objects.
+struct Work {
+    path: PathBuf,
+}
+
+impl Work {
+    fn new(path: PathBuf) -> Work {
+        let installed = std::process::Command::new("git-lfs").arg("version").output();
+        assert!(installed.is_ok_and(|output| output.status.success()), "git-lfs is needed: apt-get install git-lfs");
+        std::fs::create_dir(&path).unwrap();
+        let work = Work { path };
+        work.git(&["init", "-q", "-b", "main"]);
+        work.git(&["lfs", "install", "--local"]);
+        work.git(&["lfs", "track", "*.bin"]);
+        work
+    }
+
+    /// A clone whose files are those that LFS objects hold.
+    fn clone(pair: &Pair, url: &str) -> Work {
+        let path = (0..).map(|n| pair.path(&format!("clone-{n}"))).find(|path| !path.exists()).unwrap();
+        let filters = [
+            "filter.lfs.process=git-lfs filter-process",
+            "filter.lfs.smudge=git-lfs smudge -- %f",
+            "filter.lfs.clean=git-lfs clean -- %f",
+            "filter.lfs.required=true",
+        ];
+        let mut command = git::command(pair.dir());
+        command.arg("clone").arg("-q");
+        command.args(filters.iter().flat_map(|filter| ["-c", filter]));
+        let output = command.arg(url).arg(&path).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        Work { path }
+    }
+
+    fn try_git(&self, args: &[&str]) -> Output {
+        git::command(&self.path).args(args).output().unwrap()
+    }
+
+    fn git(&self, args: &[&str]) -> String {
+        let output = self.try_git(args);
+        assert!(output.status.success(), "git {args:?}: {}", said(&output));
+        said(&output)
+    }
+
+    fn commit(&self, file: &str, content: &[u8]) {
+        std::fs::write(self.path.join(file), content).unwrap();
+        self.git(&["add", "--all"]);
+        self.git(&["commit", "-qm", file]);
+    }
+
+    fn read(&self, file: &str) -> Vec<u8> {
+        std::fs::read(self.path.join(file)).unwrap()
+    }
+
+    fn repo(&self) -> GitRepo {
+        GitRepo::at(self.path.join(".git"))
+    }
+}
+
+fn oid_of(content: &[u8]) -> String {
+    hex::encode(Sha256::digest(content))
+}
+
+/// Where a region's store has an LFS object.
+fn stored(pair: &Pair, region: &str, oid: &str) -> Option<PathBuf> {
+    let repositories = pair.path("data").join(region).join("objects/repositories");
+    let folders = std::fs::read_dir(repositories).into_iter().flatten();
+    let paths = folders.map(|entry| entry.unwrap().path().join("lfs").join(&oid[..2]).join(&oid[2..4]).join(oid));
+    paths.into_iter().find(|path| path.exists())
+}
+
+/// Files in a region's spool.
+fn spooled(pair: &Pair, region: &str) -> usize {
+    std::fs::read_dir(pair.path("data").join(region).join("objects/.staging")).unwrap().count()
+}
+
+fn gitferry(pair: &Pair, args: &[&str]) -> Output {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gitferry"));
+    command.args(args).env("GITFERRY_CONFIG", pair.path("data").join("gitferry.toml")).output().unwrap()
+}
+
+/// An answer: its status, its head, its body.
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn json(&self) -> Value {
+        assert!(self.head.contains("application/vnd.git-lfs+json"), "{}", self.head);
+        serde_json::from_str(&self.body).unwrap()
+    }
+}
+
+fn request(pair: &Pair, region: usize, line: &str, headers: &str, body: &str) -> Answer {
+    let host = pair.url(region, "").trim_start_matches("http://").trim_end_matches('/').to_owned();
+    let length = if headers.contains("Content-Length") || headers.contains("Transfer-Encoding") {
+        String::new()
+    } else {
+        format!("Content-Length: {}\r\n", body.len())
+    };
+    let text = format!("{line} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n{length}{headers}\r\n{body}");
+    let answer = pair.raw(region, &text);
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((&answer, ""));
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
+    Answer { status, head: head.into(), body: body.into() }
+}
+
+fn batch(pair: &Pair, region: usize, body: &Value) -> Answer {
+    request(pair, region, "POST /app/info/lfs/objects/batch", JSON, &body.to_string())
+}
+
+fn put(pair: &Pair, oid: &str, query: &str, content: &str) -> Answer {
+    request(pair, US, &format!("PUT /app/info/lfs/objects/{oid}{query}"), "", content)
+}
+
+fn upload_of(oid: &str, size: i64) -> Value {
+    json!({ "operation": "upload", "transfers": ["basic"], "objects": [{ "oid": oid, "size": size }] })
+}
+
+/// A pair with an empty repository `app`.
+fn with_app() -> Pair {
+    let pair = Pair::open();
+    let repo = GitRepo::with_history(pair.path("src.git"), &[]);
+    repo.git(&["push", "-q", &pair.url(US, "app"), "main"]);
+    pair
+}
+
+#[test]
+fn what_was_pushed_to_one_region_is_cloned_from_the_other() {
+    let pair = Pair::open();
+    let work = Work::new(pair.path("work"));
+    // Larger than one part of a transfer, and small ones.
+    let files = [("large.bin", noise(1, (17 << 20) + 5)), ("small.bin", noise(2, 1000)), ("tiny.bin", b"x".to_vec())];
+    for (name, content) in &files {
+        work.commit(name, content);
+    }
+    work.commit("again.bin", &files[1].1);
+    work.git(&["push", "-q", &pair.url(US, "team/app"), "main"]);
+    // As soon as the refs are there, the objects are.
+    pair.wait_until_same(&work.repo(), "team/app");
+    for region in [EU, US] {
+        let clone = Work::clone(&pair, &pair.url(region, "team/app"));
+        for (name, content) in &files {
+            assert!(clone.read(name) == *content, "{name} in {region}");
+        }
+        clone.git(&["lfs", "fetch", "--all"]);
+        clone.git(&["lfs", "fsck"]);
+        assert_eq!(clone.git(&["status", "--porcelain"]), "");
+    }
+    assert_eq!((spooled(&pair, "us-east-1"), spooled(&pair, "eu-west-1")), (0, 0));
+    // A new version of one file moves one object, over the other spelling of the URL.
+    work.commit("large.bin", b"now it is small");
+    work.git(&["push", "-q", &pair.url(US, "team/app.git"), "main"]);
+    pair.wait_until_same(&work.repo(), "team/app");
+    assert_eq!(Work::clone(&pair, &pair.url(EU, "team/app.git")).read("large.bin"), b"now it is small");
+    let output = gitferry(&pair, &["verify", "dr", "--deep", "--json"]);
+    let verified: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(verified["ok"], true, "{verified}");
+    for side in 0..2 {
+        assert_eq!(verified["repositories"][side]["lfs_objects"], 4, "{verified}");
+    }
+}
+
+#[test]
+fn a_push_without_its_objects_is_refused_until_they_come() {
+    let pair = Pair::open();
+    let work = Work::new(pair.path("work"));
+    let url = pair.url(US, "app");
+    work.commit("file", b"no object");
+    work.git(&["push", "-q", &url, "main"]);
+    for n in 0..25 {
+        std::fs::write(work.path.join(format!("{n}.bin")), noise(n, 100)).unwrap();
+    }
+    work.commit("one.bin", b"content");
+    let push = git::command(&work.path).args(["push", &url, "main"]).env("GIT_LFS_SKIP_PUSH", "1").output().unwrap();
+    let said = said(&push);
+    assert!(!push.status.success());
+    for words in ["26 LFS objects are missing here", "and 6 more", "git lfs push --all", "LFS objects are missing)"] {
+        assert!(said.contains(words), "{words:?}: {said}");
+    }
+    assert_eq!(said.matches("(100 bytes)").count() + said.matches("(7 bytes)").count(), 20, "{said}");
+    // Branches without pointers go on, and so does this one when the objects are here.
+    work.git(&["push", "-q", &url, "main~1:refs/heads/other"]);
+    work.git(&["lfs", "push", "--all", &url]);
+    work.git(&["push", "-q", &url, "main"]);
+    // A later push by somebody who has the pointer as the base of a delta names nothing twice.
+    work.git(&["rm", "-q", "0.bin"]);
+    work.commit("more", b"more");
+    work.git(&["push", "-q", &url, "main"]);
+    let clone = Work::clone(&pair, &url);
+    assert_eq!(clone.read("one.bin"), b"content");
+}
+
+#[test]
+fn an_interrupted_download_resumes() {
+    let pair = Pair::open();
+    let work = Work::new(pair.path("work"));
+    let content = noise(3, 3 << 20);
+    work.commit("large.bin", &content);
+    work.git(&["push", "-q", &pair.url(US, "app"), "main"]);
+    let path = pair.path("resumed");
+    let mut clone = git::command(pair.dir());
+    clone.args(["clone", "-q", &pair.url(US, "app")]).arg(&path);
+    assert!(clone.status().unwrap().success());
+    let clone = Work { path };
+    clone.git(&["lfs", "install", "--local"]);
+    // What an interrupted git-lfs leaves.
+    let incomplete = clone.path.join(".git/lfs/incomplete");
+    std::fs::create_dir_all(&incomplete).unwrap();
+    std::fs::write(incomplete.join(format!("{}.part", oid_of(&content))), &content[..2 << 20]).unwrap();
+    clone.git(&["lfs", "pull"]);
+    assert!(clone.read("large.bin") == content);
+    assert!(pair.log().contains("status=206"), "git-lfs did not ask for a range");
+}
+
+#[test]
+fn ranges_heads_and_whole_objects() {
+    let pair = with_app();
+    let content = "0123456789".repeat(10);
+    let oid = oid_of(content.as_bytes());
+    assert_eq!(put(&pair, &oid, "?size=100", &content).status, 200);
+    let path = format!("/app/info/lfs/objects/{oid}");
+    let get = |method: &str, headers: &str| request(&pair, US, &format!("{method} {path}"), headers, "");
+    let all = get("GET", "");
+    assert_eq!((all.status, all.body.as_str()), (200, content.as_str()));
+    let part = get("GET", "Range: bytes=90-\r\n");
+    assert_eq!((part.status, part.body.as_str()), (206, "0123456789"));
+    assert!(part.head.to_lowercase().contains("content-range: bytes 90-99/100"), "{}", part.head);
+    let part = get("GET", "Range: bytes=5-6\r\n");
+    assert_eq!((part.status, part.body.as_str()), (206, "56"));
+    let beyond = get("GET", "Range: bytes=100-\r\n");
+    assert_eq!(beyond.status, 416);
+    assert!(beyond.head.to_lowercase().contains("content-range: bytes */100"), "{}", beyond.head);
+    let head = get("HEAD", "");
+    assert_eq!((head.status, head.body.as_str()), (200, ""));
+    assert!(head.head.to_lowercase().contains("content-length: 100"), "{}", head.head);
+    let missing = request(&pair, US, &format!("GET /app/info/lfs/objects/{NOBODYS}"), "", "");
+    assert_eq!((missing.status, missing.json()["message"].is_string()), (404, true));
+}
+
+#[test]
+fn uploads_that_are_not_what_they_say_leave_nothing() {
+    let pair = with_app();
+    let content = "some content";
+    let (oid, size) = (oid_of(content.as_bytes()), content.len() as i64);
+    let before = spooled(&pair, "us-east-1");
+    for (query, sent, status) in [
+        ("", "other content", 422),
+        ("", "", 422),
+        ("?size=12", "some conten", 422),
+        ("?size=12", "some content and more", 422),
+        ("?size=99", content, 422),
+        ("?size=x", content, 400),
+        ("?size=99999999999999999999", content, 400),
+    ] {
+        let answer = put(&pair, &oid, query, sent);
+        assert_eq!(answer.status, status, "{query} {sent}: {}", answer.body);
+        assert!(answer.json()["message"].is_string());
+    }
+    // Too long, and nobody said so before.
+    let path = format!("PUT /app/info/lfs/objects/{oid}?size=12");
+    let chunked = "6\r\nsome c\r\n9\r\nontentaaa\r\n0\r\n\r\n";
+    assert_eq!(request(&pair, US, &path, "Transfer-Encoding: chunked\r\n", chunked).status, 422);
+    let huge = "Content-Length: 99999999999999\r\n";
+    assert_eq!(request(&pair, US, &format!("PUT /app/info/lfs/objects/{oid}"), huge, "").status, 413);
+    let gzip = "Content-Encoding: gzip\r\n";
+    assert_eq!(request(&pair, US, &format!("PUT /app/info/lfs/objects/{oid}"), gzip, content).status, 415);
+    // A client that disappears.
+    pair.send_and_leave(US, &format!("{path} HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\nsome"));
+    pair.wait_for(|| spooled(&pair, "us-east-1") == before);
+    assert_eq!(stored(&pair, "us-east-1", &oid), None);
+    let offered = batch(&pair, US, &upload_of(&oid, size)).json();
+    assert!(offered["objects"][0]["actions"]["upload"]["href"].is_string(), "{offered}");
+    // And the right one, twice, chunked too.
+    assert_eq!(put(&pair, &oid, "?size=12", content).status, 200);
+    assert_eq!(put(&pair, &oid, "", content).status, 200);
+    let chunked = "c\r\nsome content\r\n0\r\n\r\n";
+    assert_eq!(request(&pair, US, &path, "Transfer-Encoding: chunked\r\n", chunked).status, 200);
+    let offered = batch(&pair, US, &upload_of(&oid, size)).json();
+    assert_eq!(offered["objects"][0], json!({ "oid": oid, "size": size }));
+    assert_eq!(spooled(&pair, "us-east-1"), before);
+}
+
+#[test]
+fn racing_uploads_of_one_object_all_succeed() {
+    let pair = with_app();
+    let content = "raced ".repeat(50_000);
+    let oid = oid_of(content.as_bytes());
+    std::thread::scope(|scope| {
+        let racing: Vec<_> = (0..8).map(|_| scope.spawn(|| put(&pair, &oid, "", &content).status)).collect();
+        assert!(racing.into_iter().all(|upload| upload.join().unwrap() == 200));
+    });
+    assert!(stored(&pair, "us-east-1", &oid).is_some());
+}
+
+#[test]
+fn the_batch_api_answers_object_by_object() {
+    let pair = with_app();
+    let oid = oid_of(b"here");
+    assert_eq!(put(&pair, &oid, "", "here").status, 200);
+    let objects = json!([
+        { "oid": oid, "size": 4 },
+        { "oid": oid, "size": 5 },
+        { "oid": NOBODYS, "size": 1 },
+        { "oid": NOBODYS, "size": -1 },
+        { "oid": NOBODYS.to_uppercase(), "size": 1 },
+        { "oid": "../../table.db", "size": 1 },
+        { "oid": NOBODYS, "size": i64::MAX },
+    ]);
+    let ask = |operation: &str| {
+        let body = json!({ "operation": operation, "transfers": ["lfs-standalone-file", "basic"],
+            "ref": { "name": "refs/heads/main" }, "hash_algo": "sha256", "objects": objects });
+        let answer = batch(&pair, US, &body);
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        let answer = answer.json();
+        assert_eq!((&answer["transfer"], &answer["hash_algo"]), (&json!("basic"), &json!("sha256")));
+        let codes = answer["objects"].as_array().unwrap().iter().map(|object| object["error"]["code"].as_u64());
+        (codes.collect::<Vec<_>>(), answer)
+    };
+    let (codes, answer) = ask("download");
+    assert_eq!(codes, [None, Some(422), Some(404), Some(422), Some(422), Some(422), Some(404)]);
+    let href = format!("{}/info/lfs/objects/{oid}", pair.url(US, "app"));
+    assert_eq!(answer["objects"][0]["actions"]["download"]["href"], href);
+    let (codes, answer) = ask("upload");
+    assert_eq!(codes, [None, Some(422), None, Some(422), Some(422), Some(422), Some(422)]);
+    assert_eq!(answer["objects"][0].get("actions"), None);
+    let actions = &answer["objects"][2]["actions"];
+    let verify = format!("{}/info/lfs/objects/verify", pair.url(US, "app"));
+    assert_eq!(actions["verify"]["href"], verify);
+    for (oid, size, status) in [(&*oid, 4, 200), (&oid, 5, 422), (NOBODYS, 1, 404), ("x", 1, 422)] {
+        let body = json!({ "oid": oid, "size": size }).to_string();
+        assert_eq!(request(&pair, US, "POST /app/info/lfs/objects/verify", JSON, &body).status, status);
+    }
+}
+
+#[test]
+fn requests_that_make_no_sense_get_the_right_status() {
+    let pair = with_app();
+    let many = |count: usize| {
+        let objects: Vec<Value> = (0..count).map(|n| json!({ "oid": format!("{n:064x}"), "size": 1 })).collect();
+        json!({ "operation": "download", "objects": objects })
+    };
+    assert_eq!(batch(&pair, US, &many(1000)).status, 200);
+    assert_eq!(batch(&pair, US, &many(1001)).status, 413);
+    assert_eq!(batch(&pair, US, &many(20_000)).status, 413);
+    let post = |path: &str, headers: &str, body: &str| request(&pair, US, &format!("POST {path}"), headers, body);
+    let path = "/app/info/lfs/objects/batch";
+    for body in
+        ["", "{", "[]", "{}", r#"{"operation":"steal","objects":[]}"#, r#"{"operation":"upload","objects":[{}]}"#]
+    {
+        let answer = post(path, JSON, body);
+        assert_eq!((answer.status, answer.json()["message"].is_string()), (422, true), "{body}");
+    }
+    let good = r#"{"operation":"download","objects":[]}"#;
+    assert_eq!(post(path, "Accept: text/html\r\n", good).status, 406);
+    assert_eq!(post(path, "Accept: text/html, application/vnd.git-lfs+json; q=0.5\r\n", good).status, 200);
+    assert_eq!(post(path, "", good).status, 200);
+    assert_eq!(post(path, JSON, r#"{"operation":"download","hash_algo":"md5","objects":[]}"#).status, 409);
+    assert_eq!(post("/other/info/lfs/objects/batch", JSON, good).status, 404);
+    assert_eq!(post("/other/info/lfs/objects/batch", JSON, good).json()["message"].is_string(), true);
+    assert_eq!(request(&pair, US, &format!("GET {path}"), JSON, "").status, 405);
+    assert_eq!(request(&pair, US, &format!("DELETE /app/info/lfs/objects/{NOBODYS}"), JSON, "").status, 405);
+    assert_eq!(post("/app/info/lfs/locks/verify", JSON, "{}").status, 501);
+    for bad in [&NOBODYS[1..], "..%2f..%2ftable.db", &NOBODYS.to_uppercase()] {
+        assert_eq!(request(&pair, US, &format!("PUT /app/info/lfs/objects/{bad}"), "", "x").status, 404);
+    }
+    let lies = "POST /app/info/lfs/objects/batch HTTP/1.1\r\nHost: a@b\r\nConnection: close\r\nContent-Length: ";
+    let answer = pair.raw(US, &format!("{lies}{}\r\n\r\n{good}", good.len()));
+    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+}
+
+#[test]
+fn tokens_say_who_may_upload_and_who_may_download() {
+    let pair = Pair::with_tokens("ann:0123456789abcdef\nbob:fedcba9876543210:read\n");
+    let with = |region: usize, user: &str, secret: &str| {
+        pair.url(region, "app").replace("http://", &format!("http://{user}:{secret}@"))
+    };
+    let work = Work::new(pair.path("work"));
+    work.commit("file.bin", b"secret content");
+    let ann = with(US, "ann", "0123456789abcdef");
+    work.git(&["push", "-q", &ann, "main"]);
+    let clone = Work::clone(&pair, &with(US, "bob", "fedcba9876543210"));
+    assert_eq!(clone.read("file.bin"), b"secret content");
+    let oid = oid_of(b"secret content");
+    let anonymous = batch(&pair, US, &json!({ "operation": "download", "objects": [] }));
+    assert_eq!(anonymous.status, 401);
+    assert!(anonymous.head.to_lowercase().contains("lfs-authenticate: basic"), "{}", anonymous.head);
+    assert_eq!(request(&pair, US, &format!("GET /app/info/lfs/objects/{oid}"), "", "").status, 401);
+    assert_eq!(put(&pair, &oid_of(b"x"), "", "x").status, 401);
+    let bob = "Authorization: Bearer fedcba9876543210\r\n";
+    assert_eq!(request(&pair, US, &format!("GET /app/info/lfs/objects/{oid}"), bob, "").status, 200);
+    assert_eq!(request(&pair, US, &format!("PUT /app/info/lfs/objects/{}", oid_of(b"x")), bob, "x").status, 403);
+    let headers = format!("{JSON}{bob}");
+    let body = upload_of(NOBODYS, 1).to_string();
+    assert_eq!(request(&pair, US, "POST /app/info/lfs/objects/batch", &headers, &body).status, 403);
+    let log = pair.log();
+    assert!(!log.contains("0123456789abcdef") && !log.contains("fedcba9876543210"), "a secret is in the log");
+}
+
+#[test]
+fn a_replica_names_the_place_to_upload_to() {
+    let pair = Pair::open();
+    let work = Work::new(pair.path("work"));
+    work.commit("file.bin", b"content");
+    work.git(&["push", "-q", &pair.url(US, "app"), "main"]);
+    pair.wait_until_same(&work.repo(), "app");
+    work.commit("other.bin", b"other content");
+    let output = work.try_git(&["lfs", "push", "--all", &pair.url(EU, "app")]);
+    assert!(!output.status.success());
+    assert!(said(&output).contains(&pair.url(US, "app")), "{}", said(&output));
+    let oid = oid_of(b"other content");
+    let answer = request(&pair, EU, &format!("PUT /app/info/lfs/objects/{oid}"), "", "other content");
+    assert_eq!(answer.status, 403);
+    assert!(answer.json()["message"].as_str().unwrap().contains(&pair.url(US, "app")));
+    assert_eq!(stored(&pair, "eu-west-1", &oid), None);
+}
+
+/// A bare repository whose only branch points to an LFS object that it does not have.
+fn with_pointer(path: &Path, content: &[u8]) -> GitRepo {
+    let repo = GitRepo::init(path, &[]);
+    let (oid, size) = (oid_of(content), content.len());
+    let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {size}\n");
+    repo.commit("main", "file.bin", &pointer);
+    repo
+}
+
+#[test]
+fn an_object_that_comes_after_its_pointer_reaches_the_other_region() {
+    let pair = Pair::open();
+    let repo = with_pointer(&pair.path("src.git"), b"came late");
+    let source = repo.path.to_str().unwrap();
+    let output = gitferry(&pair, &["import", source, "app", "--region", "us-east-1", "--json"]);
+    let imported: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(imported["lfs_missing"], 1, "{imported}");
+    pair.wait_until_same(&repo, "app");
+    let oid = oid_of(b"came late");
+    let download = json!({ "operation": "download", "objects": [{ "oid": oid, "size": 9 }] });
+    assert_eq!(batch(&pair, EU, &download).json()["objects"][0]["error"]["code"], 404);
+    assert_eq!(put(&pair, &oid, "", "came late").status, 200);
+    let path = format!("GET /app/info/lfs/objects/{oid}");
+    pair.wait_for(|| request(&pair, EU, &path, "", "").body == "came late");
+    // It is named once.
+    assert_eq!(put(&pair, &oid, "", "came late").status, 200);
+    let output = gitferry(&pair, &["verify", "app", "--region", "us-east-1", "--json"]);
+    let verified: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&verified["ok"], &verified["repositories"][0]["changes"]), (&json!(true), &json!(2)), "{verified}");
+}

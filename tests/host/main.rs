@@ -5,7 +5,9 @@
 #[path = "../support/git.rs"]
 #[allow(dead_code)]
 mod git;
+mod hooks;
 mod pair;
+mod policies;
 
 use std::collections::BTreeSet;
 use std::process::Output;

@@ -44,7 +44,7 @@ fn protected_refs() {
     refused(&repo, &["push", "-f", &url, "main~1:release/1"], "protected ref: non-fast-forward");
     refused(&repo, &["push", &url, ":release/1"], "protected ref: no deletion");
     refused(&repo, &["push", &url, ":refs/tags/v1"], "protected ref: no deletion");
-    refused(&repo, &["push", "-f", &url, "main:refs/tags/light"], "protected ref");
+    refused(&repo, &["push", "-f", &url, "main~3:refs/tags/light"], "protected ref: non-fast-forward");
     refused(&repo, &["push", &url, "main:frozen"], "protected ref: no pushes");
     // Forward, and elsewhere, everything goes; another repository has no protection.
     repo.commit("main", "more", "more\n");

@@ -8,9 +8,10 @@ use gitferry::config::{AuthConfig, Config, DEFAULT_FILE, HostConfig};
 use gitferry::events::in_process;
 use gitferry::git::local::RefPatterns;
 use gitferry::host::auth::{Authorizer, Open, TokenFile};
+use gitferry::host::push_policies::PushPolicies;
+use gitferry::host::quarantines::Quarantines;
 use gitferry::host::{Host, HostOptions};
 use gitferry::region::Region;
-use gitferry::region::push::PushPolicy;
 use gitferry::replication::deliver::Link;
 use gitferry::worker::{Worker, WorkerOptions};
 use tokio::net::TcpListener;
@@ -95,8 +96,11 @@ fn open_host(
         true => None,
         false => Some(RefPatterns::new(&host.hidden).map_err(|error| Failure::usage(error.to_string()))?),
     };
+    let quarantines = Quarantines::new(host.url());
     let options = HostOptions {
-        policy: PushPolicy { hidden, ..PushPolicy::default() },
+        policies: PushPolicies::open(config, hidden.clone(), &quarantines)?,
+        hidden,
+        quarantines: Some(quarantines),
         create_on_push: host.create_on_push,
         urls: config.hosts.iter().map(|(region, host)| (region.clone(), host.url())).collect(),
         url: host.url.clone(),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use axum::body::Body;
-use axum::http::HeaderMap;
+use axum::extract::Request;
+use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 
 use super::auth::Access;
@@ -12,24 +13,14 @@ use super::route::Route;
 use super::{Host, Refusal, body, git_response, version};
 use crate::git::protocol::{Service as GitService, Version, announce_service};
 use crate::git::upload_pack::{Limits, ServeError, Session, advertise, serve};
+use crate::git::view::View;
 use crate::region::blocking;
 
 impl Host {
     /// What there is to fetch.
     pub(super) async fn advertise_fetch(&self, repository: &str, version: Version) -> Result<Response, Refusal> {
         let opened = self.views.open(repository).await?;
-        let answer = blocking(move || {
-            let mut out = Vec::new();
-            // In version 2 the capabilities come alone.
-            if version != Version::V2 {
-                announce_service(GitService::UploadPack, &mut out)?;
-            }
-            let session = session(version);
-            advertise(&opened.state.view, session, &mut out).map_err(std::io::Error::other)?;
-            Ok::<_, std::io::Error>(out)
-        });
-        let answer = answer.await.map_err(|error| Refusal::Region(error.into()))?;
-        git_response("application/x-git-upload-pack-advertisement".into(), answer.into())
+        advertise_view(opened.state.view.clone(), version).await
     }
 
     /// Answers one request of a fetch; the pack is sent while it is made.
@@ -40,16 +31,39 @@ impl Host {
         input: Body,
     ) -> Result<Response, Refusal> {
         self.authorize(headers, &route.repository, Access::Read)?;
-        let session = session(version(headers));
         let opened = self.views.open(&route.repository).await?;
+        self.serve_view(route.repository, opened.state.view.clone(), headers, input).await
+    }
+
+    /// Fetching from a push that a hook is looking at: `<secret>/info/refs` and `<secret>/git-upload-pack`.
+    pub(super) async fn quarantined(self: Arc<Self>, path: &str, request: Request) -> Result<Response, Refusal> {
+        let (secret, service) = path.split_once('/').ok_or(Refusal::NotFound)?;
+        let view = self.quarantines.as_ref().and_then(|shown| shown.find(secret)).ok_or(Refusal::NotFound)?;
+        let (parts, input) = request.into_parts();
+        match (service, &parts.method) {
+            ("info/refs", &Method::GET) => advertise_view(view, version(&parts.headers)).await,
+            ("git-upload-pack", &Method::POST) => {
+                self.serve_view("a quarantine".into(), view, &parts.headers, input).await
+            }
+            _ => Err(Refusal::NotFound),
+        }
+    }
+
+    async fn serve_view(
+        &self,
+        repository: String,
+        view: View,
+        headers: &HeaderMap,
+        input: Body,
+    ) -> Result<Response, Refusal> {
+        let session = session(version(headers));
         let permit = self.gate.clone().acquire_owned().await;
         let (mut sender, answer) = body::channel();
-        let repository = route.repository;
         let mut input = body::reader(headers, input).map_err(Refusal::Bad)?;
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let cancel = AtomicBool::new(false);
-            let served = serve(&opened.state.view, &mut input, session, &mut sender, &Limits::default(), &cancel);
+            let served = serve(&view, &mut input, session, &mut sender, &Limits::default(), &cancel);
             match served {
                 Ok(served) => tracing::debug!(repository, ?served, "fetched"),
                 Err(error) => {
@@ -60,6 +74,21 @@ impl Host {
         });
         git_response("application/x-git-upload-pack-result".into(), answer)
     }
+}
+
+async fn advertise_view(view: View, version: Version) -> Result<Response, Refusal> {
+    let answer = blocking(move || {
+        let mut out = Vec::new();
+        // In version 2 the capabilities come alone.
+        if version != Version::V2 {
+            announce_service(GitService::UploadPack, &mut out)?;
+        }
+        let session = session(version);
+        advertise(&view, session, &mut out).map_err(std::io::Error::other)?;
+        Ok::<_, std::io::Error>(out)
+    });
+    let answer = answer.await.map_err(|error| Refusal::Region(error.into()))?;
+    git_response("application/x-git-upload-pack-advertisement".into(), answer.into())
 }
 
 fn note(repository: &str, error: &ServeError) {

@@ -104,7 +104,8 @@ impl Host {
             }
         };
         let region = &self.region;
-        let serving = Serving { region, runtime, policy: &self.policy, actor: &identity.name, request: &request };
+        let serving =
+            Serving { region, runtime, policy: self.policies.of(repository), actor: &identity.name, request: &request };
         let pushed = serving.serve(&states, &mut input, output)?;
         if let Some(item) = &pushed.item {
             let (region, repository, seq) = (region.name.clone(), item.id, item.head.frontier.seq);

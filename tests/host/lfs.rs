@@ -288,7 +288,7 @@ fn uploads_that_are_not_what_they_say_leave_nothing() {
     assert_eq!(request(&pair, US, &format!("PUT /app/info/lfs/objects/{oid}"), gzip, content).status, 415);
     // A client that disappears.
     pair.send_and_leave(US, &format!("{path} HTTP/1.1\r\nHost: x\r\nContent-Length: 12\r\n\r\nsome"));
-    pair.wait_for(|| spooled(&pair, "us-east-1") == before);
+    pair.wait(|| spooled(&pair, "us-east-1") == before);
     assert_eq!(stored(&pair, "us-east-1", &oid), None);
     let offered = batch(&pair, US, &upload_of(&oid, size)).json();
     assert!(offered["objects"][0]["actions"]["upload"]["href"].is_string(), "{offered}");
@@ -342,6 +342,11 @@ fn the_batch_api_answers_object_by_object() {
     assert_eq!(codes, [None, Some(422), Some(404), Some(422), Some(422), Some(422), Some(404)]);
     let href = format!("{}/info/lfs/objects/{oid}", pair.url(US, "app"));
     assert_eq!(answer["objects"][0]["actions"]["download"]["href"], href);
+    // The client comes back to where it asked, whatever that is called.
+    let body = json!({ "operation": "download", "objects": objects }).to_string();
+    let head = "POST /app/info/lfs/objects/batch HTTP/1.1\r\nHost: git.example.com:99\r\nConnection: close\r\n";
+    let answered = pair.raw(US, &format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()));
+    assert!(answered.contains(&format!("http://git.example.com:99/app/info/lfs/objects/{oid}")), "{answered}");
     let (codes, answer) = ask("upload");
     assert_eq!(codes, [None, Some(422), None, Some(422), Some(422), Some(422), Some(422)]);
     assert_eq!(answer["objects"][0].get("actions"), None);
@@ -459,10 +464,28 @@ fn an_object_that_comes_after_its_pointer_reaches_the_other_region() {
     assert_eq!(batch(&pair, EU, &download).json()["objects"][0]["error"]["code"], 404);
     assert_eq!(put(&pair, &oid, "", "came late").status, 200);
     let path = format!("GET /app/info/lfs/objects/{oid}");
-    pair.wait_for(|| request(&pair, EU, &path, "", "").body == "came late");
+    pair.wait(|| request(&pair, EU, &path, "", "").body == "came late");
     // It is named once.
     assert_eq!(put(&pair, &oid, "", "came late").status, 200);
     let output = gitferry(&pair, &["verify", "app", "--region", "us-east-1", "--json"]);
     let verified: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&verified["ok"], &verified["repositories"][0]["changes"]), (&json!(true), &json!(2)), "{verified}");
+}
+
+#[test]
+fn policies_say_how_large_objects_are_and_whether_they_may_come_later() {
+    let policies = "[[push_policies]]\nmax_lfs_object = \"10 B\"\nlfs_missing = \"allow\"\n";
+    let pair = Pair::configured(policies, &[]);
+    let repo = with_pointer(&pair.path("src.git"), b"came late");
+    repo.git(&["push", "-q", &pair.url(US, "app"), "main"]);
+    pair.wait_until_same(&repo, "app");
+    let (large, late) = (oid_of(b"01234567890"), oid_of(b"came late"));
+    assert_eq!(batch(&pair, US, &upload_of(&large, 11)).json()["objects"][0]["error"]["code"], 422);
+    assert_eq!(put(&pair, &large, "", "01234567890").status, 413);
+    let chunked = "b\r\n01234567890\r\n0\r\n\r\n";
+    let path = format!("PUT /app/info/lfs/objects/{large}");
+    assert_eq!(request(&pair, US, &path, "Transfer-Encoding: chunked\r\n", chunked).status, 413);
+    assert_eq!(put(&pair, &late, "", "came late").status, 200);
+    let path = format!("GET /app/info/lfs/objects/{late}");
+    pair.wait(|| request(&pair, EU, &path, "", "").body == "came late");
 }

@@ -5,8 +5,10 @@
 #[path = "../support/git.rs"]
 #[allow(dead_code)]
 mod git;
+mod hooks;
 mod lfs;
 mod pair;
+mod policies;
 
 use std::collections::BTreeSet;
 use std::process::Output;

@@ -101,7 +101,7 @@ impl Host {
         }
         let item = self.lfs_repository(name, &identity, access).await?;
         let endpoint = format!("{}/{name}/info/lfs", self.lfs_base(parts)?);
-        let offers = Offers { operation: request.operation, endpoint, most: self.policy.lfs_object_bytes };
+        let offers = Offers { operation: request.operation, endpoint, most: self.policies.of(name).lfs_object_bytes };
         let pointers: Vec<Result<Pointer, String>> = request.objects.iter().map(pointer_of).collect();
         let oids: Vec<LfsOid> = pointers.iter().flatten().map(|pointer| pointer.oid).collect();
         let states = self.region.lfs_states(item.id, &oids).await?;

@@ -64,7 +64,7 @@ struct LfsRefusal {
     status: StatusCode,
     message: String,
     /// What the operator is told instead, where the client cannot help it.
-    error: Option<RegionError>,
+    error: Option<Box<RegionError>>,
 }
 
 impl LfsRefusal {
@@ -100,7 +100,7 @@ impl From<RegionError> for LfsRefusal {
             Kind::Corrupt | Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let message = "the server failed; its operator's log says why, under this request_id".into();
-        LfsRefusal { status, message, error: Some(error) }
+        LfsRefusal { status, message, error: Some(Box::new(error)) }
     }
 }
 

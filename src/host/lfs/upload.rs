@@ -85,7 +85,7 @@ impl Host {
             return Err(LfsRefusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "objects come as they are"));
         }
         let item = self.lfs_repository(name, &identity, Access::Write).await?;
-        let expected = Expected::of(parts, self.policy.lfs_object_bytes)?;
+        let expected = Expected::of(parts, self.policies.of(name).lfs_object_bytes)?;
         let permit = self.transfers.uploads.clone().acquire_owned().await;
         let (file, found) = self.lfs_receive(expected, body).await?.finish();
         expected.check_whole(found.size)?;

@@ -1,5 +1,7 @@
 //! What becomes of a push whose blobs point to LFS objects.
 
+use serde::Deserialize;
+
 use super::{Judged, PushPolicy};
 use crate::git::lfs::Pointer;
 use crate::git::receive_pack::Command;
@@ -11,7 +13,8 @@ use crate::region::{Region, Result};
 pub const MAX_TOLD_LFS: usize = 20;
 
 /// What becomes of pointers to LFS objects that are not here.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Missing {
     /// The push is refused.
     #[default]

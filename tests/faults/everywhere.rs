@@ -15,13 +15,13 @@ const MAX_CALLS: u64 = 500;
 
 /// How a fault is planned: the process dies there, or only that call of that operation fails.
 #[derive(Clone, Copy, Debug)]
-enum Plan {
+pub enum Plan {
     Crash(u64, When),
     Single(Operation, u64, When),
 }
 
 impl Plan {
-    fn arm(self, faults: &Faults) {
+    pub fn arm(self, faults: &Faults) {
         match self {
             Plan::Crash(nth, when) => faults.crash_at(nth, when),
             Plan::Single(operation, nth, when) => faults.fail_nth(operation, nth, when),
@@ -30,7 +30,7 @@ impl Plan {
 }
 
 /// Runs `one` with a crash at every call, until it needs no more calls; how many there were.
-async fn crash_everywhere<F: Future<Output = bool>>(mut one: impl FnMut(Plan) -> F) -> u64 {
+pub async fn crash_everywhere<F: Future<Output = bool>>(mut one: impl FnMut(Plan) -> F) -> u64 {
     let mut calls = 0;
     for when in WHEN {
         let mut nth = 1;
@@ -44,7 +44,7 @@ async fn crash_everywhere<F: Future<Output = bool>>(mut one: impl FnMut(Plan) ->
 }
 
 /// Runs `one` with a single failure of every call of every operation; how many there were.
-async fn fail_everywhere<F: Future<Output = bool>>(mut one: impl FnMut(Plan) -> F) -> u64 {
+pub async fn fail_everywhere<F: Future<Output = bool>>(mut one: impl FnMut(Plan) -> F) -> u64 {
     let mut calls = 0;
     for (when, operation) in WHEN.into_iter().flat_map(|when| Operation::ALL.map(|operation| (when, operation))) {
         let mut nth = 1;
@@ -129,7 +129,7 @@ async fn lag(sites: &Sites, large: usize) {
     source.import(&us, "app").await.unwrap();
 }
 
-async fn one_replication(template: &Sites, plan: Plan) -> bool {
+pub async fn one_replication(template: &Sites, plan: Plan) -> bool {
     let sites = template.copy();
     let (us, eu) = (sites.region("us"), sites.region("eu"));
     let before = states(&eu).await;

@@ -13,6 +13,7 @@ mod environment;
 mod everywhere;
 mod histories;
 mod large;
+mod lfs;
 mod pool;
 mod racing;
 mod sources;

@@ -383,7 +383,7 @@ fn requests_that_make_no_sense_get_the_right_status() {
     assert_eq!(post(path, "", good).status, 200);
     assert_eq!(post(path, JSON, r#"{"operation":"download","hash_algo":"md5","objects":[]}"#).status, 409);
     assert_eq!(post("/other/info/lfs/objects/batch", JSON, good).status, 404);
-    assert_eq!(post("/other/info/lfs/objects/batch", JSON, good).json()["message"].is_string(), true);
+    assert!(post("/other/info/lfs/objects/batch", JSON, good).json()["message"].is_string());
     assert_eq!(request(&pair, US, &format!("GET {path}"), JSON, "").status, 405);
     assert_eq!(request(&pair, US, &format!("DELETE /app/info/lfs/objects/{NOBODYS}"), JSON, "").status, 405);
     assert_eq!(post("/app/info/lfs/locks/verify", JSON, "{}").status, 501);

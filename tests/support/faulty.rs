@@ -130,13 +130,18 @@ struct Guard {
 }
 
 impl Guard {
-    /// Objects before refs: every pack of a manifest, every large change, every snapshot of a head exists.
+    /// Objects before refs: every pack of a manifest, every large change, every LFS object of a row,
+    /// every snapshot of a head exists.
     async fn check(&self, key: &Key, document: &serde_json::Value) {
         if key.sk == "manifest" {
             for pack in Manifest::deserialize(document).unwrap().packs {
                 self.check_object(&pack.key, Some(pack.bytes)).await;
                 self.check_object(&keys::index_of(&pack.key), Some(pack.index_bytes)).await;
             }
+        }
+        if let Some(oid) = key.sk.strip_prefix(keys::LFS_PREFIX) {
+            let id = key.pk.strip_prefix("repository/").unwrap().parse().unwrap();
+            self.check_object(&keys::lfs_object(id, oid.parse().unwrap()), document["size"].as_u64()).await;
         }
         if key.sk.starts_with("change/")
             && let Some(large) = ChangeFacts::deserialize(document).unwrap().object

@@ -87,9 +87,8 @@ impl Region {
                     found.oid, found.size
                 )));
             }
-            let file = file.keep().map_err(|error| error.error)?;
             seal(&file)?;
-            fs::rename(&file, &to)?;
+            file.persist(&to).map_err(|error| error.error)?;
             Ok(object.size)
         })
         .await

@@ -10,7 +10,7 @@ use gix::objs::Kind;
 use super::{Fact, PushPolicy, PushState, decide};
 use crate::git::connectivity::missing_from;
 use crate::git::fsck::{self, Severity};
-use crate::git::lfs::Pointer;
+use crate::git::lfs::{MAX_POINTERS, Pointer};
 use crate::git::pack::{CheckProgress, PackError, PackSet};
 use crate::git::receive_pack::{
     Command, HookInput, IngestOptions, PushRequest, Quarantine, Received, ReceivedPack, Required, ingest, is_ancestor,
@@ -86,6 +86,10 @@ pub fn judge(
     }
     if let Err(reason) = judged.tell_findings(&received.findings) {
         judged.refuse_all(reason);
+        return Ok(judged);
+    }
+    if received.pack.as_ref().is_some_and(|pack| pack.checked.pointers.more) {
+        judged.refuse_all(format!("pack: more than {MAX_POINTERS} pointers of Git LFS"));
         return Ok(judged);
     }
     let objects = Objects::new(state, received.pack.as_ref())?;

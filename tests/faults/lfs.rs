@@ -1,0 +1,142 @@
+//! One fault at every single call that has to do with LFS objects.
+
+use std::sync::Arc;
+
+use gitferry::decorate::Faults;
+use gitferry::git::lfs::Pointer;
+use gitferry::ledger::change::LfsObject;
+use gitferry::ledger::head::RepositoryId;
+use gitferry::ledger::keys;
+use gitferry::region::lfs::{LfsSpool, SettledPointers};
+use gitferry::region::{Region, RegionError};
+
+use crate::everywhere::{Plan, crash_everywhere, fail_everywhere, one_replication};
+use crate::faulty::{Sites, assert_sound, link};
+use crate::histories::deliver_all;
+use crate::support::git::noise;
+
+/// More than one part of a transfer.
+const LARGE: usize = (9 << 20) + 1;
+
+fn spool(region: &Region, content: &[u8]) -> (tempfile::TempPath, LfsObject) {
+    let mut spool = LfsSpool::new_in(&region.spool_dir()).unwrap();
+    spool.write(content).unwrap();
+    spool.finish()
+}
+
+async fn put(region: &Region, id: RepositoryId, content: &[u8]) -> Result<LfsObject, RegionError> {
+    let (file, object) = spool(region, content);
+    region.put_lfs_object(id, object, file).await.map(|()| object)
+}
+
+/// Changes at the source that name objects, one of which the target has.
+async fn lag(sites: &Sites) {
+    let (us, eu) = (sites.region("us"), sites.region("eu"));
+    let id = us.create("app", gix::hash::Kind::Sha1, "me").await.unwrap().id;
+    let first = put(&us, id, b"first").await.unwrap();
+    us.name_lfs_objects(id, &[first], "me").await.unwrap();
+    assert!(deliver_all(&link(us.clone(), eu)).await);
+    let mut objects = vec![first];
+    for (seed, size) in [(1, LARGE), (2, 1000)] {
+        objects.push(put(&us, id, &noise(seed, size)).await.unwrap());
+    }
+    us.name_lfs_objects(id, &objects, "me").await.unwrap();
+    let last = put(&us, id, b"last").await.unwrap();
+    us.name_lfs_objects(id, &[last], "me").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_replication_of_lfs_objects_that_dies_anywhere_never_shows_a_change_without_them() {
+    let sites = Sites::new(&["us", "eu"]);
+    lag(&sites).await;
+    assert!(crash_everywhere(|plan| one_replication(&sites, plan)).await > 30);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes a minute: every call fails once"]
+async fn a_replication_of_lfs_objects_whose_calls_fail_once() {
+    let sites = Sites::new(&["us", "eu"]);
+    lag(&sites).await;
+    assert!(fail_everywhere(|plan| one_replication(&sites, plan)).await > 30);
+}
+
+/// What a host does with an upload: store, then name what a pointer waits for.
+async fn upload(region: &Region, id: RepositoryId, content: &[u8]) -> Result<(), RegionError> {
+    let object = put(region, id, content).await?;
+    let states = region.lfs_states(id, &[object.oid]).await?;
+    if states.iter().any(|state| state.awaited) {
+        region.name_lfs_objects(id, &[object], "me").await?;
+    }
+    Ok(())
+}
+
+async fn one_upload(template: &Sites, plan: Plan) -> bool {
+    let sites = template.copy();
+    let us = sites.region("us");
+    let id = us.get("app").await.unwrap().id;
+    let content = noise(7, 10_000);
+    let faults = Arc::new(Faults::none());
+    plan.arm(&faults);
+    let faulty = sites.faulty("us", &faults);
+    let well = upload(&faulty, id, &content).await.is_ok();
+    let (_, object) = spool(&us, &content);
+    let held = us.lfs_objects(id, &[object.oid]).await.unwrap()[0];
+    if let Some(held) = held {
+        let there = us.objects.head(&keys::lfs_object(id, held.oid)).await.unwrap();
+        assert_eq!(
+            (held, there.map(|meta| meta.size)),
+            (object, Some(object.size)),
+            "{plan:?}: a row without its object"
+        );
+    }
+    assert!(held.is_some() || !well, "{plan:?}");
+    assert_sound(&us).await;
+    // The client tries again: it uploads what is not held, and what is held gets its name.
+    upload(&us, id, &content).await.unwrap();
+    assert_eq!(us.awaited_lfs(id).await.unwrap(), [], "{plan:?}");
+    let item = us.get("app").await.unwrap();
+    let verified = us.verify(&item, true, Default::default()).await.unwrap();
+    assert_eq!((verified.findings, verified.lfs_objects), (Vec::new(), 1), "{plan:?}");
+    faults.injected() > 0
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_fails_anywhere_leaves_no_row_without_its_object() {
+    let sites = Sites::new(&["us"]);
+    let us = sites.region("us");
+    let id = us.create("app", gix::hash::Kind::Sha1, "me").await.unwrap().id;
+    let (_, object) = spool(&us, &noise(7, 10_000));
+    let missing = vec![Pointer { oid: object.oid, size: object.size }];
+    let mut settled = SettledPointers { missing, ..SettledPointers::default() };
+    us.await_missing(id, &mut settled).await.unwrap();
+    assert_eq!(settled.missing.len(), 1);
+    assert!(crash_everywhere(|plan| one_upload(&sites, plan)).await > 5);
+    assert!(fail_everywhere(|plan| one_upload(&sites, plan)).await > 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn uploads_and_pointers_that_race_are_named_in_the_end() {
+    let sites = Sites::new(&["us"]);
+    let us = sites.region("us");
+    let id = us.create("app", gix::hash::Kind::Sha1, "me").await.unwrap().id;
+    let contents: Vec<Vec<u8>> = (0..24).map(|seed| noise(seed, 100)).collect();
+    let work = contents.iter().map(|content| {
+        let us = us.clone();
+        async move {
+            let (_, object) = spool(&us, content);
+            let pointing = async {
+                let missing = vec![Pointer { oid: object.oid, size: object.size }];
+                let mut settled = SettledPointers { missing, ..SettledPointers::default() };
+                us.await_missing(id, &mut settled).await.unwrap();
+                // What a push does with what it found after all.
+                us.name_lfs_objects(id, &settled.held, "pusher").await.unwrap();
+            };
+            let (_, uploaded) = futures::join!(pointing, upload(&us, id, content));
+            uploaded.unwrap();
+        }
+    });
+    futures::future::join_all(work).await;
+    assert_eq!(us.awaited_lfs(id).await.unwrap(), []);
+    let item = us.get("app").await.unwrap();
+    assert_eq!(us.verify(&item, true, Default::default()).await.unwrap().lfs_objects, 24);
+}

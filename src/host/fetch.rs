@@ -1,15 +1,15 @@
 //! Fetching and cloning over HTTP.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::response::Response;
+use tokio::runtime::Handle;
 
 use super::auth::Access;
 use super::route::Route;
-use super::{Host, Refusal, body, git_response, version};
+use super::{Host, Refusal, body, check_content_type, git_response, on_thread, version};
 use crate::git::protocol::{Service as GitService, Version, announce_service};
 use crate::git::upload_pack::{Limits, ServeError, Session, advertise, serve};
 use crate::region::blocking;
@@ -18,6 +18,7 @@ impl Host {
     /// What there is to fetch.
     pub(super) async fn advertise_fetch(&self, repository: &str, version: Version) -> Result<Response, Refusal> {
         let opened = self.views.open(repository).await?;
+        let _slot = self.gate.enter().await?;
         let answer = blocking(move || {
             let mut out = Vec::new();
             // In version 2 the capabilities come alone.
@@ -40,24 +41,33 @@ impl Host {
         input: Body,
     ) -> Result<Response, Refusal> {
         self.authorize(headers, &route.repository, Access::Read)?;
+        check_content_type(headers, "application/x-git-upload-pack-request")?;
         let session = session(version(headers));
         let opened = self.views.open(&route.repository).await?;
-        let permit = self.gate.clone().acquire_owned().await;
-        let (mut sender, answer) = body::channel();
+        let slot = self.gate.enter().await?;
+        let input = body::begin(body::pieces(input, self.limits.request_silence)).await?;
+        let runtime = Handle::current();
+        let mut input = body::reader(headers, input, &runtime).map_err(Refusal::Bad)?;
+        let (mut sender, answer) = body::channel(self.limits.response_silence, &runtime);
         let repository = route.repository;
-        let mut input = body::reader(headers, input).map_err(Refusal::Bad)?;
-        tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            let cancel = AtomicBool::new(false);
+        on_thread(move || {
+            let work = slot.work(&runtime);
+            input.pause(work.clone());
+            sender.pause(work);
+            let cancel = sender.gone();
             let served = serve(&opened.state.view, &mut input, session, &mut sender, &Limits::default(), &cancel);
             match served {
-                Ok(served) => tracing::debug!(repository, ?served, "fetched"),
+                Ok(served) => {
+                    tracing::debug!(repository, ?served, "fetched");
+                    // Whether the client takes the last of it is its own affair.
+                    let _ = sender.finish();
+                }
                 Err(error) => {
                     note(&repository, &error);
                     sender.fail(error.to_string());
                 }
             }
-        });
+        })?;
         git_response("application/x-git-upload-pack-result".into(), answer)
     }
 }

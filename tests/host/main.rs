@@ -2,10 +2,15 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod forward;
 #[path = "../support/git.rs"]
 #[allow(dead_code)]
 mod git;
 mod pair;
+mod raw;
+mod shutdown;
+mod slow;
+mod transport;
 
 use std::collections::BTreeSet;
 use std::process::Output;

@@ -17,18 +17,31 @@ pub struct Pair {
     dir: tempfile::TempDir,
     addresses: [SocketAddr; 2],
     process: Child,
+    scheme: &'static str,
 }
 
 impl Pair {
     pub fn open() -> Pair {
-        Pair::start("auth = \"none\"", None)
+        Pair::start("auth = \"none\"", None, ["", ""])
     }
 
     pub fn with_tokens(tokens: &str) -> Pair {
-        Pair::start("auth = { tokens = \"tokens\" }", Some(tokens))
+        Pair::start("auth = { tokens = \"tokens\" }", Some(tokens), ["", ""])
     }
 
-    fn start(auth: &str, tokens: Option<&str>) -> Pair {
+    /// With more lines for each host; US and EU in them stand for the addresses.
+    pub fn with_hosts(hosts: [&str; 2]) -> Pair {
+        Pair::start("auth = \"none\"", None, hosts)
+    }
+
+    /// With tokens, a self-signed certificate `cert.pem`, and more lines for each host.
+    pub fn with_tls(tokens: &str, hosts: [&str; 2]) -> Pair {
+        let tls = "tls = { cert = \"../cert.pem\", key = \"../key.pem\" }\nca = \"../cert.pem\"\n";
+        let hosts = hosts.map(|lines| format!("{tls}{lines}"));
+        Pair::start("auth = { tokens = \"tokens\" }", Some(tokens), [&hosts[0], &hosts[1]])
+    }
+
+    fn start(auth: &str, tokens: Option<&str>, hosts: [&str; 2]) -> Pair {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         std::fs::create_dir(&data).unwrap();
@@ -36,16 +49,19 @@ impl Pair {
             std::fs::write(data.join("tokens"), tokens).unwrap();
         }
         let addresses = free_addresses();
+        let scheme = if hosts[0].contains("tls =") { "https" } else { "http" };
+        new_certificate(dir.path());
         let mut config = String::new();
-        for (name, address) in ["us-east-1", "eu-west-1"].into_iter().zip(addresses) {
+        for ((name, address), more) in ["us-east-1", "eu-west-1"].into_iter().zip(addresses).zip(hosts) {
+            let more = more.replace("US", &addresses[US].to_string()).replace("EU", &addresses[EU].to_string());
             config +=
                 &format!("[regions.{name}]\nobjects = \"file:{name}/objects\"\ntable = \"sqlite:{name}/table.db\"\n");
-            config += &format!("[hosts.{name}]\nlisten = \"{address}\"\ncreate_on_push = true\n{auth}\n");
+            config += &format!("[hosts.{name}]\nlisten = \"{address}\"\ncreate_on_push = true\n{auth}\n{more}\n");
         }
         config += "[links.dr]\nsource = \"us-east-1\"\ntarget = \"eu-west-1\"\n";
         std::fs::write(data.join("gitferry.toml"), config).unwrap();
         let process = run(dir.path());
-        let pair = Pair { dir, addresses, process };
+        let pair = Pair { dir, addresses, process, scheme };
         pair.wait_until_up();
         pair
     }
@@ -59,7 +75,7 @@ impl Pair {
     }
 
     pub fn url(&self, region: usize, name: &str) -> String {
-        format!("http://{}/{name}", self.addresses[region])
+        format!("{}://{}/{name}", self.scheme, self.addresses[region])
     }
 
     /// What the process has logged.
@@ -75,7 +91,44 @@ impl Pair {
         self.wait_until_up();
     }
 
+    /// Sends the process a signal: `TERM`, `INT`, `HUP`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.process.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits until the process has ended; its exit code.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(start.elapsed() < PATIENCE, "it does not end; the log says:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn address(&self, region: usize) -> SocketAddr {
+        self.addresses[region]
+    }
+
+    /// Files of requests that are under way in a region.
+    pub fn spooled(&self, region: usize) -> Vec<PathBuf> {
+        let name = ["us-east-1", "eu-west-1"][region];
+        let dir = self.path(&format!("data/{name}/objects/tmp"));
+        std::fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
+    }
+
+    /// Waits for something to become true.
+    pub fn wait(&self, done: impl Fn() -> bool) {
+        wait(done, || self.log());
+    }
+
     fn wait_until_up(&self) {
+        if self.scheme == "https" {
+            return wait(|| self.addresses.iter().all(|address| TcpStream::connect(address).is_ok()), || self.log());
+        }
         let request = "GET /_health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
         let up = |address: &SocketAddr| talk(*address, request).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"));
         wait(|| self.addresses.iter().all(up), || self.log());
@@ -131,6 +184,13 @@ fn run(dir: &Path) -> Child {
         .stderr(log)
         .spawn()
         .unwrap()
+}
+
+/// A certificate for 127.0.0.1 that nobody else has signed.
+pub fn new_certificate(dir: &Path) {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
+    std::fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
+    std::fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
 }
 
 /// Ports that nobody uses now.

@@ -116,7 +116,7 @@ impl Pair {
     /// Files of requests that are under way in a region.
     pub fn spooled(&self, region: usize) -> Vec<PathBuf> {
         let name = ["us-east-1", "eu-west-1"][region];
-        let dir = self.path(&format!("data/{name}/objects/tmp"));
+        let dir = self.path(&format!("data/{name}/objects/.staging"));
         std::fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
     }
 

@@ -36,7 +36,7 @@ use route::{Route, Service};
 use views::Views;
 
 /// How to serve.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct HostOptions {
     /// How much it takes on at a time, and how long it waits for whom.
     pub limits: HostLimits,
@@ -48,18 +48,6 @@ pub struct HostOptions {
     pub urls: BTreeMap<String, String>,
     /// Forwards pushes to replicas; without, they are refused.
     pub forwarder: Option<Arc<Forwarder>>,
-}
-
-impl Default for HostOptions {
-    fn default() -> Self {
-        HostOptions {
-            limits: HostLimits::default(),
-            policy: PushPolicy::default(),
-            create_on_push: false,
-            urls: BTreeMap::new(),
-            forwarder: None,
-        }
-    }
 }
 
 /// A region's host.
@@ -181,7 +169,7 @@ impl Host {
     /// Says which state a repository is in.
     async fn frontier(&self, repository: &str, headers: &HeaderMap) -> Result<Response, Refusal> {
         self.authorize(headers, repository, Access::Read)?;
-        let item = self.views.open(repository).await?.state.item.clone();
+        let item = self.views.head(repository).await?;
         let answer = RepositoryFrontier { repository: item.id, frontier: item.head.frontier };
         let text =
             serde_json::to_string(&answer).map_err(|error| Refusal::Region(std::io::Error::from(error).into()))?;

@@ -80,6 +80,26 @@ fn a_client_that_takes_nothing_is_gone() {
     assert!(!whole && answer.len() < 32 << 20, "{} bytes came", answer.len());
 }
 
+#[tokio::test]
+async fn an_answer_that_is_not_taken_on_a_connection_that_is_alive() {
+    let pair = Pair::with_hosts(["limits = { requests = 1, response_silence = \"500ms\" }", ""]);
+    let repo = large(&pair);
+    let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge().build().unwrap();
+    let (_, body) = clone_request(&repo).split_once("\r\n\r\n").map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+    let request = client.post(pair.url(US, "app/git-upload-pack")).body(body).header("git-protocol", "version=2");
+    let request = request.header("content-type", "application/x-git-upload-pack-request");
+    let answer = request.send().await.unwrap();
+    assert_eq!((answer.version(), answer.status().as_u16()), (axum::http::Version::HTTP_2, 200));
+    let (pair, repo) = tokio::task::spawn_blocking(move || {
+        assert_freed(&pair, &repo);
+        (pair, repo)
+    })
+    .await
+    .unwrap();
+    assert!(answer.bytes().await.is_err(), "what came looks like the whole");
+    drop((pair, repo));
+}
+
 #[test]
 fn a_clone_that_vanishes_frees_its_slot() {
     let pair = Pair::with_hosts(["limits = { requests = 1 }", ""]);

@@ -38,7 +38,14 @@ pub struct Listening {
 
 impl Listening {
     /// Starts to listen; connections wait until [`Listening::serve`].
+    ///
+    /// # Errors
+    /// Those of the system, and `PermissionDenied` for a host that lets everybody in where others can reach it.
     pub fn bind(host: Arc<Host>, address: SocketAddr, certificate: Option<Arc<Certificate>>) -> io::Result<Self> {
+        if host.authorizer.lets_everybody_in() && !address.ip().is_loopback() {
+            let reason = "a host that asks nobody who they are is for loopback only";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
+        }
         let domain = socket2::Domain::for_address(address);
         let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
         // A restart does not wait for the last one's connections to be forgotten.
@@ -55,7 +62,10 @@ impl Listening {
         let limits = host.limits.clone();
         let handle = Handle::new();
         let door = Doorkeeper::new(&limits);
-        let server = axum_server::from_tcp(listener)?.handle(handle.clone()).first_request_timeout(HEAD_TIME);
+        let server = axum_server::from_tcp(listener)?
+            .handle(handle.clone())
+            .first_request_timeout(HEAD_TIME)
+            .accept_error_handler(note_failed_connection);
         let service = host.clone().router().into_make_service();
         let serving = async move {
             match certificate {
@@ -91,6 +101,13 @@ impl Listening {
             served = served => served,
             () = ending => Ok(()),
         }
+    }
+}
+
+fn note_failed_connection(client: Option<&SocketAddr>, error: &io::Error) {
+    match client {
+        Some(client) => tracing::debug!(%client, %error, "a connection did not come about"),
+        None => tracing::warn!(%error, "no connection can be accepted now"),
     }
 }
 

@@ -12,6 +12,7 @@
 //! ```
 
 mod limits;
+pub mod push_policy;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,7 @@ use serde::Deserialize;
 
 use crate::Kind;
 pub use limits::HostLimits;
+use push_policy::PushPolicyConfig;
 
 /// The file that is read when neither `--config` nor `GITFERRY_CONFIG` names one.
 pub const DEFAULT_FILE: &str = "gitferry.toml";
@@ -45,6 +47,9 @@ pub struct Config {
     /// Hosts by the region that they serve.
     #[serde(default)]
     pub hosts: BTreeMap<String, HostConfig>,
+    /// What repositories accept, in every region that takes pushes to them.
+    #[serde(default)]
+    pub push_policies: Vec<PushPolicyConfig>,
     /// The file it came from.
     #[serde(skip)]
     pub file: PathBuf,
@@ -267,6 +272,9 @@ impl Config {
         for (region, host) in &config.hosts {
             config.check_host(region, host).map_err(|reason| invalid(format!("hosts.{region}: {reason}")))?;
         }
+        for (number, policy) in config.push_policies.iter().enumerate() {
+            policy.check().map_err(|reason| invalid(format!("push_policies, number {}: {reason}", number + 1)))?;
+        }
         for (name, link) in &config.links {
             config.check_link(link).map_err(|reason| invalid(format!("links.{name}: {reason}")))?;
         }
@@ -368,13 +376,16 @@ impl Config {
 impl LinkConfig {
     /// Matches the names of the repositories that the link carries.
     pub fn matcher(&self) -> Result<GlobSet, String> {
-        let mut set = GlobSetBuilder::new();
-        for pattern in &self.repositories {
-            let glob = GlobBuilder::new(pattern).build().map_err(|error| error.to_string())?;
-            set.add(glob);
-        }
-        set.build().map_err(|error| error.to_string())
+        name_matcher(&self.repositories)
     }
+}
+
+fn name_matcher(globs: &[String]) -> Result<GlobSet, String> {
+    let mut set = GlobSetBuilder::new();
+    for glob in globs {
+        set.add(GlobBuilder::new(glob).build().map_err(|error| error.to_string())?);
+    }
+    set.build().map_err(|error| error.to_string())
 }
 
 /// The path without links, `.` and `..`, so that one place has one spelling. Parts that do not exist yet

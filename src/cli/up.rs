@@ -11,10 +11,12 @@ use gitferry::host::auth::{Authorizer, Open, TokenFile};
 use gitferry::host::forward::Forwarder;
 use gitferry::host::listen::Listening;
 use gitferry::host::listen::tls::Certificate;
+use gitferry::host::push_policies::PushPolicies;
+use gitferry::host::quarantines::Quarantines;
 use gitferry::host::{Host, HostOptions};
 use gitferry::region::Region;
-use gitferry::region::push::PushPolicy;
-use gitferry::worker::{Worker, WorkerLink, WorkerOptions};
+use gitferry::replication::deliver::Link;
+use gitferry::worker::{Worker, WorkerOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -174,8 +176,11 @@ fn open_host(
         true => None,
         false => Some(RefPatterns::new(&host.hidden).map_err(|error| Failure::usage(error.to_string()))?),
     };
+    let quarantines = Quarantines::new(host.url());
     let options = HostOptions {
-        policy: PushPolicy { hidden, ..PushPolicy::default() },
+        policies: PushPolicies::open(config, hidden.clone(), &quarantines)?,
+        hidden,
+        quarantines: Some(quarantines),
         create_on_push: host.create_on_push,
         urls: config.hosts.iter().map(|(region, host)| (region.clone(), host.url())).collect(),
         limits: host.limits.clone(),
@@ -184,13 +189,9 @@ fn open_host(
     Ok(Host::new(Region::open(config, region)?, authorizer, events, options))
 }
 
-fn open_links(config: &Config, file: &std::path::Path) -> Result<Vec<WorkerLink>, Failure> {
+fn open_links(config: &Config, file: &std::path::Path) -> Result<Vec<Link>, Failure> {
     let context = Context::new(file.to_owned());
-    let open = |name: &String| {
-        let open = context.link(config, name)?;
-        Ok(WorkerLink { link: open.link, matcher: open.matcher })
-    };
-    config.links.keys().map(open).collect()
+    config.links.keys().map(|name| context.link(config, name)).collect()
 }
 
 fn say(config: &Config) {

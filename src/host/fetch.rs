@@ -3,15 +3,18 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::http::HeaderMap;
+use axum::extract::Request;
+use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 use tokio::runtime::Handle;
 
 use super::auth::Access;
+use super::gate::Gate;
 use super::route::Route;
 use super::{Host, Refusal, body, check_content_type, git_response, on_thread, version};
 use crate::git::protocol::{Service as GitService, Version, announce_service};
 use crate::git::upload_pack::{Limits, ServeError, Session, advertise, serve};
+use crate::git::view::View;
 use crate::region::blocking;
 
 impl Host {
@@ -19,18 +22,7 @@ impl Host {
     pub(super) async fn advertise_fetch(&self, repository: &str, version: Version) -> Result<Response, Refusal> {
         let opened = self.views.open(repository).await?;
         let _slot = self.gate.enter().await?;
-        let answer = blocking(move || {
-            let mut out = Vec::new();
-            // In version 2 the capabilities come alone.
-            if version != Version::V2 {
-                announce_service(GitService::UploadPack, &mut out)?;
-            }
-            let session = session(version);
-            advertise(&opened.state.view, session, &mut out).map_err(std::io::Error::other)?;
-            Ok::<_, std::io::Error>(out)
-        });
-        let answer = answer.await.map_err(|error| Refusal::Region(error.into()))?;
-        git_response("application/x-git-upload-pack-advertisement".into(), answer.into())
+        advertise_view(opened.state.view.clone(), version).await
     }
 
     /// Answers one request of a fetch; the pack is sent while it is made.
@@ -41,21 +33,49 @@ impl Host {
         input: Body,
     ) -> Result<Response, Refusal> {
         self.authorize(headers, &route.repository, Access::Read)?;
+        let opened = self.views.open(&route.repository).await?;
+        let view = opened.state.view.clone();
+        self.serve_view(&self.gate, route.repository, view, headers, input).await
+    }
+
+    /// Fetching from a push that a hook is looking at: `<secret>/info/refs` and `<secret>/git-upload-pack`.
+    pub(super) async fn quarantined(self: Arc<Self>, path: &str, request: Request) -> Result<Response, Refusal> {
+        let (secret, service) = path.split_once('/').ok_or(Refusal::NotFound)?;
+        let view = self.quarantines.as_ref().and_then(|shown| shown.find(secret)).ok_or(Refusal::NotFound)?;
+        let (parts, input) = request.into_parts();
+        match (service, &parts.method) {
+            ("info/refs", &Method::GET) => {
+                let _slot = self.hook_gate.enter().await?;
+                advertise_view(view, version(&parts.headers)).await
+            }
+            ("git-upload-pack", &Method::POST) => {
+                self.serve_view(&self.hook_gate, "a quarantine".into(), view, &parts.headers, input).await
+            }
+            _ => Err(Refusal::NotFound),
+        }
+    }
+
+    async fn serve_view(
+        &self,
+        gate: &Gate,
+        repository: String,
+        view: View,
+        headers: &HeaderMap,
+        input: Body,
+    ) -> Result<Response, Refusal> {
         check_content_type(headers, "application/x-git-upload-pack-request")?;
         let session = session(version(headers));
-        let opened = self.views.open(&route.repository).await?;
-        let slot = self.gate.enter().await?;
+        let slot = gate.enter().await?;
         let input = body::begin(body::pieces(input, self.limits.request_silence)).await?;
         let runtime = Handle::current();
         let mut input = body::reader(headers, input, &runtime).map_err(Refusal::Bad)?;
         let (mut sender, answer) = body::channel(self.limits.response_silence, &runtime);
-        let repository = route.repository;
         on_thread(move || {
             let work = slot.work(&runtime);
             input.pause(work.clone());
             sender.pause(work);
             let cancel = sender.gone();
-            let served = serve(&opened.state.view, &mut input, session, &mut sender, &Limits::default(), &cancel);
+            let served = serve(&view, &mut input, session, &mut sender, &Limits::default(), &cancel);
             match served {
                 Ok(served) => {
                     tracing::debug!(repository, ?served, "fetched");
@@ -70,6 +90,21 @@ impl Host {
         })?;
         git_response("application/x-git-upload-pack-result".into(), answer)
     }
+}
+
+async fn advertise_view(view: View, version: Version) -> Result<Response, Refusal> {
+    let answer = blocking(move || {
+        let mut out = Vec::new();
+        // In version 2 the capabilities come alone.
+        if version != Version::V2 {
+            announce_service(GitService::UploadPack, &mut out)?;
+        }
+        let session = session(version);
+        advertise(&view, session, &mut out).map_err(std::io::Error::other)?;
+        Ok::<_, std::io::Error>(out)
+    });
+    let answer = answer.await.map_err(|error| Refusal::Region(error.into()))?;
+    git_response("application/x-git-upload-pack-advertisement".into(), answer.into())
 }
 
 fn note(repository: &str, error: &ServeError) {

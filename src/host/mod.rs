@@ -8,8 +8,11 @@ mod body;
 mod fetch;
 pub mod forward;
 mod gate;
+pub mod hook;
 pub mod listen;
 mod push;
+pub mod push_policies;
+pub mod quarantines;
 pub mod route;
 pub mod views;
 
@@ -26,12 +29,14 @@ use axum::response::{IntoResponse as _, Response};
 use crate::Kind;
 use crate::config::HostLimits;
 use crate::events::Sink;
+use crate::git::local::RefPatterns;
 use crate::git::protocol::{Service as GitService, Version};
-use crate::region::push::PushPolicy;
 use crate::region::{Region, RegionError};
 use auth::{Access, Authorizer, Denied, Identity};
 use forward::{Forwarder, RepositoryFrontier};
 use gate::Gate;
+use push_policies::PushPolicies;
+use quarantines::Quarantines;
 use route::{Route, Service};
 use views::Views;
 
@@ -40,8 +45,12 @@ use views::Views;
 pub struct HostOptions {
     /// How much it takes on at a time, and how long it waits for whom.
     pub limits: HostLimits,
-    /// What pushes are accepted, and which refs nobody is shown.
-    pub policy: PushPolicy,
+    /// What pushes are accepted.
+    pub policies: PushPolicies,
+    /// Refs that nobody is shown; `None` for none. The policies say the same.
+    pub hidden: Option<RefPatterns>,
+    /// Pushes that hooks are looking at.
+    pub quarantines: Option<Arc<Quarantines>>,
     /// Whether a push to a name that there is no repository of makes one.
     pub create_on_push: bool,
     /// Where the hosts of regions are reached, by region.
@@ -55,12 +64,15 @@ pub struct HostOptions {
 pub struct Host {
     region: Region,
     views: Arc<Views>,
-    policy: PushPolicy,
+    policies: PushPolicies,
+    quarantines: Option<Arc<Quarantines>>,
     create_on_push: bool,
     urls: BTreeMap<String, String>,
     authorizer: Arc<dyn Authorizer>,
     events: Arc<dyn Sink>,
     gate: Gate,
+    /// For what hooks ask about a push that has passed the other gate: they must not wait for each other.
+    hook_gate: Gate,
     limits: HostLimits,
     forwarder: Option<Arc<Forwarder>>,
 }
@@ -73,10 +85,23 @@ impl Host {
         events: Arc<dyn Sink>,
         options: HostOptions,
     ) -> Arc<Self> {
-        let HostOptions { limits, policy, create_on_push, urls, forwarder } = options;
-        let views = Arc::new(Views::new(region.clone(), policy.hidden.clone()));
-        let gate = Gate::new(&limits);
-        Arc::new(Host { region, views, policy, create_on_push, urls, authorizer, events, gate, limits, forwarder })
+        let HostOptions { limits, policies, hidden, quarantines, create_on_push, urls, forwarder } = options;
+        let views = Arc::new(Views::new(region.clone(), hidden));
+        let (gate, hook_gate) = (Gate::new(&limits), Gate::new(&limits));
+        Arc::new(Host {
+            region,
+            views,
+            policies,
+            quarantines,
+            create_on_push,
+            urls,
+            authorizer,
+            events,
+            gate,
+            hook_gate,
+            limits,
+            forwarder,
+        })
     }
 
     /// Its HTTP service.
@@ -134,7 +159,10 @@ impl From<RegionError> for Refusal {
 }
 
 async fn answer(State(host): State<Arc<Host>>, request: Request) -> Response {
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    // What stands behind it is a secret.
+    let path =
+        if request.uri().path().starts_with(quarantines::PREFIX) { quarantines::PREFIX } else { request.uri().path() };
+    let (method, path) = (request.method().clone(), path.to_owned());
     let response = match host.route(request).await {
         Ok(response) => response,
         Err(refusal) => refuse(refusal),
@@ -147,6 +175,9 @@ impl Host {
     async fn route(self: Arc<Self>, request: Request) -> Result<Response, Refusal> {
         if request.uri().path() == "/_health" {
             return Ok("ok\n".into_response());
+        }
+        if let Some(path) = request.uri().path().strip_prefix(quarantines::PREFIX).map(str::to_owned) {
+            return self.quarantined(&path, request).await;
         }
         let route = route::parse(request.uri().path()).ok_or(Refusal::NotFound)?;
         let (parts, body) = request.into_parts();

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 
 use super::auth::{Access, Identity};
 use super::forward;
+use super::gate::Work;
 use super::route::Route;
 use super::views::{Opened, StatesOf};
 use super::{Host, Refusal, body, check_content_type, git_response, on_thread};
@@ -17,9 +18,9 @@ use crate::events::Event;
 use crate::git::protocol::{
     AdvertisedRefs, PacketReader, PacketWriter, Service as GitService, Version, advertise_refs, announce_service,
 };
-use crate::git::receive_pack::{PushRequest, capabilities};
+use crate::git::receive_pack::{HookError, HookInput, HookVerdict, PreReceive, PushRequest, capabilities};
 use crate::ledger::head::{HeadItem, Role};
-use crate::region::push::{PushStates as _, Serving};
+use crate::region::push::{PushPolicy, PushStates as _, Serving};
 use crate::region::{RegionError, blocking};
 
 impl Host {
@@ -93,10 +94,9 @@ impl Host {
         let mut input = body::reader(headers, input, &runtime).map_err(Refusal::Bad)?;
         let (mut sender, answer) = body::channel(self.limits.response_silence, &runtime);
         on_thread(move || {
-            input.pause(slot.work(&runtime));
-            let pushed = self.push(&route.repository, &identity, &mut input, &mut sender, &runtime);
-            // The client need not wait for what follows.
-            drop(input);
+            let work = slot.work(&runtime);
+            input.pause(work.clone());
+            let pushed = self.push(&route.repository, &identity, &mut input, &mut sender, &work, &runtime);
             match pushed {
                 Ok(item) => {
                     // It is committed, whether the client takes the last of it or not.
@@ -126,6 +126,7 @@ impl Host {
         identity: &Identity,
         input: &mut (dyn BufRead + Send),
         output: &mut body::Sender,
+        work: &Arc<Work>,
         runtime: &Handle,
     ) -> std::io::Result<Option<HeadItem>> {
         let states = StatesOf { views: self.views.clone(), name: repository.into() };
@@ -142,12 +143,30 @@ impl Host {
             }
         };
         let region = &self.region;
-        let serving = Serving { region, runtime, policy: &self.policy, actor: &identity.name, request: &request };
+        let mut policy = self.policies.of(repository).clone();
+        if let Some(hook) = policy.hook.clone() {
+            let hook: Arc<dyn PreReceive> = Arc::new(PausedFor { hook, work: work.clone() });
+            policy = Arc::new(PushPolicy { hook: Some(hook), ..PushPolicy::clone(&policy) });
+        }
+        let serving = Serving { region, runtime, policy: &policy, actor: &identity.name, request: &request };
         let pushed = serving.serve(&states, &mut input, output)?;
         if let Some(item) = &pushed.item {
             let (region, repository, seq) = (region.name.clone(), item.id, item.head.frontier.seq);
             self.events.publish(Event { region, repository, seq });
         }
         Ok(pushed.item)
+    }
+}
+
+/// A hook that lets others compute while it judges.
+#[derive(Debug)]
+struct PausedFor {
+    hook: Arc<dyn PreReceive>,
+    work: Arc<Work>,
+}
+
+impl PreReceive for PausedFor {
+    fn judge(&self, push: &HookInput<'_>) -> Result<HookVerdict, HookError> {
+        self.work.pause(|| self.hook.judge(push))
     }
 }

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::git::local::RefPatterns;
 use crate::git::pack::PackSet;
 use crate::git::refs::{RefName, RefValue};
-use crate::git::view::{OutOfOrder, RefEntry, RefTable, View};
+use crate::git::view::{RefTable, View};
 use crate::ledger::LedgerError;
 use crate::ledger::advance::read_head;
 use crate::ledger::change::RefEdit;
@@ -221,7 +221,7 @@ impl Views {
                     edits.insert(edit.name, edit.new);
                 })?;
             }
-            let mut table = merge(&old, edits).map_err(|error| LedgerError::Corrupt(error.to_string()))?;
+            let mut table = old.with_edits(edits).map_err(|error| LedgerError::Corrupt(error.to_string()))?;
             table.adopt_peeled_tags(&old, &packs)?;
             Ok((table, recent))
         })
@@ -255,43 +255,5 @@ fn note_old(
         && !crate::region::push::is_hidden(edit.name.as_bstr(), hidden)
     {
         recent.push_back((time, *old));
-    }
-}
-
-fn merge(old: &RefTable, edits: BTreeMap<RefName, Option<RefValue>>) -> std::result::Result<RefTable, OutOfOrder> {
-    let mut table = RefTable::empty(old.format());
-    let mut edits = edits.into_iter().peekable();
-    for entry in old.iter() {
-        while let Some((name, value)) = edits.next_if(|(name, _)| name.as_bstr() < entry.name) {
-            if let Some(value) = value {
-                table.push(name, value)?;
-            }
-        }
-        match edits.next_if(|(name, _)| name.as_bstr() == entry.name) {
-            Some((name, Some(value))) => table.push(name, value)?,
-            Some((_, None)) => {}
-            None => copy(old, &entry, &mut table)?,
-        }
-    }
-    for (name, value) in edits {
-        if let Some(value) = value {
-            table.push(name, value)?;
-        }
-    }
-    Ok(table)
-}
-
-/// Takes a ref over from another table.
-fn copy(old: &RefTable, entry: &RefEntry<'_>, table: &mut RefTable) -> std::result::Result<(), OutOfOrder> {
-    let value = match entry.id {
-        Some(id) => RefValue::Object(id.to_owned()),
-        None => match old.symbolic_target(entry.row).map(|target| RefName::new(target.to_owned())) {
-            Some(Ok(target)) => RefValue::Symbolic(target),
-            _ => return Ok(()),
-        },
-    };
-    match RefName::new(entry.name.to_owned()) {
-        Ok(name) => table.push(name, value),
-        Err(_) => Ok(()),
     }
 }

@@ -6,7 +6,9 @@ mod forward;
 #[path = "../support/git.rs"]
 #[allow(dead_code)]
 mod git;
+mod hooks;
 mod pair;
+mod policies;
 mod raw;
 mod shutdown;
 mod slow;

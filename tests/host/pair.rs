@@ -22,48 +22,63 @@ pub struct Pair {
 
 impl Pair {
     pub fn open() -> Pair {
-        Pair::start("auth = \"none\"", None, ["", ""])
+        Pair::start_with("auth = \"none\"", ["", ""], "", &[])
+    }
+
+    /// With more configuration, and files beside it.
+    pub fn configured(more: &str, files: &[(&str, &str)]) -> Pair {
+        Pair::start_with("auth = \"none\"", ["", ""], more, files)
     }
 
     pub fn with_tokens(tokens: &str) -> Pair {
-        Pair::start("auth = { tokens = \"tokens\" }", Some(tokens), ["", ""])
+        Pair::start_with("auth = { tokens = \"tokens\" }", ["", ""], "", &[("tokens", tokens)])
     }
 
     /// With more lines for each host; US and EU in them stand for the addresses.
     pub fn with_hosts(hosts: [&str; 2]) -> Pair {
-        Pair::start("auth = \"none\"", None, hosts)
+        Pair::start_with("auth = \"none\"", hosts, "", &[])
     }
 
     /// With tokens, a self-signed certificate `cert.pem`, and more lines for each host.
     pub fn with_tls(tokens: &str, hosts: [&str; 2]) -> Pair {
         let tls = "tls = { cert = \"../cert.pem\", key = \"../key.pem\" }\nca = \"../cert.pem\"\n";
         let hosts = hosts.map(|lines| format!("{tls}{lines}"));
-        Pair::start("auth = { tokens = \"tokens\" }", Some(tokens), [&hosts[0], &hosts[1]])
+        Pair::start_with("auth = { tokens = \"tokens\" }", [&hosts[0], &hosts[1]], "", &[("tokens", tokens)])
     }
 
-    fn start(auth: &str, tokens: Option<&str>, hosts: [&str; 2]) -> Pair {
+    fn start_with(auth: &str, hosts: [&str; 2], more: &str, files: &[(&str, &str)]) -> Pair {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         std::fs::create_dir(&data).unwrap();
-        if let Some(tokens) = tokens {
-            std::fs::write(data.join("tokens"), tokens).unwrap();
+        for (name, content) in files {
+            std::fs::write(data.join(name), content).unwrap();
         }
         let addresses = free_addresses();
-        let scheme = if hosts[0].contains("tls =") { "https" } else { "http" };
+        let scheme = if hosts[US].contains("tls =") { "https" } else { "http" };
         new_certificate(dir.path());
-        let mut config = String::new();
-        for ((name, address), more) in ["us-east-1", "eu-west-1"].into_iter().zip(addresses).zip(hosts) {
-            let more = more.replace("US", &addresses[US].to_string()).replace("EU", &addresses[EU].to_string());
-            config +=
-                &format!("[regions.{name}]\nobjects = \"file:{name}/objects\"\ntable = \"sqlite:{name}/table.db\"\n");
-            config += &format!("[hosts.{name}]\nlisten = \"{address}\"\ncreate_on_push = true\n{auth}\n{more}\n");
-        }
-        config += "[links.dr]\nsource = \"us-east-1\"\ntarget = \"eu-west-1\"\n";
-        std::fs::write(data.join("gitferry.toml"), config).unwrap();
+        std::fs::write(data.join("gitferry.toml"), config(addresses, auth, hosts, more)).unwrap();
         let process = run(dir.path());
         let pair = Pair { dir, addresses, process, scheme };
         pair.wait_until_up();
         pair
+    }
+
+    /// What is said about a configuration that it does not start with.
+    pub fn fails_to_start(more: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        std::fs::write(data.join("gitferry.toml"), config(free_addresses(), "auth = \"none\"", ["", ""], more))
+            .unwrap();
+        let mut process = run(dir.path());
+        let ended = process.wait().unwrap();
+        assert_eq!(ended.code(), Some(2), "it started");
+        std::fs::read_to_string(dir.path().join("log")).unwrap()
+    }
+
+    /// Waits for something that is to come true.
+    pub fn wait(&self, done: impl Fn() -> bool) {
+        wait(done, || self.log());
     }
 
     pub fn dir(&self) -> &Path {
@@ -120,11 +135,6 @@ impl Pair {
         std::fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
     }
 
-    /// Waits for something to become true.
-    pub fn wait(&self, done: impl Fn() -> bool) {
-        wait(done, || self.log());
-    }
-
     fn wait_until_up(&self) {
         if self.scheme == "https" {
             return wait(|| self.addresses.iter().all(|address| TcpStream::connect(address).is_ok()), || self.log());
@@ -170,6 +180,17 @@ impl Drop for Pair {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+fn config(addresses: [SocketAddr; 2], auth: &str, hosts: [&str; 2], more: &str) -> String {
+    let mut config = String::new();
+    for ((name, address), lines) in ["us-east-1", "eu-west-1"].into_iter().zip(addresses).zip(hosts) {
+        let lines = lines.replace("US", &addresses[US].to_string()).replace("EU", &addresses[EU].to_string());
+        config += &format!("[regions.{name}]\nobjects = \"file:{name}/objects\"\ntable = \"sqlite:{name}/table.db\"\n");
+        config += &format!("[hosts.{name}]\nlisten = \"{address}\"\ncreate_on_push = true\n{auth}\n{lines}\n");
+    }
+    config += "[links.dr]\nsource = \"us-east-1\"\ntarget = \"eu-west-1\"\n";
+    config + more
 }
 
 fn run(dir: &Path) -> Child {

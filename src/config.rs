@@ -11,6 +11,7 @@
 //! repositories = ["*"]
 //! ```
 
+mod limits;
 pub mod push_policy;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::Deserialize;
 
 use crate::Kind;
+pub use limits::HostLimits;
 use push_policy::PushPolicyConfig;
 
 /// The file that is read when neither `--config` nor `GITFERRY_CONFIG` names one.
@@ -69,7 +71,7 @@ pub struct RegionConfig {
 pub struct HostConfig {
     /// The address and port to listen on.
     pub listen: SocketAddr,
-    /// Where it is reached from outside, for messages to clients; the address it listens on when left out.
+    /// Where it is reached from outside, by clients and by other hosts; the address it listens on when left out.
     #[serde(default)]
     pub url: Option<String>,
     /// Who may do what.
@@ -80,6 +82,40 @@ pub struct HostConfig {
     /// Patterns of refs that nobody is shown, as in `--refs` of import.
     #[serde(default)]
     pub hidden: Vec<String>,
+    /// With what certificate it is served; without, in clear.
+    #[serde(default)]
+    pub tls: Option<TlsConfig>,
+    /// Certificates (PEM) by which other hosts recognise this one, relative to the configuration; those that the
+    /// system trusts when left out.
+    #[serde(default)]
+    pub ca: Option<PathBuf>,
+    /// What becomes of a push to a replica.
+    #[serde(default)]
+    pub on_push: OnPush,
+    /// How much it takes on at a time, and how long it waits for whom.
+    #[serde(default)]
+    pub limits: HostLimits,
+}
+
+/// A certificate, as PEM files relative to the configuration. They are read again on SIGHUP.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The certificate, and those that lead to its issuer.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// What becomes of a push to a replica.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnPush {
+    /// It is refused, with a message that names the primary's URL.
+    #[default]
+    Refuse,
+    /// The primary's host is asked, and the answer ends when this region has the change, too.
+    Forward,
 }
 
 /// How a host recognises people.
@@ -106,7 +142,8 @@ pub enum NoAuth {
 impl HostConfig {
     /// Where clients reach it.
     pub fn url(&self) -> String {
-        self.url.clone().unwrap_or_else(|| format!("http://{}", self.listen))
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        self.url.clone().unwrap_or_else(|| format!("{scheme}://{}", self.listen))
     }
 }
 
@@ -266,6 +303,12 @@ impl Config {
         }
         if matches!(host.auth, AuthConfig::None(_)) && !host.listen.ip().is_loopback() {
             return Err(format!("{} can be reached by others; auth = \"none\" is for loopback only", host.listen));
+        }
+        if let Some(url) = &host.url {
+            let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+            if rest.is_none_or(|rest| rest.is_empty() || rest.contains(['@', '?', '#'])) {
+                return Err("url is not of the form https://HOST[:PORT][/PATH]".into());
+            }
         }
         Ok(())
     }

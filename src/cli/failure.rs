@@ -158,7 +158,13 @@ macro_rules! failure_by_kind {
     )* };
 }
 
-failure_by_kind!(gitferry::ledger::LedgerError, gitferry::table::TableError, gitferry::git::refname::NameError);
+failure_by_kind!(
+    gitferry::ledger::LedgerError,
+    gitferry::table::TableError,
+    gitferry::git::refname::NameError,
+    gitferry::host::listen::tls::CertificateError,
+    gitferry::host::forward::ForwarderError
+);
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {

@@ -4,17 +4,20 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
-use gitferry::config::{AuthConfig, Config, DEFAULT_FILE, HostConfig};
+use gitferry::config::{AuthConfig, Config, DEFAULT_FILE, HostConfig, OnPush, TlsConfig};
 use gitferry::events::in_process;
 use gitferry::git::local::RefPatterns;
 use gitferry::host::auth::{Authorizer, Open, TokenFile};
+use gitferry::host::forward::Forwarder;
+use gitferry::host::listen::Listening;
+use gitferry::host::listen::tls::Certificate;
 use gitferry::host::push_policies::PushPolicies;
 use gitferry::host::quarantines::Quarantines;
 use gitferry::host::{Host, HostOptions};
 use gitferry::region::Region;
 use gitferry::replication::deliver::Link;
 use gitferry::worker::{Worker, WorkerOptions};
-use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -24,14 +27,13 @@ use super::{init, output};
 
 /// Run everything on this machine: a Git host for each region, and a worker that replicates between them.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "State stays in the folder and is there the next time. Ctrl-C ends it when running requests have ended.
+#[command(after_help = "State stays in the folder and is there the next time. Ctrl-C or SIGTERM
+ends it when running requests have ended, a second one at once. SIGHUP reads certificates again.
 
 Example:
   gitferry up
   git push http://127.0.0.1:8411/my-repo main
-  git clone http://127.0.0.1:8412/my-repo"
-)]
+  git clone http://127.0.0.1:8412/my-repo")]
 pub struct Up {
     /// Where the configuration and the regions' state are; made if missing.
     #[arg(long, default_value = "gitferry-data", value_name = "DIR")]
@@ -48,35 +50,113 @@ impl Up {
         if config.hosts.is_empty() {
             return Err(Failure::usage(format!("{} has no [hosts.REGION]: there is nothing to serve", file.display())));
         }
-        let (stop, stopped) = watch::channel(false);
+        let signals = Signals::listen()?;
+        let (stop_hosts, hosts_stopped) = watch::channel(false);
+        let (stop_worker, worker_stopped) = watch::channel(false);
         let (sink, events) = in_process::channel();
         let mut running = JoinSet::new();
+        let mut certificates = Vec::new();
         for (region, host) in &config.hosts {
-            let listener = TcpListener::bind(host.listen).await.map_err(|error| {
+            let certificate = open_certificate(&config, host)?;
+            certificates.extend(certificate.clone());
+            let service = open_host(&config, region, host, Arc::new(sink.clone()))?;
+            let listening = Listening::bind(service, host.listen, certificate).map_err(|error| {
                 Failure::from(error).about(&format!("cannot listen on {} for {region}", host.listen))
             })?;
-            let service = open_host(&config, region, host, Arc::new(sink.clone()))?.router();
-            let mut stopped = stopped.clone();
-            let ended = async move { _ = stopped.wait_for(|stop| *stop).await };
-            running.spawn(async move { axum::serve(listener, service).with_graceful_shutdown(ended).await });
+            running.spawn(listening.serve(hosts_stopped.clone()));
         }
         drop(sink);
-        let worker = Worker::new(open_links(&config, &file)?, WorkerOptions::default());
-        let worker = tokio::spawn(worker.run(events, stopped));
-        say(&config);
-        let outcome = tokio::select! {
-            _ = tokio::signal::ctrl_c() => Ok(()),
-            Some(ended) = running.join_next() => ended.map_err(std::io::Error::other)?,
-        };
-        stop.send_replace(true);
-        while let Some(ended) = running.join_next().await {
-            ended.map_err(std::io::Error::other)??;
+        if !certificates.is_empty() {
+            tokio::spawn(reload(certificates)?);
         }
-        worker.await.map_err(std::io::Error::other)?;
-        outcome?;
+        let worker = Worker::new(open_links(&config, &file)?, WorkerOptions::default());
+        let worker = tokio::spawn(worker.run(events, worker_stopped));
+        say(&config);
+        // The worker goes on until all hosts have ended: forwarded pushes wait for it.
+        let hosts_stop = stop_hosts.clone();
+        let all = async move {
+            let mut outcome = Ok(());
+            while let Some(ended) = running.join_next().await {
+                let ended = ended.map_err(std::io::Error::other).flatten();
+                outcome = outcome.and(ended);
+                // One that failed ends the others.
+                stop_hosts.send_replace(true);
+            }
+            stop_worker.send_replace(true);
+            worker.await.map_err(std::io::Error::other)?;
+            outcome
+        };
+        signals.until(all, || _ = hosts_stop.send_replace(true)).await?;
         output::line("stopped");
         Ok(Exit::Done)
     }
+}
+
+/// What asks the process to end.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        Ok(Signals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+
+    /// Waits for what runs. The first signal asks it to stop, the second does not wait any more.
+    async fn until(
+        mut self,
+        running: impl Future<Output = std::io::Result<()>>,
+        stop: impl FnOnce(),
+    ) -> Result<(), Failure> {
+        let mut running = std::pin::pin!(running);
+        tokio::select! {
+            ended = &mut running => return Ok(ended?),
+            () = self.next() => stop(),
+        }
+        output::line("stopping; running requests may end; once more stops at once");
+        tokio::select! {
+            ended = running => Ok(ended?),
+            () = self.next() => Err(Failure::interrupted()),
+        }
+    }
+}
+
+/// Reads certificates again whenever the process is told to.
+fn reload(certificates: Vec<Arc<Certificate>>) -> std::io::Result<impl Future<Output = ()>> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    Ok(async move {
+        while hangup.recv().await.is_some() {
+            for certificate in &certificates {
+                match certificate.reload() {
+                    Ok(()) => tracing::info!(?certificate, "read again"),
+                    Err(error) => tracing::error!(%error, "the old certificate stays in use"),
+                }
+            }
+        }
+    })
+}
+
+fn open_certificate(config: &Config, host: &HostConfig) -> Result<Option<Arc<Certificate>>, Failure> {
+    let Some(TlsConfig { cert, key }) = &host.tls else { return Ok(None) };
+    Ok(Some(Arc::new(Certificate::load(config.path(cert), config.path(key))?)))
+}
+
+fn open_forwarder(config: &Config, region: &str, host: &HostConfig) -> Result<Option<Arc<Forwarder>>, Failure> {
+    if host.on_push == OnPush::Refuse {
+        return Ok(None);
+    }
+    let others: Vec<_> = config.hosts.iter().filter(|(other, _)| *other != region).collect();
+    let cas: Vec<Option<PathBuf>> = others.iter().map(|(_, host)| host.ca.as_ref().map(|ca| config.path(ca))).collect();
+    let others = others.iter().zip(&cas).map(|((region, host), ca)| (region.as_str(), host.url(), ca.as_deref()));
+    Ok(Some(Arc::new(Forwarder::new(others)?)))
 }
 
 fn open_host(
@@ -104,7 +184,8 @@ fn open_host(
         create_on_push: host.create_on_push,
         urls: config.hosts.iter().map(|(region, host)| (region.clone(), host.url())).collect(),
         url: host.url.clone(),
-        ..HostOptions::default()
+        limits: host.limits.clone(),
+        forwarder: open_forwarder(config, region, host)?,
     };
     Ok(Host::new(Region::open(config, region)?, authorizer, events, options))
 }

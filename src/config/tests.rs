@@ -107,3 +107,40 @@ fn a_file_that_is_not_there_or_not_text_is_named() {
     std::fs::write(&binary, b"\xff\xfe\0").unwrap();
     assert!(Config::load(&binary).unwrap_err().to_string().contains("binary.toml"));
 }
+
+#[test]
+fn hosts_are_served_to_nobody_unknown() {
+    let with = |lines: &str| parse(&format!("{GOOD}\n[hosts.us]\n{lines}"));
+    for address in ["127.0.0.1:80", "[::1]:80", "127.9.9.9:80"] {
+        with(&format!("listen = \"{address}\"\nauth = \"none\"")).unwrap();
+    }
+    for address in ["0.0.0.0:80", "[::]:80", "[::ffff:127.0.0.1]:80", "[::ffff:0.0.0.0]:80", "10.0.0.1:80"] {
+        let error = with(&format!("listen = \"{address}\"\nauth = \"none\"")).map(drop).unwrap_err().to_string();
+        assert!(error.contains("hosts.us") && error.contains("loopback only"), "{error}");
+        with(&format!("listen = \"{address}\"\nauth = {{ tokens = \"t\" }}")).unwrap();
+    }
+}
+
+#[test]
+fn where_hosts_are_reached() {
+    let host = |lines: &str| {
+        let config = parse(&format!("{GOOD}\n[hosts.us]\nlisten = \"127.0.0.1:80\"\nauth = \"none\"\n{lines}"))?;
+        Ok::<_, ConfigError>(config.hosts["us"].clone())
+    };
+    assert_eq!(host("").unwrap().url(), "http://127.0.0.1:80");
+    assert_eq!(host("tls = { cert = \"c\", key = \"k\" }").unwrap().url(), "https://127.0.0.1:80");
+    let full = host("url = \"https://git.example.com/x\"\non_push = \"forward\"\nca = \"ca.pem\"").unwrap();
+    assert_eq!((full.url().as_str(), full.on_push), ("https://git.example.com/x", OnPush::Forward));
+    let bad = [
+        "url = \"git.example.com\"",
+        "url = \"https://\"",
+        "url = \"https://user:secret@git.example.com\"",
+        "on_push = \"maybe\"",
+        "tls = { cert = \"c\" }",
+        "limits = { request = 1 }",
+    ];
+    for lines in bad {
+        let error = host(lines).map(drop).unwrap_err().to_string();
+        assert!(!lines.contains('@') || !error.contains("secret"), "{error}");
+    }
+}

@@ -39,6 +39,11 @@ pub enum Denied {
 pub trait Authorizer: std::fmt::Debug + Send + Sync {
     /// Decides about one request.
     fn authorize(&self, headers: &HeaderMap, repository: &str, access: Access) -> Result<Identity, Denied>;
+
+    /// Whether it lets everybody in: then nobody else may reach the host.
+    fn lets_everybody_in(&self) -> bool {
+        false
+    }
 }
 
 /// Everybody may do everything: only for a host that nobody else can reach.
@@ -48,6 +53,10 @@ pub struct Open;
 impl Authorizer for Open {
     fn authorize(&self, _: &HeaderMap, _: &str, _: Access) -> Result<Identity, Denied> {
         Ok(Identity { name: "anonymous".into() })
+    }
+
+    fn lets_everybody_in(&self) -> bool {
+        true
     }
 }
 

@@ -1,48 +1,280 @@
-//! Between HTTP bodies and blocking readers and writers.
+//! Between HTTP bodies and blocking readers and writers, for clients that are slow, or gone.
 
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_ENCODING;
 use flate2::read::MultiGzDecoder;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::stream::BoxStream;
+use futures::{FutureExt as _, StreamExt as _, stream};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio_util::io::{StreamReader, SyncIoBridge};
+use tokio::sync::mpsc::error::{SendTimeoutError, TrySendError};
+use tokio::time::Instant;
+
+use super::gate::Work;
 
 /// Chunks that wait for a slow client; the writer blocks beyond that.
 const MAX_CHUNKS: usize = 8;
 /// Bytes that are sent at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
+/// Less than this much within the time of silence is nothing: a slot cannot be held by a byte a minute.
+const MIN_PROGRESS_BYTES: u64 = 1024;
+/// A compressed request that becomes this many times as large means harm; honest ones shrink to a half.
+const MAX_EXPANSION: u64 = 200;
+/// What a compressed request may become in any case, in bytes.
+const FREE_BYTES: u64 = 16 << 20;
 
-/// A request's body as a blocking reader, decompressed. For blocking threads of the runtime only.
-pub fn reader(headers: &HeaderMap, body: Body) -> Result<Box<dyn BufRead + Send>, String> {
-    let bytes = body.into_data_stream().map_err(io::Error::other);
-    let raw = SyncIoBridge::new(StreamReader::new(bytes.boxed()));
+/// The pieces of a request's body.
+pub type Pieces = BoxStream<'static, io::Result<Bytes>>;
+
+/// A request's body, which fails when nothing comes for as long as `silence`.
+pub fn pieces(body: Body, silence: Duration) -> Pieces {
+    let state = Some((body.into_data_stream(), silence, 0));
+    let pieces = stream::unfold(state, move |state| async move {
+        let (mut body, left, came) = state?;
+        let start = Instant::now();
+        let piece = match tokio::time::timeout(left, body.next()).await {
+            Ok(None) => return None,
+            Ok(Some(Ok(piece))) => piece,
+            Ok(Some(Err(error))) => return Some((Err(io::Error::other(error)), None)),
+            Err(_) => return Some((Err(silent()), None)),
+        };
+        // Only time in which the client was waited for counts.
+        let came = came + piece.len() as u64;
+        let (left, came) = match came < MIN_PROGRESS_BYTES {
+            true => (left.saturating_sub(start.elapsed()), came),
+            false => (silence, 0),
+        };
+        Some((Ok(piece), Some((body, left, came))))
+    });
+    // What has ended may be asked again.
+    pieces.fuse().boxed()
+}
+
+fn silent() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the client sent nothing for too long")
+}
+
+/// Waits for the first piece. This is what asks a client for its body that wants to be asked (`Expect:
+/// 100-continue`), so it comes before the answer's first line, and after all that may refuse the request.
+pub async fn begin(mut pieces: Pieces) -> io::Result<Pieces> {
+    match pieces.next().await {
+        None => Ok(pieces),
+        Some(first) => {
+            let first = first?;
+            Ok(stream::once(async { Ok(first) }).chain(pieces).boxed())
+        }
+    }
+}
+
+/// A request's body as a blocking reader, decompressed. Not for threads that run futures.
+pub fn reader(headers: &HeaderMap, pieces: Pieces, runtime: &Handle) -> Result<Box<dyn RequestBody>, String> {
+    let raw = Raw { pieces, piece: Bytes::new(), runtime: runtime.clone(), work: None, count: Arc::default() };
     match headers.get(CONTENT_ENCODING).map(|encoding| encoding.as_bytes()) {
         None | Some(b"identity") => Ok(Box::new(raw)),
-        Some(b"gzip" | b"x-gzip") => Ok(Box::new(BufReader::new(MultiGzDecoder::new(raw)))),
+        Some(b"gzip" | b"x-gzip") => Ok(Box::new(Inflated::new(raw))),
         Some(other) => Err(format!("content encoding {} is not understood", String::from_utf8_lossy(other))),
     }
 }
 
-/// A blocking writer whose bytes become a response's body.
-pub struct Sender {
-    chunks: mpsc::Sender<io::Result<Bytes>>,
-    buffer: Vec<u8>,
+/// A request's body.
+pub trait RequestBody: BufRead + Send {
+    /// From here on, `work` is given back whenever the client is waited for.
+    fn pause(&mut self, work: Arc<Work>);
 }
 
-/// A writer and the body that it fills.
-pub fn channel() -> (Sender, Body) {
+struct Raw {
+    pieces: Pieces,
+    piece: Bytes,
+    runtime: Handle,
+    work: Option<Arc<Work>>,
+    count: Arc<AtomicU64>,
+}
+
+impl Raw {
+    fn next(&mut self) -> Option<io::Result<Bytes>> {
+        let (pieces, runtime) = (&mut self.pieces, &self.runtime);
+        let ready = {
+            let _inside = runtime.enter();
+            pieces.next().now_or_never()
+        };
+        match (ready, &self.work) {
+            (Some(piece), _) => piece,
+            (None, Some(work)) => work.pause(|| runtime.block_on(pieces.next())),
+            (None, None) => runtime.block_on(pieces.next()),
+        }
+    }
+}
+
+impl RequestBody for Raw {
+    fn pause(&mut self, work: Arc<Work>) {
+        self.work = Some(work);
+    }
+}
+
+impl BufRead for Raw {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.piece.is_empty() {
+            match self.next() {
+                None => break,
+                Some(piece) => self.piece = piece?,
+            }
+            self.count.fetch_add(self.piece.len() as u64, Ordering::Relaxed);
+        }
+        Ok(&self.piece)
+    }
+
+    fn consume(&mut self, count: usize) {
+        let _ = self.piece.split_to(count.min(self.piece.len()));
+    }
+}
+
+impl Read for Raw {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(out)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+/// A compressed body, decompressed, that does not become immense.
+struct Inflated {
+    out: BufReader<MultiGzDecoder<Raw>>,
+    compressed: Arc<AtomicU64>,
+    taken: u64,
+}
+
+impl Inflated {
+    fn new(raw: Raw) -> Self {
+        let compressed = raw.count.clone();
+        Inflated { out: BufReader::with_capacity(CHUNK_BYTES, MultiGzDecoder::new(raw)), compressed, taken: 0 }
+    }
+}
+
+impl RequestBody for Inflated {
+    fn pause(&mut self, work: Arc<Work>) {
+        self.out.get_mut().get_mut().work = Some(work);
+    }
+}
+
+impl BufRead for Inflated {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        let allowed = self.compressed.load(Ordering::Relaxed).saturating_mul(MAX_EXPANSION).max(FREE_BYTES);
+        if self.taken > allowed {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the compressed request expands too far"));
+        }
+        self.out.fill_buf()
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.taken += count as u64;
+        self.out.consume(count);
+    }
+}
+
+impl Read for Inflated {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(out)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+/// What both ends of a response know.
+#[derive(Debug, Default)]
+struct Fate {
+    /// Set when nobody waits for the rest any more.
+    gone: Arc<AtomicBool>,
+    /// How the writer ended; not at all if it panicked.
+    end: Mutex<Option<Result<(), String>>>,
+}
+
+impl Fate {
+    fn end(&self, how: Result<(), String>) {
+        *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(how);
+    }
+}
+
+/// A blocking writer whose bytes become a response's body. Call [`Sender::finish`] or [`Sender::fail`] in the
+/// end: a body whose writer is merely dropped fails.
+pub struct Sender {
+    chunks: mpsc::Sender<Bytes>,
+    buffer: Vec<u8>,
+    silence: Duration,
+    runtime: Handle,
+    work: Option<Arc<Work>>,
+    fate: Arc<Fate>,
+}
+
+/// The receiving end; dropped by the server when the client is gone.
+struct Receiver {
+    chunks: mpsc::Receiver<Bytes>,
+    fate: Arc<Fate>,
+    over: bool,
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        self.fate.gone.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Receiver {
+    async fn next(&mut self) -> Option<io::Result<Bytes>> {
+        if self.over {
+            return None;
+        }
+        if let Some(chunk) = self.chunks.recv().await {
+            return Some(Ok(chunk));
+        }
+        self.over = true;
+        let end = self.fate.end.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match end {
+            Some(Ok(())) => None,
+            Some(Err(error)) => Some(Err(io::Error::other(error))),
+            None => Some(Err(io::Error::other("the request ended abnormally"))),
+        }
+    }
+}
+
+/// A writer and the body that it fills. A client that takes nothing for as long as `silence` is gone.
+pub fn channel(silence: Duration, runtime: &Handle) -> (Sender, Body) {
     let (chunks, receiver) = mpsc::channel(MAX_CHUNKS);
-    let received = stream::unfold(receiver, |mut receiver| async { Some((receiver.recv().await?, receiver)) });
-    (Sender { chunks, buffer: Vec::with_capacity(CHUNK_BYTES) }, Body::from_stream(received))
+    let fate = Arc::new(Fate::default());
+    let receiver = Receiver { chunks: receiver, fate: fate.clone(), over: false };
+    let received = stream::unfold(receiver, |mut receiver| async { Some((receiver.next().await?, receiver)) });
+    let buffer = Vec::with_capacity(CHUNK_BYTES);
+    let sender = Sender { chunks, buffer, silence, runtime: runtime.clone(), work: None, fate };
+    (sender, Body::from_stream(received))
 }
 
 impl Sender {
+    /// From here on, `work` is given back whenever the client is waited for. Only for a writer that stays on the
+    /// thread that works.
+    pub fn pause(&mut self, work: Arc<Work>) {
+        self.work = Some(work);
+    }
+
+    /// Becomes true when the client is gone.
+    pub fn gone(&self) -> Arc<AtomicBool> {
+        self.fate.gone.clone()
+    }
+
+    /// Ends the body.
+    pub fn finish(mut self) -> io::Result<()> {
+        self.send()?;
+        self.fate.end(Ok(()));
+        Ok(())
+    }
+
     /// Ends the body in a way that the client notices: what came is not the whole.
     pub fn fail(self, error: String) {
-        let _ = self.chunks.blocking_send(Err(io::Error::other(error)));
+        self.fate.end(Err(error));
     }
 
     fn send(&mut self) -> io::Result<()> {
@@ -50,7 +282,24 @@ impl Sender {
             return Ok(());
         }
         let chunk = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK_BYTES));
-        self.chunks.blocking_send(Ok(chunk.into())).map_err(|_| io::ErrorKind::BrokenPipe.into())
+        let (chunks, silence, runtime) = (&self.chunks, self.silence, &self.runtime);
+        let chunk = match chunks.try_send(chunk.into()) {
+            Ok(()) => return Ok(()),
+            Err(TrySendError::Closed(_)) => return Err(io::ErrorKind::BrokenPipe.into()),
+            Err(TrySendError::Full(chunk)) => chunk,
+        };
+        let wait = || runtime.block_on(async { chunks.send_timeout(chunk, silence).await });
+        let sent = match &self.work {
+            Some(work) => work.pause(wait),
+            None => wait(),
+        };
+        sent.map_err(|error| match error {
+            SendTimeoutError::Closed(_) => io::ErrorKind::BrokenPipe.into(),
+            SendTimeoutError::Timeout(_) => {
+                self.fate.gone.store(true, Ordering::Relaxed);
+                io::Error::new(io::ErrorKind::TimedOut, "the client took nothing for too long")
+            }
+        })
     }
 }
 

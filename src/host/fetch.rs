@@ -1,16 +1,17 @@
 //! Fetching and cloning over HTTP.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
+use tokio::runtime::Handle;
 
 use super::auth::Access;
+use super::gate::Gate;
 use super::route::Route;
-use super::{Host, Refusal, body, git_response, version};
+use super::{Host, Refusal, body, check_content_type, git_response, on_thread, version};
 use crate::git::protocol::{Service as GitService, Version, announce_service};
 use crate::git::upload_pack::{Limits, ServeError, Session, advertise, serve};
 use crate::git::view::View;
@@ -20,6 +21,7 @@ impl Host {
     /// What there is to fetch.
     pub(super) async fn advertise_fetch(&self, repository: &str, version: Version) -> Result<Response, Refusal> {
         let opened = self.views.open(repository).await?;
+        let _slot = self.gate.enter().await?;
         advertise_view(opened.state.view.clone(), version).await
     }
 
@@ -32,7 +34,8 @@ impl Host {
     ) -> Result<Response, Refusal> {
         self.authorize(headers, &route.repository, Access::Read)?;
         let opened = self.views.open(&route.repository).await?;
-        self.serve_view(route.repository, opened.state.view.clone(), headers, input).await
+        let view = opened.state.view.clone();
+        self.serve_view(&self.gate, route.repository, view, headers, input).await
     }
 
     /// Fetching from a push that a hook is looking at: `<secret>/info/refs` and `<secret>/git-upload-pack`.
@@ -41,9 +44,12 @@ impl Host {
         let view = self.quarantines.as_ref().and_then(|shown| shown.find(secret)).ok_or(Refusal::NotFound)?;
         let (parts, input) = request.into_parts();
         match (service, &parts.method) {
-            ("info/refs", &Method::GET) => advertise_view(view, version(&parts.headers)).await,
+            ("info/refs", &Method::GET) => {
+                let _slot = self.hook_gate.enter().await?;
+                advertise_view(view, version(&parts.headers)).await
+            }
             ("git-upload-pack", &Method::POST) => {
-                self.serve_view("a quarantine".into(), view, &parts.headers, input).await
+                self.serve_view(&self.hook_gate, "a quarantine".into(), view, &parts.headers, input).await
             }
             _ => Err(Refusal::NotFound),
         }
@@ -51,27 +57,37 @@ impl Host {
 
     async fn serve_view(
         &self,
+        gate: &Gate,
         repository: String,
         view: View,
         headers: &HeaderMap,
         input: Body,
     ) -> Result<Response, Refusal> {
+        check_content_type(headers, "application/x-git-upload-pack-request")?;
         let session = session(version(headers));
-        let permit = self.gate.clone().acquire_owned().await;
-        let (mut sender, answer) = body::channel();
-        let mut input = body::reader(headers, input).map_err(Refusal::Bad)?;
-        tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            let cancel = AtomicBool::new(false);
+        let slot = gate.enter().await?;
+        let input = body::begin(body::pieces(input, self.limits.request_silence)).await?;
+        let runtime = Handle::current();
+        let mut input = body::reader(headers, input, &runtime).map_err(Refusal::Bad)?;
+        let (mut sender, answer) = body::channel(self.limits.response_silence, &runtime);
+        on_thread(move || {
+            let work = slot.work(&runtime);
+            input.pause(work.clone());
+            sender.pause(work);
+            let cancel = sender.gone();
             let served = serve(&view, &mut input, session, &mut sender, &Limits::default(), &cancel);
             match served {
-                Ok(served) => tracing::debug!(repository, ?served, "fetched"),
+                Ok(served) => {
+                    tracing::debug!(repository, ?served, "fetched");
+                    // Whether the client takes the last of it is its own affair.
+                    let _ = sender.finish();
+                }
                 Err(error) => {
                     note(&repository, &error);
                     sender.fail(error.to_string());
                 }
             }
-        });
+        })?;
         git_response("application/x-git-upload-pack-result".into(), answer)
     }
 }

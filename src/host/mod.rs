@@ -1,13 +1,16 @@
 //! The host of one region: Git over smart HTTP (gitprotocol-http) on the region's repositories.
 //!
 //! This layer knows HTTP, who asks and which repository is meant; everything about Git is in `git/`, run on
-//! blocking threads, as many at a time as [`HostOptions::requests`] says.
+//! a thread for each request, as many at a time as its [`HostLimits`] say.
 
 pub mod auth;
 mod body;
 mod fetch;
+pub mod forward;
+mod gate;
 pub mod hook;
 mod lfs;
+pub mod listen;
 mod push;
 pub mod push_policies;
 pub mod quarantines;
@@ -23,24 +26,26 @@ use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
-use tokio::sync::Semaphore;
 
 use crate::Kind;
+use crate::config::HostLimits;
 use crate::events::Sink;
 use crate::git::local::RefPatterns;
 use crate::git::protocol::{Service as GitService, Version};
 use crate::region::{Region, RegionError};
 use auth::{Access, Authorizer, Denied, Identity};
+use forward::{Forwarder, RepositoryFrontier};
+use gate::Gate;
 use push_policies::PushPolicies;
 use quarantines::Quarantines;
 use route::{Route, Service};
 use views::Views;
 
 /// How to serve.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct HostOptions {
-    /// Requests that work on Git data at a time; more wait.
-    pub requests: usize,
+    /// How much it takes on at a time, and how long it waits for whom.
+    pub limits: HostLimits,
     /// What pushes are accepted.
     pub policies: PushPolicies,
     /// Refs that nobody is shown; `None` for none. The policies say the same.
@@ -53,20 +58,8 @@ pub struct HostOptions {
     pub urls: BTreeMap<String, String>,
     /// Where this host is reached, for the hrefs of Git LFS; what a client has used when left out.
     pub url: Option<String>,
-}
-
-impl Default for HostOptions {
-    fn default() -> Self {
-        HostOptions {
-            requests: 64,
-            policies: PushPolicies::default(),
-            hidden: None,
-            quarantines: None,
-            create_on_push: false,
-            urls: BTreeMap::new(),
-            url: None,
-        }
-    }
+    /// Forwards pushes to replicas; without, they are refused.
+    pub forwarder: Option<Arc<Forwarder>>,
 }
 
 /// A region's host.
@@ -82,7 +75,11 @@ pub struct Host {
     transfers: lfs::Transfers,
     authorizer: Arc<dyn Authorizer>,
     events: Arc<dyn Sink>,
-    gate: Arc<Semaphore>,
+    gate: Gate,
+    /// For what hooks ask about a push that has passed the other gate: they must not wait for each other.
+    hook_gate: Gate,
+    limits: HostLimits,
+    forwarder: Option<Arc<Forwarder>>,
 }
 
 impl Host {
@@ -93,9 +90,9 @@ impl Host {
         events: Arc<dyn Sink>,
         options: HostOptions,
     ) -> Arc<Self> {
-        let HostOptions { requests, policies, hidden, quarantines, create_on_push, urls, url } = options;
+        let HostOptions { limits, policies, hidden, quarantines, create_on_push, urls, url, forwarder } = options;
         let views = Arc::new(Views::new(region.clone(), hidden));
-        let gate = Arc::new(Semaphore::new(requests.max(1)));
+        let (gate, hook_gate) = (Gate::new(&limits), Gate::new(&limits));
         let transfers = lfs::Transfers::default();
         Arc::new(Host {
             region,
@@ -109,12 +106,20 @@ impl Host {
             authorizer,
             events,
             gate,
+            hook_gate,
+            limits,
+            forwarder,
         })
     }
 
     /// Its HTTP service.
     pub fn router(self: Arc<Self>) -> Router {
         Router::new().fallback(answer).with_state(self)
+    }
+
+    /// Waits until no Git request is in progress.
+    pub async fn until_idle(&self) {
+        self.gate.until_empty().await;
     }
 }
 
@@ -125,7 +130,31 @@ enum Refusal {
     NotFound,
     Method,
     Bad(String),
+    /// A body of another kind than is understood.
+    MediaType(&'static str),
+    /// The client asked and then said nothing.
+    Silent,
+    /// Too much is going on.
+    Busy,
+    /// The primary's host did not take a forwarded push.
+    Primary(StatusCode, String),
     Region(RegionError),
+}
+
+impl From<gate::Busy> for Refusal {
+    fn from(_: gate::Busy) -> Self {
+        Refusal::Busy
+    }
+}
+
+/// Of a request's body.
+impl From<std::io::Error> for Refusal {
+    fn from(error: std::io::Error) -> Self {
+        match error.kind() {
+            std::io::ErrorKind::TimedOut => Refusal::Silent,
+            _ => Refusal::Bad(format!("the request's body ends early: {error}")),
+        }
+    }
 }
 
 impl From<RegionError> for Refusal {
@@ -162,9 +191,12 @@ impl Host {
         let (parts, body) = request.into_parts();
         match (route.service, &parts.method) {
             (Service::InfoRefs, &Method::GET) => self.info_refs(route, &parts).await,
+            (Service::Frontier, &Method::GET) => self.frontier(&route.repository, &parts.headers).await,
             (Service::UploadPack, &Method::POST) => self.upload_pack(route, &parts.headers, body).await,
             (Service::ReceivePack, &Method::POST) => self.receive_pack(route, &parts.headers, body).await,
-            (Service::InfoRefs | Service::UploadPack | Service::ReceivePack, _) => Err(Refusal::Method),
+            (Service::InfoRefs | Service::Frontier | Service::UploadPack | Service::ReceivePack, _) => {
+                Err(Refusal::Method)
+            }
             (Service::LfsBatch | Service::LfsObject | Service::LfsVerify | Service::LfsLocks, _) => {
                 Ok(self.lfs(route, parts, body).await)
             }
@@ -173,6 +205,16 @@ impl Host {
 
     fn authorize(&self, headers: &HeaderMap, repository: &str, access: Access) -> Result<Identity, Refusal> {
         self.authorizer.authorize(headers, repository, access).map_err(Refusal::Denied)
+    }
+
+    /// Says which state a repository is in.
+    async fn frontier(&self, repository: &str, headers: &HeaderMap) -> Result<Response, Refusal> {
+        self.authorize(headers, repository, Access::Read)?;
+        let item = self.views.head(repository).await?;
+        let answer = RepositoryFrontier { repository: item.id, frontier: item.head.frontier };
+        let text =
+            serde_json::to_string(&answer).map_err(|error| Refusal::Region(std::io::Error::from(error).into()))?;
+        git_response("application/json".into(), text.into())
     }
 
     async fn info_refs(&self, route: Route, request: &Parts) -> Result<Response, Refusal> {
@@ -188,9 +230,29 @@ impl Host {
             }
             GitService::ReceivePack => {
                 let identity = self.authorize(&request.headers, &route.repository, Access::Write)?;
-                self.advertise_push(&route.repository, &identity).await
+                self.advertise_push(&route.repository, &identity, &request.headers).await
             }
         }
+    }
+}
+
+/// Starts work that a request waits for, on a thread of its own: those of the runtime are for stores and tables,
+/// and must not all be taken by slow clients.
+fn on_thread(work: impl FnOnce() + Send + 'static) -> Result<(), Refusal> {
+    match std::thread::Builder::new().name("git-request".into()).spawn(work) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            tracing::error!(%error, "no thread can be started for a request");
+            Err(Refusal::Busy)
+        }
+    }
+}
+
+/// Refuses bodies of another kind, which a web page may send without its user's knowledge.
+fn check_content_type(headers: &HeaderMap, expected: &'static str) -> Result<(), Refusal> {
+    match headers.get(header::CONTENT_TYPE).is_some_and(|value| value == expected) {
+        true => Ok(()),
+        false => Err(Refusal::MediaType(expected)),
     }
 }
 
@@ -211,15 +273,33 @@ fn git_response(content_type: String, body: Body) -> Result<Response, Refusal> {
     Ok((headers, body).into_response())
 }
 
+/// How somebody says who they are.
+const CHALLENGE: &str = "Basic realm=\"gitferry\", charset=\"UTF-8\"";
+/// When a request that was one too many may try again.
+const RETRY_AFTER_SECONDS: &str = "5";
+
 fn refuse(refusal: Refusal) -> Response {
     match refusal {
         Refusal::Denied(Denied::Unknown) => {
-            let challenge = [(header::WWW_AUTHENTICATE, "Basic realm=\"gitferry\", charset=\"UTF-8\"")];
+            let challenge = [(header::WWW_AUTHENTICATE, CHALLENGE)];
             (StatusCode::UNAUTHORIZED, challenge, "credentials are needed\n").into_response()
         }
         Refusal::Denied(Denied::Forbidden) => (StatusCode::FORBIDDEN, "not allowed\n").into_response(),
         Refusal::NotFound => (StatusCode::NOT_FOUND, "not found\n").into_response(),
         Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n").into_response(),
+        Refusal::MediaType(expected) => {
+            (StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("the body has to be {expected}\n")).into_response()
+        }
+        Refusal::Silent => (StatusCode::REQUEST_TIMEOUT, "the request's body did not come\n").into_response(),
+        Refusal::Busy => {
+            let later = [(header::RETRY_AFTER, RETRY_AFTER_SECONDS)];
+            (StatusCode::SERVICE_UNAVAILABLE, later, "too many requests at the moment; try again\n").into_response()
+        }
+        Refusal::Primary(StatusCode::UNAUTHORIZED, reason) => {
+            let challenge = [(header::WWW_AUTHENTICATE, CHALLENGE)];
+            (StatusCode::UNAUTHORIZED, challenge, format!("{reason}\n")).into_response()
+        }
+        Refusal::Primary(status, reason) => (status, format!("{reason}\n")).into_response(),
         Refusal::Bad(reason) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
         Refusal::Region(error) => {
             tracing::error!(%error, "a request failed");

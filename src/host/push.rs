@@ -1,6 +1,6 @@
 //! Pushing over HTTP.
 
-use std::io::{BufRead, Write as _};
+use std::io::BufRead;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -9,31 +9,47 @@ use axum::response::Response;
 use tokio::runtime::Handle;
 
 use super::auth::{Access, Identity};
+use super::forward;
+use super::gate::Work;
 use super::route::Route;
 use super::views::{Opened, StatesOf};
-use super::{Host, Refusal, body, git_response};
+use super::{Host, Refusal, body, check_content_type, git_response, on_thread};
 use crate::events::Event;
 use crate::git::protocol::{
     AdvertisedRefs, PacketReader, PacketWriter, Service as GitService, Version, advertise_refs, announce_service,
 };
-use crate::git::receive_pack::{PushRequest, capabilities};
-use crate::ledger::head::Role;
-use crate::region::push::{PushStates as _, Serving};
+use crate::git::receive_pack::{HookError, HookInput, HookVerdict, PreReceive, PushRequest, capabilities};
+use crate::ledger::head::{HeadItem, Role};
+use crate::region::push::{PushPolicy, PushStates as _, Serving};
 use crate::region::{RegionError, blocking};
 
 impl Host {
     /// What there is to push onto. A replica says where to push instead.
-    pub(super) async fn advertise_push(&self, repository: &str, identity: &Identity) -> Result<Response, Refusal> {
+    pub(super) async fn advertise_push(
+        &self,
+        repository: &str,
+        identity: &Identity,
+        headers: &HeaderMap,
+    ) -> Result<Response, Refusal> {
         let opened = match self.views.open(repository).await {
             Err(RegionError::NoRepository { .. }) if self.create_on_push => self.create(repository, identity).await?,
             opened => opened?,
         };
         let head = &opened.state.item.head;
+        if let Some(primary) = self.forwards_to(head, headers) {
+            return primary.advertisement(repository, headers, &self.region.name).await;
+        }
         let refusal = (head.role == Role::Replica).then(|| {
             let primary = &head.epoch.region;
             let place = self.urls.get(primary).map(|url| format!("{}/{repository}", url.trim_end_matches('/')));
             let place = place.unwrap_or_else(|| format!("region {primary}"));
-            format!("{repository} is a replica here; push to {place}")
+            match forward::forwarded_by(headers) {
+                None => format!("{repository} is a replica here; push to {place}"),
+                Some(other) => {
+                    let here = &self.region.name;
+                    format!("{other} forwarded the push to {here}, but {repository} is a replica in {here}, too")
+                }
+            }
         });
         let answer = blocking(move || {
             let mut out = Vec::new();
@@ -67,19 +83,41 @@ impl Host {
         input: Body,
     ) -> Result<Response, Refusal> {
         let identity = self.authorize(headers, &route.repository, Access::Write)?;
-        self.views.open(&route.repository).await?;
-        let permit = self.gate.clone().acquire_owned().await;
-        let (mut sender, answer) = body::channel();
+        check_content_type(headers, "application/x-git-receive-pack-request")?;
+        let opened = self.views.open(&route.repository).await?;
+        if let Some(primary) = self.forwards_to(&opened.state.item.head, headers) {
+            return self.forward_push(primary, opened.state.item.id, route.repository, headers, input).await;
+        }
+        let slot = self.gate.enter().await?;
+        let input = body::begin(body::pieces(input, self.limits.request_silence)).await?;
         let runtime = Handle::current();
-        let mut input = body::reader(headers, input).map_err(Refusal::Bad)?;
-        tokio::task::spawn_blocking(move || {
-            let _permit = permit;
-            if let Err(error) = self.push(&route.repository, &identity, &mut input, &mut sender, &runtime) {
-                tracing::debug!(repository = route.repository, %error, "a push ended early");
-                sender.fail(error.to_string());
+        let mut input = body::reader(headers, input, &runtime).map_err(Refusal::Bad)?;
+        let (mut sender, answer) = body::channel(self.limits.response_silence, &runtime);
+        on_thread(move || {
+            let work = slot.work(&runtime);
+            input.pause(work.clone());
+            let pushed = self.push(&route.repository, &identity, &mut input, &mut sender, &work, &runtime);
+            match pushed {
+                Ok(item) => {
+                    // It is committed, whether the client takes the last of it or not.
+                    let _ = sender.finish();
+                    item.into_iter().for_each(|item| self.maintain(item, &runtime));
+                }
+                Err(error) => {
+                    tracing::debug!(repository = route.repository, %error, "a push ended early");
+                    sender.fail(error.to_string());
+                }
             }
-        });
+            drop(slot);
+        })?;
         git_response("application/x-git-receive-pack-result".into(), answer)
+    }
+
+    fn maintain(&self, item: HeadItem, runtime: &Handle) {
+        runtime.block_on(async {
+            let item = self.region.maintain_snapshot(item).await;
+            self.region.maintain_packs(item).await
+        });
     }
 
     fn push(
@@ -88,8 +126,9 @@ impl Host {
         identity: &Identity,
         input: &mut (dyn BufRead + Send),
         output: &mut body::Sender,
+        work: &Arc<Work>,
         runtime: &Handle,
-    ) -> std::io::Result<()> {
+    ) -> std::io::Result<Option<HeadItem>> {
         let states = StatesOf { views: self.views.clone(), name: repository.into() };
         let state = runtime.block_on(states.state()).map_err(std::io::Error::other)?;
         let mut input = input;
@@ -97,27 +136,37 @@ impl Host {
         let request = match PushRequest::read(&mut packets, state.view.format) {
             Ok(Some(request)) => request,
             // A client that only tries whether it may.
-            Ok(None) => return output.flush(),
+            Ok(None) => return Ok(None),
             Err(error) => {
                 PacketWriter::new(&mut *output).error(&error.to_string())?;
-                return output.flush();
+                return Ok(None);
             }
         };
         let region = &self.region;
-        let serving =
-            Serving { region, runtime, policy: self.policies.of(repository), actor: &identity.name, request: &request };
+        let mut policy = self.policies.of(repository).clone();
+        if let Some(hook) = policy.hook.clone() {
+            let hook: Arc<dyn PreReceive> = Arc::new(PausedFor { hook, work: work.clone() });
+            policy = Arc::new(PushPolicy { hook: Some(hook), ..PushPolicy::clone(&policy) });
+        }
+        let serving = Serving { region, runtime, policy: &policy, actor: &identity.name, request: &request };
         let pushed = serving.serve(&states, &mut input, output)?;
         if let Some(item) = &pushed.item {
             let (region, repository, seq) = (region.name.clone(), item.id, item.head.frontier.seq);
             self.events.publish(Event { region, repository, seq });
         }
-        output.flush()?;
-        if let Some(item) = pushed.item {
-            runtime.block_on(async {
-                let item = region.maintain_snapshot(item).await;
-                region.maintain_packs(item).await
-            });
-        }
-        Ok(())
+        Ok(pushed.item)
+    }
+}
+
+/// A hook that lets others compute while it judges.
+#[derive(Debug)]
+struct PausedFor {
+    hook: Arc<dyn PreReceive>,
+    work: Arc<Work>,
+}
+
+impl PreReceive for PausedFor {
+    fn judge(&self, push: &HookInput<'_>) -> Result<HookVerdict, HookError> {
+        self.work.pause(|| self.hook.judge(push))
     }
 }

@@ -13,6 +13,8 @@ pub enum Service {
     UploadPack,
     /// `POST …/git-receive-pack`
     ReceivePack,
+    /// `GET …/info/frontier`
+    Frontier,
     /// `POST …/info/lfs/objects/batch`
     LfsBatch,
     /// `POST …/info/lfs/objects/verify`
@@ -43,6 +45,7 @@ pub fn parse(path: &str) -> Option<Route> {
         ("/info/refs", Service::InfoRefs),
         ("/git-upload-pack", Service::UploadPack),
         ("/git-receive-pack", Service::ReceivePack),
+        ("/info/frontier", Service::Frontier),
         ("/info/lfs/objects/batch", Service::LfsBatch),
         ("/info/lfs/objects/verify", Service::LfsVerify),
         ("/info/lfs/locks", Service::LfsLocks),
@@ -76,6 +79,8 @@ mod tests {
             assert_eq!((route.repository.as_str(), route.service), ("team/app", Service::InfoRefs));
             let route = parse(&format!("{base}/git-receive-pack")).unwrap();
             assert_eq!((route.repository.as_str(), route.service), ("team/app", Service::ReceivePack));
+            let route = parse(&format!("{base}/info/frontier")).unwrap();
+            assert_eq!((route.repository.as_str(), route.service), ("team/app", Service::Frontier));
         }
         let id = "a".repeat(64);
         let route = parse(&format!("/app/info/lfs/objects/{id}")).unwrap();

@@ -94,7 +94,8 @@ impl Views {
         Ok(opened)
     }
 
-    async fn head(&self, name: &str) -> Result<HeadItem> {
+    /// The head of a repository.
+    pub(super) async fn head(&self, name: &str) -> Result<HeadItem> {
         let known = self.cache.lock().ok().and_then(|cache| cache.ids.get(name).copied());
         if let Some(id) = known
             && let Some(item) = read_head(&*self.region.table, id).await?

@@ -489,3 +489,34 @@ fn policies_say_how_large_objects_are_and_whether_they_may_come_later() {
     let path = format!("GET /app/info/lfs/objects/{late}");
     pair.wait(|| request(&pair, EU, &path, "", "").body == "came late");
 }
+
+#[test]
+fn a_replica_that_forwards_takes_objects_by_way_of_the_primary() {
+    let pair = Pair::with_hosts(["", "on_push = \"forward\""]);
+    let work = Work::new(pair.path("work"));
+    work.commit("file.bin", b"content");
+    work.git(&["push", "-q", &pair.url(US, "app"), "main"]);
+    pair.wait_until_same(&work.repo(), "app");
+    work.commit("other.bin", b"other content");
+    work.git(&["push", "-q", &pair.url(EU, "app"), "main"]);
+    // Who pushed reads their own write.
+    assert_eq!(Work::clone(&pair, &pair.url(EU, "app")).read("other.bin"), b"other content");
+    let headers = format!("{JSON}Authorization: Basic YTpi\r\n");
+    let body = upload_of(NOBODYS, 1).to_string();
+    let offered = request(&pair, EU, "POST /app/info/lfs/objects/batch", &headers, &body).json();
+    let upload = &offered["objects"][0]["actions"]["upload"];
+    assert!(upload["href"].as_str().unwrap().starts_with(&pair.url(US, "app")), "{offered}");
+    assert_eq!(upload["header"]["Authorization"], "Basic YTpi");
+    let wrong = upload_of(NOBODYS, 1).to_string().replace("upload", "upset");
+    assert_eq!(request(&pair, EU, "POST /app/info/lfs/objects/batch", JSON, &wrong).status, 422);
+}
+
+#[test]
+fn hrefs_lead_to_where_the_host_says_it_is_reached() {
+    let pair = Pair::with_hosts(["url = \"https://git.example.com/base\"", ""]);
+    let repo = GitRepo::with_history(pair.path("src.git"), &[]);
+    repo.git(&["push", "-q", &pair.url(US, "app"), "main"]);
+    let offered = batch(&pair, US, &upload_of(NOBODYS, 1)).json();
+    let href = format!("https://git.example.com/base/app/info/lfs/objects/{NOBODYS}?size=1");
+    assert_eq!(offered["objects"][0]["actions"]["upload"]["href"], href);
+}

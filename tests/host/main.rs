@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod forward;
 #[path = "../support/git.rs"]
 #[allow(dead_code)]
 mod git;
@@ -9,6 +10,10 @@ mod hooks;
 mod lfs;
 mod pair;
 mod policies;
+mod raw;
+mod shutdown;
+mod slow;
+mod transport;
 
 use std::collections::BTreeSet;
 use std::process::Output;

@@ -17,23 +17,36 @@ pub struct Pair {
     dir: tempfile::TempDir,
     addresses: [SocketAddr; 2],
     process: Child,
+    scheme: &'static str,
 }
 
 impl Pair {
     pub fn open() -> Pair {
-        Pair::start_with("auth = \"none\"", "", &[])
+        Pair::start_with("auth = \"none\"", ["", ""], "", &[])
     }
 
     /// With more configuration, and files beside it.
     pub fn configured(more: &str, files: &[(&str, &str)]) -> Pair {
-        Pair::start_with("auth = \"none\"", more, files)
+        Pair::start_with("auth = \"none\"", ["", ""], more, files)
     }
 
     pub fn with_tokens(tokens: &str) -> Pair {
-        Pair::start_with("auth = { tokens = \"tokens\" }", "", &[("tokens", tokens)])
+        Pair::start_with("auth = { tokens = \"tokens\" }", ["", ""], "", &[("tokens", tokens)])
     }
 
-    fn start_with(auth: &str, more: &str, files: &[(&str, &str)]) -> Pair {
+    /// With more lines for each host; US and EU in them stand for the addresses.
+    pub fn with_hosts(hosts: [&str; 2]) -> Pair {
+        Pair::start_with("auth = \"none\"", hosts, "", &[])
+    }
+
+    /// With tokens, a self-signed certificate `cert.pem`, and more lines for each host.
+    pub fn with_tls(tokens: &str, hosts: [&str; 2]) -> Pair {
+        let tls = "tls = { cert = \"../cert.pem\", key = \"../key.pem\" }\nca = \"../cert.pem\"\n";
+        let hosts = hosts.map(|lines| format!("{tls}{lines}"));
+        Pair::start_with("auth = { tokens = \"tokens\" }", [&hosts[0], &hosts[1]], "", &[("tokens", tokens)])
+    }
+
+    fn start_with(auth: &str, hosts: [&str; 2], more: &str, files: &[(&str, &str)]) -> Pair {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         std::fs::create_dir(&data).unwrap();
@@ -41,9 +54,11 @@ impl Pair {
             std::fs::write(data.join(name), content).unwrap();
         }
         let addresses = free_addresses();
-        std::fs::write(data.join("gitferry.toml"), config(addresses, auth, more)).unwrap();
+        let scheme = if hosts[US].contains("tls =") { "https" } else { "http" };
+        new_certificate(dir.path());
+        std::fs::write(data.join("gitferry.toml"), config(addresses, auth, hosts, more)).unwrap();
         let process = run(dir.path());
-        let pair = Pair { dir, addresses, process };
+        let pair = Pair { dir, addresses, process, scheme };
         pair.wait_until_up();
         pair
     }
@@ -53,7 +68,8 @@ impl Pair {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         std::fs::create_dir(&data).unwrap();
-        std::fs::write(data.join("gitferry.toml"), config(free_addresses(), "auth = \"none\"", more)).unwrap();
+        std::fs::write(data.join("gitferry.toml"), config(free_addresses(), "auth = \"none\"", ["", ""], more))
+            .unwrap();
         let mut process = run(dir.path());
         let ended = process.wait().unwrap();
         assert_eq!(ended.code(), Some(2), "it started");
@@ -74,7 +90,7 @@ impl Pair {
     }
 
     pub fn url(&self, region: usize, name: &str) -> String {
-        format!("http://{}/{name}", self.addresses[region])
+        format!("{}://{}/{name}", self.scheme, self.addresses[region])
     }
 
     /// What the process has logged.
@@ -90,7 +106,39 @@ impl Pair {
         self.wait_until_up();
     }
 
+    /// Sends the process a signal: `TERM`, `INT`, `HUP`.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args(["-s", name, &self.process.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Waits until the process has ended; its exit code.
+    pub fn exit_code(&mut self) -> Option<i32> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.process.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(start.elapsed() < PATIENCE, "it does not end; the log says:\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn address(&self, region: usize) -> SocketAddr {
+        self.addresses[region]
+    }
+
+    /// Files of requests that are under way in a region.
+    pub fn spooled(&self, region: usize) -> Vec<PathBuf> {
+        let name = ["us-east-1", "eu-west-1"][region];
+        let dir = self.path(&format!("data/{name}/objects/.staging"));
+        std::fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
+    }
+
     fn wait_until_up(&self) {
+        if self.scheme == "https" {
+            return wait(|| self.addresses.iter().all(|address| TcpStream::connect(address).is_ok()), || self.log());
+        }
         let request = "GET /_health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
         let up = |address: &SocketAddr| talk(*address, request).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"));
         wait(|| self.addresses.iter().all(up), || self.log());
@@ -139,11 +187,12 @@ impl Drop for Pair {
     }
 }
 
-fn config(addresses: [SocketAddr; 2], auth: &str, more: &str) -> String {
+fn config(addresses: [SocketAddr; 2], auth: &str, hosts: [&str; 2], more: &str) -> String {
     let mut config = String::new();
-    for (name, address) in ["us-east-1", "eu-west-1"].into_iter().zip(addresses) {
+    for ((name, address), lines) in ["us-east-1", "eu-west-1"].into_iter().zip(addresses).zip(hosts) {
+        let lines = lines.replace("US", &addresses[US].to_string()).replace("EU", &addresses[EU].to_string());
         config += &format!("[regions.{name}]\nobjects = \"file:{name}/objects\"\ntable = \"sqlite:{name}/table.db\"\n");
-        config += &format!("[hosts.{name}]\nlisten = \"{address}\"\ncreate_on_push = true\n{auth}\n");
+        config += &format!("[hosts.{name}]\nlisten = \"{address}\"\ncreate_on_push = true\n{auth}\n{lines}\n");
     }
     config += "[links.dr]\nsource = \"us-east-1\"\ntarget = \"eu-west-1\"\n";
     config + more
@@ -161,6 +210,13 @@ fn run(dir: &Path) -> Child {
         .stderr(log)
         .spawn()
         .unwrap()
+}
+
+/// A certificate for 127.0.0.1 that nobody else has signed.
+pub fn new_certificate(dir: &Path) {
+    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
+    std::fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
+    std::fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
 }
 
 /// Ports that nobody uses now.

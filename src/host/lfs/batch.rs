@@ -6,11 +6,12 @@ use axum::http::request::Parts;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
-use super::{LfsRefusal, MAX_BATCH_OBJECTS, json, read_json};
+use super::{LfsRefusal, MAX_BATCH_OBJECTS, json, parse, read_request};
 use crate::git::lfs::{LfsOid, Pointer};
 use crate::host::Host;
 use crate::host::auth::Access;
 use crate::ledger::change::LfsObject;
+use crate::region::is_visible;
 use crate::region::lfs::LfsState;
 
 #[derive(Deserialize)]
@@ -86,7 +87,8 @@ impl Host {
     pub(super) async fn lfs_batch(&self, name: &str, parts: &Parts, body: Body) -> Result<Response, LfsRefusal> {
         // Nobody's body is read who may not even read the repository.
         self.authorize(&parts.headers, name, Access::Read)?;
-        let request: Request = read_json(parts, body).await?;
+        let bytes = read_request(parts, body, self.limits.request_silence).await?;
+        let request: Request = parse(&bytes)?;
         let access = match request.operation {
             Operation::Upload => Access::Write,
             Operation::Download => Access::Read,
@@ -98,6 +100,12 @@ impl Host {
         }
         if request.hash_algo.as_deref().is_some_and(|name| name != "sha256") {
             return Err(LfsRefusal::new(StatusCode::CONFLICT, "objects are named by sha256 here"));
+        }
+        if access == Access::Write
+            && let Some(item) = self.region.find(name).await?.filter(|item| is_visible(&item.head))
+            && let Some(primary) = self.forwards_to(&item.head, &parts.headers)
+        {
+            return primary.lfs_batch(name, &parts.headers, &self.region.name, bytes).await;
         }
         let item = self.lfs_repository(name, &identity, access).await?;
         let endpoint = format!("{}/{name}/info/lfs", self.lfs_base(parts)?);
@@ -126,7 +134,7 @@ impl Host {
     /// Whether an object that was uploaded is there.
     pub(super) async fn lfs_verify(&self, name: &str, parts: &Parts, body: Body) -> Result<Response, LfsRefusal> {
         let identity = self.authorize(&parts.headers, name, Access::Write)?;
-        let wanted: Wanted = read_json(parts, body).await?;
+        let wanted: Wanted = parse(&read_request(parts, body, self.limits.request_silence).await?)?;
         let pointer = pointer_of(&wanted).map_err(LfsRefusal::unprocessable)?;
         let item = self.lfs_repository(name, &identity, Access::Read).await?;
         match self.region.lfs_objects(item.id, &[pointer.oid]).await?.pop().flatten() {

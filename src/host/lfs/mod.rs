@@ -5,23 +5,27 @@
 
 mod batch;
 mod download;
+mod forward;
 mod upload;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
+use bytes::BytesMut;
+use futures::StreamExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
 use super::auth::{Access, Denied, Identity};
 use super::route::{Route, Service};
-use super::{Host, Refusal};
+use super::{Host, Refusal, body};
 use crate::Kind;
 use crate::events::Event;
 use crate::git::lfs::LfsOid;
@@ -84,6 +88,12 @@ impl From<Refusal> for LfsRefusal {
             Refusal::Denied(Denied::Forbidden) => LfsRefusal::new(StatusCode::FORBIDDEN, "not allowed"),
             Refusal::NotFound => LfsRefusal::new(StatusCode::NOT_FOUND, "there is no such repository"),
             Refusal::Method => LfsRefusal::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"),
+            Refusal::MediaType(expected) => {
+                LfsRefusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("the body has to be {expected}"))
+            }
+            Refusal::Silent => LfsRefusal::new(StatusCode::REQUEST_TIMEOUT, "the request's body did not come"),
+            Refusal::Busy => LfsRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many requests at the moment"),
+            Refusal::Primary(status, reason) => LfsRefusal::new(status, reason),
             Refusal::Bad(reason) => LfsRefusal::new(StatusCode::BAD_REQUEST, reason),
             Refusal::Region(error) => error.into(),
         }
@@ -202,13 +212,22 @@ impl Host {
     }
 }
 
-/// Reads a request's JSON.
-async fn read_json<T: DeserializeOwned>(parts: &Parts, body: Body) -> Result<T, LfsRefusal> {
+/// Reads a request of the Batch API, of whose body nothing may come for as long as `silence`.
+async fn read_request(parts: &Parts, body: Body, silence: Duration) -> Result<Bytes, LfsRefusal> {
     check_accept(parts)?;
-    let bytes = axum::body::to_bytes(body, MAX_BATCH_BYTES).await.map_err(|_| {
-        LfsRefusal::new(StatusCode::PAYLOAD_TOO_LARGE, format!("a request has at most {MAX_BATCH_BYTES} bytes"))
-    })?;
-    serde_json::from_slice(&bytes).map_err(|error| LfsRefusal::unprocessable(format!("the request: {error}")))
+    let (mut pieces, mut bytes) = (body::pieces(body, silence), BytesMut::new());
+    while let Some(piece) = pieces.next().await {
+        bytes.extend_from_slice(&piece.map_err(Refusal::from)?);
+        if bytes.len() > MAX_BATCH_BYTES {
+            let reason = format!("a request has at most {MAX_BATCH_BYTES} bytes");
+            return Err(LfsRefusal::new(StatusCode::PAYLOAD_TOO_LARGE, reason));
+        }
+    }
+    Ok(bytes.freeze())
+}
+
+fn parse<T: DeserializeOwned>(request: &[u8]) -> Result<T, LfsRefusal> {
+    serde_json::from_slice(request).map_err(|error| LfsRefusal::unprocessable(format!("the request: {error}")))
 }
 
 /// Whether the client takes what is answered.

@@ -1,7 +1,6 @@
 //! Uploading an object: hashed on its way into the spool, then durable, then answered.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::request::Parts;
@@ -12,13 +11,11 @@ use futures::StreamExt as _;
 
 use super::LfsRefusal;
 use crate::git::lfs::LfsOid;
-use crate::host::Host;
 use crate::host::auth::Access;
+use crate::host::{Host, Refusal, body};
 use crate::region::lfs::LfsSpool;
 use crate::region::{RegionError, blocking};
 
-/// A client that sends nothing for this long is given up.
-pub const MAX_SILENCE: Duration = Duration::from_secs(60);
 /// Bytes that are hashed and written at a time.
 const WRITE_BYTES: usize = 1 << 20;
 
@@ -106,15 +103,13 @@ impl Host {
     async fn lfs_receive(&self, expected: Expected, body: Body) -> Result<LfsSpool, LfsRefusal> {
         let dir = self.region.spool_dir();
         let mut spool = blocking(move || LfsSpool::new_in(&dir)).await.map_err(RegionError::Io)?;
-        let mut stream = body.into_data_stream();
+        let mut pieces = body::pieces(body, self.limits.request_silence);
         let mut buffer = BytesMut::with_capacity(WRITE_BYTES);
-        let gone = |what: String| LfsRefusal::new(StatusCode::BAD_REQUEST, what);
         loop {
-            let next = tokio::time::timeout(MAX_SILENCE, stream.next()).await;
-            let next = next.map_err(|_| LfsRefusal::new(StatusCode::REQUEST_TIMEOUT, "nothing came any more"))?;
+            let next = pieces.next().await;
             let ended = next.is_none();
-            if let Some(chunk) = next {
-                buffer.extend_from_slice(&chunk.map_err(|error| gone(format!("the upload broke off: {error}")))?);
+            if let Some(piece) = next {
+                buffer.extend_from_slice(&piece.map_err(Refusal::from)?);
                 expected.check_so_far(spool.size() + buffer.len() as u64)?;
             }
             if ended || buffer.len() >= WRITE_BYTES {

@@ -124,8 +124,9 @@ fn tell(
         }
         // Nothing is said while the pack still arrives: a client may not listen before it has sent everything.
         if total > 0 {
-            told.get_or_insert_with(|| Progress::new("Checking objects", Some(total)))
-                .update(count, quiet, &mut bands)?;
+            let told = told.get_or_insert_with(|| Progress::new("Checking objects", Some(total)));
+            // Nobody waits for the check of a client that is gone.
+            told.update(count, quiet, &mut bands).inspect_err(|_| progress.cancel.store(true, Ordering::Relaxed))?;
         }
     }
 }

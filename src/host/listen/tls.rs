@@ -1,0 +1,199 @@
+//! A host's certificate, from files, which may be exchanged while it serves.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum_server::tls_rustls::RustlsConfig;
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::{self, PemObject as _};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use crate::Kind;
+
+/// Largest file with certificates or a key, in bytes.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// Why a certificate cannot be used. Never holds any of the key.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateError {
+    /// A file cannot be read.
+    #[error("{what} {file} cannot be read: {error}")]
+    Unreadable {
+        /// What it should hold.
+        what: &'static str,
+        /// Its path.
+        file: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+    /// A file is not what it should be.
+    #[error("{what} {file} {reason}")]
+    Invalid {
+        /// What it should hold.
+        what: &'static str,
+        /// Its path.
+        file: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+impl CertificateError {
+    /// What the caller should do.
+    pub fn kind(&self) -> Kind {
+        match self {
+            CertificateError::Unreadable { .. } => Kind::Environment,
+            CertificateError::Invalid { .. } => Kind::Usage,
+        }
+    }
+}
+
+const CERTIFICATE: &str = "the certificate";
+const KEY: &str = "the key";
+
+/// A certificate chain with its key, as PEM files.
+pub struct Certificate {
+    chain: PathBuf,
+    key: PathBuf,
+    config: RustlsConfig,
+}
+
+impl std::fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Certificate({})", self.chain.display())
+    }
+}
+
+impl Certificate {
+    /// Reads and checks both files.
+    pub fn load(chain: PathBuf, key: PathBuf) -> Result<Self, CertificateError> {
+        let config = RustlsConfig::from_config(Arc::new(server_config(&chain, &key)?));
+        Ok(Certificate { chain, key, config })
+    }
+
+    /// Reads both files again, for connections from now on. After an error the old certificate stays.
+    pub fn reload(&self) -> Result<(), CertificateError> {
+        self.config.reload_from_config(Arc::new(server_config(&self.chain, &self.key)?));
+        Ok(())
+    }
+
+    pub(super) fn config(&self) -> RustlsConfig {
+        self.config.clone()
+    }
+}
+
+/// TLS 1.2 and 1.3, HTTP/2 preferred.
+fn server_config(chain: &Path, key: &Path) -> Result<ServerConfig, CertificateError> {
+    let certificates = read_certificates(CERTIFICATE, chain)?;
+    let private = read_key(key)?;
+    let invalid = |what, file: &Path, reason: String| CertificateError::Invalid { what, file: file.into(), reason };
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(|error| invalid(CERTIFICATE, chain, error.to_string()))?;
+    let config = builder.with_no_client_auth().with_single_cert(certificates, private);
+    let mut config = config.map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            invalid(KEY, key, format!("does not belong to the certificate {}", chain.display()))
+        }
+        rustls::Error::InvalidCertificate(error) => invalid(CERTIFICATE, chain, format!("is not valid: {error}")),
+        error => invalid(KEY, key, format!("cannot be used: {error}")),
+    })?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// All certificates of a PEM file, of which there is at least one.
+pub(crate) fn read_certificates(
+    what: &'static str,
+    file: &Path,
+) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
+    let text = read(what, file)?;
+    let invalid = |reason: String| CertificateError::Invalid { what, file: file.into(), reason };
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&text)
+        .collect::<Result<_, pem::Error>>()
+        .map_err(|error| invalid(format!("is not valid PEM: {error}")))?;
+    match certificates.is_empty() {
+        true => Err(invalid("has no PEM section CERTIFICATE".into())),
+        false => Ok(certificates),
+    }
+}
+
+fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
+    let text = read(KEY, file)?;
+    warn_if_open(file);
+    // The parser's own words may quote the file.
+    let reason = |error| match error {
+        pem::Error::NoItemsFound => "has no PEM section PRIVATE KEY",
+        _ => "is not valid PEM",
+    };
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| CertificateError::Invalid {
+        what: KEY,
+        file: file.into(),
+        reason: reason(error).into(),
+    })
+}
+
+fn read(what: &'static str, file: &Path) -> Result<Vec<u8>, CertificateError> {
+    use std::io::Read as _;
+    let mut text = Vec::new();
+    let opened = std::fs::File::open(file).and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut text));
+    opened.map_err(|error| CertificateError::Unreadable { what, file: file.into(), error })?;
+    Ok(text)
+}
+
+#[cfg(unix)]
+fn warn_if_open(file: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    /// Everybody may read it.
+    const OTHERS_READ: u32 = 0o004;
+    if std::fs::metadata(file).is_ok_and(|data| data.permissions().mode() & OTHERS_READ != 0) {
+        tracing::warn!(file = %file.display(), "everybody on this machine can read the key; `chmod 600` keeps it");
+    }
+}
+
+#[cfg(not(unix))]
+fn warn_if_open(_: &Path) {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_named_with_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (first, second) =
+            (rcgen::generate_simple_self_signed(vec!["a".into()]).unwrap(), rcgen::KeyPair::generate().unwrap());
+        let write = |name: &str, text: &str| {
+            let file = dir.path().join(name);
+            std::fs::write(&file, text).unwrap();
+            file
+        };
+        let chain = write("chain.pem", &first.cert.pem());
+        let key = write("key.pem", &first.signing_key.serialize_pem());
+        let other = write("other.pem", &second.serialize_pem());
+        let empty = write("empty.pem", "nothing\n");
+        let garbage = write("garbage.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+        let missing = dir.path().join("missing.pem");
+        let good = Certificate::load(chain.clone(), key.clone()).unwrap();
+        let table = [
+            (&missing, &key, "missing.pem cannot be read"),
+            (&chain, &missing, "missing.pem cannot be read"),
+            (&empty, &key, "empty.pem has no PEM section CERTIFICATE"),
+            (&key, &key, "key.pem has no PEM section CERTIFICATE"),
+            (&chain, &chain, "chain.pem has no PEM section PRIVATE KEY"),
+            (&chain, &other, "other.pem does not belong to the certificate"),
+            (&garbage, &key, "garbage.pem"),
+        ];
+        for (chain, key, expected) in table {
+            let error = Certificate::load(chain.clone(), key.clone()).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
+        }
+        good.reload().unwrap();
+        std::fs::copy(&empty, &chain).unwrap();
+        let kept = good.config().get_inner();
+        good.reload().unwrap_err();
+        assert!(Arc::ptr_eq(&kept, &good.config().get_inner()));
+    }
+}

@@ -1,0 +1,133 @@
+//! Pushes to a replica that go to the primary.
+
+use crate::git::GitRepo;
+use crate::pair::{EU, Pair, US};
+use crate::raw::{HalfPush, line};
+use crate::said;
+
+const FORWARD: &str = "on_push = \"forward\"";
+
+/// A repository that both regions have.
+fn replicated(pair: &Pair) -> GitRepo {
+    let repo = GitRepo::with_history(pair.path("src.git"), &[]);
+    repo.git(&["push", "-q", "--mirror", &pair.url(US, "app")]);
+    pair.wait_until_same(&repo, "app");
+    repo
+}
+
+#[test]
+fn who_pushes_reads_their_own_write() {
+    let pair = Pair::with_hosts(["", FORWARD]);
+    let repo = replicated(&pair);
+    let here = pair.url(EU, "app");
+    for number in 0..20 {
+        let id = repo.commit("main", "counter", &format!("{number}\n"));
+        repo.git(&["push", "-q", &here, "main"]);
+        let listed = repo.git(&["ls-remote", &here, "refs/heads/main"]);
+        assert!(listed.starts_with(&id), "push {number}: {listed}");
+    }
+    pair.assert_clones_as(&repo, &here);
+    pair.assert_clones_as(&repo, &pair.url(US, "app"));
+    assert!(!pair.log().contains("answered before it was here"), "{}", pair.log());
+}
+
+#[test]
+fn refusals_and_reports_come_back_as_they_are() {
+    let pair = Pair::with_hosts(["", FORWARD]);
+    let repo = replicated(&pair);
+    let other = GitRepo::with_history(pair.path("other.git"), &[]);
+    other.commit("main", "different", "history\n");
+    repo.commit("main", "more", "more\n");
+    repo.git(&["push", "-q", &pair.url(EU, "app"), "main"]);
+    let output = other.try_git(&["push", &pair.url(EU, "app"), "main"]);
+    assert!(!output.status.success() && said(&output).contains("fetch first"), "{}", said(&output));
+    // Deleting, without any pack.
+    let output = repo.try_git(&["push", &pair.url(EU, "app"), ":side", ":refs/heads/nothing"]);
+    assert!(said(&output).contains("[deleted]"), "{}", said(&output));
+    assert_eq!(repo.git(&["ls-remote", &pair.url(EU, "app"), "refs/heads/side"]), "");
+}
+
+#[test]
+fn with_certificates_and_credentials() {
+    let pair = Pair::with_tls("ann:0123456789abcdef\nbob:fedcba9876543210:read\n", [FORWARD, FORWARD]);
+    let repo = GitRepo::with_history(pair.path("src.git"), &[]);
+    repo.git(&["config", "http.sslCAInfo", pair.path("cert.pem").to_str().unwrap()]);
+    let url = |region, user: &str| pair.url(region, "app").replace("https://", &format!("https://{user}@"));
+    repo.git(&["push", "-q", "--mirror", &url(US, "ann:0123456789abcdef")]);
+    pair.wait(|| repo.try_git(&["ls-remote", &url(EU, "bob:fedcba9876543210")]).status.success());
+    let id = repo.commit("main", "more", "more\n");
+    repo.git(&["push", "-q", &url(EU, "ann:0123456789abcdef"), "main"]);
+    let listed = repo.git(&["ls-remote", &url(EU, "bob:fedcba9876543210"), "refs/heads/main"]);
+    assert!(listed.starts_with(&id), "{listed}");
+    for user in ["bob:fedcba9876543210", "eve:0123456789abcdee"] {
+        assert!(!repo.try_git(&["push", &url(EU, user), "main:other"]).status.success(), "{user}");
+    }
+    assert!(!pair.log().contains("0123456789abcdef"), "a secret is in the log");
+}
+
+#[test]
+fn a_primary_that_is_away_is_named() {
+    let pair = Pair::with_hosts(["url = \"http://127.0.0.1:1\"", FORWARD]);
+    let repo = replicated(&pair);
+    let output = repo.try_git(&["push", &pair.url(EU, "app"), "main:new"]);
+    let said = said(&output);
+    assert!(!output.status.success());
+    assert!(said.contains("http://127.0.0.1:1 in us-east-1 cannot be reached"), "{said}");
+    repo.git(&["ls-remote", &pair.url(EU, "app")]);
+}
+
+#[test]
+fn circles_end_at_once() {
+    // Who asks for the primary comes back to the replica.
+    let pair = Pair::with_hosts(["url = \"http://EU\"", FORWARD]);
+    let repo = replicated(&pair);
+    let output = repo.try_git(&["push", &pair.url(EU, "app"), "main:new"]);
+    let said = said(&output);
+    assert!(!output.status.success() && said.contains("app is a replica in eu-west-1, too"), "{said}");
+    // Nor is a push sent on that somebody else sent on.
+    let zero = "0".repeat(40);
+    let command = format!("{zero} {} refs/heads/new\0 report-status delete-refs", repo.git(&["rev-parse", "main"]));
+    let body = line(&command) + "0000";
+    let request = format!(
+        "POST /app/git-receive-pack HTTP/1.1\r\nHost: x\r\nGitferry-Forwarded-By: mars\r\nConnection: close\r\n\
+         Content-Type: application/x-git-receive-pack-request\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    let answer = pair.raw(EU, &request);
+    assert!(answer.contains("ng refs/heads/new") && answer.contains("replica"), "{answer}");
+}
+
+#[test]
+fn a_replica_that_lags_says_so() {
+    let pair = Pair::with_hosts(["", "on_push = \"forward\"\nlimits = { forward_wait = \"0s\" }"]);
+    let repo = replicated(&pair);
+    let output = repo.try_git(&["push", &pair.url(EU, "app"), "main:new"]);
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(said(&output).contains("eu-west-1 will have it later"), "{}", said(&output));
+}
+
+#[test]
+fn a_forwarded_push_that_vanishes_leaves_nothing_at_the_primary() {
+    let pair = Pair::with_hosts(["limits = { requests = 1 }", "on_push = \"forward\"\nlimits = { requests = 1 }"]);
+    let repo = replicated(&pair);
+    pair.wait(|| pair.spooled(US).is_empty());
+    drop(HalfPush::start_watching(&pair, EU, US, "app", &repo, "late"));
+    for region in [US, EU] {
+        pair.wait(|| repo.try_git(&["ls-remote", &pair.url(region, "app")]).status.success());
+        pair.wait(|| pair.spooled(region).is_empty());
+    }
+    assert_eq!(repo.git(&["ls-remote", &pair.url(US, "app"), "refs/heads/late"]), "");
+}
+
+#[test]
+fn frontiers_are_for_readers() {
+    let pair = Pair::with_tokens("ann:0123456789abcdef\n");
+    let request = "GET /app/info/frontier HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
+    assert!(pair.raw(US, &format!("{request}\r\n")).starts_with("HTTP/1.1 401"));
+    let known = format!("{request}Authorization: Bearer 0123456789abcdef\r\n\r\n");
+    assert!(pair.raw(US, &known).starts_with("HTTP/1.1 404"));
+    let repo = GitRepo::with_history(pair.path("src.git"), &[]);
+    repo.git(&["push", "-q", &pair.url(US, "app").replace("http://", "http://ann:0123456789abcdef@"), "main"]);
+    let answer = pair.raw(US, &known);
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"epoch\":1,\"seq\":"), "{answer}");
+}

@@ -14,6 +14,7 @@ use crate::ledger::change::LfsObject;
 use crate::ledger::head::RepositoryId;
 use crate::ledger::keys;
 use crate::objects::PART_BYTES;
+use crate::region::RegionError;
 use crate::region::fold::Folded;
 use crate::table::{Condition, MAX_TRANSACTION_ITEMS, Write};
 
@@ -29,9 +30,19 @@ impl Link {
     ) -> Result<Vec<LfsObject>, ReplicationError> {
         let oids: Vec<LfsOid> = folded.lfs.keys().copied().collect();
         let held = self.target.lfs_objects(id, &oids).await.in_region(&self.target)?;
-        // A row that says something else is replaced together with its object's proof.
-        let wanted = folded.lfs.values().zip(held).filter(|(object, held)| held.as_ref() != Some(object));
-        Ok(wanted.map(|(object, _)| *object).collect())
+        let mut wanted = Vec::new();
+        for (object, held) in folded.lfs.values().zip(held) {
+            match held {
+                None => wanted.push(*object),
+                Some(held) if held != *object => {
+                    let reason = format!("LFS object {} is in its table with another size or checksum", object.oid);
+                    let error = RegionError::corrupt(&self.target.name, &folded.head.name, reason);
+                    return Err(error).in_region(&self.target);
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(wanted)
     }
 }
 
@@ -61,7 +72,17 @@ impl Transfer {
         let LfsObject { oid, size, crc64 } = *object;
         let copy = Copy { what: format!("LFS object {oid}"), from: key.clone(), to: key, size, crc64 };
         match self.copy_object(&copy, &staged, staged.pack_upload.as_ref()).await {
-            Err(ReplicationError::Region { error, .. }) if is_taken(&error) => Ok(staged),
+            // There is one from an attempt whose row was never written, or from another worker.
+            Err(ReplicationError::Region { error, .. }) if is_taken(&error) => {
+                let there = self.target.objects.head(&copy.to).await.in_region(&self.target)?;
+                match there.is_some_and(|meta| meta.size == size) {
+                    true => Ok(staged),
+                    false => {
+                        let reason = format!("LFS object {oid} is in its store with another size ({})", copy.to);
+                        Err(RegionError::corrupt(&self.target.name, &self.repository, reason)).in_region(&self.target)
+                    }
+                }
+            }
             Err(error) => {
                 self.forget_bad(&staged, &error).await;
                 Err(error)

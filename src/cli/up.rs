@@ -11,6 +11,7 @@ use gitferry::host::auth::{Authorizer, Open, TokenFile};
 use gitferry::host::{Host, HostOptions};
 use gitferry::region::Region;
 use gitferry::region::push::PushPolicy;
+use gitferry::worker::upkeep::{SWEEP_EVERY, upkeep};
 use gitferry::worker::{Worker, WorkerLink, WorkerOptions};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
@@ -59,6 +60,10 @@ impl Up {
             running.spawn(async move { axum::serve(listener, service).with_graceful_shutdown(ended).await });
         }
         drop(sink);
+        let mut keeping = JoinSet::new();
+        for region in config.regions.keys() {
+            keeping.spawn(upkeep(Region::open(&config, region)?, SWEEP_EVERY, stopped.clone()));
+        }
         let worker = Worker::new(open_links(&config, &file)?, WorkerOptions::default());
         let worker = tokio::spawn(worker.run(events, stopped));
         say(&config);
@@ -71,6 +76,7 @@ impl Up {
             ended.map_err(std::io::Error::other)??;
         }
         worker.await.map_err(std::io::Error::other)?;
+        while keeping.join_next().await.is_some() {}
         outcome?;
         output::line("stopped");
         Ok(Exit::Done)

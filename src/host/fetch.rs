@@ -12,24 +12,28 @@ use super::route::Route;
 use super::{Host, Refusal, body, git_response, version};
 use crate::git::protocol::{Service as GitService, Version, announce_service};
 use crate::git::upload_pack::{Limits, ServeError, Session, advertise, serve};
-use crate::region::blocking;
+use crate::region::{RegionError, blocking};
 
 impl Host {
     /// What there is to fetch.
     pub(super) async fn advertise_fetch(&self, repository: &str, version: Version) -> Result<Response, Refusal> {
-        let opened = self.views.open(repository).await?;
-        let answer = blocking(move || {
-            let mut out = Vec::new();
+        let mut opened = self.views.open(repository).await?;
+        if version != Version::V2 {
+            // What can fail comes before the answer begins.
+            let peeling = blocking(move || {
+                opened.state.view.peeled_tags()?;
+                Ok::<_, RegionError>(opened)
+            });
+            opened = peeling.await?;
+        }
+        let answer = self.written(move |out| {
             // In version 2 the capabilities come alone.
             if version != Version::V2 {
-                announce_service(GitService::UploadPack, &mut out)?;
+                announce_service(GitService::UploadPack, out)?;
             }
-            let session = session(version);
-            advertise(&opened.state.view, session, &mut out).map_err(std::io::Error::other)?;
-            Ok::<_, std::io::Error>(out)
+            advertise(&opened.state.view, session(version), out).map_err(std::io::Error::other)
         });
-        let answer = answer.await.map_err(|error| Refusal::Region(error.into()))?;
-        git_response("application/x-git-upload-pack-advertisement".into(), answer.into())
+        git_response("application/x-git-upload-pack-advertisement".into(), answer.await)
     }
 
     /// Answers one request of a fetch; the pack is sent while it is made.

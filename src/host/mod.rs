@@ -11,6 +11,7 @@ pub mod route;
 pub mod views;
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::sync::Arc;
 
 use axum::Router;
@@ -129,6 +130,20 @@ impl Host {
 
     fn authorize(&self, headers: &HeaderMap, repository: &str, access: Access) -> Result<Identity, Refusal> {
         self.authorizer.authorize(headers, repository, access).map_err(Refusal::Denied)
+    }
+
+    /// A body that is written while it is sent, by one of the requests that may work at a time.
+    async fn written(&self, write: impl FnOnce(&mut body::Sender) -> std::io::Result<()> + Send + 'static) -> Body {
+        let permit = self.gate.clone().acquire_owned().await;
+        let (mut sender, answer) = body::channel();
+        tokio::task::spawn_blocking(move || {
+            let _permit = permit;
+            if let Err(error) = write(&mut sender).and_then(|()| sender.flush()) {
+                tracing::debug!(%error, "an answer ended early");
+                sender.fail(error.to_string());
+            }
+        });
+        answer
     }
 
     async fn info_refs(&self, route: Route, request: &Parts) -> Result<Response, Refusal> {

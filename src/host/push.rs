@@ -18,8 +18,8 @@ use crate::git::protocol::{
 };
 use crate::git::receive_pack::{PushRequest, capabilities};
 use crate::ledger::head::Role;
+use crate::region::RegionError;
 use crate::region::push::{PushStates as _, Serving};
-use crate::region::{RegionError, blocking};
 
 impl Host {
     /// What there is to push onto. A replica says where to push instead.
@@ -35,20 +35,17 @@ impl Host {
             let place = place.unwrap_or_else(|| format!("region {primary}"));
             format!("{repository} is a replica here; push to {place}")
         });
-        let answer = blocking(move || {
-            let mut out = Vec::new();
-            announce_service(GitService::ReceivePack, &mut out)?;
+        let answer = self.written(move |out| {
+            announce_service(GitService::ReceivePack, out)?;
             match refusal {
-                Some(reason) => PacketWriter::new(&mut out).error(&reason)?,
+                Some(reason) => PacketWriter::new(out).error(&reason),
                 None => {
                     let which = AdvertisedRefs { head: false, peeled: None };
-                    advertise_refs(&opened.state.view, Version::V0, which, &capabilities(), &mut out)?;
+                    advertise_refs(&opened.state.view, Version::V0, which, &capabilities(), out)
                 }
             }
-            Ok::<_, std::io::Error>(out)
         });
-        let answer = answer.await.map_err(|error| Refusal::Region(error.into()))?;
-        git_response("application/x-git-receive-pack-advertisement".into(), answer.into())
+        git_response("application/x-git-receive-pack-advertisement".into(), answer.await)
     }
 
     /// Makes the repository that somebody is about to push to.

@@ -89,6 +89,7 @@ enum Refusal {
     Denied(Denied),
     NotFound,
     Method,
+    ContentType,
     Bad(String),
     Region(RegionError),
 }
@@ -119,6 +120,9 @@ impl Host {
         }
         let route = route::parse(request.uri().path()).ok_or(Refusal::NotFound)?;
         let (parts, body) = request.into_parts();
+        if parts.method == Method::POST {
+            check_content_type(route.service, &parts.headers)?;
+        }
         match (route.service, &parts.method) {
             (Service::InfoRefs, &Method::GET) => self.info_refs(route, &parts).await,
             (Service::UploadPack, &Method::POST) => self.upload_pack(route, &parts.headers, body).await,
@@ -170,6 +174,19 @@ fn version(headers: &HeaderMap) -> Version {
     headers.get("git-protocol").map(|value| Version::negotiate(value.as_bytes())).unwrap_or_default()
 }
 
+/// Refuses what is not a request of Git: other content a browser would send for any page that tells it to.
+fn check_content_type(service: Service, headers: &HeaderMap) -> Result<(), Refusal> {
+    let expected = match service {
+        Service::UploadPack => "application/x-git-upload-pack-request",
+        Service::ReceivePack => "application/x-git-receive-pack-request",
+        _ => return Ok(()),
+    };
+    match headers.get(header::CONTENT_TYPE) {
+        Some(sent) if sent.as_bytes().eq_ignore_ascii_case(expected.as_bytes()) => Ok(()),
+        _ => Err(Refusal::ContentType),
+    }
+}
+
 /// An answer of a Git service; nobody may cache it.
 fn git_response(content_type: String, body: Body) -> Result<Response, Refusal> {
     let content_type = HeaderValue::from_str(&content_type).map_err(|error| Refusal::Bad(error.to_string()))?;
@@ -191,6 +208,7 @@ fn refuse(refusal: Refusal) -> Response {
         Refusal::Denied(Denied::Forbidden) => (StatusCode::FORBIDDEN, "not allowed\n").into_response(),
         Refusal::NotFound => (StatusCode::NOT_FOUND, "not found\n").into_response(),
         Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n").into_response(),
+        Refusal::ContentType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "not a request of Git\n").into_response(),
         Refusal::Bad(reason) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
         Refusal::Region(error) => {
             tracing::error!(%error, "a request failed");

@@ -2,10 +2,19 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod both;
+mod crowd;
 #[path = "../support/git.rs"]
 #[allow(dead_code)]
 mod git;
+mod hostile;
+mod killed;
+mod matrix;
+#[path = "../receive_pack/packs.rs"]
+#[allow(dead_code)]
+mod packs;
 mod pair;
+mod pushes;
 
 use std::collections::BTreeSet;
 use std::process::Output;

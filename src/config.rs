@@ -11,6 +11,7 @@
 //! repositories = ["*"]
 //! ```
 
+pub mod push_policy;
 #[cfg(test)]
 mod tests;
 
@@ -22,6 +23,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::Deserialize;
 
 use crate::Kind;
+use push_policy::PushPolicyConfig;
 
 /// The file that is read when neither `--config` nor `GITFERRY_CONFIG` names one.
 pub const DEFAULT_FILE: &str = "gitferry.toml";
@@ -43,6 +45,9 @@ pub struct Config {
     /// Hosts by the region that they serve.
     #[serde(default)]
     pub hosts: BTreeMap<String, HostConfig>,
+    /// What repositories accept, in every region that takes pushes to them.
+    #[serde(default)]
+    pub push_policies: Vec<PushPolicyConfig>,
     /// The file it came from.
     #[serde(skip)]
     pub file: PathBuf,
@@ -230,6 +235,9 @@ impl Config {
         for (region, host) in &config.hosts {
             config.check_host(region, host).map_err(|reason| invalid(format!("hosts.{region}: {reason}")))?;
         }
+        for (number, policy) in config.push_policies.iter().enumerate() {
+            policy.check().map_err(|reason| invalid(format!("push_policies, number {}: {reason}", number + 1)))?;
+        }
         for (name, link) in &config.links {
             config.check_link(link).map_err(|reason| invalid(format!("links.{name}: {reason}")))?;
         }
@@ -325,13 +333,16 @@ impl Config {
 impl LinkConfig {
     /// Matches the names of the repositories that the link carries.
     pub fn matcher(&self) -> Result<GlobSet, String> {
-        let mut set = GlobSetBuilder::new();
-        for pattern in &self.repositories {
-            let glob = GlobBuilder::new(pattern).build().map_err(|error| error.to_string())?;
-            set.add(glob);
-        }
-        set.build().map_err(|error| error.to_string())
+        name_matcher(&self.repositories)
     }
+}
+
+fn name_matcher(globs: &[String]) -> Result<GlobSet, String> {
+    let mut set = GlobSetBuilder::new();
+    for glob in globs {
+        set.add(GlobBuilder::new(glob).build().map_err(|error| error.to_string())?);
+    }
+    set.build().map_err(|error| error.to_string())
 }
 
 /// The path without links, `.` and `..`, so that one place has one spelling. Parts that do not exist yet

@@ -58,12 +58,11 @@ pub fn inside(dir: &Path, runs: usize) -> io::Result<()> {
             let name = format!("team-{}/app-{number}", number % 10);
             link.source.create(&name, gix::hash::Kind::Sha1, "bench").await.map_err(io::Error::other)?;
         }
-        let matcher = everything()?;
-        link.pass(&[], &matcher, 4).await.map_err(io::Error::other)?;
+        link.pass(&[], 4).await.map_err(io::Error::other)?;
         drop(link);
         for _ in 0..=runs {
             let start = std::time::Instant::now();
-            let summary = open(dir)?.pass(&[], &matcher, 4).await.map_err(io::Error::other)?;
+            let summary = open(dir)?.pass(&[], 4).await.map_err(io::Error::other)?;
             let elapsed = start.elapsed();
             if summary.unchanged != REPOSITORIES as u64 {
                 return Err(io::Error::other(format!("not all are unchanged: {summary:?}")));
@@ -86,6 +85,7 @@ fn open(dir: &Path) -> io::Result<Link> {
         name: "dr".into(),
         source: region("us-east-1")?,
         target: region("eu-west-1")?,
+        repositories: everything()?,
         mode: LinkMode::Active,
         active_links: vec!["dr".to_owned()].into(),
         memory: Arc::new(Semaphore::new(PARTS_IN_MEMORY)),

@@ -8,7 +8,6 @@ use gitferry::region::Region;
 use gitferry::replication::deliver::Link;
 use gitferry::replication::progress::Progress;
 use gitferry::replication::transfer::PARTS_IN_MEMORY;
-use globset::GlobSet;
 use tokio::sync::Semaphore;
 
 use super::failure::Failure;
@@ -17,15 +16,6 @@ use super::failure::Failure;
 #[derive(Debug)]
 pub struct Context {
     file: PathBuf,
-}
-
-/// A link of the configuration, opened.
-#[derive(Debug)]
-pub struct OpenLink {
-    /// Ready to deliver.
-    pub link: Link,
-    /// Matches the names of its repositories.
-    pub matcher: GlobSet,
 }
 
 impl Context {
@@ -45,21 +35,19 @@ impl Context {
     }
 
     /// Opens a link with both its regions.
-    pub fn link(&self, config: &Config, name: &str) -> Result<OpenLink, Failure> {
+    pub fn link(&self, config: &Config, name: &str) -> Result<Link, Failure> {
         let link = config.link(name)?;
         let active = config.links.iter().filter(|(_, link)| link.mode == LinkMode::Active);
         let active_links: Vec<String> = active.map(|(name, _)| name.clone()).collect();
-        Ok(OpenLink {
-            matcher: link.matcher().map_err(Failure::usage)?,
-            link: Link {
-                name: name.into(),
-                source: Region::open(config, &link.source)?,
-                target: Region::open(config, &link.target)?,
-                mode: link.mode,
-                active_links: active_links.into(),
-                memory: Arc::new(Semaphore::new(PARTS_IN_MEMORY)),
-                progress: Arc::new(Progress::default()),
-            },
+        Ok(Link {
+            name: name.into(),
+            source: Region::open(config, &link.source)?,
+            target: Region::open(config, &link.target)?,
+            repositories: link.matcher().map_err(Failure::usage)?,
+            mode: link.mode,
+            active_links: active_links.into(),
+            memory: Arc::new(Semaphore::new(PARTS_IN_MEMORY)),
+            progress: Arc::new(Progress::default()),
         })
     }
 }

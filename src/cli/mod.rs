@@ -66,6 +66,8 @@ enum Command {
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse();
     start_logging();
+    // The one provider of cryptography for all TLS; that it is there already is no error.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let _scenario = fail::FailScenario::setup();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,

@@ -41,9 +41,9 @@ pub struct Replicate {
 impl Replicate {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let config = context.config()?;
-        let open = context.link(&config, &self.link)?;
-        let bars = (!self.json && std::io::stderr().is_terminal()).then(|| show(open.link.progress.clone()));
-        let result = open.link.pass(&self.names, &open.matcher, self.jobs).await;
+        let link = context.link(&config, &self.link)?;
+        let bars = (!self.json && std::io::stderr().is_terminal()).then(|| show(link.progress.clone()));
+        let result = link.pass(&self.names, self.jobs).await;
         if let Some(bars) = bars {
             bars.abort();
         }

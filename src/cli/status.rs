@@ -33,12 +33,12 @@ impl Status {
         };
         let mut exit = Exit::Done;
         for name in names {
-            let open = context.link(&config, &name)?;
-            let all = open.link.status(&open.matcher).await?;
+            let link = context.link(&config, &name)?;
+            let all = link.status().await?;
             if all.iter().any(|status| matches!(status.standing, "fork" | "damaged")) {
                 exit = Exit::Difference;
             }
-            let (source, target) = (&open.link.source.name, &open.link.target.name);
+            let (source, target) = (&link.source.name, &link.target.name);
             if self.json {
                 output::json(&json!({ "link": name, "source": source, "target": target, "repositories": all }))?;
                 continue;

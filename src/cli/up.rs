@@ -8,11 +8,13 @@ use gitferry::config::{AuthConfig, Config, DEFAULT_FILE, HostConfig};
 use gitferry::events::in_process;
 use gitferry::git::local::RefPatterns;
 use gitferry::host::auth::{Authorizer, Open, TokenFile};
+use gitferry::host::push_policies::PushPolicies;
+use gitferry::host::quarantines::Quarantines;
 use gitferry::host::{Host, HostOptions};
 use gitferry::region::Region;
-use gitferry::region::push::PushPolicy;
+use gitferry::replication::deliver::Link;
 use gitferry::worker::upkeep::{SWEEP_EVERY, upkeep};
-use gitferry::worker::{Worker, WorkerLink, WorkerOptions};
+use gitferry::worker::{Worker, WorkerOptions};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -100,8 +102,11 @@ fn open_host(
         true => None,
         false => Some(RefPatterns::new(&host.hidden).map_err(|error| Failure::usage(error.to_string()))?),
     };
+    let quarantines = Quarantines::new(host.url());
     let options = HostOptions {
-        policy: PushPolicy { hidden, ..PushPolicy::default() },
+        policies: PushPolicies::open(config, hidden.clone(), &quarantines)?,
+        hidden,
+        quarantines: Some(quarantines),
         create_on_push: host.create_on_push,
         urls: config.hosts.iter().map(|(region, host)| (region.clone(), host.url())).collect(),
         ..HostOptions::default()
@@ -109,13 +114,9 @@ fn open_host(
     Ok(Host::new(Region::open(config, region)?, authorizer, events, options))
 }
 
-fn open_links(config: &Config, file: &std::path::Path) -> Result<Vec<WorkerLink>, Failure> {
+fn open_links(config: &Config, file: &std::path::Path) -> Result<Vec<Link>, Failure> {
     let context = Context::new(file.to_owned());
-    let open = |name: &String| {
-        let open = context.link(config, name)?;
-        Ok(WorkerLink { link: open.link, matcher: open.matcher })
-    };
-    config.links.keys().map(open).collect()
+    config.links.keys().map(|name| context.link(config, name)).collect()
 }
 
 fn say(config: &Config) {

@@ -86,12 +86,12 @@ impl Verify {
 
     async fn link(&self, context: &Context, progress: &Arc<CheckProgress>) -> Result<Outcome, Failure> {
         let config = context.config()?;
-        let open = context.link(&config, &self.name)?;
-        let mut outcome = Outcome { differences: open.link.strays().await?, ..Outcome::default() };
-        for pair in open.link.pairs(&[], &open.matcher).await? {
-            outcome.differences.extend(open.link.differences(&pair).await?);
+        let link = context.link(&config, &self.name)?;
+        let mut outcome = Outcome { differences: link.strays().await?, ..Outcome::default() };
+        for pair in link.pairs(&[]).await? {
+            outcome.differences.extend(link.differences(&pair).await?);
             let sides: [(&Region, Option<&HeadItem>); 2] =
-                [(&open.link.source, Some(&pair.source)), (&open.link.target, pair.target.as_ref())];
+                [(&link.source, Some(&pair.source)), (&link.target, pair.target.as_ref())];
             for (region, item) in sides {
                 if let Some(item) = item {
                     outcome.verified.push(region.verify(item, self.deep, progress.clone()).await?);

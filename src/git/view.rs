@@ -1,5 +1,6 @@
 //! A [`View`]: one exact state of a repository, which protocols work on.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
@@ -283,6 +284,40 @@ impl RefTable {
                 Ok(self.peeled.get_or_init(|| peeled))
             }
         }
+    }
+
+    /// The table after some edits: a new value for each name, or none where the ref goes.
+    pub fn with_edits(&self, edits: BTreeMap<RefName, Option<RefValue>>) -> Result<RefTable, OutOfOrder> {
+        let mut table = RefTable::empty(self.format);
+        let mut edits = edits.into_iter().peekable();
+        for entry in self.iter() {
+            while let Some((name, value)) = edits.next_if(|(name, _)| name.as_bstr() < entry.name) {
+                table.push_some(name, value)?;
+            }
+            match edits.next_if(|(name, _)| name.as_bstr() == entry.name) {
+                Some((name, value)) => table.push_some(name, value)?,
+                None => table.push_from(self, &entry)?,
+            }
+        }
+        for (name, value) in edits {
+            table.push_some(name, value)?;
+        }
+        Ok(table)
+    }
+
+    fn push_some(&mut self, name: RefName, value: Option<RefValue>) -> Result<(), OutOfOrder> {
+        value.map_or(Ok(()), |value| self.push(name, value))
+    }
+
+    fn push_from(&mut self, other: &RefTable, entry: &RefEntry<'_>) -> Result<(), OutOfOrder> {
+        let value = match entry.id {
+            Some(id) => RefValue::Object(id.to_owned()),
+            None => match other.symbolic_target(entry.row).map(|target| RefName::new(target.to_owned())) {
+                Some(Ok(target)) => RefValue::Symbolic(target),
+                _ => return Ok(()),
+            },
+        };
+        RefName::new(entry.name.to_owned()).map_or(Ok(()), |name| self.push(name, value))
     }
 
     /// Takes over what is known of another table's tags, so that only new tags have to be read. Call it on a

@@ -12,6 +12,8 @@ use tokio_util::io::{StreamReader, SyncIoBridge};
 
 /// Chunks that wait for a slow client; the writer blocks beyond that.
 const MAX_CHUNKS: usize = 8;
+/// Most bytes of a request that are read after its answer.
+const MAX_DRAINED_BYTES: u64 = 256 << 20;
 /// Bytes that are sent at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
 
@@ -23,6 +25,23 @@ pub fn reader(headers: &HeaderMap, body: Body) -> Result<Box<dyn BufRead + Send>
         None | Some(b"identity") => Ok(Box::new(raw)),
         Some(b"gzip" | b"x-gzip") => Ok(Box::new(BufReader::new(MultiGzDecoder::new(raw)))),
         Some(other) => Err(format!("content encoding {} is not understood", String::from_utf8_lossy(other))),
+    }
+}
+
+/// Reads what a client still sends, a trailer of its compression perhaps, after it has been answered: a
+/// connection that is closed before that takes the answer back, and cannot carry the next request.
+pub fn drain(input: &mut dyn BufRead) {
+    let mut left = MAX_DRAINED_BYTES;
+    while left > 0 {
+        match input.fill_buf().map(<[u8]>::len) {
+            Ok(0) => return,
+            Ok(count) => {
+                input.consume(count);
+                left = left.saturating_sub(count as u64);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
     }
 }
 

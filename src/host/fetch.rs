@@ -4,36 +4,24 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use axum::body::Body;
-use axum::http::HeaderMap;
+use axum::extract::Request;
+use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 
 use super::auth::Access;
 use super::route::Route;
 use super::{Host, Refusal, body, git_response, version};
+use crate::Kind;
 use crate::git::protocol::{Service as GitService, Version, announce_service};
 use crate::git::upload_pack::{Limits, ServeError, Session, advertise, serve};
+use crate::git::view::View;
 use crate::region::{RegionError, blocking};
 
 impl Host {
     /// What there is to fetch.
     pub(super) async fn advertise_fetch(&self, repository: &str, version: Version) -> Result<Response, Refusal> {
-        let mut opened = self.views.open(repository).await?;
-        if version != Version::V2 {
-            // What can fail comes before the answer begins.
-            let peeling = blocking(move || {
-                opened.state.view.peeled_tags()?;
-                Ok::<_, RegionError>(opened)
-            });
-            opened = peeling.await?;
-        }
-        let answer = self.written(move |out| {
-            // In version 2 the capabilities come alone.
-            if version != Version::V2 {
-                announce_service(GitService::UploadPack, out)?;
-            }
-            advertise(&opened.state.view, session(version), out).map_err(std::io::Error::other)
-        });
-        git_response("application/x-git-upload-pack-advertisement".into(), answer.await)
+        let opened = self.views.open(repository).await?;
+        self.advertise_view(opened.state.view.clone(), version).await
     }
 
     /// Answers one request of a fetch; the pack is sent while it is made.
@@ -44,21 +32,67 @@ impl Host {
         input: Body,
     ) -> Result<Response, Refusal> {
         self.authorize(headers, &route.repository, Access::Read)?;
-        let session = session(version(headers));
         let opened = self.views.open(&route.repository).await?;
+        self.serve_view(route.repository, opened.state.view.clone(), headers, input).await
+    }
+
+    /// Fetching from a push that a hook is looking at: `<secret>/info/refs` and `<secret>/git-upload-pack`.
+    pub(super) async fn quarantined(self: Arc<Self>, path: &str, request: Request) -> Result<Response, Refusal> {
+        let (secret, service) = path.split_once('/').ok_or(Refusal::NotFound)?;
+        let view = self.quarantines.as_ref().and_then(|shown| shown.find(secret)).ok_or(Refusal::NotFound)?;
+        let (parts, input) = request.into_parts();
+        match (service, &parts.method) {
+            ("info/refs", &Method::GET) => self.advertise_view(view, version(&parts.headers)).await,
+            ("git-upload-pack", &Method::POST) => {
+                self.serve_view("a quarantine".into(), view, &parts.headers, input).await
+            }
+            _ => Err(Refusal::NotFound),
+        }
+    }
+
+    async fn advertise_view(&self, view: View, version: Version) -> Result<Response, Refusal> {
+        if version != Version::V2 {
+            // What can fail comes before the answer begins.
+            let view = view.clone();
+            blocking(move || view.peeled_tags().map(drop).map_err(RegionError::from)).await?;
+        }
+        let answer = self.written(move |out| {
+            // In version 2 the capabilities come alone.
+            if version != Version::V2 {
+                announce_service(GitService::UploadPack, out)?;
+            }
+            advertise(&view, session(version), out).map_err(std::io::Error::other)
+        });
+        git_response("application/x-git-upload-pack-advertisement".into(), answer.await)
+    }
+
+    async fn serve_view(
+        &self,
+        repository: String,
+        view: View,
+        headers: &HeaderMap,
+        input: Body,
+    ) -> Result<Response, Refusal> {
+        let session = session(version(headers));
         let permit = self.gate.clone().acquire_owned().await;
         let (mut sender, answer) = body::channel();
-        let repository = route.repository;
         let mut input = body::reader(headers, input).map_err(Refusal::Bad)?;
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
             let cancel = AtomicBool::new(false);
-            let served = serve(&opened.state.view, &mut input, session, &mut sender, &Limits::default(), &cancel);
+            let served = serve(&view, &mut input, session, &mut sender, &Limits::default(), &cancel);
             match served {
-                Ok(served) => tracing::debug!(repository, ?served, "fetched"),
+                Ok(served) => {
+                    tracing::debug!(repository, ?served, "fetched");
+                    body::drain(&mut input);
+                }
                 Err(error) => {
                     note(&repository, &error);
-                    sender.fail(error.to_string());
+                    match error.for_client() {
+                        // An answer that fails might take back what the client has just been told.
+                        Some(_) => body::drain(&mut input),
+                        None => sender.fail(error.to_string()),
+                    }
                 }
             }
         });
@@ -68,7 +102,9 @@ impl Host {
 
 fn note(repository: &str, error: &ServeError) {
     match error.kind() {
-        crate::Kind::Usage | crate::Kind::Transient => tracing::debug!(repository, %error, "a fetch ended early"),
+        Kind::Usage | Kind::Refused | Kind::NotFound | Kind::Transient => {
+            tracing::debug!(repository, %error, "a fetch ended early");
+        }
         _ => tracing::error!(repository, %error, "a fetch failed"),
     }
 }

@@ -6,7 +6,10 @@
 pub mod auth;
 mod body;
 mod fetch;
+pub mod hook;
 mod push;
+pub mod push_policies;
+pub mod quarantines;
 pub mod route;
 pub mod views;
 
@@ -24,10 +27,12 @@ use tokio::sync::Semaphore;
 
 use crate::Kind;
 use crate::events::Sink;
+use crate::git::local::RefPatterns;
 use crate::git::protocol::{Service as GitService, Version};
-use crate::region::push::PushPolicy;
 use crate::region::{Region, RegionError};
 use auth::{Access, Authorizer, Denied, Identity};
+use push_policies::PushPolicies;
+use quarantines::Quarantines;
 use route::{Route, Service};
 use views::Views;
 
@@ -36,8 +41,12 @@ use views::Views;
 pub struct HostOptions {
     /// Requests that work on Git data at a time; more wait.
     pub requests: usize,
-    /// What pushes are accepted, and which refs nobody is shown.
-    pub policy: PushPolicy,
+    /// What pushes are accepted.
+    pub policies: PushPolicies,
+    /// Refs that nobody is shown; `None` for none. The policies say the same.
+    pub hidden: Option<RefPatterns>,
+    /// Pushes that hooks are looking at.
+    pub quarantines: Option<Arc<Quarantines>>,
     /// Whether a push to a name that there is no repository of makes one.
     pub create_on_push: bool,
     /// Where the hosts of regions are reached, by region.
@@ -46,7 +55,14 @@ pub struct HostOptions {
 
 impl Default for HostOptions {
     fn default() -> Self {
-        HostOptions { requests: 64, policy: PushPolicy::default(), create_on_push: false, urls: BTreeMap::new() }
+        HostOptions {
+            requests: 64,
+            policies: PushPolicies::default(),
+            hidden: None,
+            quarantines: None,
+            create_on_push: false,
+            urls: BTreeMap::new(),
+        }
     }
 }
 
@@ -55,7 +71,8 @@ impl Default for HostOptions {
 pub struct Host {
     region: Region,
     views: Arc<Views>,
-    policy: PushPolicy,
+    policies: PushPolicies,
+    quarantines: Option<Arc<Quarantines>>,
     create_on_push: bool,
     urls: BTreeMap<String, String>,
     authorizer: Arc<dyn Authorizer>,
@@ -71,10 +88,10 @@ impl Host {
         events: Arc<dyn Sink>,
         options: HostOptions,
     ) -> Arc<Self> {
-        let HostOptions { requests, policy, create_on_push, urls } = options;
-        let views = Arc::new(Views::new(region.clone(), policy.hidden.clone()));
+        let HostOptions { requests, policies, hidden, quarantines, create_on_push, urls } = options;
+        let views = Arc::new(Views::new(region.clone(), hidden));
         let gate = Arc::new(Semaphore::new(requests.max(1)));
-        Arc::new(Host { region, views, policy, create_on_push, urls, authorizer, events, gate })
+        Arc::new(Host { region, views, policies, quarantines, create_on_push, urls, authorizer, events, gate })
     }
 
     /// Its HTTP service.
@@ -104,7 +121,10 @@ impl From<RegionError> for Refusal {
 }
 
 async fn answer(State(host): State<Arc<Host>>, request: Request) -> Response {
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    // What stands behind it is a secret.
+    let path =
+        if request.uri().path().starts_with(quarantines::PREFIX) { quarantines::PREFIX } else { request.uri().path() };
+    let (method, path) = (request.method().clone(), path.to_owned());
     let response = match host.route(request).await {
         Ok(response) => response,
         Err(refusal) => refuse(refusal),
@@ -117,6 +137,9 @@ impl Host {
     async fn route(self: Arc<Self>, request: Request) -> Result<Response, Refusal> {
         if request.uri().path() == "/_health" {
             return Ok("ok\n".into_response());
+        }
+        if let Some(path) = request.uri().path().strip_prefix(quarantines::PREFIX).map(str::to_owned) {
+            return self.quarantined(&path, request).await;
         }
         let route = route::parse(request.uri().path()).ok_or(Refusal::NotFound)?;
         let (parts, body) = request.into_parts();

@@ -71,9 +71,12 @@ impl Host {
         let mut input = body::reader(headers, input).map_err(Refusal::Bad)?;
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
-            if let Err(error) = self.push(&route.repository, &identity, &mut input, &mut sender, &runtime) {
-                tracing::debug!(repository = route.repository, %error, "a push ended early");
-                sender.fail(error.to_string());
+            match self.push(&route.repository, &identity, &mut input, &mut sender, &runtime) {
+                Ok(()) => body::drain(&mut input),
+                Err(error) => {
+                    tracing::debug!(repository = route.repository, %error, "a push ended early");
+                    sender.fail(error.to_string());
+                }
             }
         });
         git_response("application/x-git-receive-pack-result".into(), answer)
@@ -101,7 +104,8 @@ impl Host {
             }
         };
         let region = &self.region;
-        let serving = Serving { region, runtime, policy: &self.policy, actor: &identity.name, request: &request };
+        let serving =
+            Serving { region, runtime, policy: self.policies.of(repository), actor: &identity.name, request: &request };
         let pushed = serving.serve(&states, &mut input, output)?;
         if let Some(item) = &pushed.item {
             let (region, repository, seq) = (region.name.clone(), item.id, item.head.frontier.seq);

@@ -13,7 +13,7 @@ use jiff::{SignedDuration, Timestamp};
 use crate::git::local::RefPatterns;
 use crate::git::pack::PackSet;
 use crate::git::refs::{RefName, RefValue};
-use crate::git::view::{OutOfOrder, RefEntry, RefTable, View};
+use crate::git::view::{RefTable, View};
 use crate::ledger::LedgerError;
 use crate::ledger::advance::read_head;
 use crate::ledger::change::RefEdit;
@@ -172,12 +172,23 @@ impl Views {
                 (manifest, local, Arc::new(blocking(opening).await?))
             }
         };
-        let refs = Arc::new(refs);
-        let visible = match &self.hidden {
-            None => refs.clone(),
-            hidden => Arc::new(without_hidden(item.head.format, &refs, hidden.as_ref())?),
-        };
         let Head { format, head, .. } = item.head.clone();
+        let (hidden, shown, new_packs) =
+            (self.hidden.clone(), known.map(|known| known.state.view.refs.clone()), packs.clone());
+        let showing = move || {
+            let mut refs = refs;
+            let mut visible = match &hidden {
+                None => None,
+                hidden => Some(without_hidden(format, &refs, hidden.as_ref())?),
+            };
+            if let Some(shown) = shown {
+                // With the packs of this state: tags that are new lie in packs that are new.
+                visible.as_mut().unwrap_or(&mut refs).adopt_peeled_tags(&shown, &new_packs)?;
+            }
+            let refs = Arc::new(refs);
+            Ok::<_, RegionError>((visible.map_or_else(|| refs.clone(), Arc::new), refs))
+        };
+        let (visible, refs) = blocking(showing).await?;
         let recent_tips = recent.iter().map(|(_, id)| *id).collect();
         let view = View { format, head, refs: visible, packs, recent_tips };
         Ok(Opened { state: PushState { item, manifest, refs, view, local }, recent })
@@ -211,7 +222,6 @@ impl Views {
         let rows: Vec<ChangeRow> = read_chain(&*self.region.table, item.id, from, item.head.frontier).await?;
         let (log, id, hidden) = (self.region.log(), item.id, self.hidden.clone());
         let (old, mut recent) = (known.state.refs.clone(), known.recent.clone());
-        let packs = known.state.view.packs.clone();
         blocking(move || {
             let mut edits: BTreeMap<RefName, Option<RefValue>> = BTreeMap::new();
             for row in &rows {
@@ -220,8 +230,7 @@ impl Views {
                     edits.insert(edit.name, edit.new);
                 })?;
             }
-            let mut table = merge(&old, edits).map_err(|error| LedgerError::Corrupt(error.to_string()))?;
-            table.adopt_peeled_tags(&old, &packs)?;
+            let table = old.with_edits(edits).map_err(|error| LedgerError::Corrupt(error.to_string()))?;
             Ok((table, recent))
         })
         .await
@@ -254,43 +263,5 @@ fn note_old(
         && !crate::region::push::is_hidden(edit.name.as_bstr(), hidden)
     {
         recent.push_back((time, *old));
-    }
-}
-
-fn merge(old: &RefTable, edits: BTreeMap<RefName, Option<RefValue>>) -> std::result::Result<RefTable, OutOfOrder> {
-    let mut table = RefTable::empty(old.format());
-    let mut edits = edits.into_iter().peekable();
-    for entry in old.iter() {
-        while let Some((name, value)) = edits.next_if(|(name, _)| name.as_bstr() < entry.name) {
-            if let Some(value) = value {
-                table.push(name, value)?;
-            }
-        }
-        match edits.next_if(|(name, _)| name.as_bstr() == entry.name) {
-            Some((name, Some(value))) => table.push(name, value)?,
-            Some((_, None)) => {}
-            None => copy(old, &entry, &mut table)?,
-        }
-    }
-    for (name, value) in edits {
-        if let Some(value) = value {
-            table.push(name, value)?;
-        }
-    }
-    Ok(table)
-}
-
-/// Takes a ref over from another table.
-fn copy(old: &RefTable, entry: &RefEntry<'_>, table: &mut RefTable) -> std::result::Result<(), OutOfOrder> {
-    let value = match entry.id {
-        Some(id) => RefValue::Object(id.to_owned()),
-        None => match old.symbolic_target(entry.row).map(|target| RefName::new(target.to_owned())) {
-            Some(Ok(target)) => RefValue::Symbolic(target),
-            _ => return Ok(()),
-        },
-    };
-    match RefName::new(entry.name.to_owned()) {
-        Ok(name) => table.push(name, value),
-        Err(_) => Ok(()),
     }
 }

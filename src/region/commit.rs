@@ -101,7 +101,11 @@ impl Region {
             None => self.first_head(subject),
             Some(item) => item.head.clone(),
         };
-        let manifest = self.manifest_with(before.as_ref(), packs, &mut after).await?;
+        let held = match &before {
+            Some(item) if !packs.is_empty() => self.manifest(item).await?,
+            _ => Default::default(),
+        };
+        let manifest = manifest_with(held, packs, &mut after)?;
         apply_change(&mut after, &sealed.header, sealed.hash, sealed.size, refs_added);
         let (sealed, body) = self.put_large_body(id, sealed).await?;
         let with = vec![row_of(id, &sealed, body)];
@@ -115,27 +119,6 @@ impl Region {
             advance_head(&*self.table, Advance { id, before, after, manifest, with }).await.map_err(name_taken)?;
         crate::fault::crash_point("commit-after-head");
         Ok(item)
-    }
-
-    /// The manifest with more packs, ready for [`Advance`]; `after` gets its generation.
-    pub async fn manifest_with(
-        &self,
-        before: Option<&HeadItem>,
-        packs: Vec<LivePack>,
-        after: &mut Head,
-    ) -> Result<Option<(serde_json::Value, u64)>> {
-        if packs.is_empty() {
-            return Ok(None);
-        }
-        let (manifest, revision) = match before {
-            Some(item) => self.manifest(item).await?,
-            None => (Manifest::default(), 0),
-        };
-        let manifest = manifest.with(packs);
-        check_pack_count(&after.name, &manifest)?;
-        after.manifest = manifest.generation;
-        after.packs = manifest.packs.len() as u64;
-        Ok(Some((serde_json::to_value(&manifest).map_err(std::io::Error::from)?, revision)))
     }
 
     fn header(&self, subject: &Subject, proposal: &Proposal) -> ChangeHeader {
@@ -294,6 +277,22 @@ pub fn apply_change(
     head.refs_digest = header.digest;
     head.refs = head.refs.saturating_add_signed(refs_added);
     head.log_bytes = head.log_bytes.saturating_add(size);
+}
+
+/// A manifest (with the revision of its item) with more packs, ready for [`Advance`]; `after` gets its generation.
+pub fn manifest_with(
+    held: (Manifest, u64),
+    packs: Vec<LivePack>,
+    after: &mut Head,
+) -> Result<Option<(serde_json::Value, u64)>> {
+    if packs.is_empty() {
+        return Ok(None);
+    }
+    let (manifest, revision) = (held.0.with(packs), held.1);
+    check_pack_count(&after.name, &manifest)?;
+    after.manifest = manifest.generation;
+    after.packs = manifest.packs.len() as u64;
+    Ok(Some((serde_json::to_value(&manifest).map_err(std::io::Error::from)?, revision)))
 }
 
 fn check_pack_count(repository: &str, manifest: &Manifest) -> Result<()> {

@@ -9,7 +9,9 @@ use crate::ledger::advance::{Advance, advance_head, read_head};
 use crate::ledger::head::{Head, HeadItem, RepositoryId, Role, State};
 use crate::ledger::keys;
 use crate::ledger::log::{ChangeRow, row_write};
+use crate::region::commit::manifest_with;
 use crate::region::fold::Folded;
+use crate::region::manifest::Manifest;
 use crate::table::{Condition, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ITEMS, TableError, Write};
 
 /// Items of a transaction that are not change rows: head, manifest, outbox, names, listing, statistics,
@@ -25,6 +27,7 @@ impl Link {
         lag: Lag,
         folded: Folded,
         copied: &[CopiedPack],
+        held: (Manifest, u64),
         delivered: &Delivered,
     ) -> Result<HeadItem, ReplicationError> {
         let (id, before) = (lag.source.id, lag.target);
@@ -34,7 +37,7 @@ impl Link {
             after.fed_by = Some(self.name.clone());
         }
         let packs = copied.iter().map(|copied| copied.pack.clone()).collect();
-        let manifest = self.target.manifest_with(before.as_ref(), packs, &mut after).await.in_region(&self.target)?;
+        let manifest = manifest_with(held, packs, &mut after).in_region(&self.target)?;
         let mut with = self.put_rows_ahead(id, &lag.rows).await?;
         let row = LinkRow {
             delivered: Some(self.target.clock.now()),
@@ -97,7 +100,8 @@ impl Link {
         Ok(batch)
     }
 
-    /// Removes copies that another worker's commit made needless. Only ever our own: nobody adopts a key.
+    /// Removes copies that another worker's commit of the same changes made needless, which counts as success
+    /// for both. Only ever our own: nobody adopts a key.
     pub(super) async fn drop_unused(&self, id: RepositoryId, copied: &[CopiedPack], applied: Option<&HeadItem>) {
         if copied.is_empty() {
             return;

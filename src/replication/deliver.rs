@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use globset::GlobSet;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
@@ -19,7 +20,7 @@ use crate::ledger::keys;
 use crate::ledger::log::{ChangeRow, read_chain};
 use crate::region::commit::MAX_COMMIT_ATTEMPTS;
 use crate::region::fold::{Folded, fold};
-use crate::region::manifest::LivePack;
+use crate::region::manifest::{LivePack, Manifest};
 use crate::region::{Region, RegionError, blocking};
 use crate::table::{Condition, Write};
 
@@ -32,6 +33,8 @@ pub struct Link {
     pub source: Region,
     /// Written to here.
     pub target: Region,
+    /// Matches the names of the repositories that it carries.
+    pub repositories: GlobSet,
     /// Whether it stands by for another link.
     pub mode: LinkMode,
     /// All links of the configuration that are active, to tell a feeder that is gone from one that is not.
@@ -87,27 +90,52 @@ pub(super) struct Lag {
     pub rows: Vec<ChangeRow>,
 }
 
+/// The manifests of both sides. Read along, to save a round trip: changes without packs do not need them, so
+/// that what is wrong with them is wrong only for those that do.
+struct Manifests {
+    source: Result<Manifest, ReplicationError>,
+    /// With the revision of its item.
+    target: Result<(Manifest, u64), ReplicationError>,
+}
+
+impl Manifests {
+    /// What to copy, and what the target holds.
+    fn plan(self, folded: &Folded) -> Result<(Vec<LivePack>, (Manifest, u64)), ReplicationError> {
+        if folded.packs.is_empty() {
+            return Ok(Default::default());
+        }
+        let held = self.target?;
+        Ok((packs_to_copy(&folded.packs, &self.source?, &held.0), held))
+    }
+}
+
 impl Link {
-    /// Brings one repository of the target to the state of the source. `None`: it was there already.
+    /// Brings one repository of the target to the state of the source. `None`: it was there already, or the
+    /// link does not carry it.
+    ///
+    /// What is read on either side is read as much at a time as can be: with a small pack, three round trips to
+    /// a source that is far away (heads; changes and manifest; pack and index).
     pub async fn deliver(&self, id: RepositoryId) -> Result<Option<Delivered>, ReplicationError> {
         for _ in 0..MAX_COMMIT_ATTEMPTS {
-            let Some(lag) = self.look(id).await? else { return Ok(None) };
-            match self.deliver_lag(lag).await {
+            let Some((lag, manifests)) = self.look(id).await? else { return Ok(None) };
+            match self.deliver_lag(lag, manifests).await {
                 Err(ReplicationError::Region { error, .. }) if is_lost(&error) => {}
                 result => return result,
             }
         }
-        self.look(id).await?.map_or(Ok(None), |lag| {
+        self.look(id).await?.map_or(Ok(None), |(lag, _)| {
             let error = RegionError::Moved { repository: lag.source.head.name };
             Err(ReplicationError::Region { region: self.target.name.clone(), error })
         })
     }
 
     /// Reads both heads and the changes between them. `None`: nothing to do.
-    async fn look(&self, id: RepositoryId) -> Result<Option<Lag>, ReplicationError> {
-        let source = read_head(&*self.source.table, id).await.in_region(&self.source)?;
-        let target = read_head(&*self.target.table, id).await.in_region(&self.target)?;
-        let Some(source) = source else { return Ok(None) };
+    async fn look(&self, id: RepositoryId) -> Result<Option<(Lag, Manifests)>, ReplicationError> {
+        let (source, target) = futures::join!(read_head(&*self.source.table, id), read_head(&*self.target.table, id));
+        let (source, target) = (source.in_region(&self.source)?, target.in_region(&self.target)?);
+        let Some(source) = source.filter(|source| self.carries(&source.head, target.as_ref())) else {
+            return Ok(None);
+        };
         let from = match standing(&source.head, target.as_ref().map(|item| &item.head)) {
             Standing::Equal => return Ok(None),
             Standing::Ahead => return self.check_ahead(&source, target.as_ref()).await,
@@ -124,14 +152,21 @@ impl Link {
             return Err(ReplicationError::BelowFloor { repository: source.head.name, target, floor });
         }
         self.check_feeder(&source.head, target.as_ref().map(|item| &item.head))?;
-        let rows = match read_chain(&*self.source.table, id, from, source.head.frontier).await {
+        let (rows, source_manifest, target_manifest) = futures::join!(
+            read_chain(&*self.source.table, id, from, source.head.frontier),
+            self.source.manifest(&source),
+            held_packs(&self.target, target.as_ref()),
+        );
+        let rows = match rows {
             Err(LedgerError::Fork { at, .. }) => {
                 let reason = format!("the target is at {at}, which the source has never been");
                 return Err(ReplicationError::Fork { repository: source.head.name, reason });
             }
             rows => rows.in_region(&self.source)?,
         };
-        Ok(Some(Lag { source, target, rows }))
+        let source_manifest = source_manifest.map(|(manifest, _)| manifest).in_region(&self.source);
+        let manifests = Manifests { source: source_manifest, target: target_manifest.in_region(&self.target) };
+        Ok(Some((Lag { source, target, rows }, manifests)))
     }
 
     /// There is nothing to deliver to a target that is ahead, as long as it is on the same chain.
@@ -144,6 +179,13 @@ impl Link {
             None => Ok(None),
             Some(reason) => Err(ReplicationError::Fork { repository: source.head.name.clone(), reason }),
         }
+    }
+
+    /// Whether the link carries a repository: by the name that it has now, or because it has delivered it
+    /// before. A replica that was renamed out of the globs is not left behind in silence.
+    pub(super) fn carries(&self, source: &Head, target: Option<&HeadItem>) -> bool {
+        let fed = target.and_then(|item| item.head.fed_by.as_ref());
+        self.repositories.is_match(&source.name) || fed == Some(&self.name)
     }
 
     /// Two active links never deliver one repository.
@@ -160,10 +202,10 @@ impl Link {
         }
     }
 
-    async fn deliver_lag(&self, lag: Lag) -> Result<Option<Delivered>, ReplicationError> {
+    async fn deliver_lag(&self, lag: Lag, manifests: Manifests) -> Result<Option<Delivered>, ReplicationError> {
         let folded = self.fold(&lag).await?;
-        let wanted = self.packs(&lag, &folded).await?;
-        let bytes: u64 = wanted.iter().map(|pack| pack.bytes + pack.index_bytes).sum();
+        let (wanted, held) = manifests.plan(&folded)?;
+        let bytes: u64 = wanted.iter().map(bytes_of).sum();
         self.progress.bytes.add(bytes);
         let lease = match bytes >= LEASED_BYTES {
             false => None,
@@ -172,7 +214,7 @@ impl Link {
                 None => return self.lost(&lag),
             },
         };
-        let result = self.copy_and_apply(lag, folded, &wanted, bytes).await;
+        let result = self.copy_and_apply(lag, folded, &wanted, held).await;
         if let Some(lease) = lease {
             lease.release().await;
         }
@@ -206,24 +248,12 @@ impl Link {
         folded.map_err(|error| ReplicationError::of_fold(error, &lag.source.head.name, &self.source.name))
     }
 
-    async fn packs(&self, lag: &Lag, folded: &Folded) -> Result<Vec<LivePack>, ReplicationError> {
-        if folded.packs.is_empty() {
-            return Ok(Vec::new());
-        }
-        let (source, _) = self.source.manifest(&lag.source).await.in_region(&self.source)?;
-        let target = match &lag.target {
-            Some(item) => self.target.manifest(item).await.in_region(&self.target)?.0,
-            None => Default::default(),
-        };
-        Ok(packs_to_copy(&folded.packs, &source, &target))
-    }
-
     async fn copy_and_apply(
         &self,
         lag: Lag,
         folded: Folded,
         wanted: &[LivePack],
-        bytes: u64,
+        held: (Manifest, u64),
     ) -> Result<Delivered, ReplicationError> {
         let transfer = Transfer {
             source: self.source.clone(),
@@ -246,10 +276,10 @@ impl Link {
             changes: lag.rows.len() as u64,
             edits,
             packs: copied.len() as u64,
-            bytes,
+            bytes: wanted.iter().map(bytes_of).sum(),
             lag_ms: oldest.map_or(0, |time| self.target.clock.now().duration_since(time).as_millis() as i64).max(0),
         };
-        let result = self.apply(lag, folded, &copied, &delivered).await;
+        let result = self.apply(lag, folded, &copied, held, &delivered).await;
         self.drop_unused(id, &copied, result.as_ref().ok()).await;
         let item = result?;
         crash_point("applied");
@@ -290,6 +320,18 @@ impl Link {
             }
         }
     }
+}
+
+/// The packs that the target already holds.
+async fn held_packs(region: &Region, item: Option<&HeadItem>) -> Result<(Manifest, u64), RegionError> {
+    match item {
+        Some(item) => region.manifest(item).await,
+        None => Ok(Default::default()),
+    }
+}
+
+fn bytes_of(pack: &LivePack) -> u64 {
+    pack.bytes + pack.index_bytes
 }
 
 fn is_lost(error: &RegionError) -> bool {

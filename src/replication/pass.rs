@@ -95,7 +95,7 @@ pub struct Summary {
 
 impl Link {
     /// All repositories that the link carries, or those of them that are named (by name or id).
-    pub async fn pairs(&self, names: &[String], matcher: &globset::GlobSet) -> Result<Vec<Pair>, ReplicationError> {
+    pub async fn pairs(&self, names: &[String]) -> Result<Vec<Pair>, ReplicationError> {
         let sources = match names {
             [] => self.source.heads().await.in_region(&self.source)?,
             names => self.named(names).await?,
@@ -103,18 +103,12 @@ impl Link {
         let ids: Vec<RepositoryId> = sources.iter().map(|item| item.id).collect();
         let targets = read_heads(&*self.target.table, &ids).await.in_region(&self.target)?;
         let pairs = sources.into_iter().zip(targets).map(|(source, target)| Pair { source, target });
-        let (carried, others): (Vec<Pair>, Vec<Pair>) = pairs.partition(|pair| self.carries(pair, matcher));
+        let (carried, others): (Vec<Pair>, Vec<Pair>) =
+            pairs.partition(|pair| self.carries(&pair.source.head, pair.target.as_ref()));
         match others.first() {
             Some(other) if !names.is_empty() => Err(self.not_on_link(&other.source.head.name)),
             _ => Ok(carried.into_iter().filter(|pair| !pair.is_void()).collect()),
         }
-    }
-
-    /// Whether the link carries a repository: by the name that it has now, or because it has delivered it
-    /// before. A replica that was renamed out of the globs is not left behind in silence.
-    fn carries(&self, pair: &Pair, matcher: &globset::GlobSet) -> bool {
-        let fed = pair.target.as_ref().and_then(|item| item.head.fed_by.as_ref());
-        matcher.is_match(&pair.source.head.name) || fed == Some(&self.name)
     }
 
     fn not_on_link(&self, name: &str) -> ReplicationError {
@@ -136,14 +130,9 @@ impl Link {
     }
 
     /// Delivers everything that differs, `jobs` repositories at a time.
-    pub async fn pass(
-        &self,
-        names: &[String],
-        matcher: &globset::GlobSet,
-        jobs: usize,
-    ) -> Result<Summary, ReplicationError> {
+    pub async fn pass(&self, names: &[String], jobs: usize) -> Result<Summary, ReplicationError> {
         let start = Instant::now();
-        let pairs = self.pairs(names, matcher).await?;
+        let pairs = self.pairs(names).await?;
         let mut summary = Summary { link: self.name.clone(), repositories: pairs.len() as u64, ..Summary::default() };
         let (equal, different): (Vec<Pair>, Vec<Pair>) = pairs.into_iter().partition(Pair::is_equal);
         summary.unchanged = equal.len() as u64;

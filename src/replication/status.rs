@@ -60,9 +60,9 @@ impl From<Frontier> for FrontierText {
 
 impl Link {
     /// How each repository of the link stands.
-    pub async fn status(&self, matcher: &globset::GlobSet) -> Result<Vec<RepositoryStatus>, ReplicationError> {
+    pub async fn status(&self) -> Result<Vec<RepositoryStatus>, ReplicationError> {
         let mut all = Vec::new();
-        for pair in self.pairs(&[], matcher).await? {
+        for pair in self.pairs(&[]).await? {
             all.push(self.repository_status(pair).await?);
         }
         all.sort_by(|a, b| a.repository.cmp(&b.repository));

@@ -9,15 +9,13 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use globset::GlobSet;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 
 use crate::events::Event;
 use crate::ledger::head::RepositoryId;
-use crate::replication::ReplicationError;
 use crate::replication::deliver::Link;
-use crate::replication::pass::{MAX_JOBS, Pair};
+use crate::replication::pass::MAX_JOBS;
 
 /// How to work.
 #[derive(Clone, Debug)]
@@ -34,22 +32,13 @@ impl Default for WorkerOptions {
     }
 }
 
-/// A link and the repositories that it carries.
-#[derive(Clone, Debug)]
-pub struct WorkerLink {
-    /// Ready to deliver.
-    pub link: Link,
-    /// Matches the names of its repositories.
-    pub matcher: GlobSet,
-}
-
 /// One repository on one link.
 type Task = (usize, RepositoryId);
 
 /// Delivers until it is told to stop.
 #[derive(Debug)]
 pub struct Worker {
-    links: Arc<[WorkerLink]>,
+    links: Arc<[Link]>,
     options: WorkerOptions,
     jobs: Arc<Semaphore>,
     running: JoinSet<Task>,
@@ -59,7 +48,7 @@ pub struct Worker {
 
 impl Worker {
     /// A worker over some links.
-    pub fn new(links: Vec<WorkerLink>, options: WorkerOptions) -> Self {
+    pub fn new(links: Vec<Link>, options: WorkerOptions) -> Self {
         let jobs = Arc::new(Semaphore::new(options.jobs.clamp(1, MAX_JOBS)));
         Worker { links: links.into(), options, jobs, running: JoinSet::new(), busy: HashMap::new() }
     }
@@ -89,7 +78,7 @@ impl Worker {
     }
 
     fn on_event(&mut self, event: &Event) {
-        let fed = |link: &WorkerLink| link.link.source.name == event.region;
+        let fed = |link: &Link| link.source.name == event.region;
         let links: Vec<usize> = (0..self.links.len()).filter(|at| fed(&self.links[*at])).collect();
         for link in links {
             self.start((link, event.repository));
@@ -128,36 +117,27 @@ impl Worker {
     async fn sweep(&mut self) {
         let links = self.links.clone();
         for (at, link) in links.iter().enumerate() {
-            match link.link.pairs(&[], &link.matcher).await {
+            match link.pairs(&[]).await {
                 Ok(pairs) => {
                     let different: HashSet<RepositoryId> =
                         pairs.iter().filter(|pair| !pair.is_equal()).map(|pair| pair.source.id).collect();
                     different.into_iter().for_each(|id| self.start((at, id)));
                 }
-                Err(error) => tracing::warn!(%error, link = link.link.name, "a sweep failed; the next one tries again"),
+                Err(error) => tracing::warn!(%error, link = link.name, "a sweep failed; the next one tries again"),
             }
         }
     }
 }
 
-async fn deliver(link: &WorkerLink, id: RepositoryId) {
-    match link.link.pairs(&[id.to_string()], &link.matcher).await {
-        Ok(pairs) if pairs.iter().all(Pair::is_equal) => return,
-        Err(ReplicationError::NotOnLink { .. }) => return,
-        Ok(_) => {}
-        Err(error) => {
-            tracing::warn!(link = link.link.name, %id, %error, "could not look at it; the next sweep tries again");
-            return;
-        }
-    }
-    match link.link.deliver(id).await {
+async fn deliver(link: &Link, id: RepositoryId) {
+    match link.deliver(id).await {
         Ok(Some(delivered)) => {
-            tracing::info!(link = link.link.name, %id, changes = delivered.changes, lag_ms = delivered.lag_ms, "delivered");
+            tracing::info!(link = link.name, %id, changes = delivered.changes, lag_ms = delivered.lag_ms, "delivered");
         }
         Ok(None) => {}
         Err(error) => {
-            tracing::warn!(link = link.link.name, %id, %error, "could not deliver; the next sweep tries again");
-            link.link.note_failure(id, &error).await;
+            tracing::warn!(link = link.name, %id, %error, "could not deliver; the next sweep tries again");
+            link.note_failure(id, &error).await;
         }
     }
 }

@@ -11,7 +11,7 @@ use gitferry::replication::deliver::Link;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-use crate::faulty::{Sites, assert_equal, assert_prefix, assert_sound, everything, link, refs_of};
+use crate::faulty::{Sites, assert_equal, assert_prefix, assert_sound, link, refs_of};
 use crate::pool::{LEVELS, Source};
 
 /// Few names, so that they meet; some cannot be there together.
@@ -210,7 +210,7 @@ impl History {
             let link = link(source.clone(), target.clone());
             let mut passes = 0;
             loop {
-                let summary = link.pass(&[], &everything(), 2).await.unwrap();
+                let summary = link.pass(&[], 2).await.unwrap();
                 assert_eq!(summary.failed, 0, "{summary:#?}");
                 if summary.delivered == 0 {
                     break;
@@ -236,7 +236,7 @@ impl History {
 
 /// Delivers everything once, as a pass does, but without its retries and their waits.
 pub async fn deliver_all(link: &Link) -> bool {
-    let Ok(pairs) = link.pairs(&[], &everything()).await else { return false };
+    let Ok(pairs) = link.pairs(&[]).await else { return false };
     let mut well = true;
     for pair in pairs {
         well &= link.deliver(pair.source.id).await.is_ok();

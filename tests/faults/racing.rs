@@ -7,7 +7,7 @@ use gitferry::Kind;
 use gitferry::ledger::head::HeadItem;
 use gitferry::region::{Region, RegionError};
 
-use crate::faulty::{Sites, assert_equal, assert_sound, everything, link, refs_of};
+use crate::faulty::{Sites, assert_equal, assert_sound, link, refs_of};
 use crate::pool::{LEVELS, Source};
 
 const WRITERS: usize = 20;
@@ -165,7 +165,7 @@ async fn passes_over_one_link_at_once_deliver_once() {
         let eu = sites.delayed("eu", Duration::from_millis(worker * 5 % 4));
         let link = gitferry::replication::deliver::Link { name: "dr".into(), ..link(us, eu) };
         let runtime = tokio::runtime::Handle::current();
-        tokio::task::spawn_blocking(move || runtime.block_on(link.pass(&[], &everything(), 4)).unwrap())
+        tokio::task::spawn_blocking(move || runtime.block_on(link.pass(&[], 4)).unwrap())
     });
     let tasks: Vec<_> = tasks.collect();
     for task in tasks {

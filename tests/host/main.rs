@@ -7,6 +7,7 @@ mod crowd;
 #[path = "../support/git.rs"]
 #[allow(dead_code)]
 mod git;
+mod hooks;
 mod hostile;
 mod killed;
 mod matrix;
@@ -14,6 +15,7 @@ mod matrix;
 #[allow(dead_code)]
 mod packs;
 mod pair;
+mod policies;
 mod pushes;
 
 use std::collections::BTreeSet;

@@ -23,38 +23,53 @@ pub struct Pair {
 
 impl Pair {
     pub fn open() -> Pair {
-        Pair::start("auth = \"none\"", None)
+        Pair::start_with("auth = \"none\"", "", &[])
+    }
+
+    /// With more configuration, and files beside it.
+    pub fn configured(more: &str, files: &[(&str, &str)]) -> Pair {
+        Pair::start_with("auth = \"none\"", more, files)
     }
 
     pub fn with_tokens(tokens: &str) -> Pair {
-        Pair::start("auth = { tokens = \"tokens\" }", Some(tokens))
+        Pair::start_with("auth = { tokens = \"tokens\" }", "", &[("tokens", tokens)])
     }
 
     /// With more lines of configuration for both hosts.
     pub fn with_host(lines: &str) -> Pair {
-        Pair::start(&format!("auth = \"none\"\n{lines}"), None)
+        Pair::start_with(&format!("auth = \"none\"\n{lines}"), "", &[])
     }
 
-    fn start(auth: &str, tokens: Option<&str>) -> Pair {
+    fn start_with(auth: &str, more: &str, files: &[(&str, &str)]) -> Pair {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         std::fs::create_dir(&data).unwrap();
-        if let Some(tokens) = tokens {
-            std::fs::write(data.join("tokens"), tokens).unwrap();
+        for (name, content) in files {
+            std::fs::write(data.join(name), content).unwrap();
         }
         let addresses = free_addresses();
-        let mut config = String::new();
-        for (name, address) in REGIONS.into_iter().zip(addresses) {
-            config +=
-                &format!("[regions.{name}]\nobjects = \"file:{name}/objects\"\ntable = \"sqlite:{name}/table.db\"\n");
-            config += &format!("[hosts.{name}]\nlisten = \"{address}\"\ncreate_on_push = true\n{auth}\n");
-        }
-        config += "[links.dr]\nsource = \"us-east-1\"\ntarget = \"eu-west-1\"\n";
-        std::fs::write(data.join("gitferry.toml"), config).unwrap();
+        std::fs::write(data.join("gitferry.toml"), config(addresses, auth, more)).unwrap();
         let process = run(dir.path(), None);
         let pair = Pair { dir, addresses, process };
         pair.wait_until_up();
         pair
+    }
+
+    /// What is said about a configuration that it does not start with.
+    pub fn fails_to_start(more: &str) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        std::fs::write(data.join("gitferry.toml"), config(free_addresses(), "auth = \"none\"", more)).unwrap();
+        let mut process = run(dir.path(), None);
+        let ended = process.wait().unwrap();
+        assert_eq!(ended.code(), Some(2), "it started");
+        std::fs::read_to_string(dir.path().join("log")).unwrap()
+    }
+
+    /// Waits for something that is to come true.
+    pub fn wait(&self, done: impl Fn() -> bool) {
+        wait(done, || self.log());
     }
 
     pub fn dir(&self) -> &Path {
@@ -174,6 +189,16 @@ impl Drop for Pair {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+fn config(addresses: [SocketAddr; 2], auth: &str, more: &str) -> String {
+    let mut config = String::new();
+    for (name, address) in REGIONS.into_iter().zip(addresses) {
+        config += &format!("[regions.{name}]\nobjects = \"file:{name}/objects\"\ntable = \"sqlite:{name}/table.db\"\n");
+        config += &format!("[hosts.{name}]\nlisten = \"{address}\"\ncreate_on_push = true\n{auth}\n");
+    }
+    config += "[links.dr]\nsource = \"us-east-1\"\ntarget = \"eu-west-1\"\n";
+    config + more
 }
 
 fn run(dir: &Path, failpoints: Option<&str>) -> Child {

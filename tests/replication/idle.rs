@@ -36,6 +36,7 @@ impl Metered {
             name: LINK.into(),
             source,
             target,
+            repositories: everything(),
             mode: Default::default(),
             active_links: vec![LINK.to_owned()].into(),
             memory: Arc::new(tokio::sync::Semaphore::new(gitferry::replication::transfer::PARTS_IN_MEMORY)),
@@ -94,7 +95,7 @@ async fn a_hundred_passes_over_equal_regions() {
     let before = metered.heads().await;
     let metered = Metered::open(&world);
     for _ in 0..100 {
-        let summary = metered.link.pass(&[], &everything(), 4).await.unwrap();
+        let summary = metered.link.pass(&[], 4).await.unwrap();
         assert_eq!((summary.unchanged, summary.delivered, summary.bytes_copied), (4, 0, 0));
     }
     // The listing of the source, and one batched read of all heads on each side.
@@ -134,7 +135,7 @@ async fn cost_of_a_commit(refs: usize, commits: usize) -> [Snapshot; 2] {
     repo.commit("side", "one", "more\n");
     world.import(&repo, "app");
     let metered = Metered::open(&world);
-    let summary = metered.link.pass(&["app".into()], &everything(), 1).await.unwrap();
+    let summary = metered.link.pass(&["app".into()], 1).await.unwrap();
     assert_eq!((summary.delivered, summary.changes), (1, 1));
     metered.counts()
 }

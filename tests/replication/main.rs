@@ -11,6 +11,7 @@ mod crashes;
 mod forks;
 mod idle;
 mod kinds;
+mod latency;
 mod links;
 mod names;
 mod snapshots;

@@ -109,6 +109,7 @@ pub fn link(source: Region, target: Region) -> Link {
         name: format!("{}-{}", source.name, target.name),
         source,
         target,
+        repositories: everything(),
         mode: LinkMode::Active,
         active_links: Arc::new([]),
         memory: Arc::new(tokio::sync::Semaphore::new(PARTS_IN_MEMORY)),

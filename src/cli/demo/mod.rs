@@ -11,9 +11,10 @@ use gitferry::config::{Config, DEFAULT_FILE};
 use gitferry::git::local::RefPatterns;
 use gitferry::git::pack::CheckProgress;
 use gitferry::region::import::{ImportOptions, ImportProgress, Imported};
+use gitferry::replication::deliver::Link;
 use gitferry::replication::pass::{DEFAULT_JOBS, Summary};
 
-use super::context::{Context, OpenLink};
+use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::{init, output};
 use sample::Sample;
@@ -55,8 +56,8 @@ impl Demo {
         init::write(&dir)?;
         let config = dir.join(DEFAULT_FILE);
         let context = Context::new(config.clone());
-        let open = context.link(&Config::load(&config)?, LINK)?;
-        let (source, target) = (open.link.source.name.clone(), open.link.target.name.clone());
+        let link = context.link(&Config::load(&config)?, LINK)?;
+        let (source, target) = (link.source.name.clone(), link.target.name.clone());
         steps.say(start, "make two regions", &format!("{source} and {target}, link {LINK}"));
 
         let start = Instant::now();
@@ -65,7 +66,7 @@ impl Demo {
         steps.say(start, "take a repository", &sample.origin);
 
         let start = Instant::now();
-        let imported = import(&open, &path).await?;
+        let imported = import(&link, &path).await?;
         steps.say(start, &format!("import it into {source}"), &import_text(&imported));
 
         let start = Instant::now();
@@ -74,7 +75,7 @@ impl Demo {
 
         let start = Instant::now();
         let sample = off_thread(move || sample.commit().map(|_| sample)).await?;
-        let imported = import(&open, &path).await?;
+        let imported = import(&link, &path).await?;
         steps.say(start, &format!("commit and import into {source}"), &import_text(&imported));
         drop(sample);
 
@@ -87,7 +88,7 @@ impl Demo {
         steps.say(start, "replicate with nothing to do", &summary_text(&summary));
 
         let start = Instant::now();
-        let (same, text) = verify(&open).await?;
+        let (same, text) = verify(&link).await?;
         steps.say(start, "verify both regions, deeply", &text);
 
         match &self.dir {
@@ -104,25 +105,25 @@ async fn off_thread<T: Send + 'static>(
     tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
 }
 
-async fn import(open: &OpenLink, path: &std::path::Path) -> Result<Imported, Failure> {
+async fn import(link: &Link, path: &std::path::Path) -> Result<Imported, Failure> {
     let options = ImportOptions { patterns: RefPatterns::all(), allow_empty: false, actor: "demo".into() };
-    Ok(open.link.source.import(path, NAME, &options, Arc::new(ImportProgress::default())).await?)
+    Ok(link.source.import(path, NAME, &options, Arc::new(ImportProgress::default())).await?)
 }
 
 /// A pass as a fresh process would make it.
 async fn pass(context: &Context, config: &std::path::Path) -> Result<Summary, Failure> {
-    let open = context.link(&Config::load(config)?, LINK)?;
-    let mut summary = open.link.pass(&[], &open.matcher, DEFAULT_JOBS).await?;
+    let link = context.link(&Config::load(config)?, LINK)?;
+    let mut summary = link.pass(&[], DEFAULT_JOBS).await?;
     match summary.reports.iter_mut().find_map(|report| report.error.take()) {
         Some(error) => Err(error.into()),
         None => Ok(summary),
     }
 }
 
-async fn verify(open: &OpenLink) -> Result<(bool, String), Failure> {
+async fn verify(link: &Link) -> Result<(bool, String), Failure> {
     let progress = Arc::new(CheckProgress::default());
     let (mut findings, mut objects, mut frontiers) = (Vec::new(), 0, Vec::new());
-    for region in [&open.link.source, &open.link.target] {
+    for region in [&link.source, &link.target] {
         let verified = region.verify(&region.get(NAME).await?, true, progress.clone()).await?;
         objects += verified.objects;
         frontiers.push(verified.frontier);

@@ -1,12 +1,13 @@
 //! Hooks that judge a push before anything of it is visible.
 
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::io::{self, PipeReader, Read, Write};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, ExitStatus, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use gix::bstr::BString;
@@ -14,6 +15,9 @@ use gix::hash::Kind as Format;
 
 use super::quarantine::Quarantine;
 use super::request::Command;
+use crate::git::pack::PackSet;
+use crate::git::refs::{RefName, RefValue};
+use crate::git::view::View;
 
 /// Most bytes of a hook's output that the client is shown; the rest is read and dropped.
 pub const MAX_HOOK_OUTPUT_BYTES: usize = 64 << 10;
@@ -37,6 +41,26 @@ pub struct HookInput<'a> {
     pub options: &'a [BString],
     /// The objects, old and new.
     pub quarantine: &'a Quarantine,
+    /// The repository before the push.
+    pub view: &'a View,
+}
+
+impl HookInput<'_> {
+    /// The repository as it would be: all objects, and the refs after the commands.
+    pub fn view_after(&self) -> io::Result<View> {
+        let mut packs = PackSet::new(self.format);
+        for (pack, index) in self.quarantine.packs()? {
+            packs.add(&pack, &index).map_err(io::Error::other)?;
+        }
+        let edit = |command: &Command| {
+            let name = RefName::new(command.name.clone()).map_err(io::Error::other)?;
+            Ok((name, command.new.map(RefValue::Object)))
+        };
+        let edits = self.commands.iter().map(edit).collect::<io::Result<BTreeMap<_, _>>>()?;
+        let refs = Arc::new(self.view.refs.with_edits(edits).map_err(io::Error::other)?);
+        let View { format, head, .. } = self.view.clone();
+        Ok(View { format, head, refs, packs: Arc::new(packs), recent_tips: Arc::from([]) })
+    }
 }
 
 /// What a hook says.
@@ -51,6 +75,9 @@ pub struct HookVerdict {
 /// Why a hook could not judge. The push is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum HookError {
+    /// Its answer makes no sense.
+    #[error("the pre-receive hook gave no verdict: {0}")]
+    Answer(String),
     /// It could not be run or talked to.
     #[error("the pre-receive hook could not be run: {0}")]
     Io(#[from] io::Error),

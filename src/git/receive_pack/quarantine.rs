@@ -49,6 +49,20 @@ impl Quarantine {
         self.dir.path()
     }
 
+    /// All packs, held and new, each with its index.
+    pub fn packs(&self) -> io::Result<Vec<(PathBuf, PathBuf)>> {
+        let mut packs = Vec::new();
+        for folder in ["held/pack", "objects/pack"] {
+            for entry in fs::read_dir(self.dir.path().join(folder))? {
+                let index = entry?.path();
+                if index.extension().is_some_and(|extension| extension == "idx") {
+                    packs.push((index.with_extension("pack"), index));
+                }
+            }
+        }
+        Ok(packs)
+    }
+
     /// Its objects, as `GIT_QUARANTINE_PATH` says.
     pub fn objects(&self) -> PathBuf {
         self.dir.path().join("objects")

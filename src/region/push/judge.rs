@@ -246,6 +246,7 @@ fn ask_hook(
         commands: &commands,
         options: &request.options,
         quarantine: &quarantine,
+        view: &state.view,
     };
     let declined = match hook.judge(&push) {
         Ok(verdict) => {

@@ -1,0 +1,131 @@
+//! A pre-receive hook at a URL.
+//!
+//! It is sent `POST` with this JSON:
+//!
+//! ```json
+//! { "repository": "team/app", "actor": "ann", "object_format": "sha1",
+//!   "commands": [{ "ref": "refs/heads/main", "old": "<id>", "new": "<id>" }],
+//!   "push_options": ["ci.skip"],
+//!   "quarantine": "https://git.example/_quarantine/<secret>" }
+//! ```
+//!
+//! `old` is null for a new ref, `new` for one that is deleted; bytes of names that are not UTF-8 arrive as
+//! U+FFFD. The repository as it would be after the push can be fetched from `quarantine` with Git (also with
+//! `--filter=blob:none`) until the hook has answered. Its answer is status 200 and
+//!
+//! ```json
+//! { "accept": false, "messages": ["no binaries in this repository"] }
+//! ```
+//!
+//! Any other answer, and none in time, refuses the push.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{AUTHORIZATION, HeaderValue};
+use reqwest::redirect;
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+
+use super::quarantines::Quarantines;
+use crate::git::receive_pack::{Command, HookError, HookInput, HookVerdict, MAX_HOOK_OUTPUT_BYTES, PreReceive};
+
+/// How long it may take to reach a hook.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Asks a URL about each push.
+#[derive(Debug)]
+pub struct HttpHook {
+    url: String,
+    authorization: Option<HeaderValue>,
+    timeout: Duration,
+    client: reqwest::Client,
+    quarantines: Arc<Quarantines>,
+    runtime: Handle,
+}
+
+#[derive(Serialize)]
+struct Question<'a> {
+    repository: &'a str,
+    actor: &'a str,
+    object_format: String,
+    commands: Vec<Asked>,
+    push_options: Vec<String>,
+    quarantine: &'a str,
+}
+
+#[derive(Serialize)]
+struct Asked {
+    #[serde(rename = "ref")]
+    name: String,
+    old: Option<String>,
+    new: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    accept: bool,
+    #[serde(default)]
+    messages: Vec<String>,
+}
+
+impl HttpHook {
+    /// A hook at a URL. `token` is sent along. Call it on a thread of the runtime.
+    pub fn new(
+        url: &str,
+        token: Option<String>,
+        timeout: Duration,
+        quarantines: Arc<Quarantines>,
+    ) -> Result<Self, String> {
+        let authorization = token.map(|token| HeaderValue::from_str(&format!("Bearer {token}"))).transpose();
+        let mut authorization = authorization.map_err(|_| "the token cannot be sent in a header".to_owned())?;
+        if let Some(value) = &mut authorization {
+            value.set_sensitive(true);
+        }
+        // A verdict from somewhere else than configured is none.
+        let client = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(redirect::Policy::none());
+        let client = client.build().map_err(|error| format!("pre_receive.url {url}: {error}"))?;
+        reqwest::Url::parse(url).map_err(|error| format!("pre_receive.url {url}: {error}"))?;
+        Ok(HttpHook { url: url.into(), authorization, timeout, client, quarantines, runtime: Handle::current() })
+    }
+
+    async fn ask(&self, question: &Question<'_>) -> Result<HookVerdict, HookError> {
+        let mut request = self.client.post(&self.url).json(question);
+        if let Some(authorization) = &self.authorization {
+            request = request.header(AUTHORIZATION, authorization);
+        }
+        let failed = |error: reqwest::Error| HookError::Answer(error.without_url().to_string());
+        let mut response = request.send().await.map_err(failed)?;
+        if response.status() != reqwest::StatusCode::OK {
+            return Err(HookError::Answer(format!("its status was {}", response.status())));
+        }
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(failed)? {
+            body.extend_from_slice(&chunk);
+            if body.len() > MAX_HOOK_OUTPUT_BYTES {
+                return Err(HookError::Answer(format!("its answer is longer than {MAX_HOOK_OUTPUT_BYTES} bytes")));
+            }
+        }
+        let answer: Answer = serde_json::from_slice(&body).map_err(|error| HookError::Answer(error.to_string()))?;
+        let output = answer.messages.iter().flat_map(|message| message.lines()).map(String::from).collect();
+        Ok(HookVerdict { accepted: answer.accept, output })
+    }
+}
+
+impl PreReceive for HttpHook {
+    fn judge(&self, push: &HookInput<'_>) -> Result<HookVerdict, HookError> {
+        let shown = self.quarantines.show(push.view_after()?);
+        let id = |id: &Option<gix::ObjectId>| id.map(|id| id.to_string());
+        let asked = |Command { name, old, new }: &Command| Asked { name: name.to_string(), old: id(old), new: id(new) };
+        let question = Question {
+            repository: push.repository,
+            actor: push.actor,
+            object_format: push.format.to_string(),
+            commands: push.commands.iter().map(asked).collect(),
+            push_options: push.options.iter().map(ToString::to_string).collect(),
+            quarantine: &shown.url,
+        };
+        let verdict = self.runtime.block_on(async { tokio::time::timeout(self.timeout, self.ask(&question)).await });
+        verdict.unwrap_or(Err(HookError::Timeout(self.timeout)))
+    }
+}

@@ -1,0 +1,130 @@
+//! Which repository accepts what: the configuration's `[[push_policies]]`, ready to use.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use gix::ObjectId;
+use globset::GlobSet;
+
+use super::hook::HttpHook;
+use super::quarantines::Quarantines;
+use crate::config::push_policy::{HookConfig, PushPolicyConfig};
+use crate::config::{Config, ConfigError};
+use crate::git::fsck::Rules;
+use crate::git::local::RefPatterns;
+use crate::git::receive_pack::{CommandHook, PreReceive};
+use crate::region::push::PushPolicy;
+
+/// Most objects in a list of those that are not checked: 32 bytes each.
+const MAX_SKIPPED_OBJECTS: usize = 1_000_000;
+
+/// What each repository accepts.
+#[derive(Clone, Debug, Default)]
+pub struct PushPolicies {
+    policies: Vec<(GlobSet, Arc<PushPolicy>)>,
+    others: Arc<PushPolicy>,
+}
+
+impl PushPolicies {
+    /// Those of a configuration. `hidden` refs are out of everybody's reach; hooks at a URL see what is pushed
+    /// through `quarantines`.
+    ///
+    /// # Errors
+    /// A file that a policy names cannot be used.
+    pub fn open(
+        config: &Config,
+        hidden: Option<RefPatterns>,
+        quarantines: &Arc<Quarantines>,
+    ) -> Result<Self, ConfigError> {
+        let open = |(number, policy): (usize, &PushPolicyConfig)| {
+            let invalid = |reason: String| ConfigError::Invalid {
+                file: config.file.clone(),
+                reason: format!("push_policies, number {}: {reason}", number + 1),
+            };
+            let matcher = policy.matcher().map_err(invalid)?;
+            let opened = open_one(config, policy, hidden.clone(), quarantines).map_err(invalid)?;
+            Ok((matcher, Arc::new(opened)))
+        };
+        let policies = config.push_policies.iter().enumerate().map(open).collect::<Result<_, _>>()?;
+        Ok(PushPolicies { policies, others: Arc::new(PushPolicy { hidden, ..PushPolicy::default() }) })
+    }
+
+    /// What a repository accepts.
+    pub fn of(&self, repository: &str) -> &Arc<PushPolicy> {
+        let own = self.policies.iter().find(|(matcher, _)| matcher.is_match(repository));
+        own.map_or(&self.others, |(_, policy)| policy)
+    }
+}
+
+fn open_one(
+    config: &Config,
+    policy: &PushPolicyConfig,
+    hidden: Option<RefPatterns>,
+    quarantines: &Arc<Quarantines>,
+) -> Result<PushPolicy, String> {
+    let mut opened = PushPolicy { hidden, protections: policy.protections()?, ..PushPolicy::default() };
+    if let Some(bytes) = policy.max_push {
+        opened.limits.pack_bytes = bytes.as_u64();
+    }
+    if let Some(bytes) = policy.max_object {
+        opened.limits.object_bytes = bytes.as_u64();
+    }
+    opened.rules = policy.rules()?;
+    if let (Some(rules), Some(file)) = (&mut opened.rules, &policy.fsck_skip) {
+        read_skip_list(&config.path(file), rules)?;
+    }
+    opened.hook = policy.pre_receive.as_ref().map(|hook| open_hook(config, hook, quarantines)).transpose()?;
+    Ok(opened)
+}
+
+fn open_hook(
+    config: &Config,
+    hook: &HookConfig,
+    quarantines: &Arc<Quarantines>,
+) -> Result<Arc<dyn PreReceive>, String> {
+    let timeout = hook.timeout();
+    match hook {
+        HookConfig::Command { command, .. } => {
+            let [program, arguments @ ..] = command.as_slice() else { return Err("no program".into()) };
+            // As in a shell: a name alone is looked for in PATH.
+            let program = match program.contains('/') {
+                true => std::path::absolute(config.path(Path::new(program))).map_err(|error| error.to_string())?,
+                false => PathBuf::from(program),
+            };
+            Ok(Arc::new(CommandHook { program, arguments: arguments.to_vec(), timeout }))
+        }
+        HookConfig::Url { url, token_file, .. } => {
+            let token = token_file.as_ref().map(|file| read_token(&config.path(file))).transpose()?;
+            Ok(Arc::new(HttpHook::new(url, token, timeout, quarantines.clone())?))
+        }
+    }
+}
+
+/// Lines of ids; `#` begins a comment, as in Git.
+fn read_skip_list(file: &Path, rules: &mut Rules) -> Result<(), String> {
+    let unreadable = |error: std::io::Error| format!("fsck_skip {}: {error}", file.display());
+    let lines = BufReader::new(std::fs::File::open(file).map_err(unreadable)?).lines();
+    for (number, line) in lines.enumerate() {
+        let line = line.map_err(unreadable)?;
+        let id = line.split('#').next().unwrap_or_default().trim();
+        if id.is_empty() {
+            continue;
+        }
+        let bad = || format!("fsck_skip {}: line {} is not an object id", file.display(), number + 1);
+        if number >= MAX_SKIPPED_OBJECTS {
+            return Err(format!("fsck_skip {}: more than {MAX_SKIPPED_OBJECTS} lines", file.display()));
+        }
+        rules.skip(ObjectId::from_hex(id.as_bytes()).map_err(|_| bad())?);
+    }
+    Ok(())
+}
+
+fn read_token(file: &Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("token_file {}: {error}", file.display()))?;
+    let token = text.trim();
+    match token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Err(format!("token_file {} does not hold one token", file.display())),
+        false => Ok(token.into()),
+    }
+}

@@ -17,13 +17,17 @@ const MAX_DRAINED_BYTES: u64 = 256 << 20;
 /// Bytes that are sent at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// A request's body as a blocking reader, decompressed. For blocking threads of the runtime only.
-pub fn reader(headers: &HeaderMap, body: Body) -> Result<Box<dyn BufRead + Send>, String> {
+/// A blocking reader that is still to be made.
+pub type Opening = Box<dyn FnOnce() -> Box<dyn BufRead + Send> + Send>;
+
+/// A request's body as a blocking reader, decompressed. To be opened on blocking threads of the runtime only:
+/// a decoder reads its header at once.
+pub fn reader(headers: &HeaderMap, body: Body) -> Result<Opening, String> {
     let bytes = body.into_data_stream().map_err(io::Error::other);
     let raw = SyncIoBridge::new(StreamReader::new(bytes.boxed()));
     match headers.get(CONTENT_ENCODING).map(|encoding| encoding.as_bytes()) {
-        None | Some(b"identity") => Ok(Box::new(raw)),
-        Some(b"gzip" | b"x-gzip") => Ok(Box::new(BufReader::new(MultiGzDecoder::new(raw)))),
+        None | Some(b"identity") => Ok(Box::new(|| Box::new(raw))),
+        Some(b"gzip" | b"x-gzip") => Ok(Box::new(|| Box::new(BufReader::new(MultiGzDecoder::new(raw))))),
         Some(other) => Err(format!("content encoding {} is not understood", String::from_utf8_lossy(other))),
     }
 }

@@ -76,9 +76,10 @@ impl Host {
         let session = session(version(headers));
         let permit = self.gate.clone().acquire_owned().await;
         let (mut sender, answer) = body::channel();
-        let mut input = body::reader(headers, input).map_err(Refusal::Bad)?;
+        let input = body::reader(headers, input).map_err(Refusal::Bad)?;
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
+            let mut input = input();
             let cancel = AtomicBool::new(false);
             let served = serve(&view, &mut input, session, &mut sender, &Limits::default(), &cancel);
             match served {

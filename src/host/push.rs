@@ -68,9 +68,10 @@ impl Host {
         let permit = self.gate.clone().acquire_owned().await;
         let (mut sender, answer) = body::channel();
         let runtime = Handle::current();
-        let mut input = body::reader(headers, input).map_err(Refusal::Bad)?;
+        let input = body::reader(headers, input).map_err(Refusal::Bad)?;
         tokio::task::spawn_blocking(move || {
             let _permit = permit;
+            let mut input = input();
             match self.push(&route.repository, &identity, &mut input, &mut sender, &runtime) {
                 Ok(()) => body::drain(&mut input),
                 Err(error) => {

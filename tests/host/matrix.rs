@@ -261,7 +261,7 @@ fn what_is_hidden_or_unreachable_is_not_had_by_its_id() {
             assert!(!output.status.success() && told.contains("not our ref"), "{id}, version {version}: {told}");
             std::fs::remove_dir_all(&client.dir).unwrap();
         }
-        let ids = ["main~5", "v1", "main~2:dir", "main:other", "side"].map(|name| repo.git(&["rev-parse", name]));
+        let ids = ["main~5", "v1", "main~2:dir", "side:other", "side"].map(|name| repo.git(&["rev-parse", name]));
         both.compare(&format!("{ids:?}"), version, |client| {
             client.git(&["init", "-q", "--bare", "c"]);
             for id in &ids {

@@ -14,15 +14,15 @@ const MAX_GROWTH_MIB: u64 = 160;
 const NULL: &str = "0000000000000000000000000000000000000000";
 
 /// A host with a repository, and what must not change.
-struct Target {
-    pair: Pair,
+pub struct Target {
+    pub pair: Pair,
     repo: GitRepo,
     before: (String, String),
     memory: u64,
 }
 
 impl Target {
-    fn new() -> Target {
+    pub fn new() -> Target {
         let pair = Pair::open();
         let repo = GitRepo::with_history(pair.path("src.git"), &[]);
         repo.git(&["push", "-q", "--mirror", &pair.url(US, "app")]);
@@ -43,7 +43,7 @@ impl Target {
     }
 
     /// A request; status and everything else that comes back.
-    fn post(&self, service: &str, headers: &str, body: &[u8]) -> (u16, String) {
+    pub fn post(&self, service: &str, headers: &str, body: &[u8]) -> (u16, String) {
         let length = format!("Content-Length: {}\r\n", body.len());
         let kind = format!("Content-Type: application/x-git-{service}-request\r\n");
         self.raw(&format!("POST /app/git-{service} HTTP/1.1\r\n{kind}{length}{headers}"), body)
@@ -100,7 +100,7 @@ impl Target {
     }
 
     /// Nothing is left, nothing has changed, and honest clients are served.
-    fn assert_unharmed(&self) {
+    pub fn assert_unharmed(&self) {
         let staged = || std::fs::read_dir(self.pair.staging(US)).unwrap().count();
         wait(|| staged() == 0, || format!("{} files are left in the spool", staged()));
         assert_eq!(self.state(), self.before);
@@ -111,7 +111,7 @@ impl Target {
     }
 }
 
-fn packet(data: &[u8]) -> Vec<u8> {
+pub fn packet(data: &[u8]) -> Vec<u8> {
     [format!("{:04x}", data.len() + 4).as_bytes(), data].concat()
 }
 

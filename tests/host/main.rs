@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod arbitrary;
 mod both;
 mod crowd;
 #[path = "../support/git.rs"]
@@ -10,6 +11,7 @@ mod git;
 mod hooks;
 mod hostile;
 mod killed;
+mod many_refs;
 mod matrix;
 #[path = "../receive_pack/packs.rs"]
 #[allow(dead_code)]

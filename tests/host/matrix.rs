@@ -32,7 +32,10 @@ fn clones_of_all_shapes() {
             &["--filter=tree:2", "--depth=2", "--bare"],
             &["--filter=combine:tree:3+blob:limit=1k", "--bare"],
         ] {
-            both.compare_all(&format!("clone {options:?} {format}"), |client| client.clone(options));
+            let versions = if format == FORMATS[0] { &VERSIONS[..] } else { &VERSIONS[2..] };
+            for version in versions {
+                both.compare(&format!("clone {options:?} {format}"), version, |client| client.clone(options));
+            }
         }
     }
 }
@@ -114,6 +117,8 @@ fn diverged_histories_need_many_rounds() {
     for (algorithm, version) in ["consecutive", "skipping"].into_iter().flat_map(|a| VERSIONS.map(|v| (a, v))) {
         both.compare(&format!("diverged, {algorithm}"), version, |client| {
             client.git(&["clone", "-q", "--bare", "--no-local", own.path.to_str().unwrap(), "c"]);
+            // It leaps, and so needs few.
+            let least = if algorithm == "skipping" { 10 } else { 300 };
             let algorithm = format!("fetch.negotiationAlgorithm={algorithm}");
             let trace = client.dir.join("trace");
             let output = git::command(&client.dir.join("c"))
@@ -124,8 +129,8 @@ fn diverged_histories_need_many_rounds() {
                 .unwrap();
             assert!(output.status.success(), "{}", said(&output));
             let trace = std::fs::read_to_string(trace).unwrap();
-            let haves = trace.lines().filter(|line| line.contains("fetch> have ")).count();
-            assert!(haves > 100, "only {haves} haves");
+            let haves = trace.lines().filter(|line| line.contains("> have ")).count();
+            assert!(haves > least, "only {haves} haves");
         });
     }
 }
@@ -155,17 +160,15 @@ fn partial_clones_fetch_what_they_lack() {
     let both = Both::new(Pair::open(), "sha1");
     chain(&both.repo, "many", Some("main^0"), 30, FILES);
     both.publish();
-    for filter in ["blob:none", "blob:limit=1k", "tree:0"] {
-        for version in ["0", "2"] {
-            both.compare(&format!("checkout after {filter}"), version, |client| {
-                client.clone(&["--branch", "many", &format!("--filter={filter}")]);
-                let files = client.at(&["ls-files"]);
-                assert!(files.lines().count() > FILES);
-                assert_eq!(client.at(&["status", "--porcelain"]), "");
-                client.at(&["log", "-p", "--all", "--stat"]);
-                client.at(&["fetch", "-q", "--refetch", "--filter=blob:none"]);
-            });
-        }
+    for (filter, version) in [("blob:none", "0"), ("blob:none", "2"), ("blob:limit=1k", "2"), ("tree:0", "2")] {
+        both.compare(&format!("checkout after {filter}"), version, |client| {
+            client.clone(&["--branch", "many", &format!("--filter={filter}")]);
+            let files = client.at(&["ls-files"]);
+            assert!(files.lines().count() > FILES);
+            assert_eq!(client.at(&["status", "--porcelain"]), "");
+            client.at(&["log", "-p", "--all", "--stat"]);
+            client.at(&["fetch", "-q", "--refetch", "--filter=blob:none"]);
+        });
     }
 }
 

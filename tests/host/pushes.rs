@@ -72,8 +72,8 @@ fn outcomes(output: &Output) -> Vec<String> {
 
 #[test]
 fn everything_that_can_be_pushed() {
-    for format in FORMATS {
-        for version in VERSIONS {
+    for (format, versions) in [(FORMATS[0], &VERSIONS[..]), (FORMATS[1], &VERSIONS[2..])] {
+        for version in versions {
             let target = Target::new(format);
             let client = &target.client;
             client.git(&["config", "protocol.version", version]);

@@ -8,8 +8,14 @@
 
 mod changes;
 mod many;
+#[path = "../support/measure.rs"]
+#[allow(dead_code)]
 mod measure;
+#[path = "../support/place.rs"]
+#[allow(dead_code)]
 mod place;
+#[path = "../support/report.rs"]
+#[allow(dead_code)]
 mod report;
 mod whole;
 
@@ -20,9 +26,10 @@ use std::process::ExitCode;
 use clap::Parser;
 
 use changes::Growing;
+use place::copy_repository;
 use place::{KeptMirror, Place, Regions, git_says, out_dir, synthetic};
 use report::{Report, Row};
-use whole::{Whole, copy_repository};
+use whole::Whole;
 
 /// Compares gitferry with Git.
 #[derive(Debug, Parser)]

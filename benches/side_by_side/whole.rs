@@ -1,7 +1,7 @@
 //! Rows about a whole repository: first sync, import, deep verification.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::measure::{Sample, median, run};
 use super::place::{KeptMirror, Place, Regions, clear, copy_durably, git, settle};
@@ -104,21 +104,4 @@ impl Shared {
         row.memory("anonymous memory at most that of git index-pack", import, index_pack.anon_kib);
         row
     }
-}
-
-/// Copies a bare repository file by file.
-pub fn copy_repository(from: &Path, to: &Path) -> io::Result<()> {
-    let mut left = vec![(PathBuf::from(from), PathBuf::from(to))];
-    while let Some((from, to)) = left.pop() {
-        std::fs::create_dir_all(&to)?;
-        for entry in std::fs::read_dir(&from)? {
-            let entry = entry?;
-            let target = to.join(entry.file_name());
-            match entry.file_type()?.is_dir() {
-                true => left.push((entry.path(), target)),
-                false => std::fs::copy(entry.path(), target).map(drop)?,
-            }
-        }
-    }
-    Ok(())
 }

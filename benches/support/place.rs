@@ -249,3 +249,20 @@ pub fn commit(dir: &Path, branch: &str, message: &str) -> io::Result<()> {
     let new = git_says(dir, &["commit-tree", "-p", branch, "-m", message, &tree])?;
     git_says(dir, &["update-ref", branch, &new]).map(drop)
 }
+
+/// Copies a bare repository file by file.
+pub fn copy_repository(from: &Path, to: &Path) -> io::Result<()> {
+    let mut left = vec![(PathBuf::from(from), PathBuf::from(to))];
+    while let Some((from, to)) = left.pop() {
+        std::fs::create_dir_all(&to)?;
+        for entry in std::fs::read_dir(&from)? {
+            let entry = entry?;
+            let target = to.join(entry.file_name());
+            match entry.file_type()?.is_dir() {
+                true => left.push((entry.path(), target)),
+                false => std::fs::copy(entry.path(), target).map(drop)?,
+            }
+        }
+    }
+    Ok(())
+}

@@ -29,6 +29,8 @@ pub struct Line {
     pub all_ms: Vec<f64>,
     /// How many times as long as the first line's median.
     pub ratio: f64,
+    /// Median processor time of the server, in milliseconds; 0: not measured.
+    pub server_cpu_ms: f64,
     /// Peak resident memory of the largest process, in KiB; 0: not measured.
     pub peak_rss_kib: u64,
     /// Peak anonymous memory of the largest process, in KiB; 0: not measured.
@@ -73,6 +75,7 @@ impl Row {
             median_ms,
             all_ms: samples.iter().map(|sample| millis(sample.wall)).collect(),
             ratio: median_ms / first,
+            server_cpu_ms: millis(middle.cpu),
             peak_rss_kib: middle.rss_kib,
             peak_anonymous_kib: middle.anon_kib,
         });
@@ -91,6 +94,12 @@ impl Row {
         self.targets.push(Target { asked: asked.into(), measured: format!("{ratio:.1} ×"), met: ratio >= factor });
     }
 
+    /// Adds a demand on processor time: at least so many times less of it.
+    pub fn at_least_cpu(&mut self, asked: impl Into<String>, ours: Sample, theirs: Sample, factor: f64) {
+        let ratio = theirs.cpu.as_secs_f64() / ours.cpu.as_secs_f64().max(1e-9);
+        self.targets.push(Target { asked: asked.into(), measured: format!("{ratio:.1} ×"), met: ratio >= factor });
+    }
+
     /// Adds a demand: less anonymous memory than this.
     pub fn memory(&mut self, asked: impl Into<String>, ours: Sample, limit_kib: u64) {
         let measured = format!("{} (limit {})", mebi(ours.anon_kib), mebi(limit_kib));
@@ -103,10 +112,11 @@ impl Row {
         for line in &self.lines {
             let _ = writeln!(
                 text,
-                "  {:<46} {:>11} {:>9}   peak {:>10}  anonymous {:>10}",
+                "  {:<46} {:>11} {:>9}{}   peak {:>10}  anonymous {:>10}",
                 line.who,
                 duration(line.median_ms),
                 format!("{} ×", factor(line.ratio)),
+                processor(line.server_cpu_ms),
                 mebi(line.peak_rss_kib),
                 mebi(line.peak_anonymous_kib)
             );
@@ -134,6 +144,13 @@ fn duration(millis: f64) -> String {
         ..10.0 => format!("{millis:.2} ms"),
         ..1_000.0 => format!("{millis:.0} ms"),
         _ => format!("{:.2} s", millis / 1_000.0),
+    }
+}
+
+fn processor(millis: f64) -> String {
+    match millis {
+        0.0 => String::new(),
+        _ => format!("   server cpu {:>9}", duration(millis)),
     }
 }
 

@@ -17,6 +17,8 @@ const POLL_EVERY: Duration = Duration::from_millis(2);
 pub struct Sample {
     /// From before its start to after its end.
     pub wall: Duration,
+    /// Processor time of a server, where one is measured; 0 otherwise.
+    pub cpu: Duration,
     /// Peak resident memory of the largest single process, in KiB, as the kernel keeps it.
     pub rss_kib: u64,
     /// Peak anonymous resident memory of the largest single process, in KiB, as seen by polling: 0 when
@@ -36,6 +38,7 @@ impl Sample {
     pub fn then(self, next: Sample) -> Sample {
         Sample {
             wall: self.wall + next.wall,
+            cpu: self.cpu + next.cpu,
             rss_kib: self.rss_kib.max(next.rss_kib),
             anon_kib: self.anon_kib.max(next.anon_kib),
         }
@@ -61,7 +64,7 @@ pub fn run(command: &mut Command) -> io::Result<Sample> {
     if status != 0 {
         return Err(io::Error::other(format!("{command:?} ended with status {status}: {}", said(errors)?)));
     }
-    Ok(Sample { wall, rss_kib: peak, anon_kib })
+    Ok(Sample { wall, rss_kib: peak, anon_kib, ..Sample::default() })
 }
 
 fn said(mut errors: fs::File) -> io::Result<String> {
@@ -105,23 +108,28 @@ fn watch(root: u32, done: &AtomicBool) -> u64 {
     peaks.into_values().max().unwrap_or(0)
 }
 
-fn anonymous_kib(pid: u32) -> Option<u64> {
+/// Anonymous resident memory of a process, in KiB; `None` when it is gone.
+pub fn anonymous_kib(pid: u32) -> Option<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
     line.split_whitespace().next()?.parse().ok()
 }
 
-fn children(pid: u32) -> Vec<u32> {
+/// The children of a process.
+pub fn children(pid: u32) -> Vec<u32> {
     let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
     let lists = threads.flatten().filter_map(|thread| fs::read_to_string(thread.path().join("children")).ok());
     lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()).collect()
 }
 
-/// The sample in the middle, by time; the memory is the largest of all.
+/// The sample in the middle, by time, and the middle one of processor times; the memory is the largest of all.
 pub fn median(samples: &[Sample]) -> Sample {
     let mut walls: Vec<Duration> = samples.iter().map(|sample| sample.wall).collect();
+    let mut cpus: Vec<Duration> = samples.iter().map(|sample| sample.cpu).collect();
     walls.sort_unstable();
+    cpus.sort_unstable();
     Sample {
+        cpu: cpus.get(cpus.len() / 2).copied().unwrap_or_default(),
         wall: walls.get(walls.len() / 2).copied().unwrap_or_default(),
         rss_kib: samples.iter().map(|sample| sample.rss_kib).max().unwrap_or(0),
         anon_kib: samples.iter().map(|sample| sample.anon_kib).max().unwrap_or(0),

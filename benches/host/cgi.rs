@@ -1,0 +1,90 @@
+//! `git http-backend` behind a plain CGI server (RFC 3875): what gitferry's host is compared with.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::request::Parts;
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse as _, Response};
+use futures::{StreamExt as _, TryStreamExt as _};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio_util::io::{ReaderStream, StreamReader};
+
+/// Serves the repositories below a folder until the process is killed; says the port on standard output.
+pub fn serve(root: PathBuf) -> io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+        println!("{}", listener.local_addr()?.port());
+        axum::serve(listener, Router::new().fallback(answer).with_state(Arc::new(root))).await
+    })
+}
+
+async fn answer(State(root): State<Arc<PathBuf>>, request: Request) -> Response {
+    match call(&root, request).await {
+        Ok(response) => response,
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}
+
+async fn call(root: &Path, request: Request) -> io::Result<Response> {
+    let (parts, body) = request.into_parts();
+    let mut child = command(root, &parts).spawn()?;
+    let pipe = || io::Error::other("no pipe");
+    let mut stdin = child.stdin.take().ok_or_else(pipe)?;
+    tokio::spawn(async move {
+        let bytes = body.into_data_stream().map_err(io::Error::other);
+        let _ = tokio::io::copy(&mut StreamReader::new(bytes.boxed()), &mut stdin).await;
+        let _ = stdin.shutdown().await;
+    });
+    let mut output = BufReader::with_capacity(64 * 1024, child.stdout.take().ok_or_else(pipe)?);
+    let mut response = Response::new(Body::empty());
+    let mut line = String::new();
+    while output.read_line(&mut line).await? > 0 {
+        let Some((name, value)) = line.trim_end().split_once(": ") else { break };
+        match name {
+            "Status" => {
+                let code = value.split(' ').next().and_then(|code| code.parse().ok());
+                *response.status_mut() = code.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            }
+            _ => {
+                let name: HeaderName = name.parse().map_err(io::Error::other)?;
+                response.headers_mut().insert(name, HeaderValue::from_str(value).map_err(io::Error::other)?);
+            }
+        }
+        line.clear();
+    }
+    *response.body_mut() = Body::from_stream(ReaderStream::with_capacity(output, 64 * 1024));
+    tokio::spawn(async move { reap(child).await });
+    Ok(response)
+}
+
+async fn reap(mut child: Child) {
+    let _ = child.wait().await;
+}
+
+fn command(root: &Path, request: &Parts) -> Command {
+    let mut command = Command::new("git");
+    command.arg("http-backend").stdin(Stdio::piped()).stdout(Stdio::piped());
+    command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null");
+    command.env("GIT_PROJECT_ROOT", root).env("GIT_HTTP_EXPORT_ALL", "1").env("REMOTE_USER", "bench");
+    command.env("REQUEST_METHOD", request.method.as_str()).env("PATH_INFO", request.uri.path());
+    command.env("QUERY_STRING", request.uri.query().unwrap_or_default());
+    for (header, variable) in [
+        ("content-type", "CONTENT_TYPE"),
+        ("content-length", "CONTENT_LENGTH"),
+        ("content-encoding", "HTTP_CONTENT_ENCODING"),
+        ("git-protocol", "GIT_PROTOCOL"),
+    ] {
+        if let Some(value) = request.headers.get(header).and_then(|value| value.to_str().ok()) {
+            command.env(variable, value);
+        }
+    }
+    command
+}

@@ -1,0 +1,145 @@
+//! The two servers, each a process of its own, measured from outside.
+
+use std::io::{self, BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use super::measure::{Sample, anonymous_kib, children};
+use super::place::{git_says, gitferry};
+
+/// How often the memory of a server is looked at.
+const POLL_EVERY: Duration = Duration::from_millis(5);
+/// Longest wait for a server to start.
+const START: Duration = Duration::from_secs(30);
+
+/// A server of Git over HTTP.
+#[derive(Debug)]
+pub struct Server {
+    process: Child,
+    /// What it is, for the report.
+    pub who: &'static str,
+    /// Where it is.
+    pub url: String,
+    /// gitferry: the second region's host.
+    pub replica: String,
+    /// Where its repositories or its state are.
+    pub dir: PathBuf,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+impl Server {
+    /// `git http-backend` behind this program as a CGI server.
+    pub fn git(dir: PathBuf) -> io::Result<Server> {
+        std::fs::create_dir_all(&dir)?;
+        let mut command = Command::new(std::env::current_exe()?);
+        let mut process = command.arg("--cgi").arg(&dir).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+        let mut port = String::new();
+        let output = process.stdout.take().ok_or_else(|| io::Error::other("no pipe"))?;
+        BufReader::new(output).read_line(&mut port)?;
+        let url = format!("http://127.0.0.1:{}", port.trim());
+        Ok(Server { process, who: "git http-backend", url, replica: String::new(), dir })
+    }
+
+    /// `gitferry up` in a folder that `gitferry init` has been run in.
+    pub fn gitferry(dir: PathBuf) -> io::Result<Server> {
+        let ports = [free_port()?, free_port()?];
+        let file = dir.join("gitferry.toml");
+        let text = std::fs::read_to_string(&file)?;
+        let text = text.replace("8411", &ports[0].to_string()).replace("8412", &ports[1].to_string());
+        std::fs::write(&file, text)?;
+        let log = std::fs::File::create(dir.join("log"))?;
+        let mut command = gitferry();
+        command.args(["up", "--dir"]).arg(&dir).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        let process = command.spawn()?;
+        let [url, replica] = ports.map(|port| format!("http://127.0.0.1:{port}"));
+        let server = Server { process, who: "gitferry", url, replica, dir };
+        let start = Instant::now();
+        while std::net::TcpStream::connect(("127.0.0.1", ports[1])).is_err() {
+            if start.elapsed() > START {
+                return Err(io::Error::other("gitferry up did not start"));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(server)
+    }
+
+    /// Makes room for a repository that is pushed: Git's has to be there first.
+    pub fn prepare(&self, name: &str) -> io::Result<()> {
+        if self.who == "gitferry" {
+            return Ok(());
+        }
+        let path = self.dir.join(name);
+        git_says(&self.dir, &["init", "-q", "--bare", &path.to_string_lossy()])?;
+        self.configure(&path)
+    }
+
+    /// Git checks what it receives as gitferry does.
+    pub fn configure(&self, path: &Path) -> io::Result<()> {
+        for (key, value) in [
+            ("receive.fsckObjects", "true"),
+            ("http.receivepack", "true"),
+            ("gc.auto", "0"),
+            ("receive.autogc", "false"),
+        ] {
+            git_says(path, &["config", key, value])?;
+        }
+        Ok(())
+    }
+
+    /// Does something and measures this server meanwhile. Memory is that of all its processes together.
+    pub fn measure(&self, work: impl FnOnce() -> io::Result<()>) -> io::Result<Sample> {
+        let (pid, done) = (self.process.id(), AtomicBool::new(false));
+        let before = cpu(pid)?;
+        std::thread::scope(|scope| {
+            let watcher = scope.spawn(|| watch(pid, &done));
+            let start = Instant::now();
+            let worked = work();
+            let wall = start.elapsed();
+            done.store(true, Ordering::Relaxed);
+            let anon_kib = watcher.join().unwrap_or_default();
+            worked?;
+            // A CGI process may be reaped a moment after its answer has ended.
+            std::thread::sleep(Duration::from_millis(30));
+            Ok(Sample { wall, cpu: cpu(pid)?.saturating_sub(before), rss_kib: 0, anon_kib })
+        })
+    }
+}
+
+fn free_port() -> io::Result<u16> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
+}
+
+fn watch(root: u32, done: &AtomicBool) -> u64 {
+    let mut peak = 0;
+    while !done.load(Ordering::Relaxed) {
+        let (mut sum, mut left) = (0, vec![root]);
+        while let Some(pid) = left.pop() {
+            sum += anonymous_kib(pid).unwrap_or(0);
+            left.extend(children(pid));
+        }
+        peak = peak.max(sum);
+        std::thread::sleep(POLL_EVERY);
+    }
+    peak
+}
+
+/// Processor time of a process and of the children that it has waited for (proc_pid_stat(5)).
+fn cpu(pid: u32) -> io::Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let fields: Vec<&str> =
+        stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
+    // utime, stime, cutime, cstime are the fields 14 to 17; the third is the first behind the name.
+    let ticks: u64 = fields.get(11..15).unwrap_or_default().iter().filter_map(|field| field.parse::<u64>().ok()).sum();
+    // SAFETY: takes a number and returns one.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    Ok(Duration::from_secs_f64(ticks as f64 / per_second.max(1) as f64))
+}

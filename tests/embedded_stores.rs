@@ -128,7 +128,7 @@ async fn an_upload_outlives_its_process() {
     let store = store_in(dir.path());
     // While the other one lives, it is its upload.
     let busy = [store.parts(&upload).await.map(drop), store.abort(&upload).await];
-    assert_eq!(store.remove_stale(Duration::ZERO).await.unwrap(), 0);
+    assert_eq!(store.remove_stale(Duration::ZERO, Duration::ZERO).await.unwrap(), 0);
     for result in busy {
         assert!(matches!(result, Err(ObjectError::Unavailable { ambiguous: false, .. })), "{result:?}");
     }
@@ -458,8 +458,11 @@ async fn objects_are_read_only_and_staging_is_clean() {
     // What a killed process leaves goes when it is old, and what is in use stays.
     let kept = store.begin("kept").await.unwrap();
     fs::write(store.spool_dir().unwrap().join("put-left"), "left").unwrap();
-    assert_eq!(store.remove_stale(Duration::from_secs(3600)).await.unwrap(), 0);
-    assert_eq!(store.remove_stale(Duration::ZERO).await.unwrap(), 1);
+    fs::create_dir_all(store.spool_dir().unwrap().join("folder/within")).unwrap();
+    fs::write(store.spool_dir().unwrap().join("folder/within/file"), "left").unwrap();
+    let hour = Duration::from_secs(3600);
+    assert_eq!(store.remove_stale(hour, hour).await.unwrap(), 0);
+    assert_eq!(store.remove_stale(Duration::ZERO, Duration::ZERO).await.unwrap(), 2);
     assert!(store.parts(&kept).await.unwrap().is_empty());
     // A key that is a folder, and one below an object.
     assert!(matches!(store.put("a", Bytes::new()).await, Err(ObjectError::Invalid { .. })));

@@ -16,6 +16,7 @@ use gitferry::host::quarantines::Quarantines;
 use gitferry::host::{Host, HostOptions};
 use gitferry::region::Region;
 use gitferry::replication::deliver::Link;
+use gitferry::worker::upkeep::{SWEEP_EVERY, upkeep};
 use gitferry::worker::{Worker, WorkerOptions};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
@@ -69,6 +70,10 @@ impl Up {
         if !certificates.is_empty() {
             tokio::spawn(reload(certificates)?);
         }
+        let mut keeping = JoinSet::new();
+        for region in config.regions.keys() {
+            keeping.spawn(upkeep(Region::open(&config, region)?, SWEEP_EVERY, worker_stopped.clone()));
+        }
         let worker = Worker::new(open_links(&config, &file)?, WorkerOptions::default());
         let worker = tokio::spawn(worker.run(events, worker_stopped));
         say(&config);
@@ -84,6 +89,7 @@ impl Up {
             }
             stop_worker.send_replace(true);
             worker.await.map_err(std::io::Error::other)?;
+            while keeping.join_next().await.is_some() {}
             outcome
         };
         signals.until(all, || _ = hosts_stop.send_replace(true)).await?;

@@ -20,6 +20,8 @@ use super::gate::Work;
 
 /// Chunks that wait for a slow client; the writer blocks beyond that.
 const MAX_CHUNKS: usize = 8;
+/// Most bytes of a request that are read after its answer.
+const MAX_DRAINED_BYTES: u64 = 256 << 20;
 /// Bytes that are sent at a time.
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Less than this much within the time of silence is nothing: a slot cannot be held by a byte a minute.
@@ -72,13 +74,34 @@ pub async fn begin(mut pieces: Pieces) -> io::Result<Pieces> {
     }
 }
 
-/// A request's body as a blocking reader, decompressed. Not for threads that run futures.
-pub fn reader(headers: &HeaderMap, pieces: Pieces, runtime: &Handle) -> Result<Box<dyn RequestBody>, String> {
+/// A blocking reader that is still to be made.
+pub type Opening = Box<dyn FnOnce() -> Box<dyn RequestBody> + Send>;
+
+/// A request's body as a blocking reader, decompressed. To be opened, as to be read, on threads that run no
+/// futures: a decoder reads its header at once.
+pub fn reader(headers: &HeaderMap, pieces: Pieces, runtime: &Handle) -> Result<Opening, String> {
     let raw = Raw { pieces, piece: Bytes::new(), runtime: runtime.clone(), work: None, count: Arc::default() };
     match headers.get(CONTENT_ENCODING).map(|encoding| encoding.as_bytes()) {
-        None | Some(b"identity") => Ok(Box::new(raw)),
-        Some(b"gzip" | b"x-gzip") => Ok(Box::new(Inflated::new(raw))),
+        None | Some(b"identity") => Ok(Box::new(|| Box::new(raw))),
+        Some(b"gzip" | b"x-gzip") => Ok(Box::new(|| Box::new(Inflated::new(raw)))),
         Some(other) => Err(format!("content encoding {} is not understood", String::from_utf8_lossy(other))),
+    }
+}
+
+/// Reads what a client still sends, a trailer of its compression perhaps, after it has been answered: a
+/// connection that is closed before that takes the answer back, and cannot carry the next request.
+pub fn drain(input: &mut dyn BufRead) {
+    let mut left = MAX_DRAINED_BYTES;
+    while left > 0 {
+        match input.fill_buf().map(<[u8]>::len) {
+            Ok(0) => return,
+            Ok(count) => {
+                input.consume(count);
+                left = left.saturating_sub(count as u64);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
     }
 }
 

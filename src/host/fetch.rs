@@ -12,17 +12,17 @@ use super::auth::Access;
 use super::gate::Gate;
 use super::route::Route;
 use super::{Host, Refusal, body, check_content_type, git_response, on_thread, version};
+use crate::Kind;
 use crate::git::protocol::{Service as GitService, Version, announce_service};
 use crate::git::upload_pack::{Limits, ServeError, Session, advertise, serve};
 use crate::git::view::View;
-use crate::region::blocking;
+use crate::region::{RegionError, blocking};
 
 impl Host {
     /// What there is to fetch.
     pub(super) async fn advertise_fetch(&self, repository: &str, version: Version) -> Result<Response, Refusal> {
         let opened = self.views.open(repository).await?;
-        let _slot = self.gate.enter().await?;
-        advertise_view(opened.state.view.clone(), version).await
+        self.advertise_view(&self.gate, opened.state.view.clone(), version).await
     }
 
     /// Answers one request of a fetch; the pack is sent while it is made.
@@ -44,15 +44,28 @@ impl Host {
         let view = self.quarantines.as_ref().and_then(|shown| shown.find(secret)).ok_or(Refusal::NotFound)?;
         let (parts, input) = request.into_parts();
         match (service, &parts.method) {
-            ("info/refs", &Method::GET) => {
-                let _slot = self.hook_gate.enter().await?;
-                advertise_view(view, version(&parts.headers)).await
-            }
+            ("info/refs", &Method::GET) => self.advertise_view(&self.hook_gate, view, version(&parts.headers)).await,
             ("git-upload-pack", &Method::POST) => {
                 self.serve_view(&self.hook_gate, "a quarantine".into(), view, &parts.headers, input).await
             }
             _ => Err(Refusal::NotFound),
         }
+    }
+
+    async fn advertise_view(&self, gate: &Gate, view: View, version: Version) -> Result<Response, Refusal> {
+        if version != Version::V2 {
+            // What can fail comes before the answer begins.
+            let view = view.clone();
+            blocking(move || view.peeled_tags().map(drop).map_err(RegionError::from)).await?;
+        }
+        let answer = self.written(gate, move |out| {
+            // In version 2 the capabilities come alone.
+            if version != Version::V2 {
+                announce_service(GitService::UploadPack, out)?;
+            }
+            advertise(&view, session(version), out).map_err(std::io::Error::other)
+        });
+        git_response("application/x-git-upload-pack-advertisement".into(), answer.await?)
     }
 
     async fn serve_view(
@@ -68,10 +81,11 @@ impl Host {
         let slot = gate.enter().await?;
         let input = body::begin(body::pieces(input, self.limits.request_silence)).await?;
         let runtime = Handle::current();
-        let mut input = body::reader(headers, input, &runtime).map_err(Refusal::Bad)?;
+        let input = body::reader(headers, input, &runtime).map_err(Refusal::Bad)?;
         let (mut sender, answer) = body::channel(self.limits.response_silence, &runtime);
         on_thread(move || {
             let work = slot.work(&runtime);
+            let mut input = input();
             input.pause(work.clone());
             sender.pause(work);
             let cancel = sender.gone();
@@ -81,10 +95,18 @@ impl Host {
                     tracing::debug!(repository, ?served, "fetched");
                     // Whether the client takes the last of it is its own affair.
                     let _ = sender.finish();
+                    body::drain(&mut input);
                 }
                 Err(error) => {
                     note(&repository, &error);
-                    sender.fail(error.to_string());
+                    match error.for_client() {
+                        // An answer that fails might take back what the client has just been told.
+                        Some(_) => {
+                            let _ = sender.finish();
+                            body::drain(&mut input);
+                        }
+                        None => sender.fail(error.to_string()),
+                    }
                 }
             }
         })?;
@@ -92,24 +114,11 @@ impl Host {
     }
 }
 
-async fn advertise_view(view: View, version: Version) -> Result<Response, Refusal> {
-    let answer = blocking(move || {
-        let mut out = Vec::new();
-        // In version 2 the capabilities come alone.
-        if version != Version::V2 {
-            announce_service(GitService::UploadPack, &mut out)?;
-        }
-        let session = session(version);
-        advertise(&view, session, &mut out).map_err(std::io::Error::other)?;
-        Ok::<_, std::io::Error>(out)
-    });
-    let answer = answer.await.map_err(|error| Refusal::Region(error.into()))?;
-    git_response("application/x-git-upload-pack-advertisement".into(), answer.into())
-}
-
 fn note(repository: &str, error: &ServeError) {
     match error.kind() {
-        crate::Kind::Usage | crate::Kind::Transient => tracing::debug!(repository, %error, "a fetch ended early"),
+        Kind::Usage | Kind::Refused | Kind::NotFound | Kind::Transient => {
+            tracing::debug!(repository, %error, "a fetch ended early");
+        }
         _ => tracing::error!(repository, %error, "a fetch failed"),
     }
 }

@@ -27,6 +27,8 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 
+use tokio::runtime::Handle;
+
 use crate::Kind;
 use crate::config::HostLimits;
 use crate::events::Sink;
@@ -217,6 +219,29 @@ impl Host {
         git_response("application/json".into(), text.into())
     }
 
+    /// A body that is written while it is sent, by one of the requests that may work at a time.
+    async fn written(
+        &self,
+        gate: &Gate,
+        write: impl FnOnce(&mut body::Sender) -> std::io::Result<()> + Send + 'static,
+    ) -> Result<Body, Refusal> {
+        let slot = gate.enter().await?;
+        let runtime = Handle::current();
+        let (mut sender, answer) = body::channel(self.limits.response_silence, &runtime);
+        on_thread(move || {
+            sender.pause(slot.work(&runtime));
+            match write(&mut sender) {
+                // Whether the client takes the last of it is its own affair.
+                Ok(()) => _ = sender.finish(),
+                Err(error) => {
+                    tracing::debug!(%error, "an answer ended early");
+                    sender.fail(error.to_string());
+                }
+            }
+        })?;
+        Ok(answer)
+    }
+
     async fn info_refs(&self, route: Route, request: &Parts) -> Result<Response, Refusal> {
         let query = request.uri.query().unwrap_or_default();
         let service = query.split('&').find_map(|pair| pair.strip_prefix("service="));
@@ -250,7 +275,10 @@ fn on_thread(work: impl FnOnce() + Send + 'static) -> Result<(), Refusal> {
 
 /// Refuses bodies of another kind, which a web page may send without its user's knowledge.
 fn check_content_type(headers: &HeaderMap, expected: &'static str) -> Result<(), Refusal> {
-    match headers.get(header::CONTENT_TYPE).is_some_and(|value| value == expected) {
+    match headers
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|sent| sent.as_bytes().eq_ignore_ascii_case(expected.as_bytes()))
+    {
         true => Ok(()),
         false => Err(Refusal::MediaType(expected)),
     }

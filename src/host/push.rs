@@ -20,8 +20,8 @@ use crate::git::protocol::{
 };
 use crate::git::receive_pack::{HookError, HookInput, HookVerdict, PreReceive, PushRequest, capabilities};
 use crate::ledger::head::{HeadItem, Role};
+use crate::region::RegionError;
 use crate::region::push::{PushPolicy, PushStates as _, Serving};
-use crate::region::{RegionError, blocking};
 
 impl Host {
     /// What there is to push onto. A replica says where to push instead.
@@ -51,20 +51,17 @@ impl Host {
                 }
             }
         });
-        let answer = blocking(move || {
-            let mut out = Vec::new();
-            announce_service(GitService::ReceivePack, &mut out)?;
+        let answer = self.written(&self.gate, move |out| {
+            announce_service(GitService::ReceivePack, out)?;
             match refusal {
-                Some(reason) => PacketWriter::new(&mut out).error(&reason)?,
+                Some(reason) => PacketWriter::new(out).error(&reason),
                 None => {
                     let which = AdvertisedRefs { head: false, peeled: None };
-                    advertise_refs(&opened.state.view, Version::V0, which, &capabilities(), &mut out)?;
+                    advertise_refs(&opened.state.view, Version::V0, which, &capabilities(), out)
                 }
             }
-            Ok::<_, std::io::Error>(out)
         });
-        let answer = answer.await.map_err(|error| Refusal::Region(error.into()))?;
-        git_response("application/x-git-receive-pack-advertisement".into(), answer.into())
+        git_response("application/x-git-receive-pack-advertisement".into(), answer.await?)
     }
 
     /// Makes the repository that somebody is about to push to.
@@ -91,16 +88,19 @@ impl Host {
         let slot = self.gate.enter().await?;
         let input = body::begin(body::pieces(input, self.limits.request_silence)).await?;
         let runtime = Handle::current();
-        let mut input = body::reader(headers, input, &runtime).map_err(Refusal::Bad)?;
+        let input = body::reader(headers, input, &runtime).map_err(Refusal::Bad)?;
         let (mut sender, answer) = body::channel(self.limits.response_silence, &runtime);
         on_thread(move || {
             let work = slot.work(&runtime);
+            let mut input = input();
             input.pause(work.clone());
             let pushed = self.push(&route.repository, &identity, &mut input, &mut sender, &work, &runtime);
             match pushed {
                 Ok(item) => {
                     // It is committed, whether the client takes the last of it or not.
                     let _ = sender.finish();
+                    body::drain(&mut input);
+                    drop(input);
                     item.into_iter().for_each(|item| self.maintain(item, &runtime));
                 }
                 Err(error) => {

@@ -173,12 +173,23 @@ impl Views {
                 (manifest, local, Arc::new(blocking(opening).await?))
             }
         };
-        let refs = Arc::new(refs);
-        let visible = match &self.hidden {
-            None => refs.clone(),
-            hidden => Arc::new(without_hidden(item.head.format, &refs, hidden.as_ref())?),
-        };
         let Head { format, head, .. } = item.head.clone();
+        let (hidden, shown, new_packs) =
+            (self.hidden.clone(), known.map(|known| known.state.view.refs.clone()), packs.clone());
+        let showing = move || {
+            let mut refs = refs;
+            let mut visible = match &hidden {
+                None => None,
+                hidden => Some(without_hidden(format, &refs, hidden.as_ref())?),
+            };
+            if let Some(shown) = shown {
+                // With the packs of this state: tags that are new lie in packs that are new.
+                visible.as_mut().unwrap_or(&mut refs).adopt_peeled_tags(&shown, &new_packs)?;
+            }
+            let refs = Arc::new(refs);
+            Ok::<_, RegionError>((visible.map_or_else(|| refs.clone(), Arc::new), refs))
+        };
+        let (visible, refs) = blocking(showing).await?;
         let recent_tips = recent.iter().map(|(_, id)| *id).collect();
         let view = View { format, head, refs: visible, packs, recent_tips };
         Ok(Opened { state: PushState { item, manifest, refs, view, local }, recent })
@@ -212,7 +223,6 @@ impl Views {
         let rows: Vec<ChangeRow> = read_chain(&*self.region.table, item.id, from, item.head.frontier).await?;
         let (log, id, hidden) = (self.region.log(), item.id, self.hidden.clone());
         let (old, mut recent) = (known.state.refs.clone(), known.recent.clone());
-        let packs = known.state.view.packs.clone();
         blocking(move || {
             let mut edits: BTreeMap<RefName, Option<RefValue>> = BTreeMap::new();
             for row in &rows {
@@ -221,8 +231,7 @@ impl Views {
                     edits.insert(edit.name, edit.new);
                 })?;
             }
-            let mut table = old.with_edits(edits).map_err(|error| LedgerError::Corrupt(error.to_string()))?;
-            table.adopt_peeled_tags(&old, &packs)?;
+            let table = old.with_edits(edits).map_err(|error| LedgerError::Corrupt(error.to_string()))?;
             Ok((table, recent))
         })
         .await

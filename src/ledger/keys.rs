@@ -54,9 +54,12 @@ pub fn change_prefix(seq: u64) -> String {
     format!("change/{seq:020}-")
 }
 
-/// An upload in progress.
+/// What the sort keys of all uploads in progress start with.
+pub const STAGING_PREFIX: &str = "staging/";
+
+/// An upload in progress, by the nonce of its pack.
 pub fn staging(id: RepositoryId, upload: &str) -> Key {
-    Key::new(repository(id), format!("staging/{upload}"))
+    Key::new(repository(id), format!("{STAGING_PREFIX}{upload}"))
 }
 
 /// What the sort keys of all replaced packs start with.
@@ -108,6 +111,17 @@ pub fn pack(id: RepositoryId, pack: gix::ObjectId, nonce: &str) -> String {
     format!("{}/objects/pack/pack-{pack}-{nonce}.pack", object_prefix(id))
 }
 
+/// The repository, the pack's own key and the nonce, from the object key of a pack or of its index.
+pub fn parse_pack(object_key: &str) -> Option<(RepositoryId, String, &str)> {
+    let (id, file) = object_key.strip_prefix(OBJECTS_PREFIX)?.split_once("/objects/pack/pack-")?;
+    let (stem, extension) = object_key.rsplit_once('.')?;
+    if !matches!(extension, "pack" | "idx") {
+        return None;
+    }
+    let (_, nonce) = file.split_once('.')?.0.rsplit_once('-')?;
+    Some((id.parse().ok()?, format!("{stem}.pack"), nonce))
+}
+
 /// Object key of the index that belongs to a pack's key.
 pub fn index_of(pack_key: &str) -> String {
     format!("{}.idx", pack_key.strip_suffix(".pack").unwrap_or(pack_key))
@@ -129,7 +143,10 @@ pub fn snapshot(id: RepositoryId, seq: u64, digest: RefsDigest) -> String {
     format!("{}/snapshots/{seq:020}-{digest}", object_prefix(id))
 }
 
+/// What the object keys of all repositories start with.
+pub const OBJECTS_PREFIX: &str = "repositories/";
+
 /// What all object keys of a repository start with.
 pub fn object_prefix(id: RepositoryId) -> String {
-    format!("repositories/{id}")
+    format!("{OBJECTS_PREFIX}{id}")
 }

@@ -122,6 +122,10 @@ impl<L: Layer> ObjectStore for Decorated<L> {
         self.inner.spool_dir()
     }
 
+    async fn remove_stale(&self, temporary: Duration, uploads: Duration) -> Result<u64, ObjectError> {
+        self.inner.remove_stale(temporary, uploads).await
+    }
+
     fn local_path(&self, key: &str) -> Option<PathBuf> {
         self.inner.local_path(key)
     }

@@ -9,6 +9,7 @@ mod error;
 mod listing;
 mod part_list;
 mod publish;
+mod stale;
 mod upload;
 
 use std::fs::{self, File};
@@ -65,13 +66,6 @@ impl FilesystemStore {
     /// The directory.
     pub fn root(&self) -> &Path {
         &self.inner.root
-    }
-
-    /// Removes what killed processes left in the staging folder: temporary files and uploads that nobody
-    /// has touched for `age` and nobody has open. Returns how many files went. Choose an age far beyond the
-    /// longest pause of a transfer.
-    pub async fn remove_stale(&self, age: Duration) -> Result<u64, ObjectError> {
-        self.blocking(STAGING, false, move |store| store.remove_stale(age)).await
     }
 
     /// Runs `work` on a blocking thread. Dropping the future does not stop it.
@@ -264,6 +258,11 @@ impl ObjectStore for FilesystemStore {
         let path = from.inner.path(source_key)?;
         let owned = upload.clone();
         self.blocking(&upload.key, true, move |store| store.put_part_from(&owned, number, size, &path)).await
+    }
+
+    /// An upload that some process has open stays, however old it is.
+    async fn remove_stale(&self, temporary: Duration, uploads: Duration) -> Result<u64, ObjectError> {
+        self.blocking(STAGING, false, move |store| store.remove_stale(temporary, uploads)).await
     }
 
     fn concrete(&self) -> Option<&dyn std::any::Any> {

@@ -12,6 +12,7 @@ pub mod reader;
 use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -252,6 +253,14 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     ) -> Result<Option<ObjectMeta>, ObjectError> {
         let _ = (source, source_key, key, size, crc64);
         Ok(None)
+    }
+
+    /// Removes what killed processes left unfinished in the store itself: temporary files that nobody has
+    /// touched for `temporary`, uploads for `uploads`. Returns how many went. Stores that do this by a rule of
+    /// their own have nothing to do here.
+    async fn remove_stale(&self, temporary: Duration, uploads: Duration) -> Result<u64, ObjectError> {
+        let _ = (temporary, uploads);
+        Ok(0)
     }
 
     /// The store itself, for one of its own kind that copies from it directly. Decorators have none, so

@@ -115,21 +115,29 @@ impl Region {
         }
     }
 
-    /// Deletes packs whose grace is over.
-    async fn sweep_retired(&self, id: RepositoryId) -> Result<()> {
-        let page = self.table.query(&Query::prefix(keys::repository(id), keys::RETIRED_PREFIX)).await?;
+    /// Deletes packs whose grace is over; how many.
+    pub(super) async fn sweep_retired(&self, id: RepositoryId) -> Result<u64> {
+        let mut query = Query::prefix(keys::repository(id), keys::RETIRED_PREFIX);
         let now = self.clock.now();
-        for item in page.items {
-            let until = item.document.get("until").and_then(|until| until.as_str()?.parse::<Timestamp>().ok());
-            let key = item.document.get("key").and_then(|key| key.as_str());
-            if let (Some(until), Some(key)) = (until, key)
-                && until < now
-                && self.delete_pack(key).await
-            {
-                self.table.transact(vec![Write::delete(item.key, Condition::Any)]).await?;
+        let mut swept = 0;
+        loop {
+            let page = self.table.query(&query).await?;
+            for item in page.items {
+                let until = item.document.get("until").and_then(|until| until.as_str()?.parse::<Timestamp>().ok());
+                let key = item.document.get("key").and_then(|key| key.as_str());
+                if let (Some(until), Some(key)) = (until, key)
+                    && until < now
+                    && self.delete_pack(key).await
+                {
+                    self.table.transact(vec![Write::delete(item.key, Condition::Any)]).await?;
+                    swept += 1;
+                }
+            }
+            match page.next {
+                None => return Ok(swept),
+                next => query.after = next,
             }
         }
-        Ok(())
     }
 }
 

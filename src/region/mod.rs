@@ -13,6 +13,7 @@ pub mod manifest;
 pub mod new_pack;
 pub mod open;
 pub mod push;
+pub mod sweep;
 pub mod verify;
 
 use std::sync::Arc;

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::change::LfsObject;
@@ -12,13 +12,12 @@ use crate::ledger::head::RepositoryId;
 use crate::ledger::keys;
 use crate::objects::{ObjectError, PART_BYTES, Upload};
 use crate::region::manifest::LivePack;
+use crate::region::sweep::ORPHAN_GRACE;
 use crate::region::{Region, Result};
 use crate::table::{Condition, Key, Query, TableError, Write};
 
 /// Packs below this size are copied without a staging row.
 const STAGED_BYTES: u64 = 1024 * 1024;
-/// Uploads that nobody committed are swept after this time.
-pub const ORPHAN_GRACE: SignedDuration = SignedDuration::from_hours(7 * 24);
 
 /// The document of a staging row.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -65,7 +64,7 @@ impl Staging {
             return Ok(Staging::default());
         }
         let oldest = target.clock.now().checked_sub(ORPHAN_GRACE / 2).unwrap_or(Timestamp::MIN);
-        let page = target.table.query(&Query::prefix(keys::repository(id), "staging/")).await?;
+        let page = target.table.query(&Query::prefix(keys::repository(id), keys::STAGING_PREFIX)).await?;
         let mut rows = HashMap::new();
         for item in page.items {
             if let Ok(row) = StagingRow::deserialize(&item.document)

@@ -3,6 +3,8 @@
 //! Repositories are independent of each other: one that is slow or broken never holds up another, and any
 //! number of events for one repository while it is being delivered come to one more look.
 
+pub mod upkeep;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;

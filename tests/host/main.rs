@@ -2,14 +2,25 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod arbitrary;
+mod both;
+mod crowd;
 mod forward;
 #[path = "../support/git.rs"]
 #[allow(dead_code)]
 mod git;
 mod hooks;
+mod hostile;
+mod killed;
 mod lfs;
+mod many_refs;
+mod matrix;
+#[path = "../receive_pack/packs.rs"]
+#[allow(dead_code)]
+mod packs;
 mod pair;
 mod policies;
+mod pushes;
 mod raw;
 mod shutdown;
 mod slow;

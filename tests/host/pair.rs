@@ -3,13 +3,15 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::git::GitRepo;
 
 pub const US: usize = 0;
 pub const EU: usize = 1;
+/// Their names.
+pub const REGIONS: [&str; 2] = ["us-east-1", "eu-west-1"];
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -46,6 +48,11 @@ impl Pair {
         Pair::start_with("auth = { tokens = \"tokens\" }", [&hosts[0], &hosts[1]], "", &[("tokens", tokens)])
     }
 
+    /// With more lines of configuration for both hosts.
+    pub fn with_host(lines: &str) -> Pair {
+        Pair::with_hosts([lines, lines])
+    }
+
     fn start_with(auth: &str, hosts: [&str; 2], more: &str, files: &[(&str, &str)]) -> Pair {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
@@ -57,7 +64,7 @@ impl Pair {
         let scheme = if hosts[US].contains("tls =") { "https" } else { "http" };
         new_certificate(dir.path());
         std::fs::write(data.join("gitferry.toml"), config(addresses, auth, hosts, more)).unwrap();
-        let process = run(dir.path());
+        let process = run(dir.path(), None);
         let pair = Pair { dir, addresses, process, scheme };
         pair.wait_until_up();
         pair
@@ -70,7 +77,7 @@ impl Pair {
         std::fs::create_dir(&data).unwrap();
         std::fs::write(data.join("gitferry.toml"), config(free_addresses(), "auth = \"none\"", ["", ""], more))
             .unwrap();
-        let mut process = run(dir.path());
+        let mut process = run(dir.path(), None);
         let ended = process.wait().unwrap();
         assert_eq!(ended.code(), Some(2), "it started");
         std::fs::read_to_string(dir.path().join("log")).unwrap()
@@ -100,9 +107,13 @@ impl Pair {
 
     /// Kills it without warning and starts it again.
     pub fn restart(&mut self) {
-        self.process.kill().unwrap();
-        self.process.wait().unwrap();
-        self.process = run(self.dir.path());
+        self.restart_with(None);
+    }
+
+    /// The same with crash points armed.
+    pub fn restart_with(&mut self, failpoints: Option<&str>) {
+        self.kill();
+        self.process = run(self.dir.path(), failpoints);
         self.wait_until_up();
     }
 
@@ -124,15 +135,55 @@ impl Pair {
         }
     }
 
+    /// Kills it without warning.
+    pub fn kill(&mut self) {
+        let _ = self.process.kill();
+        self.process.wait().unwrap();
+    }
+
+    /// Waits until it has ended by itself.
+    pub fn ended(&mut self) -> ExitStatus {
+        self.process.wait().unwrap()
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
     pub fn address(&self, region: usize) -> SocketAddr {
         self.addresses[region]
     }
 
     /// Files of requests that are under way in a region.
     pub fn spooled(&self, region: usize) -> Vec<PathBuf> {
-        let name = ["us-east-1", "eu-west-1"][region];
-        let dir = self.path(&format!("data/{name}/objects/.staging"));
-        std::fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
+        std::fs::read_dir(self.staging(region)).into_iter().flatten().map(|entry| entry.unwrap().path()).collect()
+    }
+
+    /// Where a region keeps what is not finished.
+    pub fn staging(&self, region: usize) -> PathBuf {
+        self.path("data").join(REGIONS[region]).join("objects/.staging")
+    }
+
+    /// Another command on the same regions.
+    pub fn gitferry(&self, args: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gitferry"));
+        command.args(args).arg("--config").arg(self.path("data/gitferry.toml"));
+        command.env_remove("FAILPOINTS").env_remove("GITFERRY_LOG").stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// A command that must succeed; what it printed.
+    pub fn ok(&self, args: &[&str]) -> String {
+        let output = self.gitferry(args);
+        let said = [&output.stdout[..], &output.stderr].concat();
+        assert!(output.status.success(), "gitferry {args:?}: {}", String::from_utf8_lossy(&said));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Anonymous memory of the process, in MiB.
+    pub fn memory_mib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let kib = status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.strip_suffix("kB")).unwrap();
+        kib.trim().parse::<u64>().unwrap() / 1024
     }
 
     fn wait_until_up(&self) {
@@ -189,7 +240,7 @@ impl Drop for Pair {
 
 fn config(addresses: [SocketAddr; 2], auth: &str, hosts: [&str; 2], more: &str) -> String {
     let mut config = String::new();
-    for ((name, address), lines) in ["us-east-1", "eu-west-1"].into_iter().zip(addresses).zip(hosts) {
+    for ((name, address), lines) in REGIONS.into_iter().zip(addresses).zip(hosts) {
         let lines = lines.replace("US", &addresses[US].to_string()).replace("EU", &addresses[EU].to_string());
         config += &format!("[regions.{name}]\nobjects = \"file:{name}/objects\"\ntable = \"sqlite:{name}/table.db\"\n");
         config += &format!("[hosts.{name}]\nlisten = \"{address}\"\ncreate_on_push = true\n{auth}\n{lines}\n");
@@ -198,13 +249,13 @@ fn config(addresses: [SocketAddr; 2], auth: &str, hosts: [&str; 2], more: &str) 
     config + more
 }
 
-fn run(dir: &Path) -> Child {
+fn run(dir: &Path, failpoints: Option<&str>) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
     Command::new(env!("CARGO_BIN_EXE_gitferry"))
         .args(["up", "--dir"])
         .arg(dir.join("data"))
         .env("GITFERRY_LOG", "debug")
-        .env_remove("FAILPOINTS")
+        .env("FAILPOINTS", failpoints.unwrap_or_default())
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)
@@ -234,7 +285,7 @@ fn talk(address: SocketAddr, request: &str) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&answer).into_owned())
 }
 
-fn wait(done: impl Fn() -> bool, log: impl Fn() -> String) {
+pub fn wait(done: impl Fn() -> bool, log: impl Fn() -> String) {
     let start = Instant::now();
     while !done() {
         assert!(start.elapsed() < PATIENCE, "waited too long; the log says:\n{}", log());

@@ -46,10 +46,11 @@ pub fn head(stream: &mut TcpStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
-        if stream.read(&mut byte).unwrap() == 0 {
-            break;
+        match stream.read_exact(&mut byte) {
+            Ok(()) => head.push(byte[0]),
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => break,
+            Err(error) => panic!("{error}; so far {}", text(&head)),
         }
-        head.push(byte[0]);
     }
     String::from_utf8(head).unwrap()
 }

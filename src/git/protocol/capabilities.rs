@@ -148,6 +148,7 @@ fn command_named(name: &[u8]) -> Result<Command, ProtocolError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn head(input: &str) -> Result<Option<RequestHead>, String> {
         read_command(&mut PacketReader::new(input.as_bytes()), Format::Sha1).map_err(|e| e.to_string())
@@ -172,6 +173,24 @@ mod tests {
         );
         for bad in ["0012command=fetch\n", "0010command=push0001", "000cagent=a\n0001", "0006x\n0001"] {
             assert!(head(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_heads_never_panic(
+            lines in proptest::collection::vec("(command|agent|object-format|server-option|session-id|)=?[ -~]{0,20}", 0..6),
+            rest in proptest::collection::vec(any::<u8>(), 0..20),
+        ) {
+            let packets = lines.iter().map(|line| format!("{:04x}{line}", line.len() + 4));
+            let mut bytes = packets.collect::<String>().into_bytes();
+            bytes.extend(rest);
+            let _ = read_command(&mut PacketReader::new(&bytes[..]), Format::Sha1);
+        }
+
+        #[test]
+        fn arbitrary_parameters_name_a_version(parameters in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let _ = Version::negotiate(&parameters);
         }
     }
 }

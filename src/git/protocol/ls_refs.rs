@@ -151,3 +151,43 @@ pub(crate) fn hex_of<'b>(id: &ObjectId, buffer: &'b mut [u8; HEX_BYTES]) -> &'b 
         Err(_) => &[],
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn request(lines: &[Vec<u8>], end: usize) -> Result<LsRefs, ProtocolError> {
+        let mut bytes = Vec::new();
+        let mut out = PacketWriter::new(&mut bytes);
+        lines.iter().for_each(|line| out.data(line).unwrap());
+        out.flush_packet().unwrap();
+        bytes.truncate(bytes.len().saturating_sub(end));
+        LsRefs::read(&mut PacketReader::new(&bytes[..]))
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_arguments_never_panic(
+            lines in proptest::collection::vec(prop_oneof![
+                "(peel|symrefs|unborn|ref-prefix )[ -~\\n]{0,20}".prop_map(String::into_bytes),
+                proptest::collection::vec(any::<u8>(), 0..50),
+            ], 0..8),
+            end in 0..60usize,
+        ) {
+            let _ = request(&lines, end);
+        }
+
+        /// However prefixes overlap, they take what one of them begins.
+        #[test]
+        fn prefixes_take_what_begins_with_one(
+            prefixes in proptest::collection::vec("[ab/]{0,4}", 1..8),
+            name in "[ab/]{0,6}",
+        ) {
+            let lines: Vec<Vec<u8>> = prefixes.iter().map(|prefix| format!("ref-prefix {prefix}\n").into()).collect();
+            let request = request(&lines, 0).unwrap();
+            let expected = prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()));
+            prop_assert_eq!(request.takes(name.as_str().into()), expected);
+        }
+    }
+}

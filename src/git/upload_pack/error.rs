@@ -80,7 +80,7 @@ impl ServeError {
     }
 
     /// What the client is told; paths of this machine are not its business. `None` if it cannot be told.
-    pub(crate) fn for_client(&self) -> Option<String> {
+    pub fn for_client(&self) -> Option<String> {
         match self {
             ServeError::Client(_) | ServeError::Protocol(ProtocolError::Io(_)) => None,
             ServeError::Pack(PackError { fault: Fault::Io { .. }, .. }) => Some("cannot read a pack".into()),

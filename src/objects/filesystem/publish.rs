@@ -4,11 +4,10 @@ use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
-use std::time::{Duration, SystemTime};
 
 use tempfile::{NamedTempFile, TempPath};
 
-use super::{Inner, error, meta};
+use super::{Inner, meta};
 use crate::durable;
 use crate::objects::{ObjectError, ObjectMeta};
 
@@ -154,42 +153,6 @@ impl Inner {
     fn unknown(&self, key: &str, doing: &str, error: &io::Error) -> ObjectError {
         let reason = format!("cannot {doing} it: {error}");
         ObjectError::Unavailable { store: self.name.clone(), key: key.to_owned(), reason, ambiguous: true }
-    }
-
-    pub(super) fn remove_stale(&self, age: Duration) -> Result<u64, ObjectError> {
-        // Compared with file times, which are the machine's.
-        #[allow(clippy::disallowed_methods)]
-        let limit = SystemTime::now().checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
-        let sweep = || -> io::Result<u64> {
-            let mut removed = 0;
-            for entry in fs::read_dir(&self.staging)? {
-                removed += u64::from(remove_if_stale(&entry?.path(), limit)?);
-            }
-            Ok(removed)
-        };
-        match sweep() {
-            Err(e) if error::is_absent(&e) => Ok(0),
-            other => other.map_err(|e| self.failed(super::STAGING, "clean up", e)),
-        }
-    }
-}
-
-/// Removes a file in the staging folder that is old and that no process has locked.
-fn remove_if_stale(path: &Path, limit: SystemTime) -> io::Result<bool> {
-    let removed = || -> io::Result<bool> {
-        // The list of an upload's parts goes when the upload is gone, whose lock covers both.
-        if path.extension().is_some_and(|e| e == super::upload::LIST) && path.with_extension("").exists() {
-            return Ok(false);
-        }
-        let metadata = fs::symlink_metadata(path)?;
-        if !metadata.is_file() || metadata.modified()? > limit || File::open(path)?.try_lock().is_err() {
-            return Ok(false);
-        }
-        fs::remove_file(path).map(|()| true)
-    };
-    match removed() {
-        Err(e) if error::is_absent(&e) => Ok(false),
-        other => other,
     }
 }
 

@@ -5,7 +5,11 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../support/aws.rs"]
+mod aws;
+mod bucket;
 mod objects;
+
 mod table;
 
 use std::sync::Arc;
@@ -49,3 +53,4 @@ impl StoreFactory for Embedded {
 
 table_suite!(sqlite, Embedded::new());
 object_suite!(filesystem, Embedded::new());
+object_suite!(s3, bucket::Bucket::new());

@@ -162,7 +162,13 @@ impl S3Store {
         self.put_bytes(key, bytes).await
     }
 
-    async fn put_in_parts(&self, key: &str, path: &Path, file: Arc<File>, size: u64) -> Result<ObjectMeta, ObjectError> {
+    async fn put_in_parts(
+        &self,
+        key: &str,
+        path: &Path,
+        file: Arc<File>,
+        size: u64,
+    ) -> Result<ObjectMeta, ObjectError> {
         // Cheaper than sending it all first; completing it decides.
         if self.look_up(key).await?.is_some() {
             return Err(self.exists(key));
@@ -186,8 +192,9 @@ impl S3Store {
         size: u64,
     ) -> Result<ObjectMeta, ObjectError> {
         let count = u32::try_from(size.div_ceil(PART_BYTES)).unwrap_or(u32::MAX);
-        let sent = stream::iter((0..count).map(|number| self.send_piece(upload, number, path, file.clone(), size)));
-        let parts: Vec<Part> = sent.buffered(PARTS_IN_FLIGHT).try_collect().await?;
+        let pieces: Vec<_> =
+            (0..count).map(|number| self.send_piece(upload, number, path, file.clone(), size)).collect();
+        let parts: Vec<Part> = stream::iter(pieces).buffered(PARTS_IN_FLIGHT).try_collect().await?;
         let crc64 = parts.iter().fold(Crc64::default(), |crc64, part| crc64.followed_by(part.crc64, part.size));
         self.complete(upload, &parts, size, crc64).await
     }
@@ -222,9 +229,7 @@ async fn read_at(file: Arc<File>, offset: u64, length: u64) -> io::Result<Bytes>
     .await
 }
 
-pub(super) async fn on_disk<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
+pub(super) async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(_) => Err(io::Error::other("the runtime is shutting down")),

@@ -7,6 +7,7 @@
 
 #[path = "../support/aws.rs"]
 mod aws;
+mod bucket;
 mod objects;
 mod table;
 
@@ -71,3 +72,4 @@ impl TableFactory for Dynamo {
 table_suite!(sqlite, Embedded::new());
 table_suite!(dynamodb, Dynamo::new().await);
 object_suite!(filesystem, Embedded::new());
+object_suite!(s3, bucket::Bucket::new());

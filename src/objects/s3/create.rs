@@ -192,8 +192,9 @@ impl S3Store {
         size: u64,
     ) -> Result<ObjectMeta, ObjectError> {
         let count = u32::try_from(size.div_ceil(PART_BYTES)).unwrap_or(u32::MAX);
-        let sent = stream::iter((0..count).map(|number| self.send_piece(upload, number, path, file.clone(), size)));
-        let parts: Vec<Part> = sent.buffered(PARTS_IN_FLIGHT).try_collect().await?;
+        let pieces: Vec<_> =
+            (0..count).map(|number| self.send_piece(upload, number, path, file.clone(), size)).collect();
+        let parts: Vec<Part> = stream::iter(pieces).buffered(PARTS_IN_FLIGHT).try_collect().await?;
         let crc64 = parts.iter().fold(Crc64::default(), |crc64, part| crc64.followed_by(part.crc64, part.size));
         self.complete(upload, &parts, size, crc64).await
     }

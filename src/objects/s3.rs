@@ -10,7 +10,6 @@ mod error;
 mod multipart;
 mod options;
 mod presign;
-mod probe;
 mod read;
 mod stale;
 

@@ -53,4 +53,4 @@ impl StoreFactory for Embedded {
 
 table_suite!(sqlite, Embedded::new());
 object_suite!(filesystem, Embedded::new());
-object_suite!(s3, bucket::Bucket::new());
+object_suite!(s3, bucket::Bucket::new().await);

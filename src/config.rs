@@ -31,6 +31,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::Deserialize;
 
 use crate::Kind;
+use crate::aws::SdkConfigs;
 pub use aws::AwsConfig;
 pub use limits::HostLimits;
 pub use location::{ObjectsLocation, Place, RegionStores, TableLocation};
@@ -62,6 +63,9 @@ pub struct Config {
     /// The file it came from.
     #[serde(skip)]
     pub file: PathBuf,
+    /// How its regions reach AWS, once they have been asked to.
+    #[serde(skip)]
+    pub sdk: SdkConfigs,
 }
 
 /// Where a region keeps its state.

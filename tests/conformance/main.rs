@@ -9,7 +9,6 @@
 mod aws;
 mod bucket;
 mod objects;
-
 mod table;
 
 use std::sync::Arc;

@@ -8,12 +8,12 @@ use gitferry::decorate::{Faults, Operation, When};
 use gitferry::git::local::RefPatterns;
 use gitferry::ledger::head::RepositoryId;
 use gitferry::ledger::keys;
-use gitferry::objects::{ObjectStore, Upload};
 use gitferry::objects::decorate::FaultyStore;
+use gitferry::objects::{ObjectStore, Upload};
 use gitferry::region::Region;
 use gitferry::region::cache::CacheOptions;
 use gitferry::region::import::ImportOptions;
-use gitferry::table::{Query, SqliteTable, Table as _};
+use gitferry::table::{Query, SqliteTable};
 
 use crate::faulty::{assert_equal, assert_sound, link};
 use crate::git::{GitRepo, noise};

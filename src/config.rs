@@ -104,6 +104,10 @@ pub struct HostConfig {
     /// Patterns of refs that nobody is shown, as in `--refs` of import.
     #[serde(default)]
     pub hidden: Vec<String>,
+    /// Whether fetches may want refs by name (`uploadpack.allowRefInWant` of Git, off there, too): a clone of one
+    /// branch that is pushed to meanwhile may then fail.
+    #[serde(default)]
+    pub ref_in_want: bool,
     /// With what certificate it is served; without, in clear.
     #[serde(default)]
     pub tls: Option<TlsConfig>,

@@ -1,34 +1,29 @@
 //! S3 through the SDK, against the emulator.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use aws_config::SdkConfig;
 use gitferry::objects::{ObjectStore, S3Options, S3Store};
+use tokio::sync::OnceCell;
 
 use crate::StoreFactory;
 use crate::aws::Emulator;
 
-/// A bucket, shared by all tests; each has a prefix of its own.
+/// A prefix in a bucket of this process that nobody else has.
 pub struct Bucket {
     sdk: SdkConfig,
     options: S3Options,
 }
 
 impl Bucket {
-    pub fn new() -> Self {
-        static BUCKET: OnceLock<(SdkConfig, String)> = OnceLock::new();
-        let (sdk, bucket) = BUCKET.get_or_init(|| {
-            // The tests' runtimes are busy with the tests.
-            let made = std::thread::spawn(|| {
-                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                let emulator = Emulator::get();
-                runtime.block_on(async { (emulator.sdk_config().await, emulator.bucket().await) })
-            });
-            made.join().unwrap()
-        });
+    pub async fn new() -> Self {
+        static BUCKET: OnceCell<String> = OnceCell::const_new();
+        let emulator = Emulator::get();
+        let bucket = BUCKET.get_or_init(|| emulator.bucket()).await.clone();
         let prefix = format!("conformance/{}", uuid::Uuid::new_v4());
-        let options = S3Options { bucket: bucket.clone(), prefix, ..S3Options::default() };
-        Bucket { sdk: sdk.clone(), options }
+        let options = S3Options { bucket, prefix, ..S3Options::default() };
+        // Connections belong to the runtime of the test.
+        Bucket { sdk: emulator.sdk_config().await, options }
     }
 }
 

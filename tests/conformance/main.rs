@@ -72,4 +72,4 @@ impl TableFactory for Dynamo {
 table_suite!(sqlite, Embedded::new());
 table_suite!(dynamodb, Dynamo::new().await);
 object_suite!(filesystem, Embedded::new());
-object_suite!(s3, bucket::Bucket::new());
+object_suite!(s3, bucket::Bucket::new().await);

@@ -17,6 +17,7 @@
 //! ```
 
 mod aws;
+mod cache;
 mod limits;
 mod location;
 pub mod push_policy;
@@ -33,6 +34,7 @@ use serde::Deserialize;
 use crate::Kind;
 use crate::aws::SdkConfigs;
 pub use aws::AwsConfig;
+pub use cache::CacheConfig;
 pub use limits::HostLimits;
 pub use location::{ObjectsLocation, Place, RegionStores, TableLocation};
 use push_policy::PushPolicyConfig;
@@ -85,6 +87,9 @@ pub struct RegionConfig {
     /// The storage class of what S3 keeps (`STANDARD_IA`, …); `STANDARD` when left out.
     #[serde(default)]
     pub storage_class: Option<String>,
+    /// The cache of packs on this machine, for objects in S3.
+    #[serde(default)]
+    pub cache: CacheConfig,
 }
 
 /// Git over HTTP for one region.

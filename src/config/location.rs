@@ -48,6 +48,9 @@ impl RegionConfig {
             if let Some((name, _)) = options.iter().find(|(_, value)| value.is_some()) {
                 return Err(format!("{name}: it is for objects in S3, and these are in files"));
             }
+            if !self.cache.is_default() {
+                return Err("cache: it is for objects in S3, and these are in files".into());
+            }
         }
         Ok(RegionStores { objects, table, aws: self.aws.clone() })
     }

@@ -149,7 +149,9 @@ impl Views {
         if !cache.open.get(&id).is_some_and(newer) {
             cache.open.insert(id, (now, opened));
         }
-        if cache.open.len() > MAX_VIEWS
+        // Open repositories hold their packs in the cache.
+        let crowded = cache.open.len() > 1 && self.region.cache.is_full();
+        if (cache.open.len() > MAX_VIEWS || crowded)
             && let Some(oldest) = cache.open.iter().min_by_key(|(_, (used, _))| *used).map(|(id, _)| *id)
         {
             cache.open.remove(&oldest);

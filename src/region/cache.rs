@@ -10,9 +10,9 @@ mod entries;
 mod fetch;
 mod root;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::SystemTime;
 
 use tokio::sync::{OnceCell, Semaphore};
@@ -85,7 +85,7 @@ impl Drop for Pinned {
 }
 
 impl PackCache {
-    /// A cache.
+    /// A cache of its own.
     pub fn new(options: CacheOptions) -> Arc<Self> {
         Arc::new(PackCache {
             entries: Mutex::new(Entries::new(options.max_bytes)),
@@ -94,6 +94,20 @@ impl PackCache {
             turns: Mutex::default(),
             memory: Semaphore::new(RANGES_IN_MEMORY),
         })
+    }
+
+    /// The cache of this process in a folder: all that open a region there share one. Whoever comes first says
+    /// how large it gets.
+    pub fn shared(options: CacheOptions) -> Arc<Self> {
+        static SHARED: Mutex<BTreeMap<PathBuf, Weak<PackCache>>> = Mutex::new(BTreeMap::new());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cache) = shared.get(&options.dir).and_then(Weak::upgrade) {
+            return cache;
+        }
+        shared.retain(|_, cache| cache.strong_count() > 0);
+        let cache = PackCache::new(options);
+        shared.insert(cache.options.dir.clone(), Arc::downgrade(&cache));
+        cache
     }
 
     /// Where it is, and how large it gets.

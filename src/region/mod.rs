@@ -64,11 +64,11 @@ impl Region {
     ) -> Self {
         let name = name.into();
         let spool = objects.spool_dir().unwrap_or_else(std::env::temp_dir);
-        let cache = PackCache::new(CacheOptions::default_for(&name, &spool));
+        let cache = PackCache::shared(CacheOptions::default_for(&name, &spool));
         Region { name, objects, table, clock, cache }
     }
 
-    /// The same region with another cache of packs.
+    /// The same region with a cache of packs of its own.
     #[must_use]
     pub fn with_cache(mut self, options: CacheOptions) -> Self {
         self.cache = PackCache::new(options);

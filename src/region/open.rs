@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::cache::PackCache;
 use super::{Region, Result, probe};
 use crate::clock::SystemClock;
 use crate::config::{Config, ConfigError, ObjectsLocation, Place, RegionStores, TableLocation};
@@ -71,7 +72,12 @@ impl Region {
             (TableLocation::Sqlite(path), _) => Arc::new(SqliteTable::open(path, format!("of {name}"))?),
             (TableLocation::DynamoDb(_), None) => unreachable!("a region with a table on DynamoDB is remote"),
         };
-        Ok(Region::new(name, objects, table, SystemClock::shared()))
+        let mut region = Region::new(name, objects, table, SystemClock::shared());
+        if let Some(said) = config.regions.get(name).map(|region| &region.cache) {
+            let options = said.options(&config.path(Path::new("")), region.cache.options());
+            region.cache = PackCache::shared(options);
+        }
+        Ok(region)
     }
 
     /// Opens a region on the embedded stores.

@@ -7,6 +7,7 @@
 mod aws;
 #[path = "../support/faulty.rs"]
 mod faulty;
+#[allow(dead_code)]
 #[path = "../support/git.rs"]
 mod git;
 

@@ -11,6 +11,7 @@
 //! repositories = ["*"]
 //! ```
 
+mod aws;
 mod limits;
 pub mod push_policy;
 #[cfg(test)]
@@ -24,6 +25,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::Deserialize;
 
 use crate::Kind;
+pub use aws::AwsConfig;
 pub use limits::HostLimits;
 use push_policy::PushPolicyConfig;
 

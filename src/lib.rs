@@ -3,6 +3,7 @@
 //! It ships an ordered, hash-chained change log plus immutable packs, so the cost of a change is the
 //! size of the change. `ARCHITECTURE.md` is the map; each module below is one room of it.
 
+pub mod aws;
 pub mod clock;
 pub mod config;
 pub mod counter;

@@ -12,6 +12,7 @@
 //! ```
 
 mod aws;
+mod events;
 mod limits;
 pub mod push_policy;
 #[cfg(test)]
@@ -26,6 +27,7 @@ use serde::Deserialize;
 
 use crate::Kind;
 pub use aws::AwsConfig;
+pub use events::{EventsConfig, region_of_queue};
 pub use limits::HostLimits;
 use push_policy::PushPolicyConfig;
 
@@ -65,6 +67,12 @@ pub struct RegionConfig {
     pub objects: String,
     /// The table: `sqlite:PATH`.
     pub table: String,
+    /// How it reaches AWS.
+    #[serde(default)]
+    pub aws: AwsConfig,
+    /// Where its committed changes are announced; only within the process when left out.
+    #[serde(default)]
+    pub events: Option<EventsConfig>,
 }
 
 /// Git over HTTP for one region.
@@ -163,6 +171,15 @@ pub struct LinkConfig {
     /// Whether it shares its target's repositories with another link.
     #[serde(default)]
     pub mode: LinkMode,
+    /// The URL of the SQS queue that tells what changed in the source.
+    #[serde(default)]
+    pub queue: Option<String>,
+    /// The URL of the SQS queue for events that cannot be acted on.
+    #[serde(default)]
+    pub dead_letters: Option<String>,
+    /// How the queues are reached; their region is the one in the URL when left out.
+    #[serde(default)]
+    pub aws: AwsConfig,
 }
 
 fn all_repositories() -> Vec<String> {
@@ -329,6 +346,8 @@ impl Config {
         if link.source == link.target {
             return Err("source and target are the same region".into());
         }
+        events::check_queues(link.queue.as_deref(), link.dead_letters.as_deref())?;
+        link.aws.check().map_err(|reason| format!("aws: {reason}"))?;
         link.matcher().map(drop)
     }
 

@@ -2,7 +2,8 @@
 //!
 //! What the SDK repeats by itself are single requests; work is repeated by [`crate::retry`].
 
-use std::sync::OnceLock;
+pub mod failure;
+
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -68,16 +69,13 @@ async fn assume(base: SdkConfig, role: &str, external_id: Option<&str>) -> SdkCo
     base.into_builder().credentials_provider(provider).build()
 }
 
-/// One pool of connections for all services and regions; TLS by rustls on ring, with the system's roots.
+/// A pool of connections for all services of one region; TLS by rustls on ring, with the system's roots. It belongs
+/// to the runtime that uses it, so there is none for the whole process.
 fn http_client() -> SharedHttpClient {
-    static CLIENT: OnceLock<SharedHttpClient> = OnceLock::new();
-    let make = || {
-        aws_smithy_http_client::Builder::new()
-            .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS)
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .build_https()
-    };
-    CLIENT.get_or_init(make).clone()
+    aws_smithy_http_client::Builder::new()
+        .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS)
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .build_https()
 }
 
 fn retries() -> RetryConfig {

@@ -5,6 +5,11 @@
 //! objects = "file:us-east-1/objects"        # relative to this file
 //! table   = "sqlite:us-east-1/table.db"
 //!
+//! [regions.eu-west-1]
+//! objects = "s3://bucket/prefix"
+//! table   = "dynamodb://table-name"
+//! aws     = { region = "eu-west-1" }        # and others: see AwsConfig
+//!
 //! [links.dr]
 //! source = "us-east-1"
 //! target = "eu-west-1"
@@ -14,6 +19,7 @@
 mod aws;
 mod events;
 mod limits;
+mod location;
 pub mod push_policy;
 #[cfg(test)]
 mod tests;
@@ -29,6 +35,7 @@ use crate::Kind;
 pub use aws::AwsConfig;
 pub use events::{EventsConfig, region_of_queue};
 pub use limits::HostLimits;
+pub use location::{ObjectsLocation, Place, RegionStores, TableLocation};
 use push_policy::PushPolicyConfig;
 
 /// The file that is read when neither `--config` nor `GITFERRY_CONFIG` names one.
@@ -63,14 +70,20 @@ pub struct Config {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RegionConfig {
-    /// The object store: `file:PATH`.
+    /// The object store: `file:PATH` or `s3://BUCKET[/PREFIX]`.
     pub objects: String,
-    /// The table: `sqlite:PATH`.
+    /// The table: `sqlite:PATH` or `dynamodb://TABLE`.
     pub table: String,
-    /// How it reaches AWS.
+    /// How its AWS services are reached.
     #[serde(default)]
     pub aws: AwsConfig,
-    /// Where its committed changes are announced; only within the process when left out.
+    /// The KMS key (id, ARN or alias) that encrypts what S3 keeps; what the bucket says when left out.
+    #[serde(default)]
+    pub kms_key: Option<String>,
+    /// The storage class of what S3 keeps (`STANDARD_IA`, …); `STANDARD` when left out.
+    #[serde(default)]
+    pub storage_class: Option<String>,
+    /// Where its committed changes are announced: `eventbridge:BUS`; only within the process when left out.
     #[serde(default)]
     pub events: Option<EventsConfig>,
 }
@@ -284,8 +297,7 @@ impl Config {
             }
         }
         for (name, region) in &config.regions {
-            config.location(&region.objects, "file").map_err(|e| invalid(format!("regions.{name}.objects: {e}")))?;
-            config.location(&region.table, "sqlite").map_err(|e| invalid(format!("regions.{name}.table: {e}")))?;
+            region.stores(config.folder()).map_err(|reason| invalid(format!("regions.{name}.{reason}")))?;
         }
         config.check_distinct_stores().map_err(invalid)?;
         for (region, host) in &config.hosts {
@@ -302,16 +314,15 @@ impl Config {
 
     /// Regions share nothing.
     fn check_distinct_stores(&self) -> Result<(), String> {
-        let mut seen: BTreeMap<PathBuf, &str> = BTreeMap::new();
+        let mut seen: Vec<(&str, Place)> = Vec::new();
         for (name, region) in &self.regions {
-            let paths = [self.location(&region.objects, "file")?, self.location(&region.table, "sqlite")?];
-            for path in paths {
-                if let Some(other) = seen.insert(real_path(&path), name)
-                    && other != name
-                {
+            let places = region.stores(self.folder())?.places();
+            for place in &places {
+                if let Some((other, _)) = seen.iter().find(|(_, other)| other.overlaps(place)) {
                     return Err(format!("the regions {other} and {name} use the same store; each needs its own"));
                 }
             }
+            seen.extend(places.map(|place| (name.as_str(), place)));
         }
         Ok(())
     }
@@ -334,7 +345,7 @@ impl Config {
 
     /// A path that a configuration names, relative to its folder.
     pub fn path(&self, path: &Path) -> PathBuf {
-        self.file.parent().unwrap_or(Path::new("")).join(path)
+        self.folder().join(path)
     }
 
     fn check_link(&self, link: &LinkConfig) -> Result<(), String> {
@@ -351,37 +362,19 @@ impl Config {
         link.matcher().map(drop)
     }
 
-    /// The path in a location such as `file:///a/b` or `file:relative`, made absolute by the file's folder.
-    fn location(&self, location: &str, scheme: &str) -> Result<PathBuf, String> {
-        let Some(path) = location.strip_prefix(scheme).and_then(|rest| rest.strip_prefix(':')) else {
-            return Err(format!("`{location}` is not of the form {scheme}:PATH"));
-        };
-        let path = match path.strip_prefix("//") {
-            Some(absolute) if absolute.starts_with('/') => absolute,
-            Some(_) => {
-                return Err(format!("`{location}` names a host; write {scheme}:///absolute or {scheme}:relative"));
-            }
-            None => path,
-        };
-        if path.is_empty() {
-            return Err(format!("`{location}` has no path"));
-        }
-        let folder = self.file.parent().unwrap_or(Path::new(""));
-        let folder = std::path::absolute(folder.join(".")).map_err(|error| error.to_string())?;
-        Ok(folder.join(path))
+    /// The folder of the file.
+    fn folder(&self) -> &Path {
+        self.file.parent().unwrap_or(Path::new(""))
     }
 
-    /// A region's object store and table as paths.
-    pub fn region_paths(&self, name: &str) -> Result<(PathBuf, PathBuf), ConfigError> {
+    /// Where a region's stores are.
+    pub fn stores(&self, name: &str) -> Result<RegionStores, ConfigError> {
         let region = self.regions.get(name).ok_or_else(|| ConfigError::UnknownRegion {
             name: name.into(),
             file: self.file.clone(),
             known: known(self.regions.keys()),
         })?;
-        let invalid = |reason| ConfigError::Invalid { file: self.file.clone(), reason };
-        let objects = self.location(&region.objects, "file").map_err(invalid)?;
-        let table = self.location(&region.table, "sqlite").map_err(invalid)?;
-        Ok((objects, table))
+        region.stores(self.folder()).map_err(|reason| ConfigError::Invalid { file: self.file.clone(), reason })
     }
 
     /// A link by name.
@@ -407,22 +400,6 @@ fn name_matcher(globs: &[String]) -> Result<GlobSet, String> {
         set.add(GlobBuilder::new(glob).build().map_err(|error| error.to_string())?);
     }
     set.build().map_err(|error| error.to_string())
-}
-
-/// The path without links, `.` and `..`, so that one place has one spelling. Parts that do not exist yet
-/// are taken by their letters.
-fn real_path(path: &Path) -> PathBuf {
-    use std::path::Component;
-    let found = path.ancestors().find_map(|there| Some((there.canonicalize().ok()?, path.strip_prefix(there).ok()?)));
-    let Some((mut real, rest)) = found else { return path.into() };
-    for component in rest.components() {
-        match component {
-            Component::CurDir => {}
-            Component::ParentDir => _ = real.pop(),
-            other => real.push(other),
-        }
-    }
-    real
 }
 
 fn known<'a>(names: impl Iterator<Item = &'a String>) -> String {

@@ -53,7 +53,7 @@ pub fn row(place: &Place, runs: usize) -> io::Result<Row> {
 pub fn inside(dir: &Path, runs: usize) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let link = open(dir)?;
+        let link = open(dir).await?;
         for number in 0..REPOSITORIES {
             let name = format!("team-{}/app-{number}", number % 10);
             link.source.create(&name, gix::hash::Kind::Sha1, "bench").await.map_err(io::Error::other)?;
@@ -62,7 +62,7 @@ pub fn inside(dir: &Path, runs: usize) -> io::Result<()> {
         drop(link);
         for _ in 0..=runs {
             let start = std::time::Instant::now();
-            let summary = open(dir)?.pass(&[], 4).await.map_err(io::Error::other)?;
+            let summary = open(dir).await?.pass(&[], 4).await.map_err(io::Error::other)?;
             let elapsed = start.elapsed();
             if summary.unchanged != REPOSITORIES as u64 {
                 return Err(io::Error::other(format!("not all are unchanged: {summary:?}")));
@@ -78,13 +78,12 @@ fn everything() -> io::Result<GlobSet> {
     GlobSetBuilder::new().add(glob).build().map_err(io::Error::other)
 }
 
-fn open(dir: &Path) -> io::Result<Link> {
+async fn open(dir: &Path) -> io::Result<Link> {
     let config = gitferry::config::Config::load(&dir.join(CONFIG)).map_err(io::Error::other)?;
-    let region = |name| Region::open(&config, name).map_err(io::Error::other);
     Ok(Link {
         name: "dr".into(),
-        source: region("us-east-1")?,
-        target: region("eu-west-1")?,
+        source: Region::open(&config, "us-east-1").await.map_err(io::Error::other)?,
+        target: Region::open(&config, "eu-west-1").await.map_err(io::Error::other)?,
         repositories: everything()?,
         mode: LinkMode::Active,
         active_links: vec!["dr".to_owned()].into(),

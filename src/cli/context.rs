@@ -29,27 +29,43 @@ impl Context {
         Ok(Config::load(&self.file)?)
     }
 
-    /// Opens a region.
-    pub fn region(&self, name: &str) -> Result<Region, Failure> {
-        Ok(Region::open(&self.config()?, name)?)
+    /// Opens a region to read it.
+    pub async fn region(&self, name: &str) -> Result<Region, Failure> {
+        Ok(Region::open(&self.config()?, name).await?)
     }
 
-    /// Opens a link with both its regions.
-    pub fn link(&self, config: &Config, name: &str) -> Result<Link, Failure> {
-        let link = config.link(name)?;
-        let active = config.links.iter().filter(|(_, link)| link.mode == LinkMode::Active);
-        let active_links: Vec<String> = active.map(|(name, _)| name.clone()).collect();
-        Ok(Link {
-            name: name.into(),
-            source: Region::open(config, &link.source)?,
-            target: Region::open(config, &link.target)?,
-            repositories: link.matcher().map_err(Failure::usage)?,
-            mode: link.mode,
-            active_links: active_links.into(),
-            memory: Arc::new(Semaphore::new(PARTS_IN_MEMORY)),
-            progress: Arc::new(Progress::default()),
-        })
+    /// Opens a region to write it.
+    pub async fn writable_region(&self, name: &str) -> Result<Region, Failure> {
+        Ok(Region::open_writable(&self.config()?, name).await?)
     }
+
+    /// Opens a link with both its regions, to look at what they hold.
+    pub async fn link(&self, config: &Config, name: &str) -> Result<Link, Failure> {
+        let target = Region::open(config, &config.link(name)?.target).await?;
+        open_link(config, name, target).await
+    }
+
+    /// Opens a link with both its regions, to write the target.
+    pub async fn writable_link(&self, config: &Config, name: &str) -> Result<Link, Failure> {
+        let target = Region::open_writable(config, &config.link(name)?.target).await?;
+        open_link(config, name, target).await
+    }
+}
+
+async fn open_link(config: &Config, name: &str, target: Region) -> Result<Link, Failure> {
+    let link = config.link(name)?;
+    let active = config.links.iter().filter(|(_, link)| link.mode == LinkMode::Active);
+    let active_links: Vec<String> = active.map(|(name, _)| name.clone()).collect();
+    Ok(Link {
+        name: name.into(),
+        source: Region::open(config, &link.source).await?,
+        target,
+        repositories: link.matcher().map_err(Failure::usage)?,
+        mode: link.mode,
+        active_links: active_links.into(),
+        memory: Arc::new(Semaphore::new(PARTS_IN_MEMORY)),
+        progress: Arc::new(Progress::default()),
+    })
 }
 
 /// Who a change is attributed to when the command does not say: the login name.

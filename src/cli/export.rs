@@ -27,7 +27,7 @@ pub struct Export {
 
 impl Export {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let region = context.region(&self.region)?;
+        let region = context.region(&self.region).await?;
         let exported = region.export(&self.name, &self.to).await?;
         match self.json {
             true => output::json(&exported)?,

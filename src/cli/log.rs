@@ -39,7 +39,7 @@ struct Shown {
 
 impl Log {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let region = context.region(&self.region)?;
+        let region = context.region(&self.region).await?;
         let item = region.get(&self.name).await?;
         let last = item.head.frontier.seq;
         let first =

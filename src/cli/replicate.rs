@@ -41,7 +41,7 @@ pub struct Replicate {
 impl Replicate {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let config = context.config()?;
-        let link = context.link(&config, &self.link)?;
+        let link = context.writable_link(&config, &self.link).await?;
         let bars = (!self.json && std::io::stderr().is_terminal()).then(|| show(link.progress.clone()));
         let result = link.pass(&self.names, self.jobs).await;
         if let Some(bars) = bars {

@@ -93,7 +93,7 @@ impl Repo {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
         match self {
             Repo::Create(command) => {
-                let region = context.region(&command.place.region)?;
+                let region = context.writable_region(&command.place.region).await?;
                 let format = command.object_format.parse().map_err(|_| Failure::usage("not an object format"))?;
                 let item = region.create(&command.name, format, &actor()).await?;
                 command.place.say(&item, format!("created {} in {}", item.head.name, region.name))
@@ -101,12 +101,12 @@ impl Repo {
             Repo::List(command) => command.run(context).await,
             Repo::Show(command) => command.run(context).await,
             Repo::Rename(command) => {
-                let region = context.region(&command.place.region)?;
+                let region = context.writable_region(&command.place.region).await?;
                 let item = region.rename(&command.name, &command.new_name, &actor()).await?;
                 command.place.say(&item, format!("{} is {} now", command.name, item.head.name))
             }
             Repo::Delete(command) => {
-                let region = context.region(&command.place.region)?;
+                let region = context.writable_region(&command.place.region).await?;
                 let item = region.delete(&command.name, &actor()).await?;
                 let text = format!("deleted {}; its tombstone is {} for the retention period", command.name, item.id);
                 command.place.say(&item, text)
@@ -127,7 +127,7 @@ impl Place {
 
 impl List {
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let region = context.region(&self.place.region)?;
+        let region = context.region(&self.place.region).await?;
         let mut items = region.heads().await?;
         items.retain(|item| self.deleted || is_visible(&item.head));
         items.sort_by(|a, b| a.head.name.cmp(&b.head.name));
@@ -155,7 +155,7 @@ impl List {
 
 impl Show {
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let region: Region = context.region(&self.place.region)?;
+        let region: Region = context.region(&self.place.region).await?;
         let item = region.get(&self.name).await?;
         let (manifest, _) = region.manifest(&item).await?;
         let head = &item.head;

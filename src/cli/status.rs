@@ -33,7 +33,7 @@ impl Status {
         };
         let mut exit = Exit::Done;
         for name in names {
-            let link = context.link(&config, &name)?;
+            let link = context.link(&config, &name).await?;
             let all = link.status().await?;
             if all.iter().any(|status| matches!(status.standing, "fork" | "damaged")) {
                 exit = Exit::Difference;

@@ -60,7 +60,7 @@ impl Up {
         for (region, host) in &config.hosts {
             let certificate = open_certificate(&config, host)?;
             certificates.extend(certificate.clone());
-            let service = open_host(&config, region, host, Arc::new(sink.clone()))?;
+            let service = open_host(&config, region, host, Arc::new(sink.clone())).await?;
             let listening = Listening::bind(service, host.listen, certificate).map_err(|error| {
                 Failure::from(error).about(&format!("cannot listen on {} for {region}", host.listen))
             })?;
@@ -72,9 +72,10 @@ impl Up {
         }
         let mut keeping = JoinSet::new();
         for region in config.regions.keys() {
-            keeping.spawn(upkeep(Region::open(&config, region)?, SWEEP_EVERY, worker_stopped.clone()));
+            let region = Region::open_writable(&config, region).await?;
+            keeping.spawn(upkeep(region, SWEEP_EVERY, worker_stopped.clone()));
         }
-        let worker = Worker::new(open_links(&config, &file)?, WorkerOptions::default());
+        let worker = Worker::new(open_links(&config, &file).await?, WorkerOptions::default());
         let worker = tokio::spawn(worker.run(events, worker_stopped));
         say(&config);
         // The worker goes on until all hosts have ended: forwarded pushes wait for it.
@@ -165,7 +166,7 @@ fn open_forwarder(config: &Config, region: &str, host: &HostConfig) -> Result<Op
     Ok(Some(Arc::new(Forwarder::new(others)?)))
 }
 
-fn open_host(
+async fn open_host(
     config: &Config,
     region: &str,
     host: &HostConfig,
@@ -193,12 +194,16 @@ fn open_host(
         limits: host.limits.clone(),
         forwarder: open_forwarder(config, region, host)?,
     };
-    Ok(Host::new(Region::open(config, region)?, authorizer, events, options))
+    Ok(Host::new(Region::open_writable(config, region).await?, authorizer, events, options))
 }
 
-fn open_links(config: &Config, file: &std::path::Path) -> Result<Vec<Link>, Failure> {
+async fn open_links(config: &Config, file: &std::path::Path) -> Result<Vec<Link>, Failure> {
     let context = Context::new(file.to_owned());
-    config.links.keys().map(|name| context.link(config, name)).collect()
+    let mut links = Vec::with_capacity(config.links.len());
+    for name in config.links.keys() {
+        links.push(context.writable_link(config, name).await?);
+    }
+    Ok(links)
 }
 
 fn say(config: &Config) {

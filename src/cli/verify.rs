@@ -54,12 +54,14 @@ impl Verify {
         let progress = Arc::new(CheckProgress::default());
         let bar = (self.deep && !self.json && std::io::stderr().is_terminal()).then(|| show(progress.clone()));
         let result = match (&self.region, config.links.contains_key(&self.name)) {
-            (Some(region), _) => self.repository(&[context.region(region)?], &progress).await,
+            (Some(region), _) => self.repository(&[context.region(region).await?], &progress).await,
             (None, true) => self.link(context, &progress).await,
             (None, false) => {
-                let regions: Result<Vec<Region>, Failure> =
-                    config.regions.keys().map(|name| context.region(name)).collect();
-                self.repository(&regions?, &progress).await
+                let mut regions = Vec::new();
+                for name in config.regions.keys() {
+                    regions.push(context.region(name).await?);
+                }
+                self.repository(&regions, &progress).await
             }
         };
         if let Some(bar) = bar {
@@ -86,7 +88,7 @@ impl Verify {
 
     async fn link(&self, context: &Context, progress: &Arc<CheckProgress>) -> Result<Outcome, Failure> {
         let config = context.config()?;
-        let link = context.link(&config, &self.name)?;
+        let link = context.link(&config, &self.name).await?;
         let mut outcome = Outcome { differences: link.strays().await?, ..Outcome::default() };
         for pair in link.pairs(&[]).await? {
             outcome.differences.extend(link.differences(&pair).await?);

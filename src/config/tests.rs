@@ -26,9 +26,12 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
 #[test]
 fn a_good_configuration() {
     let config = parse(GOOD).unwrap();
-    let us = (PathBuf::from("/etc/gitferry/us/objects"), PathBuf::from("/etc/gitferry/us/table.db"));
-    assert_eq!(config.region_paths("us").unwrap(), us);
-    assert_eq!(config.region_paths("eu").unwrap().0, PathBuf::from("/srv/eu/objects"));
+    let us = config.stores("us").unwrap();
+    assert_eq!(us.objects, ObjectsLocation::Filesystem("/etc/gitferry/us/objects".into()));
+    assert_eq!(us.table, TableLocation::Sqlite("/etc/gitferry/us/table.db".into()));
+    assert!(!us.is_remote());
+    let eu = config.stores("eu").unwrap();
+    assert_eq!(eu.objects, ObjectsLocation::Filesystem("/srv/eu/objects".into()));
     let dr = config.link("dr").unwrap();
     assert_eq!(dr.mode, LinkMode::Active);
     let matcher = dr.matcher().unwrap();
@@ -51,11 +54,23 @@ fn what_makes_no_sense_is_refused_and_named() {
         ("objects = \"file:us/objects\"", "objekts = \"file:x\"", "objekts"),
         ("file:us/objects", "us/objects", "regions.us.objects"),
         ("file:us/objects", "sqlite:us/objects", "regions.us.objects"),
-        ("file:us/objects", "s3://bucket", "regions.us.objects"),
+        ("file:us/objects", "s3://b", "regions.us.objects"),
+        ("file:us/objects", "s3:bucket", "regions.us.objects"),
         ("file:us/objects", "file:", "has no path"),
         ("file:us/objects", "file://host/path", "names a host"),
         ("sqlite:us/table.db", "file:us/table.db", "regions.us.table"),
         ("sqlite:us/table.db", "sqlite:", "has no path"),
+        ("sqlite:us/table.db", "dynamodb:table", "dynamodb://TABLE"),
+        ("sqlite:us/table.db", "dynamodb://", "not the name of a table"),
+        ("sqlite:us/table.db", "dynamodb://a/b", "not the name of a table"),
+        ("[regions.eu]", "kms_key = \"k\"\n[regions.eu]", "regions.us.kms_key"),
+        ("[regions.eu]", "storage_class = \"X\"\n[regions.eu]", "regions.us.storage_class"),
+        ("[regions.eu]", "aws = { region = \"\" }\n[regions.eu]", "regions.us.aws: region"),
+        ("[regions.eu]", "aws = { zone = \"x\" }\n[regions.eu]", "zone"),
+        ("[regions.eu]", "aws = { endpoint_url = \"ftp://x\" }\n[regions.eu]", "regions.us.aws: endpoint_url"),
+        ("[regions.eu]", "aws = { endpoint_url = \"http://a:b@x\" }\n[regions.eu]", "regions.us.aws: endpoint_url"),
+        ("[regions.eu]", "aws = { role_arn = \"x\" }\n[regions.eu]", "regions.us.aws: role_arn"),
+        ("[regions.eu]", "aws = { external_id = \"x\" }\n[regions.eu]", "regions.us.aws: external_id"),
         ("file:us/objects", "file:///srv/eu/objects", "the regions eu and us use the same store"),
         ("sqlite:us/table.db", "sqlite:/srv/eu/table.db", "use the same store"),
         ("file:us/objects", "file:/srv//eu/./objects", "use the same store"),
@@ -89,7 +104,7 @@ fn what_makes_no_sense_is_refused_and_named() {
 #[test]
 fn unknown_names_are_answered_with_those_that_there_are() {
     let config = parse(GOOD).unwrap();
-    let region = config.region_paths("mars").unwrap_err().to_string();
+    let region = config.stores("mars").unwrap_err().to_string();
     assert!(region.contains("no region mars") && region.contains("eu, us"), "{region}");
     let link = config.link("mars").unwrap_err().to_string();
     assert!(link.contains("no link mars") && link.contains("dr, other"), "{link}");
@@ -142,5 +157,64 @@ fn where_hosts_are_reached() {
     for lines in bad {
         let error = host(lines).map(drop).unwrap_err().to_string();
         assert!(!lines.contains('@') || !error.contains("secret"), "{error}");
+    }
+}
+
+const REMOTE: &str = r#"
+[regions.us]
+objects = "s3://bucket-us/git"
+table = "dynamodb://git"
+aws = { region = "us-east-1", profile = "ops" }
+kms_key = "alias/git"
+storage_class = "STANDARD_IA"
+[regions.eu]
+objects = "s3://bucket-eu"
+table = "dynamodb://git"
+aws = { region = "eu-west-1", role_arn = "arn:aws:iam::123456789012:role/git", external_id = "x" }
+[regions.mixed]
+objects = "s3://bucket-mixed"
+table = "sqlite:mixed/table.db"
+aws = { endpoint_url = "http://127.0.0.1:4566" }
+"#;
+
+#[test]
+fn regions_on_aws() {
+    let config = parse(REMOTE).unwrap();
+    let us = config.stores("us").unwrap();
+    let ObjectsLocation::S3(options) = &us.objects else { panic!("{us:?}") };
+    assert_eq!((options.bucket.as_str(), options.prefix.as_str()), ("bucket-us", "git"));
+    assert_eq!(options.kms_key.as_deref(), Some("alias/git"));
+    assert_eq!(options.storage_class.as_deref(), Some("STANDARD_IA"));
+    assert_eq!(us.table, TableLocation::DynamoDb("git".into()));
+    assert_eq!((us.aws.region.as_deref(), us.aws.profile.as_deref()), (Some("us-east-1"), Some("ops")));
+    assert!(us.is_remote() && config.stores("mixed").unwrap().is_remote());
+    assert_eq!(config.stores("eu").unwrap().aws.external_id.as_deref(), Some("x"));
+}
+
+#[test]
+fn stores_on_aws_are_not_shared_either() {
+    let shared = |from: &str, to: &str| {
+        assert!(REMOTE.contains(from), "{from:?}");
+        parse(&REMOTE.replacen(from, to, 1)).map(drop).map_err(|error| error.to_string())
+    };
+    let refused = [
+        ("s3://bucket-eu", "s3://bucket-us/git"),
+        ("s3://bucket-eu", "s3://bucket-us/git/eu"),
+        ("s3://bucket-eu", "s3://bucket-us"),
+        ("region = \"eu-west-1\", role_arn = \"arn:aws:iam::123456789012:role/git\", external_id = \"x\"", "region = \"us-east-1\", profile = \"ops\""),
+    ];
+    for (from, to) in refused {
+        assert!(shared(from, to).unwrap_err().contains("use the same store"), "{to}");
+    }
+    let allowed = [
+        ("s3://bucket-eu", "s3://bucket-us/git-eu"),
+        ("s3://bucket-eu", "s3://bucket-us/eu"),
+        // Another account.
+        ("eu-west-1", "us-east-1"),
+        // Another server.
+        ("s3://bucket-mixed", "s3://bucket-us/git"),
+    ];
+    for (from, to) in allowed {
+        shared(from, to).unwrap();
     }
 }

@@ -8,6 +8,8 @@ pub mod filesystem;
 pub mod key;
 pub mod parts;
 pub mod reader;
+pub mod s3;
+mod stale;
 
 use std::fmt;
 use std::ops::Range;
@@ -20,6 +22,7 @@ use bytes::Bytes;
 use crate::Kind;
 pub use filesystem::FilesystemStore;
 pub use parts::Crc64Hasher;
+pub use s3::{S3Options, S3Store};
 
 /// Most bytes that [`ObjectStore::put`] takes, and most that one [`ObjectStore::get`] returns.
 pub const MAX_PUT_BYTES: u64 = 64 * 1024 * 1024;

@@ -69,6 +69,14 @@ pub enum RegionError {
         /// Which repository.
         repository: String,
     },
+    /// A store does not keep a promise that correctness rests on.
+    #[error("the store {store} must not be used: {reason}; use one that keeps preconditions, as S3 and DynamoDB do")]
+    BrokenPromise {
+        /// Which store.
+        store: String,
+        /// What it did.
+        reason: String,
+    },
     /// Stored state is not what it should be.
     #[error("{repository} in {region} is damaged: {reason}")]
     Corrupt {
@@ -132,6 +140,7 @@ impl RegionError {
             | RegionError::NotActive { .. }
             | RegionError::Refused { .. } => Kind::Refused,
             RegionError::Moved { .. } => Kind::Conflict,
+            RegionError::BrokenPromise { .. } => Kind::Environment,
             RegionError::MissingObjects { .. } | RegionError::Corrupt { .. } => Kind::Corrupt,
             RegionError::Name(error) => error.kind(),
             RegionError::Ledger(error) => error.kind(),

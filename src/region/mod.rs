@@ -12,6 +12,7 @@ pub mod local;
 pub mod manifest;
 pub mod new_pack;
 pub mod open;
+pub mod probe;
 pub mod push;
 pub mod sweep;
 pub mod verify;

@@ -1,12 +1,16 @@
 //! Opening the stores that a configuration names.
 
-use std::sync::Arc;
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Region, Result};
+use super::{Region, Result, probe};
+use crate::aws::sdk_config;
 use crate::clock::SystemClock;
-use crate::config::{Config, ConfigError};
-use crate::objects::FilesystemStore;
-use crate::table::SqliteTable;
+use crate::config::{Config, ConfigError, ObjectsLocation, Place, RegionStores, TableLocation};
+use crate::objects::s3::S3Store;
+use crate::objects::{FilesystemStore, ObjectStore};
+use crate::table::{DynamoTable, SqliteTable, Table};
 
 /// Why a region could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -30,16 +34,62 @@ impl OpenError {
 }
 
 impl Region {
-    /// Opens a region of a configuration; embedded stores are made where they are missing.
-    pub fn open(config: &Config, name: &str) -> std::result::Result<Region, OpenError> {
-        let (objects, table) = config.region_paths(name)?;
-        Ok(Region::open_embedded(name, &objects, &table)?)
+    /// Opens a region of a configuration, to read it; embedded stores are made where they are missing. Asks AWS
+    /// nothing yet.
+    pub async fn open(config: &Config, name: &str) -> std::result::Result<Region, OpenError> {
+        Ok(Region::open_stores(&config.stores(name)?, name).await?)
+    }
+
+    /// Opens a region of a configuration, to write it: stores that are not embedded must prove first, once per
+    /// process, that they keep what they promise (see [`probe`]).
+    pub async fn open_writable(config: &Config, name: &str) -> std::result::Result<Region, OpenError> {
+        let stores = config.stores(name)?;
+        let region = Region::open_stores(&stores, name).await?;
+        let [objects, table] = stores.places();
+        if matches!(stores.table, TableLocation::DynamoDb(_)) && !is_proven(&table) {
+            probe::table(&*region.table, &*region.clock).await?;
+            proven(table);
+        }
+        if matches!(stores.objects, ObjectsLocation::S3(_)) && !is_proven(&objects) {
+            probe::objects(&*region.objects, &*region.clock).await?;
+            proven(objects);
+        }
+        Ok(region)
+    }
+
+    async fn open_stores(stores: &RegionStores, name: &str) -> Result<Region> {
+        let sdk = if stores.is_remote() { Some(sdk_config(&stores.aws).await) } else { None };
+        let objects_name = format!("object store of {name}");
+        let objects: Arc<dyn ObjectStore> = match (&stores.objects, &sdk) {
+            (ObjectsLocation::S3(options), Some(sdk)) => {
+                Arc::new(S3Store::new(sdk, options.clone(), format!("object store s3://{} of {name}", options.bucket)))
+            }
+            (ObjectsLocation::Filesystem(path), _) => Arc::new(FilesystemStore::open(path, objects_name)?),
+            (ObjectsLocation::S3(_), None) => unreachable!("a region with a store in S3 is remote"),
+        };
+        let table: Arc<dyn Table> = match (&stores.table, &sdk) {
+            (TableLocation::DynamoDb(table), Some(sdk)) => Arc::new(DynamoTable::open(sdk, table, name)),
+            (TableLocation::Sqlite(path), _) => Arc::new(SqliteTable::open(path, format!("of {name}"))?),
+            (TableLocation::DynamoDb(_), None) => unreachable!("a region with a table on DynamoDB is remote"),
+        };
+        Ok(Region::new(name, objects, table, SystemClock::shared()))
     }
 
     /// Opens a region on the embedded stores.
-    pub fn open_embedded(name: &str, objects: &std::path::Path, table: &std::path::Path) -> Result<Region> {
+    pub fn open_embedded(name: &str, objects: &Path, table: &Path) -> Result<Region> {
         let objects = FilesystemStore::open(objects, format!("object store of {name}"))?;
         let table = SqliteTable::open(table, format!("of {name}"))?;
         Ok(Region::new(name, Arc::new(objects), Arc::new(table), SystemClock::shared()))
     }
+}
+
+/// The stores that have proven themselves to this process.
+static PROVEN: Mutex<Option<HashSet<Place>>> = Mutex::new(None);
+
+fn is_proven(place: &Place) -> bool {
+    PROVEN.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|proven| proven.contains(place))
+}
+
+fn proven(place: Place) {
+    PROVEN.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_default().insert(place);
 }

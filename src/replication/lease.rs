@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use crate::ledger::head::RepositoryId;
 use crate::ledger::keys;
 use crate::region::Region;
-use crate::table::{Condition, Key, TableError, Write};
+use crate::table::{Condition, EXPIRES_MEMBER, Key, TableError, Write};
 
 /// Transfers below this size go without a lease.
 pub const LEASED_BYTES: u64 = 64 * 1024 * 1024;
@@ -20,6 +20,8 @@ pub const LEASED_BYTES: u64 = 64 * 1024 * 1024;
 const RENEW_EVERY: Duration = Duration::from_secs(2);
 /// A lease that nobody rewrote for this long is free.
 const EXPIRES_AFTER: Duration = Duration::from_secs(8);
+/// A table may remove the row of a lease that nobody rewrote for this many seconds.
+const REMOVABLE_AFTER_SECONDS: i64 = 24 * 60 * 60;
 /// How often a waiter looks.
 const POLL_EVERY: Duration = Duration::from_millis(500);
 
@@ -67,7 +69,7 @@ impl Waiter {
             }
         };
         let revision = row.map_or(1, |row| row.revision + 1);
-        let write = Write::put(self.key.clone(), condition, json!({ "holder": self.holder }));
+        let write = Write::put(self.key.clone(), condition, document(&self.region, &self.holder));
         match self.region.table.transact(vec![write]).await {
             Ok(()) => Ok(Some(Lease::held(self.region.clone(), self.key.clone(), self.holder.clone(), revision))),
             Err(TableError::ConditionFailed { .. }) => Ok(None),
@@ -76,16 +78,19 @@ impl Waiter {
     }
 }
 
+fn document(region: &Region, holder: &str) -> serde_json::Value {
+    json!({ "holder": holder, EXPIRES_MEMBER: region.clock.now().as_second() + REMOVABLE_AFTER_SECONDS })
+}
+
 impl Lease {
     fn held(region: Region, key: Key, holder: String, revision: u64) -> Self {
-        let (table, row) = (region.table.clone(), key.clone());
+        let (at, row) = (region.clone(), key.clone());
         let renewal = tokio::spawn(async move {
             let mut revision = revision;
             loop {
                 tokio::time::sleep(RENEW_EVERY).await;
-                let document = json!({ "holder": holder });
-                let write = Write::put(row.clone(), Condition::Revision(revision), document);
-                match table.transact(vec![write]).await {
+                let write = Write::put(row.clone(), Condition::Revision(revision), document(&at, &holder));
+                match at.table.transact(vec![write]).await {
                     Ok(()) => revision += 1,
                     // Stolen: the thief works on, so do we, and the head decides.
                     Err(TableError::ConditionFailed { .. }) => return,

@@ -8,8 +8,8 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::{
-    Action, Key, MAX_GET_KEYS, MAX_ITEM_BYTES, MAX_PAGE_ITEMS, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ITEMS, Query,
-    TableError, Write,
+    Action, Key, MAX_DOCUMENT_DEPTH, MAX_GET_KEYS, MAX_ITEM_BYTES, MAX_PAGE_ITEMS, MAX_TRANSACTION_BYTES,
+    MAX_TRANSACTION_ITEMS, Query, TableError, Write,
 };
 
 /// Most bytes of a partition key (DynamoDB's limit).
@@ -21,7 +21,8 @@ pub const MAX_SK_BYTES: usize = 1_024;
 pub const ITEM_OVERHEAD_BYTES: usize = 64;
 
 /// What an item weighs against [`MAX_ITEM_BYTES`], [`MAX_TRANSACTION_BYTES`] and
-/// [`super::MAX_PAGE_BYTES`]. `document` is the length of its compact JSON text.
+/// [`super::MAX_PAGE_BYTES`]. `document` is the weight of the document: the length of its compact JSON text, or
+/// what DynamoDB counts for it where that is more.
 pub fn item_bytes(key: &Key, document: usize, bytes: usize) -> usize {
     [key.pk.len(), key.sk.len(), document, bytes].into_iter().fold(ITEM_OVERHEAD_BYTES, usize::saturating_add)
 }
@@ -71,7 +72,10 @@ fn check_item(table: &str, write: &Write) -> Result<(Option<String>, usize), Tab
         return Err(invalid(table, format!("the document of {} is not a JSON object", write.key)));
     }
     let text = document_text(table, &write.key, document)?;
-    let size = item_bytes(&write.key, text.len(), bytes.as_ref().map_or(0, |b| b.len()));
+    let weight = attribute_bytes(document, 1)
+        .map_err(|what| invalid(table, format!("the document of {} {what}", write.key)))?
+        .max(text.len());
+    let size = item_bytes(&write.key, weight, bytes.as_ref().map_or(0, |b| b.len()));
     if size > MAX_ITEM_BYTES {
         let reason = format!("the item {} has {size} bytes; at most {MAX_ITEM_BYTES} are possible", write.key);
         return Err(invalid(table, reason));
@@ -81,6 +85,28 @@ fn check_item(table: &str, write: &Write) -> Result<(Option<String>, usize), Tab
 
 fn document_text(table: &str, key: &Key, document: &Value) -> Result<String, TableError> {
     serde_json::to_string(document).map_err(|e| invalid(table, format!("the document of {key} is not JSON: {e}")))
+}
+
+/// What DynamoDB counts for a value ("DynamoDB Item sizes and formats"), or what it does not take.
+fn attribute_bytes(value: &Value, depth: usize) -> Result<usize, &'static str> {
+    const CONTAINER_BYTES: usize = 3;
+    const ELEMENT_BYTES: usize = 1;
+    if depth > MAX_DOCUMENT_DEPTH {
+        return Err("is nested too deep");
+    }
+    let inside = |value| attribute_bytes(value, depth + 1).map(|bytes| bytes.saturating_add(ELEMENT_BYTES));
+    match value {
+        Value::Null | Value::Bool(_) => Ok(1),
+        // One byte for two digits, and two for sign and exponent; never more than a float takes as text.
+        Value::Number(number) if number.is_f64() => Ok(number.to_string().len().max(3)),
+        Value::Number(number) => Ok(number.to_string().len() / 2 + 2),
+        Value::String(text) => Ok(text.len()),
+        Value::Array(values) => values.iter().try_fold(CONTAINER_BYTES, |sum, value| Ok(sum + inside(value)?)),
+        Value::Object(members) => members.iter().try_fold(CONTAINER_BYTES, |sum, (name, value)| match name.len() {
+            0 => Err("has a member without a name"),
+            bytes => Ok(sum + bytes + inside(value)?),
+        }),
+    }
 }
 
 /// Checks the keys of a batched read. The same key may come twice.
@@ -97,6 +123,11 @@ pub fn check_query(table: &str, query: &Query) -> Result<usize, TableError> {
     if query.pk.is_empty() || query.pk.len() > MAX_PK_BYTES {
         let reason =
             format!("a query of a partition key of {} bytes; 1 to {MAX_PK_BYTES} are possible", query.pk.len());
+        return Err(invalid(table, reason));
+    }
+    let bounds = [Some(&query.from), Some(&query.to), query.after.as_ref()];
+    if let Some(bound) = bounds.into_iter().flatten().find(|bound| bound.len() > MAX_SK_BYTES) {
+        let reason = format!("a query up to a sort key of {} bytes; at most {MAX_SK_BYTES} are possible", bound.len());
         return Err(invalid(table, reason));
     }
     if query.limit == 0 {

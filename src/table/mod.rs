@@ -5,6 +5,7 @@
 //! it, optional raw bytes. `tests/conformance` holds the one suite that every implementation passes.
 
 pub mod decorate;
+pub mod dynamodb;
 pub mod limits;
 pub mod sqlite;
 
@@ -15,6 +16,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use crate::Kind;
+pub use dynamodb::DynamoTable;
 pub use sqlite::SqliteTable;
 
 /// Most items that one transaction may hold (DynamoDB's limit).
@@ -29,6 +31,12 @@ pub const MAX_PAGE_ITEMS: usize = 1_000;
 pub const MAX_PAGE_BYTES: usize = 1024 * 1024;
 /// Most keys of one batched read (DynamoDB's limit).
 pub const MAX_GET_KEYS: usize = 100;
+
+/// Deepest nesting of a document, itself included (DynamoDB's limit is 32 with the item around it).
+pub const MAX_DOCUMENT_DEPTH: usize = 31;
+/// A member of this name in a document, in seconds since 1970, says from when on nobody needs the item: a table
+/// may remove it some time after (DynamoDB does, within days, where it is told to), or never.
+pub const EXPIRES_MEMBER: &str = "expires";
 
 /// Where an item lives.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -240,7 +248,8 @@ pub trait Table: fmt::Debug + Send + Sync {
     fn name(&self) -> &str;
 
     /// Reads up to [`MAX_GET_KEYS`] items at one moment (never half of a transaction), in the order of the
-    /// keys; `None` where there is none. A key may come twice.
+    /// keys; `None` where there is none. A key may come twice. DynamoDB gives at most [`MAX_TRANSACTION_BYTES`] at
+    /// one moment: read large items one by one.
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Item>>, TableError>;
 
     /// Reads one item.

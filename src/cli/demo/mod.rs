@@ -56,7 +56,7 @@ impl Demo {
         init::write(&dir)?;
         let config = dir.join(DEFAULT_FILE);
         let context = Context::new(config.clone());
-        let link = context.link(&Config::load(&config)?, LINK)?;
+        let link = context.writable_link(&Config::load(&config)?, LINK).await?;
         let (source, target) = (link.source.name.clone(), link.target.name.clone());
         steps.say(start, "make two regions", &format!("{source} and {target}, link {LINK}"));
 
@@ -112,7 +112,7 @@ async fn import(link: &Link, path: &std::path::Path) -> Result<Imported, Failure
 
 /// A pass as a fresh process would make it.
 async fn pass(context: &Context, config: &std::path::Path) -> Result<Summary, Failure> {
-    let link = context.link(&Config::load(config)?, LINK)?;
+    let link = context.writable_link(&Config::load(config)?, LINK).await?;
     let mut summary = link.pass(&[], DEFAULT_JOBS).await?;
     match summary.reports.iter_mut().find_map(|report| report.error.take()) {
         Some(error) => Err(error.into()),

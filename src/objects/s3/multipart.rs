@@ -1,0 +1,210 @@
+//! Uploads in parts: S3's multipart uploads, each part and the whole with a checksum.
+
+use std::sync::atomic::Ordering;
+
+use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
+use bytes::Bytes;
+
+use super::create::{ABSENT, Settled, Tries};
+use super::error::Failure;
+use super::{S3Store, from_base64, to_base64};
+use crate::Kind;
+use crate::objects::{Crc64, ObjectError, ObjectMeta, Part, Upload, parts};
+use crate::retry::Attempts;
+
+/// Most parts that one page of a listing returns (S3's limit).
+const MAX_LIST_PARTS: i32 = 1_000;
+
+impl S3Store {
+    pub(super) async fn begin_upload(&self, key: &str) -> Result<Upload, ObjectError> {
+        let full = self.full_key(key)?;
+        let request = self
+            .client
+            .create_multipart_upload()
+            .bucket(&self.options.bucket)
+            .key(full)
+            .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
+            .checksum_type(ChecksumType::FullObject)
+            .set_server_side_encryption(self.options.encryption())
+            .set_ssekms_key_id(self.options.kms_key.clone())
+            .set_bucket_key_enabled(self.options.bucket_key())
+            .set_storage_class(self.options.storage_class());
+        let answer = request.send().await.map_err(|error| self.failed(key, "begin", Failure::of_write(&error)))?;
+        match answer.upload_id {
+            Some(token) if !token.is_empty() => Ok(Upload { key: key.to_owned(), token }),
+            _ => Err(self.unavailable(key, "the server gave the upload no id".into(), false)),
+        }
+    }
+
+    pub(super) async fn send_part(&self, upload: &Upload, number: u32, bytes: Bytes) -> Result<Part, ObjectError> {
+        let key = &upload.key;
+        let full = self.full_key(key)?;
+        let (size, crc64) = (bytes.len() as u64, Crc64::of(&bytes));
+        let request = self
+            .client
+            .upload_part()
+            .bucket(&self.options.bucket)
+            .key(full)
+            .upload_id(&upload.token)
+            .part_number(number_in_s3(number))
+            .checksum_crc64_nvme(to_base64(crc64))
+            .body(bytes.into())
+            .customize()
+            .disable_payload_signing();
+        let answer = request.send().await;
+        let answer = answer.map_err(|error| self.failed(key, "send a part of", Failure::of_write(&error)))?;
+        Ok(Part { number, size, crc64, tag: tag(answer.e_tag.as_deref()) })
+    }
+
+    pub(super) async fn list_parts(&self, upload: &Upload) -> Result<Vec<Part>, ObjectError> {
+        let key = &upload.key;
+        let full = self.full_key(key)?;
+        let (mut found, mut marker) = (Vec::new(), None);
+        loop {
+            let request = self
+                .client
+                .list_parts()
+                .bucket(&self.options.bucket)
+                .key(&full)
+                .upload_id(&upload.token)
+                .max_parts(MAX_LIST_PARTS)
+                .set_part_number_marker(marker);
+            let page = request.send().await;
+            let page = page.map_err(|error| self.failed(key, "list the parts of", Failure::of_read(&error)))?;
+            // What has no checksum of its own cannot be vouched for, and is sent again.
+            found.extend(page.parts().iter().filter_map(part_of));
+            marker = page.next_part_number_marker.filter(|_| page.is_truncated == Some(true));
+            if marker.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    pub(super) async fn complete_upload(
+        &self,
+        upload: &Upload,
+        parts: &[Part],
+        size: u64,
+        crc64: Crc64,
+    ) -> Result<ObjectMeta, ObjectError> {
+        let key = &upload.key;
+        self.full_key(key)?;
+        parts::check_complete(parts, size, crc64).map_err(|reason| self.corrupt(key, reason))?;
+        if parts.is_empty() {
+            // S3 completes nothing out of no parts.
+            let meta = self.put_bytes(key, Bytes::new()).await?;
+            self.abort_upload(upload).await?;
+            return Ok(meta);
+        }
+        let tries = Tries::default();
+        let mut conflicts = Attempts::default();
+        loop {
+            let sent = self.send_complete(upload, parts, size, crc64, &tries).await;
+            match self.settle(key, size, crc64, sent, tries.repeated()).await? {
+                Settled::Done => return Ok(ObjectMeta { key: key.clone(), size, crc64: Some(crc64) }),
+                Settled::Again(_) if conflicts.again(Kind::Conflict).await => {}
+                Settled::Again(reason) => return Err(self.failed(key, "complete", Failure::Busy(reason))),
+            }
+        }
+    }
+
+    /// With the checksum of the whole. Servers that only know checksums of parts' checksums refuse it; they
+    /// have checked each part, and the parts' checksums make up that of the whole.
+    async fn send_complete(
+        &self,
+        upload: &Upload,
+        parts: &[Part],
+        size: u64,
+        crc64: Crc64,
+        tries: &Tries,
+    ) -> Result<(), Failure> {
+        if !self.composite_only.load(Ordering::Relaxed) {
+            match self.send_complete_with(upload, parts, size, Some(crc64), tries).await {
+                Err(Failure::Digest(reason)) => {
+                    if self.knows_whole_checksums(upload).await? {
+                        return Err(Failure::Digest(reason));
+                    }
+                    self.composite_only.store(true, Ordering::Relaxed);
+                }
+                result => return result,
+            }
+        }
+        self.send_complete_with(upload, parts, size, None, tries).await
+    }
+
+    async fn send_complete_with(
+        &self,
+        upload: &Upload,
+        parts: &[Part],
+        size: u64,
+        whole: Option<Crc64>,
+        tries: &Tries,
+    ) -> Result<(), Failure> {
+        let parts = parts.iter().map(|part| {
+            CompletedPart::builder()
+                .part_number(number_in_s3(part.number))
+                .e_tag(&part.tag)
+                .checksum_crc64_nvme(to_base64(part.crc64))
+                .build()
+        });
+        let request = self
+            .client
+            .complete_multipart_upload()
+            .bucket(&self.options.bucket)
+            .key(self.options.full_key(&upload.key))
+            .upload_id(&upload.token)
+            .if_none_match(ABSENT)
+            .multipart_upload(CompletedMultipartUpload::builder().set_parts(Some(parts.collect())).build())
+            .set_mpu_object_size(i64::try_from(size).ok())
+            .set_checksum_type(whole.map(|_| ChecksumType::FullObject))
+            .set_checksum_crc64_nvme(whole.map(to_base64))
+            .customize()
+            .interceptor(tries.clone());
+        let answer = request.send().await.map_err(|error| Failure::of_write(&error))?;
+        match answer.e_tag {
+            Some(_) => Ok(()),
+            None => Err(Failure::Transient { reason: "the answer says nothing of an object".into(), ambiguous: true }),
+        }
+    }
+
+    /// Whether the server keeps a checksum of the whole for this upload.
+    async fn knows_whole_checksums(&self, upload: &Upload) -> Result<bool, Failure> {
+        let request = self
+            .client
+            .list_parts()
+            .bucket(&self.options.bucket)
+            .key(self.options.full_key(&upload.key))
+            .upload_id(&upload.token)
+            .max_parts(1);
+        let page = request.send().await.map_err(|error| Failure::of_read(&error))?;
+        Ok(page.checksum_type == Some(ChecksumType::FullObject))
+    }
+
+    pub(super) async fn abort_upload(&self, upload: &Upload) -> Result<(), ObjectError> {
+        let full = self.full_key(&upload.key)?;
+        let request = self.client.abort_multipart_upload().bucket(&self.options.bucket).key(full);
+        match request.upload_id(&upload.token).send().await.map_err(|error| Failure::of_write(&error)) {
+            Ok(_) | Err(Failure::NoUpload | Failure::NoKey) => Ok(()),
+            Err(failure) => Err(self.failed(&upload.key, "abort the upload of", failure)),
+        }
+    }
+}
+
+/// S3 counts parts from 1.
+pub(super) fn number_in_s3(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX).saturating_add(1)
+}
+
+/// An ETag without its quotes.
+pub(super) fn tag(e_tag: Option<&str>) -> String {
+    e_tag.unwrap_or_default().trim_matches('"').to_owned()
+}
+
+fn part_of(part: &aws_sdk_s3::types::Part) -> Option<Part> {
+    Some(Part {
+        number: u32::try_from(part.part_number?.checked_sub(1)?).ok()?,
+        size: u64::try_from(part.size?).ok()?,
+        crc64: from_base64(part.checksum_crc64_nvme.as_deref()?)?,
+        tag: tag(part.e_tag.as_deref()),
+    })
+}

@@ -1,0 +1,110 @@
+//! Where in S3 a store lies, and how its objects are kept there.
+
+use std::path::PathBuf;
+
+use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
+
+use crate::objects::key;
+
+/// Most bytes of the prefix in a bucket, so that prefix and key fit S3's 1,024.
+pub const MAX_PREFIX_BYTES: usize = 256;
+
+/// Where a store lies, and how its objects are kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct S3Options {
+    /// The bucket's name.
+    pub bucket: String,
+    /// What all keys start with, without the `/` behind it; empty for the whole bucket.
+    pub prefix: String,
+    /// The KMS key (id, ARN or alias) that encrypts what is created; what the bucket says when left out.
+    pub kms_key: Option<String>,
+    /// The storage class of what is created (`STANDARD_IA`, …); `STANDARD` when left out.
+    pub storage_class: Option<String>,
+    /// Where temporary files are made; the system's folder for them when left out.
+    pub spool: Option<PathBuf>,
+}
+
+impl S3Options {
+    /// The bucket and prefix of a location: `s3://BUCKET[/PREFIX]`.
+    ///
+    /// # Errors
+    /// What is wrong with it, for people.
+    pub fn parse(location: &str) -> Result<Self, String> {
+        let Some(rest) = location.strip_prefix("s3://") else {
+            return Err(format!("`{location}` is not of the form s3://BUCKET[/PREFIX]"));
+        };
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        let prefix = prefix.trim_end_matches('/');
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-');
+        if !(3..=63).contains(&bucket.len()) || !bucket.chars().all(allowed) {
+            return Err(format!("`{bucket}` is not the name of a bucket (3 to 63 of a-z, 0-9, `.`, `-`)"));
+        }
+        if prefix.len() > MAX_PREFIX_BYTES {
+            return Err(format!("the prefix has {} bytes; at most {MAX_PREFIX_BYTES} are possible", prefix.len()));
+        }
+        if !prefix.is_empty() {
+            key::check(prefix).map_err(|reason| format!("the prefix `{prefix}` is not allowed: {reason}"))?;
+        }
+        Ok(S3Options { bucket: bucket.to_owned(), prefix: prefix.to_owned(), ..S3Options::default() })
+    }
+
+    /// What S3 knows a key (or the beginning of one) by.
+    pub(super) fn full_key(&self, key: &str) -> String {
+        if self.prefix.is_empty() { key.to_owned() } else { format!("{}/{key}", self.prefix) }
+    }
+
+    /// What is behind the prefix in a name that S3 knows, be it an allowed key or not.
+    pub(super) fn behind_prefix<'a>(&self, full: &'a str) -> Option<&'a str> {
+        match self.prefix.is_empty() {
+            true => Some(full),
+            false => full.strip_prefix(&self.prefix)?.strip_prefix('/'),
+        }
+    }
+
+    /// The key that S3 knows by this name, if it is one of this store.
+    pub(super) fn own_key<'a>(&self, full: &'a str) -> Option<&'a str> {
+        self.behind_prefix(full).filter(|key| key::check(key).is_ok())
+    }
+
+    pub(super) fn encryption(&self) -> Option<ServerSideEncryption> {
+        self.kms_key.as_ref().map(|_| ServerSideEncryption::AwsKms)
+    }
+
+    /// S3 asks KMS once per bucket and while, not once per object.
+    pub(super) fn bucket_key(&self) -> Option<bool> {
+        self.kms_key.as_ref().map(|_| true)
+    }
+
+    pub(super) fn storage_class(&self) -> Option<StorageClass> {
+        self.storage_class.as_deref().map(StorageClass::from)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locations() {
+        let parsed = |location| S3Options::parse(location).map(|options| (options.bucket, options.prefix));
+        assert_eq!(parsed("s3://my-bucket"), Ok(("my-bucket".into(), String::new())));
+        assert_eq!(parsed("s3://my-bucket/"), Ok(("my-bucket".into(), String::new())));
+        assert_eq!(parsed("s3://my.bucket/a/b/"), Ok(("my.bucket".into(), "a/b".into())));
+        for bad in ["s3:my-bucket", "s3://", "s3://ab", "s3://My-Bucket", "s3://b_c_d", "s3://bucket/a//b", "s3://bucket/.a"]
+        {
+            assert!(S3Options::parse(bad).is_err(), "{bad}");
+        }
+        assert!(S3Options::parse(&format!("s3://bucket/{}", "a/".repeat(200))).is_err());
+    }
+
+    #[test]
+    fn keys_of_others_are_not_ours() {
+        let options = S3Options::parse("s3://bucket/a").unwrap();
+        assert_eq!(options.own_key(&options.full_key("x/y")), Some("x/y"));
+        for other in ["ab/x", "a", "a/", "x", "a/.x", "a/x y"] {
+            assert_eq!(options.own_key(other), None, "{other}");
+        }
+        let whole = S3Options::parse("s3://bucket").unwrap();
+        assert_eq!(whole.own_key(&whole.full_key("x/y")), Some("x/y"));
+    }
+}

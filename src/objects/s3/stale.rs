@@ -1,0 +1,66 @@
+//! What killed processes left: uploads that nobody goes on with, temporary files.
+
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_s3::types::MultipartUpload;
+
+use super::S3Store;
+use super::create::on_disk;
+use super::error::Failure;
+use crate::objects::stale::remove_older;
+use crate::objects::{ObjectError, Upload};
+
+/// Names the store in errors that are about no object in particular.
+const UPLOADS: &str = "uploads";
+
+impl S3Store {
+    /// Aborts uploads below the store's prefix that began so long ago. Returns how many.
+    pub(super) async fn abort_stale(&self, age: Duration) -> Result<u64, ObjectError> {
+        let limit = before(age);
+        let (mut aborted, mut key_marker, mut id_marker) = (0, None, None);
+        loop {
+            let request = self
+                .client
+                .list_multipart_uploads()
+                .bucket(&self.options.bucket)
+                .prefix(self.options.full_key(""))
+                .set_key_marker(key_marker)
+                .set_upload_id_marker(id_marker);
+            let page = request.send().await;
+            let page = page.map_err(|error| self.failed(UPLOADS, "list", Failure::of_read(&error)))?;
+            for upload in page.uploads().iter().filter(|upload| is_older(upload, limit)) {
+                let key = upload.key().and_then(|full| self.options.own_key(full));
+                let Some((key, token)) = key.zip(upload.upload_id()) else { continue };
+                self.abort_upload(&Upload { key: key.to_owned(), token: token.to_owned() }).await?;
+                aborted += 1;
+            }
+            (key_marker, id_marker) = (page.next_key_marker, page.next_upload_id_marker);
+            if page.is_truncated != Some(true) || key_marker.is_none() {
+                return Ok(aborted);
+            }
+        }
+    }
+
+    /// Removes temporary files that nobody has touched for so long.
+    pub(super) async fn clean_spool(&self, age: Duration) -> Result<u64, ObjectError> {
+        let Some(spool) = self.options.spool.clone() else { return Ok(0) };
+        let limit = before(age);
+        let removed = on_disk(move || remove_older(&spool, |_| Some(limit))).await;
+        removed.map_err(|error| {
+            let reason = format!("cannot clean the spool folder up: {error}");
+            ObjectError::Environment { store: self.name.clone(), key: UPLOADS.into(), reason }
+        })
+    }
+}
+
+fn is_older(upload: &MultipartUpload, limit: SystemTime) -> bool {
+    let began = upload.initiated().and_then(|initiated| SystemTime::try_from(*initiated).ok());
+    began.is_some_and(|began| began < limit)
+}
+
+fn before(age: Duration) -> SystemTime {
+    // Compared with the times of S3 and of files, which are the world's.
+    #[allow(clippy::disallowed_methods)]
+    let now = SystemTime::now();
+    now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH)
+}

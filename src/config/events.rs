@@ -18,7 +18,8 @@ impl TryFrom<String> for EventsConfig {
 
     fn try_from(text: String) -> Result<Self, String> {
         let bus = text.strip_prefix(EVENTBRIDGE).filter(|bus| {
-            !bus.is_empty() && bus.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/' | ':'))
+            !bus.is_empty()
+                && bus.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_' | '/' | ':'))
         });
         match bus {
             Some(bus) => Ok(EventsConfig { bus: bus.into() }),
@@ -74,7 +75,8 @@ mod tests {
         let (queue, dead) = ("https://sqs.eu-west-1.amazonaws.com/123456789012/in", "http://127.0.0.1:1/0/dead");
         check_queues(None, None).unwrap();
         check_queues(Some(queue), Some(dead)).unwrap();
-        for (queue, dead) in [(Some(queue), None), (None, Some(dead)), (Some(queue), Some(queue)), (Some("in"), Some(dead))]
+        for (queue, dead) in
+            [(Some(queue), None), (None, Some(dead)), (Some(queue), Some(queue)), (Some("in"), Some(dead))]
         {
             check_queues(queue, dead).unwrap_err();
         }

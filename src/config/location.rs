@@ -133,7 +133,8 @@ impl Place {
                 Place::Bucket { endpoint, bucket, prefix },
                 Place::Bucket { endpoint: other_endpoint, bucket: other_bucket, prefix: other_prefix },
             ) => {
-                let inside = |a: &str, b: &str| a.is_empty() || a == b || b.strip_prefix(a).is_some_and(|r| r.starts_with('/'));
+                let inside =
+                    |a: &str, b: &str| a.is_empty() || a == b || b.strip_prefix(a).is_some_and(|r| r.starts_with('/'));
                 let meet = inside(prefix, other_prefix) || inside(other_prefix, prefix);
                 endpoint == other_endpoint && bucket == other_bucket && meet
             }

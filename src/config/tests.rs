@@ -201,7 +201,10 @@ fn stores_on_aws_are_not_shared_either() {
         ("s3://bucket-eu", "s3://bucket-us/git"),
         ("s3://bucket-eu", "s3://bucket-us/git/eu"),
         ("s3://bucket-eu", "s3://bucket-us"),
-        ("region = \"eu-west-1\", role_arn = \"arn:aws:iam::123456789012:role/git\", external_id = \"x\"", "region = \"us-east-1\", profile = \"ops\""),
+        (
+            "region = \"eu-west-1\", role_arn = \"arn:aws:iam::123456789012:role/git\", external_id = \"x\"",
+            "region = \"us-east-1\", profile = \"ops\"",
+        ),
     ];
     for (from, to) in refused {
         assert!(shared(from, to).unwrap_err().contains("use the same store"), "{to}");

@@ -2,8 +2,6 @@
 
 use async_trait::async_trait;
 use aws_sdk_eventbridge::Client;
-use aws_sdk_eventbridge::error::{DisplayErrorContext, ProvideErrorMetadata as _, SdkError};
-use aws_sdk_eventbridge::operation::put_events::PutEventsError;
 use aws_sdk_eventbridge::primitives::DateTime;
 use aws_sdk_eventbridge::types::{PutEventsRequestEntry, PutEventsResultEntry};
 use serde_json::Value;
@@ -13,6 +11,7 @@ use super::codecommit::{DETAIL_TYPE, GITFERRY};
 use super::detail::Announced;
 use super::outbox::{Announcer, OutboxError, Unannounced};
 use crate::Kind;
+use crate::aws::failure::failure;
 use crate::ledger::LedgerError;
 use crate::ledger::head::RepositoryId;
 use crate::ledger::log::{ChangeRow, Log};
@@ -85,7 +84,10 @@ impl EventBridge {
                         None => return Ok(()),
                     }
                 }
-                Err(error) => (kind_of(&error), DisplayErrorContext(&error).to_string()),
+                Err(error) => {
+                    let failure = failure(&error, &crate::aws::failure::Attempts::default());
+                    (failure.cause.kind(), failure.reason)
+                }
             };
             if !attempts.again(kind).await {
                 return Err(self.not_taken(region, kind, reason));
@@ -169,24 +171,14 @@ impl Reader {
             let _ = self.sender.blocking_send(self.bridge.entry(&announced, time, announced.of_repository()));
         }
         if sent > MAX_EDITS {
-            tracing::info!(seq = row.facts.seq, repository = self.repository, edits = sent, "not all edits were announced");
+            tracing::info!(
+                seq = row.facts.seq,
+                repository = self.repository,
+                edits = sent,
+                "not all edits were announced"
+            );
         }
         Ok(())
-    }
-}
-
-fn kind_of(error: &SdkError<PutEventsError>) -> Kind {
-    match error {
-        SdkError::ServiceError(refused) => {
-            let status = refused.raw().status().as_u16();
-            match error.code() {
-                Some("InternalException" | "ThrottlingException") => Kind::Transient,
-                _ if status >= 500 || status == 429 => Kind::Transient,
-                _ => Kind::Environment,
-            }
-        }
-        SdkError::ConstructionFailure(_) => Kind::Environment,
-        _ => Kind::Transient,
     }
 }
 

@@ -13,8 +13,8 @@ use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
 use super::{Event, Sink};
-use crate::counter::Counter;
 use crate::Kind;
+use crate::counter::Counter;
 use crate::ledger::advance::parse_head;
 use crate::ledger::head::{Head, HeadItem, RepositoryId};
 use crate::ledger::log::{ChangeRow, read_newest};
@@ -262,7 +262,12 @@ impl Publisher {
 
     /// The oldest changes above number `done` that are not too old, and the number of the last change that is
     /// dealt with when they are announced.
-    async fn unannounced(&self, id: RepositoryId, head: &Head, done: u64) -> Result<(Vec<ChangeRow>, u64), LedgerError> {
+    async fn unannounced(
+        &self,
+        id: RepositoryId,
+        head: &Head,
+        done: u64,
+    ) -> Result<(Vec<ChangeRow>, u64), LedgerError> {
         let oldest = self.region.clock.now().checked_sub(MAX_AGE).unwrap_or_default();
         let floor = done.max(head.floor);
         let mut changes = read_newest(&*self.region.table, id, floor, head.frontier, oldest).await?;

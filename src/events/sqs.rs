@@ -6,13 +6,14 @@ use std::fmt;
 use std::time::Duration;
 
 use aws_sdk_sqs::Client;
-use aws_sdk_sqs::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_sqs::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sqs::types::{DeleteMessageBatchRequestEntry, MessageAttributeValue};
 
 use super::codecommit::{self, Announcement, Rejection, StateChange, Subject};
 use super::due::Due;
 use super::intake::{IntakeError, Taken, take};
 use crate::Kind;
+use crate::aws::failure::{Attempts, Failure, failure};
 use crate::replication::deliver::Link;
 
 /// Most messages of one request (SQS's limit).
@@ -27,6 +28,9 @@ pub const SHORTENED: &str = "gitferry-shortened";
 const MAX_REASON_CHARS: usize = 500;
 /// What is kept of a message that the dead-letter queue does not take as it is, in bytes.
 const SHORTENED_BYTES: usize = 128 * 1024;
+
+/// Error codes of SQS that say that it would not take a message however often it is asked.
+const UNSUITABLE: [&str; 3] = ["InvalidMessageContents", "InvalidParameterValue", "TooLong"];
 
 /// A queue did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -53,20 +57,9 @@ impl QueueError {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        let code = error.code().unwrap_or_default();
-        let unsuitable = code.contains("InvalidMessageContents")
-            || code.contains("InvalidParameterValue")
-            || code.contains("TooLong");
-        let kind = match &error {
-            SdkError::ServiceError(refused) => match refused.raw().status().as_u16() {
-                500.. | 429 => Kind::Transient,
-                _ if code.contains("Throttl") || code.contains("OverLimit") => Kind::Transient,
-                _ => Kind::Environment,
-            },
-            SdkError::ConstructionFailure(_) => Kind::Environment,
-            _ => Kind::Transient,
-        };
-        QueueError { queue: queue.into(), what, reason: DisplayErrorContext(error).to_string(), kind, unsuitable }
+        let unsuitable = error.code().is_some_and(|code| UNSUITABLE.iter().any(|part| code.contains(part)));
+        let Failure { cause, reason, .. } = failure(&error, &Attempts::default());
+        QueueError { queue: queue.into(), what, reason, kind: cause.kind(), unsuitable }
     }
 }
 
@@ -187,7 +180,8 @@ fn printable(text: &str) -> String {
 
 /// SQS takes what XML 1.0 takes.
 fn printable_body(body: &str) -> String {
-    let allowed = |c: &char| matches!(c, '\t' | '\n' | '\r') || (!c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}'));
+    let allowed =
+        |c: &char| matches!(c, '\t' | '\n' | '\r') || (!c.is_control() && !matches!(c, '\u{fffe}' | '\u{ffff}'));
     body.chars().filter(allowed).collect()
 }
 

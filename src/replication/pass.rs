@@ -118,7 +118,8 @@ impl Link {
         let (sources, targets) =
             futures::join!(read_heads(&*self.source.table, ids), read_heads(&*self.target.table, ids));
         let (sources, targets) = (sources.in_region(&self.source)?, targets.in_region(&self.target)?);
-        let pairs = sources.into_iter().zip(targets).filter_map(|(source, target)| Some(Pair { source: source?, target }));
+        let pairs =
+            sources.into_iter().zip(targets).filter_map(|(source, target)| Some(Pair { source: source?, target }));
         Ok(pairs.filter(|pair| self.carries(&pair.source.head, pair.target.as_ref()) && !pair.is_void()).collect())
     }
 

@@ -110,7 +110,8 @@ pub async fn backup(link: &Link, options: BackupOptions) -> Result<Backup, Repli
     let recovery_point = repositories.iter().map(|backed| backed.lag_seconds).fold(0.0, f64::max);
     let max_age = options.max_age.as_secs_f64();
     if recovery_point > max_age {
-        findings.push(format!("a change committed {recovery_point:.0} s ago is not in the target; at most {max_age:.0} s"));
+        findings
+            .push(format!("a change committed {recovery_point:.0} s ago is not in the target; at most {max_age:.0} s"));
     }
     let manifest = Manifest {
         format: FORMAT,

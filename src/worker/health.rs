@@ -23,8 +23,7 @@ pub async fn serve(
 ) -> io::Result<(SocketAddr, impl Future<Output = io::Result<()>>)> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
-    let router =
-        Router::new().route("/_health", get(health)).route("/_ready", get(ready)).with_state(status);
+    let router = Router::new().route("/_health", get(health)).route("/_ready", get(ready)).with_state(status);
     let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
     Ok((address, async move { axum::serve(listener, router).with_graceful_shutdown(stopped).await }))
 }

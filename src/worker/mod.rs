@@ -171,7 +171,10 @@ impl Worker {
         self.jobs.close();
         let all = async { while self.running.join_next().await.is_some() {} };
         if tokio::time::timeout(self.options.grace, all).await.is_err() {
-            tracing::warn!(deliveries = self.running.len(), "not all deliveries ended in time; the next worker goes on");
+            tracing::warn!(
+                deliveries = self.running.len(),
+                "not all deliveries ended in time; the next worker goes on"
+            );
             self.running.shutdown().await;
         }
     }

@@ -162,7 +162,8 @@ impl Source {
 
     async fn compare_once(&self) -> Result<(), ReplicationError> {
         let ids = self.link.source.list().await.in_region(&self.link.source)?;
-        let mut rate = every(Duration::from_secs(1).mul_f64(MAX_GET_KEYS as f64 / f64::from(self.options.sweep_rate.max(1))));
+        let mut rate =
+            every(Duration::from_secs(1).mul_f64(MAX_GET_KEYS as f64 / f64::from(self.options.sweep_rate.max(1))));
         for ids in ids.chunks(MAX_GET_KEYS) {
             rate.tick().await;
             for id in self.different(ids).await? {

@@ -125,13 +125,7 @@ impl S3Store {
     }
 
     /// Whether a copy is what was to be copied. S3 tells its checksum with the answer; else the object is asked.
-    async fn check_copy(
-        &self,
-        key: &str,
-        size: u64,
-        crc64: Crc64,
-        told: Option<Crc64>,
-    ) -> Result<bool, ObjectError> {
+    async fn check_copy(&self, key: &str, size: u64, crc64: Crc64, told: Option<Crc64>) -> Result<bool, ObjectError> {
         match told {
             Some(told) => Ok(told == crc64),
             None => self.is_ours(key, size, crc64).await,

@@ -162,7 +162,13 @@ impl S3Store {
         self.put_bytes(key, bytes).await
     }
 
-    async fn put_in_parts(&self, key: &str, path: &Path, file: Arc<File>, size: u64) -> Result<ObjectMeta, ObjectError> {
+    async fn put_in_parts(
+        &self,
+        key: &str,
+        path: &Path,
+        file: Arc<File>,
+        size: u64,
+    ) -> Result<ObjectMeta, ObjectError> {
         // Cheaper than sending it all first; completing it decides.
         if self.look_up(key).await?.is_some() {
             return Err(self.exists(key));
@@ -222,9 +228,7 @@ async fn read_at(file: Arc<File>, offset: u64, length: u64) -> io::Result<Bytes>
     .await
 }
 
-pub(super) async fn on_disk<T: Send + 'static>(
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
+pub(super) async fn on_disk<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(_) => Err(io::Error::other("the runtime is shutting down")),

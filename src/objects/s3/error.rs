@@ -100,9 +100,7 @@ impl Failure {
             Failure::Transient { reason, ambiguous } => {
                 ObjectError::Unavailable { store, key, reason: cannot(reason), ambiguous }
             }
-            Failure::Busy(reason) => {
-                ObjectError::Unavailable { store, key, reason: cannot(reason), ambiguous: false }
-            }
+            Failure::Busy(reason) => ObjectError::Unavailable { store, key, reason: cannot(reason), ambiguous: false },
             Failure::Range => ObjectError::Invalid { store, key, reason: cannot("the range is behind its end".into()) },
             Failure::Refused(reason) => ObjectError::Invalid { store, key, reason: cannot(reason) },
         }
@@ -122,7 +120,9 @@ impl Says<'_> {
     fn failure(&self) -> Failure {
         let text = self.text();
         match (self.code, self.status) {
-            ("NoSuchBucket", _) => Failure::Environment("there is no such bucket; create it or correct its name".into()),
+            ("NoSuchBucket", _) => {
+                Failure::Environment("there is no such bucket; create it or correct its name".into())
+            }
             ("NoSuchUpload", _) => Failure::NoUpload,
             ("NoSuchKey" | "NotFound", _) => Failure::NoKey,
             ("PreconditionFailed", _) | ("", 412) => Failure::Taken,

@@ -90,7 +90,8 @@ mod tests {
         assert_eq!(parsed("s3://my-bucket"), Ok(("my-bucket".into(), String::new())));
         assert_eq!(parsed("s3://my-bucket/"), Ok(("my-bucket".into(), String::new())));
         assert_eq!(parsed("s3://my.bucket/a/b/"), Ok(("my.bucket".into(), "a/b".into())));
-        for bad in ["s3:my-bucket", "s3://", "s3://ab", "s3://My-Bucket", "s3://b_c_d", "s3://bucket/a//b", "s3://bucket/.a"]
+        for bad in
+            ["s3:my-bucket", "s3://", "s3://ab", "s3://My-Bucket", "s3://b_c_d", "s3://bucket/a//b", "s3://bucket/.a"]
         {
             assert!(S3Options::parse(bad).is_err(), "{bad}");
         }

@@ -31,7 +31,8 @@ impl S3Store {
     /// Puts bytes with the checksum of others; what should not have been stored is removed.
     async fn put_damaged(&self, key: &str) -> Result<(), Failure> {
         let request = self.client.put_object().bucket(&self.options.bucket).key(self.options.full_key(key));
-        let request = request.checksum_crc64_nvme(to_base64(Crc64::of(b"other"))).body(Bytes::from_static(b"bytes").into());
+        let request =
+            request.checksum_crc64_nvme(to_base64(Crc64::of(b"other"))).body(Bytes::from_static(b"bytes").into());
         request.send().await.map_err(|error| Failure::of_write(&error))?;
         if let Err(error) = self.delete(key).await {
             tracing::warn!(%error, "could not remove an object of a probe");

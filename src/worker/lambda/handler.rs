@@ -99,8 +99,7 @@ impl Handler {
     /// Does what an event asks for until a moment; the answer to the invocation.
     pub async fn handle(&self, payload: &[u8], until: Instant) -> Result<Value, HandlerError> {
         // Lambda's own limit bounds the payload, and a batch may hold more than one event may.
-        let payload: Value =
-            serde_json::from_slice(payload).map_err(|error| Rejection::NotJson(error.to_string()))?;
+        let payload: Value = serde_json::from_slice(payload).map_err(|error| Rejection::NotJson(error.to_string()))?;
         if let Some(records) = payload.get("Records") {
             return self.batch(records, until).await;
         }
@@ -112,9 +111,8 @@ impl Handler {
 
     /// A batch of messages; those that have to come again are named in the answer.
     async fn batch(&self, records: &Value, until: Instant) -> Result<Value, HandlerError> {
-        let records = Vec::<Record>::deserialize(records).map_err(|error| {
-            Rejection::Field { field: "Records", reason: error.to_string() }
-        })?;
+        let records = Vec::<Record>::deserialize(records)
+            .map_err(|error| Rejection::Field { field: "Records", reason: error.to_string() })?;
         if records.len() > MAX_RECORDS {
             let reason = format!("{} records; at most {MAX_RECORDS} are possible", records.len());
             return Err(Rejection::Field { field: "Records", reason }.into());

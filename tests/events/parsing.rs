@@ -119,7 +119,7 @@ fn what_is_no_event() {
 
 /// Words that matter, so that arbitrary JSON gets past the first check.
 fn words() -> impl Strategy<Value = String> {
-    let known = [
+    const KNOWN: [&str; 17] = [
         "detail-type",
         "source",
         "detail",
@@ -138,7 +138,7 @@ fn words() -> impl Strategy<Value = String> {
         "hash",
         "019a0000-0000-7000-8000-000000000001",
     ];
-    prop_oneof![3 => proptest::sample::select(&known[..]).prop_map(String::from), 1 => "\\PC{0,8}"]
+    prop_oneof![3 => proptest::sample::select(&KNOWN[..]).prop_map(String::from), 1 => "\\PC{0,8}"]
 }
 
 fn any_json() -> impl Strategy<Value = Value> {

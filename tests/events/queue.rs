@@ -92,7 +92,7 @@ fn a_message_goes_when_its_repository_is_due() {
         link.deliver(id).await.unwrap().unwrap();
         // The same again is known to be there: one read, no mark.
         DueMarks::new(&link.target, &link.name).clear(&marks(&place).await).await.unwrap();
-        let outcome = take_batch(&link, Some(&queue), &[&event.to_string(); 3]).await;
+        let outcome = take_batch(&link, Some(&queue), &[event.to_string().as_str(); 3]).await;
         assert_eq!((outcome.done.len(), outcome.due.len(), outcome.duplicates), (3, 0, 3));
         assert_eq!(marks(&place).await, []);
     });

@@ -15,13 +15,21 @@ test:
 test-slow:
     cargo test --release -- --include-ignored
 
-# Show the whole of it in a temporary folder.
+# A Git host for each of two regions, and a worker between them.
+up:
+    cargo run --release -- up
+
+# Show replication alone in a temporary folder.
 demo:
     cargo run --release -- demo
 
 # gitferry beside git, on any bare repository.
 bench repo:
     cargo bench --bench side_by_side -- --repo {{repo}}
+
+# The host beside git http-backend, on any bare repository.
+bench-host repo:
+    cargo bench --bench host -- --repo {{repo}}
 
 # Format and lint.
 tidy:

@@ -4,6 +4,8 @@
 
 pub mod failure;
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_config::retry::RetryConfig;
@@ -33,6 +35,24 @@ pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(300);
 pub const MAX_IDLE_CONNECTIONS: usize = 64;
 /// What requests, and the sessions of assumed roles, are known by in AWS's logs.
 const APP_NAME: &str = "gitferry";
+
+/// The SDK's configurations of all regions of one configuration file: those that reach AWS the same way share their
+/// connections and credentials.
+#[derive(Clone, Debug, Default)]
+pub struct SdkConfigs(Arc<tokio::sync::Mutex<HashMap<AwsConfig, SdkConfig>>>);
+
+impl SdkConfigs {
+    /// The one for these settings.
+    pub async fn get(&self, config: &AwsConfig) -> SdkConfig {
+        let mut known = self.0.lock().await;
+        if let Some(sdk) = known.get(config) {
+            return sdk.clone();
+        }
+        let sdk = sdk_config(config).await;
+        known.insert(config.clone(), sdk.clone());
+        sdk
+    }
+}
 
 /// The SDK's configuration for one region. Asks nobody yet: credentials are looked up with the first request.
 pub async fn sdk_config(config: &AwsConfig) -> SdkConfig {

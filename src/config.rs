@@ -32,6 +32,7 @@ use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::Deserialize;
 
 use crate::Kind;
+use crate::aws::SdkConfigs;
 pub use aws::AwsConfig;
 pub use events::{EventsConfig, region_of_queue};
 pub use limits::HostLimits;
@@ -64,6 +65,9 @@ pub struct Config {
     /// The file it came from.
     #[serde(skip)]
     pub file: PathBuf,
+    /// How its regions reach AWS, once they have been asked to.
+    #[serde(skip)]
+    pub sdk: SdkConfigs,
 }
 
 /// Where a region keeps its state.
@@ -105,6 +109,10 @@ pub struct HostConfig {
     /// Patterns of refs that nobody is shown, as in `--refs` of import.
     #[serde(default)]
     pub hidden: Vec<String>,
+    /// Whether fetches may want refs by name (`uploadpack.allowRefInWant` of Git, off there, too): a clone of one
+    /// branch that is pushed to meanwhile may then fail.
+    #[serde(default)]
+    pub ref_in_want: bool,
     /// With what certificate it is served; without, in clear.
     #[serde(default)]
     pub tls: Option<TlsConfig>,

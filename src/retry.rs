@@ -21,7 +21,7 @@ impl Pace {
     /// The first wait after a failure that may pass by itself.
     const FIRST: Duration = Duration::from_secs(1);
     /// The first wait after any other failure.
-    const FIRST_FOR_A_PERSON: Duration = Duration::from_secs(30);
+    const FIRST_FOR_A_PERSON: Duration = Duration::from_secs(5);
     /// No wait is longer, but for jitter.
     pub const LONGEST: Duration = Duration::from_secs(300);
 

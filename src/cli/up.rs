@@ -54,6 +54,10 @@ impl Up {
         if config.hosts.is_empty() {
             return Err(Failure::usage(format!("{} has no [hosts.REGION]: there is nothing to serve", file.display())));
         }
+        // Each connection and each open pack is a file; the usual limit is small.
+        if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
+            tracing::warn!(%error, "the limit of open files stays as it is");
+        }
         let signals = Signals::listen()?;
         let (stop_hosts, hosts_stopped) = watch::channel(false);
         let (stop_worker, worker_stopped) = watch::channel(false);
@@ -186,6 +190,7 @@ async fn open_host(
         policies: PushPolicies::open(config, hidden.clone(), &quarantines)?,
         hidden,
         quarantines: Some(quarantines),
+        ref_in_want: host.ref_in_want,
         create_on_push: host.create_on_push,
         urls: config.hosts.iter().map(|(region, host)| (region.clone(), host.url())).collect(),
         url: host.url.clone(),

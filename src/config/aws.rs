@@ -4,7 +4,7 @@ use serde::Deserialize;
 
 /// Where a region's AWS services are and who asks them. What is left out comes from the standard chain of
 /// the SDK: `AWS_*` variables, profiles, and the roles of ECS tasks, Lambda functions and EC2 instances.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AwsConfig {
     /// The AWS region, such as `eu-west-1`.

@@ -11,7 +11,7 @@ use super::codecommit::{DETAIL_TYPE, GITFERRY};
 use super::detail::Announced;
 use super::outbox::{Announcer, OutboxError, Unannounced};
 use crate::Kind;
-use crate::aws::failure::failure;
+use crate::aws::failure::{Attempts as Sent, failure};
 use crate::ledger::LedgerError;
 use crate::ledger::head::RepositoryId;
 use crate::ledger::log::{ChangeRow, Log};
@@ -68,7 +68,10 @@ impl EventBridge {
         let mut waiting = entries;
         let mut attempts = Attempts::default();
         while !waiting.is_empty() {
-            let (kind, reason) = match self.client.put_events().set_entries(Some(waiting.clone())).send().await {
+            let sent = Sent::default();
+            let request = self.client.put_events().set_entries(Some(waiting.clone()));
+            let request = request.customize().interceptor(sent.clone());
+            let (kind, reason) = match request.send().await {
                 Ok(output) => {
                     let results = output.entries.unwrap_or_default();
                     if results.len() != waiting.len() {
@@ -85,7 +88,7 @@ impl EventBridge {
                     }
                 }
                 Err(error) => {
-                    let failure = failure(&error, &crate::aws::failure::Attempts::default());
+                    let failure = failure(&error, &sent);
                     (failure.cause.kind(), failure.reason)
                 }
             };

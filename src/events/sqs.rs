@@ -53,12 +53,12 @@ impl QueueError {
         self.kind
     }
 
-    fn new<E>(queue: &str, what: &'static str, error: SdkError<E>) -> Self
+    fn new<E>(queue: &str, what: &'static str, error: SdkError<E>, sent: &Attempts) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
         let unsuitable = error.code().is_some_and(|code| UNSUITABLE.iter().any(|part| code.contains(part)));
-        let Failure { cause, reason, .. } = failure(&error, &Attempts::default());
+        let Failure { cause, reason, .. } = failure(&error, sent);
         QueueError { queue: queue.into(), what, reason, kind: cause.kind(), unsuitable }
     }
 }
@@ -106,8 +106,9 @@ impl Queue {
     pub async fn receive(&self, wait: Duration) -> Result<Vec<Message>, QueueError> {
         let wait = i32::try_from(wait.min(LONG_POLL).as_secs()).unwrap_or(0);
         let request = self.client.receive_message().queue_url(&self.url).max_number_of_messages(MAX_MESSAGES);
-        let output = request.wait_time_seconds(wait).send().await;
-        let output = output.map_err(|error| QueueError::new(&self.url, "could not be read", error))?;
+        let attempts = Attempts::default();
+        let output = request.wait_time_seconds(wait).customize().interceptor(attempts.clone()).send().await;
+        let output = output.map_err(|error| QueueError::new(&self.url, "could not be read", error, &attempts))?;
         let messages = output.messages.unwrap_or_default().into_iter();
         let message = |message: aws_sdk_sqs::types::Message| {
             Some(Message { body: message.body.unwrap_or_default(), receipt: message.receipt_handle? })
@@ -125,8 +126,10 @@ impl Queue {
         };
         let entries: Result<Vec<_>, _> = messages.iter().enumerate().map(entry).collect();
         let entries = entries.unwrap_or_default();
-        let output = self.client.delete_message_batch().queue_url(&self.url).set_entries(Some(entries)).send().await;
-        let output = output.map_err(|error| QueueError::new(&self.url, "did not delete messages", error))?;
+        let request = self.client.delete_message_batch().queue_url(&self.url).set_entries(Some(entries));
+        let attempts = Attempts::default();
+        let output = request.customize().interceptor(attempts.clone()).send().await;
+        let output = output.map_err(|error| QueueError::new(&self.url, "did not delete messages", error, &attempts))?;
         for failed in output.failed() {
             tracing::info!(queue = self.url, reason = failed.message(), "a message was not deleted and comes again");
         }
@@ -135,8 +138,10 @@ impl Queue {
 
     /// Sends a message to the queue itself.
     pub async fn send(&self, body: &str) -> Result<(), QueueError> {
-        let sent = self.client.send_message().queue_url(&self.url).message_body(body).send().await;
-        sent.map(drop).map_err(|error| QueueError::new(&self.url, "did not take a message", error))
+        let request = self.client.send_message().queue_url(&self.url).message_body(body);
+        let attempts = Attempts::default();
+        let sent = request.customize().interceptor(attempts.clone()).send().await;
+        sent.map(drop).map_err(|error| QueueError::new(&self.url, "did not take a message", error, &attempts))
     }
 
     /// Gives what cannot be acted on to the dead-letter queue, with the reason. `false`: there is none.
@@ -162,8 +167,9 @@ impl Queue {
         if shortened {
             request = request.message_attributes(SHORTENED, text_attribute("true"));
         }
-        let sent = request.send().await;
-        sent.map(drop).map_err(|error| QueueError::new(queue, "did not take a dead letter", error))
+        let attempts = Attempts::default();
+        let sent = request.customize().interceptor(attempts.clone()).send().await;
+        sent.map(drop).map_err(|error| QueueError::new(queue, "did not take a dead letter", error, &attempts))
     }
 }
 

@@ -58,14 +58,19 @@ impl Host {
             let view = view.clone();
             blocking(move || view.peeled_tags().map(drop).map_err(RegionError::from)).await?;
         }
+        let session = self.session(version);
         let answer = self.written(gate, move |out| {
             // In version 2 the capabilities come alone.
             if version != Version::V2 {
                 announce_service(GitService::UploadPack, out)?;
             }
-            advertise(&view, session(version), out).map_err(std::io::Error::other)
+            advertise(&view, session, out).map_err(std::io::Error::other)
         });
         git_response("application/x-git-upload-pack-advertisement".into(), answer.await?)
+    }
+
+    fn session(&self, version: Version) -> Session {
+        Session { version, stateless: true, ref_in_want: self.ref_in_want }
     }
 
     async fn serve_view(
@@ -77,7 +82,7 @@ impl Host {
         input: Body,
     ) -> Result<Response, Refusal> {
         check_content_type(headers, "application/x-git-upload-pack-request")?;
-        let session = session(version(headers));
+        let session = self.session(version(headers));
         let slot = gate.enter().await?;
         let input = body::begin(body::pieces(input, self.limits.request_silence)).await?;
         let runtime = Handle::current();
@@ -121,8 +126,4 @@ fn note(repository: &str, error: &ServeError) {
         }
         _ => tracing::error!(repository, %error, "a fetch failed"),
     }
-}
-
-fn session(version: Version) -> Session {
-    Session { version, stateless: true, ref_in_want: false }
 }

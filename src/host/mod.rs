@@ -14,6 +14,7 @@ pub mod listen;
 mod push;
 pub mod push_policies;
 pub mod quarantines;
+mod rebinding;
 pub mod route;
 pub mod views;
 
@@ -54,6 +55,8 @@ pub struct HostOptions {
     pub hidden: Option<RefPatterns>,
     /// Pushes that hooks are looking at.
     pub quarantines: Option<Arc<Quarantines>>,
+    /// Whether fetches may want refs by name.
+    pub ref_in_want: bool,
     /// Whether a push to a name that there is no repository of makes one.
     pub create_on_push: bool,
     /// Where the hosts of regions are reached, by region.
@@ -71,6 +74,7 @@ pub struct Host {
     views: Arc<Views>,
     policies: PushPolicies,
     quarantines: Option<Arc<Quarantines>>,
+    ref_in_want: bool,
     create_on_push: bool,
     urls: BTreeMap<String, String>,
     url: Option<String>,
@@ -92,7 +96,8 @@ impl Host {
         events: Arc<dyn Sink>,
         options: HostOptions,
     ) -> Arc<Self> {
-        let HostOptions { limits, policies, hidden, quarantines, create_on_push, urls, url, forwarder } = options;
+        let HostOptions { limits, policies, hidden, quarantines, ref_in_want, create_on_push, urls, url, forwarder } =
+            options;
         let views = Arc::new(Views::new(region.clone(), hidden));
         let (gate, hook_gate) = (Gate::new(&limits), Gate::new(&limits));
         let transfers = lfs::Transfers::default();
@@ -101,6 +106,7 @@ impl Host {
             views,
             policies,
             quarantines,
+            ref_in_want,
             create_on_push,
             urls,
             url,
@@ -131,6 +137,8 @@ enum Refusal {
     Denied(Denied),
     NotFound,
     Method,
+    /// It asks for a host of another name.
+    NotMeant,
     Bad(String),
     /// A body of another kind than is understood.
     MediaType(&'static str),
@@ -173,7 +181,11 @@ async fn answer(State(host): State<Arc<Host>>, request: Request) -> Response {
     let path =
         if request.uri().path().starts_with(quarantines::PREFIX) { quarantines::PREFIX } else { request.uri().path() };
     let (method, path) = (request.method().clone(), path.to_owned());
-    let response = match host.route(request).await {
+    let routed = match host.is_meant(&request) {
+        true => host.route(request).await,
+        false => Err(Refusal::NotMeant),
+    };
+    let response = match routed {
         Ok(response) => response,
         Err(refusal) => refuse(refusal),
     };
@@ -182,6 +194,21 @@ async fn answer(State(host): State<Arc<Host>>, request: Request) -> Response {
 }
 
 impl Host {
+    /// Whether a request may be answered here at all; see [`rebinding`].
+    fn is_meant(&self, request: &Request) -> bool {
+        if !self.authorizer.lets_everybody_in() {
+            return true;
+        }
+        let header = request.headers().get(header::HOST);
+        let asked = match (request.uri().authority(), header) {
+            (Some(authority), _) => authority.as_str(),
+            (None, Some(header)) => header.to_str().unwrap_or_default(),
+            // Older than the header: no browser.
+            (None, None) => return true,
+        };
+        rebinding::is_ours(asked, self.urls.get(&self.region.name).map(String::as_str))
+    }
+
     async fn route(self: Arc<Self>, request: Request) -> Result<Response, Refusal> {
         if request.uri().path() == "/_health" {
             return Ok("ok\n".into_response());
@@ -314,6 +341,10 @@ fn refuse(refusal: Refusal) -> Response {
         }
         Refusal::Denied(Denied::Forbidden) => (StatusCode::FORBIDDEN, "not allowed\n").into_response(),
         Refusal::NotFound => (StatusCode::NOT_FOUND, "not found\n").into_response(),
+        Refusal::NotMeant => {
+            let reason = "without authentication this host answers to localhost and its own url only\n";
+            (StatusCode::MISDIRECTED_REQUEST, reason).into_response()
+        }
         Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n").into_response(),
         Refusal::MediaType(expected) => {
             (StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("the body has to be {expected}\n")).into_response()

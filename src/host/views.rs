@@ -42,6 +42,16 @@ pub struct Opened {
     recent: VecDeque<(Timestamp, ObjectId)>,
 }
 
+impl Opened {
+    /// The same state, with what was replaced before a moment forgotten.
+    fn without_older(&self, since: Timestamp) -> Opened {
+        let mut opened = self.clone();
+        forget_older(&mut opened.recent, since);
+        opened.state.view.recent_tips = opened.recent.iter().map(|(_, id)| *id).collect();
+        opened
+    }
+}
+
 /// All refs of a state, and what newer changes replaced.
 type Refs = (RefTable, VecDeque<(Timestamp, ObjectId)>);
 
@@ -87,7 +97,14 @@ impl Views {
         if let Some(known) = &known
             && known.state.item.revision == item.revision
         {
-            return Ok(known.clone());
+            let since = self.recent_since();
+            if known.recent.front().is_none_or(|(time, _)| *time >= since) {
+                return Ok(known.clone());
+            }
+            // Nothing has changed, but what was replaced a short while ago no longer was.
+            let opened = Arc::new(known.without_older(since));
+            self.keep(opened.clone());
+            return Ok(opened);
         }
         let opened = Arc::new(self.refresh(item, known.as_deref()).await?);
         self.keep(opened.clone());
@@ -140,6 +157,11 @@ impl Views {
         }
     }
 
+    /// What was replaced before this moment may no longer be asked for.
+    fn recent_since(&self) -> Timestamp {
+        self.region.clock.now().checked_sub(RECENT).unwrap_or(Timestamp::MIN)
+    }
+
     async fn refresh(&self, item: HeadItem, known: Option<&Opened>) -> Result<Opened> {
         let (refs, mut recent) = match known {
             Some(known) => match self.follow(&item, known).await {
@@ -149,10 +171,7 @@ impl Views {
             },
             None => self.load(&item).await?,
         };
-        let since = self.region.clock.now().checked_sub(RECENT).unwrap_or(Timestamp::MIN);
-        while recent.front().is_some_and(|(time, _)| *time < since) || recent.len() > MAX_RECENT_TIPS {
-            recent.pop_front();
-        }
+        forget_older(&mut recent, self.recent_since());
         let (manifest, local, packs) = match known.filter(|known| known.state.item.head.manifest == item.head.manifest)
         {
             Some(known) => {
@@ -201,7 +220,7 @@ impl Views {
         let from = item.head.frontier.seq.saturating_sub(MAX_RECENT_CHANGES).max(item.head.floor);
         let rows = read_chain_above(&*self.region.table, item.id, from, item.head.frontier).await?;
         let (log, id, format, hidden) = (self.region.log(), item.id, item.head.format, self.hidden.clone());
-        let since = self.region.clock.now().checked_sub(RECENT).unwrap_or(Timestamp::MIN);
+        let since = self.recent_since();
         blocking(move || {
             let mut table = RefTable::empty(format);
             for entry in refs.open()? {
@@ -251,6 +270,12 @@ pub struct StatesOf {
 impl PushStates for StatesOf {
     async fn state(&self) -> Result<PushState> {
         Ok(self.views.open(&self.name).await?.state.clone())
+    }
+}
+
+fn forget_older(recent: &mut VecDeque<(Timestamp, ObjectId)>, since: Timestamp) {
+    while recent.front().is_some_and(|(time, _)| *time < since) || recent.len() > MAX_RECENT_TIPS {
+        recent.pop_front();
     }
 }
 

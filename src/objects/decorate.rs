@@ -22,6 +22,28 @@ pub type MeteredStore = Decorated<Arc<Meter>>;
 /// Adds a fixed delay before every call: a store in a region far away.
 pub type DelayedStore = Decorated<Duration>;
 
+/// Hides that objects are files of this machine, as those of a store elsewhere are none.
+pub type RemoteStore = Decorated<Remote>;
+
+/// See [`RemoteStore`].
+#[derive(Clone, Copy, Debug)]
+pub struct Remote;
+
+impl Layer for Remote {
+    fn shows_files(&self) -> bool {
+        false
+    }
+
+    async fn around<T: Send>(
+        &self,
+        _call: Call<'_>,
+        inner: impl Future<Output = Result<T, ObjectError>> + Send,
+        _read: impl Fn(&T) -> u64 + Send,
+    ) -> Result<T, ObjectError> {
+        inner.await
+    }
+}
+
 /// One call on its way to the store.
 #[derive(Debug)]
 pub struct Call<'a> {
@@ -34,6 +56,11 @@ pub struct Call<'a> {
 
 /// What a decorator does around a call.
 pub trait Layer: fmt::Debug + Send + Sync {
+    /// Whether the store's files may be used where they lie.
+    fn shows_files(&self) -> bool {
+        true
+    }
+
     /// Makes the call, or fails it. `read` tells how many bytes came back.
     fn around<T: Send>(
         &self,
@@ -127,7 +154,7 @@ impl<L: Layer> ObjectStore for Decorated<L> {
     }
 
     fn local_path(&self, key: &str) -> Option<PathBuf> {
-        self.inner.local_path(key)
+        self.inner.local_path(key).filter(|_| self.layer.shows_files())
     }
 
     async fn put(&self, key: &str, bytes: Bytes) -> Result<ObjectMeta, ObjectError> {

@@ -10,7 +10,6 @@ mod error;
 mod multipart;
 mod options;
 mod presign;
-mod probe;
 mod read;
 mod stale;
 
@@ -32,8 +31,9 @@ use tokio::sync::Semaphore;
 use super::{
     Crc64, ListPage, MAX_PUT_BYTES, ObjectError, ObjectMeta, ObjectStore, PART_BYTES, Part, Upload, key, parts,
 };
+pub use copy::{COPY_TIMEOUT, DENIED_FOR, MAX_COPY_BYTES};
 use error::Failure;
-pub use options::S3Options;
+pub use options::{MAX_PREFIX_BYTES, S3Options};
 pub use presign::Presigned;
 
 /// Files up to this size are put by one request, larger ones in parts.

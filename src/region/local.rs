@@ -1,11 +1,15 @@
-//! Packs as local files: where they lie, or copies for stores that are not local.
+//! Packs as local files: where they lie, or from the cache for stores that are not local.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::cache::{PACKS_IN_FLIGHT, Pinned, fetch};
 use super::manifest::LivePack;
-use super::{Region, Result, blocking};
+use super::{Region, RegionError, Result};
+use crate::ledger::advance::read_head;
 use crate::ledger::keys;
-use crate::objects::PART_BYTES;
+use crate::objects::ObjectError;
 
 /// A pack and its index as local files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,55 +22,91 @@ pub struct LocalPack {
     pub live: LivePack,
 }
 
-/// The live packs of a repository as local files. Copies vanish when this is dropped.
+/// The live packs of a repository as local files. They are sure to stay only until this is dropped.
 #[derive(Debug)]
 pub struct LocalPacks {
     /// In the order of the manifest.
     pub packs: Vec<LocalPack>,
+    _pinned: Vec<Pinned>,
     _copies: Option<tempfile::TempDir>,
 }
 
 impl Region {
-    /// Makes packs readable as files; fetches them where the object store is not on this machine.
+    /// Makes packs readable as files: where they lie, or in the cache.
+    ///
+    /// # Errors
+    /// [`RegionError::Moved`] when one of them is gone because it was replaced: read the manifest again.
     pub async fn local_packs(&self, packs: &[LivePack]) -> Result<LocalPacks> {
-        let (mut local, mut copies) = (Vec::new(), None);
-        for live in packs {
-            let index_key = keys::index_of(&live.key);
-            let here = self.objects.local_path(&live.key).zip(self.objects.local_path(&index_key));
-            let (pack, index) = match here {
-                Some(paths) => paths,
-                None => {
-                    let dir = match &mut copies {
-                        Some(dir) => dir,
-                        none => none.insert(tempfile::TempDir::new_in(self.spool_dir())?),
-                    };
-                    let (pack, index) =
-                        (dir.path().join(format!("{}.pack", live.id)), dir.path().join(format!("{}.idx", live.id)));
-                    self.fetch(&live.key, live.bytes, &pack).await?;
-                    self.fetch(&index_key, live.index_bytes, &index).await?;
-                    (pack, index)
-                }
-            };
-            local.push(LocalPack { pack, index, live: live.clone() });
+        if let Some(local) = self.where_they_lie(packs) {
+            return Ok(LocalPacks { packs: local, _pinned: Vec::new(), _copies: None });
         }
-        Ok(LocalPacks { packs: local, _copies: copies })
+        let pins: Vec<_> = packs.iter().map(|live| self.pin(live)).collect();
+        let pinned: Vec<Pinned> = stream::iter(pins).buffered(PACKS_IN_FLIGHT).try_collect().await?;
+        let local = packs.iter().zip(&pinned).map(|(live, pinned)| LocalPack {
+            pack: pinned.pack.clone(),
+            index: pinned.index.clone(),
+            live: live.clone(),
+        });
+        Ok(LocalPacks { packs: local.collect(), _pinned: pinned, _copies: None })
     }
 
-    async fn fetch(&self, key: &str, size: u64, to: &Path) -> Result<()> {
-        let mut file = std::fs::File::create_new(to)?;
-        let mut offset = 0;
-        while offset < size {
-            let bytes = self.objects.get(key, offset..(offset + PART_BYTES).min(size)).await?;
-            if bytes.is_empty() {
-                return Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof).into());
-            }
-            offset += bytes.len() as u64;
-            let written = blocking(move || {
-                std::io::Write::write_all(&mut file, &bytes)?;
-                Ok::<_, std::io::Error>(file)
-            });
-            file = written.await?;
+    /// The bytes that the store has now, past any cache, unchecked: for who checks them in full.
+    pub async fn stored_packs(&self, packs: &[LivePack]) -> Result<LocalPacks> {
+        if let Some(local) = self.where_they_lie(packs) {
+            return Ok(LocalPacks { packs: local, _pinned: Vec::new(), _copies: None });
         }
-        Ok(())
+        let copies = tempfile::TempDir::new_in(self.spool_dir())?;
+        let fetched = packs.iter().enumerate().map(|(number, live)| {
+            let path = |extension: &str| copies.path().join(format!("{number}-{}.{extension}", live.id));
+            self.fetch_pack(LocalPack { pack: path("pack"), index: path("idx"), live: live.clone() })
+        });
+        let fetched: Vec<_> = fetched.collect();
+        let local = stream::iter(fetched).buffered(PACKS_IN_FLIGHT).try_collect().await?;
+        Ok(LocalPacks { packs: local, _pinned: Vec::new(), _copies: Some(copies) })
+    }
+
+    fn where_they_lie(&self, packs: &[LivePack]) -> Option<Vec<LocalPack>> {
+        let here = packs.iter().map(|live| {
+            let pack = self.objects.local_path(&live.key)?;
+            let index = self.objects.local_path(&keys::index_of(&live.key))?;
+            Some(LocalPack { pack, index, live: live.clone() })
+        });
+        here.collect()
+    }
+
+    async fn pin(&self, live: &LivePack) -> Result<Pinned> {
+        match self.cache.pin(&*self.objects, live).await {
+            Err(RegionError::Objects(ObjectError::NotFound { .. })) => Err(self.explain_missing(live).await),
+            result => result,
+        }
+    }
+
+    async fn fetch_pack(&self, local: LocalPack) -> Result<LocalPack> {
+        let (live, memory) = (&local.live, self.cache.memory());
+        let index_key = keys::index_of(&live.key);
+        let fetched = futures::join!(
+            fetch(&*self.objects, &live.key, live.bytes, &local.pack, memory),
+            fetch(&*self.objects, &index_key, live.index_bytes, &local.index, memory),
+        );
+        match fetched.0.and(fetched.1) {
+            Err(RegionError::Objects(ObjectError::NotFound { .. })) => Err(self.explain_missing(live).await),
+            result => result.map(|_| local),
+        }
+    }
+
+    /// Why a pack of a manifest is not there: retired since that was read, unless the manifest still names it.
+    async fn explain_missing(&self, live: &LivePack) -> RegionError {
+        let damaged = |name: &str| RegionError::corrupt(&self.name, name, format!("its pack {} is missing", live.key));
+        let Some((id, ..)) = keys::parse_pack(&live.key) else { return damaged(&live.key) };
+        let item = match read_head(&*self.table, id).await {
+            Ok(Some(item)) => item,
+            Ok(None) => return RegionError::NoRepository { name: id.to_string(), region: self.name.clone() },
+            Err(error) => return error.into(),
+        };
+        match self.manifest(&item).await {
+            Ok((manifest, _)) if manifest.packs.iter().any(|pack| pack.key == live.key) => damaged(&item.head.name),
+            Ok(_) => RegionError::Moved { repository: item.head.name },
+            Err(error) => error,
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! A region: an object store and a table, and in them the ledger, manifest and packs of each repository.
 
+pub mod cache;
 pub mod commit;
 pub mod consolidate;
 pub mod edit;
@@ -31,6 +32,7 @@ use crate::ledger::refs::RefsAt;
 use crate::objects::ObjectStore;
 use crate::table::{Query, Table};
 
+use cache::{CacheOptions, PackCache};
 pub use error::RegionError;
 use manifest::Manifest;
 
@@ -48,6 +50,8 @@ pub struct Region {
     pub table: Arc<dyn Table>,
     /// Where time and identifiers come from.
     pub clock: Arc<dyn Clock>,
+    /// Packs as local files, where the object store is not local.
+    pub cache: Arc<PackCache>,
 }
 
 impl Region {
@@ -58,7 +62,17 @@ impl Region {
         table: Arc<dyn Table>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Region { name: name.into(), objects, table, clock }
+        let name = name.into();
+        let spool = objects.spool_dir().unwrap_or_else(std::env::temp_dir);
+        let cache = PackCache::new(CacheOptions::default_for(&name, &spool));
+        Region { name, objects, table, clock, cache }
+    }
+
+    /// The same region with another cache of packs.
+    #[must_use]
+    pub fn with_cache(mut self, options: CacheOptions) -> Self {
+        self.cache = PackCache::new(options);
+        self
     }
 
     /// The log of its repositories.

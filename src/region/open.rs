@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Region, Result, probe};
-use crate::aws::sdk_config;
 use crate::clock::SystemClock;
 use crate::config::{Config, ConfigError, ObjectsLocation, Place, RegionStores, TableLocation};
 use crate::objects::s3::S3Store;
@@ -37,14 +36,14 @@ impl Region {
     /// Opens a region of a configuration, to read it; embedded stores are made where they are missing. Asks AWS
     /// nothing yet.
     pub async fn open(config: &Config, name: &str) -> std::result::Result<Region, OpenError> {
-        Ok(Region::open_stores(&config.stores(name)?, name).await?)
+        Ok(Region::open_stores(config, &config.stores(name)?, name).await?)
     }
 
     /// Opens a region of a configuration, to write it: stores that are not embedded must prove first, once per
     /// process, that they keep what they promise (see [`probe`]).
     pub async fn open_writable(config: &Config, name: &str) -> std::result::Result<Region, OpenError> {
         let stores = config.stores(name)?;
-        let region = Region::open_stores(&stores, name).await?;
+        let region = Region::open_stores(config, &stores, name).await?;
         let [objects, table] = stores.places();
         if matches!(stores.table, TableLocation::DynamoDb(_)) && !is_proven(&table) {
             probe::table(&*region.table, &*region.clock).await?;
@@ -57,8 +56,8 @@ impl Region {
         Ok(region)
     }
 
-    async fn open_stores(stores: &RegionStores, name: &str) -> Result<Region> {
-        let sdk = if stores.is_remote() { Some(sdk_config(&stores.aws).await) } else { None };
+    async fn open_stores(config: &Config, stores: &RegionStores, name: &str) -> Result<Region> {
+        let sdk = if stores.is_remote() { Some(config.sdk.get(&stores.aws).await) } else { None };
         let objects_name = format!("object store of {name}");
         let objects: Arc<dyn ObjectStore> = match (&stores.objects, &sdk) {
             (ObjectsLocation::S3(options), Some(sdk)) => {

@@ -100,7 +100,7 @@ impl Region {
         };
         let present = self.verify_presence(&manifest, &mut verified).await?;
         if deep {
-            let local = self.local_packs(&present).await?;
+            let local = self.stored_packs(&present).await?;
             let (format, dir) = (item.head.format, self.spool_dir());
             let check = Deep { local, format, dir, tips, progress };
             verified = blocking(move || check.run(verified)).await?;

@@ -16,9 +16,10 @@ use super::{
 pub const MAX_PK_BYTES: usize = 2_048;
 /// Most bytes of a sort key (DynamoDB's limit).
 pub const MAX_SK_BYTES: usize = 1_024;
-/// What an item weighs beside its keys, document and bytes: attribute names and the revision. DynamoDB
-/// counts both (here at most 27 + 21 bytes), so an embedded table must too.
-pub const ITEM_OVERHEAD_BYTES: usize = 64;
+/// What an item weighs beside its keys, document and bytes: the names of its attributes, the revision, the expiry
+/// (together at most 64), and what DynamoDB charges an update for its expression (at most 192). DynamoDB counts
+/// all of it, so an embedded table must too.
+pub const ITEM_OVERHEAD_BYTES: usize = 256;
 
 /// What an item weighs against [`MAX_ITEM_BYTES`], [`MAX_TRANSACTION_BYTES`] and
 /// [`super::MAX_PAGE_BYTES`]. `document` is the weight of the document: the length of its compact JSON text, or

@@ -5,13 +5,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../support/aws.rs"]
+mod aws;
+mod bucket;
 mod objects;
 mod table;
 
 use std::sync::Arc;
 
 use gitferry::objects::{FilesystemStore, ObjectStore};
-use gitferry::table::{SqliteTable, Table};
+use gitferry::table::{DynamoTable, SqliteTable, Table};
 
 /// Opens another handle of the same, initially empty table.
 pub trait TableFactory: Send + Sync {
@@ -47,5 +50,26 @@ impl StoreFactory for Embedded {
     }
 }
 
+struct Dynamo {
+    config: aws_config::SdkConfig,
+    table: String,
+}
+
+impl Dynamo {
+    async fn new() -> Self {
+        let emulator = aws::Emulator::get();
+        Dynamo { config: emulator.sdk_config().await, table: emulator.table().await }
+    }
+}
+
+impl TableFactory for Dynamo {
+    /// Opens one more.
+    fn handle(&self) -> Arc<dyn Table> {
+        Arc::new(DynamoTable::open(&self.config, &self.table, "test"))
+    }
+}
+
 table_suite!(sqlite, Embedded::new());
+table_suite!(dynamodb, Dynamo::new().await);
 object_suite!(filesystem, Embedded::new());
+object_suite!(s3, bucket::Bucket::new().await);

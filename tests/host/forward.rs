@@ -89,7 +89,7 @@ fn circles_end_at_once() {
     let command = format!("{zero} {} refs/heads/new\0 report-status delete-refs", repo.git(&["rev-parse", "main"]));
     let body = line(&command) + "0000";
     let request = format!(
-        "POST /app/git-receive-pack HTTP/1.1\r\nHost: x\r\nGitferry-Forwarded-By: mars\r\nConnection: close\r\n\
+        "POST /app/git-receive-pack HTTP/1.1\r\nHost: localhost\r\nGitferry-Forwarded-By: mars\r\nConnection: close\r\n\
          Content-Type: application/x-git-receive-pack-request\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
@@ -99,8 +99,13 @@ fn circles_end_at_once() {
 
 #[test]
 fn a_replica_that_lags_says_so() {
-    let pair = Pair::with_hosts(["", "on_push = \"forward\"\nlimits = { forward_wait = \"0s\" }"]);
+    let mut pair = Pair::with_hosts(["", "on_push = \"forward\"\nlimits = { forward_wait = \"1s\" }"]);
     let repo = replicated(&pair);
+    // Nobody replicates any more.
+    let file = pair.path("data/gitferry.toml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, config.split("[links.dr]").next().unwrap()).unwrap();
+    pair.restart();
     let output = repo.try_git(&["push", &pair.url(EU, "app"), "main:new"]);
     assert!(output.status.success(), "{}", said(&output));
     assert!(said(&output).contains("eu-west-1 will have it later"), "{}", said(&output));
@@ -122,7 +127,7 @@ fn a_forwarded_push_that_vanishes_leaves_nothing_at_the_primary() {
 #[test]
 fn frontiers_are_for_readers() {
     let pair = Pair::with_tokens("ann:0123456789abcdef\n");
-    let request = "GET /app/info/frontier HTTP/1.1\r\nHost: x\r\nConnection: close\r\n";
+    let request = "GET /app/info/frontier HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n";
     assert!(pair.raw(US, &format!("{request}\r\n")).starts_with("HTTP/1.1 401"));
     let known = format!("{request}Authorization: Bearer 0123456789abcdef\r\n\r\n");
     assert!(pair.raw(US, &known).starts_with("HTTP/1.1 404"));

@@ -60,7 +60,7 @@ impl Target {
         let answer = std::thread::scope(|scope| {
             scope.spawn(move || {
                 // The host may have hung up already.
-                let _ = stream.write_all(format!("{start}Host: x\r\nConnection: close\r\n\r\n").as_bytes());
+                let _ = stream.write_all(format!("{start}Host: localhost\r\nConnection: close\r\n\r\n").as_bytes());
                 let _ = stream.write_all(body);
                 if cut_off {
                     let _ = stream.shutdown(std::net::Shutdown::Write);

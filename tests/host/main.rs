@@ -22,6 +22,7 @@ mod pair;
 mod policies;
 mod pushes;
 mod raw;
+mod recent;
 mod shutdown;
 mod slow;
 mod transport;
@@ -154,12 +155,16 @@ fn state_is_there_the_next_time() {
 fn tricks_in_paths_lead_nowhere() {
     let pair = Pair::open();
     for path in ["/../table.db", "/%2e%2e/table.db", "/app/../../x/info/refs", "//info/refs", "/.git/info/refs"] {
-        let answer = pair
-            .raw(US, &format!("GET {path}?service=git-upload-pack HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"));
+        let answer = pair.raw(
+            US,
+            &format!("GET {path}?service=git-upload-pack HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"),
+        );
         assert!(answer.starts_with("HTTP/1.1 404"), "{path}: {answer}");
     }
-    let answer = pair.raw(US, "GET /app/info/refs HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let answer = pair.raw(US, "GET /_health HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n");
+    assert!(answer.starts_with("HTTP/1.1 421"), "{answer}");
+    let answer = pair.raw(US, "GET /app/info/refs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
-    let answer = pair.raw(US, "PUT /app/info/refs HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let answer = pair.raw(US, "PUT /app/info/refs HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
 }

@@ -295,3 +295,26 @@ fn a_force_push_between_listing_and_fetching_breaks_nobody() {
         assert_eq!(fetch(&listed, version), (true, true), "version {version}");
     }
 }
+
+#[test]
+fn refs_are_wanted_by_name_where_that_is_offered() {
+    for (lines, offered) in [("", false), ("ref_in_want = true", true)] {
+        let pair = Pair::with_host(lines);
+        let repo = GitRepo::with_history(pair.path("src.git"), &[]);
+        let url = pair.url(US, "app");
+        repo.git(&["push", "-q", "--mirror", &url]);
+        let clone = GitRepo::init(pair.path("clone.git"), &[]);
+        let mut fetch = git::command(&clone.path);
+        fetch.env("GIT_TRACE_PACKET", "1").args([
+            "-c",
+            "protocol.version=2",
+            "fetch",
+            &url,
+            "refs/heads/side:refs/heads/side",
+        ]);
+        let output = fetch.output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        assert_eq!(said(&output).contains("want-ref refs/heads/side"), offered, "{}", said(&output));
+        assert_eq!(clone.git(&["rev-parse", "side"]), repo.git(&["rev-parse", "side"]));
+    }
+}

@@ -190,7 +190,7 @@ impl Pair {
         if self.scheme == "https" {
             return wait(|| self.addresses.iter().all(|address| TcpStream::connect(address).is_ok()), || self.log());
         }
-        let request = "GET /_health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        let request = "GET /_health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
         let up = |address: &SocketAddr| talk(*address, request).is_ok_and(|answer| answer.starts_with("HTTP/1.1 200"));
         wait(|| self.addresses.iter().all(up), || self.log());
     }

@@ -36,7 +36,7 @@ pub fn push_body(repo: &GitRepo, branch: &str) -> Vec<u8> {
 /// The head of a POST.
 pub fn post(path: &str, service: &str, bytes: usize, more: &str) -> String {
     format!(
-        "POST /{path}/git-{service} HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-git-{service}-request\r\n\
+        "POST /{path}/git-{service} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/x-git-{service}-request\r\n\
          Content-Length: {bytes}\r\n{more}\r\n"
     )
 }

@@ -14,7 +14,7 @@ fn a_running_push_ends_before_the_host_does() {
     repo.git(&["push", "-q", &pair.url(US, "app"), "side"]);
     let mut push = HalfPush::start(&pair, US, "app", &repo, "late");
     let mut idle = connect(&pair, US);
-    idle.write_all(b"GET /_health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    idle.write_all(b"GET /_health HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
     assert!(head(&mut idle).starts_with("HTTP/1.1 200"));
     idle.read_exact(&mut [0; 3]).unwrap();
     pair.signal("TERM");

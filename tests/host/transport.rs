@@ -120,7 +120,7 @@ fn one_connection_for_many_requests() {
     let pair = Pair::open();
     let mut stream = connect(&pair, US);
     for _ in 0..2 {
-        stream.write_all(b"GET /_health HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+        stream.write_all(b"GET /_health HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         assert!(head(&mut stream).starts_with("HTTP/1.1 200"));
         let mut body = [0; 3];
         stream.read_exact(&mut body).unwrap();
@@ -135,13 +135,14 @@ fn heads_and_bodies_that_are_not_accepted() {
     repo.git(&["push", "-q", "--mirror", &pair.url(US, "app")]);
     let answer = pair.raw(
         US,
-        "POST /app/git-receive-pack HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\
+        "POST /app/git-receive-pack HTTP/1.1\r\nHost: localhost\r\nContent-Type: text/plain\r\nContent-Length: 4\r\n\
          Connection: close\r\n\r\n0000",
     );
     assert!(answer.starts_with("HTTP/1.1 415"), "{answer}");
     let mut stream = connect(&pair, US);
-    let _ =
-        stream.write_all(format!("GET /_health HTTP/1.1\r\nHost: x\r\nX: {}\r\n\r\n", "x".repeat(1 << 20)).as_bytes());
+    let _ = stream.write_all(
+        format!("GET /_health HTTP/1.1\r\nHost: localhost\r\nX: {}\r\n\r\n", "x".repeat(1 << 20)).as_bytes(),
+    );
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer);
     assert!(!text(&answer).starts_with("HTTP/1.1 200"), "{}", text(&answer));

@@ -202,7 +202,10 @@ fn json_has_the_fields_that_scripts_rely_on() {
     let (world, repo) = synced();
     repo.commit("main", "more", "more\n");
     let imported = world.import(&repo, "app");
-    fields(&imported, "repository id change created updated deleted refs packs objects bytes");
+    fields(
+        &imported,
+        "repository id change created updated deleted refs packs objects bytes lfs_objects lfs_bytes lfs_missing",
+    );
     let status = world.json(&["status", LINK]);
     fields(&status, "link source target repositories");
     let one = &status["repositories"][0];
@@ -218,13 +221,15 @@ fn json_has_the_fields_that_scripts_rely_on() {
     let verify = world.ends(1, &["verify", LINK, "--json"]).json();
     fields(&verify, "ok deep differences repositories");
     assert!(verify["differences"][0].as_str().unwrap().contains("replicate brings the rest"));
-    fields(&verify["repositories"][0], "repository id region frontier changes refs packs objects bytes deep findings");
+    fields(
+        &verify["repositories"][0],
+        "repository id region frontier changes refs packs lfs_objects objects bytes deep findings",
+    );
     let summary = world.replicate();
-    let all =
-        "link repositories unchanged delivered failed changes edits packs bytes_copied max_lag_ms elapsed_ms reports";
+    let all = "link repositories unchanged delivered failed changes edits packs lfs_objects bytes_copied max_lag_ms elapsed_ms reports";
     fields(&summary, all);
     fields(&summary["reports"][0], "repository id delivered retries");
-    fields(&summary["reports"][0]["delivered"], "changes edits packs bytes lag_ms");
+    fields(&summary["reports"][0]["delivered"], "changes edits packs lfs_objects bytes lag_ms");
     let log = world.ok(&["log", "app", "--region", TARGET, "--json"]);
     let seqs: Vec<u64> = log
         .lines()
@@ -241,7 +246,7 @@ fn json_has_the_fields_that_scripts_rely_on() {
         })
         .collect();
     assert_eq!(seqs, [2, 1]);
-    fields(&world.json(&["export", "app", "--region", TARGET, "--to", "out"]), "refs packs bytes");
+    fields(&world.json(&["export", "app", "--region", TARGET, "--to", "out"]), "refs packs lfs_objects bytes");
     let head = "id name state deleted role region format head refs refs_digest frontier time";
     fields(&world.show("app", TARGET), &format!("{head} packs bytes"));
     for args in [["repo", "create", "new"], ["repo", "delete", "new"]] {

@@ -203,11 +203,15 @@ fn must(what: &str, command: &mut Command) {
 /// Starts the emulator below a shell that ends it when this process closes its input, however it ends.
 fn spawn(python: &Path, port: u16, log: &Path) -> Child {
     const SUPERVISE: &str =
-        r#"exec 3<&0; "$0" -m ministack 3<&- & pid=$!; (read -r _ <&3; kill $pid) & exec 3<&-; wait $pid"#;
+        r#"exec 3<&0; "$0" -c "$1" 3<&- & pid=$!; (read -r _ <&3; kill $pid) & exec 3<&-; wait $pid"#;
+    // It holds the text of a transaction, Base64 and all, to the 4 MB that DynamoDB means for its items.
+    const RUN: &str = "import ministack.services.dynamodb as d; d._DDB_TXN_MAX_BYTES *= 2; \
+                       from ministack.app import main; main()";
     let log = File::create(log).unwrap();
     Command::new("sh")
         .args(["-c", SUPERVISE])
         .arg(python)
+        .arg(RUN)
         .env("GATEWAY_PORT", port.to_string())
         .env("BIND_HOST", "127.0.0.1")
         .env("LOG_LEVEL", "WARNING")

@@ -88,6 +88,7 @@ impl From<Refusal> for LfsRefusal {
             Refusal::Denied(Denied::Forbidden) => LfsRefusal::new(StatusCode::FORBIDDEN, "not allowed"),
             Refusal::NotFound => LfsRefusal::new(StatusCode::NOT_FOUND, "there is no such repository"),
             Refusal::Method => LfsRefusal::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"),
+            Refusal::NotMeant => LfsRefusal::new(StatusCode::MISDIRECTED_REQUEST, "this is another host"),
             Refusal::MediaType(expected) => {
                 LfsRefusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("the body has to be {expected}"))
             }

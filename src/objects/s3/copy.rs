@@ -11,11 +11,12 @@ use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::types::ChecksumAlgorithm;
 use tokio::time::Instant;
 
-use super::create::{ABSENT, Settled, Tries};
+use super::create::{ABSENT, Settled};
 use super::error::Failure;
 use super::multipart::{number_in_s3, tag};
 use super::{S3Store, from_base64};
 use crate::Kind;
+use crate::aws::failure::Attempts as Sends;
 use crate::objects::{Crc64, ObjectError, ObjectMeta, ObjectStore as _, Part, Upload, parts};
 use crate::retry::Attempts;
 
@@ -67,10 +68,10 @@ impl S3Store {
         if size > MAX_COPY_BYTES || !self.can_ask(source) {
             return Ok(None);
         }
-        let tries = Tries::default();
+        let sends = Sends::default();
         let mut conflicts = Attempts::default();
         loop {
-            let sent = match self.send_copy(source, source_key, key, &tries).await {
+            let sent = match self.send_copy(source, source_key, key, &sends).await {
                 Ok(told) => match self.check_copy(key, size, crc64, told).await? {
                     true => Ok(()),
                     // Left as they are, wrong bytes would be taken for ours.
@@ -83,7 +84,7 @@ impl S3Store {
                 Err(failure) if self.leaves_it_to_the_caller(source, &failure) => return Ok(None),
                 Err(failure) => Err(failure),
             };
-            match self.settle(key, size, crc64, sent, tries.repeated()).await? {
+            match self.settle(key, size, crc64, sent, sends.ambiguous()).await? {
                 Settled::Done => return Ok(Some(ObjectMeta { key: key.to_owned(), size, crc64: Some(crc64) })),
                 Settled::Again(_) if conflicts.again(Kind::Conflict).await => {}
                 Settled::Again(reason) => return Err(self.failed(key, "copy", Failure::Busy(reason))),
@@ -97,7 +98,7 @@ impl S3Store {
         source: &S3Store,
         source_key: &str,
         key: &str,
-        tries: &Tries,
+        sends: &Sends,
     ) -> Result<Option<Crc64>, Failure> {
         // The region's own limit for an attempt is for requests that carry bytes.
         let patience =
@@ -115,9 +116,9 @@ impl S3Store {
             .set_bucket_key_enabled(self.options.bucket_key())
             .set_storage_class(self.options.storage_class())
             .customize()
-            .interceptor(tries.clone())
+            .interceptor(sends.clone())
             .config_override(aws_sdk_s3::Config::builder().timeout_config(patience));
-        let answer = request.send().await.map_err(|error| Failure::of_write(&error))?;
+        let answer = request.send().await.map_err(|error| Failure::of_create(&error, sends))?;
         let Some(result) = answer.copy_object_result.filter(|result| result.e_tag.is_some()) else {
             return Err(Failure::Transient { reason: "the answer says nothing of a copy".into(), ambiguous: true });
         };

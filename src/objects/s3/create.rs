@@ -5,49 +5,19 @@ use std::io;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 
-use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextRef;
-use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_s3::error::BoxError;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::error::Failure;
 use super::{MAX_SINGLE_PUT_BYTES, PARTS_IN_FLIGHT, S3Store, to_base64};
 use crate::Kind;
+use crate::aws::failure::Attempts as Sends;
 use crate::objects::{Crc64, Crc64Hasher, ObjectError, ObjectMeta, ObjectStore as _, PART_BYTES, Part, Upload};
 use crate::retry::Attempts;
 
 /// What S3 creates an object under only if there is none.
 pub(super) const ABSENT: &str = "*";
-
-/// Counts how often the SDK sends one request. From the second time on, "the key is taken" may mean "by us".
-#[derive(Clone, Debug, Default)]
-pub(super) struct Tries(Arc<AtomicU32>);
-
-impl Tries {
-    /// Whether it was sent more than once.
-    pub(super) fn repeated(&self) -> bool {
-        self.0.load(Ordering::Relaxed) > 1
-    }
-}
-
-impl Intercept for Tries {
-    fn name(&self) -> &'static str {
-        "Tries"
-    }
-
-    fn read_before_attempt(
-        &self,
-        _context: &BeforeTransmitInterceptorContextRef<'_>,
-        _components: &RuntimeComponents,
-        _config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-}
 
 /// What is known after a request to create an object.
 #[derive(Debug, PartialEq, Eq)]
@@ -59,10 +29,10 @@ pub(super) enum Settled {
 }
 
 impl S3Store {
-    /// Puts an object by one request, repeated while S3 says that another one is in its way.
+    /// Puts an object by one request, in_doubt while S3 says that another one is in its way.
     pub(super) async fn put_bytes(&self, key: &str, bytes: Bytes) -> Result<ObjectMeta, ObjectError> {
         let full = self.full_key(key)?;
-        let (size, crc64, tries) = (bytes.len() as u64, Crc64::of(&bytes), Tries::default());
+        let (size, crc64, sends) = (bytes.len() as u64, Crc64::of(&bytes), Sends::default());
         let mut conflicts = Attempts::default();
         loop {
             let request = self
@@ -78,11 +48,11 @@ impl S3Store {
                 .set_storage_class(self.options.storage_class())
                 .body(bytes.clone().into())
                 .customize()
-                .interceptor(tries.clone())
+                .interceptor(sends.clone())
                 // The checksum is in a signed header; hashing the bytes once more would cost more than sending them.
                 .disable_payload_signing();
-            let sent = request.send().await.map(drop).map_err(|error| Failure::of_write(&error));
-            match self.settle(key, size, crc64, sent, tries.repeated()).await? {
+            let sent = request.send().await.map(drop).map_err(|error| Failure::of_create(&error, &sends));
+            match self.settle(key, size, crc64, sent, sends.ambiguous()).await? {
                 Settled::Done => return Ok(ObjectMeta { key: key.to_owned(), size, crc64: Some(crc64) }),
                 Settled::Again(_) if conflicts.again(Kind::Conflict).await => {}
                 Settled::Again(reason) => return Err(self.failed(key, "create", Failure::Busy(reason))),
@@ -97,13 +67,13 @@ impl S3Store {
         size: u64,
         crc64: Crc64,
         sent: Result<(), Failure>,
-        repeated: bool,
+        in_doubt: bool,
     ) -> Result<Settled, ObjectError> {
         let Err(failure) = sent else { return Ok(Settled::Done) };
         let may_be_ours = match &failure {
             Failure::Busy(reason) => return Ok(Settled::Again(reason.clone())),
-            Failure::Taken | Failure::NoUpload => repeated,
-            Failure::Transient { ambiguous, .. } => *ambiguous || repeated,
+            Failure::Taken | Failure::NoUpload => in_doubt,
+            Failure::Transient { ambiguous, .. } => *ambiguous || in_doubt,
             _ => false,
         };
         if may_be_ours {
@@ -192,8 +162,9 @@ impl S3Store {
         size: u64,
     ) -> Result<ObjectMeta, ObjectError> {
         let count = u32::try_from(size.div_ceil(PART_BYTES)).unwrap_or(u32::MAX);
-        let sent = stream::iter((0..count).map(|number| self.send_piece(upload, number, path, file.clone(), size)));
-        let parts: Vec<Part> = sent.buffered(PARTS_IN_FLIGHT).try_collect().await?;
+        let pieces: Vec<_> =
+            (0..count).map(|number| self.send_piece(upload, number, path, file.clone(), size)).collect();
+        let parts: Vec<Part> = stream::iter(pieces).buffered(PARTS_IN_FLIGHT).try_collect().await?;
         let crc64 = parts.iter().fold(Crc64::default(), |crc64, part| crc64.followed_by(part.crc64, part.size));
         self.complete(upload, &parts, size, crc64).await
     }

@@ -5,8 +5,9 @@
 //! none (HEAD).
 
 use aws_sdk_s3::config::http::HttpResponse;
-use aws_sdk_s3::error::{DisplayErrorContext, ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
+use crate::aws::failure::{Attempts, Cause, failure};
 use crate::objects::ObjectError;
 
 /// Why a request failed.
@@ -49,36 +50,45 @@ impl Failure {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        match Failure::of_write(error) {
-            Failure::Transient { reason, .. } => Failure::Transient { reason, ambiguous: false },
-            failure => failure,
-        }
+        Failure::of(error, false)
     }
 
-    /// Of a request that may have changed something.
+    /// Of a request that does no harm when it happens twice.
     pub(super) fn of_write<E>(error: &SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        let chain = || DisplayErrorContext(error).to_string();
-        match error {
-            SdkError::ServiceError(answer) => {
-                let (metadata, raw) = (answer.err().meta(), answer.raw());
-                let says = Says {
-                    code: metadata.code().unwrap_or_default(),
-                    message: metadata.message().unwrap_or_default(),
-                    status: raw.status().as_u16(),
-                    region: raw.headers().get("x-amz-bucket-region"),
-                };
-                says.failure()
-            }
-            SdkError::TimeoutError(_) => Failure::Transient { reason: "the request timed out".into(), ambiguous: true },
-            // Neither an I/O error nor a time-out: the request was not sent, as without valid credentials.
-            SdkError::DispatchFailure(failure) if !failure.is_io() && !failure.is_timeout() => {
-                Failure::Transient { reason: chain(), ambiguous: false }
-            }
-            SdkError::ConstructionFailure(_) => Failure::Refused(chain()),
-            _ => Failure::Transient { reason: chain(), ambiguous: true },
+        Failure::of(error, true)
+    }
+
+    /// Of a request that creates something, the attempts at which were watched.
+    pub(super) fn of_create<E>(error: &SdkError<E, HttpResponse>, sends: &Attempts) -> Self
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        Failure::of(error, sends.ambiguous())
+    }
+
+    /// `unclear`: a request without an answer may have had an effect.
+    fn of<E>(error: &SdkError<E, HttpResponse>, unclear: bool) -> Self
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        if let SdkError::ServiceError(answer) = error {
+            let (metadata, raw) = (answer.err().meta(), answer.raw());
+            let says = Says {
+                code: metadata.code().unwrap_or_default(),
+                message: metadata.message().unwrap_or_default(),
+                status: raw.status().as_u16(),
+                region: raw.headers().get("x-amz-bucket-region"),
+            };
+            return says.failure();
+        }
+        let network = matches!(error, SdkError::DispatchFailure(sent) if !sent.is_other());
+        let failure = failure(error, &Attempts::default());
+        match failure.cause {
+            Cause::Setup if !network => Failure::Environment(failure.reason),
+            _ => Failure::Transient { reason: failure.reason, ambiguous: unclear },
         }
     }
 

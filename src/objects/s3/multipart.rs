@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumType, CompletedMultipartUpload, CompletedPart};
 use bytes::Bytes;
 
-use super::create::{ABSENT, Settled, Tries};
+use super::create::{ABSENT, Settled};
 use super::error::Failure;
 use super::{S3Store, from_base64, to_base64};
 use crate::Kind;
+use crate::aws::failure::Attempts as Sends;
 use crate::objects::{Crc64, ObjectError, ObjectMeta, Part, Upload, parts};
 use crate::retry::Attempts;
 
@@ -96,11 +97,11 @@ impl S3Store {
             self.abort_upload(upload).await?;
             return Ok(meta);
         }
-        let tries = Tries::default();
+        let sends = Sends::default();
         let mut conflicts = Attempts::default();
         loop {
-            let sent = self.send_complete(upload, parts, size, crc64, &tries).await;
-            match self.settle(key, size, crc64, sent, tries.repeated()).await? {
+            let sent = self.send_complete(upload, parts, size, crc64, &sends).await;
+            match self.settle(key, size, crc64, sent, sends.ambiguous()).await? {
                 Settled::Done => return Ok(ObjectMeta { key: key.clone(), size, crc64: Some(crc64) }),
                 Settled::Again(_) if conflicts.again(Kind::Conflict).await => {}
                 Settled::Again(reason) => return Err(self.failed(key, "complete", Failure::Busy(reason))),
@@ -116,10 +117,10 @@ impl S3Store {
         parts: &[Part],
         size: u64,
         crc64: Crc64,
-        tries: &Tries,
+        sends: &Sends,
     ) -> Result<(), Failure> {
         if !self.composite_only.load(Ordering::Relaxed) {
-            match self.send_complete_with(upload, parts, size, Some(crc64), tries).await {
+            match self.send_complete_with(upload, parts, size, Some(crc64), sends).await {
                 Err(Failure::Digest(reason)) => {
                     if self.knows_whole_checksums(upload).await? {
                         return Err(Failure::Digest(reason));
@@ -129,7 +130,7 @@ impl S3Store {
                 result => return result,
             }
         }
-        self.send_complete_with(upload, parts, size, None, tries).await
+        self.send_complete_with(upload, parts, size, None, sends).await
     }
 
     async fn send_complete_with(
@@ -138,7 +139,7 @@ impl S3Store {
         parts: &[Part],
         size: u64,
         whole: Option<Crc64>,
-        tries: &Tries,
+        sends: &Sends,
     ) -> Result<(), Failure> {
         let parts = parts.iter().map(|part| {
             CompletedPart::builder()
@@ -159,8 +160,8 @@ impl S3Store {
             .set_checksum_type(whole.map(|_| ChecksumType::FullObject))
             .set_checksum_crc64_nvme(whole.map(to_base64))
             .customize()
-            .interceptor(tries.clone());
-        let answer = request.send().await.map_err(|error| Failure::of_write(&error))?;
+            .interceptor(sends.clone());
+        let answer = request.send().await.map_err(|error| Failure::of_create(&error, sends))?;
         match answer.e_tag {
             Some(_) => Ok(()),
             None => Err(Failure::Transient { reason: "the answer says nothing of an object".into(), ambiguous: true }),

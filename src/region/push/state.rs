@@ -67,7 +67,11 @@ impl PushStates for FreshStates {
                 Err(RegionError::Moved { .. }) => continue,
                 Err(error) => return Err(error),
             };
-            let local = Arc::new(region.local_packs(&manifest.packs).await?);
+            let local = match region.local_packs(&manifest.packs).await {
+                Ok(local) => Arc::new(local),
+                Err(RegionError::Moved { .. }) => continue,
+                Err(error) => return Err(error),
+            };
             let refs = region.refs(&item).await?;
             let (packs, hidden, head) = (local.clone(), self.hidden.clone(), item.head.clone());
             let (refs, view) = blocking(move || {

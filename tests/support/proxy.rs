@@ -1,0 +1,148 @@
+//! A proxy before the AWS services of the tests: it writes down what is asked, and spoils answers by plan.
+
+// Each test binary uses a part of it.
+#![allow(dead_code)]
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::Ipv4Addr;
+use std::sync::{Arc, Mutex};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+/// What happens to one request.
+#[derive(Clone, Debug)]
+pub enum Fault {
+    /// It takes effect, and the connection closes without an answer.
+    LoseAnswer,
+    /// It does not get through; this is the answer: a status and a body.
+    Answer(u16, String),
+}
+
+/// An answer of DynamoDB that refuses a request.
+pub fn refusal(status: u16, code: &str) -> Fault {
+    let body = serde_json::json!({
+        "__type": format!("com.amazonaws.dynamodb.v20120810#{code}"),
+        "message": format!("told to say {code}"),
+    });
+    Fault::Answer(status, body.to_string())
+}
+
+/// One request: its operation (`GetItem`), or method and path where the protocol has no name for it, and its body.
+#[derive(Clone, Debug)]
+pub struct Request {
+    pub operation: String,
+    pub body: String,
+}
+
+/// Runs until its test ends.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    pub endpoint: String,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    requests: Vec<Request>,
+    faults: VecDeque<(String, Fault)>,
+}
+
+impl Proxy {
+    /// A proxy before the services at this endpoint.
+    pub async fn start(endpoint: &str) -> Proxy {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let proxy = Proxy { endpoint: format!("http://{}", listener.local_addr().unwrap()), state: Arc::default() };
+        let services =
+            endpoint.strip_prefix("http://").expect("the proxy speaks no TLS").trim_end_matches('/').to_owned();
+        let state = proxy.state.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let (services, state) = (services.clone(), state.clone());
+                tokio::spawn(async move { serve(client, &services, &state).await });
+            }
+        });
+        proxy
+    }
+
+    /// Spoils the next request of this operation that no earlier fault is for.
+    pub fn spoil(&self, operation: &str, fault: Fault) {
+        self.state.lock().unwrap().faults.push_back((operation.to_owned(), fault));
+    }
+
+    /// The requests since this was asked the last time.
+    pub fn requests(&self) -> Vec<Request> {
+        std::mem::take(&mut self.state.lock().unwrap().requests)
+    }
+
+    /// Their operations.
+    pub fn operations(&self) -> Vec<String> {
+        self.requests().into_iter().map(|request| request.operation).collect()
+    }
+}
+
+/// One request on each connection.
+async fn serve(mut client: TcpStream, services: &str, state: &Mutex<State>) -> io::Result<()> {
+    let Some((head, body)) = read_request(&mut client).await? else { return Ok(()) };
+    let header = |name: &str| {
+        let line = head.lines().find(|line| line.to_ascii_lowercase().starts_with(&format!("{name}:")));
+        line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned())
+    };
+    let operation = match header("x-amz-target") {
+        Some(target) => target.rsplit('.').next().unwrap_or_default().to_owned(),
+        None => head.lines().next().unwrap_or_default().rsplit_once(' ').unwrap_or_default().0.to_owned(),
+    };
+    let fault = {
+        let mut state = state.lock().unwrap();
+        let body = String::from_utf8_lossy(&body).into_owned();
+        state.requests.push(Request { operation: operation.clone(), body });
+        let at = state.faults.iter().position(|(wanted, _)| *wanted == operation);
+        at.and_then(|at| state.faults.remove(at)).map(|(_, fault)| fault)
+    };
+    if let Some(Fault::Answer(status, body)) = fault {
+        let length = body.len();
+        let answer = format!(
+            "HTTP/1.1 {status} Told\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: {length}\r\n\
+             Connection: close\r\n\r\n{body}"
+        );
+        return client.write_all(answer.as_bytes()).await;
+    }
+    let answer = forward(services, &head, &body).await?;
+    match fault {
+        Some(_) => Ok(()),
+        None => client.write_all(&answer).await,
+    }
+}
+
+/// The head of a request, with the empty line, and its body.
+async fn read_request(client: &mut TcpStream) -> io::Result<Option<(String, Vec<u8>)>> {
+    let mut bytes = Vec::new();
+    let end = loop {
+        if let Some(at) = bytes.windows(4).position(|window| window == b"\r\n\r\n") {
+            break at + 4;
+        }
+        if client.read_buf(&mut bytes).await? == 0 {
+            return Ok(None);
+        }
+    };
+    let mut body = bytes.split_off(end);
+    let head = String::from_utf8_lossy(&bytes).into_owned();
+    let length =
+        head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:")?.trim().parse().ok());
+    let have = body.len();
+    body.resize(length.unwrap_or(0), 0);
+    client.read_exact(&mut body[have..]).await?;
+    Ok(Some((head, body)))
+}
+
+async fn forward(services: &str, head: &str, body: &[u8]) -> io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(services).await?;
+    let kept = head.trim_end().lines().filter(|line| !line.to_ascii_lowercase().starts_with("connection:"));
+    let head = kept.fold(String::new(), |head, line| head + line + "\r\n") + "Connection: close\r\n\r\n";
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(body).await?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await?;
+    Ok(answer)
+}

@@ -18,6 +18,7 @@
 
 mod aws;
 mod cache;
+mod events;
 mod limits;
 mod location;
 pub mod push_policy;
@@ -35,6 +36,7 @@ use crate::Kind;
 use crate::aws::SdkConfigs;
 pub use aws::AwsConfig;
 pub use cache::CacheConfig;
+pub use events::{EventsConfig, region_of_queue};
 pub use limits::HostLimits;
 pub use location::{ObjectsLocation, Place, RegionStores, TableLocation};
 use push_policy::PushPolicyConfig;
@@ -90,6 +92,9 @@ pub struct RegionConfig {
     /// The cache of packs on this machine, for objects in S3.
     #[serde(default)]
     pub cache: CacheConfig,
+    /// Where its committed changes are announced: `eventbridge:BUS`; only within the process when left out.
+    #[serde(default)]
+    pub events: Option<EventsConfig>,
 }
 
 /// Git over HTTP for one region.
@@ -192,6 +197,15 @@ pub struct LinkConfig {
     /// Whether it shares its target's repositories with another link.
     #[serde(default)]
     pub mode: LinkMode,
+    /// The URL of the SQS queue that tells what changed in the source.
+    #[serde(default)]
+    pub queue: Option<String>,
+    /// The URL of the SQS queue for events that cannot be acted on.
+    #[serde(default)]
+    pub dead_letters: Option<String>,
+    /// How the queues are reached; their region is the one in the URL when left out.
+    #[serde(default)]
+    pub aws: AwsConfig,
 }
 
 fn all_repositories() -> Vec<String> {
@@ -356,6 +370,8 @@ impl Config {
         if link.source == link.target {
             return Err("source and target are the same region".into());
         }
+        events::check_queues(link.queue.as_deref(), link.dead_letters.as_deref())?;
+        link.aws.check().map_err(|reason| format!("aws: {reason}"))?;
         link.matcher().map(drop)
     }
 

@@ -11,6 +11,8 @@ use aws_sdk_dynamodb::config::interceptors::{BeforeTransmitInterceptorContextRef
 use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_dynamodb::error::{BoxError, ProvideErrorMetadata, SdkError};
 
+use crate::Kind;
+
 /// What the failure of a request calls for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
@@ -26,6 +28,17 @@ pub enum Cause {
     Unavailable,
     /// Another answer of the service, which its own code explains.
     Other,
+}
+
+impl Cause {
+    /// What the caller should do.
+    pub fn kind(self) -> Kind {
+        match self {
+            Cause::Unavailable => Kind::Transient,
+            Cause::Invalid => Kind::Internal,
+            Cause::NotFound | Cause::Denied | Cause::Setup | Cause::Other => Kind::Environment,
+        }
+    }
 }
 
 /// A failed request.

@@ -64,6 +64,11 @@ impl Failure {
         self
     }
 
+    /// What happened.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// Prints it and tells the exit code.
     pub fn report(self) -> ExitCode {
         eprintln!("error: {}", self.message);
@@ -163,7 +168,9 @@ failure_by_kind!(
     gitferry::table::TableError,
     gitferry::git::refname::NameError,
     gitferry::host::listen::tls::CertificateError,
-    gitferry::host::forward::ForwarderError
+    gitferry::host::forward::ForwarderError,
+    gitferry::events::codecommit::Rejection,
+    gitferry::worker::lambda::runtime::RuntimeError
 );
 
 impl From<std::io::Error> for Failure {

@@ -1,20 +1,26 @@
 //! The command line: arguments in, a call into the library, text or JSON out. Nothing else.
 
+mod backup;
 mod context;
 mod demo;
+mod events;
 mod export;
 mod failure;
 mod import;
 mod init;
+mod lambda;
 mod log;
 mod output;
 mod replicate;
 mod repo;
+mod signals;
 mod status;
 mod up;
 mod verify;
+mod worker;
 
-use std::path::PathBuf;
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -60,11 +66,14 @@ enum Command {
     Export(export::Export),
     Demo(demo::Demo),
     Up(up::Up),
+    Worker(worker::WorkerCommand),
+    Lambda(lambda::Lambda),
+    Backup(backup::BackupCommand),
 }
 
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = Arguments::parse_from(command_line());
     start_logging();
     // The one provider of cryptography for all TLS; that it is there already is no error.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -74,8 +83,8 @@ pub fn run() -> ExitCode {
         Err(error) => return Failure::from(error).report(),
     };
     let context = Context::new(arguments.config);
-    // A running host ends by itself, and lets requests end before.
-    let ends_itself = matches!(arguments.command, Command::Up(_));
+    // What runs without end ends by itself, and lets go of its work before.
+    let ends_itself = matches!(arguments.command, Command::Up(_) | Command::Worker(_) | Command::Lambda(_));
     let result = runtime.block_on(async {
         tokio::select! {
             result = dispatch(arguments.command, &context) => result,
@@ -90,6 +99,16 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// The arguments; Lambda starts the file `bootstrap` without any.
+fn command_line() -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = std::env::args_os().collect();
+    let name = arguments.first().map(|program| Path::new(program).file_name() == Some(OsStr::new("bootstrap")));
+    if name == Some(true) && arguments.len() == 1 {
+        arguments.push("lambda".into());
+    }
+    arguments
+}
+
 async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> {
     match command {
         Command::Init(command) => command.run(),
@@ -102,6 +121,9 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Export(command) => command.run(context).await,
         Command::Demo(command) => command.run().await,
         Command::Up(command) => command.run().await,
+        Command::Worker(command) => command.run(context).await,
+        Command::Lambda(command) => command.run(context).await,
+        Command::Backup(command) => command.run(context).await,
     }
 }
 

@@ -1,11 +1,13 @@
 //! `gitferry replicate`
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Read as _};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use gitferry::Kind;
+use gitferry::events::codecommit::{self, Announcement, MAX_EVENT_BYTES, Subject};
 use gitferry::fault::crash_point;
 use gitferry::replication::pass::{DEFAULT_JOBS, Summary};
 use gitferry::replication::progress::Progress;
@@ -15,6 +17,9 @@ use super::context::Context;
 use super::failure::{Exit, Failure, hint_for, is_refusal};
 use super::output;
 
+/// The variable that may hold an event.
+const EVENT_VARIABLE: &str = "GITFERRY_EVENT";
+
 /// Bring the target of a link up to date, in one pass.
 #[derive(Debug, Args)]
 #[command(
@@ -23,13 +28,18 @@ all that failed (as a second active link to one target), 3 when anything failed 
 
 Example:
   gitferry replicate dr
-  gitferry replicate dr team/app --json"
+  gitferry replicate dr team/app --json
+  gitferry replicate dr --event event.json"
 )]
 pub struct Replicate {
     /// The link.
     link: String,
     /// Only these repositories (names or ids); all when left out.
     names: Vec<String>,
+    /// Only the repository that an event announces: a file with the event as EventBridge, SNS or SQS has it, or `-`
+    /// for standard input. Without this and names, an event in GITFERRY_EVENT counts: one container task per event.
+    #[arg(long, value_name = "FILE|-", conflicts_with = "names")]
+    event: Option<PathBuf>,
     /// Repositories to work on at a time.
     #[arg(long, default_value_t = DEFAULT_JOBS, value_name = "N")]
     jobs: usize,
@@ -40,10 +50,22 @@ pub struct Replicate {
 
 impl Replicate {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let names = match self.announced()? {
+            Announced::Everything => self.names,
+            Announced::Repository(name) => vec![name],
+            Announced::Nothing(event) => {
+                let nothing = Summary { link: self.link, ..Summary::default() };
+                match self.json {
+                    true => output::json(&nothing)?,
+                    false => output::line(format!("{event}: nothing to replicate")),
+                }
+                return Ok(Exit::Done);
+            }
+        };
         let config = context.config()?;
         let link = context.writable_link(&config, &self.link).await?;
         let bars = (!self.json && std::io::stderr().is_terminal()).then(|| show(link.progress.clone()));
-        let result = link.pass(&self.names, self.jobs).await;
+        let result = link.pass(&names, self.jobs).await;
         if let Some(bars) = bars {
             bars.abort();
         }
@@ -57,7 +79,55 @@ impl Replicate {
     }
 }
 
-fn exit(summary: &Summary) -> Exit {
+/// What an event asks for.
+enum Announced {
+    /// There is no event.
+    Everything,
+    /// This repository.
+    Repository(String),
+    /// An event that changes nothing.
+    Nothing(String),
+}
+
+impl Replicate {
+    fn announced(&self) -> Result<Announced, Failure> {
+        let text = match &self.event {
+            Some(file) => read_event(file)?,
+            None if !self.names.is_empty() => return Ok(Announced::Everything),
+            None => match std::env::var(EVENT_VARIABLE) {
+                Ok(text) if !text.is_empty() => text.into_bytes(),
+                Err(std::env::VarError::NotUnicode(_)) => {
+                    return Err(Failure::usage(format!("{EVENT_VARIABLE} is not UTF-8")));
+                }
+                _ => return Ok(Announced::Everything),
+            },
+        };
+        Ok(match codecommit::parse(&text)? {
+            Announcement::Change(change) => Announced::Repository(match change.subject {
+                Subject::Gitferry { id, .. } => id.to_string(),
+                Subject::CodeCommit => change.repository,
+            }),
+            Announcement::Nothing { event } => Announced::Nothing(event),
+        })
+    }
+}
+
+/// Reads an event, but no more than an event can have.
+fn read_event(file: &Path) -> Result<Vec<u8>, Failure> {
+    let mut text = Vec::new();
+    let most = MAX_EVENT_BYTES as u64 + 1;
+    let read = match file == Path::new("-") {
+        true => std::io::stdin().take(most).read_to_end(&mut text),
+        false => std::fs::File::open(file).and_then(|file| file.take(most).read_to_end(&mut text)),
+    };
+    let failed =
+        |error: std::io::Error| Failure::usage(format!("the event {} cannot be read: {error}", file.display()));
+    read.map_err(failed)?;
+    Ok(text)
+}
+
+/// How the command ends after a pass.
+pub fn exit(summary: &Summary) -> Exit {
     match (summary.found_difference(), summary.failed) {
         (true, _) => Exit::Difference,
         (false, 0) => Exit::Done,

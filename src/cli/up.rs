@@ -5,7 +5,9 @@ use std::sync::Arc;
 
 use clap::Args;
 use gitferry::config::{AuthConfig, Config, DEFAULT_FILE, HostConfig, OnPush, TlsConfig};
-use gitferry::events::in_process;
+use gitferry::events::in_process::{self, InProcess};
+use gitferry::events::outbox::{self, Relay};
+use gitferry::events::{Several, Sink};
 use gitferry::git::local::RefPatterns;
 use gitferry::host::auth::{Authorizer, Open, TokenFile};
 use gitferry::host::forward::Forwarder;
@@ -18,13 +20,14 @@ use gitferry::region::Region;
 use gitferry::replication::deliver::Link;
 use gitferry::worker::upkeep::{SWEEP_EVERY, upkeep};
 use gitferry::worker::{Worker, WorkerOptions};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::{init, output};
+use super::signals::Signals;
+use super::{events, init, output};
 
 /// Run everything on this machine: a Git host for each region, and a worker that replicates between them.
 #[derive(Debug, Args)]
@@ -58,29 +61,25 @@ impl Up {
         let signals = Signals::listen()?;
         let (stop_hosts, hosts_stopped) = watch::channel(false);
         let (stop_worker, worker_stopped) = watch::channel(false);
-        let (sink, events) = in_process::channel();
+        let (to_worker, announced) = in_process::channel();
+        let mut keeping = JoinSet::new();
+        let sink = self.keep(&config, to_worker, &mut keeping, &worker_stopped).await?;
         let mut running = JoinSet::new();
         let mut certificates = Vec::new();
         for (region, host) in &config.hosts {
             let certificate = open_certificate(&config, host)?;
             certificates.extend(certificate.clone());
-            let service = open_host(&config, region, host, Arc::new(sink.clone())).await?;
+            let service = open_host(&config, region, host, sink.clone()).await?;
             let listening = Listening::bind(service, host.listen, certificate).map_err(|error| {
                 Failure::from(error).about(&format!("cannot listen on {} for {region}", host.listen))
             })?;
             running.spawn(listening.serve(hosts_stopped.clone()));
         }
-        drop(sink);
         if !certificates.is_empty() {
             tokio::spawn(reload(certificates)?);
         }
-        let mut keeping = JoinSet::new();
-        for region in config.regions.keys() {
-            let region = Region::open_writable(&config, region).await?;
-            keeping.spawn(upkeep(region, SWEEP_EVERY, worker_stopped.clone()));
-        }
-        let worker = Worker::new(open_links(&config, &file).await?, WorkerOptions::default());
-        let worker = tokio::spawn(worker.run(events, worker_stopped));
+        let worker = open_worker(&config, &file, sink).await?;
+        let worker = tokio::spawn(worker.run(announced, worker_stopped));
         say(&config);
         // The worker goes on until all hosts have ended: forwarded pushes wait for it.
         let hosts_stop = stop_hosts.clone();
@@ -95,49 +94,48 @@ impl Up {
             stop_worker.send_replace(true);
             worker.await.map_err(std::io::Error::other)?;
             while keeping.join_next().await.is_some() {}
-            outcome
+            Ok(outcome?)
         };
         signals.until(all, || _ = hosts_stop.send_replace(true)).await?;
         output::line("stopped");
         Ok(Exit::Done)
     }
+
+    /// Upkeep and outbox of each region. What is committed goes to the worker at once, and to the bus of its region;
+    /// where there is none, what other commands or a killed host leave in the outbox goes to the worker, too.
+    async fn keep(
+        &self,
+        config: &Config,
+        to_worker: InProcess,
+        keeping: &mut JoinSet<()>,
+        stopped: &watch::Receiver<bool>,
+    ) -> Result<Arc<dyn Sink>, Failure> {
+        let to_worker: Arc<dyn Sink> = Arc::new(to_worker);
+        let mut sinks = vec![to_worker.clone()];
+        for region in config.regions.keys() {
+            let region = Region::open_writable(config, region).await?;
+            match events::publish(config, &region, keeping, stopped.clone()).await {
+                Some(nudge) => sinks.push(Arc::new(nudge)),
+                None => {
+                    let relay = Relay::new(region.clone(), to_worker.clone());
+                    keeping.spawn(relay.run(outbox::SWEEP_EVERY, stopped.clone()));
+                }
+            }
+            keeping.spawn(upkeep(region, SWEEP_EVERY, stopped.clone()));
+        }
+        Ok(Arc::new(Several(sinks)))
+    }
 }
 
-/// What asks the process to end.
-struct Signals {
-    interrupt: Signal,
-    terminate: Signal,
-}
-
-impl Signals {
-    fn listen() -> std::io::Result<Self> {
-        Ok(Signals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
-    }
-
-    async fn next(&mut self) {
-        tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
+async fn open_worker(config: &Config, file: &std::path::Path, sink: Arc<dyn Sink>) -> Result<Worker, Failure> {
+    let options = WorkerOptions { outbox_every: None, ..WorkerOptions::default() };
+    let mut worker = Worker::new(open_links(config, file).await?, options).announcing(sink);
+    for name in config.links.keys() {
+        if let Some(queue) = events::open_queue(config, name).await? {
+            worker = worker.listen(name, queue);
         }
     }
-
-    /// Waits for what runs. The first signal asks it to stop, the second does not wait any more.
-    async fn until(
-        mut self,
-        running: impl Future<Output = std::io::Result<()>>,
-        stop: impl FnOnce(),
-    ) -> Result<(), Failure> {
-        let mut running = std::pin::pin!(running);
-        tokio::select! {
-            ended = &mut running => return Ok(ended?),
-            () = self.next() => stop(),
-        }
-        output::line("stopping; running requests may end; once more stops at once");
-        tokio::select! {
-            ended = running => Ok(ended?),
-            () = self.next() => Err(Failure::interrupted()),
-        }
-    }
+    Ok(worker)
 }
 
 /// Reads certificates again whenever the process is told to.
@@ -174,7 +172,7 @@ async fn open_host(
     config: &Config,
     region: &str,
     host: &HostConfig,
-    events: Arc<in_process::InProcess>,
+    events: Arc<dyn Sink>,
 ) -> Result<Arc<Host>, Failure> {
     let authorizer: Arc<dyn Authorizer> = match &host.auth {
         AuthConfig::None(_) => Arc::new(Open),

@@ -1,7 +1,19 @@
 //! Events: hints that a repository changed. Never the truth: a lost one costs time until the next sweep, a
-//! duplicate costs two reads.
+//! duplicate costs one or two reads.
+//!
+//! In: [`codecommit`] reads them, [`intake`] turns one into a due mark ([`due`]), [`sqs`] takes them from a
+//! queue. Out: a commit leaves a row in the [`outbox`], and [`eventbridge`] tells the world.
 
+pub mod codecommit;
+pub mod detail;
+pub mod due;
+pub mod eventbridge;
 pub mod in_process;
+pub mod intake;
+pub mod outbox;
+pub mod sqs;
+
+use std::sync::Arc;
 
 use crate::ledger::head::RepositoryId;
 
@@ -20,4 +32,14 @@ pub struct Event {
 pub trait Sink: std::fmt::Debug + Send + Sync {
     /// Tells that a repository changed.
     fn publish(&self, event: Event);
+}
+
+/// Tells several.
+#[derive(Clone, Debug)]
+pub struct Several(pub Vec<Arc<dyn Sink>>);
+
+impl Sink for Several {
+    fn publish(&self, event: Event) {
+        self.0.iter().for_each(|sink| sink.publish(event.clone()));
+    }
 }

@@ -143,8 +143,12 @@ pub async fn read_heads(table: &dyn Table, ids: &[RepositoryId]) -> Result<Vec<O
 }
 
 fn head_of(id: RepositoryId, document: &serde_json::Value, revision: u64) -> Result<HeadItem, LedgerError> {
+    Ok(HeadItem { id, head: parse_head(id, document)?, revision })
+}
+
+/// Reads the document of a head.
+pub fn parse_head(id: RepositoryId, document: &serde_json::Value) -> Result<Head, LedgerError> {
     use serde::Deserialize as _;
-    let head = Head::deserialize(document)
-        .map_err(|error| LedgerError::corrupt(format!("the head of repository {id} is not valid: {error}")))?;
-    Ok(HeadItem { id, head, revision })
+    Head::deserialize(document)
+        .map_err(|error| LedgerError::corrupt(format!("the head of repository {id} is not valid: {error}")))
 }

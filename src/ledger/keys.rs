@@ -88,7 +88,33 @@ pub fn lfs_missing(id: RepositoryId, oid: LfsOid) -> Key {
 
 /// What has been committed and not yet announced.
 pub fn outbox(id: RepositoryId) -> Key {
-    Key::new(format!("outbox/{:02}", shard(id)), id.to_string())
+    Key::new(outbox_partition(shard(id)), id.to_string())
+}
+
+/// The partition of a shard's outbox.
+pub fn outbox_partition(shard: u8) -> String {
+    format!("outbox/{shard:02}")
+}
+
+/// The last change of a repository that was announced one by one.
+pub fn announced(id: RepositoryId) -> Key {
+    Key::new(repository(id), "announced")
+}
+
+/// An announced change that a link's target has to reach.
+pub fn due(link: &str, id: RepositoryId, seq: u64) -> Key {
+    Key::new(due_partition(link), format!("{id}/{seq:020}"))
+}
+
+/// The partition of a link's due marks.
+pub fn due_partition(link: &str) -> String {
+    format!("due/{link}")
+}
+
+/// The repository and the change, from the sort key of a due mark.
+pub fn parse_due(sk: &str) -> Option<(RepositoryId, u64)> {
+    let (id, seq) = sk.split_once('/')?;
+    Some((id.parse().ok()?, seq.parse().ok()?))
 }
 
 /// A link's statistics about a repository.

@@ -171,6 +171,48 @@ pub async fn read_chain_above(
     link_up(id, rows, seq, to)
 }
 
+/// Reads the changes from `to` back to number `seq`, or to the first one that was committed before `oldest`;
+/// what is returned is oldest first. Costs what is returned, however long the log is.
+pub async fn read_newest(
+    table: &dyn Table,
+    id: RepositoryId,
+    seq: u64,
+    to: Frontier,
+    oldest: Timestamp,
+) -> Result<Vec<ChangeRow>, LedgerError> {
+    let last = format!("{}{}", keys::change_prefix(to.seq), char::MAX);
+    let mut query = Query::range(keys::repository(id), keys::change_prefix(seq + 1), last);
+    query.descending = true;
+    let (mut rows, mut kept) = (HashMap::new(), 0);
+    'pages: loop {
+        let page = table.query(&query).await?;
+        for item in page.items {
+            let mut row = ChangeRow::from_item(item)?;
+            if row.facts.time < oldest {
+                break 'pages;
+            }
+            kept += row.inline.as_ref().map_or(0, |bytes| bytes.len() as u64);
+            if kept > MAX_CHAIN_BODY_BYTES {
+                row.inline = None;
+            }
+            rows.insert(row.hash, row);
+        }
+        match page.next {
+            None => break,
+            next => query.after = next,
+        }
+    }
+    // Rows of other chains and what time has mixed up end it early: the rest counts as too old.
+    let mut chain = Vec::new();
+    let mut hash = to.hash;
+    while let Some(row) = rows.remove(&hash) {
+        hash = row.facts.prev;
+        chain.push(row);
+    }
+    chain.reverse();
+    Ok(chain)
+}
+
 /// Follows `prev` from `to` back to number `floor`. Rows that are not on the way are inert and ignored.
 fn link_up(
     id: RepositoryId,

@@ -108,26 +108,27 @@ impl Region {
         found.ok_or_else(|| RegionError::NoRepository { name: name.into(), region: self.name.clone() })
     }
 
-    /// The ids of all repositories, tombstones too, in the order of their making within each shard.
+    /// The ids of all repositories, tombstones too, in the order of their making within each shard. All shards
+    /// are read at a time: a region that is far away costs one round trip for each page of the longest.
     pub async fn list(&self) -> Result<Vec<RepositoryId>> {
+        let shards = (0..keys::SHARDS).map(|shard| self.list_shard(shard));
+        Ok(futures::future::try_join_all(shards).await?.concat())
+    }
+
+    async fn list_shard(&self, shard: u8) -> Result<Vec<RepositoryId>> {
         let mut ids = Vec::new();
-        for shard in 0..keys::SHARDS {
-            let mut query = Query::prefix(keys::listing_partition(shard), "");
-            loop {
-                let page = self.table.query(&query).await?;
-                for item in page.items {
-                    let id = item.key.sk.parse();
-                    ids.push(
-                        id.map_err(|_| RegionError::corrupt(&self.name, &item.key.sk, "is listed but not an id"))?,
-                    );
-                }
-                match page.next {
-                    None => break,
-                    next => query.after = next,
-                }
+        let mut query = Query::prefix(keys::listing_partition(shard), "");
+        loop {
+            let page = self.table.query(&query).await?;
+            for item in page.items {
+                let id = item.key.sk.parse();
+                ids.push(id.map_err(|_| RegionError::corrupt(&self.name, &item.key.sk, "is listed but not an id"))?);
+            }
+            match page.next {
+                None => return Ok(ids),
+                next => query.after = next,
             }
         }
-        Ok(ids)
     }
 
     /// The heads of all repositories.

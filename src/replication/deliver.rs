@@ -61,6 +61,9 @@ pub struct Delivered {
     pub bytes: u64,
     /// From the commit of the oldest change at its origin to its being visible here; never below 0.
     pub lag_ms: i64,
+    /// The number of the last change.
+    #[serde(skip)]
+    pub seq: u64,
 }
 
 /// A link's statistics about one repository, best effort.
@@ -186,7 +189,7 @@ impl Link {
 
     /// Whether the link carries a repository: by the name that it has now, or because it has delivered it
     /// before. A replica that was renamed out of the globs is not left behind in silence.
-    pub(super) fn carries(&self, source: &Head, target: Option<&HeadItem>) -> bool {
+    pub(crate) fn carries(&self, source: &Head, target: Option<&HeadItem>) -> bool {
         let fed = target.and_then(|item| item.head.fed_by.as_ref());
         self.repositories.is_match(&source.name) || fed == Some(&self.name)
     }
@@ -285,6 +288,7 @@ impl Link {
             packs: copied.len() as u64,
             lfs_objects: lfs.len() as u64,
             bytes: bytes_in_all(wanted, lfs),
+            seq: lag.source.head.frontier.seq,
             lag_ms: oldest.map_or(0, |time| self.target.clock.now().duration_since(time).as_millis() as i64).max(0),
         };
         let result = self.apply(lag, folded, &copied, held, &delivered).await;

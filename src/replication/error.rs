@@ -109,7 +109,7 @@ impl ReplicationError {
 }
 
 /// Says in which region an error happened.
-pub(super) trait InRegion<T> {
+pub(crate) trait InRegion<T> {
     /// Adds the region.
     fn in_region(self, region: &crate::region::Region) -> Result<T, ReplicationError>;
 }
@@ -121,7 +121,7 @@ impl<T, E: IntoRegionError> InRegion<T> for Result<T, E> {
 }
 
 /// Errors of the layers below a region.
-pub(super) trait IntoRegionError {
+pub(crate) trait IntoRegionError {
     /// As the region's error.
     fn into_region_error(self) -> RegionError;
 }

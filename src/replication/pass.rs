@@ -113,6 +113,16 @@ impl Link {
         }
     }
 
+    /// Those of some repositories of the source that the link carries: one batched read on either side.
+    pub async fn pairs_of(&self, ids: &[RepositoryId]) -> Result<Vec<Pair>, ReplicationError> {
+        let (sources, targets) =
+            futures::join!(read_heads(&*self.source.table, ids), read_heads(&*self.target.table, ids));
+        let (sources, targets) = (sources.in_region(&self.source)?, targets.in_region(&self.target)?);
+        let pairs =
+            sources.into_iter().zip(targets).filter_map(|(source, target)| Some(Pair { source: source?, target }));
+        Ok(pairs.filter(|pair| self.carries(&pair.source.head, pair.target.as_ref()) && !pair.is_void()).collect())
+    }
+
     fn not_on_link(&self, name: &str) -> ReplicationError {
         let (region, link) = (self.source.name.clone(), self.name.clone());
         ReplicationError::NotOnLink { name: name.into(), region, link }

@@ -3,77 +3,179 @@
 //! Repositories are independent of each other: one that is slow or broken never holds up another, and any
 //! number of events for one repository while it is being delivered come to one more look.
 
+pub mod backup;
+pub mod health;
+pub mod lambda;
+mod sources;
+pub mod status;
+mod tasks;
 pub mod upkeep;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio::time::{Instant, interval, sleep_until};
 
-use crate::events::Event;
+use crate::Kind;
+use crate::events::due::{Due, DueMarks};
+use crate::events::sqs::Queue;
+use crate::events::{Event, Sink};
 use crate::ledger::head::RepositoryId;
-use crate::replication::deliver::Link;
+use crate::replication::deliver::{Delivered, Link};
 use crate::replication::pass::MAX_JOBS;
+use sources::{Found, Source};
+use status::Status;
+use tasks::{Cause, Start, Task, Tasks};
+
+/// Repositories that are waiting or being delivered; events wait when there are more.
+const MAX_PENDING: usize = 10_000;
+/// What sources have found and the worker has not taken yet.
+const MAX_FOUND: usize = 1_000;
+/// How often the worker shows that it is alive when there is nothing to do.
+const BEAT_EVERY: Duration = Duration::from_secs(5);
 
 /// How to work.
 #[derive(Clone, Debug)]
 pub struct WorkerOptions {
     /// Repositories to work on at a time.
     pub jobs: usize,
+    /// How often the sources' outboxes are read; never when somebody else passes them on.
+    pub outbox_every: Option<Duration>,
     /// How often all frontiers are compared.
     pub sweep_every: Duration,
+    /// How many of them a second.
+    pub sweep_rate: u32,
+    /// What a sweep delivers that was committed longer ago than this, no event has announced.
+    pub announced_within: Duration,
+    /// How long running deliveries may take to end once the worker has been told to stop.
+    pub grace: Duration,
 }
 
 impl Default for WorkerOptions {
     fn default() -> Self {
-        WorkerOptions { jobs: crate::replication::pass::DEFAULT_JOBS, sweep_every: Duration::from_secs(5) }
+        WorkerOptions {
+            jobs: crate::replication::pass::DEFAULT_JOBS,
+            outbox_every: Some(Duration::from_secs(5)),
+            sweep_every: Duration::from_secs(300),
+            sweep_rate: 1_000,
+            announced_within: Duration::from_secs(60),
+            grace: Duration::from_secs(60),
+        }
     }
 }
 
-/// One repository on one link.
-type Task = (usize, RepositoryId);
+/// How one delivery ended.
+struct Ended {
+    task: Task,
+    result: Result<Option<Delivered>, Kind>,
+}
 
 /// Delivers until it is told to stop.
 #[derive(Debug)]
 pub struct Worker {
     links: Arc<[Link]>,
+    queues: Vec<(usize, Queue)>,
     options: WorkerOptions,
+    status: Arc<Status>,
+    /// Told of what was delivered: the targets' own changes.
+    sink: Option<Arc<dyn Sink>>,
     jobs: Arc<Semaphore>,
-    running: JoinSet<Task>,
-    /// What is being delivered, and whether it has to be looked at once more afterwards.
-    busy: HashMap<Task, bool>,
+    running: JoinSet<Ended>,
+    running_tasks: HashMap<Id, Task>,
+    tasks: Tasks,
 }
 
 impl Worker {
     /// A worker over some links.
     pub fn new(links: Vec<Link>, options: WorkerOptions) -> Self {
         let jobs = Arc::new(Semaphore::new(options.jobs.clamp(1, MAX_JOBS)));
-        Worker { links: links.into(), options, jobs, running: JoinSet::new(), busy: HashMap::new() }
+        Worker {
+            links: links.into(),
+            queues: Vec::new(),
+            options,
+            status: Arc::default(),
+            sink: None,
+            jobs,
+            running: JoinSet::new(),
+            running_tasks: HashMap::new(),
+            tasks: Tasks::default(),
+        }
     }
 
-    /// Works until `stop` turns true, then lets running deliveries finish.
+    /// Takes the events of a link from a queue, too.
+    pub fn listen(mut self, link: &str, queue: Queue) -> Self {
+        self.queues.extend(self.links.iter().position(|other| other.name == link).map(|at| (at, queue)));
+        self
+    }
+
+    /// Tells of what it has delivered.
+    pub fn announcing(mut self, sink: Arc<dyn Sink>) -> Self {
+        self.sink = Some(sink);
+        self
+    }
+
+    /// What it does, to look at while it runs.
+    pub fn status(&self) -> Arc<Status> {
+        self.status.clone()
+    }
+
+    /// Works until `stop` turns true, then lets running deliveries finish for [`WorkerOptions::grace`]. What is
+    /// cut off then goes on where it was, whoever delivers it next.
     pub async fn run(mut self, mut events: mpsc::Receiver<Event>, mut stop: watch::Receiver<bool>) {
-        let mut sweep = tokio::time::interval(self.options.sweep_every);
-        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut sources, mut found) = self.open_sources();
+        let mut beat = interval(BEAT_EVERY);
         let mut announced = true;
         let mut stopping = std::pin::pin!(async move { drop(stop.wait_for(|stop| *stop).await) });
         loop {
+            let room = self.tasks.len() < MAX_PENDING;
+            let next_wait = self.tasks.next_wait();
             tokio::select! {
                 () = &mut stopping => break,
-                // Without hosts in this process, sweeps are all there is.
-                event = events.recv(), if announced => match event {
+                // Without hosts in this process, there are other sources.
+                event = events.recv(), if announced && room => match event {
                     Some(event) => self.on_event(&event),
                     None => announced = false,
                 },
-                Some(done) = self.running.join_next() => self.on_done(done),
-                _ = sweep.tick() => self.sweep().await,
+                Some(Found { link, id, cause }) = found.recv(), if room => self.hear((link, id), cause),
+                Some(ended) = self.running.join_next_with_id() => self.on_ended(ended),
+                () = sleep_until(next_wait.unwrap_or_else(Instant::now)), if next_wait.is_some() => self.retry(),
+                _ = beat.tick() => {}
             }
+            self.status.beat(self.tasks.len());
         }
-        while let Some(done) = self.running.join_next().await {
-            self.busy.clear();
-            self.on_done(done);
+        self.status.drain();
+        sources.shutdown().await;
+        self.drain().await;
+    }
+
+    fn open_sources(&self) -> (JoinSet<()>, mpsc::Receiver<Found>) {
+        let (sender, found) = mpsc::channel(MAX_FOUND);
+        let mut sources = JoinSet::new();
+        let source = |at: usize| Source {
+            at,
+            link: self.links[at].clone(),
+            options: self.options.clone(),
+            status: self.status.clone(),
+            found: sender.clone(),
+        };
+        (0..self.links.len()).for_each(|at| _ = sources.spawn(source(at).sweep()));
+        self.queues.iter().for_each(|(at, queue)| _ = sources.spawn(source(*at).poll(queue.clone())));
+        (sources, found)
+    }
+
+    /// Those that run may end; those that have not begun do not begin.
+    async fn drain(&mut self) {
+        self.jobs.close();
+        let all = async { while self.running.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.options.grace, all).await.is_err() {
+            tracing::warn!(
+                deliveries = self.running.len(),
+                "not all deliveries ended in time; the next worker goes on"
+            );
+            self.running.shutdown().await;
         }
     }
 
@@ -81,63 +183,98 @@ impl Worker {
         let fed = |link: &Link| link.source.name == event.region;
         let links: Vec<usize> = (0..self.links.len()).filter(|at| fed(&self.links[*at])).collect();
         for link in links {
-            self.start((link, event.repository));
+            self.hear((link, event.repository), Cause::Event);
         }
     }
 
-    fn start(&mut self, task: Task) {
-        if let Some(again) = self.busy.get_mut(&task) {
-            *again = true;
-            return;
+    fn hear(&mut self, task: Task, cause: Cause) {
+        if let Some(start) = self.tasks.hear(task, cause) {
+            self.start(start);
         }
-        self.busy.insert(task, false);
-        let (links, jobs) = (self.links.clone(), self.jobs.clone());
-        self.running.spawn(async move {
-            let _permit = jobs.acquire().await;
-            deliver(&links[task.0], task.1).await;
-            task
+    }
+
+    fn retry(&mut self) {
+        while let Some(start) = self.tasks.ripe(Instant::now()) {
+            self.start(start);
+        }
+    }
+
+    fn start(&mut self, start: Start) {
+        let Start { task, marks } = start;
+        let (links, jobs, sink) = (self.links.clone(), self.jobs.clone(), self.sink.clone());
+        let handle = self.running.spawn(async move {
+            let result = match jobs.acquire().await {
+                Ok(_permit) => deliver(&links[task.0], task.1, &marks, sink.as_deref()).await,
+                // Stopping: its marks stay for the next worker.
+                Err(_) => Ok(None),
+            };
+            Ended { task, result }
         });
+        self.running_tasks.insert(handle.id(), task);
     }
 
-    fn on_done(&mut self, done: Result<Task, tokio::task::JoinError>) {
-        match done {
-            Ok(task) => {
-                if self.busy.remove(&task) == Some(true) {
-                    self.start(task);
-                }
-            }
+    fn on_ended(&mut self, ended: Result<(Id, Ended), JoinError>) {
+        let (id, ended) = match ended {
+            Ok((id, ended)) => (id, Some(ended)),
             Err(error) => {
-                tracing::error!(%error, "a delivery ended abnormally; the next sweep tries again");
-                self.busy.clear();
+                tracing::error!(%error, "a delivery ended abnormally; it is tried again");
+                (error.id(), None)
             }
+        };
+        let Some(task) = self.running_tasks.remove(&id) else { return };
+        let result = ended.map_or(Err(Kind::Internal), |ended| {
+            debug_assert_eq!(ended.task, task);
+            ended.result
+        });
+        let (again, unannounced) = self.tasks.ended(task, result.as_ref().err().copied(), Instant::now());
+        self.count(task, &result, unannounced);
+        if let Some(start) = again {
+            self.start(start);
         }
     }
 
-    /// Compares all frontiers and starts what differs.
-    async fn sweep(&mut self) {
-        let links = self.links.clone();
-        for (at, link) in links.iter().enumerate() {
-            match link.pairs(&[]).await {
-                Ok(pairs) => {
-                    let different: HashSet<RepositoryId> =
-                        pairs.iter().filter(|pair| !pair.is_equal()).map(|pair| pair.source.id).collect();
-                    different.into_iter().for_each(|id| self.start((at, id)));
+    fn count(&self, task: Task, result: &Result<Option<Delivered>, Kind>, unannounced: bool) {
+        let counters = &self.status.counters;
+        match result {
+            Ok(Some(delivered)) => {
+                counters.delivered.add(1);
+                counters.changes.add(delivered.changes);
+                let late = delivered.lag_ms as u128 >= self.options.announced_within.as_millis();
+                if unannounced && late {
+                    counters.unannounced.add(1);
+                    let link = &self.links[task.0].name;
+                    tracing::warn!(link, id = %task.1, lag_ms = delivered.lag_ms, "no event had announced this change");
                 }
-                Err(error) => tracing::warn!(%error, link = link.name, "a sweep failed; the next one tries again"),
             }
+            Ok(None) => {}
+            Err(_) => counters.failed.add(1),
         }
     }
 }
 
-async fn deliver(link: &Link, id: RepositoryId) {
-    match link.deliver(id).await {
-        Ok(Some(delivered)) => {
-            tracing::info!(link = link.name, %id, changes = delivered.changes, lag_ms = delivered.lag_ms, "delivered");
-        }
-        Ok(None) => {}
+/// Delivers a repository and takes away the marks that asked for it.
+async fn deliver(
+    link: &Link,
+    id: RepositoryId,
+    marks: &[Due],
+    sink: Option<&dyn Sink>,
+) -> Result<Option<Delivered>, Kind> {
+    let delivered = match link.deliver(id).await {
+        Ok(delivered) => delivered,
         Err(error) => {
-            tracing::warn!(link = link.name, %id, %error, "could not deliver; the next sweep tries again");
+            tracing::warn!(link = link.name, %id, %error, "could not deliver; it is tried again");
             link.note_failure(id, &error).await;
+            return Err(error.kind());
+        }
+    };
+    if let Some(Delivered { changes, lag_ms, seq, .. }) = delivered {
+        tracing::info!(link = link.name, %id, changes, lag_ms, "delivered");
+        if let Some(sink) = sink {
+            sink.publish(Event { region: link.target.name.clone(), repository: id, seq });
         }
     }
+    if let Err(error) = DueMarks::new(&link.target, &link.name).clear(marks).await {
+        tracing::info!(%error, "a due mark stays; it comes to one more look");
+    }
+    Ok(delivered)
 }

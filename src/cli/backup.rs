@@ -1,0 +1,133 @@
+//! `gitferry backup`
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use gitferry::replication::pass::DEFAULT_JOBS;
+use gitferry::worker::backup::{Backup, BackupOptions, backup, check_seal};
+use jiff::SignedDuration;
+use serde_json::Value;
+
+use super::context::Context;
+use super::failure::{Exit, Failure};
+use super::worker::duration;
+use super::{output, replicate};
+
+/// Back a region up: replicate, verify the target, and write a manifest of what it holds.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The manifest is one line of JSON that ends with its own SHA-256; `--check FILE` compares it. It names the exact
+state of every repository that was verified, and the recovery point: the age of the oldest committed change that the
+target lacks.
+
+Exit code 1 when the recovery point is older than --max-age, when a repository is on two histories, or when something
+did not verify; 3 when something failed and running it again may help. The manifest is written in all these cases.
+
+Example:
+  gitferry backup dr --max-age 15m --out manifest.json
+  gitferry backup --check manifest.json"
+)]
+pub struct BackupCommand {
+    /// The link.
+    #[arg(required_unless_present = "check")]
+    link: Option<String>,
+    /// The oldest that a committed change may be which the target lacks.
+    #[arg(long, value_name = "DURATION", value_parser = duration, required_unless_present = "check")]
+    max_age: Option<Duration>,
+    /// Where the manifest goes; standard output when left out.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    /// Hash all packs and walk all objects of the target.
+    #[arg(long)]
+    deep: bool,
+    /// Repositories to work on at a time.
+    #[arg(long, default_value_t = DEFAULT_JOBS, value_name = "N")]
+    jobs: usize,
+    /// Only check that a manifest is what was signed off.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["link", "max_age", "out", "deep"])]
+    check: Option<PathBuf>,
+    /// Print one line of JSON: the manifest.
+    #[arg(long)]
+    json: bool,
+}
+
+impl BackupCommand {
+    pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        if let Some(file) = &self.check {
+            return check(file, self.json);
+        }
+        let (Some(link), Some(max_age)) = (&self.link, self.max_age) else {
+            return Err(Failure::usage("a link and --max-age are needed"));
+        };
+        let max_age = SignedDuration::try_from(max_age).map_err(|error| Failure::usage(error.to_string()))?;
+        let config = context.config()?;
+        let link = context.writable_link(&config, link).await?;
+        let made = backup(&link, BackupOptions { jobs: self.jobs, deep: self.deep, max_age }).await?;
+        let text = made.manifest.seal()?;
+        if let Some(file) = &self.out {
+            write(file, &text)
+                .map_err(|error| Failure::from(error).about(&format!("cannot write {}", file.display())))?;
+        }
+        match self.json || self.out.is_none() {
+            true => output::line(text.trim_end()),
+            false => say(&made),
+        }
+        Ok(exit(&made))
+    }
+}
+
+fn exit(made: &Backup) -> Exit {
+    let replicated = replicate::exit(&made.summary);
+    match replicated {
+        _ if made.is_too_old() => Exit::Difference,
+        Exit::Done if !made.manifest.ok => Exit::Difference,
+        other => other,
+    }
+}
+
+fn say(made: &Backup) {
+    let manifest = &made.manifest;
+    for finding in &manifest.findings {
+        output::line(format!("FOUND  {finding}"));
+    }
+    output::line(format!(
+        "{}: {} in {}, recovery point {:.1} s (at most {:.0} s): {}",
+        manifest.link,
+        output::count(manifest.repositories.len() as u64, "repository"),
+        manifest.target,
+        manifest.recovery_point_seconds,
+        manifest.max_age_seconds,
+        if manifest.ok { "ok" } else { "NOT OK" },
+    ));
+}
+
+/// The old manifest or the new one, never half of it.
+fn write(file: &Path, text: &str) -> std::io::Result<()> {
+    let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
+    temporary.write_all(text.as_bytes())?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(file).map_err(|error| error.error)?;
+    std::fs::File::open(folder)?.sync_all()
+}
+
+fn check(file: &Path, json: bool) -> Result<Exit, Failure> {
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| Failure::from(error).about(&format!("cannot read {}", file.display())))?;
+    match check_seal(&text) {
+        Ok(manifest) => {
+            let at = |field: &str| manifest.get(field).and_then(Value::as_str).unwrap_or_default();
+            match json {
+                true => output::json(&manifest)?,
+                false => output::line(format!("{} of link {}, made {}", at("format"), at("link"), at("made"))),
+            }
+            Ok(Exit::Done)
+        }
+        Err(error) => {
+            output::note(format!("{}: {error}", file.display()));
+            Ok(Exit::Difference)
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! `gitferry lambda`
+
+use clap::Args;
+use gitferry::clock::SystemClock;
+use gitferry::replication::pass::DEFAULT_JOBS;
+use gitferry::worker::lambda;
+use gitferry::worker::lambda::handler::{Handler, Served};
+use gitferry::worker::lambda::runtime::{ADDRESS_VARIABLE, RuntimeApi};
+use tokio::sync::watch;
+
+use super::context::Context;
+use super::events;
+use super::failure::{Exit, Failure};
+use super::signals::Signals;
+
+/// Replicate as a Lambda function with a custom runtime.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A file of this program with the name `bootstrap` runs this command. The function takes SQS batches
+(switch ReportBatchItemFailures on), single EventBridge events, and EventBridge schedules, which sweep. Work stops
+three seconds before the deadline and goes on in the next invocation.
+
+Example (environment of a function):
+  GITFERRY_CONFIG=/var/task/gitferry.toml
+  GITFERRY_LINKS=dr
+  GITFERRY_LOG=info"
+)]
+pub struct Lambda {
+    /// The links; all of them when left out.
+    #[arg(env = "GITFERRY_LINKS", value_delimiter = ',')]
+    links: Vec<String>,
+    /// Repositories to work on at a time.
+    #[arg(long, env = "GITFERRY_JOBS", default_value_t = DEFAULT_JOBS, value_name = "N")]
+    jobs: usize,
+}
+
+impl Lambda {
+    pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let Some(address) = std::env::var(ADDRESS_VARIABLE).ok().filter(|address| !address.is_empty()) else {
+            return Err(Failure::usage(format!("{ADDRESS_VARIABLE} is not set: this runs as a Lambda function")));
+        };
+        let api = RuntimeApi::new(&address)?;
+        let signals = Signals::listen()?;
+        let handler = match self.open(context).await {
+            Ok(handler) => handler,
+            Err(failure) => {
+                api.fail_to_start(failure.message()).await?;
+                return Err(failure);
+            }
+        };
+        let (stop, stopped) = watch::channel(false);
+        let running = async { Ok(lambda::run(&api, &handler, &SystemClock, stopped).await?) };
+        signals.until(running, || _ = stop.send_replace(true)).await?;
+        Ok(Exit::Done)
+    }
+
+    async fn open(&self, context: &Context) -> Result<Handler, Failure> {
+        let config = context.config()?;
+        let names: Vec<&String> =
+            if self.links.is_empty() { config.links.keys().collect() } else { self.links.iter().collect() };
+        if names.is_empty() {
+            return Err(Failure::usage(format!("{} has no links: there is nothing to do", config.file.display())));
+        }
+        let mut served = Vec::new();
+        for name in names {
+            let link = context.writable_link(&config, name).await?;
+            served.push(Served { link, queue: events::open_queue(&config, name).await? });
+        }
+        Ok(Handler::new(served, self.jobs))
+    }
+}

@@ -1,0 +1,123 @@
+//! `gitferry worker`
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use gitferry::events::{Several, Sink};
+use gitferry::replication::pass::DEFAULT_JOBS;
+use gitferry::worker::{Worker, WorkerOptions, health};
+use jiff::SignedDuration;
+use serde_json::json;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::context::Context;
+use super::failure::{Exit, Failure};
+use super::signals::Signals;
+use super::{events, output};
+
+/// Replicate without end: what queues announce, what outboxes hold, and what no event announced.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "A link's queue is in the configuration: queue and dead_letters of [links.NAME]. Without one, changes
+are found by looking at the source's outbox every few seconds.
+
+GET /_health answers 200 while the worker is alive, /_ready while it gets at all that it works with; otherwise 503.
+SIGTERM or Ctrl-C lets running deliveries end for --grace; what is cut off goes on where it was. A second signal ends
+it at once. Any number of workers may serve one link.
+
+Example:
+  gitferry worker dr --jobs 8 --health 0.0.0.0:8470"
+)]
+pub struct WorkerCommand {
+    /// The links; all of them when left out.
+    links: Vec<String>,
+    /// Repositories to work on at a time.
+    #[arg(long, default_value_t = DEFAULT_JOBS, value_name = "N")]
+    jobs: usize,
+    /// Where /_health and /_ready are served.
+    #[arg(long, default_value = "127.0.0.1:8470", value_name = "ADDR")]
+    health: SocketAddr,
+    /// How long running deliveries may take to end after SIGTERM. Keep it below the stopTimeout of an ECS task.
+    #[arg(long, default_value = "25s", value_name = "DURATION", value_parser = duration)]
+    grace: Duration,
+    /// How often all frontiers are compared.
+    #[arg(long, default_value = "5m", value_name = "DURATION", value_parser = duration)]
+    sweep_every: Duration,
+    /// How many of them a second.
+    #[arg(long, default_value_t = 1_000, value_name = "N")]
+    sweep_rate: u32,
+    /// Print JSON: one line when it is ready to work, one line of counters at the end.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A duration as in the configuration: `90s`, `5m`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let span: SignedDuration = text.parse().map_err(|error: jiff::Error| error.to_string())?;
+    Duration::try_from(span).map_err(|_| "a duration is not negative".into())
+}
+
+impl WorkerCommand {
+    pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        if self.sweep_every.is_zero() {
+            return Err(Failure::usage("--sweep-every is longer than nothing"));
+        }
+        let config = context.config()?;
+        let names = if self.links.is_empty() { config.links.keys().cloned().collect() } else { self.links };
+        if names.is_empty() {
+            return Err(Failure::usage(format!("{} has no links: there is nothing to do", config.file.display())));
+        }
+        let signals = Signals::listen()?;
+        let (stop, stopped) = watch::channel(false);
+        // Publishers and the answers about health outlive the work.
+        let (stop_rest, rest_stopped) = watch::channel(false);
+        let mut rest = JoinSet::new();
+        let (mut links, mut sinks) = (Vec::new(), Vec::<Arc<dyn Sink>>::new());
+        for name in &names {
+            let link = context.writable_link(&config, name).await?;
+            let nudge = events::publish(&config, &link.target, &mut rest, rest_stopped.clone()).await;
+            sinks.extend(nudge.map(|nudge| Arc::new(nudge) as Arc<dyn Sink>));
+            links.push(link);
+        }
+        let options = WorkerOptions {
+            jobs: self.jobs,
+            sweep_every: self.sweep_every,
+            sweep_rate: self.sweep_rate,
+            grace: self.grace,
+            ..WorkerOptions::default()
+        };
+        let mut worker = Worker::new(links, options).announcing(Arc::new(Several(sinks)));
+        for name in &names {
+            if let Some(queue) = events::open_queue(&config, name).await? {
+                worker = worker.listen(name, queue);
+            }
+        }
+        let status = worker.status();
+        let (address, answering) = health::serve(self.health, status.clone(), rest_stopped)
+            .await
+            .map_err(|error| Failure::from(error).about(&format!("cannot listen on {}", self.health)))?;
+        let answering = tokio::spawn(answering);
+        match self.json {
+            true => output::json(&json!({ "health": address, "links": names }))?,
+            false => output::line(format!("serving {}; health on http://{address}/_health", names.join(", "))),
+        }
+        // Nothing in this process announces anything.
+        let (_, no_events) = mpsc::channel(1);
+        let working = async move {
+            worker.run(no_events, stopped).await;
+            Ok(())
+        };
+        signals.until(working, || _ = stop.send_replace(true)).await?;
+        stop_rest.send_replace(true);
+        while rest.join_next().await.is_some() {}
+        answering.abort();
+        match self.json {
+            true => output::json(&json!({ "stopped": true, "counters": status.counters.to_json() }))?,
+            false => output::line("stopped"),
+        }
+        Ok(Exit::Done)
+    }
+}

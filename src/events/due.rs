@@ -1,0 +1,78 @@
+//! Due marks: rows of the target's table that say which repositories an event has announced and nobody has
+//! delivered yet. Once the mark is durable the event's message is deleted, however long the delivery takes.
+//!
+//! A mark names the change that the target has to reach, so it is never written over: a delivery that began
+//! after it was read clears it, and a later event has a mark of its own.
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use crate::ledger::head::RepositoryId;
+use crate::ledger::keys;
+use crate::region::Region;
+use crate::table::{Condition, MAX_TRANSACTION_ITEMS, Query, TableError, Write};
+
+/// Most marks that are read at a time; the rest follow when these are done.
+pub const MAX_DUE: usize = 10_000;
+
+/// One mark.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Due {
+    /// Which repository.
+    pub id: RepositoryId,
+    /// The change that the target has to reach.
+    pub seq: u64,
+}
+
+/// The marks of one link.
+#[derive(Clone, Debug)]
+pub struct DueMarks {
+    target: Region,
+    link: String,
+}
+
+impl DueMarks {
+    /// Those of a link, in its target.
+    pub fn new(target: &Region, link: &str) -> Self {
+        DueMarks { target: target.clone(), link: link.into() }
+    }
+
+    /// Marks a repository, durably. Doing it again changes nothing.
+    pub async fn mark(&self, due: &Due) -> Result<(), TableError> {
+        let since = self.target.clock.now().as_millisecond();
+        let key = keys::due(&self.link, due.id, due.seq);
+        self.target.table.transact(vec![Write::put(key, Condition::Any, json!({ "since": since }))]).await
+    }
+
+    /// Takes marks away that a delivery has answered.
+    pub async fn clear(&self, marks: &[Due]) -> Result<(), TableError> {
+        for marks in marks.chunks(MAX_TRANSACTION_ITEMS) {
+            let delete = |due: &Due| Write::delete(keys::due(&self.link, due.id, due.seq), Condition::Any);
+            self.target.table.transact(marks.iter().map(delete).collect()).await?;
+        }
+        Ok(())
+    }
+
+    /// The marks that were made before a moment, at most [`MAX_DUE`] of them.
+    pub async fn read(&self, before: Timestamp) -> Result<Vec<Due>, TableError> {
+        let mut query = Query::prefix(keys::due_partition(&self.link), "");
+        let mut found = Vec::new();
+        loop {
+            let page = self.target.table.query(&query).await?;
+            for item in page.items {
+                let Some((id, seq)) = keys::parse_due(&item.key.sk) else {
+                    tracing::warn!(key = %item.key, "this due mark names no repository");
+                    continue;
+                };
+                let since = item.document.get("since").and_then(Value::as_i64).unwrap_or(0);
+                if since <= before.as_millisecond() && found.len() < MAX_DUE {
+                    found.push(Due { id, seq });
+                }
+            }
+            match page.next {
+                Some(next) if found.len() < MAX_DUE => query.after = Some(next),
+                _ => return Ok(found),
+            }
+        }
+    }
+}

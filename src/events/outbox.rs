@@ -1,0 +1,329 @@
+//! The outbox: every commit leaves a row in it, in the same transaction; the publisher announces the change and
+//! takes the row away if it is unchanged. So each change is announced at least once, whoever dies in between.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::{StreamExt as _, stream};
+use jiff::SignedDuration;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, watch};
+
+use super::{Event, Sink};
+use crate::Kind;
+use crate::counter::Counter;
+use crate::ledger::advance::parse_head;
+use crate::ledger::head::{Head, HeadItem, RepositoryId};
+use crate::ledger::log::{ChangeRow, read_newest};
+use crate::ledger::{LedgerError, keys};
+use crate::region::Region;
+use crate::table::{Condition, MAX_TRANSACTION_ITEMS, Query, Table, TableError, Write};
+
+/// Changes older than this are not announced one by one any more: EventBridge itself gives up after a day, and
+/// who switches events on does not want years of them.
+pub const MAX_AGE: SignedDuration = SignedDuration::from_hours(24);
+/// Most changes of a repository that are announced before it is noted how far that went.
+pub const MAX_CHANGES_AT_ONCE: usize = 100;
+/// Repositories that a publisher announces at a time.
+const AT_A_TIME: usize = 8;
+/// How often a publisher reads the outbox for what no nudge told it.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// Nudges that wait for the publisher; more are left to its sweep.
+const MAX_NUDGES: usize = 10_000;
+
+/// A row of the outbox.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OutboxRow {
+    /// Which repository.
+    pub id: RepositoryId,
+    /// Its newest change.
+    pub seq: u64,
+    /// The revision of the row.
+    pub revision: u64,
+}
+
+/// Reads the whole outbox, all shards at a time.
+pub async fn read_outbox(table: &dyn Table) -> Result<Vec<OutboxRow>, TableError> {
+    let shards = (0..keys::SHARDS).map(|shard| read_shard(table, shard));
+    Ok(futures::future::try_join_all(shards).await?.concat())
+}
+
+async fn read_shard(table: &dyn Table, shard: u8) -> Result<Vec<OutboxRow>, TableError> {
+    let mut query = Query::prefix(keys::outbox_partition(shard), "");
+    let mut rows = Vec::new();
+    loop {
+        let page = table.query(&query).await?;
+        for item in page.items {
+            match item.key.sk.parse() {
+                Ok(id) => rows.push(OutboxRow { id, seq: number(&item.document), revision: item.revision }),
+                Err(_) => tracing::warn!(key = %item.key, "this row of the outbox names no repository"),
+            }
+        }
+        match page.next {
+            None => return Ok(rows),
+            next => query.after = next,
+        }
+    }
+}
+
+fn number(document: &Value) -> u64 {
+    document.get("seq").and_then(Value::as_u64).unwrap_or(0)
+}
+
+/// Why changes were not announced. Their row stays in the outbox.
+#[derive(Debug, thiserror::Error)]
+pub enum OutboxError {
+    /// The region failed.
+    #[error("the outbox of {region}: {error}")]
+    Region {
+        /// Which region.
+        region: String,
+        /// Why.
+        error: LedgerError,
+    },
+    /// Whoever takes events did not.
+    #[error("the events of {region} were not taken by {to}: {reason}")]
+    NotTaken {
+        /// Which region.
+        region: String,
+        /// Who did not take them.
+        to: String,
+        /// Why.
+        reason: String,
+        /// What the caller should do.
+        kind: Kind,
+    },
+}
+
+impl OutboxError {
+    /// What the caller should do.
+    pub fn kind(&self) -> Kind {
+        match self {
+            OutboxError::Region { error, .. } => error.kind(),
+            OutboxError::NotTaken { kind, .. } => *kind,
+        }
+    }
+}
+
+/// Changes of one repository that are to be announced.
+#[derive(Debug)]
+pub struct Unannounced<'a> {
+    /// The region that they are visible in.
+    pub region: &'a Region,
+    /// The repository's head.
+    pub item: &'a HeadItem,
+    /// The changes, oldest first.
+    pub changes: &'a [ChangeRow],
+}
+
+/// Takes the announcement of committed changes. Told again what it was told before, it announces it again.
+#[async_trait]
+pub trait Announcer: fmt::Debug + Send + Sync {
+    /// Announces changes; when it returns, they are somebody else's to deliver.
+    async fn announce(&self, what: Unannounced<'_>) -> Result<(), OutboxError>;
+}
+
+/// What a publisher has done.
+#[derive(Debug, Default)]
+pub struct PublisherCounters {
+    /// Changes announced.
+    pub announced: Counter,
+    /// Changes that were too old for it.
+    pub expired: Counter,
+    /// Attempts that failed.
+    pub failed: Counter,
+}
+
+/// Announces what is in the outbox of one region.
+#[derive(Debug)]
+pub struct Publisher {
+    region: Region,
+    announcer: Arc<dyn Announcer>,
+    /// What it has done.
+    pub counters: Arc<PublisherCounters>,
+}
+
+/// Tells a publisher where to look at once.
+#[derive(Clone, Debug)]
+pub struct Nudge {
+    region: String,
+    sender: mpsc::Sender<RepositoryId>,
+}
+
+impl Sink for Nudge {
+    fn publish(&self, event: Event) {
+        if event.region == self.region {
+            let _ = self.sender.try_send(event.repository);
+        }
+    }
+}
+
+impl Publisher {
+    /// A publisher for a region.
+    pub fn new(region: Region, announcer: Arc<dyn Announcer>) -> Self {
+        Publisher { region, announcer, counters: Arc::default() }
+    }
+
+    /// A nudge for [`Publisher::run`], and its other end.
+    pub fn nudge(region: &str) -> (Nudge, mpsc::Receiver<RepositoryId>) {
+        let (sender, receiver) = mpsc::channel(MAX_NUDGES);
+        (Nudge { region: region.into(), sender }, receiver)
+    }
+
+    /// Publishes until `stop` turns true. What is left then, the next publisher finds.
+    pub async fn run(
+        self,
+        mut nudges: mpsc::Receiver<RepositoryId>,
+        sweep_every: Duration,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        let mut sweep = tokio::time::interval(sweep_every);
+        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut nudged = true;
+        let publishing = async {
+            loop {
+                let mut ids = Vec::new();
+                tokio::select! {
+                    count = nudges.recv_many(&mut ids, MAX_NUDGES), if nudged => {
+                        nudged = count > 0;
+                        let ids: BTreeSet<RepositoryId> = ids.into_iter().collect();
+                        self.publish_all(ids).await;
+                    }
+                    _ = sweep.tick() => match read_outbox(&*self.region.table).await {
+                        Ok(rows) => self.publish_all(rows.into_iter().map(|row| row.id)).await,
+                        Err(error) => tracing::warn!(%error, "the outbox cannot be read; the next sweep tries again"),
+                    },
+                }
+            }
+        };
+        tokio::select! {
+            () = publishing => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+    }
+
+    async fn publish_all(&self, ids: impl IntoIterator<Item = RepositoryId>) {
+        let ids: Vec<RepositoryId> = ids.into_iter().collect();
+        stream::iter(ids)
+            .for_each_concurrent(AT_A_TIME, |id| async move {
+                if let Err(error) = self.publish(id).await {
+                    self.counters.failed.add(1);
+                    tracing::warn!(%error, %id, "could not announce; the next sweep tries again");
+                }
+            })
+            .await;
+    }
+
+    /// Announces all that a repository has in the outbox.
+    pub async fn publish(&self, id: RepositoryId) -> Result<(), OutboxError> {
+        while self.publish_some(id).await.map_err(|error| self.in_region(error))?? {}
+        Ok(())
+    }
+
+    fn in_region(&self, error: LedgerError) -> OutboxError {
+        OutboxError::Region { region: self.region.name.clone(), error }
+    }
+
+    /// Announces up to [`MAX_CHANGES_AT_ONCE`] changes; whether there may be more.
+    async fn publish_some(&self, id: RepositoryId) -> Result<Result<bool, OutboxError>, LedgerError> {
+        let table = &*self.region.table;
+        let rows = table.get_many(&[keys::outbox(id), keys::head(id), keys::announced(id)]).await?;
+        let [Some(row), Some(head), announced] = rows.as_slice() else { return Ok(Ok(false)) };
+        let item = HeadItem { id, head: parse_head(id, &head.document)?, revision: head.revision };
+        let done = announced.as_ref().map_or(0, |row| number(&row.document));
+        let (changes, last) = self.unannounced(id, &item.head, done).await?;
+        if !changes.is_empty() {
+            let what = Unannounced { region: &self.region, item: &item, changes: &changes };
+            if let Err(error) = self.announcer.announce(what).await {
+                return Ok(Err(error));
+            }
+            self.counters.announced.add(changes.len() as u64);
+        }
+        crate::fault::crash_point("outbox-announced");
+        let note = Write::put(keys::announced(id), Condition::Any, json!({ "seq": last }));
+        if last < item.head.frontier.seq {
+            table.transact(vec![note]).await?;
+            return Ok(Ok(true));
+        }
+        let taken = Write::delete(keys::outbox(id), Condition::Revision(row.revision));
+        match table.transact(vec![note.clone(), taken]).await {
+            Ok(()) => Ok(Ok(false)),
+            // There is something newer by now, or another publisher was faster.
+            Err(TableError::ConditionFailed { .. }) => {
+                table.transact(vec![note]).await?;
+                Ok(Ok(true))
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The oldest changes above number `done` that are not too old, and the number of the last change that is
+    /// dealt with when they are announced.
+    async fn unannounced(
+        &self,
+        id: RepositoryId,
+        head: &Head,
+        done: u64,
+    ) -> Result<(Vec<ChangeRow>, u64), LedgerError> {
+        let oldest = self.region.clock.now().checked_sub(MAX_AGE).unwrap_or_default();
+        let floor = done.max(head.floor);
+        let mut changes = read_newest(&*self.region.table, id, floor, head.frontier, oldest).await?;
+        let expired = head.frontier.seq.saturating_sub(floor).saturating_sub(changes.len() as u64);
+        self.counters.expired.add(expired);
+        changes.truncate(MAX_CHANGES_AT_ONCE);
+        let last = changes.last().map_or(head.frontier.seq, |row| row.facts.seq);
+        Ok((changes, last))
+    }
+}
+
+/// Passes the outbox on to a worker in the same process: rows that a killed host or another command left.
+#[derive(Debug)]
+pub struct Relay {
+    region: Region,
+    to: Arc<dyn Sink>,
+}
+
+impl Relay {
+    /// A relay of a region's outbox.
+    pub fn new(region: Region, to: Arc<dyn Sink>) -> Self {
+        Relay { region, to }
+    }
+
+    /// Passes rows on until `stop` turns true.
+    pub async fn run(self, every: Duration, mut stop: watch::Receiver<bool>) {
+        let mut sweep = tokio::time::interval(every);
+        sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let relaying = async {
+            loop {
+                sweep.tick().await;
+                if let Err(error) = self.pass_on().await {
+                    tracing::warn!(%error, region = self.region.name, "the outbox was not passed on; it will be");
+                }
+            }
+        };
+        tokio::select! {
+            () = relaying => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+    }
+
+    /// Passes on what is there now.
+    pub async fn pass_on(&self) -> Result<(), TableError> {
+        let rows = read_outbox(&*self.region.table).await?;
+        for rows in rows.chunks(MAX_TRANSACTION_ITEMS) {
+            for row in rows {
+                self.to.publish(Event { region: self.region.name.clone(), repository: row.id, seq: row.seq });
+            }
+            let delete = |row: &OutboxRow| Write::delete(keys::outbox(row.id), Condition::Revision(row.revision));
+            match self.region.table.transact(rows.iter().map(delete).collect()).await {
+                // One of them is newer by now: all are passed on once more.
+                Ok(()) | Err(TableError::ConditionFailed { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,344 @@
+//! What one invocation does: SQS batches, single events, schedules.
+//!
+//! Events become due marks first, so whatever the deadline cuts off is not lost. What is cut off comes again as a
+//! message of its own, with a receive count of zero: work that takes many invocations is no reason for a
+//! dead-letter queue.
+
+use std::collections::BTreeMap;
+
+use futures::{StreamExt as _, stream};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout_at};
+
+use crate::events::codecommit::{
+    self, Announcement, DETAIL_TYPE, GITFERRY, REPOSITORY_UPDATED, Rejection, StateChange,
+};
+use crate::events::due::{Due, DueMarks};
+use crate::events::intake::{IntakeError, Taken, take};
+use crate::events::sqs::{MAX_MESSAGES, Outcome, Queue, take_batch};
+use crate::ledger::head::RepositoryId;
+use crate::replication::ReplicationError;
+use crate::replication::deliver::Link;
+use crate::replication::error::InRegion as _;
+use crate::replication::pass::MAX_JOBS;
+use crate::retry::Attempts;
+use crate::worker::sources::DUE_AFTER;
+
+/// Most records of one batch (Lambda's limit for standard queues).
+const MAX_RECORDS: usize = 10_000;
+/// The `detail-type` of EventBridge's schedules.
+const SCHEDULED: &str = "Scheduled Event";
+
+/// Why an invocation failed as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum HandlerError {
+    /// The event cannot be acted on and there is no dead-letter queue in the configuration.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// A region failed.
+    #[error(transparent)]
+    Replication(#[from] ReplicationError),
+    /// Records come from a queue that no link has.
+    #[error("no link of this function has the queue {0}")]
+    NoLink(String),
+    /// Not everything was delivered.
+    #[error("{0}")]
+    Unfinished(String),
+}
+
+/// A link of the function.
+#[derive(Debug)]
+pub struct Served {
+    /// The link.
+    pub link: Link,
+    /// Its queue.
+    pub queue: Option<Queue>,
+}
+
+/// Handles invocations.
+#[derive(Debug)]
+pub struct Handler {
+    links: Vec<Served>,
+    jobs: usize,
+}
+
+/// A record of a batch.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Record {
+    message_id: String,
+    #[serde(default)]
+    body: String,
+    #[serde(default, rename = "eventSourceARN")]
+    queue_arn: String,
+}
+
+/// A repository to deliver.
+struct Work<'a> {
+    served: &'a Served,
+    id: RepositoryId,
+    marks: Vec<Due>,
+    /// The records that asked for it.
+    records: Vec<&'a Record>,
+}
+
+/// How its delivery ended.
+enum End {
+    Done,
+    Failed(ReplicationError),
+    CutOff,
+}
+
+impl Handler {
+    /// A handler for some links that delivers `jobs` repositories at a time.
+    pub fn new(links: Vec<Served>, jobs: usize) -> Self {
+        Handler { links, jobs: jobs.clamp(1, MAX_JOBS) }
+    }
+
+    /// Does what an event asks for until a moment; the answer to the invocation.
+    pub async fn handle(&self, payload: &[u8], until: Instant) -> Result<Value, HandlerError> {
+        // Lambda's own limit bounds the payload, and a batch may hold more than one event may.
+        let payload: Value = serde_json::from_slice(payload).map_err(|error| Rejection::NotJson(error.to_string()))?;
+        if let Some(records) = payload.get("Records") {
+            return self.batch(records, until).await;
+        }
+        if payload.get("detail-type").and_then(Value::as_str) == Some(SCHEDULED) {
+            return self.sweep(until).await;
+        }
+        self.single(payload, until).await
+    }
+
+    /// A batch of messages; those that have to come again are named in the answer.
+    async fn batch(&self, records: &Value, until: Instant) -> Result<Value, HandlerError> {
+        let records = Vec::<Record>::deserialize(records)
+            .map_err(|error| Rejection::Field { field: "Records", reason: error.to_string() })?;
+        if records.len() > MAX_RECORDS {
+            let reason = format!("{} records; at most {MAX_RECORDS} are possible", records.len());
+            return Err(Rejection::Field { field: "Records", reason }.into());
+        }
+        let mut work = Vec::new();
+        let mut failed: Vec<&str> = Vec::new();
+        for (served, records) in self.by_link(&records)? {
+            for records in records.chunks(MAX_MESSAGES as usize) {
+                let bodies: Vec<&str> = records.iter().map(|record| record.body.as_str()).collect();
+                let outcome: Outcome = take_batch(&served.link, served.queue.as_ref(), &bodies).await;
+                failed.extend(outcome.failed.iter().map(|(at, _)| records[*at].message_id.as_str()));
+                work.extend(outcome.due.into_iter().map(|(due, places)| {
+                    let records = places.into_iter().map(|at| records[at]).collect();
+                    Work { served, id: due.id, marks: vec![due], records }
+                }));
+            }
+        }
+        let ends = self.deliver_all(merged(work), until).await;
+        for (work, end) in ends {
+            let again = match end {
+                End::Done => false,
+                End::Failed(_) => true,
+                End::CutOff => !continue_later(&work).await,
+            };
+            if again {
+                failed.extend(work.records.iter().map(|record| record.message_id.as_str()));
+            }
+        }
+        self.left_behind(until).await;
+        failed.sort_unstable();
+        failed.dedup();
+        let failures: Vec<Value> = failed.into_iter().map(|id| json!({ "itemIdentifier": id })).collect();
+        Ok(json!({ "batchItemFailures": failures }))
+    }
+
+    /// The link of each record: the one with its queue, or the only one that there is.
+    fn by_link<'a>(&'a self, records: &'a [Record]) -> Result<Vec<(&'a Served, Vec<&'a Record>)>, HandlerError> {
+        let mut groups: BTreeMap<usize, Vec<&Record>> = BTreeMap::new();
+        for record in records {
+            let named = self.links.iter().position(|served| has_queue(served, &record.queue_arn));
+            let at = named.or_else(|| (self.links.len() == 1).then_some(0));
+            let at = at.ok_or_else(|| HandlerError::NoLink(record.queue_arn.clone()))?;
+            groups.entry(at).or_default().push(record);
+        }
+        Ok(groups.into_iter().map(|(at, records)| (&self.links[at], records)).collect())
+    }
+
+    /// One event, as an EventBridge rule sends it.
+    async fn single(&self, payload: Value, until: Instant) -> Result<Value, HandlerError> {
+        let text = payload.to_string();
+        let change = match codecommit::parse_value(payload) {
+            Ok(Announcement::Change(change)) => change,
+            Ok(Announcement::Nothing { event }) => return Ok(json!({ "ignored": event })),
+            Err(rejection) => return self.reject(&text, rejection).await,
+        };
+        let work = match self.take_everywhere(&change).await? {
+            Ok(work) => work,
+            Err(rejection) => return self.reject(&text, rejection).await,
+        };
+        let mut delivered = 0;
+        for (work, end) in self.deliver_all(work, until).await {
+            match end {
+                End::Done => delivered += 1,
+                End::Failed(error) => return Err(error.into()),
+                End::CutOff if continue_later(&work).await => {}
+                // Lambda repeats what fails.
+                End::CutOff => return Err(HandlerError::Unfinished(format!("{} was cut off", work.id))),
+            }
+        }
+        Ok(json!({ "delivered": delivered }))
+    }
+
+    /// Asks all links. What none of them knows is rejected.
+    async fn take_everywhere(&self, change: &StateChange) -> Result<Result<Vec<Work<'_>>, Rejection>, HandlerError> {
+        let (mut work, mut rejected, mut known) = (Vec::new(), None, false);
+        for served in &self.links {
+            match take(&served.link, change).await {
+                Ok(Taken::Due(due)) => {
+                    known = true;
+                    work.push(Work { served, id: due.id, marks: vec![due], records: Vec::new() });
+                }
+                Ok(Taken::Current) => known = true,
+                Ok(Taken::NotCarried) => {}
+                Err(IntakeError::Rejected(rejection)) => rejected = Some(rejection),
+                Err(IntakeError::Replication(error)) => return Err(error.into()),
+            }
+        }
+        Ok(match rejected {
+            Some(rejection) if !known => Err(rejection),
+            _ => Ok(work),
+        })
+    }
+
+    async fn reject(&self, text: &str, rejection: Rejection) -> Result<Value, HandlerError> {
+        for queue in self.links.iter().filter_map(|served| served.queue.as_ref()) {
+            match queue.bury(text, &rejection).await {
+                Ok(true) => return Ok(json!({ "rejected": rejection.to_string() })),
+                Ok(false) => {}
+                Err(error) => tracing::error!(%error, "the dead-letter queue did not take an event"),
+            }
+        }
+        Err(rejection.into())
+    }
+
+    /// What a schedule asks for: everything that is due or different.
+    async fn sweep(&self, until: Instant) -> Result<Value, HandlerError> {
+        let (mut delivered, mut cut_off, mut failed) = (0, 0, None);
+        for served in &self.links {
+            let Served { link, .. } = served;
+            let mut work = self.marked(served, jiff::SignedDuration::ZERO).await?;
+            let pairs = link.pairs(&[]).await?;
+            let different = pairs.iter().filter(|pair| !pair.is_equal());
+            work.extend(different.map(|pair| Work { served, id: pair.source.id, marks: vec![], records: vec![] }));
+            for (_, end) in self.deliver_all(merged(work), until).await {
+                match end {
+                    End::Done => delivered += 1,
+                    End::CutOff => cut_off += 1,
+                    End::Failed(error) => failed = Some(error),
+                }
+            }
+        }
+        match failed {
+            Some(error) => Err(error.into()),
+            None => Ok(json!({ "delivered": delivered, "left": cut_off })),
+        }
+    }
+
+    /// Marks that an invocation before left behind, as far as time permits.
+    async fn left_behind(&self, until: Instant) {
+        for served in &self.links {
+            if Instant::now() >= until {
+                return;
+            }
+            match self.marked(served, DUE_AFTER).await {
+                Ok(work) => drop(self.deliver_all(work, until).await),
+                Err(error) => tracing::warn!(%error, "due marks cannot be read; the next invocation tries again"),
+            }
+        }
+    }
+
+    async fn marked<'a>(
+        &self,
+        served: &'a Served,
+        age: jiff::SignedDuration,
+    ) -> Result<Vec<Work<'a>>, ReplicationError> {
+        let Link { target, name, .. } = &served.link;
+        let before = target.clock.now().checked_sub(age).unwrap_or_default();
+        let marks = DueMarks::new(target, name).read(before).await.in_region(target)?;
+        let work = |due: Due| Work { served, id: due.id, marks: vec![due], records: Vec::new() };
+        Ok(merged(marks.into_iter().map(work).collect()))
+    }
+
+    async fn deliver_all<'a>(&self, work: Vec<Work<'a>>, until: Instant) -> Vec<(Work<'a>, End)> {
+        let deliver = |work: Work<'a>| async move {
+            let end = match Instant::now() < until {
+                true => timeout_at(until, deliver(&work)).await.unwrap_or(End::CutOff),
+                false => End::CutOff,
+            };
+            (work, end)
+        };
+        stream::iter(work).map(deliver).buffer_unordered(self.jobs).collect().await
+    }
+}
+
+/// One entry for each repository of a link.
+fn merged(work: Vec<Work<'_>>) -> Vec<Work<'_>> {
+    let mut merged: BTreeMap<(String, RepositoryId), Work<'_>> = BTreeMap::new();
+    for more in work {
+        let key = (more.served.link.name.clone(), more.id);
+        match merged.get_mut(&key) {
+            None => _ = merged.insert(key, more),
+            Some(one) => {
+                one.marks.extend(more.marks);
+                one.records.extend(more.records);
+            }
+        }
+    }
+    merged.into_values().collect()
+}
+
+async fn deliver(work: &Work<'_>) -> End {
+    let link = &work.served.link;
+    let mut attempts = Attempts::default();
+    let failed = loop {
+        match link.deliver(work.id).await {
+            Ok(delivered) => {
+                tracing::info!(link = link.name, id = %work.id, ?delivered, "delivered");
+                break None;
+            }
+            Err(error) if attempts.again(error.kind()).await => {
+                tracing::info!(%error, id = %work.id, "trying again");
+            }
+            Err(error) => break Some(error),
+        }
+    };
+    if let Some(error) = failed {
+        tracing::warn!(link = link.name, id = %work.id, %error, "could not deliver");
+        link.note_failure(work.id, &error).await;
+        return End::Failed(error);
+    }
+    if let Err(error) = DueMarks::new(&link.target, &link.name).clear(&work.marks).await {
+        tracing::info!(%error, "a due mark stays; it comes to one more look");
+    }
+    End::Done
+}
+
+/// Asks for another invocation; `false` when there is no queue to ask by.
+async fn continue_later(work: &Work<'_>) -> bool {
+    let Some(queue) = &work.served.queue else { return false };
+    let id = work.id.to_string();
+    let detail = json!({ "event": REPOSITORY_UPDATED, "repositoryName": id, "repositoryId": id });
+    let event = json!({ "version": "0", "source": GITFERRY, "detail-type": DETAIL_TYPE, "detail": detail });
+    match queue.send(&event.to_string()).await {
+        Ok(()) => true,
+        Err(error) => {
+            tracing::warn!(%error, "the message comes again instead");
+            false
+        }
+    }
+}
+
+/// `arn:aws:sqs:REGION:ACCOUNT:NAME` beside `https://…/ACCOUNT/NAME`.
+fn has_queue(served: &Served, arn: &str) -> bool {
+    let Some(queue) = &served.queue else { return false };
+    let mut of_arn = arn.rsplit(':');
+    let mut of_url = queue.url().rsplit('/');
+    let (name, account) = (of_arn.next(), of_arn.next());
+    name.is_some() && (name, account) == (of_url.next(), of_url.next())
+}

@@ -1,0 +1,181 @@
+//! Where a worker hears of work beside events in its own process: queues, due marks, outboxes, frontiers. Each
+//! is a task of its own: one that is slow holds up no other.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use tokio::sync::mpsc;
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use super::WorkerOptions;
+use super::status::Status;
+use super::tasks::Cause;
+use crate::Kind;
+use crate::events::due::{Due, DueMarks};
+use crate::events::outbox::read_outbox;
+use crate::events::sqs::{LONG_POLL, Queue, take_batch};
+use crate::ledger::head::RepositoryId;
+use crate::replication::ReplicationError;
+use crate::replication::deliver::Link;
+use crate::replication::error::InRegion as _;
+use crate::retry::Pace;
+use crate::table::MAX_GET_KEYS;
+
+/// How often due marks are read: those that a worker left behind which is gone.
+const DUE_EVERY: Duration = Duration::from_secs(30);
+/// A mark that is younger is in the hands of the worker that made it.
+pub(super) const DUE_AFTER: SignedDuration = SignedDuration::from_secs(60);
+/// Rows of an outbox whose repositories are known to be dealt with; more are looked at again.
+const MAX_SEEN: usize = 100_000;
+
+/// A repository that is to be looked at.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub link: usize,
+    pub id: RepositoryId,
+    pub cause: Cause,
+}
+
+/// Tells the worker what is to be done on one link.
+#[derive(Clone, Debug)]
+pub(super) struct Source {
+    pub at: usize,
+    pub link: Link,
+    pub options: WorkerOptions,
+    pub status: Arc<Status>,
+    /// Bounded: a worker that has enough to do takes no more from queues.
+    pub found: mpsc::Sender<Found>,
+}
+
+impl Source {
+    /// Everything but queues, for ever.
+    pub async fn sweep(self) {
+        futures::join!(self.read_due(), self.read_outbox(), self.compare_all());
+    }
+
+    async fn tell(&self, id: RepositoryId, cause: Cause) {
+        // The worker is gone when this fails, and this task with it.
+        let _ = self.found.send(Found { link: self.at, id, cause }).await;
+    }
+
+    fn note<T, E: std::fmt::Display>(&self, what: &str, result: Result<T, E>) -> Option<T> {
+        let name = format!("{what} of link {}", self.link.name);
+        match result {
+            Ok(value) => {
+                self.status.used(&name, None);
+                Some(value)
+            }
+            Err(error) => {
+                tracing::warn!(%error, link = self.link.name, "{what}: failed; tried again");
+                self.status.used(&name, Some(error.to_string()));
+                None
+            }
+        }
+    }
+
+    /// Takes messages for ever.
+    pub async fn poll(self, queue: Queue) {
+        let mut pace = None;
+        loop {
+            let Some(messages) = self.note("the queue", queue.receive(LONG_POLL).await) else {
+                let pace = pace.get_or_insert_with(|| Pace::new(Kind::Transient));
+                tokio::time::sleep(pace.next_wait()).await;
+                continue;
+            };
+            pace = None;
+            let bodies: Vec<&str> = messages.iter().map(|message| message.body.as_str()).collect();
+            let outcome = take_batch(&self.link, Some(&queue), &bodies).await;
+            crate::fault::crash_point("queue-marked");
+            let counters = &self.status.counters;
+            counters.messages.add(messages.len() as u64);
+            counters.duplicates.add(outcome.duplicates);
+            counters.ignored.add(outcome.ignored);
+            counters.rejected.add(outcome.rejected);
+            for (due, _) in outcome.due {
+                self.tell(due.id, Cause::Due(due)).await;
+            }
+            let done: Vec<_> = outcome.done.into_iter().map(|at| messages[at].clone()).collect();
+            self.note("the queue", queue.delete(&done).await);
+        }
+    }
+
+    /// Takes up the marks that nobody is working on.
+    async fn read_due(&self) {
+        let marks = DueMarks::new(&self.link.target, &self.link.name);
+        let (mut tick, mut first) = (every(DUE_EVERY), true);
+        loop {
+            tick.tick().await;
+            let now = self.link.target.clock.now();
+            // At the start they may all be its own, from before it died.
+            let before = if first { now } else { now.checked_sub(DUE_AFTER).unwrap_or(now) };
+            let Some(found) = self.note("the due marks", marks.read(before).await) else { continue };
+            first = false;
+            for due in found {
+                let Due { id, .. } = due;
+                self.tell(id, Cause::Due(due)).await;
+            }
+        }
+    }
+
+    /// Looks at what the source has committed and not announced.
+    async fn read_outbox(&self) {
+        let Some(period) = self.options.outbox_every else { return };
+        let mut tick = every(period);
+        let mut seen: HashMap<RepositoryId, u64> = HashMap::new();
+        loop {
+            tick.tick().await;
+            let rows = read_outbox(&*self.link.source.table).await;
+            let Some(rows) = self.note("the outbox", rows) else { continue };
+            // Where nobody publishes, rows stay: each is looked at once.
+            let new: Vec<_> = rows.into_iter().filter(|row| seen.get(&row.id) != Some(&row.seq)).collect();
+            for rows in new.chunks(MAX_GET_KEYS) {
+                let ids: Vec<RepositoryId> = rows.iter().map(|row| row.id).collect();
+                let Some(different) = self.note("the outbox", self.different(&ids).await) else { break };
+                for id in different {
+                    self.tell(id, Cause::Event).await;
+                }
+                if seen.len() > MAX_SEEN {
+                    seen.clear();
+                }
+                seen.extend(rows.iter().map(|row| (row.id, row.seq)));
+            }
+        }
+    }
+
+    async fn different(&self, ids: &[RepositoryId]) -> Result<Vec<RepositoryId>, ReplicationError> {
+        let pairs = self.link.pairs_of(ids).await?;
+        Ok(pairs.iter().filter(|pair| !pair.is_equal()).map(|pair| pair.source.id).collect())
+    }
+
+    /// Compares all frontiers from time to time, slowly.
+    async fn compare_all(&self) {
+        let mut tick = every(self.options.sweep_every);
+        loop {
+            tick.tick().await;
+            if self.note("the sweep", self.compare_once().await).is_some() {
+                self.status.counters.sweeps.add(1);
+            }
+        }
+    }
+
+    async fn compare_once(&self) -> Result<(), ReplicationError> {
+        let ids = self.link.source.list().await.in_region(&self.link.source)?;
+        let mut rate =
+            every(Duration::from_secs(1).mul_f64(MAX_GET_KEYS as f64 / f64::from(self.options.sweep_rate.max(1))));
+        for ids in ids.chunks(MAX_GET_KEYS) {
+            rate.tick().await;
+            for id in self.different(ids).await? {
+                self.tell(id, Cause::Sweep).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn every(period: Duration) -> Interval {
+    let mut interval = interval(period);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    interval
+}

@@ -1,0 +1,20 @@
+//! Events in and out, and the ways of running the worker.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod backup;
+mod bridge;
+mod lambda;
+mod outbox;
+mod parsing;
+mod place;
+mod queue;
+mod replicate;
+mod samples;
+mod worker;
+
+#[path = "../support/mod.rs"]
+mod support;
+
+#[path = "../support/aws.rs"]
+mod aws;

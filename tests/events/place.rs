@@ -1,0 +1,105 @@
+//! Two embedded regions and a link between them, as the library has them and as the command has them.
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gitferry::config::Config;
+use gitferry::ledger::head::RepositoryId;
+use gitferry::region::Region;
+use gitferry::replication::deliver::Link;
+use gitferry::replication::transfer::PARTS_IN_MEMORY;
+use serde_json::Value;
+
+use crate::support::git::GitRepo;
+use crate::support::{LINK, SOURCE, TARGET, World};
+
+/// Longest wait for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+pub struct Place {
+    pub world: World,
+    pub repo: GitRepo,
+}
+
+impl Place {
+    /// With more lines for the link, and a repository `app` in the source.
+    pub fn new(link: &str) -> Place {
+        let world = World::with(&[SOURCE, TARGET], &link_toml(link));
+        let repo = GitRepo::with_history(world.path("app.git"), &[]);
+        world.import(&repo, "app");
+        Place { world, repo }
+    }
+
+    /// One more commit in the source.
+    pub fn commit(&self, content: &str) {
+        self.repo.commit("main", "file", content);
+        self.world.import(&self.repo, "app");
+    }
+
+    /// The repository as the source has it.
+    pub fn show(&self) -> Value {
+        self.world.show("app", SOURCE)
+    }
+
+    pub fn id(&self) -> RepositoryId {
+        self.show()["id"].as_str().unwrap().parse().unwrap()
+    }
+
+    pub fn region(&self, name: &str) -> Region {
+        let folder = self.world.path(name);
+        Region::open_embedded(name, &folder.join("objects"), &folder.join("table.db")).unwrap()
+    }
+
+    pub fn link(&self) -> Link {
+        let config = Config::load(&self.config()).unwrap();
+        Link {
+            name: LINK.into(),
+            source: self.region(SOURCE),
+            target: self.region(TARGET),
+            repositories: config.links[LINK].matcher().unwrap(),
+            mode: Default::default(),
+            active_links: vec![LINK.to_owned()].into(),
+            memory: Arc::new(tokio::sync::Semaphore::new(PARTS_IN_MEMORY)),
+            progress: Default::default(),
+        }
+    }
+
+    pub fn config(&self) -> PathBuf {
+        self.world.path("gitferry.toml")
+    }
+
+    /// Whether both regions have the same state of the repository.
+    pub fn is_synced(&self) -> bool {
+        let target = self.world.run(&["repo", "show", "app", "--region", TARGET, "--json"]);
+        target.status.success() && target.json()["frontier"] == self.show()["frontier"]
+    }
+}
+
+pub fn link_toml(more: &str) -> String {
+    format!("[links.{LINK}]\nsource = \"{SOURCE}\"\ntarget = \"{TARGET}\"\n{more}\n")
+}
+
+/// Runs something asynchronous to its end.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
+}
+
+/// Waits for something that is to come true.
+pub async fn eventually(what: &str, mut done: impl AsyncFnMut() -> bool) {
+    let start = Instant::now();
+    while !done().await {
+        assert!(start.elapsed() < PATIENCE, "waited too long until {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// The same of something that blocks.
+pub fn wait(what: &str, done: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "waited too long until {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}

@@ -63,7 +63,7 @@ impl Function {
 
     /// `response` or `error`, and its body.
     async fn invoke(&mut self, event: Value) -> (String, Value) {
-        let deadline = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis() as i64;
+        let deadline = gitferry::clock::SystemClock::shared().now().as_millisecond();
         self.invocations.send((event, deadline + 60_000)).await.unwrap();
         self.answer().await
     }

@@ -17,6 +17,7 @@ use tokio::sync::mpsc::error::{SendTimeoutError, TrySendError};
 use tokio::time::Instant;
 
 use super::gate::Work;
+use crate::git::protocol;
 
 /// Chunks that wait for a slow client; the writer blocks beyond that.
 const MAX_CHUNKS: usize = 8;
@@ -91,18 +92,7 @@ pub fn reader(headers: &HeaderMap, pieces: Pieces, runtime: &Handle) -> Result<O
 /// Reads what a client still sends, a trailer of its compression perhaps, after it has been answered: a
 /// connection that is closed before that takes the answer back, and cannot carry the next request.
 pub fn drain(input: &mut dyn BufRead) {
-    let mut left = MAX_DRAINED_BYTES;
-    while left > 0 {
-        match input.fill_buf().map(<[u8]>::len) {
-            Ok(0) => return,
-            Ok(count) => {
-                input.consume(count);
-                left = left.saturating_sub(count as u64);
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return,
-        }
-    }
+    protocol::drain(input, MAX_DRAINED_BYTES);
 }
 
 /// A request's body.

@@ -6,12 +6,11 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
-use tokio::runtime::Handle;
 
 use super::auth::Access;
 use super::gate::Gate;
 use super::route::Route;
-use super::{Host, Refusal, body, check_content_type, git_response, on_thread, version};
+use super::{Conversation, Host, Refusal, body, check_content_type, git_response, on_thread, version};
 use crate::Kind;
 use crate::git::protocol::{Service as GitService, Version, announce_service};
 use crate::git::upload_pack::{Limits, ServeError, Session, advertise, serve};
@@ -83,11 +82,7 @@ impl Host {
     ) -> Result<Response, Refusal> {
         check_content_type(headers, "application/x-git-upload-pack-request")?;
         let session = self.session(version(headers));
-        let slot = gate.enter().await?;
-        let input = body::begin(body::pieces(input, self.limits.request_silence)).await?;
-        let runtime = Handle::current();
-        let input = body::reader(headers, input, &runtime).map_err(Refusal::Bad)?;
-        let (mut sender, answer) = body::channel(self.limits.response_silence, &runtime);
+        let Conversation { slot, input, mut sender, answer, runtime } = self.converse(gate, headers, input).await?;
         on_thread(move || {
             let work = slot.work(&runtime);
             let mut input = input();

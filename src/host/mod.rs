@@ -38,7 +38,7 @@ use crate::git::protocol::{Service as GitService, Version};
 use crate::region::{Region, RegionError};
 use auth::{Access, Authorizer, Denied, Identity};
 use forward::{Forwarder, RepositoryFrontier};
-use gate::Gate;
+use gate::{Gate, Slot};
 use push_policies::PushPolicies;
 use quarantines::Quarantines;
 use route::{Route, Service};
@@ -246,6 +246,16 @@ impl Host {
         git_response("application/json".into(), text.into())
     }
 
+    /// Lets a request in whose body is read while its answer is written.
+    async fn converse(&self, gate: &Gate, headers: &HeaderMap, input: Body) -> Result<Conversation, Refusal> {
+        let slot = gate.enter().await?;
+        let input = body::begin(body::pieces(input, self.limits.request_silence)).await?;
+        let runtime = Handle::current();
+        let input = body::reader(headers, input, &runtime).map_err(Refusal::Bad)?;
+        let (sender, answer) = body::channel(self.limits.response_silence, &runtime);
+        Ok(Conversation { slot, input, sender, answer, runtime })
+    }
+
     /// A body that is written while it is sent, by one of the requests that may work at a time.
     async fn written(
         &self,
@@ -286,6 +296,16 @@ impl Host {
             }
         }
     }
+}
+
+/// A request that has been let in, for the thread that answers it.
+struct Conversation {
+    slot: Slot,
+    input: body::Opening,
+    sender: body::Sender,
+    /// What `sender` fills.
+    answer: Body,
+    runtime: Handle,
 }
 
 /// Starts work that a request waits for, on a thread of its own: those of the runtime are for stores and tables,

@@ -13,7 +13,7 @@ use super::forward;
 use super::gate::Work;
 use super::route::Route;
 use super::views::{Opened, StatesOf};
-use super::{Host, Refusal, body, check_content_type, git_response, on_thread};
+use super::{Conversation, Host, Refusal, body, check_content_type, git_response, on_thread};
 use crate::events::Event;
 use crate::git::protocol::{
     AdvertisedRefs, PacketReader, PacketWriter, Service as GitService, Version, advertise_refs, announce_service,
@@ -85,11 +85,8 @@ impl Host {
         if let Some(primary) = self.forwards_to(&opened.state.item.head, headers) {
             return self.forward_push(primary, opened.state.item.id, route.repository, headers, input).await;
         }
-        let slot = self.gate.enter().await?;
-        let input = body::begin(body::pieces(input, self.limits.request_silence)).await?;
-        let runtime = Handle::current();
-        let input = body::reader(headers, input, &runtime).map_err(Refusal::Bad)?;
-        let (mut sender, answer) = body::channel(self.limits.response_silence, &runtime);
+        let conversation = self.converse(&self.gate, headers, input).await?;
+        let Conversation { slot, input, mut sender, answer, runtime } = conversation;
         on_thread(move || {
             let work = slot.work(&runtime);
             let mut input = input();

@@ -1,6 +1,8 @@
 //! Git's wire protocol: framing and messages, versions 0, 1 and 2 (gitprotocol-common, gitprotocol-pack,
 //! gitprotocol-v2). Blocking readers and writers of bytes; no transport.
 
+use std::io::{self, BufRead};
+
 mod capabilities;
 mod error;
 mod fetch_request;
@@ -18,3 +20,20 @@ pub use ls_refs::{LsRefs, MAX_REF_PREFIXES};
 pub use pkt_line::{MAX_PACKET_BYTES, MAX_PAYLOAD_BYTES, Packet, PacketReader, PacketWriter};
 pub use refs_advertisement::{AdvertisedRefs, advertise_refs, announce_service};
 pub use sideband::{Band, Progress, Sideband};
+
+/// Reads to the end of what a client still sends, at most `limit` bytes, and drops it. A client that is cut off
+/// while it sends may not see what it was told.
+pub fn drain(input: &mut dyn BufRead, limit: u64) {
+    let mut left = limit;
+    while left > 0 {
+        match input.fill_buf().map(<[u8]>::len) {
+            Ok(0) => return,
+            Ok(count) => {
+                input.consume(count);
+                left = left.saturating_sub(count as u64);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return,
+        }
+    }
+}

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use super::{PushPolicy, PushProgress, PushStates, Pushed, judge};
 use crate::Kind;
 use crate::git::pack::CheckProgress;
-use crate::git::protocol::{Progress, Sideband};
+use crate::git::protocol::{Progress, Sideband, drain};
 use crate::git::receive_pack::{Outcome, PushRequest, Report};
 use crate::region::{Region, RegionError};
 
@@ -55,7 +55,8 @@ impl Serving<'_> {
         };
         pushed.report.write(capabilities, output)?;
         if pushed.item.is_none() {
-            drain(input);
+            // The client has been told already what is wrong.
+            drain(input, MAX_DRAINED_BYTES);
         }
         Ok(pushed)
     }
@@ -127,22 +128,6 @@ fn tell(
             let told = told.get_or_insert_with(|| Progress::new("Checking objects", Some(total)));
             // Nobody waits for the check of a client that is gone.
             told.update(count, quiet, &mut bands).inspect_err(|_| progress.cancel.store(true, Ordering::Relaxed))?;
-        }
-    }
-}
-
-/// Reads what a client still sends that has been told already what is wrong.
-fn drain(input: &mut dyn BufRead) {
-    let mut left = MAX_DRAINED_BYTES;
-    while left > 0 {
-        match input.fill_buf().map(<[u8]>::len) {
-            Ok(0) => return,
-            Ok(count) => {
-                input.consume(count);
-                left = left.saturating_sub(count as u64);
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => return,
         }
     }
 }

@@ -26,6 +26,7 @@ mod recent;
 mod shutdown;
 mod slow;
 mod transport;
+mod warm;
 
 use std::collections::BTreeSet;
 use std::process::Output;

@@ -1,0 +1,54 @@
+//! What a request for a warm repository asks of the stores: the head, once.
+
+use std::sync::Arc;
+
+use gitferry::decorate::{Meter, Operation};
+use gitferry::events::in_process;
+use gitferry::git::local::RefPatterns;
+use gitferry::host::auth::Open;
+use gitferry::host::{Host, HostOptions};
+use gitferry::objects::decorate::MeteredStore;
+use gitferry::region::Region;
+use gitferry::region::import::{ImportOptions, ImportProgress};
+use gitferry::table::decorate::MeteredTable;
+
+use crate::git::GitRepo;
+
+/// Requests of a clone in version 2: capabilities, ls-refs, fetch.
+const REQUESTS_OF_A_CLONE: u64 = 3;
+
+#[test]
+fn a_warm_clone_reads_the_head_once_a_request_and_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let repo = GitRepo::with_history(dir.path().join("app.git"), &[]);
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let meter = Arc::new(Meter::new());
+    let region = Region::open_embedded("us", &dir.path().join("objects"), &dir.path().join("table.db")).unwrap();
+    let region = Region {
+        objects: Arc::new(MeteredStore::new(region.objects.clone(), meter.clone())),
+        table: Arc::new(MeteredTable::new(region.table.clone(), meter.clone())),
+        ..region
+    };
+    let url = runtime.block_on(async {
+        let options = ImportOptions { patterns: RefPatterns::all(), allow_empty: false, actor: "test".into() };
+        region.import(&repo.path, "app", &options, Arc::new(ImportProgress::default())).await.unwrap();
+        let (sink, _events) = in_process::channel();
+        let host = Host::new(region, Arc::new(Open), Arc::new(sink), HostOptions::default());
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/app", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, host.router()).await });
+        url
+    });
+    let clone = |name: &str| {
+        let to = dir.path().join(name);
+        repo.git(&["-c", "protocol.version=2", "clone", "-q", "--mirror", &url, to.to_str().unwrap()]);
+        assert_eq!(GitRepo::at(to).refs(), repo.refs());
+    };
+    clone("cold.git");
+    let before = meter.snapshot();
+    clone("warm.git");
+    let after = meter.snapshot();
+    let calls = |operation| after.of(operation).calls - before.of(operation).calls;
+    assert_eq!(calls(Operation::TableGet), REQUESTS_OF_A_CLONE);
+    assert_eq!(after.total().calls - before.total().calls, REQUESTS_OF_A_CLONE, "{before}{after}");
+}

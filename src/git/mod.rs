@@ -1,5 +1,6 @@
 //! Git formats and protocols on gix.
 
+pub mod client;
 pub mod connectivity;
 pub mod fsck;
 pub mod lfs;

@@ -3,6 +3,7 @@
 use super::commit::{MAX_COMMIT_ATTEMPTS, Proposal, Subject};
 use super::{Region, RegionError, Result};
 use crate::git::refname::check_repository_name;
+use crate::git::refs::RefValue;
 use crate::ledger::LedgerError;
 use crate::ledger::head::{HeadItem, RepositoryId, State};
 
@@ -33,6 +34,11 @@ impl Region {
         self.edit(name, actor, |proposal| proposal.state = Some(State::Deleted)).await
     }
 
+    /// Lets HEAD name another branch, or an object.
+    pub async fn set_head(&self, name: &str, head: &RefValue, actor: &str) -> Result<HeadItem> {
+        self.edit(name, actor, |proposal| proposal.head = Some(head.clone())).await
+    }
+
     /// A proposal that changes nothing yet.
     pub fn proposal(&self, item: Option<&HeadItem>, actor: &str) -> Proposal {
         Proposal {
@@ -54,7 +60,7 @@ impl Region {
             self.check_writable(&item)?;
             let mut proposal = self.proposal(Some(&item), actor);
             change(&mut proposal);
-            if proposal.name.as_ref() == Some(&item.head.name) {
+            if proposal.name.as_ref() == Some(&item.head.name) || proposal.head.as_ref() == Some(&item.head.head) {
                 return Ok(item);
             }
             match self.commit(&Subject::Existing(Box::new(item)), proposal).await {

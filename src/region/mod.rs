@@ -15,6 +15,7 @@ pub mod new_pack;
 pub mod open;
 pub mod probe;
 pub mod push;
+pub mod server;
 pub mod sweep;
 pub mod verify;
 

@@ -76,6 +76,16 @@ pub enum ClientError {
         /// What is needed.
         what: String,
     },
+    /// A region of this process that stands in for a server failed.
+    #[error("{server}: {error}")]
+    Region {
+        /// Which.
+        server: String,
+        /// What the caller should do.
+        kind: Kind,
+        /// Why.
+        error: String,
+    },
     /// A pack is not what it should be; nothing of it became visible.
     #[error("{server}: the pack that it sent is damaged: {reason}")]
     BadPack {
@@ -96,6 +106,7 @@ impl ClientError {
             ClientError::Status { status, .. } if *status >= 500 || *status == 429 => Kind::Transient,
             ClientError::Status { .. } | ClientError::Unsupported { .. } => Kind::Refused,
             ClientError::Remote { .. } => Kind::Transient,
+            ClientError::Region { kind, .. } => *kind,
             ClientError::Protocol { .. } | ClientError::BadPack { .. } => Kind::Transient,
         }
     }

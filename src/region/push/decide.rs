@@ -70,7 +70,10 @@ fn decide_on(
     }
     let messages = judge.messages;
     let in_order: Vec<&RefEdit> = outcomes.iter().filter_map(|o| o.as_ref().ok()?.as_ref()).collect();
-    let head = first_head(&in_order, refs, head);
+    let head = match &policy.mirrored {
+        Some(mirrored) => mirrored.head.clone().filter(|new| new != head),
+        None => first_head(&in_order, refs, head),
+    };
     let mut edits: Vec<RefEdit> = in_order.into_iter().cloned().collect();
     edits.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     Decision { outcomes: outcomes.into_iter().map(|outcome| outcome.map(drop)).collect(), edits, head, messages }
@@ -87,10 +90,11 @@ impl Judge<'_> {
     /// The edit that a command amounts to; none where the ref is already what it is to be.
     fn command(&mut self, command: &Command, fact: &Fact) -> Result<Option<RefEdit>, String> {
         let name = command.name.as_bstr();
-        if is_reserved(name) {
+        let mirrored = self.policy.mirrored.is_some();
+        if is_reserved(name) && !mirrored {
             return Err("refs/gitferry/ is reserved".into());
         }
-        if is_hidden(name, self.policy.hidden.as_ref()) {
+        if !mirrored && is_hidden(name, self.policy.hidden.as_ref()) {
             return Err("deny updating a hidden ref".into());
         }
         let valid = RefName::new(command.name.clone()).map_err(|error| format!("funny refname: {}", error.reason))?;
@@ -100,7 +104,7 @@ impl Judge<'_> {
             None => None,
         };
         self.protection(command, fact)?;
-        if command.new.is_none() && self.is_head(name) {
+        if command.new.is_none() && !mirrored && self.is_head(name) {
             return Err("deletion of the current branch prohibited".into());
         }
         if command.new.is_none() && value.is_none() {

@@ -22,6 +22,7 @@ use super::new_pack::NewPack;
 use super::{Region, RegionError, Result};
 use crate::git::pack::ArrivalLimits;
 use crate::git::receive_pack::{Outcome, PreReceive, PushRequest, Report};
+use crate::git::refs::RefValue;
 use crate::git::{fsck, local::RefPatterns};
 use crate::ledger::LedgerError;
 use crate::ledger::change::{LfsObject, RefEdit};
@@ -72,6 +73,16 @@ pub struct PushPolicy {
     pub lfs_object_bytes: u64,
     /// Who else is asked.
     pub hook: Option<std::sync::Arc<dyn PreReceive>>,
+    /// Set where gitferry itself brings in what another Git server has, and not a person's push.
+    pub mirrored: Option<Mirrored>,
+}
+
+/// What only a mirror may do: write refs below `refs/gitferry/`, delete the branch that HEAD names, say where HEAD
+/// is to be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mirrored {
+    /// HEAD after the push; as it is when left out.
+    pub head: Option<RefValue>,
 }
 
 impl Default for PushPolicy {
@@ -84,6 +95,7 @@ impl Default for PushPolicy {
             lfs: Missing::default(),
             lfs_object_bytes: MAX_LFS_BYTES,
             hook: None,
+            mirrored: None,
         }
     }
 }
@@ -179,7 +191,7 @@ impl Attempt<'_> {
         region.check_writable(&state.item)?;
         let mut decision =
             decide(&self.request.commands, self.facts, state, self.policy, self.request.capabilities.atomic);
-        if decision.edits.is_empty() {
+        if decision.edits.is_empty() && decision.head.is_none() {
             return Ok((decision, None));
         }
         let brings = decision.edits.iter().any(|edit| edit.new.is_some());
@@ -210,7 +222,7 @@ impl Attempt<'_> {
 }
 
 /// Whether a ref's name is one that only gitferry writes.
-fn is_reserved(name: &[u8]) -> bool {
+pub(crate) fn is_reserved(name: &[u8]) -> bool {
     name.strip_prefix(b"refs/gitferry").is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 

@@ -49,6 +49,8 @@ pub struct FreshStates {
     pub id: RepositoryId,
     /// Refs that clients do not see; `None` for none.
     pub hidden: Option<RefPatterns>,
+    /// Whether the refs below `refs/gitferry/` are seen, too.
+    pub reserved: bool,
 }
 
 /// How often head and manifest are read again when somebody commits between the two.
@@ -74,9 +76,10 @@ impl PushStates for FreshStates {
             };
             let refs = region.refs(&item).await?;
             let (packs, hidden, head) = (local.clone(), self.hidden.clone(), item.head.clone());
+            let all = self.reserved && hidden.is_none();
             let (refs, view) = blocking(move || {
                 let refs = Arc::new(read_table(head.format, refs)?);
-                let visible = match refs.iter().any(|entry| is_hidden(entry.name, hidden.as_ref())) {
+                let visible = match !all && refs.iter().any(|entry| is_hidden(entry.name, hidden.as_ref())) {
                     true => Arc::new(without_hidden(head.format, &refs, hidden.as_ref())?),
                     false => refs.clone(),
                 };

@@ -1,0 +1,268 @@
+//! A repository of a region as a [`Server`] within the process: the other end of a Remote, without a network.
+//!
+//! What a link between a region and a Git server sends goes through the very same protocol, checks and commit as what
+//! people fetch and push. Each request is answered by a thread of its own behind pipes, so nothing is ever held whole.
+
+use std::io::{self, BufRead, BufReader, BufWriter, PipeReader, PipeWriter, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::runtime::Handle;
+
+use super::push::{FreshStates, Mirrored, PushPolicy, PushState, PushStates as _, Serving};
+use super::{Region, RegionError};
+use crate::git::client::{ClientError, Connection, Request, Server};
+use crate::git::protocol::{AdvertisedRefs, PacketReader, PacketWriter, Service, Version, advertise_refs};
+use crate::git::receive_pack::{PushRequest, capabilities};
+use crate::git::refs::RefValue;
+use crate::git::upload_pack::{Limits, Session, advertise, serve};
+use crate::ledger::head::RepositoryId;
+
+/// Bytes that are read from and written to a pipe at a time.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// One repository of a region.
+#[derive(Clone, Debug)]
+pub struct RegionServer {
+    region: Region,
+    id: RepositoryId,
+    url: String,
+    runtime: Handle,
+    actor: String,
+    policy: PushPolicy,
+    /// The newest change that a push through this server has made.
+    committed: Arc<Mutex<Option<u64>>>,
+}
+
+impl RegionServer {
+    /// A repository, written in the name of `actor`. Pushes are those of a mirror: checked in full as an import is,
+    /// not by the rules for people, and `head` is what HEAD is to be after them.
+    pub fn new(region: &Region, id: RepositoryId, name: &str, runtime: &Handle, actor: &str) -> Self {
+        let policy = PushPolicy {
+            rules: None,
+            lfs: super::push::Missing::Allow,
+            mirrored: Some(Mirrored::default()),
+            ..PushPolicy::default()
+        };
+        RegionServer {
+            region: region.clone(),
+            id,
+            url: format!("region {}: {name}", region.name),
+            runtime: runtime.clone(),
+            actor: actor.into(),
+            policy,
+            committed: Arc::default(),
+        }
+    }
+
+    /// The same, with where HEAD is to be after its pushes.
+    #[must_use]
+    pub fn with_head(mut self, head: Option<RefValue>) -> Self {
+        self.policy.mirrored = Some(Mirrored { head });
+        self
+    }
+
+    /// The number of the newest change that a push through this server has made.
+    pub fn committed(&self) -> Option<u64> {
+        *self.committed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn states(&self, reserved: bool) -> FreshStates {
+        FreshStates { region: self.region.clone(), id: self.id, hidden: None, reserved }
+    }
+
+    fn state(&self, service: Service) -> Result<PushState, ClientError> {
+        let states = self.states(service == Service::ReceivePack);
+        self.runtime.block_on(states.state()).map_err(|error| ClientError::Region {
+            server: self.url.clone(),
+            kind: error.kind(),
+            error: error.to_string(),
+        })
+    }
+
+    fn broken(&self, error: io::Error) -> ClientError {
+        ClientError::Connection { server: self.url.clone(), doing: "talking within the process", error }
+    }
+
+    /// Runs something that writes on a thread; what it writes.
+    fn answering(
+        &self,
+        work: impl FnOnce(&mut (dyn Write + Send)) -> io::Result<()> + Send + 'static,
+    ) -> Result<Box<dyn BufRead + Send>, ClientError> {
+        let (reader, writer) = io::pipe().map_err(|error| self.broken(error))?;
+        let failed = Arc::new(Mutex::new(None));
+        let answer = Answer { pipe: BufReader::with_capacity(BUFFER_BYTES, reader), failed: failed.clone() };
+        let run = move || {
+            let mut writer = BufWriter::with_capacity(BUFFER_BYTES, writer);
+            if let Err(error) = work(&mut writer).and_then(|()| writer.flush()) {
+                *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+            }
+        };
+        std::thread::Builder::new().name("region-server".into()).spawn(run).map_err(|error| self.broken(error))?;
+        Ok(Box::new(answer))
+    }
+}
+
+/// An answer. One that could not be finished ends with an error, not as if it were whole.
+struct Answer {
+    pipe: BufReader<PipeReader>,
+    failed: Arc<Mutex<Option<io::Error>>>,
+}
+
+impl BufRead for Answer {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.pipe.fill_buf()?.is_empty()
+            && let Some(error) = self.failed.lock().unwrap_or_else(PoisonError::into_inner).take()
+        {
+            return Err(error);
+        }
+        Ok(self.pipe.buffer())
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.pipe.consume(count);
+    }
+}
+
+impl Read for Answer {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(out)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl Server for RegionServer {
+    fn url(&self) -> &str {
+        &self.url
+    }
+
+    fn connect(&self, service: Service, version: Version) -> Result<Box<dyn Connection>, ClientError> {
+        let state = self.state(service)?;
+        let view = state.view.clone();
+        let version = if service == Service::ReceivePack { Version::V0 } else { version };
+        let session = Session { version, stateless: true, ref_in_want: false };
+        let answer = self.answering(move |mut out| match service {
+            Service::UploadPack => advertise(&view, session, &mut out).map_err(io::Error::other),
+            Service::ReceivePack => {
+                let which = AdvertisedRefs { head: false, peeled: None };
+                advertise_refs(&view, Version::V0, which, &capabilities(), &mut out)
+            }
+        })?;
+        Ok(Box::new(RegionConnection { server: self.clone(), service, session, state, answer }))
+    }
+}
+
+struct RegionConnection {
+    server: RegionServer,
+    service: Service,
+    session: Session,
+    state: PushState,
+    answer: Box<dyn BufRead + Send>,
+}
+
+impl Connection for RegionConnection {
+    fn is_stateless(&self) -> bool {
+        true
+    }
+
+    fn answer(&mut self) -> &mut dyn BufRead {
+        &mut self.answer
+    }
+
+    fn request(&mut self) -> Result<Box<dyn Request + '_>, ClientError> {
+        let server = self.server.clone();
+        let (reader, writer) = io::pipe().map_err(|error| server.broken(error))?;
+        let whole = Arc::new(AtomicBool::new(false));
+        let mut input = BufReader::with_capacity(BUFFER_BYTES, Incoming { pipe: reader, whole: whole.clone() });
+        let (view, session) = (self.state.view.clone(), self.session);
+        let answer = match self.service {
+            Service::UploadPack => server.answering(move |mut out| {
+                let never = AtomicBool::new(false);
+                let served = serve(&view, &mut input, session, &mut out, &Limits::default(), &never);
+                served.map(drop).map_err(io::Error::other)
+            })?,
+            Service::ReceivePack => {
+                let receiver = server.clone();
+                server.answering(move |out| receiver.receive(&mut input, out))?
+            }
+        };
+        let out = BufWriter::with_capacity(BUFFER_BYTES, writer);
+        Ok(Box::new(RegionRequest { connection: self, out, whole, answer }))
+    }
+}
+
+impl RegionServer {
+    fn receive(&self, input: &mut (dyn BufRead + Send), output: &mut (dyn Write + Send)) -> io::Result<()> {
+        let states = self.states(true);
+        let state = self.runtime.block_on(states.state()).map_err(io::Error::other)?;
+        let request = match PushRequest::read(&mut PacketReader::new(&mut *input), state.view.format) {
+            Ok(Some(request)) => request,
+            Ok(None) => return Ok(()),
+            Err(error) => return PacketWriter::new(output).error(&error.to_string()),
+        };
+        let (region, runtime, policy, actor) = (&self.region, &self.runtime, &self.policy, self.actor.as_str());
+        let serving = Serving { region, runtime, policy, actor, request: &request };
+        let pushed = serving.serve(&states, &mut &mut *input, output)?;
+        if let Some(item) = pushed.item {
+            *self.committed.lock().unwrap_or_else(PoisonError::into_inner) = Some(item.head.frontier.seq);
+            runtime.block_on(async {
+                let item = region.maintain_snapshot(item).await;
+                region.maintain_packs(item).await
+            });
+        }
+        Ok(())
+    }
+}
+
+/// The other end of a request. One that was dropped does not end, it breaks.
+struct Incoming {
+    pipe: PipeReader,
+    whole: Arc<AtomicBool>,
+}
+
+impl Read for Incoming {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        match self.pipe.read(out)? {
+            0 if !out.is_empty() && !self.whole.load(Ordering::Acquire) => {
+                Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the request was cut off"))
+            }
+            count => Ok(count),
+        }
+    }
+}
+
+struct RegionRequest<'c> {
+    connection: &'c mut RegionConnection,
+    out: BufWriter<PipeWriter>,
+    whole: Arc<AtomicBool>,
+    answer: Box<dyn BufRead + Send>,
+}
+
+impl Write for RegionRequest<'_> {
+    fn write(&mut self, data: &[u8]) -> io::Result<usize> {
+        self.out.write(data)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+impl Request for RegionRequest<'_> {
+    fn finish(self: Box<Self>) -> Result<(), ClientError> {
+        let RegionRequest { connection, out, whole, answer } = *self;
+        // A receiver that has answered already may not read the rest; its answer says why.
+        let sent = out.into_inner();
+        whole.store(sent.is_ok(), Ordering::Release);
+        drop(sent);
+        connection.answer = answer;
+        Ok(())
+    }
+}
+
+impl From<RegionError> for io::Error {
+    fn from(error: RegionError) -> io::Error {
+        io::Error::other(error)
+    }
+}

@@ -20,6 +20,7 @@ mod aws;
 mod cache;
 mod events;
 mod limits;
+mod link;
 mod location;
 pub mod push_policy;
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub use aws::AwsConfig;
 pub use cache::CacheConfig;
 pub use events::{EventsConfig, region_of_queue};
 pub use limits::HostLimits;
+pub use link::{Deletions, Divergence, LfsMode, LinkConfig, LinkMode};
 pub use location::{ObjectsLocation, Place, RegionStores, TableLocation};
 use push_policy::PushPolicyConfig;
 
@@ -181,46 +183,6 @@ impl HostConfig {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         self.url.clone().unwrap_or_else(|| format!("{scheme}://{}", self.listen))
     }
-}
-
-/// One replication from a region to another.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LinkConfig {
-    /// The region that is read.
-    pub source: String,
-    /// The region that is written.
-    pub target: String,
-    /// Globs of repository names; `*` also matches `/`.
-    #[serde(default = "all_repositories")]
-    pub repositories: Vec<String>,
-    /// Whether it shares its target's repositories with another link.
-    #[serde(default)]
-    pub mode: LinkMode,
-    /// The URL of the SQS queue that tells what changed in the source.
-    #[serde(default)]
-    pub queue: Option<String>,
-    /// The URL of the SQS queue for events that cannot be acted on.
-    #[serde(default)]
-    pub dead_letters: Option<String>,
-    /// How the queues are reached; their region is the one in the URL when left out.
-    #[serde(default)]
-    pub aws: AwsConfig,
-}
-
-fn all_repositories() -> Vec<String> {
-    vec!["*".into()]
-}
-
-/// Whether a link is the one that delivers a repository, or stands by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LinkMode {
-    /// The only active link that may deliver a repository to its target.
-    #[default]
-    Active,
-    /// May deliver repositories that an active link delivers, too; both carry the same ledger.
-    Standby,
 }
 
 /// Why a configuration cannot be used.
@@ -370,6 +332,9 @@ impl Config {
         if link.source == link.target {
             return Err("source and target are the same region".into());
         }
+        if let Some(setting) = link.for_remotes().next() {
+            return Err(format!("{setting}: a link between two regions carries whole repositories, as they are"));
+        }
         events::check_queues(link.queue.as_deref(), link.dead_letters.as_deref())?;
         link.aws.check().map_err(|reason| format!("aws: {reason}"))?;
         link.matcher().map(drop)
@@ -400,11 +365,8 @@ impl Config {
     }
 }
 
-impl LinkConfig {
-    /// Matches the names of the repositories that the link carries.
-    pub fn matcher(&self) -> Result<GlobSet, String> {
-        name_matcher(&self.repositories)
-    }
+fn all_repositories() -> Vec<String> {
+    vec!["*".into()]
 }
 
 fn name_matcher(globs: &[String]) -> Result<GlobSet, String> {

@@ -156,6 +156,13 @@ pub struct Preserve {
     pub of: BString,
 }
 
+impl Preserve {
+    /// As a command of a push.
+    pub fn command(&self) -> Command {
+        Command { name: self.name.clone().into(), old: None, new: Some(self.id) }
+    }
+}
+
 /// What to do, in this order: keep, delete, create and update.
 #[derive(Debug, Default)]
 pub struct Plan<'a> {
@@ -264,6 +271,11 @@ impl<'a> Held<'a> {
         if !self.advertised.names(&id) {
             self.pushed.insert(id);
         }
+    }
+
+    /// Whether the target names nothing.
+    pub fn is_empty(&self) -> bool {
+        self.pushed.is_empty() && self.advertised.is_empty()
     }
 
     /// Whether the target names an object.

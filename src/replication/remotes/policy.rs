@@ -90,6 +90,12 @@ impl RefPolicy {
         &self.fingerprint
     }
 
+    /// What the names of all refs that a source has to tell of begin with, `HEAD` too.
+    pub fn prefixes(&self) -> Vec<BString> {
+        let refs = self.patterns.prefixes();
+        std::iter::once("HEAD".into()).chain(if refs.is_empty() { vec!["refs/".into()] } else { refs }).collect()
+    }
+
     /// What a ref of the source is called at the target; `None` where the link does not carry it.
     ///
     /// # Errors

@@ -6,6 +6,9 @@ use serde::Serialize;
 /// Most refs of one repository about which something is told; the rest is counted.
 pub const MAX_NOTES: usize = 1_000;
 
+/// Most remarks about one repository.
+const MAX_REMARKS: usize = 20;
+
 /// What became of a ref that is not simply as it is at the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -102,6 +105,21 @@ pub struct Carried {
 }
 
 impl Carried {
+    /// What single refs and the number of refused ones are told about belongs to the last attempt; what was kept has
+    /// been kept.
+    pub fn begin_attempt(&mut self) {
+        self.refused = 0;
+        self.notes.refs.retain(|note| note.outcome == Outcome::Preserved);
+        self.notes.more = 0;
+    }
+
+    /// Says once what is out of the ordinary.
+    pub fn remark(&mut self, text: &str) {
+        if self.remarks.len() < MAX_REMARKS && !self.remarks.iter().any(|remark| remark == text) {
+            self.remarks.push(text.into());
+        }
+    }
+
     /// Refs that were changed at the target, kept tips not counted.
     pub fn edits(&self) -> u64 {
         self.created + self.updated + self.deleted

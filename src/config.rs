@@ -1,4 +1,4 @@
-//! The configuration file, `gitferry.toml`: regions and links.
+//! The configuration file, `gitferry.toml`: regions, remotes and links.
 //!
 //! ```toml
 //! [regions.us-east-1]
@@ -9,6 +9,9 @@
 //! objects = "s3://bucket/prefix"
 //! table   = "dynamodb://table-name"
 //! aws     = { region = "eu-west-1" }        # and others: see AwsConfig
+//!
+//! [remotes.backup]                            # any Git server: see RemoteConfig
+//! url = "https://git.example.com/{name}.git"
 //!
 //! [links.dr]
 //! source = "us-east-1"
@@ -23,6 +26,8 @@ mod limits;
 mod link;
 mod location;
 pub mod push_policy;
+mod remote;
+mod remote_url;
 #[cfg(test)]
 mod tests;
 
@@ -42,12 +47,14 @@ pub use limits::HostLimits;
 pub use link::{Deletions, Divergence, LfsMode, LinkConfig, LinkMode};
 pub use location::{ObjectsLocation, Place, RegionStores, TableLocation};
 use push_policy::PushPolicyConfig;
+pub use remote::{Provider, RemoteAuth, RemoteConfig, RemoteLimits};
+pub use remote_url::{RepositoryUrl, SshUrl, UrlTemplate};
 
 /// The file that is read when neither `--config` nor `GITFERRY_CONFIG` names one.
 pub const DEFAULT_FILE: &str = "gitferry.toml";
 /// A configuration file is never larger than this many bytes.
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
-/// Longest name of a region or link, in bytes.
+/// Longest name of a region, remote or link, in bytes.
 const MAX_NAME_BYTES: usize = 64;
 
 /// All of the configuration.
@@ -57,6 +64,9 @@ pub struct Config {
     /// Regions by name.
     #[serde(default)]
     pub regions: BTreeMap<String, RegionConfig>,
+    /// Git servers by name; no region has the name of one.
+    #[serde(default)]
+    pub remotes: BTreeMap<String, RemoteConfig>,
     /// Links by name.
     #[serde(default)]
     pub links: BTreeMap<String, LinkConfig>,
@@ -220,6 +230,16 @@ pub enum ConfigError {
         /// The regions that there are.
         known: String,
     },
+    /// No such remote.
+    #[error("there is no remote {name} in {file}; it has {known}")]
+    UnknownRemote {
+        /// The name asked for.
+        name: String,
+        /// The configuration file.
+        file: PathBuf,
+        /// The remotes that there are.
+        known: String,
+    },
     /// No such link.
     #[error("there is no link {name} in {file}; it has {known}")]
     UnknownLink {
@@ -261,9 +281,10 @@ impl Config {
         let invalid = |reason: String| ConfigError::Invalid { file: file.into(), reason };
         let mut config: Config = toml::from_str(text).map_err(|error| invalid(error.to_string()))?;
         config.file = file.into();
-        for (kind, name) in
-            config.regions.keys().map(|name| ("region", name)).chain(config.links.keys().map(|name| ("link", name)))
-        {
+        let regions = config.regions.keys().map(|name| ("region", name));
+        let remotes = config.remotes.keys().map(|name| ("remote", name));
+        let links = config.links.keys().map(|name| ("link", name));
+        for (kind, name) in regions.chain(remotes).chain(links) {
             let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
             if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.chars().all(allowed) {
                 return Err(invalid(format!(
@@ -275,6 +296,12 @@ impl Config {
             region.stores(config.folder()).map_err(|reason| invalid(format!("regions.{name}.{reason}")))?;
         }
         config.check_distinct_stores().map_err(invalid)?;
+        for (name, remote) in &config.remotes {
+            if config.regions.contains_key(name) {
+                return Err(invalid(format!("{name} is the name of a region and of a remote")));
+            }
+            remote.check().map_err(|reason| invalid(format!("remotes.{name}: {reason}")))?;
+        }
         for (region, host) in &config.hosts {
             config.check_host(region, host).map_err(|reason| invalid(format!("hosts.{region}: {reason}")))?;
         }
@@ -323,23 +350,6 @@ impl Config {
         self.folder().join(path)
     }
 
-    fn check_link(&self, link: &LinkConfig) -> Result<(), String> {
-        for region in [&link.source, &link.target] {
-            if !self.regions.contains_key(region) {
-                return Err(format!("there is no region {region}"));
-            }
-        }
-        if link.source == link.target {
-            return Err("source and target are the same region".into());
-        }
-        if let Some(setting) = link.for_remotes().next() {
-            return Err(format!("{setting}: a link between two regions carries whole repositories, as they are"));
-        }
-        events::check_queues(link.queue.as_deref(), link.dead_letters.as_deref())?;
-        link.aws.check().map_err(|reason| format!("aws: {reason}"))?;
-        link.matcher().map(drop)
-    }
-
     /// The folder of the file.
     fn folder(&self) -> &Path {
         self.file.parent().unwrap_or(Path::new(""))
@@ -353,6 +363,15 @@ impl Config {
             known: known(self.regions.keys()),
         })?;
         region.stores(self.folder()).map_err(|reason| ConfigError::Invalid { file: self.file.clone(), reason })
+    }
+
+    /// A remote by name.
+    pub fn remote(&self, name: &str) -> Result<&RemoteConfig, ConfigError> {
+        self.remotes.get(name).ok_or_else(|| ConfigError::UnknownRemote {
+            name: name.into(),
+            file: self.file.clone(),
+            known: known(self.remotes.keys()),
+        })
     }
 
     /// A link by name.

@@ -96,8 +96,9 @@ impl AnyLink {
 fn regions_of<'c>(config: &'c Config, name: &str) -> Result<&'c LinkConfig, Failure> {
     let link = config.link(name)?;
     match config.has_remote(link) {
-        true => Err(Failure::usage(format!("link {name} has a remote at one end: this command is for regions"))
-            .hint(format!("`gitferry replicate {name}`, `status {name}` and `explain {name} NAME` are for such links"))),
+        true => Err(Failure::usage(format!("link {name} has a remote at one end: this command is for regions")).hint(
+            format!("`gitferry replicate {name}`, `status {name}` and `explain {name} NAME` are for such links"),
+        )),
         false => Ok(link),
     }
 }

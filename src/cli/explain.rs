@@ -13,7 +13,8 @@ const SHOWN_REFS: usize = 40;
 
 /// Tell what the next pass over a link with a remote would do for a repository, and why. Changes nothing.
 #[derive(Debug, Args)]
-#[command(after_help = "Both servers are asked for their refs, and the source for what it has of what would be overwritten.
+#[command(
+    after_help = "Both servers are asked for their refs, and the source for what it has of what would be overwritten.
 No pack is read: of it only the number of objects is known, bytes are known only as they flow.
 
   create, update  the ref becomes what it is at the source
@@ -25,7 +26,8 @@ Exit code 1 when a ref has diverged and is left alone, or the source is empty.
 
 Example:
   gitferry explain cc team/app
-  gitferry explain cc team/app --json")]
+  gitferry explain cc team/app --json"
+)]
 pub struct Explain {
     /// The link.
     link: String,

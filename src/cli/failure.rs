@@ -4,9 +4,9 @@ use std::process::ExitCode;
 
 use gitferry::Kind;
 use gitferry::config::ConfigError;
+use gitferry::git::client::ClientError;
 use gitferry::region::RegionError;
 use gitferry::region::open::OpenError;
-use gitferry::git::client::ClientError;
 use gitferry::replication::ReplicationError;
 use gitferry::replication::remotes::{OpenLinkError, RemotesError};
 

@@ -78,7 +78,9 @@ impl Replicate {
         match &mut link {
             AnyLink::Remote(link) => link.allow_empty = self.allow_empty,
             AnyLink::Regions(_) if self.allow_empty => {
-                return Err(Failure::usage("--allow-empty is for links with a remote; a region's ledger says what goes"));
+                return Err(Failure::usage(
+                    "--allow-empty is for links with a remote; a region's ledger says what goes",
+                ));
             }
             AnyLink::Regions(_) => {}
         }

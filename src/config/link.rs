@@ -3,7 +3,8 @@
 use globset::GlobSet;
 use serde::Deserialize;
 
-use super::{AwsConfig, all_repositories, name_matcher};
+use super::{AwsConfig, Config, TableLocation, all_repositories, events, location, name_matcher};
+use crate::replication::remotes::policy::RefPolicy;
 
 /// One replication from an endpoint to another.
 #[derive(Clone, Debug, Deserialize)]
@@ -96,6 +97,57 @@ pub enum LinkMode {
     Active,
     /// May deliver repositories that an active link delivers, too; both carry the same ledger.
     Standby,
+}
+
+impl Config {
+    /// Whether a link has a remote at one end.
+    pub fn has_remote(&self, link: &LinkConfig) -> bool {
+        [&link.source, &link.target].iter().any(|end| self.remotes.contains_key(*end))
+    }
+
+    /// The table of a link between two remotes, if it has one.
+    pub fn link_table(&self, link: &LinkConfig) -> Result<Option<TableLocation>, String> {
+        let table = link.table.as_ref().map(|table| location::table(table, self.folder())).transpose();
+        table.map_err(|reason| format!("table: {reason}"))
+    }
+
+    pub(super) fn check_link(&self, link: &LinkConfig) -> Result<(), String> {
+        for end in [&link.source, &link.target] {
+            if !self.regions.contains_key(end) && !self.remotes.contains_key(end) {
+                return Err(match self.remotes.is_empty() {
+                    true => format!("there is no region {end}"),
+                    false => format!("there is no region {end}, and no remote"),
+                });
+            }
+        }
+        if link.source == link.target {
+            let kind = if self.regions.contains_key(&link.source) { "region" } else { "remote" };
+            return Err(format!("source and target are the same {kind}"));
+        }
+        match self.has_remote(link) {
+            true => self.check_remote_link(link)?,
+            false => {
+                if let Some(setting) = link.for_remotes().next() {
+                    return Err(format!("{setting}: a link between regions carries whole repositories, as they are"));
+                }
+            }
+        }
+        events::check_queues(link.queue.as_deref(), link.dead_letters.as_deref())?;
+        link.aws.check().map_err(|reason| format!("aws: {reason}"))?;
+        link.matcher().map(drop)
+    }
+
+    fn check_remote_link(&self, link: &LinkConfig) -> Result<(), String> {
+        if link.mode == LinkMode::Standby {
+            return Err("mode: only a link between regions stands by".into());
+        }
+        let region = [&link.source, &link.target].into_iter().find(|end| self.regions.contains_key(*end));
+        if let (Some(region), Some(_)) = (region, &link.table) {
+            return Err(format!("table: only for a link between two remotes; this one uses that of {region}"));
+        }
+        self.link_table(link)?;
+        RefPolicy::of(link).map(drop)
+    }
 }
 
 impl LinkConfig {

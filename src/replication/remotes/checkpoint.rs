@@ -114,7 +114,8 @@ impl Checkpoint {
 
     /// Keeps the last values of refs that were moved: those of this pass first, then those of passes before.
     pub fn set_recent(&mut self, before: Option<&Checkpoint>, moved: &[(BString, Option<ObjectId>)]) {
-        let utf8 = moved.iter().filter_map(|(name, id)| Some((name.to_str().ok()?.to_owned(), id.map(|id| id.to_string()))));
+        let utf8 =
+            moved.iter().filter_map(|(name, id)| Some((name.to_str().ok()?.to_owned(), id.map(|id| id.to_string()))));
         self.recent = utf8.take(MAX_RECENT).collect();
         let before = before.filter(|before| before.policy == self.policy).map(|before| before.recent.clone());
         for (name, value) in before.unwrap_or_default() {
@@ -163,13 +164,16 @@ mod tests {
 
     #[test]
     fn an_event_is_known_again() {
-        let policy = RefPolicy::new(&[], &["refs/heads/*:refs/m/*".into()], Deletions::Mirror, Divergence::Preserve).unwrap();
+        let policy =
+            RefPolicy::new(&[], &["refs/heads/*:refs/m/*".into()], Deletions::Mirror, Divergence::Preserve).unwrap();
         let mut checkpoint = Checkpoint { policy: policy.fingerprint().into(), ..Checkpoint::default() };
         checkpoint.set_recent(None, &[("refs/m/a".into(), Some(id(1))), ("refs/m/gone".into(), None)]);
         assert!(checkpoint.knows(&hint("refs/heads/a", Some(1)), &policy));
         assert!(checkpoint.knows(&hint("refs/heads/gone", None), &policy));
         assert!(checkpoint.knows(&hint("refs/pull/1/head", Some(9)), &policy), "not carried");
-        for (name, new) in [("refs/heads/a", Some(2)), ("refs/heads/a", None), ("refs/heads/b", Some(1)), ("refs/heads/gone", Some(1))] {
+        for (name, new) in
+            [("refs/heads/a", Some(2)), ("refs/heads/a", None), ("refs/heads/b", Some(1)), ("refs/heads/gone", Some(1))]
+        {
             assert!(!checkpoint.knows(&hint(name, new), &policy), "{name} {new:?}");
         }
         assert!(!checkpoint.knows(&hint("refs/heads/a", Some(1)), &RefPolicy::default()), "another policy");
@@ -183,7 +187,10 @@ mod tests {
         first.set_recent(None, &moved);
         assert_eq!(first.recent.len(), MAX_RECENT);
         let mut second = Checkpoint { policy: policy.fingerprint().into(), ..Checkpoint::default() };
-        second.set_recent(Some(&first), &[("refs/heads/000".into(), Some(id(2))), ("refs/heads/new".into(), Some(id(2)))]);
+        second.set_recent(
+            Some(&first),
+            &[("refs/heads/000".into(), Some(id(2))), ("refs/heads/new".into(), Some(id(2)))],
+        );
         assert!(second.knows(&hint("refs/heads/000", Some(2)), &policy));
         assert!(second.knows(&hint("refs/heads/new", Some(2)), &policy));
         assert_eq!(second.recent.len(), MAX_RECENT);

@@ -21,7 +21,9 @@ pub enum RemotesError {
     #[error(transparent)]
     Table(#[from] TableError),
     /// Source and target name objects in different ways.
-    #[error("{source_url} has {source_format} objects and {target_url} has {target_format}: one cannot be pushed to the other")]
+    #[error(
+        "{source_url} has {source_format} objects and {target_url} has {target_format}: one cannot be pushed to the other"
+    )]
     Formats {
         /// Where the source is.
         source_url: String,
@@ -75,7 +77,9 @@ pub enum RemotesError {
         link: String,
     },
     /// The objects of Git LFS are to be carried, and there is no way yet.
-    #[error("link {link} has lfs = \"copy\", which is not carried yet; the pointers alone would be of no use, so nothing was")]
+    #[error(
+        "link {link} has lfs = \"copy\", which is not carried yet; the pointers alone would be of no use, so nothing was"
+    )]
     Lfs {
         /// Which link.
         link: String,

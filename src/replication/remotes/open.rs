@@ -45,7 +45,8 @@ impl RemoteLink {
     /// Opens a link of a configuration that has a remote at one end.
     pub async fn open(config: &Config, name: &str) -> Result<RemoteLink, OpenLinkError> {
         let link = config.link(name)?;
-        let invalid = |reason| ConfigError::Invalid { file: config.file.clone(), reason: format!("links.{name}: {reason}") };
+        let invalid =
+            |reason| ConfigError::Invalid { file: config.file.clone(), reason: format!("links.{name}: {reason}") };
         let policy = RefPolicy::of(link).map_err(invalid)?;
         let repositories = link.matcher().map_err(invalid)?;
         let (source, target) = (endpoint(config, &link.source).await?, endpoint(config, &link.target).await?);

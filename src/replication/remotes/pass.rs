@@ -101,20 +101,13 @@ impl RemoteLink {
         self.pass_with(&[name.to_owned()], Some(hint), 1).await
     }
 
-    async fn pass_with(
-        &self,
-        names: &[String],
-        hint: Option<&Hint>,
-        jobs: usize,
-    ) -> Result<Summary, ReplicationError> {
+    async fn pass_with(&self, names: &[String], hint: Option<&Hint>, jobs: usize) -> Result<Summary, ReplicationError> {
         let start = Instant::now();
         let names = self.names_of(names)?;
-        let mut summary =
-            Summary { link: self.name.clone(), repositories: names.len() as u64, ..Summary::default() };
+        let mut summary = Summary { link: self.name.clone(), repositories: names.len() as u64, ..Summary::default() };
         self.progress.repositories.add(summary.repositories);
-        let mut reports = stream::iter(&names)
-            .map(|name| self.deliver(name, hint))
-            .buffer_unordered(jobs.clamp(1, MAX_JOBS));
+        let mut reports =
+            stream::iter(&names).map(|name| self.deliver(name, hint)).buffer_unordered(jobs.clamp(1, MAX_JOBS));
         while let Some(report) = reports.next().await {
             self.progress.repositories_done.add(1);
             summary.add(report);
@@ -131,8 +124,7 @@ impl RemoteLink {
         loop {
             let (result, so_far) = self.attempt(name, hint, carried).await;
             carried = so_far;
-            let mut report =
-                Report { repository: name.into(), retries: attempts.failed(), ..Report::default() };
+            let mut report = Report { repository: name.into(), retries: attempts.failed(), ..Report::default() };
             match result {
                 Ok(()) => {
                     report.carried = Some(carried).filter(|carried| !carried.is_nothing());

@@ -74,7 +74,8 @@ impl Task<'_> {
         })?;
         carried.equal = equal;
         if supply.is_mute {
-            carried.remark("the source cannot say which objects it has: what is overwritten counts as made at the target");
+            carried
+                .remark("the source cannot say which objects it has: what is overwritten counts as made at the target");
         }
         let mut relay = Relay {
             task: self,
@@ -258,7 +259,8 @@ impl Relay<'_, '_> {
         let mut pack = self.supply.pack(&Wanted { wants, haves, shallow, thin, ofs_delta })?;
         let objects = u64::from(pack.objects);
         let (progress, mut bytes) = (self.task.progress, 0);
-        let report = push(&mut self.receive, commands, Some(&mut |out| pass_on(&mut *pack.bytes, out, progress, &mut bytes)))?;
+        let report =
+            push(&mut self.receive, commands, Some(&mut |out| pass_on(&mut *pack.bytes, out, progress, &mut bytes)))?;
         self.carried.packs += 1;
         self.carried.objects += objects;
         self.carried.bytes += bytes;
@@ -350,8 +352,12 @@ impl Relay<'_, '_> {
         let unmoved = |command: &Command| Command { name: command.name.clone(), old: None, new: command.old };
         let commands: Vec<Command> = self.refused.iter().map(unmoved).collect();
         let report = self.receive.confirm(&commands)?;
-        let moved: Vec<String> =
-            report.refs.iter().filter(|outcome| outcome.result.is_err()).map(|outcome| outcome.name.to_string()).collect();
+        let moved: Vec<String> = report
+            .refs
+            .iter()
+            .filter(|outcome| outcome.result.is_err())
+            .map(|outcome| outcome.name.to_string())
+            .collect();
         match moved.as_slice() {
             [] => Ok(()),
             [first, rest @ ..] => {

@@ -100,6 +100,11 @@ impl RemoteRepository {
         self.remote.limits()
     }
 
+    /// Whether there is an API that sets HEAD.
+    pub fn can_set_head(&self) -> bool {
+        false
+    }
+
     /// Makes HEAD name a branch, which must be there, through the provider's API.
     pub async fn set_head(&self, _branch: &RefName) -> Result<HeadSet, RemoteError> {
         Ok(HeadSet::NoApi)

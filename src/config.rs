@@ -1,4 +1,4 @@
-//! The configuration file, `gitferry.toml`: regions and links.
+//! The configuration file, `gitferry.toml`: regions, remotes and links.
 //!
 //! ```toml
 //! [regions.us-east-1]
@@ -10,6 +10,9 @@
 //! table   = "dynamodb://table-name"
 //! aws     = { region = "eu-west-1" }        # and others: see AwsConfig
 //!
+//! [remotes.backup]                            # any Git server: see RemoteConfig
+//! url = "https://git.example.com/{name}.git"
+//!
 //! [links.dr]
 //! source = "us-east-1"
 //! target = "eu-west-1"
@@ -20,8 +23,11 @@ mod aws;
 mod cache;
 mod events;
 mod limits;
+mod link;
 mod location;
 pub mod push_policy;
+mod remote;
+mod remote_url;
 #[cfg(test)]
 mod tests;
 
@@ -38,14 +44,17 @@ pub use aws::AwsConfig;
 pub use cache::CacheConfig;
 pub use events::{EventsConfig, region_of_queue};
 pub use limits::HostLimits;
+pub use link::{Deletions, Divergence, LfsMode, LinkConfig, LinkMode};
 pub use location::{ObjectsLocation, Place, RegionStores, TableLocation};
 use push_policy::PushPolicyConfig;
+pub use remote::{Provider, RemoteAuth, RemoteConfig, RemoteLimits};
+pub use remote_url::{RepositoryUrl, SshUrl, UrlTemplate};
 
 /// The file that is read when neither `--config` nor `GITFERRY_CONFIG` names one.
 pub const DEFAULT_FILE: &str = "gitferry.toml";
 /// A configuration file is never larger than this many bytes.
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
-/// Longest name of a region or link, in bytes.
+/// Longest name of a region, remote or link, in bytes.
 const MAX_NAME_BYTES: usize = 64;
 
 /// All of the configuration.
@@ -55,6 +64,9 @@ pub struct Config {
     /// Regions by name.
     #[serde(default)]
     pub regions: BTreeMap<String, RegionConfig>,
+    /// Git servers by name; no region has the name of one.
+    #[serde(default)]
+    pub remotes: BTreeMap<String, RemoteConfig>,
     /// Links by name.
     #[serde(default)]
     pub links: BTreeMap<String, LinkConfig>,
@@ -183,46 +195,6 @@ impl HostConfig {
     }
 }
 
-/// One replication from a region to another.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct LinkConfig {
-    /// The region that is read.
-    pub source: String,
-    /// The region that is written.
-    pub target: String,
-    /// Globs of repository names; `*` also matches `/`.
-    #[serde(default = "all_repositories")]
-    pub repositories: Vec<String>,
-    /// Whether it shares its target's repositories with another link.
-    #[serde(default)]
-    pub mode: LinkMode,
-    /// The URL of the SQS queue that tells what changed in the source.
-    #[serde(default)]
-    pub queue: Option<String>,
-    /// The URL of the SQS queue for events that cannot be acted on.
-    #[serde(default)]
-    pub dead_letters: Option<String>,
-    /// How the queues are reached; their region is the one in the URL when left out.
-    #[serde(default)]
-    pub aws: AwsConfig,
-}
-
-fn all_repositories() -> Vec<String> {
-    vec!["*".into()]
-}
-
-/// Whether a link is the one that delivers a repository, or stands by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LinkMode {
-    /// The only active link that may deliver a repository to its target.
-    #[default]
-    Active,
-    /// May deliver repositories that an active link delivers, too; both carry the same ledger.
-    Standby,
-}
-
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -256,6 +228,16 @@ pub enum ConfigError {
         /// The configuration file.
         file: PathBuf,
         /// The regions that there are.
+        known: String,
+    },
+    /// No such remote.
+    #[error("there is no remote {name} in {file}; it has {known}")]
+    UnknownRemote {
+        /// The name asked for.
+        name: String,
+        /// The configuration file.
+        file: PathBuf,
+        /// The remotes that there are.
         known: String,
     },
     /// No such link.
@@ -299,9 +281,10 @@ impl Config {
         let invalid = |reason: String| ConfigError::Invalid { file: file.into(), reason };
         let mut config: Config = toml::from_str(text).map_err(|error| invalid(error.to_string()))?;
         config.file = file.into();
-        for (kind, name) in
-            config.regions.keys().map(|name| ("region", name)).chain(config.links.keys().map(|name| ("link", name)))
-        {
+        let regions = config.regions.keys().map(|name| ("region", name));
+        let remotes = config.remotes.keys().map(|name| ("remote", name));
+        let links = config.links.keys().map(|name| ("link", name));
+        for (kind, name) in regions.chain(remotes).chain(links) {
             let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
             if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.chars().all(allowed) {
                 return Err(invalid(format!(
@@ -313,6 +296,12 @@ impl Config {
             region.stores(config.folder()).map_err(|reason| invalid(format!("regions.{name}.{reason}")))?;
         }
         config.check_distinct_stores().map_err(invalid)?;
+        for (name, remote) in &config.remotes {
+            if config.regions.contains_key(name) {
+                return Err(invalid(format!("{name} is the name of a region and of a remote")));
+            }
+            remote.check().map_err(|reason| invalid(format!("remotes.{name}: {reason}")))?;
+        }
         for (region, host) in &config.hosts {
             config.check_host(region, host).map_err(|reason| invalid(format!("hosts.{region}: {reason}")))?;
         }
@@ -361,20 +350,6 @@ impl Config {
         self.folder().join(path)
     }
 
-    fn check_link(&self, link: &LinkConfig) -> Result<(), String> {
-        for region in [&link.source, &link.target] {
-            if !self.regions.contains_key(region) {
-                return Err(format!("there is no region {region}"));
-            }
-        }
-        if link.source == link.target {
-            return Err("source and target are the same region".into());
-        }
-        events::check_queues(link.queue.as_deref(), link.dead_letters.as_deref())?;
-        link.aws.check().map_err(|reason| format!("aws: {reason}"))?;
-        link.matcher().map(drop)
-    }
-
     /// The folder of the file.
     fn folder(&self) -> &Path {
         self.file.parent().unwrap_or(Path::new(""))
@@ -390,6 +365,15 @@ impl Config {
         region.stores(self.folder()).map_err(|reason| ConfigError::Invalid { file: self.file.clone(), reason })
     }
 
+    /// A remote by name.
+    pub fn remote(&self, name: &str) -> Result<&RemoteConfig, ConfigError> {
+        self.remotes.get(name).ok_or_else(|| ConfigError::UnknownRemote {
+            name: name.into(),
+            file: self.file.clone(),
+            known: known(self.remotes.keys()),
+        })
+    }
+
     /// A link by name.
     pub fn link(&self, name: &str) -> Result<&LinkConfig, ConfigError> {
         self.links.get(name).ok_or_else(|| ConfigError::UnknownLink {
@@ -400,11 +384,8 @@ impl Config {
     }
 }
 
-impl LinkConfig {
-    /// Matches the names of the repositories that the link carries.
-    pub fn matcher(&self) -> Result<GlobSet, String> {
-        name_matcher(&self.repositories)
-    }
+fn all_repositories() -> Vec<String> {
+    vec!["*".into()]
 }
 
 fn name_matcher(globs: &[String]) -> Result<GlobSet, String> {

@@ -17,6 +17,7 @@ pub mod host;
 pub mod ledger;
 pub mod objects;
 pub mod region;
+pub mod remote;
 pub mod replication;
 pub mod retry;
 pub mod table;

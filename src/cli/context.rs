@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use gitferry::config::{Config, LinkMode};
+use gitferry::config::{Config, LinkConfig, LinkMode};
 use gitferry::region::Region;
 use gitferry::replication::deliver::Link;
+use gitferry::replication::pass::Summary;
 use gitferry::replication::progress::Progress;
+use gitferry::replication::remotes::RemoteLink;
+use gitferry::replication::remotes::checkpoint::Hint;
 use gitferry::replication::transfer::PARTS_IN_MEMORY;
 use tokio::sync::Semaphore;
 
@@ -39,21 +42,69 @@ impl Context {
         Ok(Region::open_writable(&self.config()?, name).await?)
     }
 
+    /// Opens a link, whatever is at its ends; `writable` says that a pass is to run over it.
+    pub async fn any_link(&self, config: &Config, name: &str, writable: bool) -> Result<AnyLink, Failure> {
+        Ok(match (config.has_remote(config.link(name)?), writable) {
+            (true, _) => AnyLink::Remote(Box::new(RemoteLink::open(config, name).await?)),
+            (false, true) => AnyLink::Regions(Box::new(self.writable_link(config, name).await?)),
+            (false, false) => AnyLink::Regions(Box::new(self.link(config, name).await?)),
+        })
+    }
+
     /// Opens a link with both its regions, to look at what they hold.
     pub async fn link(&self, config: &Config, name: &str) -> Result<Link, Failure> {
-        let target = Region::open(config, &config.link(name)?.target).await?;
+        let target = Region::open(config, &regions_of(config, name)?.target).await?;
         open_link(config, name, target).await
     }
 
     /// Opens a link with both its regions, to write the target.
     pub async fn writable_link(&self, config: &Config, name: &str) -> Result<Link, Failure> {
-        let target = Region::open_writable(config, &config.link(name)?.target).await?;
+        let target = Region::open_writable(config, &regions_of(config, name)?.target).await?;
         open_link(config, name, target).await
     }
 }
 
-async fn open_link(config: &Config, name: &str, target: Region) -> Result<Link, Failure> {
+/// A link that is open.
+#[derive(Debug)]
+pub enum AnyLink {
+    /// From a region to a region.
+    Regions(Box<Link>),
+    /// With a remote at one end.
+    Remote(Box<RemoteLink>),
+}
+
+impl AnyLink {
+    /// What a pass over it has done.
+    pub fn progress(&self) -> Arc<Progress> {
+        match self {
+            AnyLink::Regions(link) => link.progress.clone(),
+            AnyLink::Remote(link) => link.progress.clone(),
+        }
+    }
+
+    /// Brings the target up to date. A hint is what an event says of the one repository that is named.
+    pub async fn pass(&self, names: &[String], hint: Option<&Hint>, jobs: usize) -> Result<Summary, Failure> {
+        Ok(match (self, names, hint) {
+            (AnyLink::Regions(link), ..) => link.pass(names, jobs).await?,
+            (AnyLink::Remote(link), [name], Some(hint)) => link.pass_announced(name, hint).await?,
+            (AnyLink::Remote(link), ..) => link.pass(names, jobs).await?,
+        })
+    }
+}
+
+/// A link between two regions.
+fn regions_of<'c>(config: &'c Config, name: &str) -> Result<&'c LinkConfig, Failure> {
     let link = config.link(name)?;
+    match config.has_remote(link) {
+        true => Err(Failure::usage(format!("link {name} has a remote at one end: this command is for regions")).hint(
+            format!("`gitferry replicate {name}`, `status {name}` and `explain {name} NAME` are for such links"),
+        )),
+        false => Ok(link),
+    }
+}
+
+async fn open_link(config: &Config, name: &str, target: Region) -> Result<Link, Failure> {
+    let link = regions_of(config, name)?;
     let active = config.links.iter().filter(|(_, link)| link.mode == LinkMode::Active);
     let active_links: Vec<String> = active.map(|(name, _)| name.clone()).collect();
     Ok(Link {

@@ -4,9 +4,11 @@ use std::process::ExitCode;
 
 use gitferry::Kind;
 use gitferry::config::ConfigError;
+use gitferry::git::client::ClientError;
 use gitferry::region::RegionError;
 use gitferry::region::open::OpenError;
 use gitferry::replication::ReplicationError;
+use gitferry::replication::remotes::{OpenLinkError, RemotesError};
 
 /// A command that did its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +21,13 @@ pub enum Exit {
     Refused,
     /// Part of it failed and may be run again.
     Failed,
+}
+
+impl Exit {
+    /// The one of two that is worth more attention: what happened first, unless that is nothing.
+    pub fn or(self, other: Exit) -> Exit {
+        if self == Exit::Done { other } else { self }
+    }
 }
 
 impl From<Exit> for ExitCode {
@@ -106,6 +115,42 @@ pub fn hint_for(kind: Kind) -> Option<&'static str> {
     }
 }
 
+/// What helps with this error, or else with its kind.
+pub fn hint_for_error(error: &ReplicationError) -> Option<&'static str> {
+    let special = match error {
+        ReplicationError::Remotes { error, .. } => hint_for_remotes(error),
+        ReplicationError::NoNames { .. } => Some("name repositories on the command line, or in full in `repositories`"),
+        _ => None,
+    };
+    special.or_else(|| hint_for(error.kind()))
+}
+
+fn hint_for_remotes(error: &RemotesError) -> Option<&'static str> {
+    Some(match error {
+        RemotesError::EmptySource { .. } => "if the source is meant to be empty, run it with --allow-empty",
+        RemotesError::Formats { .. } => "make the target anew with the source's object format",
+        RemotesError::Unpack { .. } => {
+            "the target's own checks or limits forbid it; its log tells which. What other refs needed may have got there"
+        }
+        RemotesError::Client(ClientError::Unauthorized { .. }) => {
+            "check `auth` of the remote, and that its token or key may read the source and write the target"
+        }
+        RemotesError::Client(ClientError::NotFound { .. }) => {
+            "check `url` of the remote and the repository's name; gitferry makes no repositories at remotes"
+        }
+        RemotesError::Client(ClientError::Untrusted { .. }) => {
+            "nothing was sent; compare with what the server's owner says before changing `ca` or `known_hosts`"
+        }
+        RemotesError::Client(ClientError::Shallow { .. }) => {
+            "run `git fetch --unshallow` there, or choose a source that has all of the history"
+        }
+        _ if error.kind().is_retryable() => {
+            "refs that were pushed stay, the others are as they were; run the same command again to go on"
+        }
+        _ => return None,
+    })
+}
+
 impl From<RegionError> for Failure {
     fn from(error: RegionError) -> Self {
         let failure = Failure::of(error.kind(), error.to_string());
@@ -124,6 +169,9 @@ impl From<RegionError> for Failure {
 impl From<ReplicationError> for Failure {
     fn from(error: ReplicationError) -> Self {
         let mut failure = Failure::of(error.kind(), error.to_string());
+        if let Some(hint) = hint_for_error(&error) {
+            failure = failure.hint(hint);
+        }
         if matches!(error, ReplicationError::Fork { .. }) {
             failure.code = 1;
             failure = failure.hint("compare both ledgers with `gitferry log NAME --region R`; a person has to choose");
@@ -137,6 +185,15 @@ impl From<OpenError> for Failure {
         match error {
             OpenError::Config(error) => error.into(),
             OpenError::Region(error) => error.into(),
+        }
+    }
+}
+
+impl From<OpenLinkError> for Failure {
+    fn from(error: OpenLinkError) -> Self {
+        match error {
+            OpenLinkError::Open(error) => error.into(),
+            OpenLinkError::Remote(error) => error.into(),
         }
     }
 }
@@ -170,7 +227,8 @@ failure_by_kind!(
     gitferry::host::listen::tls::CertificateError,
     gitferry::host::forward::ForwarderError,
     gitferry::events::codecommit::Rejection,
-    gitferry::worker::lambda::runtime::RuntimeError
+    gitferry::worker::lambda::runtime::RuntimeError,
+    gitferry::remote::RemoteError
 );
 
 impl From<std::io::Error> for Failure {

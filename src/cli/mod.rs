@@ -4,6 +4,7 @@ mod backup;
 mod context;
 mod demo;
 mod events;
+mod explain;
 mod export;
 mod failure;
 mod import;
@@ -61,6 +62,7 @@ enum Command {
     Import(import::Import),
     Replicate(replicate::Replicate),
     Status(status::Status),
+    Explain(explain::Explain),
     Log(log::Log),
     Verify(verify::Verify),
     Export(export::Export),
@@ -116,6 +118,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Import(command) => command.run(context).await,
         Command::Replicate(command) => command.run(context).await,
         Command::Status(command) => command.run(context).await,
+        Command::Explain(command) => command.run(context).await,
         Command::Log(command) => command.run(context).await,
         Command::Verify(command) => command.run(context).await,
         Command::Export(command) => command.run(context).await,

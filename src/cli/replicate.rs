@@ -11,10 +11,12 @@ use gitferry::events::codecommit::{self, Announcement, MAX_EVENT_BYTES, Subject}
 use gitferry::fault::crash_point;
 use gitferry::replication::pass::{DEFAULT_JOBS, Summary};
 use gitferry::replication::progress::Progress;
+use gitferry::replication::remotes::checkpoint::Hint;
+use gitferry::replication::remotes::report::{Carried, Notes, Outcome};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::context::Context;
-use super::failure::{Exit, Failure, hint_for, is_refusal};
+use super::context::{AnyLink, Context};
+use super::failure::{Exit, Failure, hint_for_error, is_refusal};
 use super::output;
 
 /// The variable that may hold an event.
@@ -24,7 +26,9 @@ const EVENT_VARIABLE: &str = "GITFERRY_EVENT";
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit code 1 when a repository is on two histories (nothing is overwritten), 2 when a rule forbids
-all that failed (as a second active link to one target), 3 when anything failed otherwise. Running it again is always safe: what was copied is not copied again.
+all that failed (as a second active link to one target, or a remote that refuses a ref), 3 when anything failed otherwise. Running it again is always safe: what was copied is not copied again.
+
+From a remote, which cannot be listed, the repositories are those that are named here or in full in the configuration.
 
 Example:
   gitferry replicate dr
@@ -43,6 +47,9 @@ pub struct Replicate {
     /// Repositories to work on at a time.
     #[arg(long, default_value_t = DEFAULT_JOBS, value_name = "N")]
     jobs: usize,
+    /// Replicate even if that deletes every ref of a repository, because the source (a remote) has none.
+    #[arg(long)]
+    allow_empty: bool,
     /// Print one line of JSON at the end.
     #[arg(long)]
     json: bool,
@@ -50,9 +57,13 @@ pub struct Replicate {
 
 impl Replicate {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let mut hint = None;
         let names = match self.announced()? {
             Announced::Everything => self.names,
-            Announced::Repository(name) => vec![name],
+            Announced::Repository(name, said) => {
+                hint = said;
+                vec![name]
+            }
             Announced::Nothing(event) => {
                 let nothing = Summary { link: self.link, ..Summary::default() };
                 match self.json {
@@ -63,9 +74,18 @@ impl Replicate {
             }
         };
         let config = context.config()?;
-        let link = context.writable_link(&config, &self.link).await?;
-        let bars = (!self.json && std::io::stderr().is_terminal()).then(|| show(link.progress.clone()));
-        let result = link.pass(&names, self.jobs).await;
+        let mut link = context.any_link(&config, &self.link, true).await?;
+        match &mut link {
+            AnyLink::Remote(link) => link.allow_empty = self.allow_empty,
+            AnyLink::Regions(_) if self.allow_empty => {
+                return Err(Failure::usage(
+                    "--allow-empty is for links with a remote; a region's ledger says what goes",
+                ));
+            }
+            AnyLink::Regions(_) => {}
+        }
+        let bars = (!self.json && std::io::stderr().is_terminal()).then(|| show(link.progress()));
+        let result = link.pass(&names, hint.as_ref(), self.jobs).await;
         if let Some(bars) = bars {
             bars.abort();
         }
@@ -83,8 +103,8 @@ impl Replicate {
 enum Announced {
     /// There is no event.
     Everything,
-    /// This repository.
-    Repository(String),
+    /// This repository, of one ref of which it may say something.
+    Repository(String, Option<Hint>),
     /// An event that changes nothing.
     Nothing(String),
 }
@@ -103,10 +123,13 @@ impl Replicate {
             },
         };
         Ok(match codecommit::parse(&text)? {
-            Announcement::Change(change) => Announced::Repository(match change.subject {
-                Subject::Gitferry { id, .. } => id.to_string(),
-                Subject::CodeCommit => change.repository,
-            }),
+            Announcement::Change(change) => {
+                let hint = Hint::of(&change);
+                match change.subject {
+                    Subject::Gitferry { id, .. } => Announced::Repository(id.to_string(), None),
+                    Subject::CodeCommit => Announced::Repository(change.repository, hint),
+                }
+            }
             Announcement::Nothing { event } => Announced::Nothing(event),
         })
     }
@@ -130,6 +153,7 @@ fn read_event(file: &Path) -> Result<Vec<u8>, Failure> {
 pub fn exit(summary: &Summary) -> Exit {
     match (summary.found_difference(), summary.failed) {
         (true, _) => Exit::Difference,
+        (false, 0) if summary.refused > 0 => Exit::Refused,
         (false, 0) => Exit::Done,
         (false, _) if summary.failures().all(is_refusal) => Exit::Refused,
         _ => Exit::Failed,
@@ -138,6 +162,9 @@ pub fn exit(summary: &Summary) -> Exit {
 
 fn print(summary: &Summary) {
     for report in &summary.reports {
+        if let Some(carried) = &report.carried {
+            print_carried(&report.repository, carried);
+        }
         match (&report.delivered, &report.error) {
             (_, Some(error)) => {
                 // Errors of a store do not know for which repository it was asked.
@@ -146,7 +173,7 @@ fn print(summary: &Summary) {
                     true => eprintln!("error: {text}"),
                     false => eprintln!("error: {}: {text}", report.repository),
                 }
-                if let Some(hint) = hint_for(error.kind()) {
+                if let Some(hint) = hint_for_error(error) {
                     eprintln!("  hint: {hint}");
                 }
             }
@@ -173,6 +200,50 @@ fn print(summary: &Summary) {
     ));
     if summary.failures().any(Kind::is_retryable) {
         output::line("what failed may pass when it is run again; that is always safe");
+    }
+}
+
+/// What was done for a repository on a link with a remote, and what there is to tell about single refs.
+fn print_carried(repository: &str, carried: &Carried) {
+    let counts = [
+        (carried.created, "created"),
+        (carried.updated, "updated"),
+        (carried.deleted, "deleted"),
+        (carried.preserved, "preserved"),
+        (carried.refused, "refused"),
+    ];
+    let parts: Vec<String> =
+        counts.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}")).collect();
+    let refs = if parts.is_empty() { "no ref changed".into() } else { parts.join(", ") };
+    output::line(format!(
+        "{repository}: {refs}; {} in {} ({})",
+        output::count(carried.objects, "object"),
+        output::count(carried.packs, "pack"),
+        output::bytes(carried.bytes),
+    ));
+    if let Some(head) = &carried.head {
+        output::line(format!("  HEAD now names {head}"));
+    }
+    for remark in &carried.remarks {
+        output::line(format!("  {remark}"));
+    }
+    print_notes(&carried.notes);
+}
+
+/// What there is to tell about single refs.
+pub fn print_notes(notes: &Notes) {
+    for note in &notes.refs {
+        let outcome = match note.outcome {
+            Outcome::Invalid => "left out",
+            Outcome::Diverged => "diverged",
+            Outcome::Preserved => "preserved",
+            Outcome::Refused => "refused",
+            Outcome::Pending => "pending",
+        };
+        output::line(format!("  {}: {outcome}: {}", note.name, note.reason));
+    }
+    if notes.more > 0 {
+        output::line(format!("  and {}", output::count(notes.more, "more ref")));
     }
 }
 

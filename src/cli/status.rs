@@ -1,18 +1,22 @@
 //! `gitferry status`
 
 use clap::Args;
+use gitferry::replication::remotes::RemoteLink;
+use gitferry::replication::remotes::status::RemoteStatus;
 use gitferry::replication::status::RepositoryStatus;
 use serde_json::json;
 
-use super::context::Context;
+use super::context::{AnyLink, Context};
 use super::failure::{Exit, Failure};
 use super::output;
 
 /// Show how each repository stands on a link: both frontiers, what is pending, lag, last error.
 #[derive(Debug, Args)]
-#[command(after_help = "Everything is computed from what is durable in both regions.
+#[command(after_help = "Everything is computed from what is durable in both regions; of a link with a remote, from the
+refs of both sides (`gitferry explain LINK NAME` tells them one by one).
 
-Exit code 1 when a repository is on two histories or damaged; being behind is no difference.
+Exit code 1 when a repository is on two histories or damaged; being behind is no difference. 3 when a remote cannot be
+reached.
 
 Example:
   gitferry status dr --json")]
@@ -33,10 +37,16 @@ impl Status {
         };
         let mut exit = Exit::Done;
         for name in names {
-            let link = context.link(&config, &name).await?;
+            let link = match context.any_link(&config, &name, false).await? {
+                AnyLink::Regions(link) => link,
+                AnyLink::Remote(link) => {
+                    exit = exit.or(self.remote(&link).await?);
+                    continue;
+                }
+            };
             let all = link.status().await?;
             if all.iter().any(|status| matches!(status.standing, "fork" | "damaged")) {
-                exit = Exit::Difference;
+                exit = exit.or(Exit::Difference);
             }
             let (source, target) = (&link.source.name, &link.target.name);
             if self.json {
@@ -47,6 +57,48 @@ impl Status {
             print(&all);
         }
         Ok(exit)
+    }
+
+    async fn remote(&self, link: &RemoteLink) -> Result<Exit, Failure> {
+        let all = link.status().await?;
+        let (name, source, target) = (&link.name, link.source.name(), link.target.name());
+        match self.json {
+            true => output::json(&json!({ "link": name, "source": source, "target": target, "repositories": all }))?,
+            false => {
+                output::line(format!("{name}: {source} → {target}, {}", output::count(all.len() as u64, "repository")));
+                print_remote(&all);
+            }
+        }
+        Ok(match () {
+            () if all.iter().any(|status| status.standing == "diverged") => Exit::Difference,
+            () if all.iter().any(|status| status.standing == "unreachable") => Exit::Failed,
+            () => Exit::Done,
+        })
+    }
+}
+
+fn print_remote(all: &[RemoteStatus]) {
+    if all.is_empty() {
+        output::line("it names no repository in full, and a remote cannot be listed");
+        return;
+    }
+    let heading = ["REPOSITORY", "STANDING", "EQUAL", "PENDING", "SKIPPED", "DELIVERED"];
+    let mut rows = vec![heading.map(String::from).to_vec()];
+    rows.extend(all.iter().map(|status| {
+        vec![
+            status.repository.clone(),
+            status.standing.into(),
+            status.equal.to_string(),
+            status.pending_refs.to_string(),
+            status.skipped.to_string(),
+            status.delivered.map_or("never noted".into(), |time| time.to_string()),
+        ]
+    }));
+    output::table(&rows);
+    for status in all {
+        if let Some(error) = &status.last_error {
+            output::line(format!("{}: {error}", status.repository));
+        }
     }
 }
 

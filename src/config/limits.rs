@@ -49,7 +49,7 @@ impl Default for HostLimits {
     }
 }
 
-fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+pub(super) fn duration<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     let span = SignedDuration::deserialize(deserializer)?;
     Duration::try_from(span).map_err(|_| serde::de::Error::custom("a duration is not negative"))
 }

@@ -67,7 +67,7 @@ impl RegionConfig {
     }
 }
 
-fn table(location: &str, folder: &Path) -> Result<TableLocation, String> {
+pub(super) fn table(location: &str, folder: &Path) -> Result<TableLocation, String> {
     if !location.starts_with("dynamodb:") {
         let path = path(location, "sqlite", folder).map_err(|reason| format!("{reason}, or dynamodb://TABLE"))?;
         return Ok(TableLocation::Sqlite(path));

@@ -101,6 +101,71 @@ fn what_makes_no_sense_is_refused_and_named() {
     assert!(parse(&long).is_err());
 }
 
+const REMOTES: &str = r#"
+[regions.us]
+objects = "file:us/objects"
+table = "sqlite:us/table.db"
+[remotes.a]
+url = "https://a.example/{name}.git"
+[remotes.b]
+url = "https://b.example/{name}.git"
+[links.ab]
+source = "a"
+target = "b"
+repositories = ["team/app", "team/*", "x[ab]"]
+refs = ["refs/heads/*"]
+rename = ["refs/heads/*:refs/m/*"]
+deletions = "keep"
+divergence = "refuse"
+table = "sqlite:ab.db"
+[links.in]
+source = "a"
+target = "us"
+"#;
+
+#[test]
+fn links_with_remotes() {
+    let config = parse(REMOTES).unwrap();
+    let link = config.link("ab").unwrap();
+    assert!(config.has_remote(link));
+    assert_eq!(link.literal_names().collect::<Vec<_>>(), ["team/app"]);
+    assert_eq!((link.deletions, link.divergence), (Some(Deletions::Keep), Some(Divergence::Refuse)));
+    assert_eq!(config.link_table(link).unwrap(), Some(TableLocation::Sqlite("/etc/gitferry/ab.db".into())));
+    assert_eq!(config.link_table(config.link("in").unwrap()).unwrap(), None);
+}
+
+#[test]
+fn settings_of_links_with_remotes_are_checked() {
+    let table: &[(&str, &str, &str)] = &[
+        ("\"refs/heads/*\"]", "\"heads/*\"]", "links.ab: refs: "),
+        ("refs/heads/*:refs/m/*", "refs/heads/*:refs/m", "links.ab: rename: "),
+        ("refs/heads/*:refs/m/*", "refs/heads/*:refs/gitferry/*", "gitferry's own"),
+        ("deletions = \"keep\"", "deletions = \"some\"", "some"),
+        ("divergence = \"refuse\"", "divergence = \"merge\"", "merge"),
+        ("sqlite:ab.db", "file:ab.db", "links.ab: table: "),
+        ("target = \"b\"", "target = \"b\"\nmode = \"standby\"", "links.ab: mode"),
+        ("target = \"b\"", "target = \"c\"", "there is no region c, and no remote"),
+        ("target = \"b\"", "target = \"a\"", "the same remote"),
+        ("target = \"us\"", "target = \"us\"\ntable = \"sqlite:x.db\"", "uses that of us"),
+    ];
+    for (from, to, expected) in table {
+        assert!(REMOTES.contains(from), "{from:?}");
+        let message = parse(&REMOTES.replacen(from, to, 1)).map(drop).unwrap_err().to_string();
+        assert!(message.contains(expected), "{to:?}: {message}");
+    }
+    for setting in [
+        "refs = []",
+        "rename = []",
+        "deletions = \"keep\"",
+        "divergence = \"force\"",
+        "lfs = \"copy\"",
+        "table = \"sqlite:x\"",
+    ] {
+        let message = parse(&GOOD.replace("mode = \"standby\"", setting)).map(drop).unwrap_err().to_string();
+        assert!(message.contains("a link between regions carries whole repositories"), "{setting}: {message}");
+    }
+}
+
 #[test]
 fn unknown_names_are_answered_with_those_that_there_are() {
     let config = parse(GOOD).unwrap();

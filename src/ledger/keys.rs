@@ -122,6 +122,11 @@ pub fn link(link: &str, id: RepositoryId) -> Key {
     Key::new(link_partition(link), id.to_string())
 }
 
+/// What a link with a remote keeps about a repository: a checkpoint and statistics.
+pub fn remote_link(link: &str, repository: &str) -> Key {
+    Key::new(link_partition(link), format!("remote/{repository}"))
+}
+
 /// The partition of a link's statistics.
 pub fn link_partition(link: &str) -> String {
     format!("link/{link}")

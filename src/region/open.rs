@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::cache::PackCache;
 use super::{Region, Result, probe};
 use crate::clock::SystemClock;
-use crate::config::{Config, ConfigError, ObjectsLocation, Place, RegionStores, TableLocation};
+use crate::config::{AwsConfig, Config, ConfigError, ObjectsLocation, Place, RegionStores, TableLocation};
 use crate::objects::s3::S3Store;
 use crate::objects::{FilesystemStore, ObjectStore};
 use crate::table::{DynamoTable, SqliteTable, Table};
@@ -67,11 +67,7 @@ impl Region {
             (ObjectsLocation::Filesystem(path), _) => Arc::new(FilesystemStore::open(path, objects_name)?),
             (ObjectsLocation::S3(_), None) => unreachable!("a region with a store in S3 is remote"),
         };
-        let table: Arc<dyn Table> = match (&stores.table, &sdk) {
-            (TableLocation::DynamoDb(table), Some(sdk)) => Arc::new(DynamoTable::open(sdk, table, name)),
-            (TableLocation::Sqlite(path), _) => Arc::new(SqliteTable::open(path, format!("of {name}"))?),
-            (TableLocation::DynamoDb(_), None) => unreachable!("a region with a table on DynamoDB is remote"),
-        };
+        let table = open_table(config, &stores.table, &stores.aws, name).await?;
         let mut region = Region::new(name, objects, table, SystemClock::shared());
         if let Some(said) = config.regions.get(name).map(|region| &region.cache) {
             let options = said.options(&config.path(Path::new("")), region.cache.options());
@@ -86,6 +82,19 @@ impl Region {
         let table = SqliteTable::open(table, format!("of {name}"))?;
         Ok(Region::new(name, Arc::new(objects), Arc::new(table), SystemClock::shared()))
     }
+}
+
+/// Opens a table; `name` says whose it is.
+pub async fn open_table(
+    config: &Config,
+    location: &TableLocation,
+    aws: &AwsConfig,
+    name: &str,
+) -> Result<Arc<dyn Table>> {
+    Ok(match location {
+        TableLocation::DynamoDb(table) => Arc::new(DynamoTable::open(&config.sdk.get(aws).await, table, name)),
+        TableLocation::Sqlite(path) => Arc::new(SqliteTable::open(path, format!("of {name}"))?),
+    })
 }
 
 /// The stores that have proven themselves to this process.

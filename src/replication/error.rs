@@ -1,5 +1,6 @@
 //! Why a repository could not be replicated.
 
+use super::remotes::RemotesError;
 use crate::Kind;
 use crate::ledger::LedgerError;
 use crate::objects::ObjectError;
@@ -7,7 +8,7 @@ use crate::region::RegionError;
 use crate::region::fold::FoldError;
 use crate::table::TableError;
 
-/// Why a repository could not be replicated. The target is as it was.
+/// Why a repository could not be replicated. A target that is a region is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplicationError {
     /// Source and target hold different histories.
@@ -72,6 +73,22 @@ pub enum ReplicationError {
         /// Which link.
         link: String,
     },
+    /// A link from a remote names no repository in full, and none was asked for.
+    #[error("link {link} names no repository in full, and remote {remote} cannot be listed: say which ones")]
+    NoNames {
+        /// Which link.
+        link: String,
+        /// The remote that is its source.
+        remote: String,
+    },
+    /// A repository could not be carried to or from a Git server.
+    #[error("{repository}: {error}")]
+    Remotes {
+        /// Which repository.
+        repository: String,
+        /// Why.
+        error: RemotesError,
+    },
     /// A region failed.
     #[error("{region}: {error}")]
     Region {
@@ -91,6 +108,8 @@ impl ReplicationError {
             }
             ReplicationError::BadObject { .. } | ReplicationError::BadChange { .. } => Kind::Corrupt,
             ReplicationError::NotOnLink { .. } => Kind::NotFound,
+            ReplicationError::NoNames { .. } => Kind::Usage,
+            ReplicationError::Remotes { error, .. } => error.kind(),
             ReplicationError::Region { error, .. } => error.kind(),
         }
     }

@@ -12,6 +12,7 @@ mod lfs;
 pub mod pass;
 pub mod plan;
 pub mod progress;
+pub mod remotes;
 mod staging;
 pub mod status;
 pub mod transfer;

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::deliver::{Delivered, Link};
 use super::error::{InRegion as _, ReplicationError};
+use super::remotes::report::{Carried, Outcome};
 use crate::Kind;
 use crate::ledger::advance::read_heads;
 use crate::ledger::head::{HeadItem, RepositoryId, State};
@@ -41,15 +42,19 @@ impl Pair {
 }
 
 /// What became of one repository in a pass.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Report {
     /// Which repository.
     pub repository: String,
-    /// Its id.
-    pub id: RepositoryId,
+    /// Its id, where the source is a region.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<RepositoryId>,
     /// What was delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivered: Option<Delivered>,
+    /// What was done on a link with a remote.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub carried: Option<Carried>,
     /// Attempts that failed before.
     pub retries: u32,
     /// Why it failed for good.
@@ -87,6 +92,8 @@ pub struct Summary {
     pub lfs_objects: u64,
     /// Bytes that were really copied by this pass.
     pub bytes_copied: u64,
+    /// Refs that targets refused.
+    pub refused: u64,
     /// The largest lag of a delivered repository, in milliseconds.
     pub max_lag_ms: i64,
     /// How long the pass took, in milliseconds.
@@ -157,7 +164,7 @@ impl Link {
             .buffer_unordered(jobs.clamp(1, MAX_JOBS));
         while let Some(report) = reports.next().await {
             self.progress.repositories_done.add(1);
-            touched.insert(report.id);
+            touched.extend(report.id);
             summary.add(report);
         }
         self.claim_released_names(touched).await?;
@@ -178,21 +185,22 @@ impl Link {
     }
 
     async fn deliver_with_retries(&self, source: HeadItem) -> Report {
-        let (repository, id) = (source.head.name, source.id);
+        let id = source.id;
+        let report = Report { repository: source.head.name, id: Some(id), ..Report::default() };
         let mut attempts = Attempts::default();
         loop {
             match self.deliver(id).await {
                 Ok(delivered) => {
-                    return Report { repository, id, delivered, retries: attempts.failed(), error: None };
+                    return Report { delivered, retries: attempts.failed(), ..report };
                 }
                 Err(error) => {
                     if attempts.again(error.kind()).await {
-                        tracing::info!(%error, repository, "trying again");
+                        tracing::info!(%error, repository = report.repository, "trying again");
                         continue;
                     }
                     self.note_failure(id, &error).await;
                     let retries = attempts.failed().saturating_sub(1);
-                    return Report { repository, id, delivered: None, retries, error: Some(error) };
+                    return Report { retries, error: Some(error), ..report };
                 }
             }
         }
@@ -204,8 +212,15 @@ fn waits_for_name(item: &HeadItem) -> bool {
 }
 
 impl Summary {
-    fn add(&mut self, report: Report) {
+    /// Takes in what became of one repository.
+    pub(super) fn add(&mut self, report: Report) {
+        if let Some(carried) = &report.carried {
+            self.edits += carried.edits();
+            self.packs += carried.packs;
+            self.refused += carried.refused;
+        }
         match (&report.delivered, &report.error) {
+            (None, None) if report.carried.is_some() => self.delivered += 1,
             (Some(delivered), _) => {
                 self.delivered += 1;
                 self.changes += delivered.changes;
@@ -218,7 +233,7 @@ impl Summary {
             // Another worker was faster.
             (None, None) => self.unchanged += 1,
         }
-        if report.delivered.is_some() || report.error.is_some() {
+        if report.delivered.is_some() || report.carried.is_some() || report.error.is_some() {
             self.reports.push(report);
         }
     }
@@ -228,8 +243,10 @@ impl Summary {
         self.reports.iter().filter_map(|report| report.error.as_ref()).map(ReplicationError::kind)
     }
 
-    /// Whether any repository has two histories.
+    /// Whether any repository has two histories, and they were left alone.
     pub fn found_difference(&self) -> bool {
-        self.reports.iter().any(|report| matches!(report.error, Some(ReplicationError::Fork { .. })))
+        let forked = |report: &Report| matches!(report.error, Some(ReplicationError::Fork { .. }));
+        let diverged = |report: &Report| report.carried.as_ref().is_some_and(|c| c.notes.has(Outcome::Diverged));
+        self.reports.iter().any(|report| forked(report) || diverged(report))
     }
 }

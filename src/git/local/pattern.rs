@@ -74,6 +74,13 @@ impl RefPatterns {
         self.include.is_empty() && self.exclude.is_empty()
     }
 
+    /// What the names begin with that can match, each with all its letters up to the first `*`; none where every name
+    /// can.
+    pub fn prefixes(&self) -> Vec<BString> {
+        let before_star = |glob: &BString| glob.split(|byte| *byte == b'*').next().unwrap_or_default().into();
+        self.include.iter().map(before_star).collect()
+    }
+
     /// Whether a ref is meant.
     pub fn matches(&self, name: &BStr) -> bool {
         let any = |globs: &[BString]| globs.iter().any(|glob| takes(glob.as_bstr(), name));
@@ -144,6 +151,13 @@ mod tests {
         assert!(!matches(&["refs/heads/*", "^refs/heads/wip/*"], "refs/heads/wip/x"));
         assert!(matches(&["^refs/pull/"], "refs/heads/main"));
         assert!(!matches(&["^refs/pull/"], "refs/pull/1/head"));
+    }
+
+    #[test]
+    fn what_can_match_begins_with_a_prefix() {
+        let set = RefPatterns::new(["refs/heads/*-ok*", "refs/tags/", "^refs/heads/x"]).unwrap();
+        assert_eq!(set.prefixes(), ["refs/heads/", "refs/tags/"]);
+        assert!(RefPatterns::new(["^refs/heads/x"]).unwrap().prefixes().is_empty());
     }
 
     #[test]

@@ -1,0 +1,95 @@
+//! `gitferry explain`
+
+use clap::Args;
+use gitferry::replication::remotes::explain::{Explained, Path};
+
+use super::context::{AnyLink, Context};
+use super::failure::{Exit, Failure};
+use super::output;
+use super::replicate::print_notes;
+
+/// Refs that are printed one by one; `--json` has more.
+const SHOWN_REFS: usize = 40;
+
+/// Tell what the next pass over a link with a remote would do for a repository, and why. Changes nothing.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Both servers are asked for their refs, and the source for what it has of what would be overwritten.
+No pack is read: of it only the number of objects is known, bytes are known only as they flow.
+
+  create, update  the ref becomes what it is at the source
+  force           what it names now was made at the target, and is overwritten
+  preserve        what was made at the target is kept under refs/gitferry/diverged/ first
+  delete          the source does not have it
+
+Exit code 1 when a ref has diverged and is left alone, or the source is empty.
+
+Example:
+  gitferry explain cc team/app
+  gitferry explain cc team/app --json"
+)]
+pub struct Explain {
+    /// The link.
+    link: String,
+    /// The repository.
+    name: String,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Explain {
+    pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let config = context.config()?;
+        let link = match context.any_link(&config, &self.link, false).await? {
+            AnyLink::Remote(link) => link,
+            AnyLink::Regions(link) => {
+                let hint = format!("`gitferry status {}` tells how the repositories stand", self.link);
+                let text = format!("link {} is between regions: a pass copies the changes that are pending", link.name);
+                return Err(Failure::usage(text).hint(hint));
+            }
+        };
+        let explained = link.explain(&self.name).await?;
+        match self.json {
+            true => output::json(&explained)?,
+            false => print(&explained),
+        }
+        let refuses = explained.path == Path::Refused || explained.leaves_diverged();
+        Ok(if refuses { Exit::Difference } else { Exit::Done })
+    }
+}
+
+fn print(explained: &Explained) {
+    let Explained { repository, source, target, why, .. } = explained;
+    output::line(format!("{repository}: {source} → {target}"));
+    let path = match explained.path {
+        Path::None => "no objects",
+        Path::PassThrough => "pass-through",
+        Path::Full => "pass-through of everything",
+        Path::Refused => "refused",
+    };
+    output::line(format!("  path    {path}: {why}"));
+    let counts = [
+        (explained.create, "to create"),
+        (explained.update, "to update"),
+        (explained.force, "to force"),
+        (explained.preserve, "to preserve"),
+        (explained.delete, "to delete"),
+        (explained.skip.refs.len() as u64 + explained.skip.more, "to skip"),
+        (explained.equal, "equal"),
+    ];
+    let counts = counts.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}"));
+    output::line(format!("  refs    {}", counts.collect::<Vec<String>>().join(", ")));
+    let objects = explained.objects.map_or("unknown".into(), |objects| output::count(objects, "object"));
+    let bytes = explained.bytes.map_or("bytes unknown until they flow".into(), output::bytes);
+    output::line(format!("  pack    {objects}, {bytes}"));
+    for step in explained.refs.iter().take(SHOWN_REFS) {
+        let short = |id: &Option<String>| id.as_ref().map_or("-".into(), |id| id.chars().take(12).collect::<String>());
+        output::line(format!("  {:<8}{} {} → {}", step.action, step.name, short(&step.old), short(&step.new)));
+    }
+    let more = explained.refs.len().saturating_sub(SHOWN_REFS) as u64 + explained.more;
+    if more > 0 {
+        output::line(format!("  and {}", output::count(more, "more ref")));
+    }
+    print_notes(&explained.skip);
+}

@@ -1,0 +1,176 @@
+//! `[links.NAME]`: one replication from an endpoint to another.
+
+use globset::GlobSet;
+use serde::Deserialize;
+
+use super::{AwsConfig, Config, TableLocation, all_repositories, events, location, name_matcher};
+use crate::replication::remotes::policy::RefPolicy;
+
+/// One replication from an endpoint to another.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LinkConfig {
+    /// The region or remote that is read.
+    pub source: String,
+    /// The region or remote that is written.
+    pub target: String,
+    /// Globs of repository names; `*` also matches `/`. A remote cannot be listed: the names without wildcards are
+    /// what a pass over it looks at.
+    #[serde(default = "all_repositories")]
+    pub repositories: Vec<String>,
+    /// Whether it shares its target's repositories with another link.
+    #[serde(default)]
+    pub mode: LinkMode,
+    /// The URL of the SQS queue that tells what changed in the source.
+    #[serde(default)]
+    pub queue: Option<String>,
+    /// The URL of the SQS queue for events that cannot be acted on.
+    #[serde(default)]
+    pub dead_letters: Option<String>,
+    /// How the queues (and the table) are reached; the queue's region is the one in its URL when left out.
+    #[serde(default)]
+    pub aws: AwsConfig,
+    /// Only where a remote is one end, as all below: patterns of refs of the source, as in `--refs` of import; when left out all but those that servers keep for
+    /// themselves.
+    #[serde(default)]
+    pub refs: Option<Vec<String>>,
+    /// Refspecs `SOURCE:TARGET`, with one `*` on both sides or none: the first that fits gives a ref its name at the
+    /// target.
+    #[serde(default)]
+    pub rename: Option<Vec<String>>,
+    /// What becomes of refs of the target that the source does not have.
+    #[serde(default)]
+    pub deletions: Option<Deletions>,
+    /// What becomes of refs of the target that somebody else has moved.
+    #[serde(default)]
+    pub divergence: Option<Divergence>,
+    /// Whether the objects of Git LFS are carried, too.
+    #[serde(default)]
+    pub lfs: Option<LfsMode>,
+    /// The table of a link between two remotes, for checkpoints and statistics: `sqlite:PATH` or
+    /// `dynamodb://TABLE`.
+    #[serde(default)]
+    pub table: Option<String>,
+}
+
+/// What becomes of refs of the target that the source does not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Deletions {
+    /// They are deleted.
+    #[default]
+    Mirror,
+    /// They are kept.
+    Keep,
+}
+
+/// What becomes of refs of the target that name what the source does not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Divergence {
+    /// What they name is kept under `refs/gitferry/diverged/`; then they are overwritten.
+    #[default]
+    Preserve,
+    /// They are overwritten.
+    Force,
+    /// They stay as they are, and the pass says so.
+    Refuse,
+}
+
+/// Whether the objects of Git LFS are carried.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LfsMode {
+    /// Only the pointers, which are ordinary files.
+    #[default]
+    Ignore,
+    /// Before the refs that need them.
+    Copy,
+}
+
+/// Whether a link is the one that delivers a repository, or stands by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkMode {
+    /// The only active link that may deliver a repository to its target.
+    #[default]
+    Active,
+    /// May deliver repositories that an active link delivers, too; both carry the same ledger.
+    Standby,
+}
+
+impl Config {
+    /// Whether a link has a remote at one end.
+    pub fn has_remote(&self, link: &LinkConfig) -> bool {
+        [&link.source, &link.target].iter().any(|end| self.remotes.contains_key(*end))
+    }
+
+    /// The table of a link between two remotes, if it has one.
+    pub fn link_table(&self, link: &LinkConfig) -> Result<Option<TableLocation>, String> {
+        let table = link.table.as_ref().map(|table| location::table(table, self.folder())).transpose();
+        table.map_err(|reason| format!("table: {reason}"))
+    }
+
+    pub(super) fn check_link(&self, link: &LinkConfig) -> Result<(), String> {
+        for end in [&link.source, &link.target] {
+            if !self.regions.contains_key(end) && !self.remotes.contains_key(end) {
+                return Err(match self.remotes.is_empty() {
+                    true => format!("there is no region {end}"),
+                    false => format!("there is no region {end}, and no remote"),
+                });
+            }
+        }
+        if link.source == link.target {
+            let kind = if self.regions.contains_key(&link.source) { "region" } else { "remote" };
+            return Err(format!("source and target are the same {kind}"));
+        }
+        match self.has_remote(link) {
+            true => self.check_remote_link(link)?,
+            false => {
+                if let Some(setting) = link.for_remotes().next() {
+                    return Err(format!("{setting}: a link between regions carries whole repositories, as they are"));
+                }
+            }
+        }
+        events::check_queues(link.queue.as_deref(), link.dead_letters.as_deref())?;
+        link.aws.check().map_err(|reason| format!("aws: {reason}"))?;
+        link.matcher().map(drop)
+    }
+
+    fn check_remote_link(&self, link: &LinkConfig) -> Result<(), String> {
+        if link.mode == LinkMode::Standby {
+            return Err("mode: only a link between regions stands by".into());
+        }
+        let region = [&link.source, &link.target].into_iter().find(|end| self.regions.contains_key(*end));
+        if let (Some(region), Some(_)) = (region, &link.table) {
+            return Err(format!("table: only for a link between two remotes; this one uses that of {region}"));
+        }
+        self.link_table(link)?;
+        RefPolicy::of(link).map(drop)
+    }
+}
+
+impl LinkConfig {
+    /// The settings that make sense only where a remote is one end, as far as they are there.
+    pub(super) fn for_remotes(&self) -> impl Iterator<Item = &'static str> {
+        let all = [
+            ("refs", self.refs.is_some()),
+            ("rename", self.rename.is_some()),
+            ("deletions", self.deletions.is_some()),
+            ("divergence", self.divergence.is_some()),
+            ("lfs", self.lfs.is_some()),
+            ("table", self.table.is_some()),
+        ];
+        all.into_iter().filter(|(_, there)| *there).map(|(name, _)| name)
+    }
+
+    /// The names of repositories among the globs: those without wildcards.
+    pub fn literal_names(&self) -> impl Iterator<Item = &String> {
+        self.repositories.iter().filter(|name| !name.contains(['*', '?', '[', '{', '\\']))
+    }
+
+    /// Matches the names of the repositories that the link carries.
+    pub fn matcher(&self) -> Result<GlobSet, String> {
+        name_matcher(&self.repositories)
+    }
+}

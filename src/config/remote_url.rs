@@ -1,0 +1,289 @@
+//! Where the repositories of a Git server are: a URL with `{name}` in it.
+
+use reqwest::Url;
+
+/// What stands for a repository's name.
+const NAME: &str = "{name}";
+/// Who logs in over SSH where the URL does not say.
+const DEFAULT_USER: &str = "git";
+/// The port of SSH.
+const SSH_PORT: u16 = 22;
+
+/// A URL with `{name}` in its path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UrlTemplate {
+    /// `https://HOST[:PORT]/PATH`, or `http`.
+    Http(String),
+    /// `ssh://[USER@]HOST[:PORT]/PATH`, or `[USER@]HOST:PATH`.
+    Ssh(SshUrl),
+}
+
+/// A place that is reached over SSH.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SshUrl {
+    /// Who logs in.
+    pub user: String,
+    /// The host, an IPv6 address without brackets.
+    pub host: String,
+    /// The port.
+    pub port: u16,
+    /// What is given to `git-upload-pack`: absolute, below `~`, or relative to the user's home.
+    pub path: String,
+}
+
+/// The URL of one repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RepositoryUrl {
+    /// Over HTTP; it does not end in `/`.
+    Http(Url),
+    /// Over SSH.
+    Ssh(SshUrl),
+}
+
+impl UrlTemplate {
+    /// Reads a template. Says what is wrong without showing what may be a secret.
+    pub fn parse(text: &str) -> Result<UrlTemplate, String> {
+        if text.matches(NAME).count() != 1 {
+            return Err("url needs {name} once, where the repository's name belongs".into());
+        }
+        if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
+            return Err("url has spaces or control characters".into());
+        }
+        match text.split_once("://") {
+            Some(("http" | "https", _)) => http(text),
+            Some(("ssh" | "git+ssh" | "ssh+git", rest)) => ssh(rest).map(UrlTemplate::Ssh),
+            Some((scheme, _)) => Err(format!("url: {scheme}: is none of https, http and ssh")),
+            None => scp(text).map(UrlTemplate::Ssh),
+        }
+    }
+
+    /// The URL of a repository, whose name has been checked: it consists of characters that mean nothing in a URL.
+    pub fn repository(&self, name: &str) -> Result<RepositoryUrl, String> {
+        match self {
+            UrlTemplate::Http(text) => {
+                let text = text.replacen(NAME, name, 1);
+                Url::parse(text.trim_end_matches('/')).map(RepositoryUrl::Http).map_err(|error| format!("url: {error}"))
+            }
+            UrlTemplate::Ssh(url) => {
+                Ok(RepositoryUrl::Ssh(SshUrl { path: url.path.replacen(NAME, name, 1), ..url.clone() }))
+            }
+        }
+    }
+
+    /// The host's name.
+    pub fn host(&self) -> String {
+        match (self, self.repository("name")) {
+            (UrlTemplate::Ssh(url), _) => url.host.clone(),
+            (_, Ok(RepositoryUrl::Http(url))) => url.host_str().unwrap_or_default().to_owned(),
+            _ => String::new(),
+        }
+    }
+
+    /// Whether everybody on the way can read along.
+    pub fn is_cleartext(&self) -> bool {
+        let UrlTemplate::Http(text) = self else { return false };
+        text.starts_with("http:") && !is_loopback(&self.host())
+    }
+
+    /// Whether it is reached over SSH.
+    pub fn is_ssh(&self) -> bool {
+        matches!(self, UrlTemplate::Ssh(_))
+    }
+}
+
+impl std::fmt::Display for RepositoryUrl {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            RepositoryUrl::Http(url) => write!(out, "{url}"),
+            RepositoryUrl::Ssh(url) => write!(out, "{url}"),
+        }
+    }
+}
+
+impl std::fmt::Display for SshUrl {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let SshUrl { user, host, port, path } = self;
+        write!(out, "ssh://{user}@")?;
+        match host.contains(':') {
+            true => write!(out, "[{host}]")?,
+            false => write!(out, "{host}")?,
+        }
+        if *port != SSH_PORT {
+            write!(out, ":{port}")?;
+        }
+        match path.starts_with('/') {
+            true => write!(out, "{path}"),
+            // There is no such URL for a path relative to the home; this is how people write it.
+            false => write!(out, "/{}{path}", if path.starts_with('~') { "" } else { "~/" }),
+        }
+    }
+}
+
+/// Whether a host is this machine.
+pub(super) fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
+    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
+}
+
+fn http(text: &str) -> Result<UrlTemplate, String> {
+    let url = Url::parse(&text.replacen(NAME, "name", 1)).map_err(|error| format!("url: {error}"))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("url holds credentials; they belong into `auth`".into());
+    }
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("url has a query or a fragment".into());
+    }
+    let path = text.splitn(4, '/').nth(3).unwrap_or_default();
+    if !path.contains(NAME) {
+        return Err("url needs {name} in its path".into());
+    }
+    Ok(UrlTemplate::Http(text.into()))
+}
+
+fn ssh(rest: &str) -> Result<SshUrl, String> {
+    let (authority, path) = rest.split_once('/').ok_or("url has no path")?;
+    // As Git: `/~user` is that user's home.
+    let path = if path.starts_with('~') { path.to_owned() } else { format!("/{path}") };
+    let (user, address) = user_and_host(authority)?;
+    let (host, port) = match address.strip_prefix('[') {
+        Some(rest) => {
+            let (host, after) = rest.split_once(']').ok_or("url has no ] after its [")?;
+            (host, after.strip_prefix(':'))
+        }
+        None => match address.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (address, None),
+        },
+    };
+    let port = match port {
+        None => SSH_PORT,
+        Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or("url has a port that is none")?,
+    };
+    checked(SshUrl { user, host: host.into(), port, path })
+}
+
+fn scp(text: &str) -> Result<SshUrl, String> {
+    let form = "url is of none of the forms https://HOST/PATH, ssh://USER@HOST/PATH, USER@HOST:PATH";
+    let (user, rest) = match text.split_once('@') {
+        Some((user, rest)) => (user, rest),
+        None => (DEFAULT_USER, text),
+    };
+    let (host, path) = match rest.strip_prefix('[') {
+        Some(rest) => rest.split_once("]:").ok_or(form)?,
+        None => rest.split_once(':').ok_or(form)?,
+    };
+    if user.contains(':') {
+        return Err("url holds a password; give `auth` a key instead".into());
+    }
+    if user.contains('/') || host.contains('/') {
+        return Err(form.into());
+    }
+    checked(SshUrl { user: user.into(), host: host.into(), port: SSH_PORT, path: path.into() })
+}
+
+fn user_and_host(authority: &str) -> Result<(String, &str), String> {
+    match authority.rsplit_once('@') {
+        Some((user, _)) if user.contains(':') => Err("url holds a password; give `auth` a key instead".into()),
+        Some((user, host)) => Ok((user.into(), host)),
+        None => Ok((DEFAULT_USER.into(), authority)),
+    }
+}
+
+fn checked(url: SshUrl) -> Result<SshUrl, String> {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_:".contains(c);
+    if url.host.is_empty() || url.host.starts_with('-') || !url.host.chars().all(allowed) {
+        return Err("url names no host".into());
+    }
+    if url.user.is_empty() || url.user.starts_with('-') {
+        return Err("url names no user".into());
+    }
+    // A path that looks like an option is one to the program at the other end.
+    if !url.path.contains(NAME) || url.path.starts_with('-') {
+        return Err("url needs {name} in its path".into());
+    }
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn filled(template: &str) -> String {
+        UrlTemplate::parse(template).unwrap().repository("team/app").unwrap().to_string()
+    }
+
+    #[test]
+    fn forms() {
+        for (template, url) in [
+            ("https://git.example/{name}.git", "https://git.example/team/app.git"),
+            ("https://git.example:8443/v1/repos/{name}/", "https://git.example:8443/v1/repos/team/app"),
+            ("http://127.0.0.1:80/{name}", "http://127.0.0.1/team/app"),
+            ("ssh://git.example/{name}.git", "ssh://git@git.example/team/app.git"),
+            ("ssh://ann@git.example:2222/srv/{name}.git", "ssh://ann@git.example:2222/srv/team/app.git"),
+            ("ssh://[::1]:2222/{name}", "ssh://git@[::1]:2222/team/app"),
+            ("ssh://git.example/~ann/{name}", "ssh://git@git.example/~ann/team/app"),
+            ("ann@git.example:{name}.git", "ssh://ann@git.example/~/team/app.git"),
+            ("git.example:/srv/{name}.git", "ssh://git@git.example/srv/team/app.git"),
+            ("ann@[fe80::1]:{name}", "ssh://ann@[fe80::1]/~/team/app"),
+        ] {
+            assert_eq!(filled(template), url, "{template}");
+        }
+    }
+
+    #[test]
+    fn paths_for_the_program_at_the_other_end() {
+        for (template, path) in [
+            ("ssh://h/{name}.git", "/team/app.git"),
+            ("ssh://h/~ann/{name}", "~ann/team/app"),
+            ("h:{name}.git", "team/app.git"),
+            ("h:/srv/{name}", "/srv/team/app"),
+        ] {
+            let RepositoryUrl::Ssh(url) = UrlTemplate::parse(template).unwrap().repository("team/app").unwrap() else {
+                panic!("{template}")
+            };
+            assert_eq!(url.path, path, "{template}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_and_secrets_are_not_shown() {
+        for bad in [
+            "",
+            "https://git.example/app.git",
+            "https://git.example/{name}/{name}",
+            "https://{name}.example/app",
+            "https://ann:hunter2@git.example/{name}",
+            "https://hunter2@git.example/{name}",
+            "ssh://ann:hunter2@git.example/{name}",
+            "ann:hunter2@git.example:{name}",
+            "https://git.example/{name}?token=hunter2",
+            "https://git.example/{name}#hunter2",
+            "https://git.example/a b/{name}",
+            "ftp://git.example/{name}",
+            "file:///srv/{name}",
+            "/srv/{name}",
+            "ssh://-oProxyCommand=x/{name}",
+            "ssh://git.example:0/{name}",
+            "ssh://git.example:port/{name}",
+            "ssh:///{name}",
+            "git.example:-{name}",
+        ] {
+            let error = UrlTemplate::parse(bad).map(drop).unwrap_err();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn who_can_read_along() {
+        for (template, cleartext) in [
+            ("http://git.example/{name}", true),
+            ("https://git.example/{name}", false),
+            ("http://127.0.0.1:8080/{name}", false),
+            ("http://localhost/{name}", false),
+            ("http://[::1]/{name}", false),
+            ("git.example:{name}", false),
+        ] {
+            assert_eq!(UrlTemplate::parse(template).unwrap().is_cleartext(), cleartext, "{template}");
+        }
+    }
+}

@@ -1,0 +1,86 @@
+//! Why a Git server cannot be used as configured, or its provider's API did not do what was asked.
+
+use std::path::PathBuf;
+
+use crate::Kind;
+use crate::config::ConfigError;
+use crate::git::refname::NameError;
+
+/// Why a Git server cannot be used as configured, or its provider's API did not do what was asked. No text of it
+/// holds a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum RemoteError {
+    /// There is no such remote, or it is not configured in a way that makes sense.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// A repository's name is none.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// What the configuration says cannot be used.
+    #[error("remote {remote}: {reason}")]
+    Unusable {
+        /// Which remote.
+        remote: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file that the configuration names cannot be read.
+    #[error("remote {remote}: {what} {file} cannot be read: {error}")]
+    Unreadable {
+        /// Which remote.
+        remote: String,
+        /// What it should hold.
+        what: &'static str,
+        /// Its path.
+        file: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// There are no credentials.
+    #[error("remote {remote}: there are no credentials: {reason}")]
+    Credentials {
+        /// Which remote.
+        remote: String,
+        /// Why.
+        reason: String,
+    },
+    /// The provider's API cannot be reached.
+    #[error("{repository}: {api} cannot be reached: {reason}")]
+    ApiConnection {
+        /// Which repository.
+        repository: String,
+        /// Where the API is.
+        api: String,
+        /// Why.
+        reason: String,
+    },
+    /// The provider's API says no.
+    #[error("{repository}: {api} answered {status}: {reason}")]
+    Api {
+        /// Which repository.
+        repository: String,
+        /// Where the API is.
+        api: String,
+        /// The HTTP status.
+        status: u16,
+        /// What it says.
+        reason: String,
+    },
+}
+
+impl RemoteError {
+    /// What the caller should do.
+    pub fn kind(&self) -> Kind {
+        match self {
+            RemoteError::Config(error) => error.kind(),
+            RemoteError::Name(error) => error.kind(),
+            RemoteError::Unusable { .. } => Kind::Usage,
+            RemoteError::Unreadable { .. } => Kind::Environment,
+            RemoteError::Credentials { .. } => Kind::Refused,
+            RemoteError::ApiConnection { .. } => Kind::Transient,
+            RemoteError::Api { status: 404, .. } => Kind::NotFound,
+            RemoteError::Api { status, .. } if *status >= 500 || *status == 429 => Kind::Transient,
+            RemoteError::Api { .. } => Kind::Refused,
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Where a repository is read or written.
+
+use crate::region::Region;
+use crate::remote::Remote;
+
+/// Where a repository is read or written.
+#[derive(Clone, Debug)]
+pub enum Endpoint {
+    /// gitferry's own.
+    Region(Region),
+    /// Any Git server.
+    Remote(Remote),
+}
+
+impl Endpoint {
+    /// Its name in the configuration.
+    pub fn name(&self) -> &str {
+        match self {
+            Endpoint::Region(region) => &region.name,
+            Endpoint::Remote(remote) => remote.name(),
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! Looking at both servers: two conversations are opened at a time, and their refs compared.
+
+use std::collections::HashSet;
+
+use gix::bstr::ByteSlice;
+
+use super::checkpoint::{Checkpoint, digest};
+use super::error::RemotesError;
+use super::plan::{Difference, Plan};
+use super::policy::RefPolicy;
+use super::report::Outcome;
+use super::supply::{FromServer, Supply};
+use crate::git::client::{ReceivePack, RemoteRefs, Server, UploadPack};
+
+/// What two servers have, and the conversations with them.
+pub struct Look<'s> {
+    /// Where the objects come from.
+    pub supply: FromServer<'s>,
+    /// The source's refs.
+    pub source: RemoteRefs,
+    /// The conversation with the target.
+    pub receive: ReceivePack<'s>,
+    /// The target's refs, as they were told at first.
+    pub target: RemoteRefs,
+}
+
+impl<'s> Look<'s> {
+    /// Looks at both.
+    pub fn at(source: &'s dyn Server, target: &'s dyn Server, policy: &RefPolicy) -> Result<Self, RemotesError> {
+        let (opened, received) = std::thread::scope(|scope| {
+            let receiving = scope.spawn(|| ReceivePack::open(target));
+            let opened = UploadPack::open(source).and_then(|mut upload| {
+                let prefixes = policy.prefixes();
+                let prefixes: Vec<&[u8]> = prefixes.iter().map(|prefix| prefix.as_bytes()).collect();
+                upload.list(&prefixes).map(|refs| (upload, refs))
+            });
+            (opened, receiving.join())
+        });
+        let (upload, refs) = opened?;
+        let mut receive = received.map_err(|_| RemotesError::Internal("a thread died".into()))??;
+        let there = receive.take_refs();
+        // A server without refs does not always say how it would name objects.
+        if refs.format != there.format && !refs.refs.is_empty() {
+            return Err(RemotesError::Formats {
+                source_url: source.url().into(),
+                source_format: refs.format,
+                target_url: target.url().into(),
+                target_format: there.format,
+            });
+        }
+        let tip = refs.refs.iter().next().and_then(|entry| refs.refs.object(&entry));
+        Ok(Look { supply: FromServer::new(upload, tip), source: refs, receive, target: there })
+    }
+}
+
+/// What is to be done, and what was found out on the way.
+#[derive(Debug)]
+pub struct Decided<'a> {
+    /// What is to be done.
+    pub plan: Plan<'a>,
+    /// Refs that are as they are at the source.
+    pub equal: u64,
+    /// Of the old values that were asked about, those that the source has.
+    pub known: HashSet<gix::ObjectId>,
+}
+
+/// Compares the refs of both sides and asks the source about what would be overwritten. `Err` with the number of refs
+/// where all that the link carries would be deleted and that is not allowed.
+pub fn decide<'a>(
+    source: &'a RemoteRefs,
+    target: &'a RemoteRefs,
+    policy: &RefPolicy,
+    checkpoint: Option<&Checkpoint>,
+    allow_empty: bool,
+    supply: &mut dyn Supply,
+) -> Result<Result<Decided<'a>, u64>, RemotesError> {
+    let mut difference = Difference::of(&source.refs, &target.refs, policy);
+    for name in &source.unusable {
+        difference.skipped.add(name.as_bstr(), Outcome::Invalid, "it is no valid name of a ref");
+    }
+    if difference.takes_all() && !allow_empty {
+        return Ok(Err(difference.deletions.len() as u64));
+    }
+    let equal = difference.equal;
+    let asked = match checkpoint {
+        Some(checkpoint) => {
+            let confirmed = checkpoint.confirms(policy, &digest(&target.refs, None));
+            difference.to_ask(&source.refs, confirmed)
+        }
+        None => difference.to_ask(&source.refs, |_| false),
+    };
+    let known = supply.known(&asked)?;
+    let foreign: HashSet<_> = asked.into_iter().filter(|id| !known.contains(id)).collect();
+    Ok(Ok(Decided { plan: Plan::of(difference, &target.refs, &foreign, policy), equal, known }))
+}

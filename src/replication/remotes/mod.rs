@@ -1,0 +1,24 @@
+//! Links with a remote at one end: any Git server.
+//!
+//! Remote → Remote is pass-through: look at the refs of both, ask the source what of the target's it has
+//! (`plan.rs` decides without I/O), and let the pack that the source sends flow into the target's receive-pack.
+
+mod ancestors;
+pub mod checkpoint;
+pub mod endpoint;
+pub mod error;
+pub mod explain;
+pub mod look;
+mod open;
+pub mod pass;
+pub mod plan;
+pub mod policy;
+pub mod relay;
+pub mod report;
+pub mod status;
+pub mod supply;
+
+pub use endpoint::Endpoint;
+pub use error::RemotesError;
+pub use open::OpenLinkError;
+pub use pass::RemoteLink;

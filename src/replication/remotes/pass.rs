@@ -1,0 +1,272 @@
+//! One pass over a link with a remote, many repositories at a time.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::{StreamExt as _, stream};
+use globset::GlobSet;
+use serde::{Deserialize, Serialize};
+use tokio::runtime::Handle;
+
+use super::checkpoint::{Checkpoint, Hint};
+use super::endpoint::Endpoint;
+use super::error::RemotesError;
+use super::policy::RefPolicy;
+use super::relay::{Heads, Task};
+use super::report::Carried;
+use crate::clock::Clock;
+use crate::config::LfsMode;
+use crate::git::refname::check_repository_name;
+use crate::git::refs::RefName;
+use crate::ledger::keys;
+use crate::region::blocking;
+use crate::remote::{HeadSet, RemoteError, RemoteRepository};
+use crate::replication::ReplicationError;
+use crate::replication::deliver::LinkRow;
+use crate::replication::pass::{MAX_JOBS, Report, Summary};
+use crate::replication::progress::Progress;
+use crate::retry::Attempts;
+use crate::table::{Condition, Table, TableError, Write};
+
+/// A link with a remote at one end, ready to carry.
+#[derive(Clone, Debug)]
+pub struct RemoteLink {
+    /// Its name.
+    pub name: String,
+    /// Read from here.
+    pub source: Endpoint,
+    /// Written to here.
+    pub target: Endpoint,
+    /// Matches the names of the repositories that it carries.
+    pub repositories: GlobSet,
+    /// Those that it names in full: a remote cannot be listed.
+    pub names: Vec<String>,
+    /// Which refs it carries, and what it may do to those at the target.
+    pub policy: Arc<RefPolicy>,
+    /// Whether it carries the objects of Git LFS.
+    pub lfs: LfsMode,
+    /// Where checkpoints and statistics are kept, if anywhere.
+    pub table: Option<Arc<dyn Table>>,
+    /// Where time comes from.
+    pub clock: Arc<dyn Clock>,
+    /// Whether a source without refs empties its target.
+    pub allow_empty: bool,
+    /// What the pass has done.
+    pub progress: Arc<Progress>,
+}
+
+/// The row of a repository on a link with a remote.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct RemoteRow {
+    /// Statistics.
+    #[serde(flatten)]
+    pub statistics: LinkRow,
+    /// What the last complete pass left.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<Checkpoint>,
+}
+
+impl RemoteLink {
+    /// The names of the repositories that a pass is to look at: those asked for, or those that the link names in full.
+    pub fn names_of(&self, names: &[String]) -> Result<Vec<String>, ReplicationError> {
+        let mut all: Vec<String> = if names.is_empty() { self.names.clone() } else { names.to_vec() };
+        let mut seen = std::collections::HashSet::new();
+        all.retain(|name| seen.insert(name.clone()));
+        if all.is_empty() {
+            return Err(ReplicationError::NoNames { link: self.name.clone(), remote: self.source.name().into() });
+        }
+        match all.iter().find(|name| !self.carries(name)) {
+            Some(name) => Err(ReplicationError::NotOnLink {
+                name: name.clone(),
+                region: self.source.name().into(),
+                link: self.name.clone(),
+            }),
+            None => Ok(all),
+        }
+    }
+
+    /// Whether it carries a repository of this name.
+    pub fn carries(&self, name: &str) -> bool {
+        self.repositories.is_match(name) && check_repository_name(name).is_ok()
+    }
+
+    /// Brings the targets of these repositories (or of all that the link names in full) to their sources, `jobs` at a
+    /// time.
+    pub async fn pass(&self, names: &[String], jobs: usize) -> Result<Summary, ReplicationError> {
+        self.pass_with(names, None, jobs).await
+    }
+
+    /// Brings the target of one repository to its source, of which an event says something.
+    pub async fn pass_announced(&self, name: &str, hint: &Hint) -> Result<Summary, ReplicationError> {
+        self.pass_with(&[name.to_owned()], Some(hint), 1).await
+    }
+
+    async fn pass_with(&self, names: &[String], hint: Option<&Hint>, jobs: usize) -> Result<Summary, ReplicationError> {
+        let start = Instant::now();
+        let names = self.names_of(names)?;
+        let mut summary = Summary { link: self.name.clone(), repositories: names.len() as u64, ..Summary::default() };
+        self.progress.repositories.add(summary.repositories);
+        let mut reports =
+            stream::iter(&names).map(|name| self.deliver(name, hint)).buffer_unordered(jobs.clamp(1, MAX_JOBS));
+        while let Some(report) = reports.next().await {
+            self.progress.repositories_done.add(1);
+            summary.add(report);
+        }
+        summary.bytes_copied = self.progress.bytes_copied.get();
+        summary.elapsed_ms = start.elapsed().as_millis() as u64;
+        Ok(summary)
+    }
+
+    /// Brings one repository up to date, with as many attempts as make sense. With a `hint` whose news the last pass
+    /// has carried already, neither server is asked.
+    pub async fn deliver(&self, name: &str, hint: Option<&Hint>) -> Report {
+        let (mut attempts, mut carried) = (Attempts::default(), Carried::default());
+        loop {
+            let (result, so_far) = self.attempt(name, hint, carried).await;
+            carried = so_far;
+            let mut report = Report { repository: name.into(), retries: attempts.failed(), ..Report::default() };
+            match result {
+                Ok(()) => {
+                    report.carried = Some(carried).filter(|carried| !carried.is_nothing());
+                    return report;
+                }
+                Err(error) if attempts.again(error.kind()).await => {
+                    tracing::info!(%error, repository = name, "trying again");
+                }
+                Err(error) => {
+                    self.note_failure(name, &error).await;
+                    report.carried = Some(carried).filter(|carried| !carried.is_nothing());
+                    report.error = Some(ReplicationError::Remotes { repository: name.into(), error });
+                    return report;
+                }
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        name: &str,
+        hint: Option<&Hint>,
+        mut carried: Carried,
+    ) -> (Result<(), RemotesError>, Carried) {
+        let (row, condition) = match self.row(name).await {
+            Ok(found) => found,
+            Err(error) => return (Err(error.into()), carried),
+        };
+        let checkpoint = row.checkpoint.clone();
+        if let (Some(hint), Some(checkpoint)) = (hint, &checkpoint)
+            && checkpoint.knows(hint, &self.policy)
+        {
+            return (Ok(()), carried);
+        }
+        let (source, target) = match self.ends(name) {
+            Ok(ends) => ends,
+            Err(error) => return (Err(error), carried),
+        };
+        let (link, runtime) = (self.clone(), Handle::current());
+        let working = move || {
+            let heads = ByApi { repository: target.clone(), runtime };
+            let task = Task {
+                policy: &link.policy,
+                limits: target.limits(),
+                heads: &heads,
+                checkpoint: checkpoint.as_ref(),
+                allow_empty: link.allow_empty,
+                progress: &link.progress,
+            };
+            let result = task.carry(&source, &target, &mut carried);
+            Ok::<_, RemotesError>((result, carried))
+        };
+        let (result, carried) = match blocking(working).await {
+            Ok(done) => done,
+            Err(error) => return (Err(error), Carried::default()),
+        };
+        match result {
+            Ok(checkpoint) => {
+                self.note_delivery(name, row, condition, checkpoint, &carried).await;
+                (Ok(()), carried)
+            }
+            Err(error) => (Err(error), carried),
+        }
+    }
+
+    /// The repository at both ends.
+    pub(super) fn ends(&self, name: &str) -> Result<(RemoteRepository, RemoteRepository), RemotesError> {
+        if self.lfs == LfsMode::Copy {
+            return Err(RemotesError::Lfs { link: self.name.clone() });
+        }
+        match (&self.source, &self.target) {
+            (Endpoint::Remote(source), Endpoint::Remote(target)) => {
+                Ok((source.repository(name)?, target.repository(name)?))
+            }
+            _ => Err(RemotesError::Ends { link: self.name.clone() }),
+        }
+    }
+
+    /// The row of a repository, and the condition on which it may be replaced.
+    pub(super) async fn row(&self, name: &str) -> Result<(RemoteRow, Condition), TableError> {
+        let Some(table) = &self.table else { return Ok((RemoteRow::default(), Condition::Any)) };
+        Ok(match table.get(&keys::remote_link(&self.name, name)).await? {
+            None => (RemoteRow::default(), Condition::Absent),
+            Some(item) => {
+                // What cannot be read is no checkpoint: the pass looks at everything again.
+                let row = serde_json::from_value(item.document).unwrap_or_default();
+                (row, Condition::Revision(item.revision))
+            }
+        })
+    }
+
+    /// Notes what a complete pass left. Whoever finds that another pass was faster leaves the row to that one; without
+    /// a row the next pass only has more to look at.
+    async fn note_delivery(
+        &self,
+        name: &str,
+        mut row: RemoteRow,
+        condition: Condition,
+        checkpoint: Option<Checkpoint>,
+        carried: &Carried,
+    ) {
+        let changed = carried.edits() + carried.preserved > 0 || carried.head.is_some();
+        if checkpoint.is_none() && !changed && row.statistics.last_error.is_none() {
+            return;
+        }
+        row.checkpoint = checkpoint.or(row.checkpoint);
+        (row.statistics.last_error, row.statistics.failed) = (None, None);
+        if changed {
+            row.statistics.delivered = Some(self.clock.now());
+            (row.statistics.bytes, row.statistics.changes) = (carried.bytes, carried.edits());
+        }
+        self.put_row(name, condition, &row).await;
+    }
+
+    async fn note_failure(&self, name: &str, error: &RemotesError) {
+        let Ok((mut row, condition)) = self.row(name).await else { return };
+        row.statistics.last_error = Some(error.to_string());
+        row.statistics.failed = Some(self.clock.now());
+        self.put_row(name, condition, &row).await;
+    }
+
+    async fn put_row(&self, name: &str, condition: Condition, row: &RemoteRow) {
+        let (Some(table), Ok(document)) = (&self.table, serde_json::to_value(row)) else { return };
+        let write = Write::put(keys::remote_link(&self.name, name), condition, document);
+        if let Err(error) = table.transact(vec![write]).await {
+            tracing::debug!(%error, repository = name, "could not note what the pass left");
+        }
+    }
+}
+
+/// The provider's API, for a thread that waits.
+struct ByApi {
+    repository: RemoteRepository,
+    runtime: Handle,
+}
+
+impl Heads for ByApi {
+    fn can_set(&self) -> bool {
+        self.repository.can_set_head()
+    }
+
+    fn set_head(&self, branch: &RefName) -> Result<bool, RemoteError> {
+        self.runtime.block_on(self.repository.set_head(branch)).map(|set| set == HeadSet::Done)
+    }
+}

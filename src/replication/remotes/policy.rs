@@ -1,0 +1,302 @@
+//! Which refs a link with a remote carries, under which names, and what it may do to those at the target. No I/O.
+
+use gix::bstr::{BStr, BString, ByteSlice};
+use sha2::{Digest as _, Sha256};
+
+use crate::config::{Deletions, Divergence, LinkConfig};
+use crate::git::local::RefPatterns;
+use crate::git::refname::{MAX_REF_NAME_BYTES, check_ref_name};
+use crate::git::refs::RefName;
+
+/// Below this gitferry keeps refs of its own at a target. Never mirrored, never deleted with the rest.
+pub const OWN_PREFIX: &[u8] = b"refs/gitferry/";
+/// Where diverged tips are kept.
+const DIVERGED_PREFIX: &str = "refs/gitferry/diverged/";
+/// How much of an id is in the name of a diverged tip, in digits.
+const DIVERGED_DIGITS: usize = 12;
+/// What servers keep for themselves: left out unless a pattern names it.
+const LEFT_OUT: [&str; 3] = ["refs/pull/", "refs/merge-requests/", "refs/keep-around/"];
+
+/// Which refs a link with a remote carries, under which names, and what it may do to those at the target.
+#[derive(Clone, Debug, Default)]
+pub struct RefPolicy {
+    patterns: RefPatterns,
+    /// Those of [`LEFT_OUT`] that no pattern names.
+    left_out: Vec<&'static str>,
+    renames: Vec<Rename>,
+    /// What becomes of refs of the target that the source does not have.
+    pub deletions: Deletions,
+    /// What becomes of refs of the target that somebody else has moved.
+    pub divergence: Divergence,
+    fingerprint: String,
+}
+
+/// `SOURCE:TARGET` with one star on both sides or none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Rename {
+    from: Side,
+    to: Side,
+}
+
+/// One side of a [`Rename`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Side {
+    before: BString,
+    /// What follows the star, if there is one.
+    after: Option<BString>,
+}
+
+impl RefPolicy {
+    /// The policy of a link.
+    ///
+    /// # Errors
+    /// The setting that makes no sense, and why.
+    pub fn of(link: &LinkConfig) -> Result<Self, String> {
+        let patterns = link.refs.as_deref().unwrap_or_default();
+        let renames = link.rename.as_deref().unwrap_or_default();
+        RefPolicy::new(patterns, renames, link.deletions.unwrap_or_default(), link.divergence.unwrap_or_default())
+    }
+
+    /// A policy from its parts.
+    ///
+    /// # Errors
+    /// The setting that makes no sense, and why.
+    pub fn new(
+        patterns: &[String],
+        renames: &[String],
+        deletions: Deletions,
+        divergence: Divergence,
+    ) -> Result<Self, String> {
+        let named = |prefix: &str| patterns.iter().any(|pattern| pattern.starts_with(prefix));
+        let left_out = LEFT_OUT.into_iter().filter(|prefix| !named(prefix)).collect();
+        let fingerprint = fingerprint(patterns, renames, deletions, divergence);
+        let patterns = RefPatterns::new(patterns).map_err(|error| format!("refs: {error}"))?;
+        let mut parsed: Vec<Rename> = Vec::with_capacity(renames.len());
+        for text in renames {
+            let rename = Rename::parse(text).map_err(|reason| format!("rename: `{text}`: {reason}"))?;
+            if parsed.iter().any(|other| other.from == rename.from) {
+                return Err(format!("rename: `{text}`: another one has the same source"));
+            }
+            if parsed.iter().any(|other| other.to == rename.to) {
+                return Err(format!("rename: `{text}`: another one has the same target; two refs would be one"));
+            }
+            parsed.push(rename);
+        }
+        Ok(RefPolicy { patterns, left_out, renames: parsed, deletions, divergence, fingerprint })
+    }
+
+    /// Two policies with one fingerprint do the same.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
+    /// What the names of all refs that a source has to tell of begin with, `HEAD` too.
+    pub fn prefixes(&self) -> Vec<BString> {
+        let refs = self.patterns.prefixes();
+        std::iter::once("HEAD".into()).chain(if refs.is_empty() { vec!["refs/".into()] } else { refs }).collect()
+    }
+
+    /// What a ref of the source is called at the target; `None` where the link does not carry it.
+    ///
+    /// # Errors
+    /// The name that it would have, and why no ref can be called so.
+    pub fn target_of(&self, source: &BStr) -> Option<Result<BString, String>> {
+        if !self.carries(source) {
+            return None;
+        }
+        let Some(name) = self.renames.iter().find_map(|rename| rename.from.rewrite(&rename.to, source)) else {
+            return Some(Ok(source.to_owned()));
+        };
+        if name.starts_with(OWN_PREFIX) {
+            return Some(Err(format!("its name at the target would be {name}, which is gitferry's own")));
+        }
+        match check_ref_name(name.as_bstr()) {
+            Ok(()) => Some(Ok(name)),
+            Err(error) => Some(Err(format!("its name at the target: {error}"))),
+        }
+    }
+
+    /// Whether a ref of the target is one that the link writes: whether some ref of a source would have this name.
+    pub fn owns(&self, target: &BStr) -> bool {
+        let renamed = self.renames.iter().filter_map(|rename| rename.to.rewrite(&rename.from, target));
+        let mut candidates = std::iter::once(target.to_owned()).chain(renamed);
+        candidates.any(|source| {
+            check_ref_name(source.as_bstr()).is_ok()
+                && matches!(self.target_of(source.as_bstr()), Some(Ok(name)) if name == *target)
+        })
+    }
+
+    /// Whether the link carries a ref of the source.
+    pub fn carries(&self, source: &BStr) -> bool {
+        !source.starts_with(OWN_PREFIX)
+            && !self.left_out.iter().any(|prefix| source.starts_with(prefix.as_bytes()))
+            && self.patterns.matches(source)
+    }
+}
+
+/// Where a tip is kept that the source does not have: the same place however often a pass comes by.
+pub fn diverged_name(name: &BStr, id: &gix::oid) -> Option<RefName> {
+    let name = name.strip_prefix(b"refs/").unwrap_or(name);
+    let id = id.to_hex_with_len(DIVERGED_DIGITS).to_string();
+    let kept = [DIVERGED_PREFIX.as_bytes(), name, b"/", id.as_bytes()].concat();
+    RefName::new(kept).ok()
+}
+
+fn fingerprint(patterns: &[String], renames: &[String], deletions: Deletions, divergence: Divergence) -> String {
+    let mut hasher = Sha256::new();
+    for part in patterns.iter().chain([&String::new()]).chain(renames) {
+        hasher.update(part.len().to_le_bytes());
+        hasher.update(part);
+    }
+    hasher.update(format!("{deletions:?} {divergence:?}"));
+    hex::encode(&hasher.finalize()[..16])
+}
+
+impl Rename {
+    fn parse(text: &str) -> Result<Rename, String> {
+        let (from, to) = text.split_once(':').ok_or("it is not of the form SOURCE:TARGET")?;
+        let (from, to) = (Side::parse(from)?, Side::parse(to)?);
+        if from.after.is_some() != to.after.is_some() {
+            return Err("a * on one side needs one on the other".into());
+        }
+        if to.before.starts_with(OWN_PREFIX) {
+            return Err("refs/gitferry/ is gitferry's own".into());
+        }
+        Ok(Rename { from, to })
+    }
+}
+
+impl Side {
+    fn parse(text: &str) -> Result<Side, String> {
+        if text.len() > MAX_REF_NAME_BYTES {
+            return Err("it is longer than any ref".into());
+        }
+        // With a letter for the star it has to be a name.
+        check_ref_name(BStr::new(&text.replacen('*', "x", 1))).map_err(|error| error.to_string())?;
+        Ok(match text.split_once('*') {
+            Some((before, after)) => Side { before: before.into(), after: Some(after.into()) },
+            None => Side { before: text.into(), after: None },
+        })
+    }
+
+    /// The name on the other side, of a name that this side fits.
+    fn rewrite(&self, other: &Side, name: &BStr) -> Option<BString> {
+        let rest = name.strip_prefix(self.before.as_bytes())?;
+        match (&self.after, &other.after) {
+            (None, _) => rest.is_empty().then(|| other.before.clone()),
+            (Some(after), other_after) => {
+                // As in a refspec, the star stands for something.
+                let star = rest.strip_suffix(after.as_bytes()).filter(|star| !star.is_empty())?;
+                let other_after = other_after.as_ref().map_or(&b""[..], |after| after);
+                Some([other.before.as_bytes(), star, other_after].concat().into())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn policy(patterns: &[&str], renames: &[&str]) -> Result<RefPolicy, String> {
+        let texts = |all: &[&str]| -> Vec<String> { all.iter().map(|text| (*text).to_owned()).collect() };
+        RefPolicy::new(&texts(patterns), &texts(renames), Deletions::Mirror, Divergence::Preserve)
+    }
+
+    fn target(policy: &RefPolicy, name: &str) -> Option<String> {
+        policy.target_of(name.into()).map(|name| name.unwrap().to_string())
+    }
+
+    #[test]
+    fn what_servers_keep_for_themselves_is_left_out_unless_it_is_named() {
+        let all = policy(&[], &[]).unwrap();
+        for name in ["refs/heads/a", "refs/tags/v1", "refs/notes/commits", "refs/pulls/1", "refs/stash"] {
+            assert_eq!(target(&all, name).as_deref(), Some(name));
+            assert!(all.owns(name.into()));
+        }
+        for name in ["refs/pull/1/head", "refs/merge-requests/1/head", "refs/keep-around/1", "refs/gitferry/diverged/x"]
+        {
+            assert_eq!(target(&all, name), None, "{name}");
+            assert!(!all.owns(name.into()));
+        }
+        let pulls = policy(&["refs/pull/*", "refs/heads/*", "refs/gitferry/*"], &[]).unwrap();
+        assert!(pulls.owns("refs/pull/1/head".into()) && !pulls.owns("refs/keep-around/1".into()));
+        assert!(!pulls.owns("refs/gitferry/x".into()) && !pulls.owns("refs/tags/v1".into()));
+    }
+
+    #[test]
+    fn the_first_rename_that_fits_counts() {
+        let all = policy(
+            &[],
+            &["refs/heads/master:refs/heads/main", "refs/heads/*:refs/mirror/heads/*", "refs/tags/v*-rc:refs/rc/*"],
+        )
+        .unwrap();
+        for (source, name) in [
+            ("refs/heads/master", "refs/heads/main"),
+            ("refs/heads/a/b", "refs/mirror/heads/a/b"),
+            ("refs/tags/v1-rc", "refs/rc/1"),
+            ("refs/tags/v1", "refs/tags/v1"),
+            ("refs/tags/v-rc", "refs/tags/v-rc"),
+        ] {
+            assert_eq!(target(&all, source).as_deref(), Some(name));
+            assert!(all.owns(name.into()), "{name}");
+        }
+        // Nothing of the source gets these names.
+        for name in ["refs/heads/a", "refs/heads/master", "refs/tags/v1-rc"] {
+            assert!(!all.owns(name.into()), "{name}");
+        }
+    }
+
+    #[test]
+    fn settings_that_make_no_sense() {
+        for (patterns, renames, word) in [
+            (&["heads/*"][..], &[][..], "refs: "),
+            (&[], &["refs/heads/*"], "SOURCE:TARGET"),
+            (&[], &["refs/heads/*:refs/x"], "*"),
+            (&[], &["refs/heads/*:heads/*"], "refs/"),
+            (&[], &["refs/heads/**:refs/x/*"], "rename"),
+            (&[], &["refs/heads/*:refs/gitferry/*"], "gitferry's own"),
+            (&[], &["refs/a/*:refs/x/*", "refs/a/*:refs/y/*"], "same source"),
+            (&[], &["refs/a/*:refs/x/*", "refs/b/*:refs/x/*"], "same target"),
+        ] {
+            let error = policy(patterns, renames).unwrap_err();
+            assert!(error.contains(word), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_no_ref_can_have_is_told() {
+        let long = policy(&[], &[&format!("refs/heads/*:refs/{}/*", "x".repeat(800))]).unwrap();
+        let name = format!("refs/heads/{}", "y".repeat(300));
+        assert!(long.target_of(BStr::new(&name)).unwrap().unwrap_err().contains("more than 1024"));
+        let own = policy(&[], &["refs/x/*:refs/gi*"]).unwrap();
+        assert!(own.target_of("refs/x/tferry/a".into()).unwrap().unwrap_err().contains("gitferry's own"));
+    }
+
+    #[test]
+    fn kept_tips_are_named_after_ref_and_id() {
+        let id = gix::ObjectId::from_bytes_or_panic(&[0xab; 20]);
+        let name = diverged_name("refs/heads/a/b".into(), &id).unwrap();
+        assert_eq!(name.as_bstr(), "refs/gitferry/diverged/heads/a/b/abababababab");
+    }
+
+    proptest! {
+        #[test]
+        fn what_a_source_is_called_is_owned(
+            name in "refs/(heads|tags|x|pull)/[ab/]{0,4}[ab]",
+            renames in proptest::collection::vec("refs/(heads|x)/[ab]{0,1}\\*:refs/(m|heads|tags)/[ab]{0,1}\\*b?", 0..3),
+        ) {
+            let renames: Vec<&str> = renames.iter().map(String::as_str).collect();
+            if let (Ok(policy), Ok(())) = (policy(&[], &renames), check_ref_name(BStr::new(&name))) {
+                match policy.target_of(BStr::new(&name)) {
+                    Some(Ok(target)) => prop_assert!(policy.owns(target.as_bstr())),
+                    // A star can stand for what makes no name on the other side.
+                    Some(Err(_)) => {}
+                    None => prop_assert!(name.starts_with("refs/pull/")),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,439 @@
+//! Carrying out a pass for one repository: the pack that the source sends flows into the target's receive-pack.
+//!
+//! Blocking, on one thread. Nothing is stored on the way, and memory does not depend on the objects: the pack is handed
+//! on as it arrives, without its trailer until it has proven to be whole.
+
+use std::collections::HashSet;
+use std::io::{self, BufRead, Write};
+
+use gix::ObjectId;
+use gix::bstr::{BString, ByteSlice};
+
+use super::ancestors::known_ancestors;
+use super::checkpoint::{Checkpoint, digest};
+use super::error::RemotesError;
+use super::look::{Decided, Look, decide};
+use super::plan::{Edit, Held, Plan, Preserve, head_of};
+use super::policy::RefPolicy;
+use super::report::{Carried, Notes, Outcome};
+use super::supply::{Supply, Wanted};
+use crate::git::client::{ClientError, PackSourceError, PushReport, ReceivePack, RemoteRefs, Server, empty_pack};
+use crate::git::receive_pack::Command;
+use crate::git::refs::{RefName, RefValue};
+use crate::git::view::RefTable;
+use crate::ledger::hash::RefsDigest;
+use crate::remote::{PushLimits, RemoteError};
+use crate::replication::progress::Progress;
+
+/// Most moved refs that a checkpoint is told of, and refused ones that are looked at again.
+const MAX_REMEMBERED: usize = 1_000;
+/// Most tips of the target that a source is asked about when it has none of those that move.
+const MAX_TIPS_ASKED: usize = 8_192;
+
+/// A way to make a target's `HEAD` name another branch: no push can.
+pub trait Heads: Sync {
+    /// Whether there is one.
+    fn can_set(&self) -> bool;
+
+    /// Makes it name this branch, which is there; `false` where that cannot be done.
+    fn set_head(&self, branch: &RefName) -> Result<bool, RemoteError>;
+}
+
+/// What a pass for one repository goes by.
+pub struct Task<'t> {
+    /// Which refs, and what may be done to them.
+    pub policy: &'t RefPolicy,
+    /// What the target takes at a time.
+    pub limits: &'t PushLimits,
+    /// How its `HEAD` is set.
+    pub heads: &'t dyn Heads,
+    /// What the last complete pass left.
+    pub checkpoint: Option<&'t Checkpoint>,
+    /// Whether every ref may be deleted.
+    pub allow_empty: bool,
+    /// Counts bytes as they flow.
+    pub progress: &'t Progress,
+}
+
+impl Task<'_> {
+    /// Brings the target's refs to what the source's are. What was done is added to `carried`, also where the pass
+    /// fails later. The checkpoint for the next pass, where it differs from the last one.
+    pub fn carry(
+        &self,
+        source: &dyn Server,
+        target: &dyn Server,
+        carried: &mut Carried,
+    ) -> Result<Option<Checkpoint>, RemotesError> {
+        carried.begin_attempt();
+        let Look { mut supply, source: refs, receive, target: there } = Look::at(source, target, self.policy)?;
+        let decided = decide(&refs, &there, self.policy, self.checkpoint, self.allow_empty, &mut supply)?;
+        let Decided { plan, equal, known } = decided.map_err(|refs| RemotesError::EmptySource {
+            source_url: source.url().into(),
+            target_url: target.url().into(),
+            refs,
+        })?;
+        carried.equal = equal;
+        if supply.is_mute {
+            carried
+                .remark("the source cannot say which objects it has: what is overwritten counts as made at the target");
+        }
+        let mut relay = Relay {
+            task: self,
+            target,
+            receive,
+            supply: &mut supply,
+            source: &refs.refs,
+            there: &there,
+            held: Held::of(&there.refs),
+            known,
+            carried,
+            after: digest(&there.refs, None),
+            done: Vec::new(),
+            moved: Vec::new(),
+            refused: Vec::new(),
+            unconfirmed: Vec::new(),
+        };
+        let head = relay.run(plan, refs.head.as_ref())?;
+        Ok(relay.checkpoint(digest(&refs.refs, refs.head.as_ref()), head))
+    }
+}
+
+/// A pass under way.
+struct Relay<'r, 's> {
+    task: &'r Task<'r>,
+    target: &'s dyn Server,
+    receive: ReceivePack<'s>,
+    supply: &'r mut dyn Supply,
+    source: &'r RefTable,
+    there: &'r RemoteRefs,
+    held: Held<'r>,
+    /// Objects that are known to be at the source although no ref of it names them.
+    known: HashSet<ObjectId>,
+    carried: &'r mut Carried,
+    /// The digest of the target's refs as far as they have got.
+    after: RefsDigest,
+    /// Branches that were made.
+    done: Vec<BString>,
+    moved: Vec<(BString, Option<ObjectId>)>,
+    refused: Vec<Command>,
+    unconfirmed: Vec<BString>,
+}
+
+impl Relay<'_, '_> {
+    /// All steps; what `HEAD` of the target is to be.
+    fn run(&mut self, mut plan: Plan<'_>, source_head: Option<&RefValue>) -> Result<Option<RefName>, RemotesError> {
+        let wanted_head = head_of(source_head, self.task.policy);
+        let target_head = self.target_head(&plan, wanted_head.as_ref());
+        self.preserve(&mut plan)?;
+        let Plan { skipped, unconfirmed, .. } = &mut plan;
+        self.carried.notes.append(std::mem::take(skipped));
+        self.unconfirmed.append(unconfirmed);
+        let current = target_head.as_ref().and_then(|branch| plan.take_deletion_of(branch.as_bstr()));
+        self.delete(&plan.deletions)?;
+        let batch = self.task.limits.refs_per_push.max(1);
+        for edits in plan.edits.chunks(batch) {
+            self.update(edits)?;
+        }
+        let gone = plan.deletions.iter().chain(&current).map(|edit| edit.name.as_ref());
+        let gone: HashSet<_> = gone.collect();
+        let moved = match (&wanted_head, &target_head) {
+            (Some(wanted), Some(now)) if wanted != now && self.has_branch(wanted, &gone) => self.move_head(wanted)?,
+            _ => false,
+        };
+        match current {
+            Some(edit) if moved => self.delete(std::slice::from_ref(&edit))?,
+            Some(edit) => self.leave_current(&edit, wanted_head.as_ref()),
+            None => {}
+        }
+        self.look_at_refused()?;
+        Ok(wanted_head)
+    }
+
+    /// What the target's `HEAD` names, where that matters: when a branch is deleted, or the source's may have moved.
+    /// A push is told nothing of it, so that this takes a conversation of its own.
+    fn target_head(&self, plan: &Plan<'_>, wanted: Option<&RefName>) -> Option<RefName> {
+        let deletes = plan.deletions.iter().any(|edit| edit.name.starts_with(b"refs/heads/"));
+        let settled = match self.task.checkpoint {
+            Some(checkpoint) => checkpoint.head == wanted.map(RefName::to_string),
+            None => plan.is_empty() && !self.task.heads.can_set(),
+        };
+        if !deletes && (settled || wanted.is_none()) {
+            return None;
+        }
+        let listed = crate::git::client::UploadPack::open(self.target).and_then(|mut upload| upload.list(&[b"HEAD"]));
+        match listed.map(|refs| refs.head) {
+            Ok(Some(RefValue::Symbolic(branch))) => Some(branch),
+            Ok(_) => None,
+            Err(error) => {
+                tracing::info!(%error, "cannot tell what the target's HEAD names");
+                None
+            }
+        }
+    }
+
+    /// Keeps diverged tips: their objects are at the target. What cannot be kept is left alone.
+    fn preserve(&mut self, plan: &mut Plan<'_>) -> Result<(), RemotesError> {
+        let kept = std::mem::take(&mut plan.preserve);
+        for kept in kept.chunks(self.task.limits.refs_per_push.max(1)) {
+            let commands: Vec<Command> = kept.iter().map(Preserve::command).collect();
+            let report = self.push_empty(&commands)?;
+            let mut lost = Vec::new();
+            for (kept, outcome) in kept.iter().zip(report.refs) {
+                match outcome.result {
+                    Ok(()) => {
+                        self.carried.preserved += 1;
+                        self.after.edit(&kept.name, None, Some(&RefValue::Object(kept.id)));
+                        let reason = format!("{} was made at the target; it is kept as {}", kept.id, kept.name);
+                        self.carried.notes.add(kept.of.as_bstr(), Outcome::Preserved, reason);
+                    }
+                    Err(reason) => lost.push((kept.of.clone(), reason)),
+                }
+            }
+            plan.leave(&lost);
+        }
+        Ok(())
+    }
+
+    fn delete(&mut self, deletions: &[Edit<'_>]) -> Result<(), RemotesError> {
+        for edits in deletions.chunks(self.task.limits.refs_per_push.max(1)) {
+            let commands: Vec<Command> = edits.iter().map(Edit::command).collect();
+            let report = self.push(&commands, None)?;
+            self.settle(edits, report);
+        }
+        Ok(())
+    }
+
+    /// Creates and updates the refs of one batch, with one pack.
+    fn update(&mut self, edits: &[Edit<'_>]) -> Result<(), RemotesError> {
+        let commands: Vec<Command> = edits.iter().map(Edit::command).collect();
+        let wants = self.held.wants(edits);
+        let report = match wants.is_empty() {
+            true => self.push_empty(&commands)?,
+            false => {
+                let haves = self.haves(edits, &wants)?;
+                self.relay(&commands, wants, haves)?
+            }
+        };
+        self.settle(edits, report);
+        Ok(())
+    }
+
+    /// What the fetch for a batch says that the target has. A source that knows none of what moves is asked about all
+    /// of the target's tips, and then about what came before them.
+    fn haves(&mut self, edits: &[Edit<'_>], wants: &[ObjectId]) -> Result<Vec<ObjectId>, RemotesError> {
+        let haves = self.held.haves(edits, self.source, &self.known);
+        let is_common = |id: &ObjectId| self.source.names(id) || self.known.contains(id);
+        if haves.iter().any(is_common) || self.held.is_empty() {
+            return Ok(haves);
+        }
+        let extra = self.receive.extra_haves().iter().copied();
+        let tips: Vec<ObjectId> = self.held.iter().chain(extra).take(MAX_TIPS_ASKED).collect();
+        let mut known = self.supply.known(&tips)?;
+        if known.is_empty() {
+            known = known_ancestors(self.target, &tips, self.supply).unwrap_or_else(|error| {
+                tracing::info!(%error, "cannot look for what the target's tips are built on");
+                HashSet::new()
+            });
+            let how = match known.is_empty() {
+                true => "and nothing that they are built on: everything is sent".to_owned(),
+                false => format!("but what they are built on: {} told to it", known.len()),
+            };
+            let remark = format!("the source has none of the target's tips, {how}");
+            tracing::warn!(target = self.target.url(), wanted = wants.len(), "{remark}");
+            self.carried.remark(&remark);
+        }
+        self.known.extend(&known);
+        Ok(known.into_iter().chain(haves).collect())
+    }
+
+    /// One fetch, one push: the pack is passed on as it arrives.
+    fn relay(
+        &mut self,
+        commands: &[Command],
+        wants: Vec<ObjectId>,
+        haves: Vec<ObjectId>,
+    ) -> Result<PushReport, RemotesError> {
+        let capabilities = self.receive.capabilities();
+        let (thin, ofs_delta) = (!capabilities.has("no-thin"), capabilities.has("ofs-delta"));
+        let shallow = self.receive.shallow().to_vec();
+        let mut pack = self.supply.pack(&Wanted { wants, haves, shallow, thin, ofs_delta })?;
+        let objects = u64::from(pack.objects);
+        let (progress, mut bytes) = (self.task.progress, 0);
+        let report =
+            push(&mut self.receive, commands, Some(&mut |out| pass_on(&mut *pack.bytes, out, progress, &mut bytes)))?;
+        self.carried.packs += 1;
+        self.carried.objects += objects;
+        self.carried.bytes += bytes;
+        Ok(report)
+    }
+
+    fn push_empty(&mut self, commands: &[Command]) -> Result<PushReport, RemotesError> {
+        let pack = empty_pack(self.there.format);
+        self.push(commands, Some(&mut |out| Ok(out.write_all(&pack)?)))
+    }
+
+    fn push(&mut self, commands: &[Command], pack: Option<PackSource<'_>>) -> Result<PushReport, RemotesError> {
+        push(&mut self.receive, commands, pack)
+    }
+
+    /// Takes in what became of a batch.
+    fn settle(&mut self, edits: &[Edit<'_>], report: PushReport) {
+        for message in &report.messages {
+            tracing::debug!(target = self.target.url(), "remote: {message}");
+        }
+        for (edit, outcome) in edits.iter().zip(report.refs) {
+            match outcome.result {
+                Ok(()) => self.settle_done(edit),
+                Err(reason) => {
+                    self.carried.refused += 1;
+                    self.carried.notes.add(edit.name.as_ref(), Outcome::Refused, reason);
+                    self.unconfirmed.push(edit.name.clone().into_owned());
+                    if self.refused.len() < MAX_REMEMBERED {
+                        self.refused.push(edit.command());
+                    }
+                }
+            }
+        }
+    }
+
+    fn settle_done(&mut self, edit: &Edit<'_>) {
+        let (old, new) = (edit.old.map(RefValue::Object), edit.new.map(RefValue::Object));
+        self.after.edit(edit.name.as_ref(), old.as_ref(), new.as_ref());
+        match (edit.old, edit.new) {
+            (_, None) => self.carried.deleted += 1,
+            (None, Some(_)) => self.carried.created += 1,
+            (Some(_), Some(_)) => self.carried.updated += 1,
+        }
+        if let Some(new) = edit.new {
+            self.held.add(new);
+        }
+        if edit.old.is_none() && edit.name.starts_with(b"refs/heads/") && self.done.len() < MAX_REMEMBERED {
+            self.done.push(edit.name.clone().into_owned());
+        }
+        if self.moved.len() < MAX_REMEMBERED {
+            self.moved.push((edit.name.clone().into_owned(), edit.new));
+        }
+    }
+
+    /// Whether a branch is at the target by now.
+    fn has_branch(&self, branch: &RefName, gone: &HashSet<&gix::bstr::BStr>) -> bool {
+        let was_there = self.there.refs.find(branch.as_bstr()).is_some() && !gone.contains(branch.as_bstr());
+        was_there || self.done.iter().any(|made| made == branch.as_bstr())
+    }
+
+    fn move_head(&mut self, branch: &RefName) -> Result<bool, RemotesError> {
+        let moved = self.task.heads.set_head(branch)?;
+        match moved {
+            true => self.carried.head = Some(branch.to_string()),
+            false => self.carried.remark(&format!(
+                "the target's HEAD should name {branch}, and there is no API by which gitferry could say so"
+            )),
+        }
+        Ok(moved)
+    }
+
+    fn leave_current(&mut self, edit: &Edit<'_>, wanted: Option<&RefName>) {
+        let reason = match wanted {
+            Some(wanted) if wanted.as_bstr() != edit.name.as_ref() => {
+                format!("the target's HEAD names it: make it name {wanted}, then the next pass deletes it")
+            }
+            _ => "the target's HEAD names it, and the source's HEAD names no branch that there is".into(),
+        };
+        self.carried.notes.add(edit.name.as_ref(), Outcome::Pending, reason);
+        self.unconfirmed.push(edit.name.clone().into_owned());
+    }
+
+    /// What was refused because somebody else was faster is worth another attempt: that is when it no longer has the
+    /// value that it had.
+    fn look_at_refused(&mut self) -> Result<(), RemotesError> {
+        if self.refused.is_empty() {
+            return Ok(());
+        }
+        let unmoved = |command: &Command| Command { name: command.name.clone(), old: None, new: command.old };
+        let commands: Vec<Command> = self.refused.iter().map(unmoved).collect();
+        let report = self.receive.confirm(&commands)?;
+        let moved: Vec<String> = report
+            .refs
+            .iter()
+            .filter(|outcome| outcome.result.is_err())
+            .map(|outcome| outcome.name.to_string())
+            .collect();
+        match moved.as_slice() {
+            [] => Ok(()),
+            [first, rest @ ..] => {
+                let refs = if rest.is_empty() { first.clone() } else { format!("{first} and {} more", rest.len()) };
+                Err(RemotesError::Moved { target_url: self.target.url().into(), refs })
+            }
+        }
+    }
+
+    fn checkpoint(self, source: RefsDigest, head: Option<RefName>) -> Option<Checkpoint> {
+        let before = self.task.checkpoint;
+        let mut checkpoint = Checkpoint {
+            policy: self.task.policy.fingerprint().into(),
+            source,
+            target: self.after,
+            head: head.map(|branch| branch.to_string()),
+            ..Checkpoint::default()
+        };
+        checkpoint.set_unconfirmed(&self.unconfirmed);
+        checkpoint.set_recent(before, &self.moved);
+        Some(checkpoint).filter(|checkpoint| Some(checkpoint) != before)
+    }
+}
+
+/// What writes a pack.
+type PackSource<'p> = &'p mut dyn FnMut(&mut dyn Write) -> Result<(), PackSourceError>;
+
+/// One push. Where its answer was lost, the target's refs tell whether it happened.
+fn push(
+    receive: &mut ReceivePack<'_>,
+    commands: &[Command],
+    pack: Option<PackSource<'_>>,
+) -> Result<PushReport, RemotesError> {
+    let report = match receive.push(commands, pack) {
+        Ok(report) => report,
+        Err(ClientError::PackSource { server, error }) => return Err(of_source(server, error)),
+        Err(error) if error.kind().is_retryable() => match receive.confirm(commands) {
+            Ok(report) if report.is_ok() => {
+                tracing::info!(%error, "the answer to a push was lost, but it has happened");
+                report
+            }
+            _ => return Err(error.into()),
+        },
+        Err(error) => return Err(error.into()),
+    };
+    match report.unpack {
+        Ok(()) => Ok(report),
+        Err(reason) => Err(RemotesError::Unpack { target_url: receive.url().into(), reason }),
+    }
+}
+
+/// The source's own error, as it would have come without a push around it.
+fn of_source(server: String, error: PackSourceError) -> RemotesError {
+    match error.downcast::<io::Error>().map(|error| ClientError::from_io(*error)) {
+        Ok(Ok(error)) => error.into(),
+        Ok(Err(error)) => ClientError::PackSource { server, error: error.into() }.into(),
+        Err(error) => ClientError::PackSource { server, error }.into(),
+    }
+}
+
+/// Hands a pack on as it arrives.
+fn pass_on(
+    pack: &mut dyn BufRead,
+    out: &mut dyn Write,
+    progress: &Progress,
+    bytes: &mut u64,
+) -> Result<(), PackSourceError> {
+    loop {
+        let data = pack.fill_buf()?;
+        let count = data.len();
+        if count == 0 {
+            return Ok(());
+        }
+        out.write_all(data)?;
+        pack.consume(count);
+        *bytes += count as u64;
+        progress.bytes_copied.add(count as u64);
+    }
+}

@@ -1,0 +1,75 @@
+//! How each repository of a link with a remote stands: both sides are looked at, nothing is remembered.
+
+use futures::{StreamExt as _, stream};
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::explain::{Explained, Path};
+use super::pass::RemoteLink;
+use super::report::Outcome;
+use crate::replication::ReplicationError;
+use crate::replication::pass::DEFAULT_JOBS;
+
+/// How one repository stands on a link with a remote.
+#[derive(Clone, Debug, Serialize)]
+pub struct RemoteStatus {
+    /// Its name.
+    pub repository: String,
+    /// `equal`, `behind`, `diverged` (the target has what the source does not) or `unreachable`.
+    pub standing: &'static str,
+    /// Refs that are as they are at the source.
+    pub equal: u64,
+    /// Refs that the next pass would change.
+    pub pending_refs: u64,
+    /// Refs that it would not.
+    pub skipped: u64,
+    /// When the link last delivered it.
+    pub delivered: Option<Timestamp>,
+    /// Why a side cannot be looked at, or else what failed last.
+    pub last_error: Option<String>,
+}
+
+impl RemoteLink {
+    /// How each repository that the link names in full stands.
+    pub async fn status(&self) -> Result<Vec<RemoteStatus>, ReplicationError> {
+        let looked = stream::iter(&self.names).map(|name| self.repository_status(name)).buffered(DEFAULT_JOBS);
+        Ok(looked.collect().await)
+    }
+
+    async fn repository_status(&self, name: &String) -> RemoteStatus {
+        let row = self.row(name).await.map(|(row, _)| row.statistics).unwrap_or_default();
+        let mut status = RemoteStatus {
+            repository: name.clone(),
+            standing: "unreachable",
+            equal: 0,
+            pending_refs: 0,
+            skipped: 0,
+            delivered: row.delivered,
+            last_error: row.last_error,
+        };
+        match self.explain(name).await {
+            Ok(explained) => status.add(&explained),
+            Err(error) => status.last_error = Some(error.to_string()),
+        }
+        status
+    }
+}
+
+impl RemoteStatus {
+    fn add(&mut self, explained: &Explained) {
+        self.equal = explained.equal;
+        self.pending_refs = explained.create + explained.update + explained.force + explained.delete;
+        self.skipped = explained.skip.refs.len() as u64 + explained.skip.more;
+        let diverged = explained.preserve + explained.force > 0 || explained.skip.has(Outcome::Diverged);
+        self.standing = match () {
+            () if explained.path == Path::Refused || diverged => "diverged",
+            () if self.pending_refs > 0 => "behind",
+            () => "equal",
+        };
+        match self.standing {
+            "equal" => self.last_error = None,
+            _ if explained.path == Path::Refused => self.last_error = Some(explained.why.clone()),
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Where the objects of a push come from.
+
+use std::collections::HashSet;
+use std::io::BufRead;
+
+use gix::ObjectId;
+
+use super::error::RemotesError;
+use crate::git::client::{ClientError, FetchPack, UploadPack};
+
+/// Where the objects of a push come from.
+pub trait Supply {
+    /// Which of these objects it has.
+    fn known(&mut self, ids: &[ObjectId]) -> Result<HashSet<ObjectId>, RemotesError>;
+
+    /// A pack for a push. Memory does not depend on its size.
+    fn pack(&mut self, wanted: &Wanted) -> Result<Pack<'_>, RemotesError>;
+}
+
+/// What a pack is to hold, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// These, with all that they need.
+    pub wants: Vec<ObjectId>,
+    /// But not what these need: it is there.
+    pub haves: Vec<ObjectId>,
+    /// Commits whose parents are not there.
+    pub shallow: Vec<ObjectId>,
+    /// Whether deltas may refer to what is there.
+    pub thin: bool,
+    /// Whether deltas may name their base by distance.
+    pub ofs_delta: bool,
+}
+
+/// A pack on its way. Its trailer comes only when all before it has proven to be whole.
+pub struct Pack<'p> {
+    /// How many objects it announces.
+    pub objects: u32,
+    /// Its bytes.
+    pub bytes: Box<dyn BufRead + 'p>,
+}
+
+/// The source as a Git server.
+pub struct FromServer<'s> {
+    upload: UploadPack<'s>,
+    /// Something that it has: without that it is not to be asked what else.
+    tip: Option<ObjectId>,
+    /// Whether it could not say which objects it has.
+    pub is_mute: bool,
+}
+
+impl<'s> FromServer<'s> {
+    /// A conversation with the source, and one of the objects that it names.
+    pub fn new(upload: UploadPack<'s>, tip: Option<ObjectId>) -> Self {
+        FromServer { upload, tip, is_mute: false }
+    }
+}
+
+impl Supply for FromServer<'_> {
+    fn known(&mut self, ids: &[ObjectId]) -> Result<HashSet<ObjectId>, RemotesError> {
+        let Some(tip) = self.tip.filter(|_| !ids.is_empty()) else { return Ok(HashSet::new()) };
+        match self.upload.known(tip, ids) {
+            Ok(known) => Ok(known.into_iter().collect()),
+            Err(ClientError::Unsupported { server, what }) => {
+                tracing::warn!("{server} cannot {what}: what is overwritten at the target counts as made there");
+                self.is_mute = true;
+                Ok(HashSet::new())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn pack(&mut self, wanted: &Wanted) -> Result<Pack<'_>, RemotesError> {
+        let Wanted { wants, haves, shallow, thin, ofs_delta } = wanted.clone();
+        let fetch = FetchPack { wants, haves, shallow, thin, ofs_delta, ..FetchPack::default() };
+        let input = self.upload.fetch(&fetch)?;
+        Ok(Pack { objects: input.objects(), bytes: Box::new(input) })
+    }
+}

@@ -120,6 +120,50 @@ fn sign(
 mod tests {
     use super::*;
 
+    /// Made by awscli 1.46.3, `awscli.customizations.codecommit`, with a fixed time.
+    #[test]
+    fn signatures_are_those_of_the_credential_helper() {
+        let vectors = [
+            (
+                ("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", None),
+                "https://git-codecommit.us-east-1.amazonaws.com/v1/repos/my-repo",
+                "2015-08-30T12:36:00Z",
+                "AKIDEXAMPLE",
+                "20150830T123600Zf0364cf25b069cdd56692c5905109eb95893436b63cec1c1446aeaca85c3c4ca",
+            ),
+            (
+                ("ASIAEXAMPLE", "secret/with+signs", Some("FwoGZXIvYXdzEXAMPLE//token==")),
+                "https://git-codecommit-fips.eu-west-1.amazonaws.com/v1/repos/team/app.git",
+                "2026-01-02T03:04:05Z",
+                "ASIAEXAMPLE%FwoGZXIvYXdzEXAMPLE//token==",
+                "20260102T030405Zbc96811dd3088183c096bdb528347eae72c826616546b23f36ded0ce5a0beff8",
+            ),
+            (
+                ("AKIDEXAMPLE", "k", None),
+                "https://git-codecommit.cn-north-1.amazonaws.com.cn:443/v1/repos/x",
+                "2031-12-31T23:59:59Z",
+                "AKIDEXAMPLE",
+                "20311231T235959Z5e7a1c87c16c094d06e8dc2c25bfe8b5dc01982f88de976f205f5d9be82bd51c",
+            ),
+            (
+                ("AKIDEXAMPLE", "k", None),
+                "https://vpce-0a1b-2c.git-codecommit.us-west-2.vpce.amazonaws.com/v1/repos/x",
+                "2031-12-31T23:59:59Z",
+                "AKIDEXAMPLE",
+                "20311231T235959Z8aee465da8e2177239c4226c1ef423d727591aa4737e0f18743295da19ad49d5",
+            ),
+        ];
+        for ((key, secret, token), url, time, user, password) in vectors {
+            let url = Url::parse(url).unwrap();
+            let token = token.map(str::to_owned);
+            let credentials = aws_credential_types::Credentials::new(key, secret, token, None, "test");
+            let host = url.host_str().unwrap();
+            let region = region_of_host(host).unwrap();
+            let identity = sign(&credentials, region, host, url.path(), time.parse().unwrap());
+            assert_eq!(identity, Identity::Basic { user: Secret::new(user), password: Secret::new(password) });
+        }
+    }
+
     #[test]
     fn regions_of_hosts() {
         for (host, region) in [

@@ -47,7 +47,7 @@ fn broken_requests_are_told_what_is_wrong() {
     let many: Vec<String> = (0..1001).map(|number| format!("deepen-not r{number}")).collect();
     let all: Vec<&str> = ["command=fetch", "|"].into_iter().chain(many.iter().map(String::as_str)).collect();
     let error = Talk::v2(view).ask(&lines(&all)).unwrap_err();
-    assert!(error.to_string().contains("too many deepen-not lines in one request: at most 1000"), "{error}");
+    assert!(error.to_string().contains("too many deepen-not lines: at most 1000"), "{error}");
 }
 
 /// Lines of a request that is nearly right.

@@ -2,10 +2,14 @@
 
 use std::io;
 
-use gix::bstr::BString;
+use gix::ObjectId;
+use gix::bstr::{BString, ByteSlice};
 
 use crate::Kind;
 use crate::git::protocol::ProtocolError;
+
+/// Why there is no pack to push: whatever the closure failed with that was to write it.
+pub type PackSourceError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a conversation with a Git server failed. `server` is always a URL without credentials.
 #[derive(Debug, thiserror::Error)]
@@ -76,6 +80,23 @@ pub enum ClientError {
         /// What is needed.
         what: String,
     },
+    /// Its history ends somewhere, so that it cannot give all of it.
+    #[error("{server}: the repository there is shallow, its history ends at {commit}: it cannot be a source")]
+    Shallow {
+        /// Where.
+        server: String,
+        /// A commit whose parents are missing.
+        commit: ObjectId,
+    },
+    /// The pack to be pushed could not be made or read. The push was cut off before its end, so that the server
+    /// refuses it.
+    #[error("{server}: the push was given up: {error}")]
+    PackSource {
+        /// Where the pack was to go.
+        server: String,
+        /// Why there is no pack.
+        error: PackSourceError,
+    },
     /// A pack is not what it should be; nothing of it became visible.
     #[error("{server}: the pack that it sent is damaged: {reason}")]
     BadPack {
@@ -95,8 +116,85 @@ impl ClientError {
             ClientError::NotFound { .. } => Kind::NotFound,
             ClientError::Status { status, .. } if *status >= 500 || *status == 429 => Kind::Transient,
             ClientError::Status { .. } | ClientError::Unsupported { .. } => Kind::Refused,
+            ClientError::Shallow { .. } => Kind::Refused,
+            ClientError::Protocol { error: ProtocolError::TooMany { .. }, .. } => Kind::Refused,
             ClientError::Remote { .. } => Kind::Transient,
             ClientError::Protocol { .. } | ClientError::BadPack { .. } => Kind::Transient,
+            ClientError::PackSource { error, .. } => kind_of_source(error.as_ref()),
         }
     }
+
+    /// The error that went through an [`io::Error`], as [`PackInput`](super::PackInput) and connections wrap theirs.
+    pub fn from_io(error: io::Error) -> Result<ClientError, io::Error> {
+        error.downcast()
+    }
+
+    /// As an [`io::Error`], from which [`ClientError::from_io`] takes it again.
+    pub fn into_io(self) -> io::Error {
+        let kind = match self {
+            ClientError::BadPack { .. } | ClientError::Protocol { .. } => io::ErrorKind::InvalidData,
+            ClientError::Connection { ref error, .. } => error.kind(),
+            _ => io::ErrorKind::Other,
+        };
+        io::Error::new(kind, self)
+    }
+}
+
+fn kind_of_source(error: &(dyn std::error::Error + 'static)) -> Kind {
+    let within = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+    let client = error.downcast_ref::<ClientError>().or_else(|| within.and_then(|error| error.downcast_ref()));
+    client.map_or(Kind::Transient, ClientError::kind)
+}
+
+/// Where and at what something failed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct At<'s> {
+    pub server: &'s str,
+    pub doing: &'static str,
+}
+
+impl At<'_> {
+    /// What reading or writing failed with: an error of the transport comes out as it is.
+    pub fn io(self, error: io::Error) -> ClientError {
+        ClientError::from_io(error).unwrap_or_else(|error| ClientError::Connection {
+            server: self.server.into(),
+            doing: self.doing,
+            error,
+        })
+    }
+
+    /// What an answer failed with; one that ends early is a broken connection.
+    pub fn protocol(self, error: ProtocolError) -> ClientError {
+        match error {
+            ProtocolError::Io(error) => self.io(error),
+            ProtocolError::Truncated(missing) => {
+                let reason = format!("the server has hung up: {missing} is missing");
+                self.io(io::Error::new(io::ErrorKind::UnexpectedEof, reason))
+            }
+            error => ClientError::Protocol { server: self.server.into(), error },
+        }
+    }
+
+    /// What the server says of itself that it failed with.
+    pub fn remote(self, message: &[u8]) -> ClientError {
+        ClientError::Remote { server: self.server.into(), message: one_line(message).into() }
+    }
+
+    pub fn unsupported(self, what: impl Into<String>) -> ClientError {
+        ClientError::Unsupported { server: self.server.into(), what: what.into() }
+    }
+
+    pub fn bad_pack(self, reason: impl Into<String>) -> ClientError {
+        ClientError::BadPack { server: self.server.into(), reason: reason.into() }
+    }
+}
+
+/// Longest text of a server that is passed on at once.
+const MAX_TEXT_BYTES: usize = 1000;
+
+/// A server's words for people: on one line, not too long, without control characters.
+pub(super) fn one_line(text: &[u8]) -> String {
+    let text = &text[..text.len().min(MAX_TEXT_BYTES)];
+    let line: String = text.to_str_lossy().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    line.trim().into()
 }

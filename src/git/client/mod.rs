@@ -1,8 +1,27 @@
 //! The client side of Git's protocol: what a server has, fetching from it, pushing to it (gitprotocol-pack,
 //! gitprotocol-v2, gitprotocol-http). Blocking; the way to a server is a [`Server`].
 
+mod answer;
+mod bands;
+mod capabilities;
 mod error;
+mod fetch;
+mod greeting;
+mod known;
+mod pack_input;
+mod receive_pack;
+mod refs;
+mod report;
 mod server;
+mod trailer;
+mod upload_pack;
 
-pub use error::ClientError;
+pub use capabilities::{Capabilities, MAX_CAPABILITIES};
+pub use error::{ClientError, PackSourceError};
+pub use fetch::{FetchPack, MAX_HAVES, MAX_WANTS};
+pub use pack_input::{PackInput, empty_pack};
+pub use receive_pack::{PackSource, ReceivePack};
+pub use refs::{MAX_REFS, MAX_UNUSABLE, RemoteRefs};
+pub use report::{PushReport, RefEffect, RefOutcome};
 pub use server::{Connection, Request, Server};
+pub use upload_pack::UploadPack;

@@ -29,8 +29,8 @@ pub enum ProtocolError {
         /// The beginning of what came.
         line: BString,
     },
-    /// More of something than is accepted in one request.
-    #[error("too many {what} in one request: at most {limit} are accepted")]
+    /// More of something than is accepted at once.
+    #[error("too many {what}: at most {limit} are accepted")]
     TooMany {
         /// What there is too much of.
         what: &'static str,

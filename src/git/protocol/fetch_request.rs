@@ -286,7 +286,8 @@ fn push<T>(list: &mut Vec<T>, item: T, what: &'static str, limit: usize) -> Resu
     Ok(())
 }
 
-fn parse_id(hex: &[u8], format: Format) -> Result<ObjectId, ProtocolError> {
+/// An id in hexadecimal, of the right format.
+pub(crate) fn parse_id(hex: &[u8], format: Format) -> Result<ObjectId, ProtocolError> {
     let id = ObjectId::from_hex(hex).ok().filter(|id| id.kind() == format);
     id.ok_or_else(|| ProtocolError::unexpected("an object id", hex))
 }

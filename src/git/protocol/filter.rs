@@ -1,5 +1,7 @@
 //! Which objects a partial clone leaves out (rev-list, `--filter`).
 
+use std::fmt;
+
 use gix::bstr::ByteSlice;
 
 use super::error::ProtocolError;
@@ -59,6 +61,24 @@ impl Filter {
     /// Whether nothing is left out.
     pub fn is_empty(&self) -> bool {
         *self == Filter::default()
+    }
+}
+
+/// As [`Filter::parse`] reads it. A filter that leaves nothing out has no such form: it is not sent.
+impl fmt::Display for Filter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let (Some(_), Some(_)) = (self.blob_limit, self.tree_depth) {
+            f.write_str("combine:")?;
+        }
+        match self.blob_limit {
+            Some(0) => f.write_str("blob:none")?,
+            Some(limit) => write!(f, "blob:limit={limit}")?,
+            None => {}
+        }
+        if let (Some(_), Some(_)) = (self.blob_limit, self.tree_depth) {
+            f.write_str("+")?;
+        }
+        self.tree_depth.map_or(Ok(()), |depth| write!(f, "tree:{depth}"))
     }
 }
 
@@ -140,6 +160,13 @@ mod tests {
         #[test]
         fn arbitrary_bytes_never_panic(spec in "(combine:|blob:limit=|tree:)?[ -~]{0,40}") {
             let _ = Filter::parse(spec.as_bytes());
+        }
+
+        #[test]
+        fn what_is_written_is_read(blob_limit: Option<u64>, tree_depth: Option<u32>) {
+            let filter = Filter { blob_limit, tree_depth };
+            prop_assume!(!filter.is_empty());
+            prop_assert_eq!(Filter::parse(filter.to_string().as_bytes()).unwrap(), filter);
         }
     }
 }

@@ -30,11 +30,40 @@ pub struct LsRefs {
     pub prefixes: Vec<BString>,
 }
 
+/// Prefixes on their way into a request.
+#[derive(Default)]
+struct Prefixes {
+    list: Vec<BString>,
+    bytes: usize,
+    /// There are too many to tell refs apart.
+    all: bool,
+}
+
+impl Prefixes {
+    fn add(&mut self, prefix: &[u8]) {
+        self.bytes += prefix.len();
+        self.all |= self.list.len() >= MAX_REF_PREFIXES || self.bytes > MAX_PREFIX_BYTES;
+        if !self.all {
+            self.list.push(prefix.into());
+        }
+    }
+
+    fn finish(mut self) -> Vec<BString> {
+        if self.all {
+            return Vec::new();
+        }
+        self.list.sort();
+        // Within a sorted list, what a prefix covers follows it directly.
+        self.list.dedup_by(|next, kept| next.starts_with(kept));
+        self.list
+    }
+}
+
 impl LsRefs {
     /// Reads the arguments up to and with the flush packet behind them.
     pub fn read<R: BufRead>(input: &mut PacketReader<R>) -> Result<LsRefs, ProtocolError> {
         let mut request = LsRefs::default();
-        let (mut prefixes, mut prefix_bytes, mut all) = (Vec::new(), 0, false);
+        let mut prefixes = Prefixes::default();
         loop {
             let line = match input.read_required("the end of the request")? {
                 Packet::Flush => break,
@@ -46,25 +75,39 @@ impl LsRefs {
                 b"unborn" => request.unborn = true,
                 _ => {
                     let prefix = line.strip_prefix(b"ref-prefix ");
-                    let prefix = prefix.ok_or_else(|| ProtocolError::unexpected("an argument of ls-refs", line))?;
-                    prefix_bytes += prefix.len();
-                    all |= prefixes.len() >= MAX_REF_PREFIXES || prefix_bytes > MAX_PREFIX_BYTES;
-                    if !all {
-                        prefixes.push(BString::from(prefix));
-                    }
+                    prefixes.add(prefix.ok_or_else(|| ProtocolError::unexpected("an argument of ls-refs", line))?);
                 }
             }
         }
-        if !all {
-            prefixes.sort();
-            // Within a sorted list, what a prefix covers follows it directly.
-            prefixes.dedup_by(|next, kept| next.starts_with(kept));
-            request.prefixes = prefixes;
-        }
+        request.prefixes = prefixes.finish();
         Ok(request)
     }
 
-    fn takes(&self, name: &BStr) -> bool {
+    /// A request for `HEAD` and for the refs that begin so, or for all, with what symbolic refs name.
+    pub fn of(prefixes: &[&[u8]]) -> LsRefs {
+        let mut all = Prefixes::default();
+        prefixes.iter().for_each(|prefix| all.add(prefix));
+        if !prefixes.is_empty() {
+            all.add(b"HEAD");
+        }
+        LsRefs { peel: false, symrefs: true, unborn: false, prefixes: all.finish() }
+    }
+
+    /// Writes the arguments and the flush packet behind them.
+    pub fn write<W: Write>(&self, out: &mut PacketWriter<W>) -> io::Result<()> {
+        for (asked, word) in [(self.peel, "peel"), (self.symrefs, "symrefs"), (self.unborn, "unborn")] {
+            if asked {
+                out.line(word.as_bytes())?;
+            }
+        }
+        for prefix in &self.prefixes {
+            out.parts(&[b"ref-prefix ", prefix, b"\n"])?;
+        }
+        out.flush_packet()
+    }
+
+    /// Whether a ref is asked for.
+    pub(crate) fn takes(&self, name: &BStr) -> bool {
         let before = self.prefixes.partition_point(|prefix| *prefix <= name);
         self.prefixes.is_empty() || before.checked_sub(1).is_some_and(|at| name.starts_with(&self.prefixes[at]))
     }
@@ -186,6 +229,12 @@ mod tests {
         ) {
             let lines: Vec<Vec<u8>> = prefixes.iter().map(|prefix| format!("ref-prefix {prefix}\n").into()).collect();
             let request = request(&lines, 0).unwrap();
+            let given: Vec<&[u8]> = prefixes.iter().map(|prefix| prefix.as_bytes()).collect();
+            let mut written = Vec::new();
+            LsRefs::of(&given).write(&mut PacketWriter::new(&mut written)).unwrap();
+            let read = LsRefs::read(&mut PacketReader::new(&written[..])).unwrap();
+            prop_assert_eq!(&read, &LsRefs::of(&given));
+            prop_assert!(read.takes("HEAD".into()) && read.takes(name.as_str().into()) == request.takes(name.as_str().into()));
             let expected = prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()));
             prop_assert_eq!(request.takes(name.as_str().into()), expected);
         }

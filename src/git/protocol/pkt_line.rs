@@ -33,6 +33,19 @@ impl<'a> Packet<'a> {
     }
 }
 
+/// The front of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Head {
+    /// So many bytes of data follow.
+    Data(usize),
+    /// See [`Packet::Flush`].
+    Flush,
+    /// See [`Packet::Delimiter`].
+    Delimiter,
+    /// See [`Packet::ResponseEnd`].
+    ResponseEnd,
+}
+
 /// Reads packets. Keeps at most one of them in memory.
 #[derive(Debug)]
 pub struct PacketReader<R> {
@@ -48,23 +61,33 @@ impl<R: BufRead> PacketReader<R> {
 
     /// The next packet; `None` where the input ends between packets.
     pub fn read(&mut self) -> Result<Option<Packet<'_>>, ProtocolError> {
+        Ok(Some(match self.head()? {
+            None => return Ok(None),
+            Some(Head::Flush) => Packet::Flush,
+            Some(Head::Delimiter) => Packet::Delimiter,
+            Some(Head::ResponseEnd) => Packet::ResponseEnd,
+            Some(Head::Data(bytes)) => {
+                let mut buffer = std::mem::take(&mut self.buffer);
+                buffer.resize(bytes, 0);
+                self.fill(&mut buffer)?;
+                self.buffer = buffer;
+                Packet::Data(&self.buffer)
+            }
+        }))
+    }
+
+    /// What the next packet is; its data, if it has any, are to be read with [`PacketReader::fill`].
+    pub(crate) fn head(&mut self) -> Result<Option<Head>, ProtocolError> {
         if self.at_end()? {
             return Ok(None);
         }
         let mut digits = [0; LENGTH_BYTES];
         self.fill(&mut digits)?;
-        let length = length(digits).ok_or(ProtocolError::Length(digits))?;
-        Ok(Some(match length {
-            0 => Packet::Flush,
-            1 => Packet::Delimiter,
-            2 => Packet::ResponseEnd,
-            LENGTH_BYTES..=MAX_PACKET_BYTES => {
-                let mut buffer = std::mem::take(&mut self.buffer);
-                buffer.resize(length - LENGTH_BYTES, 0);
-                self.fill(&mut buffer)?;
-                self.buffer = buffer;
-                Packet::Data(&self.buffer)
-            }
+        Ok(Some(match length(digits).ok_or(ProtocolError::Length(digits))? {
+            0 => Head::Flush,
+            1 => Head::Delimiter,
+            2 => Head::ResponseEnd,
+            length @ LENGTH_BYTES..=MAX_PACKET_BYTES => Head::Data(length - LENGTH_BYTES),
             _ => return Err(ProtocolError::Length(digits)),
         }))
     }
@@ -90,7 +113,8 @@ impl<R: BufRead> PacketReader<R> {
         self.input
     }
 
-    fn fill(&mut self, buffer: &mut [u8]) -> Result<(), ProtocolError> {
+    /// Reads data of the packet whose head was read last.
+    pub(crate) fn fill(&mut self, buffer: &mut [u8]) -> Result<(), ProtocolError> {
         self.input.read_exact(buffer).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => ProtocolError::Truncated("the rest of a packet"),
             _ => ProtocolError::Io(error),

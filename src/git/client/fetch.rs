@@ -1,0 +1,209 @@
+//! Fetching: one request with `done`, answered by the pack.
+
+use std::collections::HashSet;
+use std::io::Write;
+
+use gix::ObjectId;
+
+use super::answer::{Answer, Line};
+use super::error::{At, ClientError};
+use super::known::acknowledgment;
+use super::pack_input::{PackInput, Wire};
+use super::upload_pack::UploadPack;
+use crate::git::protocol::{Deepen, FetchRequest, Filter, ProtocolError, SidebandWidth, Version, parse_id, write_ids};
+
+/// Most objects that one fetch may ask for.
+pub const MAX_WANTS: usize = 1 << 20;
+/// Most objects that one fetch tells the server about; what is beyond may be sent although it is not needed.
+pub const MAX_HAVES: usize = 1 << 16;
+/// Most lines about where a shallow history ends.
+const MAX_SHALLOW_LINES: usize = 1 << 20;
+
+/// What to fetch.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FetchPack {
+    /// Objects wanted, with all that they need; at most [`MAX_WANTS`].
+    pub wants: Vec<ObjectId>,
+    /// Objects that are there with all that they need; the first [`MAX_HAVES`] are told.
+    pub haves: Vec<ObjectId>,
+    /// Commits among what is there whose parents are missing.
+    pub shallow: Vec<ObjectId>,
+    /// Deltas may refer to objects that are there. Without effect where the server does not know it.
+    pub thin: bool,
+    /// Deltas may name their base by distance. Without effect where the server does not know it.
+    pub ofs_delta: bool,
+    /// Send tags of what is sent, too. Without effect where the server does not know it.
+    pub include_tag: bool,
+    /// What to leave out.
+    pub filter: Option<Filter>,
+    /// How many commits deep to go; whole histories otherwise, and then a shallow repository is an error.
+    pub deepen: Option<u32>,
+}
+
+impl UploadPack<'_> {
+    /// Fetches in one round, and returns when the pack begins. Memory does not depend on its size.
+    ///
+    /// Over a connection with state, reading it to its end leaves the conversation ready for the next request in
+    /// version 2; in all other cases the next one connects anew.
+    pub fn fetch(&mut self, fetch: &FetchPack) -> Result<PackInput<'_>, ClientError> {
+        self.ready()?;
+        let at = self.at("fetching");
+        let mut request = self.fetch_request(fetch, at)?;
+        match self.version() {
+            Version::V2 => self.send_v2(&request, at)?,
+            _ => {
+                let haves = std::mem::take(&mut request.haves);
+                self.send_v0(&request, &haves, at)?;
+            }
+        }
+        let (format, reusable) = (self.format(), self.version() == Version::V2 || self.connection.is_stateless());
+        let (version, shallow_allowed) = (self.version(), fetch.deepen.is_some());
+        let mut answer = Answer::new(self.connection.answer(), at);
+        let mut shallow = Vec::new();
+        match version {
+            Version::V2 => read_sections(&mut answer, format, &mut shallow, at)?,
+            _ => read_v0(&mut answer, request.deepen.is_some(), format, &mut shallow, at)?,
+        }
+        shallow.retain(|id| !fetch.shallow.contains(id));
+        if let Some(commit) = shallow.first().copied().filter(|_| !shallow_allowed) {
+            return Err(ClientError::Shallow { server: at.server.into(), commit });
+        }
+        let wire = match (version, request.sideband) {
+            (Version::V2, _) | (_, SidebandWidth::Large | SidebandWidth::Small) => Wire::bands(answer.into_inner()),
+            (_, SidebandWidth::None) => Wire::Plain(answer.into_inner()),
+        };
+        PackInput::open(wire, format, shallow, at, reusable.then_some(&mut self.idle))
+    }
+
+    fn fetch_request(&self, fetch: &FetchPack, at: At<'_>) -> Result<FetchRequest, ClientError> {
+        let v2 = self.version() == Version::V2;
+        let has = |word: &str| v2 || self.capabilities().has(word);
+        if let Some(commit) = self.shallow.filter(|_| fetch.deepen.is_none()) {
+            return Err(ClientError::Shallow { server: at.server.into(), commit });
+        }
+        let filter = fetch.filter.unwrap_or_default();
+        if !filter.is_empty() && !self.capabilities().fetch_has("filter") {
+            return Err(at.unsupported("leave objects out: it lacks filter"));
+        }
+        if (fetch.deepen.is_some() || !fetch.shallow.is_empty()) && !self.capabilities().fetch_has("shallow") {
+            return Err(at.unsupported("fetch parts of a history: it lacks shallow"));
+        }
+        let wants = distinct(&fetch.wants);
+        if wants.is_empty() {
+            return Err(at.unsupported("send a pack of nothing"));
+        }
+        if wants.len() > MAX_WANTS {
+            return Err(at.protocol(ProtocolError::TooMany { what: "wants", limit: MAX_WANTS }));
+        }
+        let mut haves = distinct(&fetch.haves);
+        haves.truncate(MAX_HAVES);
+        Ok(FetchRequest {
+            wants,
+            haves,
+            shallow: distinct(&fetch.shallow),
+            deepen: fetch.deepen.map(Deepen::Depth),
+            filter,
+            done: true,
+            thin_pack: fetch.thin && has("thin-pack"),
+            no_progress: has("no-progress"),
+            include_tag: fetch.include_tag && has("include-tag"),
+            ofs_delta: fetch.ofs_delta && has("ofs-delta"),
+            sideband: match () {
+                () if has("side-band-64k") => SidebandWidth::Large,
+                () if has("side-band") => SidebandWidth::Small,
+                () => SidebandWidth::None,
+            },
+            ..FetchRequest::default()
+        })
+    }
+
+    fn send_v2(&mut self, request: &FetchRequest, at: At<'_>) -> Result<(), ClientError> {
+        let head = self.command_head("fetch");
+        self.send(at, |out| {
+            out.get_mut().write_all(&head)?;
+            request.write_v2(out)
+        })
+    }
+
+    /// Without `multi_ack` a server answers at most one line before it has read `done`, so that it cannot get stuck
+    /// however many haves there are.
+    fn send_v0(&mut self, request: &FetchRequest, haves: &[ObjectId], at: At<'_>) -> Result<(), ClientError> {
+        let format = self.named_format();
+        self.send(at, |out| {
+            request.write_v0(format, out)?;
+            write_ids(b"have ", haves, out)?;
+            out.line(b"done")?;
+            out.flush()
+        })
+    }
+}
+
+/// Version 2: sections up to the pack.
+fn read_sections(
+    answer: &mut Answer<'_>,
+    format: gix::hash::Kind,
+    shallow: &mut Vec<ObjectId>,
+    at: At<'_>,
+) -> Result<(), ClientError> {
+    loop {
+        match answer.text("the pack")? {
+            b"packfile" => return Ok(()),
+            b"acknowledgments" | b"wanted-refs" => while let Line::Text(_) = section_line(answer, at)? {},
+            b"shallow-info" => {
+                while let Line::Text(line) = section_line(answer, at)? {
+                    shallow_line(line, format, shallow).map_err(|error| at.protocol(error))?;
+                }
+            }
+            other => return Err(at.protocol(ProtocolError::unexpected("a section of the answer", other))),
+        }
+    }
+}
+
+/// A line of a section that others follow.
+fn section_line<'l>(answer: &'l mut Answer<'_>, at: At<'_>) -> Result<Line<'l>, ClientError> {
+    match answer.line("the pack")? {
+        Line::Flush => Err(at.protocol(ProtocolError::unexpected("the pack", b"flush"))),
+        line => Ok(line),
+    }
+}
+
+/// Versions 0 and 1: where a shallow history ends, if that was asked, and one line about what is common.
+fn read_v0(
+    answer: &mut Answer<'_>,
+    deepen: bool,
+    format: gix::hash::Kind,
+    shallow: &mut Vec<ObjectId>,
+    at: At<'_>,
+) -> Result<(), ClientError> {
+    if deepen {
+        while let Line::Text(line) = answer.line("the end of the shallow commits")? {
+            shallow_line(line, format, shallow).map_err(|error| at.protocol(error))?;
+        }
+    }
+    loop {
+        let line = answer.text("ACK or NAK")?;
+        // Acknowledgments with a status are not the last one.
+        if line == b"NAK" || acknowledgment(line, at)?.1.is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+/// `shallow <id>` or `unshallow <id>`: the second only tells of commits that the client named.
+fn shallow_line(line: &[u8], format: gix::hash::Kind, all: &mut Vec<ObjectId>) -> Result<(), ProtocolError> {
+    if let Some(id) = line.strip_prefix(b"unshallow ") {
+        return parse_id(id, format).map(|_| ());
+    }
+    let id = line.strip_prefix(b"shallow ").ok_or_else(|| ProtocolError::unexpected("shallow <id>", line))?;
+    if all.len() >= MAX_SHALLOW_LINES {
+        return Err(ProtocolError::TooMany { what: "shallow commits", limit: MAX_SHALLOW_LINES });
+    }
+    all.push(parse_id(id, format)?);
+    Ok(())
+}
+
+/// Each id once, in the order of their first places.
+pub(super) fn distinct(ids: &[ObjectId]) -> Vec<ObjectId> {
+    let mut seen = HashSet::with_capacity(ids.len());
+    ids.iter().copied().filter(|id| seen.insert(*id)).collect()
+}

@@ -1,0 +1,140 @@
+//! Which objects a server has, without fetching anything: negotiation that is broken off.
+
+use std::collections::HashSet;
+use std::io::Write;
+
+use gix::ObjectId;
+use gix::bstr::ByteSlice;
+
+use super::answer::{Answer, Line};
+use super::error::{At, ClientError};
+use super::fetch::distinct;
+use super::upload_pack::UploadPack;
+use crate::git::protocol::{FetchRequest, MultiAck, ProtocolError, Version, parse_id, write_ids};
+
+/// Haves in one request that stands for itself (version 2, and HTTP): some 600 KB.
+const HAVES_PER_REQUEST: usize = 8192;
+/// Haves before the answer is awaited where the server answers while it reads (SSH, versions 0 and 1): its answers
+/// have to fit into the buffers on the way, or both would wait for each other.
+const HAVES_PER_ROUND: usize = 256;
+
+impl UploadPack<'_> {
+    /// Which of `haves` the server has, in their order; nothing is fetched. `want` is an object that it has: without
+    /// one it is not to be asked. Objects that it has but does not show count as not there.
+    pub fn known(&mut self, want: ObjectId, haves: &[ObjectId]) -> Result<Vec<ObjectId>, ClientError> {
+        let mut common = HashSet::new();
+        let haves = distinct(haves);
+        if !haves.is_empty() {
+            self.ready()?;
+            let at = self.at("asking which objects it has");
+            match self.version() {
+                Version::V2 => self.known_v2(want, &haves, &mut common, at)?,
+                _ => self.known_v0(want, &haves, &mut common, at)?,
+            }
+        }
+        Ok(haves.into_iter().filter(|id| common.contains(id)).collect())
+    }
+
+    fn known_v2(
+        &mut self,
+        want: ObjectId,
+        haves: &[ObjectId],
+        common: &mut HashSet<ObjectId>,
+        at: At<'_>,
+    ) -> Result<(), ClientError> {
+        let wait_for_done = self.capabilities().command_has("fetch", "wait-for-done");
+        for haves in haves.chunks(HAVES_PER_REQUEST) {
+            self.ready()?;
+            let head = self.command_head("fetch");
+            let request =
+                FetchRequest { wants: vec![want], haves: haves.to_vec(), wait_for_done, ..FetchRequest::default() };
+            self.send(at, |out| {
+                out.get_mut().write_all(&head)?;
+                request.write_v2(out)
+            })?;
+            let mut answer = Answer::new(self.connection.answer(), at);
+            let section = answer.text("acknowledgments")?;
+            if section != b"acknowledgments" {
+                return Err(at.protocol(ProtocolError::unexpected("acknowledgments", section)));
+            }
+            // Where it has heard enough it sends the pack at once, for which a new connection is cheaper than to read
+            // it: then this one is not idle.
+            self.idle = read_acknowledgments(&mut answer, common, at)?;
+        }
+        Ok(())
+    }
+
+    /// Versions 0 and 1: every have is acknowledged where it is `common`. (`ready` is said of objects that the server
+    /// does not have, too.)
+    fn known_v0(
+        &mut self,
+        want: ObjectId,
+        haves: &[ObjectId],
+        common: &mut HashSet<ObjectId>,
+        at: At<'_>,
+    ) -> Result<(), ClientError> {
+        if !self.capabilities().has("multi_ack_detailed") {
+            return Err(at.unsupported("tell which objects it has: it lacks multi_ack_detailed"));
+        }
+        let stateless = self.connection.is_stateless();
+        let format = self.named_format();
+        let request = FetchRequest { wants: vec![want], multi_ack: MultiAck::Detailed, ..FetchRequest::default() };
+        let per_round = if stateless { HAVES_PER_REQUEST } else { HAVES_PER_ROUND };
+        for (round, haves) in haves.chunks(per_round).enumerate() {
+            self.send(at, |out| {
+                if round == 0 || stateless {
+                    request.write_v0(format, out)?;
+                }
+                write_ids(b"have ", haves, out)?;
+                out.flush_packet()
+            })?;
+            let format = self.format();
+            let mut answer = Answer::new(self.connection.answer(), at);
+            loop {
+                let line = answer.text("the last acknowledgment")?;
+                if line == b"NAK" {
+                    break;
+                }
+                let (id, status) = acknowledgment(line, at)?;
+                if status == b"common" {
+                    common.insert(parse_id(id, format).map_err(|error| at.protocol(error))?);
+                }
+            }
+        }
+        // Over SSH the server still waits for more haves: the next request connects anew.
+        self.idle = stateless;
+        Ok(())
+    }
+
+    /// The format, where the server has named it.
+    pub(super) fn named_format(&self) -> Option<gix::hash::Kind> {
+        self.capabilities().value("object-format").map(|_| self.format())
+    }
+}
+
+/// Reads a section of acknowledgments; whether the answer ends with it.
+fn read_acknowledgments(
+    answer: &mut Answer<'_>,
+    common: &mut HashSet<ObjectId>,
+    at: At<'_>,
+) -> Result<bool, ClientError> {
+    loop {
+        match answer.line("the end of the acknowledgments")? {
+            Line::Flush => return Ok(true),
+            Line::Delimiter => return Ok(false),
+            Line::Text(b"NAK" | b"ready") => {}
+            Line::Text(line) => {
+                let (id, _) = acknowledgment(line, at)?;
+                let id = ObjectId::from_hex(id);
+                common.insert(id.map_err(|_| at.protocol(ProtocolError::unexpected("ACK <id>", line)))?);
+            }
+        }
+    }
+}
+
+/// `ACK <id> [<status>]`
+pub(super) fn acknowledgment<'l>(line: &'l [u8], at: At<'_>) -> Result<(&'l [u8], &'l [u8]), ClientError> {
+    let words = line.strip_prefix(b"ACK ");
+    let words = words.ok_or_else(|| at.protocol(ProtocolError::unexpected("ACK <id> or NAK", line)))?;
+    Ok(words.split_once_str(" ").unwrap_or((words, b"")))
+}

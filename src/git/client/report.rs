@@ -1,0 +1,152 @@
+//! What a server says became of a push (gitprotocol-pack, "Report Status").
+
+use std::collections::HashMap;
+
+use gix::ObjectId;
+use gix::bstr::{BStr, BString, ByteSlice};
+use gix::hash::Kind as Format;
+
+use super::answer::{Answer, Line};
+use super::error::{At, ClientError, one_line};
+use crate::git::protocol::{ProtocolError, parse_id};
+use crate::git::receive_pack::{Command, MAX_COMMANDS};
+
+/// What is said of a command that the server says nothing about.
+const UNTOLD: &str = "the server does not say what became of it";
+
+/// What became of a push.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushReport {
+    /// What is wrong with the pack as a whole, if anything is.
+    pub unpack: Result<(), String>,
+    /// One for each command, in their order.
+    pub refs: Vec<RefOutcome>,
+    /// The server's words for people, line by line.
+    pub messages: Vec<String>,
+}
+
+/// What became of one command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefOutcome {
+    /// The ref that the command named.
+    pub name: BString,
+    /// Why it was refused, if it was.
+    pub result: Result<(), String>,
+    /// What the server has done instead of what was asked, where it says so (`report-status-v2`).
+    pub effects: Vec<RefEffect>,
+}
+
+/// What a server has done instead of a command. What is not told is as the command has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RefEffect {
+    /// The ref that was changed.
+    pub name: Option<BString>,
+    /// What it was before; the null id if it was not there.
+    pub old: Option<ObjectId>,
+    /// What it is now; the null id if it is gone.
+    pub new: Option<ObjectId>,
+    /// Whether what it was before is no longer reached by it.
+    pub forced: bool,
+}
+
+impl PushReport {
+    /// Whether every command was done.
+    pub fn is_ok(&self) -> bool {
+        self.unpack.is_ok() && self.refs.iter().all(|outcome| outcome.result.is_ok())
+    }
+
+    /// A report that says one thing of all commands, until more is known.
+    pub(super) fn of(commands: &[Command], result: Result<(), String>) -> Self {
+        let outcome =
+            |command: &Command| RefOutcome { name: command.name.clone(), result: result.clone(), effects: Vec::new() };
+        PushReport { unpack: Ok(()), refs: commands.iter().map(outcome).collect(), messages: Vec::new() }
+    }
+}
+
+/// Reads a report of either version on `commands`, up to its flush packet.
+pub(super) fn read_report(
+    answer: &mut Answer<'_>,
+    commands: &[Command],
+    format: Format,
+    at: At<'_>,
+) -> Result<PushReport, ClientError> {
+    let unpack = match answer.text("the report on the push")? {
+        b"unpack ok" => Ok(()),
+        line => match line.strip_prefix(b"unpack ") {
+            Some(reason) => Err(one_line(reason)),
+            None => return Err(at.protocol(ProtocolError::unexpected("unpack ok", line))),
+        },
+    };
+    let mut lines = ReportLines::new(commands, format);
+    for _ in 0..8 * MAX_COMMANDS {
+        match answer.line("the end of the report on the push")? {
+            Line::Text(line) => lines.add(line).map_err(|error| at.protocol(error))?,
+            Line::Flush => return Ok(PushReport { unpack, ..lines.report }),
+            Line::Delimiter => return Err(at.protocol(ProtocolError::unexpected("ok or ng", b"delimiter"))),
+        }
+    }
+    Err(at.protocol(ProtocolError::TooMany { what: "lines in a report", limit: 8 * MAX_COMMANDS }))
+}
+
+struct ReportLines<'c> {
+    report: PushReport,
+    rows: HashMap<&'c BStr, usize>,
+    format: Format,
+    /// The command that options refer to, and whether it has an effect already that they are parts of.
+    current: Option<usize>,
+    begun: bool,
+}
+
+impl<'c> ReportLines<'c> {
+    fn new(commands: &'c [Command], format: Format) -> Self {
+        let rows = commands.iter().enumerate().map(|(row, command)| (command.name.as_bstr(), row)).collect();
+        ReportLines { report: PushReport::of(commands, Err(UNTOLD.into())), rows, format, current: None, begun: false }
+    }
+
+    fn add(&mut self, line: &[u8]) -> Result<(), ProtocolError> {
+        match line.split_once_str(" ") {
+            Some((b"ok", name)) => self.outcome(name, Ok(())),
+            Some((b"ng", rest)) => {
+                let (name, reason) = rest.split_once_str(" ").unwrap_or((rest, b"failed"));
+                self.outcome(name, Err(one_line(reason)));
+            }
+            Some((b"option", option)) => self.option(option)?,
+            _ => return Err(ProtocolError::unexpected("ok, ng or option", line)),
+        }
+        Ok(())
+    }
+
+    /// A server may speak of one command several times: each time with options of its own.
+    fn outcome(&mut self, name: &[u8], result: Result<(), String>) {
+        self.begun = false;
+        self.current = self.rows.get(name.as_bstr()).copied();
+        if let Some(outcome) = self.current.and_then(|row| self.report.refs.get_mut(row))
+            && (outcome.result.is_ok() || outcome.result == Err(UNTOLD.into()))
+        {
+            outcome.result = result;
+        }
+    }
+
+    fn option(&mut self, option: &[u8]) -> Result<(), ProtocolError> {
+        let Some(outcome) = self.current.and_then(|row| self.report.refs.get_mut(row)) else { return Ok(()) };
+        let (word, value) = option.split_once_str(" ").unwrap_or((option, b""));
+        let mut effect = if self.begun { outcome.effects.pop().unwrap_or_default() } else { RefEffect::default() };
+        match word {
+            b"refname" => effect.name = Some(value.into()),
+            b"old-oid" => effect.old = Some(parse_id(value, self.format)?),
+            b"new-oid" => effect.new = Some(parse_id(value, self.format)?),
+            b"forced-update" => effect.forced = true,
+            // Options of times to come.
+            _ if !self.begun => return Ok(()),
+            _ => {}
+        }
+        self.begun = true;
+        if outcome.effects.len() < MAX_EFFECTS {
+            outcome.effects.push(effect);
+        }
+        Ok(())
+    }
+}
+
+/// Most effects of one command that are kept.
+const MAX_EFFECTS: usize = 1000;

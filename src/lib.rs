@@ -4,6 +4,7 @@
 //! size of the change. `ARCHITECTURE.md` is the map; each module below is one room of it.
 
 pub mod aws;
+mod certificates;
 pub mod clock;
 pub mod config;
 pub mod counter;

@@ -17,8 +17,9 @@ use futures::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
 use super::gate::Slot;
-use super::listen::tls::{CertificateError, read_certificates};
 use super::{Host, Refusal, body, git_response};
+use crate::certificates::{CertificateError, read_certificates};
+use crate::error::chain;
 use crate::events::Event;
 use crate::git::protocol::{Band, PacketWriter};
 use crate::ledger::advance::read_head;
@@ -179,7 +180,7 @@ impl OtherHost {
             Err(error) => {
                 let error = error.without_url();
                 let what = if error.is_connect() { "cannot be reached" } else { "did not answer" };
-                tracing::warn!(region, url, error = error_chain(&error), "a push could not be forwarded");
+                tracing::warn!(region, url, error = chain(&error), "a push could not be forwarded");
                 return refuse(StatusCode::SERVICE_UNAVAILABLE, what.into());
             }
         };
@@ -201,7 +202,7 @@ impl OtherHost {
         let url = format!("{}/{repository}/info/frontier", self.url);
         let mut passed = HeaderMap::new();
         headers.get(header::AUTHORIZATION).map(|value| passed.insert(header::AUTHORIZATION, value.clone()));
-        let text = |error: reqwest::Error| error_chain(&error.without_url());
+        let text = |error: reqwest::Error| chain(&error.without_url());
         let answer = self.client.get(url).headers(passed).send().await.map_err(text)?;
         let mut answer = answer.error_for_status().map_err(text)?;
         let mut body = Vec::new();
@@ -213,17 +214,6 @@ impl OtherHost {
         }
         serde_json::from_slice(&body).map_err(|error| error.to_string())
     }
-}
-
-/// An error with its causes, which reqwest's own text leaves out.
-fn error_chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text += &format!(": {error}");
-        cause = error.source();
-    }
-    text
 }
 
 impl Host {

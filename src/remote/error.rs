@@ -1,7 +1,5 @@
 //! Why a Git server cannot be used as configured, or its provider's API did not do what was asked.
 
-use std::path::PathBuf;
-
 use crate::Kind;
 use crate::config::ConfigError;
 use crate::git::refname::NameError;
@@ -23,18 +21,6 @@ pub enum RemoteError {
         remote: String,
         /// What is wrong.
         reason: String,
-    },
-    /// A file that the configuration names cannot be read.
-    #[error("remote {remote}: {what} {file} cannot be read: {error}")]
-    Unreadable {
-        /// Which remote.
-        remote: String,
-        /// What it should hold.
-        what: &'static str,
-        /// Its path.
-        file: PathBuf,
-        /// Why.
-        error: std::io::Error,
     },
     /// There are no credentials.
     #[error("remote {remote}: there are no credentials: {reason}")]
@@ -75,7 +61,6 @@ impl RemoteError {
             RemoteError::Config(error) => error.kind(),
             RemoteError::Name(error) => error.kind(),
             RemoteError::Unusable { .. } => Kind::Usage,
-            RemoteError::Unreadable { .. } => Kind::Environment,
             RemoteError::Credentials { .. } => Kind::Refused,
             RemoteError::ApiConnection { .. } => Kind::Transient,
             RemoteError::Api { status: 404, .. } => Kind::NotFound,

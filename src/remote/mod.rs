@@ -2,13 +2,19 @@
 //! and the provider's API for what Git's protocol cannot say.
 //!
 //! ```text
-//! Remote ──repository(name)──► RemoteRepository: git::client::Server ──► http/ or ssh/
-//!                                                └─ set_head ──────────► head.rs
+//! Remote ──repository(name)──► RemoteRepository: git::client::Server ──► http/ or ssh/ ──► credentials/
+//!                                                └─ set_head ──────────► head.rs ────────► credentials/
 //! ```
 
+pub mod credentials;
 mod error;
+mod head;
+mod http;
 mod limits;
+mod pieces;
+mod said;
 mod secret;
+mod ssh;
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,21 +25,34 @@ pub use error::RemoteError;
 pub use limits::{Patience, PushLimits};
 pub use secret::Secret;
 
+use self::credentials::{Credentials, Login};
+use self::head::CallError;
+use self::http::Http;
+use self::ssh::Ssh;
 use crate::clock::Clock;
-use crate::config::{Config, RepositoryUrl, UrlTemplate};
+use crate::config::{Config, Provider, RemoteAuth, RemoteConfig, RepositoryUrl, UrlTemplate};
 use crate::git::client::{ClientError, Connection, Server};
 use crate::git::protocol::{Service, Version};
 use crate::git::refname::check_repository_name;
 use crate::git::refs::RefName;
 
-/// A configured Git server. Cheap to clone; what is cloned shares its connections.
+/// A configured Git server. Cheap to clone; clones share connections.
 #[derive(Clone)]
 pub struct Remote(Arc<Inner>);
 
 struct Inner {
     name: String,
     url: UrlTemplate,
+    provider: Provider,
+    api: Option<String>,
     limits: PushLimits,
+    http: Arc<Http>,
+    /// Where it is reached over SSH.
+    ssh: Option<Ssh>,
+    client: reqwest::Client,
+    credentials: Arc<Credentials>,
+    api_credentials: Arc<Credentials>,
+    clock: Arc<dyn Clock>,
 }
 
 /// One repository at a [`Remote`].
@@ -55,14 +74,33 @@ pub enum HeadSet {
 }
 
 impl Remote {
-    /// The remote of a configuration with this name. Reads the files that it names, but reaches no server yet. What
-    /// it does later runs on `runtime`.
-    pub fn new(name: &str, config: &Config, _clock: Arc<dyn Clock>, _runtime: &Handle) -> Result<Remote, RemoteError> {
+    /// The remote of a configuration with this name. Reaches no server yet, and looks up no secret. What it does later
+    /// runs on `runtime`, which has to be one with several threads, or be driven meanwhile by another thread.
+    pub fn new(name: &str, config: &Config, clock: Arc<dyn Clock>, runtime: &Handle) -> Result<Remote, RemoteError> {
         let remote = config.remote(name)?;
         let unusable = |reason| RemoteError::Unusable { remote: name.into(), reason };
         let url = UrlTemplate::parse(&remote.url).map_err(unusable)?;
+        let patience = Patience::new(&remote.limits);
         let limits = PushLimits::new(remote.provider(), &remote.limits);
-        Ok(Remote(Arc::new(Inner { name: name.into(), url, limits })))
+        let ca = remote.ca.as_ref().map(|ca| config.path(ca));
+        let client = http::client(remote, ca.as_deref(), &patience).map_err(unusable)?;
+        let who = |auth: &RemoteAuth| Arc::new(Credentials::new(auth, remote, config, clock.clone()));
+        let credentials = who(&remote.auth);
+        let api_credentials = remote.api_auth.as_ref().map_or_else(|| credentials.clone(), who);
+        let http = Http::new(credentials.clone(), limits.clone(), patience, client.clone(), runtime.clone());
+        Ok(Remote(Arc::new(Inner {
+            name: name.into(),
+            url,
+            provider: remote.provider(),
+            api: api(remote),
+            limits,
+            http: Arc::new(http),
+            ssh: ssh(remote, config, patience, runtime),
+            client,
+            credentials,
+            api_credentials,
+            clock,
+        })))
     }
 
     /// Its name in the configuration.
@@ -84,6 +122,18 @@ impl Remote {
     }
 }
 
+/// Where the API is, if not in the provider's usual place.
+fn api(remote: &RemoteConfig) -> Option<String> {
+    let aws = || remote.aws.endpoint_url.clone().filter(|_| remote.provider() == Provider::CodeCommit);
+    remote.api.clone().or_else(aws)
+}
+
+fn ssh(remote: &RemoteConfig, config: &Config, patience: Patience, runtime: &Handle) -> Option<Ssh> {
+    let RemoteAuth::Ssh { key, known_hosts, passphrase_env } = &remote.auth else { return None };
+    let (key, known_hosts) = (config.path(key), config.path(known_hosts));
+    Some(Ssh::new(key, known_hosts, passphrase_env.clone(), patience, runtime.clone()))
+}
+
 impl RemoteRepository {
     /// Whose it is.
     pub fn remote(&self) -> &Remote {
@@ -100,14 +150,52 @@ impl RemoteRepository {
         self.remote.limits()
     }
 
-    /// Whether there is an API that sets HEAD.
-    pub fn can_set_head(&self) -> bool {
-        false
+    /// Where its Git LFS server is, by LFS's own rule: beside the repository, over HTTPS.
+    pub fn lfs_url(&self) -> String {
+        let url = match &self.url {
+            RepositoryUrl::Http(url) => url.to_string(),
+            RepositoryUrl::Ssh(url) => format!("https://{}/{}", url.host, url.path.trim_start_matches(['/', '~'])),
+        };
+        let suffix = if url.ends_with(".git") { "/info/lfs" } else { ".git/info/lfs" };
+        format!("{url}{suffix}")
     }
 
-    /// Makes HEAD name a branch, which must be there, through the provider's API.
-    pub async fn set_head(&self, _branch: &RefName) -> Result<HeadSet, RemoteError> {
-        Ok(HeadSet::NoApi)
+    /// What reaches it over HTTP, and who asks there, for what is not Git's protocol.
+    pub fn http(&self) -> (&reqwest::Client, Option<Login>) {
+        let remote = &*self.remote.0;
+        let credentials = if remote.ssh.is_some() { &remote.api_credentials } else { &remote.credentials };
+        (&remote.client, reqwest::Url::parse(&self.lfs_url()).ok().map(|url| credentials.login(&url)))
+    }
+
+    /// Whether there may be an API that sets HEAD: one that gitferry knows, and somebody to ask it as.
+    pub fn can_set_head(&self) -> bool {
+        self.remote.0.provider != Provider::None && !self.remote.0.api_credentials.is_none()
+    }
+
+    /// Makes HEAD name a branch, which must be there, through the provider's API. Safe to run again.
+    pub async fn set_head(&self, branch: &RefName) -> Result<HeadSet, RemoteError> {
+        let remote = &*self.remote.0;
+        let unusable = |reason| RemoteError::Unusable { remote: remote.name.clone(), reason };
+        let credentials = |reason| RemoteError::Credentials { remote: remote.name.clone(), reason };
+        if remote.api_credentials.is_none() {
+            return Ok(HeadSet::NoApi);
+        }
+        let region = match (remote.provider, remote.api_credentials.aws()) {
+            (Provider::CodeCommit, Some(aws)) => Some(aws.region(&remote.url.host()).await.map_err(credentials)?),
+            // Its user names and passwords for Git are not for its API.
+            (Provider::CodeCommit, None) => return Ok(HeadSet::NoApi),
+            _ => None,
+        };
+        let call = head::call(remote.provider, remote.api.as_deref(), &self.url, region.as_deref(), branch);
+        let Some(call) = call.map_err(unusable)? else { return Ok(HeadSet::NoApi) };
+        let (repository, api) = (self.name.clone(), call.url.origin().ascii_serialization());
+        match head::ask(&call, &remote.client, &remote.api_credentials, remote.clock.now()).await {
+            Ok(()) => Ok(HeadSet::Done),
+            Err(CallError::Unusable(reason)) => Err(unusable(reason)),
+            Err(CallError::Credentials(reason)) => Err(credentials(reason)),
+            Err(CallError::Connection(reason)) => Err(RemoteError::ApiConnection { repository, api, reason }),
+            Err(CallError::Answer(status, reason)) => Err(RemoteError::Api { repository, api, status, reason }),
+        }
     }
 }
 
@@ -116,9 +204,15 @@ impl Server for RemoteRepository {
         &self.shown
     }
 
-    fn connect(&self, _: Service, _: Version) -> Result<Box<dyn Connection>, ClientError> {
-        let what = format!("be reached yet: {}", self.url);
-        Err(ClientError::Unsupported { server: self.shown.clone(), what })
+    fn connect(&self, service: Service, version: Version) -> Result<Box<dyn Connection>, ClientError> {
+        match (&self.url, &self.remote.0.ssh) {
+            (RepositoryUrl::Http(url), _) => self.remote.0.http.connect(url, service, version),
+            (RepositoryUrl::Ssh(url), Some(ssh)) => ssh.connect(url, &self.shown, service, version),
+            (RepositoryUrl::Ssh(_), None) => {
+                let reason = "no key is configured".into();
+                Err(ClientError::Unauthorized { server: self.shown.clone(), reason })
+            }
+        }
     }
 }
 

@@ -7,73 +7,117 @@ use std::io::{self, BufRead, BufReader, BufWriter, PipeReader, PipeWriter, Read,
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use gix::hash::Kind as Format;
 use tokio::runtime::Handle;
 
-use super::push::{FreshStates, Mirrored, PushPolicy, PushState, PushStates as _, Serving};
-use super::{Region, RegionError};
+use super::push::{FreshStates, Mirrored, Missing, PushPolicy, PushStates as _, Serving};
+use super::{Region, RegionError, default_head};
 use crate::git::client::{ClientError, Connection, Request, Server};
+use crate::git::pack::PackSet;
 use crate::git::protocol::{AdvertisedRefs, PacketReader, PacketWriter, Service, Version, advertise_refs};
 use crate::git::receive_pack::{PushRequest, capabilities};
 use crate::git::refs::RefValue;
 use crate::git::upload_pack::{Limits, Session, advertise, serve};
+use crate::git::view::{RefTable, View};
 use crate::ledger::head::RepositoryId;
 
 /// Bytes that are read from and written to a pipe at a time.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// One repository of a region.
+/// One repository of a region. Clones are one server.
 #[derive(Clone, Debug)]
 pub struct RegionServer {
     region: Region,
-    id: RepositoryId,
+    repository: Repository,
+    name: String,
     url: String,
     runtime: Handle,
     actor: String,
-    policy: PushPolicy,
-    /// The newest change that a push through this server has made.
-    committed: Arc<Mutex<Option<u64>>>,
+    told: Arc<Mutex<Told>>,
+}
+
+/// Which repository.
+#[derive(Clone, Copy, Debug)]
+enum Repository {
+    Here(RepositoryId),
+    /// To be looked at as if it were there.
+    Absent(Format),
+}
+
+/// What is told beside pushes.
+#[derive(Debug, Default)]
+struct Told {
+    /// Where HEAD is to be after the next push.
+    head: Option<RefValue>,
+    /// The newest change that was made through this server.
+    committed: Option<u64>,
 }
 
 impl RegionServer {
     /// A repository, written in the name of `actor`. Pushes are those of a mirror: checked in full as an import is,
-    /// not by the rules for people, and `head` is what HEAD is to be after them.
+    /// not by the rules for people.
     pub fn new(region: &Region, id: RepositoryId, name: &str, runtime: &Handle, actor: &str) -> Self {
-        let policy = PushPolicy {
-            rules: None,
-            lfs: super::push::Missing::Allow,
-            mirrored: Some(Mirrored::default()),
-            ..PushPolicy::default()
-        };
+        Self::with(region, Repository::Here(id), name, runtime, actor)
+    }
+
+    /// A repository that is not there, to be looked at: it is empty, and takes no push.
+    pub fn absent(region: &Region, format: Format, name: &str, runtime: &Handle, actor: &str) -> Self {
+        Self::with(region, Repository::Absent(format), name, runtime, actor)
+    }
+
+    fn with(region: &Region, repository: Repository, name: &str, runtime: &Handle, actor: &str) -> Self {
         RegionServer {
             region: region.clone(),
-            id,
-            url: format!("region {}: {name}", region.name),
+            repository,
+            name: name.into(),
+            url: format!("{name} in {}", region.name),
             runtime: runtime.clone(),
             actor: actor.into(),
-            policy,
-            committed: Arc::default(),
+            told: Arc::default(),
         }
     }
 
-    /// The same, with where HEAD is to be after its pushes.
-    #[must_use]
-    pub fn with_head(mut self, head: Option<RefValue>) -> Self {
-        self.policy.mirrored = Some(Mirrored { head });
-        self
+    /// Lets the next push make HEAD name something else, in the same change.
+    pub fn set_head_with_next_push(&self, head: RefValue) {
+        self.told().head = Some(head);
     }
 
-    /// The number of the newest change that a push through this server has made.
+    /// Makes HEAD name something else now. Blocking.
+    pub fn set_head(&self, head: &RefValue) -> Result<(), RegionError> {
+        let item = self.runtime.block_on(self.region.set_head(&self.name, head, &self.actor))?;
+        self.told().committed = Some(item.head.frontier.seq);
+        Ok(())
+    }
+
+    /// The number of the newest change that was made through this server.
     pub fn committed(&self) -> Option<u64> {
-        *self.committed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.told().committed
     }
 
-    fn states(&self, reserved: bool) -> FreshStates {
-        FreshStates { region: self.region.clone(), id: self.id, hidden: None, reserved }
+    /// The repository's id, where it is there.
+    pub fn id(&self) -> Option<RepositoryId> {
+        match self.repository {
+            Repository::Here(id) => Some(id),
+            Repository::Absent(_) => None,
+        }
     }
 
-    fn state(&self, service: Service) -> Result<PushState, ClientError> {
-        let states = self.states(service == Service::ReceivePack);
-        self.runtime.block_on(states.state()).map_err(|error| ClientError::Region {
+    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn states(&self, id: RepositoryId, service: Service) -> FreshStates {
+        let reserved = service == Service::ReceivePack;
+        FreshStates { region: self.region.clone(), id, hidden: None, reserved }
+    }
+
+    fn view(&self, service: Service) -> Result<View, ClientError> {
+        let id = match self.repository {
+            Repository::Here(id) => id,
+            Repository::Absent(format) => return Ok(nothing(format)),
+        };
+        let state = self.runtime.block_on(self.states(id, service).state());
+        state.map(|state| state.view).map_err(|error| ClientError::Region {
             server: self.url.clone(),
             kind: error.kind(),
             error: error.to_string(),
@@ -138,18 +182,18 @@ impl Server for RegionServer {
     }
 
     fn connect(&self, service: Service, version: Version) -> Result<Box<dyn Connection>, ClientError> {
-        let state = self.state(service)?;
-        let view = state.view.clone();
+        let view = self.view(service)?;
+        let advertised = view.clone();
         let version = if service == Service::ReceivePack { Version::V0 } else { version };
         let session = Session { version, stateless: true, ref_in_want: false };
         let answer = self.answering(move |mut out| match service {
-            Service::UploadPack => advertise(&view, session, &mut out).map_err(io::Error::other),
+            Service::UploadPack => advertise(&advertised, session, &mut out).map_err(io::Error::other),
             Service::ReceivePack => {
                 let which = AdvertisedRefs { head: false, peeled: None };
-                advertise_refs(&view, Version::V0, which, &capabilities(), &mut out)
+                advertise_refs(&advertised, Version::V0, which, &capabilities(), &mut out)
             }
         })?;
-        Ok(Box::new(RegionConnection { server: self.clone(), service, session, state, answer }))
+        Ok(Box::new(RegionConnection { server: self.clone(), service, session, view, answer }))
     }
 }
 
@@ -157,7 +201,7 @@ struct RegionConnection {
     server: RegionServer,
     service: Service,
     session: Session,
-    state: PushState,
+    view: View,
     answer: Box<dyn BufRead + Send>,
 }
 
@@ -175,7 +219,7 @@ impl Connection for RegionConnection {
         let (reader, writer) = io::pipe().map_err(|error| server.broken(error))?;
         let whole = Arc::new(AtomicBool::new(false));
         let mut input = BufReader::with_capacity(BUFFER_BYTES, Incoming { pipe: reader, whole: whole.clone() });
-        let (view, session) = (self.state.view.clone(), self.session);
+        let (view, session) = (self.view.clone(), self.session);
         let answer = match self.service {
             Service::UploadPack => server.answering(move |mut out| {
                 let never = AtomicBool::new(false);
@@ -194,18 +238,27 @@ impl Connection for RegionConnection {
 
 impl RegionServer {
     fn receive(&self, input: &mut (dyn BufRead + Send), output: &mut (dyn Write + Send)) -> io::Result<()> {
-        let states = self.states(true);
+        let Repository::Here(id) = self.repository else {
+            return PacketWriter::new(output).error(&format!("there is no repository {}", self.url));
+        };
+        let states = self.states(id, Service::ReceivePack);
         let state = self.runtime.block_on(states.state()).map_err(io::Error::other)?;
         let request = match PushRequest::read(&mut PacketReader::new(&mut *input), state.view.format) {
             Ok(Some(request)) => request,
             Ok(None) => return Ok(()),
             Err(error) => return PacketWriter::new(output).error(&error.to_string()),
         };
-        let (region, runtime, policy, actor) = (&self.region, &self.runtime, &self.policy, self.actor.as_str());
-        let serving = Serving { region, runtime, policy, actor, request: &request };
+        let policy = PushPolicy {
+            rules: None,
+            lfs: Missing::Allow,
+            mirrored: Some(Mirrored { head: self.told().head.take() }),
+            ..PushPolicy::default()
+        };
+        let (region, runtime, actor) = (&self.region, &self.runtime, self.actor.as_str());
+        let serving = Serving { region, runtime, policy: &policy, actor, request: &request };
         let pushed = serving.serve(&states, &mut &mut *input, output)?;
         if let Some(item) = pushed.item {
-            *self.committed.lock().unwrap_or_else(PoisonError::into_inner) = Some(item.head.frontier.seq);
+            self.told().committed = Some(item.head.frontier.seq);
             runtime.block_on(async {
                 let item = region.maintain_snapshot(item).await;
                 region.maintain_packs(item).await
@@ -261,8 +314,13 @@ impl Request for RegionRequest<'_> {
     }
 }
 
-impl From<RegionError> for io::Error {
-    fn from(error: RegionError) -> io::Error {
-        io::Error::other(error)
+/// A repository with nothing in it.
+fn nothing(format: Format) -> View {
+    View {
+        format,
+        head: default_head(),
+        refs: Arc::new(RefTable::empty(format)),
+        packs: Arc::new(PackSet::new(format)),
+        recent_tips: Arc::from([]),
     }
 }

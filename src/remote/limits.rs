@@ -38,6 +38,17 @@ pub struct Patience {
 }
 
 impl PushLimits {
+    /// Those of a region of this process: one push is one change, of whatever size.
+    pub fn none() -> Self {
+        PushLimits {
+            refs_per_push: usize::MAX,
+            bytes_per_push: None,
+            bytes_per_blob: None,
+            chunked: true,
+            spool_bytes: 0,
+        }
+    }
+
     /// Those of a provider, but for what the configuration says.
     pub fn new(provider: Provider, config: &RemoteLimits) -> Self {
         let (refs, bytes, blob) = match provider {

@@ -4,6 +4,7 @@ use gix::hash::Kind as Format;
 
 use crate::Kind;
 use crate::git::client::ClientError;
+use crate::region::RegionError;
 use crate::remote::RemoteError;
 use crate::table::TableError;
 
@@ -70,12 +71,9 @@ pub enum RemotesError {
         /// Why not.
         reason: String,
     },
-    /// There is no way yet between these two kinds of endpoints.
-    #[error("link {link} is between a region and a remote; only links between two remotes or two regions are carried")]
-    Ends {
-        /// Which link.
-        link: String,
-    },
+    /// The region at one end failed, or refuses.
+    #[error(transparent)]
+    Region(#[from] RegionError),
     /// The objects of Git LFS are to be carried, and there is no way yet.
     #[error(
         "link {link} has lfs = \"copy\", which is not carried yet; the pointers alone would be of no use, so nothing was"
@@ -102,7 +100,8 @@ impl RemotesError {
             RemotesError::Table(error) => error.kind(),
             RemotesError::Formats { .. } | RemotesError::EmptySource { .. } => Kind::Refused,
             RemotesError::Unpack { .. } | RemotesError::TooLarge { .. } => Kind::Refused,
-            RemotesError::Ends { .. } | RemotesError::Lfs { .. } => Kind::Usage,
+            RemotesError::Region(error) => error.kind(),
+            RemotesError::Lfs { .. } => Kind::Usage,
             RemotesError::Moved { .. } => Kind::Conflict,
             RemotesError::Internal(_) => Kind::Internal,
         }

@@ -89,10 +89,11 @@ pub struct Step {
 impl RemoteLink {
     /// What the next pass would do for one repository.
     pub async fn explain(&self, name: &str) -> Result<Explained, ReplicationError> {
-        let names = self.names_of(&[name.to_owned()])?;
+        let names = self.names_of(&[name.to_owned()]).await?;
+        let name = names.first().map_or(name, String::as_str);
         let failed = |error| ReplicationError::Remotes { repository: names.concat(), error };
         let (row, _) = self.row(name).await.map_err(|error| failed(error.into()))?;
-        let (source, target) = self.ends(name).map_err(failed)?;
+        let (source, target) = self.ends(name, true).await.map_err(failed)?;
         let (policy, allow_empty) = (self.policy.clone(), self.allow_empty);
         let looking = move || look(&source, &target, &policy, row.checkpoint.as_ref(), allow_empty);
         let explained = blocking(looking).await.map_err(failed)?;

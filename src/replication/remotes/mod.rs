@@ -1,11 +1,13 @@
 //! Links with a remote at one end: any Git server.
 //!
 //! Remote → Remote is pass-through: look at the refs of both, ask the source what of the target's it has
-//! (`plan.rs` decides without I/O), and let the pack that the source sends flow into the target's receive-pack.
+//! (`plan.rs` decides without I/O), and let the pack that the source sends flow into the target's receive-pack. A
+//! region at one end is a server within the process (`region/server.rs`), so that there is one way for all.
 
 mod ancestors;
 pub mod checkpoint;
 pub mod endpoint;
+pub mod ends;
 pub mod error;
 pub mod explain;
 pub mod look;

@@ -10,19 +10,20 @@ use tokio::runtime::Handle;
 
 use super::checkpoint::{Checkpoint, Hint};
 use super::endpoint::Endpoint;
+use super::ends::EndHeads;
 use super::error::RemotesError;
 use super::policy::RefPolicy;
-use super::relay::{Heads, Task};
+use super::relay::Task;
 use super::report::Carried;
 use crate::clock::Clock;
 use crate::config::LfsMode;
 use crate::git::refname::check_repository_name;
-use crate::git::refs::RefName;
+use crate::ledger::head::State;
 use crate::ledger::keys;
-use crate::region::blocking;
-use crate::remote::{HeadSet, RemoteError, RemoteRepository};
+use crate::region::{Region, blocking};
 use crate::replication::ReplicationError;
 use crate::replication::deliver::LinkRow;
+use crate::replication::error::InRegion as _;
 use crate::replication::pass::{MAX_JOBS, Report, Summary};
 use crate::replication::progress::Progress;
 use crate::retry::Attempts;
@@ -67,21 +68,45 @@ pub struct RemoteRow {
 }
 
 impl RemoteLink {
-    /// The names of the repositories that a pass is to look at: those asked for, or those that the link names in full.
-    pub fn names_of(&self, names: &[String]) -> Result<Vec<String>, ReplicationError> {
-        let mut all: Vec<String> = if names.is_empty() { self.names.clone() } else { names.to_vec() };
+    /// The names of the repositories that a pass is to look at: those asked for, those that the link names in full, or,
+    /// from a region, all that it carries.
+    pub async fn names_of(&self, names: &[String]) -> Result<Vec<String>, ReplicationError> {
+        let mut all = match &self.source {
+            Endpoint::Region(region) => self.names_in(region, names).await?,
+            Endpoint::Remote(_) if names.is_empty() => self.names.clone(),
+            Endpoint::Remote(_) => names.to_vec(),
+        };
         let mut seen = std::collections::HashSet::new();
         all.retain(|name| seen.insert(name.clone()));
-        if all.is_empty() {
+        if all.is_empty() && matches!(self.source, Endpoint::Remote(_)) {
             return Err(ReplicationError::NoNames { link: self.name.clone(), remote: self.source.name().into() });
         }
         match all.iter().find(|name| !self.carries(name)) {
-            Some(name) => Err(ReplicationError::NotOnLink {
-                name: name.clone(),
-                region: self.source.name().into(),
-                link: self.name.clone(),
-            }),
+            Some(name) => Err(self.not_on_link(name)),
             None => Ok(all),
+        }
+    }
+
+    /// The names that repositories of a region have now: of those that are named, by name or id, or of all on the link.
+    async fn names_in(&self, region: &Region, names: &[String]) -> Result<Vec<String>, ReplicationError> {
+        if names.is_empty() {
+            let heads = region.heads().await.in_region(region)?.into_iter().map(|item| item.head);
+            let carried = heads.filter(|head| head.named && head.state != State::Deleted && self.carries(&head.name));
+            return Ok(carried.map(|head| head.name).collect());
+        }
+        let mut found = Vec::new();
+        for name in names {
+            let item = region.find(name).await.in_region(region)?.ok_or_else(|| self.not_on_link(name))?;
+            found.push(item.head.name);
+        }
+        Ok(found)
+    }
+
+    fn not_on_link(&self, name: &str) -> ReplicationError {
+        ReplicationError::NotOnLink {
+            name: name.into(),
+            region: self.source.name().into(),
+            link: self.name.clone(),
         }
     }
 
@@ -103,7 +128,7 @@ impl RemoteLink {
 
     async fn pass_with(&self, names: &[String], hint: Option<&Hint>, jobs: usize) -> Result<Summary, ReplicationError> {
         let start = Instant::now();
-        let names = self.names_of(names)?;
+        let names = self.names_of(names).await?;
         let mut summary = Summary { link: self.name.clone(), repositories: names.len() as u64, ..Summary::default() };
         self.progress.repositories.add(summary.repositories);
         let mut reports =
@@ -159,16 +184,19 @@ impl RemoteLink {
         {
             return (Ok(()), carried);
         }
-        let (source, target) = match self.ends(name) {
+        if self.lfs == LfsMode::Copy {
+            return (Err(RemotesError::Lfs { link: self.name.clone() }), carried);
+        }
+        let (source, target) = match self.ends(name, false).await {
             Ok(ends) => ends,
             Err(error) => return (Err(error), carried),
         };
         let (link, runtime) = (self.clone(), Handle::current());
         let working = move || {
-            let heads = ByApi { repository: target.clone(), runtime };
+            let heads = EndHeads { end: target.clone(), runtime };
             let task = Task {
                 policy: &link.policy,
-                limits: target.limits(),
+                limits: &target.limits(),
                 heads: &heads,
                 checkpoint: checkpoint.as_ref(),
                 allow_empty: link.allow_empty,
@@ -187,19 +215,6 @@ impl RemoteLink {
                 (Ok(()), carried)
             }
             Err(error) => (Err(error), carried),
-        }
-    }
-
-    /// The repository at both ends.
-    pub(super) fn ends(&self, name: &str) -> Result<(RemoteRepository, RemoteRepository), RemotesError> {
-        if self.lfs == LfsMode::Copy {
-            return Err(RemotesError::Lfs { link: self.name.clone() });
-        }
-        match (&self.source, &self.target) {
-            (Endpoint::Remote(source), Endpoint::Remote(target)) => {
-                Ok((source.repository(name)?, target.repository(name)?))
-            }
-            _ => Err(RemotesError::Ends { link: self.name.clone() }),
         }
     }
 
@@ -252,21 +267,5 @@ impl RemoteLink {
         if let Err(error) = table.transact(vec![write]).await {
             tracing::debug!(%error, repository = name, "could not note what the pass left");
         }
-    }
-}
-
-/// The provider's API, for a thread that waits.
-struct ByApi {
-    repository: RemoteRepository,
-    runtime: Handle,
-}
-
-impl Heads for ByApi {
-    fn can_set(&self) -> bool {
-        self.repository.can_set_head()
-    }
-
-    fn set_head(&self, branch: &RefName) -> Result<bool, RemoteError> {
-        self.runtime.block_on(self.repository.set_head(branch)).map(|set| set == HeadSet::Done)
     }
 }

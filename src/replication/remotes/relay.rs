@@ -22,7 +22,7 @@ use crate::git::receive_pack::Command;
 use crate::git::refs::{RefName, RefValue};
 use crate::git::view::RefTable;
 use crate::ledger::hash::RefsDigest;
-use crate::remote::{PushLimits, RemoteError};
+use crate::remote::PushLimits;
 use crate::replication::progress::Progress;
 
 /// Most moved refs that a checkpoint is told of, and refused ones that are looked at again.
@@ -35,8 +35,16 @@ pub trait Heads: Sync {
     /// Whether there is one.
     fn can_set(&self) -> bool;
 
+    /// Whether it can come with a push, in one step with the refs, which may then be any.
+    fn comes_with_push(&self) -> bool {
+        false
+    }
+
+    /// Makes it name this branch when the next push is done, where it comes with pushes.
+    fn set_with_next_push(&self, _branch: &RefName) {}
+
     /// Makes it name this branch, which is there; `false` where that cannot be done.
-    fn set_head(&self, branch: &RefName) -> Result<bool, RemoteError>;
+    fn set_head(&self, branch: &RefName) -> Result<bool, RemotesError>;
 }
 
 /// What a pass for one repository goes by.
@@ -128,6 +136,10 @@ impl Relay<'_, '_> {
         let Plan { skipped, unconfirmed, .. } = &mut plan;
         self.carried.notes.append(std::mem::take(skipped));
         self.unconfirmed.append(unconfirmed);
+        if self.task.heads.comes_with_push() {
+            self.run_at_once(plan, wanted_head.as_ref(), target_head.as_ref())?;
+            return Ok(wanted_head);
+        }
         let current = target_head.as_ref().and_then(|branch| plan.take_deletion_of(branch.as_bstr()));
         self.delete(&plan.deletions)?;
         let batch = self.task.limits.refs_per_push.max(1);
@@ -147,6 +159,32 @@ impl Relay<'_, '_> {
         }
         self.look_at_refused()?;
         Ok(wanted_head)
+    }
+
+    /// Everything in one push, which the target takes as one step.
+    fn run_at_once(
+        &mut self,
+        plan: Plan<'_>,
+        wanted: Option<&RefName>,
+        target_head: Option<&RefName>,
+    ) -> Result<(), RemotesError> {
+        let is_there = |branch: &RefName| {
+            let kept = plan.deletions.iter().all(|edit| edit.name.as_ref() != branch.as_bstr());
+            let made = plan.edits.iter().any(|edit| edit.name.as_ref() == branch.as_bstr());
+            made || (kept && self.there.refs.find(branch.as_bstr()).is_some())
+        };
+        let head = wanted.filter(|wanted| target_head.is_some() && target_head != Some(wanted) && is_there(wanted));
+        let Plan { deletions, edits, .. } = plan;
+        let edits: Vec<Edit<'_>> = deletions.into_iter().chain(edits).collect();
+        if edits.is_empty() {
+            return head.map_or(Ok(()), |head| self.move_head(head).map(drop));
+        }
+        if let Some(head) = head {
+            self.task.heads.set_with_next_push(head);
+            self.carried.head = Some(head.to_string());
+        }
+        self.update(&edits)?;
+        self.look_at_refused()
     }
 
     /// What the target's `HEAD` names, where that matters: when a branch is deleted, or the source's may have moved.
@@ -208,6 +246,7 @@ impl Relay<'_, '_> {
         let commands: Vec<Command> = edits.iter().map(Edit::command).collect();
         let wants = self.held.wants(edits);
         let report = match wants.is_empty() {
+            true if edits.iter().all(|edit| edit.new.is_none()) => self.push(&commands, None)?,
             true => self.push_empty(&commands)?,
             false => {
                 let haves = self.haves(edits, &wants)?;

@@ -30,9 +30,10 @@ pub struct RemoteStatus {
 }
 
 impl RemoteLink {
-    /// How each repository that the link names in full stands.
+    /// How each repository on the link stands, as far as they can be listed.
     pub async fn status(&self) -> Result<Vec<RemoteStatus>, ReplicationError> {
-        let looked = stream::iter(&self.names).map(|name| self.repository_status(name)).buffered(DEFAULT_JOBS);
+        let names = self.names_of(&[]).await?;
+        let looked = stream::iter(&names).map(|name| self.repository_status(name)).buffered(DEFAULT_JOBS);
         Ok(looked.collect().await)
     }
 

@@ -31,7 +31,7 @@ pub struct Status {
 impl Status {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let config = context.config()?;
-        let names: Vec<String> = match self.link {
+        let names: Vec<String> = match self.link.clone() {
             Some(link) => vec![link],
             None => config.links.keys().cloned().collect(),
         };

@@ -66,6 +66,13 @@ sha256_value! {
     RefsDigest
 }
 
+/// Of no refs.
+impl Default for RefsDigest {
+    fn default() -> Self {
+        RefsDigest::ZERO
+    }
+}
+
 impl RefsDigest {
     /// Adds a ref that was not there, or takes one away that was (the two are the same operation).
     pub fn toggle(&mut self, name: &[u8], value: &RefValue) {

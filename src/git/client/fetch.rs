@@ -7,14 +7,15 @@ use gix::ObjectId;
 
 use super::answer::{Answer, Line};
 use super::error::{At, ClientError};
-use super::known::acknowledgment;
+use super::known::{HAVES_PER_REQUEST, HAVES_PER_ROUND, acknowledgment, read_round};
 use super::pack_input::{PackInput, Wire};
 use super::upload_pack::UploadPack;
-use crate::git::protocol::{Deepen, FetchRequest, Filter, ProtocolError, SidebandWidth, Version, parse_id, write_ids};
+use crate::git::protocol::{Deepen, FetchRequest, Filter, MultiAck, ProtocolError, SidebandWidth, Version, parse_id, write_ids};
 
 /// Most objects that one fetch may ask for.
 pub const MAX_WANTS: usize = 1 << 20;
-/// Most objects that one fetch tells the server about; what is beyond may be sent although it is not needed.
+/// Most objects that one fetch tells the server about (fewer in versions 0 and 1): what is beyond may be sent although
+/// it is not needed.
 pub const MAX_HAVES: usize = 1 << 16;
 /// Most lines about where a shallow history ends.
 const MAX_SHALLOW_LINES: usize = 1 << 20;
@@ -24,7 +25,8 @@ const MAX_SHALLOW_LINES: usize = 1 << 20;
 pub struct FetchPack {
     /// Objects wanted, with all that they need; at most [`MAX_WANTS`].
     pub wants: Vec<ObjectId>,
-    /// Objects that are there with all that they need; the first [`MAX_HAVES`] are told.
+    /// Objects that are there with all that they need; the first ones, at most
+    /// [`MAX_HAVES`], are told.
     pub haves: Vec<ObjectId>,
     /// Commits among what is there whose parents are missing.
     pub shallow: Vec<ObjectId>,
@@ -95,8 +97,22 @@ impl UploadPack<'_> {
         if wants.len() > MAX_WANTS {
             return Err(at.protocol(ProtocolError::TooMany { what: "wants", limit: MAX_WANTS }));
         }
+        let multi_ack = match () {
+            () if v2 => MultiAck::None,
+            () if has("multi_ack_detailed") => MultiAck::Detailed,
+            () if has("multi_ack") => MultiAck::Continue,
+            () => MultiAck::None,
+        };
         let mut haves = distinct(&fetch.haves);
-        haves.truncate(MAX_HAVES);
+        haves.truncate(match () {
+            () if v2 => MAX_HAVES,
+            // Without it a server answers to some of the haves, and it cannot be told how many answers there will be.
+            () if multi_ack == MultiAck::None => 1,
+            // A server answers while it reads: when neither side reads any more, both wait for ever.
+            () if self.connection.is_stateless() => HAVES_PER_REQUEST,
+            () if fetch.deepen.is_some() => HAVES_PER_ROUND,
+            () => MAX_HAVES,
+        });
         Ok(FetchRequest {
             wants,
             haves,
@@ -113,6 +129,7 @@ impl UploadPack<'_> {
                 () if has("side-band") => SidebandWidth::Small,
                 () => SidebandWidth::None,
             },
+            multi_ack,
             ..FetchRequest::default()
         })
     }
@@ -125,13 +142,25 @@ impl UploadPack<'_> {
         })
     }
 
-    /// Without `multi_ack` a server answers at most one line before it has read `done`, so that it cannot get stuck
-    /// however many haves there are.
+    /// Over a connection with state the haves go in rounds, until all are told or the server has heard enough.
     fn send_v0(&mut self, request: &FetchRequest, haves: &[ObjectId], at: At<'_>) -> Result<(), ClientError> {
         let format = self.named_format();
+        let mut wants = Some(request);
+        let mut haves = haves.chunks(HAVES_PER_ROUND).peekable();
+        while request.deepen.is_none() && !self.connection.is_stateless() && haves.len() > 1 {
+            let round = haves.next().unwrap_or_default();
+            self.send(at, |out| {
+                wants.take().map_or(Ok(()), |request| request.write_v0(format, out))?;
+                write_ids(b"have ", round, out)?;
+                out.flush_packet()
+            })?;
+            if read_round(&mut Answer::new(self.connection.answer(), at), at, |_| Ok(()))? {
+                haves = [].chunks(HAVES_PER_ROUND).peekable();
+            }
+        }
         self.send(at, |out| {
-            request.write_v0(format, out)?;
-            write_ids(b"have ", haves, out)?;
+            wants.take().map_or(Ok(()), |request| request.write_v0(format, out))?;
+            haves.try_for_each(|round| write_ids(b"have ", round, out))?;
             out.line(b"done")?;
             out.flush()
         })
@@ -167,7 +196,7 @@ fn section_line<'l>(answer: &'l mut Answer<'_>, at: At<'_>) -> Result<Line<'l>, 
     }
 }
 
-/// Versions 0 and 1: where a shallow history ends, if that was asked, and one line about what is common.
+/// Versions 0 and 1: where a shallow history ends, if that was asked, and what is common.
 fn read_v0(
     answer: &mut Answer<'_>,
     deepen: bool,

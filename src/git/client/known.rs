@@ -12,11 +12,11 @@ use super::fetch::distinct;
 use super::upload_pack::UploadPack;
 use crate::git::protocol::{FetchRequest, MultiAck, ProtocolError, Version, parse_id, write_ids};
 
-/// Haves in one request that stands for itself (version 2, and HTTP): some 600 KB.
-const HAVES_PER_REQUEST: usize = 8192;
-/// Haves before the answer is awaited where the server answers while it reads (SSH, versions 0 and 1): its answers
-/// have to fit into the buffers on the way, or both would wait for each other.
-const HAVES_PER_ROUND: usize = 256;
+/// Haves in one request that stands for itself (version 2, and HTTP): some 600 KB with answers of that size.
+pub(super) const HAVES_PER_REQUEST: usize = 8192;
+/// Haves before the answer is awaited where the server answers while it reads (SSH, versions 0 and 1): what it answers
+/// has to fit into the smallest buffer on the way, a pipe, or both sides would wait for each other.
+pub(super) const HAVES_PER_ROUND: usize = 768;
 
 impl UploadPack<'_> {
     /// Which of `haves` the server has, in their order; nothing is fetched. `want` is an object that it has: without
@@ -89,17 +89,10 @@ impl UploadPack<'_> {
                 out.flush_packet()
             })?;
             let format = self.format();
-            let mut answer = Answer::new(self.connection.answer(), at);
-            loop {
-                let line = answer.text("the last acknowledgment")?;
-                if line == b"NAK" {
-                    break;
-                }
-                let (id, status) = acknowledgment(line, at)?;
-                if status == b"common" {
-                    common.insert(parse_id(id, format).map_err(|error| at.protocol(error))?);
-                }
-            }
+            read_round(&mut Answer::new(self.connection.answer(), at), at, |id| {
+                common.insert(parse_id(id, format)?);
+                Ok(())
+            })?;
         }
         // Over SSH the server still waits for more haves: the next request connects anew.
         self.idle = stateless;
@@ -128,6 +121,26 @@ fn read_acknowledgments(
                 let id = ObjectId::from_hex(id);
                 common.insert(id.map_err(|_| at.protocol(ProtocolError::unexpected("ACK <id>", line)))?);
             }
+        }
+    }
+}
+
+/// Reads the answers to a round of versions 0 and 1, up to the `NAK` that ends it, and tells of ids that are common.
+/// Whether the server has heard enough.
+pub(super) fn read_round(
+    answer: &mut Answer<'_>,
+    at: At<'_>,
+    mut common: impl FnMut(&[u8]) -> Result<(), ProtocolError>,
+) -> Result<bool, ClientError> {
+    let mut ready = false;
+    loop {
+        let line = answer.text("the last acknowledgment")?;
+        if line == b"NAK" {
+            return Ok(ready);
+        }
+        match acknowledgment(line, at)? {
+            (id, b"common") => common(id).map_err(|error| at.protocol(error))?,
+            (_, status) => ready |= status == b"ready",
         }
     }
 }

@@ -119,7 +119,7 @@ impl<'c> PackInput<'c> {
     }
 
     /// How many bytes have been handed out.
-    pub fn bytes(&self) -> u64 {
+    pub fn bytes_so_far(&self) -> u64 {
         self.bytes
     }
 

@@ -21,6 +21,8 @@ pub(super) const BUFFER_BYTES: usize = 64 * 1024;
 pub struct UploadPack<'s> {
     pub(super) server: &'s dyn Server,
     pub(super) connection: Box<dyn Connection>,
+    /// The version that it was asked for.
+    offered: Version,
     version: Version,
     capabilities: Capabilities,
     format: Format,
@@ -35,7 +37,13 @@ pub struct UploadPack<'s> {
 impl<'s> UploadPack<'s> {
     /// Connects, offering version 2.
     pub fn open(server: &'s dyn Server) -> Result<UploadPack<'s>, ClientError> {
-        let mut connection = server.connect(Service::UploadPack, Version::V2)?;
+        UploadPack::open_in(server, Version::V2)
+    }
+
+    /// Connects, offering a version. In version 0 a server tells all its refs at once: one request less than in version
+    /// 2 where all of them are to be listed.
+    pub fn open_in(server: &'s dyn Server, offered: Version) -> Result<UploadPack<'s>, ClientError> {
+        let mut connection = server.connect(Service::UploadPack, offered)?;
         let at = At { server: server.url(), doing: "connecting to git-upload-pack" };
         let (version, capabilities, advertised, shallow) = match Greeting::read(connection.as_mut(), at)? {
             Greeting::Refs(version, told) => (version, told.capabilities, Some(told.refs), told.shallow),
@@ -44,7 +52,7 @@ impl<'s> UploadPack<'s> {
         };
         let format = capabilities.format().map_err(|name| at.unsupported(format!("be used: it has {name} objects")))?;
         let shallow = shallow.first().copied();
-        Ok(UploadPack { server, connection, version, capabilities, format, advertised, shallow, idle: true })
+        Ok(UploadPack { server, connection, offered, version, capabilities, format, advertised, shallow, idle: true })
     }
 
     /// The version that the server speaks.
@@ -92,7 +100,7 @@ impl<'s> UploadPack<'s> {
     /// Connects anew where the last request has ended the conversation.
     pub(super) fn ready(&mut self) -> Result<(), ClientError> {
         if !self.idle {
-            *self = UploadPack::open(self.server)?;
+            *self = UploadPack::open_in(self.server, self.offered)?;
         }
         Ok(())
     }

@@ -1,16 +1,15 @@
 //! What a target's tips are built on, for a source that has none of them.
 //!
-//! Commits that were made at the target are on top of some that both sides have. Where a history ends that is fetched
-//! only so deep, the server names the commits at its end: these are asked about, deeper and deeper, and no pack is read.
+//! Commits that were made at the target are on top of some that both sides have. Those that are some commits below its
+//! tips are asked about, deeper and deeper; no pack is read.
 
 use std::collections::HashSet;
 
 use gix::ObjectId;
 
 use super::error::RemotesError;
-use super::supply::Supply;
-use crate::git::client::{FetchPack, Server, UploadPack};
-use crate::git::protocol::Filter;
+use super::supply::{Supply, commits_at};
+use crate::git::client::{Server, UploadPack};
 
 /// How deep it is looked at first, in commits; then twice as deep each time.
 const FIRST_DEPTH: u32 = 2;
@@ -29,9 +28,7 @@ pub fn known_ancestors(
     let wants: Vec<ObjectId> = tips.iter().copied().take(MAX_TIPS).collect();
     let mut depth = FIRST_DEPTH;
     while depth <= LAST_DEPTH && !wants.is_empty() {
-        let filter = upload.capabilities().fetch_has("filter").then(commits_only);
-        let fetch = FetchPack { wants: wants.clone(), filter, deepen: Some(depth), ..FetchPack::default() };
-        let ends = upload.fetch(&fetch)?.shallow().to_vec();
+        let ends = commits_at(&mut upload, &wants, depth)?;
         if ends.is_empty() {
             break;
         }
@@ -42,9 +39,4 @@ pub fn known_ancestors(
         depth *= 2;
     }
     Ok(HashSet::new())
-}
-
-/// Leaves out all trees and blobs: `tree:0`.
-fn commits_only() -> Filter {
-    Filter { tree_depth: Some(0), ..Filter::default() }
 }

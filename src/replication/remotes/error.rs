@@ -61,14 +61,12 @@ pub enum RemotesError {
         /// One or some of the refs.
         refs: String,
     },
-    /// There is more to push than the target takes at once, and no way to part it.
-    #[error("{target_url} takes {limit} bytes in one push, and what is to go there cannot be parted: {reason}")]
+    /// There is more to push than the target takes at once, and it could not be parted.
+    #[error("{target_url} does not take so much in one push: {reason}")]
     TooLarge {
         /// Where the target is.
         target_url: String,
-        /// Most bytes of one push.
-        limit: u64,
-        /// Why not.
+        /// What it says, or what the limit is.
         reason: String,
     },
     /// The region at one end failed, or refuses.

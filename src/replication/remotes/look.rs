@@ -11,6 +11,7 @@ use super::policy::RefPolicy;
 use super::report::Outcome;
 use super::supply::{FromServer, Supply};
 use crate::git::client::{ReceivePack, RemoteRefs, Server, UploadPack};
+use crate::git::protocol::Version;
 
 /// What two servers have, and the conversations with them.
 pub struct Look<'s> {
@@ -29,8 +30,10 @@ impl<'s> Look<'s> {
     pub fn at(source: &'s dyn Server, target: &'s dyn Server, policy: &RefPolicy) -> Result<Self, RemotesError> {
         let (opened, received) = std::thread::scope(|scope| {
             let receiving = scope.spawn(|| ReceivePack::open(target));
-            let opened = UploadPack::open(source).and_then(|mut upload| {
-                let prefixes = policy.prefixes();
+            // A source that has to tell all its refs does so at once in version 0.
+            let prefixes = policy.prefixes();
+            let version = if prefixes.iter().any(|prefix| prefix == "refs/") { Version::V0 } else { Version::V2 };
+            let opened = UploadPack::open_in(source, version).and_then(|mut upload| {
                 let prefixes: Vec<&[u8]> = prefixes.iter().map(|prefix| prefix.as_bytes()).collect();
                 upload.list(&prefixes).map(|refs| (upload, refs))
             });
@@ -49,7 +52,7 @@ impl<'s> Look<'s> {
             });
         }
         let tip = refs.refs.iter().next().and_then(|entry| refs.refs.object(&entry));
-        Ok(Look { supply: FromServer::new(upload, tip), source: refs, receive, target: there })
+        Ok(Look { supply: FromServer::new(source, upload, tip), source: refs, receive, target: there })
     }
 }
 

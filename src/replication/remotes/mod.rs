@@ -15,8 +15,10 @@ mod open;
 pub mod pass;
 pub mod plan;
 pub mod policy;
+mod push;
 pub mod relay;
 pub mod report;
+mod slices;
 pub mod status;
 pub mod supply;
 

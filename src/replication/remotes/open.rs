@@ -53,7 +53,9 @@ impl RemoteLink {
         let table = match (&source, &target) {
             (_, Endpoint::Region(region)) | (Endpoint::Region(region), _) => Some(region.table.clone()),
             _ => match config.link_table(link).map_err(invalid)? {
-                Some(location) => Some(open_table(config, &location, &link.aws, &format!("link {name}")).await?),
+                Some(location) => Some(
+                    open_table(config, &location, &link.aws, &format!("link {name}")).await.map_err(OpenError::from)?,
+                ),
                 None => None,
             },
         };

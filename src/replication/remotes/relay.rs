@@ -4,7 +4,6 @@
 //! on as it arrives, without its trailer until it has proven to be whole.
 
 use std::collections::HashSet;
-use std::io::{self, BufRead, Write};
 
 use gix::ObjectId;
 use gix::bstr::{BString, ByteSlice};
@@ -15,9 +14,10 @@ use super::error::RemotesError;
 use super::look::{Decided, Look, decide};
 use super::plan::{Edit, Held, Plan, Preserve, head_of};
 use super::policy::RefPolicy;
-use super::report::{Carried, Notes, Outcome};
+use super::push::{Flow, PackSource, push};
+use super::report::{Carried, Outcome};
 use super::supply::{Supply, Wanted};
-use crate::git::client::{ClientError, PackSourceError, PushReport, ReceivePack, RemoteRefs, Server, empty_pack};
+use crate::git::client::{PushReport, ReceivePack, RemoteRefs, Server, empty_pack};
 use crate::git::receive_pack::Command;
 use crate::git::refs::{RefName, RefValue};
 use crate::git::view::RefTable;
@@ -100,6 +100,7 @@ impl Task<'_> {
             moved: Vec::new(),
             refused: Vec::new(),
             unconfirmed: Vec::new(),
+            slices: Vec::new(),
         };
         let head = relay.run(plan, refs.head.as_ref())?;
         Ok(relay.checkpoint(digest(&refs.refs, refs.head.as_ref()), head))
@@ -107,24 +108,26 @@ impl Task<'_> {
 }
 
 /// A pass under way.
-struct Relay<'r, 's> {
-    task: &'r Task<'r>,
-    target: &'s dyn Server,
+pub(super) struct Relay<'r, 's> {
+    pub(super) task: &'r Task<'r>,
+    pub(super) target: &'s dyn Server,
     receive: ReceivePack<'s>,
-    supply: &'r mut dyn Supply,
+    pub(super) supply: &'r mut dyn Supply,
     source: &'r RefTable,
-    there: &'r RemoteRefs,
+    pub(super) there: &'r RemoteRefs,
     held: Held<'r>,
     /// Objects that are known to be at the source although no ref of it names them.
-    known: HashSet<ObjectId>,
-    carried: &'r mut Carried,
+    pub(super) known: HashSet<ObjectId>,
+    pub(super) carried: &'r mut Carried,
     /// The digest of the target's refs as far as they have got.
-    after: RefsDigest,
+    pub(super) after: RefsDigest,
     /// Branches that were made.
     done: Vec<BString>,
     moved: Vec<(BString, Option<ObjectId>)>,
     refused: Vec<Command>,
     unconfirmed: Vec<BString>,
+    /// Refs that part a history that is too large for one push.
+    pub(super) slices: Vec<Command>,
 }
 
 impl Relay<'_, '_> {
@@ -132,6 +135,7 @@ impl Relay<'_, '_> {
     fn run(&mut self, mut plan: Plan<'_>, source_head: Option<&RefValue>) -> Result<Option<RefName>, RemotesError> {
         let wanted_head = head_of(source_head, self.task.policy);
         let target_head = self.target_head(&plan, wanted_head.as_ref());
+        self.find_slices()?;
         self.preserve(&mut plan)?;
         let Plan { skipped, unconfirmed, .. } = &mut plan;
         self.carried.notes.append(std::mem::take(skipped));
@@ -157,6 +161,7 @@ impl Relay<'_, '_> {
             Some(edit) => self.leave_current(&edit, wanted_head.as_ref()),
             None => {}
         }
+        self.delete_slices()?;
         self.look_at_refused()?;
         Ok(wanted_head)
     }
@@ -250,7 +255,7 @@ impl Relay<'_, '_> {
             true => self.push_empty(&commands)?,
             false => {
                 let haves = self.haves(edits, &wants)?;
-                self.relay(&commands, wants, haves)?
+                self.relay_all(&commands, &wants, haves)?
             }
         };
         self.settle(edits, report);
@@ -286,7 +291,7 @@ impl Relay<'_, '_> {
     }
 
     /// One fetch, one push: the pack is passed on as it arrives.
-    fn relay(
+    pub(super) fn relay(
         &mut self,
         commands: &[Command],
         wants: Vec<ObjectId>,
@@ -297,12 +302,11 @@ impl Relay<'_, '_> {
         let shallow = self.receive.shallow().to_vec();
         let mut pack = self.supply.pack(&Wanted { wants, haves, shallow, thin, ofs_delta })?;
         let objects = u64::from(pack.objects);
-        let (progress, mut bytes) = (self.task.progress, 0);
-        let report =
-            push(&mut self.receive, commands, Some(&mut |out| pass_on(&mut *pack.bytes, out, progress, &mut bytes)))?;
+        let mut flow = Flow { progress: self.task.progress, limit: self.task.limits.bytes_per_push, bytes: 0 };
+        let report = push(&mut self.receive, commands, Some(&mut |out| flow.pass_on(&mut *pack.bytes, out)))?;
         self.carried.packs += 1;
         self.carried.objects += objects;
-        self.carried.bytes += bytes;
+        self.carried.bytes += flow.bytes;
         Ok(report)
     }
 
@@ -311,7 +315,11 @@ impl Relay<'_, '_> {
         self.push(commands, Some(&mut |out| Ok(out.write_all(&pack)?)))
     }
 
-    fn push(&mut self, commands: &[Command], pack: Option<PackSource<'_>>) -> Result<PushReport, RemotesError> {
+    pub(super) fn push(
+        &mut self,
+        commands: &[Command],
+        pack: Option<PackSource<'_>>,
+    ) -> Result<PushReport, RemotesError> {
         push(&mut self.receive, commands, pack)
     }
 
@@ -418,61 +426,5 @@ impl Relay<'_, '_> {
         checkpoint.set_unconfirmed(&self.unconfirmed);
         checkpoint.set_recent(before, &self.moved);
         Some(checkpoint).filter(|checkpoint| Some(checkpoint) != before)
-    }
-}
-
-/// What writes a pack.
-type PackSource<'p> = &'p mut dyn FnMut(&mut dyn Write) -> Result<(), PackSourceError>;
-
-/// One push. Where its answer was lost, the target's refs tell whether it happened.
-fn push(
-    receive: &mut ReceivePack<'_>,
-    commands: &[Command],
-    pack: Option<PackSource<'_>>,
-) -> Result<PushReport, RemotesError> {
-    let report = match receive.push(commands, pack) {
-        Ok(report) => report,
-        Err(ClientError::PackSource { server, error }) => return Err(of_source(server, error)),
-        Err(error) if error.kind().is_retryable() => match receive.confirm(commands) {
-            Ok(report) if report.is_ok() => {
-                tracing::info!(%error, "the answer to a push was lost, but it has happened");
-                report
-            }
-            _ => return Err(error.into()),
-        },
-        Err(error) => return Err(error.into()),
-    };
-    match report.unpack {
-        Ok(()) => Ok(report),
-        Err(reason) => Err(RemotesError::Unpack { target_url: receive.url().into(), reason }),
-    }
-}
-
-/// The source's own error, as it would have come without a push around it.
-fn of_source(server: String, error: PackSourceError) -> RemotesError {
-    match error.downcast::<io::Error>().map(|error| ClientError::from_io(*error)) {
-        Ok(Ok(error)) => error.into(),
-        Ok(Err(error)) => ClientError::PackSource { server, error: error.into() }.into(),
-        Err(error) => ClientError::PackSource { server, error }.into(),
-    }
-}
-
-/// Hands a pack on as it arrives.
-fn pass_on(
-    pack: &mut dyn BufRead,
-    out: &mut dyn Write,
-    progress: &Progress,
-    bytes: &mut u64,
-) -> Result<(), PackSourceError> {
-    loop {
-        let data = pack.fill_buf()?;
-        let count = data.len();
-        if count == 0 {
-            return Ok(());
-        }
-        out.write_all(data)?;
-        pack.consume(count);
-        *bytes += count as u64;
-        progress.bytes_copied.add(count as u64);
     }
 }

@@ -6,12 +6,17 @@ use std::io::BufRead;
 use gix::ObjectId;
 
 use super::error::RemotesError;
-use crate::git::client::{ClientError, FetchPack, UploadPack};
+use crate::git::client::{ClientError, FetchPack, Server, UploadPack};
+use crate::git::protocol::{Filter, Version};
 
 /// Where the objects of a push come from.
 pub trait Supply {
     /// Which of these objects it has.
     fn known(&mut self, ids: &[ObjectId]) -> Result<HashSet<ObjectId>, RemotesError>;
+
+    /// The commits that histories have so many commits below their tips (the tips themselves are at 1), where they go
+    /// on from there. Nothing but their ids is read.
+    fn commits_at(&mut self, tips: &[ObjectId], depth: u32) -> Result<Vec<ObjectId>, RemotesError>;
 
     /// A pack for a push. Memory does not depend on its size.
     fn pack(&mut self, wanted: &Wanted) -> Result<Pack<'_>, RemotesError>;
@@ -40,8 +45,22 @@ pub struct Pack<'p> {
     pub bytes: Box<dyn BufRead + 'p>,
 }
 
+/// The commits that histories have so many commits below their tips, where they go on: where a history ends that is
+/// fetched only so deep, the server names the commits at its end before it sends the pack, which is not read.
+pub fn commits_at(upload: &mut UploadPack<'_>, tips: &[ObjectId], depth: u32) -> Result<Vec<ObjectId>, RemotesError> {
+    let filter = upload.capabilities().fetch_has("filter").then(commits_only);
+    let fetch = FetchPack { wants: tips.to_vec(), filter, deepen: Some(depth), ..FetchPack::default() };
+    Ok(upload.fetch(&fetch)?.shallow().to_vec())
+}
+
+/// Leaves out all trees and blobs: `tree:0`.
+fn commits_only() -> Filter {
+    Filter { tree_depth: Some(0), ..Filter::default() }
+}
+
 /// The source as a Git server.
 pub struct FromServer<'s> {
+    server: &'s dyn Server,
     upload: UploadPack<'s>,
     /// Something that it has: without that it is not to be asked what else.
     tip: Option<ObjectId>,
@@ -51,8 +70,8 @@ pub struct FromServer<'s> {
 
 impl<'s> FromServer<'s> {
     /// A conversation with the source, and one of the objects that it names.
-    pub fn new(upload: UploadPack<'s>, tip: Option<ObjectId>) -> Self {
-        FromServer { upload, tip, is_mute: false }
+    pub fn new(server: &'s dyn Server, upload: UploadPack<'s>, tip: Option<ObjectId>) -> Self {
+        FromServer { server, upload, tip, is_mute: false }
     }
 }
 
@@ -68,6 +87,14 @@ impl Supply for FromServer<'_> {
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn commits_at(&mut self, tips: &[ObjectId], depth: u32) -> Result<Vec<ObjectId>, RemotesError> {
+        // Only in version 2 may anything be wanted that no ref names.
+        if self.upload.version() != Version::V2 {
+            self.upload = UploadPack::open(self.server)?;
+        }
+        commits_at(&mut self.upload, tips, depth)
     }
 
     fn pack(&mut self, wanted: &Wanted) -> Result<Pack<'_>, RemotesError> {

@@ -1,0 +1,104 @@
+//! One push, and the pack that flows into it.
+
+use std::fmt;
+use std::io::{self, BufRead, Write};
+
+use super::error::RemotesError;
+use crate::git::client::{ClientError, PackSourceError, PushReport, ReceivePack};
+use crate::git::receive_pack::Command;
+use crate::replication::progress::Progress;
+
+/// What servers say of a pack that is larger than they take, in whatever words.
+const SIZE_WORDS: [&str; 4] = ["maximum allowed size", "too large", "size limit", "exceeds"];
+/// The HTTP status for a request that is larger than is taken.
+const CONTENT_TOO_LARGE: u16 = 413;
+
+/// What writes a pack.
+pub(super) type PackSource<'p> = &'p mut dyn FnMut(&mut dyn Write) -> Result<(), PackSourceError>;
+
+/// One push. Where its answer was lost, the target's refs tell whether it happened.
+pub(super) fn push(
+    receive: &mut ReceivePack<'_>,
+    commands: &[Command],
+    pack: Option<PackSource<'_>>,
+) -> Result<PushReport, RemotesError> {
+    let report = match receive.push(commands, pack) {
+        Ok(report) => report,
+        Err(ClientError::PackSource { server, error }) => return Err(of_source(server, error)),
+        Err(ClientError::Status { status: CONTENT_TOO_LARGE, reason, .. }) => {
+            return Err(RemotesError::TooLarge { target_url: receive.url().into(), reason });
+        }
+        Err(error) if error.kind().is_retryable() => match receive.confirm(commands) {
+            Ok(report) if report.is_ok() => {
+                tracing::info!(%error, "the answer to a push was lost, but it has happened");
+                report
+            }
+            _ => return Err(error.into()),
+        },
+        Err(error) => return Err(error.into()),
+    };
+    let Err(mut reason) = report.unpack else { return Ok(report) };
+    let target_url = receive.url().into();
+    // What a server says in its own words is more than that its unpacking failed.
+    if let Some(said) = report.messages.iter().find(|line| line.contains("fatal:") || line.contains("error:")) {
+        reason = format!("{reason}: {said}");
+    }
+    Err(match SIZE_WORDS.iter().any(|words| reason.contains(words)) {
+        true => RemotesError::TooLarge { target_url, reason },
+        false => RemotesError::Unpack { target_url, reason },
+    })
+}
+
+/// The source's own error, as it would have come without a push around it.
+fn of_source(server: String, error: PackSourceError) -> RemotesError {
+    if let Some(too_large) = error.downcast_ref::<OverLimit>() {
+        return RemotesError::TooLarge { target_url: server, reason: too_large.to_string() };
+    }
+    match error.downcast::<io::Error>().map(|error| ClientError::from_io(*error)) {
+        Ok(Ok(error)) => error.into(),
+        Ok(Err(error)) => ClientError::PackSource { server, error: error.into() }.into(),
+        Err(error) => ClientError::PackSource { server, error }.into(),
+    }
+}
+
+/// There is more than one push may hold.
+#[derive(Debug)]
+struct OverLimit(u64);
+
+impl fmt::Display for OverLimit {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "it has more than {} bytes, which is what bytes_per_push says", self.0)
+    }
+}
+
+impl std::error::Error for OverLimit {}
+
+/// Counts a pack that flows.
+pub(super) struct Flow<'p> {
+    /// What all passes have carried.
+    pub progress: &'p Progress,
+    /// Most bytes that it may have.
+    pub limit: Option<u64>,
+    /// Bytes so far.
+    pub bytes: u64,
+}
+
+impl Flow<'_> {
+    /// Hands a pack on as it arrives.
+    pub fn pass_on(&mut self, pack: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), PackSourceError> {
+        loop {
+            let data = pack.fill_buf()?;
+            let count = data.len();
+            if count == 0 {
+                return Ok(());
+            }
+            self.bytes += count as u64;
+            if let Some(limit) = self.limit.filter(|limit| self.bytes > *limit) {
+                return Err(OverLimit(limit).into());
+            }
+            out.write_all(data)?;
+            pack.consume(count);
+            self.progress.bytes_copied.add(count as u64);
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! What breaks on the way: never a wrong ref at the target, and the next pass completes.
+
+use std::sync::Arc;
+
+use gitferry::Kind;
+use gitferry::git::client::ClientError;
+use gitferry::git::protocol::Version;
+use gitferry::replication::remotes::RemotesError;
+
+use crate::git::GitRepo;
+use crate::place::{Place, Shared, Watched, refs};
+use crate::server::{Damage, GitServer};
+
+#[test]
+fn a_source_that_breaks_off_or_lies_changes_nothing() {
+    for stateless in [true, false] {
+        for (at, damage) in
+            [(1_500, Damage::Cut), (3_000, Damage::Flip(1)), (4_000, Damage::Cut), (4_000, Damage::Noise(7))]
+        {
+            let place = Place::new();
+            let mut pass = place.pass().over(Version::V2, stateless);
+            let mut source = GitServer::new(&place.source, Version::V2, stateless);
+            source.damage = Some((at, damage));
+            pass.source = Box::new(source);
+            let error = pass.fails();
+            assert!(error.kind().is_retryable(), "{at} {damage:?}: {error}");
+            assert!(refs(&place.target).is_empty(), "{at} {damage:?}");
+            place.sync();
+        }
+    }
+}
+
+#[test]
+fn an_answer_that_is_lost_is_made_up_for_by_looking() {
+    let place = Place::new();
+    place.sync();
+    place.source.commit("main", "new", "new\n");
+    let target = Arc::new(Watched::new(GitServer::new(&place.target, Version::V2, true)));
+    *target.loses_answer.lock().unwrap() = true;
+    let mut pass = place.pass();
+    pass.target = Box::new(Shared(target.clone()));
+    let (carried, _) = pass.ok();
+    assert_eq!((carried.updated, target.pushes()), (1, 1));
+    place.assert_mirrored();
+}
+
+#[test]
+fn somebody_who_is_faster_is_not_overwritten_unseen() {
+    let place = Place::new();
+    place.sync();
+    place.source.commit("main", "new", "new\n");
+    let theirs = place.target.commit("theirs", "f", "made here\n");
+    place.target.git(&["update-ref", "-d", "refs/heads/theirs"]);
+    let target = Arc::new(Watched::new(GitServer::new(&place.target, Version::V2, true)));
+    let moves = ["update-ref", "refs/heads/main", &theirs].map(String::from);
+    *target.before_push.lock().unwrap() = Some(moves.to_vec());
+    let mut pass = place.pass();
+    pass.target = Box::new(Shared(target));
+    let error = pass.fails();
+    assert!(matches!(&error, RemotesError::Moved { refs, .. } if refs == "refs/heads/main"), "{error}");
+    assert_eq!(error.kind(), Kind::Conflict);
+    assert_eq!(refs(&place.target)["refs/heads/main"], theirs);
+    // The next attempt sees it, and keeps it.
+    let (carried, _) = place.pass().ok();
+    assert_eq!((carried.updated, carried.preserved), (1, 1));
+    assert!(refs(&place.target).values().any(|id| *id == theirs));
+    place.assert_sound();
+}
+
+#[test]
+fn a_shallow_source_is_refused_by_name() {
+    let place = Place::new();
+    let shallow = place.source.path.with_file_name("shallow");
+    let from = format!("file://{}", place.source.path.display());
+    place.source.git(&["clone", "-q", "--bare", "--depth=1", &from, shallow.to_str().unwrap()]);
+    for version in [Version::V0, Version::V2] {
+        let mut pass = place.pass();
+        pass.source = Box::new(GitServer::new(&GitRepo::at(&shallow), version, true));
+        let error = pass.fails();
+        assert!(matches!(&error, RemotesError::Client(ClientError::Shallow { .. })), "{error}");
+        assert!(refs(&place.target).is_empty());
+    }
+}
+
+#[test]
+fn objects_that_the_target_refuses_change_no_ref() {
+    let place = Place::new();
+    // No mailbox: what fsck calls missingEmail.
+    let tree = place.source.git(&["rev-parse", "main^{tree}"]);
+    let commit = format!("tree {tree}\nauthor A 1700000000 +0000\ncommitter A 1700000000 +0000\n\nbad\n");
+    let id = place.source.feed(&["hash-object", "-t", "commit", "--literally", "-w", "--stdin"], commit.as_bytes());
+    let id = String::from_utf8(id).unwrap();
+    place.source.git(&["update-ref", "refs/heads/bad", id.trim()]);
+    let error = place.pass().fails();
+    assert!(matches!(error, RemotesError::Unpack { .. }), "{error}");
+    assert_eq!(error.kind(), Kind::Refused);
+    assert!(refs(&place.target).is_empty());
+}

@@ -15,4 +15,5 @@ mod diverging;
 mod failing;
 mod heads;
 mod policies;
+mod regions;
 mod requests;

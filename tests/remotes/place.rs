@@ -8,7 +8,7 @@ use gitferry::config::{Deletions, Divergence};
 use gitferry::git::client::{ClientError, Connection, Request, Server};
 use gitferry::git::protocol::{Service, Version};
 use gitferry::git::refs::RefName;
-use gitferry::remote::{PushLimits, RemoteError};
+use gitferry::remote::PushLimits;
 use gitferry::replication::progress::Progress;
 use gitferry::replication::remotes::RemotesError;
 use gitferry::replication::remotes::checkpoint::Checkpoint;
@@ -158,7 +158,7 @@ impl Heads for Api<'_> {
         self.0.is_some()
     }
 
-    fn set_head(&self, branch: &RefName) -> Result<bool, RemoteError> {
+    fn set_head(&self, branch: &RefName) -> Result<bool, RemotesError> {
         let Some(repo) = self.0 else { return Ok(false) };
         repo.git(&["rev-parse", "--verify", "-q", &branch.to_string()]);
         repo.git(&["symbolic-ref", "HEAD", &branch.to_string()]);

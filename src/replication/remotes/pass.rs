@@ -103,11 +103,7 @@ impl RemoteLink {
     }
 
     fn not_on_link(&self, name: &str) -> ReplicationError {
-        ReplicationError::NotOnLink {
-            name: name.into(),
-            region: self.source.name().into(),
-            link: self.name.clone(),
-        }
+        ReplicationError::NotOnLink { name: name.into(), region: self.source.name().into(), link: self.name.clone() }
     }
 
     /// Whether it carries a repository of this name.

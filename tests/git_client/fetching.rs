@@ -38,7 +38,10 @@ fn packs_are_whole_and_thin_ones_complete_what_is_there() {
         let old = repo.git(&["rev-parse", "main"]);
         big.extend(b"a little more");
         repo.commit_bytes("main", "big", &big);
-        repo.git(&["repack", "-adfq"]);
+        // With bitmaps, Git makes no thin packs.
+        repo.git(&["-c", "repack.writeBitmaps=false", "repack", "-adfq"]);
+        // Version 0 only gives out what refs name.
+        repo.git(&["update-ref", "refs/tags/old", &old]);
         for (version, stateless) in ways() {
             for bands in ["side-band-64k", "side-band", ""] {
                 if version == Version::V2 && bands != "side-band-64k" {

@@ -6,7 +6,13 @@
 #[path = "../support/git.rs"]
 #[allow(dead_code)]
 mod git;
+#[path = "../receive_pack/server.rs"]
+#[allow(dead_code)]
+mod receiving;
 mod server;
+#[path = "../upload_pack/server.rs"]
+#[allow(dead_code)]
+mod serving;
 
 mod damage;
 mod fetching;

@@ -1,1 +1,308 @@
-//! Later.
+//! Servers that say exactly what a test has them say.
+
+use std::io::{BufRead, Cursor, Write};
+use std::sync::Mutex;
+
+use gitferry::Kind;
+use gitferry::git::client::{ClientError, Connection, FetchPack, PushReport, ReceivePack, Request, Server, UploadPack};
+use gitferry::git::protocol::{Service, Version};
+use proptest::prelude::*;
+
+use crate::fetching::id;
+use crate::pushing::{command, no_objects};
+
+/// Answers with the next of its texts, whatever it is asked; without state.
+#[derive(Debug)]
+pub struct Scripted(Mutex<Vec<Vec<u8>>>);
+
+impl Scripted {
+    /// The greeting, then the answers.
+    pub fn new(answers: impl IntoIterator<Item = Vec<u8>>) -> Scripted {
+        let mut answers: Vec<Vec<u8>> = answers.into_iter().collect();
+        answers.reverse();
+        Scripted(Mutex::new(answers))
+    }
+}
+
+impl Server for Scripted {
+    fn url(&self) -> &str {
+        "test://scripted"
+    }
+
+    fn connect(&self, _: Service, _: Version) -> Result<Box<dyn Connection>, ClientError> {
+        let mut answers = std::mem::take(&mut *self.0.lock().unwrap());
+        Ok(Box::new(Script { current: Cursor::new(answers.pop().unwrap_or_default()), answers }))
+    }
+}
+
+struct Script {
+    current: Cursor<Vec<u8>>,
+    answers: Vec<Vec<u8>>,
+}
+
+impl Connection for Script {
+    fn is_stateless(&self) -> bool {
+        true
+    }
+
+    fn answer(&mut self) -> &mut dyn BufRead {
+        &mut self.current
+    }
+
+    fn request(&mut self) -> Result<Box<dyn Request + '_>, ClientError> {
+        Ok(Box::new(ScriptRequest(self)))
+    }
+}
+
+struct ScriptRequest<'c>(&'c mut Script);
+
+impl Write for ScriptRequest<'_> {
+    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Request for ScriptRequest<'_> {
+    fn finish(self: Box<Self>) -> Result<(), ClientError> {
+        self.0.current = Cursor::new(self.0.answers.pop().unwrap_or_default());
+        Ok(())
+    }
+}
+
+/// Lines as packets; `0000` and `0001` are special ones.
+pub fn packets(lines: &[&str]) -> Vec<u8> {
+    let packet = |line: &&str| match *line {
+        "0000" | "0001" => (*line).to_owned(),
+        line => format!("{:04x}{line}", line.len() + 4),
+    };
+    lines.iter().map(packet).collect::<String>().into_bytes()
+}
+
+const A: &str = "1111111111111111111111111111111111111111";
+const B: &str = "2222222222222222222222222222222222222222";
+
+fn v2_greeting() -> Vec<u8> {
+    packets(&["version 2\n", "ls-refs=unborn\n", "fetch=shallow wait-for-done\n", "0000"])
+}
+
+fn list(greeting: &[u8], answer: &[u8]) -> Result<gitferry::git::client::RemoteRefs, ClientError> {
+    let server = Scripted::new([greeting.to_owned(), answer.to_owned()]);
+    UploadPack::open(&server)?.list(&[])
+}
+
+#[test]
+fn answers_to_ls_refs() {
+    let lines = [
+        "unborn HEAD symref-target:refs/heads/none\n".to_owned(),
+        format!("{A} refs/tags/t peeled:{B}\n"),
+        format!("{B} refs/heads/late symref-target:refs/tags/t unknown:thing\n"),
+        format!("{A} refs/heads/bad..name"),
+        format!("{A} refs/heads/evil\u{1}"),
+        "0000".into(),
+    ];
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let refs = list(&v2_greeting(), &packets(&lines)).unwrap();
+    let names: Vec<String> = refs.refs.iter().map(|entry| entry.name.to_string()).collect();
+    assert_eq!(names, ["refs/heads/late", "refs/tags/t"]);
+    assert_eq!(refs.object("refs/heads/late".into()), Some(id(B)));
+    assert_eq!(refs.symbolic.len(), 1);
+    assert_eq!(refs.unusable, ["refs/heads/bad..name", "refs/heads/evil\u{1}"]);
+    assert_eq!(refs.head.unwrap().to_string(), "ref:refs/heads/none");
+    for (bad, words) in [
+        (vec![format!("{A} refs/heads/a"), format!("{A} refs/heads/a"), "0000".into()], "each ref once"),
+        (
+            vec![format!("{A} refs/heads/b"), format!("{A} refs/heads/a"), format!("{A} refs/heads/a"), "0000".into()],
+            "each ref once",
+        ),
+        (vec![format!("{} refs/heads/a", "0".repeat(40)), "0000".into()], "the object of a ref"),
+        (vec![format!("{} refs/heads/a", "1".repeat(64)), "0000".into()], "an object id"),
+        (vec![A.into(), "0000".into()], "<id> <ref>"),
+        (vec![format!("{A} refs/heads/a")], "hung up"),
+        (vec!["ERR access denied\n".into()], "the server says: access denied"),
+        (vec![format!("{A} refs/heads/a"), "0001".into()], "a ref"),
+    ] {
+        let lines: Vec<&str> = bad.iter().map(String::as_str).collect();
+        let error = list(&v2_greeting(), &packets(&lines)).unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+        assert_eq!(error.kind(), Kind::Transient);
+    }
+}
+
+#[test]
+fn greetings() {
+    let dumb = format!("{A}\trefs/heads/main\n");
+    let sha256 = format!("{}\trefs/heads/main\n", "c".repeat(64));
+    for (greeting, words) in [
+        (dumb.into_bytes(), "dumb HTTP"),
+        (sha256.into_bytes(), "dumb HTTP"),
+        (b"<!DOCTYPE html>".to_vec(), "bad line length"),
+        (Vec::new(), "hung up"),
+        (packets(&["ERR no such repository\n"]), "the server says: no such repository"),
+        (packets(&["version 1\n", "ERR later"]), "the server says: later"),
+        (packets(&["version 2\n", "ls-refs\n", "0000"]), "version 2"),
+        (packets(&["version 3\n", "0000"]), "an object id"),
+        (packets(&[&format!("{A} HEAD\0multi_ack"), &format!("{B} refs/heads/x")]), "hung up"),
+    ] {
+        let error = UploadPack::open(&Scripted::new([greeting])).err().unwrap();
+        assert!(error.to_string().contains(words), "{error}");
+    }
+    // Old servers say nothing but the end where there are no refs; others say what they can.
+    for greeting in [packets(&["0000"]), packets(&["version 1\n", "0000"])] {
+        assert!(list(&greeting, b"").unwrap().refs.is_empty());
+    }
+    let null = format!("{} capabilities^{{}}\0ofs-delta object-format=sha1\n", "0".repeat(40));
+    let server = Scripted::new([packets(&[&null, &format!("shallow {A}"), "0000"])]);
+    let target = ReceivePack::open(&server).unwrap();
+    assert_eq!((target.shallow(), target.refs().refs.len()), (&[id(A)][..], 0));
+    assert!(target.capabilities().has("ofs-delta"));
+}
+
+fn push(capabilities: &str, answer: &[u8]) -> Result<PushReport, ClientError> {
+    let server = Scripted::new([packets(&[&format!("{A} refs/heads/a\0{capabilities}\n"), "0000"]), answer.to_owned()]);
+    let commands = [command("refs/heads/a", A, B), command("refs/for/main", "-", A), command("refs/heads/c", "-", A)];
+    ReceivePack::open(&server)?.push(&commands, Some(&mut no_objects))
+}
+
+#[test]
+fn reports_with_options() {
+    let lines = [
+        "unpack ok\n".to_owned(),
+        "ok refs/for/main\n".into(),
+        "option refname refs/pull/1/head\n".into(),
+        format!("option old-oid {B}\n"),
+        format!("option new-oid {A}\n"),
+        "option forced-update\n".into(),
+        "ok refs/for/main\n".into(),
+        "option refname refs/pull/2/head\n".into(),
+        "option unheard-of x\n".into(),
+        "ng refs/heads/a not \u{7} today\n".into(),
+        "ok refs/heads/never/asked\n".into(),
+        "option forced-update\n".into(),
+        "0000".into(),
+    ];
+    let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let report = push("report-status-v2", &packets(&lines)).unwrap();
+    let [a, review, c] = &report.refs[..] else { panic!("{report:?}") };
+    assert_eq!(a.result, Err("not   today".into()));
+    assert_eq!(c.result, Err("the server does not say what became of it".into()));
+    assert!(review.result.is_ok() && report.unpack.is_ok() && !report.is_ok());
+    let [first, second] = &review.effects[..] else { panic!("{review:?}") };
+    assert_eq!((first.old, first.new, first.forced), (Some(id(B)), Some(id(A)), true));
+    assert_eq!((second.name.as_ref().unwrap().to_string(), second.forced), ("refs/pull/2/head".into(), false));
+    let failed = push(
+        "report-status",
+        &packets(&["unpack index-pack abnormal exit\n", "ng refs/heads/a unpacker error\n", "0000"]),
+    );
+    assert_eq!(failed.unwrap().unpack, Err("index-pack abnormal exit".into()));
+}
+
+#[test]
+fn reports_that_are_none() {
+    for (capabilities, answer, words) in [
+        ("report-status", packets(&["unpack ok\n", "ok refs/heads/a\n"]), "hung up"),
+        ("report-status", packets(&["ERR read-only today\n"]), "the server says: read-only today"),
+        ("report-status", packets(&["nonsense\n", "0000"]), "unpack ok"),
+        ("report-status", packets(&["unpack ok\n", "nonsense\n", "0000"]), "ok, ng or option"),
+        ("report-status side-band-64k", packets(&["\u{3}disk full\n", "0000"]), "the server says: disk full"),
+        ("report-status side-band-64k", packets(&["\u{2}hello\n", "0000"]), "hung up"),
+        ("side-band-64k", packets(&["\u{3}disk full\n", "0000"]), "the server says: disk full"),
+        (
+            "report-status-v2",
+            packets(&["unpack ok\n", "ok refs/heads/a\n", "option new-oid 12\n", "0000"]),
+            "an object id",
+        ),
+    ] {
+        let error = push(capabilities, &answer).unwrap_err();
+        assert!(error.to_string().contains(words), "{error}");
+    }
+}
+
+#[test]
+fn sections_around_a_pack() {
+    let pack = gitferry::git::client::empty_pack(gix::hash::Kind::Sha1);
+    let banded = [&b"0025\x01"[..], &pack, b"0005\x01000a\x02done\n0000"].concat();
+    let fetch = |before: &[&str], pack: &[u8], deepen: Option<u32>| {
+        let server = Scripted::new([v2_greeting(), [packets(before), pack.to_owned()].concat()]);
+        let request = FetchPack { wants: vec![id(A)], deepen, ..FetchPack::default() };
+        let mut upload_pack = UploadPack::open(&server)?;
+        let mut input = upload_pack.fetch(&request)?;
+        let mut out = Vec::new();
+        input.copy_to(&mut out).map_err(|error| ClientError::from_io(error).unwrap())?;
+        Ok::<_, ClientError>((out, input.shallow().len()))
+    };
+    let shallow = format!("shallow {A}\n");
+    assert_eq!(fetch(&["packfile\n"], &banded, None).unwrap(), (pack.clone(), 0));
+    let all = [
+        "acknowledgments\n",
+        &format!("ACK {B}\n"),
+        "ready\n",
+        "0001",
+        "shallow-info\n",
+        &shallow,
+        "0001",
+        "wanted-refs\n",
+        "0001",
+        "packfile\n",
+    ];
+    assert_eq!(fetch(&all, &banded, Some(1)).unwrap(), (pack.clone(), 1));
+    assert!(matches!(fetch(&all, &banded, None), Err(ClientError::Shallow { .. })));
+    let unshallow = format!("unshallow {A}\n");
+    assert!(fetch(&["shallow-info\n", &unshallow, "0001", "packfile\n"], &banded, None).is_ok());
+    for (before, pack, words) in [
+        (&["packfile-uris\n", "0001"][..], &banded[..], "a section of the answer"),
+        (&["acknowledgments\n", "NAK\n", "0000"], b"", "the pack"),
+        (&["packfile\n"], b"000b\x03no way0000", "the server says: no way"),
+        (&["packfile\n"], b"0000", "hung up"),
+        (&["packfile\n"], b"0011\x01PACK\0\0\0\x02\0\0\0\x010000", "hung up"),
+        (&["packfile\n"], &[&b"0025\x01"[..], &pack].concat(), "hung up"),
+        (&["packfile\n"], &[&b"0025\x01"[..], &pack, b"0006\x01!0000"].concat(), "another hash"),
+        (&["packfile\n"], &[&b"0025\x01JACK"[..], &pack[4..], b"0000"].concat(), "begin like a pack"),
+        (&["packfile\n"], &[&b"002e\x01JACKJACKJ"[..], &pack, b"0000"].concat(), "begin like a pack"),
+    ] {
+        let error = fetch(before, pack, None).unwrap_err();
+        assert!(error.to_string().contains(words), "{words}: {error}");
+    }
+}
+
+/// A line that might stand in some answer.
+fn line() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        Just(b"0000".to_vec()),
+        Just(b"0001".to_vec()),
+        "(version [012]|unpack |ok |ng |option (refname|old-oid) |ERR |ACK |NAK|ready|shallow |acknowledgments|packfile|shallow-info|unborn HEAD)?[ -~]{0,20}"
+            .prop_map(|line| packets(&[&line])),
+        ("(1{40}|2{64}|0{40}) (refs/heads/[a-z/.]{0,5}|HEAD|\\.have|capabilities)(\\^\\{\\})?", "[ -~]{0,30}")
+            .prop_map(|(line, rest)| packets(&[&format!("{line}\0{rest}")])),
+        "[\u{1}-\u{4}][ -~]{0,30}".prop_map(|line| packets(&[&line])),
+        proptest::collection::vec(any::<u8>(), 0..20),
+    ]
+}
+
+fn answer() -> impl Strategy<Value = Vec<u8>> {
+    proptest::collection::vec(line(), 0..8).prop_map(|lines| lines.concat())
+}
+
+proptest! {
+    /// Whatever a server says, there is an answer or an error; a pack never ends well unless it is one.
+    #[test]
+    fn arbitrary_servers_never_panic(greeting in answer(), answers in proptest::collection::vec(answer(), 4), v2: bool) {
+        let greeting = if v2 { v2_greeting() } else { greeting };
+        let script = || Scripted::new([vec![greeting.clone()], answers.clone()].concat());
+        let server = script();
+        if let Ok(mut upload_pack) = UploadPack::open(&server) {
+            let _ = upload_pack.list(&[b"refs/heads/"]);
+            let _ = upload_pack.known(id(A), &[id(A), id(B)]);
+            if let Ok(mut input) = upload_pack.fetch(&FetchPack { wants: vec![id(A)], haves: vec![id(B)], ..FetchPack::default() }) {
+                prop_assert!(input.copy_to(&mut Vec::new()).is_err());
+            }
+        }
+        let server = script();
+        if let Ok(mut target) = ReceivePack::open(&server) {
+            let _ = target.push(&[command("refs/heads/a", "-", A)], Some(&mut no_objects));
+        }
+    }
+}

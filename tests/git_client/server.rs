@@ -2,8 +2,12 @@
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Cursor, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{Child, ChildStdin, Command, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use gitferry::git::client::{ClientError, Connection, Request, Server};
 use gitferry::git::protocol::{Service, Version};
@@ -40,11 +44,13 @@ pub struct GitServer {
     pub edits: Vec<(String, String)>,
     /// Damage from a byte on, counted over all that it sends in one connection.
     pub damage: Option<(u64, Damage)>,
+    /// What it has said without state: greetings and answers.
+    pub said: Arc<Mutex<Vec<Vec<u8>>>>,
 }
 
 impl GitServer {
     pub fn new(repo: &GitRepo, version: Version, stateless: bool) -> GitServer {
-        GitServer { path: repo.path.clone(), stateless, version, edits: Vec::new(), damage: None }
+        GitServer { path: repo.path.clone(), stateless, version, edits: Vec::new(), damage: None, said: Arc::default() }
     }
 
     pub fn path_text(&self) -> &str {
@@ -100,7 +106,7 @@ impl GitServer {
 }
 
 fn replaced(line: &[u8], word: &[u8], instead: &[u8]) -> Vec<u8> {
-    match line.windows(word.len()).position(|part| part == word) {
+    match line.windows(word.len().max(1)).position(|part| part == word) {
         Some(at) => [&line[..at], instead, &line[at + word.len()..]].concat(),
         None => line.to_vec(),
     }
@@ -118,20 +124,37 @@ impl Server for GitServer {
             let mut greeting = Vec::new();
             self.edited(&output.stdout[..]).read_to_end(&mut greeting).unwrap();
             let sent = greeting.len() as u64;
+            self.said.lock().unwrap().push(greeting.clone());
             let answer = BufReader::new(self.damaged(Cursor::new(greeting), 0));
             let server = self.clone();
             return Ok(Box::new(Stateless { server, service, version, answer, sent }));
         }
-        let mut child = self.command(service, version, &[]).spawn().unwrap();
-        let output = self.damaged(self.edited(child.stdout.take().unwrap()), 0);
+        let mut command = self.command(service, version, &[]);
+        let mut child;
+        let output: Box<dyn Read + Send> = if self.damage.is_some() {
+            // Who waits for more than there is would wait for ever: as transports do, this one gives up.
+            let (ours, theirs) = UnixStream::pair().unwrap();
+            ours.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
+            child = command.stdout(OwnedFd::from(theirs)).spawn().unwrap();
+            Box::new(ours)
+        } else {
+            child = command.spawn().unwrap();
+            Box::new(child.stdout.take().unwrap())
+        };
+        // It holds the other end, too.
+        drop(command);
+        let output = self.damaged(self.edited(output), 0);
         let stdin = child.stdin.take();
         Ok(Box::new(Piped { answer: BufReader::new(output), stdin, child }))
     }
 }
 
+/// An edited greeting, and what comes behind it.
+type Edited = std::io::Chain<Cursor<Vec<u8>>, Box<dyn Read + Send>>;
+
 /// One process, asked over pipes.
 struct Piped {
-    answer: BufReader<Damaged<std::io::Chain<Cursor<Vec<u8>>, ChildStdout>>>,
+    answer: BufReader<Damaged<Edited>>,
     stdin: Option<ChildStdin>,
     child: Child,
 }
@@ -245,6 +268,7 @@ impl Request for StatelessRequest<'_> {
         self.finished = true;
         let connection = &mut *self.connection;
         let bytes = answer.len() as u64;
+        connection.server.said.lock().unwrap().push(answer.clone());
         connection.answer = BufReader::new(connection.server.damaged(Cursor::new(answer), connection.sent));
         connection.sent += bytes;
         Ok(())

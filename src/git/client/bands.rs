@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn bands_are_taken_apart() {
-        let input = b"000a\x02hello0007\x01ab0005\x010004000d\x02 you\x07\n5%\r0007\x01cd000c\x0267%\rend0000rest";
+        let input = b"000a\x02hello0007\x01ab0005\x010004000d\x02 you\n5%\r0007\x01cd000c\x0267%\rend0000rest";
         let (bytes, messages) = data(input).unwrap();
         assert_eq!((bytes.as_slice(), messages), (&b"abcd"[..], vec!["hello you".to_owned(), "end".into()]));
         for (input, words) in [

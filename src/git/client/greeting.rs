@@ -14,7 +14,7 @@ use crate::git::protocol::{ProtocolError, Version};
 /// What a server says first.
 pub(super) enum Greeting {
     /// Version 0 or 1: all that it has.
-    Refs(Version, Advertisement),
+    Refs(Version, Box<Advertisement>),
     /// Version 2: only what it can do.
     Commands(Capabilities),
 }
@@ -36,7 +36,8 @@ impl Greeting {
             }
             _ => {}
         }
-        Ok(Greeting::Refs(version, Advertisement::read(first.as_deref(), &mut answer, at)?))
+        let told = Advertisement::read(first.as_deref(), &mut answer, at)?;
+        Ok(Greeting::Refs(version, Box::new(told)))
     }
 }
 

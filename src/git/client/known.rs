@@ -35,6 +35,9 @@ impl UploadPack<'_> {
         Ok(haves.into_iter().filter(|id| common.contains(id)).collect())
     }
 
+    /// Git does not acknowledge an object that it has heard of as the parent of one before, so what is not
+    /// acknowledged is asked about again, until nothing more is. Each request acknowledges at least the first object
+    /// that is there; in the other order also all those whose child came first.
     fn known_v2(
         &mut self,
         want: ObjectId,
@@ -42,25 +45,46 @@ impl UploadPack<'_> {
         common: &mut HashSet<ObjectId>,
         at: At<'_>,
     ) -> Result<(), ClientError> {
-        let wait_for_done = self.capabilities().command_has("fetch", "wait-for-done");
         for haves in haves.chunks(HAVES_PER_REQUEST) {
-            self.ready()?;
-            let head = self.command_head("fetch");
-            let request =
-                FetchRequest { wants: vec![want], haves: haves.to_vec(), wait_for_done, ..FetchRequest::default() };
-            self.send(at, |out| {
-                out.get_mut().write_all(&head)?;
-                request.write_v2(out)
-            })?;
-            let mut answer = Answer::new(self.connection.answer(), at);
-            let section = answer.text("acknowledgments")?;
-            if section != b"acknowledgments" {
-                return Err(at.protocol(ProtocolError::unexpected("acknowledgments", section)));
+            let mut left = haves.to_vec();
+            while !left.is_empty() {
+                let before = left.len();
+                self.acknowledged(want, &left, common, at)?;
+                left.retain(|id| !common.contains(id));
+                if left.len() == before {
+                    break;
+                }
+                left.reverse();
             }
-            // Where it has heard enough it sends the pack at once, for which a new connection is cheaper than to read
-            // it: then this one is not idle.
-            self.idle = read_acknowledgments(&mut answer, common, at)?;
         }
+        Ok(())
+    }
+
+    /// One request of version 2, whose acknowledgments join `common`.
+    fn acknowledged(
+        &mut self,
+        want: ObjectId,
+        haves: &[ObjectId],
+        common: &mut HashSet<ObjectId>,
+        at: At<'_>,
+    ) -> Result<(), ClientError> {
+        self.ready()?;
+        let wait_for_done = self.capabilities().command_has("fetch", "wait-for-done");
+        let head = self.command_head("fetch");
+        let (wants, haves) = (vec![want], haves.to_vec());
+        let request = FetchRequest { wants, haves, wait_for_done, ..FetchRequest::default() };
+        self.send(at, |out| {
+            out.get_mut().write_all(&head)?;
+            request.write_v2(out)
+        })?;
+        let mut answer = Answer::new(self.connection.answer(), at);
+        let section = answer.text("acknowledgments")?;
+        if section != b"acknowledgments" {
+            return Err(at.protocol(ProtocolError::unexpected("acknowledgments", section)));
+        }
+        // Where it has heard enough it sends the pack at once, for which a new connection is cheaper than to read it:
+        // then this one is not idle.
+        self.idle = read_acknowledgments(&mut answer, common, at)?;
         Ok(())
     }
 

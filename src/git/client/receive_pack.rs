@@ -36,7 +36,7 @@ impl<'s> ReceivePack<'s> {
         let mut connection = server.connect(Service::ReceivePack, Version::V0)?;
         let at = At { server: server.url(), doing: "connecting to git-receive-pack" };
         match Greeting::read(connection.as_mut(), at)? {
-            Greeting::Refs(_, told) => Ok(ReceivePack { server, connection, told, idle: true }),
+            Greeting::Refs(_, told) => Ok(ReceivePack { server, connection, told: *told, idle: true }),
             Greeting::Commands(_) => Err(at.protocol(ProtocolError::unexpected("refs", b"version 2"))),
         }
     }

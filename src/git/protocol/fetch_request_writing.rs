@@ -46,6 +46,7 @@ impl FetchRequest {
             SidebandWidth::Large => Some("side-band-64k"),
         });
         words.extend(self.no_done.then_some("no-done"));
+        words.extend((!self.filter.is_empty()).then_some("filter"));
         words.extend(matches!(self.deepen, Some(Deepen::Relative(_))).then_some("deepen-relative"));
         let mut capabilities = String::new();
         for word in words {

@@ -49,9 +49,12 @@ pub fn change(id: RepositoryId, seq: u64, hash: ChangeHash) -> Key {
     Key::new(repository(id), format!("{}{hash}", change_prefix(seq)))
 }
 
+/// What the sort keys of all changes start with.
+pub const CHANGE_PREFIX: &str = "change/";
+
 /// What the sort keys of all changes with this number start with.
 pub fn change_prefix(seq: u64) -> String {
-    format!("change/{seq:020}-")
+    format!("{CHANGE_PREFIX}{seq:020}-")
 }
 
 /// What the sort keys of all uploads in progress start with.

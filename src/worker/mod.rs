@@ -20,7 +20,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, interval, sleep_until};
 
 use crate::Kind;
-use crate::events::due::{Due, DueMarks};
+use crate::events::due::{Due, deliver_due};
 use crate::events::sqs::Queue;
 use crate::events::{Event, Sink};
 use crate::ledger::head::RepositoryId;
@@ -259,7 +259,7 @@ async fn deliver(
     marks: &[Due],
     sink: Option<&dyn Sink>,
 ) -> Result<Option<Delivered>, Kind> {
-    let delivered = match link.deliver(id).await {
+    let delivered = match deliver_due(link, id, marks).await {
         Ok(delivered) => delivered,
         Err(error) => {
             tracing::warn!(link = link.name, %id, %error, "could not deliver; it is tried again");
@@ -272,9 +272,6 @@ async fn deliver(
         if let Some(sink) = sink {
             sink.publish(Event { region: link.target.name.clone(), repository: id, seq });
         }
-    }
-    if let Err(error) = DueMarks::new(&link.target, &link.name).clear(marks).await {
-        tracing::info!(%error, "a due mark stays; it comes to one more look");
     }
     Ok(delivered)
 }

@@ -10,6 +10,8 @@ mod faulty;
 #[allow(dead_code)]
 #[path = "../support/git.rs"]
 mod git;
+#[path = "../support/operation.rs"]
+mod operation;
 
 mod creating;
 mod errors;

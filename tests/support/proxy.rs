@@ -3,11 +3,16 @@
 // Each test binary uses a part of it.
 #![allow(dead_code)]
 
+#[path = "operation.rs"]
+mod operation;
+
 use std::collections::VecDeque;
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
+use base64::Engine as _;
+use gitferry::objects::Crc64;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -29,11 +34,21 @@ pub fn refusal(status: u16, code: &str) -> Fault {
     Fault::Answer(status, body.to_string())
 }
 
-/// One request: its operation (`GetItem`), or method and path where the protocol has no name for it, and its body.
+/// One request.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// `dynamodb`, `sqs` or `events`; `s3` for all that does not say.
+    pub service: &'static str,
+    /// `GetItem`, or method and path where the protocol has no name for it.
     pub operation: String,
+    /// Its path, with the query.
+    pub path: String,
+    /// Its body; nothing of what goes to S3.
     pub body: String,
+    /// How many bytes its body has.
+    pub sent: u64,
+    /// How many bytes the body of its answer has, once that is there.
+    pub received: u64,
 }
 
 /// Runs until its test ends.
@@ -45,7 +60,9 @@ pub struct Proxy {
 
 #[derive(Debug, Default)]
 struct State {
-    requests: Vec<Request>,
+    requests: Vec<(u64, Request)>,
+    numbered: u64,
+    tells_checksums: bool,
     faults: VecDeque<(String, Fault)>,
 }
 
@@ -73,7 +90,17 @@ impl Proxy {
 
     /// The requests since this was asked the last time.
     pub fn requests(&self) -> Vec<Request> {
-        std::mem::take(&mut self.state.lock().unwrap().requests)
+        std::mem::take(&mut self.state.lock().unwrap().requests).into_iter().map(|(_, request)| request).collect()
+    }
+
+    /// How many requests there are that [`Proxy::requests`] would return.
+    pub fn count(&self) -> usize {
+        self.state.lock().unwrap().requests.len()
+    }
+
+    /// From now on, answers to CopyObject tell the checksum of the copy, as S3's do and the emulator's do not.
+    pub fn tell_checksums(&self) {
+        self.state.lock().unwrap().tells_checksums = true;
     }
 
     /// Their operations.
@@ -85,20 +112,16 @@ impl Proxy {
 /// One request on each connection.
 async fn serve(mut client: TcpStream, services: &str, state: &Mutex<State>) -> io::Result<()> {
     let Some((head, body)) = read_request(&mut client).await? else { return Ok(()) };
-    let header = |name: &str| {
-        let line = head.lines().find(|line| line.to_ascii_lowercase().starts_with(&format!("{name}:")));
-        line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned())
-    };
-    let operation = match header("x-amz-target") {
-        Some(target) => target.rsplit('.').next().unwrap_or_default().to_owned(),
-        None => head.lines().next().unwrap_or_default().rsplit_once(' ').unwrap_or_default().0.to_owned(),
-    };
-    let fault = {
+    let request = described(&head, &body);
+    let (operation, path) = (request.operation.clone(), request.path.clone());
+    let (number, fault, tells) = {
         let mut state = state.lock().unwrap();
-        let body = String::from_utf8_lossy(&body).into_owned();
-        state.requests.push(Request { operation: operation.clone(), body });
+        state.numbered += 1;
+        let number = state.numbered;
+        state.requests.push((number, request));
         let at = state.faults.iter().position(|(wanted, _)| *wanted == operation);
-        at.and_then(|at| state.faults.remove(at)).map(|(_, fault)| fault)
+        let fault = at.and_then(|at| state.faults.remove(at)).map(|(_, fault)| fault);
+        (number, fault, state.tells_checksums)
     };
     if let Some(Fault::Answer(status, body)) = fault {
         let length = body.len();
@@ -108,11 +131,71 @@ async fn serve(mut client: TcpStream, services: &str, state: &Mutex<State>) -> i
         );
         return client.write_all(answer.as_bytes()).await;
     }
-    let answer = forward(services, &head, &body).await?;
+    let mut answer = forward(services, &head, &body).await?;
+    if tells && operation == "CopyObject" {
+        answer = with_checksum(services, &path, answer).await?;
+    }
+    let received = body_of(&answer).len() as u64;
+    if let Some((_, request)) = state.lock().unwrap().requests.iter_mut().rev().find(|(other, _)| *other == number) {
+        request.received = received;
+    }
     match fault {
         Some(_) => Ok(()),
         None => client.write_all(&answer).await,
     }
+}
+
+/// What a request is.
+fn described(head: &str, body: &[u8]) -> Request {
+    let header = |name: &str| {
+        let line = head.lines().find(|line| line.to_ascii_lowercase().starts_with(&format!("{name}:")));
+        line.and_then(|line| line.split_once(':')).map(|(_, value)| value.trim().to_owned())
+    };
+    let first = head.lines().next().unwrap_or_default().rsplit_once(' ').unwrap_or_default().0;
+    let (method, path) = first.split_once(' ').unwrap_or_default();
+    let target = header("x-amz-target").unwrap_or_default();
+    let named = target.rsplit_once('.');
+    let service = match named {
+        Some((service, _)) if service.starts_with("DynamoDB") => "dynamodb",
+        Some((service, _)) if service.starts_with("AmazonSQS") => "sqs",
+        Some((service, _)) if service.starts_with("AWSEvents") => "events",
+        _ => "s3",
+    };
+    let of_s3 = || operation::of_s3(method, path, header("x-amz-copy-source").is_some()).unwrap_or(first);
+    // Forms have no target: those of STS.
+    let is_data = named.is_none() && method != "POST";
+    Request {
+        service,
+        operation: named.map_or_else(of_s3, |(_, operation)| operation).to_owned(),
+        path: path.to_owned(),
+        body: if is_data { String::new() } else { String::from_utf8_lossy(body).into_owned() },
+        sent: body.len() as u64,
+        received: 0,
+    }
+}
+
+/// The answer to a copy with the checksum of what is there now.
+async fn with_checksum(services: &str, path: &str, answer: Vec<u8>) -> io::Result<Vec<u8>> {
+    const END: &str = "</CopyObjectResult>";
+    let text = String::from_utf8_lossy(&answer).into_owned();
+    let Some((head, body)) = text.split_once("\r\n\r\n").filter(|(_, body)| body.contains(END)) else {
+        return Ok(answer);
+    };
+    if body.contains("ChecksumCRC64NVME") {
+        return Ok(answer);
+    }
+    let path = path.split('?').next().unwrap_or_default();
+    let copy = forward(services, &format!("GET {path} HTTP/1.1\r\nHost: {services}\r\n"), b"").await?;
+    let crc64 = base64::engine::general_purpose::STANDARD.encode(Crc64::of(body_of(&copy)).0.to_be_bytes());
+    let body = body.replace(END, &format!("<ChecksumCRC64NVME>{crc64}</ChecksumCRC64NVME>{END}"));
+    let kept = head.lines().filter(|line| !line.to_ascii_lowercase().starts_with("content-length:"));
+    let head = kept.fold(String::new(), |head, line| head + line + "\r\n");
+    Ok(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes())
+}
+
+fn body_of(answer: &[u8]) -> &[u8] {
+    let head = answer.windows(4).position(|window| window == b"\r\n\r\n");
+    head.map_or(&[], |end| &answer[end + 4..])
 }
 
 /// The head of a request, with the empty line, and its body.

@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout_at};
 use crate::events::codecommit::{
     self, Announcement, DETAIL_TYPE, GITFERRY, REPOSITORY_UPDATED, Rejection, StateChange,
 };
-use crate::events::due::{Due, DueMarks};
+use crate::events::due::{Due, DueMarks, deliver_due};
 use crate::events::intake::{IntakeError, Taken, take};
 use crate::events::sqs::{MAX_MESSAGES, Outcome, Queue, take_batch};
 use crate::ledger::head::RepositoryId;
@@ -297,7 +297,7 @@ async fn deliver(work: &Work<'_>) -> End {
     let link = &work.served.link;
     let mut attempts = Attempts::default();
     let failed = loop {
-        match link.deliver(work.id).await {
+        match deliver_due(link, work.id, &work.marks).await {
             Ok(delivered) => {
                 tracing::info!(link = link.name, id = %work.id, ?delivered, "delivered");
                 break None;
@@ -312,9 +312,6 @@ async fn deliver(work: &Work<'_>) -> End {
         tracing::warn!(link = link.name, id = %work.id, %error, "could not deliver");
         link.note_failure(work.id, &error).await;
         return End::Failed(error);
-    }
-    if let Err(error) = DueMarks::new(&link.target, &link.name).clear(&work.marks).await {
-        tracing::info!(%error, "a due mark stays; it comes to one more look");
     }
     End::Done
 }

@@ -31,6 +31,10 @@ bench repo:
 bench-host repo:
     cargo bench --bench host -- --repo {{repo}}
 
+# Replication on AWS, against the emulator: requests, first sync of a bare repository, a backlog.
+bench-aws repo:
+    cargo bench --bench aws -- --repo {{repo}}
+
 # Format and lint.
 tidy:
     cargo fmt

@@ -37,6 +37,8 @@ pub const REGION: &str = "us-east-1";
 const ACCESS_KEY: &str = "test";
 const SECRET_KEY: &str = "test";
 
+static EMULATOR: OnceLock<Emulator> = OnceLock::new();
+
 /// The services. [`Emulator::get`] starts what has to be started.
 pub struct Emulator {
     endpoint: String,
@@ -47,11 +49,20 @@ pub struct Emulator {
 impl Emulator {
     /// The one of this process.
     pub fn get() -> &'static Emulator {
-        static EMULATOR: OnceLock<Emulator> = OnceLock::new();
         EMULATOR.get_or_init(|| match std::env::var(ENDPOINT_VARIABLE) {
             Ok(endpoint) if !endpoint.is_empty() => Emulator { endpoint, _alive: None },
             _ => Emulator::start(),
         })
+    }
+
+    /// Uses these services, whatever the environment says, when nothing has been started yet.
+    pub fn use_services(endpoint: String) {
+        EMULATOR.get_or_init(|| Emulator { endpoint, _alive: None });
+    }
+
+    /// The process below which the emulator runs.
+    pub fn process(&self) -> Option<u32> {
+        self._alive.as_ref().map(Child::id)
     }
 
     /// The URL of all services.

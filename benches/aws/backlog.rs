@@ -41,7 +41,7 @@ fn worker_arguments(jobs: Option<usize>) -> Vec<String> {
 
 /// On AWS, with an event of each change in the queue: first a few that are counted, then all.
 pub async fn on_aws(place: &Place, count: usize, jobs: Option<usize>) -> io::Result<Section> {
-    let site = Site::new(place.path("backlog")).await?;
+    let mut site = Site::new(place.path("backlog")).await?;
     let (repo, names) = (place.path("backlog.git"), names(count));
     synthetic(&repo, COMMITS)?;
     site.import(&repo, &names).await?;
@@ -54,11 +54,9 @@ pub async fn on_aws(place: &Place, count: usize, jobs: Option<usize>) -> io::Res
     let few = &names[..count.min(COUNTED)];
     let proxy = Proxy::start(Emulator::get().endpoint()).await;
     proxy.tell_checksums();
-    site.configure(&proxy.endpoint, false)?;
-    let counted = drain(&site, &repo, few, jobs).await?;
+    let counted = drain(&mut site, &proxy.endpoint, &repo, few, jobs).await?;
     let requests = proxy.requests();
-    site.configure(Emulator::get().endpoint(), false)?;
-    let all = drain(&site, &repo, &names, jobs).await?;
+    let all = drain(&mut site, Emulator::get().endpoint(), &repo, &names, jobs).await?;
 
     let title = format!(
         "backlog of {count} repositories with one change each, on S3 and DynamoDB, an event of each in the queue"
@@ -88,7 +86,15 @@ pub async fn on_aws(place: &Place, count: usize, jobs: Option<usize>) -> io::Res
 }
 
 /// One change in each repository, and a worker that is started when all are announced.
-async fn drain(site: &Site, repo: &Path, names: &[String], jobs: Option<usize>) -> io::Result<Round> {
+async fn drain(
+    site: &mut Site,
+    endpoint: &str,
+    repo: &Path,
+    names: &[String],
+    jobs: Option<usize>,
+) -> io::Result<Round> {
+    site.renew_queue().await;
+    site.configure(endpoint, false)?;
     commit(repo, "refs/heads/main", "one more")?;
     site.import(repo, names).await?;
     site.announce(names).await?;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::aws::Emulator;
 use super::place::{Place, commit, synthetic};
 use super::proxy::{Proxy, Request};
@@ -46,16 +48,37 @@ pub fn to_stores(counts: &Counts) -> usize {
     counts.iter().filter(|((service, _), _)| ["dynamodb", "s3"].contains(service)).map(|(_, count)| count).sum()
 }
 
-/// What a worker asked for on account of what it was told, until all is quiet.
-async fn asked(proxy: &Proxy) -> Counts {
-    let mut all = Vec::new();
-    loop {
-        tokio::time::sleep(QUIET).await;
-        let more: Vec<Request> = proxy.requests().into_iter().filter(|request| !is_round(request)).collect();
-        if more.is_empty() {
-            return counts(&all);
+/// A worker that is told of one thing at a time.
+struct Watched<'a> {
+    site: &'a Site,
+    proxy: &'a Proxy,
+    worker: Worker,
+    announced: bool,
+}
+
+impl Watched<'_> {
+    /// What it asked for on account of what it was told, until all is quiet.
+    async fn asked(&self, announcements: usize) -> Counts {
+        let (mut all, mut quiet) = (Counts::new(), false);
+        let events = ("events", "PutEvents".to_owned());
+        while !quiet || all.get(&events).copied().unwrap_or(0) < announcements {
+            tokio::time::sleep(QUIET).await;
+            let more: Vec<Request> = self.proxy.requests().into_iter().filter(|request| !is_round(request)).collect();
+            quiet = more.is_empty();
+            counts(&more).into_iter().for_each(|(key, count)| *all.entry(key).or_default() += count);
         }
-        all.extend(more);
+        all
+    }
+
+    /// What an event costs; `changes`: how many it is to bring.
+    async fn cost(&mut self, event: Value, changes: u64) -> io::Result<Counts> {
+        let before = self.worker.until(|_| true)?;
+        self.site.send(&[event]).await?;
+        self.worker.until(|now| {
+            let more = |name: &str, count: u64| now[name].as_u64() >= before[name].as_u64().map(|n| n + count);
+            more("messages", 1) && more("delivered", changes) && now["pending"] == 0
+        })?;
+        Ok(self.asked(if self.announced { changes as usize } else { 0 }).await)
     }
 }
 
@@ -63,7 +86,7 @@ async fn asked(proxy: &Proxy) -> Counts {
 pub async fn measure(place: &Place) -> io::Result<Section> {
     let proxy = Proxy::start(Emulator::get().endpoint()).await;
     proxy.tell_checksums();
-    let (site, repo) = (Site::new(place.path("requests")).await?, place.path("requests.git"));
+    let (mut site, repo) = (Site::new(place.path("requests")).await?, place.path("requests.git"));
     synthetic(&repo, 10)?;
     let names = [NAME.to_owned()];
     site.import(&repo, &names).await?;
@@ -71,23 +94,23 @@ pub async fn measure(place: &Place) -> io::Result<Section> {
     for (announced, title, by_name) in
         [(false, "change", "…, CodeCommit event"), (true, "change, announced by target", "…, CodeCommit event")]
     {
+        site.renew_queue().await;
         site.configure(&proxy.endpoint, announced)?;
         let mut worker = Worker::start(site.command(&["worker", LINK]), &site.dir.join("log"))?;
         worker.until(|counters| counters["sweeps"] == 1 && counters["pending"] == 0)?;
-        asked(&proxy).await;
+        let mut watched = Watched { site: &site, proxy: &proxy, worker, announced };
+        watched.asked(0).await;
         for (title, named) in [(title, false), (by_name, true)] {
             commit(&repo, "refs/heads/main", title)?;
             site.import(&repo, &names).await?;
             site.empty_outbox().await?;
             let event = if named { samples::updated_of(NAME) } else { site.event(NAME.into()).await? };
-            site.send(&[event]).await?;
-            columns.push((title, asked(&proxy).await));
+            columns.push((title, watched.cost(event, 1).await?));
         }
         if !announced {
-            site.send(&[site.event(NAME.into()).await?]).await?;
-            columns.push(("duplicate event", asked(&proxy).await));
-            site.send(&[samples::updated_of(NAME)]).await?;
-            columns.push(("…, CodeCommit event", asked(&proxy).await));
+            let event = site.event(NAME.into()).await?;
+            columns.push(("duplicate event", watched.cost(event, 0).await?));
+            columns.push(("…, CodeCommit event", watched.cost(samples::updated_of(NAME), 0).await?));
             proxy.requests();
             tokio::time::sleep(IDLE).await;
             let a_minute = (60 / IDLE.as_secs()) as usize;

@@ -80,6 +80,12 @@ impl Site {
         std::fs::write(self.dir.join("gitferry.toml"), text + &link)
     }
 
+    /// Another queue, to be configured: the last long poll of a worker that is gone may still take messages from
+    /// the one before.
+    pub async fn renew_queue(&mut self) {
+        self.queue = Emulator::get().queue().await;
+    }
+
     /// A gitferry command on it.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = gitferry();

@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, interval, sleep_until};
 
@@ -82,7 +82,7 @@ pub struct Worker {
     status: Arc<Status>,
     /// Told of what was delivered: the targets' own changes.
     sink: Option<Arc<dyn Sink>>,
-    jobs: Arc<Semaphore>,
+    /// No more than [`WorkerOptions::jobs`].
     running: JoinSet<Ended>,
     running_tasks: HashMap<Id, Task>,
     tasks: Tasks,
@@ -91,14 +91,12 @@ pub struct Worker {
 impl Worker {
     /// A worker over some links.
     pub fn new(links: Vec<Link>, options: WorkerOptions) -> Self {
-        let jobs = Arc::new(Semaphore::new(options.jobs.clamp(1, MAX_JOBS)));
         Worker {
             links: links.into(),
             queues: Vec::new(),
             options,
             status: Arc::default(),
             sink: None,
-            jobs,
             running: JoinSet::new(),
             running_tasks: HashMap::new(),
             tasks: Tasks::default(),
@@ -139,11 +137,14 @@ impl Worker {
                     Some(event) => self.on_event(&event),
                     None => announced = false,
                 },
-                Some(Found { link, id, cause }) = found.recv(), if room => self.hear((link, id), cause),
+                Some(Found { link, id, cause }) = found.recv(), if room => self.tasks.hear((link, id), cause),
                 Some(ended) = self.running.join_next_with_id() => self.on_ended(ended),
-                () = sleep_until(next_wait.unwrap_or_else(Instant::now)), if next_wait.is_some() => self.retry(),
+                () = sleep_until(next_wait.unwrap_or_else(Instant::now)), if next_wait.is_some() => {
+                    self.tasks.ripen(Instant::now());
+                }
                 _ = beat.tick() => {}
             }
+            self.start_ready();
             self.status.beat(self.tasks.len());
         }
         self.status.drain();
@@ -166,9 +167,8 @@ impl Worker {
         (sources, found)
     }
 
-    /// Those that run may end; those that have not begun do not begin.
+    /// Those that run may end. The marks of those that have not begun stay for the next worker.
     async fn drain(&mut self) {
-        self.jobs.close();
         let all = async { while self.running.join_next().await.is_some() {} };
         if tokio::time::timeout(self.options.grace, all).await.is_err() {
             tracing::warn!(
@@ -183,34 +183,22 @@ impl Worker {
         let fed = |link: &Link| link.source.name == event.region;
         let links: Vec<usize> = (0..self.links.len()).filter(|at| fed(&self.links[*at])).collect();
         for link in links {
-            self.hear((link, event.repository), Cause::Event);
+            self.tasks.hear((link, event.repository), Cause::Event);
         }
     }
 
-    fn hear(&mut self, task: Task, cause: Cause) {
-        if let Some(start) = self.tasks.hear(task, cause) {
-            self.start(start);
+    /// As many as may be under way at a time.
+    fn start_ready(&mut self) {
+        while self.running.len() < self.options.jobs.clamp(1, MAX_JOBS)
+            && let Some(Start { task, marks }) = self.tasks.begin()
+        {
+            let (links, sink) = (self.links.clone(), self.sink.clone());
+            let handle = self.running.spawn(async move {
+                let result = deliver(&links[task.0], task.1, &marks, sink.as_deref()).await;
+                Ended { task, result }
+            });
+            self.running_tasks.insert(handle.id(), task);
         }
-    }
-
-    fn retry(&mut self) {
-        while let Some(start) = self.tasks.ripe(Instant::now()) {
-            self.start(start);
-        }
-    }
-
-    fn start(&mut self, start: Start) {
-        let Start { task, marks } = start;
-        let (links, jobs, sink) = (self.links.clone(), self.jobs.clone(), self.sink.clone());
-        let handle = self.running.spawn(async move {
-            let result = match jobs.acquire().await {
-                Ok(_permit) => deliver(&links[task.0], task.1, &marks, sink.as_deref()).await,
-                // Stopping: its marks stay for the next worker.
-                Err(_) => Ok(None),
-            };
-            Ended { task, result }
-        });
-        self.running_tasks.insert(handle.id(), task);
     }
 
     fn on_ended(&mut self, ended: Result<(Id, Ended), JoinError>) {
@@ -226,11 +214,8 @@ impl Worker {
             debug_assert_eq!(ended.task, task);
             ended.result
         });
-        let (again, unannounced) = self.tasks.ended(task, result.as_ref().err().copied(), Instant::now());
+        let unannounced = self.tasks.ended(task, result.as_ref().err().copied(), Instant::now());
         self.count(task, &result, unannounced);
-        if let Some(start) = again {
-            self.start(start);
-        }
     }
 
     fn count(&self, task: Task, result: &Result<Option<Delivered>, Kind>, unannounced: bool) {

@@ -52,7 +52,6 @@ pub async fn measure(place: &Place, repo: &Path) -> io::Result<Section> {
         section.row(format!("  {service} {operation}"), vec![count.to_string(), String::new()]);
     }
     let memory = |kib: u64| mebi(kib * 1024);
-    section.row("peak resident memory", vec![memory(sample.rss_kib), memory(git.rss_kib)]);
     section.row("peak anonymous memory", vec![memory(sample.anon_kib), memory(git.anon_kib)]);
     section.row("processor time of the emulator", vec![format!("{:.2} s", emulated.as_secs_f64()), "–".into()]);
     section.note("git: clone and push between folders on this machine; gitferry's time includes the emulator's, and that of reading the copies once to tell their checksums, as S3 does by itself");

@@ -192,9 +192,8 @@ impl Publisher {
                         let ids: BTreeSet<RepositoryId> = ids.into_iter().collect();
                         self.publish_all(ids).await;
                     }
-                    _ = sweep.tick() => match read_outbox(&*self.region.table).await {
-                        Ok(rows) => self.publish_all(rows.into_iter().map(|row| row.id)).await,
-                        Err(error) => tracing::warn!(%error, "the outbox cannot be read; the next sweep tries again"),
+                    _ = sweep.tick() => if let Err(error) = self.publish_outbox().await {
+                        tracing::warn!(%error, "the outbox cannot be read; the next sweep tries again");
                     },
                 }
             }
@@ -205,13 +204,21 @@ impl Publisher {
         }
     }
 
-    async fn publish_all(&self, ids: impl IntoIterator<Item = RepositoryId>) {
+    /// Announces all that is in the outbox now. What cannot be announced stays there, and is counted.
+    pub async fn publish_outbox(&self) -> Result<(), TableError> {
+        let rows = read_outbox(&*self.region.table).await?;
+        self.publish_all(rows.into_iter().map(|row| row.id)).await;
+        Ok(())
+    }
+
+    /// Announces what some repositories have in the outbox. What cannot be announced stays there, and is counted.
+    pub async fn publish_all(&self, ids: impl IntoIterator<Item = RepositoryId>) {
         let ids: Vec<RepositoryId> = ids.into_iter().collect();
         stream::iter(ids)
             .for_each_concurrent(AT_A_TIME, |id| async move {
                 if let Err(error) = self.publish(id).await {
                     self.counters.failed.add(1);
-                    tracing::warn!(%error, %id, "could not announce; the next sweep tries again");
+                    tracing::warn!(%error, %id, "could not announce; it stays in the outbox");
                 }
             })
             .await;

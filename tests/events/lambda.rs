@@ -16,9 +16,9 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 
-use super::queue::Queues;
 use crate::aws::Emulator;
 use crate::place::{Place, block_on};
+use crate::queues::Queues;
 use crate::samples;
 use crate::support::{LINK, TARGET};
 
@@ -110,7 +110,7 @@ fn record(id: &str, body: &str) -> Value {
 
 /// A handler in this process.
 fn handler(place: &Place, queues: Option<&Queues>) -> Handler {
-    Handler::new(vec![Served { link: place.link(), queue: queues.map(Queues::open) }], 4)
+    Handler::new(vec![Served { link: place.link(), queue: queues.map(Queues::open), publisher: None }], 4)
 }
 
 fn soon() -> Instant {

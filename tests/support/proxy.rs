@@ -4,20 +4,46 @@
 #![allow(dead_code)]
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 /// What happens to one request.
 #[derive(Clone, Debug)]
 pub enum Fault {
     /// It takes effect, and the connection closes without an answer.
     LoseAnswer,
+    /// It does not get through, and the connection closes without an answer.
+    Lose,
     /// It does not get through; this is the answer: a status and a body.
     Answer(u16, String),
+    /// It gets through when the gate opens.
+    Hold(Gate),
+}
+
+/// Closed until somebody opens it.
+#[derive(Clone, Debug)]
+pub struct Gate(watch::Sender<bool>);
+
+impl Default for Gate {
+    fn default() -> Gate {
+        Gate(watch::channel(false).0)
+    }
+}
+
+impl Gate {
+    pub fn open(&self) {
+        self.0.send_replace(true);
+    }
+
+    async fn pass(&self) {
+        let _ = self.0.subscribe().wait_for(|open| *open).await;
+    }
 }
 
 /// An answer of DynamoDB that refuses a request.
@@ -29,12 +55,30 @@ pub fn refusal(status: u16, code: &str) -> Fault {
     Fault::Answer(status, body.to_string())
 }
 
-/// One request: its operation (`GetItem`), or method and path where the protocol has no name for it, and its body.
+/// An answer of S3 that refuses a request.
+pub fn s3_refusal(status: u16, code: &str) -> Fault {
+    Fault::Answer(status, format!("<Error><Code>{code}</Code><Message>told to say {code}</Message></Error>"))
+}
+
+/// One request: its operation (`GetItem`), or method and path where the protocol has no name for it, its body, and
+/// the access key that it is signed with.
 #[derive(Clone, Debug)]
 pub struct Request {
     pub operation: String,
     pub body: String,
+    pub signed_by: String,
 }
+
+impl Request {
+    /// Whether it is this operation of S3.
+    pub fn is_s3(&self, operation: &str) -> bool {
+        let query = self.operation.split_once('?').map_or("", |(_, query)| query);
+        query.split('&').any(|pair| pair.strip_prefix("x-id=") == Some(operation))
+    }
+}
+
+/// Decides about requests, one after the other.
+type Rule = Box<dyn FnMut(&Request) -> Option<Fault> + Send>;
 
 /// Runs until its test ends.
 #[derive(Clone, Debug)]
@@ -43,10 +87,17 @@ pub struct Proxy {
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     requests: Vec<Request>,
     faults: VecDeque<(String, Fault)>,
+    rule: Option<Rule>,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} requests, {:?}", self.requests.len(), self.faults)
+    }
 }
 
 impl Proxy {
@@ -69,6 +120,18 @@ impl Proxy {
     /// Spoils the next request of this operation that no earlier fault is for.
     pub fn spoil(&self, operation: &str, fault: Fault) {
         self.state.lock().unwrap().faults.push_back((operation.to_owned(), fault));
+    }
+
+    /// Spoils what a rule says, as long as no other rule is given. Faults for the next request come first.
+    pub fn rule(&self, rule: impl FnMut(&Request) -> Option<Fault> + Send + 'static) {
+        self.state.lock().unwrap().rule = Some(Box::new(rule));
+    }
+
+    /// Spoils nothing any more.
+    pub fn relent(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.rule = None;
+        state.faults.clear();
     }
 
     /// The requests since this was asked the last time.
@@ -96,10 +159,20 @@ async fn serve(mut client: TcpStream, services: &str, state: &Mutex<State>) -> i
     let fault = {
         let mut state = state.lock().unwrap();
         let body = String::from_utf8_lossy(&body).into_owned();
-        state.requests.push(Request { operation: operation.clone(), body });
-        let at = state.faults.iter().position(|(wanted, _)| *wanted == operation);
-        at.and_then(|at| state.faults.remove(at)).map(|(_, fault)| fault)
+        let signature = header("authorization").unwrap_or_default();
+        let signed_by = signature.split_once("Credential=").and_then(|(_, rest)| rest.split('/').next());
+        let request = Request { operation, body, signed_by: signed_by.unwrap_or_default().to_owned() };
+        let at = state.faults.iter().position(|(wanted, _)| *wanted == request.operation);
+        let fault = at.and_then(|at| state.faults.remove(at)).map(|(_, fault)| fault);
+        let fault = fault.or_else(|| state.rule.as_mut().and_then(|rule| rule(&request)));
+        state.requests.push(request);
+        fault
     };
+    match &fault {
+        Some(Fault::Lose) => return Ok(()),
+        Some(Fault::Hold(gate)) => gate.pass().await,
+        _ => {}
+    }
     if let Some(Fault::Answer(status, body)) = fault {
         let length = body.len();
         let answer = format!(
@@ -110,8 +183,8 @@ async fn serve(mut client: TcpStream, services: &str, state: &Mutex<State>) -> i
     }
     let answer = forward(services, &head, &body).await?;
     match fault {
-        Some(_) => Ok(()),
-        None => client.write_all(&answer).await,
+        Some(Fault::LoseAnswer) => Ok(()),
+        _ => client.write_all(&answer).await,
     }
 }
 

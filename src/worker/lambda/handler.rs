@@ -16,6 +16,7 @@ use crate::events::codecommit::{
 };
 use crate::events::due::{Due, DueMarks};
 use crate::events::intake::{IntakeError, Taken, take};
+use crate::events::outbox::Publisher;
 use crate::events::sqs::{MAX_MESSAGES, Outcome, Queue, take_batch};
 use crate::ledger::head::RepositoryId;
 use crate::replication::ReplicationError;
@@ -54,6 +55,8 @@ pub struct Served {
     pub link: Link,
     /// Its queue.
     pub queue: Option<Queue>,
+    /// Announces what was delivered, where the target's events go anywhere.
+    pub publisher: Option<Publisher>,
 }
 
 /// Handles invocations.
@@ -233,6 +236,7 @@ impl Handler {
                     End::Failed(error) => failed = Some(error),
                 }
             }
+            announce_the_rest(served, until).await;
         }
         match failed {
             Some(error) => Err(error.into()),
@@ -313,10 +317,26 @@ async fn deliver(work: &Work<'_>) -> End {
         link.note_failure(work.id, &error).await;
         return End::Failed(error);
     }
+    if let Some(publisher) = &work.served.publisher
+        && let Err(error) = publisher.publish(work.id).await
+    {
+        tracing::warn!(%error, id = %work.id, "delivered and not announced; its marks stay, for the next invocation");
+        return End::Done;
+    }
     if let Err(error) = DueMarks::new(&link.target, &link.name).clear(&work.marks).await {
         tracing::info!(%error, "a due mark stays; it comes to one more look");
     }
     End::Done
+}
+
+/// Announces what is in the target's outbox: deliveries that no mark stands for any more.
+async fn announce_the_rest(served: &Served, until: Instant) {
+    let Some(publisher) = &served.publisher else { return };
+    match timeout_at(until, publisher.publish_outbox()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the outbox cannot be read; the next schedule tries again"),
+        Err(_) => tracing::info!("not all of the outbox was announced in time; the next schedule goes on"),
+    }
 }
 
 /// Asks for another invocation; `false` when there is no queue to ask by.

@@ -6,12 +6,14 @@ use crate::aws::Emulator;
 use crate::git::noise;
 use crate::pair::{EU, US};
 use crate::place::Place;
-use crate::proxy::{Proxy, refusal, s3_refusal};
+use crate::proxy::{Fault, Gate, Proxy, Request, refusal, s3_refusal};
 use crate::support::LINK;
-use crate::waiting::{block_on, eventually};
+use crate::waiting::{block_on, eventually, wait};
 
-/// Parts that get through before the first credentials end.
-const PARTS_BEFORE: usize = 2;
+/// Parts that get through before the first credentials end, of three.
+const PARTS_BEFORE: usize = 1;
+/// The size of what does not compress in the pack, in bytes: two parts and some more.
+const LARGE: usize = (16 << 20) + 100_000;
 
 /// Gives other credentials each time it is asked, all of them good for many years, as it says.
 const PROCESS: &str = r#"
@@ -39,6 +41,11 @@ fn with_process(place: &mut Place, endpoint: &str) {
     std::fs::write(place.world.path("gitferry.toml"), config).unwrap();
 }
 
+/// And not of a probe.
+fn is_part_of_pack(request: &Request) -> bool {
+    request.is_s3("UploadPart") && request.operation.contains("/objects/pack/")
+}
+
 #[test]
 fn credentials_end_in_the_middle_of_a_copy() {
     block_on(async {
@@ -46,31 +53,42 @@ fn credentials_end_in_the_middle_of_a_copy() {
             return eprintln!("skipped: these services look at credentials");
         }
         let mut place = Place::new().await;
-        place.repo.commit_bytes("main", "large", &noise(4, 40 << 20));
+        place.repo.commit_bytes("main", "large", &noise(4, LARGE));
         place.push();
         let proxy = Proxy::start(Emulator::get().endpoint()).await;
         with_process(&mut place, &proxy.endpoint);
         let parts = Arc::new(Mutex::new(Vec::new()));
-        let taken = parts.clone();
+        let (taken, landed) = (parts.clone(), Gate::default());
+        let held = landed.clone();
         proxy.rule(move |request| {
             let mut taken = taken.lock().unwrap();
-            let is_s3 = request.operation.contains('/');
             if request.signed_by == "key-1" && taken.len() >= PARTS_BEFORE {
+                // Not before the parts that got through have arrived: else they would be cut off with the others.
+                let is_s3 = request.operation.contains('/');
                 let refused = if is_s3 { s3_refusal(400, "ExpiredToken") } else { refusal(400, "ExpiredTokenException") };
-                return Some(refused);
+                let Fault::Answer(status, body) = refused else { unreachable!() };
+                return Some(Fault::HoldAnswer(held.clone(), status, body));
             }
             // The bytes go through the worker, in parts.
             if request.is_s3("CopyObject") || request.is_s3("UploadPartCopy") {
                 return Some(s3_refusal(403, "AccessDenied"));
             }
-            if request.is_s3("UploadPart") {
+            if is_part_of_pack(request) {
                 let query = request.operation.split_once('?').unwrap().1;
                 let part = query.split('&').find(|pair| pair.starts_with("partNumber=")).unwrap();
                 taken.push((request.signed_by.clone(), part.to_owned()));
             }
             None
         });
+        let watching = proxy.clone();
+        let opening = std::thread::spawn(move || {
+            wait("the first parts have arrived", || {
+                watching.answered(is_part_of_pack) == PARTS_BEFORE
+            });
+            landed.open();
+        });
         place.world.ok(&["replicate", LINK]);
+        opening.join().unwrap();
         let taken = parts.lock().unwrap().clone();
         let by_first = taken.iter().filter(|(key, _)| key == "key-1").count();
         assert!(by_first == PARTS_BEFORE && taken.len() > PARTS_BEFORE, "{taken:?}");

@@ -228,11 +228,14 @@ fn must(what: &str, command: &mut Command) {
 
 /// Starts the emulator below a shell that ends it when this process closes its input, however it ends.
 fn spawn(python: &Path, port: u16, log: &Path) -> Child {
-    const SUPERVISE: &str =
-        r#"exec 3<&0; "$0" -c "$1" 3<&- & pid=$!; (read -r _ <&3; kill $pid) & exec 3<&-; wait $pid"#;
+    const SUPERVISE: &str = r#"exec 3<&0; "$0" -c "$1" 3<&- & pid=$!; (read -r _ <&3; kill $pid) & exec 3<&-
+        wait $pid; rm -rf "$TMPDIR""#;
     // It holds the text of a transaction, Base64 and all, to the 4 MB that DynamoDB means for its items.
     const RUN: &str = "import ministack.services.dynamodb as d; d._DDB_TXN_MAX_BYTES *= 2; \
                        from ministack.app import main; main()";
+    // The code of functions is unpacked there.
+    let temporary = log.with_extension("tmp");
+    std::fs::create_dir_all(&temporary).unwrap();
     let log = File::create(log).unwrap();
     Command::new("sh")
         .args(["-c", SUPERVISE])
@@ -241,6 +244,7 @@ fn spawn(python: &Path, port: u16, log: &Path) -> Child {
         .env("GATEWAY_PORT", port.to_string())
         .env("BIND_HOST", "127.0.0.1")
         .env("LOG_LEVEL", "WARNING")
+        .env("TMPDIR", temporary)
         .env("PERSIST_STATE", "0")
         .stdin(Stdio::piped())
         .stdout(log.try_clone().unwrap())

@@ -24,6 +24,8 @@ pub enum Fault {
     Answer(u16, String),
     /// It gets through when the gate opens.
     Hold(Gate),
+    /// It does not get through; when the gate opens, this is the answer: a status and a body.
+    HoldAnswer(Gate, u16, String),
 }
 
 /// Closed until somebody opens it.
@@ -90,6 +92,8 @@ pub struct Proxy {
 #[derive(Default)]
 struct State {
     requests: Vec<Request>,
+    /// Those that the services have answered, whether their answers went on or not.
+    answered: Vec<Request>,
     faults: VecDeque<(String, Fault)>,
     rule: Option<Rule>,
 }
@@ -139,6 +143,11 @@ impl Proxy {
         std::mem::take(&mut self.state.lock().unwrap().requests)
     }
 
+    /// How many requests of a kind the services have answered.
+    pub fn answered(&self, of: impl Fn(&Request) -> bool) -> usize {
+        self.state.lock().unwrap().answered.iter().filter(|request| of(request)).count()
+    }
+
     /// Their operations.
     pub fn operations(&self) -> Vec<String> {
         self.requests().into_iter().map(|request| request.operation).collect()
@@ -156,7 +165,7 @@ async fn serve(mut client: TcpStream, services: &str, state: &Mutex<State>) -> i
         Some(target) => target.rsplit('.').next().unwrap_or_default().to_owned(),
         None => head.lines().next().unwrap_or_default().rsplit_once(' ').unwrap_or_default().0.to_owned(),
     };
-    let fault = {
+    let (request, fault) = {
         let mut state = state.lock().unwrap();
         let body = String::from_utf8_lossy(&body).into_owned();
         let signature = header("authorization").unwrap_or_default();
@@ -165,15 +174,15 @@ async fn serve(mut client: TcpStream, services: &str, state: &Mutex<State>) -> i
         let at = state.faults.iter().position(|(wanted, _)| *wanted == request.operation);
         let fault = at.and_then(|at| state.faults.remove(at)).map(|(_, fault)| fault);
         let fault = fault.or_else(|| state.rule.as_mut().and_then(|rule| rule(&request)));
-        state.requests.push(request);
-        fault
+        state.requests.push(request.clone());
+        (request, fault)
     };
     match &fault {
         Some(Fault::Lose) => return Ok(()),
-        Some(Fault::Hold(gate)) => gate.pass().await,
+        Some(Fault::Hold(gate) | Fault::HoldAnswer(gate, ..)) => gate.pass().await,
         _ => {}
     }
-    if let Some(Fault::Answer(status, body)) = fault {
+    if let Some(Fault::Answer(status, body) | Fault::HoldAnswer(_, status, body)) = fault {
         let length = body.len();
         let answer = format!(
             "HTTP/1.1 {status} Told\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: {length}\r\n\
@@ -182,6 +191,7 @@ async fn serve(mut client: TcpStream, services: &str, state: &Mutex<State>) -> i
         return client.write_all(answer.as_bytes()).await;
     }
     let answer = forward(services, &head, &body).await?;
+    state.lock().unwrap().answered.push(request);
     match fault {
         Some(Fault::LoseAnswer) => Ok(()),
         _ => client.write_all(&answer).await,

@@ -10,10 +10,10 @@ use crate::proxy::{Fault, Gate, Proxy, Request, refusal, s3_refusal};
 use crate::support::LINK;
 use crate::waiting::{block_on, eventually, wait};
 
-/// Parts that get through before the first credentials end, of three.
+/// Parts that get through before the first credentials end, of two.
 const PARTS_BEFORE: usize = 1;
-/// The size of what does not compress in the pack, in bytes: two parts and some more.
-const LARGE: usize = (16 << 20) + 100_000;
+/// The size of what does not compress in the pack, in bytes: a part and some more.
+const LARGE: usize = (8 << 20) + 100_000;
 
 /// Gives other credentials each time it is asked, all of them good for many years, as it says.
 const PROCESS: &str = r#"
@@ -65,7 +65,8 @@ fn credentials_end_in_the_middle_of_a_copy() {
             if request.signed_by == "key-1" && taken.len() >= PARTS_BEFORE {
                 // Not before the parts that got through have arrived: else they would be cut off with the others.
                 let is_s3 = request.operation.contains('/');
-                let refused = if is_s3 { s3_refusal(400, "ExpiredToken") } else { refusal(400, "ExpiredTokenException") };
+                let refused =
+                    if is_s3 { s3_refusal(400, "ExpiredToken") } else { refusal(400, "ExpiredTokenException") };
                 let Fault::Answer(status, body) = refused else { unreachable!() };
                 return Some(Fault::HoldAnswer(held.clone(), status, body));
             }
@@ -82,9 +83,7 @@ fn credentials_end_in_the_middle_of_a_copy() {
         });
         let watching = proxy.clone();
         let opening = std::thread::spawn(move || {
-            wait("the first parts have arrived", || {
-                watching.answered(is_part_of_pack) == PARTS_BEFORE
-            });
+            wait("the first parts have arrived", || watching.answered(is_part_of_pack) == PARTS_BEFORE);
             landed.open();
         });
         place.world.ok(&["replicate", LINK]);

@@ -15,7 +15,7 @@ use crate::place::Place;
 use crate::waiting::{block_on, eventually};
 
 /// How often a message comes before the queue itself puts it aside.
-const RECEIVES: u32 = 3;
+const RECEIVES: u32 = 2;
 
 /// A function, with what feeds it; gone when it is dropped.
 struct Function {

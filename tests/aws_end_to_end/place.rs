@@ -190,12 +190,13 @@ impl Place {
 
     /// Git clones from the other region what was pushed, both regions verify, and their ledgers are the same.
     pub fn assert_replicated(&self) {
-        self.assert_replicated_as(&self.repo, "app");
+        self.world.ok(&["verify", LINK, "--deep"]);
+        self.assert_clones_as(&self.repo, "app");
     }
 
-    pub fn assert_replicated_as(&self, repo: &GitRepo, name: &str) {
+    /// Git clones it, and the ledgers of both regions are the same.
+    pub fn assert_clones_as(&self, repo: &GitRepo, name: &str) {
         self.pair.assert_clones_as(repo, &self.pair.url(EU, name));
-        self.world.ok(&["verify", LINK, "--deep"]);
         let ledger = |region: &str| self.world.ok(&["log", name, "--region", region, "--json"]);
         assert_eq!(ledger(SOURCE), ledger(TARGET));
     }

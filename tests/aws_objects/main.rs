@@ -11,8 +11,12 @@ mod faulty;
 #[path = "../support/git.rs"]
 mod git;
 
+#[path = "../support/proxy.rs"]
+mod proxy;
+
 mod creating;
 mod errors;
+mod in_parts;
 mod regions;
 mod uploads;
 mod wire;

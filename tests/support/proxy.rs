@@ -24,6 +24,10 @@ pub enum Fault {
     Answer(u16, String),
     /// It gets through when the gate opens.
     Hold(Gate),
+    /// The services get another body than was sent.
+    RewriteRequest(Rewrite),
+    /// The body of the answer is another than the services'.
+    Rewrite(Rewrite),
     /// It does not get through; when the gate opens, this is the answer: a status and a body.
     HoldAnswer(Gate, u16, String),
 }
@@ -76,6 +80,16 @@ impl Request {
     pub fn is_s3(&self, operation: &str) -> bool {
         let query = self.operation.split_once('?').map_or("", |(_, query)| query);
         query.split('&').any(|pair| pair.strip_prefix("x-id=") == Some(operation))
+    }
+}
+
+/// Makes another body of that of an answer.
+#[derive(Clone)]
+pub struct Rewrite(pub Arc<dyn Fn(&Request, &str) -> String + Send + Sync>);
+
+impl fmt::Debug for Rewrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rewrite")
     }
 }
 
@@ -190,12 +204,34 @@ async fn serve(mut client: TcpStream, services: &str, state: &Mutex<State>) -> i
         );
         return client.write_all(answer.as_bytes()).await;
     }
+    let (head, body) = match &fault {
+        Some(Fault::RewriteRequest(Rewrite(rewrite))) => with_body(&head, &rewrite(&request, &request.body)),
+        _ => (head, body),
+    };
     let answer = forward(services, &head, &body).await?;
-    state.lock().unwrap().answered.push(request);
+    state.lock().unwrap().answered.push(request.clone());
     match fault {
         Some(Fault::LoseAnswer) => Ok(()),
+        Some(Fault::Rewrite(Rewrite(rewrite))) => {
+            client.write_all(&rewritten(&answer, |body| rewrite(&request, body))).await
+        }
         _ => client.write_all(&answer).await,
     }
+}
+
+/// An answer with another body.
+fn rewritten(answer: &[u8], rewrite: impl Fn(&str) -> String) -> Vec<u8> {
+    let text = String::from_utf8_lossy(answer);
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let (head, body) = with_body(head, &rewrite(body));
+    [head.into_bytes(), body].concat()
+}
+
+/// A head, with the empty line, for another body, and that body.
+fn with_body(head: &str, body: &str) -> (String, Vec<u8>) {
+    let kept = head.trim_end().lines().filter(|line| !line.to_ascii_lowercase().starts_with("content-length:"));
+    let head = kept.fold(String::new(), |head, line| head + line + "\r\n");
+    (format!("{head}Content-Length: {}\r\n\r\n", body.len()), body.as_bytes().to_vec())
 }
 
 /// The head of a request, with the empty line, and its body.

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::aws::Emulator;
 use crate::place::{Place, block_on};
-use crate::queues::{Queues, bus_to};
+use crate::queues::{Bus, Queues};
 use crate::support::SOURCE;
 
 /// All events that are in the queue.
@@ -35,7 +35,7 @@ fn a_change_is_announced_as_codecommit_would() {
     let id = place.id();
     block_on(async {
         let queues = Queues::new().await;
-        let (client, bus) = bus_to(&queues).await;
+        let Bus { client, name: bus, .. } = Bus::to(&queues).await;
         let region = place.region(SOURCE);
         let publisher = Publisher::new(region.clone(), Arc::new(EventBridge::new(client, bus)));
         publisher.publish(id).await.unwrap();
@@ -92,7 +92,7 @@ fn a_large_change_goes_out_in_many_requests_up_to_a_limit() {
     const { assert!(MAX_EDITS > 57) };
     block_on(async {
         let queues = Queues::new().await;
-        let (client, bus) = bus_to(&queues).await;
+        let Bus { client, name: bus, .. } = Bus::to(&queues).await;
         Publisher::new(place.region(SOURCE), Arc::new(EventBridge::new(client, bus))).publish(id).await.unwrap();
         let count = place.repo.refs().len();
         let mut names: Vec<String> =

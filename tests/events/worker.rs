@@ -12,7 +12,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::aws::Emulator;
 use crate::place::{Place, block_on, eventually, link_toml, wait};
-use crate::queues::{Queues, bus_to};
+use crate::queues::{Bus, Queues};
 use crate::running::Running;
 use crate::samples;
 use crate::support::git::GitRepo;
@@ -63,7 +63,7 @@ fn from_the_queue_to_the_target() {
 fn from_a_commit_through_a_bus_and_a_queue_to_the_target() {
     block_on(async {
         let queues = Queues::new().await;
-        let (_client, bus) = bus_to(&queues).await;
+        let Bus { client, name: bus, .. } = Bus::to(&queues).await;
         let place = Place::new(&queues.toml());
         let aws = Emulator::get().aws_toml();
         let region = |name: &str, more: &str| {
@@ -76,7 +76,6 @@ fn from_a_commit_through_a_bus_and_a_queue_to_the_target() {
         let worker = start(&place, &[]);
         eventually("the first commit is there", async || place.is_synced()).await;
         place.commit("two");
-        let client = aws_sdk_eventbridge::Client::new(&Emulator::get().sdk_config().await);
         let bridge = Arc::new(gitferry::events::eventbridge::EventBridge::new(client, bus));
         let publisher = gitferry::events::outbox::Publisher::new(place.region(SOURCE), bridge);
         publisher.publish(place.id()).await.unwrap();

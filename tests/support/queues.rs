@@ -93,12 +93,6 @@ impl Queues {
     }
 }
 
-/// A bus whose events of both sources go to a queue.
-pub async fn bus_to(queues: &Queues) -> (aws_sdk_eventbridge::Client, String) {
-    let bus = Bus::to(queues).await;
-    (bus.client, bus.name)
-}
-
 /// A bus with a rule for the events of both sources.
 pub struct Bus {
     pub client: aws_sdk_eventbridge::Client,

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gitferry::aws::sdk_config;
 use gitferry::config::{AwsConfig, Config, region_of_queue};
 use gitferry::events::eventbridge::EventBridge;
 use gitferry::events::outbox::{Nudge, Publisher, SWEEP_EVERY};
@@ -26,7 +25,7 @@ pub async fn open_queue(config: &Config, link: &str) -> Result<Option<Queue>, Fa
     let Some(url) = &link.queue else { return Ok(None) };
     let of_url = || region_of_queue(url).map(str::to_owned);
     let aws = AwsConfig { region: link.aws.region.clone().or_else(of_url), ..link.aws.clone() };
-    let client = aws_sdk_sqs::Client::new(&sdk_config(&aws).await);
+    let client = aws_sdk_sqs::Client::new(&config.sdk.get(&aws).await);
     Ok(Some(Queue::new(client, url, link.dead_letters.clone())))
 }
 
@@ -34,7 +33,7 @@ pub async fn open_queue(config: &Config, link: &str) -> Result<Option<Queue>, Fa
 pub async fn publisher(config: &Config, region: &Region) -> Option<Publisher> {
     let settings = config.regions.get(&region.name)?;
     let events = settings.events.as_ref()?;
-    let client = aws_sdk_eventbridge::Client::new(&sdk_config(&settings.aws).await);
+    let client = aws_sdk_eventbridge::Client::new(&config.sdk.get(&settings.aws).await);
     Some(Publisher::new(region.clone(), Arc::new(EventBridge::new(client, &events.bus))))
 }
 

@@ -72,8 +72,9 @@ impl Replicate {
             bars.abort();
         }
         let summary = result?;
-        let delivered = || summary.reports.iter().map(|report| report.id).collect();
-        events::announce(&config, &link.target, (!names.is_empty()).then(delivered)).await;
+        // Also where nothing had to be delivered: whoever did may have died before it was announced.
+        let named = (!names.is_empty()).then(|| summary.ids.clone());
+        events::announce(&config, &link.target, named).await;
         crash_point("before-summary");
         match self.json {
             true => output::json(&summary)?,

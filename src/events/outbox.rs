@@ -31,6 +31,8 @@ pub const MAX_CHANGES_AT_ONCE: usize = 100;
 const AT_A_TIME: usize = 8;
 /// How often a publisher reads the outbox for what no nudge told it.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// How long a publisher that is told to stop may take for what was committed last.
+pub const LAST_WITHIN: Duration = Duration::from_secs(3);
 /// Nudges that wait for the publisher; more are left to its sweep.
 const MAX_NUDGES: usize = 10_000;
 
@@ -173,7 +175,8 @@ impl Publisher {
         (Nudge { region: region.into(), sender }, receiver)
     }
 
-    /// Publishes until `stop` turns true. What is left then, the next publisher finds.
+    /// Publishes until `stop` turns true, and then once more, for at most [`LAST_WITHIN`]. What is left then, the
+    /// next publisher finds.
     pub async fn run(
         self,
         mut nudges: mpsc::Receiver<RepositoryId>,
@@ -201,6 +204,13 @@ impl Publisher {
         tokio::select! {
             () = publishing => {}
             _ = stop.wait_for(|stop| *stop) => {}
+        }
+        match tokio::time::timeout(LAST_WITHIN, self.publish_outbox()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the outbox cannot be read; the next publisher finds what is in it")
+            }
+            Err(_) => tracing::info!("not all of the outbox was announced in time; the next publisher finds the rest"),
         }
     }
 

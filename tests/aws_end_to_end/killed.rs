@@ -1,10 +1,11 @@
-//! Workers that are killed or told to end while they deliver, and several of them on one queue.
+//! Workers that are killed or told to end while they deliver, several of them on one queue, and hosts that die.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use crate::aws::Emulator;
 use crate::git::GitRepo;
+use crate::pair::{EU, US};
 use crate::place::Place;
 use crate::proxy::{Fault, Gate, Proxy};
 use crate::support::{LINK, TARGET};
@@ -91,7 +92,7 @@ fn told_to_end_it_ends_what_it_has_begun() {
         let (code, last) = worker.finish();
         assert_eq!((code, &last["counters"]["delivered"]), (Some(0), &1.into()));
         assert!(place.is_synced());
-        assert_eq!(place.marks().await, []);
+        assert_eq!((place.marks().await, place.unannounced(EU).await), (vec![], 0));
         place.assert_replicated();
     });
 }
@@ -113,6 +114,28 @@ fn what_does_not_end_within_the_grace_goes_on_with_the_next_worker() {
         eventually("it is there", async || place.is_synced()).await;
         eventually("no mark is left", async || place.marks().await.is_empty()).await;
         assert_eq!(another.stop().0, Some(0));
+        place.assert_replicated();
+    });
+}
+
+#[test]
+fn a_host_that_dies_right_after_a_commit_announces_it_when_it_is_back() {
+    block_on(async {
+        let mut place = Place::new().await;
+        let worker = place.worker().await;
+        place.push();
+        eventually("it is there", async || place.is_synced()).await;
+        place.pair.restart_with(Some("commit-after-head=return"));
+        place.repo.commit("main", "file", "committed, and then dead");
+        let push = place.repo.try_git(&["push", "-q", "--mirror", &place.pair.url(US, "app")]);
+        assert!(!push.status.success(), "it did not die");
+        place.pair.ended();
+        assert_eq!((place.unannounced(US).await, place.is_synced()), (1, false));
+        place.pair.restart();
+        eventually("it is there", async || place.is_synced()).await;
+        eventually("everything was announced", async || place.unannounced(US).await == 0).await;
+        assert_eq!((worker.counter("sweeps"), worker.counter("outboxes")), (1, 1));
+        assert_eq!(worker.stop().0, Some(0));
         place.assert_replicated();
     });
 }

@@ -83,9 +83,12 @@ impl Request {
     }
 }
 
-/// Makes another body of that of an answer.
+/// Makes another body of a body.
+type NewBody = dyn Fn(&Request, &str) -> String + Send + Sync;
+
+/// Makes another body of that of a request, or of the answer to it.
 #[derive(Clone)]
-pub struct Rewrite(pub Arc<dyn Fn(&Request, &str) -> String + Send + Sync>);
+pub struct Rewrite(pub Arc<NewBody>);
 
 impl fmt::Debug for Rewrite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -1,5 +1,6 @@
 //! Services that refuse, fail and vanish, on the wire.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
@@ -13,8 +14,10 @@ use crate::waiting::{block_on, eventually};
 /// Spoils one request in so many.
 const ONE_IN: u64 = 6;
 
-/// A rule that spoils requests at random, the same for the same seed and the same requests.
-fn at_random(seed: u64) -> impl FnMut(&Request) -> Option<Fault> + Send {
+/// A rule that spoils requests at random, the same for the same seed and the same requests; how many it has spoiled.
+fn at_random(seed: u64) -> (impl FnMut(&Request) -> Option<Fault> + Send, Arc<AtomicU32>) {
+    let spoiled = Arc::new(AtomicU32::new(0));
+    let count = spoiled.clone();
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let mut next = move |below: u64| {
         state ^= state << 13;
@@ -22,10 +25,11 @@ fn at_random(seed: u64) -> impl FnMut(&Request) -> Option<Fault> + Send {
         state ^= state << 17;
         state % below
     };
-    move |request| {
+    let rule = move |request: &Request| {
         if next(ONE_IN) > 0 {
             return None;
         }
+        count.fetch_add(1, Ordering::Relaxed);
         // Only operations of S3 have no other name than their path.
         let is_s3 = request.operation.contains('/');
         Some(match (next(4), is_s3) {
@@ -39,7 +43,8 @@ fn at_random(seed: u64) -> impl FnMut(&Request) -> Option<Fault> + Send {
             (2, _) => Fault::Lose,
             _ => Fault::LoseAnswer,
         })
-    }
+    };
+    (rule, spoiled)
 }
 
 /// From pushes to clones, with services that do not do what they should, for hosts and worker alike.
@@ -49,8 +54,8 @@ async fn converges(seed: u64) {
     let place = Place::behind(&of_hosts.endpoint).await;
     place.configure(&of_worker.endpoint);
     let worker = place.worker().await;
-    of_hosts.rule(at_random(seed));
-    of_worker.rule(at_random(!seed));
+    let (rules, spoiled): (Vec<_>, Vec<_>) = [seed, !seed].map(at_random).into_iter().unzip();
+    [&of_hosts, &of_worker].into_iter().zip(rules).for_each(|(proxy, rule)| proxy.rule(rule));
     for content in ["one", "two", "three"] {
         place.repo.commit("main", "file", content);
         // People push again when the host says that it could not.
@@ -68,9 +73,10 @@ async fn converges(seed: u64) {
     };
     eventually("it is there", async || frontier(&source).await == frontier(&target).await).await;
     eventually("everything was announced", async || place.unannounced(US).await == 0).await;
-    assert!(!of_worker.requests().is_empty());
     of_hosts.relent();
     of_worker.relent();
+    let spoiled = spoiled.iter().map(|count| count.load(Ordering::Relaxed)).collect::<Vec<_>>();
+    assert!(spoiled.iter().all(|count| *count > 0), "{spoiled:?} requests were spoiled");
     // Nothing but events has led there.
     assert_eq!((worker.counter("sweeps"), worker.counter("outboxes")), (1, 1));
     assert_eq!(worker.stop().0, Some(0));

@@ -1,7 +1,7 @@
 //! `gitferry worker`: queues, sweeps, health, signals.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use gitferry::events::due::{Due, DueMarks};
 use gitferry::objects::decorate::DelayedStore;
@@ -223,4 +223,22 @@ fn what_is_in_the_outbox_needs_no_sweep() {
         running.await.unwrap();
         assert_eq!((status.counters.sweeps.get(), status.counters.unannounced.get()), (1, before));
     });
+}
+
+#[test]
+fn what_crashes_left_in_the_target_goes() {
+    let place = Place::new("");
+    let folder = place.world.path(TARGET).join("objects/.staging");
+    std::fs::create_dir_all(&folder).unwrap();
+    let [old, new] = ["old", "new"].map(|name| folder.join(name));
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+    for file in [&old, &new] {
+        std::fs::write(file, "left").unwrap();
+    }
+    let times = std::fs::FileTimes::new().set_modified(long_ago);
+    std::fs::File::options().write(true).open(&old).unwrap().set_times(times).unwrap();
+    let worker = start(&place, &[]);
+    wait("it is gone", || !old.exists());
+    assert!(new.exists());
+    assert_eq!(worker.stop().0, Some(0));
 }

@@ -114,7 +114,7 @@ fn a_region_of_another_account() {
         place.configure(&proxy.endpoint);
         let worker = place.worker().await;
         place.push();
-        eventually("it is there", async || place.is_synced()).await;
+        eventually("it is there", async || place.is_synced().await).await;
         place.assert_replicated();
         assert_eq!(worker.stop().0, Some(0));
         let requests = proxy.requests();

@@ -19,11 +19,11 @@ fn twice_and_in_the_wrong_order() {
         place.push();
         ["two", "three"].into_iter().for_each(|content| place.commit(content));
         let events = aside.take(place.first_events() + 2).await;
-        assert!(!place.is_synced(), "nothing can have told of it");
+        assert!(!place.is_synced().await, "nothing can have told of it");
         for event in events.iter().rev().chain(&events) {
             place.queues().send_text(event).await;
         }
-        eventually("it is there", async || place.is_synced()).await;
+        eventually("it is there", async || place.is_synced().await).await;
         let sent = 2 * events.len() as u64;
         eventually("all messages were taken", async || worker.counter("messages") >= sent).await;
         eventually("the queue is empty", async || place.queues().count(&place.queues().url).await == 0).await;
@@ -44,22 +44,22 @@ fn a_lost_event_is_found_by_a_sweep_and_counted() {
         let place = Place::new().await;
         let worker = place.worker().await;
         place.push();
-        eventually("it is there", async || place.is_synced()).await;
+        eventually("it is there", async || place.is_synced().await).await;
         place.stores[US].bus.lose_events().await;
         place.commit("lost");
         // The bus took the event, and nobody got it: no trace is left but the change itself.
         eventually("it was announced", async || place.unannounced(US).await == 0).await;
-        assert!(!place.is_synced(), "nothing can have told of it");
+        assert!(!place.is_synced().await, "nothing can have told of it");
         assert_eq!(worker.counter("unannounced"), 0);
         assert_eq!(worker.stop().0, Some(0));
         let sweeping = Running::start(&place.world, &[], &[&ONLY_EVENTS[..], &["--announced-within", "0s"]].concat());
-        eventually("it is there", async || place.is_synced()).await;
+        eventually("it is there", async || place.is_synced().await).await;
         eventually("it is counted", async || sweeping.counter("unannounced") == 1).await;
         assert_eq!(sweeping.counter("messages"), 0);
         // What is announced is not counted.
         place.stores[US].bus.pass_events().await;
         place.commit("announced");
-        eventually("it is there, too", async || place.is_synced()).await;
+        eventually("it is there, too", async || place.is_synced().await).await;
         assert_eq!(sweeping.stop().1["counters"]["unannounced"], 1);
         place.assert_replicated();
     });
@@ -77,10 +77,10 @@ fn what_cannot_be_acted_on_goes_aside_with_its_reason() {
         place.stores[US].bus.put(&unknown).await;
         place.queues().send_text("not JSON at all").await;
         place.push();
-        eventually("the others go on", async || place.is_synced()).await;
+        eventually("the others go on", async || place.is_synced().await).await;
         eventually("all three went aside", async || worker.counter("rejected") == 3).await;
         place.commit("two");
-        eventually("the others still go on", async || place.is_synced()).await;
+        eventually("the others still go on", async || place.is_synced().await).await;
         eventually("the queue is empty", async || place.queues().count(&place.queues().url).await == 0).await;
         let mut letters = Vec::new();
         while letters.len() < 3 {

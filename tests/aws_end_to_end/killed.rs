@@ -36,7 +36,7 @@ async fn killed_at(moments: impl IntoIterator<Item = u32>) {
         });
         place.commit(&format!("killed at {moment}"));
         // Late moments may come after all is done.
-        eventually("it is in the middle", async || reached.load(Ordering::Relaxed) || place.is_synced()).await;
+        eventually("it is in the middle", async || reached.load(Ordering::Relaxed) || place.is_synced().await).await;
         let mut worker = worker;
         worker.signal("KILL");
         worker.ended();
@@ -46,7 +46,7 @@ async fn killed_at(moments: impl IntoIterator<Item = u32>) {
         }
         proxy.relent();
         let another = place.worker().await;
-        eventually("another one completes it", async || place.is_synced()).await;
+        eventually("another one completes it", async || place.is_synced().await).await;
         assert_eq!(another.stop().0, Some(0), "killed at request {moment}");
         place.world.ok(&["verify", LINK]);
     }
@@ -87,11 +87,11 @@ fn told_to_end_it_ends_what_it_has_begun() {
         eventually("it is in the middle", async || copying.load(Ordering::Relaxed)).await;
         worker.signal("TERM");
         eventually("it is stopping", async || worker.get("/_ready").0 == 503).await;
-        assert!(!place.is_synced());
+        assert!(!place.is_synced().await);
         gate.open();
         let (code, last) = worker.finish();
         assert_eq!((code, &last["counters"]["delivered"]), (Some(0), &1.into()));
-        assert!(place.is_synced());
+        assert!(place.is_synced().await);
         assert_eq!((place.marks().await, place.unannounced(EU).await), (vec![], 0));
         place.assert_replicated();
     });
@@ -111,7 +111,7 @@ fn what_does_not_end_within_the_grace_goes_on_with_the_next_worker() {
         assert_eq!(place.marks().await.len(), 1, "it is still due");
         proxy.relent();
         let another = place.worker().await;
-        eventually("it is there", async || place.is_synced()).await;
+        eventually("it is there", async || place.is_synced().await).await;
         eventually("no mark is left", async || place.marks().await.is_empty()).await;
         assert_eq!(another.stop().0, Some(0));
         place.assert_replicated();
@@ -124,15 +124,15 @@ fn a_host_that_dies_right_after_a_commit_announces_it_when_it_is_back() {
         let mut place = Place::new().await;
         let worker = place.worker().await;
         place.push();
-        eventually("it is there", async || place.is_synced()).await;
+        eventually("it is there", async || place.is_synced().await).await;
         place.pair.restart_with(Some("commit-after-head=return"));
         place.repo.commit("main", "file", "committed, and then dead");
         let push = place.repo.try_git(&["push", "-q", "--mirror", &place.pair.url(US, "app")]);
         assert!(!push.status.success(), "it did not die");
         place.pair.ended();
-        assert_eq!((place.unannounced(US).await, place.is_synced()), (1, false));
+        assert_eq!((place.unannounced(US).await, place.is_synced().await), (1, false));
         place.pair.restart();
-        eventually("it is there", async || place.is_synced()).await;
+        eventually("it is there", async || place.is_synced().await).await;
         eventually("everything was announced", async || place.unannounced(US).await == 0).await;
         assert_eq!((worker.counter("sweeps"), worker.counter("outboxes")), (1, 1));
         assert_eq!(worker.stop().0, Some(0));
@@ -163,7 +163,7 @@ fn two_workers_on_one_queue() {
         .await;
         push_all();
         for (name, _) in &repos {
-            eventually("it is there", async || place.is_synced_as(name)).await;
+            eventually("it is there", async || place.is_synced_as(name).await).await;
         }
         eventually("nothing is left to do", async || workers.iter().all(|worker| worker.counter("pending") == 0)).await;
         let ends = workers.map(|worker| worker.stop());

@@ -139,7 +139,7 @@ fn from_a_push_through_a_function_to_a_clone() {
         let queue = place.queues().arn(&place.queues().url).await;
         let function = Function::create(&place.stores[0].bucket, &key, &queue, &place.world.path("cache-of-function"));
         place.push();
-        eventually("it is there", async || place.is_synced()).await;
+        eventually("it is there", async || place.is_synced().await).await;
         place.assert_replicated();
         // What the function has committed, it announces.
         place.stores[EU].queues.take(place.first_events()).await;
@@ -148,7 +148,7 @@ fn from_a_push_through_a_function_to_a_clone() {
         place.queues().send_text("poison").await;
         eventually("the batch failed in part", async || function.last_result().contains("1 partial failure")).await;
         place.commit("two");
-        eventually("the others go on", async || place.is_synced()).await;
+        eventually("the others go on", async || place.is_synced().await).await;
         eventually("it went aside", async || place.queues().count(&place.queues().dead).await == 1).await;
         eventually("the queue is empty", async || place.queues().count(&place.queues().url).await == 0).await;
         assert_eq!(place.queues().dead_letters().await[0].0, "poison");
@@ -157,7 +157,7 @@ fn from_a_push_through_a_function_to_a_clone() {
         place.stores[0].bus.lose_events().await;
         place.commit("three");
         eventually("it was announced", async || place.unannounced(0).await == 0).await;
-        assert!(!place.is_synced(), "nothing can have told of it");
+        assert!(!place.is_synced().await, "nothing can have told of it");
         let swept = function.invoke(&json!({ "detail-type": "Scheduled Event", "source": "aws.events" }));
         assert_eq!(swept, json!({ "delivered": 1, "left": 0 }));
         place.assert_replicated();

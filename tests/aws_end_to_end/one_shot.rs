@@ -48,7 +48,7 @@ fn a_backup_announces_what_is_in_the_outbox() {
         let mut command = place.world.command(&["replicate", LINK]);
         command.env("FAILPOINTS", "applied=return");
         assert!(!Run::of(command).status.success(), "it did not die");
-        assert!(place.is_synced());
+        assert!(place.is_synced().await);
         assert_eq!(place.unannounced(EU).await, 1);
         place.world.ok(&["backup", LINK, "--max-age", "1h", "--deep"]);
         assert_eq!(place.unannounced(EU).await, 0);
@@ -70,7 +70,7 @@ fn a_bus_that_takes_nothing_makes_no_failure_of_a_delivery() {
         proxy.rule(|request| (request.operation == "PutEvents").then(|| refusal(400, "AccessDeniedException")));
         let run = place.world.ends(0, &["replicate", LINK]);
         run.says(&["stay in its outbox"]);
-        assert!(place.is_synced());
+        assert!(place.is_synced().await);
         assert_eq!(place.unannounced(EU).await, 1);
         // The next pass has nothing to deliver, and that to announce.
         proxy.relent();

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use aws_config::SdkConfig;
 use gitferry::clock::SystemClock;
 use gitferry::events::due::{Due, DueMarks};
 use gitferry::events::outbox::read_outbox;
+use gitferry::ledger::advance::read_head;
 use gitferry::objects::s3::{S3Options, S3Store};
 use gitferry::region::Region;
 use gitferry::table::DynamoTable;
@@ -38,20 +40,32 @@ pub struct Place {
     pub world: World,
     /// By [`US`] and [`EU`].
     pub stores: [Stores; 2],
+    /// The same, as the library has them.
+    regions: [Region; 2],
     pub repo: GitRepo,
+}
+
+async fn owner(account: Option<&str>) -> SdkConfig {
+    match account {
+        Some(account) => Emulator::get().sdk_config_in(account).await,
+        None => Emulator::get().sdk_config().await,
+    }
 }
 
 impl Stores {
     async fn new(account: Option<&'static str>) -> Stores {
-        let emulator = Emulator::get();
-        let owner = match account {
-            Some(account) => emulator.sdk_config_in(account).await,
-            None => emulator.sdk_config().await,
-        };
+        let owner = owner(account).await;
         let queues = Queues::impatient().await;
         let bus = Bus::to(&queues).await;
         let (bucket, table) = (Emulator::bucket_with(&owner).await, Emulator::table_with(&owner).await);
         Stores { account, bucket, table, bus, queues }
+    }
+
+    async fn open(&self, name: &str) -> Region {
+        let sdk = owner(self.account).await;
+        let options = S3Options { bucket: self.bucket.clone(), prefix: "git".into(), ..S3Options::default() };
+        let table = DynamoTable::open(&sdk, &self.table, name);
+        Region::new(name, Arc::new(S3Store::new(&sdk, options, name)), Arc::new(table), SystemClock::shared())
     }
 
     /// The region in a configuration whose AWS services are at `endpoint`.
@@ -77,16 +91,17 @@ impl Place {
 
     /// The same; the hosts' AWS services are at `endpoint`.
     pub async fn behind(endpoint: &str) -> Place {
-        Place::on([Stores::new(None).await, Stores::new(None).await], endpoint)
+        Place::on([Stores::new(None).await, Stores::new(None).await], endpoint).await
     }
 
     /// The second region is another account's.
     pub async fn across(account: &'static str) -> Place {
         let stores = [Stores::new(None).await, Stores::new(Some(account)).await];
-        Place::on(stores, Emulator::get().endpoint())
+        Place::on(stores, Emulator::get().endpoint()).await
     }
 
-    fn on(stores: [Stores; 2], endpoint: &str) -> Place {
+    async fn on(stores: [Stores; 2], endpoint: &str) -> Place {
+        let regions = [stores[US].open(SOURCE).await, stores[EU].open(TARGET).await];
         let mut world = World::with(&[], "");
         let environment = Emulator::get().environment();
         world.environment.extend(environment.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())));
@@ -108,7 +123,7 @@ impl Place {
         );
         world.environment.push(of_worker);
         let repo = GitRepo::with_history(world.path("app.git"), &[]);
-        let place = Place { pair, world, stores, repo };
+        let place = Place { pair, world, stores, regions, repo };
         place.configure(Emulator::get().endpoint());
         place
     }
@@ -165,13 +180,15 @@ impl Place {
     }
 
     /// Whether both regions are in the same state.
-    pub fn is_synced(&self) -> bool {
-        self.is_synced_as("app")
+    pub async fn is_synced(&self) -> bool {
+        self.is_synced_as("app").await
     }
 
-    pub fn is_synced_as(&self, name: &str) -> bool {
-        let target = self.world.run(&["repo", "show", name, "--region", TARGET, "--json"]);
-        target.status.success() && target.json()["frontier"] == self.show(name)["frontier"]
+    pub async fn is_synced_as(&self, name: &str) -> bool {
+        let [source, target] = &self.regions;
+        let Some(from) = source.find(name).await.unwrap() else { return false };
+        let to = read_head(&*target.table, from.id).await.unwrap();
+        to.is_some_and(|to| to.head.frontier == from.head.frontier)
     }
 
     pub fn show(&self, name: &str) -> Value {
@@ -201,23 +218,14 @@ impl Place {
         assert_eq!(ledger(SOURCE), ledger(TARGET));
     }
 
-    /// A region, as the library has it.
-    pub async fn region(&self, at: usize) -> Region {
-        let (sdk, stores) = (Emulator::get().sdk_config().await, &self.stores[at]);
-        let options = S3Options { bucket: stores.bucket.clone(), prefix: "git".into(), ..S3Options::default() };
-        let table = DynamoTable::open(&sdk, &stores.table, REGIONS[at]);
-        let objects = S3Store::new(&sdk, options, REGIONS[at]);
-        Region::new(REGIONS[at], Arc::new(objects), Arc::new(table), SystemClock::shared())
-    }
-
     /// Repositories that a region has not announced all changes of.
     pub async fn unannounced(&self, at: usize) -> usize {
-        read_outbox(&*self.region(at).await.table).await.unwrap().len()
+        read_outbox(&*self.regions[at].table).await.unwrap().len()
     }
 
     /// Repositories that are due on the link.
     pub async fn marks(&self) -> Vec<Due> {
-        let target = self.region(EU).await;
-        DueMarks::new(&target, LINK).read(target.clock.now()).await.unwrap()
+        let target = &self.regions[EU];
+        DueMarks::new(target, LINK).read(target.clock.now()).await.unwrap()
     }
 }

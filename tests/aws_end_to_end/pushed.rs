@@ -13,7 +13,7 @@ fn from_a_push_to_a_clone_in_the_other_region() {
         let place = Place::new().await;
         let worker = place.worker().await;
         place.push();
-        eventually("it is there", async || place.is_synced()).await;
+        eventually("it is there", async || place.is_synced().await).await;
         place.assert_replicated();
         let first = place.first_events() as u64;
         eventually("all events were taken", async || worker.counter("messages") >= first).await;
@@ -22,7 +22,7 @@ fn from_a_push_to_a_clone_in_the_other_region() {
         place.repo.git(&["update-ref", "refs/heads/main", "main~1"]);
         place.repo.git(&["update-ref", "-d", "refs/heads/side"]);
         place.push();
-        eventually("it is there, too", async || place.is_synced()).await;
+        eventually("it is there, too", async || place.is_synced().await).await;
         place.assert_replicated();
         eventually("all events were taken", async || worker.counter("messages") >= first + 3).await;
         eventually("the queue is empty", async || place.queues().count(&place.queues().url).await == 0).await;

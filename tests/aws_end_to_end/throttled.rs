@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::{Value, json};
 
 use crate::aws::Emulator;
-use crate::pair::{EU, US};
+use crate::pair::US;
 use crate::place::Place;
 use crate::proxy::{Fault, Proxy, Request, refusal, s3_refusal};
 use crate::waiting::{block_on, eventually};
@@ -64,14 +64,7 @@ async fn converges(seed: u64) {
             .await;
     }
     let before = place.repo.git(&["rev-parse", "main"]);
-    // Whoever looks is not disturbed.
-    let (source, target) = (place.region(US).await, place.region(EU).await);
-    let id = source.get("app").await.unwrap().id;
-    let frontier = async |region: &gitferry::region::Region| {
-        let head = gitferry::ledger::advance::read_head(&*region.table, id).await.unwrap();
-        head.map(|item| item.head.frontier)
-    };
-    eventually("it is there", async || frontier(&source).await == frontier(&target).await).await;
+    eventually("it is there", async || place.is_synced().await).await;
     eventually("everything was announced", async || place.unannounced(US).await == 0).await;
     of_hosts.relent();
     of_worker.relent();
@@ -113,7 +106,7 @@ fn events_that_the_bus_does_not_take_stay_in_the_outbox() {
         let place = Place::behind(&proxy.endpoint).await;
         let worker = place.worker().await;
         place.push();
-        eventually("it is there", async || place.is_synced()).await;
+        eventually("it is there", async || place.is_synced().await).await;
         eventually("everything was announced", async || place.unannounced(US).await == 0).await;
         let sent: Arc<Mutex<Vec<Vec<Value>>>> = Arc::default();
         let seen = sent.clone();
@@ -136,7 +129,7 @@ fn events_that_the_bus_does_not_take_stay_in_the_outbox() {
         let most = gitferry::retry::MAX_ATTEMPTS as usize;
         eventually("it has given up once", async || sent.lock().unwrap().len() > most).await;
         assert_eq!(place.unannounced(US).await, 1);
-        assert!(!place.is_synced(), "nothing can have told of it");
+        assert!(!place.is_synced().await, "nothing can have told of it");
         {
             let sent = sent.lock().unwrap();
             // Within one attempt at it, only what was refused goes again.
@@ -145,7 +138,7 @@ fn events_that_the_bus_does_not_take_stay_in_the_outbox() {
             assert_eq!(sent[most], sent[0], "and all of it when it begins anew");
         }
         proxy.relent();
-        eventually("it is there", async || place.is_synced()).await;
+        eventually("it is there", async || place.is_synced().await).await;
         eventually("everything was announced", async || place.unannounced(US).await == 0).await;
         assert_eq!((worker.counter("sweeps"), worker.counter("outboxes")), (1, 1));
         assert_eq!(worker.stop().0, Some(0));

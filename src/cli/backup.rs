@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::worker::duration;
-use super::{output, replicate};
+use super::{events, output, replicate};
 
 /// Back a region up: replicate, verify the target, and write a manifest of what it holds.
 #[derive(Debug, Args)]
@@ -65,6 +65,7 @@ impl BackupCommand {
         let config = context.config()?;
         let link = context.writable_link(&config, link).await?;
         let made = backup(&link, BackupOptions { jobs: self.jobs, deep: self.deep, max_age }).await?;
+        events::announce(&config, &link.target, None).await;
         let text = made.manifest.seal()?;
         if let Some(file) = &self.out {
             write(file, &text)

@@ -64,7 +64,9 @@ impl Lambda {
         let mut served = Vec::new();
         for name in names {
             let link = context.writable_link(&config, name).await?;
-            served.push(Served { link, queue: events::open_queue(&config, name).await? });
+            let (queue, publisher) =
+                (events::open_queue(&config, name).await?, events::publisher(&config, &link.target).await);
+            served.push(Served { link, queue, publisher });
         }
         Ok(Handler::new(served, self.jobs))
     }

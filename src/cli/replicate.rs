@@ -15,7 +15,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::context::Context;
 use super::failure::{Exit, Failure, hint_for, is_refusal};
-use super::output;
+use super::{events, output};
 
 /// The variable that may hold an event.
 const EVENT_VARIABLE: &str = "GITFERRY_EVENT";
@@ -24,7 +24,9 @@ const EVENT_VARIABLE: &str = "GITFERRY_EVENT";
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit code 1 when a repository is on two histories (nothing is overwritten), 2 when a rule forbids
-all that failed (as a second active link to one target), 3 when anything failed otherwise. Running it again is always safe: what was copied is not copied again.
+all that failed (as a second active link to one target), 3 when anything failed otherwise. Running it again is always
+safe: what was copied is not copied again. Where the target has an event bus, the command announces there what it
+delivered.
 
 Example:
   gitferry replicate dr
@@ -70,6 +72,9 @@ impl Replicate {
             bars.abort();
         }
         let summary = result?;
+        // Also where nothing had to be delivered: whoever did may have died before it was announced.
+        let named = (!names.is_empty()).then(|| summary.ids.clone());
+        events::announce(&config, &link.target, named).await;
         crash_point("before-summary");
         match self.json {
             true => output::json(&summary)?,

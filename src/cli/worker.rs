@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use gitferry::events::{Several, Sink};
 use gitferry::replication::pass::DEFAULT_JOBS;
+use gitferry::worker::upkeep::{self, upkeep};
 use gitferry::worker::{Worker, WorkerOptions, health};
 use jiff::SignedDuration;
 use serde_json::json;
@@ -43,12 +44,18 @@ pub struct WorkerCommand {
     /// How long running deliveries may take to end after SIGTERM. Keep it below the stopTimeout of an ECS task.
     #[arg(long, default_value = "25s", value_name = "DURATION", value_parser = duration)]
     grace: Duration,
+    /// How often the sources' outboxes are read. Seldom is enough where a queue brings the events of their hosts.
+    #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = duration)]
+    outbox_every: Duration,
     /// How often all frontiers are compared.
     #[arg(long, default_value = "5m", value_name = "DURATION", value_parser = duration)]
     sweep_every: Duration,
     /// How many of them a second.
     #[arg(long, default_value_t = 1_000, value_name = "N")]
     sweep_rate: u32,
+    /// What a sweep delivers that was committed longer ago than this, no event has announced: it is counted.
+    #[arg(long, default_value = "60s", value_name = "DURATION", value_parser = duration)]
+    announced_within: Duration,
     /// Print JSON: one line when it is ready to work, one line of counters at the end.
     #[arg(long)]
     json: bool,
@@ -62,8 +69,10 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 
 impl WorkerCommand {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        if self.sweep_every.is_zero() {
-            return Err(Failure::usage("--sweep-every is longer than nothing"));
+        for (name, period) in [("--outbox-every", self.outbox_every), ("--sweep-every", self.sweep_every)] {
+            if period.is_zero() {
+                return Err(Failure::usage(format!("{name} is longer than nothing")));
+            }
         }
         let config = context.config()?;
         let names = if self.links.is_empty() { config.links.keys().cloned().collect() } else { self.links };
@@ -80,14 +89,16 @@ impl WorkerCommand {
             let link = context.writable_link(&config, name).await?;
             let nudge = events::publish(&config, &link.target, &mut rest, rest_stopped.clone()).await;
             sinks.extend(nudge.map(|nudge| Arc::new(nudge) as Arc<dyn Sink>));
+            rest.spawn(upkeep(link.target.clone(), upkeep::SWEEP_EVERY, rest_stopped.clone()));
             links.push(link);
         }
         let options = WorkerOptions {
             jobs: self.jobs,
+            outbox_every: Some(self.outbox_every),
             sweep_every: self.sweep_every,
             sweep_rate: self.sweep_rate,
+            announced_within: self.announced_within,
             grace: self.grace,
-            ..WorkerOptions::default()
         };
         let mut worker = Worker::new(links, options).announcing(Arc::new(Several(sinks)));
         for name in &names {

@@ -169,8 +169,13 @@ impl Worker {
 
     /// Those that run may end. The marks of those that have not begun stay for the next worker.
     async fn drain(&mut self) {
-        let all = async { while self.running.join_next().await.is_some() {} };
-        if tokio::time::timeout(self.options.grace, all).await.is_err() {
+        let grace = self.options.grace;
+        let all = async {
+            while let Some(ended) = self.running.join_next_with_id().await {
+                self.on_ended(ended);
+            }
+        };
+        if tokio::time::timeout(grace, all).await.is_err() {
             tracing::warn!(
                 deliveries = self.running.len(),
                 "not all deliveries ended in time; the next worker goes on"

@@ -14,7 +14,7 @@ use super::status::Status;
 use super::tasks::Cause;
 use crate::Kind;
 use crate::events::due::{Due, DueMarks};
-use crate::events::outbox::read_outbox;
+use crate::events::outbox::{OutboxRow, read_outbox};
 use crate::events::sqs::{LONG_POLL, Queue, take_batch};
 use crate::ledger::head::RepositoryId;
 use crate::replication::ReplicationError;
@@ -130,18 +130,25 @@ impl Source {
             let Some(rows) = self.note("the outbox", rows) else { continue };
             // Where nobody publishes, rows stay: each is looked at once.
             let new: Vec<_> = rows.into_iter().filter(|row| seen.get(&row.id) != Some(&row.seq)).collect();
-            for rows in new.chunks(MAX_GET_KEYS) {
-                let ids: Vec<RepositoryId> = rows.iter().map(|row| row.id).collect();
-                let Some(different) = self.note("the outbox", self.different(&ids).await) else { break };
-                for id in different {
-                    self.tell(id, Cause::Event).await;
-                }
-                if seen.len() > MAX_SEEN {
-                    seen.clear();
-                }
-                seen.extend(rows.iter().map(|row| (row.id, row.seq)));
+            if self.take_up(&new, &mut seen).await.is_some() {
+                self.status.counters.outboxes.add(1);
             }
         }
+    }
+
+    /// Tells of those repositories of an outbox that the target is behind with. `None`: not all could be looked at.
+    async fn take_up(&self, rows: &[OutboxRow], seen: &mut HashMap<RepositoryId, u64>) -> Option<()> {
+        for rows in rows.chunks(MAX_GET_KEYS) {
+            let ids: Vec<RepositoryId> = rows.iter().map(|row| row.id).collect();
+            for id in self.note("the outbox", self.different(&ids).await)? {
+                self.tell(id, Cause::Event).await;
+            }
+            if seen.len() > MAX_SEEN {
+                seen.clear();
+            }
+            seen.extend(rows.iter().map(|row| (row.id, row.seq)));
+        }
+        Some(())
     }
 
     async fn different(&self, ids: &[RepositoryId]) -> Result<Vec<RepositoryId>, ReplicationError> {

@@ -30,6 +30,8 @@ pub struct Counters {
     pub changes: Counter,
     /// Deliveries that failed.
     pub failed: Counter,
+    /// Readings of outboxes that came to their end.
+    pub outboxes: Counter,
     /// Full sweeps that came to their end.
     pub sweeps: Counter,
     /// What a full sweep delivered and no event had announced.
@@ -49,6 +51,7 @@ impl Counters {
             "delivered": self.delivered.get(),
             "changes": self.changes.get(),
             "failed": self.failed.get(),
+            "outboxes": self.outboxes.get(),
             "sweeps": self.sweeps.get(),
             "unannounced": self.unannounced.get(),
             "pending": self.pending.load(Ordering::Relaxed),

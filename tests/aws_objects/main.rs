@@ -13,8 +13,12 @@ mod git;
 #[path = "../support/operation.rs"]
 mod operation;
 
+#[path = "../support/proxy.rs"]
+mod proxy;
+
 mod creating;
 mod errors;
+mod in_parts;
 mod regions;
 mod uploads;
 mod wire;

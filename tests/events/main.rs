@@ -18,3 +18,12 @@ mod support;
 
 #[path = "../support/aws.rs"]
 mod aws;
+
+#[path = "../support/queues.rs"]
+mod queues;
+
+#[path = "../support/running.rs"]
+mod running;
+
+#[path = "../support/waiting.rs"]
+mod waiting;

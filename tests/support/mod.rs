@@ -20,6 +20,8 @@ pub const LINK: &str = "dr";
 /// A folder with a configuration, regions, and repositories; gone when it is dropped.
 pub struct World {
     dir: tempfile::TempDir,
+    /// What the command has in its environment beside.
+    pub environment: Vec<(String, String)>,
 }
 
 /// How a run of the command ended.
@@ -33,14 +35,14 @@ pub struct Run {
 impl World {
     /// What `gitferry init` makes: [`SOURCE`], [`TARGET`], and [`LINK`] from one to the other.
     pub fn new() -> World {
-        let world = World { dir: tempfile::tempdir().unwrap() };
+        let world = World { dir: tempfile::tempdir().unwrap(), environment: Vec::new() };
         world.ok(&["init"]);
         world
     }
 
     /// Empty regions of these names, and links as TOML.
     pub fn with(regions: &[&str], links: &str) -> World {
-        let world = World { dir: tempfile::tempdir().unwrap() };
+        let world = World { dir: tempfile::tempdir().unwrap(), environment: Vec::new() };
         world.configure(regions, links);
         world
     }
@@ -74,6 +76,7 @@ impl World {
         }
         // Git must not be needed: it is not found.
         command.env("PATH", "/nowhere").env("USER", "tester");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -7,6 +7,7 @@
 mod operation;
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
@@ -15,14 +16,45 @@ use base64::Engine as _;
 use gitferry::objects::Crc64;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 /// What happens to one request.
 #[derive(Clone, Debug)]
 pub enum Fault {
     /// It takes effect, and the connection closes without an answer.
     LoseAnswer,
+    /// It does not get through, and the connection closes without an answer.
+    Lose,
     /// It does not get through; this is the answer: a status and a body.
     Answer(u16, String),
+    /// It gets through when the gate opens.
+    Hold(Gate),
+    /// The services get another body than was sent.
+    RewriteRequest(Rewrite),
+    /// The body of the answer is another than the services'.
+    Rewrite(Rewrite),
+    /// It does not get through; when the gate opens, this is the answer: a status and a body.
+    HoldAnswer(Gate, u16, String),
+}
+
+/// Closed until somebody opens it.
+#[derive(Clone, Debug)]
+pub struct Gate(watch::Sender<bool>);
+
+impl Default for Gate {
+    fn default() -> Gate {
+        Gate(watch::channel(false).0)
+    }
+}
+
+impl Gate {
+    pub fn open(&self) {
+        self.0.send_replace(true);
+    }
+
+    async fn pass(&self) {
+        let _ = self.0.subscribe().wait_for(|open| *open).await;
+    }
 }
 
 /// An answer of DynamoDB that refuses a request.
@@ -32,6 +64,11 @@ pub fn refusal(status: u16, code: &str) -> Fault {
         "message": format!("told to say {code}"),
     });
     Fault::Answer(status, body.to_string())
+}
+
+/// An answer of S3 that refuses a request.
+pub fn s3_refusal(status: u16, code: &str) -> Fault {
+    Fault::Answer(status, format!("<Error><Code>{code}</Code><Message>told to say {code}</Message></Error>"))
 }
 
 /// One request.
@@ -49,7 +86,33 @@ pub struct Request {
     pub sent: u64,
     /// How many bytes the body of its answer has, once that is there.
     pub received: u64,
+    /// The access key that it is signed with.
+    pub signed_by: String,
 }
+
+impl Request {
+    /// Whether it is this operation of S3.
+    pub fn is_s3(&self, operation: &str) -> bool {
+        self.service == "s3" && self.operation == operation
+    }
+}
+
+/// Makes another body of a body.
+type NewBody = dyn Fn(&Request, &str) -> String + Send + Sync;
+
+/// Makes another body of that of a request, or of the answer to it.
+#[derive(Clone)]
+pub struct Rewrite(pub Arc<NewBody>);
+
+impl fmt::Debug for Rewrite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Rewrite")
+    }
+}
+
+/// Decides about requests, one after the other.
+type Rule = Box<dyn FnMut(&Request) -> Option<Fault> + Send>;
+
 
 /// Runs until its test ends.
 #[derive(Clone, Debug)]
@@ -58,12 +121,21 @@ pub struct Proxy {
     state: Arc<Mutex<State>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     requests: Vec<(u64, Request)>,
     numbered: u64,
+    /// Those that the services have answered, whether their answers went on or not.
+    answered: Vec<Request>,
     tells_checksums: bool,
     faults: VecDeque<(String, Fault)>,
+    rule: Option<Rule>,
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} requests, {:?}", self.requests.len(), self.faults)
+    }
 }
 
 impl Proxy {
@@ -88,6 +160,18 @@ impl Proxy {
         self.state.lock().unwrap().faults.push_back((operation.to_owned(), fault));
     }
 
+    /// Spoils what a rule says, as long as no other rule is given. Faults for the next request come first.
+    pub fn rule(&self, rule: impl FnMut(&Request) -> Option<Fault> + Send + 'static) {
+        self.state.lock().unwrap().rule = Some(Box::new(rule));
+    }
+
+    /// Spoils nothing any more.
+    pub fn relent(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.rule = None;
+        state.faults.clear();
+    }
+
     /// The requests since this was asked the last time.
     pub fn requests(&self) -> Vec<Request> {
         std::mem::take(&mut self.state.lock().unwrap().requests).into_iter().map(|(_, request)| request).collect()
@@ -103,6 +187,11 @@ impl Proxy {
         self.state.lock().unwrap().tells_checksums = true;
     }
 
+    /// How many requests of a kind the services have answered.
+    pub fn answered(&self, of: impl Fn(&Request) -> bool) -> usize {
+        self.state.lock().unwrap().answered.iter().filter(|request| of(request)).count()
+    }
+
     /// Their operations.
     pub fn operations(&self) -> Vec<String> {
         self.requests().into_iter().map(|request| request.operation).collect()
@@ -113,17 +202,22 @@ impl Proxy {
 async fn serve(mut client: TcpStream, services: &str, state: &Mutex<State>) -> io::Result<()> {
     let Some((head, body)) = read_request(&mut client).await? else { return Ok(()) };
     let request = described(&head, &body);
-    let (operation, path) = (request.operation.clone(), request.path.clone());
     let (number, fault, tells) = {
         let mut state = state.lock().unwrap();
         state.numbered += 1;
         let number = state.numbered;
-        state.requests.push((number, request));
-        let at = state.faults.iter().position(|(wanted, _)| *wanted == operation);
+        let at = state.faults.iter().position(|(wanted, _)| *wanted == request.operation);
         let fault = at.and_then(|at| state.faults.remove(at)).map(|(_, fault)| fault);
+        let fault = fault.or_else(|| state.rule.as_mut().and_then(|rule| rule(&request)));
+        state.requests.push((number, request.clone()));
         (number, fault, state.tells_checksums)
     };
-    if let Some(Fault::Answer(status, body)) = fault {
+    match &fault {
+        Some(Fault::Lose) => return Ok(()),
+        Some(Fault::Hold(gate) | Fault::HoldAnswer(gate, ..)) => gate.pass().await,
+        _ => {}
+    }
+    if let Some(Fault::Answer(status, body) | Fault::HoldAnswer(_, status, body)) = fault {
         let length = body.len();
         let answer = format!(
             "HTTP/1.1 {status} Told\r\nContent-Type: application/x-amz-json-1.0\r\nContent-Length: {length}\r\n\
@@ -131,18 +225,44 @@ async fn serve(mut client: TcpStream, services: &str, state: &Mutex<State>) -> i
         );
         return client.write_all(answer.as_bytes()).await;
     }
+    let (head, body) = match &fault {
+        Some(Fault::RewriteRequest(Rewrite(rewrite))) => with_body(&head, &rewrite(&request, &request.body)),
+        _ => (head, body),
+    };
     let mut answer = forward(services, &head, &body).await?;
-    if tells && operation == "CopyObject" {
-        answer = with_checksum(services, &path, answer).await?;
+    if tells && request.operation == "CopyObject" {
+        answer = with_checksum(services, &request.path, answer).await?;
     }
     let received = body_of(&answer).len() as u64;
-    if let Some((_, request)) = state.lock().unwrap().requests.iter_mut().rev().find(|(other, _)| *other == number) {
-        request.received = received;
+    {
+        let mut state = state.lock().unwrap();
+        if let Some((_, noted)) = state.requests.iter_mut().rev().find(|(other, _)| *other == number) {
+            noted.received = received;
+        }
+        state.answered.push(request.clone());
     }
     match fault {
-        Some(_) => Ok(()),
-        None => client.write_all(&answer).await,
+        Some(Fault::LoseAnswer) => Ok(()),
+        Some(Fault::Rewrite(Rewrite(rewrite))) => {
+            client.write_all(&rewritten(&answer, |body| rewrite(&request, body))).await
+        }
+        _ => client.write_all(&answer).await,
     }
+}
+
+/// An answer with another body.
+fn rewritten(answer: &[u8], rewrite: impl Fn(&str) -> String) -> Vec<u8> {
+    let text = String::from_utf8_lossy(answer);
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    let (head, body) = with_body(head, &rewrite(body));
+    [head.into_bytes(), body].concat()
+}
+
+/// A head, with the empty line, for another body, and that body.
+fn with_body(head: &str, body: &str) -> (String, Vec<u8>) {
+    let kept = head.trim_end().lines().filter(|line| !line.to_ascii_lowercase().starts_with("content-length:"));
+    let head = kept.fold(String::new(), |head, line| head + line + "\r\n");
+    (format!("{head}Content-Length: {}\r\n\r\n", body.len()), body.as_bytes().to_vec())
 }
 
 /// What a request is.
@@ -162,6 +282,8 @@ fn described(head: &str, body: &[u8]) -> Request {
         _ => "s3",
     };
     let of_s3 = || operation::of_s3(method, path, header("x-amz-copy-source").is_some()).unwrap_or(first);
+    let signature = header("authorization").unwrap_or_default();
+    let signed_by = signature.split_once("Credential=").and_then(|(_, rest)| rest.split('/').next());
     // Forms have no target: those of STS.
     let is_data = named.is_none() && method != "POST";
     Request {
@@ -171,6 +293,7 @@ fn described(head: &str, body: &[u8]) -> Request {
         body: if is_data { String::new() } else { String::from_utf8_lossy(body).into_owned() },
         sent: body.len() as u64,
         received: 0,
+        signed_by: signed_by.unwrap_or_default().to_owned(),
     }
 }
 
@@ -187,10 +310,9 @@ async fn with_checksum(services: &str, path: &str, answer: Vec<u8>) -> io::Resul
     let path = path.split('?').next().unwrap_or_default();
     let copy = forward(services, &format!("GET {path} HTTP/1.1\r\nHost: {services}\r\n"), b"").await?;
     let crc64 = base64::engine::general_purpose::STANDARD.encode(Crc64::of(body_of(&copy)).0.to_be_bytes());
-    let body = body.replace(END, &format!("<ChecksumCRC64NVME>{crc64}</ChecksumCRC64NVME>{END}"));
-    let kept = head.lines().filter(|line| !line.to_ascii_lowercase().starts_with("content-length:"));
-    let head = kept.fold(String::new(), |head, line| head + line + "\r\n");
-    Ok(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).into_bytes())
+    let (head, body) =
+        with_body(head, &body.replace(END, &format!("<ChecksumCRC64NVME>{crc64}</ChecksumCRC64NVME>{END}")));
+    Ok([head.into_bytes(), body].concat())
 }
 
 fn body_of(answer: &[u8]) -> &[u8] {

@@ -16,10 +16,11 @@ use crate::events::codecommit::{
 };
 use crate::events::due::{Due, DueMarks, deliver_due};
 use crate::events::intake::{IntakeError, Taken, take};
+use crate::events::outbox::Publisher;
 use crate::events::sqs::{MAX_MESSAGES, Outcome, Queue, take_batch};
 use crate::ledger::head::RepositoryId;
 use crate::replication::ReplicationError;
-use crate::replication::deliver::Link;
+use crate::replication::deliver::{Delivered, Link};
 use crate::replication::error::InRegion as _;
 use crate::replication::pass::MAX_JOBS;
 use crate::retry::Attempts;
@@ -54,6 +55,8 @@ pub struct Served {
     pub link: Link,
     /// Its queue.
     pub queue: Option<Queue>,
+    /// Announces what was delivered, where the target's events go anywhere.
+    pub publisher: Option<Publisher>,
 }
 
 /// Handles invocations.
@@ -233,6 +236,7 @@ impl Handler {
                     End::Failed(error) => failed = Some(error),
                 }
             }
+            announce_the_rest(served, until).await;
         }
         match failed {
             Some(error) => Err(error.into()),
@@ -297,7 +301,7 @@ async fn deliver(work: &Work<'_>) -> End {
     let link = &work.served.link;
     let mut attempts = Attempts::default();
     let failed = loop {
-        match deliver_due(link, work.id, &work.marks).await {
+        match deliver_and_announce(work).await {
             Ok(delivered) => {
                 tracing::info!(link = link.name, id = %work.id, ?delivered, "delivered");
                 break None;
@@ -314,6 +318,32 @@ async fn deliver(work: &Work<'_>) -> End {
         return End::Failed(error);
     }
     End::Done
+}
+
+/// Delivers, announces where that is to be done, and takes away the marks that asked for it. What could not be
+/// announced keeps its marks, for the next invocation.
+async fn deliver_and_announce(work: &Work<'_>) -> Result<Option<Delivered>, ReplicationError> {
+    let link = &work.served.link;
+    let Some(publisher) = &work.served.publisher else { return deliver_due(link, work.id, &work.marks).await };
+    let delivered = link.deliver(work.id).await?;
+    if let Err(error) = publisher.publish(work.id).await {
+        tracing::warn!(%error, id = %work.id, "delivered and not announced; its marks stay, for the next invocation");
+        return Ok(delivered);
+    }
+    if let Err(error) = DueMarks::new(&link.target, &link.name).clear(&work.marks).await {
+        tracing::info!(%error, "a due mark stays; it comes to one more look");
+    }
+    Ok(delivered)
+}
+
+/// Announces what is in the target's outbox: deliveries that no mark stands for any more.
+async fn announce_the_rest(served: &Served, until: Instant) {
+    let Some(publisher) = &served.publisher else { return };
+    match timeout_at(until, publisher.publish_outbox()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the outbox cannot be read; the next schedule tries again"),
+        Err(_) => tracing::info!("not all of the outbox was announced in time; the next schedule goes on"),
+    }
 }
 
 /// Asks for another invocation; `false` when there is no queue to ask by.

@@ -23,18 +23,18 @@ use crate::support::git::GitRepo;
 use crate::support::{LINK, SOURCE, TARGET};
 
 /// A running `gitferry worker`.
-struct Running {
-    child: Child,
-    health: String,
-    output: BufReader<std::process::ChildStdout>,
+pub struct Running {
+    pub child: Child,
+    pub health: String,
+    pub output: BufReader<std::process::ChildStdout>,
 }
 
 impl Running {
-    fn start(place: &Place, environment: &[(&str, &str)]) -> Running {
+    pub fn start(place: &Place, environment: &[(&str, &str)]) -> Running {
         Running::start_with(place, environment, &[])
     }
 
-    fn start_with(place: &Place, environment: &[(&str, &str)], more: &[&str]) -> Running {
+    pub fn start_with(place: &Place, environment: &[(&str, &str)], more: &[&str]) -> Running {
         let args = ["worker", "--health", "127.0.0.1:0", "--json"];
         let mut command: Command = place.world.command(&[&args[..], more].concat());
         command.envs(Emulator::get().environment()).envs(environment.iter().copied());
@@ -49,20 +49,26 @@ impl Running {
 
     /// The code and body of an answer.
     fn get(&self, path: &str) -> (u16, Value) {
+        let (code, body) = self.get_text(path);
+        (code, serde_json::from_str(&body).unwrap())
+    }
+
+    /// The same of an answer that is not JSON.
+    pub fn get_text(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.health).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap())
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
 
     fn counter(&self, name: &str) -> u64 {
         self.get("/_health").1["counters"][name].as_u64().unwrap()
     }
 
-    fn signal(&self, name: &str) {
+    pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
         assert!(sent.success());
     }

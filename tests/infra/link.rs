@@ -58,11 +58,8 @@ fn one_variable_says_what_runs() {
 
 /// What the program calls its figures.
 fn metrics() -> BTreeSet<String> {
-    let all = Figures {
-        oldest_unverified_seconds: Some(0.0),
-        recovery_point_age_seconds: Some(0.0),
-        ..Figures::default()
-    };
+    let all =
+        Figures { oldest_unverified_seconds: Some(0.0), recovery_point_age_seconds: Some(0.0), ..Figures::default() };
     let line: Value = serde_json::from_str(&emf(&all, Timestamp::UNIX_EPOCH)).unwrap();
     let metrics = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap();
     metrics.iter().map(|metric| metric["Name"].as_str().unwrap().to_owned()).collect()

@@ -44,5 +44,8 @@ fn a_table_is_as_the_program_expects_it() {
     is(table, "stream_enabled", "true");
     let module = Module::read("region");
     let table = module.resource(table).body();
-    assert_eq!((at(table, "attribute.name").join(" "), at(table, "attribute.type").join(" ")), ("pk sk".into(), "S S".into()));
+    assert_eq!(
+        (at(table, "attribute.name").join(" "), at(table, "attribute.type").join(" ")),
+        ("pk sk".into(), "S S".into())
+    );
 }

@@ -51,6 +51,7 @@ module "dr" {
   image         = var.image
   function_zip  = var.function_zip
   network       = var.network
+  task          = { count = var.tasks }
   alarm_topics  = var.alarm_topics
   endpoint_url  = var.endpoint_url
 }

@@ -37,6 +37,12 @@ variable "network" {
   default = null
 }
 
+variable "tasks" {
+  description = "How many tasks run as a service."
+  type        = number
+  default     = 1
+}
+
 variable "alarm_topics" {
   description = "ARNs of the SNS topics that alarms tell."
   type        = list(string)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
+use std::path::Path;
 
 use gitferry::clock::SystemClock;
 use gitferry::replication::verified::Verified;
@@ -35,7 +36,8 @@ fn lines(printed: &str) -> Vec<Value> {
 #[test]
 fn a_worker_tells_both_of_what_it_does() {
     let place = Place::new("");
-    let mut worker = Running::start_with(&place, &[("GITFERRY_METRICS", "emf")], &["--metrics-every", "1s"]);
+    let mut worker =
+        Running::start_with(&place, &[("GITFERRY_METRICS", "emf")], &["--metrics-every", "1s", "--sweep-every", "1s"]);
     wait("it is delivered", || page(&worker)["delivered_total"] == 1.0);
     wait("the first sweep is over", || page(&worker).contains_key("oldest_unverified_seconds"));
     let figures = page(&worker);
@@ -59,13 +61,10 @@ fn a_worker_tells_both_of_what_it_does() {
 fn what_cannot_be_delivered_gets_later_and_later() {
     let place = Place::new("");
     place.world.ok(&["replicate", LINK]);
+    place.commit("two");
     for pack in place.world.pack_files(SOURCE) {
         std::fs::remove_file(pack).unwrap();
     }
-    place.repo.commit("main", "file", "two");
-    place.world.import(&place.repo, "app");
-    let newest = place.world.pack_files(SOURCE);
-    newest.iter().for_each(|pack| std::fs::remove_file(pack).unwrap());
     let committed = SystemClock::shared().now();
     let worker = Running::start(&place, &[]);
     wait("it has failed and is told", || {
@@ -79,19 +78,28 @@ fn what_cannot_be_delivered_gets_later_and_later() {
     assert_eq!(page(&worker)["forks"], 0.0);
 }
 
+/// Does something with all files of a table. No process has it open between two commands.
+fn move_table(from: &Path, to: &Path, step: fn(&Path, &Path) -> std::io::Result<()>) {
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
+        if name.to_string_lossy().starts_with("table.db") {
+            step(&path, &to.join(name)).unwrap();
+        }
+    }
+}
+
 #[test]
 fn a_fork_is_counted() {
     let place = Place::new("");
     place.world.ok(&["replicate", LINK]);
-    let (table, backup) = (place.world.path(&format!("{SOURCE}/table.db")), place.world.path("backup.db"));
-    std::fs::copy(&table, &backup).unwrap();
+    let backup = place.world.path("backup");
+    std::fs::create_dir(&backup).unwrap();
+    let source = place.world.path(SOURCE);
+    move_table(&source, &backup, |from, to| std::fs::copy(from, to).map(drop));
     place.commit("lost by the backup");
     place.world.ok(&["replicate", LINK]);
-    // No process has it open between two commands.
-    for part in ["table.db-wal", "table.db-shm"] {
-        let _ = std::fs::remove_file(place.world.path(&format!("{SOURCE}/{part}")));
-    }
-    std::fs::copy(&backup, &table).unwrap();
+    move_table(&source, &place.world.fresh("gone"), |from, _| std::fs::remove_file(from));
+    move_table(&backup, &source, |from, to| std::fs::copy(from, to).map(drop));
     place.commit("another history");
     let worker = Running::start(&place, &[]);
     wait("it is told", || page(&worker)["forks"] == 1.0);

@@ -62,6 +62,7 @@ pub fn at(body: &Body, path: &str) -> Vec<String> {
 pub fn text(expression: &Expression) -> String {
     match expression {
         Expression::String(text) => text.clone(),
+        Expression::TemplateExpr(template) => template.to_string(),
         other => hcl::format::to_string(other).unwrap(),
     }
 }

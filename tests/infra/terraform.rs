@@ -44,7 +44,8 @@ pub fn command(folder: &Path, args: &[&str]) -> Command {
 /// Runs a step; what it printed, or why it failed.
 pub fn run(mut command: Command, within: Duration) -> Result<String, String> {
     let output = tempfile::NamedTempFile::new().unwrap();
-    let file = || output.reopen().unwrap();
+    // One place in the file for both.
+    let file = || output.as_file().try_clone().unwrap();
     let mut child = command.stdin(Stdio::null()).stdout(file()).stderr(file()).spawn().unwrap();
     let ended = wait(&mut child, within);
     let said = std::fs::read_to_string(output.path()).unwrap();

@@ -96,7 +96,7 @@ fn a_push_goes_through_what_terraform_made() {
     std::fs::write(folder.join("emulator_override.tf"), overridden(emulator.endpoint())).unwrap();
     let variables = [
         format!("prefix={}", fresh("tf")),
-        format!("link={}", &fresh("l")[8..40]),
+        format!("link={}", &fresh("link")["gitferry-test-".len()..]),
         "image=gitferry".into(),
         "tasks=0".into(),
         "deletion_protection=false".into(),
@@ -132,7 +132,8 @@ fn pushed_and_replicated(config: &str, host: &str) {
     let mut worker = Running(worker.stdout(Stdio::piped()).stderr(log()).spawn().unwrap());
     let mut line = String::new();
     BufReader::new(worker.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let started: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("it did not start: {line}"));
+    let said = || std::fs::read_to_string(world.path("log")).unwrap();
+    let started: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("it did not start: {line}{}", said()));
     let health = started["health"].as_str().unwrap();
 
     let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();

@@ -3,7 +3,7 @@ variable "name" {
   type        = string
 
   validation {
-    condition     = can(regex("^[A-Za-z0-9._-]{1,40}$", var.name))
+    condition     = can(regex("^[A-Za-z0-9][A-Za-z0-9._-]{0,39}$", var.name))
     error_message = "A name has letters, digits, `-`, `_` and `.` only, 40 at most."
   }
 }

@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod alone;
 mod applied;
 mod compose;
 mod config;
@@ -10,6 +11,7 @@ mod hcl_files;
 mod link;
 mod policies;
 mod region;
+mod running;
 mod terraform;
 
 #[path = "../support/mod.rs"]

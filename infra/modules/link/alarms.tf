@@ -2,8 +2,8 @@
 
 locals {
   # How often there are figures: a service tells every minute, a function at least with every sweep.
-  period = { service = 60, lambda = 300, schedule = min(86400, 3600 * var.backup_every_hours) }[var.run]
-  backup = min(86400, 3600 * var.backup_every_hours)
+  period = { service = 60, lambda = 300, schedule = 3600 * var.backup_every_hours }[var.run]
+  backup = 3600 * var.backup_every_hours
 }
 
 resource "aws_cloudwatch_metric_alarm" "lag" {
@@ -14,7 +14,7 @@ resource "aws_cloudwatch_metric_alarm" "lag" {
   dimensions          = { link = var.name }
   statistic           = "Maximum"
   comparison_operator = "GreaterThanThreshold"
-  threshold           = var.run == "schedule" ? max(var.thresholds.lag, 3600 * var.backup_every_hours) : var.thresholds.lag
+  threshold           = var.run == "schedule" ? max(var.thresholds.lag, local.backup) : var.thresholds.lag
   period              = local.period
   evaluation_periods  = 3
   datapoints_to_alarm = 3
@@ -86,7 +86,7 @@ resource "aws_cloudwatch_metric_alarm" "unverified" {
   dimensions          = { link = var.name }
   statistic           = "Maximum"
   comparison_operator = "GreaterThanThreshold"
-  threshold           = max(var.thresholds.unverified, 2 * 3600 * var.backup_every_hours)
+  threshold           = max(var.thresholds.unverified, 2 * local.backup)
   period              = 3600
   evaluation_periods  = 1
   treat_missing_data  = "missing"
@@ -104,7 +104,7 @@ resource "aws_cloudwatch_metric_alarm" "recovery_point" {
   dimensions          = { link = var.name }
   statistic           = "Maximum"
   comparison_operator = "GreaterThanThreshold"
-  threshold           = 3600 * var.backup_every_hours
+  threshold           = local.backup
   period              = local.backup
   evaluation_periods  = 2
   datapoints_to_alarm = 2

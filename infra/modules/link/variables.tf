@@ -140,6 +140,12 @@ variable "backup_every_hours" {
   description = "How often `gitferry backup` replicates and verifies everything: with `schedule` the only thing that runs, with `service` beside it. Not with `lambda`."
   type        = number
   default     = 24
+
+  validation {
+    # An alarm watches no more than two days for what does not happen.
+    condition     = contains(range(1, 25), var.backup_every_hours)
+    error_message = "backup_every_hours is a whole number from 1 to 24."
+  }
 }
 
 variable "alarm_topics" {

@@ -30,7 +30,8 @@ pub type Counts = BTreeMap<(&'static str, String), usize>;
 /// Whether a worker asks for this by itself, from time to time, whether something changed or not.
 fn is_round(request: &Request) -> bool {
     let about = |partition: &str| request.body.contains(&format!("\"S\":\"{partition}"));
-    request.operation == "Query" && ["outbox/", "due/", "repositories/"].iter().any(|partition| about(partition))
+    request.operation == "Query"
+        && ["outbox/", "due/", "verified/", "repositories/"].iter().any(|partition| about(partition))
         || request.operation == "ReceiveMessage"
 }
 

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
+use super::metrics::Metrics;
 use super::worker::duration;
 use super::{events, output, replicate};
 
@@ -48,6 +49,8 @@ pub struct BackupCommand {
     /// Only check that a manifest is what was signed off.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["link", "max_age", "out", "deep"])]
     check: Option<PathBuf>,
+    #[command(flatten)]
+    metrics: Metrics,
     /// Print one line of JSON: the manifest.
     #[arg(long)]
     json: bool,
@@ -75,6 +78,7 @@ impl BackupCommand {
             true => output::line(text.trim_end()),
             false => say(&made),
         }
+        self.metrics.print(&[made.figures()]);
         Ok(exit(&made))
     }
 }

@@ -130,6 +130,16 @@ pub fn link_partition(link: &str) -> String {
     format!("link/{link}")
 }
 
+/// When a link's target last verified a repository.
+pub fn verified(link: &str, id: RepositoryId) -> Key {
+    Key::new(verified_partition(link), id.to_string())
+}
+
+/// The partition of these.
+pub fn verified_partition(link: &str) -> String {
+    format!("verified/{link}")
+}
+
 /// The lease of a large transfer.
 pub fn lease(link: &str, id: RepositoryId) -> Key {
     Key::new(format!("lease/{link}"), id.to_string())

@@ -15,6 +15,7 @@ pub mod progress;
 mod staging;
 pub mod status;
 pub mod transfer;
+pub mod verified;
 
 pub use error::ReplicationError;
 

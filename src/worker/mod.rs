@@ -4,8 +4,10 @@
 //! number of events for one repository while it is being delivered come to one more look.
 
 pub mod backup;
+mod behind;
 pub mod health;
 pub mod lambda;
+pub mod metrics;
 mod sources;
 pub mod status;
 mod tasks;
@@ -15,6 +17,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, interval, sleep_until};
@@ -24,8 +27,10 @@ use crate::events::due::{Due, deliver_due};
 use crate::events::sqs::Queue;
 use crate::events::{Event, Sink};
 use crate::ledger::head::RepositoryId;
+use crate::replication::ReplicationError;
 use crate::replication::deliver::{Delivered, Link};
 use crate::replication::pass::MAX_JOBS;
+use behind::Behind;
 use sources::{Found, Source};
 use status::Status;
 use tasks::{Cause, Start, Task, Tasks};
@@ -70,7 +75,16 @@ impl Default for WorkerOptions {
 /// How one delivery ended.
 struct Ended {
     task: Task,
-    result: Result<Option<Delivered>, Kind>,
+    result: Result<Option<Delivered>, Failed>,
+}
+
+/// A delivery that failed.
+#[derive(Clone, Copy, Debug)]
+struct Failed {
+    kind: Kind,
+    fork: bool,
+    /// When the oldest change was committed that the target lacks, where that could be found out.
+    committed: Option<Timestamp>,
 }
 
 /// Delivers until it is told to stop.
@@ -86,20 +100,24 @@ pub struct Worker {
     running: JoinSet<Ended>,
     running_tasks: HashMap<Id, Task>,
     tasks: Tasks,
+    behind: Behind,
 }
 
 impl Worker {
     /// A worker over some links.
     pub fn new(links: Vec<Link>, options: WorkerOptions) -> Self {
+        let clock = links.first().map(|link| link.target.clock.clone());
+        let status = Arc::new(Status::of(links.iter().map(|link| link.name.as_str()), clock));
         Worker {
             links: links.into(),
             queues: Vec::new(),
             options,
-            status: Arc::default(),
+            status,
             sink: None,
             running: JoinSet::new(),
             running_tasks: HashMap::new(),
             tasks: Tasks::default(),
+            behind: Behind::default(),
         }
     }
 
@@ -137,12 +155,12 @@ impl Worker {
                     Some(event) => self.on_event(&event),
                     None => announced = false,
                 },
-                Some(Found { link, id, cause }) = found.recv(), if room => self.tasks.hear((link, id), cause),
+                Some(Found { link, id, cause }) = found.recv(), if room => self.hear((link, id), cause),
                 Some(ended) = self.running.join_next_with_id() => self.on_ended(ended),
                 () = sleep_until(next_wait.unwrap_or_else(Instant::now)), if next_wait.is_some() => {
                     self.tasks.ripen(Instant::now());
                 }
-                _ = beat.tick() => {}
+                _ = beat.tick() => self.status.stand(|link| self.behind.standing(link)),
             }
             self.start_ready();
             self.status.beat(self.tasks.len());
@@ -188,8 +206,13 @@ impl Worker {
         let fed = |link: &Link| link.source.name == event.region;
         let links: Vec<usize> = (0..self.links.len()).filter(|at| fed(&self.links[*at])).collect();
         for link in links {
-            self.tasks.hear((link, event.repository), Cause::Event);
+            self.hear((link, event.repository), Cause::Event);
         }
+    }
+
+    fn hear(&mut self, task: Task, cause: Cause) {
+        self.behind.heard(task, self.status.now());
+        self.tasks.hear(task, cause);
     }
 
     /// As many as may be under way at a time.
@@ -215,19 +238,25 @@ impl Worker {
             }
         };
         let Some(task) = self.running_tasks.remove(&id) else { return };
-        let result = ended.map_or(Err(Kind::Internal), |ended| {
+        let unknown = Failed { kind: Kind::Internal, fork: false, committed: None };
+        let result = ended.map_or(Err(unknown), |ended| {
             debug_assert_eq!(ended.task, task);
             ended.result
         });
-        let unannounced = self.tasks.ended(task, result.as_ref().err().copied(), Instant::now());
+        let unannounced = self.tasks.ended(task, result.as_ref().err().map(|failed| failed.kind), Instant::now());
+        match &result {
+            Ok(_) => self.behind.delivered(task, self.tasks.knows(task), self.status.now()),
+            Err(failed) => self.behind.failed(task, failed.fork, failed.committed, self.status.now()),
+        }
         self.count(task, &result, unannounced);
     }
 
-    fn count(&self, task: Task, result: &Result<Option<Delivered>, Kind>, unannounced: bool) {
+    fn count(&self, task: Task, result: &Result<Option<Delivered>, Failed>, unannounced: bool) {
         let counters = &self.status.counters;
         match result {
             Ok(Some(delivered)) => {
                 counters.delivered.add(1);
+                self.status.delivered(task.0, Duration::from_millis(delivered.lag_ms.max(0) as u64));
                 counters.changes.add(delivered.changes);
                 let late = delivered.lag_ms as u128 >= self.options.announced_within.as_millis();
                 if unannounced && late {
@@ -237,8 +266,18 @@ impl Worker {
                 }
             }
             Ok(None) => {}
-            Err(_) => counters.failed.add(1),
+            Err(_) => {
+                counters.failed.add(1);
+                self.status.failed(task.0);
+            }
         }
+    }
+}
+
+impl Failed {
+    async fn of(link: &Link, id: RepositoryId, error: &ReplicationError) -> Failed {
+        let committed = link.behind_since(id).await.ok().flatten();
+        Failed { kind: error.kind(), fork: matches!(error, ReplicationError::Fork { .. }), committed }
     }
 }
 
@@ -248,13 +287,13 @@ async fn deliver(
     id: RepositoryId,
     marks: &[Due],
     sink: Option<&dyn Sink>,
-) -> Result<Option<Delivered>, Kind> {
+) -> Result<Option<Delivered>, Failed> {
     let delivered = match deliver_due(link, id, marks).await {
         Ok(delivered) => delivered,
         Err(error) => {
             tracing::warn!(link = link.name, %id, %error, "could not deliver; it is tried again");
             link.note_failure(id, &error).await;
-            return Err(error.kind());
+            return Err(Failed::of(link, id, &error).await);
         }
     };
     if let Some(Delivered { changes, lag_ms, seq, .. }) = delivered {

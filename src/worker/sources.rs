@@ -20,6 +20,7 @@ use crate::ledger::head::RepositoryId;
 use crate::replication::ReplicationError;
 use crate::replication::deliver::Link;
 use crate::replication::error::InRegion as _;
+use crate::replication::verified::{Verified, oldest};
 use crate::retry::Pace;
 use crate::table::MAX_GET_KEYS;
 
@@ -171,12 +172,17 @@ impl Source {
         let ids = self.link.source.list().await.in_region(&self.link.source)?;
         let mut rate =
             every(Duration::from_secs(1).mul_f64(MAX_GET_KEYS as f64 / f64::from(self.options.sweep_rate.max(1))));
+        let verified = Verified::new(&self.link.target, &self.link.name).read().await.in_region(&self.link.target)?;
+        let mut unverified = None;
         for ids in ids.chunks(MAX_GET_KEYS) {
             rate.tick().await;
-            for id in self.different(ids).await? {
-                self.tell(id, Cause::Sweep).await;
+            let pairs = self.link.pairs_of(ids).await?;
+            unverified = unverified.into_iter().chain(oldest(pairs.iter(), &verified)).min();
+            for pair in pairs.iter().filter(|pair| !pair.is_equal()) {
+                self.tell(pair.source.id, Cause::Sweep).await;
             }
         }
+        self.status.unverified_since(self.at, unverified);
         Ok(())
     }
 }

@@ -134,6 +134,11 @@ impl Tasks {
         }
     }
 
+    /// Whether there is more to do for a repository.
+    pub fn knows(&self, task: Task) -> bool {
+        self.states.contains_key(&task)
+    }
+
     /// How many are not at rest, those that wait included.
     pub fn len(&self) -> usize {
         self.states.len()

@@ -64,9 +64,7 @@ async fn a_pack_too_large_for_one_copy() {
     }));
     proxy.rule(move |request| match request {
         _ if request.is_s3("UploadPartCopy") => Some(Fault::Rewrite(told.clone())),
-        _ if request.is_s3("CompleteMultipartUpload") => {
-            Some(Fault::RewriteRequest(untold.clone()))
-        }
+        _ if request.is_s3("CompleteMultipartUpload") => Some(Fault::RewriteRequest(untold.clone())),
         _ => None,
     });
     proxy.requests();

@@ -5,6 +5,7 @@
 mod backup;
 mod bridge;
 mod lambda;
+mod metrics;
 mod outbox;
 mod parsing;
 mod place;

@@ -71,7 +71,7 @@ impl World {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gitferry"));
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
-        for variable in ["GITFERRY_CONFIG", "GITFERRY_LOG", "FAILPOINTS"] {
+        for variable in ["GITFERRY_CONFIG", "GITFERRY_CONFIG_TOML", "GITFERRY_METRICS", "GITFERRY_LOG", "FAILPOINTS"] {
             command.env_remove(variable);
         }
         // Git must not be needed: it is not found.

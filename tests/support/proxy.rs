@@ -113,7 +113,6 @@ impl fmt::Debug for Rewrite {
 /// Decides about requests, one after the other.
 type Rule = Box<dyn FnMut(&Request) -> Option<Fault> + Send>;
 
-
 /// Runs until its test ends.
 #[derive(Clone, Debug)]
 pub struct Proxy {

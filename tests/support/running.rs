@@ -14,9 +14,9 @@ use crate::aws::Emulator;
 use crate::support::World;
 
 pub struct Running {
-    child: Child,
-    health: String,
-    output: BufReader<std::process::ChildStdout>,
+    pub child: Child,
+    pub health: String,
+    pub output: BufReader<std::process::ChildStdout>,
 }
 
 impl Running {
@@ -36,13 +36,19 @@ impl Running {
 
     /// The code and body of an answer.
     pub fn get(&self, path: &str) -> (u16, Value) {
+        let (code, body) = self.get_text(path);
+        (code, serde_json::from_str(&body).unwrap())
+    }
+
+    /// The same of an answer that is not JSON.
+    pub fn get_text(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.health).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap())
+        (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
     }
 
     /// One of the counters of `/_health`.

@@ -19,6 +19,16 @@ test-slow:
 up:
     cargo run --release -- up
 
+# Two regions, a host in each, and a worker, in containers on LocalStack.
+compose:
+    docker compose -f docker/compose.yaml up --build
+
+# The tests that use AWS, on LocalStack instead of the emulator that they start by themselves.
+localstack:
+    docker compose -f docker/compose.yaml up --detach --wait localstack
+    GITFERRY_TEST_AWS_ENDPOINT=http://127.0.0.1:4566 cargo test --test 'aws_*' --test conformance --test events --test infra
+    docker compose -f docker/compose.yaml down
+
 # Show replication alone in a temporary folder.
 demo:
     cargo run --release -- demo
@@ -30,6 +40,10 @@ bench repo:
 # The host beside git http-backend, on any bare repository.
 bench-host repo:
     cargo bench --bench host -- --repo {{repo}}
+
+# Replication on AWS, against the emulator: requests, first sync of a bare repository, a backlog.
+bench-aws repo:
+    cargo bench --bench aws -- --repo {{repo}}
 
 # Format and lint.
 tidy:

@@ -3,6 +3,7 @@
 //! What the SDK repeats by itself are single requests; work is repeated by [`crate::retry`].
 
 pub mod failure;
+pub mod identity;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -58,6 +59,7 @@ impl SdkConfigs {
 pub async fn sdk_config(config: &AwsConfig) -> SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .http_client(http_client())
+        .identity_cache(identity::Forgetful::new())
         .retry_config(retries())
         .timeout_config(timeouts());
     if let Ok(name) = AppName::new(APP_NAME) {

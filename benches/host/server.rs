@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::measure::{Sample, anonymous_kib, children};
+use super::measure::{Sample, anonymous_kib, children, cpu};
 use super::place::{git_says, gitferry};
 
 /// How often the memory of a server is looked at.
@@ -130,16 +130,4 @@ fn watch(root: u32, done: &AtomicBool) -> u64 {
         std::thread::sleep(POLL_EVERY);
     }
     peak
-}
-
-/// Processor time of a process and of the children that it has waited for (proc_pid_stat(5)).
-fn cpu(pid: u32) -> io::Result<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
-    let fields: Vec<&str> =
-        stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
-    // utime, stime, cutime, cstime are the fields 14 to 17; the third is the first behind the name.
-    let ticks: u64 = fields.get(11..15).unwrap_or_default().iter().filter_map(|field| field.parse::<u64>().ok()).sum();
-    // SAFETY: takes a number and returns one.
-    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-    Ok(Duration::from_secs_f64(ticks as f64 / per_second.max(1) as f64))
 }

@@ -11,6 +11,7 @@ use aws_sdk_dynamodb::config::interceptors::{BeforeTransmitInterceptorContextRef
 use aws_sdk_dynamodb::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_dynamodb::error::{BoxError, ProvideErrorMetadata, SdkError};
 
+use super::identity;
 use crate::Kind;
 
 /// What the failure of a request calls for.
@@ -129,6 +130,9 @@ where
     let (cause, reason) = match error {
         SdkError::ServiceError(service) => {
             let code = service.err().code().unwrap_or("an error without a code");
+            if is_expired(code) {
+                identity::forget();
+            }
             let reason = match service.err().message() {
                 Some(message) => format!("{code}: {message}"),
                 None => code.to_owned(),
@@ -146,12 +150,17 @@ where
     Failure { cause, reason, ambiguous: attempts.ambiguous() }
 }
 
+/// Whether an error code says that the credentials of a request have expired.
+pub fn is_expired(code: &str) -> bool {
+    matches!(code, "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" | "TokenRefreshRequired")
+}
+
 /// What an error code calls for. An unclear answer (5xx) is always one to repeat.
 fn cause_of_code(code: &str, unclear: bool) -> Cause {
     match code {
         "ResourceNotFoundException" | "TableNotFoundException" | "NoSuchBucket" => Cause::NotFound,
-        // A provider renews them; the next attempt asks with the new ones.
-        "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" => Cause::Unavailable,
+        // The next attempt asks with new ones.
+        code if is_expired(code) => Cause::Unavailable,
         "AccessDenied"
         | "AccessDeniedException"
         | "UnrecognizedClientException"

@@ -12,8 +12,9 @@ use serde_json::Value;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
+use super::metrics::Metrics;
 use super::worker::duration;
-use super::{output, replicate};
+use super::{events, output, replicate};
 
 /// Back a region up: replicate, verify the target, and write a manifest of what it holds.
 #[derive(Debug, Args)]
@@ -48,6 +49,8 @@ pub struct BackupCommand {
     /// Only check that a manifest is what was signed off.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["link", "max_age", "out", "deep"])]
     check: Option<PathBuf>,
+    #[command(flatten)]
+    metrics: Metrics,
     /// Print one line of JSON: the manifest.
     #[arg(long)]
     json: bool,
@@ -65,6 +68,7 @@ impl BackupCommand {
         let config = context.config()?;
         let link = context.writable_link(&config, link).await?;
         let made = backup(&link, BackupOptions { jobs: self.jobs, deep: self.deep, max_age }).await?;
+        events::announce(&config, &link.target, None).await;
         let text = made.manifest.seal()?;
         if let Some(file) = &self.out {
             write(file, &text)
@@ -74,6 +78,7 @@ impl BackupCommand {
             true => output::line(text.trim_end()),
             false => say(&made),
         }
+        self.metrics.print(&[made.figures()]);
         Ok(exit(&made))
     }
 }

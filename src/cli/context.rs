@@ -1,35 +1,67 @@
 //! What every command needs: the configuration, opened regions, links.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gitferry::config::{Config, LinkConfig, LinkMode};
+use gitferry::config::{Config, DEFAULT_FILE, LinkConfig, LinkMode};
 use gitferry::region::Region;
 use gitferry::replication::deliver::Link;
 use gitferry::replication::pass::Summary;
 use gitferry::replication::progress::Progress;
-use gitferry::replication::remotes::RemoteLink;
+use gitferry::replication::remotes::{Endpoint, RemoteLink};
 use gitferry::replication::remotes::checkpoint::Hint;
 use gitferry::replication::transfer::PARTS_IN_MEMORY;
 use tokio::sync::Semaphore;
 
 use super::failure::Failure;
 
+/// The variable that may hold the text of the configuration: for containers and functions, which are given no file.
+pub const CONFIG_TEXT_VARIABLE: &str = "GITFERRY_CONFIG_TOML";
+
 /// Knows where the configuration is; reads it when a command needs it.
 #[derive(Debug)]
 pub struct Context {
-    file: PathBuf,
+    place: Place,
+}
+
+/// Where the configuration is.
+#[derive(Debug)]
+enum Place {
+    File(PathBuf),
+    /// In the environment.
+    Text(String),
+    /// Where it is when nobody says anything.
+    Usual,
 }
 
 impl Context {
     /// A context on a configuration file.
     pub fn new(file: PathBuf) -> Self {
-        Context { file }
+        Context { place: Place::File(file) }
     }
 
-    /// Reads the configuration.
+    /// A context on the file that was named, else on the text in [`CONFIG_TEXT_VARIABLE`], else on the usual file.
+    pub fn find(file: Option<PathBuf>) -> Self {
+        let text = || std::env::var_os(CONFIG_TEXT_VARIABLE).filter(|text| !text.is_empty());
+        let place = match file {
+            Some(file) => Place::File(file),
+            None => text().map_or(Place::Usual, |text| Place::Text(text.to_string_lossy().into_owned())),
+        };
+        Context { place }
+    }
+
+    /// Whether somebody has said where the configuration is.
+    pub fn is_given(&self) -> bool {
+        !matches!(self.place, Place::Usual)
+    }
+
+    /// Reads the configuration. What a text says of paths is relative to the working directory.
     pub fn config(&self) -> Result<Config, Failure> {
-        Ok(Config::load(&self.file)?)
+        Ok(match &self.place {
+            Place::File(file) => Config::load(file)?,
+            Place::Text(text) => Config::parse(text, Path::new(CONFIG_TEXT_VARIABLE))?,
+            Place::Usual => Config::load(Path::new(DEFAULT_FILE))?,
+        })
     }
 
     /// Opens a region to read it.
@@ -79,6 +111,17 @@ impl AnyLink {
         match self {
             AnyLink::Regions(link) => link.progress.clone(),
             AnyLink::Remote(link) => link.progress.clone(),
+        }
+    }
+
+    /// The target, where it is a region.
+    pub fn target_region(&self) -> Option<&Region> {
+        match self {
+            AnyLink::Regions(link) => Some(&link.target),
+            AnyLink::Remote(link) => match &link.target {
+                Endpoint::Region(region) => Some(region),
+                Endpoint::Remote(_) => None,
+            },
         }
     }
 

@@ -203,7 +203,7 @@ impl From<ConfigError> for Failure {
         let failure = Failure::of(error.kind(), error.to_string());
         match error {
             ConfigError::Missing { .. } => {
-                failure.hint("`gitferry init` writes one; `--config FILE` or GITFERRY_CONFIG name another")
+                failure.hint("`gitferry init` writes one; --config FILE or GITFERRY_CONFIG name another; GITFERRY_CONFIG_TOML may hold its text")
             }
             _ => failure,
         }

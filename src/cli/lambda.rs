@@ -6,11 +6,13 @@ use gitferry::replication::pass::DEFAULT_JOBS;
 use gitferry::worker::lambda;
 use gitferry::worker::lambda::handler::{Handler, Served};
 use gitferry::worker::lambda::runtime::{ADDRESS_VARIABLE, RuntimeApi};
+use gitferry::worker::metrics::Figures;
 use tokio::sync::watch;
 
 use super::context::Context;
 use super::events;
 use super::failure::{Exit, Failure};
+use super::metrics::Metrics;
 use super::signals::Signals;
 
 /// Replicate as a Lambda function with a custom runtime.
@@ -21,8 +23,9 @@ use super::signals::Signals;
 three seconds before the deadline and goes on in the next invocation.
 
 Example (environment of a function):
-  GITFERRY_CONFIG=/var/task/gitferry.toml
+  GITFERRY_CONFIG=/var/task/gitferry.toml, or the text itself in GITFERRY_CONFIG_TOML
   GITFERRY_LINKS=dr
+  GITFERRY_METRICS=emf
   GITFERRY_LOG=info"
 )]
 pub struct Lambda {
@@ -32,6 +35,8 @@ pub struct Lambda {
     /// Repositories to work on at a time.
     #[arg(long, env = "GITFERRY_JOBS", default_value_t = DEFAULT_JOBS, value_name = "N")]
     jobs: usize,
+    #[command(flatten)]
+    metrics: Metrics,
 }
 
 impl Lambda {
@@ -49,7 +54,8 @@ impl Lambda {
             }
         };
         let (stop, stopped) = watch::channel(false);
-        let running = async { Ok(lambda::run(&api, &handler, &SystemClock, stopped).await?) };
+        let print = |figures: &[Figures]| self.metrics.print(figures);
+        let running = async { Ok(lambda::run(&api, &handler, &SystemClock, &print, stopped).await?) };
         signals.until(running, || _ = stop.send_replace(true)).await?;
         Ok(Exit::Done)
     }
@@ -64,7 +70,9 @@ impl Lambda {
         let mut served = Vec::new();
         for name in names {
             let link = context.writable_link(&config, name).await?;
-            served.push(Served { link, queue: events::open_queue(&config, name).await? });
+            let (queue, publisher) =
+                (events::open_queue(&config, name).await?, events::publisher(&config, &link.target).await);
+            served.push(Served { link, queue, publisher });
         }
         Ok(Handler::new(served, self.jobs))
     }

@@ -7,10 +7,12 @@ mod events;
 mod explain;
 mod export;
 mod failure;
+mod health;
 mod import;
 mod init;
 mod lambda;
 mod log;
+mod metrics;
 mod output;
 mod replicate;
 mod repo;
@@ -47,9 +49,9 @@ Logs go to standard error; GITFERRY_LOG=info shows more.";
 #[derive(Debug, Parser)]
 #[command(name = "gitferry", version, after_help = AFTER_HELP, max_term_width = 100)]
 struct Arguments {
-    /// The configuration file.
-    #[arg(long, global = true, env = "GITFERRY_CONFIG", default_value = gitferry::config::DEFAULT_FILE, value_name = "FILE")]
-    config: PathBuf,
+    /// The configuration file [default: gitferry.toml]. Without one, GITFERRY_CONFIG_TOML may hold its text.
+    #[arg(long, global = true, env = "GITFERRY_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -71,6 +73,7 @@ enum Command {
     Worker(worker::WorkerCommand),
     Lambda(lambda::Lambda),
     Backup(backup::BackupCommand),
+    Health(health::Health),
 }
 
 /// Runs the command that the process was started with.
@@ -84,7 +87,7 @@ pub fn run() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return Failure::from(error).report(),
     };
-    let context = Context::new(arguments.config);
+    let context = Context::find(arguments.config);
     // What runs without end ends by itself, and lets go of its work before.
     let ends_itself = matches!(arguments.command, Command::Up(_) | Command::Worker(_) | Command::Lambda(_));
     let result = runtime.block_on(async {
@@ -123,10 +126,11 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Verify(command) => command.run(context).await,
         Command::Export(command) => command.run(context).await,
         Command::Demo(command) => command.run().await,
-        Command::Up(command) => command.run().await,
+        Command::Up(command) => command.run(context).await,
         Command::Worker(command) => command.run(context).await,
         Command::Lambda(command) => command.run(context).await,
         Command::Backup(command) => command.run(context).await,
+        Command::Health(command) => command.run().await,
     }
 }
 

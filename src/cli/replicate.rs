@@ -17,7 +17,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::context::{AnyLink, Context};
 use super::failure::{Exit, Failure, hint_for_error, is_refusal};
-use super::output;
+use super::{events, output};
 
 /// The variable that may hold an event.
 const EVENT_VARIABLE: &str = "GITFERRY_EVENT";
@@ -26,7 +26,9 @@ const EVENT_VARIABLE: &str = "GITFERRY_EVENT";
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit code 1 when a repository is on two histories (nothing is overwritten), 2 when a rule forbids
-all that failed (as a second active link to one target, or a remote that refuses a ref), 3 when anything failed otherwise. Running it again is always safe: what was copied is not copied again.
+all that failed (as a second active link to one target, or a remote that refuses a ref), 3 when anything failed
+otherwise. Running it again is always safe: what was copied is not copied again. Where the target is a region with an
+event bus, the command announces there what it delivered.
 
 From a remote, which cannot be listed, the repositories are those that are named here or in full in the configuration.
 
@@ -90,6 +92,11 @@ impl Replicate {
             bars.abort();
         }
         let summary = result?;
+        // Also where nothing had to be delivered: whoever did may have died before it was announced.
+        if let Some(region) = link.target_region() {
+            let named = (!summary.ids.is_empty() && !names.is_empty()).then(|| summary.ids.clone());
+            events::announce(&config, region, named).await;
+        }
         crash_point("before-summary");
         match self.json {
             true => output::json(&summary)?,

@@ -1,6 +1,6 @@
 //! `gitferry up`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -17,7 +17,6 @@ use gitferry::host::push_policies::PushPolicies;
 use gitferry::host::quarantines::Quarantines;
 use gitferry::host::{Host, HostOptions};
 use gitferry::region::Region;
-use gitferry::replication::deliver::Link;
 use gitferry::worker::upkeep::{SWEEP_EVERY, upkeep};
 use gitferry::worker::{Worker, WorkerOptions};
 use tokio::signal::unix::{SignalKind, signal};
@@ -34,26 +33,29 @@ use super::{events, init, output};
 #[command(after_help = "State stays in the folder and is there the next time. Ctrl-C or SIGTERM
 ends it when running requests have ended, a second one at once. SIGHUP reads certificates again.
 
+With --host only that region is served, and nothing is replicated: that is what `gitferry worker` is for, elsewhere.
+
 Example:
   gitferry up
   git push http://127.0.0.1:8411/my-repo main
   git clone http://127.0.0.1:8412/my-repo")]
 pub struct Up {
-    /// Where the configuration and the regions' state are; made if missing.
-    #[arg(long, default_value = "gitferry-data", value_name = "DIR")]
-    dir: PathBuf,
+    /// Where the configuration and the regions' state are; made if missing. Without --dir, --config and
+    /// GITFERRY_CONFIG_TOML count, then gitferry-data.
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    /// Only the host of this region, without a worker; may be given several times.
+    #[arg(long = "host", value_name = "REGION")]
+    hosts: Vec<String>,
 }
 
+/// The folder when nobody names another.
+const USUAL_DIR: &str = "gitferry-data";
+
 impl Up {
-    pub async fn run(self) -> Result<Exit, Failure> {
-        let file = self.dir.join(DEFAULT_FILE);
-        if !file.exists() {
-            init::write(&self.dir)?;
-        }
-        let config = Config::load(&file)?;
-        if config.hosts.is_empty() {
-            return Err(Failure::usage(format!("{} has no [hosts.REGION]: there is nothing to serve", file.display())));
-        }
+    pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let config = self.config(context)?;
+        let served = self.served(&config)?;
         // Each connection and each open pack is a file; the usual limit is small.
         if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
             tracing::warn!(%error, "the limit of open files stays as it is");
@@ -66,7 +68,7 @@ impl Up {
         let sink = self.keep(&config, to_worker, &mut keeping, &worker_stopped).await?;
         let mut running = JoinSet::new();
         let mut certificates = Vec::new();
-        for (region, host) in &config.hosts {
+        for (region, host) in &served {
             let certificate = open_certificate(&config, host)?;
             certificates.extend(certificate.clone());
             let service = open_host(&config, region, host, sink.clone()).await?;
@@ -78,9 +80,15 @@ impl Up {
         if !certificates.is_empty() {
             tokio::spawn(reload(certificates)?);
         }
-        let worker = open_worker(&config, &file, sink).await?;
+        let worker = self.open_worker(&config, context, sink).await?;
         let worker = tokio::spawn(worker.run(announced, worker_stopped));
-        say(&config);
+        for (region, host) in &served {
+            output::line(format!("{region:<12} {}", host.url()));
+        }
+        if self.replicates() {
+            say(&config);
+        }
+        output::line("Ctrl-C stops");
         // The worker goes on until all hosts have ended: forwarded pushes wait for it.
         let hosts_stop = stop_hosts.clone();
         let all = async move {
@@ -101,6 +109,39 @@ impl Up {
         Ok(Exit::Done)
     }
 
+    fn config(&self, context: &Context) -> Result<Config, Failure> {
+        if self.dir.is_none() && context.is_given() {
+            return context.config();
+        }
+        let dir = self.dir.as_deref().unwrap_or(Path::new(USUAL_DIR));
+        let file = dir.join(DEFAULT_FILE);
+        if !file.exists() {
+            init::write(dir)?;
+        }
+        Ok(Config::load(&file)?)
+    }
+
+    /// Whether the regions are kept in step here.
+    fn replicates(&self) -> bool {
+        self.hosts.is_empty()
+    }
+
+    /// The hosts that are to run.
+    fn served<'a>(&self, config: &'a Config) -> Result<Vec<(&'a String, &'a HostConfig)>, Failure> {
+        if let Some(unknown) = self.hosts.iter().find(|region| !config.hosts.contains_key(*region)) {
+            return Err(Failure::usage(format!("{} has no [hosts.{unknown}]", config.file.display())));
+        }
+        let wanted = |region: &String| self.replicates() || self.hosts.contains(region);
+        let served: Vec<_> = config.hosts.iter().filter(|(region, _)| wanted(region)).collect();
+        match served.is_empty() {
+            true => {
+                let file = config.file.display();
+                Err(Failure::usage(format!("{file} has no [hosts.REGION]: there is nothing to serve")))
+            }
+            false => Ok(served),
+        }
+    }
+
     /// Upkeep and outbox of each region. What is committed goes to the worker at once, and to the bus of its region;
     /// where there is none, what other commands or a killed host leave in the outbox goes to the worker, too.
     async fn keep(
@@ -112,10 +153,13 @@ impl Up {
     ) -> Result<Arc<dyn Sink>, Failure> {
         let to_worker: Arc<dyn Sink> = Arc::new(to_worker);
         let mut sinks = vec![to_worker.clone()];
-        for region in config.regions.keys() {
+        let wanted = |region: &&String| self.replicates() || self.hosts.contains(region);
+        for region in config.regions.keys().filter(wanted) {
             let region = Region::open_writable(config, region).await?;
             match events::publish(config, &region, keeping, stopped.clone()).await {
                 Some(nudge) => sinks.push(Arc::new(nudge)),
+                // The worker that is elsewhere reads the outbox.
+                None if !self.replicates() => {}
                 None => {
                     let relay = Relay::new(region.clone(), to_worker.clone());
                     keeping.spawn(relay.run(outbox::SWEEP_EVERY, stopped.clone()));
@@ -125,17 +169,23 @@ impl Up {
         }
         Ok(Arc::new(Several(sinks)))
     }
-}
 
-async fn open_worker(config: &Config, file: &std::path::Path, sink: Arc<dyn Sink>) -> Result<Worker, Failure> {
-    let options = WorkerOptions { outbox_every: None, ..WorkerOptions::default() };
-    let mut worker = Worker::new(open_links(config, file).await?, options).announcing(sink);
-    for name in config.links.keys() {
-        if let Some(queue) = events::open_queue(config, name).await? {
-            worker = worker.listen(name, queue);
+    /// Of all links, or of none.
+    async fn open_worker(&self, config: &Config, context: &Context, sink: Arc<dyn Sink>) -> Result<Worker, Failure> {
+        let options = WorkerOptions { outbox_every: None, ..WorkerOptions::default() };
+        let names: Vec<&String> = config.links.keys().filter(|_| self.replicates()).collect();
+        let mut links = Vec::with_capacity(names.len());
+        for name in &names {
+            links.push(context.writable_link(config, name).await?);
         }
+        let mut worker = Worker::new(links, options).announcing(sink);
+        for name in names {
+            if let Some(queue) = events::open_queue(config, name).await? {
+                worker = worker.listen(name, queue);
+            }
+        }
+        Ok(worker)
     }
-    Ok(worker)
 }
 
 /// Reads certificates again whenever the process is told to.
@@ -200,19 +250,7 @@ async fn open_host(
     Ok(Host::new(Region::open_writable(config, region).await?, authorizer, events, options))
 }
 
-async fn open_links(config: &Config, file: &std::path::Path) -> Result<Vec<Link>, Failure> {
-    let context = Context::new(file.to_owned());
-    let mut links = Vec::with_capacity(config.links.len());
-    for name in config.links.keys() {
-        links.push(context.writable_link(config, name).await?);
-    }
-    Ok(links)
-}
-
 fn say(config: &Config) {
-    for (region, host) in &config.hosts {
-        output::line(format!("{region:<12} {}", host.url()));
-    }
     for (name, link) in &config.links {
         output::line(format!("link {name:<7} {} → {}", link.source, link.target));
     }
@@ -225,5 +263,4 @@ fn say(config: &Config) {
         output::line(format!("  git push {}/my-repo HEAD", config.hosts[&link.source].url()));
         output::line(format!("  git clone {}/my-repo", config.hosts[&link.target].url()));
     }
-    output::line("Ctrl-C stops");
 }

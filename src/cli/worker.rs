@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::Args;
 use gitferry::events::{Several, Sink};
 use gitferry::replication::pass::DEFAULT_JOBS;
+use gitferry::worker::upkeep::{self, upkeep};
 use gitferry::worker::{Worker, WorkerOptions, health};
 use jiff::SignedDuration;
 use serde_json::json;
@@ -15,8 +16,12 @@ use tokio::task::JoinSet;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
+use super::metrics::Metrics;
 use super::signals::Signals;
 use super::{events, output};
+
+/// Where health is told when nobody says where.
+pub const HEALTH_ADDRESS: &str = "127.0.0.1:8470";
 
 /// Replicate without end: what queues announce, what outboxes hold, and what no event announced.
 #[derive(Debug, Args)]
@@ -25,6 +30,7 @@ use super::{events, output};
 are found by looking at the source's outbox every few seconds.
 
 GET /_health answers 200 while the worker is alive, /_ready while it gets at all that it works with; otherwise 503.
+GET /_metrics has figures of each link for Prometheus; --metrics prints them for CloudWatch.
 SIGTERM or Ctrl-C lets running deliveries end for --grace; what is cut off goes on where it was. A second signal ends
 it at once. Any number of workers may serve one link.
 
@@ -37,18 +43,29 @@ pub struct WorkerCommand {
     /// Repositories to work on at a time.
     #[arg(long, default_value_t = DEFAULT_JOBS, value_name = "N")]
     jobs: usize,
-    /// Where /_health and /_ready are served.
-    #[arg(long, default_value = "127.0.0.1:8470", value_name = "ADDR")]
+    /// Where /_health, /_ready and /_metrics are served.
+    #[arg(long, env = "GITFERRY_HEALTH", default_value = HEALTH_ADDRESS, value_name = "ADDR")]
     health: SocketAddr,
     /// How long running deliveries may take to end after SIGTERM. Keep it below the stopTimeout of an ECS task.
     #[arg(long, default_value = "25s", value_name = "DURATION", value_parser = duration)]
     grace: Duration,
+    /// How often the sources' outboxes are read. Seldom is enough where a queue brings the events of their hosts.
+    #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = duration)]
+    outbox_every: Duration,
     /// How often all frontiers are compared.
     #[arg(long, default_value = "5m", value_name = "DURATION", value_parser = duration)]
     sweep_every: Duration,
     /// How many of them a second.
     #[arg(long, default_value_t = 1_000, value_name = "N")]
     sweep_rate: u32,
+    /// What a sweep delivers that was committed longer ago than this, no event has announced: it is counted.
+    #[arg(long, default_value = "60s", value_name = "DURATION", value_parser = duration)]
+    announced_within: Duration,
+    #[command(flatten)]
+    metrics: Metrics,
+    /// How often metrics are printed.
+    #[arg(long, default_value = "60s", value_name = "DURATION", value_parser = duration)]
+    metrics_every: Duration,
     /// Print JSON: one line when it is ready to work, one line of counters at the end.
     #[arg(long)]
     json: bool,
@@ -62,8 +79,13 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 
 impl WorkerCommand {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        if self.sweep_every.is_zero() {
-            return Err(Failure::usage("--sweep-every is longer than nothing"));
+        for (name, period) in [("--outbox-every", self.outbox_every), ("--sweep-every", self.sweep_every)] {
+            if period.is_zero() {
+                return Err(Failure::usage(format!("{name} is longer than nothing")));
+            }
+        }
+        if self.metrics_every.is_zero() {
+            return Err(Failure::usage("--metrics-every is longer than nothing"));
         }
         let config = context.config()?;
         let names = if self.links.is_empty() { config.links.keys().cloned().collect() } else { self.links };
@@ -80,14 +102,16 @@ impl WorkerCommand {
             let link = context.writable_link(&config, name).await?;
             let nudge = events::publish(&config, &link.target, &mut rest, rest_stopped.clone()).await;
             sinks.extend(nudge.map(|nudge| Arc::new(nudge) as Arc<dyn Sink>));
+            rest.spawn(upkeep(link.target.clone(), upkeep::SWEEP_EVERY, rest_stopped.clone()));
             links.push(link);
         }
         let options = WorkerOptions {
             jobs: self.jobs,
+            outbox_every: Some(self.outbox_every),
             sweep_every: self.sweep_every,
             sweep_rate: self.sweep_rate,
+            announced_within: self.announced_within,
             grace: self.grace,
-            ..WorkerOptions::default()
         };
         let mut worker = Worker::new(links, options).announcing(Arc::new(Several(sinks)));
         for name in &names {
@@ -96,6 +120,7 @@ impl WorkerCommand {
             }
         }
         let status = worker.status();
+        rest.spawn(self.metrics.repeat(status.clone(), self.metrics_every, rest_stopped.clone()));
         let (address, answering) = health::serve(self.health, status.clone(), rest_stopped)
             .await
             .map_err(|error| Failure::from(error).about(&format!("cannot listen on {}", self.health)))?;

@@ -4,12 +4,16 @@
 //! A mark names the change that the target has to reach, so it is never written over: a delivery that began
 //! after it was read clears it, and a later event has a mark of its own.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::ledger::head::RepositoryId;
 use crate::ledger::keys;
 use crate::region::Region;
+use crate::replication::ReplicationError;
+use crate::replication::deliver::{Delivered, Link};
 use crate::table::{Condition, MAX_TRANSACTION_ITEMS, Query, TableError, Write};
 
 /// Most marks that are read at a time; the rest follow when these are done.
@@ -47,10 +51,17 @@ impl DueMarks {
     /// Takes marks away that a delivery has answered.
     pub async fn clear(&self, marks: &[Due]) -> Result<(), TableError> {
         for marks in marks.chunks(MAX_TRANSACTION_ITEMS) {
-            let delete = |due: &Due| Write::delete(keys::due(&self.link, due.id, due.seq), Condition::Any);
-            self.target.table.transact(marks.iter().map(delete).collect()).await?;
+            self.target.table.transact(self.clearing(marks)).await?;
         }
         Ok(())
+    }
+
+    /// The writes that take marks away.
+    fn clearing(&self, marks: &[Due]) -> Vec<Write> {
+        // No transaction names a key twice.
+        let marks: BTreeSet<(RepositoryId, u64)> = marks.iter().map(|due| (due.id, due.seq)).collect();
+        let delete = |(id, seq)| Write::delete(keys::due(&self.link, id, seq), Condition::Any);
+        marks.into_iter().map(delete).collect()
     }
 
     /// The marks that were made before a moment, at most [`MAX_DUE`] of them.
@@ -75,4 +86,16 @@ impl DueMarks {
             }
         }
     }
+}
+
+/// Delivers a repository and takes away the marks that asked for it, with the commit where there is one. A mark
+/// that stays comes to one more look.
+pub async fn deliver_due(link: &Link, id: RepositoryId, marks: &[Due]) -> Result<Option<Delivered>, ReplicationError> {
+    let due = DueMarks::new(&link.target, &link.name);
+    let delivered = link.deliver_with(id, &due.clearing(marks)).await?;
+    let cleared = delivered.as_ref().is_some_and(|delivered| delivered.along);
+    if !cleared && let Err(error) = due.clear(marks).await {
+        tracing::info!(%error, "a due mark stays; it comes to one more look");
+    }
+    Ok(delivered)
 }

@@ -31,6 +31,8 @@ pub const MAX_CHANGES_AT_ONCE: usize = 100;
 const AT_A_TIME: usize = 8;
 /// How often a publisher reads the outbox for what no nudge told it.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(5);
+/// How long a publisher that is told to stop may take for what was committed last.
+pub const LAST_WITHIN: Duration = Duration::from_secs(3);
 /// Nudges that wait for the publisher; more are left to its sweep.
 const MAX_NUDGES: usize = 10_000;
 
@@ -173,7 +175,8 @@ impl Publisher {
         (Nudge { region: region.into(), sender }, receiver)
     }
 
-    /// Publishes until `stop` turns true. What is left then, the next publisher finds.
+    /// Publishes until `stop` turns true, and then once more, for at most [`LAST_WITHIN`]. What is left then, the
+    /// next publisher finds.
     pub async fn run(
         self,
         mut nudges: mpsc::Receiver<RepositoryId>,
@@ -192,9 +195,8 @@ impl Publisher {
                         let ids: BTreeSet<RepositoryId> = ids.into_iter().collect();
                         self.publish_all(ids).await;
                     }
-                    _ = sweep.tick() => match read_outbox(&*self.region.table).await {
-                        Ok(rows) => self.publish_all(rows.into_iter().map(|row| row.id)).await,
-                        Err(error) => tracing::warn!(%error, "the outbox cannot be read; the next sweep tries again"),
+                    _ = sweep.tick() => if let Err(error) = self.publish_outbox().await {
+                        tracing::warn!(%error, "the outbox cannot be read; the next sweep tries again");
                     },
                 }
             }
@@ -203,15 +205,30 @@ impl Publisher {
             () = publishing => {}
             _ = stop.wait_for(|stop| *stop) => {}
         }
+        match tokio::time::timeout(LAST_WITHIN, self.publish_outbox()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the outbox cannot be read; the next publisher finds what is in it")
+            }
+            Err(_) => tracing::info!("not all of the outbox was announced in time; the next publisher finds the rest"),
+        }
     }
 
-    async fn publish_all(&self, ids: impl IntoIterator<Item = RepositoryId>) {
+    /// Announces all that is in the outbox now. What cannot be announced stays there, and is counted.
+    pub async fn publish_outbox(&self) -> Result<(), TableError> {
+        let rows = read_outbox(&*self.region.table).await?;
+        self.publish_all(rows.into_iter().map(|row| row.id)).await;
+        Ok(())
+    }
+
+    /// Announces what some repositories have in the outbox. What cannot be announced stays there, and is counted.
+    pub async fn publish_all(&self, ids: impl IntoIterator<Item = RepositoryId>) {
         let ids: Vec<RepositoryId> = ids.into_iter().collect();
         stream::iter(ids)
             .for_each_concurrent(AT_A_TIME, |id| async move {
                 if let Err(error) = self.publish(id).await {
                     self.counters.failed.add(1);
-                    tracing::warn!(%error, %id, "could not announce; the next sweep tries again");
+                    tracing::warn!(%error, %id, "could not announce; it stays in the outbox");
                 }
             })
             .await;

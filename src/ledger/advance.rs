@@ -21,12 +21,27 @@ pub struct Advance {
     pub with: Vec<Write>,
 }
 
+/// A step that is visible.
+#[derive(Debug)]
+pub struct Advanced {
+    /// The head, which may have gone further since.
+    pub item: HeadItem,
+    /// This very transaction did it, with all that belonged to it. Otherwise the change is on the chain, and it may
+    /// have been somebody else who brought it there.
+    pub ours: bool,
+}
+
 /// Makes a step visible, all at once, if nobody else has moved the head since it was read.
 ///
 /// # Errors
 /// [`LedgerError::Lost`] when somebody has: read the state again and decide again.
 /// [`LedgerError::NameTaken`] when the name belongs to another repository.
 pub async fn advance_head(table: &dyn Table, step: Advance) -> Result<HeadItem, LedgerError> {
+    advance_and_tell(table, step).await.map(|advanced| advanced.item)
+}
+
+/// [`advance_head`], which also tells who did it.
+pub async fn advance_and_tell(table: &dyn Table, step: Advance) -> Result<Advanced, LedgerError> {
     let Advance { id, before, after, manifest, mut with } = step;
     check_step(before.as_ref(), &after, manifest.is_some())?;
     let (revision, condition) = match &before {
@@ -48,8 +63,11 @@ pub async fn advance_head(table: &dyn Table, step: Advance) -> Result<HeadItem, 
         with.push(Write::put(keys::outbox(id), Condition::Any, json!({ "seq": after.frontier.seq })));
     }
     match table.transact(with).await {
-        Ok(()) => Ok(HeadItem { id, head: after, revision }),
-        Err(error) => settle(table, id, &after, moved, error).await,
+        Ok(()) => Ok(Advanced { item: HeadItem { id, head: after, revision }, ours: true }),
+        Err(error) => {
+            let item = settle(table, id, &after, moved, error).await?;
+            Ok(Advanced { item, ours: false })
+        }
     }
 }
 

@@ -15,6 +15,14 @@ use crate::git::refs::RefValue;
 #[serde(transparent)]
 pub struct RepositoryId(pub Uuid);
 
+impl RepositoryId {
+    /// When it was made, as a UUIDv7 tells.
+    pub fn made(self) -> Option<Timestamp> {
+        let (seconds, nanoseconds) = self.0.get_timestamp()?.to_unix();
+        Timestamp::new(seconds.try_into().ok()?, nanoseconds.try_into().ok()?).ok()
+    }
+}
+
 impl fmt::Display for RepositoryId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

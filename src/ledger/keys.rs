@@ -49,9 +49,12 @@ pub fn change(id: RepositoryId, seq: u64, hash: ChangeHash) -> Key {
     Key::new(repository(id), format!("{}{hash}", change_prefix(seq)))
 }
 
+/// What the sort keys of all changes start with.
+pub const CHANGE_PREFIX: &str = "change/";
+
 /// What the sort keys of all changes with this number start with.
 pub fn change_prefix(seq: u64) -> String {
-    format!("change/{seq:020}-")
+    format!("{CHANGE_PREFIX}{seq:020}-")
 }
 
 /// What the sort keys of all uploads in progress start with.
@@ -130,6 +133,16 @@ pub fn remote_link(link: &str, repository: &str) -> Key {
 /// The partition of a link's statistics.
 pub fn link_partition(link: &str) -> String {
     format!("link/{link}")
+}
+
+/// When a link's target last verified a repository.
+pub fn verified(link: &str, id: RepositoryId) -> Key {
+    Key::new(verified_partition(link), id.to_string())
+}
+
+/// The partition of these.
+pub fn verified_partition(link: &str) -> String {
+    format!("verified/{link}")
 }
 
 /// The lease of a large transfer.

@@ -8,9 +8,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::advance::parse_head;
 use super::change::{ChangeBody, ChangeError, ChangeHeader, ChangeReader, RefEdit, SealedChange};
 use super::hash::ChangeHash;
-use super::head::{Frontier, RepositoryId};
+use super::head::{Frontier, HeadItem, RepositoryId};
 use super::{LedgerError, keys};
 use crate::objects::reader::ObjectReader;
 use crate::objects::{Crc64, ObjectStore};
@@ -169,6 +170,27 @@ pub async fn read_chain_above(
         }
     }
     link_up(id, rows, seq, to)
+}
+
+/// Reads a head together with the newest change, by one request: the rows lie side by side. The change is the one
+/// that the head names, unless somebody moved the head meanwhile or left a row that is not on the chain.
+pub async fn read_head_and_newest(
+    table: &dyn Table,
+    id: RepositoryId,
+) -> Result<(Option<HeadItem>, Option<ChangeRow>), LedgerError> {
+    let head = keys::head(id);
+    let mut query = Query::range(head.pk, keys::CHANGE_PREFIX, head.sk.clone());
+    (query.descending, query.limit) = (true, 2);
+    let (mut found, mut newest) = (None, None);
+    for item in table.query(&query).await?.items {
+        if item.key.sk == head.sk {
+            found = Some(HeadItem { id, head: parse_head(id, &item.document)?, revision: item.revision });
+        } else if newest.is_none() && item.key.sk.starts_with(keys::CHANGE_PREFIX) {
+            // One that is on the chain is read again with it, and is an error there.
+            newest = ChangeRow::from_item(item).ok();
+        }
+    }
+    Ok((found, newest))
 }
 
 /// Reads the changes from `to` back to number `seq`, or to the first one that was committed before `oldest`;

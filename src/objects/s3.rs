@@ -58,6 +58,8 @@ pub struct S3Store {
     /// Bounds the parts of files in memory.
     memory: Arc<Semaphore>,
     copies: copy::Memory,
+    /// Larger objects are copied in parts.
+    max_copy: u64,
     /// The server knows no checksums of whole multipart objects (S3 itself does).
     composite_only: AtomicBool,
 }
@@ -87,8 +89,14 @@ impl S3Store {
             region: sdk.region().map(|region| region.as_ref().to_owned()),
             memory: Arc::new(Semaphore::new(PARTS_IN_MEMORY)),
             copies: copy::Memory::default(),
+            max_copy: MAX_COPY_BYTES,
             composite_only: AtomicBool::new(false),
         }
+    }
+
+    /// The same with a lower limit for one CopyObject than S3's own [`MAX_COPY_BYTES`].
+    pub fn with_max_copy(self, bytes: u64) -> Self {
+        S3Store { max_copy: bytes.min(MAX_COPY_BYTES), ..self }
     }
 
     /// What it was opened with.

@@ -5,8 +5,8 @@ use super::error::{InRegion as _, ReplicationError};
 use super::transfer::CopiedPack;
 use crate::config::LinkMode;
 use crate::ledger::LedgerError;
-use crate::ledger::advance::{Advance, advance_head, read_head};
-use crate::ledger::head::{Head, HeadItem, RepositoryId, Role, State};
+use crate::ledger::advance::{Advance, Advanced, advance_and_tell, read_head};
+use crate::ledger::head::{Head, RepositoryId, Role, State};
 use crate::ledger::keys;
 use crate::ledger::log::{ChangeRow, row_write};
 use crate::region::commit::manifest_with;
@@ -19,6 +19,8 @@ use crate::table::{Condition, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ITEMS, Tabl
 const RESERVED_ITEMS: usize = 20;
 /// How many staging rows the commit itself removes; the others are claimed right before it.
 const STAGING_ROWS: usize = 10;
+/// How many writes of the caller's the commit takes along.
+pub(super) const MAX_ALONG: usize = 3;
 
 impl Link {
     /// Puts the change rows and moves the head, with all that belongs to it, over the whole lag.
@@ -29,7 +31,8 @@ impl Link {
         copied: &[CopiedPack],
         held: (Manifest, u64),
         delivered: &Delivered,
-    ) -> Result<HeadItem, ReplicationError> {
+        along: &[Write],
+    ) -> Result<Advanced, ReplicationError> {
         let (id, before) = (lag.source.id, lag.target);
         let mut after = folded.head;
         after.role = Role::Replica;
@@ -48,6 +51,7 @@ impl Link {
         };
         let document = serde_json::to_value(row).map_err(std::io::Error::from).in_region(&self.target)?;
         with.push(Write::put(keys::link(&self.name, id), Condition::Any, document));
+        with.extend(along.iter().take(MAX_ALONG).cloned());
         let staged = copied.iter().filter_map(|copied| copied.staging.clone());
         // Only if nobody has forgotten the upload meanwhile (see `Staged::forget`).
         with.extend(staged.take(STAGING_ROWS).map(|key| Write::delete(key, Condition::Present)));
@@ -55,10 +59,11 @@ impl Link {
         after.named = after.state != State::Deleted;
         let step =
             |after: Head| Advance { id, before: before.clone(), after, manifest: manifest.clone(), with: with.clone() };
-        match advance_head(&*self.target.table, step(after.clone())).await {
+        match advance_and_tell(&*self.target.table, step(after.clone())).await {
             // The name is still held by a repository whose own release has not been delivered yet.
             Err(LedgerError::NameTaken { .. }) => {
-                advance_head(&*self.target.table, step(Head { named: false, ..after })).await.in_region(&self.target)
+                let unnamed = step(Head { named: false, ..after });
+                advance_and_tell(&*self.target.table, unnamed).await.in_region(&self.target)
             }
             result => result.in_region(&self.target),
         }
@@ -102,12 +107,12 @@ impl Link {
 
     /// Removes copies that another worker's commit of the same changes made needless, which counts as success
     /// for both. Only ever our own: nobody adopts a key.
-    pub(super) async fn drop_unused(&self, id: RepositoryId, copied: &[CopiedPack], applied: Option<&HeadItem>) {
-        if copied.is_empty() {
+    pub(super) async fn drop_unused(&self, id: RepositoryId, copied: &[CopiedPack], applied: Option<&Advanced>) {
+        if copied.is_empty() || applied.is_some_and(|advanced| advanced.ours) {
             return;
         }
         let head = match applied {
-            Some(item) => Some(item.clone()),
+            Some(advanced) => Some(advanced.item.clone()),
             None => match read_head(&*self.target.table, id).await {
                 Ok(head) => head,
                 Err(_) => return,

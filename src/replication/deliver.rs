@@ -6,6 +6,7 @@ use globset::GlobSet;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
+use super::apply::MAX_ALONG;
 use super::error::{InRegion as _, ReplicationError};
 use super::lease::{LEASED_BYTES, Lease, Waiter};
 use super::plan::{Standing, packs_to_copy, standing};
@@ -16,9 +17,9 @@ use crate::fault::crash_point;
 use crate::ledger::LedgerError;
 use crate::ledger::advance::{Advance, advance_head, read_head};
 use crate::ledger::change::LfsObject;
-use crate::ledger::head::{Head, HeadItem, RepositoryId, State};
+use crate::ledger::head::{Frontier, Head, HeadItem, RepositoryId, State};
 use crate::ledger::keys;
-use crate::ledger::log::{ChangeRow, read_chain};
+use crate::ledger::log::{ChangeRow, read_chain, read_head_and_newest};
 use crate::region::commit::MAX_COMMIT_ATTEMPTS;
 use crate::region::fold::{Folded, fold};
 use crate::region::manifest::{LivePack, Manifest};
@@ -64,6 +65,9 @@ pub struct Delivered {
     /// The number of the last change.
     #[serde(skip)]
     pub seq: u64,
+    /// What was to go along with the commit (see [`Link::deliver_with`]) is written.
+    #[serde(skip)]
+    pub along: bool,
 }
 
 /// A link's statistics about one repository, best effort.
@@ -120,11 +124,19 @@ impl Link {
     /// link does not carry it.
     ///
     /// What is read on either side is read as much at a time as can be: with a small pack, three round trips to
-    /// a source that is far away (heads; changes and manifest; pack and index).
+    /// a source that is far away (head and newest change; manifest, and the other changes; pack and index).
     pub async fn deliver(&self, id: RepositoryId) -> Result<Option<Delivered>, ReplicationError> {
+        self.deliver_with(id, &[]).await
+    }
+
+    /// [`Link::deliver`] with writes of the caller's to the target's table that go along in the commit, which saves
+    /// a request of their own. Only if all of them fit ([`MAX_ALONG`]), none has a condition that could fail, and
+    /// there is a commit: [`Delivered::along`] says whether they are written.
+    pub async fn deliver_with(&self, id: RepositoryId, along: &[Write]) -> Result<Option<Delivered>, ReplicationError> {
+        let along = if along.len() > MAX_ALONG { &[] } else { along };
         for _ in 0..MAX_COMMIT_ATTEMPTS {
             let Some((lag, manifests)) = self.look(id).await? else { return Ok(None) };
-            match self.deliver_lag(lag, manifests).await {
+            match self.deliver_lag(lag, manifests, along).await {
                 Err(ReplicationError::Region { error, .. }) if is_lost(&error) => {}
                 result => return result,
             }
@@ -137,8 +149,9 @@ impl Link {
 
     /// Reads both heads and the changes between them. `None`: nothing to do.
     async fn look(&self, id: RepositoryId) -> Result<Option<(Lag, Manifests)>, ReplicationError> {
-        let (source, target) = futures::join!(read_head(&*self.source.table, id), read_head(&*self.target.table, id));
-        let (source, target) = (source.in_region(&self.source)?, target.in_region(&self.target)?);
+        let (source, target) =
+            futures::join!(read_head_and_newest(&*self.source.table, id), read_head(&*self.target.table, id));
+        let ((source, newest), target) = (source.in_region(&self.source)?, target.in_region(&self.target)?);
         let Some(source) = source.filter(|source| self.carries(&source.head, target.as_ref())) else {
             return Ok(None);
         };
@@ -159,7 +172,7 @@ impl Link {
         }
         self.check_feeder(&source.head, target.as_ref().map(|item| &item.head))?;
         let (rows, source_manifest, target_manifest) = futures::join!(
-            read_chain(&*self.source.table, id, from, source.head.frontier),
+            self.changes(&source, newest, from),
             self.source.manifest(&source),
             held_packs(&self.target, target.as_ref()),
         );
@@ -173,6 +186,20 @@ impl Link {
         let source_manifest = source_manifest.map(|(manifest, _)| manifest).in_region(&self.source);
         let manifests = Manifests { source: source_manifest, target: target_manifest.in_region(&self.target) };
         Ok(Some((Lag { source, target, rows }, manifests)))
+    }
+
+    /// The changes that the target lacks. When that is the newest alone, it was read with the head.
+    async fn changes(
+        &self,
+        source: &HeadItem,
+        newest: Option<ChangeRow>,
+        from: Frontier,
+    ) -> Result<Vec<ChangeRow>, LedgerError> {
+        let to = source.head.frontier;
+        match newest.filter(|row| row.frontier() == to && row.facts.prev == from.hash && to.seq == from.seq + 1) {
+            Some(row) => Ok(vec![row]),
+            None => read_chain(&*self.source.table, source.id, from, to).await,
+        }
     }
 
     /// There is nothing to deliver to a target that is ahead, as long as it is on the same chain.
@@ -208,7 +235,12 @@ impl Link {
         }
     }
 
-    async fn deliver_lag(&self, lag: Lag, manifests: Manifests) -> Result<Option<Delivered>, ReplicationError> {
+    async fn deliver_lag(
+        &self,
+        lag: Lag,
+        manifests: Manifests,
+        along: &[Write],
+    ) -> Result<Option<Delivered>, ReplicationError> {
         let folded = self.fold(&lag).await?;
         let (wanted, held) = manifests.plan(&folded)?;
         let lfs = self.lfs_to_copy(lag.source.id, &folded).await?;
@@ -221,7 +253,7 @@ impl Link {
                 None => return self.lost(&lag),
             },
         };
-        let result = self.copy_and_apply(lag, folded, &wanted, &lfs, held).await;
+        let result = self.copy_and_apply(lag, folded, (&wanted, &lfs), held, along).await;
         if let Some(lease) = lease {
             lease.release().await;
         }
@@ -259,9 +291,9 @@ impl Link {
         &self,
         lag: Lag,
         folded: Folded,
-        wanted: &[LivePack],
-        lfs: &[LfsObject],
+        (wanted, lfs): (&[LivePack], &[LfsObject]),
         held: (Manifest, u64),
+        along: &[Write],
     ) -> Result<Delivered, ReplicationError> {
         let transfer = Transfer {
             source: self.source.clone(),
@@ -282,7 +314,7 @@ impl Link {
         crash_point("copied-packs");
         let (id, edits) = (lag.source.id, folded.edits);
         let oldest = lag.rows.first().map(|row| row.facts.time);
-        let delivered = Delivered {
+        let mut delivered = Delivered {
             changes: lag.rows.len() as u64,
             edits,
             packs: copied.len() as u64,
@@ -290,12 +322,14 @@ impl Link {
             bytes: bytes_in_all(wanted, lfs),
             seq: lag.source.head.frontier.seq,
             lag_ms: oldest.map_or(0, |time| self.target.clock.now().duration_since(time).as_millis() as i64).max(0),
+            along: false,
         };
-        let result = self.apply(lag, folded, &copied, held, &delivered).await;
+        let result = self.apply(lag, folded, &copied, held, &delivered, along).await;
         self.drop_unused(id, &copied, result.as_ref().ok()).await;
-        let item = result?;
+        let advanced = result?;
+        delivered.along = advanced.ours && !along.is_empty();
         crash_point("applied");
-        let item = self.target.maintain_snapshot(item).await;
+        let item = self.target.maintain_snapshot(advanced.item).await;
         self.target.maintain_packs(item).await;
         Ok(delivered)
     }

@@ -16,6 +16,7 @@ pub mod remotes;
 mod staging;
 pub mod status;
 pub mod transfer;
+pub mod verified;
 
 pub use error::ReplicationError;
 

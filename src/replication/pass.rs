@@ -100,6 +100,9 @@ pub struct Summary {
     pub elapsed_ms: u64,
     /// One entry per repository that was delivered or failed.
     pub reports: Vec<Report>,
+    /// All repositories that it looked at.
+    #[serde(skip)]
+    pub ids: Vec<RepositoryId>,
 }
 
 impl Link {
@@ -155,6 +158,7 @@ impl Link {
         let mut summary = Summary { link: self.name.clone(), repositories: pairs.len() as u64, ..Summary::default() };
         let (equal, different): (Vec<Pair>, Vec<Pair>) = pairs.into_iter().partition(Pair::is_equal);
         summary.unchanged = equal.len() as u64;
+        summary.ids = equal.iter().chain(&different).map(|pair| pair.source.id).collect();
         self.progress.repositories.add(summary.repositories);
         self.progress.repositories_done.add(summary.unchanged);
         let mut touched: BTreeSet<RepositoryId> =

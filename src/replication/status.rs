@@ -1,16 +1,17 @@
 //! How a link stands: computed from what is durable on both sides, not from what a worker remembers.
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize as _, Serialize};
 
 use super::deliver::{Link, LinkRow};
 use super::error::{InRegion as _, ReplicationError};
 use super::pass::Pair;
 use super::plan::{Standing, standing};
 use crate::ledger::LedgerError;
-use crate::ledger::head::{Frontier, State};
+use crate::ledger::head::{Frontier, RepositoryId, State};
 use crate::ledger::keys;
-use crate::ledger::log::read_chain;
+use crate::ledger::log::{ChangeFacts, read_chain};
+use crate::table::Query;
 
 /// How one repository stands on a link.
 #[derive(Clone, Debug, Serialize)]
@@ -67,6 +68,17 @@ impl Link {
         }
         all.sort_by(|a, b| a.repository.cmp(&b.repository));
         Ok(all)
+    }
+
+    /// When the oldest change of a repository was committed that the target lacks; `None` when it lacks none.
+    pub async fn behind_since(&self, id: RepositoryId) -> Result<Option<Timestamp>, ReplicationError> {
+        let pairs = self.pairs_of(&[id]).await?;
+        let Some(pair) = pairs.first().filter(|pair| !pair.is_equal()) else { return Ok(None) };
+        let held = pair.target.as_ref().map_or(0, |item| item.head.frontier.seq);
+        let query = Query::prefix(keys::repository(id), &keys::change_prefix(held + 1));
+        let page = self.source.table.query(&query).await.in_region(&self.source)?;
+        let facts = page.items.iter().filter_map(|item| ChangeFacts::deserialize(&item.document).ok());
+        Ok(facts.map(|facts| facts.time).min())
     }
 
     async fn repository_status(&self, pair: Pair) -> Result<RepositoryStatus, ReplicationError> {

@@ -15,6 +15,9 @@ use crate::replication::deliver::Link;
 use crate::replication::error::InRegion as _;
 use crate::replication::pass::Summary;
 use crate::replication::status::{FrontierText, RepositoryStatus};
+use crate::replication::verified::Verified;
+use crate::table::TableError;
+use crate::worker::metrics::Figures;
 
 /// The version of the manifest.
 const FORMAT: &str = "gitferry-backup 1";
@@ -87,12 +90,31 @@ pub struct Backup {
     pub summary: Summary,
     /// What the target holds.
     pub manifest: Manifest,
+    /// Since when the repository of the target has not been verified that has waited longest.
+    pub unverified_since: Option<Timestamp>,
 }
 
 impl Backup {
     /// Whether the recovery point is older than it may be.
     pub fn is_too_old(&self) -> bool {
         self.manifest.recovery_point_seconds > self.manifest.max_age_seconds
+    }
+
+    /// What its metrics say.
+    pub fn figures(&self) -> Figures {
+        let Backup { summary, manifest, unverified_since } = self;
+        let standing = |standing| manifest.repositories.iter().filter(|one| one.standing == standing).count() as u64;
+        let age = |since: Timestamp| manifest.made.duration_since(since).as_secs_f64().max(0.0);
+        Figures {
+            link: manifest.link.clone(),
+            lag_seconds: manifest.recovery_point_seconds,
+            pending: standing("behind"),
+            delivered: summary.delivered,
+            failed: summary.failed,
+            forks: standing("fork"),
+            oldest_unverified_seconds: unverified_since.map(age),
+            recovery_point_age_seconds: Some(manifest.recovery_point_seconds),
+        }
     }
 }
 
@@ -126,7 +148,24 @@ pub async fn backup(link: &Link, options: BackupOptions) -> Result<Backup, Repli
         findings,
         repositories,
     };
-    Ok(Backup { summary, manifest })
+    let unverified_since = note_verified(link, &manifest).await.in_region(&link.target)?;
+    Ok(Backup { summary, manifest, unverified_since })
+}
+
+/// Keeps when the sound ones were verified; since when the one has not been that has waited longest.
+async fn note_verified(link: &Link, manifest: &Manifest) -> Result<Option<Timestamp>, TableError> {
+    let held = manifest.repositories.iter().filter(|one| one.frontier.is_some());
+    let held = held.filter_map(|one| Some((one.id.parse::<RepositoryId>().ok()?, one.verified)));
+    let (sound, others): (Vec<_>, Vec<_>) = held.partition(|(_, verified)| *verified);
+    let verified = Verified::new(&link.target, &link.name);
+    verified.note(&sound.iter().map(|(id, _)| *id).collect::<Vec<_>>()).await?;
+    let now = (!sound.is_empty()).then_some(manifest.made);
+    if others.is_empty() {
+        return Ok(now);
+    }
+    let before = verified.read().await?;
+    let since = others.iter().filter_map(|(id, _)| before.get(id).copied().or_else(|| id.made()));
+    Ok(since.chain(now).min())
 }
 
 async fn verify(

@@ -1,4 +1,5 @@
-//! Whether a worker is well, over HTTP: `/_health` for whoever restarts it, `/_ready` for whoever waits for it.
+//! Whether a worker is well, over HTTP: `/_health` for whoever restarts it, `/_ready` for whoever waits for it,
+//! `/_metrics` for whoever watches it.
 
 use std::io;
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::metrics;
 use super::status::Status;
 
 /// Listens; the address that was taken, and what answers until `stop` turns true.
@@ -23,7 +25,11 @@ pub async fn serve(
 ) -> io::Result<(SocketAddr, impl Future<Output = io::Result<()>>)> {
     let listener = TcpListener::bind(address).await?;
     let address = listener.local_addr()?;
-    let router = Router::new().route("/_health", get(health)).route("/_ready", get(ready)).with_state(status);
+    let router = Router::new()
+        .route("/_health", get(health))
+        .route("/_ready", get(ready))
+        .route("/_metrics", get(show_metrics))
+        .with_state(status);
     let stopped = async move { drop(stop.wait_for(|stop| *stop).await) };
     Ok((address, async move { axum::serve(listener, router).with_graceful_shutdown(stopped).await }))
 }
@@ -36,6 +42,10 @@ async fn health(State(status): State<Arc<Status>>) -> impl IntoResponse {
 async fn ready(State(status): State<Arc<Status>>) -> impl IntoResponse {
     let missing = status.not_ready();
     answer(missing.is_empty(), json!({ "ok": missing.is_empty(), "not_ready": missing }))
+}
+
+async fn show_metrics(State(status): State<Arc<Status>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics::prometheus(&status.figures()))
 }
 
 fn answer(ok: bool, body: Value) -> impl IntoResponse {

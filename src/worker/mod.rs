@@ -4,8 +4,10 @@
 //! number of events for one repository while it is being delivered come to one more look.
 
 pub mod backup;
+mod behind;
 pub mod health;
 pub mod lambda;
+pub mod metrics;
 mod sources;
 pub mod status;
 mod tasks;
@@ -15,17 +17,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, watch};
+use jiff::Timestamp;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, interval, sleep_until};
 
 use crate::Kind;
-use crate::events::due::{Due, DueMarks};
+use crate::events::due::{Due, deliver_due};
 use crate::events::sqs::Queue;
 use crate::events::{Event, Sink};
 use crate::ledger::head::RepositoryId;
+use crate::replication::ReplicationError;
 use crate::replication::deliver::{Delivered, Link};
 use crate::replication::pass::MAX_JOBS;
+use behind::Behind;
 use sources::{Found, Source};
 use status::Status;
 use tasks::{Cause, Start, Task, Tasks};
@@ -70,7 +75,16 @@ impl Default for WorkerOptions {
 /// How one delivery ended.
 struct Ended {
     task: Task,
-    result: Result<Option<Delivered>, Kind>,
+    result: Result<Option<Delivered>, Failed>,
+}
+
+/// A delivery that failed.
+#[derive(Clone, Copy, Debug)]
+struct Failed {
+    kind: Kind,
+    fork: bool,
+    /// When the oldest change was committed that the target lacks, where that could be found out.
+    committed: Option<Timestamp>,
 }
 
 /// Delivers until it is told to stop.
@@ -82,26 +96,28 @@ pub struct Worker {
     status: Arc<Status>,
     /// Told of what was delivered: the targets' own changes.
     sink: Option<Arc<dyn Sink>>,
-    jobs: Arc<Semaphore>,
+    /// No more than [`WorkerOptions::jobs`].
     running: JoinSet<Ended>,
     running_tasks: HashMap<Id, Task>,
     tasks: Tasks,
+    behind: Behind,
 }
 
 impl Worker {
     /// A worker over some links.
     pub fn new(links: Vec<Link>, options: WorkerOptions) -> Self {
-        let jobs = Arc::new(Semaphore::new(options.jobs.clamp(1, MAX_JOBS)));
+        let clock = links.first().map(|link| link.target.clock.clone());
+        let status = Arc::new(Status::of(links.iter().map(|link| link.name.as_str()), clock));
         Worker {
             links: links.into(),
             queues: Vec::new(),
             options,
-            status: Arc::default(),
+            status,
             sink: None,
-            jobs,
             running: JoinSet::new(),
             running_tasks: HashMap::new(),
             tasks: Tasks::default(),
+            behind: Behind::default(),
         }
     }
 
@@ -141,9 +157,12 @@ impl Worker {
                 },
                 Some(Found { link, id, cause }) = found.recv(), if room => self.hear((link, id), cause),
                 Some(ended) = self.running.join_next_with_id() => self.on_ended(ended),
-                () = sleep_until(next_wait.unwrap_or_else(Instant::now)), if next_wait.is_some() => self.retry(),
-                _ = beat.tick() => {}
+                () = sleep_until(next_wait.unwrap_or_else(Instant::now)), if next_wait.is_some() => {
+                    self.tasks.ripen(Instant::now());
+                }
+                _ = beat.tick() => self.status.stand(|link| self.behind.standing(link)),
             }
+            self.start_ready();
             self.status.beat(self.tasks.len());
         }
         self.status.drain();
@@ -166,11 +185,15 @@ impl Worker {
         (sources, found)
     }
 
-    /// Those that run may end; those that have not begun do not begin.
+    /// Those that run may end. The marks of those that have not begun stay for the next worker.
     async fn drain(&mut self) {
-        self.jobs.close();
-        let all = async { while self.running.join_next().await.is_some() {} };
-        if tokio::time::timeout(self.options.grace, all).await.is_err() {
+        let grace = self.options.grace;
+        let all = async {
+            while let Some(ended) = self.running.join_next_with_id().await {
+                self.on_ended(ended);
+            }
+        };
+        if tokio::time::timeout(grace, all).await.is_err() {
             tracing::warn!(
                 deliveries = self.running.len(),
                 "not all deliveries ended in time; the next worker goes on"
@@ -188,29 +211,22 @@ impl Worker {
     }
 
     fn hear(&mut self, task: Task, cause: Cause) {
-        if let Some(start) = self.tasks.hear(task, cause) {
-            self.start(start);
-        }
+        self.behind.heard(task, self.status.now());
+        self.tasks.hear(task, cause);
     }
 
-    fn retry(&mut self) {
-        while let Some(start) = self.tasks.ripe(Instant::now()) {
-            self.start(start);
+    /// As many as may be under way at a time.
+    fn start_ready(&mut self) {
+        while self.running.len() < self.options.jobs.clamp(1, MAX_JOBS)
+            && let Some(Start { task, marks }) = self.tasks.begin()
+        {
+            let (links, sink) = (self.links.clone(), self.sink.clone());
+            let handle = self.running.spawn(async move {
+                let result = deliver(&links[task.0], task.1, &marks, sink.as_deref()).await;
+                Ended { task, result }
+            });
+            self.running_tasks.insert(handle.id(), task);
         }
-    }
-
-    fn start(&mut self, start: Start) {
-        let Start { task, marks } = start;
-        let (links, jobs, sink) = (self.links.clone(), self.jobs.clone(), self.sink.clone());
-        let handle = self.running.spawn(async move {
-            let result = match jobs.acquire().await {
-                Ok(_permit) => deliver(&links[task.0], task.1, &marks, sink.as_deref()).await,
-                // Stopping: its marks stay for the next worker.
-                Err(_) => Ok(None),
-            };
-            Ended { task, result }
-        });
-        self.running_tasks.insert(handle.id(), task);
     }
 
     fn on_ended(&mut self, ended: Result<(Id, Ended), JoinError>) {
@@ -222,22 +238,25 @@ impl Worker {
             }
         };
         let Some(task) = self.running_tasks.remove(&id) else { return };
-        let result = ended.map_or(Err(Kind::Internal), |ended| {
+        let unknown = Failed { kind: Kind::Internal, fork: false, committed: None };
+        let result = ended.map_or(Err(unknown), |ended| {
             debug_assert_eq!(ended.task, task);
             ended.result
         });
-        let (again, unannounced) = self.tasks.ended(task, result.as_ref().err().copied(), Instant::now());
-        self.count(task, &result, unannounced);
-        if let Some(start) = again {
-            self.start(start);
+        let unannounced = self.tasks.ended(task, result.as_ref().err().map(|failed| failed.kind), Instant::now());
+        match &result {
+            Ok(_) => self.behind.delivered(task, self.tasks.knows(task), self.status.now()),
+            Err(failed) => self.behind.failed(task, failed.fork, failed.committed, self.status.now()),
         }
+        self.count(task, &result, unannounced);
     }
 
-    fn count(&self, task: Task, result: &Result<Option<Delivered>, Kind>, unannounced: bool) {
+    fn count(&self, task: Task, result: &Result<Option<Delivered>, Failed>, unannounced: bool) {
         let counters = &self.status.counters;
         match result {
             Ok(Some(delivered)) => {
                 counters.delivered.add(1);
+                self.status.delivered(task.0, Duration::from_millis(delivered.lag_ms.max(0) as u64));
                 counters.changes.add(delivered.changes);
                 let late = delivered.lag_ms as u128 >= self.options.announced_within.as_millis();
                 if unannounced && late {
@@ -247,8 +266,18 @@ impl Worker {
                 }
             }
             Ok(None) => {}
-            Err(_) => counters.failed.add(1),
+            Err(_) => {
+                counters.failed.add(1);
+                self.status.failed(task.0);
+            }
         }
+    }
+}
+
+impl Failed {
+    async fn of(link: &Link, id: RepositoryId, error: &ReplicationError) -> Failed {
+        let committed = link.behind_since(id).await.ok().flatten();
+        Failed { kind: error.kind(), fork: matches!(error, ReplicationError::Fork { .. }), committed }
     }
 }
 
@@ -258,13 +287,13 @@ async fn deliver(
     id: RepositoryId,
     marks: &[Due],
     sink: Option<&dyn Sink>,
-) -> Result<Option<Delivered>, Kind> {
-    let delivered = match link.deliver(id).await {
+) -> Result<Option<Delivered>, Failed> {
+    let delivered = match deliver_due(link, id, marks).await {
         Ok(delivered) => delivered,
         Err(error) => {
             tracing::warn!(link = link.name, %id, %error, "could not deliver; it is tried again");
             link.note_failure(id, &error).await;
-            return Err(error.kind());
+            return Err(Failed::of(link, id, &error).await);
         }
     };
     if let Some(Delivered { changes, lag_ms, seq, .. }) = delivered {
@@ -272,9 +301,6 @@ async fn deliver(
         if let Some(sink) = sink {
             sink.publish(Event { region: link.target.name.clone(), repository: id, seq });
         }
-    }
-    if let Err(error) = DueMarks::new(&link.target, &link.name).clear(marks).await {
-        tracing::info!(%error, "a due mark stays; it comes to one more look");
     }
     Ok(delivered)
 }

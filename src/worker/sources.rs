@@ -14,12 +14,13 @@ use super::status::Status;
 use super::tasks::Cause;
 use crate::Kind;
 use crate::events::due::{Due, DueMarks};
-use crate::events::outbox::read_outbox;
+use crate::events::outbox::{OutboxRow, read_outbox};
 use crate::events::sqs::{LONG_POLL, Queue, take_batch};
 use crate::ledger::head::RepositoryId;
 use crate::replication::ReplicationError;
 use crate::replication::deliver::Link;
 use crate::replication::error::InRegion as _;
+use crate::replication::verified::{Verified, oldest};
 use crate::retry::Pace;
 use crate::table::MAX_GET_KEYS;
 
@@ -130,18 +131,25 @@ impl Source {
             let Some(rows) = self.note("the outbox", rows) else { continue };
             // Where nobody publishes, rows stay: each is looked at once.
             let new: Vec<_> = rows.into_iter().filter(|row| seen.get(&row.id) != Some(&row.seq)).collect();
-            for rows in new.chunks(MAX_GET_KEYS) {
-                let ids: Vec<RepositoryId> = rows.iter().map(|row| row.id).collect();
-                let Some(different) = self.note("the outbox", self.different(&ids).await) else { break };
-                for id in different {
-                    self.tell(id, Cause::Event).await;
-                }
-                if seen.len() > MAX_SEEN {
-                    seen.clear();
-                }
-                seen.extend(rows.iter().map(|row| (row.id, row.seq)));
+            if self.take_up(&new, &mut seen).await.is_some() {
+                self.status.counters.outboxes.add(1);
             }
         }
+    }
+
+    /// Tells of those repositories of an outbox that the target is behind with. `None`: not all could be looked at.
+    async fn take_up(&self, rows: &[OutboxRow], seen: &mut HashMap<RepositoryId, u64>) -> Option<()> {
+        for rows in rows.chunks(MAX_GET_KEYS) {
+            let ids: Vec<RepositoryId> = rows.iter().map(|row| row.id).collect();
+            for id in self.note("the outbox", self.different(&ids).await)? {
+                self.tell(id, Cause::Event).await;
+            }
+            if seen.len() > MAX_SEEN {
+                seen.clear();
+            }
+            seen.extend(rows.iter().map(|row| (row.id, row.seq)));
+        }
+        Some(())
     }
 
     async fn different(&self, ids: &[RepositoryId]) -> Result<Vec<RepositoryId>, ReplicationError> {
@@ -164,12 +172,17 @@ impl Source {
         let ids = self.link.source.list().await.in_region(&self.link.source)?;
         let mut rate =
             every(Duration::from_secs(1).mul_f64(MAX_GET_KEYS as f64 / f64::from(self.options.sweep_rate.max(1))));
+        let verified = Verified::new(&self.link.target, &self.link.name).read().await.in_region(&self.link.target)?;
+        let mut unverified = None;
         for ids in ids.chunks(MAX_GET_KEYS) {
             rate.tick().await;
-            for id in self.different(ids).await? {
-                self.tell(id, Cause::Sweep).await;
+            let pairs = self.link.pairs_of(ids).await?;
+            unverified = unverified.into_iter().chain(oldest(pairs.iter(), &verified)).min();
+            for pair in pairs.iter().filter(|pair| !pair.is_equal()) {
+                self.tell(pair.source.id, Cause::Sweep).await;
             }
         }
+        self.status.unverified_since(self.at, unverified);
         Ok(())
     }
 }

@@ -1,13 +1,17 @@
 //! What a worker has done, and whether it is well.
 
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::behind::{RecentLag, Standing};
+use super::metrics::Figures;
+use crate::clock::{Clock, SystemClock};
 use crate::counter::Counter;
 
 /// A worker whose loop has not come round for this long is stuck.
@@ -30,6 +34,8 @@ pub struct Counters {
     pub changes: Counter,
     /// Deliveries that failed.
     pub failed: Counter,
+    /// Readings of outboxes that came to their end.
+    pub outboxes: Counter,
     /// Full sweeps that came to their end.
     pub sweeps: Counter,
     /// What a full sweep delivered and no event had announced.
@@ -49,6 +55,7 @@ impl Counters {
             "delivered": self.delivered.get(),
             "changes": self.changes.get(),
             "failed": self.failed.get(),
+            "outboxes": self.outboxes.get(),
             "sweeps": self.sweeps.get(),
             "unannounced": self.unannounced.get(),
             "pending": self.pending.load(Ordering::Relaxed),
@@ -66,6 +73,21 @@ pub struct Status {
     draining: AtomicBool,
     /// What it works with, and why that cannot be used where it cannot.
     sources: Mutex<BTreeMap<String, Option<String>>>,
+    /// By the place of the link.
+    links: Mutex<Vec<LinkStatus>>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What the metrics of one link are made of.
+#[derive(Debug, Default)]
+struct LinkStatus {
+    name: String,
+    delivered: u64,
+    failed: u64,
+    lag: RecentLag,
+    standing: Standing,
+    /// Since when the repository has not been verified that has waited longest.
+    unverified_since: Option<Timestamp>,
 }
 
 /// What a worker works with and cannot use.
@@ -85,11 +107,70 @@ impl Default for Status {
             beat: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             sources: Mutex::default(),
+            links: Mutex::default(),
+            clock: SystemClock::shared(),
         }
     }
 }
 
 impl Status {
+    /// Of a worker over some links.
+    pub(super) fn of<'a>(links: impl Iterator<Item = &'a str>, clock: Option<Arc<dyn Clock>>) -> Self {
+        let links = links.map(|name| LinkStatus { name: name.into(), ..LinkStatus::default() }).collect();
+        let clock = clock.unwrap_or_else(SystemClock::shared);
+        Status { links: Mutex::new(links), clock, ..Status::default() }
+    }
+
+    fn links(&self) -> MutexGuard<'_, Vec<LinkStatus>> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What it is now, for whoever counts in time.
+    pub(super) fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// A delivery on a link brought something, so late.
+    pub(super) fn delivered(&self, link: usize, lag: Duration) {
+        let at = self.start.elapsed();
+        if let Some(link) = self.links().get_mut(link) {
+            link.delivered += 1;
+            link.lag.note(at, lag);
+        }
+    }
+
+    /// A delivery on a link failed.
+    pub(super) fn failed(&self, link: usize) {
+        self.links().iter_mut().skip(link).take(1).for_each(|link| link.failed += 1);
+    }
+
+    /// How all links stand, in their order.
+    pub(super) fn stand(&self, standing: impl Fn(usize) -> Standing) {
+        self.links().iter_mut().enumerate().for_each(|(at, link)| link.standing = standing(at));
+    }
+
+    /// Since when the repository of a link has not been verified that has waited longest.
+    pub(super) fn unverified_since(&self, link: usize, since: Option<Timestamp>) {
+        self.links().iter_mut().skip(link).take(1).for_each(|link| link.unverified_since = since);
+    }
+
+    /// What the metrics of all links say now.
+    pub fn figures(&self) -> Vec<Figures> {
+        let (now, at) = (self.now(), self.start.elapsed());
+        let age = |since: Timestamp| now.duration_since(since).max(SignedDuration::ZERO).as_secs_f64();
+        let figures = |link: &LinkStatus| Figures {
+            link: link.name.clone(),
+            lag_seconds: link.standing.since.map_or(0.0, age).max(link.lag.largest(at).as_secs_f64()),
+            pending: link.standing.pending,
+            delivered: link.delivered,
+            failed: link.failed,
+            forks: link.standing.forks,
+            oldest_unverified_seconds: link.unverified_since.map(age),
+            recovery_point_age_seconds: None,
+        };
+        self.links().iter().map(figures).collect()
+    }
+
     /// The loop has come round.
     pub(super) fn beat(&self, pending: usize) {
         self.beat.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);

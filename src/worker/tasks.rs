@@ -1,6 +1,6 @@
 //! Which repositories are being delivered, which wait, and what has been heard of them meanwhile. No I/O.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use tokio::time::Instant;
 
@@ -23,7 +23,7 @@ pub(super) enum Cause {
     Sweep,
 }
 
-/// A delivery that is to start now.
+/// A delivery that begins now.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Start {
     pub task: Task,
@@ -35,16 +35,27 @@ pub(super) struct Start {
 #[derive(Debug, Default)]
 pub(super) struct Tasks {
     states: HashMap<Task, State>,
+    /// Those that may begin, first come first.
+    ready: VecDeque<Task>,
     /// When failed ones are tried again, soonest first.
     waits: BTreeSet<(Instant, Task)>,
 }
 
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Phase {
+    /// It has not begun to look.
+    #[default]
+    Ready,
+    Running,
+    /// It failed and is tried again later.
+    Waiting,
+}
+
 #[derive(Debug, Default)]
 struct State {
-    /// When it is tried again; `None` while it runs.
-    waits_until: Option<Instant>,
+    phase: Phase,
     pace: Option<Pace>,
-    /// Marks that the running delivery answers, or the next one when it waits.
+    /// Marks that the running delivery answers, or the next one.
     marks: HashSet<Due>,
     /// Marks that came since the running delivery began.
     later: HashSet<Due>,
@@ -55,49 +66,56 @@ struct State {
 }
 
 impl Tasks {
-    /// Somebody told of a repository. Several that tell of one while it is being delivered come to one more look;
-    /// one that failed keeps its pace.
-    pub fn hear(&mut self, task: Task, cause: Cause) -> Option<Start> {
-        let known = self.states.contains_key(&task);
-        let state = self.states.entry(task).or_default();
+    /// Somebody told of a repository. However many tell of one that has not begun, it is one look; those that tell
+    /// of one while it is being delivered come to one more; one that failed keeps its pace.
+    pub fn hear(&mut self, task: Task, cause: Cause) {
+        let state = self.states.entry(task).or_insert_with(|| {
+            self.ready.push_back(task);
+            State::default()
+        });
         state.announced |= cause != Cause::Sweep;
+        let running = state.phase == Phase::Running;
         match cause {
             // A sweep of the marks comes by again and again while a long transfer runs.
             Cause::Due(due) if state.marks.contains(&due) || state.later.contains(&due) => {}
-            Cause::Due(due) if known && state.waits_until.is_none() => {
+            Cause::Due(due) if running => {
                 state.later.insert(due);
                 state.again = true;
             }
             Cause::Due(due) => _ = state.marks.insert(due),
-            Cause::Event => state.again |= known && state.waits_until.is_none(),
-            // It is being looked at.
+            Cause::Event => state.again |= running,
+            // It is being looked at, or will be.
             Cause::Sweep => {}
         }
-        (!known).then(|| Start { task, marks: state.marks.iter().cloned().collect() })
     }
 
-    /// A delivery has ended, well or with a failure of some kind. `true` beside the next start: only a sweep had
-    /// told of it.
-    pub fn ended(&mut self, task: Task, failed: Option<Kind>, now: Instant) -> (Option<Start>, bool) {
-        let Some(mut state) = self.states.remove(&task) else { return (None, false) };
+    /// The next one begins.
+    pub fn begin(&mut self) -> Option<Start> {
+        let task = self.ready.pop_front()?;
+        let state = self.states.get_mut(&task)?;
+        state.phase = Phase::Running;
+        Some(Start { task, marks: state.marks.iter().cloned().collect() })
+    }
+
+    /// A delivery has ended, well or with a failure of some kind. `true`: only a sweep had told of it.
+    pub fn ended(&mut self, task: Task, failed: Option<Kind>, now: Instant) -> bool {
+        let Some(mut state) = self.states.remove(&task) else { return false };
         let unannounced = !state.announced;
         if let Some(kind) = failed {
             let wait = state.pace.get_or_insert_with(|| Pace::new(kind)).next_wait();
-            let until = now + wait;
-            state.waits_until = Some(until);
+            state.phase = Phase::Waiting;
             state.marks.extend(std::mem::take(&mut state.later));
             state.again = false;
             self.states.insert(task, state);
-            self.waits.insert((until, task));
-            return (None, false);
+            self.waits.insert((now + wait, task));
+            return false;
         }
-        if !state.again {
-            return (None, unannounced);
+        if state.again {
+            let again = State { marks: state.later, announced: state.announced, ..State::default() };
+            self.states.insert(task, again);
+            self.ready.push_back(task);
         }
-        let marks = state.later;
-        let start = Start { task, marks: marks.iter().cloned().collect() };
-        self.states.insert(task, State { marks, announced: state.announced, ..State::default() });
-        (Some(start), unannounced)
+        unannounced
     }
 
     /// When the next one is to be tried again.
@@ -105,16 +123,20 @@ impl Tasks {
         self.waits.first().map(|(until, _)| *until)
     }
 
-    /// One whose wait is over.
-    pub fn ripe(&mut self, now: Instant) -> Option<Start> {
-        let (until, task) = *self.waits.first()?;
-        if until > now {
-            return None;
+    /// Those whose wait is over may begin.
+    pub fn ripen(&mut self, now: Instant) {
+        while self.next_wait().is_some_and(|until| until <= now)
+            && let Some((_, task)) = self.waits.pop_first()
+            && let Some(state) = self.states.get_mut(&task)
+        {
+            state.phase = Phase::Ready;
+            self.ready.push_back(task);
         }
-        self.waits.pop_first();
-        let state = self.states.get_mut(&task)?;
-        state.waits_until = None;
-        Some(Start { task, marks: state.marks.iter().cloned().collect() })
+    }
+
+    /// Whether there is more to do for a repository.
+    pub fn knows(&self, task: Task) -> bool {
+        self.states.contains_key(&task)
     }
 
     /// How many are not at rest, those that wait included.
@@ -137,47 +159,76 @@ mod tests {
         Due { id: task.1, seq }
     }
 
+    /// The marks of the next one, which must be this one.
+    fn begun(tasks: &mut Tasks, task: Task) -> Vec<Due> {
+        let mut start = tasks.begin().unwrap();
+        assert_eq!(start.task, task);
+        start.marks.sort_by_key(|due| due.seq);
+        start.marks
+    }
+
     #[test]
     fn any_number_of_events_come_to_one_more_look() {
         let (mut tasks, now, one) = (Tasks::default(), Instant::now(), task(1));
-        assert_eq!(tasks.hear(one, Cause::Event), Some(Start { task: one, marks: vec![] }));
-        for seq in 1..=3 {
-            assert_eq!(tasks.hear(one, Cause::Event), None);
-            assert_eq!(tasks.hear(one, Cause::Due(due(one, 7))), None, "{seq}");
+        tasks.hear(one, Cause::Event);
+        assert_eq!(begun(&mut tasks, one), []);
+        for _ in 0..3 {
+            tasks.hear(one, Cause::Event);
+            tasks.hear(one, Cause::Due(due(one, 7)));
+            assert_eq!(tasks.begin(), None);
         }
-        let again = Start { task: one, marks: vec![due(one, 7)] };
-        assert_eq!(tasks.ended(one, None, now), (Some(again), false));
-        assert_eq!(tasks.ended(one, None, now), (None, false));
-        assert_eq!(tasks.len(), 0);
+        assert!(!tasks.ended(one, None, now));
+        assert_eq!(begun(&mut tasks, one), [due(one, 7)]);
+        assert!(!tasks.ended(one, None, now));
+        assert_eq!((tasks.begin(), tasks.len()), (None, 0));
+    }
+
+    #[test]
+    fn what_comes_before_it_has_begun_comes_to_one_look() {
+        let (mut tasks, now, one, two) = (Tasks::default(), Instant::now(), task(1), task(2));
+        tasks.hear(one, Cause::Sweep);
+        tasks.hear(two, Cause::Sweep);
+        for seq in [3, 4, 3] {
+            tasks.hear(one, Cause::Due(due(one, seq)));
+            tasks.hear(one, Cause::Event);
+        }
+        assert_eq!(begun(&mut tasks, one), [due(one, 3), due(one, 4)]);
+        assert!(!tasks.ended(one, None, now), "it was announced");
+        assert_eq!(begun(&mut tasks, two), []);
+        assert_eq!(tasks.begin(), None);
     }
 
     #[test]
     fn a_mark_that_is_being_answered_starts_nothing() {
         let (mut tasks, now, one) = (Tasks::default(), Instant::now(), task(1));
-        assert_eq!(tasks.hear(one, Cause::Due(due(one, 1))).unwrap().marks, [due(one, 1)]);
-        assert_eq!(tasks.hear(one, Cause::Due(due(one, 1))), None);
-        assert_eq!(tasks.ended(one, None, now), (None, false));
+        tasks.hear(one, Cause::Due(due(one, 1)));
+        assert_eq!(begun(&mut tasks, one), [due(one, 1)]);
+        tasks.hear(one, Cause::Due(due(one, 1)));
+        assert!(!tasks.ended(one, None, now));
+        assert_eq!((tasks.begin(), tasks.len()), (None, 0));
     }
 
     #[test]
     fn what_failed_keeps_its_marks_and_its_pace_and_holds_up_nobody() {
         let (mut tasks, now, bad, good) = (Tasks::default(), Instant::now(), task(1), task(2));
         tasks.hear(bad, Cause::Due(due(bad, 1)));
-        assert_eq!(tasks.ended(bad, Some(Kind::Transient), now), (None, false));
-        assert!(tasks.hear(good, Cause::Event).is_some());
-        assert_eq!(tasks.hear(bad, Cause::Event), None);
-        assert_eq!(tasks.hear(bad, Cause::Due(due(bad, 2))), None);
-        assert_eq!(tasks.ripe(now), None);
-        let mut start = tasks.ripe(now + Duration::from_secs(10)).unwrap();
-        start.marks.sort_by_key(|due| due.seq);
-        assert_eq!(start.marks, [due(bad, 1), due(bad, 2)]);
-        let first = tasks.next_wait();
-        assert_eq!(first, None);
+        assert_eq!(begun(&mut tasks, bad), [due(bad, 1)]);
+        assert!(!tasks.ended(bad, Some(Kind::Transient), now));
+        tasks.hear(good, Cause::Event);
+        tasks.hear(bad, Cause::Event);
+        tasks.hear(bad, Cause::Due(due(bad, 2)));
+        tasks.ripen(now);
+        assert_eq!(begun(&mut tasks, good), []);
+        assert_eq!(tasks.begin(), None);
+        tasks.ripen(now + Duration::from_secs(10));
+        assert_eq!(begun(&mut tasks, bad), [due(bad, 1), due(bad, 2)]);
+        assert_eq!(tasks.next_wait(), None);
         tasks.ended(bad, Some(Kind::Transient), now);
         assert!(tasks.next_wait().unwrap() > now);
-        assert!(tasks.ripe(now + 2 * Pace::LONGEST).is_some());
-        assert_eq!(tasks.ended(bad, None, now), (None, false));
-        assert_eq!(tasks.ended(good, None, now), (None, false));
+        tasks.ripen(now + 2 * Pace::LONGEST);
+        assert_eq!(begun(&mut tasks, bad), [due(bad, 1), due(bad, 2)]);
+        tasks.ended(bad, None, now);
+        tasks.ended(good, None, now);
         assert_eq!(tasks.len(), 0);
     }
 
@@ -185,10 +236,13 @@ mod tests {
     fn what_only_a_sweep_found_is_told_apart() {
         let (mut tasks, now, one) = (Tasks::default(), Instant::now(), task(1));
         tasks.hear(one, Cause::Sweep);
-        assert_eq!(tasks.hear(one, Cause::Sweep), None);
-        assert_eq!(tasks.ended(one, None, now), (None, true));
+        begun(&mut tasks, one);
         tasks.hear(one, Cause::Sweep);
+        assert!(tasks.ended(one, None, now));
+        tasks.hear(one, Cause::Sweep);
+        begun(&mut tasks, one);
         tasks.hear(one, Cause::Event);
-        assert!(matches!(tasks.ended(one, None, now), (Some(_), false)));
+        assert!(!tasks.ended(one, None, now));
+        assert!(tasks.begin().is_some());
     }
 }

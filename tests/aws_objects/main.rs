@@ -10,9 +10,15 @@ mod faulty;
 #[allow(dead_code)]
 #[path = "../support/git.rs"]
 mod git;
+#[path = "../support/operation.rs"]
+mod operation;
+
+#[path = "../support/proxy.rs"]
+mod proxy;
 
 mod creating;
 mod errors;
+mod in_parts;
 mod regions;
 mod uploads;
 mod wire;

@@ -33,7 +33,7 @@ async fn site(dir: &Path, name: &str) -> Site {
     Site { wire, region: Region::new(name, objects, table, SystemClock::shared()).with_cache(cache) }
 }
 
-async fn import(region: &Region, source: &GitRepo) {
+pub async fn import(region: &Region, source: &GitRepo) {
     let patterns = RefPatterns::default();
     let options = ImportOptions { patterns, allow_empty: false, actor: "me".into() };
     region.import(&source.path, "repo", &options, Default::default()).await.unwrap();

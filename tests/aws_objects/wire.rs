@@ -14,6 +14,7 @@ use aws_smithy_types::config_bag::{Storable, StoreReplace};
 use gitferry::objects::{S3Options, S3Store};
 
 use crate::aws::Emulator;
+use crate::operation;
 
 /// Requests by one store.
 #[derive(Clone, Debug, Default)]
@@ -105,25 +106,9 @@ impl Storable for Asked {
 }
 
 fn operation(request: &HttpRequest) -> &'static str {
-    let query = request.uri().split_once('?').map_or("", |(_, query)| query);
-    let has = |name: &str| query.split('&').any(|pair| pair.split('=').next() == Some(name));
     let copies = request.headers().get("x-amz-copy-source").is_some();
-    match request.method() {
-        "PUT" if copies && has("uploadId") => "UploadPartCopy",
-        "PUT" if copies => "CopyObject",
-        "PUT" if has("uploadId") => "UploadPart",
-        "PUT" => "PutObject",
-        "POST" if has("uploads") => "CreateMultipartUpload",
-        "POST" if has("uploadId") => "CompleteMultipartUpload",
-        "GET" if has("uploadId") => "ListParts",
-        "GET" if has("uploads") => "ListMultipartUploads",
-        "GET" if has("list-type") => "ListObjectsV2",
-        "GET" => "GetObject",
-        "HEAD" => "HeadObject",
-        "DELETE" if has("uploadId") => "AbortMultipartUpload",
-        "DELETE" => "DeleteObject",
-        other => panic!("{other} {}", request.uri()),
-    }
+    let named = operation::of_s3(request.method(), request.uri(), copies);
+    named.unwrap_or_else(|| panic!("{} {}", request.method(), request.uri()))
 }
 
 impl Intercept for Wire {

@@ -1,6 +1,7 @@
 //! The command on regions that are with AWS, as the configuration names them.
 
 use crate::aws::{Emulator, REGION};
+use crate::aws_region::AwsRegion;
 use crate::support::git::GitRepo;
 use crate::support::{LINK, Run, SOURCE, TARGET, World};
 
@@ -18,12 +19,7 @@ fn ok(world: &World, args: &[&str]) -> String {
 
 /// One region on S3 and DynamoDB.
 async fn remote(name: &str) -> String {
-    let emulator = Emulator::get();
-    let (bucket, table) = (emulator.bucket().await, emulator.table().await);
-    format!(
-        "[regions.{name}]\nobjects = \"s3://{bucket}/git\"\ntable = \"dynamodb://{table}\"\n{}",
-        emulator.aws_toml()
-    )
+    AwsRegion::new(name).await.toml(Emulator::get().endpoint(), "")
 }
 
 fn link() -> String {

@@ -4,12 +4,20 @@
 
 #[path = "../support/aws.rs"]
 mod aws;
+#[path = "../support/aws_region.rs"]
+mod aws_region;
+#[path = "../support/faulty.rs"]
+mod faulty;
 #[path = "../support/proxy.rs"]
 mod proxy;
+#[allow(dead_code)]
+#[path = "../events/samples.rs"]
+mod samples;
 #[path = "../support/mod.rs"]
 mod support;
 
 mod answers;
+mod changes;
 mod commands;
 mod documents;
 mod probes;

@@ -3,36 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use aws_sdk_eventbridge::types::Target;
-use aws_sdk_sqs::types::QueueAttributeName;
 use gitferry::events::codecommit::{Announcement, ReferenceEvent, StateChange, parse};
 use gitferry::events::eventbridge::{EventBridge, MAX_EDITS};
 use gitferry::events::outbox::{Publisher, read_outbox};
 use serde_json::{Value, json};
 
-use super::queue::Queues;
-use crate::aws::{Emulator, fresh};
+use crate::aws::Emulator;
 use crate::place::{Place, block_on};
+use crate::queues::{Bus, Queues};
 use crate::support::SOURCE;
-
-/// A bus whose events of both sources go to a queue.
-pub async fn bus_to(queues: &Queues) -> (aws_sdk_eventbridge::Client, String) {
-    let client = aws_sdk_eventbridge::Client::new(&Emulator::get().sdk_config().await);
-    let bus = fresh("bus");
-    client.create_event_bus().name(&bus).send().await.unwrap();
-    let pattern = json!({
-        "source": ["aws.codecommit", "gitferry"],
-        "detail-type": ["CodeCommit Repository State Change"],
-    });
-    let rule = fresh("rule");
-    let put = client.put_rule().name(&rule).event_bus_name(&bus).event_pattern(pattern.to_string());
-    put.send().await.unwrap();
-    let request = queues.client.get_queue_attributes().queue_url(&queues.url);
-    let attributes = request.attribute_names(QueueAttributeName::QueueArn).send().await.unwrap().attributes.unwrap();
-    let target = Target::builder().id("queue").arn(&attributes[&QueueAttributeName::QueueArn]).build().unwrap();
-    client.put_targets().rule(&rule).event_bus_name(&bus).targets(target).send().await.unwrap();
-    (client, bus)
-}
 
 /// All events that are in the queue.
 async fn events(queues: &Queues, count: usize) -> Vec<(Value, StateChange)> {
@@ -56,7 +35,7 @@ fn a_change_is_announced_as_codecommit_would() {
     let id = place.id();
     block_on(async {
         let queues = Queues::new().await;
-        let (client, bus) = bus_to(&queues).await;
+        let Bus { client, name: bus, .. } = Bus::to(&queues).await;
         let region = place.region(SOURCE);
         let publisher = Publisher::new(region.clone(), Arc::new(EventBridge::new(client, bus)));
         publisher.publish(id).await.unwrap();
@@ -113,7 +92,7 @@ fn a_large_change_goes_out_in_many_requests_up_to_a_limit() {
     const { assert!(MAX_EDITS > 57) };
     block_on(async {
         let queues = Queues::new().await;
-        let (client, bus) = bus_to(&queues).await;
+        let Bus { client, name: bus, .. } = Bus::to(&queues).await;
         Publisher::new(place.region(SOURCE), Arc::new(EventBridge::new(client, bus))).publish(id).await.unwrap();
         let count = place.repo.refs().len();
         let mut names: Vec<String> =

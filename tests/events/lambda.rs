@@ -11,14 +11,16 @@ use axum::extract::{Path, State};
 use axum::http::Response;
 use axum::routing::{get, post};
 use gitferry::events::due::DueMarks;
+use gitferry::events::outbox::Publisher;
 use gitferry::worker::lambda::handler::{Handler, Served};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
 
-use super::queue::Queues;
 use crate::aws::Emulator;
+use crate::outbox::{self, Told};
 use crate::place::{Place, block_on};
+use crate::queues::Queues;
 use crate::samples;
 use crate::support::{LINK, TARGET};
 
@@ -110,7 +112,7 @@ fn record(id: &str, body: &str) -> Value {
 
 /// A handler in this process.
 fn handler(place: &Place, queues: Option<&Queues>) -> Handler {
-    Handler::new(vec![Served { link: place.link(), queue: queues.map(Queues::open) }], 4)
+    Handler::new(vec![Served { link: place.link(), queue: queues.map(Queues::open), publisher: None }], 4)
 }
 
 fn soon() -> Instant {
@@ -220,4 +222,27 @@ fn a_delivery_that_fails_comes_again_alone() {
         assert_eq!(answer, json!({ "batchItemFailures": [{ "itemIdentifier": "app" }] }));
     });
     place.world.ok(&["repo", "show", "good", "--region", TARGET]);
+}
+
+#[test]
+fn what_was_delivered_and_not_announced_is_announced_by_the_next_invocation() {
+    let place = Place::new("");
+    let told = Arc::new(Told::default());
+    *told.refuses.lock().unwrap() = 1;
+    let target = place.region(TARGET);
+    let publisher = Some(Publisher::new(target.clone(), told.clone()));
+    let handler = Handler::new(vec![Served { link: place.link(), queue: None, publisher }], 4);
+    let marks = DueMarks::new(&target, LINK);
+    let batch = json!({ "Records": [record("a", &samples::gitferry_at(&place.show()).to_string())] }).to_string();
+    block_on(async {
+        let answer = handler.handle(batch.as_bytes(), soon()).await.unwrap();
+        assert_eq!(answer, json!({ "batchItemFailures": [] }));
+        assert!(place.is_synced());
+        assert_eq!((told.take(), outbox::rows(&target).await), (vec![1], 1));
+        assert_eq!(marks.read(target.clock.now()).await.unwrap().len(), 1, "it is not done");
+        let schedule = json!({ "detail-type": "Scheduled Event", "source": "aws.events" }).to_string();
+        handler.handle(schedule.as_bytes(), soon()).await.unwrap();
+        assert_eq!((told.take(), outbox::rows(&target).await), (vec![1], 0));
+        assert_eq!(marks.read(target.clock.now()).await.unwrap(), []);
+    });
 }

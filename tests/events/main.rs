@@ -5,6 +5,7 @@
 mod backup;
 mod bridge;
 mod lambda;
+mod metrics;
 mod outbox;
 mod parsing;
 mod place;
@@ -18,3 +19,12 @@ mod support;
 
 #[path = "../support/aws.rs"]
 mod aws;
+
+#[path = "../support/queues.rs"]
+mod queues;
+
+#[path = "../support/running.rs"]
+mod running;
+
+#[path = "../support/waiting.rs"]
+mod waiting;

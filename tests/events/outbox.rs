@@ -13,9 +13,9 @@ use crate::support::{SOURCE, World};
 
 /// Notes the numbers of the changes that it is told, and does what it is told in between.
 #[derive(Debug, Default)]
-struct Told {
+pub struct Told {
     seqs: Mutex<Vec<u64>>,
-    refuses: Mutex<u32>,
+    pub refuses: Mutex<u32>,
     events: Mutex<Vec<Event>>,
 }
 
@@ -40,12 +40,12 @@ impl Sink for Told {
 }
 
 impl Told {
-    fn take(&self) -> Vec<u64> {
+    pub fn take(&self) -> Vec<u64> {
         std::mem::take(&mut self.seqs.lock().unwrap())
     }
 }
 
-async fn rows(region: &Region) -> usize {
+pub async fn rows(region: &Region) -> usize {
     read_outbox(&*region.table).await.unwrap().len()
 }
 

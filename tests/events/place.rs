@@ -1,9 +1,7 @@
 //! Two embedded regions and a link between them, as the library has them and as the command has them.
 
-use std::future::Future;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use gitferry::config::Config;
 use gitferry::ledger::head::RepositoryId;
@@ -14,9 +12,7 @@ use serde_json::Value;
 
 use crate::support::git::GitRepo;
 use crate::support::{LINK, SOURCE, TARGET, World};
-
-/// Longest wait for anything.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub use crate::waiting::{block_on, eventually, wait};
 
 pub struct Place {
     pub world: World,
@@ -79,27 +75,4 @@ impl Place {
 
 pub fn link_toml(more: &str) -> String {
     format!("[links.{LINK}]\nsource = \"{SOURCE}\"\ntarget = \"{TARGET}\"\n{more}\n")
-}
-
-/// Runs something asynchronous to its end.
-pub fn block_on<T>(future: impl Future<Output = T>) -> T {
-    tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(future)
-}
-
-/// Waits for something that is to come true.
-pub async fn eventually(what: &str, mut done: impl AsyncFnMut() -> bool) {
-    let start = Instant::now();
-    while !done().await {
-        assert!(start.elapsed() < PATIENCE, "waited too long until {what}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-}
-
-/// The same of something that blocks.
-pub fn wait(what: &str, done: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < PATIENCE, "waited too long until {what}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
 }

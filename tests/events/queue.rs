@@ -5,68 +5,14 @@ use std::time::Duration;
 use gitferry::Kind;
 use gitferry::events::codecommit::Rejection;
 use gitferry::events::due::{Due, DueMarks};
-use gitferry::events::sqs::{Queue, REASON, SHORTENED, take_batch};
-use serde_json::Value;
+use gitferry::events::sqs::take_batch;
 
-use crate::aws::Emulator;
 use crate::place::{Place, block_on};
+use crate::queues::Queues;
 use crate::samples;
 use crate::support::TARGET;
 
 const NO_WAIT: Duration = Duration::ZERO;
-
-/// A queue with its dead-letter queue, and a client to look at both.
-pub struct Queues {
-    pub client: aws_sdk_sqs::Client,
-    pub url: String,
-    pub dead: String,
-}
-
-impl Queues {
-    pub async fn new() -> Queues {
-        let emulator = Emulator::get();
-        let client = aws_sdk_sqs::Client::new(&emulator.sdk_config().await);
-        Queues { client, url: emulator.queue().await, dead: emulator.queue().await }
-    }
-
-    pub fn open(&self) -> Queue {
-        Queue::new(self.client.clone(), &self.url, Some(self.dead.clone()))
-    }
-
-    /// The lines of a link in the configuration.
-    pub fn toml(&self) -> String {
-        format!("queue = \"{}\"\ndead_letters = \"{}\"\n{}", self.url, self.dead, Emulator::get().aws_toml())
-    }
-
-    pub async fn send(&self, body: &Value) {
-        self.send_text(&body.to_string()).await;
-    }
-
-    pub async fn send_text(&self, body: &str) {
-        self.client.send_message().queue_url(&self.url).message_body(body).send().await.unwrap();
-    }
-
-    /// Messages in a queue, those that somebody has received and not deleted included.
-    pub async fn count(&self, url: &str) -> u64 {
-        use aws_sdk_sqs::types::QueueAttributeName as Name;
-        let names = [Name::ApproximateNumberOfMessages, Name::ApproximateNumberOfMessagesNotVisible];
-        let request = self.client.get_queue_attributes().queue_url(url).set_attribute_names(Some(names.to_vec()));
-        let attributes = request.send().await.unwrap().attributes.unwrap();
-        names.iter().map(|name| attributes[name].parse::<u64>().unwrap()).sum()
-    }
-
-    /// Body and attributes of the dead letters.
-    pub async fn dead_letters(&self) -> Vec<(String, Option<String>, bool)> {
-        let request = self.client.receive_message().queue_url(&self.dead).max_number_of_messages(10);
-        let output = request.message_attribute_names("All").send().await.unwrap();
-        let letters = output.messages.unwrap_or_default().into_iter().map(|message| {
-            let attributes = message.message_attributes.unwrap_or_default();
-            let reason = attributes.get(REASON).and_then(|value| value.string_value.clone());
-            (message.body.unwrap_or_default(), reason, attributes.contains_key(SHORTENED))
-        });
-        letters.collect()
-    }
-}
 
 async fn marks(place: &Place) -> Vec<Due> {
     let target = place.region(TARGET);

@@ -1,90 +1,29 @@
 //! `gitferry worker`: queues, sweeps, health, signals.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::TcpStream;
-use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use gitferry::events::due::{Due, DueMarks};
 use gitferry::objects::decorate::DelayedStore;
 use gitferry::region::Region;
 use gitferry::replication::deliver::Link;
 use gitferry::worker::{Worker, WorkerOptions};
-use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 
-use super::bridge::bus_to;
-use super::queue::Queues;
 use crate::aws::Emulator;
 use crate::place::{Place, block_on, eventually, link_toml, wait};
+use crate::queues::{Bus, Queues};
+use crate::running::Running;
 use crate::samples;
 use crate::support::git::GitRepo;
 use crate::support::{LINK, SOURCE, TARGET};
 
-/// A running `gitferry worker`.
-struct Running {
-    child: Child,
-    health: String,
-    output: BufReader<std::process::ChildStdout>,
+fn start(place: &Place, environment: &[(&str, &str)]) -> Running {
+    start_with(place, environment, &[])
 }
 
-impl Running {
-    fn start(place: &Place, environment: &[(&str, &str)]) -> Running {
-        Running::start_with(place, environment, &[])
-    }
-
-    fn start_with(place: &Place, environment: &[(&str, &str)], more: &[&str]) -> Running {
-        let args = ["worker", "--health", "127.0.0.1:0", "--json"];
-        let mut command: Command = place.world.command(&[&args[..], more].concat());
-        command.envs(Emulator::get().environment()).envs(environment.iter().copied());
-        let log = std::fs::OpenOptions::new().create(true).append(true).open(place.world.path("log")).unwrap();
-        let mut child = command.env("GITFERRY_LOG", "info").stdout(Stdio::piped()).stderr(log).spawn().unwrap();
-        let mut output = BufReader::new(child.stdout.take().unwrap());
-        let mut line = String::new();
-        output.read_line(&mut line).unwrap();
-        let started: Value = serde_json::from_str(&line).unwrap_or_else(|_| panic!("it did not start: {line}"));
-        Running { child, health: started["health"].as_str().unwrap().to_owned(), output }
-    }
-
-    /// The code and body of an answer.
-    fn get(&self, path: &str) -> (u16, Value) {
-        let mut stream = TcpStream::connect(&self.health).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        (head.split(' ').nth(1).unwrap().parse().unwrap(), serde_json::from_str(body).unwrap())
-    }
-
-    fn counter(&self, name: &str) -> u64 {
-        self.get("/_health").1["counters"][name].as_u64().unwrap()
-    }
-
-    fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
-    }
-
-    /// Ends it as an orchestrator does; its exit code and its last line.
-    fn stop(mut self) -> (Option<i32>, Value) {
-        self.signal("TERM");
-        let mut rest = String::new();
-        self.output.read_to_string(&mut rest).unwrap();
-        (self.child.wait().unwrap().code(), serde_json::from_str(&rest).unwrap())
-    }
-
-    fn ended(&mut self) -> ExitStatus {
-        self.child.wait().unwrap()
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
+fn start_with(place: &Place, environment: &[(&str, &str)], more: &[&str]) -> Running {
+    Running::start(&place.world, environment, more)
 }
 
 async fn marks(place: &Place) -> Vec<Due> {
@@ -97,7 +36,7 @@ fn from_the_queue_to_the_target() {
     block_on(async {
         let queues = Queues::new().await;
         let place = Place::new(&queues.toml());
-        let worker = Running::start(&place, &[]);
+        let worker = start(&place, &[]);
         eventually("the first commit is there", async || place.is_synced()).await;
         // Sweeps are minutes apart, and the outbox is empty: it is the event that is heard.
         place.commit("two");
@@ -124,7 +63,7 @@ fn from_the_queue_to_the_target() {
 fn from_a_commit_through_a_bus_and_a_queue_to_the_target() {
     block_on(async {
         let queues = Queues::new().await;
-        let (_client, bus) = bus_to(&queues).await;
+        let Bus { client, name: bus, .. } = Bus::to(&queues).await;
         let place = Place::new(&queues.toml());
         let aws = Emulator::get().aws_toml();
         let region = |name: &str, more: &str| {
@@ -134,10 +73,9 @@ fn from_a_commit_through_a_bus_and_a_queue_to_the_target() {
             + &region(TARGET, "")
             + &link_toml(&queues.toml());
         std::fs::write(place.config(), &text).unwrap();
-        let worker = Running::start(&place, &[]);
+        let worker = start(&place, &[]);
         eventually("the first commit is there", async || place.is_synced()).await;
         place.commit("two");
-        let client = aws_sdk_eventbridge::Client::new(&Emulator::get().sdk_config().await);
         let bridge = Arc::new(gitferry::events::eventbridge::EventBridge::new(client, bus));
         let publisher = gitferry::events::outbox::Publisher::new(place.region(SOURCE), bridge);
         publisher.publish(place.id()).await.unwrap();
@@ -156,7 +94,7 @@ fn a_poisoned_repository_holds_up_no_other() {
             std::fs::remove_file(pack).unwrap();
         }
         let good = GitRepo::with_history(place.world.path("good.git"), &[]);
-        let worker = Running::start_with(&place, &[], &["--jobs", "1"]);
+        let worker = start_with(&place, &[], &["--jobs", "1"]);
         queues.send(&samples::gitferry_at(&place.show())).await;
         eventually("it has failed", async || worker.counter("failed") > 0).await;
         place.world.import(&good, "good");
@@ -181,10 +119,10 @@ fn killed_between_the_mark_and_the_message() {
         place.world.ok(&["replicate", LINK]);
         place.commit("two");
         queues.send(&samples::gitferry_at(&place.show())).await;
-        let mut worker = Running::start(&place, &[("FAILPOINTS", "queue-marked=return;applied=return")]);
+        let mut worker = start(&place, &[("FAILPOINTS", "queue-marked=return;applied=return")]);
         worker.ended();
         drop(worker);
-        let worker = Running::start(&place, &[]);
+        let worker = start(&place, &[]);
         eventually("it is there", async || place.is_synced()).await;
         eventually("no mark is left", async || marks(&place).await.is_empty()).await;
         assert_eq!(worker.stop().0, Some(0));
@@ -213,7 +151,7 @@ fn stopped_in_the_middle_of_a_delivery() {
         assert_eq!((status.counters.delivered.get(), place.is_synced()), (0, false));
         assert_eq!(marks(&place).await, [Due { id, seq: 1 }], "what was cut off is still due");
     });
-    let worker = Running::start(&place, &[]);
+    let worker = start(&place, &[]);
     wait("it is there", || place.is_synced());
     assert_eq!(worker.stop().0, Some(0));
     place.world.assert_synced(&place.repo, "app");
@@ -225,7 +163,7 @@ fn a_source_that_cannot_be_used_is_not_ready_and_is_alive() {
     let nowhere = "queue = \"http://127.0.0.1:9/0/in\"\ndead_letters = \"http://127.0.0.1:9/0/dead\"\n\
                    aws = { region = \"us-east-1\", endpoint_url = \"http://127.0.0.1:9\" }\n";
     let place = Place::new(nowhere);
-    let worker = Running::start(&place, &[]);
+    let worker = start(&place, &[]);
     wait("it is not ready", || worker.get("/_ready").0 == 503);
     let (_, body) = worker.get("/_ready");
     assert!(body["not_ready"][0]["what"].as_str().unwrap().contains("queue"), "{body}");
@@ -285,4 +223,22 @@ fn what_is_in_the_outbox_needs_no_sweep() {
         running.await.unwrap();
         assert_eq!((status.counters.sweeps.get(), status.counters.unannounced.get()), (1, before));
     });
+}
+
+#[test]
+fn what_crashes_left_in_the_target_goes() {
+    let place = Place::new("");
+    let folder = place.world.path(TARGET).join("objects/.staging");
+    std::fs::create_dir_all(&folder).unwrap();
+    let [old, new] = ["old", "new"].map(|name| folder.join(name));
+    let long_ago = SystemTime::UNIX_EPOCH + Duration::from_secs(1);
+    for file in [&old, &new] {
+        std::fs::write(file, "left").unwrap();
+    }
+    let times = std::fs::FileTimes::new().set_modified(long_ago);
+    std::fs::File::options().write(true).open(&old).unwrap().set_times(times).unwrap();
+    let worker = start(&place, &[]);
+    wait("it is gone", || !old.exists());
+    assert!(new.exists());
+    assert_eq!(worker.stop().0, Some(0));
 }

@@ -1,5 +1,8 @@
 //! Two regions with a host each, as `gitferry up` runs them.
 
+// Each test binary uses a part of it.
+#![allow(dead_code)]
+
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -20,6 +23,8 @@ pub struct Pair {
     addresses: [SocketAddr; 2],
     process: Child,
     scheme: &'static str,
+    /// What the process has in its environment beside.
+    environment: Vec<(String, String)>,
 }
 
 impl Pair {
@@ -64,8 +69,27 @@ impl Pair {
         let scheme = if hosts[US].contains("tls =") { "https" } else { "http" };
         new_certificate(dir.path());
         std::fs::write(data.join("gitferry.toml"), config(addresses, auth, hosts, more)).unwrap();
-        let process = run(dir.path(), None);
-        let pair = Pair { dir, addresses, process, scheme };
+        Pair::start(dir, addresses, scheme, Vec::new())
+    }
+
+    /// On other stores than those of this machine: all of the configuration, made for the addresses, and more
+    /// environment.
+    pub fn on(config: impl FnOnce([SocketAddr; 2]) -> String, environment: Vec<(String, String)>) -> Pair {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("data")).unwrap();
+        let addresses = free_addresses();
+        std::fs::write(dir.path().join("data/gitferry.toml"), config(addresses)).unwrap();
+        Pair::start(dir, addresses, "http", environment)
+    }
+
+    fn start(
+        dir: tempfile::TempDir,
+        addresses: [SocketAddr; 2],
+        scheme: &'static str,
+        environment: Vec<(String, String)>,
+    ) -> Pair {
+        let process = run(dir.path(), None, &environment);
+        let pair = Pair { dir, addresses, process, scheme, environment };
         pair.wait_until_up();
         pair
     }
@@ -77,7 +101,7 @@ impl Pair {
         std::fs::create_dir(&data).unwrap();
         std::fs::write(data.join("gitferry.toml"), config(free_addresses(), "auth = \"none\"", ["", ""], more))
             .unwrap();
-        let mut process = run(dir.path(), None);
+        let mut process = run(dir.path(), None, &[]);
         let ended = process.wait().unwrap();
         assert_eq!(ended.code(), Some(2), "it started");
         std::fs::read_to_string(dir.path().join("log")).unwrap()
@@ -113,7 +137,7 @@ impl Pair {
     /// The same with crash points armed.
     pub fn restart_with(&mut self, failpoints: Option<&str>) {
         self.kill();
-        self.process = run(self.dir.path(), failpoints);
+        self.process = run(self.dir.path(), failpoints, &self.environment);
         self.wait_until_up();
     }
 
@@ -168,7 +192,9 @@ impl Pair {
     pub fn gitferry(&self, args: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gitferry"));
         command.args(args).arg("--config").arg(self.path("data/gitferry.toml"));
-        command.env_remove("FAILPOINTS").env_remove("GITFERRY_LOG").stdin(Stdio::null()).output().unwrap()
+        command.env_remove("FAILPOINTS").env_remove("GITFERRY_LOG");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null()).output().unwrap()
     }
 
     /// A command that must succeed; what it printed.
@@ -249,13 +275,14 @@ fn config(addresses: [SocketAddr; 2], auth: &str, hosts: [&str; 2], more: &str) 
     config + more
 }
 
-fn run(dir: &Path, failpoints: Option<&str>) -> Child {
+fn run(dir: &Path, failpoints: Option<&str>, environment: &[(String, String)]) -> Child {
     let log = std::fs::OpenOptions::new().create(true).append(true).open(dir.join("log")).unwrap();
     Command::new(env!("CARGO_BIN_EXE_gitferry"))
         .args(["up", "--dir"])
         .arg(dir.join("data"))
         .env("GITFERRY_LOG", "debug")
         .env("FAILPOINTS", failpoints.unwrap_or_default())
+        .envs(environment.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())
         .stderr(log)
@@ -276,7 +303,8 @@ fn free_addresses() -> [SocketAddr; 2] {
     listeners.map(|listener| listener.local_addr().unwrap())
 }
 
-fn talk(address: SocketAddr, request: &str) -> std::io::Result<String> {
+/// Sends a request and returns all that comes back.
+pub fn talk(address: SocketAddr, request: &str) -> std::io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     stream.write_all(request.as_bytes())?;

@@ -20,6 +20,7 @@ use aws_sdk_dynamodb::config::{Credentials, SharedCredentialsProvider};
 use aws_sdk_dynamodb::types::{
     AttributeDefinition, BillingMode, KeySchemaElement, KeyType, ScalarAttributeType, TableStatus,
 };
+use aws_sdk_sqs::types::QueueAttributeName;
 use gitferry::config::AwsConfig;
 
 /// The emulator, as PyPI knows it.
@@ -37,6 +38,8 @@ pub const REGION: &str = "us-east-1";
 const ACCESS_KEY: &str = "test";
 const SECRET_KEY: &str = "test";
 
+static EMULATOR: OnceLock<Emulator> = OnceLock::new();
+
 /// The services. [`Emulator::get`] starts what has to be started.
 pub struct Emulator {
     endpoint: String,
@@ -47,11 +50,20 @@ pub struct Emulator {
 impl Emulator {
     /// The one of this process.
     pub fn get() -> &'static Emulator {
-        static EMULATOR: OnceLock<Emulator> = OnceLock::new();
         EMULATOR.get_or_init(|| match std::env::var(ENDPOINT_VARIABLE) {
             Ok(endpoint) if !endpoint.is_empty() => Emulator { endpoint, _alive: None },
             _ => Emulator::start(),
         })
+    }
+
+    /// Uses these services, whatever the environment says, when nothing has been started yet.
+    pub fn use_services(endpoint: String) {
+        EMULATOR.get_or_init(|| Emulator { endpoint, _alive: None });
+    }
+
+    /// The process below which the emulator runs.
+    pub fn process(&self) -> Option<u32> {
+        self._alive.as_ref().map(Child::id)
     }
 
     /// The URL of all services.
@@ -79,6 +91,14 @@ impl Emulator {
         config.into_builder().credentials_provider(SharedCredentialsProvider::new(credentials)).build()
     }
 
+    /// The same in another account: emulators take a key of twelve digits for its number.
+    pub async fn sdk_config_in(&self, account: &str) -> SdkConfig {
+        assert!(!self.has_own_credentials(), "these are services with real accounts");
+        let credentials = Credentials::new(account, SECRET_KEY, None, None, "tests");
+        let config = gitferry::aws::sdk_config(&self.aws_config()).await;
+        config.into_builder().credentials_provider(SharedCredentialsProvider::new(credentials)).build()
+    }
+
     /// What a process started by a test has to have in its environment.
     pub fn environment(&self) -> Vec<(&'static str, &'static str)> {
         if self.has_own_credentials() {
@@ -92,14 +112,19 @@ impl Emulator {
     }
 
     /// Whether these are services of somebody who has given the process credentials for them.
-    fn has_own_credentials(&self) -> bool {
+    pub fn has_own_credentials(&self) -> bool {
         let given = ["AWS_ACCESS_KEY_ID", "AWS_PROFILE"].iter().any(|name| std::env::var_os(name).is_some());
         self._alive.is_none() && given
     }
 
     /// A new table, made as `infra/` makes it; its name.
     pub async fn table(&self) -> String {
-        let client = aws_sdk_dynamodb::Client::new(&self.sdk_config().await);
+        Emulator::table_with(&self.sdk_config().await).await
+    }
+
+    /// The same by somebody else.
+    pub async fn table_with(config: &SdkConfig) -> String {
+        let client = aws_sdk_dynamodb::Client::new(config);
         let name = fresh("table");
         let key = |name: &str, of: KeyType| KeySchemaElement::builder().attribute_name(name).key_type(of).build();
         let text = |name: &str| {
@@ -129,7 +154,12 @@ impl Emulator {
 
     /// A new bucket; its name.
     pub async fn bucket(&self) -> String {
-        let config = aws_sdk_s3::config::Builder::from(&self.sdk_config().await).force_path_style(true).build();
+        Emulator::bucket_with(&self.sdk_config().await).await
+    }
+
+    /// The same by somebody else.
+    pub async fn bucket_with(config: &SdkConfig) -> String {
+        let config = aws_sdk_s3::config::Builder::from(config).force_path_style(true).build();
         let name = fresh("bucket");
         aws_sdk_s3::Client::from_conf(config).create_bucket().bucket(&name).send().await.unwrap();
         name
@@ -137,8 +167,15 @@ impl Emulator {
 
     /// A new queue; its URL.
     pub async fn queue(&self) -> String {
+        self.queue_with(&[]).await
+    }
+
+    /// A new queue with some attributes; its URL.
+    pub async fn queue_with(&self, attributes: &[(QueueAttributeName, String)]) -> String {
         let client = aws_sdk_sqs::Client::new(&self.sdk_config().await);
-        client.create_queue().queue_name(fresh("queue")).send().await.unwrap().queue_url.unwrap()
+        let attributes = attributes.iter().cloned().collect();
+        let request = client.create_queue().queue_name(fresh("queue")).set_attributes(Some(attributes));
+        request.send().await.unwrap().queue_url.unwrap()
     }
 
     fn start() -> Emulator {
@@ -202,11 +239,14 @@ fn must(what: &str, command: &mut Command) {
 
 /// Starts the emulator below a shell that ends it when this process closes its input, however it ends.
 fn spawn(python: &Path, port: u16, log: &Path) -> Child {
-    const SUPERVISE: &str =
-        r#"exec 3<&0; "$0" -c "$1" 3<&- & pid=$!; (read -r _ <&3; kill $pid) & exec 3<&-; wait $pid"#;
+    const SUPERVISE: &str = r#"exec 3<&0; "$0" -c "$1" 3<&- & pid=$!; (read -r _ <&3; kill $pid) & exec 3<&-
+        wait $pid; rm -rf "$TMPDIR""#;
     // It holds the text of a transaction, Base64 and all, to the 4 MB that DynamoDB means for its items.
     const RUN: &str = "import ministack.services.dynamodb as d; d._DDB_TXN_MAX_BYTES *= 2; \
                        from ministack.app import main; main()";
+    // The code of functions is unpacked there.
+    let temporary = log.with_extension("tmp");
+    std::fs::create_dir_all(&temporary).unwrap();
     let log = File::create(log).unwrap();
     Command::new("sh")
         .args(["-c", SUPERVISE])
@@ -215,6 +255,7 @@ fn spawn(python: &Path, port: u16, log: &Path) -> Child {
         .env("GATEWAY_PORT", port.to_string())
         .env("BIND_HOST", "127.0.0.1")
         .env("LOG_LEVEL", "WARNING")
+        .env("TMPDIR", temporary)
         .env("PERSIST_STATE", "0")
         .stdin(Stdio::piped())
         .stdout(log.try_clone().unwrap())

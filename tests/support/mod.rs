@@ -20,6 +20,8 @@ pub const LINK: &str = "dr";
 /// A folder with a configuration, regions, and repositories; gone when it is dropped.
 pub struct World {
     dir: tempfile::TempDir,
+    /// What the command has in its environment beside.
+    pub environment: Vec<(String, String)>,
 }
 
 /// How a run of the command ended.
@@ -33,14 +35,14 @@ pub struct Run {
 impl World {
     /// What `gitferry init` makes: [`SOURCE`], [`TARGET`], and [`LINK`] from one to the other.
     pub fn new() -> World {
-        let world = World { dir: tempfile::tempdir().unwrap() };
+        let world = World { dir: tempfile::tempdir().unwrap(), environment: Vec::new() };
         world.ok(&["init"]);
         world
     }
 
     /// Empty regions of these names, and links as TOML.
     pub fn with(regions: &[&str], links: &str) -> World {
-        let world = World { dir: tempfile::tempdir().unwrap() };
+        let world = World { dir: tempfile::tempdir().unwrap(), environment: Vec::new() };
         world.configure(regions, links);
         world
     }
@@ -69,11 +71,12 @@ impl World {
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gitferry"));
         command.args(args).current_dir(self.dir.path()).stdin(Stdio::null());
-        for variable in ["GITFERRY_CONFIG", "GITFERRY_LOG", "FAILPOINTS"] {
+        for variable in ["GITFERRY_CONFIG", "GITFERRY_CONFIG_TOML", "GITFERRY_METRICS", "GITFERRY_LOG", "FAILPOINTS"] {
             command.env_remove(variable);
         }
         // Git must not be needed: it is not found.
         command.env("PATH", "/nowhere").env("USER", "tester");
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -65,7 +65,7 @@ impl S3Store {
     ) -> Result<Option<ObjectMeta>, ObjectError> {
         self.full_key(key)?;
         source.full_key(source_key)?;
-        if size > MAX_COPY_BYTES || !self.can_ask(source) {
+        if size > self.max_copy || !self.can_ask(source) {
             return Ok(None);
         }
         let sends = Sends::default();

@@ -7,7 +7,8 @@
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
-use crate::aws::failure::{Attempts, Cause, failure};
+use crate::aws::failure::{Attempts, Cause, failure, is_expired};
+use crate::aws::identity;
 use crate::objects::ObjectError;
 
 /// Why a request failed.
@@ -82,6 +83,9 @@ impl Failure {
                 status: raw.status().as_u16(),
                 region: raw.headers().get("x-amz-bucket-region"),
             };
+            if says.is_expired() {
+                identity::forget();
+            }
             return says.failure();
         }
         let network = matches!(error, SdkError::DispatchFailure(sent) if !sent.is_other());
@@ -142,10 +146,8 @@ impl Says<'_> {
                 Failure::Digest(text)
             }
             ("InvalidPart" | "InvalidPartOrder" | "EntityTooSmall", _) => Failure::Parts(text),
-            ("ExpiredToken" | "ExpiredTokenException" | "RequestExpired" | "TokenRefreshRequired", _) => {
-                // Nothing was done; the next attempt has fresh credentials.
-                Failure::Transient { reason: text, ambiguous: false }
-            }
+            // Nothing was done; the next attempt has fresh credentials.
+            _ if self.is_expired() => Failure::Transient { reason: text, ambiguous: false },
             ("InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "UnrecognizedClientException", _) => {
                 Failure::Environment(format!("{text}; check the region's credentials (profile, role_arn)"))
             }
@@ -164,6 +166,11 @@ impl Says<'_> {
             (_, 404) => Failure::NoKey,
             _ => Failure::Refused(text),
         }
+    }
+
+    /// An answer to HEAD has no body to name a code in; there, S3 says it with status 400 alone.
+    fn is_expired(&self) -> bool {
+        is_expired(self.code) || (self.code.is_empty() && self.status == 400)
     }
 
     fn is_elsewhere(&self) -> bool {
@@ -207,6 +214,7 @@ mod tests {
         assert_eq!(kind("ConditionalRequestConflict", 409), Kind::Transient);
         assert_eq!(kind("BadDigest", 400), Kind::Corrupt);
         assert_eq!(kind("ExpiredToken", 400), Kind::Transient);
+        assert_eq!(kind("", 400), Kind::Transient);
         assert_eq!(kind("AccessDenied", 403), Kind::Environment);
         assert_eq!(kind("", 403), Kind::Environment);
         assert_eq!(kind("PermanentRedirect", 301), Kind::Environment);

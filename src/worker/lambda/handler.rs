@@ -5,6 +5,7 @@
 //! dead-letter queue.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 use futures::{StreamExt as _, stream};
 use serde::Deserialize;
@@ -14,15 +15,17 @@ use tokio::time::{Instant, timeout_at};
 use crate::events::codecommit::{
     self, Announcement, DETAIL_TYPE, GITFERRY, REPOSITORY_UPDATED, Rejection, StateChange,
 };
-use crate::events::due::{Due, DueMarks};
+use crate::events::due::{Due, DueMarks, deliver_due};
 use crate::events::intake::{IntakeError, Taken, take};
+use crate::events::outbox::Publisher;
 use crate::events::sqs::{MAX_MESSAGES, Outcome, Queue, take_batch};
 use crate::ledger::head::RepositoryId;
 use crate::replication::ReplicationError;
-use crate::replication::deliver::Link;
+use crate::replication::deliver::{Delivered, Link};
 use crate::replication::error::InRegion as _;
 use crate::replication::pass::MAX_JOBS;
 use crate::retry::Attempts;
+use crate::worker::metrics::Figures;
 use crate::worker::sources::DUE_AFTER;
 
 /// Most records of one batch (Lambda's limit for standard queues).
@@ -54,6 +57,8 @@ pub struct Served {
     pub link: Link,
     /// Its queue.
     pub queue: Option<Queue>,
+    /// Announces what was delivered, where the target's events go anywhere.
+    pub publisher: Option<Publisher>,
 }
 
 /// Handles invocations.
@@ -61,6 +66,8 @@ pub struct Served {
 pub struct Handler {
     links: Vec<Served>,
     jobs: usize,
+    /// Of this invocation, by link.
+    figures: Mutex<BTreeMap<String, Figures>>,
 }
 
 /// A record of a batch.
@@ -85,7 +92,7 @@ struct Work<'a> {
 
 /// How its delivery ended.
 enum End {
-    Done,
+    Done(Option<Delivered>),
     Failed(ReplicationError),
     CutOff,
 }
@@ -93,7 +100,17 @@ enum End {
 impl Handler {
     /// A handler for some links that delivers `jobs` repositories at a time.
     pub fn new(links: Vec<Served>, jobs: usize) -> Self {
-        Handler { links, jobs: jobs.clamp(1, MAX_JOBS) }
+        Handler { links, jobs: jobs.clamp(1, MAX_JOBS), figures: Mutex::default() }
+    }
+
+    /// What came of each link since the last time.
+    pub fn take_figures(&self) -> Vec<Figures> {
+        let mut taken = std::mem::take(&mut *self.figures.lock().unwrap_or_else(PoisonError::into_inner));
+        let of = |served: &Served| {
+            let link = served.link.name.clone();
+            taken.remove(&link).unwrap_or_else(|| Figures { link, ..Figures::default() })
+        };
+        self.links.iter().map(of).collect()
     }
 
     /// Does what an event asks for until a moment; the answer to the invocation.
@@ -133,7 +150,7 @@ impl Handler {
         let ends = self.deliver_all(merged(work), until).await;
         for (work, end) in ends {
             let again = match end {
-                End::Done => false,
+                End::Done(_) => false,
                 End::Failed(_) => true,
                 End::CutOff => !continue_later(&work).await,
             };
@@ -175,7 +192,7 @@ impl Handler {
         let mut delivered = 0;
         for (work, end) in self.deliver_all(work, until).await {
             match end {
-                End::Done => delivered += 1,
+                End::Done(_) => delivered += 1,
                 End::Failed(error) => return Err(error.into()),
                 End::CutOff if continue_later(&work).await => {}
                 // Lambda repeats what fails.
@@ -228,11 +245,12 @@ impl Handler {
             work.extend(different.map(|pair| Work { served, id: pair.source.id, marks: vec![], records: vec![] }));
             for (_, end) in self.deliver_all(merged(work), until).await {
                 match end {
-                    End::Done => delivered += 1,
+                    End::Done(_) => delivered += 1,
                     End::CutOff => cut_off += 1,
                     End::Failed(error) => failed = Some(error),
                 }
             }
+            announce_the_rest(served, until).await;
         }
         match failed {
             Some(error) => Err(error.into()),
@@ -265,16 +283,46 @@ impl Handler {
         Ok(merged(marks.into_iter().map(work).collect()))
     }
 
+    async fn count(&self, work: &Work<'_>, end: &End, until: Instant) {
+        let late = match end {
+            End::Done(delivered) => delivered.as_ref().map_or(0.0, |delivered| delivered.lag_ms as f64 / 1000.0),
+            End::Failed(_) => lateness(work, until).await,
+            End::CutOff => 0.0,
+        };
+        let mut all = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+        let link = work.served.link.name.clone();
+        let figures = all.entry(link.clone()).or_insert_with(|| Figures { link, ..Figures::default() });
+        figures.lag_seconds = figures.lag_seconds.max(late);
+        match end {
+            End::Done(delivered) => figures.delivered += u64::from(delivered.is_some()),
+            End::CutOff => figures.pending += 1,
+            End::Failed(error) => {
+                figures.pending += 1;
+                figures.failed += 1;
+                figures.forks += u64::from(matches!(error, ReplicationError::Fork { .. }));
+            }
+        }
+    }
+
     async fn deliver_all<'a>(&self, work: Vec<Work<'a>>, until: Instant) -> Vec<(Work<'a>, End)> {
         let deliver = |work: Work<'a>| async move {
             let end = match Instant::now() < until {
                 true => timeout_at(until, deliver(&work)).await.unwrap_or(End::CutOff),
                 false => End::CutOff,
             };
+            self.count(&work, &end, until).await;
             (work, end)
         };
         stream::iter(work).map(deliver).buffer_unordered(self.jobs).collect().await
     }
+}
+
+/// How long ago the oldest change was committed that the target lacks, in seconds; 0 when nobody can tell by then.
+async fn lateness(work: &Work<'_>, until: Instant) -> f64 {
+    let link = &work.served.link;
+    let since = timeout_at(until, link.behind_since(work.id)).await;
+    let Ok(Ok(Some(since))) = since else { return 0.0 };
+    link.target.clock.now().duration_since(since).as_secs_f64().max(0.0)
 }
 
 /// One entry for each repository of a link.
@@ -296,27 +344,53 @@ fn merged(work: Vec<Work<'_>>) -> Vec<Work<'_>> {
 async fn deliver(work: &Work<'_>) -> End {
     let link = &work.served.link;
     let mut attempts = Attempts::default();
-    let failed = loop {
-        match link.deliver(work.id).await {
+    let outcome = loop {
+        match deliver_and_announce(work).await {
             Ok(delivered) => {
                 tracing::info!(link = link.name, id = %work.id, ?delivered, "delivered");
-                break None;
+                break Ok(delivered);
             }
             Err(error) if attempts.again(error.kind()).await => {
                 tracing::info!(%error, id = %work.id, "trying again");
             }
-            Err(error) => break Some(error),
+            Err(error) => break Err(error),
         }
     };
-    if let Some(error) = failed {
-        tracing::warn!(link = link.name, id = %work.id, %error, "could not deliver");
-        link.note_failure(work.id, &error).await;
-        return End::Failed(error);
+    let delivered = match outcome {
+        Ok(delivered) => delivered,
+        Err(error) => {
+            tracing::warn!(link = link.name, id = %work.id, %error, "could not deliver");
+            link.note_failure(work.id, &error).await;
+            return End::Failed(error);
+        }
+    };
+    End::Done(delivered)
+}
+
+/// Delivers, announces where that is to be done, and takes away the marks that asked for it. What could not be
+/// announced keeps its marks, for the next invocation.
+async fn deliver_and_announce(work: &Work<'_>) -> Result<Option<Delivered>, ReplicationError> {
+    let link = &work.served.link;
+    let Some(publisher) = &work.served.publisher else { return deliver_due(link, work.id, &work.marks).await };
+    let delivered = link.deliver(work.id).await?;
+    if let Err(error) = publisher.publish(work.id).await {
+        tracing::warn!(%error, id = %work.id, "delivered and not announced; its marks stay, for the next invocation");
+        return Ok(delivered);
     }
     if let Err(error) = DueMarks::new(&link.target, &link.name).clear(&work.marks).await {
         tracing::info!(%error, "a due mark stays; it comes to one more look");
     }
-    End::Done
+    Ok(delivered)
+}
+
+/// Announces what is in the target's outbox: deliveries that no mark stands for any more.
+async fn announce_the_rest(served: &Served, until: Instant) {
+    let Some(publisher) = &served.publisher else { return };
+    match timeout_at(until, publisher.publish_outbox()).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!(%error, "the outbox cannot be read; the next schedule tries again"),
+        Err(_) => tracing::info!("not all of the outbox was announced in time; the next schedule goes on"),
+    }
 }
 
 /// Asks for another invocation; `false` when there is no queue to ask by.

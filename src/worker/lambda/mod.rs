@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::metrics::Figures;
 use crate::clock::Clock;
 use crate::retry::Attempts;
 use handler::Handler;
@@ -18,8 +19,11 @@ const STOP_BEFORE: Duration = Duration::from_secs(3);
 /// But never uses less than this part of the time that there is.
 const LEAST_SHARE: f64 = 0.75;
 
-/// Handles invocations until `stop` turns true. An invocation that fails is told to the Runtime API and ends
-/// nothing.
+/// Told of each link's figures after an invocation.
+type Report<'a> = &'a (dyn Fn(&[Figures]) + Sync);
+
+/// Handles invocations until `stop` turns true, and tells `report` what came of each. An invocation that fails is
+/// told to the Runtime API and ends nothing.
 ///
 /// # Errors
 /// When the Runtime API cannot be talked to.
@@ -27,12 +31,13 @@ pub async fn run(
     api: &RuntimeApi,
     handler: &Handler,
     clock: &dyn Clock,
+    report: Report<'_>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), RuntimeError> {
     let handling = async {
         loop {
             let invocation = next(api).await?;
-            handle(api, handler, clock, invocation).await?;
+            handle(api, handler, clock, report, invocation).await?;
         }
     };
     tokio::select! {
@@ -55,11 +60,15 @@ async fn handle(
     api: &RuntimeApi,
     handler: &Handler,
     clock: &dyn Clock,
+    report: Report<'_>,
     invocation: Invocation,
 ) -> Result<(), RuntimeError> {
     let remaining = invocation.deadline.duration_since(clock.now());
     let until = Instant::now() + time_for_work(Duration::try_from(remaining).unwrap_or_default());
-    match handler.handle(&invocation.payload, until).await {
+    let outcome = handler.handle(&invocation.payload, until).await;
+    // Before the answer: after it the process is frozen.
+    report(&handler.take_figures());
+    match outcome {
         Ok(answer) => api.respond(&invocation.id, &answer).await,
         Err(error) => {
             tracing::error!(%error, request = invocation.id, "an invocation failed");

@@ -1,0 +1,37 @@
+# gitferry.toml, from what the modules `region` and `link` made. Needs no provider.
+
+terraform {
+  required_version = ">= 1.9"
+}
+
+variable "regions" {
+  description = "Regions by name. `bus` is left out where the process announces nothing."
+  type = map(object({
+    aws_region   = string
+    bucket       = string
+    table        = string
+    bus          = optional(string)
+    role_arn     = optional(string)
+    external_id  = optional(string)
+    endpoint_url = optional(string)
+  }))
+}
+
+variable "links" {
+  description = "Links by name."
+  type = map(object({
+    source       = string
+    target       = string
+    repositories = optional(list(string), ["*"])
+    queue        = optional(string)
+    dead_letters = optional(string)
+    endpoint_url = optional(string)
+    aws_region   = optional(string)
+  }))
+  default = {}
+}
+
+output "toml" {
+  description = "The text of gitferry.toml, for GITFERRY_CONFIG_TOML or a file."
+  value       = templatefile("${path.module}/gitferry.toml.tftpl", { regions = var.regions, links = var.links })
+}

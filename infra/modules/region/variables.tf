@@ -1,0 +1,59 @@
+variable "name" {
+  description = "The region's name in gitferry.toml, such as us-east-1."
+  type        = string
+
+  validation {
+    condition     = can(regex("^[A-Za-z0-9._-]{1,64}$", var.name))
+    error_message = "A name has letters, digits, `-`, `_` and `.` only."
+  }
+}
+
+variable "bucket" {
+  description = "The name of the bucket to make."
+  type        = string
+}
+
+variable "table" {
+  description = "The name of the table to make."
+  type        = string
+}
+
+variable "bus" {
+  description = "The name of the event bus to make, on which committed changes are announced; `default` uses the account's own, where CodeCommit's events arrive."
+  type        = string
+}
+
+variable "noncurrent_days" {
+  description = "For how many days the bucket keeps what was deleted."
+  type        = number
+  default     = 30
+}
+
+variable "deletion_protection" {
+  description = "Whether the table and a bucket with objects in it refuse to be destroyed."
+  type        = bool
+  default     = true
+}
+
+variable "reader_accounts" {
+  description = "Accounts whose workers may read this region, by the role `reader`."
+  type        = list(string)
+  default     = []
+}
+
+variable "reader_external_id" {
+  description = "What these accounts have to name when they assume the role."
+  type        = string
+  default     = null
+
+  validation {
+    condition     = var.reader_external_id != null || length(var.reader_accounts) == 0
+    error_message = "reader_accounts need a reader_external_id, so that nobody else's deputy can read."
+  }
+}
+
+variable "tags" {
+  description = "Tags of everything."
+  type        = map(string)
+  default     = {}
+}

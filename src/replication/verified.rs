@@ -1,0 +1,65 @@
+//! When each repository of a target was last verified: rows of their own, since a delivery writes the link's
+//! statistics over without reading them.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::pass::Pair;
+use crate::ledger::head::{RepositoryId, State};
+use crate::ledger::keys;
+use crate::region::Region;
+use crate::table::{Condition, MAX_TRANSACTION_ITEMS, Query, TableError, Write};
+
+/// When the repositories of one link's target were verified.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    target: Region,
+    link: String,
+}
+
+impl Verified {
+    /// Those of a link, in its target.
+    pub fn new(target: &Region, link: &str) -> Self {
+        Verified { target: target.clone(), link: link.into() }
+    }
+
+    /// They have been verified just now, and are sound.
+    pub async fn note(&self, ids: &[RepositoryId]) -> Result<(), TableError> {
+        let at = self.target.clock.now().as_millisecond();
+        for ids in ids.chunks(MAX_TRANSACTION_ITEMS) {
+            let put =
+                |id: &RepositoryId| Write::put(keys::verified(&self.link, *id), Condition::Any, json!({ "at": at }));
+            self.target.table.transact(ids.iter().map(put).collect()).await?;
+        }
+        Ok(())
+    }
+
+    /// All that were ever verified, and when last: as many as the target has repositories.
+    pub async fn read(&self) -> Result<HashMap<RepositoryId, Timestamp>, TableError> {
+        let mut query = Query::prefix(keys::verified_partition(&self.link), "");
+        let mut found = HashMap::new();
+        loop {
+            let page = self.target.table.query(&query).await?;
+            found.extend(page.items.iter().filter_map(|item| {
+                let at = item.document.get("at").and_then(Value::as_i64)?;
+                Some((item.key.sk.parse().ok()?, Timestamp::from_millisecond(at).ok()?))
+            }));
+            match page.next {
+                Some(next) => query.after = Some(next),
+                None => return Ok(found),
+            }
+        }
+    }
+}
+
+/// Since when the one of these has not been verified that has waited longest; one that never was, since it was made.
+/// `None` when the target has none of them.
+pub fn oldest<'a>(
+    pairs: impl Iterator<Item = &'a Pair>,
+    verified: &HashMap<RepositoryId, Timestamp>,
+) -> Option<Timestamp> {
+    let held = pairs.filter(|pair| pair.target.is_some() && pair.source.head.state != State::Deleted);
+    held.filter_map(|pair| verified.get(&pair.source.id).copied().or_else(|| pair.source.id.made())).min()
+}

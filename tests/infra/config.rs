@@ -1,0 +1,114 @@
+//! The configuration that Terraform renders is one that the program takes.
+
+use std::path::Path;
+
+use gitferry::config::{Config, TableLocation};
+use hcl::eval::{Context, Evaluate, FuncArgs, FuncDef, ParamType};
+use hcl::{Template, Value, value};
+
+use crate::hcl_files::root;
+
+/// A region as the module takes it, with all that may be left out left out.
+pub fn region(name: &str) -> Value {
+    value!({
+        aws_region = name
+        bucket = (format!("git-{name}"))
+        table = (format!("table-{name}"))
+        bus = null
+        role_arn = null
+        external_id = null
+        endpoint_url = null
+    })
+}
+
+pub fn link() -> Value {
+    value!({
+        source = "us-east-1"
+        target = "eu-west-1"
+        repositories = ["*"]
+        queue = null
+        dead_letters = null
+        endpoint_url = null
+        aws_region = null
+    })
+}
+
+/// The same with some values.
+fn with(value: Value, more: &[(&str, &str)]) -> Value {
+    let Value::Object(mut object) = value else { panic!("{value}") };
+    object.extend(more.iter().map(|(key, value)| ((*key).to_owned(), Value::from(*value))));
+    Value::Object(object)
+}
+
+/// What Terraform makes of the template.
+fn render(regions: Value, links: Value) -> String {
+    let text = std::fs::read_to_string(root("infra/modules/config/gitferry.toml.tftpl")).unwrap();
+    let template: Template = text.parse().unwrap();
+    let mut context = Context::new();
+    context.declare_func("jsonencode", FuncDef::builder().param(ParamType::Any).build(json));
+    context.declare_var("regions", regions);
+    context.declare_var("links", links);
+    template.evaluate(&context).unwrap()
+}
+
+fn json(arguments: FuncArgs) -> Result<Value, String> {
+    serde_json::to_string(&arguments[0]).map(Value::from).map_err(|error| error.to_string())
+}
+
+fn parse(text: &str) -> Config {
+    Config::parse(text, Path::new("GITFERRY_CONFIG_TOML")).unwrap_or_else(|error| panic!("{error} in\n{text}"))
+}
+
+#[test]
+fn the_least() {
+    let text = render(value!({ "eu-west-1" = (region("eu-west-1")) }), value!({}));
+    let config = parse(&text);
+    let region = &config.regions["eu-west-1"];
+    assert_eq!((region.objects.as_str(), region.aws.region.as_deref()), ("s3://git-eu-west-1", Some("eu-west-1")));
+    assert!(region.events.is_none() && region.aws.role_arn.is_none() && config.links.is_empty());
+    assert_eq!(config.stores("eu-west-1").unwrap().table, TableLocation::DynamoDb("table-eu-west-1".into()));
+}
+
+#[test]
+fn all_that_there_is() {
+    let role = "arn:aws:iam::210987654321:role/gitferry-us-east-1-reader";
+    let source = with(region("us-east-1"), &[("role_arn", role), ("external_id", "a-secret-word")]);
+    let target = with(region("eu-west-1"), &[("bus", "git-eu"), ("endpoint_url", "http://127.0.0.1:4566")]);
+    let queue = "https://sqs.eu-west-1.amazonaws.com/123456789012/gitferry-dr";
+    let dead = format!("{queue}-dead-letters");
+    let link = with(
+        link(),
+        &[
+            ("queue", queue),
+            ("dead_letters", &dead),
+            ("endpoint_url", "http://127.0.0.1:4566"),
+            ("aws_region", "eu-west-1"),
+        ],
+    );
+    let text = render(value!({ "us-east-1" = source, "eu-west-1" = target }), value!({ "dr" = link }));
+    let config = parse(&text);
+    let source = &config.regions["us-east-1"].aws;
+    assert_eq!((source.role_arn.as_deref(), source.external_id.as_deref()), (Some(role), Some("a-secret-word")));
+    let target = &config.regions["eu-west-1"];
+    assert_eq!(target.events.as_ref().unwrap().bus, "git-eu");
+    assert_eq!(target.aws.endpoint_url.as_deref(), Some("http://127.0.0.1:4566"));
+    let link = config.link("dr").unwrap();
+    assert_eq!((link.queue.as_deref(), link.dead_letters.as_deref()), (Some(queue), Some(dead.as_str())));
+    assert_eq!(link.repositories, ["*"]);
+    assert_eq!(link.aws.region.as_deref(), Some("eu-west-1"));
+}
+
+/// What a name says stays a name.
+#[test]
+fn nothing_in_a_value_is_syntax() {
+    let odd = "a\"\n[links.other]\nsource = \"\\";
+    let globs = Value::from(vec![odd, "team/*"]);
+    let Value::Object(mut link) = link() else { panic!() };
+    link.insert("repositories".into(), globs);
+    let regions = value!({ "us-east-1" = (region("us-east-1")), "eu-west-1" = (region("eu-west-1")) });
+    let text = render(regions, value!({ "dr" = (Value::Object(link)) }));
+    let table: toml::Table = text.parse().unwrap();
+    let links = table["links"].as_table().unwrap();
+    assert_eq!(links.keys().collect::<Vec<_>>(), ["dr"]);
+    assert_eq!(links["dr"]["repositories"][0].as_str(), Some(odd));
+}

@@ -1,0 +1,21 @@
+//! What `infra/` and `docker/` make: that it says what the program and `docs/operations.md` say, and, where Terraform
+//! and its provider are to be had, that it works.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod alone;
+mod applied;
+mod compose;
+mod config;
+mod hcl_files;
+mod link;
+mod policies;
+mod region;
+mod running;
+mod terraform;
+
+#[path = "../support/mod.rs"]
+mod support;
+
+#[path = "../support/aws.rs"]
+mod aws;

@@ -1,0 +1,135 @@
+//! Terraform itself, where it is there.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::hcl_files::root;
+
+/// How long a step may take that needs nothing from outside.
+pub const STEP: Duration = Duration::from_secs(120);
+/// How long it may take to get the provider (about 150 MB, compressed), once somebody answers.
+pub const DOWNLOAD: Duration = Duration::from_secs(300);
+/// How long the registry may take to answer, in seconds: where there is no network, tests go on soon.
+const ANSWER: &str = "5";
+
+/// Says, even where the output of tests is kept, that something was not tested.
+pub fn skipped(what: &str, why: &str) {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {what}: {why}");
+}
+
+/// Whether there is a Terraform; says so when not.
+pub fn is_there(what: &str) -> bool {
+    let found = Command::new("terraform").arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    let is_there = found.is_ok_and(|status| status.success());
+    if !is_there {
+        skipped(what, "there is no terraform");
+    }
+    is_there
+}
+
+/// `terraform` in a folder.
+pub fn command(folder: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new("terraform");
+    command.arg(format!("-chdir={}", folder.display())).args(args).env("CHECKPOINT_DISABLE", "1");
+    command.env("TF_IN_AUTOMATION", "1").env("TF_INPUT", "0");
+    command.env("TF_REGISTRY_CLIENT_TIMEOUT", ANSWER).env("TF_REGISTRY_DISCOVERY_RETRY", "0");
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("terraform-plugins");
+    std::fs::create_dir_all(&cache).unwrap();
+    command.env("TF_PLUGIN_CACHE_DIR", cache).env("TF_PLUGIN_CACHE_MAY_BREAK_DEPENDENCY_LOCK_FILE", "1");
+    command
+}
+
+/// Runs a step; what it printed, or why it failed.
+pub fn run(mut command: Command, within: Duration) -> Result<String, String> {
+    let output = tempfile::NamedTempFile::new().unwrap();
+    // One place in the file for both.
+    let file = || output.as_file().try_clone().unwrap();
+    let mut child = command.stdin(Stdio::null()).stdout(file()).stderr(file()).spawn().unwrap();
+    let ended = wait(&mut child, within);
+    let said = std::fs::read_to_string(output.path()).unwrap();
+    match ended {
+        Some(true) => Ok(said),
+        Some(false) => Err(said),
+        None => Err(format!("not done within {within:?}: {said}")),
+    }
+}
+
+fn wait(child: &mut Child, within: Duration) -> Option<bool> {
+    let start = Instant::now();
+    while start.elapsed() < within {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status.success());
+        }
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    None
+}
+
+/// A copy of `infra/` to run Terraform in.
+pub struct Copy(tempfile::TempDir);
+
+impl Copy {
+    pub fn new() -> Copy {
+        let dir = tempfile::tempdir().unwrap();
+        copy(&root("infra"), dir.path());
+        Copy(dir)
+    }
+
+    pub fn path(&self, of: &str) -> PathBuf {
+        self.0.path().join(of)
+    }
+}
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
+        match path.is_dir() {
+            // What somebody's own Terraform left there.
+            true if name == ".terraform" => {}
+            true => copy(&path, &to.join(name)),
+            false => _ = std::fs::copy(&path, to.join(name)).unwrap(),
+        }
+    }
+}
+
+#[test]
+fn formatted_as_terraform_does() {
+    if is_there("terraform fmt") {
+        // It parses all of it, too.
+        let said = run(command(&root("infra"), &["fmt", "-check", "-recursive", "-diff"]), STEP);
+        assert!(said.is_ok(), "{}", said.unwrap_err());
+    }
+}
+
+/// The module that needs no provider, by Terraform itself.
+#[test]
+fn terraform_renders_what_the_program_takes() {
+    if !is_there("the module config") {
+        return;
+    }
+    let copy = Copy::new();
+    let folder = copy.path("modules/config");
+    let regions = "regions={us-east-1={aws_region=\"us-east-1\",bucket=\"git-us\",table=\"git-us\",bus=\"git\"},\
+                   eu-west-1={aws_region=\"eu-west-1\",bucket=\"git-eu\",table=\"git-eu\"}}";
+    let links =
+        "links={dr={source=\"us-east-1\",target=\"eu-west-1\",queue=\"https://x/1/a\",dead_letters=\"https://x/1/b\"}}";
+    run(command(&folder, &["init"]), STEP).unwrap();
+    run(command(&folder, &["validate"]), STEP).unwrap();
+    run(command(&folder, &["apply", "-auto-approve", "-var", regions, "-var", links]), STEP).unwrap();
+    let text = output(&folder, "toml");
+    let config = gitferry::config::Config::parse(&text, Path::new("toml")).unwrap();
+    assert_eq!(config.regions["us-east-1"].events.as_ref().unwrap().bus, "git");
+    assert_eq!(config.link("dr").unwrap().queue.as_deref(), Some("https://x/1/a"));
+}
+
+/// An output of what was applied.
+pub fn output(folder: &Path, name: &str) -> String {
+    let output = command(folder, &["output", "-raw", name]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}

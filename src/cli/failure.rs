@@ -170,6 +170,7 @@ failure_by_kind!(
     gitferry::host::listen::tls::CertificateError,
     gitferry::host::forward::ForwarderError,
     gitferry::events::codecommit::Rejection,
+    gitferry::remote::RemoteError,
     gitferry::worker::lambda::runtime::RuntimeError
 );
 

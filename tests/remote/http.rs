@@ -193,13 +193,9 @@ fn a_push_whose_source_fails_is_cut_off() {
     assert!(error.unpack.is_err(), "{error:?}");
     for cut in [100, pack.len() - 100] {
         let mut connection = app.connect(Service::ReceivePack, Version::V0).unwrap();
+        let line = format!("{} {id} refs/heads/main\0report-status object-format=sha1", "0".repeat(40));
         let mut request = connection.request().unwrap();
-        request
-            .write_all(
-                format!("0098{} {id} refs/heads/main\0 report-status object-format=sha1\n", "0".repeat(40)).as_bytes(),
-            )
-            .unwrap();
-        request.write_all(b"0000").unwrap();
+        request.write_all(format!("{:04x}{line}0000", line.len() + 4).as_bytes()).unwrap();
         request.write_all(&pack[..cut]).unwrap();
         drop(request);
     }

@@ -90,7 +90,11 @@ impl HttpConnection {
 
     /// Drops the line that names the service, which versions 0 and 1 begin with, and the flush after it.
     fn skip_announcement(&mut self) -> Result<(), ClientError> {
-        let wrong = |error: ProtocolError| ClientError::Protocol { server: self.asked.base.to_string(), error };
+        let failing = self.asked.failing(DISCOVERING);
+        let wrong = |error: ProtocolError| match error {
+            ProtocolError::Io(error) => failing.connection(error),
+            error => ClientError::Protocol { server: self.asked.base.to_string(), error },
+        };
         let mut input = PacketReader::new(&mut *self.answer);
         let first = match input.read().map_err(wrong)? {
             None => return Err(wrong(ProtocolError::Truncated("what the server advertises"))),

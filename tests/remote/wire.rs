@@ -125,6 +125,7 @@ fn servers_that_say_nothing() {
                 Content-Length: 1000\r\n\r\n001e# service=git-upload-pack\n";
     for text in ["", half] {
         let address = place.tcp(move |mut stream| async move {
+            head(&mut stream).await;
             stream.write_all(text.as_bytes()).await.unwrap();
             std::future::pending().await
         });

@@ -242,7 +242,7 @@ fn remotes_are_ends_of_links() {
             "[remotes.there]\nurl = \"https://h/{name}\"\nauth = { kind = \"bearer\", token = \"hunter2\" }",
             "us",
             "us",
-            "in line 20: unknown field `token`",
+            "in line 19: unknown field `token`",
         ),
     ] {
         let error = with(remotes, from, to).map(drop).unwrap_err();

@@ -217,6 +217,8 @@ fn compressed_questions_and_answers() {
     assert!(seen.iter().all(|it| it.header("accept-encoding") == Some("gzip")));
     let gzip: Vec<_> = seen.iter().map(|it| it.header("content-encoding")).collect();
     assert_eq!(gzip, [None, None, Some("gzip")]);
+    let uris: Vec<_> = seen.iter().map(|it| it.uri.as_str()).collect();
+    assert_eq!(uris, ["/app/info/refs?service=git-upload-pack", "/app/git-upload-pack", "/app/git-upload-pack"]);
 }
 
 #[test]

@@ -279,7 +279,7 @@ impl Config {
     /// Checks the text of a configuration file.
     pub fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
         let invalid = |reason: String| ConfigError::Invalid { file: file.into(), reason };
-        let mut config: Config = toml::from_str(text).map_err(|error| invalid(error.to_string()))?;
+        let mut config: Config = toml::from_str(text).map_err(|error| invalid(not_toml(&error, text)))?;
         config.file = file.into();
         let regions = config.regions.keys().map(|name| ("region", name));
         let remotes = config.remotes.keys().map(|name| ("remote", name));
@@ -386,6 +386,17 @@ impl Config {
 
 fn all_repositories() -> Vec<String> {
     vec!["*".into()]
+}
+
+/// What is wrong with the text, without its lines where they may hold a secret that does not belong there.
+fn not_toml(error: &toml::de::Error, text: &str) -> String {
+    let shown = error.to_string();
+    if !["token", "password", "passphrase", "secret", "://"].iter().any(|word| shown.contains(word)) {
+        return shown;
+    }
+    let before = error.span().and_then(|span| text.get(..span.start));
+    let line = before.map_or(1, |before| before.matches('\n').count() + 1);
+    format!("TOML error in line {line}: {}", error.message())
 }
 
 fn name_matcher(globs: &[String]) -> Result<GlobSet, String> {

@@ -7,6 +7,7 @@
 
 #![allow(missing_docs)]
 
+#[path = "../../tests/support/cgi.rs"]
 mod cgi;
 mod fetching;
 mod latency;

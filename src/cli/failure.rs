@@ -227,8 +227,8 @@ failure_by_kind!(
     gitferry::host::listen::tls::CertificateError,
     gitferry::host::forward::ForwarderError,
     gitferry::events::codecommit::Rejection,
-    gitferry::worker::lambda::runtime::RuntimeError,
-    gitferry::remote::RemoteError
+    gitferry::remote::RemoteError,
+    gitferry::worker::lambda::runtime::RuntimeError
 );
 
 impl From<std::io::Error> for Failure {

@@ -286,3 +286,35 @@ fn stores_on_aws_are_not_shared_either() {
         shared(from, to).unwrap();
     }
 }
+
+#[test]
+fn remotes_are_ends_of_links() {
+    let with = |remotes: &str, from: &str, to: &str| {
+        parse(&format!("{}\n{remotes}", GOOD.replacen(from, to, 1))).map_err(|error| error.to_string())
+    };
+    let there = "[remotes.there]\nurl = \"https://git.example/{name}.git\"";
+    let config = with(there, "target = \"eu\"", "target = \"there\"").unwrap();
+    assert_eq!(config.remote("there").unwrap().url, "https://git.example/{name}.git");
+    let unknown = config.remote("mars").unwrap_err().to_string();
+    assert!(unknown.contains("no remote mars") && unknown.contains("there"), "{unknown}");
+    for (remotes, from, to, expected) in [
+        (there, "source = \"us\"", "source = \"mars\"", "no region mars, and no remote"),
+        ("[remotes.us]\nurl = \"https://h/{name}\"", "us", "us", "us is the name of a region and of a remote"),
+        ("[remotes.\"a b\"]\nurl = \"https://h/{name}\"", "us", "us", "`a b` is not a name for a remote"),
+        ("[remotes.there]\nurl = \"https://x:hunter2@h/{name}\"", "us", "us", "remotes.there: url holds credentials"),
+        ("[remotes.there]\nurl = \"https://h/{name}\"\nport = 1", "us", "us", "port"),
+        (
+            "[remotes.there]\nurl = \"https://h/{name}\"\nauth = { kind = \"bearer\", token = \"hunter2\" }",
+            "us",
+            "us",
+            "in line 19: unknown field `token`",
+        ),
+    ] {
+        let error = with(remotes, from, to).map(drop).unwrap_err();
+        assert!(error.contains(expected), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+    let both = "source = \"us\"\ntarget = \"eu\"\nrepositories";
+    let error = with(there, both, "source = \"there\"\ntarget = \"there\"\nrepositories").map(drop).unwrap_err();
+    assert!(error.contains("the same remote"), "{error}");
+}

@@ -11,7 +11,6 @@ use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
 use futures::{StreamExt as _, TryStreamExt as _};
 use reqwest::{RequestBuilder, Response, StatusCode, header};
-use tokio_util::io::ReaderStream;
 
 use super::failure::Failing;
 use super::upload::Upload;
@@ -27,6 +26,7 @@ const BUFFER_BYTES: usize = 64 * 1024;
 const PROBE: &[u8] = b"0000";
 /// What is being done, for messages.
 const REQUESTING: &str = "a request";
+const SPOOLING: &str = "the temporary file of a request";
 
 /// A conversation with a service.
 pub struct HttpConnection {
@@ -90,7 +90,11 @@ impl HttpConnection {
 
     /// Drops the line that names the service, which versions 0 and 1 begin with, and the flush after it.
     fn skip_announcement(&mut self) -> Result<(), ClientError> {
-        let wrong = |error: ProtocolError| ClientError::Protocol { server: self.asked.base.to_string(), error };
+        let failing = self.asked.failing(DISCOVERING);
+        let wrong = |error: ProtocolError| match error {
+            ProtocolError::Io(error) => failing.connection(error),
+            error => ClientError::Protocol { server: self.asked.base.to_string(), error },
+        };
         let mut input = PacketReader::new(&mut *self.answer);
         let first = match input.read().map_err(wrong)? {
             None => return Err(wrong(ProtocolError::Truncated("what the server advertises"))),
@@ -165,13 +169,71 @@ impl HttpConnection {
     /// Whether the server would take a streamed request: credentials cannot be asked for again within one, and a
     /// server that needs to know the length says so only once it sees one.
     fn probe(&mut self) -> Result<bool, ClientError> {
-        let answer = self.exchange(|request| {
+        let mut answer = self.exchange(|request| {
             let nothing = futures::stream::iter([Ok::<_, io::Error>(Bytes::from_static(PROBE))]);
             Ok(request.body(reqwest::Body::wrap_stream(nothing)))
         })?;
         match answer.status() {
-            StatusCode::LENGTH_REQUIRED | StatusCode::NOT_IMPLEMENTED => Ok(false),
-            _ => self.take(answer).map(|()| true),
+            StatusCode::LENGTH_REQUIRED | StatusCode::NOT_IMPLEMENTED => return Ok(false),
+            StatusCode::OK => {}
+            _ => return self.take(answer).map(|()| true),
+        }
+        self.http.runtime.clone().block_on(async {
+            // A connection whose answer was read to its end can carry the next request.
+            let _ = tokio::time::timeout(self.http.patience.silence, answer.chunk()).await;
+            if let Some(login) = &mut self.asked.login {
+                login.accepted().await;
+            }
+        });
+        Ok(true)
+    }
+
+    /// Begins a request whose body is written later.
+    fn upload(&mut self, more: impl FnOnce(RequestBuilder) -> RequestBuilder) -> Result<Upload, ClientError> {
+        let (silence, runtime) = (self.http.patience.silence, self.http.runtime.clone());
+        let headers = runtime.block_on(self.asked.headers())?;
+        Ok(Upload::begin(more(self.post().headers(headers)), silence, &runtime))
+    }
+
+    /// Waits for the answer to such a request.
+    fn uploaded(&self, upload: Upload) -> Result<Response, ClientError> {
+        match upload.finish() {
+            Some(answer) => answer.map_err(|error| self.failing(REQUESTING).request(error)),
+            None => Err(self.failing(REQUESTING).silent(self.http.patience.silence)),
+        }
+    }
+
+    /// Sends a file, once more if other credentials may help.
+    fn send_file(&mut self, file: &mut File, length: u64) -> Result<Response, ClientError> {
+        let mut asked_anew = false;
+        loop {
+            file.rewind().map_err(|error| self.failing(SPOOLING).connection(error))?;
+            let mut upload = self.upload(|request| request.header(header::CONTENT_LENGTH, length))?;
+            copy(file, &mut upload).map_err(|error| self.failing(SPOOLING).connection(error))?;
+            let answer = self.uploaded(upload)?;
+            let refused = answer.status() == StatusCode::UNAUTHORIZED;
+            if refused && !asked_anew && self.http.runtime.clone().block_on(self.asked.refused()) {
+                asked_anew = true;
+                continue;
+            }
+            return Ok(answer);
+        }
+    }
+}
+
+/// Sends a file as far as the server takes it; only reading fails.
+fn copy(file: &mut File, upload: &mut Upload) -> io::Result<()> {
+    let mut buffer = vec![0; BUFFER_BYTES];
+    loop {
+        let count = match file.read(&mut buffer) {
+            Ok(0) => return Ok(()),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        if upload.write(&buffer[..count]).is_err() {
+            // The answer tells why.
+            return Ok(());
         }
     }
 }
@@ -220,8 +282,8 @@ impl HttpRequest<'_> {
             http.refuses_chunked.store(true, Ordering::Relaxed);
             streams = false;
         }
-        let lost = |error| connection.failing(REQUESTING).connection(error);
         if !streams {
+            let lost = |error| connection.failing(SPOOLING).connection(error);
             tracing::warn!(
                 server = %connection.asked.base,
                 limit = http.limits.spool_bytes,
@@ -232,9 +294,7 @@ impl HttpRequest<'_> {
             self.body = Body::Spooled(file, held.len() as u64);
             return Ok(());
         }
-        let headers = http.runtime.block_on(connection.asked.headers())?;
-        let request = connection.post().headers(headers);
-        let mut upload = Upload::begin(request, http.patience.silence, &http.runtime);
+        let mut upload = connection.upload(|request| request)?;
         // Should it fail already, the end of the request will tell why.
         let _ = upload.write(&held);
         self.body = Body::Sent(Box::new(upload));
@@ -250,8 +310,7 @@ impl HttpRequest<'_> {
                 format!("take a request of unknown length, and this one has more than the {limit} bytes of spool");
             return Err(self.connection.failing(REQUESTING).unsupported(what));
         }
-        file.write_all(bytes)
-            .map_err(|error| self.connection.failing("the temporary file of a request").connection(error))
+        file.write_all(bytes).map_err(|error| self.connection.failing(SPOOLING).connection(error))
     }
 
     fn fail<T>(&mut self, failure: ClientError) -> io::Result<T> {
@@ -311,16 +370,8 @@ impl Request for HttpRequest<'_> {
                     })
                 })?
             }
-            Body::Sent(upload) => match upload.finish() {
-                Some(answer) => answer.map_err(|error| connection.failing(REQUESTING).request(error))?,
-                None => return Err(connection.failing(REQUESTING).silent(connection.http.patience.silence)),
-            },
-            Body::Spooled(file, length) => connection.exchange(|request| {
-                let mut file = file.try_clone()?;
-                file.rewind()?;
-                let stream = ReaderStream::with_capacity(tokio::fs::File::from_std(file), BUFFER_BYTES);
-                Ok(request.header(header::CONTENT_LENGTH, length).body(reqwest::Body::wrap_stream(stream)))
-            })?,
+            Body::Sent(upload) => connection.uploaded(*upload)?,
+            Body::Spooled(mut file, length) => connection.send_file(&mut file, length)?,
         };
         connection.take(answer)
     }

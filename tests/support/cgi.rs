@@ -1,4 +1,4 @@
-//! `git http-backend` behind a plain CGI server (RFC 3875): what gitferry's host is compared with.
+//! `git http-backend` behind a plain CGI server (RFC 3875): Git's own server over HTTP.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,13 +17,19 @@ use tokio::process::{Child, Command};
 use tokio_util::io::{ReaderStream, StreamReader};
 
 /// Serves the repositories below a folder until the process is killed; says the port on standard output.
+#[allow(dead_code)] // Tests serve by themselves.
 pub fn serve(root: PathBuf) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
         println!("{}", listener.local_addr()?.port());
-        axum::serve(listener, Router::new().fallback(answer).with_state(Arc::new(root))).await
+        axum::serve(listener, router(root)).await
     })
+}
+
+/// Answers for the repositories below a folder.
+pub fn router(root: PathBuf) -> Router {
+    Router::new().fallback(answer).with_state(Arc::new(root))
 }
 
 async fn answer(State(root): State<Arc<PathBuf>>, request: Request) -> Response {
@@ -73,7 +79,7 @@ fn command(root: &Path, request: &Parts) -> Command {
     let mut command = Command::new("git");
     command.arg("http-backend").stdin(Stdio::piped()).stdout(Stdio::piped());
     command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null");
-    command.env("GIT_PROJECT_ROOT", root).env("GIT_HTTP_EXPORT_ALL", "1").env("REMOTE_USER", "bench");
+    command.env("GIT_PROJECT_ROOT", root).env("GIT_HTTP_EXPORT_ALL", "1").env("REMOTE_USER", "somebody");
     command.env("REQUEST_METHOD", request.method.as_str()).env("PATH_INFO", request.uri.path());
     command.env("QUERY_STRING", request.uri.query().unwrap_or_default());
     for (header, variable) in [

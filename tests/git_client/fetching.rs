@@ -72,7 +72,9 @@ fn packs_are_whole_and_thin_ones_complete_what_is_there() {
                     to.git(&["update-ref", &format!("refs/heads/{name}"), &repo.git(&["rev-parse", name])]);
                 }
                 to.git(&["fsck", "--strict", "--no-dangling"]);
-                assert!(objects > 0 && repo.git(&["rev-list", "main", "side"]) == to.git(&["rev-list", "main", "side"]));
+                assert!(
+                    objects > 0 && repo.git(&["rev-list", "main", "side"]) == to.git(&["rev-list", "main", "side"])
+                );
                 // The conversation goes on, or a new one begins.
                 assert!(upload_pack.list(&[]).unwrap().refs.len() > 5);
             }
@@ -175,7 +177,10 @@ fn what_the_server_refuses_comes_in_its_words() {
         let mut upload_pack = UploadPack::open(&server).unwrap();
         let nowhere = FetchPack { wants: vec![id(&"12".repeat(20))], ..FetchPack::default() };
         let error = upload_pack.fetch(&nowhere).err().unwrap();
-        assert!(matches!(&error, ClientError::Remote { message, .. } if message.starts_with(b"upload-pack: not our ref")), "{error}");
+        assert!(
+            matches!(&error, ClientError::Remote { message, .. } if message.starts_with(b"upload-pack: not our ref")),
+            "{error}"
+        );
         assert!(upload_pack.fetch(&FetchPack::default()).is_err());
         // It can be used again.
         let all = FetchPack { wants: tips(&repo, &["main"]), ..FetchPack::default() };

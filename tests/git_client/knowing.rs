@@ -35,7 +35,7 @@ fn known_objects_are_told_apart_from_unknown_ones() {
             let mut expected = vec![want];
             expected.extend(commits.iter().filter(|commit| **commit != want));
             assert_eq!(known, expected, "{format} {version:?} {stateless}");
-                assert!(upload_pack.known(want, &strangers(format, 300)).unwrap().is_empty());
+            assert!(upload_pack.known(want, &strangers(format, 300)).unwrap().is_empty());
             assert!(upload_pack.known(want, &[]).unwrap().is_empty());
             fetched(&mut upload_pack, &FetchPack { wants: vec![want], haves: known, ..FetchPack::default() });
         }

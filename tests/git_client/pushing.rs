@@ -197,7 +197,9 @@ fn a_damaged_pack_is_refused_as_a_whole() {
     let pack = from.feed(&["pack-objects", "--stdout", "--revs", "-q"], b"main\n");
     let commands = [command("refs/heads/main", "-", &from.git(&["rev-parse", "main"]))];
     for stateless in [false, true] {
-        for (number, edits) in [("", ""), (" side-band-64k", ""), ("report-status report-status-v2 ", "")].into_iter().enumerate() {
+        for (number, edits) in
+            [("", ""), (" side-band-64k", ""), ("report-status report-status-v2 ", "")].into_iter().enumerate()
+        {
             let to = GitRepo::init(dir.path().join(format!("to-{stateless}-{number}")), &[]);
             let server = GitServer::new(&to, Version::V0, stateless).saying(edits.0, edits.1);
             let mut damaged = pack.clone();

@@ -65,8 +65,7 @@ fn deletions_that_are_denied() {
     for target in targets() {
         target.repo.git(&["config", "receive.denyDeletes", "true"]);
         let (main, side) = (target.at("main"), target.at("side"));
-        let report =
-            target.push(&[command("refs/heads/side", &side, "-"), command("refs/heads/new", "-", &main)]);
+        let report = target.push(&[command("refs/heads/side", &side, "-"), command("refs/heads/new", "-", &main)]);
         assert_eq!(refused(&report, "deletion prohibited"), ["refs/heads/side"], "{report:?}");
         assert!(report.unpack.is_ok());
     }

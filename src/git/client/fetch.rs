@@ -10,7 +10,9 @@ use super::error::{At, ClientError};
 use super::known::{HAVES_PER_REQUEST, HAVES_PER_ROUND, acknowledgment, read_round};
 use super::pack_input::{PackInput, Wire};
 use super::upload_pack::UploadPack;
-use crate::git::protocol::{Deepen, FetchRequest, Filter, MultiAck, ProtocolError, SidebandWidth, Version, parse_id, write_ids};
+use crate::git::protocol::{
+    Deepen, FetchRequest, Filter, MultiAck, ProtocolError, SidebandWidth, Version, parse_id, write_ids,
+};
 
 /// Most objects that one fetch may ask for.
 pub const MAX_WANTS: usize = 1 << 20;

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 
@@ -66,7 +66,7 @@ impl Head {
     }
 }
 
-fn answer(mut stream: TcpStream, root: &PathBuf, log: &Mutex<Vec<String>>) -> std::io::Result<()> {
+fn answer(mut stream: TcpStream, root: &Path, log: &Mutex<Vec<String>>) -> std::io::Result<()> {
     let mut input = BufReader::new(stream.try_clone()?);
     let Some(head) = Head::read(&mut input) else { return Ok(()) };
     log.lock().unwrap().push(format!("{} {}?{}", head.method, head.path, head.query));
@@ -109,7 +109,7 @@ fn copy_chunks(input: &mut impl BufRead, out: &mut impl Write) -> std::io::Resul
         input.read_line(&mut line)?;
         let size = u64::from_str_radix(line.trim(), 16).map_err(std::io::Error::other)?;
         // One that is cut off ends in an error, and Git is not told that it has all.
-        if std::io::copy(&mut input.take(size), out)? < size {
+        if std::io::copy(&mut input.by_ref().take(size), out)? < size {
             return Err(std::io::ErrorKind::UnexpectedEof.into());
         }
         input.read_line(&mut line)?;

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::backend::Backend;
 use crate::git::{GitRepo, noise};
@@ -70,7 +70,7 @@ fn a_copy_over_http_and_what_comes_after() {
     let servers = Servers::start("");
     let summary = servers.world.json(&["replicate", "cc"]);
     servers.assert_mirrored();
-    assert_eq!((&summary["delivered"], &summary["failed"]), (&1.into(), &0.into()), "{summary}");
+    assert_eq!(json!([summary["delivered"], summary["failed"]]), json!([1, 0]), "{summary}");
     assert_eq!(summary["reports"][0]["carried"]["created"], refs(&servers.from).len());
     servers.from.commit("main", "new", "new\n");
     servers.from.git(&["branch", "-D", "side"]);
@@ -79,7 +79,7 @@ fn a_copy_over_http_and_what_comes_after() {
     assert!(said.contains("team/app: 1 updated, 1 deleted; 3 objects in 1 pack"), "{said}");
     servers.requests();
     let summary = servers.world.json(&["replicate", "cc"]);
-    assert_eq!((&summary["unchanged"], summary["reports"].as_array().unwrap().len()), (&1.into(), 0));
+    assert_eq!(json!([summary["unchanged"], summary["reports"]]), json!([1, []]));
     assert_eq!(servers.requests(), 2, "nothing new costs a request on either side");
 }
 
@@ -93,7 +93,7 @@ fn an_event_that_was_carried_before_asks_nobody() {
     servers.assert_mirrored();
     servers.requests();
     let again = announced(&servers, &said);
-    assert_eq!((&again["unchanged"], &again["delivered"]), (&1.into(), &0.into()));
+    assert_eq!(json!([again["unchanged"], again["delivered"]]), json!([1, 0]));
     assert_eq!(announced(&servers, &event("refs/pull/1/head", "referenceCreated", Some(&new)))["unchanged"], 1);
     assert_eq!(servers.requests(), 0);
     // Another value, or a deletion, is looked at.
@@ -108,7 +108,7 @@ fn an_event_that_was_carried_before_asks_nobody() {
 fn explain_tells_and_changes_nothing() {
     let servers = Servers::start("");
     let first = servers.world.json(&["explain", "cc", "team/app"]);
-    assert_eq!((&first["path"], &first["create"]), (&"full".into(), &refs(&servers.from).len().into()), "{first}");
+    assert_eq!(json!([first["path"], first["create"]]), json!(["full", refs(&servers.from).len()]), "{first}");
     assert!(refs(&servers.to).is_empty());
     servers.world.ok(&["replicate", "cc"]);
     servers.from.commit("main", "new", "new\n");
@@ -118,7 +118,7 @@ fn explain_tells_and_changes_nothing() {
     let told = servers.world.json(&["explain", "cc", "team/app"]);
     let count = |what: &str| told[what].as_u64().unwrap();
     assert_eq!(["create", "update", "force", "delete", "preserve"].map(count), [0, 1, 1, 1, 1], "{told}");
-    assert_eq!((&told["path"], &told["objects"], &told["bytes"]), (&"pass-through".into(), &3.into(), &Value::Null));
+    assert_eq!(json!([told["path"], told["objects"], told["bytes"]]), json!(["pass-through", 3, null]));
     let text = servers.world.ok(&["explain", "cc", "team/app"]);
     for words in
         ["pass-through", "1 to force", "3 objects", "delete  refs/heads/side", "refs/gitferry/diverged/heads/topic"]
@@ -129,12 +129,9 @@ fn explain_tells_and_changes_nothing() {
     // A pass does just that.
     let summary = servers.world.json(&["replicate", "cc"]);
     let carried = &summary["reports"][0]["carried"];
-    assert_eq!(
-        [&carried["updated"], &carried["deleted"], &carried["preserved"]],
-        [&2, &1, &1].map(|n| Value::from(*n))
-    );
+    assert_eq!(json!([carried["updated"], carried["deleted"], carried["preserved"]]), json!([2, 1, 1]));
     let told = servers.world.json(&["explain", "cc", "team/app"]);
-    assert_eq!((&told["path"], &told["bytes"]), (&"none".into(), &0.into()));
+    assert_eq!(json!([told["path"], told["bytes"]]), json!(["none", 0]));
 }
 
 #[test]

@@ -224,7 +224,7 @@ impl Summary {
             self.refused += carried.refused;
         }
         match (&report.delivered, &report.error) {
-            (None, None) if report.carried.is_some() => self.delivered += 1,
+            (None, None) if report.carried.as_ref().is_some_and(Carried::has_changed) => self.delivered += 1,
             (Some(delivered), _) => {
                 self.delivered += 1;
                 self.changes += delivered.changes;

@@ -80,6 +80,7 @@ fn what_gitferry_has_put_there_is_overwritten_even_when_the_source_has_forgotten
     place.assert_mirrored();
     // Without a checkpoint, or after somebody else moved anything, it might have been made at the target.
     place.target.git(&["update-ref", "refs/heads/side", &lost]);
+    place.target.git(&["branch", "theirs", "main"]);
     let (carried, _) = copy(true);
     assert_eq!((carried.updated, carried.preserved), (1, 1), "{carried:?}");
 }

@@ -15,7 +15,7 @@ use crate::server::{Damage, GitServer};
 fn a_source_that_breaks_off_or_lies_changes_nothing() {
     for stateless in [true, false] {
         for (at, damage) in
-            [(1_500, Damage::Cut), (3_000, Damage::Flip(1)), (4_000, Damage::Cut), (4_000, Damage::Noise(7))]
+            [(1_500, Damage::Cut), (1_800, Damage::Flip(1)), (2_200, Damage::Cut), (2_000, Damage::Noise(7))]
         {
             let place = Place::new();
             let mut pass = place.pass().over(Version::V2, stateless);

@@ -2,15 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "../support/git.rs"]
-#[allow(dead_code)]
-mod git;
+#[path = "../support/mod.rs"]
+mod support;
+use support::git;
+
+mod backend;
 mod place;
 #[path = "../git_client/server.rs"]
 #[allow(dead_code)]
 mod server;
 
 mod carrying;
+mod commands;
 mod diverging;
 mod failing;
 mod heads;

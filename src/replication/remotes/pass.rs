@@ -237,7 +237,7 @@ impl RemoteLink {
         checkpoint: Option<Checkpoint>,
         carried: &Carried,
     ) {
-        let changed = carried.edits() + carried.preserved > 0 || carried.head.is_some();
+        let changed = carried.has_changed();
         if checkpoint.is_none() && !changed && row.statistics.last_error.is_none() {
             return;
         }

@@ -18,7 +18,7 @@ const DIVERGED_DIGITS: usize = 12;
 const LEFT_OUT: [&str; 3] = ["refs/pull/", "refs/merge-requests/", "refs/keep-around/"];
 
 /// Which refs a link with a remote carries, under which names, and what it may do to those at the target.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct RefPolicy {
     patterns: RefPatterns,
     /// Those of [`LEFT_OUT`] that no pattern names.
@@ -29,6 +29,21 @@ pub struct RefPolicy {
     /// What becomes of refs of the target that somebody else has moved.
     pub divergence: Divergence,
     fingerprint: String,
+}
+
+/// All refs but those that servers keep for themselves; what was made at the target is kept.
+impl Default for RefPolicy {
+    fn default() -> Self {
+        let (deletions, divergence) = (Deletions::default(), Divergence::default());
+        RefPolicy {
+            patterns: RefPatterns::all(),
+            left_out: LEFT_OUT.to_vec(),
+            renames: Vec::new(),
+            deletions,
+            divergence,
+            fingerprint: fingerprint(&[], &[], deletions, divergence),
+        }
+    }
 }
 
 /// `SOURCE:TARGET` with one star on both sides or none.
@@ -211,7 +226,8 @@ mod tests {
 
     #[test]
     fn what_servers_keep_for_themselves_is_left_out_unless_it_is_named() {
-        let all = policy(&[], &[]).unwrap();
+        let all = RefPolicy::default();
+        assert_eq!(all.fingerprint(), policy(&[], &[]).unwrap().fingerprint());
         for name in ["refs/heads/a", "refs/tags/v1", "refs/notes/commits", "refs/pulls/1", "refs/stash"] {
             assert_eq!(target(&all, name).as_deref(), Some(name));
             assert!(all.owns(name.into()));

@@ -17,7 +17,7 @@ use super::policy::RefPolicy;
 use super::push::{Flow, PackSource, push};
 use super::report::{Carried, Outcome};
 use super::supply::{Supply, Wanted};
-use crate::git::client::{PushReport, ReceivePack, RemoteRefs, Server, empty_pack};
+use crate::git::client::{PushReport, ReceivePack, RemoteRefs, Server, UploadPack, empty_pack};
 use crate::git::receive_pack::Command;
 use crate::git::refs::{RefName, RefValue};
 use crate::git::view::RefTable;
@@ -192,18 +192,17 @@ impl Relay<'_, '_> {
         self.look_at_refused()
     }
 
-    /// What the target's `HEAD` names, where that matters: when a branch is deleted, or the source's may have moved.
-    /// A push is told nothing of it, so that this takes a conversation of its own.
+    /// What the target's `HEAD` names, where that matters: when a branch is deleted, on a first copy, or when the
+    /// source's may have moved and there is a way to follow. A push is told nothing of it, so that this takes a
+    /// conversation of its own.
     fn target_head(&self, plan: &Plan<'_>, wanted: Option<&RefName>) -> Option<RefName> {
         let deletes = plan.deletions.iter().any(|edit| edit.name.starts_with(b"refs/heads/"));
-        let settled = match self.task.checkpoint {
-            Some(checkpoint) => checkpoint.head == wanted.map(RefName::to_string),
-            None => plan.is_empty() && !self.task.heads.can_set(),
-        };
-        if !deletes && (settled || wanted.is_none()) {
+        let settled = self.task.checkpoint.is_some_and(|last| last.head == wanted.map(RefName::to_string));
+        let follows = wanted.is_some() && !settled && self.task.heads.can_set();
+        if !deletes && !follows && !(self.held.is_empty() && !plan.is_empty()) {
             return None;
         }
-        let listed = crate::git::client::UploadPack::open(self.target).and_then(|mut upload| upload.list(&[b"HEAD"]));
+        let listed = UploadPack::open(self.target).and_then(|mut upload| upload.list(&[b"HEAD"]));
         match listed.map(|refs| refs.head) {
             Ok(Some(RefValue::Symbolic(branch))) => Some(branch),
             Ok(_) => None,

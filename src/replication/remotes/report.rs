@@ -125,9 +125,14 @@ impl Carried {
         self.created + self.updated + self.deleted
     }
 
-    /// Whether anything at the target is another than before, or there is something to tell.
+    /// Whether anything at the target is another than before.
+    pub fn has_changed(&self) -> bool {
+        self.edits() + self.preserved > 0 || self.head.is_some()
+    }
+
+    /// Whether nothing at the target is another than before, and there is nothing to tell.
     pub fn is_nothing(&self) -> bool {
-        self.edits() + self.preserved + self.refused == 0 && self.head.is_none() && self.notes.is_empty()
+        !self.has_changed() && self.refused == 0 && self.notes.is_empty()
     }
 }
 

@@ -1,8 +1,8 @@
 //! A history that is too large for one push goes in slices: its older part first, under refs of gitferry's own that are
 //! deleted in the end.
 //!
-//! How large a part is shows only when it flows. So whatever is too large is parted in the middle, by the number of
-//! commits below the tips, until the parts fit.
+//! How large a part is shows only when it flows. So whatever is too large is parted in the middle until the parts fit:
+//! several tips into fewer, the history of one by the number of commits below it.
 
 use gix::ObjectId;
 use gix::bstr::ByteSlice;
@@ -30,11 +30,10 @@ impl Relay<'_, '_> {
             Err(RemotesError::TooLarge { target_url, reason }) => {
                 tracing::warn!(target = target_url, "{reason}: the history goes in slices");
                 self.carried.remark("more than the target takes in one push: the history went in slices");
-                let root = self.depth_of(wants)?;
-                let mut slices = Slices { commands, wants, haves: &mut haves };
-                let middle = root / 2;
-                slices.send(self, middle, root)?;
-                slices.send(self, 0, middle)
+                let mut slices = Slices { haves: &mut haves };
+                slices.send(self, wants)?;
+                // All that is left is that the refs get their names.
+                self.relay(commands, wants.to_vec(), haves)
             }
             result => result,
         }
@@ -83,55 +82,75 @@ impl Relay<'_, '_> {
     }
 }
 
-/// A history on its way in slices.
-struct Slices<'w> {
-    commands: &'w [Command],
-    wants: &'w [ObjectId],
+/// Histories on their way in slices.
+struct Slices<'h> {
     /// What the target has by now.
-    haves: &'w mut Vec<ObjectId>,
+    haves: &'h mut Vec<ObjectId>,
 }
 
 impl Slices<'_> {
-    /// Sends what lies between two depths, the older of which is there already: at once, or else its older half first.
-    fn send(&mut self, relay: &mut Relay<'_, '_>, newer: u32, older: u32) -> Result<PushReport, RemotesError> {
-        let (commands, wants) = match newer {
-            0 => (self.commands.to_vec(), self.wants.to_vec()),
-            _ => self.slice(relay, newer)?,
-        };
-        if wants.is_empty() {
-            return Ok(PushReport { unpack: Ok(()), refs: Vec::new(), messages: Vec::new() });
-        }
-        match relay.relay(&commands, wants.clone(), self.haves.clone()) {
-            Ok(report) if newer == 0 => Ok(report),
-            Ok(report) => {
-                for (command, outcome) in commands.into_iter().zip(&report.refs) {
-                    if outcome.result.is_ok() {
-                        self.haves.extend(command.new);
-                        relay.slices.push(Command { name: command.name, old: command.new, new: None });
-                    }
+    /// Sends some tips with their histories, in parts where they are too large together.
+    fn send(&mut self, relay: &mut Relay<'_, '_>, tips: &[ObjectId]) -> Result<(), RemotesError> {
+        match (self.push(relay, tips), tips) {
+            (Err(error @ RemotesError::TooLarge { .. }), [tip]) => {
+                let root = relay.depth_of(&[*tip])?;
+                if root <= 2 {
+                    return Err(error);
                 }
-                Ok(report)
+                self.send_between(relay, *tip, root / 2, root)?;
+                self.send_between(relay, *tip, 0, root / 2)
             }
-            Err(RemotesError::TooLarge { .. }) if older - newer > 1 => {
-                let middle = newer + (older - newer) / 2;
-                self.send(relay, middle, older)?;
-                self.send(relay, newer, middle)
+            (Err(RemotesError::TooLarge { .. }), tips) => {
+                let (some, others) = tips.split_at(tips.len() / 2);
+                self.send(relay, some)?;
+                self.send(relay, others)
             }
-            Err(error) => Err(error),
+            (result, _) => result,
         }
     }
 
-    /// Commits at a depth that are not there yet, and the commands that name them.
-    fn slice(&self, relay: &mut Relay<'_, '_>, depth: u32) -> Result<(Vec<Command>, Vec<ObjectId>), RemotesError> {
-        let mut ids = relay.supply.commits_at(self.wants, depth)?;
-        ids.retain(|id| !self.haves.contains(id));
-        ids.truncate(relay.task.limits.refs_per_push.max(1));
+    /// Sends what lies between two depths below a tip, of which the older one is there already: at once, or else its
+    /// older half first.
+    fn send_between(
+        &mut self,
+        relay: &mut Relay<'_, '_>,
+        tip: ObjectId,
+        newer: u32,
+        older: u32,
+    ) -> Result<(), RemotesError> {
+        let commits = if newer == 0 { vec![tip] } else { relay.supply.commits_at(&[tip], newer)? };
+        match self.push(relay, &commits) {
+            Err(RemotesError::TooLarge { .. }) if older - newer > 1 => {
+                let middle = newer + (older - newer) / 2;
+                self.send_between(relay, tip, middle, older)?;
+                self.send_between(relay, tip, newer, middle)
+            }
+            Err(RemotesError::TooLarge { .. }) if commits.len() > 1 => {
+                commits.iter().try_for_each(|commit| self.push(relay, std::slice::from_ref(commit)))
+            }
+            result => result,
+        }
+    }
+
+    /// Pushes commits that are not there yet, under names of their own.
+    fn push(&mut self, relay: &mut Relay<'_, '_>, ids: &[ObjectId]) -> Result<(), RemotesError> {
         let command =
             |id: &ObjectId| Command { name: format!("{SLICES_PREFIX}{id}").into(), old: None, new: Some(*id) };
-        let commands: Vec<Command> = ids.iter().map(command).collect();
         let is_new = |command: &Command| relay.there.refs.find(command.name.as_bstr()).is_none();
-        let commands: Vec<Command> = commands.into_iter().filter(is_new).collect();
-        let ids = commands.iter().filter_map(|command| command.new).collect();
-        Ok((commands, ids))
+        let missing = ids.iter().filter(|id| !self.haves.contains(id));
+        let commands: Vec<Command> = missing.map(command).filter(is_new).collect();
+        for commands in commands.chunks(relay.task.limits.refs_per_push.max(1)) {
+            let wants = commands.iter().filter_map(|command| command.new).collect();
+            let report = relay.relay(commands, wants, self.haves.clone())?;
+            for (command, outcome) in commands.iter().zip(report.refs) {
+                if let Err(reason) = outcome.result {
+                    let reason = format!("{} is refused, so that it cannot go in slices: {reason}", command.name);
+                    return Err(RemotesError::Unpack { target_url: relay.target.url().into(), reason });
+                }
+                self.haves.extend(command.new);
+                relay.slices.push(Command { name: command.name.clone(), old: command.new, new: None });
+            }
+        }
+        Ok(())
     }
 }

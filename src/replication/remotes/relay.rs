@@ -199,7 +199,8 @@ impl Relay<'_, '_> {
         let deletes = plan.deletions.iter().any(|edit| edit.name.starts_with(b"refs/heads/"));
         let settled = self.task.checkpoint.is_some_and(|last| last.head == wanted.map(RefName::to_string));
         let follows = wanted.is_some() && !settled && self.task.heads.can_set();
-        if !deletes && !follows && !(self.held.is_empty() && !plan.is_empty()) {
+        let is_first = self.held.is_empty() && !plan.is_empty();
+        if !(deletes || follows || is_first) {
             return None;
         }
         let listed = UploadPack::open(self.target).and_then(|mut upload| upload.list(&[b"HEAD"]));

@@ -37,10 +37,10 @@ impl RemoteLink {
         Ok(looked.collect().await)
     }
 
-    async fn repository_status(&self, name: &String) -> RemoteStatus {
+    async fn repository_status(&self, name: &str) -> RemoteStatus {
         let row = self.row(name).await.map(|(row, _)| row.statistics).unwrap_or_default();
         let mut status = RemoteStatus {
-            repository: name.clone(),
+            repository: name.into(),
             standing: "unreachable",
             equal: 0,
             pending_refs: 0,

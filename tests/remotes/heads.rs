@@ -67,3 +67,16 @@ fn one_that_names_no_branch_is_left_alone() {
     assert_eq!((carried.updated, carried.head), (1, None));
     assert_eq!(place.target.head().trim(), "refs/heads/main");
 }
+
+#[test]
+fn it_moves_to_the_last_of_many_new_branches() {
+    let place = Place::new();
+    let main = place.source.git(&["rev-parse", "main"]);
+    place.source.pack_many_refs("refs/heads/many/", 1_200, &main);
+    place.source.git(&["update-ref", "refs/heads/zz", &main]);
+    place.source.git(&["symbolic-ref", "HEAD", "refs/heads/zz"]);
+    let mut pass = place.pass();
+    pass.heads = Api(Some(&place.target));
+    assert_eq!(pass.ok().0.head.as_deref(), Some("refs/heads/zz"));
+    place.assert_mirrored();
+}

@@ -96,7 +96,8 @@ impl Task<'_> {
             known,
             carried,
             after: digest(&there.refs, None),
-            done: Vec::new(),
+            wanted_head: None,
+            made_head: false,
             moved: Vec::new(),
             refused: Vec::new(),
             unconfirmed: Vec::new(),
@@ -121,8 +122,9 @@ pub(super) struct Relay<'r, 's> {
     pub(super) carried: &'r mut Carried,
     /// The digest of the target's refs as far as they have got.
     pub(super) after: RefsDigest,
-    /// Branches that were made.
-    done: Vec<BString>,
+    /// What the target's `HEAD` is to name, and whether this pass has made that branch.
+    wanted_head: Option<RefName>,
+    made_head: bool,
     moved: Vec<(BString, Option<ObjectId>)>,
     refused: Vec<Command>,
     unconfirmed: Vec<BString>,
@@ -134,6 +136,7 @@ impl Relay<'_, '_> {
     /// All steps; what `HEAD` of the target is to be.
     fn run(&mut self, mut plan: Plan<'_>, source_head: Option<&RefValue>) -> Result<Option<RefName>, RemotesError> {
         let wanted_head = head_of(source_head, self.task.policy);
+        self.wanted_head.clone_from(&wanted_head);
         let target_head = self.target_head(&plan, wanted_head.as_ref());
         self.find_slices()?;
         self.preserve(&mut plan)?;
@@ -354,9 +357,8 @@ impl Relay<'_, '_> {
         if let Some(new) = edit.new {
             self.held.add(new);
         }
-        if edit.old.is_none() && edit.name.starts_with(b"refs/heads/") && self.done.len() < MAX_REMEMBERED {
-            self.done.push(edit.name.clone().into_owned());
-        }
+        self.made_head |=
+            edit.new.is_some() && self.wanted_head.as_ref().is_some_and(|head| head.as_bstr() == edit.name.as_ref());
         if self.moved.len() < MAX_REMEMBERED {
             self.moved.push((edit.name.clone().into_owned(), edit.new));
         }
@@ -365,7 +367,7 @@ impl Relay<'_, '_> {
     /// Whether a branch is at the target by now.
     fn has_branch(&self, branch: &RefName, gone: &HashSet<&gix::bstr::BStr>) -> bool {
         let was_there = self.there.refs.find(branch.as_bstr()).is_some() && !gone.contains(branch.as_bstr());
-        was_there || self.done.iter().any(|made| made == branch.as_bstr())
+        was_there || self.made_head
     }
 
     fn move_head(&mut self, branch: &RefName) -> Result<bool, RemotesError> {

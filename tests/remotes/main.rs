@@ -7,6 +7,8 @@ mod support;
 use support::git;
 
 mod backend;
+#[path = "../support/cgi.rs"]
+mod cgi;
 mod place;
 #[path = "../git_client/server.rs"]
 #[allow(dead_code)]

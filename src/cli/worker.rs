@@ -99,10 +99,12 @@ impl WorkerCommand {
         let mut rest = JoinSet::new();
         let (mut links, mut sinks) = (Vec::new(), Vec::<Arc<dyn Sink>>::new());
         for name in &names {
-            let link = context.writable_link(&config, name).await?;
-            let nudge = events::publish(&config, &link.target, &mut rest, rest_stopped.clone()).await;
-            sinks.extend(nudge.map(|nudge| Arc::new(nudge) as Arc<dyn Sink>));
-            rest.spawn(upkeep(link.target.clone(), upkeep::SWEEP_EVERY, rest_stopped.clone()));
+            let link = context.any_link(&config, name, true).await?;
+            if let Some(target) = link.target_region() {
+                let nudge = events::publish(&config, target, &mut rest, rest_stopped.clone()).await;
+                sinks.extend(nudge.map(|nudge| Arc::new(nudge) as Arc<dyn Sink>));
+                rest.spawn(upkeep(target.clone(), upkeep::SWEEP_EVERY, rest_stopped.clone()));
+            }
             links.push(link);
         }
         let options = WorkerOptions {

@@ -1,5 +1,8 @@
 //! Links with a Git server at one end: CodeCommit's events, gitferry's own, and `gitferry worker`.
 
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Stdio};
+
 use gitferry::config::Config;
 use gitferry::events::due::{Due, DueMarks};
 use gitferry::replication::AnyLink;
@@ -7,7 +10,7 @@ use gitferry::replication::remotes::RemoteLink;
 use serde_json::Value;
 
 use crate::backend::Backend;
-use crate::place::{block_on, eventually};
+use crate::place::{block_on, eventually, wait};
 use crate::queues::Queues;
 use crate::running::Running;
 use crate::samples;
@@ -272,4 +275,34 @@ fn a_commit_in_a_region_is_found_in_its_outbox() {
         assert_eq!(servers.requests(), 0);
         assert_eq!(worker.stop().0, Some(0));
     });
+}
+
+/// The process of `gitferry up`; it ends with the test.
+struct Up(Child);
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn what_is_pushed_to_a_host_of_up_reaches_a_server() {
+    let servers = Servers::linked("here", "eu", "");
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let config = servers.world.path("gitferry.toml");
+    let host = format!("[hosts.here]\nlisten = \"{address}\"\ncreate_on_push = true\nauth = \"none\"\n");
+    let text = std::fs::read_to_string(&config).unwrap() + &host;
+    std::fs::write(&config, text).unwrap();
+    let mut command = servers.world.command(&["--config", "gitferry.toml", "up"]);
+    let _up = Up(command.stdout(Stdio::null()).spawn().unwrap());
+    wait("it listens", || TcpStream::connect(address).is_ok());
+    let push = || servers.from.git(&["push", "-q", "--mirror", &format!("http://{address}/{NAME}")]);
+    push();
+    wait("the first is there", || servers.has_main());
+    servers.from.commit("main", "file", "two\n");
+    push();
+    wait("the second is there", || servers.has_main());
+    servers.assert_mirrored();
 }

@@ -1,11 +1,14 @@
 //! The Lambda function on links between two Git servers.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use gitferry::events::outbox::Publisher;
 use gitferry::worker::lambda::handler::{Handler, Served};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::outbox::{self, Told};
 use crate::place::block_on;
 use crate::queues::Queues;
 use crate::remotes::{NAME, ONLY_BY_EVENTS, Servers, between, event_of};
@@ -72,6 +75,27 @@ fn what_the_deadline_cuts_off_goes_on_with_a_message_of_its_own() {
         assert_eq!(handler.handle(&batch(&[&again[0]]), soon()).await.unwrap(), failures(&[]));
         servers.assert_mirrored();
         assert_eq!(servers.marks().await, [], "the first mark is answered, too");
+    });
+}
+
+#[test]
+fn what_reached_a_region_and_was_not_announced_is_announced_by_the_next_invocation() {
+    let servers = Servers::linked("us", "here", ONLY_BY_EVENTS);
+    block_on(async {
+        let (link, told) = (servers.open().await, Arc::new(Told::default()));
+        let target = link.target_region().unwrap().clone();
+        let publisher = Some(Publisher::new(target.clone(), told.clone()));
+        let handler = Handler::new(vec![Served { link, queue: None, publisher }], 4);
+        let event = servers.event().to_string();
+        *told.refuses.lock().unwrap() = 1;
+        assert_eq!(handler.handle(&batch(&[&event]), soon()).await.unwrap(), failures(&[]));
+        let seqs = told.take();
+        assert_eq!((seqs.len(), outbox::rows(&target).await), (2, 1), "that it was made, and its refs: {seqs:?}");
+        assert_eq!(servers.marks().await.len(), 1, "it is not done");
+        let schedule = br#"{ "detail-type": "Scheduled Event", "source": "aws.events" }"#;
+        handler.handle(schedule, soon()).await.unwrap();
+        assert_eq!((told.take(), outbox::rows(&target).await), (seqs, 0));
+        assert_eq!(servers.marks().await, []);
     });
 }
 

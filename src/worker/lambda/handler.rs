@@ -20,6 +20,7 @@ use crate::events::intake::{IntakeError, Taken, take};
 use crate::events::outbox::Publisher;
 use crate::events::remote::all_of;
 use crate::events::sqs::{MAX_MESSAGES, Outcome, Queue, take_batch};
+use crate::replication::error::InRegion as _;
 use crate::replication::pass::MAX_JOBS;
 use crate::replication::{AnyLink, ReplicationError, Which};
 use crate::retry::Attempts;
@@ -396,11 +397,11 @@ async fn deliver_and_announce(work: &Work<'_>) -> Result<Option<Brought>, Replic
     let link = &work.served.link;
     let Some(publisher) = &work.served.publisher else { return deliver_due(link, &work.asked).await };
     let (brought, marks) = due::deliver(link, &work.asked, false).await?;
-    let id = match (&brought, &work.asked.which) {
-        (Some(Brought { reached: Some((id, _)), .. }), _) => Some(*id),
-        // Whoever delivered it before may have died before it was announced.
-        (_, Which::Id(id)) if matches!(link, AnyLink::Regions(_)) => Some(*id),
-        _ => None,
+    // Also where nothing was brought: whoever delivered it before may have died before it was announced.
+    let id = match (&work.asked.which, link.target_region()) {
+        (Which::Id(id), _) => Some(*id),
+        (Which::Name(name), Some(target)) => target.find(name).await.in_region(target)?.map(|item| item.id),
+        (Which::Name(_), None) => None,
     };
     if let Some(id) = id
         && let Err(error) = publisher.publish(id).await

@@ -21,6 +21,7 @@ use crate::ledger::head::RepositoryId;
 use crate::region::Region;
 use crate::replication::deliver::Link;
 use crate::replication::error::InRegion as _;
+use crate::replication::remotes::RemoteLink;
 use crate::replication::verified::{Verified, oldest};
 use crate::replication::{AnyLink, ReplicationError, Which};
 use crate::retry::Pace;
@@ -30,6 +31,8 @@ use crate::table::MAX_GET_KEYS;
 const DUE_EVERY: Duration = Duration::from_secs(30);
 /// A mark that is younger is in the hands of the worker that made it.
 pub(super) const DUE_AFTER: SignedDuration = SignedDuration::from_secs(60);
+/// The shortest time between two repositories that a sweep tells of.
+const TICK: Duration = Duration::from_micros(1);
 /// Rows of an outbox whose repositories are known to be dealt with; more are looked at again.
 const MAX_SEEN: usize = 100_000;
 
@@ -169,10 +172,7 @@ impl Source {
             tick.tick().await;
             let swept = match &self.link {
                 AnyLink::Regions(link) => self.compare_once(link).await,
-                AnyLink::Remote(link) => match all_of(link).await {
-                    Ok(all) => Ok(self.tell_of_all(all).await),
-                    Err(error) => Err(error),
-                },
+                AnyLink::Remote(link) => self.tell_of_all(link).await,
             };
             if self.note("the sweep", swept).is_some() {
                 self.status.counters.sweeps.add(1);
@@ -180,12 +180,13 @@ impl Source {
         }
     }
 
-    async fn tell_of_all(&self, all: Vec<Which>) {
-        let mut rate = every(Duration::from_secs(1) / self.options.sweep_rate.max(1));
-        for which in all {
+    async fn tell_of_all(&self, link: &RemoteLink) -> Result<(), ReplicationError> {
+        let mut rate = every(Duration::from_secs(1).div_f64(f64::from(self.options.sweep_rate.max(1))).max(TICK));
+        for which in all_of(link).await? {
             rate.tick().await;
             self.tell(which, Cause::Sweep).await;
         }
+        Ok(())
     }
 
     async fn compare_once(&self, link: &Link) -> Result<(), ReplicationError> {

@@ -4,9 +4,10 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Stdio};
 
 use gitferry::config::Config;
-use gitferry::events::due::{Due, DueMarks};
-use gitferry::replication::AnyLink;
+use gitferry::events::due::{Asked, Due, DueMarks, deliver_due};
+use gitferry::events::sqs::take_batch;
 use gitferry::replication::remotes::RemoteLink;
+use gitferry::replication::{AnyLink, Which};
 use serde_json::Value;
 
 use crate::backend::Backend;
@@ -168,6 +169,37 @@ fn a_mark_survives_the_worker_that_made_it() {
         servers.assert_mirrored();
         assert_eq!((worker.counter("messages"), worker.counter("delivered")), (0, 1));
         assert_eq!(worker.stop().0, Some(0));
+    });
+}
+
+/// A transfer is under way, for what came in between.
+#[test]
+fn what_a_checkpoint_knows_is_due_all_the_same_while_something_else_is() {
+    let servers = Servers::linked("us", "eu", &format!("{ONLY_BY_EVENTS}table = \"sqlite:cc.db\"\n"));
+    servers.world.ok(&["replicate", "cc", NAME]);
+    let first = servers.event().to_string();
+    let back = servers.from.git(&["rev-parse", "main"]);
+    servers.from.commit("main", "file", "in between\n");
+    let second = servers.event().to_string();
+    block_on(async {
+        let link = servers.open().await;
+        let outcome = take_batch(&link, None, &[&first, &first]).await;
+        assert_eq!((outcome.due.len(), outcome.duplicates), (0, 2), "the target has it");
+        let outcome = take_batch(&link, None, &[&second, &second]).await;
+        assert_eq!((outcome.due.len(), outcome.duplicates), (1, 1));
+        servers.from.git(&["update-ref", "refs/heads/main", back.trim()]);
+        let outcome = take_batch(&link, None, &[&first]).await;
+        assert_eq!((outcome.due.len(), outcome.duplicates), (1, 0), "what is under way may bring the one in between");
+        assert_eq!(servers.marks().await.len(), 2);
+        // One delivery answers both; asked again for the same, there is nothing to do.
+        let asked = |marks| Asked { which: Which::Name(NAME.into()), marks, look: false };
+        let marks = servers.marks().await;
+        assert_eq!(deliver_due(&link, &asked(marks[..1].to_vec())).await.unwrap(), None, "the target has it already");
+        assert_eq!(servers.marks().await, []);
+        servers.requests();
+        assert_eq!(deliver_due(&link, &asked(marks)).await.unwrap(), None);
+        assert_eq!(servers.requests(), 0);
+        servers.assert_mirrored();
     });
 }
 

@@ -146,7 +146,7 @@ impl Handler {
         }
         let mut work = Vec::new();
         let mut failed: Vec<&str> = Vec::new();
-        for (served, records) in self.by_link(&records)? {
+        for (served, records) in self.by_link(&records).map_err(HandlerError::NoLink)? {
             for records in records.chunks(MAX_MESSAGES as usize) {
                 let bodies: Vec<&str> = records.iter().map(|record| record.body.as_str()).collect();
                 let outcome: Outcome = take_batch(&served.link, served.queue.as_ref(), &bodies).await;
@@ -175,13 +175,13 @@ impl Handler {
         Ok(json!({ "batchItemFailures": failures }))
     }
 
-    /// The link of each record: the one with its queue, or the only one that there is.
-    fn by_link<'a>(&'a self, records: &'a [Record]) -> Result<Vec<(&'a Served, Vec<&'a Record>)>, HandlerError> {
+    /// The link of each record: the one with its queue, or the only one that there is. `Err`: a queue of no link.
+    fn by_link<'a>(&'a self, records: &'a [Record]) -> Result<Vec<(&'a Served, Vec<&'a Record>)>, String> {
         let mut groups: BTreeMap<usize, Vec<&Record>> = BTreeMap::new();
         for record in records {
             let named = self.links.iter().position(|served| has_queue(served, &record.queue_arn));
             let at = named.or_else(|| (self.links.len() == 1).then_some(0));
-            let at = at.ok_or_else(|| HandlerError::NoLink(record.queue_arn.clone()))?;
+            let at = at.ok_or_else(|| record.queue_arn.clone())?;
             groups.entry(at).or_default().push(record);
         }
         Ok(groups.into_iter().map(|(at, records)| (&self.links[at], records)).collect())

@@ -66,6 +66,13 @@ impl BackupCommand {
         };
         let max_age = SignedDuration::try_from(max_age).map_err(|error| Failure::usage(error.to_string()))?;
         let config = context.config()?;
+        if config.has_remote(config.link(link)?) {
+            let reason = format!("link {link} has a remote at one end: it has no recovery point to sign off");
+            return Err(Failure::usage(reason).hint(format!(
+                "`gitferry replicate {link}` brings the target up to date, `gitferry status {link}` compares it, and \
+                 `gitferry verify NAME --region REGION` checks what a region holds"
+            )));
+        }
         let link = context.writable_link(&config, link).await?;
         let made = backup(&link, BackupOptions { jobs: self.jobs, deep: self.deep, max_age }).await?;
         events::announce(&config, &link.target, None).await;

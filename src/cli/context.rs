@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use gitferry::config::{Config, DEFAULT_FILE, LinkConfig, LinkMode};
 use gitferry::region::Region;
+use gitferry::replication::AnyLink;
 use gitferry::replication::deliver::Link;
-use gitferry::replication::pass::Summary;
 use gitferry::replication::progress::Progress;
-use gitferry::replication::remotes::checkpoint::Hint;
-use gitferry::replication::remotes::{Endpoint, RemoteLink};
+use gitferry::replication::remotes::RemoteLink;
 use gitferry::replication::transfer::PARTS_IN_MEMORY;
 use tokio::sync::Semaphore;
 
@@ -77,9 +76,9 @@ impl Context {
     /// Opens a link, whatever is at its ends; `writable` says that a pass is to run over it.
     pub async fn any_link(&self, config: &Config, name: &str, writable: bool) -> Result<AnyLink, Failure> {
         Ok(match (config.has_remote(config.link(name)?), writable) {
-            (true, _) => AnyLink::Remote(Box::new(RemoteLink::open(config, name).await?)),
-            (false, true) => AnyLink::Regions(Box::new(self.writable_link(config, name).await?)),
-            (false, false) => AnyLink::Regions(Box::new(self.link(config, name).await?)),
+            (true, _) => RemoteLink::open(config, name).await?.into(),
+            (false, true) => self.writable_link(config, name).await?.into(),
+            (false, false) => self.link(config, name).await?.into(),
         })
     }
 
@@ -93,45 +92,6 @@ impl Context {
     pub async fn writable_link(&self, config: &Config, name: &str) -> Result<Link, Failure> {
         let target = Region::open_writable(config, &regions_of(config, name)?.target).await?;
         open_link(config, name, target).await
-    }
-}
-
-/// A link that is open.
-#[derive(Debug)]
-pub enum AnyLink {
-    /// From a region to a region.
-    Regions(Box<Link>),
-    /// With a remote at one end.
-    Remote(Box<RemoteLink>),
-}
-
-impl AnyLink {
-    /// What a pass over it has done.
-    pub fn progress(&self) -> Arc<Progress> {
-        match self {
-            AnyLink::Regions(link) => link.progress.clone(),
-            AnyLink::Remote(link) => link.progress.clone(),
-        }
-    }
-
-    /// The target, where it is a region.
-    pub fn target_region(&self) -> Option<&Region> {
-        match self {
-            AnyLink::Regions(link) => Some(&link.target),
-            AnyLink::Remote(link) => match &link.target {
-                Endpoint::Region(region) => Some(region),
-                Endpoint::Remote(_) => None,
-            },
-        }
-    }
-
-    /// Brings the target up to date. A hint is what an event says of the one repository that is named.
-    pub async fn pass(&self, names: &[String], hint: Option<&Hint>, jobs: usize) -> Result<Summary, Failure> {
-        Ok(match (self, names, hint) {
-            (AnyLink::Regions(link), ..) => link.pass(names, jobs).await?,
-            (AnyLink::Remote(link), [name], Some(hint)) => link.pass_announced(name, hint).await?,
-            (AnyLink::Remote(link), ..) => link.pass(names, jobs).await?,
-        })
     }
 }
 

@@ -1,9 +1,10 @@
 //! `gitferry explain`
 
 use clap::Args;
+use gitferry::replication::AnyLink;
 use gitferry::replication::remotes::explain::{Explained, Path};
 
-use super::context::{AnyLink, Context};
+use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::output;
 use super::replicate::print_notes;

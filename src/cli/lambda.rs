@@ -69,9 +69,12 @@ impl Lambda {
         }
         let mut served = Vec::new();
         for name in names {
-            let link = context.writable_link(&config, name).await?;
-            let (queue, publisher) =
-                (events::open_queue(&config, name).await?, events::publisher(&config, &link.target).await);
+            let link = context.any_link(&config, name, true).await?;
+            let queue = events::open_queue(&config, name).await?;
+            let publisher = match link.target_region() {
+                Some(target) => events::publisher(&config, target).await,
+                None => None,
+            };
             served.push(Served { link, queue, publisher });
         }
         Ok(Handler::new(served, self.jobs))

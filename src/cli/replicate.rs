@@ -13,9 +13,10 @@ use gitferry::replication::pass::{DEFAULT_JOBS, Summary};
 use gitferry::replication::progress::Progress;
 use gitferry::replication::remotes::checkpoint::Hint;
 use gitferry::replication::remotes::report::{Carried, Notes, Outcome};
+use gitferry::replication::{AnyLink, ReplicationError};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::context::{AnyLink, Context};
+use super::context::Context;
 use super::failure::{Exit, Failure, hint_for_error, is_refusal};
 use super::{events, output};
 
@@ -87,7 +88,7 @@ impl Replicate {
             AnyLink::Regions(_) => {}
         }
         let bars = (!self.json && std::io::stderr().is_terminal()).then(|| show(link.progress()));
-        let result = link.pass(&names, hint.as_ref(), self.jobs).await;
+        let result = pass(&link, &names, hint.as_ref(), self.jobs).await;
         if let Some(bars) = bars {
             bars.abort();
         }
@@ -103,6 +104,15 @@ impl Replicate {
             false => print(&summary),
         }
         Ok(exit(&summary))
+    }
+}
+
+/// Brings the target up to date. A hint is what an event says of the one repository that is named.
+async fn pass(link: &AnyLink, names: &[String], hint: Option<&Hint>, jobs: usize) -> Result<Summary, ReplicationError> {
+    match (link, names, hint) {
+        (AnyLink::Regions(link), ..) => link.pass(names, jobs).await,
+        (AnyLink::Remote(link), [name], Some(hint)) => link.pass_announced(name, hint).await,
+        (AnyLink::Remote(link), ..) => link.pass(names, jobs).await,
     }
 }
 

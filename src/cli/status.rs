@@ -1,12 +1,13 @@
 //! `gitferry status`
 
 use clap::Args;
+use gitferry::replication::AnyLink;
 use gitferry::replication::remotes::RemoteLink;
 use gitferry::replication::remotes::status::RemoteStatus;
 use gitferry::replication::status::RepositoryStatus;
 use serde_json::json;
 
-use super::context::{AnyLink, Context};
+use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::output;
 

@@ -176,7 +176,7 @@ impl Up {
         let names: Vec<&String> = config.links.keys().filter(|_| self.replicates()).collect();
         let mut links = Vec::with_capacity(names.len());
         for name in &names {
-            links.push(context.writable_link(config, name).await?);
+            links.push(context.any_link(config, name, true).await?);
         }
         let mut worker = Worker::new(links, options).announcing(sink);
         for name in names {

@@ -29,6 +29,9 @@ pub const HEALTH_ADDRESS: &str = "127.0.0.1:8470";
     after_help = "A link's queue is in the configuration: queue and dead_letters of [links.NAME]. Without one, changes
 are found by looking at the source's outbox every few seconds.
 
+Of a remote, which sends no events but CodeCommit's, each repository that the link names in full is looked at every
+--sweep-every.
+
 GET /_health answers 200 while the worker is alive, /_ready while it gets at all that it works with; otherwise 503.
 GET /_metrics has figures of each link for Prometheus; --metrics prints them for CloudWatch.
 SIGTERM or Ctrl-C lets running deliveries end for --grace; what is cut off goes on where it was. A second signal ends
@@ -52,7 +55,7 @@ pub struct WorkerCommand {
     /// How often the sources' outboxes are read. Seldom is enough where a queue brings the events of their hosts.
     #[arg(long, default_value = "5s", value_name = "DURATION", value_parser = duration)]
     outbox_every: Duration,
-    /// How often all frontiers are compared.
+    /// How often all frontiers are compared, and all repositories of remotes looked at.
     #[arg(long, default_value = "5m", value_name = "DURATION", value_parser = duration)]
     sweep_every: Duration,
     /// How many of them a second.
@@ -99,10 +102,12 @@ impl WorkerCommand {
         let mut rest = JoinSet::new();
         let (mut links, mut sinks) = (Vec::new(), Vec::<Arc<dyn Sink>>::new());
         for name in &names {
-            let link = context.writable_link(&config, name).await?;
-            let nudge = events::publish(&config, &link.target, &mut rest, rest_stopped.clone()).await;
-            sinks.extend(nudge.map(|nudge| Arc::new(nudge) as Arc<dyn Sink>));
-            rest.spawn(upkeep(link.target.clone(), upkeep::SWEEP_EVERY, rest_stopped.clone()));
+            let link = context.any_link(&config, name, true).await?;
+            if let Some(target) = link.target_region() {
+                let nudge = events::publish(&config, target, &mut rest, rest_stopped.clone()).await;
+                sinks.extend(nudge.map(|nudge| Arc::new(nudge) as Arc<dyn Sink>));
+                rest.spawn(upkeep(target.clone(), upkeep::SWEEP_EVERY, rest_stopped.clone()));
+            }
             links.push(link);
         }
         let options = WorkerOptions {

@@ -47,7 +47,7 @@ pub struct LinkConfig {
     /// Whether the objects of Git LFS are carried, too.
     #[serde(default)]
     pub lfs: Option<LfsMode>,
-    /// The table of a link between two remotes, for checkpoints and statistics: `sqlite:PATH` or
+    /// The table of a link between two remotes, for checkpoints, statistics, and what events ask for: `sqlite:PATH` or
     /// `dynamodb://TABLE`.
     #[serde(default)]
     pub table: Option<String>,
@@ -144,6 +144,11 @@ impl Config {
         let region = [&link.source, &link.target].into_iter().find(|end| self.regions.contains_key(*end));
         if let (Some(region), Some(_)) = (region, &link.table) {
             return Err(format!("table: only for a link between two remotes; this one uses that of {region}"));
+        }
+        if let (None, Some(_), None) = (region, &link.queue, &link.table) {
+            return Err("queue needs table: a link between two remotes keeps there what events ask for until it is \
+                        delivered; table = \"sqlite:PATH\" or \"dynamodb://TABLE\""
+                .into());
         }
         self.link_table(link)?;
         RefPolicy::of(link).map(drop)

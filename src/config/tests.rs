@@ -143,6 +143,12 @@ fn settings_of_links_with_remotes_are_checked() {
         ("deletions = \"keep\"", "deletions = \"some\"", "some"),
         ("divergence = \"refuse\"", "divergence = \"merge\"", "merge"),
         ("sqlite:ab.db", "file:ab.db", "links.ab: table: "),
+        (
+            "table = \"sqlite:ab.db\"",
+            "queue = \"https://sqs.eu-west-1.amazonaws.com/1/in\"\n\
+             dead_letters = \"https://sqs.eu-west-1.amazonaws.com/1/dead\"",
+            "links.ab: queue needs table",
+        ),
         ("target = \"b\"", "target = \"b\"\nmode = \"standby\"", "links.ab: mode"),
         ("target = \"b\"", "target = \"c\"", "there is no region c, and no remote"),
         ("target = \"b\"", "target = \"a\"", "the same remote"),

@@ -2,19 +2,20 @@
 
 use super::codecommit::{Rejection, StateChange, Subject};
 use super::due::{Due, DueMarks};
+use super::remote;
 use crate::Kind;
 use crate::ledger::advance::read_head;
 use crate::ledger::head::{Frontier, HeadItem, RepositoryId};
-use crate::replication::ReplicationError;
 use crate::replication::deliver::Link;
 use crate::replication::error::InRegion as _;
+use crate::replication::{AnyLink, ReplicationError};
 
 /// What became of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Taken {
     /// The repository is marked as due.
     Due(Due),
-    /// The target has that state already: one read was all.
+    /// The target has that state already: one read was all, or two.
     Current,
     /// The link does not carry the repository.
     NotCarried,
@@ -42,16 +43,23 @@ impl IntakeError {
 }
 
 /// Marks the repository of an event as due, unless the target has reached that state.
-pub async fn take(link: &Link, change: &StateChange) -> Result<Taken, IntakeError> {
-    let found = match &change.subject {
-        Subject::Gitferry { id, frontier: Some(frontier) } => by_frontier(link, change, *id, *frontier).await?,
-        Subject::Gitferry { id, frontier: None } => by_name(link, change, &id.to_string()).await?,
-        Subject::CodeCommit => by_name(link, change, &change.repository).await?,
+pub async fn take(link: &AnyLink, change: &StateChange) -> Result<Taken, IntakeError> {
+    let found = match link {
+        AnyLink::Regions(link) => look_up(link, change).await?,
+        AnyLink::Remote(link) => remote::look_up(link, change).await?,
     };
     if let Taken::Due(due) = &found {
-        DueMarks::new(&link.target, &link.name).mark(due).await.in_region(&link.target)?;
+        DueMarks::of(link).mark(due).await.map_err(|error| link.table_failed(error))?;
     }
     Ok(found)
+}
+
+async fn look_up(link: &Link, change: &StateChange) -> Result<Taken, IntakeError> {
+    match &change.subject {
+        Subject::Gitferry { id, frontier: Some(frontier) } => by_frontier(link, change, *id, *frontier).await,
+        Subject::Gitferry { id, frontier: None } => by_name(link, change, &id.to_string()).await,
+        Subject::CodeCommit => by_name(link, change, &change.repository).await,
+    }
 }
 
 /// The event says which state there is: the source is asked only about what the target has never heard of.
@@ -72,7 +80,7 @@ async fn by_frontier(
     if target.is_none() && read_head(&*link.source.table, id).await.in_region(&link.source)?.is_none() {
         return Err(unknown(link, &id.to_string()).into());
     }
-    Ok(Taken::Due(Due { id, seq: frontier.seq }))
+    Ok(Taken::Due(Due::Change { id, seq: frontier.seq }))
 }
 
 async fn by_name(link: &Link, change: &StateChange, name: &str) -> Result<Taken, IntakeError> {
@@ -88,7 +96,7 @@ async fn by_name(link: &Link, change: &StateChange, name: &str) -> Result<Taken,
     }
     match target {
         Some(target) if target.head.frontier == source.head.frontier => Ok(Taken::Current),
-        _ => Ok(Taken::Due(Due { id: source.id, seq: source.head.frontier.seq })),
+        _ => Ok(Taken::Due(Due::Change { id: source.id, seq: source.head.frontier.seq })),
     }
 }
 

@@ -11,6 +11,7 @@ pub mod eventbridge;
 pub mod in_process;
 pub mod intake;
 pub mod outbox;
+pub(crate) mod remote;
 pub mod sqs;
 
 use std::sync::Arc;

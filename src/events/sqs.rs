@@ -14,7 +14,7 @@ use super::due::Due;
 use super::intake::{IntakeError, Taken, take};
 use crate::Kind;
 use crate::aws::failure::{Attempts, Failure, failure};
-use crate::replication::deliver::Link;
+use crate::replication::AnyLink;
 
 /// Most messages of one request (SQS's limit).
 pub const MAX_MESSAGES: i32 = 10;
@@ -210,18 +210,18 @@ pub struct Outcome {
 
 /// Deals with a batch of messages of one link, all at a time (SQS gives 10 at most, Lambda 10,000 of some kinds:
 /// callers hand over no more than [`MAX_MESSAGES`]): due marks, dead letters. Messages about one repository come to
-/// one look at it. The caller deletes what is done.
-pub async fn take_batch(link: &Link, queue: Option<&Queue>, bodies: &[&str]) -> Outcome {
+/// one look at it; where the source is a remote, those about one state of a ref. The caller deletes what is done.
+pub async fn take_batch(link: &AnyLink, queue: Option<&Queue>, bodies: &[&str]) -> Outcome {
     let mut outcome = Outcome::default();
-    let mut groups: HashMap<String, (StateChange, Vec<usize>)> = HashMap::new();
+    let mut groups = Groups::new();
     for (at, body) in bodies.iter().enumerate() {
         match codecommit::parse(body.as_bytes()) {
             Ok(Announcement::Nothing { event }) => {
-                tracing::debug!(event, link = link.name, "an event changes nothing that is replicated");
+                tracing::debug!(event, link = link.name(), "an event changes nothing that is replicated");
                 outcome.ignored += 1;
                 outcome.done.push(at);
             }
-            Ok(Announcement::Change(change)) => group(&mut groups, change, at),
+            Ok(Announcement::Change(change)) => group(link, &mut groups, change, at),
             Err(rejection) => bury(queue, bodies, &[at], &rejection, &mut outcome).await,
         }
     }
@@ -239,7 +239,7 @@ pub async fn take_batch(link: &Link, queue: Option<&Queue>, bodies: &[&str]) -> 
             }
             Err(IntakeError::Rejected(rejection)) => bury(queue, bodies, &places, &rejection, &mut outcome).await,
             Err(IntakeError::Replication(error)) => {
-                tracing::warn!(%error, link = link.name, "an event could not be looked at; it comes again");
+                tracing::warn!(%error, link = link.name(), "an event could not be looked at; it comes again");
                 outcome.failed.extend(places.into_iter().map(|at| (at, error.to_string())));
             }
         }
@@ -247,9 +247,16 @@ pub async fn take_batch(link: &Link, queue: Option<&Queue>, bodies: &[&str]) -> 
     outcome
 }
 
+/// What the messages of a batch are about, and their positions.
+type Groups = HashMap<String, (StateChange, Vec<usize>)>;
+
 /// The newest state of each repository, and the messages about it.
-fn group(groups: &mut HashMap<String, (StateChange, Vec<usize>)>, change: StateChange, at: usize) {
+fn group(link: &AnyLink, groups: &mut Groups, change: StateChange, at: usize) {
     let key = match &change.subject {
+        // What a remote tells has no order: each thing counts for itself.
+        _ if link.source_region().is_none() => {
+            format!("{:?}", (&change.repository, &change.events, &change.reference, &change.commit))
+        }
         Subject::Gitferry { id, .. } => id.to_string(),
         Subject::CodeCommit => format!("name {}", change.repository),
     };

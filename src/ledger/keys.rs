@@ -1,5 +1,7 @@
 //! Where everything lies: the keys of the table and of the object store.
 
+use uuid::Uuid;
+
 use super::hash::{ChangeHash, RefsDigest};
 use super::head::RepositoryId;
 use crate::git::lfs::LfsOid;
@@ -109,6 +111,25 @@ pub fn due(link: &str, id: RepositoryId, seq: u64) -> Key {
     Key::new(due_partition(link), format!("{id}/{seq:020}"))
 }
 
+/// Something that happened to a repository of a remote, which a link's target has to reach.
+pub fn due_news(link: &str, repository: &str, mark: Uuid) -> Key {
+    Key::new(due_partition(link), format!("{}{mark}", due_news_prefix(repository)))
+}
+
+/// What the sort keys of all such marks of a repository start with; those of repositories below it start so, too.
+pub fn due_news_prefix(repository: &str) -> String {
+    format!("{DUE_NEWS_PREFIX}{repository}/")
+}
+
+/// What the sort keys of all such marks start with. No id does.
+const DUE_NEWS_PREFIX: &str = "name/";
+
+/// The repository and the mark, from the sort key of such a mark.
+pub fn parse_due_news(sk: &str) -> Option<(&str, Uuid)> {
+    let (name, mark) = sk.strip_prefix(DUE_NEWS_PREFIX)?.rsplit_once('/')?;
+    Some((name, mark.parse().ok()?))
+}
+
 /// The partition of a link's due marks.
 pub fn due_partition(link: &str) -> String {
     format!("due/{link}")
@@ -128,6 +149,11 @@ pub fn link(link: &str, id: RepositoryId) -> Key {
 /// What a link with a remote keeps about a repository: a checkpoint and statistics.
 pub fn remote_link(link: &str, repository: &str) -> Key {
     Key::new(link_partition(link), format!("remote/{repository}"))
+}
+
+/// The newest change of a region's repository that a link to a remote has carried.
+pub fn reached(link: &str, id: RepositoryId) -> Key {
+    Key::new(link_partition(link), format!("reached/{id}"))
 }
 
 /// The partition of a link's statistics.
@@ -193,4 +219,24 @@ pub const OBJECTS_PREFIX: &str = "repositories/";
 /// What all object keys of a repository start with.
 pub fn object_prefix(id: RepositoryId) -> String {
     format!("{OBJECTS_PREFIX}{id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_keys_of_due_marks_are_read_back() {
+        let (id, mark) = (RepositoryId(Uuid::from_u128(1)), Uuid::from_u128(2));
+        let key = due("cc", id, 7);
+        assert_eq!((parse_due(&key.sk), parse_due_news(&key.sk)), (Some((id, 7)), None));
+        for name in ["app", "team/app", "name/app", "a/019a0000-0000-7000-8000-000000000001"] {
+            let key = due_news("cc", name, mark);
+            assert_eq!((parse_due(&key.sk), parse_due_news(&key.sk)), (None, Some((name, mark))));
+            assert!(key.sk.starts_with(&due_news_prefix(name)) && key.pk == due_partition("cc"));
+        }
+        for strange in ["", "name/", "name/app", "name/app/x", "app/00000000-0000-0000-0000-000000000002"] {
+            assert_eq!(parse_due_news(strange), None);
+        }
+    }
 }

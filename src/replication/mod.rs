@@ -3,6 +3,7 @@
 //! *Invariant:* a replica's ledger is a prefix of its source's; anything else is a fork: stop and report.
 //! *Invariant:* packs are durable in the target before one conditional write makes their changes visible.
 
+mod any_link;
 mod apply;
 mod compare;
 pub mod deliver;
@@ -18,6 +19,7 @@ pub mod status;
 pub mod transfer;
 pub mod verified;
 
+pub use any_link::{AnyLink, Which};
 pub use error::ReplicationError;
 
 /// Deliveries run as tasks of their own: this fails to compile when one can no longer be spawned.

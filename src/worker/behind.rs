@@ -35,22 +35,27 @@ pub(super) struct Standing {
 
 impl Behind {
     /// Somebody told of a repository.
-    pub fn heard(&mut self, task: Task, now: Timestamp) {
-        self.tasks.entry(task).or_insert(Late { since: now, fork: false });
+    pub fn heard(&mut self, task: &Task, now: Timestamp) {
+        self.tasks.entry(task.clone()).or_insert(Late { since: now, fork: false });
     }
 
     /// A delivery ended well. It is looked at once `again` when something was heard meanwhile.
-    pub fn delivered(&mut self, task: Task, again: bool, now: Timestamp) {
-        self.tasks.remove(&task);
+    pub fn delivered(&mut self, task: &Task, again: bool, now: Timestamp) {
+        self.tasks.remove(task);
         if again {
             self.heard(task, now);
         }
     }
 
+    /// Since when a repository is known to be behind.
+    pub fn since(&self, task: &Task) -> Option<Timestamp> {
+        self.tasks.get(task).map(|late| late.since)
+    }
+
     /// A delivery failed; `committed`: when the oldest change was that the target lacks, where that is known.
-    pub fn failed(&mut self, task: Task, fork: bool, committed: Option<Timestamp>, now: Timestamp) {
+    pub fn failed(&mut self, task: &Task, fork: bool, committed: Option<Timestamp>, now: Timestamp) {
         self.heard(task, now);
-        if let Some(late) = self.tasks.get_mut(&task) {
+        if let Some(late) = self.tasks.get_mut(task) {
             late.fork = fork;
             late.since = committed.map_or(late.since, |committed| committed.min(late.since));
         }
@@ -101,10 +106,10 @@ impl RecentLag {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::ledger::head::RepositoryId;
+    use crate::replication::Which;
 
-    fn task(link: usize, number: u128) -> Task {
-        (link, RepositoryId(uuid::Uuid::from_u128(number)))
+    fn task(link: usize, number: u32) -> Task {
+        (link, Which::Name(number.to_string().into()))
     }
 
     fn at(second: i64) -> Timestamp {
@@ -114,21 +119,22 @@ mod tests {
     #[test]
     fn what_fails_is_behind_since_its_commit() {
         let mut behind = Behind::default();
-        behind.heard(task(0, 1), at(100));
-        behind.heard(task(0, 1), at(200));
-        behind.heard(task(0, 2), at(150));
-        behind.heard(task(1, 3), at(10));
+        behind.heard(&task(0, 1), at(100));
+        behind.heard(&task(0, 1), at(200));
+        behind.heard(&task(0, 2), at(150));
+        behind.heard(&task(1, 3), at(10));
         assert_eq!(behind.standing(0), Standing { pending: 2, forks: 0, since: Some(at(100)) });
-        behind.failed(task(0, 2), false, Some(at(50)), at(210));
+        behind.failed(&task(0, 2), false, Some(at(50)), at(210));
         assert_eq!(behind.standing(0).since, Some(at(50)));
+        assert_eq!((behind.since(&task(0, 2)), behind.since(&task(0, 9))), (Some(at(50)), None));
         // A later attempt that could not find that out does not make it younger.
-        behind.failed(task(0, 2), true, None, at(220));
+        behind.failed(&task(0, 2), true, None, at(220));
         assert_eq!(behind.standing(0), Standing { pending: 2, forks: 1, since: Some(at(50)) });
-        behind.delivered(task(0, 2), false, at(230));
+        behind.delivered(&task(0, 2), false, at(230));
         assert_eq!(behind.standing(0), Standing { pending: 1, forks: 0, since: Some(at(100)) });
-        behind.delivered(task(0, 1), true, at(240));
+        behind.delivered(&task(0, 1), true, at(240));
         assert_eq!(behind.standing(0).since, Some(at(240)));
-        behind.delivered(task(0, 1), false, at(250));
+        behind.delivered(&task(0, 1), false, at(250));
         assert_eq!(behind.standing(0), Standing::default());
         assert_eq!(behind.standing(1).pending, 1);
     }

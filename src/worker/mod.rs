@@ -23,13 +23,11 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, interval, sleep_until};
 
 use crate::Kind;
-use crate::events::due::{Due, deliver_due};
+use crate::events::due::{Asked, Brought, deliver_due};
 use crate::events::sqs::Queue;
 use crate::events::{Event, Sink};
-use crate::ledger::head::RepositoryId;
-use crate::replication::ReplicationError;
-use crate::replication::deliver::{Delivered, Link};
 use crate::replication::pass::MAX_JOBS;
+use crate::replication::{AnyLink, ReplicationError, Which};
 use behind::Behind;
 use sources::{Found, Source};
 use status::Status;
@@ -75,7 +73,7 @@ impl Default for WorkerOptions {
 /// How one delivery ended.
 struct Ended {
     task: Task,
-    result: Result<Option<Delivered>, Failed>,
+    result: Result<Option<Brought>, Failed>,
 }
 
 /// A delivery that failed.
@@ -90,7 +88,7 @@ struct Failed {
 /// Delivers until it is told to stop.
 #[derive(Debug)]
 pub struct Worker {
-    links: Arc<[Link]>,
+    links: Arc<[AnyLink]>,
     queues: Vec<(usize, Queue)>,
     options: WorkerOptions,
     status: Arc<Status>,
@@ -105,9 +103,10 @@ pub struct Worker {
 
 impl Worker {
     /// A worker over some links.
-    pub fn new(links: Vec<Link>, options: WorkerOptions) -> Self {
-        let clock = links.first().map(|link| link.target.clock.clone());
-        let status = Arc::new(Status::of(links.iter().map(|link| link.name.as_str()), clock));
+    pub fn new<L: Into<AnyLink>>(links: Vec<L>, options: WorkerOptions) -> Self {
+        let links: Vec<AnyLink> = links.into_iter().map(Into::into).collect();
+        let clock = links.first().map(|link| link.clock().clone());
+        let status = Arc::new(Status::of(links.iter().map(AnyLink::name), clock));
         Worker {
             links: links.into(),
             queues: Vec::new(),
@@ -123,7 +122,7 @@ impl Worker {
 
     /// Takes the events of a link from a queue, too.
     pub fn listen(mut self, link: &str, queue: Queue) -> Self {
-        self.queues.extend(self.links.iter().position(|other| other.name == link).map(|at| (at, queue)));
+        self.queues.extend(self.links.iter().position(|other| other.name() == link).map(|at| (at, queue)));
         self
     }
 
@@ -155,7 +154,7 @@ impl Worker {
                     Some(event) => self.on_event(&event),
                     None => announced = false,
                 },
-                Some(Found { link, id, cause }) = found.recv(), if room => self.hear((link, id), cause),
+                Some(Found { link, which, cause }) = found.recv(), if room => self.hear((link, which), cause),
                 Some(ended) = self.running.join_next_with_id() => self.on_ended(ended),
                 () = sleep_until(next_wait.unwrap_or_else(Instant::now)), if next_wait.is_some() => {
                     self.tasks.ripen(Instant::now());
@@ -203,27 +202,31 @@ impl Worker {
     }
 
     fn on_event(&mut self, event: &Event) {
-        let fed = |link: &Link| link.source.name == event.region;
+        let fed = |link: &AnyLink| link.source_region().is_some_and(|source| source.name == event.region);
         let links: Vec<usize> = (0..self.links.len()).filter(|at| fed(&self.links[*at])).collect();
         for link in links {
-            self.hear((link, event.repository), Cause::Event);
+            self.hear((link, Which::Id(event.repository)), Cause::Event);
         }
     }
 
     fn hear(&mut self, task: Task, cause: Cause) {
-        self.behind.heard(task, self.status.now());
+        // That a remote is to be looked at does not say that anything is behind.
+        if cause != Cause::Sweep || matches!(self.links[task.0], AnyLink::Regions(_)) {
+            self.behind.heard(&task, self.status.now());
+        }
         self.tasks.hear(task, cause);
     }
 
     /// As many as may be under way at a time.
     fn start_ready(&mut self) {
         while self.running.len() < self.options.jobs.clamp(1, MAX_JOBS)
-            && let Some(Start { task, marks }) = self.tasks.begin()
+            && let Some(start) = self.tasks.begin()
         {
-            let (links, sink) = (self.links.clone(), self.sink.clone());
+            let (links, sink, task) = (self.links.clone(), self.sink.clone(), start.task());
+            let Start { link, asked } = start;
             let handle = self.running.spawn(async move {
-                let result = deliver(&links[task.0], task.1, &marks, sink.as_deref()).await;
-                Ended { task, result }
+                let result = deliver(&links[link], &asked, sink.as_deref()).await;
+                Ended { task: (link, asked.which), result }
             });
             self.running_tasks.insert(handle.id(), task);
         }
@@ -243,26 +246,30 @@ impl Worker {
             debug_assert_eq!(ended.task, task);
             ended.result
         });
-        let unannounced = self.tasks.ended(task, result.as_ref().err().map(|failed| failed.kind), Instant::now());
+        let unannounced = self.tasks.ended(&task, result.as_ref().err().map(|failed| failed.kind), Instant::now());
+        let now = self.status.now();
+        // Where nobody knows when a change was made, it counts since it was heard of.
+        let heard = self.behind.since(&task).map_or(0, |since| now.duration_since(since).as_millis() as i64);
         match &result {
-            Ok(_) => self.behind.delivered(task, self.tasks.knows(task), self.status.now()),
-            Err(failed) => self.behind.failed(task, failed.fork, failed.committed, self.status.now()),
+            Ok(_) => self.behind.delivered(&task, self.tasks.knows(&task), now),
+            Err(failed) => self.behind.failed(&task, failed.fork, failed.committed, now),
         }
-        self.count(task, &result, unannounced);
+        self.count(&task, &result, unannounced, heard);
     }
 
-    fn count(&self, task: Task, result: &Result<Option<Delivered>, Failed>, unannounced: bool) {
+    fn count(&self, task: &Task, result: &Result<Option<Brought>, Failed>, unannounced: bool, heard_ms: i64) {
         let counters = &self.status.counters;
         match result {
-            Ok(Some(delivered)) => {
+            Ok(Some(brought)) => {
                 counters.delivered.add(1);
-                self.status.delivered(task.0, Duration::from_millis(delivered.lag_ms.max(0) as u64));
-                counters.changes.add(delivered.changes);
-                let late = delivered.lag_ms as u128 >= self.options.announced_within.as_millis();
+                let lag_ms = brought.lag_ms.unwrap_or(heard_ms).max(0);
+                self.status.delivered(task.0, Duration::from_millis(lag_ms as u64));
+                counters.changes.add(brought.changes);
+                let late = brought.lag_ms.is_some_and(|lag| lag as u128 >= self.options.announced_within.as_millis());
                 if unannounced && late {
                     counters.unannounced.add(1);
-                    let link = &self.links[task.0].name;
-                    tracing::warn!(link, id = %task.1, lag_ms = delivered.lag_ms, "no event had announced this change");
+                    let link = self.links[task.0].name();
+                    tracing::warn!(link, repository = %task.1, lag_ms, "no event had announced this change");
                 }
             }
             Ok(None) => {}
@@ -275,32 +282,32 @@ impl Worker {
 }
 
 impl Failed {
-    async fn of(link: &Link, id: RepositoryId, error: &ReplicationError) -> Failed {
-        let committed = link.behind_since(id).await.ok().flatten();
+    /// Also notes it in the link's statistics; links with a remote have done so.
+    async fn of(link: &AnyLink, which: &Which, error: &ReplicationError) -> Failed {
+        let mut committed = None;
+        if let (AnyLink::Regions(link), Which::Id(id)) = (link, which) {
+            link.note_failure(*id, error).await;
+            committed = link.behind_since(*id).await.ok().flatten();
+        }
         Failed { kind: error.kind(), fork: matches!(error, ReplicationError::Fork { .. }), committed }
     }
 }
 
 /// Delivers a repository and takes away the marks that asked for it.
-async fn deliver(
-    link: &Link,
-    id: RepositoryId,
-    marks: &[Due],
-    sink: Option<&dyn Sink>,
-) -> Result<Option<Delivered>, Failed> {
-    let delivered = match deliver_due(link, id, marks).await {
-        Ok(delivered) => delivered,
+async fn deliver(link: &AnyLink, asked: &Asked, sink: Option<&dyn Sink>) -> Result<Option<Brought>, Failed> {
+    let (name, which) = (link.name(), &asked.which);
+    let brought = match deliver_due(link, asked).await {
+        Ok(brought) => brought,
         Err(error) => {
-            tracing::warn!(link = link.name, %id, %error, "could not deliver; it is tried again");
-            link.note_failure(id, &error).await;
-            return Err(Failed::of(link, id, &error).await);
+            tracing::warn!(link = name, repository = %which, %error, "could not deliver; it is tried again");
+            return Err(Failed::of(link, which, &error).await);
         }
     };
-    if let Some(Delivered { changes, lag_ms, seq, .. }) = delivered {
-        tracing::info!(link = link.name, %id, changes, lag_ms, "delivered");
-        if let Some(sink) = sink {
-            sink.publish(Event { region: link.target.name.clone(), repository: id, seq });
+    if let Some(Brought { changes, lag_ms, reached }) = &brought {
+        tracing::info!(link = name, repository = %which, changes, lag_ms, "delivered");
+        if let (Some(sink), Some((repository, seq)), Some(target)) = (sink, *reached, link.target_region()) {
+            sink.publish(Event { region: target.name.clone(), repository, seq });
         }
     }
-    Ok(delivered)
+    Ok(brought)
 }

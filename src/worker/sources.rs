@@ -13,14 +13,17 @@ use super::WorkerOptions;
 use super::status::Status;
 use super::tasks::Cause;
 use crate::Kind;
-use crate::events::due::{Due, DueMarks};
+use crate::events::due::DueMarks;
 use crate::events::outbox::{OutboxRow, read_outbox};
+use crate::events::remote::{all_of, not_reached};
 use crate::events::sqs::{LONG_POLL, Queue, take_batch};
 use crate::ledger::head::RepositoryId;
-use crate::replication::ReplicationError;
+use crate::region::Region;
 use crate::replication::deliver::Link;
 use crate::replication::error::InRegion as _;
+use crate::replication::remotes::RemoteLink;
 use crate::replication::verified::{Verified, oldest};
+use crate::replication::{AnyLink, ReplicationError, Which};
 use crate::retry::Pace;
 use crate::table::MAX_GET_KEYS;
 
@@ -28,6 +31,8 @@ use crate::table::MAX_GET_KEYS;
 const DUE_EVERY: Duration = Duration::from_secs(30);
 /// A mark that is younger is in the hands of the worker that made it.
 pub(super) const DUE_AFTER: SignedDuration = SignedDuration::from_secs(60);
+/// The shortest time between two repositories that a sweep tells of.
+const TICK: Duration = Duration::from_micros(1);
 /// Rows of an outbox whose repositories are known to be dealt with; more are looked at again.
 const MAX_SEEN: usize = 100_000;
 
@@ -35,7 +40,7 @@ const MAX_SEEN: usize = 100_000;
 #[derive(Debug)]
 pub(super) struct Found {
     pub link: usize,
-    pub id: RepositoryId,
+    pub which: Which,
     pub cause: Cause,
 }
 
@@ -43,7 +48,7 @@ pub(super) struct Found {
 #[derive(Clone, Debug)]
 pub(super) struct Source {
     pub at: usize,
-    pub link: Link,
+    pub link: AnyLink,
     pub options: WorkerOptions,
     pub status: Arc<Status>,
     /// Bounded: a worker that has enough to do takes no more from queues.
@@ -56,20 +61,20 @@ impl Source {
         futures::join!(self.read_due(), self.read_outbox(), self.compare_all());
     }
 
-    async fn tell(&self, id: RepositoryId, cause: Cause) {
+    async fn tell(&self, which: Which, cause: Cause) {
         // The worker is gone when this fails, and this task with it.
-        let _ = self.found.send(Found { link: self.at, id, cause }).await;
+        let _ = self.found.send(Found { link: self.at, which, cause }).await;
     }
 
     fn note<T, E: std::fmt::Display>(&self, what: &str, result: Result<T, E>) -> Option<T> {
-        let name = format!("{what} of link {}", self.link.name);
+        let name = format!("{what} of link {}", self.link.name());
         match result {
             Ok(value) => {
                 self.status.used(&name, None);
                 Some(value)
             }
             Err(error) => {
-                tracing::warn!(%error, link = self.link.name, "{what}: failed; tried again");
+                tracing::warn!(%error, link = self.link.name(), "{what}: failed; tried again");
                 self.status.used(&name, Some(error.to_string()));
                 None
             }
@@ -95,7 +100,7 @@ impl Source {
             counters.ignored.add(outcome.ignored);
             counters.rejected.add(outcome.rejected);
             for (due, _) in outcome.due {
-                self.tell(due.id, Cause::Due(due)).await;
+                self.tell(due.which(), Cause::Due(due)).await;
             }
             let done: Vec<_> = outcome.done.into_iter().map(|at| messages[at].clone()).collect();
             self.note("the queue", queue.delete(&done).await);
@@ -104,45 +109,44 @@ impl Source {
 
     /// Takes up the marks that nobody is working on.
     async fn read_due(&self) {
-        let marks = DueMarks::new(&self.link.target, &self.link.name);
+        let marks = DueMarks::of(&self.link);
         let (mut tick, mut first) = (every(DUE_EVERY), true);
         loop {
             tick.tick().await;
-            let now = self.link.target.clock.now();
+            let now = self.link.clock().now();
             // At the start they may all be its own, from before it died.
             let before = if first { now } else { now.checked_sub(DUE_AFTER).unwrap_or(now) };
             let Some(found) = self.note("the due marks", marks.read(before).await) else { continue };
             first = false;
             for due in found {
-                let Due { id, .. } = due;
-                self.tell(id, Cause::Due(due)).await;
+                self.tell(due.which(), Cause::Due(due)).await;
             }
         }
     }
 
-    /// Looks at what the source has committed and not announced.
+    /// Looks at what the source has committed and not announced. A remote has no outbox.
     async fn read_outbox(&self) {
-        let Some(period) = self.options.outbox_every else { return };
+        let (Some(period), Some(source)) = (self.options.outbox_every, self.link.source_region()) else { return };
         let mut tick = every(period);
         let mut seen: HashMap<RepositoryId, u64> = HashMap::new();
         loop {
             tick.tick().await;
-            let rows = read_outbox(&*self.link.source.table).await;
+            let rows = read_outbox(&*source.table).await;
             let Some(rows) = self.note("the outbox", rows) else { continue };
             // Where nobody publishes, rows stay: each is looked at once.
             let new: Vec<_> = rows.into_iter().filter(|row| seen.get(&row.id) != Some(&row.seq)).collect();
-            if self.take_up(&new, &mut seen).await.is_some() {
+            if self.take_up(source, &new, &mut seen).await.is_some() {
                 self.status.counters.outboxes.add(1);
             }
         }
     }
 
     /// Tells of those repositories of an outbox that the target is behind with. `None`: not all could be looked at.
-    async fn take_up(&self, rows: &[OutboxRow], seen: &mut HashMap<RepositoryId, u64>) -> Option<()> {
+    async fn take_up(&self, source: &Region, rows: &[OutboxRow], seen: &mut HashMap<RepositoryId, u64>) -> Option<()> {
         for rows in rows.chunks(MAX_GET_KEYS) {
             let ids: Vec<RepositoryId> = rows.iter().map(|row| row.id).collect();
-            for id in self.note("the outbox", self.different(&ids).await)? {
-                self.tell(id, Cause::Event).await;
+            for id in self.note("the outbox", self.different(source, &ids).await)? {
+                self.tell(Which::Id(id), Cause::Event).await;
             }
             if seen.len() > MAX_SEEN {
                 seen.clear();
@@ -152,34 +156,51 @@ impl Source {
         Some(())
     }
 
-    async fn different(&self, ids: &[RepositoryId]) -> Result<Vec<RepositoryId>, ReplicationError> {
-        let pairs = self.link.pairs_of(ids).await?;
+    async fn different(&self, source: &Region, ids: &[RepositoryId]) -> Result<Vec<RepositoryId>, ReplicationError> {
+        let link = match &self.link {
+            AnyLink::Regions(link) => link,
+            AnyLink::Remote(link) => return not_reached(link, source, ids).await,
+        };
+        let pairs = link.pairs_of(ids).await?;
         Ok(pairs.iter().filter(|pair| !pair.is_equal()).map(|pair| pair.source.id).collect())
     }
 
-    /// Compares all frontiers from time to time, slowly.
+    /// Compares all frontiers from time to time, slowly. A remote has none: each repository is looked at.
     async fn compare_all(&self) {
         let mut tick = every(self.options.sweep_every);
         loop {
             tick.tick().await;
-            if self.note("the sweep", self.compare_once().await).is_some() {
+            let swept = match &self.link {
+                AnyLink::Regions(link) => self.compare_once(link).await,
+                AnyLink::Remote(link) => self.tell_of_all(link).await,
+            };
+            if self.note("the sweep", swept).is_some() {
                 self.status.counters.sweeps.add(1);
             }
         }
     }
 
-    async fn compare_once(&self) -> Result<(), ReplicationError> {
-        let ids = self.link.source.list().await.in_region(&self.link.source)?;
+    async fn tell_of_all(&self, link: &RemoteLink) -> Result<(), ReplicationError> {
+        let mut rate = every(Duration::from_secs(1).div_f64(f64::from(self.options.sweep_rate.max(1))).max(TICK));
+        for which in all_of(link).await? {
+            rate.tick().await;
+            self.tell(which, Cause::Sweep).await;
+        }
+        Ok(())
+    }
+
+    async fn compare_once(&self, link: &Link) -> Result<(), ReplicationError> {
+        let ids = link.source.list().await.in_region(&link.source)?;
         let mut rate =
             every(Duration::from_secs(1).mul_f64(MAX_GET_KEYS as f64 / f64::from(self.options.sweep_rate.max(1))));
-        let verified = Verified::new(&self.link.target, &self.link.name).read().await.in_region(&self.link.target)?;
+        let verified = Verified::new(&link.target, &link.name).read().await.in_region(&link.target)?;
         let mut unverified = None;
         for ids in ids.chunks(MAX_GET_KEYS) {
             rate.tick().await;
-            let pairs = self.link.pairs_of(ids).await?;
+            let pairs = link.pairs_of(ids).await?;
             unverified = unverified.into_iter().chain(oldest(pairs.iter(), &verified)).min();
             for pair in pairs.iter().filter(|pair| !pair.is_equal()) {
-                self.tell(pair.source.id, Cause::Sweep).await;
+                self.tell(Which::Id(pair.source.id), Cause::Sweep).await;
             }
         }
         self.status.unverified_since(self.at, unverified);

@@ -112,7 +112,7 @@ fn record(id: &str, body: &str) -> Value {
 
 /// A handler in this process.
 fn handler(place: &Place, queues: Option<&Queues>) -> Handler {
-    Handler::new(vec![Served { link: place.link(), queue: queues.map(Queues::open), publisher: None }], 4)
+    Handler::new(vec![Served { link: place.link().into(), queue: queues.map(Queues::open), publisher: None }], 4)
 }
 
 fn soon() -> Instant {
@@ -231,7 +231,7 @@ fn what_was_delivered_and_not_announced_is_announced_by_the_next_invocation() {
     *told.refuses.lock().unwrap() = 1;
     let target = place.region(TARGET);
     let publisher = Some(Publisher::new(target.clone(), told.clone()));
-    let handler = Handler::new(vec![Served { link: place.link(), queue: None, publisher }], 4);
+    let handler = Handler::new(vec![Served { link: place.link().into(), queue: None, publisher }], 4);
     let marks = DueMarks::new(&target, LINK);
     let batch = json!({ "Records": [record("a", &samples::gitferry_at(&place.show()).to_string())] }).to_string();
     block_on(async {

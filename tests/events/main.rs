@@ -10,12 +10,18 @@ mod outbox;
 mod parsing;
 mod place;
 mod queue;
+mod remotes;
+mod remotes_lambda;
 mod replicate;
 mod samples;
 mod worker;
 
 #[path = "../support/mod.rs"]
 mod support;
+use support::git;
+
+#[path = "../remotes/backend.rs"]
+mod backend;
 
 #[path = "../support/aws.rs"]
 mod aws;

@@ -131,7 +131,7 @@ fn a_backup_tells_how_old_its_recovery_point_is() {
 #[test]
 fn a_function_tells_of_each_invocation() {
     let place = Place::new("");
-    let handler = Handler::new(vec![Served { link: place.link(), queue: None, publisher: None }], 4);
+    let handler = Handler::new(vec![Served { link: place.link().into(), queue: None, publisher: None }], 4);
     let soon = || tokio::time::Instant::now() + std::time::Duration::from_secs(60);
     let event = samples::updated_of("app").to_string();
     block_on(async {

@@ -171,7 +171,7 @@ fn exit_codes_and_hints() {
     // Nobody can be asked for a list.
     servers.world.configure(&[], &config_without_names(&servers));
     servers.world.ends(2, &["replicate", "cc"]).says(&["cannot be listed", "hint: name repositories"]);
-    for command in [&["verify", "cc"][..], &["worker", "cc"]] {
+    for command in [&["verify", "cc"][..], &["backup", "cc", "--max-age", "1h"]] {
         servers.world.ends(2, command).says(&["a remote at one end"]);
     }
 }

@@ -40,7 +40,7 @@ pub struct Checkpoint {
 }
 
 /// What an event says: that a ref of the source has a new value.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Hint {
     /// Its name at the source.
     pub reference: BString,

@@ -20,4 +20,12 @@ impl Endpoint {
             Endpoint::Remote(remote) => remote.name(),
         }
     }
+
+    /// The region, where it is one.
+    pub fn region(&self) -> Option<&Region> {
+        match self {
+            Endpoint::Region(region) => Some(region),
+            Endpoint::Remote(_) => None,
+        }
+    }
 }

@@ -214,6 +214,17 @@ impl RemoteLink {
         }
     }
 
+    /// Whether the target has all that events say of refs of a repository, by what the last pass left: neither server
+    /// is asked.
+    pub(crate) async fn knows<'h>(
+        &self,
+        name: &str,
+        hints: impl IntoIterator<Item = &'h Hint> + Send,
+    ) -> Result<bool, TableError> {
+        let Some(checkpoint) = self.row(name).await?.0.checkpoint else { return Ok(false) };
+        Ok(hints.into_iter().all(|hint| checkpoint.knows(hint, &self.policy)))
+    }
+
     /// The row of a repository, and the condition on which it may be replaced.
     pub(super) async fn row(&self, name: &str) -> Result<(RemoteRow, Condition), TableError> {
         let Some(table) = &self.table else { return Ok((RemoteRow::default(), Condition::Any)) };

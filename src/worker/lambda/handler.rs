@@ -13,17 +13,16 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use crate::events::codecommit::{
-    self, Announcement, DETAIL_TYPE, GITFERRY, REPOSITORY_UPDATED, Rejection, StateChange,
+    self, Announcement, CODECOMMIT, DETAIL_TYPE, GITFERRY, REPOSITORY_UPDATED, ReferenceEvent, Rejection, StateChange,
 };
-use crate::events::due::{Due, DueMarks, deliver_due};
+use crate::events::due::{self, Asked, Brought, Due, DueMarks, clear_after, deliver_due};
 use crate::events::intake::{IntakeError, Taken, take};
 use crate::events::outbox::Publisher;
+use crate::events::remote::all_of;
 use crate::events::sqs::{MAX_MESSAGES, Outcome, Queue, take_batch};
-use crate::ledger::head::RepositoryId;
-use crate::replication::ReplicationError;
-use crate::replication::deliver::{Delivered, Link};
 use crate::replication::error::InRegion as _;
 use crate::replication::pass::MAX_JOBS;
+use crate::replication::{AnyLink, ReplicationError, Which};
 use crate::retry::Attempts;
 use crate::worker::metrics::Figures;
 use crate::worker::sources::DUE_AFTER;
@@ -54,7 +53,7 @@ pub enum HandlerError {
 #[derive(Debug)]
 pub struct Served {
     /// The link.
-    pub link: Link,
+    pub link: AnyLink,
     /// Its queue.
     pub queue: Option<Queue>,
     /// Announces what was delivered, where the target's events go anywhere.
@@ -84,15 +83,26 @@ struct Record {
 /// A repository to deliver.
 struct Work<'a> {
     served: &'a Served,
-    id: RepositoryId,
-    marks: Vec<Due>,
+    asked: Asked,
     /// The records that asked for it.
     records: Vec<&'a Record>,
 }
 
+impl<'a> Work<'a> {
+    /// What a mark asks for.
+    fn of(served: &'a Served, due: Due, records: Vec<&'a Record>) -> Self {
+        Work { served, asked: Asked { which: due.which(), marks: vec![due], look: false }, records }
+    }
+
+    /// What a sweep asks for.
+    fn swept(served: &'a Served, which: Which) -> Self {
+        Work { served, asked: Asked { which, marks: Vec::new(), look: true }, records: Vec::new() }
+    }
+}
+
 /// How its delivery ended.
 enum End {
-    Done(Option<Delivered>),
+    Done(Option<Brought>),
     Failed(ReplicationError),
     CutOff,
 }
@@ -107,7 +117,7 @@ impl Handler {
     pub fn take_figures(&self) -> Vec<Figures> {
         let mut taken = std::mem::take(&mut *self.figures.lock().unwrap_or_else(PoisonError::into_inner));
         let of = |served: &Served| {
-            let link = served.link.name.clone();
+            let link = served.link.name().to_owned();
             taken.remove(&link).unwrap_or_else(|| Figures { link, ..Figures::default() })
         };
         self.links.iter().map(of).collect()
@@ -136,14 +146,14 @@ impl Handler {
         }
         let mut work = Vec::new();
         let mut failed: Vec<&str> = Vec::new();
-        for (served, records) in self.by_link(&records)? {
+        for (served, records) in self.by_link(&records).map_err(HandlerError::NoLink)? {
             for records in records.chunks(MAX_MESSAGES as usize) {
                 let bodies: Vec<&str> = records.iter().map(|record| record.body.as_str()).collect();
                 let outcome: Outcome = take_batch(&served.link, served.queue.as_ref(), &bodies).await;
                 failed.extend(outcome.failed.iter().map(|(at, _)| records[*at].message_id.as_str()));
                 work.extend(outcome.due.into_iter().map(|(due, places)| {
                     let records = places.into_iter().map(|at| records[at]).collect();
-                    Work { served, id: due.id, marks: vec![due], records }
+                    Work::of(served, due, records)
                 }));
             }
         }
@@ -165,13 +175,13 @@ impl Handler {
         Ok(json!({ "batchItemFailures": failures }))
     }
 
-    /// The link of each record: the one with its queue, or the only one that there is.
-    fn by_link<'a>(&'a self, records: &'a [Record]) -> Result<Vec<(&'a Served, Vec<&'a Record>)>, HandlerError> {
+    /// The link of each record: the one with its queue, or the only one that there is. `Err`: a queue of no link.
+    fn by_link<'a>(&'a self, records: &'a [Record]) -> Result<Vec<(&'a Served, Vec<&'a Record>)>, String> {
         let mut groups: BTreeMap<usize, Vec<&Record>> = BTreeMap::new();
         for record in records {
             let named = self.links.iter().position(|served| has_queue(served, &record.queue_arn));
             let at = named.or_else(|| (self.links.len() == 1).then_some(0));
-            let at = at.ok_or_else(|| HandlerError::NoLink(record.queue_arn.clone()))?;
+            let at = at.ok_or_else(|| record.queue_arn.clone())?;
             groups.entry(at).or_default().push(record);
         }
         Ok(groups.into_iter().map(|(at, records)| (&self.links[at], records)).collect())
@@ -196,7 +206,7 @@ impl Handler {
                 End::Failed(error) => return Err(error.into()),
                 End::CutOff if continue_later(&work).await => {}
                 // Lambda repeats what fails.
-                End::CutOff => return Err(HandlerError::Unfinished(format!("{} was cut off", work.id))),
+                End::CutOff => return Err(HandlerError::Unfinished(format!("{} was cut off", work.asked.which))),
             }
         }
         Ok(json!({ "delivered": delivered }))
@@ -209,7 +219,7 @@ impl Handler {
             match take(&served.link, change).await {
                 Ok(Taken::Due(due)) => {
                     known = true;
-                    work.push(Work { served, id: due.id, marks: vec![due], records: Vec::new() });
+                    work.push(Work::of(served, due, Vec::new()));
                 }
                 Ok(Taken::Current) => known = true,
                 Ok(Taken::NotCarried) => {}
@@ -238,13 +248,12 @@ impl Handler {
     async fn sweep(&self, until: Instant) -> Result<Value, HandlerError> {
         let (mut delivered, mut cut_off, mut failed) = (0, 0, None);
         for served in &self.links {
-            let Served { link, .. } = served;
             let mut work = self.marked(served, jiff::SignedDuration::ZERO).await?;
-            let pairs = link.pairs(&[]).await?;
-            let different = pairs.iter().filter(|pair| !pair.is_equal());
-            work.extend(different.map(|pair| Work { served, id: pair.source.id, marks: vec![], records: vec![] }));
+            work.extend(different(&served.link).await?.into_iter().map(|which| Work::swept(served, which)));
             for (_, end) in self.deliver_all(merged(work), until).await {
                 match end {
+                    // That a repository of a remote was looked at is not worth telling.
+                    End::Done(None) if matches!(served.link, AnyLink::Remote(_)) => {}
                     End::Done(_) => delivered += 1,
                     End::CutOff => cut_off += 1,
                     End::Failed(error) => failed = Some(error),
@@ -276,25 +285,26 @@ impl Handler {
         served: &'a Served,
         age: jiff::SignedDuration,
     ) -> Result<Vec<Work<'a>>, ReplicationError> {
-        let Link { target, name, .. } = &served.link;
-        let before = target.clock.now().checked_sub(age).unwrap_or_default();
-        let marks = DueMarks::new(target, name).read(before).await.in_region(target)?;
-        let work = |due: Due| Work { served, id: due.id, marks: vec![due], records: Vec::new() };
-        Ok(merged(marks.into_iter().map(work).collect()))
+        let link = &served.link;
+        let before = link.clock().now().checked_sub(age).unwrap_or_default();
+        let marks = DueMarks::of(link).read(before).await.map_err(|error| link.table_failed(error))?;
+        Ok(merged(marks.into_iter().map(|due| Work::of(served, due, Vec::new())).collect()))
     }
 
     async fn count(&self, work: &Work<'_>, end: &End, until: Instant) {
         let late = match end {
-            End::Done(delivered) => delivered.as_ref().map_or(0.0, |delivered| delivered.lag_ms as f64 / 1000.0),
+            End::Done(brought) => {
+                brought.as_ref().and_then(|brought| brought.lag_ms).map_or(0.0, |ms| ms as f64 / 1000.0)
+            }
             End::Failed(_) => lateness(work, until).await,
             End::CutOff => 0.0,
         };
         let mut all = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
-        let link = work.served.link.name.clone();
+        let link = work.served.link.name().to_owned();
         let figures = all.entry(link.clone()).or_insert_with(|| Figures { link, ..Figures::default() });
         figures.lag_seconds = figures.lag_seconds.max(late);
         match end {
-            End::Done(delivered) => figures.delivered += u64::from(delivered.is_some()),
+            End::Done(brought) => figures.delivered += u64::from(brought.is_some()),
             End::CutOff => figures.pending += 1,
             End::Failed(error) => {
                 figures.pending += 1;
@@ -317,23 +327,35 @@ impl Handler {
     }
 }
 
+/// All that a sweep has to deliver: what differs, or, where only a look tells that, everything.
+async fn different(link: &AnyLink) -> Result<Vec<Which>, ReplicationError> {
+    match link {
+        AnyLink::Regions(link) => {
+            let pairs = link.pairs(&[]).await?;
+            Ok(pairs.iter().filter(|pair| !pair.is_equal()).map(|pair| Which::Id(pair.source.id)).collect())
+        }
+        AnyLink::Remote(link) => all_of(link).await,
+    }
+}
+
 /// How long ago the oldest change was committed that the target lacks, in seconds; 0 when nobody can tell by then.
 async fn lateness(work: &Work<'_>, until: Instant) -> f64 {
-    let link = &work.served.link;
-    let since = timeout_at(until, link.behind_since(work.id)).await;
+    let (AnyLink::Regions(link), Which::Id(id)) = (&work.served.link, &work.asked.which) else { return 0.0 };
+    let since = timeout_at(until, link.behind_since(*id)).await;
     let Ok(Ok(Some(since))) = since else { return 0.0 };
     link.target.clock.now().duration_since(since).as_secs_f64().max(0.0)
 }
 
 /// One entry for each repository of a link.
 fn merged(work: Vec<Work<'_>>) -> Vec<Work<'_>> {
-    let mut merged: BTreeMap<(String, RepositoryId), Work<'_>> = BTreeMap::new();
+    let mut merged: BTreeMap<(String, Which), Work<'_>> = BTreeMap::new();
     for more in work {
-        let key = (more.served.link.name.clone(), more.id);
+        let key = (more.served.link.name().to_owned(), more.asked.which.clone());
         match merged.get_mut(&key) {
             None => _ = merged.insert(key, more),
             Some(one) => {
-                one.marks.extend(more.marks);
+                one.asked.marks.extend(more.asked.marks);
+                one.asked.look |= more.asked.look;
                 one.records.extend(more.records);
             }
         }
@@ -342,45 +364,53 @@ fn merged(work: Vec<Work<'_>>) -> Vec<Work<'_>> {
 }
 
 async fn deliver(work: &Work<'_>) -> End {
-    let link = &work.served.link;
+    let (link, which) = (&work.served.link, &work.asked.which);
     let mut attempts = Attempts::default();
     let outcome = loop {
         match deliver_and_announce(work).await {
-            Ok(delivered) => {
-                tracing::info!(link = link.name, id = %work.id, ?delivered, "delivered");
-                break Ok(delivered);
+            Ok(brought) => {
+                tracing::info!(link = link.name(), repository = %which, ?brought, "delivered");
+                break Ok(brought);
             }
-            Err(error) if attempts.again(error.kind()).await => {
-                tracing::info!(%error, id = %work.id, "trying again");
+            // A link with a remote has tried again by itself.
+            Err(error) if matches!(link, AnyLink::Regions(_)) && attempts.again(error.kind()).await => {
+                tracing::info!(%error, repository = %which, "trying again");
             }
             Err(error) => break Err(error),
         }
     };
-    let delivered = match outcome {
-        Ok(delivered) => delivered,
+    match outcome {
+        Ok(brought) => End::Done(brought),
         Err(error) => {
-            tracing::warn!(link = link.name, id = %work.id, %error, "could not deliver");
-            link.note_failure(work.id, &error).await;
-            return End::Failed(error);
+            tracing::warn!(link = link.name(), repository = %which, %error, "could not deliver");
+            if let (AnyLink::Regions(link), Which::Id(id)) = (link, which) {
+                link.note_failure(*id, &error).await;
+            }
+            End::Failed(error)
         }
-    };
-    End::Done(delivered)
+    }
 }
 
 /// Delivers, announces where that is to be done, and takes away the marks that asked for it. What could not be
 /// announced keeps its marks, for the next invocation.
-async fn deliver_and_announce(work: &Work<'_>) -> Result<Option<Delivered>, ReplicationError> {
+async fn deliver_and_announce(work: &Work<'_>) -> Result<Option<Brought>, ReplicationError> {
     let link = &work.served.link;
-    let Some(publisher) = &work.served.publisher else { return deliver_due(link, work.id, &work.marks).await };
-    let delivered = link.deliver(work.id).await?;
-    if let Err(error) = publisher.publish(work.id).await {
-        tracing::warn!(%error, id = %work.id, "delivered and not announced; its marks stay, for the next invocation");
-        return Ok(delivered);
+    let Some(publisher) = &work.served.publisher else { return deliver_due(link, &work.asked).await };
+    let (brought, marks) = due::deliver(link, &work.asked, false).await?;
+    // Also where nothing was brought: whoever delivered it before may have died before it was announced.
+    let id = match (&work.asked.which, link.target_region()) {
+        (Which::Id(id), _) => Some(*id),
+        (Which::Name(name), Some(target)) => target.find(name).await.in_region(target)?.map(|item| item.id),
+        (Which::Name(_), None) => None,
+    };
+    if let Some(id) = id
+        && let Err(error) = publisher.publish(id).await
+    {
+        tracing::warn!(%error, %id, "delivered and not announced; its marks stay, for the next invocation");
+        return Ok(brought);
     }
-    if let Err(error) = DueMarks::new(&link.target, &link.name).clear(&work.marks).await {
-        tracing::info!(%error, "a due mark stays; it comes to one more look");
-    }
-    Ok(delivered)
+    clear_after(link, &marks).await;
+    Ok(brought)
 }
 
 /// Announces what is in the target's outbox: deliveries that no mark stands for any more.
@@ -396,9 +426,17 @@ async fn announce_the_rest(served: &Served, until: Instant) {
 /// Asks for another invocation; `false` when there is no queue to ask by.
 async fn continue_later(work: &Work<'_>) -> bool {
     let Some(queue) = &work.served.queue else { return false };
-    let id = work.id.to_string();
-    let detail = json!({ "event": REPOSITORY_UPDATED, "repositoryName": id, "repositoryId": id });
-    let event = json!({ "version": "0", "source": GITFERRY, "detail-type": DETAIL_TYPE, "detail": detail });
+    let (source, detail) = match &work.asked.which {
+        Which::Id(id) => (
+            GITFERRY,
+            json!({ "event": REPOSITORY_UPDATED, "repositoryName": id.to_string(), "repositoryId": id.to_string() }),
+        ),
+        // Without a ref, it says of no ref that it is there already.
+        Which::Name(name) => {
+            (CODECOMMIT, json!({ "event": ReferenceEvent::Updated.as_str(), "repositoryName": &**name }))
+        }
+    };
+    let event = json!({ "version": "0", "source": source, "detail-type": DETAIL_TYPE, "detail": detail });
     match queue.send(&event.to_string()).await {
         Ok(()) => true,
         Err(error) => {

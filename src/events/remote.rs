@@ -1,0 +1,207 @@
+//! Events on links with a remote at one end: what they ask for, and what answers them.
+//!
+//! What the last passes have left (checkpoints, and the changes of a region that were carried) says of most repeated
+//! events that there is nothing to do, without a request to either server.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::codecommit::{Rejection, StateChange, Subject};
+use super::due::{Asked, Brought, Due, DueMarks};
+use super::intake::{IntakeError, Taken};
+use crate::ledger::advance::{read_head, read_heads};
+use crate::ledger::head::{Frontier, Head, HeadItem, RepositoryId, State};
+use crate::ledger::keys;
+use crate::region::Region;
+use crate::replication::error::InRegion as _;
+use crate::replication::remotes::RemoteLink;
+use crate::replication::remotes::checkpoint::Hint;
+use crate::replication::remotes::report::Carried;
+use crate::replication::{ReplicationError, Which};
+use crate::table::{Condition, MAX_GET_KEYS, TableError, Write};
+
+/// What an event asks for. Nothing is written.
+pub(super) async fn look_up(link: &RemoteLink, change: &StateChange) -> Result<Taken, IntakeError> {
+    match link.source.region() {
+        Some(source) => change_of(link, source, change).await,
+        None => Ok(news_of(link, change).await?),
+    }
+}
+
+/// The source is a remote: names are all that it has.
+async fn news_of(link: &RemoteLink, change: &StateChange) -> Result<Taken, ReplicationError> {
+    let name: Arc<str> = change.repository.as_str().into();
+    if !link.carries(&name) {
+        return Ok(Taken::NotCarried);
+    }
+    let hint = Hint::of(change);
+    // What is under way may have begun before this happened, and bring back what was there in between.
+    if let Some(hint) = &hint
+        && link.knows(&name, [hint]).await.map_err(|error| link.table_failed(error))?
+        && DueMarks::of_remote(link).of_name(&name).await.map_err(|error| link.table_failed(error))?.is_empty()
+    {
+        return Ok(Taken::Current);
+    }
+    Ok(Taken::Due(Due::News { name, mark: link.clock.new_id(), hint }))
+}
+
+/// The source is a region: what counts is its newest change.
+async fn change_of(link: &RemoteLink, source: &Region, change: &StateChange) -> Result<Taken, IntakeError> {
+    let (item, announced) = match &change.subject {
+        Subject::Gitferry { id, frontier } => {
+            (read_head(&*source.table, *id).await.in_region(source)?, frontier.as_ref())
+        }
+        Subject::CodeCommit => (source.find(&change.repository).await.in_region(source)?, None),
+    };
+    let Some(item) = item else {
+        let (region, link_name) = (source.name.clone(), link.name.clone());
+        let unknown = Rejection::UnknownRepository { repository: change.repository.clone(), region, link: link_name };
+        return if link.carries(&change.repository) { Err(unknown.into()) } else { Ok(Taken::NotCarried) };
+    };
+    if !is_carried(link, &item.head) {
+        return Ok(Taken::NotCarried);
+    }
+    let frontier = announced.unwrap_or(&item.head.frontier);
+    match reached(link, &[item.id]).await?[0] >= Some(number_of(frontier)) {
+        true => Ok(Taken::Current),
+        false => Ok(Taken::Due(Due::Change { id: item.id, seq: frontier.seq })),
+    }
+}
+
+fn is_carried(link: &RemoteLink, head: &Head) -> bool {
+    head.named && head.state != State::Deleted && link.carries(&head.name)
+}
+
+fn number_of(frontier: &Frontier) -> (u64, u64) {
+    (frontier.epoch, frontier.seq)
+}
+
+/// How far the link has carried some repositories of a region.
+async fn reached(link: &RemoteLink, ids: &[RepositoryId]) -> Result<Vec<Option<(u64, u64)>>, ReplicationError> {
+    let Some(table) = &link.table else { return Ok(vec![None; ids.len()]) };
+    let mut found = Vec::with_capacity(ids.len());
+    for ids in ids.chunks(MAX_GET_KEYS) {
+        let wanted: Vec<_> = ids.iter().map(|id| keys::reached(&link.name, *id)).collect();
+        let rows = table.get_many(&wanted).await.map_err(|error| link.table_failed(error))?;
+        found.extend(rows.into_iter().map(|row| row.and_then(|row| numbers_in(&row.document))));
+    }
+    Ok(found)
+}
+
+fn numbers_in(document: &Value) -> Option<(u64, u64)> {
+    Some((document.get("epoch")?.as_u64()?, document.get("seq")?.as_u64()?))
+}
+
+/// Best effort: without the row there is more to look at.
+async fn note_reached(link: &RemoteLink, item: &HeadItem) {
+    let Some(table) = &link.table else { return };
+    let (epoch, seq) = number_of(&item.head.frontier);
+    let write = Write::put(keys::reached(&link.name, item.id), Condition::Any, json!({ "epoch": epoch, "seq": seq }));
+    if let Err(error) = table.transact(vec![write]).await {
+        tracing::debug!(%error, id = %item.id, "could not note how far a repository was carried");
+    }
+}
+
+/// Those repositories of a region that the link carries and whose newest change it has not carried yet.
+pub(crate) async fn not_reached(
+    link: &RemoteLink,
+    source: &Region,
+    ids: &[RepositoryId],
+) -> Result<Vec<RepositoryId>, ReplicationError> {
+    let items = carried_of(link, source, ids).await?;
+    let ids: Vec<RepositoryId> = items.iter().map(|item| item.id).collect();
+    let reached = reached(link, &ids).await?;
+    let behind = items.iter().zip(reached).filter(|(item, reached)| *reached < Some(number_of(&item.head.frontier)));
+    Ok(behind.map(|(item, _)| item.id).collect())
+}
+
+/// Those repositories of a region that the link carries.
+pub(crate) async fn carried_of(
+    link: &RemoteLink,
+    source: &Region,
+    ids: &[RepositoryId],
+) -> Result<Vec<HeadItem>, ReplicationError> {
+    let items = read_heads(&*source.table, ids).await.in_region(source)?;
+    Ok(items.into_iter().flatten().filter(|item| is_carried(link, &item.head)).collect())
+}
+
+/// All repositories on the link, as far as they can be listed: those of a region, those of a remote that are named.
+pub(crate) async fn all_of(link: &RemoteLink) -> Result<Vec<Which>, ReplicationError> {
+    let Some(source) = link.source.region() else {
+        let names = link.names.iter().filter(|name| link.carries(name));
+        return Ok(names.map(|name| Which::Name(name.as_str().into())).collect());
+    };
+    let ids = source.list().await.in_region(source)?;
+    Ok(carried_of(link, source, &ids).await?.into_iter().map(|item| Which::Id(item.id)).collect())
+}
+
+/// Delivers a repository; the marks that are answered by that.
+pub(super) async fn deliver(link: &RemoteLink, asked: &Asked) -> Result<(Option<Brought>, Vec<Due>), ReplicationError> {
+    match &asked.which {
+        Which::Name(name) => deliver_named(link, name, asked).await,
+        Which::Id(id) => deliver_id(link, *id, asked).await,
+    }
+}
+
+async fn deliver_named(
+    link: &RemoteLink,
+    name: &str,
+    asked: &Asked,
+) -> Result<(Option<Brought>, Vec<Due>), ReplicationError> {
+    // All that there are now: those of other workers and of invocations before are answered, too.
+    let due = DueMarks::of_remote(link).of_name(name).await.map_err(|error| link.table_failed(error))?;
+    let only_marks = !asked.look && !asked.marks.is_empty() && link.table.is_some();
+    if only_marks && is_known(link, name, &due).await.map_err(|error| link.table_failed(error))? {
+        return Ok((None, due));
+    }
+    Ok((carry(link, name).await?, due))
+}
+
+/// Whether the target has all that marks tell of. Where none are left, somebody else has answered them.
+async fn is_known(link: &RemoteLink, name: &str, due: &[Due]) -> Result<bool, TableError> {
+    let hints: Option<Vec<&Hint>> = due
+        .iter()
+        .map(|due| match due {
+            Due::News { hint, .. } => hint.as_ref(),
+            Due::Change { .. } => None,
+        })
+        .collect();
+    match hints {
+        None => Ok(false),
+        Some(hints) if hints.is_empty() => Ok(true),
+        Some(hints) => link.knows(name, hints).await,
+    }
+}
+
+async fn deliver_id(
+    link: &RemoteLink,
+    id: RepositoryId,
+    asked: &Asked,
+) -> Result<(Option<Brought>, Vec<Due>), ReplicationError> {
+    let Some(source) = link.source.region() else { return Ok((None, asked.marks.clone())) };
+    let Some(item) = carried_of(link, source, &[id]).await?.pop() else { return Ok((None, asked.marks.clone())) };
+    if !asked.look && reached(link, &[id]).await?[0] >= Some(number_of(&item.head.frontier)) {
+        return Ok((None, asked.marks.clone()));
+    }
+    let brought = carry(link, &item.head.name).await?;
+    // A sweep that found nothing has nothing to note.
+    if brought.is_some() || !asked.look {
+        note_reached(link, &item).await;
+    }
+    Ok((brought, asked.marks.clone()))
+}
+
+async fn carry(link: &RemoteLink, name: &str) -> Result<Option<Brought>, ReplicationError> {
+    let report = link.deliver(name, None).await;
+    if let Some(error) = report.error {
+        return Err(error);
+    }
+    let Some(carried) = report.carried.filter(Carried::has_changed) else { return Ok(None) };
+    let reached = match link.target.region() {
+        // Whoever is to announce it finds it in the outbox as well.
+        Some(region) => region.find(name).await.ok().flatten().map(|item| (item.id, item.head.frontier.seq)),
+        None => None,
+    };
+    Ok(Some(Brought { changes: carried.edits(), lag_ms: None, reached }))
+}

@@ -5,6 +5,8 @@
 #[path = "../remotes/backend.rs"]
 #[allow(dead_code)]
 mod backend;
+#[path = "../support/cgi.rs"]
+mod cgi;
 #[path = "../support/lfs_work.rs"]
 #[allow(dead_code)]
 mod lfs_work;

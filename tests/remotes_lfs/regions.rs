@@ -46,7 +46,7 @@ fn a_region_without_an_object_refuses_to_give_its_pointer() {
     hosts.fails("pull", 2, &[&oid, "does not have an LFS object"]);
     // It comes to the source after all; the region's ledger names it in a change of its own.
     let put = format!(
-        "PUT /app/info/lfs/objects/{oid} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 9\r\n\r\ncame late"
+        "PUT /app/info/lfs/objects/{oid} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: 9\r\n\r\ncame late"
     );
     let answer = hosts.pair.raw(US, &put);
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");

@@ -66,9 +66,9 @@ pub enum Offer {
     /// This is to be done.
     Transfer {
         /// The upload or download.
-        action: Action,
+        action: Box<Action>,
         /// What is to be told after an upload.
-        verify: Option<Action>,
+        verify: Option<Box<Action>>,
     },
     /// It is not there.
     Missing,
@@ -199,7 +199,7 @@ impl Object {
 }
 
 impl RawAction {
-    fn checked(self, authenticated: bool, endpoint: &Url) -> Result<Action, String> {
+    fn checked(self, authenticated: bool, endpoint: &Url) -> Result<Box<Action>, String> {
         let mut url = endpoint.join(&self.href).map_err(|error| format!("the URL of an action: {error}"))?;
         let shown = format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default());
         match (endpoint.scheme(), url.scheme()) {
@@ -221,7 +221,7 @@ impl RawAction {
                 headers.insert(name, value);
             }
         }
-        Ok(Action { url, headers, chunked, authenticated })
+        Ok(Box::new(Action { url, headers, chunked, authenticated }))
     }
 }
 

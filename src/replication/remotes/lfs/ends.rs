@@ -20,7 +20,7 @@ const WRITE_BYTES: usize = 1 << 20;
 /// The LFS objects of a repository at one end of a link.
 pub enum LfsEnd {
     /// At a Git server.
-    Server(LfsServer),
+    Server(Box<LfsServer>),
     /// In a region.
     Region {
         /// Which.
@@ -35,7 +35,7 @@ pub enum LfsEnd {
 /// Where an object can be had.
 pub enum From {
     /// By this request.
-    Action(Action),
+    Action(Box<Action>),
     /// From a region's store.
     Store(LfsObject),
 }
@@ -43,7 +43,7 @@ pub enum From {
 /// How an object is to be stored.
 pub enum To {
     /// By this upload, and then this to tell of it.
-    Actions(Action, Option<Action>),
+    Actions(Box<Action>, Option<Box<Action>>),
     /// In a region's store.
     Store,
 }
@@ -55,7 +55,7 @@ impl LfsEnd {
     /// Of a repository; `None` where a region does not have it.
     pub fn of(end: &End, actor: String) -> Result<Option<LfsEnd>, RemotesError> {
         Ok(match end {
-            End::Remote(repository) => Some(LfsEnd::Server(repository.lfs()?)),
+            End::Remote(repository) => Some(LfsEnd::Server(Box::new(repository.lfs()?))),
             End::Region(server) => {
                 server.id().map(|id| LfsEnd::Region { region: server.region().clone(), id, actor })
             }

@@ -155,6 +155,7 @@ mod tests {
         let confirmed = checkpoint.confirms(&policy, &digest(&then, None));
         assert!(confirmed("refs/heads/a".into()) && !confirmed("refs/heads/b".into()));
         assert!(!confirmed(BStr::new(b"refs/heads/\xff")));
+        drop(confirmed);
         assert!(!checkpoint.confirms(&policy, &digest(&now, None))("refs/heads/a".into()));
         let other = RefPolicy::new(&[], &[], Deletions::Keep, Divergence::Preserve).unwrap();
         assert!(!checkpoint.confirms(&other, &digest(&then, None))("refs/heads/a".into()));

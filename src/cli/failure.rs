@@ -132,7 +132,9 @@ fn hint_for_remotes(error: &RemotesError) -> Option<&'static str> {
         RemotesError::LfsMissing { .. } => {
             "push them there with `git lfs push --all`, or let the link go on without them: lfs_missing = \"allow\""
         }
-        RemotesError::LfsUnsupported { .. } => "enable filters there (Git: uploadpack.allowFilter), or set lfs = \"ignore\"",
+        RemotesError::LfsUnsupported { .. } => {
+            "enable filters there (Git: uploadpack.allowFilter), or set lfs = \"ignore\""
+        }
         RemotesError::Unpack { .. } => {
             "the target's own checks or limits forbid it; its log tells which. What other refs needed may have got there"
         }

@@ -2,11 +2,11 @@
 
 use std::process::Output;
 
-use serde_json::{Value, json};
 use crate::git::{self, GitRepo, noise};
 use crate::lfs_work::{Work, oid_of, stored, with_pointer};
 use crate::pair::{EU, Pair, US};
 use crate::said;
+use serde_json::{Value, json};
 
 const JSON: &str = "Accept: application/vnd.git-lfs+json\r\nContent-Type: application/vnd.git-lfs+json\r\n";
 /// An object that nobody has.

@@ -21,8 +21,9 @@ impl Hosts {
         let config = |addresses: [std::net::SocketAddr; 2]| {
             let mut config = String::new();
             for (name, address) in REGIONS.into_iter().zip(addresses) {
-                config +=
-                    &format!("[regions.{name}]\nobjects = \"file:{name}/objects\"\ntable = \"sqlite:{name}/table.db\"\n");
+                config += &format!(
+                    "[regions.{name}]\nobjects = \"file:{name}/objects\"\ntable = \"sqlite:{name}/table.db\"\n"
+                );
                 config += &format!("[hosts.{name}]\nlisten = \"{address}\"\n{HOST}\n");
             }
             config + more

@@ -216,12 +216,10 @@ fn our_credentials_go_only_where_they_belong() {
     assert_eq!((of(&seen, "POST batch"), of(&seen, "GET object")), (vec![ours], vec![ours]));
     let seen = servers.target.seen("authorization");
     // Asked, uploaded, verified, and asked again.
-    assert_eq!(seen.iter().map(|(what, _)| what.as_str()).collect::<Vec<_>>(), [
-        "POST batch",
-        "PUT object",
-        "POST verify",
-        "POST batch"
-    ]);
+    assert_eq!(
+        seen.iter().map(|(what, _)| what.as_str()).collect::<Vec<_>>(),
+        ["POST batch", "PUT object", "POST verify", "POST batch"]
+    );
     assert!(seen.iter().all(|(_, who)| who.as_deref() == ours), "{seen:?}");
     let seen = servers.target.0.seen.lock().unwrap();
     assert_eq!((seen[1].header("content-length"), &seen[1].body[..]), (Some("12"), CONTENT));
@@ -304,7 +302,9 @@ fn what_does_not_pass_is_not_tried_again() {
     let servers = Servers::start();
     for (status, code) in [(StatusCode::FORBIDDEN, 2), (StatusCode::NOT_FOUND, 2), (StatusCode::NOT_IMPLEMENTED, 2)] {
         servers.target.0.seen.lock().unwrap().clear();
-        servers.target.rule(move |_, _| Some((status, "{\"message\":\"token hunter2-hunter2 is no good\"}").into_response()));
+        servers
+            .target
+            .rule(move |_, _| Some((status, "{\"message\":\"token hunter2-hunter2 is no good\"}").into_response()));
         servers.refuses(code, &["info/lfs", status.as_str(), "token *** is no good"]);
         assert_eq!(servers.target.seen("").len(), 1, "{status}");
     }
@@ -330,7 +330,11 @@ fn a_source_whose_object_is_gone_after_all_is_missing_it() {
     let servers = Servers::start();
     servers.source.rule(|seen, _| (seen.method == Method::GET).then(|| StatusCode::NOT_FOUND.into_response()));
     servers.refuses(2, &["does not have an LFS object", &oid_of(CONTENT)]);
-    for (body, words) in [("some cantent", "its bytes are those of"), ("some", "it has 4 bytes, not 12"), ("some content!", "more than 12")] {
+    for (body, words) in [
+        ("some cantent", "its bytes are those of"),
+        ("some", "it has 4 bytes, not 12"),
+        ("some content!", "more than 12"),
+    ] {
         servers.source.rule(move |seen, _| (seen.method == Method::GET).then(|| body.into_response()));
         servers.refuses(3, &["is damaged where it comes from", words]);
         assert!(servers.target.0.objects.lock().unwrap().is_empty(), "{body}");

@@ -184,6 +184,10 @@ fn a_source_that_cannot_leave_objects_out_is_told() {
     // One that can, and has no LFS server, is as good while there are no pointers.
     repo.git(&["config", "uploadpack.allowFilter", "true"]);
     assert_eq!(hosts.pass("cc")["lfs_objects"], 0);
-    repo.commit("main", "file.bin", &format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 1\n", oid_of(b"x")));
+    repo.commit(
+        "main",
+        "file.bin",
+        &format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 1\n", oid_of(b"x")),
+    );
     hosts.fails("cc", 2, &["app.git/info/lfs", "asking for LFS objects"]);
 }

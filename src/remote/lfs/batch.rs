@@ -146,12 +146,7 @@ pub fn request(operation: Operation, objects: &[Pointer]) -> String {
 ///
 /// # Errors
 /// What is wrong with the answer as a whole.
-pub fn offers(
-    answer: &[u8],
-    operation: Operation,
-    objects: &[Pointer],
-    endpoint: &Url,
-) -> Result<Vec<Offer>, String> {
+pub fn offers(answer: &[u8], operation: Operation, objects: &[Pointer], endpoint: &Url) -> Result<Vec<Offer>, String> {
     let answer: Answer =
         serde_json::from_slice(answer).map_err(|error| format!("the answer is not the Batch API's: {error}"))?;
     if let Some(transfer) = answer.transfer.filter(|transfer| transfer != "basic") {
@@ -211,8 +206,8 @@ impl RawAction {
         let (mut headers, mut chunked) = (HeaderMap::new(), false);
         for (name, value) in self.header.unwrap_or_default() {
             let name = HeaderName::try_from(name).map_err(|_| "an action has a header without a name")?;
-            let mut value =
-                HeaderValue::try_from(value).map_err(|_| format!("the header {name} of an action has no valid value"))?;
+            let mut value = HeaderValue::try_from(value)
+                .map_err(|_| format!("the header {name} of an action has no valid value"))?;
             value.set_sensitive(true);
             if name == header::TRANSFER_ENCODING {
                 chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
@@ -261,7 +256,8 @@ mod tests {
             let error = json!({ "oid": OID, "error": { "code": code, "message": "gone" } });
             assert_eq!(offer(Operation::Download, error), Ok(Offer::Missing));
         }
-        let busy = offer(Operation::Upload, json!({ "oid": OID, "error": { "code": 503, "message": "a\nb" } })).unwrap();
+        let busy =
+            offer(Operation::Upload, json!({ "oid": OID, "error": { "code": 503, "message": "a\nb" } })).unwrap();
         assert_eq!(busy, Offer::Refused { status: 503, reason: "a b".into() });
         assert!(busy.is_transient());
         let href = "https://store.example/x?signature=hunter2";

@@ -27,8 +27,11 @@ struct Checking {
 /// So whoever passes them on cannot pass on a damaged object that looks whole.
 pub fn checked(body: LfsBody, pointer: Pointer) -> LfsBody {
     let checking = Checking { body, pointer, sha256: Some(Sha256::new()), bytes: 0, held: None };
-    stream::try_unfold(checking, |mut checking| async move { Ok(checking.next().await?.map(|piece| (piece, checking))) })
-        .boxed()
+    stream::try_unfold(
+        checking,
+        |mut checking| async move { Ok(checking.next().await?.map(|piece| (piece, checking))) },
+    )
+    .boxed()
 }
 
 impl Checking {
@@ -92,7 +95,9 @@ mod tests {
 
     #[tokio::test]
     async fn damaged_ones_never_end() {
-        for all in [&[&b"some"[..], b" cantent"][..], &[b"some conten"], &[b"some content", b"!"], &[], &[b"some content!"]] {
+        for all in
+            [&[&b"some"[..], b" cantent"][..], &[b"some conten"], &[b"some content", b"!"], &[], &[b"some content!"]]
+        {
             let mut body = checked(pieces(all), pointer(b"some content"));
             let mut passed = 0;
             let error = loop {

@@ -62,8 +62,7 @@ impl RemoteRepository {
     /// Its LFS server, by LFS's own rule. Nothing is asked yet.
     pub fn lfs(&self) -> Result<LfsServer, LfsError> {
         let server = self.lfs_url();
-        let endpoint =
-            Url::parse(&server).map_err(|error| LfsError::Unusable { server, reason: error.to_string() })?;
+        let endpoint = Url::parse(&server).map_err(|error| LfsError::Unusable { server, reason: error.to_string() })?;
         let (client, login) = self.http();
         let (client, login) = (client.clone(), Mutex::new(login));
         Ok(LfsServer { client, login, endpoint, silence: self.remote().0.patience.silence })
@@ -270,8 +269,7 @@ impl LfsServer {
 impl Call<'_> {
     /// Goes where an answer says, if that is not less safe. Another host is told nothing that was for the first one.
     fn follow(&mut self, answer: &Response) -> Result<(), String> {
-        let keeps_method =
-            matches!(answer.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
+        let keeps_method = matches!(answer.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
         if self.method != Method::GET && !keeps_method {
             return Err(format!("{}: the LFS server redirects what cannot be asked elsewhere", self.doing));
         }

@@ -76,9 +76,11 @@ pub enum RemotesError {
     Region(#[from] RegionError),
     /// An LFS server failed, or refuses. No ref has moved.
     #[error(transparent)]
-    LfsServer(#[from] LfsError),
+    LfsServer(Box<LfsError>),
     /// The pointers of Git LFS cannot be found before the refs move.
-    #[error("{server}: the server cannot {what}, which `lfs = \"copy\"` needs to find the LFS objects; nothing was moved")]
+    #[error(
+        "{server}: the server cannot {what}, which `lfs = \"copy\"` needs to find the LFS objects; nothing was moved"
+    )]
     LfsUnsupported {
         /// Where.
         server: String,
@@ -146,13 +148,19 @@ impl RemotesError {
             RemotesError::Region(error) => error.kind(),
             RemotesError::LfsServer(error) => error.kind(),
             RemotesError::LfsSearch { kind, .. } => *kind,
-            RemotesError::LfsUnsupported { .. }
-            | RemotesError::LfsMissing { .. }
-            | RemotesError::LfsRefused { .. } => Kind::Refused,
+            RemotesError::LfsUnsupported { .. } | RemotesError::LfsMissing { .. } | RemotesError::LfsRefused { .. } => {
+                Kind::Refused
+            }
             RemotesError::LfsLost { .. } => Kind::Transient,
             RemotesError::Moved { .. } => Kind::Conflict,
             RemotesError::Internal(_) => Kind::Internal,
         }
+    }
+}
+
+impl From<LfsError> for RemotesError {
+    fn from(error: LfsError) -> Self {
+        RemotesError::LfsServer(Box::new(error))
     }
 }
 

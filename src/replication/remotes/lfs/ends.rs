@@ -56,9 +56,7 @@ impl LfsEnd {
     pub fn of(end: &End, actor: String) -> Result<Option<LfsEnd>, RemotesError> {
         Ok(match end {
             End::Remote(repository) => Some(LfsEnd::Server(Box::new(repository.lfs()?))),
-            End::Region(server) => {
-                server.id().map(|id| LfsEnd::Region { region: server.region().clone(), id, actor })
-            }
+            End::Region(server) => server.id().map(|id| LfsEnd::Region { region: server.region().clone(), id, actor }),
         })
     }
 
@@ -158,8 +156,7 @@ impl LfsEnd {
         let LfsEnd::Region { region, id, actor } = self else { return Ok(()) };
         let oids: Vec<_> = pointers.iter().map(|pointer| pointer.oid).collect();
         let states = region.lfs_states(*id, &oids).await?;
-        let late: Vec<LfsObject> =
-            states.iter().filter(|state| state.awaited).filter_map(|state| state.held).collect();
+        let late: Vec<LfsObject> = states.iter().filter(|state| state.awaited).filter_map(|state| state.held).collect();
         region.name_lfs_objects(*id, &late, actor).await?;
         Ok(())
     }

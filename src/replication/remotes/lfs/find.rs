@@ -41,7 +41,9 @@ pub fn find_pointers(
     let filter = Some(Filter { blob_limit: Some(MAX_POINTER_BYTES as u64 + 1), tree_depth: None });
     let wanted = Wanted { thin: false, ofs_delta: true, filter, ..wanted.clone() };
     let mut pack = supply.pack(&wanted).map_err(|error| match error {
-        RemotesError::Client(ClientError::Unsupported { server, what }) => RemotesError::LfsUnsupported { server, what },
+        RemotesError::Client(ClientError::Unsupported { server, what }) => {
+            RemotesError::LfsUnsupported { server, what }
+        }
         error => error,
     })?;
     let dir = tempfile::tempdir_in(&spill.dir)?;

@@ -15,8 +15,8 @@ use gix::hash::Kind as Format;
 use tokio::runtime::Handle;
 
 use self::ends::{LfsEnd, Refusals, To};
-use self::find::find_pointers;
 pub use self::find::Spill;
+use self::find::find_pointers;
 use super::ends::End;
 use super::error::RemotesError;
 use super::report::Carried;

@@ -1,6 +1,7 @@
 //! Two hosts that know nothing of each other, and links between them in a configuration of its own.
 
 use std::path::PathBuf;
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -52,10 +53,15 @@ impl Hosts {
     }
 
     /// The command on the links.
-    pub fn run(&self, args: &[&str]) -> Run {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gitferry"));
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gitferry"));
         command.args(args).arg("--config").arg(self.pair.path("links.toml")).env_remove("GITFERRY_LOG");
-        Run::of(command)
+        command
+    }
+
+    /// Runs it, whatever comes of it.
+    pub fn run(&self, args: &[&str]) -> Run {
+        Run::of(self.command(args))
     }
 
     /// One pass, which must succeed; what it did for the repository.

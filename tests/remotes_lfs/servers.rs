@@ -6,7 +6,7 @@ use crate::backend::Backend;
 use crate::git::{self, GitRepo, noise};
 use crate::hosts::Hosts;
 use crate::lfs_work::{Work, oid_of, stored, with_pointer};
-use crate::pair::{EU, US};
+use crate::pair::{EU, US, anonymous_mib};
 
 /// Hosts that take pointers without their objects.
 const ALLOW: &str = "[[push_policies]]\nlfs_missing = \"allow\"\n";
@@ -190,4 +190,30 @@ fn a_source_that_cannot_leave_objects_out_is_told() {
         &format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 1\n", oid_of(b"x")),
     );
     hosts.fails("cc", 2, &["app.git/info/lfs", "asking for LFS objects"]);
+}
+
+/// Memory does not depend on how large objects are.
+#[test]
+#[ignore = "takes a minute and three gigabytes of disk"]
+fn memory_does_not_depend_on_the_objects() {
+    let hosts = Hosts::start("");
+    hosts.link("lfs = \"copy\"");
+    let work = Work::new(hosts.pair.path("work"));
+    for n in 0..4 {
+        work.commit(&format!("{n}.bin"), &noise(n, 150 << 20));
+    }
+    push(&hosts, &work);
+    for link in ["cc", "pull"] {
+        let mut child = hosts.command(&["replicate", link]).spawn().unwrap();
+        let mut most = 0;
+        let status = loop {
+            match child.try_wait().unwrap() {
+                Some(status) => break status,
+                None => most = most.max(anonymous_mib(child.id()).unwrap_or(0)),
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        };
+        println!("{link}: most anonymous memory: {most} MiB");
+        assert!(status.success() && most > 0 && most < 96, "{link}: {status}, {most} MiB");
+    }
 }

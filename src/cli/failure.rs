@@ -129,6 +129,12 @@ fn hint_for_remotes(error: &RemotesError) -> Option<&'static str> {
     Some(match error {
         RemotesError::EmptySource { .. } => "if the source is meant to be empty, run it with --allow-empty",
         RemotesError::Formats { .. } => "make the target anew with the source's object format",
+        RemotesError::LfsMissing { .. } => {
+            "push them there with `git lfs push --all`, or let the link go on without them: lfs_missing = \"allow\""
+        }
+        RemotesError::LfsUnsupported { .. } => {
+            "enable filters there (Git: uploadpack.allowFilter), or set lfs = \"ignore\""
+        }
         RemotesError::Unpack { .. } => {
             "the target's own checks or limits forbid it; its log tells which. What other refs needed may have got there"
         }

@@ -233,10 +233,11 @@ fn print_carried(repository: &str, carried: &Carried) {
         counts.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}")).collect();
     let refs = if parts.is_empty() { "no ref changed".into() } else { parts.join(", ") };
     output::line(format!(
-        "{repository}: {refs}; {} in {} ({})",
+        "{repository}: {refs}; {} in {}{} ({})",
         output::count(carried.objects, "object"),
         output::count(carried.packs, "pack"),
-        output::bytes(carried.bytes),
+        output::and_lfs(carried.lfs_objects),
+        output::bytes(carried.bytes + carried.lfs_bytes),
     ));
     if let Some(head) = &carried.head {
         output::line(format!("  HEAD now names {head}"));

@@ -4,6 +4,7 @@ use globset::GlobSet;
 use serde::Deserialize;
 
 use super::{AwsConfig, Config, TableLocation, all_repositories, events, location, name_matcher};
+use crate::region::push::Missing;
 use crate::replication::remotes::policy::RefPolicy;
 
 /// One replication from an endpoint to another.
@@ -47,6 +48,9 @@ pub struct LinkConfig {
     /// Whether the objects of Git LFS are carried, too.
     #[serde(default)]
     pub lfs: Option<LfsMode>,
+    /// What becomes of a pass whose LFS objects are missing at the source.
+    #[serde(default)]
+    pub lfs_missing: Option<Missing>,
     /// The table of a link between two remotes, for checkpoints, statistics, and what events ask for: `sqlite:PATH` or
     /// `dynamodb://TABLE`.
     #[serde(default)]
@@ -150,6 +154,9 @@ impl Config {
                         delivered; table = \"sqlite:PATH\" or \"dynamodb://TABLE\""
                 .into());
         }
+        if link.lfs_missing.is_some() && link.lfs != Some(LfsMode::Copy) {
+            return Err("lfs_missing: only with lfs = \"copy\"".into());
+        }
         self.link_table(link)?;
         RefPolicy::of(link).map(drop)
     }
@@ -164,6 +171,7 @@ impl LinkConfig {
             ("deletions", self.deletions.is_some()),
             ("divergence", self.divergence.is_some()),
             ("lfs", self.lfs.is_some()),
+            ("lfs_missing", self.lfs_missing.is_some()),
             ("table", self.table.is_some()),
         ];
         all.into_iter().filter(|(_, there)| *there).map(|(name, _)| name)

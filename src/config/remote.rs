@@ -134,7 +134,8 @@ pub struct RemoteLimits {
     pub bytes_per_push: Option<ByteSize>,
     /// Whether it takes requests of unknown length.
     pub chunked: Option<bool>,
-    /// Most bytes that are kept in a temporary file for a server that does not.
+    /// Most bytes that are kept in a temporary file: of a request for a server that does not, and of what is fetched to
+    /// find the pointers of Git LFS.
     pub spool: Option<ByteSize>,
     /// How long a connection may take to open.
     #[serde(deserialize_with = "some_duration")]

@@ -149,6 +149,7 @@ fn settings_of_links_with_remotes_are_checked() {
              dead_letters = \"https://sqs.eu-west-1.amazonaws.com/1/dead\"",
             "links.ab: queue needs table",
         ),
+        ("deletions = \"keep\"", "lfs_missing = \"allow\"", "links.ab: lfs_missing: only with lfs"),
         ("target = \"b\"", "target = \"b\"\nmode = \"standby\"", "links.ab: mode"),
         ("target = \"b\"", "target = \"c\"", "there is no region c, and no remote"),
         ("target = \"b\"", "target = \"a\"", "the same remote"),
@@ -165,6 +166,7 @@ fn settings_of_links_with_remotes_are_checked() {
         "deletions = \"keep\"",
         "divergence = \"force\"",
         "lfs = \"copy\"",
+        "lfs_missing = \"allow\"",
         "table = \"sqlite:x\"",
     ] {
         let message = parse(&GOOD.replace("mode = \"standby\"", setting)).map(drop).unwrap_err().to_string();

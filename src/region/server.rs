@@ -94,6 +94,11 @@ impl RegionServer {
         self.told().committed
     }
 
+    /// The region that it is in.
+    pub fn region(&self) -> &Region {
+        &self.region
+    }
+
     /// The repository's id, where it is there.
     pub fn id(&self) -> Option<RepositoryId> {
         match self.repository {

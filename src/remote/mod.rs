@@ -3,13 +3,15 @@
 //!
 //! ```text
 //! Remote ──repository(name)──► RemoteRepository: git::client::Server ──► http/ or ssh/ ──► credentials/
-//!                                                └─ set_head ──────────► head.rs ────────► credentials/
+//!                                                ├─ set_head ──────────► head.rs ────────► credentials/
+//!                                                └─ lfs ───────────────► lfs/ ───────────► credentials/
 //! ```
 
 pub mod credentials;
 mod error;
 mod head;
 mod http;
+pub mod lfs;
 mod limits;
 mod pieces;
 mod said;
@@ -46,6 +48,7 @@ struct Inner {
     provider: Provider,
     api: Option<String>,
     limits: PushLimits,
+    patience: Patience,
     http: Arc<Http>,
     /// Where it is reached over SSH.
     ssh: Option<Ssh>,
@@ -94,6 +97,7 @@ impl Remote {
             provider: remote.provider(),
             api: api(remote),
             limits,
+            patience,
             http: Arc::new(http),
             ssh: ssh(remote, config, patience, runtime),
             client,

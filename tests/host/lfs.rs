@@ -1,89 +1,16 @@
 //! Git LFS: the real client against two regions, and requests that it would never make.
 
-use std::path::{Path, PathBuf};
 use std::process::Output;
 
-use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
-
 use crate::git::{self, GitRepo, noise};
+use crate::lfs_work::{Work, oid_of, stored, with_pointer};
 use crate::pair::{EU, Pair, US};
 use crate::said;
+use serde_json::{Value, json};
 
 const JSON: &str = "Accept: application/vnd.git-lfs+json\r\nContent-Type: application/vnd.git-lfs+json\r\n";
 /// An object that nobody has.
 const NOBODYS: &str = "4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393";
-
-/// A work tree in which `*.bin` are LFS objects.
-struct Work {
-    path: PathBuf,
-}
-
-impl Work {
-    fn new(path: PathBuf) -> Work {
-        let installed = std::process::Command::new("git-lfs").arg("version").output();
-        assert!(installed.is_ok_and(|output| output.status.success()), "git-lfs is needed: apt-get install git-lfs");
-        std::fs::create_dir(&path).unwrap();
-        let work = Work { path };
-        work.git(&["init", "-q", "-b", "main"]);
-        work.git(&["lfs", "install", "--local"]);
-        work.git(&["lfs", "track", "*.bin"]);
-        work
-    }
-
-    /// A clone whose files are those that LFS objects hold.
-    fn clone(pair: &Pair, url: &str) -> Work {
-        let path = (0..).map(|n| pair.path(&format!("clone-{n}"))).find(|path| !path.exists()).unwrap();
-        let filters = [
-            "filter.lfs.process=git-lfs filter-process",
-            "filter.lfs.smudge=git-lfs smudge -- %f",
-            "filter.lfs.clean=git-lfs clean -- %f",
-            "filter.lfs.required=true",
-        ];
-        let mut command = git::command(pair.dir());
-        command.arg("clone").arg("-q");
-        command.args(filters.iter().flat_map(|filter| ["-c", filter]));
-        let output = command.arg(url).arg(&path).output().unwrap();
-        assert!(output.status.success(), "{}", said(&output));
-        Work { path }
-    }
-
-    fn try_git(&self, args: &[&str]) -> Output {
-        git::command(&self.path).args(args).output().unwrap()
-    }
-
-    fn git(&self, args: &[&str]) -> String {
-        let output = self.try_git(args);
-        assert!(output.status.success(), "git {args:?}: {}", said(&output));
-        said(&output)
-    }
-
-    fn commit(&self, file: &str, content: &[u8]) {
-        std::fs::write(self.path.join(file), content).unwrap();
-        self.git(&["add", "--all"]);
-        self.git(&["commit", "-qm", file]);
-    }
-
-    fn read(&self, file: &str) -> Vec<u8> {
-        std::fs::read(self.path.join(file)).unwrap()
-    }
-
-    fn repo(&self) -> GitRepo {
-        GitRepo::at(self.path.join(".git"))
-    }
-}
-
-fn oid_of(content: &[u8]) -> String {
-    hex::encode(Sha256::digest(content))
-}
-
-/// Where a region's store has an LFS object.
-fn stored(pair: &Pair, region: &str, oid: &str) -> Option<PathBuf> {
-    let repositories = pair.path("data").join(region).join("objects/repositories");
-    let folders = std::fs::read_dir(repositories).into_iter().flatten();
-    let paths = folders.map(|entry| entry.unwrap().path().join("lfs").join(&oid[..2]).join(&oid[2..4]).join(oid));
-    paths.into_iter().find(|path| path.exists())
-}
 
 /// Files in a region's spool.
 fn spooled(pair: &Pair, region: &str) -> usize {
@@ -157,7 +84,7 @@ fn what_was_pushed_to_one_region_is_cloned_from_the_other() {
     // As soon as the refs are there, the objects are.
     pair.wait_until_same(&work.repo(), "team/app");
     for region in [EU, US] {
-        let clone = Work::clone(&pair, &pair.url(region, "team/app"));
+        let clone = Work::clone(pair.dir(), &pair.url(region, "team/app"));
         for (name, content) in &files {
             assert!(clone.read(name) == *content, "{name} in {region}");
         }
@@ -170,7 +97,7 @@ fn what_was_pushed_to_one_region_is_cloned_from_the_other() {
     work.commit("large.bin", b"now it is small");
     work.git(&["push", "-q", &pair.url(US, "team/app.git"), "main"]);
     pair.wait_until_same(&work.repo(), "team/app");
-    assert_eq!(Work::clone(&pair, &pair.url(EU, "team/app.git")).read("large.bin"), b"now it is small");
+    assert_eq!(Work::clone(pair.dir(), &pair.url(EU, "team/app.git")).read("large.bin"), b"now it is small");
     let output = gitferry(&pair, &["verify", "dr", "--deep", "--json"]);
     let verified: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(verified["ok"], true, "{verified}");
@@ -205,7 +132,7 @@ fn a_push_without_its_objects_is_refused_until_they_come() {
     work.git(&["rm", "-q", "0.bin"]);
     work.commit("more", b"more");
     work.git(&["push", "-q", &url, "main"]);
-    let clone = Work::clone(&pair, &url);
+    let clone = Work::clone(pair.dir(), &url);
     assert_eq!(clone.read("one.bin"), b"content");
 }
 
@@ -289,7 +216,7 @@ fn uploads_that_are_not_what_they_say_leave_nothing() {
     // A client that disappears.
     pair.send_and_leave(US, &format!("{path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 12\r\n\r\nsome"));
     pair.wait(|| spooled(&pair, "us-east-1") == before);
-    assert_eq!(stored(&pair, "us-east-1", &oid), None);
+    assert_eq!(stored(&pair.path("data/us-east-1"), &oid), None);
     let offered = batch(&pair, US, &upload_of(&oid, size)).json();
     assert!(offered["objects"][0]["actions"]["upload"]["href"].is_string(), "{offered}");
     // And the right one, twice, chunked too.
@@ -311,7 +238,7 @@ fn racing_uploads_of_one_object_all_succeed() {
         let racing: Vec<_> = (0..8).map(|_| scope.spawn(|| put(&pair, &oid, "", &content).status)).collect();
         assert!(racing.into_iter().all(|upload| upload.join().unwrap() == 200));
     });
-    assert!(stored(&pair, "us-east-1", &oid).is_some());
+    assert!(stored(&pair.path("data/us-east-1"), &oid).is_some());
 }
 
 #[test]
@@ -405,7 +332,7 @@ fn tokens_say_who_may_upload_and_who_may_download() {
     work.commit("file.bin", b"secret content");
     let ann = with(US, "ann", "0123456789abcdef");
     work.git(&["push", "-q", &ann, "main"]);
-    let clone = Work::clone(&pair, &with(US, "bob", "fedcba9876543210"));
+    let clone = Work::clone(pair.dir(), &with(US, "bob", "fedcba9876543210"));
     assert_eq!(clone.read("file.bin"), b"secret content");
     let oid = oid_of(b"secret content");
     let anonymous = batch(&pair, US, &json!({ "operation": "download", "objects": [] }));
@@ -438,16 +365,7 @@ fn a_replica_names_the_place_to_upload_to() {
     let answer = request(&pair, EU, &format!("PUT /app/info/lfs/objects/{oid}"), "", "other content");
     assert_eq!(answer.status, 403);
     assert!(answer.json()["message"].as_str().unwrap().contains(&pair.url(US, "app")));
-    assert_eq!(stored(&pair, "eu-west-1", &oid), None);
-}
-
-/// A bare repository whose only branch points to an LFS object that it does not have.
-fn with_pointer(path: &Path, content: &[u8]) -> GitRepo {
-    let repo = GitRepo::init(path, &[]);
-    let (oid, size) = (oid_of(content), content.len());
-    let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{oid}\nsize {size}\n");
-    repo.commit("main", "file.bin", &pointer);
-    repo
+    assert_eq!(stored(&pair.path("data/eu-west-1"), &oid), None);
 }
 
 #[test]
@@ -500,7 +418,7 @@ fn a_replica_that_forwards_takes_objects_by_way_of_the_primary() {
     work.commit("other.bin", b"other content");
     work.git(&["push", "-q", &pair.url(EU, "app"), "main"]);
     // Who pushed reads their own write.
-    assert_eq!(Work::clone(&pair, &pair.url(EU, "app")).read("other.bin"), b"other content");
+    assert_eq!(Work::clone(pair.dir(), &pair.url(EU, "app")).read("other.bin"), b"other content");
     let headers = format!("{JSON}Authorization: Basic YTpi\r\n");
     let body = upload_of(NOBODYS, 1).to_string();
     let offered = request(&pair, EU, "POST /app/info/lfs/objects/batch", &headers, &body).json();

@@ -13,6 +13,9 @@ mod hooks;
 mod hostile;
 mod killed;
 mod lfs;
+#[path = "../support/lfs_work.rs"]
+#[allow(dead_code)]
+mod lfs_work;
 mod many_refs;
 mod matrix;
 #[path = "../receive_pack/packs.rs"]

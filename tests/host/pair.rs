@@ -207,9 +207,7 @@ impl Pair {
 
     /// Anonymous memory of the process, in MiB.
     pub fn memory_mib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
-        let kib = status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.strip_suffix("kB")).unwrap();
-        kib.trim().parse::<u64>().unwrap() / 1024
+        anonymous_mib(self.pid()).unwrap()
     }
 
     fn wait_until_up(&self) {
@@ -301,6 +299,13 @@ pub fn new_certificate(dir: &Path) {
 fn free_addresses() -> [SocketAddr; 2] {
     let listeners = [TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap()];
     listeners.map(|listener| listener.local_addr().unwrap())
+}
+
+/// Anonymous memory of a process, in MiB, while it runs.
+pub fn anonymous_mib(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let kib = status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.strip_suffix("kB"))?;
+    Some(kib.trim().parse::<u64>().ok()? / 1024)
 }
 
 /// Sends a request and returns all that comes back.

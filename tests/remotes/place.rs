@@ -128,6 +128,7 @@ impl Pass<'_> {
             checkpoint: self.checkpoint.as_ref(),
             allow_empty: self.allow_empty,
             progress: &Progress::default(),
+            lfs: None,
         };
         task.carry(&*self.source, &*self.target, carried)
     }

@@ -8,7 +8,8 @@ use axum::http::header::{ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_T
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, response};
 use axum::response::Response;
-use futures::{StreamExt as _, stream};
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::LfsRefusal;
@@ -16,13 +17,7 @@ use crate::git::lfs::LfsOid;
 use crate::host::Host;
 use crate::host::auth::Access;
 use crate::ledger::keys;
-use crate::objects::ObjectStore;
 use crate::region::RegionError;
-
-/// Bytes that are read from the store at a time.
-const CHUNK_BYTES: u64 = 512 * 1024;
-/// Chunks of one download that are read ahead of the client.
-const CHUNKS_IN_FLIGHT: usize = 2;
 
 impl Host {
     pub(super) async fn lfs_download(
@@ -61,7 +56,7 @@ impl Host {
             return finish(base, Body::empty());
         }
         let permit = self.transfers.downloads.clone().acquire_owned().await.ok();
-        finish(base, send(self.region.objects.clone(), key, range, permit))
+        finish(base, send(self.region.lfs_bytes(item.id, oid, range), permit))
     }
 }
 
@@ -69,24 +64,12 @@ fn finish(base: response::Builder, body: Body) -> Result<Response, LfsRefusal> {
     base.body(body).map_err(|error| LfsRefusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }
 
-/// A range of an object as it is read. The client sees by the length when it breaks off.
-fn send(store: Arc<dyn ObjectStore>, key: String, range: Range<u64>, permit: Option<OwnedSemaphorePermit>) -> Body {
-    let key: Arc<str> = key.into();
-    let chunks = (range.end - range.start).div_ceil(CHUNK_BYTES);
-    let chunk = move |number: u64| {
-        let start = range.start + number * CHUNK_BYTES;
-        let end = (start + CHUNK_BYTES).min(range.end);
-        let (store, key) = (store.clone(), key.clone());
-        async move {
-            let bytes = store.get(&key, start..end).await.map_err(std::io::Error::other)?;
-            match bytes.len() as u64 == end - start {
-                true => Ok(bytes),
-                false => Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)),
-            }
-        }
-    };
-    let sent = stream::iter(0..chunks).map(chunk).buffered(CHUNKS_IN_FLIGHT);
-    Body::from_stream(sent.inspect(move |chunk| {
+/// Bytes of an object as they are read. The client sees by the length when they break off.
+fn send(
+    bytes: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
+    permit: Option<OwnedSemaphorePermit>,
+) -> Body {
+    Body::from_stream(bytes.inspect(move |chunk| {
         let _held_until_the_end = &permit;
         if let Err(error) = chunk {
             tracing::error!(%error, "the download of an LFS object broke off");

@@ -17,8 +17,12 @@ mod verify;
 pub(crate) use export::path_of;
 
 use std::io::Write as _;
+use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempPath;
@@ -35,6 +39,10 @@ use crate::table::{Condition, Item, Key, MAX_GET_KEYS, MAX_TRANSACTION_ITEMS, Qu
 
 /// Largest LFS object that is accepted, unless a policy says otherwise.
 pub const MAX_LFS_BYTES: u64 = 16 << 30;
+/// Bytes that are read from the store at a time.
+const CHUNK_BYTES: u64 = 512 * 1024;
+/// Chunks of one object that are read ahead.
+const CHUNKS_IN_FLIGHT: usize = 2;
 /// How often a change that names objects is tried again when somebody else comes first.
 const MAX_NAMING_ATTEMPTS: u32 = 128;
 
@@ -142,6 +150,31 @@ impl Region {
         let row = LfsRow::deserialize(&item.document);
         let row = row.map_err(|_| LedgerError::corrupt(format!("the row {} is not an LFS object", item.key)))?;
         Ok(LfsObject { oid, size: row.size, crc64: row.crc64 })
+    }
+
+    /// The bytes of an object that is held, read as they are taken. What they fail with is a [`RegionError`] within.
+    pub fn lfs_bytes(
+        &self,
+        id: RepositoryId,
+        oid: LfsOid,
+        range: Range<u64>,
+    ) -> impl Stream<Item = std::io::Result<Bytes>> + Send + use<> {
+        let (store, key): (_, Arc<str>) = (self.objects.clone(), keys::lfs_object(id, oid).into());
+        let chunks = (range.end - range.start).div_ceil(CHUNK_BYTES);
+        let chunk = move |number: u64| {
+            let start = range.start + number * CHUNK_BYTES;
+            let end = (start + CHUNK_BYTES).min(range.end);
+            let (store, key) = (store.clone(), key.clone());
+            async move {
+                let read = store.get(&key, start..end).await;
+                let bytes = read.map_err(|error| std::io::Error::other(RegionError::from(error)))?;
+                match bytes.len() as u64 == end - start {
+                    true => Ok(bytes),
+                    false => Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)),
+                }
+            }
+        };
+        stream::iter(0..chunks).map(chunk).buffered(CHUNKS_IN_FLIGHT)
     }
 
     /// Stores an object that has been checked: its bytes, then its row. There already is fine.

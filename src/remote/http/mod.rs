@@ -222,7 +222,7 @@ fn repository_of(base: &Url, to: &Url, service: Service) -> Result<Url, String> 
 }
 
 /// Whether credentials for one URL may be told to another: the same host, on no worse a way.
-fn may_be_told(from: &Url, to: &Url) -> bool {
+pub fn may_be_told(from: &Url, to: &Url) -> bool {
     let default = |url: &Url| url.port().is_none();
     let upgraded = (from.scheme(), to.scheme()) == ("http", "https") && default(from) && default(to);
     from.host() == to.host() && (from.origin() == to.origin() || upgraded)

@@ -126,7 +126,7 @@ impl RemoteLink {
     }
 
     /// In whose name changes of regions are made.
-    fn actor(&self) -> String {
+    pub(super) fn actor(&self) -> String {
         format!("link {}", self.name)
     }
 }

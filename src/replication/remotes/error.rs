@@ -4,8 +4,10 @@ use gix::hash::Kind as Format;
 
 use crate::Kind;
 use crate::git::client::ClientError;
+use crate::git::lfs::LfsOid;
 use crate::region::RegionError;
 use crate::remote::RemoteError;
+use crate::remote::lfs::LfsError;
 use crate::table::TableError;
 
 /// Why a repository could not be carried to or from a Git server. Refs that were pushed and confirmed before stay; a
@@ -72,13 +74,54 @@ pub enum RemotesError {
     /// The region at one end failed, or refuses.
     #[error(transparent)]
     Region(#[from] RegionError),
-    /// The objects of Git LFS are to be carried, and there is no way yet.
+    /// An LFS server failed, or refuses. No ref has moved.
+    #[error(transparent)]
+    LfsServer(Box<LfsError>),
+    /// The pointers of Git LFS cannot be found before the refs move.
     #[error(
-        "link {link} has lfs = \"copy\", which is not carried yet; the pointers alone would be of no use, so nothing was"
+        "{server}: the server cannot {what}, which `lfs = \"copy\"` needs to find the LFS objects; nothing was moved"
     )]
-    Lfs {
-        /// Which link.
-        link: String,
+    LfsUnsupported {
+        /// Where.
+        server: String,
+        /// What it cannot do.
+        what: String,
+    },
+    /// What was fetched to find pointers is too much, or damaged. No ref has moved.
+    #[error("LFS objects could not be looked for among what is new: {reason}; nothing was moved")]
+    LfsSearch {
+        /// What the caller should do.
+        kind: Kind,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The source does not have LFS objects that the refs need. No ref has moved.
+    #[error("{source_url} does not have {}, so no ref was moved: {objects}", lfs_count(*.count))]
+    LfsMissing {
+        /// Where the source's objects are.
+        source_url: String,
+        /// How many.
+        count: u64,
+        /// The first of them.
+        objects: String,
+    },
+    /// The target does not take LFS objects that the refs need. No ref has moved.
+    #[error("{target_url} does not take {}, so no ref was moved: {objects}", lfs_count(*.count))]
+    LfsRefused {
+        /// Where the target's objects are.
+        target_url: String,
+        /// How many.
+        count: u64,
+        /// The first of them, and why.
+        objects: String,
+    },
+    /// The target has taken an LFS object and says that it lacks it.
+    #[error("{target_url} has taken LFS object {oid} and says that it does not have it")]
+    LfsLost {
+        /// Where the target's objects are.
+        target_url: String,
+        /// Which.
+        oid: LfsOid,
     },
     /// A background task or thread failed.
     #[error("gitferry failed: {0}")]
@@ -87,6 +130,10 @@ pub enum RemotesError {
 
 fn count(refs: u64) -> String {
     if refs == 1 { "ref".into() } else { format!("{refs} refs") }
+}
+
+fn lfs_count(objects: u64) -> String {
+    if objects == 1 { "an LFS object".into() } else { format!("{objects} LFS objects") }
 }
 
 impl RemotesError {
@@ -99,10 +146,21 @@ impl RemotesError {
             RemotesError::Formats { .. } | RemotesError::EmptySource { .. } => Kind::Refused,
             RemotesError::Unpack { .. } | RemotesError::TooLarge { .. } => Kind::Refused,
             RemotesError::Region(error) => error.kind(),
-            RemotesError::Lfs { .. } => Kind::Usage,
+            RemotesError::LfsServer(error) => error.kind(),
+            RemotesError::LfsSearch { kind, .. } => *kind,
+            RemotesError::LfsUnsupported { .. } | RemotesError::LfsMissing { .. } | RemotesError::LfsRefused { .. } => {
+                Kind::Refused
+            }
+            RemotesError::LfsLost { .. } => Kind::Transient,
             RemotesError::Moved { .. } => Kind::Conflict,
             RemotesError::Internal(_) => Kind::Internal,
         }
+    }
+}
+
+impl From<LfsError> for RemotesError {
+    fn from(error: LfsError) -> Self {
+        RemotesError::LfsServer(Box::new(error))
     }
 }
 

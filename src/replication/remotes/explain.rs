@@ -129,7 +129,7 @@ fn look(
     if explained.path == Path::PassThrough {
         // The head of a pack tells how many objects it has; the rest of it is not read.
         let shallow = receive.shallow().to_vec();
-        let pack = supply.pack(&Wanted { wants, haves, shallow, thin: true, ofs_delta: true })?;
+        let pack = supply.pack(&Wanted { wants, haves, shallow, thin: true, ofs_delta: true, filter: None })?;
         explained.objects = Some(pack.objects.into());
     }
     explained.skip = plan.skipped;

@@ -10,6 +10,7 @@ pub mod endpoint;
 pub mod ends;
 pub mod error;
 pub mod explain;
+pub mod lfs;
 pub mod look;
 mod open;
 pub mod pass;

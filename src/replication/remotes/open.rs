@@ -67,6 +67,7 @@ impl RemoteLink {
             names: link.literal_names().cloned().collect(),
             policy: Arc::new(policy),
             lfs: link.lfs.unwrap_or_default(),
+            lfs_missing: link.lfs_missing.unwrap_or_default(),
             table,
             clock: SystemClock::shared(),
             allow_empty: false,

@@ -10,8 +10,9 @@ use tokio::runtime::Handle;
 
 use super::checkpoint::{Checkpoint, Hint};
 use super::endpoint::Endpoint;
-use super::ends::EndHeads;
+use super::ends::{End, EndHeads};
 use super::error::RemotesError;
+use super::lfs::{LfsCarrier, LfsTask};
 use super::policy::RefPolicy;
 use super::relay::Task;
 use super::report::Carried;
@@ -20,6 +21,7 @@ use crate::config::LfsMode;
 use crate::git::refname::check_repository_name;
 use crate::ledger::head::State;
 use crate::ledger::keys;
+use crate::region::push::Missing;
 use crate::region::{Region, blocking};
 use crate::replication::ReplicationError;
 use crate::replication::deliver::LinkRow;
@@ -46,6 +48,8 @@ pub struct RemoteLink {
     pub policy: Arc<RefPolicy>,
     /// Whether it carries the objects of Git LFS.
     pub lfs: LfsMode,
+    /// What becomes of a pass whose LFS objects are missing at the source.
+    pub lfs_missing: Missing,
     /// Where checkpoints and statistics are kept, if anywhere.
     pub table: Option<Arc<dyn Table>>,
     /// Where time comes from.
@@ -180,15 +184,13 @@ impl RemoteLink {
         {
             return (Ok(()), carried);
         }
-        if self.lfs == LfsMode::Copy {
-            return (Err(RemotesError::Lfs { link: self.name.clone() }), carried);
-        }
         let (source, target) = match self.ends(name, false).await {
             Ok(ends) => ends,
             Err(error) => return (Err(error), carried),
         };
         let (link, runtime) = (self.clone(), Handle::current());
         let working = move || {
+            let lfs = link.lfs_task((&source, &target), checkpoint.as_ref(), &runtime)?;
             let heads = EndHeads { end: target.clone(), runtime };
             let task = Task {
                 policy: &link.policy,
@@ -197,6 +199,7 @@ impl RemoteLink {
                 checkpoint: checkpoint.as_ref(),
                 allow_empty: link.allow_empty,
                 progress: &link.progress,
+                lfs: lfs.as_ref().map(|lfs| lfs as &dyn LfsCarrier),
             };
             let result = task.carry(&source, &target, &mut carried);
             Ok::<_, RemotesError>((result, carried))
@@ -223,6 +226,23 @@ impl RemoteLink {
     ) -> Result<bool, TableError> {
         let Some(checkpoint) = self.row(name).await?.0.checkpoint else { return Ok(false) };
         Ok(hints.into_iter().all(|hint| checkpoint.knows(hint, &self.policy)))
+    }
+
+    /// What brings the objects of Git LFS for one repository, if the link carries them. Where no complete pass has done
+    /// so by this policy, all of the history is looked at, if there is a table in which that is noted.
+    fn lfs_task(
+        &self,
+        ends: (&End, &End),
+        checkpoint: Option<&Checkpoint>,
+        runtime: &Handle,
+    ) -> Result<Option<LfsTask>, RemotesError> {
+        if self.lfs == LfsMode::Ignore {
+            return Ok(None);
+        }
+        let is_complete = checkpoint.is_some_and(|last| last.policy == self.policy.fingerprint());
+        let looks_at_all = self.table.is_some() && !is_complete;
+        let (actor, progress) = (self.actor(), self.progress.clone());
+        LfsTask::new(ends, self.lfs_missing, looks_at_all, &actor, progress, runtime.clone()).map(Some)
     }
 
     /// The row of a repository, and the condition on which it may be replaced.

@@ -3,10 +3,11 @@
 use gix::bstr::{BStr, BString, ByteSlice};
 use sha2::{Digest as _, Sha256};
 
-use crate::config::{Deletions, Divergence, LinkConfig};
+use crate::config::{Deletions, Divergence, LfsMode, LinkConfig};
 use crate::git::local::RefPatterns;
 use crate::git::refname::{MAX_REF_NAME_BYTES, check_ref_name};
 use crate::git::refs::RefName;
+use crate::region::push::Missing;
 
 /// Below this gitferry keeps refs of its own at a target. Never mirrored, never deleted with the rest.
 pub const OWN_PREFIX: &[u8] = b"refs/gitferry/";
@@ -69,7 +70,15 @@ impl RefPolicy {
     pub fn of(link: &LinkConfig) -> Result<Self, String> {
         let patterns = link.refs.as_deref().unwrap_or_default();
         let renames = link.rename.as_deref().unwrap_or_default();
-        RefPolicy::new(patterns, renames, link.deletions.unwrap_or_default(), link.divergence.unwrap_or_default())
+        let (deletions, divergence) = (link.deletions.unwrap_or_default(), link.divergence.unwrap_or_default());
+        let mut policy = RefPolicy::new(patterns, renames, deletions, divergence)?;
+        // A pass that carried no LFS objects has not done what one does that carries them.
+        policy.fingerprint += match (link.lfs.unwrap_or_default(), link.lfs_missing.unwrap_or_default()) {
+            (LfsMode::Ignore, _) => "",
+            (LfsMode::Copy, Missing::Refuse) => "+lfs",
+            (LfsMode::Copy, Missing::Allow) => "+lfs-allow",
+        };
+        Ok(policy)
     }
 
     /// A policy from its parts.

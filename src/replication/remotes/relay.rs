@@ -11,6 +11,7 @@ use gix::bstr::{BString, ByteSlice};
 use super::ancestors::known_ancestors;
 use super::checkpoint::{Checkpoint, digest};
 use super::error::RemotesError;
+use super::lfs::LfsCarrier;
 use super::look::{Decided, Look, decide};
 use super::plan::{Edit, Held, Plan, Preserve, head_of};
 use super::policy::RefPolicy;
@@ -61,6 +62,8 @@ pub struct Task<'t> {
     pub allow_empty: bool,
     /// Counts bytes as they flow.
     pub progress: &'t Progress,
+    /// What brings the objects of Git LFS, where the link carries them.
+    pub lfs: Option<&'t dyn LfsCarrier>,
 }
 
 impl Task<'_> {
@@ -139,6 +142,7 @@ impl Relay<'_, '_> {
         self.wanted_head.clone_from(&wanted_head);
         let target_head = self.target_head(&plan, wanted_head.as_ref());
         self.find_slices()?;
+        self.carry_lfs(&plan)?;
         self.preserve(&mut plan)?;
         let Plan { skipped, unconfirmed, .. } = &mut plan;
         self.carried.notes.append(std::mem::take(skipped));
@@ -167,6 +171,30 @@ impl Relay<'_, '_> {
         self.delete_slices()?;
         self.look_at_refused()?;
         Ok(wanted_head)
+    }
+
+    /// Brings the objects of Git LFS that the refs of a plan need, before any of them moves.
+    fn carry_lfs(&mut self, plan: &Plan<'_>) -> Result<(), RemotesError> {
+        let Some(lfs) = self.task.lfs else { return Ok(()) };
+        let (wants, haves) = match lfs.looks_at_all() {
+            true => (self.all_carried(), Vec::new()),
+            false => {
+                let wants = self.held.wants(&plan.edits);
+                let haves = if wants.is_empty() { Vec::new() } else { self.haves(&plan.edits, &wants)? };
+                (wants, haves)
+            }
+        };
+        if wants.is_empty() {
+            return Ok(());
+        }
+        let wanted = Wanted { wants, haves, shallow: self.receive.shallow().to_vec(), ..Wanted::default() };
+        lfs.carry(self.supply, &wanted, self.there.format, self.carried)
+    }
+
+    /// What all refs of the source name that the link carries.
+    fn all_carried(&self) -> Vec<ObjectId> {
+        let carried = self.source.iter().filter(|entry| matches!(self.task.policy.target_of(entry.name), Some(Ok(_))));
+        carried.filter_map(|entry| self.source.object(&entry)).collect()
     }
 
     /// Everything in one push, which the target takes as one step.
@@ -303,7 +331,7 @@ impl Relay<'_, '_> {
         let capabilities = self.receive.capabilities();
         let (thin, ofs_delta) = (!capabilities.has("no-thin"), capabilities.has("ofs-delta"));
         let shallow = self.receive.shallow().to_vec();
-        let mut pack = self.supply.pack(&Wanted { wants, haves, shallow, thin, ofs_delta })?;
+        let mut pack = self.supply.pack(&Wanted { wants, haves, shallow, thin, ofs_delta, filter: None })?;
         let objects = u64::from(pack.objects);
         let mut flow = Flow { progress: self.task.progress, limit: self.task.limits.bytes_per_push, bytes: 0 };
         let report = push(&mut self.receive, commands, Some(&mut |out| flow.pass_on(&mut *pack.bytes, out)))?;

@@ -96,6 +96,10 @@ pub struct Carried {
     pub objects: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Objects of Git LFS that were brought to the target.
+    pub lfs_objects: u64,
+    /// Their bytes.
+    pub lfs_bytes: u64,
     /// What was out of the ordinary about the way, for people.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
@@ -127,7 +131,7 @@ impl Carried {
 
     /// Whether anything at the target is another than before.
     pub fn has_changed(&self) -> bool {
-        self.edits() + self.preserved > 0 || self.head.is_some()
+        self.edits() + self.preserved + self.lfs_objects > 0 || self.head.is_some()
     }
 
     /// Whether nothing at the target is another than before, and there is nothing to tell.

@@ -35,6 +35,8 @@ pub struct Wanted {
     pub thin: bool,
     /// Whether deltas may name their base by distance.
     pub ofs_delta: bool,
+    /// What is to be left out.
+    pub filter: Option<Filter>,
 }
 
 /// A pack on its way. Its trailer comes only when all before it has proven to be whole.
@@ -98,8 +100,8 @@ impl Supply for FromServer<'_> {
     }
 
     fn pack(&mut self, wanted: &Wanted) -> Result<Pack<'_>, RemotesError> {
-        let Wanted { wants, haves, shallow, thin, ofs_delta } = wanted.clone();
-        let fetch = FetchPack { wants, haves, shallow, thin, ofs_delta, ..FetchPack::default() };
+        let Wanted { wants, haves, shallow, thin, ofs_delta, filter } = wanted.clone();
+        let fetch = FetchPack { wants, haves, shallow, thin, ofs_delta, filter, ..FetchPack::default() };
         let input = self.upload.fetch(&fetch)?;
         Ok(Pack { objects: input.objects(), bytes: Box::new(input) })
     }

@@ -1,0 +1,257 @@
+//! The objects of Git LFS on links with a remote: they are at the target before any ref moves.
+//!
+//! The pointers among what a pass brings are found first (`find.rs`). What the target lacks of their objects flows from
+//! the source's LFS server into the target's, or from and to a region's store (`ends.rs`); then the target is asked
+//! again, so that nobody's word is taken for it.
+
+mod ends;
+mod find;
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use futures::{StreamExt as _, stream};
+use gix::hash::Kind as Format;
+use tokio::runtime::Handle;
+
+use self::ends::{LfsEnd, Refusals, To};
+pub use self::find::Spill;
+use self::find::find_pointers;
+use super::ends::End;
+use super::error::RemotesError;
+use super::report::Carried;
+use super::supply::{Supply, Wanted};
+use crate::git::lfs::{LfsOid, Pointer};
+use crate::region::push::{MAX_TOLD_LFS, Missing};
+use crate::remote::lfs::{MAX_BATCH_OBJECTS, checked};
+use crate::replication::progress::Progress;
+use crate::retry::Attempts;
+
+/// Objects of one repository that flow at a time.
+const OBJECTS_IN_FLIGHT: usize = 8;
+/// Most bytes of commits, trees and small files in which pointers are looked for, where the remote's limits say nothing.
+pub const MAX_SPILL_BYTES: u64 = 8 << 30;
+
+/// What brings the objects of Git LFS to a target before its refs move.
+pub trait LfsCarrier: Sync {
+    /// Whether all that the link carries is to be looked at, and not only what is new.
+    fn looks_at_all(&self) -> bool;
+
+    /// Brings the objects that those of a push point to. Blocking.
+    fn carry(
+        &self,
+        supply: &mut dyn Supply,
+        wanted: &Wanted,
+        format: Format,
+        carried: &mut Carried,
+    ) -> Result<(), RemotesError>;
+}
+
+/// The LFS objects of a repository on their way from one end to the other.
+pub struct LfsTask {
+    source: LfsEnd,
+    target: LfsEnd,
+    /// What becomes of a pass whose objects are missing at the source.
+    missing: Missing,
+    looks_at_all: bool,
+    spill: Spill,
+    progress: Arc<Progress>,
+    runtime: Handle,
+}
+
+/// How far some objects have got.
+#[derive(Default)]
+struct Moved {
+    objects: u64,
+    bytes: u64,
+    missing: Listed,
+    refused: Listed,
+}
+
+/// Some objects, of which the first are named.
+#[derive(Default)]
+struct Listed {
+    count: u64,
+    first: Vec<String>,
+}
+
+impl Listed {
+    fn add(&mut self, pointer: Pointer, reason: Option<&str>) {
+        self.count += 1;
+        if self.first.len() < MAX_TOLD_LFS {
+            let Pointer { oid, size } = pointer;
+            let reason = reason.map_or(String::new(), |reason| format!(": {reason}"));
+            self.first.push(format!("{oid} ({size} bytes){reason}"));
+        }
+    }
+
+    fn add_all(&mut self, refusals: Refusals) {
+        refusals.iter().for_each(|(pointer, reason)| self.add(*pointer, Some(reason)));
+    }
+
+    fn text(&self) -> String {
+        let named = self.first.join(", ");
+        match self.count - self.first.len() as u64 {
+            0 => named,
+            more => format!("{named} and {more} more"),
+        }
+    }
+}
+
+impl LfsTask {
+    /// From one end of a link to the other.
+    pub fn new(
+        (source, target): (&End, &End),
+        missing: Missing,
+        looks_at_all: bool,
+        actor: &str,
+        progress: Arc<Progress>,
+        runtime: Handle,
+    ) -> Result<LfsTask, RemotesError> {
+        let end = |end: &End| {
+            let absent = || RemotesError::Internal("a region lacks the repository that is carried".into());
+            LfsEnd::of(end, actor.into())?.ok_or_else(absent)
+        };
+        let spill = match source {
+            End::Remote(repository) => Spill { dir: std::env::temp_dir(), bytes: repository.limits().spool_bytes },
+            End::Region(server) => Spill { dir: server.region().spool_dir(), bytes: MAX_SPILL_BYTES },
+        };
+        Ok(LfsTask { source: end(source)?, target: end(target)?, missing, looks_at_all, spill, progress, runtime })
+    }
+
+    /// Brings all objects that the target lacks. What is missing or refused is told at the end, so that the list of it
+    /// is whole and the rest need not move again.
+    async fn move_all(&self, pointers: &[Pointer], moved: &mut Moved) -> Result<(), RemotesError> {
+        for some in pointers.chunks(MAX_BATCH_OBJECTS) {
+            self.move_some(some, moved).await?;
+            self.target.settle(some).await?;
+        }
+        Ok(())
+    }
+
+    /// Brings what one request can name. Repeated until the target lacks nothing of it.
+    async fn move_some(&self, pointers: &[Pointer], moved: &mut Moved) -> Result<(), RemotesError> {
+        let (mut left, mut sent) = (pointers.to_vec(), HashSet::new());
+        let mut attempts = Attempts::default();
+        while !left.is_empty() {
+            match self.round(&mut left, &mut sent, moved).await {
+                Ok(()) => {}
+                Err(error) if attempts.again(error.kind()).await => {
+                    tracing::info!(%error, objects = left.len(), "LFS objects are tried again");
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the target what it lacks of `left`, and brings that. What it has, what cannot be had and what it refuses is
+    /// taken out; what was `sent` stays until the target says that it is there.
+    async fn round(
+        &self,
+        left: &mut Vec<Pointer>,
+        sent: &mut HashSet<LfsOid>,
+        moved: &mut Moved,
+    ) -> Result<(), RemotesError> {
+        let (lacks, refused) = self.target.lacks(left).await?;
+        *left = lacks.iter().map(|(pointer, _)| *pointer).collect();
+        moved.refused.add_all(refused);
+        // All that was lost may be sent again.
+        if let Some(lost) = left.iter().filter(|pointer| sent.remove(&pointer.oid)).last() {
+            return Err(RemotesError::LfsLost { target_url: self.target.url().into(), oid: lost.oid });
+        }
+        let (gives, refused) = self.source.gives(left).await?;
+        let mut gone: HashSet<LfsOid> = refused.iter().map(|(pointer, _)| pointer.oid).collect();
+        moved.missing.add_all(refused);
+        let mut moves = Vec::with_capacity(lacks.len());
+        for ((pointer, to), from) in lacks.into_iter().zip(gives) {
+            match from {
+                Some(from) => moves.push(self.move_one(pointer, from, to)),
+                None => {
+                    if gone.insert(pointer.oid) {
+                        moved.missing.add(pointer, None);
+                    }
+                }
+            }
+        }
+        let mut failed = None;
+        let mut moving = stream::iter(moves).buffer_unordered(OBJECTS_IN_FLIGHT);
+        while let Some((pointer, result)) = moving.next().await {
+            match result {
+                Ok(()) => {
+                    sent.insert(pointer.oid);
+                    moved.objects += 1;
+                    moved.bytes += pointer.size;
+                }
+                Err(RemotesError::LfsServer(error)) if error.is_missing() => {
+                    gone.insert(pointer.oid);
+                    moved.missing.add(pointer, Some(&error.to_string()));
+                }
+                // What does not pass by itself counts most.
+                Err(error) if !error.kind().is_retryable() => failed = Some(error),
+                Err(error) => failed = failed.or(Some(error)),
+            }
+        }
+        left.retain(|pointer| !gone.contains(&pointer.oid));
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn move_one(&self, pointer: Pointer, from: ends::From, to: To) -> (Pointer, Result<(), RemotesError>) {
+        let moving = async {
+            let progress = self.progress.clone();
+            let body = self.source.read(&from).await?;
+            let counted = checked(body, pointer).inspect(move |piece| {
+                if let Ok(piece) = piece {
+                    progress.bytes_copied.add(piece.len() as u64);
+                }
+            });
+            self.target.write(&to, pointer, counted.boxed()).await
+        };
+        (pointer, moving.await)
+    }
+
+    fn judge(&self, moved: &Moved, carried: &mut Carried) -> Result<(), RemotesError> {
+        if moved.refused.count > 0 {
+            let (target_url, count) = (self.target.url().into(), moved.refused.count);
+            return Err(RemotesError::LfsRefused { target_url, count, objects: moved.refused.text() });
+        }
+        let (count, objects) = (moved.missing.count, moved.missing.text());
+        match (count, self.missing) {
+            (0, _) => Ok(()),
+            (_, Missing::Refuse) => {
+                Err(RemotesError::LfsMissing { source_url: self.source.url().into(), count, objects })
+            }
+            (_, Missing::Allow) => {
+                let remark = format!("{count} LFS objects are missing at the source: {objects}");
+                tracing::warn!(source = self.source.url(), "{remark}");
+                carried.remark(&remark);
+                Ok(())
+            }
+        }
+    }
+}
+
+impl LfsCarrier for LfsTask {
+    fn looks_at_all(&self) -> bool {
+        self.looks_at_all
+    }
+
+    fn carry(
+        &self,
+        supply: &mut dyn Supply,
+        wanted: &Wanted,
+        format: Format,
+        carried: &mut Carried,
+    ) -> Result<(), RemotesError> {
+        let pointers = find_pointers(supply, wanted, format, &self.spill)?;
+        if pointers.is_empty() {
+            return Ok(());
+        }
+        let mut moved = Moved::default();
+        let result = self.runtime.block_on(self.move_all(&pointers, &mut moved));
+        carried.lfs_objects += moved.objects;
+        carried.lfs_bytes += moved.bytes;
+        result?;
+        self.judge(&moved, carried)
+    }
+}

@@ -18,9 +18,11 @@ mod worker;
 
 #[path = "../support/mod.rs"]
 mod support;
-use support::git;
 
-#[path = "../remotes/backend.rs"]
+#[path = "../support/cgi.rs"]
+mod cgi;
+
+#[path = "../support/backend.rs"]
 mod backend;
 
 #[path = "../support/aws.rs"]

@@ -6,6 +6,7 @@
 mod support;
 use support::git;
 
+#[path = "../support/backend.rs"]
 mod backend;
 #[path = "../support/cgi.rs"]
 mod cgi;

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "../remotes/backend.rs"]
+#[path = "../support/backend.rs"]
 #[allow(dead_code)]
 mod backend;
 #[path = "../support/cgi.rs"]

@@ -22,7 +22,7 @@ use crate::outbox::{self, Told};
 use crate::place::{Place, block_on};
 use crate::queues::Queues;
 use crate::samples;
-use crate::support::{LINK, TARGET};
+use crate::support::{LINK, TARGET, World};
 
 /// An invocation that waits to be taken: its event and its deadline in milliseconds.
 type Waiting = (Value, i64);
@@ -33,14 +33,14 @@ struct Shared {
 }
 
 /// The function in its sandbox.
-struct Function {
+pub struct Function {
     invocations: mpsc::Sender<Waiting>,
     answers: mpsc::Receiver<(String, Value)>,
     child: Child,
 }
 
 impl Function {
-    async fn start(place: &Place) -> Function {
+    pub async fn start(world: &World) -> Function {
         let (invocations, next) = mpsc::channel(1);
         let (sender, answers) = mpsc::channel(10);
         let shared = Arc::new(Shared { next: Mutex::new(next), answers: sender });
@@ -52,11 +52,11 @@ impl Function {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let child = Command::new(bootstrap(place))
+        let child = Command::new(bootstrap(world))
             .env("AWS_LAMBDA_RUNTIME_API", address.to_string())
-            .env("GITFERRY_CONFIG", place.config())
+            .env("GITFERRY_CONFIG", world.path("gitferry.toml"))
             .envs(Emulator::get().environment())
-            .current_dir(place.world.path(""))
+            .current_dir(world.path(""))
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
@@ -64,7 +64,7 @@ impl Function {
     }
 
     /// `response` or `error`, and its body.
-    async fn invoke(&mut self, event: Value) -> (String, Value) {
+    pub async fn invoke(&mut self, event: Value) -> (String, Value) {
         let deadline = gitferry::clock::SystemClock::shared().now().as_millisecond();
         self.invocations.send((event, deadline + 60_000)).await.unwrap();
         self.answer().await
@@ -82,8 +82,8 @@ impl Drop for Function {
     }
 }
 
-fn bootstrap(place: &Place) -> PathBuf {
-    let file = place.world.path("bootstrap");
+fn bootstrap(world: &World) -> PathBuf {
+    let file = world.path("bootstrap");
     std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_gitferry"), &file).unwrap();
     file
 }
@@ -125,7 +125,7 @@ fn a_batch_with_partial_failures() {
     let mut broken = samples::updated_of("app");
     broken["detail"]["event"] = "referenceExploded".into();
     block_on(async {
-        let mut function = Function::start(&place).await;
+        let mut function = Function::start(&place.world).await;
         let good = samples::gitferry_at(&place.show()).to_string();
         let records = [record("a", &good), record("b", "poison"), record("c", &good), record("d", &broken.to_string())];
         let (what, body) = function.invoke(json!({ "Records": records })).await;
@@ -155,7 +155,7 @@ fn a_function_that_cannot_start_says_so() {
     let place = Place::new("");
     std::fs::write(place.config(), "links = 7").unwrap();
     block_on(async {
-        let mut function = Function::start(&place).await;
+        let mut function = Function::start(&place.world).await;
         let (what, body) = function.answer().await;
         assert_eq!(what, "init");
         assert!(body["errorMessage"].as_str().unwrap().contains("gitferry.toml"), "{body}");

@@ -8,6 +8,7 @@ use gitferry::worker::lambda::handler::{Handler, Served};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::lambda::Function;
 use crate::outbox::{self, Told};
 use crate::place::block_on;
 use crate::queues::Queues;
@@ -57,6 +58,18 @@ fn a_batch_of_codecommits_events() {
         servers.assert_mirrored();
         let swept = handler.handle(schedule, soon()).await.unwrap();
         assert_eq!(swept, json!({ "delivered": 0, "left": 0 }));
+    });
+}
+
+#[test]
+fn the_function_itself() {
+    let servers = Servers::linked("us", "eu", ONLY_BY_EVENTS);
+    block_on(async {
+        let mut function = Function::start(&servers.world).await;
+        let event = servers.event().to_string();
+        let batch: Value = serde_json::from_slice(&batch(&[&event])).unwrap();
+        assert_eq!(function.invoke(batch).await, ("response".into(), failures(&[])));
+        servers.assert_mirrored();
     });
 }
 

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn};
@@ -160,6 +160,12 @@ impl Lfs {
     }
 }
 
+/// An object that breaks off.
+fn cut_off() -> Response {
+    let pieces = [Ok(Bytes::from_static(b"some con")), Err(std::io::Error::other("told to break off"))];
+    Body::from_stream(futures::stream::iter(pieces)).into_response()
+}
+
 /// Two such servers, a pointer at the source, and a link.
 struct Servers {
     world: World,
@@ -287,12 +293,15 @@ fn failures_that_may_pass_are_tried_again() {
             let mut failed = failed.lock().unwrap();
             let is_first = !failed.contains(&what);
             failed.push(what);
-            is_first.then(|| StatusCode::SERVICE_UNAVAILABLE.into_response())
+            is_first.then(|| match seen.method {
+                Method::GET => cut_off(),
+                _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+            })
         });
     }
     servers.passes();
     let (source, target) = (servers.source.seen(""), servers.target.seen(""));
-    // One download fails, one leads to an upload that fails, one arrives.
+    // One download breaks off, one leads to an upload that fails, one arrives.
     assert_eq!((of(&source, "GET object").len(), of(&target, "PUT object").len()), (3, 2));
     // The target says what it has, so that the verification is not repeated where it has made up its mind.
     assert_eq!(of(&target, "POST verify").len(), 1);

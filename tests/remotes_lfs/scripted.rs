@@ -37,6 +37,9 @@ impl Seen {
 /// Decides what to answer first, if not what the objects say.
 type Rule = Box<dyn Fn(&Seen, usize) -> Option<Response> + Send + Sync>;
 
+/// Makes an action of an object's URL.
+type Actions = Box<dyn Fn(&str) -> Value + Send + Sync>;
+
 /// An LFS server beside `git http-backend`, and what it was asked.
 #[derive(Clone)]
 struct Lfs(Arc<State>);
@@ -47,7 +50,7 @@ struct State {
     seen: Mutex<Vec<Seen>>,
     rule: Mutex<Option<Rule>>,
     /// The actions of an object, made of its URL here.
-    actions: Mutex<Box<dyn Fn(&str) -> Value + Send + Sync>>,
+    actions: Mutex<Actions>,
 }
 
 impl Lfs {
@@ -76,7 +79,7 @@ impl Lfs {
                 lfs.answer(Seen { method: parts.method, path, headers: parts.headers, body })
             }
         });
-        let router = cgi::router(root.into()).layer(layer);
+        let router = cgi::router(root).layer(layer);
         runtime.spawn(async move {
             axum::serve(tokio::net::TcpListener::from_std(listener).unwrap(), router).await.unwrap();
         });

@@ -45,12 +45,12 @@ pub struct LinkConfig {
     /// What becomes of refs of the target that somebody else has moved.
     #[serde(default)]
     pub divergence: Option<Divergence>,
-    /// What becomes of a pass whose LFS objects are missing at the source.
-    #[serde(default)]
-    pub lfs_missing: Option<Missing>,
     /// Whether the objects of Git LFS are carried, too.
     #[serde(default)]
     pub lfs: Option<LfsMode>,
+    /// What becomes of a pass whose LFS objects are missing at the source.
+    #[serde(default)]
+    pub lfs_missing: Option<Missing>,
     /// The table of a link between two remotes, for checkpoints and statistics: `sqlite:PATH` or
     /// `dynamodb://TABLE`.
     #[serde(default)]
@@ -145,12 +145,12 @@ impl Config {
         if link.mode == LinkMode::Standby {
             return Err("mode: only a link between regions stands by".into());
         }
-        if link.lfs_missing.is_some() && link.lfs != Some(LfsMode::Copy) {
-            return Err("lfs_missing: only with lfs = \"copy\"".into());
-        }
         let region = [&link.source, &link.target].into_iter().find(|end| self.regions.contains_key(*end));
         if let (Some(region), Some(_)) = (region, &link.table) {
             return Err(format!("table: only for a link between two remotes; this one uses that of {region}"));
+        }
+        if link.lfs_missing.is_some() && link.lfs != Some(LfsMode::Copy) {
+            return Err("lfs_missing: only with lfs = \"copy\"".into());
         }
         self.link_table(link)?;
         RefPolicy::of(link).map(drop)

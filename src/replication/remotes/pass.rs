@@ -10,9 +10,9 @@ use tokio::runtime::Handle;
 
 use super::checkpoint::{Checkpoint, Hint};
 use super::endpoint::Endpoint;
-use super::ends::EndHeads;
+use super::ends::{End, EndHeads};
 use super::error::RemotesError;
-use super::lfs::LfsCarrier;
+use super::lfs::{LfsCarrier, LfsTask};
 use super::policy::RefPolicy;
 use super::relay::Task;
 use super::report::Carried;
@@ -215,6 +215,23 @@ impl RemoteLink {
             }
             Err(error) => (Err(error), carried),
         }
+    }
+
+    /// What brings the objects of Git LFS for one repository, if the link carries them. Where no complete pass has done
+    /// so by this policy, all of the history is looked at, if there is a table in which that is noted.
+    fn lfs_task(
+        &self,
+        ends: (&End, &End),
+        checkpoint: Option<&Checkpoint>,
+        runtime: &Handle,
+    ) -> Result<Option<LfsTask>, RemotesError> {
+        if self.lfs == LfsMode::Ignore {
+            return Ok(None);
+        }
+        let is_complete = checkpoint.is_some_and(|last| last.policy == self.policy.fingerprint());
+        let looks_at_all = self.table.is_some() && !is_complete;
+        let (actor, progress) = (self.actor(), self.progress.clone());
+        LfsTask::new(ends, self.lfs_missing, looks_at_all, &actor, progress, runtime.clone()).map(Some)
     }
 
     /// The row of a repository, and the condition on which it may be replaced.

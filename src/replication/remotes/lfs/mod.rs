@@ -17,13 +17,10 @@ use tokio::runtime::Handle;
 use self::ends::{LfsEnd, Refusals, To};
 pub use self::find::Spill;
 use self::find::find_pointers;
-use super::checkpoint::Checkpoint;
 use super::ends::End;
 use super::error::RemotesError;
-use super::pass::RemoteLink;
 use super::report::Carried;
 use super::supply::{Supply, Wanted};
-use crate::config::LfsMode;
 use crate::git::lfs::{LfsOid, Pointer};
 use crate::region::push::{MAX_TOLD_LFS, Missing};
 use crate::remote::lfs::{MAX_BATCH_OBJECTS, checked};
@@ -98,25 +95,6 @@ impl Listed {
             0 => named,
             more => format!("{named} and {more} more"),
         }
-    }
-}
-
-impl RemoteLink {
-    /// What brings the objects of Git LFS for one repository, if the link carries them. Where no complete pass has done
-    /// so by this policy, all of the history is looked at, if there is a table in which that is noted.
-    pub(super) fn lfs_task(
-        &self,
-        ends: (&End, &End),
-        checkpoint: Option<&Checkpoint>,
-        runtime: &Handle,
-    ) -> Result<Option<LfsTask>, RemotesError> {
-        if self.lfs == LfsMode::Ignore {
-            return Ok(None);
-        }
-        let is_complete = checkpoint.is_some_and(|last| last.policy == self.policy.fingerprint());
-        let looks_at_all = self.table.is_some() && !is_complete;
-        let (actor, progress) = (self.actor(), self.progress.clone());
-        LfsTask::new(ends, self.lfs_missing, looks_at_all, &actor, progress, runtime.clone()).map(Some)
     }
 }
 

@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use axum::body::Bytes;
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
 use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::{Next, from_fn};
@@ -37,6 +37,9 @@ impl Seen {
 /// Decides what to answer first, if not what the objects say.
 type Rule = Box<dyn Fn(&Seen, usize) -> Option<Response> + Send + Sync>;
 
+/// Makes an action of an object's URL.
+type Actions = Box<dyn Fn(&str) -> Value + Send + Sync>;
+
 /// An LFS server beside `git http-backend`, and what it was asked.
 #[derive(Clone)]
 struct Lfs(Arc<State>);
@@ -47,7 +50,7 @@ struct State {
     seen: Mutex<Vec<Seen>>,
     rule: Mutex<Option<Rule>>,
     /// The actions of an object, made of its URL here.
-    actions: Mutex<Box<dyn Fn(&str) -> Value + Send + Sync>>,
+    actions: Mutex<Actions>,
 }
 
 impl Lfs {
@@ -76,7 +79,7 @@ impl Lfs {
                 lfs.answer(Seen { method: parts.method, path, headers: parts.headers, body })
             }
         });
-        let router = cgi::router(root.into()).layer(layer);
+        let router = cgi::router(root).layer(layer);
         runtime.spawn(async move {
             axum::serve(tokio::net::TcpListener::from_std(listener).unwrap(), router).await.unwrap();
         });
@@ -158,6 +161,12 @@ impl Lfs {
         };
         seen.iter().map(text).collect()
     }
+}
+
+/// An object that breaks off.
+fn cut_off() -> Response {
+    let pieces = [Ok(Bytes::from_static(b"some con")), Err(std::io::Error::other("told to break off"))];
+    Body::from_stream(futures::stream::iter(pieces)).into_response()
 }
 
 /// Two such servers, a pointer at the source, and a link.
@@ -287,12 +296,15 @@ fn failures_that_may_pass_are_tried_again() {
             let mut failed = failed.lock().unwrap();
             let is_first = !failed.contains(&what);
             failed.push(what);
-            is_first.then(|| StatusCode::SERVICE_UNAVAILABLE.into_response())
+            is_first.then(|| match seen.method {
+                Method::GET => cut_off(),
+                _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+            })
         });
     }
     servers.passes();
     let (source, target) = (servers.source.seen(""), servers.target.seen(""));
-    // One download fails, one leads to an upload that fails, one arrives.
+    // One download breaks off, one leads to an upload that fails, one arrives.
     assert_eq!((of(&source, "GET object").len(), of(&target, "PUT object").len()), (3, 2));
     // The target says what it has, so that the verification is not repeated where it has made up its mind.
     assert_eq!(of(&target, "POST verify").len(), 1);

@@ -147,8 +147,7 @@ pub fn request(operation: Operation, objects: &[Pointer]) -> String {
 /// # Errors
 /// What is wrong with the answer as a whole.
 pub fn offers(answer: &[u8], operation: Operation, objects: &[Pointer], endpoint: &Url) -> Result<Vec<Offer>, String> {
-    let answer: Answer =
-        serde_json::from_slice(answer).map_err(|error| format!("the answer is not the Batch API's: {error}"))?;
+    let answer: Answer = serde_json::from_slice(answer).map_err(|error| not_the_api(&error))?;
     if let Some(transfer) = answer.transfer.filter(|transfer| transfer != "basic") {
         let shown = said::shown(transfer.as_bytes()).unwrap_or_default();
         return Err(format!("the LFS server wants transfers by {shown}; gitferry has basic ones"));
@@ -164,6 +163,12 @@ pub fn offers(answer: &[u8], operation: Operation, objects: &[Pointer], endpoint
         object.offer(operation, endpoint).map_err(|reason| format!("LFS object {oid}: {reason}"))
     };
     objects.iter().map(offer).collect()
+}
+
+/// Says where an answer is no good, and not what is there: it may be a secret.
+fn not_the_api(error: &serde_json::Error) -> String {
+    let what = if error.is_data() { "has other fields than" } else { "is not JSON, as it is in" };
+    format!("the answer {what} the Batch API (line {}, column {})", error.line(), error.column())
 }
 
 impl Object {
@@ -288,6 +293,8 @@ mod tests {
         for whole in ["", "[]", "{\"transfer\":\"tus\",\"objects\":[]}", "{\"hash_algo\":\"md5\",\"objects\":[]}"] {
             assert!(offers(whole.as_bytes(), Operation::Download, &[], &endpoint).is_err(), "{whole}");
         }
+        let secret = json!({ "oid": OID, "actions": { "download": { "href": "/x", "header": "hunter2" } } });
+        assert!(!offer(Operation::Download, secret).unwrap_err().contains("hunter2"));
     }
 
     proptest! {

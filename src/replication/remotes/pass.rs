@@ -276,7 +276,7 @@ impl RemoteLink {
         (row.statistics.last_error, row.statistics.failed) = (None, None);
         if changed {
             row.statistics.delivered = Some(self.clock.now());
-            (row.statistics.bytes, row.statistics.changes) = (carried.bytes, carried.edits());
+            (row.statistics.bytes, row.statistics.changes) = (carried.bytes + carried.lfs_bytes, carried.edits());
         }
         self.put_row(name, condition, &row).await;
     }

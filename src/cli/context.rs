@@ -8,8 +8,8 @@ use gitferry::region::Region;
 use gitferry::replication::deliver::Link;
 use gitferry::replication::pass::Summary;
 use gitferry::replication::progress::Progress;
-use gitferry::replication::remotes::{Endpoint, RemoteLink};
 use gitferry::replication::remotes::checkpoint::Hint;
+use gitferry::replication::remotes::{Endpoint, RemoteLink};
 use gitferry::replication::transfer::PARTS_IN_MEMORY;
 use tokio::sync::Semaphore;
 

@@ -10,6 +10,9 @@ use crate::support::World;
 
 /// The region at the end, where there is one.
 const REGION: &str = "here";
+/// How long a server may say nothing; and where it does say nothing.
+const PATIENCE: &str = "60s";
+const IMPATIENCE: &str = "500ms";
 
 /// Where a link leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,19 +67,24 @@ impl Damaged {
         let there = GitRepo::init(world.path(&format!("to/{NAME}.git")), &[]);
         let proxy = |folder: &str| Spoiler::start(Backend::serve(&world.path(folder)).address);
         let (before_source, before_target) = (proxy("from"), proxy("to"));
-        let remote = |name: &str, proxy: &Spoiler| {
-            let url = format!("url = \"http://{}/{{name}}.git\"", proxy.address);
-            format!("[remotes.{name}]\n{url}\nlimits = {{ silence = \"500ms\" }}\n")
-        };
-        let target = if to == To::Server { "there" } else { REGION };
-        let link = format!("[links.cc]\nsource = \"far\"\ntarget = \"{target}\"\nrepositories = [\"{NAME}\"]\n");
-        let regions: &[&str] = if to == To::Server { &[] } else { &[REGION] };
-        world.configure(regions, &[remote("far", &before_source), remote("there", &before_target), link].concat());
         let mut damaged = Damaged { world, to, from, there, before_source, before_target, old: BTreeMap::new() };
+        damaged.configure(PATIENCE);
         damaged.world.ok(&["replicate", "cc"]);
         damaged.change(seed);
         damaged.old = damaged.target_refs();
         damaged
+    }
+
+    fn configure(&self, silence: &str) {
+        let remote = |name: &str, proxy: &Spoiler| {
+            let url = format!("url = \"http://{}/{{name}}.git\"", proxy.address);
+            format!("[remotes.{name}]\n{url}\nlimits = {{ silence = \"{silence}\" }}\n")
+        };
+        let target = if self.to == To::Server { "there" } else { REGION };
+        let link = format!("[links.cc]\nsource = \"far\"\ntarget = \"{target}\"\nrepositories = [\"{NAME}\"]\n");
+        let regions: &[&str] = if self.to == To::Server { &[] } else { &[REGION] };
+        let remotes = [remote("far", &self.before_source), remote("there", &self.before_target)].concat();
+        self.world.configure(regions, &(remotes + &link));
     }
 
     /// Something is made, moved, forced and deleted at the source, and something made at the target.
@@ -113,9 +121,11 @@ impl Damaged {
     /// A pass on a spoiled way. Whether it failed, as it may: what it leaves is neither damaged nor wrong.
     pub fn spoiled_pass(&self, side: Side, plan: Plan) -> bool {
         let spoiler = if side == Side::Source { &self.before_source } else { &self.before_target };
+        self.configure(if plan.what == Spoil::Stall { IMPATIENCE } else { PATIENCE });
         spoiler.plan(Some(plan));
         let run = self.world.run(&["replicate", "cc", "--json"]);
         spoiler.plan(None);
+        self.configure(PATIENCE);
         println!("{side:?} {plan:?}: {} {}", run.status, run.stderr.trim_end());
         assert!(matches!(run.status.code(), Some(0..=3)) && !run.stderr.contains("panicked"), "{}", run.stderr);
         let (new, now) = (refs(&self.from), self.target_refs());
@@ -128,7 +138,8 @@ impl Damaged {
         if run.status.success() {
             self.assert_mirrored();
         }
-        assert!(run.status.success() || spoiler.spoiled() > 0, "{side:?} {plan:?}: it failed by itself");
+        let had_reason = spoiler.spoiled() > 0 || plan.what == Spoil::Stall;
+        assert!(run.status.success() || had_reason, "{side:?} {plan:?}: it failed by itself");
         !run.status.success()
     }
 

@@ -41,6 +41,10 @@ bench repo:
 bench-host repo:
     cargo bench --bench host -- --repo {{repo}}
 
+# A link between two Git servers beside git clone, fetch and push, on any bare repository.
+bench-passthrough repo:
+    cargo bench --bench passthrough -- --repo {{repo}}
+
 # Replication on AWS, against the emulator: requests, first sync of a bare repository, a backlog.
 bench-aws repo:
     cargo bench --bench aws -- --repo {{repo}}

@@ -109,7 +109,7 @@ impl Server {
             worked?;
             // A CGI process may be reaped a moment after its answer has ended.
             std::thread::sleep(Duration::from_millis(30));
-            Ok(Sample { wall, cpu: cpu(pid)?.saturating_sub(before), rss_kib: 0, anon_kib })
+            Ok(Sample { wall, cpu: cpu(pid)?.saturating_sub(before), anon_kib, ..Sample::default() })
         })
     }
 }

@@ -1,4 +1,5 @@
-//! Runs a process and measures it: wall time, and the peak memory of the largest process in its tree.
+//! Runs a process and measures it: wall time, processor time, what it writes to disk, and the peak memory of the
+//! largest process in its tree.
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,19 +12,25 @@ use std::time::{Duration, Instant};
 
 /// How often the memory of a process tree is looked at.
 const POLL_EVERY: Duration = Duration::from_millis(2);
+/// Bytes of the blocks that getrusage(2) counts.
+const BLOCK_BYTES: u64 = 512;
 
 /// What one run took.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sample {
     /// From before its start to after its end.
     pub wall: Duration,
-    /// Processor time of a server, where one is measured; 0 otherwise.
+    /// Processor time of all its processes, or of the server where that is measured; 0 where it is not.
     pub cpu: Duration,
     /// Peak resident memory of the largest single process, in KiB, as the kernel keeps it.
     pub rss_kib: u64,
     /// Peak anonymous resident memory of the largest single process, in KiB, as seen by polling: 0 when
     /// the process was gone before the first look.
     pub anon_kib: u64,
+    /// Bytes that all its processes have written to disk, in whole blocks.
+    pub written: u64,
+    /// Requests to servers, where they are counted.
+    pub requests: Option<u64>,
 }
 
 impl Sample {
@@ -41,6 +48,8 @@ impl Sample {
             cpu: self.cpu + next.cpu,
             rss_kib: self.rss_kib.max(next.rss_kib),
             anon_kib: self.anon_kib.max(next.anon_kib),
+            written: self.written + next.written,
+            requests: self.requests.zip(next.requests).map(|(one, other)| one + other),
         }
     }
 }
@@ -57,14 +66,21 @@ pub fn run(command: &mut Command) -> io::Result<Sample> {
         let done = done.clone();
         thread::spawn(move || watch(pid, &done))
     };
-    let (status, peak) = wait(pid)?;
+    let (status, usage) = wait(pid)?;
     let wall = start.elapsed();
     done.store(true, Ordering::Relaxed);
     let anon_kib = watcher.join().unwrap_or_default();
     if status != 0 {
         return Err(io::Error::other(format!("{command:?} ended with status {status}: {}", said(errors)?)));
     }
-    Ok(Sample { wall, rss_kib: peak, anon_kib, ..Sample::default() })
+    Ok(Sample {
+        wall,
+        cpu: duration(usage.ru_utime) + duration(usage.ru_stime),
+        rss_kib: u64::try_from(usage.ru_maxrss).unwrap_or(0),
+        anon_kib,
+        written: u64::try_from(usage.ru_oublock).unwrap_or(0) * BLOCK_BYTES,
+        requests: None,
+    })
 }
 
 fn said(mut errors: fs::File) -> io::Result<String> {
@@ -75,8 +91,8 @@ fn said(mut errors: fs::File) -> io::Result<String> {
     Ok(text.trim_end().to_owned())
 }
 
-/// Waits for a child; tells its status and the peak of the largest process among it and its children.
-fn wait(pid: u32) -> io::Result<(i32, u64)> {
+/// Waits for a child; tells its status and what it and the children that it has waited for have used.
+fn wait(pid: u32) -> io::Result<(i32, libc::rusage)> {
     let pid = libc::pid_t::try_from(pid).map_err(io::Error::other)?;
     let mut status = 0;
     // SAFETY: `rusage` is plain numbers, for which all zeroes are valid; both pointers are to locals that
@@ -87,8 +103,13 @@ fn wait(pid: u32) -> io::Result<(i32, u64)> {
     };
     match waited {
         -1 => Err(io::Error::last_os_error()),
-        _ => Ok((status, u64::try_from(usage.ru_maxrss).unwrap_or(0))),
+        _ => Ok((status, usage)),
     }
+}
+
+fn duration(time: libc::timeval) -> Duration {
+    let (seconds, micros) = (u64::try_from(time.tv_sec), u64::try_from(time.tv_usec));
+    Duration::from_secs(seconds.unwrap_or(0)) + Duration::from_micros(micros.unwrap_or(0))
 }
 
 /// Looks at the tree of a process until it is done; tells the largest anonymous memory seen in any of it.
@@ -143,16 +164,20 @@ pub fn children(pid: u32) -> Vec<u32> {
     lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()).collect()
 }
 
-/// The sample in the middle, by time, and the middle one of processor times; the memory is the largest of all.
+/// The middle one of each figure; the memory is the largest of all.
 pub fn median(samples: &[Sample]) -> Sample {
-    let mut walls: Vec<Duration> = samples.iter().map(|sample| sample.wall).collect();
-    let mut cpus: Vec<Duration> = samples.iter().map(|sample| sample.cpu).collect();
-    walls.sort_unstable();
-    cpus.sort_unstable();
     Sample {
-        cpu: cpus.get(cpus.len() / 2).copied().unwrap_or_default(),
-        wall: walls.get(walls.len() / 2).copied().unwrap_or_default(),
+        wall: middle(samples, |sample| sample.wall),
+        cpu: middle(samples, |sample| sample.cpu),
         rss_kib: samples.iter().map(|sample| sample.rss_kib).max().unwrap_or(0),
         anon_kib: samples.iter().map(|sample| sample.anon_kib).max().unwrap_or(0),
+        written: middle(samples, |sample| sample.written),
+        requests: middle(samples, |sample| sample.requests),
     }
+}
+
+fn middle<T: Ord + Copy + Default>(samples: &[Sample], of: impl Fn(&Sample) -> T) -> T {
+    let mut all: Vec<T> = samples.iter().map(of).collect();
+    all.sort_unstable();
+    all.get(all.len() / 2).copied().unwrap_or_default()
 }

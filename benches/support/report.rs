@@ -29,12 +29,17 @@ pub struct Line {
     pub all_ms: Vec<f64>,
     /// How many times as long as the first line's median.
     pub ratio: f64,
-    /// Median processor time of the server, in milliseconds; 0: not measured.
-    pub server_cpu_ms: f64,
+    /// Median processor time of what is measured, in milliseconds; 0: not measured.
+    pub cpu_ms: f64,
     /// Peak resident memory of the largest process, in KiB; 0: not measured.
     pub peak_rss_kib: u64,
     /// Peak anonymous memory of the largest process, in KiB; 0: not measured.
     pub peak_anonymous_kib: u64,
+    /// Median bytes written to disk; 0 also where that is not measured.
+    pub written_bytes: u64,
+    /// Median number of requests, where they are counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub requests: Option<u64>,
 }
 
 /// One demand on a row.
@@ -75,9 +80,11 @@ impl Row {
             median_ms,
             all_ms: samples.iter().map(|sample| millis(sample.wall)).collect(),
             ratio: median_ms / first,
-            server_cpu_ms: millis(middle.cpu),
+            cpu_ms: millis(middle.cpu),
             peak_rss_kib: middle.rss_kib,
             peak_anonymous_kib: middle.anon_kib,
+            written_bytes: middle.written,
+            requests: middle.requests,
         });
         middle
     }
@@ -106,19 +113,32 @@ impl Row {
         self.targets.push(Target { asked: asked.into(), measured, met: ours.anon_kib <= limit_kib });
     }
 
+    /// Adds a demand on processor time: at most so many times as much.
+    pub fn at_most_cpu(&mut self, asked: impl Into<String>, ours: Sample, theirs: Sample, factor: f64) {
+        let ratio = ours.cpu.as_secs_f64() / theirs.cpu.as_secs_f64().max(1e-9);
+        self.targets.push(Target { asked: asked.into(), measured: format!("{ratio:.3} ×"), met: ratio <= factor });
+    }
+
+    /// Adds a demand: no more resident memory than this.
+    pub fn resident(&mut self, asked: impl Into<String>, ours: Sample, limit_kib: u64) {
+        let measured = format!("{} (limit {})", mebi(ours.rss_kib), mebi(limit_kib));
+        self.targets.push(Target { asked: asked.into(), measured, met: ours.rss_kib <= limit_kib });
+    }
+
     /// The row as text.
     pub fn text(&self) -> String {
         let mut text = format!("{}\n", self.what);
         for line in &self.lines {
             let _ = writeln!(
                 text,
-                "  {:<46} {:>11} {:>9}{}   peak {:>10}  anonymous {:>10}",
+                "  {:<46} {:>11} {:>9}{}   peak {:>10}  anonymous {:>10}{}",
                 line.who,
                 duration(line.median_ms),
                 format!("{} ×", factor(line.ratio)),
-                processor(line.server_cpu_ms),
+                processor(line.cpu_ms),
                 mebi(line.peak_rss_kib),
-                mebi(line.peak_anonymous_kib)
+                mebi(line.peak_anonymous_kib),
+                counted(line)
             );
         }
         for target in &self.targets {
@@ -150,7 +170,17 @@ fn duration(millis: f64) -> String {
 fn processor(millis: f64) -> String {
     match millis {
         0.0 => String::new(),
-        _ => format!("   server cpu {:>9}", duration(millis)),
+        _ => format!("   cpu {:>9}", duration(millis)),
+    }
+}
+
+fn counted(line: &Line) -> String {
+    match line.requests {
+        None => String::new(),
+        Some(requests) => {
+            let written = if line.written_bytes == 0 { "0".into() } else { mebi(line.written_bytes.div_ceil(1024)) };
+            format!("  written {written:>10}  requests {requests:>3}")
+        }
     }
 }
 

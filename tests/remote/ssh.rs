@@ -23,7 +23,7 @@ fn ssh(more: &str) -> Ssh {
     let place = Place::new();
     let key = place.path("key");
     keygen(&key, "ed25519", "");
-    let server = Sshd::start(&place, &[&key], more);
+    let server = Sshd::start(place.dir.path(), &[&key], more);
     std::fs::write(place.path("known_hosts"), server.known()).unwrap();
     Ssh { place, key, server }
 }
@@ -73,7 +73,7 @@ fn a_server_that_takes_no_variables_speaks_version_0() {
 fn servers_that_are_not_the_one() {
     let ssh = ssh("");
     ssh.place.repository("app");
-    let other = Sshd::start(&ssh.place, &[&ssh.key], "");
+    let other = Sshd::start(ssh.place.dir.path(), &[&ssh.key], "");
     let changed =
         ssh.server.known().split(' ').next().unwrap().to_owned() + " " + other.known().split_once(' ').unwrap().1;
     keygen(&ssh.place.path("ecdsa"), "ecdsa", "");
@@ -120,7 +120,7 @@ fn keys_of_all_kinds() {
         keygen(file, kind, passphrase);
     }
     let authorized: Vec<_> = files.iter().map(PathBuf::as_path).collect();
-    let server = Sshd::start(&place, &authorized, "");
+    let server = Sshd::start(place.dir.path(), &authorized, "");
     std::fs::write(place.path("known_hosts"), server.known()).unwrap();
     let ssh = Ssh { place, key: files[0].clone(), server };
     for key in ["key-0", "key-1", "key-2"] {

@@ -5,8 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::place::Place;
-
 /// Where Debian puts it.
 const SSHD: &str = "/usr/sbin/sshd";
 /// Longest wait for it.
@@ -31,9 +29,10 @@ pub fn keygen(file: &Path, kind: &str, passphrase: &str) {
 
 impl Sshd {
     /// Starts a server that lets in whoever has one of `authorized`, with an Ed25519 key and more lines.
-    pub fn start(place: &Place, authorized: &[&Path], more: &str) -> Sshd {
+    /// Its files are in a folder below this one.
+    pub fn start(below: &Path, authorized: &[&Path], more: &str) -> Sshd {
         assert!(Path::new(SSHD).exists(), "{SSHD} is missing: apt-get install openssh-server");
-        let dir = tempfile::Builder::new().prefix("sshd").tempdir_in(place.dir.path()).unwrap().keep();
+        let dir = tempfile::Builder::new().prefix("sshd").tempdir_in(below).unwrap().keep();
         // Where it separates privileges; made by the service's own scripts elsewhere.
         let _ = std::fs::create_dir_all("/run/sshd");
         keygen(&dir.join("host"), "ed25519", "");

@@ -6,6 +6,9 @@
 // Each test binary uses a part of it.
 #![allow(dead_code)]
 
+#[path = "python.rs"]
+mod python;
+
 use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -179,7 +182,8 @@ impl Emulator {
     }
 
     fn start() -> Emulator {
-        let python = environment();
+        let hint = format!("or name a running emulator with {ENDPOINT_VARIABLE}=http://HOST:PORT");
+        let python = python::environment(PACKAGE, VERSION, &hint);
         for _ in 0..STARTS {
             let port = free_port();
             let log = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{PACKAGE}-{port}.log"));
@@ -199,42 +203,6 @@ pub fn fresh(prefix: &str) -> String {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     format!("gitferry-test-{prefix}-{}-{number}", uuid::Uuid::new_v4().simple())
-}
-
-/// The interpreter of a Python environment that has the emulator, made where it is missing.
-fn environment() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR"));
-    std::fs::create_dir_all(folder).unwrap();
-    let home = folder.join(format!("{PACKAGE}-{VERSION}"));
-    let python = home.join("bin/python");
-    let complete = home.join("complete");
-    // Several test binaries may want it at once; one makes it.
-    let lock = File::create(folder.join(format!("{PACKAGE}.lock"))).unwrap();
-    lock.lock().unwrap();
-    if !complete.exists() {
-        let _ = std::fs::remove_dir_all(&home);
-        must("python3", Command::new("python3").args(["-m", "venv"]).arg(&home));
-        let package = format!("{PACKAGE}=={VERSION}");
-        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", &package];
-        must("pip", Command::new(&python).args(pip));
-        File::create(complete).unwrap();
-    }
-    python
-}
-
-/// Runs a step of making the environment, or says what the machine lacks.
-fn must(what: &str, command: &mut Command) {
-    let failed = match command.stdin(Stdio::null()).output() {
-        Ok(output) if output.status.success() => return,
-        Ok(output) => String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned(),
-        Err(error) => error.to_string(),
-    };
-    panic!(
-        "{what} failed: {failed}\n\
-         These tests run against an AWS emulator from PyPI ({PACKAGE} {VERSION}). Install Python 3 with venv and pip \
-         (python3-venv on Debian) and allow access to PyPI or a mirror (PIP_INDEX_URL), or name a running emulator \
-         with {ENDPOINT_VARIABLE}=http://HOST:PORT."
-    );
 }
 
 /// Starts the emulator below a shell that ends it when this process closes its input, however it ends.

@@ -10,7 +10,7 @@ use super::answer::{Answer, Line};
 use super::error::{At, ClientError};
 use super::fetch::distinct;
 use super::upload_pack::UploadPack;
-use crate::git::protocol::{FetchRequest, MultiAck, ProtocolError, Version, parse_id, write_ids};
+use crate::git::protocol::{FetchRequest, MultiAck, ProtocolError, SidebandWidth, Version, parse_id, write_ids};
 
 /// Haves in one request that stands for itself (version 2, and HTTP): some 600 KB with answers of that size.
 pub(super) const HAVES_PER_REQUEST: usize = 8192;
@@ -102,7 +102,16 @@ impl UploadPack<'_> {
         }
         let stateless = self.connection.is_stateless();
         let format = self.named_format();
-        let request = FetchRequest { wants: vec![want], multi_ack: MultiAck::Detailed, ..FetchRequest::default() };
+        // No pack comes, but some servers (dulwich) insist on a client that could read any.
+        let has = |word: &str| self.capabilities().has(word);
+        let request = FetchRequest {
+            wants: vec![want],
+            multi_ack: MultiAck::Detailed,
+            thin_pack: has("thin-pack"),
+            ofs_delta: has("ofs-delta"),
+            sideband: if has("side-band-64k") { SidebandWidth::Large } else { SidebandWidth::None },
+            ..FetchRequest::default()
+        };
         let per_round = if stateless { HAVES_PER_REQUEST } else { HAVES_PER_ROUND };
         for (round, haves) in haves.chunks(per_round).enumerate() {
             self.send(at, |out| {

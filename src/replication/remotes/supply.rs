@@ -51,7 +51,10 @@ pub struct Pack<'p> {
 /// fetched only so deep, the server names the commits at its end before it sends the pack, which is not read.
 pub fn commits_at(upload: &mut UploadPack<'_>, tips: &[ObjectId], depth: u32) -> Result<Vec<ObjectId>, RemotesError> {
     let filter = upload.capabilities().fetch_has("filter").then(commits_only);
-    let fetch = FetchPack { wants: tips.to_vec(), filter, deepen: Some(depth), ..FetchPack::default() };
+    // Some servers (dulwich) insist on a client that could read any pack.
+    let (thin, ofs_delta) = (true, true);
+    let fetch =
+        FetchPack { wants: tips.to_vec(), filter, deepen: Some(depth), thin, ofs_delta, ..FetchPack::default() };
     Ok(upload.fetch(&fetch)?.shallow().to_vec())
 }
 

@@ -12,18 +12,14 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
-use crate::events::codecommit::{
-    self, Announcement, CODECOMMIT, DETAIL_TYPE, GITFERRY, REPOSITORY_UPDATED, ReferenceEvent, Rejection, StateChange,
-};
-use crate::events::due::{self, Asked, Brought, Due, DueMarks, clear_after, deliver_due};
+use super::work::{End, Work, announce_the_rest, continue_later, deliver, different, lateness, merged};
+use crate::events::codecommit::{self, Announcement, Rejection, StateChange};
+use crate::events::due::DueMarks;
 use crate::events::intake::{IntakeError, Taken, take};
 use crate::events::outbox::Publisher;
-use crate::events::remote::all_of;
 use crate::events::sqs::{MAX_MESSAGES, Outcome, Queue, take_batch};
-use crate::replication::error::InRegion as _;
 use crate::replication::pass::MAX_JOBS;
-use crate::replication::{AnyLink, ReplicationError, Which};
-use crate::retry::Attempts;
+use crate::replication::{AnyLink, ReplicationError};
 use crate::worker::metrics::Figures;
 use crate::worker::sources::DUE_AFTER;
 
@@ -72,39 +68,12 @@ pub struct Handler {
 /// A record of a batch.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Record {
+pub(super) struct Record {
     message_id: String,
     #[serde(default)]
     body: String,
     #[serde(default, rename = "eventSourceARN")]
     queue_arn: String,
-}
-
-/// A repository to deliver.
-struct Work<'a> {
-    served: &'a Served,
-    asked: Asked,
-    /// The records that asked for it.
-    records: Vec<&'a Record>,
-}
-
-impl<'a> Work<'a> {
-    /// What a mark asks for.
-    fn of(served: &'a Served, due: Due, records: Vec<&'a Record>) -> Self {
-        Work { served, asked: Asked { which: due.which(), marks: vec![due], look: false }, records }
-    }
-
-    /// What a sweep asks for.
-    fn swept(served: &'a Served, which: Which) -> Self {
-        Work { served, asked: Asked { which, marks: Vec::new(), look: true }, records: Vec::new() }
-    }
-}
-
-/// How its delivery ended.
-enum End {
-    Done(Option<Brought>),
-    Failed(ReplicationError),
-    CutOff,
 }
 
 impl Handler {
@@ -324,125 +293,6 @@ impl Handler {
             (work, end)
         };
         stream::iter(work).map(deliver).buffer_unordered(self.jobs).collect().await
-    }
-}
-
-/// All that a sweep has to deliver: what differs, or, where only a look tells that, everything.
-async fn different(link: &AnyLink) -> Result<Vec<Which>, ReplicationError> {
-    match link {
-        AnyLink::Regions(link) => {
-            let pairs = link.pairs(&[]).await?;
-            Ok(pairs.iter().filter(|pair| !pair.is_equal()).map(|pair| Which::Id(pair.source.id)).collect())
-        }
-        AnyLink::Remote(link) => all_of(link).await,
-    }
-}
-
-/// How long ago the oldest change was committed that the target lacks, in seconds; 0 when nobody can tell by then.
-async fn lateness(work: &Work<'_>, until: Instant) -> f64 {
-    let (AnyLink::Regions(link), Which::Id(id)) = (&work.served.link, &work.asked.which) else { return 0.0 };
-    let since = timeout_at(until, link.behind_since(*id)).await;
-    let Ok(Ok(Some(since))) = since else { return 0.0 };
-    link.target.clock.now().duration_since(since).as_secs_f64().max(0.0)
-}
-
-/// One entry for each repository of a link.
-fn merged(work: Vec<Work<'_>>) -> Vec<Work<'_>> {
-    let mut merged: BTreeMap<(String, Which), Work<'_>> = BTreeMap::new();
-    for more in work {
-        let key = (more.served.link.name().to_owned(), more.asked.which.clone());
-        match merged.get_mut(&key) {
-            None => _ = merged.insert(key, more),
-            Some(one) => {
-                one.asked.marks.extend(more.asked.marks);
-                one.asked.look |= more.asked.look;
-                one.records.extend(more.records);
-            }
-        }
-    }
-    merged.into_values().collect()
-}
-
-async fn deliver(work: &Work<'_>) -> End {
-    let (link, which) = (&work.served.link, &work.asked.which);
-    let mut attempts = Attempts::default();
-    let outcome = loop {
-        match deliver_and_announce(work).await {
-            Ok(brought) => {
-                tracing::info!(link = link.name(), repository = %which, ?brought, "delivered");
-                break Ok(brought);
-            }
-            // A link with a remote has tried again by itself.
-            Err(error) if matches!(link, AnyLink::Regions(_)) && attempts.again(error.kind()).await => {
-                tracing::info!(%error, repository = %which, "trying again");
-            }
-            Err(error) => break Err(error),
-        }
-    };
-    match outcome {
-        Ok(brought) => End::Done(brought),
-        Err(error) => {
-            tracing::warn!(link = link.name(), repository = %which, %error, "could not deliver");
-            if let (AnyLink::Regions(link), Which::Id(id)) = (link, which) {
-                link.note_failure(*id, &error).await;
-            }
-            End::Failed(error)
-        }
-    }
-}
-
-/// Delivers, announces where that is to be done, and takes away the marks that asked for it. What could not be
-/// announced keeps its marks, for the next invocation.
-async fn deliver_and_announce(work: &Work<'_>) -> Result<Option<Brought>, ReplicationError> {
-    let link = &work.served.link;
-    let Some(publisher) = &work.served.publisher else { return deliver_due(link, &work.asked).await };
-    let (brought, marks) = due::deliver(link, &work.asked, false).await?;
-    // Also where nothing was brought: whoever delivered it before may have died before it was announced.
-    let id = match (&work.asked.which, link.target_region()) {
-        (Which::Id(id), _) => Some(*id),
-        (Which::Name(name), Some(target)) => target.find(name).await.in_region(target)?.map(|item| item.id),
-        (Which::Name(_), None) => None,
-    };
-    if let Some(id) = id
-        && let Err(error) = publisher.publish(id).await
-    {
-        tracing::warn!(%error, %id, "delivered and not announced; its marks stay, for the next invocation");
-        return Ok(brought);
-    }
-    clear_after(link, &marks).await;
-    Ok(brought)
-}
-
-/// Announces what is in the target's outbox: deliveries that no mark stands for any more.
-async fn announce_the_rest(served: &Served, until: Instant) {
-    let Some(publisher) = &served.publisher else { return };
-    match timeout_at(until, publisher.publish_outbox()).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "the outbox cannot be read; the next schedule tries again"),
-        Err(_) => tracing::info!("not all of the outbox was announced in time; the next schedule goes on"),
-    }
-}
-
-/// Asks for another invocation; `false` when there is no queue to ask by.
-async fn continue_later(work: &Work<'_>) -> bool {
-    let Some(queue) = &work.served.queue else { return false };
-    let (source, detail) = match &work.asked.which {
-        Which::Id(id) => (
-            GITFERRY,
-            json!({ "event": REPOSITORY_UPDATED, "repositoryName": id.to_string(), "repositoryId": id.to_string() }),
-        ),
-        // Without a ref, it says of no ref that it is there already.
-        Which::Name(name) => {
-            (CODECOMMIT, json!({ "event": ReferenceEvent::Updated.as_str(), "repositoryName": &**name }))
-        }
-    };
-    let event = json!({ "version": "0", "source": source, "detail-type": DETAIL_TYPE, "detail": detail });
-    match queue.send(&event.to_string()).await {
-        Ok(()) => true,
-        Err(error) => {
-            tracing::warn!(%error, "the message comes again instead");
-            false
-        }
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod handler;
 pub mod runtime;
+mod work;
 
 use std::time::Duration;
 

@@ -10,9 +10,6 @@ mod faulty;
 #[allow(dead_code)]
 #[path = "../support/git.rs"]
 mod git;
-#[path = "../support/operation.rs"]
-mod operation;
-
 #[path = "../support/proxy.rs"]
 mod proxy;
 

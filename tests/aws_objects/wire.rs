@@ -14,7 +14,7 @@ use aws_smithy_types::config_bag::{Storable, StoreReplace};
 use gitferry::objects::{S3Options, S3Store};
 
 use crate::aws::Emulator;
-use crate::operation;
+use crate::proxy::operation;
 
 /// Requests by one store.
 #[derive(Clone, Debug, Default)]

@@ -7,9 +7,11 @@
 mod support;
 use support::git;
 
-#[path = "../remotes/backend.rs"]
+#[path = "../support/backend.rs"]
 #[allow(dead_code)]
 mod backend;
+#[path = "../support/cgi.rs"]
+mod cgi;
 mod damage;
 mod faults;
 mod in_pairs;

@@ -4,7 +4,7 @@
 #![allow(dead_code)]
 
 #[path = "operation.rs"]
-mod operation;
+pub mod operation;
 
 use std::collections::VecDeque;
 use std::fmt;

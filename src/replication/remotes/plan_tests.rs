@@ -192,8 +192,7 @@ proptest! {
         for name in names {
             let before = target.get(name).copied();
             let stays = !owned(name) || twice.contains(name)
-                || (divergence == Refuse && before.is_some_and(|byte| byte >= FOREIGN)
-                    && !(deletions == Deletions::Keep && !wanted.contains_key(name)))
+                || (divergence == Refuse && before.is_some_and(|byte| byte >= FOREIGN))
                 || (deletions == Deletions::Keep && !wanted.contains_key(name));
             let expected = if stays { before } else { wanted.get(name).and_then(|all| all.first().copied()) };
             prop_assert_eq!(after.get(name).copied(), expected, "{}", name);

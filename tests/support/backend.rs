@@ -1,6 +1,6 @@
 //! `git http-backend` behind a small HTTP server that writes down what it is asked.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -9,16 +9,18 @@ use axum::middleware::{Next, from_fn};
 
 use crate::cgi;
 
-/// Serves all repositories below a folder, for reading and writing, until the test ends.
+/// Serves all repositories below a folder, for reading and writing, until the tests end.
 pub struct Backend {
     pub address: SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
-    _runtime: tokio::runtime::Runtime,
 }
 
 impl Backend {
+    /// On a thread with a runtime of its own, so that any test may call it.
     pub fn serve(root: &Path) -> Backend {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
         let requests: Arc<Mutex<Vec<String>>> = Arc::default();
         let log = requests.clone();
         let write_down = from_fn(move |request: Request, next: Next| {
@@ -26,10 +28,14 @@ impl Backend {
             next.run(request)
         });
         let router = cgi::router(root.into()).layer(write_down);
-        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
-        let address = listener.local_addr().unwrap();
-        runtime.spawn(async move { axum::serve(listener, router).await });
-        Backend { address, requests, _runtime: runtime }
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+                axum::serve(listener, router).await
+            })
+        });
+        Backend { address, requests }
     }
 
     /// What was asked since it was asked last: methods, paths and queries.

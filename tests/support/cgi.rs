@@ -14,6 +14,7 @@ use axum::response::{IntoResponse as _, Response};
 use futures::{StreamExt as _, TryStreamExt as _};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::process::{Child, Command};
+use tokio::sync::oneshot;
 use tokio_util::io::{ReaderStream, StreamReader};
 
 /// Serves the repositories below a folder until the process is killed; says the port on standard output.
@@ -44,10 +45,15 @@ async fn call(root: &Path, request: Request) -> io::Result<Response> {
     let mut child = command(root, &parts).spawn()?;
     let pipe = || io::Error::other("no pipe");
     let mut stdin = child.stdin.take().ok_or_else(pipe)?;
+    let (broken, on_broken) = oneshot::channel();
     tokio::spawn(async move {
         let bytes = body.into_data_stream().map_err(io::Error::other);
-        let _ = tokio::io::copy(&mut StreamReader::new(bytes.boxed()), &mut stdin).await;
-        let _ = stdin.shutdown().await;
+        let copied = tokio::io::copy(&mut StreamReader::new(bytes.boxed()), &mut stdin).await;
+        match copied {
+            // Git, told that more is to come, would wait for it for ever, and busily.
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => drop(broken.send(())),
+            _ => drop(stdin.shutdown().await),
+        }
     });
     let mut output = BufReader::with_capacity(64 * 1024, child.stdout.take().ok_or_else(pipe)?);
     let mut response = Response::new(Body::empty());
@@ -67,11 +73,18 @@ async fn call(root: &Path, request: Request) -> io::Result<Response> {
         line.clear();
     }
     *response.body_mut() = Body::from_stream(ReaderStream::with_capacity(output, 64 * 1024));
-    tokio::spawn(async move { reap(child).await });
+    tokio::spawn(reap(child, on_broken));
     Ok(response)
 }
 
-async fn reap(mut child: Child) {
+/// Waits for its end, and brings it about where its request broke off.
+async fn reap(mut child: Child, on_broken: oneshot::Receiver<()>) {
+    tokio::select! {
+        _ = child.wait() => {}
+        Ok(()) = on_broken => {
+            let _ = child.kill().await;
+        }
+    }
     let _ = child.wait().await;
 }
 

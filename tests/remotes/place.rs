@@ -197,8 +197,17 @@ impl Watched {
 
     /// All bodies.
     pub fn said(&self) -> String {
+        self.bodies(|_| true)
+    }
+
+    /// The bodies that ask for a pack, not only for what is known.
+    pub fn fetches(&self) -> String {
+        self.bodies(|body| body.contains("0009done"))
+    }
+
+    fn bodies(&self, which: impl Fn(&str) -> bool) -> String {
         let requests = self.requests.lock().unwrap();
-        requests.iter().map(|(_, body)| String::from_utf8_lossy(body).into_owned()).collect()
+        requests.iter().map(|(_, body)| String::from_utf8_lossy(body).into_owned()).filter(|body| which(body)).collect()
     }
 }
 

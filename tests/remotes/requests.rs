@@ -55,7 +55,7 @@ fn deltas_are_as_the_target_takes_them() {
         place.source.commit("main", "dir/file0", "changed\n");
         let (_, _, source, _) = watch(&place, None, target);
         place.assert_mirrored();
-        let said = source.said();
+        let said = source.fetches();
         (said.contains("thin-pack"), said.contains("ofs-delta"))
     };
     assert_eq!(thin(&|target| target), (true, true));

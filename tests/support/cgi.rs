@@ -90,7 +90,8 @@ async fn reap(mut child: Child, on_broken: oneshot::Receiver<()>) {
 
 fn command(root: &Path, request: &Parts) -> Command {
     let mut command = Command::new("git");
-    command.arg("http-backend").stdin(Stdio::piped()).stdout(Stdio::piped());
+    // A client that is gone before the answer begins takes the handler, and so Git, with it.
+    command.arg("http-backend").stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
     command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null");
     command.env("GIT_PROJECT_ROOT", root).env("GIT_HTTP_EXPORT_ALL", "1").env("REMOTE_USER", "somebody");
     command.env("REQUEST_METHOD", request.method.as_str()).env("PATH_INFO", request.uri.path());

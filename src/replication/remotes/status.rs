@@ -50,6 +50,8 @@ impl RemoteLink {
         };
         match self.explain(name).await {
             Ok(explained) => status.add(&explained),
+            // Whose error it is, the row says.
+            Err(ReplicationError::Remotes { error, .. }) => status.last_error = Some(error.to_string()),
             Err(error) => status.last_error = Some(error.to_string()),
         }
         status

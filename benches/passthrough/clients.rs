@@ -40,7 +40,8 @@ impl Site {
     /// Runs one client and counts its requests.
     fn counted(&self, work: impl FnOnce() -> io::Result<Sample>) -> io::Result<Sample> {
         settle();
-        (self.source.requests()?, self.target.requests()?);
+        self.source.requests()?;
+        self.target.requests()?;
         let sample = work()?;
         Ok(Sample { requests: Some(self.source.requests()? + self.target.requests()?), ..sample })
     }

@@ -13,7 +13,6 @@ mod head;
 mod hosts;
 mod http;
 #[path = "../host/pair.rs"]
-#[allow(dead_code)]
 mod pair;
 mod place;
 mod ssh;

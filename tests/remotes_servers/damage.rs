@@ -94,7 +94,7 @@ impl Damaged {
             self.there.commit("topic/deep/er", "own", "made here\n");
         }
         // Both sides of what is sent at once and what is streamed.
-        let bytes = if seed % 2 == 0 { 20_000 } else { 1_300_000 };
+        let bytes = if seed.is_multiple_of(2) { 20_000 } else { 1_300_000 };
         from.commit_bytes("bulk", "bulk", &noise(seed + 7, bytes));
         from.git(&["update-ref", "refs/heads/main", "main~2"]);
         from.commit("main", "dir/file1", "another way\n");

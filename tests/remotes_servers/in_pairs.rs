@@ -164,7 +164,7 @@ impl Link {
     }
 
     /// A branch is deleted whose tip the source still has.
-    fn deletion(&self, kept: &mut Vec<String>) {
+    fn deletion(&self, kept: &mut [String]) {
         self.source.work.git(&["branch", "-D", "side"]);
         let (done, carried) = self.pass();
         assert_eq!(done, counts(0, 0, 1, 0), "{carried}");

@@ -226,7 +226,7 @@ fn json_has_the_fields_that_scripts_rely_on() {
         "repository id region frontier changes refs packs lfs_objects objects bytes deep findings",
     );
     let summary = world.replicate();
-    let all = "link repositories unchanged delivered failed changes edits packs lfs_objects bytes_copied max_lag_ms elapsed_ms reports";
+    let all = "link repositories unchanged delivered failed changes edits packs lfs_objects bytes_copied max_lag_ms elapsed_ms refused reports";
     fields(&summary, all);
     fields(&summary["reports"][0], "repository id delivered retries");
     fields(&summary["reports"][0]["delivered"], "changes edits packs lfs_objects bytes lag_ms");

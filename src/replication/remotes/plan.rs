@@ -308,5 +308,4 @@ impl<'a> Held<'a> {
 }
 
 #[cfg(test)]
-#[path = "plan_tests.rs"]
 mod tests;

@@ -135,6 +135,10 @@ fn hint_for_remotes(error: &RemotesError) -> Option<&'static str> {
         RemotesError::LfsUnsupported { .. } => {
             "enable filters there (Git: uploadpack.allowFilter), or set lfs = \"ignore\""
         }
+        RemotesError::Whole { .. } => {
+            "nothing was moved; give the link a region, `via = \"REGION\"`, that parts the history, or let the target take \
+             larger pushes"
+        }
         RemotesError::Unpack { .. } => {
             "the target's own checks or limits forbid it; its log tells which. What other refs needed may have got there"
         }

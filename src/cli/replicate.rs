@@ -239,6 +239,9 @@ fn print_carried(repository: &str, carried: &Carried) {
         output::and_lfs(carried.lfs_objects),
         output::bytes(carried.bytes + carried.lfs_bytes),
     ));
+    if carried.bytes_via > 0 {
+        output::line(format!("  {} fetched into a region on the way", output::bytes(carried.bytes_via)));
+    }
     if let Some(head) = &carried.head {
         output::line(format!("  HEAD now names {head}"));
     }

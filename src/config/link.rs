@@ -51,6 +51,10 @@ pub struct LinkConfig {
     /// What becomes of a pass whose LFS objects are missing at the source.
     #[serde(default)]
     pub lfs_missing: Option<Missing>,
+    /// A region through which a pass goes where the source alone cannot tell what a remote lacks, or cannot give a
+    /// history in parts.
+    #[serde(default)]
+    pub via: Option<String>,
     /// The table of a link between two remotes, for checkpoints, statistics, and what events ask for: `sqlite:PATH` or
     /// `dynamodb://TABLE`.
     #[serde(default)]
@@ -157,6 +161,14 @@ impl Config {
         if link.lfs_missing.is_some() && link.lfs != Some(LfsMode::Copy) {
             return Err("lfs_missing: only with lfs = \"copy\"".into());
         }
+        if let Some(via) = &link.via {
+            if !self.regions.contains_key(via) {
+                return Err(format!("via: there is no region {via}"));
+            }
+            if !self.remotes.contains_key(&link.target) {
+                return Err("via: only where the target is a remote; a region needs no other on the way".into());
+            }
+        }
         self.link_table(link)?;
         RefPolicy::of(link).map(drop)
     }
@@ -172,6 +184,7 @@ impl LinkConfig {
             ("divergence", self.divergence.is_some()),
             ("lfs", self.lfs.is_some()),
             ("lfs_missing", self.lfs_missing.is_some()),
+            ("via", self.via.is_some()),
             ("table", self.table.is_some()),
         ];
         all.into_iter().filter(|(_, there)| *there).map(|(name, _)| name)

@@ -153,6 +153,8 @@ fn settings_of_links_with_remotes_are_checked() {
         ("target = \"b\"", "target = \"b\"\nmode = \"standby\"", "links.ab: mode"),
         ("target = \"b\"", "target = \"c\"", "there is no region c, and no remote"),
         ("target = \"b\"", "target = \"a\"", "the same remote"),
+        ("deletions = \"keep\"", "via = \"eu\"", "links.ab: via: there is no region eu"),
+        ("target = \"us\"", "target = \"us\"\nvia = \"us\"", "links.in: via: only where the target is a remote"),
         ("target = \"us\"", "target = \"us\"\ntable = \"sqlite:x.db\"", "uses that of us"),
     ];
     for (from, to, expected) in table {
@@ -167,6 +169,7 @@ fn settings_of_links_with_remotes_are_checked() {
         "divergence = \"force\"",
         "lfs = \"copy\"",
         "lfs_missing = \"allow\"",
+        "via = \"us\"",
         "table = \"sqlite:x\"",
     ] {
         let message = parse(&GOOD.replace("mode = \"standby\"", setting)).map(drop).unwrap_err().to_string();

@@ -33,6 +33,8 @@ pub struct RegionServer {
     url: String,
     runtime: Handle,
     actor: String,
+    /// Whether it serves a pass that goes through it.
+    on_the_way: bool,
     told: Arc<Mutex<Told>>,
 }
 
@@ -73,8 +75,15 @@ impl RegionServer {
             url: format!("{name} in {}", region.name),
             runtime: runtime.clone(),
             actor: actor.into(),
+            on_the_way: false,
             told: Arc::default(),
         }
+    }
+
+    /// The same for a pass that goes through it: what refs below `refs/gitferry/` name can be fetched, too, and packs leave
+    /// out all that the client has, whatever it costs to find out.
+    pub fn on_the_way(self) -> Self {
+        RegionServer { on_the_way: true, ..self }
     }
 
     /// Lets the next push make HEAD name something else, in the same change.
@@ -112,7 +121,7 @@ impl RegionServer {
     }
 
     fn states(&self, id: RepositoryId, service: Service) -> FreshStates {
-        let reserved = service == Service::ReceivePack;
+        let reserved = self.on_the_way || service == Service::ReceivePack;
         FreshStates { region: self.region.clone(), id, hidden: None, reserved }
     }
 
@@ -190,7 +199,7 @@ impl Server for RegionServer {
         let view = self.view(service)?;
         let advertised = view.clone();
         let version = if service == Service::ReceivePack { Version::V0 } else { version };
-        let session = Session { version, stateless: true, ref_in_want: false };
+        let session = Session { version, stateless: true, ref_in_want: false, thorough: self.on_the_way };
         let answer = self.answering(move |mut out| match service {
             Service::UploadPack => advertise(&advertised, session, &mut out).map_err(io::Error::other),
             Service::ReceivePack => {

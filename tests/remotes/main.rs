@@ -23,3 +23,4 @@ mod heads;
 mod policies;
 mod regions;
 mod requests;
+mod via;

@@ -15,6 +15,7 @@ use gitferry::replication::remotes::checkpoint::Checkpoint;
 use gitferry::replication::remotes::policy::RefPolicy;
 use gitferry::replication::remotes::relay::{Heads, Task};
 use gitferry::replication::remotes::report::{Carried, Outcome};
+use gitferry::replication::remotes::via::Detour;
 
 use crate::git::GitRepo;
 use crate::server::GitServer;
@@ -59,6 +60,7 @@ impl Place {
             heads: Api(None),
             checkpoint: None,
             allow_empty: false,
+            detour: None,
             repositories: (&self.source, &self.target),
         }
     }
@@ -109,6 +111,7 @@ pub struct Pass<'p> {
     pub heads: Api<'p>,
     pub checkpoint: Option<Checkpoint>,
     pub allow_empty: bool,
+    pub detour: Option<&'p dyn Detour>,
     pub repositories: (&'p GitRepo, &'p GitRepo),
 }
 
@@ -129,6 +132,7 @@ impl Pass<'_> {
             allow_empty: self.allow_empty,
             progress: &Progress::default(),
             lfs: None,
+            detour: self.detour,
         };
         task.carry(&*self.source, &*self.target, carried)
     }

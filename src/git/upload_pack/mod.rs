@@ -60,6 +60,9 @@ pub struct Session {
     /// reason: when a ref moves after the client was told about it, `git clone --single-branch` then gets the
     /// new object but sets the branch to the old one, and fails.
     pub ref_in_want: bool,
+    /// Whether packs leave out all that the client has, and not only what it has where its history and what it wants
+    /// meet (version 2). That looks at every tree that the client has.
+    pub thorough: bool,
 }
 
 /// A request that was answered.
@@ -102,7 +105,7 @@ pub fn serve(
     let mut in_pack = false;
     let mut input = PacketReader::new(request);
     let result = if session.version == Version::V2 {
-        command(view, &mut input, &mut out, limits, cancel, &mut in_pack)
+        command(view, session, &mut input, &mut out, limits, cancel, &mut in_pack)
     } else {
         Graph::new(&view.packs, cancel).and_then(|mut graph| {
             v0::converse(view, &mut graph, &mut input, &mut out, (session.stateless, limits), &mut in_pack)
@@ -125,6 +128,7 @@ pub fn serve(
 
 fn command(
     view: &View,
+    session: Session,
     input: &mut PacketReader<&mut dyn BufRead>,
     out: &mut dyn Write,
     limits: &Limits,
@@ -148,7 +152,7 @@ fn command(
                 FetchRequest::default()
             };
             let mut graph = Graph::new(&view.packs, cancel)?;
-            let pack = v2::fetch(view, &mut graph, &request, out, in_pack)?;
+            let pack = v2::fetch(view, &mut graph, &request, session.thorough, out, in_pack)?;
             Ok(Served { pack, may_follow: true })
         }
     }

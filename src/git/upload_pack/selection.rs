@@ -2,7 +2,7 @@
 
 use gix::objs::Kind;
 
-use super::commits::difference;
+use super::commits::{closure, difference};
 use super::error::ServeError;
 use super::graph::Graph;
 use super::slots::SlotSet;
@@ -19,6 +19,8 @@ pub(crate) struct Ends {
     pub(crate) haves: Vec<u64>,
     /// Commits whose trees the client has.
     pub(crate) edges: Vec<u64>,
+    /// Whether the trees of all that the haves reach are looked at.
+    pub(crate) thorough: bool,
 }
 
 /// Objects to send.
@@ -32,7 +34,8 @@ pub(crate) struct Selection {
 
 /// Finds what is reachable from the wants and not known to be held by the client.
 ///
-/// Costs as many reads as there are commits and trees to send, plus the trees of the commits at the edge.
+/// Costs as many reads as there are commits and trees to send, plus the trees of the commits at the edge, or of all that
+/// the client has.
 /// Memory: a few bits for each object of the packs and eight bytes for each commit that is sent.
 pub(crate) fn select(
     view: &View,
@@ -50,7 +53,9 @@ pub(crate) fn select(
     let difference = difference(graph, &commits, &ends.haves, tick)?;
     let mut walk = TreeWalk::new(graph, filter);
     walk.held = difference.held;
-    if !ends.haves.is_empty() || !ends.edges.is_empty() {
+    if ends.thorough {
+        hold_all(graph, &ends.haves, &mut walk)?;
+    } else if !ends.haves.is_empty() || !ends.edges.is_empty() {
         hold_edges(graph, &difference.commits, &ends.edges, &mut walk)?;
     }
     let mut count = 0;
@@ -90,6 +95,17 @@ fn hold_edges(graph: &mut Graph<'_>, commits: &[u64], more: &[u64], walk: &mut T
         edges.extend(parents.into_iter().filter(|parent| walk.held.contains(*parent) && known.insert(*parent)));
     }
     for slot in edges {
+        let tree = graph.commit(slot)?.tree;
+        walk.root(graph, &tree, slot, Mark::Held, &mut |_| Ok(true))?;
+    }
+    Ok(())
+}
+
+/// Marks all that some commits reach.
+fn hold_all(graph: &mut Graph<'_>, haves: &[u64], walk: &mut TreeWalk) -> Result<(), ServeError> {
+    let commits = closure(graph, haves)?;
+    for slot in commits.iter() {
+        walk.held.insert(slot);
         let tree = graph.commit(slot)?.tree;
         walk.root(graph, &tree, slot, Mark::Held, &mut |_| Ok(true))?;
     }

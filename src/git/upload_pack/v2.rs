@@ -20,6 +20,7 @@ pub(crate) fn fetch(
     view: &View,
     graph: &mut Graph<'_>,
     request: &FetchRequest,
+    thorough: bool,
     out: &mut dyn Write,
     in_pack: &mut bool,
 ) -> Result<Option<SentPack>, ServeError> {
@@ -41,7 +42,8 @@ pub(crate) fn fetch(
             return Ok(None);
         }
     }
-    let mut ends = Ends { wants: wants.slots.clone(), haves: negotiation.common.clone(), edges: Vec::new() };
+    let haves = negotiation.common.clone();
+    let mut ends = Ends { wants: wants.slots.clone(), haves, edges: Vec::new(), thorough };
     let change = shallow::apply(view, graph, &mut negotiation.reachable, request, &wants.commits, &mut ends)?;
     let mut lines = PacketWriter::new(&mut *out);
     if request.deepen.is_some() || !request.shallow.is_empty() {

@@ -127,6 +127,11 @@ impl RemoteLink {
 
     /// In whose name changes of regions are made.
     pub(super) fn actor(&self) -> String {
-        format!("link {}", self.name)
+        actor(&self.name)
     }
+}
+
+/// In whose name a link changes regions.
+pub(super) fn actor(link: &str) -> String {
+    format!("link {link}")
 }

@@ -71,6 +71,14 @@ pub enum RemotesError {
         /// What it says, or what the limit is.
         reason: String,
     },
+    /// There is more to push than the target takes at once, and the source cannot give it in parts.
+    #[error("{target_url} does not take so much in one push: {reason}; and the source gives histories only as a whole")]
+    Whole {
+        /// Where the target is.
+        target_url: String,
+        /// What it says, or what the limit is.
+        reason: String,
+    },
     /// The region at one end failed, or refuses.
     #[error(transparent)]
     Region(#[from] RegionError),
@@ -144,7 +152,7 @@ impl RemotesError {
             RemotesError::Remote(error) => error.kind(),
             RemotesError::Table(error) => error.kind(),
             RemotesError::Formats { .. } | RemotesError::EmptySource { .. } => Kind::Refused,
-            RemotesError::Unpack { .. } | RemotesError::TooLarge { .. } => Kind::Refused,
+            RemotesError::Unpack { .. } | RemotesError::TooLarge { .. } | RemotesError::Whole { .. } => Kind::Refused,
             RemotesError::Region(error) => error.kind(),
             RemotesError::LfsServer(error) => error.kind(),
             RemotesError::LfsSearch { kind, .. } => *kind,

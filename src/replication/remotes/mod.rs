@@ -4,8 +4,8 @@
 //! (`plan.rs` decides without I/O), and let the pack that the source sends flow into the target's receive-pack. A
 //! region at one end is a server within the process (`region/server.rs`), so that there is one way for all. What events say is in `events/remote.rs`.
 
-mod ancestors;
 pub mod checkpoint;
+mod common;
 pub mod endpoint;
 pub mod ends;
 pub mod error;
@@ -19,9 +19,12 @@ pub mod policy;
 mod push;
 pub mod relay;
 pub mod report;
+mod settle;
 mod slices;
 pub mod status;
 pub mod supply;
+mod transfer;
+pub mod via;
 
 pub use endpoint::Endpoint;
 pub use error::RemotesError;

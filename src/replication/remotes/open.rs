@@ -59,6 +59,10 @@ impl RemoteLink {
                 None => None,
             },
         };
+        let via = match &link.via {
+            Some(via) => Some(Region::open_writable(config, via).await?),
+            None => None,
+        };
         Ok(RemoteLink {
             name: name.into(),
             source,
@@ -68,6 +72,7 @@ impl RemoteLink {
             policy: Arc::new(policy),
             lfs: link.lfs.unwrap_or_default(),
             lfs_missing: link.lfs_missing.unwrap_or_default(),
+            via,
             table,
             clock: SystemClock::shared(),
             allow_empty: false,

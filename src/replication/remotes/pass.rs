@@ -16,6 +16,7 @@ use super::lfs::{LfsCarrier, LfsTask};
 use super::policy::RefPolicy;
 use super::relay::Task;
 use super::report::Carried;
+use super::via::{Detour, Via};
 use crate::clock::Clock;
 use crate::config::LfsMode;
 use crate::git::refname::check_repository_name;
@@ -50,6 +51,8 @@ pub struct RemoteLink {
     pub lfs: LfsMode,
     /// What becomes of a pass whose LFS objects are missing at the source.
     pub lfs_missing: Missing,
+    /// Through where a pass goes when its source alone cannot serve it, if anywhere.
+    pub via: Option<Region>,
     /// Where checkpoints and statistics are kept, if anywhere.
     pub table: Option<Arc<dyn Table>>,
     /// Where time comes from.
@@ -189,6 +192,7 @@ impl RemoteLink {
             Err(error) => return (Err(error), carried),
         };
         let (link, runtime) = (self.clone(), Handle::current());
+        let via = self.via.as_ref().map(|region| Via::new(region, name, &self.name, &self.progress, &runtime));
         let working = move || {
             let lfs = link.lfs_task((&source, &target), checkpoint.as_ref(), &runtime)?;
             let heads = EndHeads { end: target.clone(), runtime };
@@ -200,6 +204,7 @@ impl RemoteLink {
                 allow_empty: link.allow_empty,
                 progress: &link.progress,
                 lfs: lfs.as_ref().map(|lfs| lfs as &dyn LfsCarrier),
+                detour: via.as_ref().map(|via| via as &dyn Detour),
             };
             let result = task.carry(&source, &target, &mut carried);
             Ok::<_, RemotesError>((result, carried))
@@ -239,10 +244,14 @@ impl RemoteLink {
         if self.lfs == LfsMode::Ignore {
             return Ok(None);
         }
-        let is_complete = checkpoint.is_some_and(|last| last.policy == self.policy.fingerprint());
-        let looks_at_all = self.table.is_some() && !is_complete;
         let (actor, progress) = (self.actor(), self.progress.clone());
-        LfsTask::new(ends, self.lfs_missing, looks_at_all, &actor, progress, runtime.clone()).map(Some)
+        LfsTask::new(ends, self.lfs_missing, self.looks_at_all(checkpoint), &actor, progress, runtime.clone()).map(Some)
+    }
+
+    /// Whether pointers of Git LFS are looked for in all of the history.
+    pub(super) fn looks_at_all(&self, checkpoint: Option<&Checkpoint>) -> bool {
+        let is_complete = checkpoint.is_some_and(|last| last.policy == self.policy.fingerprint());
+        self.table.is_some() && !is_complete
     }
 
     /// The row of a repository, and the condition on which it may be replaced.

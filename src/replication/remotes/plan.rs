@@ -244,6 +244,12 @@ impl<'a> Plan<'a> {
     }
 }
 
+/// What all refs of a source name that a link carries.
+pub fn all_carried(source: &RefTable, policy: &RefPolicy) -> Vec<ObjectId> {
+    let carried = source.iter().filter(|entry| matches!(policy.target_of(entry.name), Some(Ok(_))));
+    carried.filter_map(|entry| source.object(&entry)).collect()
+}
+
 /// The branch that the target's `HEAD` has to name to be as the source's, if the link carries it.
 pub fn head_of(source: Option<&RefValue>, policy: &RefPolicy) -> Option<RefName> {
     match source? {

@@ -8,28 +8,22 @@ use std::collections::HashSet;
 use gix::ObjectId;
 use gix::bstr::{BString, ByteSlice};
 
-use super::ancestors::known_ancestors;
 use super::checkpoint::{Checkpoint, digest};
 use super::error::RemotesError;
 use super::lfs::LfsCarrier;
 use super::look::{Decided, Look, decide};
-use super::plan::{Edit, Held, Plan, Preserve, head_of};
+use super::plan::{Edit, Held, Plan, Preserve, all_carried, head_of};
 use super::policy::RefPolicy;
-use super::push::{Flow, PackSource, push};
 use super::report::{Carried, Outcome};
 use super::supply::{Supply, Wanted};
-use crate::git::client::{PushReport, ReceivePack, RemoteRefs, Server, UploadPack, empty_pack};
+use super::via::Detour;
+use crate::git::client::{ReceivePack, RemoteRefs, Server, UploadPack};
 use crate::git::receive_pack::Command;
 use crate::git::refs::{RefName, RefValue};
 use crate::git::view::RefTable;
 use crate::ledger::hash::RefsDigest;
 use crate::remote::PushLimits;
 use crate::replication::progress::Progress;
-
-/// Most moved refs that a checkpoint is told of, and refused ones that are looked at again.
-const MAX_REMEMBERED: usize = 1_000;
-/// Most tips of the target that a source is asked about when it has none of those that move.
-const MAX_TIPS_ASKED: usize = 8_192;
 
 /// A way to make a target's `HEAD` name another branch: no push can.
 pub trait Heads: Sync {
@@ -64,15 +58,17 @@ pub struct Task<'t> {
     pub progress: &'t Progress,
     /// What brings the objects of Git LFS, where the link carries them.
     pub lfs: Option<&'t dyn LfsCarrier>,
+    /// Where the pass may turn to when the source alone cannot serve it.
+    pub detour: Option<&'t dyn Detour>,
 }
 
-impl Task<'_> {
+impl<'t> Task<'t> {
     /// Brings the target's refs to what the source's are. What was done is added to `carried`, also where the pass
     /// fails later. The checkpoint for the next pass, where it differs from the last one.
     pub fn carry(
-        &self,
-        source: &dyn Server,
-        target: &dyn Server,
+        &'t self,
+        source: &'t dyn Server,
+        target: &'t dyn Server,
         carried: &mut Carried,
     ) -> Result<Option<Checkpoint>, RemotesError> {
         carried.begin_attempt();
@@ -92,7 +88,9 @@ impl Task<'_> {
             task: self,
             target,
             receive,
-            supply: &mut supply,
+            supply: Box::new(supply),
+            detoured: false,
+            missing: Vec::new(),
             source: &refs.refs,
             there: &there,
             held: Held::of(&there.refs),
@@ -107,30 +105,35 @@ impl Task<'_> {
             slices: Vec::new(),
         };
         let head = relay.run(plan, refs.head.as_ref())?;
+        relay.end_detour();
         Ok(relay.checkpoint(digest(&refs.refs, refs.head.as_ref()), head))
     }
 }
 
 /// A pass under way.
 pub(super) struct Relay<'r, 's> {
-    pub(super) task: &'r Task<'r>,
+    pub(super) task: &'s Task<'s>,
     pub(super) target: &'s dyn Server,
-    receive: ReceivePack<'s>,
-    pub(super) supply: &'r mut dyn Supply,
-    source: &'r RefTable,
+    pub(super) receive: ReceivePack<'s>,
+    /// Where objects come from: the source, or what lies on the way through which the pass has turned.
+    pub(super) supply: Box<dyn Supply + 's>,
+    pub(super) detoured: bool,
+    /// All that the target lacks of what the plan names.
+    pub(super) missing: Vec<ObjectId>,
+    pub(super) source: &'r RefTable,
     pub(super) there: &'r RemoteRefs,
-    held: Held<'r>,
+    pub(super) held: Held<'r>,
     /// Objects that are known to be at the source although no ref of it names them.
     pub(super) known: HashSet<ObjectId>,
     pub(super) carried: &'r mut Carried,
     /// The digest of the target's refs as far as they have got.
     pub(super) after: RefsDigest,
     /// What the target's `HEAD` is to name, and whether this pass has made that branch.
-    wanted_head: Option<RefName>,
-    made_head: bool,
-    moved: Vec<(BString, Option<ObjectId>)>,
-    refused: Vec<Command>,
-    unconfirmed: Vec<BString>,
+    pub(super) wanted_head: Option<RefName>,
+    pub(super) made_head: bool,
+    pub(super) moved: Vec<(BString, Option<ObjectId>)>,
+    pub(super) refused: Vec<Command>,
+    pub(super) unconfirmed: Vec<BString>,
     /// Refs that part a history that is too large for one push.
     pub(super) slices: Vec<Command>,
 }
@@ -142,6 +145,7 @@ impl Relay<'_, '_> {
         self.wanted_head.clone_from(&wanted_head);
         let target_head = self.target_head(&plan, wanted_head.as_ref());
         self.find_slices()?;
+        self.missing = self.held.wants(&plan.edits);
         self.carry_lfs(&plan)?;
         self.preserve(&mut plan)?;
         let Plan { skipped, unconfirmed, .. } = &mut plan;
@@ -177,7 +181,7 @@ impl Relay<'_, '_> {
     fn carry_lfs(&mut self, plan: &Plan<'_>) -> Result<(), RemotesError> {
         let Some(lfs) = self.task.lfs else { return Ok(()) };
         let (wants, haves) = match lfs.looks_at_all() {
-            true => (self.all_carried(), Vec::new()),
+            true => (all_carried(self.source, self.task.policy), Vec::new()),
             false => {
                 let wants = self.held.wants(&plan.edits);
                 let haves = if wants.is_empty() { Vec::new() } else { self.haves(&plan.edits, &wants)? };
@@ -188,13 +192,7 @@ impl Relay<'_, '_> {
             return Ok(());
         }
         let wanted = Wanted { wants, haves, shallow: self.receive.shallow().to_vec(), ..Wanted::default() };
-        lfs.carry(self.supply, &wanted, self.there.format, self.carried)
-    }
-
-    /// What all refs of the source name that the link carries.
-    fn all_carried(&self) -> Vec<ObjectId> {
-        let carried = self.source.iter().filter(|entry| matches!(self.task.policy.target_of(entry.name), Some(Ok(_))));
-        carried.filter_map(|entry| self.source.object(&entry)).collect()
+        lfs.carry(&mut *self.supply, &wanted, self.there.format, self.carried)
     }
 
     /// Everything in one push, which the target takes as one step.
@@ -293,105 +291,6 @@ impl Relay<'_, '_> {
         Ok(())
     }
 
-    /// What the fetch for a batch says that the target has. A source that knows none of what moves is asked about all
-    /// of the target's tips, and then about what came before them.
-    fn haves(&mut self, edits: &[Edit<'_>], wants: &[ObjectId]) -> Result<Vec<ObjectId>, RemotesError> {
-        let haves = self.held.haves(edits, self.source, &self.known);
-        let is_common = |id: &ObjectId| self.source.names(id) || self.known.contains(id);
-        if haves.iter().any(is_common) || self.held.is_empty() {
-            return Ok(haves);
-        }
-        let extra = self.receive.extra_haves().iter().copied();
-        let tips: Vec<ObjectId> = self.held.iter().chain(extra).take(MAX_TIPS_ASKED).collect();
-        let mut known = self.supply.known(&tips)?;
-        if known.is_empty() {
-            known = known_ancestors(self.target, &tips, self.supply).unwrap_or_else(|error| {
-                tracing::info!(%error, "cannot look for what the target's tips are built on");
-                HashSet::new()
-            });
-            let how = match known.is_empty() {
-                true => "and nothing that they are built on: everything is sent".to_owned(),
-                false => format!("but what they are built on: {} told to it", known.len()),
-            };
-            let remark = format!("the source has none of the target's tips, {how}");
-            tracing::warn!(target = self.target.url(), wanted = wants.len(), "{remark}");
-            self.carried.remark(&remark);
-        }
-        self.known.extend(&known);
-        Ok(known.into_iter().chain(haves).collect())
-    }
-
-    /// One fetch, one push: the pack is passed on as it arrives.
-    pub(super) fn relay(
-        &mut self,
-        commands: &[Command],
-        wants: Vec<ObjectId>,
-        haves: Vec<ObjectId>,
-    ) -> Result<PushReport, RemotesError> {
-        let capabilities = self.receive.capabilities();
-        let (thin, ofs_delta) = (!capabilities.has("no-thin"), capabilities.has("ofs-delta"));
-        let shallow = self.receive.shallow().to_vec();
-        let mut pack = self.supply.pack(&Wanted { wants, haves, shallow, thin, ofs_delta, filter: None })?;
-        let objects = u64::from(pack.objects);
-        let mut flow = Flow { progress: self.task.progress, limit: self.task.limits.bytes_per_push, bytes: 0 };
-        let report = push(&mut self.receive, commands, Some(&mut |out| flow.pass_on(&mut *pack.bytes, out)))?;
-        self.carried.packs += 1;
-        self.carried.objects += objects;
-        self.carried.bytes += flow.bytes;
-        Ok(report)
-    }
-
-    fn push_empty(&mut self, commands: &[Command]) -> Result<PushReport, RemotesError> {
-        let pack = empty_pack(self.there.format);
-        self.push(commands, Some(&mut |out| Ok(out.write_all(&pack)?)))
-    }
-
-    pub(super) fn push(
-        &mut self,
-        commands: &[Command],
-        pack: Option<PackSource<'_>>,
-    ) -> Result<PushReport, RemotesError> {
-        push(&mut self.receive, commands, pack)
-    }
-
-    /// Takes in what became of a batch.
-    fn settle(&mut self, edits: &[Edit<'_>], report: PushReport) {
-        for message in &report.messages {
-            tracing::debug!(target = self.target.url(), "remote: {message}");
-        }
-        for (edit, outcome) in edits.iter().zip(report.refs) {
-            match outcome.result {
-                Ok(()) => self.settle_done(edit),
-                Err(reason) => {
-                    self.carried.refused += 1;
-                    self.carried.notes.add(edit.name.as_ref(), Outcome::Refused, reason);
-                    self.unconfirmed.push(edit.name.clone().into_owned());
-                    if self.refused.len() < MAX_REMEMBERED {
-                        self.refused.push(edit.command());
-                    }
-                }
-            }
-        }
-    }
-
-    fn settle_done(&mut self, edit: &Edit<'_>) {
-        let (old, new) = (edit.old.map(RefValue::Object), edit.new.map(RefValue::Object));
-        self.after.edit(edit.name.as_ref(), old.as_ref(), new.as_ref());
-        match (edit.old, edit.new) {
-            (_, None) => self.carried.deleted += 1,
-            (None, Some(_)) => self.carried.created += 1,
-            (Some(_), Some(_)) => self.carried.updated += 1,
-        }
-        if let Some(new) = edit.new {
-            self.held.add(new);
-        }
-        self.made_head |=
-            edit.new.is_some() && self.wanted_head.as_ref().is_some_and(|head| head.as_bstr() == edit.name.as_ref());
-        if self.moved.len() < MAX_REMEMBERED {
-            self.moved.push((edit.name.clone().into_owned(), edit.new));
-        }
-    }
-
     /// Whether a branch is at the target by now.
     fn has_branch(&self, branch: &RefName, gone: &HashSet<&gix::bstr::BStr>) -> bool {
         let was_there = self.there.refs.find(branch.as_bstr()).is_some() && !gone.contains(branch.as_bstr());
@@ -418,43 +317,5 @@ impl Relay<'_, '_> {
         };
         self.carried.notes.add(edit.name.as_ref(), Outcome::Pending, reason);
         self.unconfirmed.push(edit.name.clone().into_owned());
-    }
-
-    /// What was refused because somebody else was faster is worth another attempt: that is when it no longer has the
-    /// value that it had.
-    fn look_at_refused(&mut self) -> Result<(), RemotesError> {
-        if self.refused.is_empty() {
-            return Ok(());
-        }
-        let unmoved = |command: &Command| Command { name: command.name.clone(), old: None, new: command.old };
-        let commands: Vec<Command> = self.refused.iter().map(unmoved).collect();
-        let report = self.receive.confirm(&commands)?;
-        let moved: Vec<String> = report
-            .refs
-            .iter()
-            .filter(|outcome| outcome.result.is_err())
-            .map(|outcome| outcome.name.to_string())
-            .collect();
-        match moved.as_slice() {
-            [] => Ok(()),
-            [first, rest @ ..] => {
-                let refs = if rest.is_empty() { first.clone() } else { format!("{first} and {} more", rest.len()) };
-                Err(RemotesError::Moved { target_url: self.target.url().into(), refs })
-            }
-        }
-    }
-
-    fn checkpoint(self, source: RefsDigest, head: Option<RefName>) -> Option<Checkpoint> {
-        let before = self.task.checkpoint;
-        let mut checkpoint = Checkpoint {
-            policy: self.task.policy.fingerprint().into(),
-            source,
-            target: self.after,
-            head: head.map(|branch| branch.to_string()),
-            ..Checkpoint::default()
-        };
-        checkpoint.set_unconfirmed(&self.unconfirmed);
-        checkpoint.set_recent(before, &self.moved);
-        Some(checkpoint).filter(|checkpoint| Some(checkpoint) != before)
     }
 }

@@ -96,6 +96,9 @@ pub struct Carried {
     pub objects: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Bytes of packs that were fetched into a region on the way.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub bytes_via: u64,
     /// Objects of Git LFS that were brought to the target.
     pub lfs_objects: u64,
     /// Their bytes.
@@ -106,6 +109,10 @@ pub struct Carried {
     /// What there is to tell about single refs.
     #[serde(skip_serializing_if = "Notes::is_empty")]
     pub notes: Notes,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 impl Carried {

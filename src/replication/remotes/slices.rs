@@ -28,6 +28,7 @@ impl Relay<'_, '_> {
     ) -> Result<PushReport, RemotesError> {
         match self.relay(commands, wants.to_vec(), haves.clone()) {
             Err(RemotesError::TooLarge { target_url, reason }) => {
+                haves = self.find_parts(haves, &target_url, &reason)?;
                 tracing::warn!(target = target_url, "{reason}: the history goes in slices");
                 self.carried.remark("more than the target takes in one push: the history went in slices");
                 let mut slices = Slices { haves: &mut haves };
@@ -36,6 +37,29 @@ impl Relay<'_, '_> {
                 self.relay(commands, wants.to_vec(), haves)
             }
             result => result,
+        }
+    }
+
+    /// Sees to it that histories can be had in parts: by way of a region, where the source cannot give them. What the
+    /// target has.
+    fn find_parts(
+        &mut self,
+        haves: Vec<ObjectId>,
+        target_url: &str,
+        reason: &str,
+    ) -> Result<Vec<ObjectId>, RemotesError> {
+        if self.supply.gives_parts()? {
+            return Ok(haves);
+        }
+        match self.detour() {
+            Some(detour) => {
+                let name = detour.name();
+                let remark = format!("the source gives histories only as a whole: they went through region {name}");
+                tracing::warn!(target = target_url, "{remark}");
+                self.carried.remark(&remark);
+                self.turn_to(detour, haves)
+            }
+            None => Err(RemotesError::Whole { target_url: target_url.into(), reason: reason.into() }),
         }
     }
 

@@ -18,6 +18,9 @@ pub trait Supply {
     /// on from there. Nothing but their ids is read.
     fn commits_at(&mut self, tips: &[ObjectId], depth: u32) -> Result<Vec<ObjectId>, RemotesError>;
 
+    /// Whether [`Supply::commits_at`] can be asked, and packs of what it names.
+    fn gives_parts(&mut self) -> Result<bool, RemotesError>;
+
     /// A pack for a push. Memory does not depend on its size.
     fn pack(&mut self, wanted: &Wanted) -> Result<Pack<'_>, RemotesError>;
 }
@@ -69,6 +72,8 @@ pub struct FromServer<'s> {
     upload: UploadPack<'s>,
     /// Something that it has: without that it is not to be asked what else.
     tip: Option<ObjectId>,
+    /// Whether the highest version has been asked for.
+    upgraded: bool,
     /// Whether it could not say which objects it has.
     pub is_mute: bool,
 }
@@ -76,7 +81,16 @@ pub struct FromServer<'s> {
 impl<'s> FromServer<'s> {
     /// A conversation with the source, and one of the objects that it names.
     pub fn new(server: &'s dyn Server, upload: UploadPack<'s>, tip: Option<ObjectId>) -> Self {
-        FromServer { server, upload, tip, is_mute: false }
+        FromServer { server, upload, tip, upgraded: false, is_mute: false }
+    }
+
+    /// Goes on in version 2 if the server speaks it: in others, many servers give only what refs name.
+    fn upgrade(&mut self) -> Result<(), RemotesError> {
+        if !self.upgraded && self.upload.version() != Version::V2 {
+            self.upload = UploadPack::open(self.server)?;
+        }
+        self.upgraded = true;
+        Ok(())
     }
 }
 
@@ -94,11 +108,15 @@ impl Supply for FromServer<'_> {
         }
     }
 
+    fn gives_parts(&mut self) -> Result<bool, RemotesError> {
+        self.upgrade()?;
+        let capabilities = self.upload.capabilities();
+        let by_any_id = capabilities.has("allow-reachable-sha1-in-want") || capabilities.has("allow-any-sha1-in-want");
+        Ok(capabilities.fetch_has("shallow") && (self.upload.version() == Version::V2 || by_any_id))
+    }
+
     fn commits_at(&mut self, tips: &[ObjectId], depth: u32) -> Result<Vec<ObjectId>, RemotesError> {
-        // Only in version 2 may anything be wanted that no ref names.
-        if self.upload.version() != Version::V2 {
-            self.upload = UploadPack::open(self.server)?;
-        }
+        self.upgrade()?;
         commits_at(&mut self.upload, tips, depth)
     }
 

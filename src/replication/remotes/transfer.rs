@@ -1,0 +1,106 @@
+//! One fetch and one push for some refs: what the target has already, and where what it lacks comes from.
+
+use gix::ObjectId;
+
+use super::common::{Common, Found, Search};
+use super::error::RemotesError;
+use super::plan::Edit;
+use super::push::{Flow, PackSource, push};
+use super::relay::Relay;
+use super::supply::Wanted;
+use super::via::{Detour, Taken};
+use crate::git::client::{PushReport, empty_pack};
+use crate::git::receive_pack::Command;
+
+impl<'s> Relay<'_, 's> {
+    /// What the fetch for a batch says that the target has. Where the source has nothing of that, the pass turns to
+    /// another way if there is one.
+    pub(super) fn haves(&mut self, edits: &[Edit<'_>], wants: &[ObjectId]) -> Result<Vec<ObjectId>, RemotesError> {
+        let extra = self.receive.extra_haves();
+        let search = Search { target: self.target, held: &self.held, extra, source: self.source, known: &self.known };
+        let Common { haves, known, found } = search.run(edits, &mut *self.supply)?;
+        self.known.extend(known);
+        let (how, detour) = match (found, self.detour()) {
+            (Found::Empty | Found::Tips, _) => return Ok(haves),
+            (Found::Ancestors(count), _) => (format!("but what they are built on: {count} told to it"), None),
+            (Found::Nothing, None) => ("and nothing that they are built on: everything is sent".into(), None),
+            (Found::Nothing, Some(detour)) => {
+                let name = detour.name();
+                (
+                    format!("and nothing that they are built on: region {name} finds out what the target lacks"),
+                    Some(detour),
+                )
+            }
+        };
+        let remark = format!("the source has none of the target's tips, {how}");
+        tracing::warn!(target = self.target.url(), wanted = wants.len(), "{remark}");
+        self.carried.remark(&remark);
+        match detour {
+            Some(detour) => self.turn_to(detour, haves),
+            None => Ok(haves),
+        }
+    }
+
+    /// Takes another way from here on. What the target has, as a fetch there says it.
+    pub(super) fn turn_to(
+        &mut self,
+        detour: &'s dyn Detour,
+        haves: Vec<ObjectId>,
+    ) -> Result<Vec<ObjectId>, RemotesError> {
+        let extra = self.receive.extra_haves();
+        let search = Search { target: self.target, held: &self.held, extra, source: self.source, known: &self.known };
+        let Taken { supply, tips, bytes } =
+            detour.take(&mut *self.supply, &self.missing, self.target, &search.tips())?;
+        tracing::info!(region = detour.name(), bytes, tips = tips.len(), "fetched into a region on the way");
+        (self.supply, self.detoured) = (supply, true);
+        self.carried.bytes_via += bytes;
+        self.known.extend(&tips);
+        Ok(tips.into_iter().chain(haves).collect())
+    }
+
+    /// The way that is still to be taken, if there is one.
+    pub(super) fn detour(&self) -> Option<&'s dyn Detour> {
+        self.task.detour.filter(|_| !self.detoured)
+    }
+
+    /// What was brought to the region has served.
+    pub(super) fn end_detour(&mut self) {
+        let Some(detour) = self.task.detour.filter(|_| self.detoured) else { return };
+        if let Err(error) = detour.leave() {
+            tracing::warn!(region = detour.name(), %error, "refs that kept objects on their way stay until the next time");
+        }
+    }
+
+    /// One fetch, one push: the pack is passed on as it arrives.
+    pub(super) fn relay(
+        &mut self,
+        commands: &[Command],
+        wants: Vec<ObjectId>,
+        haves: Vec<ObjectId>,
+    ) -> Result<PushReport, RemotesError> {
+        let capabilities = self.receive.capabilities();
+        let (thin, ofs_delta) = (!capabilities.has("no-thin"), capabilities.has("ofs-delta"));
+        let shallow = self.receive.shallow().to_vec();
+        let mut pack = self.supply.pack(&Wanted { wants, haves, shallow, thin, ofs_delta, filter: None })?;
+        let objects = u64::from(pack.objects);
+        let mut flow = Flow { progress: self.task.progress, limit: self.task.limits.bytes_per_push, bytes: 0 };
+        let report = push(&mut self.receive, commands, Some(&mut |out| flow.pass_on(&mut *pack.bytes, out)))?;
+        self.carried.packs += 1;
+        self.carried.objects += objects;
+        self.carried.bytes += flow.bytes;
+        Ok(report)
+    }
+
+    pub(super) fn push_empty(&mut self, commands: &[Command]) -> Result<PushReport, RemotesError> {
+        let pack = empty_pack(self.there.format);
+        self.push(commands, Some(&mut |out| Ok(out.write_all(&pack)?)))
+    }
+
+    pub(super) fn push(
+        &mut self,
+        commands: &[Command],
+        pack: Option<PackSource<'_>>,
+    ) -> Result<PushReport, RemotesError> {
+        push(&mut self.receive, commands, pack)
+    }
+}

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use gitferry::replication::AnyLink;
-use gitferry::replication::remotes::explain::{Explained, Path};
+use gitferry::replication::remotes::explain::{Depth, Explained, Path};
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
@@ -15,8 +15,9 @@ const SHOWN_REFS: usize = 40;
 /// Tell what the next pass over a link with a remote would do for a repository, and why. Changes nothing.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Both servers are asked for their refs, and the source for what it has of what would be overwritten.
-No pack is read: of it only the number of objects is known, bytes are known only as they flow.
+    after_help = "Both servers are asked for their refs, and the source for what it has of what would be overwritten. The
+pack that a pass would send is read as far as its first 16 MiB, to tell how large it is, and thrown away;
+with --measure all of it. Where the link carries Git LFS, what is new is looked through for pointers, too.
 
   create, update  the ref becomes what it is at the source
   force           what it names now was made at the target, and is overwritten
@@ -27,6 +28,7 @@ Exit code 1 when a ref has diverged and is left alone, or the source is empty.
 
 Example:
   gitferry explain cc team/app
+  gitferry explain cc team/app --measure
   gitferry explain cc team/app --json"
 )]
 pub struct Explain {
@@ -34,6 +36,9 @@ pub struct Explain {
     link: String,
     /// The repository.
     name: String,
+    /// Read all that would be sent, to tell its bytes exactly: that costs the source what a pass does.
+    #[arg(long)]
+    measure: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -50,7 +55,8 @@ impl Explain {
                 return Err(Failure::usage(text).hint(hint));
             }
         };
-        let explained = link.explain(&self.name).await?;
+        let depth = if self.measure { Depth::Whole } else { Depth::Pack };
+        let explained = link.explain(&self.name, depth).await?;
         match self.json {
             true => output::json(&explained)?,
             false => print(&explained),
@@ -67,6 +73,7 @@ fn print(explained: &Explained) {
         Path::None => "no objects",
         Path::PassThrough => "pass-through",
         Path::Full => "pass-through of everything",
+        Path::Region => "through a region",
         Path::Refused => "refused",
     };
     output::line(format!("  path    {path}: {why}"));
@@ -81,9 +88,22 @@ fn print(explained: &Explained) {
     ];
     let counts = counts.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}"));
     output::line(format!("  refs    {}", counts.collect::<Vec<String>>().join(", ")));
-    let objects = explained.objects.map_or("unknown".into(), |objects| output::count(objects, "object"));
-    let bytes = explained.bytes.map_or("bytes unknown until they flow".into(), output::bytes);
-    output::line(format!("  pack    {objects}, {bytes}"));
+    if let Some(objects) = explained.objects {
+        let bytes = match (explained.bytes, explained.bytes_at_least) {
+            (Some(bytes), _) => output::bytes(bytes),
+            (None, at_least) => format!("more than {}: --measure tells", output::bytes(at_least.unwrap_or(0))),
+        };
+        output::line(format!("  pack    {}, {bytes}", output::count(objects, "object")));
+    }
+    if let Some(lfs) = &explained.lfs {
+        output::line(format!(
+            "  lfs     {} of {} ({} of {}) to bring",
+            lfs.lacking,
+            output::count(lfs.objects, "object"),
+            output::bytes(lfs.lacking_bytes),
+            output::bytes(lfs.bytes),
+        ));
+    }
     for step in explained.refs.iter().take(SHOWN_REFS) {
         let short = |id: &Option<String>| id.as_ref().map_or("-".into(), |id| id.chars().take(12).collect::<String>());
         output::line(format!("  {:<8}{} {} → {}", step.action, step.name, short(&step.old), short(&step.new)));

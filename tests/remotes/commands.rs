@@ -109,6 +109,8 @@ fn explain_tells_and_changes_nothing() {
     let servers = Servers::start("");
     let first = servers.world.json(&["explain", "cc", "team/app"]);
     assert_eq!(json!([first["path"], first["create"]]), json!(["full", refs(&servers.from).len()]), "{first}");
+    assert_eq!(first["objects"], servers.from.reachable().len(), "{first}");
+    assert!(first["bytes"].as_u64().unwrap() > 1000 && first["bytes_at_least"].is_null(), "{first}");
     assert!(refs(&servers.to).is_empty());
     servers.world.ok(&["replicate", "cc"]);
     servers.from.commit("main", "new", "new\n");
@@ -118,7 +120,8 @@ fn explain_tells_and_changes_nothing() {
     let told = servers.world.json(&["explain", "cc", "team/app"]);
     let count = |what: &str| told[what].as_u64().unwrap();
     assert_eq!(["create", "update", "force", "delete", "preserve"].map(count), [0, 1, 1, 1, 1], "{told}");
-    assert_eq!(json!([told["path"], told["objects"], told["bytes"]]), json!(["pass-through", 3, null]));
+    assert_eq!(json!([told["path"], told["objects"]]), json!(["pass-through", 3]));
+    let bytes = told["bytes"].clone();
     let text = servers.world.ok(&["explain", "cc", "team/app"]);
     for words in
         ["pass-through", "1 to force", "3 objects", "delete  refs/heads/side", "refs/gitferry/diverged/heads/topic"]
@@ -130,8 +133,42 @@ fn explain_tells_and_changes_nothing() {
     let summary = servers.world.json(&["replicate", "cc"]);
     let carried = &summary["reports"][0]["carried"];
     assert_eq!(json!([carried["updated"], carried["deleted"], carried["preserved"]]), json!([2, 1, 1]));
+    assert_eq!(carried["bytes"], bytes);
     let told = servers.world.json(&["explain", "cc", "team/app"]);
     assert_eq!(json!([told["path"], told["bytes"]]), json!(["none", 0]));
+}
+
+#[test]
+fn a_pass_through_a_region_is_told_of_before_and_after() {
+    let servers = Servers::start("");
+    // Another history, of which nobody has heard at the source.
+    let other = servers.to.commit("main", "own", "nothing in common\n");
+    let told = servers.world.json(&["explain", "cc", "team/app"]);
+    assert_eq!(told["path"], "full", "{told}");
+    assert!(told["why"].as_str().unwrap().contains("via"), "{told}");
+    let text = std::fs::read_to_string(servers.world.path("gitferry.toml")).unwrap();
+    servers.world.configure(&["between"], &(text + "via = \"between\"\n"));
+    let told = servers.world.json(&["explain", "cc", "team/app"]);
+    assert_eq!(json!([told["path"], told["objects"], told["bytes"]]), json!(["region", null, null]), "{told}");
+    assert!(servers.world.ok(&["explain", "cc", "team/app"]).contains("through a region: "));
+    let said = servers.world.ok(&["replicate", "cc"]);
+    assert!(said.contains("region between finds out") && said.contains("fetched into a region"), "{said}");
+    let mut expected = refs(&servers.from);
+    expected.insert(format!("refs/gitferry/diverged/heads/main/{}", &other[..12]), other);
+    assert_eq!(refs(&servers.to), expected);
+    assert_eq!(servers.to.fsck().0, Some(0));
+}
+
+#[test]
+fn more_than_is_read_at_once_is_measured_when_that_is_asked() {
+    let servers = Servers::start("");
+    servers.from.commit_bytes("main", "large", &noise(5, 20 << 20));
+    let told = servers.world.json(&["explain", "cc", "team/app"]);
+    assert_eq!(json!([told["bytes"], told["bytes_at_least"]]), json!([null, 16 << 20]), "{told}");
+    assert!(servers.world.ok(&["explain", "cc", "team/app"]).contains("more than 16"));
+    let told = servers.world.json(&["explain", "cc", "team/app", "--measure"]);
+    let carried = servers.world.json(&["replicate", "cc"])["reports"][0]["carried"].clone();
+    assert_eq!(json!([told["objects"], told["bytes"]]), json!([carried["objects"], carried["bytes"]]), "{told}");
 }
 
 #[test]

@@ -27,9 +27,14 @@ fn objects_are_there_before_refs_and_move_once() {
     work.commit("again.bin", &files[1].1);
     push(&hosts, &work);
     let before = hosts.taken();
+    let told = hosts.run(&["explain", "cc", "app", "--json"]).json();
+    assert_eq!(json!([told["lfs"]["objects"], told["lfs"]["lacking"]]), json!([3, 3]), "{told}");
+    let lacking = told["lfs"]["lacking_bytes"].clone();
+    assert_eq!(hosts.taken() - before, 0, "to look brings nothing");
     let carried = hosts.pass("cc");
     let bytes: usize = files.iter().map(|(_, content)| content.len()).sum();
     assert_eq!(json!([carried["created"], carried["lfs_objects"], carried["lfs_bytes"]]), json!([1, 3, bytes]));
+    assert_eq!(lacking, bytes);
     assert_eq!(hosts.taken() - before, 3);
     let clone = Work::clone(hosts.pair.dir(), &hosts.pair.url(EU, "app"));
     for (name, content) in &files {
@@ -54,6 +59,8 @@ fn objects_are_there_before_refs_and_move_once() {
     push(&hosts, &work);
     work.git(&["lfs", "push", "--all", &hosts.pair.url(EU, "app")]);
     let before = hosts.taken();
+    let told = hosts.run(&["explain", "cc", "app"]).stdout;
+    assert!(told.contains("lfs     0 of 1 object (0 B of 5 B) to bring"), "{told}");
     assert_eq!(hosts.pass("cc")["lfs_objects"], 0);
     assert_eq!(hosts.taken(), before);
 }

@@ -1,19 +1,24 @@
 //! What the next pass would do for one repository, and why. Changes nothing.
 
+use std::io::{self, Read};
+
 use gix::ObjectId;
 use serde::Serialize;
+use tokio::runtime::Handle;
 
 use super::checkpoint::Checkpoint;
+use super::common::{Common, Found, Search};
+use super::ends::End;
 use super::error::RemotesError;
+use super::lfs::{LfsForecast, forecast};
 use super::look::{Decided, Look, decide};
 use super::pass::RemoteLink;
-use super::plan::{Edit, Held, Plan};
-use super::policy::RefPolicy;
+use super::plan::{Edit, Held, Plan, all_carried};
 use super::report::{MAX_NOTES, Notes, Outcome};
 use super::supply::{Supply, Wanted};
-use crate::git::client::Server;
-use crate::git::view::RefTable;
-use crate::region::blocking;
+use crate::config::LfsMode;
+use crate::git::client::{ClientError, RemoteRefs};
+use crate::region::{Region, blocking};
 use crate::replication::ReplicationError;
 
 /// What the next pass would do.
@@ -48,13 +53,34 @@ pub struct Explained {
     pub skip: Notes,
     /// Objects to be sent, as the source counts them; `None` where it was not asked.
     pub objects: Option<u64>,
-    /// Bytes to be sent, where that is known: a server tells them only by sending them.
+    /// Bytes of the pack to be sent, where all of it was read.
     pub bytes: Option<u64>,
+    /// Bytes of it that were read, where that is not all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bytes_at_least: Option<u64>,
+    /// Objects of Git LFS, where the link carries them and it was looked for them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lfs: Option<LfsForecast>,
     /// What is to be done to single refs; the first of them.
     pub refs: Vec<Step>,
     /// How many more.
     pub more: u64,
 }
+
+/// How far it is looked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Depth {
+    /// Only the refs of both sides.
+    Refs,
+    /// Also at what would be sent: at most the first [`MAX_READ_BYTES`] of it.
+    #[default]
+    Pack,
+    /// At all that would be sent.
+    Whole,
+}
+
+/// Most bytes of a pack that are read to tell how large it is, unless all of it is asked for.
+pub const MAX_READ_BYTES: u64 = 16 << 20;
 
 /// Which way objects take.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -67,6 +93,8 @@ pub enum Path {
     PassThrough,
     /// The same, but everything: the target has nothing that the source knows.
     Full,
+    /// Into a region that the link names, and what the target lacks from there.
+    Region,
     /// Nothing would be done: the pass would refuse.
     Refused,
 }
@@ -88,73 +116,136 @@ pub struct Step {
 
 impl RemoteLink {
     /// What the next pass would do for one repository.
-    pub async fn explain(&self, name: &str) -> Result<Explained, ReplicationError> {
+    pub async fn explain(&self, name: &str, depth: Depth) -> Result<Explained, ReplicationError> {
         let names = self.names_of(&[name.to_owned()]).await?;
         let name = names.first().map_or(name, String::as_str);
         let failed = |error| ReplicationError::Remotes { repository: names.concat(), error };
         let (row, _) = self.row(name).await.map_err(|error| failed(error.into()))?;
         let (source, target) = self.ends(name, true).await.map_err(failed)?;
-        let (policy, allow_empty) = (self.policy.clone(), self.allow_empty);
-        let looking = move || look(&source, &target, &policy, row.checkpoint.as_ref(), allow_empty);
+        let (link, runtime) = (self.clone(), Handle::current());
+        let looking = move || {
+            let ends = (&source, &target);
+            LookAhead { link: &link, ends, checkpoint: row.checkpoint.as_ref(), depth, runtime: &runtime }.run()
+        };
         let explained = blocking(looking).await.map_err(failed)?;
         let (source, target) = (self.source.name().into(), self.target.name().into());
         Ok(Explained { link: self.name.clone(), repository: name.into(), source, target, ..explained })
     }
 }
 
-fn look(
-    source: &dyn Server,
-    target: &dyn Server,
-    policy: &RefPolicy,
-    checkpoint: Option<&Checkpoint>,
-    allow_empty: bool,
-) -> Result<Explained, RemotesError> {
-    let Look { mut supply, source: refs, receive, target: there } = Look::at(source, target, policy)?;
-    let decided = match decide(&refs, &there, policy, checkpoint, allow_empty, &mut supply)? {
-        Ok(decided) => decided,
-        Err(count) => {
-            let why = format!("the source has no refs that the link carries; all {count} of the target would go");
-            return Ok(Explained { path: Path::Refused, why, ..Explained::default() });
+/// A look at what a pass would do. Blocking.
+struct LookAhead<'l> {
+    link: &'l RemoteLink,
+    ends: (&'l End, &'l End),
+    checkpoint: Option<&'l Checkpoint>,
+    depth: Depth,
+    runtime: &'l Handle,
+}
+
+impl LookAhead<'_> {
+    fn run(&self) -> Result<Explained, RemotesError> {
+        let ((source, target), policy) = (self.ends, &*self.link.policy);
+        let Look { mut supply, source: refs, receive, target: there } = Look::at(source, target, policy)?;
+        let decided = match decide(&refs, &there, policy, self.checkpoint, self.link.allow_empty, &mut supply)? {
+            Ok(decided) => decided,
+            Err(count) => {
+                let why = format!("the source has no refs that the link carries; all {count} of the target would go");
+                return Ok(Explained { path: Path::Refused, why, ..Explained::default() });
+            }
+        };
+        let Decided { plan, equal, known } = decided;
+        let mut explained = Explained { equal, ..Explained::default() };
+        explained.add_steps(&plan);
+        let held = Held::of(&there.refs);
+        let wants = held.wants(&plan.edits);
+        if plan.is_empty() || wants.is_empty() {
+            explained.needs_nothing(&plan);
+        } else if self.depth != Depth::Refs {
+            let extra = receive.extra_haves();
+            let search = Search { target, held: &held, extra, source: &refs.refs, known: &known };
+            let Common { haves, found, .. } = search.run(&plan.edits, &mut supply)?;
+            explained.choose_path(found, self.link.via.as_ref());
+            let shallow = receive.shallow().to_vec();
+            let wanted = Wanted { wants, haves, shallow, thin: true, ofs_delta: true, filter: None };
+            if explained.path != Path::Region {
+                self.measure(&mut explained, &mut supply, &wanted)?;
+            }
+            self.forecast_lfs(&mut explained, &mut supply, wanted, &refs)?;
         }
-    };
-    let Decided { plan, equal, known } = decided;
-    let mut explained = Explained { equal, ..Explained::default() };
-    explained.add_steps(&plan);
-    let held = Held::of(&there.refs);
-    let wants = held.wants(&plan.edits);
-    let haves = held.haves(&plan.edits, &refs.refs, &known);
-    let is_common = |id: &ObjectId| refs.refs.names(id) || known.contains(id);
-    let common = haves.iter().any(is_common);
-    explained.choose_path(&plan, &wants, common, &there.refs);
-    if explained.path == Path::PassThrough {
-        // The head of a pack tells how many objects it has; the rest of it is not read.
-        let shallow = receive.shallow().to_vec();
-        let pack = supply.pack(&Wanted { wants, haves, shallow, thin: true, ofs_delta: true, filter: None })?;
-        explained.objects = Some(pack.objects.into());
+        explained.skip = plan.skipped;
+        Ok(explained)
     }
-    explained.skip = plan.skipped;
-    Ok(explained)
+
+    /// Reads what would be sent: the head of a pack tells how many objects it has, its length only reading it.
+    fn measure(&self, explained: &mut Explained, supply: &mut dyn Supply, wanted: &Wanted) -> Result<(), RemotesError> {
+        let limit = if self.depth == Depth::Whole { u64::MAX } else { MAX_READ_BYTES };
+        let mut pack = supply.pack(wanted)?;
+        explained.objects = Some(pack.objects.into());
+        let read = io::copy(&mut Read::take(&mut pack.bytes, limit), &mut io::sink());
+        let read = read.map_err(|error| match ClientError::from_io(error) {
+            Ok(error) => RemotesError::from(error),
+            Err(error) => error.into(),
+        })?;
+        match read < limit {
+            true => explained.bytes = Some(read),
+            false => explained.bytes_at_least = Some(read),
+        }
+        Ok(())
+    }
+
+    fn forecast_lfs(
+        &self,
+        explained: &mut Explained,
+        supply: &mut dyn Supply,
+        mut wanted: Wanted,
+        source: &RemoteRefs,
+    ) -> Result<(), RemotesError> {
+        if self.link.lfs == LfsMode::Ignore {
+            return Ok(());
+        }
+        if self.link.looks_at_all(self.checkpoint) {
+            (wanted.wants, wanted.haves) = (all_carried(&source.refs, &self.link.policy), Vec::new());
+        }
+        explained.lfs = Some(forecast(self.ends, supply, &wanted, source.format, self.runtime)?);
+        Ok(())
+    }
 }
 
 impl Explained {
-    fn choose_path(&mut self, plan: &Plan<'_>, wants: &[ObjectId], common: bool, target: &RefTable) {
-        (self.path, self.why) = match () {
-            () if plan.is_empty() => (Path::None, "nothing is to be done".into()),
-            () if wants.is_empty() => (Path::None, "the target has all objects that its refs are to name".into()),
-            () if common => {
-                let why = "only what the target lacks: both sides have tips in common";
-                (Path::PassThrough, why.into())
+    fn needs_nothing(&mut self, plan: &Plan<'_>) {
+        (self.objects, self.bytes) = (Some(0), Some(0));
+        self.why = match plan.is_empty() {
+            true => "nothing is to be done".into(),
+            false => "the target has all objects that its refs are to name".into(),
+        };
+    }
+
+    fn choose_path(&mut self, found: Found, via: Option<&Region>) {
+        (self.path, self.why) = match (found, via) {
+            (Found::Tips, _) => {
+                (Path::PassThrough, "only what the target lacks: both sides have tips in common".into())
             }
-            () if target.is_empty() => (Path::Full, "everything: the target has no refs".into()),
-            () => {
-                let why = "the source has none of the target's tips: what they are built on is looked for first, then \
-                           everything is sent";
+            (Found::Ancestors(count), _) => {
+                let why = format!(
+                    "the source has none of the target's tips, but what they are built on: {count} are told to it"
+                );
+                (Path::PassThrough, why)
+            }
+            (Found::Empty, _) => (Path::Full, "everything: the target has no refs".into()),
+            (Found::Nothing, None) => {
+                let why = "everything: the source has none of the target's tips, and nothing that they are built on \
+                           (`via = \"REGION\"` would send only what the target lacks)";
                 (Path::Full, why.into())
             }
+            (Found::Nothing, Some(region)) => {
+                let why = format!(
+                    "the source has none of the target's tips, and nothing that they are built on: both sides are \
+                     fetched into region {}, and what the target lacks is sent from there",
+                    region.name
+                );
+                (Path::Region, why)
+            }
         };
-        if wants.is_empty() {
-            (self.objects, self.bytes) = (Some(0), Some(0));
-        }
     }
 
     fn add_steps(&mut self, plan: &Plan<'_>) {

@@ -4,7 +4,7 @@ use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::explain::{Explained, Path};
+use super::explain::{Depth, Explained, Path};
 use super::pass::RemoteLink;
 use super::report::Outcome;
 use crate::replication::ReplicationError;
@@ -48,7 +48,7 @@ impl RemoteLink {
             delivered: row.delivered,
             last_error: row.last_error,
         };
-        match self.explain(name).await {
+        match self.explain(name, Depth::Refs).await {
             Ok(explained) => status.add(&explained),
             // Whose error it is, the row says.
             Err(ReplicationError::Remotes { error, .. }) => status.last_error = Some(error.to_string()),

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use futures::{StreamExt as _, stream};
 use gix::hash::Kind as Format;
+use serde::Serialize;
 use tokio::runtime::Handle;
 
 use self::ends::{LfsEnd, Refusals, To};
@@ -57,6 +58,19 @@ pub struct LfsTask {
     spill: Spill,
     progress: Arc<Progress>,
     runtime: Handle,
+}
+
+/// What a pass would find, and bring.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct LfsForecast {
+    /// Objects that what is new points to.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Those of them that the target lacks.
+    pub lacking: u64,
+    /// Their bytes.
+    pub lacking_bytes: u64,
 }
 
 /// How far some objects have got.
@@ -112,10 +126,7 @@ impl LfsTask {
             let absent = || RemotesError::Internal("a region lacks the repository that is carried".into());
             LfsEnd::of(end, actor.into())?.ok_or_else(absent)
         };
-        let spill = match source {
-            End::Remote(repository) => Spill { dir: std::env::temp_dir(), bytes: repository.limits().spool_bytes },
-            End::Region(server) => Spill { dir: server.region().spool_dir(), bytes: MAX_SPILL_BYTES },
-        };
+        let spill = spill_of(source);
         Ok(LfsTask { source: end(source)?, target: end(target)?, missing, looks_at_all, spill, progress, runtime })
     }
 
@@ -229,6 +240,40 @@ impl LfsTask {
             }
         }
     }
+}
+
+/// Where packs of a source lie while pointers are looked for in them.
+fn spill_of(source: &End) -> Spill {
+    match source {
+        End::Remote(repository) => Spill { dir: std::env::temp_dir(), bytes: repository.limits().spool_bytes },
+        End::Region(server) => Spill { dir: server.region().spool_dir(), bytes: MAX_SPILL_BYTES },
+    }
+}
+
+/// Looks for what a pass would bring, and brings nothing. Blocking.
+pub fn forecast(
+    (source, target): (&End, &End),
+    supply: &mut dyn Supply,
+    wanted: &Wanted,
+    format: Format,
+    runtime: &Handle,
+) -> Result<LfsForecast, RemotesError> {
+    let bytes_of = |pointers: &[Pointer]| pointers.iter().map(|pointer| pointer.size).sum::<u64>();
+    let pointers = find_pointers(supply, wanted, format, &spill_of(source))?;
+    let mut forecast =
+        LfsForecast { objects: pointers.len() as u64, bytes: bytes_of(&pointers), ..LfsForecast::default() };
+    // A region that does not have the repository yet lacks everything.
+    let Some(target) = LfsEnd::of(target, String::new())? else {
+        (forecast.lacking, forecast.lacking_bytes) = (forecast.objects, forecast.bytes);
+        return Ok(forecast);
+    };
+    for some in pointers.chunks(MAX_BATCH_OBJECTS) {
+        let (lacks, _) = runtime.block_on(target.lacks(some))?;
+        let lacks: Vec<Pointer> = lacks.into_iter().map(|(pointer, _)| pointer).collect();
+        forecast.lacking += lacks.len() as u64;
+        forecast.lacking_bytes += bytes_of(&lacks);
+    }
+    Ok(forecast)
 }
 
 impl LfsCarrier for LfsTask {

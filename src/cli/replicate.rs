@@ -31,7 +31,8 @@ all that failed (as a second active link to one target, or a remote that refuses
 otherwise. Running it again is always safe: what was copied is not copied again. Where the target is a region with an
 event bus, the command announces there what it delivered.
 
-From a remote, which cannot be listed, the repositories are those that are named here or in full in the configuration.
+From a remote, which cannot be listed, the repositories are those that are named here, or else those that the
+configuration names in full and those that the link has carried before.
 
 Example:
   gitferry replicate dr

@@ -80,7 +80,7 @@ impl Status {
 
 fn print_remote(all: &[RemoteStatus]) {
     if all.is_empty() {
-        output::line("it names no repository in full, and a remote cannot be listed");
+        output::line("it names no repository in full and has carried none, and a remote cannot be listed");
         return;
     }
     let heading = ["REPOSITORY", "STANDING", "EQUAL", "PENDING", "SKIPPED", "DELIVERED"];

@@ -29,8 +29,8 @@ pub const HEALTH_ADDRESS: &str = "127.0.0.1:8470";
     after_help = "A link's queue is in the configuration: queue and dead_letters of [links.NAME]. Without one, changes
 are found by looking at the source's outbox every few seconds.
 
-Of a remote, which sends no events but CodeCommit's, each repository that the link names in full is looked at every
---sweep-every.
+Of a remote, which sends no events but CodeCommit's, each repository that the link names in full or has carried before
+is looked at every --sweep-every.
 
 GET /_health answers 200 while the worker is alive, /_ready while it gets at all that it works with; otherwise 503.
 GET /_metrics has figures of each link for Prometheus; --metrics prints them for CloudWatch.

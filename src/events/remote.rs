@@ -3,6 +3,7 @@
 //! What the last passes have left (checkpoints, and the changes of a region that were carried) says of most repeated
 //! events that there is nothing to do, without a request to either server.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -126,11 +127,11 @@ pub(crate) async fn carried_of(
     Ok(items.into_iter().flatten().filter(|item| is_carried(link, &item.head)).collect())
 }
 
-/// All repositories on the link, as far as they can be listed: those of a region, those of a remote that are named.
+/// All repositories on the link, as far as they can be listed: those of a region, those of a remote that are known.
 pub(crate) async fn all_of(link: &RemoteLink) -> Result<Vec<Which>, ReplicationError> {
     let Some(source) = link.source.region() else {
-        let names = link.names.iter().filter(|name| link.carries(name));
-        return Ok(names.map(|name| Which::Name(name.as_str().into())).collect());
+        let names: BTreeSet<String> = link.known_names().await?.into_iter().filter(|name| link.carries(name)).collect();
+        return Ok(names.into_iter().map(|name| Which::Name(name.as_str().into())).collect());
     };
     let ids = source.list().await.in_region(source)?;
     Ok(carried_of(link, source, &ids).await?.into_iter().map(|item| Which::Id(item.id)).collect())

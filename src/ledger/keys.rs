@@ -148,8 +148,11 @@ pub fn link(link: &str, id: RepositoryId) -> Key {
 
 /// What a link with a remote keeps about a repository: a checkpoint and statistics.
 pub fn remote_link(link: &str, repository: &str) -> Key {
-    Key::new(link_partition(link), format!("remote/{repository}"))
+    Key::new(link_partition(link), format!("{REMOTE_LINK_PREFIX}{repository}"))
 }
+
+/// What the sort keys of all of these start with.
+pub const REMOTE_LINK_PREFIX: &str = "remote/";
 
 /// The newest change of a region's repository that a link to a remote has carried.
 pub fn reached(link: &str, id: RepositoryId) -> Key {

@@ -73,8 +73,10 @@ pub enum ReplicationError {
         /// Which link.
         link: String,
     },
-    /// A link from a remote names no repository in full, and none was asked for.
-    #[error("link {link} names no repository in full, and remote {remote} cannot be listed: say which ones")]
+    /// A link from a remote names no repository in full and has carried none, and none was asked for.
+    #[error(
+        "link {link} names no repository in full and has carried none, and remote {remote} cannot be listed: say which ones"
+    )]
     NoNames {
         /// Which link.
         link: String,

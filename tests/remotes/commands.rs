@@ -172,6 +172,28 @@ fn more_than_is_read_at_once_is_measured_when_that_is_asked() {
 }
 
 #[test]
+fn what_was_carried_once_is_known_although_only_a_glob_names_it() {
+    let servers = Servers::start("table = \"sqlite:cc.db\"\n");
+    servers.world.ok(&["replicate", "cc"]);
+    let from = GitRepo::with_history(servers.world.path("us/team/other.git"), &[]);
+    let to = GitRepo::init(servers.world.path("eu/team/other.git"), &[]);
+    let looked_at = || servers.world.run(&["replicate", "cc", "--json"]).json()["repositories"].clone();
+    assert_eq!(looked_at(), 1);
+    // As an event would name it.
+    servers.world.ok(&["replicate", "cc", "team/other"]);
+    from.commit("main", "new", "nobody tells of it\n");
+    assert_eq!(looked_at(), 2);
+    assert_eq!(refs(&to), refs(&from));
+    let status = servers.world.json(&["status", "cc"]);
+    assert_eq!(status["repositories"].as_array().unwrap().len(), 2, "{status}");
+    // When it is gone, that is told once.
+    std::fs::remove_dir_all(&from.path).unwrap();
+    servers.world.ends(2, &["replicate", "cc"]).says(&["team/other", "there is no such repository"]);
+    assert_eq!(looked_at(), 1);
+    assert!(!refs(&to).is_empty());
+}
+
+#[test]
 fn status_tells_how_both_sides_stand() {
     let servers = Servers::start("table = \"sqlite:cc.db\"\n");
     let standing = || servers.world.run(&["status", "cc", "--json"]).json()["repositories"][0].clone();

@@ -12,6 +12,7 @@ pub mod error;
 pub mod explain;
 pub mod lfs;
 pub mod look;
+mod names;
 mod open;
 pub mod pass;
 pub mod plan;

@@ -17,16 +17,14 @@ use super::policy::RefPolicy;
 use super::relay::Task;
 use super::report::Carried;
 use super::via::{Detour, Via};
+use crate::Kind;
 use crate::clock::Clock;
 use crate::config::LfsMode;
-use crate::git::refname::check_repository_name;
-use crate::ledger::head::State;
 use crate::ledger::keys;
 use crate::region::push::Missing;
 use crate::region::{Region, blocking};
 use crate::replication::ReplicationError;
 use crate::replication::deliver::LinkRow;
-use crate::replication::error::InRegion as _;
 use crate::replication::pass::{MAX_JOBS, Report, Summary};
 use crate::replication::progress::Progress;
 use crate::retry::Attempts;
@@ -75,49 +73,6 @@ pub struct RemoteRow {
 }
 
 impl RemoteLink {
-    /// The names of the repositories that a pass is to look at: those asked for, those that the link names in full, or,
-    /// from a region, all that it carries.
-    pub async fn names_of(&self, names: &[String]) -> Result<Vec<String>, ReplicationError> {
-        let mut all = match &self.source {
-            Endpoint::Region(region) => self.names_in(region, names).await?,
-            Endpoint::Remote(_) if names.is_empty() => self.names.clone(),
-            Endpoint::Remote(_) => names.to_vec(),
-        };
-        let mut seen = std::collections::HashSet::new();
-        all.retain(|name| seen.insert(name.clone()));
-        if all.is_empty() && matches!(self.source, Endpoint::Remote(_)) {
-            return Err(ReplicationError::NoNames { link: self.name.clone(), remote: self.source.name().into() });
-        }
-        match all.iter().find(|name| !self.carries(name)) {
-            Some(name) => Err(self.not_on_link(name)),
-            None => Ok(all),
-        }
-    }
-
-    /// The names that repositories of a region have now: of those that are named, by name or id, or of all on the link.
-    async fn names_in(&self, region: &Region, names: &[String]) -> Result<Vec<String>, ReplicationError> {
-        if names.is_empty() {
-            let heads = region.heads().await.in_region(region)?.into_iter().map(|item| item.head);
-            let carried = heads.filter(|head| head.named && head.state != State::Deleted && self.carries(&head.name));
-            return Ok(carried.map(|head| head.name).collect());
-        }
-        let mut found = Vec::new();
-        for name in names {
-            let item = region.find(name).await.in_region(region)?.ok_or_else(|| self.not_on_link(name))?;
-            found.push(item.head.name);
-        }
-        Ok(found)
-    }
-
-    fn not_on_link(&self, name: &str) -> ReplicationError {
-        ReplicationError::NotOnLink { name: name.into(), region: self.source.name().into(), link: self.name.clone() }
-    }
-
-    /// Whether it carries a repository of this name.
-    pub fn carries(&self, name: &str) -> bool {
-        self.repositories.is_match(name) && check_repository_name(name).is_ok()
-    }
-
     /// Brings the targets of these repositories (or of all that the link names in full) to their sources, `jobs` at a
     /// time.
     pub async fn pass(&self, names: &[String], jobs: usize) -> Result<Summary, ReplicationError> {
@@ -290,16 +245,27 @@ impl RemoteLink {
         self.put_row(name, condition, &row).await;
     }
 
+    /// A repository that is gone, and that only this row told of, is not looked for again unless an event names it.
     async fn note_failure(&self, name: &str, error: &RemotesError) {
         let Ok((mut row, condition)) = self.row(name).await else { return };
+        if error.kind() == Kind::NotFound
+            && self.source.region().is_none()
+            && !self.names.iter().any(|known| known == name)
+        {
+            return self.write_row(name, Write::delete(keys::remote_link(&self.name, name), Condition::Any)).await;
+        }
         row.statistics.last_error = Some(error.to_string());
         row.statistics.failed = Some(self.clock.now());
         self.put_row(name, condition, &row).await;
     }
 
     async fn put_row(&self, name: &str, condition: Condition, row: &RemoteRow) {
-        let (Some(table), Ok(document)) = (&self.table, serde_json::to_value(row)) else { return };
-        let write = Write::put(keys::remote_link(&self.name, name), condition, document);
+        let Ok(document) = serde_json::to_value(row) else { return };
+        self.write_row(name, Write::put(keys::remote_link(&self.name, name), condition, document)).await;
+    }
+
+    async fn write_row(&self, name: &str, write: Write) {
+        let Some(table) = &self.table else { return };
         if let Err(error) = table.transact(vec![write]).await {
             tracing::debug!(%error, repository = name, "could not note what the pass left");
         }

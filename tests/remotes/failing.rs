@@ -6,9 +6,10 @@ use gitferry::Kind;
 use gitferry::git::client::ClientError;
 use gitferry::git::protocol::Version;
 use gitferry::replication::remotes::RemotesError;
+use gitferry::replication::remotes::report::Outcome;
 
 use crate::git::GitRepo;
-use crate::place::{Place, Shared, Watched, refs};
+use crate::place::{Place, Shared, Watched, refs, told};
 use crate::server::{Damage, GitServer};
 
 #[test]
@@ -82,17 +83,72 @@ fn a_shallow_source_is_refused_by_name() {
     }
 }
 
-#[test]
-fn objects_that_the_target_refuses_change_no_ref() {
-    let place = Place::new();
-    // No mailbox: what fsck calls missingEmail.
+/// A commit without a mailbox, which fsck calls missingEmail, on a branch of that name.
+fn bad_commit(place: &Place, branch: &str) -> String {
     let tree = place.source.git(&["rev-parse", "main^{tree}"]);
-    let commit = format!("tree {tree}\nauthor A 1700000000 +0000\ncommitter A 1700000000 +0000\n\nbad\n");
+    let commit = format!("tree {tree}\nauthor A 1700000000 +0000\ncommitter A 1700000000 +0000\n\n{branch}\n");
     let id = place.source.feed(&["hash-object", "-t", "commit", "--literally", "-w", "--stdin"], commit.as_bytes());
-    let id = String::from_utf8(id).unwrap();
-    place.source.git(&["update-ref", "refs/heads/bad", id.trim()]);
-    let error = place.pass().fails();
+    let id = String::from_utf8(id).unwrap().trim().to_owned();
+    place.source.git(&["update-ref", &format!("refs/heads/{branch}"), &id]);
+    id
+}
+
+#[test]
+fn objects_that_the_target_refuses_stop_only_the_refs_that_need_them() {
+    let place = Place::new();
+    for branch in ["bad", "worse"] {
+        bad_commit(&place, branch);
+    }
+    let (carried, checkpoint) = place.pass().ok();
+    let mut expected = refs(&place.source);
+    for name in ["refs/heads/bad", "refs/heads/worse"] {
+        expected.remove(name);
+        let (outcome, reason) = told(&carried, name).unwrap();
+        assert!(outcome == Outcome::Refused && reason.contains("missingEmail"), "{reason}");
+    }
+    assert_eq!((refs(&place.target), carried.refused), (expected, 2));
+    // The next time they are alone from the beginning.
+    place.source.commit("main", "new", "new\n");
+    let watched = Arc::new(Watched::new(GitServer::new(&place.target, Version::V2, true)));
+    let mut pass = place.pass();
+    (pass.target, pass.checkpoint) = (Box::new(Shared(watched.clone())), checkpoint);
+    let (carried, _) = pass.ok();
+    assert_eq!((carried.updated, carried.refused), (1, 2), "{carried:?}");
+    assert_eq!(watched.pushes(), 4, "the good one, both bad ones, and each of them");
+}
+
+#[test]
+fn a_target_that_refuses_all_objects_fails_the_pass_soon() {
+    let place = Place::empty();
+    place.source.commit("main", "file", "text\n");
+    for n in 0..200 {
+        bad_commit(&place, &format!("bad{n}"));
+    }
+    place.source.git(&["update-ref", "refs/heads/main", "refs/heads/bad0"]);
+    place.target.git(&["config", "receive.fsckObjects", "true"]);
+    let watched = Arc::new(Watched::new(GitServer::new(&place.target, Version::V2, true)));
+    let mut pass = place.pass();
+    pass.target = Box::new(Shared(watched.clone()));
+    let error = pass.fails();
     assert!(matches!(error, RemotesError::Unpack { .. }), "{error}");
     assert_eq!(error.kind(), Kind::Refused);
     assert!(refs(&place.target).is_empty());
+    assert!(watched.pushes() <= 41, "{}", watched.pushes());
+}
+
+#[test]
+fn a_hook_that_declines_one_ref_stops_no_other() {
+    let place = Place::new();
+    let hook = place.target.path.join("hooks/pre-receive");
+    std::fs::create_dir_all(hook.parent().unwrap()).unwrap();
+    std::fs::write(&hook, "#!/bin/sh\nif grep -q refs/heads/side; then echo 'error: no side here'; exit 1; fi\n")
+        .unwrap();
+    std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let (carried, _) = place.pass().ok();
+    let mut expected = refs(&place.source);
+    expected.remove("refs/heads/side");
+    assert_eq!(refs(&place.target), expected);
+    let (outcome, reason) = told(&carried, "refs/heads/side").unwrap();
+    assert!(outcome == Outcome::Refused && reason.contains("hook declined"), "{reason}");
+    assert!(carried.remarks.iter().any(|remark| remark.contains("no side here")), "{carried:?}");
 }

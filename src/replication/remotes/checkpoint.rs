@@ -106,6 +106,12 @@ impl Checkpoint {
         }
     }
 
+    /// Whether the last pass could not make a ref of the target what it is at the source.
+    pub fn leaves_unconfirmed(&self, name: &BStr) -> bool {
+        let names = self.unconfirmed.iter().flatten();
+        name.to_str().is_ok_and(|name| names.into_iter().any(|other| other == name))
+    }
+
     /// Keeps which refs are not confirmed.
     pub fn set_unconfirmed(&mut self, names: &[BString]) {
         self.unconfirmed =

@@ -25,6 +25,7 @@ mod slices;
 pub mod status;
 pub mod supply;
 mod transfer;
+mod update;
 pub mod via;
 
 pub use endpoint::Endpoint;

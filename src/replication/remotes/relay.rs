@@ -102,6 +102,8 @@ impl<'t> Task<'t> {
             moved: Vec::new(),
             refused: Vec::new(),
             unconfirmed: Vec::new(),
+            partings: 0,
+            refused_whole: None,
             slices: Vec::new(),
         };
         let head = relay.run(plan, refs.head.as_ref())?;
@@ -134,6 +136,9 @@ pub(super) struct Relay<'r, 's> {
     pub(super) moved: Vec<(BString, Option<ObjectId>)>,
     pub(super) refused: Vec<Command>,
     pub(super) unconfirmed: Vec<BString>,
+    /// How often what was refused as a whole has been parted, and why some of it was refused in the end.
+    pub(super) partings: u32,
+    pub(super) refused_whole: Option<RemotesError>,
     /// Refs that part a history that is too large for one push.
     pub(super) slices: Vec<Command>,
 }
@@ -157,10 +162,7 @@ impl Relay<'_, '_> {
         }
         let current = target_head.as_ref().and_then(|branch| plan.take_deletion_of(branch.as_bstr()));
         self.delete(&plan.deletions)?;
-        let batch = self.task.limits.refs_per_push.max(1);
-        for edits in plan.edits.chunks(batch) {
-            self.update(edits)?;
-        }
+        self.update_all(std::mem::take(&mut plan.edits))?;
         let gone = plan.deletions.iter().chain(&current).map(|edit| edit.name.as_ref());
         let gone: HashSet<_> = gone.collect();
         let moved = match (&wanted_head, &target_head) {
@@ -174,6 +176,7 @@ impl Relay<'_, '_> {
         }
         self.delete_slices()?;
         self.look_at_refused()?;
+        self.judge_refused()?;
         Ok(wanted_head)
     }
 
@@ -217,7 +220,8 @@ impl Relay<'_, '_> {
             self.task.heads.set_with_next_push(head);
             self.carried.head = Some(head.to_string());
         }
-        self.update(&edits)?;
+        let report = self.push_edits(&edits)?;
+        self.settle(&edits, report);
         self.look_at_refused()
     }
 
@@ -272,22 +276,6 @@ impl Relay<'_, '_> {
             let report = self.push(&commands, None)?;
             self.settle(edits, report);
         }
-        Ok(())
-    }
-
-    /// Creates and updates the refs of one batch, with one pack.
-    fn update(&mut self, edits: &[Edit<'_>]) -> Result<(), RemotesError> {
-        let commands: Vec<Command> = edits.iter().map(Edit::command).collect();
-        let wants = self.held.wants(edits);
-        let report = match wants.is_empty() {
-            true if edits.iter().all(|edit| edit.new.is_none()) => self.push(&commands, None)?,
-            true => self.push_empty(&commands)?,
-            false => {
-                let haves = self.haves(edits, &wants)?;
-                self.relay_all(&commands, &wants, haves)?
-            }
-        };
-        self.settle(edits, report);
         Ok(())
     }
 

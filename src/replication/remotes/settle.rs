@@ -16,8 +16,13 @@ const MAX_REMEMBERED: usize = 1_000;
 impl Relay<'_, '_> {
     /// Takes in what became of a batch.
     pub(super) fn settle(&mut self, edits: &[Edit<'_>], report: PushReport) {
+        let refuses = report.refs.iter().any(|outcome| outcome.result.is_err());
         for message in &report.messages {
             tracing::debug!(target = self.target.url(), "remote: {message}");
+            // Why it refuses is often said here alone.
+            if refuses && ["error", "fatal"].iter().any(|word| message.to_lowercase().contains(word)) {
+                self.carried.remark(&format!("the target says: {message}"));
+            }
         }
         for (edit, outcome) in edits.iter().zip(report.refs) {
             match outcome.result {

@@ -84,7 +84,8 @@ impl<'s> Relay<'_, 's> {
         let mut pack = self.supply.pack(&Wanted { wants, haves, shallow, thin, ofs_delta, filter: None })?;
         let objects = u64::from(pack.objects);
         let mut flow = Flow { progress: self.task.progress, limit: self.task.limits.bytes_per_push, bytes: 0 };
-        let report = push(&mut self.receive, commands, Some(&mut |out| flow.pass_on(&mut *pack.bytes, out)))?;
+        let pushed = push(&mut self.receive, commands, Some(&mut |out| flow.pass_on(&mut *pack.bytes, out)));
+        let report = pushed.map_err(|error| with_blob_limit(error, self.task.limits.bytes_per_blob))?;
         self.carried.packs += 1;
         self.carried.objects += objects;
         self.carried.bytes += flow.bytes;
@@ -102,5 +103,17 @@ impl<'s> Relay<'_, 's> {
         pack: Option<PackSource<'_>>,
     ) -> Result<PushReport, RemotesError> {
         push(&mut self.receive, commands, pack)
+    }
+}
+
+/// Says how large a file may be, where a pack is refused and the provider is known to have such a limit: the pack flows
+/// through unread, so that it cannot be told beforehand.
+fn with_blob_limit(error: RemotesError, limit: Option<u64>) -> RemotesError {
+    match (error, limit) {
+        (RemotesError::Unpack { target_url, reason }, Some(limit)) => {
+            let reason = format!("{reason} (files there may have {limit} bytes)");
+            RemotesError::Unpack { target_url, reason }
+        }
+        (error, _) => error,
     }
 }

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use axum::Router;
 use axum::body::Body;
@@ -88,10 +88,19 @@ async fn reap(mut child: Child, on_broken: oneshot::Receiver<()>) {
     let _ = child.wait().await;
 }
 
+/// The program itself: `git` before it would leave it behind when it is killed, and it spins when its request is cut off.
+fn backend() -> &'static Path {
+    static BACKEND: OnceLock<PathBuf> = OnceLock::new();
+    BACKEND.get_or_init(|| {
+        let told = std::process::Command::new("git").arg("--exec-path").output().map(|output| output.stdout);
+        Path::new(String::from_utf8_lossy(&told.unwrap_or_default()).trim_end()).join("git-http-backend")
+    })
+}
+
 fn command(root: &Path, request: &Parts) -> Command {
-    let mut command = Command::new("git");
+    let mut command = Command::new(backend());
     // A client that is gone before the answer begins takes the handler, and so Git, with it.
-    command.arg("http-backend").stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
     command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null");
     command.env("GIT_PROJECT_ROOT", root).env("GIT_HTTP_EXPORT_ALL", "1").env("REMOTE_USER", "somebody");
     command.env("REQUEST_METHOD", request.method.as_str()).env("PATH_INFO", request.uri.path());

@@ -4,9 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::measure::{Sample, run};
-use super::place::{clear, copy_repository, git, git_says, gitferry, settle};
-use super::server::{Server, open_for_pushes};
+use super::support::git_server::{GitServer, open_for_pushes};
+use super::support::measure::{Sample, run};
+use super::support::place::{clear, copy_repository, git, git_says, gitferry, settle};
 
 /// The repository at the source, and gitferry's copy of it at the target.
 pub const REPOSITORY: &str = "repository";
@@ -17,15 +17,15 @@ pub const KEPT: &str = "kept";
 
 /// Both servers, and a folder for the clients.
 pub struct Site {
-    pub source: Server,
-    pub target: Server,
+    pub source: GitServer,
+    pub target: GitServer,
     /// gitferry's configuration and git's mirrors.
     pub clients: PathBuf,
 }
 
 impl Site {
     /// With gitferry's configuration.
-    pub fn new(source: Server, target: Server, clients: PathBuf) -> io::Result<Site> {
+    pub fn new(source: GitServer, target: GitServer, clients: PathBuf) -> io::Result<Site> {
         let config = format!(
             "[remotes.from]\nurl = \"{}\"\n[remotes.to]\nurl = \"{}\"\n[links.copy]\nsource = \"from\"\n\
              target = \"to\"\nrepositories = [\"{REPOSITORY}\"]\n",

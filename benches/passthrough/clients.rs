@@ -37,6 +37,19 @@ impl Site {
         Ok(Site { source, target, clients })
     }
 
+    /// Reads what a pass reads, and leaves nothing. Where a file was not read since it was written, or for a day, the
+    /// kernel notes on the disk when it is read (`relatime` in mount(8)), and counts that block as written by the
+    /// reader: of a new file even `cat` is said to write 4,096 bytes.
+    pub fn warm(&self) -> io::Result<()> {
+        let dir = self.clients.join("gitferry");
+        self.target.make_empty(REPOSITORY)?;
+        run(gitferry().current_dir(&dir).args(["explain", "copy", REPOSITORY]))?;
+        match std::fs::read_dir(&dir)?.count() {
+            1 => Ok(()),
+            _ => Err(io::Error::other("gitferry has left something beside its configuration")),
+        }
+    }
+
     /// Runs one client and counts its requests.
     fn counted(&self, work: impl FnOnce() -> io::Result<Sample>) -> io::Result<Sample> {
         settle();

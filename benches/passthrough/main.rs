@@ -51,6 +51,7 @@ fn measure_all(arguments: &Arguments) -> io::Result<()> {
     about.extend(machine()?);
     about.push("median of all runs; ratios to the first line; processor time, memory and disk are the client's".into());
     let mut report = Report::new("passthrough", arguments.options.json, about, Some(contest.runs));
+    contest.site.warm()?;
     let mut cold = Vec::new();
     if !arguments.only_changes {
         let (row, samples) = contest.first()?;

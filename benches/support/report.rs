@@ -51,7 +51,7 @@ pub struct Line {
     pub peak_rss_kib: u64,
     /// Peak anonymous memory of the largest process, in KiB; 0: not measured.
     pub peak_anonymous_kib: u64,
-    /// Median bytes written to disk; 0 also where that is not measured.
+    /// Most bytes written to disk; 0 also where that is not measured.
     pub written_bytes: u64,
     /// Median number of requests, where they are counted.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -7,11 +7,12 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::aws::Emulator;
-use super::place::{Place, Regions, commit, synthetic};
 use super::proxy::Proxy;
 use super::requests::{counts, to_stores};
-use super::section::{Section, mebi};
+use super::section::Section;
 use super::site::{LINK, SOURCE, Site, import};
+use super::support::place::{Place, Regions, commit, synthetic};
+use super::support::report::mebi;
 use super::worker::{Taken, Worker, cpu_of_tree};
 
 /// What the worker's resident memory may come to, in KiB.

@@ -4,12 +4,13 @@ use std::io;
 use std::path::Path;
 
 use super::aws::Emulator;
-use super::measure::{Sample, run};
-use super::place::{KeptMirror, Place, git_says, settle};
 use super::proxy::{Proxy, Request};
 use super::requests::{counts, to_stores};
-use super::section::{Section, mebi};
+use super::section::Section;
 use super::site::{LINK, Site};
+use super::support::measure::{Sample, run};
+use super::support::place::{KeptMirror, Place, describe, settle};
+use super::support::report::mebi;
 use super::worker::cpu_of_tree;
 
 /// Bytes of answers and requests to S3 that are not packs: what it says of copies.
@@ -72,19 +73,4 @@ async fn packs(site: &Site) -> io::Result<u64> {
     let item = site.source.get("big").await.map_err(io::Error::other)?;
     let (manifest, _) = site.source.manifest(&item).await.map_err(io::Error::other)?;
     Ok(manifest.packs.iter().map(|pack| pack.bytes + pack.index_bytes).sum())
-}
-
-/// How large a repository is.
-fn describe(repo: &Path) -> io::Result<String> {
-    let refs = git_says(repo, &["for-each-ref", "--format=x"])?.lines().count();
-    let counted = git_says(repo, &["count-objects", "-v"])?;
-    let value = |name: &str| {
-        let line = counted.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-        line.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0)
-    };
-    Ok(format!(
-        "{} of packs, {} objects, {refs} refs",
-        mebi(value("size-pack") * 1024),
-        value("in-pack") + value("count")
-    ))
 }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::aws::Emulator;
-use super::place::{Place, commit, synthetic};
 use super::proxy::{Proxy, Request};
 use super::samples;
 use super::section::Section;
 use super::site::{LINK, Site};
+use super::support::place::{Place, commit, synthetic};
 use super::worker::Worker;
 
 /// What a change of one commit may cost in requests to the stores of both regions.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde::Serialize;
 
-use super::report::Target;
+use super::support::report::{Part, Target};
 
 /// One part.
 #[derive(Debug, Serialize)]
@@ -43,9 +43,12 @@ impl Section {
         let (asked, measured, met) = (asked.into(), format!("{measured:.1}{unit}"), measured <= limit);
         self.targets.push(Target { asked, measured, met });
     }
+}
 
-    /// It as text.
-    pub fn text(&self) -> String {
+impl Part for Section {
+    const ALL: &'static str = "sections";
+
+    fn text(&self) -> String {
         let mut text = format!("{}\n", self.what);
         let first = self.rows.iter().map(|(about, _)| about.len()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..self.columns.len())
@@ -68,15 +71,10 @@ impl Section {
         for note in &self.notes {
             let _ = writeln!(text, "  ({note})");
         }
-        for target in &self.targets {
-            let verdict = if target.met { "pass" } else { "MISS" };
-            let _ = writeln!(text, "  {verdict}  {}: {}", target.asked, target.measured);
-        }
         text
     }
-}
 
-/// A size.
-pub fn mebi(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
+    fn targets(&self) -> &[Target] {
+        &self.targets
+    }
 }

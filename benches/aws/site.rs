@@ -18,8 +18,8 @@ use serde_json::{Value, json};
 
 use super::aws::{Emulator, fresh};
 use super::aws_region::{AwsRegion, aws_toml};
-use super::place::{clear, gitferry};
 use super::samples;
+use super::support::place::{clear, gitferry};
 
 /// The regions and the link.
 pub const SOURCE: &str = "us-east-1";

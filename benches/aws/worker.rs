@@ -1,15 +1,16 @@
 //! `gitferry worker` as a process of its own, measured from outside.
 
 use std::fs::File;
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::measure::{anonymous_kib, children, cpu, peak_rss_kib};
+use super::support::measure::{anonymous_kib, children, cpu, peak_rss_kib};
+use super::support::process::Process;
 
 /// How often it is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -18,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(1_800);
 
 /// A running worker.
 pub struct Worker {
-    child: Child,
+    process: Process,
     health: String,
     started: Instant,
     anon_kib: u64,
@@ -33,32 +34,22 @@ pub struct Taken {
     pub anon_kib: u64,
 }
 
-impl Drop for Worker {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 impl Worker {
     /// Starts one, and waits until it is ready to work.
     pub fn start(mut command: Command, log: &Path) -> io::Result<Worker> {
-        command.args(["--health", "127.0.0.1:0", "--json"]).stdin(Stdio::null());
         let started = Instant::now();
-        let mut child = command.stdout(Stdio::piped()).stderr(File::create(log)?).spawn()?;
-        let output = child.stdout.take().ok_or_else(|| io::Error::other("no pipe"))?;
-        let mut line = String::new();
-        BufReader::new(output).read_line(&mut line)?;
+        command.args(["--health", "127.0.0.1:0", "--json"]).stderr(File::create(log)?);
+        let (process, line) = Process::start_and_hear(&mut command)?;
         let ready: Value = serde_json::from_str(&line)?;
         let health = ready["health"].as_str().unwrap_or_default().to_owned();
-        Ok(Worker { child, health, started, anon_kib: 0 })
+        Ok(Worker { process, health, started, anon_kib: 0 })
     }
 
     /// Waits for its counters to come to something.
     pub fn until(&mut self, done: impl Fn(&Value) -> bool) -> io::Result<Value> {
         let start = Instant::now();
         loop {
-            self.anon_kib = self.anon_kib.max(anonymous_kib(self.child.id()).unwrap_or(0));
+            self.anon_kib = self.anon_kib.max(anonymous_kib(self.process.id()).unwrap_or(0));
             let counters = self.counters()?;
             if done(&counters) {
                 return Ok(counters);
@@ -81,7 +72,7 @@ impl Worker {
 
     /// What it has taken so far.
     pub fn taken(&self) -> io::Result<Taken> {
-        let pid = self.child.id();
+        let pid = self.process.id();
         let rss_kib = peak_rss_kib(pid).unwrap_or(0);
         Ok(Taken { wall: self.started.elapsed(), cpu: cpu(pid)?, rss_kib, anon_kib: self.anon_kib })
     }

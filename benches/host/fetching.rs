@@ -4,10 +4,11 @@ use std::io;
 use std::path::Path;
 
 use super::Contest;
-use super::measure::{Sample, run};
-use super::place::{clear, copy_repository, git, git_says};
-use super::report::Row;
 use super::server::Server;
+use super::support::SHORT_RUNS;
+use super::support::measure::{Sample, run};
+use super::support::place::{clear, copy_repository, git, git_says};
+use super::support::report::{Row, mebi};
 
 /// Refs of the repository of many refs.
 pub const MANY_REFS: usize = 50_000;
@@ -31,10 +32,6 @@ fn pack_bytes(repository: &Path) -> io::Result<u64> {
     Ok(bytes)
 }
 
-fn mebibytes(bytes: u64) -> String {
-    format!("{:.1} MiB", bytes as f64 / 1_048_576.0)
-}
-
 fn clone_into(server: &Server, to: &Path) -> io::Result<()> {
     let url = format!("{}/repository", server.url);
     run(git(Path::new("."), &["clone", "-q", "--bare", &url]).arg(to)).map(drop)
@@ -54,7 +51,7 @@ pub fn clone(contest: &Contest) -> io::Result<Row> {
     }
     let mut row = Row::new("full clone with git");
     for (number, server) in contest.servers().into_iter().enumerate() {
-        row.add(format!("{}, {}", server.who, mebibytes(bytes[number])), &samples[number]);
+        row.add(format!("{}, {}", server.who, mebi(bytes[number])), &samples[number]);
     }
     Ok(row)
 }
@@ -87,7 +84,7 @@ pub fn fetch(contest: &Contest) -> io::Result<Row> {
     }
     let mut row = Row::new(format!("fetch of the last {BEHIND} commits with git"));
     for (number, server) in contest.servers().into_iter().enumerate() {
-        row.add(format!("{}, pack {}", server.who, mebibytes(bytes[number])), &samples[number]);
+        row.add(format!("{}, pack {}", server.who, mebi(bytes[number])), &samples[number]);
     }
     Ok(row)
 }
@@ -122,7 +119,7 @@ pub fn crowd(contest: &Contest) -> io::Result<Row> {
 pub fn refs(contest: &Contest) -> io::Result<Row> {
     let mut asked = [Vec::new(), Vec::new()];
     let mut with_git = [Vec::new(), Vec::new()];
-    for _ in 0..contest.runs * 3 {
+    for _ in 0..contest.runs * SHORT_RUNS {
         for (number, server) in contest.servers().into_iter().enumerate() {
             let url = format!("{}/many", server.url);
             asked[number].push(server.measure(|| match contest.wire.ls_refs(&url)? {

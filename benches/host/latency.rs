@@ -18,10 +18,10 @@ use globset::{Glob, GlobSet};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
-use super::measure::{Sample, run};
-use super::place::{Regions, commit, git, git_says, synthetic};
-use super::report::Row;
 use super::server::Server;
+use super::support::measure::{Sample, run};
+use super::support::place::{Regions, commit, git, git_says, synthetic};
+use super::support::report::{Row, millis};
 use super::wire::Wire;
 
 /// What the delayed runs add to every request between regions.
@@ -82,7 +82,7 @@ pub fn with_up(server: &Server, dir: &Path, wire: &Wire, count: usize) -> io::Re
     let mut row = Row::new(format!("one-commit push until it is visible in the other region, {count} pushes"));
     let start = row.add("from the start of git push", &pushes.from_start);
     row.add("from its answer", &pushes.from_answer);
-    row.at_most("p50 at most 100 ms", super::report::millis(start.wall), 100.0, " ms");
+    row.at_most("p50 at most 100 ms", millis(start.wall), 100.0, " ms");
     Ok(row)
 }
 
@@ -98,8 +98,8 @@ pub fn far_apart(place: &Path, dir: &Path, wire: &Wire, count: usize) -> io::Res
         Row::new(format!("the same with {} ms added to every request between regions", ROUND_TRIP.as_millis()));
     let start = row.add("from the start of git push", &pushes.from_start);
     row.add("from its answer", &pushes.from_answer);
-    row.at_most("p50 at most 500 ms", super::report::millis(start.wall), 500.0, " ms");
-    row.at_most("p99 at most 2 s", super::report::millis(percentile(&pushes.from_start, 99)), 2_000.0, " ms");
+    row.at_most("p50 at most 500 ms", millis(start.wall), 500.0, " ms");
+    row.at_most("p99 at most 2 s", millis(percentile(&pushes.from_start, 99)), 2_000.0, " ms");
     Ok(row)
 }
 

@@ -3,15 +3,16 @@
 use std::io;
 
 use super::Contest;
-use super::measure::run;
-use super::place::{commit, git, settle};
-use super::report::Row;
+use super::support::SHORT_RUNS;
+use super::support::measure::run;
+use super::support::place::{commit, git, settle};
+use super::support::report::Row;
 use super::wire::prepare_push;
 
 /// One commit onto a branch of the whole repository.
 pub fn one_commit(contest: &Contest) -> io::Result<Row> {
     let mut samples = [Vec::new(), Vec::new()];
-    for round in 0..contest.runs * 3 {
+    for round in 0..contest.runs * SHORT_RUNS {
         commit(&contest.source, &contest.branch, &format!("commit {round}"))?;
         for (number, server) in contest.servers().into_iter().enumerate() {
             let url = format!("{}/repository", server.url);
@@ -60,7 +61,7 @@ pub fn ingest(contest: &Contest) -> io::Result<Row> {
     Ok(row)
 }
 
-fn row(what: &str, contest: &Contest, samples: &[Vec<super::measure::Sample>; 2]) -> Row {
+fn row(what: &str, contest: &Contest, samples: &[Vec<super::support::measure::Sample>; 2]) -> Row {
     let mut row = Row::new(what);
     for (number, server) in contest.servers().into_iter().enumerate() {
         row.add(server.who, &samples[number]);

@@ -1,14 +1,16 @@
 //! The two servers, each a process of its own, measured from outside.
 
-use std::io::{self, BufRead as _, BufReader};
-use std::net::TcpListener;
+use std::fs::File;
+use std::io;
+use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::measure::{Sample, anonymous_kib, children, cpu};
-use super::place::{git_says, gitferry};
+use super::support::git_server::{GitServer, open_for_pushes};
+use super::support::measure::{Sample, anonymous_kib, children, cpu};
+use super::support::place::{git_says, gitferry};
+use super::support::process::Process;
 
 /// How often the memory of a server is looked at.
 const POLL_EVERY: Duration = Duration::from_millis(5);
@@ -18,7 +20,7 @@ const START: Duration = Duration::from_secs(30);
 /// A server of Git over HTTP.
 #[derive(Debug)]
 pub struct Server {
-    process: Child,
+    process: Process,
     /// What it is, for the report.
     pub who: &'static str,
     /// Where it is.
@@ -29,23 +31,11 @@ pub struct Server {
     pub dir: PathBuf,
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
 impl Server {
-    /// `git http-backend` behind this program as a CGI server.
+    /// `git http-backend`.
     pub fn git(dir: PathBuf) -> io::Result<Server> {
-        std::fs::create_dir_all(&dir)?;
-        let mut command = Command::new(std::env::current_exe()?);
-        let mut process = command.arg("--cgi").arg(&dir).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-        let mut port = String::new();
-        let output = process.stdout.take().ok_or_else(|| io::Error::other("no pipe"))?;
-        BufReader::new(output).read_line(&mut port)?;
-        let url = format!("http://127.0.0.1:{}", port.trim());
+        let GitServer { process, address, dir } = GitServer::start(dir)?;
+        let url = format!("http://{address}");
         Ok(Server { process, who: "git http-backend", url, replica: String::new(), dir })
     }
 
@@ -56,14 +46,13 @@ impl Server {
         let text = std::fs::read_to_string(&file)?;
         let text = text.replace("8411", &ports[0].to_string()).replace("8412", &ports[1].to_string());
         std::fs::write(&file, text)?;
-        let log = std::fs::File::create(dir.join("log"))?;
+        let log = File::create(dir.join("log"))?;
         let mut command = gitferry();
-        command.args(["up", "--dir"]).arg(&dir).stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let process = command.spawn()?;
+        let process = Process::start(command.args(["up", "--dir"]).arg(&dir).stdout(log.try_clone()?).stderr(log))?;
         let [url, replica] = ports.map(|port| format!("http://127.0.0.1:{port}"));
         let server = Server { process, who: "gitferry", url, replica, dir };
         let start = Instant::now();
-        while std::net::TcpStream::connect(("127.0.0.1", ports[1])).is_err() {
+        while TcpStream::connect(("127.0.0.1", ports[1])).is_err() {
             if start.elapsed() > START {
                 return Err(io::Error::other("gitferry up did not start"));
             }
@@ -79,20 +68,7 @@ impl Server {
         }
         let path = self.dir.join(name);
         git_says(&self.dir, &["init", "-q", "--bare", &path.to_string_lossy()])?;
-        self.configure(&path)
-    }
-
-    /// Git checks what it receives as gitferry does.
-    pub fn configure(&self, path: &Path) -> io::Result<()> {
-        for (key, value) in [
-            ("receive.fsckObjects", "true"),
-            ("http.receivepack", "true"),
-            ("gc.auto", "0"),
-            ("receive.autogc", "false"),
-        ] {
-            git_says(path, &["config", key, value])?;
-        }
-        Ok(())
+        configure(&path)
     }
 
     /// Does something and measures this server meanwhile. Memory is that of all its processes together.
@@ -112,6 +88,12 @@ impl Server {
             Ok(Sample { wall, cpu: cpu(pid)?.saturating_sub(before), anon_kib, ..Sample::default() })
         })
     }
+}
+
+/// Git checks what it receives as gitferry does.
+pub fn configure(path: &Path) -> io::Result<()> {
+    open_for_pushes(path)?;
+    git_says(path, &["config", "receive.fsckObjects", "true"]).map(drop)
 }
 
 fn free_port() -> io::Result<u16> {

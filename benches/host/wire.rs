@@ -8,7 +8,7 @@ use reqwest::Body;
 use tokio::runtime::Runtime;
 use tokio_util::io::ReaderStream;
 
-use super::place::{git, git_says};
+use super::support::place::{git, git_says};
 
 /// A client that speaks Git's protocol by hand.
 #[derive(Debug)]

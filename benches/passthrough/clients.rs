@@ -4,9 +4,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::measure::{Sample, run};
-use super::place::{clear, copy_repository, git, git_says, gitferry, settle};
-use super::server::{Server, open_for_pushes};
+use super::support::git_server::{GitServer, open_for_pushes};
+use super::support::measure::{Sample, run};
+use super::support::place::{clear, copy_repository, git, git_says, gitferry, settle};
 
 /// The repository at the source, and gitferry's copy of it at the target.
 pub const REPOSITORY: &str = "repository";
@@ -17,15 +17,15 @@ pub const KEPT: &str = "kept";
 
 /// Both servers, and a folder for the clients.
 pub struct Site {
-    pub source: Server,
-    pub target: Server,
+    pub source: GitServer,
+    pub target: GitServer,
     /// gitferry's configuration and git's mirrors.
     pub clients: PathBuf,
 }
 
 impl Site {
     /// With gitferry's configuration.
-    pub fn new(source: Server, target: Server, clients: PathBuf) -> io::Result<Site> {
+    pub fn new(source: GitServer, target: GitServer, clients: PathBuf) -> io::Result<Site> {
         let config = format!(
             "[remotes.from]\nurl = \"{}\"\n[remotes.to]\nurl = \"{}\"\n[links.copy]\nsource = \"from\"\n\
              target = \"to\"\nrepositories = [\"{REPOSITORY}\"]\n",
@@ -35,6 +35,19 @@ impl Site {
         std::fs::create_dir_all(clients.join("gitferry"))?;
         std::fs::write(clients.join("gitferry/gitferry.toml"), config)?;
         Ok(Site { source, target, clients })
+    }
+
+    /// Reads what a pass reads, and leaves nothing. Where a file was not read since it was written, or for a day, the
+    /// kernel notes on the disk when it is read (`relatime` in mount(8)), and counts that block as written by the
+    /// reader: of a new file even `cat` is said to write 4,096 bytes.
+    pub fn warm(&self) -> io::Result<()> {
+        let dir = self.clients.join("gitferry");
+        self.target.make_empty(REPOSITORY)?;
+        run(gitferry().current_dir(&dir).args(["explain", "copy", REPOSITORY]))?;
+        match std::fs::read_dir(&dir)?.count() {
+            1 => Ok(()),
+            _ => Err(io::Error::other("gitferry has left something beside its configuration")),
+        }
     }
 
     /// Runs one client and counts its requests.

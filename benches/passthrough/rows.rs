@@ -1,12 +1,13 @@
 //! What is measured.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::clients::{KEPT, REPOSITORY, Site, bytes_of};
-use super::measure::Sample;
-use super::place::{commit, git_says};
-use super::report::Row;
+use super::support::SHORT_RUNS;
+use super::support::measure::Sample;
+use super::support::place::{commit, git_says};
+use super::support::report::{Row, mebi, ratio};
 
 /// Commits that are new in the second row.
 const BEHIND: usize = 500;
@@ -15,8 +16,6 @@ const BASE_KIB: u64 = 64 * 1024;
 const REF_BYTES: u64 = 200;
 /// Requests of a pass that finds nothing new.
 const IDLE_REQUESTS: u64 = 2;
-/// The short rows are measured so many times as often.
-const SHORT: usize = 3;
 
 const GITFERRY: &str = "gitferry replicate";
 const COLD: &str = "git clone --mirror + git push --mirror, cold";
@@ -24,7 +23,7 @@ const COLD: &str = "git clone --mirror + git push --mirror, cold";
 /// Both servers with the repository, and what all rows share.
 pub struct Contest {
     pub site: Site,
-    /// The source's branch of the newest commits.
+    /// The source's main branch.
     pub branch: String,
     /// How many refs the source has.
     pub refs: u64,
@@ -32,7 +31,8 @@ pub struct Contest {
 }
 
 impl Contest {
-    fn source(&self) -> std::path::PathBuf {
+    /// The repository at the source.
+    pub fn source(&self) -> PathBuf {
         self.site.source.path(REPOSITORY)
     }
 
@@ -44,7 +44,7 @@ impl Contest {
 
     fn kept_label(&self) -> io::Result<String> {
         let bytes = bytes_of(&self.site.clients.join(KEPT))?;
-        Ok(format!("git fetch + git push, keeping {:.0} MiB", bytes as f64 / 1_048_576.0))
+        Ok(format!("git fetch + git push, keeping {}", mebi(bytes)))
     }
 
     /// Everything to an empty target; also what git needed for it.
@@ -58,7 +58,7 @@ impl Contest {
         let mut row = Row::new("first copy, to an empty target");
         let (gitferry, git) = (row.add(GITFERRY, &ours), row.add(COLD, &cold));
         row.at_most_cpu("processor time at most 0.05 × that of git", gitferry, git, 0.05);
-        row.at_most("time at most 0.6 × that of git", super::report::ratio(gitferry, git), 0.6, " ×");
+        row.at_most("time at most 0.6 × that of git", ratio(gitferry, git), 0.6, " ×");
         self.resident(&mut row, gitferry);
         Ok((row, cold))
     }
@@ -101,7 +101,7 @@ impl Contest {
     /// One commit.
     pub fn one_commit(&self, cold: &[Sample]) -> io::Result<Row> {
         let (mut ours, mut kept) = (Vec::new(), Vec::new());
-        for number in 0..self.runs * SHORT {
+        for number in 0..self.runs * SHORT_RUNS {
             commit(&self.source(), &self.branch, &format!("commit {number}"))?;
             ours.push(self.site.gitferry()?);
             kept.push(self.site.kept()?);
@@ -121,7 +121,7 @@ impl Contest {
     /// Nothing at all.
     pub fn nothing(&self) -> io::Result<Row> {
         let (mut ours, mut kept) = (Vec::new(), Vec::new());
-        for _ in 0..self.runs * SHORT {
+        for _ in 0..self.runs * SHORT_RUNS {
             ours.push(self.site.gitferry()?);
             kept.push(self.site.kept()?);
         }

@@ -1,19 +1,18 @@
 //! Rows about what changed since the last time: one commit, nothing, one ref among many.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use super::measure::{Sample, median, run};
-use super::place::{KeptMirror, Place, Regions, add_refs, commit, git_says, gitferry, synthetic};
-use super::report::{Row, millis, ratio};
+use super::support::SHORT_RUNS;
+use super::support::measure::{Sample, median, run};
+use super::support::place::{KeptMirror, Place, Regions, add_refs, commit, gitferry, main_branch, synthetic};
+use super::support::report::{Row, millis, ratio};
 use super::whole::REPLICATE_KIB;
 
 /// Work that one commit may cost besides starting the process and waiting for the disk.
 const WORK: Duration = Duration::from_millis(10);
-/// Rows of a few milliseconds run so many times as often as others: one late wake-up is most of them.
-const QUICK_ROUNDS: usize = 3;
 /// Runs under strace, for the time in system calls that wait for the disk.
 const TRACED_RUNS: usize = 3;
 
@@ -28,10 +27,7 @@ pub struct Growing {
 impl Growing {
     /// Takes over a source that is imported and replicated already.
     pub fn new(source: PathBuf, regions: Regions) -> io::Result<Growing> {
-        let listed = git_says(&source, &["for-each-ref", "--count=1", "--format=%(refname)", "refs/heads/"])?;
-        let head = git_says(&source, &["symbolic-ref", "-q", "HEAD"]);
-        let born = |branch: &String| git_says(&source, &["rev-parse", "-q", "--verify", branch]).is_ok();
-        let branch = head.ok().filter(born).unwrap_or(listed);
+        let branch = main_branch(&source)?;
         Ok(Growing { source, branch, regions, commits: 0 })
     }
 
@@ -93,7 +89,7 @@ pub fn one_commit(
 ) -> io::Result<Vec<Row>> {
     let mut small = Growing::synthetic(place, "small", 200, 10)?;
     let (mut ours, mut theirs, mut tiny, mut imports, mut start) = (vec![], vec![], vec![], vec![], vec![]);
-    for round in 0..=runs * QUICK_ROUNDS {
+    for round in 0..=runs * SHORT_RUNS {
         let (import, replicate) = big.deliver()?;
         let update = kept.update()?;
         let (_, little) = small.deliver()?;
@@ -152,7 +148,7 @@ pub fn nothing(big: &Growing, kept: &KeptMirror, runs: usize) -> io::Result<Row>
     big.regions.replicate()?;
     kept.update()?;
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for _ in 0..runs * QUICK_ROUNDS {
+    for _ in 0..runs * SHORT_RUNS {
         ours.push(big.regions.replicate()?);
         theirs.push(kept.update()?);
     }
@@ -203,16 +199,4 @@ pub fn million_refs(place: &Place) -> io::Result<Row> {
     row.memory("anonymous memory below 100 MiB", median(&[first]), REPLICATE_KIB);
     row.memory("anonymous memory of the import below 100 MiB", import, REPLICATE_KIB);
     Ok(row)
-}
-
-/// How large a repository is, for the head of the report.
-pub fn describe(source: &Path) -> io::Result<String> {
-    let refs = git_says(source, &["for-each-ref", "--format=x"])?.lines().count();
-    let counted = git_says(source, &["count-objects", "-v"])?;
-    let value = |name: &str| {
-        let line = counted.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
-        line.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0)
-    };
-    let (objects, mib) = (value("in-pack") + value("count"), value("size-pack") as f64 / 1_024.0);
-    Ok(format!("{mib:.1} MiB of packs and indexes in {} packs, {objects} objects, {refs} refs", value("packs")))
 }

@@ -13,9 +13,9 @@ use gitferry::replication::transfer::PARTS_IN_MEMORY;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use tokio::sync::Semaphore;
 
-use super::measure::{Sample, run};
-use super::place::{Place, gitferry};
-use super::report::{Row, millis};
+use super::support::measure::{Sample, run};
+use super::support::place::{Place, gitferry};
+use super::support::report::{Row, millis};
 
 const REPOSITORIES: usize = 1_000;
 /// Milliseconds of work per repository that a pass may cost.

@@ -3,9 +3,9 @@
 use std::io;
 use std::path::Path;
 
-use super::measure::{Sample, median, run};
-use super::place::{KeptMirror, Place, Regions, clear, copy_durably, git, settle};
-use super::report::Row;
+use super::support::measure::{Sample, median, run};
+use super::support::place::{KeptMirror, Place, Regions, clear, copy_durably, git, settle};
+use super::support::report::{Row, ratio};
 
 /// Most anonymous memory of a `replicate`, for a repository of any size.
 pub const REPLICATE_KIB: u64 = 100 * 1024;
@@ -88,8 +88,7 @@ impl Shared {
         let replicate = row.add("gitferry replicate", &self.replicate);
         row.add("git clone --mirror --no-local + git push --mirror", &self.clone_and_push);
         let copy = row.add("plain copy of the packs and indexes + fsync", &self.copy);
-        let ratio = super::report::ratio(replicate, copy);
-        row.at_most("at most 1.5 × copy + fsync", ratio, 1.5, " ×");
+        row.at_most("at most 1.5 × copy + fsync", ratio(replicate, copy), 1.5, " ×");
         row.memory("anonymous memory below 100 MiB", replicate, REPLICATE_KIB);
         row
     }

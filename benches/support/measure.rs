@@ -165,14 +165,14 @@ pub fn children(pid: u32) -> Vec<u32> {
     lists.flat_map(|list| list.split_whitespace().filter_map(|pid| pid.parse().ok()).collect::<Vec<u32>>()).collect()
 }
 
-/// The middle one of each figure; the memory is the largest of all.
+/// The middle one of each figure; memory and what is written to disk are the largest of all.
 pub fn median(samples: &[Sample]) -> Sample {
     Sample {
         wall: middle(samples, |sample| sample.wall),
         cpu: middle(samples, |sample| sample.cpu),
         rss_kib: samples.iter().map(|sample| sample.rss_kib).max().unwrap_or(0),
         anon_kib: samples.iter().map(|sample| sample.anon_kib).max().unwrap_or(0),
-        written: middle(samples, |sample| sample.written),
+        written: samples.iter().map(|sample| sample.written).max().unwrap_or(0),
         requests: middle(samples, |sample| sample.requests),
     }
 }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use super::measure::{Sample, run};
+use super::report::mebi;
 
 /// A temporary folder on the disk of the build.
 #[derive(Debug)]
@@ -265,4 +266,34 @@ pub fn copy_repository(from: &Path, to: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The branch that a repository is about: the one that HEAD names, or a branch where HEAD is; else main, or master;
+/// else the one of the newest commit.
+pub fn main_branch(dir: &Path) -> io::Result<String> {
+    const USUAL: [&str; 2] = ["refs/heads/main", "refs/heads/master"];
+    let format = "--format=%(objectname) %(refname)";
+    let listed = git_says(dir, &["for-each-ref", "--sort=-committerdate", format, "refs/heads/"])?;
+    let head = git_says(dir, &["symbolic-ref", "-q", "HEAD"]).ok();
+    let tip = git_says(dir, &["rev-parse", "-q", "--verify", "HEAD"]).ok();
+    let branches = listed.lines().filter_map(|line| line.split_once(' '));
+    let rank = |(id, name): &(&str, &str)| {
+        let usual = USUAL.iter().position(|usual| usual == name).unwrap_or(USUAL.len());
+        (head.as_deref() != Some(name), tip.as_deref() != Some(id), usual)
+    };
+    // Of equals the first is taken, which is the newest.
+    let branch = branches.min_by_key(rank).map(|(_, name)| name.to_owned());
+    branch.ok_or_else(|| io::Error::other(format!("{} has no branch", dir.display())))
+}
+
+/// How large a repository is.
+pub fn describe(dir: &Path) -> io::Result<String> {
+    let refs = git_says(dir, &["for-each-ref", "--format=x"])?.lines().count();
+    let counted = git_says(dir, &["count-objects", "-v"])?;
+    let value = |name: &str| {
+        let line = counted.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        line.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0)
+    };
+    let (objects, size) = (value("in-pack") + value("count"), mebi(value("size-pack") * 1024));
+    Ok(format!("{size} of packs and indexes in {} packs, {objects} objects, {refs} refs", value("packs")))
 }

@@ -1,11 +1,27 @@
 //! What was measured, as a table for people and as JSON for programs.
 
 use std::fmt::Write as _;
+use std::io;
+use std::path::Path;
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::ser::SerializeMap as _;
+use serde::{Serialize, Serializer};
 
 use super::measure::{Sample, median};
+use super::place::{git_says, out_dir};
+
+/// A part of a report.
+pub trait Part: Serialize {
+    /// What all of them are called in JSON.
+    const ALL: &'static str;
+
+    /// What was measured, as text.
+    fn text(&self) -> String;
+
+    /// What is asked of it.
+    fn targets(&self) -> &[Target];
+}
 
 /// One thing measured, with everything that does it.
 #[derive(Debug, Serialize)]
@@ -35,7 +51,7 @@ pub struct Line {
     pub peak_rss_kib: u64,
     /// Peak anonymous memory of the largest process, in KiB; 0: not measured.
     pub peak_anonymous_kib: u64,
-    /// Median bytes written to disk; 0 also where that is not measured.
+    /// Most bytes written to disk; 0 also where that is not measured.
     pub written_bytes: u64,
     /// Median number of requests, where they are counted.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,15 +69,77 @@ pub struct Target {
     pub met: bool,
 }
 
-/// All of one run.
-#[derive(Debug, Serialize)]
-pub struct Report {
+/// All of one run. It is printed part by part, and written to `target/bench/NAME.json` at the end.
+#[derive(Debug)]
+pub struct Report<P> {
+    /// The name of the benchmark.
+    name: &'static str,
+    /// Whether it is printed as JSON.
+    json: bool,
     /// About the repository and the machine.
-    pub about: Vec<String>,
-    /// How many times each row ran.
-    pub runs: usize,
-    /// The rows.
-    pub rows: Vec<Row>,
+    about: Vec<String>,
+    /// How many times each part ran, where that is one number.
+    runs: Option<usize>,
+    /// The parts.
+    parts: Vec<P>,
+}
+
+impl<P: Part> Report<P> {
+    /// A report without parts yet; prints what it is about.
+    pub fn new(name: &'static str, json: bool, about: Vec<String>, runs: Option<usize>) -> Self {
+        if !json {
+            about.iter().for_each(|line| println!("{line}"));
+        }
+        Report { name, json, about, runs, parts: Vec::new() }
+    }
+
+    /// Adds a part and prints it.
+    pub fn show(&mut self, part: P) {
+        if !self.json {
+            println!("\n{}", part.text().trim_end());
+            for Target { asked, measured, met } in part.targets() {
+                println!("  {}  {asked}: {measured}", if *met { "pass" } else { "MISS" });
+            }
+        }
+        self.parts.push(part);
+    }
+
+    /// Writes all of it, and says how many targets were missed.
+    pub fn end(&self) -> io::Result<()> {
+        let json = serde_json::to_string_pretty(self)?;
+        let file = out_dir().join(format!("{}.json", self.name));
+        std::fs::write(&file, &json)?;
+        let missed = self.parts.iter().flat_map(Part::targets).filter(|target| !target.met).count();
+        match self.json {
+            true => println!("{json}"),
+            false => println!("{missed} targets missed; all figures are in {}", file.display()),
+        }
+        Ok(())
+    }
+}
+
+impl<P: Part> Serialize for Report<P> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("about", &self.about)?;
+        if let Some(runs) = self.runs {
+            map.serialize_entry("runs", &runs)?;
+        }
+        map.serialize_entry(P::ALL, &self.parts)?;
+        map.end()
+    }
+}
+
+/// About the machine.
+pub fn machine() -> io::Result<[String; 2]> {
+    let processors = std::thread::available_parallelism()?;
+    let git = git_says(Path::new("."), &["--version"])?;
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let load: Vec<&str> = load.split_whitespace().take(3).collect();
+    Ok([
+        format!("{processors} processors; {git}; gitferry {}", env!("CARGO_PKG_VERSION")),
+        format!("load before the run: {} (times are worth little when others use the processors)", load.join(" ")),
+    ])
 }
 
 impl Row {
@@ -109,7 +187,7 @@ impl Row {
 
     /// Adds a demand: less anonymous memory than this.
     pub fn memory(&mut self, asked: impl Into<String>, ours: Sample, limit_kib: u64) {
-        let measured = format!("{} (limit {})", mebi(ours.anon_kib), mebi(limit_kib));
+        let measured = format!("{} (limit {})", memory(ours.anon_kib), memory(limit_kib));
         self.targets.push(Target { asked: asked.into(), measured, met: ours.anon_kib <= limit_kib });
     }
 
@@ -121,12 +199,15 @@ impl Row {
 
     /// Adds a demand: no more resident memory than this.
     pub fn resident(&mut self, asked: impl Into<String>, ours: Sample, limit_kib: u64) {
-        let measured = format!("{} (limit {})", mebi(ours.rss_kib), mebi(limit_kib));
+        let measured = format!("{} (limit {})", memory(ours.rss_kib), memory(limit_kib));
         self.targets.push(Target { asked: asked.into(), measured, met: ours.rss_kib <= limit_kib });
     }
+}
 
-    /// The row as text.
-    pub fn text(&self) -> String {
+impl Part for Row {
+    const ALL: &'static str = "rows";
+
+    fn text(&self) -> String {
         let mut text = format!("{}\n", self.what);
         for line in &self.lines {
             let _ = writeln!(
@@ -136,16 +217,16 @@ impl Row {
                 duration(line.median_ms),
                 format!("{} ×", factor(line.ratio)),
                 processor(line.cpu_ms),
-                mebi(line.peak_rss_kib),
-                mebi(line.peak_anonymous_kib),
+                memory(line.peak_rss_kib),
+                memory(line.peak_anonymous_kib),
                 counted(line)
             );
         }
-        for target in &self.targets {
-            let verdict = if target.met { "pass" } else { "MISS" };
-            let _ = writeln!(text, "  {verdict}  {}: {}", target.asked, target.measured);
-        }
         text
+    }
+
+    fn targets(&self) -> &[Target] {
+        &self.targets
     }
 }
 
@@ -178,7 +259,7 @@ fn counted(line: &Line) -> String {
     match line.requests {
         None => String::new(),
         Some(requests) => {
-            let written = if line.written_bytes == 0 { "0".into() } else { mebi(line.written_bytes.div_ceil(1024)) };
+            let written = if line.written_bytes == 0 { "0".into() } else { mebi(line.written_bytes) };
             format!("  written {written:>10}  requests {requests:>3}")
         }
     }
@@ -192,9 +273,14 @@ fn factor(ratio: f64) -> String {
     }
 }
 
-fn mebi(kib: u64) -> String {
+fn memory(kib: u64) -> String {
     match kib {
         0 => "–".to_owned(),
-        _ => format!("{:.1} MiB", kib as f64 / 1_024.0),
+        _ => mebi(kib * 1024),
     }
+}
+
+/// A size.
+pub fn mebi(bytes: u64) -> String {
+    format!("{:.1} MiB", bytes as f64 / 1_048_576.0)
 }

@@ -4,8 +4,9 @@ use globset::GlobSet;
 use serde::Deserialize;
 
 use super::{AwsConfig, Config, TableLocation, all_repositories, events, location, name_matcher};
+use crate::git::local::RefPatterns;
+use crate::git::renames::Renames;
 use crate::region::push::Missing;
-use crate::replication::remotes::policy::RefPolicy;
 
 /// One replication from an endpoint to another.
 #[derive(Clone, Debug, Deserialize)]
@@ -31,8 +32,8 @@ pub struct LinkConfig {
     /// How the queues (and the table) are reached; the queue's region is the one in its URL when left out.
     #[serde(default)]
     pub aws: AwsConfig,
-    /// Only where a remote is one end, as all below: patterns of refs of the source, as in `--refs` of import; when left out all but those that servers keep for
-    /// themselves.
+    /// Only where a remote is one end, as all below: patterns of refs of the source, as in `--refs` of import; when left
+    /// out all but those that servers keep for themselves.
     #[serde(default)]
     pub refs: Option<Vec<String>>,
     /// Refspecs `SOURCE:TARGET`, with one `*` on both sides or none: the first that fits gives a ref its name at the
@@ -170,7 +171,9 @@ impl Config {
             }
         }
         self.link_table(link)?;
-        RefPolicy::of(link).map(drop)
+        RefPatterns::new(link.refs.iter().flatten()).map_err(|error| format!("refs: {error}"))?;
+        let renames = link.rename.as_deref().unwrap_or_default();
+        Renames::new(renames).map(drop).map_err(|reason| format!("rename: {reason}"))
     }
 }
 

@@ -11,5 +11,6 @@ pub mod protocol;
 pub mod receive_pack;
 pub mod refname;
 pub mod refs;
+pub mod renames;
 pub mod upload_pack;
 pub mod view;

@@ -17,17 +17,6 @@ use tokio::process::{Child, Command};
 use tokio::sync::oneshot;
 use tokio_util::io::{ReaderStream, StreamReader};
 
-/// Serves the repositories below a folder until the process is killed; says the port on standard output.
-#[allow(dead_code)] // Tests serve by themselves.
-pub fn serve(root: PathBuf) -> io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
-        println!("{}", listener.local_addr()?.port());
-        axum::serve(listener, router(root)).await
-    })
-}
-
 /// Answers for the repositories below a folder.
 pub fn router(root: PathBuf) -> Router {
     Router::new().fallback(answer).with_state(Arc::new(root))

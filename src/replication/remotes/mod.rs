@@ -2,7 +2,8 @@
 //!
 //! Remote → Remote is pass-through: look at the refs of both, ask the source what of the target's it has
 //! (`plan.rs` decides without I/O), and let the pack that the source sends flow into the target's receive-pack. A
-//! region at one end is a server within the process (`region/server.rs`), so that there is one way for all. What events say is in `events/remote.rs`.
+//! region at one end is a server within the process (`region/server.rs`), so that there is one way for all. What
+//! events say is in `events/remote.rs`.
 
 pub mod checkpoint;
 mod common;

@@ -5,12 +5,11 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::{Deletions, Divergence, LfsMode, LinkConfig};
 use crate::git::local::RefPatterns;
-use crate::git::refname::{MAX_REF_NAME_BYTES, check_ref_name};
+use crate::git::refname::{OWN_PREFIX, check_ref_name};
 use crate::git::refs::RefName;
+use crate::git::renames::Renames;
 use crate::region::push::Missing;
 
-/// Below this gitferry keeps refs of its own at a target. Never mirrored, never deleted with the rest.
-pub const OWN_PREFIX: &[u8] = b"refs/gitferry/";
 /// Where diverged tips are kept.
 const DIVERGED_PREFIX: &str = "refs/gitferry/diverged/";
 /// How much of an id is in the name of a diverged tip, in digits.
@@ -24,7 +23,7 @@ pub struct RefPolicy {
     patterns: RefPatterns,
     /// Those of [`LEFT_OUT`] that no pattern names.
     left_out: Vec<&'static str>,
-    renames: Vec<Rename>,
+    renames: Renames,
     /// What becomes of refs of the target that the source does not have.
     pub deletions: Deletions,
     /// What becomes of refs of the target that somebody else has moved.
@@ -39,27 +38,12 @@ impl Default for RefPolicy {
         RefPolicy {
             patterns: RefPatterns::all(),
             left_out: LEFT_OUT.to_vec(),
-            renames: Vec::new(),
+            renames: Renames::default(),
             deletions,
             divergence,
             fingerprint: fingerprint(&[], &[], deletions, divergence),
         }
     }
-}
-
-/// `SOURCE:TARGET` with one star on both sides or none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Rename {
-    from: Side,
-    to: Side,
-}
-
-/// One side of a [`Rename`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Side {
-    before: BString,
-    /// What follows the star, if there is one.
-    after: Option<BString>,
 }
 
 impl RefPolicy {
@@ -95,18 +79,8 @@ impl RefPolicy {
         let left_out = LEFT_OUT.into_iter().filter(|prefix| !named(prefix)).collect();
         let fingerprint = fingerprint(patterns, renames, deletions, divergence);
         let patterns = RefPatterns::new(patterns).map_err(|error| format!("refs: {error}"))?;
-        let mut parsed: Vec<Rename> = Vec::with_capacity(renames.len());
-        for text in renames {
-            let rename = Rename::parse(text).map_err(|reason| format!("rename: `{text}`: {reason}"))?;
-            if parsed.iter().any(|other| other.from == rename.from) {
-                return Err(format!("rename: `{text}`: another one has the same source"));
-            }
-            if parsed.iter().any(|other| other.to == rename.to) {
-                return Err(format!("rename: `{text}`: another one has the same target; two refs would be one"));
-            }
-            parsed.push(rename);
-        }
-        Ok(RefPolicy { patterns, left_out, renames: parsed, deletions, divergence, fingerprint })
+        let renames = Renames::new(renames).map_err(|reason| format!("rename: {reason}"))?;
+        Ok(RefPolicy { patterns, left_out, renames, deletions, divergence, fingerprint })
     }
 
     /// Two policies with one fingerprint do the same.
@@ -128,7 +102,7 @@ impl RefPolicy {
         if !self.carries(source) {
             return None;
         }
-        let Some(name) = self.renames.iter().find_map(|rename| rename.from.rewrite(&rename.to, source)) else {
+        let Some(name) = self.renames.of(source) else {
             return Some(Ok(source.to_owned()));
         };
         if name.starts_with(OWN_PREFIX) {
@@ -142,8 +116,7 @@ impl RefPolicy {
 
     /// Whether a ref of the target is one that the link writes: whether some ref of a source would have this name.
     pub fn owns(&self, target: &BStr) -> bool {
-        let renamed = self.renames.iter().filter_map(|rename| rename.to.rewrite(&rename.from, target));
-        let mut candidates = std::iter::once(target.to_owned()).chain(renamed);
+        let mut candidates = std::iter::once(target.to_owned()).chain(self.renames.back(target));
         candidates.any(|source| {
             check_ref_name(source.as_bstr()).is_ok()
                 && matches!(self.target_of(source.as_bstr()), Some(Ok(name)) if name == *target)
@@ -174,48 +147,6 @@ fn fingerprint(patterns: &[String], renames: &[String], deletions: Deletions, di
     }
     hasher.update(format!("{deletions:?} {divergence:?}"));
     hex::encode(&hasher.finalize()[..16])
-}
-
-impl Rename {
-    fn parse(text: &str) -> Result<Rename, String> {
-        let (from, to) = text.split_once(':').ok_or("it is not of the form SOURCE:TARGET")?;
-        let (from, to) = (Side::parse(from)?, Side::parse(to)?);
-        if from.after.is_some() != to.after.is_some() {
-            return Err("a * on one side needs one on the other".into());
-        }
-        if to.before.starts_with(OWN_PREFIX) {
-            return Err("refs/gitferry/ is gitferry's own".into());
-        }
-        Ok(Rename { from, to })
-    }
-}
-
-impl Side {
-    fn parse(text: &str) -> Result<Side, String> {
-        if text.len() > MAX_REF_NAME_BYTES {
-            return Err("it is longer than any ref".into());
-        }
-        // With a letter for the star it has to be a name.
-        check_ref_name(BStr::new(&text.replacen('*', "x", 1))).map_err(|error| error.to_string())?;
-        Ok(match text.split_once('*') {
-            Some((before, after)) => Side { before: before.into(), after: Some(after.into()) },
-            None => Side { before: text.into(), after: None },
-        })
-    }
-
-    /// The name on the other side, of a name that this side fits.
-    fn rewrite(&self, other: &Side, name: &BStr) -> Option<BString> {
-        let rest = name.strip_prefix(self.before.as_bytes())?;
-        match (&self.after, &other.after) {
-            (None, _) => rest.is_empty().then(|| other.before.clone()),
-            (Some(after), other_after) => {
-                // As in a refspec, the star stands for something.
-                let star = rest.strip_suffix(after.as_bytes()).filter(|star| !star.is_empty())?;
-                let other_after = other_after.as_ref().map_or(&b""[..], |after| after);
-                Some([other.before.as_bytes(), star, other_after].concat().into())
-            }
-        }
-    }
 }
 
 #[cfg(test)]

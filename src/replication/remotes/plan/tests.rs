@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::super::policy::OWN_PREFIX;
 use super::*;
 use crate::config::Divergence::{Force, Preserve as Keep, Refuse};
+use crate::git::refname::OWN_PREFIX;
 
 type Refs = BTreeMap<String, u8>;
 

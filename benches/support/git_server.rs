@@ -1,9 +1,9 @@
 //! `git http-backend` as a process of its own, which counts what it is asked.
 
-use std::io::{self, BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,6 +13,7 @@ use axum::routing::get;
 
 use super::cgi;
 use super::place::{clear, git_says};
+use super::process::Process;
 
 /// Where the number of requests is told; no repository is called so.
 const COUNT: &str = "/_requests";
@@ -37,30 +38,22 @@ pub fn serve(root: PathBuf) -> io::Result<()> {
 
 /// Such a process.
 #[derive(Debug)]
-pub struct Server {
-    process: Child,
-    address: String,
+pub struct GitServer {
+    /// So that it can be measured.
+    pub process: Process,
+    /// Its host and port.
+    pub address: String,
     /// Where its repositories are.
     pub dir: PathBuf,
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-impl Server {
+impl GitServer {
     /// Starts this program as a server.
-    pub fn start(dir: PathBuf) -> io::Result<Server> {
+    pub fn start(dir: PathBuf) -> io::Result<GitServer> {
         std::fs::create_dir_all(&dir)?;
         let mut command = Command::new(std::env::current_exe()?);
-        let mut process = command.arg("--cgi").arg(&dir).stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
-        let mut port = String::new();
-        let output = process.stdout.take().ok_or_else(|| io::Error::other("no pipe"))?;
-        BufReader::new(output).read_line(&mut port)?;
-        Ok(Server { process, address: format!("127.0.0.1:{}", port.trim()), dir })
+        let (process, port) = Process::start_and_hear(command.arg("--cgi").arg(&dir))?;
+        Ok(GitServer { process, address: format!("127.0.0.1:{}", port.trim()), dir })
     }
 
     /// The URL of a repository; `{name}` stands for any.

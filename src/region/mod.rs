@@ -13,6 +13,7 @@ pub mod local;
 pub mod manifest;
 pub mod new_pack;
 pub mod open;
+pub mod own_refs;
 pub mod probe;
 pub mod push;
 pub mod server;

@@ -7,12 +7,9 @@ use crate::config::{Deletions, Divergence, LfsMode, LinkConfig};
 use crate::git::local::RefPatterns;
 use crate::git::refname::{MAX_REF_NAME_BYTES, check_ref_name};
 use crate::git::refs::RefName;
+use crate::region::own_refs::{DIVERGED_PREFIX, OWN_PREFIX};
 use crate::region::push::Missing;
 
-/// Below this gitferry keeps refs of its own at a target. Never mirrored, never deleted with the rest.
-pub const OWN_PREFIX: &[u8] = b"refs/gitferry/";
-/// Where diverged tips are kept.
-const DIVERGED_PREFIX: &str = "refs/gitferry/diverged/";
 /// How much of an id is in the name of a diverged tip, in digits.
 const DIVERGED_DIGITS: usize = 12;
 /// What servers keep for themselves: left out unless a pattern names it.
@@ -131,7 +128,7 @@ impl RefPolicy {
         let Some(name) = self.renames.iter().find_map(|rename| rename.from.rewrite(&rename.to, source)) else {
             return Some(Ok(source.to_owned()));
         };
-        if name.starts_with(OWN_PREFIX) {
+        if name.starts_with(OWN_PREFIX.as_bytes()) {
             return Some(Err(format!("its name at the target would be {name}, which is gitferry's own")));
         }
         match check_ref_name(name.as_bstr()) {
@@ -152,7 +149,7 @@ impl RefPolicy {
 
     /// Whether the link carries a ref of the source.
     pub fn carries(&self, source: &BStr) -> bool {
-        !source.starts_with(OWN_PREFIX)
+        !source.starts_with(OWN_PREFIX.as_bytes())
             && !self.left_out.iter().any(|prefix| source.starts_with(prefix.as_bytes()))
             && self.patterns.matches(source)
     }
@@ -183,7 +180,7 @@ impl Rename {
         if from.after.is_some() != to.after.is_some() {
             return Err("a * on one side needs one on the other".into());
         }
-        if to.before.starts_with(OWN_PREFIX) {
+        if to.before.starts_with(OWN_PREFIX.as_bytes()) {
             return Err("refs/gitferry/ is gitferry's own".into());
         }
         Ok(Rename { from, to })

@@ -12,9 +12,8 @@ use super::relay::Relay;
 use crate::git::client::PushReport;
 use crate::git::receive_pack::Command;
 use crate::git::refs::RefValue;
+use crate::region::own_refs::SLICES_PREFIX;
 
-/// Where slices are named while the rest is on its way.
-const SLICES_PREFIX: &str = "refs/gitferry/slices/";
 /// No history is looked at deeper than this, in commits.
 const MAX_DEPTH: u32 = 1 << 24;
 

@@ -26,6 +26,10 @@ pub struct PushPolicyConfig {
     /// Globs of repository names; `*` also matches `/`.
     #[serde(default = "all_repositories")]
     pub repositories: Vec<String>,
+    /// Whether links of another gitferry push to them: pushes may then write refs below `refs/gitferry/diverged/` and
+    /// `refs/gitferry/slices/`.
+    #[serde(default)]
+    pub mirror: bool,
     /// Largest pack, as `2 GiB`.
     #[serde(default)]
     pub max_push: Option<ByteSize>,

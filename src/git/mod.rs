@@ -6,6 +6,7 @@ pub mod fsck;
 pub mod lfs;
 pub mod links;
 pub mod local;
+pub mod own_refs;
 pub mod pack;
 pub mod protocol;
 pub mod receive_pack;

@@ -9,8 +9,6 @@ use crate::Kind;
 
 /// Longest name of a ref, in bytes.
 pub const MAX_REF_NAME_BYTES: usize = 1024;
-/// Below this gitferry keeps refs of its own at the target of a link. Never mirrored, never deleted with the rest.
-pub const OWN_PREFIX: &[u8] = b"refs/gitferry/";
 /// Longest name of a repository, in characters (CodeCommit's limit).
 pub const MAX_REPOSITORY_NAME_CHARS: usize = 100;
 

@@ -2,7 +2,8 @@
 
 use gix::bstr::{BStr, BString, ByteSlice};
 
-use super::refname::{MAX_REF_NAME_BYTES, OWN_PREFIX, check_ref_name};
+use super::own_refs::OWN_PREFIX;
+use super::refname::{MAX_REF_NAME_BYTES, check_ref_name};
 
 /// Renames of refs. The first that fits counts.
 #[derive(Clone, Debug, Default)]
@@ -61,7 +62,7 @@ impl Rename {
         if from.after.is_some() != to.after.is_some() {
             return Err("a * on one side needs one on the other".into());
         }
-        if to.before.starts_with(OWN_PREFIX) {
+        if to.before.starts_with(OWN_PREFIX.as_bytes()) {
             return Err("refs/gitferry/ is gitferry's own".into());
         }
         Ok(Rename { from, to })

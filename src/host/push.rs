@@ -51,13 +51,14 @@ impl Host {
                 }
             }
         });
+        let view = self.views.for_push(&opened, self.policies.of(repository).mirror).await?.view;
         let answer = self.written(&self.gate, move |out| {
             announce_service(GitService::ReceivePack, out)?;
             match refusal {
                 Some(reason) => PacketWriter::new(out).error(&reason),
                 None => {
                     let which = AdvertisedRefs { head: false, peeled: None };
-                    advertise_refs(&opened.state.view, Version::V0, which, &capabilities(), out)
+                    advertise_refs(&view, Version::V0, which, &capabilities(), out)
                 }
             }
         });
@@ -126,7 +127,8 @@ impl Host {
         work: &Arc<Work>,
         runtime: &Handle,
     ) -> std::io::Result<Option<HeadItem>> {
-        let states = StatesOf { views: self.views.clone(), name: repository.into() };
+        let mut policy = self.policies.of(repository).clone();
+        let states = StatesOf { views: self.views.clone(), name: repository.into(), mirror: policy.mirror };
         let state = runtime.block_on(states.state()).map_err(std::io::Error::other)?;
         let mut input = input;
         let mut packets = PacketReader::new(&mut input);
@@ -140,7 +142,6 @@ impl Host {
             }
         };
         let region = &self.region;
-        let mut policy = self.policies.of(repository).clone();
         if let Some(hook) = policy.hook.clone() {
             let hook: Arc<dyn PreReceive> = Arc::new(PausedFor { hook, work: work.clone() });
             policy = Arc::new(PushPolicy { hook: Some(hook), ..PushPolicy::clone(&policy) });

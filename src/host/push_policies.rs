@@ -74,6 +74,7 @@ fn open_one(
         opened.lfs_object_bytes = bytes.as_u64();
     }
     opened.lfs = policy.lfs_missing;
+    opened.mirror = policy.mirror;
     opened.rules = policy.rules()?;
     if let (Some(rules), Some(file)) = (&mut opened.rules, &policy.fsck_skip) {
         read_skip_list(&config.path(file), rules)?;

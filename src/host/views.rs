@@ -4,13 +4,15 @@
 //! again only when the manifest has changed.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
 use async_trait::async_trait;
 use gix::ObjectId;
+use gix::bstr::ByteSlice;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::git::local::RefPatterns;
+use crate::git::own_refs::{OWN_PREFIX, is_own, is_passing};
 use crate::git::pack::PackSet;
 use crate::git::refs::{RefName, RefValue};
 use crate::git::view::{RefTable, View};
@@ -19,7 +21,7 @@ use crate::ledger::advance::read_head;
 use crate::ledger::change::RefEdit;
 use crate::ledger::head::{Head, HeadItem, RepositoryId};
 use crate::ledger::log::{ChangeRow, read_chain, read_chain_above};
-use crate::region::push::{PushState, PushStates, without_hidden};
+use crate::region::push::{PushState, PushStates, is_hidden, without};
 use crate::region::{Region, RegionError, Result, blocking, is_visible};
 
 /// Repositories that are kept; the one that was asked for least recently goes first.
@@ -40,6 +42,8 @@ pub struct Opened {
     pub state: PushState,
     /// What visible refs named a short while ago.
     recent: VecDeque<(Timestamp, ObjectId)>,
+    /// What links see that push here, once one has.
+    for_links: OnceLock<Arc<RefTable>>,
 }
 
 impl Opened {
@@ -49,6 +53,15 @@ impl Opened {
         forget_older(&mut opened.recent, since);
         opened.state.view.recent_tips = opened.recent.iter().map(|(_, id)| *id).collect();
         opened
+    }
+
+    fn for_links(&self, hidden: Option<&RefPatterns>) -> Result<Arc<RefTable>> {
+        if let Some(refs) = self.for_links.get() {
+            return Ok(refs.clone());
+        }
+        let refs = without(&self.state.refs, |name| is_hidden(name, hidden, true))?;
+        let refs = refs.map_or_else(|| self.state.refs.clone(), Arc::new);
+        Ok(self.for_links.get_or_init(|| refs).clone())
     }
 }
 
@@ -71,7 +84,8 @@ struct Cache {
 }
 
 impl Views {
-    /// No repository is open yet. Refs that `hidden` takes are shown to nobody.
+    /// No repository is open yet. Refs that `hidden` takes are shown to nobody, and gitferry's own neither then: what
+    /// they keep may be what is hidden. What is on its way is shown to links alone.
     pub fn new(region: Region, hidden: Option<RefPatterns>) -> Self {
         Views { region, hidden, cache: Mutex::new(Cache::default()) }
     }
@@ -90,6 +104,16 @@ impl Views {
             }
         }
         Err(RegionError::Moved { repository: name.into() })
+    }
+
+    /// The state that a push is decided on. Links (`mirror`) also see what they keep.
+    pub async fn for_push(&self, opened: &Arc<Opened>, mirror: bool) -> Result<PushState> {
+        let mut state = opened.state.clone();
+        if mirror && !state.refs.with_prefix(OWN_PREFIX.as_bytes()).is_empty() {
+            let (opened, hidden) = (opened.clone(), self.hidden.clone());
+            state.view.refs = blocking(move || opened.for_links(hidden.as_ref())).await?;
+        }
+        Ok(state)
     }
 
     async fn open_at(&self, item: HeadItem) -> Result<Arc<Opened>> {
@@ -200,8 +224,8 @@ impl Views {
         let showing = move || {
             let mut refs = refs;
             let mut visible = match &hidden {
-                None => None,
-                hidden => Some(without_hidden(format, &refs, hidden.as_ref())?),
+                None if refs.with_prefix(OWN_PREFIX.as_bytes()).is_empty() => None,
+                hidden => without(&refs, |name| is_hidden_from_readers(name, hidden.as_ref()))?,
             };
             if let Some(shown) = shown {
                 // With the packs of this state: tags that are new lie in packs that are new.
@@ -213,7 +237,7 @@ impl Views {
         let (visible, refs) = blocking(showing).await?;
         let recent_tips = recent.iter().map(|(_, id)| *id).collect();
         let view = View { format, head, refs: visible, packs, recent_tips };
-        Ok(Opened { state: PushState { item, manifest, refs, view, local }, recent })
+        Ok(Opened { state: PushState { item, manifest, refs, view, local }, recent, for_links: OnceLock::new() })
     }
 
     /// All refs from snapshot and log, and the values that the newest changes replaced.
@@ -266,12 +290,22 @@ pub struct StatesOf {
     pub views: Arc<Views>,
     /// The repository's name.
     pub name: String,
+    /// Whether links push to it.
+    pub mirror: bool,
 }
 
 #[async_trait]
 impl PushStates for StatesOf {
     async fn state(&self) -> Result<PushState> {
-        Ok(self.views.open(&self.name).await?.state.clone())
+        self.views.for_push(&self.views.open(&self.name).await?, self.mirror).await
+    }
+}
+
+/// Whether those who fetch may not see a ref.
+fn is_hidden_from_readers(name: &[u8], hidden: Option<&RefPatterns>) -> bool {
+    match hidden {
+        None => is_passing(name),
+        Some(hidden) => is_own(name) || hidden.matches(name.as_bstr()),
     }
 }
 
@@ -288,7 +322,7 @@ fn note_old(
     edit: &RefEdit,
 ) {
     if let Some(RefValue::Object(old)) = &edit.old
-        && !crate::region::push::is_hidden(edit.name.as_bstr(), hidden)
+        && !is_hidden_from_readers(edit.name.as_bytes(), hidden)
     {
         recent.push_back((time, *old));
     }

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use gix::hash::Kind as Format;
 use tokio::runtime::Handle;
 
-use super::push::{FreshStates, Mirrored, Missing, PushPolicy, PushStates as _, Serving};
+use super::push::{FreshStates, Missing, PushPolicy, PushStates as _, Serving, WithHead};
 use super::{Region, RegionError, default_head};
 use crate::git::client::{ClientError, Connection, Request, Server};
 use crate::git::pack::PackSet;
@@ -121,8 +121,8 @@ impl RegionServer {
     }
 
     fn states(&self, id: RepositoryId, service: Service) -> FreshStates {
-        let reserved = self.on_the_way || service == Service::ReceivePack;
-        FreshStates { region: self.region.clone(), id, hidden: None, reserved }
+        let mirror = self.on_the_way || service == Service::ReceivePack;
+        FreshStates { region: self.region.clone(), id, hidden: None, mirror }
     }
 
     fn view(&self, service: Service) -> Result<View, ClientError> {
@@ -265,7 +265,8 @@ impl RegionServer {
         let policy = PushPolicy {
             rules: None,
             lfs: Missing::Allow,
-            mirrored: Some(Mirrored { head: self.told().head.take() }),
+            mirror: true,
+            with_head: Some(WithHead { head: self.told().head.take() }),
             ..PushPolicy::default()
         };
         let (region, runtime, actor) = (&self.region, &self.runtime, self.actor.as_str());

@@ -11,6 +11,7 @@ mod parsing;
 mod place;
 mod queue;
 mod remotes;
+mod remotes_announced;
 mod remotes_lambda;
 mod replicate;
 mod samples;

@@ -22,7 +22,7 @@ pub const NAME: &str = "team/app";
 /// Events can tell of it; no sweep can.
 pub const ONLY_BY_EVENTS: &str = "repositories = [\"team/*\"]\n";
 /// What keeps a worker from finding anything by itself, but for what it looks at once when it starts.
-const ONLY_EVENTS: [&str; 4] = ["--outbox-every", "1h", "--sweep-every", "1h"];
+pub const ONLY_EVENTS: [&str; 4] = ["--outbox-every", "1h", "--sweep-every", "1h"];
 
 /// Two Git servers `us` and `eu`, and a region `here`.
 pub struct Servers {

@@ -18,6 +18,7 @@ mod lfs;
 mod lfs_work;
 mod many_refs;
 mod matrix;
+mod mirror;
 #[path = "../receive_pack/packs.rs"]
 #[allow(dead_code)]
 mod packs;

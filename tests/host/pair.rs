@@ -58,6 +58,11 @@ impl Pair {
         Pair::with_hosts([lines, lines])
     }
 
+    /// The same, and more configuration.
+    pub fn with_host_and(lines: &str, more: &str) -> Pair {
+        Pair::start_with("auth = \"none\"", [lines, lines], more, &[])
+    }
+
     fn start_with(auth: &str, hosts: [&str; 2], more: &str, files: &[(&str, &str)]) -> Pair {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");

@@ -61,7 +61,7 @@ fn git_receives(to: &GitRepo, request: &[u8]) {
 
 fn we_receive(host: &Host, bytes: &[u8]) {
     let item = host.head();
-    let states = FreshStates { region: host.region.clone(), id: item.id, hidden: None, reserved: false };
+    let states = FreshStates { region: host.region.clone(), id: item.id, hidden: None, mirror: false };
     let mut input = BufReader::with_capacity(64 << 10, bytes);
     let request = PushRequest::read(&mut PacketReader::new(&mut input), item.head.format).unwrap().unwrap();
     let policy = PushPolicy::default();

@@ -170,3 +170,20 @@ fn bases_of_thin_packs_must_be_visible_too() {
         }
     }
 }
+
+#[test]
+fn what_is_reachable_from_another_branch_alone_can_be_built_on() {
+    let host = Host::new();
+    let client = GitRepo::init(host.dir.path().join("client"), &[]);
+    client.commit("main", "file", "short\n");
+    for number in 0..4 {
+        client.commit("other", "file", &format!("line {number}\n"));
+    }
+    host.push(&client, &["main", "other"]);
+    // All of HEAD's history is soon looked at, and has nothing of it.
+    client.git(&["branch", "new", "other~2"]);
+    client.commit("new", "more", "more\n");
+    host.push(&client, &["new"]);
+    host.push(&client, &["other~1:refs/heads/back"]);
+    host.verified();
+}

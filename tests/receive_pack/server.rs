@@ -187,7 +187,7 @@ fn answer(stream: TcpStream, region: &Region, runtime: &Runtime, policy: &PushPo
     let hello = packets.read().ok()??.line()?.to_owned();
     assert!(hello.starts_with(b"git-receive-pack /repo\0"));
     let item = runtime.block_on(region.get("repo")).ok()?;
-    let states = FreshStates { region: region.clone(), id: item.id, hidden: policy.hidden.clone(), reserved: false };
+    let states = FreshStates { region: region.clone(), id: item.id, hidden: policy.hidden.clone(), mirror: false };
     let state = runtime.block_on(states.state()).ok()?;
     let which = AdvertisedRefs { head: false, peeled: None };
     advertise_refs(&state.view, Version::V0, which, &capabilities(), &mut output).ok()?;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use axum::http::{StatusCode, header};
+use axum::http::{StatusCode, Version as HttpVersion, header};
 use axum::response::IntoResponse as _;
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -11,7 +11,9 @@ use gitferry::Kind;
 use gitferry::git::client::{ClientError, Server as _, UploadPack};
 use gitferry::git::protocol::{Service, Version};
 
-use crate::place::{Place, assert_fetches, bulky, listed, only, open, push_main, push_pack, refs_of, unauthorized};
+use crate::place::{
+    Place, Seen, assert_fetches, bulky, listed, only, open, push_main, push_pack, refs_of, unauthorized,
+};
 
 /// Larger than what is held in memory.
 const LARGE: usize = 3 << 20;
@@ -289,18 +291,49 @@ fn what_is_not_there() {
     }
 }
 
-#[test]
-fn a_certificate_of_ones_own() {
+/// Lists, fetches and pushes over TLS with these protocols to choose from. The requests as they came.
+fn over_tls(protocols: &[&str]) -> Vec<Seen> {
     let place = Place::new();
     let repo = place.repository("app");
-    let server = place.serve_tls(open());
+    let server = place.serve_tls(open(), protocols);
     let url = format!("url = \"https://{}/{{name}}\"\n", server.address);
     let trusting = place.app(&format!("{url}ca = \"cert.pem\""));
+    assert_eq!(listed(&trusting).unwrap(), refs_of(&repo));
     assert_fetches(&place, &trusting, &repo);
-    // Large requests, over HTTP/2.
-    place.empty("large");
+    let target = place.empty("large");
     let large = bulky(place.path("bulk"), LARGE);
-    assert!(push_main(&trusting.remote().repository("large").unwrap(), &large).unwrap().is_ok());
+    let there = trusting.remote().repository("large").unwrap();
+    assert!(push_main(&there, &large).unwrap().is_ok());
+    assert_eq!(refs_of(&target), refs_of(&large));
+    assert_fetches(&place, &there, &target);
+    let seen = server.seen();
     let error = listed(&place.app(&url)).unwrap_err();
     assert!(matches!(error, ClientError::Untrusted { .. }) && error.kind() == Kind::Refused, "{error:?}");
+    assert!(server.seen().is_empty());
+    for service in ["info/refs?service=git-upload-pack", "git-upload-pack", "git-receive-pack"] {
+        assert!(seen.iter().any(|it| it.uri.ends_with(service)), "{service}: {seen:?}");
+    }
+    seen
+}
+
+/// Requests whose length was not told.
+fn streamed(seen: &[Seen]) -> impl Iterator<Item = &Seen> {
+    seen.iter().filter(|it| it.method == "POST" && it.header("content-length").is_none())
+}
+
+#[test]
+fn http_2_where_the_server_offers_it() {
+    let seen = over_tls(&["h2", "http/1.1"]);
+    assert!(seen.iter().all(|it| it.version == HttpVersion::HTTP_2), "{seen:?}");
+    // A probe, and the push.
+    assert_eq!(streamed(&seen).filter(|it| it.header("transfer-encoding").is_none()).count(), 2, "{seen:?}");
+}
+
+#[test]
+fn http_1_1_where_the_server_offers_no_more() {
+    for protocols in [&["http/1.1"][..], &[]] {
+        let seen = over_tls(protocols);
+        assert!(seen.iter().all(|it| it.version == HttpVersion::HTTP_11), "{seen:?}");
+        assert_eq!(streamed(&seen).filter(|it| it.header("transfer-encoding") == Some("chunked")).count(), 2);
+    }
 }

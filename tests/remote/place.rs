@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::{HeaderMap, Method, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, Version, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse as _, Response};
 use gitferry::clock::SystemClock;
@@ -35,6 +35,7 @@ pub struct Seen {
     /// Path and query.
     pub uri: String,
     pub headers: HeaderMap,
+    pub version: Version,
 }
 
 /// What a server is told to do with a request first: answer it, or change it and let it through.
@@ -79,8 +80,8 @@ impl Place {
         server
     }
 
-    /// The same over TLS, with the certificate `cert.pem`, made here.
-    pub fn serve_tls(&self, rule: Rule) -> GitHttp {
+    /// The same over TLS, with the certificate `cert.pem`, made here, and these protocols to choose from.
+    pub fn serve_tls(&self, rule: Rule, protocols: &[&str]) -> GitHttp {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
         let (cert, key) = (made.cert.pem(), made.signing_key.serialize_pem());
@@ -89,8 +90,12 @@ impl Place {
         listener.set_nonblocking(true).unwrap();
         let server = GitHttp { address: listener.local_addr().unwrap(), seen: Arc::default() };
         let router = server.router(&self.path("served"), rule);
+        let protocols: Vec<Vec<u8>> = protocols.iter().map(|protocol| protocol.as_bytes().to_vec()).collect();
         self.runtime.spawn(async move {
             let config = axum_server::tls_rustls::RustlsConfig::from_pem(cert.into(), key.into()).await.unwrap();
+            let mut offering = rustls::ServerConfig::clone(&config.get_inner());
+            offering.alpn_protocols = protocols;
+            config.reload_from_config(Arc::new(offering));
             let server = axum_server::from_tcp_rustls(listener, config).unwrap();
             server.serve(router.into_make_service()).await.unwrap();
         });
@@ -142,6 +147,7 @@ impl GitHttp {
                     method: request.method().clone(),
                     uri: request.uri().to_string(),
                     headers: request.headers().clone(),
+                    version: request.version(),
                 });
                 match rule(&mut request) {
                     Some(answer) => answer,

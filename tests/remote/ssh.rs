@@ -59,6 +59,26 @@ fn versions_and_pushes() {
     }
 }
 
+/// How often the keys of a connection have been exchanged, as a server tells that logs all it does.
+fn exchanges(server: &Sshd) -> usize {
+    server.log().matches("SSH2_MSG_NEWKEYS received").count()
+}
+
+#[test]
+fn keys_are_exchanged_while_packs_flow() {
+    let ssh = ssh("LogLevel DEBUG1\nRekeyLimit 1M\n");
+    let target = ssh.place.empty("app");
+    let source = bulky(ssh.place.path("bulk"), 32 << 20);
+    let app = ssh.app();
+    assert!(push_main(&app, &source).unwrap().is_ok(), "{}", ssh.server.log());
+    assert_eq!(refs_of(&target), refs_of(&source));
+    let pushed = exchanges(&ssh.server);
+    assert!(pushed > 20, "{pushed}");
+    assert_fetches(&ssh.place, &app, &target);
+    let fetched = exchanges(&ssh.server) - pushed;
+    assert!(fetched > 20, "{fetched}");
+}
+
 #[test]
 fn a_server_that_takes_no_variables_speaks_version_0() {
     let ssh = ssh("AcceptEnv NOTHING\n");

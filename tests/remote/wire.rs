@@ -217,7 +217,7 @@ fn proxy(place: &Place) -> (std::net::SocketAddr, Arc<std::sync::Mutex<Vec<Strin
 fn through_a_proxy() {
     let place = Place::new();
     let repo = place.repository("app");
-    let server = place.serve_tls(open());
+    let server = place.serve_tls(open(), &["h2", "http/1.1"]);
     let (proxy, asked) = proxy(&place);
     let lines = format!("url = \"https://{}/{{name}}\"\nca = \"cert.pem\"\nproxy = \"http://{proxy}\"", server.address);
     assert_fetches(&place, &place.app(&lines), &repo);
@@ -235,7 +235,7 @@ fn through_a_proxy_of_the_environment() {
         return;
     }
     place.repository("app");
-    let server = place.serve_tls(open());
+    let server = place.serve_tls(open(), &["h2", "http/1.1"]);
     let (proxy, asked) = proxy(&place);
     let ca = place.path("cert.pem");
     let child = std::process::Command::new(std::env::current_exe().unwrap())

@@ -78,6 +78,14 @@ impl Hosts {
         run.says(words);
     }
 
+    /// One pass that dies at a crash point.
+    pub fn dies(&self, link: &str, point: &str) {
+        let mut command = self.command(&["replicate", link]);
+        command.env("FAILPOINTS", format!("{point}=return"));
+        let run = Run::of(command);
+        assert_eq!(run.status.code(), None, "{link} has not reached {point}: {}{}", run.stdout, run.stderr);
+    }
+
     /// The folder of a host's region.
     pub fn region(&self, host: usize) -> PathBuf {
         self.pair.path("data").join(REGIONS[host])

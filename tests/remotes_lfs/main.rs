@@ -17,6 +17,7 @@ mod support;
 use support::git;
 
 mod hosts;
+mod killed;
 mod regions;
 mod scripted;
 mod servers;

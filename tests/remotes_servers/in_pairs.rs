@@ -136,7 +136,7 @@ impl Link {
         self.target.publish();
         self.source.work.git(&["update-ref", "refs/heads/main", "main~2"]);
         self.source.work.commit("main", "other", "another way\n");
-        if self.target.make == Make::Gitferry {
+        if self.target.make == Make::Closed {
             return self.divergence_that_cannot_be_kept(&own);
         }
         let (done, carried) = self.pass();
@@ -147,8 +147,7 @@ impl Link {
         self.assert_mirrored(kept);
     }
 
-    /// gitferry's host lets no push write below `refs/gitferry/`: what was made there stays, and that is told. (As a
-    /// region, not as a remote, it could be kept there.)
+    /// Where pushes may not write below `refs/gitferry/`, what was made there stays, and that is told.
     fn divergence_that_cannot_be_kept(&self, own: &str) {
         self.source.publish();
         let run = self.world.ends(1, &["replicate", "cc", "--json"]);
@@ -228,6 +227,11 @@ fn http_and_ssh() {
 fn gitferrys_host_and_git() {
     Link::new(Make::Gitferry, Make::Backend).run();
     Link::new(Make::Backend, Make::Gitferry).run();
+}
+
+#[test]
+fn a_host_that_is_not_for_links() {
+    Link::new(Make::Backend, Make::Closed).run();
 }
 
 #[test]

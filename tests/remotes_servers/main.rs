@@ -20,6 +20,7 @@ mod pair;
 #[path = "../support/python.rs"]
 mod python;
 mod server;
+mod slices;
 #[path = "../support/spoiler.rs"]
 mod spoiler;
 #[path = "../remote/sshd.rs"]

@@ -26,9 +26,14 @@ pub enum Make {
     OldSsh,
     /// dulwich over HTTP: version 0, HTTP/1.0.
     Dulwich,
-    /// gitferry's own host, with nothing but Git's protocol between.
+    /// gitferry's own host, with nothing but Git's protocol between, for links to push to.
     Gitferry,
+    /// The same, for nobody but people.
+    Closed,
 }
+
+/// Lets links push to a host.
+const FOR_LINKS: &str = "[[push_policies]]\nmirror = true\n";
 
 pub struct Server {
     pub make: Make,
@@ -61,8 +66,8 @@ impl Server {
                 Running::Ssh(server)
             }
             Make::Dulwich => dulwich(&served),
-            Make::Gitferry => {
-                let pair = Pair::open();
+            Make::Gitferry | Make::Closed => {
+                let pair = Pair::configured(if make == Make::Gitferry { FOR_LINKS } else { "" }, &[]);
                 pair.ok(&["repo", "create", NAME, "--region", REGIONS[US]]);
                 Running::Host(Box::new(pair))
             }
@@ -113,6 +118,20 @@ impl Server {
         assert_eq!(self.work.fsck().0, Some(0), "{:?}: {:?}", self.make, self.work.fsck());
         let lines = self.work.git(&["for-each-ref", "--format=%(refname) %(objectname)"]);
         lines.lines().map(|line| line.split_once(' ').map(|(name, id)| (name.into(), id.into())).unwrap()).collect()
+    }
+
+    /// All that gitferry's host has, as a bare repository that Git reads.
+    pub fn exported(&self) -> Option<GitRepo> {
+        let Running::Host(pair) = &self.running else { return None };
+        let to = self.dir.join("exported.git");
+        pair.ok(&["export", NAME, "--region", REGIONS[US], "--to", to.to_str().unwrap()]);
+        Some(GitRepo::at(to))
+    }
+
+    /// Pushes to it as plain Git does.
+    pub fn push(&self, from: &GitRepo, refs: &[&str]) {
+        let url = self.url().replace("{name}", NAME);
+        from.git(&[&["push", "-q", &url], refs].concat());
     }
 
     /// What the server's HEAD names.

@@ -116,8 +116,11 @@ impl Search<'_> {
         }
         for _ in 0..NEAR_COMMITS {
             if self.take_commits(&mut queue)? {
-                return Ok(());
+                break;
             }
+        }
+        if self.commits.is_empty() {
+            return Ok(());
         }
         for id in self.view.tips() {
             queue.push(&id, &mut self.held)?;

@@ -4,7 +4,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use gix::bstr::{BStr, BString, ByteSlice};
 
-use super::{PushPolicy, PushState, is_hidden, is_reserved};
+use super::{PushPolicy, PushState, is_reserved};
+use crate::git::own_refs::is_own;
 use crate::git::receive_pack::Command;
 use crate::git::refs::{RefName, RefValue};
 use crate::git::view::RefTable;
@@ -70,8 +71,8 @@ fn decide_on(
     }
     let messages = judge.messages;
     let in_order: Vec<&RefEdit> = outcomes.iter().filter_map(|o| o.as_ref().ok()?.as_ref()).collect();
-    let head = match &policy.mirrored {
-        Some(mirrored) => mirrored.head.clone().filter(|new| new != head),
+    let head = match &policy.with_head {
+        Some(with) => with.head.clone().filter(|new| new != head),
         None => first_head(&in_order, refs, head),
     };
     let mut edits: Vec<RefEdit> = in_order.into_iter().cloned().collect();
@@ -90,11 +91,10 @@ impl Judge<'_> {
     /// The edit that a command amounts to; none where the ref is already what it is to be.
     fn command(&mut self, command: &Command, fact: &Fact) -> Result<Option<RefEdit>, String> {
         let name = command.name.as_bstr();
-        let mirrored = self.policy.mirrored.is_some();
-        if is_reserved(name) && !mirrored {
+        if is_reserved(name, self.policy.mirror) {
             return Err("refs/gitferry/ is reserved".into());
         }
-        if !mirrored && is_hidden(name, self.policy.hidden.as_ref()) {
+        if self.policy.hidden.as_ref().is_some_and(|hidden| hidden.matches(name)) {
             return Err("deny updating a hidden ref".into());
         }
         let valid = RefName::new(command.name.clone()).map_err(|error| format!("funny refname: {}", error.reason))?;
@@ -104,7 +104,7 @@ impl Judge<'_> {
             None => None,
         };
         self.protection(command, fact)?;
-        if command.new.is_none() && !mirrored && self.is_head(name) {
+        if command.new.is_none() && self.policy.with_head.is_none() && self.is_head(name) {
             return Err("deletion of the current branch prohibited".into());
         }
         if command.new.is_none() && value.is_none() {
@@ -176,12 +176,13 @@ fn conflict(name: &BStr, refs: &RefTable, gone: &HashSet<BString>, created: &BTr
     children.map(|entry| entry.name).find(|child| stays(child)).map(ToOwned::to_owned)
 }
 
-/// Where the first push into an empty repository leaves HEAD: at its own branch if that came, else at `main`,
-/// `master`, or the first branch that did.
+/// Where the first push into an empty repository (what links keep does not count) leaves HEAD: at its own branch if that
+/// came, else at `main`, `master`, or the first branch that did.
 fn first_head(edits: &[&RefEdit], refs: &RefTable, head: &RefValue) -> Option<RefValue> {
     let RefValue::Symbolic(target) = head else { return None };
     let branches = || edits.iter().map(|edit| &edit.name).filter(|name| name.starts_with(b"refs/heads/"));
-    if !refs.is_empty() || branches().any(|name| name == target) {
+    let is_new = refs.iter().all(|entry| is_own(entry.name));
+    if !is_new || branches().any(|name| name == target) {
         return None;
     }
     let named = |wanted: &str| branches().find(|name| name.as_bstr() == wanted);

@@ -20,6 +20,7 @@ use super::lfs::MAX_LFS_BYTES;
 use super::manifest::LivePack;
 use super::new_pack::NewPack;
 use super::{Region, RegionError, Result};
+use crate::git::own_refs::{is_of_links, is_own};
 use crate::git::pack::ArrivalLimits;
 use crate::git::receive_pack::{Outcome, PreReceive, PushRequest, Report};
 use crate::git::refs::RefValue;
@@ -32,7 +33,7 @@ pub use decide::{Decision, Fact, decide};
 pub use judge::{Judged, MAX_SEPARATE_WALKS, PushProgress, judge};
 pub use lfs::{MAX_TOLD_LFS, Missing};
 pub use serve::{MAX_DRAINED_BYTES, Serving};
-pub use state::{FreshStates, PushState, PushStates, without_hidden};
+pub use state::{FreshStates, PushState, PushStates, without};
 
 /// How often a push that lost against others is decided again: each time at least one of them has won.
 pub const MAX_PUSH_ATTEMPTS: u32 = 128;
@@ -73,14 +74,15 @@ pub struct PushPolicy {
     pub lfs_object_bytes: u64,
     /// Who else is asked.
     pub hook: Option<std::sync::Arc<dyn PreReceive>>,
-    /// Set where gitferry itself brings in what another Git server has, and not a person's push.
-    pub mirrored: Option<Mirrored>,
+    /// Whether links push here: they see and write what links keep below `refs/gitferry/`.
+    pub mirror: bool,
+    /// Set where HEAD comes with the push, as Git's protocol cannot say: the branch that it names may be deleted then.
+    pub with_head: Option<WithHead>,
 }
 
-/// What only a mirror may do: write refs below `refs/gitferry/`, delete the branch that HEAD names, say where HEAD
-/// is to be.
+/// HEAD, as it comes with a push.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Mirrored {
+pub struct WithHead {
     /// HEAD after the push; as it is when left out.
     pub head: Option<RefValue>,
 }
@@ -95,7 +97,8 @@ impl Default for PushPolicy {
             lfs: Missing::default(),
             lfs_object_bytes: MAX_LFS_BYTES,
             hook: None,
-            mirrored: None,
+            mirror: false,
+            with_head: None,
         }
     }
 }
@@ -221,12 +224,12 @@ impl Attempt<'_> {
     }
 }
 
-/// Whether a ref's name is one that only gitferry writes.
-pub(crate) fn is_reserved(name: &[u8]) -> bool {
-    name.strip_prefix(b"refs/gitferry").is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+/// Whether those who push may not see a ref; links (`mirror`) see what links keep.
+pub(crate) fn is_hidden(name: &[u8], hidden: Option<&RefPatterns>, mirror: bool) -> bool {
+    is_reserved(name, mirror) || hidden.is_some_and(|hidden| hidden.matches(name.as_bstr()))
 }
 
-/// Whether clients may not see a ref.
-pub(crate) fn is_hidden(name: &[u8], hidden: Option<&RefPatterns>) -> bool {
-    is_reserved(name) || hidden.is_some_and(|hidden| hidden.matches(name.as_bstr()))
+/// Whether those who push may not write a ref because it is gitferry's own.
+fn is_reserved(name: &[u8], mirror: bool) -> bool {
+    is_own(name) && !(mirror && is_of_links(name))
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use gix::bstr::BStr;
 use gix::hash::Kind as Format;
 
 use crate::git::local::RefPatterns;
@@ -49,8 +50,8 @@ pub struct FreshStates {
     pub id: RepositoryId,
     /// Refs that clients do not see; `None` for none.
     pub hidden: Option<RefPatterns>,
-    /// Whether the refs below `refs/gitferry/` are seen, too.
-    pub reserved: bool,
+    /// Whether they are for a link, which sees what links keep.
+    pub mirror: bool,
 }
 
 /// How often head and manifest are read again when somebody commits between the two.
@@ -75,14 +76,11 @@ impl PushStates for FreshStates {
                 Err(error) => return Err(error),
             };
             let refs = region.refs(&item).await?;
-            let (packs, hidden, head) = (local.clone(), self.hidden.clone(), item.head.clone());
-            let all = self.reserved && hidden.is_none();
+            let (packs, hidden, mirror, head) = (local.clone(), self.hidden.clone(), self.mirror, item.head.clone());
             let (refs, view) = blocking(move || {
                 let refs = Arc::new(read_table(head.format, refs)?);
-                let visible = match !all && refs.iter().any(|entry| is_hidden(entry.name, hidden.as_ref())) {
-                    true => Arc::new(without_hidden(head.format, &refs, hidden.as_ref())?),
-                    false => refs.clone(),
-                };
+                let visible = without(&refs, |name| is_hidden(name, hidden.as_ref(), mirror))?;
+                let visible = visible.map_or_else(|| refs.clone(), Arc::new);
                 let mut set = PackSet::new(head.format);
                 for pack in &packs.packs {
                     set.add(&pack.pack, &pack.index)?;
@@ -108,10 +106,13 @@ fn read_table(format: Format, refs: RefsAt) -> Result<RefTable> {
     Ok(table)
 }
 
-/// The table without the refs that clients do not see.
-pub fn without_hidden(format: Format, refs: &RefTable, hidden: Option<&RefPatterns>) -> Result<RefTable> {
-    let mut table = RefTable::empty(format);
-    for entry in refs.iter().filter(|entry| !is_hidden(entry.name, hidden)) {
+/// The table without some refs; `None` where it has none of them.
+pub fn without(refs: &RefTable, is_left_out: impl Fn(&BStr) -> bool) -> Result<Option<RefTable>> {
+    if !refs.iter().any(|entry| is_left_out(entry.name)) {
+        return Ok(None);
+    }
+    let mut table = RefTable::empty(refs.format());
+    for entry in refs.iter().filter(|entry| !is_left_out(entry.name)) {
         let bad = |what: String| LedgerError::corrupt(what);
         let name = RefName::new(entry.name).map_err(|error| bad(error.to_string()))?;
         let value = match (entry.id, refs.symbolic_target(entry.row)) {
@@ -121,5 +122,5 @@ pub fn without_hidden(format: Format, refs: &RefTable, hidden: Option<&RefPatter
         };
         table.push(name, value).map_err(|error| bad(error.to_string()))?;
     }
-    Ok(table)
+    Ok(Some(table))
 }

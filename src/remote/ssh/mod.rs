@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use russh::client::{AuthResult, Config, Handle as Session, Handler};
 use russh::keys::{Algorithm, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
-use russh::{Preferred, SshId};
+use russh::{Limits, Preferred, SshId};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 
@@ -37,6 +37,9 @@ const PROBES: usize = 3;
 const WINDOW_BYTES: u32 = 2 << 20;
 /// Messages of the server that wait to be taken; more stay in the network.
 const MAX_MESSAGES: usize = 16;
+/// Keys are exchanged anew after this many bytes in one direction, and after this time; servers may ask for it earlier.
+const REKEY_BYTES: usize = 1 << 30;
+const REKEY_TIME: Duration = Duration::from_hours(1);
 /// Largest `known_hosts` that is read, in bytes.
 const MAX_KNOWN_HOSTS_BYTES: u64 = 4 << 20;
 
@@ -194,6 +197,7 @@ fn config(known: &Known) -> Config {
         keepalive_interval: Some(PROBE_EVERY),
         keepalive_max: PROBES,
         nodelay: true,
+        limits: Limits::new(REKEY_BYTES, REKEY_BYTES, REKEY_TIME),
         ..Config::default()
     }
 }

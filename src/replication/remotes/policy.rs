@@ -5,13 +5,12 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::{Deletions, Divergence, LfsMode, LinkConfig};
 use crate::git::local::RefPatterns;
-use crate::git::refname::{OWN_PREFIX, check_ref_name};
+use crate::git::own_refs::{DIVERGED_PREFIX, OWN_PREFIX};
+use crate::git::refname::check_ref_name;
 use crate::git::refs::RefName;
 use crate::git::renames::Renames;
 use crate::region::push::Missing;
 
-/// Where diverged tips are kept.
-const DIVERGED_PREFIX: &str = "refs/gitferry/diverged/";
 /// How much of an id is in the name of a diverged tip, in digits.
 const DIVERGED_DIGITS: usize = 12;
 /// What servers keep for themselves: left out unless a pattern names it.
@@ -105,7 +104,7 @@ impl RefPolicy {
         let Some(name) = self.renames.of(source) else {
             return Some(Ok(source.to_owned()));
         };
-        if name.starts_with(OWN_PREFIX) {
+        if name.starts_with(OWN_PREFIX.as_bytes()) {
             return Some(Err(format!("its name at the target would be {name}, which is gitferry's own")));
         }
         match check_ref_name(name.as_bstr()) {
@@ -125,7 +124,7 @@ impl RefPolicy {
 
     /// Whether the link carries a ref of the source.
     pub fn carries(&self, source: &BStr) -> bool {
-        !source.starts_with(OWN_PREFIX)
+        !source.starts_with(OWN_PREFIX.as_bytes())
             && !self.left_out.iter().any(|prefix| source.starts_with(prefix.as_bytes()))
             && self.patterns.matches(source)
     }

@@ -10,11 +10,10 @@ use gix::bstr::ByteSlice;
 use super::error::RemotesError;
 use super::relay::Relay;
 use crate::git::client::PushReport;
+use crate::git::own_refs::SLICES_PREFIX;
 use crate::git::receive_pack::Command;
 use crate::git::refs::RefValue;
 
-/// Where slices are named while the rest is on its way.
-const SLICES_PREFIX: &str = "refs/gitferry/slices/";
 /// No history is looked at deeper than this, in commits.
 const MAX_DEPTH: u32 = 1 << 24;
 

@@ -15,14 +15,12 @@ use super::error::RemotesError;
 use super::push::{Flow, push};
 use super::supply::{FromServer, Supply, Wanted};
 use crate::git::client::{ReceivePack, Server, UploadPack};
+use crate::git::own_refs::VIA_PREFIX;
 use crate::git::protocol::Version;
 use crate::git::receive_pack::{Command, MAX_COMMANDS};
 use crate::region::Region;
 use crate::region::server::RegionServer;
 use crate::replication::progress::Progress;
-
-/// Where objects are named in the region while they are on their way.
-const VIA_PREFIX: &str = "refs/gitferry/via/";
 
 /// A way that a pass may turn to. Blocking.
 pub trait Detour: Sync {

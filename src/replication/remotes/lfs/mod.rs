@@ -22,6 +22,7 @@ use super::ends::End;
 use super::error::RemotesError;
 use super::report::Carried;
 use super::supply::{Supply, Wanted};
+use crate::fault::crash_point;
 use crate::git::lfs::{LfsOid, Pointer};
 use crate::region::push::{MAX_TOLD_LFS, Missing};
 use crate::remote::lfs::{MAX_BATCH_OBJECTS, checked};
@@ -135,7 +136,9 @@ impl LfsTask {
     async fn move_all(&self, pointers: &[Pointer], moved: &mut Moved) -> Result<(), RemotesError> {
         for some in pointers.chunks(MAX_BATCH_OBJECTS) {
             self.move_some(some, moved).await?;
+            crash_point("lfs-moved");
             self.target.settle(some).await?;
+            crash_point("lfs-settled");
         }
         Ok(())
     }
@@ -216,7 +219,9 @@ impl LfsTask {
                     progress.bytes_copied.add(piece.len() as u64);
                 }
             });
-            self.target.write(&to, pointer, counted.boxed()).await
+            self.target.write(&to, pointer, counted.boxed()).await?;
+            crash_point("lfs-stored");
+            Ok(())
         };
         (pointer, moving.await)
     }

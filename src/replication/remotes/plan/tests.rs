@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::config::Divergence::{Force, Preserve as Keep, Refuse};
-use crate::git::refname::OWN_PREFIX;
+use crate::git::own_refs::OWN_PREFIX;
 
 type Refs = BTreeMap<String, u8>;
 
@@ -199,7 +199,7 @@ proptest! {
         }
         // Whatever is there besides is a kept tip, and nothing that was made at the target is lost.
         for name in after.keys().filter(|name| !wanted.contains_key(*name) && !target.contains_key(*name)) {
-            prop_assert!(name.as_bytes().starts_with(OWN_PREFIX) && divergence == Keep);
+            prop_assert!(name.as_bytes().starts_with(OWN_PREFIX.as_bytes()) && divergence == Keep);
         }
         if divergence != Force {
             let still: BTreeSet<u8> = after.values().copied().collect();

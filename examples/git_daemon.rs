@@ -62,8 +62,13 @@ fn connection(view: &View, mut stream: &TcpStream) -> Result<Vec<String>, Failur
         Some(Packet::Data(request)) => request.split(|byte| *byte == 0).map(Version::negotiate).max(),
         _ => None,
     };
-    let session =
-        Session { version: version.unwrap_or_default(), stateless: false, ref_in_want: false, thorough: false };
+    let session = Session {
+        version: version.unwrap_or_default(),
+        stateless: false,
+        ref_in_want: false,
+        thorough: false,
+        own: false,
+    };
     advertise(view, session, &mut stream)?;
     let mut sent = Vec::new();
     loop {

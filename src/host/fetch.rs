@@ -69,7 +69,7 @@ impl Host {
     }
 
     fn session(&self, version: Version) -> Session {
-        Session { version, stateless: true, ref_in_want: self.ref_in_want, thorough: false }
+        Session { version, stateless: true, ref_in_want: self.ref_in_want, thorough: false, own: false }
     }
 
     async fn serve_view(

@@ -10,11 +10,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use gix::hash::Kind as Format;
 use tokio::runtime::Handle;
 
-use super::push::{FreshStates, Missing, PushPolicy, PushStates as _, Serving, WithHead};
+use super::push::{
+    FreshStates, MAX_DRAINED_BYTES, Missing, PushPolicy, PushProgress, PushStates as _, Serving, WithHead,
+};
 use super::{Region, RegionError, default_head};
+use crate::Kind;
 use crate::git::client::{ClientError, Connection, Request, Server};
-use crate::git::pack::PackSet;
-use crate::git::protocol::{AdvertisedRefs, PacketReader, PacketWriter, Service, Version, advertise_refs};
+use crate::git::pack::{ArrivalLimits, PackSet};
+use crate::git::protocol::{AdvertisedRefs, PacketReader, PacketWriter, Service, Version, advertise_refs, drain};
 use crate::git::receive_pack::{PushRequest, capabilities};
 use crate::git::refs::RefValue;
 use crate::git::upload_pack::{Limits, Session, advertise, serve};
@@ -93,7 +96,9 @@ impl RegionServer {
 
     /// Makes HEAD name something else now. Blocking.
     pub fn set_head(&self, head: &RefValue) -> Result<(), RegionError> {
-        let item = self.runtime.block_on(self.region.set_head(&self.name, head, &self.actor))?;
+        // By its id: another repository may be called so meanwhile.
+        let name = self.id().map_or_else(|| self.name.clone(), |id| id.to_string());
+        let item = self.runtime.block_on(self.region.set_head(&name, head, &self.actor))?;
         self.told().committed = Some(item.head.frontier.seq);
         Ok(())
     }
@@ -131,11 +136,11 @@ impl RegionServer {
             Repository::Absent(format) => return Ok(nothing(format)),
         };
         let state = self.runtime.block_on(self.states(id, service).state());
-        state.map(|state| state.view).map_err(|error| ClientError::Region {
-            server: self.url.clone(),
-            kind: error.kind(),
-            error: error.to_string(),
-        })
+        state.map(|state| state.view).map_err(|error| self.failed(&error))
+    }
+
+    fn failed(&self, error: &RegionError) -> ClientError {
+        ClientError::Region { server: self.url.clone(), kind: error.kind(), error: error.to_string() }
     }
 
     fn broken(&self, error: io::Error) -> ClientError {
@@ -195,11 +200,15 @@ impl Server for RegionServer {
         &self.url
     }
 
+    fn is_within(&self) -> bool {
+        true
+    }
+
     fn connect(&self, service: Service, version: Version) -> Result<Box<dyn Connection>, ClientError> {
         let view = self.view(service)?;
         let advertised = view.clone();
         let version = if service == Service::ReceivePack { Version::V0 } else { version };
-        let session = Session { version, stateless: true, ref_in_want: false, thorough: self.on_the_way };
+        let session = Session { version, stateless: true, ref_in_want: false, thorough: self.on_the_way, own: true };
         let answer = self.answering(move |mut out| match service {
             Service::UploadPack => advertise(&advertised, session, &mut out).map_err(io::Error::other),
             Service::ReceivePack => {
@@ -256,13 +265,15 @@ impl RegionServer {
             return PacketWriter::new(output).error(&format!("there is no repository {}", self.url));
         };
         let states = self.states(id, Service::ReceivePack);
-        let state = self.runtime.block_on(states.state()).map_err(io::Error::other)?;
+        let state = self.runtime.block_on(states.state()).map_err(|error| self.failed(&error).into_io())?;
         let request = match PushRequest::read(&mut PacketReader::new(&mut *input), state.view.format) {
             Ok(Some(request)) => request,
             Ok(None) => return Ok(()),
             Err(error) => return PacketWriter::new(output).error(&error.to_string()),
         };
         let policy = PushPolicy {
+            // What is elsewhere already is mirrored, however large it is.
+            limits: ArrivalLimits { pack_bytes: u64::MAX, object_bytes: u64::MAX },
             rules: None,
             lfs: Missing::Allow,
             mirror: true,
@@ -271,7 +282,18 @@ impl RegionServer {
         };
         let (region, runtime, actor) = (&self.region, &self.runtime, self.actor.as_str());
         let serving = Serving { region, runtime, policy: &policy, actor, request: &request };
-        let pushed = serving.serve(&states, &mut &mut *input, output)?;
+        let pushed = match serving.push(&states, &mut &mut *input, &PushProgress::default()) {
+            Ok(pushed) => pushed,
+            Err(error) if matches!(error.kind(), Kind::Refused | Kind::NotFound | Kind::Usage) => {
+                serving.failed(&error)
+            }
+            // What may pass is not the refs' fault.
+            Err(error) => return Err(self.failed(&error).into_io()),
+        };
+        pushed.report.write(&request.capabilities, output)?;
+        if pushed.item.is_none() {
+            drain(input, MAX_DRAINED_BYTES);
+        }
         if let Some(item) = pushed.item {
             self.told().committed = Some(item.head.frontier.seq);
             runtime.block_on(async {

@@ -140,8 +140,13 @@ impl Server for InProcess {
     }
 
     fn connect(&self, _: Service, version: Version) -> Result<Box<dyn Connection>, ClientError> {
-        let session =
-            Session { version: version.min(self.version), stateless: true, ref_in_want: false, thorough: false };
+        let session = Session {
+            version: version.min(self.version),
+            stateless: true,
+            ref_in_want: false,
+            thorough: false,
+            own: false,
+        };
         let mut greeting = Vec::new();
         advertise(&self.view, session, &mut greeting).unwrap();
         Ok(Box::new(Here { view: self.view.clone(), session, answer: Cursor::new(greeting), body: Vec::new() }))

@@ -191,3 +191,67 @@ fn slices_that_a_pass_has_left_are_used_and_deleted() {
     place.assert_mirrored();
     assert!(carried.bytes < 300_000, "only what was missing: {carried:?}");
 }
+
+/// A hook that declines all pushes of a branch of this name.
+fn decline(place: &Place, branch: &str) {
+    let hook = place.target.path.join("hooks/pre-receive");
+    std::fs::create_dir_all(hook.parent().unwrap()).unwrap();
+    std::fs::write(&hook, format!("#!/bin/sh\n! grep -q refs/heads/{branch}$\n")).unwrap();
+    std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+}
+
+#[test]
+fn a_ref_that_is_declined_stops_no_history_in_slices() {
+    let place = large();
+    decline(&place, "old");
+    let mut pass = place.pass();
+    pass.limits.bytes_per_push = Some(100_000);
+    let (carried, _) = pass.ok();
+    assert_eq!((carried.created, carried.refused), (1, 1), "{carried:?}");
+    assert_eq!(told(&carried, "refs/heads/old").map(|(outcome, _)| outcome), Some(Outcome::Refused));
+    assert_eq!(refs(&place.target).keys().collect::<Vec<_>>(), ["refs/heads/main"]);
+    assert!(carried.bytes < 600_000, "everything went once: {carried:?}");
+    place.assert_sound();
+}
+
+#[test]
+fn one_commit_that_is_too_large_stops_only_its_own_refs() {
+    let place = Place::new();
+    place.source.commit_bytes("huge", "large", &noise(1, 200_000));
+    let mut pass = place.pass();
+    pass.limits.bytes_per_push = Some(100_000);
+    let (carried, _) = pass.ok();
+    let mut expected = refs(&place.source);
+    expected.remove("refs/heads/huge");
+    assert_eq!(refs(&place.target), expected);
+    let (outcome, reason) = told(&carried, "refs/heads/huge").unwrap();
+    assert!(outcome == Outcome::Refused && reason.contains("100000 bytes"), "{reason}");
+}
+
+#[test]
+fn a_deletion_that_is_declined_stops_no_other() {
+    let place = Place::new();
+    place.sync();
+    decline(&place, "side");
+    for branch in ["side", "topic/deep/er"] {
+        place.source.git(&["branch", "-D", branch]);
+    }
+    let (carried, _) = place.pass().ok();
+    assert_eq!((carried.deleted, carried.refused), (1, 1), "{carried:?}");
+    let there = refs(&place.target);
+    assert!(there.contains_key("refs/heads/side") && !there.contains_key("refs/heads/topic/deep/er"));
+}
+
+#[test]
+fn another_name_for_a_branch_at_the_target_is_not_deleted_with_it() {
+    let place = Place::new();
+    place.sync();
+    place.target.git(&["symbolic-ref", "refs/heads/alias", "refs/heads/main"]);
+    place.source.git(&["branch", "-D", "side"]);
+    let (carried, _) = place.pass().ok();
+    assert_eq!((carried.deleted, carried.preserved), (1, 0), "{carried:?}");
+    let (outcome, reason) = told(&carried, "refs/heads/alias").unwrap();
+    assert!(outcome == Outcome::Invalid && reason.contains("symbolic"), "{reason}");
+    assert_eq!(refs(&place.target)["refs/heads/main"], refs(&place.source)["refs/heads/main"]);
+    assert!(refs(&place.target).contains_key("refs/heads/alias"));
+}

@@ -80,3 +80,23 @@ fn it_moves_to_the_last_of_many_new_branches() {
     assert_eq!(pass.ok().0.head.as_deref(), Some("refs/heads/zz"));
     place.assert_mirrored();
 }
+
+#[test]
+fn it_follows_when_its_branch_comes_later() {
+    let place = renamed();
+    // The new branch is refused at first.
+    let hook = place.target.path.join("hooks/pre-receive");
+    std::fs::create_dir_all(hook.parent().unwrap()).unwrap();
+    std::fs::write(&hook, "#!/bin/sh\n! grep -q refs/heads/trunk$\n").unwrap();
+    std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut pass = place.pass();
+    pass.heads = Api(Some(&place.target));
+    let (carried, checkpoint) = pass.ok();
+    assert_eq!((carried.refused, carried.head.clone()), (1, None), "{carried:?}");
+    std::fs::remove_file(hook).unwrap();
+    pass.checkpoint = checkpoint;
+    let (carried, _) = pass.ok();
+    assert_eq!(carried.head.as_deref(), Some("refs/heads/trunk"), "{carried:?}");
+    assert_eq!(place.target.head().trim(), "refs/heads/trunk");
+    place.assert_mirrored();
+}

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gitferry::config::{Deletions, Divergence};
+use gitferry::decorate::Faults;
 use gitferry::git::client::Server;
 use gitferry::git::local::RefPatterns;
 use gitferry::git::protocol::Version;
+use gitferry::objects::decorate::FaultyStore;
 use gitferry::region::Region;
 use gitferry::region::import::ImportOptions;
 use gitferry::region::server::RegionServer;
@@ -222,6 +224,47 @@ fn a_region_reaches_a_git_server() {
         assert_same(&world.git, &target);
         assert!(world.push(&target, &RefPolicy::default()).unwrap().is_nothing());
     }
+}
+
+#[test]
+fn what_the_region_itself_has_let_go_of_is_not_kept_at_the_target() {
+    let world = World::new("sha1");
+    let blob = world.git.feed(&["hash-object", "-w", "--stdin"], b"a ref may name it");
+    world.git.git(&["update-ref", "refs/tags/blob", String::from_utf8(blob).unwrap().trim()]);
+    world.import();
+    let target = world.bare("target", "sha1");
+    world.push(&target, &RefPolicy::default()).unwrap();
+    // Without a checkpoint, and with a ref that somebody else has made.
+    world.git.git(&["update-ref", "refs/heads/main", "main~2"]);
+    world.git.git(&["tag", "-d", "blob"]);
+    world.git.git(&["branch", "-D", "side"]);
+    world.import();
+    let own = target.commit("own", "own", "made here\n");
+    let carried = world.push(&target, &RefPolicy::default()).unwrap();
+    assert_eq!((carried.updated, carried.deleted, carried.preserved), (1, 3, 1), "{carried:?}");
+    let there = refs(&target);
+    assert_eq!(there.len(), refs(&world.git).len() + 1);
+    assert!(there.values().any(|id| *id == own));
+}
+
+#[test]
+fn a_region_that_fails_for_now_is_no_refusal() {
+    let world = World::new("sha1");
+    world.make(gix::hash::Kind::Sha1);
+    let faults = Arc::new(Faults::random(1, 1));
+    let mut failing = world.region.clone();
+    failing.objects = Arc::new(FaultyStore::new(failing.objects, faults));
+    let item = world.runtime.block_on(world.region.get(NAME)).unwrap();
+    let target = RegionServer::new(&failing, item.id, NAME, world.runtime.handle(), "link tests");
+    let heads = EndHeads { end: End::Region(target.clone()), runtime: world.runtime.handle().clone() };
+    let (limits, policy, mut carried) = (PushLimits::none(), RefPolicy::default(), Carried::default());
+    let source = GitServer::new(&world.git, Version::V2, true);
+    let error = task(&policy, &limits, &heads).carry(&source, &target, &mut carried).unwrap_err();
+    assert!(error.kind().is_retryable(), "{error}");
+    assert_eq!(carried.refused, 0);
+    // The next one completes.
+    world.pull(&policy).unwrap();
+    assert_same(&world.git, &world.exported());
 }
 
 #[test]

@@ -35,7 +35,7 @@ impl<'v> Talk<'v> {
     pub fn v2(view: &'v View) -> Self {
         Talk {
             view,
-            session: Session { version: Version::V2, stateless: true, ref_in_want: false, thorough: false },
+            session: Session { version: Version::V2, stateless: true, ref_in_want: false, thorough: false, own: false },
             heard: Vec::new(),
             cancel: AtomicBool::new(false),
         }
@@ -43,7 +43,7 @@ impl<'v> Talk<'v> {
 
     pub fn v0(view: &'v View) -> Self {
         Talk {
-            session: Session { version: Version::V0, stateless: true, ref_in_want: false, thorough: false },
+            session: Session { version: Version::V0, stateless: true, ref_in_want: false, thorough: false, own: false },
             ..Talk::v2(view)
         }
     }
@@ -226,7 +226,7 @@ fn a_client_that_is_gone_is_an_error_of_its_own() {
     let repo = Repo::with_history(FORMATS[0]);
     let view = repo.view();
     let request = lines(&["command=fetch", "|", &format!("want {}", repo.rev_parse("main")), "done", "."]);
-    let session = Session { version: Version::V2, stateless: true, ref_in_want: false, thorough: false };
+    let session = Session { version: Version::V2, stateless: true, ref_in_want: false, thorough: false, own: false };
     for bytes in [0, 10, 1000, 5000] {
         let result =
             serve(&view, &mut &request[..], session, &mut Gone(bytes), &Limits::default(), &AtomicBool::new(false));

@@ -130,7 +130,7 @@ fn git_daemon(
         request.split(|byte| *byte == 0).map(Version::negotiate).max().unwrap_or_default()
     };
     let ref_in_want = shared.ref_in_want.load(Ordering::Relaxed);
-    let session = Session { version, stateless: false, ref_in_want, thorough: false };
+    let session = Session { version, stateless: false, ref_in_want, thorough: false, own: false };
     let mut view = shared.current();
     advertise(&view, session, &mut stream)?;
     if version != Version::V2 {
@@ -171,7 +171,7 @@ fn http(
         }
     }
     let ref_in_want = shared.ref_in_want.load(Ordering::Relaxed);
-    let session = Session { version, stateless: true, ref_in_want, thorough: false };
+    let session = Session { version, stateless: true, ref_in_want, thorough: false, own: false };
     let head = |kind: &str| {
         format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Type: application/x-git-upload-pack-{kind}\r\n\r\n")
     };

@@ -11,6 +11,11 @@ pub trait Server: fmt::Debug + Send + Sync {
     /// Where it is, for messages: a URL without credentials.
     fn url(&self) -> &str;
 
+    /// Whether it is a part of this process, so that a request more costs nothing.
+    fn is_within(&self) -> bool {
+        false
+    }
+
     /// Connects to a service, offering a version of the protocol; the server may answer with a lower one.
     fn connect(&self, service: Service, version: Version) -> Result<Box<dyn Connection>, ClientError>;
 }

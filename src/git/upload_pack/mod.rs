@@ -63,6 +63,9 @@ pub struct Session {
     /// Whether packs leave out all that the client has, and not only what it has where its history and what it wants
     /// meet (version 2). That looks at every tree that the client has.
     pub thorough: bool,
+    /// Whether the client is gitferry itself, in this process: it is told of every object that is here, also of those
+    /// that refs no longer reach, or never did (version 2).
+    pub own: bool,
 }
 
 /// A request that was answered.
@@ -152,7 +155,7 @@ fn command(
                 FetchRequest::default()
             };
             let mut graph = Graph::new(&view.packs, cancel)?;
-            let pack = v2::fetch(view, &mut graph, &request, session.thorough, out, in_pack)?;
+            let pack = v2::fetch(view, &mut graph, &request, session, out, in_pack)?;
             Ok(Served { pack, may_follow: true })
         }
     }

@@ -18,22 +18,25 @@ pub(crate) struct Negotiation<'v> {
     pub(crate) common: Vec<u64>,
     marks: SlotSet,
     oldest: i64,
+    /// Whether the client is told of objects that no ref reaches.
+    tells_all: bool,
     /// The answer of [`Negotiation::is_ready`], and how many common commits it was given for.
     ready: (usize, bool),
 }
 
 impl<'v> Negotiation<'v> {
-    pub(crate) fn new(view: &'v View, graph: &Graph<'_>) -> Self {
+    pub(crate) fn new(view: &'v View, graph: &Graph<'_>, tells_all: bool) -> Self {
         let (reachable, marks) = (Reachable::new(view), graph.no_slots());
-        Negotiation { reachable, common: Vec::new(), marks, oldest: i64::MAX, ready: (0, false) }
+        Negotiation { reachable, common: Vec::new(), marks, oldest: i64::MAX, tells_all, ready: (0, false) }
     }
 
     /// Whether an object that the client has is common. That it lies in a pack is not enough: a client must
-    /// not learn of objects that no visible ref reaches.
+    /// not learn of objects that no visible ref reaches. One that may is told, but what such an object needs may not be
+    /// here, so that nothing is concluded from it.
     pub(crate) fn have(&mut self, id: &ObjectId, graph: &mut Graph<'_>) -> Result<bool, ServeError> {
         let Some(slot) = graph.slot(id) else { return Ok(false) };
         if !matches!(graph.kind(slot)?, Kind::Commit | Kind::Tag) || !self.reachable.contains(id, slot, graph)? {
-            return Ok(false);
+            return Ok(self.tells_all);
         }
         if let (commit, Kind::Commit) = graph.peel(slot, |_| {})?
             && self.marks.insert(commit)

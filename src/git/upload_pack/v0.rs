@@ -34,7 +34,7 @@ pub(crate) fn converse<R: BufRead>(
     if request.wants.is_empty() {
         return Ok(None);
     }
-    let mut negotiation = Negotiation::new(view, graph);
+    let mut negotiation = Negotiation::new(view, graph, false);
     let wants = Wants::check(view, graph, &mut negotiation.reachable, &request)?;
     let mut ends = Ends { wants: wants.slots.clone(), ..Ends::default() };
     let change = shallow::apply(view, graph, &mut negotiation.reachable, &request, &wants.commits, &mut ends)?;

@@ -4,7 +4,6 @@ use std::io::{self, Write};
 
 use gix::ObjectId;
 
-use super::client;
 use super::error::ServeError;
 use super::graph::Graph;
 use super::negotiation::Negotiation;
@@ -12,6 +11,7 @@ use super::selection::Ends;
 use super::send::{SentPack, send_pack};
 use super::shallow;
 use super::wants::Wants;
+use super::{Session, client};
 use crate::git::protocol::{FetchRequest, PacketWriter};
 use crate::git::view::View;
 
@@ -20,11 +20,11 @@ pub(crate) fn fetch(
     view: &View,
     graph: &mut Graph<'_>,
     request: &FetchRequest,
-    thorough: bool,
+    session: Session,
     out: &mut dyn Write,
     in_pack: &mut bool,
 ) -> Result<Option<SentPack>, ServeError> {
-    let mut negotiation = Negotiation::new(view, graph);
+    let mut negotiation = Negotiation::new(view, graph, session.own);
     let wants = Wants::check(view, graph, &mut negotiation.reachable, request)?;
     if wants.slots.is_empty() && !request.wait_for_done {
         return client(PacketWriter::new(out).flush_packet()).map(|()| None);
@@ -43,7 +43,7 @@ pub(crate) fn fetch(
         }
     }
     let haves = negotiation.common.clone();
-    let mut ends = Ends { wants: wants.slots.clone(), haves, edges: Vec::new(), thorough };
+    let mut ends = Ends { wants: wants.slots.clone(), haves, edges: Vec::new(), thorough: session.thorough };
     let change = shallow::apply(view, graph, &mut negotiation.reachable, request, &wants.commits, &mut ends)?;
     let mut lines = PacketWriter::new(&mut *out);
     if request.deepen.is_some() || !request.shallow.is_empty() {

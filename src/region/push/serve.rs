@@ -61,7 +61,8 @@ impl Serving<'_> {
         Ok(pushed)
     }
 
-    fn push(
+    /// The same without Git's protocol around it.
+    pub fn push(
         &self,
         states: &dyn PushStates,
         input: &mut dyn BufRead,
@@ -74,8 +75,8 @@ impl Serving<'_> {
         runtime.block_on(region.push(states, state, policy, request, judged, actor))
     }
 
-    /// A push that failed as a whole.
-    fn failed(&self, error: &RegionError) -> Pushed {
+    /// What is told of a push that failed as a whole.
+    pub fn failed(&self, error: &RegionError) -> Pushed {
         tracing::warn!(%error, actor = self.actor, "a push failed");
         let reason = match error.kind() {
             Kind::Refused | Kind::NotFound | Kind::Usage => error.to_string(),

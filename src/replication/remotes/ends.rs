@@ -30,6 +30,13 @@ impl Server for End {
         }
     }
 
+    fn is_within(&self) -> bool {
+        match self {
+            End::Remote(repository) => repository.is_within(),
+            End::Region(server) => server.is_within(),
+        }
+    }
+
     fn connect(&self, service: Service, version: Version) -> Result<Box<dyn Connection>, ClientError> {
         match self {
             End::Remote(repository) => repository.connect(service, version),

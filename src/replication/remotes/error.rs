@@ -79,6 +79,14 @@ pub enum RemotesError {
         /// What it says, or what the limit is.
         reason: String,
     },
+    /// The region on the way does not take what both sides have.
+    #[error("region {region}, through which the pass was to go, does not take the objects: {reason}")]
+    Via {
+        /// The region.
+        region: String,
+        /// What it says.
+        reason: String,
+    },
     /// The region at one end failed, or refuses.
     #[error(transparent)]
     Region(#[from] RegionError),
@@ -145,6 +153,11 @@ fn lfs_count(objects: u64) -> String {
 }
 
 impl RemotesError {
+    /// Whether the target does not take what some refs need, and might take others.
+    pub(super) fn is_of_some_refs(&self) -> bool {
+        matches!(self, RemotesError::Unpack { .. } | RemotesError::TooLarge { .. } | RemotesError::Whole { .. })
+    }
+
     /// What the caller should do.
     pub fn kind(&self) -> Kind {
         match self {
@@ -153,6 +166,7 @@ impl RemotesError {
             RemotesError::Table(error) => error.kind(),
             RemotesError::Formats { .. } | RemotesError::EmptySource { .. } => Kind::Refused,
             RemotesError::Unpack { .. } | RemotesError::TooLarge { .. } | RemotesError::Whole { .. } => Kind::Refused,
+            RemotesError::Via { .. } => Kind::Refused,
             RemotesError::Region(error) => error.kind(),
             RemotesError::LfsServer(error) => error.kind(),
             RemotesError::LfsSearch { kind, .. } => *kind,

@@ -32,7 +32,8 @@ impl<'s> Look<'s> {
             let receiving = scope.spawn(|| ReceivePack::open(target));
             // A source that has to tell all its refs does so at once in version 0.
             let prefixes = policy.prefixes();
-            let version = if prefixes.iter().any(|prefix| prefix == "refs/") { Version::V0 } else { Version::V2 };
+            let lists_all = prefixes.iter().any(|prefix| prefix == "refs/");
+            let version = if lists_all && !source.is_within() { Version::V0 } else { Version::V2 };
             let opened = UploadPack::open_in(source, version).and_then(|mut upload| {
                 let prefixes: Vec<&[u8]> = prefixes.iter().map(|prefix| prefix.as_bytes()).collect();
                 upload.list(&prefixes).map(|refs| (upload, refs))

@@ -11,6 +11,7 @@ pub mod endpoint;
 pub mod ends;
 pub mod error;
 pub mod explain;
+mod head;
 pub mod lfs;
 pub mod look;
 mod names;

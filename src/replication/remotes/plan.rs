@@ -1,7 +1,7 @@
 //! What a pass between two servers does, decided from the refs of both. No I/O.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use gix::ObjectId;
 use gix::bstr::{BStr, BString, ByteSlice};
@@ -65,7 +65,11 @@ impl<'a> Difference<'a> {
                 difference.only_at_target(target, entry.row, policy);
             }
             let entry = there.next_if(|entry| entry.name == name.as_ref());
-            let Some(new) = new.and_then(|row| source.object(&source.get(row as usize)?)) else { continue };
+            let Some(new) = new.and_then(|row| source.object(&source.get(row as usize)?)) else {
+                // It stays, and nobody has said whose it is.
+                difference.kept.extend(entry.map(|entry| entry.name.to_owned()));
+                continue;
+            };
             let old = entry.and_then(|entry| target.object(&entry));
             match old == Some(new) {
                 true => difference.equal += 1,
@@ -78,8 +82,8 @@ impl<'a> Difference<'a> {
         difference
     }
 
-    /// What the target's refs are to be by rows of the source, in the order of their names; without a row where two refs of the source
-    /// would be one, so that this one stays as it is.
+    /// What the target's refs are to be by rows of the source, in the order of their names; without a row where two refs
+    /// of the source would be one, so that this one stays as it is.
     fn wanted(&mut self, source: &'a RefTable, policy: &RefPolicy) -> Vec<(Cow<'a, BStr>, Option<u32>)> {
         let mut wanted: Vec<(Cow<'a, BStr>, Option<u32>)> = Vec::with_capacity(source.len());
         for entry in source.iter() {
@@ -230,6 +234,18 @@ impl<'a> Plan<'a> {
         let left: HashSet<&BStr> = not_kept.iter().map(|(of, _)| of.as_bstr()).collect();
         self.edits.retain(|edit| !left.contains(edit.name.as_ref()));
         self.deletions.retain(|edit| !left.contains(edit.name.as_ref()));
+    }
+
+    /// Leaves alone what is symbolic at the target.
+    pub fn leave_symbolic(&mut self, symbolic: &BTreeMap<RefName, RefName>) {
+        let target_of = |edit: &Edit<'_>| symbolic.iter().find(|(name, _)| name.as_bstr() == edit.name.as_ref());
+        for edit in &self.deletions {
+            let Some((_, target)) = target_of(edit) else { continue };
+            let reason = format!("it is a symbolic ref at the target; to delete it would delete {target}");
+            self.skipped.add(edit.name.as_ref(), Outcome::Invalid, reason);
+            self.unconfirmed.push(edit.name.clone().into_owned());
+        }
+        self.deletions.retain(|edit| target_of(edit).is_none());
     }
 
     /// Takes out the deletion of the branch that the target's `HEAD` names.

@@ -9,7 +9,8 @@ use crate::git::receive_pack::Command;
 use crate::replication::progress::Progress;
 
 /// What servers say of a pack that is larger than they take, in whatever words.
-const SIZE_WORDS: [&str; 4] = ["maximum allowed size", "too large", "size limit", "exceeds"];
+const SIZE_WORDS: [&str; 5] =
+    ["maximum allowed size", "too large", "size limit", "exceeds", "the most that is accepted"];
 /// The HTTP status for a request that is larger than is taken.
 const CONTENT_TOO_LARGE: u16 = 413;
 
@@ -43,7 +44,9 @@ pub(super) fn push(
     if let Some(said) = report.messages.iter().find(|line| line.contains("fatal:") || line.contains("error:")) {
         reason = format!("{reason}: {said}");
     }
-    Err(match SIZE_WORDS.iter().any(|words| reason.contains(words)) {
+    // One object that is too large (JGit) does not get smaller when the history is parted.
+    let is_object = reason.contains("Object too large");
+    Err(match !is_object && SIZE_WORDS.iter().any(|words| reason.contains(words)) {
         true => RemotesError::TooLarge { target_url, reason },
         false => RemotesError::Unpack { target_url, reason },
     })

@@ -10,14 +10,16 @@ use gix::bstr::{BString, ByteSlice};
 
 use super::checkpoint::{Checkpoint, digest};
 use super::error::RemotesError;
+use super::head::{Followed, TargetHead};
 use super::lfs::LfsCarrier;
 use super::look::{Decided, Look, decide};
 use super::plan::{Edit, Held, Plan, Preserve, all_carried, head_of};
 use super::policy::RefPolicy;
 use super::report::{Carried, Outcome};
 use super::supply::{Supply, Wanted};
+use super::update::declines_all;
 use super::via::Detour;
-use crate::git::client::{ReceivePack, RemoteRefs, Server, UploadPack};
+use crate::git::client::{ReceivePack, RemoteRefs, Server};
 use crate::git::receive_pack::Command;
 use crate::git::refs::{RefName, RefValue};
 use crate::git::view::RefTable;
@@ -144,11 +146,11 @@ pub(super) struct Relay<'r, 's> {
 }
 
 impl Relay<'_, '_> {
-    /// All steps; what `HEAD` of the target is to be.
+    /// All steps; what `HEAD` of the target is to be, once that needs no more.
     fn run(&mut self, mut plan: Plan<'_>, source_head: Option<&RefValue>) -> Result<Option<RefName>, RemotesError> {
         let wanted_head = head_of(source_head, self.task.policy);
         self.wanted_head.clone_from(&wanted_head);
-        let target_head = self.target_head(&plan, wanted_head.as_ref());
+        let target_head = self.look_at_target(&mut plan, wanted_head.as_ref());
         self.find_slices()?;
         self.missing = self.held.wants(&plan.edits);
         self.carry_lfs(&plan)?;
@@ -157,27 +159,23 @@ impl Relay<'_, '_> {
         self.carried.notes.append(std::mem::take(skipped));
         self.unconfirmed.append(unconfirmed);
         if self.task.heads.comes_with_push() {
-            self.run_at_once(plan, wanted_head.as_ref(), target_head.as_ref())?;
-            return Ok(wanted_head);
+            let settled = self.run_at_once(plan, wanted_head.as_ref(), &target_head)?;
+            return Ok(wanted_head.filter(|_| settled));
         }
-        let current = target_head.as_ref().and_then(|branch| plan.take_deletion_of(branch.as_bstr()));
+        let current = target_head.branch().and_then(|branch| plan.take_deletion_of(branch.as_bstr()));
         self.delete(&plan.deletions)?;
         self.update_all(std::mem::take(&mut plan.edits))?;
-        let gone = plan.deletions.iter().chain(&current).map(|edit| edit.name.as_ref());
-        let gone: HashSet<_> = gone.collect();
-        let moved = match (&wanted_head, &target_head) {
-            (Some(wanted), Some(now)) if wanted != now && self.has_branch(wanted, &gone) => self.move_head(wanted)?,
-            _ => false,
-        };
+        let gone: HashSet<_> = plan.deletions.iter().chain(&current).map(|edit| edit.name.as_ref()).collect();
+        let followed = self.follow_head(wanted_head.as_ref(), &target_head, &gone)?;
         match current {
-            Some(edit) if moved => self.delete(std::slice::from_ref(&edit))?,
+            Some(edit) if followed == Followed::Set => self.delete(std::slice::from_ref(&edit))?,
             Some(edit) => self.leave_current(&edit, wanted_head.as_ref()),
             None => {}
         }
         self.delete_slices()?;
         self.look_at_refused()?;
         self.judge_refused()?;
-        Ok(wanted_head)
+        Ok(wanted_head.filter(|_| followed != Followed::NotYet))
     }
 
     /// Brings the objects of Git LFS that the refs of a plan need, before any of them moves.
@@ -198,23 +196,26 @@ impl Relay<'_, '_> {
         lfs.carry(&mut *self.supply, &wanted, self.there.format, self.carried)
     }
 
-    /// Everything in one push, which the target takes as one step.
+    /// Everything in one push, which the target takes as one step. Whether `HEAD` is what it is to be.
     fn run_at_once(
         &mut self,
         plan: Plan<'_>,
         wanted: Option<&RefName>,
-        target_head: Option<&RefName>,
-    ) -> Result<(), RemotesError> {
+        target_head: &TargetHead,
+    ) -> Result<bool, RemotesError> {
         let is_there = |branch: &RefName| {
             let kept = plan.deletions.iter().all(|edit| edit.name.as_ref() != branch.as_bstr());
             let made = plan.edits.iter().any(|edit| edit.name.as_ref() == branch.as_bstr());
             made || (kept && self.there.refs.find(branch.as_bstr()).is_some())
         };
-        let head = wanted.filter(|wanted| target_head.is_some() && target_head != Some(wanted) && is_there(wanted));
+        let differs = |wanted: &&RefName| target_head.was_looked_at() && target_head.branch() != Some(*wanted);
+        let head = wanted.filter(differs);
+        let settled = head.is_none_or(is_there);
+        let head = head.filter(|_| settled);
         let Plan { deletions, edits, .. } = plan;
         let edits: Vec<Edit<'_>> = deletions.into_iter().chain(edits).collect();
         if edits.is_empty() {
-            return head.map_or(Ok(()), |head| self.move_head(head).map(drop));
+            return head.map_or(Ok(settled), |head| self.move_head(head).map(|_| settled));
         }
         if let Some(head) = head {
             self.task.heads.set_with_next_push(head);
@@ -222,88 +223,43 @@ impl Relay<'_, '_> {
         }
         let report = self.push_edits(&edits)?;
         self.settle(&edits, report);
-        self.look_at_refused()
-    }
-
-    /// What the target's `HEAD` names, where that matters: when a branch is deleted, on a first copy, or when the
-    /// source's may have moved and there is a way to follow. A push is told nothing of it, so that this takes a
-    /// conversation of its own.
-    fn target_head(&self, plan: &Plan<'_>, wanted: Option<&RefName>) -> Option<RefName> {
-        let deletes = plan.deletions.iter().any(|edit| edit.name.starts_with(b"refs/heads/"));
-        let settled = self.task.checkpoint.is_some_and(|last| last.head == wanted.map(RefName::to_string));
-        let follows = wanted.is_some() && !settled && self.task.heads.can_set();
-        let is_first = self.held.is_empty() && !plan.is_empty();
-        if !(deletes || follows || is_first) {
-            return None;
-        }
-        let listed = UploadPack::open(self.target).and_then(|mut upload| upload.list(&[b"HEAD"]));
-        match listed.map(|refs| refs.head) {
-            Ok(Some(RefValue::Symbolic(branch))) => Some(branch),
-            Ok(_) => None,
-            Err(error) => {
-                tracing::info!(%error, "cannot tell what the target's HEAD names");
-                None
-            }
-        }
+        self.look_at_refused().map(|()| settled)
     }
 
     /// Keeps diverged tips: their objects are at the target. What cannot be kept is left alone.
     fn preserve(&mut self, plan: &mut Plan<'_>) -> Result<(), RemotesError> {
         let kept = std::mem::take(&mut plan.preserve);
+        let mut lost = Vec::new();
         for kept in kept.chunks(self.task.limits.refs_per_push.max(1)) {
-            let commands: Vec<Command> = kept.iter().map(Preserve::command).collect();
-            let report = self.push_empty(&commands)?;
-            let mut lost = Vec::new();
-            for (kept, outcome) in kept.iter().zip(report.refs) {
-                match outcome.result {
-                    Ok(()) => {
-                        self.carried.preserved += 1;
-                        self.after.edit(&kept.name, None, Some(&RefValue::Object(kept.id)));
-                        let reason = format!("{} was made at the target; it is kept as {}", kept.id, kept.name);
-                        self.carried.notes.add(kept.of.as_bstr(), Outcome::Preserved, reason);
-                    }
-                    Err(reason) => lost.push((kept.of.clone(), reason)),
+            self.preserve_some(kept, &mut lost)?;
+        }
+        plan.leave(&lost);
+        Ok(())
+    }
+
+    fn preserve_some(&mut self, kept: &[Preserve], lost: &mut Vec<(BString, String)>) -> Result<(), RemotesError> {
+        let commands: Vec<Command> = kept.iter().map(Preserve::command).collect();
+        let report = self.push_empty(&commands)?;
+        if self.may_part(kept.len()) && declines_all(&report) {
+            let (some, others) = kept.split_at(kept.len() / 2);
+            self.preserve_some(some, lost)?;
+            return self.preserve_some(others, lost);
+        }
+        for (kept, outcome) in kept.iter().zip(report.refs) {
+            match outcome.result {
+                Ok(()) => {
+                    self.carried.preserved += 1;
+                    self.after.edit(&kept.name, None, Some(&RefValue::Object(kept.id)));
+                    let reason = format!("{} was made at the target; it is kept as {}", kept.id, kept.name);
+                    self.carried.notes.add(kept.of.as_bstr(), Outcome::Preserved, reason);
                 }
+                Err(reason) => lost.push((kept.of.clone(), reason)),
             }
-            plan.leave(&lost);
         }
         Ok(())
     }
 
     fn delete(&mut self, deletions: &[Edit<'_>]) -> Result<(), RemotesError> {
-        for edits in deletions.chunks(self.task.limits.refs_per_push.max(1)) {
-            let commands: Vec<Command> = edits.iter().map(Edit::command).collect();
-            let report = self.push(&commands, None)?;
-            self.settle(edits, report);
-        }
-        Ok(())
-    }
-
-    /// Whether a branch is at the target by now.
-    fn has_branch(&self, branch: &RefName, gone: &HashSet<&gix::bstr::BStr>) -> bool {
-        let was_there = self.there.refs.find(branch.as_bstr()).is_some() && !gone.contains(branch.as_bstr());
-        was_there || self.made_head
-    }
-
-    fn move_head(&mut self, branch: &RefName) -> Result<bool, RemotesError> {
-        let moved = self.task.heads.set_head(branch)?;
-        match moved {
-            true => self.carried.head = Some(branch.to_string()),
-            false => self.carried.remark(&format!(
-                "the target's HEAD should name {branch}, and there is no API by which gitferry could say so"
-            )),
-        }
-        Ok(moved)
-    }
-
-    fn leave_current(&mut self, edit: &Edit<'_>, wanted: Option<&RefName>) {
-        let reason = match wanted {
-            Some(wanted) if wanted.as_bstr() != edit.name.as_ref() => {
-                format!("the target's HEAD names it: make it name {wanted}, then the next pass deletes it")
-            }
-            _ => "the target's HEAD names it, and the source's HEAD names no branch that there is".into(),
-        };
-        self.carried.notes.add(edit.name.as_ref(), Outcome::Pending, reason);
-        self.unconfirmed.push(edit.name.clone().into_owned());
+        deletions.chunks(self.task.limits.refs_per_push.max(1)).try_for_each(|edits| self.update(edits))
     }
 }

@@ -4,8 +4,10 @@
 //! How large a part is shows only when it flows. So whatever is too large is parted in the middle until the parts fit:
 //! several tips into fewer, the history of one by the number of commits below it.
 
+use std::collections::HashSet;
+
 use gix::ObjectId;
-use gix::bstr::ByteSlice;
+use gix::bstr::BString;
 
 use super::error::RemotesError;
 use super::relay::Relay;
@@ -159,7 +161,8 @@ impl Slices<'_> {
     fn push(&mut self, relay: &mut Relay<'_, '_>, ids: &[ObjectId]) -> Result<(), RemotesError> {
         let command =
             |id: &ObjectId| Command { name: format!("{SLICES_PREFIX}{id}").into(), old: None, new: Some(*id) };
-        let is_new = |command: &Command| relay.there.refs.find(command.name.as_bstr()).is_none();
+        let made: HashSet<BString> = relay.slices.iter().map(|slice| slice.name.clone()).collect();
+        let is_new = |command: &Command| !made.contains(&command.name);
         let missing = ids.iter().filter(|id| !self.haves.contains(id));
         let commands: Vec<Command> = missing.map(command).filter(is_new).collect();
         for commands in commands.chunks(relay.task.limits.refs_per_push.max(1)) {
@@ -171,6 +174,11 @@ impl Slices<'_> {
                     return Err(RemotesError::Unpack { target_url: relay.target.url().into(), reason });
                 }
                 self.haves.extend(command.new);
+                // Also for the batches that come after, and when this one is parted.
+                if let Some(id) = command.new {
+                    relay.held.add(id);
+                    relay.known.insert(id);
+                }
                 relay.slices.push(Command { name: command.name.clone(), old: command.new, new: None });
             }
         }

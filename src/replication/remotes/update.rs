@@ -29,10 +29,17 @@ impl Relay<'_, '_> {
         first.chunks(batch).chain(last.chunks(batch)).try_for_each(|edits| self.update(edits))
     }
 
+    /// Whether some refs that were refused as a whole may be parted once more.
+    pub(super) fn may_part(&mut self, refs: usize) -> bool {
+        let may = refs > 1 && self.partings < MAX_PARTINGS;
+        self.partings += u32::from(may);
+        may
+    }
+
     /// One batch: at once, or in parts where the target refuses it as a whole.
-    fn update(&mut self, edits: &[Edit<'_>]) -> Result<(), RemotesError> {
+    pub(super) fn update(&mut self, edits: &[Edit<'_>]) -> Result<(), RemotesError> {
         let refused = match self.push_edits(edits) {
-            Err(error @ RemotesError::Unpack { .. }) => Err(error),
+            Err(error) if error.is_of_some_refs() => Err(error),
             Ok(report) if edits.len() > 1 && declines_all(&report) => Ok(report),
             Ok(report) => {
                 self.settle(edits, report);
@@ -40,8 +47,7 @@ impl Relay<'_, '_> {
             }
             Err(error) => return Err(error),
         };
-        if edits.len() > 1 && self.partings < MAX_PARTINGS {
-            self.partings += 1;
+        if self.may_part(edits.len()) {
             tracing::info!(target = self.target.url(), refs = edits.len(), "refused as a whole: it goes in parts");
             let (some, others) = edits.split_at(edits.len() / 2);
             self.update(some)?;
@@ -92,7 +98,7 @@ impl Relay<'_, '_> {
 }
 
 /// Whether a hook has declined the push, and not single refs of it.
-fn declines_all(report: &PushReport) -> bool {
+pub(super) fn declines_all(report: &PushReport) -> bool {
     let mut reasons = report.refs.iter().map(|outcome| outcome.result.as_ref().err());
     let first = reasons.next().flatten();
     first.is_some_and(|first| first.contains(DECLINED) && reasons.all(|reason| reason == Some(first)))

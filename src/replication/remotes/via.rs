@@ -50,8 +50,7 @@ pub struct Taken<'d> {
     pub bytes: u64,
 }
 
-/// Through a repository of a region, which keeps the objects for the next time until they are collected. It is made when
-/// it is needed.
+/// Through a repository of a region, which is made when it is needed.
 pub struct Via {
     region: Region,
     name: String,
@@ -93,6 +92,11 @@ impl Via {
         Ok(self.server.get_or_init(|| server))
     }
 
+    /// The region's own failure, which is not the target's.
+    fn refused(&self, reason: impl std::fmt::Display) -> RemotesError {
+        RemotesError::Via { region: self.region.name.clone(), reason: reason.to_string() }
+    }
+
     /// Brings objects with all that they need. What a ref names is there.
     fn bring(&self, server: &RegionServer, supply: &mut dyn Supply, ids: &[ObjectId]) -> Result<u64, RemotesError> {
         let mut receive = ReceivePack::open(server)?;
@@ -113,13 +117,11 @@ impl Via {
                 Wanted { wants: new.to_vec(), haves: haves.clone(), thin: true, ofs_delta: true, ..Wanted::default() };
             let mut pack = supply.pack(&wanted)?;
             let mut flow = Flow { progress: &self.progress, limit: None, bytes: 0 };
-            let report = push(&mut receive, &commands, Some(&mut |out| flow.pass_on(&mut *pack.bytes, out)))?;
+            let report = push(&mut receive, &commands, Some(&mut |out| flow.pass_on(&mut *pack.bytes, out)));
+            let report = report.map_err(|error| if error.is_of_some_refs() { self.refused(error) } else { error })?;
             if let Some((name, reason)) = report.refs.into_iter().find_map(|told| Some((told.name, told.result.err()?)))
             {
-                return Err(RemotesError::Unpack {
-                    target_url: server.url().into(),
-                    reason: format!("{name}: {reason}"),
-                });
+                return Err(self.refused(format!("{name}: {reason}")));
             }
             bytes += flow.bytes;
             haves.extend(new);

@@ -211,3 +211,13 @@ proptest! {
         prop_assert_eq!(again, after);
     }
 }
+
+#[test]
+fn a_ref_that_two_would_become_is_nobodys_until_one_does() {
+    let policy = RefPolicy::new(&[], &["refs/heads/*:refs/x/*".into()], Default::default(), Keep).unwrap();
+    let source = table(&refs(&[("refs/heads/a", 1), ("refs/x/a", 2)]));
+    let target = table(&refs(&[("refs/x/a", 3)]));
+    let difference = Difference::of(&source, &target, &policy);
+    assert_eq!(difference.kept, ["refs/x/a"]);
+    assert!(difference.edits.is_empty() && difference.deletions.is_empty());
+}

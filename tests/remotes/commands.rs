@@ -105,6 +105,26 @@ fn an_event_that_was_carried_before_asks_nobody() {
 }
 
 #[test]
+fn a_pass_that_dies_after_its_push_leaves_nothing_that_an_event_is_known_by() {
+    let servers = Servers::start("table = \"sqlite:cc.db\"\n");
+    servers.world.json(&["replicate", "cc"]);
+    let new = servers.from.commit("main", "new", "new\n");
+    let said = event("refs/heads/main", "referenceUpdated", Some(&new));
+    assert_eq!(announced(&servers, &said)["delivered"], 1);
+    servers.from.commit("main", "new", "in between\n");
+    let died = servers.world.command(&["replicate", "cc"]).env("FAILPOINTS", "remote-pushed=return").output().unwrap();
+    assert!(!died.status.success());
+    servers.assert_mirrored();
+    servers.from.git(&["update-ref", "refs/heads/main", &new]);
+    assert_eq!(announced(&servers, &said)["delivered"], 1);
+    servers.assert_mirrored();
+    // From then on it is known again.
+    servers.requests();
+    assert_eq!(announced(&servers, &said)["unchanged"], 1);
+    assert_eq!(servers.requests(), 0);
+}
+
+#[test]
 fn explain_tells_and_changes_nothing() {
     let servers = Servers::start("");
     let first = servers.world.json(&["explain", "cc", "team/app"]);

@@ -133,6 +133,7 @@ impl Pass<'_> {
             progress: &Progress::default(),
             lfs: None,
             detour: self.detour,
+            gate: None,
         };
         task.carry(&*self.source, &*self.target, carried)
     }

@@ -63,6 +63,9 @@ pub enum RemotesError {
         /// One or some of the refs.
         refs: String,
     },
+    /// Somebody else carries the repository at the moment.
+    #[error("another pass over this repository is under way")]
+    UnderWay,
     /// There is more to push than the target takes at once, and it could not be parted.
     #[error("{target_url} does not take so much in one push: {reason}")]
     TooLarge {
@@ -160,7 +163,7 @@ impl RemotesError {
                 Kind::Refused
             }
             RemotesError::LfsLost { .. } => Kind::Transient,
-            RemotesError::Moved { .. } => Kind::Conflict,
+            RemotesError::Moved { .. } | RemotesError::UnderWay => Kind::Conflict,
             RemotesError::Internal(_) => Kind::Internal,
         }
     }

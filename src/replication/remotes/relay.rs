@@ -10,6 +10,7 @@ use gix::bstr::{BString, ByteSlice};
 
 use super::checkpoint::{Checkpoint, digest};
 use super::error::RemotesError;
+use super::gate::Gate;
 use super::lfs::LfsCarrier;
 use super::look::{Decided, Look, decide};
 use super::plan::{Edit, Held, Plan, Preserve, all_carried, head_of};
@@ -60,6 +61,8 @@ pub struct Task<'t> {
     pub lfs: Option<&'t dyn LfsCarrier>,
     /// Where the pass may turn to when the source alone cannot serve it.
     pub detour: Option<&'t dyn Detour>,
+    /// Asked before each push, if anything is.
+    pub gate: Option<&'t dyn Gate>,
 }
 
 impl<'t> Task<'t> {
@@ -286,6 +289,7 @@ impl Relay<'_, '_> {
     }
 
     fn move_head(&mut self, branch: &RefName) -> Result<bool, RemotesError> {
+        self.before_push()?;
         let moved = self.task.heads.set_head(branch)?;
         match moved {
             true => self.carried.head = Some(branch.to_string()),

@@ -13,6 +13,7 @@ mod queue;
 mod remotes;
 mod remotes_announced;
 mod remotes_lambda;
+mod remotes_turns;
 mod replicate;
 mod samples;
 mod worker;

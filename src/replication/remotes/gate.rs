@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 
 use super::error::RemotesError;
 use super::pass::RemoteLink;
@@ -24,29 +25,31 @@ impl Relay<'_, '_> {
 }
 
 /// Sees to it that the row of a repository vouches for no ref that is about to move: whoever dies before it tells what
-/// it left leaves a row that knows nothing.
+/// it left leaves a row that knows nothing. And a pass whose turn is over pushes no more.
 pub(super) struct LinkGate {
     link: RemoteLink,
     name: String,
     runtime: Handle,
+    /// Cancelled when the pass must not push any more.
+    over: CancellationToken,
     /// The row as it is now, and the condition on which it may be replaced.
     row: Mutex<(RemoteRow, Condition)>,
 }
 
 impl LinkGate {
     /// Before the pushes of a pass that has read this row.
-    pub fn new(link: &RemoteLink, name: &str, row: (RemoteRow, Condition), runtime: &Handle) -> LinkGate {
-        LinkGate { link: link.clone(), name: name.into(), runtime: runtime.clone(), row: Mutex::new(row) }
+    pub fn new(link: &RemoteLink, name: &str, row: (RemoteRow, Condition), over: &CancellationToken) -> LinkGate {
+        let (link, runtime, over) = (link.clone(), Handle::current(), over.clone());
+        LinkGate { link, name: name.into(), runtime, over, row: Mutex::new(row) }
     }
 
     /// The row when the pass is done.
     pub fn into_row(self) -> (RemoteRow, Condition) {
         self.row.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Gate for LinkGate {
-    fn before_push(&self) -> Result<(), RemotesError> {
+    /// Notes that refs are about to move, where the row still vouches for some.
+    fn note_under_way(&self) -> Result<(), RemotesError> {
         let mut noted = self.row.lock().unwrap_or_else(PoisonError::into_inner);
         let (row, condition) = &*noted;
         let (true, Condition::Revision(revision)) = (row.vouches(), *condition) else { return Ok(()) };
@@ -58,5 +61,16 @@ impl Gate for LinkGate {
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+}
+
+impl Gate for LinkGate {
+    fn before_push(&self) -> Result<(), RemotesError> {
+        self.note_under_way()?;
+        // A thread that waits goes on although nobody waits for it, even when its process was frozen for hours.
+        match self.over.is_cancelled() {
+            true => Err(RemotesError::Over),
+            false => Ok(()),
+        }
     }
 }

@@ -28,6 +28,7 @@ mod slices;
 pub mod status;
 pub mod supply;
 mod transfer;
+mod turn;
 mod update;
 pub mod via;
 

@@ -16,6 +16,7 @@ use super::lfs::{LfsCarrier, LfsTask};
 use super::policy::RefPolicy;
 use super::relay::Task;
 use super::report::Carried;
+use super::turn::Turn;
 use super::via::{Detour, Via};
 use crate::clock::Clock;
 use crate::config::LfsMode;
@@ -88,44 +89,60 @@ impl RemoteLink {
     }
 
     /// Brings one repository up to date, with as many attempts as make sense. With a `hint` whose news the last pass
-    /// has carried already, neither server is asked.
+    /// has carried already, neither server is asked. Where another pass is under way, that one goes on.
     pub async fn deliver(&self, name: &str, hint: Option<&Hint>) -> Report {
+        let (result, carried, retries) = self.take_and_carry(name, hint).await;
+        let error = result.err().map(|error| ReplicationError::Remotes { repository: name.into(), error });
+        let carried = Some(carried).filter(|carried| !carried.is_nothing());
+        Report { repository: name.into(), retries, carried, error, ..Report::default() }
+    }
+
+    async fn take_and_carry(&self, name: &str, hint: Option<&Hint>) -> (Result<(), RemotesError>, Carried, u32) {
+        let known = match hint {
+            Some(hint) => self.knows(name, [hint]).await,
+            None => Ok(false),
+        };
+        let turn = match known {
+            Ok(true) => return (Ok(()), Carried::default(), 0),
+            Ok(false) => self.take_turn(name).await,
+            Err(error) => Err(error.into()),
+        };
+        match turn {
+            Ok(turn) => {
+                let done = self.carry(name, &turn).await;
+                turn.end().await;
+                done
+            }
+            Err(error) => (Err(error), Carried::default(), 0),
+        }
+    }
+
+    async fn carry(&self, name: &str, turn: &Turn) -> (Result<(), RemotesError>, Carried, u32) {
         let (mut attempts, mut carried) = (Attempts::default(), Carried::default());
         loop {
-            let (result, so_far) = self.attempt(name, hint, carried).await;
+            let (result, so_far) = self.attempt(name, turn, carried).await;
             carried = so_far;
-            let mut report = Report { repository: name.into(), retries: attempts.failed(), ..Report::default() };
             match result {
-                Ok(()) => {
-                    report.carried = Some(carried).filter(|carried| !carried.is_nothing());
-                    return report;
-                }
-                Err(error) if attempts.again(error.kind()).await => {
+                Err(error) if !turn.over().is_cancelled() && attempts.again(error.kind()).await => {
                     tracing::info!(%error, repository = name, "trying again");
                 }
                 Err(error) => {
-                    self.note_failure(name, &error).await;
-                    report.carried = Some(carried).filter(|carried| !carried.is_nothing());
-                    report.error = Some(ReplicationError::Remotes { repository: name.into(), error });
-                    return report;
+                    // Whoever has the turn now notes what it comes to.
+                    if !turn.over().is_cancelled() {
+                        self.note_failure(name, &error).await;
+                    }
+                    return (Err(error), carried, attempts.failed());
                 }
+                Ok(()) => return (Ok(()), carried, attempts.failed()),
             }
         }
     }
 
-    async fn attempt(
-        &self,
-        name: &str,
-        hint: Option<&Hint>,
-        mut carried: Carried,
-    ) -> (Result<(), RemotesError>, Carried) {
+    async fn attempt(&self, name: &str, turn: &Turn, mut carried: Carried) -> (Result<(), RemotesError>, Carried) {
         let (row, condition) = match self.row(name).await {
             Ok(found) => found,
             Err(error) => return (Err(error.into()), carried),
         };
-        if hint.is_some_and(|hint| row.knows(hint, &self.policy)) {
-            return (Ok(()), carried);
-        }
         let checkpoint = row.checkpoint.clone();
         let (source, target) = match self.ends(name, false).await {
             Ok(ends) => ends,
@@ -133,7 +150,7 @@ impl RemoteLink {
         };
         let (link, runtime) = (self.clone(), Handle::current());
         let via = self.via.as_ref().map(|region| Via::new(region, name, &self.name, &self.progress, &runtime));
-        let gate = LinkGate::new(self, name, (row, condition), &runtime);
+        let gate = LinkGate::new(self, name, (row, condition), turn.over());
         let working = move || {
             let lfs = link.lfs_task((&source, &target), checkpoint.as_ref(), &runtime)?;
             let heads = EndHeads { end: target.clone(), runtime };

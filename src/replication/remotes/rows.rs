@@ -1,6 +1,7 @@
 //! What a link with a remote keeps of each repository in its table: a checkpoint and statistics.
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::checkpoint::{Checkpoint, Hint};
 use super::error::RemotesError;
@@ -27,6 +28,11 @@ pub struct RemoteRow {
 }
 
 impl RemoteRow {
+    /// What cannot be read is no checkpoint: the pass looks at everything again.
+    fn of(document: &Value) -> RemoteRow {
+        RemoteRow::deserialize(document).unwrap_or_default()
+    }
+
     /// Whether the target already has what an event announces, or the link does not carry it.
     pub fn knows(&self, hint: &Hint, policy: &RefPolicy) -> bool {
         !self.under_way && self.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.knows(hint, policy))
@@ -40,13 +46,17 @@ impl RemoteRow {
 
 impl RemoteLink {
     /// Whether the target has all that events say of refs of a repository, by what the last pass left: neither server
-    /// is asked.
+    /// is asked. What is under way may have looked before this happened, and bring back what was there in between.
     pub(crate) async fn knows<'h>(
         &self,
         name: &str,
         hints: impl IntoIterator<Item = &'h Hint> + Send,
     ) -> Result<bool, TableError> {
-        let (row, _) = self.row(name).await?;
+        let Some(table) = &self.table else { return Ok(false) };
+        let wanted = [keys::remote_link(&self.name, name), keys::remote_lease(&self.name, name)];
+        let found = table.get_many(&wanted).await?;
+        let [Some(row), None] = found.as_slice() else { return Ok(false) };
+        let row = RemoteRow::of(&row.document);
         Ok(hints.into_iter().all(|hint| row.knows(hint, &self.policy)))
     }
 
@@ -55,11 +65,7 @@ impl RemoteLink {
         let Some(table) = &self.table else { return Ok((RemoteRow::default(), Condition::Any)) };
         Ok(match table.get(&keys::remote_link(&self.name, name)).await? {
             None => (RemoteRow::default(), Condition::Absent),
-            Some(item) => {
-                // What cannot be read is no checkpoint: the pass looks at everything again.
-                let row = serde_json::from_value(item.document).unwrap_or_default();
-                (row, Condition::Revision(item.revision))
-            }
+            Some(item) => (RemoteRow::of(&item.document), Condition::Revision(item.revision)),
         })
     }
 

@@ -12,6 +12,7 @@ mod place;
 mod queue;
 mod remotes;
 mod remotes_announced;
+mod remotes_gone;
 mod remotes_lambda;
 mod remotes_turns;
 mod replicate;

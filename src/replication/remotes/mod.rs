@@ -22,7 +22,7 @@ pub mod policy;
 mod push;
 pub mod relay;
 pub mod report;
-mod rows;
+pub mod rows;
 mod settle;
 mod slices;
 pub mod status;

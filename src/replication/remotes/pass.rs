@@ -91,51 +91,42 @@ impl RemoteLink {
     /// Brings one repository up to date, with as many attempts as make sense. With a `hint` whose news the last pass
     /// has carried already, neither server is asked. Where another pass is under way, that one goes on.
     pub async fn deliver(&self, name: &str, hint: Option<&Hint>) -> Report {
-        let (result, carried, retries) = self.take_and_carry(name, hint).await;
-        let error = result.err().map(|error| ReplicationError::Remotes { repository: name.into(), error });
-        let carried = Some(carried).filter(|carried| !carried.is_nothing());
-        Report { repository: name.into(), retries, carried, error, ..Report::default() }
-    }
-
-    async fn take_and_carry(&self, name: &str, hint: Option<&Hint>) -> (Result<(), RemotesError>, Carried, u32) {
-        let known = match hint {
-            Some(hint) => self.knows(name, [hint]).await,
-            None => Ok(false),
+        let mut report = Report { repository: name.into(), ..Report::default() };
+        let failed = |error| Some(ReplicationError::Remotes { repository: name.into(), error });
+        let turn = match self.turn_for(name, hint).await {
+            Ok(Some(turn)) => turn,
+            Ok(None) => return report,
+            Err(error) => return Report { error: failed(error), ..report },
         };
-        let turn = match known {
-            Ok(true) => return (Ok(()), Carried::default(), 0),
-            Ok(false) => self.take_turn(name).await,
-            Err(error) => Err(error.into()),
-        };
-        match turn {
-            Ok(turn) => {
-                let done = self.carry(name, &turn).await;
-                turn.end().await;
-                done
-            }
-            Err(error) => (Err(error), Carried::default(), 0),
-        }
-    }
-
-    async fn carry(&self, name: &str, turn: &Turn) -> (Result<(), RemotesError>, Carried, u32) {
         let (mut attempts, mut carried) = (Attempts::default(), Carried::default());
         loop {
-            let (result, so_far) = self.attempt(name, turn, carried).await;
+            let (result, so_far) = self.attempt(name, &turn, carried).await;
             carried = so_far;
-            match result {
-                Err(error) if !turn.over().is_cancelled() && attempts.again(error.kind()).await => {
-                    tracing::info!(%error, repository = name, "trying again");
-                }
-                Err(error) => {
-                    // Whoever has the turn now notes what it comes to.
-                    if !turn.over().is_cancelled() {
-                        self.note_failure(name, &error).await;
-                    }
-                    return (Err(error), carried, attempts.failed());
-                }
-                Ok(()) => return (Ok(()), carried, attempts.failed()),
+            let Err(error) = result else { break };
+            let over = turn.over().is_cancelled();
+            if !over && attempts.again(error.kind()).await {
+                tracing::info!(%error, repository = name, "trying again");
+                continue;
             }
+            // Whoever has the turn now notes what it comes to.
+            report.gone = !over && self.note_failure(name, &error).await;
+            report.error = failed(error);
+            break;
         }
+        turn.end().await;
+        report.retries = attempts.failed();
+        report.carried = Some(carried).filter(|carried| !carried.is_nothing());
+        report
+    }
+
+    /// `None` where there is nothing to do.
+    async fn turn_for(&self, name: &str, hint: Option<&Hint>) -> Result<Option<Turn>, RemotesError> {
+        if let Some(hint) = hint
+            && self.knows(name, [hint]).await?
+        {
+            return Ok(None);
+        }
+        self.take_turn(name).await.map(Some)
     }
 
     async fn attempt(&self, name: &str, turn: &Turn, mut carried: Carried) -> (Result<(), RemotesError>, Carried) {

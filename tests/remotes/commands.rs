@@ -105,6 +105,21 @@ fn an_event_that_was_carried_before_asks_nobody() {
 }
 
 #[test]
+fn an_event_of_a_host_that_is_the_source_names_its_repository() {
+    let servers = Servers::start("table = \"sqlite:cc.db\"\n");
+    servers.world.json(&["replicate", "cc"]);
+    let new = servers.from.commit("main", "new", "new\n");
+    let id = "019a0000-0000-7000-8000-000000000001";
+    let said = event("refs/heads/main", "referenceUpdated", Some(&new)).replace("aws.codecommit", "gitferry");
+    let said = said.replace("\"repositoryId\": \"1\"", &format!("\"repositoryId\": \"{id}\""));
+    assert_eq!(announced(&servers, &said)["delivered"], 1);
+    servers.assert_mirrored();
+    servers.requests();
+    assert_eq!(announced(&servers, &said)["unchanged"], 1);
+    assert_eq!(servers.requests(), 0);
+}
+
+#[test]
 fn a_pass_that_dies_after_its_push_leaves_nothing_that_an_event_is_known_by() {
     let servers = Servers::start("table = \"sqlite:cc.db\"\n");
     servers.world.json(&["replicate", "cc"]);

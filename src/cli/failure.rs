@@ -127,6 +127,7 @@ pub fn hint_for_error(error: &ReplicationError) -> Option<&'static str> {
 
 fn hint_for_remotes(error: &RemotesError) -> Option<&'static str> {
     Some(match error {
+        RemotesError::UnderWay => "a worker, a function or another command carries it; run it again when that is done",
         RemotesError::EmptySource { .. } => "if the source is meant to be empty, run it with --allow-empty",
         RemotesError::Formats { .. } => "make the target anew with the source's object format",
         RemotesError::LfsMissing { .. } => {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use gitferry::Kind;
-use gitferry::events::codecommit::{self, Announcement, MAX_EVENT_BYTES, Subject};
+use gitferry::events::codecommit::{self, Announcement, MAX_EVENT_BYTES, StateChange, Subject};
 use gitferry::fault::crash_point;
 use gitferry::replication::pass::{DEFAULT_JOBS, Summary};
 use gitferry::replication::progress::Progress;
@@ -61,13 +61,9 @@ pub struct Replicate {
 
 impl Replicate {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let mut hint = None;
-        let names = match self.announced()? {
-            Announced::Everything => self.names,
-            Announced::Repository(name, said) => {
-                hint = said;
-                vec![name]
-            }
+        let announced = match self.announced()? {
+            Announced::Everything => None,
+            Announced::Change(change) => Some(change),
             Announced::Nothing(event) => {
                 let nothing = Summary { link: self.link, ..Summary::default() };
                 match self.json {
@@ -88,6 +84,13 @@ impl Replicate {
             }
             AnyLink::Regions(_) => {}
         }
+        let (names, hint) = match announced {
+            Some(change) => {
+                let (name, hint) = repository_of(&link, *change);
+                (vec![name], hint)
+            }
+            None => (self.names, None),
+        };
         let bars = (!self.json && std::io::stderr().is_terminal()).then(|| show(link.progress()));
         let result = pass(&link, &names, hint.as_ref(), self.jobs).await;
         if let Some(bars) = bars {
@@ -121,8 +124,8 @@ async fn pass(link: &AnyLink, names: &[String], hint: Option<&Hint>, jobs: usize
 enum Announced {
     /// There is no event.
     Everything,
-    /// This repository, of one ref of which it may say something.
-    Repository(String, Option<Hint>),
+    /// What has happened to one repository.
+    Change(Box<StateChange>),
     /// An event that changes nothing.
     Nothing(String),
 }
@@ -141,15 +144,21 @@ impl Replicate {
             },
         };
         Ok(match codecommit::parse(&text)? {
-            Announcement::Change(change) => {
-                let hint = Hint::of(&change);
-                match change.subject {
-                    Subject::Gitferry { id, .. } => Announced::Repository(id.to_string(), None),
-                    Subject::CodeCommit => Announced::Repository(change.repository, hint),
-                }
-            }
+            Announcement::Change(change) => Announced::Change(Box::new(change)),
             Announcement::Nothing { event } => Announced::Nothing(event),
         })
+    }
+}
+
+/// The repository of an event as the link's source knows it, and what the event says of one of its refs. The id that one
+/// has in a region means nothing where a remote is the source.
+fn repository_of(link: &AnyLink, change: StateChange) -> (String, Option<Hint>) {
+    match (link.source_region(), &change.subject) {
+        (Some(_), Subject::Gitferry { id, .. }) => (id.to_string(), None),
+        _ => {
+            let hint = Hint::of(&change);
+            (change.repository, hint)
+        }
     }
 }
 

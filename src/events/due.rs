@@ -149,8 +149,14 @@ impl DueMarks {
 
     /// The marks that a repository of a remote has now, at most [`MAX_DUE`] of them.
     pub async fn of_name(&self, name: &str) -> Result<Vec<Due>, TableError> {
-        let is_of = |due: &Due, _| matches!(due, Due::News { name: other, .. } if **other == *name);
-        self.read_below(&keys::due_news_prefix(name), is_of).await
+        self.of_name_until(name, Timestamp::MAX).await
+    }
+
+    /// Those of them that were made before a moment.
+    pub async fn of_name_until(&self, name: &str, before: Timestamp) -> Result<Vec<Due>, TableError> {
+        let is_of = |due: &Due| matches!(due, Due::News { name: other, .. } if **other == *name);
+        let wanted = |due: &Due, since| since <= before.as_millisecond() && is_of(due);
+        self.read_below(&keys::due_news_prefix(name), wanted).await
     }
 
     async fn read_below(&self, prefix: &str, wanted: impl Fn(&Due, i64) -> bool) -> Result<Vec<Due>, TableError> {

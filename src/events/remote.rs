@@ -16,9 +16,11 @@ use crate::ledger::head::{Frontier, Head, HeadItem, RepositoryId, State};
 use crate::ledger::keys;
 use crate::region::Region;
 use crate::replication::error::InRegion as _;
+use crate::replication::pass::Report;
 use crate::replication::remotes::RemoteLink;
 use crate::replication::remotes::checkpoint::Hint;
 use crate::replication::remotes::report::Carried;
+use crate::replication::remotes::rows::GONE_AFTER;
 use crate::replication::{ReplicationError, Which};
 use crate::table::{Condition, MAX_GET_KEYS, TableError, Write};
 
@@ -156,7 +158,31 @@ async fn deliver_named(
     if only_marks && is_known(link, name, &due).await.map_err(|error| link.table_failed(error))? {
         return Ok((None, due));
     }
-    Ok((carry(link, name).await?, due))
+    let report = link.deliver(name, None).await;
+    if report.gone && give_up(link, name, due.len()).await.map_err(|error| link.table_failed(error))? {
+        return Ok((None, Vec::new()));
+    }
+    Ok((brought(link, name, report).await?, due))
+}
+
+/// Takes away the marks of a repository that is gone at the source: what they tell of never comes. Young ones stay, as
+/// it may come back. `true`: nobody looks for it any more.
+async fn give_up(link: &RemoteLink, name: &str, due: usize) -> Result<bool, TableError> {
+    let (marks, now) = (DueMarks::of_remote(link), link.clock.now());
+    let old = marks.of_name_until(name, now.checked_sub(GONE_AFTER).unwrap_or(now)).await?;
+    if !old.is_empty() {
+        marks.clear(&old).await?;
+        tracing::warn!(
+            link = link.name,
+            repository = name,
+            events = old.len(),
+            "given up: the source says that there is no such repository, or that these credentials may not see it, and \
+             events that told of it are older than {GONE_AFTER:#}; its copy stays. If it should be there, mend that and \
+             run `gitferry replicate {} {name}`",
+            link.name
+        );
+    }
+    Ok(old.len() >= due && !link.names_in_full(name))
 }
 
 /// Whether the target has all that marks tell of. Where none are left, somebody else has answered them.
@@ -185,7 +211,8 @@ async fn deliver_id(
     if !asked.look && reached(link, &[id]).await?[0] >= Some(number_of(&item.head.frontier)) {
         return Ok((None, asked.marks.clone()));
     }
-    let brought = carry(link, &item.head.name).await?;
+    let report = link.deliver(&item.head.name, None).await;
+    let brought = brought(link, &item.head.name, report).await?;
     // A sweep that found nothing has nothing to note.
     if brought.is_some() || !asked.look {
         note_reached(link, &item).await;
@@ -193,8 +220,7 @@ async fn deliver_id(
     Ok((brought, asked.marks.clone()))
 }
 
-async fn carry(link: &RemoteLink, name: &str) -> Result<Option<Brought>, ReplicationError> {
-    let report = link.deliver(name, None).await;
+async fn brought(link: &RemoteLink, name: &str, report: Report) -> Result<Option<Brought>, ReplicationError> {
     if let Some(error) = report.error {
         return Err(error);
     }

@@ -20,6 +20,8 @@ use crate::replication::AnyLink;
 pub const MAX_MESSAGES: i32 = 10;
 /// How long a request waits for a message (SQS's limit): long polling.
 pub const LONG_POLL: Duration = Duration::from_secs(20);
+/// How long a message may be kept back (SQS's limit).
+const MAX_DELAY_SECONDS: u64 = 900;
 /// The message attribute that says why a message cannot be acted on.
 pub const REASON: &str = "gitferry-reason";
 /// The message attribute that says that a message was too long for the dead-letter queue as it was.
@@ -136,9 +138,12 @@ impl Queue {
         Ok(())
     }
 
-    /// Sends a message to the queue itself.
-    pub async fn send(&self, body: &str) -> Result<(), QueueError> {
-        let request = self.client.send_message().queue_url(&self.url).message_body(body);
+    /// Sends a message to the queue itself, which keeps it back for a while.
+    pub async fn send(&self, body: &str, wait: Duration) -> Result<(), QueueError> {
+        let mut request = self.client.send_message().queue_url(&self.url).message_body(body);
+        if !wait.is_zero() {
+            request = request.delay_seconds(wait.as_secs().min(MAX_DELAY_SECONDS) as i32);
+        }
         let attempts = Attempts::default();
         let sent = request.customize().interceptor(attempts.clone()).send().await;
         sent.map(drop).map_err(|error| QueueError::new(&self.url, "did not take a message", error, &attempts))

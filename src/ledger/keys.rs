@@ -179,6 +179,11 @@ pub fn lease(link: &str, id: RepositoryId) -> Key {
     Key::new(format!("lease/{link}"), id.to_string())
 }
 
+/// The lease of the passes over a repository, on a link with a remote.
+pub fn remote_lease(link: &str, repository: &str) -> Key {
+    Key::new(format!("lease/{link}"), format!("{REMOTE_LINK_PREFIX}{repository}"))
+}
+
 /// Object key of a pack; its index lies beside it (see [`index_of`]).
 pub fn pack(id: RepositoryId, pack: gix::ObjectId, nonce: &str) -> String {
     format!("{}/objects/pack/pack-{pack}-{nonce}.pack", object_prefix(id))

@@ -267,7 +267,8 @@ impl Link {
 
     /// `None` when the target moved meanwhile: plan again.
     async fn wait_for_lease(&self, lag: &Lag) -> Result<Option<Lease>, ReplicationError> {
-        let mut waiter = Waiter::new(&self.target, &self.name, lag.source.id);
+        let key = keys::lease(&self.name, lag.source.id);
+        let mut waiter = Waiter::new(&self.target.table, &self.target.clock, key);
         loop {
             if let Some(lease) = waiter.try_take().await.in_region(&self.target)? {
                 return Ok(Some(lease));

@@ -118,6 +118,11 @@ impl ReplicationError {
 }
 
 impl ReplicationError {
+    /// Whether nothing failed, but another pass carries the repository at the moment.
+    pub fn is_under_way(&self) -> bool {
+        matches!(self, ReplicationError::Remotes { error: RemotesError::UnderWay, .. })
+    }
+
     /// A change of `repository`, read from `region`, that does not fold.
     pub(super) fn of_fold(error: FoldError, repository: &str, region: &str) -> Self {
         match error {

@@ -60,6 +60,9 @@ pub struct Report {
     /// Why it failed for good.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
     pub error: Option<ReplicationError>,
+    /// Whether it is gone at the source, a remote, as far as that can be known.
+    #[serde(skip)]
+    pub gone: bool,
 }
 
 fn as_text<S: serde::Serializer>(error: &Option<ReplicationError>, serializer: S) -> Result<S::Ok, S::Error> {

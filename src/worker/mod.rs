@@ -81,6 +81,8 @@ struct Ended {
 struct Failed {
     kind: Kind,
     fork: bool,
+    /// Somebody else delivers it at the moment.
+    under_way: bool,
     /// When the oldest change was committed that the target lacks, where that could be found out.
     committed: Option<Timestamp>,
 }
@@ -241,7 +243,7 @@ impl Worker {
             }
         };
         let Some(task) = self.running_tasks.remove(&id) else { return };
-        let unknown = Failed { kind: Kind::Internal, fork: false, committed: None };
+        let unknown = Failed { kind: Kind::Internal, fork: false, under_way: false, committed: None };
         let result = ended.map_or(Err(unknown), |ended| {
             debug_assert_eq!(ended.task, task);
             ended.result
@@ -273,6 +275,7 @@ impl Worker {
                 }
             }
             Ok(None) => {}
+            Err(failed) if failed.under_way => {}
             Err(_) => {
                 counters.failed.add(1);
                 self.status.failed(task.0);
@@ -289,7 +292,8 @@ impl Failed {
             link.note_failure(*id, error).await;
             committed = link.behind_since(*id).await.ok().flatten();
         }
-        Failed { kind: error.kind(), fork: matches!(error, ReplicationError::Fork { .. }), committed }
+        let (fork, under_way) = (matches!(error, ReplicationError::Fork { .. }), error.is_under_way());
+        Failed { kind: error.kind(), fork, under_way, committed }
     }
 }
 
@@ -299,7 +303,12 @@ async fn deliver(link: &AnyLink, asked: &Asked, sink: Option<&dyn Sink>) -> Resu
     let brought = match deliver_due(link, asked).await {
         Ok(brought) => brought,
         Err(error) => {
-            tracing::warn!(link = name, repository = %which, %error, "could not deliver; it is tried again");
+            match error.is_under_way() {
+                true => tracing::info!(link = name, repository = %which, %error, "it is looked at again"),
+                false => {
+                    tracing::warn!(link = name, repository = %which, %error, "could not deliver; it is tried again")
+                }
+            }
             return Err(Failed::of(link, which, &error).await);
         }
     };

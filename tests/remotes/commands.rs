@@ -105,6 +105,41 @@ fn an_event_that_was_carried_before_asks_nobody() {
 }
 
 #[test]
+fn an_event_of_a_host_that_is_the_source_names_its_repository() {
+    let servers = Servers::start("table = \"sqlite:cc.db\"\n");
+    servers.world.json(&["replicate", "cc"]);
+    let new = servers.from.commit("main", "new", "new\n");
+    let id = "019a0000-0000-7000-8000-000000000001";
+    let said = event("refs/heads/main", "referenceUpdated", Some(&new)).replace("aws.codecommit", "gitferry");
+    let said = said.replace("\"repositoryId\": \"1\"", &format!("\"repositoryId\": \"{id}\""));
+    assert_eq!(announced(&servers, &said)["delivered"], 1);
+    servers.assert_mirrored();
+    servers.requests();
+    assert_eq!(announced(&servers, &said)["unchanged"], 1);
+    assert_eq!(servers.requests(), 0);
+}
+
+#[test]
+fn a_pass_that_dies_after_its_push_leaves_nothing_that_an_event_is_known_by() {
+    let servers = Servers::start("table = \"sqlite:cc.db\"\n");
+    servers.world.json(&["replicate", "cc"]);
+    let new = servers.from.commit("main", "new", "new\n");
+    let said = event("refs/heads/main", "referenceUpdated", Some(&new));
+    assert_eq!(announced(&servers, &said)["delivered"], 1);
+    servers.from.commit("main", "new", "in between\n");
+    let died = servers.world.command(&["replicate", "cc"]).env("FAILPOINTS", "remote-pushed=return").output().unwrap();
+    assert!(!died.status.success());
+    servers.assert_mirrored();
+    servers.from.git(&["update-ref", "refs/heads/main", &new]);
+    assert_eq!(announced(&servers, &said)["delivered"], 1);
+    servers.assert_mirrored();
+    // From then on it is known again.
+    servers.requests();
+    assert_eq!(announced(&servers, &said)["unchanged"], 1);
+    assert_eq!(servers.requests(), 0);
+}
+
+#[test]
 fn explain_tells_and_changes_nothing() {
     let servers = Servers::start("");
     let first = servers.world.json(&["explain", "cc", "team/app"]);
@@ -186,11 +221,18 @@ fn what_was_carried_once_is_known_although_only_a_glob_names_it() {
     assert_eq!(refs(&to), refs(&from));
     let status = servers.world.json(&["status", "cc"]);
     assert_eq!(status["repositories"].as_array().unwrap().len(), 2, "{status}");
-    // When it is gone, that is told once.
-    std::fs::remove_dir_all(&from.path).unwrap();
-    servers.world.ends(2, &["replicate", "cc"]).says(&["team/other", "there is no such repository"]);
-    assert_eq!(looked_at(), 1);
+    // When it is gone, that is told for a day: it may be that it is only not to be seen.
+    let away = servers.world.path("away");
+    std::fs::rename(&from.path, &away).unwrap();
+    for _ in 0..2 {
+        servers.world.ends(2, &["replicate", "cc"]).says(&["team/other", "there is no such repository"]);
+    }
     assert!(!refs(&to).is_empty());
+    std::fs::rename(&away, &from.path).unwrap();
+    servers.world.ok(&["replicate", "cc"]);
+    // A name that was never carried is not looked for.
+    servers.world.ends(2, &["replicate", "cc", "team/mistyped"]).says(&["there is no such repository"]);
+    assert_eq!(looked_at(), 2);
 }
 
 #[test]

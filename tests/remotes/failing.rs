@@ -1,11 +1,13 @@
 //! What breaks on the way: never a wrong ref at the target, and the next pass completes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use gitferry::Kind;
 use gitferry::git::client::ClientError;
 use gitferry::git::protocol::Version;
 use gitferry::replication::remotes::RemotesError;
+use gitferry::replication::remotes::gate::Gate;
 use gitferry::replication::remotes::report::Outcome;
 
 use crate::git::GitRepo;
@@ -66,6 +68,38 @@ fn somebody_who_is_faster_is_not_overwritten_unseen() {
     assert_eq!((carried.updated, carried.preserved), (1, 1));
     assert!(refs(&place.target).values().any(|id| *id == theirs));
     place.assert_sound();
+}
+
+/// Lets so many pushes happen.
+struct Pushes(AtomicUsize);
+
+impl Gate for Pushes {
+    fn before_push(&self) -> Result<(), RemotesError> {
+        let left = self.0.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
+        left.map(drop).map_err(|_| RemotesError::Over)
+    }
+}
+
+#[test]
+fn a_pass_that_is_over_pushes_no_more() {
+    let place = Place::new();
+    place.sync();
+    place.source.commit("main", "new", "new\n");
+    place.source.git(&["branch", "-D", "side"]);
+    let before = refs(&place.target);
+    for pushes in 0..2 {
+        let gate = Pushes(pushes.into());
+        let mut pass = place.pass();
+        pass.gate = Some(&gate);
+        let error = pass.fails();
+        assert!(matches!(error, RemotesError::Over) && error.kind() == Kind::Transient, "{error}");
+        let mut expected = before.clone();
+        if pushes == 1 {
+            expected.remove("refs/heads/side");
+        }
+        assert_eq!(refs(&place.target), expected);
+    }
+    place.sync();
 }
 
 #[test]

@@ -12,6 +12,7 @@ use gitferry::remote::PushLimits;
 use gitferry::replication::progress::Progress;
 use gitferry::replication::remotes::RemotesError;
 use gitferry::replication::remotes::checkpoint::Checkpoint;
+use gitferry::replication::remotes::gate::Gate;
 use gitferry::replication::remotes::policy::RefPolicy;
 use gitferry::replication::remotes::relay::{Heads, Task};
 use gitferry::replication::remotes::report::{Carried, Outcome};
@@ -61,6 +62,7 @@ impl Place {
             checkpoint: None,
             allow_empty: false,
             detour: None,
+            gate: None,
             repositories: (&self.source, &self.target),
         }
     }
@@ -112,6 +114,7 @@ pub struct Pass<'p> {
     pub checkpoint: Option<Checkpoint>,
     pub allow_empty: bool,
     pub detour: Option<&'p dyn Detour>,
+    pub gate: Option<&'p dyn Gate>,
     pub repositories: (&'p GitRepo, &'p GitRepo),
 }
 
@@ -133,6 +136,7 @@ impl Pass<'_> {
             progress: &Progress::default(),
             lfs: None,
             detour: self.detour,
+            gate: self.gate,
         };
         task.carry(&*self.source, &*self.target, carried)
     }

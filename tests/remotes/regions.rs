@@ -105,7 +105,17 @@ fn task<'t>(
     heads: &'t dyn gitferry::replication::remotes::relay::Heads,
 ) -> Task<'t> {
     static PROGRESS: std::sync::LazyLock<Progress> = std::sync::LazyLock::new(Progress::default);
-    Task { policy, limits, heads, checkpoint: None, allow_empty: false, progress: &PROGRESS, lfs: None, detour: None }
+    Task {
+        policy,
+        limits,
+        heads,
+        checkpoint: None,
+        allow_empty: false,
+        progress: &PROGRESS,
+        lfs: None,
+        detour: None,
+        gate: None,
+    }
 }
 
 fn assert_same(one: &GitRepo, other: &GitRepo) {

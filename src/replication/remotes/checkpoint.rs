@@ -112,21 +112,32 @@ impl Checkpoint {
         name.to_str().is_ok_and(|name| names.into_iter().any(|other| other == name))
     }
 
+    /// Whether it tells which value a ref of the target has.
+    pub fn tells_of(&self, name: &BStr) -> bool {
+        name.to_str().is_ok_and(|name| self.recent.contains_key(name))
+    }
+
     /// Keeps which refs are not confirmed.
     pub fn set_unconfirmed(&mut self, names: &[BString]) {
         self.unconfirmed =
             (names.len() <= MAX_UNCONFIRMED).then(|| names.iter().map(|name| name.to_string()).collect());
     }
 
-    /// Keeps the last values of refs that were moved: those of this pass first, then those of passes before.
-    pub fn set_recent(&mut self, before: Option<&Checkpoint>, moved: &[(BString, Option<ObjectId>)]) {
-        let utf8 =
-            moved.iter().filter_map(|(name, id)| Some((name.to_str().ok()?.to_owned(), id.map(|id| id.to_string()))));
+    /// Keeps the last values of refs that were moved: those of this pass first, then those of passes before that the
+    /// target has still, as far as this pass has seen it and `left` it.
+    pub fn set_recent(
+        &mut self,
+        before: Option<&Checkpoint>,
+        moved: &[(BString, Option<ObjectId>)],
+        left: impl Fn(&BStr) -> Option<ObjectId>,
+    ) {
+        let text = |id: Option<ObjectId>| id.map(|id| id.to_string());
+        let utf8 = moved.iter().filter_map(|(name, id)| Some((name.to_str().ok()?.to_owned(), text(*id))));
         self.recent = utf8.take(MAX_RECENT).collect();
-        let before = before.filter(|before| before.policy == self.policy).map(|before| before.recent.clone());
-        for (name, value) in before.unwrap_or_default() {
-            if self.recent.len() < MAX_RECENT {
-                self.recent.entry(name).or_insert(value);
+        let before = before.filter(|before| before.policy == self.policy).map(|before| &before.recent);
+        for (name, value) in before.into_iter().flatten() {
+            if self.recent.len() < MAX_RECENT && text(left(name.as_str().into())) == *value {
+                self.recent.entry(name.clone()).or_insert_with(|| value.clone());
             }
         }
     }
@@ -174,7 +185,7 @@ mod tests {
         let policy =
             RefPolicy::new(&[], &["refs/heads/*:refs/m/*".into()], Deletions::Mirror, Divergence::Preserve).unwrap();
         let mut checkpoint = Checkpoint { policy: policy.fingerprint().into(), ..Checkpoint::default() };
-        checkpoint.set_recent(None, &[("refs/m/a".into(), Some(id(1))), ("refs/m/gone".into(), None)]);
+        checkpoint.set_recent(None, &[("refs/m/a".into(), Some(id(1))), ("refs/m/gone".into(), None)], |_| None);
         assert!(checkpoint.knows(&hint("refs/heads/a", Some(1)), &policy));
         assert!(checkpoint.knows(&hint("refs/heads/gone", None), &policy));
         assert!(checkpoint.knows(&hint("refs/pull/1/head", Some(9)), &policy), "not carried");
@@ -191,17 +202,37 @@ mod tests {
         let policy = RefPolicy::default();
         let mut first = Checkpoint { policy: policy.fingerprint().into(), ..Checkpoint::default() };
         let moved: Vec<_> = (0..MAX_RECENT + 9).map(|n| (format!("refs/heads/{n:03}").into(), Some(id(1)))).collect();
-        first.set_recent(None, &moved);
+        first.set_recent(None, &moved, |_| None);
         assert_eq!(first.recent.len(), MAX_RECENT);
         let mut second = Checkpoint { policy: policy.fingerprint().into(), ..Checkpoint::default() };
         second.set_recent(
             Some(&first),
             &[("refs/heads/000".into(), Some(id(2))), ("refs/heads/new".into(), Some(id(2)))],
+            |_| Some(id(1)),
         );
         assert!(second.knows(&hint("refs/heads/000", Some(2)), &policy));
         assert!(second.knows(&hint("refs/heads/new", Some(2)), &policy));
         assert_eq!(second.recent.len(), MAX_RECENT);
         let text = serde_json::to_string(&second).unwrap();
         assert_eq!(serde_json::from_str::<Checkpoint>(&text).unwrap(), second);
+    }
+
+    #[test]
+    fn what_the_target_no_longer_has_is_forgotten() {
+        let policy = RefPolicy::default();
+        let new = || Checkpoint { policy: policy.fingerprint().into(), ..Checkpoint::default() };
+        let (mut first, mut second) = (new(), new());
+        let moved = ["a", "b", "c", "d"].map(|name| (BString::from(format!("refs/heads/{name}")), Some(id(1))));
+        first.set_recent(None, &moved, |_| None);
+        // Somebody has moved one at the target, and deleted another.
+        let left = |name: &BStr| match name.to_str().unwrap() {
+            "refs/heads/b" => Some(id(7)),
+            "refs/heads/c" => None,
+            _ => Some(id(1)),
+        };
+        second.set_recent(Some(&first), &[("refs/heads/d".into(), None)], left);
+        let known = ["a", "b", "c"].map(|name| second.knows(&hint(&format!("refs/heads/{name}"), Some(1)), &policy));
+        assert_eq!(known, [true, false, false]);
+        assert!(second.knows(&hint("refs/heads/d", None), &policy));
     }
 }

@@ -63,6 +63,12 @@ pub enum RemotesError {
         /// One or some of the refs.
         refs: String,
     },
+    /// Somebody else carries the repository at the moment.
+    #[error("another pass over this repository is under way")]
+    UnderWay,
+    /// The pass was cut off, or somebody else has taken its turn: what it has seen of both sides is old.
+    #[error("the pass was cut off before it was done; nothing more was pushed")]
+    Over,
     /// There is more to push than the target takes at once, and it could not be parted.
     #[error("{target_url} does not take so much in one push: {reason}")]
     TooLarge {
@@ -173,8 +179,8 @@ impl RemotesError {
             RemotesError::LfsUnsupported { .. } | RemotesError::LfsMissing { .. } | RemotesError::LfsRefused { .. } => {
                 Kind::Refused
             }
-            RemotesError::LfsLost { .. } => Kind::Transient,
-            RemotesError::Moved { .. } => Kind::Conflict,
+            RemotesError::LfsLost { .. } | RemotesError::Over => Kind::Transient,
+            RemotesError::Moved { .. } | RemotesError::UnderWay => Kind::Conflict,
             RemotesError::Internal(_) => Kind::Internal,
         }
     }

@@ -110,6 +110,7 @@ impl Relay<'_, '_> {
     }
 
     pub(super) fn move_head(&mut self, branch: &RefName) -> Result<bool, RemotesError> {
+        self.before_push()?;
         let moved = self.task.heads.set_head(branch)?;
         match moved {
             true => self.carried.head = Some(branch.to_string()),

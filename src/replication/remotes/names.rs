@@ -68,6 +68,11 @@ impl RemoteLink {
         ReplicationError::NotOnLink { name: name.into(), region: self.source.name().into(), link: self.name.clone() }
     }
 
+    /// Whether the configuration names this repository in full.
+    pub(crate) fn names_in_full(&self, name: &str) -> bool {
+        self.names.iter().any(|known| known == name)
+    }
+
     /// Whether it carries a repository of this name.
     pub fn carries(&self, name: &str) -> bool {
         self.repositories.is_match(name) && check_repository_name(name).is_ok()

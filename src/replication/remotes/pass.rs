@@ -5,30 +5,29 @@ use std::time::Instant;
 
 use futures::{StreamExt as _, stream};
 use globset::GlobSet;
-use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use super::checkpoint::{Checkpoint, Hint};
 use super::endpoint::Endpoint;
 use super::ends::{End, EndHeads};
 use super::error::RemotesError;
+use super::gate::LinkGate;
 use super::lfs::{LfsCarrier, LfsTask};
 use super::policy::RefPolicy;
 use super::relay::Task;
 use super::report::Carried;
+use super::turn::Turn;
 use super::via::{Detour, Via};
-use crate::Kind;
 use crate::clock::Clock;
 use crate::config::LfsMode;
-use crate::ledger::keys;
+use crate::fault::crash_point;
 use crate::region::push::Missing;
 use crate::region::{Region, blocking};
 use crate::replication::ReplicationError;
-use crate::replication::deliver::LinkRow;
 use crate::replication::pass::{MAX_JOBS, Report, Summary};
 use crate::replication::progress::Progress;
 use crate::retry::Attempts;
-use crate::table::{Condition, Table, TableError, Write};
+use crate::table::Table;
 
 /// A link with a remote at one end, ready to carry.
 #[derive(Clone, Debug)]
@@ -61,17 +60,6 @@ pub struct RemoteLink {
     pub progress: Arc<Progress>,
 }
 
-/// The row of a repository on a link with a remote.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct RemoteRow {
-    /// Statistics.
-    #[serde(flatten)]
-    pub statistics: LinkRow,
-    /// What the last complete pass left.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub checkpoint: Option<Checkpoint>,
-}
-
 impl RemoteLink {
     /// Brings the targets of these repositories (or of all that the link names in full) to their sources, `jobs` at a
     /// time.
@@ -101,53 +89,59 @@ impl RemoteLink {
     }
 
     /// Brings one repository up to date, with as many attempts as make sense. With a `hint` whose news the last pass
-    /// has carried already, neither server is asked.
+    /// has carried already, neither server is asked. Where another pass is under way, that one goes on.
     pub async fn deliver(&self, name: &str, hint: Option<&Hint>) -> Report {
+        let mut report = Report { repository: name.into(), ..Report::default() };
+        let failed = |error| Some(ReplicationError::Remotes { repository: name.into(), error });
+        let turn = match self.turn_for(name, hint).await {
+            Ok(Some(turn)) => turn,
+            Ok(None) => return report,
+            Err(error) => return Report { error: failed(error), ..report },
+        };
         let (mut attempts, mut carried) = (Attempts::default(), Carried::default());
         loop {
-            let (result, so_far) = self.attempt(name, hint, carried).await;
+            let (result, so_far) = self.attempt(name, &turn, carried).await;
             carried = so_far;
-            let mut report = Report { repository: name.into(), retries: attempts.failed(), ..Report::default() };
-            match result {
-                Ok(()) => {
-                    report.carried = Some(carried).filter(|carried| !carried.is_nothing());
-                    return report;
-                }
-                Err(error) if attempts.again(error.kind()).await => {
-                    tracing::info!(%error, repository = name, "trying again");
-                }
-                Err(error) => {
-                    self.note_failure(name, &error).await;
-                    report.carried = Some(carried).filter(|carried| !carried.is_nothing());
-                    report.error = Some(ReplicationError::Remotes { repository: name.into(), error });
-                    return report;
-                }
+            let Err(error) = result else { break };
+            let over = turn.over().is_cancelled();
+            if !over && attempts.again(error.kind()).await {
+                tracing::info!(%error, repository = name, "trying again");
+                continue;
             }
+            // Whoever has the turn now notes what it comes to.
+            report.gone = !over && self.note_failure(name, &error).await;
+            report.error = failed(error);
+            break;
         }
+        turn.end().await;
+        report.retries = attempts.failed();
+        report.carried = Some(carried).filter(|carried| !carried.is_nothing());
+        report
     }
 
-    async fn attempt(
-        &self,
-        name: &str,
-        hint: Option<&Hint>,
-        mut carried: Carried,
-    ) -> (Result<(), RemotesError>, Carried) {
+    /// `None` where there is nothing to do.
+    async fn turn_for(&self, name: &str, hint: Option<&Hint>) -> Result<Option<Turn>, RemotesError> {
+        if let Some(hint) = hint
+            && self.knows(name, [hint]).await?
+        {
+            return Ok(None);
+        }
+        self.take_turn(name).await.map(Some)
+    }
+
+    async fn attempt(&self, name: &str, turn: &Turn, mut carried: Carried) -> (Result<(), RemotesError>, Carried) {
         let (row, condition) = match self.row(name).await {
             Ok(found) => found,
             Err(error) => return (Err(error.into()), carried),
         };
         let checkpoint = row.checkpoint.clone();
-        if let (Some(hint), Some(checkpoint)) = (hint, &checkpoint)
-            && checkpoint.knows(hint, &self.policy)
-        {
-            return (Ok(()), carried);
-        }
         let (source, target) = match self.ends(name, false).await {
             Ok(ends) => ends,
             Err(error) => return (Err(error), carried),
         };
         let (link, runtime) = (self.clone(), Handle::current());
         let via = self.via.as_ref().map(|region| Via::new(region, name, &self.name, &self.progress, &runtime));
+        let gate = LinkGate::new(self, name, (row, condition), turn.over());
         let working = move || {
             let lfs = link.lfs_task((&source, &target), checkpoint.as_ref(), &runtime)?;
             let heads = EndHeads { end: target.clone(), runtime };
@@ -160,14 +154,16 @@ impl RemoteLink {
                 progress: &link.progress,
                 lfs: lfs.as_ref().map(|lfs| lfs as &dyn LfsCarrier),
                 detour: via.as_ref().map(|via| via as &dyn Detour),
+                gate: Some(&gate),
             };
             let result = task.carry(&source, &target, &mut carried);
-            Ok::<_, RemotesError>((result, carried))
+            Ok::<_, RemotesError>((result, carried, gate.into_row()))
         };
-        let (result, carried) = match blocking(working).await {
+        let (result, carried, (row, condition)) = match blocking(working).await {
             Ok(done) => done,
             Err(error) => return (Err(error), Carried::default()),
         };
+        crash_point("remote-pushed");
         match result {
             Ok(checkpoint) => {
                 self.note_delivery(name, row, condition, checkpoint, &carried).await;
@@ -175,17 +171,6 @@ impl RemoteLink {
             }
             Err(error) => (Err(error), carried),
         }
-    }
-
-    /// Whether the target has all that events say of refs of a repository, by what the last pass left: neither server
-    /// is asked.
-    pub(crate) async fn knows<'h>(
-        &self,
-        name: &str,
-        hints: impl IntoIterator<Item = &'h Hint> + Send,
-    ) -> Result<bool, TableError> {
-        let Some(checkpoint) = self.row(name).await?.0.checkpoint else { return Ok(false) };
-        Ok(hints.into_iter().all(|hint| checkpoint.knows(hint, &self.policy)))
     }
 
     /// What brings the objects of Git LFS for one repository, if the link carries them. Where no complete pass has done
@@ -207,67 +192,5 @@ impl RemoteLink {
     pub(super) fn looks_at_all(&self, checkpoint: Option<&Checkpoint>) -> bool {
         let is_complete = checkpoint.is_some_and(|last| last.policy == self.policy.fingerprint());
         self.table.is_some() && !is_complete
-    }
-
-    /// The row of a repository, and the condition on which it may be replaced.
-    pub(super) async fn row(&self, name: &str) -> Result<(RemoteRow, Condition), TableError> {
-        let Some(table) = &self.table else { return Ok((RemoteRow::default(), Condition::Any)) };
-        Ok(match table.get(&keys::remote_link(&self.name, name)).await? {
-            None => (RemoteRow::default(), Condition::Absent),
-            Some(item) => {
-                // What cannot be read is no checkpoint: the pass looks at everything again.
-                let row = serde_json::from_value(item.document).unwrap_or_default();
-                (row, Condition::Revision(item.revision))
-            }
-        })
-    }
-
-    /// Notes what a complete pass left. Whoever finds that another pass was faster leaves the row to that one; without
-    /// a row the next pass only has more to look at.
-    async fn note_delivery(
-        &self,
-        name: &str,
-        mut row: RemoteRow,
-        condition: Condition,
-        checkpoint: Option<Checkpoint>,
-        carried: &Carried,
-    ) {
-        let changed = carried.has_changed();
-        if checkpoint.is_none() && !changed && row.statistics.last_error.is_none() {
-            return;
-        }
-        row.checkpoint = checkpoint.or(row.checkpoint);
-        (row.statistics.last_error, row.statistics.failed) = (None, None);
-        if changed {
-            row.statistics.delivered = Some(self.clock.now());
-            (row.statistics.bytes, row.statistics.changes) = (carried.bytes + carried.lfs_bytes, carried.edits());
-        }
-        self.put_row(name, condition, &row).await;
-    }
-
-    /// A repository that is gone, and that only this row told of, is not looked for again unless an event names it.
-    async fn note_failure(&self, name: &str, error: &RemotesError) {
-        let Ok((mut row, condition)) = self.row(name).await else { return };
-        if error.kind() == Kind::NotFound
-            && self.source.region().is_none()
-            && !self.names.iter().any(|known| known == name)
-        {
-            return self.write_row(name, Write::delete(keys::remote_link(&self.name, name), Condition::Any)).await;
-        }
-        row.statistics.last_error = Some(error.to_string());
-        row.statistics.failed = Some(self.clock.now());
-        self.put_row(name, condition, &row).await;
-    }
-
-    async fn put_row(&self, name: &str, condition: Condition, row: &RemoteRow) {
-        let Ok(document) = serde_json::to_value(row) else { return };
-        self.write_row(name, Write::put(keys::remote_link(&self.name, name), condition, document)).await;
-    }
-
-    async fn write_row(&self, name: &str, write: Write) {
-        let Some(table) = &self.table else { return };
-        if let Err(error) = table.transact(vec![write]).await {
-            tracing::debug!(%error, repository = name, "could not note what the pass left");
-        }
     }
 }

@@ -10,6 +10,7 @@ use gix::bstr::{BString, ByteSlice};
 
 use super::checkpoint::{Checkpoint, digest};
 use super::error::RemotesError;
+use super::gate::Gate;
 use super::head::{Followed, TargetHead};
 use super::lfs::LfsCarrier;
 use super::look::{Decided, Look, decide};
@@ -62,6 +63,8 @@ pub struct Task<'t> {
     pub lfs: Option<&'t dyn LfsCarrier>,
     /// Where the pass may turn to when the source alone cannot serve it.
     pub detour: Option<&'t dyn Detour>,
+    /// Asked before each push, if anything is.
+    pub gate: Option<&'t dyn Gate>,
 }
 
 impl<'t> Task<'t> {

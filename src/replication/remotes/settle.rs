@@ -1,5 +1,7 @@
 //! What became of what was pushed, and what the next pass is told of it.
 
+use gix::bstr::BStr;
+
 use super::checkpoint::Checkpoint;
 use super::error::RemotesError;
 use super::plan::Edit;
@@ -52,7 +54,8 @@ impl Relay<'_, '_> {
         }
         self.made_head |=
             edit.new.is_some() && self.wanted_head.as_ref().is_some_and(|head| head.as_bstr() == edit.name.as_ref());
-        if self.moved.len() < MAX_REMEMBERED {
+        // What the checkpoint before tells of is told anew, however much else has moved.
+        if self.moved.len() < MAX_REMEMBERED || self.task.checkpoint.is_some_and(|last| last.tells_of(&edit.name)) {
             self.moved.push((edit.name.clone().into_owned(), edit.new));
         }
     }
@@ -81,6 +84,7 @@ impl Relay<'_, '_> {
         }
     }
 
+    /// What the next pass is told.
     pub(super) fn checkpoint(self, source: RefsDigest, head: Option<RefName>) -> Option<Checkpoint> {
         let before = self.task.checkpoint;
         let mut checkpoint = Checkpoint {
@@ -91,7 +95,11 @@ impl Relay<'_, '_> {
             ..Checkpoint::default()
         };
         checkpoint.set_unconfirmed(&self.unconfirmed);
-        checkpoint.set_recent(before, &self.moved);
+        let left = |name: &BStr| match self.moved.iter().rfind(|(moved, _)| moved == name) {
+            Some((_, id)) => *id,
+            None => self.there.refs.find(name).and_then(|entry| self.there.refs.object(&entry)),
+        };
+        checkpoint.set_recent(before, &self.moved, left);
         Some(checkpoint).filter(|checkpoint| Some(checkpoint) != before)
     }
 }

@@ -128,10 +128,9 @@ impl Handler {
         }
         let ends = self.deliver_all(merged(work), until).await;
         for (work, end) in ends {
-            let again = match end {
-                End::Done(_) => false,
-                End::Failed(_) => true,
-                End::CutOff => !continue_later(&work).await,
+            let again = match end.again_after() {
+                Some(wait) => !continue_later(&work, wait).await,
+                None => matches!(end, End::Failed(_)),
             };
             if again {
                 failed.extend(work.records.iter().map(|record| record.message_id.as_str()));
@@ -170,12 +169,12 @@ impl Handler {
         };
         let mut delivered = 0;
         for (work, end) in self.deliver_all(work, until).await {
-            match end {
-                End::Done(_) => delivered += 1,
-                End::Failed(error) => return Err(error.into()),
-                End::CutOff if continue_later(&work).await => {}
+            match (end.again_after(), end) {
+                (_, End::Done(_)) => delivered += 1,
+                (_, End::Failed(error)) => return Err(error.into()),
+                (Some(wait), _) if continue_later(&work, wait).await => {}
                 // Lambda repeats what fails.
-                End::CutOff => return Err(HandlerError::Unfinished(format!("{} was cut off", work.asked.which))),
+                _ => return Err(HandlerError::Unfinished(format!("{} was not carried to its end", work.asked.which))),
             }
         }
         Ok(json!({ "delivered": delivered }))
@@ -224,7 +223,7 @@ impl Handler {
                     // That a repository of a remote was looked at is not worth telling.
                     End::Done(None) if matches!(served.link, AnyLink::Remote(_)) => {}
                     End::Done(_) => delivered += 1,
-                    End::CutOff => cut_off += 1,
+                    End::CutOff | End::UnderWay => cut_off += 1,
                     End::Failed(error) => failed = Some(error),
                 }
             }
@@ -266,7 +265,7 @@ impl Handler {
                 brought.as_ref().and_then(|brought| brought.lag_ms).map_or(0.0, |ms| ms as f64 / 1000.0)
             }
             End::Failed(_) => lateness(work, until).await,
-            End::CutOff => 0.0,
+            End::CutOff | End::UnderWay => 0.0,
         };
         let mut all = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
         let link = work.served.link.name().to_owned();
@@ -274,7 +273,7 @@ impl Handler {
         figures.lag_seconds = figures.lag_seconds.max(late);
         match end {
             End::Done(brought) => figures.delivered += u64::from(brought.is_some()),
-            End::CutOff => figures.pending += 1,
+            End::CutOff | End::UnderWay => figures.pending += 1,
             End::Failed(error) => {
                 figures.pending += 1;
                 figures.failed += 1;

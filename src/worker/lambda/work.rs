@@ -1,6 +1,7 @@
 //! One repository of an invocation: delivered, announced, or asked for again.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
@@ -12,6 +13,9 @@ use crate::events::remote::all_of;
 use crate::replication::error::InRegion as _;
 use crate::replication::{AnyLink, ReplicationError, Which};
 use crate::retry::Attempts;
+
+/// When a repository that somebody else delivers is looked at again.
+const UNDER_WAY_WAIT: Duration = Duration::from_secs(60);
 
 /// A repository to deliver.
 pub(super) struct Work<'a> {
@@ -38,6 +42,19 @@ pub(super) enum End {
     Done(Option<Brought>),
     Failed(ReplicationError),
     CutOff,
+    /// Somebody else delivers it at the moment.
+    UnderWay,
+}
+
+impl End {
+    /// When another invocation is to go on with it.
+    pub fn again_after(&self) -> Option<Duration> {
+        match self {
+            End::CutOff => Some(Duration::ZERO),
+            End::UnderWay => Some(UNDER_WAY_WAIT),
+            End::Done(_) | End::Failed(_) => None,
+        }
+    }
 }
 
 /// All that a sweep has to deliver: what differs, or, where only a look tells that, everything.
@@ -94,6 +111,10 @@ pub(super) async fn deliver(work: &Work<'_>) -> End {
     };
     match outcome {
         Ok(brought) => End::Done(brought),
+        Err(error) if error.is_under_way() => {
+            tracing::info!(link = link.name(), repository = %which, %error, "it is looked at again");
+            End::UnderWay
+        }
         Err(error) => {
             tracing::warn!(link = link.name(), repository = %which, %error, "could not deliver");
             if let (AnyLink::Regions(link), Which::Id(id)) = (link, which) {
@@ -136,8 +157,8 @@ pub(super) async fn announce_the_rest(served: &Served, until: Instant) {
     }
 }
 
-/// Asks for another invocation; `false` when there is no queue to ask by.
-pub(super) async fn continue_later(work: &Work<'_>) -> bool {
+/// Asks for another invocation after a while; `false` when there is no queue to ask by.
+pub(super) async fn continue_later(work: &Work<'_>, wait: Duration) -> bool {
     let Some(queue) = &work.served.queue else { return false };
     let (source, detail) = match &work.asked.which {
         Which::Id(id) => (
@@ -150,7 +171,7 @@ pub(super) async fn continue_later(work: &Work<'_>) -> bool {
         }
     };
     let event = json!({ "version": "0", "source": source, "detail-type": DETAIL_TYPE, "detail": detail });
-    match queue.send(&event.to_string()).await {
+    match queue.send(&event.to_string(), wait).await {
         Ok(()) => true,
         Err(error) => {
             tracing::warn!(%error, "the message comes again instead");

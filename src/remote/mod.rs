@@ -68,12 +68,14 @@ pub struct RemoteRepository {
 }
 
 /// What became of a wish to set HEAD.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeadSet {
     /// HEAD names the branch now.
     Done,
     /// There is no API that gitferry knows of, or nobody to ask it as.
     NoApi,
+    /// Whoever asks the API may not: who pushes need not be who administers. Why.
+    Denied(String),
 }
 
 impl Remote {
@@ -198,6 +200,8 @@ impl RemoteRepository {
             Err(CallError::Unusable(reason)) => Err(unusable(reason)),
             Err(CallError::Credentials(reason)) => Err(credentials(reason)),
             Err(CallError::Connection(reason)) => Err(RemoteError::ApiConnection { repository, api, reason }),
+            Err(CallError::Denied(status, reason)) => Ok(HeadSet::Denied(format!("{api} answered {status}: {reason}"))),
+            Err(CallError::Busy(status, reason)) => Err(RemoteError::ApiBusy { repository, api, status, reason }),
             Err(CallError::Answer(status, reason)) => Err(RemoteError::Api { repository, api, status, reason }),
         }
     }

@@ -306,3 +306,49 @@ proptest! {
         }
     }
 }
+
+/// A server that talks on and on about nothing is cut short.
+#[test]
+fn what_nobody_asked_for() {
+    let v0 = packets(&[&format!("{A} refs/heads/a\0multi_ack_detailed side-band-64k\n"), "0000"]);
+    let many = |line: &str, head: &[&str]| [packets(head), packets(&[line]).repeat(2000)].concat();
+    let acknowledged = |status: &str| format!("ACK {A}{status}\n");
+    let known = |greeting: Vec<u8>, answer: Vec<u8>| {
+        let server = Scripted::new([greeting, answer]);
+        UploadPack::open(&server).unwrap().known(id(A), &[id(A)]).unwrap_err().to_string()
+    };
+    let stranger = |status: &str| packets(&[&format!("ACK {B}{status}\n"), "0000"]);
+    for (greeting, answer, words) in [
+        (v2_greeting(), [packets(&["acknowledgments\n"]), stranger("")].concat(), "asked about"),
+        (v2_greeting(), many(&acknowledged(""), &["acknowledgments\n"]), "too many acknowledgments"),
+        (v0.clone(), stranger(" common"), "asked about"),
+        (v0.clone(), many(&acknowledged(" common"), &[]), "too many acknowledgments"),
+        (v0.clone(), many(&acknowledged(" ready"), &[]), "too many acknowledgments"),
+    ] {
+        let error = known(greeting, answer);
+        assert!(error.contains(words), "{error}");
+    }
+    for (greeting, answer) in [
+        (v2_greeting(), many("ready\n", &["acknowledgments\n"])),
+        (v2_greeting(), packets(&["acknowledgments\n", "0001"]).repeat(2000)),
+        (v0, many(&acknowledged(" common"), &[])),
+    ] {
+        let server = Scripted::new([greeting, answer]);
+        let request = FetchPack { wants: vec![id(A)], haves: vec![id(B)], ..FetchPack::default() };
+        let error = UploadPack::open(&server).unwrap().fetch(&request).err().unwrap().to_string();
+        assert!(error.contains("too many acknowledgments"), "{error}");
+    }
+}
+
+#[test]
+fn reports_without_end() {
+    let name = "x".repeat(60_000);
+    let option = format!("option refname refs/heads/{name}\n");
+    let lines = ["ok refs/for/main\n", &option].repeat(1000);
+    let refused = ["ng refs/heads/c no\n", "0000"];
+    let report = push("report-status-v2", &packets(&[&["unpack ok\n"], &lines[..], &refused].concat())).unwrap();
+    let kept: usize =
+        report.refs.iter().flat_map(|outcome| &outcome.effects).map(|one| one.name.as_ref().unwrap().len()).sum();
+    assert!((1 << 20..17 << 20).contains(&kept), "{kept}");
+    assert!(report.refs[1].result.is_ok() && report.refs[2].result == Err("no".into()));
+}

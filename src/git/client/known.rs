@@ -6,7 +6,7 @@ use std::io::Write;
 use gix::ObjectId;
 use gix::bstr::ByteSlice;
 
-use super::answer::{Answer, Line};
+use super::answer::{Answer, Line, Lines};
 use super::error::{At, ClientError};
 use super::fetch::distinct;
 use super::upload_pack::UploadPack;
@@ -17,6 +17,10 @@ pub(super) const HAVES_PER_REQUEST: usize = 8192;
 /// Haves before the answer is awaited where the server answers while it reads (SSH, versions 0 and 1): what it answers
 /// has to fit into the smallest buffer on the way, a pipe, or both sides would wait for each other.
 pub(super) const HAVES_PER_ROUND: usize = 768;
+/// Lines that a server may say to one have: Git says one.
+const LINES_PER_HAVE: usize = 4;
+/// Lines that it may say beside those: `NAK`, `ready`.
+const MORE_LINES: usize = 64;
 
 impl UploadPack<'_> {
     /// Which of `haves` the server has, in their order; nothing is fetched. `want` is an object that it has: without
@@ -71,6 +75,7 @@ impl UploadPack<'_> {
         self.ready()?;
         let wait_for_done = self.capabilities().command_has("fetch", "wait-for-done");
         let head = self.command_head("fetch");
+        let asked = haves.iter().copied().collect();
         let (wants, haves) = (vec![want], haves.to_vec());
         let request = FetchRequest { wants, haves, wait_for_done, ..FetchRequest::default() };
         self.send(at, |out| {
@@ -84,7 +89,7 @@ impl UploadPack<'_> {
         }
         // Where it has heard enough it sends the pack at once, for which a new connection is cheaper than to read it:
         // then this one is not idle.
-        self.idle = read_acknowledgments(&mut answer, common, at)?;
+        self.idle = read_acknowledgments(&mut answer, &asked, common, at)?;
         Ok(())
     }
 
@@ -121,9 +126,9 @@ impl UploadPack<'_> {
                 write_ids(b"have ", haves, out)?;
                 out.flush_packet()
             })?;
-            let format = self.format();
-            read_round(&mut Answer::new(self.connection.answer(), at), at, |id| {
-                common.insert(parse_id(id, format)?);
+            let (format, asked) = (self.format(), haves.iter().copied().collect());
+            read_round(&mut Answer::new(self.connection.answer(), at), at, haves.len(), |id| {
+                common.insert(among(parse_id(id, format)?, &asked)?);
                 Ok(())
             })?;
         }
@@ -138,35 +143,51 @@ impl UploadPack<'_> {
     }
 }
 
+/// How many lines of acknowledgments there may be after so many haves.
+pub(super) fn acknowledgments(haves: usize) -> Lines {
+    Lines::new("acknowledgments", haves.saturating_mul(LINES_PER_HAVE).saturating_add(MORE_LINES))
+}
+
+/// An id that is acknowledged, which has to be one that was `asked` about.
+fn among(id: ObjectId, asked: &HashSet<ObjectId>) -> Result<ObjectId, ProtocolError> {
+    let unasked = || ProtocolError::unexpected("an id that was asked about", id.to_hex().to_string().as_bytes());
+    asked.contains(&id).then_some(id).ok_or_else(unasked)
+}
+
 /// Reads a section of acknowledgments; whether the answer ends with it.
 fn read_acknowledgments(
     answer: &mut Answer<'_>,
+    asked: &HashSet<ObjectId>,
     common: &mut HashSet<ObjectId>,
     at: At<'_>,
 ) -> Result<bool, ClientError> {
+    let mut lines = acknowledgments(asked.len());
     loop {
+        lines.count(at)?;
         match answer.line("the end of the acknowledgments")? {
             Line::Flush => return Ok(true),
             Line::Delimiter => return Ok(false),
             Line::Text(b"NAK" | b"ready") => {}
             Line::Text(line) => {
                 let (id, _) = acknowledgment(line, at)?;
-                let id = ObjectId::from_hex(id);
-                common.insert(id.map_err(|_| at.protocol(ProtocolError::unexpected("ACK <id>", line)))?);
+                let id = ObjectId::from_hex(id).map_err(|_| ProtocolError::unexpected("ACK <id>", line));
+                common.insert(id.and_then(|id| among(id, asked)).map_err(|error| at.protocol(error))?);
             }
         }
     }
 }
 
-/// Reads the answers to a round of versions 0 and 1, up to the `NAK` that ends it, and tells of ids that are common.
+/// Reads the answers to a round of so many haves of versions 0 and 1, up to the `NAK` that ends it, and tells of ids that are common.
 /// Whether the server has heard enough.
 pub(super) fn read_round(
     answer: &mut Answer<'_>,
     at: At<'_>,
+    haves: usize,
     mut common: impl FnMut(&[u8]) -> Result<(), ProtocolError>,
 ) -> Result<bool, ClientError> {
-    let mut ready = false;
+    let (mut ready, mut lines) = (false, acknowledgments(haves));
     loop {
+        lines.count(at)?;
         let line = answer.text("the last acknowledgment")?;
         if line == b"NAK" {
             return Ok(ready);

@@ -1,10 +1,13 @@
 //! Servers that say exactly what a test has them say.
 
-use std::io::{BufRead, Cursor, Write};
+use std::io::{BufRead, Cursor, Read, Write};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use gitferry::Kind;
-use gitferry::git::client::{ClientError, Connection, FetchPack, PushReport, ReceivePack, Request, Server, UploadPack};
+use gitferry::git::client::{
+    ClientError, Connection, Deadline, FetchPack, PushReport, ReceivePack, Request, Server, UploadPack,
+};
 use gitferry::git::protocol::{Service, Version};
 use proptest::prelude::*;
 
@@ -351,4 +354,100 @@ fn reports_without_end() {
         report.refs.iter().flat_map(|outcome| &outcome.effects).map(|one| one.name.as_ref().unwrap().len()).sum();
     assert!((1 << 20..17 << 20).contains(&kept), "{kept}");
     assert!(report.refs[1].result.is_ok() && report.refs[2].result == Err("no".into()));
+}
+
+/// Reports on a push, then says for ever that it is alive.
+#[derive(Debug)]
+struct Hung;
+
+struct HungConnection {
+    said: Cursor<Vec<u8>>,
+    alive: Vec<u8>,
+    deadline: Deadline,
+}
+
+impl Server for Hung {
+    fn url(&self) -> &str {
+        "test://hung"
+    }
+
+    fn connect(&self, _: Service, _: Version) -> Result<Box<dyn Connection>, ClientError> {
+        let greeting = packets(&[&format!("{A} refs/heads/a\0report-status side-band-64k\n"), "0000"]);
+        Ok(Box::new(HungConnection { said: Cursor::new(greeting), alive: Vec::new(), deadline: Deadline::default() }))
+    }
+}
+
+impl Connection for HungConnection {
+    fn is_stateless(&self) -> bool {
+        true
+    }
+
+    fn answer(&mut self) -> &mut dyn BufRead {
+        self
+    }
+
+    fn deadline(&self) -> Deadline {
+        self.deadline.clone()
+    }
+
+    fn request(&mut self) -> Result<Box<dyn Request + '_>, ClientError> {
+        let report = packets(&["unpack ok\n", "ok refs/heads/a\n", "0000"]);
+        self.said = Cursor::new([format!("{:04x}\u{1}", report.len() + 5).into_bytes(), report].concat());
+        Ok(Box::new(HungRequest))
+    }
+}
+
+impl BufRead for HungConnection {
+    fn fill_buf(&mut self) -> std::io::Result<&[u8]> {
+        if !self.said.fill_buf()?.is_empty() {
+            return self.said.fill_buf();
+        }
+        // As if the time had passed.
+        if self.deadline.left().is_some_and(|left| left <= Duration::from_mins(1)) {
+            return Err(std::io::ErrorKind::TimedOut.into());
+        }
+        if self.alive.is_empty() {
+            self.alive = b"0005\x02".to_vec();
+        }
+        Ok(&self.alive)
+    }
+
+    fn consume(&mut self, count: usize) {
+        match self.alive.is_empty() {
+            true => self.said.consume(count),
+            false => drop(self.alive.drain(..count)),
+        }
+    }
+}
+
+impl Read for HungConnection {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.fill_buf()?.read(out)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+struct HungRequest;
+
+impl Write for HungRequest {
+    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Request for HungRequest {
+    fn finish(self: Box<Self>) -> Result<(), ClientError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_hook_that_hangs_after_the_report_holds_nothing_up() {
+    let report = ReceivePack::open(&Hung).unwrap().push(&[command("refs/heads/a", A, B)], Some(&mut no_objects));
+    assert!(report.unwrap().is_ok());
 }

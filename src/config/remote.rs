@@ -78,6 +78,10 @@ pub enum RemoteAuth {
     Helper {
         /// The program and its arguments; `get`, `store` or `erase` is put behind.
         command: Vec<String>,
+        /// Whether it is told the repository's path, as with Git's `credential.useHttpPath`: then it may know another
+        /// secret for each repository, and one for the whole host is not found. Only CodeCommit's needs it.
+        #[serde(default)]
+        path: Option<bool>,
     },
     /// Whoever the AWS credentials belong to, for CodeCommit.
     CodeCommit,
@@ -222,7 +226,7 @@ impl RemoteAuth {
             RemoteAuth::Basic { user, .. } if user.is_empty() || user.contains([':', '\n']) => {
                 Err("user is empty or has a colon".into())
             }
-            RemoteAuth::Helper { command } if command.first().is_none_or(String::is_empty) => {
+            RemoteAuth::Helper { command, .. } if command.first().is_none_or(String::is_empty) => {
                 Err("command names no program".into())
             }
             _ => Ok(()),
@@ -250,6 +254,7 @@ mod tests {
             "url = \"https://github.com/me/{name}.git\"\nauth = { kind = \"basic\", user = \"x\", token_env = \"T\" }",
             "url = \"https://h/{name}\"\nauth = { kind = \"bearer\", token_file = \"t\" }\nca = \"ca.pem\"",
             "url = \"https://h/{name}\"\nauth = { kind = \"helper\", command = [\"pass-git\", \"x\"] }",
+            "url = \"https://h/{name}\"\nauth = { kind = \"helper\", command = [\"pass-git\"], path = true }",
             "url = \"https://h/{name}\"\nproxy = \"http://proxy:3128\"\nlimits = { silence = \"5m\", spool = \"2GiB\" }",
             "url = \"git@h:{name}\"\nauth = { kind = \"ssh\", key = \"k\", known_hosts = \"h\", passphrase_env = \"P\" }",
             "url = \"http://h/{name}\"\nauth = { kind = \"bearer\", token_env = \"T\" }\ncleartext = true",

@@ -129,10 +129,10 @@ pub fn call(
 /// Host, port where it is HTTP's, and path without `.git` of a repository.
 fn place(repository: &RepositoryUrl) -> (String, Option<u16>, String) {
     let (host, port, path) = match repository {
-        RepositoryUrl::Http(url) => (url.host_str().unwrap_or_default(), url.port(), url.path()),
-        RepositoryUrl::Ssh(url) => (url.host.as_str(), None, url.path.as_str()),
+        RepositoryUrl::Http(url) => (url.host_str().unwrap_or_default().to_owned(), url.port(), url.path()),
+        RepositoryUrl::Ssh(url) => (url.web_host(), None, url.path.as_str()),
     };
-    (host.into(), port, path.strip_suffix(".git").unwrap_or(path).into())
+    (host, port, path.strip_suffix(".git").unwrap_or(path).into())
 }
 
 /// A repository's path below where the server's pages are, which is where its API is, too.
@@ -316,6 +316,12 @@ mod tests {
                 None,
                 "git@git.corp.example:{name}.git",
                 format!("PATCH https://git.corp.example/api/v3/repos/team/app {branch}"),
+            ),
+            (
+                Provider::GitHub,
+                None,
+                "ssh://git@ssh.github.com:443/{name}.git",
+                format!("PATCH https://api.github.com/repos/team/app {branch}"),
             ),
             (
                 Provider::GitLab,

@@ -160,7 +160,9 @@ impl RemoteRepository {
     pub fn lfs_url(&self) -> String {
         let url = match &self.url {
             RepositoryUrl::Http(url) => url.to_string(),
-            RepositoryUrl::Ssh(url) => format!("https://{}/{}", url.host, url.path.trim_start_matches(['/', '~'])),
+            RepositoryUrl::Ssh(url) => {
+                format!("https://{}/{}", url.web_host(), url.path.trim_start_matches(['/', '~']))
+            }
         };
         let suffix = if url.ends_with(".git") { "/info/lfs" } else { ".git/info/lfs" };
         format!("{url}{suffix}")

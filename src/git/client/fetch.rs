@@ -148,13 +148,13 @@ impl UploadPack<'_> {
 
     /// Over a connection with state the haves go in rounds, until all are told or the server has heard enough.
     fn send_v0(&mut self, request: &FetchRequest, haves: &[ObjectId], at: At<'_>) -> Result<(), ClientError> {
-        let format = self.named_format();
+        let named = self.named();
         let mut wants = Some(request);
         let mut haves = haves.chunks(HAVES_PER_ROUND).peekable();
         while request.deepen.is_none() && !self.connection.is_stateless() && haves.len() > 1 {
             let round = haves.next().unwrap_or_default();
             self.send(at, |out| {
-                wants.take().map_or(Ok(()), |request| request.write_v0(format, out))?;
+                wants.take().map_or(Ok(()), |request| request.write_v0(&named, out))?;
                 write_ids(b"have ", round, out)?;
                 out.flush_packet()
             })?;
@@ -163,7 +163,7 @@ impl UploadPack<'_> {
             }
         }
         self.send(at, |out| {
-            wants.take().map_or(Ok(()), |request| request.write_v0(format, out))?;
+            wants.take().map_or(Ok(()), |request| request.write_v0(&named, out))?;
             haves.try_for_each(|round| write_ids(b"have ", round, out))?;
             out.line(b"done")?;
             out.flush()

@@ -10,7 +10,7 @@ use super::answer::{Answer, Line, Lines};
 use super::error::{At, ClientError};
 use super::fetch::distinct;
 use super::upload_pack::UploadPack;
-use crate::git::protocol::{FetchRequest, MultiAck, ProtocolError, SidebandWidth, Version, parse_id, write_ids};
+use crate::git::protocol::{AGENT, FetchRequest, MultiAck, ProtocolError, SidebandWidth, Version, parse_id, write_ids};
 
 /// Haves in one request that stands for itself (version 2, and HTTP): some 600 KB with answers of that size.
 pub(super) const HAVES_PER_REQUEST: usize = 8192;
@@ -106,7 +106,7 @@ impl UploadPack<'_> {
             return Err(at.unsupported("tell which objects it has: it lacks multi_ack_detailed"));
         }
         let stateless = self.connection.is_stateless();
-        let format = self.named_format();
+        let named = self.named();
         // No pack comes, but some servers (dulwich) insist on a client that could read any.
         let has = |word: &str| self.capabilities().has(word);
         let request = FetchRequest {
@@ -121,7 +121,7 @@ impl UploadPack<'_> {
         for (round, haves) in haves.chunks(per_round).enumerate() {
             self.send(at, |out| {
                 if round == 0 || stateless {
-                    request.write_v0(format, out)?;
+                    request.write_v0(&named, out)?;
                 }
                 write_ids(b"have ", haves, out)?;
                 out.flush_packet()
@@ -137,9 +137,10 @@ impl UploadPack<'_> {
         Ok(())
     }
 
-    /// The format, where the server has named it.
-    pub(super) fn named_format(&self) -> Option<gix::hash::Kind> {
-        self.capabilities().value("object-format").map(|_| self.format())
+    /// What a client names where the server has named its own.
+    pub(super) fn named(&self) -> Vec<String> {
+        let format = self.capabilities().value("object-format").map(|_| format!("object-format={}", self.format()));
+        format.into_iter().chain(self.capabilities().agent().map(|_| AGENT.into())).collect()
     }
 }
 

@@ -208,6 +208,11 @@ async fn listen(mut output: ChannelReadHalf, pieces: mpsc::Sender<io::Result<Byt
                     ending.closed = message.is_some();
                     break;
                 }
+                // The command was refused: a server may leave the channel open for all that.
+                Some(ChannelMsg::Failure) => {
+                    ending.refused = true;
+                    break;
+                }
                 Some(message) => ending.note(message),
             },
             free = pieces.reserve(), if !unread.is_empty() => match free {
@@ -245,7 +250,6 @@ impl Ending {
             }
             ChannelMsg::ExitStatus { exit_status } => self.status = Some(exit_status),
             ChannelMsg::ExitSignal { signal_name, .. } => self.signal = Some(format!("{signal_name:?}")),
-            ChannelMsg::Failure => self.refused = true,
             _ => {}
         }
     }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::AwsConfig;
 use super::limits::duration;
-use super::remote_url::UrlTemplate;
+use super::remote_url::{UrlTemplate, is_loopback};
 
 /// A Git server, or the part of one that a URL with `{name}` in it covers.
 #[derive(Clone, Debug, Deserialize)]
@@ -78,6 +78,10 @@ pub enum RemoteAuth {
     Helper {
         /// The program and its arguments; `get`, `store` or `erase` is put behind.
         command: Vec<String>,
+        /// Whether it is told the repository's path, as with Git's `credential.useHttpPath`: then it may know another
+        /// secret for each repository, and one for the whole host is not found. Only CodeCommit's needs it.
+        #[serde(default)]
+        path: Option<bool>,
     },
     /// Whoever the AWS credentials belong to, for CodeCommit.
     CodeCommit,
@@ -117,6 +121,8 @@ impl Provider {
             _ if host.contains("git-codecommit") && host.contains(".amazonaws.com") => Provider::CodeCommit,
             _ if has_label("github") || host.ends_with(".ghe.com") => Provider::GitHub,
             _ if has_label("gitlab") => Provider::GitLab,
+            "ssh.github.com" => Provider::GitHub,
+            "altssh.gitlab.com" => Provider::GitLab,
             "codeberg.org" => Provider::Gitea,
             _ if has_label("gitea") || has_label("forgejo") => Provider::Gitea,
             _ => Provider::None,
@@ -184,10 +190,24 @@ impl RemoteConfig {
                 return Err(format!("{name} holds credentials; a proxy's may stand in HTTPS_PROXY, others in `auth`"));
             }
         }
+        if self.shows_api_credentials() && !self.cleartext {
+            return Err(
+                "api: http: shows the credentials to everybody on the way; use https:, or say cleartext = true".into(),
+            );
+        }
         if self.limits.refs_per_push == Some(0) {
             return Err("limits: refs_per_push is 0, so nothing could be pushed".into());
         }
         self.aws.check().map_err(|reason| format!("aws: {reason}"))
+    }
+
+    /// Whether everybody on the way to the API can read along who asks it.
+    fn shows_api_credentials(&self) -> bool {
+        let auth = self.api_auth.as_ref().unwrap_or(&self.auth);
+        let is_nobody = matches!(auth, RemoteAuth::None | RemoteAuth::Ssh { .. });
+        let url = self.api.as_deref().and_then(|api| reqwest::Url::parse(api).ok());
+        let in_clear = |url: reqwest::Url| url.scheme() == "http" && !is_loopback(url.host_str().unwrap_or_default());
+        !is_nobody && url.is_some_and(in_clear)
     }
 
     /// Whose server it is.
@@ -208,7 +228,7 @@ impl RemoteAuth {
             RemoteAuth::Basic { user, .. } if user.is_empty() || user.contains([':', '\n']) => {
                 Err("user is empty or has a colon".into())
             }
-            RemoteAuth::Helper { command } if command.first().is_none_or(String::is_empty) => {
+            RemoteAuth::Helper { command, .. } if command.first().is_none_or(String::is_empty) => {
                 Err("command names no program".into())
             }
             _ => Ok(()),
@@ -236,9 +256,13 @@ mod tests {
             "url = \"https://github.com/me/{name}.git\"\nauth = { kind = \"basic\", user = \"x\", token_env = \"T\" }",
             "url = \"https://h/{name}\"\nauth = { kind = \"bearer\", token_file = \"t\" }\nca = \"ca.pem\"",
             "url = \"https://h/{name}\"\nauth = { kind = \"helper\", command = [\"pass-git\", \"x\"] }",
+            "url = \"https://h/{name}\"\nauth = { kind = \"helper\", command = [\"pass-git\"], path = true }",
             "url = \"https://h/{name}\"\nproxy = \"http://proxy:3128\"\nlimits = { silence = \"5m\", spool = \"2GiB\" }",
             "url = \"git@h:{name}\"\nauth = { kind = \"ssh\", key = \"k\", known_hosts = \"h\", passphrase_env = \"P\" }",
             "url = \"http://h/{name}\"\nauth = { kind = \"bearer\", token_env = \"T\" }\ncleartext = true",
+            "url = \"https://h/{name}\"\napi = \"http://h\"",
+            "url = \"https://h/{name}\"\napi = \"http://[::1]:1\"\nauth = { kind = \"bearer\", token_env = \"T\" }",
+            "url = \"https://h/{name}\"\napi = \"http://h\"\nauth = { kind = \"codecommit\" }\ncleartext = true",
             "url = \"http://127.0.0.1:1/{name}\"\nauth = { kind = \"bearer\", token_env = \"T\" }",
             "url = \"http://h/{name}\"",
         ] {
@@ -261,6 +285,15 @@ mod tests {
             ("url = \"http://h/{name}\"\nauth = { kind = \"bearer\", token_env = \"T\" }", "cleartext"),
             ("url = \"https://h/{name}\"\nproxy = \"http://me:hunter2@proxy\"", "HTTPS_PROXY"),
             ("url = \"https://h/{name}\"\napi = \"h\"", "api"),
+            (
+                "url = \"https://h/{name}\"\napi = \"http://h\"\nauth = { kind = \"bearer\", token_env = \"T\" }",
+                "api: http: shows",
+            ),
+            (
+                "url = \"git@h:{name}\"\nauth = { kind = \"ssh\", key = \"k\", known_hosts = \"h\" }\napi = \"http://h\"\n\
+                 api_auth = { kind = \"bearer\", token_env = \"T\" }",
+                "api: http: shows",
+            ),
             ("url = \"https://h/{name}\"\nlimits = { refs_per_push = 0 }", "refs_per_push"),
             ("url = \"https://h/{name}\"\naws = { region = \"\" }", "aws: region"),
         ] {
@@ -278,6 +311,8 @@ mod tests {
             ("git-codecommit.cn-north-1.amazonaws.com.cn", Provider::CodeCommit),
             ("github.com", Provider::GitHub),
             ("gitlab.com", Provider::GitLab),
+            ("ssh.github.com", Provider::GitHub),
+            ("altssh.gitlab.com", Provider::GitLab),
             ("gitlab.corp.example", Provider::GitLab),
             ("codeberg.org", Provider::Gitea),
             ("forgejo.example", Provider::Gitea),

@@ -40,6 +40,18 @@ pub enum RepositoryUrl {
     Ssh(SshUrl),
 }
 
+impl SshUrl {
+    /// The host that speaks HTTPS for this one, as it stands in a URL: some have another one where SSH runs on port 443.
+    pub fn web_host(&self) -> String {
+        match self.host.as_str() {
+            "ssh.github.com" => "github.com".into(),
+            "altssh.gitlab.com" => "gitlab.com".into(),
+            address if address.contains(':') => format!("[{address}]"),
+            host => host.into(),
+        }
+    }
+}
+
 impl UrlTemplate {
     /// Reads a template. Says what is wrong without showing what may be a secret.
     pub fn parse(text: &str) -> Result<UrlTemplate, String> {
@@ -270,6 +282,19 @@ mod tests {
         ] {
             let error = UrlTemplate::parse(bad).map(drop).unwrap_err();
             assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+
+    #[test]
+    fn hosts_on_the_web() {
+        for (template, host) in [
+            ("ssh://git@ssh.github.com:443/{name}", "github.com"),
+            ("ssh://git@altssh.gitlab.com:443/{name}", "gitlab.com"),
+            ("ssh://git@[::1]:2222/{name}", "[::1]"),
+            ("git@git.example:{name}", "git.example"),
+        ] {
+            let UrlTemplate::Ssh(url) = UrlTemplate::parse(template).unwrap() else { panic!("{template}") };
+            assert_eq!(url.web_host(), host, "{template}");
         }
     }
 

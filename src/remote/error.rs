@@ -40,6 +40,18 @@ pub enum RemoteError {
         /// Why.
         reason: String,
     },
+    /// The provider's API cannot do it for now.
+    #[error("{repository}: {api} answered {status}: {reason}")]
+    ApiBusy {
+        /// Which repository.
+        repository: String,
+        /// Where the API is.
+        api: String,
+        /// The HTTP status.
+        status: u16,
+        /// What it says.
+        reason: String,
+    },
     /// The provider's API says no.
     #[error("{repository}: {api} answered {status}: {reason}")]
     Api {
@@ -62,9 +74,7 @@ impl RemoteError {
             RemoteError::Name(error) => error.kind(),
             RemoteError::Unusable { .. } => Kind::Usage,
             RemoteError::Credentials { .. } => Kind::Refused,
-            RemoteError::ApiConnection { .. } => Kind::Transient,
-            RemoteError::Api { status: 404, .. } => Kind::NotFound,
-            RemoteError::Api { status, .. } if *status >= 500 || *status == 429 => Kind::Transient,
+            RemoteError::ApiConnection { .. } | RemoteError::ApiBusy { .. } => Kind::Transient,
             RemoteError::Api { .. } => Kind::Refused,
         }
     }

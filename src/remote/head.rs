@@ -8,7 +8,7 @@ use aws_sigv4::sign::v4;
 use gix::bstr::ByteSlice as _;
 use jiff::Timestamp;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Method, StatusCode, Url, header};
+use reqwest::{Client, Method, Response, StatusCode, Url, header};
 use serde_json::{Value, json};
 
 use super::credentials::{Credentials, Identity, codecommit};
@@ -21,6 +21,13 @@ use crate::git::refs::RefName;
 const TIME: Duration = Duration::from_secs(30);
 /// Most bytes of an API's answer that are read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
+/// Most redirects that are followed: a repository that was renamed has one.
+const MAX_REDIRECTS: usize = 1;
+/// What says that an answer of 403 is about how often one asks, and not about who.
+const THROTTLED: [&str; 2] = ["rate limit", "abuse detection"];
+/// What AWS's refusals are called that are about who asks, and those that pass.
+const AWS_DENIED: [&str; 4] = ["AccessDenied", "UnrecognizedClient", "InvalidClientTokenId", "RepositoryDoesNotExist"];
+const AWS_THROTTLED: [&str; 3] = ["Throttl", "TooManyRequests", "LimitExceeded"];
 /// What CodeCommit's operation is called on the wire.
 const UPDATE_DEFAULT_BRANCH: &str = "CodeCommit_20150413.UpdateDefaultBranch";
 /// What precedes the names of CodeCommit's repositories in URLs.
@@ -49,7 +56,11 @@ pub enum CallError {
     Credentials(String),
     /// There was no answer.
     Connection(String),
-    /// The answer is a refusal.
+    /// Whoever asks may not, or is not shown the repository.
+    Denied(u16, String),
+    /// It may do it later.
+    Busy(u16, String),
+    /// The answer is another refusal.
     Answer(u16, String),
 }
 
@@ -118,10 +129,10 @@ pub fn call(
 /// Host, port where it is HTTP's, and path without `.git` of a repository.
 fn place(repository: &RepositoryUrl) -> (String, Option<u16>, String) {
     let (host, port, path) = match repository {
-        RepositoryUrl::Http(url) => (url.host_str().unwrap_or_default(), url.port(), url.path()),
-        RepositoryUrl::Ssh(url) => (url.host.as_str(), None, url.path.as_str()),
+        RepositoryUrl::Http(url) => (url.host_str().unwrap_or_default().to_owned(), url.port(), url.path()),
+        RepositoryUrl::Ssh(url) => (url.web_host(), None, url.path.as_str()),
     };
-    (host.into(), port, path.strip_suffix(".git").unwrap_or(path).into())
+    (host, port, path.strip_suffix(".git").unwrap_or(path).into())
 }
 
 /// A repository's path below where the server's pages are, which is where its API is, too.
@@ -157,9 +168,17 @@ pub async fn ask(
             }
         }
     }
-    let request = client.request(call.method.clone(), call.url.clone()).headers(headers).body(call.body.clone());
     let exchange = async {
-        let mut answer = request.send().await?;
+        let mut url = call.url.clone();
+        let mut redirects = 0..MAX_REDIRECTS;
+        let mut answer = loop {
+            let request = client.request(call.method.clone(), url).headers(headers.clone());
+            let answer = request.body(call.body.clone()).send().await?;
+            match moved(call, &answer).filter(|_| redirects.next().is_some()) {
+                Some(to) => url = to,
+                None => break answer,
+            }
+        };
         let status = answer.status();
         let mut text = Vec::new();
         while let Some(piece) = answer.chunk().await? {
@@ -177,7 +196,34 @@ pub async fn ask(
     };
     match status.is_success() {
         true => Ok(()),
-        false => Err(CallError::Answer(status.as_u16(), login.scrub(reason(status, &text)))),
+        false => Err(refusal(status, login.scrub(reason(status, &text)))),
+    }
+}
+
+/// Where the repository is now, if the API says so and nobody else would be told who asks. What AWS is told is signed
+/// for one place.
+fn moved(call: &Call, answer: &Response) -> Option<Url> {
+    if call.region.is_some() || !answer.status().is_redirection() {
+        return None;
+    }
+    let location = answer.headers().get(header::LOCATION)?.to_str().ok()?;
+    answer.url().join(location).ok().filter(|to| to.origin() == call.url.origin())
+}
+
+/// What an answer means that is none.
+fn refusal(status: StatusCode, reason: String) -> CallError {
+    let says = |words: &[&str]| words.iter().any(|word| reason.contains(word));
+    let (later, denied) = match status.as_u16() {
+        408 | 429 | 500.. => (true, false),
+        403 => (says(&THROTTLED) || says(&AWS_THROTTLED), true),
+        // It speaks of a place where the repository is not, or is not for these credentials.
+        300..=399 | 401 | 404 | 410 => (false, true),
+        _ => (says(&AWS_THROTTLED), says(&AWS_DENIED)),
+    };
+    match (later, denied) {
+        (true, _) => CallError::Busy(status.as_u16(), reason),
+        (false, true) => CallError::Denied(status.as_u16(), reason),
+        (false, false) => CallError::Answer(status.as_u16(), reason),
     }
 }
 
@@ -272,6 +318,12 @@ mod tests {
                 format!("PATCH https://git.corp.example/api/v3/repos/team/app {branch}"),
             ),
             (
+                Provider::GitHub,
+                None,
+                "ssh://git@ssh.github.com:443/{name}.git",
+                format!("PATCH https://api.github.com/repos/team/app {branch}"),
+            ),
+            (
                 Provider::GitLab,
                 None,
                 "https://gitlab.com/group/{name}.git",
@@ -301,6 +353,26 @@ mod tests {
         }
         assert_eq!(asked(Provider::None, None, "https://h/{name}", "refs/heads/main"), Ok(None));
         assert!(asked(Provider::Gitea, None, "https://h/{name}", "refs/tags/v1").is_err());
+    }
+
+    #[test]
+    fn refusals() {
+        for (status, reason, expected) in [
+            (401, "Bad credentials", "Denied"),
+            (403, "Resource not accessible by personal access token", "Denied"),
+            (403, "You have exceeded a secondary rate limit", "Busy"),
+            (404, "Not Found", "Denied"),
+            (302, "Found", "Denied"),
+            (400, "AccessDeniedException: not authorized to perform codecommit:UpdateDefaultBranch", "Denied"),
+            (400, "ThrottlingException: Rate exceeded", "Busy"),
+            (400, "BranchDoesNotExistException: no", "Answer"),
+            (422, "no such branch", "Answer"),
+            (429, "", "Busy"),
+            (503, "", "Busy"),
+        ] {
+            let refusal = format!("{:?}", refusal(StatusCode::from_u16(status).unwrap(), reason.into()));
+            assert!(refusal.starts_with(expected), "{refusal}");
+        }
     }
 
     #[test]

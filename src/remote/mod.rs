@@ -68,12 +68,14 @@ pub struct RemoteRepository {
 }
 
 /// What became of a wish to set HEAD.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeadSet {
     /// HEAD names the branch now.
     Done,
     /// There is no API that gitferry knows of, or nobody to ask it as.
     NoApi,
+    /// Whoever asks the API may not: who pushes need not be who administers. Why.
+    Denied(String),
 }
 
 impl Remote {
@@ -158,7 +160,9 @@ impl RemoteRepository {
     pub fn lfs_url(&self) -> String {
         let url = match &self.url {
             RepositoryUrl::Http(url) => url.to_string(),
-            RepositoryUrl::Ssh(url) => format!("https://{}/{}", url.host, url.path.trim_start_matches(['/', '~'])),
+            RepositoryUrl::Ssh(url) => {
+                format!("https://{}/{}", url.web_host(), url.path.trim_start_matches(['/', '~']))
+            }
         };
         let suffix = if url.ends_with(".git") { "/info/lfs" } else { ".git/info/lfs" };
         format!("{url}{suffix}")
@@ -198,6 +202,8 @@ impl RemoteRepository {
             Err(CallError::Unusable(reason)) => Err(unusable(reason)),
             Err(CallError::Credentials(reason)) => Err(credentials(reason)),
             Err(CallError::Connection(reason)) => Err(RemoteError::ApiConnection { repository, api, reason }),
+            Err(CallError::Denied(status, reason)) => Ok(HeadSet::Denied(format!("{api} answered {status}: {reason}"))),
+            Err(CallError::Busy(status, reason)) => Err(RemoteError::ApiBusy { repository, api, status, reason }),
             Err(CallError::Answer(status, reason)) => Err(RemoteError::Api { repository, api, status, reason }),
         }
     }

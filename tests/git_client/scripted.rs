@@ -1,10 +1,13 @@
 //! Servers that say exactly what a test has them say.
 
-use std::io::{BufRead, Cursor, Write};
+use std::io::{BufRead, Cursor, Read, Write};
 use std::sync::Mutex;
+use std::time::Duration;
 
 use gitferry::Kind;
-use gitferry::git::client::{ClientError, Connection, FetchPack, PushReport, ReceivePack, Request, Server, UploadPack};
+use gitferry::git::client::{
+    ClientError, Connection, Deadline, FetchPack, PushReport, ReceivePack, Request, Server, UploadPack,
+};
 use gitferry::git::protocol::{Service, Version};
 use proptest::prelude::*;
 
@@ -305,4 +308,146 @@ proptest! {
             let _ = target.push(&[command("refs/heads/a", "-", A)], Some(&mut no_objects));
         }
     }
+}
+
+/// A server that talks on and on about nothing is cut short.
+#[test]
+fn what_nobody_asked_for() {
+    let v0 = packets(&[&format!("{A} refs/heads/a\0multi_ack_detailed side-band-64k\n"), "0000"]);
+    let many = |line: &str, head: &[&str]| [packets(head), packets(&[line]).repeat(2000)].concat();
+    let acknowledged = |status: &str| format!("ACK {A}{status}\n");
+    let known = |greeting: Vec<u8>, answer: Vec<u8>| {
+        let server = Scripted::new([greeting, answer]);
+        UploadPack::open(&server).unwrap().known(id(A), &[id(A)]).unwrap_err().to_string()
+    };
+    let stranger = |status: &str| packets(&[&format!("ACK {B}{status}\n"), "0000"]);
+    for (greeting, answer, words) in [
+        (v2_greeting(), [packets(&["acknowledgments\n"]), stranger("")].concat(), "asked about"),
+        (v2_greeting(), many(&acknowledged(""), &["acknowledgments\n"]), "too many acknowledgments"),
+        (v0.clone(), stranger(" common"), "asked about"),
+        (v0.clone(), many(&acknowledged(" common"), &[]), "too many acknowledgments"),
+        (v0.clone(), many(&acknowledged(" ready"), &[]), "too many acknowledgments"),
+    ] {
+        let error = known(greeting, answer);
+        assert!(error.contains(words), "{error}");
+    }
+    for (greeting, answer) in [
+        (v2_greeting(), many("ready\n", &["acknowledgments\n"])),
+        (v2_greeting(), packets(&["acknowledgments\n", "0001"]).repeat(2000)),
+        (v0, many(&acknowledged(" common"), &[])),
+    ] {
+        let server = Scripted::new([greeting, answer]);
+        let request = FetchPack { wants: vec![id(A)], haves: vec![id(B)], ..FetchPack::default() };
+        let error = UploadPack::open(&server).unwrap().fetch(&request).err().unwrap().to_string();
+        assert!(error.contains("too many acknowledgments"), "{error}");
+    }
+}
+
+#[test]
+fn reports_without_end() {
+    let name = "x".repeat(60_000);
+    let option = format!("option refname refs/heads/{name}\n");
+    let lines = ["ok refs/for/main\n", &option].repeat(1000);
+    let refused = ["ng refs/heads/c no\n", "0000"];
+    let report = push("report-status-v2", &packets(&[&["unpack ok\n"], &lines[..], &refused].concat())).unwrap();
+    let kept: usize =
+        report.refs.iter().flat_map(|outcome| &outcome.effects).map(|one| one.name.as_ref().unwrap().len()).sum();
+    assert!((1 << 20..17 << 20).contains(&kept), "{kept}");
+    assert!(report.refs[1].result.is_ok() && report.refs[2].result == Err("no".into()));
+}
+
+/// Reports on a push, then says for ever that it is alive.
+#[derive(Debug)]
+struct Hung;
+
+struct HungConnection {
+    said: Cursor<Vec<u8>>,
+    alive: Vec<u8>,
+    deadline: Deadline,
+}
+
+impl Server for Hung {
+    fn url(&self) -> &str {
+        "test://hung"
+    }
+
+    fn connect(&self, _: Service, _: Version) -> Result<Box<dyn Connection>, ClientError> {
+        let greeting = packets(&[&format!("{A} refs/heads/a\0report-status side-band-64k\n"), "0000"]);
+        Ok(Box::new(HungConnection { said: Cursor::new(greeting), alive: Vec::new(), deadline: Deadline::default() }))
+    }
+}
+
+impl Connection for HungConnection {
+    fn is_stateless(&self) -> bool {
+        true
+    }
+
+    fn answer(&mut self) -> &mut dyn BufRead {
+        self
+    }
+
+    fn deadline(&self) -> Deadline {
+        self.deadline.clone()
+    }
+
+    fn request(&mut self) -> Result<Box<dyn Request + '_>, ClientError> {
+        let report = packets(&["unpack ok\n", "ok refs/heads/a\n", "0000"]);
+        self.said = Cursor::new([format!("{:04x}\u{1}", report.len() + 5).into_bytes(), report].concat());
+        Ok(Box::new(HungRequest))
+    }
+}
+
+impl BufRead for HungConnection {
+    fn fill_buf(&mut self) -> std::io::Result<&[u8]> {
+        if !self.said.fill_buf()?.is_empty() {
+            return self.said.fill_buf();
+        }
+        // As if the time had passed.
+        if self.deadline.left().is_some_and(|left| left <= Duration::from_mins(1)) {
+            return Err(std::io::ErrorKind::TimedOut.into());
+        }
+        if self.alive.is_empty() {
+            self.alive = b"0005\x02".to_vec();
+        }
+        Ok(&self.alive)
+    }
+
+    fn consume(&mut self, count: usize) {
+        match self.alive.is_empty() {
+            true => self.said.consume(count),
+            false => drop(self.alive.drain(..count)),
+        }
+    }
+}
+
+impl Read for HungConnection {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.fill_buf()?.read(out)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+struct HungRequest;
+
+impl Write for HungRequest {
+    fn write(&mut self, data: &[u8]) -> std::io::Result<usize> {
+        Ok(data.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Request for HungRequest {
+    fn finish(self: Box<Self>) -> Result<(), ClientError> {
+        Ok(())
+    }
+}
+
+#[test]
+fn a_hook_that_hangs_after_the_report_holds_nothing_up() {
+    let report = ReceivePack::open(&Hung).unwrap().push(&[command("refs/heads/a", A, B)], Some(&mut no_objects));
+    assert!(report.unwrap().is_ok());
 }

@@ -28,11 +28,31 @@ fn a_helper_is_asked_and_told() {
     let server = place.serve(only("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="));
     let auth = helper(&place, "[ \"$2\" = get ] && printf 'username=Aladdin\\npassword=open sesame\\n'");
     assert_eq!(listed(&place.app(&server.lines(&auth))).unwrap(), refs_of(&repo));
-    let asked = format!("protocol=http\nhost={}\npath=app\n", server.address);
+    let asked = format!("protocol=http\nhost={}\n", server.address);
     let expected = format!(
         "= for-tests get\ncapability[]=authtype\n{asked}\n= for-tests store\n{asked}username=Aladdin\npassword=open sesame\n\n"
     );
     assert_eq!(log(&place), expected);
+}
+
+#[test]
+fn a_store_of_git_knows_a_host_or_a_path_of_it() {
+    let place = Place::new();
+    let repo = place.repository("app");
+    let server = place.serve(only("Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="));
+    let file = place.path("store");
+    for (known, option, is_found) in [
+        ("", "", true),
+        ("", ", path = true", false),
+        ("/app", ", path = true", true),
+        ("/other", ", path = true", false),
+    ] {
+        std::fs::write(&file, format!("http://Aladdin:open%20sesame@{}{known}\n", server.address)).unwrap();
+        let store = format!("\"git\", \"credential-store\", \"--file\", \"{}\"", file.display());
+        let auth = format!("auth = {{ kind = \"helper\", command = [{store}]{option} }}");
+        let listed = listed(&place.app(&server.lines(&auth)));
+        assert_eq!(listed.is_ok_and(|refs| refs == refs_of(&repo)), is_found, "{known} {option}");
+    }
 }
 
 #[test]

@@ -131,11 +131,9 @@ fn refusals() {
     let place = Place::new();
     std::fs::write(place.path("token"), "secret-token").unwrap();
     for (status, answer, kind, words) in [
-        (404, "{\"message\":\"Not Found\"}", Kind::NotFound, "Not Found"),
         (422, "{\"message\":\"no such branch: secret-token\"}", Kind::Refused, "no such branch: ***"),
-        (403, "<html>", Kind::Refused, "Forbidden"),
+        (403, "{\"message\":\"API rate limit exceeded\"}", Kind::Transient, "rate limit"),
         (503, "later", Kind::Transient, "later"),
-        (302, "", Kind::Refused, "302"),
     ] {
         let (api, _) = api(&place, status, answer);
         let lines = format!(
@@ -147,6 +145,22 @@ fn refusals() {
         assert!(!format!("{error} {error:?}").contains("secret-token"));
         assert_eq!(error.kind(), kind, "{error}");
     }
+    // Who may push need not be who may set HEAD.
+    for (status, answer, words) in [
+        (401, "", "Unauthorized"),
+        (403, "{\"message\":\"not secret-token\"}", "not ***"),
+        (404, "{\"message\":\"Not Found\"}", "Not Found"),
+        (400, "{\"__type\":\"AccessDeniedException\"}", "AccessDenied"),
+        (302, "", "302"),
+    ] {
+        let (api, _) = api(&place, status, answer);
+        let lines = format!(
+            "url = \"https://h/{{name}}\"\nprovider = \"gitea\"\napi = \"{api}\"\n\
+             auth = {{ kind = \"bearer\", token_file = \"token\" }}"
+        );
+        let HeadSet::Denied(reason) = set(&place, &lines).unwrap() else { panic!("{status}") };
+        assert!(reason.contains(words) && !reason.contains("secret-token"), "{reason}");
+    }
     // Nobody's API, and nobody to ask as.
     for lines in ["url = \"https://h/{name}\"", "url = \"https://github.com/{name}\""] {
         assert_eq!(set(&place, lines).unwrap(), HeadSet::NoApi);
@@ -154,4 +168,38 @@ fn refusals() {
     let gone = "url = \"https://h/{name}\"\nprovider = \"gitea\"\napi = \"http://127.0.0.1:1\"\n\
                 auth = { kind = \"bearer\", token_file = \"token\" }";
     assert_eq!(set(&place, gone).unwrap_err().kind(), Kind::Transient);
+}
+
+#[test]
+fn renamed() {
+    let place = Place::new();
+    std::fs::write(place.path("token"), "secret-token").unwrap();
+    let (elsewhere, strangers) = api(&place, 200, "{}");
+    for (to, done) in [("/repositories/7", true), ("/loop", false), (&*format!("{elsewhere}/x"), false)] {
+        let asked: Asked = Arc::default();
+        let (log, location) = (asked.clone(), to.to_owned());
+        let router = axum::Router::new().fallback(move |request: Request| {
+            let (log, location) = (log.clone(), location.clone());
+            async move {
+                let moved = request.uri().path() != "/repositories/7";
+                let answer = respond(request, &log, if moved { 307 } else { 200 }, "").await;
+                ([("location", location)], answer).into_response()
+            }
+        });
+        let listener = place.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
+        let address = listener.local_addr().unwrap();
+        place.runtime.spawn(async move { axum::serve(listener, router).await.unwrap() });
+        let lines = format!(
+            "url = \"https://h/{{name}}\"\nprovider = \"github\"\napi = \"http://{address}\"\n\
+             auth = {{ kind = \"bearer\", token_file = \"token\" }}"
+        );
+        assert_eq!(set(&place, &lines).unwrap() == HeadSet::Done, done, "{to}");
+        let asked = asked.lock().unwrap();
+        let authorized = |(_, headers, _): &(String, Vec<(String, String)>, String)| {
+            headers.iter().any(|(name, value)| name == "authorization" && value == "Bearer secret-token")
+        };
+        assert!(asked.iter().all(|call| call.0.starts_with("PATCH") && call.2.contains("trunk") && authorized(call)));
+        assert_eq!(asked.len(), if to.starts_with('/') { 2 } else { 1 });
+    }
+    assert!(strangers.lock().unwrap().is_empty());
 }

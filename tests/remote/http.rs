@@ -151,7 +151,7 @@ fn servers_that_need_to_know_the_length() {
     let target = place.empty("bounded");
     let remote = place.remote(&server.lines("limits = { spool = \"2MiB\" }"));
     let error = push_main(&remote.repository("bounded").unwrap(), &large).unwrap_err();
-    assert!(error.to_string().contains("bytes of spool"), "{error}");
+    assert!(matches!(error, ClientError::TooLarge { .. }) && error.to_string().contains("bytes of spool"), "{error}");
     assert!(refs_of(&target).is_empty());
 }
 

@@ -179,7 +179,7 @@ fn what_the_other_end_complains_of() {
     // Another program than Git's.
     let loud = self::ssh("ForceCommand printf '\\033[2Jbroken\\nhere' >&2; exit 7\n");
     let error = listed(&loud.app()).unwrap_err();
-    let ClientError::Status { status: 7, reason, .. } = error else { panic!("{error}") };
+    let ClientError::Exit { status: 7, reason, .. } = error else { panic!("{error}") };
     assert_eq!(reason, "[2Jbroken here");
 }
 

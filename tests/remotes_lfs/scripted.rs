@@ -353,3 +353,55 @@ fn a_source_whose_object_is_gone_after_all_is_missing_it() {
         assert!(servers.target.0.objects.lock().unwrap().is_empty(), "{body}");
     }
 }
+
+/// Answers to a question about uploads as if nothing were there.
+fn offers_an_upload(seen: &Seen, url: &str) -> Option<Response> {
+    let asked: Value = serde_json::from_slice(&seen.body).ok()?;
+    if asked["operation"] != "upload" {
+        return None;
+    }
+    let oid = asked["objects"][0]["oid"].as_str()?;
+    let actions = json!({ "upload": { "href": format!("{url}/lfs/{oid}") } });
+    Some(json!({ "objects": [{ "oid": oid, "actions": actions }] }).to_string().into_response())
+}
+
+#[test]
+fn a_server_that_always_offers_an_upload_is_asked_for_what_it_has() {
+    let servers = Servers::start();
+    let url = servers.target.url();
+    servers.target.rule(move |seen, _| offers_an_upload(seen, &url));
+    servers.passes();
+    let seen = servers.target.seen("");
+    assert_eq!(of(&seen, "PUT object").len(), 1);
+    assert_eq!(of(&seen, "POST batch").len(), 3);
+}
+
+#[test]
+fn a_repository_that_was_renamed_is_followed() {
+    let servers = Servers::start();
+    for server in [&servers.source, &servers.target] {
+        server.rule(|seen, _| {
+            if seen.path.starts_with("/moved/") {
+                return None;
+            }
+            let to = format!("/moved/lfs/{}", seen.path.rsplit('/').next().unwrap());
+            let status = if seen.path.ends_with("batch") { 301 } else { 307 };
+            Some((StatusCode::from_u16(status).unwrap(), [(header::LOCATION, to)]).into_response())
+        });
+    }
+    servers.passes();
+    let seen = servers.target.seen("authorization");
+    assert_eq!(of(&seen, "PUT object").len(), 2);
+    assert!(seen.iter().all(|(_, who)| who.as_deref() == Some("Bearer hunter2-hunter2")), "{seen:?}");
+}
+
+#[test]
+fn a_server_that_moves_for_ever_is_not_followed_for_ever() {
+    let servers = Servers::start();
+    servers.target.rule(|seen, _| {
+        let to = [(header::LOCATION, format!("{}/on/x", seen.path))];
+        (seen.method == Method::PUT).then(|| (StatusCode::TEMPORARY_REDIRECT, to).into_response())
+    });
+    servers.refuses(2, &["redirects of an upload"]);
+    assert_eq!(of(&servers.target.seen(""), "PUT x").len(), 5);
+}

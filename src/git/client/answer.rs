@@ -16,6 +16,26 @@ pub(super) enum Line<'a> {
     Flush,
 }
 
+/// Counts the lines of a part of an answer that has to end.
+pub(super) struct Lines {
+    what: &'static str,
+    left: usize,
+    limit: usize,
+}
+
+impl Lines {
+    pub fn new(what: &'static str, limit: usize) -> Self {
+        Lines { what, left: limit, limit }
+    }
+
+    /// Another line has come.
+    pub fn count(&mut self, at: At<'_>) -> Result<(), ClientError> {
+        let too_many = || at.protocol(ProtocolError::TooMany { what: self.what, limit: self.limit });
+        self.left = self.left.checked_sub(1).ok_or_else(too_many)?;
+        Ok(())
+    }
+}
+
 /// Reads the lines of one answer.
 pub(super) struct Answer<'c> {
     packets: PacketReader<&'c mut dyn BufRead>,

@@ -51,14 +51,40 @@ pub enum ClientError {
     Status {
         /// Where.
         server: String,
-        /// The HTTP status, or the exit status over SSH.
+        /// The HTTP status.
         status: u16,
         /// What it says.
+        reason: String,
+    },
+    /// The command at the other end of SSH failed.
+    #[error("{server}: the command there ended with {status}: {reason}")]
+    Exit {
+        /// Where.
+        server: String,
+        /// The exit status.
+        status: u32,
+        /// What it complains of.
+        reason: String,
+    },
+    /// More was to be sent than can be sent at once.
+    #[error("{server}: {reason}")]
+    TooLarge {
+        /// Where it was to go.
+        server: String,
+        /// What the limit is.
         reason: String,
     },
     /// The server told of an error in Git's own protocol (`ERR`, band 3).
     #[error("{server}: the server says: {message}")]
     Remote {
+        /// Where.
+        server: String,
+        /// Its words.
+        message: BString,
+    },
+    /// The server has had all of a push, and told of an error in Git's own protocol.
+    #[error("{server}: the server says: {message}")]
+    Declined {
         /// Where.
         server: String,
         /// Its words.
@@ -124,7 +150,8 @@ impl ClientError {
             ClientError::Connection { .. } => Kind::Transient,
             ClientError::Unauthorized { .. } | ClientError::Untrusted { .. } => Kind::Refused,
             ClientError::NotFound { .. } => Kind::NotFound,
-            ClientError::Status { status, .. } if *status >= 500 || *status == 429 => Kind::Transient,
+            ClientError::Status { status: 408 | 429 | 500.., .. } | ClientError::Exit { .. } => Kind::Transient,
+            ClientError::TooLarge { .. } | ClientError::Declined { .. } => Kind::Refused,
             ClientError::Status { .. } | ClientError::Unsupported { .. } => Kind::Refused,
             ClientError::Shallow { .. } => Kind::Refused,
             ClientError::Protocol { error: ProtocolError::TooMany { .. }, .. } => Kind::Refused,
@@ -132,6 +159,15 @@ impl ClientError {
             ClientError::Region { kind, .. } => *kind,
             ClientError::Protocol { .. } | ClientError::BadPack { .. } => Kind::Transient,
             ClientError::PackSource { error, .. } => kind_of_source(error.as_ref()),
+        }
+    }
+
+    /// What it means once a whole push has been sent: most that a server says then it says of the push, and to stream
+    /// the same pack again would not change its mind.
+    pub(super) fn of_push(self) -> Self {
+        match self {
+            ClientError::Remote { server, message } if !passes(&message) => ClientError::Declined { server, message },
+            error => error,
         }
     }
 
@@ -149,6 +185,27 @@ impl ClientError {
         };
         io::Error::new(kind, self)
     }
+}
+
+/// What servers say that fail for now, and may take the same push later.
+const PASSING_WORDS: [&str; 12] = [
+    "try again",
+    "retry",
+    "temporar",
+    "timeout",
+    "timed out",
+    "unavailable",
+    "overload",
+    "busy",
+    "rate limit",
+    "too many",
+    "internal error",
+    "internal server error",
+];
+
+fn passes(message: &[u8]) -> bool {
+    let message = message.to_str_lossy().to_ascii_lowercase();
+    PASSING_WORDS.iter().any(|words| message.contains(words))
 }
 
 fn kind_of_source(error: &(dyn std::error::Error + 'static)) -> Kind {

@@ -5,9 +5,9 @@ use std::io::Write;
 
 use gix::ObjectId;
 
-use super::answer::{Answer, Line};
+use super::answer::{Answer, Line, Lines};
 use super::error::{At, ClientError};
-use super::known::{HAVES_PER_REQUEST, HAVES_PER_ROUND, acknowledgment, read_round};
+use super::known::{HAVES_PER_REQUEST, HAVES_PER_ROUND, acknowledgment, acknowledgments, read_round};
 use super::pack_input::{PackInput, Wire};
 use super::upload_pack::UploadPack;
 use crate::git::protocol::{
@@ -62,13 +62,15 @@ impl UploadPack<'_> {
         }
         let (format, reusable) = (self.format(), self.version() == Version::V2 || self.connection.is_stateless());
         let (version, shallow_allowed) = (self.version(), fetch.deepen.is_some());
+        let acknowledgments = acknowledgments(fetch.haves.len());
         let mut answer = Answer::new(self.connection.answer(), at);
         let mut shallow = Vec::new();
         match version {
-            Version::V2 => read_sections(&mut answer, format, &mut shallow, at)?,
-            _ => read_v0(&mut answer, request.deepen.is_some(), format, &mut shallow, at)?,
+            Version::V2 => read_sections(&mut answer, acknowledgments, format, &mut shallow, at)?,
+            _ => read_v0(&mut answer, acknowledgments, request.deepen.is_some(), format, &mut shallow, at)?,
         }
-        shallow.retain(|id| !fetch.shallow.contains(id));
+        let known: HashSet<&ObjectId> = fetch.shallow.iter().collect();
+        shallow.retain(|id| !known.contains(id));
         if let Some(commit) = shallow.first().copied().filter(|_| !shallow_allowed) {
             return Err(ClientError::Shallow { server: at.server.into(), commit });
         }
@@ -146,22 +148,22 @@ impl UploadPack<'_> {
 
     /// Over a connection with state the haves go in rounds, until all are told or the server has heard enough.
     fn send_v0(&mut self, request: &FetchRequest, haves: &[ObjectId], at: At<'_>) -> Result<(), ClientError> {
-        let format = self.named_format();
+        let named = self.named();
         let mut wants = Some(request);
         let mut haves = haves.chunks(HAVES_PER_ROUND).peekable();
         while request.deepen.is_none() && !self.connection.is_stateless() && haves.len() > 1 {
             let round = haves.next().unwrap_or_default();
             self.send(at, |out| {
-                wants.take().map_or(Ok(()), |request| request.write_v0(format, out))?;
+                wants.take().map_or(Ok(()), |request| request.write_v0(&named, out))?;
                 write_ids(b"have ", round, out)?;
                 out.flush_packet()
             })?;
-            if read_round(&mut Answer::new(self.connection.answer(), at), at, |_| Ok(()))? {
+            if read_round(&mut Answer::new(self.connection.answer(), at), at, round.len(), |_| Ok(()))? {
                 haves = [].chunks(HAVES_PER_ROUND).peekable();
             }
         }
         self.send(at, |out| {
-            wants.take().map_or(Ok(()), |request| request.write_v0(format, out))?;
+            wants.take().map_or(Ok(()), |request| request.write_v0(&named, out))?;
             haves.try_for_each(|round| write_ids(b"have ", round, out))?;
             out.line(b"done")?;
             out.flush()
@@ -172,16 +174,26 @@ impl UploadPack<'_> {
 /// Version 2: sections up to the pack.
 fn read_sections(
     answer: &mut Answer<'_>,
+    mut acknowledgments: Lines,
     format: gix::hash::Kind,
     shallow: &mut Vec<ObjectId>,
     at: At<'_>,
 ) -> Result<(), ClientError> {
+    let mut shallow_lines = Lines::new("shallow commits", MAX_SHALLOW_LINES);
     loop {
         match answer.text("the pack")? {
             b"packfile" => return Ok(()),
-            b"acknowledgments" | b"wanted-refs" => while let Line::Text(_) = section_line(answer, at)? {},
+            // No ref is wanted by its name, so that there is nothing to say of one.
+            b"acknowledgments" | b"wanted-refs" => {
+                acknowledgments.count(at)?;
+                while let Line::Text(_) = section_line(answer, at)? {
+                    acknowledgments.count(at)?;
+                }
+            }
             b"shallow-info" => {
+                shallow_lines.count(at)?;
                 while let Line::Text(line) = section_line(answer, at)? {
+                    shallow_lines.count(at)?;
                     shallow_line(line, format, shallow).map_err(|error| at.protocol(error))?;
                 }
             }
@@ -201,17 +213,21 @@ fn section_line<'l>(answer: &'l mut Answer<'_>, at: At<'_>) -> Result<Line<'l>, 
 /// Versions 0 and 1: where a shallow history ends, if that was asked, and what is common.
 fn read_v0(
     answer: &mut Answer<'_>,
+    mut acknowledgments: Lines,
     deepen: bool,
     format: gix::hash::Kind,
     shallow: &mut Vec<ObjectId>,
     at: At<'_>,
 ) -> Result<(), ClientError> {
     if deepen {
+        let mut shallow_lines = Lines::new("shallow commits", MAX_SHALLOW_LINES);
         while let Line::Text(line) = answer.line("the end of the shallow commits")? {
+            shallow_lines.count(at)?;
             shallow_line(line, format, shallow).map_err(|error| at.protocol(error))?;
         }
     }
     loop {
+        acknowledgments.count(at)?;
         let line = answer.text("ACK or NAK")?;
         // Acknowledgments with a status are not the last one.
         if line == b"NAK" || acknowledgment(line, at)?.1.is_empty() {
@@ -226,9 +242,6 @@ fn shallow_line(line: &[u8], format: gix::hash::Kind, all: &mut Vec<ObjectId>) -
         return parse_id(id, format).map(|_| ());
     }
     let id = line.strip_prefix(b"shallow ").ok_or_else(|| ProtocolError::unexpected("shallow <id>", line))?;
-    if all.len() >= MAX_SHALLOW_LINES {
-        return Err(ProtocolError::TooMany { what: "shallow commits", limit: MAX_SHALLOW_LINES });
-    }
     all.push(parse_id(id, format)?);
     Ok(())
 }

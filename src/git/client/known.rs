@@ -6,17 +6,21 @@ use std::io::Write;
 use gix::ObjectId;
 use gix::bstr::ByteSlice;
 
-use super::answer::{Answer, Line};
+use super::answer::{Answer, Line, Lines};
 use super::error::{At, ClientError};
 use super::fetch::distinct;
 use super::upload_pack::UploadPack;
-use crate::git::protocol::{FetchRequest, MultiAck, ProtocolError, SidebandWidth, Version, parse_id, write_ids};
+use crate::git::protocol::{AGENT, FetchRequest, MultiAck, ProtocolError, SidebandWidth, Version, parse_id, write_ids};
 
 /// Haves in one request that stands for itself (version 2, and HTTP): some 600 KB with answers of that size.
 pub(super) const HAVES_PER_REQUEST: usize = 8192;
 /// Haves before the answer is awaited where the server answers while it reads (SSH, versions 0 and 1): what it answers
 /// has to fit into the smallest buffer on the way, a pipe, or both sides would wait for each other.
 pub(super) const HAVES_PER_ROUND: usize = 768;
+/// Lines that a server may say to one have: Git says one.
+const LINES_PER_HAVE: usize = 4;
+/// Lines that it may say beside those: `NAK`, `ready`.
+const MORE_LINES: usize = 64;
 
 impl UploadPack<'_> {
     /// Which of `haves` the server has, in their order; nothing is fetched. `want` is an object that it has: without
@@ -71,6 +75,7 @@ impl UploadPack<'_> {
         self.ready()?;
         let wait_for_done = self.capabilities().command_has("fetch", "wait-for-done");
         let head = self.command_head("fetch");
+        let asked = haves.iter().copied().collect();
         let (wants, haves) = (vec![want], haves.to_vec());
         let request = FetchRequest { wants, haves, wait_for_done, ..FetchRequest::default() };
         self.send(at, |out| {
@@ -84,7 +89,7 @@ impl UploadPack<'_> {
         }
         // Where it has heard enough it sends the pack at once, for which a new connection is cheaper than to read it:
         // then this one is not idle.
-        self.idle = read_acknowledgments(&mut answer, common, at)?;
+        self.idle = read_acknowledgments(&mut answer, &asked, common, at)?;
         Ok(())
     }
 
@@ -101,7 +106,7 @@ impl UploadPack<'_> {
             return Err(at.unsupported("tell which objects it has: it lacks multi_ack_detailed"));
         }
         let stateless = self.connection.is_stateless();
-        let format = self.named_format();
+        let named = self.named();
         // No pack comes, but some servers (dulwich) insist on a client that could read any.
         let has = |word: &str| self.capabilities().has(word);
         let request = FetchRequest {
@@ -116,14 +121,14 @@ impl UploadPack<'_> {
         for (round, haves) in haves.chunks(per_round).enumerate() {
             self.send(at, |out| {
                 if round == 0 || stateless {
-                    request.write_v0(format, out)?;
+                    request.write_v0(&named, out)?;
                 }
                 write_ids(b"have ", haves, out)?;
                 out.flush_packet()
             })?;
-            let format = self.format();
-            read_round(&mut Answer::new(self.connection.answer(), at), at, |id| {
-                common.insert(parse_id(id, format)?);
+            let (format, asked) = (self.format(), haves.iter().copied().collect());
+            read_round(&mut Answer::new(self.connection.answer(), at), at, haves.len(), |id| {
+                common.insert(among(parse_id(id, format)?, &asked)?);
                 Ok(())
             })?;
         }
@@ -132,41 +137,58 @@ impl UploadPack<'_> {
         Ok(())
     }
 
-    /// The format, where the server has named it.
-    pub(super) fn named_format(&self) -> Option<gix::hash::Kind> {
-        self.capabilities().value("object-format").map(|_| self.format())
+    /// What a client names where the server has named its own.
+    pub(super) fn named(&self) -> Vec<String> {
+        let format = self.capabilities().value("object-format").map(|_| format!("object-format={}", self.format()));
+        format.into_iter().chain(self.capabilities().agent().map(|_| AGENT.into())).collect()
     }
+}
+
+/// How many lines of acknowledgments there may be after so many haves.
+pub(super) fn acknowledgments(haves: usize) -> Lines {
+    Lines::new("acknowledgments", haves.saturating_mul(LINES_PER_HAVE).saturating_add(MORE_LINES))
+}
+
+/// An id that is acknowledged, which has to be one that was `asked` about.
+fn among(id: ObjectId, asked: &HashSet<ObjectId>) -> Result<ObjectId, ProtocolError> {
+    let unasked = || ProtocolError::unexpected("an id that was asked about", id.to_hex().to_string().as_bytes());
+    asked.contains(&id).then_some(id).ok_or_else(unasked)
 }
 
 /// Reads a section of acknowledgments; whether the answer ends with it.
 fn read_acknowledgments(
     answer: &mut Answer<'_>,
+    asked: &HashSet<ObjectId>,
     common: &mut HashSet<ObjectId>,
     at: At<'_>,
 ) -> Result<bool, ClientError> {
+    let mut lines = acknowledgments(asked.len());
     loop {
+        lines.count(at)?;
         match answer.line("the end of the acknowledgments")? {
             Line::Flush => return Ok(true),
             Line::Delimiter => return Ok(false),
             Line::Text(b"NAK" | b"ready") => {}
             Line::Text(line) => {
                 let (id, _) = acknowledgment(line, at)?;
-                let id = ObjectId::from_hex(id);
-                common.insert(id.map_err(|_| at.protocol(ProtocolError::unexpected("ACK <id>", line)))?);
+                let id = ObjectId::from_hex(id).map_err(|_| ProtocolError::unexpected("ACK <id>", line));
+                common.insert(id.and_then(|id| among(id, asked)).map_err(|error| at.protocol(error))?);
             }
         }
     }
 }
 
-/// Reads the answers to a round of versions 0 and 1, up to the `NAK` that ends it, and tells of ids that are common.
+/// Reads the answers to a round of so many haves of versions 0 and 1, up to the `NAK` that ends it, and tells of ids that are common.
 /// Whether the server has heard enough.
 pub(super) fn read_round(
     answer: &mut Answer<'_>,
     at: At<'_>,
+    haves: usize,
     mut common: impl FnMut(&[u8]) -> Result<(), ProtocolError>,
 ) -> Result<bool, ClientError> {
-    let mut ready = false;
+    let (mut ready, mut lines) = (false, acknowledgments(haves));
     loop {
+        lines.count(at)?;
         let line = answer.text("the last acknowledgment")?;
         if line == b"NAK" {
             return Ok(ready);

@@ -23,5 +23,5 @@ pub use pack_input::{PackInput, empty_pack};
 pub use receive_pack::{PackSource, ReceivePack};
 pub use refs::{MAX_REFS, MAX_UNUSABLE, RemoteRefs};
 pub use report::{PushReport, RefEffect, RefOutcome};
-pub use server::{Connection, Request, Server};
+pub use server::{Connection, Deadline, Request, Server};
 pub use upload_pack::UploadPack;

@@ -1,6 +1,7 @@
 //! One conversation with `git-receive-pack`: what it has, and pushing to it.
 
 use std::io::{self, BufRead, BufWriter, Write};
+use std::time::Duration;
 
 use gix::ObjectId;
 use gix::hash::Kind as Format;
@@ -12,11 +13,18 @@ use super::error::{At, ClientError, PackSourceError};
 use super::greeting::Greeting;
 use super::refs::{Advertisement, RemoteRefs};
 use super::report::{PushReport, read_report};
-use super::server::{Connection, Server};
+use super::server::{Connection, Deadline, Server};
 use super::upload_pack::{BUFFER_BYTES, say_goodbye};
 use crate::git::protocol::{AGENT, HEX_BYTES, PacketWriter, ProtocolError, Service, Version, hex_of};
 use crate::git::receive_pack::{Command, MAX_COMMANDS};
 use crate::git::refname::check_ref_name;
+
+/// How long a report on a push is waited for, however often the server says that it is alive: checks of the largest
+/// packs, and hooks, take less.
+const REPORT_TIME: Duration = Duration::from_hours(1);
+/// How long the end of the answer is waited for once the report is there: the refs have moved, and what is still running
+/// (`post-receive`) is the server's own affair.
+const REST_TIME: Duration = Duration::from_mins(1);
 
 /// Writes a pack, or fails with any error.
 pub type PackSource<'p> = &'p mut dyn FnMut(&mut dyn Write) -> Result<(), PackSourceError>;
@@ -163,13 +171,17 @@ impl<'s> ReceivePack<'s> {
             Err(SendError::Write(error)) => Err(at.io(error)),
             _ => Ok(()),
         };
-        let report = read_answer(self.connection.answer(), words, commands, format, at);
+        let deadline = self.connection.deadline();
+        deadline.set(Some(REPORT_TIME));
+        let report = read_answer(self.connection.answer(), &deadline, words, commands, format, at);
+        deadline.set(None);
+        let report = report.map_err(ClientError::of_push);
         self.idle = stateless;
         match (report, written) {
             (Ok(Some(report)), _) => Ok(report),
             (Err(error), Ok(())) => Err(error),
             // What the server says itself is more than that the connection broke.
-            (Err(error @ ClientError::Remote { .. }), Err(_)) => Err(error),
+            (Err(error @ (ClientError::Remote { .. } | ClientError::Declined { .. })), Err(_)) => Err(error),
             (_, Err(error)) => Err(error),
             (Ok(None), Ok(())) => self.confirm(commands),
         }
@@ -302,6 +314,7 @@ impl Write for Watched<'_> {
 /// Reads the report, or `None` where the server gives none.
 fn read_answer(
     input: &mut dyn BufRead,
+    deadline: &Deadline,
     words: PushWords,
     commands: &[Command],
     format: Format,
@@ -318,6 +331,9 @@ fn read_answer(
         Some(_) => read_report(&mut Answer::new(&mut bands, at), commands, format, at).map(Some),
         None => Ok(None),
     };
+    if let Ok(Some(_)) = report {
+        deadline.set(Some(REST_TIME));
+    }
     let rest = io::copy(&mut bands, &mut io::sink()).map_err(|error| at.io(error));
     let messages = bands.bands.messages.finish(at);
     match (report?, rest) {

@@ -11,6 +11,10 @@ use super::error::{At, ClientError, one_line};
 use crate::git::protocol::{ProtocolError, parse_id};
 use crate::git::receive_pack::{Command, MAX_COMMANDS};
 
+/// Most bytes of reasons and effects that are kept of a whole report.
+const MAX_KEPT_BYTES: usize = 16 << 20;
+/// What is said of a refusal for which there is no room.
+const NO_ROOM: &str = "the server refuses it, and says more than is kept";
 /// What is said of a command that the server says nothing about.
 const UNTOLD: &str = "the server does not say what became of it";
 
@@ -95,12 +99,22 @@ struct ReportLines<'c> {
     /// The command that options refer to, and whether it has an effect already that they are parts of.
     current: Option<usize>,
     begun: bool,
+    /// Bytes that may still be kept.
+    room: usize,
 }
 
 impl<'c> ReportLines<'c> {
     fn new(commands: &'c [Command], format: Format) -> Self {
         let rows = commands.iter().enumerate().map(|(row, command)| (command.name.as_bstr(), row)).collect();
-        ReportLines { report: PushReport::of(commands, Err(UNTOLD.into())), rows, format, current: None, begun: false }
+        let report = PushReport::of(commands, Err(UNTOLD.into()));
+        ReportLines { report, rows, format, current: None, begun: false, room: MAX_KEPT_BYTES }
+    }
+
+    /// Whether something of this size may be kept.
+    fn keeps(&mut self, bytes: usize) -> bool {
+        let left = self.room.checked_sub(bytes);
+        self.room = left.unwrap_or(self.room);
+        left.is_some()
     }
 
     fn add(&mut self, line: &[u8]) -> Result<(), ProtocolError> {
@@ -108,7 +122,9 @@ impl<'c> ReportLines<'c> {
             Some((b"ok", name)) => self.outcome(name, Ok(())),
             Some((b"ng", rest)) => {
                 let (name, reason) = rest.split_once_str(" ").unwrap_or((rest, b"failed"));
-                self.outcome(name, Err(one_line(reason)));
+                let reason = one_line(reason);
+                let kept = self.keeps(reason.len());
+                self.outcome(name, Err(if kept { reason } else { NO_ROOM.into() }));
             }
             Some((b"option", option)) => self.option(option)?,
             _ => return Err(ProtocolError::unexpected("ok, ng or option", line)),
@@ -128,25 +144,30 @@ impl<'c> ReportLines<'c> {
     }
 
     fn option(&mut self, option: &[u8]) -> Result<(), ProtocolError> {
-        let Some(outcome) = self.current.and_then(|row| self.report.refs.get_mut(row)) else { return Ok(()) };
         let (word, value) = option.split_once_str(" ").unwrap_or((option, b""));
-        let mut effect = if self.begun { outcome.effects.pop().unwrap_or_default() } else { RefEffect::default() };
+        let Some(row) = self.current else { return Ok(()) };
+        // Others are options of times to come.
+        let bytes = match word {
+            b"refname" => value.len(),
+            b"old-oid" | b"new-oid" | b"forced-update" => 0,
+            _ => return Ok(()),
+        };
+        let bytes = if self.begun { bytes } else { bytes + size_of::<RefEffect>() };
+        if !self.keeps(bytes) {
+            // Nothing more is kept of it: half an effect would be another one.
+            self.current = None;
+        }
+        let Some(outcome) = self.current.and_then(|_| self.report.refs.get_mut(row)) else { return Ok(()) };
+        if !std::mem::replace(&mut self.begun, true) {
+            outcome.effects.push(RefEffect::default());
+        }
+        let Some(effect) = outcome.effects.last_mut() else { return Ok(()) };
         match word {
             b"refname" => effect.name = Some(value.into()),
             b"old-oid" => effect.old = Some(parse_id(value, self.format)?),
             b"new-oid" => effect.new = Some(parse_id(value, self.format)?),
-            b"forced-update" => effect.forced = true,
-            // Options of times to come.
-            _ if !self.begun => return Ok(()),
-            _ => {}
-        }
-        self.begun = true;
-        if outcome.effects.len() < MAX_EFFECTS {
-            outcome.effects.push(effect);
+            _ => effect.forced = true,
         }
         Ok(())
     }
 }
-
-/// Most effects of one command that are kept.
-const MAX_EFFECTS: usize = 1000;

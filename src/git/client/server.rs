@@ -2,6 +2,8 @@
 
 use std::fmt;
 use std::io::{BufRead, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::error::ClientError;
 use crate::git::protocol::{Service, Version};
@@ -29,6 +31,11 @@ pub trait Connection: Send {
     /// the last request. Over HTTP it ends where an answer ends.
     fn answer(&mut self) -> &mut dyn BufRead;
 
+    /// Until when answers are waited for. A server in this process need not heed it.
+    fn deadline(&self) -> Deadline {
+        Deadline::default()
+    }
+
     /// Begins a request, which is sent while it is written. What is left of the last answer is dropped.
     fn request(&mut self) -> Result<Box<dyn Request + '_>, ClientError>;
 }
@@ -40,4 +47,22 @@ pub trait Request: Write + Send {
     /// Sends what is left and waits until the server begins to answer. Without it nothing that was begun counts as
     /// a whole: a dropped request is cut off, so that the server refuses it.
     fn finish(self: Box<Self>) -> Result<(), ClientError>;
+}
+
+/// Until when a server's answer is waited for, whatever it sends meanwhile. Clones are the same one.
+#[derive(Clone, Debug, Default)]
+pub struct Deadline(Arc<Mutex<Option<Instant>>>);
+
+impl Deadline {
+    /// From now on so long, or as long as the server says something.
+    pub fn set(&self, wait: Option<Duration>) {
+        let until = wait.and_then(|wait| Instant::now().checked_add(wait));
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    }
+
+    /// How long is left, where there is a deadline.
+    pub fn left(&self) -> Option<Duration> {
+        let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        until.map(|until| until.saturating_duration_since(Instant::now()))
+    }
 }

@@ -11,7 +11,7 @@ use super::error::{At, ClientError};
 use super::greeting::Greeting;
 use super::refs::{RemoteRefs, read_ls_refs};
 use super::server::{Connection, Server};
-use crate::git::protocol::{AGENT, LsRefs, PacketWriter, Service, Version};
+use crate::git::protocol::{LsRefs, PacketWriter, Service, Version};
 
 /// Bytes that a request is written in at once.
 pub(super) const BUFFER_BYTES: usize = 64 * 1024;
@@ -108,8 +108,7 @@ impl<'s> UploadPack<'s> {
     /// What precedes the arguments of a command of version 2.
     pub(super) fn command_head(&self, command: &str) -> Vec<u8> {
         let mut lines = vec![format!("command={command}")];
-        lines.extend(self.capabilities.agent().map(|_| AGENT.into()));
-        lines.extend(self.capabilities.value("object-format").map(|_| format!("object-format={}", self.format)));
+        lines.extend(self.named());
         let mut head: Vec<u8> =
             lines.iter().flat_map(|line| format!("{:04x}{line}\n", line.len() + 5).into_bytes()).collect();
         head.extend_from_slice(b"0001");

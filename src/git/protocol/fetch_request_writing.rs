@@ -3,9 +3,7 @@
 use std::io::{self, Write};
 
 use gix::ObjectId;
-use gix::hash::Kind as Format;
 
-use super::capabilities::AGENT;
 use super::fetch_request::{Deepen, FetchRequest, MultiAck, SidebandWidth};
 use super::ls_refs::{HEX_BYTES, hex_of};
 use super::pkt_line::PacketWriter;
@@ -31,9 +29,9 @@ impl FetchRequest {
         out.flush_packet()
     }
 
-    /// Writes the wants of version 0 and the flush packet behind them, and no haves. `format` is named where the
-    /// server has named its own.
-    pub fn write_v0<W: Write>(&self, format: Option<Format>, out: &mut PacketWriter<W>) -> io::Result<()> {
+    /// Writes the wants of version 0 and the flush packet behind them, and no haves. `named` are capabilities that a
+    /// client names where the server has named its own: `object-format=…`, `agent=…`.
+    pub fn write_v0<W: Write>(&self, named: &[String], out: &mut PacketWriter<W>) -> io::Result<()> {
         let mut words = self.flags();
         words.extend(match self.multi_ack {
             MultiAck::None => None,
@@ -49,15 +47,10 @@ impl FetchRequest {
         words.extend((!self.filter.is_empty()).then_some("filter"));
         words.extend(matches!(self.deepen, Some(Deepen::Relative(_))).then_some("deepen-relative"));
         let mut capabilities = String::new();
-        for word in words {
+        for word in words.into_iter().chain(named.iter().map(String::as_str)) {
             capabilities.push(' ');
             capabilities.push_str(word);
         }
-        if let Some(format) = format {
-            capabilities.push_str(&format!(" object-format={format}"));
-        }
-        capabilities.push(' ');
-        capabilities.push_str(AGENT);
         self.write_wants(capabilities.as_bytes(), out)?;
         self.write_limits(false, out)?;
         out.flush_packet()
@@ -114,6 +107,7 @@ pub(crate) fn write_ids<W: Write>(word: &[u8], ids: &[ObjectId], out: &mut Packe
 mod tests {
     use super::super::{Filter, PacketReader, RequestLimits};
     use super::*;
+    use gix::hash::Kind as Format;
     use proptest::prelude::*;
 
     fn ids(format: Format) -> impl Strategy<Value = Vec<ObjectId>> {
@@ -178,7 +172,7 @@ mod tests {
                 ..request
             };
             let mut bytes = Vec::new();
-            request.write_v0(Some(Format::Sha1), &mut PacketWriter::new(&mut bytes)).unwrap();
+            request.write_v0(&["object-format=sha1".into()], &mut PacketWriter::new(&mut bytes)).unwrap();
             let read = FetchRequest::read_v0(&mut PacketReader::new(&bytes[..]), Format::Sha1, &RequestLimits::default());
             prop_assert_eq!(read.unwrap(), request);
         }

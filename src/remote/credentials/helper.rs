@@ -22,6 +22,8 @@ const MAX_ANSWER_BYTES: u64 = 64 * 1024;
 #[derive(Clone, Debug)]
 pub struct Helper {
     command: Vec<String>,
+    /// Whether it is told the path, too.
+    path: bool,
 }
 
 /// What a helper said.
@@ -40,26 +42,26 @@ impl Answer {
 }
 
 impl Helper {
-    pub fn new(command: Vec<String>) -> Self {
-        Helper { command }
+    pub fn new(command: Vec<String>, path: bool) -> Self {
+        Helper { command, path }
     }
 
     /// Asks for credentials.
     pub async fn get(&self, url: &Url) -> Result<Answer, String> {
-        let question = format!("capability[]=authtype\n{}\n", place(url));
+        let question = format!("capability[]=authtype\n{}\n", place(url, self.path));
         let said = self.run("get", question.as_bytes()).await.map_err(|reason| self.failed(&reason))?;
         parse(&said).map_err(|reason| self.failed(&reason))
     }
 
     /// Tells whether what it said was good (`store`) or not (`erase`). It does not matter what comes of it.
     pub async fn tell(&self, verb: &'static str, url: &Url, answer: &Answer) {
+        let place = place(url, self.path);
         let text = match &answer.identity {
             Identity::Basic { user, password } => {
-                Zeroizing::new(format!("{}username={}\npassword={}\n\n", place(url), user.reveal(), password.reveal()))
+                Zeroizing::new(format!("{place}username={}\npassword={}\n\n", user.reveal(), password.reveal()))
             }
             Identity::Typed { scheme, credential } => Zeroizing::new(format!(
-                "capability[]=authtype\n{}authtype={scheme}\ncredential={}\n\n",
-                place(url),
+                "capability[]=authtype\n{place}authtype={scheme}\ncredential={}\n\n",
                 credential.reveal()
             )),
         };
@@ -109,10 +111,11 @@ async fn talk(child: &mut Child, input: &[u8]) -> Result<Zeroizing<Vec<u8>>, Str
 }
 
 /// What credentials are wanted for.
-fn place(url: &Url) -> String {
+fn place(url: &Url, path: bool) -> String {
     let host = url.host_str().unwrap_or_default();
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
-    format!("protocol={}\nhost={host}{port}\npath={}\n", url.scheme(), url.path().trim_start_matches('/'))
+    let path = if path { format!("path={}\n", url.path().trim_start_matches('/')) } else { String::new() };
+    format!("protocol={}\nhost={host}{port}\n{path}", url.scheme())
 }
 
 /// What an answer says. What is not understood is passed over, as Git does.
@@ -160,8 +163,8 @@ mod tests {
     #[test]
     fn questions() {
         let url = Url::parse("https://git.example:8443/v1/repos/team/app").unwrap();
-        assert_eq!(place(&url), "protocol=https\nhost=git.example:8443\npath=v1/repos/team/app\n");
+        assert_eq!(place(&url, true), "protocol=https\nhost=git.example:8443\npath=v1/repos/team/app\n");
         let url = Url::parse("https://git.example:443/app").unwrap();
-        assert_eq!(place(&url), "protocol=https\nhost=git.example\npath=app\n");
+        assert_eq!(place(&url, false), "protocol=https\nhost=git.example\n");
     }
 }

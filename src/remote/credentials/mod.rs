@@ -17,7 +17,7 @@ use self::codecommit::CodeCommit;
 use self::helper::{Answer, Helper};
 use super::secret::Secret;
 use crate::clock::Clock;
-use crate::config::{Config, RemoteAuth, RemoteConfig};
+use crate::config::{Config, Provider, RemoteAuth, RemoteConfig};
 
 /// A file that holds a token is never larger than this many bytes.
 const MAX_TOKEN_FILE_BYTES: u64 = 64 * 1024;
@@ -79,7 +79,11 @@ impl Credentials {
                 Source::Basic { user: user.clone(), token: token(token_env, token_file) }
             }
             RemoteAuth::Bearer { token_env, token_file } => Source::Bearer(token(token_env, token_file)),
-            RemoteAuth::Helper { command } => Source::Helper(Helper::new(command.clone())),
+            RemoteAuth::Helper { command, path } => {
+                // What AWS's instructions set for CodeCommit's helper: it signs for one repository.
+                let path = path.unwrap_or(remote.provider() == Provider::CodeCommit);
+                Source::Helper(Helper::new(command.clone(), path))
+            }
             RemoteAuth::CodeCommit => Source::CodeCommit(CodeCommit::new(config.sdk.clone(), remote.aws.clone())),
         };
         Credentials { source, clock }

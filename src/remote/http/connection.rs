@@ -16,7 +16,7 @@ use super::failure::Failing;
 use super::upload::Upload;
 use super::{BUFFERED_BYTES, COMPRESSED_BYTES, DISCOVERING, Http, Opened};
 use crate::error::chain;
-use crate::git::client::{ClientError, Connection, Request};
+use crate::git::client::{ClientError, Connection, Deadline, Request};
 use crate::git::protocol::{MAX_PACKET_BYTES, Packet, PacketReader, PacketWriter, ProtocolError, Service};
 use crate::remote::pieces::Pieces;
 
@@ -33,13 +33,15 @@ pub struct HttpConnection {
     http: Arc<Http>,
     asked: Opened,
     answer: Box<dyn BufRead + Send>,
+    deadline: Deadline,
 }
 
 impl HttpConnection {
     /// After the first answer.
     pub fn begin(http: Arc<Http>, mut asked: Opened) -> Result<Self, ClientError> {
         let answer = asked.answer.take();
-        let mut connection = HttpConnection { http, asked, answer: Box::new(io::empty()) };
+        let mut connection =
+            HttpConnection { http, asked, answer: Box::new(io::empty()), deadline: Deadline::default() };
         if let Some(answer) = answer {
             connection.listen(answer, "advertisement")?;
             connection.skip_announcement()?;
@@ -66,7 +68,8 @@ impl HttpConnection {
             let kind = if error.is_timeout() { io::ErrorKind::TimedOut } else { io::ErrorKind::ConnectionAborted };
             io::Error::new(kind, chain(&error))
         });
-        let pieces = Pieces::new(stream.boxed(), self.http.patience.silence, self.http.runtime.clone());
+        let (silence, deadline) = (self.http.patience.silence, self.deadline.clone());
+        let pieces = Pieces::new(stream.boxed(), silence, deadline, self.http.runtime.clone());
         self.answer = match gzip {
             true => Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(pieces))),
             false => Box::new(pieces),
@@ -247,6 +250,10 @@ impl Connection for HttpConnection {
         &mut *self.answer
     }
 
+    fn deadline(&self) -> Deadline {
+        self.deadline.clone()
+    }
+
     fn request(&mut self) -> Result<Box<dyn Request + '_>, ClientError> {
         self.answer = Box::new(io::empty());
         Ok(Box::new(HttpRequest { connection: self, body: Body::Held(Vec::new()), failure: None }))
@@ -283,7 +290,7 @@ impl HttpRequest<'_> {
             streams = false;
         }
         if !streams {
-            let lost = |error| connection.failing(SPOOLING).connection(error);
+            let lost = |error| connection.failing(SPOOLING).spool(error);
             tracing::warn!(
                 server = %connection.asked.base,
                 limit = http.limits.spool_bytes,
@@ -306,11 +313,12 @@ impl HttpRequest<'_> {
         let limit = self.connection.http.limits.spool_bytes;
         *length += bytes.len() as u64;
         if *length > limit {
-            let what =
-                format!("take a request of unknown length, and this one has more than the {limit} bytes of spool");
-            return Err(self.connection.failing(REQUESTING).unsupported(what));
+            let reason = format!(
+                "the server takes no request of unknown length, and this one has more than the {limit} bytes of spool"
+            );
+            return Err(self.connection.failing(REQUESTING).too_large(reason));
         }
-        file.write_all(bytes).map_err(|error| self.connection.failing(SPOOLING).connection(error))
+        file.write_all(bytes).map_err(|error| self.connection.failing(SPOOLING).spool(error))
     }
 
     fn fail<T>(&mut self, failure: ClientError) -> io::Result<T> {

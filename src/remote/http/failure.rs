@@ -38,6 +38,22 @@ impl Failing<'_> {
         ClientError::Connection { server: self.server.to_string(), doing: self.doing, error }
     }
 
+    /// The temporary file of a request failed. Where there is no room for it, there may be for a smaller one.
+    pub fn spool(self, error: io::Error) -> ClientError {
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+                let folder = std::env::temp_dir();
+                self.too_large(format!("{}: {} has no room for it: {error}", self.doing, folder.display()))
+            }
+            _ => self.connection(error),
+        }
+    }
+
+    /// There is more than can be sent at once.
+    pub fn too_large(self, reason: String) -> ClientError {
+        ClientError::TooLarge { server: self.server.to_string(), reason }
+    }
+
     /// Nothing came.
     pub fn silent(self, silence: Duration) -> ClientError {
         self.connection(io::Error::new(io::ErrorKind::TimedOut, format!("the server did not answer for {silence:?}")))

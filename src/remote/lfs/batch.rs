@@ -14,6 +14,8 @@ use crate::remote::said;
 
 /// Most objects that one request names, as in git-lfs.
 pub const MAX_BATCH_OBJECTS: usize = 100;
+/// Most headers of one action.
+const MAX_HEADERS: usize = 64;
 /// Headers of an action that are about one connection: they are not passed on.
 const OF_A_CONNECTION: [HeaderName; 4] =
     [header::HOST, header::CONTENT_LENGTH, header::CONNECTION, header::TRANSFER_ENCODING];
@@ -209,7 +211,11 @@ impl RawAction {
         // What a server puts there is no credential of ours.
         let _ = url.set_username("").and_then(|()| url.set_password(None));
         let (mut headers, mut chunked) = (HeaderMap::new(), false);
-        for (name, value) in self.header.unwrap_or_default() {
+        let header = self.header.unwrap_or_default();
+        if header.len() > MAX_HEADERS {
+            return Err(format!("an action has more than {MAX_HEADERS} headers"));
+        }
+        for (name, value) in header {
             let name = HeaderName::try_from(name).map_err(|_| "an action has a header without a name")?;
             let mut value = HeaderValue::try_from(value)
                 .map_err(|_| format!("the header {name} of an action has no valid value"))?;
@@ -289,6 +295,10 @@ mod tests {
         ] {
             assert!(offer(Operation::Download, bad.clone()).is_err(), "{bad}");
         }
+        // More headers than a map of them can hold.
+        let many: serde_json::Map<_, _> = (0..40_000).map(|row| (format!("x-{row}"), json!("v"))).collect();
+        let many = json!({ "oid": OID, "actions": { "download": { "href": "/x", "header": many } } });
+        assert!(offer(Operation::Download, many).unwrap_err().contains("64 headers"));
         let endpoint = Url::parse("https://lfs.example").unwrap();
         for whole in ["", "[]", "{\"transfer\":\"tus\",\"objects\":[]}", "{\"hash_algo\":\"md5\",\"objects\":[]}"] {
             assert!(offers(whole.as_bytes(), Operation::Download, &[], &endpoint).is_err(), "{whole}");

@@ -37,7 +37,7 @@ const MAX_ANSWER_BYTES: usize = 4 << 20;
 /// Most bytes of a refusal that are read.
 const MAX_REASON_BYTES: usize = 4096;
 /// Most redirects that are followed.
-const MAX_REDIRECTS: usize = 5;
+pub const MAX_REDIRECTS: usize = 5;
 
 /// The LFS server of one repository.
 pub struct LfsServer {
@@ -119,8 +119,8 @@ impl LfsServer {
     }
 
     /// Uploads an object. Where the body fails, the request is cut off, and what it failed with is
-    /// [`LfsError::Source`].
-    pub async fn upload(&self, action: &Action, pointer: Pointer, body: LfsBody) -> Result<(), LfsError> {
+    /// [`LfsError::Source`]. The upload that is to be made instead, where the server says so.
+    pub async fn upload(&self, action: &Action, pointer: Pointer, body: LfsBody) -> Result<Option<Action>, LfsError> {
         const DOING: &str = "uploading an LFS object";
         let mut call = self.of_action(DOING, Method::PUT, action, "");
         if call.as_us {
@@ -147,9 +147,14 @@ impl LfsServer {
             return Err(LfsError::Source { server: self.url().into(), error });
         }
         let answer = answer.map_err(|error| self.broken(DOING, error))?;
-        match answer.status().is_success() {
-            true => Ok(()),
-            false => Err(self.refusal(answer, DOING).await),
+        if answer.status().is_success() {
+            return Ok(None);
+        }
+        // Elsewhere an upload would be told what was meant for this place.
+        let to = location(&call.url, &answer).filter(|to| keeps_method(&answer) && may_be_told(&call.url, to));
+        match to {
+            Some(url) => Ok(Some(Action { url, ..action.clone() })),
+            None => Err(self.refusal(answer, DOING).await),
         }
     }
 
@@ -269,12 +274,13 @@ impl LfsServer {
 impl Call<'_> {
     /// Goes where an answer says, if that is not less safe. Another host is told nothing that was for the first one.
     fn follow(&mut self, answer: &Response) -> Result<(), String> {
-        let keeps_method = matches!(answer.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT);
-        if self.method != Method::GET && !keeps_method {
+        let to = location(&self.url, answer).ok_or("it redirects to no URL")?;
+        // As git-lfs does it for a repository that was renamed: what is posted is posted again.
+        let is_moved = matches!(answer.status(), StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND);
+        let posts_again = self.method == Method::POST && is_moved && may_be_told(&self.url, &to);
+        if self.method != Method::GET && !keeps_method(answer) && !posts_again {
             return Err(format!("{}: the LFS server redirects what cannot be asked elsewhere", self.doing));
         }
-        let location = answer.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
-        let to = location.and_then(|location| self.url.join(location).ok()).ok_or("it redirects to no URL")?;
         match (self.url.scheme(), to.scheme()) {
             ("https", "https") | ("http", "http" | "https") => {}
             _ => return Err("it redirects to what is less safe".into()),
@@ -288,6 +294,17 @@ impl Call<'_> {
         self.url = to;
         Ok(())
     }
+}
+
+/// Where an answer says to ask.
+fn location(url: &Url, answer: &Response) -> Option<Url> {
+    let location = answer.headers().get(header::LOCATION)?.to_str().ok()?;
+    url.join(location).ok()
+}
+
+/// Whether it says to ask there in the same way.
+fn keeps_method(answer: &Response) -> bool {
+    matches!(answer.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT)
 }
 
 /// A body that counts its bytes, and puts aside what it fails with: the HTTP library would not give it back.

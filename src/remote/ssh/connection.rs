@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 
 use super::Recogniser;
 use crate::error::chain;
-use crate::git::client::{ClientError, Connection, Request};
+use crate::git::client::{ClientError, Connection, Deadline, Request};
 use crate::git::protocol::Version;
 use crate::remote::pieces::Pieces;
 use crate::remote::said;
@@ -34,6 +34,7 @@ pub struct SshConnection {
     session: Option<Session<Recogniser>>,
     input: ChannelWriteHalf<Msg>,
     answer: Pieces,
+    deadline: Deadline,
     server: String,
     silence: Duration,
     runtime: Handle,
@@ -71,9 +72,11 @@ impl SshConnection {
         runtime.spawn(listen(output, pieces, server.to_owned()));
         let stream =
             futures::stream::unfold(received, |mut received| async { Some((received.recv().await?, received)) });
-        let answer = Pieces::new(stream.boxed(), silence, runtime.clone());
+        let deadline = Deadline::default();
+        let answer = Pieces::new(stream.boxed(), silence, deadline.clone(), runtime.clone());
         let (server, runtime) = (server.to_owned(), runtime.clone());
-        let mut it = SshConnection { session: Some(session), input, answer, server, silence, runtime, broken: false };
+        let session = Some(session);
+        let mut it = SshConnection { session, input, answer, deadline, server, silence, runtime, broken: false };
         // A command that cannot start says so at once.
         match it.answer.fill_buf() {
             Ok(_) => Ok(it),
@@ -130,6 +133,10 @@ impl Connection for SshConnection {
 
     fn answer(&mut self) -> &mut dyn BufRead {
         &mut self.answer
+    }
+
+    fn deadline(&self) -> Deadline {
+        self.deadline.clone()
     }
 
     fn request(&mut self) -> Result<Box<dyn Request + '_>, ClientError> {
@@ -201,6 +208,11 @@ async fn listen(mut output: ChannelReadHalf, pieces: mpsc::Sender<io::Result<Byt
                     ending.closed = message.is_some();
                     break;
                 }
+                // The command was refused: a server may leave the channel open for all that.
+                Some(ChannelMsg::Failure) => {
+                    ending.refused = true;
+                    break;
+                }
                 Some(message) => ending.note(message),
             },
             free = pieces.reserve(), if !unread.is_empty() => match free {
@@ -238,7 +250,6 @@ impl Ending {
             }
             ChannelMsg::ExitStatus { exit_status } => self.status = Some(exit_status),
             ChannelMsg::ExitSignal { signal_name, .. } => self.signal = Some(format!("{signal_name:?}")),
-            ChannelMsg::Failure => self.refused = true,
             _ => {}
         }
     }
@@ -246,13 +257,15 @@ impl Ending {
     /// Why what came is not all, if it is not.
     fn failure(self, server: String) -> Option<ClientError> {
         let said = said::shown(&self.complaint);
-        let status = self.status.map(|status| u16::try_from(status).unwrap_or(u16::MAX));
-        match status {
+        match self.status {
             Some(0) => None,
-            Some(_) if said.as_deref().is_some_and(is_absence) => Some(ClientError::NotFound { server }),
             Some(status) => {
-                let reason = said.unwrap_or_else(|| "the command failed".into());
-                Some(ClientError::Status { server, status, reason })
+                let reason = said.unwrap_or_else(|| "it does not say why".into());
+                Some(match () {
+                    () if says(&reason, &ABSENCE) => ClientError::NotFound { server },
+                    () if says(&reason, &DENIAL) => ClientError::Unauthorized { server, reason },
+                    () => ClientError::Exit { server, status, reason },
+                })
             }
             None if self.refused => Some(ClientError::Unsupported { server, what: "run a command over SSH".into() }),
             None if self.signal.is_none() && self.closed => None,
@@ -269,17 +282,22 @@ impl Ending {
     }
 }
 
-/// Whether a complaint says that there is no such repository: Git's words, and those of GitHub, GitLab and Gitea.
-fn is_absence(complaint: &str) -> bool {
+/// What says that there is no such repository: Git's words, and those of GitHub, GitLab and Gitea.
+const ABSENCE: [&str; 4] =
+    ["does not appear to be a git repository", "repository not found", "could not be found", "does not exist"];
+/// What says that the key may not do this: the words of sshd, GitHub, GitLab, Gitea and gitolite.
+const DENIAL: [&str; 6] =
+    ["permission denied", "access denied", "denied to", "denied by", "not allowed", "not authorized"];
+
+fn says(complaint: &str, words: &[&str]) -> bool {
     let complaint = complaint.to_ascii_lowercase();
-    ["does not appear to be a git repository", "repository not found", "could not be found", "does not exist"]
-        .iter()
-        .any(|words| complaint.contains(words))
+    words.iter().any(|words| complaint.contains(words))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Kind;
 
     fn ended(complaint: &str, status: Option<u32>, closed: bool) -> Option<ClientError> {
         let ending = Ending { complaint: complaint.into(), status, closed, ..Ending::default() };
@@ -293,10 +311,17 @@ mod tests {
         let absent = ended("fatal: '/x' does not appear to be a git repository\n", Some(128), true);
         assert!(matches!(absent, Some(ClientError::NotFound { .. })));
         let failed = ended("fatal: \x1b[2Jno\n", Some(128), true);
-        let Some(ClientError::Status { status: 128, reason, .. }) = failed else { panic!("{failed:?}") };
+        let Some(ClientError::Exit { status: 128, reason, .. }) = failed else { panic!("{failed:?}") };
         assert_eq!(reason, "fatal: [2Jno");
         let broken = ended("", None, false);
         assert!(matches!(broken, Some(ClientError::Connection { .. })), "{broken:?}");
-        assert!(matches!(ended("", Some(1 << 20), true), Some(ClientError::Status { status: u16::MAX, .. })));
+        assert!(matches!(ended("", Some(1 << 20), true), Some(ClientError::Exit { status: 1_048_576, .. })));
+        for (complaint, kind) in [
+            ("fatal: Out of memory, malloc failed", Kind::Transient),
+            ("ERROR: Permission to team/app.git denied to ann.", Kind::Refused),
+            ("FATAL: W any app ann DENIED by fallthru", Kind::Refused),
+        ] {
+            assert_eq!(ended(complaint, Some(1), true).map(|error| error.kind()), Some(kind), "{complaint}");
+        }
     }
 }

@@ -15,6 +15,7 @@ use russh::keys::{Algorithm, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicK
 use russh::{Limits, Preferred, SshId};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use self::connection::SshConnection;
 use self::known_hosts::Known;
@@ -156,9 +157,11 @@ impl Ssh {
             broken(doing, std::io::Error::new(std::io::ErrorKind::TimedOut, text))
         };
         let connecting = "connecting";
-        let tcp = tokio::time::timeout(self.patience.connect, TcpStream::connect((url.host.as_str(), url.port))).await;
-        let tcp =
-            tcp.map_err(|_| late(connecting, self.patience.connect))?.map_err(|error| broken(connecting, error))?;
+        let tcp = dial(&url.host, url.port, self.patience.connect).await;
+        let tcp = tcp.map_err(|error| match error {
+            Some(error) => broken(connecting, error),
+            None => late(connecting, self.patience.connect),
+        })?;
         let config = Arc::new(config(&known));
         let login = "logging in";
         let patience = LOGIN_TIME.min(self.patience.silence);
@@ -180,6 +183,25 @@ impl Ssh {
             Ok(Err(SessionError::Russh(error))) => Err(broken(login, std::io::Error::other(chain(&error)))),
         }
     }
+}
+
+/// Connects to the first address of a host that answers, each of which has its share of the time that is left: one that
+/// swallows what it is sent keeps nobody from the next. Where time was not enough, there is no error.
+async fn dial(host: &str, port: u16, time: Duration) -> Result<TcpStream, Option<std::io::Error>> {
+    let end = Instant::now() + time;
+    let addresses = tokio::time::timeout_at(end, tokio::net::lookup_host((host, port))).await;
+    let addresses: Vec<_> = addresses.map_err(|_| None)?.map_err(Some)?.collect();
+    let mut failed = Some(std::io::Error::new(std::io::ErrorKind::NotFound, "the host has no address"));
+    for (tried, address) in addresses.iter().enumerate() {
+        let others = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+        let share = end.saturating_duration_since(Instant::now()) / others;
+        match tokio::time::timeout(share, TcpStream::connect(address)).await {
+            Ok(Ok(tcp)) => return Ok(tcp),
+            Ok(Err(error)) => failed = Some(error),
+            Err(_) => failed = None,
+        }
+    }
+    Err(failed)
 }
 
 /// A server is asked for a key of a kind that it is known by; RSA only with SHA-2.

@@ -83,7 +83,15 @@ impl Heads for EndHeads {
 
     fn set_head(&self, branch: &RefName) -> Result<bool, RemotesError> {
         match &self.end {
-            End::Remote(repository) => Ok(self.runtime.block_on(repository.set_head(branch))? == HeadSet::Done),
+            End::Remote(repository) => match self.runtime.block_on(repository.set_head(branch))? {
+                HeadSet::Done => Ok(true),
+                HeadSet::NoApi => Ok(false),
+                HeadSet::Denied(reason) => {
+                    let url = repository.url();
+                    tracing::warn!(%url, %branch, reason, "HEAD is not as it should be: the API does not let gitferry set it");
+                    Ok(false)
+                }
+            },
             End::Region(server) => {
                 server.set_head(&RefValue::Symbolic(branch.clone()))?;
                 Ok(true)

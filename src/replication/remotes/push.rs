@@ -26,9 +26,14 @@ pub(super) fn push(
     let report = match receive.push(commands, pack) {
         Ok(report) => report,
         Err(ClientError::PackSource { server, error }) => return Err(of_source(server, error)),
-        Err(ClientError::Status { status: CONTENT_TOO_LARGE, reason, .. }) => {
+        Err(ClientError::Status { status: CONTENT_TOO_LARGE, reason, .. } | ClientError::TooLarge { reason, .. }) => {
             return Err(RemotesError::TooLarge { target_url: receive.url().into(), reason });
         }
+        // It may have failed behind the last ref.
+        Err(ClientError::Declined { message, .. }) => match receive.confirm(commands) {
+            Ok(report) if report.is_ok() => report,
+            _ => return Err(refused(receive.url(), message.to_string())),
+        },
         Err(error) if error.kind().is_retryable() => match receive.confirm(commands) {
             Ok(report) if report.is_ok() => {
                 tracing::info!(%error, "the answer to a push was lost, but it has happened");
@@ -39,17 +44,22 @@ pub(super) fn push(
         Err(error) => return Err(error.into()),
     };
     let Err(mut reason) = report.unpack else { return Ok(report) };
-    let target_url = receive.url().into();
     // What a server says in its own words is more than that its unpacking failed.
     if let Some(said) = report.messages.iter().find(|line| line.contains("fatal:") || line.contains("error:")) {
         reason = format!("{reason}: {said}");
     }
+    Err(refused(receive.url(), reason))
+}
+
+/// The push as a whole is refused.
+fn refused(target_url: &str, reason: String) -> RemotesError {
+    let target_url = target_url.into();
     // One object that is too large (JGit) does not get smaller when the history is parted.
     let is_object = reason.contains("Object too large");
-    Err(match !is_object && SIZE_WORDS.iter().any(|words| reason.contains(words)) {
+    match !is_object && SIZE_WORDS.iter().any(|words| reason.contains(words)) {
         true => RemotesError::TooLarge { target_url, reason },
         false => RemotesError::Unpack { target_url, reason },
-    })
+    }
 }
 
 /// The source's own error, as it would have come without a push around it.

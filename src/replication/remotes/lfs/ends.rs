@@ -1,11 +1,12 @@
 //! The LFS objects of a repository at one end of a link: behind a server's Batch API, or in a region.
 
+use std::collections::HashSet;
 use std::io;
 
 use bytes::BytesMut;
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use crate::git::lfs::Pointer;
+use crate::git::lfs::{LfsOid, Pointer};
 use crate::ledger::change::LfsObject;
 use crate::ledger::head::RepositoryId;
 use crate::region::lfs::{LfsSpool, MAX_LFS_BYTES};
@@ -125,6 +126,16 @@ impl LfsEnd {
         Ok((gives, refused))
     }
 
+    /// Those of some objects that a server gives out, although it offers to take them: some offer that always.
+    pub async fn gives_out(&self, pointers: &[Pointer]) -> Result<HashSet<LfsOid>, RemotesError> {
+        if pointers.is_empty() || matches!(self, LfsEnd::Region { .. }) {
+            return Ok(HashSet::new());
+        }
+        let (gives, _) = self.gives(pointers).await?;
+        let given = pointers.iter().zip(gives).filter(|(_, from)| from.is_some());
+        Ok(given.map(|(pointer, _)| pointer.oid).collect())
+    }
+
     /// The bytes of an object.
     pub async fn read(&self, from: &From) -> Result<LfsBody, RemotesError> {
         Ok(match (self, from) {
@@ -136,17 +147,19 @@ impl LfsEnd {
         })
     }
 
-    /// Stores an object. Where its bytes fail, nothing is stored.
-    pub async fn write(&self, to: &To, pointer: Pointer, body: LfsBody) -> Result<(), RemotesError> {
+    /// Stores an object. Where its bytes fail, nothing is stored. Where they are to go instead, if the server says so.
+    pub async fn write(&self, to: &To, pointer: Pointer, body: LfsBody) -> Result<Option<To>, RemotesError> {
         match (self, to) {
             (LfsEnd::Server(server), To::Actions(upload, verify)) => {
-                server.upload(upload, pointer, body).await.map_err(of_source)?;
-                match verify {
-                    Some(verify) => Ok(server.verify(verify, pointer).await?),
-                    None => Ok(()),
+                if let Some(elsewhere) = server.upload(upload, pointer, body).await.map_err(of_source)? {
+                    return Ok(Some(To::Actions(Box::new(elsewhere), verify.clone())));
                 }
+                if let Some(verify) = verify {
+                    server.verify(verify, pointer).await?;
+                }
+                Ok(None)
             }
-            (LfsEnd::Region { region, id, .. }, To::Store) => store(region, *id, pointer, body).await,
+            (LfsEnd::Region { region, id, .. }, To::Store) => store(region, *id, pointer, body).await.map(|()| None),
             _ => Err(RemotesError::Internal("an LFS object was wanted by the other end".into())),
         }
     }

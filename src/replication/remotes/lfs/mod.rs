@@ -25,7 +25,7 @@ use super::supply::{Supply, Wanted};
 use crate::fault::crash_point;
 use crate::git::lfs::{LfsOid, Pointer};
 use crate::region::push::{MAX_TOLD_LFS, Missing};
-use crate::remote::lfs::{MAX_BATCH_OBJECTS, checked};
+use crate::remote::lfs::{LfsError, MAX_BATCH_OBJECTS, MAX_REDIRECTS, checked};
 use crate::replication::progress::Progress;
 use crate::retry::Attempts;
 
@@ -160,14 +160,18 @@ impl LfsTask {
     }
 
     /// Asks the target what it lacks of `left`, and brings that. What it has, what cannot be had and what it refuses is
-    /// taken out; what was `sent` stays until the target says that it is there.
+    /// taken out; what was `sent` stays until the target says that it is there, or gives it out.
     async fn round(
         &self,
         left: &mut Vec<Pointer>,
         sent: &mut HashSet<LfsOid>,
         moved: &mut Moved,
     ) -> Result<(), RemotesError> {
-        let (lacks, refused) = self.target.lacks(left).await?;
+        let (mut lacks, refused) = self.target.lacks(left).await?;
+        let again: Vec<Pointer> = lacks.iter().map(|(pointer, _)| *pointer).collect();
+        let again: Vec<Pointer> = again.into_iter().filter(|pointer| sent.contains(&pointer.oid)).collect();
+        let arrived = self.target.gives_out(&again).await?;
+        lacks.retain(|(pointer, _)| !arrived.contains(&pointer.oid));
         *left = lacks.iter().map(|(pointer, _)| *pointer).collect();
         moved.refused.add_all(refused);
         // All that was lost may be sent again.
@@ -210,18 +214,28 @@ impl LfsTask {
         failed.map_or(Ok(()), Err)
     }
 
-    async fn move_one(&self, pointer: Pointer, from: ends::From, to: To) -> (Pointer, Result<(), RemotesError>) {
+    async fn move_one(&self, pointer: Pointer, from: ends::From, mut to: To) -> (Pointer, Result<(), RemotesError>) {
         let moving = async {
-            let progress = self.progress.clone();
-            let body = self.source.read(&from).await?;
-            let counted = checked(body, pointer).inspect(move |piece| {
-                if let Ok(piece) = piece {
-                    progress.bytes_copied.add(piece.len() as u64);
+            // A body that has flown is read anew for the place where it is wanted instead.
+            for _ in 0..=MAX_REDIRECTS {
+                let progress = self.progress.clone();
+                let body = self.source.read(&from).await?;
+                let counted = checked(body, pointer).inspect(move |piece| {
+                    if let Ok(piece) = piece {
+                        progress.bytes_copied.add(piece.len() as u64);
+                    }
+                });
+                match self.target.write(&to, pointer, counted.boxed()).await? {
+                    Some(elsewhere) => to = elsewhere,
+                    None => {
+                        crash_point("lfs-stored");
+                        return Ok(());
+                    }
                 }
-            });
-            self.target.write(&to, pointer, counted.boxed()).await?;
-            crash_point("lfs-stored");
-            Ok(())
+            }
+            let (server, reason) =
+                (self.target.url().into(), format!("more than {MAX_REDIRECTS} redirects of an upload"));
+            Err(LfsError::Protocol { server, reason }.into())
         };
         (pointer, moving.await)
     }

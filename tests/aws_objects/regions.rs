@@ -119,7 +119,9 @@ async fn a_killed_transfer_goes_on_with_the_parts_that_are_there() {
     assert!((1..PARTS).contains(&held), "{held} of {PARTS} parts had arrived");
     eu.wire.reset();
     link(us.clone(), eu.region.clone()).deliver(id).await.unwrap().unwrap();
-    assert_eq!(eu.wire.count("UploadPart") as u64, PARTS - held);
+    // What was on its way when the transfer died may arrive after it was counted.
+    let sent = eu.wire.count("UploadPart") as u64;
+    assert!((1..=PARTS - held).contains(&sent), "{sent} parts were sent, {held} of {PARTS} were there");
     assert_eq!(eu.wire.count("CreateMultipartUpload"), 0, "the upload is the one that was begun");
     assert_equal(&us, &eu.region).await;
     assert_sound(&eu.region).await;

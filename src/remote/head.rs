@@ -8,10 +8,11 @@ use aws_sigv4::sign::v4;
 use gix::bstr::ByteSlice as _;
 use jiff::Timestamp;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Client, Method, Response, StatusCode, Url, header};
+use reqwest::{Method, Response, StatusCode, Url, header};
 use serde_json::{Value, json};
 
 use super::credentials::{Credentials, Identity, codecommit};
+use super::http::Clients;
 use super::said;
 use crate::config::{Provider, RepositoryUrl};
 use crate::error::chain;
@@ -145,7 +146,7 @@ fn below<'a>(base: &str, suffix: &str, path: &'a str) -> &'a str {
 /// Makes a request as somebody.
 pub async fn ask(
     call: &Call,
-    client: &Client,
+    clients: &Clients,
     credentials: &Arc<Credentials>,
     now: Timestamp,
 ) -> Result<(), CallError> {
@@ -168,6 +169,7 @@ pub async fn ask(
             }
         }
     }
+    let client = clients.of(&call.url).map_err(CallError::Unusable)?;
     let exchange = async {
         let mut url = call.url.clone();
         let mut redirects = 0..MAX_REDIRECTS;

@@ -29,7 +29,7 @@ pub use secret::Secret;
 
 use self::credentials::{Credentials, Login};
 use self::head::CallError;
-use self::http::Http;
+use self::http::{Clients, Http};
 use self::ssh::Ssh;
 use crate::clock::Clock;
 use crate::config::{Config, Provider, RemoteAuth, RemoteConfig, RepositoryUrl, UrlTemplate};
@@ -52,7 +52,7 @@ struct Inner {
     http: Arc<Http>,
     /// Where it is reached over SSH.
     ssh: Option<Ssh>,
-    client: reqwest::Client,
+    clients: Clients,
     credentials: Arc<Credentials>,
     api_credentials: Arc<Credentials>,
     clock: Arc<dyn Clock>,
@@ -88,11 +88,11 @@ impl Remote {
         let patience = Patience::new(&remote.limits);
         let limits = PushLimits::new(remote.provider(), &remote.limits);
         let ca = remote.ca.as_ref().map(|ca| config.path(ca));
-        let client = http::client(remote, ca.as_deref(), &patience).map_err(unusable)?;
+        let clients = Clients::new(remote, ca.as_deref(), &patience).map_err(unusable)?;
         let who = |auth: &RemoteAuth| Arc::new(Credentials::new(auth, remote, config, clock.clone()));
         let credentials = who(&remote.auth);
         let api_credentials = remote.api_auth.as_ref().map_or_else(|| credentials.clone(), who);
-        let http = Http::new(credentials.clone(), limits.clone(), patience, client.clone(), runtime.clone());
+        let http = Http::new(credentials.clone(), limits.clone(), patience, clients.clone(), runtime.clone());
         Ok(Remote(Arc::new(Inner {
             name: name.into(),
             url,
@@ -102,7 +102,7 @@ impl Remote {
             patience,
             http: Arc::new(http),
             ssh: ssh(remote, config, patience, runtime),
-            client,
+            clients,
             credentials,
             api_credentials,
             clock,
@@ -169,10 +169,10 @@ impl RemoteRepository {
     }
 
     /// What reaches it over HTTP, and who asks there, for what is not Git's protocol.
-    pub fn http(&self) -> (&reqwest::Client, Option<Login>) {
+    fn http(&self) -> (&Clients, Option<Login>) {
         let remote = &*self.remote.0;
         let credentials = if remote.ssh.is_some() { &remote.api_credentials } else { &remote.credentials };
-        (&remote.client, reqwest::Url::parse(&self.lfs_url()).ok().map(|url| credentials.login(&url)))
+        (&remote.clients, reqwest::Url::parse(&self.lfs_url()).ok().map(|url| credentials.login(&url)))
     }
 
     /// Whether there may be an API that sets HEAD: one that gitferry knows, and somebody to ask it as.
@@ -197,7 +197,7 @@ impl RemoteRepository {
         let call = head::call(remote.provider, remote.api.as_deref(), &self.url, region.as_deref(), branch);
         let Some(call) = call.map_err(unusable)? else { return Ok(HeadSet::NoApi) };
         let (repository, api) = (self.name.clone(), call.url.origin().ascii_serialization());
-        match head::ask(&call, &remote.client, &remote.api_credentials, remote.clock.now()).await {
+        match head::ask(&call, &remote.clients, &remote.api_credentials, remote.clock.now()).await {
             Ok(()) => Ok(HeadSet::Done),
             Err(CallError::Unusable(reason)) => Err(unusable(reason)),
             Err(CallError::Credentials(reason)) => Err(credentials(reason)),

@@ -225,6 +225,19 @@ fn reports_that_are_none() {
 }
 
 #[test]
+fn what_a_server_says_of_a_push_is_final_unless_it_says_otherwise() {
+    for (answer, kind) in [
+        (packets(&["ERR read-only\n"]), Kind::Refused),
+        (packets(&["\u{3}disk full\n", "0000"]), Kind::Refused),
+        (packets(&["ERR Temporarily unavailable\n"]), Kind::Transient),
+        (packets(&["\u{3}the server is stopping; try again\n", "0000"]), Kind::Transient),
+    ] {
+        let error = push("report-status side-band-64k", &answer).unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+    }
+}
+
+#[test]
 fn sections_around_a_pack() {
     let pack = gitferry::git::client::empty_pack(gix::hash::Kind::Sha1);
     let banded = [&b"0025\x01"[..], &pack, b"0005\x01000a\x02done\n0000"].concat();

@@ -222,3 +222,62 @@ fn servers_that_say_nothing_or_hang_up() {
         assert!(matches!(error, ClientError::Connection { .. }) && error.kind() == Kind::Transient, "{error}");
     }
 }
+
+/// Lets everybody in and runs nothing, and keeps the channel open for all that.
+struct RunsNothing;
+
+impl russh::server::Handler for RunsNothing {
+    type Error = russh::Error;
+
+    async fn auth_publickey(
+        &mut self,
+        _: &str,
+        _: russh::server::VerifiedPublicKey<'_>,
+    ) -> Result<russh::server::Auth, russh::Error> {
+        Ok(russh::server::Auth::Accept)
+    }
+
+    async fn channel_open_session(
+        &mut self,
+        _: russh::Channel<russh::server::Msg>,
+        reply: russh::server::ChannelOpenHandle,
+        _: &mut russh::server::Session,
+    ) -> Result<(), russh::Error> {
+        reply.accept().await;
+        Ok(())
+    }
+
+    async fn exec_request(
+        &mut self,
+        channel: russh::ChannelId,
+        _: &[u8],
+        session: &mut russh::server::Session,
+    ) -> Result<(), russh::Error> {
+        session.channel_failure(channel)
+    }
+}
+
+#[test]
+fn a_server_that_runs_nothing_is_not_waited_for() {
+    let place = Place::new();
+    for key in ["key", "host"] {
+        keygen(&place.path(key), "ed25519", "");
+    }
+    let keys = vec![russh::keys::load_secret_key(place.path("host"), None).unwrap()];
+    let config = std::sync::Arc::new(russh::server::Config { keys, ..Default::default() });
+    let address = place.tcp(move |stream| {
+        let config = config.clone();
+        async move {
+            let session = russh::server::run_stream(config, stream, RunsNothing).await.unwrap();
+            let _ = session.await;
+        }
+    });
+    let host = std::fs::read_to_string(place.path("host.pub")).unwrap();
+    std::fs::write(place.path("known_hosts"), format!("[127.0.0.1]:{} {host}", address.port())).unwrap();
+    let lines = format!(
+        "url = \"ssh://git@{address}/{{name}}\"\n\
+         auth = {{ kind = \"ssh\", key = \"key\", known_hosts = \"known_hosts\" }}\n"
+    );
+    let error = listed(&place.app(&lines)).unwrap_err();
+    assert!(matches!(error, ClientError::Unsupported { .. }), "{error}");
+}

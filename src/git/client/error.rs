@@ -188,7 +188,9 @@ impl ClientError {
 }
 
 /// What servers say that fail for now, and may take the same push later.
-const PASSING_WORDS: [&str; 12] = [
+const PASSING_WORDS: [&str; 14] = [
+    "for now",
+    "shutting down",
     "try again",
     "retry",
     "temporar",

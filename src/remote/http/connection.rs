@@ -128,7 +128,7 @@ impl HttpConnection {
     /// A request without its body.
     fn post(&self) -> RequestBuilder {
         let service = self.asked.service.name();
-        self.http
+        self.asked
             .client
             .post(format!("{}/{service}", self.asked.base))
             .header(header::CONTENT_TYPE, format!("application/x-{service}-request"))

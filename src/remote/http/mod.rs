@@ -4,11 +4,11 @@
 //! requests that fit into [`BUFFERED_BYTES`] are sent with their length and again after a 401; larger ones are
 //! streamed, once a request of nothing has shown that the server would take them.
 
+mod clients;
 mod connection;
 mod failure;
 mod upload;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -17,12 +17,10 @@ use reqwest::header::{self, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use tokio::runtime::Handle;
 
+pub use self::clients::Clients;
 use self::failure::Failing;
 use super::credentials::{Credentials, Login};
 use super::limits::{Patience, PushLimits};
-use crate::certificates::read_certificates;
-use crate::config::RemoteConfig;
-use crate::error::chain;
 use crate::git::client::{ClientError, Connection};
 use crate::git::protocol::{Service, Version};
 
@@ -32,14 +30,6 @@ pub const BUFFERED_BYTES: usize = 1 << 20;
 const COMPRESSED_BYTES: usize = 1024;
 /// Most redirects that are followed.
 const MAX_REDIRECTS: usize = 20;
-/// How often a silent connection is probed.
-const PROBE_EVERY: Duration = Duration::from_secs(15);
-/// Probes without an answer that end a connection.
-const PROBES: u32 = 3;
-/// Idle connections kept to each host.
-const MAX_IDLE_CONNECTIONS: usize = 8;
-/// How gitferry names itself. Some servers speak the smart protocol only with what calls itself `git/`.
-const USER_AGENT: &str = concat!("git/2.0 (gitferry ", env!("CARGO_PKG_VERSION"), ")");
 /// What is being done, for messages.
 const DISCOVERING: &str = "asking for its refs";
 /// Says which version of the protocol is understood.
@@ -48,7 +38,7 @@ const GIT_PROTOCOL: HeaderName = HeaderName::from_static("git-protocol");
 /// The way to a server over HTTP.
 #[derive(Debug)]
 pub struct Http {
-    client: reqwest::Client,
+    clients: Clients,
     credentials: Arc<Credentials>,
     limits: PushLimits,
     patience: Patience,
@@ -63,10 +53,10 @@ impl Http {
         credentials: Arc<Credentials>,
         limits: PushLimits,
         patience: Patience,
-        client: reqwest::Client,
+        clients: Clients,
         runtime: Handle,
     ) -> Self {
-        Http { client, credentials, limits, patience, runtime, refuses_chunked: AtomicBool::new(false) }
+        Http { clients, credentials, limits, patience, runtime, refuses_chunked: AtomicBool::new(false) }
     }
 
     /// Asks a repository for a service.
@@ -86,12 +76,12 @@ impl Http {
     }
 
     async fn discover(&self, url: &Url, service: Service, version: Version) -> Result<Opened, ClientError> {
-        let mut asked =
-            Opened { base: url.clone(), service, version, login: Some(self.credentials.login(url)), answer: None };
+        let (login, client) = (Some(self.credentials.login(url)), self.client(url)?);
+        let mut asked = Opened { base: url.clone(), client, service, version, login, answer: None };
         let mut asked_anew = false;
         for _ in 0..=MAX_REDIRECTS {
             let info = format!("{}/info/refs?service={}", asked.base, service.name());
-            let request = self.client.get(info).header(header::PRAGMA, "no-cache");
+            let request = asked.client.get(info).header(header::PRAGMA, "no-cache");
             let answer = self.send(&mut asked, request, DISCOVERING).await?;
             let status = answer.status();
             if status.is_redirection() && answer.headers().contains_key(header::LOCATION) {
@@ -101,6 +91,7 @@ impl Http {
                     asked.login = None;
                 }
                 tracing::debug!(from = %asked.base, %to, "the server says to ask elsewhere");
+                asked.client = self.client(&to)?;
                 asked.base = to;
                 continue;
             }
@@ -119,6 +110,11 @@ impl Http {
         }
         let reason = format!("more than {MAX_REDIRECTS} redirects, one after the other");
         Err(asked.failing(DISCOVERING).connection(std::io::Error::other(reason)))
+    }
+
+    fn client(&self, url: &Url) -> Result<reqwest::Client, ClientError> {
+        let untrusted = |reason| ClientError::Untrusted { server: url.to_string(), reason };
+        self.clients.of(url).cloned().map_err(untrusted)
     }
 
     /// Sends a request and waits for the beginning of the answer.
@@ -140,6 +136,7 @@ impl Http {
 struct Opened {
     /// The repository, where the server has said that it is.
     base: Url,
+    client: reqwest::Client,
     service: Service,
     version: Version,
     /// `None` once a redirect has left the host that credentials are for.
@@ -226,34 +223,6 @@ pub fn may_be_told(from: &Url, to: &Url) -> bool {
     let default = |url: &Url| url.port().is_none();
     let upgraded = (from.scheme(), to.scheme()) == ("http", "https") && default(from) && default(to);
     from.host() == to.host() && (from.origin() == to.origin() || upgraded)
-}
-
-/// An HTTP client for a remote: its certificates, its proxy.
-pub fn client(config: &RemoteConfig, ca: Option<&Path>, patience: &Patience) -> Result<reqwest::Client, String> {
-    // Where somebody else has chosen already, that is as good.
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let text = |error: reqwest::Error| chain(&error.without_url());
-    let mut client = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .user_agent(USER_AGENT)
-        .connect_timeout(patience.connect)
-        .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS)
-        .tcp_nodelay(true)
-        .tcp_keepalive(PROBE_EVERY)
-        .tcp_keepalive_interval(PROBE_EVERY)
-        .tcp_keepalive_retries(PROBES)
-        .http2_adaptive_window(true)
-        .http2_keep_alive_interval(PROBE_EVERY);
-    if let Some(ca) = ca {
-        let certificates = read_certificates("the certificates of a remote", ca).map_err(|error| error.to_string())?;
-        let certificates: Result<Vec<_>, _> =
-            certificates.iter().map(|one| reqwest::Certificate::from_der(one)).collect();
-        client = client.tls_certs_only(certificates.map_err(text)?);
-    }
-    if let Some(proxy) = &config.proxy {
-        client = client.proxy(reqwest::Proxy::all(proxy).map_err(text)?);
-    }
-    client.build().map_err(text)
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub use body::{LfsBody, checked};
 pub use error::LfsError;
 
 use super::credentials::Login;
-use super::http::may_be_told;
+use super::http::{Clients, may_be_told};
 use super::{RemoteRepository, said};
 use crate::error::chain;
 use crate::git::lfs::Pointer;
@@ -41,7 +41,7 @@ pub const MAX_REDIRECTS: usize = 5;
 
 /// The LFS server of one repository.
 pub struct LfsServer {
-    client: reqwest::Client,
+    clients: Clients,
     login: Mutex<Option<Login>>,
     endpoint: Url,
     silence: Duration,
@@ -63,9 +63,9 @@ impl RemoteRepository {
     pub fn lfs(&self) -> Result<LfsServer, LfsError> {
         let server = self.lfs_url();
         let endpoint = Url::parse(&server).map_err(|error| LfsError::Unusable { server, reason: error.to_string() })?;
-        let (client, login) = self.http();
-        let (client, login) = (client.clone(), Mutex::new(login));
-        Ok(LfsServer { client, login, endpoint, silence: self.remote().0.patience.silence })
+        let (clients, login) = self.http();
+        let (clients, login) = (clients.clone(), Mutex::new(login));
+        Ok(LfsServer { clients, login, endpoint, silence: self.remote().0.patience.silence })
     }
 }
 
@@ -132,7 +132,7 @@ impl LfsServer {
         }
         let (failed, taken) = (Arc::new(Slot::new(None)), Arc::new(AtomicU64::new(0)));
         let body = watched(body, failed.clone(), taken.clone());
-        let request = self.client.put(call.url.clone()).headers(std::mem::take(&mut call.headers));
+        let request = self.client(&call.url, DOING)?.put(call.url.clone()).headers(std::mem::take(&mut call.headers));
         let mut sending = std::pin::pin!(request.body(reqwest::Body::wrap_stream(body)).send());
         let mut before = 0;
         let answer = loop {
@@ -184,7 +184,8 @@ impl LfsServer {
             if call.as_us {
                 self.authorize(&mut headers).await?;
             }
-            let request = self.client.request(call.method.clone(), call.url.clone()).headers(headers);
+            let request =
+                self.client(&call.url, call.doing)?.request(call.method.clone(), call.url.clone()).headers(headers);
             let request = if call.method == Method::GET { request } else { request.body(call.body.to_owned()) };
             let answer = match tokio::time::timeout(self.silence, request.send()).await {
                 Ok(answer) => answer.map_err(|error| self.broken(call.doing, error))?,
@@ -208,6 +209,11 @@ impl LfsServer {
             return Ok(answer);
         }
         Err(self.protocol(format!("more than {MAX_REDIRECTS} redirects, one after the other")))
+    }
+
+    fn client(&self, url: &Url, doing: &'static str) -> Result<&reqwest::Client, LfsError> {
+        let broken = |reason| LfsError::Connection { server: self.url().into(), doing, reason };
+        self.clients.of(url).map_err(broken)
     }
 
     async fn authorize(&self, headers: &mut HeaderMap) -> Result<(), LfsError> {

@@ -8,7 +8,7 @@ use gitferry::config::{Deletions, Divergence};
 use gitferry::git::client::{ClientError, Connection, Request, Server};
 use gitferry::git::protocol::{Service, Version};
 use gitferry::git::refs::RefName;
-use gitferry::remote::PushLimits;
+use gitferry::remote::{HeadSet, PushLimits};
 use gitferry::replication::progress::Progress;
 use gitferry::replication::remotes::RemotesError;
 use gitferry::replication::remotes::checkpoint::Checkpoint;
@@ -167,11 +167,11 @@ impl Heads for Api<'_> {
         self.0.is_some()
     }
 
-    fn set_head(&self, branch: &RefName) -> Result<bool, RemotesError> {
-        let Some(repo) = self.0 else { return Ok(false) };
+    fn set_head(&self, branch: &RefName) -> Result<HeadSet, RemotesError> {
+        let Some(repo) = self.0 else { return Ok(HeadSet::NoApi) };
         repo.git(&["rev-parse", "--verify", "-q", &branch.to_string()]);
         repo.git(&["symbolic-ref", "HEAD", &branch.to_string()]);
-        Ok(true)
+        Ok(HeadSet::Done)
     }
 }
 

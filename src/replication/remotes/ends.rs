@@ -81,20 +81,12 @@ impl Heads for EndHeads {
         }
     }
 
-    fn set_head(&self, branch: &RefName) -> Result<bool, RemotesError> {
+    fn set_head(&self, branch: &RefName) -> Result<HeadSet, RemotesError> {
         match &self.end {
-            End::Remote(repository) => match self.runtime.block_on(repository.set_head(branch))? {
-                HeadSet::Done => Ok(true),
-                HeadSet::NoApi => Ok(false),
-                HeadSet::Denied(reason) => {
-                    let url = repository.url();
-                    tracing::warn!(%url, %branch, reason, "HEAD is not as it should be: the API does not let gitferry set it");
-                    Ok(false)
-                }
-            },
+            End::Remote(repository) => Ok(self.runtime.block_on(repository.set_head(branch))?),
             End::Region(server) => {
                 server.set_head(&RefValue::Symbolic(branch.clone()))?;
-                Ok(true)
+                Ok(HeadSet::Done)
             }
         }
     }

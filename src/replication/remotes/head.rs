@@ -10,6 +10,7 @@ use super::relay::Relay;
 use super::report::Outcome;
 use crate::git::client::UploadPack;
 use crate::git::refs::{RefName, RefValue};
+use crate::remote::HeadSet;
 
 /// Most refs to be deleted that are asked for by name; with more, all are listed.
 const MAX_ASKED: usize = 256;
@@ -111,14 +112,16 @@ impl Relay<'_, '_> {
 
     pub(super) fn move_head(&mut self, branch: &RefName) -> Result<bool, RemotesError> {
         self.before_push()?;
-        let moved = self.task.heads.set_head(branch)?;
-        match moved {
-            true => self.carried.head = Some(branch.to_string()),
-            false => self.carried.remark(&format!(
-                "the target's HEAD should name {branch}, and there is no API by which gitferry could say so"
-            )),
-        }
-        Ok(moved)
+        let why_not = match self.task.heads.set_head(branch)? {
+            HeadSet::Done => {
+                self.carried.head = Some(branch.to_string());
+                return Ok(true);
+            }
+            HeadSet::NoApi => "there is no API by which gitferry could say so".to_owned(),
+            HeadSet::Denied(reason) => format!("its API does not let gitferry say so: {reason}"),
+        };
+        self.carried.remark(&format!("the target's HEAD should name {branch}, and {why_not}"));
+        Ok(false)
     }
 
     pub(super) fn leave_current(&mut self, edit: &Edit<'_>, wanted: Option<&RefName>) {

@@ -25,7 +25,7 @@ use crate::git::receive_pack::Command;
 use crate::git::refs::{RefName, RefValue};
 use crate::git::view::RefTable;
 use crate::ledger::hash::RefsDigest;
-use crate::remote::PushLimits;
+use crate::remote::{HeadSet, PushLimits};
 use crate::replication::progress::Progress;
 
 /// A way to make a target's `HEAD` name another branch: no push can.
@@ -41,8 +41,8 @@ pub trait Heads: Sync {
     /// Makes it name this branch when the next push is done, where it comes with pushes.
     fn set_with_next_push(&self, _branch: &RefName) {}
 
-    /// Makes it name this branch, which is there; `false` where that cannot be done.
-    fn set_head(&self, branch: &RefName) -> Result<bool, RemotesError>;
+    /// Makes it name this branch, which is there.
+    fn set_head(&self, branch: &RefName) -> Result<HeadSet, RemotesError>;
 }
 
 /// What a pass for one repository goes by.

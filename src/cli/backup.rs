@@ -19,12 +19,13 @@ use super::{events, output, replicate};
 /// Back a region up: replicate, verify the target, and write a manifest of what it holds.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The manifest is one line of JSON that ends with its own SHA-256; `--check FILE` compares it. It names the exact
-state of every repository that was verified, and the recovery point: the age of the oldest committed change that the
-target lacks.
+    after_help = "The manifest is one line of JSON that ends with its own SHA-256; `--check FILE` compares it. It
+names the exact state of every repository that was verified, and the recovery point: the age of
+the oldest committed change that the target lacks.
 
-Exit code 1 when the recovery point is older than --max-age, when a repository is on two histories, or when something
-did not verify; 3 when something failed and running it again may help. The manifest is written in all these cases.
+Exit code 1 when the recovery point is older than --max-age, when a repository is on two
+histories, or when something did not verify; 3 when something failed and running it again may
+help. The manifest is written in all these cases.
 
 Example:
   gitferry backup dr --max-age 15m --out manifest.json

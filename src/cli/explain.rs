@@ -14,10 +14,10 @@ const SHOWN_REFS: usize = 40;
 
 /// Tell what the next pass over a link with a remote would do for a repository, and why. Changes nothing.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Both servers are asked for their refs, and the source for what it has of what would be overwritten. The
-pack that a pass would send is read as far as its first 16 MiB, to tell how large it is, and thrown away;
-with --measure all of it. Where the link carries Git LFS, what is new is looked through for pointers, too.
+#[command(after_help = "Both servers are asked for their refs, and the source for what it has of what would be
+overwritten. The pack that a pass would send is read as far as its first 16 MiB, to tell how
+large it is, and thrown away; with --measure all of it. Where the link carries Git LFS, what is
+new is looked through for pointers, too.
 
   create, update  the ref becomes what it is at the source
   force           what it names now was made at the target, and is overwritten
@@ -29,8 +29,7 @@ Exit code 1 when a ref has diverged and is left alone, or the source is empty.
 Example:
   gitferry explain cc team/app
   gitferry explain cc team/app --measure
-  gitferry explain cc team/app --json"
-)]
+  gitferry explain cc team/app --json")]
 pub struct Explain {
     /// The link.
     link: String,

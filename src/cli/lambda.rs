@@ -17,17 +17,16 @@ use super::signals::Signals;
 
 /// Replicate as a Lambda function with a custom runtime.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "A file of this program with the name `bootstrap` runs this command. The function takes SQS batches
-(switch ReportBatchItemFailures on), single EventBridge events, and EventBridge schedules, which sweep. Work stops
-three seconds before the deadline and goes on in the next invocation.
+#[command(after_help = "A file of this program with the name `bootstrap` runs this command. The function takes SQS
+batches (switch ReportBatchItemFailures on), single EventBridge events, and EventBridge
+schedules, which sweep. Work stops three seconds before the deadline and goes on in the next
+invocation.
 
 Example (environment of a function):
   GITFERRY_CONFIG=/var/task/gitferry.toml, or the text itself in GITFERRY_CONFIG_TOML
   GITFERRY_LINKS=dr
   GITFERRY_METRICS=emf
-  GITFERRY_LOG=info"
-)]
+  GITFERRY_LOG=info")]
 pub struct Lambda {
     /// The links; all of them when left out.
     #[arg(env = "GITFERRY_LINKS", value_delimiter = ',')]

@@ -25,20 +25,19 @@ const EVENT_VARIABLE: &str = "GITFERRY_EVENT";
 
 /// Bring the target of a link up to date, in one pass.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "Exit code 1 when a repository is on two histories (nothing is overwritten), 2 when a rule forbids
-all that failed (as a second active link to one target, or a remote that refuses a ref), 3 when anything failed
-otherwise. Running it again is always safe: what was copied is not copied again. Where the target is a region with an
-event bus, the command announces there what it delivered.
+#[command(after_help = "Exit code 1 when a repository is on two histories (nothing is overwritten), 2 when a rule
+forbids all that failed (as a second active link to one target, or a remote that refuses a ref),
+3 when anything failed otherwise. Running it again is always safe: what was copied is not copied
+again. Where the target is a region with an event bus, the command announces there what it
+delivered.
 
-From a remote, which cannot be listed, the repositories are those that are named here, or else those that the
-configuration names in full and those that the link has carried before.
+From a remote, which cannot be listed, the repositories are those that are named here, or else
+those that the configuration names in full and those that the link has carried before.
 
 Example:
   gitferry replicate dr
   gitferry replicate dr team/app --json
-  gitferry replicate dr --event event.json"
-)]
+  gitferry replicate dr --event event.json")]
 pub struct Replicate {
     /// The link.
     link: String,

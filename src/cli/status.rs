@@ -16,8 +16,8 @@ use super::output;
 #[command(after_help = "Everything is computed from what is durable in both regions; of a link with a remote, from the
 refs of both sides (`gitferry explain LINK NAME` tells them one by one).
 
-Exit code 1 when a repository is on two histories or damaged; being behind is no difference. 3 when a remote cannot be
-reached.
+Exit code 1 when a repository is on two histories or damaged; being behind is no difference. 3
+when a remote cannot be reached.
 
 Example:
   gitferry status dr --json")]

@@ -30,10 +30,11 @@ use super::{events, init, output};
 
 /// Run everything on this machine: a Git host for each region, and a worker that replicates between them.
 #[derive(Debug, Args)]
-#[command(after_help = "State stays in the folder and is there the next time. Ctrl-C or SIGTERM
-ends it when running requests have ended, a second one at once. SIGHUP reads certificates again.
+#[command(after_help = "State stays in the folder and is there the next time. Ctrl-C or SIGTERM ends it when running
+requests have ended, a second one at once. SIGHUP reads certificates again.
 
-With --host only that region is served, and nothing is replicated: that is what `gitferry worker` is for, elsewhere.
+With --host only that region is served, and nothing is replicated: that is what `gitferry
+worker` is for, elsewhere.
 
 Example:
   gitferry up

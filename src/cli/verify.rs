@@ -19,9 +19,10 @@ use super::output;
 
 /// Prove that a link's two sides are identical, or that a repository is what its ledger says.
 #[derive(Debug, Args)]
-#[command(after_help = "Checks the hash chain, the refs digest, and that every pack and LFS object is there with
-the right size; with --deep also hashes every object and proves that all that is reachable from any ref is there.
-Exit code 1, and the exact list, on any difference. A target that is behind is a difference.
+#[command(after_help = "Checks the hash chain, the refs digest, and that every pack and LFS object is there with the
+right size; with --deep also hashes every object and proves that all that is reachable from any
+ref is there. Exit code 1, and the exact list, on any difference. A target that is behind is a
+difference.
 
 Example:
   gitferry verify dr --deep

@@ -25,21 +25,19 @@ pub const HEALTH_ADDRESS: &str = "127.0.0.1:8470";
 
 /// Replicate without end: what queues announce, what outboxes hold, and what no event announced.
 #[derive(Debug, Args)]
-#[command(
-    after_help = "A link's queue is in the configuration: queue and dead_letters of [links.NAME]. Without one, changes
-are found by looking at the source's outbox every few seconds.
+#[command(after_help = "A link's queue is in the configuration: queue and dead_letters of [links.NAME]. Without one,
+changes are found by looking at the source's outbox every few seconds.
 
-Of a remote, which sends no events but CodeCommit's, each repository that the link names in full or has carried before
-is looked at every --sweep-every.
+Of a remote, which sends no events but CodeCommit's, each repository that the link names in full
+or has carried before is looked at every --sweep-every.
 
-GET /_health answers 200 while the worker is alive, /_ready while it gets at all that it works with; otherwise 503.
-GET /_metrics has figures of each link for Prometheus; --metrics prints them for CloudWatch.
-SIGTERM or Ctrl-C lets running deliveries end for --grace; what is cut off goes on where it was. A second signal ends
-it at once. Any number of workers may serve one link.
+GET /_health answers 200 while the worker is alive, /_ready while it gets at all that it works
+with; otherwise 503. GET /_metrics has figures of each link for Prometheus; --metrics prints
+them for CloudWatch. SIGTERM or Ctrl-C lets running deliveries end for --grace; what is cut off
+goes on where it was. A second signal ends it at once. Any number of workers may serve one link.
 
 Example:
-  gitferry worker dr --jobs 8 --health 0.0.0.0:8470"
-)]
+  gitferry worker dr --jobs 8 --health 0.0.0.0:8470")]
 pub struct WorkerCommand {
     /// The links; all of them when left out.
     links: Vec<String>,

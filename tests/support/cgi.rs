@@ -90,6 +90,15 @@ fn command(root: &Path, request: &Parts) -> Command {
     let mut command = Command::new(backend());
     // A client that is gone before the answer begins takes the handler, and so Git, with it.
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true);
+    // And so does a server that is killed: Git spins when its request is cut off.
+    #[cfg(target_os = "linux")]
+    // SAFETY: prctl(2) with plain numbers is all that runs between fork and exec.
+    unsafe {
+        command.pre_exec(|| match libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        })
+    };
     command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null");
     command.env("GIT_PROJECT_ROOT", root).env("GIT_HTTP_EXPORT_ALL", "1").env("REMOTE_USER", "somebody");
     command.env("REQUEST_METHOD", request.method.as_str()).env("PATH_INFO", request.uri.path());

@@ -247,9 +247,11 @@ fn another_name_for_a_branch_at_the_target_is_not_deleted_with_it() {
     let place = Place::new();
     place.sync();
     place.target.git(&["symbolic-ref", "refs/heads/alias", "refs/heads/main"]);
+    let main = place.target.commit("main", "own", "made here\n");
     place.source.git(&["branch", "-D", "side"]);
     let (carried, _) = place.pass().ok();
-    assert_eq!((carried.deleted, carried.preserved), (1, 0), "{carried:?}");
+    assert_eq!((carried.updated, carried.deleted, carried.preserved), (1, 1, 1), "{carried:?}");
+    assert_eq!(refs(&place.target)[&format!("refs/gitferry/diverged/heads/main/{}", &main[..12])], main);
     let (outcome, reason) = told(&carried, "refs/heads/alias").unwrap();
     assert!(outcome == Outcome::Invalid && reason.contains("symbolic"), "{reason}");
     assert_eq!(refs(&place.target)["refs/heads/main"], refs(&place.source)["refs/heads/main"]);

@@ -246,6 +246,9 @@ impl<'a> Plan<'a> {
             self.unconfirmed.push(edit.name.clone().into_owned());
         }
         self.deletions.retain(|edit| target_of(edit).is_none());
+        let is_symbolic = |of: &BString| symbolic.keys().any(|name| name.as_bstr() == of.as_bstr());
+        let edited: HashSet<&BStr> = self.edits.iter().map(|edit| edit.name.as_ref()).collect();
+        self.preserve.retain(|kept| edited.contains(kept.of.as_bstr()) || !is_symbolic(&kept.of));
     }
 
     /// Takes out the deletion of the branch that the target's `HEAD` names.

@@ -178,7 +178,8 @@ fn read_acknowledgments(
     }
 }
 
-/// Reads the answers to a round of so many haves of versions 0 and 1, up to the `NAK` that ends it, and tells of ids that are common.
+/// Reads the answers to a round of so many haves of versions 0 and 1, up to the `NAK` that ends it, and tells of ids that
+/// are common.
 /// Whether the server has heard enough.
 pub(super) fn read_round(
     answer: &mut Answer<'_>,

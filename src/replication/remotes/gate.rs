@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::RemotesError;
 use super::pass::RemoteLink;
-use super::relay::Relay;
+use super::relay::Task;
 use super::rows::RemoteRow;
 use crate::table::{Condition, TableError};
 
@@ -17,10 +17,10 @@ pub trait Gate: Sync {
     fn before_push(&self) -> Result<(), RemotesError>;
 }
 
-impl Relay<'_, '_> {
+impl Task<'_> {
     /// Asked before each push.
     pub(super) fn before_push(&self) -> Result<(), RemotesError> {
-        self.task.gate.map_or(Ok(()), Gate::before_push)
+        self.gate.map_or(Ok(()), Gate::before_push)
     }
 }
 

@@ -111,7 +111,7 @@ impl Relay<'_, '_> {
     }
 
     pub(super) fn move_head(&mut self, branch: &RefName) -> Result<bool, RemotesError> {
-        self.before_push()?;
+        self.task.before_push()?;
         let why_not = match self.task.heads.set_head(branch)? {
             HeadSet::Done => {
                 self.carried.head = Some(branch.to_string());

@@ -51,9 +51,7 @@ impl RemoteRow {
     pub fn vouches(&self) -> bool {
         !self.under_way && self.checkpoint.as_ref().is_some_and(|checkpoint| !checkpoint.recent.is_empty())
     }
-}
 
-impl RemoteRow {
     /// Takes in a failure. With `absent`, the source says that there is no such repository; what may pass by itself
     /// says nothing of that.
     fn fail(&mut self, error: &RemotesError, absent: bool, now: Timestamp) {

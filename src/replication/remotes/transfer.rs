@@ -4,7 +4,6 @@ use gix::ObjectId;
 
 use super::common::{Common, Found, Search};
 use super::error::RemotesError;
-use super::gate::Gate;
 use super::plan::Edit;
 use super::push::{Flow, PackSource, push};
 use super::relay::Relay;
@@ -85,7 +84,7 @@ impl<'s> Relay<'_, 's> {
         let mut pack = self.supply.pack(&Wanted { wants, haves, shallow, thin, ofs_delta, filter: None })?;
         let objects = u64::from(pack.objects);
         let mut flow = Flow { progress: self.task.progress, limit: self.task.limits.bytes_per_push, bytes: 0 };
-        self.task.gate.map_or(Ok(()), Gate::before_push)?;
+        self.task.before_push()?;
         let pushed = push(&mut self.receive, commands, Some(&mut |out| flow.pass_on(&mut *pack.bytes, out)));
         let report = pushed.map_err(|error| with_blob_limit(error, self.task.limits.bytes_per_blob))?;
         self.carried.packs += 1;
@@ -104,7 +103,7 @@ impl<'s> Relay<'_, 's> {
         commands: &[Command],
         pack: Option<PackSource<'_>>,
     ) -> Result<PushReport, RemotesError> {
-        self.before_push()?;
+        self.task.before_push()?;
         push(&mut self.receive, commands, pack)
     }
 }

@@ -1,4 +1,4 @@
-//! Creating and updating refs in batches, so that what one ref brings stops no other.
+//! Creating, updating and deleting refs in batches, so that what one ref brings stops no other.
 //!
 //! A target that finds one bad object, or whose hook declines one ref, refuses all of a push. What was refused as a whole
 //! is parted in the middle until those that are refused are alone. Refs that were refused the last time go last, by

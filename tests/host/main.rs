@@ -19,6 +19,7 @@ mod lfs_work;
 mod many_refs;
 mod matrix;
 mod mirror;
+mod older;
 #[path = "../receive_pack/packs.rs"]
 #[allow(dead_code)]
 mod packs;

@@ -77,6 +77,17 @@ impl Pair {
         Pair::start(dir, addresses, scheme, Vec::new())
     }
 
+    /// On stores that are there already: `fill` puts them into the folder of the configuration, below their names.
+    pub fn holding(fill: impl FnOnce(&Path)) -> Pair {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        fill(&data);
+        let addresses = free_addresses();
+        std::fs::write(data.join("gitferry.toml"), config(addresses, "auth = \"none\"", ["", ""], "")).unwrap();
+        Pair::start(dir, addresses, "http", Vec::new())
+    }
+
     /// On other stores than those of this machine: all of the configuration, made for the addresses, and more
     /// environment.
     pub fn on(config: impl FnOnce([SocketAddr; 2]) -> String, environment: Vec<(String, String)>) -> Pair {

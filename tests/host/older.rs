@@ -1,0 +1,72 @@
+//! Stores that an older build wrote: opened, served, verified, replicated and pushed to by this one.
+
+use std::path::{Path, PathBuf};
+
+use crate::git::GitRepo;
+use crate::lfs_work::Work;
+use crate::pair::{EU, Pair, US};
+
+/// Stores as the build of 2b7e73a wrote them; `make.sh` beside them says how, and what is in them.
+fn fixture() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/stores-1")
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let to = to.join(path.file_name().unwrap());
+        if path.is_dir() { copy_folder(&path, &to) } else { _ = std::fs::copy(&path, &to).unwrap() }
+    }
+}
+
+fn open() -> Pair {
+    Pair::holding(|data| {
+        for region in ["us-east-1", "eu-west-1"] {
+            copy_folder(&fixture().join(region), &data.join(region));
+        }
+    })
+}
+
+/// A mirror clone, which git has checked.
+fn mirror(pair: &Pair, region: usize, name: &str) -> GitRepo {
+    let to = (0..).map(|n| pair.path(&format!("older-{n}"))).find(|path| !path.exists()).unwrap();
+    let here = GitRepo::init(pair.path(&format!("{}-by", to.file_name().unwrap().to_str().unwrap())), &[]);
+    here.git(&["clone", "-q", "--mirror", &pair.url(region, name), to.to_str().unwrap()]);
+    let clone = GitRepo::at(to);
+    clone.git(&["fsck", "--strict", "--no-dangling"]);
+    clone
+}
+
+#[test]
+fn stores_of_an_older_build_are_served_verified_and_pushed_to() {
+    let mut pair = open();
+    let refs = std::fs::read_to_string(fixture().join("refs.txt")).unwrap();
+    let app = mirror(&pair, US, "app");
+    assert_eq!(app.git(&["for-each-ref", "--format=%(objectname) %(refname)"]), refs.trim_end());
+    let many = mirror(&pair, US, "many");
+    assert_eq!(many.refs().len(), 1_103);
+    let work = Work::clone(pair.dir(), &pair.url(US, "app"));
+    assert_eq!(work.read("file.bin"), b"an LFS object\n");
+    // The replica lacked the last change of one and all of the other.
+    pair.wait_until_same(&app, "app");
+    pair.wait_until_same(&many, "many");
+    pair.ok(&["verify", "dr", "--deep"]);
+    // Both take pushes, which the replica gets: changes of this build on top of those of the older one.
+    for (name, repo) in [("app", &app), ("many", &many)] {
+        repo.commit("main", "new", "written by a newer build\n");
+        repo.git(&["push", "-q", &pair.url(US, name), "main", "main:refs/heads/another", ":refs/tags/v1"]);
+        repo.git(&["update-ref", "refs/heads/another", "main"]);
+        repo.git(&["update-ref", "-d", "refs/tags/v1"]);
+        pair.wait_until_same(repo, name);
+    }
+    pair.ok(&["verify", "dr", "--deep"]);
+    pair.restart();
+    for (name, repo) in [("app", &app), ("many", &many)] {
+        for region in [US, EU] {
+            pair.assert_clones_as(repo, &pair.url(region, name));
+        }
+    }
+    let deleted = pair.ok(&["repo", "list", "--region", "eu-west-1", "--deleted"]);
+    assert!(deleted.contains("gone") && deleted.contains("deleted"), "{deleted}");
+}

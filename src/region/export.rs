@@ -1,5 +1,6 @@
 //! Exporting a repository as a bare one that plain Git opens.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::path::Path;
 
@@ -32,7 +33,9 @@ impl Region {
         let packs = manifest.packs.len() as u64;
         let filled = blocking(move || {
             let mut bare = BareRepository::create(&dir, format)?;
-            for pack in &local.packs {
+            // The same pack may have been pushed twice; Git names pack files by their checksums.
+            let mut written = HashSet::new();
+            for pack in local.packs.iter().filter(|pack| written.insert(pack.live.id)) {
                 bare.add_pack(&pack.live.id, File::open(&pack.pack)?, File::open(&pack.index)?)?;
             }
             Ok(bare)

@@ -74,6 +74,26 @@ pub enum When {
     After,
 }
 
+/// As what a call fails that the store never saw, or whose answer carries nothing but what was read. A write that took
+/// effect has only one way to fail: nobody knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Failure {
+    /// The connection broke: a write may have happened, for all that the caller knows.
+    #[default]
+    Unclear,
+    /// The store said clearly that it is too busy: a write has not happened.
+    Busy,
+    /// The store refuses, as when credentials or permissions were taken away.
+    Denied,
+    /// The store says that what it holds is damaged.
+    Damaged,
+}
+
+impl Failure {
+    /// All of them.
+    pub const ALL: [Failure; 4] = [Failure::Unclear, Failure::Busy, Failure::Denied, Failure::Damaged];
+}
+
 /// Decides which calls fail. Scripted, or random from a seed; the same script and the same order of
 /// calls always give the same faults.
 #[derive(Debug, Default)]
@@ -88,6 +108,8 @@ struct FaultState {
     crash: Option<(u64, When)>,
     crashed: bool,
     random: Option<Random>,
+    failure: Failure,
+    doubt: Option<Operation>,
     injected: u64,
 }
 
@@ -136,6 +158,24 @@ impl Faults {
             state.scripted.pop_front();
         }
         state.scripted.push_back(Scripted { operation, remaining: nth.max(1), when });
+    }
+
+    /// Loses the answer of the `nth` transaction of a table from now (counted from 1), which happens, and has the next
+    /// `read` behind it fail as `failure`: the read that was to find out.
+    pub fn doubt(&self, nth: u64, read: Operation, failure: Failure) {
+        self.fail_as(failure);
+        self.fail_nth(Operation::TableTransact, nth, When::After);
+        self.lock().doubt = Some(read);
+    }
+
+    /// As what calls fail from now on.
+    pub fn fail_as(&self, failure: Failure) {
+        self.lock().failure = failure;
+    }
+
+    /// As what calls fail now.
+    pub(crate) fn failure(&self) -> Failure {
+        self.lock().failure
     }
 
     /// Simulates a crash at the `nth` call of any operation from now (counted from 1): it fails, before
@@ -197,7 +237,11 @@ impl FaultState {
             scripted.remaining = scripted.remaining.saturating_sub(1);
         }
         if let Some(at) = self.scripted.iter().position(|s| s.operation == operation && s.remaining == 0) {
-            return self.scripted.remove(at).map(|s| s.when);
+            let when = self.scripted.remove(at).map(|s| s.when);
+            if let (Operation::TableTransact, Some(read)) = (operation, self.doubt.take()) {
+                self.scripted.push_back(Scripted { operation: read, remaining: 1, when: When::Before });
+            }
+            return when;
         }
         let random = self.random.as_mut()?;
         if !random.next().is_multiple_of(random.one_in) {

@@ -16,6 +16,9 @@ pub enum Kind {
     Conflict,
     /// A store or the network failed for now. Running again is safe and may help.
     Transient,
+    /// A write may have happened: its answer was lost, and no read has settled it. Nothing that it may have named was
+    /// removed. Read the state before deciding; repeating is safe, as every write is conditional.
+    InDoubt,
     /// The surroundings need a hand (full disk, permissions, read-only store). Safe to run again after.
     Environment,
     /// Bytes are not what they should be. Nothing that was read from there has been used.
@@ -27,7 +30,7 @@ pub enum Kind {
 impl Kind {
     /// Whether the same request may succeed when it is simply repeated.
     pub fn is_retryable(self) -> bool {
-        matches!(self, Kind::Conflict | Kind::Transient)
+        matches!(self, Kind::Conflict | Kind::Transient | Kind::InDoubt)
     }
 
     /// The kind of an operating system error.

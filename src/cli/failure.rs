@@ -104,6 +104,9 @@ pub fn hint_for(kind: Kind) -> Option<&'static str> {
         Kind::Usage | Kind::NotFound | Kind::Refused => None,
         Kind::Conflict => Some("somebody else was faster; run the same command again"),
         Kind::Transient => Some("nothing half-done is visible; run the same command again"),
+        Kind::InDoubt => {
+            Some("it may have happened; run the same command again, which finds out and goes on from there")
+        }
         Kind::Environment => {
             Some("nothing half-done is visible; make room or mend the permissions, then run the same command again")
         }

@@ -383,7 +383,7 @@ fn refuse(refusal: Refusal) -> Response {
         Refusal::Region(error) => {
             tracing::error!(%error, "a request failed");
             let status = match error.kind() {
-                Kind::Transient | Kind::Conflict | Kind::Environment => StatusCode::SERVICE_UNAVAILABLE,
+                Kind::Transient | Kind::InDoubt | Kind::Conflict | Kind::Environment => StatusCode::SERVICE_UNAVAILABLE,
                 _ => StatusCode::INTERNAL_SERVER_ERROR,
             };
             (status, "the repository cannot be served now; the operator's log says why\n").into_response()

@@ -36,6 +36,8 @@ pub struct Advanced {
 /// # Errors
 /// [`LedgerError::Lost`] when somebody has: read the state again and decide again.
 /// [`LedgerError::NameTaken`] when the name belongs to another repository.
+/// [`LedgerError::MayHaveHappened`] when the answer was lost and no read settles it. After every other error the step
+/// is not visible and cannot become so.
 pub async fn advance_head(table: &dyn Table, step: Advance) -> Result<HeadItem, LedgerError> {
     advance_and_tell(table, step).await.map(|advanced| advanced.item)
 }
@@ -58,14 +60,13 @@ pub async fn advance_and_tell(table: &dyn Table, step: Advance) -> Result<Advanc
         let condition = if revision == 0 { Condition::Absent } else { Condition::Revision(revision) };
         with.push(Write::put(keys::manifest(id), condition, document));
     }
-    let moved = before.as_ref().is_none_or(|item| item.head.frontier != after.frontier);
-    if moved {
+    if is_along_the_chain(before.as_ref(), &after) {
         with.push(Write::put(keys::outbox(id), Condition::Any, json!({ "seq": after.frontier.seq })));
     }
     match table.transact(with).await {
         Ok(()) => Ok(Advanced { item: HeadItem { id, head: after, revision }, ours: true }),
         Err(error) => {
-            let item = settle(table, id, &after, moved, error).await?;
+            let item = settle(table, id, before.as_ref(), &after, error).await?;
             Ok(Advanced { item, ours: false })
         }
     }
@@ -97,23 +98,28 @@ fn name_writes(id: RepositoryId, before: Option<&Head>, after: &Head) -> Vec<Wri
     release.into_iter().chain(take).collect()
 }
 
-/// A failed or timed-out write may have happened all the same: looks for it before saying that it lost.
+/// A failed or timed-out write may have happened all the same: looks for it before saying that it lost. Every failure
+/// that leaves the outcome open, the look's own included, is [`LedgerError::MayHaveHappened`].
 async fn settle(
     table: &dyn Table,
     id: RepositoryId,
+    before: Option<&HeadItem>,
     after: &Head,
-    moved: bool,
     error: TableError,
 ) -> Result<HeadItem, LedgerError> {
-    let uncertain =
-        matches!(error, TableError::ConditionFailed { .. } | TableError::Unavailable { ambiguous: true, .. });
-    if !uncertain {
-        return Err(error.into());
-    }
-    let now = read_head(table, id).await?;
+    let lost_answer = match &error {
+        TableError::ConditionFailed { .. } => false,
+        TableError::Unavailable { ambiguous: true, .. } => true,
+        // The table says that it changed nothing.
+        TableError::Unavailable { ambiguous: false, .. }
+        | TableError::Invalid { .. }
+        | TableError::Environment { .. }
+        | TableError::Corrupt { .. } => return Err(error.into()),
+    };
+    let in_doubt = |source| LedgerError::MayHaveHappened { id, at: after.frontier, source: Box::new(source) };
+    let now = read_head(table, id).await.map_err(in_doubt)?;
     if let Some(now) = &now
-        && moved
-        && contains(table, id, now.head.frontier, after.frontier).await?
+        && is_reached(table, before, after, now).await.map_err(in_doubt)?
     {
         return Ok(now.clone());
     }
@@ -126,8 +132,35 @@ async fn settle(
                 _ => Err(LedgerError::Lost { id }),
             }
         }
-        error => Err(error.into()),
+        // A step along the chain that is not on it lost when the head went elsewhere: its condition cannot hold again.
+        // As long as the head has not moved, the write may be under way still; and a step that leaves the frontier
+        // as it is leaves no trace on the chain.
+        _ if lost_answer && is_along_the_chain(before, after) && has_moved(before, now.as_ref()) => {
+            Err(LedgerError::Lost { id })
+        }
+        error => Err(in_doubt(error.into())),
     }
+}
+
+/// Whether a head that was read says that a step has been made.
+async fn is_reached(
+    table: &dyn Table,
+    before: Option<&HeadItem>,
+    after: &Head,
+    now: &HeadItem,
+) -> Result<bool, LedgerError> {
+    if is_along_the_chain(before, after) {
+        return contains(table, now.id, now.head.frontier, after.frontier).await;
+    }
+    Ok(before.is_some_and(|before| now.revision == before.revision + 1) && now.head == *after)
+}
+
+fn is_along_the_chain(before: Option<&HeadItem>, after: &Head) -> bool {
+    before.is_none_or(|item| item.head.frontier != after.frontier)
+}
+
+fn has_moved(before: Option<&HeadItem>, now: Option<&HeadItem>) -> bool {
+    before.map(|item| item.revision) != now.map(|item| item.revision)
 }
 
 /// Whether the chain that ends at `tip` runs through `frontier`.

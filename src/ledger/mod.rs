@@ -34,6 +34,16 @@ pub enum LedgerError {
         /// The state that is not on the chain.
         at: Frontier,
     },
+    /// The step may have become visible, or may still: its answer was lost, and no read has settled it.
+    #[error("the answer to writing state {at} of repository {id} was lost, so it may have happened: {source}")]
+    MayHaveHappened {
+        /// Which repository.
+        id: RepositoryId,
+        /// The state that the step leads to.
+        at: Frontier,
+        /// The failure that leaves it open: of the read that was to settle it, or of the write.
+        source: Box<LedgerError>,
+    },
     /// The name belongs to another repository.
     #[error("the name {name} is taken by another repository")]
     NameTaken {
@@ -72,10 +82,29 @@ impl LedgerError {
         }
     }
 
+    /// Whether a step that failed so neither is visible nor can become so: uploads that only it named may go.
+    ///
+    /// [`advance`] turns every failure that leaves this open into [`LedgerError::MayHaveHappened`]; all others come
+    /// from before the write was sent, or from an answer that says that nothing was written.
+    pub fn proves_nothing_happened(&self) -> bool {
+        match self {
+            LedgerError::MayHaveHappened { .. } => false,
+            LedgerError::Lost { .. }
+            | LedgerError::Fork { .. }
+            | LedgerError::NameTaken { .. }
+            | LedgerError::Corrupt(_)
+            | LedgerError::Objects(_)
+            | LedgerError::Io(_)
+            | LedgerError::Internal(_) => true,
+            LedgerError::Table(error) => !matches!(error, TableError::Unavailable { ambiguous: true, .. }),
+        }
+    }
+
     /// What the caller should do.
     pub fn kind(&self) -> Kind {
         match self {
             LedgerError::Lost { .. } => Kind::Conflict,
+            LedgerError::MayHaveHappened { .. } => Kind::InDoubt,
             LedgerError::Fork { .. } | LedgerError::NameTaken { .. } => Kind::Refused,
             LedgerError::Corrupt(_) => Kind::Corrupt,
             LedgerError::Table(error) => error.kind(),

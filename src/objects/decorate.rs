@@ -13,7 +13,7 @@ use bytes::Bytes;
 use tempfile::TempPath;
 
 use super::{Crc64, ListPage, ObjectError, ObjectMeta, ObjectStore, Part, Upload};
-use crate::decorate::{Faults, Meter, Operation, When};
+use crate::decorate::{Failure, Faults, Meter, Operation, When};
 
 /// Fails the calls that its [`Faults`] choose.
 pub type FaultyStore = Decorated<Arc<Faults>>;
@@ -82,11 +82,16 @@ impl Layer for Arc<Faults> {
             // A refusal is lost like any other answer.
             let _ = inner.await;
         }
-        Err(ObjectError::Unavailable {
-            store: call.store.to_owned(),
-            key: call.key.to_owned(),
-            reason: format!("injected fault: {:?} failed {when:?}", call.operation),
-            ambiguous: call.operation.is_write(),
+        let (store, key) = (call.store.to_owned(), call.key.to_owned());
+        let reason = format!("injected fault: {:?} failed {when:?}", call.operation);
+        Err(match self.failure() {
+            _ if call.operation.is_write() && when == When::After => {
+                ObjectError::Unavailable { store, key, reason, ambiguous: true }
+            }
+            Failure::Unclear => ObjectError::Unavailable { store, key, reason, ambiguous: call.operation.is_write() },
+            Failure::Busy => ObjectError::Unavailable { store, key, reason, ambiguous: false },
+            Failure::Denied => ObjectError::Environment { store, key, reason },
+            Failure::Damaged => ObjectError::Corrupt { store, key, reason },
         })
     }
 }

@@ -107,7 +107,7 @@ impl Region {
             Some(item) if !packs.is_empty() => self.manifest(item).await?,
             _ => Default::default(),
         };
-        let manifest = manifest_with(held, packs, &mut after)?;
+        let manifest = manifest_with(id, held, packs, &mut after)?;
         apply_change(&mut after, &sealed.header, sealed.hash, sealed.size, refs_added);
         let (sealed, body) = self.put_large_body(id, sealed).await?;
         let with = vec![row_of(id, &sealed, body)];
@@ -290,13 +290,21 @@ fn sorted(objects: &[LfsObject]) -> Vec<LfsObject> {
 }
 
 /// A manifest (with the revision of its item) with more packs, ready for [`Advance`]; `after` gets its generation.
+/// Refuses packs that lie under the id of another repository: nothing keeps those from being removed there.
 pub fn manifest_with(
+    id: RepositoryId,
     held: (Manifest, u64),
     packs: Vec<LivePack>,
     after: &mut Head,
 ) -> Result<Option<(serde_json::Value, u64)>> {
     if packs.is_empty() {
         return Ok(None);
+    }
+    for pack in &packs {
+        if keys::parse_pack(&pack.key).is_none_or(|(of, ..)| of != id) {
+            let reason = format!("{} is no pack of repository {id}", pack.key);
+            return Err(LedgerError::Internal(reason).into());
+        }
     }
     let (manifest, revision) = (held.0.with(packs), held.1);
     check_pack_count(&after.name, &manifest)?;

@@ -107,11 +107,14 @@ impl Region {
         crate::fault::crash_point("consolidate-before-head");
         match advance_head(&*self.table, step).await {
             Ok(item) => Ok(Some(item)),
-            Err(crate::ledger::LedgerError::Lost { .. }) => {
-                self.remove_packs(&merged).await;
-                Ok(None)
+            Err(error) => {
+                let error = error.into();
+                self.drop_packs(&merged, &error).await;
+                match error {
+                    super::RegionError::Ledger(crate::ledger::LedgerError::Lost { .. }) => Ok(None),
+                    error => Err(error),
+                }
             }
-            Err(error) => Err(error.into()),
         }
     }
 

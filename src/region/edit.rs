@@ -55,8 +55,9 @@ impl Region {
 
     /// Commits a small change, decided again on the new state as often as somebody else comes first.
     async fn edit(&self, name: &str, actor: &str, change: impl Fn(&mut Proposal)) -> Result<HeadItem> {
+        let mut item = self.get(name).await?;
         for _ in 0..MAX_COMMIT_ATTEMPTS {
-            let item = self.get(name).await?;
+            let id = item.id;
             self.check_writable(&item)?;
             let mut proposal = self.proposal(Some(&item), actor);
             change(&mut proposal);
@@ -64,7 +65,7 @@ impl Region {
                 return Ok(item);
             }
             match self.commit(&Subject::Existing(Box::new(item)), proposal).await {
-                Err(RegionError::Ledger(LedgerError::Lost { .. })) => {}
+                Err(RegionError::Ledger(LedgerError::Lost { .. })) => item = self.same(name, id).await?,
                 result => return result,
             }
         }

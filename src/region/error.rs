@@ -2,7 +2,7 @@
 
 use crate::Kind;
 use crate::ledger::LedgerError;
-use crate::ledger::head::State;
+use crate::ledger::head::{RepositoryId, State};
 use crate::objects::ObjectError;
 use crate::table::TableError;
 
@@ -24,6 +24,19 @@ pub enum RegionError {
         name: String,
         /// Where.
         region: String,
+    },
+    /// The repository that a request began with no longer has the name that the request named it by.
+    #[error(
+        "{name} in {region} is no longer the repository {id} that this began with: that was deleted, renamed or replaced \
+         meanwhile; nothing was changed; fetch again and see what is there now"
+    )]
+    Replaced {
+        /// The name that the request used.
+        name: String,
+        /// Where.
+        region: String,
+        /// The repository that it stood for.
+        id: RepositoryId,
     },
     /// Only replication writes here.
     #[error("{name} in {region} is a replica: it is written in {primary}")]
@@ -131,11 +144,37 @@ impl RegionError {
         }
     }
 
+    /// Whether a change that failed so neither is visible nor can become so; see
+    /// [`LedgerError::proves_nothing_happened`].
+    pub fn proves_nothing_happened(&self) -> bool {
+        match self {
+            RegionError::Ledger(error) => error.proves_nothing_happened(),
+            RegionError::Table(error) => !matches!(error, TableError::Unavailable { ambiguous: true, .. }),
+            RegionError::NoRepository { .. }
+            | RegionError::NameTaken { .. }
+            | RegionError::Replaced { .. }
+            | RegionError::Replica { .. }
+            | RegionError::NotActive { .. }
+            | RegionError::Refused { .. }
+            | RegionError::MissingObjects { .. }
+            | RegionError::Moved { .. }
+            | RegionError::BrokenPromise { .. }
+            | RegionError::Corrupt { .. }
+            | RegionError::Name(_)
+            | RegionError::Objects(_)
+            | RegionError::Source(_)
+            | RegionError::Export(_)
+            | RegionError::Pack(_)
+            | RegionError::Io(_) => true,
+        }
+    }
+
     /// What the caller should do.
     pub fn kind(&self) -> Kind {
         match self {
             RegionError::NoRepository { .. } => Kind::NotFound,
             RegionError::NameTaken { .. }
+            | RegionError::Replaced { .. }
             | RegionError::Replica { .. }
             | RegionError::NotActive { .. }
             | RegionError::Refused { .. } => Kind::Refused,

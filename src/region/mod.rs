@@ -109,6 +109,17 @@ impl Region {
         found.ok_or_else(|| RegionError::NoRepository { name: name.into(), region: self.name.clone() })
     }
 
+    /// A repository read again by its id, for a request that named it `name` (or by its id) when it began.
+    ///
+    /// # Errors
+    /// [`RegionError::Replaced`] when it is not called so any more: the name may mean another repository now.
+    pub async fn same(&self, name: &str, id: RepositoryId) -> Result<HeadItem> {
+        let item = read_head(&*self.table, id).await?;
+        let is_meant = |item: &HeadItem| (item.head.named && item.head.name == name) || name.parse() == Ok(id);
+        let replaced = || RegionError::Replaced { name: name.into(), region: self.name.clone(), id };
+        item.filter(is_meant).ok_or_else(replaced)
+    }
+
     /// The ids of all repositories, tombstones too, in the order of their making within each shard. All shards
     /// are read at a time: a region that is far away costs one round trip for each page of the longest.
     pub async fn list(&self) -> Result<Vec<RepositoryId>> {

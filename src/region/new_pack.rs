@@ -9,7 +9,7 @@ use super::commit::file_crc64;
 use super::manifest::{LivePack, PackClass};
 use super::{Region, RegionError, Result};
 use crate::git::pack::{CheckOptions, CheckProgress, CheckedPack, check_pack};
-use crate::ledger::head::RepositoryId;
+use crate::ledger::head::{HeadItem, RepositoryId};
 use crate::ledger::keys;
 use crate::objects::Crc64;
 
@@ -90,16 +90,34 @@ impl Region {
         Ok(live)
     }
 
-    /// Removes packs that no change came to name; best effort. Not after an answer that leaves open
-    /// whether the change happened.
+    /// Removes packs of a change that failed, if the error proves that no manifest names them or will; best effort.
     pub(crate) async fn drop_packs(&self, packs: &[LivePack], error: &RegionError) {
-        if error.kind() != crate::Kind::Transient {
+        if error.proves_nothing_happened() {
             self.remove_packs(packs).await;
         }
     }
 
-    /// Removes packs of our own that no manifest names; best effort.
-    pub(crate) async fn remove_packs<'a>(&self, packs: impl IntoIterator<Item = &'a LivePack>) {
+    /// Removes packs that no change was asked to name; best effort.
+    pub(crate) async fn drop_unnamed(&self, packs: &[LivePack]) {
+        self.remove_packs(packs).await;
+    }
+
+    /// Removes the packs that a manifest names under another key: two who brought the same at the same moment made the
+    /// very same change, and the packs of the faster one count. Best effort.
+    pub(crate) async fn drop_twins(&self, item: &HeadItem, packs: &[LivePack]) {
+        if packs.is_empty() {
+            return;
+        }
+        let Ok((manifest, _)) = self.manifest(item).await else { return };
+        let is_twin = |pack: &&LivePack| {
+            let named = |live: &LivePack| live.key == pack.key;
+            manifest.find(&pack.id).is_some() && !manifest.packs.iter().any(named)
+        };
+        self.remove_packs(packs.iter().filter(is_twin)).await;
+    }
+
+    /// Removes packs that are proven to be needless; best effort.
+    async fn remove_packs<'a>(&self, packs: impl IntoIterator<Item = &'a LivePack>) {
         let keys: Vec<String> = packs.into_iter().map(|pack| pack.key.clone()).collect();
         for key in keys {
             self.delete_pack(&key).await;

@@ -40,7 +40,7 @@ impl Link {
             after.fed_by = Some(self.name.clone());
         }
         let packs = copied.iter().map(|copied| copied.pack.clone()).collect();
-        let manifest = manifest_with(held, packs, &mut after).in_region(&self.target)?;
+        let manifest = manifest_with(id, held, packs, &mut after).in_region(&self.target)?;
         let mut with = self.put_rows_ahead(id, &lag.rows).await?;
         let row = LinkRow {
             delivered: Some(self.target.clock.now()),
@@ -113,27 +113,11 @@ impl Link {
         }
         let head = match applied {
             Some(advanced) => Some(advanced.item.clone()),
-            None => match read_head(&*self.target.table, id).await {
-                Ok(head) => head,
-                Err(_) => return,
-            },
+            None => read_head(&*self.target.table, id).await.ok().flatten(),
         };
-        let manifest = match head {
-            Some(item) => match self.target.manifest(&item).await {
-                Ok((manifest, _)) => manifest,
-                Err(_) => return,
-            },
-            None => return,
-        };
-        for copy in copied {
-            if manifest.find(&copy.pack.id).is_none_or(|held| held.key == copy.pack.key) {
-                continue;
-            }
-            for key in [keys::index_of(&copy.pack.key), copy.pack.key.clone()] {
-                if let Err(error) = self.target.objects.delete(&key).await {
-                    tracing::debug!(%error, key, "could not remove a copy that is not needed");
-                }
-            }
+        if let Some(item) = head {
+            let packs: Vec<_> = copied.iter().map(|copy| copy.pack.clone()).collect();
+            self.target.drop_twins(&item, &packs).await;
         }
     }
 }

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 
 use super::limits::item_bytes;
 use super::{Action, Item, Key, Page, Query, Table, TableError, Write};
-use crate::decorate::{Faults, Meter, Operation, When};
+use crate::decorate::{Failure, Faults, Meter, Operation, When};
 
 /// Fails the calls that its [`Faults`] choose.
 #[derive(Debug)]
@@ -24,10 +24,15 @@ impl FaultyTable {
     }
 
     fn lost(&self, operation: Operation, when: When) -> TableError {
-        TableError::Unavailable {
-            table: self.inner.name().to_owned(),
-            reason: format!("injected fault: {operation:?} failed {when:?}"),
-            ambiguous: operation.is_write(),
+        let (table, reason) = (self.inner.name().to_owned(), format!("injected fault: {operation:?} failed {when:?}"));
+        match self.faults.failure() {
+            _ if operation.is_write() && when == When::After => {
+                TableError::Unavailable { table, reason, ambiguous: true }
+            }
+            Failure::Unclear => TableError::Unavailable { table, reason, ambiguous: operation.is_write() },
+            Failure::Busy => TableError::Unavailable { table, reason, ambiguous: false },
+            Failure::Denied => TableError::Environment { table, reason },
+            Failure::Damaged => TableError::Corrupt { table, reason },
         }
     }
 

@@ -1,18 +1,20 @@
 //! The one function that writes heads, when answers get lost and when somebody else is faster.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
 use gitferry::Kind;
-use gitferry::decorate::{Faults, Operation, When};
+use gitferry::decorate::{Failure, Faults, Operation, When};
 use gitferry::ledger::LedgerError;
 use gitferry::ledger::advance::{Advance, advance_head};
 use gitferry::ledger::head::State;
 use gitferry::ledger::keys;
 use gitferry::region::RegionError;
 use gitferry::region::commit::Subject;
-use gitferry::table::Query;
+use gitferry::table::{Item, Key, Page, Query, Table, TableError, Write};
 
 use crate::faulty::{Sites, assert_sound};
+use crate::pool::Source;
 
 const SHA1: gix::hash::Kind = gix::hash::Kind::Sha1;
 
@@ -54,7 +56,9 @@ async fn a_commit_that_never_arrived_is_an_error_and_can_be_repeated() {
     us.create("a", SHA1, "me").await.unwrap();
     faults.fail_nth(Operation::TableTransact, 1, When::Before);
     let error = us.rename("a", "b", "me").await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Transient);
+    // Nobody can tell that it will not arrive yet.
+    assert_eq!(error.kind(), Kind::InDoubt);
+    assert!(error.kind().is_retryable() && !error.proves_nothing_happened());
     assert_eq!(us.get("a").await.unwrap().head.frontier.seq, 1);
     assert_eq!(us.rename("a", "b", "me").await.unwrap().head.frontier.seq, 2);
     assert_sound(&us).await;
@@ -69,7 +73,7 @@ async fn an_answer_that_stays_unknown_is_an_error_and_the_state_is_whole() {
     us.create("a", SHA1, "me").await.unwrap();
     // Name, head, then the transaction.
     faults.crash_at(3, When::After);
-    assert_eq!(us.rename("a", "b", "me").await.unwrap_err().kind(), Kind::Transient);
+    assert_eq!(us.rename("a", "b", "me").await.unwrap_err().kind(), Kind::InDoubt);
     assert!(faults.crashed());
     faults.restart();
     assert!(us.find("a").await.unwrap().is_none());
@@ -137,4 +141,192 @@ async fn a_step_that_goes_back_is_refused() {
         assert_eq!(advance_head(&*us.table, step).await.unwrap_err().kind(), Kind::Internal);
     }
     assert_eq!(us.get("b").await.unwrap(), second);
+}
+
+/// Reads that are to settle a lost answer and fail in every way there is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_nobody_can_look_for_keeps_its_packs() {
+    let template = Sites::new(&["us"]);
+    let mut source = Source::with(template.path("source"), 2, &[("refs/heads/main", 3)]);
+    source.import(&template.region("us"), "app").await.unwrap();
+    source.levels = 4;
+    source.set("refs/heads/main", 7);
+    source.write();
+    for failure in Failure::ALL {
+        let sites = template.copy();
+        let faults = Arc::new(Faults::none());
+        let us = sites.faulty("us", &faults);
+        faults.doubt(1, Operation::TableGet, failure);
+        let error = source.import(&us, "app").await.unwrap_err();
+        assert_eq!((error.kind(), faults.injected()), (Kind::InDoubt, 2), "{failure:?}: {error}");
+        assert!(!error.proves_nothing_happened());
+        let us = sites.region("us");
+        assert_eq!(us.get("app").await.unwrap().head.frontier.seq, 2);
+        assert_sound(&us).await;
+        assert_eq!(source.import(&us, "app").await.unwrap().change, None);
+    }
+}
+
+#[tokio::test]
+async fn a_commit_that_cannot_be_looked_for_below_others_may_have_happened() {
+    let sites = Sites::new(&["us"]);
+    let us = sites.region("us");
+    let first = us.create("a", SHA1, "me").await.unwrap();
+    let ours = us.rename("a", "b", "me").await.unwrap();
+    us.rename("b", "c", "you").await.unwrap();
+    for failure in Failure::ALL {
+        let faults = Arc::new(Faults::none());
+        faults.fail_as(failure);
+        faults.fail_nth(Operation::TableQuery, 1, When::Before);
+        let table = sites.faulty("us", &faults).table;
+        let (before, after) = (Some(first.clone()), ours.head.clone());
+        let again = Advance { id: first.id, before, after, manifest: None, with: Vec::new() };
+        let error = advance_head(&*table, again).await.unwrap_err();
+        assert!(matches!(error, LedgerError::MayHaveHappened { .. }), "{failure:?}: {error}");
+        assert_eq!((error.kind(), error.proves_nothing_happened()), (Kind::InDoubt, false));
+    }
+}
+
+/// What stands in for a request that the network delivers late: it takes effect after its caller has given up.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_that_arrives_after_its_caller_has_looked_finds_its_packs() {
+    let sites = Sites::new(&["us"]);
+    let mut source = Source::with(sites.path("source"), 2, &[("refs/heads/main", 3)]);
+    let us = sites.region("us");
+    source.import(&us, "app").await.unwrap();
+    source.levels = 4;
+    source.set("refs/heads/main", 7);
+    source.write();
+    let late = Arc::new(Late { inner: us.table.clone(), held: Mutex::default() });
+    let mut slow = us.clone();
+    slow.table = late.clone();
+    let error = source.import(&slow, "app").await.unwrap_err();
+    assert_eq!(error.kind(), Kind::InDoubt, "{error}");
+    let writes = late.held.lock().unwrap().take().unwrap();
+    us.table.transact(writes).await.unwrap();
+    assert_eq!(us.get("app").await.unwrap().head.frontier.seq, 2);
+    assert_sound(&us).await;
+}
+
+/// Holds the first write of a head back, and says that its answer was lost.
+#[derive(Debug)]
+struct Late {
+    inner: Arc<dyn Table>,
+    held: Mutex<Option<Vec<Write>>>,
+}
+
+#[async_trait]
+impl Table for Late {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Item>>, TableError> {
+        self.inner.get_many(keys).await
+    }
+
+    async fn query(&self, query: &Query) -> Result<Page, TableError> {
+        self.inner.query(query).await
+    }
+
+    async fn transact(&self, writes: Vec<Write>) -> Result<(), TableError> {
+        if writes.iter().any(|write| write.key.sk == "head") && self.held.lock().unwrap().is_none() {
+            *self.held.lock().unwrap() = Some(writes);
+            let reason = "the request timed out".into();
+            return Err(TableError::Unavailable { table: self.name().into(), reason, ambiguous: true });
+        }
+        self.inner.transact(writes).await
+    }
+}
+
+/// A repository that is deleted or renamed and made again under the name, between two attempts of one commit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retry_never_goes_into_another_repository() {
+    for deleted in [true, false] {
+        for edit in ["import", "rename", "delete", "head"] {
+            let sites = Sites::new(&["us"]);
+            let us = sites.region("us");
+            let mut source = Source::with(sites.path("source"), 2, &[("refs/heads/main", 3)]);
+            source.import(&us, "app").await.unwrap();
+            let old = us.get("app").await.unwrap();
+            source.levels = 4;
+            source.set("refs/heads/main", 7);
+            source.write();
+            let swap = Arc::new(Swap { region: us.clone(), deleted, done: Mutex::default() });
+            let mut overtaken = us.clone();
+            overtaken.table = swap.clone();
+            let error = match edit {
+                "import" => source.import(&overtaken, "app").await.map(drop).unwrap_err(),
+                "rename" => overtaken.rename("app", "new", "me").await.map(drop).unwrap_err(),
+                "delete" => overtaken.delete("app", "me").await.map(drop).unwrap_err(),
+                _ => {
+                    let head = gitferry::git::refs::RefValue::parse(b"ref:refs/heads/x").unwrap();
+                    overtaken.set_head("app", &head, "me").await.map(drop).unwrap_err()
+                }
+            };
+            assert!(matches!(&error, RegionError::Replaced { id, .. } if *id == old.id), "{edit}: {error}");
+            assert!(error.proves_nothing_happened() && !error.kind().is_retryable());
+            let new = us.get("app").await.unwrap();
+            assert_ne!(new.id, old.id);
+            assert_eq!((new.head.frontier.seq, new.head.refs, new.head.packs), (1, 0, 0), "{edit}");
+            assert!(us.find("new").await.unwrap().is_none());
+            assert_sound(&us).await;
+            // Nothing of the import is left under either id.
+            let packs = us.manifest(&us.get(&old.id.to_string()).await.unwrap()).await.unwrap().0.packs.len();
+            let there = us.objects.list("repositories/", None, 1_000).await.unwrap().objects;
+            let there = there.iter().filter(|object| object.key.ends_with(".pack")).count();
+            assert_eq!(there, packs, "{edit}");
+        }
+    }
+}
+
+/// Replaces the repository `app` right before the first write of a head.
+#[derive(Debug)]
+struct Swap {
+    region: gitferry::region::Region,
+    deleted: bool,
+    done: Mutex<bool>,
+}
+
+#[async_trait]
+impl Table for Swap {
+    fn name(&self) -> &str {
+        self.region.table.name()
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Item>>, TableError> {
+        self.region.table.get_many(keys).await
+    }
+
+    async fn query(&self, query: &Query) -> Result<Page, TableError> {
+        self.region.table.query(query).await
+    }
+
+    async fn transact(&self, writes: Vec<Write>) -> Result<(), TableError> {
+        let first = writes.iter().any(|write| write.key.sk == "head")
+            && !std::mem::replace(&mut self.done.lock().unwrap(), true);
+        if first {
+            match self.deleted {
+                true => drop(self.region.delete("app", "you").await.unwrap()),
+                false => drop(self.region.rename("app", "app-old", "you").await.unwrap()),
+            }
+            self.region.create("app", SHA1, "you").await.unwrap();
+        }
+        self.region.table.transact(writes).await
+    }
+}
+
+#[tokio::test]
+async fn a_commit_takes_no_pack_of_another_repository() {
+    let sites = Sites::new(&["us"]);
+    let us = sites.region("us");
+    let source = Source::with(sites.path("source"), 2, &[("refs/heads/main", 3)]);
+    source.import(&us, "app").await.unwrap();
+    let packs = us.manifest(&us.get("app").await.unwrap()).await.unwrap().0.packs;
+    let other = us.create("other", SHA1, "me").await.unwrap();
+    let mut proposal = us.proposal(Some(&other), "me");
+    proposal.packs = packs;
+    let error = us.commit(&Subject::Existing(Box::new(other.clone())), proposal).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Internal, "{error}");
+    assert_eq!(us.get("other").await.unwrap(), other);
 }

@@ -274,3 +274,49 @@ fn a_mirror_of_two_hundred_branches_with_histories_of_their_own() {
     target.pair.assert_clones_as(client, &target.ours);
     target.pair.wait_until_same(client, "app");
 }
+
+/// A repository that is deleted, or renamed, and made again under its name while a push is judged.
+#[test]
+fn a_push_never_goes_into_another_repository_of_the_name() {
+    for gone in ["delete", "rename"] {
+        let pair = Pair::configured(
+            "[[push_policies]]\nrepositories = [\"app\"]\npre_receive = { command = [\"./swap\"] }\n",
+            &[("swap", "")],
+        );
+        let repo = GitRepo::init(pair.path("src.git"), &[]);
+        let url = pair.url(US, "app");
+        repo.commit("main", "first", "first\n");
+        let script = |lines: &str| {
+            let path = pair.path("data/swap");
+            std::fs::write(&path, format!("#!/bin/sh\nset -e\ncd {}\n{lines}\n", pair.path("data").display())).unwrap();
+            std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+        };
+        script("");
+        repo.git(&["push", "-q", &url, "main"]);
+        let id = |name: &str| {
+            let shown = pair.ok(&["repo", "show", name, "--region", "us-east-1", "--json"]);
+            serde_json::from_str::<serde_json::Value>(&shown).unwrap()["id"].as_str().unwrap().to_owned()
+        };
+        let old = id("app");
+        let gitferry = env!("CARGO_BIN_EXE_gitferry");
+        let go = match gone {
+            "delete" => format!("{gitferry} repo delete app --region us-east-1"),
+            _ => format!("{gitferry} repo rename app away --region us-east-1"),
+        };
+        script(&format!("({go}; {gitferry} repo create app --region us-east-1) >&2"));
+        // With a pack of its own, and with one that builds on what was there.
+        repo.commit("main", "second", "second\n");
+        let output = repo.try_git(&["push", "--porcelain", &url, "main", "main~1:refs/heads/old"]);
+        let told = said(&output);
+        assert!(!output.status.success(), "{gone}: {told}");
+        assert!(told.contains("no longer the repository") && told.contains(&old), "{gone}: {told}");
+        assert_ne!(id("app"), old);
+        assert_eq!(repo.git(&["ls-remote", &url]), "", "{gone}: nothing is in the new one");
+        pair.ok(&["verify", "app", "--region", "us-east-1", "--deep"]);
+        pair.ok(&["verify", &old, "--region", "us-east-1", "--deep"]);
+        // After that it is a push like any other.
+        script("");
+        repo.git(&["push", "-q", &url, "main"]);
+        pair.assert_clones_as(&repo, &url);
+    }
+}

@@ -106,7 +106,7 @@ impl From<RegionError> for LfsRefusal {
         let status = match error.kind() {
             Kind::NotFound => return LfsRefusal::new(StatusCode::NOT_FOUND, "there is no such repository"),
             Kind::Refused | Kind::Usage => return LfsRefusal::new(StatusCode::FORBIDDEN, error.to_string()),
-            Kind::Transient | Kind::Conflict => StatusCode::SERVICE_UNAVAILABLE,
+            Kind::Transient | Kind::InDoubt | Kind::Conflict => StatusCode::SERVICE_UNAVAILABLE,
             Kind::Environment => StatusCode::INSUFFICIENT_STORAGE,
             Kind::Corrupt | Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         };

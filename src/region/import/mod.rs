@@ -13,7 +13,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::commit::{MAX_COMMIT_ATTEMPTS, Subject};
-use super::manifest::{LivePack, Manifest};
+use super::manifest::Manifest;
 use super::{Region, RegionError, Result, blocking};
 use crate::git::local::{RefPatterns, SourceRepository};
 use crate::git::refs::RefValue;
@@ -78,13 +78,18 @@ impl Region {
     ) -> Result<Imported> {
         let path = source.to_owned();
         let source = Arc::new(blocking(move || Ok::<_, RegionError>(SourceRepository::open(path)?)).await?);
+        let mut existing = self.find(name).await?;
         for _ in 0..MAX_COMMIT_ATTEMPTS {
-            match self.import_once(source.clone(), name, options, progress.clone()).await {
+            match self.import_once(source.clone(), name, existing.clone(), options, progress.clone()).await {
                 Err(RegionError::Ledger(LedgerError::Lost { .. }) | RegionError::Moved { .. }) => {}
-                // Somebody made the repository meanwhile: this is an import into it now.
-                Err(RegionError::NameTaken { .. }) if self.find(name).await?.is_some() => {}
+                // Another import has made the repository meanwhile: this is one into it now.
+                Err(RegionError::NameTaken { .. }) if existing.is_none() => {}
                 result => return result,
             }
+            existing = match existing {
+                Some(item) => Some(self.same(name, item.id).await?),
+                None => self.find(name).await?,
+            };
         }
         Err(RegionError::Moved { repository: name.into() })
     }
@@ -93,10 +98,10 @@ impl Region {
         &self,
         source: Arc<SourceRepository>,
         name: &str,
+        existing: Option<HeadItem>,
         options: &ImportOptions,
         progress: Arc<ImportProgress>,
     ) -> Result<Imported> {
-        let existing = self.find(name).await?;
         let subject = match &existing {
             Some(item) => {
                 self.check_writable(item)?;
@@ -219,17 +224,6 @@ impl Region {
         })
         .await
         .map_err(|error: RegionError| error.locate(&self.name, existing.map_or("", |item| &item.head.name)))
-    }
-
-    /// Two imports of one source in the same millisecond make the very same change: both succeed, and the
-    /// packs of the faster one are those that count.
-    async fn drop_twins(&self, item: &HeadItem, packs: &[LivePack]) {
-        if packs.is_empty() {
-            return;
-        }
-        let Ok((manifest, _)) = self.manifest(item).await else { return };
-        let is_twin = |pack: &&LivePack| manifest.find(&pack.id).is_some_and(|live| live.key != pack.key);
-        self.remove_packs(packs.iter().filter(is_twin)).await;
     }
 }
 

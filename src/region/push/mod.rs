@@ -115,8 +115,11 @@ pub struct Pushed {
 impl Region {
     /// Commits a push that has been judged in `state`.
     ///
-    /// An error means that the push as a whole failed; nothing of it is left then, unless it is
-    /// [`Kind::Transient`](crate::Kind::Transient): the change may have become visible all the same.
+    /// It goes to the repository of `state` and to no other, whatever its name means when it is decided again.
+    ///
+    /// # Errors
+    /// The push as a whole failed, and nothing of it is left, unless the error does not prove that
+    /// ([`RegionError::proves_nothing_happened`]): its change may have become visible all the same.
     pub async fn push(
         &self,
         states: &dyn PushStates,
@@ -140,7 +143,12 @@ impl Region {
                     self.wait(waits).await;
                     waits += 1;
                     match states.state().await {
-                        Ok(state) => push.state = state,
+                        Ok(state) if state.item.id == push.state.item.id => push.state = state,
+                        Ok(_) => {
+                            let HeadItem { id, head, .. } = &push.state.item;
+                            let (name, region) = (head.name.clone(), self.name.clone());
+                            break Err(RegionError::Replaced { name, region, id: *id });
+                        }
                         Err(error) => break Err(error),
                     }
                 }
@@ -154,7 +162,7 @@ impl Region {
         };
         match (&result, packs) {
             (Err(error), Packs::Durable(live)) => self.drop_packs(&live, error).await,
-            (Ok((_, None)), Packs::Durable(live)) => self.remove_packs(&live).await,
+            (Ok((_, None)), Packs::Durable(live)) => self.drop_unnamed(&live).await,
             _ => {}
         }
         let (decision, item) = result?;

@@ -82,6 +82,9 @@ impl Serving<'_> {
             Kind::Refused | Kind::NotFound | Kind::Usage => error.to_string(),
             Kind::Conflict => "too many pushes at the same time; try again".into(),
             Kind::Transient => "the server failed for now; fetch, and push again if it is not there".into(),
+            Kind::InDoubt => {
+                "the push may have happened: its outcome is not known; fetch, and push again if it is not there".into()
+            }
             Kind::Environment | Kind::Corrupt | Kind::Internal => "the server failed; its operator has to look".into(),
         };
         let refs = self.request.commands.iter();

@@ -18,7 +18,7 @@ use crate::events::Event;
 use crate::git::protocol::{
     AdvertisedRefs, PacketReader, PacketWriter, Service as GitService, Version, advertise_refs, announce_service,
 };
-use crate::git::receive_pack::{HookError, HookInput, HookVerdict, PreReceive, PushRequest, capabilities};
+use crate::git::receive_pack::{CAPABILITIES, HookError, HookInput, HookVerdict, PreReceive, PushRequest};
 use crate::ledger::head::{HeadItem, Role};
 use crate::region::RegionError;
 use crate::region::push::{PushPolicy, PushStates as _, Serving};
@@ -57,8 +57,8 @@ impl Host {
             match refusal {
                 Some(reason) => PacketWriter::new(out).error(&reason),
                 None => {
-                    let which = AdvertisedRefs { head: false, peeled: None };
-                    advertise_refs(&view, Version::V0, which, &capabilities(), out)
+                    let which = AdvertisedRefs { head: false, peeled: None, filter: false };
+                    advertise_refs(&view, Version::V0, which, CAPABILITIES, out)
                 }
             }
         });

@@ -18,7 +18,7 @@ use crate::Kind;
 use crate::git::client::{ClientError, Connection, Request, Server};
 use crate::git::pack::{ArrivalLimits, PackSet};
 use crate::git::protocol::{AdvertisedRefs, PacketReader, PacketWriter, Service, Version, advertise_refs, drain};
-use crate::git::receive_pack::{PushRequest, capabilities};
+use crate::git::receive_pack::{CAPABILITIES, PushRequest};
 use crate::git::refs::RefValue;
 use crate::git::upload_pack::{Limits, Session, advertise, serve};
 use crate::git::view::{RefTable, View};
@@ -212,8 +212,8 @@ impl Server for RegionServer {
         let answer = self.answering(move |mut out| match service {
             Service::UploadPack => advertise(&advertised, session, &mut out).map_err(io::Error::other),
             Service::ReceivePack => {
-                let which = AdvertisedRefs { head: false, peeled: None };
-                advertise_refs(&advertised, Version::V0, which, &capabilities(), &mut out)
+                let which = AdvertisedRefs { head: false, peeled: None, filter: false };
+                advertise_refs(&advertised, Version::V0, which, CAPABILITIES, &mut out)
             }
         })?;
         Ok(Box::new(RegionConnection { server: self.clone(), service, session, view, answer }))

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gitferry::git::protocol::{AdvertisedRefs, PacketReader, PacketWriter, Version, advertise_refs};
-use gitferry::git::receive_pack::{PushRequest, capabilities};
+use gitferry::git::receive_pack::{CAPABILITIES, PushRequest};
 use gitferry::ledger::head::HeadItem;
 use gitferry::region::Region;
 use gitferry::region::push::{FreshStates, PushPolicy, PushStates, Serving};
@@ -189,8 +189,8 @@ fn answer(stream: TcpStream, region: &Region, runtime: &Runtime, policy: &PushPo
     let item = runtime.block_on(region.get("repo")).ok()?;
     let states = FreshStates { region: region.clone(), id: item.id, hidden: policy.hidden.clone(), mirror: false };
     let state = runtime.block_on(states.state()).ok()?;
-    let which = AdvertisedRefs { head: false, peeled: None };
-    advertise_refs(&state.view, Version::V0, which, &capabilities(), &mut output).ok()?;
+    let which = AdvertisedRefs { head: false, peeled: None, filter: false };
+    advertise_refs(&state.view, Version::V0, which, CAPABILITIES, &mut output).ok()?;
     output.flush().ok()?;
     let request = match PushRequest::read(&mut packets, state.view.format) {
         Ok(request) => request?,

@@ -11,3 +11,4 @@ mod raw;
 mod repo;
 mod server;
 mod shallow;
+mod work;

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::sync::atomic::AtomicBool;
 
 use gitferry::git::protocol::{Packet, PacketReader, PacketWriter, Version};
-use gitferry::git::upload_pack::{Limits, ServeError, Session, serve};
+use gitferry::git::upload_pack::{Limits, ServeError, Served, Session, serve};
 use gitferry::git::view::View;
 
 use crate::repo::{FORMATS, Repo, git_in};
@@ -53,10 +53,19 @@ impl<'v> Talk<'v> {
         self
     }
 
-    pub fn ask(&mut self, mut request: &[u8]) -> Result<Vec<u8>, ServeError> {
-        self.heard.clear();
-        serve(self.view, &mut request, self.session, &mut self.heard, &Limits::default(), &self.cancel)?;
+    pub fn with_ref_in_want(mut self) -> Self {
+        self.session.ref_in_want = true;
+        self
+    }
+
+    pub fn ask(&mut self, request: &[u8]) -> Result<Vec<u8>, ServeError> {
+        self.ask_within(request, &Limits::default())?;
         Ok(self.heard.clone())
+    }
+
+    pub fn ask_within(&mut self, mut request: &[u8], limits: &Limits) -> Result<Served, ServeError> {
+        self.heard.clear();
+        serve(self.view, &mut request, self.session, &mut self.heard, limits, &self.cancel)
     }
 
     /// Everything that was said to the client, also before an error.

@@ -87,7 +87,7 @@ impl UploadPack<'_> {
         if let Some(commit) = self.shallow.filter(|_| fetch.deepen.is_none()) {
             return Err(ClientError::Shallow { server: at.server.into(), commit });
         }
-        let filter = fetch.filter.unwrap_or_default();
+        let filter = fetch.filter.clone().unwrap_or_default();
         if !filter.is_empty() && !self.capabilities().fetch_has("filter") {
             return Err(at.unsupported("leave objects out: it lacks filter"));
         }

@@ -3,7 +3,7 @@
 use std::io::BufRead;
 
 use gix::ObjectId;
-use gix::bstr::{BString, ByteSlice};
+use gix::bstr::{BStr, BString, ByteSlice};
 use gix::hash::Kind as Format;
 
 use super::error::ProtocolError;
@@ -21,12 +21,40 @@ pub struct RequestLimits {
     pub shallow: usize,
     /// Refs whose history is not to be sent.
     pub deepen_not: usize,
+    /// Bytes that the names of all these refs have together.
+    pub name_bytes: usize,
+    /// Bytes of all lines together, those included that are repeated or answered at once.
+    pub line_bytes: u64,
 }
 
 impl Default for RequestLimits {
     fn default() -> Self {
-        RequestLimits { wants: 1 << 20, haves: 1 << 18, shallow: 1 << 18, deepen_not: 1000 }
+        RequestLimits {
+            wants: 1 << 20,
+            haves: 1 << 18,
+            shallow: 1 << 18,
+            deepen_not: 1000,
+            name_bytes: 1 << 20,
+            line_bytes: 256 << 20,
+        }
     }
+}
+
+/// Parts of version 2's `fetch` that a server may leave out. A client that uses one that was not offered is refused
+/// at the first line of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Offers {
+    /// Wants by the name of a ref.
+    pub ref_in_want: bool,
+}
+
+/// A want, shown to the server as soon as it has arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want<'a> {
+    /// By id.
+    Object(&'a ObjectId),
+    /// By the name of a ref.
+    Ref(&'a BStr),
 }
 
 /// How deep a shallow fetch goes.
@@ -111,99 +139,122 @@ pub struct FetchRequest {
 
 impl FetchRequest {
     /// Reads the arguments of `fetch` up to and with the flush packet behind them.
-    pub fn read_v2<R: BufRead>(
+    ///
+    /// `admit` sees each want as it arrives: it fails the request, or says whether the want is to be kept.
+    pub fn read_v2<R: BufRead, E: From<ProtocolError>>(
         input: &mut PacketReader<R>,
         format: Format,
-        limits: &RequestLimits,
-    ) -> Result<FetchRequest, ProtocolError> {
+        (limits, offers): (&RequestLimits, Offers),
+        admit: &mut dyn FnMut(Want<'_>) -> Result<bool, E>,
+    ) -> Result<FetchRequest, E> {
         let mut request = FetchRequest { sideband: SidebandWidth::Large, ..FetchRequest::default() };
-        let mut depth = DepthLines::default();
+        let mut room = Room::new(limits);
         loop {
             let line = match input.read_required("the end of the request")? {
                 Packet::Flush => break,
                 packet => packet.line().ok_or_else(|| ProtocolError::unexpected("an argument", b"a special packet"))?,
             };
-            if request.common_line(line, format, limits, &mut depth)? {
+            room.line(line)?;
+            if request.common_line(line, format, &mut room)? {
                 continue;
             }
             match line.split_once_str(" ") {
-                Some((b"want", id)) => push(&mut request.wants, parse_id(id, format)?, "wants", limits.wants)?,
+                Some((b"want", id)) => request.want(parse_id(id, format)?, &room, admit)?,
                 Some((b"have", id)) => push(&mut request.haves, parse_id(id, format)?, "haves", limits.haves)?,
-                Some((b"want-ref", name)) => push(&mut request.want_refs, name.into(), "wanted refs", limits.wants)?,
+                Some((b"want-ref", name)) if offers.ref_in_want => {
+                    if admit(Want::Ref(name.as_bstr()))? {
+                        room.name(name)?;
+                        push(&mut request.want_refs, name.into(), "wanted refs", limits.wants)?;
+                    }
+                }
                 _ => match line {
                     b"done" => request.done = true,
                     b"wait-for-done" => request.wait_for_done = true,
-                    b"deepen-relative" => depth.relative = true,
+                    b"deepen-relative" => room.depth.relative = true,
                     _ if request.flag(line) => {}
-                    _ => return Err(ProtocolError::unexpected("an argument of fetch", line)),
+                    _ => return Err(ProtocolError::unexpected("an argument of fetch", line).into()),
                 },
             }
         }
-        request.deepen = depth.finish()?;
+        request.deepen = room.depth.finish()?;
         Ok(request)
     }
 
     /// Reads the wants of version 0 up to and with the flush packet behind them. A client that wants nothing
-    /// leaves a request without wants.
-    pub fn read_v0<R: BufRead>(
+    /// leaves a request without wants. `admit` as in version 2.
+    pub fn read_v0<R: BufRead, E: From<ProtocolError>>(
         input: &mut PacketReader<R>,
         format: Format,
         limits: &RequestLimits,
-    ) -> Result<FetchRequest, ProtocolError> {
+        admit: &mut dyn FnMut(Want<'_>) -> Result<bool, E>,
+    ) -> Result<FetchRequest, E> {
         let mut request = FetchRequest::default();
-        let mut depth = DepthLines::default();
+        let mut room = Room::new(limits);
+        let mut first = true;
         // Clients of version 0 are told the format and need not repeat it.
         let mut client_format: BString = format.to_string().into();
         loop {
             let line = match input.read()? {
-                None if request.wants.is_empty() => break,
-                None => return Err(ProtocolError::Truncated("the end of the wants")),
+                None if first => break,
+                None => return Err(ProtocolError::Truncated("the end of the wants").into()),
                 Some(Packet::Flush) => break,
                 Some(packet) => packet.line().ok_or_else(|| ProtocolError::unexpected("want", b"a special packet"))?,
             };
-            if request.common_line(line, format, limits, &mut depth)? {
+            room.line(line)?;
+            if request.common_line(line, format, &mut room)? {
                 continue;
             }
             let Some(rest) = line.strip_prefix(b"want ") else {
-                return Err(ProtocolError::unexpected("want, shallow, deepen or filter", line));
+                return Err(ProtocolError::unexpected("want, shallow, deepen or filter", line).into());
             };
             let (id, capabilities) = rest.split_at_checked(format.len_in_hex()).unwrap_or((rest, b""));
-            if request.wants.is_empty() {
+            if std::mem::take(&mut first) {
                 for capability in capabilities.fields() {
                     if let Some(name) = capability.strip_prefix(b"object-format=") {
                         client_format = name.into();
                     }
-                    request.capability(capability, &mut depth);
+                    request.capability(capability, &mut room.depth);
+                }
+                if client_format != format.to_string() {
+                    return Err(ProtocolError::ObjectFormat { server: format, client: client_format }.into());
                 }
             }
-            push(&mut request.wants, parse_id(id, format)?, "wants", limits.wants)?;
+            request.want(parse_id(id, format)?, &room, admit)?;
         }
-        if !request.wants.is_empty() && client_format != format.to_string() {
-            return Err(ProtocolError::ObjectFormat { server: format, client: client_format });
-        }
-        request.deepen = depth.finish()?;
+        request.deepen = room.depth.finish()?;
         Ok(request)
     }
 
-    /// Lines that both versions have.
-    fn common_line(
+    fn want<E: From<ProtocolError>>(
         &mut self,
-        line: &[u8],
-        format: Format,
-        limits: &RequestLimits,
-        depth: &mut DepthLines,
-    ) -> Result<bool, ProtocolError> {
+        id: ObjectId,
+        room: &Room<'_>,
+        admit: &mut dyn FnMut(Want<'_>) -> Result<bool, E>,
+    ) -> Result<(), E> {
+        if admit(Want::Object(&id))? {
+            push(&mut self.wants, id, "wants", room.limits.wants)?;
+        }
+        Ok(())
+    }
+
+    /// Lines that both versions have.
+    fn common_line(&mut self, line: &[u8], format: Format, room: &mut Room<'_>) -> Result<bool, ProtocolError> {
+        let limits = room.limits;
         let bad = |expected| ProtocolError::unexpected(expected, line);
         match line.split_once_str(" ") {
             Some((b"shallow", id)) => push(&mut self.shallow, parse_id(id, format)?, "shallow lines", limits.shallow)?,
             Some((b"deepen", count)) => {
                 let count = decimal(count).and_then(|count| u32::try_from(count).ok()).filter(|count| *count > 0);
-                depth.count = Some(count.ok_or_else(|| bad("a positive number behind deepen"))?.min(Deepen::WHOLE));
+                room.depth.count =
+                    Some(count.ok_or_else(|| bad("a positive number behind deepen"))?.min(Deepen::WHOLE));
             }
             Some((b"deepen-since", time)) => {
-                depth.since = Some(decimal(time).ok_or_else(|| bad("a time behind deepen-since"))?);
+                room.depth.since = Some(decimal(time).ok_or_else(|| bad("a time behind deepen-since"))?);
             }
-            Some((b"deepen-not", name)) => push(&mut depth.not, name.into(), "deepen-not lines", limits.deepen_not)?,
+            Some((b"deepen-not", name)) => {
+                room.name(name)?;
+                push(&mut room.depth.not, name.into(), "deepen-not lines", limits.deepen_not)?;
+            }
             Some((b"filter", spec)) => self.filter = Filter::parse(spec)?,
             _ => return Ok(false),
         }
@@ -234,6 +285,39 @@ impl FetchRequest {
             _ => {
                 self.flag(word);
             }
+        }
+    }
+}
+
+/// Room that is left for a request, and its lines about depth.
+struct Room<'l> {
+    limits: &'l RequestLimits,
+    name_bytes: usize,
+    line_bytes: u64,
+    depth: DepthLines,
+}
+
+impl<'l> Room<'l> {
+    fn new(limits: &'l RequestLimits) -> Self {
+        Room { limits, name_bytes: 0, line_bytes: 0, depth: DepthLines::default() }
+    }
+
+    fn line(&mut self, line: &[u8]) -> Result<(), ProtocolError> {
+        self.line_bytes += line.len() as u64;
+        match self.line_bytes > self.limits.line_bytes {
+            true => Err(ProtocolError::TooMany {
+                what: "bytes in a request",
+                limit: usize::try_from(self.limits.line_bytes).unwrap_or(usize::MAX),
+            }),
+            false => Ok(()),
+        }
+    }
+
+    fn name(&mut self, name: &[u8]) -> Result<(), ProtocolError> {
+        self.name_bytes += name.len();
+        match self.name_bytes > self.limits.name_bytes {
+            true => Err(ProtocolError::TooMany { what: "bytes in names of refs", limit: self.limits.name_bytes }),
+            false => Ok(()),
         }
     }
 }
@@ -316,15 +400,30 @@ mod tests {
         out
     }
 
+    const LIMITS: RequestLimits =
+        RequestLimits { wants: 3, haves: 3, shallow: 3, deepen_not: 3, name_bytes: 30, line_bytes: 1000 };
+
+    fn read_v2(lines: &[&str], ref_in_want: bool) -> Result<FetchRequest, String> {
+        let packets = packets(lines);
+        let mut input = PacketReader::new(&packets[..]);
+        FetchRequest::read_v2::<_, ProtocolError>(
+            &mut input,
+            Format::Sha1,
+            (&LIMITS, Offers { ref_in_want }),
+            &mut |_| Ok(true),
+        )
+        .map_err(|e| e.to_string())
+    }
+
     fn v2(lines: &[&str]) -> Result<FetchRequest, String> {
-        let limits = RequestLimits { wants: 3, haves: 3, shallow: 3, deepen_not: 3 };
-        FetchRequest::read_v2(&mut PacketReader::new(&packets(lines)[..]), Format::Sha1, &limits)
-            .map_err(|e| e.to_string())
+        read_v2(lines, true)
     }
 
     fn v0(lines: &[&str]) -> Result<FetchRequest, String> {
         let limits = RequestLimits::default();
-        FetchRequest::read_v0(&mut PacketReader::new(&packets(lines)[..]), Format::Sha1, &limits)
+        let packets = packets(lines);
+        let mut input = PacketReader::new(&packets[..]);
+        FetchRequest::read_v0::<_, ProtocolError>(&mut input, Format::Sha1, &limits, &mut |_| Ok(true))
             .map_err(|e| e.to_string())
     }
 
@@ -354,7 +453,7 @@ mod tests {
         );
         assert_eq!(request.want_refs, ["refs/heads/x"]);
         assert_eq!(request.deepen, Some(Deepen::Relative(3)));
-        assert_eq!(request.filter, Filter { blob_limit: None, tree_depth: Some(1) });
+        assert_eq!(request.filter, Filter { tree_depth: Some(1), ..Filter::default() });
         assert!(request.done && request.thin_pack && request.no_progress && request.include_tag);
         assert!(request.ofs_delta && request.wait_for_done);
         let by_time = v2(&["deepen-since 100", "deepen-not v1", "deepen-not v2"]).unwrap();
@@ -386,6 +485,39 @@ mod tests {
     }
 
     #[test]
+    fn names_and_lines_have_a_limit_in_bytes_and_what_was_not_offered_none_at_all() {
+        let long = |word: &str| format!("{word} refs/heads/{}", "x".repeat(20));
+        for line in [long("want-ref"), long("deepen-not")] {
+            assert!(v2(&[&line]).unwrap_err().contains("bytes in names of refs"), "{line}");
+        }
+        let half = "deepen-not refs/heads/12345678";
+        assert!(v2(&[half]).is_ok() && v2(&[half, half]).is_err());
+        assert!(v2(&["done"; 300]).unwrap_err().contains("bytes in a request"));
+        assert!(read_v2(&["want-ref refs/heads/x"], false).unwrap_err().contains("an argument of fetch"));
+    }
+
+    #[test]
+    fn wants_are_shown_as_they_arrive_and_only_kept_if_admitted() {
+        let (a, b) = (format!("want {A}"), format!("want {B}"));
+        let read = |lines: &[&str], fail_at: usize| {
+            let (input, mut shown) = (packets(lines), 0);
+            FetchRequest::read_v2::<_, ProtocolError>(
+                &mut PacketReader::new(&input[..]),
+                Format::Sha1,
+                (&LIMITS, Offers::default()),
+                &mut |_| {
+                    shown += 1;
+                    if shown == fail_at { Err(ProtocolError::Together("wants")) } else { Ok(shown <= 2) }
+                },
+            )
+            .map_err(|error| error.to_string())
+        };
+        // The line behind them is never read.
+        assert_eq!(read(&[&a, &b, &a, &a, &a, "nonsense"], 3), Err("wants cannot be used together".into()));
+        assert_eq!(read(&[&a, &b, &a, &a, &a], 0).unwrap().wants.len(), 2);
+    }
+
+    #[test]
     fn the_first_want_of_version_0_carries_capabilities() {
         let first =
             format!("want {A} multi_ack_detailed multi_ack side-band side-band-64k thin-pack ofs-delta agent=git/2 x");
@@ -409,7 +541,10 @@ mod tests {
             let _ = v0(&lines);
             let mut raw = packets(&lines);
             raw.truncate(raw.len() / 2);
-            let _ = FetchRequest::read_v2(&mut PacketReader::new(&raw[..]), Format::Sha256, &RequestLimits::default());
+            let limits = RequestLimits::default();
+            let _ = FetchRequest::read_v2::<_, ProtocolError>(
+                &mut PacketReader::new(&raw[..]), Format::Sha256, (&limits, Offers::default()), &mut |_| Ok(true),
+            );
         }
     }
 }

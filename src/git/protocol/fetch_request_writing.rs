@@ -105,7 +105,7 @@ pub(crate) fn write_ids<W: Write>(word: &[u8], ids: &[ObjectId], out: &mut Packe
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Filter, PacketReader, RequestLimits};
+    use super::super::{Filter, Offers, PacketReader, ProtocolError, RequestLimits};
     use super::*;
     use gix::hash::Kind as Format;
     use proptest::prelude::*;
@@ -130,7 +130,7 @@ mod tests {
         (lists, filter, any::<[bool; 7]>()).prop_map(move |((mut wants, haves, shallow, deepen), filter, flags)| {
             let [done, thin_pack, no_progress, include_tag, ofs_delta, wait_for_done, no_done] = flags;
             wants.push(ObjectId::from_bytes_or_panic(&vec![7; format.len_in_bytes()]));
-            let filter = Filter { blob_limit: filter.0, tree_depth: filter.1 };
+            let filter = Filter { blob_limit: filter.0, tree_depth: filter.1, ..Filter::default() };
             let (sideband, multi_ack) = (SidebandWidth::Large, MultiAck::None);
             let want_refs = vec!["refs/heads/x".into()];
             FetchRequest {
@@ -159,7 +159,9 @@ mod tests {
             let request = FetchRequest { no_done: false, ..request };
             let mut bytes = Vec::new();
             request.write_v2(&mut PacketWriter::new(&mut bytes)).unwrap();
-            let read = FetchRequest::read_v2(&mut PacketReader::new(&bytes[..]), Format::Sha1, &RequestLimits::default());
+            let limits = (&RequestLimits::default(), Offers { ref_in_want: true });
+            let mut input = PacketReader::new(&bytes[..]);
+            let read = FetchRequest::read_v2::<_, ProtocolError>(&mut input, Format::Sha1, limits, &mut |_| Ok(true));
             prop_assert_eq!(read.unwrap(), request);
         }
 
@@ -173,7 +175,9 @@ mod tests {
             };
             let mut bytes = Vec::new();
             request.write_v0(&["object-format=sha1".into()], &mut PacketWriter::new(&mut bytes)).unwrap();
-            let read = FetchRequest::read_v0(&mut PacketReader::new(&bytes[..]), Format::Sha1, &RequestLimits::default());
+            let limits = RequestLimits::default();
+            let mut input = PacketReader::new(&bytes[..]);
+            let read = FetchRequest::read_v0::<_, ProtocolError>(&mut input, Format::Sha1, &limits, &mut |_| Ok(true));
             prop_assert_eq!(read.unwrap(), request);
         }
     }

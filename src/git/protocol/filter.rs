@@ -2,25 +2,66 @@
 
 use std::fmt;
 
-use gix::bstr::ByteSlice;
+use gix::bstr::{BString, ByteSlice};
+use gix::objs::Kind;
 
 use super::error::ProtocolError;
+use crate::git::links::kind_code;
 
 /// Most filters that may be combined, nested ones included.
 const MAX_COMBINED: usize = 64;
+/// Most lists of sparse patterns in one filter.
+const MAX_SPARSE: usize = 8;
 
-/// What is left out. Several filters together leave out what any of them does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Kinds of objects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kinds(u8);
+
+impl Kinds {
+    /// Every kind.
+    pub const ALL: Kinds = Kinds(0b1111);
+    /// In the order of their bits.
+    const EACH: [Kind; 4] = [Kind::Commit, Kind::Tree, Kind::Blob, Kind::Tag];
+
+    /// One kind alone.
+    pub fn only(kind: Kind) -> Kinds {
+        Kinds(1 << (kind_code(kind) - 1))
+    }
+
+    /// The kinds that are in both sets.
+    pub fn and(self, other: Kinds) -> Kinds {
+        Kinds(self.0 & other.0)
+    }
+
+    /// Whether a kind is in the set.
+    pub fn contains(self, kind: Kind) -> bool {
+        self.and(Kinds::only(kind)) != Kinds(0)
+    }
+}
+
+impl Default for Kinds {
+    fn default() -> Self {
+        Kinds::ALL
+    }
+}
+
+/// Objects that a partial clone leaves out. Several filters together leave out what any of them does.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
     /// Blobs of so many bytes or more are left out: 0 for all.
     pub blob_limit: Option<u64>,
     /// Trees and blobs so deep below a commit's tree are left out: 0 for all of them, 1 for all but the
     /// commits' trees themselves.
     pub tree_depth: Option<u32>,
+    /// Objects of other kinds are left out, unless they are wanted by id.
+    pub kinds: Kinds,
+    /// Names of blobs with sparse-checkout patterns: blobs at paths that a list does not match are left out.
+    pub sparse: Vec<BString>,
 }
 
 impl Filter {
-    /// Reads `blob:none`, `blob:limit=<n>[kmg]`, `tree:<depth>` or `combine:<filter>+<filter>…`.
+    /// Reads `blob:none`, `blob:limit=<n>[kmg]`, `tree:<depth>`, `object:type=<kind>`, `sparse:oid=<blob>` or
+    /// `combine:<filter>+<filter>…`.
     pub fn parse(spec: &[u8]) -> Result<Filter, ProtocolError> {
         let mut filter = Filter::default();
         filter
@@ -42,12 +83,17 @@ impl Filter {
             let depth = number(depth).ok_or("its depth is not a number")?;
             let depth = u32::try_from(depth).unwrap_or(u32::MAX);
             self.tree_depth = Some(self.tree_depth.map_or(depth, |known| known.min(depth)));
+        } else if let Some(kind) = spec.strip_prefix(b"object:type=") {
+            let kind = Kind::from_bytes(kind).map_err(|_| "its type is not blob, tree, commit or tag")?;
+            self.kinds = self.kinds.and(Kinds::only(kind));
+        } else if let Some(blob) = spec.strip_prefix(b"sparse:oid=") {
+            self.add_sparse(blob)?;
+        } else if spec.starts_with(b"sparse:path=") {
+            return Err("Git has dropped sparse:path");
         } else if let Some(parts) = spec.strip_prefix(b"combine:") {
             for part in parts.split_str("+") {
                 self.add(&percent_decode(part).ok_or("its encoding is broken")?, combined)?;
             }
-        } else if spec.starts_with(b"sparse:") || spec.starts_with(b"object:") {
-            return Err("this server has blob:none, blob:limit, tree and combine only");
         } else {
             return Err("it is unknown");
         }
@@ -58,27 +104,64 @@ impl Filter {
         self.blob_limit = Some(self.blob_limit.map_or(limit, |known| known.min(limit)));
     }
 
+    fn add_sparse(&mut self, blob: &[u8]) -> Result<(), &'static str> {
+        if blob.is_empty() {
+            return Err("it names no blob");
+        }
+        if !self.sparse.iter().any(|known| known == blob) {
+            if self.sparse.len() >= MAX_SPARSE {
+                return Err("it combines too many sparse filters");
+            }
+            self.sparse.push(blob.into());
+        }
+        Ok(())
+    }
+
     /// Whether nothing is left out.
     pub fn is_empty(&self) -> bool {
         *self == Filter::default()
+    }
+
+    /// The filters that make it up, each as a specification of its own.
+    fn parts(&self) -> Vec<BString> {
+        let mut parts: Vec<BString> = Vec::new();
+        parts.extend(self.blob_limit.map(|limit| match limit {
+            0 => "blob:none".into(),
+            limit => format!("blob:limit={limit}").into(),
+        }));
+        parts.extend(self.tree_depth.map(|depth| format!("tree:{depth}").into()));
+        let only = |kinds: Kinds| Kinds::EACH.into_iter().find(|kind| Kinds::only(*kind) == kinds);
+        match only(self.kinds) {
+            _ if self.kinds == Kinds::ALL => {}
+            Some(kind) => parts.push(format!("object:type={kind}").into()),
+            // No kind is both.
+            None => parts.extend(["object:type=commit", "object:type=blob"].map(BString::from)),
+        }
+        parts.extend(self.sparse.iter().map(|blob| [b"sparse:oid=", &blob[..]].concat().into()));
+        parts
     }
 }
 
 /// As [`Filter::parse`] reads it. A filter that leaves nothing out has no such form: it is not sent.
 impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let (Some(_), Some(_)) = (self.blob_limit, self.tree_depth) {
-            f.write_str("combine:")?;
+        let parts = self.parts();
+        if let [only] = &parts[..] {
+            return write!(f, "{only}");
         }
-        match self.blob_limit {
-            Some(0) => f.write_str("blob:none")?,
-            Some(limit) => write!(f, "blob:limit={limit}")?,
-            None => {}
+        f.write_str("combine:")?;
+        for (at, part) in parts.iter().enumerate() {
+            f.write_str(if at > 0 { "+" } else { "" })?;
+            for byte in part.iter() {
+                match byte {
+                    b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b':' | b'=' | b'/' | b'.' | b'_' | b'-' => {
+                        write!(f, "{}", *byte as char)?;
+                    }
+                    byte => write!(f, "%{byte:02x}")?,
+                }
+            }
         }
-        if let (Some(_), Some(_)) = (self.blob_limit, self.tree_depth) {
-            f.write_str("+")?;
-        }
-        self.tree_depth.map_or(Ok(()), |depth| write!(f, "tree:{depth}"))
+        Ok(())
     }
 }
 
@@ -124,7 +207,10 @@ mod tests {
 
     #[test]
     fn filters() {
-        let filter = |blob_limit, tree_depth| Filter { blob_limit, tree_depth };
+        let filter = |blob_limit, tree_depth| Filter { blob_limit, tree_depth, ..Filter::default() };
+        let kinds = |kinds| Filter { kinds, ..Filter::default() };
+        let sparse =
+            |blobs: &[&str]| Filter { sparse: blobs.iter().map(|blob| (*blob).into()).collect(), ..Filter::default() };
         for (spec, expected) in [
             ("blob:none", filter(Some(0), None)),
             ("blob:limit=10", filter(Some(10), None)),
@@ -134,6 +220,10 @@ mod tests {
             ("tree:99999999999", filter(None, Some(u32::MAX))),
             ("combine:blob:none+tree:3", filter(Some(0), Some(3))),
             ("combine:blob%3Alimit%3D5+combine:tree%3a2%2Bblob:limit=7", filter(Some(5), Some(2))),
+            ("object:type=commit", kinds(Kinds::only(Kind::Commit))),
+            ("combine:object:type=tree+object:type=tag", kinds(Kinds(0))),
+            ("sparse:oid=main:a b", sparse(&["main:a b"])),
+            ("combine:sparse:oid=x%2by+sparse:oid=z", sparse(&["x+y", "z"])),
         ] {
             assert_eq!(Filter::parse(spec.as_bytes()).unwrap(), expected, "{spec}");
         }
@@ -147,8 +237,11 @@ mod tests {
             "combine:",
             "combine:blob%3",
             "combine:blob:none+",
-            "sparse:oid=main:x",
-            "object:type=commit",
+            "sparse:oid=",
+            "sparse:path=x",
+            "object:type=",
+            "object:type=commits",
+            "combine:sparse:oid=1+sparse:oid=2+sparse:oid=3+sparse:oid=4+sparse:oid=5+sparse:oid=6+sparse:oid=7+sparse:oid=8+sparse:oid=9",
             "blob:None",
         ] {
             assert!(matches!(Filter::parse(bad.as_bytes()), Err(ProtocolError::Filter { .. })), "{bad}");
@@ -158,13 +251,20 @@ mod tests {
 
     proptest! {
         #[test]
-        fn arbitrary_bytes_never_panic(spec in "(combine:|blob:limit=|tree:)?[ -~]{0,40}") {
+        fn arbitrary_bytes_never_panic(spec in "(combine:|blob:limit=|tree:|object:type=|sparse:oid=)?[ -~]{0,40}") {
             let _ = Filter::parse(spec.as_bytes());
         }
 
         #[test]
-        fn what_is_written_is_read(blob_limit: Option<u64>, tree_depth: Option<u32>) {
-            let filter = Filter { blob_limit, tree_depth };
+        fn what_is_written_is_read(
+            blob_limit: Option<u64>,
+            tree_depth: Option<u32>,
+            kinds in proptest::option::of(0..4usize),
+            sparse in proptest::collection::btree_set("[ -~]{1,9}", 0..3),
+        ) {
+            let kinds = kinds.map_or(Kinds::ALL, |kind| Kinds::only(Kinds::EACH[kind]));
+            let sparse = sparse.into_iter().map(Into::into).collect();
+            let filter = Filter { blob_limit, tree_depth, kinds, sparse };
             prop_assume!(!filter.is_empty());
             prop_assert_eq!(Filter::parse(filter.to_string().as_bytes()).unwrap(), filter);
         }

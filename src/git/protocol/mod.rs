@@ -16,9 +16,11 @@ mod sideband;
 pub use capabilities::{AGENT, Command, RequestHead, Service, Version, advertise_v2, read_command};
 pub use error::ProtocolError;
 pub(crate) use fetch_request::parse_id;
-pub use fetch_request::{Deepen, FetchRequest, HaveOrDone, MultiAck, RequestLimits, SidebandWidth, have_or_done};
+pub use fetch_request::{
+    Deepen, FetchRequest, HaveOrDone, MultiAck, Offers, RequestLimits, SidebandWidth, Want, have_or_done,
+};
 pub(crate) use fetch_request_writing::write_ids;
-pub use filter::Filter;
+pub use filter::{Filter, Kinds};
 pub(crate) use ls_refs::{HEX_BYTES, hex_of};
 pub use ls_refs::{LsRefs, MAX_REF_PREFIXES};
 pub(crate) use pkt_line::Head;

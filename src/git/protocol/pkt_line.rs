@@ -179,10 +179,10 @@ impl<W: Write> PacketWriter<W> {
         self.out.write_all(b"0002")
     }
 
-    /// Tells the peer about an error; nothing may follow. Long messages are cut.
+    /// Tells the peer about an error, without a line break as Git does; nothing may follow. Long messages are cut.
     pub fn error(&mut self, message: &str) -> io::Result<()> {
         let message = message.as_bytes();
-        self.parts(&[b"ERR ", &message[..message.len().min(MAX_PAYLOAD_BYTES - 5)], b"\n"])?;
+        self.parts(&[b"ERR ", &message[..message.len().min(MAX_PAYLOAD_BYTES - 4)]])?;
         self.out.flush()
     }
 

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use gix::ObjectId;
 use gix::bstr::BStr;
 
-use super::capabilities::{Service, Version};
+use super::capabilities::{AGENT, Service, Version};
 use super::ls_refs::{HEX_BYTES, hex_of};
 use super::pkt_line::PacketWriter;
 use crate::git::refs::RefValue;
@@ -18,6 +18,8 @@ pub struct AdvertisedRefs<'a> {
     pub head: bool,
     /// What tags are tags of: those with an entry get a line `<name>^{}`.
     pub peeled: Option<&'a PeeledTags>,
+    /// Whether partial clones are offered.
+    pub filter: bool,
 }
 
 /// The line that only HTTP has in front of an advertisement.
@@ -27,7 +29,10 @@ pub fn announce_service(service: Service, out: &mut dyn Write) -> io::Result<()>
     out.flush_packet()
 }
 
-/// Advertises refs with capabilities (in one line, parted by spaces; `symref` and `object-format` are added).
+/// Advertises refs with capabilities: words parted by spaces.
+///
+/// `symref`, `filter`, `object-format` and `agent` follow them in this order, as in Git: libgit2 reads past the end of
+/// an `object-format` that is the last word.
 pub fn advertise_refs(
     view: &View,
     version: Version,
@@ -45,7 +50,8 @@ pub fn advertise_refs(
         all.extend_from_slice(b" symref=HEAD:");
         all.extend_from_slice(target);
     }
-    all.extend_from_slice(format!(" object-format={}", view.format).as_bytes());
+    let filter = if which.filter { " filter" } else { "" };
+    all.extend_from_slice(format!("{filter} object-format={} {AGENT}", view.format).as_bytes());
     let mut advertisement = Advertisement { out, capabilities: Some(all) };
     if let Some(id) = head {
         advertisement.line(&id, b"HEAD".into(), b"")?;

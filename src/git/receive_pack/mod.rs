@@ -17,5 +17,5 @@ pub use quarantine::Quarantine;
 pub use reach::{Required, unproven};
 pub use report::{Outcome, Report};
 pub use request::{
-    Command, MAX_COMMANDS, MAX_PUSH_OPTIONS, MAX_SHALLOW_LINES, PushCapabilities, PushRequest, capabilities,
+    CAPABILITIES, Command, MAX_COMMANDS, MAX_PUSH_OPTIONS, MAX_SHALLOW_LINES, PushCapabilities, PushRequest,
 };

@@ -6,7 +6,7 @@ use gix::ObjectId;
 use gix::bstr::{BString, ByteSlice};
 use gix::hash::Kind as Format;
 
-use crate::git::protocol::{AGENT, Packet, PacketReader, ProtocolError};
+use crate::git::protocol::{Packet, PacketReader, ProtocolError};
 
 /// Most commands in one push.
 pub const MAX_COMMANDS: usize = 1 << 20;
@@ -18,11 +18,9 @@ const MAX_PUSH_OPTIONS_BYTES: usize = 1 << 20;
 /// Most commits at which the history of the client may end.
 pub const MAX_SHALLOW_LINES: usize = 1 << 20;
 
-/// What this program can do for a push; to be advertised with the refs. (`object-format` is added there.)
-pub fn capabilities() -> String {
-    let all = "report-status report-status-v2 delete-refs side-band-64k quiet atomic ofs-delta push-options";
-    format!("{all} {AGENT}")
-}
+/// Capabilities of a push, to be advertised with the refs (`object-format` and `agent` are added there).
+pub const CAPABILITIES: &str =
+    "report-status report-status-v2 delete-refs side-band-64k quiet atomic ofs-delta push-options";
 
 /// A change of one ref that a client asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]

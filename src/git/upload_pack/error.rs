@@ -27,6 +27,20 @@ pub enum ServeError {
     /// A ref to leave out is not there.
     #[error("upload-pack: ambiguous deepen-not: {0}")]
     UnknownExclusion(BString),
+    /// The blob that a filter names as a list of sparse patterns cannot be used.
+    #[error("upload-pack: filter sparse:oid={name}: {reason}")]
+    Sparse {
+        /// The blob, as the client names it.
+        name: BString,
+        /// The problem with it.
+        reason: &'static str,
+    },
+    /// Deciding about the request has read more objects, or has taken longer, than one request may.
+    #[error(
+        "upload-pack: finding out whether refs reach what is asked for takes more work than one request may cause; \
+         ask for branches and tags, or for less at a time"
+    )]
+    TooMuchWork,
     /// A shallow request that no commit fulfils.
     #[error("no commits selected for shallow requests")]
     NothingSelected,
@@ -72,9 +86,9 @@ impl ServeError {
             ServeError::Client(_) | ServeError::Cancelled => Kind::Transient,
             ServeError::Protocol(error) => error.kind(),
             ServeError::NotOurs(_) | ServeError::UnknownRef(_) | ServeError::UnknownExclusion(_) => Kind::NotFound,
-            ServeError::NothingSelected | ServeError::NotACommit { .. } => Kind::Usage,
+            ServeError::NothingSelected | ServeError::NotACommit { .. } | ServeError::Sparse { .. } => Kind::Usage,
             ServeError::Missing { .. } | ServeError::Unreadable { .. } => Kind::Corrupt,
-            ServeError::TooManyObjects(_) => Kind::Refused,
+            ServeError::TooManyObjects(_) | ServeError::TooMuchWork => Kind::Refused,
             ServeError::Pack(error) => error.kind(),
         }
     }

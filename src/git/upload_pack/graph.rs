@@ -1,6 +1,7 @@
 //! Objects and what they name, by slot.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use gix::ObjectId;
 use gix::bstr::ByteSlice;
@@ -14,6 +15,51 @@ use crate::git::pack::{Finder, Location, Object, PackSet};
 
 /// Most tags of tags that a tag is followed through.
 const MAX_TAG_DEPTH: usize = 1000;
+/// Objects between two looks at the clock.
+const CLOCK_EVERY: u64 = 256;
+
+/// Work that one request may cause before it is decided what is sent. Sending is not limited: its cost is that of
+/// the pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WorkLimits {
+    /// Objects read to find out what refs reach and what is common. Beyond it, a have counts as unknown, and a want
+    /// that is not proven is refused.
+    pub objects: u64,
+    /// Time for the same, without waiting for the client.
+    pub time: Duration,
+    /// Commits read to find out whether more haves are needed. Beyond it, they are.
+    pub ready_commits: u64,
+}
+
+impl Default for WorkLimits {
+    fn default() -> Self {
+        WorkLimits { objects: 1 << 23, time: Duration::from_secs(60), ready_commits: 1 << 18 }
+    }
+}
+
+/// Work of a request so far.
+#[derive(Debug)]
+struct Meter {
+    limits: WorkLimits,
+    objects: u64,
+    time: Duration,
+    /// Begin of the step that is being measured.
+    running: Option<Instant>,
+}
+
+impl Meter {
+    fn charge(&mut self) -> Result<(), ServeError> {
+        let Some(begin) = self.running else { return Ok(()) };
+        self.objects += 1;
+        let late = || self.time + begin.elapsed() > self.limits.time;
+        if self.objects > self.limits.objects || self.objects.is_multiple_of(CLOCK_EVERY) && late() {
+            // For good: a walk that is broken off must not look finished to the next question.
+            self.objects = self.limits.objects;
+            return Err(ServeError::TooMuchWork);
+        }
+        Ok(())
+    }
+}
 
 /// A commit as far as walks need it.
 #[derive(Clone, Debug)]
@@ -30,14 +76,47 @@ pub(crate) struct Graph<'a> {
     packs: &'a PackSet,
     finder: Finder<'a>,
     cancel: &'a AtomicBool,
+    meter: Meter,
+    /// Objects read so far.
+    reads: u64,
     /// Commits that are treated as if they had no parents: the client lacks those and is not to get them.
     cut: Option<SlotSet>,
 }
 
 impl<'a> Graph<'a> {
-    pub(crate) fn new(packs: &'a PackSet, cancel: &'a AtomicBool) -> Result<Self, ServeError> {
+    pub(crate) fn new(packs: &'a PackSet, limits: WorkLimits, cancel: &'a AtomicBool) -> Result<Self, ServeError> {
         let finder = packs.finder().map_err(|fault| packs.blame(0, fault))?;
-        Ok(Graph { packs, finder, cancel, cut: None })
+        let meter = Meter { limits, objects: 0, time: Duration::ZERO, running: None };
+        Ok(Graph { packs, finder, cancel, meter, reads: 0, cut: None })
+    }
+
+    /// Does a step whose reads count towards the request's [`WorkLimits`]; [`ServeError::TooMuchWork`] beyond them.
+    /// Steps do not nest.
+    pub(crate) fn metered<T>(
+        &mut self,
+        step: impl FnOnce(&mut Self) -> Result<T, ServeError>,
+    ) -> Result<T, ServeError> {
+        let begin = Instant::now();
+        self.meter.running = Some(begin);
+        let result = step(self);
+        self.meter.running = None;
+        self.meter.time += begin.elapsed();
+        result
+    }
+
+    /// Limits of the request's work.
+    pub(crate) fn work_limits(&self) -> WorkLimits {
+        self.meter.limits
+    }
+
+    /// Objects read for the request so far.
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads
+    }
+
+    /// Whether history is cut off somewhere.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.cut.is_some()
     }
 
     pub(crate) fn packs(&self) -> &'a PackSet {
@@ -85,6 +164,8 @@ impl<'a> Graph<'a> {
     }
 
     pub(crate) fn read(&mut self, slot: u64) -> Result<Object, ServeError> {
+        self.meter.charge()?;
+        self.reads += 1;
         let location = self.location(slot);
         Ok(self.finder.read(location)?)
     }

@@ -13,10 +13,12 @@ mod form;
 mod graph;
 mod negotiation;
 mod reachable;
+mod readiness;
 mod selection;
 mod send;
 mod shallow;
 mod slots;
+mod sparse;
 mod trees;
 mod v0;
 mod v2;
@@ -26,19 +28,20 @@ use std::io::{self, BufRead, BufWriter, Write};
 use std::sync::atomic::AtomicBool;
 
 pub use error::ServeError;
+pub use graph::WorkLimits;
 pub use send::SentPack;
 
 use self::graph::Graph;
+use self::wants::Admission;
 use super::protocol::{
-    AGENT, AdvertisedRefs, Command, FetchRequest, LsRefs, PacketReader, PacketWriter, RequestHead, RequestLimits,
+    AdvertisedRefs, Command, FetchRequest, LsRefs, Offers, PacketReader, PacketWriter, RequestHead, RequestLimits,
     Version, advertise_refs, advertise_v2, read_command,
 };
 use super::view::View;
 
 /// Capabilities of versions 0 and 1.
 const CAPABILITIES: &str = "multi_ack thin-pack side-band side-band-64k ofs-delta shallow deepen-since deepen-not \
-    deepen-relative no-progress include-tag multi_ack_detailed allow-tip-sha1-in-want allow-reachable-sha1-in-want \
-    filter";
+    deepen-relative no-progress include-tag multi_ack_detailed allow-tip-sha1-in-want allow-reachable-sha1-in-want";
 /// Size of the buffer for answers.
 const BUFFER_BYTES: usize = 64 * 1024;
 
@@ -47,6 +50,8 @@ const BUFFER_BYTES: usize = 64 * 1024;
 pub struct Limits {
     /// What one request may name.
     pub request: RequestLimits,
+    /// Work that one request may cause before its pack.
+    pub work: WorkLimits,
 }
 
 /// How client and server talk.
@@ -73,6 +78,8 @@ pub struct Session {
 pub struct Served {
     /// The pack that was sent, if it was that far.
     pub pack: Option<SentPack>,
+    /// How many objects were read.
+    pub reads: u64,
     /// Over a connection with state: another request may follow; call [`serve`] again, best with a fresh view.
     pub may_follow: bool,
 }
@@ -83,9 +90,9 @@ pub fn advertise(view: &View, session: Session, out: &mut dyn Write) -> Result<(
     if session.version == Version::V2 {
         client(advertise_v2(view.format, session.ref_in_want, &mut out))?;
     } else {
-        let refs = AdvertisedRefs { head: true, peeled: Some(view.peeled_tags()?) };
+        let refs = AdvertisedRefs { head: true, peeled: Some(view.peeled_tags()?), filter: true };
         let no_done = if session.stateless { " no-done" } else { "" };
-        let capabilities = format!("{CAPABILITIES}{no_done} {AGENT}");
+        let capabilities = format!("{CAPABILITIES}{no_done}");
         client(advertise_refs(view, session.version, refs, &capabilities, &mut out))?;
     }
     client(out.flush())
@@ -110,9 +117,9 @@ pub fn serve(
     let result = if session.version == Version::V2 {
         command(view, session, &mut input, &mut out, limits, cancel, &mut in_pack)
     } else {
-        Graph::new(&view.packs, cancel).and_then(|mut graph| {
+        Graph::new(&view.packs, limits.work, cancel).and_then(|mut graph| {
             v0::converse(view, &mut graph, &mut input, &mut out, (session.stateless, limits), &mut in_pack)
-                .map(|pack| Served { pack, may_follow: false })
+                .map(|pack| Served { pack, reads: graph.reads(), may_follow: false })
         })
     };
     if let Err(error) = &result
@@ -146,17 +153,21 @@ fn command(
             let request = if has_arguments { LsRefs::read(input)? } else { LsRefs::default() };
             let peeled = if request.peel { Some(view.peeled_tags()?) } else { None };
             client(request.answer(view, peeled, out))?;
-            Ok(Served { pack: None, may_follow: true })
+            Ok(Served { may_follow: true, ..Served::default() })
         }
         Command::Fetch => {
+            let mut graph = Graph::new(&view.packs, limits.work, cancel)?;
             let request = if has_arguments {
-                FetchRequest::read_v2(input, view.format, &limits.request)?
+                let mut admission = Admission::new(view, &graph);
+                let offers = Offers { ref_in_want: session.ref_in_want };
+                FetchRequest::read_v2(input, view.format, (&limits.request, offers), &mut |want| {
+                    admission.admit(want, &graph)
+                })?
             } else {
                 FetchRequest::default()
             };
-            let mut graph = Graph::new(&view.packs, cancel)?;
             let pack = v2::fetch(view, &mut graph, &request, session, out, in_pack)?;
-            Ok(Served { pack, may_follow: true })
+            Ok(Served { pack, reads: graph.reads(), may_follow: true })
         }
     }
 }

@@ -7,6 +7,7 @@ use super::commits::Queue;
 use super::error::ServeError;
 use super::graph::Graph;
 use super::slots::SlotSet;
+use super::sparse::Sparse;
 use super::trees::{Mark, TreeWalk};
 use crate::git::protocol::Filter;
 use crate::git::view::View;
@@ -111,7 +112,7 @@ impl<'v> Reachable<'v> {
     }
 }
 
-/// Makes sure that trees and blobs are reachable; else says which one is not.
+/// Makes sure that trees and blobs are reachable; else names the first of `wanted` that is not.
 ///
 /// Walks the trees of commits, the newest first, until all have been met. What a checkout needs is found in
 /// the first trees; an object that is not reachable costs a walk over all trees of the history. All objects
@@ -123,7 +124,7 @@ pub(crate) fn check_contents(view: &View, wanted: &[u64], graph: &mut Graph<'_>)
         return Ok(());
     }
     let mut walk = Walk::start(view.tips(), graph)?;
-    let mut trees = TreeWalk::new(graph, Filter::default());
+    let mut trees = TreeWalk::new(graph, &Filter::default(), Sparse::default());
     let others = std::mem::take(&mut walk.others);
     let mut met = |slot: u64| {
         left -= usize::from(missing.remove(slot));
@@ -143,8 +144,8 @@ pub(crate) fn check_contents(view: &View, wanted: &[u64], graph: &mut Graph<'_>)
             walk.add(parent, graph)?;
         }
     }
-    match missing.iter().next() {
-        Some(slot) => Err(ServeError::NotOurs(graph.id(slot))),
+    match wanted.iter().find(|slot| missing.contains(**slot)) {
+        Some(slot) => Err(ServeError::NotOurs(graph.id(*slot))),
         None => Ok(()),
     }
 }

@@ -6,6 +6,7 @@ use super::commits::{closure, difference};
 use super::error::ServeError;
 use super::graph::Graph;
 use super::slots::SlotSet;
+use super::sparse::Sparse;
 use super::trees::{Mark, TreeWalk};
 use crate::git::protocol::Filter;
 use crate::git::view::View;
@@ -21,6 +22,29 @@ pub(crate) struct Ends {
     pub(crate) edges: Vec<u64>,
     /// Whether the trees of all that the haves reach are looked at.
     pub(crate) thorough: bool,
+    /// Lists of patterns of the filter.
+    pub(crate) sparse: Sparse,
+}
+
+/// Most commits whose trees are looked at because the client has them, where history is cut off.
+const MAX_HELD_TREES: usize = 4096;
+
+impl Ends {
+    /// Notes commits that the client has. Where history is cut off, walks may not get from them to what is wanted:
+    /// their trees, the newest ones, are then known to be there all the same. That is what keeps a fetch of depth 1
+    /// into a work folder of depth 1 small.
+    pub(crate) fn hold(&mut self, haves: Vec<u64>, graph: &mut Graph<'_>) -> Result<(), ServeError> {
+        if graph.is_cut() {
+            let mut by_time = Vec::new();
+            for slot in &haves {
+                by_time.push((graph.commit(*slot)?.time, *slot));
+            }
+            by_time.sort_unstable_by_key(|(time, _)| std::cmp::Reverse(*time));
+            self.edges.extend(by_time.into_iter().take(MAX_HELD_TREES).map(|(_, slot)| slot));
+        }
+        self.haves = haves;
+        Ok(())
+    }
 }
 
 /// Objects to send.
@@ -40,18 +64,24 @@ pub(crate) struct Selection {
 pub(crate) fn select(
     view: &View,
     graph: &mut Graph<'_>,
-    ends: &Ends,
-    filter: Filter,
-    include_tag: bool,
+    ends: Ends,
+    (filter, include_tag): (&Filter, bool),
     tick: &mut dyn FnMut(u64) -> Result<(), ServeError>,
 ) -> Result<Selection, ServeError> {
     let (mut commits, mut tags, mut contents) = (Vec::new(), Vec::new(), Vec::new());
+    // Git counts commits and tags behind a wanted tag as wanted, but not a tree or blob.
+    let mut wanted = graph.no_slots();
     for want in &ends.wants {
         let (target, kind) = graph.peel(*want, |tag| tags.push(tag))?;
-        if kind == Kind::Commit { commits.push(target) } else { contents.push((target, target != *want)) }
+        if kind == Kind::Commit {
+            wanted.insert(target);
+            commits.push(target);
+        } else {
+            contents.push((target, target != *want));
+        }
     }
     let difference = difference(graph, &commits, &ends.haves, tick)?;
-    let mut walk = TreeWalk::new(graph, filter);
+    let mut walk = TreeWalk::new(graph, filter, ends.sparse);
     walk.held = difference.held;
     if ends.thorough {
         hold_all(graph, &ends.haves, &mut walk)?;
@@ -63,10 +93,11 @@ pub(crate) fn select(
         count += 1;
         tick(count).map(|()| true)
     };
-    for slot in tags.into_iter().chain(difference.commits.iter().copied()) {
-        if walk.send.insert(slot) {
-            visit(slot)?;
-        }
+    for slot in tags {
+        walk.passing((slot, Kind::Tag), true, &mut visit)?;
+    }
+    for slot in &difference.commits {
+        walk.passing((*slot, Kind::Commit), wanted.contains(*slot), &mut visit)?;
     }
     for slot in &difference.commits {
         let tree = graph.commit(*slot)?.tree;
@@ -79,11 +110,12 @@ pub(crate) fn select(
             walk.object(graph, slot, Mark::Send, &mut visit)?;
         }
     }
+    let (mut send, held) = walk.finish();
     if include_tag {
-        add_tags(view, graph, &mut walk.send)?;
+        add_tags(view, graph, &mut send)?;
     }
-    let count = walk.send.len();
-    Ok(Selection { send: walk.send, held: walk.held, count })
+    let count = send.len();
+    Ok(Selection { send, held, count })
 }
 
 /// Marks the trees of commits that the client has and that what is sent builds on.

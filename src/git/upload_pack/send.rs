@@ -81,7 +81,7 @@ impl Channel<'_> {
 pub(crate) fn send_pack(
     view: &View,
     graph: &mut Graph<'_>,
-    ends: &Ends,
+    ends: Ends,
     request: &FetchRequest,
     out: &mut dyn Write,
 ) -> Result<SentPack, ServeError> {
@@ -110,7 +110,7 @@ pub(crate) fn send_pack(
 fn send(
     view: &View,
     graph: &mut Graph<'_>,
-    ends: &Ends,
+    ends: Ends,
     request: &FetchRequest,
     channel: &mut Channel<'_>,
 ) -> Result<SentPack, ServeError> {
@@ -119,7 +119,7 @@ fn send(
         0 => channel.progress(&mut enumerating, count),
         _ => Ok(()),
     };
-    let selection = select(view, graph, ends, request.filter, request.include_tag, &mut tick)?;
+    let selection = select(view, graph, ends, (&request.filter, request.include_tag), &mut tick)?;
     channel.done(&mut enumerating, selection.count)?;
     let objects = u32::try_from(selection.count).map_err(|_| ServeError::TooManyObjects(selection.count))?;
     let mut counting = Progress::new("Sending objects", Some(selection.count));

@@ -49,7 +49,7 @@ pub(crate) fn apply(
         Some(Deepen::Depth(Deepen::WHOLE)) => {
             let mut inner = graph.no_slots();
             for (id, slot) in &client {
-                if reachable.contains(id, *slot, graph)? {
+                if graph.metered(|graph| reachable.contains(id, *slot, graph))? {
                     inner.insert(*slot);
                 }
             }
@@ -59,7 +59,7 @@ pub(crate) fn apply(
         Some(Deepen::Relative(more)) => {
             let mut from = Vec::new();
             for (id, slot) in &client {
-                if reachable.contains(id, *slot, graph)? {
+                if graph.metered(|graph| reachable.contains(id, *slot, graph))? {
                     from.push(*slot);
                 }
             }
@@ -168,9 +168,9 @@ fn by_commits(
 }
 
 impl ShallowChange {
-    /// Tells the client.
+    /// Tells the client, in lines without a line break: libgit2 refuses longer ones.
     pub(crate) fn write<W: Write>(&self, out: &mut PacketWriter<W>) -> io::Result<()> {
-        self.shallow.iter().try_for_each(|id| out.line(format!("shallow {id}").as_bytes()))?;
-        self.unshallow.iter().try_for_each(|id| out.line(format!("unshallow {id}").as_bytes()))
+        self.shallow.iter().try_for_each(|id| out.data(format!("shallow {id}").as_bytes()))?;
+        self.unshallow.iter().try_for_each(|id| out.data(format!("unshallow {id}").as_bytes()))
     }
 }

@@ -9,9 +9,10 @@ use gix::objs::Kind;
 use super::error::ServeError;
 use super::graph::Graph;
 use super::slots::SlotSet;
+use super::sparse::{ROOT, Sparse};
 use crate::git::links::{EntryKind, TreeEntries, TreeEntry};
 use crate::git::pack::Object;
-use crate::git::protocol::Filter;
+use crate::git::protocol::{Filter, Kinds};
 
 /// Deepest directory that is entered, as Git's `core.maxTreeDepth`.
 const MAX_TREE_DEPTH: u32 = 2048;
@@ -38,13 +39,18 @@ pub(crate) type Visit<'v> = dyn FnMut(u64) -> Result<bool, ServeError> + 'v;
 /// A tree is compared with the one at the same path that was walked before: entries that are the same in both
 /// need not be looked up, and among successive versions of a directory nearly all are.
 pub(crate) struct TreeWalk {
-    filter: Filter,
+    blob_limit: Option<u64>,
+    tree_depth: Option<u32>,
+    kinds: Kinds,
+    sparse: Sparse,
     /// What the client has.
     pub(crate) held: SlotSet,
     /// What is to be sent.
     pub(crate) send: SlotSet,
     /// Blobs that turned out too large.
     left_out: SlotSet,
+    /// Objects in `send` that are of a kind that is left out: they are walked but not sent.
+    muted: SlotSet,
     /// The least depth that each tree was met at, where that makes a difference.
     depths: Vec<u16>,
     /// The root tree that was walked last.
@@ -56,23 +62,64 @@ struct Place {
     slot: u64,
     /// Of its entries.
     depth: u32,
+    /// The directory that it is, where paths matter.
+    directory: u32,
     mark: Mark,
     /// The content of a tree that has been walked, best one that is much like it.
     reference: Option<Content>,
 }
 
 impl TreeWalk {
-    pub(crate) fn new(graph: &Graph<'_>, filter: Filter) -> Self {
-        let depth_matters = filter.tree_depth.is_some_and(|depth| depth > 1);
-        let trees = if depth_matters { graph.packs().slots() } else { 0 };
+    /// A walk that leaves out what a filter does; `sparse` has its lists of patterns.
+    pub(crate) fn new(graph: &Graph<'_>, filter: &Filter, sparse: Sparse) -> Self {
+        let Filter { blob_limit, kinds, .. } = *filter;
+        // Where neither trees nor blobs are sent, trees need not be read.
+        let commits_only = !kinds.contains(Kind::Tree) && !kinds.contains(Kind::Blob);
+        let tree_depth = if commits_only { Some(0) } else { filter.tree_depth };
+        let trees = if tree_depth.is_some_and(|depth| depth > 1) { graph.packs().slots() } else { 0 };
+        let some_slots = |needed| if needed { graph.no_slots() } else { SlotSet::new(0) };
         TreeWalk {
-            filter,
+            blob_limit,
+            tree_depth,
+            kinds,
+            sparse,
             held: graph.no_slots(),
             send: graph.no_slots(),
-            left_out: if filter.blob_limit.is_some_and(|limit| limit > 0) { graph.no_slots() } else { SlotSet::new(0) },
+            left_out: some_slots(blob_limit.is_some_and(|limit| limit > 0)),
+            muted: some_slots(kinds != Kinds::ALL),
             depths: vec![NEVER; usize::try_from(trees).unwrap_or(usize::MAX)],
             last_root: None,
         }
+    }
+
+    /// Ends the walk: objects to send, and objects that the client has.
+    pub(crate) fn finish(mut self) -> (SlotSet, SlotSet) {
+        for slot in self.muted.iter() {
+            self.send.remove(slot);
+        }
+        (self.send, self.held)
+    }
+
+    /// Marks a commit or tag to be sent. One that the client has not wanted is left out if its kind is.
+    pub(crate) fn passing(
+        &mut self,
+        (slot, kind): (u64, Kind),
+        wanted: bool,
+        visit: &mut Visit<'_>,
+    ) -> Result<(), ServeError> {
+        if (wanted || self.kinds.contains(kind)) && self.send.insert(slot) {
+            visit(slot)?;
+        }
+        Ok(())
+    }
+
+    /// Calls `visit` for an object that is new in `send`, unless its kind is left out; says whether to go on.
+    fn meet(&mut self, slot: u64, kind: Kind, visit: &mut Visit<'_>) -> Result<bool, ServeError> {
+        if self.kinds.contains(kind) {
+            return visit(slot);
+        }
+        self.muted.insert(slot);
+        Ok(true)
     }
 
     /// Walks the tree of a commit.
@@ -86,7 +133,7 @@ impl TreeWalk {
     ) -> Result<bool, ServeError> {
         let reference = self.last_root.take();
         let slot = graph.require(tree, || Some(graph.id(commit)))?;
-        let place = Place { slot, depth: 0, mark, reference: reference.clone() };
+        let place = Place { slot, depth: 0, directory: ROOT, mark, reference: reference.clone() };
         let (go_on, data) = self.tree(graph, place, visit)?;
         self.last_root = data.or(reference);
         Ok(go_on)
@@ -101,6 +148,7 @@ impl TreeWalk {
         visit: &mut Visit<'_>,
     ) -> Result<bool, ServeError> {
         self.held.remove(slot);
+        self.muted.remove(slot);
         if self.send.insert(slot) && !visit(slot)? {
             return Ok(false);
         }
@@ -108,7 +156,8 @@ impl TreeWalk {
             return Ok(true);
         }
         let Object { data, .. } = graph.read(slot)?;
-        self.entries(graph, &Place { slot, depth: 0, mark, reference: None }, &data, visit)
+        let place = Place { slot, depth: 0, directory: ROOT, mark, reference: None };
+        self.entries(graph, &place, &data, visit)
     }
 
     /// Walks a tree or blob that a tag names: filters take it for one that a commit names.
@@ -118,10 +167,10 @@ impl TreeWalk {
         slot: u64,
         visit: &mut Visit<'_>,
     ) -> Result<bool, ServeError> {
-        let place = Place { slot, depth: 0, mark: Mark::Send, reference: None };
+        let place = Place { slot, depth: 0, directory: ROOT, mark: Mark::Send, reference: None };
         match graph.kind(slot)? {
             Kind::Tree => self.tree(graph, place, visit).map(|(go_on, _)| go_on),
-            _ => self.blob(graph, slot, &place, visit),
+            _ => self.blob(graph, (slot, b""), &place, visit),
         }
     }
 
@@ -132,13 +181,13 @@ impl TreeWalk {
         place: Place,
         visit: &mut Visit<'_>,
     ) -> Result<(bool, Option<Content>), ServeError> {
-        let Place { slot, depth, mark, .. } = place;
-        let limit = self.filter.tree_depth.filter(|_| mark == Mark::Send).unwrap_or(u32::MAX);
+        let Place { slot, depth, directory, mark, .. } = place;
+        let limit = self.tree_depth.filter(|_| mark == Mark::Send).unwrap_or(u32::MAX);
         if depth >= limit {
             return Ok((true, None));
         }
-        let (new, again) = self.mark(slot, mark, depth);
-        if new && mark == Mark::Send && !visit(slot)? {
+        let (new, again) = self.mark(slot, mark, (depth, directory))?;
+        if new && mark == Mark::Send && !self.meet(slot, Kind::Tree, visit)? {
             return Ok((false, None));
         }
         if !(new || again) || depth + 1 >= limit {
@@ -157,13 +206,14 @@ impl TreeWalk {
         Ok((go_on, Some(data)))
     }
 
-    /// Marks a tree: whether it is new, and whether it is not but has to be entered for the smaller depth.
-    fn mark(&mut self, slot: u64, mark: Mark, depth: u32) -> (bool, bool) {
+    /// Marks a tree: whether it is new, and whether it is not but has to be entered for the smaller depth, or for
+    /// the other path.
+    fn mark(&mut self, slot: u64, mark: Mark, (depth, directory): (u32, u32)) -> Result<(bool, bool), ServeError> {
         if mark == Mark::Held {
-            return (self.held.insert(slot), false);
+            return Ok((self.held.insert(slot), false));
         }
         if self.held.contains(slot) {
-            return (false, false);
+            return Ok((false, false));
         }
         let depth = u16::try_from(depth).unwrap_or(NEVER);
         let again = self.depths.get_mut(slot as usize).is_some_and(|least| {
@@ -171,7 +221,8 @@ impl TreeWalk {
             *least = depth.min(*least);
             smaller
         });
-        (self.send.insert(slot), again)
+        let again = again || self.sparse.is_active() && self.sparse.is_new(slot, directory)?;
+        Ok((self.send.insert(slot), again))
     }
 
     fn entries(
@@ -195,7 +246,7 @@ impl TreeWalk {
                 EntryKind::Submodule => true,
                 EntryKind::Blob => {
                     let slot = graph.require(entry.id, || Some(graph.id(place.slot)))?;
-                    self.blob(graph, slot, place, visit)?
+                    self.blob(graph, (slot, entry.name), place, visit)?
                 }
                 EntryKind::Tree => {
                     let slot = graph.require(entry.id, || Some(graph.id(place.slot)))?;
@@ -203,7 +254,11 @@ impl TreeWalk {
                         Same::Directory(id) if !self.is_marked(slot, place.mark) => read_tree(graph, id)?,
                         _ => None,
                     };
-                    let below = Place { slot, depth: place.depth, mark: place.mark, reference };
+                    let directory = match place.mark {
+                        Mark::Send => self.sparse.enter(place.directory, entry.name)?,
+                        Mark::Held => ROOT,
+                    };
+                    let below = Place { slot, depth: place.depth, directory, mark: place.mark, reference };
                     self.tree(graph, below, visit)?.0
                 }
             };
@@ -216,13 +271,14 @@ impl TreeWalk {
 
     /// Whether marking a tree would surely change nothing.
     fn is_marked(&self, slot: u64, mark: Mark) -> bool {
-        self.held.contains(slot) || mark == Mark::Send && self.depths.is_empty() && self.send.contains(slot)
+        let once = self.depths.is_empty() && !self.sparse.is_active();
+        self.held.contains(slot) || mark == Mark::Send && once && self.send.contains(slot)
     }
 
     fn blob(
         &mut self,
         graph: &mut Graph<'_>,
-        slot: u64,
+        (slot, name): (u64, &[u8]),
         place: &Place,
         visit: &mut Visit<'_>,
     ) -> Result<bool, ServeError> {
@@ -233,15 +289,18 @@ impl TreeWalk {
         if self.held.contains(slot) || self.send.contains(slot) || self.leaves_out(graph, slot, place.depth)? {
             return Ok(true);
         }
+        if self.sparse.is_active() && !self.sparse.takes(place.directory, name) {
+            return Ok(true);
+        }
         self.send.insert(slot);
-        visit(slot)
+        self.meet(slot, Kind::Blob, visit)
     }
 
     fn leaves_out(&mut self, graph: &mut Graph<'_>, slot: u64, depth: u32) -> Result<bool, ServeError> {
-        if self.filter.tree_depth.is_some_and(|limit| depth >= limit) || self.left_out.contains(slot) {
+        if self.tree_depth.is_some_and(|limit| depth >= limit) || self.left_out.contains(slot) {
             return Ok(true);
         }
-        match self.filter.blob_limit {
+        match self.blob_limit {
             None => Ok(false),
             Some(0) => Ok(true),
             Some(limit) => {

@@ -13,7 +13,8 @@ use super::negotiation::Negotiation;
 use super::selection::Ends;
 use super::send::{SentPack, send_pack};
 use super::shallow;
-use super::wants::Wants;
+use super::sparse::Sparse;
+use super::wants::{Admission, Wants};
 use super::{Limits, client};
 use crate::git::protocol::{
     FetchRequest, HaveOrDone, MultiAck, Packet, PacketReader, PacketWriter, ProtocolError, have_or_done,
@@ -30,13 +31,15 @@ pub(crate) fn converse<R: BufRead>(
     (stateless, limits): (bool, &Limits),
     in_pack: &mut bool,
 ) -> Result<Option<SentPack>, ServeError> {
-    let request = FetchRequest::read_v0(input, view.format, &limits.request)?;
+    let mut admission = Admission::new(view, graph);
+    let request = FetchRequest::read_v0(input, view.format, &limits.request, &mut |want| admission.admit(want, graph))?;
     if request.wants.is_empty() {
         return Ok(None);
     }
     let mut negotiation = Negotiation::new(view, graph, false);
     let wants = Wants::check(view, graph, &mut negotiation.reachable, &request)?;
-    let mut ends = Ends { wants: wants.slots.clone(), ..Ends::default() };
+    let sparse = Sparse::new(view, graph, &mut negotiation.reachable, &request.filter.sparse)?;
+    let mut ends = Ends { wants: wants.slots.clone(), sparse, ..Ends::default() };
     let change = shallow::apply(view, graph, &mut negotiation.reachable, &request, &wants.commits, &mut ends)?;
     if request.deepen.is_some() {
         let mut lines = PacketWriter::new(&mut *out);
@@ -50,9 +53,9 @@ pub(crate) fn converse<R: BufRead>(
     if !rounds.run(input, &mut PacketWriter::new(&mut *out), stateless, limits)? {
         return client(out.flush()).map(|()| None);
     }
-    ends.haves = negotiation.common;
+    ends.hold(negotiation.common, graph)?;
     *in_pack = true;
-    send_pack(view, graph, &ends, &request, out).map(Some)
+    send_pack(view, graph, ends, &request, out).map(Some)
 }
 
 struct Rounds<'r, 'v, 'a> {

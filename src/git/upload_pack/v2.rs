@@ -10,6 +10,7 @@ use super::negotiation::Negotiation;
 use super::selection::Ends;
 use super::send::{SentPack, send_pack};
 use super::shallow;
+use super::sparse::Sparse;
 use super::wants::Wants;
 use super::{Session, client};
 use crate::git::protocol::{FetchRequest, PacketWriter};
@@ -27,7 +28,8 @@ pub(crate) fn fetch(
     let mut negotiation = Negotiation::new(view, graph, session.own);
     let wants = Wants::check(view, graph, &mut negotiation.reachable, request)?;
     if wants.slots.is_empty() && !request.wait_for_done {
-        return client(PacketWriter::new(out).flush_packet()).map(|()| None);
+        // As Git, which takes it that the client wants nothing.
+        return client(out.flush()).map(|()| None);
     }
     let mut acknowledged = Vec::new();
     for id in &request.haves {
@@ -42,9 +44,10 @@ pub(crate) fn fetch(
             return Ok(None);
         }
     }
-    let haves = negotiation.common.clone();
-    let mut ends = Ends { wants: wants.slots.clone(), haves, edges: Vec::new(), thorough: session.thorough };
+    let sparse = Sparse::new(view, graph, &mut negotiation.reachable, &request.filter.sparse)?;
+    let mut ends = Ends { wants: wants.slots.clone(), thorough: session.thorough, sparse, ..Ends::default() };
     let change = shallow::apply(view, graph, &mut negotiation.reachable, request, &wants.commits, &mut ends)?;
+    ends.hold(negotiation.common, graph)?;
     let mut lines = PacketWriter::new(&mut *out);
     if request.deepen.is_some() || !request.shallow.is_empty() {
         client(lines.line(b"shallow-info").and_then(|()| change.write(&mut lines)).and_then(|()| lines.delimiter()))?;
@@ -54,7 +57,7 @@ pub(crate) fn fetch(
     }
     client(lines.line(b"packfile"))?;
     *in_pack = true;
-    send_pack(view, graph, &ends, request, out).map(Some)
+    send_pack(view, graph, ends, request, out).map(Some)
 }
 
 /// The section about what is common.

@@ -1,13 +1,14 @@
 //! What a client may ask for.
 
 use gix::ObjectId;
-use gix::bstr::{BString, ByteSlice};
+use gix::bstr::{BStr, BString, ByteSlice};
 use gix::objs::Kind;
 
 use super::error::ServeError;
 use super::graph::Graph;
 use super::reachable::{Reachable, check_contents};
-use crate::git::protocol::FetchRequest;
+use super::slots::SlotSet;
+use crate::git::protocol::{FetchRequest, Want};
 use crate::git::view::View;
 
 /// A ref that was wanted by name.
@@ -17,6 +18,46 @@ pub(crate) struct WantedRef {
     pub(crate) name: BString,
 }
 
+/// Looks at wants while a request arrives: keeps each object once, and none behind the first one that is not here,
+/// which is what the client is going to be told.
+pub(crate) struct Admission<'v> {
+    view: &'v View,
+    known: SlotSet,
+    failed: bool,
+}
+
+impl<'v> Admission<'v> {
+    pub(crate) fn new(view: &'v View, graph: &Graph<'_>) -> Self {
+        Admission { view, known: graph.no_slots(), failed: false }
+    }
+
+    /// Whether to keep a want.
+    pub(crate) fn admit(&mut self, want: Want<'_>, graph: &Graph<'_>) -> Result<bool, ServeError> {
+        match want {
+            Want::Ref(name) => match named(self.view, name) {
+                Some(_) => Ok(true),
+                None => Err(ServeError::UnknownRef(name.into())),
+            },
+            Want::Object(_) if self.failed => Ok(false),
+            Want::Object(id) => match graph.slot(id) {
+                Some(slot) => Ok(self.known.insert(slot)),
+                None => {
+                    self.failed = true;
+                    Ok(true)
+                }
+            },
+        }
+    }
+}
+
+/// The object that a ref, or `HEAD`, names.
+fn named(view: &View, name: &BStr) -> Option<ObjectId> {
+    match name.as_bytes() {
+        b"HEAD" => view.head_object(),
+        _ => view.refs.find(name).and_then(|entry| view.refs.object(&entry)),
+    }
+}
+
 /// What is wanted, with permission.
 #[derive(Debug, Default)]
 pub(crate) struct Wants {
@@ -24,57 +65,60 @@ pub(crate) struct Wants {
     pub(crate) slots: Vec<u64>,
     /// The commits among it, also those behind tags.
     pub(crate) commits: Vec<u64>,
-    /// Whether all of it leads to commits.
-    pub(crate) only_commits: bool,
     pub(crate) refs: Vec<WantedRef>,
 }
 
 impl Wants {
     /// Checks that everything that is wanted is visible. What exists but is not visible is answered just like
-    /// what does not exist.
+    /// what does not exist: the first of them in the order of the request is named.
     pub(crate) fn check(
         view: &View,
         graph: &mut Graph<'_>,
         reachable: &mut Reachable<'_>,
         request: &FetchRequest,
     ) -> Result<Wants, ServeError> {
-        let mut wants = Wants { only_commits: true, ..Wants::default() };
-        let (mut known, mut contents) = (graph.no_slots(), Vec::new());
+        let (mut wants, mut known, mut contents) = (Wants::default(), graph.no_slots(), Vec::new());
         for name in &request.want_refs {
-            let id = match name.as_bytes() {
-                b"HEAD" => view.head_object(),
-                _ => view.refs.find(name.as_bstr()).and_then(|entry| view.refs.object(&entry)),
-            };
-            let id = id.ok_or_else(|| ServeError::UnknownRef(name.clone()))?;
+            let id = named(view, name.as_bstr()).ok_or_else(|| ServeError::UnknownRef(name.clone()))?;
             let slot = graph.require(&id, || None)?;
             if known.insert(slot) {
                 wants.add(slot, graph)?;
             }
             wants.refs.push(WantedRef { id, name: name.clone() });
         }
+        let mut refused = None;
         for id in &request.wants {
-            let slot = graph.slot(id).ok_or(ServeError::NotOurs(*id))?;
+            let Some(slot) = graph.slot(id) else {
+                refused = Some(*id);
+                break;
+            };
             if !known.insert(slot) {
                 continue;
             }
             if !view.is_tip(id) {
                 match graph.kind(slot)? {
                     Kind::Tree | Kind::Blob => contents.push(slot),
-                    _ if reachable.contains(id, slot, graph)? => {}
-                    _ => return Err(ServeError::NotOurs(*id)),
+                    _ if graph.metered(|graph| reachable.contains(id, slot, graph))? => {}
+                    _ => {
+                        refused = Some(*id);
+                        break;
+                    }
                 }
             }
             wants.add(slot, graph)?;
         }
-        check_contents(view, &contents, graph)?;
-        Ok(wants)
+        // Those before it in the request come first.
+        graph.metered(|graph| check_contents(view, &contents, graph))?;
+        match refused {
+            Some(id) => Err(ServeError::NotOurs(id)),
+            None => Ok(wants),
+        }
     }
 
     fn add(&mut self, slot: u64, graph: &mut Graph<'_>) -> Result<(), ServeError> {
         self.slots.push(slot);
-        match graph.peel(slot, |_| {})? {
-            (commit, Kind::Commit) => self.commits.push(commit),
-            _ => self.only_commits = false,
+        if let (commit, Kind::Commit) = graph.peel(slot, |_| {})? {
+            self.commits.push(commit);
         }
         Ok(())
     }

@@ -38,7 +38,7 @@ pub fn find_pointers(
     format: Format,
     spill: &Spill,
 ) -> Result<Vec<Pointer>, RemotesError> {
-    let filter = Some(Filter { blob_limit: Some(MAX_POINTER_BYTES as u64 + 1), tree_depth: None });
+    let filter = Some(Filter { blob_limit: Some(MAX_POINTER_BYTES as u64 + 1), ..Filter::default() });
     let wanted = Wanted { thin: false, ofs_delta: true, filter, ..wanted.clone() };
     let mut pack = supply.pack(&wanted).map_err(|error| match error {
         RemotesError::Client(ClientError::Unsupported { server, what }) => {

@@ -23,6 +23,9 @@ pub enum Kind {
     Environment,
     /// Bytes are not what they should be. Nothing that was read from there has been used.
     Corrupt,
+    /// Storage lacks something that it should have: a pack, an index, a file of gitferry's own. What the request
+    /// names exists.
+    Missing,
     /// gitferry broke a rule of its own. Please report it.
     Internal,
 }
@@ -33,11 +36,12 @@ impl Kind {
         matches!(self, Kind::Conflict | Kind::Transient | Kind::InDoubt)
     }
 
-    /// The kind of an operating system error.
+    /// The kind of an operating system error. A file that is not there is [`Kind::Missing`]: only the place that knows
+    /// that the caller named the file can call it [`Kind::NotFound`].
     pub fn of_io(error: &std::io::Error) -> Kind {
         use std::io::ErrorKind as E;
         match error.kind() {
-            E::NotFound => Kind::NotFound,
+            E::NotFound => Kind::Missing,
             E::PermissionDenied | E::StorageFull | E::ReadOnlyFilesystem | E::QuotaExceeded | E::FileTooLarge => {
                 Kind::Environment
             }

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use super::output;
 use gitferry::Kind;
 use gitferry::config::ConfigError;
 use gitferry::git::client::ClientError;
@@ -24,9 +25,15 @@ pub enum Exit {
 }
 
 impl Exit {
-    /// The one of two that is worth more attention: what happened first, unless that is nothing.
-    pub fn or(self, other: Exit) -> Exit {
-        if self == Exit::Done { other } else { self }
+    /// The one of two that is worth more attention: a difference before a failure before a refusal.
+    pub fn worse(self, other: Exit) -> Exit {
+        let rank = |exit| match exit {
+            Exit::Done => 0,
+            Exit::Refused => 1,
+            Exit::Failed => 2,
+            Exit::Difference => 3,
+        };
+        if rank(other) > rank(self) { other } else { self }
     }
 }
 
@@ -78,12 +85,17 @@ impl Failure {
         &self.message
     }
 
-    /// Prints it and tells the exit code.
-    pub fn report(self) -> ExitCode {
-        eprintln!("error: {}", self.message);
-        if let Some(hint) = self.hint {
-            eprintln!("  hint: {hint}");
+    /// Prints it on standard error.
+    pub fn print(&self) {
+        output::note(format!("error: {}", self.message));
+        if let Some(hint) = &self.hint {
+            output::note(format!("  hint: {hint}"));
         }
+    }
+
+    /// Prints it; the exit code.
+    pub fn report(self) -> ExitCode {
+        self.print();
         ExitCode::from(self.code)
     }
 
@@ -111,8 +123,12 @@ pub fn hint_for(kind: Kind) -> Option<&'static str> {
             Some("nothing half-done is visible; make room or mend the permissions, then run the same command again")
         }
         Kind::Corrupt => Some(
-            "nothing of it was used and nothing was changed; mend or replace what is damaged (`gitferry verify --deep` \
-             tells all that is), then run the same command again",
+            "nothing of it was used and nothing was changed; `gitferry verify NAME --region R --deep` lists all damage, \
+             `gitferry repair NAME --region R --from OTHER` mends packs and LFS objects from another region",
+        ),
+        Kind::Missing => Some(
+            "storage lacks something that it should have; `gitferry verify NAME --region R` lists all of it, and \
+             `gitferry repair NAME --region R --from OTHER` copies it from another region",
         ),
         Kind::Internal => Some("this is a bug in gitferry; nothing was changed; please report it with this message"),
     }
@@ -247,7 +263,9 @@ failure_by_kind!(
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        Failure::of(Kind::of_io(&error), error.to_string())
+        // A command passes on only what became of a file that its caller named.
+        let kind = if error.kind() == std::io::ErrorKind::NotFound { Kind::NotFound } else { Kind::of_io(&error) };
+        Failure::of(kind, error.to_string())
     }
 }
 

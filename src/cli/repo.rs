@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 use gitferry::ledger::head::HeadItem;
-use gitferry::region::{Region, is_visible};
+use gitferry::region::{Heads, Region, Unreadable, is_visible};
 use serde_json::json;
 
 use super::context::{Context, actor};
@@ -48,7 +48,10 @@ pub struct Create {
 
 /// List the repositories of a region.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  gitferry repo list --region us-east-1 --json")]
+#[command(after_help = "Exit code 3 when a repository cannot be read; it is named, and the others are listed.
+
+Example:
+  gitferry repo list --region us-east-1 --json")]
 pub struct List {
     #[command(flatten)]
     place: Place,
@@ -128,17 +131,25 @@ impl Place {
 impl List {
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let region = context.region(&self.place.region).await?;
-        let mut items = region.heads().await?;
+        let Heads { mut items, unreadable } = region.heads().await?;
+        for Unreadable { error, .. } in &unreadable {
+            output::note(format!("error: {error}"));
+        }
+        let exit = if unreadable.is_empty() { Exit::Done } else { Exit::Failed };
         items.retain(|item| self.deleted || is_visible(&item.head));
         items.sort_by(|a, b| a.head.name.cmp(&b.head.name));
         if self.place.json {
-            let all: Vec<serde_json::Value> = items.iter().map(describe).collect();
+            let failed = unreadable.iter().map(|unreadable| {
+                let error = unreadable.error.to_string();
+                json!({ "id": unreadable.id, "name": unreadable.name, "error": error })
+            });
+            let all: Vec<serde_json::Value> = items.iter().map(describe).chain(failed).collect();
             output::json(&all)?;
-            return Ok(Exit::Done);
+            return Ok(exit);
         }
         if items.is_empty() {
             output::line(format!("there are no repositories in {}", region.name));
-            return Ok(Exit::Done);
+            return Ok(exit);
         }
         let heading = ["NAME", "STATE", "ROLE", "REFS", "CHANGES", "ID"];
         let mut rows = vec![heading.map(String::from).to_vec()];
@@ -149,7 +160,7 @@ impl List {
             vec![head.name.clone(), head.state.to_string(), role, refs, seq, item.id.to_string()]
         }));
         output::table(&rows);
-        Ok(Exit::Done)
+        Ok(exit)
     }
 }
 

@@ -1,7 +1,9 @@
 //! `gitferry status`
 
 use clap::Args;
+use gitferry::config::Config;
 use gitferry::replication::AnyLink;
+use gitferry::replication::deliver::Link;
 use gitferry::replication::remotes::RemoteLink;
 use gitferry::replication::remotes::status::RemoteStatus;
 use gitferry::replication::status::RepositoryStatus;
@@ -16,8 +18,9 @@ use super::output;
 #[command(after_help = "Everything is computed from what is durable in both regions; of a link with a remote, from the
 refs of both sides (`gitferry explain LINK NAME` tells them one by one).
 
-Exit code 1 when a repository is on two histories or damaged; being behind is no difference. 3
-when a remote cannot be reached.
+Exit code 1 when a repository is on two histories, damaged, or without its name at the target; being
+behind is no difference. 3 when a side cannot be reached, or when the last delivery failed. One link
+or repository that fails is named, and the others are shown.
 
 Example:
   gitferry status dr --json")]
@@ -38,26 +41,47 @@ impl Status {
         };
         let mut exit = Exit::Done;
         for name in names {
-            let link = match context.any_link(&config, &name, false).await? {
-                AnyLink::Regions(link) => link,
-                AnyLink::Remote(link) => {
-                    exit = exit.or(self.remote(&link).await?);
-                    continue;
-                }
-            };
-            let all = link.status().await?;
-            if all.iter().any(|status| matches!(status.standing, "fork" | "damaged")) {
-                exit = exit.or(Exit::Difference);
-            }
-            let (source, target) = (&link.source.name, &link.target.name);
-            if self.json {
-                output::json(&json!({ "link": name, "source": source, "target": target, "repositories": all }))?;
-                continue;
-            }
-            output::line(format!("{name}: {source} → {target}, {}", output::count(all.len() as u64, "repository")));
-            print(&all);
+            exit = exit.worse(match self.link(context, &config, &name).await {
+                Ok(exit) => exit,
+                // The other links are shown all the same.
+                Err(failure) if self.link.is_none() => self.fail(&name, failure)?,
+                Err(failure) => return Err(failure),
+            });
         }
         Ok(exit)
+    }
+
+    async fn link(&self, context: &Context, config: &Config, name: &str) -> Result<Exit, Failure> {
+        match context.any_link(config, name, false).await? {
+            AnyLink::Regions(link) => self.regions(&link).await,
+            AnyLink::Remote(link) => self.remote(&link).await,
+        }
+    }
+
+    /// Shows a link that cannot be looked at.
+    fn fail(&self, name: &str, failure: Failure) -> Result<Exit, Failure> {
+        if self.json {
+            output::json(&json!({ "link": name, "error": failure.message() }))?;
+        }
+        failure.about(&format!("link {name}")).print();
+        Ok(Exit::Failed)
+    }
+
+    async fn regions(&self, link: &Link) -> Result<Exit, Failure> {
+        let all = link.status().await?;
+        let (name, source, target) = (&link.name, &link.source.name, &link.target.name);
+        match self.json {
+            true => output::json(&json!({ "link": name, "source": source, "target": target, "repositories": all }))?,
+            false => {
+                output::line(format!("{name}: {source} → {target}, {}", output::count(all.len() as u64, "repository")));
+                print(&all);
+            }
+        }
+        Ok(match () {
+            () if all.iter().any(RepositoryStatus::is_different) => Exit::Difference,
+            () if all.iter().any(RepositoryStatus::has_failed) => Exit::Failed,
+            () => Exit::Done,
+        })
     }
 
     async fn remote(&self, link: &RemoteLink) -> Result<Exit, Failure> {
@@ -72,7 +96,7 @@ impl Status {
         }
         Ok(match () {
             () if all.iter().any(|status| status.standing == "diverged") => Exit::Difference,
-            () if all.iter().any(|status| status.standing == "unreachable") => Exit::Failed,
+            () if all.iter().any(|status| status.last_error.is_some()) => Exit::Failed,
             () => Exit::Done,
         })
     }
@@ -116,7 +140,7 @@ fn print(all: &[RepositoryStatus]) {
         vec![
             status.repository.clone(),
             status.standing.to_string(),
-            text(&status.source),
+            status.source.as_ref().map_or("unknown".into(), text),
             status.target.as_ref().map_or("none".into(), text),
             status.pending_changes.to_string(),
             output::bytes(status.pending_bytes),

@@ -6,10 +6,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::Args;
+use gitferry::Kind;
 use gitferry::git::pack::CheckProgress;
 use gitferry::ledger::head::HeadItem;
 use gitferry::region::Region;
 use gitferry::region::verify::Verified;
+use gitferry::replication::pairs::{Broken, Pairs};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
@@ -19,14 +21,18 @@ use super::output;
 
 /// Prove that a link's two sides are identical, or that a repository is what its ledger says.
 #[derive(Debug, Args)]
-#[command(after_help = "Checks the hash chain, the refs digest, and that every pack and LFS object is there with the
-right size; with --deep also hashes every object and proves that all that is reachable from any
-ref is there. Exit code 1, and the exact list, on any difference. A target that is behind is a
-difference.
+#[command(
+    after_help = "Checks the hash chain, the refs digest, the name, and that every pack and LFS object is there with
+the recorded size (and checksum, where the store keeps one). It reads no byte of them: --deep does,
+hashes every object, and proves that all that is reachable from any ref is there.
+
+Exit code 1, and the exact list, on any difference. A target that is behind is a difference. 3 when
+something could not be verified; the rest is verified all the same.
 
 Example:
   gitferry verify dr --deep
-  gitferry verify team/app --region eu-west-1 --json")]
+  gitferry verify team/app --region eu-west-1 --json"
+)]
 pub struct Verify {
     /// A link, or with --region a repository (name or id).
     #[arg(value_name = "LINK|NAME")]
@@ -42,11 +48,30 @@ pub struct Verify {
     json: bool,
 }
 
+/// What a verification proves without `--deep`.
+const PROVEN: [&str; 4] =
+    ["hash chain of the changes", "digest of the refs", "names", "presence and size of packs, indexes and LFS objects"];
+/// What it proves with `--deep`, beside that.
+const PROVEN_DEEP: [&str; 2] = ["bytes of packs and LFS objects", "reachability of every object from every ref"];
+
 /// What was verified, and what differs between sides.
 #[derive(Default)]
 struct Outcome {
     verified: Vec<Verified>,
     differences: Vec<String>,
+    /// What could not be verified, and why.
+    failures: Vec<String>,
+}
+
+impl Outcome {
+    /// Takes in why one repository could not be verified: damage is a difference, anything else a failure.
+    fn fail(&mut self, repository: &str, region: &str, kind: Kind, error: impl std::fmt::Display) {
+        let text = format!("{repository} in {region}: {error}");
+        match kind {
+            Kind::Corrupt | Kind::Missing => self.differences.push(text),
+            _ => self.failures.push(text),
+        }
+    }
 }
 
 impl Verify {
@@ -54,15 +79,12 @@ impl Verify {
         let config = context.config()?;
         let progress = Arc::new(CheckProgress::default());
         let bar = (self.deep && !self.json && std::io::stderr().is_terminal()).then(|| show(progress.clone()));
-        let result = match (&self.region, config.links.contains_key(&self.name)) {
-            (Some(region), _) => self.repository(&[context.region(region).await?], &progress).await,
-            (None, true) => self.link(context, &progress).await,
-            (None, false) => {
-                let mut regions = Vec::new();
-                for name in config.regions.keys() {
-                    regions.push(context.region(name).await?);
-                }
-                self.repository(&regions, &progress).await
+        let result = match &self.region {
+            Some(region) => self.repository(context, std::slice::from_ref(region), &progress).await,
+            None if config.links.contains_key(&self.name) => self.link(context, &progress).await,
+            None => {
+                let regions: Vec<String> = config.regions.keys().cloned().collect();
+                self.repository(context, &regions, &progress).await
             }
         };
         if let Some(bar) = bar {
@@ -72,32 +94,60 @@ impl Verify {
     }
 
     /// One repository in each of the regions that have it.
-    async fn repository(&self, regions: &[Region], progress: &Arc<CheckProgress>) -> Result<Outcome, Failure> {
+    async fn repository(
+        &self,
+        context: &Context,
+        regions: &[String],
+        progress: &Arc<CheckProgress>,
+    ) -> Result<Outcome, Failure> {
         let mut outcome = Outcome::default();
-        for region in regions {
-            if let Some(item) = region.find(&self.name).await? {
-                outcome.verified.push(region.verify(&item, self.deep, progress.clone()).await?);
+        for name in regions {
+            match context.region(name).await {
+                Ok(region) => self.in_region(&region, progress, &mut outcome).await,
+                Err(failure) if regions.len() == 1 => return Err(failure),
+                Err(failure) => outcome.failures.push(format!("region {name}: {}", failure.message())),
             }
         }
-        if outcome.verified.is_empty() {
-            let names: Vec<&str> = regions.iter().map(|region| region.name.as_str()).collect();
+        if outcome.verified.is_empty() && outcome.failures.is_empty() && outcome.differences.is_empty() {
             let what = if self.region.is_some() { "repository" } else { "link or repository" };
-            return Err(Failure::usage(format!("there is no {what} {} in {}", self.name, names.join(", "))));
+            return Err(Failure::usage(format!("there is no {what} {} in {}", self.name, regions.join(", "))));
         }
         Ok(outcome)
+    }
+
+    async fn in_region(&self, region: &Region, progress: &Arc<CheckProgress>, outcome: &mut Outcome) {
+        let verified = match region.find(&self.name).await {
+            Ok(Some(item)) => region.verify(&item, self.deep, progress.clone()).await,
+            Ok(None) => return,
+            Err(error) => Err(error),
+        };
+        match verified {
+            Ok(verified) => outcome.verified.push(verified),
+            Err(error) => outcome.fail(&self.name, &region.name, error.kind(), error),
+        }
     }
 
     async fn link(&self, context: &Context, progress: &Arc<CheckProgress>) -> Result<Outcome, Failure> {
         let config = context.config()?;
         let link = context.link(&config, &self.name).await?;
         let mut outcome = Outcome { differences: link.strays().await?, ..Outcome::default() };
-        for pair in link.pairs(&[]).await? {
-            outcome.differences.extend(link.differences(&pair).await?);
+        let Pairs { sound, broken } = link.pairs(&[]).await?;
+        for Broken { repository, error, .. } in &broken {
+            outcome.fail(repository, &link.name, error.kind(), error);
+        }
+        for pair in sound {
+            let name = &pair.source.head.name;
+            match link.differences(&pair).await {
+                Ok(differences) => outcome.differences.extend(differences),
+                Err(error) => outcome.fail(name, &link.name, error.kind(), error),
+            }
             let sides: [(&Region, Option<&HeadItem>); 2] =
                 [(&link.source, Some(&pair.source)), (&link.target, pair.target.as_ref())];
             for (region, item) in sides {
-                if let Some(item) = item {
-                    outcome.verified.push(region.verify(item, self.deep, progress.clone()).await?);
+                let Some(item) = item else { continue };
+                match region.verify(item, self.deep, progress.clone()).await {
+                    Ok(verified) => outcome.verified.push(verified),
+                    Err(error) => outcome.fail(name, &region.name, error.kind(), error),
                 }
             }
         }
@@ -107,20 +157,39 @@ impl Verify {
     fn say(&self, outcome: &Outcome) -> Result<Exit, Failure> {
         let findings: usize = outcome.verified.iter().map(|verified| verified.findings.len()).sum();
         let same = findings == 0 && outcome.differences.is_empty();
+        let (proven, not_proven): (Vec<&str>, Vec<&str>) = match self.deep {
+            true => (PROVEN.iter().chain(&PROVEN_DEEP).copied().collect(), Vec::new()),
+            false => (PROVEN.to_vec(), PROVEN_DEEP.to_vec()),
+        };
         if self.json {
             output::json(&json!({
-                "ok": same, "deep": self.deep, "differences": outcome.differences, "repositories": outcome.verified,
+                "ok": same && outcome.failures.is_empty(), "deep": self.deep,
+                "proven": proven, "not_proven": not_proven,
+                "differences": outcome.differences, "failures": outcome.failures,
+                "repositories": outcome.verified,
             }))?;
         } else {
             print(outcome, self.deep);
+            output::line(format!("checked: {}", proven.join(", ")));
+            if !self.deep {
+                output::line(format!("NOT checked: {} (--deep reads them)", not_proven.join(", ")));
+            }
         }
-        Ok(if same { Exit::Done } else { Exit::Difference })
+        Ok(match () {
+            () if !same => Exit::Difference,
+            () if !outcome.failures.is_empty() => Exit::Failed,
+            () => Exit::Done,
+        })
     }
 }
 
 fn print(outcome: &Outcome, deep: bool) {
     for verified in &outcome.verified {
-        let verdict = if verified.findings.is_empty() { "ok" } else { "DAMAGED" };
+        let verdict = match (verified.findings.is_empty(), deep) {
+            (true, true) => "ok",
+            (true, false) => "present",
+            (false, _) => "DAMAGED",
+        };
         let objects = match deep {
             true => format!(", {} hashed", output::count(verified.objects, "object")),
             false => String::new(),
@@ -142,6 +211,9 @@ fn print(outcome: &Outcome, deep: bool) {
     }
     for difference in &outcome.differences {
         output::line(format!("DIFFERENT  {difference}"));
+    }
+    for failure in &outcome.failures {
+        output::line(format!("NOT VERIFIED  {failure}"));
     }
 }
 

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::codecommit::{Rejection, StateChange, Subject};
 use super::due::{Asked, Brought, Due, DueMarks};
 use super::intake::{IntakeError, Taken};
+use crate::ledger::LedgerError;
 use crate::ledger::advance::{read_head, read_heads};
 use crate::ledger::head::{Frontier, Head, HeadItem, RepositoryId, State};
 use crate::ledger::keys;
@@ -112,21 +113,36 @@ pub(crate) async fn not_reached(
     source: &Region,
     ids: &[RepositoryId],
 ) -> Result<Vec<RepositoryId>, ReplicationError> {
-    let items = carried_of(link, source, ids).await?;
+    let CarriedHeads { items, broken } = carried_of(link, source, ids).await?;
     let ids: Vec<RepositoryId> = items.iter().map(|item| item.id).collect();
     let reached = reached(link, &ids).await?;
     let behind = items.iter().zip(reached).filter(|(item, reached)| *reached < Some(number_of(&item.head.frontier)));
-    Ok(behind.map(|(item, _)| item.id).collect())
+    Ok(behind.map(|(item, _)| item.id).chain(broken).collect())
+}
+
+/// Repositories of a region that a link carries.
+#[derive(Debug, Default)]
+struct CarriedHeads {
+    items: Vec<HeadItem>,
+    /// Those whose head cannot be read: a delivery says why.
+    broken: Vec<RepositoryId>,
 }
 
 /// Those repositories of a region that the link carries.
-pub(crate) async fn carried_of(
+async fn carried_of(
     link: &RemoteLink,
     source: &Region,
     ids: &[RepositoryId],
-) -> Result<Vec<HeadItem>, ReplicationError> {
-    let items = read_heads(&*source.table, ids).await.in_region(source)?;
-    Ok(items.into_iter().flatten().filter(|item| is_carried(link, &item.head)).collect())
+) -> Result<CarriedHeads, ReplicationError> {
+    let mut carried = CarriedHeads::default();
+    for (id, read) in ids.iter().zip(read_heads(&*source.table, ids).await.in_region(source)?) {
+        match read {
+            Ok(item) => carried.items.extend(item.filter(|item| is_carried(link, &item.head))),
+            Err(LedgerError::BadHead { name: Some(name), .. }) if !link.carries(&name) => {}
+            Err(_) => carried.broken.push(*id),
+        }
+    }
+    Ok(carried)
 }
 
 /// All repositories on the link, as far as they can be listed: those of a region, those of a remote that are known.
@@ -136,7 +152,8 @@ pub(crate) async fn all_of(link: &RemoteLink) -> Result<Vec<Which>, ReplicationE
         return Ok(names.into_iter().map(|name| Which::Name(name.as_str().into())).collect());
     };
     let ids = source.list().await.in_region(source)?;
-    Ok(carried_of(link, source, &ids).await?.into_iter().map(|item| Which::Id(item.id)).collect())
+    let CarriedHeads { items, broken } = carried_of(link, source, &ids).await?;
+    Ok(items.into_iter().map(|item| item.id).chain(broken).map(Which::Id).collect())
 }
 
 /// Delivers a repository; the marks that are answered by that.
@@ -207,7 +224,8 @@ async fn deliver_id(
     asked: &Asked,
 ) -> Result<(Option<Brought>, Vec<Due>), ReplicationError> {
     let Some(source) = link.source.region() else { return Ok((None, asked.marks.clone())) };
-    let Some(item) = carried_of(link, source, &[id]).await?.pop() else { return Ok((None, asked.marks.clone())) };
+    let item = read_head(&*source.table, id).await.in_region(source)?;
+    let Some(item) = item.filter(|item| is_carried(link, &item.head)) else { return Ok((None, asked.marks.clone())) };
     if !asked.look && reached(link, &[id]).await?[0] >= Some(number_of(&item.head.frontier)) {
         return Ok((None, asked.marks.clone()));
     }

@@ -181,13 +181,33 @@ pub async fn read_head(table: &dyn Table, id: RepositoryId) -> Result<Option<Hea
     item.map(|item| head_of(id, &item.document, item.revision)).transpose()
 }
 
-/// Reads many heads at once; `None` where there is no such repository.
-pub async fn read_heads(table: &dyn Table, ids: &[RepositoryId]) -> Result<Vec<Option<HeadItem>>, LedgerError> {
+/// One of many heads: `None` where there is no such repository, an error where this one cannot be read.
+pub type HeadRead = Result<Option<HeadItem>, LedgerError>;
+
+/// Reads many heads at once, in the order of their ids. A head that is damaged fails alone.
+pub async fn read_heads(table: &dyn Table, ids: &[RepositoryId]) -> Result<Vec<HeadRead>, TableError> {
     let mut heads = Vec::with_capacity(ids.len());
     for ids in ids.chunks(crate::table::MAX_GET_KEYS) {
         let wanted: Vec<Key> = ids.iter().map(|id| keys::head(*id)).collect();
-        for (id, item) in ids.iter().zip(table.get_many(&wanted).await?) {
-            heads.push(item.map(|item| head_of(*id, &item.document, item.revision)).transpose()?);
+        match table.get_many(&wanted).await {
+            Ok(items) => heads.extend(
+                ids.iter()
+                    .zip(items)
+                    .map(|(id, item)| item.map(|item| head_of(*id, &item.document, item.revision)).transpose()),
+            ),
+            // A row that is no row at all fails the whole batch: one by one, it fails alone.
+            Err(TableError::Corrupt { .. }) => {
+                for id in ids {
+                    heads.push(match read_head(table, *id).await {
+                        Err(LedgerError::Table(TableError::Corrupt { reason, .. })) => {
+                            Err(LedgerError::BadHead { id: *id, name: None, reason })
+                        }
+                        Err(LedgerError::Table(error)) => return Err(error),
+                        read => read,
+                    });
+                }
+            }
+            Err(error) => return Err(error),
         }
     }
     Ok(heads)
@@ -200,6 +220,8 @@ fn head_of(id: RepositoryId, document: &serde_json::Value, revision: u64) -> Res
 /// Reads the document of a head.
 pub fn parse_head(id: RepositoryId, document: &serde_json::Value) -> Result<Head, LedgerError> {
     use serde::Deserialize as _;
-    Head::deserialize(document)
-        .map_err(|error| LedgerError::corrupt(format!("the head of repository {id} is not valid: {error}")))
+    Head::deserialize(document).map_err(|error| {
+        let name = document.get("name").and_then(serde_json::Value::as_str).map(str::to_owned);
+        LedgerError::BadHead { id, name, reason: error.to_string() }
+    })
 }

@@ -53,6 +53,17 @@ pub enum LedgerError {
     /// Stored bytes are not what they should be.
     #[error("the ledger is damaged: {0}")]
     Corrupt(String),
+    /// The head of a repository is damaged, or missing although the region lists the repository. Other
+    /// repositories are not affected.
+    #[error("the head of repository {id}{} cannot be read: {reason}", in_brackets(.name.as_deref()))]
+    BadHead {
+        /// The repository.
+        id: RepositoryId,
+        /// Its name, where the head still shows one.
+        name: Option<String>,
+        /// The damage.
+        reason: String,
+    },
     /// The table failed.
     #[error(transparent)]
     Table(#[from] TableError),
@@ -65,6 +76,10 @@ pub enum LedgerError {
     /// gitferry broke a rule of its own.
     #[error("internal error: {0}")]
     Internal(String),
+}
+
+fn in_brackets(name: Option<&str>) -> String {
+    name.map_or(String::new(), |name| format!(" ({})", name.escape_debug()))
 }
 
 impl LedgerError {
@@ -93,6 +108,7 @@ impl LedgerError {
             | LedgerError::Fork { .. }
             | LedgerError::NameTaken { .. }
             | LedgerError::Corrupt(_)
+            | LedgerError::BadHead { .. }
             | LedgerError::Objects(_)
             | LedgerError::Io(_)
             | LedgerError::Internal(_) => true,
@@ -106,7 +122,7 @@ impl LedgerError {
             LedgerError::Lost { .. } => Kind::Conflict,
             LedgerError::MayHaveHappened { .. } => Kind::InDoubt,
             LedgerError::Fork { .. } | LedgerError::NameTaken { .. } => Kind::Refused,
-            LedgerError::Corrupt(_) => Kind::Corrupt,
+            LedgerError::Corrupt(_) | LedgerError::BadHead { .. } => Kind::Corrupt,
             LedgerError::Table(error) => error.kind(),
             LedgerError::Objects(error) => error.kind(),
             LedgerError::Io(error) => Kind::of_io(error),

@@ -166,7 +166,7 @@ impl ObjectError {
     /// What the caller should do.
     pub fn kind(&self) -> Kind {
         match self {
-            ObjectError::NotFound { .. } => Kind::NotFound,
+            ObjectError::NotFound { .. } => Kind::Missing,
             ObjectError::Exists { .. } => Kind::Conflict,
             ObjectError::Invalid { .. } => Kind::Internal,
             ObjectError::Corrupt { .. } => Kind::Corrupt,

@@ -25,6 +25,7 @@ use serde::Deserialize as _;
 
 use crate::clock::Clock;
 use crate::git::refs::RefValue;
+use crate::ledger::LedgerError;
 use crate::ledger::advance::{read_head, read_heads};
 use crate::ledger::head::{Head, HeadItem, RepositoryId, State};
 use crate::ledger::keys;
@@ -39,6 +40,48 @@ use manifest::Manifest;
 
 /// Result of an operation on a region.
 pub type Result<T> = std::result::Result<T, RegionError>;
+
+/// The repositories of a region, tombstones too.
+#[derive(Debug, Default)]
+pub struct Heads {
+    /// Those that can be read.
+    pub items: Vec<HeadItem>,
+    /// Those that cannot.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A repository that its region lists and whose head cannot be read.
+#[derive(Debug)]
+pub struct Unreadable {
+    /// Its id; the entry as it stands, where the listing itself is damaged.
+    pub id: String,
+    /// Its name, where the damaged head still shows one.
+    pub name: Option<String>,
+    /// The damage.
+    pub error: RegionError,
+}
+
+impl Unreadable {
+    /// A head that could not be read.
+    pub(crate) fn head(id: RepositoryId, error: LedgerError) -> Self {
+        let name = match &error {
+            LedgerError::BadHead { name, .. } => name.clone(),
+            _ => None,
+        };
+        Unreadable { id: id.to_string(), name, error: error.into() }
+    }
+
+    /// A repository that is listed and has no head.
+    pub(crate) fn without_head(id: RepositoryId) -> Self {
+        let reason = "the repository is listed, but its head is missing".into();
+        Unreadable::head(id, LedgerError::BadHead { id, name: None, reason })
+    }
+
+    /// The name, or else the id.
+    pub fn label(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.id)
+    }
+}
 
 /// A named object store and table.
 #[derive(Clone, Debug)]
@@ -122,31 +165,57 @@ impl Region {
 
     /// The ids of all repositories, tombstones too, in the order of their making within each shard. All shards
     /// are read at a time: a region that is far away costs one round trip for each page of the longest.
+    /// Entries that are no ids are left out with a warning; [`Region::heads`] returns them.
     pub async fn list(&self) -> Result<Vec<RepositoryId>> {
-        let shards = (0..keys::SHARDS).map(|shard| self.list_shard(shard));
-        Ok(futures::future::try_join_all(shards).await?.concat())
+        let (ids, damaged) = self.listing().await?;
+        for entry in damaged {
+            tracing::warn!(error = %entry.error, region = self.name, "an entry of the listing is passed over");
+        }
+        Ok(ids)
     }
 
-    async fn list_shard(&self, shard: u8) -> Result<Vec<RepositoryId>> {
-        let mut ids = Vec::new();
+    async fn listing(&self) -> Result<(Vec<RepositoryId>, Vec<Unreadable>)> {
+        let shards = (0..keys::SHARDS).map(|shard| self.list_shard(shard));
+        let entries = futures::future::try_join_all(shards).await?.concat();
+        let (mut ids, mut damaged) = (Vec::with_capacity(entries.len()), Vec::new());
+        for entry in entries {
+            match entry.parse() {
+                Ok(id) => ids.push(id),
+                Err(_) => {
+                    let id = entry.escape_debug().to_string();
+                    let error = RegionError::corrupt(&self.name, &id, "it is listed, and the entry is no id");
+                    damaged.push(Unreadable { id, name: None, error });
+                }
+            }
+        }
+        Ok((ids, damaged))
+    }
+
+    async fn list_shard(&self, shard: u8) -> Result<Vec<String>> {
+        let mut entries = Vec::new();
         let mut query = Query::prefix(keys::listing_partition(shard), "");
         loop {
             let page = self.table.query(&query).await?;
-            for item in page.items {
-                let id = item.key.sk.parse();
-                ids.push(id.map_err(|_| RegionError::corrupt(&self.name, &item.key.sk, "is listed but not an id"))?);
-            }
+            entries.extend(page.items.into_iter().map(|item| item.key.sk));
             match page.next {
-                None => return Ok(ids),
+                None => return Ok(entries),
                 next => query.after = next,
             }
         }
     }
 
-    /// The heads of all repositories.
-    pub async fn heads(&self) -> Result<Vec<HeadItem>> {
-        let ids = self.list().await?;
-        Ok(read_heads(&*self.table, &ids).await?.into_iter().flatten().collect())
+    /// The heads of all repositories. One that cannot be read takes nothing from the others.
+    pub async fn heads(&self) -> Result<Heads> {
+        let (ids, unreadable) = self.listing().await?;
+        let mut heads = Heads { items: Vec::with_capacity(ids.len()), unreadable };
+        for (id, read) in ids.iter().zip(read_heads(&*self.table, &ids).await?) {
+            match read {
+                Ok(Some(item)) => heads.items.push(item),
+                Ok(None) => heads.unreadable.push(Unreadable::without_head(*id)),
+                Err(error) => heads.unreadable.push(Unreadable::head(*id, error)),
+            }
+        }
+        Ok(heads)
     }
 
     /// The manifest that belongs to a head, and the revision of its item (0 for none yet).

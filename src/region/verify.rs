@@ -85,6 +85,7 @@ impl Region {
         verified.bytes = lfs.iter().map(|object| object.size).fold(0, u64::saturating_add);
         self.verify_lfs(item, &lfs, deep).await?.into_iter().for_each(|finding| verified.find(finding));
         let tips = self.verify_refs(item, &mut verified, deep).await?;
+        self.verify_name(item, &mut verified).await?;
         let manifest = match self.manifest(item).await {
             Ok((manifest, _)) => manifest,
             Err(error @ RegionError::Corrupt { .. }) => {
@@ -132,6 +133,26 @@ impl Region {
         Ok(Vec::new())
     }
 
+    /// The row of the repository's name points to it.
+    async fn verify_name(&self, item: &HeadItem, verified: &mut Verified) -> Result<()> {
+        if !item.head.named {
+            return Ok(());
+        }
+        let row = self.table.get(&keys::name(&item.head.name)).await?;
+        let holder = row.as_ref().map(|row| row.document.get("id").and_then(serde_json::Value::as_str));
+        let problem = match holder {
+            Some(Some(id)) if id == verified.id => return Ok(()),
+            Some(Some(id)) => format!("the row of its name points to repository {}", id.escape_debug()),
+            Some(None) => "the row of its name has no id".to_owned(),
+            None => "the row of its name is missing".to_owned(),
+        };
+        // A rename may have come between the two reads.
+        if read_head(&*self.table, item.id).await?.as_ref() == Some(item) {
+            verified.find(problem);
+        }
+        Ok(())
+    }
+
     /// The digest over all refs, computed afresh; returns what they name, if it is wanted.
     async fn verify_refs(
         &self,
@@ -174,12 +195,14 @@ impl Region {
             verified.packs += 1;
             verified.bytes = verified.bytes.saturating_add(pack.bytes + pack.index_bytes);
             let mut sound = true;
-            for (what, key, size) in
-                [("pack", pack.key.clone(), pack.bytes), ("index", keys::index_of(&pack.key), pack.index_bytes)]
-            {
+            let index = ("index", keys::index_of(&pack.key), pack.index_bytes, pack.index_crc64);
+            for (what, key, size, crc64) in [("pack", pack.key.clone(), pack.bytes, pack.crc64), index] {
                 let problem = match self.objects.head(&key).await? {
                     None => "is missing".to_owned(),
                     Some(meta) if meta.size != size => format!("has {} bytes, not {size}", meta.size),
+                    Some(meta) if meta.crc64.is_some_and(|stored| stored != crc64) => {
+                        format!("has another CRC-64/NVME in the store than {crc64}")
+                    }
                     Some(_) => continue,
                 };
                 sound = false;
@@ -195,7 +218,7 @@ impl Region {
 
 /// Whether what was read is to blame, and not the surroundings in which it was read.
 fn is_damage(kind: Kind) -> bool {
-    matches!(kind, Kind::Corrupt | Kind::Refused | Kind::NotFound)
+    matches!(kind, Kind::Corrupt | Kind::Missing | Kind::Refused)
 }
 
 /// What the ledger makes of the head against what the head says.

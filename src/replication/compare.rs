@@ -2,7 +2,7 @@
 
 use super::deliver::Link;
 use super::error::{InRegion as _, ReplicationError};
-use super::pass::Pair;
+use super::pairs::Pair;
 use super::plan::{Standing, standing};
 use crate::ledger::LedgerError;
 use crate::ledger::advance::read_heads;
@@ -21,6 +21,18 @@ impl Link {
             Standing::Equal if source.refs_digest != target.head.refs_digest => {
                 vec![format!("{name} has the same ledger but other refs in the target: its head is damaged")]
             }
+            Standing::Equal if target.head.name != *name => {
+                vec![format!(
+                    "{name} has the same ledger but the name {} in the target: its head is damaged",
+                    target.head.name
+                )]
+            }
+            Standing::Equal if pair.waits_for_name() => {
+                let (id, region) = (target.id, &self.target.name);
+                vec![format!(
+                    "{name}: another repository of {region} holds this name; the replica is reachable as {id}"
+                )]
+            }
             Standing::Equal => Vec::new(),
             Standing::Ahead => vec![self.ahead(pair).await?],
             Standing::Diverged(reason) => vec![format!("{name}: fork: {reason}")],
@@ -30,11 +42,11 @@ impl Link {
 
     /// In words, what this link delivered and its source does not know: a source that was set back.
     pub async fn strays(&self) -> Result<Vec<String>, ReplicationError> {
-        let mut delivered = self.target.heads().await.in_region(&self.target)?;
+        let mut delivered = self.target.heads().await.in_region(&self.target)?.items;
         delivered.retain(|item| item.head.fed_by.as_ref() == Some(&self.name));
         let ids: Vec<RepositoryId> = delivered.iter().map(|item| item.id).collect();
         let sources = read_heads(&*self.source.table, &ids).await.in_region(&self.source)?;
-        let lost = delivered.iter().zip(sources).filter(|(_, source)| source.is_none());
+        let lost = delivered.iter().zip(sources).filter(|(_, source)| matches!(source, Ok(None)));
         let (source, target) = (&self.source.name, &self.target.name);
         let text =
             |item: &HeadItem| format!("{}: it is in {target}, but not in {source} (id {})", item.head.name, item.id);

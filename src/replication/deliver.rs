@@ -15,7 +15,7 @@ use super::transfer::Transfer;
 use crate::config::LinkMode;
 use crate::fault::crash_point;
 use crate::ledger::LedgerError;
-use crate::ledger::advance::{Advance, advance_head, read_head};
+use crate::ledger::advance::read_head;
 use crate::ledger::change::LfsObject;
 use crate::ledger::head::{Frontier, Head, HeadItem, RepositoryId, State};
 use crate::ledger::keys;
@@ -23,7 +23,7 @@ use crate::ledger::log::{ChangeRow, read_chain, read_head_and_newest};
 use crate::region::commit::MAX_COMMIT_ATTEMPTS;
 use crate::region::fold::{Folded, fold};
 use crate::region::manifest::{LivePack, Manifest};
-use crate::region::{Region, RegionError, blocking};
+use crate::region::{Region, RegionError, Unreadable, blocking};
 use crate::table::{Condition, Write};
 
 /// A link, ready to deliver.
@@ -152,11 +152,20 @@ impl Link {
         let (source, target) =
             futures::join!(read_head_and_newest(&*self.source.table, id), read_head(&*self.target.table, id));
         let ((source, newest), target) = (source.in_region(&self.source)?, target.in_region(&self.target)?);
+        let fed = target.as_ref().is_some_and(|item| item.head.fed_by.as_ref() == Some(&self.name));
+        if source.is_none() && fed {
+            return Err(Unreadable::without_head(id).error).in_region(&self.source);
+        }
         let Some(source) = source.filter(|source| self.carries(&source.head, target.as_ref())) else {
             return Ok(None);
         };
         let from = match standing(&source.head, target.as_ref().map(|item| &item.head)) {
-            Standing::Equal => return Ok(None),
+            Standing::Equal => {
+                if let Some(target) = target {
+                    self.claim_name(target).await?;
+                }
+                return Ok(None);
+            }
             Standing::Ahead => return self.check_ahead(&source, target.as_ref()).await,
             Standing::Diverged(reason) => {
                 return Err(ReplicationError::Fork { repository: source.head.name, reason });
@@ -325,29 +334,16 @@ impl Link {
             lag_ms: oldest.map_or(0, |time| self.target.clock.now().duration_since(time).as_millis() as i64).max(0),
             along: false,
         };
+        let before = lag.target.as_ref().map(|item| item.head.clone());
         let result = self.apply(lag, folded, &copied, held, &delivered, along).await;
         self.drop_unused(id, &copied, result.as_ref().ok()).await;
         let advanced = result?;
         delivered.along = advanced.ours && !along.is_empty();
         crash_point("applied");
+        self.settle_names(before.as_ref(), advanced.item.clone()).await;
         let item = self.target.maintain_snapshot(advanced.item).await;
         self.target.maintain_packs(item).await;
         Ok(delivered)
-    }
-
-    /// Gives replicas that wait for their name the name, where it is free now.
-    pub async fn claim_names(&self, items: Vec<HeadItem>) -> Result<u64, ReplicationError> {
-        let mut claimed = 0;
-        for item in items.into_iter().filter(|item| !item.head.named && item.head.state != State::Deleted) {
-            let after = Head { named: true, ..item.head.clone() };
-            let step = Advance { id: item.id, before: Some(item), after, manifest: None, with: Vec::new() };
-            match advance_head(&*self.target.table, step).await {
-                Ok(_) => claimed += 1,
-                Err(LedgerError::NameTaken { .. } | LedgerError::Lost { .. }) => {}
-                Err(error) => return Err(error).in_region(&self.target),
-            }
-        }
-        Ok(claimed)
     }
 
     /// Notes a failure in the link's statistics; best effort.

@@ -10,6 +10,8 @@ pub mod deliver;
 pub mod error;
 pub mod lease;
 mod lfs;
+mod names;
+pub mod pairs;
 pub mod pass;
 pub mod plan;
 pub mod progress;

@@ -1,45 +1,22 @@
 //! One pass over a link: find what differs, deliver it, many repositories at a time.
 
-use std::collections::BTreeSet;
 use std::time::Instant;
 
 use futures::{StreamExt as _, stream};
 use serde::Serialize;
 
 use super::deliver::{Delivered, Link};
-use super::error::{InRegion as _, ReplicationError};
+use super::error::ReplicationError;
+use super::pairs::{Broken, Pair, Pairs};
 use super::remotes::report::{Carried, Outcome};
 use crate::Kind;
-use crate::ledger::advance::read_heads;
-use crate::ledger::head::{HeadItem, RepositoryId, State};
+use crate::ledger::head::{HeadItem, RepositoryId};
 use crate::retry::Attempts;
 
 /// Repositories that a pass works on at a time, unless told otherwise.
 pub const DEFAULT_JOBS: usize = 4;
 /// Most repositories that a pass works on at a time.
 pub const MAX_JOBS: usize = 64;
-
-/// A repository on a link, as both sides have it.
-#[derive(Clone, Debug)]
-pub struct Pair {
-    /// The source's head.
-    pub source: HeadItem,
-    /// The target's head.
-    pub target: Option<HeadItem>,
-}
-
-impl Pair {
-    /// Whether source and target are in the same state.
-    pub fn is_equal(&self) -> bool {
-        let target = self.target.as_ref().map(|item| item.head.frontier);
-        target == Some(self.source.head.frontier)
-    }
-
-    /// Deleted before the target ever had it: there is nothing to deliver.
-    pub fn is_void(&self) -> bool {
-        self.target.is_none() && self.source.head.state == State::Deleted
-    }
-}
 
 /// What became of one repository in a pass.
 #[derive(Debug, Default, Serialize)]
@@ -109,86 +86,35 @@ pub struct Summary {
 }
 
 impl Link {
-    /// All repositories that the link carries, or those of them that are named (by name or id).
-    pub async fn pairs(&self, names: &[String]) -> Result<Vec<Pair>, ReplicationError> {
-        let sources = match names {
-            [] => self.source.heads().await.in_region(&self.source)?,
-            names => self.named(names).await?,
-        };
-        let ids: Vec<RepositoryId> = sources.iter().map(|item| item.id).collect();
-        let targets = read_heads(&*self.target.table, &ids).await.in_region(&self.target)?;
-        let pairs = sources.into_iter().zip(targets).map(|(source, target)| Pair { source, target });
-        let (carried, others): (Vec<Pair>, Vec<Pair>) =
-            pairs.partition(|pair| self.carries(&pair.source.head, pair.target.as_ref()));
-        match others.first() {
-            Some(other) if !names.is_empty() => Err(self.not_on_link(&other.source.head.name)),
-            _ => Ok(carried.into_iter().filter(|pair| !pair.is_void()).collect()),
-        }
-    }
-
-    /// Those of some repositories of the source that the link carries: one batched read on either side.
-    pub async fn pairs_of(&self, ids: &[RepositoryId]) -> Result<Vec<Pair>, ReplicationError> {
-        let (sources, targets) =
-            futures::join!(read_heads(&*self.source.table, ids), read_heads(&*self.target.table, ids));
-        let (sources, targets) = (sources.in_region(&self.source)?, targets.in_region(&self.target)?);
-        let pairs =
-            sources.into_iter().zip(targets).filter_map(|(source, target)| Some(Pair { source: source?, target }));
-        Ok(pairs.filter(|pair| self.carries(&pair.source.head, pair.target.as_ref()) && !pair.is_void()).collect())
-    }
-
-    fn not_on_link(&self, name: &str) -> ReplicationError {
-        let (region, link) = (self.source.name.clone(), self.name.clone());
-        ReplicationError::NotOnLink { name: name.into(), region, link }
-    }
-
-    /// The heads of some repositories of the source, each once.
-    async fn named(&self, names: &[String]) -> Result<Vec<HeadItem>, ReplicationError> {
-        let mut found: Vec<HeadItem> = Vec::new();
-        for name in names {
-            let item = self.source.find(name).await.in_region(&self.source)?;
-            let item = item.ok_or_else(|| self.not_on_link(name))?;
-            if found.iter().all(|other| other.id != item.id) {
-                found.push(item);
-            }
-        }
-        Ok(found)
-    }
-
     /// Delivers everything that differs, `jobs` repositories at a time.
     pub async fn pass(&self, names: &[String], jobs: usize) -> Result<Summary, ReplicationError> {
         let start = Instant::now();
-        let pairs = self.pairs(names).await?;
-        let mut summary = Summary { link: self.name.clone(), repositories: pairs.len() as u64, ..Summary::default() };
-        let (equal, different): (Vec<Pair>, Vec<Pair>) = pairs.into_iter().partition(Pair::is_equal);
-        summary.unchanged = equal.len() as u64;
-        summary.ids = equal.iter().chain(&different).map(|pair| pair.source.id).collect();
+        let Pairs { sound, broken } = self.pairs(names).await?;
+        let repositories = (sound.len() + broken.len()) as u64;
+        let mut summary = Summary { link: self.name.clone(), repositories, ..Summary::default() };
+        let (settled, different): (Vec<Pair>, Vec<Pair>) = sound.into_iter().partition(Pair::is_settled);
+        summary.unchanged = settled.len() as u64;
+        summary.ids = settled.iter().chain(&different).map(|pair| pair.source.id).collect();
+        for Broken { id, repository, error } in broken {
+            let id: Option<RepositoryId> = id.parse().ok();
+            if let Some(id) = id {
+                self.note_failure(id, &error).await;
+            }
+            self.progress.repositories_done.add(1);
+            summary.add(Report { repository, id, error: Some(error), ..Report::default() });
+        }
         self.progress.repositories.add(summary.repositories);
         self.progress.repositories_done.add(summary.unchanged);
-        let mut touched: BTreeSet<RepositoryId> =
-            equal.iter().filter_map(|pair| pair.target.as_ref()).filter(|t| waits_for_name(t)).map(|t| t.id).collect();
         let mut reports = stream::iter(different)
             .map(|pair| self.deliver_with_retries(pair.source))
             .buffer_unordered(jobs.clamp(1, MAX_JOBS));
         while let Some(report) = reports.next().await {
             self.progress.repositories_done.add(1);
-            touched.extend(report.id);
             summary.add(report);
         }
-        self.claim_released_names(touched).await?;
         summary.bytes_copied = self.progress.bytes_copied.get();
         summary.elapsed_ms = start.elapsed().as_millis() as u64;
         Ok(summary)
-    }
-
-    /// Names that changed hands: the new holder may have been delivered before the old one let go.
-    async fn claim_released_names(&self, touched: BTreeSet<RepositoryId>) -> Result<(), ReplicationError> {
-        if touched.is_empty() {
-            return Ok(());
-        }
-        let ids: Vec<RepositoryId> = touched.into_iter().collect();
-        let heads = read_heads(&*self.target.table, &ids).await.in_region(&self.target)?;
-        let waiting = heads.into_iter().flatten().filter(waits_for_name).collect();
-        self.claim_names(waiting).await.map(drop)
     }
 
     async fn deliver_with_retries(&self, source: HeadItem) -> Report {
@@ -212,10 +138,6 @@ impl Link {
             }
         }
     }
-}
-
-fn waits_for_name(item: &HeadItem) -> bool {
-    !item.head.named && item.head.state != State::Deleted
 }
 
 impl Summary {

@@ -5,8 +5,9 @@ use serde::{Deserialize as _, Serialize};
 
 use super::deliver::{Link, LinkRow};
 use super::error::{InRegion as _, ReplicationError};
-use super::pass::Pair;
+use super::pairs::{Broken, Pair, Pairs};
 use super::plan::{Standing, standing};
+use crate::Kind;
 use crate::ledger::LedgerError;
 use crate::ledger::head::{Frontier, RepositoryId, State};
 use crate::ledger::keys;
@@ -20,12 +21,13 @@ pub struct RepositoryStatus {
     pub repository: String,
     /// Its id.
     pub id: String,
-    /// `equal`, `behind`, `ahead` (of a source that is a replica itself), `fork` or `damaged`.
+    /// `equal`, `behind`, `ahead` (of a source that is a replica itself), `fork`, `damaged`, or `unknown` where a
+    /// store failed while it was read.
     pub standing: &'static str,
-    /// Whether it is active, frozen or deleted at the source.
-    pub state: State,
-    /// The source's state.
-    pub source: FrontierText,
+    /// Whether it is active, frozen or deleted at the source; `None` where that cannot be read.
+    pub state: Option<State>,
+    /// The source's state; `None` where that cannot be read.
+    pub source: Option<FrontierText>,
     /// The target's state.
     pub target: Option<FrontierText>,
     /// Changes that the target lacks.
@@ -53,6 +55,62 @@ pub struct FrontierText {
     pub hash: String,
 }
 
+impl RepositoryStatus {
+    /// A pair, as far as its heads tell.
+    fn of(pair: &Pair) -> Self {
+        let (source, target) = (&pair.source.head, pair.target.as_ref().map(|item| &item.head));
+        RepositoryStatus {
+            repository: source.name.clone(),
+            id: pair.source.id.to_string(),
+            standing: "equal",
+            state: Some(source.state),
+            source: Some(source.frontier.into()),
+            target: target.map(|head| head.frontier.into()),
+            pending_changes: 0,
+            pending_bytes: 0,
+            lag_seconds: 0.0,
+            delivered: None,
+            waits_for_name: pair.waits_for_name(),
+            last_error: None,
+        }
+    }
+
+    fn broken(broken: Broken) -> Self {
+        let mut status = RepositoryStatus {
+            repository: broken.repository,
+            id: broken.id,
+            standing: "equal",
+            state: None,
+            source: None,
+            target: None,
+            pending_changes: 0,
+            pending_bytes: 0,
+            lag_seconds: 0.0,
+            delivered: None,
+            waits_for_name: false,
+            last_error: None,
+        };
+        status.fail(&broken.error);
+        status
+    }
+
+    fn fail(&mut self, error: &ReplicationError) {
+        self.standing = if error.kind() == Kind::Corrupt { "damaged" } else { "unknown" };
+        self.last_error = Some(error.to_string());
+    }
+
+    /// Something is wrong that a delivery does not mend: two histories, damage, or a name that is held by another
+    /// repository of the target.
+    pub fn is_different(&self) -> bool {
+        matches!(self.standing, "fork" | "damaged") || self.waits_for_name
+    }
+
+    /// The last delivery failed, or the repository could not be looked at.
+    pub fn has_failed(&self) -> bool {
+        self.last_error.is_some()
+    }
+}
+
 impl From<Frontier> for FrontierText {
     fn from(frontier: Frontier) -> Self {
         FrontierText { epoch: frontier.epoch, seq: frontier.seq, hash: frontier.hash.to_string() }
@@ -60,11 +118,16 @@ impl From<Frontier> for FrontierText {
 }
 
 impl Link {
-    /// How each repository of the link stands.
+    /// How each repository of the link stands. One that cannot be read is an entry with its error.
     pub async fn status(&self) -> Result<Vec<RepositoryStatus>, ReplicationError> {
-        let mut all = Vec::new();
-        for pair in self.pairs(&[]).await? {
-            all.push(self.repository_status(pair).await?);
+        let Pairs { sound, broken } = self.pairs(&[]).await?;
+        let mut all: Vec<RepositoryStatus> = broken.into_iter().map(RepositoryStatus::broken).collect();
+        for pair in sound {
+            let mut status = RepositoryStatus::of(&pair);
+            if let Err(error) = self.look_closer(&mut status, &pair).await {
+                status.fail(&error);
+            }
+            all.push(status);
         }
         all.sort_by(|a, b| a.repository.cmp(&b.repository));
         Ok(all)
@@ -73,7 +136,7 @@ impl Link {
     /// When the oldest change of a repository was committed that the target lacks; `None` when it lacks none.
     pub async fn behind_since(&self, id: RepositoryId) -> Result<Option<Timestamp>, ReplicationError> {
         let pairs = self.pairs_of(&[id]).await?;
-        let Some(pair) = pairs.first().filter(|pair| !pair.is_equal()) else { return Ok(None) };
+        let Some(pair) = pairs.sound.first().filter(|pair| !pair.is_equal()) else { return Ok(None) };
         let held = pair.target.as_ref().map_or(0, |item| item.head.frontier.seq);
         let query = Query::prefix(keys::repository(id), &keys::change_prefix(held + 1));
         let page = self.source.table.query(&query).await.in_region(&self.source)?;
@@ -81,28 +144,12 @@ impl Link {
         Ok(facts.map(|facts| facts.time).min())
     }
 
-    async fn repository_status(&self, pair: Pair) -> Result<RepositoryStatus, ReplicationError> {
-        let id = pair.source.id;
-        let row = self.target.table.get(&keys::link(&self.name, id)).await.in_region(&self.target)?;
+    async fn look_closer(&self, status: &mut RepositoryStatus, pair: &Pair) -> Result<(), ReplicationError> {
+        let row = self.target.table.get(&keys::link(&self.name, pair.source.id)).await.in_region(&self.target)?;
         let row: LinkRow = row.and_then(|row| serde_json::from_value(row.document).ok()).unwrap_or_default();
-        let source = &pair.source.head;
-        let target = pair.target.as_ref().map(|item| &item.head);
-        let mut status = RepositoryStatus {
-            repository: source.name.clone(),
-            id: id.to_string(),
-            standing: "equal",
-            state: source.state,
-            source: source.frontier.into(),
-            target: target.map(|head| head.frontier.into()),
-            pending_changes: 0,
-            pending_bytes: 0,
-            lag_seconds: 0.0,
-            delivered: row.delivered,
-            waits_for_name: target.is_some_and(|head| !head.named && head.state != State::Deleted),
-            last_error: row.last_error,
-        };
-        match standing(source, target) {
-            Standing::Equal => status.last_error = None,
+        status.delivered = row.delivered;
+        match standing(&pair.source.head, pair.target.as_ref().map(|item| &item.head)) {
+            Standing::Equal => {}
             Standing::Ahead => {
                 let fork = self.fork_ahead(&pair.source, pair.target.as_ref()).await?;
                 status.standing = if fork.is_some() { "fork" } else { "ahead" };
@@ -112,9 +159,12 @@ impl Link {
                 status.standing = "fork";
                 status.last_error = Some(reason);
             }
-            Standing::Behind(from) => self.add_pending(&mut status, &pair, from).await?,
+            Standing::Behind(from) => {
+                status.last_error = row.last_error;
+                self.add_pending(status, pair, from).await?;
+            }
         }
-        Ok(status)
+        Ok(())
     }
 
     async fn add_pending(

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::pass::Pair;
+use super::pairs::Pair;
 use crate::ledger::head::{RepositoryId, State};
 use crate::ledger::keys;
 use crate::region::Region;

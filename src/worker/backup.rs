@@ -10,12 +10,13 @@ use sha2::{Digest as _, Sha256};
 use crate::git::pack::CheckProgress;
 use crate::ledger::advance::read_head;
 use crate::ledger::head::RepositoryId;
+use crate::region::verify::Verified;
 use crate::replication::ReplicationError;
 use crate::replication::deliver::Link;
 use crate::replication::error::InRegion as _;
 use crate::replication::pass::Summary;
 use crate::replication::status::{FrontierText, RepositoryStatus};
-use crate::replication::verified::Verified;
+use crate::replication::verified::Verified as VerifiedTimes;
 use crate::table::TableError;
 use crate::worker::metrics::Figures;
 
@@ -71,12 +72,12 @@ pub struct Backed {
     pub repository: String,
     /// Its id.
     pub id: String,
-    /// `equal`, `behind`, `ahead`, `fork` or `damaged`.
+    /// `equal`, `behind`, `ahead`, `fork`, `damaged` or `unknown`.
     pub standing: &'static str,
     /// The exact state that the target holds and that was verified; `None` when it holds nothing yet.
     pub frontier: Option<FrontierText>,
-    /// The source's state when it was compared.
-    pub source: FrontierText,
+    /// The source's state when it was compared; `None` where that cannot be read.
+    pub source: Option<FrontierText>,
     /// Age of the oldest change that the target lacks, in seconds.
     pub lag_seconds: f64,
     /// Whether what the target holds was verified and sound.
@@ -124,7 +125,7 @@ pub async fn backup(link: &Link, options: BackupOptions) -> Result<Backup, Repli
     let mut findings = link.strays().await?;
     let mut repositories = Vec::new();
     for status in link.status().await? {
-        repositories.push(verify(link, status, options.deep, &mut findings).await?);
+        repositories.push(verify(link, status, options.deep, &mut findings).await);
     }
     for report in &summary.reports {
         findings.extend(report.error.as_ref().map(|error| format!("{}: not replicated: {error}", report.repository)));
@@ -157,7 +158,7 @@ async fn note_verified(link: &Link, manifest: &Manifest) -> Result<Option<Timest
     let held = manifest.repositories.iter().filter(|one| one.frontier.is_some());
     let held = held.filter_map(|one| Some((one.id.parse::<RepositoryId>().ok()?, one.verified)));
     let (sound, others): (Vec<_>, Vec<_>) = held.partition(|(_, verified)| *verified);
-    let verified = Verified::new(&link.target, &link.name);
+    let verified = VerifiedTimes::new(&link.target, &link.name);
     verified.note(&sound.iter().map(|(id, _)| *id).collect::<Vec<_>>()).await?;
     let now = (!sound.is_empty()).then_some(manifest.made);
     if others.is_empty() {
@@ -168,29 +169,30 @@ async fn note_verified(link: &Link, manifest: &Manifest) -> Result<Option<Timest
     Ok(since.chain(now).min())
 }
 
-async fn verify(
-    link: &Link,
-    status: RepositoryStatus,
-    deep: bool,
-    findings: &mut Vec<String>,
-) -> Result<Backed, ReplicationError> {
+/// Verifies what the target holds of one repository. A failure is a finding: the others are verified all the same.
+async fn verify(link: &Link, status: RepositoryStatus, deep: bool, findings: &mut Vec<String>) -> Backed {
     let name = &status.repository;
     let before = findings.len();
-    if matches!(status.standing, "fork" | "damaged") {
+    if matches!(status.standing, "fork" | "damaged" | "unknown") {
         let reason = status.last_error.as_deref().unwrap_or("no reason given");
         findings.push(format!("{name}: {}: {reason}", status.standing));
     }
-    let id: Option<RepositoryId> = status.id.parse().ok();
-    let mut frontier = None;
-    if let (Some(id), Some(_)) = (id, &status.target)
-        && let Some(item) = read_head(&*link.target.table, id).await.in_region(&link.target)?
-    {
-        let progress = Arc::new(CheckProgress::default());
-        let verified = link.target.verify(&item, deep, progress).await.in_region(&link.target)?;
-        findings.extend(verified.findings.iter().map(|finding| format!("{name}: {finding}")));
-        frontier = Some(item.head.frontier.into());
+    if status.waits_for_name {
+        let region = &link.target.name;
+        findings.push(format!("{name}: another repository of {region} holds this name; reachable as {}", status.id));
     }
-    Ok(Backed {
+    let frontier = match verify_target(link, &status, deep).await {
+        Ok(None) => None,
+        Ok(Some(verified)) => {
+            findings.extend(verified.findings.iter().map(|finding| format!("{name}: {finding}")));
+            Some(verified.frontier.into())
+        }
+        Err(error) => {
+            findings.push(format!("{name}: not verified: {error}"));
+            None
+        }
+    };
+    Backed {
         repository: status.repository,
         id: status.id,
         standing: status.standing,
@@ -198,7 +200,20 @@ async fn verify(
         frontier,
         source: status.source,
         lag_seconds: status.lag_seconds,
-    })
+    }
+}
+
+/// `None` where the target holds nothing of the repository.
+async fn verify_target(
+    link: &Link,
+    status: &RepositoryStatus,
+    deep: bool,
+) -> Result<Option<Verified>, ReplicationError> {
+    let id: Option<RepositoryId> = status.id.parse().ok();
+    let (Some(id), true) = (id, status.target.is_some()) else { return Ok(None) };
+    let Some(item) = read_head(&*link.target.table, id).await.in_region(&link.target)? else { return Ok(None) };
+    let progress = Arc::new(CheckProgress::default());
+    link.target.verify(&item, deep, progress).await.map(Some).in_region(&link.target)
 }
 
 /// Why a text is not a manifest that can be relied on.

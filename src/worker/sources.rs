@@ -161,8 +161,7 @@ impl Source {
             AnyLink::Regions(link) => link,
             AnyLink::Remote(link) => return not_reached(link, source, ids).await,
         };
-        let pairs = link.pairs_of(ids).await?;
-        Ok(pairs.iter().filter(|pair| !pair.is_equal()).map(|pair| pair.source.id).collect())
+        Ok(link.pairs_of(ids).await?.unsettled().collect())
     }
 
     /// Compares all frontiers from time to time, slowly. A remote has none: each repository is looked at.
@@ -198,9 +197,9 @@ impl Source {
         for ids in ids.chunks(MAX_GET_KEYS) {
             rate.tick().await;
             let pairs = link.pairs_of(ids).await?;
-            unverified = unverified.into_iter().chain(oldest(pairs.iter(), &verified)).min();
-            for pair in pairs.iter().filter(|pair| !pair.is_equal()) {
-                self.tell(Which::Id(pair.source.id), Cause::Sweep).await;
+            unverified = unverified.into_iter().chain(oldest(pairs.sound.iter(), &verified)).min();
+            for id in pairs.unsettled() {
+                self.tell(Which::Id(id), Cause::Sweep).await;
             }
         }
         self.status.unverified_since(self.at, unverified);

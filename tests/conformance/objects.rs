@@ -67,7 +67,7 @@ pub async fn what_is_put_is_read(factory: &dyn StoreFactory) {
     assert_eq!(read(&*other, "a/b/c.pack").await, bytes);
     for absent in ["a/b/c.pac", "a/b/c.pack2", "a/b", "a", "b", "a/b/c.pack/d"] {
         assert_eq!(other.head(absent).await.unwrap(), None, "{absent}");
-        assert_eq!(kind(other.get(absent, 0..1).await), Kind::NotFound, "{absent}");
+        assert_eq!(kind(other.get(absent, 0..1).await), Kind::Missing, "{absent}");
     }
 }
 
@@ -323,8 +323,8 @@ pub async fn uploads_of_every_size(factory: &dyn StoreFactory) {
         let meta = store.complete(&upload, &parts, size, Crc64::of(&bytes)).await.unwrap();
         assert_eq!((meta.key.as_str(), meta.size), (key.as_str(), size));
         assert_eq!(read(&*store, &key).await, bytes);
-        assert_eq!(kind(store.parts(&upload).await), Kind::NotFound);
-        assert_eq!(kind(store.put_part(&upload, 0, Bytes::from_static(b"x")).await), Kind::NotFound);
+        assert_eq!(kind(store.parts(&upload).await), Kind::Missing);
+        assert_eq!(kind(store.put_part(&upload, 0, Bytes::from_static(b"x")).await), Kind::Missing);
         store.abort(&upload).await.unwrap();
         assert_eq!(read(&*store, &key).await, bytes);
     }
@@ -478,16 +478,16 @@ pub async fn aborting(factory: &dyn StoreFactory) {
     let part = store.put_part(&upload, 0, Bytes::from_static(b"1")).await.unwrap();
     store.abort(&upload).await.unwrap();
     store.abort(&upload).await.unwrap();
-    assert_eq!(kind(store.parts(&upload).await), Kind::NotFound);
-    assert_eq!(kind(store.put_part(&upload, 1, Bytes::from_static(b"1")).await), Kind::NotFound);
-    assert_eq!(kind(store.complete(&upload, &[part], 1, Crc64::of(b"1")).await), Kind::NotFound);
+    assert_eq!(kind(store.parts(&upload).await), Kind::Missing);
+    assert_eq!(kind(store.put_part(&upload, 1, Bytes::from_static(b"1")).await), Kind::Missing);
+    assert_eq!(kind(store.complete(&upload, &[part], 1, Crc64::of(b"1")).await), Kind::Missing);
     assert_eq!(store.head("x").await.unwrap(), None);
     assert!(list_all(&*store, "", 10).await.is_empty());
     // An upload belongs to its key.
     let upload = store.begin("x").await.unwrap();
     drop(store);
     let other = Upload { key: "y".to_owned(), ..upload };
-    assert_eq!(kind(factory.handle().parts(&other).await), Kind::NotFound);
+    assert_eq!(kind(factory.handle().parts(&other).await), Kind::Missing);
 }
 
 /// All tests of this suite, for one implementation.

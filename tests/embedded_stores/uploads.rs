@@ -61,12 +61,12 @@ async fn damaged_lists_of_parts_are_survived() {
         fs::write(&list, &whole[..cut]).unwrap();
         match store_in(dir.path()).parts(&upload).await {
             Ok(parts) => assert!(parts.len() <= 3),
-            Err(error) => assert_eq!(error.kind(), Kind::NotFound, "{error}"),
+            Err(error) => assert_eq!(error.kind(), Kind::Missing, "{error}"),
         }
     }
     fs::remove_file(&list).unwrap();
     let store = store_in(dir.path());
-    assert_eq!(store.parts(&upload).await.unwrap_err().kind(), Kind::NotFound);
+    assert_eq!(store.parts(&upload).await.unwrap_err().kind(), Kind::Missing);
     store.abort(&upload).await.unwrap();
     assert!(!staged.exists());
 }

@@ -6,6 +6,8 @@ mod backup;
 mod bridge;
 mod lambda;
 mod metrics;
+mod names;
+mod one_bad;
 mod outbox;
 mod parsing;
 mod place;

@@ -75,7 +75,7 @@ async fn import_at_once(exists: bool) {
 /// No pack lies in the store that no manifest names: losers clean up behind themselves.
 async fn assert_no_strays(region: &Region) {
     let mut named = BTreeSet::new();
-    for item in region.heads().await.unwrap() {
+    for item in region.heads().await.unwrap().items {
         for pack in region.manifest(&item).await.unwrap().0.packs {
             named.insert(gitferry::ledger::keys::index_of(&pack.key));
             named.insert(pack.key);
@@ -176,7 +176,7 @@ async fn passes_over_one_link_at_once_deliver_once() {
     assert_equal(&us, &eu).await;
     assert_sound(&eu).await;
     assert_no_strays(&eu).await;
-    for item in eu.heads().await.unwrap() {
+    for item in eu.heads().await.unwrap().items {
         assert_eq!(item.revision, 1, "delivered in one step, by one worker");
     }
 }

@@ -84,7 +84,7 @@ fn a_swap_delivered_one_repository_at_a_time_settles_too() {
     }
     world.ok(&["replicate", LINK, &ids["a"]]);
     // Its new name is still held at the target: it waits, reachable by its id.
-    let status = world.json(&["status", LINK]);
+    let status = world.ends(1, &["status", LINK, "--json"]).json();
     let waiting: Vec<&Value> =
         status["repositories"].as_array().unwrap().iter().filter(|r| r["waits_for_name"] == true).collect();
     assert_eq!(waiting.len(), 1, "{status}");
@@ -92,9 +92,25 @@ fn a_swap_delivered_one_repository_at_a_time_settles_too() {
     world.assert_exports_as(&a, &ids["a"], TARGET);
     world.assert_exports_as(&b, "b", TARGET);
     world.ok(&["replicate", LINK, &ids["b"]]);
-    // A pass over everything hands over what is still waiting.
+    // The delivery that frees the name hands it over.
+    world.ok(&["status", LINK]);
     replicate_and_compare(&world);
     world.assert_exports_as(&a, "b", TARGET);
+}
+
+#[test]
+fn a_name_that_is_used_again_is_handed_over_one_repository_at_a_time() {
+    let (world, [_, b, _]) = synced();
+    let old = listed(&world, SOURCE)["a"].clone();
+    world.ok(&["repo", "delete", "a", "--region", SOURCE]);
+    world.import(&b, "a");
+    let new = listed(&world, SOURCE)["a"].clone();
+    world.ok(&["replicate", LINK, &new]);
+    world.ends(1, &["status", LINK]);
+    world.ends(1, &["verify", LINK]);
+    world.ok(&["replicate", LINK, &old]);
+    assert_eq!(listed(&world, TARGET)["a"], new);
+    replicate_and_compare(&world);
 }
 
 #[test]
@@ -151,7 +167,8 @@ fn a_name_that_the_target_gave_away_itself_is_waited_for() {
     world.assert_exports_as(&own, "taken", TARGET);
     let id = listed(&world, SOURCE)["taken"].clone();
     world.assert_exports_as(&repos[0], &id, TARGET);
-    let shown = world.ok(&["status", LINK]);
+    let shown = world.ends(1, &["status", LINK]).stdout;
+    world.ends(1, &["verify", LINK]);
     assert!(shown.contains("holds its name") && shown.contains(&id), "{shown}");
     // The holder lets go: the next pass hands it over, with nothing else to do.
     world.ok(&["repo", "rename", "taken", "elsewhere", "--region", TARGET]);

@@ -219,7 +219,7 @@ fn json_has_the_fields_that_scripts_rely_on() {
     assert!(one["lag_seconds"].as_f64().unwrap() >= 0.0);
     // Behind is a difference for verify, not for status.
     let verify = world.ends(1, &["verify", LINK, "--json"]).json();
-    fields(&verify, "ok deep differences repositories");
+    fields(&verify, "ok deep proven not_proven differences failures repositories");
     assert!(verify["differences"][0].as_str().unwrap().contains("replicate brings the rest"));
     fields(
         &verify["repositories"][0],
@@ -282,4 +282,9 @@ fn what_a_person_reads() {
     assert!(log.starts_with("change 2 ") && log.contains("update refs/heads/main"), "{log}");
     let verify = world.ok(&["verify", LINK, "--deep"]);
     assert_eq!(verify.lines().filter(|line| line.starts_with("ok  app in ")).count(), 2, "{verify}");
+    assert!(!verify.contains("NOT checked"), "{verify}");
+    // Without --deep no byte was read, and nothing reads as if it had been.
+    let verify = world.ok(&["verify", LINK]);
+    assert_eq!(verify.lines().filter(|line| line.starts_with("present  app in ")).count(), 2, "{verify}");
+    assert!(verify.contains("NOT checked: bytes of packs and LFS objects"), "{verify}");
 }

@@ -203,7 +203,7 @@ pub async fn refs_of(region: &Region, item: &HeadItem) -> BTreeMap<String, Strin
 
 /// Everything in a region, and everything below it, is what it should be.
 pub async fn assert_sound(region: &Region) {
-    for item in region.heads().await.unwrap() {
+    for item in region.heads().await.unwrap().items {
         let verified = region.verify(&item, true, Default::default()).await.unwrap();
         assert!(verified.findings.is_empty(), "{:#?}", verified);
     }
@@ -211,7 +211,7 @@ pub async fn assert_sound(region: &Region) {
 
 /// What is in the target is a prefix of what is in the source.
 pub async fn assert_prefix(source: &Region, target: &Region) {
-    for item in target.heads().await.unwrap() {
+    for item in target.heads().await.unwrap().items {
         let there = read_head(&*source.table, item.id).await.unwrap().unwrap();
         read_chain(&*source.table, item.id, item.head.frontier, there.head.frontier).await.unwrap();
     }
@@ -220,7 +220,7 @@ pub async fn assert_prefix(source: &Region, target: &Region) {
 /// Both regions hold the same repositories in the same state.
 pub async fn assert_equal(source: &Region, target: &Region) {
     let mut found = 0;
-    for item in source.heads().await.unwrap() {
+    for item in source.heads().await.unwrap().items {
         let Some(other) = read_head(&*target.table, item.id).await.unwrap() else {
             assert!(item.head.deleted.is_some(), "{} is not in {}", item.head.name, target.name);
             continue;
@@ -235,6 +235,6 @@ pub async fn assert_equal(source: &Region, target: &Region) {
 
 /// The frontier and revision of every repository of a region.
 pub async fn states(region: &Region) -> BTreeMap<RepositoryId, (String, u64)> {
-    let heads = region.heads().await.unwrap();
+    let heads = region.heads().await.unwrap().items;
     heads.into_iter().map(|item| (item.id, (item.head.frontier.to_string(), item.revision))).collect()
 }

@@ -175,6 +175,8 @@ impl SourceError {
             SourceError::Io { source, .. } => match source.kind() {
                 // A place where a file should be, and nothing that waiting would mend.
                 io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => Kind::Environment,
+                // The caller named the repository.
+                io::ErrorKind::NotFound => Kind::NotFound,
                 _ => Kind::of_io(source),
             },
         }

@@ -53,7 +53,7 @@ impl ExportError {
             ExportError::WrongPack { .. } => Kind::Corrupt,
             ExportError::BadRef { .. } => Kind::Internal,
             ExportError::Io { source, .. } => match Kind::of_io(source) {
-                Kind::NotFound | Kind::Transient => Kind::Environment,
+                Kind::Missing | Kind::Transient => Kind::Environment,
                 kind => kind,
             },
         }

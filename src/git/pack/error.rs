@@ -147,7 +147,7 @@ impl Fault {
             | Fault::Expands { .. }
             | Fault::Duplicate { .. }
             | Fault::TooManyLinks { .. } => Kind::Refused,
-            Fault::MissingObject { .. } => Kind::NotFound,
+            Fault::MissingObject { .. } => Kind::Missing,
             Fault::Cancelled => Kind::Transient,
         }
     }

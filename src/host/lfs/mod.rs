@@ -108,7 +108,7 @@ impl From<RegionError> for LfsRefusal {
             Kind::Refused | Kind::Usage => return LfsRefusal::new(StatusCode::FORBIDDEN, error.to_string()),
             Kind::Transient | Kind::InDoubt | Kind::Conflict => StatusCode::SERVICE_UNAVAILABLE,
             Kind::Environment => StatusCode::INSUFFICIENT_STORAGE,
-            Kind::Corrupt | Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Kind::Corrupt | Kind::Missing | Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         };
         let message = "the server failed; its operator's log says why, under this request_id".into();
         LfsRefusal { status, message, error: Some(Box::new(error)) }

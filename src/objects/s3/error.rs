@@ -206,8 +206,8 @@ mod tests {
 
     #[test]
     fn answers_are_sorted_by_code_then_by_status() {
-        assert_eq!(kind("NoSuchKey", 404), Kind::NotFound);
-        assert_eq!(kind("NotFound", 404), Kind::NotFound);
+        assert_eq!(kind("NoSuchKey", 404), Kind::Missing);
+        assert_eq!(kind("NotFound", 404), Kind::Missing);
         assert_eq!(kind("NoSuchBucket", 404), Kind::Environment);
         assert_eq!(kind("PreconditionFailed", 412), Kind::Conflict);
         assert_eq!(kind("", 412), Kind::Conflict);

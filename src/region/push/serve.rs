@@ -85,7 +85,9 @@ impl Serving<'_> {
             Kind::InDoubt => {
                 "the push may have happened: its outcome is not known; fetch, and push again if it is not there".into()
             }
-            Kind::Environment | Kind::Corrupt | Kind::Internal => "the server failed; its operator has to look".into(),
+            Kind::Environment | Kind::Corrupt | Kind::Missing | Kind::Internal => {
+                "the server failed; its operator has to look".into()
+            }
         };
         let refs = self.request.commands.iter();
         let refs = refs.map(|command| Outcome { name: command.name.clone(), result: Err(reason.clone()) }).collect();

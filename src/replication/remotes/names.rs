@@ -52,9 +52,12 @@ impl RemoteLink {
     /// The names that repositories of a region have now: of those that are named, by name or id, or of all on the link.
     async fn names_in(&self, region: &Region, names: &[String]) -> Result<Vec<String>, ReplicationError> {
         if names.is_empty() {
-            let heads = region.heads().await.in_region(region)?.into_iter().map(|item| item.head);
-            let carried = heads.filter(|head| head.named && head.state != State::Deleted && self.carries(&head.name));
-            return Ok(carried.map(|head| head.name).collect());
+            let heads = region.heads().await.in_region(region)?;
+            // Those that cannot be read fail when they are carried, each for itself.
+            let unreadable = heads.unreadable.into_iter().filter_map(|unreadable| unreadable.name);
+            let visible = heads.items.into_iter().map(|item| item.head);
+            let visible = visible.filter(|head| head.named && head.state != State::Deleted).map(|head| head.name);
+            return Ok(visible.chain(unreadable).filter(|name| self.carries(name)).collect());
         }
         let mut found = Vec::new();
         for name in names {

@@ -60,10 +60,7 @@ impl End {
 /// All that a sweep has to deliver: what differs, or, where only a look tells that, everything.
 pub(super) async fn different(link: &AnyLink) -> Result<Vec<Which>, ReplicationError> {
     match link {
-        AnyLink::Regions(link) => {
-            let pairs = link.pairs(&[]).await?;
-            Ok(pairs.iter().filter(|pair| !pair.is_equal()).map(|pair| Which::Id(pair.source.id)).collect())
-        }
+        AnyLink::Regions(link) => Ok(link.pairs(&[]).await?.unsettled().map(Which::Id).collect()),
         AnyLink::Remote(link) => all_of(link).await,
     }
 }

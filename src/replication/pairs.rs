@@ -1,0 +1,192 @@
+//! The repositories of a link, as both sides have them. A repository that cannot be read on one side is named and
+//! takes nothing from the others.
+
+use super::deliver::Link;
+use super::error::{InRegion as _, ReplicationError};
+use crate::Kind;
+use crate::ledger::advance::{HeadRead, read_heads};
+use crate::ledger::head::{Head, HeadItem, RepositoryId, State};
+use crate::region::{Region, RegionError, Unreadable};
+
+/// A repository on a link, as both sides have it.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// The source's head.
+    pub source: HeadItem,
+    /// The target's head.
+    pub target: Option<HeadItem>,
+}
+
+/// A repository on a link that cannot be compared, since one side of it cannot be read.
+#[derive(Debug)]
+pub struct Broken {
+    /// Its id; the entry as it stands, where a region's listing is damaged.
+    pub id: String,
+    /// Its name where one is known, or else the id.
+    pub repository: String,
+    /// The damage.
+    pub error: ReplicationError,
+}
+
+/// All repositories that a link carries.
+#[derive(Debug, Default)]
+pub struct Pairs {
+    /// Those that can be read on both sides.
+    pub sound: Vec<Pair>,
+    /// Those that cannot.
+    pub broken: Vec<Broken>,
+}
+
+impl Pair {
+    /// Source and target are in the same state. The target's name may still be held by another repository: see
+    /// [`Pair::is_settled`].
+    pub fn is_equal(&self) -> bool {
+        let target = self.target.as_ref().map(|item| item.head.frontier);
+        target == Some(self.source.head.frontier)
+    }
+
+    /// Nothing is left to do: the same state on both sides, and the target has its name.
+    pub fn is_settled(&self) -> bool {
+        self.is_equal() && !self.waits_for_name()
+    }
+
+    /// Another repository holds the name at the target; the replica is reachable by its id until it lets go.
+    pub fn waits_for_name(&self) -> bool {
+        self.target.as_ref().is_some_and(|item| waits_for_name(&item.head))
+    }
+
+    /// Deleted before the target ever had it: there is nothing to deliver.
+    pub fn is_void(&self) -> bool {
+        self.target.is_none() && self.source.head.state == State::Deleted
+    }
+}
+
+/// A replica whose name is held by another repository.
+pub(super) fn waits_for_name(head: &Head) -> bool {
+    !head.named && head.state != State::Deleted
+}
+
+impl Broken {
+    fn of(unreadable: Unreadable, region: &Region, name: Option<&str>) -> Self {
+        let repository = name.unwrap_or(unreadable.label()).to_owned();
+        let error = ReplicationError::Region { region: region.name.clone(), error: unreadable.error };
+        Broken { id: unreadable.id, repository, error }
+    }
+
+    /// Its id, unless the damage is in a listing.
+    pub fn repository_id(&self) -> Option<RepositoryId> {
+        self.id.parse().ok()
+    }
+}
+
+impl Pairs {
+    /// The repositories that a pass has to look at: what differs, what waits for its name, and what is broken, so
+    /// that its delivery says why.
+    pub fn unsettled(&self) -> impl Iterator<Item = RepositoryId> + '_ {
+        let different = self.sound.iter().filter(|pair| !pair.is_settled()).map(|pair| pair.source.id);
+        different.chain(self.broken.iter().filter_map(Broken::repository_id))
+    }
+}
+
+impl Link {
+    /// All repositories that the link carries, or those of them that are named (by name or id).
+    pub async fn pairs(&self, names: &[String]) -> Result<Pairs, ReplicationError> {
+        if !names.is_empty() {
+            return self.named_pairs(names).await;
+        }
+        let heads = self.source.heads().await.in_region(&self.source)?;
+        let mut pairs = Pairs::default();
+        let ids = heads.items.iter().map(|item| Ok(item.id));
+        let broken = heads.unreadable.iter().map(|unreadable| unreadable.id.parse().map_err(drop));
+        let ids: Vec<Result<RepositoryId, ()>> = ids.chain(broken).collect();
+        let wanted: Vec<RepositoryId> = ids.iter().filter_map(|id| id.ok()).collect();
+        let mut targets = read_heads(&*self.target.table, &wanted).await.in_region(&self.target)?.into_iter();
+        let sources = heads.items.into_iter().map(Ok).chain(heads.unreadable.into_iter().map(Err));
+        for (source, id) in sources.zip(ids) {
+            let target = if id.is_ok() { targets.next().unwrap_or(Ok(None)) } else { Ok(None) };
+            pairs.add(self, source, target);
+        }
+        Ok(pairs)
+    }
+
+    /// Those of some repositories that the source lists: one batched read on either side.
+    pub async fn pairs_of(&self, ids: &[RepositoryId]) -> Result<Pairs, ReplicationError> {
+        let (sources, targets) =
+            futures::join!(read_heads(&*self.source.table, ids), read_heads(&*self.target.table, ids));
+        let (sources, targets) = (sources.in_region(&self.source)?, targets.in_region(&self.target)?);
+        let mut pairs = Pairs::default();
+        for ((id, source), target) in ids.iter().zip(sources).zip(targets) {
+            let source = match source {
+                Ok(Some(item)) => Ok(item),
+                Ok(None) => Err(Unreadable::without_head(*id)),
+                Err(error) => Err(Unreadable::head(*id, error)),
+            };
+            pairs.add(self, source, target);
+        }
+        Ok(pairs)
+    }
+
+    /// Those that are named, each once. A name that the link does not carry is the caller's mistake and fails all.
+    async fn named_pairs(&self, names: &[String]) -> Result<Pairs, ReplicationError> {
+        let mut found: Vec<HeadItem> = Vec::new();
+        let mut pairs = Pairs::default();
+        for name in names {
+            match self.source.find(name).await {
+                Ok(Some(item)) if found.iter().any(|other| other.id == item.id) => {}
+                Ok(Some(item)) => found.push(item),
+                Ok(None) => return Err(self.not_on_link(name)),
+                Err(error) if error.kind() == Kind::Corrupt => {
+                    let id = match &error {
+                        RegionError::Ledger(crate::ledger::LedgerError::BadHead { id, .. }) => id.to_string(),
+                        _ => name.clone(),
+                    };
+                    pairs.broken.push(Broken::of(Unreadable { id, name: None, error }, &self.source, Some(name)));
+                }
+                Err(error) => return Err(error).in_region(&self.source),
+            }
+        }
+        let ids: Vec<RepositoryId> = found.iter().map(|item| item.id).collect();
+        let targets = read_heads(&*self.target.table, &ids).await.in_region(&self.target)?;
+        for (source, target) in found.into_iter().zip(targets) {
+            let fed = target.as_ref().ok().and_then(Option::as_ref);
+            if target.is_ok() && !self.carries(&source.head, fed) {
+                return Err(self.not_on_link(&source.head.name));
+            }
+            pairs.add(self, Ok(source), target);
+        }
+        Ok(pairs)
+    }
+
+    fn not_on_link(&self, name: &str) -> ReplicationError {
+        let (region, link) = (self.source.name.clone(), self.name.clone());
+        ReplicationError::NotOnLink { name: name.into(), region, link }
+    }
+}
+
+impl Pairs {
+    /// Takes in what was read of one repository, if the link carries it. A repository of which no name is known is
+    /// taken in: it may be on the link.
+    fn add(&mut self, link: &Link, source: Result<HeadItem, Unreadable>, target: HeadRead) {
+        match (source, target) {
+            (Ok(source), Ok(target)) => {
+                let pair = Pair { source, target };
+                if link.carries(&pair.source.head, pair.target.as_ref()) && !pair.is_void() {
+                    self.sound.push(pair);
+                }
+            }
+            (Ok(source), Err(error)) if link.repositories.is_match(&source.head.name) => {
+                let unreadable = Unreadable::head(source.id, error);
+                self.broken.push(Broken::of(unreadable, &link.target, Some(&source.head.name)));
+            }
+            (Ok(_), Err(_)) => {}
+            (Err(source), target) => {
+                let held = target.ok().flatten();
+                let fed = held.as_ref().is_some_and(|item| item.head.fed_by.as_ref() == Some(&link.name));
+                let name = source.name.clone().or_else(|| held.map(|item| item.head.name));
+                if fed || name.as_ref().is_none_or(|name| link.repositories.is_match(name)) {
+                    self.broken.push(Broken::of(source, &link.source, name.as_deref()));
+                }
+            }
+        }
+    }
+}

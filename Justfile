@@ -7,13 +7,17 @@ _list:
 ci:
     bash .ci/run
 
-# The tests that always run.
+# The tests that always run, and before them what they need beside Rust.
 test:
-    cargo test
+    tests/run
 
 # The slow ones, too: big packs, a million refs, many seeds.
 test-slow:
-    cargo test --release -- --include-ignored
+    tests/run --release -- --include-ignored
+
+# Every night: what is slow, apart from what is fast.
+nightly:
+    tests/run --release -- --ignored
 
 # A Git host for each of two regions, and a worker between them.
 up:

@@ -1,15 +1,18 @@
 //! How a command ends: exit codes, and the hint for the reader on call.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use super::output;
 use gitferry::Kind;
-use gitferry::config::ConfigError;
+use gitferry::config::{ConfigError, DEFAULT_FILE};
 use gitferry::git::client::ClientError;
 use gitferry::region::RegionError;
 use gitferry::region::open::OpenError;
 use gitferry::replication::ReplicationError;
 use gitferry::replication::remotes::{OpenLinkError, RemotesError};
+
+use super::up::USUAL_DIR;
 
 /// A command that did its work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,8 +235,15 @@ impl From<ConfigError> for Failure {
     fn from(error: ConfigError) -> Self {
         let failure = Failure::of(error.kind(), error.to_string());
         match error {
-            ConfigError::Missing { .. } => {
-                failure.hint("`gitferry init` writes one; --config FILE or GITFERRY_CONFIG name another; GITFERRY_CONFIG_TOML may hold its text")
+            ConfigError::Missing { file } => {
+                let of_up = Path::new(USUAL_DIR).join(DEFAULT_FILE);
+                match of_up.exists() && *file == *DEFAULT_FILE {
+                    true => failure.hint(format!("`gitferry up` has made one: add --config {}", of_up.display())),
+                    false => failure.hint(
+                        "`gitferry init` writes one; --config FILE or GITFERRY_CONFIG name another; GITFERRY_CONFIG_TOML \
+                         may hold its text",
+                    ),
+                }
             }
             _ => failure,
         }

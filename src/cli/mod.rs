@@ -1,6 +1,7 @@
 //! The command line: arguments in, a call into the library, text or JSON out. Nothing else.
 
 mod backup;
+mod config;
 mod context;
 mod demo;
 mod events;
@@ -16,6 +17,7 @@ mod metrics;
 mod output;
 mod replicate;
 mod repo;
+mod shell;
 mod signals;
 mod status;
 mod up;
@@ -47,7 +49,7 @@ Logs go to standard error; GITFERRY_LOG=info shows more.";
 
 /// Keeps Git repositories identical across regions.
 #[derive(Debug, Parser)]
-#[command(name = "gitferry", version, after_help = AFTER_HELP, max_term_width = 100)]
+#[command(name = "gitferry", version = env!("GITFERRY_VERSION"), after_help = AFTER_HELP, max_term_width = 100)]
 struct Arguments {
     /// The configuration file [default: gitferry.toml]. Without one, GITFERRY_CONFIG_TOML may hold its text.
     #[arg(long, global = true, env = "GITFERRY_CONFIG", value_name = "FILE")]
@@ -59,6 +61,8 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     Init(init::Init),
+    #[command(subcommand)]
+    Config(config::Config),
     #[command(subcommand)]
     Repo(repo::Repo),
     Import(import::Import),
@@ -74,6 +78,8 @@ enum Command {
     Lambda(lambda::Lambda),
     Backup(backup::BackupCommand),
     Health(health::Health),
+    Completions(shell::Completions),
+    Man(shell::Man),
 }
 
 /// Runs the command that the process was started with.
@@ -131,6 +137,9 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Lambda(command) => command.run(context).await,
         Command::Backup(command) => command.run(context).await,
         Command::Health(command) => command.run().await,
+        Command::Config(command) => command.run(context),
+        Command::Completions(command) => command.run(),
+        Command::Man(command) => command.run(),
     }
 }
 

@@ -42,7 +42,7 @@ Example:
   git clone http://127.0.0.1:8412/my-repo")]
 pub struct Up {
     /// Where the configuration and the regions' state are; made if missing. Without --dir, --config and
-    /// GITFERRY_CONFIG_TOML count, then gitferry-data.
+    /// GITFERRY_CONFIG_TOML count, then gitferry.toml of this folder, then gitferry-data.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
     /// Only the host of this region, without a worker; may be given several times.
@@ -50,8 +50,8 @@ pub struct Up {
     hosts: Vec<String>,
 }
 
-/// The folder when nobody names another.
-const USUAL_DIR: &str = "gitferry-data";
+/// The folder that is made where no other configuration is found.
+pub const USUAL_DIR: &str = "gitferry-data";
 
 impl Up {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
@@ -114,12 +114,18 @@ impl Up {
         if self.dir.is_none() && context.is_given() {
             return context.config();
         }
-        let dir = self.dir.as_deref().unwrap_or(Path::new(USUAL_DIR));
+        let dir = match self.dir.as_deref() {
+            Some(dir) => dir,
+            None if Path::new(DEFAULT_FILE).exists() => Path::new("."),
+            None => Path::new(USUAL_DIR),
+        };
         let file = dir.join(DEFAULT_FILE);
         if !file.exists() {
             init::write(dir)?;
         }
-        Ok(Config::load(&file)?)
+        let config = Config::load(&file)?;
+        output::line(format!("configuration {}", file.display()));
+        Ok(config)
     }
 
     /// Whether the regions are kept in step here.

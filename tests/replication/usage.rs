@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::support::git::GitRepo;
 use crate::support::{LINK, SOURCE, TARGET, World};
 
-const COMMANDS: [&[&str]; 15] = [
+const COMMANDS: [&[&str]; 18] = [
     &[],
     &["init"],
     &["repo"],
@@ -21,6 +21,9 @@ const COMMANDS: [&[&str]; 15] = [
     &["verify"],
     &["export"],
     &["demo"],
+    &["config", "check"],
+    &["completions"],
+    &["man"],
 ];
 
 fn synced() -> (World, GitRepo) {
@@ -287,4 +290,76 @@ fn what_a_person_reads() {
     let verify = world.ok(&["verify", LINK]);
     assert_eq!(verify.lines().filter(|line| line.starts_with("present  app in ")).count(), 2, "{verify}");
     assert!(verify.contains("NOT checked: bytes of packs and LFS objects"), "{verify}");
+}
+
+#[test]
+fn the_command_line_is_described_to_shells_and_to_man() {
+    let world = World::new();
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let script = world.ok(&["completions", shell]);
+        for word in ["replicate", "--region", "completions"] {
+            // Elvish and fish write a flag without its dashes.
+            assert!(script.contains(word.trim_start_matches('-')), "{shell}: {word}");
+        }
+    }
+    let script = world.path("completions.bash");
+    std::fs::write(&script, world.ok(&["completions", "bash"])).unwrap();
+    let checked = std::process::Command::new("bash").arg("-n").arg(&script).output().unwrap();
+    assert!(checked.status.success() && checked.stderr.is_empty(), "{checked:?}");
+    let page = world.ok(&["man"]);
+    assert!(page.contains(".TH gitferry 1") && page.contains("Exit codes"), "{page}");
+    world.ok(&["man", "--dir", "man1"]);
+    for name in ["gitferry.1", "gitferry-repo-rename.1", "gitferry-config-check.1"] {
+        assert!(world.path("man1").join(name).exists(), "{name}");
+    }
+    assert!(world.ok(&["--version"]).starts_with("gitferry 0.1.0 ("), "{}", world.ok(&["--version"]));
+}
+
+#[test]
+fn a_configuration_is_checked_with_the_files_that_it_names() {
+    let world = World::new();
+    world.ok(&["config", "check"]);
+    assert!(!world.path("us-east-1").exists(), "a check opens no store");
+    std::fs::write(world.path("tokens"), "ann:0123456789abcdef\n").unwrap();
+    let good = std::fs::read_to_string(world.path("gitferry.toml")).unwrap();
+    let with =
+        |more: &str| std::fs::write(world.path("gitferry.toml"), good.replacen("auth = \"none\"", more, 1)).unwrap();
+    with("auth = { tokens = \"tokens\" }");
+    world.ok(&["config", "check"]);
+    for (more, file) in [
+        ("auth = { tokens = \"missing-tokens\" }", "missing-tokens"),
+        ("auth = \"none\"\ntls = { cert = \"cert.pem\", key = \"key.pem\" }", "cert.pem"),
+        ("auth = \"none\"\nca = \"ca.pem\"", "ca.pem"),
+        ("auth = \"none\"\nhidden = [\"^\"]", "^"),
+    ] {
+        with(more);
+        let run = world.run(&["config", "check", "--json"]);
+        assert_eq!(run.status.code(), Some(2), "{more}: {run:?}");
+        let found: Value = serde_json::from_str(&run.stdout).unwrap();
+        let parts = found["parts"].as_array().unwrap();
+        let bad: Vec<&Value> = parts.iter().filter(|part| !part["error"].is_null()).collect();
+        assert_eq!((found["ok"].as_bool(), bad.len()), (Some(false), 1), "{more}: {found}");
+        assert_eq!(bad[0]["part"], "hosts.us-east-1");
+        assert!(bad[0]["error"].as_str().unwrap().contains(file), "{more}: {found}");
+    }
+}
+
+#[test]
+fn the_configuration_that_up_has_made_is_named() {
+    let world = World::with(&[], "");
+    std::fs::remove_file(world.path("gitferry.toml")).unwrap();
+    std::fs::create_dir(world.path("gitferry-data")).unwrap();
+    std::fs::write(world.path("gitferry-data/gitferry.toml"), "").unwrap();
+    let run = world.run(&["status", LINK]);
+    assert_eq!(run.status.code(), Some(2));
+    assert!(run.stderr.contains("--config gitferry-data/gitferry.toml"), "{run:?}");
+}
+
+#[test]
+fn up_takes_the_configuration_of_the_folder() {
+    let world = World::with(&[SOURCE], "");
+    let run = world.run(&["up"]);
+    assert_eq!(run.status.code(), Some(2), "{run:?}");
+    assert!(run.stderr.contains("gitferry.toml has no [hosts.REGION]"), "{run:?}");
+    assert!(!world.path("gitferry-data").exists());
 }

@@ -1,0 +1,113 @@
+//! `gitferry config`
+
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use gitferry::clock::SystemClock;
+use gitferry::config::{AuthConfig, Config as Configuration, HostConfig, LinkConfig};
+use gitferry::git::local::RefPatterns;
+use gitferry::host::auth::TokenFile;
+use gitferry::host::forward::Forwarder;
+use gitferry::host::listen::tls::Certificate;
+use gitferry::host::push_policies::PushPolicies;
+use gitferry::host::quarantines::Quarantines;
+use gitferry::remote::Remote;
+use serde::Serialize;
+
+use super::context::Context;
+use super::failure::{Exit, Failure};
+use super::output;
+
+/// The configuration file.
+#[derive(Debug, Subcommand)]
+pub enum Config {
+    Check(Check),
+}
+
+impl Config {
+    pub fn run(self, context: &Context) -> Result<Exit, Failure> {
+        match self {
+            Config::Check(check) => check.run(context),
+        }
+    }
+}
+
+/// Check the configuration and every file that it names, without reaching a store or a server.
+#[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 the configuration can be used, 2 it cannot.
+
+Example:
+  gitferry config check
+  gitferry --config /etc/gitferry.toml config check --json")]
+pub struct Check {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One table of the configuration.
+#[derive(Debug, Serialize)]
+struct Part {
+    /// As in the file: `hosts.us-east-1`.
+    part: String,
+    /// `null` where the part can be used.
+    error: Option<String>,
+}
+
+impl Check {
+    fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let config = context.config()?;
+        let parts = check(&config);
+        let is_good = parts.iter().all(|part| part.error.is_none());
+        match self.json {
+            true => output::json(&serde_json::json!({ "file": config.file, "ok": is_good, "parts": parts }))?,
+            false => {
+                for part in &parts {
+                    output::line(format!("{:<24} {}", part.part, part.error.as_deref().unwrap_or("ok")));
+                }
+            }
+        }
+        Ok(if is_good { Exit::Done } else { Exit::Refused })
+    }
+}
+
+/// Checks what [`Configuration::load`] does not: files that are named, and values that need more than their text.
+fn check(config: &Configuration) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let mut add = |part: String, checked: Result<(), String>| parts.push(Part { part, error: checked.err() });
+    for name in config.regions.keys() {
+        add(format!("regions.{name}"), config.stores(name).map(drop).map_err(|error| error.to_string()));
+    }
+    for name in config.remotes.keys() {
+        add(format!("remotes.{name}"), check_remote(config, name));
+    }
+    for (region, host) in &config.hosts {
+        add(format!("hosts.{region}"), check_host(config, region, host));
+    }
+    if !config.push_policies.is_empty() {
+        let opened = PushPolicies::open(config, None, &Quarantines::new(String::new()));
+        add("push_policies".into(), opened.map(drop).map_err(|error| error.to_string()));
+    }
+    for (name, link) in &config.links {
+        add(format!("links.{name}"), LinkConfig::matcher(link).map(drop));
+    }
+    parts
+}
+
+fn check_remote(config: &Configuration, name: &str) -> Result<(), String> {
+    let runtime = tokio::runtime::Handle::current();
+    Remote::new(name, config, SystemClock::shared(), &runtime).map(drop).map_err(|error| error.to_string())
+}
+
+fn check_host(config: &Configuration, region: &str, host: &HostConfig) -> Result<(), String> {
+    if let Some(tls) = &host.tls {
+        Certificate::load(config.path(&tls.cert), config.path(&tls.key)).map_err(|error| error.to_string())?;
+    }
+    if let AuthConfig::Tokens { tokens } = &host.auth {
+        TokenFile::load(&config.path(tokens)).map_err(|error| error.to_string())?;
+    }
+    RefPatterns::new(&host.hidden).map_err(|error| error.to_string())?;
+    let ca = host.ca.as_ref().map(|ca| config.path(ca));
+    Forwarder::new([(region, host.url(), ca.as_deref())]).map(Arc::new).map_err(|error| error.to_string())?;
+    Ok(())
+}

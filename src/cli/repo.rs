@@ -208,7 +208,7 @@ fn describe(item: &HeadItem) -> serde_json::Value {
         "format": head.format.to_string(),
         "head": head.head.to_string(),
         "refs": head.refs,
-        "refs_digest": head.refs_digest,
+        "refs_digest": head.refs_hash.digest(),
         "frontier": head.frontier,
         "time": head.time,
     })

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::hash::{ChangeHash, RefsDigest};
+use super::hash::{ChangeHash, RefsHash, SnapshotHash};
 use crate::git::refs::RefValue;
 
 /// Names a repository for good, whatever it is called.
@@ -131,9 +131,12 @@ pub struct SnapshotRef {
     pub key: String,
     /// Its size there, in bytes.
     pub bytes: u64,
+    /// SHA-256 of these bytes. A snapshot without it is of a build that did not prove what it read, and is not used.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sha256: Option<SnapshotHash>,
 }
 
-/// The document of a head; under 4 KB.
+/// The document of a head; under 4 KiB, of which the hash of the refs takes 2.7.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     /// The repository's name.
@@ -160,8 +163,9 @@ pub struct Head {
     pub frontier: Frontier,
     /// When that state was committed at its origin.
     pub time: Timestamp,
-    /// The digest of all refs and HEAD.
-    pub refs_digest: RefsDigest,
+    /// The hash of all refs and HEAD.
+    #[serde(alias = "refs_digest")]
+    pub refs_hash: RefsHash,
     /// Number of refs.
     pub refs: u64,
     /// The value of HEAD.
@@ -178,6 +182,13 @@ pub struct Head {
     pub log_bytes: u64,
     /// The oldest change that this region still has, less one.
     pub floor: u64,
+}
+
+impl Head {
+    /// The newest snapshot of the refs whose bytes can be proven.
+    pub fn proven_snapshot(&self) -> Option<&SnapshotRef> {
+        self.snapshot.as_ref().filter(|snapshot| snapshot.sha256.is_some())
+    }
 }
 
 /// HEAD as text; the rare name that is not UTF-8 in hex.

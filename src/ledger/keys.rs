@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::hash::{ChangeHash, RefsDigest};
+use super::hash::{ChangeHash, SnapshotHash};
 use super::head::RepositoryId;
 use crate::git::lfs::LfsOid;
 use crate::table::Key;
@@ -216,9 +216,9 @@ pub fn lfs_object(id: RepositoryId, oid: LfsOid) -> String {
     format!("{}/lfs/{}/{}/{oid}", object_prefix(id), &oid[..2], &oid[2..4])
 }
 
-/// Object key of a snapshot of the refs.
-pub fn snapshot(id: RepositoryId, seq: u64, digest: RefsDigest) -> String {
-    format!("{}/snapshots/{seq:020}-{digest}", object_prefix(id))
+/// Object key of a snapshot of the refs: content-addressed, so that what is there under it is the same.
+pub fn snapshot(id: RepositoryId, seq: u64, sha256: SnapshotHash) -> String {
+    format!("{}/snapshots/{seq:020}-{sha256}", object_prefix(id))
 }
 
 /// What the object keys of all repositories start with.

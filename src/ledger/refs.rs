@@ -15,7 +15,8 @@ use std::collections::btree_map;
 use std::io::{BufReader, Read};
 
 use super::LedgerError;
-use super::head::{Head, RepositoryId};
+use super::hash::HashedRefs;
+use super::head::{Head, RepositoryId, SnapshotRef};
 use super::log::{ChangeRow, ChangeStream, Log, read_chain_above};
 use super::snapshot::SnapshotReader;
 use crate::git::refs::{RefName, RefValue};
@@ -24,8 +25,11 @@ use crate::objects::reader::ObjectReader;
 /// Snapshots are not made for logs shorter than this.
 const MIN_SNAPSHOT_LOG_BYTES: u64 = 1024 * 1024;
 
-/// Whether the log since the newest snapshot outweighs it, so that a new one pays.
+/// Whether the log since the newest snapshot outweighs it, so that a new one pays; also where that cannot be proven.
 pub fn wants_snapshot(head: &Head) -> bool {
+    if head.snapshot.is_some() && head.proven_snapshot().is_none() {
+        return true;
+    }
     let snapshot = head.snapshot.as_ref().map_or(0, |snapshot| snapshot.bytes);
     head.log_bytes > MIN_SNAPSHOT_LOG_BYTES.max(snapshot.saturating_mul(2))
 }
@@ -35,29 +39,31 @@ pub fn wants_snapshot(head: &Head) -> bool {
 pub struct RefsAt {
     id: RepositoryId,
     log: Log,
-    snapshot: Option<String>,
+    snapshot: Option<SnapshotRef>,
     rows: Vec<ChangeRow>,
 }
 
 impl RefsAt {
-    /// Finds the snapshot and the changes that make up the refs of `head`.
+    /// Finds the snapshot and the changes that make up the refs of `head`. A snapshot that cannot be proven is left
+    /// alone: then that are all changes, whose hashes the head names.
     pub async fn load(log: Log, id: RepositoryId, head: &Head) -> Result<Self, LedgerError> {
-        let since = head.snapshot.as_ref().map_or(0, |snapshot| snapshot.seq);
+        let snapshot = head.proven_snapshot().cloned();
+        let since = snapshot.as_ref().map_or(0, |snapshot| snapshot.seq);
         let rows = match since < head.frontier.seq {
             true => read_chain_above(&*log.table, id, since, head.frontier).await?,
             false => Vec::new(),
         };
-        let snapshot = head.snapshot.as_ref().map(|snapshot| snapshot.key.clone());
         Ok(RefsAt { id, log, snapshot, rows })
     }
 
     /// Starts the stream. Blocking: for `spawn_blocking` only.
     pub fn open(self) -> Result<RefsStream, LedgerError> {
         let mut layers: Vec<Layer> = Vec::new();
-        if let Some(key) = &self.snapshot {
+        if let Some(SnapshotRef { key, sha256: Some(sha256), .. }) = &self.snapshot {
             let runtime = tokio::runtime::Handle::current();
             let input: Box<dyn Read> = Box::new(ObjectReader::new(self.log.objects.clone(), key, runtime));
-            layers.push(Layer::new(0, Source::Snapshot(SnapshotReader::new(BufReader::new(input))?)));
+            let reader = SnapshotReader::new(BufReader::new(input), *sha256)?;
+            layers.push(Layer::new(0, Source::Snapshot(Box::new(reader))));
         }
         let mut small: BTreeMap<RefName, (u64, Option<RefValue>)> = BTreeMap::new();
         for row in &self.rows {
@@ -80,6 +86,26 @@ impl RefsAt {
     /// All refs at once; for repositories whose refs fit. Blocking.
     pub fn collect(self) -> Result<BTreeMap<RefName, RefValue>, LedgerError> {
         self.open()?.collect()
+    }
+}
+
+/// The hash of all refs and HEAD, computed afresh from the log; an error where the head says another one. Blocking.
+pub fn hash_refs(log: &Log, id: RepositoryId, head: &Head) -> Result<HashedRefs, LedgerError> {
+    let refs = tokio::runtime::Handle::current().block_on(RefsAt::load(log.clone(), id, head))?;
+    let mut hash = HashedRefs::default();
+    for entry in refs.open()? {
+        let (name, value) = entry?;
+        hash.edit(name.as_bstr(), None, Some(&value));
+    }
+    hash.add_head(head);
+    match hash.is_of(head) {
+        true => Ok(hash),
+        false => {
+            let digest = head.refs_hash.digest();
+            Err(LedgerError::corrupt(format!(
+                "the refs of repository {id} do not have digest {digest}, as its head says"
+            )))
+        }
     }
 }
 
@@ -126,7 +152,7 @@ struct Front {
 }
 
 enum Source {
-    Snapshot(SnapshotReader<BufReader<Box<dyn Read>>>),
+    Snapshot(Box<SnapshotReader<BufReader<Box<dyn Read>>>>),
     Change(Box<ChangeStream>),
     Small(btree_map::IntoIter<RefName, (u64, Option<RefValue>)>),
 }

@@ -2,13 +2,17 @@
 //! (gitformat: "packed-refs" in gitrepository-layout(5)), compressed with zstd, read and written as streams.
 //!
 //! One addition: a symbolic ref's line has `ref:<target>` where others have an object id.
+//!
+//! The head that names a snapshot says its SHA-256. Whoever reads one to its end has proven it, and uses nothing of it
+//! before.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 
 use gix::bstr::ByteSlice;
+use sha2::{Digest as _, Sha256};
 
 use super::LedgerError;
-use super::hash::RefsDigest;
+use super::hash::{HashedRefs, SnapshotHash};
 use crate::git::refs::{RefName, RefValue};
 
 const HEADER: &[u8] = b"# pack-refs with: sorted \n";
@@ -19,18 +23,31 @@ const MAX_LINE_BYTES: u64 = 8 * 1024;
 
 /// Writes a snapshot ref by ref.
 pub struct SnapshotWriter<W: Write> {
-    out: zstd::Encoder<'static, W>,
-    digest: RefsDigest,
+    out: zstd::Encoder<'static, Hashing<W>>,
+    refs: HashedRefs,
     count: u64,
+}
+
+/// A snapshot that is written.
+#[derive(Debug)]
+pub struct Written<W> {
+    /// Where to.
+    pub out: W,
+    /// SHA-256 of its bytes.
+    pub sha256: SnapshotHash,
+    /// The hash of its refs; HEAD is not among them.
+    pub refs: HashedRefs,
+    /// How many refs it has.
+    pub count: u64,
 }
 
 impl<W: Write> SnapshotWriter<W> {
     /// Starts with the header.
     pub fn new(out: W) -> Result<Self, LedgerError> {
-        let mut out = zstd::Encoder::new(out, COMPRESSION_LEVEL)?;
+        let mut out = zstd::Encoder::new(Hashing::new(out), COMPRESSION_LEVEL)?;
         out.include_checksum(true)?;
         out.write_all(HEADER)?;
-        Ok(SnapshotWriter { out, digest: RefsDigest::ZERO, count: 0 })
+        Ok(SnapshotWriter { out, refs: HashedRefs::default(), count: 0 })
     }
 
     /// Adds the next ref; names come in rising order.
@@ -39,14 +56,47 @@ impl<W: Write> SnapshotWriter<W> {
         self.out.write_all(b" ")?;
         self.out.write_all(name.as_bstr())?;
         self.out.write_all(b"\n")?;
-        self.digest.toggle(name.as_bstr(), value);
+        self.refs.edit(name.as_bstr(), None, Some(value));
         self.count += 1;
         Ok(())
     }
 
-    /// Ends the stream; tells the digest of the refs written (HEAD is not among them) and their number.
-    pub fn finish(self) -> Result<(W, RefsDigest, u64), LedgerError> {
-        Ok((self.out.finish()?, self.digest, self.count))
+    /// Ends the stream.
+    pub fn finish(self) -> Result<Written<W>, LedgerError> {
+        let Hashing { inner: out, hasher } = self.out.finish()?;
+        Ok(Written { out, sha256: SnapshotHash(hasher.finalize().into()), refs: self.refs, count: self.count })
+    }
+}
+
+/// Hashes what passes.
+struct Hashing<T> {
+    inner: T,
+    hasher: Sha256,
+}
+
+impl<T> Hashing<T> {
+    fn new(inner: T) -> Self {
+        Hashing { inner, hasher: Sha256::new() }
+    }
+}
+
+impl<W: Write> Write for Hashing<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.hasher.update(&bytes[..written]);
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl<R: Read> Read for Hashing<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.hasher.update(&buffer[..read]);
+        Ok(read)
     }
 }
 
@@ -54,9 +104,10 @@ fn broken(error: std::io::Error) -> LedgerError {
     LedgerError::of_stream("the snapshot of the refs", error)
 }
 
-/// Reads a snapshot ref by ref.
+/// Reads a snapshot ref by ref, and proves it at its end.
 pub struct SnapshotReader<R: Read> {
-    lines: BufReader<zstd::Decoder<'static, BufReader<R>>>,
+    lines: BufReader<zstd::Decoder<'static, BufReader<Hashing<R>>>>,
+    expected: SnapshotHash,
     line: Vec<u8>,
     /// The name before: they rise, or zstd's checksum at the end would only tell later that they do not.
     last: Option<RefName>,
@@ -64,9 +115,9 @@ pub struct SnapshotReader<R: Read> {
 
 impl<R: Read> SnapshotReader<R> {
     /// Checks the header.
-    pub fn new(input: R) -> Result<Self, LedgerError> {
-        let input = zstd::Decoder::new(input).map_err(broken)?;
-        let mut reader = SnapshotReader { lines: BufReader::new(input), line: Vec::new(), last: None };
+    pub fn new(input: R, expected: SnapshotHash) -> Result<Self, LedgerError> {
+        let input = zstd::Decoder::new(Hashing::new(input)).map_err(broken)?;
+        let mut reader = SnapshotReader { lines: BufReader::new(input), expected, line: Vec::new(), last: None };
         reader.read_line()?;
         if reader.line != HEADER {
             return Err(LedgerError::corrupt("the snapshot of the refs has no valid header"));
@@ -80,10 +131,25 @@ impl<R: Read> SnapshotReader<R> {
         Ok(())
     }
 
-    /// The next ref, or `None` behind the last.
+    /// Reads what is behind the last ref and compares the hash of all bytes.
+    fn prove(&mut self) -> Result<(), LedgerError> {
+        let input = self.lines.get_mut().get_mut();
+        io::copy(input, &mut io::sink()).map_err(broken)?;
+        let found = SnapshotHash(input.get_ref().hasher.clone().finalize().into());
+        match found == self.expected {
+            true => Ok(()),
+            false => Err(LedgerError::corrupt(format!(
+                "the snapshot of the refs has SHA-256 {found}, its head says {}: its bytes were altered",
+                self.expected
+            ))),
+        }
+    }
+
+    /// The next ref, or `None` behind the last of a snapshot that is what its head says.
     pub fn next_ref(&mut self) -> Result<Option<(RefName, RefValue)>, LedgerError> {
         self.read_line()?;
         if self.line.is_empty() {
+            self.prove()?;
             return Ok(None);
         }
         let parsed = self

@@ -4,10 +4,10 @@ use crate::git::refs::RefValue;
 use crate::ledger::LedgerError;
 use crate::ledger::advance::{Advance, advance_head};
 use crate::ledger::change::{ChangeBody, ChangeHeader, EditSpool, HeadEdit, LfsObject, SealedChange};
-use crate::ledger::hash::RefsDigest;
+use crate::ledger::hash::{ChangeHash, Lattice, RefsDigest, RefsHash, SnapshotHash};
 use crate::ledger::head::{Epoch, Frontier, Head, HeadItem, RepositoryId, Role, SnapshotRef, State};
 use crate::ledger::log::{LargeBody, row_of};
-use crate::ledger::refs::wants_snapshot;
+use crate::ledger::refs::{hash_refs, wants_snapshot};
 use crate::ledger::{keys, snapshot};
 use crate::objects::{Crc64, ObjectError};
 
@@ -78,9 +78,21 @@ impl Region {
         Ok(())
     }
 
-    /// An empty spool for the edits of the next change of a repository.
-    pub fn edit_spool(&self, item: Option<&HeadItem>) -> EditSpool {
-        EditSpool::new(item.map_or(RefsDigest::ZERO, |item| item.head.refs_digest), self.spool_dir())
+    /// An empty spool for the edits of a change.
+    pub fn edit_spool(&self) -> EditSpool {
+        EditSpool::new(self.spool_dir())
+    }
+
+    /// The hash of all refs and HEAD that the next change of a repository starts from. Read from the log, once, where
+    /// the last change is of format 1.
+    async fn refs_before(&self, item: Option<&HeadItem>) -> Result<Lattice> {
+        let Some(item) = item else { return Ok(Lattice::default()) };
+        if let RefsHash::Lattice(lattice) = &item.head.refs_hash {
+            return Ok(lattice.clone());
+        }
+        let (log, id, head) = (self.log(), item.id, item.head.clone());
+        let hashed = blocking(move || Ok::<_, RegionError>(hash_refs(&log, id, &head)?)).await;
+        hashed.map(|hash| hash.lattice).map_err(|error| error.locate(&self.name, &item.head.name))
     }
 
     /// Commits a proposal as one change.
@@ -95,8 +107,9 @@ impl Region {
         };
         let header = self.header(subject, &proposal);
         let Proposal { edits, packs, refs_added, .. } = proposal;
+        let refs = self.refs_before(before.as_ref()).await?;
         let sealed = blocking(move || {
-            edits.seal(header).map_err(|error| RegionError::Ledger(LedgerError::corrupt(error.to_string())))
+            edits.seal(header, refs).map_err(|error| RegionError::Ledger(LedgerError::corrupt(error.to_string())))
         })
         .await?;
         let mut after = match &before {
@@ -108,7 +121,8 @@ impl Region {
             _ => Default::default(),
         };
         let manifest = manifest_with(id, held, packs, &mut after)?;
-        apply_change(&mut after, &sealed.header, sealed.hash, sealed.size, refs_added);
+        let refs = RefsHash::Lattice(sealed.refs.clone());
+        apply_change(&mut after, &sealed.header, (sealed.hash, sealed.size), refs, refs_added);
         let (sealed, body) = self.put_large_body(id, sealed).await?;
         let with = vec![row_of(id, &sealed, body)];
         crate::fault::crash_point("commit-before-head");
@@ -137,7 +151,7 @@ impl Region {
             head: None,
             packs: proposal.packs.iter().map(LivePack::to_change).collect(),
             lfs: sorted(&proposal.lfs),
-            digest: RefsDigest::ZERO,
+            digest: RefsDigest::default(),
             edits: 0,
         };
         match subject {
@@ -210,8 +224,8 @@ impl Region {
         let refs = self.refs(item).await?;
         let dir = self.spool_dir();
         let expected = item.head.clone();
-        let file = blocking(move || write_snapshot(refs, &expected, &dir)).await?;
-        let key = keys::snapshot(item.id, item.head.frontier.seq, item.head.refs_digest);
+        let (file, sha256) = blocking(move || write_snapshot(refs, &expected, &dir)).await?;
+        let key = keys::snapshot(item.id, item.head.frontier.seq, sha256);
         let bytes = match self.objects.put_file(&key, file).await {
             Ok(meta) => meta.size,
             Err(ObjectError::Exists { .. }) => self.objects.head(&key).await?.map_or(0, |meta| meta.size),
@@ -219,7 +233,7 @@ impl Region {
         };
         let mut after = item.head.clone();
         after.log_bytes = 0;
-        after.snapshot = Some(SnapshotRef { seq: item.head.frontier.seq, key, bytes });
+        after.snapshot = Some(SnapshotRef { seq: item.head.frontier.seq, key, bytes, sha256: Some(sha256) });
         let step = Advance { id: item.id, before: Some(item.clone()), after, manifest: None, with: Vec::new() };
         match advance_head(&*self.table, step).await {
             Ok(item) => Ok(item),
@@ -243,7 +257,7 @@ pub fn blank_head(name: String, format: gix::hash::Kind, role: Role, region: Str
         epoch: Epoch { number: 1, region, start: Frontier::ORIGIN },
         frontier: Frontier::ORIGIN,
         time: now,
-        refs_digest: RefsDigest::ZERO,
+        refs_hash: RefsHash::default(),
         refs: 0,
         head: default_head(),
         manifest: 0,
@@ -254,12 +268,13 @@ pub fn blank_head(name: String, format: gix::hash::Kind, role: Role, region: Str
     }
 }
 
-/// What a change does to a head, everywhere it is applied: at its origin and at each replica.
+/// What a change of this hash and size in bytes does to a head, everywhere it is applied: at its origin and at each
+/// replica. `refs_hash` is that of all refs and HEAD after it.
 pub fn apply_change(
     head: &mut Head,
     header: &ChangeHeader,
-    hash: crate::ledger::hash::ChangeHash,
-    size: u64,
+    (hash, size): (ChangeHash, u64),
+    refs_hash: RefsHash,
     refs_added: i64,
 ) {
     if let Some(name) = &header.name {
@@ -277,7 +292,7 @@ pub fn apply_change(
     }
     head.frontier = Frontier { epoch: header.epoch, seq: header.seq, hash };
     head.time = header.time;
-    head.refs_digest = header.digest;
+    head.refs_hash = refs_hash;
     head.refs = head.refs.saturating_add_signed(refs_added);
     head.log_bytes = head.log_bytes.saturating_add(size);
 }
@@ -325,21 +340,21 @@ fn write_snapshot(
     refs: crate::ledger::refs::RefsAt,
     expected: &Head,
     dir: &std::path::Path,
-) -> Result<tempfile::TempPath> {
+) -> Result<(tempfile::TempPath, SnapshotHash)> {
     let file = tempfile::NamedTempFile::new_in(dir)?;
     let mut writer = snapshot::SnapshotWriter::new(std::io::BufWriter::new(file))?;
     for entry in refs.open()? {
         let (name, value) = entry?;
         writer.push(&name, &value)?;
     }
-    let (out, mut digest, _) = writer.finish()?;
-    digest.toggle(b"HEAD", &expected.head);
-    if digest != expected.refs_digest {
+    let snapshot::Written { out, sha256, mut refs, .. } = writer.finish()?;
+    refs.add_head(expected);
+    if !refs.is_of(expected) {
         let reason = "its refs do not have the digest that its head says";
         return Err(LedgerError::corrupt(format!("{}: {reason}", expected.name)).into());
     }
     let file = out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-    Ok(file.into_temp_path())
+    Ok((file.into_temp_path(), sha256))
 }
 
 /// CRC-64/NVME of a local file. Blocking.

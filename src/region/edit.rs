@@ -20,7 +20,7 @@ impl Region {
         if self.find(name).await?.is_some() {
             return Err(RegionError::NameTaken { name: name.into(), region: self.name.clone() });
         }
-        self.commit(&subject, self.proposal(None, actor)).await
+        self.commit(&subject, self.proposal(actor)).await
     }
 
     /// Gives a repository another name.
@@ -40,13 +40,13 @@ impl Region {
     }
 
     /// A proposal that changes nothing yet.
-    pub fn proposal(&self, item: Option<&HeadItem>, actor: &str) -> Proposal {
+    pub fn proposal(&self, actor: &str) -> Proposal {
         Proposal {
             actor: actor.into(),
             name: None,
             state: None,
             head: None,
-            edits: self.edit_spool(item),
+            edits: self.edit_spool(),
             refs_added: 0,
             packs: Vec::new(),
             lfs: Vec::new(),
@@ -59,7 +59,7 @@ impl Region {
         for _ in 0..MAX_COMMIT_ATTEMPTS {
             let id = item.id;
             self.check_writable(&item)?;
-            let mut proposal = self.proposal(Some(&item), actor);
+            let mut proposal = self.proposal(actor);
             change(&mut proposal);
             if proposal.name.as_ref() == Some(&item.head.name) || proposal.head.as_ref() == Some(&item.head.head) {
                 return Ok(item);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use gix::ObjectId;
 use serde::Serialize;
 
-use super::fold::{FoldError, fold};
+use super::fold::{FoldError, Folded, fold};
 use super::local::{LocalPack, LocalPacks};
 use super::manifest::{LivePack, Manifest};
 use super::{Region, RegionError, Result, blocking};
@@ -16,7 +16,7 @@ use crate::git::pack::{CheckOptions, CheckProgress, CheckedPack, PackSet, check_
 use crate::ledger::LedgerError;
 use crate::ledger::advance::read_head;
 use crate::ledger::change::LfsObject;
-use crate::ledger::hash::RefsDigest;
+use crate::ledger::hash::{HashedRefs, Lattice};
 use crate::ledger::head::{Frontier, Head, HeadItem};
 use crate::ledger::keys;
 use crate::ledger::log::read_chain;
@@ -80,11 +80,13 @@ impl Region {
             deep,
             findings: Vec::new(),
         };
-        let lfs = self.verify_chain(item, &mut verified).await?;
+        let folded = self.verify_chain(item, &mut verified).await?;
+        let (lfs, by_ledger) = folded.map_or_else(Default::default, |folded| (folded.lfs, folded.refs));
+        let lfs: Vec<LfsObject> = lfs.into_values().collect();
         verified.lfs_objects = lfs.len() as u64;
         verified.bytes = lfs.iter().map(|object| object.size).fold(0, u64::saturating_add);
         self.verify_lfs(item, &lfs, deep).await?.into_iter().for_each(|finding| verified.find(finding));
-        let tips = self.verify_refs(item, &mut verified, deep).await?;
+        let tips = self.verify_refs(item, by_ledger.as_ref(), &mut verified, deep).await?;
         self.verify_name(item, &mut verified).await?;
         let manifest = match self.manifest(item).await {
             Ok((manifest, _)) => manifest,
@@ -109,13 +111,13 @@ impl Region {
         Ok(verified)
     }
 
-    /// The hash chain, and that it leads to the head. Returns the LFS objects that it names.
-    async fn verify_chain(&self, item: &HeadItem, verified: &mut Verified) -> Result<Vec<LfsObject>> {
+    /// The hash chain, and that it leads to the head. Returns what it comes to, if it is sound.
+    async fn verify_chain(&self, item: &HeadItem, verified: &mut Verified) -> Result<Option<Folded>> {
         let rows = match read_chain(&*self.table, item.id, Frontier::ORIGIN, item.head.frontier).await {
             Ok(rows) => rows,
             Err(error @ (LedgerError::Corrupt(_) | LedgerError::Fork { .. })) => {
                 verified.find(error.to_string());
-                return Ok(Vec::new());
+                return Ok(None);
             }
             Err(error) => return Err(error.into()),
         };
@@ -125,12 +127,12 @@ impl Region {
         match blocking(folding).await? {
             Ok(folded) => {
                 compare(&folded.head, &item.head, verified);
-                return Ok(folded.lfs.into_values().collect());
+                return Ok(Some(folded));
             }
             Err(FoldError::Ledger(error)) if !is_damage(error.kind()) => return Err(error.into()),
             Err(error) => verified.find(error.to_string()),
         }
-        Ok(Vec::new())
+        Ok(None)
     }
 
     /// The row of the repository's name points to it.
@@ -153,10 +155,12 @@ impl Region {
         Ok(())
     }
 
-    /// The digest over all refs, computed afresh; returns what they name, if it is wanted.
+    /// The hash of all refs, computed afresh, against that of the head and, where the changes told it, that of the
+    /// ledger: the head's may be of a kind that can be forged. Returns what the refs name, if it is wanted.
     async fn verify_refs(
         &self,
         item: &HeadItem,
+        by_ledger: Option<&Lattice>,
         verified: &mut Verified,
         collect: bool,
     ) -> Result<Vec<(String, ObjectId)>> {
@@ -169,7 +173,7 @@ impl Region {
             Err(error) => return Err(error),
         };
         let read = blocking(move || Ok::<_, std::io::Error>(read_refs(refs, collect))).await?;
-        let (mut digest, count, mut tips) = match read {
+        let (mut hash, count, mut tips) = match read {
             Ok(read) => read,
             Err(error) if !is_damage(error.kind()) => return Err(error.into()),
             Err(error) => {
@@ -177,12 +181,12 @@ impl Region {
                 return Ok(Vec::new());
             }
         };
-        if item.head.frontier.seq > 0 {
-            digest.toggle(b"HEAD", &item.head.head);
-        }
+        hash.add_head(&item.head);
         verified.refs = count;
-        if digest != item.head.refs_digest {
-            verified.find(format!("the refs have digest {digest}, the head says {}", item.head.refs_digest));
+        if !hash.is_of(&item.head) {
+            verified.find(format!("the refs do not have digest {}, as the head says", item.head.refs_hash.digest()));
+        } else if by_ledger.is_some_and(|refs| *refs != hash.lattice) {
+            verified.find("the refs are not those that its changes make");
         }
         tips.extend(item.head.head.object().map(|id| ("HEAD".to_owned(), *id)));
         Ok(tips)
@@ -227,7 +231,7 @@ fn compare(ledger: &Head, head: &Head, verified: &mut Verified) {
         ("name", ledger.name.clone(), head.name.clone()),
         ("state", ledger.state.to_string(), head.state.to_string()),
         ("HEAD", ledger.head.to_string(), head.head.to_string()),
-        ("refs digest", ledger.refs_digest.to_string(), head.refs_digest.to_string()),
+        ("refs digest", ledger.refs_hash.digest().to_string(), head.refs_hash.digest().to_string()),
         ("number of refs", ledger.refs.to_string(), head.refs.to_string()),
         ("object format", ledger.format.to_string(), head.format.to_string()),
     ];
@@ -238,19 +242,19 @@ fn compare(ledger: &Head, head: &Head, verified: &mut Verified) {
     }
 }
 
-type Refs = (RefsDigest, u64, Vec<(String, ObjectId)>);
+type Refs = (HashedRefs, u64, Vec<(String, ObjectId)>);
 
 fn read_refs(refs: RefsAt, collect: bool) -> std::result::Result<Refs, LedgerError> {
-    let (mut digest, mut count, mut tips) = (RefsDigest::ZERO, 0, Vec::new());
+    let (mut hash, mut count, mut tips) = (HashedRefs::default(), 0, Vec::new());
     for entry in refs.open()? {
         let (name, value) = entry?;
-        digest.toggle(name.as_bstr(), &value);
+        hash.edit(name.as_bstr(), None, Some(&value));
         count += 1;
         if let (true, Some(id)) = (collect, value.object()) {
             tips.push((name.to_string(), *id));
         }
     }
-    Ok((digest, count, tips))
+    Ok((hash, count, tips))
 }
 
 /// The part of a deep verification that reads packs. Blocking.

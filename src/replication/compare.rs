@@ -18,7 +18,7 @@ impl Link {
             return Ok(vec![format!("{name} is not in the target yet: replicate brings it")]);
         };
         Ok(match standing(source, Some(&target.head)) {
-            Standing::Equal if source.refs_digest != target.head.refs_digest => {
+            Standing::Equal if source.refs_hash != target.head.refs_hash => {
                 vec![format!("{name} has the same ledger but other refs in the target: its head is damaged")]
             }
             Standing::Equal if target.head.name != *name => {

@@ -21,7 +21,7 @@ use crate::ledger::head::{Frontier, Head, HeadItem, RepositoryId, State};
 use crate::ledger::keys;
 use crate::ledger::log::{ChangeRow, read_chain, read_head_and_newest};
 use crate::region::commit::MAX_COMMIT_ATTEMPTS;
-use crate::region::fold::{Folded, fold};
+use crate::region::fold::{Before, FoldError, Folded, fold};
 use crate::region::manifest::{LivePack, Manifest};
 use crate::region::{Region, RegionError, Unreadable, blocking};
 use crate::table::{Condition, Write};
@@ -291,10 +291,17 @@ impl Link {
 
     async fn fold(&self, lag: &Lag) -> Result<Folded, ReplicationError> {
         let (log, id, rows) = (self.source.log(), lag.source.id, lag.rows.clone());
-        let before = lag.target.as_ref().map(|item| item.head.clone());
-        let folding = move || Ok::<_, std::io::Error>(fold(&log, id, before.as_ref(), &rows));
+        let (head, here) = (lag.target.as_ref().map(|item| item.head.clone()), self.target.log());
+        let folding = move || {
+            let before = head.as_ref().map(|head| Before { head, log: &here });
+            Ok::<_, std::io::Error>(fold(&log, id, before, &rows))
+        };
         let folded = blocking(folding).await.in_region(&self.source)?;
-        folded.map_err(|error| ReplicationError::of_fold(error, &lag.source.head.name, &self.source.name))
+        let name = &lag.source.head.name;
+        folded.map_err(|error| match error {
+            error @ FoldError::Before(_) => ReplicationError::of_fold(error, name, &self.target.name),
+            error => ReplicationError::of_fold(error, name, &self.source.name),
+        })
     }
 
     async fn copy_and_apply(

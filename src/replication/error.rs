@@ -129,7 +129,10 @@ impl ReplicationError {
             FoldError::Misfit { seq, reason } => {
                 ReplicationError::BadChange { repository: repository.into(), seq, reason }
             }
-            FoldError::Ledger(error) => ReplicationError::Region { region: region.into(), error: error.into() },
+            FoldError::Ledger(error) | FoldError::Before(error) => {
+                let error = RegionError::from(error).locate(region, repository);
+                ReplicationError::Region { region: region.into(), error }
+            }
         }
     }
 }

@@ -95,7 +95,7 @@ async fn whoever_loses_leaves_nothing_behind() {
     };
     let stale = us.get("b").await.map(|item| gitferry::ledger::head::HeadItem { revision: 1, ..item }).unwrap();
     let before = rows(us.clone()).await;
-    let mut proposal = us.proposal(Some(&stale), "me");
+    let mut proposal = us.proposal("me");
     proposal.name = Some("c".into());
     let error = us.commit(&Subject::Existing(Box::new(stale)), proposal).await.unwrap_err();
     assert!(matches!(error, RegionError::Ledger(LedgerError::Lost { .. })), "{error}");
@@ -324,7 +324,7 @@ async fn a_commit_takes_no_pack_of_another_repository() {
     source.import(&us, "app").await.unwrap();
     let packs = us.manifest(&us.get("app").await.unwrap()).await.unwrap().0.packs;
     let other = us.create("other", SHA1, "me").await.unwrap();
-    let mut proposal = us.proposal(Some(&other), "me");
+    let mut proposal = us.proposal("me");
     proposal.packs = packs;
     let error = us.commit(&Subject::Existing(Box::new(other.clone())), proposal).await.unwrap_err();
     assert_eq!(error.kind(), Kind::Internal, "{error}");

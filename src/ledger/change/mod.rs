@@ -4,7 +4,7 @@
 //! and copied as it stands from region to region. A million ref edits are read and written as a stream.
 //!
 //! ```text
-//! gitferry-change 1
+//! gitferry-change 2
 //! epoch 1 us-east-1
 //! seq 7
 //! prev <hash of change 6>
@@ -16,11 +16,14 @@
 //! head ref:refs/heads/main <new value>     (where HEAD changes; `-` for no old value)
 //! pack <id> <bytes> <objects> <crc64> <index bytes> <index crc64> <closed|open>
 //! lfs <sha256> <bytes> <crc64>
-//! digest <refs digest after the change>
+//! digest lt1-<refs digest after the change>
 //! edits 2
 //! <old or -> <new or -> refs/heads/main
 //! <old or -> <new or -> refs/tags/v1
 //! ```
+//!
+//! Format 1 differs in one line: its digest is an XOR without `lt1-` (see [`super::hash`]). It is read, and no longer
+//! written; in one ledger it stands only below format 2.
 //!
 //! Edits are sorted by name and name each ref once. Deletions apply before creations. `lfs` lines name the
 //! Git LFS objects that came with the change, sorted by id, each once.

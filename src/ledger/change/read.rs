@@ -133,7 +133,7 @@ fn parse_value(text: &[u8]) -> Option<Option<RefValue>> {
 fn read_header<R: BufRead>(lines: &mut Lines<R>) -> Result<ChangeHeader, ChangeError> {
     let mut fields = Fields { current: split_line(lines)?, lines };
     let version = fields.required("gitferry-change")?;
-    if version != "1" {
+    if !matches!(version.as_str(), "1" | "2") {
         let reason = format!("version {version} is not known: a newer gitferry wrote it, update this one first");
         return Err(fields.bad_value(reason));
     }
@@ -156,7 +156,7 @@ fn read_header<R: BufRead>(lines: &mut Lines<R>) -> Result<ChangeHeader, ChangeE
         head: None,
         packs: Vec::new(),
         lfs: Vec::new(),
-        digest: RefsDigest::ZERO,
+        digest: RefsDigest::default(),
         edits: 0,
     };
     if let Some(bytes) = fields.optional_bytes("head")? {

@@ -7,9 +7,10 @@ use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
+use crate::ledger::hash::Lattice;
 
 /// A header that says everything, and two edits.
-const EXAMPLE: &str = "gitferry-change 1
+const EXAMPLE: &str = "gitferry-change 2
 epoch 1 us-east-1
 seq 7
 prev 00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff
@@ -22,7 +23,7 @@ head ref:refs/heads/main 1111111111111111111111111111111111111111
 pack 1234567890abcdef1234567890abcdef12345678 100 3 00000000000000ff 200 0123456789abcdef closed
 lfs 1111111111111111111111111111111111111111111111111111111111111111 5 00000000000000fe
 lfs 4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393 123456789012 0123456789abcdef
-digest aabbccddeeff0011aabbccddeeff0011aabbccddeeff0011aabbccddeeff0011
+digest lt1-aabbccddeeff0011aabbccddeeff0011aabbccddeeff0011aabbccddeeff0011
 edits 2
 - 1111111111111111111111111111111111111111 refs/heads/main
 2222222222222222222222222222222222222222 - refs/tags/v1
@@ -49,9 +50,9 @@ fn bytes_of(sealed: &SealedChange) -> Vec<u8> {
 }
 
 fn seal(header: ChangeHeader, edits: &[RefEdit]) -> SealedChange {
-    let mut spool = EditSpool::new(RefsDigest::ZERO, std::env::temp_dir());
+    let mut spool = EditSpool::new(std::env::temp_dir());
     edits.iter().for_each(|edit| spool.push(edit).unwrap());
-    spool.seal(header).unwrap()
+    spool.seal(header, Lattice::default()).unwrap()
 }
 
 prop_compose! {
@@ -119,7 +120,7 @@ fn header() -> impl Strategy<Value = ChangeHeader> {
             head: head.map(|(old, new)| HeadEdit { old, new }),
             packs,
             lfs,
-            digest: RefsDigest::ZERO,
+            digest: RefsDigest::default(),
             edits: 0,
         }
     })
@@ -232,8 +233,10 @@ fn another_spelling_is_no_change() {
         ("seq 7", "seq 18446744073709551616", 3),
         ("epoch 1 ", "epoch 01 ", 2),
         ("epoch 1 ", "epoch 1", 2),
-        ("gitferry-change 1", "gitferry-change 2", 1),
-        ("gitferry-change 1", "gitferry-change 01", 1),
+        ("gitferry-change 2", "gitferry-change 3", 1),
+        ("gitferry-change 2", "gitferry-change 02", 1),
+        ("gitferry-change 2", "gitferry-change 1", 1),
+        ("digest lt1-", "digest ", 1),
         ("aabbccddeeff00112233", "AABBCCDDEEFF00112233", 4),
         ("time 17", "time +17", 5),
         ("time 17", "time 017", 5),
@@ -261,7 +264,7 @@ fn another_spelling_is_no_change() {
         ("00000000000000fe", "00000000000000FE", 12),
         ("00000000000000fe", "fe", 12),
         ("00000000000000fe", "00000000000000fe x", 12),
-        ("digest aabb", "digest AABB", 14),
+        ("digest lt1-aabb", "digest lt1-AABB", 14),
         ("edits 2", "edits 02", 15),
         ("edits 2", "edits 1", 16),
         ("edits 2", "edits 3", 18),
@@ -333,7 +336,7 @@ fn edits_are_sealed_in_order_only() {
         old: None,
         new: new.cloned(),
     };
-    let mut spool = EditSpool::new(RefsDigest::ZERO, std::env::temp_dir());
+    let mut spool = EditSpool::new(std::env::temp_dir());
     spool.push(&edit("refs/heads/b", Some(&id))).unwrap();
     assert!(spool.push(&edit("refs/heads/a", Some(&id))).is_err());
     assert!(spool.push(&edit("refs/heads/b", Some(&id))).is_err());
@@ -353,9 +356,9 @@ fn a_large_change_goes_through_a_file_and_has_the_same_bytes() {
             new: Some(RefValue::Object(gix::ObjectId::from_bytes_or_panic(&[number as u8 | 1; 20]))),
         })
         .collect();
-    let mut spool = EditSpool::new(RefsDigest::ZERO, dir.path());
+    let mut spool = EditSpool::new(dir.path());
     edits.iter().for_each(|edit| spool.push(edit).unwrap());
-    let sealed = spool.seal(template).unwrap();
+    let sealed = spool.seal(template, Lattice::default()).unwrap();
     assert!(matches!(sealed.body, ChangeBody::Spooled(_)));
     let bytes = bytes_of(&sealed);
     assert!(bytes.len() > MAX_INLINE_BYTES && bytes.len() as u64 == sealed.size);
@@ -372,4 +375,16 @@ fn actors_fit_into_a_line() {
     assert_eq!(clean_actor(" \n "), "unknown");
     let long = clean_actor(&"ä".repeat(2_000));
     assert!(long.len() <= MAX_ACTOR_BYTES && long.chars().all(|c| c == 'ä'));
+}
+
+/// As the build of 2b7e73a wrote them.
+#[test]
+fn changes_of_format_1_are_read_as_they_stand() {
+    let old = EXAMPLE.replace("gitferry-change 2", "gitferry-change 1").replace("lt1-", "");
+    let (header, edits, hash) = read(old.as_bytes()).unwrap();
+    assert!(matches!(header.digest, RefsDigest::Xor(_)) && edits.len() == 2);
+    assert_eq!(hash.0, <[u8; 32]>::from(Sha256::digest(old.as_bytes())));
+    let mut written = Vec::new();
+    header.write_to(&mut written);
+    assert!(old.as_bytes().starts_with(&written));
 }

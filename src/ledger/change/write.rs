@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{ChangeError, ChangeHeader, ChangePack, LfsObject, MAX_INLINE_BYTES, RefEdit, clean_actor};
 use crate::git::refs::RefValue;
-use crate::ledger::hash::{ChangeHash, RefsDigest};
+use crate::ledger::hash::{ChangeHash, Lattice, RefsDigest};
 
 /// The finished bytes of a change.
 #[derive(Debug)]
@@ -21,6 +21,8 @@ pub struct SealedChange {
     pub size: u64,
     /// The bytes themselves.
     pub body: ChangeBody,
+    /// The hash of all refs and HEAD after it.
+    pub refs: Lattice,
 }
 
 /// Where the bytes of a sealed change are until it is committed.
@@ -41,19 +43,20 @@ pub struct EditSpool {
     dir: std::path::PathBuf,
     last: BString,
     count: u64,
-    digest: RefsDigest,
+    /// What the edits amount to.
+    effect: Lattice,
 }
 
 impl EditSpool {
-    /// Starts from the refs digest before the change; temporary files go to `dir`.
-    pub fn new(before: RefsDigest, dir: impl Into<std::path::PathBuf>) -> Self {
+    /// A spool without edits, whose temporary files go to `dir`.
+    pub fn new(dir: impl Into<std::path::PathBuf>) -> Self {
         EditSpool {
             buffer: Vec::new(),
             file: None,
             dir: dir.into(),
             last: BString::default(),
             count: 0,
-            digest: before,
+            effect: Lattice::default(),
         }
     }
 
@@ -70,7 +73,7 @@ impl EditSpool {
         self.buffer.push(b' ');
         self.buffer.extend_from_slice(name);
         self.buffer.push(b'\n');
-        self.digest.edit(name, edit.old.as_ref(), edit.new.as_ref());
+        self.effect.edit(name, edit.old.as_ref(), edit.new.as_ref());
         self.last = name.to_owned();
         self.count += 1;
         if self.buffer.len() > MAX_INLINE_BYTES {
@@ -99,13 +102,16 @@ impl EditSpool {
         Ok(())
     }
 
-    /// Seals the edits under `header`, whose `edits` and `digest` it fills in.
-    pub fn seal(mut self, mut header: ChangeHeader) -> Result<SealedChange, ChangeError> {
+    /// Seals the edits under `header`, whose `edits` and `digest` it fills in. `before` is the hash of all refs and HEAD
+    /// before the change.
+    pub fn seal(mut self, mut header: ChangeHeader, before: Lattice) -> Result<SealedChange, ChangeError> {
+        let mut refs = before;
+        refs.add(&self.effect);
         if let Some(head) = &header.head {
-            self.digest.edit(b"HEAD", head.old.as_ref(), Some(&head.new));
+            refs.edit(b"HEAD", head.old.as_ref(), Some(&head.new));
         }
         header.edits = self.count;
-        header.digest = self.digest;
+        header.digest = refs.digest();
         header.actor = clean_actor(&header.actor);
         let mut bytes = Vec::new();
         header.write_to(&mut bytes);
@@ -113,7 +119,7 @@ impl EditSpool {
             bytes.append(&mut self.buffer);
             let hash = ChangeHash(Sha256::digest(&bytes).into());
             let size = bytes.len() as u64;
-            return Ok(SealedChange { header, hash, size, body: ChangeBody::Inline(bytes.into()) });
+            return Ok(SealedChange { header, hash, size, body: ChangeBody::Inline(bytes.into()), refs });
         }
         self.spill()?;
         let mut out = HashingWriter::new(tempfile::NamedTempFile::new_in(&self.dir)?);
@@ -125,7 +131,7 @@ impl EditSpool {
             std::io::copy(&mut edits, &mut out)?;
         }
         let (file, hash, size) = out.finish()?;
-        Ok(SealedChange { header, hash, size, body: ChangeBody::Spooled(file.into_temp_path()) })
+        Ok(SealedChange { header, hash, size, body: ChangeBody::Spooled(file.into_temp_path()), refs })
     }
 }
 
@@ -163,7 +169,11 @@ impl ChangeHeader {
     /// Writes all lines up to the first edit.
     pub(super) fn write_to(&self, out: &mut Vec<u8>) {
         let mut line = |key: &str, value: String| out.extend_from_slice(format!("{key} {value}\n").as_bytes());
-        line("gitferry-change", "1".into());
+        let format = match self.digest {
+            RefsDigest::Xor(_) => 1,
+            RefsDigest::Lattice(_) => 2,
+        };
+        line("gitferry-change", format.to_string());
         line("epoch", format!("{} {}", self.epoch, self.region));
         line("seq", self.seq.to_string());
         line("prev", self.prev.to_string());

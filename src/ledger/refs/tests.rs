@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::ledger::change::{ChangeBody, ChangeHeader, EditSpool, RefEdit, SealedChange};
-use crate::ledger::hash::{ChangeHash, RefsDigest};
+use crate::ledger::hash::{ChangeHash, Lattice, RefsDigest, SnapshotHash};
 use crate::ledger::log::{ChangeFacts, LargeBody};
 use crate::ledger::snapshot::SnapshotWriter;
 use crate::objects::FilesystemStore;
@@ -42,7 +42,7 @@ impl Place {
 
     /// Seals the difference between two states as the change with this number.
     fn seal(&self, seq: u64, before: &Model, edits: &BTreeMap<u8, Option<u8>>) -> (SealedChange, Model) {
-        let mut spool = EditSpool::new(RefsDigest::ZERO, self.dir.path());
+        let mut spool = EditSpool::new(self.dir.path());
         let mut after = before.clone();
         let by_name: BTreeMap<RefName, Option<u8>> = edits.iter().map(|(n, value)| (name(*n), *value)).collect();
         for (name, value) in by_name {
@@ -68,10 +68,10 @@ impl Place {
             head: None,
             packs: Vec::new(),
             lfs: Vec::new(),
-            digest: RefsDigest::ZERO,
+            digest: RefsDigest::default(),
             edits: 0,
         };
-        (spool.seal(header).unwrap(), after)
+        (spool.seal(header, Lattice::default()).unwrap(), after)
     }
 
     /// The change as a row; a large one has its bytes in the object store.
@@ -98,16 +98,17 @@ impl Place {
         ChangeRow { hash: sealed.hash, facts, inline: (!large).then(|| bytes.clone()) }
     }
 
-    async fn snapshot(&self, refs: &Model) -> String {
+    async fn snapshot(&self, refs: &Model) -> SnapshotRef {
         let mut writer = SnapshotWriter::new(Vec::new()).unwrap();
         refs.iter().for_each(|(name, value)| writer.push(name, value).unwrap());
-        let (bytes, _, count) = writer.finish().unwrap();
-        assert_eq!(count, refs.len() as u64);
-        self.log.objects.put("snapshot", bytes.into()).await.unwrap();
-        "snapshot".into()
+        let written = writer.finish().unwrap();
+        assert_eq!(written.count, refs.len() as u64);
+        let (bytes, sha256) = (written.out.len() as u64, Some(written.sha256));
+        self.log.objects.put("snapshot", written.out.into()).await.unwrap();
+        SnapshotRef { seq: 0, key: "snapshot".into(), bytes, sha256 }
     }
 
-    async fn collect(&self, snapshot: Option<String>, rows: Vec<ChangeRow>) -> Result<Model, LedgerError> {
+    async fn collect(&self, snapshot: Option<SnapshotRef>, rows: Vec<ChangeRow>) -> Result<Model, LedgerError> {
         let refs = RefsAt { id: self.id, log: self.log.clone(), snapshot, rows };
         tokio::task::spawn_blocking(move || refs.collect()).await.unwrap()
     }
@@ -163,4 +164,27 @@ async fn a_large_change_that_was_altered_ends_the_stream_with_an_error() {
     let error = place.collect(None, vec![row]).await.unwrap_err();
     assert_eq!(error.kind(), crate::Kind::Corrupt);
     assert!(error.to_string().contains("change 1 of repository") && error.to_string().contains("changes/gone"));
+}
+
+#[tokio::test]
+async fn a_snapshot_that_was_altered_ends_the_stream_with_an_error() {
+    let place = Place::new();
+    let model = Model::from([(name(1), object(3)), (name(2), object(5))]);
+    let good = place.snapshot(&model).await;
+    assert_eq!(place.collect(Some(good.clone()), Vec::new()).await.unwrap(), model);
+    // As good a snapshot as any, of other refs, or with more behind its end: only its hash tells.
+    let other = Model::from([(name(1), object(3)), (name(2), object(7))]);
+    let mut writer = SnapshotWriter::new(Vec::new()).unwrap();
+    other.iter().for_each(|(name, value)| writer.push(name, value).unwrap());
+    let forged = writer.finish().unwrap().out;
+    let longer = [&place.log.objects.get("snapshot", 0..1_000_000).await.unwrap()[..], b"x"].concat();
+    for (key, bytes) in [("forged", forged), ("longer", longer)] {
+        place.log.objects.put(key, bytes.into()).await.unwrap();
+        let altered = SnapshotRef { key: key.into(), ..good.clone() };
+        let error = place.collect(Some(altered), Vec::new()).await.unwrap_err();
+        assert_eq!(error.kind(), crate::Kind::Corrupt, "{key}: {error}");
+    }
+    let another = SnapshotRef { sha256: Some(SnapshotHash([0; 32])), ..good };
+    let error = place.collect(Some(another), Vec::new()).await.unwrap_err();
+    assert!(error.to_string().contains("its bytes were altered"), "{error}");
 }

@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use sha2::Digest as _;
 use uuid::Uuid;
 
 use super::*;
 use crate::git::refs::RefName;
 use crate::ledger::change::{ChangeBody, EditSpool, HeadEdit, RefEdit};
 use crate::ledger::head::State;
-use crate::ledger::log::ChangeFacts;
+use crate::ledger::log::{ChangeFacts, row_write};
 use crate::objects::FilesystemStore;
 use crate::table::SqliteTable;
 
@@ -26,11 +27,31 @@ fn edit(name: &str, old: Option<u8>, new: Option<u8>) -> RefEdit {
     RefEdit { name: RefName::new(name).unwrap(), old: old.map(object), new: new.map(object) }
 }
 
+/// The hash of a head whose last change is of format 2.
+fn lattice(head: &Head) -> Lattice {
+    match &head.refs_hash {
+        RefsHash::Lattice(refs) => refs.clone(),
+        RefsHash::Xor(_) => panic!("its last change is of format 1"),
+    }
+}
+
+/// The same change in format 1, with an XOR digest.
+fn in_format_1(row: &ChangeRow, xor: Xor) -> ChangeRow {
+    let text = String::from_utf8(row.inline.clone().unwrap().to_vec()).unwrap();
+    let (above, below) = text.split_once("digest ").unwrap();
+    let (_, below) = below.split_once('\n').unwrap();
+    let above = above.replace("gitferry-change 2", "gitferry-change 1");
+    let text = format!("{above}digest {}\n{below}", RefsHash::Xor(xor).digest());
+    let hash = ChangeHash(sha2::Sha256::digest(text.as_bytes()).into());
+    let facts = ChangeFacts { size: text.len() as u64, ..row.facts.clone() };
+    ChangeRow { hash, facts, inline: Some(text.into()) }
+}
+
 /// What a change is made from.
 struct Draft {
     header: ChangeHeader,
-    /// The refs digest that its author started from.
-    before: RefsDigest,
+    /// The hash of the refs that its author started from.
+    before: Lattice,
     edits: Vec<RefEdit>,
 }
 
@@ -49,10 +70,10 @@ impl Draft {
             head: Some(HeadEdit { old: None, new: symbolic("refs/heads/main") }),
             packs: Vec::new(),
             lfs: Vec::new(),
-            digest: RefsDigest::ZERO,
+            digest: RefsDigest::default(),
             edits: 0,
         };
-        Draft { header, before: RefsDigest::ZERO, edits: vec![edit("refs/heads/main", None, Some(1))] }
+        Draft { header, before: Lattice::default(), edits: vec![edit("refs/heads/main", None, Some(1))] }
     }
 
     /// A change that fits behind `head`.
@@ -67,13 +88,13 @@ impl Draft {
             head: None,
             ..header
         };
-        Draft { header, before: head.refs_digest, edits: vec![edit("refs/heads/main", Some(1), Some(2))] }
+        Draft { header, before: lattice(head), edits: vec![edit("refs/heads/main", Some(1), Some(2))] }
     }
 
     fn row(self) -> ChangeRow {
-        let mut spool = EditSpool::new(self.before, std::env::temp_dir());
+        let mut spool = EditSpool::new(std::env::temp_dir());
         self.edits.iter().for_each(|edit| spool.push(edit).unwrap());
-        let sealed = spool.seal(self.header).unwrap();
+        let sealed = spool.seal(self.header, self.before).unwrap();
         let ChangeBody::Inline(bytes) = sealed.body else { panic!("larger than expected") };
         let facts = ChangeFacts {
             seq: sealed.header.seq,
@@ -108,7 +129,7 @@ impl Place {
 
     fn fold(&self, before: Option<&Head>, rows: &[ChangeRow]) -> Result<Folded, FoldError> {
         let _inside = self.runtime.enter();
-        fold(&self.log, ID, before, rows)
+        fold(&self.log, ID, before.map(|head| Before { head, log: &self.log }), rows)
     }
 
     fn first_head(&self) -> Head {
@@ -203,12 +224,14 @@ fn edits_that_do_not_start_from_the_refs_here_are_a_misfit() {
     let head = place.first_head();
     // Its author believed in other refs than there are.
     let mut draft = Draft::after(&head);
-    draft.before = RefsDigest([1; 32]);
+    draft.before.edit(b"refs/heads/other", None, Some(&object(1)));
     let (seq, reason) = place.misfit(Some(&head), draft);
     assert!(seq == 2 && reason.contains("the refs digest is"), "{reason}");
     // The head here is not what its refs are.
     let mut damaged = head.clone();
-    damaged.refs_digest.0[0] ^= 1;
+    let mut refs = lattice(&head);
+    refs.edit(b"refs/heads/other", None, Some(&object(1)));
+    damaged.refs_hash = RefsHash::Lattice(refs);
     assert!(place.misfit(Some(&damaged), Draft::after(&head)).1.contains("the refs digest is"));
 }
 
@@ -229,4 +252,83 @@ fn bytes_that_are_not_the_rows_own_are_an_error() {
         assert!(error.to_string().contains("its bytes were altered"), "{error}");
     }
     assert!(place.fold(Some(&head), &[good]).is_ok());
+}
+
+/// A first change of format 1, and what it makes of the refs.
+fn old_first() -> (ChangeRow, HashedRefs) {
+    let mut refs = HashedRefs::default();
+    refs.edit(b"HEAD", None, Some(&symbolic("refs/heads/main")));
+    refs.edit(b"refs/heads/main", None, Some(&object(1)));
+    (in_format_1(&Draft::first().row(), refs.xor), refs)
+}
+
+#[test]
+fn the_hash_that_cannot_be_forged_comes_with_the_next_change() {
+    let place = Place::new();
+    let (first, refs) = old_first();
+    let old = place.fold(None, std::slice::from_ref(&first)).unwrap();
+    assert!(old.head.refs_hash == RefsHash::Xor(refs.xor) && old.refs.as_ref() == Some(&refs.lattice));
+    // One more of format 1, then one of this build.
+    let mut after = refs.clone();
+    after.edit(b"refs/tags/v1", None, Some(&object(9)));
+    let header = ChangeHeader {
+        prev: first.hash,
+        seq: 2,
+        name: None,
+        format: None,
+        state: None,
+        head: None,
+        ..Draft::first().header
+    };
+    let draft = Draft { header, before: refs.lattice.clone(), edits: vec![edit("refs/tags/v1", None, Some(9))] };
+    let second = in_format_1(&draft.row(), after.xor);
+    let header = ChangeHeader {
+        prev: second.hash,
+        seq: 3,
+        name: None,
+        format: None,
+        state: None,
+        head: None,
+        ..Draft::first().header
+    };
+    let draft = |before: &HashedRefs| Draft {
+        header: header.clone(),
+        before: before.lattice.clone(),
+        edits: vec![edit("refs/heads/main", Some(1), Some(2))],
+    };
+    let third = draft(&after).row();
+    let whole = place.fold(None, &[first.clone(), second.clone(), third.clone()]).unwrap();
+    assert!(whole.refs == Some(lattice(&whole.head)) && whole.head.frontier == third.frontier());
+    // A replica that has the first, whose refs it reads from its own log.
+    let table = place.log.table.clone();
+    let row = row_write(ID, first.hash, &first.facts, first.inline.clone());
+    place.runtime.block_on(table.transact(vec![row])).unwrap();
+    let replica = place.fold(Some(&old.head), &[second.clone(), third.clone()]).unwrap();
+    assert_eq!(replica.head, whole.head);
+    // Behind format 1 alone, nobody has to know.
+    assert_eq!(place.fold(Some(&old.head), std::slice::from_ref(&second)).unwrap().refs, None);
+    // Where the author came to something else than what this region holds, it is a misfit.
+    let other = draft(&refs).row();
+    match place.fold(Some(&old.head), &[second.clone(), other]) {
+        Err(FoldError::Misfit { seq: 3, reason }) => assert!(reason.contains("the refs digest is"), "{reason}"),
+        other => panic!("{other:?}"),
+    }
+    // Where this region's refs are not what its head says, that is what is wrong.
+    let mut damaged = old.head.clone();
+    damaged.refs_hash = RefsHash::Xor(Xor::default());
+    let error = place.fold(Some(&damaged), &[draft(&refs).row()]).unwrap_err();
+    assert!(error.to_string().contains("does not follow") || matches!(error, FoldError::Before(_)), "{error}");
+}
+
+#[test]
+fn format_1_does_not_come_back() {
+    let place = Place::new();
+    let head = place.first_head();
+    let row = in_format_1(&Draft::after(&head).row(), Xor::default());
+    match place.fold(Some(&head), &[row]) {
+        Err(FoldError::Misfit { seq: 2, reason }) => {
+            assert!(reason.contains("behind a change of format 2"), "{reason}")
+        }
+        other => panic!("{other:?}"),
+    }
 }

@@ -155,7 +155,7 @@ impl Region {
         let packs = self.put_packs(subject.id(), packs).await?;
         crate::fault::crash_point("import-put-packs");
         imported.bytes = packs.iter().map(|pack| pack.bytes + pack.index_bytes).sum();
-        let mut proposal = self.proposal(existing.as_ref(), &options.actor);
+        let mut proposal = self.proposal(&options.actor);
         proposal.head = Some(head);
         proposal.refs_added = diff.refs_added();
         proposal.edits = diff.edits;
@@ -211,7 +211,7 @@ impl Region {
             Some(item) => Some(self.refs(item).await?),
             None => None,
         };
-        let spool = self.edit_spool(existing);
+        let spool = self.edit_spool();
         let patterns = options.patterns.clone();
         blocking(move || {
             let head = source.head()?;

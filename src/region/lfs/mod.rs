@@ -294,7 +294,7 @@ impl Region {
             let gone = || RegionError::NoRepository { name: id.to_string(), region: self.name.clone() };
             let item = item.ok_or_else(gone)?;
             self.check_writable(&item)?;
-            let mut proposal = self.proposal(Some(&item), actor);
+            let mut proposal = self.proposal(actor);
             proposal.lfs = objects.to_vec();
             match self.commit(&Subject::Existing(Box::new(item)), proposal).await {
                 Err(RegionError::Ledger(LedgerError::Lost { .. })) => {}

@@ -213,7 +213,7 @@ impl Attempt<'_> {
                 Packs::Durable(region.put_packs(state.item.id, new.into_iter().map(|pack| *pack).collect()).await?);
             crate::fault::crash_point("push-put-packs");
         }
-        let mut proposal: Proposal = region.proposal(Some(&state.item), self.actor);
+        let mut proposal: Proposal = region.proposal(self.actor);
         if let Packs::Durable(live) = packs {
             proposal.packs = live.clone();
         }

@@ -12,7 +12,7 @@ use super::policy::RefPolicy;
 use crate::events::codecommit::{ReferenceEvent, StateChange};
 use crate::git::refs::RefValue;
 use crate::git::view::RefTable;
-use crate::ledger::hash::RefsDigest;
+use crate::ledger::hash::{Lattice, RefsDigest};
 
 /// Most refs whose last values are kept, to know again what an event announces.
 const MAX_RECENT: usize = 64;
@@ -63,18 +63,18 @@ impl Hint {
     }
 }
 
-/// The digest of a side's refs. `HEAD` is part of what a source is, not of what a push could change.
-pub fn digest(refs: &RefTable, head: Option<&RefValue>) -> RefsDigest {
-    let mut digest = RefsDigest::ZERO;
+/// The hash of a side's refs. `HEAD` is part of what a source is, not of what a push could change.
+pub fn hash(refs: &RefTable, head: Option<&RefValue>) -> Lattice {
+    let mut hash = Lattice::default();
     for entry in refs.iter() {
         if let Some(id) = refs.object(&entry) {
-            digest.toggle(entry.name, &RefValue::Object(id));
+            hash.edit(entry.name, None, Some(&RefValue::Object(id)));
         }
     }
     if let Some(head) = head {
-        digest.toggle(b"HEAD", head);
+        hash.edit(b"HEAD", None, Some(head));
     }
-    digest
+    hash
 }
 
 impl Checkpoint {
@@ -167,17 +167,17 @@ mod tests {
         let policy = RefPolicy::default();
         let (then, now) = (table(&[("refs/heads/a", 1), ("refs/heads/b", 2)]), table(&[("refs/heads/a", 1)]));
         let mut checkpoint = Checkpoint { policy: policy.fingerprint().into(), ..Checkpoint::default() };
-        checkpoint.target = digest(&then, None);
+        checkpoint.target = hash(&then, None).digest();
         checkpoint.set_unconfirmed(&["refs/heads/b".into()]);
-        let confirmed = checkpoint.confirms(&policy, &digest(&then, None));
+        let confirmed = checkpoint.confirms(&policy, &hash(&then, None).digest());
         assert!(confirmed("refs/heads/a".into()) && !confirmed("refs/heads/b".into()));
         assert!(!confirmed(BStr::new(b"refs/heads/\xff")));
         drop(confirmed);
-        assert!(!checkpoint.confirms(&policy, &digest(&now, None))("refs/heads/a".into()));
+        assert!(!checkpoint.confirms(&policy, &hash(&now, None).digest())("refs/heads/a".into()));
         let other = RefPolicy::new(&[], &[], Deletions::Keep, Divergence::Preserve).unwrap();
-        assert!(!checkpoint.confirms(&other, &digest(&then, None))("refs/heads/a".into()));
+        assert!(!checkpoint.confirms(&other, &hash(&then, None).digest())("refs/heads/a".into()));
         checkpoint.set_unconfirmed(&vec!["refs/heads/b".into(); MAX_UNCONFIRMED + 1]);
-        assert!(!checkpoint.confirms(&policy, &digest(&then, None))("refs/heads/a".into()));
+        assert!(!checkpoint.confirms(&policy, &hash(&then, None).digest())("refs/heads/a".into()));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use gix::bstr::ByteSlice;
 
-use super::checkpoint::{Checkpoint, digest};
+use super::checkpoint::{Checkpoint, hash};
 use super::error::RemotesError;
 use super::plan::{Difference, Plan};
 use super::policy::RefPolicy;
@@ -88,7 +88,7 @@ pub fn decide<'a>(
     let equal = difference.equal;
     let asked = match checkpoint {
         Some(checkpoint) => {
-            let confirmed = checkpoint.confirms(policy, &digest(&target.refs, None));
+            let confirmed = checkpoint.confirms(policy, &hash(&target.refs, None).digest());
             difference.to_ask(&source.refs, confirmed)
         }
         None => difference.to_ask(&source.refs, |_| false),

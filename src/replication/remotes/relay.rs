@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use gix::ObjectId;
 use gix::bstr::{BString, ByteSlice};
 
-use super::checkpoint::{Checkpoint, digest};
+use super::checkpoint::{Checkpoint, hash};
 use super::error::RemotesError;
 use super::gate::Gate;
 use super::head::{Followed, TargetHead};
@@ -24,7 +24,7 @@ use crate::git::client::{ReceivePack, RemoteRefs, Server};
 use crate::git::receive_pack::Command;
 use crate::git::refs::{RefName, RefValue};
 use crate::git::view::RefTable;
-use crate::ledger::hash::RefsDigest;
+use crate::ledger::hash::Lattice;
 use crate::remote::{HeadSet, PushLimits};
 use crate::replication::progress::Progress;
 
@@ -101,7 +101,7 @@ impl<'t> Task<'t> {
             held: Held::of(&there.refs),
             known,
             carried,
-            after: digest(&there.refs, None),
+            after: hash(&there.refs, None),
             wanted_head: None,
             made_head: false,
             moved: Vec::new(),
@@ -113,7 +113,7 @@ impl<'t> Task<'t> {
         };
         let head = relay.run(plan, refs.head.as_ref())?;
         relay.end_detour();
-        Ok(relay.checkpoint(digest(&refs.refs, refs.head.as_ref()), head))
+        Ok(relay.checkpoint(hash(&refs.refs, refs.head.as_ref()).digest(), head))
     }
 }
 
@@ -133,8 +133,8 @@ pub(super) struct Relay<'r, 's> {
     /// Objects that are known to be at the source although no ref of it names them.
     pub(super) known: HashSet<ObjectId>,
     pub(super) carried: &'r mut Carried,
-    /// The digest of the target's refs as far as they have got.
-    pub(super) after: RefsDigest,
+    /// The hash of the target's refs as far as they have got.
+    pub(super) after: Lattice,
     /// What the target's `HEAD` is to name, and whether this pass has made that branch.
     pub(super) wanted_head: Option<RefName>,
     pub(super) made_head: bool,

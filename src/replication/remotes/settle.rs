@@ -90,7 +90,7 @@ impl Relay<'_, '_> {
         let mut checkpoint = Checkpoint {
             policy: self.task.policy.fingerprint().into(),
             source,
-            target: self.after,
+            target: self.after.digest(),
             head: head.map(|branch| branch.to_string()),
             ..Checkpoint::default()
         };

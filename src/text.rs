@@ -6,6 +6,11 @@ pub fn serialize<T: std::fmt::Display, S: Serializer>(value: &T, serializer: S) 
     serializer.collect_str(value)
 }
 
+/// Writes whole milliseconds as seconds, the unit of all durations in JSON.
+pub fn millis_as_seconds<S: Serializer>(millis: &i64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_f64(*millis as f64 / 1000.0)
+}
+
 pub fn deserialize<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: std::str::FromStr,

@@ -16,9 +16,20 @@ pub fn note(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
-/// Prints a value as one line of JSON.
+/// The version of what `--json` prints; `docs/json.md` describes it. Members may be added within a version.
+const SCHEMA: u32 = 1;
+
+/// One line of JSON: an object, and the version of its schema.
+#[derive(Serialize)]
+struct Versioned<'a, T> {
+    schema: u32,
+    #[serde(flatten)]
+    value: &'a T,
+}
+
+/// Prints an object as one line of JSON.
 pub fn json(value: &impl Serialize) -> Result<(), Failure> {
-    line(serde_json::to_string(value)?);
+    line(serde_json::to_string(&Versioned { schema: SCHEMA, value })?);
     Ok(())
 }
 

@@ -222,7 +222,7 @@ fn print(summary: &Summary) {
         summary.unchanged,
         summary.failed,
         output::bytes(summary.bytes_copied),
-        output::millis(summary.elapsed_ms),
+        output::millis(summary.elapsed_ms.unsigned_abs()),
     ));
     if summary.failures().any(Kind::is_retryable) {
         output::line("what failed may pass when it is run again; that is always safe");

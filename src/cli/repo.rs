@@ -144,7 +144,7 @@ impl List {
                 json!({ "id": unreadable.id, "name": unreadable.name, "error": error })
             });
             let all: Vec<serde_json::Value> = items.iter().map(describe).chain(failed).collect();
-            output::json(&all)?;
+            output::json(&json!({ "region": region.name, "repositories": all }))?;
             return Ok(exit);
         }
         if items.is_empty() {

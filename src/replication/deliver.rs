@@ -61,6 +61,7 @@ pub struct Delivered {
     /// Bytes of packs, indexes and LFS objects that the changes needed.
     pub bytes: u64,
     /// From the commit of the oldest change at its origin to its being visible here; never below 0.
+    #[serde(rename = "lag_seconds", serialize_with = "crate::text::millis_as_seconds")]
     pub lag_ms: i64,
     /// The number of the last change.
     #[serde(skip)]

@@ -75,9 +75,11 @@ pub struct Summary {
     /// Refs that targets refused.
     pub refused: u64,
     /// The largest lag of a delivered repository, in milliseconds.
+    #[serde(rename = "max_lag_seconds", serialize_with = "crate::text::millis_as_seconds")]
     pub max_lag_ms: i64,
     /// How long the pass took, in milliseconds.
-    pub elapsed_ms: u64,
+    #[serde(rename = "elapsed_seconds", serialize_with = "crate::text::millis_as_seconds")]
+    pub elapsed_ms: i64,
     /// One entry per repository that was delivered or failed.
     pub reports: Vec<Report>,
     /// All repositories that it looked at.
@@ -113,7 +115,7 @@ impl Link {
             summary.add(report);
         }
         summary.bytes_copied = self.progress.bytes_copied.get();
-        summary.elapsed_ms = start.elapsed().as_millis() as u64;
+        summary.elapsed_ms = start.elapsed().as_millis() as i64;
         Ok(summary)
     }
 

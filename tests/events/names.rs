@@ -16,7 +16,7 @@ fn worker(world: &World) -> Running {
 /// Name and id of all that a region shows.
 fn listed(world: &World, region: &str) -> BTreeMap<String, String> {
     let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
-    let all = world.json(&["repo", "list", "--region", region]);
+    let all = world.json(&["repo", "list", "--region", region])["repositories"].clone();
     let shown = |item: &serde_json::Value| {
         let (name, id) = (text(&item["name"]), text(&item["id"]));
         let found = world.run(&["repo", "show", &name, "--region", region, "--json"]);

@@ -140,7 +140,7 @@ fn while_importing() {
         let repo = GitRepo::with_history(world.path("src.git"), &[]);
         let import = ["import", "src.git", "app", "--region", SOURCE];
         dies(&world, point, 1, &import);
-        let listed = world.json(&["repo", "list", "--region", SOURCE]);
+        let listed = world.json(&["repo", "list", "--region", SOURCE])["repositories"].clone();
         assert_eq!(listed.as_array().unwrap().len(), usize::from(committed), "{point}");
         world.sync(&repo, "app");
         assert_eq!(world.show("app", SOURCE)["frontier"]["seq"], 1, "{point}");

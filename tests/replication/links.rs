@@ -168,7 +168,7 @@ fn a_link_carries_what_its_globs_say() {
         world.import(&repo, name);
     }
     assert_eq!(world.replicate()["delivered"], 3);
-    let all = world.json(&["repo", "list", "--region", TARGET]);
+    let all = world.json(&["repo", "list", "--region", TARGET])["repositories"].clone();
     let names: Vec<&str> = all.as_array().unwrap().iter().map(|item| item["name"].as_str().unwrap()).collect();
     assert_eq!(names, ["solo", "team/app", "team/deep/lib"]);
     world.ends(2, &["replicate", "dr", "other"]).says(&["other", "dr"]);

@@ -26,7 +26,7 @@ fn rename(world: &World, from: &str, to: &str) {
 
 /// Name → id of what a region lists.
 fn listed(world: &World, region: &str) -> BTreeMap<String, String> {
-    let all = world.json(&["repo", "list", "--region", region]);
+    let all = world.json(&["repo", "list", "--region", region])["repositories"].clone();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     all.as_array().unwrap().iter().map(|item| (text(&item["name"]), text(&item["id"]))).collect()
 }
@@ -122,7 +122,7 @@ fn a_deleted_repository_is_a_tombstone_with_all_its_packs() {
     replicate_and_compare(&world);
     assert_eq!((world.pack_files(SOURCE), world.pack_files(TARGET)), packs);
     assert!(!listed(&world, TARGET).contains_key("a"));
-    let all = world.json(&["repo", "list", "--deleted", "--region", TARGET]);
+    let all = world.json(&["repo", "list", "--deleted", "--region", TARGET])["repositories"].clone();
     let tombstone = all.as_array().unwrap().iter().find(|item| item["id"] == id.as_str()).unwrap();
     assert_eq!(tombstone["state"], "deleted");
     assert!(tombstone["deleted"].is_string());
@@ -151,7 +151,7 @@ fn what_was_deleted_before_the_target_had_it_never_comes() {
     world.import(&repos[0], "short");
     world.ok(&["repo", "delete", "short", "--region", SOURCE]);
     replicate_and_compare(&world);
-    let all = world.json(&["repo", "list", "--deleted", "--region", TARGET]);
+    let all = world.json(&["repo", "list", "--deleted", "--region", TARGET])["repositories"].clone();
     assert_eq!(all.as_array().unwrap().len(), 3);
 }
 

@@ -136,7 +136,7 @@ fn two_first_imports_under_one_name_make_one_repository() {
     let world = World::new();
     let repo = GitRepo::with_history(world.path("src.git"), &[]);
     let runs = together(&world, 3, &["import", "src.git", "app", "--region", SOURCE, "--json"]);
-    let listed = world.json(&["repo", "list", "--region", SOURCE, "--deleted"]);
+    let listed = world.json(&["repo", "list", "--region", SOURCE, "--deleted"])["repositories"].clone();
     assert_eq!(listed.as_array().unwrap().len(), 1);
     assert!(runs.iter().any(|run| run.status.success()));
     for run in &runs {

@@ -102,7 +102,7 @@ fn bad_names_are_refused_everywhere() {
             assert!(run.stderr.starts_with("error: "), "{}", run.stderr);
         }
     }
-    let all = world.json(&["repo", "list", "--region", SOURCE, "--deleted"]);
+    let all = world.json(&["repo", "list", "--region", SOURCE, "--deleted"])["repositories"].clone();
     assert_eq!(all.as_array().unwrap().len(), 1);
 }
 
@@ -191,6 +191,12 @@ fn the_configuration_may_lie_anywhere() {
     world.ok(&["--config", "fresh/deep/gitferry.toml", "replicate", LINK]);
 }
 
+/// Asserts that a line of JSON is of this version, and has exactly these fields beside.
+fn line(value: &Value, expected: &str) {
+    assert_eq!(value["schema"], 1, "{value}");
+    fields(value, &format!("schema {expected}"));
+}
+
 /// Asserts that an object has exactly these fields.
 fn fields(value: &Value, expected: &str) {
     let mut names: Vec<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
@@ -198,6 +204,13 @@ fn fields(value: &Value, expected: &str) {
     names.sort_unstable();
     expected.sort_unstable();
     assert_eq!(names, expected);
+    let documented = include_str!("../../docs/json.md");
+    for name in names {
+        assert!(
+            documented.contains(&format!("`{name}`")) || documented.contains(&format!("\"{name}\"")),
+            "docs/json.md lacks {name}"
+        );
+    }
 }
 
 #[test]
@@ -205,12 +218,12 @@ fn json_has_the_fields_that_scripts_rely_on() {
     let (world, repo) = synced();
     repo.commit("main", "more", "more\n");
     let imported = world.import(&repo, "app");
-    fields(
+    line(
         &imported,
         "repository id change created updated deleted refs packs objects bytes lfs_objects lfs_bytes lfs_missing",
     );
     let status = world.json(&["status", LINK]);
-    fields(&status, "link source target repositories");
+    line(&status, "link source target repositories");
     let one = &status["repositories"][0];
     fields(
         one,
@@ -222,26 +235,23 @@ fn json_has_the_fields_that_scripts_rely_on() {
     assert!(one["lag_seconds"].as_f64().unwrap() >= 0.0);
     // Behind is a difference for verify, not for status.
     let verify = world.ends(1, &["verify", LINK, "--json"]).json();
-    fields(&verify, "ok deep proven not_proven differences failures repositories");
+    line(&verify, "ok deep proven not_proven differences failures repositories");
     assert!(verify["differences"][0].as_str().unwrap().contains("replicate brings the rest"));
     fields(
         &verify["repositories"][0],
         "repository id region frontier changes refs packs lfs_objects objects bytes deep findings",
     );
     let summary = world.replicate();
-    let all = "link repositories unchanged delivered failed changes edits packs lfs_objects bytes_copied max_lag_ms elapsed_ms refused reports";
-    fields(&summary, all);
+    let all = "link repositories unchanged delivered failed changes edits packs lfs_objects bytes_copied max_lag_seconds elapsed_seconds refused reports";
+    line(&summary, all);
     fields(&summary["reports"][0], "repository id delivered retries");
-    fields(&summary["reports"][0]["delivered"], "changes edits packs lfs_objects bytes lag_ms");
+    fields(&summary["reports"][0]["delivered"], "changes edits packs lfs_objects bytes lag_seconds");
     let log = world.ok(&["log", "app", "--region", TARGET, "--json"]);
     let seqs: Vec<u64> = log
         .lines()
-        .map(|line| {
-            let change: Value = serde_json::from_str(line).unwrap();
-            fields(
-                &change,
-                "seq hash prev epoch region time actor name state head edits_total edits packs refs_digest",
-            );
+        .map(|text| {
+            let change: Value = serde_json::from_str(text).unwrap();
+            line(&change, "seq hash prev epoch region time actor name state head edits_total edits packs refs_digest");
             fields(&change["edits"][0], "name old new");
             fields(&change["packs"][0], "id bytes objects");
             assert_eq!(change["actor"], "tester");
@@ -249,11 +259,11 @@ fn json_has_the_fields_that_scripts_rely_on() {
         })
         .collect();
     assert_eq!(seqs, [2, 1]);
-    fields(&world.json(&["export", "app", "--region", TARGET, "--to", "out"]), "refs packs lfs_objects bytes");
+    line(&world.json(&["export", "app", "--region", TARGET, "--to", "out"]), "refs packs lfs_objects bytes");
     let head = "id name state deleted role region format head refs refs_digest frontier time";
-    fields(&world.show("app", TARGET), &format!("{head} packs bytes"));
+    line(&world.show("app", TARGET), &format!("{head} packs bytes"));
     for args in [["repo", "create", "new"], ["repo", "delete", "new"]] {
-        fields(&world.json(&[&args[..], &["--region", SOURCE]].concat()), head);
+        line(&world.json(&[&args[..], &["--region", SOURCE]].concat()), head);
     }
 }
 

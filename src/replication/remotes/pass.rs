@@ -84,7 +84,7 @@ impl RemoteLink {
             summary.add(report);
         }
         summary.bytes_copied = self.progress.bytes_copied.get();
-        summary.elapsed_ms = start.elapsed().as_millis() as u64;
+        summary.elapsed_ms = start.elapsed().as_millis() as i64;
         Ok(summary)
     }
 

@@ -6,6 +6,7 @@
 
 mod attributes;
 mod commit;
+mod config;
 mod modules;
 mod names;
 mod tree;
@@ -258,6 +259,16 @@ impl<'a> Checker<'a> {
         self.errors += other.errors;
         let room = MAX_FINDINGS.saturating_sub(self.findings.len());
         self.findings.extend(other.findings.iter().take(room).cloned());
+    }
+
+    /// How many errors have been found so far.
+    pub fn errors(&self) -> u64 {
+        self.errors
+    }
+
+    /// What has been found so far, without a look into blobs.
+    pub fn into_report(self) -> Report {
+        Report { findings: self.findings, errors: self.errors }
     }
 
     /// Checks the blobs that trees name `.gitmodules` and `.gitattributes`, as far as `read` has them: its

@@ -2,31 +2,43 @@
 //! (CVE-2018-11235, CVE-2018-17456, CVE-2019-19604, CVE-2020-5260, CVE-2020-11008).
 
 use gix::bstr::{BStr, ByteSlice};
-use gix::config::File;
-use gix::config::file::Metadata;
 
 use super::Message;
+use super::config::{Reading, parse};
 
-/// Checks a `.gitmodules`.
+/// Checks a `.gitmodules`: what Git reads in it, from memory as `git fsck` does or from a file as `git submodule` does.
 pub fn check(data: &[u8], report: &mut dyn FnMut(Message)) {
-    let parsed = File::from_bytes_no_includes(data, Metadata::api(), gix::config::file::init::Options::default());
-    let Ok(config) = parsed else { return report(Message::GitmodulesParse) };
-    let Some(sections) = config.sections_by_name("submodule") else { return };
-    for section in sections {
-        let Some(name) = section.header().subsection_name() else { continue };
-        if !is_name_allowed(name) {
-            report(Message::GitmodulesName);
-        }
-        let values = |key: &str| section.values(key);
-        if values("url").iter().any(|url| !is_url_allowed(url.as_ref())) {
-            report(Message::GitmodulesUrl);
-        }
-        if values("path").iter().any(|path| path.starts_with(b"-")) {
-            report(Message::GitmodulesPath);
-        }
-        if values("update").iter().any(|update| update.starts_with(b"!")) {
-            report(Message::GitmodulesUpdate);
-        }
+    let mut found = Vec::new();
+    let from_memory = parse(data, Reading::Memory, |name, value| look_at(name, value, &mut found));
+    // Where that is not understood is for `git submodule` to say, which has read what comes before.
+    let _ = parse(data, Reading::File, |name, value| look_at(name, value, &mut found));
+    found.sort_unstable();
+    found.dedup();
+    found.into_iter().for_each(&mut *report);
+    if from_memory.is_err() {
+        report(Message::GitmodulesParse);
+    }
+}
+
+/// Looks at one entry (`fsck_gitmodules_fn` in Git).
+fn look_at(name: &[u8], value: Option<&[u8]>, found: &mut Vec<Message>) {
+    let Some(rest) = name.strip_prefix(b"submodule.") else { return };
+    let Some(dot) = rest.rfind_byte(b'.') else { return };
+    let (name, key) = (rest[..dot].as_bstr(), &rest[dot + 1..]);
+    if !is_name_allowed(name) {
+        found.push(Message::GitmodulesName);
+    }
+    let Some(value) = value else { return };
+    match key {
+        b"url" if !is_url_allowed(value.as_bstr()) => found.push(Message::GitmodulesUrl),
+        b"path" if value.starts_with(b"-") => found.push(Message::GitmodulesPath),
+        b"update" if value.starts_with(b"!") => found.push(Message::GitmodulesUpdate),
+        _ => {}
+    }
+    // As many as there are messages, however many entries.
+    if found.len() > Message::ALL.len() {
+        found.sort_unstable();
+        found.dedup();
     }
 }
 

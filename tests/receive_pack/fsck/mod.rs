@@ -1,6 +1,7 @@
 //! Checks of objects against those of Git: the same findings, by the same names, for objects made by hand.
 
 mod commits;
+mod mutated;
 mod trees;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod exporting;
+mod foreign;
 mod git;
 mod hostile;
 mod objects;

@@ -135,7 +135,7 @@ fn alternates_of_alternates() {
     assert_eq!(objects_of(&top), all_objects(&top));
 
     alternates(&base, "../../../gone/.git/objects\n");
-    assert!(matches!(refusal(&top), Feature::AlternateMissing(path) if path.ends_with("gone/.git/objects")));
+    assert!(matches!(refusal(&top), Feature::AlternateMissing(path, 1) if path.ends_with("objects/info/alternates")));
 }
 
 #[test]

@@ -113,7 +113,7 @@ fn symbolic_refs() {
     // One that points out of refs/ could not be exported.
     fs::write(path.join(".git/refs/heads/odd"), "ref: ORIG_HEAD\n").unwrap();
     let error = error_of(&path).to_string();
-    assert!(error.contains("refs/heads/odd") && error.contains("ORIG_HEAD"), "{error}");
+    assert!(error.contains("refs/heads/odd") && !error.contains("ORIG_HEAD"), "{error}");
 }
 
 #[cfg(unix)]
@@ -199,7 +199,7 @@ fn packed_refs_that_git_would_not_read() {
         (format!("{sorted}{id}\n"), "not of the form"),
         (format!("{sorted}{id} refs/heads/{}\n", "x".repeat(5000)), "longer than any ref"),
         (format!("{sorted}{id} heads/a\n"), "does not start with refs/"),
-        (format!("{sorted}{id} refs/heads/a b\n"), "refs/heads/a b"),
+        (format!("{sorted}{id} refs/heads/a b\n"), "that Git does not allow: line 2"),
         (format!("{sorted}{} refs/heads/a\n", "0".repeat(40)), "all-zero"),
         (format!("{sorted}xyz refs/heads/a\n"), "refs/heads/a"),
         ("# something else\n".to_string(), "pack-refs with:"),

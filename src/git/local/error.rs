@@ -31,30 +31,52 @@ pub enum Feature {
     Grafts,
     /// Alternates of alternates, deeper than Git itself follows them.
     AlternateDepth(PathBuf),
-    /// An alternate object directory that is not there.
-    AlternateMissing(PathBuf),
+    /// An alternate object directory that is not there: the file that names it, and the number of the entry there.
+    AlternateMissing(PathBuf, usize),
+    /// An alternate object directory of another user than the repository's.
+    AlternateForeign(PathBuf, usize),
+    /// An object directory that is a link out of a repository that belongs to another user.
+    LinkedObjects,
     /// A symbolic link to a directory below another such link, inside `refs/`.
     LinkedRefDirectories(PathBuf),
     /// More entries than are read into memory: what, and how many at most.
     TooMany(&'static str, usize),
 }
 
+/// Longest value of a setting that an error quotes.
+const MAX_QUOTED_BYTES: usize = 32;
+
+/// A value that may be quoted: a short word. Anything else may be the content of another file.
+pub(super) fn word(value: &str) -> &str {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    match value.len() <= MAX_QUOTED_BYTES && !value.is_empty() && value.bytes().all(is_word) {
+        true => value,
+        false => "(not a word)",
+    }
+}
+
 impl fmt::Display for Feature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Feature::FormatVersion(version) => write!(f, "repository format version {version:?}"),
-            Feature::Extension(name) => write!(f, "the unknown extension extensions.{name}"),
+            Feature::FormatVersion(version) => write!(f, "repository format version {}", word(version)),
+            Feature::Extension(name) => write!(f, "the unknown extension extensions.{}", word(name)),
             Feature::ExtensionNeedsVersion1(name) => {
                 write!(f, "extensions.{name}, which needs core.repositoryFormatVersion = 1")
             }
-            Feature::ObjectFormat(name) => write!(f, "the object format {name:?} (extensions.objectFormat)"),
+            Feature::ObjectFormat(name) => write!(f, "the object format {} (extensions.objectFormat)", word(name)),
             Feature::CompatObjectFormat => write!(f, "a second object format (extensions.compatObjectFormat)"),
-            Feature::RefStorage(name) => write!(f, "refs stored as {name} (extensions.refStorage)"),
+            Feature::RefStorage(name) => write!(f, "refs stored as {} (extensions.refStorage)", word(name)),
             Feature::PartialClone(how) => write!(f, "a partial clone ({how})"),
             Feature::Shallow => write!(f, "a shallow clone (file shallow)"),
             Feature::Grafts => write!(f, "grafts (file info/grafts)"),
             Feature::AlternateDepth(path) => write!(f, "alternates nested too deep, at {}", path.display()),
-            Feature::AlternateMissing(path) => write!(f, "an alternate that is not there, {}", path.display()),
+            Feature::AlternateMissing(path, entry) => {
+                write!(f, "an alternate that is not there, entry {entry} of {}", path.display())
+            }
+            Feature::AlternateForeign(path, entry) => {
+                write!(f, "an alternate of another user than its own, entry {entry} of {}", path.display())
+            }
+            Feature::LinkedObjects => write!(f, "its objects outside of it, though it belongs to another user"),
             Feature::LinkedRefDirectories(path) => {
                 write!(f, "a link to a directory below another one inside refs/, {}", path.display())
             }
@@ -81,7 +103,10 @@ impl Feature {
             Feature::Shallow => "run `git fetch --unshallow` there",
             Feature::Grafts => "run `git replace --convert-graft-file` there, or remove the file",
             Feature::AlternateDepth(_) => "run `git repack -a -d` there and remove objects/info/alternates",
-            Feature::AlternateMissing(_) => {
+            Feature::AlternateForeign(..) | Feature::LinkedObjects => {
+                "clone it with `git clone --mirror --no-local` and read the clone"
+            }
+            Feature::AlternateMissing(..) => {
                 "bring it back; or, if `git fsck` finds nothing missing, remove its line from objects/info/alternates"
             }
             Feature::LinkedRefDirectories(_) => "run `git pack-refs --all` there and remove the link",
@@ -120,12 +145,26 @@ pub enum SourceError {
         reason: String,
     },
     /// A ref whose name Git does not allow.
-    #[error("a ref in {}: {source}; rename it or delete it", path.display())]
+    #[error("a ref in {} has a name that Git does not allow: {reason}; rename it or delete it", path.display())]
     BadRefName {
-        /// The file it stands in.
+        /// The file it stands in, or which it is.
         path: PathBuf,
-        /// The name and the rule.
-        source: crate::git::refname::NameError,
+        /// The rule that the name breaks.
+        reason: String,
+    },
+    /// The repository belongs to another user, and gitferry was not told to trust that user.
+    #[error(
+        "the repository {} belongs to another user (uid {owner}), who could make it lead to files of yours; {}",
+        path.display(),
+        not_owned(path, *trusted)
+    )]
+    NotOwned {
+        /// The repository, or the part of it.
+        path: PathBuf,
+        /// The user's number.
+        owner: u32,
+        /// Whether `safe.directory` lists it: then its parts belong to different users.
+        trusted: bool,
     },
     /// A file is not what its place says.
     #[error("{} is damaged: {reason}", path.display())]
@@ -161,12 +200,26 @@ pub enum SourceError {
     },
 }
 
+fn not_owned(path: &Path, trusted: bool) -> String {
+    match trusted {
+        true => {
+            "its parts belong to different users, so it is not read although safe.directory lists it; clone it with \
+                 `git clone --mirror --no-local` and read the clone"
+                .into()
+        }
+        false => format!(
+            "if you trust that user, run `git config --global --add safe.directory {}`, else read a clone of your own",
+            path.display()
+        ),
+    }
+}
+
 impl SourceError {
     /// What the caller should do.
     pub fn kind(&self) -> Kind {
         match self {
             SourceError::NotFound { .. } => Kind::NotFound,
-            SourceError::Unsupported { .. } => Kind::Refused,
+            SourceError::Unsupported { .. } | SourceError::NotOwned { .. } => Kind::Refused,
             SourceError::BrokenRef { .. } | SourceError::BadRefName { .. } | SourceError::Damaged { .. } => {
                 Kind::Corrupt
             }

@@ -6,8 +6,9 @@ use std::path::Path;
 use gix::bstr::{BString, ByteSlice};
 use gix::config::file::{Metadata, init::Options};
 
-use super::error::{Feature, SourceError};
-use super::location::read_small;
+use super::error::{Feature, SourceError, word};
+use super::location::read_small_with;
+use super::reader::Reader;
 
 /// Most bytes of a repository's `config`; repositories with thousands of remotes stay far below.
 const MAX_CONFIG_BYTES: u64 = 16 * 1024 * 1024;
@@ -18,10 +19,11 @@ const VERSION_1_EXTENSIONS: [&str; 5] =
     ["compatobjectformat", "noop-v1", "objectformat", "refstorage", "relativeworktrees"];
 
 /// The object format of a repository, once it is sure that all of it can be read.
-pub(super) fn check(common_dir: &Path) -> Result<gix::hash::Kind, SourceError> {
-    let format = check_config(common_dir)?;
+pub(super) fn check(reader: &Reader, common_dir: &Path) -> Result<gix::hash::Kind, SourceError> {
+    let format = check_config(reader, common_dir)?;
     let has_content = |name: &str, is_content: fn(&[u8]) -> bool| -> Result<bool, SourceError> {
-        Ok(read_small(&common_dir.join(name), MAX_GRAFT_BYTES)?.is_some_and(|text| text.lines().any(is_content)))
+        Ok(read_small_with(reader, &common_dir.join(name), MAX_GRAFT_BYTES)?
+            .is_some_and(|text| text.lines().any(is_content)))
     };
     if has_content("shallow", |line| !line.is_empty())? {
         return Err(SourceError::unsupported(common_dir, Feature::Shallow));
@@ -32,12 +34,14 @@ pub(super) fn check(common_dir: &Path) -> Result<gix::hash::Kind, SourceError> {
     Ok(format)
 }
 
-fn check_config(common_dir: &Path) -> Result<gix::hash::Kind, SourceError> {
+fn check_config(reader: &Reader, common_dir: &Path) -> Result<gix::hash::Kind, SourceError> {
     let path = common_dir.join("config");
     // A repository without one is as old as Git and perfectly fine.
-    let Some(bytes) = read_small(&path, MAX_CONFIG_BYTES)? else { return Ok(gix::hash::Kind::Sha1) };
-    let config = gix::config::File::from_bytes_no_includes(&bytes, Metadata::api(), Options::default())
-        .map_err(|error| SourceError::damaged(&path, error.to_string()))?;
+    let Some(bytes) = read_small_with(reader, &path, MAX_CONFIG_BYTES)? else { return Ok(gix::hash::Kind::Sha1) };
+    let config =
+        gix::config::File::from_bytes_no_includes(&bytes, Metadata::api(), Options::default()).map_err(|_| {
+            SourceError::damaged(&path, "it is no configuration that Git reads; `git config --list` says where")
+        })?;
     let version = format_version(&config, common_dir)?;
     let mut format = gix::hash::Kind::Sha1;
     for section in config.sections() {
@@ -110,5 +114,9 @@ fn check_remote(remote: &gix::bstr::BStr, name: &str, value: Option<BString>) ->
         "promisor" => value.is_none_or(|v| gix::config::Boolean::try_from(v).map_or(true, bool::from)),
         _ => false,
     };
-    if promises { Err(Feature::PartialClone(format!("remote.{remote}.{name}"))) } else { Ok(()) }
+    if promises {
+        Err(Feature::PartialClone(format!("remote.{}.{}", word(&remote.to_string()), word(name))))
+    } else {
+        Ok(())
+    }
 }

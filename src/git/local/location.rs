@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use gix::bstr::ByteSlice;
 
 use super::error::SourceError;
+use super::reader::Reader;
 
 /// Most bytes of a `.git` or `commondir` file (a path and a few more).
 const MAX_POINTER_BYTES: u64 = 64 * 1024;
@@ -14,7 +15,9 @@ const MAX_POINTER_BYTES: u64 = 64 * 1024;
 /// The common directory of the repository at `path`: of a bare repository the directory itself, of a
 /// work tree its `.git`, also where `.git` is a file that points elsewhere (submodules). All linked
 /// work trees of a repository lead to the one directory that they share.
-pub(super) fn find(path: &Path) -> Result<PathBuf, SourceError> {
+///
+/// With it come all places that lead there, for a look at whose they are.
+pub(super) fn find(path: &Path) -> Result<(PathBuf, Vec<PathBuf>), SourceError> {
     let not_found = |reason: String| SourceError::NotFound { path: path.to_owned(), reason };
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
@@ -22,32 +25,46 @@ pub(super) fn find(path: &Path) -> Result<PathBuf, SourceError> {
         Err(error) => return Err(SourceError::io(path, error)),
     };
     let dot_git = path.join(".git");
+    let mut places = vec![path.to_owned()];
     let git_dir = if metadata.is_file() {
         follow_git_file(path)?
     } else {
         match fs::metadata(&dot_git) {
-            Ok(metadata) if metadata.is_file() => follow_git_file(&dot_git)?,
+            Ok(metadata) if metadata.is_file() => {
+                places.push(dot_git.clone());
+                follow_git_file(&dot_git)?
+            }
             Ok(_) => dot_git,
             Err(error) if error.kind() == io::ErrorKind::NotFound => path.to_owned(),
             Err(error) => return Err(SourceError::io(&dot_git, error)),
         }
     };
+    places.push(git_dir.clone());
     let pointer = git_dir.join("commondir");
     let common_dir = match read_pointer(&pointer)? {
-        Some(text) => git_dir.join(to_path(&pointer, &text)?),
+        Some(text) => {
+            places.push(pointer.clone());
+            git_dir.join(to_path(&pointer, &text)?)
+        }
         None => git_dir,
+    };
+    // Where a file leads is not told: the file may be a link to one with any content.
+    let shown = match common_dir == path || common_dir == path.join(".git") {
+        true => common_dir.display().to_string(),
+        false => format!("the directory that {} leads to", path.display()),
     };
     for name in ["HEAD", "objects", "refs"] {
         // `HEAD` may be a symbolic link to a branch that is not born yet.
         match fs::symlink_metadata(common_dir.join(name)) {
             Ok(_) => {}
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
-                return Err(not_found(format!("{} has no {name}", common_dir.display())));
+                return Err(not_found(format!("{shown} has no {name}")));
             }
-            Err(error) => return Err(SourceError::io(&common_dir.join(name), error)),
+            Err(error) => return Err(SourceError::io(&path.join(name), error)),
         }
     }
-    Ok(common_dir)
+    places.push(common_dir.clone());
+    Ok((common_dir, places))
 }
 
 /// Where a `.git` file points to, relative to the directory it lies in.
@@ -79,7 +96,12 @@ fn to_path(file: &Path, bytes: &[u8]) -> Result<PathBuf, SourceError> {
 
 /// A whole file of at most `limit` bytes; `None` where there is no such file.
 pub(super) fn read_small(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, SourceError> {
-    let file = match fs::File::open(path) {
+    read_small_with(&Reader::default(), path, limit)
+}
+
+/// The same in a repository that `reader` is for.
+pub(super) fn read_small_with(reader: &Reader, path: &Path, limit: u64) -> Result<Option<Vec<u8>>, SourceError> {
+    let file = match reader.open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(SourceError::io(path, error)),

@@ -12,6 +12,7 @@ use gix::hash::Hasher;
 
 use super::error::SourceError;
 use super::objects;
+use super::reader::Reader;
 
 /// Most bytes of `<kind> <size>` and the NUL behind it (`MAX_HEADER_LEN` in Git).
 const MAX_HEADER_BYTES: usize = 32;
@@ -27,11 +28,11 @@ fn path_in(object_dir: &Path, id: &ObjectId) -> PathBuf {
 }
 
 /// Finds a loose object in the first directory that has it.
-pub(super) fn find(object_dirs: &[PathBuf], id: &ObjectId) -> Result<Option<LooseEntry>, SourceError> {
+pub(super) fn find(reader: &Reader, object_dirs: &[PathBuf], id: &ObjectId) -> Result<Option<LooseEntry>, SourceError> {
     for directory in object_dirs {
         let path = path_in(directory, id);
         match fs::metadata(&path) {
-            Ok(_) => return Ok(Some(LooseEntry { id: *id, path })),
+            Ok(_) => return Ok(Some(LooseEntry { id: *id, path, reader: reader.clone() })),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(SourceError::io(&path, error)),
         }
@@ -44,6 +45,7 @@ pub(super) fn find(object_dirs: &[PathBuf], id: &ObjectId) -> Result<Option<Loos
 /// error there is nothing more.
 #[derive(Debug)]
 pub struct LooseObjects {
+    reader: Reader,
     object_dirs: Vec<PathBuf>,
     format: gix::hash::Kind,
     next_fan: u16,
@@ -51,8 +53,8 @@ pub struct LooseObjects {
 }
 
 impl LooseObjects {
-    pub(super) fn new(object_dirs: Vec<PathBuf>, format: gix::hash::Kind) -> Self {
-        LooseObjects { object_dirs, format, next_fan: 0, ready: Vec::new().into_iter() }
+    pub(super) fn new(reader: Reader, object_dirs: Vec<PathBuf>, format: gix::hash::Kind) -> Self {
+        LooseObjects { reader, object_dirs, format, next_fan: 0, ready: Vec::new().into_iter() }
     }
 
     fn read_fan(&self, fan: u16) -> Result<Vec<LooseEntry>, SourceError> {
@@ -70,7 +72,10 @@ impl LooseObjects {
                 }
             }
         }
-        Ok(found.into_iter().map(|(id, directory)| LooseEntry { path: path_in(directory, &id), id }).collect())
+        Ok(found
+            .into_iter()
+            .map(|(id, directory)| LooseEntry { path: path_in(directory, &id), id, reader: self.reader.clone() })
+            .collect())
     }
 }
 
@@ -104,12 +109,13 @@ pub struct LooseEntry {
     pub id: ObjectId,
     /// Its file.
     pub path: PathBuf,
+    reader: Reader,
 }
 
 impl LooseEntry {
     /// Opens the object for streaming.
     pub fn open(&self) -> Result<LooseObject, SourceError> {
-        LooseObject::open(&self.path, self.id)
+        LooseObject::open(&self.reader, &self.path, self.id)
     }
 
     /// Reads an object of at most `limit` bytes into memory and checks its hash.
@@ -142,8 +148,8 @@ pub struct LooseObject {
 }
 
 impl LooseObject {
-    fn open(path: &Path, id: ObjectId) -> Result<Self, SourceError> {
-        let file = File::open(path).map_err(|e| SourceError::io_of_listed(path, e))?;
+    fn open(reader: &Reader, path: &Path, id: ObjectId) -> Result<Self, SourceError> {
+        let file = reader.open(path).map_err(|e| SourceError::io_of_listed(path, e))?;
         let mut inflate = Inflate {
             path: path.to_owned(),
             input: BufReader::with_capacity(BUFFER_BYTES, file),

@@ -8,6 +8,8 @@ use gix::ObjectId;
 use gix::bstr::{BStr, BString, ByteSlice};
 
 use super::error::{Feature, SourceError};
+use super::reader::Reader;
+use crate::git::refname::NameError;
 use crate::git::refs::{RefName, RefValue};
 
 /// Most loose refs that a repository may have; they are read into memory, some 120 bytes each.
@@ -25,10 +27,10 @@ pub(super) type LooseRef = (RefName, RefValue);
 /// A file that goes away between being listed and being read was packed or deleted meanwhile. The
 /// listing then starts again. `packed-refs` is to be opened after this one returns: refs are written
 /// there before their file is removed, so none is missed.
-pub(super) fn list(common_dir: &Path, format: gix::hash::Kind) -> Result<Vec<LooseRef>, SourceError> {
+pub(super) fn list(reader: &Reader, common_dir: &Path, format: gix::hash::Kind) -> Result<Vec<LooseRef>, SourceError> {
     let mut vanished = PathBuf::new();
     for _ in 0..MAX_ATTEMPTS {
-        let mut scan = Scan { common_dir, format, refs: Vec::new(), pending: Vec::new() };
+        let mut scan = Scan { reader, common_dir, format, refs: Vec::new(), pending: Vec::new() };
         scan.pending.push(Directory { name: "refs/".into(), through_link: false });
         match scan.run() {
             Ok(()) => {
@@ -43,14 +45,14 @@ pub(super) fn list(common_dir: &Path, format: gix::hash::Kind) -> Result<Vec<Loo
 }
 
 /// The value of `HEAD`.
-pub(super) fn head(common_dir: &Path, format: gix::hash::Kind) -> Result<RefValue, SourceError> {
+pub(super) fn head(reader: &Reader, common_dir: &Path, format: gix::hash::Kind) -> Result<RefValue, SourceError> {
     let name = BStr::new("HEAD");
     let path = common_dir.join("HEAD");
     let is_link = fs::symlink_metadata(&path).map_err(|e| SourceError::io_of_listed(&path, e))?.is_symlink();
     let linked = if is_link { link_target(&path)? } else { None };
     match linked {
         Some(value) => Ok(value),
-        None => read_value(&path, name, format),
+        None => read_value(reader, &path, name, format),
     }
 }
 
@@ -62,6 +64,7 @@ struct Directory {
 }
 
 struct Scan<'a> {
+    reader: &'a Reader,
     common_dir: &'a Path,
     format: gix::hash::Kind,
     refs: Vec<LooseRef>,
@@ -123,7 +126,7 @@ impl Scan<'_> {
             name.push(b'/');
             self.pending.push(Directory { name, through_link: is_link || parent.through_link });
         } else if kind.is_file() {
-            let value = read_value(&path, name.as_bstr(), self.format)?;
+            let value = read_value(self.reader, &path, name.as_bstr(), self.format)?;
             self.push(&path, name, value)?;
         }
         Ok(())
@@ -133,7 +136,8 @@ impl Scan<'_> {
         if self.refs.len() >= MAX_LOOSE_REFS {
             return Err(SourceError::unsupported(self.common_dir, Feature::TooMany("loose refs", MAX_LOOSE_REFS)));
         }
-        let name = RefName::new(name).map_err(|source| SourceError::BadRefName { path: path.to_owned(), source })?;
+        let bad = |error: NameError| SourceError::BadRefName { path: path.to_owned(), reason: error.reason };
+        let name = RefName::new(name).map_err(bad)?;
         self.refs.push((name, value));
         Ok(())
     }
@@ -153,9 +157,9 @@ fn link_target(path: &Path) -> Result<Option<RefValue>, SourceError> {
 }
 
 /// Reads the file of a ref: `ref: <name>`, or an id in hexadecimal that the file or a blank ends.
-fn read_value(path: &Path, name: &BStr, format: gix::hash::Kind) -> Result<RefValue, SourceError> {
+fn read_value(reader: &Reader, path: &Path, name: &BStr, format: gix::hash::Kind) -> Result<RefValue, SourceError> {
     let mut text = Vec::new();
-    let read = fs::File::open(path).and_then(|file| file.take(MAX_REF_FILE_BYTES + 1).read_to_end(&mut text));
+    let read = reader.open(path).and_then(|file| file.take(MAX_REF_FILE_BYTES + 1).read_to_end(&mut text));
     if let Err(error) = read {
         return Err(if is_gone(&error) && name != "HEAD" {
             SourceError::Changed { path: path.to_owned() }
@@ -173,7 +177,10 @@ fn read_value(path: &Path, name: &BStr, format: gix::hash::Kind) -> Result<RefVa
     }
     if let Some(target) = text.strip_prefix(b"ref:") {
         let target = target.trim_start_with(|c| c.is_ascii_whitespace());
-        return RefName::new(target).map(RefValue::Symbolic).map_err(|error| broken(error.to_string()));
+        let bad = |error: NameError| {
+            broken(format!("it is a symbolic ref to a name that Git does not allow: {}", error.reason))
+        };
+        return RefName::new(target).map(RefValue::Symbolic).map_err(bad);
     }
     let id = text.split(u8::is_ascii_whitespace).next().unwrap_or_default();
     parse_id(id, format).map(RefValue::Object).map_err(broken)
@@ -185,6 +192,7 @@ pub(super) fn parse_id(hex: &[u8], format: gix::hash::Kind) -> Result<ObjectId, 
         Ok(id) if id.kind() != format => Err(format!("{id} is not an id of the repository's format, {format}")),
         Ok(id) if id.is_null() => Err("the all-zero id names no object".into()),
         Ok(id) => Ok(id),
-        Err(_) => Err(format!("{:?} is neither an object id nor ref: <name>", hex[..hex.len().min(80)].as_bstr())),
+        // What stands there is not told: the file may be a link to another one.
+        Err(_) => Err("it is neither an object id nor ref: <name>".into()),
     }
 }

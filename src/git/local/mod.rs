@@ -1,10 +1,11 @@
 //! Git repositories on the local disk: reading one as the source of an import, writing one as an export.
 //!
 //! Files are read directly, through gix's parsers. No `git` binary runs, no hook and no command named in
-//! a configuration is ever executed, nothing is written at the source, and neither the user's nor the
-//! system's configuration nor any environment variable has a say: `config` of the repository itself is
-//! the only one read, without its `include`s. That is why a source owned by another user is read without
-//! asking (`safe.directory` guards against running what such a repository configures).
+//! a configuration is ever executed, nothing is written at the source, and of the user's and the
+//! system's configuration `safe.directory` alone has a say: `config` of the repository itself is
+//! the only other one read, without its `include`s. A source of another user is read where Git would read it
+//! (`ownership`), and then nothing outside of it (`reader`). Errors quote no content of files: a file may be a link to
+//! one that the reader of the error may not read.
 
 mod bare;
 mod error;
@@ -14,8 +15,10 @@ mod location;
 mod loose;
 mod loose_refs;
 mod objects;
+mod ownership;
 mod packed_refs;
 mod pattern;
+mod reader;
 mod source;
 mod staging;
 

@@ -8,13 +8,17 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::error::{Feature, SourceError};
-use super::location::read_small;
+use super::location::read_small_with;
+use super::ownership::same_owner;
+use super::reader::Reader;
 
 /// How deep alternates of alternates are followed: as deep as Git does (`odb.c`). A repository's own
 /// alternates have depth 0.
 pub const MAX_ALTERNATE_DEPTH: usize = 5;
 /// Most entries of one directory of packs or loose objects.
 pub const MAX_DIRECTORY_ENTRIES: usize = 1_000_000;
+/// The file of alternates in an object directory.
+const ALTERNATES: &str = "info/alternates";
 /// Most bytes of `objects/info/alternates`.
 const MAX_ALTERNATES_BYTES: u64 = 16 * 1024 * 1024;
 /// How often a directory is listed until two listings agree.
@@ -29,25 +33,32 @@ pub struct SourcePack {
     pub index: PathBuf,
     /// Bytes of the pack.
     pub bytes: u64,
+    reader: Reader,
 }
 
 impl SourcePack {
     /// Opens the pack. Once open it can be read to the end, even if a repack deletes it meanwhile.
     pub fn open_pack(&self) -> Result<fs::File, SourceError> {
-        fs::File::open(&self.pack).map_err(|e| SourceError::io_of_listed(&self.pack, e))
+        self.reader.open(&self.pack).map_err(|e| SourceError::io_of_listed(&self.pack, e))
     }
 
     /// Opens the index, likewise.
     pub fn open_index(&self) -> Result<fs::File, SourceError> {
-        fs::File::open(&self.index).map_err(|e| SourceError::io_of_listed(&self.index, e))
+        self.reader.open(&self.index).map_err(|e| SourceError::io_of_listed(&self.index, e))
     }
 }
 
 /// The object directory of a repository and those of its alternates, theirs and so on: each once, the
 /// repository's own first.
-pub(super) fn directories(common_dir: &Path) -> Result<Vec<PathBuf>, SourceError> {
+///
+/// In a repository that `reader` is confined to, alternates have to be of the same user; `reader` may read there afterwards.
+pub(super) fn directories(reader: &mut Reader, common_dir: &Path) -> Result<Vec<PathBuf>, SourceError> {
     let own = common_dir.join("objects");
     let canonical = fs::canonicalize(&own).map_err(|e| SourceError::io(&own, e))?;
+    let root = fs::canonicalize(common_dir).map_err(|e| SourceError::io(common_dir, e))?;
+    if reader.is_confined() && !canonical.starts_with(&root) {
+        return Err(SourceError::unsupported(common_dir, Feature::LinkedObjects));
+    }
     let mut seen = HashSet::from([canonical.clone()]);
     let mut found = vec![canonical.clone()];
     let mut level = vec![canonical];
@@ -55,16 +66,21 @@ pub(super) fn directories(common_dir: &Path) -> Result<Vec<PathBuf>, SourceError
     while !level.is_empty() {
         let mut next = Vec::new();
         for directory in level {
-            for alternate in alternates_of(&directory)? {
+            for (entry, alternate) in alternates_of(reader, &directory)?.into_iter().enumerate() {
+                let file = directory.join(ALTERNATES);
                 if depth > MAX_ALTERNATE_DEPTH {
                     return Err(SourceError::unsupported(common_dir, Feature::AlternateDepth(directory)));
                 }
                 let Ok(canonical) = fs::canonicalize(&alternate) else {
-                    return Err(SourceError::unsupported(common_dir, Feature::AlternateMissing(alternate)));
+                    return Err(SourceError::unsupported(common_dir, Feature::AlternateMissing(file, entry + 1)));
                 };
                 if !canonical.is_dir() {
-                    return Err(SourceError::unsupported(common_dir, Feature::AlternateMissing(alternate)));
+                    return Err(SourceError::unsupported(common_dir, Feature::AlternateMissing(file, entry + 1)));
                 }
+                if reader.is_confined() && !same_owner(&canonical, &root) {
+                    return Err(SourceError::unsupported(common_dir, Feature::AlternateForeign(file, entry + 1)));
+                }
+                *reader = reader.and(&canonical);
                 if seen.insert(canonical.clone()) {
                     found.push(canonical.clone());
                     next.push(canonical);
@@ -78,10 +94,11 @@ pub(super) fn directories(common_dir: &Path) -> Result<Vec<PathBuf>, SourceError
 }
 
 /// The paths in a directory's `info/alternates`: comments and quoting undone, relative ones resolved.
-fn alternates_of(directory: &Path) -> Result<Vec<PathBuf>, SourceError> {
-    let file = directory.join("info/alternates");
-    let Some(text) = read_small(&file, MAX_ALTERNATES_BYTES)? else { return Ok(Vec::new()) };
-    let paths = gix::odb::alternate::parse(&text).map_err(|e| SourceError::damaged(&file, e.to_string()))?;
+fn alternates_of(reader: &Reader, directory: &Path) -> Result<Vec<PathBuf>, SourceError> {
+    let file = directory.join(ALTERNATES);
+    let Some(text) = read_small_with(reader, &file, MAX_ALTERNATES_BYTES)? else { return Ok(Vec::new()) };
+    let paths = gix::odb::alternate::parse(&text);
+    let paths = paths.map_err(|_| SourceError::damaged(&file, "it has a line that is no path"))?;
     Ok(paths.into_iter().map(|path| directory.join(path)).collect())
 }
 
@@ -104,7 +121,7 @@ pub(super) fn refuse_promisor_packs(common_dir: &Path, object_dirs: &[PathBuf]) 
 }
 
 /// All packs with an index, by directory, then by name.
-pub(super) fn packs(object_dirs: &[PathBuf]) -> Result<Vec<SourcePack>, SourceError> {
+pub(super) fn packs(reader: &Reader, object_dirs: &[PathBuf]) -> Result<Vec<SourcePack>, SourceError> {
     let mut packs = Vec::new();
     let mut seen = HashSet::new();
     for directory in object_dirs {
@@ -121,7 +138,8 @@ pub(super) fn packs(object_dirs: &[PathBuf]) -> Result<Vec<SourcePack>, SourceEr
             let metadata = fs::metadata(&pack).map_err(|e| SourceError::io_of_listed(&pack, e))?;
             // The same file may be reached through a hard link, as `git clone --local` makes them.
             if seen.insert((metadata.dev(), metadata.ino())) {
-                packs.push(SourcePack { pack, index: pack_dir.join(index), bytes: metadata.len() });
+                let index = pack_dir.join(index);
+                packs.push(SourcePack { pack, index, bytes: metadata.len(), reader: reader.clone() });
             }
         }
     }

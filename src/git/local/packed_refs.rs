@@ -8,6 +8,7 @@ use gix::bstr::{BString, ByteSlice};
 
 use super::error::{Feature, SourceError};
 use super::loose_refs::parse_id;
+use super::reader::Reader;
 use crate::git::refname::MAX_REF_NAME_BYTES;
 use crate::git::refs::{RefName, RefValue};
 
@@ -36,9 +37,13 @@ pub(super) struct PackedRefs {
 
 impl PackedRefs {
     /// Opens the file; `None` where there is none.
-    pub(super) fn open(common_dir: &Path, format: gix::hash::Kind) -> Result<Option<Self>, SourceError> {
+    pub(super) fn open(
+        reader: &Reader,
+        common_dir: &Path,
+        format: gix::hash::Kind,
+    ) -> Result<Option<Self>, SourceError> {
         let path = common_dir.join("packed-refs");
-        let file = match File::open(&path) {
+        let file = match reader.open(&path) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(SourceError::io(&path, error)),
@@ -116,8 +121,10 @@ impl PackedRefs {
         let Some((hex, name)) = self.line.split_once_str(" ") else {
             return Err(self.damaged("it is not of the form <id> <name>"));
         };
-        let name = RefName::new(BString::from(name))
-            .map_err(|source| SourceError::BadRefName { path: self.path.clone(), source })?;
+        let name = RefName::new(BString::from(name)).map_err(|error| SourceError::BadRefName {
+            path: self.path.clone(),
+            reason: format!("line {}: {}", self.line_number, error.reason),
+        })?;
         match parse_id(hex, self.format) {
             Ok(id) => Ok(Some((name, RefValue::Object(id)))),
             Err(reason) => Err(SourceError::BrokenRef { path: self.path.clone(), name: name.into(), reason }),

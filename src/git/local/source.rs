@@ -12,7 +12,8 @@ use super::loose_refs::LooseRef;
 use super::objects::SourcePack;
 use super::packed_refs::PackedRefs;
 use super::pattern::RefPatterns;
-use super::{features, location, loose, loose_refs, objects};
+use super::reader::Reader;
+use super::{features, location, loose, loose_refs, objects, ownership};
 use crate::git::refs::{RefName, RefValue};
 
 /// A Git repository on the local disk, opened for reading.
@@ -28,19 +29,31 @@ pub struct SourceRepository {
     common_dir: PathBuf,
     object_format: gix::hash::Kind,
     object_dirs: Vec<PathBuf>,
+    reader: Reader,
 }
 
 impl SourceRepository {
     /// Opens a repository: the path of a bare one, of a work tree (linked or not), of a submodule, or of
     /// a `.git` directory or file. Parent directories are not searched. What cannot be read faithfully
-    /// is refused here, before anything else is read.
+    /// is refused here, before anything else is read, and so is a repository of another user unless `safe.directory`
+    /// lists it.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, SourceError> {
         let path = path.as_ref();
-        let common_dir = location::find(path)?;
-        let object_format = features::check(&common_dir)?;
-        let object_dirs = objects::directories(&common_dir)?;
+        let (common_dir, places) = location::find(path)?;
+        let mut reader = match ownership::is_own(path, &places)? {
+            true => Reader::default(),
+            false => Reader::within(vec![common_dir.canonicalize().map_err(|error| SourceError::io(path, error))?]),
+        };
+        let object_format = features::check(&reader, &common_dir)?;
+        let object_dirs = objects::directories(&mut reader, &common_dir)?;
         objects::refuse_promisor_packs(&common_dir, &object_dirs)?;
-        Ok(SourceRepository { path: path.to_owned(), common_dir, object_format, object_dirs })
+        Ok(SourceRepository { path: path.to_owned(), common_dir, object_format, object_dirs, reader })
+    }
+
+    /// Opens a file of the repository that is no part of Git, such as an LFS object: a regular file, and nothing outside of a
+    /// repository that belongs to another user.
+    pub fn open_file(&self, path: &Path) -> std::io::Result<std::fs::File> {
+        self.reader.open(path)
     }
 
     /// The path that it was opened with.
@@ -61,7 +74,7 @@ impl SourceRepository {
     /// `HEAD` of the repository (of its main work tree, where it has linked ones): symbolic, even if the
     /// branch is not born yet, or an object when it is detached.
     pub fn head(&self) -> Result<RefValue, SourceError> {
-        loose_refs::head(&self.common_dir, self.object_format)
+        loose_refs::head(&self.reader, &self.common_dir, self.object_format)
     }
 
     /// All refs that the patterns take, ordered by the bytes of their names, loose ones over packed ones.
@@ -73,14 +86,14 @@ impl SourceRepository {
     /// not the repository's and are left out; those of the main work tree are in, as Git lists them.
     pub fn refs(&self, patterns: &RefPatterns) -> Result<Refs, SourceError> {
         // In this order: see `loose_refs::list`.
-        let loose = loose_refs::list(&self.common_dir, self.object_format)?.into_iter().peekable();
-        let packed = PackedRefs::open(&self.common_dir, self.object_format)?;
+        let loose = loose_refs::list(&self.reader, &self.common_dir, self.object_format)?.into_iter().peekable();
+        let packed = PackedRefs::open(&self.reader, &self.common_dir, self.object_format)?;
         Ok(Refs { loose, packed, next_packed: None, patterns: patterns.clone() })
     }
 
     /// All packs of the repository and its alternates that have an index, including kept and cruft ones.
     pub fn packs(&self) -> Result<Vec<SourcePack>, SourceError> {
-        objects::packs(&self.object_dirs)
+        objects::packs(&self.reader, &self.object_dirs)
     }
 
     /// Whether packs listed before are still there; [`SourceError::Changed`] if not.
@@ -94,12 +107,12 @@ impl SourceRepository {
 
     /// All loose objects of the repository and its alternates, ordered by id, each once.
     pub fn loose_objects(&self) -> LooseObjects {
-        LooseObjects::new(self.object_dirs.clone(), self.object_format)
+        LooseObjects::new(self.reader.clone(), self.object_dirs.clone(), self.object_format)
     }
 
     /// A loose object, if there is one of that id.
     pub fn find_loose(&self, id: &ObjectId) -> Result<Option<LooseEntry>, SourceError> {
-        loose::find(&self.object_dirs, id)
+        loose::find(&self.reader, &self.object_dirs, id)
     }
 
     /// Reads a loose object of at most `limit` bytes into memory and checks its hash. `None` where there

@@ -41,9 +41,13 @@ impl Index {
     /// Maps an index and checks that its tables have the sizes they should have. What the tables say is
     /// checked when it is used: no content leads to a panic.
     pub fn open(path: &Path, format: Format) -> Result<Index, Fault> {
-        let file = File::open(path).map_err(Fault::io("open the index"))?;
+        Self::of_file(&File::open(path).map_err(Fault::io("open the index"))?, path, format)
+    }
+
+    /// The same for a file that is open already; `path` is its name in errors.
+    pub fn of_file(file: &File, path: &Path, format: Format) -> Result<Index, Fault> {
         // SAFETY: indices are immutable files of a private spool or of a store that never rewrites a file.
-        let data = unsafe { Mmap::map(&file) }.map_err(Fault::io("map the index"))?;
+        let data = unsafe { Mmap::map(file) }.map_err(Fault::io("map the index"))?;
         let width = format.len_in_bytes();
         if data.get(..MAGIC.len()) != Some(&MAGIC[..]) {
             return Err(Fault::Index(format!("{} is not an index of version 2", path.display())));

@@ -60,20 +60,34 @@ impl PackSet {
 
     /// Opens a pack. Their checksums are compared with each other but not with their content.
     pub fn add(&mut self, pack: &Path, index: &Path) -> Result<(), PackError> {
-        let open = self.open(pack, index).map_err(|fault| fault.of(pack))?;
-        self.slots += u64::from(open.index.objects());
-        self.packs.push(open);
+        let open = || {
+            let file = File::open(pack).map_err(Fault::io("open it"))?;
+            self.open(pack, &file, Index::open(index, self.format)?)
+        };
+        let open = open().map_err(|fault| fault.of(pack))?;
+        self.push(open);
         Ok(())
     }
 
-    fn open(&self, path: &Path, index: &Path) -> Result<OpenPack, Fault> {
-        let file = File::open(path).map_err(Fault::io("open it"))?;
+    /// The same for files that are open already; `path` is the name of the pack in errors.
+    pub fn add_files(&mut self, path: &Path, pack: &File, index: &File) -> Result<(), PackError> {
+        let open = Index::of_file(index, path, self.format).and_then(|index| self.open(path, pack, index));
+        let open = open.map_err(|fault| fault.of(path))?;
+        self.push(open);
+        Ok(())
+    }
+
+    fn push(&mut self, open: OpenPack) {
+        self.slots += u64::from(open.index.objects());
+        self.packs.push(open);
+    }
+
+    fn open(&self, path: &Path, file: &File, index: Index) -> Result<OpenPack, Fault> {
         if file.metadata().map_err(Fault::io("read its size"))?.len() == 0 {
             return Err(Fault::File("it is empty".into()));
         }
         // SAFETY: the file lies in a private spool or in a store that never rewrites a file.
-        let map = unsafe { Mmap::map(&file) }.map_err(Fault::io("map it"))?;
-        let index = Index::open(index, self.format)?;
+        let map = unsafe { Mmap::map(file) }.map_err(Fault::io("map it"))?;
         let pack = PackData::new(&map, self.format)?;
         if index.pack_checksum() != pack.trailer() || index.objects() != pack.objects {
             return Err(Fault::Index(format!("it is the index of pack {}", index.pack_checksum())));

@@ -1,9 +1,8 @@
 //! What an import does about Git LFS: objects that pointers name are taken over from where git-lfs keeps them in
 //! the source, checked by size and SHA-256. Those that are not there may come later.
 
-use std::fs::File;
 use std::io::Read as _;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -76,7 +75,8 @@ impl Region {
         pointer: Pointer,
     ) -> Result<Option<LfsObject>> {
         let (from, spool) = (path_of(source.common_dir(), pointer.oid), self.spool_dir());
-        let copied = blocking(move || copy(&from, pointer.size, &spool)).await?;
+        let source = source.clone();
+        let copied = blocking(move || copy(&source, &from, pointer.size, &spool)).await?;
         let Some((file, object)) = copied else { return Ok(None) };
         if (object.oid, object.size) != (pointer.oid, pointer.size) {
             tracing::warn!(oid = %pointer.oid, found = %object.oid, "an LFS object of the source is damaged");
@@ -88,8 +88,8 @@ impl Region {
 }
 
 /// Copies a file of the expected size.
-fn copy(from: &PathBuf, size: u64, spool: &Path) -> Result<Option<(TempPath, LfsObject)>> {
-    let opened = File::open(from).and_then(|file| Ok((file.metadata()?, file)));
+fn copy(source: &SourceRepository, from: &Path, size: u64, spool: &Path) -> Result<Option<(TempPath, LfsObject)>> {
+    let opened = source.open_file(from).and_then(|file| Ok((file.metadata()?, file)));
     let mut file = match opened {
         Ok((meta, file)) if meta.is_file() && meta.len() == size => file,
         Ok(_) => return Ok(None),

@@ -10,13 +10,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use gix::ObjectId;
+use gix::objs::Kind;
 use tempfile::TempPath;
 
 use crate::counter::Counter;
 use crate::git::connectivity::missing_from;
 use crate::git::lfs::{MAX_POINTERS, Pointer};
 use crate::git::local::{LooseEntry, SourcePack, SourceRepository};
-use crate::git::pack::{CheckProgress, Index, LooseObject, PackError, PackSet, gather};
+use crate::git::pack::{CheckProgress, FindLoose, Index, LooseObject, PackError, PackSet, gather};
 use crate::objects::{Crc64, Crc64Hasher};
 use crate::region::local::LocalPacks;
 use crate::region::manifest::MAX_PACKS;
@@ -101,6 +102,10 @@ impl Intake {
             here.add(&pack.file, &pack.index)?;
             packs.push(pack);
         }
+        if let Some(pack) = self.empty_tree(&packs, &here)? {
+            here.add(&pack.file, &pack.index)?;
+            packs.push(pack);
+        }
         self.prove(&mut packs, &here)?;
         pointers.sort_unstable();
         pointers.dedup();
@@ -163,7 +168,8 @@ impl Intake {
         let mut seen: HashSet<ObjectId> = self.held.packs.iter().map(|pack| pack.live.id).collect();
         let mut packs = Vec::new();
         for pack in self.source.packs()? {
-            let index = Index::open(&pack.index, self.source.object_format()).map_err(|fault| fault.of(&pack.index))?;
+            let index = Index::of_file(&pack.open_index()?, &pack.index, self.source.object_format());
+            let index = index.map_err(|fault| fault.of(&pack.index))?;
             if seen.insert(index.pack_checksum().to_owned()) {
                 packs.push((index, pack));
             }
@@ -207,7 +213,10 @@ impl Intake {
 
     /// One pack of the loose objects and of what is new in packs that are mostly known.
     fn gather_rest(&self, here: &PackSet, loose: Vec<LooseEntry>, partial: &[SourcePack]) -> Result<Option<NewPack>> {
-        let from = self.open_set(partial.iter().map(|pack| (pack.pack.as_path(), pack.index.as_path())))?;
+        let mut from = PackSet::new(self.source.object_format());
+        for pack in partial {
+            from.add_files(&pack.pack, &pack.open_pack()?, &pack.open_index()?)?;
+        }
         let mut wanted: Vec<ObjectId> = loose.iter().map(|entry| entry.id).collect();
         for index in from.indices() {
             wanted.extend((0..index.objects()).map(|row| index.id(row).to_owned()));
@@ -223,13 +232,31 @@ impl Intake {
             let object = loose[at].open().map_err(std::io::Error::other)?;
             Ok(Some(LooseObject { kind: object.kind, size: object.size, data: Box::new(object) }))
         };
+        self.gather(&wanted, &from, &mut find).map(Some)
+    }
+
+    fn gather(&self, wanted: &[ObjectId], from: &PackSet, find: &mut FindLoose<'_>) -> Result<NewPack> {
         let dir = tempfile::TempDir::new_in(&self.spool)?;
         let path = dir.path().join("gathered.pack");
-        gather(&wanted, &from, &mut find, &path)?;
+        gather(wanted, from, find, &path)?;
         let file = tempfile::NamedTempFile::new_in(&self.spool)?.into_temp_path();
         std::fs::rename(&path, &file)?;
         let crc64 = crate::region::commit::file_crc64(&file)?;
-        self.check(file, crc64, None, self.source.path()).map(Some)
+        self.check(file, crc64, None, self.source.path())
+    }
+
+    /// A pack of the empty tree, if something links to it and it is nowhere: Git has it built in, and repositories need
+    /// not hold it.
+    fn empty_tree(&self, packs: &[NewPack], here: &PackSet) -> Result<Option<NewPack>> {
+        let id = ObjectId::empty_tree(self.source.object_format());
+        let links =
+            |pack: &NewPack| pack.checked.unresolved.iter().any(|link| link.id == id && link.kind == Kind::Tree);
+        if here.contains(&id) || !(self.tips.contains(&id) || packs.iter().any(links)) {
+            return Ok(None);
+        }
+        let mut find =
+            |_: &gix::hash::oid| Ok(Some(LooseObject { kind: Kind::Tree, size: 0, data: Box::new(std::io::empty()) }));
+        self.gather(&[id], &PackSet::new(self.source.object_format()), &mut find).map(Some)
     }
 
     /// Decides which packs are closed, and proves that every tip has all that it needs.

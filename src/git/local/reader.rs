@@ -1,0 +1,96 @@
+//! Opening files of a repository that may belong to another user.
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Opens files: none but regular ones, so that no pipe or device is waited for.
+///
+/// In a repository of the user who runs gitferry, symbolic links are followed wherever they lead, as Git does. In
+/// one of another user, whom that user trusts (`safe.directory`), they are followed within the repository: a link out of
+/// it would make gitferry read, and publish, what the owner of the repository may not read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Reader {
+    /// The directories that files have to be in; `None` for anywhere.
+    within: Option<Arc<[PathBuf]>>,
+}
+
+impl Reader {
+    /// For a repository of another user: canonical paths of its directories.
+    pub(super) fn within(directories: Vec<PathBuf>) -> Self {
+        Reader { within: Some(directories.into()) }
+    }
+
+    /// Allows one more directory, canonical.
+    pub(super) fn and(&self, directory: &Path) -> Self {
+        let more = |within: &Arc<[PathBuf]>| within.iter().cloned().chain([directory.to_owned()]).collect();
+        Reader { within: self.within.as_ref().map(more) }
+    }
+
+    /// Whether links are not followed out of the repository.
+    pub(super) fn is_confined(&self) -> bool {
+        self.within.is_some()
+    }
+
+    /// Opens a regular file for reading.
+    ///
+    /// # Errors
+    /// Beside those of the system: [`ErrorKind::IsADirectory`], [`ErrorKind::PermissionDenied`] where a link leads out of
+    /// the repository, and [`ErrorKind::NotADirectory`] for what is no file.
+    pub(super) fn open(&self, path: &Path) -> io::Result<File> {
+        // A pipe that has no writer would be waited for without this.
+        let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path)?;
+        let meta = file.metadata()?;
+        if meta.is_dir() {
+            return Err(ErrorKind::IsADirectory.into());
+        }
+        if !meta.is_file() {
+            return Err(io::Error::new(ErrorKind::NotADirectory, "it is a pipe, a socket or a device"));
+        }
+        let Some(within) = &self.within else { return Ok(file) };
+        // The file that is open is compared with the one that the path leads to within the repository, so it does not
+        // matter if links change meanwhile.
+        let real = fs::canonicalize(path)?;
+        let there = fs::symlink_metadata(&real)?;
+        let same = (there.dev(), there.ino()) == (meta.dev(), meta.ino());
+        match same && within.iter().any(|directory| real.starts_with(directory)) {
+            true => Ok(file),
+            false => Err(io::Error::new(
+                ErrorKind::PermissionDenied,
+                "a symbolic link leads out of the repository, which belongs to another user",
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    #[test]
+    fn links_lead_out_of_own_repositories_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(dir.path()).unwrap();
+        fs::create_dir(root.join("repo")).unwrap();
+        fs::write(root.join("outside"), "x").unwrap();
+        fs::write(root.join("repo/inside"), "x").unwrap();
+        symlink("../outside", root.join("repo/out")).unwrap();
+        symlink("inside", root.join("repo/in")).unwrap();
+        symlink("..", root.join("repo/up")).unwrap();
+        let confined = Reader::within(vec![root.join("repo")]);
+        for (name, stays) in
+            [("inside", true), ("in", true), ("out", false), ("up/outside", false), ("up/repo/in", true)]
+        {
+            let path = root.join("repo").join(name);
+            assert!(Reader::default().open(&path).is_ok(), "{name}");
+            assert_eq!(
+                confined.open(&path).map_err(|e| e.kind()).err(),
+                (!stays).then_some(ErrorKind::PermissionDenied)
+            );
+        }
+        assert!(confined.and(&root).open(&root.join("repo/out")).is_ok());
+    }
+}

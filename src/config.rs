@@ -35,6 +35,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use bytesize::ByteSize;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use serde::Deserialize;
 
@@ -76,6 +77,13 @@ pub struct Config {
     /// What repositories accept, in every region that takes pushes to them.
     #[serde(default)]
     pub push_policies: Vec<PushPolicyConfig>,
+    /// Memory that all pushes in this process may take together for large objects, tables of objects and lists of
+    /// commands; [`DEFAULT_BUDGET_BYTES`] when left out, at least [`MIN_BUDGET_BYTES`].
+    ///
+    /// [`DEFAULT_BUDGET_BYTES`]: crate::git::memory::DEFAULT_BUDGET_BYTES
+    /// [`MIN_BUDGET_BYTES`]: crate::git::memory::MIN_BUDGET_BYTES
+    #[serde(default)]
+    pub push_memory: Option<ByteSize>,
     /// The file it came from.
     #[serde(skip)]
     pub file: PathBuf,

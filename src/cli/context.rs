@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gitferry::config::{Config, DEFAULT_FILE, LinkConfig, LinkMode};
+use gitferry::git::memory::{self, DEFAULT_BUDGET_BYTES};
 use gitferry::region::Region;
 use gitferry::replication::AnyLink;
 use gitferry::replication::deliver::Link;
@@ -33,6 +34,13 @@ enum Place {
     Usual,
 }
 
+/// Makes what a configuration says of the process as a whole hold.
+pub fn in_force(config: Config) -> Config {
+    let bytes = config.push_memory.map_or(DEFAULT_BUDGET_BYTES, |size| size.as_u64());
+    memory::budget().set_total(bytes);
+    config
+}
+
 impl Context {
     /// A context on a configuration file.
     pub fn new(file: PathBuf) -> Self {
@@ -56,11 +64,11 @@ impl Context {
 
     /// Reads the configuration. What a text says of paths is relative to the working directory.
     pub fn config(&self) -> Result<Config, Failure> {
-        Ok(match &self.place {
+        Ok(in_force(match &self.place {
             Place::File(file) => Config::load(file)?,
             Place::Text(text) => Config::parse(text, Path::new(CONFIG_TEXT_VARIABLE))?,
             Place::Usual => Config::load(Path::new(DEFAULT_FILE))?,
-        })
+        }))
     }
 
     /// Opens a region to read it.

@@ -23,7 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::context::Context;
+use super::context::{Context, in_force};
 use super::failure::{Exit, Failure};
 use super::signals::Signals;
 use super::{events, init, output};
@@ -123,7 +123,7 @@ impl Up {
         if !file.exists() {
             init::write(dir)?;
         }
-        let config = Config::load(&file)?;
+        let config = in_force(Config::load(&file)?);
         output::line(format!("configuration {}", file.display()));
         Ok(config)
     }

@@ -1,6 +1,7 @@
 //! A pack that arrives as a stream: where its entries begin and where it ends is found while it is written to
 //! a file. Whoever sends it need not say when it is over, and need not be believed about anything.
 
+use std::collections::{HashSet, VecDeque};
 use std::io::{BufRead, ErrorKind, Write};
 
 use flate2::{Decompress, FlushDecompress, Status};
@@ -11,9 +12,11 @@ use gix::odb::pack::data::Entry;
 use gix::odb::pack::data::entry::Header;
 
 use super::CheckProgress;
+use super::delta::Delta;
 use super::entries::{Boundaries, HEADER_BYTES};
 use super::error::Fault;
 use super::inflate::Inflater;
+use crate::git::links::for_each_link;
 
 /// Bytes that gather before they are hashed and written.
 const WINDOW_BYTES: usize = 256 << 10;
@@ -23,8 +26,16 @@ const MAX_ENTRY_HEADER_BYTES: usize = 10 + 32;
 const SMALL_BYTES: u64 = 128 << 10;
 /// Size of the buffer that larger entries are inflated into.
 const STREAM_BUFFER_BYTES: usize = 64 << 10;
+/// Most bytes of the two sizes at the front of a delta.
+const MAX_DELTA_SIZES_BYTES: usize = 20;
 /// Most entries that memory is reserved for before they have arrived.
 const RESERVED_ENTRIES: u32 = 1 << 16;
+
+/// Commits whose parents are remembered: packs begin with the newest commit, so the last ones build on what is held.
+const MAX_RECENT_COMMITS: usize = 64;
+/// Largest commit whose parents are looked at, and most parents of it that are.
+const MAX_COMMIT_BYTES: u64 = 16 << 10;
+const MAX_PARENTS: usize = 16;
 
 /// What may arrive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +64,11 @@ pub struct Arrival {
     pub bases: Vec<ObjectId>,
     /// How many deltas name their base by its place in the pack.
     pub offset_deltas: u32,
+    /// Commits that the last commits of the pack name as parents and that are not among these: what the pack builds on,
+    /// as far as that shows before it is resolved. A guess; at most [`MAX_RECENT_COMMITS`] times their parents.
+    pub parents: Vec<ObjectId>,
+    /// Bytes that all objects say they have together; deltas say so of what they make.
+    pub claimed: u64,
 }
 
 impl Arrival {
@@ -81,6 +97,7 @@ pub fn arrive(
         stream: Decompress::new(true),
         scratch: Vec::new(),
         buffer: Vec::new(),
+        recent: VecDeque::new(),
     };
     reader.read(progress)
 }
@@ -93,6 +110,8 @@ struct Reader<'a> {
     stream: Decompress,
     scratch: Vec<u8>,
     buffer: Vec<u8>,
+    /// The commits that came last, with their parents.
+    recent: VecDeque<(ObjectId, Vec<ObjectId>)>,
 }
 
 impl Reader<'_> {
@@ -108,6 +127,8 @@ impl Reader<'_> {
             offsets: Vec::with_capacity(objects.min(RESERVED_ENTRIES) as usize + 1),
             bases: Vec::new(),
             offset_deltas: 0,
+            parents: Vec::new(),
+            claimed: 0,
         };
         for _ in 0..objects {
             progress.check()?;
@@ -121,6 +142,11 @@ impl Reader<'_> {
         arrival.bytes = self.window.offset;
         arrival.bases.sort_unstable();
         arrival.bases.dedup();
+        let recent: HashSet<ObjectId> = self.recent.iter().map(|(id, _)| *id).collect();
+        arrival.parents = self.recent.drain(..).flat_map(|(_, parents)| parents).collect();
+        arrival.parents.retain(|parent| !recent.contains(parent));
+        arrival.parents.sort_unstable();
+        arrival.parents.dedup();
         Ok(arrival)
     }
 
@@ -177,7 +203,48 @@ impl Reader<'_> {
             return Err(Fault::TooLarge { offset, what, size, limit: self.limits.object_bytes });
         }
         self.window.take(entry.header_size())?;
-        self.inflate(offset, size)
+        match entry.header.as_kind() {
+            None => {
+                self.inflate(offset, size, MAX_DELTA_SIZES_BYTES)?;
+                arrival.claimed = arrival.claimed.saturating_add(self.result_size(offset)?);
+            }
+            Some(kind) => {
+                let is_commit = kind == Kind::Commit && size <= MAX_COMMIT_BYTES;
+                self.inflate(offset, size, if is_commit { MAX_COMMIT_BYTES as usize } else { 0 })?;
+                if is_commit {
+                    self.remember_commit();
+                }
+                arrival.claimed = arrival.claimed.saturating_add(size);
+            }
+        }
+        Ok(())
+    }
+
+    /// The size that the delta in `scratch` says it makes.
+    fn result_size(&self, offset: u64) -> Result<u64, Fault> {
+        let delta = Delta::parse(&self.scratch).map_err(|reason| Fault::entry(offset, reason))?;
+        let (size, limit) = (delta.result_size, self.limits.object_bytes);
+        match size > limit {
+            true => Err(Fault::TooLarge { offset, what: "object made by the delta", size, limit }),
+            false => Ok(size),
+        }
+    }
+
+    /// Remembers the parents of the commit in `scratch`.
+    fn remember_commit(&mut self) {
+        let data = &self.scratch;
+        let id = gix::objs::compute_hash(self.format, Kind::Commit, data);
+        let mut parents = Vec::new();
+        // A commit that cannot be read is the check's business.
+        let _ = for_each_link(Kind::Commit, data, self.format, |id, kind| {
+            if kind == Kind::Commit && parents.len() < MAX_PARENTS {
+                parents.push(id.to_owned());
+            }
+        });
+        if self.recent.len() == MAX_RECENT_COMMITS {
+            self.recent.pop_front();
+        }
+        self.recent.extend(id.ok().map(|id| (id, parents)));
     }
 
     /// `None` where the window is too short.
@@ -189,7 +256,8 @@ impl Reader<'_> {
         }
     }
 
-    fn inflate(&mut self, offset: u64, size: u64) -> Result<(), Fault> {
+    /// Goes over the compressed data of an entry; at least `keep` bytes of what it inflates to are in `scratch` afterwards.
+    fn inflate(&mut self, offset: u64, size: u64, keep: usize) -> Result<(), Fault> {
         if size <= SMALL_BYTES
             && let Ok(taken) = self.inflater.inflate(self.window.rest(), size, &mut self.scratch)
         {
@@ -198,6 +266,7 @@ impl Reader<'_> {
         // Too large, cut off by the end of the window, or damaged: only zlib tells these apart.
         self.stream.reset(true);
         self.buffer.resize(STREAM_BUFFER_BYTES, 0);
+        self.scratch.clear();
         loop {
             let (taken, made) = (self.stream.total_in(), self.stream.total_out());
             let status = self.stream.decompress(self.window.rest(), &mut self.buffer, FlushDecompress::None);
@@ -206,6 +275,9 @@ impl Reader<'_> {
             self.window.take(taken as usize)?;
             if self.stream.total_out() > size {
                 return Err(Fault::entry(offset, "it is longer than it says"));
+            }
+            if self.scratch.len() < keep {
+                self.scratch.extend_from_slice(self.buffer.get(..made as usize).unwrap_or_default());
             }
             match status {
                 Status::StreamEnd if self.stream.total_out() == size => return Ok(()),

@@ -178,7 +178,16 @@ fn check_with_index(
     let lookup = Lookup::new(&hint)?;
     let expected = Expected::new(hint.objects());
     let families = Families::new(&pack, &boundaries, progress)?;
-    let resolver = Resolver::new(pack, &boundaries, &families, Ids::Compare(&hint), options, progress, None);
+    let resolver = Resolver::new(
+        pack,
+        &boundaries,
+        &families,
+        Ids::Compare(&hint),
+        options,
+        progress,
+        None,
+        directory_of(index_out),
+    );
     let found = run(&resolver, || LinkSink::lookup(&lookup, &expected, options.format))?;
     resolver.check_all_resolved()?;
 
@@ -228,8 +237,8 @@ fn check_boundaries<'r>(
         ids: IdTable::new(pack.objects, options.format),
         crcs: (0..pack.objects).map(|_| AtomicU32::new(0)).collect(),
     };
-    let resolver = Resolver::new(pack, &boundaries, &families, ids, options, progress, rules);
-    let directory = index_out.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let directory = directory_of(index_out);
+    let resolver = Resolver::new(pack, &boundaries, &families, ids, options, progress, rules, directory);
     let mut found = run(&resolver, || LinkSink::spool(directory, options.format, pack.objects))?;
     resolver.check_all_resolved()?;
     let mut checker = rules.map(|rules| Checker::new(rules, options.format));
@@ -264,6 +273,11 @@ fn check_boundaries<'r>(
         ..summary(index_out, index_bytes, options)
     };
     Ok((checked, checker))
+}
+
+/// The folder of the index, where temporary files go, too.
+fn directory_of(index: &Path) -> &Path {
+    index.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// What is filled in by the callers.

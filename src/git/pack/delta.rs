@@ -20,30 +20,46 @@ impl<'a> Delta<'a> {
     /// Makes the result in `out`, replacing what is there. Memory is reserved for `result_size`, so the
     /// caller checks that first; it is touched only as far as there are instructions to fill it.
     pub(crate) fn apply(&self, base: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
-        if base.len() as u64 != self.base_size {
-            return Err("the delta was made for a base of another size");
-        }
         let size = usize::try_from(self.result_size).map_err(|_| "it is larger than the address space")?;
         out.clear();
         out.try_reserve(size).map_err(|_| "no memory for the object")?;
+        self.apply_to(
+            base,
+            |error| error,
+            |piece| {
+                out.extend_from_slice(piece);
+                Ok(())
+            },
+        )
+    }
+
+    /// Makes the result piece by piece, in order. `bad` makes an error of what is wrong with the delta.
+    pub(crate) fn apply_to<E>(
+        &self,
+        base: &[u8],
+        bad: impl Fn(&'static str) -> E,
+        mut each: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        if base.len() as u64 != self.base_size {
+            return Err(bad("the delta was made for a base of another size"));
+        }
+        let mut left = self.result_size;
         let mut data = self.instructions;
         while let Some((&code, rest)) = data.split_first() {
             let piece;
             (piece, data) = if code & 0x80 != 0 {
-                let (start, length, rest) = copy_arguments(code, rest)?;
+                let (start, length, rest) = copy_arguments(code, rest).map_err(&bad)?;
                 let piece = start.checked_add(length).and_then(|end| base.get(start..end));
-                (piece.ok_or("the delta copies from beyond its base")?, rest)
+                (piece.ok_or_else(|| bad("the delta copies from beyond its base"))?, rest)
             } else if code != 0 {
-                rest.split_at_checked(usize::from(code)).ok_or("the delta is cut off")?
+                rest.split_at_checked(usize::from(code)).ok_or_else(|| bad("the delta is cut off"))?
             } else {
-                return Err("the delta has an instruction that does not exist");
+                return Err(bad("the delta has an instruction that does not exist"));
             };
-            if piece.len() > size - out.len() {
-                return Err("the delta makes more than it says");
-            }
-            out.extend_from_slice(piece);
+            left = left.checked_sub(piece.len() as u64).ok_or_else(|| bad("the delta makes more than it says"))?;
+            each(piece)?;
         }
-        if out.len() == size { Ok(()) } else { Err("the delta makes less than it says") }
+        if left == 0 { Ok(()) } else { Err(bad("the delta makes less than it says")) }
     }
 }
 

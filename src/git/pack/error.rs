@@ -126,6 +126,19 @@ pub enum Fault {
         /// The object.
         id: ObjectId,
     },
+    /// An object is made by more deltas, one on the other, than any Git makes.
+    #[error(
+        "the object at offset {offset} is made by more than {limit} deltas, one on the other; `git repack -adF` helps"
+    )]
+    TooDeep {
+        /// Where the entry begins in the pack.
+        offset: u64,
+        /// The limit.
+        limit: usize,
+    },
+    /// Other requests have taken the memory that it needs.
+    #[error(transparent)]
+    Busy(crate::git::memory::Busy),
     /// The caller asked to stop.
     #[error("stopped on request")]
     Cancelled,
@@ -146,9 +159,10 @@ impl Fault {
             | Fault::PackTooLarge { .. }
             | Fault::Expands { .. }
             | Fault::Duplicate { .. }
+            | Fault::TooDeep { .. }
             | Fault::TooManyLinks { .. } => Kind::Refused,
             Fault::MissingObject { .. } => Kind::Missing,
-            Fault::Cancelled => Kind::Transient,
+            Fault::Busy(_) | Fault::Cancelled => Kind::Transient,
         }
     }
 

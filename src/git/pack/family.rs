@@ -7,12 +7,13 @@ use gix::hash::oid;
 use gix::objs::Kind;
 use gix::odb::pack::data::entry::Header;
 
-use super::STREAMED_BLOB_BYTES;
+use super::content::{Content, Place, write, written};
 use super::delta::Delta;
 use super::error::Fault;
 use super::inflate::{Inflater, check_size, inflate_streaming};
 use super::link_sink::LinkSink;
 use super::resolve::{Children, HaltOnDrop, Job, Resolver};
+use super::{MAX_DELTA_DEPTH, STREAMED_BLOB_BYTES};
 use crate::git::fsck::Checker;
 use crate::git::lfs::Pointers;
 use crate::git::links::{for_each_link, for_each_new_tree_link};
@@ -39,7 +40,7 @@ pub(crate) struct Findings<'a> {
 struct Frame {
     entry: u32,
     /// Empty when `held` is not set: released for good, or dropped to be resolved again.
-    data: Vec<u8>,
+    data: Content,
     held: bool,
     /// Whether all its links could be told.
     parsed: bool,
@@ -50,9 +51,9 @@ pub(crate) struct Worker<'a> {
     resolver: &'a Resolver<'a>,
     findings: Findings<'a>,
     inflater: Inflater,
-    /// The delta that is being applied.
-    delta: Vec<u8>,
     pool: Vec<Vec<u8>>,
+    /// How many deltas the lowest object on the stack is made by.
+    depth: usize,
     /// From the family's root (or the base of a [`Job`]) down to the object whose deltas are applied now.
     stack: Vec<Frame>,
     /// The frames that hold data, as positions in `stack`, ascending.
@@ -76,8 +77,8 @@ impl<'a> Worker<'a> {
                 pointers: Pointers::default(),
             },
             inflater: Inflater::new().map_err(|e| Fault::File(e.into()))?,
-            delta: Vec::new(),
             pool: Vec::new(),
+            depth: 0,
             stack: Vec::new(),
             held: VecDeque::new(),
             held_bytes: 0,
@@ -107,6 +108,7 @@ impl<'a> Worker<'a> {
         }
         while let Some(job) = self.resolver.next_job() {
             self.held_bytes = job.data.len() as u64;
+            self.depth = job.depth;
             self.stack.push(Frame {
                 entry: job.entry,
                 data: job.data,
@@ -130,6 +132,7 @@ impl<'a> Worker<'a> {
         let (header, data) = self.resolver.pack.entry(offset, bytes)?;
         let Some(kind) = header.header.as_kind() else { return Ok(()) };
         let size = header.decompressed_size;
+        self.depth = 0;
         self.resolver.claim(entry, kind);
         if kind == Kind::Blob && size > STREAMED_BLOB_BYTES && self.resolver.families.children(entry).is_empty() {
             let id = self.hash_streaming(offset, data, size)?;
@@ -163,8 +166,8 @@ impl<'a> Worker<'a> {
             }
             let position = self.stack.len() - 1;
             self.ensure_held(position)?;
-            let data = self.apply(child, position)?;
-            self.take(child, kind, data, Some(position))?;
+            self.check_depth(child)?;
+            self.child(child, kind, position)?;
             if self.stack[position].children.is_empty() && !(pinned && position == 0) {
                 self.release(position);
             }
@@ -178,9 +181,49 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
+    /// Resolves a delta on the frame at `base`. A large blob that is no base itself is hashed as it is made.
+    fn child(&mut self, entry: u32, kind: Kind, base: usize) -> Result<(), Fault> {
+        let (offset, delta) = self.delta(entry)?;
+        let parsed = Delta::parse(&delta).map_err(|e| Fault::entry(offset, e))?;
+        let size = parsed.result_size;
+        let families = self.resolver.families;
+        if kind != Kind::Blob || size <= STREAMED_BLOB_BYTES || !families.children(entry).is_empty() {
+            let data = self.make(offset, &parsed, base)?;
+            self.recycle(delta);
+            return self.take(entry, kind, data, Some(base));
+        }
+        self.check_limit(offset, "object made by the delta", size)?;
+        self.resolver.count(size)?;
+        let mut hasher = self.hasher(kind, size);
+        parsed.apply_to(
+            &self.stack[base].data,
+            |e| Fault::entry(offset, e),
+            |piece| {
+                hasher.update(piece);
+                self.resolver.check()
+            },
+        )?;
+        let id = hasher.try_finalize().map_err(|_| Fault::Collision { offset })?;
+        self.record(entry, &id)?;
+        let by_id = families.children_by_id(&self.resolver.pack, self.resolver.boundaries, id.as_slice());
+        if !by_id.is_empty() {
+            let data = self.make(offset, &parsed, base)?;
+            self.push(Frame { entry, data, held: true, parsed: true, children: Children { by_id, by_offset: 0..0 } });
+        }
+        Ok(())
+    }
+
+    fn check_depth(&self, entry: u32) -> Result<(), Fault> {
+        let offset = self.resolver.boundaries.offsets[entry as usize];
+        match self.depth + self.stack.len() > MAX_DELTA_DEPTH {
+            true => Err(Fault::TooDeep { offset, limit: MAX_DELTA_DEPTH }),
+            false => Ok(()),
+        }
+    }
+
     /// Hashes an object, finds its links, and keeps it if there are deltas on it. `base` is the frame of what
     /// it was made from.
-    fn take(&mut self, entry: u32, kind: Kind, data: Vec<u8>, base: Option<usize>) -> Result<(), Fault> {
+    fn take(&mut self, entry: u32, kind: Kind, data: Content, base: Option<usize>) -> Result<(), Fault> {
         let offset = self.resolver.boundaries.offsets[entry as usize];
         let mut hasher = self.hasher(kind, data.len() as u64);
         hasher.update(&data);
@@ -256,30 +299,68 @@ impl<'a> Worker<'a> {
     }
 
     /// Inflates an entry that is stored whole.
-    fn whole(&mut self, entry: u32) -> Result<Vec<u8>, Fault> {
-        let mut out = self.pool.pop().unwrap_or_default();
+    fn whole(&mut self, entry: u32) -> Result<Content, Fault> {
         let (offset, bytes) = self.resolver.boundaries.slice(&self.resolver.pack, entry);
         let (header, data) = self.resolver.pack.entry(offset, bytes)?;
-        let size = header.decompressed_size;
-        self.check_limit(offset, "object", size)?;
-        let taken = self.inflater.inflate(data, size, &mut out).map_err(|e| Fault::entry(offset, e))?;
-        check_tiling(offset, taken, data.len())?;
-        Ok(out)
+        self.check_limit(offset, "object", header.decompressed_size)?;
+        self.inflated(offset, data, header.decompressed_size)
     }
 
-    /// Applies the delta in `entry` to the data of the frame at `base`.
-    fn apply(&mut self, entry: u32, base: usize) -> Result<Vec<u8>, Fault> {
-        let mut out = self.pool.pop().unwrap_or_default();
+    /// The delta in an entry, and where the entry begins.
+    fn delta(&mut self, entry: u32) -> Result<(u64, Content), Fault> {
         let (offset, bytes) = self.resolver.boundaries.slice(&self.resolver.pack, entry);
         let (header, data) = self.resolver.pack.entry(offset, bytes)?;
         debug_assert!(matches!(header.header, Header::OfsDelta { .. } | Header::RefDelta { .. }));
         self.check_limit(offset, "delta", header.decompressed_size)?;
-        let taken = self.inflater.inflate(data, header.decompressed_size, &mut self.delta);
-        check_tiling(offset, taken.map_err(|e| Fault::entry(offset, e))?, data.len())?;
-        let delta = Delta::parse(&self.delta).map_err(|e| Fault::entry(offset, e))?;
+        Ok((offset, self.inflated(offset, data, header.decompressed_size)?))
+    }
+
+    fn inflated(&mut self, offset: u64, data: &[u8], size: u64) -> Result<Content, Fault> {
+        check_size(data, size).map_err(|e| Fault::entry(offset, e))?;
+        let bad = |reason| Fault::entry(offset, reason);
+        let (content, taken) = match self.place(size)? {
+            Place::Memory(mut out, reservation) => {
+                let taken = self.inflater.inflate(data, size, &mut out).map_err(bad)?;
+                (Content::Memory(out, reservation), taken)
+            }
+            Place::File(mut out) => {
+                let taken = inflate_streaming(data, size, bad, |piece| write(&mut out, piece))?;
+                (written(out)?, taken)
+            }
+        };
+        check_tiling(offset, taken, data.len())?;
+        Ok(content)
+    }
+
+    /// Applies a delta to the data of the frame at `base`.
+    fn make(&mut self, offset: u64, delta: &Delta<'_>, base: usize) -> Result<Content, Fault> {
         self.check_limit(offset, "object made by the delta", delta.result_size)?;
-        delta.apply(&self.stack[base].data, &mut out).map_err(|e| Fault::entry(offset, e))?;
-        Ok(out)
+        let bad = |reason| Fault::entry(offset, reason);
+        let place = self.place(delta.result_size)?;
+        let base = &self.stack[base].data;
+        match place {
+            Place::Memory(mut out, reservation) => {
+                delta.apply(base, &mut out).map_err(bad)?;
+                Ok(Content::Memory(out, reservation))
+            }
+            Place::File(mut out) => {
+                delta.apply_to(base, bad, |piece| write(&mut out, piece))?;
+                written(out)
+            }
+        }
+    }
+
+    fn place(&mut self, size: u64) -> Result<Place, Fault> {
+        Place::of(size, self.resolver.directory, || self.pool.pop().unwrap_or_default())
+    }
+
+    /// Applies the delta in `entry` to the data of the frame at `base`.
+    fn apply(&mut self, entry: u32, base: usize) -> Result<Content, Fault> {
+        let (offset, delta) = self.delta(entry)?;
+        let parsed = Delta::parse(&delta).map_err(|e| Fault::entry(offset, e))?;
+        let made = self.make(offset, &parsed, base)?;
+        self.recycle(delta);
+        Ok(made)
     }
 
     fn check_limit(&self, offset: u64, what: &'static str, size: u64) -> Result<(), Fault> {
@@ -311,7 +392,7 @@ impl<'a> Worker<'a> {
             let Some(frame) = self.held.pop_front().and_then(|position| self.stack.get_mut(position)) else { break };
             frame.held = false;
             self.held_bytes = self.held_bytes.saturating_sub(frame.data.len() as u64);
-            frame.data = Vec::new();
+            frame.data = Content::default();
         }
     }
 
@@ -350,14 +431,17 @@ impl<'a> Worker<'a> {
         }) else {
             return;
         };
+        let depth = self.depth + frame;
         let Some(frame) = self.stack.get_mut(frame) else { return };
         self.resolver.offer(|| {
+            let data = frame.data.share()?;
             let children = frame.children.split();
-            Some(Job { data: frame.data.clone(), entry: frame.entry, kind, parsed: frame.parsed, children })
+            Some(Job { data, depth, entry: frame.entry, kind, parsed: frame.parsed, children })
         });
     }
 
-    fn recycle(&mut self, buffer: Vec<u8>) {
+    fn recycle(&mut self, content: Content) {
+        let Content::Memory(buffer, None) = content else { return };
         if self.pool.len() < POOL_BUFFERS && buffer.capacity() <= POOL_BUFFER_BYTES {
             self.pool.push(buffer);
         }

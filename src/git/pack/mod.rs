@@ -8,6 +8,7 @@ mod append;
 mod arrive;
 mod build;
 mod check;
+mod content;
 mod delta;
 mod entries;
 mod error;
@@ -43,6 +44,8 @@ pub const STREAMED_BLOB_BYTES: u64 = 16 << 20;
 /// makes or is made for, a tree, a commit, a tag. Git itself makes no deltas above `core.bigFileThreshold`
 /// (512 MiB). Blobs that are stored whole have no limit.
 pub const MAX_RESOLVED_BYTES: u64 = 1 << 30;
+/// Most deltas that an object is made by, one on the other: as many as Git's `pack.depth` allows.
+pub const MAX_DELTA_DEPTH: usize = 4095;
 /// Bytes of bases that all threads together keep for deltas still to be applied, unless [`CheckOptions`]
 /// says otherwise; as `core.deltaBaseCacheLimit` in Git. Bases beyond it are resolved again when needed.
 pub const MAX_HELD_BYTES: u64 = 96 << 20;

@@ -5,6 +5,7 @@
 //! families left, busy threads hand over parts of theirs.
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -12,6 +13,7 @@ use gix::ObjectId;
 use gix::hash::oid;
 use gix::objs::Kind;
 
+use super::content::Content;
 use super::entries::{Boundaries, Families, PackData};
 use super::error::Fault;
 use super::index::Index;
@@ -38,6 +40,8 @@ pub(crate) struct Resolver<'a> {
     pub(crate) ids: Ids<'a>,
     pub(crate) options: &'a CheckOptions,
     pub(crate) progress: &'a CheckProgress,
+    /// Where large objects go for which there is no memory.
+    pub(crate) directory: &'a Path,
     /// By which objects are checked as `git fsck` does, if they are.
     pub(crate) rules: Option<&'a Rules>,
     /// Bytes of all objects resolved so far.
@@ -56,7 +60,9 @@ pub(crate) struct Resolver<'a> {
 /// Part of a family that one thread hands to another.
 pub(crate) struct Job {
     /// The base, resolved.
-    pub(crate) data: Vec<u8>,
+    pub(crate) data: Content,
+    /// How many deltas the base is made by, one on the other.
+    pub(crate) depth: usize,
     pub(crate) entry: u32,
     pub(crate) kind: Kind,
     /// Whether all its links could be told.
@@ -96,6 +102,7 @@ impl Children {
 }
 
 impl<'a> Resolver<'a> {
+    #[allow(clippy::too_many_arguments)]
     pub(crate) fn new(
         pack: PackData<'a>,
         boundaries: &'a Boundaries,
@@ -104,6 +111,7 @@ impl<'a> Resolver<'a> {
         options: &'a CheckOptions,
         progress: &'a CheckProgress,
         rules: Option<&'a Rules>,
+        directory: &'a Path,
     ) -> Self {
         Resolver {
             pack,
@@ -113,6 +121,7 @@ impl<'a> Resolver<'a> {
             options,
             progress,
             rules,
+            directory,
             total: AtomicU64::new(0),
             kinds: (0..boundaries.len()).map(|_| AtomicU8::new(0)).collect(),
             next: AtomicU32::new(0),

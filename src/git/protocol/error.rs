@@ -37,6 +37,9 @@ pub enum ProtocolError {
         /// The limit.
         limit: usize,
     },
+    /// Other requests have taken the memory for it.
+    #[error("the request is too large for now: {0}")]
+    Busy(#[from] crate::git::memory::Busy),
     /// The peer names objects in another way than the repository.
     #[error("mismatched object format: server {server}; client {client}")]
     ObjectFormat {
@@ -64,6 +67,7 @@ impl ProtocolError {
         match self {
             ProtocolError::Io(error) => Kind::of_io(error),
             ProtocolError::TooMany { .. } => Kind::Refused,
+            ProtocolError::Busy(_) => Kind::Transient,
             _ => Kind::Usage,
         }
     }

@@ -1,17 +1,21 @@
 //! What a client wants to push: commands, capabilities, options.
 
 use std::io::BufRead;
+use std::sync::Arc;
 
 use gix::ObjectId;
 use gix::bstr::{BString, ByteSlice};
 use gix::hash::Kind as Format;
 
+use crate::git::memory::{self, Busy, Reservation};
 use crate::git::protocol::{Packet, PacketReader, ProtocolError};
 
 /// Most commands in one push.
 pub const MAX_COMMANDS: usize = 1 << 20;
 /// Most bytes that the names in all commands have together.
 const MAX_NAMES_BYTES: usize = 64 << 20;
+/// Bytes that a command takes beside those that came.
+const COMMAND_BYTES: usize = 64;
 /// Most options that a push may carry, and the bytes that they may have together.
 pub const MAX_PUSH_OPTIONS: usize = 1000;
 const MAX_PUSH_OPTIONS_BYTES: usize = 1 << 20;
@@ -64,7 +68,24 @@ pub struct PushRequest {
     /// Where its history ends, if it is a shallow clone. Nothing depends on it: all that a push needs has to
     /// come with it or be here.
     pub shallow: Vec<ObjectId>,
+    /// What the process's budget gave for all of it.
+    _memory: Memory,
 }
+
+/// Memory of a request, held as long as any copy of it.
+#[derive(Clone, Debug, Default)]
+struct Memory {
+    _held: Option<Arc<Reservation<'static>>>,
+}
+
+/// Requests are compared by what they say.
+impl PartialEq for Memory {
+    fn eq(&self, _: &Memory) -> bool {
+        true
+    }
+}
+
+impl Eq for Memory {}
 
 impl PushRequest {
     /// Reads a request up to the pack; `None` where the client has nothing to push.
@@ -74,8 +95,10 @@ impl PushRequest {
             capabilities: PushCapabilities::default(),
             options: Vec::new(),
             shallow: Vec::new(),
+            _memory: Memory::default(),
         };
-        let mut names_bytes = 0;
+        let (mut names_bytes, mut uncounted) = (0, 0u64);
+        let mut memory = memory::budget().try_take(0);
         let mut first = true;
         loop {
             let packet = match input.read()? {
@@ -85,7 +108,16 @@ impl PushRequest {
             };
             let line = match packet {
                 Packet::Flush => break,
-                Packet::Data(_) => packet.line().unwrap_or_default(),
+                Packet::Data(data) => {
+                    uncounted += (data.len() + COMMAND_BYTES) as u64;
+                    if uncounted >= memory::FREE_BYTES {
+                        if !memory.as_mut().is_some_and(|held| held.try_grow(uncounted)) {
+                            return Err(Busy { bytes: uncounted }.into());
+                        }
+                        uncounted = 0;
+                    }
+                    packet.line().unwrap_or_default()
+                }
                 Packet::Delimiter | Packet::ResponseEnd => return Err(ProtocolError::unexpected("a command", b"")),
             };
             first = false;
@@ -112,6 +144,7 @@ impl PushRequest {
                 request.capabilities = parse_capabilities(capabilities, format)?;
             }
         }
+        request._memory = Memory { _held: memory.map(Arc::new) };
         if request.commands.is_empty() {
             return Ok(None);
         }

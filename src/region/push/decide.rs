@@ -4,8 +4,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use gix::bstr::{BStr, BString, ByteSlice};
 
-use super::{PushPolicy, PushState, is_reserved};
-use crate::git::own_refs::is_own;
+use super::{PushPolicy, PushState, is_hidden, is_reserved};
 use crate::git::receive_pack::Command;
 use crate::git::refs::{RefName, RefValue};
 use crate::git::view::RefTable;
@@ -19,8 +18,10 @@ const FETCH_FIRST: &str = "fetch first";
 pub struct Fact {
     /// Why it cannot be done: objects are missing, a hook declined, …
     pub refused: Option<String>,
-    /// Whether its step is a fast-forward; `None` where nobody asked, or where there is no step.
+    /// Whether its step is a fast-forward; `None` where nothing depends on that, or where there is no step.
     pub fast_forward: Option<bool>,
+    /// The ref that its name led to over symbolic refs when it was judged; `None` where the name was no symbolic ref.
+    pub leads_to: Option<BString>,
 }
 
 /// What is to be done.
@@ -63,7 +64,8 @@ fn decide_on(
             _ => Err("multiple updates for one ref".into()),
         });
     }
-    refuse_conflicts(&mut outcomes, refs);
+    unite_aliases(commands, &mut outcomes);
+    refuse_conflicts(&mut outcomes, refs, policy);
     if atomic && outcomes.iter().any(Result::is_err) {
         for outcome in outcomes.iter_mut().filter(|outcome| outcome.is_ok()) {
             *outcome = Err("atomic push failure".into());
@@ -89,29 +91,31 @@ struct Judge<'a> {
 
 impl Judge<'_> {
     /// The edit that a command amounts to; none where the ref is already what it is to be.
+    ///
+    /// A push to a symbolic ref is one to the ref that it leads to, as in Git; it needs the right to both.
     fn command(&mut self, command: &Command, fact: &Fact) -> Result<Option<RefEdit>, String> {
         let name = command.name.as_bstr();
-        if is_reserved(name, self.policy.mirror) {
-            return Err("refs/gitferry/ is reserved".into());
+        self.check_access(name)?;
+        check_form(command, self.policy.mirror)?;
+        let target = self.refs.follow(name).ok_or("broken symref")?;
+        if target != name {
+            self.check_access(target)?;
         }
-        if self.policy.hidden.as_ref().is_some_and(|hidden| hidden.matches(name)) {
-            return Err("deny updating a hidden ref".into());
+        let valid = RefName::new(target).map_err(|error| format!("funny refname: {}", error.reason))?;
+        let value = self.refs.find(target).and_then(|entry| entry.id.map(ToOwned::to_owned));
+        self.protection(name, command, fact)?;
+        if target != name {
+            self.protection(target, command, fact)?;
         }
-        let valid = RefName::new(command.name.clone()).map_err(|error| format!("funny refname: {}", error.reason))?;
-        let current = self.refs.find(name);
-        let value = match current {
-            Some(entry) => Some(entry.id.ok_or("it is a symbolic ref; push to the ref that it names")?.to_owned()),
-            None => None,
-        };
-        self.protection(command, fact)?;
-        if command.new.is_none() && self.policy.with_head.is_none() && self.is_head(name) {
+        if command.new.is_none() && self.policy.with_head.is_none() && self.is_head(target) {
             return Err("deletion of the current branch prohibited".into());
         }
         if command.new.is_none() && value.is_none() {
             self.messages.push(format!("warning: deleting a non-existent ref: {name}"));
             return Ok(None);
         }
-        if value != command.old {
+        let judged_for = fact.leads_to.as_ref().unwrap_or(&command.name);
+        if value != command.old || judged_for.as_bstr() != target {
             return Err(FETCH_FIRST.into());
         }
         if let Some(reason) = &fact.refused {
@@ -121,9 +125,20 @@ impl Judge<'_> {
         Ok(Some(edit).filter(|edit| edit.old != edit.new))
     }
 
-    fn protection(&self, command: &Command, fact: &Fact) -> Result<(), String> {
+    /// Refuses names that are not for those who push.
+    fn check_access(&self, name: &BStr) -> Result<(), String> {
+        if is_reserved(name, self.policy.mirror) {
+            return Err("refs/gitferry/ is reserved".into());
+        }
+        if self.policy.hidden.as_ref().is_some_and(|hidden| hidden.matches(name)) {
+            return Err("deny updating a hidden ref".into());
+        }
+        Ok(())
+    }
+
+    fn protection(&self, name: &BStr, command: &Command, fact: &Fact) -> Result<(), String> {
         for protection in &self.policy.protections {
-            if !protection.refs.matches(command.name.as_bstr()) {
+            if !protection.refs.matches(name) {
                 continue;
             }
             if protection.no_push {
@@ -140,12 +155,40 @@ impl Judge<'_> {
     }
 
     fn is_head(&self, name: &BStr) -> bool {
-        matches!(self.head, RefValue::Symbolic(target) if target.as_bstr() == name)
+        let RefValue::Symbolic(target) = self.head else { return false };
+        target.as_bstr() == name || self.refs.follow(target.as_bstr()) == Some(name)
+    }
+}
+
+/// Refuses names right below `refs/`, which Git takes from pushes only to delete them. Links (`mirror`) may bring what an
+/// import brought to the other region.
+fn check_form(command: &Command, mirror: bool) -> Result<(), String> {
+    let is_direct = command.name.strip_prefix(b"refs/").is_some_and(|rest| !rest.contains(&b'/'));
+    match is_direct && command.new.is_some() && !mirror {
+        true => Err("funny refname: it stands right below refs/".into()),
+        false => Ok(()),
+    }
+}
+
+/// Lets commands whose names lead to the same ref through as one where they agree, and refuses them all where not.
+fn unite_aliases(commands: &[Command], outcomes: &mut [Result<Option<RefEdit>, String>]) {
+    let mut by_target: HashMap<BString, Vec<usize>> = HashMap::new();
+    for (number, outcome) in outcomes.iter().enumerate() {
+        if let Ok(Some(edit)) = outcome {
+            by_target.entry(edit.name.as_bstr().to_owned()).or_default().push(number);
+        }
+    }
+    for numbers in by_target.into_values().filter(|numbers| numbers.len() > 1) {
+        let new = |number: &usize| commands.get(*number).map(|command| command.new);
+        let agree = numbers.windows(2).all(|pair| new(&pair[0]) == new(&pair[1]));
+        for number in numbers.into_iter().skip(usize::from(agree)) {
+            outcomes[number] = if agree { Ok(None) } else { Err("inconsistent aliased update".into()) };
+        }
     }
 }
 
 /// Refuses refs that would be directory and file at once. Refs that go make room.
-fn refuse_conflicts(outcomes: &mut [Result<Option<RefEdit>, String>], refs: &RefTable) {
+fn refuse_conflicts(outcomes: &mut [Result<Option<RefEdit>, String>], refs: &RefTable, policy: &PushPolicy) {
     let edits = || outcomes.iter().filter_map(|outcome| outcome.as_ref().ok()?.as_ref());
     let gone: HashSet<BString> =
         edits().filter(|edit| edit.new.is_none()).map(|edit| edit.name.as_bstr().to_owned()).collect();
@@ -153,6 +196,9 @@ fn refuse_conflicts(outcomes: &mut [Result<Option<RefEdit>, String>], refs: &Ref
     for outcome in outcomes.iter_mut() {
         let Ok(Some(RefEdit { name, old: None, new: Some(_) })) = outcome else { continue };
         match conflict(name.as_bstr(), refs, &gone, &created) {
+            Some(other) if is_hidden(&other, policy.hidden.as_ref(), policy.mirror) => {
+                *outcome = Err("directory/file conflict".into());
+            }
             Some(other) => *outcome = Err(format!("directory/file conflict with {other}")),
             None => drop(created.insert(name.as_bstr().to_owned())),
         }
@@ -176,13 +222,14 @@ fn conflict(name: &BStr, refs: &RefTable, gone: &HashSet<BString>, created: &BTr
     children.map(|entry| entry.name).find(|child| stays(child)).map(ToOwned::to_owned)
 }
 
-/// Where the first push into an empty repository (what links keep does not count) leaves HEAD: at its own branch if that
-/// came, else at `main`, `master`, or the first branch that did.
+/// Where a push leaves a HEAD whose branch is not there: as it is if its branch comes, else at `main`, `master`, or the
+/// first branch that comes. Without a branch, or where HEAD names one that is there, HEAD stays.
 fn first_head(edits: &[&RefEdit], refs: &RefTable, head: &RefValue) -> Option<RefValue> {
     let RefValue::Symbolic(target) = head else { return None };
-    let branches = || edits.iter().map(|edit| &edit.name).filter(|name| name.starts_with(b"refs/heads/"));
-    let is_new = refs.iter().all(|entry| is_own(entry.name));
-    if !is_new || branches().any(|name| name == target) {
+    let branch = refs.follow(target.as_bstr()).unwrap_or(target.as_bstr());
+    let created = || edits.iter().filter(|edit| edit.new.is_some()).map(|edit| &edit.name);
+    let branches = || created().filter(|name| name.starts_with(b"refs/heads/"));
+    if refs.find(branch).is_some_and(|entry| entry.id.is_some()) || created().any(|name| name.as_bstr() == branch) {
         return None;
     }
     let named = |wanted: &str| branches().find(|name| name.as_bstr() == wanted);

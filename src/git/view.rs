@@ -9,14 +9,13 @@ use gix::bstr::{BStr, ByteSlice};
 use gix::hash::{Kind as Format, oid};
 use gix::objs::Kind;
 
+use super::limits::MAX_TAG_DEPTH;
 use super::links::for_each_link;
 use super::pack::{Finder, Object, PackError, PackSet};
 use super::refs::{RefName, RefValue};
 
 /// Most symbolic refs that one ref is followed through, as in Git (`SYMREF_MAXDEPTH`).
 const MAX_SYMBOLIC_DEPTH: usize = 5;
-/// Most tags of tags that a tag is followed through.
-const MAX_TAG_DEPTH: usize = 1000;
 
 /// One exact state of a repository. Cheap to clone; what is derived from its refs is kept with them.
 #[derive(Clone, Debug)]
@@ -72,7 +71,7 @@ impl View {
 /// Follows tags to what they are tags of; `None` if that, or a tag on the way, is not there.
 fn peel(packs: &PackSet, finder: &mut Finder<'_>, id: &oid) -> Result<Option<ObjectId>, PackError> {
     let mut id = id.to_owned();
-    for _ in 0..MAX_TAG_DEPTH {
+    for _ in 0..=MAX_TAG_DEPTH {
         let Some(location) = packs.locate(&id) else { return Ok(None) };
         if finder.kind(location)? != Kind::Tag {
             return Ok(Some(id));
@@ -261,6 +260,19 @@ impl RefTable {
             match entry.id {
                 Some(id) => return Some(id.to_owned()),
                 None => entry = self.find(self.symbolic_target(entry.row)?)?,
+            }
+        }
+        None
+    }
+
+    /// The name that a name leads to over symbolic refs, whether a ref of that name is there or not: the name itself
+    /// unless it is symbolic. `None` where symbolic refs lead in circles, or over more steps than Git follows.
+    pub fn follow<'n>(&'n self, name: &'n BStr) -> Option<&'n BStr> {
+        let mut name = name;
+        for _ in 0..=MAX_SYMBOLIC_DEPTH {
+            match self.find(name).and_then(|entry| self.symbolic_target(entry.row)) {
+                Some(target) => name = target,
+                None => return Some(name),
             }
         }
         None

@@ -33,6 +33,7 @@ use tokio::runtime::Handle;
 use crate::Kind;
 use crate::config::HostLimits;
 use crate::events::Sink;
+use crate::git::limits::WALK_STACK_BYTES;
 use crate::git::local::RefPatterns;
 use crate::git::protocol::{Service as GitService, Version};
 use crate::region::{Region, RegionError};
@@ -311,7 +312,7 @@ struct Conversation {
 /// Starts work that a request waits for, on a thread of its own: those of the runtime are for stores and tables,
 /// and must not all be taken by slow clients.
 fn on_thread(work: impl FnOnce() + Send + 'static) -> Result<(), Refusal> {
-    match std::thread::Builder::new().name("git-request".into()).spawn(work) {
+    match std::thread::Builder::new().name("git-request".into()).stack_size(WALK_STACK_BYTES).spawn(work) {
         Ok(_) => Ok(()),
         Err(error) => {
             tracing::error!(%error, "no thread can be started for a request");

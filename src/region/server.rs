@@ -16,6 +16,7 @@ use super::push::{
 use super::{Region, RegionError, default_head};
 use crate::Kind;
 use crate::git::client::{ClientError, Connection, Request, Server};
+use crate::git::limits::WALK_STACK_BYTES;
 use crate::git::pack::{ArrivalLimits, PackSet};
 use crate::git::protocol::{AdvertisedRefs, PacketReader, PacketWriter, Service, Version, advertise_refs, drain};
 use crate::git::receive_pack::{CAPABILITIES, PushRequest};
@@ -161,7 +162,11 @@ impl RegionServer {
                 *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
             }
         };
-        std::thread::Builder::new().name("region-server".into()).spawn(run).map_err(|error| self.broken(error))?;
+        std::thread::Builder::new()
+            .name("region-server".into())
+            .stack_size(WALK_STACK_BYTES)
+            .spawn(run)
+            .map_err(|error| self.broken(error))?;
         Ok(Box::new(answer))
     }
 }

@@ -11,6 +11,7 @@ mod forward;
 mod git;
 mod hooks;
 mod hostile;
+mod intake;
 mod killed;
 mod lfs;
 #[path = "../support/lfs_work.rs"]

@@ -9,12 +9,16 @@ mod server;
 
 mod checks;
 mod concurrent;
+mod empty_tree;
 mod figures;
 mod fsck;
+mod head;
 mod hostile;
 mod lfs;
 mod limits;
+mod oracles;
 mod packs;
 mod reachability;
 mod refs;
 mod rules;
+mod symbolic;

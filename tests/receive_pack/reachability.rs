@@ -166,7 +166,11 @@ fn bases_of_thin_packs_must_be_visible_too() {
             accepted(&host, &tip, &thin);
             host.push(&client, &["--delete", "new"]);
         } else {
-            refused(&host, &tip, &thin);
+            let before = (host.head().head.frontier, host.pack_keys());
+            let answer = answer(&host, &tip, &thin);
+            // As if it were not there at all.
+            assert!(answer.contains("it is thin") && answer.contains("ng refs/heads/new unpacker error"), "{answer}");
+            assert_eq!((host.head().head.frontier, host.pack_keys()), before);
         }
     }
 }

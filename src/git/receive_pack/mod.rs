@@ -3,6 +3,7 @@
 //! local files. What becomes of refs is decided by [`crate::region::push`].
 
 mod ancestry;
+mod depth;
 mod hook;
 mod ingest;
 mod quarantine;
@@ -11,8 +12,9 @@ mod report;
 mod request;
 
 pub use ancestry::is_ancestor;
+pub use depth::{TooDeep, too_deep};
 pub use hook::{CommandHook, HookError, HookInput, HookVerdict, MAX_HOOK_OUTPUT_BYTES, PreReceive};
-pub use ingest::{IngestError, IngestOptions, MAX_EXPANSION, Received, ReceivedPack, ingest};
+pub use ingest::{IngestError, IngestOptions, MAX_EXPANSION, Received, ReceivedPack, ingest, look_into_special_blobs};
 pub use quarantine::Quarantine;
 pub use reach::{Required, unproven};
 pub use report::{Outcome, Report};

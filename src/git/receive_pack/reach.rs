@@ -4,8 +4,11 @@
 //! each object is looked for where it usually is, from the cheapest place to the dearest: commits among the
 //! tips and then in their history; trees and blobs in the trees of the parents of what is new, at the same
 //! paths and then anywhere; and in the end in everything that visible refs reach.
+//!
+//! Presence is not asked before that: an object that is hidden and one that is absent take the same way to the same
+//! answer, so that neither the answer nor the time until it comes tells them apart.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use gix::ObjectId;
 use gix::bstr::ByteSlice;
@@ -44,17 +47,7 @@ pub fn unproven(
     near: &[ObjectId],
     required: &[Required],
 ) -> Result<HashSet<ObjectId>, PackError> {
-    let mut search = Search {
-        view,
-        new,
-        held: Objects::new([&*view.packs])?,
-        fresh: Objects::new([new])?,
-        commits: HashSet::new(),
-        others: HashSet::new(),
-        failed: HashSet::new(),
-        edges: Vec::new(),
-        walked: HashSet::new(),
-    };
+    let mut search = Search::new(view, new)?;
     for Required { id, kind } in required {
         search.require(id, *kind)?;
     }
@@ -65,9 +58,40 @@ pub fn unproven(
     if !search.others.is_empty() {
         search.walk_everything()?;
     }
-    search.failed.extend(search.commits);
-    search.failed.extend(search.others);
-    Ok(search.failed)
+    for Required { id, kind } in required {
+        let found = search.held.kind(id)?;
+        if found.is_none() || kind.is_some_and(|kind| Some(kind) != found) {
+            search.others.insert(*id);
+        }
+    }
+    Ok(search.others)
+}
+
+/// Those of `bases`, which deltas are made for, that are reachable from what `view` shows, sorted.
+///
+/// `parents` are commits that the push says it builds on, and `near` what the refs to be changed name now. Clients
+/// make deltas for what stands at the same paths there, so the search goes into trees that are bases themselves before
+/// it goes into others.
+pub(super) fn visible_bases(
+    view: &View,
+    parents: &[ObjectId],
+    near: &[ObjectId],
+    bases: impl IntoIterator<Item = ObjectId>,
+) -> Result<Vec<ObjectId>, PackError> {
+    let bases: HashSet<ObjectId> = bases.into_iter().collect();
+    let nothing = PackSet::new(view.format);
+    let mut search = Search::new(view, &nothing)?;
+    search.others = bases.iter().filter(|base| !view.is_tip(base)).copied().collect();
+    if !search.others.is_empty() {
+        search.find_parents(parents, near)?;
+        search.walk_trees_of_parents(near, &bases)?;
+    }
+    if !search.others.is_empty() {
+        search.walk_everything()?;
+    }
+    let mut visible: Vec<ObjectId> = bases.into_iter().filter(|base| !search.others.contains(base)).collect();
+    visible.sort_unstable();
+    Ok(visible)
 }
 
 struct Search<'a> {
@@ -77,28 +101,35 @@ struct Search<'a> {
     fresh: Objects<'a>,
     /// Required commits that have not been found.
     commits: HashSet<ObjectId>,
-    /// Other required objects that have not been found.
+    /// Other required objects that have not been found, and in the end all of them.
     others: HashSet<ObjectId>,
-    failed: HashSet<ObjectId>,
     /// Required commits that are reachable: parents of what is new.
     edges: Vec<ObjectId>,
     /// Reachable trees that have been looked into with all below them.
     walked: HashSet<ObjectId>,
 }
 
-impl Search<'_> {
+impl<'a> Search<'a> {
+    fn new(view: &'a View, new: &'a PackSet) -> Result<Self, PackError> {
+        Ok(Search {
+            view,
+            new,
+            held: Objects::new([&*view.packs])?,
+            fresh: Objects::new([new])?,
+            commits: HashSet::new(),
+            others: HashSet::new(),
+            edges: Vec::new(),
+            walked: HashSet::new(),
+        })
+    }
+
     fn require(&mut self, id: &ObjectId, kind: Option<Kind>) -> Result<(), PackError> {
-        let Some(found) = self.held.kind(id)? else {
-            self.failed.insert(*id);
-            return Ok(());
-        };
-        if kind.is_some_and(|kind| kind != found) {
-            self.failed.insert(*id);
-        } else if !self.view.is_tip(id) {
-            let missing = if found == Kind::Commit { &mut self.commits } else { &mut self.others };
-            missing.insert(*id);
-        } else if found == Kind::Commit {
-            self.edges.push(*id);
+        if self.view.is_tip(id) {
+            self.edges.extend((self.held.kind(id)? == Some(Kind::Commit)).then_some(*id));
+        } else if matches!(kind, None | Some(Kind::Commit)) {
+            self.commits.insert(*id);
+        } else {
+            self.others.insert(*id);
         }
         Ok(())
     }
@@ -126,6 +157,26 @@ impl Search<'_> {
             queue.push(&id, &mut self.held)?;
         }
         while !self.take_commits(&mut queue)? {}
+        // What is no commit may be anything else.
+        self.others.extend(self.commits.drain());
+        Ok(())
+    }
+
+    /// Finds those of `parents` that are near, whether the others are here or not.
+    fn find_parents(&mut self, parents: &[ObjectId], near: &[ObjectId]) -> Result<(), PackError> {
+        for parent in parents {
+            self.require(parent, Some(Kind::Commit))?;
+        }
+        let mut queue = Queue::default();
+        for id in near.iter().chain(&self.view.head_object()).filter(|id| self.view.is_tip(id)) {
+            queue.push(id, &mut self.held)?;
+        }
+        for _ in 0..NEAR_COMMITS {
+            if self.commits.is_empty() || self.take_commits(&mut queue)? {
+                break;
+            }
+        }
+        self.commits.clear();
         Ok(())
     }
 
@@ -138,8 +189,8 @@ impl Search<'_> {
         Ok(self.commits.is_empty())
     }
 
-    /// Compares the trees of new commits with those that they were made from: the trees of reachable parents.
-    fn compare_trees(&mut self, tips: &[ObjectId], near: &[ObjectId]) -> Result<(), PackError> {
+    /// The trees of reachable parents, or of what the refs to be changed name.
+    fn roots_of_parents(&mut self, near: &[ObjectId]) -> Result<Vec<ObjectId>, PackError> {
         let from: Vec<ObjectId> = match self.edges.is_empty() {
             true => near.iter().filter(|id| self.view.is_tip(id)).copied().collect(),
             false => self.edges.clone(),
@@ -148,9 +199,35 @@ impl Search<'_> {
         for id in from.iter().take(MAX_COMPARED_PARENTS) {
             let parent = self.held.read(id)?.filter(|object| object.kind == Kind::Commit);
             let root = parent.and_then(|parent| Commit::parse(&parent.data, self.view.format).tree);
+            root.inspect(|root| self.found(root));
             roots.extend(root);
-            self.others.retain(|id| Some(*id) != root);
         }
+        Ok(roots)
+    }
+
+    /// Looks through the trees of parents, those that are `bases` first.
+    fn walk_trees_of_parents(&mut self, near: &[ObjectId], bases: &HashSet<ObjectId>) -> Result<(), PackError> {
+        let mut next: VecDeque<ObjectId> = self.roots_of_parents(near)?.into();
+        while let Some(id) = next.pop_front() {
+            if self.others.is_empty() || !self.walked.insert(id) {
+                continue;
+            }
+            let Some(Object { data, .. }) = self.held.read(&id)? else { continue };
+            for_each_entry(&data, self.view.format, |_, id, is_tree| {
+                self.others.remove(id);
+                match is_tree {
+                    true if bases.contains(id) => next.push_front(id.to_owned()),
+                    true => next.push_back(id.to_owned()),
+                    false => {}
+                }
+            });
+        }
+        Ok(())
+    }
+
+    /// Compares the trees of new commits with those that they were made from: the trees of reachable parents.
+    fn compare_trees(&mut self, tips: &[ObjectId], near: &[ObjectId]) -> Result<(), PackError> {
+        let roots = self.roots_of_parents(near)?;
         let (mut seen, mut compared) = (HashSet::new(), HashSet::new());
         let mut stack = tips.to_vec();
         while let Some(id) = stack.pop() {
@@ -223,7 +300,8 @@ impl Search<'_> {
         let mut all_tips = false;
         while !self.others.is_empty() {
             match queue.pop(&mut self.held)? {
-                Some((_, commit)) => {
+                Some((id, commit)) => {
+                    self.found(&id);
                     if let Some(tree) = commit.tree {
                         self.walk_tree(tree)?;
                     }

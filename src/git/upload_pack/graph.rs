@@ -10,11 +10,10 @@ use gix::objs::Kind;
 
 use super::error::ServeError;
 use super::slots::SlotSet;
+use crate::git::limits::MAX_TAG_DEPTH;
 use crate::git::links::for_each_link;
 use crate::git::pack::{Finder, Location, Object, PackSet};
 
-/// Most tags of tags that a tag is followed through.
-const MAX_TAG_DEPTH: usize = 1000;
 /// Objects between two looks at the clock.
 const CLOCK_EVERY: u64 = 256;
 
@@ -211,7 +210,7 @@ impl<'a> Graph<'a> {
     /// Follows tags, and calls `each` for every one of them. Gives what the last one is a tag of.
     pub(crate) fn peel(&mut self, slot: u64, mut each: impl FnMut(u64)) -> Result<(u64, Kind), ServeError> {
         let mut at = slot;
-        for _ in 0..MAX_TAG_DEPTH {
+        for _ in 0..=MAX_TAG_DEPTH {
             let kind = self.kind(at)?;
             if kind != Kind::Tag {
                 return Ok((at, kind));

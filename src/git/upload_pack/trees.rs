@@ -10,12 +10,11 @@ use super::error::ServeError;
 use super::graph::Graph;
 use super::slots::SlotSet;
 use super::sparse::{ROOT, Sparse};
+use crate::git::limits::MAX_TREE_DEPTH;
 use crate::git::links::{EntryKind, TreeEntries, TreeEntry};
 use crate::git::pack::Object;
 use crate::git::protocol::{Filter, Kinds};
 
-/// Deepest directory that is entered, as Git's `core.maxTreeDepth`.
-const MAX_TREE_DEPTH: u32 = 2048;
 /// Depth of a tree that has not been met.
 const NEVER: u16 = u16::MAX;
 

@@ -5,6 +5,7 @@ use std::io::BufRead;
 use std::path::Path;
 
 use gix::ObjectId;
+use gix::bstr::ByteSlice;
 use gix::objs::Kind;
 
 use super::{Fact, PushPolicy, PushState, decide};
@@ -13,8 +14,8 @@ use crate::git::fsck::{self, Severity};
 use crate::git::lfs::{MAX_POINTERS, Pointer};
 use crate::git::pack::{CheckProgress, PackError, PackSet};
 use crate::git::receive_pack::{
-    Command, HookInput, IngestOptions, PushRequest, Quarantine, Received, ReceivedPack, Required, ingest, is_ancestor,
-    unproven,
+    Command, HookInput, IngestError, IngestOptions, PushRequest, Quarantine, Received, ReceivedPack, Required, ingest,
+    is_ancestor, look_into_special_blobs, too_deep, unproven,
 };
 use crate::region::new_pack::NewPack;
 use crate::region::{RegionError, Result};
@@ -62,49 +63,68 @@ pub fn judge(
     progress: &PushProgress,
 ) -> Result<Judged> {
     let mut judged = Judged {
-        facts: vec![Fact::default(); request.commands.len()],
+        facts: request.commands.iter().map(|command| first_fact(state, command)).collect(),
         pack: None,
         pointers: Vec::new(),
         unpack: Ok(()),
         messages: Vec::new(),
     };
+    let near: Vec<ObjectId> = request.commands.iter().filter_map(|command| command.old).collect();
+    let options = IngestOptions { limits: policy.limits, rules: policy.rules.clone() };
     let mut received = Received::default();
     if request.has_pack() {
-        let options = IngestOptions { limits: policy.limits, rules: policy.rules.clone() };
-        match ingest(input, &state.view, &options, spool, &progress.arriving, &progress.checking) {
+        match ingest(input, &state.view, &near, &options, spool, &progress.arriving, &progress.checking) {
             Ok(some) => received = some,
-            Err(error) if error.kind() == crate::Kind::Environment => {
-                tracing::error!(%error, "a push could not be stored");
-                judged.refuse_all(error.for_client());
-                return Ok(judged);
-            }
+            Err(IngestError::Held(error)) => return Err(error.into()),
             Err(error) => {
+                if error.kind() == crate::Kind::Environment {
+                    tracing::error!(%error, "a push could not be stored");
+                }
                 judged.refuse_all(error.for_client());
                 return Ok(judged);
             }
         }
     }
-    if let Err(reason) = judged.tell_findings(&received.findings) {
-        judged.refuse_all(reason);
-        return Ok(judged);
-    }
-    if received.pack.as_ref().is_some_and(|pack| pack.checked.pointers.more) {
+    let Received { pack, checker } = received;
+    // What is wrong with the objects themselves is known without a look at others.
+    let checker = match checker {
+        Some(checker) if checker.errors() > 0 => {
+            let reason = judged.tell_findings(&checker.into_report());
+            judged.refuse_all(reason.err().unwrap_or_default());
+            return Ok(judged);
+        }
+        checker => checker,
+    };
+    if pack.as_ref().is_some_and(|pack| pack.checked.pointers.more) {
         judged.refuse_all(format!("pack: more than {MAX_POINTERS} pointers of Git LFS"));
         return Ok(judged);
     }
-    let objects = Objects::new(state, received.pack.as_ref())?;
-    let closed = objects.connect(&request.commands, &mut judged.facts)?;
-    objects.look_at_steps(policy, &request.commands, &mut judged.facts)?;
-    ask_hook(state, policy, request, actor, spool, received.pack.as_ref(), &mut judged)?;
-    if let Some(pack) = &received.pack {
-        // Blobs that were here have brought their objects when they came; bases of a thin pack are among them.
-        judged.pointers = pack.checked.pointers.of_blobs(|blob| !state.view.packs.contains(blob));
+    let objects = Objects::new(state, pack.as_ref(), &request.commands)?;
+    let Connected { closed, failed } = objects.connect(&request.commands, &mut judged.facts)?;
+    if let Some(checker) = checker {
+        let is_visible = |id: &ObjectId| objects.needs(id) && !failed.contains(id);
+        let findings = look_into_special_blobs(checker, &objects.new, &state.view, &is_visible)?;
+        if let Err(reason) = judged.tell_findings(&findings) {
+            judged.refuse_all(reason);
+            return Ok(judged);
+        }
     }
-    judged.pack = received.pack.map(|pack| {
+    objects.look_at_depths(&request.commands, &mut judged.facts)?;
+    objects.look_at_steps(policy, &request.commands, &mut judged.facts)?;
+    ask_hook(state, policy, request, actor, spool, pack.as_ref(), &mut judged)?;
+    judged.pointers = objects.new_pointers()?;
+    drop(objects);
+    judged.pack = pack.map(|pack| {
         let ReceivedPack { file, index, checked, crc64, index_crc64, .. } = pack;
         NewPack { file, index, checked, crc64, index_crc64, closed }
     });
     Ok(judged)
+}
+
+fn first_fact(state: &PushState, command: &Command) -> Fact {
+    let name = command.name.as_bstr();
+    let leads_to = state.refs.follow(name).filter(|target| *target != name).map(ToOwned::to_owned);
+    Fact { leads_to, ..Fact::default() }
 }
 
 impl Judged {
@@ -141,40 +161,73 @@ struct Objects<'a> {
     state: &'a PushState,
     new: PackSet,
     received: Option<&'a ReceivedPack>,
+    /// What refs are to name.
+    tips: Vec<ObjectId>,
+    /// What the client says they name now.
+    near: Vec<ObjectId>,
+}
+
+/// What is known of the links of a push.
+struct Connected {
+    /// Whether all that the pack links to is in closed packs.
+    closed: bool,
+    /// Objects that are needed and not reachable from what the client sees.
+    failed: HashSet<ObjectId>,
 }
 
 impl<'a> Objects<'a> {
-    fn new(state: &'a PushState, received: Option<&'a ReceivedPack>) -> Result<Self> {
+    fn new(state: &'a PushState, received: Option<&'a ReceivedPack>, commands: &[Command]) -> Result<Self> {
         let mut new = PackSet::new(state.view.format);
         if let Some(pack) = received {
             new.add(&pack.file, &pack.index)?;
         }
-        Ok(Objects { state, new, received })
+        let tips = commands.iter().filter_map(|command| command.new).collect();
+        let near = commands.iter().filter_map(|command| command.old).collect();
+        Ok(Objects { state, new, received, tips, near })
     }
 
-    /// Proves that nothing is missing, and says of which commands that is not true. Returns whether the pack
-    /// is closed.
-    fn connect(&self, commands: &[Command], facts: &mut [Fact]) -> Result<bool> {
-        let tips: Vec<ObjectId> = commands.iter().filter_map(|command| command.new).collect();
-        let near: Vec<ObjectId> = commands.iter().filter_map(|command| command.old).collect();
+    /// Whether the pack links to an object that it does not bring.
+    fn needs(&self, id: &ObjectId) -> bool {
+        self.received.is_some_and(|pack| pack.checked.unresolved.binary_search_by(|link| link.id.cmp(id)).is_ok())
+    }
+
+    /// Those of `required` that are not reachable from what the client sees.
+    fn unproven(&self, required: &[Required]) -> Result<HashSet<ObjectId>> {
+        match required.is_empty() {
+            true => Ok(HashSet::new()),
+            false => Ok(unproven(&self.state.view, &self.new, &self.tips, &self.near, required)?),
+        }
+    }
+
+    /// Pointers in blobs that are new to the client: those that it sees have brought their objects when they came, or
+    /// were let in without.
+    fn new_pointers(&self) -> Result<Vec<Pointer>> {
+        let Some(pack) = self.received else { return Ok(Vec::new()) };
+        let is_base = |blob: &ObjectId| pack.completed_with.binary_search(blob).is_ok();
+        let found = pack.checked.pointers.found.iter().map(|found| found.blob);
+        let sent_again = found.filter(|blob| !is_base(blob) && self.state.view.packs.contains(blob));
+        let required: Vec<Required> = sent_again.map(|id| Required { id, kind: Some(Kind::Blob) }).collect();
+        let hidden = self.unproven(&required)?;
+        let is_held = |blob: &ObjectId| self.state.view.packs.contains(blob) && !hidden.contains(blob);
+        Ok(pack.checked.pointers.of_blobs(|blob| !is_held(blob)))
+    }
+
+    /// Proves that nothing is missing, and says of which commands that is not true.
+    fn connect(&self, commands: &[Command], facts: &mut [Fact]) -> Result<Connected> {
         let mut required: Vec<Required> = Vec::new();
         let mut sound = true;
-        if let Some(ReceivedPack { checked, completed_with, .. }) = self.received {
+        if let Some(ReceivedPack { checked, .. }) = self.received {
             required.extend(checked.unresolved.iter().map(|link| Required { id: link.id, kind: Some(link.kind) }));
-            required.extend(completed_with.iter().map(|id| Required { id: *id, kind: None }));
             sound = checked.mismatched.is_empty() && checked.unparsable_count == 0;
         }
-        let outside = tips.iter().filter(|tip| !self.new.contains(tip));
+        let outside = self.tips.iter().filter(|tip| !self.new.contains(tip));
         required.extend(outside.map(|tip| Required { id: *tip, kind: None }));
-        let failed = match required.is_empty() {
-            true => HashSet::new(),
-            false => unproven(&self.state.view, &self.new, &tips, &near, &required)?,
-        };
+        let failed = self.unproven(&required)?;
         if sound && failed.is_empty() {
-            return Ok(self.is_closed());
+            return Ok(Connected { closed: self.is_closed(), failed });
         }
         self.refuse_incomplete(commands, facts, &failed)?;
-        Ok(false)
+        Ok(Connected { closed: false, failed })
     }
 
     /// Whether everything that the pack needs lies in closed packs.
@@ -189,9 +242,7 @@ impl<'a> Objects<'a> {
 
     /// Refuses the commands whose objects need something that `failed`, or are not what others take them for.
     fn refuse_incomplete(&self, commands: &[Command], facts: &mut [Fact], failed: &HashSet<ObjectId>) -> Result<()> {
-        // What is made from an object that the client may not see would show it.
-        let stolen = self.received.is_some_and(|pack| pack.completed_with.iter().any(|id| failed.contains(id)));
-        let together = stolen || commands.len() > MAX_SEPARATE_WALKS;
+        let together = commands.len() > MAX_SEPARATE_WALKS;
         let proven = |id: &gix::oid| !failed.contains(id) && !self.new.contains(id);
         for (command, fact) in commands.iter().zip(facts) {
             let Some(new) = command.new else { continue };
@@ -203,16 +254,35 @@ impl<'a> Objects<'a> {
         Ok(())
     }
 
+    /// Refuses what could not be served afterwards.
+    fn look_at_depths(&self, commands: &[Command], facts: &mut [Fact]) -> Result<()> {
+        let (view, new) = (&self.state.view, &self.new);
+        let tips = commands.iter().zip(&*facts).filter(|(_, fact)| fact.refused.is_none());
+        let tips: Vec<ObjectId> = tips.filter_map(|(command, _)| command.new).filter(|tip| !view.is_tip(tip)).collect();
+        let Some(first) = too_deep(view, new, tips)? else { return Ok(()) };
+        let together = commands.len() > MAX_SEPARATE_WALKS;
+        for (command, fact) in commands.iter().zip(facts).filter(|(_, fact)| fact.refused.is_none()) {
+            let reason = match together {
+                true => Some(first),
+                false => too_deep(view, new, command.new)?,
+            };
+            fact.refused = reason.map(|reason| reason.to_string());
+        }
+        Ok(())
+    }
+
     /// What a step is, where that matters: branches name commits, and some refs only move forward.
     fn look_at_steps(&self, policy: &PushPolicy, commands: &[Command], facts: &mut [Fact]) -> Result<()> {
         for (command, fact) in commands.iter().zip(facts).filter(|(_, fact)| fact.refused.is_none()) {
             let Some(new) = command.new else { continue };
-            let name = command.name.as_ref();
-            if command.name.starts_with(b"refs/heads/") && self.kind(&new)? != Some(Kind::Commit) {
+            let target = fact.leads_to.as_ref().unwrap_or(&command.name).as_bstr();
+            let names = [command.name.as_bstr(), target];
+            if names.iter().any(|name| name.starts_with(b"refs/heads/")) && self.kind(&new)? != Some(Kind::Commit) {
                 fact.refused = Some("a branch must name a commit".into());
                 continue;
             }
-            let guarded = policy.protections.iter().any(|p| p.no_force && p.refs.matches(name));
+            let guarded =
+                policy.protections.iter().any(|p| p.no_force && names.iter().any(|name| p.refs.matches(name)));
             if let (true, Some(old)) = (guarded, command.old) {
                 fact.fast_forward = Some(is_ancestor(&old, &new, [&self.new, &*self.state.view.packs])?);
             }

@@ -1,0 +1,9 @@
+//! Limits on what objects may be like, the same where objects come in and where they are served: whatever is accepted
+//! can be fetched.
+
+/// Deepest directory, the root being 0: Git's `core.maxTreeDepth`, beyond which its clients refuse a history.
+pub const MAX_TREE_DEPTH: u32 = 2048;
+/// Stack of threads that serve fetches: walks go down into directories by recursion, [`MAX_TREE_DEPTH`] deep.
+pub const WALK_STACK_BYTES: usize = 32 << 20;
+/// Most tags of tags that a tag is followed through. Git has no limit.
+pub const MAX_TAG_DEPTH: usize = 1000;

@@ -1,0 +1,222 @@
+//! What a host takes in, it can serve; and what a push claims costs no memory.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use gix::ObjectId;
+
+use crate::git::GitRepo;
+use crate::hostile::packet;
+use crate::packs::{BLOB, COMMIT, OFS_DELTA, TREE, distance, entry, id_of, pack_of, varint, whole};
+use crate::pair::{Pair, US};
+use crate::raw;
+
+const WHO: &str = "A <a@example.com> 1700000000 +0000";
+const NULL: &str = "0000000000000000000000000000000000000000";
+/// As in `git::limits` and `git::pack`.
+const MAX_TREE_DEPTH: usize = 2048;
+const MAX_TAG_DEPTH: usize = 1000;
+const MAX_DELTA_DEPTH: usize = 4095;
+
+struct Target {
+    pair: Pair,
+    repo: GitRepo,
+}
+
+impl Target {
+    fn new() -> Target {
+        let pair = Pair::open();
+        let repo = GitRepo::with_history(pair.path("src.git"), &[]);
+        repo.git(&["push", "-q", "--mirror", &pair.url(US, "app")]);
+        Target { pair, repo }
+    }
+
+    /// The answer to a push of one ref.
+    fn push(&self, name: &str, tip: &ObjectId, pack: &[u8]) -> String {
+        let command = packet(format!("{NULL} {tip} {name}\0report-status").as_bytes());
+        let body = [&command[..], b"0000", pack].concat();
+        let head = raw::post("app", "receive-pack", body.len(), "Connection: close\r\n");
+        let request = [head.as_bytes(), &body].concat();
+        use std::io::{Read as _, Write as _};
+        let mut stream = raw::connect(&self.pair, US);
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(300))).unwrap();
+        stream.write_all(&request).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    fn accepts(&self, name: &str, tip: &ObjectId, pack: &[u8]) {
+        let answer = self.push(name, tip, pack);
+        assert!(answer.contains(&format!("ok {name}")), "{answer}");
+        self.clones();
+    }
+
+    fn refuses(&self, name: &str, tip: &ObjectId, pack: &[u8], reason: &str) {
+        let answer = self.push(name, tip, pack);
+        assert!(answer.contains(&format!("ng {name}")) && answer.contains(reason), "{answer}");
+        self.clones();
+    }
+
+    /// Git clones all of it, in both versions of the protocol.
+    fn clones(&self) {
+        for version in ["0", "2"] {
+            let to = tempfile::tempdir().unwrap();
+            let protocol = format!("protocol.version={version}");
+            let url = self.pair.url(US, "app");
+            let args = ["-c", &protocol, "clone", "-q", "--mirror", &url, to.path().to_str().unwrap()];
+            self.repo.git(&args);
+            let clone = GitRepo::at(to.path());
+            clone.git(&["rev-list", "--objects", "--all", "--quiet"]);
+        }
+    }
+}
+
+/// Directories around a tree, each in the next: the outermost and all their entries of a pack.
+fn around(inner: &ObjectId, count: usize) -> (ObjectId, Vec<Vec<u8>>) {
+    let (mut id, mut entries) = (*inner, Vec::new());
+    for _ in 0..count {
+        let tree = [b"40000 d\0", id.as_slice()].concat();
+        id = id_of("tree", &tree);
+        entries.push(whole(TREE, &tree));
+    }
+    (id, entries)
+}
+
+fn commit(tree: &ObjectId, parent: Option<&ObjectId>, entries: &mut Vec<Vec<u8>>) -> ObjectId {
+    let parent = parent.map(|parent| format!("parent {parent}\n")).unwrap_or_default();
+    let commit = format!("tree {tree}\n{parent}author {WHO}\ncommitter {WHO}\n\nm\n");
+    entries.push(whole(COMMIT, commit.as_bytes()));
+    id_of("commit", commit.as_bytes())
+}
+
+fn pack(entries: &[Vec<u8>]) -> Vec<u8> {
+    pack_of(entries.len() as u32, entries)
+}
+
+#[test]
+fn directories_as_deep_as_git_reads_them() {
+    let target = Target::new();
+    let empty = id_of("tree", b"");
+    let reason = "core.maxTreeDepth";
+    // The innermost of `n` directories around a tree lies `n` deep.
+    for (depth, fits) in [(MAX_TREE_DEPTH, true), (MAX_TREE_DEPTH + 1, false)] {
+        let (root, mut entries) = around(&empty, depth);
+        entries.push(whole(TREE, b""));
+        let tip = commit(&root, None, &mut entries);
+        match fits {
+            true => target.accepts("refs/heads/whole", &tip, &pack(&entries)),
+            false => target.refuses("refs/heads/more", &tip, &pack(&entries), reason),
+        }
+    }
+    // In steps, each of which is small: around what is there, with and without a parent that has it elsewhere.
+    let (root, mut entries) = around(&empty, MAX_TREE_DEPTH - 2);
+    entries.push(whole(TREE, b""));
+    let first = commit(&root, None, &mut entries);
+    target.accepts("refs/heads/steps", &first, &pack(&entries));
+    for parent in [None, Some(&first)] {
+        let (one, mut entries) = around(&root, 2);
+        let name = format!("refs/heads/two-{}", parent.is_some());
+        let tip = commit(&one, parent, &mut entries);
+        target.accepts(&name, &tip, &pack(&entries));
+        let (one, mut entries) = around(&root, 3);
+        let tip = commit(&one, parent, &mut entries);
+        target.refuses("refs/heads/three", &tip, &pack(&entries), reason);
+        // Deep in history alone, and behind a tag.
+        let child = commit(&root, Some(&tip), &mut entries);
+        target.refuses("refs/heads/three", &child, &pack(&entries), reason);
+        let tag = format!("object {child}\ntype commit\ntag x\ntagger {WHO}\n\nm\n");
+        entries.push(whole(4, tag.as_bytes()));
+        target.refuses("refs/tags/three", &id_of("tag", tag.as_bytes()), &pack(&entries), reason);
+    }
+}
+
+#[test]
+fn tags_of_as_many_tags_as_are_followed() {
+    let target = Target::new();
+    let main = ObjectId::from_hex(target.repo.git(&["rev-parse", "main"]).as_bytes()).unwrap();
+    let (mut id, mut kind, mut entries) = (main, "commit", Vec::new());
+    for number in 1..=MAX_TAG_DEPTH + 1 {
+        let tag = format!("object {id}\ntype {kind}\ntag t{number}\ntagger {WHO}\n\nm\n");
+        entries.push(whole(4, tag.as_bytes()));
+        (id, kind) = (id_of("tag", tag.as_bytes()), "tag");
+        if number == MAX_TAG_DEPTH {
+            target.accepts("refs/tags/most", &id, &pack(&entries));
+        }
+    }
+    target.refuses("refs/tags/more", &id, &pack(&entries), "one of more than 1000 tags");
+    // In steps.
+    let last = entries.last().unwrap().clone();
+    target.refuses("refs/tags/more", &id, &pack(&[last]), "one of more than 1000 tags");
+}
+
+#[test]
+fn as_many_deltas_on_each_other_as_git_makes() {
+    let target = Target::new();
+    let text = |number: usize| format!("{number:08}{}", "x".repeat(100)).into_bytes();
+    let (mut tree, mut entries) = (Vec::new(), vec![whole(BLOB, &text(0))]);
+    for number in 1..=MAX_DELTA_DEPTH + 1 {
+        // Eight bytes of its own, and the rest of the base.
+        let size = varint(108);
+        let own = text(number)[..8].to_vec();
+        let delta = [size.clone(), size, vec![8], own, vec![0x91, 8, 100]].concat();
+        let back = entries.last().unwrap().len();
+        entries.push(entry(OFS_DELTA, delta.len(), &distance(back), &delta));
+        let id = id_of("blob", &text(number));
+        tree.extend([format!("100644 {number:08}\0").as_bytes(), id.as_slice()].concat());
+        if number >= MAX_DELTA_DEPTH {
+            let mut all = entries.clone();
+            all.push(whole(TREE, &tree));
+            let tip = commit(&id_of("tree", &tree), None, &mut all);
+            match number {
+                MAX_DELTA_DEPTH => target.accepts("refs/heads/chain", &tip, &pack(&all)),
+                _ => target.refuses("refs/heads/more", &tip, &pack(&all), "more than 4095 deltas"),
+            }
+        }
+    }
+}
+
+/// Most anonymous memory that a push may add, whatever it claims. (Before there was a budget, it was all of it.)
+const MAX_GROWTH_MIB: u64 = 150;
+
+#[test]
+fn claimed_sizes_take_no_memory() {
+    let target = Target::new();
+    let base_bytes = 8 << 20;
+    let base = whole(BLOB, &vec![0; base_bytes]);
+    // Copies of the whole base, one behind the other; `byte` makes it another object.
+    let large = |byte: u8, behind: usize, base_size: usize, copies: usize| {
+        let mut delta = [varint(base_size as u64), varint((base_bytes * copies + 1) as u64)].concat();
+        for _ in 0..copies {
+            delta.extend([0xf0, 0, 0, 0x80]);
+        }
+        delta.extend([1, byte]);
+        entry(OFS_DELTA, delta.len(), &distance(behind), &delta)
+    };
+    let tip = ObjectId::from_hex(&[b'1'; 40]).unwrap();
+    let copies = 48; // 384 MiB
+    let first = large(1, base.len(), base_bytes, copies);
+    let behind = first.len();
+    let alone = vec![base.clone(), first.clone()];
+    // The large one is a base itself, so that it has to be kept.
+    let chained = vec![base.clone(), first, large(2, behind, base_bytes * copies + 1, copies)];
+    for entries in [alone, chained] {
+        let pack = pack(&entries);
+        assert!(pack.len() < 128 << 10, "{}", pack.len());
+        let before = target.pair.memory_mib();
+        let (peak, done) = (AtomicU64::new(0), AtomicBool::new(false));
+        let answer = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    peak.fetch_max(target.pair.memory_mib(), Ordering::Relaxed);
+                    std::thread::sleep(std::time::Duration::from_millis(2));
+                }
+            });
+            let answer = target.push("refs/heads/large", &tip, &pack);
+            done.store(true, Ordering::Relaxed);
+            answer
+        });
+        assert!(answer.contains("ng refs/heads/large missing necessary objects"), "{answer}");
+        let peak = peak.into_inner();
+        assert!(peak < before + MAX_GROWTH_MIB, "{before} MiB before, {peak} MiB at the peak");
+    }
+}

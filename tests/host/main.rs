@@ -4,6 +4,7 @@
 
 mod arbitrary;
 mod both;
+mod changing;
 mod crowd;
 mod forward;
 #[path = "../support/git.rs"]

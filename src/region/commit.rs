@@ -120,11 +120,15 @@ impl Region {
             Some(item) if !packs.is_empty() => self.manifest(item).await?,
             _ => Default::default(),
         };
+        let admitted = match packs.is_empty() {
+            true => None,
+            false => Some(self.admit_uploads(id, &after.name, &packs).await?),
+        };
         let manifest = manifest_with(id, held, packs, &mut after)?;
         let refs = RefsHash::Lattice(sealed.refs.clone());
         apply_change(&mut after, &sealed.header, (sealed.hash, sealed.size), refs, refs_added);
         let (sealed, body) = self.put_large_body(id, sealed).await?;
-        let with = vec![row_of(id, &sealed, body)];
+        let with = std::iter::once(row_of(id, &sealed, body)).chain(admitted).collect();
         crate::fault::crash_point("commit-before-head");
         let region = self.name.clone();
         let name_taken = |error| match error {

@@ -7,7 +7,6 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
 use super::commit::file_crc64;
@@ -17,9 +16,9 @@ use super::new_pack::NewPack;
 use super::{Region, Result, blocking};
 use crate::git::pack::{CheckProgress, PackSet, gather};
 use crate::ledger::advance::{Advance, advance_head};
-use crate::ledger::head::{HeadItem, RepositoryId};
+use crate::ledger::head::HeadItem;
 use crate::ledger::keys;
-use crate::table::{Condition, Query, Write};
+use crate::table::{Condition, Write};
 
 /// Manifests with fewer packs are left alone.
 const CONSOLIDATE_ABOVE: usize = 100;
@@ -30,8 +29,6 @@ const MERGED_AT_MOST: usize = 80;
 const GROWTH: u64 = 2;
 /// Most rounds after one change.
 const MAX_ROUNDS: usize = 32;
-/// Packs that were replaced stay readable for this long, for whoever is reading them now.
-pub const RETIRED_GRACE: SignedDuration = SignedDuration::from_hours(24);
 
 /// Which packs become one: the smallest, up to the first that is large beside all of them. Nothing where
 /// there are few. Closed packs are only merged with closed ones: an open pack proves nothing.
@@ -77,7 +74,6 @@ impl Region {
 
     /// One round. `None` where there is nothing to do, or somebody else changed the repository meanwhile.
     async fn consolidate(&self, item: &HeadItem) -> Result<Option<HeadItem>> {
-        self.sweep_retired(item.id).await?;
         let (manifest, revision) = self.manifest(item).await?;
         let chosen = choose(&manifest.packs);
         if chosen.is_empty() {
@@ -93,16 +89,18 @@ impl Region {
         let mut after = item.head.clone();
         after.manifest = next.generation;
         after.packs = next.packs.len() as u64;
-        let until = self.clock.now().checked_add(RETIRED_GRACE).unwrap_or(Timestamp::MAX);
-        let retired = chosen.iter().map(|pack| {
-            Write::put(keys::retired(item.id, &pack.key), Condition::Any, json!({ "key": pack.key, "until": until }))
-        });
+        let mut with = vec![self.admit_uploads(item.id, &item.head.name, &merged).await?];
+        with.extend(
+            chosen
+                .iter()
+                .map(|pack| Write::put(keys::retired(item.id, &pack.key), Condition::Any, json!({ "key": pack.key }))),
+        );
         let step = Advance {
             id: item.id,
             before: Some(item.clone()),
             after,
             manifest: Some((serde_json::to_value(&next).map_err(std::io::Error::from)?, revision)),
-            with: retired.collect(),
+            with,
         };
         crate::fault::crash_point("consolidate-before-head");
         match advance_head(&*self.table, step).await {
@@ -114,31 +112,6 @@ impl Region {
                     super::RegionError::Ledger(crate::ledger::LedgerError::Lost { .. }) => Ok(None),
                     error => Err(error),
                 }
-            }
-        }
-    }
-
-    /// Deletes packs whose grace is over; how many.
-    pub(super) async fn sweep_retired(&self, id: RepositoryId) -> Result<u64> {
-        let mut query = Query::prefix(keys::repository(id), keys::RETIRED_PREFIX);
-        let now = self.clock.now();
-        let mut swept = 0;
-        loop {
-            let page = self.table.query(&query).await?;
-            for item in page.items {
-                let until = item.document.get("until").and_then(|until| until.as_str()?.parse::<Timestamp>().ok());
-                let key = item.document.get("key").and_then(|key| key.as_str());
-                if let (Some(until), Some(key)) = (until, key)
-                    && until < now
-                    && self.delete_pack(key).await
-                {
-                    self.table.transact(vec![Write::delete(item.key, Condition::Any)]).await?;
-                    swept += 1;
-                }
-            }
-            match page.next {
-                None => return Ok(swept),
-                next => query.after = next,
             }
         }
     }

@@ -82,6 +82,16 @@ pub enum RegionError {
         /// Which repository.
         repository: String,
     },
+    /// A pack that was uploaded for a change cannot be named by it any more.
+    #[error("{repository}: its upload {key} is of no use any more: {reason}; nothing was changed, upload it again")]
+    UploadGone {
+        /// Which repository.
+        repository: String,
+        /// The key of the pack.
+        key: String,
+        /// Why.
+        reason: String,
+    },
     /// A store does not keep a promise that correctness rests on.
     #[error("the store {store} must not be used: {reason}; use one that keeps preconditions, as S3 and DynamoDB do")]
     BrokenPromise {
@@ -158,6 +168,7 @@ impl RegionError {
             | RegionError::Refused { .. }
             | RegionError::MissingObjects { .. }
             | RegionError::Moved { .. }
+            | RegionError::UploadGone { .. }
             | RegionError::BrokenPromise { .. }
             | RegionError::Corrupt { .. }
             | RegionError::Name(_)
@@ -179,6 +190,7 @@ impl RegionError {
             | RegionError::NotActive { .. }
             | RegionError::Refused { .. } => Kind::Refused,
             RegionError::Moved { .. } => Kind::Conflict,
+            RegionError::UploadGone { .. } => Kind::Transient,
             RegionError::BrokenPromise { .. } => Kind::Environment,
             RegionError::MissingObjects { .. } | RegionError::Corrupt { .. } => Kind::Corrupt,
             RegionError::Name(error) => error.kind(),

@@ -9,14 +9,15 @@ use crate::ledger::advance::{Advance, Advanced, advance_and_tell, read_head};
 use crate::ledger::head::{Head, RepositoryId, Role, State};
 use crate::ledger::keys;
 use crate::ledger::log::{ChangeRow, row_write};
+use crate::region::RegionError;
 use crate::region::commit::manifest_with;
 use crate::region::fold::Folded;
-use crate::region::manifest::Manifest;
+use crate::region::manifest::{LivePack, Manifest};
 use crate::table::{Condition, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ITEMS, TableError, Write};
 
-/// Items of a transaction that are not change rows: head, manifest, outbox, names, listing, statistics,
+/// Items of a transaction that are not change rows: head, manifest, claims, outbox, names, listing, statistics,
 /// staging rows.
-const RESERVED_ITEMS: usize = 20;
+const RESERVED_ITEMS: usize = 21;
 /// How many staging rows the commit itself removes; the others are claimed right before it.
 const STAGING_ROWS: usize = 10;
 /// How many writes of the caller's the commit takes along.
@@ -39,9 +40,14 @@ impl Link {
         if self.mode == LinkMode::Active || after.fed_by.is_none() {
             after.fed_by = Some(self.name.clone());
         }
-        let packs = copied.iter().map(|copied| copied.pack.clone()).collect();
+        let packs: Vec<LivePack> = copied.iter().map(|copied| copied.pack.clone()).collect();
+        let admitted = match packs.is_empty() {
+            true => None,
+            false => Some(self.admit(id, &after.name, &packs, copied).await?),
+        };
         let manifest = manifest_with(id, held, packs, &mut after).in_region(&self.target)?;
         let mut with = self.put_rows_ahead(id, &lag.rows).await?;
+        with.extend(admitted);
         let row = LinkRow {
             delivered: Some(self.target.clock.now()),
             lag_ms: delivered.lag_ms,
@@ -67,6 +73,25 @@ impl Link {
             }
             result => result.in_region(&self.target),
         }
+    }
+
+    /// [`crate::region::Region::admit_uploads`] for copies. Uploads that are of no use any more are not resumed again.
+    async fn admit(
+        &self,
+        id: RepositoryId,
+        repository: &str,
+        packs: &[LivePack],
+        copied: &[CopiedPack],
+    ) -> Result<Write, ReplicationError> {
+        let admitted = self.target.admit_uploads(id, repository, packs).await;
+        if let Err(RegionError::UploadGone { .. }) = &admitted {
+            let rows: Vec<_> = copied.iter().filter_map(|copied| copied.staging.clone()).collect();
+            for rows in rows.chunks(MAX_TRANSACTION_ITEMS) {
+                let deletes = rows.iter().map(|key| Write::delete(key.clone(), Condition::Any)).collect();
+                self.target.table.transact(deletes).await.in_region(&self.target)?;
+            }
+        }
+        admitted.in_region(&self.target)
     }
 
     /// Removes the staging rows that do not fit into the commit, before it: from then on nobody else resumes

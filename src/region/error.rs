@@ -92,6 +92,14 @@ pub enum RegionError {
         /// Why.
         reason: String,
     },
+    /// Its manifest lists as many packs as it can; nothing was changed.
+    #[error("{repository} has {packs} packs, which consolidation has yet to merge; try again in a minute")]
+    Full {
+        /// Which repository.
+        repository: String,
+        /// How many packs it has.
+        packs: u64,
+    },
     /// A store does not keep a promise that correctness rests on.
     #[error("the store {store} must not be used: {reason}; use one that keeps preconditions, as S3 and DynamoDB do")]
     BrokenPromise {
@@ -169,6 +177,7 @@ impl RegionError {
             | RegionError::MissingObjects { .. }
             | RegionError::Moved { .. }
             | RegionError::UploadGone { .. }
+            | RegionError::Full { .. }
             | RegionError::BrokenPromise { .. }
             | RegionError::Corrupt { .. }
             | RegionError::Name(_)
@@ -189,7 +198,7 @@ impl RegionError {
             | RegionError::Replica { .. }
             | RegionError::NotActive { .. }
             | RegionError::Refused { .. } => Kind::Refused,
-            RegionError::Moved { .. } => Kind::Conflict,
+            RegionError::Moved { .. } | RegionError::Full { .. } => Kind::Conflict,
             RegionError::UploadGone { .. } => Kind::Transient,
             RegionError::BrokenPromise { .. } => Kind::Environment,
             RegionError::MissingObjects { .. } | RegionError::Corrupt { .. } => Kind::Corrupt,

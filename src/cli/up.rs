@@ -55,7 +55,7 @@ pub const USUAL_DIR: &str = "gitferry-data";
 
 impl Up {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let config = self.config(context)?;
+        let config = self.config(context).await?;
         let served = self.served(&config)?;
         // Each connection and each open pack is a file; the usual limit is small.
         if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
@@ -110,7 +110,7 @@ impl Up {
         Ok(Exit::Done)
     }
 
-    fn config(&self, context: &Context) -> Result<Config, Failure> {
+    async fn config(&self, context: &Context) -> Result<Config, Failure> {
         if self.dir.is_none() && context.is_given() {
             return context.config();
         }
@@ -121,7 +121,7 @@ impl Up {
         };
         let file = dir.join(DEFAULT_FILE);
         if !file.exists() {
-            init::write(dir)?;
+            init::make(dir).await?;
         }
         let config = Config::load(&file)?;
         output::line(format!("configuration {}", file.display()));

@@ -90,6 +90,14 @@ pub enum RegionError {
         /// What it did.
         reason: String,
     },
+    /// A store of the region is missing, empty, of another region, or was set back.
+    #[error("region {region} cannot be used: {reason}")]
+    WrongStore {
+        /// Which region.
+        region: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// Stored state is not what it should be.
     #[error("{repository} in {region} is damaged: {reason}")]
     Corrupt {
@@ -155,6 +163,7 @@ impl RegionError {
             | RegionError::Replaced { .. }
             | RegionError::Replica { .. }
             | RegionError::NotActive { .. }
+            | RegionError::WrongStore { .. }
             | RegionError::Refused { .. }
             | RegionError::MissingObjects { .. }
             | RegionError::Moved { .. }
@@ -177,6 +186,7 @@ impl RegionError {
             | RegionError::Replaced { .. }
             | RegionError::Replica { .. }
             | RegionError::NotActive { .. }
+            | RegionError::WrongStore { .. }
             | RegionError::Refused { .. } => Kind::Refused,
             RegionError::Moved { .. } => Kind::Conflict,
             RegionError::BrokenPromise { .. } => Kind::Environment,

@@ -41,6 +41,12 @@ impl Claim {
         Write::put(self.key.clone(), condition, json!({ "holder": self.holder, EXPIRES_MEMBER: expires }))
     }
 
+    /// The row of a lease that nobody holds.
+    fn free(&self, condition: Condition) -> Write {
+        let expires = self.clock.now().as_second() + REMOVABLE_AFTER_SECONDS;
+        Write::put(self.key.clone(), condition, json!({ EXPIRES_MEMBER: expires }))
+    }
+
     fn is_ours(&self, row: &Item) -> bool {
         row.document.get("holder").and_then(|holder| holder.as_str()) == Some(&self.holder)
     }
@@ -80,7 +86,8 @@ impl Waiter {
                     _ => Instant::now(),
                 };
                 self.seen = Some((row.revision, since));
-                if since.elapsed() < EXPIRES_AFTER {
+                let is_held = row.document.get("holder").is_some();
+                if is_held && since.elapsed() < EXPIRES_AFTER {
                     tokio::time::sleep(POLL_EVERY).await;
                     return Ok(None);
                 }
@@ -88,8 +95,9 @@ impl Waiter {
             }
         };
         let revision = row.map_or(1, |row| row.revision + 1);
+        let began = Instant::now();
         match self.claim.table.transact(vec![self.claim.write(condition)]).await {
-            Ok(()) => Ok(Some(Lease::held(self.claim.clone(), revision))),
+            Ok(()) => Ok(Some(Lease::held(self.claim.clone(), revision, began))),
             Err(TableError::ConditionFailed { .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -97,9 +105,9 @@ impl Waiter {
 }
 
 impl Lease {
-    fn held(claim: Claim, revision: u64) -> Self {
+    fn held(claim: Claim, revision: u64, began: Instant) -> Self {
         let lost = CancellationToken::new();
-        let renewal = tokio::spawn(renew(claim.clone(), revision, lost.clone()));
+        let renewal = tokio::spawn(renew(claim.clone(), revision, began, lost.clone()));
         Lease { claim, lost, renewal }
     }
 
@@ -116,29 +124,53 @@ impl Lease {
         }
     }
 
-    /// Takes the row away, unless somebody else has taken it over.
+    /// Lets go of the row, unless another holder has taken it over. It stays, so that its revision goes on rising: a
+    /// waiter that has seen a revision never takes another holder's row for the one that it saw.
     async fn take_away(&self) -> Result<(), TableError> {
         let Claim { table, key, .. } = &self.claim;
         let Some(row) = table.get(key).await?.filter(|row| self.claim.is_ours(row)) else { return Ok(()) };
-        table.transact(vec![Write::delete(key.clone(), Condition::Revision(row.revision))]).await
+        table.transact(vec![self.claim.free(Condition::Revision(row.revision))]).await
     }
 }
 
-/// Rewrites the row until somebody else has it.
-async fn renew(claim: Claim, mut revision: u64, lost: CancellationToken) {
-    let mut renewed = Instant::now();
+/// Rewrites the row until another holder has it, or until one could: a holder that has not heard of a renewal for as
+/// long as a waiter waits has lost the lease, whether or not a request is still under way.
+async fn renew(claim: Claim, mut revision: u64, mut renewed: Instant, lost: CancellationToken) {
     loop {
-        tokio::time::sleep(RENEW_EVERY).await;
-        match claim.table.transact(vec![claim.write(Condition::Revision(revision))]).await {
-            Ok(()) => (revision, renewed) = (revision + 1, Instant::now()),
+        let next = async {
+            tokio::time::sleep(RENEW_EVERY).await;
+            let began = Instant::now();
+            claim.renew(revision).await.map(|revision| (revision, began))
+        };
+        match tokio::time::timeout_at((renewed + EXPIRES_AFTER).into(), next).await {
+            Ok(Ok((now, began))) => (revision, renewed) = (now, began),
             // Between regions the thief works on, so do we, and the head decides.
-            Err(TableError::ConditionFailed { .. }) => return lost.cancel(),
-            Err(error) => {
-                tracing::debug!(%error, "could not renew a lease; trying again");
-                if renewed.elapsed() >= EXPIRES_AFTER {
-                    lost.cancel();
-                }
-            }
+            Ok(Err(Renewal::Lost)) | Err(_) => return lost.cancel(),
+            Ok(Err(Renewal::Failed(error))) => tracing::debug!(%error, "could not renew a lease; trying again"),
+        }
+    }
+}
+
+/// Why a renewal did not happen.
+enum Renewal {
+    /// Another holder has the lease, or nobody.
+    Lost,
+    /// The table failed.
+    Failed(TableError),
+}
+
+impl Claim {
+    /// Rewrites the row; its new revision. A write that may have happened is read back.
+    async fn renew(&self, revision: u64) -> Result<u64, Renewal> {
+        match self.table.transact(vec![self.write(Condition::Revision(revision))]).await {
+            Ok(()) => return Ok(revision + 1),
+            Err(TableError::ConditionFailed { .. } | TableError::Unavailable { ambiguous: true, .. }) => {}
+            Err(error) => return Err(Renewal::Failed(error)),
+        }
+        match self.table.get(&self.key).await {
+            Ok(Some(row)) if self.is_ours(&row) => Ok(row.revision),
+            Ok(_) => Err(Renewal::Lost),
+            Err(error) => Err(Renewal::Failed(error)),
         }
     }
 }

@@ -181,3 +181,93 @@ impl Drop for Lease {
         self.lost.cancel();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::decorate::{Faults, Operation, When};
+    use crate::table::decorate::FaultyTable;
+    use crate::table::{Page, Query, SqliteTable};
+
+    /// A table that answers no write any more.
+    #[derive(Debug)]
+    struct Mute(Arc<dyn Table>, AtomicBool);
+
+    #[async_trait]
+    impl Table for Mute {
+        fn name(&self) -> &str {
+            self.0.name()
+        }
+
+        async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Item>>, TableError> {
+            self.0.get_many(keys).await
+        }
+
+        async fn query(&self, query: &Query) -> Result<Page, TableError> {
+            self.0.query(query).await
+        }
+
+        async fn transact(&self, writes: Vec<Write>) -> Result<(), TableError> {
+            if self.1.load(Ordering::SeqCst) {
+                std::future::pending::<()>().await;
+            }
+            self.0.transact(writes).await
+        }
+    }
+
+    fn table(dir: &tempfile::TempDir) -> Arc<dyn Table> {
+        Arc::new(SqliteTable::open(dir.path().join("table.db"), "t").unwrap())
+    }
+
+    fn key() -> Key {
+        Key::new("lease", "1")
+    }
+
+    async fn take(table: &Arc<dyn Table>) -> Option<Lease> {
+        Waiter::new(table, &SystemClock::shared(), key()).try_take().await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_holder_whose_renewal_hangs_loses_the_lease() {
+        let dir = tempfile::tempdir().unwrap();
+        let mute = Arc::new(Mute(table(&dir), AtomicBool::new(false)));
+        let shared: Arc<dyn Table> = mute.clone();
+        let lease = take(&shared).await.unwrap();
+        mute.1.store(true, Ordering::SeqCst);
+        // Without an end of its own, the request would hold it for ever.
+        lease.lost().cancelled().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_renewal_whose_answer_was_lost_is_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (inner, faults) = (table(&dir), Arc::new(Faults::none()));
+        let faulty: Arc<dyn Table> = Arc::new(FaultyTable::new(inner.clone(), faults.clone()));
+        let lease = take(&faulty).await.unwrap();
+        faults.fail_nth(Operation::TableTransact, 1, When::After);
+        let revision = async || inner.get(&key()).await.unwrap().unwrap().revision;
+        while revision().await < 4 && !lease.lost().is_cancelled() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(!lease.lost().is_cancelled(), "it gave up a lease that it held");
+    }
+
+    #[tokio::test]
+    async fn a_released_lease_is_free_at_once_and_its_revision_goes_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = table(&dir);
+        let mut waiter = Waiter::new(&table, &SystemClock::shared(), key());
+        for round in 0..3_u64 {
+            let lease = take(&table).await.unwrap();
+            assert!(waiter.try_take().await.unwrap().is_none(), "two hold it");
+            lease.release().await;
+            assert_eq!(table.get(&key()).await.unwrap().unwrap().revision, 2 * (round + 1));
+        }
+        assert!(waiter.try_take().await.unwrap().is_some());
+    }
+}

@@ -97,6 +97,8 @@ pub struct Region {
     pub clock: Arc<dyn Clock>,
     /// Packs as local files, where the object store is not local.
     pub cache: Arc<PackCache>,
+    /// Why it takes no changes of its own: its replicas have changes that it lacks.
+    pub set_back: Option<Arc<str>>,
 }
 
 impl Region {
@@ -110,7 +112,7 @@ impl Region {
         let name = name.into();
         let spool = objects.spool_dir().unwrap_or_else(std::env::temp_dir);
         let cache = PackCache::shared(CacheOptions::default_for(&name, &spool));
-        Region { name, objects, table, clock, cache }
+        Region { name, objects, table, clock, cache, set_back: None }
     }
 
     /// The same region with a cache of packs of its own.

@@ -104,6 +104,10 @@ impl Pair {
         scheme: &'static str,
         environment: Vec<(String, String)>,
     ) -> Pair {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gitferry"));
+        command.args(["region", "init", "--config"]).arg(dir.path().join("data/gitferry.toml"));
+        command.envs(environment.iter().map(|(name, value)| (name, value)));
+        assert!(command.stdin(Stdio::null()).output().unwrap().status.success(), "the regions cannot be made");
         let process = run(dir.path(), None, &environment);
         let pair = Pair { dir, addresses, process, scheme, environment };
         pair.wait_until_up();

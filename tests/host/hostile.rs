@@ -309,7 +309,7 @@ fn requests_to_fetch_too_much() {
         (lines(["command=fetch", "|", &format!("want {}", "1".repeat(40)), "done", "."]), "not our ref"),
     ] {
         let answer = target.fetch(&body);
-        assert!(answer.contains(reason), "{reason}: {}", &answer[..answer.len().min(1000)]);
+        assert!(answer.contains(reason), "{reason}: {answer:.1000}");
     }
     // A filter of filters, written so that each level doubles the escapes of the one before.
     let mut filter = "combine:tree:1+tree:2".to_owned();

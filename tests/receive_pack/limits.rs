@@ -52,3 +52,24 @@ fn large_files_stream_through() {
     host.push(&client, &["main"]);
     host.assert_mirrors(&client);
 }
+
+#[test]
+fn a_thin_pack_on_a_large_base_takes_no_more_memory_than_there_is() {
+    // Whole in one pack, and as a delta in another: both ways of completing a pack.
+    let host = Host::new();
+    let client = GitRepo::init(host.dir.path().join("client"), &[]);
+    let text = |n: u8| [noise(7, 17 << 20), vec![n; 4 << 20]].concat();
+    client.commit_bytes("main", "large", &text(1));
+    host.push(&client, &["main"]);
+    for n in 2..5 {
+        client.commit_bytes("main", "large", &text(n));
+        let revs = b"main\n^main~1\n";
+        let thin = client.feed(&["pack-objects", "--revs", "--thin", "--stdout", "-q", "--delta-base-offset"], revs);
+        assert!(thin.len() < 1 << 20, "{}", thin.len());
+        let old = client.git(&["rev-parse", "main~1"]);
+        let new = client.git(&["rev-parse", "main"]);
+        let answer = host.talk(&[format!("{old} {new} refs/heads/main")], &thin);
+        assert!(answer.contains("ok refs/heads/main"), "{answer}");
+    }
+    host.verified();
+}

@@ -228,8 +228,8 @@ mod tests {
             (&b"[a]\n\tb = c\n"[..], &["a.b c"][..]),
             (b"[A.B]C=d", &["a.b.c d"]),
             (b"[a \"B.c\"]\r\n\rd = e # f\n\rG", &["a.B.c.d e", "a.B.c.g none"]),
-            (b"[a \t\"\\x\\\"\"] b = \" c \" d  ; x\n", &["a.x\".b  c  d"]),
-            (b"[a]b=c\\\n d\\t\\\"\ne = f\rg\r\n", &["a.b c d\\t\"", "a.e f\\rg"]),
+            (b"[a \t\"\\x\\\"\"] b = \" c \" d  ; x\n", &["a.x\\\".b  c  d"]),
+            (b"[a]b=c\\\n d\\t\\\"\ne = f\rg\r\n", &["a.b c d\\t\\\"", "a.e f\\rg"]),
             (b"b = c\n", &["b c"]),
             (b"[a \"x\0y\"]\nb = c\0d\n", &["a.x c"]),
         ] {

@@ -11,8 +11,11 @@ use libdeflater::{CompressionLvl, Compressor};
 
 use super::arrive::Arrival;
 use super::error::{Fault, PackError};
+use super::inflate::inflate_streaming;
 use super::set::{Finder, Location, PackSet, Stored};
 use super::stream::whole_header;
+use super::{MAX_RESOLVED_BYTES, STREAMED_BLOB_BYTES};
+use crate::git::memory;
 
 /// Bytes read or written at a time.
 const BUFFER_BYTES: usize = 256 << 10;
@@ -89,10 +92,23 @@ impl Appending<'_> {
         let blame = |fault| self.from.blame(location.pack, fault);
         let offset = self.finder.offset(location).map_err(blame)?;
         let entry = self.finder.entry(location.pack, offset).map_err(blame)?;
+        let size = self.finder.size(location)?;
+        if size > MAX_RESOLVED_BYTES {
+            let large =
+                Fault::TooLarge { offset: self.offset, what: "base of a delta", size, limit: MAX_RESOLVED_BYTES };
+            return Err(large.of(self.path));
+        }
         if let Stored::Whole(kind) = entry.stored {
-            let taken = self.finder.inflate(offset, &entry, &mut self.scratch).map_err(blame)?;
+            let taken = match size > STREAMED_BLOB_BYTES {
+                true => inflate_streaming(entry.data, size, |e| Fault::entry(offset, e), |_| Ok(())),
+                false => self.finder.inflate(offset, &entry, &mut self.scratch),
+            };
+            let taken = taken.map_err(blame)?;
             return self.write(kind, entry.size, entry.data.get(..taken).unwrap_or_default());
         }
+        // The base, and what it is made from.
+        let memory = memory::budget().take(size.saturating_mul(2));
+        let _memory = memory.map_err(|busy| Fault::Busy(busy).of(self.path))?;
         let object = self.finder.read(location)?;
         let mut compressed = std::mem::take(&mut self.scratch);
         compressed.resize(self.compressor.zlib_compress_bound(object.data.len()), 0);

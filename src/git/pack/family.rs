@@ -134,6 +134,7 @@ impl<'a> Worker<'a> {
         let size = header.decompressed_size;
         self.depth = 0;
         self.resolver.claim(entry, kind);
+        self.check_walked(offset, kind, size)?;
         if kind == Kind::Blob && size > STREAMED_BLOB_BYTES && self.resolver.families.children(entry).is_empty() {
             let id = self.hash_streaming(offset, data, size)?;
             self.record(entry, &id)?;
@@ -186,6 +187,7 @@ impl<'a> Worker<'a> {
         let (offset, delta) = self.delta(entry)?;
         let parsed = Delta::parse(&delta).map_err(|e| Fault::entry(offset, e))?;
         let size = parsed.result_size;
+        self.check_walked(offset, kind, size)?;
         let families = self.resolver.families;
         if kind != Kind::Blob || size <= STREAMED_BLOB_BYTES || !families.children(entry).is_empty() {
             let data = self.make(offset, &parsed, base)?;
@@ -365,6 +367,18 @@ impl<'a> Worker<'a> {
 
     fn check_limit(&self, offset: u64, what: &'static str, size: u64) -> Result<(), Fault> {
         let limit = self.resolver.options.max_resolved_bytes;
+        if size > limit { Err(Fault::TooLarge { offset, what, size, limit }) } else { Ok(()) }
+    }
+
+    /// What walks over histories read whole has a limit of its own.
+    fn check_walked(&self, offset: u64, kind: Kind, size: u64) -> Result<(), Fault> {
+        let limit = self.resolver.options.max_walked_bytes;
+        let what = match kind {
+            Kind::Blob => return Ok(()),
+            Kind::Commit => "commit",
+            Kind::Tree => "tree",
+            Kind::Tag => "tag",
+        };
         if size > limit { Err(Fault::TooLarge { offset, what, size, limit }) } else { Ok(()) }
     }
 

@@ -23,6 +23,8 @@ pub struct CheckOptions {
     pub max_held_bytes: u64,
     /// See [`MAX_RESOLVED_BYTES`].
     pub max_resolved_bytes: u64,
+    /// The most bytes that a commit, a tree or a tag may have; as much as any object by default.
+    pub max_walked_bytes: u64,
     /// The most bytes that all objects together may have; no limit by default.
     pub max_total_bytes: u64,
 }
@@ -35,6 +37,7 @@ impl CheckOptions {
             threads: None,
             max_held_bytes: MAX_HELD_BYTES,
             max_resolved_bytes: MAX_RESOLVED_BYTES,
+            max_walked_bytes: MAX_RESOLVED_BYTES,
             max_total_bytes: u64::MAX,
         }
     }

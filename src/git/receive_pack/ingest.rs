@@ -16,6 +16,7 @@ use tempfile::TempPath;
 
 use super::reach::visible_bases;
 use crate::git::fsck::{self, Checker, MAX_SPECIAL_BYTES, Rules};
+use crate::git::limits::MAX_WALKED_BYTES;
 use crate::git::memory;
 use crate::git::pack::{
     Arrival, ArrivalLimits, CheckOptions, CheckProgress, CheckedPack, Fault, Finder, MAX_RESOLVED_BYTES, PackError,
@@ -250,6 +251,7 @@ impl<'r> Intake<'_, 'r> {
         }
         let mut options = CheckOptions::new(self.view.format);
         options.max_resolved_bytes = self.options.limits.object_bytes.min(MAX_RESOLVED_BYTES);
+        options.max_walked_bytes = options.max_resolved_bytes.min(MAX_WALKED_BYTES);
         options.max_total_bytes = arrival.bytes.saturating_mul(MAX_EXPANSION).saturating_add(FREE_BYTES);
         // Tables of all objects, and the bases that wait for deltas: those may be fewer, and are resolved again then.
         let tables = memory::budget().take(u64::from(arrival.objects) * TABLE_BYTES);

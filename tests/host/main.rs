@@ -5,6 +5,7 @@
 mod arbitrary;
 mod both;
 mod crowd;
+mod damaged;
 mod forward;
 #[path = "../support/git.rs"]
 #[allow(dead_code)]

@@ -12,11 +12,13 @@ mod health;
 mod import;
 mod init;
 mod lambda;
+mod links;
 mod log;
 mod logging;
 mod metrics;
 mod output;
 mod region;
+mod repair;
 mod replicate;
 mod repo;
 mod shell;
@@ -79,6 +81,7 @@ enum Command {
     Explain(explain::Explain),
     Log(log::Log),
     Verify(verify::Verify),
+    Repair(repair::Repair),
     Export(export::Export),
     Demo(demo::Demo),
     Up(up::Up),
@@ -112,8 +115,9 @@ pub fn run() -> ExitCode {
         }
     });
     gitferry::table::sqlite::put_all_at_rest();
-    // Blocking work that is still under way must not hold an interrupted process.
-    runtime.shutdown_background();
+    // The process ends with the runtime as it is: blocking work that is still under way must not hold it, and tasks
+    // that run while a runtime is shut down panic when they ask it for a timer or a thread.
+    std::mem::forget(runtime);
     log.flush();
     match result {
         Ok(exit) => exit.into(),
@@ -142,6 +146,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Explain(command) => command.run(context).await,
         Command::Log(command) => command.run(context).await,
         Command::Verify(command) => command.run(context).await,
+        Command::Repair(command) => command.run(context).await,
         Command::Export(command) => command.run(context).await,
         Command::Demo(command) => command.run().await,
         Command::Up(command) => command.run(context).await,

@@ -22,13 +22,14 @@ use gitferry::host::{Host, HostOptions};
 use gitferry::region::Region;
 use gitferry::supervise::Supervisor;
 use gitferry::worker::upkeep::{SWEEP_EVERY, upkeep};
-use gitferry::worker::{Worker, WorkerOptions};
+use gitferry::worker::{OpenLink, Worker, WorkerOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::context::{Context, in_force};
 use super::failure::{Exit, Failure};
+use super::links::{self, LateLink};
 use super::signals::Signals;
 use super::{events, init, output};
 
@@ -74,21 +75,37 @@ impl Up {
         let sink = self.keep(&config, to_worker, &mut tasks).await?;
         let mut running = JoinSet::new();
         let mut files = Files::default();
+        let mut late = Vec::new();
         for (region, host) in &served {
             let certificate = open_certificate(&config, host)?;
             files.certificates.extend(certificate.clone());
             let tokens = open_tokens(&config, region, host)?;
             files.tokens.extend(tokens.clone());
-            let service = open_host(&config, context, region, host, tokens, sink.clone()).await?;
+            let service = match open_host(&config, context, region, host, tokens.clone(), sink.clone()).await {
+                Ok(service) => service,
+                Err(failure) if failure.is_refusal() => return Err(failure),
+                Err(failure) => {
+                    let files = (certificate, tokens);
+                    late.push((Late { config: config.clone(), region: region.to_string(), files }, failure));
+                    continue;
+                }
+            };
             let listening = Listening::bind(service, host.listen, certificate).map_err(|error| {
                 Failure::from(error).about(&format!("cannot listen on {} for {region}", host.listen))
             })?;
             running.spawn(listening.serve(hosts_stopped.clone()));
         }
+        for (late, failure) in late {
+            if running.is_empty() {
+                return Err(failure);
+            }
+            output::note(format!("warning: {} is not served yet: {}", late.region, failure.message()));
+            running.spawn(late.serve(sink.clone(), hosts_stopped.clone()));
+        }
         let files = Arc::new(files);
         let stop = tasks.stop();
         tasks.keep("the reading of certificates and tokens", move || files.clone().reload(stop.clone()));
-        let worker = self.open_worker(&config, context, sink).await?;
+        let worker = self.open_worker(&config, context, sink, &worker_stopped).await?;
         tasks.vital("the worker", worker.run(announced, worker_stopped));
         for (region, host) in &served {
             output::line(format!("{region:<12} {}", host.url()));
@@ -172,39 +189,111 @@ impl Up {
         let to_worker: Arc<dyn Sink> = Arc::new(to_worker);
         let mut sinks = vec![to_worker.clone()];
         let wanted = |region: &&String| self.replicates() || self.hosts.contains(region);
+        // A worker that is elsewhere reads the outbox itself.
+        let relay_to = self.replicates().then(|| to_worker.clone());
         for name in config.regions.keys().filter(wanted) {
-            let region = Region::open_writable(config, name).await?;
-            match events::publish(config, &region, tasks).await {
-                Some(nudge) => sinks.push(Arc::new(nudge)),
-                // The worker that is elsewhere reads the outbox.
-                None if !self.replicates() => {}
-                None => {
-                    let (region, to, stop) = (region.clone(), to_worker.clone(), tasks.stop());
-                    let relay = move || Relay::new(region.clone(), to.clone()).run(outbox::SWEEP_EVERY, stop.clone());
-                    tasks.keep(format!("the relay of the outbox of {name}"), relay);
+            match Region::open_writable(config, name).await.map_err(Failure::from) {
+                Ok(region) => sinks.extend(keep_region(config, region, relay_to.clone(), tasks).await),
+                Err(failure) if failure.is_refusal() => return Err(failure),
+                Err(failure) => {
+                    output::note(format!("warning: {name} cannot be used yet: {}", failure.message()));
+                    let (config, region, relay_to, stop) =
+                        (config.clone(), name.clone(), relay_to.clone(), tasks.stop());
+                    let late = move || keep_late(config.clone(), region.clone(), relay_to.clone(), stop.clone());
+                    tasks.keep(format!("the upkeep of {name}, which does not open yet"), late);
                 }
             }
-            let stop = tasks.stop();
-            tasks.keep(format!("the upkeep of {name}"), move || upkeep(region.clone(), SWEEP_EVERY, stop.clone()));
         }
         Ok(Arc::new(Several(sinks)))
     }
 
     /// Of all links, or of none.
-    async fn open_worker(&self, config: &Config, context: &Context, sink: Arc<dyn Sink>) -> Result<Worker, Failure> {
+    async fn open_worker(
+        &self,
+        config: &Config,
+        context: &Context,
+        sink: Arc<dyn Sink>,
+        stopped: &watch::Receiver<bool>,
+    ) -> Result<Worker, Failure> {
         let options = WorkerOptions { outbox_every: None, ..WorkerOptions::default() };
-        let names: Vec<&String> = config.links.keys().filter(|_| self.replicates()).collect();
-        let mut links = Vec::with_capacity(names.len());
-        for name in &names {
-            links.push(context.any_link(config, name, true).await?);
-        }
-        let mut worker = Worker::new(links, options).announcing(sink);
-        for name in names {
-            if let Some(queue) = events::open_queue(config, name).await? {
-                worker = worker.listen(name, queue);
+        let names: Vec<String> = config.links.keys().filter(|_| self.replicates()).cloned().collect();
+        let (links, late) = match links::open(context, config, &names).await {
+            Ok(sorted) => sorted,
+            Err(failure) if failure.is_refusal() => return Err(failure),
+            // There are hosts that run.
+            Err(_) => (Vec::new(), names),
+        };
+        let opened: Vec<String> = links.iter().map(|link| link.name().to_owned()).collect();
+        // The upkeep of all regions is done beside the worker.
+        let late_link = |name| {
+            let (config, stopped) = (config.clone(), stopped.clone());
+            Arc::new(LateLink { config, name, keeping: None, stopped }) as Arc<dyn OpenLink>
+        };
+        let late: Vec<Arc<dyn OpenLink>> = late.into_iter().map(late_link).collect();
+        let mut worker = Worker::over(links, late, options).announcing(sink);
+        for name in opened {
+            if let Some(queue) = events::open_queue(config, &name).await? {
+                worker = worker.listen(&name, queue);
             }
         }
         Ok(worker)
+    }
+}
+
+/// Upkeep and outbox of one region. Its publisher's nudge, where it has one.
+async fn keep_region(
+    config: &Config,
+    region: Region,
+    relay_to: Option<Arc<dyn Sink>>,
+    tasks: &mut Supervisor,
+) -> Option<Arc<dyn Sink>> {
+    let name = region.name.clone();
+    let nudge = events::publish(config, &region, tasks).await;
+    if let (None, Some(to)) = (&nudge, relay_to) {
+        let (region, stop) = (region.clone(), tasks.stop());
+        let relay = move || Relay::new(region.clone(), to.clone()).run(outbox::SWEEP_EVERY, stop.clone());
+        tasks.keep(format!("the relay of the outbox of {name}"), relay);
+    }
+    let stop = tasks.stop();
+    tasks.keep(format!("the upkeep of {name}"), move || upkeep(region.clone(), SWEEP_EVERY, stop.clone()));
+    nudge.map(|nudge| Arc::new(nudge) as Arc<dyn Sink>)
+}
+
+/// The same of a region that does not open yet.
+async fn keep_late(config: Config, name: String, relay_to: Option<Arc<dyn Sink>>, mut stop: watch::Receiver<bool>) {
+    let Some(region) = links::open_region_late(&config, &name, &mut stop).await else { return };
+    let mut tasks = Supervisor::new(stop.clone());
+    // Without nudges: the publisher reads the outbox every few seconds.
+    let _ = keep_region(&config, region, relay_to, &mut tasks).await;
+    tokio::select! {
+        _ = tasks.lost() => return,
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+    tasks.join().await;
+}
+
+/// A host whose region does not open yet.
+struct Late {
+    config: Config,
+    region: String,
+    files: (Option<Arc<Certificate>>, Option<Arc<TokenFile>>),
+}
+
+impl Late {
+    /// Serves the region as soon as it can be opened.
+    async fn serve(self, sink: Arc<dyn Sink>, mut stopped: watch::Receiver<bool>) -> std::io::Result<()> {
+        let Late { config, region, files: (certificate, tokens) } = self;
+        let context = Context::new(config.file.clone());
+        let Some(host) = config.hosts.get(&region) else { return Ok(()) };
+        loop {
+            if links::open_region_late(&config, &region, &mut stopped).await.is_none() {
+                return Ok(());
+            }
+            match open_host(&config, &context, &region, host, tokens.clone(), sink.clone()).await {
+                Ok(service) => return Listening::bind(service, host.listen, certificate)?.serve(stopped).await,
+                Err(failure) => tracing::warn!(error = failure.message(), region, "it is not served yet; tried again"),
+            }
+        }
     }
 }
 

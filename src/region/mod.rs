@@ -15,6 +15,7 @@ pub mod local;
 pub mod manifest;
 pub mod new_pack;
 pub mod open;
+pub mod pack_checks;
 pub mod probe;
 pub mod push;
 pub mod server;
@@ -39,6 +40,7 @@ use crate::table::{Query, Table};
 use cache::{CacheOptions, PackCache};
 pub use error::RegionError;
 use manifest::Manifest;
+use pack_checks::PackChecks;
 
 /// Result of an operation on a region.
 pub type Result<T> = std::result::Result<T, RegionError>;
@@ -102,6 +104,8 @@ pub struct Region {
     pub recovery_window: jiff::SignedDuration,
     /// Why it takes no changes of its own: its replicas have changes that it lacks.
     pub set_back: Option<Arc<str>>,
+    /// What is known of the packs that are read where they lie.
+    pub checks: Arc<PackChecks>,
 }
 
 impl Region {
@@ -115,7 +119,8 @@ impl Region {
         let name = name.into();
         let spool = objects.spool_dir().unwrap_or_else(std::env::temp_dir);
         let cache = PackCache::shared(CacheOptions::default_for(&name, &spool));
-        Region { name, objects, table, clock, cache, recovery_window: crate::config::RECOVERY_WINDOW, set_back: None }
+        let recovery_window = crate::config::RECOVERY_WINDOW;
+        Region { name, objects, table, clock, cache, recovery_window, set_back: None, checks: Arc::default() }
     }
 
     /// The same region with a cache of packs of its own.

@@ -7,6 +7,7 @@ mod births;
 mod both;
 mod changing;
 mod crowd;
+mod damaged;
 mod forward;
 #[path = "../support/git.rs"]
 #[allow(dead_code)]

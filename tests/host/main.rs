@@ -5,6 +5,7 @@
 mod arbitrary;
 mod both;
 mod crowd;
+mod default_branch;
 mod forward;
 #[path = "../support/git.rs"]
 #[allow(dead_code)]

@@ -26,6 +26,7 @@ mod limits;
 mod link;
 mod location;
 mod network;
+mod overlap;
 pub mod push_policy;
 mod recovery;
 mod remote;
@@ -54,7 +55,7 @@ pub use network::Network;
 use push_policy::PushPolicyConfig;
 pub use recovery::RECOVERY_WINDOW;
 pub use remote::{Provider, RemoteAuth, RemoteConfig, RemoteLimits};
-pub use remote_url::{RepositoryUrl, SshUrl, UrlTemplate};
+pub use remote_url::{RepositoryUrl, SshUrl, UrlTemplate, in_url};
 
 /// The file that is read when neither `--config` nor `GITFERRY_CONFIG` names one.
 pub const DEFAULT_FILE: &str = "gitferry.toml";
@@ -331,6 +332,7 @@ impl Config {
         for (name, link) in &config.links {
             config.check_link(link).map_err(|reason| invalid(format!("links.{name}: {reason}")))?;
         }
+        config.check_distinct_links().map_err(invalid)?;
         Ok(config)
     }
 

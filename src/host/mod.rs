@@ -11,6 +11,7 @@ mod cross_site;
 mod fetch;
 pub mod forward;
 mod gate;
+pub mod head;
 mod hold;
 pub mod hook;
 mod lfs;
@@ -302,7 +303,8 @@ impl Host {
             (Service::Frontier, &Method::GET) => self.frontier(&route.repository, &parts.headers).await,
             (Service::UploadPack, &Method::POST) => self.upload_pack(route, &parts.headers, body).await,
             (Service::ReceivePack, &Method::POST) => self.receive_pack(route, &parts.headers, body).await,
-            (Service::InfoRefs | Service::Frontier | Service::UploadPack | Service::ReceivePack, _) => {
+            (Service::Head, &Method::PUT) => self.put_head(&route, &parts, body).await,
+            (Service::InfoRefs | Service::Frontier | Service::Head | Service::UploadPack | Service::ReceivePack, _) => {
                 Err(Refusal::Method)
             }
             (Service::LfsBatch | Service::LfsObject | Service::LfsVerify | Service::LfsLocks, _) => {

@@ -8,6 +8,7 @@ mod both;
 mod changing;
 mod crowd;
 mod damaged;
+mod default_branch;
 mod forward;
 #[path = "../support/git.rs"]
 #[allow(dead_code)]

@@ -178,7 +178,8 @@ fn credentials_are_probed_before_a_pack_is_streamed() {
     let auth = "auth = { kind = \"basic\", user = \"ann\", token_file = \"token\" }";
     let error = push_main(&place.app(&fickle.lines(auth)), &large).unwrap_err();
     assert!(matches!(error, ClientError::Unauthorized { .. }), "{error}");
-    assert_eq!(posts.load(Ordering::SeqCst), 2);
+    // Where the connection broke before the answer was read, it was asked for again.
+    assert!(matches!(posts.load(Ordering::SeqCst), 2 | 3));
 }
 
 #[test]
@@ -286,7 +287,7 @@ fn what_is_not_there() {
     let other = place.remote(&server.lines("")).repository("other").unwrap();
     let error = listed(&other).unwrap_err();
     assert!(matches!(error, ClientError::NotFound { .. }) && error.kind() == Kind::NotFound, "{error}");
-    for name in ["../app", "a b", "", "x.git"] {
+    for name in ["../app", "a//b", "", "x.git"] {
         assert_eq!(other.remote().repository(name).unwrap_err().kind(), Kind::Usage);
     }
 }

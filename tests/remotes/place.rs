@@ -14,6 +14,7 @@ use gitferry::replication::remotes::RemotesError;
 use gitferry::replication::remotes::checkpoint::Checkpoint;
 use gitferry::replication::remotes::gate::Gate;
 use gitferry::replication::remotes::policy::RefPolicy;
+use gitferry::replication::remotes::push::Strain;
 use gitferry::replication::remotes::relay::{Heads, Task};
 use gitferry::replication::remotes::report::{Carried, Outcome};
 use gitferry::replication::remotes::via::Detour;
@@ -62,6 +63,7 @@ impl Place {
             checkpoint: None,
             allow_empty: false,
             detour: None,
+            strain: Strain::default(),
             gate: None,
             repositories: (&self.source, &self.target),
         }
@@ -114,6 +116,7 @@ pub struct Pass<'p> {
     pub checkpoint: Option<Checkpoint>,
     pub allow_empty: bool,
     pub detour: Option<&'p dyn Detour>,
+    pub strain: Strain,
     pub gate: Option<&'p dyn Gate>,
     pub repositories: (&'p GitRepo, &'p GitRepo),
 }
@@ -136,6 +139,7 @@ impl Pass<'_> {
             progress: &Progress::default(),
             lfs: None,
             detour: self.detour,
+            strain: &self.strain,
             gate: self.gate,
         };
         task.carry(&*self.source, &*self.target, carried)
@@ -183,13 +187,13 @@ pub struct Watched {
     pub requests: Mutex<Vec<(Service, Vec<u8>)>>,
     /// Done before the first push.
     pub before_push: Mutex<Option<Vec<String>>>,
-    /// The answer to the first push does not arrive.
-    pub loses_answer: Mutex<bool>,
+    /// The answer to the push behind so many others does not arrive.
+    pub loses_answer: Mutex<Option<usize>>,
 }
 
 impl Watched {
     pub fn new(inner: GitServer) -> Watched {
-        Watched { inner, requests: Mutex::default(), before_push: Mutex::default(), loses_answer: Mutex::new(false) }
+        Watched { inner, requests: Mutex::default(), before_push: Mutex::default(), loses_answer: Mutex::default() }
     }
 
     /// How many requests there were over HTTP.
@@ -261,7 +265,9 @@ impl Connection for Counted {
                 let repo = GitRepo::at(self.watched.inner.path_text());
                 repo.git(&line.iter().map(String::as_str).collect::<Vec<_>>());
             }
-            self.is_lost = std::mem::take(&mut *self.watched.loses_answer.lock().unwrap());
+            let mut loses = self.watched.loses_answer.lock().unwrap();
+            self.is_lost = *loses == Some(0);
+            *loses = loses.and_then(|left| left.checked_sub(1));
         }
         self.watched.requests.lock().unwrap().push((self.service, Vec::new()));
         let (inner, watched) = (self.connection.request()?, self.watched.clone());

@@ -14,6 +14,7 @@ use super::error::RemotesError;
 use super::gate::LinkGate;
 use super::lfs::{LfsCarrier, LfsTask};
 use super::policy::RefPolicy;
+use super::push::Strain;
 use super::relay::Task;
 use super::report::Carried;
 use super::turn::Turn;
@@ -109,8 +110,9 @@ impl RemoteLink {
             Err(error) => return Report { error: failed(error), ..report },
         };
         let (mut attempts, mut carried) = (Attempts::default(), Carried::default());
+        let strain = Arc::new(Strain::default());
         loop {
-            let (result, so_far) = self.attempt(name, &turn, carried).await;
+            let (result, so_far) = self.attempt(name, &turn, &strain, carried).await;
             carried = so_far;
             let Err(error) = result else { break };
             let over = turn.over().is_cancelled();
@@ -139,7 +141,13 @@ impl RemoteLink {
         self.take_turn(name).await.map(Some)
     }
 
-    async fn attempt(&self, name: &str, turn: &Turn, mut carried: Carried) -> (Result<(), RemotesError>, Carried) {
+    async fn attempt(
+        &self,
+        name: &str,
+        turn: &Turn,
+        strain: &Arc<Strain>,
+        mut carried: Carried,
+    ) -> (Result<(), RemotesError>, Carried) {
         let (row, condition) = match self.row(name).await {
             Ok(found) => found,
             Err(error) => return (Err(error.into()), carried),
@@ -149,7 +157,7 @@ impl RemoteLink {
             Ok(ends) => ends,
             Err(error) => return (Err(error), carried),
         };
-        let (link, runtime) = (self.clone(), Handle::current());
+        let (link, runtime, strain) = (self.clone(), Handle::current(), strain.clone());
         let via = self.via.as_ref().map(|region| Via::new(region, name, &self.name, &self.progress, &runtime));
         let gate = LinkGate::new(self, name, (row, condition), turn.over());
         let working = move || {
@@ -164,6 +172,7 @@ impl RemoteLink {
                 progress: &link.progress,
                 lfs: lfs.as_ref().map(|lfs| lfs as &dyn LfsCarrier),
                 detour: via.as_ref().map(|via| via as &dyn Detour),
+                strain: &strain,
                 gate: Some(&gate),
             };
             let result = task.carry(&source, &target, &mut carried);
@@ -183,8 +192,8 @@ impl RemoteLink {
         }
     }
 
-    /// What brings the objects of Git LFS for one repository, if the link carries them. Where no complete pass has done
-    /// so by this policy, all of the history is looked at, if there is a table in which that is noted.
+    /// What brings the objects of Git LFS for one repository, if the link carries them. Where no complete pass is known to
+    /// have done so by this policy, all of the history is looked at: without a table, in every pass.
     fn lfs_task(
         &self,
         ends: (&End, &End),
@@ -195,12 +204,14 @@ impl RemoteLink {
             return Ok(None);
         }
         let (actor, progress) = (self.actor(), self.progress.clone());
-        LfsTask::new(ends, self.lfs_missing, self.looks_at_all(checkpoint), &actor, progress, runtime.clone()).map(Some)
+        let remembered = checkpoint.map(Checkpoint::missing_pointers).unwrap_or_default();
+        let look = (self.looks_at_all(checkpoint), remembered);
+        LfsTask::new(ends, self.lfs_missing, look, &actor, progress, runtime.clone()).map(Some)
     }
 
     /// Whether pointers of Git LFS are looked for in all of the history.
     pub(super) fn looks_at_all(&self, checkpoint: Option<&Checkpoint>) -> bool {
-        let is_complete = checkpoint.is_some_and(|last| last.policy == self.policy.fingerprint());
-        self.table.is_some() && !is_complete
+        let is_complete = |last: &Checkpoint| last.policy == self.policy.fingerprint() && !last.lfs_again;
+        !checkpoint.is_some_and(is_complete)
     }
 }

@@ -11,6 +11,7 @@ mod gate;
 pub mod hook;
 mod lfs;
 pub mod listen;
+pub mod maintenance;
 mod push;
 pub mod push_policies;
 pub mod quarantines;

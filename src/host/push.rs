@@ -2,15 +2,18 @@
 
 use std::io::BufRead;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::response::Response;
 use tokio::runtime::Handle;
+use tokio::time::Instant;
 
 use super::auth::{Access, Identity};
 use super::forward;
 use super::gate::Work;
+use super::maintenance::Backpressure;
 use super::route::Route;
 use super::views::{Opened, StatesOf};
 use super::{Conversation, Host, Refusal, body, check_content_type, git_response, on_thread};
@@ -19,9 +22,14 @@ use crate::git::protocol::{
     AdvertisedRefs, PacketReader, PacketWriter, Service as GitService, Version, advertise_refs, announce_service,
 };
 use crate::git::receive_pack::{CAPABILITIES, HookError, HookInput, HookVerdict, PreReceive, PushRequest};
-use crate::ledger::head::{HeadItem, Role};
+use crate::ledger::head::Role;
 use crate::region::RegionError;
 use crate::region::push::{PushPolicy, PushStates as _, Serving};
+
+/// The longest wait of a push for room in the manifest of its repository.
+const MAX_ROOM_WAIT: Duration = Duration::from_secs(30);
+/// How often such a push looks.
+const ROOM_POLL: Duration = Duration::from_millis(500);
 
 impl Host {
     /// What there is to push onto. A replica says where to push instead.
@@ -86,6 +94,7 @@ impl Host {
         if let Some(primary) = self.forwards_to(&opened.state.item.head, headers) {
             return self.forward_push(primary, opened.state.item.id, route.repository, headers, input).await;
         }
+        self.wait_for_room(&route.repository, opened).await?;
         let conversation = self.converse(&self.gate, headers, input).await?;
         let Conversation { slot, input, mut sender, answer, runtime } = conversation;
         on_thread(move || {
@@ -94,12 +103,10 @@ impl Host {
             input.pause(work.clone());
             let pushed = self.push(&route.repository, &identity, &mut input, &mut sender, &work, &runtime);
             match pushed {
-                Ok(item) => {
+                Ok(()) => {
                     // It is committed, whether the client takes the last of it or not.
                     let _ = sender.finish();
                     body::drain(&mut input);
-                    drop(input);
-                    item.into_iter().for_each(|item| self.maintain(item, &runtime));
                 }
                 Err(error) => {
                     tracing::debug!(repository = route.repository, %error, "a push ended early");
@@ -111,11 +118,23 @@ impl Host {
         git_response("application/x-git-receive-pack-result".into(), answer)
     }
 
-    fn maintain(&self, item: HeadItem, runtime: &Handle) {
-        runtime.block_on(async {
-            let item = self.region.maintain_snapshot(item).await;
-            self.region.maintain_packs(item).await
-        });
+    /// Waits while a repository has so many packs that consolidation has to catch up. Nothing is held meanwhile but the
+    /// connection. A push that has waited long enough is let in: it is refused only where no pack fits any more.
+    async fn wait_for_room(&self, repository: &str, opened: Arc<Opened>) -> Result<Arc<Opened>, RegionError> {
+        let deadline = Instant::now() + MAX_ROOM_WAIT;
+        let mut opened = opened;
+        loop {
+            match Backpressure::of(opened.state.manifest.packs.len()) {
+                Backpressure::Delay(Duration::ZERO) => return Ok(opened),
+                Backpressure::Delay(delay) => {
+                    tokio::time::sleep(delay).await;
+                    return Ok(opened);
+                }
+                Backpressure::Full if Instant::now() >= deadline => return Ok(opened),
+                Backpressure::Full => tokio::time::sleep(ROOM_POLL).await,
+            }
+            opened = self.views.open(repository).await?;
+        }
     }
 
     fn push(
@@ -126,7 +145,7 @@ impl Host {
         output: &mut body::Sender,
         work: &Arc<Work>,
         runtime: &Handle,
-    ) -> std::io::Result<Option<HeadItem>> {
+    ) -> std::io::Result<()> {
         let mut policy = self.policies.of(repository).clone();
         let states = StatesOf { views: self.views.clone(), name: repository.into(), mirror: policy.mirror };
         let state = runtime.block_on(states.state()).map_err(std::io::Error::other)?;
@@ -135,11 +154,8 @@ impl Host {
         let request = match PushRequest::read(&mut packets, state.view.format) {
             Ok(Some(request)) => request,
             // A client that only tries whether it may.
-            Ok(None) => return Ok(None),
-            Err(error) => {
-                PacketWriter::new(&mut *output).error(&error.to_string())?;
-                return Ok(None);
-            }
+            Ok(None) => return Ok(()),
+            Err(error) => return PacketWriter::new(&mut *output).error(&error.to_string()),
         };
         let region = &self.region;
         if let Some(hook) = policy.hook.clone() {
@@ -152,7 +168,7 @@ impl Host {
             let (region, repository, seq) = (region.name.clone(), item.id, item.head.frontier.seq);
             self.events.publish(Event { region, repository, seq });
         }
-        Ok(pushed.item)
+        Ok(())
     }
 }
 

@@ -11,6 +11,7 @@ use gix::ObjectId;
 use gix::bstr::ByteSlice;
 use jiff::{SignedDuration, Timestamp};
 
+use super::maintenance::Maintenance;
 use crate::git::local::RefPatterns;
 use crate::git::own_refs::{OWN_PREFIX, is_own, is_passing};
 use crate::git::pack::PackSet;
@@ -74,6 +75,7 @@ pub struct Views {
     region: Region,
     hidden: Option<RefPatterns>,
     cache: Mutex<Cache>,
+    maintenance: Arc<Maintenance>,
 }
 
 #[derive(Debug, Default)]
@@ -87,7 +89,8 @@ impl Views {
     /// No repository is open yet. Refs that `hidden` takes are shown to nobody, and gitferry's own neither then: what
     /// they keep may be what is hidden. What is on its way is shown to links alone.
     pub fn new(region: Region, hidden: Option<RefPatterns>) -> Self {
-        Views { region, hidden, cache: Mutex::new(Cache::default()) }
+        let maintenance = Maintenance::new(region.clone());
+        Views { region, hidden, cache: Mutex::new(Cache::default()), maintenance }
     }
 
     /// A repository in the state that it has now. One read of the table when it is warm.
@@ -97,6 +100,7 @@ impl Views {
             match self.open_at(item).await {
                 Err(RegionError::Moved { .. }) => {}
                 Ok(opened) => {
+                    self.maintenance.note(&opened.state.item, opened.state.manifest.packs.len());
                     self.remember(name, opened.state.item.id);
                     return Ok(opened);
                 }

@@ -15,7 +15,8 @@ pub struct Advance {
     pub before: Option<HeadItem>,
     /// The head to be.
     pub after: Head,
-    /// The manifest to be, when it changes: its document, and the revision it replaces (0 for none).
+    /// The manifest to be, when it changes: its document, whose generation is that of `after`, and the revision that it
+    /// replaces (0 for none).
     pub manifest: Option<(serde_json::Value, u64)>,
     /// What belongs to the same step: change rows, statistics.
     pub with: Vec<Write>,
@@ -35,6 +36,7 @@ pub struct Advanced {
 ///
 /// # Errors
 /// [`LedgerError::Lost`] when somebody has: read the state again and decide again.
+/// [`LedgerError::ManifestMoved`] when the head is still the same and only the manifest is not: consolidation came first.
 /// [`LedgerError::NameTaken`] when the name belongs to another repository.
 /// [`LedgerError::MayHaveHappened`] when the answer was lost and no read settles it. After every other error the step
 /// is not visible and cannot become so.
@@ -45,7 +47,7 @@ pub async fn advance_head(table: &dyn Table, step: Advance) -> Result<HeadItem, 
 /// [`advance_head`], which also tells who did it.
 pub async fn advance_and_tell(table: &dyn Table, step: Advance) -> Result<Advanced, LedgerError> {
     let Advance { id, before, after, manifest, mut with } = step;
-    check_step(before.as_ref(), &after, manifest.is_some())?;
+    check_step(before.as_ref(), &after, manifest.as_ref().map(|(document, _)| document))?;
     let (revision, condition) = match &before {
         Some(item) => (item.revision + 1, Condition::Revision(item.revision)),
         None => (1, Condition::Absent),
@@ -72,13 +74,20 @@ pub async fn advance_and_tell(table: &dyn Table, step: Advance) -> Result<Advanc
     }
 }
 
-/// What no step may do, whoever asks for it.
-fn check_step(before: Option<&HeadItem>, after: &Head, manifest: bool) -> Result<(), LedgerError> {
+/// Refuses what no step may do: going back, and a head that names another manifest than the one it comes with.
+fn check_step(
+    before: Option<&HeadItem>,
+    after: &Head,
+    manifest: Option<&serde_json::Value>,
+) -> Result<(), LedgerError> {
     let old = before.map(|item| &item.head);
     let from = old.map_or(Frontier::ORIGIN, |head| head.frontier);
     let generation = old.map_or(0, |head| head.manifest);
     let forward = after.frontier.seq > from.seq || after.frontier == from;
-    let generations = if manifest { after.manifest == generation + 1 } else { after.manifest == generation };
+    let generations = match manifest.map(|document| document.get("generation").and_then(serde_json::Value::as_u64)) {
+        Some(written) => after.manifest > generation && written == Some(after.manifest),
+        None => after.manifest == generation,
+    };
     if forward && generations && after.floor >= old.map_or(0, |head| head.floor) {
         return Ok(());
     }
@@ -125,10 +134,11 @@ async fn settle(
     }
     match error {
         TableError::ConditionFailed { keys: writes, failed, .. } => {
-            let name = keys::name(&after.name);
+            let (name, manifest) = (keys::name(&after.name), keys::manifest(id));
             let failed: Vec<&Key> = writes.iter().zip(&failed).filter(|(_, f)| **f).map(|(key, _)| key).collect();
             match failed.as_slice() {
                 [key] if **key == name => Err(LedgerError::NameTaken { name: after.name.clone() }),
+                [key] if **key == manifest => Err(LedgerError::ManifestMoved { id }),
                 _ => Err(LedgerError::Lost { id }),
             }
         }

@@ -171,10 +171,9 @@ pub struct Head {
     /// The value of HEAD.
     #[serde(with = "head_value")]
     pub head: RefValue,
-    /// The generation of the manifest that belongs to this state.
+    /// The generation that the manifest had when a change last brought packs. Consolidation raises the manifest's own
+    /// without the head: a manifest of this or a later generation holds all objects of this state.
     pub manifest: u64,
-    /// How many packs that manifest lists.
-    pub packs: u64,
     /// The newest snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<SnapshotRef>,

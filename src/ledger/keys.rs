@@ -75,6 +75,24 @@ pub fn retired(id: RepositoryId, pack_key: &str) -> Key {
     Key::new(repository(id), format!("{RETIRED_PREFIX}{pack_key}"))
 }
 
+/// The lease of the process that consolidates a repository.
+pub fn consolidation_lease(id: RepositoryId) -> Key {
+    Key::new(repository(id), "consolidation")
+}
+
+/// The partition of packs that are damaged and that consolidation passes over.
+pub const ASIDE_PARTITION: &str = "packs-aside";
+
+/// A pack that is set aside.
+pub fn aside(id: RepositoryId, pack_key: &str) -> Key {
+    Key::new(ASIDE_PARTITION, format!("{}{pack_key}", aside_prefix(id)))
+}
+
+/// What the sort keys of a repository's packs that are set aside start with.
+pub fn aside_prefix(id: RepositoryId) -> String {
+    format!("{id}/")
+}
+
 /// What the sort keys of all LFS objects start with.
 pub const LFS_PREFIX: &str = "lfs/";
 

@@ -26,6 +26,12 @@ pub enum LedgerError {
         /// Which repository.
         id: RepositoryId,
     },
+    /// Nothing but the manifest has changed since it was read: apply the step to the newer one.
+    #[error("the packs of repository {id} were changed at the same time")]
+    ManifestMoved {
+        /// Which repository.
+        id: RepositoryId,
+    },
     /// The chain does not run through a state that it should run through.
     #[error("the ledger of repository {id} does not contain state {at}")]
     Fork {
@@ -105,6 +111,7 @@ impl LedgerError {
         match self {
             LedgerError::MayHaveHappened { .. } => false,
             LedgerError::Lost { .. }
+            | LedgerError::ManifestMoved { .. }
             | LedgerError::Fork { .. }
             | LedgerError::NameTaken { .. }
             | LedgerError::Corrupt(_)
@@ -119,7 +126,7 @@ impl LedgerError {
     /// What the caller should do.
     pub fn kind(&self) -> Kind {
         match self {
-            LedgerError::Lost { .. } => Kind::Conflict,
+            LedgerError::Lost { .. } | LedgerError::ManifestMoved { .. } => Kind::Conflict,
             LedgerError::MayHaveHappened { .. } => Kind::InDoubt,
             LedgerError::Fork { .. } | LedgerError::NameTaken { .. } => Kind::Refused,
             LedgerError::Corrupt(_) | LedgerError::BadHead { .. } => Kind::Corrupt,

@@ -2,20 +2,29 @@
 
 use crate::git::refs::RefValue;
 use crate::ledger::LedgerError;
-use crate::ledger::advance::{Advance, advance_head};
+use crate::ledger::advance::{Advance, advance_head, read_head};
 use crate::ledger::change::{ChangeBody, ChangeHeader, EditSpool, HeadEdit, LfsObject, SealedChange};
 use crate::ledger::hash::{ChangeHash, Lattice, RefsDigest, RefsHash, SnapshotHash};
 use crate::ledger::head::{Epoch, Frontier, Head, HeadItem, RepositoryId, Role, SnapshotRef, State};
-use crate::ledger::log::{LargeBody, row_of};
+use crate::ledger::log::{LargeBody, read_chain, row_of};
 use crate::ledger::refs::{hash_refs, wants_snapshot};
 use crate::ledger::{keys, snapshot};
 use crate::objects::{Crc64, ObjectError};
+use crate::table::Write;
 
 use super::manifest::{LivePack, MAX_PACKS, Manifest};
 use super::{Region, RegionError, Result, blocking, default_head};
 
 /// How often a commit that lost against another writer is decided again.
 pub const MAX_COMMIT_ATTEMPTS: u32 = 16;
+
+/// How often a step is applied to a newer manifest, each time after a consolidation.
+pub const MAX_MANIFEST_ATTEMPTS: u32 = 16;
+
+/// How often a snapshot is put into a newer head: each time, a change has come.
+const MAX_SNAPSHOT_ATTEMPTS: u32 = 100;
+/// The longest wait between two such attempts.
+const MAX_SNAPSHOT_WAIT: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// What a change is to do.
 #[derive(Debug)]
@@ -116,25 +125,45 @@ impl Region {
             None => self.first_head(subject),
             Some(item) => item.head.clone(),
         };
-        let held = match &before {
-            Some(item) if !packs.is_empty() => self.manifest(item).await?,
-            _ => Default::default(),
-        };
-        let manifest = manifest_with(id, held, packs, &mut after)?;
         let refs = RefsHash::Lattice(sealed.refs.clone());
         apply_change(&mut after, &sealed.header, (sealed.hash, sealed.size), refs, refs_added);
         let (sealed, body) = self.put_large_body(id, sealed).await?;
-        let with = vec![row_of(id, &sealed, body)];
+        let row = row_of(id, &sealed, body);
         crate::fault::crash_point("commit-before-head");
-        let region = self.name.clone();
-        let name_taken = |error| match error {
-            LedgerError::NameTaken { name } => RegionError::NameTaken { name, region },
-            error => error.into(),
-        };
-        let item =
-            advance_head(&*self.table, Advance { id, before, after, manifest, with }).await.map_err(name_taken)?;
+        let item = self.commit_with_packs(id, before, after, &packs, row).await?;
         crate::fault::crash_point("commit-after-head");
         Ok(item)
+    }
+
+    /// Moves the head and adds packs to the manifest as it is then: where only consolidation came first, nothing has to
+    /// be decided or proven again.
+    async fn commit_with_packs(
+        &self,
+        id: RepositoryId,
+        before: Option<HeadItem>,
+        after: Head,
+        packs: &[LivePack],
+        row: Write,
+    ) -> Result<HeadItem> {
+        let mut attempt = 1;
+        loop {
+            let held = match &before {
+                Some(item) if !packs.is_empty() => self.manifest(item).await?,
+                _ => Default::default(),
+            };
+            let mut after = after.clone();
+            let manifest = manifest_with(id, held, packs.to_vec(), &mut after)?;
+            let step = Advance { id, before: before.clone(), after, manifest, with: vec![row.clone()] };
+            match advance_head(&*self.table, step).await {
+                Ok(item) => return Ok(item),
+                Err(LedgerError::NameTaken { name }) => {
+                    return Err(RegionError::NameTaken { name, region: self.name.clone() });
+                }
+                Err(LedgerError::ManifestMoved { .. }) if attempt < MAX_MANIFEST_ATTEMPTS => attempt += 1,
+                Err(LedgerError::ManifestMoved { id }) => return Err(LedgerError::Lost { id }.into()),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     fn header(&self, subject: &Subject, proposal: &Proposal) -> ChangeHeader {
@@ -231,14 +260,35 @@ impl Region {
             Err(ObjectError::Exists { .. }) => self.objects.head(&key).await?.map_or(0, |meta| meta.size),
             Err(error) => return Err(error.into()),
         };
-        let mut after = item.head.clone();
-        after.log_bytes = 0;
-        after.snapshot = Some(SnapshotRef { seq: item.head.frontier.seq, key, bytes, sha256: Some(sha256) });
-        let step = Advance { id: item.id, before: Some(item.clone()), after, manifest: None, with: Vec::new() };
-        match advance_head(&*self.table, step).await {
-            Ok(item) => Ok(item),
-            // Whoever was faster leaves it to the next commit.
-            Err(LedgerError::Lost { .. }) => Ok(item.clone()),
+        let snapshot = SnapshotRef { seq: item.head.frontier.seq, key, bytes, sha256: Some(sha256) };
+        let mut now = item.clone();
+        for attempt in 1..=MAX_SNAPSHOT_ATTEMPTS {
+            let mut after = now.head.clone();
+            // The bytes of the changes since.
+            after.log_bytes = now.head.log_bytes.saturating_sub(item.head.log_bytes);
+            after.snapshot = Some(snapshot.clone());
+            let step = Advance { id: item.id, before: Some(now.clone()), after, manifest: None, with: Vec::new() };
+            match advance_head(&*self.table, step).await {
+                Err(LedgerError::Lost { .. }) => self.wait_a_little(attempt, MAX_SNAPSHOT_WAIT).await,
+                done => return Ok(done?),
+            }
+            match read_head(&*self.table, item.id).await? {
+                // Changes came meanwhile: it is a snapshot of a state on their way.
+                Some(newer) if newer.head.snapshot == item.head.snapshot && self.leads_to(item, &newer).await? => {
+                    now = newer;
+                }
+                Some(newer) => return Ok(newer),
+                None => return Ok(now),
+            }
+        }
+        Ok(now)
+    }
+
+    /// Whether the ledger leads from one state of a repository to another.
+    async fn leads_to(&self, from: &HeadItem, to: &HeadItem) -> Result<bool> {
+        match read_chain(&*self.table, from.id, from.head.frontier, to.head.frontier).await {
+            Ok(_) => Ok(true),
+            Err(LedgerError::Fork { .. }) => Ok(false),
             Err(error) => Err(error.into()),
         }
     }
@@ -261,7 +311,6 @@ pub fn blank_head(name: String, format: gix::hash::Kind, role: Role, region: Str
         refs: 0,
         head: default_head(),
         manifest: 0,
-        packs: 0,
         snapshot: None,
         log_bytes: 0,
         floor: 0,
@@ -324,7 +373,6 @@ pub fn manifest_with(
     let (manifest, revision) = (held.0.with(packs), held.1);
     check_pack_count(&after.name, &manifest)?;
     after.manifest = manifest.generation;
-    after.packs = manifest.packs.len() as u64;
     Ok(Some((serde_json::to_value(&manifest).map_err(std::io::Error::from)?, revision)))
 }
 
@@ -332,8 +380,7 @@ fn check_pack_count(repository: &str, manifest: &Manifest) -> Result<()> {
     if manifest.packs.len() <= MAX_PACKS {
         return Ok(());
     }
-    let reason = format!("it would have {} packs, {MAX_PACKS} is the most", manifest.packs.len());
-    Err(RegionError::Refused { repository: repository.into(), reason })
+    Err(RegionError::Full { repository: repository.into(), packs: manifest.packs.len() as u64 })
 }
 
 fn write_snapshot(

@@ -82,6 +82,14 @@ pub enum RegionError {
         /// Which repository.
         repository: String,
     },
+    /// Its manifest lists as many packs as it can; nothing was changed.
+    #[error("{repository} has {packs} packs, which consolidation has yet to merge; try again in a minute")]
+    Full {
+        /// Which repository.
+        repository: String,
+        /// How many packs it has.
+        packs: u64,
+    },
     /// A store does not keep a promise that correctness rests on.
     #[error("the store {store} must not be used: {reason}; use one that keeps preconditions, as S3 and DynamoDB do")]
     BrokenPromise {
@@ -158,6 +166,7 @@ impl RegionError {
             | RegionError::Refused { .. }
             | RegionError::MissingObjects { .. }
             | RegionError::Moved { .. }
+            | RegionError::Full { .. }
             | RegionError::BrokenPromise { .. }
             | RegionError::Corrupt { .. }
             | RegionError::Name(_)
@@ -178,7 +187,7 @@ impl RegionError {
             | RegionError::Replica { .. }
             | RegionError::NotActive { .. }
             | RegionError::Refused { .. } => Kind::Refused,
-            RegionError::Moved { .. } => Kind::Conflict,
+            RegionError::Moved { .. } | RegionError::Full { .. } => Kind::Conflict,
             RegionError::BrokenPromise { .. } => Kind::Environment,
             RegionError::MissingObjects { .. } | RegionError::Corrupt { .. } => Kind::Corrupt,
             RegionError::Name(error) => error.kind(),

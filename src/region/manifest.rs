@@ -1,17 +1,21 @@
 //! The manifest: the packs live in a region for a repository.
 
+use std::collections::HashSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::change::ChangePack;
 use crate::objects::Crc64;
 
-/// Most packs that a manifest lists; import consolidates above that.
-pub const MAX_PACKS: usize = crate::ledger::change::MAX_PACKS;
+/// Most packs that a manifest lists: its row stays below the limit of a table ([`crate::table::MAX_ITEM_BYTES`]) with
+/// the longest ids. Consolidation begins long before.
+pub const MAX_PACKS: usize = 900;
 
 /// The document of a manifest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Raised by one with every change of it; the head names the one that belongs to it.
+    /// Raised by one with every change of it. The head names the one of its own last change with packs: this one, or
+    /// an earlier one whose objects are all here, too.
     pub generation: u64,
     /// The packs.
     pub packs: Vec<LivePack>,
@@ -94,6 +98,14 @@ impl Manifest {
         let mut next = Manifest { generation: self.generation + 1, packs: self.packs.clone() };
         next.packs.extend(packs);
         next
+    }
+
+    /// The next generation, with one pack in the place of several, by their keys. `None` where one of them is not here.
+    pub fn replacing(&self, replaced: &HashSet<&str>, by: &LivePack) -> Option<Manifest> {
+        let (gone, kept): (Vec<&LivePack>, Vec<&LivePack>) =
+            self.packs.iter().partition(|pack| replaced.contains(pack.key.as_str()));
+        let packs = || kept.into_iter().chain([by]).cloned().collect();
+        (gone.len() == replaced.len()).then(|| Manifest { generation: self.generation + 1, packs: packs() })
     }
 
     /// Bytes of all packs and indexes.

@@ -218,10 +218,8 @@ impl Region {
         Ok(heads)
     }
 
-    /// The manifest that belongs to a head, and the revision of its item (0 for none yet).
-    ///
-    /// # Errors
-    /// [`RegionError::Moved`] when somebody moved the head between the two reads: read both again.
+    /// The manifest now, and the revision of its item (0 for none yet). It holds all objects of the head's state, and
+    /// perhaps more: consolidation and later changes raise its generation above the head's.
     pub async fn manifest(&self, item: &HeadItem) -> Result<(Manifest, u64)> {
         if item.head.manifest == 0 {
             return Ok((Manifest::default(), 0));
@@ -230,10 +228,9 @@ impl Region {
         let row = self.table.get(&keys::manifest(item.id)).await?;
         let row = row.ok_or_else(|| damaged("its manifest is missing"))?;
         let manifest = Manifest::deserialize(&row.document).map_err(|_| damaged("its manifest is not valid"))?;
-        match manifest.generation.cmp(&item.head.manifest) {
-            std::cmp::Ordering::Equal => Ok((manifest, row.revision)),
-            std::cmp::Ordering::Greater => Err(RegionError::Moved { repository: item.head.name.clone() }),
-            std::cmp::Ordering::Less => Err(damaged("its manifest is older than its head")),
+        match manifest.generation >= item.head.manifest {
+            true => Ok((manifest, row.revision)),
+            false => Err(damaged("its manifest is older than its head")),
         }
     }
 

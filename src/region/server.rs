@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use gix::hash::Kind as Format;
 use tokio::runtime::Handle;
 
+use super::consolidate::CROWDED_ABOVE;
 use super::push::{
     FreshStates, MAX_DRAINED_BYTES, Missing, PushPolicy, PushProgress, PushStates as _, Serving, WithHead,
 };
@@ -271,6 +272,10 @@ impl RegionServer {
         };
         let states = self.states(id, Service::ReceivePack);
         let state = self.runtime.block_on(states.state()).map_err(|error| self.failed(&error).into_io())?;
+        let live = state.manifest.packs.len();
+        if live > CROWDED_ABOVE {
+            self.runtime.block_on(self.region.make_room(&state.item)).map_err(|error| self.failed(&error).into_io())?;
+        }
         let request = match PushRequest::read(&mut PacketReader::new(&mut *input), state.view.format) {
             Ok(Some(request)) => request,
             Ok(None) => return Ok(()),
@@ -303,7 +308,7 @@ impl RegionServer {
             self.told().committed = Some(item.head.frontier.seq);
             runtime.block_on(async {
                 let item = region.maintain_snapshot(item).await;
-                region.maintain_packs(item).await
+                region.maintain_packs(item.id, live + 1).await;
             });
         }
         Ok(())

@@ -1,6 +1,6 @@
 //! The target's side of a delivery: one transaction moves the head over the whole lag.
 
-use super::deliver::{Delivered, Lag, Link, LinkRow};
+use super::deliver::{Delivered, Lag, Link, LinkRow, held_packs};
 use super::error::{InRegion as _, ReplicationError};
 use super::transfer::CopiedPack;
 use crate::config::LinkMode;
@@ -9,9 +9,10 @@ use crate::ledger::advance::{Advance, Advanced, advance_and_tell, read_head};
 use crate::ledger::head::{Head, RepositoryId, Role, State};
 use crate::ledger::keys;
 use crate::ledger::log::{ChangeRow, row_write};
-use crate::region::commit::manifest_with;
+use crate::region::RegionError;
+use crate::region::commit::{MAX_MANIFEST_ATTEMPTS, manifest_with};
 use crate::region::fold::Folded;
-use crate::region::manifest::Manifest;
+use crate::region::manifest::{LivePack, Manifest};
 use crate::table::{Condition, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ITEMS, TableError, Write};
 
 /// Items of a transaction that are not change rows: head, manifest, outbox, names, listing, statistics,
@@ -39,8 +40,7 @@ impl Link {
         if self.mode == LinkMode::Active || after.fed_by.is_none() {
             after.fed_by = Some(self.name.clone());
         }
-        let packs = copied.iter().map(|copied| copied.pack.clone()).collect();
-        let manifest = manifest_with(id, held, packs, &mut after).in_region(&self.target)?;
+        let packs: Vec<LivePack> = copied.iter().map(|copied| copied.pack.clone()).collect();
         let mut with = self.put_rows_ahead(id, &lag.rows).await?;
         let row = LinkRow {
             delivered: Some(self.target.clock.now()),
@@ -57,15 +57,44 @@ impl Link {
         with.extend(staged.take(STAGING_ROWS).map(|key| Write::delete(key, Condition::Present)));
         self.claim_staging(id, copied).await?;
         after.named = after.state != State::Deleted;
-        let step =
-            |after: Head| Advance { id, before: before.clone(), after, manifest: manifest.clone(), with: with.clone() };
-        match advance_and_tell(&*self.target.table, step(after.clone())).await {
-            // The name is still held by a repository whose own release has not been delivered yet.
-            Err(LedgerError::NameTaken { .. }) => {
-                let unnamed = step(Head { named: false, ..after });
-                advance_and_tell(&*self.target.table, unnamed).await.in_region(&self.target)
+        let mut held = held;
+        let mut attempt = 1;
+        loop {
+            let mut after = after.clone();
+            let manifest = match manifest_with(id, held, packs.clone(), &mut after) {
+                Err(RegionError::Full { .. }) if attempt < MAX_MANIFEST_ATTEMPTS => None,
+                manifest => Some(manifest.in_region(&self.target)?),
+            };
+            match (manifest, &before) {
+                (Some(manifest), _) => {
+                    let step = Advance { id, before: before.clone(), after, manifest, with: with.clone() };
+                    match self.advance_named(step).await {
+                        Err(LedgerError::ManifestMoved { .. }) if attempt < MAX_MANIFEST_ATTEMPTS => {}
+                        result => return result.in_region(&self.target),
+                    }
+                }
+                (None, Some(item)) => self.target.make_room(item).await.in_region(&self.target)?,
+                (None, None) => {}
             }
-            result => result.in_region(&self.target),
+            // Consolidation came first: the same packs go into the manifest that it left.
+            attempt += 1;
+            held = held_packs(&self.target, before.as_ref()).await.in_region(&self.target)?;
+        }
+    }
+
+    /// Makes the step, without the name where that is still held by a repository whose own release has not been
+    /// delivered yet.
+    async fn advance_named(&self, step: Advance) -> Result<Advanced, LedgerError> {
+        let unnamed = Advance {
+            id: step.id,
+            before: step.before.clone(),
+            after: Head { named: false, ..step.after.clone() },
+            manifest: step.manifest.clone(),
+            with: step.with.clone(),
+        };
+        match advance_and_tell(&*self.target.table, step).await {
+            Err(LedgerError::NameTaken { .. }) => advance_and_tell(&*self.target.table, unnamed).await,
+            result => result,
         }
     }
 

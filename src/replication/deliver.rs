@@ -8,7 +8,6 @@ use tokio::sync::Semaphore;
 
 use super::apply::MAX_ALONG;
 use super::error::{InRegion as _, ReplicationError};
-use super::lease::{LEASED_BYTES, Lease, Waiter};
 use super::plan::{Standing, packs_to_copy, standing};
 use super::progress::Progress;
 use super::transfer::Transfer;
@@ -24,7 +23,11 @@ use crate::region::commit::MAX_COMMIT_ATTEMPTS;
 use crate::region::fold::{Before, FoldError, Folded, fold};
 use crate::region::manifest::{LivePack, Manifest};
 use crate::region::{Region, RegionError, Unreadable, blocking};
+use crate::table::lease::{Lease, Waiter};
 use crate::table::{Condition, Write};
+
+/// Transfers below this size go without a lease.
+const LEASED_BYTES: u64 = 64 * 1024 * 1024;
 
 /// A link, ready to deliver.
 #[derive(Clone, Debug)]
@@ -343,6 +346,7 @@ impl Link {
             along: false,
         };
         let before = lag.target.as_ref().map(|item| item.head.clone());
+        let live = held.0.packs.len() + copied.len();
         let result = self.apply(lag, folded, &copied, held, &delivered, along).await;
         self.drop_unused(id, &copied, result.as_ref().ok()).await;
         let advanced = result?;
@@ -350,7 +354,7 @@ impl Link {
         crash_point("applied");
         self.settle_names(before.as_ref(), advanced.item.clone()).await;
         let item = self.target.maintain_snapshot(advanced.item).await;
-        self.target.maintain_packs(item).await;
+        self.target.maintain_packs(item.id, live).await;
         Ok(delivered)
     }
 
@@ -374,7 +378,7 @@ impl Link {
 }
 
 /// The packs that the target already holds.
-async fn held_packs(region: &Region, item: Option<&HeadItem>) -> Result<(Manifest, u64), RegionError> {
+pub(super) async fn held_packs(region: &Region, item: Option<&HeadItem>) -> Result<(Manifest, u64), RegionError> {
     match item {
         Some(item) => region.manifest(item).await,
         None => Ok(Default::default()),
@@ -388,5 +392,6 @@ fn bytes_in_all(packs: &[LivePack], lfs: &[LfsObject]) -> u64 {
 }
 
 fn is_lost(error: &RegionError) -> bool {
-    matches!(error, RegionError::Ledger(LedgerError::Lost { .. }) | RegionError::Moved { .. })
+    use LedgerError::{Lost, ManifestMoved};
+    matches!(error, RegionError::Ledger(Lost { .. } | ManifestMoved { .. }) | RegionError::Moved { .. })
 }

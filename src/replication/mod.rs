@@ -8,7 +8,6 @@ mod apply;
 mod compare;
 pub mod deliver;
 pub mod error;
-pub mod lease;
 mod lfs;
 mod names;
 pub mod pairs;

@@ -6,6 +6,7 @@
 
 pub mod decorate;
 pub mod dynamodb;
+pub mod lease;
 pub mod limits;
 pub mod sqlite;
 

@@ -135,7 +135,7 @@ async fn what_was_read_once_is_read_from_the_cache() {
     import(&us.region, &source).await;
     us.wire.reset();
     us.region.export("repo", &dir.path().join("first.git")).await.unwrap();
-    let packs = us.region.get("repo").await.unwrap().head.packs as usize;
+    let packs = us.region.manifest(&us.region.get("repo").await.unwrap()).await.unwrap().0.packs.len();
     assert_eq!(us.wire.count("GetObject"), 2 * packs);
     us.wire.reset();
     us.region.export("repo", &dir.path().join("second.git")).await.unwrap();

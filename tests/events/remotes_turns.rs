@@ -4,8 +4,8 @@ use gitferry::Kind;
 use gitferry::events::due::{Asked, deliver_due};
 use gitferry::events::sqs::take_batch;
 use gitferry::ledger::keys;
-use gitferry::replication::lease::{Lease, Waiter};
 use gitferry::replication::{AnyLink, Which};
+use gitferry::table::lease::{Lease, Waiter};
 use gitferry::table::{Condition, Write};
 use serde_json::json;
 

@@ -268,7 +268,7 @@ async fn a_retry_never_goes_into_another_repository() {
             assert!(error.proves_nothing_happened() && !error.kind().is_retryable());
             let new = us.get("app").await.unwrap();
             assert_ne!(new.id, old.id);
-            assert_eq!((new.head.frontier.seq, new.head.refs, new.head.packs), (1, 0, 0), "{edit}");
+            assert_eq!((new.head.frontier.seq, new.head.refs, new.head.manifest), (1, 0, 0), "{edit}");
             assert!(us.find("new").await.unwrap().is_none());
             assert_sound(&us).await;
             // Nothing of the import is left under either id.

@@ -65,12 +65,13 @@ fn killed_while_consolidating_nothing_is_lost() {
     for number in 98..104 {
         repo.commit("main", "file", &format!("content {number}\n"));
         let mut command = world.command(&["import", repo.path.to_str().unwrap(), "app", "--region", SOURCE]);
-        command.env("FAILPOINTS", "consolidate-before-head=return");
+        command.env("FAILPOINTS", "consolidate-before-manifest=return");
         died += u32::from(!command.output().unwrap().status.success());
         world.ok(&["verify", "app", "--region", SOURCE]);
     }
     assert!(died > 0, "it never came to a consolidation");
-    grow(&world, &repo, 120, 1);
+    // The lease of the process that died stays for some seconds; a writer with many packs waits for it.
+    grow(&world, &repo, 120, 20);
     assert!(packs(&world, SOURCE) < 100);
     world.replicate();
     world.assert_synced(&repo, "app");

@@ -84,6 +84,11 @@ impl Region {
                 Err(RegionError::Ledger(LedgerError::Lost { .. }) | RegionError::Moved { .. }) => {}
                 // Another import has made the repository meanwhile: this is one into it now.
                 Err(RegionError::NameTaken { .. }) if existing.is_none() => {}
+                Err(RegionError::Full { .. }) => {
+                    if let Some(item) = &existing {
+                        self.make_room(item).await?;
+                    }
+                }
                 result => return result,
             }
             existing = match existing {
@@ -174,7 +179,8 @@ impl Region {
         };
         // The few that do not fit into one change follow in their own.
         let item = self.name_lfs_objects(item.id, later, &options.actor).await?.unwrap_or(item);
-        let item = self.maintain_packs(self.maintain_snapshot(item).await).await;
+        let item = self.maintain_snapshot(item).await;
+        self.maintain_packs(item.id, manifest.packs.len() + packs.len()).await;
         imported.id = item.id.to_string();
         imported.change = Some(item.head.frontier.seq);
         imported.refs = item.head.refs;

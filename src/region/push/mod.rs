@@ -140,7 +140,7 @@ impl Region {
                 Err(RegionError::Ledger(LedgerError::Lost { .. }) | RegionError::Moved { .. })
                     if waits < MAX_PUSH_ATTEMPTS =>
                 {
-                    self.wait(waits).await;
+                    self.wait_a_little(waits, MAX_WAIT).await;
                     waits += 1;
                     match states.state().await {
                         Ok(state) if state.item.id == push.state.item.id => push.state = state,
@@ -172,9 +172,9 @@ impl Region {
         Ok(Pushed { report: Report { unpack, refs, messages }, item })
     }
 
-    /// Lets others go first: those who lost at the same time come back at different ones.
-    async fn wait(&self, attempt: u32) {
-        let longest = Duration::from_millis(2).saturating_mul(attempt).min(MAX_WAIT);
+    /// Lets others go first: writers that lost at the same time come back at different ones, after `longest` at most.
+    pub(super) async fn wait_a_little(&self, attempt: u32, longest: Duration) {
+        let longest = Duration::from_millis(2).saturating_mul(attempt).min(longest);
         let random = u32::from(self.clock.new_id().as_bytes()[15]) + 1;
         tokio::time::sleep(longest * random / 256).await;
     }

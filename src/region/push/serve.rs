@@ -80,6 +80,7 @@ impl Serving<'_> {
         tracing::warn!(%error, actor = self.actor, "a push failed");
         let reason = match error.kind() {
             Kind::Refused | Kind::NotFound | Kind::Usage => error.to_string(),
+            Kind::Conflict if matches!(error, RegionError::Full { .. }) => error.to_string(),
             Kind::Conflict => "too many pushes at the same time; try again".into(),
             Kind::Transient => "the server failed for now; fetch, and push again if it is not there".into(),
             Kind::InDoubt => {

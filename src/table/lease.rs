@@ -1,9 +1,9 @@
-//! Leases: two workers should not copy the same gigabytes side by side.
+//! Leases: two processes should not do the same work side by side.
 //!
-//! Between regions, liveness only: correctness is the conditional write of the head; a lease that is lost or stolen
-//! costs bytes, nothing else. To and from a remote it keeps a pass with an old look at both sides from pushing after a
-//! newer one, so that whoever loses it has to stop. A lease is alive as long as its holder rewrites it: whoever waits
-//! watches the row's revision on its own monotonic clock, so no two clocks are ever compared.
+//! Between regions and in consolidation, liveness only: correctness is the conditional write of head or manifest; a
+//! lease that is lost or stolen costs work, nothing else. To and from a remote it keeps a pass with an old look at both
+//! sides from pushing after a newer one, so that a pass that loses it has to stop. A lease is alive as long as its
+//! holder rewrites it: a waiter watches the row's revision on its own monotonic clock, so no two clocks are compared.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,11 +12,9 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
+use super::{Condition, EXPIRES_MEMBER, Item, Key, Table, TableError, Write};
 use crate::clock::Clock;
-use crate::table::{Condition, EXPIRES_MEMBER, Item, Key, Table, TableError, Write};
 
-/// Transfers below this size go without a lease.
-pub const LEASED_BYTES: u64 = 64 * 1024 * 1024;
 /// A holder rewrites its lease this often.
 const RENEW_EVERY: Duration = Duration::from_secs(2);
 /// A lease that nobody rewrote for this long is free.

@@ -33,6 +33,11 @@ const MAX_ROOM_WAIT: Duration = Duration::from_secs(30);
 /// How often such a push looks.
 const ROOM_POLL: Duration = Duration::from_millis(500);
 
+/// The longest wait of a push for room in the manifest of its repository.
+const MAX_ROOM_WAIT: Duration = Duration::from_secs(30);
+/// How often such a push looks.
+const ROOM_POLL: Duration = Duration::from_millis(500);
+
 impl Host {
     /// What there is to push onto. A replica says where to push instead.
     pub(super) async fn advertise_push(&self, repository: &str, headers: &HeaderMap) -> Result<Response, Refusal> {

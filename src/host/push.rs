@@ -16,7 +16,7 @@ use super::forward;
 use super::gate::Work;
 use super::maintenance::Backpressure;
 use super::route::Route;
-use super::views::StatesOf;
+use super::views::{Opened, StatesOf};
 use super::{Conversation, Host, Refusal, body, check_content_type, git_response, on_thread};
 use crate::events::Event;
 use crate::git::protocol::{
@@ -27,11 +27,6 @@ use crate::git::view::View;
 use crate::ledger::head::Role;
 use crate::region::RegionError;
 use crate::region::push::{PushPolicy, PushStates, Serving};
-
-/// The longest wait of a push for room in the manifest of its repository.
-const MAX_ROOM_WAIT: Duration = Duration::from_secs(30);
-/// How often such a push looks.
-const ROOM_POLL: Duration = Duration::from_millis(500);
 
 /// The longest wait of a push for room in the manifest of its repository.
 const MAX_ROOM_WAIT: Duration = Duration::from_secs(30);

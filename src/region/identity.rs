@@ -68,7 +68,7 @@ impl Region {
     ///
     /// # Errors
     /// [`RegionError::WrongStore`] where one is missing its content, is of another region, or is older than the other.
-    pub async fn examine(&self) -> Result<Found> {
+    pub async fn examine_stores(&self) -> Result<Found> {
         let row = self.table.get(&identity_key()).await?;
         let in_table = row.map(|row| self.parse(row.document, "table")).transpose()?;
         let in_objects = self.identity_of_objects().await?;
@@ -118,7 +118,7 @@ impl Region {
 
     /// That the stores are this region, or of a build without identities: to read them.
     pub async fn check_identity(&self) -> Result<()> {
-        match self.examine().await? {
+        match self.examine_stores().await? {
             Found::Region(_) | Found::Unidentified => Ok(()),
             Found::Empty | Found::HalfMade(_) => Err(self.not_made()),
         }
@@ -126,7 +126,7 @@ impl Region {
 
     /// The same, to write them: stores of a build without identities get one.
     pub async fn adopt_identity(&self) -> Result<()> {
-        match self.examine().await? {
+        match self.examine_stores().await? {
             Found::Region(_) => Ok(()),
             Found::Unidentified => {
                 let identity = self.write_identity(None).await?;
@@ -140,7 +140,7 @@ impl Region {
 
     /// Makes the region in empty stores; where it is there already, nothing changes. Whether it was made.
     pub async fn make_identity(&self) -> Result<bool> {
-        match self.examine().await? {
+        match self.examine_stores().await? {
             Found::Region(_) => Ok(false),
             Found::HalfMade(identity) => self.write_identity(Some(identity)).await.map(|_| true),
             Found::Unidentified | Found::Empty => self.write_identity(None).await.map(|_| true),
@@ -273,7 +273,7 @@ impl Region {
         ids.truncate(MAX_LOOKED_AT);
         let heads = read_heads(&*self.table, &ids).await?;
         let mut heads = heads.into_iter().filter_map(|head| head.ok().flatten());
-        Ok(heads.any(|item| item.head.packs > 0 || item.head.snapshot.is_some()))
+        Ok(heads.any(|item| item.head.manifest > 0 || item.head.snapshot.is_some()))
     }
 
     fn not_made(&self) -> RegionError {

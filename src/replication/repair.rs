@@ -7,7 +7,6 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 use tokio::sync::Semaphore;
@@ -22,7 +21,6 @@ use crate::ledger::head::HeadItem;
 use crate::ledger::keys;
 use crate::objects::{Crc64, ObjectError, ObjectStore, PART_BYTES};
 use crate::region::commit::MAX_COMMIT_ATTEMPTS;
-use crate::region::consolidate::RETIRED_GRACE;
 use crate::region::manifest::{LivePack, Manifest};
 use crate::region::{Region, RegionError};
 use crate::table::{Condition, Query, Write};
@@ -146,19 +144,21 @@ impl Repair {
         let gone = || RegionError::Moved { repository: item.head.name.clone() };
         let now = read_head(&*target.table, item.id).await?.ok_or_else(gone)?;
         let (mut manifest, revision) = target.manifest(&now).await?;
-        let until = target.clock.now().checked_add(RETIRED_GRACE).unwrap_or(Timestamp::MAX);
+        let packs: Vec<LivePack> = replaced.iter().map(|(_, copied)| copied.pack.clone()).collect();
+        let admitted = target.admit_uploads(item.id, &item.head.name, &packs).await?;
         let mut with = Vec::new();
         for (bad, copied) in replaced {
             // One that was consolidated meanwhile leaves an upload that a sweep removes.
             let Some(entry) = manifest.packs.iter_mut().find(|pack| pack.key == bad.key) else { continue };
             entry.key = copied.pack.key.clone();
-            let retired = json!({ "key": bad.key, "until": until });
+            let retired = json!({ "key": bad.key });
             with.push(Write::put(keys::retired(item.id, &bad.key), Condition::Any, retired));
             with.extend(copied.staging.clone().map(|row| Write::delete(row, Condition::Any)));
         }
         if with.is_empty() {
             return Ok(());
         }
+        with.push(admitted);
         manifest.generation += 1;
         let mut after = now.head.clone();
         after.manifest = manifest.generation;

@@ -6,6 +6,8 @@ pub const OWN_PREFIX: &str = "refs/gitferry/";
 pub const DIVERGED_PREFIX: &str = "refs/gitferry/diverged/";
 /// Where a link names the parts of a history that is too large for one push, until the rest is there.
 pub const SLICES_PREFIX: &str = "refs/gitferry/slices/";
+/// Where a link keeps what a ref named that makes room for another one, until that one is there.
+pub const ASIDE_PREFIX: &str = "refs/gitferry/aside/";
 /// Where a link names objects that are on their way through a region.
 pub const VIA_PREFIX: &str = "refs/gitferry/via/";
 
@@ -21,5 +23,5 @@ pub fn is_of_links(name: &[u8]) -> bool {
 
 /// Whether it is one that links give to what is on its way: nobody else is shown it.
 pub fn is_passing(name: &[u8]) -> bool {
-    [SLICES_PREFIX, VIA_PREFIX].iter().any(|prefix| name.starts_with(prefix.as_bytes()))
+    [SLICES_PREFIX, ASIDE_PREFIX, VIA_PREFIX].iter().any(|prefix| name.starts_with(prefix.as_bytes()))
 }

@@ -62,30 +62,6 @@ fn it_stays_where_that_is_wanted() {
 }
 
 #[test]
-fn what_gitferry_has_put_there_is_overwritten_even_when_the_source_has_forgotten_it() {
-    let place = Place::new();
-    let lost = place.source.commit("side", "lost", "soon forgotten\n");
-    let (_, checkpoint) = place.pass().ok();
-    assert_eq!(refs(&place.target)["refs/heads/side"], lost);
-    place.source.git(&["update-ref", "refs/heads/side", "side~1"]);
-    place.source.git(&["reflog", "expire", "--expire=now", "--all"]);
-    place.source.git(&["prune", "--expire=now"]);
-    let copy = |with_checkpoint: bool| {
-        let mut pass = place.pass();
-        pass.checkpoint = checkpoint.clone().filter(|_| with_checkpoint);
-        pass.ok()
-    };
-    let (carried, _) = copy(true);
-    assert_eq!((carried.updated, carried.preserved), (1, 0), "{carried:?}");
-    place.assert_mirrored();
-    // Without a checkpoint, or after somebody else moved anything, it might have been made at the target.
-    place.target.git(&["update-ref", "refs/heads/side", &lost]);
-    place.target.git(&["branch", "theirs", "main"]);
-    let (carried, _) = copy(true);
-    assert_eq!((carried.updated, carried.preserved), (1, 1), "{carried:?}");
-}
-
-#[test]
 fn what_it_is_built_on_is_told_to_a_source_that_knows_none_of_it() {
     let place = Place::empty();
     for n in 0..60 {

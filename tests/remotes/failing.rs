@@ -39,7 +39,7 @@ fn an_answer_that_is_lost_is_made_up_for_by_looking() {
     place.sync();
     place.source.commit("main", "new", "new\n");
     let target = Arc::new(Watched::new(GitServer::new(&place.target, Version::V2, true)));
-    *target.loses_answer.lock().unwrap() = true;
+    *target.loses_answer.lock().unwrap() = Some(0);
     let mut pass = place.pass();
     pass.target = Box::new(Shared(target.clone()));
     let (carried, _) = pass.ok();
@@ -95,7 +95,8 @@ fn a_pass_that_is_over_pushes_no_more() {
         assert!(matches!(error, RemotesError::Over) && error.kind() == Kind::Transient, "{error}");
         let mut expected = before.clone();
         if pushes == 1 {
-            expected.remove("refs/heads/side");
+            let main = place.source.git(&["rev-parse", "main"]);
+            expected.insert("refs/heads/main".into(), main);
         }
         assert_eq!(refs(&place.target), expected);
     }
@@ -114,6 +115,21 @@ fn a_shallow_source_is_refused_by_name() {
         let error = pass.fails();
         assert!(matches!(&error, RemotesError::Client(ClientError::Shallow { .. })), "{error}");
         assert!(refs(&place.target).is_empty());
+    }
+    // Neither does it make a target keep what the whole history of the source has, or what was made there.
+    place.sync();
+    place.target.git(&["update-ref", "refs/heads/main", "main~2"]);
+    place.target.commit("side", "own", "made here\n");
+    let before = refs(&place.target);
+    for (version, stateless) in crate::server::ways() {
+        for patterns in [&[][..], &["refs/heads/*"][..]] {
+            let mut pass = place.pass();
+            pass.source = Box::new(GitServer::new(&GitRepo::at(&shallow), version, stateless));
+            pass.policy = crate::place::policy(patterns, &[], Default::default(), Default::default());
+            let error = pass.fails();
+            assert!(matches!(&error, RemotesError::Client(ClientError::Shallow { .. })), "{error}");
+            assert_eq!(refs(&place.target), before, "{version:?} {stateless} {patterns:?}");
+        }
     }
 }
 

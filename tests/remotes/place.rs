@@ -183,13 +183,13 @@ pub struct Watched {
     pub requests: Mutex<Vec<(Service, Vec<u8>)>>,
     /// Done before the first push.
     pub before_push: Mutex<Option<Vec<String>>>,
-    /// The answer to the first push does not arrive.
-    pub loses_answer: Mutex<bool>,
+    /// The answer to the push behind so many others does not arrive.
+    pub loses_answer: Mutex<Option<usize>>,
 }
 
 impl Watched {
     pub fn new(inner: GitServer) -> Watched {
-        Watched { inner, requests: Mutex::default(), before_push: Mutex::default(), loses_answer: Mutex::new(false) }
+        Watched { inner, requests: Mutex::default(), before_push: Mutex::default(), loses_answer: Mutex::default() }
     }
 
     /// How many requests there were over HTTP.
@@ -261,7 +261,9 @@ impl Connection for Counted {
                 let repo = GitRepo::at(self.watched.inner.path_text());
                 repo.git(&line.iter().map(String::as_str).collect::<Vec<_>>());
             }
-            self.is_lost = std::mem::take(&mut *self.watched.loses_answer.lock().unwrap());
+            let mut loses = self.watched.loses_answer.lock().unwrap();
+            self.is_lost = *loses == Some(0);
+            *loses = loses.and_then(|left| left.checked_sub(1));
         }
         self.watched.requests.lock().unwrap().push((self.service, Vec::new()));
         let (inner, watched) = (self.connection.request()?, self.watched.clone());

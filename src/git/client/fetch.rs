@@ -8,7 +8,7 @@ use gix::ObjectId;
 use super::answer::{Answer, Line, Lines};
 use super::error::{At, ClientError};
 use super::known::{HAVES_PER_REQUEST, HAVES_PER_ROUND, acknowledgment, acknowledgments, read_round};
-use super::pack_input::{PackInput, Wire};
+use super::pack_input::{PackInput, Told, Wire};
 use super::upload_pack::UploadPack;
 use crate::git::protocol::{
     Deepen, FetchRequest, Filter, MultiAck, ProtocolError, SidebandWidth, Version, parse_id, write_ids,
@@ -53,11 +53,12 @@ impl UploadPack<'_> {
         self.ready()?;
         let at = self.at("fetching");
         let mut request = self.fetch_request(fetch, at)?;
+        let mut common = HashSet::new();
         match self.version() {
             Version::V2 => self.send_v2(&request, at)?,
             _ => {
                 let haves = std::mem::take(&mut request.haves);
-                self.send_v0(&request, &haves, at)?;
+                self.send_v0(&request, &haves, &mut common, at)?;
             }
         }
         let (format, reusable) = (self.format(), self.version() == Version::V2 || self.connection.is_stateless());
@@ -67,7 +68,7 @@ impl UploadPack<'_> {
         let mut shallow = Vec::new();
         match version {
             Version::V2 => read_sections(&mut answer, acknowledgments, format, &mut shallow, at)?,
-            _ => read_v0(&mut answer, acknowledgments, request.deepen.is_some(), format, &mut shallow, at)?,
+            _ => read_v0(&mut answer, acknowledgments, &request, format, (&mut shallow, &mut common), at)?,
         }
         let known: HashSet<&ObjectId> = fetch.shallow.iter().collect();
         shallow.retain(|id| !known.contains(id));
@@ -78,14 +79,15 @@ impl UploadPack<'_> {
             (Version::V2, _) | (_, SidebandWidth::Large | SidebandWidth::Small) => Wire::bands(answer.into_inner()),
             (_, SidebandWidth::None) => Wire::Plain(answer.into_inner()),
         };
-        PackInput::open(wire, format, shallow, at, reusable.then_some(&mut self.idle))
+        let told = Told { shallow, common: (request.multi_ack == MultiAck::Detailed).then_some(common) };
+        PackInput::open(wire, format, told, at, reusable.then_some(&mut self.idle))
     }
 
     fn fetch_request(&self, fetch: &FetchPack, at: At<'_>) -> Result<FetchRequest, ClientError> {
         let v2 = self.version() == Version::V2;
         let has = |word: &str| v2 || self.capabilities().has(word);
-        if let Some(commit) = self.shallow.filter(|_| fetch.deepen.is_none()) {
-            return Err(ClientError::Shallow { server: at.server.into(), commit });
+        if fetch.deepen.is_none() {
+            self.check_whole()?;
         }
         let filter = fetch.filter.clone().unwrap_or_default();
         if !filter.is_empty() && !self.capabilities().fetch_has("filter") {
@@ -147,8 +149,14 @@ impl UploadPack<'_> {
     }
 
     /// Over a connection with state the haves go in rounds, until all are told or the server has heard enough.
-    fn send_v0(&mut self, request: &FetchRequest, haves: &[ObjectId], at: At<'_>) -> Result<(), ClientError> {
-        let named = self.named();
+    fn send_v0(
+        &mut self,
+        request: &FetchRequest,
+        haves: &[ObjectId],
+        common: &mut HashSet<ObjectId>,
+        at: At<'_>,
+    ) -> Result<(), ClientError> {
+        let (named, format) = (self.named(), self.format());
         let mut wants = Some(request);
         let mut haves = haves.chunks(HAVES_PER_ROUND).peekable();
         while request.deepen.is_none() && !self.connection.is_stateless() && haves.len() > 1 {
@@ -158,7 +166,8 @@ impl UploadPack<'_> {
                 write_ids(b"have ", round, out)?;
                 out.flush_packet()
             })?;
-            if read_round(&mut Answer::new(self.connection.answer(), at), at, round.len(), |_| Ok(()))? {
+            let mut add = |id: &[u8]| parse_id(id, format).map(|id| _ = common.insert(id));
+            if read_round(&mut Answer::new(self.connection.answer(), at), at, round.len(), &mut add)? {
                 haves = [].chunks(HAVES_PER_ROUND).peekable();
             }
         }
@@ -210,16 +219,16 @@ fn section_line<'l>(answer: &'l mut Answer<'_>, at: At<'_>) -> Result<Line<'l>, 
     }
 }
 
-/// Versions 0 and 1: where a shallow history ends, if that was asked, and what is common.
+/// Versions 0 and 1: where a shallow history ends, if that was asked, and the objects that both sides have.
 fn read_v0(
     answer: &mut Answer<'_>,
     mut acknowledgments: Lines,
-    deepen: bool,
+    request: &FetchRequest,
     format: gix::hash::Kind,
-    shallow: &mut Vec<ObjectId>,
+    (shallow, common): (&mut Vec<ObjectId>, &mut HashSet<ObjectId>),
     at: At<'_>,
 ) -> Result<(), ClientError> {
-    if deepen {
+    if request.deepen.is_some() {
         let mut shallow_lines = Lines::new("shallow commits", MAX_SHALLOW_LINES);
         while let Line::Text(line) = answer.line("the end of the shallow commits")? {
             shallow_lines.count(at)?;
@@ -229,9 +238,14 @@ fn read_v0(
     loop {
         acknowledgments.count(at)?;
         let line = answer.text("ACK or NAK")?;
-        // Acknowledgments with a status are not the last one.
-        if line == b"NAK" || acknowledgment(line, at)?.1.is_empty() {
+        if line == b"NAK" {
             return Ok(());
+        }
+        match acknowledgment(line, at)? {
+            // Acknowledgments with a status are not the last one.
+            (_, b"") => return Ok(()),
+            (id, b"common") => _ = common.insert(parse_id(id, format).map_err(|error| at.protocol(error))?),
+            _ => {}
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A pack as it arrives.
 
+use std::collections::HashSet;
 use std::io::{self, BufRead, Read, Write};
 
 use gix::ObjectId;
@@ -14,6 +15,15 @@ use crate::git::protocol::{MAX_PAYLOAD_BYTES, ProtocolError};
 const HEADER_BYTES: usize = 12;
 /// Bytes of the longest trailer.
 const MAX_TRAILER_BYTES: usize = 32;
+
+/// What a server has said before a pack.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    /// Commits at which a shallow history ends.
+    pub shallow: Vec<ObjectId>,
+    /// The objects among those that were named to it that it has too; `None` where the protocol does not tell.
+    pub common: Option<HashSet<ObjectId>>,
+}
 
 /// How the pack is wrapped.
 pub(super) enum Wire<'c> {
@@ -61,7 +71,7 @@ pub struct PackInput<'c> {
     state: State,
     objects: u32,
     bytes: u64,
-    shallow: Vec<ObjectId>,
+    told: Told,
     /// To be told when another request may follow on the connection.
     idle: Option<&'c mut bool>,
 }
@@ -78,7 +88,7 @@ impl<'c> PackInput<'c> {
     pub(super) fn open(
         wire: Wire<'c>,
         format: Format,
-        shallow: Vec<ObjectId>,
+        told: Told,
         at: At<'c>,
         idle: Option<&'c mut bool>,
     ) -> Result<Self, ClientError> {
@@ -94,7 +104,7 @@ impl<'c> PackInput<'c> {
             state: State::Flowing,
             objects: 0,
             bytes: 0,
-            shallow,
+            told,
             idle,
         };
         while input.state == State::Flowing && input.hashed < HEADER_BYTES {
@@ -125,7 +135,13 @@ impl<'c> PackInput<'c> {
 
     /// Commits whose parents were not sent, as it was asked for.
     pub fn shallow(&self) -> &[ObjectId] {
-        &self.shallow
+        &self.told.shallow
+    }
+
+    /// The objects among those that the request said were there that the server has too; `None` where it does not say
+    /// (version 2, and servers without `multi_ack_detailed`).
+    pub fn common(&self) -> Option<&HashSet<ObjectId>> {
+        self.told.common.as_ref()
     }
 
     /// Writes all that is left; how many bytes that were. Data are not copied on the way.

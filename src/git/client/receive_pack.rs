@@ -95,6 +95,16 @@ impl<'s> ReceivePack<'s> {
     ///
     /// May be called again; over a connection with state that connects anew.
     pub fn push(&mut self, commands: &[Command], pack: Option<PackSource<'_>>) -> Result<PushReport, ClientError> {
+        self.push_as(commands, pack, false)
+    }
+
+    /// Pushes; with `atomic`, all commands are done or none, for which the server has to have that capability.
+    pub fn push_as(
+        &mut self,
+        commands: &[Command],
+        pack: Option<PackSource<'_>>,
+        atomic: bool,
+    ) -> Result<PushReport, ClientError> {
         let at = At { server: self.server.url(), doing: "pushing" };
         let mut report = PushReport::of(commands, Ok(()));
         let mut sent = Vec::with_capacity(commands.len());
@@ -107,6 +117,12 @@ impl<'s> ReceivePack<'s> {
         if sent.len() > MAX_COMMANDS {
             return Err(at.protocol(ProtocolError::TooMany { what: "commands", limit: MAX_COMMANDS }));
         }
+        if atomic && sent.len() < commands.len() {
+            for outcome in report.refs.iter_mut().filter(|outcome| outcome.result.is_ok()) {
+                outcome.result = Err("atomic push failure".into());
+            }
+            return Ok(report);
+        }
         if sent.is_empty() {
             return Ok(report);
         }
@@ -117,7 +133,10 @@ impl<'s> ReceivePack<'s> {
                 return Err(at.unsupported(format!("take {format} objects any more")));
             }
         }
-        let told = self.push_sent(&sent, pack, at)?;
+        if atomic && !self.capabilities().has("atomic") {
+            return Err(at.unsupported("change several refs in one step"));
+        }
+        let told = self.push_sent(&sent, pack, atomic, at)?;
         let mut outcomes = told.refs.into_iter();
         for outcome in report.refs.iter_mut().filter(|outcome| outcome.result.is_ok()) {
             if let Some(told) = outcomes.next() {
@@ -146,11 +165,15 @@ impl<'s> ReceivePack<'s> {
         &mut self,
         commands: &[Command],
         pack: Option<PackSource<'_>>,
+        atomic: bool,
         at: At<'_>,
     ) -> Result<PushReport, ClientError> {
         let (format, stateless) = (self.format(), self.connection.is_stateless());
         let words = PushWords::of(self.capabilities());
-        let text = words.text(self.capabilities(), format);
+        let mut text = words.text(self.capabilities(), format);
+        if atomic {
+            text += " atomic";
+        }
         let needs_pack = commands.iter().any(|command| command.new.is_some());
         let pack = match pack {
             Some(pack) if needs_pack => Some(pack),

@@ -70,6 +70,14 @@ impl<'s> UploadPack<'s> {
         self.format
     }
 
+    /// Fails where the server has said that its history ends somewhere, which it does at once in versions 0 and 1.
+    pub fn check_whole(&self) -> Result<(), ClientError> {
+        match self.shallow {
+            Some(commit) => Err(ClientError::Shallow { server: self.server.url().into(), commit }),
+            None => Ok(()),
+        }
+    }
+
     /// `HEAD` and the refs whose names begin with one of `prefixes`, or all, as they are now.
     pub fn list(&mut self, prefixes: &[&[u8]]) -> Result<RemoteRefs, ClientError> {
         if self.version != Version::V2 && self.advertised.is_none() {

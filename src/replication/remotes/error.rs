@@ -63,6 +63,15 @@ pub enum RemotesError {
         /// One or some of the refs.
         refs: String,
     },
+    /// The source does not have what the last pass took from it. Nothing of the refs concerned has moved: the pass looks
+    /// again, and asks about each.
+    #[error("{source_url} no longer has {object}, which it had when the last pass was done")]
+    Forgotten {
+        /// Where the source is.
+        source_url: String,
+        /// One such object.
+        object: gix::ObjectId,
+    },
     /// Somebody else carries the repository at the moment.
     #[error("another pass over this repository is under way")]
     UnderWay,
@@ -180,7 +189,7 @@ impl RemotesError {
                 Kind::Refused
             }
             RemotesError::LfsLost { .. } | RemotesError::Over => Kind::Transient,
-            RemotesError::Moved { .. } | RemotesError::UnderWay => Kind::Conflict,
+            RemotesError::Moved { .. } | RemotesError::UnderWay | RemotesError::Forgotten { .. } => Kind::Conflict,
             RemotesError::Internal(_) => Kind::Internal,
         }
     }

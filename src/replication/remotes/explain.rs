@@ -146,14 +146,14 @@ impl LookAhead<'_> {
     fn run(&self) -> Result<Explained, RemotesError> {
         let ((source, target), policy) = (self.ends, &*self.link.policy);
         let Look { mut supply, source: refs, receive, target: there } = Look::at(source, target, policy)?;
-        let decided = match decide(&refs, &there, policy, self.checkpoint, self.link.allow_empty, &mut supply)? {
+        let decided = match decide(&refs, &there, policy, self.checkpoint, self.link.allow_empty, &mut supply, false)? {
             Ok(decided) => decided,
             Err(count) => {
                 let why = format!("the source has no refs that the link carries; all {count} of the target would go");
                 return Ok(Explained { path: Path::Refused, why, ..Explained::default() });
             }
         };
-        let Decided { plan, equal, known } = decided;
+        let Decided { plan, equal, known, .. } = decided;
         let mut explained = Explained { equal, ..Explained::default() };
         explained.add_steps(&plan);
         let held = Held::of(&there.refs);

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use gix::bstr::{BStr, ByteSlice};
+use gix::bstr::{BString, ByteSlice};
 
 use super::error::RemotesError;
 use super::plan::{Edit, Plan};
@@ -89,7 +89,7 @@ impl Relay<'_, '_> {
         &mut self,
         wanted: Option<&RefName>,
         target_head: &TargetHead,
-        gone: &HashSet<&BStr>,
+        gone: &HashSet<BString>,
     ) -> Result<Followed, RemotesError> {
         let Some(wanted) = wanted else { return Ok(Followed::Settled) };
         match target_head {
@@ -105,7 +105,7 @@ impl Relay<'_, '_> {
     }
 
     /// Whether a branch is at the target by now.
-    fn has_branch(&self, branch: &RefName, gone: &HashSet<&BStr>) -> bool {
+    fn has_branch(&self, branch: &RefName, gone: &HashSet<BString>) -> bool {
         let was_there = self.there.refs.find(branch.as_bstr()).is_some() && !gone.contains(branch.as_bstr());
         was_there || self.made_head
     }

@@ -9,7 +9,7 @@ use super::error::RemotesError;
 use super::plan::{Difference, Plan};
 use super::policy::RefPolicy;
 use super::report::Outcome;
-use super::supply::{FromServer, Supply};
+use super::supply::{FromServer, Supply as _, Tells};
 use crate::git::client::{ReceivePack, RemoteRefs, Server, UploadPack};
 use crate::git::protocol::Version;
 
@@ -66,17 +66,23 @@ pub struct Decided<'a> {
     pub equal: u64,
     /// Of the old values that were asked about, those that the source has.
     pub known: HashSet<gix::ObjectId>,
+    /// Old values that the checkpoint vouches for, of which a fetch has to show that the source has them.
+    pub on_word: HashSet<gix::ObjectId>,
 }
 
 /// Compares the refs of both sides and asks the source about what would be overwritten. `Err` with the number of refs
 /// where all that the link carries would be deleted and that is not allowed.
+///
+/// With `trust`, a source is believed to have what it had by the checkpoint until it is fetched from. A source that no
+/// longer has that has lost its past: what the target has of it counts as made at the target.
 pub fn decide<'a>(
     source: &'a RemoteRefs,
     target: &'a RemoteRefs,
     policy: &RefPolicy,
     checkpoint: Option<&Checkpoint>,
     allow_empty: bool,
-    supply: &mut dyn Supply,
+    supply: &mut FromServer<'_>,
+    trust: bool,
 ) -> Result<Result<Decided<'a>, u64>, RemotesError> {
     let mut difference = Difference::of(&source.refs, &target.refs, policy);
     for name in &source.unusable {
@@ -86,14 +92,18 @@ pub fn decide<'a>(
         return Ok(Err(difference.deletions.len() as u64));
     }
     let equal = difference.equal;
-    let asked = match checkpoint {
+    let on_word = trust && supply.tells() == Tells::AsItIsFetched;
+    let refs = (&source.refs, &target.refs);
+    let ask = match checkpoint {
         Some(checkpoint) => {
             let confirmed = checkpoint.confirms(policy, &hash(&target.refs, None).digest());
-            difference.to_ask(&source.refs, confirmed)
+            difference.to_ask(refs, confirmed, on_word)
         }
-        None => difference.to_ask(&source.refs, |_| false),
+        None => difference.to_ask(refs, |_| false, on_word),
     };
-    let known = supply.known(&asked)?;
-    let foreign: HashSet<_> = asked.into_iter().filter(|id| !known.contains(id)).collect();
-    Ok(Ok(Decided { plan: Plan::of(difference, &target.refs, &foreign, policy), equal, known }))
+    let known = supply.known(&ask.now)?;
+    let believed = |id: &gix::ObjectId| supply.is_mute && ask.vouched.contains(id);
+    let foreign: HashSet<_> = ask.now.iter().copied().filter(|id| !known.contains(id) && !believed(id)).collect();
+    let plan = Plan::of(difference, &target.refs, &foreign, policy);
+    Ok(Ok(Decided { plan, equal, known, on_word: ask.as_it_is_fetched }))
 }

@@ -16,6 +16,9 @@ use crate::git::view::RefTable;
 
 /// Most objects that one fetch says are at the target: what both sides name is worth it, more of it is not.
 pub const MAX_HAVES: usize = 8_192;
+/// Most refs that move at a time for which the word of the checkpoint is enough until they are fetched: every fetch says
+/// of all of them that they are at the target.
+const MAX_ON_WORD: usize = MAX_HAVES / 2;
 
 /// One ref of the target and what it is to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,14 +142,45 @@ impl<'a> Difference<'a> {
         self.carried == 0 && !self.deletions.is_empty()
     }
 
-    /// What the source has to be asked about: what would be overwritten or deleted, without what it names itself
-    /// and what gitferry is known to have put there.
-    pub fn to_ask(&self, source: &RefTable, confirmed: impl Fn(&BStr) -> bool) -> Vec<ObjectId> {
+    /// What the source has to be asked about: all that would be overwritten or deleted and that it does not name
+    /// itself. With `on_word`, a value that the checkpoint vouches for is not asked about at once where it is
+    /// overwritten by something that is fetched: the answer to that fetch says as much.
+    pub fn to_ask(
+        &self,
+        (source, target): (&RefTable, &RefTable),
+        vouched: impl Fn(&BStr) -> bool,
+        on_word: bool,
+    ) -> ToAsk {
+        let mut ask = ToAsk::default();
         let mut seen = HashSet::new();
-        let all = self.edits.iter().chain(&self.deletions);
-        let open = all.filter(|edit| !confirmed(edit.name.as_ref())).filter_map(|edit| edit.old);
-        open.filter(|old| !source.names(old) && seen.insert(*old)).collect()
+        let few = on_word && self.edits.iter().filter(|edit| edit.old.is_some()).count() <= MAX_ON_WORD;
+        for edit in self.edits.iter().chain(&self.deletions) {
+            let Some(old) = edit.old.filter(|old| !source.names(old)) else { continue };
+            let vouched = vouched(edit.name.as_ref());
+            let fetched = edit.new.is_some_and(|new| !target.names(&new));
+            if vouched {
+                ask.vouched.insert(old);
+            }
+            if vouched && fetched && few {
+                ask.as_it_is_fetched.insert(old);
+            } else if seen.insert(old) {
+                ask.now.push(old);
+            }
+        }
+        ask.as_it_is_fetched.retain(|old| !seen.contains(old));
+        ask
     }
+}
+
+/// Old values of which the source has to say whether it has them.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct ToAsk {
+    /// Those to ask about before anything is decided, each once.
+    pub now: Vec<ObjectId>,
+    /// Those of which a fetch tells, before anything of its pack is passed on.
+    pub as_it_is_fetched: HashSet<ObjectId>,
+    /// All that gitferry is known to have put there: a source that can be asked about nothing is taken to have them.
+    pub vouched: HashSet<ObjectId>,
 }
 
 /// A tip of the target that the source does not have, to be kept before it is overwritten.

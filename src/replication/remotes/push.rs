@@ -22,8 +22,9 @@ pub(super) fn push(
     receive: &mut ReceivePack<'_>,
     commands: &[Command],
     pack: Option<PackSource<'_>>,
+    atomic: bool,
 ) -> Result<PushReport, RemotesError> {
-    let report = match receive.push(commands, pack) {
+    let report = match receive.push_as(commands, pack, atomic) {
         Ok(report) => report,
         Err(ClientError::PackSource { server, error }) => return Err(of_source(server, error)),
         Err(ClientError::Status { status: CONTENT_TOO_LARGE, reason, .. } | ClientError::TooLarge { reason, .. }) => {

@@ -14,8 +14,10 @@ use super::gate::Gate;
 use super::head::{Followed, TargetHead};
 use super::lfs::LfsCarrier;
 use super::look::{Decided, Look, decide};
+use super::order::Stages;
 use super::plan::{Edit, Held, Plan, Preserve, all_carried, head_of};
 use super::policy::RefPolicy;
+use super::replace::Aside;
 use super::report::{Carried, Outcome};
 use super::supply::{Supply, Wanted};
 use super::update::declines_all;
@@ -76,10 +78,27 @@ impl<'t> Task<'t> {
         target: &'t dyn Server,
         carried: &mut Carried,
     ) -> Result<Option<Checkpoint>, RemotesError> {
+        match self.carry_once(source, target, carried, true) {
+            Err(error @ RemotesError::Forgotten { .. }) => {
+                tracing::warn!(%error, "the source has lost its past: it is asked about all that would be overwritten");
+                self.carry_once(source, target, carried, false)
+            }
+            result => result,
+        }
+    }
+
+    /// With `trust`, the source is believed to have what the checkpoint says until it is fetched from.
+    fn carry_once(
+        &'t self,
+        source: &'t dyn Server,
+        target: &'t dyn Server,
+        carried: &mut Carried,
+        trust: bool,
+    ) -> Result<Option<Checkpoint>, RemotesError> {
         carried.begin_attempt();
         let Look { mut supply, source: refs, receive, target: there } = Look::at(source, target, self.policy)?;
-        let decided = decide(&refs, &there, self.policy, self.checkpoint, self.allow_empty, &mut supply)?;
-        let Decided { plan, equal, known } = decided.map_err(|refs| RemotesError::EmptySource {
+        let decided = decide(&refs, &there, self.policy, self.checkpoint, self.allow_empty, &mut supply, trust)?;
+        let Decided { plan, equal, known, on_word } = decided.map_err(|refs| RemotesError::EmptySource {
             source_url: source.url().into(),
             target_url: target.url().into(),
             refs,
@@ -92,6 +111,7 @@ impl<'t> Task<'t> {
         let mut relay = Relay {
             task: self,
             target,
+            source_url: source.url().into(),
             receive,
             supply: Box::new(supply),
             detoured: false,
@@ -100,6 +120,7 @@ impl<'t> Task<'t> {
             there: &there,
             held: Held::of(&there.refs),
             known,
+            on_word,
             carried,
             after: hash(&there.refs, None),
             wanted_head: None,
@@ -110,6 +131,10 @@ impl<'t> Task<'t> {
             partings: 0,
             refused_whole: None,
             slices: Vec::new(),
+            aside: Vec::new(),
+            made_room: HashSet::new(),
+            came_back: HashSet::new(),
+            atomic: false,
         };
         let head = relay.run(plan, refs.head.as_ref())?;
         relay.end_detour();
@@ -121,6 +146,7 @@ impl<'t> Task<'t> {
 pub(super) struct Relay<'r, 's> {
     pub(super) task: &'s Task<'s>,
     pub(super) target: &'s dyn Server,
+    pub(super) source_url: String,
     pub(super) receive: ReceivePack<'s>,
     /// Where objects come from: the source, or what lies on the way through which the pass has turned.
     pub(super) supply: Box<dyn Supply + 's>,
@@ -132,6 +158,8 @@ pub(super) struct Relay<'r, 's> {
     pub(super) held: Held<'r>,
     /// Objects that are known to be at the source although no ref of it names them.
     pub(super) known: HashSet<ObjectId>,
+    /// Objects that the source is believed to have until a fetch shows it.
+    pub(super) on_word: HashSet<ObjectId>,
     pub(super) carried: &'r mut Carried,
     /// The hash of the target's refs as far as they have got.
     pub(super) after: Lattice,
@@ -146,6 +174,12 @@ pub(super) struct Relay<'r, 's> {
     pub(super) refused_whole: Option<RemotesError>,
     /// Refs that part a history that is too large for one push.
     pub(super) slices: Vec<Command>,
+    /// What is kept of refs that make room for others, the refs that have made room, and those that came back.
+    pub(super) aside: Vec<Aside>,
+    pub(super) made_room: HashSet<BString>,
+    pub(super) came_back: HashSet<BString>,
+    /// Whether the next push is to be done as one step.
+    pub(super) atomic: bool,
 }
 
 impl Relay<'_, '_> {
@@ -155,30 +189,58 @@ impl Relay<'_, '_> {
         self.wanted_head.clone_from(&wanted_head);
         let target_head = self.look_at_target(&mut plan, wanted_head.as_ref());
         self.find_slices()?;
+        self.find_aside();
         self.missing = self.held.wants(&plan.edits);
+        if !plan.preserve.is_empty() {
+            // The first push would come before the first fetch.
+            self.supply.check_whole(&self.missing)?;
+        }
         self.carry_lfs(&plan)?;
         self.preserve(&mut plan)?;
         let Plan { skipped, unconfirmed, .. } = &mut plan;
         self.carried.notes.append(std::mem::take(skipped));
         self.unconfirmed.append(unconfirmed);
-        if self.task.heads.comes_with_push() {
-            let settled = self.run_at_once(plan, wanted_head.as_ref(), &target_head)?;
+        if self.task.heads.comes_with_push()
+            && let Some(settled) = self.run_at_once(&plan, wanted_head.as_ref(), &target_head)?
+        {
             return Ok(wanted_head.filter(|_| settled));
         }
-        let current = target_head.branch().and_then(|branch| plan.take_deletion_of(branch.as_bstr()));
-        self.delete(&plan.deletions)?;
-        self.update_all(std::mem::take(&mut plan.edits))?;
-        let gone: HashSet<_> = plan.deletions.iter().chain(&current).map(|edit| edit.name.as_ref()).collect();
-        let followed = self.follow_head(wanted_head.as_ref(), &target_head, &gone)?;
-        match current {
-            Some(edit) if followed == Followed::Set => self.delete(std::slice::from_ref(&edit))?,
-            Some(edit) => self.leave_current(&edit, wanted_head.as_ref()),
-            None => {}
-        }
+        let followed = self.run_in_order(plan, wanted_head.as_ref(), &target_head)?;
         self.delete_slices()?;
         self.look_at_refused()?;
         self.judge_refused()?;
         Ok(wanted_head.filter(|_| followed != Followed::NotYet))
+    }
+
+    /// One push after the other: nothing is deleted before what may replace it is confirmed.
+    fn run_in_order(
+        &mut self,
+        mut plan: Plan<'_>,
+        wanted_head: Option<&RefName>,
+        target_head: &TargetHead,
+    ) -> Result<Followed, RemotesError> {
+        let current = match self.task.heads.comes_with_push() {
+            true => None,
+            false => target_head.branch().and_then(|branch| plan.take_deletion_of(branch.as_bstr())),
+        };
+        let going = plan.deletions.iter().chain(&current).map(|edit| edit.name.clone().into_owned());
+        let going: HashSet<BString> = going.collect();
+        let stages = Stages::of(plan.edits, plan.deletions);
+        let waiting = stages.waiting();
+        let Stages { creations, updates, replacements, mut deletions } = stages;
+        self.update_all(creations)?;
+        let updates = self.hold_back(updates, &waiting)?;
+        self.update_all(updates)?;
+        self.replace_all(replacements)?;
+        let followed = self.follow_head(wanted_head, target_head, &going)?;
+        match current {
+            Some(edit) if followed == Followed::Set => deletions.push(edit),
+            Some(edit) => self.leave_current(&edit, wanted_head),
+            None => {}
+        }
+        let deletions = self.hold_back(deletions, &HashSet::new())?;
+        self.delete(&deletions)?;
+        Ok(followed)
     }
 
     /// Brings the objects of Git LFS that the refs of a plan need, before any of them moves.
@@ -199,13 +261,14 @@ impl Relay<'_, '_> {
         lfs.carry(&mut *self.supply, &wanted, self.there.format, self.carried)
     }
 
-    /// Everything in one push, which the target takes as one step. Whether `HEAD` is what it is to be.
+    /// Everything in one push, which the target takes as one step. Whether `HEAD` is what it is to be; `None` where
+    /// something is refused, so that nothing has changed and the order of pushes matters.
     fn run_at_once(
         &mut self,
-        plan: Plan<'_>,
+        plan: &Plan<'_>,
         wanted: Option<&RefName>,
         target_head: &TargetHead,
-    ) -> Result<bool, RemotesError> {
+    ) -> Result<Option<bool>, RemotesError> {
         let is_there = |branch: &RefName| {
             let kept = plan.deletions.iter().all(|edit| edit.name.as_ref() != branch.as_bstr());
             let made = plan.edits.iter().any(|edit| edit.name.as_ref() == branch.as_bstr());
@@ -215,18 +278,23 @@ impl Relay<'_, '_> {
         let head = wanted.filter(differs);
         let settled = head.is_none_or(is_there);
         let head = head.filter(|_| settled);
-        let Plan { deletions, edits, .. } = plan;
-        let edits: Vec<Edit<'_>> = deletions.into_iter().chain(edits).collect();
+        let edits: Vec<Edit<'_>> = plan.deletions.iter().chain(&plan.edits).cloned().collect();
         if edits.is_empty() {
-            return head.map_or(Ok(settled), |head| self.move_head(head).map(|_| settled));
+            return head.map_or(Ok(Some(settled)), |head| self.move_head(head).map(|_| Some(settled)));
         }
         if let Some(head) = head {
             self.task.heads.set_with_next_push(head);
-            self.carried.head = Some(head.to_string());
         }
-        let report = self.push_edits(&edits)?;
+        let report = match plan.deletions.is_empty() {
+            true => self.push_edits(&edits)?,
+            false => self.push_edits_atomically(&edits)?,
+        };
+        if !plan.deletions.is_empty() && !report.is_ok() {
+            return Ok(None);
+        }
+        self.carried.head = head.map(RefName::to_string).or(self.carried.head.take());
         self.settle(&edits, report);
-        self.look_at_refused().map(|()| settled)
+        self.look_at_refused().map(|()| Some(settled))
     }
 
     /// Keeps diverged tips: their objects are at the target. What cannot be kept is left alone.

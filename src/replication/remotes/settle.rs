@@ -51,6 +51,9 @@ impl Relay<'_, '_> {
         }
         if let Some(new) = edit.new {
             self.held.add(new);
+            if self.aside.iter().any(|aside| aside.is_of(edit.name.as_ref())) {
+                self.came_back.insert(edit.name.clone().into_owned());
+            }
         }
         self.made_head |=
             edit.new.is_some() && self.wanted_head.as_ref().is_some_and(|head| head.as_bstr() == edit.name.as_ref());

@@ -9,8 +9,22 @@ use super::error::RemotesError;
 use crate::git::client::{ClientError, FetchPack, Server, UploadPack};
 use crate::git::protocol::{Filter, Version};
 
+/// When a source says which of the target's objects it has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tells {
+    /// With each fetch, before the pack (versions 0 and 1).
+    AsItIsFetched,
+    /// When it is asked.
+    WhenAsked,
+    /// Never.
+    Never,
+}
+
 /// Where the objects of a push come from.
 pub trait Supply {
+    /// When [`Supply::known`] is worth a request of its own.
+    fn tells(&self) -> Tells;
+
     /// Which of these objects it has.
     fn known(&mut self, ids: &[ObjectId]) -> Result<HashSet<ObjectId>, RemotesError>;
 
@@ -20,6 +34,9 @@ pub trait Supply {
 
     /// Whether [`Supply::commits_at`] can be asked, and packs of what it names.
     fn gives_parts(&mut self) -> Result<bool, RemotesError>;
+
+    /// Fails where the history of what is wanted ends somewhere, so that no pack of it would be whole.
+    fn check_whole(&mut self, wants: &[ObjectId]) -> Result<(), RemotesError>;
 
     /// A pack for a push. Memory does not depend on its size.
     fn pack(&mut self, wanted: &Wanted) -> Result<Pack<'_>, RemotesError>;
@@ -46,6 +63,8 @@ pub struct Wanted {
 pub struct Pack<'p> {
     /// How many objects it announces.
     pub objects: u32,
+    /// Of the objects that are said to be at the target, those that the source has; `None` where it does not say.
+    pub common: Option<HashSet<ObjectId>>,
     /// Its bytes.
     pub bytes: Box<dyn BufRead + 'p>,
 }
@@ -95,6 +114,14 @@ impl<'s> FromServer<'s> {
 }
 
 impl Supply for FromServer<'_> {
+    fn tells(&self) -> Tells {
+        match self.upload.version() {
+            Version::V2 => Tells::WhenAsked,
+            _ if self.upload.capabilities().has("multi_ack_detailed") => Tells::AsItIsFetched,
+            _ => Tells::Never,
+        }
+    }
+
     fn known(&mut self, ids: &[ObjectId]) -> Result<HashSet<ObjectId>, RemotesError> {
         let Some(tip) = self.tip.filter(|_| !ids.is_empty()) else { return Ok(HashSet::new()) };
         match self.upload.known(tip, ids) {
@@ -120,10 +147,20 @@ impl Supply for FromServer<'_> {
         commits_at(&mut self.upload, tips, depth)
     }
 
+    fn check_whole(&mut self, wants: &[ObjectId]) -> Result<(), RemotesError> {
+        self.upload.check_whole()?;
+        let Some(tip) = wants.first().copied().or(self.tip).filter(|_| self.upload.version() == Version::V2) else {
+            return Ok(());
+        };
+        // Version 2 says so only when it is asked for a pack, of which nothing is read.
+        let fetch = FetchPack { wants: vec![tip], thin: true, ofs_delta: true, ..FetchPack::default() };
+        self.upload.fetch(&fetch).map(drop).map_err(RemotesError::from)
+    }
+
     fn pack(&mut self, wanted: &Wanted) -> Result<Pack<'_>, RemotesError> {
         let Wanted { wants, haves, shallow, thin, ofs_delta, filter } = wanted.clone();
         let fetch = FetchPack { wants, haves, shallow, thin, ofs_delta, filter, ..FetchPack::default() };
         let input = self.upload.fetch(&fetch)?;
-        Ok(Pack { objects: input.objects(), bytes: Box::new(input) })
+        Ok(Pack { objects: input.objects(), common: input.common().cloned(), bytes: Box::new(input) })
     }
 }

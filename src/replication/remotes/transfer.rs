@@ -7,7 +7,7 @@ use super::error::RemotesError;
 use super::plan::Edit;
 use super::push::{Flow, PackSource, push};
 use super::relay::Relay;
-use super::supply::Wanted;
+use super::supply::{Tells, Wanted};
 use super::via::{Detour, Taken};
 use crate::git::client::{PushReport, empty_pack};
 use crate::git::receive_pack::Command;
@@ -81,16 +81,55 @@ impl<'s> Relay<'_, 's> {
         let capabilities = self.receive.capabilities();
         let (thin, ofs_delta) = (!capabilities.has("no-thin"), capabilities.has("ofs-delta"));
         let shallow = self.receive.shallow().to_vec();
+        let unproven = self.unproven(commands)?;
         let mut pack = self.supply.pack(&Wanted { wants, haves, shallow, thin, ofs_delta, filter: None })?;
+        let has = |id: &ObjectId| pack.common.as_ref().is_some_and(|common| common.contains(id));
+        if let Some(object) = unproven.iter().find(|id| !has(id)) {
+            return Err(RemotesError::Forgotten { source_url: self.source_url.clone(), object: *object });
+        }
+        self.known.extend(unproven);
         let objects = u64::from(pack.objects);
         let mut flow = Flow { progress: self.task.progress, limit: self.task.limits.bytes_per_push, bytes: 0 };
         self.task.before_push()?;
-        let pushed = push(&mut self.receive, commands, Some(&mut |out| flow.pass_on(&mut *pack.bytes, out)));
+        let pushed =
+            push(&mut self.receive, commands, Some(&mut |out| flow.pass_on(&mut *pack.bytes, out)), self.atomic);
         let report = pushed.map_err(|error| with_blob_limit(error, self.task.limits.bytes_per_blob))?;
         self.carried.packs += 1;
         self.carried.objects += objects;
         self.carried.bytes += flow.bytes;
         Ok(report)
+    }
+
+    /// Old values that the source is believed to have, and of which its answer to a fetch for these commands has to show
+    /// as much. A source that says so only when it is asked is asked here.
+    fn unproven(&mut self, commands: &[Command]) -> Result<Vec<ObjectId>, RemotesError> {
+        let moved = commands.iter().filter(|command| command.new.is_some()).filter_map(|command| command.old);
+        let unproven: Vec<ObjectId> =
+            moved.filter(|old| self.on_word.contains(old) && !self.known.contains(old)).collect();
+        match self.supply.tells() {
+            Tells::AsItIsFetched => Ok(unproven),
+            Tells::WhenAsked => self.prove(&unproven).map(|()| Vec::new()),
+            Tells::Never => Ok(Vec::new()),
+        }
+    }
+
+    /// Asks the source about old values that it is believed to have.
+    fn prove(&mut self, unproven: &[ObjectId]) -> Result<(), RemotesError> {
+        if unproven.is_empty() {
+            return Ok(());
+        }
+        self.known.extend(self.supply.known(unproven)?);
+        match unproven.iter().find(|id| !self.known.contains(*id)) {
+            Some(object) => Err(RemotesError::Forgotten { source_url: self.source_url.clone(), object: *object }),
+            None => Ok(()),
+        }
+    }
+
+    /// A push of refs among what the target has.
+    pub(super) fn push_moves(&mut self, commands: &[Command]) -> Result<PushReport, RemotesError> {
+        let unproven = self.unproven(commands)?;
+        self.prove(&unproven)?;
+        self.push_empty(commands)
     }
 
     pub(super) fn push_empty(&mut self, commands: &[Command]) -> Result<PushReport, RemotesError> {
@@ -104,7 +143,7 @@ impl<'s> Relay<'_, 's> {
         pack: Option<PackSource<'_>>,
     ) -> Result<PushReport, RemotesError> {
         self.task.before_push()?;
-        push(&mut self.receive, commands, pack)
+        push(&mut self.receive, commands, pack, self.atomic)
     }
 }
 

@@ -66,7 +66,7 @@ impl Relay<'_, '_> {
         let wants = self.held.wants(edits);
         match wants.is_empty() {
             true if edits.iter().all(|edit| edit.new.is_none()) => self.push(&commands, None),
-            true => self.push_empty(&commands),
+            true => self.push_moves(&commands),
             false => {
                 let haves = self.haves(edits, &wants)?;
                 self.relay_all(&commands, &wants, haves)
@@ -74,8 +74,16 @@ impl Relay<'_, '_> {
         }
     }
 
+    /// The same in one step, where the target offers that.
+    pub(super) fn push_edits_atomically(&mut self, edits: &[Edit<'_>]) -> Result<PushReport, RemotesError> {
+        self.atomic = true;
+        let pushed = self.push_edits(edits);
+        self.atomic = false;
+        pushed
+    }
+
     /// The target takes none of what these refs need.
-    fn leave_refused(&mut self, edits: &[Edit<'_>], error: RemotesError) {
+    pub(super) fn leave_refused(&mut self, edits: &[Edit<'_>], error: RemotesError) {
         let reason = match &error {
             RemotesError::Unpack { reason, .. } => reason.clone(),
             error => error.to_string(),

@@ -117,7 +117,7 @@ impl Via {
                 Wanted { wants: new.to_vec(), haves: haves.clone(), thin: true, ofs_delta: true, ..Wanted::default() };
             let mut pack = supply.pack(&wanted)?;
             let mut flow = Flow { progress: &self.progress, limit: None, bytes: 0 };
-            let report = push(&mut receive, &commands, Some(&mut |out| flow.pass_on(&mut *pack.bytes, out)));
+            let report = push(&mut receive, &commands, Some(&mut |out| flow.pass_on(&mut *pack.bytes, out)), false);
             let report = report.map_err(|error| if error.is_of_some_refs() { self.refused(error) } else { error })?;
             if let Some((name, reason)) = report.refs.into_iter().find_map(|told| Some((told.name, told.result.err()?)))
             {
@@ -163,7 +163,7 @@ impl Detour for Via {
         let own: Vec<Command> =
             own.map(|entry| Command { name: entry.name.into(), old: there.object(&entry), new: None }).collect();
         for commands in own.chunks(MAX_COMMANDS) {
-            let report = push(&mut receive, commands, None)?;
+            let report = push(&mut receive, commands, None, false)?;
             for (name, reason) in report.refs.into_iter().filter_map(|told| Some((told.name, told.result.err()?))) {
                 tracing::warn!(region = self.name(), "{} could not be deleted: {reason}", name.as_bstr());
             }

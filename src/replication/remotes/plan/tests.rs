@@ -61,7 +61,7 @@ fn run(plan: &Plan<'_>, target: &Refs) -> Refs {
 fn planned(source: &Refs, target: &Refs, policy: &RefPolicy) -> (Refs, Notes) {
     let (source, there) = (table(source), table(target));
     let difference = Difference::of(&source, &there, policy);
-    let foreign = foreign(&difference.to_ask(&source, |_| false));
+    let foreign = foreign(&difference.to_ask((&source, &there), |_| false, false).now);
     let plan = Plan::of(difference, &there, &foreign, policy);
     (run(&plan, target), plan.skipped)
 }
@@ -100,15 +100,23 @@ fn a_diverged_ref_in_each_way() {
 }
 
 #[test]
-fn what_gitferry_has_put_there_is_not_asked_about() {
+fn what_a_source_is_believed_to_have_is_asked_as_it_is_fetched() {
     let (source, target) = (
         table(&refs(&[("refs/heads/a", 2), ("refs/heads/b", 3)])),
         table(&refs(&[("refs/heads/a", 1), ("refs/heads/b", 2), ("refs/heads/c", 1)])),
     );
     let difference = Difference::of(&source, &target, &RefPolicy::default());
-    assert_eq!(difference.to_ask(&source, |_| false), [id(1)]);
-    assert_eq!(difference.to_ask(&source, |name| name == "refs/heads/a"), [id(1)]);
-    assert!(difference.to_ask(&source, |_| true).is_empty());
+    let ask = |vouched: &dyn Fn(&BStr) -> bool, on_word| difference.to_ask((&source, &target), vouched, on_word);
+    assert_eq!(ask(&|_| false, true).now, [id(1)]);
+    // The new value of `a` is at the target, so that nothing is fetched for it; `c` is deleted.
+    assert_eq!(ask(&|_| true, true).now, [id(1)]);
+    let (source, target) = (table(&refs(&[("refs/heads/a", 2)])), table(&refs(&[("refs/heads/a", 1)])));
+    let difference = Difference::of(&source, &target, &RefPolicy::default());
+    let ask = |vouched: &dyn Fn(&BStr) -> bool, on_word| difference.to_ask((&source, &target), vouched, on_word);
+    assert_eq!(ask(&|_| true, false).now, [id(1)]);
+    assert_eq!(ask(&|_| false, true).now, [id(1)]);
+    let believed = ask(&|_| true, true);
+    assert!(believed.now.is_empty() && believed.as_it_is_fetched == [id(1)].into());
 }
 
 #[test]
@@ -126,7 +134,7 @@ fn what_could_not_be_kept_stays() {
     let (source, target) = (refs(&[("refs/heads/a", 1)]), refs(&[("refs/heads/a", 101), ("refs/heads/b", 102)]));
     let (sources, there) = (table(&source), table(&target));
     let difference = Difference::of(&sources, &there, &RefPolicy::default());
-    let foreign = foreign(&difference.to_ask(&sources, |_| false));
+    let foreign = foreign(&difference.to_ask((&sources, &there), |_| false, false).now);
     let mut plan = Plan::of(difference, &there, &foreign, &RefPolicy::default());
     assert_eq!(plan.preserve.len(), 2);
     plan.leave(&[("refs/heads/a".into(), "full".into()), ("refs/heads/b".into(), "full".into())]);

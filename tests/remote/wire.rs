@@ -33,10 +33,14 @@ fn answer(kind: &str, body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
+/// With the length of its line as it is.
+fn advertised() -> String {
+    ADVERTISED.replace("0074", &format!("{:04x}", 4 + ADVERTISED.split("0074").nth(1).unwrap().len() - 4))
+}
+
 /// A server whose receive-pack advertises nothing special, and which then does this with what is pushed.
 fn receiving(place: &Place, then: &'static str, probes: bool) -> String {
-    let advertised =
-        ADVERTISED.replace("0074", &format!("{:04x}", 4 + ADVERTISED.split("0074").nth(1).unwrap().len() - 4));
+    let advertised = advertised();
     let posts = Arc::new(AtomicUsize::new(0));
     let address = place.tcp(move |mut stream| {
         let (advertised, posts) = (advertised.clone(), posts.clone());
@@ -85,6 +89,57 @@ fn answers_while_the_body_is_still_being_sent() {
         let shown = error.to_string();
         assert!(shown.contains(words) && shown.contains(&status[..3]), "{shown}");
         assert_eq!(error.kind(), Kind::Refused);
+    }
+}
+
+#[test]
+fn an_answer_that_is_lost_when_the_connection_breaks_is_asked_for_again() {
+    let place = Place::new();
+    let large = bulky(place.path("bulk"), 24 << 20);
+    for (status, words) in [("401 Unauthorized", "log in"), ("403 Forbidden", "not you"), ("503 Busy", "")] {
+        let advertised = answer("application/x-git-receive-pack-advertisement", &advertised());
+        let refusal = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{words}", words.len());
+        let posts = Arc::new(AtomicUsize::new(0));
+        let address = place.tcp(move |mut stream| {
+            let (advertised, refusal, posts) = (advertised.clone(), refusal.clone(), posts.clone());
+            async move {
+                loop {
+                    let head = head(&mut stream).await;
+                    if head.is_empty() {
+                        return;
+                    }
+                    if head.starts_with("GET") {
+                        stream.write_all(advertised.as_bytes()).await.unwrap();
+                        continue;
+                    }
+                    match posts.fetch_add(1, Ordering::SeqCst) {
+                        0 => {
+                            let mut probe = [0; 14];
+                            stream.read_exact(&mut probe).await.unwrap();
+                            let text = answer("application/x-git-receive-pack-result", "");
+                            stream.write_all(text.as_bytes()).await.unwrap();
+                        }
+                        // What was answered is lost: the connection is reset.
+                        1 => {
+                            let mut some = vec![0; 100_000];
+                            stream.read_exact(&mut some).await.unwrap();
+                            #[allow(deprecated)]
+                            stream.set_linger(Some(std::time::Duration::ZERO)).unwrap();
+                            return;
+                        }
+                        _ => {
+                            stream.write_all(refusal.as_bytes()).await.unwrap();
+                            let mut rest = vec![0; 1000];
+                            while stream.read(&mut rest).await.unwrap_or(0) > 0 {}
+                            return;
+                        }
+                    }
+                }
+            }
+        });
+        let error = push_main(&place.app(&format!("url = \"http://{address}/{{name}}\"\n")), &large).unwrap_err();
+        assert_eq!(error.to_string().contains(&status[..3]), !words.is_empty(), "{error}");
+        assert_eq!(error.kind(), if words.is_empty() { Kind::Transient } else { Kind::Refused }, "{error}");
     }
 }
 

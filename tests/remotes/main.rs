@@ -25,4 +25,5 @@ mod policies;
 mod regions;
 mod replacing;
 mod requests;
+mod straining;
 mod via;

@@ -14,6 +14,7 @@ use gitferry::replication::remotes::RemotesError;
 use gitferry::replication::remotes::checkpoint::Checkpoint;
 use gitferry::replication::remotes::gate::Gate;
 use gitferry::replication::remotes::policy::RefPolicy;
+use gitferry::replication::remotes::push::Strain;
 use gitferry::replication::remotes::relay::{Heads, Task};
 use gitferry::replication::remotes::report::{Carried, Outcome};
 use gitferry::replication::remotes::via::Detour;
@@ -62,6 +63,7 @@ impl Place {
             checkpoint: None,
             allow_empty: false,
             detour: None,
+            strain: Strain::default(),
             gate: None,
             repositories: (&self.source, &self.target),
         }
@@ -114,6 +116,7 @@ pub struct Pass<'p> {
     pub checkpoint: Option<Checkpoint>,
     pub allow_empty: bool,
     pub detour: Option<&'p dyn Detour>,
+    pub strain: Strain,
     pub gate: Option<&'p dyn Gate>,
     pub repositories: (&'p GitRepo, &'p GitRepo),
 }
@@ -136,6 +139,7 @@ impl Pass<'_> {
             progress: &Progress::default(),
             lfs: None,
             detour: self.detour,
+            strain: &self.strain,
             gate: self.gate,
         };
         task.carry(&*self.source, &*self.target, carried)

@@ -105,6 +105,8 @@ fn task<'t>(
     heads: &'t dyn gitferry::replication::remotes::relay::Heads,
 ) -> Task<'t> {
     static PROGRESS: std::sync::LazyLock<Progress> = std::sync::LazyLock::new(Progress::default);
+    static STRAIN: std::sync::LazyLock<gitferry::replication::remotes::push::Strain> =
+        std::sync::LazyLock::new(Default::default);
     Task {
         policy,
         limits,
@@ -114,6 +116,7 @@ fn task<'t>(
         progress: &PROGRESS,
         lfs: None,
         detour: None,
+        strain: &STRAIN,
         gate: None,
     }
 }

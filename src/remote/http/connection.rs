@@ -191,6 +191,16 @@ impl HttpConnection {
         Ok(true)
     }
 
+    /// The reason why a connection broke while a request was sent. A server that refuses one answers, and closes before it
+    /// has read all; its answer is lost where the next write fails first. So it is asked again, with nothing to send.
+    fn why(&mut self, error: ClientError) -> ClientError {
+        let broke = matches!(&error, ClientError::Connection { error, .. } if error.kind() != io::ErrorKind::TimedOut);
+        match broke.then(|| self.probe()) {
+            Some(Err(refusal)) if !refusal.kind().is_retryable() => refusal,
+            _ => error,
+        }
+    }
+
     /// Begins a request whose body is written later.
     fn upload(&mut self, more: impl FnOnce(RequestBuilder) -> RequestBuilder) -> Result<Upload, ClientError> {
         let (silence, runtime) = (self.http.patience.silence, self.http.runtime.clone());
@@ -378,7 +388,7 @@ impl Request for HttpRequest<'_> {
                     })
                 })?
             }
-            Body::Sent(upload) => connection.uploaded(*upload)?,
+            Body::Sent(upload) => connection.uploaded(*upload).map_err(|error| connection.why(error))?,
             Body::Spooled(mut file, length) => connection.send_file(&mut file, length)?,
         };
         connection.take(answer)

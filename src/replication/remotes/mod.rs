@@ -22,7 +22,7 @@ mod order;
 pub mod pass;
 pub mod plan;
 pub mod policy;
-mod push;
+pub mod push;
 pub mod relay;
 mod replace;
 pub mod report;

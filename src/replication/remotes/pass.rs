@@ -14,6 +14,7 @@ use super::error::RemotesError;
 use super::gate::LinkGate;
 use super::lfs::{LfsCarrier, LfsTask};
 use super::policy::RefPolicy;
+use super::push::Strain;
 use super::relay::Task;
 use super::report::Carried;
 use super::turn::Turn;
@@ -99,8 +100,9 @@ impl RemoteLink {
             Err(error) => return Report { error: failed(error), ..report },
         };
         let (mut attempts, mut carried) = (Attempts::default(), Carried::default());
+        let strain = Arc::new(Strain::default());
         loop {
-            let (result, so_far) = self.attempt(name, &turn, carried).await;
+            let (result, so_far) = self.attempt(name, &turn, &strain, carried).await;
             carried = so_far;
             let Err(error) = result else { break };
             let over = turn.over().is_cancelled();
@@ -129,7 +131,13 @@ impl RemoteLink {
         self.take_turn(name).await.map(Some)
     }
 
-    async fn attempt(&self, name: &str, turn: &Turn, mut carried: Carried) -> (Result<(), RemotesError>, Carried) {
+    async fn attempt(
+        &self,
+        name: &str,
+        turn: &Turn,
+        strain: &Arc<Strain>,
+        mut carried: Carried,
+    ) -> (Result<(), RemotesError>, Carried) {
         let (row, condition) = match self.row(name).await {
             Ok(found) => found,
             Err(error) => return (Err(error.into()), carried),
@@ -139,7 +147,7 @@ impl RemoteLink {
             Ok(ends) => ends,
             Err(error) => return (Err(error), carried),
         };
-        let (link, runtime) = (self.clone(), Handle::current());
+        let (link, runtime, strain) = (self.clone(), Handle::current(), strain.clone());
         let via = self.via.as_ref().map(|region| Via::new(region, name, &self.name, &self.progress, &runtime));
         let gate = LinkGate::new(self, name, (row, condition), turn.over());
         let working = move || {
@@ -154,6 +162,7 @@ impl RemoteLink {
                 progress: &link.progress,
                 lfs: lfs.as_ref().map(|lfs| lfs as &dyn LfsCarrier),
                 detour: via.as_ref().map(|via| via as &dyn Detour),
+                strain: &strain,
                 gate: Some(&gate),
             };
             let result = task.carry(&source, &target, &mut carried);

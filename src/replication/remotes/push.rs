@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io::{self, BufRead, Write};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::error::RemotesError;
 use crate::git::client::{ClientError, PackSourceError, PushReport, ReceivePack};
@@ -13,6 +14,30 @@ const SIZE_WORDS: [&str; 5] =
     ["maximum allowed size", "too large", "size limit", "exceeds", "the most that is accepted"];
 /// The HTTP status for a request that is larger than is taken.
 const CONTENT_TOO_LARGE: u16 = 413;
+/// HTTP statuses that proxies and servers also give when a request takes them too long, or too much memory.
+const STRAINED: [u16; 4] = [408, 500, 502, 504];
+/// A push of so many bytes may have failed because of its size.
+const LARGE_BYTES: u64 = 1 << 20;
+/// How often a large push may fail before its size is taken for the cause.
+const MAX_STRAINS: u32 = 2;
+
+/// How often large pushes of one delivery have failed in a way that may have been their size, over all its attempts.
+#[derive(Debug, Default)]
+pub struct Strain(AtomicU32);
+
+impl Strain {
+    /// Notes the failure of a push to `target_url` after so many bytes. Whether smaller pushes are to be tried.
+    pub(super) fn add(&self, error: &RemotesError, target_url: &str, bytes: u64) -> bool {
+        let of_size = match error {
+            RemotesError::Client(ClientError::Status { server, status, .. }) => {
+                server == target_url && STRAINED.contains(status)
+            }
+            RemotesError::Client(ClientError::Connection { server, .. }) => server == target_url,
+            _ => false,
+        };
+        of_size && bytes >= LARGE_BYTES && self.0.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_STRAINS
+    }
+}
 
 /// What writes a pack.
 pub(super) type PackSource<'p> = &'p mut dyn FnMut(&mut dyn Write) -> Result<(), PackSourceError>;

@@ -17,6 +17,7 @@ use super::look::{Decided, Look, decide};
 use super::order::Stages;
 use super::plan::{Edit, Held, Plan, Preserve, all_carried, head_of};
 use super::policy::RefPolicy;
+use super::push::Strain;
 use super::replace::Aside;
 use super::report::{Carried, Outcome};
 use super::supply::{Supply, Wanted};
@@ -65,6 +66,8 @@ pub struct Task<'t> {
     pub lfs: Option<&'t dyn LfsCarrier>,
     /// Where the pass may turn to when the source alone cannot serve it.
     pub detour: Option<&'t dyn Detour>,
+    /// How often large pushes have failed, over all attempts.
+    pub strain: &'t Strain,
     /// Asked before each push, if anything is.
     pub gate: Option<&'t dyn Gate>,
 }

@@ -93,11 +93,26 @@ impl<'s> Relay<'_, 's> {
         self.task.before_push()?;
         let pushed =
             push(&mut self.receive, commands, Some(&mut |out| flow.pass_on(&mut *pack.bytes, out)), self.atomic);
-        let report = pushed.map_err(|error| with_blob_limit(error, self.task.limits.bytes_per_blob))?;
+        let bytes = flow.bytes;
+        drop(pack);
+        let report = pushed.map_err(|error| self.judge_size(error, bytes))?;
         self.carried.packs += 1;
         self.carried.objects += objects;
-        self.carried.bytes += flow.bytes;
+        self.carried.bytes += bytes;
         Ok(report)
+    }
+
+    /// What a push failed with after so many bytes: that it was too large, where that has become likely and smaller ones can
+    /// be had.
+    fn judge_size(&mut self, error: RemotesError, bytes: u64) -> RemotesError {
+        let target_url = self.target.url();
+        if self.task.strain.add(&error, target_url, bytes)
+            && (self.supply.gives_parts().unwrap_or(false) || self.detour().is_some())
+        {
+            let reason = format!("large pushes fail again and again, the last one after {bytes} bytes: {error}");
+            return RemotesError::TooLarge { target_url: target_url.into(), reason };
+        }
+        with_blob_limit(error, self.task.limits.bytes_per_blob)
     }
 
     /// Old values that the source is believed to have, and of which its answer to a fetch for these commands has to show

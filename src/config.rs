@@ -25,6 +25,7 @@ mod events;
 mod limits;
 mod link;
 mod location;
+mod overlap;
 pub mod push_policy;
 mod remote;
 mod remote_url;
@@ -49,7 +50,7 @@ pub use link::{Deletions, Divergence, LfsMode, LinkConfig, LinkMode};
 pub use location::{ObjectsLocation, Place, RegionStores, TableLocation};
 use push_policy::PushPolicyConfig;
 pub use remote::{Provider, RemoteAuth, RemoteConfig, RemoteLimits};
-pub use remote_url::{RepositoryUrl, SshUrl, UrlTemplate};
+pub use remote_url::{RepositoryUrl, SshUrl, UrlTemplate, in_url};
 
 /// The file that is read when neither `--config` nor `GITFERRY_CONFIG` names one.
 pub const DEFAULT_FILE: &str = "gitferry.toml";
@@ -319,6 +320,7 @@ impl Config {
         for (name, link) in &config.links {
             config.check_link(link).map_err(|reason| invalid(format!("links.{name}: {reason}")))?;
         }
+        config.check_distinct_links().map_err(invalid)?;
         Ok(config)
     }
 

@@ -1,6 +1,7 @@
 //! `gitferry repo …`
 
 use clap::{Args, Subcommand};
+use gitferry::git::refs::{RefName, RefValue};
 use gitferry::ledger::head::HeadItem;
 use gitferry::region::{Heads, Region, Unreadable, is_visible};
 use serde_json::json;
@@ -9,17 +10,19 @@ use super::context::{Context, actor};
 use super::failure::{Exit, Failure};
 use super::output;
 
-/// Make, list, show, rename and delete repositories.
+/// Make, list, show, rename and delete repositories, and say which branch HEAD names.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Example:
   gitferry repo create team/app --region us-east-1
   gitferry repo list --region us-east-1
-  gitferry repo rename team/app team/web --region us-east-1")]
+  gitferry repo rename team/app team/web --region us-east-1
+  gitferry repo set-head team/app trunk --region us-east-1")]
 pub enum Repo {
     Create(Create),
     List(List),
     Show(Show),
     Rename(Rename),
+    SetHead(SetHead),
     Delete(Delete),
 }
 
@@ -82,6 +85,24 @@ pub struct Rename {
     place: Place,
 }
 
+/// Let HEAD name another branch: the one that a clone checks out, and that no push can delete. Its replicas follow.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  gitferry repo set-head team/app trunk --region us-east-1")]
+pub struct SetHead {
+    /// Its name or id.
+    name: String,
+    /// The branch: `trunk` or `refs/heads/trunk`.
+    branch: String,
+    #[command(flatten)]
+    place: Place,
+    /// The branch need not be there yet.
+    #[arg(long)]
+    unborn: bool,
+    /// Only say what would be done.
+    #[arg(long)]
+    dry_run: bool,
+}
+
 /// Delete a repository. It stays as a tombstone for the retention period, here and at its replicas.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  gitferry repo delete team/app --region us-east-1")]
@@ -108,6 +129,7 @@ impl Repo {
                 let item = region.rename(&command.name, &command.new_name, &actor()).await?;
                 command.place.say(&item, format!("{} is {} now", command.name, item.head.name))
             }
+            Repo::SetHead(command) => command.run(context).await,
             Repo::Delete(command) => {
                 let region = context.writable_region(&command.place.region).await?;
                 let item = region.delete(&command.name, &actor()).await?;
@@ -161,6 +183,47 @@ impl List {
         }));
         output::table(&rows);
         Ok(exit)
+    }
+}
+
+impl SetHead {
+    async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let full = match self.branch.starts_with("refs/") {
+            true => self.branch.clone(),
+            false => format!("refs/heads/{}", self.branch),
+        };
+        let branch = RefName::new(full.as_str()).ok().filter(|_| full.starts_with("refs/heads/"));
+        let branch = branch.ok_or_else(|| Failure::usage(format!("`{}` is not the name of a branch", self.branch)))?;
+        let region = context.writable_region(&self.place.region).await?;
+        let before = region.get(&self.name).await?;
+        let after = match self.dry_run {
+            true => {
+                region.check_writable(&before)?;
+                if !self.unborn {
+                    region.check_branch(&before, &branch).await?;
+                }
+                before.clone()
+            }
+            false => region.set_default_branch(&self.name, &branch, self.unborn, &actor()).await?,
+        };
+        let (old, new) = (before.head.head, RefValue::Symbolic(branch.clone()));
+        let changed = old != new;
+        if self.place.json {
+            let mut value = describe(&after);
+            value["head"] = json!(new.to_string());
+            value["head_before"] = json!(old.to_string());
+            value["changed"] = json!(changed);
+            value["dry_run"] = json!(self.dry_run);
+            output::json(&value)?;
+            return Ok(Exit::Done);
+        }
+        let name = &after.head.name;
+        output::line(match (changed, self.dry_run) {
+            (false, _) => format!("HEAD of {name} names {branch} already"),
+            (true, true) => format!("HEAD of {name} would name {branch}; it is {old}"),
+            (true, false) => format!("HEAD of {name} names {branch} now; it was {old}"),
+        });
+        Ok(Exit::Done)
     }
 }
 

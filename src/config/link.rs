@@ -3,8 +3,10 @@
 use globset::GlobSet;
 use serde::Deserialize;
 
+use super::overlap::overlap;
 use super::{AwsConfig, Config, TableLocation, all_repositories, events, location, name_matcher};
 use crate::git::local::RefPatterns;
+use crate::git::refname::{check_remote_name, check_repository_name};
 use crate::git::renames::Renames;
 use crate::region::push::Missing;
 
@@ -143,7 +145,48 @@ impl Config {
         }
         events::check_queues(link.queue.as_deref(), link.dead_letters.as_deref())?;
         link.aws.check().map_err(|reason| format!("aws: {reason}"))?;
-        link.matcher().map(drop)
+        link.matcher()?;
+        self.check_names(link)
+    }
+
+    /// One active link delivers a repository to a target. Two for one pair of ends would undo each other's work, or do it
+    /// twice.
+    pub(super) fn check_distinct_links(&self) -> Result<(), String> {
+        let active: Vec<_> = self.links.iter().filter(|(_, link)| link.mode == LinkMode::Active).collect();
+        for (number, (name, link)) in active.iter().enumerate() {
+            let before = active[..number].iter();
+            let twin = before.filter(|(_, other)| (&other.source, &other.target) == (&link.source, &link.target));
+            for (other_name, other) in twin {
+                if link.shares_refs(other) && overlap(&link.repositories, &other.repositories) {
+                    return Err(format!(
+                        "links.{other_name} and links.{name} both carry repositories from {} to {}: let `repositories` \
+                         of one leave out those of the other, or remove one{}",
+                        link.source,
+                        link.target,
+                        match self.has_remote(link) {
+                            true => "; or give each its own `refs`",
+                            false => ", or give it mode = \"standby\"",
+                        }
+                    ));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Names of repositories that are given in full are those that both ends can have.
+    fn check_names(&self, link: &LinkConfig) -> Result<(), String> {
+        let in_region = [Some(&link.source), Some(&link.target), link.via.as_ref()];
+        let region = in_region.into_iter().flatten().find(|end| self.regions.contains_key(*end));
+        for name in link.literal_names() {
+            match region {
+                Some(region) => {
+                    check_repository_name(name).map_err(|error| format!("repositories: {error} (in region {region})"))
+                }
+                None => check_remote_name(name).map_err(|error| format!("repositories: {error}")),
+            }?;
+        }
+        Ok(())
     }
 
     fn check_remote_link(&self, link: &LinkConfig) -> Result<(), String> {
@@ -191,6 +234,14 @@ impl LinkConfig {
             ("table", self.table.is_some()),
         ];
         all.into_iter().filter(|(_, there)| *there).map(|(name, _)| name)
+    }
+
+    /// Whether another link may carry refs that this one carries. Patterns that differ are taken at their word.
+    fn shares_refs(&self, other: &LinkConfig) -> bool {
+        match (&self.refs, &other.refs) {
+            (Some(some), Some(others)) => some.iter().any(|pattern| others.contains(pattern)),
+            _ => true,
+        }
     }
 
     /// The names of repositories among the globs: those without wildcards.

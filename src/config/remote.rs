@@ -109,6 +109,8 @@ pub enum Provider {
     GitLab,
     /// Gitea or Forgejo.
     Gitea,
+    /// A host of gitferry's own.
+    Gitferry,
     /// Anybody's.
     None,
 }

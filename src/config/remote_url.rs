@@ -69,11 +69,11 @@ impl UrlTemplate {
         }
     }
 
-    /// The URL of a repository, whose name has been checked: it consists of characters that mean nothing in a URL.
+    /// The URL of a repository, whose name has been checked (see `check_remote_name`).
     pub fn repository(&self, name: &str) -> Result<RepositoryUrl, String> {
         match self {
             UrlTemplate::Http(text) => {
-                let text = text.replacen(NAME, name, 1);
+                let text = text.replacen(NAME, &in_url(name), 1);
                 Url::parse(text.trim_end_matches('/')).map(RepositoryUrl::Http).map_err(|error| format!("url: {error}"))
             }
             UrlTemplate::Ssh(url) => {
@@ -129,6 +129,18 @@ impl std::fmt::Display for SshUrl {
             false => write!(out, "/{}{path}", if path.starts_with('~') { "" } else { "~/" }),
         }
     }
+}
+
+/// A path as it stands in a URL: all but what RFC 3986 lets stand in the segments of a path is percent-encoded.
+pub fn in_url(path: &str) -> String {
+    let mut url = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        match byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte) {
+            true => url.push(byte.into()),
+            false => url += &format!("%{byte:02X}"),
+        }
+    }
+    url
 }
 
 /// Whether a host is this machine.
@@ -222,6 +234,23 @@ mod tests {
 
     fn filled(template: &str) -> String {
         UrlTemplate::parse(template).unwrap().repository("team/app").unwrap().to_string()
+    }
+
+    #[test]
+    fn names_mean_the_same_in_every_url() {
+        for (name, url) in [
+            (".github", "https://h/g/.github.git"),
+            ("libstdc++", "https://h/g/libstdc++.git"),
+            ("my project", "https://h/g/my%20project.git"),
+            ("a/b/c/d", "https://h/g/a/b/c/d.git"),
+            ("x?y#z%20", "https://h/g/x%3Fy%23z%2520.git"),
+            ("ä", "https://h/g/%C3%A4.git"),
+        ] {
+            let template = UrlTemplate::parse("https://h/g/{name}.git").unwrap();
+            assert_eq!(template.repository(name).unwrap().to_string(), url);
+            let ssh = UrlTemplate::parse("git@h:g/{name}.git").unwrap().repository(name).unwrap();
+            assert!(matches!(ssh, RepositoryUrl::Ssh(url) if url.path == format!("g/{name}.git")), "{name}");
+        }
     }
 
     #[test]

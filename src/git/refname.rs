@@ -1,7 +1,8 @@
 //! Names at the border: what a ref and a repository may be called.
 //!
-//! Ref names follow `git check-ref-format`; repository names are the ones that fit in a URL, in a key
-//! of the object store and in a CodeCommit repository list alike.
+//! Ref names follow `git check-ref-format`; names of repositories in regions are the ones that fit in a URL, in a key
+//! of the object store and in a CodeCommit repository list alike. A Git server that gitferry did not build has its own
+//! rules, of which only those are checked without which a name would mean another place.
 
 use gix::bstr::{BStr, BString};
 
@@ -11,6 +12,9 @@ use crate::Kind;
 pub const MAX_REF_NAME_BYTES: usize = 1024;
 /// Longest name of a repository, in characters (CodeCommit's limit).
 pub const MAX_REPOSITORY_NAME_CHARS: usize = 100;
+
+/// Longest name of a repository at a Git server that gitferry did not build, in bytes: it is part of the keys of tables.
+pub const MAX_REMOTE_NAME_BYTES: usize = 512;
 
 /// A name that is not allowed, and why.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -86,9 +90,57 @@ pub fn check_repository_name(name: &str) -> Result<(), NameError> {
     Ok(())
 }
 
+/// Checks the name of a repository at a Git server that gitferry did not build: 1 to [`MAX_REMOTE_NAME_BYTES`] bytes in
+/// segments parted by `/`, of any characters but control characters and `\\`. No segment is empty, `.` or `..`, none ends
+/// in `.git`, which URLs append, and the name does not start with `-`, which would be an option.
+pub fn check_remote_name(name: &str) -> Result<(), NameError> {
+    let fail = |reason: &str| {
+        let shown: String = name.chars().take(MAX_REPOSITORY_NAME_CHARS + 1).collect();
+        Err(NameError { name: shown.into(), what: "repository", reason: reason.into() })
+    };
+    if name.is_empty() || name.len() > MAX_REMOTE_NAME_BYTES {
+        return fail("it is empty, or has more than 512 bytes");
+    }
+    if name.chars().any(|c| c.is_control() || c == '\\') {
+        return fail("control characters and \\ are not allowed");
+    }
+    if name.starts_with('-') {
+        return fail("it starts with -");
+    }
+    for segment in name.split('/') {
+        if segment.is_empty() {
+            return fail("it has an empty segment: no / at either end, no two in a row");
+        }
+        if matches!(segment, "." | "..") {
+            return fail("no segment may be . or ..");
+        }
+        if segment.as_bytes().to_ascii_lowercase().ends_with(b".git") {
+            return fail("no segment may end in .git");
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_at_remotes() {
+        let longest = "a".repeat(512);
+        for good in
+            ["a", ".github", "libstdc++", "my project", "a/b/c/d/e/f", "~user/x", "ä", "a%20b", "x?y#z", &longest]
+        {
+            assert!(check_remote_name(good).is_ok(), "{good}");
+        }
+        let too_long = "a".repeat(513);
+        for bad in [
+            "", "/", "/a", "a/", "a//b", ".", "..", "a/../b", "a/./b", "-a", "a.git", ".git", "a.Git/b", "a\n", "a\\b",
+            &too_long,
+        ] {
+            assert!(check_remote_name(bad).is_err(), "{bad:?}");
+        }
+    }
 
     #[test]
     fn repository_names() {

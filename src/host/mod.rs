@@ -8,7 +8,8 @@ mod body;
 mod fetch;
 pub mod forward;
 mod gate;
-pub mod hook;
+pub mod head;
+mod hook;
 mod lfs;
 pub mod listen;
 pub mod maintenance;
@@ -225,7 +226,8 @@ impl Host {
             (Service::Frontier, &Method::GET) => self.frontier(&route.repository, &parts.headers).await,
             (Service::UploadPack, &Method::POST) => self.upload_pack(route, &parts.headers, body).await,
             (Service::ReceivePack, &Method::POST) => self.receive_pack(route, &parts.headers, body).await,
-            (Service::InfoRefs | Service::Frontier | Service::UploadPack | Service::ReceivePack, _) => {
+            (Service::Head, &Method::PUT) => self.put_head(&route, &parts, body).await,
+            (Service::InfoRefs | Service::Frontier | Service::Head | Service::UploadPack | Service::ReceivePack, _) => {
                 Err(Refusal::Method)
             }
             (Service::LfsBatch | Service::LfsObject | Service::LfsVerify | Service::LfsLocks, _) => {

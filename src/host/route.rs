@@ -15,6 +15,8 @@ pub enum Service {
     ReceivePack,
     /// `GET …/info/frontier`
     Frontier,
+    /// `PUT …/info/head`
+    Head,
     /// `POST …/info/lfs/objects/batch`
     LfsBatch,
     /// `POST …/info/lfs/objects/verify`
@@ -46,6 +48,7 @@ pub fn parse(path: &str) -> Option<Route> {
         ("/git-upload-pack", Service::UploadPack),
         ("/git-receive-pack", Service::ReceivePack),
         ("/info/frontier", Service::Frontier),
+        ("/info/head", Service::Head),
         ("/info/lfs/objects/batch", Service::LfsBatch),
         ("/info/lfs/objects/verify", Service::LfsVerify),
         ("/info/lfs/locks", Service::LfsLocks),

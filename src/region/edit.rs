@@ -1,11 +1,18 @@
 //! Making, renaming and deleting repositories: changes like any other.
 
+use gix::bstr::ByteSlice as _;
+
 use super::commit::{MAX_COMMIT_ATTEMPTS, Proposal, Subject};
-use super::{Region, RegionError, Result};
+use super::{Region, RegionError, Result, blocking};
 use crate::git::refname::check_repository_name;
-use crate::git::refs::RefValue;
+use crate::git::refs::{RefName, RefValue};
 use crate::ledger::LedgerError;
 use crate::ledger::head::{HeadItem, RepositoryId, State};
+
+/// Below this are branches.
+const BRANCHES: &[u8] = b"refs/heads/";
+/// Most branches that an error names.
+const MAX_NAMED_BRANCHES: usize = 10;
 
 impl Region {
     /// A repository to be made, under a fresh id.
@@ -39,6 +46,48 @@ impl Region {
         self.edit(name, actor, |proposal| proposal.head = Some(head.clone())).await
     }
 
+    /// Lets HEAD name a branch that is there: what a clone checks out. With `unborn`, the branch need not be there yet.
+    ///
+    /// # Errors
+    /// [`RegionError::Refused`] when there is no such branch.
+    pub async fn set_default_branch(
+        &self,
+        name: &str,
+        branch: &RefName,
+        unborn: bool,
+        actor: &str,
+    ) -> Result<HeadItem> {
+        let head = RefValue::Symbolic(branch.clone());
+        let needs = Some(branch).filter(|_| !unborn);
+        self.edit_if(name, actor, needs, |proposal| proposal.head = Some(head.clone())).await
+    }
+
+    /// Refuses a branch that a repository does not have, and names some that it has.
+    pub async fn check_branch(&self, item: &HeadItem, branch: &RefName) -> Result<()> {
+        let (refs, wanted) = (self.refs(item).await?, branch.clone());
+        let looking = move || -> Result<Option<Vec<String>>> {
+            let (mut found, mut others) = (false, Vec::new());
+            // To the end, where the hashes have proven it.
+            for entry in refs.open()? {
+                let (name, _) = entry?;
+                found |= name == wanted;
+                if others.len() < MAX_NAMED_BRANCHES
+                    && let Some(short) = name.as_bstr().strip_prefix(BRANCHES)
+                {
+                    others.push(short.as_bstr().to_string());
+                }
+            }
+            Ok((!found).then_some(others))
+        };
+        let Some(others) = blocking(looking).await? else { return Ok(()) };
+        let has = match others.is_empty() {
+            true => "it has no branches".to_owned(),
+            false => format!("it has {}", others.join(", ")),
+        };
+        let reason = format!("there is no {branch} in {}; {has}", self.name);
+        Err(RegionError::Refused { repository: item.head.name.clone(), reason })
+    }
+
     /// A proposal that changes nothing yet.
     pub fn proposal(&self, actor: &str) -> Proposal {
         Proposal {
@@ -55,10 +104,24 @@ impl Region {
 
     /// Commits a small change, decided again on the new state as often as somebody else comes first.
     async fn edit(&self, name: &str, actor: &str, change: impl Fn(&mut Proposal)) -> Result<HeadItem> {
+        self.edit_if(name, actor, None, change).await
+    }
+
+    /// The same for a change that `needs` a branch: each state is checked before the change is made to it.
+    async fn edit_if(
+        &self,
+        name: &str,
+        actor: &str,
+        needs: Option<&RefName>,
+        change: impl Fn(&mut Proposal),
+    ) -> Result<HeadItem> {
         let mut item = self.get(name).await?;
         for _ in 0..MAX_COMMIT_ATTEMPTS {
             let id = item.id;
             self.check_writable(&item)?;
+            if let Some(branch) = needs {
+                self.check_branch(&item, branch).await?;
+            }
             let mut proposal = self.proposal(actor);
             change(&mut proposal);
             if proposal.name.as_ref() == Some(&item.head.name) || proposal.head.as_ref() == Some(&item.head.head) {

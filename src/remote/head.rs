@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::credentials::{Credentials, Identity, codecommit};
 use super::http::Clients;
 use super::said;
-use crate::config::{Provider, RepositoryUrl};
+use crate::config::{Provider, RepositoryUrl, in_url};
 use crate::error::chain;
 use crate::git::refs::RefName;
 
@@ -31,6 +31,8 @@ const AWS_DENIED: [&str; 4] = ["AccessDenied", "UnrecognizedClient", "InvalidCli
 const AWS_THROTTLED: [&str; 3] = ["Throttl", "TooManyRequests", "LimitExceeded"];
 /// What CodeCommit's operation is called on the wire.
 const UPDATE_DEFAULT_BRANCH: &str = "CodeCommit_20150413.UpdateDefaultBranch";
+/// Where a host of gitferry's own takes a new `HEAD`, below the URL of a repository.
+const HEAD_PATH: &str = "/info/head";
 /// What precedes the names of CodeCommit's repositories in URLs.
 const CODECOMMIT_PATH: &str = "/v1/repos/";
 
@@ -76,6 +78,9 @@ pub fn call(
 ) -> Result<Option<Call>, String> {
     let short = branch.as_bstr().strip_prefix(b"refs/heads/").ok_or("HEAD can only name a branch here")?;
     let short = short.to_str().map_err(|_| "the branch's name is no UTF-8, which the provider's API needs")?;
+    if provider == Provider::Gitferry {
+        return Ok(gitferry_call(repository, short));
+    }
     let (host, port, path) = place(repository);
     let origin = match port {
         Some(port) => format!("https://{host}:{port}"),
@@ -83,7 +88,7 @@ pub fn call(
     };
     let json = ("content-type", "application/json");
     let (usual, headers) = match provider {
-        Provider::None => return Ok(None),
+        Provider::None | Provider::Gitferry => return Ok(None),
         Provider::CodeCommit => {
             let region = region.ok_or("no AWS region is in the host's name, and none is configured")?;
             let fips = if host.starts_with("git-codecommit-fips.") { "-fips" } else { "" };
@@ -130,10 +135,10 @@ pub fn call(
 /// Host, port where it is HTTP's, and path without `.git` of a repository.
 fn place(repository: &RepositoryUrl) -> (String, Option<u16>, String) {
     let (host, port, path) = match repository {
-        RepositoryUrl::Http(url) => (url.host_str().unwrap_or_default().to_owned(), url.port(), url.path()),
-        RepositoryUrl::Ssh(url) => (url.web_host(), None, url.path.as_str()),
+        RepositoryUrl::Http(url) => (url.host_str().unwrap_or_default().to_owned(), url.port(), url.path().to_owned()),
+        RepositoryUrl::Ssh(url) => (url.web_host(), None, in_url(&url.path)),
     };
-    (host, port, path.strip_suffix(".git").unwrap_or(path).into())
+    (host, port, path.strip_suffix(".git").unwrap_or(&path).into())
 }
 
 /// A repository's path below where the server's pages are, which is where its API is, too.
@@ -141,6 +146,14 @@ fn below<'a>(base: &str, suffix: &str, path: &'a str) -> &'a str {
     let prefix = base.strip_suffix(suffix).and_then(|pages| Url::parse(pages).ok());
     let prefix = prefix.map(|pages| pages.path().trim_end_matches('/').to_owned()).unwrap_or_default();
     path.strip_prefix(prefix.as_str()).unwrap_or(path).trim_start_matches('/')
+}
+
+/// A host of gitferry's own takes a symbolic ref as it is in Git's file `HEAD`.
+fn gitferry_call(repository: &RepositoryUrl, short: &str) -> Option<Call> {
+    let RepositoryUrl::Http(url) = repository else { return None };
+    let url = Url::parse(&format!("{url}{HEAD_PATH}")).ok()?;
+    let (body, headers) = (format!("ref: refs/heads/{short}\n"), vec![("content-type", "text/plain; charset=utf-8")]);
+    Some(Call { method: Method::PUT, url, body, headers, region: None, bearer: false })
 }
 
 /// Makes a request as somebody.

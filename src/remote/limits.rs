@@ -56,7 +56,7 @@ impl PushLimits {
             Provider::CodeCommit => (4_000, None, Some(2 << 30)),
             // "Repository limits" of GitHub: 2 GiB in a push, 100 MiB in a file.
             Provider::GitHub => (REFS_PER_PUSH, Some(2 << 30), Some(100 << 20)),
-            Provider::GitLab | Provider::Gitea | Provider::None => (REFS_PER_PUSH, None, None),
+            Provider::GitLab | Provider::Gitea | Provider::Gitferry | Provider::None => (REFS_PER_PUSH, None, None),
         };
         PushLimits {
             refs_per_push: config.refs_per_push.unwrap_or(refs),

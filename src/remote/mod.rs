@@ -32,10 +32,10 @@ use self::head::CallError;
 use self::http::{Clients, Http};
 use self::ssh::Ssh;
 use crate::clock::Clock;
-use crate::config::{Config, Provider, RemoteAuth, RemoteConfig, RepositoryUrl, UrlTemplate};
+use crate::config::{Config, Provider, RemoteAuth, RemoteConfig, RepositoryUrl, UrlTemplate, in_url};
 use crate::git::client::{ClientError, Connection, Server};
 use crate::git::protocol::{Service, Version};
-use crate::git::refname::check_repository_name;
+use crate::git::refname::check_remote_name;
 use crate::git::refs::RefName;
 
 /// A configured Git server. Cheap to clone; clones share connections.
@@ -121,7 +121,7 @@ impl Remote {
 
     /// One of its repositories, which need not be there.
     pub fn repository(&self, name: &str) -> Result<RemoteRepository, RemoteError> {
-        check_repository_name(name)?;
+        check_remote_name(name)?;
         let unusable = |reason| RemoteError::Unusable { remote: self.0.name.clone(), reason };
         let url = self.0.url.repository(name).map_err(unusable)?;
         Ok(RemoteRepository { remote: self.clone(), name: name.into(), shown: url.to_string(), url })
@@ -161,7 +161,7 @@ impl RemoteRepository {
         let url = match &self.url {
             RepositoryUrl::Http(url) => url.to_string(),
             RepositoryUrl::Ssh(url) => {
-                format!("https://{}/{}", url.web_host(), url.path.trim_start_matches(['/', '~']))
+                format!("https://{}/{}", url.web_host(), in_url(url.path.trim_start_matches(['/', '~'])))
             }
         };
         let suffix = if url.ends_with(".git") { "/info/lfs" } else { ".git/info/lfs" };
@@ -177,7 +177,13 @@ impl RemoteRepository {
 
     /// Whether there may be an API that sets HEAD: one that gitferry knows, and somebody to ask it as.
     pub fn can_set_head(&self) -> bool {
-        self.remote.0.provider != Provider::None && !self.remote.0.api_credentials.is_none()
+        let anonymous = self.remote.0.api_credentials.is_none();
+        match self.remote.0.provider {
+            Provider::None => false,
+            // A host of gitferry's own may let everybody in.
+            Provider::Gitferry => true,
+            _ => !anonymous,
+        }
     }
 
     /// Makes HEAD name a branch, which must be there, through the provider's API. Safe to run again.
@@ -185,7 +191,7 @@ impl RemoteRepository {
         let remote = &*self.remote.0;
         let unusable = |reason| RemoteError::Unusable { remote: remote.name.clone(), reason };
         let credentials = |reason| RemoteError::Credentials { remote: remote.name.clone(), reason };
-        if remote.api_credentials.is_none() {
+        if remote.api_credentials.is_none() && remote.provider != Provider::Gitferry {
             return Ok(HeadSet::NoApi);
         }
         let region = match (remote.provider, remote.api_credentials.aws()) {

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use super::endpoint::Endpoint;
 use super::pass::RemoteLink;
-use crate::git::refname::check_repository_name;
+use crate::git::refname::{check_remote_name, check_repository_name};
 use crate::ledger::head::State;
 use crate::ledger::keys;
 use crate::region::Region;
@@ -78,6 +78,11 @@ impl RemoteLink {
 
     /// Whether it carries a repository of this name.
     pub fn carries(&self, name: &str) -> bool {
-        self.repositories.is_match(name) && check_repository_name(name).is_ok()
+        let regions = self.source.region().or(self.target.region()).or(self.via.as_ref());
+        let checked = match regions {
+            Some(_) => check_repository_name(name),
+            None => check_remote_name(name),
+        };
+        self.repositories.is_match(name) && checked.is_ok()
     }
 }

@@ -16,6 +16,9 @@ const DIVERGED_DIGITS: usize = 12;
 /// What servers keep for themselves: left out unless a pattern names it.
 const LEFT_OUT: [&str; 3] = ["refs/pull/", "refs/merge-requests/", "refs/keep-around/"];
 
+/// What is said of refs such as `refs/stash`.
+const DIRECTLY_BELOW_REFS: &str = "Git servers take no refs directly below refs/; `rename` can give it another name";
+
 /// Which refs a link with a remote carries, under which names, and what it may do to those at the target.
 #[derive(Clone, Debug)]
 pub struct RefPolicy {
@@ -102,8 +105,14 @@ impl RefPolicy {
             return None;
         }
         let Some(name) = self.renames.of(source) else {
-            return Some(Ok(source.to_owned()));
+            return Some(match is_directly_below_refs(source) {
+                true => Err(DIRECTLY_BELOW_REFS.into()),
+                false => Ok(source.to_owned()),
+            });
         };
+        if is_directly_below_refs(name.as_bstr()) {
+            return Some(Err(format!("its name at the target would be {name}: {DIRECTLY_BELOW_REFS}")));
+        }
         if name.starts_with(OWN_PREFIX.as_bytes()) {
             return Some(Err(format!("its name at the target would be {name}, which is gitferry's own")));
         }
@@ -128,6 +137,11 @@ impl RefPolicy {
             && !self.left_out.iter().any(|prefix| source.starts_with(prefix.as_bytes()))
             && self.patterns.matches(source)
     }
+}
+
+/// Whether a ref is one that Git servers take as `funny refname`.
+fn is_directly_below_refs(name: &BStr) -> bool {
+    name.strip_prefix(b"refs/").is_some_and(|rest| !rest.contains(&b'/'))
 }
 
 /// Where a tip is kept that the source does not have: the same place however often a pass comes by.
@@ -164,10 +178,24 @@ mod tests {
     }
 
     #[test]
+    fn refs_directly_below_refs_are_left_out_by_name() {
+        let (all, renamed) = (RefPolicy::default(), policy(&[], &["refs/stash:refs/heads/stash"]).unwrap());
+        for name in ["refs/stash", "refs/x"] {
+            let reason = all.target_of(name.into()).unwrap().unwrap_err();
+            assert!(reason.contains("directly below refs/"), "{reason}");
+            assert!(!all.owns(name.into()), "it stays where it is at the target");
+        }
+        assert_eq!(target(&renamed, "refs/stash").as_deref(), Some("refs/heads/stash"));
+        let into = policy(&[], &["refs/heads/*:refs/*"]).unwrap();
+        assert!(into.target_of("refs/heads/a".into()).unwrap().is_err());
+        assert_eq!(target(&into, "refs/heads/a/b").as_deref(), Some("refs/a/b"));
+    }
+
+    #[test]
     fn what_servers_keep_for_themselves_is_left_out_unless_it_is_named() {
         let all = RefPolicy::default();
         assert_eq!(all.fingerprint(), policy(&[], &[]).unwrap().fingerprint());
-        for name in ["refs/heads/a", "refs/tags/v1", "refs/notes/commits", "refs/pulls/1", "refs/stash"] {
+        for name in ["refs/heads/a", "refs/tags/v1", "refs/notes/commits", "refs/pulls/1"] {
             assert_eq!(target(&all, name).as_deref(), Some(name));
             assert!(all.owns(name.into()));
         }

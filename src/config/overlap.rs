@@ -1,0 +1,136 @@
+//! Whether two lists of globs can match one name. Pure.
+
+use std::collections::HashSet;
+
+/// Longer globs count as overlapping with all: nothing is compared that costs more than this squared.
+const MAX_GLOB_CHARS: usize = 512;
+/// Most globs that the alternatives of one (`{a,b}`) are written out into; with more, it counts as overlapping with all.
+const MAX_ALTERNATIVES: usize = 64;
+
+/// A part of a glob.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    /// This character.
+    One(char),
+    /// Any one character. A class (`[a-z]`) counts as one.
+    Any,
+    /// Any characters, or none.
+    Star,
+}
+
+/// Whether some name matches a glob of both lists. `true` where that would be too much to find out.
+pub(super) fn overlap(some: &[String], others: &[String]) -> bool {
+    some.iter().any(|one| others.iter().any(|other| globs_overlap(one, other)))
+}
+
+fn globs_overlap(one: &str, other: &str) -> bool {
+    let (Some(one), Some(other)) = (alternatives(one), alternatives(other)) else { return true };
+    one.iter().any(|one| other.iter().any(|other| parts_overlap(&parts(one), &parts(other))))
+}
+
+/// Writes the alternatives of a glob out; `None` where there are too many.
+fn alternatives(glob: &str) -> Option<Vec<String>> {
+    let mut done = Vec::new();
+    let mut open = vec![glob.to_owned()];
+    while let Some(glob) = open.pop() {
+        if done.len() + open.len() >= MAX_ALTERNATIVES || glob.len() > MAX_GLOB_CHARS {
+            return None;
+        }
+        // The innermost ones first.
+        let end = glob.find('}');
+        let begin = end.and_then(|end| glob[..end].rfind('{'));
+        match (begin, end) {
+            (Some(begin), Some(end)) => {
+                let choices = glob[begin + 1..end].split(',');
+                open.extend(choices.map(|choice| format!("{}{choice}{}", &glob[..begin], &glob[end + 1..])));
+            }
+            _ => done.push(glob),
+        }
+    }
+    Some(done)
+}
+
+fn parts(glob: &str) -> Vec<Part> {
+    let mut parts = Vec::with_capacity(glob.len());
+    let mut chars = glob.chars();
+    while let Some(c) = chars.next() {
+        parts.push(match c {
+            '*' => Part::Star,
+            '?' => Part::Any,
+            '[' => {
+                chars.by_ref().skip(1).find(|c| *c == ']');
+                Part::Any
+            }
+            '\\' => Part::One(chars.next().unwrap_or('\\')),
+            c => Part::One(c),
+        });
+    }
+    parts
+}
+
+/// Whether some text matches both: a walk over pairs of places.
+fn parts_overlap(one: &[Part], other: &[Part]) -> bool {
+    let (mut seen, mut open) = (HashSet::new(), vec![(0, 0)]);
+    while let Some(at) = open.pop() {
+        if !seen.insert(at) {
+            continue;
+        }
+        let (i, j) = at;
+        match (one.get(i), other.get(j)) {
+            (None, None) => return true,
+            (Some(Part::Star), right) => {
+                open.push((i + 1, j));
+                open.extend(right.map(|_| (i, j + 1)));
+            }
+            (left, Some(Part::Star)) => {
+                open.push((i, j + 1));
+                open.extend(left.map(|_| (i + 1, j)));
+            }
+            (Some(Part::One(a)), Some(Part::One(b))) if a != b => {}
+            (Some(_), Some(_)) => open.push((i + 1, j + 1)),
+            (None, Some(_)) | (Some(_), None) => {}
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use globset::{Glob, GlobBuilder};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn globs() {
+        for (one, other, expected) in [
+            ("*", "team/app", true),
+            ("team/*", "*/app", true),
+            ("team/*", "other/*", false),
+            ("team/*", "team", false),
+            ("a?", "ab", true),
+            ("a?", "a", false),
+            ("{team,other}/x", "other/*", true),
+            ("{team,other}/x", "third/*", false),
+            ("a{b,{c,d}}e", "ade", true),
+            ("[ab]x", "cx", true),
+            ("app", "app", true),
+            ("app", "apple", false),
+        ] {
+            assert_eq!(globs_overlap(one, other), expected, "{one} {other}");
+            assert_eq!(globs_overlap(other, one), expected, "{other} {one}");
+        }
+        assert!(globs_overlap(&"{a,b}".repeat(9), "c"), "too many to write out");
+    }
+
+    proptest! {
+        #[test]
+        fn what_both_match_overlaps(one in "[ab*?/]{0,6}", other in "[ab*?/]{0,6}", name in "[ab/]{0,6}") {
+            let matches = |glob: &str| {
+                let glob: Option<Glob> = GlobBuilder::new(glob).build().ok();
+                glob.is_some_and(|glob| glob.compile_matcher().is_match(&name))
+            };
+            prop_assert!(!(matches(&one) && matches(&other)) || globs_overlap(&one, &other));
+        }
+    }
+}

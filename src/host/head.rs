@@ -1,0 +1,63 @@
+//! `PUT …/info/head`: lets `HEAD` name another branch, which no push can. The body is that of Git's file `HEAD`:
+//! `ref: refs/heads/BRANCH`. Links to this host as a remote with `provider = "gitferry"` use it.
+
+use axum::body::Body;
+use axum::http::request::Parts;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+
+use super::auth::Access;
+use super::route::Route;
+use super::{Host, Refusal};
+use crate::Kind;
+use crate::events::Event;
+use crate::git::refname::MAX_REF_NAME_BYTES;
+use crate::git::refs::RefName;
+
+/// Most bytes of a body: a name and what stands before it.
+const MAX_BODY_BYTES: usize = MAX_REF_NAME_BYTES + 16;
+
+impl Host {
+    /// Whoever may push to a repository may say which branch `HEAD` names: one that is there.
+    pub(super) async fn put_head(&self, route: &Route, parts: &Parts, body: Body) -> Result<Response, Refusal> {
+        let identity = self.authorize(&parts.headers, &route.repository, Access::Write)?;
+        let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+        if kind.split(';').next() != Some("text/plain") {
+            return Err(Refusal::MediaType("text/plain"));
+        }
+        let reading = tokio::time::timeout(self.limits.request_silence, axum::body::to_bytes(body, MAX_BODY_BYTES));
+        let text = reading.await.map_err(|_| Refusal::Silent)?;
+        let text = text.map_err(|_| Refusal::Bad(format!("the body has more than {MAX_BODY_BYTES} bytes")))?;
+        let branch = branch_of(&text).ok_or_else(|| Refusal::Bad("the body is not `ref: refs/heads/BRANCH`".into()))?;
+        match self.region.set_default_branch(&route.repository, &branch, false, &identity.name).await {
+            Ok(item) => {
+                let (region, repository, seq) = (self.region.name.clone(), item.id, item.head.frontier.seq);
+                self.events.publish(Event { region, repository, seq });
+                Ok(StatusCode::NO_CONTENT.into_response())
+            }
+            // The rule is the client's to know: no such branch, a replica, a frozen repository.
+            Err(error) if error.kind() == Kind::Refused => {
+                Ok((StatusCode::CONFLICT, format!("{error}\n")).into_response())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+fn branch_of(text: &[u8]) -> Option<RefName> {
+    let name = text.strip_prefix(b"ref:")?.trim_ascii();
+    RefName::new(name).ok().filter(|name| name.as_bstr().starts_with(b"refs/heads/"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies() {
+        assert_eq!(branch_of(b"ref: refs/heads/topic/x\n"), RefName::new("refs/heads/topic/x").ok());
+        for bad in [&b"refs/heads/main"[..], b"ref: refs/tags/v1", b"ref: main", b"", b"ref: refs/heads/a b", b"\xff"] {
+            assert_eq!(branch_of(bad), None, "{bad:?}");
+        }
+    }
+}

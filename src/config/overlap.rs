@@ -52,10 +52,20 @@ fn alternatives(glob: &str) -> Option<Vec<String>> {
 
 fn parts(glob: &str) -> Vec<Part> {
     let mut parts = Vec::with_capacity(glob.len());
-    let mut chars = glob.chars();
+    let mut chars = glob.chars().peekable();
     while let Some(c) = chars.next() {
         parts.push(match c {
-            '*' => Part::Star,
+            '*' => {
+                // `**/` also matches no folder at all.
+                let mut stars = 1;
+                while chars.next_if_eq(&'*').is_some() {
+                    stars += 1;
+                }
+                if stars > 1 {
+                    chars.next_if_eq(&'/');
+                }
+                Part::Star
+            }
             '?' => Part::Any,
             '[' => {
                 chars.by_ref().skip(1).find(|c| *c == ']');
@@ -116,6 +126,7 @@ mod tests {
             ("[ab]x", "cx", true),
             ("app", "app", true),
             ("app", "apple", false),
+            ("a/**/b", "a/b", true),
         ] {
             assert_eq!(globs_overlap(one, other), expected, "{one} {other}");
             assert_eq!(globs_overlap(other, one), expected, "{other} {one}");

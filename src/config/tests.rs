@@ -329,3 +329,68 @@ fn remotes_are_ends_of_links() {
     let error = with(there, both, "source = \"there\"\ntarget = \"there\"\nrepositories").map(drop).unwrap_err();
     assert!(error.contains("the same remote"), "{error}");
 }
+
+#[test]
+fn two_active_links_for_one_pair_are_refused() {
+    let link = |name: &str, repositories: &str, more: &str| {
+        format!("[links.{name}]\nsource = \"us\"\ntarget = \"eu\"\nrepositories = {repositories}\n{more}\n")
+    };
+    let regions = "[regions.us]\nobjects = \"file:us\"\ntable = \"sqlite:us.db\"\n\
+                   [regions.eu]\nobjects = \"file:eu\"\ntable = \"sqlite:eu.db\"\n";
+    let remotes =
+        "[remotes.us]\nurl = \"https://us.example/{name}\"\n[remotes.eu]\nurl = \"https://eu.example/{name}\"\n";
+    let parsed = |ends: &str, one: &str, other: &str| {
+        Config::parse(&[ends, one, other].concat(), Path::new("gitferry.toml"))
+            .map(drop)
+            .map_err(|error| error.to_string())
+    };
+    for (one, other, more, is_ok) in [
+        ("[\"team/*\"]", "[\"team/app\"]", "", false),
+        ("[\"*\"]", "[\"other\"]", "", false),
+        ("[\"team/*\"]", "[\"other/*\"]", "", true),
+        ("[\"a\", \"b\"]", "[\"c\", \"d\"]", "", true),
+        ("[\"team/*\"]", "[\"*/app\"]", "", false),
+        ("[\"team/*\"]", "[\"team/*\"]", "mode = \"standby\"", true),
+    ] {
+        let result = parsed(regions, &link("a", one, ""), &link("b", other, more));
+        assert_eq!(result.is_ok(), is_ok, "{one} {other} {more}: {result:?}");
+        if let Err(reason) = result {
+            assert!(reason.contains("links.a and links.b both carry"), "{reason}");
+        }
+    }
+    for (one, other, is_ok) in [
+        ("refs = [\"refs/heads/*\"]", "refs = [\"refs/tags/*\"]", true),
+        ("refs = [\"refs/heads/*\"]", "refs = [\"refs/heads/*\"]", false),
+        ("refs = [\"refs/heads/*\"]", "", false),
+    ] {
+        let result = parsed(remotes, &link("a", "[\"x\"]", one), &link("b", "[\"x\"]", other));
+        assert_eq!(result.is_ok(), is_ok, "{one} {other}: {result:?}");
+    }
+    // The other way round is another pair.
+    let back = "[links.b]\nsource = \"eu\"\ntarget = \"us\"\n";
+    assert!(parsed(regions, &link("a", "[\"*\"]", ""), back).is_ok());
+}
+
+#[test]
+fn names_of_repositories_are_checked_as_their_ends_take_them() {
+    let ends = "[regions.us]\nobjects = \"file:us\"\ntable = \"sqlite:us.db\"\n\
+                [remotes.a]\nurl = \"https://a.example/{name}\"\n[remotes.b]\nurl = \"https://b.example/{name}\"\n";
+    let parsed = |source: &str, name: &str| {
+        let link = format!("[links.l]\nsource = \"{source}\"\ntarget = \"b\"\nrepositories = [\"{name}\"]\n");
+        Config::parse(&[ends, &link].concat(), Path::new("gitferry.toml")).map(drop).map_err(|error| error.to_string())
+    };
+    for (name, region, remote) in [
+        ("team/app", true, true),
+        (".github", false, true),
+        ("libstdc++", false, true),
+        ("my project", false, true),
+        ("a/b/c", true, true),
+        ("a//b", false, false),
+        ("app.git", false, false),
+        (".hidden/*", true, true),
+    ] {
+        assert_eq!(parsed("us", name).is_ok(), region, "{name} from a region: {:?}", parsed("us", name));
+        assert_eq!(parsed("a", name).is_ok(), remote, "{name} between remotes: {:?}", parsed("a", name));
+    }
+    assert!(parsed("us", ".github").unwrap_err().contains("links.l: repositories"));
+}

@@ -6,6 +6,7 @@ mod arbitrary;
 mod both;
 mod changing;
 mod crowd;
+mod default_branch;
 mod forward;
 #[path = "../support/git.rs"]
 #[allow(dead_code)]

@@ -16,5 +16,6 @@ mod http;
 mod pair;
 mod place;
 mod ssh;
+mod ssh_hostile;
 mod sshd;
 mod wire;

@@ -319,3 +319,56 @@ fn anonymous_kib(pid: u32) -> Option<u64> {
     let line = text.lines().find(|line| line.starts_with("RssAnon:"))?;
     line.split_whitespace().nth(1)?.parse().ok()
 }
+
+#[test]
+fn names_are_those_that_the_servers_take() {
+    let names = [".github", "libstdc++", "my project", "a/b/c/d", "50%", "x?y", "~ann/dots"];
+    let world = World::with(&[], "");
+    for name in names {
+        GitRepo::with_history(world.path(&format!("us/{name}.git")), &[]);
+        GitRepo::init(world.path(&format!("eu/{name}.git")), &[]);
+    }
+    let (source, target) = (Backend::serve(&world.path("us")), Backend::serve(&world.path("eu")));
+    let config = |table: &str, names: &[&str]| {
+        let remote = |name: &str, backend: &Backend| {
+            format!("[remotes.{name}]\nurl = \"http://{}/{{name}}.git\"\n", backend.address)
+        };
+        let link = "[links.cc]\nsource = \"us\"\ntarget = \"eu\"\n";
+        let text = format!("{}{}{link}repositories = {names:?}\n{table}", remote("us", &source), remote("eu", &target));
+        world.configure(&[], &text);
+    };
+    let plain = names.map(|name| name.replace('?', "[?]"));
+    let plain: Vec<&str> = plain.iter().map(String::as_str).collect();
+    for table in ["", "table = \"sqlite:cc.db\"\n"] {
+        config(table, &plain);
+        // One with wildcards is not looked at unless it is named.
+        world.json(&["replicate", "cc"]);
+        world.json(&["replicate", "cc", "x?y"]);
+        for name in names {
+            let at = |side: &str| GitRepo::at(world.path(&format!("{side}/{name}.git")));
+            assert_eq!(refs(&at("us")), refs(&at("eu")), "{name}");
+            at("us").commit("main", "more", "more\n");
+        }
+        let status = world.json(&["status", "cc"]);
+        assert!(status.to_string().contains("libstdc++"), "{status}");
+    }
+    // What no server takes is refused when the configuration is read, and so is what a region does not take.
+    for name in ["a//b", "../x", "x.git", "/x"] {
+        config("", &[name]);
+        let run = world.run(&["replicate", "cc"]);
+        assert!(run.status.code() == Some(2) && run.stderr.contains("links.cc: repositories"), "{}", run.stderr);
+    }
+}
+
+#[test]
+fn refs_directly_below_refs_are_left_out_by_name() {
+    let servers = Servers::start("");
+    servers.from.git(&["update-ref", "refs/stash", "main"]);
+    let summary = servers.world.json(&["replicate", "cc"]);
+    let notes = &summary["reports"][0]["carried"]["notes"]["refs"];
+    assert_eq!(notes[0]["name"], "refs/stash", "{summary}");
+    assert!(notes[0]["reason"].as_str().unwrap().contains("directly below refs/"), "{summary}");
+    let mut expected = refs(&servers.from);
+    expected.remove("refs/stash");
+    assert_eq!(refs(&servers.to), expected);
+}

@@ -98,6 +98,45 @@ fn what_the_source_lacks_refuses_the_pass_unless_that_is_allowed() {
 }
 
 #[test]
+fn refs_that_are_equal_do_not_prove_that_their_objects_are_there() {
+    for table in ["", "table = \"sqlite:cc.db\"\n"] {
+        let hosts = Hosts::start(ALLOW);
+        let link = |lines: &str| {
+            hosts.link(lines);
+            let file = hosts.pair.path("links.toml");
+            let text = std::fs::read_to_string(&file).unwrap();
+            std::fs::write(&file, text.replace("[links.cc]\n", &format!("[links.cc]\n{table}"))).unwrap();
+        };
+        let lacking = || hosts.run(&["explain", "cc", "app", "--json"]).json()["lfs"]["lacking"].clone();
+        let work = Work::new(hosts.pair.path("work"));
+        work.commit("there.bin", b"it is there");
+        push(&hosts, &work);
+        work.commit("missing.bin", b"nobody has it yet");
+        let url = hosts.pair.url(US, "app");
+        let git = git::command(&work.path).args(["push", "-q", &url, "main"]).env("GIT_LFS_SKIP_PUSH", "1").status();
+        assert!(git.unwrap().success());
+        // Carried without their objects at first.
+        link("");
+        hosts.pass("cc");
+        assert_eq!(hosts.refs(EU), hosts.refs(US));
+        link("lfs = \"copy\"\nlfs_missing = \"allow\"");
+        assert_eq!(lacking(), 2, "{table}");
+        assert_eq!(hosts.pass("cc")["lfs_objects"], 1, "{table}");
+        // What was missing is asked for until it is there.
+        assert_eq!(lacking(), 1, "{table}");
+        assert!(hosts.pass("cc").is_null(), "{table}");
+        work.git(&["lfs", "push", "--all", &url]);
+        assert_eq!(lacking(), 1, "{table}");
+        assert_eq!(hosts.pass("cc")["lfs_objects"], 1, "{table}");
+        let told = hosts.run(&["explain", "cc", "app", "--json"]).json();
+        assert!(matches!(told["lfs"]["lacking"].as_u64(), Some(0)), "{told}");
+        assert!(hosts.pass("cc").is_null(), "{table}");
+        let clone = Work::clone(hosts.pair.dir(), &hosts.pair.url(EU, "app"));
+        assert_eq!(clone.read("missing.bin"), b"nobody has it yet");
+    }
+}
+
+#[test]
 fn the_list_of_what_is_missing_is_whole_but_short() {
     let hosts = Hosts::start(ALLOW);
     hosts.link("lfs = \"copy\"");

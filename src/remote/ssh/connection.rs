@@ -9,9 +9,9 @@ use russh::client::{Handle as Session, Msg};
 use russh::{ChannelMsg, ChannelReadHalf, ChannelWriteHalf, Disconnect};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio_util::sync::DropGuard;
 
-use super::Recogniser;
-use crate::error::chain;
+use super::{Recogniser, failed};
 use crate::git::client::{ClientError, Connection, Deadline, Request};
 use crate::git::protocol::Version;
 use crate::remote::pieces::Pieces;
@@ -24,6 +24,8 @@ const CHUNK_BYTES: usize = 32 * 1024;
 const MAX_UNREAD_BYTES: usize = 1 << 20;
 /// Bytes of complaints that are kept.
 const MAX_COMPLAINT_BYTES: usize = 4096;
+/// How long a server is given to take leave before its connection is cut.
+const GOODBYE_TIME: Duration = Duration::from_secs(5);
 /// The stream of complaints.
 const STDERR: u32 = 1;
 /// What is being done, for messages.
@@ -31,7 +33,8 @@ const TALKING: &str = "a conversation over SSH";
 
 /// A conversation with a service.
 pub struct SshConnection {
-    session: Option<Session<Recogniser>>,
+    /// With what cuts its connection.
+    session: Option<(Session<Recogniser>, DropGuard)>,
     input: ChannelWriteHalf<Msg>,
     answer: Pieces,
     deadline: Deadline,
@@ -45,7 +48,7 @@ pub struct SshConnection {
 impl SshConnection {
     /// Starts a command and waits until it says something, or ends.
     pub fn begin(
-        session: Session<Recogniser>,
+        (session, line): (Session<Recogniser>, DropGuard),
         server: &str,
         command: &str,
         version: Version,
@@ -65,9 +68,8 @@ impl SshConnection {
             Ok::<_, russh::Error>((output, input))
         };
         let started = runtime.block_on(async { tokio::time::timeout(silence, start).await });
-        let (output, input) = started
-            .map_err(|_| broken(io::ErrorKind::TimedOut.into()))?
-            .map_err(|error| broken(io::Error::other(chain(&error))))?;
+        let (output, input) =
+            started.map_err(|_| broken(io::ErrorKind::TimedOut.into()))?.map_err(|error| broken(failed(&error)))?;
         let (pieces, received) = mpsc::channel(1);
         runtime.spawn(listen(output, pieces, server.to_owned()));
         let stream =
@@ -75,7 +77,7 @@ impl SshConnection {
         let deadline = Deadline::default();
         let answer = Pieces::new(stream.boxed(), silence, deadline.clone(), runtime.clone());
         let (server, runtime) = (server.to_owned(), runtime.clone());
-        let session = Some(session);
+        let session = Some((session, line));
         let mut it = SshConnection { session, input, answer, deadline, server, silence, runtime, broken: false };
         // A command that cannot start says so at once.
         match it.answer.fill_buf() {
@@ -110,10 +112,15 @@ impl SshConnection {
     /// Ends the conversation, in whatever state it is.
     fn hang_up(&mut self) {
         self.broken = true;
-        if let Some(session) = self.session.take() {
+        if let Some((session, line)) = self.session.take() {
             let gone = async move {
-                // It may be gone already.
-                let _ = session.disconnect(Disconnect::ByApplication, "", "").await;
+                let goodbye = async {
+                    // It may be gone already.
+                    let _ = session.disconnect(Disconnect::ByApplication, "", "").await;
+                    let _ = session.await;
+                };
+                let _ = tokio::time::timeout(GOODBYE_TIME, goodbye).await;
+                drop(line);
             };
             self.runtime.spawn(gone);
         }

@@ -5,21 +5,25 @@
 
 mod connection;
 mod known_hosts;
+mod line;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use russh::client::{AuthResult, Config, Handle as Session, Handler};
+use russh::client::{AuthResult, ChannelOpenHandle, Config, Handle as Session, Handler, Msg, Session as ClientSession};
 use russh::keys::{Algorithm, HashAlg, PrivateKey, PrivateKeyWithHashAlg, PublicKeyOrCertificate};
-use russh::{Limits, Preferred, SshId};
+use russh::{Channel, Limits, Preferred, SshId};
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use self::connection::SshConnection;
 use self::known_hosts::Known;
+use self::line::Line;
 use super::limits::Patience;
+use super::said;
 use super::secret::Secret;
 use crate::config::SshUrl;
 use crate::error::chain;
@@ -84,6 +88,88 @@ impl Handler for Recogniser {
             }
         }
     }
+
+    // A server opens channels only where a client has asked for forwarding, which gitferry never does. russh would
+    // accept them, as many as a server likes.
+
+    async fn server_channel_open_forwarded_tcpip(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: &str,
+        _: u32,
+        _: ChannelOpenHandle,
+        _: &mut ClientSession,
+    ) -> Result<(), SessionError> {
+        Err(uninvited())
+    }
+
+    async fn server_channel_open_forwarded_streamlocal(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: ChannelOpenHandle,
+        _: &mut ClientSession,
+    ) -> Result<(), SessionError> {
+        Err(uninvited())
+    }
+
+    async fn server_channel_open_agent_forward(
+        &mut self,
+        _: Channel<Msg>,
+        _: ChannelOpenHandle,
+        _: &mut ClientSession,
+    ) -> Result<(), SessionError> {
+        Err(uninvited())
+    }
+
+    async fn server_channel_open_session(
+        &mut self,
+        _: Channel<Msg>,
+        _: ChannelOpenHandle,
+        _: &mut ClientSession,
+    ) -> Result<(), SessionError> {
+        Err(uninvited())
+    }
+
+    async fn server_channel_open_direct_tcpip(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: &str,
+        _: u32,
+        _: ChannelOpenHandle,
+        _: &mut ClientSession,
+    ) -> Result<(), SessionError> {
+        Err(uninvited())
+    }
+
+    async fn server_channel_open_direct_streamlocal(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: ChannelOpenHandle,
+        _: &mut ClientSession,
+    ) -> Result<(), SessionError> {
+        Err(uninvited())
+    }
+
+    async fn server_channel_open_x11(
+        &mut self,
+        _: Channel<Msg>,
+        _: &str,
+        _: u32,
+        _: ChannelOpenHandle,
+        _: &mut ClientSession,
+    ) -> Result<(), SessionError> {
+        Err(uninvited())
+    }
+}
+
+fn uninvited() -> SessionError {
+    SessionError::Untrusted("it opens a channel that was not asked for".into())
 }
 
 impl Ssh {
@@ -111,9 +197,9 @@ impl Ssh {
         // Read each time, so that exchanged ones are noticed.
         let key = self.key().map_err(unusable)?;
         let known = self.known(url).map_err(|reason| ClientError::Untrusted { server: shown.into(), reason })?;
-        let opened = self.runtime.block_on(self.open(url, shown, known, key))?;
+        let (session, line) = self.runtime.block_on(self.open(url, shown, known, key))?;
         let command = format!("{} {}", service.name(), quoted(&url.path));
-        SshConnection::begin(opened, shown, &command, version, self.patience.silence, &self.runtime)
+        SshConnection::begin((session, line), shown, &command, version, self.patience.silence, &self.runtime)
             .map(|it| Box::new(it) as Box<dyn Connection>)
     }
 
@@ -143,14 +229,14 @@ impl Ssh {
         Ok(Known::read(&text, &url.host, url.port))
     }
 
-    /// A session with a server that was recognised, as the user of the URL.
+    /// A session with a server that was recognised, as the user of the URL; its connection is cut when the guard is dropped.
     async fn open(
         &self,
         url: &SshUrl,
         shown: &str,
         known: Known,
         key: PrivateKey,
-    ) -> Result<Session<Recogniser>, ClientError> {
+    ) -> Result<(Session<Recogniser>, DropGuard), ClientError> {
         let broken = |doing, error| ClientError::Connection { server: shown.into(), doing, error };
         let late = |doing, time: Duration| {
             let text = format!("the server did not answer for {time:?}");
@@ -165,6 +251,9 @@ impl Ssh {
         let config = Arc::new(config(&known));
         let login = "logging in";
         let patience = LOGIN_TIME.min(self.patience.silence);
+        let cut = CancellationToken::new();
+        let tcp = Line::new(tcp, &cut);
+        let guard = cut.drop_guard();
         let open = async {
             let mut session = russh::client::connect_stream(config, tcp, Recogniser(known)).await?;
             let accepted = authenticate(&mut session, &url.user, key).await?;
@@ -173,16 +262,22 @@ impl Ssh {
         let server = || shown.to_owned();
         match tokio::time::timeout(patience, open).await {
             Err(_) => Err(late(login, patience)),
-            Ok(Ok((session, Ok(())))) => Ok(session),
+            Ok(Ok((session, Ok(())))) => Ok((session, guard)),
             Ok(Ok((_, Err(reason)))) => Err(ClientError::Unauthorized { server: server(), reason }),
             Ok(Err(SessionError::Untrusted(reason))) => Err(ClientError::Untrusted { server: server(), reason }),
             Ok(Err(SessionError::Russh(russh::Error::NoCommonAlgo { kind: russh::AlgorithmKind::Key, .. }))) => {
                 let reason = "it has no key of a kind that known_hosts has for it".into();
                 Err(ClientError::Untrusted { server: server(), reason })
             }
-            Ok(Err(SessionError::Russh(error))) => Err(broken(login, std::io::Error::other(chain(&error)))),
+            Ok(Err(SessionError::Russh(error))) => Err(broken(login, failed(&error))),
         }
     }
+}
+
+/// An error of the session, which may quote the server, as text that is fit to be shown.
+fn failed(error: &russh::Error) -> std::io::Error {
+    let text = said::shown(chain(error).as_bytes());
+    std::io::Error::other(text.unwrap_or_else(|| "the session failed".into()))
 }
 
 /// Connects to the first address of a host that answers, each of which has its share of the time that is left: one that

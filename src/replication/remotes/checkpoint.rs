@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::policy::RefPolicy;
 use crate::events::codecommit::{ReferenceEvent, StateChange};
+use crate::git::lfs::Pointer;
 use crate::git::refs::RefValue;
 use crate::git::view::RefTable;
 use crate::ledger::hash::{Lattice, RefsDigest};
@@ -18,6 +19,9 @@ use crate::ledger::hash::{Lattice, RefsDigest};
 const MAX_RECENT: usize = 64;
 /// Most refs that are kept as not confirmed. With more, nothing is taken for confirmed.
 const MAX_UNCONFIRMED: usize = 256;
+
+/// Most LFS objects that are kept as missing at the source.
+pub(super) const MAX_MISSING: usize = 256;
 
 /// What the last complete pass left at the target.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +41,13 @@ pub struct Checkpoint {
     /// The refs that were moved last, by their names at the target; `None` for deleted ones.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub recent: BTreeMap<String, Option<String>>,
+    /// LFS objects that the source lacked when the last pass went on without them, with their sizes in bytes: each pass
+    /// asks for them again.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub lfs_missing: BTreeMap<String, u64>,
+    /// Whether there were more than are kept, so that the next pass looks for LFS objects in all of the history.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lfs_again: bool,
 }
 
 /// What an event says: that a ref of the source has a new value.
@@ -115,6 +126,19 @@ impl Checkpoint {
     /// Whether it tells which value a ref of the target has.
     pub fn tells_of(&self, name: &BStr) -> bool {
         name.to_str().is_ok_and(|name| self.recent.contains_key(name))
+    }
+
+    /// The LFS objects that the source lacked.
+    pub fn missing_pointers(&self) -> Vec<Pointer> {
+        let pointer = |(oid, size): (&String, &u64)| Some(Pointer { oid: oid.parse().ok()?, size: *size });
+        self.lfs_missing.iter().filter_map(pointer).collect()
+    }
+
+    /// Keeps `count` LFS objects that the source lacked, of which these are known.
+    pub fn set_missing(&mut self, pointers: &[Pointer], count: u64) {
+        let kept = &pointers[..pointers.len().min(MAX_MISSING)];
+        self.lfs_missing = kept.iter().map(|pointer| (pointer.oid.to_string(), pointer.size)).collect();
+        self.lfs_again = count > kept.len() as u64;
     }
 
     /// Keeps which refs are not confirmed.

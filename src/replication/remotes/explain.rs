@@ -61,6 +61,9 @@ pub struct Explained {
     /// Objects of Git LFS, where the link carries them and it was looked for them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lfs: Option<LfsForecast>,
+    /// Whether all of the history is to be looked at for LFS objects, since no pass is known to have carried them.
+    #[serde(skip)]
+    pub looks_for_lfs: bool,
     /// What is to be done to single refs; the first of them.
     pub refs: Vec<Step>,
     /// How many more.
@@ -158,8 +161,13 @@ impl LookAhead<'_> {
         explained.add_steps(&plan);
         let held = Held::of(&there.refs);
         let wants = held.wants(&plan.edits);
+        let all = self.link.looks_at_all(self.checkpoint);
+        explained.looks_for_lfs = self.link.lfs == LfsMode::Copy && all && self.link.table.is_some();
         if plan.is_empty() || wants.is_empty() {
             explained.needs_nothing(&plan);
+            if self.depth != Depth::Refs {
+                self.forecast_lfs(&mut explained, &mut supply, Wanted::default(), &refs)?;
+            }
         } else if self.depth != Depth::Refs {
             let extra = receive.extra_haves();
             let search = Search { target, held: &held, extra, source: &refs.refs, known: &known };
@@ -206,7 +214,13 @@ impl LookAhead<'_> {
         if self.link.looks_at_all(self.checkpoint) {
             (wanted.wants, wanted.haves) = (all_carried(&source.refs, &self.link.policy), Vec::new());
         }
-        explained.lfs = Some(forecast(self.ends, supply, &wanted, source.format, self.runtime)?);
+        let remembered = self.checkpoint.map(Checkpoint::missing_pointers).unwrap_or_default();
+        let look = (&wanted, remembered.as_slice());
+        let forecast = forecast(self.ends, supply, look, source.format, self.runtime)?;
+        if explained.path == Path::None && forecast.lacking > 0 {
+            explained.why = "no Git objects are to be sent, but objects of Git LFS that the target lacks".into();
+        }
+        explained.lfs = Some(forecast);
         Ok(())
     }
 }

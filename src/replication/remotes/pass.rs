@@ -182,8 +182,8 @@ impl RemoteLink {
         }
     }
 
-    /// What brings the objects of Git LFS for one repository, if the link carries them. Where no complete pass has done
-    /// so by this policy, all of the history is looked at, if there is a table in which that is noted.
+    /// What brings the objects of Git LFS for one repository, if the link carries them. Where no complete pass is known to
+    /// have done so by this policy, all of the history is looked at: without a table, in every pass.
     fn lfs_task(
         &self,
         ends: (&End, &End),
@@ -194,12 +194,14 @@ impl RemoteLink {
             return Ok(None);
         }
         let (actor, progress) = (self.actor(), self.progress.clone());
-        LfsTask::new(ends, self.lfs_missing, self.looks_at_all(checkpoint), &actor, progress, runtime.clone()).map(Some)
+        let remembered = checkpoint.map(Checkpoint::missing_pointers).unwrap_or_default();
+        let look = (self.looks_at_all(checkpoint), remembered);
+        LfsTask::new(ends, self.lfs_missing, look, &actor, progress, runtime.clone()).map(Some)
     }
 
     /// Whether pointers of Git LFS are looked for in all of the history.
     pub(super) fn looks_at_all(&self, checkpoint: Option<&Checkpoint>) -> bool {
-        let is_complete = checkpoint.is_some_and(|last| last.policy == self.policy.fingerprint());
-        self.table.is_some() && !is_complete
+        let is_complete = |last: &Checkpoint| last.policy == self.policy.fingerprint() && !last.lfs_again;
+        !checkpoint.is_some_and(is_complete)
     }
 }

@@ -257,7 +257,7 @@ impl Relay<'_, '_> {
                 (wants, haves)
             }
         };
-        if wants.is_empty() {
+        if wants.is_empty() && lfs.remembered().is_empty() {
             return Ok(());
         }
         let wanted = Wanted { wants, haves, shallow: self.receive.shallow().to_vec(), ..Wanted::default() };

@@ -3,6 +3,8 @@
 use gix::bstr::BStr;
 use serde::Serialize;
 
+use crate::git::lfs::Pointer;
+
 /// Most refs of one repository about which something is told; the rest is counted.
 pub const MAX_NOTES: usize = 1_000;
 
@@ -103,6 +105,9 @@ pub struct Carried {
     pub lfs_objects: u64,
     /// Their bytes.
     pub lfs_bytes: u64,
+    /// LFS objects that the source lacks, where the pass went on without them: how many, and some of them.
+    #[serde(skip)]
+    pub lfs_missing: (u64, Vec<Pointer>),
     /// What was out of the ordinary about the way, for people.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
@@ -120,6 +125,7 @@ impl Carried {
     /// been kept.
     pub fn begin_attempt(&mut self) {
         self.refused = 0;
+        self.lfs_missing = (0, Vec::new());
         self.notes.refs.retain(|note| note.outcome == Outcome::Preserved);
         self.notes.more = 0;
     }

@@ -98,6 +98,8 @@ impl Relay<'_, '_> {
             ..Checkpoint::default()
         };
         checkpoint.set_unconfirmed(&self.unconfirmed);
+        let (missing, pointers) = &self.carried.lfs_missing;
+        checkpoint.set_missing(pointers, *missing);
         let left = |name: &BStr| match self.moved.iter().rfind(|(moved, _)| moved == name) {
             Some((_, id)) => *id,
             None => self.there.refs.find(name).and_then(|entry| self.there.refs.object(&entry)),

@@ -66,7 +66,7 @@ impl RemoteStatus {
         let diverged = explained.preserve + explained.force > 0 || explained.skip.has(Outcome::Diverged);
         self.standing = match () {
             () if explained.path == Path::Refused || diverged => "diverged",
-            () if self.pending_refs > 0 => "behind",
+            () if self.pending_refs > 0 || explained.looks_for_lfs => "behind",
             () => "equal",
         };
         match self.standing {

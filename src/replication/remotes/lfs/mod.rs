@@ -18,6 +18,7 @@ use tokio::runtime::Handle;
 use self::ends::{LfsEnd, Refusals, To};
 pub use self::find::Spill;
 use self::find::find_pointers;
+use super::checkpoint::MAX_MISSING;
 use super::ends::End;
 use super::error::RemotesError;
 use super::report::Carried;
@@ -39,7 +40,11 @@ pub trait LfsCarrier: Sync {
     /// Whether all that the link carries is to be looked at, and not only what is new.
     fn looks_at_all(&self) -> bool;
 
-    /// Brings the objects that those of a push point to. Blocking.
+    /// Objects that a pass before went on without.
+    fn remembered(&self) -> &[Pointer];
+
+    /// Brings the objects that those of a push point to (none where nothing is wanted), and those that are remembered.
+    /// Blocking.
     fn carry(
         &self,
         supply: &mut dyn Supply,
@@ -56,6 +61,7 @@ pub struct LfsTask {
     /// What becomes of a pass whose objects are missing at the source.
     missing: Missing,
     looks_at_all: bool,
+    remembered: Vec<Pointer>,
     spill: Spill,
     progress: Arc<Progress>,
     runtime: Handle,
@@ -88,11 +94,16 @@ struct Moved {
 struct Listed {
     count: u64,
     first: Vec<String>,
+    /// At most [`MAX_MISSING`].
+    pointers: Vec<Pointer>,
 }
 
 impl Listed {
     fn add(&mut self, pointer: Pointer, reason: Option<&str>) {
         self.count += 1;
+        if self.pointers.len() < MAX_MISSING {
+            self.pointers.push(pointer);
+        }
         if self.first.len() < MAX_TOLD_LFS {
             let Pointer { oid, size } = pointer;
             let reason = reason.map_or(String::new(), |reason| format!(": {reason}"));
@@ -118,7 +129,7 @@ impl LfsTask {
     pub fn new(
         (source, target): (&End, &End),
         missing: Missing,
-        looks_at_all: bool,
+        (looks_at_all, remembered): (bool, Vec<Pointer>),
         actor: &str,
         progress: Arc<Progress>,
         runtime: Handle,
@@ -128,7 +139,8 @@ impl LfsTask {
             LfsEnd::of(end, actor.into())?.ok_or_else(absent)
         };
         let spill = spill_of(source);
-        Ok(LfsTask { source: end(source)?, target: end(target)?, missing, looks_at_all, spill, progress, runtime })
+        let (source, target) = (end(source)?, end(target)?);
+        Ok(LfsTask { source, target, missing, looks_at_all, remembered, spill, progress, runtime })
     }
 
     /// Brings all objects that the target lacks. What is missing or refused is told at the end, so that the list of it
@@ -255,6 +267,7 @@ impl LfsTask {
                 let remark = format!("{count} LFS objects are missing at the source: {objects}");
                 tracing::warn!(source = self.source.url(), "{remark}");
                 carried.remark(&remark);
+                carried.lfs_missing = (count, moved.missing.pointers.clone());
                 Ok(())
             }
         }
@@ -269,16 +282,33 @@ fn spill_of(source: &End) -> Spill {
     }
 }
 
+/// The pointers among what is wanted, if anything is, and those that are remembered, each once.
+fn all_pointers(
+    supply: &mut dyn Supply,
+    wanted: &Wanted,
+    remembered: &[Pointer],
+    format: Format,
+    spill: &Spill,
+) -> Result<Vec<Pointer>, RemotesError> {
+    let mut pointers = match wanted.wants.is_empty() {
+        true => Vec::new(),
+        false => find_pointers(supply, wanted, format, spill)?,
+    };
+    let found: HashSet<LfsOid> = pointers.iter().map(|pointer| pointer.oid).collect();
+    pointers.extend(remembered.iter().filter(|pointer| !found.contains(&pointer.oid)));
+    Ok(pointers)
+}
+
 /// Looks for what a pass would bring, and brings nothing. Blocking.
 pub fn forecast(
     (source, target): (&End, &End),
     supply: &mut dyn Supply,
-    wanted: &Wanted,
+    (wanted, remembered): (&Wanted, &[Pointer]),
     format: Format,
     runtime: &Handle,
 ) -> Result<LfsForecast, RemotesError> {
     let bytes_of = |pointers: &[Pointer]| pointers.iter().map(|pointer| pointer.size).sum::<u64>();
-    let pointers = find_pointers(supply, wanted, format, &spill_of(source))?;
+    let pointers = all_pointers(supply, wanted, remembered, format, &spill_of(source))?;
     let mut forecast =
         LfsForecast { objects: pointers.len() as u64, bytes: bytes_of(&pointers), ..LfsForecast::default() };
     // A region that does not have the repository yet lacks everything.
@@ -300,6 +330,10 @@ impl LfsCarrier for LfsTask {
         self.looks_at_all
     }
 
+    fn remembered(&self) -> &[Pointer] {
+        &self.remembered
+    }
+
     fn carry(
         &self,
         supply: &mut dyn Supply,
@@ -307,7 +341,7 @@ impl LfsCarrier for LfsTask {
         format: Format,
         carried: &mut Carried,
     ) -> Result<(), RemotesError> {
-        let pointers = find_pointers(supply, wanted, format, &self.spill)?;
+        let pointers = all_pointers(supply, wanted, &self.remembered, format, &self.spill)?;
         if pointers.is_empty() {
             return Ok(());
         }

@@ -287,7 +287,7 @@ fn what_is_not_there() {
     let other = place.remote(&server.lines("")).repository("other").unwrap();
     let error = listed(&other).unwrap_err();
     assert!(matches!(error, ClientError::NotFound { .. }) && error.kind() == Kind::NotFound, "{error}");
-    for name in ["../app", "a b", "", "x.git"] {
+    for name in ["../app", "a//b", "", "x.git"] {
         assert_eq!(other.remote().repository(name).unwrap_err().kind(), Kind::Usage);
     }
 }

@@ -242,6 +242,29 @@ fn an_answer_that_is_lost_loses_nothing() {
 }
 
 #[test]
+fn a_target_that_takes_no_refs_of_ours_has_its_own_back() {
+    for refusal in [None, Some(Refusal::Update)] {
+        for rename in [Rename::IntoFolder, Rename::OutOfFolder] {
+            let (place, tip) = renamed(rename, refusal);
+            let (old, new) = rename.names();
+            let hook = place.target.path.join("hooks/update");
+            std::fs::create_dir_all(hook.parent().unwrap()).unwrap();
+            let declined = if refusal.is_some() { new } else { "none" };
+            let text =
+                format!("#!/bin/sh\ncase $1 in refs/gitferry/*) exit 1;; refs/heads/{declined}) exit 1;; esac\n");
+            std::fs::write(&hook, text).unwrap();
+            std::fs::set_permissions(&hook, std::fs::Permissions::from_mode(0o755)).unwrap();
+            pass(&place, false, true).ok();
+            let there = refs(&place.target);
+            match refusal {
+                None => place.assert_mirrored(),
+                Some(_) => assert_eq!(there.get(&format!("refs/heads/{old}")), Some(&tip), "{rename:?}: {there:?}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn many_replacements_go_at_once_and_a_refused_one_stops_no_other() {
     let place = Place::new();
     for n in 0..30 {

@@ -30,6 +30,8 @@ pub(super) struct Aside {
     id: ObjectId,
     /// The ref that named it.
     of: BString,
+    /// Whether the target keeps it. One that takes no refs of that name only has it until it collects what no ref names.
+    kept: bool,
 }
 
 impl Aside {
@@ -37,14 +39,14 @@ impl Aside {
     fn new(of: &BStr, id: ObjectId) -> Option<Aside> {
         let rest = of.strip_prefix(b"refs/")?;
         let name = [ASIDE_PREFIX.as_bytes(), rest, b"/", id.to_hex().to_string().as_bytes()].concat();
-        Some(Aside { name: RefName::new(name).ok()?, id, of: of.to_owned() })
+        Some(Aside { name: RefName::new(name).ok()?, id, of: of.to_owned(), kept: false })
     }
 
     /// From a ref that a pass before has left.
     fn parse(name: &BStr, id: ObjectId) -> Option<Aside> {
         let (of, _) = name.strip_prefix(ASIDE_PREFIX.as_bytes())?.rsplit_once_str(b"/")?;
         let of = [b"refs/", of].concat();
-        Some(Aside { name: RefName::new(name.to_vec()).ok()?, id, of: of.into() })
+        Some(Aside { name: RefName::new(name.to_vec()).ok()?, id, of: of.into(), kept: true })
     }
 
     /// Whether this is what the ref of that name was.
@@ -143,9 +145,7 @@ impl Relay<'_, '_> {
                 return Ok(Some(report));
             }
         }
-        if let Some(report) = self.put_aside(&edits)? {
-            return Ok(Some(report));
-        }
+        self.put_aside(&edits)?;
         crash_point("put-aside");
         let report = self.push_edits(&edits)?;
         if declines_all(&report) {
@@ -157,24 +157,28 @@ impl Relay<'_, '_> {
         Ok(None)
     }
 
-    /// Keeps what is about to make room. A report where the target refuses that.
-    fn put_aside(&mut self, edits: &[Edit<'_>]) -> Result<Option<PushReport>, RemotesError> {
+    /// Keeps what is about to make room, where the target takes that.
+    fn put_aside(&mut self, edits: &[Edit<'_>]) -> Result<(), RemotesError> {
         let going = edits.iter().filter(|edit| edit.new.is_none());
         let aside = going.filter_map(|edit| Aside::new(edit.name.as_ref(), edit.old?));
-        let aside: Vec<Aside> = aside.filter(|aside| !self.aside.contains(aside)).collect();
+        let is_new = |aside: &Aside| !self.aside.iter().any(|other| other.name == aside.name);
+        let aside: Vec<Aside> = aside.filter(is_new).collect();
         if aside.is_empty() {
-            return Ok(None);
+            return Ok(());
         }
         let commands: Vec<Command> = aside.iter().map(Aside::creation).collect();
         let report = self.push_empty(&commands)?;
-        let all = report.is_ok();
-        for (aside, told) in aside.into_iter().zip(&report.refs) {
-            if told.result.is_ok() {
-                self.after.edit(aside.name.as_bstr(), None, Some(&RefValue::Object(aside.id)));
-                self.aside.push(aside);
+        for (mut aside, told) in aside.into_iter().zip(report.refs) {
+            match told.result {
+                Ok(()) => {
+                    self.after.edit(aside.name.as_bstr(), None, Some(&RefValue::Object(aside.id)));
+                    aside.kept = true;
+                }
+                Err(reason) => tracing::warn!(target = self.target.url(), "{} is refused: {reason}", aside.name),
             }
+            self.aside.push(aside);
         }
-        Ok((!all).then_some(report))
+        Ok(())
     }
 
     /// Puts back what made room for nothing, and lets go of what is kept and no longer needed.
@@ -214,7 +218,10 @@ impl Relay<'_, '_> {
                         done.push(aside.clone());
                     }
                     Err(reason) => {
-                        let reason = format!("{} stays as {} until {other} is there: {reason}", aside.id, aside.name);
+                        let reason = match aside.kept {
+                            true => format!("{} stays as {} until {other} is there: {reason}", aside.id, aside.name),
+                            false => format!("{} made room for {other}, and cannot come back: {reason}", aside.id),
+                        };
                         self.carried.notes.add(aside.of.as_bstr(), Outcome::Pending, reason);
                     }
                 }
@@ -230,7 +237,8 @@ impl Relay<'_, '_> {
     }
 
     fn let_go(&mut self, over: &[Aside]) -> Result<(), RemotesError> {
-        for some in over.chunks(self.task.limits.refs_per_push.max(1)) {
+        let kept: Vec<Aside> = over.iter().filter(|aside| aside.kept).cloned().collect();
+        for some in kept.chunks(self.task.limits.refs_per_push.max(1)) {
             let commands: Vec<Command> = some.iter().map(Aside::deletion).collect();
             let report = self.push(&commands, None)?;
             for (aside, told) in some.iter().zip(report.refs) {
@@ -277,7 +285,8 @@ mod tests {
         let id = ObjectId::from_bytes_or_panic(&[7; 20]);
         for of in ["refs/heads/a", "refs/heads/a/b", "refs/tags/v1"] {
             let aside = Aside::new(of.into(), id).unwrap();
-            assert_eq!(Aside::parse(aside.name.as_bstr(), id), Some(aside.clone()), "{of}");
+            let found = Aside::parse(aside.name.as_bstr(), id);
+            assert_eq!(found, Some(Aside { kept: true, ..aside.clone() }), "{of}");
             assert_eq!(aside.of, of);
         }
         assert_eq!(Aside::parse("refs/gitferry/aside/x".into(), id), None);

@@ -68,7 +68,7 @@ fn a_command_sets_it_and_replicas_follow() {
 
 #[test]
 fn who_may_push_may_set_it_over_http() {
-    let pair = Pair::with_tokens("ann secret-ann\n");
+    let pair = Pair::with_tokens("ann:secret-ann\n");
     let url = pair.url(US, "app").replace("http://", "http://ann:secret-ann@");
     let repo = GitRepo::init(pair.path("src.git"), &[]);
     repo.commit("main", "file", "text\n");

@@ -60,7 +60,7 @@ fn objects_are_there_before_refs_and_move_once() {
     work.git(&["lfs", "push", "--all", &hosts.pair.url(EU, "app")]);
     let before = hosts.taken();
     let told = hosts.run(&["explain", "cc", "app"]).stdout;
-    assert!(told.contains("lfs     0 of 1 object (0 B of 5 B) to bring"), "{told}");
+    assert!(told.contains("lfs     0 of 5 objects (0 B of 9.00 MiB) to bring"), "{told}");
     assert_eq!(hosts.pass("cc")["lfs_objects"], 0);
     assert_eq!(hosts.taken(), before);
 }

@@ -101,7 +101,7 @@ fn command(root: &Path, request: &Parts) -> Command {
     };
     command.env("GIT_CONFIG_NOSYSTEM", "1").env("GIT_CONFIG_GLOBAL", "/dev/null");
     command.env("GIT_PROJECT_ROOT", root).env("GIT_HTTP_EXPORT_ALL", "1").env("REMOTE_USER", "somebody");
-    command.env("REQUEST_METHOD", request.method.as_str()).env("PATH_INFO", request.uri.path());
+    command.env("REQUEST_METHOD", request.method.as_str()).env("PATH_INFO", decoded(request.uri.path()));
     command.env("QUERY_STRING", request.uri.query().unwrap_or_default());
     for (header, variable) in [
         ("content-type", "CONTENT_TYPE"),
@@ -114,4 +114,18 @@ fn command(root: &Path, request: &Parts) -> Command {
         }
     }
     command
+}
+
+/// A path without its percent-encoding, as a CGI program gets it.
+fn decoded(path: &str) -> String {
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let [first, after @ ..] = rest {
+        let code = after.get(..2).filter(|_| *first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
+        match code.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            Some(byte) => (bytes.push(byte), rest = &after[2..]),
+            None => (bytes.push(*first), rest = after),
+        };
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }

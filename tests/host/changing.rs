@@ -56,7 +56,7 @@ fn push_often(pair: &Pair, second: &SecondHost, pusher: usize, pushes: usize) ->
     let mut accepted = BTreeMap::new();
     for push in 0..pushes {
         let name = [STAYS, CHANGING[0], CHANGING[1]][(pusher + push) % 3];
-        let url = if (pusher + push / 3) % 2 == 0 { pair.url(US, name) } else { second.url(name) };
+        let url = if (pusher + push / 3).is_multiple_of(2) { pair.url(US, name) } else { second.url(name) };
         let branch = format!("b{pusher}");
         let id = repo.commit(&branch, &format!("file-{pusher}"), &format!("{push}\n"));
         // By force: the repository may be another one than the last time.

@@ -78,14 +78,14 @@ impl PackChecks {
 
     /// Checks all packs as far as [`CHECKED_BEFORE_BYTES`] reach; returns those that are still to be checked.
     /// Blocking.
-    fn check(&self, packs: &[LocalPack]) -> std::result::Result<Vec<(LocalPack, Stamp)>, (LocalPack, Problem)> {
+    fn check(&self, packs: &[LocalPack]) -> std::result::Result<Vec<(LocalPack, Stamp)>, (Box<LocalPack>, Problem)> {
         let (mut bytes, mut left) = (0_u64, Vec::new());
         for local in packs {
-            let stamp = Stamp::of(local).map_err(|problem| (local.clone(), problem))?;
+            let stamp = Stamp::of(local).map_err(|problem| (Box::new(local.clone()), problem))?;
             let known = self.verdicts().get(&local.live.key).filter(|(of, _)| *of == stamp).cloned();
             match known {
                 Some((_, Verdict::Sound | Verdict::Open)) => continue,
-                Some((_, Verdict::Damaged(reason))) => return Err((local.clone(), Problem::Damaged(reason))),
+                Some((_, Verdict::Damaged(reason))) => return Err((Box::new(local.clone()), Problem::Damaged(reason))),
                 None => {}
             }
             bytes = bytes.saturating_add(local.live.bytes).saturating_add(local.live.index_bytes);
@@ -96,7 +96,7 @@ impl PackChecks {
             }
             let checked = check_bytes(local);
             self.conclude(local, stamp, &checked);
-            checked.map_err(|problem| (local.clone(), problem))?;
+            checked.map_err(|problem| (Box::new(local.clone()), problem))?;
         }
         Ok(left)
     }

@@ -41,6 +41,7 @@ pub fn too_deep(
         new,
         objects: Objects::new([new, &*view.packs])?,
         format: view.format,
+        compares: view.packs.slots() > 0,
         depths: vec![0; usize::try_from(new.slots()).unwrap_or(usize::MAX)],
         visits_left: new.slots().saturating_mul(MAX_VISITS).saturating_add(MAX_VISITS),
         heights: HashMap::new(),
@@ -60,6 +61,8 @@ struct Search<'a> {
     /// What is new before what is held.
     objects: Objects<'a>,
     format: gix::hash::Kind,
+    /// Whether there is anything to compare with: in a first push all trees are new.
+    compares: bool,
     /// The greatest depth that each new tree was met at, and one more; 0 where it was not met.
     depths: Vec<u16>,
     visits_left: u64,
@@ -113,7 +116,7 @@ impl Search<'_> {
             }
             let commit = self.commit(&id)?;
             let mut before = Vec::new();
-            for parent in commit.parents.iter().take(MAX_COMPARED_PARENTS) {
+            for parent in commit.parents.iter().take(if self.compares { MAX_COMPARED_PARENTS } else { 0 }) {
                 before.extend(self.commit(parent)?.tree);
             }
             self.commits.extend(commit.parents);
@@ -156,7 +159,7 @@ impl Search<'_> {
             (self.visits_left, self.depths[slot]) = (left, depth as u16 + 1);
             let entries = self.subtrees(&id)?;
             let mut old = Vec::new();
-            for tree in &before {
+            for tree in before.iter().filter(|_| !entries.is_empty()) {
                 old.push(self.subtrees(tree)?);
             }
             for (name, id) in entries {

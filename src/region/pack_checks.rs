@@ -63,6 +63,9 @@ impl Default for PackChecks {
     }
 }
 
+/// A pack with what is wrong with it.
+type Bad = (Box<LocalPack>, Problem);
+
 impl PackChecks {
     fn verdicts(&self) -> MutexGuard<'_, HashMap<String, (Stamp, Verdict)>> {
         self.verdicts.lock().unwrap_or_else(PoisonError::into_inner)
@@ -78,7 +81,7 @@ impl PackChecks {
 
     /// Checks all packs as far as [`CHECKED_BEFORE_BYTES`] reach; returns those that are still to be checked.
     /// Blocking.
-    fn check(&self, packs: &[LocalPack]) -> std::result::Result<Vec<(LocalPack, Stamp)>, (Box<LocalPack>, Problem)> {
+    fn check(&self, packs: &[LocalPack]) -> std::result::Result<Vec<(LocalPack, Stamp)>, Bad> {
         let (mut bytes, mut left) = (0_u64, Vec::new());
         for local in packs {
             let stamp = Stamp::of(local).map_err(|problem| (Box::new(local.clone()), problem))?;

@@ -141,6 +141,10 @@ pub fn hint_for(kind: Kind) -> Option<&'static str> {
 pub fn hint_for_error(error: &ReplicationError) -> Option<&'static str> {
     let special = match error {
         ReplicationError::Remotes { error, .. } => hint_for_remotes(error),
+        ReplicationError::BadObject { .. } => Some(
+            "nothing was overwritten; `gitferry repair NAME --region R --from OTHER` copies it from a region that has it \
+             sound",
+        ),
         ReplicationError::NoNames { .. } => Some("name repositories on the command line, or in full in `repositories`"),
         _ => None,
     };

@@ -15,6 +15,7 @@ mod lambda;
 mod log;
 mod metrics;
 mod output;
+mod repair;
 mod replicate;
 mod repo;
 mod shell;
@@ -71,6 +72,7 @@ enum Command {
     Explain(explain::Explain),
     Log(log::Log),
     Verify(verify::Verify),
+    Repair(repair::Repair),
     Export(export::Export),
     Demo(demo::Demo),
     Up(up::Up),
@@ -130,6 +132,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Explain(command) => command.run(context).await,
         Command::Log(command) => command.run(context).await,
         Command::Verify(command) => command.run(context).await,
+        Command::Repair(command) => command.run(context).await,
         Command::Export(command) => command.run(context).await,
         Command::Demo(command) => command.run().await,
         Command::Up(command) => command.run(context).await,

@@ -108,6 +108,24 @@ pub enum RegionError {
         /// What is wrong.
         reason: String,
     },
+    /// A pack that the manifest names is missing or damaged.
+    #[error(
+        "{repository} in {region}: pack {key} is {}: {reason}; `gitferry repair {repository} --region {region} --from \
+         OTHER` copies it from another region",
+        if *.missing { "missing" } else { "damaged" }
+    )]
+    BadPack {
+        /// The repository.
+        repository: String,
+        /// The region.
+        region: String,
+        /// The key of the pack in the region's object store.
+        key: String,
+        /// The pack or its index is not there at all.
+        missing: bool,
+        /// The damage.
+        reason: String,
+    },
     /// A name that is not allowed.
     #[error(transparent)]
     Name(#[from] crate::git::refname::NameError),
@@ -169,6 +187,7 @@ impl RegionError {
             | RegionError::Full { .. }
             | RegionError::BrokenPromise { .. }
             | RegionError::Corrupt { .. }
+            | RegionError::BadPack { .. }
             | RegionError::Name(_)
             | RegionError::Objects(_)
             | RegionError::Source(_)
@@ -190,6 +209,8 @@ impl RegionError {
             RegionError::Moved { .. } | RegionError::Full { .. } => Kind::Conflict,
             RegionError::BrokenPromise { .. } => Kind::Environment,
             RegionError::MissingObjects { .. } | RegionError::Corrupt { .. } => Kind::Corrupt,
+            RegionError::BadPack { missing: true, .. } => Kind::Missing,
+            RegionError::BadPack { missing: false, .. } => Kind::Corrupt,
             RegionError::Name(error) => error.kind(),
             RegionError::Ledger(error) => error.kind(),
             RegionError::Table(error) => error.kind(),

@@ -22,11 +22,12 @@ pub struct Exported {
 
 impl Region {
     /// Writes a bare repository to `dir`, which must be absent or empty. It appears there whole or not at
-    /// all.
+    /// all; all bytes are compared with what was recorded of them.
     pub async fn export(&self, name: &str, dir: &Path) -> Result<Exported> {
         let item = self.get(name).await?;
         let (manifest, _) = self.manifest(&item).await?;
         let local = self.local_packs(&manifest.packs).await?;
+        self.prove_bytes(&local.packs).await?;
         let refs = self.refs(&item).await?;
         let (dir, format, head) = (dir.to_owned(), item.head.format, item.head.head.clone());
         let located = |error: RegionError| error.locate(&self.name, &item.head.name);

@@ -6,7 +6,8 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::cache::{PACKS_IN_FLIGHT, Pinned, fetch};
 use super::manifest::LivePack;
-use super::{Region, RegionError, Result};
+use super::pack_checks::Problem;
+use super::{Region, RegionError, Result, Unreadable};
 use crate::ledger::advance::read_head;
 use crate::ledger::keys;
 use crate::objects::ObjectError;
@@ -38,6 +39,7 @@ impl Region {
     /// [`RegionError::Moved`] when one of them is gone because it was replaced: read the manifest again.
     pub async fn local_packs(&self, packs: &[LivePack]) -> Result<LocalPacks> {
         if let Some(local) = self.where_they_lie(packs) {
+            self.check_in_place(&local).await?;
             return Ok(LocalPacks { packs: local, _pinned: Vec::new(), _copies: None });
         }
         let pins: Vec<_> = packs.iter().map(|live| self.pin(live)).collect();
@@ -76,8 +78,17 @@ impl Region {
 
     async fn pin(&self, live: &LivePack) -> Result<Pinned> {
         match self.cache.pin(&*self.objects, live).await {
-            Err(RegionError::Objects(ObjectError::NotFound { .. })) => Err(self.explain_missing(live).await),
+            Err(RegionError::Objects(error)) => Err(self.explain_store(live, error).await),
             result => result,
+        }
+    }
+
+    /// Says which repository and pack a failure of the store is about, where the pack is to blame.
+    async fn explain_store(&self, live: &LivePack, error: ObjectError) -> RegionError {
+        match error {
+            ObjectError::NotFound { .. } => self.explain(live, Problem::Missing(error.to_string())).await,
+            ObjectError::Corrupt { .. } => self.explain(live, Problem::Damaged(error.to_string())).await,
+            error => error.into(),
         }
     }
 
@@ -89,22 +100,32 @@ impl Region {
             fetch(&*self.objects, &index_key, live.index_bytes, &local.index, memory),
         );
         match fetched.0.and(fetched.1) {
-            Err(RegionError::Objects(ObjectError::NotFound { .. })) => Err(self.explain_missing(live).await),
+            Err(RegionError::Objects(error)) => Err(self.explain_store(live, error).await),
             result => result.map(|_| local),
         }
     }
 
-    /// Why a pack of a manifest is not there: retired since that was read, unless the manifest still names it.
-    async fn explain_missing(&self, live: &LivePack) -> RegionError {
-        let damaged = |name: &str| RegionError::corrupt(&self.name, name, format!("its pack {} is missing", live.key));
-        let Some((id, ..)) = keys::parse_pack(&live.key) else { return damaged(&live.key) };
+    /// Why a pack of a manifest cannot be used: retired since that was read, unless the manifest still names it.
+    pub(super) async fn explain(&self, live: &LivePack, problem: Problem) -> RegionError {
+        let (missing, reason) = match problem {
+            Problem::Missing(reason) => (true, reason),
+            Problem::Damaged(reason) => (false, reason),
+        };
+        let bad = |name: &str| RegionError::BadPack {
+            repository: name.into(),
+            region: self.name.clone(),
+            key: live.key.clone(),
+            missing,
+            reason,
+        };
+        let Some((id, ..)) = keys::parse_pack(&live.key) else { return bad(&live.key) };
         let item = match read_head(&*self.table, id).await {
             Ok(Some(item)) => item,
-            Ok(None) => return RegionError::NoRepository { name: id.to_string(), region: self.name.clone() },
+            Ok(None) => return Unreadable::without_head(id).error,
             Err(error) => return error.into(),
         };
         match self.manifest(&item).await {
-            Ok((manifest, _)) if manifest.packs.iter().any(|pack| pack.key == live.key) => damaged(&item.head.name),
+            Ok((manifest, _)) if manifest.packs.iter().any(|pack| pack.key == live.key) => bad(&item.head.name),
             Ok(_) => RegionError::Moved { repository: item.head.name },
             Err(error) => error,
         }

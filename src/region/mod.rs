@@ -13,6 +13,7 @@ pub mod local;
 pub mod manifest;
 pub mod new_pack;
 pub mod open;
+pub mod pack_checks;
 pub mod probe;
 pub mod push;
 pub mod server;
@@ -37,6 +38,7 @@ use crate::table::{Query, Table};
 use cache::{CacheOptions, PackCache};
 pub use error::RegionError;
 use manifest::Manifest;
+use pack_checks::PackChecks;
 
 /// Result of an operation on a region.
 pub type Result<T> = std::result::Result<T, RegionError>;
@@ -96,6 +98,8 @@ pub struct Region {
     pub clock: Arc<dyn Clock>,
     /// Packs as local files, where the object store is not local.
     pub cache: Arc<PackCache>,
+    /// What is known of the packs that are read where they lie.
+    pub checks: Arc<PackChecks>,
 }
 
 impl Region {
@@ -109,7 +113,7 @@ impl Region {
         let name = name.into();
         let spool = objects.spool_dir().unwrap_or_else(std::env::temp_dir);
         let cache = PackCache::shared(CacheOptions::default_for(&name, &spool));
-        Region { name, objects, table, clock, cache }
+        Region { name, objects, table, clock, cache, checks: Arc::default() }
     }
 
     /// The same region with a cache of packs of its own.

@@ -15,6 +15,7 @@ pub mod pass;
 pub mod plan;
 pub mod progress;
 pub mod remotes;
+pub mod repair;
 mod staging;
 pub mod status;
 pub mod transfer;

@@ -7,6 +7,7 @@ mod both;
 mod changing;
 mod crowd;
 mod default_branch;
+mod damaged;
 mod forward;
 #[path = "../support/git.rs"]
 #[allow(dead_code)]

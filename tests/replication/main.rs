@@ -15,6 +15,7 @@ mod latency;
 mod lfs;
 mod links;
 mod names;
+mod repair;
 mod snapshots;
 mod together;
 mod usage;

@@ -1,0 +1,259 @@
+//! Repair: packs and LFS objects of one repository that a region has lost, or that are damaged there, come from another
+//! region. The ledgers are not touched: what is copied is what the region's own manifest and ledger record, by size
+//! and CRC-64/NVME.
+//!
+//! A pack is copied under a key of its own, and one conditional write puts that key into the manifest: a repair that is
+//! interrupted leaves the old state, and hosts that run read the manifest again.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::json;
+use tokio::sync::Semaphore;
+
+use super::error::{InRegion as _, ReplicationError};
+use super::progress::Progress;
+use super::transfer::{CopiedPack, PARTS_IN_MEMORY, Transfer};
+use crate::ledger::LedgerError;
+use crate::ledger::advance::{Advance, advance_head, read_head};
+use crate::ledger::change::LfsObject;
+use crate::ledger::head::HeadItem;
+use crate::ledger::keys;
+use crate::objects::{Crc64, ObjectError, ObjectStore, PART_BYTES};
+use crate::region::commit::MAX_COMMIT_ATTEMPTS;
+use crate::region::consolidate::RETIRED_GRACE;
+use crate::region::manifest::{LivePack, Manifest};
+use crate::region::{Region, RegionError};
+use crate::table::{Condition, Query, Write};
+
+/// What a repair found and did.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Repaired {
+    /// The repository's name.
+    pub repository: String,
+    /// The region that was repaired.
+    pub region: String,
+    /// The region that the bytes come from.
+    pub from: String,
+    /// Packs whose bytes were read and compared.
+    pub packs: u64,
+    /// LFS objects whose bytes were read and compared.
+    pub lfs_objects: u64,
+    /// Packs that were missing or damaged and are sound now, each with its damage.
+    pub repaired_packs: Vec<String>,
+    /// LFS objects that were missing or damaged and are sound now, each with its damage.
+    pub repaired_lfs_objects: Vec<String>,
+    /// What is missing or damaged still, and why it could not be repaired.
+    pub left: Vec<String>,
+}
+
+/// One region repaired from another.
+#[derive(Debug)]
+pub struct Repair {
+    target: Region,
+    source: Region,
+}
+
+impl Repair {
+    /// Repairs `target` with what `source` holds.
+    pub fn new(target: Region, source: Region) -> Self {
+        Repair { target, source }
+    }
+
+    /// Reads all packs and LFS objects of a repository (name or id) and replaces those that are missing or damaged. It
+    /// may be run again at any time.
+    pub async fn run(&self, name: &str) -> Result<Repaired, ReplicationError> {
+        let item = self.target.get(name).await.in_region(&self.target)?;
+        let mut repaired = Repaired {
+            repository: item.head.name.clone(),
+            region: self.target.name.clone(),
+            from: self.source.name.clone(),
+            ..Repaired::default()
+        };
+        self.packs(&item, &mut repaired).await?;
+        self.lfs(&item, &mut repaired).await?;
+        Ok(repaired)
+    }
+
+    fn transfer(&self, item: &HeadItem) -> Transfer {
+        Transfer {
+            source: self.source.clone(),
+            target: self.target.clone(),
+            id: item.id,
+            repository: item.head.name.clone(),
+            memory: Arc::new(Semaphore::new(PARTS_IN_MEMORY)),
+            progress: Arc::new(Progress::default()),
+        }
+    }
+
+    async fn packs(&self, item: &HeadItem, repaired: &mut Repaired) -> Result<(), ReplicationError> {
+        let (manifest, _) = self.target.manifest(item).await.in_region(&self.target)?;
+        let mut bad = Vec::new();
+        for pack in &manifest.packs {
+            repaired.packs += 1;
+            if let Some(problem) = pack_problem(&*self.target.objects, pack).await.in_region(&self.target)? {
+                bad.push((pack.clone(), problem));
+            }
+        }
+        if bad.is_empty() {
+            return Ok(());
+        }
+        let theirs = match read_head(&*self.source.table, item.id).await.in_region(&self.source)? {
+            Some(other) => self.source.manifest(&other).await.in_region(&self.source)?.0,
+            None => Manifest::default(),
+        };
+        let transfer = self.transfer(item);
+        let mut replaced: Vec<(LivePack, CopiedPack)> = Vec::new();
+        for (pack, problem) in bad {
+            let text = format!("pack {} ({}): {problem}", pack.id, pack.key);
+            let Some(held) = theirs.packs.iter().find(|other| is_same(other, &pack)) else {
+                repaired.left.push(format!("{text}; {} does not hold this pack", self.source.name));
+                continue;
+            };
+            // What is copied is checked against what the damaged region records.
+            let wanted = LivePack { key: held.key.clone(), ..pack.clone() };
+            match transfer.copy_packs(&[wanted]).await {
+                Ok(copied) => {
+                    replaced.extend(copied.into_iter().map(|copied| (pack.clone(), copied)));
+                    repaired.repaired_packs.push(text);
+                }
+                Err(error @ ReplicationError::BadObject { .. }) => {
+                    repaired.left.push(format!("{text}; {}: {error}", self.source.name));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        if replaced.is_empty() {
+            return Ok(());
+        }
+        self.swap(item, &replaced).await
+    }
+
+    /// Puts the copies into the manifest in place of the bad packs, as long as it names those.
+    async fn swap(&self, item: &HeadItem, replaced: &[(LivePack, CopiedPack)]) -> Result<(), ReplicationError> {
+        for _ in 0..MAX_COMMIT_ATTEMPTS {
+            match self.swap_once(item, replaced).await {
+                Err(RegionError::Moved { .. } | RegionError::Ledger(LedgerError::Lost { .. })) => {}
+                result => return result.in_region(&self.target),
+            }
+        }
+        Err(RegionError::Moved { repository: item.head.name.clone() }).in_region(&self.target)
+    }
+
+    async fn swap_once(&self, item: &HeadItem, replaced: &[(LivePack, CopiedPack)]) -> Result<(), RegionError> {
+        let target = &self.target;
+        let gone = || RegionError::Moved { repository: item.head.name.clone() };
+        let now = read_head(&*target.table, item.id).await?.ok_or_else(gone)?;
+        let (mut manifest, revision) = target.manifest(&now).await?;
+        let until = target.clock.now().checked_add(RETIRED_GRACE).unwrap_or(Timestamp::MAX);
+        let mut with = Vec::new();
+        for (bad, copied) in replaced {
+            // One that was consolidated meanwhile leaves an upload that a sweep removes.
+            let Some(entry) = manifest.packs.iter_mut().find(|pack| pack.key == bad.key) else { continue };
+            entry.key = copied.pack.key.clone();
+            let retired = json!({ "key": bad.key, "until": until });
+            with.push(Write::put(keys::retired(item.id, &bad.key), Condition::Any, retired));
+            with.extend(copied.staging.clone().map(|row| Write::delete(row, Condition::Any)));
+        }
+        if with.is_empty() {
+            return Ok(());
+        }
+        manifest.generation += 1;
+        let mut after = now.head.clone();
+        after.manifest = manifest.generation;
+        let document = serde_json::to_value(&manifest).map_err(std::io::Error::from)?;
+        let step = Advance { id: item.id, before: Some(now), after, manifest: Some((document, revision)), with };
+        advance_head(&*target.table, step).await?;
+        Ok(())
+    }
+
+    async fn lfs(&self, item: &HeadItem, repaired: &mut Repaired) -> Result<(), ReplicationError> {
+        let mut query = Query::prefix(keys::repository(item.id), keys::LFS_PREFIX);
+        loop {
+            let page = self.target.table.query(&query).await.in_region(&self.target)?;
+            let oids: Vec<_> = page
+                .items
+                .iter()
+                .filter_map(|row| row.key.sk.strip_prefix(keys::LFS_PREFIX).and_then(|oid| oid.parse().ok()))
+                .collect();
+            let held = self.target.lfs_objects(item.id, &oids).await.in_region(&self.target)?;
+            for object in held.into_iter().flatten() {
+                repaired.lfs_objects += 1;
+                self.lfs_object(item, object, repaired).await?;
+            }
+            match page.next {
+                None => return Ok(()),
+                next => query.after = next,
+            }
+        }
+    }
+
+    async fn lfs_object(
+        &self,
+        item: &HeadItem,
+        object: LfsObject,
+        repaired: &mut Repaired,
+    ) -> Result<(), ReplicationError> {
+        let key = keys::lfs_object(item.id, object.oid);
+        let LfsObject { oid, size, crc64 } = object;
+        let problem = object_problem(&*self.target.objects, &key, size, crc64).await.in_region(&self.target)?;
+        let Some(problem) = problem else { return Ok(()) };
+        let text = format!("LFS object {oid}: {problem}");
+        // The key is the same in every region and after every repair: the damaged object goes only when a sound one
+        // is known to be there to replace it.
+        let theirs = object_problem(&*self.source.objects, &key, size, crc64).await.in_region(&self.source)?;
+        if let Some(theirs) = theirs {
+            repaired.left.push(format!("{text}; in {}: {theirs}", self.source.name));
+            return Ok(());
+        }
+        self.target.objects.delete(&key).await.in_region(&self.target)?;
+        self.transfer(item).copy_lfs(&[object]).await?;
+        repaired.repaired_lfs_objects.push(text);
+        Ok(())
+    }
+}
+
+/// The very same bytes, by all that manifests record of them.
+fn is_same(one: &LivePack, other: &LivePack) -> bool {
+    let recorded = |pack: &LivePack| (pack.id, pack.bytes, pack.crc64, pack.index_bytes, pack.index_crc64);
+    recorded(one) == recorded(other)
+}
+
+async fn pack_problem(store: &dyn ObjectStore, pack: &LivePack) -> Result<Option<String>, ObjectError> {
+    if let Some(problem) = object_problem(store, &pack.key, pack.bytes, pack.crc64).await? {
+        return Ok(Some(problem));
+    }
+    let index = keys::index_of(&pack.key);
+    let problem = object_problem(store, &index, pack.index_bytes, pack.index_crc64).await?;
+    Ok(problem.map(|problem| format!("its index {problem}")))
+}
+
+/// Reads a stored object to its end; its damage, if there is any.
+async fn object_problem(
+    store: &dyn ObjectStore,
+    key: &str,
+    size: u64,
+    crc64: Crc64,
+) -> Result<Option<String>, ObjectError> {
+    match store.head(key).await? {
+        None => return Ok(Some("is missing".into())),
+        Some(meta) if meta.size != size => return Ok(Some(format!("has {} bytes, not {size}", meta.size))),
+        Some(_) => {}
+    }
+    let (mut found, mut start) = (Crc64::default(), 0);
+    while start < size {
+        let bytes = match store.get(key, start..size.min(start + PART_BYTES)).await {
+            Ok(bytes) => bytes,
+            Err(ObjectError::NotFound { .. }) => return Ok(Some("is missing".into())),
+            Err(ObjectError::Corrupt { reason, .. }) => return Ok(Some(reason)),
+            Err(error) => return Err(error),
+        };
+        if bytes.is_empty() {
+            return Ok(Some(format!("ends after {start} bytes of {size}")));
+        }
+        found = found.followed_by(Crc64::of(&bytes), bytes.len() as u64);
+        start += bytes.len() as u64;
+    }
+    Ok((found != crc64).then(|| format!("has the CRC-64/NVME {found}, not {crc64}")))
+}

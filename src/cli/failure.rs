@@ -83,6 +83,11 @@ impl Failure {
         self
     }
 
+    /// Running the same again does not help: the request or the configuration has to change.
+    pub fn is_refusal(&self) -> bool {
+        self.code == 2
+    }
+
     /// What happened.
     pub fn message(&self) -> &str {
         &self.message

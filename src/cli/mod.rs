@@ -12,6 +12,7 @@ mod health;
 mod import;
 mod init;
 mod lambda;
+mod links;
 mod log;
 mod metrics;
 mod output;
@@ -104,8 +105,9 @@ pub fn run() -> ExitCode {
             _ = tokio::signal::ctrl_c(), if !ends_itself => Err(Failure::interrupted()),
         }
     });
-    // Blocking work that is still under way must not hold an interrupted process.
-    runtime.shutdown_background();
+    // The process ends with the runtime as it is: blocking work that is still under way must not hold it, and tasks
+    // that run while a runtime is shut down panic when they ask it for a timer or a thread.
+    std::mem::forget(runtime);
     match result {
         Ok(exit) => exit.into(),
         Err(failure) => failure.report(),

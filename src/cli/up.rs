@@ -18,13 +18,14 @@ use gitferry::host::quarantines::Quarantines;
 use gitferry::host::{Host, HostOptions};
 use gitferry::region::Region;
 use gitferry::worker::upkeep::{SWEEP_EVERY, upkeep};
-use gitferry::worker::{Worker, WorkerOptions};
+use gitferry::worker::{OpenLink, Worker, WorkerOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::context::{Context, in_force};
 use super::failure::{Exit, Failure};
+use super::links::{self, LateLink};
 use super::signals::Signals;
 use super::{events, init, output};
 
@@ -69,19 +70,35 @@ impl Up {
         let sink = self.keep(&config, to_worker, &mut keeping, &worker_stopped).await?;
         let mut running = JoinSet::new();
         let mut certificates = Vec::new();
+        let mut late = Vec::new();
         for (region, host) in &served {
             let certificate = open_certificate(&config, host)?;
             certificates.extend(certificate.clone());
-            let service = open_host(&config, region, host, sink.clone()).await?;
+            let service = match open_host(&config, region, host, sink.clone()).await {
+                Ok(service) => service,
+                Err(failure) if failure.is_refusal() => return Err(failure),
+                Err(failure) => {
+                    late.push((region, *host, certificate, failure));
+                    continue;
+                }
+            };
             let listening = Listening::bind(service, host.listen, certificate).map_err(|error| {
                 Failure::from(error).about(&format!("cannot listen on {} for {region}", host.listen))
             })?;
             running.spawn(listening.serve(hosts_stopped.clone()));
         }
+        for (region, host, certificate, failure) in late {
+            if running.is_empty() {
+                return Err(failure);
+            }
+            output::note(format!("warning: {region} is not served yet: {}", failure.message()));
+            let (config, region, host) = (config.clone(), region.clone(), host.clone());
+            running.spawn(serve_late(config, region, host, certificate, sink.clone(), hosts_stopped.clone()));
+        }
         if !certificates.is_empty() {
             tokio::spawn(reload(certificates)?);
         }
-        let worker = self.open_worker(&config, context, sink).await?;
+        let worker = self.open_worker(&config, context, sink, &worker_stopped).await?;
         let worker = tokio::spawn(worker.run(announced, worker_stopped));
         for (region, host) in &served {
             output::line(format!("{region:<12} {}", host.url()));
@@ -161,37 +178,102 @@ impl Up {
         let to_worker: Arc<dyn Sink> = Arc::new(to_worker);
         let mut sinks = vec![to_worker.clone()];
         let wanted = |region: &&String| self.replicates() || self.hosts.contains(region);
-        for region in config.regions.keys().filter(wanted) {
-            let region = Region::open_writable(config, region).await?;
-            match events::publish(config, &region, keeping, stopped.clone()).await {
-                Some(nudge) => sinks.push(Arc::new(nudge)),
-                // The worker that is elsewhere reads the outbox.
-                None if !self.replicates() => {}
-                None => {
-                    let relay = Relay::new(region.clone(), to_worker.clone());
-                    keeping.spawn(relay.run(outbox::SWEEP_EVERY, stopped.clone()));
+        // A worker that is elsewhere reads the outbox itself.
+        let relay_to = self.replicates().then(|| to_worker.clone());
+        for name in config.regions.keys().filter(wanted) {
+            match Region::open_writable(config, name).await.map_err(Failure::from) {
+                Ok(region) => sinks.extend(keep_region(config, region, relay_to.clone(), keeping, stopped).await),
+                Err(failure) if failure.is_refusal() => return Err(failure),
+                Err(failure) => {
+                    output::note(format!("warning: {name} cannot be used yet: {}", failure.message()));
+                    keeping.spawn(keep_late(config.clone(), name.clone(), relay_to.clone(), stopped.clone()));
                 }
             }
-            keeping.spawn(upkeep(region, SWEEP_EVERY, stopped.clone()));
         }
         Ok(Arc::new(Several(sinks)))
     }
 
     /// Of all links, or of none.
-    async fn open_worker(&self, config: &Config, context: &Context, sink: Arc<dyn Sink>) -> Result<Worker, Failure> {
+    async fn open_worker(
+        &self,
+        config: &Config,
+        context: &Context,
+        sink: Arc<dyn Sink>,
+        stopped: &watch::Receiver<bool>,
+    ) -> Result<Worker, Failure> {
         let options = WorkerOptions { outbox_every: None, ..WorkerOptions::default() };
-        let names: Vec<&String> = config.links.keys().filter(|_| self.replicates()).collect();
-        let mut links = Vec::with_capacity(names.len());
-        for name in &names {
-            links.push(context.any_link(config, name, true).await?);
-        }
-        let mut worker = Worker::new(links, options).announcing(sink);
-        for name in names {
-            if let Some(queue) = events::open_queue(config, name).await? {
-                worker = worker.listen(name, queue);
+        let names: Vec<String> = config.links.keys().filter(|_| self.replicates()).cloned().collect();
+        let (links, late) = match links::open(context, config, &names).await {
+            Ok(sorted) => sorted,
+            Err(failure) if failure.is_refusal() => return Err(failure),
+            // There are hosts that run.
+            Err(_) => (Vec::new(), names),
+        };
+        let opened: Vec<String> = links.iter().map(|link| link.name().to_owned()).collect();
+        // The upkeep of all regions is done beside the worker.
+        let late_link = |name| {
+            let (config, stopped) = (config.clone(), stopped.clone());
+            Arc::new(LateLink { config, name, keeping: None, stopped }) as Arc<dyn OpenLink>
+        };
+        let late: Vec<Arc<dyn OpenLink>> = late.into_iter().map(late_link).collect();
+        let mut worker = Worker::over(links, late, options).announcing(sink);
+        for name in opened {
+            if let Some(queue) = events::open_queue(config, &name).await? {
+                worker = worker.listen(&name, queue);
             }
         }
         Ok(worker)
+    }
+}
+
+/// Upkeep and outbox of one region. Its publisher's nudge, where it has one.
+async fn keep_region(
+    config: &Config,
+    region: Region,
+    relay_to: Option<Arc<dyn Sink>>,
+    keeping: &mut JoinSet<()>,
+    stopped: &watch::Receiver<bool>,
+) -> Option<Arc<dyn Sink>> {
+    let nudge = events::publish(config, &region, keeping, stopped.clone()).await;
+    if let (None, Some(to_worker)) = (&nudge, relay_to) {
+        let relay = Relay::new(region.clone(), to_worker);
+        keeping.spawn(relay.run(outbox::SWEEP_EVERY, stopped.clone()));
+    }
+    keeping.spawn(upkeep(region, SWEEP_EVERY, stopped.clone()));
+    nudge.map(|nudge| Arc::new(nudge) as Arc<dyn Sink>)
+}
+
+/// The same of a region that does not open yet.
+async fn keep_late(
+    config: Config,
+    name: String,
+    relay_to: Option<Arc<dyn Sink>>,
+    mut stopped: watch::Receiver<bool>,
+) {
+    let Some(region) = links::open_region_late(&config, &name, &mut stopped).await else { return };
+    let mut keeping = JoinSet::new();
+    // Without nudges: the publisher reads the outbox every few seconds.
+    let _ = keep_region(&config, region, relay_to, &mut keeping, &stopped).await;
+    while keeping.join_next().await.is_some() {}
+}
+
+/// Serves a region as soon as it can be opened.
+async fn serve_late(
+    config: Config,
+    region: String,
+    host: HostConfig,
+    certificate: Option<Arc<Certificate>>,
+    sink: Arc<dyn Sink>,
+    mut stopped: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    loop {
+        if links::open_region_late(&config, &region, &mut stopped).await.is_none() {
+            return Ok(());
+        }
+        match open_host(&config, &region, &host, sink.clone()).await {
+            Ok(service) => return Listening::bind(service, host.listen, certificate)?.serve(stopped).await,
+            Err(failure) => tracing::warn!(error = failure.message(), region, "it is not served yet; tried again"),
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use clap::Args;
 use gitferry::events::{Several, Sink};
 use gitferry::replication::pass::DEFAULT_JOBS;
 use gitferry::worker::upkeep::{self, upkeep};
-use gitferry::worker::{Worker, WorkerOptions, health};
+use gitferry::worker::{OpenLink, Worker, WorkerOptions, health};
 use jiff::SignedDuration;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
+use super::links::{self, Keeping, LateLink};
 use super::metrics::Metrics;
 use super::signals::Signals;
 use super::{events, output};
@@ -31,6 +32,9 @@ changes are found by looking at the source's outbox every few seconds.
 Of a remote, which sends no events but CodeCommit's, each repository that the link names in full
 or has carried before is looked at every --sweep-every.
 
+A link whose stores cannot be opened is tried again while the others are worked on; until then
+/_ready says why. It says so as well when every delivery of a link fails.
+
 GET /_health answers 200 while the worker is alive, /_ready while it gets at all that it works
 with; otherwise 503. GET /_metrics has figures of each link for Prometheus; --metrics prints
 them for CloudWatch. SIGTERM or Ctrl-C lets running deliveries end for --grace; what is cut off
@@ -41,7 +45,7 @@ Example:
 pub struct WorkerCommand {
     /// The links; all of them when left out.
     links: Vec<String>,
-    /// Repositories to work on at a time.
+    /// Repositories of each link to work on at a time.
     #[arg(long, default_value_t = DEFAULT_JOBS, value_name = "N")]
     jobs: usize,
     /// Where /_health, /_ready and /_metrics are served.
@@ -98,16 +102,22 @@ impl WorkerCommand {
         // Publishers and the answers about health outlive the work.
         let (stop_rest, rest_stopped) = watch::channel(false);
         let mut rest = JoinSet::new();
-        let (mut links, mut sinks) = (Vec::new(), Vec::<Arc<dyn Sink>>::new());
-        for name in &names {
-            let link = context.any_link(&config, name, true).await?;
+        let mut sinks = Vec::<Arc<dyn Sink>>::new();
+        let (links, late) = links::open(context, &config, &names).await?;
+        for link in &links {
             if let Some(target) = link.target_region() {
                 let nudge = events::publish(&config, target, &mut rest, rest_stopped.clone()).await;
                 sinks.extend(nudge.map(|nudge| Arc::new(nudge) as Arc<dyn Sink>));
                 rest.spawn(upkeep(target.clone(), upkeep::SWEEP_EVERY, rest_stopped.clone()));
             }
-            links.push(link);
         }
+        let keeping = Keeping::default();
+        let late_link = |name: String| {
+            let (config, keeping, stopped) = (config.clone(), Some(keeping.clone()), rest_stopped.clone());
+            Arc::new(LateLink { config, name, keeping, stopped }) as Arc<dyn OpenLink>
+        };
+        let opened: Vec<String> = links.iter().map(|link| link.name().to_owned()).collect();
+        let late: Vec<Arc<dyn OpenLink>> = late.into_iter().map(late_link).collect();
         let options = WorkerOptions {
             jobs: self.jobs,
             outbox_every: Some(self.outbox_every),
@@ -116,8 +126,8 @@ impl WorkerCommand {
             announced_within: self.announced_within,
             grace: self.grace,
         };
-        let mut worker = Worker::new(links, options).announcing(Arc::new(Several(sinks)));
-        for name in &names {
+        let mut worker = Worker::over(links, late, options).announcing(Arc::new(Several(sinks)));
+        for name in &opened {
             if let Some(queue) = events::open_queue(&config, name).await? {
                 worker = worker.listen(name, queue);
             }
@@ -141,6 +151,7 @@ impl WorkerCommand {
         signals.until(working, || _ = stop.send_replace(true)).await?;
         stop_rest.send_replace(true);
         while rest.join_next().await.is_some() {}
+        keeping.join().await;
         answering.abort();
         match self.json {
             true => output::json(&json!({ "stopped": true, "counters": status.counters.to_json() }))?,

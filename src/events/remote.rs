@@ -175,7 +175,7 @@ async fn deliver_named(
     if only_marks && is_known(link, name, &due).await.map_err(|error| link.table_failed(error))? {
         return Ok((None, due));
     }
-    let report = link.deliver(name, None).await;
+    let report = link.deliver_once(name).await;
     if report.gone && give_up(link, name, due.len()).await.map_err(|error| link.table_failed(error))? {
         return Ok((None, Vec::new()));
     }
@@ -229,7 +229,7 @@ async fn deliver_id(
     if !asked.look && reached(link, &[id]).await?[0] >= Some(number_of(&item.head.frontier)) {
         return Ok((None, asked.marks.clone()));
     }
-    let report = link.deliver(&item.head.name, None).await;
+    let report = link.deliver_once(&item.head.name).await;
     let brought = brought(link, &item.head.name, report).await?;
     // A sweep that found nothing has nothing to note.
     if brought.is_some() || !asked.look {

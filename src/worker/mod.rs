@@ -7,43 +7,38 @@ pub mod backup;
 mod behind;
 pub mod health;
 pub mod lambda;
+mod lane;
 pub mod metrics;
 mod sources;
 pub mod status;
 mod tasks;
 pub mod upkeep;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
+use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{Id, JoinError, JoinSet};
-use tokio::time::{Instant, interval, sleep_until};
+use tokio::task::JoinSet;
 
 use crate::Kind;
-use crate::events::due::{Asked, Brought, deliver_due};
+use crate::clock::{Clock, SystemClock};
 use crate::events::sqs::Queue;
 use crate::events::{Event, Sink};
-use crate::replication::pass::MAX_JOBS;
-use crate::replication::{AnyLink, ReplicationError, Which};
-use behind::Behind;
-use sources::{Found, Source};
+use crate::replication::AnyLink;
+use crate::retry::Pace;
+use lane::Lane;
 use status::Status;
-use tasks::{Cause, Start, Task, Tasks};
 
-/// Repositories that are waiting or being delivered; events wait when there are more.
-const MAX_PENDING: usize = 10_000;
-/// What sources have found and the worker has not taken yet.
-const MAX_FOUND: usize = 1_000;
-/// How often the worker shows that it is alive when there is nothing to do.
+/// How often a link shows that it is alive when there is nothing to do.
 const BEAT_EVERY: Duration = Duration::from_secs(5);
+/// Events that wait for one link; more are dropped and left to its sweep.
+const MAX_EVENTS: usize = 10_000;
 
 /// How to work.
 #[derive(Clone, Debug)]
 pub struct WorkerOptions {
-    /// Repositories to work on at a time.
+    /// Repositories of each link to work on at a time.
     pub jobs: usize,
     /// How often the sources' outboxes are read; never when somebody else passes them on.
     pub outbox_every: Option<Duration>,
@@ -70,61 +65,76 @@ impl Default for WorkerOptions {
     }
 }
 
-/// How one delivery ended.
-struct Ended {
-    task: Task,
-    result: Result<Option<Brought>, Failed>,
+/// A link with what a worker needs beside it.
+#[derive(Debug)]
+pub struct Opened {
+    /// The link.
+    pub link: AnyLink,
+    /// Where its events come from, if it has a queue.
+    pub queue: Option<Queue>,
 }
 
-/// A delivery that failed.
-#[derive(Clone, Copy, Debug)]
-struct Failed {
-    kind: Kind,
-    fork: bool,
-    /// Somebody else delivers it at the moment.
-    under_way: bool,
-    /// When the oldest change was committed that the target lacks, where that could be found out.
-    committed: Option<Timestamp>,
+/// Opens a link, once or again and again: one whose stores do not open keeps no other link from its work.
+#[async_trait]
+pub trait OpenLink: std::fmt::Debug + Send + Sync {
+    /// The link's name.
+    fn name(&self) -> &str;
+
+    /// Opens it; an error is the reason in words.
+    async fn open(&self) -> Result<Opened, String>;
+}
+
+/// One link, open or not yet.
+#[derive(Debug)]
+enum Entry {
+    Open(Box<AnyLink>, Vec<Queue>),
+    Waiting(Arc<dyn OpenLink>),
+}
+
+impl Entry {
+    fn name(&self) -> &str {
+        match self {
+            Entry::Open(link, _) => link.name(),
+            Entry::Waiting(opener) => opener.name(),
+        }
+    }
 }
 
 /// Delivers until it is told to stop.
 #[derive(Debug)]
 pub struct Worker {
-    links: Arc<[AnyLink]>,
-    queues: Vec<(usize, Queue)>,
+    entries: Vec<Entry>,
     options: WorkerOptions,
     status: Arc<Status>,
     /// Told of what was delivered: the targets' own changes.
     sink: Option<Arc<dyn Sink>>,
-    /// No more than [`WorkerOptions::jobs`].
-    running: JoinSet<Ended>,
-    running_tasks: HashMap<Id, Task>,
-    tasks: Tasks,
-    behind: Behind,
 }
 
 impl Worker {
     /// A worker over some links.
     pub fn new<L: Into<AnyLink>>(links: Vec<L>, options: WorkerOptions) -> Self {
         let links: Vec<AnyLink> = links.into_iter().map(Into::into).collect();
-        let clock = links.first().map(|link| link.clock().clone());
-        let status = Arc::new(Status::of(links.iter().map(AnyLink::name), clock));
-        Worker {
-            links: links.into(),
-            queues: Vec::new(),
-            options,
-            status,
-            sink: None,
-            running: JoinSet::new(),
-            running_tasks: HashMap::new(),
-            tasks: Tasks::default(),
-            behind: Behind::default(),
-        }
+        Worker::over(links, Vec::new(), options)
+    }
+
+    /// A worker over links that are open, and others that it opens as soon as their stores let it.
+    pub fn over(links: Vec<AnyLink>, waiting: Vec<Arc<dyn OpenLink>>, options: WorkerOptions) -> Self {
+        let clock: Arc<dyn Clock> = links.first().map_or_else(SystemClock::shared, |link| link.clock().clone());
+        let open = links.into_iter().map(|link| Entry::Open(Box::new(link), Vec::new()));
+        let entries: Vec<Entry> = open.chain(waiting.into_iter().map(Entry::Waiting)).collect();
+        let status = Arc::new(Status::of(entries.iter().map(Entry::name), Some(clock)));
+        Worker { entries, options, status, sink: None }
     }
 
     /// Takes the events of a link from a queue, too.
     pub fn listen(mut self, link: &str, queue: Queue) -> Self {
-        self.queues.extend(self.links.iter().position(|other| other.name() == link).map(|at| (at, queue)));
+        for entry in &mut self.entries {
+            if let Entry::Open(open, queues) = entry
+                && open.name() == link
+            {
+                queues.push(queue.clone());
+            }
+        }
         self
     }
 
@@ -141,182 +151,88 @@ impl Worker {
 
     /// Works until `stop` turns true, then lets running deliveries finish for [`WorkerOptions::grace`]. What is
     /// cut off then goes on where it was, whoever delivers it next.
-    pub async fn run(mut self, mut events: mpsc::Receiver<Event>, mut stop: watch::Receiver<bool>) {
-        let (mut sources, mut found) = self.open_sources();
-        let mut beat = interval(BEAT_EVERY);
-        let mut announced = true;
-        let mut stopping = std::pin::pin!(async move { drop(stop.wait_for(|stop| *stop).await) });
-        loop {
-            let room = self.tasks.len() < MAX_PENDING;
-            let next_wait = self.tasks.next_wait();
+    pub async fn run(self, mut events: mpsc::Receiver<Event>, mut stop: watch::Receiver<bool>) {
+        let Worker { entries, options, status, sink } = self;
+        let mut lanes = JoinSet::new();
+        let mut senders = Vec::with_capacity(entries.len());
+        for (at, entry) in entries.into_iter().enumerate() {
+            let (sender, received) = mpsc::channel(MAX_EVENTS);
+            senders.push(sender);
+            let (options, status, sink) = (options.clone(), status.clone(), sink.clone());
+            lanes.spawn(work_on(at, entry, options, status, sink, received, stop.clone()));
+        }
+        let dispatching = async {
+            while let Some(event) = events.recv().await {
+                for sender in &senders {
+                    // A link that has enough to do finds the rest by its sweep.
+                    let _ = sender.try_send(event.clone());
+                }
+            }
+            // Without hosts in this process, there are other sources.
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = dispatching => {}
+            _ = stop.wait_for(|stop| *stop) => {}
+        }
+        status.drain();
+        while let Some(ended) = lanes.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "the work on a link ended abnormally");
+            }
+        }
+    }
+}
+
+/// Opens a link, however long that takes, and works on it until `stop` turns true.
+async fn work_on(
+    at: usize,
+    entry: Entry,
+    options: WorkerOptions,
+    status: Arc<Status>,
+    sink: Option<Arc<dyn Sink>>,
+    events: mpsc::Receiver<Event>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let (link, queues) = match entry {
+        Entry::Open(link, queues) => (*link, queues),
+        Entry::Waiting(opener) => {
             tokio::select! {
-                () = &mut stopping => break,
-                // Without hosts in this process, there are other sources.
-                event = events.recv(), if announced && room => match event {
-                    Some(event) => self.on_event(&event),
-                    None => announced = false,
-                },
-                Some(Found { link, which, cause }) = found.recv(), if room => self.hear((link, which), cause),
-                Some(ended) = self.running.join_next_with_id() => self.on_ended(ended),
-                () = sleep_until(next_wait.unwrap_or_else(Instant::now)), if next_wait.is_some() => {
-                    self.tasks.ripen(Instant::now());
-                }
-                _ = beat.tick() => self.status.stand(|link| self.behind.standing(link)),
+                Opened { link, queue } = open(at, &*opener, &status) => (link, Vec::from_iter(queue)),
+                _ = stop.wait_for(|stop| *stop) => return,
             }
-            self.start_ready();
-            self.status.beat(self.tasks.len());
-        }
-        self.status.drain();
-        sources.shutdown().await;
-        self.drain().await;
-    }
-
-    fn open_sources(&self) -> (JoinSet<()>, mpsc::Receiver<Found>) {
-        let (sender, found) = mpsc::channel(MAX_FOUND);
-        let mut sources = JoinSet::new();
-        let source = |at: usize| Source {
-            at,
-            link: self.links[at].clone(),
-            options: self.options.clone(),
-            status: self.status.clone(),
-            found: sender.clone(),
-        };
-        (0..self.links.len()).for_each(|at| _ = sources.spawn(source(at).sweep()));
-        self.queues.iter().for_each(|(at, queue)| _ = sources.spawn(source(*at).poll(queue.clone())));
-        (sources, found)
-    }
-
-    /// Those that run may end. The marks of those that have not begun stay for the next worker.
-    async fn drain(&mut self) {
-        let grace = self.options.grace;
-        let all = async {
-            while let Some(ended) = self.running.join_next_with_id().await {
-                self.on_ended(ended);
-            }
-        };
-        if tokio::time::timeout(grace, all).await.is_err() {
-            tracing::warn!(
-                deliveries = self.running.len(),
-                "not all deliveries ended in time; the next worker goes on"
-            );
-            self.running.shutdown().await;
-        }
-    }
-
-    fn on_event(&mut self, event: &Event) {
-        let fed = |link: &AnyLink| link.source_region().is_some_and(|source| source.name == event.region);
-        let links: Vec<usize> = (0..self.links.len()).filter(|at| fed(&self.links[*at])).collect();
-        for link in links {
-            self.hear((link, Which::Id(event.repository)), Cause::Event);
-        }
-    }
-
-    fn hear(&mut self, task: Task, cause: Cause) {
-        // That a remote is to be looked at does not say that anything is behind.
-        if cause != Cause::Sweep || matches!(self.links[task.0], AnyLink::Regions(_)) {
-            self.behind.heard(&task, self.status.now());
-        }
-        self.tasks.hear(task, cause);
-    }
-
-    /// As many as may be under way at a time.
-    fn start_ready(&mut self) {
-        while self.running.len() < self.options.jobs.clamp(1, MAX_JOBS)
-            && let Some(start) = self.tasks.begin()
-        {
-            let (links, sink, task) = (self.links.clone(), self.sink.clone(), start.task());
-            let Start { link, asked } = start;
-            let handle = self.running.spawn(async move {
-                let result = deliver(&links[link], &asked, sink.as_deref()).await;
-                Ended { task: (link, asked.which), result }
-            });
-            self.running_tasks.insert(handle.id(), task);
-        }
-    }
-
-    fn on_ended(&mut self, ended: Result<(Id, Ended), JoinError>) {
-        let (id, ended) = match ended {
-            Ok((id, ended)) => (id, Some(ended)),
-            Err(error) => {
-                tracing::error!(%error, "a delivery ended abnormally; it is tried again");
-                (error.id(), None)
-            }
-        };
-        let Some(task) = self.running_tasks.remove(&id) else { return };
-        let unknown = Failed { kind: Kind::Internal, fork: false, under_way: false, committed: None };
-        let result = ended.map_or(Err(unknown), |ended| {
-            debug_assert_eq!(ended.task, task);
-            ended.result
-        });
-        let unannounced = self.tasks.ended(&task, result.as_ref().err().map(|failed| failed.kind), Instant::now());
-        let now = self.status.now();
-        // Where nobody knows when a change was made, it counts since it was heard of.
-        let heard = self.behind.since(&task).map_or(0, |since| now.duration_since(since).as_millis() as i64);
-        match &result {
-            Ok(_) => self.behind.delivered(&task, self.tasks.knows(&task), now),
-            Err(failed) => self.behind.failed(&task, failed.fork, failed.committed, now),
-        }
-        self.count(&task, &result, unannounced, heard);
-    }
-
-    fn count(&self, task: &Task, result: &Result<Option<Brought>, Failed>, unannounced: bool, heard_ms: i64) {
-        let counters = &self.status.counters;
-        match result {
-            Ok(Some(brought)) => {
-                counters.delivered.add(1);
-                let lag_ms = brought.lag_ms.unwrap_or(heard_ms).max(0);
-                self.status.delivered(task.0, Duration::from_millis(lag_ms as u64));
-                counters.changes.add(brought.changes);
-                let late = brought.lag_ms.is_some_and(|lag| lag as u128 >= self.options.announced_within.as_millis());
-                if unannounced && late {
-                    counters.unannounced.add(1);
-                    let link = self.links[task.0].name();
-                    tracing::warn!(link, repository = %task.1, lag_ms, "no event had announced this change");
-                }
-            }
-            Ok(None) => {}
-            Err(failed) if failed.under_way => {}
-            Err(_) => {
-                counters.failed.add(1);
-                self.status.failed(task.0);
-            }
-        }
-    }
-}
-
-impl Failed {
-    /// Also notes it in the link's statistics; links with a remote have done so.
-    async fn of(link: &AnyLink, which: &Which, error: &ReplicationError) -> Failed {
-        let mut committed = None;
-        if let (AnyLink::Regions(link), Which::Id(id)) = (link, which) {
-            link.note_failure(*id, error).await;
-            committed = link.behind_since(*id).await.ok().flatten();
-        }
-        let (fork, under_way) = (matches!(error, ReplicationError::Fork { .. }), error.is_under_way());
-        Failed { kind: error.kind(), fork, under_way, committed }
-    }
-}
-
-/// Delivers a repository and takes away the marks that asked for it.
-async fn deliver(link: &AnyLink, asked: &Asked, sink: Option<&dyn Sink>) -> Result<Option<Brought>, Failed> {
-    let (name, which) = (link.name(), &asked.which);
-    let brought = match deliver_due(link, asked).await {
-        Ok(brought) => brought,
-        Err(error) => {
-            match error.is_under_way() {
-                true => tracing::info!(link = name, repository = %which, %error, "it is looked at again"),
-                false => {
-                    tracing::warn!(link = name, repository = %which, %error, "could not deliver; it is tried again")
-                }
-            }
-            return Err(Failed::of(link, which, &error).await);
         }
     };
-    if let Some(Brought { changes, lag_ms, reached }) = &brought {
-        tracing::info!(link = name, repository = %which, changes, lag_ms, "delivered");
-        if let (Some(sink), Some((repository, seq)), Some(target)) = (sink, *reached, link.target_region()) {
-            sink.publish(Event { region: target.name.clone(), repository, seq });
+    Lane::new(at, link, queues, options, status, sink).run(events, stop).await;
+}
+
+/// Tries until it succeeds; until then the worker is not ready and says why.
+async fn open(at: usize, opener: &dyn OpenLink, status: &Status) -> Opened {
+    let what = format!("link {}", opener.name());
+    let mut pace = Pace::new(Kind::Environment);
+    loop {
+        match beating(at, status, opener.open()).await {
+            Ok(opened) => {
+                status.used(&what, None);
+                tracing::warn!(link = opener.name(), "the link could be opened and is worked on from now on");
+                return opened;
+            }
+            Err(error) => {
+                tracing::warn!(error, link = opener.name(), "the link cannot be opened; it is tried again");
+                status.used(&what, Some(error));
+            }
+        }
+        beating(at, status, tokio::time::sleep(pace.next_wait())).await;
+    }
+}
+
+/// Shows that the link is alive while something else is waited for.
+async fn beating<T>(at: usize, status: &Status, waiting: impl Future<Output = T>) -> T {
+    let mut waiting = std::pin::pin!(waiting);
+    loop {
+        status.beat(at, 0);
+        if let Ok(value) = tokio::time::timeout(BEAT_EVERY, &mut waiting).await {
+            return value;
         }
     }
-    Ok(brought)
 }

@@ -193,16 +193,18 @@ impl Source {
         let mut rate =
             every(Duration::from_secs(1).mul_f64(MAX_GET_KEYS as f64 / f64::from(self.options.sweep_rate.max(1))));
         let verified = Verified::new(&link.target, &link.name).read().await.in_region(&link.target)?;
-        let mut unverified = None;
+        let (mut unverified, mut on_link) = (None, 0);
         for ids in ids.chunks(MAX_GET_KEYS) {
             rate.tick().await;
             let pairs = link.pairs_of(ids).await?;
+            on_link += pairs.sound.len() + pairs.broken.len();
             unverified = unverified.into_iter().chain(oldest(pairs.sound.iter(), &verified)).min();
             for id in pairs.unsettled() {
                 self.tell(Which::Id(id), Cause::Sweep).await;
             }
         }
         self.status.unverified_since(self.at, unverified);
+        self.status.counted(self.at, on_link);
         Ok(())
     }
 }

@@ -13,6 +13,7 @@ use super::behind::{RecentLag, Standing};
 use super::metrics::Figures;
 use crate::clock::{Clock, SystemClock};
 use crate::counter::Counter;
+use crate::replication::Which;
 
 /// A worker whose loop has not come round for this long is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
@@ -69,7 +70,6 @@ pub struct Status {
     /// What it has done.
     pub counters: Counters,
     start: Instant,
-    beat: AtomicU64,
     draining: AtomicBool,
     /// What it works with, and why that cannot be used where it cannot.
     sources: Mutex<BTreeMap<String, Option<String>>>,
@@ -88,6 +88,40 @@ struct LinkStatus {
     standing: Standing,
     /// Since when the repository has not been verified that has waited longest.
     unverified_since: Option<Timestamp>,
+    /// When its loop came round last, since the start.
+    beat: Duration,
+    /// Repositories that wait or are being delivered.
+    waiting: u64,
+    failing: Failing,
+}
+
+/// Deliveries of a link that failed since the last one that did not.
+#[derive(Debug, Default)]
+struct Failing {
+    /// The first two repositories that failed.
+    repositories: Vec<Which>,
+    /// Repositories on the link, as far as a sweep has counted them.
+    on_link: Option<usize>,
+    last: String,
+}
+
+impl Failing {
+    /// Repositories that have to fail, without a success in between, before a link counts as failing: a single one may
+    /// be to blame itself.
+    const ENOUGH: usize = 2;
+
+    fn failed(&mut self, which: &Which, reason: &str) {
+        if self.repositories.len() < Self::ENOUGH && !self.repositories.contains(which) {
+            self.repositories.push(which.clone());
+        }
+        self.last = reason.to_owned();
+    }
+
+    /// Why no delivery of the link succeeds, if none does.
+    fn why(&self) -> Option<String> {
+        let enough = self.on_link.map_or(Self::ENOUGH, |on_link| on_link.clamp(1, Self::ENOUGH));
+        (self.repositories.len() >= enough).then(|| format!("every delivery fails; the last one: {}", self.last))
+    }
 }
 
 /// What a worker works with and cannot use.
@@ -104,7 +138,6 @@ impl Default for Status {
         Status {
             counters: Counters::default(),
             start: Instant::now(),
-            beat: AtomicU64::new(0),
             draining: AtomicBool::new(false),
             sources: Mutex::default(),
             links: Mutex::default(),
@@ -136,17 +169,31 @@ impl Status {
         if let Some(link) = self.links().get_mut(link) {
             link.delivered += 1;
             link.lag.note(at, lag);
+            link.failing.repositories.clear();
         }
     }
 
-    /// A delivery on a link failed.
-    pub(super) fn failed(&self, link: usize) {
-        self.links().iter_mut().skip(link).take(1).for_each(|link| link.failed += 1);
+    /// A delivery on a link ended well and had nothing to bring.
+    pub(super) fn worked(&self, link: usize) {
+        self.links().iter_mut().skip(link).take(1).for_each(|link| link.failing.repositories.clear());
     }
 
-    /// How all links stand, in their order.
-    pub(super) fn stand(&self, standing: impl Fn(usize) -> Standing) {
-        self.links().iter_mut().enumerate().for_each(|(at, link)| link.standing = standing(at));
+    /// A delivery on a link failed.
+    pub(super) fn failed(&self, link: usize, which: &Which, reason: &str) {
+        if let Some(link) = self.links().get_mut(link) {
+            link.failed += 1;
+            link.failing.failed(which, reason);
+        }
+    }
+
+    /// A sweep has counted the repositories on a link.
+    pub(super) fn counted(&self, link: usize, repositories: usize) {
+        self.links().iter_mut().skip(link).take(1).for_each(|link| link.failing.on_link = Some(repositories));
+    }
+
+    /// How a link stands.
+    pub(super) fn stand(&self, link: usize, standing: Standing) {
+        self.links().iter_mut().skip(link).take(1).for_each(|link| link.standing = standing);
     }
 
     /// Since when the repository of a link has not been verified that has waited longest.
@@ -171,10 +218,15 @@ impl Status {
         self.links().iter().map(figures).collect()
     }
 
-    /// The loop has come round.
-    pub(super) fn beat(&self, pending: usize) {
-        self.beat.store(self.start.elapsed().as_millis() as u64, Ordering::Relaxed);
-        self.counters.pending.store(pending as u64, Ordering::Relaxed);
+    /// The loop of a link has come round.
+    pub(super) fn beat(&self, link: usize, pending: usize) {
+        let now = self.start.elapsed();
+        let mut links = self.links();
+        if let Some(link) = links.get_mut(link) {
+            link.beat = now;
+            link.waiting = pending as u64;
+        }
+        self.counters.pending.store(links.iter().map(|link| link.waiting).sum(), Ordering::Relaxed);
     }
 
     /// It takes no more work.
@@ -188,10 +240,10 @@ impl Status {
         sources.insert(what.into(), error);
     }
 
-    /// Whether its loop comes round.
+    /// Whether the loops of all links come round.
     pub fn is_alive(&self) -> bool {
-        let beat = Duration::from_millis(self.beat.load(Ordering::Relaxed));
-        self.start.elapsed().saturating_sub(beat) < STUCK_AFTER
+        let now = self.start.elapsed();
+        self.links().iter().all(|link| now.saturating_sub(link.beat) < STUCK_AFTER)
     }
 
     /// What stands in the way of work; nothing when it is ready.
@@ -201,6 +253,12 @@ impl Status {
         }
         let sources = self.sources.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
         let failed = sources.iter().filter_map(|(what, why)| Some((what, why.as_ref()?)));
-        failed.map(|(what, why)| NotReady { what: what.clone(), why: why.clone() }).collect()
+        let mut failed: Vec<NotReady> =
+            failed.map(|(what, why)| NotReady { what: what.clone(), why: why.clone() }).collect();
+        drop(sources);
+        let links = self.links();
+        let failing = links.iter().filter_map(|link| Some((format!("deliveries of link {}", link.name), link.failing.why()?)));
+        failed.extend(failing.map(|(what, why)| NotReady { what, why }));
+        failed
     }
 }

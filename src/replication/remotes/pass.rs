@@ -92,6 +92,16 @@ impl RemoteLink {
     /// Brings one repository up to date, with as many attempts as make sense. With a `hint` whose news the last pass
     /// has carried already, neither server is asked. Where another pass is under way, that one goes on.
     pub async fn deliver(&self, name: &str, hint: Option<&Hint>) -> Report {
+        self.deliver_with(name, hint, true).await
+    }
+
+    /// [`RemoteLink::deliver`] with a single attempt: for callers that wait elsewhere before the next one, and let
+    /// others work meanwhile.
+    pub async fn deliver_once(&self, name: &str) -> Report {
+        self.deliver_with(name, None, false).await
+    }
+
+    async fn deliver_with(&self, name: &str, hint: Option<&Hint>, retries: bool) -> Report {
         let mut report = Report { repository: name.into(), ..Report::default() };
         let failed = |error| Some(ReplicationError::Remotes { repository: name.into(), error });
         let turn = match self.turn_for(name, hint).await {
@@ -106,7 +116,7 @@ impl RemoteLink {
             carried = so_far;
             let Err(error) = result else { break };
             let over = turn.over().is_cancelled();
-            if !over && attempts.again(error.kind()).await {
+            if !over && retries && attempts.again(error.kind()).await {
                 tracing::info!(%error, repository = name, "trying again");
                 continue;
             }

@@ -216,8 +216,15 @@ impl Handler {
     async fn sweep(&self, until: Instant) -> Result<Value, HandlerError> {
         let (mut delivered, mut cut_off, mut failed) = (0, 0, None);
         for served in &self.links {
-            let mut work = self.marked(served, jiff::SignedDuration::ZERO).await?;
-            work.extend(different(&served.link).await?.into_iter().map(|which| Work::swept(served, which)));
+            let work = match self.due_or_different(served).await {
+                Ok(work) => work,
+                // The other links are swept all the same.
+                Err(error) => {
+                    tracing::error!(%error, link = served.link.name(), "a link cannot be swept");
+                    failed = Some(error);
+                    continue;
+                }
+            };
             for (_, end) in self.deliver_all(merged(work), until).await {
                 match end {
                     // That a repository of a remote was looked at is not worth telling.
@@ -233,6 +240,12 @@ impl Handler {
             Some(error) => Err(error.into()),
             None => Ok(json!({ "delivered": delivered, "left": cut_off })),
         }
+    }
+
+    async fn due_or_different<'a>(&self, served: &'a Served) -> Result<Vec<Work<'a>>, ReplicationError> {
+        let mut work = self.marked(served, jiff::SignedDuration::ZERO).await?;
+        work.extend(different(&served.link).await?.into_iter().map(|which| Work::swept(served, which)));
+        Ok(work)
     }
 
     /// Marks that an invocation before left behind, as far as time permits.

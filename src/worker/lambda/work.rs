@@ -99,8 +99,7 @@ pub(super) async fn deliver(work: &Work<'_>) -> End {
                 tracing::info!(link = link.name(), repository = %which, ?brought, "delivered");
                 break Ok(brought);
             }
-            // A link with a remote has tried again by itself.
-            Err(error) if matches!(link, AnyLink::Regions(_)) && attempts.again(error.kind()).await => {
+            Err(error) if !error.is_under_way() && attempts.again(error.kind()).await => {
                 tracing::info!(%error, repository = %which, "trying again");
             }
             Err(error) => break Err(error),

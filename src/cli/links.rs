@@ -1,0 +1,111 @@
+//! Links and regions that a long-running process works on: what opens is worked on at once, the rest as soon as its
+//! stores let it, so that one region that is gone keeps no other from its work.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use gitferry::Kind;
+use gitferry::config::Config;
+use gitferry::region::Region;
+use gitferry::replication::AnyLink;
+use gitferry::retry::Pace;
+use gitferry::worker::upkeep::{self, upkeep};
+use gitferry::worker::{OpenLink, Opened};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::context::Context;
+use super::failure::Failure;
+use super::{events, output};
+
+/// Background work of regions that were opened late; it ends when the process is told to stop.
+#[derive(Clone, Debug, Default)]
+pub struct Keeping(Arc<Mutex<Vec<JoinSet<()>>>>);
+
+impl Keeping {
+    fn add(&self, tasks: JoinSet<()>) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(tasks);
+    }
+
+    /// Waits until all of it has ended.
+    pub async fn join(&self) {
+        let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        for mut tasks in all {
+            while tasks.join_next().await.is_some() {}
+        }
+    }
+}
+
+/// The links that could be opened, and the names of those that could not.
+pub type Sorted = (Vec<AnyLink>, Vec<String>);
+
+/// Opens links to work on them. A store that fails is a warning, as long as another link opens; what the configuration
+/// says wrongly is an error.
+pub async fn open(context: &Context, config: &Config, names: &[String]) -> Result<Sorted, Failure> {
+    let (mut open, mut late, mut first) = (Vec::new(), Vec::new(), None);
+    for name in names {
+        match context.any_link(config, name, true).await {
+            Ok(link) => open.push(link),
+            Err(failure) if failure.is_refusal() => return Err(failure),
+            Err(failure) => {
+                output::note(format!("warning: link {name} is not worked on yet: {}", failure.message()));
+                late.push(name.clone());
+                first = first.or(Some(failure));
+            }
+        }
+    }
+    match first {
+        Some(failure) if open.is_empty() => Err(failure),
+        _ => Ok((open, late)),
+    }
+}
+
+/// A link that is opened later.
+#[derive(Debug)]
+pub struct LateLink {
+    pub config: Config,
+    pub name: String,
+    /// Where the upkeep of its target goes, if that is done here.
+    pub keeping: Option<Keeping>,
+    pub stopped: watch::Receiver<bool>,
+}
+
+#[async_trait]
+impl OpenLink for LateLink {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    async fn open(&self) -> Result<Opened, String> {
+        let context = Context::new(self.config.file.clone());
+        let link = context.any_link(&self.config, &self.name, true).await.map_err(|f| f.message().to_owned())?;
+        let queue = events::open_queue(&self.config, &self.name).await.map_err(|f| f.message().to_owned())?;
+        if let (Some(keeping), Some(target)) = (&self.keeping, link.target_region()) {
+            let mut tasks = JoinSet::new();
+            // Without nudges: the publisher reads the outbox every few seconds.
+            let _ = events::publish(&self.config, target, &mut tasks, self.stopped.clone()).await;
+            tasks.spawn(upkeep(target.clone(), upkeep::SWEEP_EVERY, self.stopped.clone()));
+            keeping.add(tasks);
+        }
+        Ok(Opened { link, queue })
+    }
+}
+
+/// Opens a region to write it, however long that takes; `None` when the process is told to stop before.
+pub async fn open_region_late(config: &Config, name: &str, stop: &mut watch::Receiver<bool>) -> Option<Region> {
+    let mut pace = Pace::new(Kind::Environment);
+    loop {
+        let wait = pace.next_wait();
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            _ = stop.wait_for(|stop| *stop) => return None,
+        }
+        match Region::open_writable(config, name).await {
+            Ok(region) => {
+                tracing::warn!(region = name, "the region could be opened and is worked on from now on");
+                return Some(region);
+            }
+            Err(error) => tracing::warn!(%error, region = name, "the region cannot be opened; it is tried again"),
+        }
+    }
+}

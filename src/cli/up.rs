@@ -92,7 +92,7 @@ impl Up {
                 return Err(failure);
             }
             output::note(format!("warning: {region} is not served yet: {}", failure.message()));
-            let (config, region, host) = (config.clone(), region.clone(), host.clone());
+            let (config, region, host) = (config.clone(), region.to_string(), host.clone());
             running.spawn(serve_late(config, region, host, certificate, sink.clone(), hosts_stopped.clone()));
         }
         if !certificates.is_empty() {
@@ -244,12 +244,7 @@ async fn keep_region(
 }
 
 /// The same of a region that does not open yet.
-async fn keep_late(
-    config: Config,
-    name: String,
-    relay_to: Option<Arc<dyn Sink>>,
-    mut stopped: watch::Receiver<bool>,
-) {
+async fn keep_late(config: Config, name: String, relay_to: Option<Arc<dyn Sink>>, mut stopped: watch::Receiver<bool>) {
     let Some(region) = links::open_region_late(&config, &name, &mut stopped).await else { return };
     let mut keeping = JoinSet::new();
     // Without nudges: the publisher reads the outbox every few seconds.

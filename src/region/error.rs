@@ -109,23 +109,8 @@ pub enum RegionError {
         reason: String,
     },
     /// A pack that the manifest names is missing or damaged.
-    #[error(
-        "{repository} in {region}: pack {key} is {}: {reason}; `gitferry repair {repository} --region {region} --from \
-         OTHER` copies it from another region",
-        if *.missing { "missing" } else { "damaged" }
-    )]
-    BadPack {
-        /// The repository.
-        repository: String,
-        /// The region.
-        region: String,
-        /// The key of the pack in the region's object store.
-        key: String,
-        /// The pack or its index is not there at all.
-        missing: bool,
-        /// The damage.
-        reason: String,
-    },
+    #[error(transparent)]
+    BadPack(Box<BadPack>),
     /// A name that is not allowed.
     #[error(transparent)]
     Name(#[from] crate::git::refname::NameError),
@@ -150,6 +135,26 @@ pub enum RegionError {
     /// A local file failed.
     #[error("a temporary or local file failed: {0}")]
     Io(#[from] std::io::Error),
+}
+
+/// A pack that cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{repository} in {region}: pack {key} is {}: {reason}; `gitferry repair {repository} --region {region} --from \
+     OTHER` copies it from another region",
+    if *.missing { "missing" } else { "damaged" }
+)]
+pub struct BadPack {
+    /// The repository.
+    pub repository: String,
+    /// The region.
+    pub region: String,
+    /// The key of the pack in the region's object store.
+    pub key: String,
+    /// The pack or its index is not there at all.
+    pub missing: bool,
+    /// The damage.
+    pub reason: String,
 }
 
 fn missing_text(missing: &[String], more: bool) -> String {
@@ -187,7 +192,7 @@ impl RegionError {
             | RegionError::Full { .. }
             | RegionError::BrokenPromise { .. }
             | RegionError::Corrupt { .. }
-            | RegionError::BadPack { .. }
+            | RegionError::BadPack(_)
             | RegionError::Name(_)
             | RegionError::Objects(_)
             | RegionError::Source(_)
@@ -209,8 +214,13 @@ impl RegionError {
             RegionError::Moved { .. } | RegionError::Full { .. } => Kind::Conflict,
             RegionError::BrokenPromise { .. } => Kind::Environment,
             RegionError::MissingObjects { .. } | RegionError::Corrupt { .. } => Kind::Corrupt,
-            RegionError::BadPack { missing: true, .. } => Kind::Missing,
-            RegionError::BadPack { missing: false, .. } => Kind::Corrupt,
+            RegionError::BadPack(pack) => {
+                if pack.missing {
+                    Kind::Missing
+                } else {
+                    Kind::Corrupt
+                }
+            }
             RegionError::Name(error) => error.kind(),
             RegionError::Ledger(error) => error.kind(),
             RegionError::Table(error) => error.kind(),

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::cache::{PACKS_IN_FLIGHT, Pinned, fetch};
+use super::error::BadPack;
 use super::manifest::LivePack;
 use super::pack_checks::Problem;
 use super::{Region, RegionError, Result, Unreadable};
@@ -111,12 +112,9 @@ impl Region {
             Problem::Missing(reason) => (true, reason),
             Problem::Damaged(reason) => (false, reason),
         };
-        let bad = |name: &str| RegionError::BadPack {
-            repository: name.into(),
-            region: self.name.clone(),
-            key: live.key.clone(),
-            missing,
-            reason,
+        let bad = |name: &str| {
+            let (repository, region, key) = (name.into(), self.name.clone(), live.key.clone());
+            RegionError::BadPack(Box::new(BadPack { repository, region, key, missing, reason }))
         };
         let Some((id, ..)) = keys::parse_pack(&live.key) else { return bad(&live.key) };
         let item = match read_head(&*self.table, id).await {

@@ -50,6 +50,9 @@ enum Verdict {
     Open,
 }
 
+/// Packs that are still to be checked, and their files as they were.
+type Unchecked = Vec<(LocalPack, Stamp)>;
+
 /// Why a pack cannot be used.
 #[derive(Clone, Debug)]
 pub(super) enum Problem {
@@ -78,14 +81,14 @@ impl PackChecks {
 
     /// Checks all packs as far as [`CHECKED_BEFORE_BYTES`] reach; returns those that are still to be checked.
     /// Blocking.
-    fn check(&self, packs: &[LocalPack]) -> std::result::Result<Vec<(LocalPack, Stamp)>, (LocalPack, Problem)> {
+    fn check(&self, packs: &[LocalPack]) -> std::result::Result<Unchecked, Box<(LocalPack, Problem)>> {
         let (mut bytes, mut left) = (0_u64, Vec::new());
         for local in packs {
-            let stamp = Stamp::of(local).map_err(|problem| (local.clone(), problem))?;
+            let stamp = Stamp::of(local).map_err(|problem| Box::new((local.clone(), problem)))?;
             let known = self.verdicts().get(&local.live.key).filter(|(of, _)| *of == stamp).cloned();
             match known {
                 Some((_, Verdict::Sound | Verdict::Open)) => continue,
-                Some((_, Verdict::Damaged(reason))) => return Err((local.clone(), Problem::Damaged(reason))),
+                Some((_, Verdict::Damaged(reason))) => return Err(Box::new((local.clone(), Problem::Damaged(reason)))),
                 None => {}
             }
             bytes = bytes.saturating_add(local.live.bytes).saturating_add(local.live.index_bytes);
@@ -96,7 +99,7 @@ impl PackChecks {
             }
             let checked = check_bytes(local);
             self.conclude(local, stamp, &checked);
-            checked.map_err(|problem| (local.clone(), problem))?;
+            checked.map_err(|problem| Box::new((local.clone(), problem)))?;
         }
         Ok(left)
     }
@@ -164,11 +167,14 @@ impl Region {
                 tokio::spawn(self.clone().check_the_rest(left));
                 Ok(())
             }
-            Err((local, problem)) => Err(self.explain(&local.live, problem).await),
+            Err(bad) => {
+                let (local, problem) = *bad;
+                Err(self.explain(&local.live, problem).await)
+            }
         }
     }
 
-    async fn check_the_rest(self, left: Vec<(LocalPack, Stamp)>) {
+    async fn check_the_rest(self, left: Unchecked) {
         for (local, stamp) in left {
             let _one_at_a_time = self.checks.background.acquire().await;
             let owned = local.clone();
@@ -218,14 +224,17 @@ mod tests {
         LocalPack { pack, index, live }
     }
 
+    fn is_damaged(checks: &PackChecks, local: &LocalPack) -> bool {
+        checks.check(std::slice::from_ref(local)).is_err_and(|bad| matches!(bad.1, Problem::Damaged(_)))
+    }
+
     #[test]
     fn a_file_is_checked_again_when_it_changes() {
         let dir = tempfile::tempdir().unwrap();
         let local = pack(dir.path(), b"some bytes");
         let checks = PackChecks::default();
         assert!(checks.check(std::slice::from_ref(&local)).unwrap().is_empty());
-        let damaged =
-            |checks: &PackChecks| matches!(checks.check(std::slice::from_ref(&local)), Err((_, Problem::Damaged(_))));
+        let damaged = |checks: &PackChecks| is_damaged(checks, &local);
         // Another file of the same size in its place, as a copy from a bad disk.
         let other = dir.path().join("other");
         std::fs::write(&other, b"some bYtes").unwrap();
@@ -237,7 +246,8 @@ mod tests {
         std::fs::write(&local.index, b"inde").unwrap();
         assert!(damaged(&checks));
         std::fs::remove_file(&local.index).unwrap();
-        assert!(matches!(checks.check(std::slice::from_ref(&local)), Err((_, Problem::Missing(_)))));
+        let missing = checks.check(std::slice::from_ref(&local)).unwrap_err();
+        assert!(matches!(missing.1, Problem::Missing(_)));
     }
 
     #[test]
@@ -253,6 +263,6 @@ mod tests {
         assert!(checks.check(std::slice::from_ref(&local)).unwrap().is_empty(), "one check of it is under way");
         let (_, stamp) = left[0];
         checks.conclude(&local, stamp, &check_bytes(&local));
-        assert!(matches!(checks.check(std::slice::from_ref(&local)), Err((_, Problem::Damaged(_)))));
+        assert!(is_damaged(&checks, &local));
     }
 }

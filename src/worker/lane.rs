@@ -10,11 +10,11 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, interval, sleep_until};
 
-use super::{BEAT_EVERY, WorkerOptions};
 use super::behind::Behind;
 use super::sources::{Found, Source};
 use super::status::Status;
 use super::tasks::{Cause, Start, Task, Tasks};
+use super::{BEAT_EVERY, WorkerOptions};
 use crate::Kind;
 use crate::events::due::{Asked, Brought, deliver_due};
 use crate::events::sqs::Queue;

@@ -257,7 +257,8 @@ impl Status {
             failed.map(|(what, why)| NotReady { what: what.clone(), why: why.clone() }).collect();
         drop(sources);
         let links = self.links();
-        let failing = links.iter().filter_map(|link| Some((format!("deliveries of link {}", link.name), link.failing.why()?)));
+        let failing =
+            links.iter().filter_map(|link| Some((format!("deliveries of link {}", link.name), link.failing.why()?)));
         failed.extend(failing.map(|(what, why)| NotReady { what, why }));
         failed
     }

@@ -4,6 +4,7 @@
 
 mod backup;
 mod bridge;
+mod isolation;
 mod lambda;
 mod metrics;
 mod names;

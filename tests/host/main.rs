@@ -6,8 +6,8 @@ mod arbitrary;
 mod both;
 mod changing;
 mod crowd;
-mod default_branch;
 mod damaged;
+mod default_branch;
 mod forward;
 #[path = "../support/git.rs"]
 #[allow(dead_code)]

@@ -10,6 +10,7 @@ mod contents;
 mod crashes;
 mod forks;
 mod idle;
+mod interrupted;
 mod kinds;
 mod latency;
 mod lfs;

@@ -6,6 +6,7 @@
 mod lfs;
 mod objects;
 mod refs;
+mod spool;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use crate::ledger::head::HeadItem;
 pub use objects::ImportProgress;
 use objects::Intake;
 use refs::RefsDiff;
+use spool::ImportSpool;
 
 /// How to import.
 #[derive(Clone, Debug)]
@@ -130,12 +132,14 @@ impl Region {
         };
         let mut tips = diff.tips.clone();
         tips.extend(head.object());
+        let folder = self.spool_dir();
+        let spool = blocking(move || ImportSpool::open(&folder)).await?;
         let intake = Intake {
             source: source.clone(),
             repository: name.into(),
             held: self.local_packs(&manifest.packs).await?,
             tips,
-            spool: self.spool_dir(),
+            spool: spool.path().to_owned(),
             progress,
         };
         let (packs, mut pointers) = blocking(move || intake.run()).await?;
@@ -158,6 +162,7 @@ impl Region {
             ..Imported::default()
         };
         let packs = self.put_packs(subject.id(), packs).await?;
+        drop(spool);
         crate::fault::crash_point("import-put-packs");
         imported.bytes = packs.iter().map(|pack| pack.bytes + pack.index_bytes).sum();
         let mut proposal = self.proposal(&options.actor);

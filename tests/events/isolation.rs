@@ -1,0 +1,153 @@
+//! One link of a process whose region or server is gone: the others are worked on, and what is gone is named until it
+//! is there again.
+
+use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::process::{Child, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+
+use crate::running::Running;
+use crate::support::git::GitRepo;
+use crate::support::{LINK, SOURCE, TARGET, World};
+use crate::waiting::wait;
+
+const LINKS: &str = "[links.dr]\nsource = \"us-east-1\"\ntarget = \"eu-west-1\"\n\
+                     [links.ap]\nsource = \"us-east-1\"\ntarget = \"ap\"\n";
+
+fn frontier(world: &World, region: &str) -> Option<serde_json::Value> {
+    let run = world.run(&["repo", "show", "app", "--region", region, "--json"]);
+    run.status.success().then(|| run.json()["frontier"].clone())
+}
+
+fn is_synced(world: &World, target: &str) -> bool {
+    frontier(world, target) == frontier(world, SOURCE)
+}
+
+/// Three regions, the table of one of which is no table.
+fn with_a_dead_region(more: &str) -> (World, GitRepo) {
+    let world = World::with(&[SOURCE, TARGET, "ap"], &format!("{LINKS}{more}"));
+    let repo = GitRepo::init(world.path("app.git"), &[]);
+    repo.commit("main", "file", "one");
+    world.import(&repo, "app");
+    world.ok(&["replicate", "dr"]);
+    world.ok(&["replicate", "ap"]);
+    for file in ["table.db-wal", "table.db-shm"] {
+        let _ = fs::remove_file(world.path("ap").join(file));
+    }
+    fs::rename(world.path("ap/table.db"), world.path("ap/kept.db")).unwrap();
+    fs::write(world.path("ap/table.db"), "not a database, as on a bad disk").unwrap();
+    repo.commit("main", "file", "two");
+    world.import(&repo, "app");
+    (world, repo)
+}
+
+fn mend(world: &World) {
+    fs::remove_file(world.path("ap/table.db")).unwrap();
+    fs::rename(world.path("ap/kept.db"), world.path("ap/table.db")).unwrap();
+}
+
+#[test]
+fn a_region_that_does_not_open_keeps_no_link_from_being_shown_and_worked_on() {
+    let (world, _) = with_a_dead_region("");
+    let status = world.ends(3, &["status"]);
+    assert!(status.stdout.contains("dr: us-east-1 → eu-west-1, 1 repository"), "{}", status.stdout);
+    status.says(&["link ap", "table.db"]);
+    world.ends(0, &["status", "dr"]);
+    world.ends(3, &["status", "ap"]);
+    let worker = Running::start(&world, &[], &["--outbox-every", "200ms"]);
+    wait("the other link is worked on", || is_synced(&world, TARGET));
+    let (code, body) = worker.get("/_ready");
+    assert_eq!(code, 503, "{body}");
+    assert!(body["not_ready"][0]["what"].as_str().unwrap().contains("link ap"), "{body}");
+    assert_eq!(worker.get("/_health").0, 200);
+    mend(&world);
+    wait("the link is taken up", || is_synced(&world, "ap"));
+    wait("the worker is ready", || worker.get("/_ready").0 == 200);
+    assert_eq!(worker.stop().0, Some(0));
+}
+
+struct Up(Child);
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn up_serves_and_replicates_what_it_can() {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let host = format!("[hosts.{SOURCE}]\nlisten = \"127.0.0.1:{port}\"\nauth = \"none\"\n");
+    let (world, repo) = with_a_dead_region(&host);
+    let log = fs::File::create(world.path("log")).unwrap();
+    let mut command = world.command(&["--config", "gitferry.toml", "up"]);
+    let _up = Up(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
+    wait("the region is served", || {
+        let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+        stream
+            .write_all(
+                b"GET /app/info/refs?service=git-upload-pack HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+            )
+            .unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+        answer.starts_with(b"HTTP/1.1 200")
+    });
+    wait("the other region is kept in step", || is_synced(&world, TARGET));
+    assert!(fs::read_to_string(world.path("log")).unwrap().contains("ap cannot be used yet"));
+    mend(&world);
+    repo.commit("main", "file", "three");
+    world.import(&repo, "app");
+    wait("the region is taken up", || is_synced(&world, "ap") && is_synced(&world, TARGET));
+}
+
+/// A server that takes connections and never says a word.
+struct Silent {
+    address: std::net::SocketAddr,
+    held: Arc<AtomicUsize>,
+    _open: Arc<Mutex<Vec<TcpStream>>>,
+}
+
+fn silent() -> Silent {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (held, open) = (Arc::new(AtomicUsize::new(0)), Arc::new(Mutex::new(Vec::new())));
+    let (count, streams) = (held.clone(), open.clone());
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            streams.lock().unwrap().push(stream);
+            count.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    Silent { address, held, _open: open }
+}
+
+#[test]
+fn a_silent_server_takes_no_slot_from_another_link() {
+    let silent = silent();
+    let links = format!(
+        "[remotes.hub]\nurl = \"http://{}/{{name}}.git\"\n\
+         [links.a-silent]\nsource = \"{SOURCE}\"\ntarget = \"hub\"\n\
+         [links.{LINK}]\nsource = \"{SOURCE}\"\ntarget = \"{TARGET}\"\n",
+        silent.address
+    );
+    let world = World::with(&[SOURCE, TARGET], &links);
+    let repo = GitRepo::init(world.path("app.git"), &[]);
+    repo.commit("main", "file", "one");
+    for name in ["app", "b", "c", "d", "e", "f"] {
+        world.import(&repo, name);
+    }
+    let worker = Running::start(&world, &[], &["--jobs", "2", "--outbox-every", "200ms"]);
+    wait("the silent server holds all that its link may have", || silent.held.load(Ordering::SeqCst) >= 2);
+    for content in ["two", "three"] {
+        repo.commit("main", "file", content);
+        world.import(&repo, "app");
+        wait("the other link goes on", || is_synced(&world, TARGET));
+    }
+    // All that it holds is held still: nobody had to wait for it.
+    assert!(silent.held.load(Ordering::SeqCst) >= 2);
+    worker.signal("KILL");
+}

@@ -25,6 +25,7 @@ mod events;
 mod limits;
 mod link;
 mod location;
+mod network;
 mod overlap;
 pub mod push_policy;
 mod remote;
@@ -48,6 +49,7 @@ pub use events::{EventsConfig, region_of_queue};
 pub use limits::HostLimits;
 pub use link::{Deletions, Divergence, LfsMode, LinkConfig, LinkMode};
 pub use location::{ObjectsLocation, Place, RegionStores, TableLocation};
+pub use network::Network;
 use push_policy::PushPolicyConfig;
 pub use remote::{Provider, RemoteAuth, RemoteConfig, RemoteLimits};
 pub use remote_url::{RepositoryUrl, SshUrl, UrlTemplate, in_url};
@@ -129,6 +131,10 @@ pub struct HostConfig {
     pub url: Option<String>,
     /// Who may do what.
     pub auth: AuthConfig,
+    /// Proxies in front of it, as networks. What they say of a client counts: its address, the scheme and host of the
+    /// URL that it asked for (`X-Forwarded-For`, `-Proto`, `-Host`, or `Forwarded`).
+    #[serde(default)]
+    pub trusted_proxies: Vec<Network>,
     /// Whether a push to a name that there is no repository of makes one.
     #[serde(default)]
     pub create_on_push: bool,
@@ -183,7 +189,7 @@ pub enum AuthConfig {
     None(NoAuth),
     /// By tokens in a file.
     Tokens {
-        /// The file, relative to the configuration: lines `name:token` or `name:token:read`.
+        /// The file, relative to the configuration; see [`TokenFile`](crate::host::tokens::TokenFile).
         tokens: PathBuf,
     },
 }
@@ -409,7 +415,8 @@ fn not_toml(error: &toml::de::Error, text: &str) -> String {
     format!("TOML error in line {line}: {}", error.message())
 }
 
-fn name_matcher(globs: &[String]) -> Result<GlobSet, String> {
+/// Matches names of repositories; `*` also matches `/`.
+pub(crate) fn name_matcher(globs: &[String]) -> Result<GlobSet, String> {
     let mut set = GlobSetBuilder::new();
     for glob in globs {
         set.add(GlobBuilder::new(glob).build().map_err(|error| error.to_string())?);

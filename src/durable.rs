@@ -1,8 +1,10 @@
 //! Directories that are still there after a power failure.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::Path;
+
+use crate::private;
 
 /// Makes what was created, renamed or removed in a directory durable.
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
@@ -18,7 +20,7 @@ pub(crate) fn create_dir_all(dir: &Path) -> io::Result<()> {
     }
     let parent = dir.parent().unwrap_or(Path::new(""));
     create_dir_all(parent)?;
-    match fs::create_dir(dir) {
+    match private::create_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => {}
         other => other?,
     }

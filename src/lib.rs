@@ -17,10 +17,13 @@ pub mod git;
 pub mod host;
 pub mod ledger;
 pub mod objects;
+pub mod printable;
+mod private;
 pub mod region;
 pub mod remote;
 pub mod replication;
 pub mod retry;
+pub mod supervise;
 pub mod table;
 mod text;
 

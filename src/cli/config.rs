@@ -6,11 +6,11 @@ use clap::{Args, Subcommand};
 use gitferry::clock::SystemClock;
 use gitferry::config::{AuthConfig, Config as Configuration, HostConfig, LinkConfig};
 use gitferry::git::local::RefPatterns;
-use gitferry::host::auth::TokenFile;
 use gitferry::host::forward::Forwarder;
 use gitferry::host::listen::tls::Certificate;
 use gitferry::host::push_policies::PushPolicies;
 use gitferry::host::quarantines::Quarantines;
+use gitferry::host::tokens::TokenFile;
 use gitferry::remote::Remote;
 use serde::Serialize;
 

@@ -9,9 +9,8 @@ use gitferry::events::outbox::{Nudge, Publisher, SWEEP_EVERY};
 use gitferry::events::sqs::Queue;
 use gitferry::ledger::head::RepositoryId;
 use gitferry::region::Region;
+use gitferry::supervise::Supervisor;
 use gitferry::table::TableError;
-use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 use super::failure::Failure;
 use super::output;
@@ -37,16 +36,13 @@ pub async fn publisher(config: &Config, region: &Region) -> Option<Publisher> {
     Some(Publisher::new(region.clone(), Arc::new(EventBridge::new(client, &events.bus))))
 }
 
-/// Publishes the outbox of a region until `stop` turns true, if its events go anywhere. What to nudge it by.
-pub async fn publish(
-    config: &Config,
-    region: &Region,
-    running: &mut JoinSet<()>,
-    stop: watch::Receiver<bool>,
-) -> Option<Nudge> {
+/// Publishes the outbox of a region as long as the supervisor's tasks run, if its events go anywhere. What to nudge it
+/// by.
+pub async fn publish(config: &Config, region: &Region, tasks: &mut Supervisor) -> Option<Nudge> {
     let publisher = publisher(config, region).await?;
     let (nudge, nudges) = Publisher::nudge(&region.name);
-    running.spawn(publisher.run(nudges, SWEEP_EVERY, stop));
+    let running = publisher.run(nudges, SWEEP_EVERY, tasks.stop());
+    tasks.vital(format!("the publisher of the outbox of {}", region.name), running);
     Some(nudge)
 }
 

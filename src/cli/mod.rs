@@ -13,6 +13,7 @@ mod import;
 mod init;
 mod lambda;
 mod log;
+mod logging;
 mod metrics;
 mod output;
 mod replicate;
@@ -32,6 +33,7 @@ use clap::{Parser, Subcommand};
 
 use context::Context;
 use failure::{Exit, Failure};
+use logging::LogFormat;
 
 const AFTER_HELP: &str = "Exit codes:
   0  done
@@ -45,7 +47,7 @@ Example:
   gitferry replicate dr
   gitferry verify dr --deep
 
-Logs go to standard error; GITFERRY_LOG=info shows more.";
+Logs go to standard error; GITFERRY_LOG=info shows more, --log-format json for machines.";
 
 /// Keeps Git repositories identical across regions.
 #[derive(Debug, Parser)]
@@ -54,6 +56,9 @@ struct Arguments {
     /// The configuration file [default: gitferry.toml]. Without one, GITFERRY_CONFIG_TOML may hold its text.
     #[arg(long, global = true, env = "GITFERRY_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
+    /// How the log on standard error is written.
+    #[arg(long, global = true, env = "GITFERRY_LOG_FORMAT", value_enum, default_value_t, value_name = "FORMAT")]
+    log_format: LogFormat,
     #[command(subcommand)]
     command: Command,
 }
@@ -85,7 +90,8 @@ enum Command {
 /// Runs the command that the process was started with.
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse_from(command_line());
-    start_logging();
+    // A function is stopped between two events.
+    let log = logging::start(arguments.log_format, matches!(arguments.command, Command::Lambda(_)));
     // The one provider of cryptography for all TLS; that it is there already is no error.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let _scenario = fail::FailScenario::setup();
@@ -104,6 +110,7 @@ pub fn run() -> ExitCode {
     });
     // Blocking work that is still under way must not hold an interrupted process.
     runtime.shutdown_background();
+    log.flush();
     match result {
         Ok(exit) => exit.into(),
         Err(failure) => failure.report(),
@@ -141,11 +148,4 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
     }
-}
-
-/// Logs go to standard error, as much as `GITFERRY_LOG` says (default: warnings).
-fn start_logging() {
-    use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("GITFERRY_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
 }

@@ -2,18 +2,26 @@
 
 use std::io::Write as _;
 
+use gitferry::printable::{self, Printable};
 use serde::Serialize;
 
 use super::failure::Failure;
 
-/// Prints one line; a reader that went away (`| head`) is no error.
+/// Prints a line, or several; a reader that went away (`| head`) is no error. What clients have put into it (names of
+/// refs, actors) can do nothing to a terminal.
 pub fn line(text: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stdout(), "{text}");
+    let _ = writeln!(std::io::stdout(), "{}", safe(text));
 }
 
 /// Tells something that is not part of the output.
 pub fn note(text: impl std::fmt::Display) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", safe(text));
+}
+
+fn safe(text: impl std::fmt::Display) -> String {
+    let text = text.to_string();
+    let lines: Vec<String> = text.split('\n').map(|line| Printable(line).to_string()).collect();
+    lines.join("\n")
 }
 
 /// The version of what `--json` prints; `docs/json.md` describes it. Members may be added within a version.
@@ -29,7 +37,8 @@ struct Versioned<'a, T> {
 
 /// Prints an object as one line of JSON.
 pub fn json(value: &impl Serialize) -> Result<(), Failure> {
-    line(serde_json::to_string(&Versioned { schema: SCHEMA, value })?);
+    let text = serde_json::to_string(&Versioned { schema: SCHEMA, value })?;
+    let _ = writeln!(std::io::stdout(), "{}", printable::json(&text));
     Ok(())
 }
 

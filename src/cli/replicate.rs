@@ -196,11 +196,11 @@ fn print(summary: &Summary) {
                 // Errors of a store do not know for which repository it was asked.
                 let text = error.to_string();
                 match text.contains(&report.repository) {
-                    true => eprintln!("error: {text}"),
-                    false => eprintln!("error: {}: {text}", report.repository),
+                    true => output::note(format!("error: {text}")),
+                    false => output::note(format!("error: {}: {text}", report.repository)),
                 }
                 if let Some(hint) = hint_for_error(error) {
-                    eprintln!("  hint: {hint}");
+                    output::note(format!("  hint: {hint}"));
                 }
             }
             (Some(delivered), None) => output::line(format!(

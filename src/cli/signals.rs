@@ -12,8 +12,10 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// From now on they no longer end the process by themselves.
+    /// From now on they no longer end the process by themselves, nor does SIGHUP.
     pub fn listen() -> std::io::Result<Self> {
+        // SIGHUP asks for files to be read again; where there are none, nothing ends either.
+        drop(signal(SignalKind::hangup())?);
         Ok(Signals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
 

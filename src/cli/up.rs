@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use gitferry::config::{AuthConfig, Config, DEFAULT_FILE, HostConfig, OnPush, TlsConfig};
@@ -9,14 +10,17 @@ use gitferry::events::in_process::{self, InProcess};
 use gitferry::events::outbox::{self, Relay};
 use gitferry::events::{Several, Sink};
 use gitferry::git::local::RefPatterns;
-use gitferry::host::auth::{Authorizer, Open, TokenFile};
+use gitferry::host::auth::{Authorizer, Open};
+use gitferry::host::birthplace::upstreams;
 use gitferry::host::forward::Forwarder;
 use gitferry::host::listen::Listening;
 use gitferry::host::listen::tls::Certificate;
 use gitferry::host::push_policies::PushPolicies;
 use gitferry::host::quarantines::Quarantines;
+use gitferry::host::tokens::TokenFile;
 use gitferry::host::{Host, HostOptions};
 use gitferry::region::Region;
+use gitferry::supervise::Supervisor;
 use gitferry::worker::upkeep::{SWEEP_EVERY, upkeep};
 use gitferry::worker::{Worker, WorkerOptions};
 use tokio::signal::unix::{SignalKind, signal};
@@ -31,7 +35,8 @@ use super::{events, init, output};
 /// Run everything on this machine: a Git host for each region, and a worker that replicates between them.
 #[derive(Debug, Args)]
 #[command(after_help = "State stays in the folder and is there the next time. Ctrl-C or SIGTERM ends it when running
-requests have ended, a second one at once. SIGHUP reads certificates again.
+requests have ended, a second one at once. SIGHUP reads certificates and tokens again; changed
+tokens are noticed without it.
 
 With --host only that region is served, and nothing is replicated: that is what `gitferry
 worker` is for, elsewhere.
@@ -65,24 +70,26 @@ impl Up {
         let (stop_hosts, hosts_stopped) = watch::channel(false);
         let (stop_worker, worker_stopped) = watch::channel(false);
         let (to_worker, announced) = in_process::channel();
-        let mut keeping = JoinSet::new();
-        let sink = self.keep(&config, to_worker, &mut keeping, &worker_stopped).await?;
+        let mut tasks = Supervisor::new(worker_stopped.clone());
+        let sink = self.keep(&config, to_worker, &mut tasks).await?;
         let mut running = JoinSet::new();
-        let mut certificates = Vec::new();
+        let mut files = Files::default();
         for (region, host) in &served {
             let certificate = open_certificate(&config, host)?;
-            certificates.extend(certificate.clone());
-            let service = open_host(&config, region, host, sink.clone()).await?;
+            files.certificates.extend(certificate.clone());
+            let tokens = open_tokens(&config, region, host)?;
+            files.tokens.extend(tokens.clone());
+            let service = open_host(&config, region, host, tokens, sink.clone()).await?;
             let listening = Listening::bind(service, host.listen, certificate).map_err(|error| {
                 Failure::from(error).about(&format!("cannot listen on {} for {region}", host.listen))
             })?;
             running.spawn(listening.serve(hosts_stopped.clone()));
         }
-        if !certificates.is_empty() {
-            tokio::spawn(reload(certificates)?);
-        }
+        let files = Arc::new(files);
+        let stop = tasks.stop();
+        tasks.keep("the reading of certificates and tokens", move || files.clone().reload(stop.clone()));
         let worker = self.open_worker(&config, context, sink).await?;
-        let worker = tokio::spawn(worker.run(announced, worker_stopped));
+        tasks.vital("the worker", worker.run(announced, worker_stopped));
         for (region, host) in &served {
             output::line(format!("{region:<12} {}", host.url()));
         }
@@ -94,15 +101,20 @@ impl Up {
         let hosts_stop = stop_hosts.clone();
         let all = async move {
             let mut outcome = Ok(());
-            while let Some(ended) = running.join_next().await {
-                let ended = ended.map_err(std::io::Error::other).flatten();
+            loop {
+                let ended = tokio::select! {
+                    ended = running.join_next() => match ended {
+                        Some(ended) => ended.map_err(std::io::Error::other).flatten(),
+                        None => break,
+                    },
+                    lost = tasks.lost() => Err(std::io::Error::other(lost)),
+                };
                 outcome = outcome.and(ended);
                 // One that failed ends the others.
                 stop_hosts.send_replace(true);
             }
             stop_worker.send_replace(true);
-            worker.await.map_err(std::io::Error::other)?;
-            while keeping.join_next().await.is_some() {}
+            tasks.join().await;
             Ok(outcome?)
         };
         signals.until(all, || _ = hosts_stop.send_replace(true)).await?;
@@ -155,24 +167,25 @@ impl Up {
         &self,
         config: &Config,
         to_worker: InProcess,
-        keeping: &mut JoinSet<()>,
-        stopped: &watch::Receiver<bool>,
+        tasks: &mut Supervisor,
     ) -> Result<Arc<dyn Sink>, Failure> {
         let to_worker: Arc<dyn Sink> = Arc::new(to_worker);
         let mut sinks = vec![to_worker.clone()];
         let wanted = |region: &&String| self.replicates() || self.hosts.contains(region);
-        for region in config.regions.keys().filter(wanted) {
-            let region = Region::open_writable(config, region).await?;
-            match events::publish(config, &region, keeping, stopped.clone()).await {
+        for name in config.regions.keys().filter(wanted) {
+            let region = Region::open_writable(config, name).await?;
+            match events::publish(config, &region, tasks).await {
                 Some(nudge) => sinks.push(Arc::new(nudge)),
                 // The worker that is elsewhere reads the outbox.
                 None if !self.replicates() => {}
                 None => {
-                    let relay = Relay::new(region.clone(), to_worker.clone());
-                    keeping.spawn(relay.run(outbox::SWEEP_EVERY, stopped.clone()));
+                    let (region, to, stop) = (region.clone(), to_worker.clone(), tasks.stop());
+                    let relay = move || Relay::new(region.clone(), to.clone()).run(outbox::SWEEP_EVERY, stop.clone());
+                    tasks.keep(format!("the relay of the outbox of {name}"), relay);
                 }
             }
-            keeping.spawn(upkeep(region, SWEEP_EVERY, stopped.clone()));
+            let stop = tasks.stop();
+            tasks.keep(format!("the upkeep of {name}"), move || upkeep(region.clone(), SWEEP_EVERY, stop.clone()));
         }
         Ok(Arc::new(Several(sinks)))
     }
@@ -195,19 +208,56 @@ impl Up {
     }
 }
 
-/// Reads certificates again whenever the process is told to.
-fn reload(certificates: Vec<Arc<Certificate>>) -> std::io::Result<impl Future<Output = ()>> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    Ok(async move {
-        while hangup.recv().await.is_some() {
-            for certificate in &certificates {
+/// How often it is looked whether token files have changed.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+
+/// Files that are read again while hosts serve.
+#[derive(Debug, Default)]
+struct Files {
+    certificates: Vec<Arc<Certificate>>,
+    tokens: Vec<Arc<TokenFile>>,
+}
+
+impl Files {
+    /// Reads all of them again on SIGHUP, and tokens whenever their file changes.
+    async fn reload(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let mut hangup = match signal(SignalKind::hangup()) {
+            Ok(hangup) => hangup,
+            Err(error) => return tracing::error!(%error, "SIGHUP cannot be heard"),
+        };
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        loop {
+            let asked = tokio::select! {
+                asked = hangup.recv() => asked.is_some(),
+                _ = look.tick() => false,
+                _ = stop.wait_for(|stop| *stop) => return,
+            };
+            for certificate in self.certificates.iter().filter(|_| asked) {
                 match certificate.reload() {
                     Ok(()) => tracing::info!(?certificate, "read again"),
                     Err(error) => tracing::error!(%error, "the old certificate stays in use"),
                 }
             }
+            for tokens in self.tokens.iter().filter(|tokens| asked || tokens.has_changed()) {
+                match tokens.reload() {
+                    Ok(()) => tracing::info!(?tokens, "read again"),
+                    Err(error) => tracing::error!(%error, "the old tokens stay in use"),
+                }
+            }
         }
-    })
+    }
+}
+
+/// The tokens that a host accepts; `None` where it asks for none.
+fn open_tokens(config: &Config, region: &str, host: &HostConfig) -> Result<Option<Arc<TokenFile>>, Failure> {
+    let AuthConfig::Tokens { tokens } = &host.auth else { return Ok(None) };
+    let listen = host.listen;
+    if host.tls.is_none() && host.trusted_proxies.is_empty() && !listen.ip().is_loopback() {
+        let advice = "set `tls`, or `trusted_proxies` where a proxy ends TLS in front of it";
+        tracing::warn!(region, %listen, advice, "tokens and content cross the network in clear");
+    }
+    let file = TokenFile::load(&config.path(tokens)).map_err(|error| Failure::usage(error.to_string()))?;
+    Ok(Some(Arc::new(file)))
 }
 
 fn open_certificate(config: &Config, host: &HostConfig) -> Result<Option<Arc<Certificate>>, Failure> {
@@ -229,14 +279,12 @@ async fn open_host(
     config: &Config,
     region: &str,
     host: &HostConfig,
+    tokens: Option<Arc<TokenFile>>,
     events: Arc<dyn Sink>,
 ) -> Result<Arc<Host>, Failure> {
-    let authorizer: Arc<dyn Authorizer> = match &host.auth {
-        AuthConfig::None(_) => Arc::new(Open),
-        AuthConfig::Tokens { tokens } => {
-            let file = TokenFile::load(&config.path(tokens)).map_err(|error| Failure::usage(error.to_string()))?;
-            Arc::new(file)
-        }
+    let authorizer: Arc<dyn Authorizer> = match tokens {
+        None => Arc::new(Open),
+        Some(tokens) => tokens,
     };
     let hidden = match host.hidden.is_empty() {
         true => None,
@@ -249,6 +297,8 @@ async fn open_host(
         quarantines: Some(quarantines),
         ref_in_want: host.ref_in_want,
         create_on_push: host.create_on_push,
+        trusted_proxies: host.trusted_proxies.clone(),
+        upstreams: upstreams(config, region).map_err(Failure::usage)?,
         urls: config.hosts.iter().map(|(region, host)| (region.clone(), host.url())).collect(),
         url: host.url.clone(),
         limits: host.limits.clone(),

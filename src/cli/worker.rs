@@ -7,12 +7,12 @@ use std::time::Duration;
 use clap::Args;
 use gitferry::events::{Several, Sink};
 use gitferry::replication::pass::DEFAULT_JOBS;
+use gitferry::supervise::Supervisor;
 use gitferry::worker::upkeep::{self, upkeep};
 use gitferry::worker::{Worker, WorkerOptions, health};
 use jiff::SignedDuration;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
@@ -97,14 +97,16 @@ impl WorkerCommand {
         let (stop, stopped) = watch::channel(false);
         // Publishers and the answers about health outlive the work.
         let (stop_rest, rest_stopped) = watch::channel(false);
-        let mut rest = JoinSet::new();
+        let mut rest = Supervisor::new(rest_stopped.clone());
         let (mut links, mut sinks) = (Vec::new(), Vec::<Arc<dyn Sink>>::new());
         for name in &names {
             let link = context.any_link(&config, name, true).await?;
             if let Some(target) = link.target_region() {
-                let nudge = events::publish(&config, target, &mut rest, rest_stopped.clone()).await;
+                let nudge = events::publish(&config, target, &mut rest).await;
                 sinks.extend(nudge.map(|nudge| Arc::new(nudge) as Arc<dyn Sink>));
-                rest.spawn(upkeep(target.clone(), upkeep::SWEEP_EVERY, rest_stopped.clone()));
+                let (region, stop) = (target.clone(), rest.stop());
+                let task = format!("the upkeep of {}", region.name);
+                rest.keep(task, move || upkeep(region.clone(), upkeep::SWEEP_EVERY, stop.clone()));
             }
             links.push(link);
         }
@@ -123,25 +125,30 @@ impl WorkerCommand {
             }
         }
         let status = worker.status();
-        rest.spawn(self.metrics.repeat(status.clone(), self.metrics_every, rest_stopped.clone()));
+        rest.vital("the printing of metrics", self.metrics.repeat(status.clone(), self.metrics_every, rest.stop()));
         let (address, answering) = health::serve(self.health, status.clone(), rest_stopped)
             .await
             .map_err(|error| Failure::from(error).about(&format!("cannot listen on {}", self.health)))?;
-        let answering = tokio::spawn(answering);
+        rest.vital("the answering about health", async move {
+            if let Err(error) = answering.await {
+                tracing::error!(%error, "health is no longer answered");
+            }
+        });
         match self.json {
             true => output::json(&json!({ "health": address, "links": names }))?,
             false => output::line(format!("serving {}; health on http://{address}/_health", names.join(", "))),
         }
         // Nothing in this process announces anything.
         let (_, no_events) = mpsc::channel(1);
-        let working = async move {
-            worker.run(no_events, stopped).await;
-            Ok(())
+        let working = async {
+            tokio::select! {
+                () = worker.run(no_events, stopped) => Ok(()),
+                lost = rest.lost() => Err(Failure::from(std::io::Error::other(lost))),
+            }
         };
         signals.until(working, || _ = stop.send_replace(true)).await?;
         stop_rest.send_replace(true);
-        while rest.join_next().await.is_some() {}
-        answering.abort();
+        rest.join().await;
         match self.json {
             true => output::json(&json!({ "stopped": true, "counters": status.counters.to_json() }))?,
             false => output::line("stopped"),

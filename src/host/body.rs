@@ -16,7 +16,7 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::{SendTimeoutError, TrySendError};
 use tokio::time::Instant;
 
-use super::gate::Work;
+use super::gate::{Revocation, Slot, Work};
 use crate::git::protocol;
 
 /// Chunks that wait for a slow client; the writer blocks beyond that.
@@ -35,13 +35,22 @@ const FREE_BYTES: u64 = 16 << 20;
 /// The pieces of a request's body.
 pub type Pieces = BoxStream<'static, io::Result<Bytes>>;
 
-/// A request's body, which fails when nothing comes for as long as `silence`.
-pub fn pieces(body: Body, silence: Duration) -> Pieces {
-    let state = Some((body.into_data_stream(), silence, 0));
+/// A request's body, which fails when nothing comes for as long as `silence`, or when its request has to end in favour
+/// of others.
+pub fn pieces(body: Body, silence: Duration, slot: Option<Slot>) -> Pieces {
+    let state = Some((body.into_data_stream(), silence, 0, slot));
     let pieces = stream::unfold(state, move |state| async move {
-        let (mut body, left, came) = state?;
+        let (mut body, left, came, slot) = state?;
         let start = Instant::now();
-        let piece = match tokio::time::timeout(left, body.next()).await {
+        let next = {
+            let _turn = slot.as_ref().map(Slot::clients_turn);
+            tokio::select! {
+                biased;
+                next = tokio::time::timeout(left, body.next()) => next,
+                () = revoked(slot.as_ref().map(Slot::revocation)) => return Some((Err(in_favour_of_others()), None)),
+            }
+        };
+        let piece = match next {
             Ok(None) => return None,
             Ok(Some(Ok(piece))) => piece,
             Ok(Some(Err(error))) => return Some((Err(io::Error::other(error)), None)),
@@ -53,10 +62,21 @@ pub fn pieces(body: Body, silence: Duration) -> Pieces {
             true => (left.saturating_sub(start.elapsed()), came),
             false => (silence, 0),
         };
-        Some((Ok(piece), Some((body, left, came))))
+        Some((Ok(piece), Some((body, left, came, slot))))
     });
     // What has ended may be asked again.
     pieces.fuse().boxed()
+}
+
+async fn revoked(revocation: Option<Revocation>) {
+    match revocation {
+        Some(revocation) => revocation.revoked().await,
+        None => std::future::pending().await,
+    }
+}
+
+fn in_favour_of_others() -> io::Error {
+    io::Error::new(io::ErrorKind::ResourceBusy, "the request was silent and had to end in favour of others")
 }
 
 fn silent() -> io::Error {
@@ -179,14 +199,24 @@ impl BufRead for Inflated {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         let allowed = self.compressed.load(Ordering::Relaxed).saturating_mul(MAX_EXPANSION).max(FREE_BYTES);
         if self.taken > allowed {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the compressed request expands too far"));
+            return Err(io::Error::other("the compressed request expands too far"));
         }
-        self.out.fill_buf()
+        self.out.fill_buf().map_err(clients_fault)
     }
 
     fn consume(&mut self, count: usize) {
         self.taken += count as u64;
         self.out.consume(count);
+    }
+}
+
+/// A broken compression says nothing about what is stored here, as the same error of a file would.
+fn clients_fault(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof => {
+            io::Error::other(format!("the request's compression is broken: {error}"))
+        }
+        _ => error,
     }
 }
 
@@ -301,18 +331,25 @@ impl Sender {
             Err(TrySendError::Closed(_)) => return Err(io::ErrorKind::BrokenPipe.into()),
             Err(TrySendError::Full(chunk)) => chunk,
         };
-        let wait = || runtime.block_on(async { chunks.send_timeout(chunk, silence).await });
+        let revocation = self.work.as_ref().map(|work| work.revocation());
+        let wait = || {
+            runtime.block_on(async {
+                tokio::select! {
+                    sent = chunks.send_timeout(chunk, silence) => sent.map_err(|error| match error {
+                        SendTimeoutError::Closed(_) => io::ErrorKind::BrokenPipe.into(),
+                        SendTimeoutError::Timeout(_) => {
+                            io::Error::new(io::ErrorKind::TimedOut, "the client took nothing for too long")
+                        }
+                    }),
+                    () = revoked(revocation) => Err(in_favour_of_others()),
+                }
+            })
+        };
         let sent = match &self.work {
             Some(work) => work.pause(wait),
             None => wait(),
         };
-        sent.map_err(|error| match error {
-            SendTimeoutError::Closed(_) => io::ErrorKind::BrokenPipe.into(),
-            SendTimeoutError::Timeout(_) => {
-                self.fate.gone.store(true, Ordering::Relaxed);
-                io::Error::new(io::ErrorKind::TimedOut, "the client took nothing for too long")
-            }
-        })
+        sent.inspect_err(|_| self.fate.gone.store(true, Ordering::Relaxed))
     }
 }
 

@@ -85,6 +85,11 @@ impl ForwarderError {
 }
 
 impl Forwarder {
+    /// The host of a region, where one is configured.
+    pub(super) fn host(&self, region: &str) -> Option<Arc<OtherHost>> {
+        self.hosts.get(region).cloned()
+    }
+
     /// For hosts by region: where they are, and the file of certificates that they are recognised by, if not by
     /// those that the system trusts.
     pub fn new<'a>(
@@ -230,13 +235,13 @@ impl Host {
     pub(super) async fn forward_push(
         self: Arc<Self>,
         primary: Arc<OtherHost>,
-        id: RepositoryId,
+        id: Option<RepositoryId>,
         repository: String,
         headers: &HeaderMap,
         input: Body,
     ) -> Result<Response, Refusal> {
         let slot = self.gate.enter().await?;
-        let input = body::begin(body::pieces(input, self.limits.request_silence)).await?;
+        let input = body::begin(body::pieces(input, self.limits.request_silence, Some(slot.clone()))).await?;
         let url = format!("{}/{repository}/git-receive-pack", primary.url);
         let request = primary.client.post(url).headers(passed_on(headers, &self.region.name));
         let answer = request.body(reqwest::Body::wrap_stream(input)).send().await;
@@ -326,7 +331,8 @@ impl Held {
 struct Forwarded {
     host: Arc<Host>,
     primary: Arc<OtherHost>,
-    id: RepositoryId,
+    /// The repository here; `None` where there was none before the push.
+    id: Option<RepositoryId>,
     repository: String,
     headers: HeaderMap,
     _slot: Slot,
@@ -348,18 +354,20 @@ impl Forwarded {
 
     async fn caught_up(&self) -> Result<(), String> {
         let there = self.primary.frontier(&self.repository, &self.headers).await?;
-        if there.repository != self.id {
+        if self.id.is_some_and(|here| here != there.repository) {
             return Err("the primary has another repository of that name".into());
         }
+        let id = there.repository;
         let Frontier { epoch, seq, .. } = there.frontier;
         // A worker beside this host may not have heard of it.
-        self.host.events.publish(Event { region: self.primary.region.clone(), repository: self.id, seq });
+        self.host.events.publish(Event { region: self.primary.region.clone(), repository: id, seq });
         let mut pause = PAUSES.0;
         loop {
-            let item = read_head(&*self.host.region.table, self.id).await.map_err(|error| error.to_string())?;
-            let here = item.ok_or("the repository is gone here")?.head.frontier;
-            if (here.epoch, here.seq) >= (epoch, seq) {
-                return Ok(());
+            let item = read_head(&*self.host.region.table, id).await.map_err(|error| error.to_string())?;
+            match item.map(|item| item.head.frontier) {
+                Some(here) if (here.epoch, here.seq) >= (epoch, seq) => return Ok(()),
+                None if self.id.is_some() => return Err("the repository is gone here".into()),
+                _ => {}
             }
             tokio::time::sleep(pause).await;
             pause = (pause * 3 / 2).min(PAUSES.1);

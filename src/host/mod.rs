@@ -4,20 +4,27 @@
 //! a thread for each request, as many at a time as its [`HostLimits`] say.
 
 pub mod auth;
+pub mod birthplace;
 mod body;
+pub mod client;
+mod cross_site;
 mod fetch;
 pub mod forward;
 mod gate;
 pub mod head;
+mod hold;
 mod hook;
 mod lfs;
 pub mod listen;
 pub mod maintenance;
+mod proxies;
 mod push;
 pub mod push_policies;
 pub mod quarantines;
 mod rebinding;
 pub mod route;
+mod shares;
+pub mod tokens;
 pub mod views;
 
 use std::collections::BTreeMap;
@@ -27,21 +34,25 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 
 use tokio::runtime::Handle;
+use tracing::Instrument as _;
 
 use crate::Kind;
-use crate::config::HostLimits;
+use crate::config::{HostLimits, Network};
 use crate::events::Sink;
 use crate::git::limits::WALK_STACK_BYTES;
 use crate::git::local::RefPatterns;
 use crate::git::protocol::{Service as GitService, Version};
 use crate::region::{Region, RegionError};
 use auth::{Access, Authorizer, Denied, Identity};
+use birthplace::Upstream;
+use client::Client;
 use forward::{Forwarder, RepositoryFrontier};
 use gate::{Gate, Slot};
+use listen::Door;
 use push_policies::PushPolicies;
 use quarantines::Quarantines;
 use route::{Route, Service};
@@ -62,6 +73,10 @@ pub struct HostOptions {
     pub ref_in_want: bool,
     /// Whether a push to a name that there is no repository of makes one.
     pub create_on_push: bool,
+    /// Proxies in front of it that are believed.
+    pub trusted_proxies: Vec<Network>,
+    /// The links that bring repositories here; those are not made here.
+    pub upstreams: Vec<Upstream>,
     /// Where the hosts of regions are reached, by region.
     pub urls: BTreeMap<String, String>,
     /// Where this host is reached, for the hrefs of Git LFS; what a client has used when left out.
@@ -79,6 +94,8 @@ pub struct Host {
     quarantines: Option<Arc<Quarantines>>,
     ref_in_want: bool,
     create_on_push: bool,
+    upstreams: Vec<Upstream>,
+    trusted_proxies: Vec<Network>,
     urls: BTreeMap<String, String>,
     url: Option<String>,
     transfers: lfs::Transfers,
@@ -99,11 +116,22 @@ impl Host {
         events: Arc<dyn Sink>,
         options: HostOptions,
     ) -> Arc<Self> {
-        let HostOptions { limits, policies, hidden, quarantines, ref_in_want, create_on_push, urls, url, forwarder } =
-            options;
+        let HostOptions {
+            limits,
+            policies,
+            hidden,
+            quarantines,
+            ref_in_want,
+            create_on_push,
+            upstreams,
+            trusted_proxies,
+            urls,
+            url,
+            forwarder,
+        } = options;
         let views = Arc::new(Views::new(region.clone(), hidden));
         let (gate, hook_gate) = (Gate::new(&limits), Gate::new(&limits));
-        let transfers = lfs::Transfers::default();
+        let transfers = lfs::Transfers::new(&limits);
         Arc::new(Host {
             region,
             views,
@@ -111,6 +139,8 @@ impl Host {
             quarantines,
             ref_in_want,
             create_on_push,
+            upstreams,
+            trusted_proxies,
             urls,
             url,
             transfers,
@@ -134,14 +164,23 @@ impl Host {
     }
 }
 
+/// Names a request in its answer, as in the log.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Where health is answered: never refused for want of room.
+const HEALTH: &str = "/_health";
+
 /// Why a request is refused before Git has a say.
 #[derive(Debug)]
 enum Refusal {
     Denied(Denied),
+    /// A rule forbids it: the rule, and the way out.
+    Forbidden(String),
     NotFound,
     Method,
     /// It asks for a host of another name.
     NotMeant,
+    /// A web page of another site sends it.
+    CrossSite,
     Bad(String),
     /// A body of another kind than is understood.
     MediaType(&'static str),
@@ -165,6 +204,7 @@ impl From<std::io::Error> for Refusal {
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
             std::io::ErrorKind::TimedOut => Refusal::Silent,
+            std::io::ErrorKind::ResourceBusy => Refusal::Busy,
             _ => Refusal::Bad(format!("the request's body ends early: {error}")),
         }
     }
@@ -180,23 +220,50 @@ impl From<RegionError> for Refusal {
 }
 
 async fn answer(State(host): State<Arc<Host>>, request: Request) -> Response {
+    let (mut parts, body) = request.into_parts();
+    let door = parts.extensions.remove::<Arc<Door>>();
+    let peer = door.as_ref().and_then(|door| Some(door.peer?.ip()));
+    let seen = proxies::seen(peer, &host.trusted_proxies, &parts.headers);
+    let client = Client::new(host.region.clock.new_id().simple().to_string(), seen, door);
     // What stands behind it is a secret.
-    let path =
-        if request.uri().path().starts_with(quarantines::PREFIX) { quarantines::PREFIX } else { request.uri().path() };
-    let (method, path) = (request.method().clone(), path.to_owned());
-    let routed = match host.is_meant(&request) {
-        true => host.route(request).await,
-        false => Err(Refusal::NotMeant),
-    };
-    let response = match routed {
-        Ok(response) => response,
-        Err(refusal) => refuse(refusal),
-    };
-    tracing::debug!(%method, path, status = response.status().as_u16(), "answered");
-    response
+    let path = if parts.uri.path().starts_with(quarantines::PREFIX) { quarantines::PREFIX } else { parts.uri.path() };
+    // Of the highest level, so that it is there for whatever is logged within.
+    let span = tracing::error_span!(
+        "request",
+        request_id = client.request_id,
+        address = client.seen.address.map(tracing::field::display),
+        method = %parts.method,
+        path,
+        repository = tracing::field::Empty,
+        actor = tracing::field::Empty,
+    );
+    host.respond(client, parts, body).instrument(span).await
 }
 
 impl Host {
+    /// Answers a request once its body has been read or given up.
+    async fn respond(self: Arc<Self>, client: Arc<Client>, parts: Parts, body: Body) -> Response {
+        let start = tokio::time::Instant::now();
+        let (body, watch) = hold::watch(&parts.headers, body);
+        let request = Request::from_parts(parts, body);
+        let silence = self.limits.request_silence;
+        let reserved = client.door.as_ref().is_some_and(|door| door.reserved) && request.uri().path() != HEALTH;
+        let routed = match (self.is_meant(&request), self.is_cross_site(&request, &client)) {
+            (false, _) => Err(Refusal::NotMeant),
+            (true, true) => Err(Refusal::CrossSite),
+            (true, false) if reserved => Err(Refusal::Busy),
+            (true, false) => client.clone().scope(self.route(request)).await,
+        };
+        let response = routed.unwrap_or_else(refuse);
+        let mut response = watch.hold(response, silence, || client.is_revoked(), || refuse(Refusal::Busy)).await;
+        if let Ok(id) = HeaderValue::from_str(&client.request_id) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        let milliseconds = start.elapsed().as_millis() as u64;
+        tracing::info!(status = response.status().as_u16(), milliseconds, "answered");
+        response
+    }
+
     /// Whether a request may be answered here at all; see [`rebinding`].
     fn is_meant(&self, request: &Request) -> bool {
         if !self.authorizer.lets_everybody_in() {
@@ -212,14 +279,24 @@ impl Host {
         rebinding::is_ours(asked, self.urls.get(&self.region.name).map(String::as_str))
     }
 
+    /// Whether a web page of another site sends a request; see [`cross_site`].
+    fn is_cross_site(&self, request: &Request, client: &Client) -> bool {
+        let header = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+        let asked = request.uri().authority().map(|authority| authority.as_str()).or(header);
+        let own = self.urls.get(&self.region.name).map(|url| cross_site::authority_of(url));
+        let forwarded = client.seen.host.as_ref().map(|host| host.as_str());
+        cross_site::is_cross_site(request.headers(), asked.into_iter().chain(own).chain(forwarded))
+    }
+
     async fn route(self: Arc<Self>, request: Request) -> Result<Response, Refusal> {
-        if request.uri().path() == "/_health" {
+        if request.uri().path() == HEALTH {
             return Ok("ok\n".into_response());
         }
         if let Some(path) = request.uri().path().strip_prefix(quarantines::PREFIX).map(str::to_owned) {
             return self.quarantined(&path, request).await;
         }
         let route = route::parse(request.uri().path()).ok_or(Refusal::NotFound)?;
+        tracing::Span::current().record("repository", &route.repository);
         let (parts, body) = request.into_parts();
         match (route.service, &parts.method) {
             (Service::InfoRefs, &Method::GET) => self.info_refs(route, &parts).await,
@@ -237,7 +314,13 @@ impl Host {
     }
 
     fn authorize(&self, headers: &HeaderMap, repository: &str, access: Access) -> Result<Identity, Refusal> {
-        self.authorizer.authorize(headers, repository, access).map_err(Refusal::Denied)
+        let identity = self.authorizer.authorize(headers, repository, access).map_err(Refusal::Denied)?;
+        tracing::Span::current().record("actor", &identity.name);
+        // Where nobody is asked for a token, a name tells nobody apart.
+        if !self.authorizer.lets_everybody_in() {
+            Client::current().recognised(&identity.name);
+        }
+        Ok(identity)
     }
 
     /// Says which state a repository is in.
@@ -253,7 +336,7 @@ impl Host {
     /// Lets a request in whose body is read while its answer is written.
     async fn converse(&self, gate: &Gate, headers: &HeaderMap, input: Body) -> Result<Conversation, Refusal> {
         let slot = gate.enter().await?;
-        let input = body::begin(body::pieces(input, self.limits.request_silence)).await?;
+        let input = body::begin(body::pieces(input, self.limits.request_silence, Some(slot.clone()))).await?;
         let runtime = Handle::current();
         let input = body::reader(headers, input, &runtime).map_err(Refusal::Bad)?;
         let (sender, answer) = body::channel(self.limits.response_silence, &runtime);
@@ -295,8 +378,8 @@ impl Host {
                 self.advertise_fetch(&route.repository, version(&request.headers)).await
             }
             GitService::ReceivePack => {
-                let identity = self.authorize(&request.headers, &route.repository, Access::Write)?;
-                self.advertise_push(&route.repository, &identity, &request.headers).await
+                self.authorize(&request.headers, &route.repository, Access::Write)?;
+                self.advertise_push(&route.repository, &request.headers).await
             }
         }
     }
@@ -315,7 +398,9 @@ struct Conversation {
 /// Starts work that a request waits for, on a thread of its own: those of the runtime are for stores and tables,
 /// and must not all be taken by slow clients.
 fn on_thread(work: impl FnOnce() + Send + 'static) -> Result<(), Refusal> {
-    match std::thread::Builder::new().name("git-request".into()).stack_size(WALK_STACK_BYTES).spawn(work) {
+    let span = tracing::Span::current();
+    let thread = std::thread::Builder::new().name("git-request".into()).stack_size(WALK_STACK_BYTES);
+    match thread.spawn(move || span.in_scope(work)) {
         Ok(_) => Ok(()),
         Err(error) => {
             tracing::error!(%error, "no thread can be started for a request");
@@ -328,7 +413,8 @@ fn on_thread(work: impl FnOnce() + Send + 'static) -> Result<(), Refusal> {
 fn check_content_type(headers: &HeaderMap, expected: &'static str) -> Result<(), Refusal> {
     match headers
         .get(header::CONTENT_TYPE)
-        .is_some_and(|sent| sent.as_bytes().eq_ignore_ascii_case(expected.as_bytes()))
+        .and_then(|sent| sent.as_bytes().split(|byte| *byte == b';').next())
+        .is_some_and(|sent| sent.trim_ascii().eq_ignore_ascii_case(expected.as_bytes()))
     {
         true => Ok(()),
         false => Err(Refusal::MediaType(expected)),
@@ -364,10 +450,14 @@ fn refuse(refusal: Refusal) -> Response {
             (StatusCode::UNAUTHORIZED, challenge, "credentials are needed\n").into_response()
         }
         Refusal::Denied(Denied::Forbidden) => (StatusCode::FORBIDDEN, "not allowed\n").into_response(),
+        Refusal::Forbidden(reason) => (StatusCode::FORBIDDEN, format!("{reason}\n")).into_response(),
         Refusal::NotFound => (StatusCode::NOT_FOUND, "not found\n").into_response(),
         Refusal::NotMeant => {
             let reason = "without authentication this host answers to localhost and its own url only\n";
             (StatusCode::MISDIRECTED_REQUEST, reason).into_response()
+        }
+        Refusal::CrossSite => {
+            (StatusCode::FORBIDDEN, "requests that pages of other sites make are not answered\n").into_response()
         }
         Refusal::Method => (StatusCode::METHOD_NOT_ALLOWED, "method not allowed\n").into_response(),
         Refusal::MediaType(expected) => {

@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use super::auth::{Access, Identity};
+use super::birthplace::Birthplace;
 use super::forward;
 use super::gate::Work;
 use super::maintenance::Backpressure;
@@ -22,9 +23,10 @@ use crate::git::protocol::{
     AdvertisedRefs, PacketReader, PacketWriter, Service as GitService, Version, advertise_refs, announce_service,
 };
 use crate::git::receive_pack::{CAPABILITIES, HookError, HookInput, HookVerdict, PreReceive, PushRequest};
+use crate::git::view::View;
 use crate::ledger::head::Role;
 use crate::region::RegionError;
-use crate::region::push::{PushPolicy, PushStates as _, Serving};
+use crate::region::push::{PushPolicy, PushStates, Serving};
 
 /// The longest wait of a push for room in the manifest of its repository.
 const MAX_ROOM_WAIT: Duration = Duration::from_secs(30);
@@ -33,14 +35,9 @@ const ROOM_POLL: Duration = Duration::from_millis(500);
 
 impl Host {
     /// What there is to push onto. A replica says where to push instead.
-    pub(super) async fn advertise_push(
-        &self,
-        repository: &str,
-        identity: &Identity,
-        headers: &HeaderMap,
-    ) -> Result<Response, Refusal> {
+    pub(super) async fn advertise_push(&self, repository: &str, headers: &HeaderMap) -> Result<Response, Refusal> {
         let opened = match self.views.open(repository).await {
-            Err(RegionError::NoRepository { .. }) if self.create_on_push => self.create(repository, identity).await?,
+            Err(RegionError::NoRepository { .. }) => return self.advertise_birth(repository, headers).await,
             opened => opened?,
         };
         let head = &opened.state.item.head;
@@ -60,25 +57,34 @@ impl Host {
             }
         });
         let view = self.views.for_push(&opened, self.policies.of(repository).mirror).await?.view;
+        self.advertisement(refusal.map_or(Ok(view), Err)).await
+    }
+
+    /// What there is to push onto before a first push: nothing yet, and asking makes nothing.
+    async fn advertise_birth(&self, repository: &str, headers: &HeaderMap) -> Result<Response, Refusal> {
+        match self.birthplace(repository, headers)? {
+            Birthplace::There(primary) => primary.advertisement(repository, headers, &self.region.name).await,
+            Birthplace::Elsewhere(reason) => self.advertisement(Err(reason)).await,
+            Birthplace::Here => {
+                let unborn = self.region.unborn(repository, gix::hash::Kind::Sha1).await?;
+                self.advertisement(Ok(unborn.state().view.clone())).await
+            }
+        }
+    }
+
+    /// The refs that clients push onto, or the reason why they cannot push.
+    async fn advertisement(&self, what: Result<View, String>) -> Result<Response, Refusal> {
         let answer = self.written(&self.gate, move |out| {
             announce_service(GitService::ReceivePack, out)?;
-            match refusal {
-                Some(reason) => PacketWriter::new(out).error(&reason),
-                None => {
+            match what {
+                Err(reason) => PacketWriter::new(out).error(&reason),
+                Ok(view) => {
                     let which = AdvertisedRefs { head: false, peeled: None, filter: false };
                     advertise_refs(&view, Version::V0, which, CAPABILITIES, out)
                 }
             }
         });
         git_response("application/x-git-receive-pack-advertisement".into(), answer.await?)
-    }
-
-    /// Makes the repository that somebody is about to push to.
-    pub(super) async fn create(&self, repository: &str, identity: &Identity) -> Result<Arc<Opened>, Refusal> {
-        match self.region.create(repository, gix::hash::Kind::Sha1, &identity.name).await {
-            Ok(_) | Err(RegionError::NameTaken { .. }) => Ok(self.views.open(repository).await?),
-            Err(error) => Err(error.into()),
-        }
     }
 
     /// Answers a push when its packs are durable and its change is committed.
@@ -90,18 +96,32 @@ impl Host {
     ) -> Result<Response, Refusal> {
         let identity = self.authorize(headers, &route.repository, Access::Write)?;
         check_content_type(headers, "application/x-git-receive-pack-request")?;
-        let opened = self.views.open(&route.repository).await?;
-        if let Some(primary) = self.forwards_to(&opened.state.item.head, headers) {
-            return self.forward_push(primary, opened.state.item.id, route.repository, headers, input).await;
-        }
-        self.wait_for_room(&route.repository, opened).await?;
+        let states: Box<dyn PushStates> = match self.views.open(&route.repository).await {
+            Err(RegionError::NoRepository { .. }) => match self.birthplace(&route.repository, headers)? {
+                Birthplace::There(primary) => {
+                    return self.forward_push(primary, None, route.repository, headers, input).await;
+                }
+                Birthplace::Elsewhere(reason) => return Err(Refusal::Forbidden(reason)),
+                Birthplace::Here => Box::new(self.region.unborn(&route.repository, gix::hash::Kind::Sha1).await?),
+            },
+            Err(error) => return Err(error.into()),
+            Ok(opened) => {
+                if let Some(primary) = self.forwards_to(&opened.state.item.head, headers) {
+                    let id = Some(opened.state.item.id);
+                    return self.forward_push(primary, id, route.repository, headers, input).await;
+                }
+                self.wait_for_room(&route.repository, opened).await?;
+                let mirror = self.policies.of(&route.repository).mirror;
+                Box::new(StatesOf { views: self.views.clone(), name: route.repository.clone(), mirror })
+            }
+        };
         let conversation = self.converse(&self.gate, headers, input).await?;
         let Conversation { slot, input, mut sender, answer, runtime } = conversation;
         on_thread(move || {
             let work = slot.work(&runtime);
             let mut input = input();
             input.pause(work.clone());
-            let pushed = self.push(&route.repository, &identity, &mut input, &mut sender, &work, &runtime);
+            let pushed = self.push(&*states, &identity, &mut input, &mut sender, &work, &runtime);
             match pushed {
                 Ok(()) => {
                     // It is committed, whether the client takes the last of it or not.
@@ -139,16 +159,15 @@ impl Host {
 
     fn push(
         &self,
-        repository: &str,
+        states: &dyn PushStates,
         identity: &Identity,
         input: &mut (dyn BufRead + Send),
         output: &mut body::Sender,
         work: &Arc<Work>,
         runtime: &Handle,
     ) -> std::io::Result<()> {
-        let mut policy = self.policies.of(repository).clone();
-        let states = StatesOf { views: self.views.clone(), name: repository.into(), mirror: policy.mirror };
         let state = runtime.block_on(states.state()).map_err(std::io::Error::other)?;
+        let mut policy = self.policies.of(&state.item.head.name).clone();
         let mut input = input;
         let mut packets = PacketReader::new(&mut input);
         let request = match PushRequest::read(&mut packets, state.view.format) {
@@ -163,7 +182,7 @@ impl Host {
             policy = Arc::new(PushPolicy { hook: Some(hook), ..PushPolicy::clone(&policy) });
         }
         let serving = Serving { region, runtime, policy: &policy, actor: &identity.name, request: &request };
-        let pushed = serving.serve(&states, &mut input, output)?;
+        let pushed = serving.serve(states, &mut input, output)?;
         if let Some(item) = &pushed.item {
             let (region, repository, seq) = (region.name.clone(), item.id, item.head.frontier.seq);
             self.events.publish(Event { region, repository, seq });

@@ -28,7 +28,7 @@ use self::upload::OpenUploads;
 use super::{
     Crc64, ListPage, MAX_LIST_KEYS, MAX_PUT_BYTES, ObjectError, ObjectMeta, ObjectStore, Part, Upload, key, parts,
 };
-use crate::durable;
+use crate::{durable, private};
 
 /// Most operations of one handle that run on blocking threads at a time; further ones wait.
 pub const MAX_OPERATIONS: usize = 32;
@@ -96,7 +96,7 @@ impl FilesystemStore {
 impl Inner {
     fn create(&self) -> io::Result<()> {
         durable::create_dir_all(&self.root)?;
-        match fs::create_dir(&self.staging) {
+        match private::create_dir(&self.staging) {
             // On a read-only disk the first write says so.
             Err(e) if matches!(e.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied) => Ok(()),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),

@@ -8,6 +8,8 @@ use crate::pair::{EU, Pair, US};
 use crate::said;
 use serde_json::{Value, json};
 
+/// What makes a request one of LFS.
+const LFS: &str = "Content-Type: application/vnd.git-lfs+json\r\n";
 const JSON: &str = "Accept: application/vnd.git-lfs+json\r\nContent-Type: application/vnd.git-lfs+json\r\n";
 /// An object that nobody has.
 const NOBODYS: &str = "4d7a214614ab2935c943f9e0ff69d22eadbb8f32b1258daaa5e2ca24d17e2393";
@@ -272,7 +274,7 @@ fn the_batch_api_answers_object_by_object() {
     // The client comes back to where it asked, whatever that is called.
     let body = json!({ "operation": "download", "objects": objects }).to_string();
     let head = "POST /app/info/lfs/objects/batch HTTP/1.1\r\nHost: localhost:99\r\nConnection: close\r\n";
-    let answered = pair.raw(US, &format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()));
+    let answered = pair.raw(US, &format!("{head}{LFS}Content-Length: {}\r\n\r\n{body}", body.len()));
     assert!(answered.contains(&format!("http://localhost:99/app/info/lfs/objects/{oid}")), "{answered}");
     let (codes, answer) = ask("upload");
     assert_eq!(codes, [None, Some(422), None, Some(422), Some(422), Some(422), Some(422)]);
@@ -305,12 +307,17 @@ fn requests_that_make_no_sense_get_the_right_status() {
         assert_eq!((answer.status, answer.json()["message"].is_string()), (422, true), "{body}");
     }
     let good = r#"{"operation":"download","objects":[]}"#;
-    assert_eq!(post(path, "Accept: text/html\r\n", good).status, 406);
-    assert_eq!(post(path, "Accept: text/html, application/vnd.git-lfs+json; q=0.5\r\n", good).status, 200);
-    assert_eq!(post(path, "", good).status, 200);
+    assert_eq!(post(path, &format!("{LFS}Accept: text/html\r\n"), good).status, 406);
+    let either = format!("{LFS}Accept: text/html, application/vnd.git-lfs+json; q=0.5\r\n");
+    assert_eq!(post(path, &either, good).status, 200);
+    assert_eq!(post(path, LFS, good).status, 200);
     assert_eq!(post(path, JSON, r#"{"operation":"download","hash_algo":"md5","objects":[]}"#).status, 409);
-    assert_eq!(post("/other/info/lfs/objects/batch", JSON, good).status, 404);
-    assert!(post("/other/info/lfs/objects/batch", JSON, good).json()["message"].is_string());
+    // A repository that a push would make has no objects yet.
+    let nobodys = json!({ "operation": "download", "objects": [{ "oid": NOBODYS, "size": 1 }] }).to_string();
+    let answer = post("/other/info/lfs/objects/batch", JSON, &nobodys);
+    assert_eq!((answer.status, &answer.json()["objects"][0]["error"]["code"]), (200, &json!(404)));
+    let verify = post("/other/info/lfs/objects/verify", JSON, &json!({ "oid": NOBODYS, "size": 1 }).to_string());
+    assert_eq!((verify.status, verify.json()["message"].is_string()), (404, true));
     assert_eq!(request(&pair, US, &format!("GET {path}"), JSON, "").status, 405);
     assert_eq!(request(&pair, US, &format!("DELETE /app/info/lfs/objects/{NOBODYS}"), JSON, "").status, 405);
     assert_eq!(post("/app/info/lfs/locks/verify", JSON, "{}").status, 501);

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod arbitrary;
+mod births;
 mod both;
 mod changing;
 mod crowd;
@@ -11,6 +12,7 @@ mod forward;
 #[path = "../support/git.rs"]
 #[allow(dead_code)]
 mod git;
+mod held;
 mod hooks;
 mod hostile;
 mod intake;
@@ -19,20 +21,26 @@ mod lfs;
 #[path = "../support/lfs_work.rs"]
 #[allow(dead_code)]
 mod lfs_work;
+mod logs;
 mod many_refs;
 mod matrix;
 mod mirror;
+mod nginx;
 mod older;
 #[path = "../receive_pack/packs.rs"]
 #[allow(dead_code)]
 mod packs;
 mod pair;
 mod policies;
+#[path = "../support/nginx.rs"]
+mod proxy;
 mod pushes;
 mod raw;
 mod recent;
+mod shares;
 mod shutdown;
 mod slow;
+mod tokens;
 mod transport;
 mod warm;
 

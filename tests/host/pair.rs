@@ -41,6 +41,22 @@ impl Pair {
         Pair::start_with("auth = { tokens = \"tokens\" }", ["", ""], "", &[("tokens", tokens)])
     }
 
+    /// With tokens, and more lines of configuration for both hosts.
+    pub fn with_tokens_and_hosts(tokens: &str, lines: &str) -> Pair {
+        Pair::start_with("auth = { tokens = \"tokens\" }", [lines, lines], "", &[("tokens", tokens)])
+    }
+
+    /// With tokens, more lines of configuration for both hosts, and more environment.
+    pub fn with_tokens_in(tokens: &str, lines: &str, environment: Vec<(String, String)>) -> Pair {
+        let pair = |addresses: [SocketAddr; 2]| config(addresses, "auth = { tokens = \"tokens\" }", [lines, lines], "");
+        Pair::with_files_on(pair, &[("tokens", tokens)], environment)
+    }
+
+    /// With tokens, and more configuration.
+    pub fn with_tokens_and(tokens: &str, more: &str) -> Pair {
+        Pair::start_with("auth = { tokens = \"tokens\" }", ["", ""], more, &[("tokens", tokens)])
+    }
+
     /// With more lines for each host; US and EU in them stand for the addresses.
     pub fn with_hosts(hosts: [&str; 2]) -> Pair {
         Pair::start_with("auth = \"none\"", hosts, "", &[])
@@ -91,8 +107,19 @@ impl Pair {
     /// On other stores than those of this machine: all of the configuration, made for the addresses, and more
     /// environment.
     pub fn on(config: impl FnOnce([SocketAddr; 2]) -> String, environment: Vec<(String, String)>) -> Pair {
+        Pair::with_files_on(config, &[], environment)
+    }
+
+    fn with_files_on(
+        config: impl FnOnce([SocketAddr; 2]) -> String,
+        files: &[(&str, &str)],
+        environment: Vec<(String, String)>,
+    ) -> Pair {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("data")).unwrap();
+        for (name, content) in files {
+            std::fs::write(dir.path().join("data").join(name), content).unwrap();
+        }
         let addresses = free_addresses();
         std::fs::write(dir.path().join("data/gitferry.toml"), config(addresses)).unwrap();
         Pair::start(dir, addresses, "http", environment)
@@ -226,7 +253,7 @@ impl Pair {
         anonymous_mib(self.pid()).unwrap()
     }
 
-    fn wait_until_up(&self) {
+    pub fn wait_until_up(&self) {
         if self.scheme == "https" {
             return wait(|| self.addresses.iter().all(|address| TcpStream::connect(address).is_ok()), || self.log());
         }

@@ -94,8 +94,6 @@ impl HalfPush {
         let rest = body.split_off(body.len() / 2);
         stream.write_all(request.as_bytes()).unwrap();
         stream.write_all(&body).unwrap();
-        let answer = head(&mut stream);
-        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
         pair.wait(|| !pair.spooled(arrives).is_empty());
         HalfPush { stream, rest }
     }

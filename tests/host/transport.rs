@@ -108,7 +108,7 @@ fn a_refused_push_is_not_asked_for_its_body() {
     repo.git(&["push", "-q", &pair.url(US, "app").replace("http://", "http://ann:0123456789abcdef@"), "main"]);
     assert!(ask("app", "Expect: 100-continue\r\n").0.starts_with("HTTP/1.1 401"));
     assert!(ask("app", &known("fedcba9876543210")).0.starts_with("HTTP/1.1 403"));
-    assert!(ask("other", &known("0123456789abcdef")).0.starts_with("HTTP/1.1 404"));
+    assert!(ask("-other", &known("0123456789abcdef")).0.starts_with("HTTP/1.1 404"));
     let (answer, mut stream) = ask("app", &known("0123456789abcdef"));
     assert!(answer.starts_with("HTTP/1.1 100"), "{answer}");
     stream.write_all(b"0000").unwrap();

@@ -1,16 +1,21 @@
 //! The Batch API: what is there, and where to send or get the rest.
 
+use std::sync::Arc;
+
 use axum::body::Body;
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
-use super::{LfsRefusal, MAX_BATCH_OBJECTS, json, parse, read_request};
+use super::{Endpoint, LfsRefusal, MAX_BATCH_OBJECTS, json, parse, read_request};
 use crate::git::lfs::{LfsOid, Pointer};
 use crate::host::Host;
 use crate::host::auth::Access;
+use crate::host::birthplace::Birthplace;
+use crate::host::forward::OtherHost;
 use crate::ledger::change::LfsObject;
+use crate::ledger::head::HeadItem;
 use crate::region::is_visible;
 use crate::region::lfs::LfsState;
 
@@ -66,6 +71,14 @@ struct Actions {
 #[derive(Serialize)]
 struct Action {
     href: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    header: Option<ActionHeader>,
+}
+
+#[derive(Serialize)]
+struct ActionHeader {
+    #[serde(rename = "Authorization")]
+    authorization: String,
 }
 
 #[derive(Serialize)]
@@ -78,7 +91,7 @@ struct ObjectError {
 struct Offers {
     operation: Operation,
     /// The repository's LFS endpoint.
-    endpoint: String,
+    endpoint: Endpoint,
     /// Largest object that is accepted.
     most: u64,
 }
@@ -102,22 +115,27 @@ impl Host {
             return Err(LfsRefusal::new(StatusCode::CONFLICT, "objects are named by sha256 here"));
         }
         if access == Access::Write
-            && let Some(item) = self.region.find(name).await?.filter(|item| is_visible(&item.head))
-            && let Some(primary) = self.forwards_to(&item.head, &parts.headers)
+            && let Some(primary) = self.lfs_primary(name, &parts.headers).await?
         {
             return primary.lfs_batch(name, &parts.headers, &self.region.name, bytes).await;
         }
-        let item = self.lfs_repository(name, &identity, access).await?;
-        let endpoint = format!("{}/{name}/info/lfs", self.lfs_base(parts)?);
+        let item = match request.operation {
+            Operation::Upload => self.lfs_writable(name, &parts.headers).await?,
+            Operation::Download => self.lfs_readable(name, &parts.headers).await?,
+        };
+        let endpoint = self.lfs_endpoint(parts)?;
         let offers = Offers { operation: request.operation, endpoint, most: self.policies.of(name).lfs_object_bytes };
         let pointers: Vec<Result<Pointer, String>> = request.objects.iter().map(pointer_of).collect();
         let oids: Vec<LfsOid> = pointers.iter().flatten().map(|pointer| pointer.oid).collect();
-        let states = self.region.lfs_states(item.id, &oids).await?;
-        if request.operation == Operation::Upload {
+        let states = match &item {
+            Some(item) => self.region.lfs_states(item.id, &oids).await?,
+            None => Vec::new(),
+        };
+        if let (Operation::Upload, Some(item)) = (request.operation, &item) {
             // An upload that ended before its change: nobody would upload it again.
             let late: Vec<LfsObject> =
                 states.iter().filter(|state| state.awaited).filter_map(|state| state.held).collect();
-            self.lfs_name(&item, &late, &identity).await?;
+            self.lfs_name(item, &late, &identity).await?;
         }
         let mut states = states.into_iter();
         let mut objects = Vec::with_capacity(pointers.len());
@@ -131,12 +149,34 @@ impl Host {
         Ok(json(StatusCode::OK, &Answer { transfer: "basic", objects, hash_algo: "sha256" }))
     }
 
+    /// The repository that objects are had from. `None` where a push of this client would make it: it has none of them,
+    /// which is what a client asks that is about to bring some.
+    async fn lfs_readable(&self, name: &str, headers: &HeaderMap) -> Result<Option<HeadItem>, LfsRefusal> {
+        if let Some(item) = self.region.find(name).await?.filter(|item| is_visible(&item.head)) {
+            return Ok(Some(item));
+        }
+        self.authorize(headers, name, Access::Write).map_err(|_| Refusal::NotFound)?;
+        self.birthplace(name, headers)?;
+        Ok(None)
+    }
+
+    /// The host that uploads are forwarded to, if they are.
+    async fn lfs_primary(&self, name: &str, headers: &HeaderMap) -> Result<Option<Arc<OtherHost>>, LfsRefusal> {
+        match self.region.find(name).await?.filter(|item| is_visible(&item.head)) {
+            Some(item) => Ok(self.forwards_to(&item.head, headers)),
+            None => match self.birthplace(name, headers)? {
+                Birthplace::There(primary) => Ok(Some(primary)),
+                Birthplace::Here | Birthplace::Elsewhere(_) => Ok(None),
+            },
+        }
+    }
+
     /// Whether an object that was uploaded is there.
     pub(super) async fn lfs_verify(&self, name: &str, parts: &Parts, body: Body) -> Result<Response, LfsRefusal> {
-        let identity = self.authorize(&parts.headers, name, Access::Write)?;
+        self.authorize(&parts.headers, name, Access::Write)?;
         let wanted: Wanted = parse(&read_request(parts, body, self.limits.request_silence).await?)?;
         let pointer = pointer_of(&wanted).map_err(LfsRefusal::unprocessable)?;
-        let item = self.lfs_repository(name, &identity, Access::Read).await?;
+        let item = self.lfs_repository(name).await?;
         match self.region.lfs_objects(item.id, &[pointer.oid]).await?.pop().flatten() {
             Some(held) if held.size == pointer.size => Ok(json(StatusCode::OK, &serde_json::json!({}))),
             Some(held) => Err(LfsRefusal::unprocessable(other_size(&held))),
@@ -168,13 +208,19 @@ impl Wanted {
 }
 
 impl Offers {
+    fn action(&self, href: String) -> Action {
+        let authorization = self.endpoint.authorization.clone();
+        Action { href, header: authorization.map(|authorization| ActionHeader { authorization }) }
+    }
+
     /// What to do about one object; nothing where it is there already.
     fn offer(&self, pointer: Pointer, state: Option<LfsState>) -> Result<Option<Actions>, (StatusCode, String)> {
         let held = state.and_then(|state| state.held);
         if let Some(held) = held.filter(|held| held.size != pointer.size) {
             return Err((StatusCode::UNPROCESSABLE_ENTITY, other_size(&held)));
         }
-        let object = format!("{}/objects/{}", self.endpoint, pointer.oid);
+        let objects = format!("{}/objects", self.endpoint.url);
+        let object = format!("{objects}/{}", pointer.oid);
         match (self.operation, held) {
             (Operation::Upload, Some(_)) => Ok(None),
             (Operation::Upload, None) if pointer.size > self.most => {
@@ -182,12 +228,12 @@ impl Offers {
                 Err((StatusCode::UNPROCESSABLE_ENTITY, reason))
             }
             (Operation::Upload, None) => Ok(Some(Actions {
-                upload: Some(Action { href: format!("{object}?size={}", pointer.size) }),
-                verify: Some(Action { href: format!("{}/objects/verify", self.endpoint) }),
+                upload: Some(self.action(format!("{object}?size={}", pointer.size))),
+                verify: Some(self.action(format!("{objects}/verify"))),
                 download: None,
             })),
             (Operation::Download, Some(_)) => {
-                Ok(Some(Actions { download: Some(Action { href: object }), ..Actions::default() }))
+                Ok(Some(Actions { download: Some(self.action(object)), ..Actions::default() }))
             }
             (Operation::Download, None) => Err((StatusCode::NOT_FOUND, "the object is not here".into())),
         }

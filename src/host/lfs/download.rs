@@ -9,13 +9,14 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, StatusCode, response};
 use axum::response::Response;
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _};
-use tokio::sync::OwnedSemaphorePermit;
+use futures::{Stream, StreamExt as _, stream};
+use tokio::sync::oneshot;
 
 use super::LfsRefusal;
 use crate::git::lfs::LfsOid;
-use crate::host::Host;
 use crate::host::auth::Access;
+use crate::host::gate::{ClientsTurn, Slot};
+use crate::host::{Host, Refusal};
 use crate::ledger::keys;
 use crate::region::RegionError;
 
@@ -26,8 +27,8 @@ impl Host {
         oid: LfsOid,
         parts: &Parts,
     ) -> Result<Response, LfsRefusal> {
-        let identity = self.authorize(&parts.headers, name, Access::Read)?;
-        let item = self.lfs_repository(name, &identity, Access::Read).await?;
+        self.authorize(&parts.headers, name, Access::Read)?;
+        let item = self.lfs_repository(name).await?;
         let held = self.region.lfs_objects(item.id, &[oid]).await?.pop().flatten();
         let held = held.ok_or_else(|| LfsRefusal::new(StatusCode::NOT_FOUND, format!("there is no object {oid}")))?;
         let key = keys::lfs_object(item.id, oid);
@@ -55,8 +56,8 @@ impl Host {
         if parts.method == Method::HEAD {
             return finish(base, Body::empty());
         }
-        let permit = self.transfers.downloads.clone().acquire_owned().await.ok();
-        finish(base, send(self.region.lfs_bytes(item.id, oid, range), permit))
+        let slot = self.transfers.downloads.enter().await.map_err(Refusal::from)?;
+        finish(base, send(self.region.lfs_bytes(item.id, oid, range), slot))
     }
 }
 
@@ -65,14 +66,31 @@ fn finish(base: response::Builder, body: Body) -> Result<Response, LfsRefusal> {
 }
 
 /// Bytes of an object as they are read. The client sees by the length when they break off.
-fn send(
-    bytes: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static,
-    permit: Option<OwnedSemaphorePermit>,
-) -> Body {
-    Body::from_stream(bytes.inspect(move |chunk| {
-        let _held_until_the_end = &permit;
-        if let Err(error) = chunk {
-            tracing::error!(%error, "the download of an LFS object broke off");
+fn send(bytes: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static, slot: Slot) -> Body {
+    let (turns, revocation) = (slot.turns(), slot.revocation());
+    let (ends, ended) = oneshot::channel::<()>();
+    // A client that takes nothing does not ask for the next bytes either: the slot is given up apart from them.
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = ended => {}
+            () = slot.revocation().revoked() => {}
+        }
+    });
+    let state = (bytes.boxed(), None::<ClientsTurn>, ends);
+    Body::from_stream(stream::unfold(state, move |(mut bytes, turn, ends)| {
+        let (turns, revocation) = (turns.clone(), revocation.clone());
+        async move {
+            // The client has taken what came before.
+            drop(turn);
+            if revocation.is_revoked() {
+                let error = std::io::Error::other("the client took nothing, and others wait");
+                return Some((Err(error), (stream::empty().boxed(), None, ends)));
+            }
+            let chunk = bytes.next().await?;
+            if let Err(error) = &chunk {
+                tracing::error!(%error, "the download of an LFS object broke off");
+            }
+            Some((chunk, (bytes, Some(turns.begin()), ends)))
         }
     }))
 }

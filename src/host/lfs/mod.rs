@@ -9,30 +9,33 @@ mod forward;
 mod upload;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::BytesMut;
 use futures::StreamExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use tokio::sync::Semaphore;
 
-use super::auth::{Access, Denied, Identity};
+use super::auth::{Denied, Identity};
+use super::birthplace::Birthplace;
+use super::client::Client;
+use super::gate::Gate;
 use super::route::{Route, Service};
-use super::{Host, Refusal, body};
+use super::{Host, RETRY_AFTER_SECONDS, Refusal, body, check_content_type};
 use crate::Kind;
+use crate::config::HostLimits;
 use crate::events::Event;
 use crate::git::lfs::LfsOid;
 use crate::ledger::change::LfsObject;
 use crate::ledger::head::HeadItem;
 use crate::region::{RegionError, is_visible};
 
+const BUSY: &str = "too many requests at the moment; try again";
 /// The media type of requests and answers.
 const MEDIA_TYPE: &str = "application/vnd.git-lfs+json";
 /// Largest request of the Batch API, in bytes.
@@ -43,23 +46,33 @@ pub const MAX_BATCH_OBJECTS: usize = 1_000;
 pub const MAX_UPLOADS: usize = 128;
 /// Downloads at a time; more wait.
 pub const MAX_DOWNLOADS: usize = 256;
+/// How long one waits for its turn before it is answered 503, which git-lfs does not try again.
+const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
 /// What bounds the transfers of a host.
 #[derive(Debug)]
 pub(super) struct Transfers {
-    uploads: Arc<Semaphore>,
-    downloads: Arc<Semaphore>,
-    refusals: AtomicU64,
+    uploads: Gate,
+    downloads: Gate,
 }
 
-impl Default for Transfers {
-    fn default() -> Self {
+impl Transfers {
+    pub(super) fn new(limits: &HostLimits) -> Self {
         Transfers {
-            uploads: Arc::new(Semaphore::new(MAX_UPLOADS)),
-            downloads: Arc::new(Semaphore::new(MAX_DOWNLOADS)),
-            refusals: AtomicU64::new(0),
+            uploads: Gate::for_places(MAX_UPLOADS, LONGEST_WAIT, limits),
+            downloads: Gate::for_places(MAX_DOWNLOADS, LONGEST_WAIT, limits),
         }
     }
+}
+
+/// The end of the path of an LFS endpoint.
+const LFS_PATH: &str = "/info/lfs";
+
+/// Where a client reaches the LFS of a repository.
+struct Endpoint {
+    url: String,
+    /// What the client has to send there, where it would not know so by itself.
+    authorization: Option<String>,
 }
 
 /// Why a request is refused.
@@ -86,14 +99,16 @@ impl From<Refusal> for LfsRefusal {
         match refusal {
             Refusal::Denied(Denied::Unknown) => LfsRefusal::new(StatusCode::UNAUTHORIZED, "credentials are needed"),
             Refusal::Denied(Denied::Forbidden) => LfsRefusal::new(StatusCode::FORBIDDEN, "not allowed"),
+            Refusal::Forbidden(reason) => LfsRefusal::new(StatusCode::FORBIDDEN, reason),
             Refusal::NotFound => LfsRefusal::new(StatusCode::NOT_FOUND, "there is no such repository"),
+            Refusal::CrossSite => LfsRefusal::new(StatusCode::FORBIDDEN, "a page of another site asks"),
             Refusal::Method => LfsRefusal::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"),
             Refusal::NotMeant => LfsRefusal::new(StatusCode::MISDIRECTED_REQUEST, "this is another host"),
             Refusal::MediaType(expected) => {
                 LfsRefusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("the body has to be {expected}"))
             }
             Refusal::Silent => LfsRefusal::new(StatusCode::REQUEST_TIMEOUT, "the request's body did not come"),
-            Refusal::Busy => LfsRefusal::new(StatusCode::SERVICE_UNAVAILABLE, "too many requests at the moment"),
+            Refusal::Busy => LfsRefusal::new(StatusCode::SERVICE_UNAVAILABLE, BUSY),
             Refusal::Primary(status, reason) => LfsRefusal::new(status, reason),
             Refusal::Bad(reason) => LfsRefusal::new(StatusCode::BAD_REQUEST, reason),
             Refusal::Region(error) => error.into(),
@@ -153,53 +168,87 @@ impl Host {
     fn lfs_refuse(&self, refusal: &LfsRefusal) -> Response {
         let LfsRefusal { status, message, error } = refusal;
         let request_id = error.as_ref().map(|error| {
-            let number = self.transfers.refusals.fetch_add(1, Ordering::Relaxed);
-            let id = format!("{}-{number}", self.region.clock.now().as_millisecond());
-            tracing::error!(%error, request_id = id, "a request for LFS failed");
-            id
+            tracing::error!(%error, "a request for LFS failed");
+            Client::current().request_id.clone()
         });
         let mut response = json(*status, &ErrorBody { message, request_id });
         let headers = response.headers_mut();
+        if message.as_str() == BUSY {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        }
         if *status == StatusCode::UNAUTHORIZED {
             headers.insert("lfs-authenticate", HeaderValue::from_static("Basic realm=\"gitferry\""));
         }
         response
     }
 
-    /// The repository as it is now. With `Access::Write`, one that takes writes here: a replica says where
-    /// else.
-    async fn lfs_repository(&self, name: &str, identity: &Identity, access: Access) -> Result<HeadItem, LfsRefusal> {
-        let mut found = self.region.find(name).await?.filter(|item| is_visible(&item.head));
-        if found.is_none() && access == Access::Write && self.create_on_push {
-            self.create(name, identity).await?;
-            found = self.region.find(name).await?;
-        }
-        let item = found.ok_or(Refusal::NotFound)?;
-        if access == Access::Write {
-            self.region.check_writable(&item).map_err(|error| match error {
-                RegionError::Replica { primary, .. } => {
-                    let place = self.urls.get(&primary).map(|url| format!("{}/{name}", url.trim_end_matches('/')));
-                    let place = place.unwrap_or_else(|| format!("region {primary}"));
-                    LfsRefusal::new(StatusCode::FORBIDDEN, format!("{name} is a replica here; push to {place}"))
-                }
-                error => error.into(),
-            })?;
-        }
-        Ok(item)
+    /// The repository as it is now.
+    async fn lfs_repository(&self, name: &str) -> Result<HeadItem, LfsRefusal> {
+        let found = self.region.find(name).await?.filter(|item| is_visible(&item.head));
+        Ok(found.ok_or(Refusal::NotFound)?)
     }
 
-    /// Where clients reach this host: what its configuration says, else what the client has just used.
-    fn lfs_base(&self, parts: &Parts) -> Result<String, LfsRefusal> {
-        if let Some(url) = &self.url {
-            return Ok(url.trim_end_matches('/').to_owned());
+    /// The repository that takes uploads here; `None` where there is none, and the first upload makes it. A replica
+    /// says where to upload instead.
+    async fn lfs_writable(&self, name: &str, headers: &HeaderMap) -> Result<Option<HeadItem>, LfsRefusal> {
+        let Some(item) = self.region.find(name).await?.filter(|item| is_visible(&item.head)) else {
+            return match self.birthplace(name, headers)? {
+                Birthplace::Here => Ok(None),
+                Birthplace::There(primary) => {
+                    let reason = format!("{name} would be made by {}; upload there", primary.url);
+                    Err(LfsRefusal::new(StatusCode::FORBIDDEN, reason))
+                }
+                Birthplace::Elsewhere(reason) => Err(LfsRefusal::new(StatusCode::FORBIDDEN, reason)),
+            };
+        };
+        self.region.check_writable(&item).map_err(|error| match error {
+            RegionError::Replica { primary, .. } => {
+                let place = self.urls.get(&primary).map(|url| format!("{}/{name}", url.trim_end_matches('/')));
+                let place = place.unwrap_or_else(|| format!("region {primary}"));
+                LfsRefusal::new(StatusCode::FORBIDDEN, format!("{name} is a replica here; push to {place}"))
+            }
+            error => error.into(),
+        })?;
+        Ok(Some(item))
+    }
+
+    /// Makes the repository that an object has been uploaded for: its pointer is pushed after it.
+    async fn lfs_create(&self, name: &str, identity: &Identity) -> Result<HeadItem, LfsRefusal> {
+        match self.region.create(name, gix::hash::Kind::Sha1, &identity.name).await {
+            // Another upload was faster.
+            Err(RegionError::NameTaken { .. }) => self.lfs_repository(name).await,
+            made => Ok(made?),
         }
+    }
+
+    /// The LFS endpoint that a request of it was sent to, as its client sees it: in the form of the URL that was asked
+    /// for, below what the configuration says, else what trusted proxies say, else what the client has used.
+    fn lfs_endpoint(&self, parts: &Parts) -> Result<Endpoint, LfsRefusal> {
+        let path = parts.uri.path();
+        let path = path.find(LFS_PATH).map_or(path, |at| &path[..at + LFS_PATH.len()]);
+        let asked = self.lfs_asked(parts)?;
+        let base = self.url.as_deref().map_or(asked.as_str(), |url| url.trim_end_matches('/'));
+        let authorization = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        // Clients keep credentials by scheme and host.
+        let elsewhere = !base.eq_ignore_ascii_case(&asked) && !base.starts_with(&format!("{asked}/"));
+        Ok(Endpoint {
+            url: format!("{base}{path}"),
+            authorization: authorization.filter(|_| elsewhere).map(Into::into),
+        })
+    }
+
+    /// The scheme and host that the client has used, as far as they are known.
+    fn lfs_asked(&self, parts: &Parts) -> Result<String, LfsRefusal> {
+        let seen = &Client::current().seen;
         let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let named = parts.uri.authority().cloned().or_else(|| host?.parse::<Authority>().ok());
+        let named = seen.host.clone().or_else(|| parts.uri.authority().cloned());
+        let named = named.or_else(|| host?.parse::<Authority>().ok());
         let authority = named.filter(|authority| !authority.host().is_empty() && !authority.as_str().contains('@'));
         let authority =
             authority.ok_or_else(|| LfsRefusal::new(StatusCode::BAD_REQUEST, "the Host header is not one"))?;
         let tls = self.urls.get(&self.region.name).is_some_and(|url| url.starts_with("https:"));
-        let scheme = parts.uri.scheme_str().unwrap_or(if tls { "https" } else { "http" });
+        let own = parts.uri.scheme_str().unwrap_or(if tls { "https" } else { "http" });
+        let scheme = seen.scheme.unwrap_or(own);
         Ok(format!("{scheme}://{authority}"))
     }
 
@@ -216,7 +265,8 @@ impl Host {
 /// Reads a request of the Batch API, of whose body nothing may come for as long as `silence`.
 async fn read_request(parts: &Parts, body: Body, silence: Duration) -> Result<Bytes, LfsRefusal> {
     check_accept(parts)?;
-    let (mut pieces, mut bytes) = (body::pieces(body, silence), BytesMut::new());
+    check_content_type(&parts.headers, MEDIA_TYPE)?;
+    let (mut pieces, mut bytes) = (body::pieces(body, silence, None), BytesMut::new());
     while let Some(piece) = pieces.next().await {
         bytes.extend_from_slice(&piece.map_err(Refusal::from)?);
         if bytes.len() > MAX_BATCH_BYTES {

@@ -12,6 +12,7 @@ use futures::StreamExt as _;
 use super::LfsRefusal;
 use crate::git::lfs::LfsOid;
 use crate::host::auth::Access;
+use crate::host::gate::Slot;
 use crate::host::{Host, Refusal, body};
 use crate::region::lfs::LfsSpool;
 use crate::region::{RegionError, blocking};
@@ -81,16 +82,20 @@ impl Host {
         if encoding.is_some_and(|encoding| encoding != b"identity") {
             return Err(LfsRefusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "objects come as they are"));
         }
-        let item = self.lfs_repository(name, &identity, Access::Write).await?;
+        let item = self.lfs_writable(name, &parts.headers).await?;
         let expected = Expected::of(parts, self.policies.of(name).lfs_object_bytes)?;
-        let permit = self.transfers.uploads.clone().acquire_owned().await;
-        let (file, found) = self.lfs_receive(expected, body).await?.finish();
+        let slot = self.transfers.uploads.enter().await.map_err(Refusal::from)?;
+        let (file, found) = self.lfs_receive(expected, body, slot.clone()).await?.finish();
         expected.check_whole(found.size)?;
         if found.oid != oid {
             return Err(LfsRefusal::unprocessable(format!("what came is {}, not {oid}", found.oid)));
         }
+        let item = match item {
+            Some(item) => item,
+            None => self.lfs_create(name, &identity).await?,
+        };
         self.region.put_lfs_object(item.id, found, file).await?;
-        drop(permit);
+        drop(slot);
         let state = self.region.lfs_states(item.id, &[oid]).await?;
         if state.iter().any(|state| state.awaited) {
             self.lfs_name(&item, &[found], &identity).await?;
@@ -100,10 +105,10 @@ impl Host {
     }
 
     /// Writes a body to the spool. No thread waits for the client.
-    async fn lfs_receive(&self, expected: Expected, body: Body) -> Result<LfsSpool, LfsRefusal> {
+    async fn lfs_receive(&self, expected: Expected, body: Body, slot: Slot) -> Result<LfsSpool, LfsRefusal> {
         let dir = self.region.spool_dir();
         let mut spool = blocking(move || LfsSpool::new_in(&dir)).await.map_err(RegionError::Io)?;
-        let mut pieces = body::pieces(body, self.limits.request_silence);
+        let mut pieces = body::pieces(body, self.limits.request_silence, Some(slot));
         let mut buffer = BytesMut::with_capacity(WRITE_BYTES);
         loop {
             let next = pieces.next().await;

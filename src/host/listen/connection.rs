@@ -8,7 +8,6 @@
 use std::future::{Future, Ready, ready};
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -20,10 +19,10 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use socket2::{SockRef, TcpKeepalive};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
+use super::doors::{Door, Doors, OpenDoor};
 use crate::config::HostLimits;
 
 /// A silent connection is probed after this time, this often, so many times: a machine that went away is noticed.
@@ -37,26 +36,17 @@ const UNSENT_BYTES: u32 = 128 * 1024;
 /// Lets connections in.
 #[derive(Clone, Debug)]
 pub(super) struct Doorkeeper {
-    room: Arc<Semaphore>,
-    full: Arc<AtomicBool>,
+    doors: Arc<Doors>,
     silence: Duration,
 }
 
 impl Doorkeeper {
     pub(super) fn new(limits: &HostLimits) -> Self {
-        let room = limits.connections.clamp(1, Semaphore::MAX_PERMITS);
-        Doorkeeper { room: Arc::new(Semaphore::new(room)), full: Arc::default(), silence: limits.response_silence }
+        Doorkeeper { doors: Doors::new(limits.connections), silence: limits.response_silence }
     }
 
     fn let_in<S>(&self, stream: TcpStream, service: S) -> io::Result<(Connection, Served<S>)> {
-        let Ok(permit) = self.room.clone().try_acquire_owned() else {
-            // Once for each time that it gets full: a flood must not flood the log.
-            if !self.full.swap(true, Ordering::Relaxed) {
-                tracing::warn!("there are too many connections; more are closed at once");
-            }
-            return Err(io::ErrorKind::ConnectionRefused.into());
-        };
-        self.full.store(false, Ordering::Relaxed);
+        let door = self.doors.open(stream.peer_addr().ok());
         stream.set_nodelay(true)?;
         let socket = SockRef::from(&stream);
         let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY).with_retries(PROBES);
@@ -65,8 +55,8 @@ impl Doorkeeper {
         socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
         let turn = Turn::new();
         let sleep = Box::pin(tokio::time::sleep(self.silence));
-        let connection = Connection { stream, turn: turn.clone(), silence: self.silence, sleep, _permit: permit };
-        Ok((connection, Served { service, turn }))
+        let served = Served { service, turn: turn.clone(), door: door.0.clone() };
+        Ok((Connection { stream, turn, silence: self.silence, sleep, door }, served))
     }
 }
 
@@ -144,12 +134,16 @@ pub(super) struct Connection {
     turn: Turn,
     silence: Duration,
     sleep: Pin<Box<Sleep>>,
-    _permit: OwnedSemaphorePermit,
+    door: OpenDoor,
 }
 
 impl Connection {
     /// Fails when it is time; else wakes the task when that may be.
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if self.door.0.is_closed(context) {
+            tracing::debug!("an idle connection is closed to make room for another");
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
         while self.sleep.as_mut().poll(context).is_ready() {
             let deadline = self.turn.deadline(self.silence);
             if deadline <= Instant::now() {
@@ -205,6 +199,7 @@ impl AsyncWrite for Connection {
 pub(super) struct Served<S> {
     service: S,
     turn: Turn,
+    door: Arc<Door>,
 }
 
 impl<S, B> Service<Request<B>> for Served<S>
@@ -221,9 +216,11 @@ where
         self.service.poll_ready(context)
     }
 
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let mut part = Part { turn: self.turn.clone(), ours: false };
         part.ours(true);
+        self.door.touch();
+        request.extensions_mut().insert(self.door.clone());
         let answer = self.service.call(request);
         Box::pin(async move {
             let answer = answer.await?;

@@ -1,6 +1,7 @@
 //! From a socket to a host's router: HTTP/1.1 and HTTP/2, with or without TLS, until it is told to stop.
 
 mod connection;
+mod doors;
 pub mod tls;
 
 use std::io;
@@ -14,6 +15,7 @@ use tokio::sync::watch;
 
 use super::Host;
 use connection::Doorkeeper;
+pub use doors::{Busyness, Door};
 use tls::Certificate;
 
 /// The head of a request, and a TLS handshake, come within this time. It is also how long HTTP/1.1 waits for

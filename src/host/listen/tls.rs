@@ -11,6 +11,7 @@ use rustls::pki_types::pem::{self, PemObject as _};
 
 pub use crate::certificates::CertificateError;
 use crate::certificates::{read_certificates, read_file};
+use crate::private::warn_if_others_read;
 
 const CERTIFICATE: &str = "the certificate";
 const KEY: &str = "the key";
@@ -68,7 +69,7 @@ fn server_config(chain: &Path, key: &Path) -> Result<ServerConfig, CertificateEr
 
 fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
     let text = read_file(KEY, file)?;
-    warn_if_open(file);
+    warn_if_others_read("the key", file);
     // The parser's own words may quote the file.
     let reason = |error| match error {
         pem::Error::NoItemsFound => "has no PEM section PRIVATE KEY",
@@ -80,19 +81,6 @@ fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
         reason: reason(error).into(),
     })
 }
-
-#[cfg(unix)]
-fn warn_if_open(file: &Path) {
-    use std::os::unix::fs::PermissionsExt as _;
-    /// Everybody may read it.
-    const OTHERS_READ: u32 = 0o004;
-    if std::fs::metadata(file).is_ok_and(|data| data.permissions().mode() & OTHERS_READ != 0) {
-        tracing::warn!(file = %file.display(), "everybody on this machine can read the key; `chmod 600` keeps it");
-    }
-}
-
-#[cfg(not(unix))]
-fn warn_if_open(_: &Path) {}
 
 #[cfg(test)]
 mod tests {

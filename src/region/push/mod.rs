@@ -10,12 +10,13 @@ mod judge;
 mod lfs;
 mod serve;
 mod state;
+mod unborn;
 
 use std::time::Duration;
 
 use gix::bstr::ByteSlice;
 
-use super::commit::{Proposal, Subject};
+use super::commit::Proposal;
 use super::lfs::MAX_LFS_BYTES;
 use super::manifest::LivePack;
 use super::new_pack::NewPack;
@@ -34,6 +35,7 @@ pub use judge::{Judged, MAX_SEPARATE_WALKS, PushProgress, judge};
 pub use lfs::{MAX_TOLD_LFS, Missing};
 pub use serve::{MAX_DRAINED_BYTES, Serving};
 pub use state::{FreshStates, PushState, PushStates, without};
+pub use unborn::Unborn;
 
 /// How often a push that lost against others is decided again: each time at least one of them has won.
 pub const MAX_PUSH_ATTEMPTS: u32 = 128;
@@ -227,7 +229,7 @@ impl Attempt<'_> {
         for edit in &decision.edits {
             proposal.edits.push(edit).map_err(|error| LedgerError::corrupt(error.to_string()))?;
         }
-        let item = region.commit(&Subject::Existing(Box::new(state.item.clone())), proposal).await?;
+        let item = region.commit(&state.subject(), proposal).await?;
         Ok((decision, Some(item)))
     }
 }

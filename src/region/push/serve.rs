@@ -79,6 +79,9 @@ impl Serving<'_> {
     pub fn failed(&self, error: &RegionError) -> Pushed {
         tracing::warn!(%error, actor = self.actor, "a push failed");
         let reason = match error.kind() {
+            _ if matches!(error, RegionError::NameTaken { .. }) => {
+                "another push has made the repository; push again".into()
+            }
             Kind::Refused | Kind::NotFound | Kind::Usage => error.to_string(),
             Kind::Conflict if matches!(error, RegionError::Full { .. }) => error.to_string(),
             Kind::Conflict => "too many pushes at the same time; try again".into(),

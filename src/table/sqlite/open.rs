@@ -14,7 +14,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
 use super::BUSY_TIMEOUT;
-use crate::durable;
+use crate::{durable, private};
 
 /// The version of the schema below, kept in `user_version`. A file with a larger one is refused.
 const SCHEMA_VERSION: i64 = 1;
@@ -67,6 +67,8 @@ pub(super) fn connect(path: &Path) -> Result<Connection, OpenError> {
         Err(error) if is_cannot_open(&error) && !path.try_exists()? => {
             let parent = path.parent().unwrap_or(Path::new(""));
             durable::create_dir_all(parent)?;
+            // What SQLite adds beside it has the same rights.
+            private::create_file(path)?;
             Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_CREATE)
         }
         other => other,

@@ -1,0 +1,303 @@
+//! Tokens in a file, read again while the host serves.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::SystemTime;
+
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use globset::GlobSet;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use super::auth::{Access, Authorizer, Denied, Identity};
+use crate::config::name_matcher;
+use crate::private::warn_if_others_read;
+
+/// Shortest token, in characters.
+const MIN_TOKEN_BYTES: usize = 16;
+/// Largest token file, in bytes.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+
+/// Clients with tokens, from a file of lines `NAME:TOKEN[:RIGHT[:REPOSITORIES]]`.
+///
+/// `RIGHT` is `read` or `write` (which includes reading; the default). `REPOSITORIES` are globs of names, separated by
+/// commas; `*` also matches `/`; all repositories when left out. A token is accepted as the password of Basic
+/// authentication (with any user name) and as a bearer token. Only hashes of tokens are kept, and they are compared in
+/// constant time.
+pub struct TokenFile {
+    file: PathBuf,
+    tokens: RwLock<Arc<Tokens>>,
+    stamp: Mutex<Option<Stamp>>,
+}
+
+/// What tells that a file has changed: time, length and inode.
+type Stamp = (SystemTime, u64, u64);
+
+#[derive(Default)]
+struct Tokens {
+    by_name: BTreeMap<String, Vec<Token>>,
+}
+
+struct Token {
+    hash: [u8; 32],
+    write: bool,
+    /// `None` for all.
+    repositories: Option<GlobSet>,
+}
+
+impl std::fmt::Debug for TokenFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TokenFile({})", self.file.display())
+    }
+}
+
+/// Why a token file cannot be used. Never holds a token.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenFileError {
+    /// The file cannot be read.
+    #[error("the token file {file} cannot be read: {error}")]
+    Unreadable {
+        /// Its path.
+        file: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// A line makes no sense.
+    #[error("line {line} of the token file {file} is not of the form NAME:TOKEN[:read|write[:REPOSITORIES]]: {reason}")]
+    Malformed {
+        /// Its path.
+        file: PathBuf,
+        /// Counted from 1.
+        line: usize,
+        /// What is wrong.
+        reason: &'static str,
+    },
+    /// A token can be guessed.
+    #[error("line {line} of the token file {file}: a token has at least {MIN_TOKEN_BYTES} characters")]
+    Short {
+        /// Its path.
+        file: PathBuf,
+        /// Counted from 1.
+        line: usize,
+    },
+}
+
+impl TokenFile {
+    /// Reads a token file.
+    pub fn load(file: &Path) -> Result<Self, TokenFileError> {
+        let tokens = TokenFile { file: file.into(), tokens: RwLock::default(), stamp: Mutex::default() };
+        tokens.reload()?;
+        Ok(tokens)
+    }
+
+    /// Reads the file again, for requests from now on. After an error the old tokens stay.
+    pub fn reload(&self) -> Result<(), TokenFileError> {
+        use std::io::Read as _;
+        let file = &self.file;
+        let unreadable = |error| TokenFileError::Unreadable { file: file.into(), error };
+        // Before the content: what is written meanwhile is read once more.
+        let stamp = self.stamp_now();
+        let mut text = String::new();
+        let opened = std::fs::File::open(file).map_err(unreadable)?;
+        opened.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(unreadable)?;
+        *self.stamp.lock().unwrap_or_else(PoisonError::into_inner) = stamp;
+        let tokens = Arc::new(Tokens::parse(&text, file)?);
+        warn_if_others_read("the tokens", file);
+        *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = tokens;
+        Ok(())
+    }
+
+    /// Whether the file is another one than was read last.
+    pub fn has_changed(&self) -> bool {
+        let now = self.stamp_now();
+        now.is_some() && now != *self.stamp.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stamp_now(&self) -> Option<Stamp> {
+        use std::os::unix::fs::MetadataExt as _;
+        let data = std::fs::metadata(&self.file).ok()?;
+        Some((data.modified().ok()?, data.len(), data.ino()))
+    }
+
+    fn tokens(&self) -> Arc<Tokens> {
+        self.tokens.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Tokens {
+    fn parse(text: &str, file: &Path) -> Result<Self, TokenFileError> {
+        let mut tokens = Tokens::default();
+        for (at, line) in text.lines().enumerate() {
+            let line = line.trim();
+            if line.is_empty() || line.starts_with('#') {
+                continue;
+            }
+            let malformed = |reason| TokenFileError::Malformed { file: file.into(), line: at + 1, reason };
+            let mut fields = line.splitn(4, ':');
+            let (name, token) = (fields.next(), fields.next());
+            let (Some(name), Some(token)) = (name, token) else { return Err(malformed("there is no token")) };
+            let write = match fields.next() {
+                None | Some("write") => true,
+                Some("read") => false,
+                Some(_) => return Err(malformed("a right is `read` or `write`")),
+            };
+            let repositories = fields.next().map(|globs| matcher(globs).map_err(malformed)).transpose()?;
+            if name.is_empty() || name.chars().any(char::is_control) {
+                return Err(malformed("the name is empty or has control characters"));
+            }
+            if token.len() < MIN_TOKEN_BYTES {
+                return Err(TokenFileError::Short { file: file.into(), line: at + 1 });
+            }
+            let hash = Sha256::digest(token.as_bytes()).into();
+            tokens.by_name.entry(name.into()).or_default().push(Token { hash, write, repositories });
+        }
+        Ok(tokens)
+    }
+
+    /// Compares with all tokens, so that the time says nothing of any.
+    fn recognise(&self, secret: &[u8]) -> Option<(&str, &Token)> {
+        let hash: [u8; 32] = Sha256::digest(secret).into();
+        let mut found = None;
+        for (name, tokens) in &self.by_name {
+            for token in tokens {
+                if bool::from(token.hash.ct_eq(&hash)) {
+                    found = Some((name.as_str(), token));
+                }
+            }
+        }
+        found
+    }
+}
+
+fn matcher(globs: &str) -> Result<GlobSet, &'static str> {
+    let globs: Vec<String> = globs.split(',').map(|glob| glob.trim().to_owned()).collect();
+    if globs.iter().any(String::is_empty) {
+        return Err("the repositories are globs with commas between them");
+    }
+    name_matcher(&globs).map_err(|_| "the repositories are not valid globs")
+}
+
+impl Authorizer for TokenFile {
+    fn authorize(&self, headers: &HeaderMap, repository: &str, access: Access) -> Result<Identity, Denied> {
+        let secret = secret(headers).ok_or(Denied::Unknown)?;
+        let tokens = self.tokens();
+        let (name, token) = tokens.recognise(&secret).ok_or(Denied::Unknown)?;
+        // Before it is known whether there is such a repository: names of others' are not told.
+        let own = token.repositories.as_ref().is_none_or(|globs| globs.is_match(repository));
+        if !own || (access == Access::Write && !token.write) {
+            return Err(Denied::Forbidden);
+        }
+        Ok(Identity { name: name.into() })
+    }
+}
+
+/// The password of Basic authentication, or a bearer token.
+fn secret(headers: &HeaderMap) -> Option<Vec<u8>> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, rest) = value.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(rest.trim().as_bytes().to_vec());
+    }
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = STANDARD.decode(rest.trim()).ok()?;
+    let colon = decoded.iter().position(|byte| *byte == b':')?;
+    Some(decoded[colon + 1..].to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "# people\nann:0123456789abcdef\nbob:fedcba9876543210:read\n\
+                        ci:00000000ffffffff:write:team/*, app\neve:11111111ffffffff:read:team/*\n";
+
+    fn open(text: &str) -> (tempfile::TempDir, TokenFile) {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("tokens"), text).unwrap();
+        let file = TokenFile::load(&dir.path().join("tokens")).unwrap();
+        (dir, file)
+    }
+
+    fn headers(value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(AUTHORIZATION, value.parse().unwrap())])
+    }
+
+    fn basic(user: &str, password: &str) -> HeaderMap {
+        headers(&format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
+    }
+
+    #[test]
+    fn tokens_say_who_and_what() {
+        let (_dir, file) = open(FILE);
+        let ann = Identity { name: "ann".into() };
+        assert_eq!(file.authorize(&basic("ann", "0123456789abcdef"), "r", Access::Write), Ok(ann.clone()));
+        assert_eq!(file.authorize(&headers("Bearer 0123456789abcdef"), "r", Access::Read), Ok(ann));
+        assert!(file.authorize(&basic("bob", "fedcba9876543210"), "r", Access::Read).is_ok());
+        assert_eq!(file.authorize(&basic("bob", "fedcba9876543210"), "r", Access::Write), Err(Denied::Forbidden));
+    }
+
+    #[test]
+    fn tokens_are_for_their_repositories() {
+        let (_dir, file) = open(FILE);
+        let may = |token: &str, name: &str, access| file.authorize(&basic("x", token), name, access).is_ok();
+        for name in ["team/a", "team/a/b", "app"] {
+            assert!(may("00000000ffffffff", name, Access::Write) && may("00000000ffffffff", name, Access::Read));
+        }
+        for name in ["teams/a", "team", "app2", "other"] {
+            let denied = file.authorize(&basic("x", "00000000ffffffff"), name, Access::Read);
+            assert_eq!(denied, Err(Denied::Forbidden), "{name}");
+        }
+        assert!(may("11111111ffffffff", "team/a", Access::Read) && !may("11111111ffffffff", "team/a", Access::Write));
+    }
+
+    #[test]
+    fn anything_else_is_unknown() {
+        let (_dir, file) = open(FILE);
+        let garbage = ["Basic", "Basic !!!", "Basic YQ==", "Digest x", "Bearer ", "Bearer 0123456789abcdee"];
+        for value in garbage {
+            assert_eq!(file.authorize(&headers(value), "r", Access::Read), Err(Denied::Unknown), "{value}");
+        }
+        assert_eq!(file.authorize(&HeaderMap::new(), "r", Access::Read), Err(Denied::Unknown));
+    }
+
+    #[test]
+    fn bad_files_are_refused_without_their_secrets() {
+        for text in [
+            "ann",
+            "ann:0123456789abcdef:admin",
+            ":0123456789abcdef",
+            "ann:tooshort",
+            "ann:0123456789abcdef:read:",
+            "ann:0123456789abcdef:read:a,,b",
+            "ann:0123456789abcdef:read:[",
+        ] {
+            let error = Tokens::parse(text, Path::new("f")).err().unwrap().to_string();
+            assert!(!error.contains("0123456789abcdef") && !error.contains("tooshort"), "{error}");
+        }
+    }
+
+    #[test]
+    fn another_file_counts_once_it_is_read_and_a_bad_one_never() {
+        let (dir, file) = open(FILE);
+        let path = dir.path().join("tokens");
+        let known = |token: &str| file.authorize(&basic("x", token), "r", Access::Read).is_ok();
+        assert!(!file.has_changed());
+        std::fs::write(&path, "ann:9999999999999999\n").unwrap();
+        assert!(file.has_changed() && known("0123456789abcdef"));
+        file.reload().unwrap();
+        assert!(!file.has_changed() && known("9999999999999999") && !known("0123456789abcdef"));
+        std::fs::write(&path, "nonsense").unwrap();
+        file.reload().unwrap_err();
+        assert!(known("9999999999999999"));
+        // It is complained about once, not at every look.
+        assert!(!file.has_changed());
+        std::fs::remove_file(&path).unwrap();
+        assert!(!file.has_changed() && known("9999999999999999"));
+    }
+}

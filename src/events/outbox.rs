@@ -1,5 +1,6 @@
 //! The outbox: every commit leaves a row in it, in the same transaction; the publisher announces the change and
-//! takes the row away if it is unchanged. So each change is announced at least once, whoever dies in between.
+//! takes the row away if the head is still the one that it read. So each change is announced at least once, whichever
+//! process dies in between. The revision of the row proves nothing: it starts at 1 again with the next commit.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,22 +9,23 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{StreamExt as _, stream};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 
 use super::{Event, Sink};
 use crate::Kind;
 use crate::counter::Counter;
-use crate::ledger::advance::parse_head;
+use crate::ledger::advance::{parse_head, read_heads};
 use crate::ledger::head::{Head, HeadItem, RepositoryId};
 use crate::ledger::log::{ChangeRow, read_newest};
 use crate::ledger::{LedgerError, keys};
 use crate::region::Region;
 use crate::table::{Condition, MAX_TRANSACTION_ITEMS, Query, Table, TableError, Write};
 
-/// Changes older than this are not announced one by one any more: EventBridge itself gives up after a day, and
-/// who switches events on does not want years of them.
+/// Of a repository that nothing was announced of yet, changes older than this are not announced one by one, apart from
+/// the newest: switching events on does not bring years of them. What was committed since the last announcement is
+/// announced however old its time says that it is.
 pub const MAX_AGE: SignedDuration = SignedDuration::from_hours(24);
 /// Most changes of a repository that are announced before it is noted how far that went.
 pub const MAX_CHANGES_AT_ONCE: usize = 100;
@@ -41,10 +43,8 @@ const MAX_NUDGES: usize = 10_000;
 pub struct OutboxRow {
     /// Which repository.
     pub id: RepositoryId,
-    /// Its newest change.
+    /// Its newest change when the row was written.
     pub seq: u64,
-    /// The revision of the row.
-    pub revision: u64,
 }
 
 /// Reads the whole outbox, all shards at a time.
@@ -60,7 +60,7 @@ async fn read_shard(table: &dyn Table, shard: u8) -> Result<Vec<OutboxRow>, Tabl
         let page = table.query(&query).await?;
         for item in page.items {
             match item.key.sk.parse() {
-                Ok(id) => rows.push(OutboxRow { id, seq: number(&item.document), revision: item.revision }),
+                Ok(id) => rows.push(OutboxRow { id, seq: number(&item.document) }),
                 Err(_) => tracing::warn!(key = %item.key, "this row of the outbox names no repository"),
             }
         }
@@ -248,9 +248,9 @@ impl Publisher {
     async fn publish_some(&self, id: RepositoryId) -> Result<Result<bool, OutboxError>, LedgerError> {
         let table = &*self.region.table;
         let rows = table.get_many(&[keys::outbox(id), keys::head(id), keys::announced(id)]).await?;
-        let [Some(row), Some(head), announced] = rows.as_slice() else { return Ok(Ok(false)) };
+        let [Some(_), Some(head), announced] = rows.as_slice() else { return Ok(Ok(false)) };
         let item = HeadItem { id, head: parse_head(id, &head.document)?, revision: head.revision };
-        let done = announced.as_ref().map_or(0, |row| number(&row.document));
+        let done = announced.as_ref().map(|row| number(&row.document));
         let (changes, last) = self.unannounced(id, &item.head, done).await?;
         if !changes.is_empty() {
             let what = Unannounced { region: &self.region, item: &item, changes: &changes };
@@ -265,10 +265,9 @@ impl Publisher {
             table.transact(vec![note]).await?;
             return Ok(Ok(true));
         }
-        let taken = Write::delete(keys::outbox(id), Condition::Revision(row.revision));
-        match table.transact(vec![note.clone(), taken]).await {
+        match table.transact([vec![note.clone()], take_away(&item)].concat()).await {
             Ok(()) => Ok(Ok(false)),
-            // There is something newer by now, or another publisher was faster.
+            // The head has moved: there may be something newer.
             Err(TableError::ConditionFailed { .. }) => {
                 table.transact(vec![note]).await?;
                 Ok(Ok(true))
@@ -277,23 +276,39 @@ impl Publisher {
         }
     }
 
-    /// The oldest changes above number `done` that are not too old, and the number of the last change that is
-    /// dealt with when they are announced.
+    /// The oldest changes above number `done`, the last one that was announced, and the number of the last change that
+    /// is dealt with when they are announced. Where none was announced yet, only those that are not too old.
     async fn unannounced(
         &self,
         id: RepositoryId,
         head: &Head,
-        done: u64,
+        done: Option<u64>,
     ) -> Result<(Vec<ChangeRow>, u64), LedgerError> {
-        let oldest = self.region.clock.now().checked_sub(MAX_AGE).unwrap_or_default();
-        let floor = done.max(head.floor);
-        let mut changes = read_newest(&*self.region.table, id, floor, head.frontier, oldest).await?;
+        let (table, to) = (&*self.region.table, head.frontier);
+        let floor = done.unwrap_or(0).max(head.floor);
+        let mut changes = match done {
+            Some(_) => read_newest(table, id, floor, to, Timestamp::MIN).await?,
+            None => {
+                let oldest = self.region.clock.now().checked_sub(MAX_AGE).unwrap_or(Timestamp::MIN);
+                let changes = read_newest(table, id, floor, to, oldest).await?;
+                match changes.is_empty() && to.seq > floor {
+                    true => read_newest(table, id, to.seq - 1, to, Timestamp::MIN).await?,
+                    false => changes,
+                }
+            }
+        };
         let expired = head.frontier.seq.saturating_sub(floor).saturating_sub(changes.len() as u64);
         self.counters.expired.add(expired);
         changes.truncate(MAX_CHANGES_AT_ONCE);
         let last = changes.last().map_or(head.frontier.seq, |row| row.facts.seq);
         Ok((changes, last))
     }
+}
+
+/// The writes that take a repository's row away, if no commit came since its head was read.
+fn take_away(item: &HeadItem) -> Vec<Write> {
+    let unmoved = Write::check(keys::head(item.id), Condition::Revision(item.revision));
+    vec![Write::delete(keys::outbox(item.id), Condition::Any), unmoved]
 }
 
 /// Passes the outbox on to a worker in the same process: rows that a killed host or another command left.
@@ -329,14 +344,23 @@ impl Relay {
 
     /// Passes on what is there now.
     pub async fn pass_on(&self) -> Result<(), TableError> {
-        let rows = read_outbox(&*self.region.table).await?;
-        for rows in rows.chunks(MAX_TRANSACTION_ITEMS) {
-            for row in rows {
-                self.to.publish(Event { region: self.region.name.clone(), repository: row.id, seq: row.seq });
+        let table = &*self.region.table;
+        let rows = read_outbox(table).await?;
+        for rows in rows.chunks(MAX_TRANSACTION_ITEMS / 2) {
+            let ids: Vec<RepositoryId> = rows.iter().map(|row| row.id).collect();
+            // Read behind the rows: a head that stays as it is has no change that is not passed on here.
+            let heads = read_heads(table, &ids).await?.into_iter();
+            // One that is damaged stays in the outbox; what else reads it says so.
+            let heads: Vec<HeadItem> = heads.filter_map(|head| head.ok().flatten()).collect();
+            for item in &heads {
+                let (region, seq) = (self.region.name.clone(), item.head.frontier.seq);
+                self.to.publish(Event { region, repository: item.id, seq });
             }
-            let delete = |row: &OutboxRow| Write::delete(keys::outbox(row.id), Condition::Revision(row.revision));
-            match self.region.table.transact(rows.iter().map(delete).collect()).await {
-                // One of them is newer by now: all are passed on once more.
+            if heads.is_empty() {
+                continue;
+            }
+            match table.transact(heads.iter().flat_map(take_away).collect()).await {
+                // One of them has moved by now: all are passed on once more.
                 Ok(()) | Err(TableError::ConditionFailed { .. }) => {}
                 Err(error) => return Err(error),
             }

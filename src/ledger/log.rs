@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Cursor};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -169,7 +170,7 @@ pub async fn read_chain_above(
             next => query.after = next,
         }
     }
-    link_up(id, rows, seq, to)
+    follow(table, id, rows, seq, to, Timestamp::MIN).await
 }
 
 /// Reads a head together with the newest change, by one request: the rows lie side by side. The change is the one
@@ -224,36 +225,55 @@ pub async fn read_newest(
             next => query.after = next,
         }
     }
-    // Rows of other chains and what time has mixed up end it early: the rest counts as too old.
+    follow(table, id, rows, seq, to, oldest).await
+}
+
+/// Pauses before a row that a head or a change names, and that is not there or older than that, is read again. DynamoDB
+/// reads a single item as it is after a transaction or before it, while a query may see a part of one.
+pub(crate) const LOOK_AGAIN_AFTER: [Duration; 3] =
+    [Duration::ZERO, Duration::from_millis(50), Duration::from_millis(500)];
+
+/// Follows `prev` from `to` back to number `floor`, or to the first change that was committed before `oldest`; what is
+/// returned is oldest first. Rows that are not on the way are inert and ignored. A row that is missing may belong to a
+/// transaction of which a query has seen only a part: it is read by its key before that is called damage.
+async fn follow(
+    table: &dyn Table,
+    id: RepositoryId,
+    mut rows: HashMap<ChangeHash, ChangeRow>,
+    floor: u64,
+    to: Frontier,
+    oldest: Timestamp,
+) -> Result<Vec<ChangeRow>, LedgerError> {
     let mut chain = Vec::new();
-    let mut hash = to.hash;
-    while let Some(row) = rows.remove(&hash) {
-        hash = row.facts.prev;
+    let (mut seq, mut hash) = (to.seq, to.hash);
+    while seq > floor {
+        let row = match rows.remove(&hash).filter(|row| row.facts.seq == seq) {
+            Some(row) => row,
+            None => read_late(table, id, seq, hash).await?,
+        };
+        if row.facts.time < oldest {
+            break;
+        }
+        (seq, hash) = (seq - 1, row.facts.prev);
         chain.push(row);
     }
     chain.reverse();
     Ok(chain)
 }
 
-/// Follows `prev` from `to` back to number `floor`. Rows that are not on the way are inert and ignored.
-fn link_up(
-    id: RepositoryId,
-    mut rows: HashMap<ChangeHash, ChangeRow>,
-    floor: u64,
-    to: Frontier,
-) -> Result<Vec<ChangeRow>, LedgerError> {
-    let mut chain = Vec::new();
-    let (mut seq, mut hash) = (to.seq, to.hash);
-    while seq > floor {
-        let row = rows.remove(&hash).filter(|row| row.facts.seq == seq);
-        let Some(row) = row else {
-            return Err(LedgerError::corrupt(format!("change {seq} ({hash}) of repository {id} is missing")));
-        };
-        (seq, hash) = (seq - 1, row.facts.prev);
-        chain.push(row);
+/// Reads a change that must be there by its key, which sees all of a transaction.
+async fn read_late(table: &dyn Table, id: RepositoryId, seq: u64, hash: ChangeHash) -> Result<ChangeRow, LedgerError> {
+    for pause in LOOK_AGAIN_AFTER {
+        tokio::time::sleep(pause).await;
+        if let Some(item) = table.get(&keys::change(id, seq, hash)).await? {
+            let row = ChangeRow::from_item(item)?;
+            if row.facts.seq == seq {
+                return Ok(row);
+            }
+            break;
+        }
     }
-    chain.reverse();
-    Ok(chain)
+    Err(LedgerError::corrupt(format!("change {seq} ({hash}) of repository {id} is missing")))
 }
 
 /// The log of one region, for reading the bytes of changes.

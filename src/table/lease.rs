@@ -56,7 +56,8 @@ pub struct Lease {
 #[derive(Debug)]
 pub struct Waiter {
     claim: Claim,
-    seen: Option<(u64, Instant)>,
+    /// Revision and holder of the row as they were seen last, and since when.
+    seen: Option<((u64, Option<serde_json::Value>), Instant)>,
 }
 
 impl Waiter {
@@ -73,11 +74,13 @@ impl Waiter {
         let condition = match &row {
             None => Condition::Absent,
             Some(row) => {
-                let since = match self.seen {
-                    Some((revision, since)) if revision == row.revision => since,
+                // A released lease goes with its row, and the next holder's begins with revision 1 again.
+                let now = (row.revision, row.document.get("holder").cloned());
+                let since = match &self.seen {
+                    Some((seen, since)) if *seen == now => *since,
                     _ => Instant::now(),
                 };
-                self.seen = Some((row.revision, since));
+                self.seen = Some((now, since));
                 if since.elapsed() < EXPIRES_AFTER {
                     tokio::time::sleep(POLL_EVERY).await;
                     return Ok(None);
@@ -86,8 +89,9 @@ impl Waiter {
             }
         };
         let revision = row.map_or(1, |row| row.revision + 1);
+        let began = Instant::now();
         match self.claim.table.transact(vec![self.claim.write(condition)]).await {
-            Ok(()) => Ok(Some(Lease::held(self.claim.clone(), revision))),
+            Ok(()) => Ok(Some(Lease::held(self.claim.clone(), revision, began))),
             Err(TableError::ConditionFailed { .. }) => Ok(None),
             Err(error) => Err(error),
         }
@@ -95,9 +99,9 @@ impl Waiter {
 }
 
 impl Lease {
-    fn held(claim: Claim, revision: u64) -> Self {
+    fn held(claim: Claim, revision: u64, began: Instant) -> Self {
         let lost = CancellationToken::new();
-        let renewal = tokio::spawn(renew(claim.clone(), revision, lost.clone()));
+        let renewal = tokio::spawn(renew(claim.clone(), revision, began, lost.clone()));
         Lease { claim, lost, renewal }
     }
 
@@ -114,7 +118,7 @@ impl Lease {
         }
     }
 
-    /// Takes the row away, unless somebody else has taken it over.
+    /// Takes the row away, unless another holder has taken it over.
     async fn take_away(&self) -> Result<(), TableError> {
         let Claim { table, key, .. } = &self.claim;
         let Some(row) = table.get(key).await?.filter(|row| self.claim.is_ours(row)) else { return Ok(()) };
@@ -122,21 +126,44 @@ impl Lease {
     }
 }
 
-/// Rewrites the row until somebody else has it.
-async fn renew(claim: Claim, mut revision: u64, lost: CancellationToken) {
-    let mut renewed = Instant::now();
+/// Rewrites the row until another holder has it, or until one could: a holder that has not heard of a renewal for as
+/// long as a waiter waits has lost the lease, whether or not a request is still under way.
+async fn renew(claim: Claim, mut revision: u64, mut renewed: Instant, lost: CancellationToken) {
     loop {
-        tokio::time::sleep(RENEW_EVERY).await;
-        match claim.table.transact(vec![claim.write(Condition::Revision(revision))]).await {
-            Ok(()) => (revision, renewed) = (revision + 1, Instant::now()),
+        let next = async {
+            tokio::time::sleep(RENEW_EVERY).await;
+            let began = Instant::now();
+            claim.renew(revision).await.map(|revision| (revision, began))
+        };
+        match tokio::time::timeout_at((renewed + EXPIRES_AFTER).into(), next).await {
+            Ok(Ok((now, began))) => (revision, renewed) = (now, began),
             // Between regions the thief works on, so do we, and the head decides.
-            Err(TableError::ConditionFailed { .. }) => return lost.cancel(),
-            Err(error) => {
-                tracing::debug!(%error, "could not renew a lease; trying again");
-                if renewed.elapsed() >= EXPIRES_AFTER {
-                    lost.cancel();
-                }
-            }
+            Ok(Err(Renewal::Lost)) | Err(_) => return lost.cancel(),
+            Ok(Err(Renewal::Failed(error))) => tracing::debug!(%error, "could not renew a lease; trying again"),
+        }
+    }
+}
+
+/// Why a renewal did not happen.
+enum Renewal {
+    /// Another holder has the lease, or nobody.
+    Lost,
+    /// The table failed.
+    Failed(TableError),
+}
+
+impl Claim {
+    /// Rewrites the row; its new revision. A write that may have happened is read back.
+    async fn renew(&self, revision: u64) -> Result<u64, Renewal> {
+        match self.table.transact(vec![self.write(Condition::Revision(revision))]).await {
+            Ok(()) => return Ok(revision + 1),
+            Err(TableError::ConditionFailed { .. } | TableError::Unavailable { ambiguous: true, .. }) => {}
+            Err(error) => return Err(Renewal::Failed(error)),
+        }
+        match self.table.get(&self.key).await {
+            Ok(Some(row)) if self.is_ours(&row) => Ok(row.revision),
+            Ok(_) => Err(Renewal::Lost),
+            Err(error) => Err(Renewal::Failed(error)),
         }
     }
 }
@@ -145,5 +172,96 @@ impl Drop for Lease {
     fn drop(&mut self) {
         self.renewal.abort();
         self.lost.cancel();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::decorate::{Faults, Operation, When};
+    use crate::table::decorate::FaultyTable;
+    use crate::table::{Page, Query, SqliteTable};
+
+    /// A table that answers no write any more.
+    #[derive(Debug)]
+    struct Mute(Arc<dyn Table>, AtomicBool);
+
+    #[async_trait]
+    impl Table for Mute {
+        fn name(&self) -> &str {
+            self.0.name()
+        }
+
+        async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Item>>, TableError> {
+            self.0.get_many(keys).await
+        }
+
+        async fn query(&self, query: &Query) -> Result<Page, TableError> {
+            self.0.query(query).await
+        }
+
+        async fn transact(&self, writes: Vec<Write>) -> Result<(), TableError> {
+            if self.1.load(Ordering::SeqCst) {
+                std::future::pending::<()>().await;
+            }
+            self.0.transact(writes).await
+        }
+    }
+
+    fn table(dir: &tempfile::TempDir) -> Arc<dyn Table> {
+        Arc::new(SqliteTable::open(dir.path().join("table.db"), "t").unwrap())
+    }
+
+    fn key() -> Key {
+        Key::new("lease", "1")
+    }
+
+    async fn take(table: &Arc<dyn Table>) -> Option<Lease> {
+        Waiter::new(table, &SystemClock::shared(), key()).try_take().await.unwrap()
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_holder_whose_renewal_hangs_loses_the_lease() {
+        let dir = tempfile::tempdir().unwrap();
+        let mute = Arc::new(Mute(table(&dir), AtomicBool::new(false)));
+        let shared: Arc<dyn Table> = mute.clone();
+        let lease = take(&shared).await.unwrap();
+        mute.1.store(true, Ordering::SeqCst);
+        // Without an end of its own, the request would hold it for ever.
+        lease.lost().cancelled().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_renewal_whose_answer_was_lost_is_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (inner, faults) = (table(&dir), Arc::new(Faults::none()));
+        let faulty: Arc<dyn Table> = Arc::new(FaultyTable::new(inner.clone(), faults.clone()));
+        let lease = take(&faulty).await.unwrap();
+        faults.fail_nth(Operation::TableTransact, 1, When::After);
+        let revision = async || inner.get(&key()).await.unwrap().unwrap().revision;
+        while revision().await < 4 && !lease.lost().is_cancelled() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        assert!(!lease.lost().is_cancelled(), "it gave up a lease that it held");
+    }
+
+    /// Each holder's row has revision 1: a waiter that watched them all has not watched one of them for long enough.
+    #[tokio::test]
+    async fn holders_that_follow_each_other_are_not_taken_for_one_that_died() {
+        let dir = tempfile::tempdir().unwrap();
+        let table = table(&dir);
+        let mut waiter = Waiter::new(&table, &SystemClock::shared(), key());
+        let start = Instant::now();
+        while start.elapsed() < EXPIRES_AFTER + 2 * POLL_EVERY {
+            let lease = take(&table).await.unwrap();
+            assert!(waiter.try_take().await.unwrap().is_none(), "a lease that is held was taken over");
+            lease.release().await;
+        }
+        assert!(waiter.try_take().await.unwrap().is_some());
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use gitferry::clock::SystemClock;
-use gitferry::objects::{Crc64, PART_BYTES, S3Store};
+use gitferry::objects::{Crc64, ObjectStore as _, PART_BYTES, S3Store};
 use gitferry::region::Region;
 use gitferry::region::cache::CacheOptions;
 use gitferry::table::SqliteTable;
@@ -78,4 +78,29 @@ async fn a_pack_too_large_for_one_copy() {
     assert_eq!(["GetObject", "UploadPart", "PutObject"].map(count), [0; 3]);
     assert_equal(&us, &eu).await;
     assert_sound(&eu).await;
+}
+
+/// S3 completes an upload no more that it has answered so, and the first answers were sent again and again before.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upload_that_met_another_write_is_started_anew() {
+    let proxy = Proxy::start(Emulator::get().endpoint()).await;
+    let sdk = Emulator::get().sdk_config().await.into_builder().endpoint_url(&proxy.endpoint).build();
+    let store = S3Store::new(&sdk, bucket().await, "test");
+    let refused = std::sync::atomic::AtomicBool::new(false);
+    let conflict = "<Error><Code>ConditionalRequestConflict</Code><Message>another</Message></Error>";
+    proxy.rule(move |request| {
+        let first =
+            request.is_s3("CompleteMultipartUpload") && !refused.swap(true, std::sync::atomic::Ordering::SeqCst);
+        first.then(|| Fault::Answer(409, conflict.into()))
+    });
+    let large = noise(2, (2 * PART_BYTES + 5) as usize);
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &large).unwrap();
+    let meta = store.put_file("large", file.into_temp_path()).await.unwrap();
+    assert_eq!(meta.crc64, Some(Crc64::of(&large)));
+    let requests = proxy.requests();
+    let count = |operation: &str| requests.iter().filter(|request| request.is_s3(operation)).count();
+    // How often an upload is completed depends on the checksums that the server knows.
+    assert_eq!(["CreateMultipartUpload", "UploadPart"].map(count), [2, 6]);
+    assert_eq!(store.remove_stale(std::time::Duration::MAX, std::time::Duration::ZERO).await.unwrap(), 0);
 }

@@ -4,9 +4,11 @@ use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use gitferry::Kind;
+use gitferry::clock::{Clock, SystemClock};
 use gitferry::events::outbox::{Announcer, OutboxError, Publisher, Relay, Unannounced, read_outbox};
 use gitferry::events::{Event, Sink};
 use gitferry::region::Region;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::place::{Place, block_on};
 use crate::support::{SOURCE, World};
@@ -115,6 +117,109 @@ fn what_comes_meanwhile_is_announced_too() {
     block_on(async {
         Publisher::new(region.clone(), meanwhile.clone()).publish(id).await.unwrap();
         assert_eq!(meanwhile.told.take(), [1, 2], "and the first one not again");
+        assert_eq!(rows(&region).await, 0);
+    });
+}
+
+/// Slow to announce: meanwhile another publisher announces the same and takes the row away, and a change is committed.
+#[derive(Debug)]
+struct Slow {
+    told: Arc<Told>,
+    region: Region,
+}
+
+#[async_trait]
+impl Announcer for Slow {
+    async fn announce(&self, what: Unannounced<'_>) -> Result<(), OutboxError> {
+        if self.told.seqs.lock().unwrap().is_empty() {
+            Publisher::new(self.region.clone(), self.told.clone()).publish(what.item.id).await?;
+            self.region.rename("app", "renamed", "me").await.unwrap();
+        }
+        self.told.announce(what).await
+    }
+}
+
+#[test]
+fn two_publishers_leave_no_change_unannounced() {
+    let place = Place::new("");
+    let (region, told, id) = (place.region(SOURCE), Arc::new(Told::default()), place.id());
+    block_on(async {
+        let slow = Slow { told: told.clone(), region: region.clone() };
+        Publisher::new(region.clone(), Arc::new(slow)).publish(id).await.unwrap();
+        Publisher::new(region.clone(), told.clone()).publish_outbox().await.unwrap();
+        assert_eq!(told.take(), [1, 1, 2]);
+        assert_eq!(rows(&region).await, 0);
+    });
+}
+
+/// Passes an event on only after another process has emptied the outbox and a change was committed.
+#[derive(Debug)]
+struct Raced {
+    told: Told,
+    region: Region,
+    by: Mutex<Option<Publisher>>,
+}
+
+impl Sink for Raced {
+    fn publish(&self, event: Event) {
+        if let Some(publisher) = self.by.lock().unwrap().take() {
+            let work = async {
+                publisher.publish(event.repository).await.unwrap();
+                self.region.rename("app", "renamed", "me").await.unwrap();
+            };
+            tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(work));
+        }
+        self.told.publish(event);
+    }
+}
+
+#[test]
+fn a_relay_takes_no_row_away_that_came_meanwhile() {
+    let place = Place::new("");
+    let region = place.region(SOURCE);
+    let publisher = Publisher::new(region.clone(), Arc::new(Told::default()));
+    let raced = Arc::new(Raced { told: Told::default(), region: region.clone(), by: Mutex::new(Some(publisher)) });
+    let relay = Relay::new(region.clone(), raced.clone());
+    block_on(async {
+        relay.pass_on().await.unwrap();
+        assert_eq!(rows(&region).await, 1, "the row of the second change is gone");
+        relay.pass_on().await.unwrap();
+        assert_eq!(rows(&region).await, 0);
+    });
+    let seqs: Vec<u64> = raced.told.events.lock().unwrap().iter().map(|event| event.seq).collect();
+    assert_eq!(seqs, [1, 2]);
+}
+
+/// A clock that is so many hours ahead of the machine's.
+#[derive(Debug)]
+struct Ahead(i64);
+
+impl Clock for Ahead {
+    fn now(&self) -> Timestamp {
+        SystemClock.now().checked_add(SignedDuration::from_hours(self.0)).unwrap()
+    }
+
+    fn new_id(&self) -> uuid::Uuid {
+        SystemClock.new_id()
+    }
+}
+
+#[test]
+fn what_is_committed_by_a_clock_that_is_behind_is_announced_too() {
+    let place = Place::new("");
+    place.commit("two");
+    // To this publisher, all commits are two days old.
+    let (mut region, told, id) = (place.region(SOURCE), Arc::new(Told::default()), place.id());
+    region.clock = Arc::new(Ahead(48));
+    let publisher = Publisher::new(region.clone(), told.clone());
+    // Of a repository that nothing was announced of, the newest alone: whoever switches events on wants no history.
+    block_on(publisher.publish(id)).unwrap();
+    assert_eq!(told.take(), [2]);
+    place.commit("three");
+    place.commit("four");
+    block_on(async {
+        publisher.publish(id).await.unwrap();
+        assert_eq!(told.take(), [3, 4]);
         assert_eq!(rows(&region).await, 0);
     });
 }

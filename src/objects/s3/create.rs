@@ -143,6 +143,24 @@ impl S3Store {
         if self.look_up(key).await?.is_some() {
             return Err(self.exists(key));
         }
+        let mut attempts = Attempts::default();
+        loop {
+            match self.put_in_parts_once(key, path, file.clone(), size).await? {
+                Ok(meta) => return Ok(meta),
+                Err(_) if attempts.again(Kind::Conflict).await => {}
+                Err(conflict) => return Err(self.failed(key, "create", Failure::Busy(conflict))),
+            }
+        }
+    }
+
+    /// One upload. `Ok(Err(…))`: another write was in its way.
+    async fn put_in_parts_once(
+        &self,
+        key: &str,
+        path: &Path,
+        file: Arc<File>,
+        size: u64,
+    ) -> Result<Result<ObjectMeta, String>, ObjectError> {
         let upload = self.begin(key).await?;
         let done = self.send_parts(&upload, path, file, size).await;
         if let Err(error) = &done
@@ -160,13 +178,13 @@ impl S3Store {
         path: &Path,
         file: Arc<File>,
         size: u64,
-    ) -> Result<ObjectMeta, ObjectError> {
+    ) -> Result<Result<ObjectMeta, String>, ObjectError> {
         let count = u32::try_from(size.div_ceil(PART_BYTES)).unwrap_or(u32::MAX);
         let pieces: Vec<_> =
             (0..count).map(|number| self.send_piece(upload, number, path, file.clone(), size)).collect();
         let parts: Vec<Part> = stream::iter(pieces).buffered(PARTS_IN_FLIGHT).try_collect().await?;
         let crc64 = parts.iter().fold(Crc64::default(), |crc64, part| crc64.followed_by(part.crc64, part.size));
-        self.complete(upload, &parts, size, crc64).await
+        self.try_complete(upload, &parts, size, crc64).await
     }
 
     async fn send_piece(

@@ -8,10 +8,8 @@ use bytes::Bytes;
 use super::create::{ABSENT, Settled};
 use super::error::Failure;
 use super::{S3Store, from_base64, to_base64};
-use crate::Kind;
 use crate::aws::failure::Attempts as Sends;
 use crate::objects::{Crc64, ObjectError, ObjectMeta, Part, Upload, parts};
-use crate::retry::Attempts;
 
 /// Most parts that one page of a listing returns (S3's limit).
 const MAX_LIST_PARTS: i32 = 1_000;
@@ -88,6 +86,21 @@ impl S3Store {
         size: u64,
         crc64: Crc64,
     ) -> Result<ObjectMeta, ObjectError> {
+        match self.try_complete(upload, parts, size, crc64).await? {
+            Ok(meta) => Ok(meta),
+            Err(conflict) => Err(self.failed(&upload.key, "complete", Failure::Busy(conflict))),
+        }
+    }
+
+    /// Completes an upload. `Ok(Err(…))`: another write was in its way, and S3 completes this upload no more. It is
+    /// aborted; the next attempt begins another one.
+    pub(super) async fn try_complete(
+        &self,
+        upload: &Upload,
+        parts: &[Part],
+        size: u64,
+        crc64: Crc64,
+    ) -> Result<Result<ObjectMeta, String>, ObjectError> {
         let key = &upload.key;
         self.full_key(key)?;
         parts::check_complete(parts, size, crc64).map_err(|reason| self.corrupt(key, reason))?;
@@ -95,16 +108,15 @@ impl S3Store {
             // S3 completes nothing out of no parts.
             let meta = self.put_bytes(key, Bytes::new()).await?;
             self.abort_upload(upload).await?;
-            return Ok(meta);
+            return Ok(Ok(meta));
         }
         let sends = Sends::default();
-        let mut conflicts = Attempts::default();
-        loop {
-            let sent = self.send_complete(upload, parts, size, crc64, &sends).await;
-            match self.settle(key, size, crc64, sent, sends.ambiguous()).await? {
-                Settled::Done => return Ok(ObjectMeta { key: key.clone(), size, crc64: Some(crc64) }),
-                Settled::Again(_) if conflicts.again(Kind::Conflict).await => {}
-                Settled::Again(reason) => return Err(self.failed(key, "complete", Failure::Busy(reason))),
+        let sent = self.send_complete(upload, parts, size, crc64, &sends).await;
+        match self.settle(key, size, crc64, sent, sends.ambiguous()).await? {
+            Settled::Done => Ok(Ok(ObjectMeta { key: key.clone(), size, crc64: Some(crc64) })),
+            Settled::Again(reason) => {
+                self.abort_upload(upload).await?;
+                Ok(Err(format!("{reason}; the upload has to start anew")))
             }
         }
     }

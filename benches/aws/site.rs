@@ -77,7 +77,9 @@ impl Site {
             aws_toml(endpoint)
         );
         let text = self.from.toml(endpoint, &cache(SOURCE)) + &self.to.toml(endpoint, &(events + &cache(TARGET)));
-        std::fs::write(self.dir.join("gitferry.toml"), text + &link)
+        std::fs::write(self.dir.join("gitferry.toml"), text + &link)?;
+        let made = self.command(&["region", "init"]).status()?;
+        if made.success() { Ok(()) } else { Err(io::Error::other("the regions cannot be made")) }
     }
 
     /// Another queue, to be configured: the last long poll of a worker that is gone may still take messages from

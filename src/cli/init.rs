@@ -3,14 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use gitferry::config::DEFAULT_FILE;
+use gitferry::config::{Config, DEFAULT_FILE};
 
 use super::failure::{Exit, Failure};
-use super::output;
+use super::{output, region};
 
 const TEMPLATE: &str = include_str!("init.toml");
 
-/// Write a configuration of two regions on embedded stores that works as it is.
+/// Write a configuration of two regions on embedded stores that works as it is, and make the regions.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   gitferry init --dir /srv/gitferry && cd /srv/gitferry
@@ -23,8 +23,8 @@ pub struct Init {
 }
 
 impl Init {
-    pub fn run(self) -> Result<Exit, Failure> {
-        let path = write(&self.dir)?;
+    pub async fn run(self) -> Result<Exit, Failure> {
+        let path = make(&self.dir).await?;
         let flag = match self.dir.as_os_str() == "." {
             true => String::new(),
             false => format!(" --config {}", path.display()),
@@ -40,8 +40,15 @@ impl Init {
     }
 }
 
+/// Writes the configuration into a folder, makes its regions, and returns its path.
+pub async fn make(dir: &Path) -> Result<PathBuf, Failure> {
+    let path = write(dir)?;
+    region::init_all(&Config::load(&path)?).await?;
+    Ok(path)
+}
+
 /// Writes the configuration into a folder and returns its path.
-pub fn write(dir: &Path) -> Result<PathBuf, Failure> {
+fn write(dir: &Path) -> Result<PathBuf, Failure> {
     use std::io::Write as _;
     std::fs::create_dir_all(dir)?;
     let path = dir.join(DEFAULT_FILE);

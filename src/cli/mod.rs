@@ -15,6 +15,7 @@ mod lambda;
 mod log;
 mod metrics;
 mod output;
+mod region;
 mod replicate;
 mod repo;
 mod shell;
@@ -64,6 +65,8 @@ enum Command {
     #[command(subcommand)]
     Config(config::Config),
     #[command(subcommand)]
+    Region(region::RegionCommand),
+    #[command(subcommand)]
     Repo(repo::Repo),
     Import(import::Import),
     Replicate(replicate::Replicate),
@@ -102,6 +105,7 @@ pub fn run() -> ExitCode {
             _ = tokio::signal::ctrl_c(), if !ends_itself => Err(Failure::interrupted()),
         }
     });
+    gitferry::table::sqlite::put_all_at_rest();
     // Blocking work that is still under way must not hold an interrupted process.
     runtime.shutdown_background();
     match result {
@@ -122,7 +126,8 @@ fn command_line() -> Vec<OsString> {
 
 async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> {
     match command {
-        Command::Init(command) => command.run(),
+        Command::Init(command) => command.run().await,
+        Command::Region(command) => command.run(context).await,
         Command::Repo(command) => command.run(context).await,
         Command::Import(command) => command.run(context).await,
         Command::Replicate(command) => command.run(context).await,

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 use gitferry::config::{AuthConfig, Config, DEFAULT_FILE, HostConfig, OnPush, TlsConfig};
@@ -55,7 +56,7 @@ pub const USUAL_DIR: &str = "gitferry-data";
 
 impl Up {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let config = self.config(context)?;
+        let config = self.config(context).await?;
         let served = self.served(&config)?;
         // Each connection and each open pack is a file; the usual limit is small.
         if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
@@ -72,7 +73,7 @@ impl Up {
         for (region, host) in &served {
             let certificate = open_certificate(&config, host)?;
             certificates.extend(certificate.clone());
-            let service = open_host(&config, region, host, sink.clone()).await?;
+            let service = open_host(&config, context, region, host, sink.clone()).await?;
             let listening = Listening::bind(service, host.listen, certificate).map_err(|error| {
                 Failure::from(error).about(&format!("cannot listen on {} for {region}", host.listen))
             })?;
@@ -110,7 +111,7 @@ impl Up {
         Ok(Exit::Done)
     }
 
-    fn config(&self, context: &Context) -> Result<Config, Failure> {
+    async fn config(&self, context: &Context) -> Result<Config, Failure> {
         if self.dir.is_none() && context.is_given() {
             return context.config();
         }
@@ -121,7 +122,7 @@ impl Up {
         };
         let file = dir.join(DEFAULT_FILE);
         if !file.exists() {
-            init::write(dir)?;
+            init::make(dir).await?;
         }
         let config = in_force(Config::load(&file)?);
         output::line(format!("configuration {}", file.display()));
@@ -225,8 +226,41 @@ fn open_forwarder(config: &Config, region: &str, host: &HostConfig) -> Result<Op
     Ok(Some(Arc::new(Forwarder::new(others)?)))
 }
 
+/// Longest look at a replica before a host starts. One that does not answer proves nothing.
+const REPLICA_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whether replicas of a region have changes that it lacks: then it was set back, and its host takes no pushes.
+async fn look_at_replicas(config: &Config, context: &Context, region: &mut Region) {
+    for (name, link) in config.links.iter().filter(|(_, link)| link.source == region.name && !config.has_remote(link)) {
+        let look = async { Ok::<_, Failure>(context.link(config, name).await?.lost_at_source().await?) };
+        let lost = match tokio::time::timeout(REPLICA_PATIENCE, look).await {
+            Ok(Ok(lost)) => lost,
+            Ok(Err(failure)) => {
+                tracing::warn!(link = name, "the replicas cannot be looked at: {}", failure.message());
+                continue;
+            }
+            Err(_) => {
+                tracing::warn!(link = name, "the replicas did not answer in time");
+                continue;
+            }
+        };
+        if let Some(first) = lost.first() {
+            let (source, target, more) = (&region.name, &link.target, lost.len() - 1);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let reason = format!(
+                "{source} was set back: {target} holds changes that it lacks, of {first}{more}. It takes no pushes until \
+                 its newer state is restored; `gitferry verify {name}` lists what it lacks"
+            );
+            tracing::error!("{reason}");
+            region.set_back = Some(reason.into());
+            return;
+        }
+    }
+}
+
 async fn open_host(
     config: &Config,
+    context: &Context,
     region: &str,
     host: &HostConfig,
     events: Arc<dyn Sink>,
@@ -254,7 +288,9 @@ async fn open_host(
         limits: host.limits.clone(),
         forwarder: open_forwarder(config, region, host)?,
     };
-    Ok(Host::new(Region::open_writable(config, region).await?, authorizer, events, options))
+    let mut region = Region::open_writable(config, region).await?;
+    look_at_replicas(config, context, &mut region).await;
+    Ok(Host::new(region, authorizer, events, options))
 }
 
 fn say(config: &Config) {

@@ -123,6 +123,7 @@ async fn settle(
         TableError::Unavailable { ambiguous: false, .. }
         | TableError::Invalid { .. }
         | TableError::Environment { .. }
+        | TableError::Newer { .. }
         | TableError::Corrupt { .. } => return Err(error.into()),
     };
     let in_doubt = |source| LedgerError::MayHaveHappened { id, at: after.frontier, source: Box::new(source) };
@@ -206,12 +207,13 @@ pub async fn read_heads(table: &dyn Table, ids: &[RepositoryId]) -> Result<Vec<H
                     .map(|(id, item)| item.map(|item| head_of(*id, &item.document, item.revision)).transpose()),
             ),
             // A row that is no row at all fails the whole batch: one by one, it fails alone.
-            Err(TableError::Corrupt { .. }) => {
+            Err(TableError::Corrupt { .. } | TableError::Newer { .. }) => {
                 for id in ids {
                     heads.push(match read_head(table, *id).await {
                         Err(LedgerError::Table(TableError::Corrupt { reason, .. })) => {
                             Err(LedgerError::BadHead { id: *id, name: None, reason })
                         }
+                        Err(error @ LedgerError::Table(TableError::Newer { .. })) => Err(error),
                         Err(LedgerError::Table(error)) => return Err(error),
                         read => read,
                     });

@@ -55,11 +55,19 @@ impl FilesystemStore {
     /// Opens the store in `root`, which is created with its parents when missing. `name` stands for it in
     /// errors. One that may only be read opens too; writes then fail as [`ObjectError::Environment`].
     pub fn open(root: impl Into<PathBuf>, name: impl Into<String>) -> Result<Self, ObjectError> {
-        let (root, name) = (root.into(), name.into());
+        FilesystemStore::open_root(root.into(), name.into(), true)
+    }
+
+    /// Opens the store in `root`, which is there: it is not created.
+    pub fn open_existing(root: impl Into<PathBuf>, name: impl Into<String>) -> Result<Self, ObjectError> {
+        FilesystemStore::open_root(root.into(), name.into(), false)
+    }
+
+    fn open_root(root: PathBuf, name: String, create: bool) -> Result<Self, ObjectError> {
         let root = std::path::absolute(&root).unwrap_or(root);
         let staging = root.join(STAGING);
         let inner = Arc::new(Inner { name, root, staging, uploads: OpenUploads::default() });
-        inner.create().map_err(|e| inner.failed(&inner.root.display().to_string(), "open", e))?;
+        inner.create(create).map_err(|e| inner.failed(&inner.root.display().to_string(), "open", e))?;
         Ok(FilesystemStore { inner, operations: Arc::new(Semaphore::new(MAX_OPERATIONS)) })
     }
 
@@ -94,8 +102,10 @@ impl FilesystemStore {
 }
 
 impl Inner {
-    fn create(&self) -> io::Result<()> {
-        durable::create_dir_all(&self.root)?;
+    fn create(&self, root: bool) -> io::Result<()> {
+        if root {
+            durable::create_dir_all(&self.root)?;
+        }
         match fs::create_dir(&self.staging) {
             // On a read-only disk the first write says so.
             Err(e) if matches!(e.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied) => Ok(()),

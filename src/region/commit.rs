@@ -78,6 +78,7 @@ impl Region {
     pub fn check_writable(&self, item: &HeadItem) -> Result<()> {
         let head = &item.head;
         let (name, region) = (head.name.clone(), self.name.clone());
+        self.check_not_set_back(&name)?;
         if head.role == Role::Replica {
             return Err(RegionError::Replica { name, region, primary: head.epoch.region.clone() });
         }
@@ -85,6 +86,14 @@ impl Region {
             return Err(RegionError::NotActive { name, region, state: head.state });
         }
         Ok(())
+    }
+
+    /// Refuses changes where the replicas have some that this region lacks: a second history would begin.
+    fn check_not_set_back(&self, repository: &str) -> Result<()> {
+        match &self.set_back {
+            None => Ok(()),
+            Some(reason) => Err(RegionError::Refused { repository: repository.into(), reason: reason.to_string() }),
+        }
     }
 
     /// An empty spool for the edits of a change.
@@ -114,6 +123,9 @@ impl Region {
             Subject::Existing(item) => Some((**item).clone()),
             Subject::New { .. } => None,
         };
+        if let Subject::New { name, .. } = subject {
+            self.check_not_set_back(name)?;
+        }
         let header = self.header(subject, &proposal);
         let Proposal { edits, packs, refs_added, .. } = proposal;
         let refs = self.refs_before(before.as_ref()).await?;

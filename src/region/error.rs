@@ -98,6 +98,14 @@ pub enum RegionError {
         /// What it did.
         reason: String,
     },
+    /// A store of the region is missing, empty, of another region, or was set back.
+    #[error("region {region} cannot be used: {reason}")]
+    WrongStore {
+        /// Which region.
+        region: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
     /// Stored state is not what it should be.
     #[error("{repository} in {region} is damaged: {reason}")]
     Corrupt {
@@ -163,6 +171,7 @@ impl RegionError {
             | RegionError::Replaced { .. }
             | RegionError::Replica { .. }
             | RegionError::NotActive { .. }
+            | RegionError::WrongStore { .. }
             | RegionError::Refused { .. }
             | RegionError::MissingObjects { .. }
             | RegionError::Moved { .. }
@@ -186,6 +195,7 @@ impl RegionError {
             | RegionError::Replaced { .. }
             | RegionError::Replica { .. }
             | RegionError::NotActive { .. }
+            | RegionError::WrongStore { .. }
             | RegionError::Refused { .. } => Kind::Refused,
             RegionError::Moved { .. } | RegionError::Full { .. } => Kind::Conflict,
             RegionError::BrokenPromise { .. } => Kind::Environment,

@@ -7,6 +7,7 @@ pub mod edit;
 pub mod error;
 pub mod export;
 pub mod fold;
+pub mod identity;
 pub mod import;
 pub mod lfs;
 pub mod local;
@@ -29,7 +30,7 @@ use crate::ledger::LedgerError;
 use crate::ledger::advance::{read_head, read_heads};
 use crate::ledger::head::{Head, HeadItem, RepositoryId, State};
 use crate::ledger::keys;
-use crate::ledger::log::{ChangeRow, Log, read_chain_above};
+use crate::ledger::log::{ChangeRow, LOOK_AGAIN_AFTER, Log, read_chain_above};
 use crate::ledger::refs::RefsAt;
 use crate::objects::ObjectStore;
 use crate::table::{Query, Table};
@@ -96,6 +97,8 @@ pub struct Region {
     pub clock: Arc<dyn Clock>,
     /// Packs as local files, where the object store is not local.
     pub cache: Arc<PackCache>,
+    /// Why it takes no changes of its own: its replicas have changes that it lacks.
+    pub set_back: Option<Arc<str>>,
 }
 
 impl Region {
@@ -109,7 +112,7 @@ impl Region {
         let name = name.into();
         let spool = objects.spool_dir().unwrap_or_else(std::env::temp_dir);
         let cache = PackCache::shared(CacheOptions::default_for(&name, &spool));
-        Region { name, objects, table, clock, cache }
+        Region { name, objects, table, clock, cache, set_back: None }
     }
 
     /// The same region with a cache of packs of its own.
@@ -225,13 +228,28 @@ impl Region {
             return Ok((Manifest::default(), 0));
         }
         let damaged = |what: &str| RegionError::corrupt(&self.name, &item.head.name, what);
-        let row = self.table.get(&keys::manifest(item.id)).await?;
-        let row = row.ok_or_else(|| damaged("its manifest is missing"))?;
-        let manifest = Manifest::deserialize(&row.document).map_err(|_| damaged("its manifest is not valid"))?;
+        let mut found = self.manifest_row(item).await?;
+        for pause in LOOK_AGAIN_AFTER {
+            // The head may come from a query that saw only a part of the transaction that wrote both.
+            if found.as_ref().is_some_and(|(manifest, _)| manifest.generation >= item.head.manifest) {
+                break;
+            }
+            tokio::time::sleep(pause).await;
+            found = self.manifest_row(item).await?;
+        }
+        let (manifest, revision) = found.ok_or_else(|| damaged("its manifest is missing"))?;
         match manifest.generation >= item.head.manifest {
-            true => Ok((manifest, row.revision)),
+            true => Ok((manifest, revision)),
             false => Err(damaged("its manifest is older than its head")),
         }
+    }
+
+    async fn manifest_row(&self, item: &HeadItem) -> Result<Option<(Manifest, u64)>> {
+        let Some(row) = self.table.get(&keys::manifest(item.id)).await? else { return Ok(None) };
+        let manifest = Manifest::deserialize(&row.document);
+        let manifest =
+            manifest.map_err(|_| RegionError::corrupt(&self.name, &item.head.name, "its manifest is not valid"))?;
+        Ok(Some((manifest, row.revision)))
     }
 
     /// The changes above number `seq`, oldest first.

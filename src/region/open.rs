@@ -34,40 +34,74 @@ impl OpenError {
 }
 
 impl Region {
-    /// Opens a region of a configuration, to read it; embedded stores are made where they are missing. Asks AWS
-    /// nothing yet.
+    /// Opens a region of a configuration, to read it. Nothing is made: stores that are missing, empty or of another
+    /// region are an error (see [`super::identity`]).
     pub async fn open(config: &Config, name: &str) -> std::result::Result<Region, OpenError> {
-        Ok(Region::open_stores(config, &config.stores(name)?, name).await?)
-    }
-
-    /// Opens a region of a configuration, to write it: stores that are not embedded must prove first, once per
-    /// process, that they keep what they promise (see [`probe`]).
-    pub async fn open_writable(config: &Config, name: &str) -> std::result::Result<Region, OpenError> {
-        let stores = config.stores(name)?;
-        let region = Region::open_stores(config, &stores, name).await?;
-        let [objects, table] = stores.places();
-        if matches!(stores.table, TableLocation::DynamoDb(_)) && !is_proven(&table) {
-            probe::table(&*region.table, &*region.clock).await?;
-            proven(table);
-        }
-        if matches!(stores.objects, ObjectsLocation::S3(_)) && !is_proven(&objects) {
-            probe::objects(&*region.objects, &*region.clock).await?;
-            proven(objects);
-        }
+        let region = Region::open_stores(config, &config.stores(name)?, name, Missing::Error).await?;
+        region.check_identity().await?;
         Ok(region)
     }
 
-    async fn open_stores(config: &Config, stores: &RegionStores, name: &str) -> Result<Region> {
+    /// Makes a region of a configuration, with embedded stores that are missing; S3 and DynamoDB have theirs already.
+    /// `accept_older_table`: its table stands although the object store has seen a later one. Whether it was made;
+    /// one that is there stays as it is.
+    pub async fn init(config: &Config, name: &str, accept_older_table: bool) -> std::result::Result<bool, OpenError> {
+        let stores = config.stores(name)?;
+        let region = Region::open_stores(config, &stores, name, Missing::Make).await?;
+        region.prove(&stores).await?;
+        if accept_older_table {
+            region.accept_table().await?;
+        }
+        Ok(region.make_identity().await?)
+    }
+
+    /// Opens a region of a configuration, to write it: stores that are not embedded must prove first, once per
+    /// process, that they keep what they promise (see [`probe`]). Stores of a build without identities get one.
+    pub async fn open_writable(config: &Config, name: &str) -> std::result::Result<Region, OpenError> {
+        let stores = config.stores(name)?;
+        let region = Region::open_stores(config, &stores, name, Missing::Error).await?;
+        region.prove(&stores).await?;
+        region.adopt_identity().await?;
+        Ok(region)
+    }
+
+    /// Lets stores that are not embedded prove, once per process, that they keep what they promise (see [`probe`]).
+    async fn prove(&self, stores: &RegionStores) -> Result<()> {
+        let [objects, table] = stores.places();
+        if matches!(stores.table, TableLocation::DynamoDb(_)) && !is_proven(&table) {
+            probe::table(&*self.table, &*self.clock).await?;
+            proven(table);
+        }
+        if matches!(stores.objects, ObjectsLocation::S3(_)) && !is_proven(&objects) {
+            probe::objects(&*self.objects, &*self.clock).await?;
+            proven(objects);
+        }
+        Ok(())
+    }
+
+    async fn open_stores(config: &Config, stores: &RegionStores, name: &str, missing: Missing) -> Result<Region> {
         let sdk = if stores.is_remote() { Some(config.sdk.get(&stores.aws).await) } else { None };
         let objects_name = format!("object store of {name}");
         let objects: Arc<dyn ObjectStore> = match (&stores.objects, &sdk) {
             (ObjectsLocation::S3(options), Some(sdk)) => {
                 Arc::new(S3Store::new(sdk, options.clone(), format!("object store s3://{} of {name}", options.bucket)))
             }
-            (ObjectsLocation::Filesystem(path), _) => Arc::new(FilesystemStore::open(path, objects_name)?),
+            (ObjectsLocation::Filesystem(path), _) => match missing {
+                Missing::Make => Arc::new(FilesystemStore::open(path, objects_name)?),
+                Missing::Error => {
+                    must_be_there(name, "object store", path)?;
+                    Arc::new(FilesystemStore::open_existing(path, objects_name)?)
+                }
+            },
             (ObjectsLocation::S3(_), None) => unreachable!("a region with a store in S3 is remote"),
         };
-        let table = open_table(config, &stores.table, &stores.aws, name).await?;
+        let table: Arc<dyn Table> = match (&stores.table, missing) {
+            (TableLocation::Sqlite(path), Missing::Error) => {
+                must_be_there(name, "table", path)?;
+                Arc::new(SqliteTable::open_existing(path, format!("of {name}"))?)
+            }
+            _ => open_table(config, &stores.table, &stores.aws, name).await?,
+        };
         let mut region = Region::new(name, objects, table, SystemClock::shared());
         if let Some(said) = config.regions.get(name).map(|region| &region.cache) {
             let options = said.options(&config.path(Path::new("")), region.cache.options());
@@ -76,7 +110,7 @@ impl Region {
         Ok(region)
     }
 
-    /// Opens a region on the embedded stores.
+    /// Opens a region on the embedded stores, which are made where they are missing, without a look at who they are.
     pub fn open_embedded(name: &str, objects: &Path, table: &Path) -> Result<Region> {
         let objects = FilesystemStore::open(objects, format!("object store of {name}"))?;
         let table = SqliteTable::open(table, format!("of {name}"))?;
@@ -84,7 +118,29 @@ impl Region {
     }
 }
 
-/// Opens a table; `name` says whose it is.
+/// Embedded stores that are not there.
+#[derive(Clone, Copy, Debug)]
+enum Missing {
+    Make,
+    Error,
+}
+
+fn must_be_there(region: &str, what: &str, path: &Path) -> Result<()> {
+    match path.try_exists() {
+        Ok(false) => Err(super::RegionError::WrongStore {
+            region: region.into(),
+            reason: format!(
+                "its {what} {} is missing. If the region is new, make it with `gitferry region init {region}`; if not, \
+                 its disk is not mounted, or it has to be restored",
+                path.display()
+            ),
+        }),
+        // What else is wrong with it, opening it says.
+        Ok(true) | Err(_) => Ok(()),
+    }
+}
+
+/// Opens a table, which is made where it is embedded and missing; `name` says whose it is.
 pub async fn open_table(
     config: &Config,
     location: &TableLocation,

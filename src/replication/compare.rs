@@ -6,7 +6,7 @@ use super::pairs::Pair;
 use super::plan::{Standing, standing};
 use crate::ledger::LedgerError;
 use crate::ledger::advance::read_heads;
-use crate::ledger::head::{Frontier, HeadItem, RepositoryId};
+use crate::ledger::head::{Frontier, HeadItem, RepositoryId, Role};
 use crate::ledger::log::read_chain;
 
 impl Link {
@@ -51,6 +51,30 @@ impl Link {
         let text =
             |item: &HeadItem| format!("{}: it is in {target}, but not in {source} (id {})", item.head.name, item.id);
         Ok(lost.map(|(item, _)| text(item)).collect())
+    }
+
+    /// In words, the repositories of which the target has changes that their source, a primary, lacks: it was lost, or
+    /// set back together with its object store.
+    pub async fn lost_at_source(&self) -> Result<Vec<String>, ReplicationError> {
+        let mut delivered = self.target.heads().await.in_region(&self.target)?.items;
+        delivered.retain(|item| item.head.fed_by.as_ref() == Some(&self.name) && item.head.role == Role::Replica);
+        let ids: Vec<RepositoryId> = delivered.iter().map(|item| item.id).collect();
+        let sources = read_heads(&*self.source.table, &ids).await.in_region(&self.source)?;
+        let lost = |target: &HeadItem, source: Option<&HeadItem>| {
+            let (name, there) = (&target.head.name, target.head.frontier);
+            match source.map(|item| &item.head) {
+                None => Some(format!("{name} (all of it)")),
+                Some(head)
+                    if head.role == Role::Primary && head.frontier.seq <= there.seq && head.frontier != there =>
+                {
+                    Some(format!("{name} (it is at change {}, the replica at {})", head.frontier.seq, there.seq))
+                }
+                Some(_) => None,
+            }
+        };
+        // A head that cannot be read is reported where it is used.
+        let read = delivered.iter().zip(sources).filter_map(|(item, source)| Some((item, source.ok()?)));
+        Ok(read.filter_map(|(item, source)| lost(item, source.as_ref())).collect())
     }
 
     /// A target that is behind may be on another chain all the same.

@@ -71,7 +71,9 @@ impl DynamoTable {
     }
 
     fn item(&self, attributes: Attributes) -> Result<Item, TableError> {
-        item::read_item(attributes).map_err(|reason| self.corrupt(reason))
+        let item = item::read_item(attributes).map_err(|reason| self.corrupt(reason))?;
+        let document = limits::read_document(&self.name, &item.key, item.document)?;
+        Ok(Item { document, ..item })
     }
 
     async fn get_one(&self, key: &Key) -> Result<Option<Item>, TableError> {

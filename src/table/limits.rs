@@ -17,9 +17,50 @@ pub const MAX_PK_BYTES: usize = 2_048;
 /// Most bytes of a sort key (DynamoDB's limit).
 pub const MAX_SK_BYTES: usize = 1_024;
 /// What an item weighs beside its keys, document and bytes: the names of its attributes, the revision, the expiry
-/// (together at most 64), and what DynamoDB charges an update for its expression (at most 192). DynamoDB counts
-/// all of it, so an embedded table must too.
-pub const ITEM_OVERHEAD_BYTES: usize = 256;
+/// (together at most 64), the format (at most 16), and what DynamoDB charges an update for its expression (at most 192).
+/// DynamoDB counts all of it, so an embedded table must too.
+pub const ITEM_OVERHEAD_BYTES: usize = 272;
+
+/// The newest format of documents that this build reads, and the one that it writes, for all documents of a table.
+/// Raised whenever an older build would misread one, or would lose a part of it by writing it again.
+/// Format 1 had no versions.
+pub const FORMAT: u64 = 2;
+/// The member of a stored document that says its format. Callers of a table neither write nor see it.
+const FORMAT_MEMBER: &str = "version";
+/// Bytes of the format in the text of a document, `"version":2,`; part of [`ITEM_OVERHEAD_BYTES`].
+const FORMAT_BYTES: usize = 12;
+
+/// Says the format in the document of a put, and in its text.
+fn stamp(table: &str, write: &mut Write, text: &mut Option<String>) -> Result<(), TableError> {
+    let Action::Put { document: Value::Object(members), .. } = &mut write.action else { return Ok(()) };
+    let separator = if members.is_empty() { "" } else { "," };
+    if members.insert(FORMAT_MEMBER.into(), FORMAT.into()).is_some() {
+        return Err(invalid(table, format!("the document of {} has a member `{FORMAT_MEMBER}`", write.key)));
+    }
+    if let Some(text) = text {
+        text.insert_str(1, &format!("\"{FORMAT_MEMBER}\":{FORMAT}{separator}"));
+    }
+    Ok(())
+}
+
+/// What an item weighs whose stored document has a text of so many bytes, the format included.
+pub fn stored_bytes(key: &Key, document: usize, bytes: usize) -> usize {
+    item_bytes(key, document.saturating_sub(FORMAT_BYTES), bytes)
+}
+
+/// A stored document as its writer knew it, if this build reads its format.
+pub fn read_document(table: &str, key: &Key, mut document: Value) -> Result<Value, TableError> {
+    let format = document.as_object_mut().and_then(|members| members.remove(FORMAT_MEMBER));
+    match format.map(|format| format.as_u64()) {
+        None => Ok(document),
+        Some(Some(format)) if format <= FORMAT => Ok(document),
+        Some(Some(format)) => Err(TableError::Newer { table: table.into(), key: key.clone(), format }),
+        Some(None) => {
+            let reason = format!("the format of the item {key} is not a number");
+            Err(TableError::Corrupt { table: table.into(), reason })
+        }
+    }
+}
 
 /// What an item weighs against [`MAX_ITEM_BYTES`], [`MAX_TRANSACTION_BYTES`] and
 /// [`super::MAX_PAGE_BYTES`]. `document` is the weight of the document: the length of its compact JSON text, or
@@ -28,7 +69,7 @@ pub fn item_bytes(key: &Key, document: usize, bytes: usize) -> usize {
     [key.pk.len(), key.sk.len(), document, bytes].into_iter().fold(ITEM_OVERHEAD_BYTES, usize::saturating_add)
 }
 
-/// A write whose document has been turned into text, once, while its size was checked.
+/// A write whose document says its format, and has been turned into text, once, while its size was checked.
 #[derive(Debug)]
 pub struct Checked {
     /// The write. The document of a put is left in place.
@@ -52,8 +93,9 @@ pub fn check_transaction(table: &str, writes: Vec<Write>) -> Result<Vec<Checked>
     }
     let mut total = 0usize;
     let mut checked = Vec::with_capacity(writes.len());
-    for write in writes {
-        let (document, size) = check_item(table, &write)?;
+    for mut write in writes {
+        let (mut document, size) = check_item(table, &write)?;
+        stamp(table, &mut write, &mut document)?;
         total = total.saturating_add(size);
         checked.push(Checked { write, document });
     }

@@ -214,6 +214,20 @@ pub enum TableError {
         /// What happened.
         reason: String,
     },
+    /// A newer gitferry wrote the item: this one would misread it.
+    #[error(
+        "the item {key} of table {table} was written by a newer gitferry (format {format}, this build reads up to {}): \
+         upgrade this one",
+        limits::FORMAT
+    )]
+    Newer {
+        /// Which table.
+        table: String,
+        /// Which item.
+        key: Key,
+        /// The format of its document.
+        format: u64,
+    },
     /// What the table returned cannot be right.
     #[error("the table {table} is damaged: {reason}")]
     Corrupt {
@@ -237,6 +251,7 @@ impl TableError {
             TableError::Invalid { .. } => Kind::Internal,
             TableError::Unavailable { .. } => Kind::Transient,
             TableError::Environment { .. } => Kind::Environment,
+            TableError::Newer { .. } => Kind::Refused,
             TableError::Corrupt { .. } => Kind::Corrupt,
         }
     }

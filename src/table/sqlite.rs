@@ -1,15 +1,17 @@
 //! The embedded table: one SQLite file, shared by any number of processes on one machine.
 //!
 //! WAL with `synchronous=FULL`: a transaction is one fsync of the log. Several processes are serialised by
-//! SQLite's own locks, the writers of one process by a queue before that, so that they do not poll. The log
-//! stays when the last connection closes (closing is then free, and so is the next opening): whoever copies
-//! the file by hand copies the `-wal` beside it as well. Local disks only.
+//! SQLite's own locks, the writers of one process by a queue before that, so that they do not poll. The last
+//! connection to a file that has written moves the log into the file and cuts it to nothing, so that a table at rest is
+//! one file. A killed process leaves its log: then, and while a process has the table open, copy it with
+//! `sqlite3 table.db ".backup copy.db"` or `VACUUM INTO`, never the file alone. Local disks only.
 
 mod error;
 mod open;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,7 +20,7 @@ use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::limits::{self, Checked, item_bytes};
+use super::limits::{self, Checked};
 use super::{Action, Condition, Item, Key, MAX_PAGE_BYTES, Page, Query, Table, TableError, Write};
 
 /// Most connections that one handle opens; further calls wait for one.
@@ -53,6 +55,8 @@ struct DatabaseFile {
     name: String,
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
+    /// A transaction was committed through this handle.
+    written: AtomicBool,
 }
 
 impl SqliteTable {
@@ -60,11 +64,24 @@ impl SqliteTable {
     /// stands for it in errors. A file that may only be read opens too; writes then fail as
     /// [`TableError::Environment`]. Blocks for well under a millisecond when the file exists.
     pub fn open(path: impl Into<PathBuf>, name: impl Into<String>) -> Result<Self, TableError> {
-        let file = DatabaseFile { name: name.into(), path: path.into(), idle: Mutex::new(Vec::new()) };
-        let connection = open::connect(&file.path).map_err(|e| error::opening(&file.name, &file.path, e))?;
+        SqliteTable::connect(path.into(), name.into(), true)
+    }
+
+    /// Opens the table in the file at `path`, which is there: nothing is created.
+    pub fn open_existing(path: impl Into<PathBuf>, name: impl Into<String>) -> Result<Self, TableError> {
+        SqliteTable::connect(path.into(), name.into(), false)
+    }
+
+    fn connect(path: PathBuf, name: String, create: bool) -> Result<Self, TableError> {
+        let file = DatabaseFile { name, path, idle: Mutex::default(), written: AtomicBool::new(create) };
+        let connection = open::connect(&file.path, create).map_err(|e| error::opening(&file.name, &file.path, e))?;
         file.give_back(connection);
-        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-        Ok(SqliteTable { file: Arc::new(file), connections, writer: Semaphore::new(1) })
+        let (file, connections) = (Arc::new(file), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
+        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|file| file.strong_count() > 0);
+        open.push(Arc::downgrade(&file));
+        drop(open);
+        Ok(SqliteTable { file, connections, writer: Semaphore::new(1) })
     }
 
     /// The file.
@@ -110,12 +127,30 @@ fn may_block_in_place() -> bool {
     flavor.is_ok_and(|flavor| flavor == tokio::runtime::RuntimeFlavor::MultiThread)
 }
 
+/// With the last handle: no call is under way any more.
+impl Drop for DatabaseFile {
+    fn drop(&mut self) {
+        self.put_at_rest();
+    }
+}
+
+/// The files that handles of this process have open.
+static OPEN: Mutex<Vec<Weak<DatabaseFile>>> = Mutex::new(Vec::new());
+
+/// Puts all tables that this process has open at rest: each is one file without a log afterwards, as far as no other
+/// process is at work on it. For the end of a process, whose handles may be dropped too late.
+pub fn put_all_at_rest() {
+    let open = std::mem::take(&mut *OPEN.lock().unwrap_or_else(PoisonError::into_inner));
+    open.iter().filter_map(Weak::upgrade).for_each(|file| file.put_at_rest());
+}
+
 impl DatabaseFile {
     fn take(&self) -> Result<Connection, TableError> {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         match idle {
             Some(connection) => Ok(connection),
-            None => open::connect(&self.path).map_err(|e| error::opening(&self.name, &self.path, e)),
+            // A file that is gone meanwhile is not made anew.
+            None => open::connect(&self.path, false).map_err(|e| error::opening(&self.name, &self.path, e)),
         }
     }
 
@@ -123,6 +158,21 @@ impl DatabaseFile {
     fn give_back(&self, connection: Connection) {
         if connection.is_autocommit() {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        }
+    }
+
+    /// Moves the log into the file, if this handle has written and no other process is at work.
+    fn put_at_rest(&self) {
+        if !self.written.swap(false, Ordering::Relaxed) {
+            return;
+        }
+        let Some(connection) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop() else { return };
+        // At the end nothing is waited for: another process goes on, and does it.
+        let done = connection
+            .busy_timeout(Duration::ZERO)
+            .and_then(|()| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0)));
+        if let Err(error) = done {
+            tracing::debug!(%error, table = self.name, "the log of the table stays beside it");
         }
     }
 
@@ -142,6 +192,7 @@ impl DatabaseFile {
         };
         match serde_json::from_str(&stored.document) {
             Ok(document @ Value::Object(_)) => {
+                let document = limits::read_document(&self.name, &key, document)?;
                 Ok(Item { key, revision, document, bytes: stored.bytes.map(Bytes::from) })
             }
             Ok(_) => Err(self.corrupt(&key, "the document is not a JSON object")),
@@ -182,7 +233,7 @@ impl DatabaseFile {
             let sk = row.get(0).map_err(|e| self.failed(e))?;
             let key = Key { pk: query.pk.clone(), sk };
             let stored = Stored::read(row, 1).map_err(|e| self.failed(e))?;
-            let weight = item_bytes(&key, stored.document.len(), stored.bytes.as_ref().map_or(0, Vec::len));
+            let weight = limits::stored_bytes(&key, stored.document.len(), stored.bytes.as_ref().map_or(0, Vec::len));
             size = size.saturating_add(weight);
             let full = page.items.len() >= limit || size > MAX_PAGE_BYTES;
             if let Some(last) = page.items.last().filter(|_| full) {
@@ -198,6 +249,7 @@ impl DatabaseFile {
         let transaction = connection
             .transaction_with_behavior(TransactionBehavior::Immediate)
             .map_err(|e| error::writing(&self.name, &self.path, e))?;
+        self.written.store(true, Ordering::Relaxed);
         // Dropping the transaction rolls it back.
         let revisions = self.check_conditions(&transaction, writes)?;
         for (checked, revision) in writes.iter().zip(revisions) {

@@ -10,6 +10,10 @@ use crate::region::sweep::Swept;
 /// How often a region is swept.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
 
+/// How often a process that writes a region raises its mark (see [`crate::region::identity`]): a table that is set
+/// back over more than this time is known by it.
+pub const MARK_EVERY: Duration = Duration::from_secs(10 * 60);
+
 /// Sweeps until `stop` turns true. What a sweep that is stopped has not removed, the next one does.
 pub async fn upkeep(region: Region, every: Duration, mut stop: watch::Receiver<bool>) {
     let mut due = tokio::time::interval(every);
@@ -24,8 +28,19 @@ pub async fn upkeep(region: Region, every: Duration, mut stop: watch::Receiver<b
             }
         }
     };
+    let mut marks = tokio::time::interval(MARK_EVERY);
+    marks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let marking = async {
+        loop {
+            marks.tick().await;
+            if let Err(error) = region.raise_mark().await {
+                tracing::warn!(%error, region = region.name, "could not raise the region's mark; it is raised later");
+            }
+        }
+    };
     tokio::select! {
         () = sweeping => {}
+        () = marking => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
 }

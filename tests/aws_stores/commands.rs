@@ -51,6 +51,7 @@ async fn a_repository_crosses_between_all_kinds() {
 }
 
 fn crosses(world: &World) {
+    ok(world, &["region", "init"]);
     let source = GitRepo::init(world.path("source.git"), &[]);
     source.commit("main", "a", "first");
     ok(world, &["import", source.path.to_str().unwrap(), "app", "--region", SOURCE]);
@@ -81,6 +82,11 @@ async fn what_is_missing_is_named() {
     let missing = configure("s3://no-such-bucket-at-all", &format!("dynamodb://{table}"));
     assert_eq!(missing.status.code(), Some(3));
     missing.says(&["no-such-bucket-at-all", SOURCE]);
+    // Bucket and table are there, and no region is in them yet.
+    let missing = configure(&format!("s3://{bucket}"), &format!("dynamodb://{table}"));
+    assert_eq!(missing.status.code(), Some(2));
+    missing.says(&["gitferry region init us-east-1"]);
+    ok(&world, &["region", "init"]);
     assert!(configure(&format!("s3://{bucket}"), &format!("dynamodb://{table}")).status.success());
 }
 
@@ -113,6 +119,7 @@ async fn a_role_is_assumed() {
         proxy.endpoint
     );
     std::fs::write(world.path("gitferry.toml"), text).unwrap();
+    ok(&world, &["region", "init"]);
     ok(&world, &["repo", "list", "--region", SOURCE]);
     let requests = proxy.requests();
     let assumed = requests.iter().find(|request| request.body.contains("Action=AssumeRole")).unwrap();

@@ -79,3 +79,70 @@ async fn other_schemas_are_refused() {
     let error = SqliteTable::open(dir.path(), "test").unwrap_err();
     assert_eq!(error.kind(), Kind::Environment, "{error}");
 }
+
+#[tokio::test]
+async fn documents_of_a_newer_format_stop_their_reader() {
+    let dir = tempfile::tempdir().unwrap();
+    let table = table_in(dir.path());
+    table.transact(put("1", 1)).await.unwrap();
+    assert_eq!(table.get(&key("1")).await.unwrap().unwrap().document, json!({ "n": 1 }), "the version is not shown");
+    let newer = "UPDATE item SET document = json_set(document, '$.version', 99)";
+    rusqlite::Connection::open(table.path()).unwrap().execute_batch(newer).unwrap();
+    for error in [
+        table.get(&key("1")).await.map(drop).unwrap_err(),
+        table.query(&Query::prefix("p", "")).await.map(drop).unwrap_err(),
+    ] {
+        assert!(matches!(error, TableError::Newer { format: 99, .. }) && error.kind() == Kind::Refused, "{error}");
+        assert!(error.to_string().contains("newer gitferry (format 99, this build reads up to"), "{error}");
+    }
+    // Of the build before there were versions.
+    let older = "UPDATE item SET document = json_remove(document, '$.version')";
+    rusqlite::Connection::open(table.path()).unwrap().execute_batch(older).unwrap();
+    assert_eq!(table.get(&key("1")).await.unwrap().unwrap().document, json!({ "n": 1 }));
+    let own = vec![Write::put(key("2"), Condition::Any, json!({ "version": 1 }))];
+    assert!(matches!(table.transact(own).await, Err(TableError::Invalid { .. })));
+}
+
+#[tokio::test]
+async fn a_table_at_rest_is_one_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, copy) = (dir.path().join("table.db"), dir.path().join("copy.db"));
+    for n in 1..=3 {
+        let table = SqliteTable::open(&path, "test").unwrap();
+        table.transact(put(&n.to_string(), n)).await.unwrap();
+        drop(table);
+        assert_eq!(fs::metadata(dir.path().join("table.db-wal")).map_or(0, |log| log.len()), 0);
+        fs::copy(&path, &copy).unwrap();
+        let copied = SqliteTable::open_existing(&copy, "test").unwrap();
+        assert_eq!(copied.query(&Query::prefix("p", "")).await.unwrap().items.len() as u64, n);
+    }
+}
+
+#[tokio::test]
+async fn opening_what_is_there_makes_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let (gone, empty) = (dir.path().join("gone/table.db"), dir.path().join("empty.db"));
+    fs::write(&empty, "").unwrap();
+    for path in [&gone, &empty] {
+        let error = SqliteTable::open_existing(path, "test").unwrap_err();
+        assert_eq!(error.kind(), Kind::Environment, "{error}");
+    }
+    let error = FilesystemStore::open_existing(dir.path().join("objects"), "test").unwrap_err();
+    assert!(!dir.path().join("gone").exists() && !dir.path().join("objects").exists(), "{error}");
+    assert_eq!(fs::metadata(&empty).unwrap().len(), 0);
+    // One that vanishes under a process is not made anew by its next connection.
+    let table = Arc::new(table_in(dir.path()));
+    table.transact(put("1", 1)).await.unwrap();
+    let path = table.path().to_owned();
+    for file in [path.clone(), path.with_extension("db-wal"), path.with_extension("db-shm")] {
+        let _ = fs::remove_file(file);
+    }
+    let reading = (0..40).map(|_| {
+        tokio::spawn({
+            let table = table.clone();
+            async move { drop(table.get(&key("1")).await) }
+        })
+    });
+    futures::future::join_all(reading).await;
+    assert!(!path.exists(), "the table was made anew");
+}

@@ -4,6 +4,8 @@
 
 #[path = "../support/faulty.rs"]
 mod faulty;
+#[path = "../support/stale.rs"]
+mod stale;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -11,7 +13,9 @@ mod commits;
 mod disk;
 mod environment;
 mod everywhere;
+mod half_visible;
 mod histories;
+mod identities;
 mod large;
 mod lfs;
 mod pool;

@@ -70,3 +70,34 @@ fn stores_of_an_older_build_are_served_verified_and_pushed_to() {
     let deleted = pair.ok(&["repo", "list", "--region", "eu-west-1", "--deleted"]);
     assert!(deleted.contains("gone") && deleted.contains("deleted"), "{deleted}");
 }
+
+/// Both stores of the source are set back together: only the replica knows.
+#[test]
+fn a_host_whose_region_was_set_back_takes_no_pushes() {
+    let mut pair = Pair::open();
+    let repo = GitRepo::with_history(pair.path("src.git"), &[]);
+    repo.git(&["push", "-q", "--mirror", &pair.url(US, "app")]);
+    pair.wait_until_same(&repo, "app");
+    pair.signal("TERM");
+    assert_eq!(pair.exit_code(), Some(0));
+    let (now, old) = (pair.path("data/us-east-1"), pair.path("old"));
+    // A clean stop leaves one file of each table.
+    assert_eq!(std::fs::metadata(now.join("table.db-wal")).map_or(0, |log| log.len()), 0);
+    copy_folder(&now, &old);
+    pair.restart();
+    repo.commit("main", "more", "more\n");
+    repo.git(&["push", "-q", &pair.url(US, "app"), "main"]);
+    pair.wait_until_same(&repo, "app");
+    pair.kill();
+    std::fs::remove_dir_all(&now).unwrap();
+    copy_folder(&old, &now);
+    pair.restart();
+    repo.commit("main", "other", "another history\n");
+    for name in ["app", "new"] {
+        let output = repo.try_git(&["push", &pair.url(US, name), "main"]);
+        assert!(!output.status.success(), "{name} was pushed to");
+    }
+    assert!(pair.log().contains("us-east-1 was set back: eu-west-1 holds changes that it lacks"), "{}", pair.log());
+    // What it has is served.
+    mirror(&pair, US, "app");
+}

@@ -73,6 +73,8 @@ fn a_certificate_that_cannot_be_used_is_named_at_the_start() {
     let config = "[regions.us]\nobjects = \"file:o\"\ntable = \"sqlite:t.db\"\n[hosts.us]\nlisten = \"127.0.0.1:0\"\n\
                   auth = \"none\"\ntls = { cert = \"missing.pem\", key = \"key.pem\" }\n";
     std::fs::write(dir.path().join("gitferry.toml"), config).unwrap();
+    let mut made = std::process::Command::new(env!("CARGO_BIN_EXE_gitferry"));
+    assert!(made.args(["region", "init"]).current_dir(dir.path()).output().unwrap().status.success());
     let started = std::process::Command::new(env!("CARGO_BIN_EXE_gitferry"))
         .arg("up")
         .arg("--dir")

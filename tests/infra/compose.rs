@@ -18,6 +18,7 @@ fn the_configuration_of_the_containers() {
         let AuthConfig::Tokens { tokens } = &host.auth else { panic!("{region} lets everybody in") };
         TokenFile::load(&config.path(tokens)).unwrap();
     }
+    assert!(compose.contains("[\"region\", \"init\"]"), "nobody makes the regions");
     let init = std::fs::read_to_string(root("docker/localstack-init.sh")).unwrap();
     for (name, link) in &config.links {
         assert!(compose.contains(&format!("[\"worker\", \"{name}\"]")), "nobody replicates {name}");

@@ -43,8 +43,15 @@ fn gitferry(world: &World, config: &str, args: &[&str]) -> Command {
     command
 }
 
+/// Makes the regions of a configuration where they are not there yet.
+fn init(world: &World, config: &str) {
+    let made = gitferry(world, config, &["region", "init"]).output().unwrap();
+    assert!(made.status.success(), "{}", std::fs::read_to_string(world.path("log")).unwrap());
+}
+
 /// A worker that is ready to work.
 pub fn worker<'a>(world: &'a World, config: &str, links: &[&str]) -> Running<'a> {
+    init(world, config);
     let args = [&["worker", "--health", "127.0.0.1:0", "--json"], links].concat();
     let mut child = gitferry(world, config, &args).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
@@ -56,6 +63,7 @@ pub fn worker<'a>(world: &'a World, config: &str, links: &[&str]) -> Running<'a>
 
 /// The host of one region, alone.
 pub fn serve<'a>(world: &'a World, config: &str, region: &str, address: SocketAddr) -> Running<'a> {
+    init(world, config);
     let child = gitferry(world, config, &["up", "--host", region]).stdout(Stdio::null()).spawn().unwrap();
     wait("the host listens", || TcpStream::connect(address).is_ok());
     Running { child, world, address: address.to_string() }

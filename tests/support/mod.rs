@@ -54,6 +54,7 @@ impl World {
         };
         let text: String = regions.iter().map(region).collect();
         std::fs::write(self.path("gitferry.toml"), text + links).unwrap();
+        self.ok(&["region", "init"]);
     }
 
     /// A path in the folder.

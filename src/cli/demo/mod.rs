@@ -53,7 +53,7 @@ impl Demo {
         let mut steps = Steps(0);
 
         let start = Instant::now();
-        init::write(&dir)?;
+        init::make(&dir).await?;
         let config = dir.join(DEFAULT_FILE);
         let context = Context::new(config.clone());
         let link = context.writable_link(&Config::load(&config)?, LINK).await?;

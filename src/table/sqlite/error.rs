@@ -24,6 +24,12 @@ pub(super) fn opening(table: &str, path: &Path, error: OpenError) -> TableError 
             table,
             format!("{at} was written by a newer gitferry (schema {found}, this one knows {known}): upgrade this one"),
         ),
+        OpenError::Empty => environment(
+            table,
+            format!(
+                "{at} holds no table: it is empty, or was never finished; mount or name the right one, or restore it"
+            ),
+        ),
         OpenError::Foreign => {
             environment(table, format!("{at} is a SQLite database of another program: name another file"))
         }

@@ -46,6 +46,7 @@ pub(super) enum OpenError {
     Io(io::Error),
     Newer { found: i64, known: i64 },
     Foreign,
+    Empty,
 }
 
 impl From<rusqlite::Error> for OpenError {
@@ -60,11 +61,11 @@ impl From<io::Error> for OpenError {
     }
 }
 
-/// Opens the file, creating it when missing.
-pub(super) fn connect(path: &Path) -> Result<Connection, OpenError> {
+/// Opens the file; one that is missing is created with `create`, else an error.
+pub(super) fn connect(path: &Path, create_missing: bool) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = match Connection::open_with_flags(path, flags) {
-        Err(error) if is_cannot_open(&error) && !path.try_exists()? => {
+        Err(error) if is_cannot_open(&error) && create_missing && !path.try_exists()? => {
             let parent = path.parent().unwrap_or(Path::new(""));
             durable::create_dir_all(parent)?;
             Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_CREATE)
@@ -79,7 +80,9 @@ pub(super) fn connect(path: &Path) -> Result<Connection, OpenError> {
     // The first statement that reads the file, and so the one to tell that it cannot be read.
     match version(&connection) {
         Ok(SCHEMA_VERSION) => configure(connection),
-        Ok(0) => configure(create(connection, path)?),
+        Ok(0) if create_missing => configure(create(connection, path)?),
+        Ok(0) if holds_tables(&connection)? => Err(OpenError::Foreign),
+        Ok(0) => Err(OpenError::Empty),
         Ok(found) => Err(OpenError::Newer { found, known: SCHEMA_VERSION }),
         Err(error) if is_cannot_open(&error) || is_read_only(&error) => connect_immutable(path, error),
         Err(error) => Err(error.into()),

@@ -93,6 +93,16 @@ pub fn aside_prefix(id: RepositoryId) -> String {
     format!("{id}/")
 }
 
+/// The partition of a shard's claims: see [`crate::region::claims`].
+pub fn claims_partition(shard: u8) -> String {
+    format!("claims/{shard:02}")
+}
+
+/// The uploads of a repository that sweeps have claimed.
+pub fn claims(id: RepositoryId) -> Key {
+    Key::new(claims_partition(shard(id)), id.to_string())
+}
+
 /// What the sort keys of all LFS objects start with.
 pub const LFS_PREFIX: &str = "lfs/";
 

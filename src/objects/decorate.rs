@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use jiff::Timestamp;
 use tempfile::TempPath;
 
 use super::{Crc64, ListPage, ObjectError, ObjectMeta, ObjectStore, Part, Upload};
@@ -154,7 +155,7 @@ impl<L: Layer> ObjectStore for Decorated<L> {
         self.inner.spool_dir()
     }
 
-    async fn remove_stale(&self, temporary: Duration, uploads: Duration) -> Result<u64, ObjectError> {
+    async fn remove_stale(&self, temporary: Duration, uploads: Timestamp) -> Result<u64, ObjectError> {
         self.inner.remove_stale(temporary, uploads).await
     }
 

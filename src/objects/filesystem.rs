@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use jiff::Timestamp;
 use tempfile::TempPath;
 use tokio::sync::Semaphore;
 
@@ -133,7 +134,7 @@ impl Inner {
     fn head(&self, key: &str) -> Result<Option<ObjectMeta>, ObjectError> {
         let path = self.path(key)?;
         match fs::symlink_metadata(&path) {
-            Ok(metadata) if metadata.is_file() => Ok(Some(meta(key, metadata.len()))),
+            Ok(metadata) if metadata.is_file() => Ok(Some(stored(key, &metadata))),
             Ok(_) => Ok(None),
             Err(e) if error::is_absent(&e) => Ok(None),
             Err(e) => Err(self.failed(key, "look up", e)),
@@ -180,7 +181,13 @@ impl Inner {
 
 /// What is told of an object; the store keeps no checksums.
 fn meta(key: &str, size: u64) -> ObjectMeta {
-    ObjectMeta { key: key.to_owned(), size, crc64: None }
+    ObjectMeta { key: key.to_owned(), size, crc64: None, modified: None }
+}
+
+/// The same of a file that is there.
+fn stored(key: &str, file: &fs::Metadata) -> ObjectMeta {
+    let modified = file.modified().ok().and_then(|time| Timestamp::try_from(time).ok());
+    ObjectMeta { modified, ..meta(key, file.len()) }
 }
 
 #[async_trait]
@@ -261,7 +268,7 @@ impl ObjectStore for FilesystemStore {
     }
 
     /// An upload that some process has open stays, however old it is.
-    async fn remove_stale(&self, temporary: Duration, uploads: Duration) -> Result<u64, ObjectError> {
+    async fn remove_stale(&self, temporary: Duration, uploads: Timestamp) -> Result<u64, ObjectError> {
         self.blocking(STAGING, false, move |store| store.remove_stale(temporary, uploads)).await
     }
 

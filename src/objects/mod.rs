@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use jiff::Timestamp;
 
 use crate::Kind;
 pub use filesystem::FilesystemStore;
@@ -65,6 +66,9 @@ pub struct ObjectMeta {
     pub size: u64,
     /// Its checksum, where the store keeps one (the embedded store does not).
     pub crc64: Option<Crc64>,
+    /// When it was stored, by the store's own clock; told by [`ObjectStore::head`] and [`ObjectStore::list`]. Only
+    /// compared with other times of the same store. An object that came in parts may say when its upload began.
+    pub modified: Option<Timestamp>,
 }
 
 /// One page of a listing.
@@ -258,10 +262,10 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
         Ok(None)
     }
 
-    /// Removes what killed processes left unfinished in the store itself: temporary files that nobody has
-    /// touched for `temporary`, uploads for `uploads`. Returns how many went. Stores that do this by a rule of
-    /// their own have nothing to do here.
-    async fn remove_stale(&self, temporary: Duration, uploads: Duration) -> Result<u64, ObjectError> {
+    /// Removes what killed processes left unfinished in the store itself: temporary files of this machine that no
+    /// process has touched for `temporary`, and uploads that began before `uploads`, a time of the store. Returns how
+    /// many went. Stores that do this by a rule of their own have nothing to do here.
+    async fn remove_stale(&self, temporary: Duration, uploads: Timestamp) -> Result<u64, ObjectError> {
         let _ = (temporary, uploads);
         Ok(0)
     }

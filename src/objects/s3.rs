@@ -25,6 +25,7 @@ use aws_sdk_s3::Client;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use bytes::Bytes;
+use jiff::Timestamp;
 use tempfile::TempPath;
 use tokio::sync::Semaphore;
 
@@ -249,7 +250,7 @@ impl ObjectStore for S3Store {
 
     /// Uploads are aborted, temporary files in the spool folder removed. (Rules of the bucket's lifecycle may do
     /// the first as well.)
-    async fn remove_stale(&self, temporary: Duration, uploads: Duration) -> Result<u64, ObjectError> {
+    async fn remove_stale(&self, temporary: Duration, uploads: Timestamp) -> Result<u64, ObjectError> {
         Ok(self.abort_stale(uploads).await? + self.clean_spool(temporary).await?)
     }
 

@@ -147,13 +147,22 @@ impl Region {
     ) -> Result<HeadItem> {
         let mut attempt = 1;
         loop {
-            let held = match &before {
-                Some(item) if !packs.is_empty() => self.manifest(item).await?,
-                _ => Default::default(),
-            };
+            let mut with = vec![row.clone()];
+            let mut held = Default::default();
+            if !packs.is_empty() {
+                let reading = async {
+                    match &before {
+                        Some(item) => self.manifest(item).await,
+                        None => Ok(Default::default()),
+                    }
+                };
+                let (manifest, admitted) = futures::try_join!(reading, self.admit_uploads(id, &after.name, packs))?;
+                held = manifest;
+                with.push(admitted);
+            }
             let mut after = after.clone();
             let manifest = manifest_with(id, held, packs.to_vec(), &mut after)?;
-            let step = Advance { id, before: before.clone(), after, manifest, with: vec![row.clone()] };
+            let step = Advance { id, before: before.clone(), after, manifest, with };
             match advance_head(&*self.table, step).await {
                 Ok(item) => return Ok(item),
                 Err(LedgerError::NameTaken { name }) => {

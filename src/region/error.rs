@@ -90,6 +90,16 @@ pub enum RegionError {
         /// How many packs it has.
         packs: u64,
     },
+    /// A pack that was uploaded for a change cannot be named by it any more.
+    #[error("{repository}: its upload {key} is of no use any more: {reason}; nothing was changed, upload it again")]
+    UploadGone {
+        /// Which repository.
+        repository: String,
+        /// The key of the pack.
+        key: String,
+        /// Why.
+        reason: String,
+    },
     /// A store does not keep a promise that correctness rests on.
     #[error("the store {store} must not be used: {reason}; use one that keeps preconditions, as S3 and DynamoDB do")]
     BrokenPromise {
@@ -167,6 +177,7 @@ impl RegionError {
             | RegionError::MissingObjects { .. }
             | RegionError::Moved { .. }
             | RegionError::Full { .. }
+            | RegionError::UploadGone { .. }
             | RegionError::BrokenPromise { .. }
             | RegionError::Corrupt { .. }
             | RegionError::Name(_)
@@ -188,6 +199,7 @@ impl RegionError {
             | RegionError::NotActive { .. }
             | RegionError::Refused { .. } => Kind::Refused,
             RegionError::Moved { .. } | RegionError::Full { .. } => Kind::Conflict,
+            RegionError::UploadGone { .. } => Kind::Transient,
             RegionError::BrokenPromise { .. } => Kind::Environment,
             RegionError::MissingObjects { .. } | RegionError::Corrupt { .. } => Kind::Corrupt,
             RegionError::Name(error) => error.kind(),

@@ -1,6 +1,7 @@
 //! A region: an object store and a table, and in them the ledger, manifest and packs of each repository.
 
 pub mod cache;
+pub mod claims;
 pub mod commit;
 pub mod consolidate;
 pub mod edit;
@@ -96,6 +97,8 @@ pub struct Region {
     pub clock: Arc<dyn Clock>,
     /// Packs as local files, where the object store is not local.
     pub cache: Arc<PackCache>,
+    /// For how long what it no longer names stays: see [`sweep::RECOVERY_WINDOW`].
+    pub recovery_window: jiff::SignedDuration,
 }
 
 impl Region {
@@ -109,7 +112,7 @@ impl Region {
         let name = name.into();
         let spool = objects.spool_dir().unwrap_or_else(std::env::temp_dir);
         let cache = PackCache::shared(CacheOptions::default_for(&name, &spool));
-        Region { name, objects, table, clock, cache }
+        Region { name, objects, table, clock, cache, recovery_window: sweep::RECOVERY_WINDOW }
     }
 
     /// The same region with a cache of packs of its own.

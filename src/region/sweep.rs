@@ -1,135 +1,226 @@
-//! Housekeeping: what crashes, lost races and consolidation left behind goes once nobody can need it.
+//! Housekeeping: what crashes, lost races and consolidation left behind goes once nothing can need it.
 //!
-//! Only age decides, far beyond any pause of honest work, so that it may run anywhere, at any time, twice.
+//! It may run anywhere, at any time, twice. Ages are differences of two times of the object store, so the clock of the
+//! machine that sweeps does not matter; and no pack goes for its age alone (see [`super::claims`]). LFS objects, large
+//! changes and snapshots stay: their keys follow from their content and may be used again at any moment.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
-use uuid::Uuid;
+use serde_json::{Value, json};
 
+use super::claims::MAX_CLAIMED;
 use super::{Region, RegionError, Result};
-use crate::ledger::advance::read_head;
 use crate::ledger::head::RepositoryId;
 use crate::ledger::keys;
 use crate::objects::MAX_LIST_KEYS;
-use crate::table::{Condition, Query, Write};
+use crate::table::{Condition, Item, Key, MAX_TRANSACTION_ITEMS, Query, TableError, Write};
 
-/// Packs and uploads that nobody committed go after this time; whoever resumes an upload has half of it.
-pub const ORPHAN_GRACE: SignedDuration = SignedDuration::from_hours(7 * 24);
-/// Temporary files that nobody has written to for so long go: what a killed push left.
+/// For how long what a region no longer names stays, unless its configuration says otherwise.
+pub const RECOVERY_WINDOW: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// Temporary files of this machine that no process has written to for so long go: what a killed push left.
 pub const TEMPORARY_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// The prefix of objects that only ask what time it is, and of those that [`super::probe`] puts.
+const PROBES: &str = "probes/";
+/// The member of a row that says when a sweep saw it first, by the object store's time.
+const SEEN: &str = "seen";
 
 /// What went.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
-    /// Temporary files and unfinished uploads of the store.
+    /// Temporary files, unfinished uploads and probes of the store.
     pub stale: u64,
     /// Packs that were replaced, after their grace.
     pub retired: u64,
     /// Files of packs that no change came to name.
     pub orphans: u64,
-    /// Rows of uploads that nobody may resume any more.
+    /// Rows of uploads that no process may resume any more.
     pub staging: u64,
+    /// Claims that have done their work.
+    pub claims: u64,
+}
+
+/// The times of one sweep, both of the object store.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    now: Timestamp,
+    /// A recovery window before.
+    limit: Timestamp,
 }
 
 impl Region {
     /// Removes what is of no use any more, everywhere in the region. A repository that fails is passed over.
     pub async fn sweep(&self) -> Result<Swept> {
-        let uploads = Duration::try_from(ORPHAN_GRACE).unwrap_or(Duration::MAX);
-        let mut swept = Swept { stale: self.objects.remove_stale(TEMPORARY_AGE, uploads).await?, ..Swept::default() };
+        let now = self.store_time().await?;
+        let times = Times { now, limit: now.checked_sub(self.recovery_window).unwrap_or(Timestamp::MIN) };
+        let stale = self.objects.remove_stale(TEMPORARY_AGE, times.limit).await? + self.sweep_probes(times).await?;
+        let mut swept = Swept { stale, ..Swept::default() };
         for id in self.list().await? {
             let done = async {
-                swept.retired += self.sweep_retired(id).await?;
-                swept.staging += self.sweep_staging(id).await?;
+                swept.retired += self.sweep_retired(id, times).await?;
+                swept.staging += self.sweep_staging(id, times).await?;
                 Ok::<_, RegionError>(())
             };
             if let Err(error) = done.await {
                 tracing::warn!(%error, %id, region = self.name, "could not clean a repository up");
             }
         }
-        swept.orphans = self.sweep_orphans().await?;
+        swept.orphans = self.sweep_orphans(times).await?;
+        swept.claims = self.drop_old_claims(times.limit).await?;
         Ok(swept)
     }
 
-    fn orphaned_before(&self) -> Timestamp {
-        self.clock.now().checked_sub(ORPHAN_GRACE).unwrap_or(Timestamp::MIN)
+    /// The object store's time: that of an object which was stored just now.
+    async fn store_time(&self) -> Result<Timestamp> {
+        let key = format!("{PROBES}{}", self.clock.new_id());
+        self.objects.put(&key, Bytes::from_static(b"now")).await?;
+        let found = self.objects.head(&key).await;
+        if let Err(error) = self.objects.delete(&key).await {
+            tracing::debug!(%error, key, "could not remove a probe; a later sweep does");
+        }
+        let timeless = || RegionError::BrokenPromise {
+            store: self.objects.name().into(),
+            reason: "it does not say when an object was stored".into(),
+        };
+        found?.and_then(|meta| meta.modified).ok_or_else(timeless)
     }
 
-    /// Deletes the rows of uploads that are too old to be resumed.
-    async fn sweep_staging(&self, id: RepositoryId) -> Result<u64> {
-        let limit = self.orphaned_before();
-        let mut query = Query::prefix(keys::repository(id), keys::STAGING_PREFIX);
+    async fn sweep_probes(&self, times: Times) -> Result<u64> {
         let mut swept = 0;
+        for object in self.objects.list(PROBES, None, MAX_LIST_KEYS).await?.objects {
+            if object.modified.is_some_and(|modified| modified < times.limit) {
+                self.objects.delete(&object.key).await?;
+                swept += 1;
+            }
+        }
+        Ok(swept)
+    }
+
+    /// Rows with this prefix that a sweep saw a recovery window ago. Others are noted as seen.
+    async fn seen_rows(&self, id: RepositoryId, prefix: &str, times: Times) -> Result<Vec<Key>> {
+        let mut query = Query::prefix(keys::repository(id), prefix);
+        let (mut seen, mut new) = (Vec::new(), Vec::new());
         loop {
             let page = self.table.query(&query).await?;
             for item in page.items {
-                let made = item.key.sk.strip_prefix(keys::STAGING_PREFIX).and_then(made_at);
-                if made.is_some_and(|made| made < limit) {
-                    self.table.transact(vec![Write::delete(item.key, Condition::Any)]).await?;
-                    swept += 1;
+                match seen_at(&item.document) {
+                    Some(time) if time < times.limit => seen.push(item.key),
+                    Some(_) => {}
+                    None => new.extend(noted(item, times.now)),
                 }
             }
             match page.next {
-                None => return Ok(swept),
+                None => break,
                 next => query.after = next,
             }
         }
+        for writes in new.chunks(MAX_TRANSACTION_ITEMS) {
+            match self.table.transact(writes.to_vec()).await {
+                // One of them has changed; all are noted by the next sweep.
+                Ok(()) | Err(TableError::ConditionFailed { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(seen)
     }
 
-    /// Deletes packs that are old enough to have been committed, and are neither live nor retired.
-    async fn sweep_orphans(&self) -> Result<u64> {
-        let limit = self.orphaned_before();
+    /// Deletes packs whose grace is over; how many.
+    async fn sweep_retired(&self, id: RepositoryId, times: Times) -> Result<u64> {
+        let rows = self.seen_rows(id, keys::RETIRED_PREFIX, times).await?;
+        if rows.is_empty() {
+            return Ok(0);
+        }
+        // A table that was restored may name what had been replaced.
+        let named = self.manifest_keys(id).await?;
+        let mut swept = 0;
+        for row in rows {
+            let Some(pack) = row.sk.strip_prefix(keys::RETIRED_PREFIX) else { continue };
+            if named.contains(pack) || self.delete_pack(pack).await {
+                swept += u64::from(!named.contains(pack));
+                self.table.transact(vec![Write::delete(row, Condition::Any)]).await?;
+            }
+        }
+        Ok(swept)
+    }
+
+    /// Deletes the rows of uploads that are too old to be resumed.
+    async fn sweep_staging(&self, id: RepositoryId, times: Times) -> Result<u64> {
+        let rows = self.seen_rows(id, keys::STAGING_PREFIX, times).await?;
+        for rows in rows.chunks(MAX_TRANSACTION_ITEMS) {
+            let deletes = rows.iter().map(|row| Write::delete(row.clone(), Condition::Any)).collect();
+            self.table.transact(deletes).await?;
+        }
+        Ok(rows.len() as u64)
+    }
+
+    /// Deletes packs that were stored before the recovery window and are neither live nor retired.
+    async fn sweep_orphans(&self, times: Times) -> Result<u64> {
         let (mut swept, mut after) = (0, None);
         // The packs of one repository follow each other.
-        let mut kept: Option<(RepositoryId, Option<HashSet<String>>)> = None;
+        let mut old: Option<(RepositoryId, Vec<OldFile>)> = None;
         loop {
             let page = self.objects.list(keys::OBJECTS_PREFIX, after.as_deref(), MAX_LIST_KEYS).await?;
-            let old = page.objects.iter().filter_map(|object| {
-                let (id, pack, nonce) = keys::parse_pack(&object.key)?;
-                made_at(nonce).filter(|made| *made < limit).map(|_| (&object.key, id, pack))
-            });
-            for (key, id, pack) in old {
-                if kept.as_ref().is_none_or(|(of, _)| *of != id) {
-                    let keys = self.kept_packs(id).await;
-                    let keys = keys.inspect_err(|error| tracing::warn!(%error, %id, "packs are not swept")).ok();
-                    kept = Some((id, keys));
+            for object in page.objects {
+                let Some((id, pack, _)) = keys::parse_pack(&object.key) else { continue };
+                if object.modified.is_none_or(|modified| modified >= times.limit) {
+                    continue;
                 }
-                let Some((_, Some(keys))) = &kept else { continue };
-                if !keys.contains(&pack) {
-                    self.objects.delete(key).await?;
-                    swept += 1;
+                if old.as_ref().is_none_or(|(of, files)| *of != id || files.len() >= MAX_CLAIMED) {
+                    swept += self.sweep_orphans_of(old.replace((id, Vec::new())), times).await;
+                }
+                if let Some((_, files)) = &mut old {
+                    files.push(OldFile { key: object.key, pack });
                 }
             }
             match page.next {
-                None => return Ok(swept),
+                None => return Ok(swept + self.sweep_orphans_of(old, times).await),
                 next => after = next,
             }
         }
     }
 
-    /// Keys of the packs of a repository that somebody may read. Read after the listing: a pack that is
-    /// older than the grace will not be committed any more.
-    async fn kept_packs(&self, id: RepositoryId) -> Result<HashSet<String>> {
-        let mut kept = HashSet::new();
-        if let Some(item) = read_head(&*self.table, id).await? {
-            kept.extend(self.manifest(&item).await?.0.packs.into_iter().map(|pack| pack.key));
-        }
-        let mut query = Query::prefix(keys::repository(id), keys::RETIRED_PREFIX);
-        loop {
-            let page = self.table.query(&query).await?;
-            let retired = page.items.iter().filter_map(|item| item.key.sk.strip_prefix(keys::RETIRED_PREFIX));
-            kept.extend(retired.map(String::from));
-            match page.next {
-                None => return Ok(kept),
-                next => query.after = next,
+    /// The same among some old files of one repository. One that fails stops no other.
+    async fn sweep_orphans_of(&self, old: Option<(RepositoryId, Vec<OldFile>)>, times: Times) -> u64 {
+        let Some((id, files)) = old else { return 0 };
+        let swept = async {
+            let kept = self.kept_packs(id).await?;
+            let unnamed: BTreeSet<String> =
+                files.iter().map(|file| file.pack.clone()).filter(|pack| !kept.contains(pack)).collect();
+            if unnamed.is_empty() {
+                return Ok(0);
             }
-        }
+            let claimed = self.claim(id, &unnamed, times.now).await?;
+            crate::fault::crash_point("sweep-claimed");
+            let mut swept = 0;
+            for file in files.iter().filter(|file| claimed.contains(&file.pack)) {
+                self.objects.delete(&file.key).await?;
+                swept += 1;
+            }
+            Ok::<_, RegionError>(swept)
+        };
+        swept.await.unwrap_or_else(|error| {
+            tracing::warn!(%error, %id, region = self.name, "packs are not swept");
+            0
+        })
     }
 }
 
-/// When an identifier was made: a nonce is a UUIDv7.
-fn made_at(nonce: &str) -> Option<Timestamp> {
-    let (seconds, _) = Uuid::try_parse(nonce).ok()?.get_timestamp()?.to_unix();
-    Timestamp::from_second(i64::try_from(seconds).ok()?).ok()
+/// A file of a pack that was stored before the recovery window.
+#[derive(Debug)]
+struct OldFile {
+    key: String,
+    pack: String,
+}
+
+fn seen_at(document: &Value) -> Option<Timestamp> {
+    document.get(SEEN)?.as_str()?.parse().ok()
+}
+
+/// The row with a note that it was seen; `None` for one that is no row of gitferry's.
+fn noted(item: Item, now: Timestamp) -> Option<Write> {
+    let Value::Object(mut document) = item.document else { return None };
+    document.insert(SEEN.into(), json!(now));
+    Some(Write::put(item.key, Condition::Revision(item.revision), Value::Object(document)))
 }

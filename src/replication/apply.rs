@@ -15,9 +15,9 @@ use crate::region::fold::Folded;
 use crate::region::manifest::{LivePack, Manifest};
 use crate::table::{Condition, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ITEMS, TableError, Write};
 
-/// Items of a transaction that are not change rows: head, manifest, outbox, names, listing, statistics,
+/// Items of a transaction that are not change rows: head, manifest, claims, outbox, names, listing, statistics,
 /// staging rows.
-const RESERVED_ITEMS: usize = 20;
+const RESERVED_ITEMS: usize = 21;
 /// How many staging rows the commit itself removes; the others are claimed right before it.
 const STAGING_ROWS: usize = 10;
 /// How many writes of the caller's the commit takes along.
@@ -41,7 +41,12 @@ impl Link {
             after.fed_by = Some(self.name.clone());
         }
         let packs: Vec<LivePack> = copied.iter().map(|copied| copied.pack.clone()).collect();
+        let admitted = match packs.is_empty() {
+            true => None,
+            false => Some(self.admit(id, &after.name, &packs, copied).await?),
+        };
         let mut with = self.put_rows_ahead(id, &lag.rows).await?;
+        with.extend(admitted);
         let row = LinkRow {
             delivered: Some(self.target.clock.now()),
             lag_ms: delivered.lag_ms,
@@ -96,6 +101,25 @@ impl Link {
             Err(LedgerError::NameTaken { .. }) => advance_and_tell(&*self.target.table, unnamed).await,
             result => result,
         }
+    }
+
+    /// [`crate::region::Region::admit_uploads`] for copies. Uploads that are of no use any more are not resumed again.
+    async fn admit(
+        &self,
+        id: RepositoryId,
+        repository: &str,
+        packs: &[LivePack],
+        copied: &[CopiedPack],
+    ) -> Result<Write, ReplicationError> {
+        let admitted = self.target.admit_uploads(id, repository, packs).await;
+        if let Err(RegionError::UploadGone { .. }) = &admitted {
+            let rows: Vec<_> = copied.iter().filter_map(|copied| copied.staging.clone()).collect();
+            for rows in rows.chunks(MAX_TRANSACTION_ITEMS) {
+                let deletes = rows.iter().map(|key| Write::delete(key.clone(), Condition::Any)).collect();
+                self.target.table.transact(deletes).await.in_region(&self.target)?;
+            }
+        }
+        admitted.in_region(&self.target)
     }
 
     /// Removes the staging rows that do not fit into the commit, before it: from then on nobody else resumes

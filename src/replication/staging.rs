@@ -12,7 +12,6 @@ use crate::ledger::head::RepositoryId;
 use crate::ledger::keys;
 use crate::objects::{ObjectError, PART_BYTES, Upload};
 use crate::region::manifest::LivePack;
-use crate::region::sweep::ORPHAN_GRACE;
 use crate::region::{Region, Result};
 use crate::table::{Condition, Key, Query, TableError, Write};
 
@@ -63,7 +62,7 @@ impl Staging {
         if packs.iter().all(|pack| pack.bytes < STAGED_BYTES) {
             return Ok(Staging::default());
         }
-        let oldest = target.clock.now().checked_sub(ORPHAN_GRACE / 2).unwrap_or(Timestamp::MIN);
+        let oldest = target.clock.now().checked_sub(target.recovery_window / 2).unwrap_or(Timestamp::MIN);
         let page = target.table.query(&Query::prefix(keys::repository(id), keys::STAGING_PREFIX)).await?;
         let mut rows = HashMap::new();
         for item in page.items {
@@ -110,7 +109,7 @@ impl Staging {
 pub(super) async fn open_lfs(target: &Region, id: RepositoryId, object: &LfsObject) -> Result<Staged> {
     let row_key = keys::staging(id, &format!("lfs-{}", object.oid));
     let key = keys::lfs_object(id, object.oid);
-    let oldest = target.clock.now().checked_sub(ORPHAN_GRACE / 2).unwrap_or(Timestamp::MIN);
+    let oldest = target.clock.now().checked_sub(target.recovery_window / 2).unwrap_or(Timestamp::MIN);
     let known = target.table.get(&row_key).await?;
     if let Some(row) = known.and_then(|item| StagingRow::deserialize(&item.document).ok())
         && row.started > oldest

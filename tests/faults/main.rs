@@ -18,3 +18,4 @@ mod pool;
 mod racing;
 mod sources;
 mod stores;
+mod sweeps;

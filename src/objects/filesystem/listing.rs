@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::{error, meta};
+use super::{error, stored};
 use crate::objects::{ObjectMeta, key};
 
 /// One step of the walk: an object, or a folder, by full key. A folder's ends with `/`, which sorts it
@@ -48,8 +48,8 @@ pub(super) fn list(root: &Path, prefix: &str, after: &str, limit: usize) -> io::
             }
             Some(step) => {
                 // It may have gone since its folder was read.
-                let Some(size) = absent_as_none(fs::symlink_metadata(root.join(&step.key)))? else { continue };
-                objects.push(meta(&step.key, size.len()));
+                let Some(file) = absent_as_none(fs::symlink_metadata(root.join(&step.key)))? else { continue };
+                objects.push(stored(&step.key, &file));
                 if objects.len() >= limit {
                     break;
                 }

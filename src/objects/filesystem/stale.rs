@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::upload::LIST;
@@ -10,13 +11,14 @@ use super::{Inner, STAGING};
 use crate::objects::{ObjectError, stale};
 
 impl Inner {
-    /// Removes files, folders and uploads that nobody has touched for so long. Returns how many went.
-    pub(super) fn remove_stale(&self, temporary: Duration, uploads: Duration) -> Result<u64, ObjectError> {
+    /// Removes files and folders that no process has touched for `temporary`, and uploads that none has touched since
+    /// `uploads`. Returns how many went.
+    pub(super) fn remove_stale(&self, temporary: Duration, uploads: Timestamp) -> Result<u64, ObjectError> {
         // Compared with file times, which are the machine's.
         #[allow(clippy::disallowed_methods)]
         let now = SystemTime::now();
-        let before = |age| now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH);
-        let (temporary, uploads) = (before(temporary), before(uploads));
+        let temporary = now.checked_sub(temporary).unwrap_or(SystemTime::UNIX_EPOCH);
+        let uploads = SystemTime::from(uploads);
         let limit = |path: &Path| match is_upload(path) {
             // The list of an upload's parts goes when the upload is gone, whose lock covers both.
             true if is_list(path) && path.with_extension("").exists() => None,

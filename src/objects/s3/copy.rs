@@ -85,7 +85,9 @@ impl S3Store {
                 Err(failure) => Err(failure),
             };
             match self.settle(key, size, crc64, sent, sends.ambiguous()).await? {
-                Settled::Done => return Ok(Some(ObjectMeta { key: key.to_owned(), size, crc64: Some(crc64) })),
+                Settled::Done => {
+                    return Ok(Some(ObjectMeta { key: key.to_owned(), size, crc64: Some(crc64), modified: None }));
+                }
                 Settled::Again(_) if conflicts.again(Kind::Conflict).await => {}
                 Settled::Again(reason) => return Err(self.failed(key, "copy", Failure::Busy(reason))),
             }

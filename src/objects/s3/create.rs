@@ -53,7 +53,9 @@ impl S3Store {
                 .disable_payload_signing();
             let sent = request.send().await.map(drop).map_err(|error| Failure::of_create(&error, &sends));
             match self.settle(key, size, crc64, sent, sends.ambiguous()).await? {
-                Settled::Done => return Ok(ObjectMeta { key: key.to_owned(), size, crc64: Some(crc64) }),
+                Settled::Done => {
+                    return Ok(ObjectMeta { key: key.to_owned(), size, crc64: Some(crc64), modified: None });
+                }
                 Settled::Again(_) if conflicts.again(Kind::Conflict).await => {}
                 Settled::Again(reason) => return Err(self.failed(key, "create", Failure::Busy(reason))),
             }

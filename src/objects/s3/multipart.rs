@@ -102,7 +102,7 @@ impl S3Store {
         loop {
             let sent = self.send_complete(upload, parts, size, crc64, &sends).await;
             match self.settle(key, size, crc64, sent, sends.ambiguous()).await? {
-                Settled::Done => return Ok(ObjectMeta { key: key.clone(), size, crc64: Some(crc64) }),
+                Settled::Done => return Ok(ObjectMeta { key: key.clone(), size, crc64: Some(crc64), modified: None }),
                 Settled::Again(_) if conflicts.again(Kind::Conflict).await => {}
                 Settled::Again(reason) => return Err(self.failed(key, "complete", Failure::Busy(reason))),
             }

@@ -5,6 +5,7 @@ use std::ops::Range;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::types::ChecksumMode;
 use bytes::{Bytes, BytesMut};
+use jiff::Timestamp;
 
 use super::error::Failure;
 use super::{MAX_OBJECT_BYTES, S3Store, from_base64};
@@ -61,7 +62,8 @@ impl S3Store {
                 let size = answer.content_length.and_then(|size| u64::try_from(size).ok());
                 let size = size.ok_or_else(|| self.unavailable(key, "its size was not told".into(), false))?;
                 let crc64 = answer.checksum_crc64_nvme.as_deref().and_then(from_base64);
-                Ok(Some(ObjectMeta { key: key.to_owned(), size, crc64 }))
+                let modified = answer.last_modified.as_ref().and_then(timestamp);
+                Ok(Some(ObjectMeta { key: key.to_owned(), size, crc64, modified }))
             }
             Err(Failure::NoKey) => Ok(None),
             Err(failure) => Err(self.failed(key, "look up", failure)),
@@ -93,13 +95,18 @@ impl S3Store {
             // What is no key is not ours.
             let Some(key) = self.options.own_key(full) else { continue };
             let size = object.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
-            listed.objects.push(ObjectMeta { key: key.to_owned(), size, crc64: None });
+            let modified = object.last_modified.as_ref().and_then(timestamp);
+            listed.objects.push(ObjectMeta { key: key.to_owned(), size, crc64: None, modified });
         }
         if page.is_truncated != Some(true) {
             listed.next = None;
         }
         Ok(listed)
     }
+}
+
+fn timestamp(time: &aws_sdk_s3::primitives::DateTime) -> Option<Timestamp> {
+    Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).ok()?).ok()
 }
 
 /// Why a read failed.

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::types::MultipartUpload;
+use jiff::Timestamp;
 
 use super::S3Store;
 use super::create::on_disk;
@@ -14,9 +15,9 @@ use crate::objects::{ObjectError, Upload};
 const UPLOADS: &str = "uploads";
 
 impl S3Store {
-    /// Aborts uploads below the store's prefix that began so long ago. Returns how many.
-    pub(super) async fn abort_stale(&self, age: Duration) -> Result<u64, ObjectError> {
-        let limit = before(age);
+    /// Aborts uploads below the store's prefix that began before `limit`, a time of S3. Returns how many.
+    pub(super) async fn abort_stale(&self, limit: Timestamp) -> Result<u64, ObjectError> {
+        let limit = SystemTime::from(limit);
         let (mut aborted, mut key_marker, mut id_marker) = (0, None, None);
         loop {
             let request = self
@@ -59,7 +60,7 @@ fn is_older(upload: &MultipartUpload, limit: SystemTime) -> bool {
 }
 
 fn before(age: Duration) -> SystemTime {
-    // Compared with the times of S3 and of files, which are the world's.
+    // Compared with the times of files of this machine.
     #[allow(clippy::disallowed_methods)]
     let now = SystemTime::now();
     now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH)

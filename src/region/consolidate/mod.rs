@@ -13,7 +13,6 @@ mod merge;
 use std::collections::HashSet;
 use std::time::Duration;
 
-use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -25,7 +24,7 @@ use crate::ledger::advance::read_head;
 use crate::ledger::head::{HeadItem, RepositoryId};
 use crate::ledger::keys;
 use crate::table::lease::Waiter;
-use crate::table::{Condition, Query, TableError, Write};
+use crate::table::{Condition, TableError, Write};
 
 pub use aside::PackAside;
 pub use choose::{CONSOLIDATE_ABOVE, choose};
@@ -38,8 +37,6 @@ const MAX_ADOPT_ATTEMPTS: u32 = 1_000;
 const MAX_UNANSWERED: u32 = 5;
 /// The longest wait between two such attempts.
 const MAX_ADOPT_WAIT: Duration = Duration::from_millis(50);
-/// Packs that were replaced stay readable for this long, for requests that are reading them.
-pub const RETIRED_GRACE: SignedDuration = SignedDuration::from_hours(24);
 /// Writers that bring packs wait for consolidation while a manifest lists more than this many.
 pub const CROWDED_ABOVE: usize = 500;
 /// How long a writer waits for room in a manifest.
@@ -191,7 +188,8 @@ impl Region {
                 return Ok(false);
             };
             crash_point("consolidate-before-manifest");
-            match self.table.transact(self.adopting(item.id, &next, revision, chosen)?).await {
+            let admitted = self.admit_uploads(item.id, &item.head.name, std::slice::from_ref(merged)).await?;
+            match self.table.transact(self.adopting(item.id, &next, revision, chosen, admitted)?).await {
                 Ok(()) => {
                     crash_point("consolidate-after-manifest");
                     return Ok(true);
@@ -208,13 +206,22 @@ impl Region {
         Err(RegionError::Moved { repository: item.head.name.clone() })
     }
 
-    fn adopting(&self, id: RepositoryId, next: &Manifest, revision: u64, chosen: &[LivePack]) -> Result<Vec<Write>> {
-        let until = self.clock.now().checked_add(RETIRED_GRACE).unwrap_or(Timestamp::MAX);
+    /// Replaced packs stay readable: a sweep that sees their rows counts from then on.
+    fn adopting(
+        &self,
+        id: RepositoryId,
+        next: &Manifest,
+        revision: u64,
+        chosen: &[LivePack],
+        admitted: Write,
+    ) -> Result<Vec<Write>> {
         let document = serde_json::to_value(next).map_err(std::io::Error::from)?;
-        let mut writes = vec![Write::put(keys::manifest(id), Condition::Revision(revision), document)];
-        writes.extend(chosen.iter().map(|pack| {
-            Write::put(keys::retired(id, &pack.key), Condition::Any, json!({ "key": pack.key, "until": until }))
-        }));
+        let mut writes = vec![Write::put(keys::manifest(id), Condition::Revision(revision), document), admitted];
+        writes.extend(
+            chosen
+                .iter()
+                .map(|pack| Write::put(keys::retired(id, &pack.key), Condition::Any, json!({ "key": pack.key }))),
+        );
         Ok(writes)
     }
 
@@ -232,31 +239,6 @@ impl Region {
             }
             if Instant::now() >= deadline || (!done.busy && done.merged == 0) {
                 return Err(RegionError::Full { repository: item.head.name.clone(), packs: done.packs });
-            }
-        }
-    }
-
-    /// Deletes packs whose grace is over; how many.
-    pub(super) async fn sweep_retired(&self, id: RepositoryId) -> Result<u64> {
-        let mut query = Query::prefix(keys::repository(id), keys::RETIRED_PREFIX);
-        let now = self.clock.now();
-        let mut swept = 0;
-        loop {
-            let page = self.table.query(&query).await?;
-            for item in page.items {
-                let until = item.document.get("until").and_then(|until| until.as_str()?.parse::<Timestamp>().ok());
-                let key = item.document.get("key").and_then(|key| key.as_str());
-                if let (Some(until), Some(key)) = (until, key)
-                    && until < now
-                    && self.delete_pack(key).await
-                {
-                    self.table.transact(vec![Write::delete(item.key, Condition::Any)]).await?;
-                    swept += 1;
-                }
-            }
-            match page.next {
-                None => return Ok(swept),
-                next => query.after = next,
             }
         }
     }

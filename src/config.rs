@@ -27,6 +27,7 @@ mod link;
 mod location;
 mod overlap;
 pub mod push_policy;
+mod recovery;
 mod remote;
 mod remote_url;
 #[cfg(test)]
@@ -38,6 +39,7 @@ use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use jiff::SignedDuration;
 use serde::Deserialize;
 
 use crate::Kind;
@@ -49,6 +51,7 @@ pub use limits::HostLimits;
 pub use link::{Deletions, Divergence, LfsMode, LinkConfig, LinkMode};
 pub use location::{ObjectsLocation, Place, RegionStores, TableLocation};
 use push_policy::PushPolicyConfig;
+pub use recovery::RECOVERY_WINDOW;
 pub use remote::{Provider, RemoteAuth, RemoteConfig, RemoteLimits};
 pub use remote_url::{RepositoryUrl, SshUrl, UrlTemplate, in_url};
 
@@ -116,6 +119,9 @@ pub struct RegionConfig {
     /// Where its committed changes are announced: `eventbridge:BUS`; only within the process when left out.
     #[serde(default)]
     pub events: Option<EventsConfig>,
+    /// For how long what it no longer names stays, so that a table restored to a moment within it finds its packs.
+    #[serde(default = "recovery::default_window", deserialize_with = "recovery::window")]
+    pub recovery_window: SignedDuration,
 }
 
 /// Git over HTTP for one region.

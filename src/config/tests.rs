@@ -42,6 +42,11 @@ fn a_good_configuration() {
     assert_eq!(other.mode, LinkMode::Standby);
     assert!(other.matcher().unwrap().is_match("any/thing"));
     assert!(parse("").unwrap().regions.is_empty());
+    let windows = config.regions.values().map(|region| region.recovery_window.as_hours());
+    assert_eq!(windows.collect::<Vec<_>>(), vec![7 * 24; config.regions.len()]);
+    let longer =
+        parse("[regions.us]\nobjects = \"file:o\"\ntable = \"sqlite:t\"\nrecovery_window = \"35d\"\n").unwrap();
+    assert_eq!(longer.regions["us"].recovery_window.as_hours(), 35 * 24);
 }
 
 #[test]
@@ -65,6 +70,9 @@ fn what_makes_no_sense_is_refused_and_named() {
         ("sqlite:us/table.db", "dynamodb://a/b", "not the name of a table"),
         ("[regions.eu]", "kms_key = \"k\"\n[regions.eu]", "regions.us.kms_key"),
         ("[regions.eu]", "storage_class = \"X\"\n[regions.eu]", "regions.us.storage_class"),
+        ("[regions.eu]", "recovery_window = \"12h\"\n[regions.eu]", "between 1d and 400d"),
+        ("[regions.eu]", "recovery_window = \"a while\"\n[regions.eu]", "not a duration"),
+        ("[regions.eu]", "recovery_window = 7\n[regions.eu]", "string"),
         ("[regions.eu]", "aws = { region = \"\" }\n[regions.eu]", "regions.us.aws: region"),
         ("[regions.eu]", "aws = { zone = \"x\" }\n[regions.eu]", "zone"),
         ("[regions.eu]", "aws = { endpoint_url = \"ftp://x\" }\n[regions.eu]", "regions.us.aws: endpoint_url"),

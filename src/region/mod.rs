@@ -97,7 +97,7 @@ pub struct Region {
     pub clock: Arc<dyn Clock>,
     /// Packs as local files, where the object store is not local.
     pub cache: Arc<PackCache>,
-    /// For how long what it no longer names stays: see [`sweep::RECOVERY_WINDOW`].
+    /// For how long what it no longer names stays: see [`crate::config::RegionConfig::recovery_window`].
     pub recovery_window: jiff::SignedDuration,
 }
 
@@ -112,7 +112,7 @@ impl Region {
         let name = name.into();
         let spool = objects.spool_dir().unwrap_or_else(std::env::temp_dir);
         let cache = PackCache::shared(CacheOptions::default_for(&name, &spool));
-        Region { name, objects, table, clock, cache, recovery_window: sweep::RECOVERY_WINDOW }
+        Region { name, objects, table, clock, cache, recovery_window: crate::config::RECOVERY_WINDOW }
     }
 
     /// The same region with a cache of packs of its own.

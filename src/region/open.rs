@@ -69,9 +69,10 @@ impl Region {
         };
         let table = open_table(config, &stores.table, &stores.aws, name).await?;
         let mut region = Region::new(name, objects, table, SystemClock::shared());
-        if let Some(said) = config.regions.get(name).map(|region| &region.cache) {
-            let options = said.options(&config.path(Path::new("")), region.cache.options());
+        if let Some(said) = config.regions.get(name) {
+            let options = said.cache.options(&config.path(Path::new("")), region.cache.options());
             region.cache = PackCache::shared(options);
+            region.recovery_window = said.recovery_window;
         }
         Ok(region)
     }

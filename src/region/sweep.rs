@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::claims::MAX_CLAIMED;
@@ -18,8 +18,6 @@ use crate::ledger::keys;
 use crate::objects::MAX_LIST_KEYS;
 use crate::table::{Condition, Item, Key, MAX_TRANSACTION_ITEMS, Query, TableError, Write};
 
-/// For how long what a region no longer names stays, unless its configuration says otherwise.
-pub const RECOVERY_WINDOW: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Temporary files of this machine that no process has written to for so long go: what a killed push left.
 pub const TEMPORARY_AGE: Duration = Duration::from_secs(24 * 60 * 60);
 /// The prefix of objects that only ask what time it is, and of those that [`super::probe`] puts.

@@ -144,7 +144,8 @@ pub async fn one_replication(template: &Sites, plan: Plan) -> bool {
         let old = before.get(id).map(|(frontier, _)| frontier);
         assert!(Some(frontier) == old || *frontier == at_source[id].0, "{plan:?}: a state between");
     }
-    if well {
+    // A name that could not be handed over is left to the next pass, and is no failure of this one.
+    if well && faults.injected() == 0 {
         assert_equal(&us, &eu).await;
     } else {
         assert_sound(&eu).await;

@@ -389,7 +389,7 @@ async fn replaced_packs_and_uploads_stay_for_the_recovery_window() {
     age_rows(&us).await;
     us.recovery_window = SignedDuration::from_hours(35 * 24);
     assert_eq!(us.sweep().await.unwrap(), Swept::default());
-    us.recovery_window = gitferry::region::sweep::RECOVERY_WINDOW;
+    us.recovery_window = gitferry::config::RECOVERY_WINDOW;
     assert_eq!(us.sweep().await.unwrap(), Swept { retired: 1, staging: 1, ..Swept::default() });
     assert!(us.objects.head(&replaced).await.unwrap().is_none());
     for row in rows {

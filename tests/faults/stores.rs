@@ -50,7 +50,7 @@ fn a_damaged_pack_in_the_sources_store_is_not_carried_on() {
             [half, gone, |bytes| flip(0)(bytes), |bytes| flip(500)(bytes), |bytes| flip(1_000)(bytes)];
         for change in changes {
             let _damaged = damage(&path, change);
-            refuses(&world, &["team/app", &id, SOURCE, "damaged", "verify --deep"]);
+            refuses(&world, &["team/app", &id, SOURCE, "damaged", "--deep` lists all damage"]);
         }
     }
     // What was put back is delivered, and nothing bad was kept from the tries before.
@@ -145,7 +145,7 @@ fn an_import_onto_a_damaged_log_adds_nothing_to_it() {
         Some(text.replace("refs/many/0005999", "refs/many/0006001").into_bytes())
     };
     let damaged = damage(&large, altered);
-    world.ends(3, &args).says(&["team/app", SOURCE, "change 2", "altered", "verify --deep"]);
+    world.ends(3, &args).says(&["team/app", SOURCE, "change 2", "altered", "--deep` lists all damage"]);
     drop(damaged);
     assert_same(&before, &state(&world, SOURCE));
     world.sync(&source, "team/app");

@@ -98,6 +98,14 @@ impl Work {
         waited
     }
 
+    /// [`Work::pause`] within a runtime.
+    pub async fn pause_async<T>(&self, wait: impl Future<Output = T>) -> T {
+        self.hold(None);
+        let waited = wait.await;
+        self.hold(self.room.clone().acquire_owned().await.ok());
+        waited
+    }
+
     fn resume(&self) {
         let permit = self.runtime.block_on(self.room.clone().acquire_owned());
         self.hold(permit.ok());

@@ -147,7 +147,8 @@ impl Host {
         runtime: &Handle,
     ) -> std::io::Result<()> {
         let mut policy = self.policies.of(repository).clone();
-        let states = StatesOf { views: self.views.clone(), name: repository.into(), mirror: policy.mirror };
+        let (views, mirror) = (self.views.clone(), policy.mirror);
+        let states = StatesOf { views, name: repository.into(), mirror, work: work.clone() };
         let state = runtime.block_on(states.state()).map_err(std::io::Error::other)?;
         let mut input = input;
         let mut packets = PacketReader::new(&mut input);

@@ -4,6 +4,7 @@
 
 mod arbitrary;
 mod both;
+mod busy;
 mod changing;
 mod crowd;
 mod default_branch;

@@ -26,7 +26,7 @@ use crate::git::receive_pack::{CAPABILITIES, HookError, HookInput, HookVerdict, 
 use crate::git::view::View;
 use crate::ledger::head::Role;
 use crate::region::RegionError;
-use crate::region::push::{PushPolicy, PushStates, Serving};
+use crate::region::push::{PushPolicy, PushStates, Serving, Unborn};
 
 /// The longest wait of a push for room in the manifest of its repository.
 const MAX_ROOM_WAIT: Duration = Duration::from_secs(30);
@@ -96,13 +96,13 @@ impl Host {
     ) -> Result<Response, Refusal> {
         let identity = self.authorize(headers, &route.repository, Access::Write)?;
         check_content_type(headers, "application/x-git-receive-pack-request")?;
-        let states: Box<dyn PushStates> = match self.views.open(&route.repository).await {
+        let unborn = match self.views.open(&route.repository).await {
             Err(RegionError::NoRepository { .. }) => match self.birthplace(&route.repository, headers)? {
                 Birthplace::There(primary) => {
                     return self.forward_push(primary, None, route.repository, headers, input).await;
                 }
                 Birthplace::Elsewhere(reason) => return Err(Refusal::Forbidden(reason)),
-                Birthplace::Here => Box::new(self.region.unborn(&route.repository, gix::hash::Kind::Sha1).await?),
+                Birthplace::Here => Some(self.region.unborn(&route.repository, gix::hash::Kind::Sha1).await?),
             },
             Err(error) => return Err(error.into()),
             Ok(opened) => {
@@ -111,8 +111,7 @@ impl Host {
                     return self.forward_push(primary, id, route.repository, headers, input).await;
                 }
                 self.wait_for_room(&route.repository, opened).await?;
-                let mirror = self.policies.of(&route.repository).mirror;
-                Box::new(StatesOf { views: self.views.clone(), name: route.repository.clone(), mirror })
+                None
             }
         };
         let conversation = self.converse(&self.gate, headers, input).await?;
@@ -121,6 +120,7 @@ impl Host {
             let work = slot.work(&runtime);
             let mut input = input();
             input.pause(work.clone());
+            let states = self.states_of(&route.repository, unborn, &work);
             let pushed = self.push(&*states, &identity, &mut input, &mut sender, &work, &runtime);
             match pushed {
                 Ok(()) => {
@@ -154,6 +154,18 @@ impl Host {
                 Backpressure::Full => tokio::time::sleep(ROOM_POLL).await,
             }
             opened = self.views.open(repository).await?;
+        }
+    }
+
+    /// The states of a repository that is there, or of one that the push makes.
+    fn states_of(&self, repository: &str, unborn: Option<Unborn>, work: &Arc<Work>) -> Box<dyn PushStates> {
+        match unborn {
+            Some(unborn) => Box::new(unborn),
+            None => {
+                let mirror = self.policies.of(repository).mirror;
+                let (views, name) = (self.views.clone(), repository.into());
+                Box::new(StatesOf { views, name, mirror, work: work.clone() })
+            }
         }
     }
 

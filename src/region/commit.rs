@@ -137,16 +137,12 @@ impl Region {
             None => self.first_head(subject),
             Some(item) => item.head.clone(),
         };
-        let admitted = match packs.is_empty() {
-            true => None,
-            false => Some(self.admit_uploads(id, &after.name, &packs).await?),
-        };
         let refs = RefsHash::Lattice(sealed.refs.clone());
         apply_change(&mut after, &sealed.header, (sealed.hash, sealed.size), refs, refs_added);
         let (sealed, body) = self.put_large_body(id, sealed).await?;
-        let rows: Vec<Write> = std::iter::once(row_of(id, &sealed, body)).chain(admitted).collect();
+        let row = row_of(id, &sealed, body);
         crate::fault::crash_point("commit-before-head");
-        let item = self.commit_with_packs(id, before, after, &packs, rows).await?;
+        let item = self.commit_with_packs(id, before, after, &packs, row).await?;
         crate::fault::crash_point("commit-after-head");
         Ok(item)
     }
@@ -159,7 +155,7 @@ impl Region {
         before: Option<HeadItem>,
         after: Head,
         packs: &[LivePack],
-        rows: Vec<Write>,
+        row: Write,
     ) -> Result<HeadItem> {
         let mut attempt = 1;
         loop {
@@ -178,7 +174,7 @@ impl Region {
             }
             let mut after = after.clone();
             let manifest = manifest_with(id, held, packs.to_vec(), &mut after)?;
-            let step = Advance { id, before: before.clone(), after, manifest, with: rows.clone() };
+            let step = Advance { id, before: before.clone(), after, manifest, with };
             match advance_head(&*self.table, step).await {
                 Ok(item) => return Ok(item),
                 Err(LedgerError::NameTaken { name }) => {

@@ -38,6 +38,7 @@ use crate::events::Sink;
 use crate::git::limits::WALK_STACK_BYTES;
 use crate::git::local::RefPatterns;
 use crate::git::protocol::{Service as GitService, Version};
+use crate::git::refname::NameError;
 use crate::region::{Region, RegionError};
 use auth::{Access, Authorizer, Denied, Identity};
 use forward::{Forwarder, RepositoryFrontier};
@@ -139,6 +140,8 @@ impl Host {
 enum Refusal {
     Denied(Denied),
     NotFound,
+    /// No repository can have that name.
+    Name(NameError),
     Method,
     /// It asks for a host of another name.
     NotMeant,
@@ -170,6 +173,15 @@ impl From<std::io::Error> for Refusal {
     }
 }
 
+impl From<route::Astray> for Refusal {
+    fn from(astray: route::Astray) -> Self {
+        match astray {
+            route::Astray::Nothing => Refusal::NotFound,
+            route::Astray::Name(error) => Refusal::Name(error),
+        }
+    }
+}
+
 impl From<RegionError> for Refusal {
     fn from(error: RegionError) -> Self {
         match error.kind() {
@@ -190,6 +202,8 @@ async fn answer(State(host): State<Arc<Host>>, request: Request) -> Response {
     };
     let response = match routed {
         Ok(response) => response,
+        // The path as it stood in the URL: it has no control characters.
+        Err(Refusal::NotFound) => (StatusCode::NOT_FOUND, format!("not found: {path}\n")).into_response(),
         Err(refusal) => refuse(refusal),
     };
     tracing::debug!(%method, path, status = response.status().as_u16(), "answered");
@@ -219,11 +233,12 @@ impl Host {
         if let Some(path) = request.uri().path().strip_prefix(quarantines::PREFIX).map(str::to_owned) {
             return self.quarantined(&path, request).await;
         }
-        let route = route::parse(request.uri().path()).ok_or(Refusal::NotFound)?;
+        let route = route::parse(request.uri().path())?;
         let (parts, body) = request.into_parts();
         match (route.service, &parts.method) {
-            (Service::InfoRefs, &Method::GET) => self.info_refs(route, &parts).await,
-            (Service::Frontier, &Method::GET) => self.frontier(&route.repository, &parts.headers).await,
+            // The body of an answer to HEAD is not sent.
+            (Service::InfoRefs, &Method::GET | &Method::HEAD) => self.info_refs(route, &parts).await,
+            (Service::Frontier, &Method::GET | &Method::HEAD) => self.frontier(&route.repository, &parts.headers).await,
             (Service::UploadPack, &Method::POST) => self.upload_pack(route, &parts.headers, body).await,
             (Service::ReceivePack, &Method::POST) => self.receive_pack(route, &parts.headers, body).await,
             (Service::Head, &Method::PUT) => self.put_head(&route, &parts, body).await,
@@ -287,7 +302,7 @@ impl Host {
         let query = request.uri.query().unwrap_or_default();
         let service = query.split('&').find_map(|pair| pair.strip_prefix("service="));
         // Without a service it is the dumb protocol, which lists files that there are none of.
-        let service = service.and_then(|name| GitService::from_name(name.as_bytes()));
+        let service = service.and_then(route::decode).and_then(|name| GitService::from_name(name.as_bytes()));
         let service = service.ok_or_else(|| Refusal::Bad("only Git's smart protocol is spoken here".into()))?;
         match service {
             GitService::UploadPack => {
@@ -365,6 +380,7 @@ fn refuse(refusal: Refusal) -> Response {
         }
         Refusal::Denied(Denied::Forbidden) => (StatusCode::FORBIDDEN, "not allowed\n").into_response(),
         Refusal::NotFound => (StatusCode::NOT_FOUND, "not found\n").into_response(),
+        Refusal::Name(error) => (StatusCode::NOT_FOUND, format!("not found: {error}\n")).into_response(),
         Refusal::NotMeant => {
             let reason = "without authentication this host answers to localhost and its own url only\n";
             (StatusCode::MISDIRECTED_REQUEST, reason).into_response()

@@ -5,6 +5,7 @@
 mod arbitrary;
 mod both;
 mod changing;
+mod clients;
 mod crowd;
 mod default_branch;
 mod forward;
@@ -27,8 +28,11 @@ mod older;
 #[allow(dead_code)]
 mod packs;
 mod pair;
+mod parity;
 mod policies;
 mod pushes;
+#[path = "../support/python.rs"]
+mod python;
 mod raw;
 mod recent;
 mod shutdown;

@@ -93,7 +93,6 @@ fn tag_target(packs: &PackSet, Object { kind, data }: Object) -> Option<ObjectId
 mod tests {
     use std::collections::BTreeMap;
 
-    use gix::bstr::ByteSlice as _;
     use proptest::prelude::*;
 
     use super::*;

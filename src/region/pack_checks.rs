@@ -66,9 +66,6 @@ impl Default for PackChecks {
     }
 }
 
-/// A pack with what is wrong with it.
-type Bad = (Box<LocalPack>, Problem);
-
 impl PackChecks {
     fn verdicts(&self) -> MutexGuard<'_, HashMap<String, (Stamp, Verdict)>> {
         self.verdicts.lock().unwrap_or_else(PoisonError::into_inner)
@@ -84,14 +81,14 @@ impl PackChecks {
 
     /// Checks all packs as far as [`CHECKED_BEFORE_BYTES`] reach; returns those that are still to be checked.
     /// Blocking.
-    fn check(&self, packs: &[LocalPack]) -> std::result::Result<Vec<(LocalPack, Stamp)>, Bad> {
+    fn check(&self, packs: &[LocalPack]) -> std::result::Result<Unchecked, Box<(LocalPack, Problem)>> {
         let (mut bytes, mut left) = (0_u64, Vec::new());
         for local in packs {
-            let stamp = Stamp::of(local).map_err(|problem| (Box::new(local.clone()), problem))?;
+            let stamp = Stamp::of(local).map_err(|problem| Box::new((local.clone(), problem)))?;
             let known = self.verdicts().get(&local.live.key).filter(|(of, _)| *of == stamp).cloned();
             match known {
                 Some((_, Verdict::Sound | Verdict::Open)) => continue,
-                Some((_, Verdict::Damaged(reason))) => return Err((Box::new(local.clone()), Problem::Damaged(reason))),
+                Some((_, Verdict::Damaged(reason))) => return Err(Box::new((local.clone(), Problem::Damaged(reason)))),
                 None => {}
             }
             bytes = bytes.saturating_add(local.live.bytes).saturating_add(local.live.index_bytes);
@@ -102,7 +99,7 @@ impl PackChecks {
             }
             let checked = check_bytes(local);
             self.conclude(local, stamp, &checked);
-            checked.map_err(|problem| (Box::new(local.clone()), problem))?;
+            checked.map_err(|problem| Box::new((local.clone(), problem)))?;
         }
         Ok(left)
     }

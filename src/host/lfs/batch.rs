@@ -10,10 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Endpoint, LfsRefusal, MAX_BATCH_OBJECTS, json, parse, read_request};
 use crate::git::lfs::{LfsOid, Pointer};
-use crate::host::Host;
 use crate::host::auth::Access;
 use crate::host::birthplace::Birthplace;
 use crate::host::forward::OtherHost;
+use crate::host::{Host, Refusal};
 use crate::ledger::change::LfsObject;
 use crate::ledger::head::HeadItem;
 use crate::region::is_visible;

@@ -39,7 +39,7 @@ impl Metrics {
     /// Prints them from time to time until `stop` turns true, and once more then.
     pub async fn repeat(self, status: Arc<Status>, every: Duration, mut stop: watch::Receiver<bool>) {
         if self.metrics.is_none() {
-            return;
+            return drop(stop.wait_for(|stop| *stop).await);
         }
         let mut tick = interval_at(Instant::now() + every, every);
         let mut before = status.figures();

@@ -294,7 +294,8 @@ fn requests_to_fetch_too_much() {
     let want = format!("want {id}");
     let wanted = [&fetch[..], &[&want]].concat();
     for (body, reason) in [
-        (many(&fetch, want.clone(), (1 << 20) + 1), "too many wants"),
+        // One want, however often it is said.
+        (many(&fetch, want.clone(), (1 << 20) + 1), "packfile"),
         (many(&wanted, format!("have {}", "1".repeat(40)), 1_000_000), "too many haves"),
         (many(&wanted, format!("shallow {id}"), 1_000_000), "too many shallow lines"),
         (many(&wanted, "deepen-not v1".into(), 2_000), "too many deepen-not lines"),

@@ -258,9 +258,9 @@ impl Host {
         let start = tokio::time::Instant::now();
         let (body, watch) = hold::watch(&parts.headers, body);
         let request = Request::from_parts(parts, body);
-        // A quarantine's path is a secret.
-        let path = request.uri().path();
-        let path = if path.starts_with(quarantines::PREFIX) { quarantines::PREFIX } else { path }.to_owned();
+        // What stands behind the prefix is a secret.
+        let is_secret = request.uri().path().starts_with(quarantines::PREFIX);
+        let path = if is_secret { quarantines::PREFIX } else { request.uri().path() }.to_owned();
         let silence = self.limits.request_silence;
         let reserved = client.door.as_ref().is_some_and(|door| door.reserved) && request.uri().path() != HEALTH;
         let routed = match (self.is_meant(&request), self.is_cross_site(&request, &client)) {
@@ -269,12 +269,11 @@ impl Host {
             (true, false) if reserved => Err(Refusal::Busy),
             (true, false) => client.clone().scope(self.route(request)).await,
         };
-        let response = match routed {
-            Ok(response) => response,
+        let response = routed.unwrap_or_else(|refusal| match refusal {
             // The path as it stood in the URL: it has no control characters.
-            Err(Refusal::NotFound) => (StatusCode::NOT_FOUND, format!("not found: {path}\n")).into_response(),
-            Err(refusal) => refuse(refusal),
-        };
+            Refusal::NotFound => (StatusCode::NOT_FOUND, format!("not found: {path}\n")).into_response(),
+            refusal => refuse(refusal),
+        });
         let mut response = watch.hold(response, silence, || client.is_revoked(), || refuse(Refusal::Busy)).await;
         if let Ok(id) = HeaderValue::from_str(&client.request_id) {
             response.headers_mut().insert(REQUEST_ID, id);

@@ -123,6 +123,7 @@ async fn what_was_replaced_is_forgotten_after_ten_minutes() {
     assert!(!place.may_have(&views, &first).await && place.may_have(&views, &second).await);
     assert!(!place.may_have(&views, &between).await);
     // A later change does not bring it back, and its own victim has its own time.
+    place.repo.git(&["update-ref", "refs/heads/main", "main~1"]);
     place.repo.commit("main", "other", "way\n");
     place.import().await;
     place.clock.pass(SignedDuration::from_mins(5));

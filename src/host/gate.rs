@@ -298,6 +298,14 @@ impl Work {
         self.slot.revocation()
     }
 
+    /// [`Work::pause`] within a runtime.
+    pub async fn pause_async<T>(&self, wait: impl Future<Output = T>) -> T {
+        self.hold(None);
+        let waited = wait.await;
+        self.hold(self.slot.work.take(self.slot.party.clone(), None).await.ok());
+        waited
+    }
+
     fn resume(&self) {
         let place = self.runtime.block_on(self.slot.work.take(self.slot.party.clone(), None));
         self.hold(place.ok());

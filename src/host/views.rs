@@ -1,16 +1,19 @@
 //! Warm repositories: one exact state of each, kept in memory as long as its head does not move.
 //!
-//! A request reads the head once. If that has moved, only the newer changes are read; packs are opened
-//! again only when the manifest has changed.
+//! A request reads the head once. If that has moved, only the newer changes are read, and the table of refs shares all
+//! that they leave as it was. Where the manifest has changed, only packs that are new are opened. Consolidation changes
+//! it without the head, so it is read again after some minutes, too.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use gix::ObjectId;
 use gix::bstr::ByteSlice;
 use jiff::{SignedDuration, Timestamp};
 
+use super::gate::Work;
 use super::maintenance::Maintenance;
 use crate::git::local::RefPatterns;
 use crate::git::own_refs::{OWN_PREFIX, is_own, is_passing};
@@ -22,7 +25,9 @@ use crate::ledger::advance::read_head;
 use crate::ledger::change::RefEdit;
 use crate::ledger::head::{Head, HeadItem, RepositoryId};
 use crate::ledger::log::{ChangeRow, read_chain, read_chain_above};
-use crate::region::push::{PushState, PushStates, is_hidden, without};
+use crate::region::local::LocalPacks;
+use crate::region::manifest::Manifest;
+use crate::region::push::{PushState, PushStates, Turn, is_hidden, without};
 use crate::region::{Region, RegionError, Result, blocking, is_visible};
 
 /// Repositories that are kept; the one that was asked for least recently goes first.
@@ -33,6 +38,10 @@ const MAX_READS: usize = 64;
 const RECENT: SignedDuration = SignedDuration::from_mins(10);
 /// Most changes that are looked through for such values when a repository is opened cold.
 const MAX_RECENT_CHANGES: u64 = 1_000;
+/// A manifest is read again after this time: far less than packs that were replaced stay.
+const MANIFEST_FRESH: Duration = Duration::from_secs(10 * 60);
+/// The longest wait of a push for those before it. Without its turn it competes with them.
+const MAX_TURN_WAIT: Duration = Duration::from_secs(10);
 /// Most such values of one repository.
 const MAX_RECENT_TIPS: usize = 100_000;
 
@@ -45,6 +54,16 @@ pub struct Opened {
     recent: VecDeque<(Timestamp, ObjectId)>,
     /// What links see that push here, once one has.
     for_links: OnceLock<Arc<RefTable>>,
+    /// The moment when the manifest was read.
+    manifest_read: Moment,
+}
+
+/// A moment in the life of a host.
+#[derive(Clone, Copy, Debug)]
+struct Moment {
+    at: Instant,
+    /// Consolidations that the host had done by then.
+    consolidations: u64,
 }
 
 impl Opened {
@@ -66,8 +85,15 @@ impl Opened {
     }
 }
 
-/// All refs of a state, and what newer changes replaced.
-type Refs = (RefTable, VecDeque<(Timestamp, ObjectId)>);
+/// The refs of a state.
+struct Refs {
+    all: Arc<RefTable>,
+    /// What readers see of them.
+    visible: Arc<RefTable>,
+    for_links: OnceLock<Arc<RefTable>>,
+    /// What newer changes replaced.
+    recent: VecDeque<(Timestamp, ObjectId)>,
+}
 
 /// The open repositories of a region.
 #[derive(Debug)]
@@ -76,6 +102,8 @@ pub struct Views {
     hidden: Option<RefPatterns>,
     cache: Mutex<Cache>,
     maintenance: Arc<Maintenance>,
+    /// Who commits a push to a repository; the others of this host wait.
+    turns: Mutex<HashMap<RepositoryId, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 #[derive(Debug, Default)]
@@ -90,7 +118,7 @@ impl Views {
     /// they keep may be what is hidden. What is on its way is shown to links alone.
     pub fn new(region: Region, hidden: Option<RefPatterns>) -> Self {
         let maintenance = Maintenance::new(region.clone());
-        Views { region, hidden, cache: Mutex::new(Cache::default()), maintenance }
+        Views { region, hidden, cache: Mutex::default(), maintenance, turns: Mutex::default() }
     }
 
     /// A repository in the state that it has now. One read of the table when it is warm.
@@ -124,6 +152,7 @@ impl Views {
         let known = self.cached(item.id);
         if let Some(known) = &known
             && known.state.item.revision == item.revision
+            && self.is_fresh(known.manifest_read)
         {
             let since = self.recent_since();
             if known.recent.front().is_none_or(|(time, _)| *time >= since) {
@@ -192,8 +221,16 @@ impl Views {
         self.region.clock.now().checked_sub(RECENT).unwrap_or(Timestamp::MIN)
     }
 
+    fn now(&self) -> Moment {
+        Moment { at: Instant::now(), consolidations: self.maintenance.consolidations() }
+    }
+
+    fn is_fresh(&self, read: Moment) -> bool {
+        read.at.elapsed() < MANIFEST_FRESH && read.consolidations == self.maintenance.consolidations()
+    }
+
     async fn refresh(&self, item: HeadItem, known: Option<&Opened>) -> Result<Opened> {
-        let (refs, mut recent) = match known {
+        let mut refs = match known {
             Some(known) => match self.follow(&item, known).await {
                 // Moved back, as after a promotion elsewhere: nothing of what is known need hold.
                 Err(RegionError::Ledger(LedgerError::Fork { .. })) => self.load(&item).await?,
@@ -201,47 +238,45 @@ impl Views {
             },
             None => self.load(&item).await?,
         };
-        forget_older(&mut recent, self.recent_since());
-        let (manifest, local, packs) = match known.filter(|known| known.state.item.head.manifest == item.head.manifest)
-        {
+        forget_older(&mut refs.recent, self.recent_since());
+        let same = |known: &&Opened| {
+            known.state.item.head.manifest == item.head.manifest && self.is_fresh(known.manifest_read)
+        };
+        let (manifest, local, packs, manifest_read) = match known.filter(same) {
             Some(known) => {
                 let PushState { manifest, local, view, .. } = &known.state;
-                (manifest.clone(), local.clone(), view.packs.clone())
+                (manifest.clone(), local.clone(), view.packs.clone(), known.manifest_read)
             }
-            None => {
-                let (manifest, _) = self.region.manifest(&item).await?;
-                let local = Arc::new(self.region.local_packs(&manifest.packs).await?);
-                let (files, format) = (local.clone(), item.head.format);
-                let opening = move || {
-                    let mut set = PackSet::new(format);
-                    for pack in &files.packs {
-                        set.add(&pack.pack, &pack.index)?;
-                    }
-                    Ok::<_, RegionError>(set)
-                };
-                (manifest, local, Arc::new(blocking(opening).await?))
-            }
+            None => self.open_packs(&item, known).await?,
         };
+        let Refs { all, visible, for_links, recent } = refs;
         let Head { format, head, .. } = item.head.clone();
-        let (hidden, shown, new_packs) =
-            (self.hidden.clone(), known.map(|known| known.state.view.refs.clone()), packs.clone());
-        let showing = move || {
-            let mut refs = refs;
-            let mut visible = match &hidden {
-                None if refs.with_prefix(OWN_PREFIX.as_bytes()).is_empty() => None,
-                hidden => without(&refs, |name| is_hidden_from_readers(name, hidden.as_ref()))?,
-            };
-            if let Some(shown) = shown {
-                // With the packs of this state: tags that are new lie in packs that are new.
-                visible.as_mut().unwrap_or(&mut refs).adopt_peeled_tags(&shown, &new_packs)?;
-            }
-            let refs = Arc::new(refs);
-            Ok::<_, RegionError>((visible.map_or_else(|| refs.clone(), Arc::new), refs))
-        };
-        let (visible, refs) = blocking(showing).await?;
         let recent_tips = recent.iter().map(|(_, id)| *id).collect();
         let view = View { format, head, refs: visible, packs, recent_tips };
-        Ok(Opened { state: PushState { item, manifest, refs, view, local }, recent, for_links: OnceLock::new() })
+        let state = PushState { item, manifest, refs: all, view, local };
+        Ok(Opened { state, recent, for_links, manifest_read })
+    }
+
+    /// The live packs; those that are open already stay so.
+    async fn open_packs(
+        &self,
+        item: &HeadItem,
+        known: Option<&Opened>,
+    ) -> Result<(Manifest, Arc<LocalPacks>, Arc<PackSet>, Moment)> {
+        let now = self.now();
+        let (manifest, _) = self.region.manifest(item).await?;
+        if let Some(known) = known.filter(|known| known.state.manifest.generation == manifest.generation) {
+            return Ok((manifest, known.state.local.clone(), known.state.view.packs.clone(), now));
+        }
+        let held = known.map(|known| &*known.state.local);
+        let local = Arc::new(self.region.local_packs_after(&manifest.packs, held).await?);
+        let (files, format, open) =
+            (local.clone(), item.head.format, known.map(|known| known.state.view.packs.clone()));
+        let opening = move || {
+            let files = files.packs.iter().map(|pack| (pack.pack.as_path(), pack.index.as_path()));
+            Ok::<_, RegionError>(PackSet::of(format, files, open.as_deref())?)
+        };
+        Ok((manifest, local, Arc::new(blocking(opening).await?), now))
     }
 
     /// All refs from snapshot and log, and the values that the newest changes replaced.
@@ -261,30 +296,88 @@ impl Views {
             for row in rows.iter().filter(|row| row.facts.time >= since) {
                 log.read(id, row, |header, edit| note_old(&mut recent, hidden.as_ref(), header.time, &edit))?;
             }
-            Ok((table, recent))
+            let visible = match &hidden {
+                None if table.with_prefix(OWN_PREFIX.as_bytes()).is_empty() => None,
+                hidden => without(&table, |name| is_hidden_from_readers(name, hidden.as_ref()))?,
+            };
+            let all = Arc::new(table);
+            let visible = visible.map_or_else(|| all.clone(), Arc::new);
+            Ok(Refs { all, visible, for_links: OnceLock::new(), recent })
         })
         .await
     }
 
-    /// The refs of a state that follows a known one: its table with the newer changes merged in.
+    /// The refs of a state that follows a known one: its tables with the newer changes merged in.
     async fn follow(&self, item: &HeadItem, known: &Opened) -> Result<Refs> {
         let from = known.state.item.head.frontier;
         let rows: Vec<ChangeRow> = read_chain(&*self.region.table, item.id, from, item.head.frontier).await?;
         let (log, id, hidden) = (self.region.log(), item.id, self.hidden.clone());
         let (old, mut recent) = (known.state.refs.clone(), known.recent.clone());
+        let (shown, linked) = (known.state.view.refs.clone(), known.for_links.get().cloned());
         blocking(move || {
-            let mut edits: BTreeMap<RefName, Option<RefValue>> = BTreeMap::new();
+            let mut edits: Edits = BTreeMap::new();
             for row in &rows {
                 log.read(id, row, |header, edit| {
                     note_old(&mut recent, hidden.as_ref(), header.time, &edit);
                     edits.insert(edit.name, edit.new);
                 })?;
             }
-            let table = old.with_edits(edits).map_err(|error| LedgerError::Corrupt(error.to_string()))?;
-            Ok((table, recent))
+            let all = match edits.is_empty() {
+                true => old.clone(),
+                false => Arc::new(edited(&old, edits.clone())?),
+            };
+            let whole = (&old, &all);
+            let visible = part_after(&shown, whole, &edits, |name| is_hidden_from_readers(name, hidden.as_ref()))?;
+            let for_links = OnceLock::new();
+            if let Some(linked) = linked {
+                let _ =
+                    for_links.set(part_after(&linked, whole, &edits, |name| is_hidden(name, hidden.as_ref(), true))?);
+            }
+            Ok(Refs { all, visible, for_links, recent })
         })
         .await
     }
+
+    /// Waits for the pushes to a repository that came before; `None` after [`MAX_TURN_WAIT`].
+    async fn turn(&self, id: RepositoryId, work: &Work) -> Option<Turn> {
+        let lock = {
+            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+            // Those that no push holds or waits for are only in the map.
+            turns.retain(|other, lock| *other == id || Arc::strong_count(lock) > 1);
+            turns.entry(id).or_default().clone()
+        };
+        if let Ok(turn) = lock.clone().try_lock_owned() {
+            return Some(Turn::new(turn));
+        }
+        let turn = work.pause_async(tokio::time::timeout(MAX_TURN_WAIT, lock.lock_owned())).await;
+        turn.ok().map(Turn::new)
+    }
+}
+
+/// New values of refs; none where a ref goes.
+type Edits = BTreeMap<RefName, Option<RefValue>>;
+
+fn edited(table: &RefTable, edits: Edits) -> Result<RefTable> {
+    Ok(table.with_edits(edits).map_err(|error| LedgerError::Corrupt(error.to_string()))?)
+}
+
+/// What is shown of a table after some edits, made of what was shown before; `whole` is the table before and after.
+fn part_after(
+    part: &Arc<RefTable>,
+    whole: (&Arc<RefTable>, &Arc<RefTable>),
+    edits: &Edits,
+    is_left_out: impl Fn(&[u8]) -> bool,
+) -> Result<Arc<RefTable>> {
+    let shown = |name: &&RefName| !is_left_out(name.as_bytes());
+    if Arc::ptr_eq(part, whole.0) && edits.keys().all(|name| shown(&name)) {
+        return Ok(whole.1.clone());
+    }
+    let edits = edits.iter().filter(|(name, _)| shown(name)).map(|(name, value)| (name.clone(), value.clone()));
+    let edits: Edits = edits.collect();
+    if edits.is_empty() {
+        return Ok(part.clone());
+    }
+    Ok(Arc::new(edited(part, edits)?))
 }
 
 /// The states of one repository, for a push that may have to be decided several times.
@@ -302,6 +395,34 @@ pub struct StatesOf {
 impl PushStates for StatesOf {
     async fn state(&self) -> Result<PushState> {
         self.views.for_push(&self.views.open(&self.name).await?, self.mirror).await
+    }
+}
+
+/// States for a push that commits in its turn among those of this host, and lets others compute while it waits.
+#[derive(Clone, Copy)]
+pub struct InTurn<'a> {
+    /// The states.
+    pub states: &'a dyn PushStates,
+    /// The queue.
+    pub views: &'a Views,
+    /// The right to compute of the push.
+    pub work: &'a Work,
+}
+
+impl std::fmt::Debug for InTurn<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InTurn").field("work", self.work).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl PushStates for InTurn<'_> {
+    async fn state(&self) -> Result<PushState> {
+        self.states.state().await
+    }
+
+    async fn turn(&self, id: RepositoryId) -> Option<Turn> {
+        self.views.turn(id, self.work).await
     }
 }
 

@@ -1,6 +1,8 @@
 //! Packs as local files: where they lie, or from the cache for stores that are not local.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -29,7 +31,7 @@ pub struct LocalPack {
 pub struct LocalPacks {
     /// In the order of the manifest.
     pub packs: Vec<LocalPack>,
-    _pinned: Vec<Pinned>,
+    pinned: Vec<Arc<Pinned>>,
     _copies: Option<tempfile::TempDir>,
 }
 
@@ -39,24 +41,45 @@ impl Region {
     /// # Errors
     /// [`RegionError::Moved`] when one of them is gone because it was replaced: read the manifest again.
     pub async fn local_packs(&self, packs: &[LivePack]) -> Result<LocalPacks> {
+        self.local_packs_after(packs, None).await
+    }
+
+    /// [`Region::local_packs`] that looks only after those which are not `known` as files already.
+    pub async fn local_packs_after(&self, packs: &[LivePack], known: Option<&LocalPacks>) -> Result<LocalPacks> {
         if let Some(local) = self.where_they_lie(packs) {
             self.check_in_place(&local).await?;
-            return Ok(LocalPacks { packs: local, _pinned: Vec::new(), _copies: None });
+            return Ok(LocalPacks { packs: local, pinned: Vec::new(), _copies: None });
         }
-        let pins: Vec<_> = packs.iter().map(|live| self.pin(live)).collect();
-        let pinned: Vec<Pinned> = stream::iter(pins).buffered(PACKS_IN_FLIGHT).try_collect().await?;
+        let known: HashMap<&str, &Arc<Pinned>> = known
+            .into_iter()
+            .flat_map(|known| known.packs.iter().zip(&known.pinned))
+            .map(|(pack, pinned)| (pack.live.key.as_str(), pinned))
+            .collect();
+        let pins: Vec<_> = packs
+            .iter()
+            .map(|live| {
+                let held = known.get(live.key.as_str()).map(|pinned| Arc::clone(pinned));
+                async move {
+                    match held {
+                        Some(pinned) => Ok(pinned),
+                        None => self.pin(live).await.map(Arc::new),
+                    }
+                }
+            })
+            .collect();
+        let pinned: Vec<Arc<Pinned>> = stream::iter(pins).buffered(PACKS_IN_FLIGHT).try_collect().await?;
         let local = packs.iter().zip(&pinned).map(|(live, pinned)| LocalPack {
             pack: pinned.pack.clone(),
             index: pinned.index.clone(),
             live: live.clone(),
         });
-        Ok(LocalPacks { packs: local.collect(), _pinned: pinned, _copies: None })
+        Ok(LocalPacks { packs: local.collect(), pinned, _copies: None })
     }
 
     /// The bytes that the store has now, past any cache, unchecked: for who checks them in full.
     pub async fn stored_packs(&self, packs: &[LivePack]) -> Result<LocalPacks> {
         if let Some(local) = self.where_they_lie(packs) {
-            return Ok(LocalPacks { packs: local, _pinned: Vec::new(), _copies: None });
+            return Ok(LocalPacks { packs: local, pinned: Vec::new(), _copies: None });
         }
         let copies = tempfile::TempDir::new_in(self.spool_dir())?;
         let fetched = packs.iter().enumerate().map(|(number, live)| {
@@ -65,7 +88,7 @@ impl Region {
         });
         let fetched: Vec<_> = fetched.collect();
         let local = stream::iter(fetched).buffered(PACKS_IN_FLIGHT).try_collect().await?;
-        Ok(LocalPacks { packs: local, _pinned: Vec::new(), _copies: Some(copies) })
+        Ok(LocalPacks { packs: local, pinned: Vec::new(), _copies: Some(copies) })
     }
 
     fn where_they_lie(&self, packs: &[LivePack]) -> Option<Vec<LocalPack>> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use gix::ObjectId;
 use serde::Serialize;
 
+use super::consolidate::PackAside;
 use super::fold::{FoldError, Folded, fold};
 use super::local::{LocalPack, LocalPacks};
 use super::manifest::{LivePack, Manifest};
@@ -96,6 +97,10 @@ impl Region {
             }
             Err(error) => return Err(error),
         };
+        for pack in self.still_aside(item, &manifest, deep).await? {
+            let (id, key, reason) = (pack.pack, pack.key, pack.reason);
+            verified.find(format!("pack {id} is damaged and consolidation passes over it: {reason} (object {key})"));
+        }
         let present = self.verify_presence(&manifest, &mut verified).await?;
         if deep {
             let local = self.stored_packs(&present).await?;
@@ -185,6 +190,17 @@ impl Region {
         }
         tips.extend(item.head.head.object().map(|id| ("HEAD".to_owned(), *id)));
         Ok(tips)
+    }
+
+    /// The packs that consolidation has set aside; read again first where all is read.
+    async fn still_aside(&self, item: &HeadItem, manifest: &Manifest, deep: bool) -> Result<Vec<PackAside>> {
+        if deep {
+            match self.recheck_aside(item.id, manifest, true).await {
+                Ok(aside) => return Ok(aside),
+                Err(error) => tracing::warn!(%error, repository = item.head.name, "could not read packs again"),
+            }
+        }
+        self.packs_aside_of(item.id).await
     }
 
     /// Every pack and index is there with the right size. Returns the packs that are.

@@ -26,6 +26,11 @@ pub async fn upkeep(region: Region, every: Duration, mut stop: watch::Receiver<b
                 Ok(swept) => tracing::info!(region = region.name, ?swept, "swept"),
                 Err(error) => tracing::warn!(%error, region = region.name, "a sweep failed; the next one tries again"),
             }
+            match region.consolidate_all().await {
+                Ok(0) => {}
+                Ok(packs) => tracing::info!(region = region.name, packs, "consolidated"),
+                Err(error) => tracing::warn!(%error, region = region.name, "could not look for packs to consolidate"),
+            }
         }
     };
     let mut marks = tokio::time::interval(MARK_EVERY);

@@ -5,6 +5,7 @@
 mod arbitrary;
 mod births;
 mod both;
+mod busy;
 mod changing;
 mod crowd;
 mod damaged;

@@ -1,10 +1,11 @@
 //! What clients learn about refs.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gitferry::git::protocol::{LsRefs, PacketReader};
-use gitferry::git::refs::RefName;
-use gitferry::git::view::RefTable;
+use gitferry::git::refs::{RefName, RefValue};
+use gitferry::git::view::{RefEntry, RefTable};
 use gix::hash::Kind as Format;
 
 use crate::repo::{FORMATS, Repo, git};
@@ -68,16 +69,22 @@ fn what_is_known_of_tags_is_taken_over() {
     repo.git(&["tag", "-a", "-m", "new", "a-new-one", "main~11"]);
     repo.pack();
     let fresh = repo.view();
-    let mut table = RefTable::empty(Format::Sha1);
-    for entry in fresh.refs.iter() {
-        let name = RefName::new(entry.name).unwrap();
-        let value = match fresh.refs.symbolic_target(entry.row) {
-            Some(target) => gitferry::git::refs::RefValue::Symbolic(RefName::new(target).unwrap()),
-            None => entry.id.unwrap().to_owned().into(),
-        };
-        table.push(name, value).unwrap();
+    let value = |refs: &RefTable, entry: &RefEntry<'_>| match refs.symbolic_target(entry.row) {
+        Some(target) => RefValue::Symbolic(RefName::new(target).unwrap()),
+        None => entry.id.unwrap().to_owned().into(),
+    };
+    let mut edits: BTreeMap<RefName, Option<RefValue>> = BTreeMap::new();
+    for entry in old.refs.iter() {
+        edits.insert(RefName::new(entry.name).unwrap(), None);
     }
-    table.adopt_peeled_tags(&old.refs, &fresh.packs).unwrap();
+    for entry in fresh.refs.iter() {
+        edits.insert(RefName::new(entry.name).unwrap(), Some(value(&fresh.refs, &entry)));
+    }
+    edits.retain(|name, new| {
+        let before = old.refs.find(name.as_bstr()).map(|entry| value(&old.refs, &entry));
+        before != *new
+    });
+    let table = old.refs.with_edits(edits).unwrap();
     let adopted = gitferry::git::view::View { refs: Arc::new(table), ..fresh.clone() };
     assert_eq!(adopted.peeled_tags().unwrap(), fresh.peeled_tags().unwrap());
     assert_ne!(adopted.peeled_tags().unwrap(), &all);

@@ -1,10 +1,11 @@
 //! Reading objects from many packs.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use gix::hash::{Kind as Format, oid};
 use gix::objs::Kind;
@@ -27,7 +28,9 @@ const CACHE_OBJECT_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub struct PackSet {
     format: Format,
-    packs: Vec<OpenPack>,
+    packs: Vec<Arc<OpenPack>>,
+    /// The first slot of each pack.
+    first_slots: Vec<u64>,
     slots: u64,
     /// The pack where an object was found last: the next one is likely there too.
     recent: AtomicUsize,
@@ -38,7 +41,6 @@ struct OpenPack {
     path: PathBuf,
     map: Mmap,
     index: Index,
-    first_slot: u64,
     /// Rows of the index by offset; made when it is needed first.
     order: OnceLock<Vec<u32>>,
 }
@@ -55,7 +57,7 @@ pub struct Location {
 impl PackSet {
     /// A set without packs.
     pub fn new(format: Format) -> Self {
-        PackSet { format, packs: Vec::new(), slots: 0, recent: AtomicUsize::new(0) }
+        PackSet { format, packs: Vec::new(), first_slots: Vec::new(), slots: 0, recent: AtomicUsize::new(0) }
     }
 
     /// Opens a pack. Their checksums are compared with each other but not with their content.
@@ -65,7 +67,7 @@ impl PackSet {
             self.open(pack, &file, Index::open(index, self.format)?)
         };
         let open = open().map_err(|fault| fault.of(pack))?;
-        self.push(open);
+        self.push(Arc::new(open));
         Ok(())
     }
 
@@ -73,13 +75,33 @@ impl PackSet {
     pub fn add_files(&mut self, path: &Path, pack: &File, index: &File) -> Result<(), PackError> {
         let open = Index::of_file(index, path, self.format).and_then(|index| self.open(path, pack, index));
         let open = open.map_err(|fault| fault.of(path))?;
-        self.push(open);
+        self.push(Arc::new(open));
         Ok(())
     }
 
-    fn push(&mut self, open: OpenPack) {
-        self.slots += u64::from(open.index.objects());
-        self.packs.push(open);
+    /// A set of packs, in this order. Those that `known` has open are not opened again: a file under one path is
+    /// always the same.
+    pub fn of<'a>(
+        format: Format,
+        packs: impl Iterator<Item = (&'a Path, &'a Path)>,
+        known: Option<&PackSet>,
+    ) -> Result<Self, PackError> {
+        let open: HashMap<&Path, &Arc<OpenPack>> =
+            known.into_iter().flat_map(|set| &set.packs).map(|pack| (pack.path.as_path(), pack)).collect();
+        let mut set = PackSet::new(format);
+        for (pack, index) in packs {
+            match open.get(pack) {
+                Some(known) => set.push(Arc::clone(known)),
+                None => set.add(pack, index)?,
+            }
+        }
+        Ok(set)
+    }
+
+    fn push(&mut self, pack: Arc<OpenPack>) {
+        self.first_slots.push(self.slots);
+        self.slots += u64::from(pack.index.objects());
+        self.packs.push(pack);
     }
 
     fn open(&self, path: &Path, file: &File, index: Index) -> Result<OpenPack, Fault> {
@@ -92,7 +114,7 @@ impl PackSet {
         if index.pack_checksum() != pack.trailer() || index.objects() != pack.objects {
             return Err(Fault::Index(format!("it is the index of pack {}", index.pack_checksum())));
         }
-        Ok(OpenPack { path: path.to_owned(), map, index, first_slot: self.slots, order: OnceLock::new() })
+        Ok(OpenPack { path: path.to_owned(), map, index, order: OnceLock::new() })
     }
 
     /// The hash that ids are made with.
@@ -135,7 +157,8 @@ impl PackSet {
     /// What lies first in one pack has its delta base in that pack, so first or in an earlier one: following
     /// deltas from first place to first place never leads in a circle.
     pub fn locate_first(&self, id: &oid) -> Option<Location> {
-        let row = |(at, pack): (usize, &OpenPack)| pack.index.row_of(id).map(|row| Location { pack: at as u32, row });
+        let row =
+            |(at, pack): (usize, &Arc<OpenPack>)| pack.index.row_of(id).map(|row| Location { pack: at as u32, row });
         self.packs.iter().enumerate().find_map(row)
     }
 
@@ -184,14 +207,14 @@ impl PackSet {
 
     /// Numbers locations from 0 without gaps, for tables of objects.
     pub fn slot(&self, location: Location) -> u64 {
-        self.packs.get(location.pack as usize).map_or(0, |pack| pack.first_slot) + u64::from(location.row)
+        self.first_slots.get(location.pack as usize).copied().unwrap_or(0) + u64::from(location.row)
     }
 
     /// The location with a number.
     pub fn at_slot(&self, slot: u64) -> Option<Location> {
-        let pack = self.packs.partition_point(|pack| pack.first_slot <= slot).checked_sub(1)?;
+        let pack = self.first_slots.partition_point(|first| *first <= slot).checked_sub(1)?;
         // Packs without objects share their number with the next pack; the last one of them is meant.
-        let row = u32::try_from(slot - self.packs[pack].first_slot).ok()?;
+        let row = u32::try_from(slot - self.first_slots[pack]).ok()?;
         (row < self.packs[pack].index.objects()).then_some(Location { pack: pack as u32, row })
     }
 
@@ -209,7 +232,8 @@ impl PackSet {
     }
 
     fn pack(&self, number: u32) -> Result<&OpenPack, Fault> {
-        self.packs.get(number as usize).ok_or_else(|| Fault::File(format!("there is no pack number {number}")))
+        let pack = self.packs.get(number as usize).map(|pack| &**pack);
+        pack.ok_or_else(|| Fault::File(format!("there is no pack number {number}")))
     }
 
     /// Names the pack that a fault is about.

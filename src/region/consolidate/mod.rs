@@ -93,6 +93,35 @@ impl Region {
         self.consolidate_in_turn(id, &mut self.consolidation_turn(id)).await
     }
 
+    /// Consolidates every repository of the region that has many packs, one after the other, and reads packs again that
+    /// were set aside. A repository that fails is passed over with a warning.
+    pub async fn consolidate_all(&self) -> Result<u64> {
+        let mut merged = 0;
+        for id in self.list().await? {
+            match self.consolidate(id).await {
+                Ok(done) => merged += done.merged,
+                Err(error) => {
+                    tracing::warn!(%error, repository = %id, region = self.name, "could not consolidate packs");
+                }
+            }
+        }
+        let mut aside: Vec<RepositoryId> = self.packs_aside().await?.into_iter().map(|row| row.repository).collect();
+        aside.dedup();
+        for id in aside {
+            let rechecked = async {
+                let manifest = match read_head(&*self.table, id).await? {
+                    Some(item) => self.manifest(&item).await?.0,
+                    None => Manifest::default(),
+                };
+                self.recheck_aside(id, &manifest, false).await
+            };
+            if let Err(error) = rechecked.await {
+                tracing::warn!(%error, repository = %id, region = self.name, "could not read damaged packs again");
+            }
+        }
+        Ok(merged)
+    }
+
     /// The queue for consolidating a repository; keep it over several attempts, to notice that a holder has died.
     pub(crate) fn consolidation_turn(&self, id: RepositoryId) -> Waiter {
         Waiter::new(&self.table, &self.clock, keys::consolidation_lease(id))

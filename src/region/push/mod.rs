@@ -34,7 +34,7 @@ pub use decide::{Decision, Fact, decide};
 pub use judge::{Judged, MAX_SEPARATE_WALKS, PushProgress, judge};
 pub use lfs::{MAX_TOLD_LFS, Missing};
 pub use serve::{MAX_DRAINED_BYTES, Serving};
-pub use state::{FreshStates, PushState, PushStates, without};
+pub use state::{FreshStates, PushState, PushStates, Turn, without};
 pub use unborn::Unborn;
 
 /// How often a push that lost against others is decided again: each time at least one of them has won.
@@ -137,26 +137,31 @@ impl Region {
         let mut packs = Packs::Spooled(pack.map(Box::new));
         let mut push = Attempt { region: self, policy, request, facts: &facts, lfs: &lfs, actor, state };
         let mut waits = 1;
+        // The upload goes side by side with those of others, the commit one by one.
+        let mut ready = push.put(&mut packs).await;
+        let turn = match &ready {
+            Ok(()) => states.turn(push.state.item.id).await,
+            Err(_) => None,
+        };
+        if turn.is_some() {
+            ready = push.refresh(states).await;
+        }
         let result = loop {
+            if let Err(error) = ready {
+                break Err(error);
+            }
             match push.once(&mut packs).await {
                 Err(RegionError::Ledger(LedgerError::Lost { .. }) | RegionError::Moved { .. })
                     if waits < MAX_PUSH_ATTEMPTS =>
                 {
                     self.wait_a_little(waits, MAX_WAIT).await;
                     waits += 1;
-                    match states.state().await {
-                        Ok(state) if state.item.id == push.state.item.id => push.state = state,
-                        Ok(_) => {
-                            let HeadItem { id, head, .. } = &push.state.item;
-                            let (name, region) = (head.name.clone(), self.name.clone());
-                            break Err(RegionError::Replaced { name, region, id: *id });
-                        }
-                        Err(error) => break Err(error),
-                    }
+                    ready = push.refresh(states).await;
                 }
                 result => break result,
             }
         };
+        drop(turn);
         let name = &push.state.item.head.name;
         let result = match result {
             Err(RegionError::Ledger(LedgerError::Lost { .. })) => Err(RegionError::Moved { repository: name.clone() }),
@@ -199,15 +204,26 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
-    async fn once(&self, packs: &mut Packs) -> Result<(Decision, Option<HeadItem>)> {
+    /// Takes the newest state of the same repository.
+    async fn refresh(&mut self, states: &dyn PushStates) -> Result<()> {
+        let state = states.state().await?;
+        if state.item.id != self.state.item.id {
+            let HeadItem { id, head, .. } = &self.state.item;
+            return Err(RegionError::Replaced { name: head.name.clone(), region: self.region.name.clone(), id: *id });
+        }
+        self.state = state;
+        Ok(())
+    }
+
+    fn decide(&self) -> Decision {
+        decide(&self.request.commands, self.facts, &self.state, self.policy, self.request.capabilities.atomic)
+    }
+
+    /// Makes the pack durable, where a ref is to be written for which it may be needed.
+    async fn put(&self, packs: &mut Packs) -> Result<()> {
         let (region, state) = (self.region, &self.state);
         region.check_writable(&state.item)?;
-        let mut decision =
-            decide(&self.request.commands, self.facts, state, self.policy, self.request.capabilities.atomic);
-        if decision.edits.is_empty() && decision.head.is_none() {
-            return Ok((decision, None));
-        }
-        let brings = decision.edits.iter().any(|edit| edit.new.is_some());
+        let brings = self.decide().edits.iter().any(|edit| edit.new.is_some());
         if let (true, Packs::Spooled(pack)) = (brings, &mut *packs) {
             // Only live entries deduplicate: they are not about to be deleted.
             let new = pack.take().filter(|pack| state.manifest.find(&pack.checked.id).is_none());
@@ -215,6 +231,18 @@ impl Attempt<'_> {
                 Packs::Durable(region.put_packs(state.item.id, new.into_iter().map(|pack| *pack).collect()).await?);
             crate::fault::crash_point("push-put-packs");
         }
+        Ok(())
+    }
+
+    async fn once(&self, packs: &mut Packs) -> Result<(Decision, Option<HeadItem>)> {
+        let (region, state) = (self.region, &self.state);
+        region.check_writable(&state.item)?;
+        let mut decision = self.decide();
+        if decision.edits.is_empty() && decision.head.is_none() {
+            return Ok((decision, None));
+        }
+        let brings = decision.edits.iter().any(|edit| edit.new.is_some());
+        self.put(packs).await?;
         let mut proposal: Proposal = region.proposal(self.actor);
         if let Packs::Durable(live) = packs {
             proposal.packs = live.clone();

@@ -39,6 +39,23 @@ pub struct PushState {
 pub trait PushStates: Send + Sync {
     /// The state now. Called again whenever a commit has lost against another.
     async fn state(&self) -> Result<PushState>;
+
+    /// Waits for the pushes of this process that are about to commit to the repository, so that they do not defeat each
+    /// other. `None` where there is no queue, or where the wait would be too long: the conditions of the commit decide.
+    async fn turn(&self, _id: RepositoryId) -> Option<Turn> {
+        None
+    }
+}
+
+/// A push's turn to commit; the next one's begins when this is dropped.
+#[derive(Debug)]
+pub struct Turn(#[allow(dead_code)] tokio::sync::OwnedMutexGuard<()>);
+
+impl Turn {
+    /// Holds a lock.
+    pub fn new(lock: tokio::sync::OwnedMutexGuard<()>) -> Self {
+        Turn(lock)
+    }
 }
 
 /// Reads everything afresh each time, which costs as much as there are refs.

@@ -1,0 +1,65 @@
+//! The ids that refs name, each as often as it is named.
+
+use std::sync::Arc;
+
+use gix::hash::{Kind as Format, oid};
+
+/// Ids are spread over this many shards by their first byte, so that a change of one copies little.
+const SHARDS: usize = 256;
+
+/// A multiset of ids that shares what has not changed with the one that it was made of.
+#[derive(Clone, Debug)]
+pub(super) struct IdSet {
+    width: usize,
+    /// Sorted raw ids of one width.
+    shards: Vec<Arc<Vec<u8>>>,
+}
+
+impl IdSet {
+    /// The set of some ids; null ones are left out.
+    pub(super) fn of<'a>(format: Format, ids: impl Iterator<Item = &'a oid>) -> Self {
+        let mut sorted: Vec<Vec<&'a oid>> = vec![Vec::new(); SHARDS];
+        for id in ids.filter(|id| !id.is_null()) {
+            sorted[usize::from(id.first_byte())].push(id);
+        }
+        let shards = sorted.into_iter().map(|mut ids| {
+            ids.sort_unstable();
+            Arc::new(ids.iter().flat_map(|id| id.as_bytes()).copied().collect())
+        });
+        IdSet { width: format.len_in_bytes(), shards: shards.collect() }
+    }
+
+    pub(super) fn contains(&self, id: &oid) -> bool {
+        !id.is_null() && self.find(id).is_ok()
+    }
+
+    pub(super) fn insert(&mut self, id: &oid) {
+        let (Ok(at) | Err(at)) = self.find(id);
+        if let Some(shard) = self.shards.get_mut(usize::from(id.first_byte())) {
+            let at = at * self.width;
+            Arc::make_mut(shard).splice(at..at, id.as_bytes().iter().copied());
+        }
+    }
+
+    /// Takes an id out once.
+    pub(super) fn remove(&mut self, id: &oid) {
+        if let (Ok(at), Some(shard)) = (self.find(id), self.shards.get_mut(usize::from(id.first_byte()))) {
+            Arc::make_mut(shard).drain(at * self.width..(at + 1) * self.width);
+        }
+    }
+
+    /// The number of an id in its shard, or where it would stand.
+    fn find(&self, id: &oid) -> Result<usize, usize> {
+        let shard: &[u8] = self.shards.get(usize::from(id.first_byte())).map_or(&[], |shard| shard);
+        let (mut low, mut high) = (0, shard.len() / self.width);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match shard[middle * self.width..(middle + 1) * self.width].cmp(id.as_bytes()) {
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Equal => return Ok(middle),
+                std::cmp::Ordering::Greater => high = middle,
+            }
+        }
+        Err(low)
+    }
+}

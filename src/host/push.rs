@@ -16,7 +16,7 @@ use super::forward;
 use super::gate::Work;
 use super::maintenance::Backpressure;
 use super::route::Route;
-use super::views::{Opened, StatesOf};
+use super::views::{InTurn, Opened, StatesOf};
 use super::{Conversation, Host, Refusal, body, check_content_type, git_response, on_thread};
 use crate::events::Event;
 use crate::git::protocol::{
@@ -178,6 +178,7 @@ impl Host {
         work: &Arc<Work>,
         runtime: &Handle,
     ) -> std::io::Result<()> {
+        let states = InTurn { states, views: &self.views, work };
         let state = runtime.block_on(states.state()).map_err(std::io::Error::other)?;
         let mut policy = self.policies.of(&state.item.head.name).clone();
         let mut input = input;
@@ -194,7 +195,7 @@ impl Host {
             policy = Arc::new(PushPolicy { hook: Some(hook), ..PushPolicy::clone(&policy) });
         }
         let serving = Serving { region, runtime, policy: &policy, actor: &identity.name, request: &request };
-        let pushed = serving.serve(states, &mut input, output)?;
+        let pushed = serving.serve(&states, &mut input, output)?;
         if let Some(item) = &pushed.item {
             let (region, repository, seq) = (region.name.clone(), item.id, item.head.frontier.seq);
             self.events.publish(Event { region, repository, seq });

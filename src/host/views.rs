@@ -404,6 +404,34 @@ impl PushStates for StatesOf {
     }
 }
 
+/// States for a push that commits in its turn among those of this host, and lets others compute while it waits.
+#[derive(Clone, Copy)]
+pub struct InTurn<'a> {
+    /// The states.
+    pub states: &'a dyn PushStates,
+    /// The queue.
+    pub views: &'a Views,
+    /// The right to compute of the push.
+    pub work: &'a Work,
+}
+
+impl std::fmt::Debug for InTurn<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("InTurn").field("work", self.work).finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl PushStates for InTurn<'_> {
+    async fn state(&self) -> Result<PushState> {
+        self.states.state().await
+    }
+
+    async fn turn(&self, id: RepositoryId) -> Option<Turn> {
+        self.views.turn(id, self.work).await
+    }
+}
+
 /// Whether those who fetch may not see a ref.
 fn is_hidden_from_readers(name: &[u8], hidden: Option<&RefPatterns>) -> bool {
     match hidden {

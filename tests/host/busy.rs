@@ -31,6 +31,8 @@ struct Hosts {
 
 impl Hosts {
     fn start(count: usize) -> Hosts {
+        // For the client; another test may have done so.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
         let region = open(dir.path());

@@ -19,6 +19,10 @@ test-slow:
 nightly:
     tests/run --release -- --ignored
 
+# Git's server and ours beside each other, over a thousand random histories.
+test-seeds:
+    cargo test --release --test upload_pack -- --ignored many_seeds
+
 # A Git host for each of two regions, and a worker between them.
 up:
     cargo run --release -- up

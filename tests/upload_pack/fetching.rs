@@ -5,6 +5,7 @@ use gix::hash::Kind as Format;
 use crate::cloning::{assert_same_clones, clone};
 use crate::repo::{FORMATS, Repo, git};
 use crate::server::Server;
+use crate::traced::run;
 
 /// The ways in which a client can talk.
 fn ways(server: &Server) -> Vec<(String, &'static str)> {
@@ -148,5 +149,59 @@ fn skewed_clocks_cost_bytes_but_no_objects() {
             git(&ours, &["fsck", "--strict", "--no-dangling"]);
         }
         assert_eq!(server.errors(), [""; 0]);
+    }
+}
+
+/// Whether one more request is needed is decided by the ancestors of what the client names, and not held up by wanted
+/// trees and blobs.
+#[test]
+fn as_many_requests_are_made_as_to_git() {
+    let commit = |branch: &str, from: &str, time: u32| {
+        format!(
+            "commit refs/heads/{branch}\ncommitter C <c@x> {time} +0000\ndata 1\nx\n{from}M 100644 inline {branch}{time}\ndata 1\ny\n"
+        )
+    };
+    let repo = Repo::empty(Format::Sha1);
+    repo.import(
+        [
+            commit("main", "", 1_700_000_000),
+            commit("main", "", 1_700_000_060),
+            commit("cat", "from refs/heads/main\n", 1_700_000_120),
+        ]
+        .concat()
+        .as_bytes(),
+    );
+    repo.pack();
+    let server = Server::start(repo.view());
+    let dir = tempfile::tempdir().unwrap();
+    let mut clients = Vec::new();
+    for version in ["0", "2"] {
+        for (name, url) in [("git", repo.url()), ("stateful", server.git_url()), ("http", server.http_url())] {
+            clients.push((name, version, clone(&dir, &format!("{name}{version}"), &url, version, &[])));
+        }
+    }
+    // From the parent of `cat`, and tags of a tree and a blob beside it.
+    repo.import(
+        [commit("main", "from refs/heads/main^0\n", 1_700_000_180), commit("main", "", 1_700_000_240)]
+            .concat()
+            .as_bytes(),
+    );
+    repo.git(&["tag", "-a", "-m", "tree", "tree", "main^{tree}"]);
+    repo.git(&["tag", "blob", "main:main1700000240"]);
+    repo.pack();
+    server.show(repo.view());
+    for tags in ["--no-tags", "--tags"] {
+        let mut requests = Vec::new();
+        for (name, version, client) in &clients {
+            let version = format!("protocol.version={version}");
+            let traced = run(client, &["-c", &version, "fetch", "--progress", tags]);
+            assert!(traced.ok, "{}", traced.said);
+            requests.push((*name, version, traced.requests, traced.haves));
+        }
+        for of_version in requests.chunks(3) {
+            for ours in &of_version[1..] {
+                assert_eq!((ours.2, ours.3), (of_version[0].2, of_version[0].3), "{tags}: {requests:?}");
+            }
+        }
     }
 }

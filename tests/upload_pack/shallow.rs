@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::cloning::{assert_same_clones, clone};
 use crate::repo::{FORMATS, Repo, git};
 use crate::server::Server;
+use crate::traced::run;
 
 fn shallow_file(repo: &Path) -> Vec<String> {
     let text = std::fs::read_to_string(repo.join(".git/shallow")).unwrap_or_default();
@@ -84,4 +85,47 @@ fn a_shallow_clone_follows_new_commits() {
     assert!(error.contains("no commits selected"), "{error}");
     let error = crate::repo::git_fails(&ours, &["fetch", "--shallow-exclude=nothing"]);
     assert!(error.contains("deepen-not: nothing"), "{error}");
+}
+
+/// What every CI runner does. The objects that the client keeps from before are not sent again.
+#[test]
+fn a_fetch_of_depth_1_into_a_kept_work_folder_brings_what_is_new() {
+    let repo = Repo::empty(FORMATS[0]);
+    let mut script = String::from("commit refs/heads/main\ncommitter C <c@x> 1700000000 +0000\ndata 1\nx\n");
+    for number in 0..300 {
+        script += &format!("M 100644 inline dir{}/file{number}\ndata 4\n{number:04}\n", number % 10);
+    }
+    repo.import(script.as_bytes());
+    repo.pack();
+    repo.git(&["config", "uploadpack.allowRefInWant", "false"]);
+    let server = Server::start(repo.view());
+    let dir = tempfile::tempdir().unwrap();
+    let mut clients = Vec::new();
+    for version in ["0", "2"] {
+        for (name, url) in [("git", repo.url()), ("stateful", server.git_url()), ("http", server.http_url())] {
+            clients.push((name, version, clone(&dir, &format!("{name}{version}"), &url, version, &["--depth=1"])));
+        }
+    }
+    repo.commit("main", 2, "new");
+    server.show(repo.view());
+    server.sent();
+    let mut theirs = Vec::new();
+    for (name, version, client) in clients {
+        let version = format!("protocol.version={version}");
+        let traced = run(&client, &["-c", &version, "-c", "fetch.unpackLimit=1", "fetch", "--progress", "--depth=1"]);
+        assert!(traced.ok, "{}", traced.said);
+        // Commit, root tree, directory, file.
+        assert_eq!(traced.objects, 4, "{name} {version}");
+        match name {
+            "git" => theirs.push(traced),
+            _ => {
+                let sent = server.sent();
+                assert!(sent.len() == 1 && sent[0].bytes < 1500, "{sent:?}");
+            }
+        }
+        git(&client, &["checkout", "-q", "FETCH_HEAD"]);
+        assert_eq!(git(&client, &["status", "--porcelain"]), "");
+        git(&client, &["fsck"]);
+    }
+    assert_eq!(theirs.len(), 2);
 }

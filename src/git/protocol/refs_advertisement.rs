@@ -55,6 +55,9 @@ pub fn advertise_refs(
     let mut advertisement = Advertisement { out, capabilities: Some(all) };
     if let Some(id) = head {
         advertisement.line(&id, b"HEAD".into(), b"")?;
+        if let Some(peeled) = which.peeled.and_then(|_| view.head_peeled()) {
+            advertisement.line(&peeled, b"HEAD".into(), b"^{}")?;
+        }
     }
     for entry in view.refs.iter() {
         let Some(id) = view.refs.object(&entry) else { continue };

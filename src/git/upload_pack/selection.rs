@@ -42,7 +42,7 @@ impl Ends {
             by_time.sort_unstable_by_key(|(time, _)| std::cmp::Reverse(*time));
             self.edges.extend(by_time.into_iter().take(MAX_HELD_TREES).map(|(_, slot)| slot));
         }
-        self.haves = haves;
+        self.haves.extend(haves);
         Ok(())
     }
 }

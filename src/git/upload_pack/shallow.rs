@@ -1,12 +1,13 @@
 //! Shallow clones: where history is cut off.
 
 use std::io::{self, Write};
+use std::sync::Arc;
 
 use gix::ObjectId;
 use gix::bstr::{BString, ByteSlice};
 use gix::objs::Kind;
 
-use super::commits::closure;
+use super::commits::{Queue, closure};
 use super::error::ServeError;
 use super::graph::Graph;
 use super::reachable::Reachable;
@@ -57,6 +58,9 @@ pub(crate) fn apply(
         }
         Some(Deepen::Depth(depth)) => Some(by_depth(graph, wanted, *depth)?),
         Some(Deepen::Relative(more)) => {
+            // As Git, from commits that refs reach now, not only a short while ago.
+            let now = View { recent_tips: Arc::from([]), ..view.clone() };
+            let mut reachable = Reachable::new(&now);
             let mut from = Vec::new();
             for (id, slot) in &client {
                 if graph.metered(|graph| reachable.contains(id, *slot, graph))? {
@@ -82,6 +86,7 @@ pub(crate) fn apply(
             change.unshallow.push(*id);
             ends.wants.extend(graph.whole_commit(*slot)?.parents);
             ends.edges.push(*slot);
+            ends.haves.push(*slot);
         }
     }
     // Where the client's history ends, walks end too: it has nothing behind that, and what it is sent of it
@@ -118,6 +123,8 @@ fn by_depth(graph: &mut Graph<'_>, wanted: &[u64], depth: u32) -> Result<Depths,
             break;
         }
     }
+    // Git tells of the last one first.
+    level.reverse();
     Ok(Depths { boundary: level, inner })
 }
 
@@ -139,17 +146,19 @@ fn by_commits(
     }
     let excluded = closure(graph, &excluded)?;
     let (mut seen, mut inner) = (graph.no_slots(), graph.no_slots());
-    let mut order = Vec::new();
-    let mut stack: Vec<u64> = wanted.iter().rev().copied().collect();
-    while let Some(slot) = stack.pop() {
-        if excluded.contains(slot) || !seen.insert(slot) {
-            continue;
-        }
-        let commit = graph.whole_commit(slot)?;
-        if since.is_none_or(|since| commit.time >= since) {
+    // The newest first, as `git rev-list` lists them: the client is told in this order.
+    let (mut order, mut queue) = (Vec::new(), Queue::default());
+    let mut met = |slot: u64, graph: &mut Graph<'_>, queue: &mut Queue| match excluded.contains(slot) {
+        false if seen.insert(slot) => graph.whole_commit(slot).map(|commit| queue.push(commit.time, slot)),
+        _ => Ok(()),
+    };
+    wanted.iter().try_for_each(|slot| met(*slot, graph, &mut queue))?;
+    while let Some((time, slot)) = queue.pop() {
+        if since.is_none_or(|since| time >= since) {
             inner.insert(slot);
             order.push(slot);
-            stack.extend(commit.parents);
+            let parents = graph.whole_commit(slot)?.parents;
+            parents.into_iter().try_for_each(|parent| met(parent, graph, &mut queue))?;
         }
     }
     if order.is_empty() {

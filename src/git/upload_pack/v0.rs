@@ -37,10 +37,12 @@ pub(crate) fn converse<R: BufRead>(
         return Ok(None);
     }
     let mut negotiation = Negotiation::new(view, graph, false);
-    let wants = Wants::check(view, graph, &mut negotiation.reachable, &request)?;
+    let mut wants = Wants::check(view, graph, &mut negotiation.reachable, &request)?;
     let sparse = Sparse::new(view, graph, &mut negotiation.reachable, &request.filter.sparse)?;
     let mut ends = Ends { wants: wants.slots.clone(), sparse, ..Ends::default() };
     let change = shallow::apply(view, graph, &mut negotiation.reachable, &request, &wants.commits, &mut ends)?;
+    // Parents of commits that are no longer the end of history are wanted, too; the client may not have them.
+    wants.commits.extend(ends.wants.iter().skip(wants.slots.len()));
     if request.deepen.is_some() {
         let mut lines = PacketWriter::new(&mut *out);
         client(change.write(&mut lines).and_then(|()| lines.flush_packet()))?;

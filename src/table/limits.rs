@@ -17,9 +17,9 @@ pub const MAX_PK_BYTES: usize = 2_048;
 /// Most bytes of a sort key (DynamoDB's limit).
 pub const MAX_SK_BYTES: usize = 1_024;
 /// What an item weighs beside its keys, document and bytes: the names of its attributes, the revision, the expiry
-/// (together at most 64), and what DynamoDB charges an update for its expression (at most 192). DynamoDB counts
-/// all of it, so an embedded table must too.
-pub const ITEM_OVERHEAD_BYTES: usize = 256;
+/// (together at most 64), the format (at most 16), and what DynamoDB charges an update for its expression (at most 192).
+/// DynamoDB counts all of it, so an embedded table must too.
+pub const ITEM_OVERHEAD_BYTES: usize = 272;
 
 /// The newest format of documents that this build reads, and the one that it writes, for all documents of a table.
 /// Raised whenever an older build would misread one, or would lose a part of it by writing it again.
@@ -27,14 +27,25 @@ pub const ITEM_OVERHEAD_BYTES: usize = 256;
 pub const FORMAT: u64 = 2;
 /// The member of a stored document that says its format. Callers of a table neither write nor see it.
 const FORMAT_MEMBER: &str = "version";
+/// Bytes of the format in the text of a document, `"version":2,`; part of [`ITEM_OVERHEAD_BYTES`].
+const FORMAT_BYTES: usize = 12;
 
-/// Says the format in the document of a put.
-fn stamp(table: &str, write: &mut Write) -> Result<(), TableError> {
+/// Says the format in the document of a put, and in its text.
+fn stamp(table: &str, write: &mut Write, text: &mut Option<String>) -> Result<(), TableError> {
     let Action::Put { document: Value::Object(members), .. } = &mut write.action else { return Ok(()) };
-    match members.insert(FORMAT_MEMBER.into(), FORMAT.into()) {
-        None => Ok(()),
-        Some(_) => Err(invalid(table, format!("the document of {} has a member `{FORMAT_MEMBER}`", write.key))),
+    let separator = if members.is_empty() { "" } else { "," };
+    if members.insert(FORMAT_MEMBER.into(), FORMAT.into()).is_some() {
+        return Err(invalid(table, format!("the document of {} has a member `{FORMAT_MEMBER}`", write.key)));
     }
+    if let Some(text) = text {
+        text.insert_str(1, &format!("\"{FORMAT_MEMBER}\":{FORMAT}{separator}"));
+    }
+    Ok(())
+}
+
+/// What an item weighs whose stored document has a text of so many bytes, the format included.
+pub fn stored_bytes(key: &Key, document: usize, bytes: usize) -> usize {
+    item_bytes(key, document.saturating_sub(FORMAT_BYTES), bytes)
 }
 
 /// A stored document as its writer knew it, if this build reads its format.
@@ -83,8 +94,8 @@ pub fn check_transaction(table: &str, writes: Vec<Write>) -> Result<Vec<Checked>
     let mut total = 0usize;
     let mut checked = Vec::with_capacity(writes.len());
     for mut write in writes {
-        stamp(table, &mut write)?;
-        let (document, size) = check_item(table, &write)?;
+        let (mut document, size) = check_item(table, &write)?;
+        stamp(table, &mut write, &mut document)?;
         total = total.saturating_add(size);
         checked.push(Checked { write, document });
     }

@@ -20,7 +20,7 @@ use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::limits::{self, Checked, item_bytes};
+use super::limits::{self, Checked};
 use super::{Action, Condition, Item, Key, MAX_PAGE_BYTES, Page, Query, Table, TableError, Write};
 
 /// Most connections that one handle opens; further calls wait for one.
@@ -73,7 +73,7 @@ impl SqliteTable {
     }
 
     fn connect(path: PathBuf, name: String, create: bool) -> Result<Self, TableError> {
-        let file = DatabaseFile { name, path, idle: Mutex::default(), written: AtomicBool::new(false) };
+        let file = DatabaseFile { name, path, idle: Mutex::default(), written: AtomicBool::new(create) };
         let connection = open::connect(&file.path, create).map_err(|e| error::opening(&file.name, &file.path, e))?;
         file.give_back(connection);
         let (file, connections) = (Arc::new(file), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
@@ -233,7 +233,7 @@ impl DatabaseFile {
             let sk = row.get(0).map_err(|e| self.failed(e))?;
             let key = Key { pk: query.pk.clone(), sk };
             let stored = Stored::read(row, 1).map_err(|e| self.failed(e))?;
-            let weight = item_bytes(&key, stored.document.len(), stored.bytes.as_ref().map_or(0, Vec::len));
+            let weight = limits::stored_bytes(&key, stored.document.len(), stored.bytes.as_ref().map_or(0, Vec::len));
             size = size.saturating_add(weight);
             let full = page.items.len() >= limit || size > MAX_PAGE_BYTES;
             if let Some(last) = page.items.last().filter(|_| full) {

@@ -100,7 +100,7 @@ async fn an_upload_that_met_another_write_is_started_anew() {
     assert_eq!(meta.crc64, Some(Crc64::of(&large)));
     let requests = proxy.requests();
     let count = |operation: &str| requests.iter().filter(|request| request.is_s3(operation)).count();
-    let counts = ["CreateMultipartUpload", "UploadPart", "CompleteMultipartUpload"].map(count);
-    assert_eq!(counts, [2, 6, 2]);
+    // How often an upload is completed depends on the checksums that the server knows.
+    assert_eq!(["CreateMultipartUpload", "UploadPart"].map(count), [2, 6]);
     assert_eq!(store.remove_stale(std::time::Duration::MAX, jiff::Timestamp::MAX).await.unwrap(), 0);
 }

@@ -41,7 +41,11 @@ fn on_disk(test: &str, region: &str, bytes: u64) -> Option<(World, Disk)> {
     if disk.is_none() {
         eprintln!("SKIPPED {test}: only root may mount a small disk");
     }
-    disk.map(|disk| (world, disk))
+    // The region is made anew on it.
+    disk.map(|disk| {
+        world.ok(&["region", "init"]);
+        (world, disk)
+    })
 }
 
 fn small_then_large(world: &World) -> GitRepo {
@@ -192,7 +196,7 @@ fn a_destroyed_table_is_named_and_nothing_is_done() {
 fn a_table_of_another_program_is_left_alone() {
     let world = World::new();
     let file = world.path(SOURCE).join("table.db");
-    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    std::fs::remove_file(&file).unwrap();
     table(&world, SOURCE).execute_batch("CREATE TABLE theirs (x); INSERT INTO theirs VALUES (1)").unwrap();
     let before = std::fs::read(&file).unwrap();
     world.ends(3, &["repo", "create", "a", "--region", SOURCE]).says(&["another program", "table.db"]);

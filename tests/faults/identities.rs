@@ -73,6 +73,9 @@ fn a_store_that_is_empty_or_anothers_is_an_error_everywhere() {
     drop(gitferry::table::SqliteTable::open(&table, "another").unwrap());
     assert_refused(&world, &repo, &["table lacks the identity"]);
     // And that of the other region.
+    for log in ["table.db-wal", "table.db-shm"] {
+        let _ = std::fs::remove_file(world.path(SOURCE).join(log));
+    }
     std::fs::copy(world.path(TARGET).join("table.db"), &table).unwrap();
     assert_refused(&world, &repo, &["do not belong together"]);
     rename(&aside, &table);

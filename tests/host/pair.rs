@@ -131,10 +131,8 @@ impl Pair {
         scheme: &'static str,
         environment: Vec<(String, String)>,
     ) -> Pair {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gitferry"));
-        command.args(["region", "init", "--config"]).arg(dir.path().join("data/gitferry.toml"));
-        command.envs(environment.iter().map(|(name, value)| (name, value)));
-        assert!(command.stdin(Stdio::null()).output().unwrap().status.success(), "the regions cannot be made");
+        let made = make_regions(dir.path(), &environment);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         let process = run(dir.path(), None, &environment);
         let pair = Pair { dir, addresses, process, scheme, environment };
         pair.wait_until_up();
@@ -148,6 +146,8 @@ impl Pair {
         std::fs::create_dir(&data).unwrap();
         std::fs::write(data.join("gitferry.toml"), config(free_addresses(), "auth = \"none\"", ["", ""], more))
             .unwrap();
+        // Where the configuration makes sense so far.
+        let _ = make_regions(dir.path(), &[]);
         let mut process = run(dir.path(), None, &[]);
         let ended = process.wait().unwrap();
         assert_eq!(ended.code(), Some(2), "it started");
@@ -318,6 +318,13 @@ fn config(addresses: [SocketAddr; 2], auth: &str, hosts: [&str; 2], more: &str) 
     }
     config += "[links.dr]\nsource = \"us-east-1\"\ntarget = \"eu-west-1\"\n";
     config + more
+}
+
+fn make_regions(dir: &Path, environment: &[(String, String)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gitferry"));
+    command.args(["region", "init", "--config"]).arg(dir.join("data/gitferry.toml"));
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
+    command.stdin(Stdio::null()).output().unwrap()
 }
 
 fn run(dir: &Path, failpoints: Option<&str>, environment: &[(String, String)]) -> Child {

@@ -50,6 +50,8 @@ impl Hosts {
             link("push", "here", "eu"),
         ];
         std::fs::write(self.pair.path("links.toml"), text.concat()).unwrap();
+        let made = self.run(&["region", "init"]);
+        assert!(made.status.success(), "{}", made.stderr);
     }
 
     /// The command on the links.

@@ -328,6 +328,7 @@ fn the_command_line_is_described_to_shells_and_to_man() {
 #[test]
 fn a_configuration_is_checked_with_the_files_that_it_names() {
     let world = World::new();
+    std::fs::remove_dir_all(world.path("us-east-1")).unwrap();
     world.ok(&["config", "check"]);
     assert!(!world.path("us-east-1").exists(), "a check opens no store");
     std::fs::write(world.path("tokens"), "ann:0123456789abcdef\n").unwrap();

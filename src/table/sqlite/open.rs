@@ -83,6 +83,7 @@ pub(super) fn connect(path: &Path, create_missing: bool) -> Result<Connection, O
     match version(&connection) {
         Ok(SCHEMA_VERSION) => configure(connection),
         Ok(0) if create_missing => configure(create(connection, path)?),
+        Ok(0) if holds_tables(&connection)? => Err(OpenError::Foreign),
         Ok(0) => Err(OpenError::Empty),
         Ok(found) => Err(OpenError::Newer { found, known: SCHEMA_VERSION }),
         Err(error) if is_cannot_open(&error) || is_read_only(&error) => connect_immutable(path, error),

@@ -40,22 +40,27 @@ const DAMAGES: [(&str, Damage); 4] = [
     }),
 ];
 
-fn pack(world: &World, region: &str, extension: &str) -> PathBuf {
-    world.pack_files(region)[1].with_extension(extension)
+/// A file of a pack that was not damaged before: one that was repaired stays beside its copy for a while.
+fn pack(world: &World, region: &str, extension: &str, damaged: &[PathBuf]) -> PathBuf {
+    let mut packs = world.pack_files(region);
+    packs.retain(|path| !damaged.contains(path));
+    packs[1].with_extension(extension)
 }
 
 #[test]
 fn a_bad_pack_is_named_on_the_way_out_and_comes_back_from_the_other_region() {
     for (region, other) in [(SOURCE, TARGET), (TARGET, SOURCE)] {
         let (world, repo) = synced();
+        let mut damaged = Vec::new();
         for extension in ["pack", "idx"] {
             for (what, damage) in DAMAGES {
-                let path = pack(&world, region, extension);
+                let path = pack(&world, region, extension, &damaged);
                 damage(&path, &fs::read(&path).unwrap());
                 let to = world.fresh("export");
                 let args = ["export", "team/app", "--region", region, "--to", to.to_str().unwrap()];
                 let run = world.ends(3, &args);
                 let file = path.with_extension("pack");
+                damaged.push(file.clone());
                 let name = file.file_name().unwrap().to_str().unwrap();
                 let command = format!("gitferry repair team/app --region {region} --from");
                 run.says(&["team/app", region, name, what, &command]);
@@ -77,7 +82,7 @@ fn a_bad_pack_is_named_on_the_way_out_and_comes_back_from_the_other_region() {
 fn what_the_other_region_holds_damaged_as_well_is_left_and_said() {
     let (world, _) = synced();
     for region in [SOURCE, TARGET] {
-        let path = pack(&world, region, "pack");
+        let path = pack(&world, region, "pack", &[]);
         let bytes = fs::read(&path).unwrap();
         replace(&path, Some(&bytes[..bytes.len() - 1]));
     }

@@ -46,6 +46,7 @@ use crate::events::Sink;
 use crate::git::limits::WALK_STACK_BYTES;
 use crate::git::local::RefPatterns;
 use crate::git::protocol::{Service as GitService, Version};
+use crate::git::refname::NameError;
 use crate::region::{Region, RegionError};
 use auth::{Access, Authorizer, Denied, Identity};
 use birthplace::Upstream;
@@ -176,6 +177,8 @@ enum Refusal {
     /// A rule forbids it: the rule, and the way out.
     Forbidden(String),
     NotFound,
+    /// No repository can have that name.
+    Name(NameError),
     Method,
     /// It asks for a host of another name.
     NotMeant,
@@ -206,6 +209,15 @@ impl From<std::io::Error> for Refusal {
             std::io::ErrorKind::TimedOut => Refusal::Silent,
             std::io::ErrorKind::ResourceBusy => Refusal::Busy,
             _ => Refusal::Bad(format!("the request's body ends early: {error}")),
+        }
+    }
+}
+
+impl From<route::Astray> for Refusal {
+    fn from(astray: route::Astray) -> Self {
+        match astray {
+            route::Astray::Nothing => Refusal::NotFound,
+            route::Astray::Name(error) => Refusal::Name(error),
         }
     }
 }
@@ -246,6 +258,9 @@ impl Host {
         let start = tokio::time::Instant::now();
         let (body, watch) = hold::watch(&parts.headers, body);
         let request = Request::from_parts(parts, body);
+        // What stands behind the prefix is a secret.
+        let is_secret = request.uri().path().starts_with(quarantines::PREFIX);
+        let path = if is_secret { quarantines::PREFIX } else { request.uri().path() }.to_owned();
         let silence = self.limits.request_silence;
         let reserved = client.door.as_ref().is_some_and(|door| door.reserved) && request.uri().path() != HEALTH;
         let routed = match (self.is_meant(&request), self.is_cross_site(&request, &client)) {
@@ -254,7 +269,11 @@ impl Host {
             (true, false) if reserved => Err(Refusal::Busy),
             (true, false) => client.clone().scope(self.route(request)).await,
         };
-        let response = routed.unwrap_or_else(refuse);
+        let response = routed.unwrap_or_else(|refusal| match refusal {
+            // The path as it stood in the URL: it has no control characters.
+            Refusal::NotFound => (StatusCode::NOT_FOUND, format!("not found: {path}\n")).into_response(),
+            refusal => refuse(refusal),
+        });
         let mut response = watch.hold(response, silence, || client.is_revoked(), || refuse(Refusal::Busy)).await;
         if let Ok(id) = HeaderValue::from_str(&client.request_id) {
             response.headers_mut().insert(REQUEST_ID, id);
@@ -295,12 +314,13 @@ impl Host {
         if let Some(path) = request.uri().path().strip_prefix(quarantines::PREFIX).map(str::to_owned) {
             return self.quarantined(&path, request).await;
         }
-        let route = route::parse(request.uri().path()).ok_or(Refusal::NotFound)?;
+        let route = route::parse(request.uri().path())?;
         tracing::Span::current().record("repository", &route.repository);
         let (parts, body) = request.into_parts();
         match (route.service, &parts.method) {
-            (Service::InfoRefs, &Method::GET) => self.info_refs(route, &parts).await,
-            (Service::Frontier, &Method::GET) => self.frontier(&route.repository, &parts.headers).await,
+            // The body of an answer to HEAD is not sent.
+            (Service::InfoRefs, &Method::GET | &Method::HEAD) => self.info_refs(route, &parts).await,
+            (Service::Frontier, &Method::GET | &Method::HEAD) => self.frontier(&route.repository, &parts.headers).await,
             (Service::UploadPack, &Method::POST) => self.upload_pack(route, &parts.headers, body).await,
             (Service::ReceivePack, &Method::POST) => self.receive_pack(route, &parts.headers, body).await,
             (Service::Head, &Method::PUT) => self.put_head(&route, &parts, body).await,
@@ -370,7 +390,7 @@ impl Host {
         let query = request.uri.query().unwrap_or_default();
         let service = query.split('&').find_map(|pair| pair.strip_prefix("service="));
         // Without a service it is the dumb protocol, which lists files that there are none of.
-        let service = service.and_then(|name| GitService::from_name(name.as_bytes()));
+        let service = service.and_then(route::decode).and_then(|name| GitService::from_name(name.as_bytes()));
         let service = service.ok_or_else(|| Refusal::Bad("only Git's smart protocol is spoken here".into()))?;
         match service {
             GitService::UploadPack => {
@@ -452,6 +472,7 @@ fn refuse(refusal: Refusal) -> Response {
         Refusal::Denied(Denied::Forbidden) => (StatusCode::FORBIDDEN, "not allowed\n").into_response(),
         Refusal::Forbidden(reason) => (StatusCode::FORBIDDEN, format!("{reason}\n")).into_response(),
         Refusal::NotFound => (StatusCode::NOT_FOUND, "not found\n").into_response(),
+        Refusal::Name(error) => (StatusCode::NOT_FOUND, format!("not found: {error}\n")).into_response(),
         Refusal::NotMeant => {
             let reason = "without authentication this host answers to localhost and its own url only\n";
             (StatusCode::MISDIRECTED_REQUEST, reason).into_response()

@@ -2,7 +2,7 @@
 //!
 //! A repository is reached as `/NAME`, `/NAME.git` and, as at CodeCommit, `/v1/repos/NAME`.
 
-use crate::git::refname::check_repository_name;
+use crate::git::refname::{NameError, check_repository_name};
 
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,11 +38,21 @@ pub struct Route {
     pub object: Option<String>,
 }
 
+/// A path that leads to no repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Astray {
+    /// It is not of the form of a repository's.
+    Nothing,
+    /// It is, but no repository can have that name.
+    Name(NameError),
+}
+
 const PREFIX: &str = "/v1/repos/";
 const LFS_OBJECTS: &str = "/info/lfs/objects/";
 
-/// Understands a path, percent-decoded; `None` for all that is not a repository's.
-pub fn parse(path: &str) -> Option<Route> {
+/// Understands a path as it stands in a URL, percent-encoded or not.
+pub fn parse(path: &str) -> Result<Route, Astray> {
+    let path = &decode(path).ok_or(Astray::Nothing)?;
     let simple = [
         ("/info/refs", Service::InfoRefs),
         ("/git-upload-pack", Service::UploadPack),
@@ -56,19 +66,33 @@ pub fn parse(path: &str) -> Option<Route> {
     ];
     for (suffix, service) in simple {
         if let Some(name) = path.strip_suffix(suffix) {
-            return Some(Route { repository: repository(name)?, service, object: None });
+            return Ok(Route { repository: repository(name)?, service, object: None });
         }
     }
-    let (name, object) = path.rsplit_once(LFS_OBJECTS)?;
+    let (name, object) = path.rsplit_once(LFS_OBJECTS).ok_or(Astray::Nothing)?;
     let valid = object.len() == 64 && object.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    valid.then_some(())?;
-    Some(Route { repository: repository(name)?, service: Service::LfsObject, object: Some(object.into()) })
+    valid.then_some(()).ok_or(Astray::Nothing)?;
+    Ok(Route { repository: repository(name)?, service: Service::LfsObject, object: Some(object.into()) })
 }
 
-fn repository(path: &str) -> Option<String> {
-    let name = path.strip_prefix(PREFIX).or_else(|| path.strip_prefix('/'))?;
+fn repository(path: &str) -> Result<String, Astray> {
+    let name = path.strip_prefix(PREFIX).or_else(|| path.strip_prefix('/')).ok_or(Astray::Nothing)?;
     let name = name.strip_suffix(".git").unwrap_or(name);
-    check_repository_name(name).ok().map(|()| name.to_owned())
+    check_repository_name(name).map_err(Astray::Name)?;
+    Ok(name.to_owned())
+}
+
+/// Text of a URL without its percent-encoding, which is taken off once; `None` if that is broken, or hides what is no
+/// UTF-8.
+pub fn decode(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let (digits, rest) = part.as_bytes().split_at_checked(2)?;
+        bytes.extend(hex::decode(digits).ok()?);
+        bytes.extend_from_slice(rest);
+    }
+    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]
@@ -109,10 +133,35 @@ mod tests {
             &long,
             "/app/info/lfs/objects/../x",
             "app/info/refs",
-            "/a%2e/info/refs",
+            "/a%2e%2e/info/refs",
+            "/%2e%2e/info/refs",
+            "/a%00b/info/refs",
+            "/a%252eb/info/refs",
+            "/a%/info/refs",
+            "/a%4/info/refs",
+            "/a%+4b/info/refs",
+            "/a%ffb/info/refs",
         ];
         for path in bad {
-            assert_eq!(parse(path), None, "{path:?}");
+            assert!(parse(path).is_err(), "{path:?}");
         }
+    }
+
+    #[test]
+    fn percent_encoded_paths_are_the_plain_ones() {
+        for path in ["/team%2Fapp/info/refs", "/t%65am/app%2egit/info/refs", "/team/app/info%2frefs"] {
+            assert_eq!(parse(path).unwrap().repository, "team/app", "{path}");
+        }
+    }
+
+    #[test]
+    fn names_are_refused_with_their_reason() {
+        let reason = |path: &str| match parse(path) {
+            Err(Astray::Name(error)) => error.to_string(),
+            other => panic!("{other:?}"),
+        };
+        assert!(reason("/my%20app/info/refs").contains("\"my app\" is not a valid repository name: only letters"));
+        assert!(reason("/.github/info/refs").contains("no segment may start with"));
+        assert_eq!(parse("/favicon.ico"), Err(Astray::Nothing));
     }
 }

@@ -6,6 +6,7 @@ mod arbitrary;
 mod births;
 mod both;
 mod changing;
+mod clients;
 mod crowd;
 mod damaged;
 mod default_branch;
@@ -32,10 +33,13 @@ mod older;
 #[allow(dead_code)]
 mod packs;
 mod pair;
+mod parity;
 mod policies;
 #[path = "../support/nginx.rs"]
 mod proxy;
 mod pushes;
+#[path = "../support/python.rs"]
+mod python;
 mod raw;
 mod recent;
 mod shares;

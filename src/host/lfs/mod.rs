@@ -102,6 +102,7 @@ impl From<Refusal> for LfsRefusal {
             Refusal::Forbidden(reason) => LfsRefusal::new(StatusCode::FORBIDDEN, reason),
             Refusal::NotFound => LfsRefusal::new(StatusCode::NOT_FOUND, "there is no such repository"),
             Refusal::CrossSite => LfsRefusal::new(StatusCode::FORBIDDEN, "a page of another site asks"),
+            Refusal::Name(error) => LfsRefusal::new(StatusCode::NOT_FOUND, error.to_string()),
             Refusal::Method => LfsRefusal::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"),
             Refusal::NotMeant => LfsRefusal::new(StatusCode::MISDIRECTED_REQUEST, "this is another host"),
             Refusal::MediaType(expected) => {

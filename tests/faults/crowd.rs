@@ -227,9 +227,9 @@ impl Crowd {
     async fn consolidate_often(&self, process: u64, name: &str) {
         let region = self.region(name, process, 0);
         while self.is_at_work() {
-            for item in region.heads().await.unwrap_or_default() {
+            for item in region.heads().await.map(|heads| heads.items).unwrap_or_default() {
                 let item = region.maintain_snapshot(item).await;
-                let _ = region.maintain_packs(item).await;
+                let _ = region.consolidate(item.id).await;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -256,7 +256,7 @@ impl Crowd {
         let us = self.sites.region("us");
         let mut changes: BTreeMap<RepositoryId, BTreeMap<String, BTreeMap<String, Option<String>>>> = BTreeMap::new();
         let mut everywhere: BTreeMap<String, RepositoryId> = BTreeMap::new();
-        for item in us.heads().await.unwrap() {
+        for item in us.heads().await.unwrap().items {
             let found = changes_of(&us, &item).await;
             for actor in found.keys().filter(|actor| actor.starts_with("pusher-")) {
                 let before = everywhere.insert(actor.clone(), item.id);
@@ -290,7 +290,7 @@ impl Crowd {
     async fn judge_by_git(&self) {
         for name in ["us", "eu"] {
             let region = self.sites.region(name);
-            let live = region.heads().await.unwrap().into_iter().filter(|item| item.head.state == State::Active);
+            let live = region.heads().await.unwrap().items.into_iter().filter(|item| item.head.state == State::Active);
             for item in live {
                 let to = self.sites.path(&format!("export-{name}-{}", item.id));
                 region.export(&item.id.to_string(), &to).await.unwrap();
@@ -352,7 +352,7 @@ fn request(commands: &[Command]) -> PushRequest {
 /// An error that leaves no doubt says that nothing happened.
 fn outcome_of(error: &RegionError) -> Outcome {
     match error.kind() {
-        Kind::Transient => Outcome::Unknown,
+        Kind::Transient | Kind::InDoubt => Outcome::Unknown,
         Kind::Internal => panic!("{error}"),
         _ => Outcome::Refused,
     }

@@ -10,6 +10,7 @@ mod stale;
 mod support;
 
 mod commits;
+mod crowd;
 mod disk;
 mod environment;
 mod everywhere;

@@ -13,7 +13,7 @@ use crate::support::git::GitRepo;
 /// How many packs there are; each needs those before it.
 pub const LEVELS: usize = 8;
 /// Commits in one pack.
-const COMMITS: usize = 6;
+pub const COMMITS: usize = 6;
 
 /// The pool. It is made when it is first asked for.
 pub struct Pool {
@@ -59,6 +59,23 @@ impl Pool {
     pub fn id(&self, levels: usize, number: usize) -> &str {
         let level = &self.levels[number % levels];
         &level.ids[number / levels % level.ids.len()]
+    }
+
+    /// A commit in one pack.
+    pub fn commit(&self, level: usize, number: usize) -> &str {
+        &self.levels[level].ids[number % COMMITS]
+    }
+
+    /// The annotated tag in one pack, which reaches all of it and all before.
+    pub fn tag(&self, level: usize) -> &str {
+        &self.levels[level].ids[COMMITS]
+    }
+
+    /// The bytes of one pack.
+    pub fn pack(&self, level: usize) -> Vec<u8> {
+        let files = std::fs::read_dir(self.levels[level].objects.join("pack")).unwrap();
+        let mut files = files.map(|file| file.unwrap().path());
+        std::fs::read(files.find(|path| path.extension().is_some_and(|end| end == "pack")).unwrap()).unwrap()
     }
 }
 

@@ -15,6 +15,7 @@ mod lambda;
 mod links;
 mod log;
 mod logging;
+mod maintain;
 mod metrics;
 mod output;
 mod region;
@@ -89,6 +90,7 @@ enum Command {
     Lambda(lambda::Lambda),
     Backup(backup::BackupCommand),
     Health(health::Health),
+    Maintain(maintain::Maintain),
     Completions(shell::Completions),
     Man(shell::Man),
 }
@@ -155,6 +157,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Backup(command) => command.run(context).await,
         Command::Health(command) => command.run().await,
         Command::Config(command) => command.run(context),
+        Command::Maintain(command) => command.run(context).await,
         Command::Completions(command) => command.run(),
         Command::Man(command) => command.run(),
     }

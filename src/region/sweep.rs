@@ -26,7 +26,7 @@ const PROBES: &str = "probes/";
 const SEEN: &str = "seen";
 
 /// What went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Swept {
     /// Temporary files, unfinished uploads and probes of the store.
     pub stale: u64,
@@ -40,21 +40,36 @@ pub struct Swept {
     pub claims: u64,
 }
 
-/// The times of one sweep, both of the object store.
+/// The times of one sweep, both of the object store, and whether it only looks.
 #[derive(Clone, Copy, Debug)]
 struct Times {
     now: Timestamp,
     /// A recovery window before.
     limit: Timestamp,
+    /// Nothing is removed or noted: what would go is counted.
+    dry: bool,
 }
 
 impl Region {
     /// Removes what is of no use any more, everywhere in the region. A repository that fails is passed over.
     pub async fn sweep(&self) -> Result<Swept> {
+        self.sweep_or_look(false).await
+    }
+
+    /// Counts what [`Region::sweep`] would remove now, of packs and of rows of uploads. Temporary files, unfinished
+    /// uploads and old claims are not counted.
+    pub async fn would_sweep(&self) -> Result<Swept> {
+        self.sweep_or_look(true).await
+    }
+
+    async fn sweep_or_look(&self, dry: bool) -> Result<Swept> {
         let now = self.store_time().await?;
-        let times = Times { now, limit: now.checked_sub(self.recovery_window).unwrap_or(Timestamp::MIN) };
-        let stale = self.objects.remove_stale(TEMPORARY_AGE, times.limit).await? + self.sweep_probes(times).await?;
-        let mut swept = Swept { stale, ..Swept::default() };
+        let times = Times { now, limit: now.checked_sub(self.recovery_window).unwrap_or(Timestamp::MIN), dry };
+        let mut swept = Swept::default();
+        if !dry {
+            swept.stale =
+                self.objects.remove_stale(TEMPORARY_AGE, times.limit).await? + self.sweep_probes(times).await?;
+        }
         for id in self.list().await? {
             let done = async {
                 swept.retired += self.sweep_retired(id, times).await?;
@@ -66,7 +81,9 @@ impl Region {
             }
         }
         swept.orphans = self.sweep_orphans(times).await?;
-        swept.claims = self.drop_old_claims(times.limit).await?;
+        if !dry {
+            swept.claims = self.drop_old_claims(times.limit).await?;
+        }
         Ok(swept)
     }
 
@@ -114,6 +131,9 @@ impl Region {
                 next => query.after = next,
             }
         }
+        if times.dry {
+            return Ok(seen);
+        }
         for writes in new.chunks(MAX_TRANSACTION_ITEMS) {
             match self.table.transact(writes.to_vec()).await {
                 // One of them has changed; all are noted by the next sweep.
@@ -135,6 +155,10 @@ impl Region {
         let mut swept = 0;
         for row in rows {
             let Some(pack) = row.sk.strip_prefix(keys::RETIRED_PREFIX) else { continue };
+            if times.dry {
+                swept += u64::from(!named.contains(pack));
+                continue;
+            }
             if named.contains(pack) || self.delete_pack(pack).await {
                 swept += u64::from(!named.contains(pack));
                 self.table.transact(vec![Write::delete(row, Condition::Any)]).await?;
@@ -146,6 +170,9 @@ impl Region {
     /// Deletes the rows of uploads that are too old to be resumed.
     async fn sweep_staging(&self, id: RepositoryId, times: Times) -> Result<u64> {
         let rows = self.seen_rows(id, keys::STAGING_PREFIX, times).await?;
+        if times.dry {
+            return Ok(rows.len() as u64);
+        }
         for rows in rows.chunks(MAX_TRANSACTION_ITEMS) {
             let deletes = rows.iter().map(|row| Write::delete(row.clone(), Condition::Any)).collect();
             self.table.transact(deletes).await?;
@@ -188,6 +215,9 @@ impl Region {
                 files.iter().map(|file| file.pack.clone()).filter(|pack| !kept.contains(pack)).collect();
             if unnamed.is_empty() {
                 return Ok(0);
+            }
+            if times.dry {
+                return Ok(files.iter().filter(|file| unnamed.contains(&file.pack)).count() as u64);
             }
             let claimed = self.claim(id, &unnamed, times.now).await?;
             crate::fault::crash_point("sweep-claimed");

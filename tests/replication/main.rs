@@ -15,6 +15,7 @@ mod kinds;
 mod latency;
 mod lfs;
 mod links;
+mod maintain;
 mod names;
 mod repair;
 mod snapshots;

@@ -5,7 +5,7 @@ use serde_json::Value;
 use crate::support::git::GitRepo;
 use crate::support::{LINK, SOURCE, TARGET, World};
 
-const COMMANDS: [&[&str]; 18] = [
+const COMMANDS: [&[&str]; 19] = [
     &[],
     &["init"],
     &["repo"],
@@ -24,6 +24,7 @@ const COMMANDS: [&[&str]; 18] = [
     &["config", "check"],
     &["completions"],
     &["man"],
+    &["maintain"],
 ];
 
 fn synced() -> (World, GitRepo) {

@@ -122,6 +122,22 @@ impl Region {
         Ok(merged)
     }
 
+    /// How many packs the next round of consolidation would merge, over all repositories of the region. A repository
+    /// that cannot be read is passed over with a warning.
+    pub async fn would_consolidate(&self) -> Result<u64> {
+        let aside: HashSet<String> = self.packs_aside().await?.into_iter().map(|row| row.key).collect();
+        let mut packs = 0;
+        for item in self.heads().await?.items {
+            match self.manifest(&item).await {
+                Ok((manifest, _)) => packs += choose(&manifest.packs, &aside).len() as u64,
+                Err(error) => {
+                    tracing::warn!(%error, repository = item.head.name, region = self.name, "its packs are not counted");
+                }
+            }
+        }
+        Ok(packs)
+    }
+
     /// The queue for consolidating a repository; keep it over several attempts, to notice that a holder has died.
     pub(crate) fn consolidation_turn(&self, id: RepositoryId) -> Waiter {
         Waiter::new(&self.table, &self.clock, keys::consolidation_lease(id))

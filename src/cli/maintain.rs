@@ -1,0 +1,92 @@
+//! `gitferry maintain`
+
+use clap::Args;
+use gitferry::region::Region;
+use gitferry::region::sweep::Swept;
+use serde_json::json;
+
+use super::context::Context;
+use super::failure::{Exit, Failure};
+use super::output;
+
+/// Clean regions up by hand, as hosts and workers do from time to time.
+#[derive(Debug, Args)]
+#[command(after_help = "Removes what crashes, lost races and consolidation left, once its recovery window is over, and
+merges small packs of repositories that have many. Hosts and workers may run meanwhile.
+
+Exit codes: 0 done, 3 a region failed; the others are cleaned up all the same, and running the
+command again is safe.
+
+Example:
+  gitferry maintain --dry-run
+  gitferry maintain --region us-east-1 --json")]
+pub struct Maintain {
+    /// Only this region; may be given several times. [default: all of the configuration]
+    #[arg(long = "region", value_name = "R")]
+    regions: Vec<String>,
+    /// Only count what would be removed and merged.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON, a line for each region.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Maintain {
+    pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
+        let config = context.config()?;
+        let names = match self.regions.is_empty() {
+            true => config.regions.keys().cloned().collect(),
+            false => self.regions.clone(),
+        };
+        for name in &names {
+            config.stores(name)?;
+        }
+        let mut exit = Exit::Done;
+        for name in &names {
+            match self.maintain(context, name).await {
+                Ok((swept, merged)) => self.say(name, swept, merged)?,
+                Err(failure) => {
+                    if self.json {
+                        output::json(&json!({ "region": name, "error": failure.message() }))?;
+                    }
+                    failure.about(&format!("region {name}")).print();
+                    exit = Exit::Failed;
+                }
+            }
+        }
+        Ok(exit)
+    }
+
+    /// What went, or would go, and how many packs were merged, or would be.
+    async fn maintain(&self, context: &Context, name: &str) -> Result<(Swept, u64), Failure> {
+        if self.dry_run {
+            let region = context.region(name).await?;
+            return Ok((region.would_sweep().await?, region.would_consolidate().await?));
+        }
+        let region: Region = context.writable_region(name).await?;
+        let swept = region.sweep().await?;
+        Ok((swept, region.consolidate_all().await?))
+    }
+
+    fn say(&self, region: &str, swept: Swept, merged: u64) -> Result<(), Failure> {
+        if self.json {
+            let dry = self.dry_run;
+            return output::json(&json!({ "region": region, "dry_run": dry, "swept": swept, "merged_packs": merged }));
+        }
+        let (removed, merging) = match self.dry_run {
+            true => ("would remove", "would merge"),
+            false => ("removed", "merged"),
+        };
+        let Swept { stale, retired, orphans, staging, claims } = swept;
+        let parts = [
+            output::count(retired, "replaced pack"),
+            output::count(orphans, "orphaned file"),
+            output::count(staging, "upload row"),
+            output::count(stale, "temporary file"),
+            output::count(claims, "old claim"),
+        ];
+        output::line(format!("{region}: {removed} {}; {merging} {}", parts.join(", "), output::count(merged, "pack")));
+        Ok(())
+    }
+}

@@ -84,7 +84,7 @@ fn a_store_that_is_empty_or_anothers_is_an_error_everywhere() {
     rename(&world.path(SOURCE), &aside);
     rename(&world.path(TARGET), &world.path(SOURCE));
     rename(&aside, &world.path(TARGET));
-    assert_refused(&world, &repo, &["those of region eu-west-1"]);
+    assert_refused(&world, &repo, &["its stores are those of region"]);
 }
 
 #[test]

@@ -285,13 +285,23 @@ fn a_source_that_may_not_be_read_is_named() {
     world.sync(&source, "team/app");
 }
 
+/// Gives a folder and all in it to a user.
+fn give(path: &std::path::Path, user: u32) -> std::io::Result<()> {
+    std::os::unix::fs::lchown(path, Some(user), Some(user))?;
+    if std::fs::symlink_metadata(path)?.is_dir() {
+        for entry in std::fs::read_dir(path)? {
+            give(&entry?.path(), user)?;
+        }
+    }
+    Ok(())
+}
+
 /// The command with these arguments, run by an unprivileged user in a folder that is made theirs.
 fn as_nobody(world: &World, args: &[&str]) -> Option<std::process::Command> {
     const NOBODY: u32 = 65_534;
-    let own = |path: &std::path::Path| std::os::unix::fs::chown(path, Some(NOBODY), Some(NOBODY)).ok();
     let binary = world.path("gitferry");
     std::fs::copy(env!("CARGO_BIN_EXE_gitferry"), &binary).ok()?;
-    own(&world.path(""))?;
+    give(&world.path(""), NOBODY).ok()?;
     let mut command = std::process::Command::new(binary);
     command.args(args).current_dir(world.path("")).env_clear().uid(NOBODY).gid(NOBODY);
     Some(command)

@@ -50,7 +50,7 @@ fn a_damaged_pack_in_the_sources_store_is_not_carried_on() {
             [half, gone, |bytes| flip(0)(bytes), |bytes| flip(500)(bytes), |bytes| flip(1_000)(bytes)];
         for change in changes {
             let _damaged = damage(&path, change);
-            refuses(&world, &["team/app", &id, SOURCE, "damaged", "--deep` lists all damage"]);
+            refuses(&world, &["team/app", &id, SOURCE, "gitferry repair"]);
         }
     }
     // What was put back is delivered, and nothing bad was kept from the tries before.

@@ -1,7 +1,7 @@
 //! `gitferry maintain`: a region is cleaned up by hand.
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -35,7 +35,7 @@ fn leave_orphans(world: &World) -> Vec<PathBuf> {
             let orphan = path.with_file_name(format!("{of}-0123456789ab7def8123456789abcdef.{ending}"));
             std::fs::copy(path, &orphan).unwrap();
             let file = std::fs::File::options().write(true).open(&orphan).unwrap();
-            file.set_modified(SystemTime::now() - LONG_AGO).unwrap();
+            file.set_modified(std::fs::metadata(path).unwrap().modified().unwrap() - LONG_AGO).unwrap();
             orphan
         })
         .collect()

@@ -22,7 +22,15 @@ pub(super) struct ImportSpool {
 
 impl ImportSpool {
     /// Removes what killed imports left in a spool, and makes a folder for another one. Blocking.
+    ///
+    /// # Errors
+    /// The folder cannot be written: the error names it.
     pub fn open(spool: &Path) -> io::Result<Self> {
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", spool.display()));
+        Self::make(spool).map_err(named)
+    }
+
+    fn make(spool: &Path) -> io::Result<Self> {
         if let Err(error) = remove_abandoned(spool) {
             tracing::debug!(%error, "what interrupted imports left stays until a sweep");
         }

@@ -312,8 +312,12 @@ fn requests_that_make_no_sense_get_the_right_status() {
     assert_eq!(post(path, &either, good).status, 200);
     assert_eq!(post(path, LFS, good).status, 200);
     assert_eq!(post(path, JSON, r#"{"operation":"download","hash_algo":"md5","objects":[]}"#).status, 409);
-    assert_eq!(post("/other/info/lfs/objects/batch", JSON, good).status, 404);
-    assert!(post("/other/info/lfs/objects/batch", JSON, good).json()["message"].is_string());
+    // A repository that a push would make has no objects yet.
+    let nobodys = json!({ "operation": "download", "objects": [{ "oid": NOBODYS, "size": 1 }] }).to_string();
+    let answer = post("/other/info/lfs/objects/batch", JSON, &nobodys);
+    assert_eq!((answer.status, &answer.json()["objects"][0]["error"]["code"]), (200, &json!(404)));
+    let verify = post("/other/info/lfs/objects/verify", JSON, &json!({ "oid": NOBODYS, "size": 1 }).to_string());
+    assert_eq!((verify.status, verify.json()["message"].is_string()), (404, true));
     assert_eq!(request(&pair, US, &format!("GET {path}"), JSON, "").status, 405);
     assert_eq!(request(&pair, US, &format!("DELETE /app/info/lfs/objects/{NOBODYS}"), JSON, "").status, 405);
     assert_eq!(post("/app/info/lfs/locks/verify", JSON, "{}").status, 501);

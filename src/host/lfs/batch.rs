@@ -10,11 +10,12 @@ use serde::{Deserialize, Serialize};
 
 use super::{Endpoint, LfsRefusal, MAX_BATCH_OBJECTS, json, parse, read_request};
 use crate::git::lfs::{LfsOid, Pointer};
-use crate::host::Host;
 use crate::host::auth::Access;
 use crate::host::birthplace::Birthplace;
 use crate::host::forward::OtherHost;
+use crate::host::{Host, Refusal};
 use crate::ledger::change::LfsObject;
+use crate::ledger::head::HeadItem;
 use crate::region::is_visible;
 use crate::region::lfs::LfsState;
 
@@ -120,7 +121,7 @@ impl Host {
         }
         let item = match request.operation {
             Operation::Upload => self.lfs_writable(name, &parts.headers).await?,
-            Operation::Download => Some(self.lfs_repository(name).await?),
+            Operation::Download => self.lfs_readable(name, &parts.headers).await?,
         };
         let endpoint = self.lfs_endpoint(parts)?;
         let offers = Offers { operation: request.operation, endpoint, most: self.policies.of(name).lfs_object_bytes };
@@ -146,6 +147,17 @@ impl Host {
             objects.push(wanted.offered(offer));
         }
         Ok(json(StatusCode::OK, &Answer { transfer: "basic", objects, hash_algo: "sha256" }))
+    }
+
+    /// The repository that objects are had from. `None` where a push of this client would make it: it has none of them,
+    /// which is what a client asks that is about to bring some.
+    async fn lfs_readable(&self, name: &str, headers: &HeaderMap) -> Result<Option<HeadItem>, LfsRefusal> {
+        if let Some(item) = self.region.find(name).await?.filter(|item| is_visible(&item.head)) {
+            return Ok(Some(item));
+        }
+        self.authorize(headers, name, Access::Write).map_err(|_| Refusal::NotFound)?;
+        self.birthplace(name, headers)?;
+        Ok(None)
     }
 
     /// The host that uploads are forwarded to, if they are.

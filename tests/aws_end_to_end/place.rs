@@ -200,9 +200,9 @@ impl Place {
         self.show(name)["frontier"]["seq"].as_u64().unwrap()
     }
 
-    /// How many events announce the first push of the repository: that it was made, and each ref.
+    /// How many events announce the first push of the repository, one for each ref: the push makes the repository.
     pub fn first_events(&self) -> usize {
-        1 + self.repo.refs().len()
+        self.repo.refs().len()
     }
 
     /// Git clones from the other region what was pushed, both regions verify, and their ledgers are the same.

@@ -58,7 +58,7 @@ impl Maintain {
         Ok(exit)
     }
 
-    /// What went, or would go, and how many packs were merged, or would be.
+    /// Returns counts of removed items and of merged packs; with `--dry-run`, of those that would be.
     async fn maintain(&self, context: &Context, name: &str) -> Result<(Swept, u64), Failure> {
         if self.dry_run {
             let region = context.region(name).await?;

@@ -57,18 +57,20 @@ pub struct Failure {
     code: u8,
     message: String,
     hint: Option<String>,
+    /// The stores of one region are to blame.
+    of_stores: bool,
 }
 
 impl Failure {
     /// The request is not valid as it stands.
     pub fn usage(message: impl Into<String>) -> Self {
-        Failure { code: 2, message: message.into(), hint: None }
+        Failure { code: 2, message: message.into(), hint: None, of_stores: false }
     }
 
     /// Stopped by a signal.
     pub fn interrupted() -> Self {
         let hint = Some("nothing half-done is visible; run the same command again to go on".into());
-        Failure { code: 3, message: "interrupted".into(), hint }
+        Failure { code: 3, message: "interrupted".into(), hint, of_stores: false }
     }
 
     /// Adds what to do next.
@@ -83,9 +85,10 @@ impl Failure {
         self
     }
 
-    /// Running the same again does not help: the request or the configuration has to change.
+    /// The request or the configuration has to change before anything can be done. A region whose stores are lost,
+    /// foreign or set back is no such failure: other regions go on.
     pub fn is_refusal(&self) -> bool {
-        self.code == 2
+        self.code == 2 && !self.of_stores
     }
 
     /// What happened.
@@ -109,7 +112,7 @@ impl Failure {
 
     fn of(kind: Kind, message: String) -> Self {
         let code = if is_refusal(kind) { 2 } else { 3 };
-        Failure { code, message, hint: hint_for(kind).map(Into::into) }
+        Failure { code, message, hint: hint_for(kind).map(Into::into), of_stores: false }
     }
 }
 
@@ -195,7 +198,8 @@ fn hint_for_remotes(error: &RemotesError) -> Option<&'static str> {
 
 impl From<RegionError> for Failure {
     fn from(error: RegionError) -> Self {
-        let failure = Failure::of(error.kind(), error.to_string());
+        let mut failure = Failure::of(error.kind(), error.to_string());
+        failure.of_stores = matches!(error, RegionError::WrongStore { .. });
         match &error {
             RegionError::NoRepository { region, .. } => {
                 failure.hint(format!("`gitferry repo list --region {region}` shows those that there are"))

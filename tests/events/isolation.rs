@@ -27,6 +27,16 @@ fn is_synced(world: &World, target: &str) -> bool {
 
 /// Three regions, the table of one of which is no table.
 fn with_a_dead_region(more: &str) -> (World, GitRepo) {
+    let (world, repo) = three_regions(more);
+    fs::rename(world.path("ap/table.db"), world.path("ap/kept.db")).unwrap();
+    fs::write(world.path("ap/table.db"), "not a database, as on a bad disk").unwrap();
+    repo.commit("main", "file", "two");
+    world.import(&repo, "app");
+    (world, repo)
+}
+
+/// Three regions in step, none of which has a log beside its table.
+fn three_regions(more: &str) -> (World, GitRepo) {
     let world = World::with(&[SOURCE, TARGET, "ap"], &format!("{LINKS}{more}"));
     let repo = GitRepo::init(world.path("app.git"), &[]);
     repo.commit("main", "file", "one");
@@ -36,10 +46,6 @@ fn with_a_dead_region(more: &str) -> (World, GitRepo) {
     for file in ["table.db-wal", "table.db-shm"] {
         let _ = fs::remove_file(world.path("ap").join(file));
     }
-    fs::rename(world.path("ap/table.db"), world.path("ap/kept.db")).unwrap();
-    fs::write(world.path("ap/table.db"), "not a database, as on a bad disk").unwrap();
-    repo.commit("main", "file", "two");
-    world.import(&repo, "app");
     (world, repo)
 }
 
@@ -65,6 +71,22 @@ fn a_region_that_does_not_open_keeps_no_link_from_being_shown_and_worked_on() {
     mend(&world);
     wait("the link is taken up", || is_synced(&world, "ap"));
     wait("the worker is ready", || worker.get("/_ready").0 == 200);
+    assert_eq!(worker.stop().0, Some(0));
+}
+
+#[test]
+fn a_region_whose_disk_is_gone_keeps_no_link_from_being_worked_on() {
+    let (world, repo) = three_regions("");
+    fs::rename(world.path("ap"), world.path("gone")).unwrap();
+    repo.commit("main", "file", "two");
+    world.import(&repo, "app");
+    let worker = Running::start(&world, &[], &["--outbox-every", "200ms"]);
+    wait("the other link is worked on", || is_synced(&world, TARGET));
+    let (code, body) = worker.get("/_ready");
+    assert_eq!(code, 503, "{body}");
+    assert!(!world.path("ap").exists(), "it was made anew");
+    fs::rename(world.path("gone"), world.path("ap")).unwrap();
+    wait("the link is taken up", || is_synced(&world, "ap"));
     assert_eq!(worker.stop().0, Some(0));
 }
 

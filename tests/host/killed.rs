@@ -82,12 +82,7 @@ fn assert_leftovers_are_swept(pair: &mut Pair, name: &str) {
         if live.contains(&path.with_extension("pack")) {
             continue;
         }
-        // A pack's age is in its name.
-        let stem = path.file_stem().unwrap().to_str().unwrap();
-        let (start, _) = stem.rsplit_once('-').unwrap();
-        let extension = path.extension().unwrap().to_str().unwrap();
-        let old = format!("{start}-01800000000070008000000000000000.{extension}");
-        std::fs::rename(&path, path.with_file_name(old)).unwrap();
+        age(&path);
     }
     pair.restart();
     let swept = || staged(pair, US).is_empty() && pack_files(pair, US).len() == 2 * live.len();

@@ -108,7 +108,8 @@ fn idle_connections_of_one_address_make_room_for_others() {
     let mut silent: Vec<TcpStream> = (0..20).map(|_| from("127.0.0.2", &pair)).collect();
     let last = silent.last_mut().unwrap();
     last.write_all(b"GET /_health HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-    assert!(head(last).starts_with("HTTP/1.1 200"));
+    let answer = head(last);
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer:?}\n{}", pair.log());
     for _ in 0..3 {
         pair.assert_clones_as(&repo, &url);
     }

@@ -167,5 +167,5 @@ fn connections_are_bounded() {
     let _ = kept[0].read_to_end(&mut answer);
     kept[1].write_all(health).unwrap();
     assert!(head(&mut kept[1]).starts_with("HTTP/1.1 200"));
-    assert!(pair.log().contains("too many connections"));
+    pair.wait(|| pair.log().contains("too many connections"));
 }

@@ -53,8 +53,11 @@ impl World {
             format!("[regions.{name}]\nobjects = \"file:{name}/objects\"\ntable = \"sqlite:{name}/table.db\"\n")
         };
         let text: String = regions.iter().map(region).collect();
-        std::fs::write(self.path("gitferry.toml"), text + links).unwrap();
-        self.ok(&["region", "init"]);
+        let text = text + links;
+        std::fs::write(self.path("gitferry.toml"), &text).unwrap();
+        if text.contains("[regions.") {
+            self.ok(&["region", "init"]);
+        }
     }
 
     /// A path in the folder.

@@ -79,13 +79,15 @@ impl Maintain {
             false => ("removed", "merged"),
         };
         let Swept { stale, retired, orphans, staging, claims } = swept;
-        let parts = [
+        let mut parts = vec![
             output::count(retired, "replaced pack"),
             output::count(orphans, "orphaned file"),
             output::count(staging, "upload row"),
-            output::count(stale, "temporary file"),
-            output::count(claims, "old claim"),
         ];
+        // A dry run does not count the rest.
+        if !self.dry_run {
+            parts.extend([output::count(stale, "temporary file"), output::count(claims, "old claim")]);
+        }
         output::line(format!("{region}: {removed} {}; {merging} {}", parts.join(", "), output::count(merged, "pack")));
         Ok(())
     }

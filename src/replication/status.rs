@@ -12,6 +12,7 @@ use crate::ledger::LedgerError;
 use crate::ledger::head::{Frontier, RepositoryId, State};
 use crate::ledger::keys;
 use crate::ledger::log::{ChangeFacts, read_chain};
+use crate::region::consolidate::PackAside;
 use crate::table::Query;
 
 /// How one repository stands on a link.
@@ -99,6 +100,19 @@ impl RepositoryStatus {
         self.last_error = Some(error.to_string());
     }
 
+    /// Notes a pack that consolidation has found damaged and passes over. The first one is named.
+    fn note_damaged_pack(&mut self, aside: &PackAside, region: &str) {
+        if self.standing == "damaged" {
+            return;
+        }
+        self.standing = "damaged";
+        self.last_error = Some(format!(
+            "pack {} in {region} is damaged: {}; `gitferry repair {} --region {region} --from OTHER` copies it from \
+             another region",
+            aside.pack, aside.reason, self.repository
+        ));
+    }
+
     /// Something is wrong that a delivery does not mend: two histories, damage, or a name that is held by another
     /// repository of the target.
     pub fn is_different(&self) -> bool {
@@ -128,6 +142,14 @@ impl Link {
                 status.fail(&error);
             }
             all.push(status);
+        }
+        for region in [&self.source, &self.target] {
+            for aside in region.packs_aside().await.in_region(region)? {
+                let id = aside.repository.to_string();
+                if let Some(status) = all.iter_mut().find(|status| status.id == id) {
+                    status.note_damaged_pack(&aside, &region.name);
+                }
+            }
         }
         all.sort_by(|a, b| a.repository.cmp(&b.repository));
         Ok(all)

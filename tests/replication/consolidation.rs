@@ -1,5 +1,10 @@
 //! However many changes bring packs, neither side's manifest fills up, and nobody notices otherwise.
 
+use gitferry::ledger::keys;
+use gitferry::region::Region;
+use gitferry::region::consolidate::PackAside;
+use gitferry::table::{Condition, Write};
+
 use crate::support::git::GitRepo;
 use crate::support::{SOURCE, TARGET, World};
 
@@ -75,4 +80,31 @@ fn killed_while_consolidating_nothing_is_lost() {
     assert!(packs(&world, SOURCE) < 100);
     world.replicate();
     world.assert_synced(&repo, "app");
+}
+
+#[test]
+fn status_names_a_damaged_pack_that_consolidation_passes_over() {
+    let world = World::new();
+    let repo = GitRepo::with_history(world.path("src.git"), &[]);
+    world.sync(&repo, "app");
+    world.ok(&["status", "dr"]);
+    let folder = world.path(TARGET);
+    let region = Region::open_embedded(TARGET, &folder.join("objects"), &folder.join("table.db")).unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let pack = runtime.block_on(async {
+        let item = region.get("app").await.unwrap();
+        let pack = region.manifest(&item).await.unwrap().0.packs.remove(0);
+        let (found, reason) = (region.clock.now(), "its CRC-64 is another".to_owned());
+        let (repository, key) = (item.id, pack.key.clone());
+        let row = PackAside { repository, pack: pack.id, key: key.clone(), reason, found, checked: found };
+        let document = serde_json::to_value(row).unwrap();
+        region.table.transact(vec![Write::put(keys::aside(repository, &key), Condition::Any, document)]).await.unwrap();
+        pack.id.to_string()
+    });
+    let status = world.run(&["status", "dr", "--json"]);
+    assert_ne!(status.status.code(), Some(0), "{status:?}");
+    let one = &status.json()["repositories"][0];
+    assert_eq!(one["standing"], "damaged");
+    let error = one["last_error"].as_str().unwrap();
+    assert!([&pack, TARGET, "CRC-64", "gitferry repair app"].iter().all(|word| error.contains(*word)), "{error}");
 }

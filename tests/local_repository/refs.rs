@@ -185,6 +185,31 @@ fn broken_refs_are_named() {
 }
 
 #[test]
+fn what_is_wrong_with_refs_that_are_not_wanted_is_no_matter() {
+    let place = Place::new();
+    let path = place.repository("work", "");
+    let id = String::from_utf8(git(&path, words("rev-parse HEAD")).to_vec()).unwrap();
+    git(&path, words("pack-refs --all"));
+    let packed = path.join(".git/packed-refs");
+    let text = fs::read_to_string(&packed).unwrap();
+    fs::write(&packed, format!("{text}{id} refs/zzz/a..b\n", id = id.trim())).unwrap();
+    let loose = path.join(".git/refs/stale");
+    fs::create_dir_all(&loose).unwrap();
+    fs::write(loose.join("bad name"), &id).unwrap();
+    fs::write(loose.join("empty"), "").unwrap();
+    error_of(&path);
+    let source = SourceRepository::open(&path).unwrap();
+    for patterns in [&["refs/heads/*"][..], &["^refs/stale/", "^refs/zzz/"]] {
+        let refs = source.refs(&RefPatterns::new(patterns).unwrap()).unwrap();
+        let refs: Result<Vec<_>, _> = refs.collect();
+        assert!(refs.unwrap().iter().any(|(name, _)| *name.as_bstr() == "refs/heads/main"), "{patterns:?}");
+    }
+    // Those that are wanted are judged as ever.
+    let wanted = RefPatterns::new(["refs/zzz/"]).unwrap();
+    assert!(source.refs(&wanted).unwrap().any(|entry| entry.is_err()));
+}
+
+#[test]
 fn packed_refs_that_git_would_not_read() {
     let place = Place::new();
     let path = place.repository("work", "");

@@ -8,6 +8,7 @@ use gix::ObjectId;
 use gix::bstr::{BStr, BString, ByteSlice};
 
 use super::error::{Feature, SourceError};
+use super::pattern::RefPatterns;
 use super::reader::Reader;
 use crate::git::refname::NameError;
 use crate::git::refs::{RefName, RefValue};
@@ -22,15 +23,21 @@ const MAX_ATTEMPTS: usize = 3;
 /// A loose ref.
 pub(super) type LooseRef = (RefName, RefValue);
 
-/// All loose refs, ordered by name.
+/// All loose refs that `patterns` take, ordered by name. The files of others are not read: what is wrong with them is
+/// no matter.
 ///
 /// A file that goes away between being listed and being read was packed or deleted meanwhile. The
 /// listing then starts again. `packed-refs` is to be opened after this one returns: refs are written
 /// there before their file is removed, so none is missed.
-pub(super) fn list(reader: &Reader, common_dir: &Path, format: gix::hash::Kind) -> Result<Vec<LooseRef>, SourceError> {
+pub(super) fn list(
+    reader: &Reader,
+    common_dir: &Path,
+    format: gix::hash::Kind,
+    patterns: &RefPatterns,
+) -> Result<Vec<LooseRef>, SourceError> {
     let mut vanished = PathBuf::new();
     for _ in 0..MAX_ATTEMPTS {
-        let mut scan = Scan { reader, common_dir, format, refs: Vec::new(), pending: Vec::new() };
+        let mut scan = Scan { reader, common_dir, format, patterns, refs: Vec::new(), pending: Vec::new() };
         scan.pending.push(Directory { name: "refs/".into(), through_link: false });
         match scan.run() {
             Ok(()) => {
@@ -67,6 +74,7 @@ struct Scan<'a> {
     reader: &'a Reader,
     common_dir: &'a Path,
     format: gix::hash::Kind,
+    patterns: &'a RefPatterns,
     refs: Vec<LooseRef>,
     pending: Vec<Directory>,
 }
@@ -116,6 +124,9 @@ impl Scan<'_> {
                 Err(error) => return Err(SourceError::io(&path, error)),
             };
             if let Some(value) = link_target(&path)? {
+                if !self.patterns.matches(name.as_bstr()) {
+                    return Ok(());
+                }
                 return self.push(&path, name, value);
             }
         }
@@ -125,7 +136,7 @@ impl Scan<'_> {
             }
             name.push(b'/');
             self.pending.push(Directory { name, through_link: is_link || parent.through_link });
-        } else if kind.is_file() {
+        } else if kind.is_file() && self.patterns.matches(name.as_bstr()) {
             let value = read_value(self.reader, &path, name.as_bstr(), self.format)?;
             self.push(&path, name, value)?;
         }

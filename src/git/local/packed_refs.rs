@@ -8,6 +8,7 @@ use gix::bstr::{BString, ByteSlice};
 
 use super::error::{Feature, SourceError};
 use super::loose_refs::parse_id;
+use super::pattern::RefPatterns;
 use super::reader::Reader;
 use crate::git::refname::MAX_REF_NAME_BYTES;
 use crate::git::refs::{RefName, RefValue};
@@ -27,6 +28,7 @@ pub(super) struct PackedRefs {
     common_dir: PathBuf,
     path: PathBuf,
     format: gix::hash::Kind,
+    patterns: RefPatterns,
     lines: BufReader<File>,
     line: Vec<u8>,
     line_number: u64,
@@ -36,11 +38,13 @@ pub(super) struct PackedRefs {
 }
 
 impl PackedRefs {
-    /// Opens the file; `None` where there is none.
+    /// Opens the file; `None` where there is none. A name that Git does not allow is passed over where `patterns` do not
+    /// take it, and an error otherwise.
     pub(super) fn open(
         reader: &Reader,
         common_dir: &Path,
         format: gix::hash::Kind,
+        patterns: &RefPatterns,
     ) -> Result<Option<Self>, SourceError> {
         let path = common_dir.join("packed-refs");
         let file = match reader.open(&path) {
@@ -52,6 +56,7 @@ impl PackedRefs {
             common_dir: common_dir.to_owned(),
             path,
             format,
+            patterns: patterns.clone(),
             lines: BufReader::with_capacity(BUFFER_BYTES, file),
             line: Vec::new(),
             line_number: 0,
@@ -110,25 +115,27 @@ impl PackedRefs {
 
     /// The next ref as it stands in the file. Peeled values (`^<id>`) are derived and passed over.
     fn parse_next(&mut self) -> Result<Option<(RefName, RefValue)>, SourceError> {
-        loop {
-            if !self.read_line()? {
-                return Ok(None);
+        while self.read_line()? {
+            if self.line.first() == Some(&b'^') {
+                continue;
             }
-            if self.line.first() != Some(&b'^') {
-                break;
-            }
+            let Some((hex, name)) = self.line.split_once_str(" ") else {
+                return Err(self.damaged("it is not of the form <id> <name>"));
+            };
+            let name = match RefName::new(BString::from(name)) {
+                Ok(name) => name,
+                Err(_) if !self.patterns.matches(name.as_bstr()) => continue,
+                Err(error) => {
+                    let reason = format!("line {}: {}", self.line_number, error.reason);
+                    return Err(SourceError::BadRefName { path: self.path.clone(), reason });
+                }
+            };
+            return match parse_id(hex, self.format) {
+                Ok(id) => Ok(Some((name, RefValue::Object(id)))),
+                Err(reason) => Err(SourceError::BrokenRef { path: self.path.clone(), name: name.into(), reason }),
+            };
         }
-        let Some((hex, name)) = self.line.split_once_str(" ") else {
-            return Err(self.damaged("it is not of the form <id> <name>"));
-        };
-        let name = RefName::new(BString::from(name)).map_err(|error| SourceError::BadRefName {
-            path: self.path.clone(),
-            reason: format!("line {}: {}", self.line_number, error.reason),
-        })?;
-        match parse_id(hex, self.format) {
-            Ok(id) => Ok(Some((name, RefValue::Object(id)))),
-            Err(reason) => Err(SourceError::BrokenRef { path: self.path.clone(), name: name.into(), reason }),
-        }
+        Ok(None)
     }
 
     /// Reads a line without its end into `self.line`; whether there was one.

@@ -86,8 +86,9 @@ impl SourceRepository {
     /// not the repository's and are left out; those of the main work tree are in, as Git lists them.
     pub fn refs(&self, patterns: &RefPatterns) -> Result<Refs, SourceError> {
         // In this order: see `loose_refs::list`.
-        let loose = loose_refs::list(&self.reader, &self.common_dir, self.object_format)?.into_iter().peekable();
-        let packed = PackedRefs::open(&self.reader, &self.common_dir, self.object_format)?;
+        let loose = loose_refs::list(&self.reader, &self.common_dir, self.object_format, patterns)?;
+        let loose = loose.into_iter().peekable();
+        let packed = PackedRefs::open(&self.reader, &self.common_dir, self.object_format, patterns)?;
         Ok(Refs { loose, packed, next_packed: None, patterns: patterns.clone() })
     }
 

@@ -46,8 +46,11 @@ impl Host {
         }
         let refusal = (head.role == Role::Replica).then(|| {
             let primary = &head.epoch.region;
-            let place = self.urls.get(primary).map(|url| format!("{}/{repository}", url.trim_end_matches('/')));
-            let place = place.unwrap_or_else(|| format!("region {primary}"));
+            // Behind one URL for all regions, the primary's URL is this host's own.
+            let own = self.urls.get(&self.region.name);
+            let elsewhere = self.urls.get(primary).filter(|url| Some(*url) != own);
+            let place = elsewhere.map(|url| format!("{}/{repository}", url.trim_end_matches('/')));
+            let place = place.unwrap_or_else(|| format!("a host of region {primary}"));
             match forward::forwarded_by(headers) {
                 None => format!("{repository} is a replica here; push to {place}"),
                 Some(other) => {

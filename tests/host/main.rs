@@ -115,6 +115,19 @@ fn a_replica_names_the_place_to_push_to() {
 }
 
 #[test]
+fn a_replica_behind_the_url_of_its_primary_names_the_region() {
+    let url = "url = \"http://git.example\"";
+    let pair = Pair::with_hosts([url, url]);
+    let repo = GitRepo::with_history(pair.path("src.git"), &[]);
+    repo.git(&["push", "--mirror", &pair.url(US, "app")]);
+    pair.wait_until_same(&repo, "app");
+    let output = repo.try_git(&["push", &pair.url(EU, "app"), "main"]);
+    let said = said(&output);
+    assert!(!output.status.success() && said.contains("push to a host of region us-east-1"), "{said}");
+    assert!(!said.contains("git.example"), "{said}");
+}
+
+#[test]
 fn what_is_not_there_or_not_allowed() {
     let pair = Pair::with_tokens("ann:0123456789abcdef\nbob:fedcba9876543210:read\n");
     let repo = GitRepo::with_history(pair.path("src.git"), &[]);

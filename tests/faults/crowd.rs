@@ -142,7 +142,7 @@ impl Crowd {
                 Ok(pushed) => {
                     let done: BTreeSet<String> =
                         pushed.report.refs.iter().filter(|r| r.result.is_ok()).map(|r| r.name.to_string()).collect();
-                    let edits = commands.into_iter().filter(|(name, _, _)| done.contains(name));
+                    let edits = commands.into_iter().filter(|(name, old, new)| done.contains(name) && old != new);
                     let edits: BTreeMap<_, _> = edits.map(|(name, _, new)| (name, new)).collect();
                     if pushed.item.is_none() { Outcome::Refused } else { Outcome::Done(edits) }
                 }
@@ -271,7 +271,10 @@ impl Crowd {
             match outcome {
                 Outcome::Done(edits) => {
                     done += 1;
-                    assert_eq!(ledger.get(actor), Some(edits), "{actor} was accepted by {id}");
+                    let found = ledger.get(actor).unwrap_or_else(|| panic!("{actor} was accepted, and is not in {id}"));
+                    // An import also changes HEAD alone, where the branch is as it should be already.
+                    let is_known = found == edits || (actor.starts_with("importer-") && found.is_empty());
+                    assert!(is_known, "{actor} was accepted by {id}: {found:?}, not {edits:?}");
                 }
                 Outcome::Refused => assert!(!everywhere.contains_key(actor), "{actor} was refused, and is in a ledger"),
                 Outcome::Unknown => {

@@ -288,7 +288,15 @@ impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
         // A command passes on only what became of a file that its caller named.
         let kind = if error.kind() == std::io::ErrorKind::NotFound { Kind::NotFound } else { Kind::of_io(&error) };
-        Failure::of(kind, error.to_string())
+        let failure = Failure::of(kind, error.to_string());
+        match error.kind() {
+            std::io::ErrorKind::AddrInUse => failure
+                .hint("another process listens there (`ss -ltnp` names it): stop it, or configure another address"),
+            _ if error.raw_os_error() == Some(libc::EMFILE) => {
+                failure.hint("this process may open no more files: raise the limit (`ulimit -n`) and run it again")
+            }
+            _ => failure,
+        }
     }
 }
 

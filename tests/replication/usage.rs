@@ -375,3 +375,12 @@ fn up_takes_the_configuration_of_the_folder() {
     assert!(run.stderr.contains("gitferry.toml has no [hosts.REGION]"), "{run:?}");
     assert!(!world.path("gitferry-data").exists());
 }
+
+#[test]
+fn a_port_that_is_taken_is_named_with_a_way_out() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let host = format!("[hosts.{SOURCE}]\nlisten = \"{address}\"\nauth = \"none\"\n");
+    let world = World::with(&[SOURCE], &host);
+    world.ends(3, &["up"]).says(&[&address.to_string(), SOURCE, "another process listens there"]);
+}

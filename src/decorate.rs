@@ -75,7 +75,7 @@ pub enum When {
 }
 
 /// As what a call fails that the store never saw, or whose answer carries nothing but what was read. A write that took
-/// effect has only one way to fail: nobody knows.
+/// effect has only one way to fail: its outcome stays unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Failure {
     /// The connection broke: a write may have happened, for all that the caller knows.

@@ -65,7 +65,7 @@ pub async fn open(context: &Context, config: &Config, names: &[String]) -> Resul
 pub struct LateLink {
     pub config: Config,
     pub name: String,
-    /// Where the upkeep of its target goes, if that is done here.
+    /// Holds the upkeep of the link's target; `None` where another task does it.
     pub keeping: Option<Keeping>,
     pub stopped: watch::Receiver<bool>,
 }

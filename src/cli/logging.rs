@@ -21,10 +21,10 @@ use tracing_subscriber::fmt::{FormatFields, MakeWriter};
 
 /// Lines that wait to be written; more are left out and counted.
 const MAX_WAITING: usize = 8192;
-/// How long the end of the process waits for lines that are not written yet.
+/// Longest wait of the process's end for lines that are not written yet.
 const LAST_LINES: Duration = Duration::from_secs(1);
 
-/// How the log is written.
+/// The form of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// Lines for people.

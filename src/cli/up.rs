@@ -297,7 +297,7 @@ impl Late {
     }
 }
 
-/// How often it is looked whether token files have changed.
+/// Pause between two looks at the token files.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
 /// Files that are read again while hosts serve.

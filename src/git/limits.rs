@@ -3,7 +3,7 @@
 
 /// Deepest directory, the root being 0: Git's `core.maxTreeDepth`, beyond which its clients refuse a history.
 pub const MAX_TREE_DEPTH: u32 = 2048;
-/// Largest commit, tree or tag that a push may bring, in bytes: those are read whole by whoever walks a history. A tree of
+/// Largest commit, tree or tag that a push may bring, in bytes: every walk of a history reads those whole. A tree of
 /// a million files has some 40 MB.
 pub const MAX_WALKED_BYTES: u64 = 128 << 20;
 /// Stack of threads that serve fetches: walks go down into directories by recursion, [`MAX_TREE_DEPTH`] deep.

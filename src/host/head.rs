@@ -18,7 +18,7 @@ use crate::git::refs::RefName;
 const MAX_BODY_BYTES: usize = MAX_REF_NAME_BYTES + 16;
 
 impl Host {
-    /// Whoever may push to a repository may say which branch `HEAD` names: one that is there.
+    /// A client that may push to a repository may set `HEAD` to a branch that is there.
     pub(super) async fn put_head(&self, route: &Route, parts: &Parts, body: Body) -> Result<Response, Refusal> {
         let identity = self.authorize(&parts.headers, &route.repository, Access::Write)?;
         let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();

@@ -227,7 +227,7 @@ impl Watch {
         }
         match first {
             None => Response::from_parts(parts, body),
-            // Nothing has been said yet: the client can still be told.
+            // Nothing has been sent yet: an answer can still name the reason.
             Some(Some(Err(error))) => {
                 tracing::debug!(%error, "an answer failed before it began");
                 let reason = "the request failed; the operator's log says why\n";

@@ -336,7 +336,7 @@ impl Host {
     fn authorize(&self, headers: &HeaderMap, repository: &str, access: Access) -> Result<Identity, Refusal> {
         let identity = self.authorizer.authorize(headers, repository, access).map_err(Refusal::Denied)?;
         tracing::Span::current().record("actor", &identity.name);
-        // Where nobody is asked for a token, a name tells nobody apart.
+        // Without tokens, a name does not set clients apart.
         if !self.authorizer.lets_everybody_in() {
             Client::current().recognised(&identity.name);
         }

@@ -1,4 +1,4 @@
-//! What trusted proxies tell of a client: its address, and the URL that it asked for. Pure.
+//! A client's address and the URL that it asked for, as trusted proxies forward them. Pure.
 //!
 //! Two families of headers say so, `X-Forwarded-For`, `-Proto` and `-Host`, and `Forwarded` (RFC 7239). A proxy writes
 //! one of them and passes the other on as the client sent it; where both come, neither is believed.

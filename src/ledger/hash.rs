@@ -90,7 +90,7 @@ as_text!(RefsDigest);
 as_text!(RefsHash);
 
 /// All refs and HEAD in 32 bytes, and by which hash. Equal digests of one kind mean equal refs; for [`RefsDigest::Xor`]
-/// only where nobody forges them. As text, `lt1-` and 64 hex digits, or 64 hex digits alone for the old kind.
+/// only where no writer forges them. As text, `lt1-` and 64 hex digits, or 64 hex digits alone for the old kind.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RefsDigest {
     /// Of changes of format 1: the [`Xor`] itself.

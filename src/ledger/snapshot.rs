@@ -3,7 +3,7 @@
 //!
 //! One addition: a symbolic ref's line has `ref:<target>` where others have an object id.
 //!
-//! The head that names a snapshot says its SHA-256. Whoever reads one to its end has proven it, and uses nothing of it
+//! The head that names a snapshot says its SHA-256. A reader that reaches its end has proven it, and uses nothing of it
 //! before.
 
 use std::io::{self, BufRead, BufReader, Read, Write};

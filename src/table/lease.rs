@@ -17,9 +17,9 @@ use crate::clock::Clock;
 
 /// A holder rewrites its lease this often.
 const RENEW_EVERY: Duration = Duration::from_secs(2);
-/// A lease that nobody rewrote for this long is free.
+/// A lease that no holder rewrote for this long is free.
 const EXPIRES_AFTER: Duration = Duration::from_secs(8);
-/// A table may remove the row of a lease that nobody rewrote for this many seconds.
+/// A table may remove the row of a lease that no holder rewrote for this many seconds.
 const REMOVABLE_AFTER_SECONDS: i64 = 24 * 60 * 60;
 /// How often a waiter looks.
 const POLL_EVERY: Duration = Duration::from_millis(500);
@@ -67,7 +67,7 @@ impl Waiter {
         Waiter { claim: Claim { table: table.clone(), clock: clock.clone(), key, holder }, seen: None }
     }
 
-    /// Takes the lease if it is free. After `None`, somebody else is at work: it has waited a moment;
+    /// Takes the lease if it is free. After `None`, another process is at work: it has waited a moment;
     /// look whether the work is still to be done and try again.
     pub async fn try_take(&mut self) -> Result<Option<Lease>, TableError> {
         let row = self.claim.table.get(&self.claim.key).await?;
@@ -105,7 +105,7 @@ impl Lease {
         Lease { claim, lost, renewal }
     }
 
-    /// Cancelled when somebody else may have it, and when it is dropped.
+    /// Cancelled when another process may have it, and when it is dropped.
     pub fn lost(&self) -> &CancellationToken {
         &self.lost
     }
@@ -146,7 +146,7 @@ async fn renew(claim: Claim, mut revision: u64, mut renewed: Instant, lost: Canc
 
 /// Why a renewal did not happen.
 enum Renewal {
-    /// Another holder has the lease, or nobody.
+    /// Another holder has the lease, or none has.
     Lost,
     /// The table failed.
     Failed(TableError),

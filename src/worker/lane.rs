@@ -40,7 +40,7 @@ struct Failed {
     /// The error.
     reason: String,
     fork: bool,
-    /// Somebody else delivers it at the moment.
+    /// Another worker delivers it at the moment.
     under_way: bool,
     /// When the oldest change was committed that the target lacks, where that could be found out.
     committed: Option<Timestamp>,
@@ -87,7 +87,7 @@ impl Lane {
     }
 
     /// Works until `stop` turns true, then lets running deliveries finish for [`WorkerOptions::grace`]. What is
-    /// cut off then goes on where it was, whoever delivers it next.
+    /// cut off then goes on where it was with the next delivery.
     pub(super) async fn run(mut self, mut events: mpsc::Receiver<Event>, mut stop: watch::Receiver<bool>) {
         let (mut sources, mut found) = self.open_sources();
         let mut beat = interval(BEAT_EVERY);
@@ -196,7 +196,7 @@ impl Lane {
         });
         let unannounced = self.tasks.ended(&task, result.as_ref().err().map(|failed| failed.kind), Instant::now());
         let now = self.status.now();
-        // Where nobody knows when a change was made, it counts since it was heard of.
+        // Where the time of a change is not known, it counts since it was heard of.
         let heard = self.behind.since(&task).map_or(0, |since| now.duration_since(since).as_millis() as i64);
         match &result {
             Ok(_) => self.behind.delivered(&task, self.tasks.knows(&task), now),

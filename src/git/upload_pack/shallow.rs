@@ -123,7 +123,7 @@ fn by_depth(graph: &mut Graph<'_>, wanted: &[u64], depth: u32) -> Result<Depths,
             break;
         }
     }
-    // Git tells of the last one first.
+    // Git sends the last one first.
     level.reverse();
     Ok(Depths { boundary: level, inner })
 }

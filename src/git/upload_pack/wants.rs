@@ -19,7 +19,7 @@ pub(crate) struct WantedRef {
 }
 
 /// Looks at wants while a request arrives: keeps each object once, and none behind the first one that is not here,
-/// which is what the client is going to be told.
+/// which the answer to the client names.
 pub(crate) struct Admission<'v> {
     view: &'v View,
     known: SlotSet,

@@ -145,7 +145,7 @@ impl Chunk {
         Chunk { inherited: Some(Inherited::default()), ..Chunk::new(format) }
     }
 
-    /// The target of the tag in a row, or that there is none; `None` where nobody has looked.
+    /// The target of the tag in a row, or that there is none; `None` where no request has looked.
     fn known_tag(&self, row: usize) -> Option<Option<ObjectId>> {
         let find = |tags: &[(u32, ObjectId)]| {
             tags.binary_search_by_key(&row, |(row, _)| *row as usize)

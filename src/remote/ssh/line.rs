@@ -1,7 +1,7 @@
 //! A TCP connection that its owner can cut.
 //!
 //! The session of an SSH server runs in a task of its own, which ends with its connection. A server that takes nothing,
-//! or says nothing, would keep task and socket for ever once nobody waits for it any more.
+//! or says nothing, would keep task and socket for ever once no request waits for it any more.
 
 use std::io;
 use std::pin::Pin;

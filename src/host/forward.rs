@@ -24,9 +24,13 @@ use crate::events::Event;
 use crate::git::protocol::{Band, PacketWriter};
 use crate::ledger::advance::read_head;
 use crate::ledger::head::{Frontier, Head, RepositoryId, Role};
+use crate::region::RegionError;
 
 /// Marks a forwarded request, with the region that forwards. A replica does not forward it again.
 const FORWARDED_BY: HeaderName = HeaderName::from_static("gitferry-forwarded-by");
+/// The id of the repository that a forwarded request is for. Names may mean other repositories in other regions for a
+/// while; a host refuses a request whose name means another one than this here.
+const REPOSITORY: HeaderName = HeaderName::from_static("gitferry-repository");
 /// How long it may take to reach another host.
 const CONNECT_TIME: Duration = Duration::from_secs(5);
 /// Another host that says nothing for this long has failed; the check of a huge pack may take minutes.
@@ -138,8 +142,26 @@ pub(super) fn forwarded_by(headers: &HeaderMap) -> Option<&str> {
     headers.get(FORWARDED_BY).map(|value| value.to_str().unwrap_or("another region"))
 }
 
-/// What the primary has to know of a client's request.
-pub(super) fn passed_on(headers: &HeaderMap, region: &str) -> HeaderMap {
+/// Refuses a request that was forwarded for another repository than its name means here. `here` is `None` where it means
+/// none. Requests that name no id are for whatever their name means.
+pub(super) fn check_meant(
+    headers: &HeaderMap,
+    name: &str,
+    region: &str,
+    here: Option<RepositoryId>,
+) -> Result<(), Refusal> {
+    let Some(meant) = headers.get(REPOSITORY) else { return Ok(()) };
+    let meant: Option<RepositoryId> = meant.to_str().ok().and_then(|id| id.parse().ok());
+    match meant {
+        None => Err(Refusal::Bad(format!("the header {REPOSITORY} is not the id of a repository"))),
+        Some(id) if here == Some(id) => Ok(()),
+        Some(id) => Err(RegionError::Replaced { name: name.into(), region: region.into(), id }.into()),
+    }
+}
+
+/// What the primary has to know of a client's request: `id` is the repository that its name means in `region`, `None`
+/// where the request is to make one.
+pub(super) fn passed_on(headers: &HeaderMap, region: &str, id: Option<RepositoryId>) -> HeaderMap {
     let names = [
         header::AUTHORIZATION,
         header::CONTENT_TYPE,
@@ -152,6 +174,8 @@ pub(super) fn passed_on(headers: &HeaderMap, region: &str) -> HeaderMap {
         names.into_iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone()))).collect();
     let region = HeaderValue::from_str(region).unwrap_or(HeaderValue::from_static("another region"));
     passed.insert(FORWARDED_BY, region);
+    let id = id.and_then(|id| HeaderValue::from_str(&id.to_string()).ok());
+    id.map(|id| passed.insert(REPOSITORY, id));
     passed
 }
 
@@ -160,11 +184,12 @@ impl OtherHost {
     pub(super) async fn advertisement(
         &self,
         repository: &str,
+        id: Option<RepositoryId>,
         headers: &HeaderMap,
         region: &str,
     ) -> Result<Response, Refusal> {
         let url = format!("{}/{repository}/info/refs?service=git-receive-pack", self.url);
-        let answer = self.client.get(url).headers(passed_on(headers, region)).send().await;
+        let answer = self.client.get(url).headers(passed_on(headers, region, id)).send().await;
         let answer = self.taken(answer, "application/x-git-receive-pack-advertisement")?;
         let pieces = answer.bytes_stream().map(|piece| piece.map_err(reqwest::Error::without_url));
         git_response("application/x-git-receive-pack-advertisement".into(), Body::from_stream(pieces))
@@ -195,6 +220,10 @@ impl OtherHost {
             }
             StatusCode::UNAUTHORIZED => refuse(StatusCode::UNAUTHORIZED, "does not know you".into()),
             StatusCode::FORBIDDEN => refuse(StatusCode::FORBIDDEN, "does not let you push".into()),
+            StatusCode::CONFLICT => {
+                let what = "has another repository of that name by now, or none; fetch again when it has come here";
+                refuse(StatusCode::CONFLICT, what.into())
+            }
             status => {
                 tracing::warn!(region, url, %status, "a push could not be forwarded");
                 refuse(StatusCode::SERVICE_UNAVAILABLE, format!("answered {}", status.as_u16()))
@@ -243,7 +272,7 @@ impl Host {
         let slot = self.gate.enter().await?;
         let input = body::begin(body::pieces(input, self.limits.request_silence, Some(slot.clone()))).await?;
         let url = format!("{}/{repository}/git-receive-pack", primary.url);
-        let request = primary.client.post(url).headers(passed_on(headers, &self.region.name));
+        let request = primary.client.post(url).headers(passed_on(headers, &self.region.name, id));
         let answer = request.body(reqwest::Body::wrap_stream(input)).send().await;
         let content_type = "application/x-git-receive-pack-result";
         let answer = primary.taken(answer, content_type)?;

@@ -495,6 +495,9 @@ fn refuse(refusal: Refusal) -> Response {
         }
         Refusal::Primary(status, reason) => (status, format!("{reason}\n")).into_response(),
         Refusal::Bad(reason) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
+        Refusal::Region(error @ RegionError::Replaced { .. }) => {
+            (StatusCode::CONFLICT, format!("{error}\n")).into_response()
+        }
         Refusal::Region(error) => {
             tracing::error!(%error, "a request failed");
             let status = match error.kind() {

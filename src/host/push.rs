@@ -24,7 +24,7 @@ use crate::git::protocol::{
 };
 use crate::git::receive_pack::{CAPABILITIES, HookError, HookInput, HookVerdict, PreReceive, PushRequest};
 use crate::git::view::View;
-use crate::ledger::head::Role;
+use crate::ledger::head::{RepositoryId, Role};
 use crate::region::RegionError;
 use crate::region::push::{PushPolicy, PushStates, Serving, Unborn};
 
@@ -41,8 +41,10 @@ impl Host {
             opened => opened?,
         };
         let head = &opened.state.item.head;
+        let id = Some(opened.state.item.id);
+        forward::check_meant(headers, repository, &self.region.name, id)?;
         if let Some(primary) = self.forwards_to(head, headers) {
-            return primary.advertisement(repository, headers, &self.region.name).await;
+            return primary.advertisement(repository, id, headers, &self.region.name).await;
         }
         let refusal = (head.role == Role::Replica).then(|| {
             let primary = &head.epoch.region;
@@ -65,8 +67,9 @@ impl Host {
 
     /// What there is to push onto before a first push: nothing yet, and asking makes nothing.
     async fn advertise_birth(&self, repository: &str, headers: &HeaderMap) -> Result<Response, Refusal> {
+        forward::check_meant(headers, repository, &self.region.name, None)?;
         match self.birthplace(repository, headers)? {
-            Birthplace::There(primary) => primary.advertisement(repository, headers, &self.region.name).await,
+            Birthplace::There(primary) => primary.advertisement(repository, None, headers, &self.region.name).await,
             Birthplace::Elsewhere(reason) => self.advertisement(Err(reason)).await,
             Birthplace::Here => {
                 let unborn = self.region.unborn(repository, gix::hash::Kind::Sha1).await?;
@@ -99,22 +102,29 @@ impl Host {
     ) -> Result<Response, Refusal> {
         let identity = self.authorize(headers, &route.repository, Access::Write)?;
         check_content_type(headers, "application/x-git-receive-pack-request")?;
-        let unborn = match self.views.open(&route.repository).await {
-            Err(RegionError::NoRepository { .. }) => match self.birthplace(&route.repository, headers)? {
-                Birthplace::There(primary) => {
-                    return self.forward_push(primary, None, route.repository, headers, input).await;
+        let states = match self.views.open(&route.repository).await {
+            Err(RegionError::NoRepository { .. }) => {
+                forward::check_meant(headers, &route.repository, &self.region.name, None)?;
+                match self.birthplace(&route.repository, headers)? {
+                    Birthplace::There(primary) => {
+                        return self.forward_push(primary, None, route.repository, headers, input).await;
+                    }
+                    Birthplace::Elsewhere(reason) => return Err(Refusal::Forbidden(reason)),
+                    Birthplace::Here => {
+                        let unborn = self.region.unborn(&route.repository, gix::hash::Kind::Sha1).await?;
+                        Pushable::Unborn(Box::new(unborn))
+                    }
                 }
-                Birthplace::Elsewhere(reason) => return Err(Refusal::Forbidden(reason)),
-                Birthplace::Here => Some(self.region.unborn(&route.repository, gix::hash::Kind::Sha1).await?),
-            },
+            }
             Err(error) => return Err(error.into()),
             Ok(opened) => {
+                let id = opened.state.item.id;
+                forward::check_meant(headers, &route.repository, &self.region.name, Some(id))?;
                 if let Some(primary) = self.forwards_to(&opened.state.item.head, headers) {
-                    let id = Some(opened.state.item.id);
-                    return self.forward_push(primary, id, route.repository, headers, input).await;
+                    return self.forward_push(primary, Some(id), route.repository, headers, input).await;
                 }
                 self.wait_for_room(&route.repository, opened).await?;
-                None
+                Pushable::Existing(id)
             }
         };
         let conversation = self.converse(&self.gate, headers, input).await?;
@@ -123,7 +133,7 @@ impl Host {
             let work = slot.work(&runtime);
             let mut input = input();
             input.pause(work.clone());
-            let states = self.states_of(&route.repository, unborn, &work);
+            let states = self.states_of(&route.repository, states, &work);
             let pushed = self.push(&*states, &identity, &mut input, &mut sender, &work, &runtime);
             match pushed {
                 Ok(()) => {
@@ -156,18 +166,18 @@ impl Host {
                 Backpressure::Full if Instant::now() >= deadline => return Ok(opened),
                 Backpressure::Full => tokio::time::sleep(ROOM_POLL).await,
             }
-            opened = self.views.open(repository).await?;
+            opened = self.views.open_same(repository, opened.state.item.id).await?;
         }
     }
 
     /// The states of a repository that is there, or of one that the push makes.
-    fn states_of(&self, repository: &str, unborn: Option<Unborn>, work: &Arc<Work>) -> Box<dyn PushStates> {
-        match unborn {
-            Some(unborn) => Box::new(unborn),
-            None => {
+    fn states_of(&self, repository: &str, pushable: Pushable, work: &Arc<Work>) -> Box<dyn PushStates> {
+        match pushable {
+            Pushable::Unborn(unborn) => unborn,
+            Pushable::Existing(id) => {
                 let mirror = self.policies.of(repository).mirror;
                 let (views, name) = (self.views.clone(), repository.into());
-                Box::new(StatesOf { views, name, mirror, work: work.clone() })
+                Box::new(StatesOf { views, name, id, mirror, work: work.clone() })
             }
         }
     }
@@ -182,7 +192,12 @@ impl Host {
         runtime: &Handle,
     ) -> std::io::Result<()> {
         let states = InTurn { states, views: &self.views, work };
-        let state = runtime.block_on(states.state()).map_err(std::io::Error::other)?;
+        let state = match runtime.block_on(states.state()) {
+            Err(error @ RegionError::Replaced { .. }) => {
+                return PacketWriter::new(&mut *output).error(&error.to_string());
+            }
+            state => state.map_err(std::io::Error::other)?,
+        };
         let mut policy = self.policies.of(&state.item.head.name).clone();
         let mut input = input;
         let mut packets = PacketReader::new(&mut input);
@@ -205,6 +220,13 @@ impl Host {
         }
         Ok(())
     }
+}
+
+/// The repository that a push began with.
+enum Pushable {
+    Existing(RepositoryId),
+    /// The push makes it.
+    Unborn(Box<Unborn>),
 }
 
 /// A hook that lets others compute while it judges.

@@ -138,6 +138,19 @@ impl Views {
         Err(RegionError::Moved { repository: name.into() })
     }
 
+    /// [`Views::open`] for a request that began with the repository `id`.
+    ///
+    /// # Errors
+    /// [`RegionError::Replaced`] when the name means another repository by now, or none.
+    pub async fn open_same(&self, name: &str, id: RepositoryId) -> Result<Arc<Opened>> {
+        let replaced = || RegionError::Replaced { name: name.into(), region: self.region.name.clone(), id };
+        match self.open(name).await {
+            Ok(opened) if opened.state.item.id == id => Ok(opened),
+            Ok(_) | Err(RegionError::NoRepository { .. }) => Err(replaced()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// The state that a push is decided on. Links (`mirror`) also see what they keep.
     pub async fn for_push(&self, opened: &Arc<Opened>, mirror: bool) -> Result<PushState> {
         let mut state = opened.state.clone();
@@ -387,6 +400,8 @@ pub struct StatesOf {
     pub views: Arc<Views>,
     /// The repository's name.
     pub name: String,
+    /// Its id: a push that began with it goes to no other, whatever the name means meanwhile.
+    pub id: RepositoryId,
     /// Whether links push to it.
     pub mirror: bool,
     /// The right to compute of the push, which it gives back while it waits.
@@ -396,7 +411,7 @@ pub struct StatesOf {
 #[async_trait]
 impl PushStates for StatesOf {
     async fn state(&self) -> Result<PushState> {
-        self.views.for_push(&self.views.open(&self.name).await?, self.mirror).await
+        self.views.for_push(&self.views.open_same(&self.name, self.id).await?, self.mirror).await
     }
 
     async fn turn(&self, id: RepositoryId) -> Option<Turn> {

@@ -1,8 +1,8 @@
 //! Pushes to a replica that go to the primary.
 
 use crate::git::GitRepo;
-use crate::pair::{EU, Pair, US};
-use crate::raw::{HalfPush, line};
+use crate::pair::{EU, Pair, REGIONS, US};
+use crate::raw::{HalfPush, line, post};
 use crate::said;
 
 const FORWARD: &str = "on_push = \"forward\"";
@@ -85,8 +85,8 @@ fn circles_end_at_once() {
     let said = said(&output);
     assert!(!output.status.success() && said.contains("app is a replica in eu-west-1, too"), "{said}");
     // Nor is a push sent on that somebody else sent on.
-    let zero = "0".repeat(40);
-    let command = format!("{zero} {} refs/heads/new\0 report-status delete-refs", repo.git(&["rev-parse", "main"]));
+    let (zero, main) = (zero(), repo.git(&["rev-parse", "main"]));
+    let command = format!("{zero} {main} refs/heads/new\0 report-status delete-refs");
     let body = line(&command) + "0000";
     let request = format!(
         "POST /app/git-receive-pack HTTP/1.1\r\nHost: localhost\r\nGitferry-Forwarded-By: mars\r\nConnection: close\r\n\
@@ -135,4 +135,97 @@ fn frontiers_are_for_readers() {
     repo.git(&["push", "-q", &pair.url(US, "app").replace("http://", "http://ann:0123456789abcdef@"), "main"]);
     let answer = pair.raw(US, &known);
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("\"epoch\":1,\"seq\":"), "{answer}");
+}
+
+/// Two regions of which the second does not learn of what becomes of `app` in the first, and the configuration under
+/// which it would.
+fn out_of_step() -> (Pair, GitRepo, String) {
+    let mut pair = Pair::with_hosts(["", "on_push = \"forward\"\nlimits = { forward_wait = \"1s\" }"]);
+    let repo = replicated(&pair);
+    let file = pair.path("data/gitferry.toml");
+    let config = std::fs::read_to_string(&file).unwrap();
+    std::fs::write(&file, config.split("[links.dr]").next().unwrap()).unwrap();
+    pair.restart();
+    (pair, repo, config)
+}
+
+/// A push by hand that deletes `side`, with more headers.
+fn delete_side(pair: &Pair, region: usize, repo: &GitRepo, headers: &str) -> String {
+    let command =
+        format!("{} {} refs/heads/side\0 report-status delete-refs", repo.git(&["rev-parse", "side"]), zero());
+    let body = line(&command) + "0000";
+    pair.raw(region, &(post("app", "receive-pack", body.len(), &format!("Connection: close\r\n{headers}")) + &body))
+}
+
+fn zero() -> String {
+    "0".repeat(40)
+}
+
+/// The id of `app` in a region.
+fn id_of(pair: &Pair, region: usize) -> String {
+    let shown: serde_json::Value =
+        serde_json::from_str(&pair.ok(&["repo", "show", "app", "--region", REGIONS[region], "--json"])).unwrap();
+    shown["id"].as_str().unwrap().to_owned()
+}
+
+/// The name changes hands between what the replica knows and the push that it forwards: nothing of it goes into the other
+/// repository, which has the very refs that the push names.
+#[test]
+fn a_forwarded_push_goes_to_the_repository_that_it_began_with_or_to_none() {
+    let (mut pair, repo, config) = out_of_step();
+    let old = id_of(&pair, US);
+    pair.ok(&["repo", "delete", "app", "--region", REGIONS[US]]);
+    repo.git(&["push", "-q", "--mirror", &pair.url(US, "app")]);
+    let new = id_of(&pair, US);
+    assert!(old != new && id_of(&pair, EU) == old);
+    let refs = repo.git(&["ls-remote", &pair.url(US, "app")]);
+    let answer = delete_side(&pair, EU, &repo, "");
+    assert!(answer.starts_with("HTTP/1.1 409") && answer.contains("another repository of that name"), "{answer}");
+    let output = repo.try_git(&["push", &pair.url(EU, "app"), ":side", "main:new"]);
+    assert!(!output.status.success() && said(&output).contains("another repository of that name"), "{}", said(&output));
+    let lfs = "Accept: application/vnd.git-lfs+json\r\nContent-Type: application/vnd.git-lfs+json\r\n";
+    let body = format!(r#"{{"operation":"upload","objects":[{{"oid":"{}","size":7}}]}}"#, "a".repeat(64));
+    let batch = format!(
+        "POST /app/info/lfs/objects/batch HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{lfs}Content-Length: {}\r\n\
+         \r\n{body}",
+        body.len()
+    );
+    let answer = pair.raw(EU, &batch);
+    assert!(answer.starts_with("HTTP/1.1 409") && answer.contains(&old), "{answer}");
+    assert_eq!(repo.git(&["ls-remote", &pair.url(US, "app")]), refs);
+    // It is the id that decides, at the primary.
+    let header = |id: &str| format!("Gitferry-Repository: {id}\r\n");
+    assert!(delete_side(&pair, US, &repo, &header(&old)).starts_with("HTTP/1.1 409"));
+    assert!(delete_side(&pair, US, &repo, &header("app")).starts_with("HTTP/1.1 400"));
+    assert_eq!(repo.git(&["ls-remote", &pair.url(US, "app")]), refs);
+    assert!(delete_side(&pair, US, &repo, &header(&new)).contains("ok refs/heads/side"));
+    repo.git(&["push", "-q", &pair.url(US, "app"), "side"]);
+    // Older replicas name none.
+    assert!(delete_side(&pair, US, &repo, "").contains("ok refs/heads/side"));
+    repo.git(&["push", "-q", &pair.url(US, "app"), "side"]);
+    // Once it knows, it forwards to the new one.
+    std::fs::write(pair.path("data/gitferry.toml"), config).unwrap();
+    pair.restart();
+    pair.wait(|| {
+        pair.gitferry(&["repo", "show", "app", "--region", REGIONS[EU]]).status.success() && id_of(&pair, EU) == new
+    });
+    let id = repo.commit("main", "more", "more\n");
+    repo.git(&["push", "-q", &pair.url(EU, "app"), "main"]);
+    assert!(repo.git(&["ls-remote", &pair.url(US, "app"), "refs/heads/main"]).starts_with(&id));
+}
+
+/// A push to a replica of what its primary has deleted or renamed makes no repository there.
+#[test]
+fn a_forwarded_push_makes_nothing_in_the_place_of_what_is_gone() {
+    let (pair, repo, _) = out_of_step();
+    let gone: [&[&str]; 2] = [&["repo", "rename", "app", "web"], &["repo", "delete", "web"]];
+    for command in gone {
+        pair.ok(&[command, &["--region", REGIONS[US]]].concat());
+        let output = repo.try_git(&["push", &pair.url(EU, "app"), "main:new"]);
+        assert!(!output.status.success() && said(&output).contains("or none"), "{}", said(&output));
+        let answer = delete_side(&pair, EU, &repo, "");
+        assert!(answer.starts_with("HTTP/1.1 409"), "{answer}");
+        let list = pair.ok(&["repo", "list", "--region", REGIONS[US]]);
+        assert!(!list.contains("app"), "{command:?}: {list}");
+    }
 }

@@ -12,10 +12,10 @@ use super::{Endpoint, LfsRefusal, MAX_BATCH_OBJECTS, json, parse, read_request};
 use crate::git::lfs::{LfsOid, Pointer};
 use crate::host::auth::Access;
 use crate::host::birthplace::Birthplace;
-use crate::host::forward::OtherHost;
+use crate::host::forward::{OtherHost, check_meant};
 use crate::host::{Host, Refusal};
 use crate::ledger::change::LfsObject;
-use crate::ledger::head::HeadItem;
+use crate::ledger::head::{HeadItem, RepositoryId};
 use crate::region::is_visible;
 use crate::region::lfs::LfsState;
 
@@ -115,14 +115,15 @@ impl Host {
             return Err(LfsRefusal::new(StatusCode::CONFLICT, "objects are named by sha256 here"));
         }
         if access == Access::Write
-            && let Some(primary) = self.lfs_primary(name, &parts.headers).await?
+            && let Some((primary, id)) = self.lfs_primary(name, &parts.headers).await?
         {
-            return primary.lfs_batch(name, &parts.headers, &self.region.name, bytes).await;
+            return primary.lfs_batch(name, id, &parts.headers, &self.region.name, bytes).await;
         }
         let item = match request.operation {
             Operation::Upload => self.lfs_writable(name, &parts.headers).await?,
             Operation::Download => self.lfs_readable(name, &parts.headers).await?,
         };
+        check_meant(&parts.headers, name, &self.region.name, item.as_ref().map(|item| item.id))?;
         let endpoint = self.lfs_endpoint(parts)?;
         let offers = Offers { operation: request.operation, endpoint, most: self.policies.of(name).lfs_object_bytes };
         let pointers: Vec<Result<Pointer, String>> = request.objects.iter().map(pointer_of).collect();
@@ -160,12 +161,16 @@ impl Host {
         Ok(None)
     }
 
-    /// The host that uploads are forwarded to, if they are.
-    async fn lfs_primary(&self, name: &str, headers: &HeaderMap) -> Result<Option<Arc<OtherHost>>, LfsRefusal> {
+    /// The host that uploads are forwarded to, if they are, and the repository that the name means here.
+    async fn lfs_primary(
+        &self,
+        name: &str,
+        headers: &HeaderMap,
+    ) -> Result<Option<(Arc<OtherHost>, Option<RepositoryId>)>, LfsRefusal> {
         match self.region.find(name).await?.filter(|item| is_visible(&item.head)) {
-            Some(item) => Ok(self.forwards_to(&item.head, headers)),
+            Some(item) => Ok(self.forwards_to(&item.head, headers).map(|primary| (primary, Some(item.id)))),
             None => match self.birthplace(name, headers)? {
-                Birthplace::There(primary) => Ok(Some(primary)),
+                Birthplace::There(primary) => Ok(Some((primary, None))),
                 Birthplace::Here | Birthplace::Elsewhere(_) => Ok(None),
             },
         }

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::{LfsRefusal, json};
 use crate::host::forward::{OtherHost, passed_on};
+use crate::ledger::head::RepositoryId;
 
 /// Largest answer of another host's Batch API, in bytes: a few times as much as the request.
 const MAX_ANSWER_BYTES: usize = 8 << 20;
@@ -18,6 +19,7 @@ impl OtherHost {
     pub(super) async fn lfs_batch(
         &self,
         repository: &str,
+        id: Option<RepositoryId>,
         headers: &HeaderMap,
         region: &str,
         request: Bytes,
@@ -28,7 +30,7 @@ impl OtherHost {
             LfsRefusal::new(StatusCode::SERVICE_UNAVAILABLE, reason)
         };
         let url = format!("{}/{repository}/info/lfs/objects/batch", self.url);
-        let sent = self.client.post(url).headers(passed_on(headers, region)).body(request).send().await;
+        let sent = self.client.post(url).headers(passed_on(headers, region, id)).body(request).send().await;
         let mut answer = sent.map_err(failed)?;
         let status = StatusCode::from_u16(answer.status().as_u16()).unwrap_or(StatusCode::BAD_GATEWAY);
         let mut body = Vec::new();

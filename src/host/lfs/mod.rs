@@ -119,6 +119,9 @@ impl From<Refusal> for LfsRefusal {
 
 impl From<RegionError> for LfsRefusal {
     fn from(error: RegionError) -> Self {
+        if matches!(error, RegionError::Replaced { .. }) {
+            return LfsRefusal::new(StatusCode::CONFLICT, error.to_string());
+        }
         let status = match error.kind() {
             Kind::NotFound => return LfsRefusal::new(StatusCode::NOT_FOUND, "there is no such repository"),
             Kind::Refused | Kind::Usage => return LfsRefusal::new(StatusCode::FORBIDDEN, error.to_string()),

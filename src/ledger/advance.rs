@@ -36,7 +36,8 @@ pub struct Advanced {
 ///
 /// # Errors
 /// [`LedgerError::Lost`] when somebody has: read the state again and decide again.
-/// [`LedgerError::ManifestMoved`] when the head is still the same and only the manifest is not: consolidation came first.
+/// [`LedgerError::ManifestMoved`] when the head is still the same and only the manifest or the claims are not:
+/// consolidation or a sweep came first.
 /// [`LedgerError::NameTaken`] when the name belongs to another repository.
 /// [`LedgerError::MayHaveHappened`] when the answer was lost and no read settles it. After every other error the step
 /// is not visible and cannot become so.
@@ -135,11 +136,11 @@ async fn settle(
     }
     match error {
         TableError::ConditionFailed { keys: writes, failed, .. } => {
-            let (name, manifest) = (keys::name(&after.name), keys::manifest(id));
+            let (name, packs) = (keys::name(&after.name), [keys::manifest(id), keys::claims(id)]);
             let failed: Vec<&Key> = writes.iter().zip(&failed).filter(|(_, f)| **f).map(|(key, _)| key).collect();
             match failed.as_slice() {
                 [key] if **key == name => Err(LedgerError::NameTaken { name: after.name.clone() }),
-                [key] if **key == manifest => Err(LedgerError::ManifestMoved { id }),
+                [_, ..] if failed.iter().all(|key| packs.contains(key)) => Err(LedgerError::ManifestMoved { id }),
                 _ => Err(LedgerError::Lost { id }),
             }
         }

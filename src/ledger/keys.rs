@@ -75,6 +75,11 @@ pub fn retired(id: RepositoryId, pack_key: &str) -> Key {
     Key::new(repository(id), format!("{RETIRED_PREFIX}{pack_key}"))
 }
 
+/// What the sort keys of the rows of a replaced pack start with, under whatever key it lies.
+pub fn retired_prefix(id: RepositoryId, pack: gix::ObjectId) -> String {
+    format!("{RETIRED_PREFIX}{}", pack_prefix(id, pack))
+}
+
 /// The partition of a shard's claims: see [`crate::region::claims`].
 pub fn claims_partition(shard: u8) -> String {
     format!("claims/{shard:02}")
@@ -214,7 +219,12 @@ pub fn remote_lease(link: &str, repository: &str) -> Key {
 
 /// Object key of a pack; its index lies beside it (see [`index_of`]).
 pub fn pack(id: RepositoryId, pack: gix::ObjectId, nonce: &str) -> String {
-    format!("{}/objects/pack/pack-{pack}-{nonce}.pack", object_prefix(id))
+    format!("{}{nonce}.pack", pack_prefix(id, pack))
+}
+
+/// What the object keys of a pack start with, whatever its nonce.
+fn pack_prefix(id: RepositoryId, pack: gix::ObjectId) -> String {
+    format!("{}/objects/pack/pack-{pack}-", object_prefix(id))
 }
 
 /// The repository, the pack's own key and the nonce, from the object key of a pack or of its index.

@@ -26,7 +26,7 @@ pub enum LedgerError {
         /// Which repository.
         id: RepositoryId,
     },
-    /// Nothing but the manifest has changed since it was read: apply the step to the newer one.
+    /// Nothing but the manifest or the claims have changed since they were read: apply the step to the newer ones.
     #[error("the packs of repository {id} were changed at the same time")]
     ManifestMoved {
         /// Which repository.

@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use super::manifest::{LivePack, Manifest};
 use super::{Region, RegionError, Result};
-use crate::ledger::head::RepositoryId;
+use crate::ledger::head::{HeadItem, RepositoryId};
 use crate::ledger::keys;
 use crate::table::{Condition, Item, MAX_TRANSACTION_ITEMS, Query, TableError, Write};
 
@@ -76,19 +76,43 @@ impl Claims {
     }
 }
 
+/// The packs that a region holds of a repository, with the claims on others: all that a change which brings packs has to
+/// know of them. Both rows may be read long before the commit, which is conditional on both.
+#[derive(Clone, Debug)]
+pub(crate) struct HeldPacks {
+    /// The packs.
+    pub manifest: Manifest,
+    /// The revision of the manifest's item; 0 for none yet.
+    pub revision: u64,
+    claims: Claims,
+}
+
 impl Region {
+    /// Reads the manifest and the claims of a repository by one request. `item` is its head, if it has one here; `name`
+    /// is for errors.
+    pub(crate) async fn held_packs(&self, id: RepositoryId, item: Option<&HeadItem>, name: &str) -> Result<HeldPacks> {
+        let mut rows = self.table.get_many(&[keys::manifest(id), keys::claims(id)]).await?.into_iter();
+        let (row, claims) = (rows.next().flatten(), rows.next().flatten());
+        let (manifest, revision) = match item {
+            Some(item) => self.manifest_from(item, row).await?,
+            None => Default::default(),
+        };
+        let claims = Claims::of(id, claims).map_err(|reason| RegionError::corrupt(&self.name, name, reason))?;
+        Ok(HeldPacks { manifest, revision, claims })
+    }
+
     /// Admits packs to a change: what has to hold of the claims when it is committed, in the same transaction.
     ///
     /// # Errors
     /// [`RegionError::UploadGone`] when a sweep has claimed one of them, when its upload began so long ago that a sweep
     /// may have claimed and forgotten it, or when an older one is not there.
-    pub(crate) async fn admit_uploads(&self, id: RepositoryId, repository: &str, packs: &[LivePack]) -> Result<Write> {
+    pub(crate) async fn admit_uploads(&self, held: &HeldPacks, repository: &str, packs: &[LivePack]) -> Result<Write> {
         let gone = |pack: &LivePack, reason: String| RegionError::UploadGone {
             repository: repository.into(),
             key: pack.key.clone(),
             reason,
         };
-        let claims = self.claims(id, repository).await?;
+        let claims = &held.claims;
         if let Some(pack) = packs.iter().find(|pack| claims.has(&pack.key)) {
             return Err(gone(pack, "a sweep took it for one that a crash had left".into()));
         }
@@ -114,12 +138,7 @@ impl Region {
             }
         }
         stream::iter(older).buffer_unordered(LOOKS_IN_FLIGHT).try_collect::<Vec<()>>().await?;
-        Ok(Write::check(keys::claims(id), claims.condition()))
-    }
-
-    async fn claims(&self, id: RepositoryId, repository: &str) -> Result<Claims> {
-        let item = self.table.get(&keys::claims(id)).await?;
-        Claims::of(id, item).map_err(|reason| RegionError::corrupt(&self.name, repository, reason))
+        Ok(Write::check(keys::claims(claims.id), claims.condition()))
     }
 
     /// Claims packs that no manifest seems to name, and returns those that are claimed now and that none names. `now` is
@@ -130,7 +149,8 @@ impl Region {
         packs: &BTreeSet<String>,
         now: Timestamp,
     ) -> Result<BTreeSet<String>> {
-        let claims = self.claims(id, &id.to_string()).await?;
+        let row = self.table.get(&keys::claims(id)).await?;
+        let claims = Claims::of(id, row).map_err(|reason| RegionError::corrupt(&self.name, &id.to_string(), reason))?;
         let mut claimed = claims.row.claimed.clone();
         for pack in packs {
             if claimed.len() < MAX_CLAIMED {

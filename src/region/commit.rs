@@ -12,6 +12,7 @@ use crate::ledger::{keys, snapshot};
 use crate::objects::{Crc64, ObjectError};
 use crate::table::Write;
 
+use super::claims::HeldPacks;
 use super::manifest::{LivePack, MAX_PACKS, Manifest};
 use super::{Region, RegionError, Result, blocking, default_head};
 
@@ -147,8 +148,8 @@ impl Region {
         Ok(item)
     }
 
-    /// Moves the head and adds packs to the manifest as it is then: where only consolidation came first, nothing has to
-    /// be decided or proven again.
+    /// Moves the head and adds packs to the manifest as it is then: where only consolidation or a sweep's claim came
+    /// first, nothing has to be decided or proven again.
     async fn commit_with_packs(
         &self,
         id: RepositoryId,
@@ -159,21 +160,12 @@ impl Region {
     ) -> Result<HeadItem> {
         let mut attempt = 1;
         loop {
-            let mut with = vec![row.clone()];
-            let mut held = Default::default();
+            let (mut after, mut with, mut manifest) = (after.clone(), vec![row.clone()], None);
             if !packs.is_empty() {
-                let reading = async {
-                    match &before {
-                        Some(item) => self.manifest(item).await,
-                        None => Ok(Default::default()),
-                    }
-                };
-                let (manifest, admitted) = futures::try_join!(reading, self.admit_uploads(id, &after.name, packs))?;
-                held = manifest;
-                with.push(admitted);
+                let held = self.held_packs(id, before.as_ref(), &after.name).await?;
+                with.push(self.admit_uploads(&held, &after.name, packs).await?);
+                manifest = Some(manifest_with(id, &held, packs.to_vec(), &mut after)?);
             }
-            let mut after = after.clone();
-            let manifest = manifest_with(id, held, packs.to_vec(), &mut after)?;
             let step = Advance { id, before: before.clone(), after, manifest, with };
             match advance_head(&*self.table, step).await {
                 Ok(item) => return Ok(item),
@@ -374,27 +366,24 @@ fn sorted(objects: &[LfsObject]) -> Vec<LfsObject> {
     objects
 }
 
-/// A manifest (with the revision of its item) with more packs, ready for [`Advance`]; `after` gets its generation.
+/// The manifest with more packs, ready for [`Advance`]; `after` gets its generation.
 /// Refuses packs that lie under the id of another repository: nothing keeps those from being removed there.
-pub fn manifest_with(
+pub(crate) fn manifest_with(
     id: RepositoryId,
-    held: (Manifest, u64),
+    held: &HeldPacks,
     packs: Vec<LivePack>,
     after: &mut Head,
-) -> Result<Option<(serde_json::Value, u64)>> {
-    if packs.is_empty() {
-        return Ok(None);
-    }
+) -> Result<(serde_json::Value, u64)> {
     for pack in &packs {
         if keys::parse_pack(&pack.key).is_none_or(|(of, ..)| of != id) {
             let reason = format!("{} is no pack of repository {id}", pack.key);
             return Err(LedgerError::Internal(reason).into());
         }
     }
-    let (manifest, revision) = (held.0.with(packs), held.1);
+    let manifest = held.manifest.with(packs);
     check_pack_count(&after.name, &manifest)?;
     after.manifest = manifest.generation;
-    Ok(Some((serde_json::to_value(&manifest).map_err(std::io::Error::from)?, revision)))
+    Ok((serde_json::to_value(&manifest).map_err(std::io::Error::from)?, held.revision))
 }
 
 fn check_pack_count(repository: &str, manifest: &Manifest) -> Result<()> {

@@ -12,6 +12,7 @@ pub mod identity;
 pub mod import;
 pub mod lfs;
 pub mod local;
+mod lost_rows;
 pub mod manifest;
 pub mod new_pack;
 pub mod open;
@@ -35,7 +36,7 @@ use crate::ledger::keys;
 use crate::ledger::log::{ChangeRow, LOOK_AGAIN_AFTER, Log, read_chain_above};
 use crate::ledger::refs::RefsAt;
 use crate::objects::ObjectStore;
-use crate::table::{Query, Table};
+use crate::table::{Item, Query, Table};
 
 use cache::{CacheOptions, PackCache};
 pub use error::RegionError;
@@ -77,7 +78,10 @@ impl Unreadable {
 
     /// A repository that is listed and has no head.
     pub(crate) fn without_head(id: RepositoryId) -> Self {
-        let reason = "the repository is listed, but its head is missing".into();
+        let row = keys::head(id);
+        let reason = format!(
+            "the repository is listed, but its head is missing; put the row `{row}` back from a backup of the table"
+        );
         Unreadable::head(id, LedgerError::BadHead { id, name: None, reason })
     }
 
@@ -148,8 +152,8 @@ impl Region {
                 .and_then(|document| document.get("id")?.as_str()?.parse().ok())
                 .ok_or_else(|| RegionError::corrupt(&self.name, name, "the row of its name has no id"))?;
             // The row is only a pointer; the head has the last word.
-            let head = read_head(&*self.table, id).await?;
-            return Ok(head.filter(|item| item.head.named && item.head.name == name));
+            let item = self.head_behind_name(id, name).await?;
+            return Ok(Some(item).filter(|item| item.head.named && item.head.name == name));
         }
         match name.parse::<RepositoryId>() {
             Ok(id) => Ok(read_head(&*self.table, id).await?),
@@ -235,15 +239,24 @@ impl Region {
         if item.head.manifest == 0 {
             return Ok((Manifest::default(), 0));
         }
+        let row = self.table.get(&keys::manifest(item.id)).await?;
+        self.manifest_from(item, row).await
+    }
+
+    /// [`Region::manifest`] where its row has just been read.
+    pub(crate) async fn manifest_from(&self, item: &HeadItem, row: Option<Item>) -> Result<(Manifest, u64)> {
+        if item.head.manifest == 0 {
+            return Ok((Manifest::default(), 0));
+        }
         let damaged = |what: &str| RegionError::corrupt(&self.name, &item.head.name, what);
-        let mut found = self.manifest_row(item).await?;
+        let mut found = self.parse_manifest(item, row)?;
         for pause in LOOK_AGAIN_AFTER {
             // The head may come from a query that saw only a part of the transaction that wrote both.
             if found.as_ref().is_some_and(|(manifest, _)| manifest.generation >= item.head.manifest) {
                 break;
             }
             tokio::time::sleep(pause).await;
-            found = self.manifest_row(item).await?;
+            found = self.parse_manifest(item, self.table.get(&keys::manifest(item.id)).await?)?;
         }
         let (manifest, revision) = found.ok_or_else(|| damaged("its manifest is missing"))?;
         match manifest.generation >= item.head.manifest {
@@ -252,8 +265,8 @@ impl Region {
         }
     }
 
-    async fn manifest_row(&self, item: &HeadItem) -> Result<Option<(Manifest, u64)>> {
-        let Some(row) = self.table.get(&keys::manifest(item.id)).await? else { return Ok(None) };
+    fn parse_manifest(&self, item: &HeadItem, row: Option<Item>) -> Result<Option<(Manifest, u64)>> {
+        let Some(row) = row else { return Ok(None) };
         let manifest = Manifest::deserialize(&row.document);
         let manifest =
             manifest.map_err(|_| RegionError::corrupt(&self.name, &item.head.name, "its manifest is not valid"))?;

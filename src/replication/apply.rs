@@ -1,6 +1,6 @@
 //! The target's side of a delivery: one transaction moves the head over the whole lag.
 
-use super::deliver::{Delivered, Lag, Link, LinkRow, held_packs};
+use super::deliver::{Delivered, Lag, Link, LinkRow};
 use super::error::{InRegion as _, ReplicationError};
 use super::transfer::CopiedPack;
 use crate::config::LinkMode;
@@ -10,9 +10,10 @@ use crate::ledger::head::{Head, RepositoryId, Role, State};
 use crate::ledger::keys;
 use crate::ledger::log::{ChangeRow, row_write};
 use crate::region::RegionError;
+use crate::region::claims::HeldPacks;
 use crate::region::commit::{MAX_MANIFEST_ATTEMPTS, manifest_with};
 use crate::region::fold::Folded;
-use crate::region::manifest::{LivePack, Manifest};
+use crate::region::manifest::LivePack;
 use crate::table::{Condition, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ITEMS, TableError, Write};
 
 /// Items of a transaction that are not change rows: head, manifest, claims, outbox, names, listing, statistics,
@@ -30,7 +31,7 @@ impl Link {
         lag: Lag,
         folded: Folded,
         copied: &[CopiedPack],
-        held: (Manifest, u64),
+        held: Option<HeldPacks>,
         delivered: &Delivered,
         along: &[Write],
     ) -> Result<Advanced, ReplicationError> {
@@ -41,12 +42,7 @@ impl Link {
             after.fed_by = Some(self.name.clone());
         }
         let packs: Vec<LivePack> = copied.iter().map(|copied| copied.pack.clone()).collect();
-        let admitted = match packs.is_empty() {
-            true => None,
-            false => Some(self.admit(id, &after.name, &packs, copied).await?),
-        };
         let mut with = self.put_rows_ahead(id, &lag.rows).await?;
-        with.extend(admitted);
         let row = LinkRow {
             delivered: Some(self.target.clock.now()),
             lag_ms: delivered.lag_ms,
@@ -62,17 +58,24 @@ impl Link {
         with.extend(staged.take(STAGING_ROWS).map(|key| Write::delete(key, Condition::Present)));
         self.claim_staging(id, copied).await?;
         after.named = after.state != State::Deleted;
-        let mut held = held;
+        let name = after.name.clone();
+        let mut held = held.filter(|_| !packs.is_empty());
         let mut attempt = 1;
         loop {
-            let mut after = after.clone();
-            let manifest = match manifest_with(id, held, packs.clone(), &mut after) {
-                Err(RegionError::Full { .. }) if attempt < MAX_MANIFEST_ATTEMPTS => None,
-                manifest => Some(manifest.in_region(&self.target)?),
+            let (mut after, mut with) = (after.clone(), with.clone());
+            let manifest = match &held {
+                None => Some(None),
+                Some(held) => {
+                    with.push(self.admit(held, &after.name, &packs, copied).await?);
+                    match manifest_with(id, held, packs.clone(), &mut after) {
+                        Err(RegionError::Full { .. }) if attempt < MAX_MANIFEST_ATTEMPTS => None,
+                        manifest => Some(Some(manifest.in_region(&self.target)?)),
+                    }
+                }
             };
             match (manifest, &before) {
                 (Some(manifest), _) => {
-                    let step = Advance { id, before: before.clone(), after, manifest, with: with.clone() };
+                    let step = Advance { id, before: before.clone(), after, manifest, with };
                     match self.advance_named(step).await {
                         Err(LedgerError::ManifestMoved { .. }) if attempt < MAX_MANIFEST_ATTEMPTS => {}
                         result => return result.in_region(&self.target),
@@ -81,9 +84,10 @@ impl Link {
                 (None, Some(item)) => self.target.make_room(item).await.in_region(&self.target)?,
                 (None, None) => {}
             }
-            // Consolidation came first: the same packs go into the manifest that it left.
+            // Consolidation or a sweep came first: the same packs go into the manifest that it left.
             attempt += 1;
-            held = held_packs(&self.target, before.as_ref()).await.in_region(&self.target)?;
+            let now = self.target.held_packs(id, before.as_ref(), &name).await;
+            held = Some(now.in_region(&self.target)?);
         }
     }
 
@@ -106,12 +110,12 @@ impl Link {
     /// [`crate::region::Region::admit_uploads`] for copies. Uploads that are of no use any more are not resumed again.
     async fn admit(
         &self,
-        id: RepositoryId,
+        held: &HeldPacks,
         repository: &str,
         packs: &[LivePack],
         copied: &[CopiedPack],
     ) -> Result<Write, ReplicationError> {
-        let admitted = self.target.admit_uploads(id, repository, packs).await;
+        let admitted = self.target.admit_uploads(held, repository, packs).await;
         if let Err(RegionError::UploadGone { .. }) = &admitted {
             let rows: Vec<_> = copied.iter().filter_map(|copied| copied.staging.clone()).collect();
             for rows in rows.chunks(MAX_TRANSACTION_ITEMS) {

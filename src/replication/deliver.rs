@@ -8,7 +8,8 @@ use tokio::sync::Semaphore;
 
 use super::apply::MAX_ALONG;
 use super::error::{InRegion as _, ReplicationError};
-use super::plan::{Standing, packs_to_copy, standing};
+use super::packs::{ChosenPacks, Manifests};
+use super::plan::{Standing, standing};
 use super::progress::Progress;
 use super::transfer::Transfer;
 use crate::config::LinkMode;
@@ -19,9 +20,10 @@ use crate::ledger::change::LfsObject;
 use crate::ledger::head::{Frontier, Head, HeadItem, RepositoryId, State};
 use crate::ledger::keys;
 use crate::ledger::log::{ChangeRow, read_chain, read_head_and_newest};
+use crate::region::claims::HeldPacks;
 use crate::region::commit::MAX_COMMIT_ATTEMPTS;
 use crate::region::fold::{Before, FoldError, Folded, fold};
-use crate::region::manifest::{LivePack, Manifest};
+use crate::region::manifest::LivePack;
 use crate::region::{Region, RegionError, Unreadable, blocking};
 use crate::table::lease::{Lease, Waiter};
 use crate::table::{Condition, Write};
@@ -104,25 +106,6 @@ pub(super) struct Lag {
     pub rows: Vec<ChangeRow>,
 }
 
-/// The manifests of both sides. Read along, to save a round trip: changes without packs do not need them, so
-/// that what is wrong with them is wrong only for those that do.
-struct Manifests {
-    source: Result<Manifest, ReplicationError>,
-    /// With the revision of its item.
-    target: Result<(Manifest, u64), ReplicationError>,
-}
-
-impl Manifests {
-    /// What to copy, and what the target holds.
-    fn plan(self, folded: &Folded) -> Result<(Vec<LivePack>, (Manifest, u64)), ReplicationError> {
-        if folded.packs.is_empty() {
-            return Ok(Default::default());
-        }
-        let held = self.target?;
-        Ok((packs_to_copy(&folded.packs, &self.source?, &held.0), held))
-    }
-}
-
 impl Link {
     /// Brings one repository of the target to the state of the source. `None`: it was there already, or the
     /// link does not carry it.
@@ -145,10 +128,9 @@ impl Link {
                 result => return result,
             }
         }
-        self.look(id).await?.map_or(Ok(None), |(lag, _)| {
-            let error = RegionError::Moved { repository: lag.source.head.name };
-            Err(ReplicationError::Region { region: self.target.name.clone(), error })
-        })
+        let Some((lag, _)) = self.look(id).await? else { return Ok(None) };
+        self.target.check_rows(id, &lag.source.head.name).await.in_region(&self.target)?;
+        Err(RegionError::Moved { repository: lag.source.head.name }).in_region(&self.target)
     }
 
     /// Reads both heads and the changes between them. `None`: nothing to do.
@@ -184,17 +166,26 @@ impl Link {
             return Err(ReplicationError::BelowFloor { repository: source.head.name, target, floor });
         }
         self.check_feeder(&source.head, target.as_ref().map(|item| &item.head))?;
-        let (rows, source_manifest, target_manifest) = futures::join!(
+        let (rows, source_manifest, target_manifest, lost) = futures::join!(
             self.changes(&source, newest, from),
             self.source.manifest(&source),
-            held_packs(&self.target, target.as_ref()),
+            self.target.held_packs(source.id, target.as_ref(), &source.head.name),
+            async {
+                match &target {
+                    Some(_) => Ok(()),
+                    None => self.target.check_rows(source.id, &source.head.name).await,
+                }
+            },
         );
+        lost.in_region(&self.target)?;
         let rows = match rows {
             Err(LedgerError::Fork { at, .. }) => {
                 let reason = format!("the target is at {at}, which the source has never been");
                 return Err(ReplicationError::Fork { repository: source.head.name, reason });
             }
-            rows => rows.in_region(&self.source)?,
+            rows => rows
+                .map_err(|error| RegionError::from(error).locate(&self.source.name, &source.head.name))
+                .in_region(&self.source)?,
         };
         let source_manifest = source_manifest.map(|(manifest, _)| manifest).in_region(&self.source);
         let manifests = Manifests { source: source_manifest, target: target_manifest.in_region(&self.target) };
@@ -255,9 +246,12 @@ impl Link {
         along: &[Write],
     ) -> Result<Option<Delivered>, ReplicationError> {
         let folded = self.fold(&lag).await?;
-        let (wanted, held) = manifests.plan(&folded)?;
+        let (packs, held) = match manifests.plan(&folded)? {
+            Some((wanted, held)) => (self.choose_packs(lag.source.id, wanted).await?, Some(held)),
+            None => (ChosenPacks::default(), None),
+        };
         let lfs = self.lfs_to_copy(lag.source.id, &folded).await?;
-        let bytes = bytes_in_all(&wanted, &lfs);
+        let bytes = bytes_in_all(&packs.packs, &lfs);
         self.progress.bytes.add(bytes);
         let lease = match bytes >= LEASED_BYTES {
             false => None,
@@ -266,7 +260,7 @@ impl Link {
                 None => return self.lost(&lag),
             },
         };
-        let result = self.copy_and_apply(lag, folded, (&wanted, &lfs), held, along).await;
+        let result = self.copy_and_apply(lag, folded, (&packs, &lfs), held, along).await;
         if let Some(lease) = lease {
             lease.release().await;
         }
@@ -312,8 +306,8 @@ impl Link {
         &self,
         lag: Lag,
         folded: Folded,
-        (wanted, lfs): (&[LivePack], &[LfsObject]),
-        held: (Manifest, u64),
+        (packs, lfs): (&ChosenPacks, &[LfsObject]),
+        held: Option<HeldPacks>,
         along: &[Write],
     ) -> Result<Delivered, ReplicationError> {
         let transfer = Transfer {
@@ -331,7 +325,7 @@ impl Link {
         }
         transfer.copy_lfs(lfs).await?;
         crash_point("copied-lfs");
-        let copied = transfer.copy_packs(wanted).await?;
+        let copied = packs.copy(&transfer).await?;
         crash_point("copied-packs");
         let (id, edits) = (lag.source.id, folded.edits);
         let oldest = lag.rows.first().map(|row| row.facts.time);
@@ -340,13 +334,13 @@ impl Link {
             edits,
             packs: copied.len() as u64,
             lfs_objects: lfs.len() as u64,
-            bytes: bytes_in_all(wanted, lfs),
+            bytes: bytes_in_all(copied.iter().map(|copied| &copied.pack), lfs),
             seq: lag.source.head.frontier.seq,
             lag_ms: oldest.map_or(0, |time| self.target.clock.now().duration_since(time).as_millis() as i64).max(0),
             along: false,
         };
         let before = lag.target.as_ref().map(|item| item.head.clone());
-        let live = held.0.packs.len() + copied.len();
+        let live = held.as_ref().map_or(0, |held| held.manifest.packs.len()) + copied.len();
         let result = self.apply(lag, folded, &copied, held, &delivered, along).await;
         self.drop_unused(id, &copied, result.as_ref().ok()).await;
         let advanced = result?;
@@ -377,21 +371,15 @@ impl Link {
     }
 }
 
-/// The packs that the target already holds.
-pub(super) async fn held_packs(region: &Region, item: Option<&HeadItem>) -> Result<(Manifest, u64), RegionError> {
-    match item {
-        Some(item) => region.manifest(item).await,
-        None => Ok(Default::default()),
-    }
-}
-
 /// Bytes of packs, their indexes, and LFS objects.
-fn bytes_in_all(packs: &[LivePack], lfs: &[LfsObject]) -> u64 {
-    let packs = packs.iter().flat_map(|pack| [pack.bytes, pack.index_bytes]);
+fn bytes_in_all<'a>(packs: impl IntoIterator<Item = &'a LivePack>, lfs: &[LfsObject]) -> u64 {
+    let packs = packs.into_iter().flat_map(|pack| [pack.bytes, pack.index_bytes]);
     packs.chain(lfs.iter().map(|object| object.size)).fold(0, u64::saturating_add)
 }
 
 fn is_lost(error: &RegionError) -> bool {
     use LedgerError::{Lost, ManifestMoved};
-    matches!(error, RegionError::Ledger(Lost { .. } | ManifestMoved { .. }) | RegionError::Moved { .. })
+    // An upload that a sweep has taken, or that is too old to be committed, is copied again.
+    let again = matches!(error, RegionError::Moved { .. } | RegionError::UploadGone { .. });
+    again || matches!(error, RegionError::Ledger(Lost { .. } | ManifestMoved { .. }))
 }

@@ -10,6 +10,7 @@ pub mod deliver;
 pub mod error;
 mod lfs;
 mod names;
+mod packs;
 pub mod pairs;
 pub mod pass;
 pub mod plan;

@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use crate::ledger::change::ChangePack;
 use crate::ledger::head::{Frontier, Head, Role};
-use crate::region::manifest::{LivePack, Manifest};
+use crate::region::consolidate::CROWDED_ABOVE;
+use crate::region::manifest::{LivePack, MAX_PACKS, Manifest};
 
 /// How a target stands to its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,24 +44,69 @@ pub fn standing(source: &Head, target: Option<&Head>) -> Standing {
     Standing::Behind(ours)
 }
 
-/// Which packs to copy so that the target holds all that the changes need.
+/// Bytes that weigh as much as one more pack: a look-up, and two more objects to copy.
+const PACK_COST: u64 = 64 * 1024;
+/// Most packs that are copied one by one where fewer and larger ones would do. They fit into the manifest of a target
+/// that has made room.
+const MAX_ORIGINALS: usize = MAX_PACKS - CROWDED_ABOVE;
+
+/// The packs to copy so that the target holds all that the changes need. Either set is enough by itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PacksToCopy {
+    /// Packs that the source's manifest lists.
+    pub live: Vec<LivePack>,
+    /// The packs that came with the changes, where they cost less than `live` and the source's manifest does not list
+    /// all of them any more.
+    pub originals: Option<Originals>,
+}
+
+/// The packs that came with changes and that a target lacks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Originals {
+    /// Those that the source's manifest lists.
+    pub live: Vec<LivePack>,
+    /// Those that it does not: the source may keep them as replaced.
+    pub replaced: Vec<ChangePack>,
+}
+
+/// Chooses the packs to copy.
 ///
-/// The packs that came with the changes, as long as the source still has them; where some have been
-/// compacted away, all live packs that the target does not hold.
-pub fn packs_to_copy(changes: &[ChangePack], source: &Manifest, target: &Manifest) -> Vec<LivePack> {
+/// The packs that came with the changes, while the source's manifest lists them all. Where some have been merged into
+/// others, every pack of the manifest that the target does not hold, which may be many times the bytes of the changes;
+/// so the packs that came are proposed beside them where they cost less.
+pub fn packs_to_copy(changes: &[ChangePack], source: &Manifest, target: &Manifest) -> PacksToCopy {
     let mut seen: HashSet<&gix::oid> = target.packs.iter().map(|pack| pack.id.as_ref()).collect();
-    let mut wanted = Vec::new();
+    let mut originals = Originals { live: Vec::new(), replaced: Vec::new() };
     for pack in changes {
         if !seen.insert(&pack.id) {
             continue;
         }
         match source.find(&pack.id) {
             // What the change says is hashed into the chain: a copy is checked against that.
-            Some(live) => wanted.push(LivePack::from_change(pack, live.key.clone())),
-            None => return live_packs_not_held(source, target),
+            Some(live) => originals.live.push(LivePack::from_change(pack, live.key.clone())),
+            None => originals.replaced.push(pack.clone()),
         }
     }
-    wanted
+    if originals.replaced.is_empty() {
+        return PacksToCopy { live: originals.live, originals: None };
+    }
+    let live = live_packs_not_held(source, target);
+    let few = originals.live.len() + originals.replaced.len() <= MAX_ORIGINALS;
+    let cheaper = few && originals.cost() < cost(live.iter().map(|pack| (pack.bytes, pack.index_bytes)));
+    PacksToCopy { live, originals: cheaper.then_some(originals) }
+}
+
+impl Originals {
+    fn cost(&self) -> u64 {
+        let live = self.live.iter().map(|pack| (pack.bytes, pack.index_bytes));
+        cost(live.chain(self.replaced.iter().map(|pack| (pack.bytes, pack.index_bytes))))
+    }
+}
+
+/// The cost of copying packs, given by the sizes of each and of its index, in bytes.
+fn cost(packs: impl Iterator<Item = (u64, u64)>) -> u64 {
+    let one = |(bytes, index): (u64, u64)| bytes.saturating_add(index).saturating_add(PACK_COST);
+    packs.map(one).fold(0, u64::saturating_add)
 }
 
 fn live_packs_not_held(source: &Manifest, target: &Manifest) -> Vec<LivePack> {
@@ -69,6 +115,8 @@ fn live_packs_not_held(source: &Manifest, target: &Manifest) -> Vec<LivePack> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
     use crate::ledger::hash::ChangeHash;
     use crate::objects::Crc64;
@@ -118,21 +166,134 @@ mod tests {
         assert!(matches!(standing(&source, Some(&head(4, 4, Role::Primary))), Standing::Diverged(_)));
     }
 
+    fn sized(number: u8, bytes: u64) -> LivePack {
+        LivePack { bytes, ..pack(number) }
+    }
+
+    fn changes(packs: &[LivePack]) -> Vec<ChangePack> {
+        packs.iter().map(LivePack::to_change).collect()
+    }
+
+    fn keys(packs: &[LivePack]) -> Vec<&str> {
+        packs.iter().map(|pack| pack.key.as_str()).collect()
+    }
+
     #[test]
     fn only_packs_that_are_not_held_are_copied_once() {
         let source = Manifest { generation: 1, packs: vec![pack(1), pack(2), pack(3)] };
         let target = Manifest { generation: 1, packs: vec![pack(1)] };
-        let changes: Vec<ChangePack> = [1, 2, 2].map(|n| pack(n).to_change()).to_vec();
-        let copied: Vec<String> = packs_to_copy(&changes, &source, &target).into_iter().map(|p| p.key).collect();
-        assert_eq!(copied, ["k2"]);
+        let wanted = packs_to_copy(&changes(&[pack(1), pack(2), pack(2)]), &source, &target);
+        assert_eq!((keys(&wanted.live), wanted.originals), (vec!["k2"], None));
     }
 
     #[test]
-    fn a_pack_that_was_compacted_away_is_replaced_by_all_live_packs() {
-        let source = Manifest { generation: 2, packs: vec![pack(1), pack(7)] };
+    fn a_pack_that_was_merged_away_comes_as_it_was_or_with_all_live_packs() {
+        let merged = sized(7, 100 << 20);
+        let source = Manifest { generation: 2, packs: vec![pack(1), pack(3), merged] };
         let target = Manifest { generation: 1, packs: vec![pack(1)] };
-        let changes: Vec<ChangePack> = [2].map(|n| pack(n).to_change()).to_vec();
-        let copied: Vec<String> = packs_to_copy(&changes, &source, &target).into_iter().map(|p| p.key).collect();
-        assert_eq!(copied, ["k7"]);
+        let wanted = packs_to_copy(&changes(&[pack(2), pack(3)]), &source, &target);
+        assert_eq!(keys(&wanted.live), ["k3", "k7"]);
+        let originals = wanted.originals.unwrap();
+        assert_eq!((keys(&originals.live), originals.replaced), (vec!["k3"], changes(&[pack(2)])));
+        // Where it is the larger part of what it was merged into, and others are, too, the merged pack is cheaper.
+        let wanted = packs_to_copy(&changes(&[sized(2, 60 << 20), sized(4, 60 << 20)]), &source, &target);
+        assert_eq!((keys(&wanted.live), wanted.originals), (vec!["k3", "k7"], None));
+    }
+
+    #[test]
+    fn a_target_that_is_far_behind_does_not_copy_tiny_packs_one_by_one() {
+        let tiny = |number: u32| {
+            let mut id = [0; 20];
+            id[..4].copy_from_slice(&number.to_be_bytes());
+            LivePack { id: gix::ObjectId::from_bytes_or_panic(&id), ..pack(1) }
+        };
+        let source = Manifest { generation: 2, packs: vec![sized(7, 1 << 40)] };
+        for (count, one_by_one) in [(MAX_ORIGINALS, true), (MAX_ORIGINALS + 1, false), (10_000, false)] {
+            let packs: Vec<LivePack> = (0..count).map(|number| tiny(u32::try_from(number).unwrap())).collect();
+            let wanted = packs_to_copy(&changes(&packs), &source, &Manifest::default());
+            assert_eq!(wanted.originals.is_some(), one_by_one, "{count}");
+            assert_eq!(keys(&wanted.live), ["k7"]);
+        }
+        // Nor many of them where one small pack has all.
+        let source = Manifest { generation: 2, packs: vec![sized(7, 1 << 20)] };
+        let packs: Vec<LivePack> = (0..100).map(tiny).collect();
+        assert_eq!(packs_to_copy(&changes(&packs), &source, &Manifest::default()).originals, None);
+    }
+
+    /// One region in the property below: its packs, each with the numbers of the objects in it.
+    #[derive(Clone, Default)]
+    struct Holdings(Vec<(LivePack, BTreeSet<u32>)>);
+
+    impl Holdings {
+        fn manifest(&self) -> Manifest {
+            Manifest { generation: 1, packs: self.0.iter().map(|(pack, _)| pack.clone()).collect() }
+        }
+
+        fn objects(&self) -> BTreeSet<u32> {
+            self.0.iter().flat_map(|(_, objects)| objects).copied().collect()
+        }
+
+        /// Merges the `count` smallest packs, as consolidation does.
+        fn merge(&mut self, count: usize, number: u8) {
+            self.0.sort_by_key(|(pack, _)| pack.bytes);
+            let merged: Vec<_> = self.0.drain(..count.min(self.0.len())).collect();
+            let bytes = merged.iter().map(|(pack, _)| pack.bytes).sum();
+            let objects = merged.into_iter().flat_map(|(_, objects)| objects).collect();
+            self.0.push((sized(number, bytes), objects));
+        }
+    }
+
+    proptest::proptest! {
+        /// Pushes, consolidations on both sides, and deliveries with and without replaced packs: the target always has
+        /// all objects, never pays more than for the live packs, and where originals are proposed they are the changes'.
+        #[test]
+        fn either_set_is_enough_and_the_cheaper_one_is_chosen(
+            steps in proptest::collection::vec((0_u8..8, 1_u64..3_000_000), 1..200),
+        ) {
+            let (mut source, mut target) = (Holdings::default(), Holdings::default());
+            let mut missed: Vec<(LivePack, BTreeSet<u32>)> = Vec::new();
+            let mut number = 0_u8;
+            for (step, bytes) in steps {
+                if number == u8::MAX {
+                    break;
+                }
+                match step {
+                    0..4 => {
+                        number += 1;
+                        let brought = (sized(number, bytes), BTreeSet::from([u32::from(number)]));
+                        source.0.push(brought.clone());
+                        missed.push(brought);
+                    }
+                    4..6 if source.0.len() > 1 => {
+                        number += 1;
+                        source.merge(2 + (bytes % 6) as usize, number);
+                    }
+                    6 if target.0.len() > 1 => {
+                        number += 1;
+                        target.merge(2 + (bytes % 3) as usize, number);
+                    }
+                    _ => {
+                        let brought: Vec<LivePack> = missed.iter().map(|(pack, _)| pack.clone()).collect();
+                        let wanted = packs_to_copy(&changes(&brought), &source.manifest(), &target.manifest());
+                        let mut with_live = target.clone();
+                        with_live.0.extend(source.0.iter().filter(|(pack, _)| wanted.live.contains(pack)).cloned());
+                        match &wanted.originals {
+                            None => target = with_live,
+                            Some(originals) => {
+                                // The fallback is enough, too.
+                                proptest::prop_assert!(with_live.objects().is_superset(&source.objects()));
+                                let of_live = cost(wanted.live.iter().map(|pack| (pack.bytes, pack.index_bytes)));
+                                proptest::prop_assert!(originals.cost() < of_live);
+                                let ids = originals.live.iter().map(|pack| pack.id);
+                                let ids: HashSet<_> = ids.chain(originals.replaced.iter().map(|pack| pack.id)).collect();
+                                target.0.extend(missed.iter().filter(|(pack, _)| ids.contains(&pack.id)).cloned());
+                            }
+                        }
+                        proptest::prop_assert!(target.objects().is_superset(&source.objects()));
+                        missed.clear();
+                    }
+                }
+            }
+        }
     }
 }

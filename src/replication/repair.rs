@@ -132,7 +132,10 @@ impl Repair {
     async fn swap(&self, item: &HeadItem, replaced: &[(LivePack, CopiedPack)]) -> Result<(), ReplicationError> {
         for _ in 0..MAX_COMMIT_ATTEMPTS {
             match self.swap_once(item, replaced).await {
-                Err(RegionError::Moved { .. } | RegionError::Ledger(LedgerError::Lost { .. })) => {}
+                Err(
+                    RegionError::Moved { .. }
+                    | RegionError::Ledger(LedgerError::Lost { .. } | LedgerError::ManifestMoved { .. }),
+                ) => {}
                 result => return result.in_region(&self.target),
             }
         }
@@ -143,9 +146,10 @@ impl Repair {
         let target = &self.target;
         let gone = || RegionError::Moved { repository: item.head.name.clone() };
         let now = read_head(&*target.table, item.id).await?.ok_or_else(gone)?;
-        let (mut manifest, revision) = target.manifest(&now).await?;
+        let held = target.held_packs(item.id, Some(&now), &item.head.name).await?;
         let packs: Vec<LivePack> = replaced.iter().map(|(_, copied)| copied.pack.clone()).collect();
-        let admitted = target.admit_uploads(item.id, &item.head.name, &packs).await?;
+        let admitted = target.admit_uploads(&held, &item.head.name, &packs).await?;
+        let (mut manifest, revision) = (held.manifest, held.revision);
         let mut with = Vec::new();
         for (bad, copied) in replaced {
             // One that was consolidated meanwhile leaves an upload that a sweep removes.

@@ -1,9 +1,14 @@
 //! From `git push` to `git clone` in the other region, and proof that the event was the cause.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
 use serde_json::Value;
 
+use crate::aws::Emulator;
 use crate::pair::{EU, US};
 use crate::place::Place;
+use crate::proxy::{Proxy, Request};
 use crate::support::TARGET;
 use crate::waiting::{block_on, eventually};
 
@@ -61,4 +66,43 @@ fn the_target_announces_what_it_got() {
         assert_eq!(refs, expected);
         assert_eq!(worker.stop().0, Some(0));
     });
+}
+
+/// Longer than a host goes on with what a push has left it.
+const QUIET: Duration = Duration::from_secs(1);
+
+/// The requests of a push of one commit at a warm host, as `docs/operations.md` has them.
+#[test]
+fn what_a_push_asks_of_the_stores_of_its_host() {
+    block_on(async {
+        let proxy = Proxy::start(Emulator::get().endpoint()).await;
+        let place = Place::behind(&proxy.endpoint).await;
+        place.push();
+        let id = place.show("app")["id"].as_str().unwrap().to_owned();
+        for (content, warm) in [("two", false), ("three", true), ("four", true)] {
+            eventually("all is announced", async || place.unannounced(US).await == 0).await;
+            tokio::time::sleep(QUIET).await;
+            proxy.requests();
+            place.commit(content);
+            eventually("all is announced", async || place.unannounced(US).await == 0).await;
+            let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+            let of_push = proxy.requests().into_iter().filter(|request| is_of_push(request, &id));
+            of_push.for_each(|request| *counts.entry(request.operation).or_default() += 1);
+            let expected = [("GetItem", 6), ("Query", 1), ("TransactGetItems", 1), ("TransactWriteItems", 1)];
+            let expected = expected.map(|(operation, count)| (operation.to_owned(), count));
+            assert!(!warm || counts == BTreeMap::from(expected), "{counts:?}");
+        }
+    });
+}
+
+/// A request about a repository that its publisher does not make: that reads outbox and newest changes, and writes what it
+/// has announced.
+fn is_of_push(request: &Request, repository: &str) -> bool {
+    let Request { service, operation, body, .. } = request;
+    let publishes = match operation.as_str() {
+        "Query" => body.contains("\"ScanIndexForward\":false"),
+        "TransactGetItems" => body.contains("outbox/"),
+        _ => body.contains("announced"),
+    };
+    *service == "dynamodb" && body.contains(repository) && !publishes
 }

@@ -3,13 +3,19 @@
 use std::sync::Arc;
 
 use gitferry::clock::SystemClock;
+use gitferry::git::local::RefPatterns;
+use gitferry::git::protocol::PacketReader;
+use gitferry::git::receive_pack::PushRequest;
 use gitferry::ledger::advance::{read_head, read_heads};
 use gitferry::objects::FilesystemStore;
 use gitferry::region::Region;
+use gitferry::region::import::ImportOptions;
+use gitferry::region::push::{FreshStates, PushPolicy, PushProgress, Serving};
 use gitferry::table::{Action, Condition, Key, Query, Table, TableError, Write};
 use serde_json::json;
 
 use crate::proxy::{Fault, Proxy, refusal};
+use crate::support::git::GitRepo;
 use crate::table;
 
 /// What the SDK makes of one request, at most.
@@ -194,4 +200,47 @@ async fn an_expiry_is_an_attribute_of_its_own() {
     proxy.requests();
     table.transact(vec![any]).await.unwrap();
     assert!(proxy.requests()[0].body.contains("REMOVE #bytes, #expires"));
+}
+
+/// Pushes the newest commit of a repository, which grows from what the region has.
+async fn push(region: &Region, repo: &GitRepo, old: &str) {
+    let (item, new) = (region.get("app").await.unwrap(), repo.git(&["rev-parse", "main"]));
+    let pack = repo.feed(&["pack-objects", "-q", "--stdout", "--revs"], format!("{new}\n^{old}\n").as_bytes());
+    let command = format!("{old} {new} refs/heads/main\0report-status");
+    let head = format!("{:04x}{command}0000", command.len() + 4).into_bytes();
+    let (region, runtime) = (region.clone(), tokio::runtime::Handle::current());
+    let pushed = tokio::task::spawn_blocking(move || {
+        let request = PushRequest::read(&mut PacketReader::new(&head[..]), gix::hash::Kind::Sha1).unwrap().unwrap();
+        let (policy, states) =
+            (PushPolicy::default(), FreshStates { region: region.clone(), id: item.id, hidden: None, mirror: false });
+        let serving = Serving { region: &region, runtime: &runtime, policy: &policy, actor: "me", request: &request };
+        serving.push(&states, &mut &pack[..], &PushProgress::default()).unwrap()
+    });
+    assert!(pushed.await.unwrap().item.is_some());
+}
+
+/// Manifest and claims are read together by whatever brings a pack.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_import_and_a_push_read_manifest_and_claims_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (region, proxy) = region(&dir).await;
+    let repo = GitRepo::init(dir.path().join("app.git"), &[]);
+    let options = ImportOptions { patterns: RefPatterns::default(), allow_empty: false, actor: "me".into() };
+    for content in ["one", "two"] {
+        repo.commit("main", "file", content);
+        proxy.requests();
+        region.import(&repo.path, "app", &options, Default::default()).await.unwrap();
+        assert_eq!(asked_of_claims(&proxy), ["TransactGetItems", "TransactWriteItems"], "import");
+    }
+    for content in ["three", "four"] {
+        let old = repo.git(&["rev-parse", "main"]);
+        repo.commit("main", "file", content);
+        push(&region, &repo, &old).await;
+        assert_eq!(asked_of_claims(&proxy), ["TransactGetItems", "TransactWriteItems"], "push");
+    }
+}
+
+fn asked_of_claims(proxy: &Proxy) -> Vec<String> {
+    let requests = proxy.requests().into_iter();
+    requests.filter(|request| request.body.contains("claims/")).map(|request| request.operation).collect()
 }

@@ -17,6 +17,7 @@ mod everywhere;
 mod half_visible;
 mod histories;
 mod identities;
+mod lagging;
 mod large;
 mod lfs;
 mod pool;

@@ -272,6 +272,62 @@ fn verify_tells_a_damaged_snapshot() {
     world.assert_synced(&source, "team/app");
 }
 
+/// What a table has lost is named by a pass: the row, the repository, the region and the way out. It is neither a race
+/// that another writer won, nor a repository that is not there.
+#[test]
+fn replicate_names_rows_that_are_lost() {
+    let (world, source) = lagging();
+    let id = world.show("team/app", SOURCE)["id"].as_str().unwrap().to_owned();
+    let lost_head = format!("repository/{id}");
+    let newest = "pk LIKE 'repository/%' AND sk LIKE 'change/%2-%'";
+    let cases: [(&'static str, &str, &[&str]); 5] = [
+        (TARGET, "sk = 'head'", &["head is missing", &lost_head, "gitferry verify"]),
+        (TARGET, "sk = 'manifest'", &["manifest is missing", "gitferry verify"]),
+        (SOURCE, "sk = 'head'", &["head is missing", &lost_head, "gitferry verify"]),
+        (SOURCE, "sk = 'manifest'", &["manifest is missing", "gitferry verify"]),
+        (SOURCE, newest, &["change 2", "is missing", "gitferry verify"]),
+    ];
+    for (region, row, expected) in cases {
+        for args in [&["replicate", LINK][..], &["replicate", LINK, "team/app"]] {
+            let damaged = Rows::damage(&world, region, row, "DELETE FROM item");
+            let run = world.run(args);
+            assert_eq!(run.status.code(), Some(3), "{row} of {region}, {args:?}: {}{}", run.stdout, run.stderr);
+            run.says(&[&["team/app", region], expected].concat());
+            for wrong in ["faster", "there is no repository"] {
+                assert!(!run.stderr.contains(wrong), "{row} of {region}, {args:?}: {}", run.stderr);
+            }
+            drop(damaged);
+        }
+    }
+    // Neither is a repository that has lost its head called one that is not there.
+    let damaged = Rows::damage(&world, TARGET, "sk = 'head'", "DELETE FROM item");
+    for command in [&["verify"][..], &["repo", "show"], &["log"]] {
+        let args = [command, &["team/app", "--region", TARGET]].concat();
+        let run = world.run(&args);
+        assert_ne!(run.status.code(), Some(0));
+        let said = run.stdout.clone() + &run.stderr;
+        assert!(said.contains("head is missing") && said.contains("team/app"), "{args:?}: {said}");
+    }
+    drop(damaged);
+    assert_eq!(world.replicate()["delivered"], 1);
+    world.assert_synced(&source, "team/app");
+}
+
+/// The name of a replica goes with a change at its source; where the row of the old one is lost, that is said.
+#[test]
+fn replicate_names_a_lost_name() {
+    let (world, source) = lagging();
+    world.replicate();
+    world.ok(&["repo", "rename", "team/app", "team/web", "--region", SOURCE]);
+    let damaged = Rows::damage(&world, TARGET, "pk = 'name/team/app'", "DELETE FROM item");
+    let run = world.ends(3, &["replicate", LINK]);
+    run.says(&["team/web", TARGET, "name", "name/team/app", "gitferry verify"]);
+    assert!(!run.stderr.contains("faster"), "{}", run.stderr);
+    drop(damaged);
+    assert_eq!(world.replicate()["delivered"], 1);
+    world.assert_synced(&source, "team/web");
+}
+
 /// The hash of no refs, as a head says it.
 fn none() -> String {
     gitferry::ledger::hash::RefsHash::default().to_string()

@@ -8,9 +8,11 @@ use async_trait::async_trait;
 use futures::future::BoxFuture;
 use gitferry::Kind;
 use gitferry::clock::{Clock, SystemClock};
+use gitferry::decorate::{Meter, Operation};
 use gitferry::git::protocol::PacketReader;
 use gitferry::git::receive_pack::PushRequest;
 use gitferry::ledger::keys;
+use gitferry::objects::decorate::MeteredStore;
 use gitferry::region::push::{FreshStates, PushPolicy, PushProgress, Serving};
 use gitferry::region::sweep::Swept;
 use gitferry::region::{Region, RegionError};
@@ -66,8 +68,10 @@ impl Place {
 
     /// Does the work in a region whose table is `table`.
     async fn run(&self, work: Work, table: Arc<dyn Table>) -> Result<(), RegionError> {
-        let mut region = self.target(work);
-        region.table = table;
+        self.run_in(work, Region { table, ..self.target(work) }).await
+    }
+
+    async fn run_in(&self, work: Work, region: Region) -> Result<(), RegionError> {
         match work {
             Work::Import => self.source.import(&region, "app").await.map(drop),
             Work::Push => self.push(region).await,
@@ -269,6 +273,34 @@ async fn what_a_sweep_has_taken_is_not_committed() {
         place.age_objects(&region);
         assert_eq!(region.sweep().await.unwrap().orphans, 0);
         assert_sound(&region).await;
+    }
+}
+
+/// A sweep that takes other packs while the work is under way costs it a look at the claims: nothing is uploaded again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn claims_on_other_packs_repeat_no_upload() {
+    for work in WORKS {
+        let mut uploads = Vec::new();
+        for disturbed in [false, true] {
+            let place = Place::new().await;
+            let (mut region, meter) = (place.target(work), Arc::new(Meter::new()));
+            region.objects = Arc::new(MeteredStore::new(region.objects, meter.clone()));
+            if disturbed {
+                let (id, table) = (region.get("app").await.unwrap().id, region.table.clone());
+                region.table = Moment::before_commit(&region, move || {
+                    Box::pin(async move {
+                        let claims = json!({ "format": 1, "claimed": { "pack-0.pack": SystemClock.now() } });
+                        let write = Write::put(keys::claims(id), Condition::Absent, claims);
+                        table.transact(vec![write]).await.unwrap();
+                    })
+                });
+            }
+            place.run_in(work, region).await.unwrap();
+            let counted = meter.snapshot();
+            uploads.push(counted.of(Operation::ObjectPut).calls + counted.of(Operation::ObjectPutFile).calls);
+            place.assert_done_in_the_end(work).await;
+        }
+        assert!(uploads[0] > 0 && uploads[0] == uploads[1], "{work:?}: {uploads:?}");
     }
 }
 

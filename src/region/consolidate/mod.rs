@@ -9,6 +9,7 @@
 mod aside;
 mod choose;
 mod merge;
+mod replaced;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -220,7 +221,8 @@ impl Region {
         let inputs: HashSet<&str> = chosen.iter().map(|pack| pack.key.as_str()).collect();
         let mut unanswered = 0;
         for attempt in 1..=MAX_ADOPT_ATTEMPTS {
-            let (manifest, revision) = self.manifest(item).await?;
+            let held = self.held_packs(item.id, Some(item), &item.head.name).await?;
+            let (manifest, revision) = (&held.manifest, held.revision);
             if manifest.packs.iter().any(|pack| pack.key == merged.key) {
                 // An attempt whose answer was lost has succeeded.
                 return Ok(true);
@@ -233,7 +235,7 @@ impl Region {
                 return Ok(false);
             };
             crash_point("consolidate-before-manifest");
-            let mut writes = vec![self.admit_uploads(item.id, &item.head.name, std::slice::from_ref(merged)).await?];
+            let mut writes = vec![self.admit_uploads(&held, &item.head.name, std::slice::from_ref(merged)).await?];
             writes.extend(adopting(item.id, &next, revision, chosen)?);
             match self.table.transact(writes).await {
                 Ok(()) => {

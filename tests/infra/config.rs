@@ -14,6 +14,7 @@ pub fn region(name: &str) -> Value {
         aws_region = name
         bucket = (format!("git-{name}"))
         table = (format!("table-{name}"))
+        recovery_window = null
         bus = null
         role_arn = null
         external_id = null
@@ -74,6 +75,7 @@ fn all_that_there_is() {
     let role = "arn:aws:iam::210987654321:role/gitferry-us-east-1-reader";
     let source = with(region("us-east-1"), &[("role_arn", role), ("external_id", "a-secret-word")]);
     let target = with(region("eu-west-1"), &[("bus", "git-eu"), ("endpoint_url", "http://127.0.0.1:4566")]);
+    let target = with(target, &[("recovery_window", "35d")]);
     let queue = "https://sqs.eu-west-1.amazonaws.com/123456789012/gitferry-dr";
     let dead = format!("{queue}-dead-letters");
     let link = with(
@@ -92,10 +94,27 @@ fn all_that_there_is() {
     let target = &config.regions["eu-west-1"];
     assert_eq!(target.events.as_ref().unwrap().bus, "git-eu");
     assert_eq!(target.aws.endpoint_url.as_deref(), Some("http://127.0.0.1:4566"));
+    assert_eq!(target.recovery_window.as_hours(), 35 * 24);
+    assert_eq!(config.regions["us-east-1"].recovery_window, gitferry::config::RECOVERY_WINDOW);
     let link = config.link("dr").unwrap();
     assert_eq!((link.queue.as_deref(), link.dead_letters.as_deref()), (Some(queue), Some(dead.as_str())));
     assert_eq!(link.repositories, ["*"]);
     assert_eq!(link.aws.region.as_deref(), Some("eu-west-1"));
+}
+
+/// A region says its window once, and every process that names the region hears of it.
+#[test]
+fn every_configuration_of_a_region_has_its_window() {
+    let read = |path: &str| std::fs::read_to_string(root(path)).unwrap();
+    let of_region = read("infra/modules/region/outputs.tf");
+    assert!(of_region.contains("recovery_window = \"${var.recovery_days}d\""), "{of_region}");
+    for (path, regions) in [("infra/modules/link/main.tf", 2), ("infra/examples/two-regions/main.tf", 1)] {
+        let text = read(path);
+        let tables =
+            text.lines().filter(|line| line.trim_start().starts_with("table ") && line.contains("region")).count();
+        let windows = text.lines().filter(|line| line.trim_start().starts_with("recovery_window ")).count();
+        assert_eq!((tables, windows), (regions, regions), "{path}");
+    }
 }
 
 /// What a name says stays a name.

@@ -62,11 +62,12 @@ module "host_config" {
 
   regions = {
     us-east-1 = {
-      aws_region   = module.us.region.aws_region
-      bucket       = module.us.region.bucket
-      table        = module.us.region.table
-      bus          = module.us.region.bus
-      endpoint_url = var.endpoint_url
+      aws_region      = module.us.region.aws_region
+      bucket          = module.us.region.bucket
+      table           = module.us.region.table
+      recovery_window = module.us.region.recovery_window
+      bus             = module.us.region.bus
+      endpoint_url    = var.endpoint_url
     }
   }
 }

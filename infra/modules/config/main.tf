@@ -7,13 +7,14 @@ terraform {
 variable "regions" {
   description = "Regions by name. `bus` is left out where the process announces nothing."
   type = map(object({
-    aws_region   = string
-    bucket       = string
-    table        = string
-    bus          = optional(string)
-    role_arn     = optional(string)
-    external_id  = optional(string)
-    endpoint_url = optional(string)
+    aws_region      = string
+    bucket          = string
+    table           = string
+    recovery_window = optional(string)
+    bus             = optional(string)
+    role_arn        = optional(string)
+    external_id     = optional(string)
+    endpoint_url    = optional(string)
   }))
 }
 

@@ -13,19 +13,21 @@ module "config" {
 
   regions = {
     (var.source_region.name) = {
-      aws_region   = var.source_region.aws_region
-      bucket       = var.source_region.bucket
-      table        = var.source_region.table
-      role_arn     = local.other_account ? var.source_region.reader.role_arn : null
-      external_id  = local.other_account ? var.source_region.reader.external_id : null
-      endpoint_url = var.endpoint_url
+      aws_region      = var.source_region.aws_region
+      bucket          = var.source_region.bucket
+      table           = var.source_region.table
+      recovery_window = var.source_region.recovery_window
+      role_arn        = local.other_account ? var.source_region.reader.role_arn : null
+      external_id     = local.other_account ? var.source_region.reader.external_id : null
+      endpoint_url    = var.endpoint_url
     }
     (var.target_region.name) = {
-      aws_region   = var.target_region.aws_region
-      bucket       = var.target_region.bucket
-      table        = var.target_region.table
-      bus          = var.target_region.bus
-      endpoint_url = var.endpoint_url
+      aws_region      = var.target_region.aws_region
+      bucket          = var.target_region.bucket
+      table           = var.target_region.table
+      recovery_window = var.target_region.recovery_window
+      bus             = var.target_region.bus
+      endpoint_url    = var.endpoint_url
     }
   }
 

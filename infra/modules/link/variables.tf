@@ -11,15 +11,16 @@ variable "name" {
 variable "source_region" {
   description = "The output `region` of the module that made the source."
   type = object({
-    name       = string
-    aws_region = string
-    account    = string
-    bucket     = string
-    table      = string
-    bus        = string
-    bus_arn    = string
-    reader     = object({ role_arn = string, external_id = string })
-    policies   = object({ read = string, write = string, host = string })
+    name            = string
+    aws_region      = string
+    account         = string
+    bucket          = string
+    table           = string
+    recovery_window = string
+    bus             = string
+    bus_arn         = string
+    reader          = object({ role_arn = string, external_id = string })
+    policies        = object({ read = string, write = string, host = string })
   })
 
   validation {
@@ -31,15 +32,16 @@ variable "source_region" {
 variable "target_region" {
   description = "The output `region` of the module that made the target."
   type = object({
-    name       = string
-    aws_region = string
-    account    = string
-    bucket     = string
-    table      = string
-    bus        = string
-    bus_arn    = string
-    reader     = object({ role_arn = string, external_id = string })
-    policies   = object({ read = string, write = string, host = string })
+    name            = string
+    aws_region      = string
+    account         = string
+    bucket          = string
+    table           = string
+    recovery_window = string
+    bus             = string
+    bus_arn         = string
+    reader          = object({ role_arn = string, external_id = string })
+    policies        = object({ read = string, write = string, host = string })
   })
 }
 

@@ -52,9 +52,9 @@ resource "aws_s3_bucket_lifecycle_configuration" "objects" {
     status = "Enabled"
     filter {}
 
-    # gitferry removes its own after seven.
+    # gitferry removes its own a day earlier.
     abort_incomplete_multipart_upload {
-      days_after_initiation = 8
+      days_after_initiation = var.recovery_days + 1
     }
   }
 

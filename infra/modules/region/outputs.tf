@@ -1,13 +1,14 @@
 output "region" {
   description = "All that a link has to know of this region."
   value = {
-    name       = var.name
-    aws_region = data.aws_region.current.region
-    account    = data.aws_caller_identity.current.account_id
-    bucket     = aws_s3_bucket.objects.bucket
-    table      = aws_dynamodb_table.this.name
-    bus        = var.bus == "default" ? "default" : aws_cloudwatch_event_bus.this[0].name
-    bus_arn    = local.bus_arn
+    name            = var.name
+    aws_region      = data.aws_region.current.region
+    account         = data.aws_caller_identity.current.account_id
+    bucket          = aws_s3_bucket.objects.bucket
+    table           = aws_dynamodb_table.this.name
+    recovery_window = "${var.recovery_days}d"
+    bus             = var.bus == "default" ? "default" : aws_cloudwatch_event_bus.this[0].name
+    bus_arn         = local.bus_arn
     reader = length(var.reader_accounts) == 0 ? null : {
       role_arn    = aws_iam_role.reader[0].arn
       external_id = var.reader_external_id

@@ -23,6 +23,17 @@ variable "bus" {
   type        = string
 }
 
+variable "recovery_days" {
+  description = "For how many days the object store keeps what the table no longer names: a table that is restored to a moment within them finds its packs. DynamoDB's point-in-time recovery goes back 35 days."
+  type        = number
+  default     = 7
+
+  validation {
+    condition     = var.recovery_days >= 1 && var.recovery_days <= 400 && floor(var.recovery_days) == var.recovery_days
+    error_message = "recovery_days is a whole number between 1 and 400."
+  }
+}
+
 variable "noncurrent_days" {
   description = "For how many days the bucket keeps what was deleted."
   type        = number

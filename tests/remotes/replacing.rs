@@ -292,3 +292,115 @@ fn many_replacements_go_at_once_and_a_refused_one_stops_no_other() {
     assert_eq!((carried.created, carried.deleted, carried.refused), (29, 29, 1), "{carried:?}");
     assert!(watched.pushes() < 40, "{}", watched.pushes());
 }
+
+/// How two branches, `one` and `two`, with a commit of their own each, move at the same time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Exchange {
+    /// Each has what the other had, and `two` one commit more.
+    Swap,
+    /// `two` has what `one` had, and one commit more; `one` begins anew.
+    Handover,
+}
+
+/// A complete copy, and a source in which both have moved, so that `two` brings what the target refuses. The tip that
+/// `one` had.
+fn exchanged(exchange: Exchange, refusal: Option<Refusal>) -> (Place, String) {
+    let place = Place::new();
+    for name in ["one", "two"] {
+        place.source.git(&["branch", name, "main"]);
+        place.source.commit(name, name, "its own\n");
+    }
+    place.sync();
+    let tips = refs(&place.source);
+    let (one, two) = (tips["refs/heads/one"].clone(), tips["refs/heads/two"].clone());
+    place.source.git(&["update-ref", "refs/heads/two", &one]);
+    if refusal == Some(Refusal::Fsck) {
+        let tree = place.source.git(&["rev-parse", "two^{tree}"]);
+        let commit = format!("tree {tree}\nparent {one}\nauthor A 1 +0000\ncommitter A 1 +0000\n\nbad\n");
+        let id = place.source.feed(&["hash-object", "-t", "commit", "--literally", "-w", "--stdin"], commit.as_bytes());
+        place.source.git(&["update-ref", "refs/heads/two", String::from_utf8(id).unwrap().trim()]);
+    } else {
+        place.source.commit_bytes("two", "large", &noise(9, 200_000));
+    }
+    let begin = if exchange == Exchange::Swap { two.as_str() } else { "main" };
+    place.source.git(&["branch", "-f", "one", begin]);
+    let hook = place.target.path.join("hooks");
+    std::fs::create_dir_all(&hook).unwrap();
+    let (name, text) = match refusal {
+        Some(Refusal::PreReceive) => ("pre-receive", "#!/bin/sh\n! grep -q refs/heads/two$\n"),
+        Some(Refusal::Update) => ("update", "#!/bin/sh\ntest $1 != refs/heads/two\n"),
+        _ => return (place, one),
+    };
+    std::fs::write(hook.join(name), text).unwrap();
+    std::fs::set_permissions(hook.join(name), std::fs::Permissions::from_mode(0o755)).unwrap();
+    (place, one)
+}
+
+#[test]
+fn refs_that_are_updated_with_each_other_lose_nothing() {
+    for refusal in REFUSALS {
+        for exchange in [Exchange::Swap, Exchange::Handover] {
+            for atomic in [true, false] {
+                let what = format!("{refusal:?} {exchange:?} atomic {atomic}");
+                let (place, one) = exchanged(exchange, Some(refusal));
+                let before = refs(&place.target);
+                let mut checkpoint = None;
+                for round in 0..3 {
+                    let watched = Arc::new(Watched::new(match atomic {
+                        true => GitServer::new(&place.target, Version::V2, true),
+                        false => GitServer::new(&place.target, Version::V2, true).saying("atomic", "cimota"),
+                    }));
+                    let mut pass = place.pass();
+                    pass.target = Box::new(Shared(watched.clone()));
+                    if refusal == Refusal::Size {
+                        pass.limits.bytes_per_push = Some(100_000);
+                    }
+                    pass.checkpoint.clone_from(&checkpoint);
+                    let mut carried = Carried::default();
+                    match pass.run(&mut carried) {
+                        // One that is as it was is not written again.
+                        Ok(left) => checkpoint = left.or(checkpoint),
+                        Err(RemotesError::TooLarge { .. } | RemotesError::Unpack { .. }) => {}
+                        Err(error) => panic!("{what}: {error}"),
+                    }
+                    assert_eq!(refs(&place.target), before, "{what} {round}");
+                    assert!(has(&place, &one), "{what} {round}");
+                    let (outcome, reason) = told(&carried, "refs/heads/one").unwrap();
+                    assert!(outcome == Outcome::Pending && reason.contains("refs/heads/two"), "{what}: {reason}");
+                    // What is known to be refused makes nothing move and come back again.
+                    if checkpoint.is_some() && round > 0 {
+                        assert!(watched.pushes() <= 1, "{what} {round}: {} pushes", watched.pushes());
+                    }
+                }
+                relent(&place);
+                let mut pass = pass(&place, atomic, true);
+                pass.checkpoint = checkpoint;
+                pass.ok();
+                assert_eq!(refs(&place.target), refs(&place.source), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_pass_that_dies_while_refs_are_updated_with_each_other_is_completed_by_the_next() {
+    for refusal in [None, Some(Refusal::Update), Some(Refusal::PreReceive)] {
+        for exchange in [Exchange::Swap, Exchange::Handover] {
+            for pushes in 0..6 {
+                let what = format!("{refusal:?} {exchange:?}, dead after {pushes} pushes");
+                let (place, _) = exchanged(exchange, refusal);
+                let gate = Pushes(pushes.into());
+                let mut dying = pass(&place, false, true);
+                dying.gate = Some(&gate);
+                let died = dying.run(&mut Carried::default()).is_err();
+                relent(&place);
+                pass(&place, false, true).ok();
+                place.assert_mirrored();
+                if !died {
+                    break;
+                }
+                assert!(pushes < 5, "{what}");
+            }
+        }
+    }
+}

@@ -15,6 +15,7 @@ pub mod gate;
 mod head;
 pub mod lfs;
 pub mod look;
+mod moves;
 mod names;
 mod needed;
 mod open;

@@ -49,9 +49,13 @@ impl Relay<'_, '_> {
 
     /// Notes that a ref stays as it is until the target has another one.
     pub(super) fn leave_needed(&mut self, name: &BStr, other: &BStr) {
+        self.note_stays(name, other);
+        self.unconfirmed.push(name.to_owned());
+    }
+
+    pub(super) fn note_stays(&mut self, name: &BStr, other: &BStr) {
         let reason = format!("it stays until the target has {other}: only that one has commits of it");
         self.carried.notes.add(name, Outcome::Pending, reason);
-        self.unconfirmed.push(name.to_owned());
     }
 
     /// Those of some old values that hold something which, at the source, only refs have that the target lacks; and one of
@@ -61,7 +65,8 @@ impl Relay<'_, '_> {
         old: &[ObjectId],
         waiting: &HashSet<BString>,
     ) -> Result<Option<(HashSet<ObjectId>, BString)>, RemotesError> {
-        if old.is_empty() || (self.unconfirmed.is_empty() && waiting.is_empty()) {
+        let complete = self.unconfirmed.is_empty() && self.held_moves.is_empty() && waiting.is_empty();
+        if old.is_empty() || complete {
             return Ok(None);
         }
         let Some(sides) = self.sides(waiting) else { return Ok(None) };
@@ -76,7 +81,8 @@ impl Relay<'_, '_> {
 
     /// `None` where the target lacks nothing.
     fn sides(&self, waiting: &HashSet<BString>) -> Option<Sides> {
-        let lacks: HashSet<&BStr> = self.unconfirmed.iter().chain(waiting).map(|name| name.as_bstr()).collect();
+        let lacks: HashSet<&BStr> =
+            self.unconfirmed.iter().chain(&self.held_moves).chain(waiting).map(|name| name.as_bstr()).collect();
         let (mut confirmed, mut lacking, mut example) = (HashSet::new(), HashSet::new(), None);
         for entry in self.source.iter() {
             let Some(id) = self.source.object(&entry) else { continue };

@@ -131,6 +131,7 @@ impl<'t> Task<'t> {
             moved: Vec::new(),
             refused: Vec::new(),
             unconfirmed: Vec::new(),
+            held_moves: Vec::new(),
             partings: 0,
             refused_whole: None,
             slices: Vec::new(),
@@ -172,6 +173,8 @@ pub(super) struct Relay<'r, 's> {
     pub(super) moved: Vec<(BString, Option<ObjectId>)>,
     pub(super) refused: Vec<Command>,
     pub(super) unconfirmed: Vec<BString>,
+    /// Refs that keep their old values, which gitferry has put there, until the target has others.
+    pub(super) held_moves: Vec<BString>,
     /// How often what was refused as a whole has been parted, and why some of it was refused in the end.
     pub(super) partings: u32,
     pub(super) refused_whole: Option<RemotesError>,
@@ -232,8 +235,7 @@ impl Relay<'_, '_> {
         let waiting = stages.waiting();
         let Stages { creations, updates, replacements, mut deletions } = stages;
         self.update_all(creations)?;
-        let updates = self.hold_back(updates, &waiting)?;
-        self.update_all(updates)?;
+        self.move_all(updates, &waiting)?;
         self.replace_all(replacements)?;
         let followed = self.follow_head(wanted_head, target_head, &going)?;
         match current {
@@ -288,11 +290,13 @@ impl Relay<'_, '_> {
         if let Some(head) = head {
             self.task.heads.set_with_next_push(head);
         }
-        let report = match plan.deletions.is_empty() {
-            true => self.push_edits(&edits)?,
-            false => self.push_edits_atomically(&edits)?,
+        // A ref that is refused may need what another one was.
+        let loses = edits.len() > 1 && edits.iter().any(|edit| edit.old.is_some());
+        let report = match loses {
+            true => self.push_edits_atomically(&edits)?,
+            false => self.push_edits(&edits)?,
         };
-        if !plan.deletions.is_empty() && !report.is_ok() {
+        if loses && !report.is_ok() {
             return Ok(None);
         }
         self.carried.head = head.map(RefName::to_string).or(self.carried.head.take());

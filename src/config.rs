@@ -48,7 +48,7 @@ use crate::aws::SdkConfigs;
 pub use aws::AwsConfig;
 pub use cache::CacheConfig;
 pub use events::{EventsConfig, region_of_queue};
-pub use limits::HostLimits;
+pub use limits::{HostLimits, parse_duration};
 pub use link::{Deletions, Divergence, LfsMode, LinkConfig, LinkMode};
 pub use location::{ObjectsLocation, Place, RegionStores, TableLocation};
 pub use network::Network;
@@ -88,7 +88,7 @@ pub struct Config {
     ///
     /// [`DEFAULT_BUDGET_BYTES`]: crate::git::memory::DEFAULT_BUDGET_BYTES
     /// [`MIN_BUDGET_BYTES`]: crate::git::memory::MIN_BUDGET_BYTES
-    #[serde(default)]
+    #[serde(default, deserialize_with = "limits::some_size")]
     pub push_memory: Option<ByteSize>,
     /// The file it came from.
     #[serde(skip)]
@@ -131,6 +131,7 @@ pub struct RegionConfig {
 #[serde(deny_unknown_fields)]
 pub struct HostConfig {
     /// The address and port to listen on.
+    #[serde(deserialize_with = "limits::address")]
     pub listen: SocketAddr,
     /// Where it is reached from outside, by clients and by other hosts; the address it listens on when left out.
     #[serde(default)]
@@ -291,9 +292,18 @@ impl Config {
             std::io::ErrorKind::NotFound => ConfigError::Missing { file: file.into() },
             _ => ConfigError::Unreadable { file: file.into(), error },
         };
-        let mut text = String::new();
+        let mut bytes = Vec::new();
         let opened = std::fs::File::open(file).map_err(unreadable)?;
-        opened.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(unreadable)?;
+        opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+        let invalid = |reason: String| ConfigError::Invalid { file: file.into(), reason };
+        if bytes.len() as u64 > MAX_FILE_BYTES {
+            return Err(invalid(format!("it is larger than {MAX_FILE_BYTES} bytes: it is no configuration")));
+        }
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+            invalid(format!("line {line} is not UTF-8: save the file as UTF-8"))
+        })?;
         Config::parse(&text, file)
     }
 

@@ -258,6 +258,10 @@ impl From<ConfigError> for Failure {
                     ),
                 }
             }
+            ConfigError::Unreadable { file, .. } => failure.hint(format!(
+                "nothing was changed; --config names a file that this user may read (`ls -l {}`)",
+                file.display()
+            )),
             _ => failure,
         }
     }
@@ -277,12 +281,20 @@ failure_by_kind!(
     gitferry::ledger::LedgerError,
     gitferry::table::TableError,
     gitferry::git::refname::NameError,
-    gitferry::host::listen::tls::CertificateError,
     gitferry::host::forward::ForwarderError,
     gitferry::events::codecommit::Rejection,
     gitferry::remote::RemoteError,
     gitferry::worker::lambda::runtime::RuntimeError
 );
+
+impl From<gitferry::host::listen::tls::CertificateError> for Failure {
+    fn from(error: gitferry::host::listen::tls::CertificateError) -> Self {
+        Failure::of(error.kind(), error.to_string()).hint(
+            "`tls` of the host names a certificate and its key as PEM files, relative to the configuration, which this \
+             user may read",
+        )
+    }
+}
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
@@ -292,6 +304,14 @@ impl From<std::io::Error> for Failure {
         match error.kind() {
             std::io::ErrorKind::AddrInUse => failure
                 .hint("another process listens there (`ss -ltnp` names it): stop it, or configure another address"),
+            std::io::ErrorKind::AddrNotAvailable => failure
+                .hint("this machine has no such address (`ip address` lists those that it has): configure one of them"),
+            std::io::ErrorKind::NotADirectory | std::io::ErrorKind::IsADirectory => {
+                failure.hint("a path names a file where a folder is needed, or the other way round: name another one")
+            }
+            std::io::ErrorKind::InvalidData => {
+                failure.hint("the content of the file is not what it should be (not UTF-8, or cut off): write it anew")
+            }
             _ if error.raw_os_error() == Some(libc::EMFILE) => {
                 failure.hint("this process may open no more files: raise the limit (`ulimit -n`) and run it again")
             }

@@ -50,7 +50,8 @@ pub async fn make(dir: &Path) -> Result<PathBuf, Failure> {
 /// Writes the configuration into a folder and returns its path.
 fn write(dir: &Path) -> Result<PathBuf, Failure> {
     use std::io::Write as _;
-    std::fs::create_dir_all(dir)?;
+    std::fs::create_dir_all(dir)
+        .map_err(|error| Failure::from(error).about(&format!("cannot make the folder {}", dir.display())))?;
     let path = dir.join(DEFAULT_FILE);
     let created = std::fs::OpenOptions::new().write(true).create_new(true).open(&path);
     let mut file = created.map_err(|error| match error.kind() {

@@ -19,6 +19,8 @@ use tracing_subscriber::field::RecordFields;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FormatFields, MakeWriter};
 
+use super::output;
+
 /// Lines that wait to be written; more are left out and counted.
 const MAX_WAITING: usize = 8192;
 /// Longest wait of the process's end for lines that are not written yet.
@@ -37,7 +39,12 @@ pub enum LogFormat {
 /// Starts the log: as much as `GITFERRY_LOG` says (default: warnings). `immediate` writes each line before work goes
 /// on, for surroundings that stop the process between two pieces of work.
 pub fn start(format: LogFormat, immediate: bool) -> Log {
-    let filter = EnvFilter::try_from_env("GITFERRY_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_env("GITFERRY_LOG").unwrap_or_else(|error| {
+        if std::env::var_os("GITFERRY_LOG").is_some_and(|said| !said.is_empty()) {
+            output::note(format!("warning: GITFERRY_LOG is not a filter as `info` or `gitferry=debug` ({error})"));
+        }
+        EnvFilter::new("warn")
+    });
     let (lines, log) = Lines::new(format, immediate);
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(lines).log_internal_errors(false);
     match format {

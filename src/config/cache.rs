@@ -16,7 +16,7 @@ pub struct CacheConfig {
     #[serde(default)]
     pub dir: Option<PathBuf>,
     /// How large it gets.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "super::limits::some_size")]
     pub max_bytes: Option<ByteSize>,
 }
 

@@ -7,7 +7,7 @@ use bytesize::ByteSize;
 use serde::Deserialize;
 
 use super::AwsConfig;
-use super::limits::duration;
+use super::limits::{duration, some_count, some_size};
 use super::remote_url::{UrlTemplate, is_loopback};
 
 /// A Git server, or the part of one that a URL with `{name}` in it covers.
@@ -137,13 +137,16 @@ impl Provider {
 #[serde(default, deny_unknown_fields)]
 pub struct RemoteLimits {
     /// Most refs in one push.
+    #[serde(deserialize_with = "some_count")]
     pub refs_per_push: Option<usize>,
     /// Most bytes of a pack in one push.
+    #[serde(deserialize_with = "some_size")]
     pub bytes_per_push: Option<ByteSize>,
     /// Whether it takes requests of unknown length.
     pub chunked: Option<bool>,
     /// Most bytes that are kept in a temporary file: of a request for a server that does not, and of what is fetched to
     /// find the pointers of Git LFS.
+    #[serde(deserialize_with = "some_size")]
     pub spool: Option<ByteSize>,
     /// How long a connection may take to open.
     #[serde(deserialize_with = "some_duration")]

@@ -19,5 +19,6 @@ mod maintain;
 mod names;
 mod repair;
 mod snapshots;
+mod starting;
 mod together;
 mod usage;

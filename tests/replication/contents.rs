@@ -204,3 +204,56 @@ fn packs_that_overlap_are_not_copied_twice() {
     world.replicate();
     world.assert_synced(&repo, "app");
 }
+
+/// What could not be served is not imported either, by the limits of a push: whole, and as a layer around what is there.
+#[test]
+fn what_could_not_be_served_is_not_imported() {
+    const MOST_FOLDERS: usize = 2048;
+    const MOST_TAGS: usize = 1000;
+    let world = World::new();
+    let repo = GitRepo::with_history(world.path("src.git"), &[]);
+    let commit = |branch: &str, folders: usize| {
+        let path = "d/".repeat(folders);
+        let stream = format!(
+            "blob\nmark :1\ndata 0\n\ncommit refs/heads/{branch}\ncommitter A <a@b> 1 +0000\ndata 4\ndeep\n\
+             M 100644 :1 {path}f\n\ndone\n"
+        );
+        repo.feed(&["fast-import", "--quiet", "--force", "--done"], stream.as_bytes());
+    };
+    let path = repo.path.to_str().unwrap();
+    let refused = |words: &[&str]| {
+        let before = world.run(&["repo", "show", "app", "--region", SOURCE, "--json"]).stdout;
+        world.ends(2, &["import", path, "app", "--region", SOURCE]).says(words);
+        assert_eq!(world.run(&["repo", "show", "app", "--region", SOURCE, "--json"]).stdout, before);
+        // All else can be imported.
+        world.ok(&["import", path, "rest", "--region", SOURCE, "--refs", "refs/heads/main"]);
+    };
+    commit("deep", MOST_FOLDERS + 1);
+    refused(&["refs/heads/deep", "core.maxTreeDepth", "--refs"]);
+    commit("deep", MOST_FOLDERS);
+    // Packs are taken over whole: nothing that was refused may come in with what is not.
+    repo.git(&["reflog", "expire", "--expire=now", "--all"]);
+    repo.git(&["gc", "-q", "--prune=now"]);
+    world.import(&repo, "app");
+    // One folder more around what is held.
+    commit("deep", MOST_FOLDERS + 1);
+    refused(&["refs/heads/deep", "core.maxTreeDepth"]);
+    repo.git(&["update-ref", "-d", "refs/heads/deep"]);
+    let (mut object, mut kind, mut files) =
+        (repo.git(&["rev-parse", "main"]).trim().to_owned(), "commit", String::new());
+    let mut tags = Vec::new();
+    for number in 1..=MOST_TAGS + 1 {
+        let tag = format!("object {object}\ntype {kind}\ntag t{number}\ntagger A <a@b> 1 +0000\n\nm\n");
+        let id = gix::objs::compute_hash(gix::hash::Kind::Sha1, gix::objs::Kind::Tag, tag.as_bytes()).unwrap();
+        let file = world.path(&format!("tag-{number}"));
+        std::fs::write(&file, tag).unwrap();
+        files += &format!("{}\n", file.display());
+        (object, kind) = (id.to_string(), "tag");
+        tags.push(object.clone());
+    }
+    repo.feed(&["hash-object", "-t", "tag", "--literally", "-w", "--no-filters", "--stdin-paths"], files.as_bytes());
+    repo.git(&["update-ref", "refs/tags/most", &tags[MOST_TAGS - 1]]);
+    world.import(&repo, "app");
+    repo.git(&["update-ref", "refs/tags/more", &tags[MOST_TAGS]]);
+    refused(&["refs/tags/more", "one of more than 1000 tags"]);
+}

@@ -1,4 +1,4 @@
-//! Whether what a push brings can be served: no directory lies too deep, and no tag is one of too many tags.
+//! Whether what a push or an import brings can be served: no directory lies too deep, and no tag is one of too many tags.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,6 @@ use super::ancestry::{Commit, Objects};
 use crate::git::limits::{MAX_TAG_DEPTH, MAX_TREE_DEPTH};
 use crate::git::links::{EntryKind, TreeEntries, for_each_link};
 use crate::git::pack::{Object, PackError, PackSet};
-use crate::git::view::View;
 
 /// Parents that the tree of a commit is compared with.
 const MAX_COMPARED_PARENTS: usize = 16;
@@ -33,15 +32,16 @@ pub enum TooDeep {
 /// Looks for what cannot be served in what `tips` name: in what is `new`, and in how that contains what was here. All
 /// else that they need has to be here, and servable: the cost is that of reading new trees and moved ones.
 pub fn too_deep(
-    view: &View,
+    held: &PackSet,
     new: &PackSet,
+    format: gix::hash::Kind,
     tips: impl IntoIterator<Item = ObjectId>,
 ) -> Result<Option<TooDeep>, PackError> {
     let mut search = Search {
         new,
-        objects: Objects::new([new, &*view.packs])?,
-        format: view.format,
-        compares: view.packs.slots() > 0,
+        objects: Objects::new([new, held])?,
+        format,
+        compares: held.slots() > 0,
         depths: vec![0; usize::try_from(new.slots()).unwrap_or(usize::MAX)],
         visits_left: new.slots().saturating_mul(MAX_VISITS).saturating_add(MAX_VISITS),
         heights: HashMap::new(),

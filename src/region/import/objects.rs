@@ -18,6 +18,7 @@ use crate::git::connectivity::missing_from;
 use crate::git::lfs::{MAX_POINTERS, Pointer};
 use crate::git::local::{LooseEntry, SourcePack, SourceRepository};
 use crate::git::pack::{CheckProgress, FindLoose, Index, LooseObject, PackError, PackSet, gather};
+use crate::git::receive_pack::too_deep;
 use crate::objects::{Crc64, Crc64Hasher};
 use crate::region::local::LocalPacks;
 use crate::region::manifest::MAX_PACKS;
@@ -107,9 +108,27 @@ impl Intake {
             packs.push(pack);
         }
         self.prove(&mut packs, &here)?;
+        self.look_at_depths(&packs)?;
         pointers.sort_unstable();
         pointers.dedup();
         Ok((packs, pointers))
+    }
+
+    /// Refuses what could not be served afterwards, by the same limits as a push.
+    fn look_at_depths(&self, packs: &[NewPack]) -> Result<()> {
+        let format = self.source.object_format();
+        let held = self.open_set(self.held.packs.iter().map(|pack| (pack.pack.as_path(), pack.index.as_path())))?;
+        let new = self.open_set(packs.iter().map(|pack| (&*pack.file, &*pack.index)))?;
+        let Some(found) = too_deep(&held, &new, format, self.tips.iter().copied())? else { return Ok(()) };
+        let mut of = "HEAD".to_owned();
+        for (name, tip) in self.name_tips(self.tips.clone())? {
+            if too_deep(&held, &new, format, [tip])? == Some(found) {
+                of = name;
+                break;
+            }
+        }
+        let reason = format!("{of} cannot be served: {found}; leave that ref out with --refs");
+        Err(RegionError::Refused { repository: self.repository.clone(), reason })
     }
 
     /// What blobs of a pack point to that are not here yet.

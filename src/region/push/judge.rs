@@ -259,12 +259,12 @@ impl<'a> Objects<'a> {
         let (view, new) = (&self.state.view, &self.new);
         let tips = commands.iter().zip(&*facts).filter(|(_, fact)| fact.refused.is_none());
         let tips: Vec<ObjectId> = tips.filter_map(|(command, _)| command.new).filter(|tip| !view.is_tip(tip)).collect();
-        let Some(first) = too_deep(view, new, tips)? else { return Ok(()) };
+        let Some(first) = too_deep(&view.packs, new, view.format, tips)? else { return Ok(()) };
         let together = commands.len() > MAX_SEPARATE_WALKS;
         for (command, fact) in commands.iter().zip(facts).filter(|(_, fact)| fact.refused.is_none()) {
             let reason = match together {
                 true => Some(first),
-                false => too_deep(view, new, command.new)?,
+                false => too_deep(&view.packs, new, view.format, command.new)?,
             };
             fact.refused = reason.map(|reason| reason.to_string());
         }

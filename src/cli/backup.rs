@@ -114,6 +114,11 @@ fn say(made: &Backup) {
         manifest.max_age_seconds,
         if manifest.ok { "ok" } else { "NOT OK" },
     ));
+    if !manifest.deep {
+        output::line(
+            "checked: ledgers and refs, and that packs and LFS objects are there. NOT checked: their bytes (--deep reads them)",
+        );
+    }
 }
 
 /// The old manifest or the new one, never half of it.

@@ -80,8 +80,20 @@ pub struct Backed {
     pub source: Option<FrontierText>,
     /// Age of the oldest change that the target lacks, in seconds.
     pub lag_seconds: f64,
-    /// Whether what the target holds was verified and sound.
+    /// Whether what the target holds was verified and sound, as far as `proof` goes.
     pub verified: bool,
+    /// What `verified` rests on; `None` where the target holds nothing, or could not be read.
+    pub proof: Option<Proof>,
+}
+
+/// What a verification has looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Proof {
+    /// The ledger and refs; of packs and LFS objects, that they are there with their sizes. Their bytes were not read.
+    Presence,
+    /// Every byte of packs and LFS objects, and that all refs have all that they need.
+    Deep,
 }
 
 /// A finished backup.
@@ -197,6 +209,7 @@ async fn verify(link: &Link, status: RepositoryStatus, deep: bool, findings: &mu
         id: status.id,
         standing: status.standing,
         verified: frontier.is_some() && findings.len() == before,
+        proof: frontier.is_some().then_some(if deep { Proof::Deep } else { Proof::Presence }),
         frontier,
         source: status.source,
         lag_seconds: status.lag_seconds,

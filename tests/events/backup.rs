@@ -27,7 +27,16 @@ fn a_backup_that_is_up_to_date() {
     place.world.ok(&["backup", "--check", "manifest.json"]);
     // The manifest is one line of JSON on standard output, too.
     let printed = place.world.ok(&["backup", LINK, "--max-age", "1h"]);
-    assert_eq!(check_seal(&printed).unwrap()["repositories"], manifest["repositories"]);
+    let mut shallow = check_seal(&printed).unwrap()["repositories"].clone();
+    // Sound as far as that went: each says what was looked at.
+    assert_eq!((&shallow[0]["verified"], &shallow[0]["proof"]), (&true.into(), &"presence".into()));
+    assert_eq!(manifest["repositories"][0]["proof"], "deep");
+    shallow[0]["proof"] = "deep".into();
+    assert_eq!(shallow, manifest["repositories"]);
+    let said = place.world.ok(&["backup", LINK, "--max-age", "1h", "--out", "manifest.json"]);
+    assert!(said.contains("NOT checked: their bytes (--deep reads them)"), "{said}");
+    let said = place.world.ok(&["backup", LINK, "--max-age", "1h", "--out", "manifest.json", "--deep"]);
+    assert!(!said.contains("NOT checked"), "{said}");
 }
 
 #[test]

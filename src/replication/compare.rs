@@ -29,9 +29,14 @@ impl Link {
             }
             Standing::Equal if pair.waits_for_name() => {
                 let (id, region) = (target.id, &self.target.name);
-                vec![format!(
-                    "{name}: another repository of {region} holds this name; the replica is reachable as {id}"
-                )]
+                vec![match self.rival(target).await? {
+                    Some(reason) => format!("{name}: fork: {reason}"),
+                    None => {
+                        format!(
+                            "{name}: another repository of {region} holds this name; the replica is reachable as {id}"
+                        )
+                    }
+                }]
             }
             Standing::Equal => Vec::new(),
             Standing::Ahead => vec![self.ahead(pair).await?],
@@ -54,9 +59,12 @@ impl Link {
     }
 
     /// In words, the repositories of which the target has changes that their source, a primary, lacks: it was lost, or
-    /// set back together with its object store.
-    pub async fn lost_at_source(&self) -> Result<Vec<String>, ReplicationError> {
-        let mut delivered = self.target.heads().await.in_region(&self.target)?.items;
+    /// set back together with its object store. All of them, or only those of one name or id.
+    pub async fn lost_at_source(&self, of: Option<&str>) -> Result<Vec<String>, ReplicationError> {
+        let mut delivered = match of {
+            None => self.target.heads().await.in_region(&self.target)?.items,
+            Some(name) => self.replicas_of(name).await?,
+        };
         delivered.retain(|item| item.head.fed_by.as_ref() == Some(&self.name) && item.head.role == Role::Replica);
         let ids: Vec<RepositoryId> = delivered.iter().map(|item| item.id).collect();
         let sources = read_heads(&*self.source.table, &ids).await.in_region(&self.source)?;
@@ -75,6 +83,18 @@ impl Link {
         // A head that cannot be read is reported where it is used.
         let read = delivered.iter().zip(sources).filter_map(|(item, source)| Some((item, source.ok()?)));
         Ok(read.filter_map(|(item, source)| lost(item, source.as_ref())).collect())
+    }
+
+    /// Those replicas that a name or id stands for, at either side.
+    async fn replicas_of(&self, name: &str) -> Result<Vec<HeadItem>, ReplicationError> {
+        let mut found: Vec<HeadItem> = self.target.find(name).await.in_region(&self.target)?.into_iter().collect();
+        if let Some(item) = self.source.find(name).await.in_region(&self.source)?
+            && found.iter().all(|other| other.id != item.id)
+        {
+            let replica = read_heads(&*self.target.table, &[item.id]).await.in_region(&self.target)?;
+            found.extend(replica.into_iter().filter_map(Result::ok).flatten());
+        }
+        Ok(found)
     }
 
     /// A target that is behind may be on another chain all the same.

@@ -147,8 +147,11 @@ impl Link {
         };
         let from = match standing(&source.head, target.as_ref().map(|item| &item.head)) {
             Standing::Equal => {
-                if let Some(target) = target {
-                    self.claim_name(target).await?;
+                if let Some(target) = target
+                    && !self.claim_name(target.clone()).await?
+                    && let Some(reason) = self.rival(&target).await?
+                {
+                    return Err(ReplicationError::Fork { repository: source.head.name, reason });
                 }
                 return Ok(None);
             }

@@ -9,7 +9,7 @@ use super::error::{InRegion as _, ReplicationError};
 use super::pairs::waits_for_name;
 use crate::ledger::LedgerError;
 use crate::ledger::advance::{Advance, advance_head, read_head};
-use crate::ledger::head::{Head, HeadItem};
+use crate::ledger::head::{Head, HeadItem, Role};
 
 impl Link {
     /// Gives a replica that waits for its name the name, if that is free now. Returns `true` if it did.
@@ -31,15 +31,45 @@ impl Link {
     /// which looks at every replica that waits.
     pub(super) async fn settle_names(&self, before: Option<&Head>, now: HeadItem) {
         let freed = before.filter(|head| head.named && (!now.head.named || now.head.name != head.name));
+        let now_name = now.head.name.clone();
         let settling = async {
             if let Some(freed) = freed {
                 self.hand_over(&freed.name).await?;
             }
-            self.claim_name(now).await
+            match self.claim_name(now.clone()).await? {
+                true => Ok(None),
+                false => self.rival(&now).await,
+            }
         };
-        if let Err(error) = settling.await {
-            tracing::warn!(%error, link = self.name, "a name could not be handed over; the next sweep does");
+        match settling.await {
+            Ok(None) => {}
+            Ok(Some(reason)) => tracing::error!(link = self.name, "{}: {reason}", now_name),
+            Err(error) => {
+                tracing::warn!(%error, link = self.name, "a name could not be handed over; the next sweep does");
+            }
         }
+    }
+
+    /// In words, that both regions of the link made a repository of one name, and the command that ends it: for a replica
+    /// whose name a primary of the target holds. `None` where the name is free, or a replica holds it until its own
+    /// source lets go.
+    pub(super) async fn rival(&self, replica: &HeadItem) -> Result<Option<String>, ReplicationError> {
+        if !waits_for_name(&replica.head) {
+            return Ok(None);
+        }
+        let name = &replica.head.name;
+        let holder = self.target.find(name).await.in_region(&self.target)?;
+        let Some(holder) = holder.filter(|item| item.id != replica.id && item.head.role == Role::Primary) else {
+            return Ok(None);
+        };
+        // Both directions name the same one: the one that was made later.
+        let (first, later) = if replica.id < holder.id { (replica, &holder) } else { (&holder, replica) };
+        let (one, other) = (&first.head.epoch.region, &later.head.epoch.region);
+        Ok(Some(format!(
+            "{one} and {other} both made a repository {name}: {} and, later, {}. Neither goes to the other region under \
+             this name. Give one of them another name: `gitferry repo rename {} {name}-2 --region {other}`",
+            first.id, later.id, later.id
+        )))
     }
 
     async fn hand_over(&self, name: &str) -> Result<(), ReplicationError> {

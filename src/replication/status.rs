@@ -13,7 +13,7 @@ use crate::ledger::head::{Frontier, RepositoryId, State};
 use crate::ledger::keys;
 use crate::ledger::log::{ChangeFacts, read_chain};
 use crate::region::consolidate::PackAside;
-use crate::table::Query;
+use crate::table::{Query, TableError};
 
 /// How one repository stands on a link.
 #[derive(Clone, Debug, Serialize)]
@@ -162,16 +162,30 @@ impl Link {
         let held = pair.target.as_ref().map_or(0, |item| item.head.frontier.seq);
         let query = Query::prefix(keys::repository(id), &keys::change_prefix(held + 1));
         let page = self.source.table.query(&query).await.in_region(&self.source)?;
-        let facts = page.items.iter().filter_map(|item| ChangeFacts::deserialize(&item.document).ok());
+        let facts = page.readable().filter_map(|item| ChangeFacts::deserialize(&item.document).ok());
         Ok(facts.map(|facts| facts.time).min())
     }
 
     async fn look_closer(&self, status: &mut RepositoryStatus, pair: &Pair) -> Result<(), ReplicationError> {
-        let row = self.target.table.get(&keys::link(&self.name, pair.source.id)).await.in_region(&self.target)?;
+        let row = match self.target.table.get(&keys::link(&self.name, pair.source.id)).await {
+            // It holds statistics alone.
+            Err(error @ (TableError::Corrupt { .. } | TableError::Newer { .. })) => {
+                tracing::error!(%error, link = self.name, "statistics are passed over");
+                None
+            }
+            row => row.in_region(&self.target)?,
+        };
         let row: LinkRow = row.and_then(|row| serde_json::from_value(row.document).ok()).unwrap_or_default();
         status.delivered = row.delivered;
         match standing(&pair.source.head, pair.target.as_ref().map(|item| &item.head)) {
-            Standing::Equal => {}
+            Standing::Equal => {
+                if let Some(target) = &pair.target
+                    && let Some(reason) = self.rival(target).await?
+                {
+                    status.standing = "fork";
+                    status.last_error = Some(reason);
+                }
+            }
             Standing::Ahead => {
                 let fork = self.fork_ahead(&pair.source, pair.target.as_ref()).await?;
                 status.standing = if fork.is_some() { "fork" } else { "ahead" };

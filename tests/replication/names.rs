@@ -155,6 +155,58 @@ fn what_was_deleted_before_the_target_had_it_never_comes() {
     assert_eq!(all.as_array().unwrap().len(), 3);
 }
 
+/// Links in both directions, and both regions make a repository of one name before either link has carried it.
+#[test]
+fn two_regions_that_make_one_name_at_a_time_are_told_and_one_command_ends_it() {
+    let links = "[links.there]\nsource = \"us-east-1\"\ntarget = \"eu-west-1\"\n\
+                 [links.back]\nsource = \"eu-west-1\"\ntarget = \"us-east-1\"\n";
+    let world = World::with(&[SOURCE, TARGET], links);
+    let repos = ["first", "later"].map(|name| {
+        let repo = GitRepo::init(world.path(&format!("{name}.git")), &[]);
+        repo.commit("main", "file", name);
+        repo
+    });
+    world.import(&repos[0], "both");
+    world.ok(&["import", "later.git", "both", "--region", TARGET]);
+    let id = |region: &str| world.show("both", region)["id"].as_str().unwrap().to_owned();
+    let (first, later) = (id(SOURCE), id(TARGET));
+    for link in ["there", "back"] {
+        world.run(&["replicate", link]);
+    }
+    let command = format!("gitferry repo rename {later} both-2 --region {TARGET}");
+    for link in ["there", "back"] {
+        // Never silent: each way to look at it says so, and what ends it.
+        for args in [&["replicate", link][..], &["status", link], &["verify", link]] {
+            let run = world.ends(1, args);
+            let said = format!("{}{}", run.stdout, run.stderr);
+            for word in ["both made a repository both", &first, &later, &command] {
+                assert!(said.contains(word), "{args:?}: {word:?} is not in: {said}");
+            }
+        }
+        let status = world.ends(1, &["status", link, "--json"]).json();
+        let forks = status["repositories"].as_array().unwrap().iter().filter(|one| one["standing"] == "fork");
+        assert_eq!(forks.count(), 1, "{status}");
+        let backup = world.ends(1, &["backup", link, "--max-age", "1h", "--json"]).json();
+        assert!(backup["findings"].to_string().contains(&later), "{backup}");
+    }
+    // Nothing was lost or mixed.
+    world.assert_exports_as(&repos[0], &first, TARGET);
+    world.assert_exports_as(&repos[1], &later, SOURCE);
+    let arguments: Vec<&str> = command.split(' ').skip(1).collect();
+    world.ok(&arguments);
+    for link in ["there", "back", "there", "back"] {
+        world.ok(&["replicate", link]);
+    }
+    for region in [SOURCE, TARGET] {
+        world.assert_exports_as(&repos[0], "both", region);
+        world.assert_exports_as(&repos[1], "both-2", region);
+    }
+    for link in ["there", "back"] {
+        world.ok(&["status", link]);
+        world.ok(&["verify", link, "--deep"]);
+    }
+}
+
 #[test]
 fn a_name_that_the_target_gave_away_itself_is_waited_for() {
     let (world, repos) = synced();

@@ -164,8 +164,9 @@ impl DueMarks {
         let mut query = Query::prefix(keys::due_partition(&self.link), prefix);
         let mut found = Vec::new();
         loop {
-            let page = table.query(&query).await?;
-            for item in page.items {
+            let mut page = table.query(&query).await?;
+            let next = page.next.take();
+            for item in page.readable() {
                 let Some(due) = Due::parse(&item) else {
                     tracing::warn!(key = %item.key, "this due mark names no repository");
                     continue;
@@ -175,7 +176,7 @@ impl DueMarks {
                     found.push(due);
                 }
             }
-            match page.next {
+            match next {
                 Some(next) if found.len() < MAX_DUE => query.after = Some(next),
                 _ => return Ok(found),
             }

@@ -58,15 +58,23 @@ async fn read_shard(table: &dyn Table, shard: u8) -> Result<Vec<OutboxRow>, Tabl
     let mut rows = Vec::new();
     loop {
         let page = table.query(&query).await?;
-        for item in page.items {
-            match item.key.sk.parse() {
-                Ok(id) => rows.push(OutboxRow { id, seq: number(&item.document) }),
-                Err(_) => tracing::warn!(key = %item.key, "this row of the outbox names no repository"),
+        query.after = page.next;
+        for row in page.rows {
+            // A row that cannot be read still names its repository: that one is looked at, and fails alone.
+            let (key, seq) = match row {
+                Ok(item) => (item.key, number(&item.document)),
+                Err(bad) => {
+                    tracing::error!(error = %bad, "a row of the outbox cannot be read");
+                    (bad.key, 0)
+                }
+            };
+            match key.sk.parse() {
+                Ok(id) => rows.push(OutboxRow { id, seq }),
+                Err(_) => tracing::warn!(%key, "this row of the outbox names no repository"),
             }
         }
-        match page.next {
-            None => return Ok(rows),
-            next => query.after = next,
+        if query.after.is_none() {
+            return Ok(rows);
         }
     }
 }

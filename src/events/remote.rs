@@ -87,8 +87,23 @@ async fn reached(link: &RemoteLink, ids: &[RepositoryId]) -> Result<Vec<Option<(
     let mut found = Vec::with_capacity(ids.len());
     for ids in ids.chunks(MAX_GET_KEYS) {
         let wanted: Vec<_> = ids.iter().map(|id| keys::reached(&link.name, *id)).collect();
-        let rows = table.get_many(&wanted).await.map_err(|error| link.table_failed(error))?;
-        found.extend(rows.into_iter().map(|row| row.and_then(|row| numbers_in(&row.document))));
+        match table.get_many(&wanted).await {
+            Ok(rows) => found.extend(rows.into_iter().map(|row| row.and_then(|row| numbers_in(&row.document)))),
+            // One row that cannot be read: its repository counts as not carried, and the others as what they are.
+            Err(TableError::Corrupt { .. } | TableError::Newer { .. }) => {
+                for key in &wanted {
+                    found.push(match table.get(key).await {
+                        Ok(row) => row.and_then(|row| numbers_in(&row.document)),
+                        Err(error @ (TableError::Corrupt { .. } | TableError::Newer { .. })) => {
+                            tracing::error!(%error, link = link.name, "a row is passed over");
+                            None
+                        }
+                        Err(error) => return Err(link.table_failed(error)),
+                    });
+                }
+            }
+            Err(error) => return Err(link.table_failed(error)),
+        }
     }
     Ok(found)
 }

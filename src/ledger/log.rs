@@ -156,8 +156,9 @@ pub async fn read_chain_above(
     let mut rows: HashMap<ChangeHash, ChangeRow> = HashMap::new();
     let mut kept = 0;
     loop {
-        let page = table.query(&query).await?;
-        for item in page.items {
+        let mut page = table.query(&query).await?;
+        let next = page.next.take();
+        for item in page.whole()? {
             let mut row = ChangeRow::from_item(item)?;
             kept += row.inline.as_ref().map_or(0, |bytes| bytes.len() as u64);
             if kept > MAX_CHAIN_BODY_BYTES {
@@ -165,7 +166,7 @@ pub async fn read_chain_above(
             }
             rows.insert(row.hash, row);
         }
-        match page.next {
+        match next {
             None => break,
             next => query.after = next,
         }
@@ -183,7 +184,12 @@ pub async fn read_head_and_newest(
     let mut query = Query::range(head.pk, keys::CHANGE_PREFIX, head.sk.clone());
     (query.descending, query.limit) = (true, 2);
     let (mut found, mut newest) = (None, None);
-    for item in table.query(&query).await?.items {
+    for row in table.query(&query).await?.rows {
+        let item = match row {
+            Ok(item) => item,
+            Err(bad) if bad.key.sk == head.sk => return Err(bad.error.into()),
+            Err(_) => continue,
+        };
         if item.key.sk == head.sk {
             found = Some(HeadItem { id, head: parse_head(id, &item.document)?, revision: item.revision });
         } else if newest.is_none() && item.key.sk.starts_with(keys::CHANGE_PREFIX) {
@@ -208,8 +214,9 @@ pub async fn read_newest(
     query.descending = true;
     let (mut rows, mut kept) = (HashMap::new(), 0);
     'pages: loop {
-        let page = table.query(&query).await?;
-        for item in page.items {
+        let mut page = table.query(&query).await?;
+        let next = page.next.take();
+        for item in page.whole()? {
             let mut row = ChangeRow::from_item(item)?;
             if row.facts.time < oldest {
                 break 'pages;
@@ -220,7 +227,7 @@ pub async fn read_newest(
             }
             rows.insert(row.hash, row);
         }
-        match page.next {
+        match next {
             None => break,
             next => query.after = next,
         }

@@ -177,7 +177,7 @@ impl Region {
         let mut query = Query::prefix(keys::repository(id), keys::RETIRED_PREFIX);
         loop {
             let page = self.table.query(&query).await?;
-            let retired = page.items.iter().filter_map(|item| item.key.sk.strip_prefix(keys::RETIRED_PREFIX));
+            let retired = page.keys().filter_map(|key| key.sk.strip_prefix(keys::RETIRED_PREFIX));
             kept.extend(retired.map(String::from));
             match page.next {
                 None => return Ok(kept),
@@ -204,15 +204,16 @@ impl Region {
             let mut query = Query::prefix(keys::claims_partition(shard), "");
             query.limit = MAX_TRANSACTION_ITEMS;
             loop {
-                let page = self.table.query(&query).await?;
-                for item in page.items {
+                let mut page = self.table.query(&query).await?;
+                let next = page.next.take();
+                for item in page.readable() {
                     let key = item.key.clone();
                     match self.drop_old_claims_of(item, limit).await {
                         Ok(count) => dropped += count,
                         Err(error) => tracing::warn!(%error, %key, region = self.name, "claims are not dropped"),
                     }
                 }
-                match page.next {
+                match next {
                     None => break,
                     next => query.after = next,
                 }

@@ -118,15 +118,16 @@ impl Region {
         let mut query = Query::prefix(keys::repository(id), prefix);
         let (mut seen, mut new) = (Vec::new(), Vec::new());
         loop {
-            let page = self.table.query(&query).await?;
-            for item in page.items {
+            let mut page = self.table.query(&query).await?;
+            let next = page.next.take();
+            for item in page.readable() {
                 match seen_at(&item.document) {
                     Some(time) if time < times.limit => seen.push(item.key),
                     Some(_) => {}
                     None => new.extend(noted(item, times.now)),
                 }
             }
-            match page.next {
+            match next {
                 None => break,
                 next => query.after = next,
             }

@@ -177,9 +177,8 @@ impl Repair {
         loop {
             let page = self.target.table.query(&query).await.in_region(&self.target)?;
             let oids: Vec<_> = page
-                .items
-                .iter()
-                .filter_map(|row| row.key.sk.strip_prefix(keys::LFS_PREFIX).and_then(|oid| oid.parse().ok()))
+                .keys()
+                .filter_map(|key| key.sk.strip_prefix(keys::LFS_PREFIX).and_then(|oid| oid.parse().ok()))
                 .collect();
             let held = self.target.lfs_objects(item.id, &oids).await.in_region(&self.target)?;
             for object in held.into_iter().flatten() {

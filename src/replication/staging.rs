@@ -65,7 +65,7 @@ impl Staging {
         let oldest = target.clock.now().checked_sub(target.recovery_window / 2).unwrap_or(Timestamp::MIN);
         let page = target.table.query(&Query::prefix(keys::repository(id), keys::STAGING_PREFIX)).await?;
         let mut rows = HashMap::new();
-        for item in page.items {
+        for item in page.readable() {
             if let Ok(row) = StagingRow::deserialize(&item.document)
                 && row.started > oldest
             {

@@ -41,12 +41,13 @@ impl Verified {
         let mut query = Query::prefix(keys::verified_partition(&self.link), "");
         let mut found = HashMap::new();
         loop {
-            let page = self.target.table.query(&query).await?;
-            found.extend(page.items.iter().filter_map(|item| {
+            let mut page = self.target.table.query(&query).await?;
+            let next = page.next.take();
+            found.extend(page.readable().filter_map(|item| {
                 let at = item.document.get("at").and_then(Value::as_i64)?;
                 Some((item.key.sk.parse().ok()?, Timestamp::from_millisecond(at).ok()?))
             }));
-            match page.next {
+            match next {
                 Some(next) => query.after = Some(next),
                 None => return Ok(found),
             }

@@ -101,7 +101,7 @@ impl Table for MeteredTable {
 
     async fn query(&self, query: &Query) -> Result<Page, TableError> {
         let result = self.inner.query(query).await;
-        let read = result.as_ref().ok().map(|page| page.items.iter().map(weight).sum());
+        let read = result.as_ref().ok().map(|page| page.rows.iter().flatten().map(weight).sum());
         self.meter.count(Operation::TableQuery, read.map(|read| (0, read)));
         result
     }

@@ -20,7 +20,7 @@ use aws_sdk_dynamodb::operation::transact_get_items::TransactGetItemsError;
 use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, Get, TransactGetItem};
 
-use super::{Action, Condition, Item, Key, Page, Query, Table, TableError, Write, limits};
+use super::{Action, BadRow, Condition, Item, Key, Page, Query, Table, TableError, Write, limits};
 use crate::Kind;
 use crate::aws::failure::Attempts;
 use crate::aws::{CONNECT_TIMEOUT, READ_TIMEOUT};
@@ -155,8 +155,17 @@ impl DynamoTable {
             Some(AttributeValue::S(sk)) => Some(sk),
             _ => None,
         };
-        let items = answer.items.unwrap_or_default().into_iter().map(|attributes| self.item(attributes));
-        Ok(Page { items: items.collect::<Result<_, _>>()?, next })
+        let rows = answer.items.unwrap_or_default().into_iter().map(|attributes| self.row(&query.pk, attributes));
+        Ok(Page { rows: rows.collect::<Result<_, _>>()?, next })
+    }
+
+    /// A row of a page: DynamoDB gives no item without its keys.
+    fn row(&self, pk: &str, attributes: Attributes) -> Result<Result<Item, BadRow>, TableError> {
+        let Some(AttributeValue::S(sk)) = attributes.get("sk") else {
+            return Err(self.corrupt(format!("an item of {pk} has no text `sk`")));
+        };
+        let key = Key::new(pk, sk);
+        Ok(self.item(attributes).map_err(|error| BadRow { key, error }))
     }
 
     /// One write whatever is there.

@@ -166,12 +166,47 @@ impl Query {
 }
 
 /// One page of a query.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Page {
-    /// The items, in order.
-    pub items: Vec<Item>,
+    /// The rows, in order. One that cannot be read takes nothing from the others.
+    pub rows: Vec<Result<Item, BadRow>>,
     /// Pass as [`Query::after`] to read on; `None` at the end.
     pub next: Option<String>,
+}
+
+/// A row that is there and cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct BadRow {
+    /// Its key.
+    pub key: Key,
+    /// [`TableError::Corrupt`] or [`TableError::Newer`].
+    pub error: TableError,
+}
+
+impl Page {
+    /// All items, for a caller to which a part of them is worth nothing.
+    ///
+    /// # Errors
+    /// That of the first row that cannot be read.
+    pub fn whole(self) -> Result<Vec<Item>, TableError> {
+        self.rows.into_iter().map(|row| row.map_err(|bad| bad.error)).collect()
+    }
+
+    /// The items that can be read; the log names the others.
+    pub fn readable(self) -> impl Iterator<Item = Item> {
+        self.rows.into_iter().filter_map(|row| {
+            row.inspect_err(|bad| tracing::error!(error = %bad, key = %bad.key, "a row is passed over")).ok()
+        })
+    }
+
+    /// The keys of all rows, those that cannot be read included.
+    pub fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.rows.iter().map(|row| match row {
+            Ok(item) => &item.key,
+            Err(bad) => &bad.key,
+        })
+    }
 }
 
 /// Why a table operation failed. A failed transaction has changed nothing, except after
@@ -273,7 +308,7 @@ pub trait Table: fmt::Debug + Send + Sync {
         Ok(self.get_many(std::slice::from_ref(key)).await?.pop().flatten())
     }
 
-    /// Reads one page of a range.
+    /// Reads one page of a range. A row that cannot be read is an entry of the page.
     async fn query(&self, query: &Query) -> Result<Page, TableError>;
 
     /// Does all the writes or none, durably. At most [`MAX_TRANSACTION_ITEMS`] items, no key twice.

@@ -9,9 +9,10 @@
 mod error;
 mod open;
 
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -21,7 +22,7 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::limits::{self, Checked};
-use super::{Action, Condition, Item, Key, MAX_PAGE_BYTES, Page, Query, Table, TableError, Write};
+use super::{Action, BadRow, Condition, Item, Key, MAX_PAGE_BYTES, Page, Query, Table, TableError, Write};
 
 /// Most connections that one handle opens; further calls wait for one.
 pub const MAX_CONNECTIONS: usize = 4;
@@ -55,6 +56,8 @@ struct DatabaseFile {
     name: String,
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
+    /// Device and inode of the file that was opened.
+    opened: OnceLock<(u64, u64)>,
     /// A transaction was committed through this handle.
     written: AtomicBool,
 }
@@ -73,8 +76,10 @@ impl SqliteTable {
     }
 
     fn connect(path: PathBuf, name: String, create: bool) -> Result<Self, TableError> {
-        let file = DatabaseFile { name, path, idle: Mutex::default(), written: AtomicBool::new(create) };
+        let written = AtomicBool::new(create);
+        let file = DatabaseFile { name, path, idle: Mutex::default(), opened: OnceLock::new(), written };
         let connection = open::connect(&file.path, create).map_err(|e| error::opening(&file.name, &file.path, e))?;
+        file.check_in_place()?;
         file.give_back(connection);
         let (file, connections) = (Arc::new(file), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -145,7 +150,22 @@ pub fn put_all_at_rest() {
 }
 
 impl DatabaseFile {
+    /// Fails where the path no longer leads to the file that was opened: what is written to that one is lost with the
+    /// last process that has it open.
+    fn check_in_place(&self) -> Result<(), TableError> {
+        let failed = |what: String| TableError::Environment { table: self.name.clone(), reason: what };
+        let at = self.path.display();
+        let now = std::fs::metadata(&self.path).map(|file| (file.dev(), file.ino())).map_err(|error| {
+            failed(format!("{at} is gone, and was there when it was opened ({error}): mount its disk, or restore it"))
+        })?;
+        match *self.opened.get_or_init(|| now) == now {
+            true => Ok(()),
+            false => Err(failed(format!("{at} is another file than when it was opened: start this process again"))),
+        }
+    }
+
     fn take(&self) -> Result<Connection, TableError> {
+        self.check_in_place()?;
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         match idle {
             Some(connection) => Ok(connection),
@@ -232,15 +252,23 @@ impl DatabaseFile {
         while let Some(row) = rows.next().map_err(|e| self.failed(e))? {
             let sk = row.get(0).map_err(|e| self.failed(e))?;
             let key = Key { pk: query.pk.clone(), sk };
-            let stored = Stored::read(row, 1).map_err(|e| self.failed(e))?;
-            let weight = limits::stored_bytes(&key, stored.document.len(), stored.bytes.as_ref().map_or(0, Vec::len));
+            let stored = match Stored::read(row, 1) {
+                Ok(stored) => Ok(stored),
+                Err(error) if error.sqlite_error().is_some() => return Err(self.failed(error)),
+                // A column holds another type than it should.
+                Err(error) => Err(self.corrupt(&key, error)),
+            };
+            let weight = stored.as_ref().map_or(0, |stored| {
+                limits::stored_bytes(&key, stored.document.len(), stored.bytes.as_ref().map_or(0, Vec::len))
+            });
             size = size.saturating_add(weight);
-            let full = page.items.len() >= limit || size > MAX_PAGE_BYTES;
-            if let Some(last) = page.items.last().filter(|_| full) {
-                page.next = Some(last.key.sk.clone());
+            let full = page.rows.len() >= limit || size > MAX_PAGE_BYTES;
+            if let Some(last) = page.keys().last().filter(|_| full) {
+                page.next = Some(last.sk.clone());
                 break;
             }
-            page.items.push(self.item(key, stored)?);
+            let read = stored.and_then(|stored| self.item(key.clone(), stored));
+            page.rows.push(read.map_err(|error| BadRow { key, error }));
         }
         Ok(page)
     }

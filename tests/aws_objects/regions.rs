@@ -92,8 +92,9 @@ const PARTS: u64 = 5;
 
 /// How many parts the one upload in progress has.
 async fn held_parts(region: &Region, id: RepositoryId) -> u64 {
-    let rows = region.table.query(&Query::prefix(keys::repository(id), keys::STAGING_PREFIX)).await.unwrap();
-    let row = &rows.items[0].document;
+    let rows =
+        region.table.query(&Query::prefix(keys::repository(id), keys::STAGING_PREFIX)).await.unwrap().whole().unwrap();
+    let row = &rows[0].document;
     let text = |name: &str| row[name].as_str().unwrap().to_owned();
     let upload = Upload { key: text("key"), token: text("pack_upload") };
     region.objects.parts(&upload).await.unwrap().len() as u64

@@ -140,7 +140,7 @@ async fn a_commit_whose_answer_is_lost_finds_itself() {
     assert_eq!(region.get("new").await.unwrap().head, renamed.head);
     assert_eq!(renamed.head.frontier.seq, 2);
     let changes = region.table.query(&Query::prefix(format!("repository/{}", renamed.id), "change/")).await.unwrap();
-    assert_eq!(changes.items.len(), 2);
+    assert_eq!(changes.rows.len(), 2);
 }
 
 /// Another transaction is at work on the same item: waited for, with a token of its own.

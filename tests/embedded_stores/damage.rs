@@ -54,6 +54,29 @@ async fn rows_that_cannot_be_right_are_told() {
         corrupt(table.get(&key(sk)).await);
     }
     assert!(table.get(&key("good")).await.unwrap().is_some());
+    // Each fails alone, also where a page ends with one or begins behind it.
+    for limit in [1, 2, 3, 100] {
+        let (mut query, mut good, mut bad) = (Query { limit, ..Query::prefix("p", "") }, Vec::new(), Vec::new());
+        loop {
+            let page = table.query(&query).await.unwrap();
+            query.after = page.next.clone();
+            for row in page.rows {
+                match row {
+                    Ok(item) => good.push(item.key.sk),
+                    Err(row) => {
+                        assert_eq!(row.error.kind(), Kind::Corrupt);
+                        bad.push(row.key.sk);
+                    }
+                }
+            }
+            if query.after.is_none() {
+                break;
+            }
+        }
+        assert_eq!(good, ["good"], "{limit}");
+        assert_eq!(bad, ["array", "blob", "json", "minus", "type", "zero"], "{limit}");
+    }
+    corrupt(table.query(&Query::prefix("p", "")).await.unwrap().whole());
 }
 
 #[tokio::test]
@@ -90,7 +113,7 @@ async fn documents_of_a_newer_format_stop_their_reader() {
     rusqlite::Connection::open(table.path()).unwrap().execute_batch(newer).unwrap();
     for error in [
         table.get(&key("1")).await.map(drop).unwrap_err(),
-        table.query(&Query::prefix("p", "")).await.map(drop).unwrap_err(),
+        table.query(&Query::prefix("p", "")).await.unwrap().whole().map(drop).unwrap_err(),
     ] {
         assert!(matches!(error, TableError::Newer { format: 99, .. }) && error.kind() == Kind::Refused, "{error}");
         assert!(error.to_string().contains("newer gitferry (format 99, this build reads up to"), "{error}");
@@ -114,7 +137,7 @@ async fn a_table_at_rest_is_one_file() {
         assert_eq!(fs::metadata(dir.path().join("table.db-wal")).map_or(0, |log| log.len()), 0);
         fs::copy(&path, &copy).unwrap();
         let copied = SqliteTable::open_existing(&copy, "test").unwrap();
-        assert_eq!(copied.query(&Query::prefix("p", "")).await.unwrap().items.len() as u64, n);
+        assert_eq!(copied.query(&Query::prefix("p", "")).await.unwrap().rows.len() as u64, n);
     }
 }
 

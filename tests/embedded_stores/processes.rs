@@ -100,11 +100,11 @@ async fn a_killed_writer_leaves_whole_transactions() {
         child.kill().unwrap();
         child.wait().unwrap();
         let table = table_in(dir.path());
-        let page = table.query(&Query::prefix("p", "k")).await.unwrap();
-        assert_eq!(page.items.len(), 5);
-        assert!(page.items.iter().all(|item| item.document == page.items[0].document), "{page:?}");
-        assert!(page.items[0].revision > last);
-        last = page.items[0].revision;
+        let items = table.query(&Query::prefix("p", "k")).await.unwrap().whole().unwrap();
+        assert_eq!(items.len(), 5);
+        assert!(items.iter().all(|item| item.document == items[0].document), "{items:?}");
+        assert!(items[0].revision > last);
+        last = items[0].revision;
         table.transact(put("after", last)).await.unwrap();
     }
 }

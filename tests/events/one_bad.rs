@@ -126,6 +126,17 @@ fn a_damaged_row_or_object_takes_nothing_from_the_others() {
         (TARGET, put("'due/dr'", "?1 || '/x'"), Nowhere),
         (TARGET, put("'repository/' || ?1", "'staging/x'"), Nowhere),
         (TARGET, put("'verified/dr'", "?1"), Nowhere),
+        // Rows that are no JSON at all.
+        (SOURCE, set(MANIFEST, "'not JSON'"), ByProof),
+        (SOURCE, set(CHANGES, "'not JSON'"), Everywhere),
+        (SOURCE, set(LISTING, "'not JSON'"), Nowhere),
+        (SOURCE, set(NAME, "'not JSON'"), ByProof),
+        (SOURCE, set(OUTBOX, "'not JSON'"), Nowhere),
+        (TARGET, set(LINK_ROW, "'not JSON'"), Nowhere),
+        (TARGET, put("'due/dr'", "?1 || '/x'").replace("'{\"strange\":1}'", "'not JSON'"), Nowhere),
+        (TARGET, put("'repository/' || ?1", "'staging/x'").replace("'{\"strange\":1}'", "'not JSON'"), Nowhere),
+        (TARGET, put("'verified/dr'", "?1").replace("'{\"strange\":1}'", "'not JSON'"), Nowhere),
+        (SOURCE, put("'aside'", "?1 || '/x'").replace("'{\"strange\":1}'", "'not JSON'"), Nowhere),
     ];
     for (region, statement, noticed) in rows {
         let damaged = Damaged::new();

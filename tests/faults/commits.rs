@@ -88,7 +88,8 @@ async fn whoever_loses_leaves_nothing_behind() {
     let stale = us.create("a", SHA1, "me").await.unwrap();
     let now = us.rename("a", "b", "you").await.unwrap();
     let rows = |region: gitferry::region::Region| async move {
-        let mut rows = region.table.query(&Query::prefix(keys::repository(stale.id), "")).await.unwrap().items;
+        let mut rows =
+            region.table.query(&Query::prefix(keys::repository(stale.id), "")).await.unwrap().whole().unwrap();
         rows.extend(region.table.get(&keys::name("b")).await.unwrap());
         rows.extend(region.table.get(&keys::name("c")).await.unwrap());
         rows

@@ -67,7 +67,13 @@ impl Place {
     async fn replaced(&self) -> Vec<String> {
         let (us, eu) = (self.sites.region("us"), self.sites.region("eu"));
         let held = eu.manifest(&eu.get("app").await.unwrap()).await.unwrap().0;
-        let rows = us.table.query(&Query::prefix(keys::repository(self.id), keys::RETIRED_PREFIX)).await.unwrap().items;
+        let rows = us
+            .table
+            .query(&Query::prefix(keys::repository(self.id), keys::RETIRED_PREFIX))
+            .await
+            .unwrap()
+            .whole()
+            .unwrap();
         let names = rows.into_iter().map(|row| row.key.sk.strip_prefix(keys::RETIRED_PREFIX).unwrap().to_owned());
         let held: Vec<String> = held.packs.iter().map(|pack| format!("/pack-{}-", pack.id)).collect();
         names.filter(|key| held.iter().all(|id| !key.contains(id))).collect()

@@ -155,7 +155,7 @@ async fn age_rows(region: &Region) {
         json!(time.checked_sub(SignedDuration::try_from(LONG).unwrap()).unwrap())
     };
     for partition in partitions {
-        for mut item in region.table.query(&Query::prefix(partition, "")).await.unwrap().items {
+        for mut item in region.table.query(&Query::prefix(partition, "")).await.unwrap().whole().unwrap() {
             if let Some(seen) = item.document.get_mut("seen") {
                 *seen = earlier(seen);
             } else if let Some(claimed) = item.document.get_mut("claimed").and_then(|claimed| claimed.as_object_mut()) {

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
-use gitferry::table::{Item, Key, Page, Query, Table, TableError, Write};
+use gitferry::table::{BadRow, Item, Key, Page, Query, Table, TableError, Write};
 
 /// After each transaction that wrote a head, the first read of what was written with it sees what was there before:
 /// queries of its partition lack its other rows, and a single read of another row than the head is late once.
@@ -56,7 +56,11 @@ impl Table for StaleTable {
 
     async fn query(&self, query: &Query) -> Result<Page, TableError> {
         let mut page = self.inner.query(query).await?;
-        page.items = page.items.into_iter().filter_map(|item| self.late(&item.key).unwrap_or(Some(item))).collect();
+        let late = |row: Result<Item, BadRow>| match row {
+            Ok(item) => self.late(&item.key).unwrap_or(Some(item)).map(Ok),
+            bad => Some(bad),
+        };
+        page.rows = page.rows.into_iter().filter_map(late).collect();
         Ok(page)
     }
 

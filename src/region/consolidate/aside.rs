@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::super::manifest::{LivePack, Manifest};
-use super::super::{Region, RegionError, Result};
+use super::super::{Region, Result};
 use super::merge::Bytes;
 use crate::ledger::head::RepositoryId;
 use crate::ledger::keys;
@@ -46,14 +46,15 @@ impl Region {
         let mut query = Query::prefix(keys::ASIDE_PARTITION, prefix);
         let mut aside = Vec::new();
         loop {
-            let page = self.table.query(&query).await?;
-            for item in page.items {
-                let row = PackAside::deserialize(&item.document).map_err(|error| {
-                    RegionError::corrupt(&self.name, &item.key.sk, format!("its row is not valid: {error}"))
-                })?;
-                aside.push(row);
+            let mut page = self.table.query(&query).await?;
+            let next = page.next.take();
+            for item in page.readable() {
+                match PackAside::deserialize(&item.document) {
+                    Ok(row) => aside.push(row),
+                    Err(error) => tracing::error!(%error, key = %item.key, "the row of a damaged pack is not valid"),
+                }
             }
-            match page.next {
+            match next {
                 None => return Ok(aside),
                 next => query.after = next,
             }

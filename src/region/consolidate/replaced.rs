@@ -34,7 +34,7 @@ impl Region {
         let mut query = Query::prefix(keys::repository(id), &keys::retired_prefix(id, pack));
         // Nonces begin with their time. The newest comes first: a repair replaces a damaged copy by a sound one.
         (query.descending, query.limit) = (true, 1);
-        let row = self.table.query(&query).await?.items.pop();
-        Ok(row.and_then(|row| row.key.sk.strip_prefix(keys::RETIRED_PREFIX).map(str::to_owned)))
+        let page = self.table.query(&query).await?;
+        Ok(page.keys().next().and_then(|key| key.sk.strip_prefix(keys::RETIRED_PREFIX).map(str::to_owned)))
     }
 }

@@ -35,9 +35,11 @@ impl Region {
         let mut query = Query::prefix(keys::repository(item.id), keys::LFS_PREFIX);
         let (mut count, mut bytes) = (0, 0);
         loop {
-            let page = self.table.query(&query).await?;
-            let mut objects = Vec::with_capacity(page.items.len());
-            for row in &page.items {
+            let mut page = self.table.query(&query).await?;
+            let next = page.next.take();
+            let rows = page.whole()?;
+            let mut objects = Vec::with_capacity(rows.len());
+            for row in &rows {
                 let oid = row.key.sk.strip_prefix(keys::LFS_PREFIX).and_then(|oid| oid.parse().ok());
                 let damaged = || RegionError::corrupt(&self.name, &item.head.name, format!("{} is no id", row.key));
                 objects.push(self.lfs_of(oid.ok_or_else(damaged)?, row)?);
@@ -46,7 +48,7 @@ impl Region {
             let written: Vec<u64> = stream::iter(writing).buffer_unordered(OBJECTS_IN_FLIGHT).try_collect().await?;
             count += written.iter().filter(|size| **size > 0).count() as u64;
             bytes += written.iter().sum::<u64>();
-            match page.next {
+            match next {
                 None => return Ok((count, bytes)),
                 next => query.after = next,
             }

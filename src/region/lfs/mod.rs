@@ -250,14 +250,15 @@ impl Region {
         let mut query = Query::prefix(keys::repository(id), keys::LFS_MISSING_PREFIX);
         let mut pointers = Vec::new();
         loop {
-            let page = self.table.query(&query).await?;
-            for item in page.items {
+            let mut page = self.table.query(&query).await?;
+            let next = page.next.take();
+            for item in page.readable() {
                 let oid = item.key.sk.strip_prefix(keys::LFS_MISSING_PREFIX).and_then(|oid| oid.parse().ok());
                 if let (Some(oid), Ok(MissingRow { size })) = (oid, MissingRow::deserialize(&item.document)) {
                     pointers.push(Pointer { oid, size });
                 }
             }
-            match page.next {
+            match next {
                 None => return Ok(pointers),
                 next => query.after = next,
             }

@@ -40,7 +40,7 @@ impl RemoteLink {
         let mut query = Query::prefix(keys::link_partition(&self.name), keys::REMOTE_LINK_PREFIX);
         loop {
             let page = table.query(&query).await.map_err(|error| self.table_failed(error))?;
-            let carried = page.items.iter().filter_map(|item| item.key.sk.strip_prefix(keys::REMOTE_LINK_PREFIX));
+            let carried = page.keys().filter_map(|key| key.sk.strip_prefix(keys::REMOTE_LINK_PREFIX));
             names.extend(carried.filter(|name| self.carries(name)).map(str::to_owned));
             match page.next {
                 Some(next) => query.after = Some(next),

@@ -1,10 +1,15 @@
 //! `gitferry lambda`
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use clap::Args;
 use gitferry::clock::SystemClock;
+use gitferry::config::Config;
 use gitferry::replication::pass::DEFAULT_JOBS;
 use gitferry::worker::lambda;
 use gitferry::worker::lambda::handler::{Handler, Served};
+use gitferry::worker::lambda::links::OpenServed;
 use gitferry::worker::lambda::runtime::{ADDRESS_VARIABLE, RuntimeApi};
 use gitferry::worker::metrics::Figures;
 use tokio::sync::watch;
@@ -66,16 +71,56 @@ impl Lambda {
         if names.is_empty() {
             return Err(Failure::usage(format!("{} has no links: there is nothing to do", config.file.display())));
         }
-        let mut served = Vec::new();
+        let (mut served, mut late, mut first) = (Vec::new(), Vec::<Arc<dyn OpenServed>>::new(), None);
         for name in names {
-            let link = context.any_link(&config, name, true).await?;
-            let queue = events::open_queue(&config, name).await?;
-            let publisher = match link.target_region() {
-                Some(target) => events::publisher(&config, target).await,
-                None => None,
-            };
-            served.push(Served { link, queue, publisher });
+            match open_served(context, &config, name).await {
+                Ok(open) => served.push(open),
+                Err(failure) if failure.is_refusal() => return Err(failure),
+                Err(failure) => {
+                    tracing::error!(reason = failure.message(), link = name, "the link does not open");
+                    let queue_url = config.link(name)?.queue.clone();
+                    late.push(Arc::new(LateServed { config: config.clone(), name: name.clone(), queue_url }));
+                    first = first.or(Some(failure));
+                }
+            }
         }
-        Ok(Handler::new(served, self.jobs))
+        match first {
+            Some(failure) if served.is_empty() => Err(failure),
+            _ => Ok(Handler::new(served, self.jobs).with_late(late)),
+        }
+    }
+}
+
+async fn open_served(context: &Context, config: &Config, name: &str) -> Result<Served, Failure> {
+    let link = context.any_link(config, name, true).await?;
+    let queue = events::open_queue(config, name).await?;
+    let publisher = match link.target_region() {
+        Some(target) => events::publisher(config, target).await,
+        None => None,
+    };
+    Ok(Served { link, queue, publisher })
+}
+
+/// A link that did not open when the function started.
+#[derive(Debug)]
+struct LateServed {
+    config: Config,
+    name: String,
+    queue_url: Option<String>,
+}
+
+#[async_trait]
+impl OpenServed for LateServed {
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn queue_url(&self) -> Option<&str> {
+        self.queue_url.as_deref()
+    }
+
+    async fn open(&self) -> Result<Served, String> {
+        let context = Context::new(self.config.file.clone());
+        open_served(&context, &self.config, &self.name).await.map_err(|failure| failure.message().to_owned())
     }
 }

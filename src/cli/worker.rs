@@ -10,7 +10,6 @@ use gitferry::replication::pass::DEFAULT_JOBS;
 use gitferry::supervise::Supervisor;
 use gitferry::worker::upkeep::{self, upkeep};
 use gitferry::worker::{OpenLink, Worker, WorkerOptions, health};
-use jiff::SignedDuration;
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
@@ -45,7 +44,7 @@ Example:
 pub struct WorkerCommand {
     /// The links; all of them when left out.
     links: Vec<String>,
-    /// Repositories of each link to work on at a time.
+    /// Repositories of each link, and with each Git server, to work on at a time.
     #[arg(long, default_value_t = DEFAULT_JOBS, value_name = "N")]
     jobs: usize,
     /// Where /_health, /_ready and /_metrics are served.
@@ -78,8 +77,7 @@ pub struct WorkerCommand {
 
 /// A duration as in the configuration: `90s`, `5m`.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    let span: SignedDuration = text.parse().map_err(|error: jiff::Error| error.to_string())?;
-    Duration::try_from(span).map_err(|_| "a duration is not negative".into())
+    gitferry::config::parse_duration(text)
 }
 
 impl WorkerCommand {

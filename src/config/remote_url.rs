@@ -91,6 +91,15 @@ impl UrlTemplate {
         }
     }
 
+    /// The server: scheme, host and port.
+    pub fn server(&self) -> String {
+        match (self, self.repository("name")) {
+            (UrlTemplate::Ssh(url), _) => format!("ssh://{}:{}", url.host.to_ascii_lowercase(), url.port),
+            (_, Ok(RepositoryUrl::Http(url))) => url.origin().ascii_serialization(),
+            (UrlTemplate::Http(text), _) => text.clone(),
+        }
+    }
+
     /// Whether everybody on the way can read along.
     pub fn is_cleartext(&self) -> bool {
         let UrlTemplate::Http(text) = self else { return false };

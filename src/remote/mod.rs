@@ -114,6 +114,11 @@ impl Remote {
         &self.0.name
     }
 
+    /// The server: scheme, host and port.
+    pub fn server(&self) -> String {
+        self.0.url.server()
+    }
+
     /// What one push may hold.
     pub fn limits(&self) -> &PushLimits {
         &self.0.limits

@@ -1,12 +1,13 @@
 //! A link, whatever is at its ends.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
 use super::ReplicationError;
 use super::deliver::Link;
 use super::progress::Progress;
-use super::remotes::RemoteLink;
+use super::remotes::{Endpoint, RemoteLink};
 use crate::clock::Clock;
 use crate::ledger::head::RepositoryId;
 use crate::region::Region;
@@ -90,6 +91,16 @@ impl AnyLink {
             AnyLink::Regions(link) => Some(&link.target),
             AnyLink::Remote(link) => link.target.region(),
         }
+    }
+
+    /// The Git servers at its ends, each once: scheme, host and port. Regions are none.
+    pub fn servers(&self) -> Vec<String> {
+        let AnyLink::Remote(link) = self else { return Vec::new() };
+        let ends = [&link.source, &link.target].into_iter().filter_map(|end| match end {
+            Endpoint::Region(_) => None,
+            Endpoint::Remote(remote) => Some(remote.server()),
+        });
+        ends.collect::<BTreeSet<String>>().into_iter().collect()
     }
 
     /// Where it keeps what is due, if anywhere.

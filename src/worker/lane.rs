@@ -11,10 +11,11 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, interval, sleep_until};
 
 use super::behind::Behind;
+use super::servers::Servers;
 use super::sources::{Found, Source};
 use super::status::Status;
 use super::tasks::{Cause, Start, Task, Tasks};
-use super::{BEAT_EVERY, WorkerOptions};
+use super::{BEAT_EVERY, With, WorkerOptions};
 use crate::Kind;
 use crate::events::due::{Asked, Brought, deliver_due};
 use crate::events::sqs::Queue;
@@ -55,6 +56,9 @@ pub(super) struct Lane {
     queues: Vec<Queue>,
     options: WorkerOptions,
     status: Arc<Status>,
+    /// Slots at Git servers, and the servers at the ends of the link.
+    servers: Arc<Servers>,
+    at_servers: Arc<[String]>,
     sink: Option<Arc<dyn Sink>>,
     /// No more than [`WorkerOptions::jobs`].
     running: JoinSet<Ended>,
@@ -68,16 +72,18 @@ impl Lane {
         at: usize,
         link: AnyLink,
         queues: Vec<Queue>,
-        options: WorkerOptions,
-        status: Arc<Status>,
-        sink: Option<Arc<dyn Sink>>,
+        With { options, status, servers, sink }: With,
     ) -> Self {
+        let at_servers: Arc<[String]> = link.servers().into();
+        servers.join(at, &at_servers);
         Lane {
             at,
             link: Arc::new(link),
             queues,
             options,
             status,
+            servers,
+            at_servers,
             sink,
             running: JoinSet::new(),
             running_tasks: HashMap::new(),
@@ -171,7 +177,9 @@ impl Lane {
         {
             let (link, sink, task) = (self.link.clone(), self.sink.clone(), start.task());
             let Start { link: at, asked } = start;
+            let (servers, at_servers) = (self.servers.clone(), self.at_servers.clone());
             let handle = self.running.spawn(async move {
+                let _slots = servers.enter(at, &at_servers).await;
                 let result = deliver(&link, &asked, sink.as_deref()).await;
                 Ended { task: (at, asked.which), result }
             });

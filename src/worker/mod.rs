@@ -9,6 +9,7 @@ pub mod health;
 pub mod lambda;
 mod lane;
 pub mod metrics;
+mod servers;
 mod sources;
 pub mod status;
 mod tasks;
@@ -26,8 +27,10 @@ use crate::clock::{Clock, SystemClock};
 use crate::events::sqs::Queue;
 use crate::events::{Event, Sink};
 use crate::replication::AnyLink;
+use crate::replication::pass::MAX_JOBS;
 use crate::retry::Pace;
 use lane::Lane;
+use servers::Servers;
 use status::Status;
 
 /// How often a link shows that it is alive when there is nothing to do.
@@ -38,7 +41,7 @@ const MAX_EVENTS: usize = 10_000;
 /// How to work.
 #[derive(Clone, Debug)]
 pub struct WorkerOptions {
-    /// Repositories of each link to work on at a time.
+    /// Repositories of each link to work on at a time, and with each Git server.
     pub jobs: usize,
     /// How often the sources' outboxes are read; never when somebody else passes them on.
     pub outbox_every: Option<Duration>,
@@ -154,12 +157,14 @@ impl Worker {
     pub async fn run(self, mut events: mpsc::Receiver<Event>, mut stop: watch::Receiver<bool>) {
         let Worker { entries, options, status, sink } = self;
         let mut lanes = JoinSet::new();
+        let servers = Servers::new(options.jobs.clamp(1, MAX_JOBS));
         let mut senders = Vec::with_capacity(entries.len());
         for (at, entry) in entries.into_iter().enumerate() {
             let (sender, received) = mpsc::channel(MAX_EVENTS);
             senders.push(sender);
             let (options, status, sink) = (options.clone(), status.clone(), sink.clone());
-            lanes.spawn(work_on(at, entry, options, status, sink, received, stop.clone()));
+            let with = With { options, status, servers: servers.clone(), sink };
+            lanes.spawn(work_on(at, entry, with, received, stop.clone()));
         }
         let dispatching = async {
             while let Some(event) = events.recv().await {
@@ -184,26 +189,27 @@ impl Worker {
     }
 }
 
-/// Opens a link, however long that takes, and works on it until `stop` turns true.
-async fn work_on(
-    at: usize,
-    entry: Entry,
+/// What all links of a worker share.
+#[derive(Clone, Debug)]
+struct With {
     options: WorkerOptions,
     status: Arc<Status>,
+    servers: Arc<Servers>,
     sink: Option<Arc<dyn Sink>>,
-    events: mpsc::Receiver<Event>,
-    mut stop: watch::Receiver<bool>,
-) {
+}
+
+/// Opens a link, however long that takes, and works on it until `stop` turns true.
+async fn work_on(at: usize, entry: Entry, with: With, events: mpsc::Receiver<Event>, mut stop: watch::Receiver<bool>) {
     let (link, queues) = match entry {
         Entry::Open(link, queues) => (*link, queues),
         Entry::Waiting(opener) => {
             tokio::select! {
-                Opened { link, queue } = open(at, &*opener, &status) => (link, Vec::from_iter(queue)),
+                Opened { link, queue } = open(at, &*opener, &with.status) => (link, Vec::from_iter(queue)),
                 _ = stop.wait_for(|stop| *stop) => return,
             }
         }
     };
-    Lane::new(at, link, queues, options, status, sink).run(events, stop).await;
+    Lane::new(at, link, queues, with).run(events, stop).await;
 }
 
 /// Tries until it succeeds; until then the worker is not ready and says why.

@@ -8,7 +8,13 @@ use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
+use serde_json::json;
+
+use crate::backend::Backend;
+use crate::lambda::Function;
+use crate::place::block_on;
 use crate::running::Running;
+use crate::samples;
 use crate::support::git::GitRepo;
 use crate::support::{LINK, SOURCE, TARGET, World};
 use crate::waiting::wait;
@@ -27,7 +33,10 @@ fn is_synced(world: &World, target: &str) -> bool {
 
 /// Three regions, the table of one of which is no table.
 fn with_a_dead_region(more: &str) -> (World, GitRepo) {
-    let (world, repo) = three_regions(more);
+    kill_a_region(three_regions(more))
+}
+
+fn kill_a_region((world, repo): (World, GitRepo)) -> (World, GitRepo) {
     fs::rename(world.path("ap/table.db"), world.path("ap/kept.db")).unwrap();
     fs::write(world.path("ap/table.db"), "not a database, as on a bad disk").unwrap();
     repo.commit("main", "file", "two");
@@ -37,7 +46,11 @@ fn with_a_dead_region(more: &str) -> (World, GitRepo) {
 
 /// Three regions in step, none of which has a log beside its table.
 fn three_regions(more: &str) -> (World, GitRepo) {
-    let world = World::with(&[SOURCE, TARGET, "ap"], &format!("{LINKS}{more}"));
+    three_regions_linked(&format!("{LINKS}{more}"))
+}
+
+fn three_regions_linked(links: &str) -> (World, GitRepo) {
+    let world = World::with(&[SOURCE, TARGET, "ap"], links);
     let repo = GitRepo::init(world.path("app.git"), &[]);
     repo.commit("main", "file", "one");
     world.import(&repo, "app");
@@ -88,6 +101,43 @@ fn a_region_whose_disk_is_gone_keeps_no_link_from_being_worked_on() {
     fs::rename(world.path("gone"), world.path("ap")).unwrap();
     wait("the link is taken up", || is_synced(&world, "ap"));
     assert_eq!(worker.stop().0, Some(0));
+}
+
+/// The function starts with the links that open; what is another link's fails, and comes again until it opens.
+#[test]
+fn a_function_serves_the_links_that_open_and_fails_what_is_of_the_others() {
+    let link = |name: &str, target: &str| {
+        let queue = format!("https://sqs.eu-west-1.amazonaws.com/123456789012/{name}");
+        format!(
+            "[links.{name}]\nsource = \"{SOURCE}\"\ntarget = \"{target}\"\nqueue = \"{queue}\"\ndead_letters = \"{queue}-dead\"\n"
+        )
+    };
+    let (world, repo) = kill_a_region(three_regions_linked(&(link("dr", TARGET) + &link("ap", "ap"))));
+    let event = || samples::gitferry_at(&world.show("app", SOURCE));
+    let record = |id: &str, name: &str| {
+        let arn = format!("arn:aws:sqs:eu-west-1:123456789012:{name}");
+        json!({ "messageId": id, "receiptHandle": id, "body": event().to_string(), "eventSourceARN": arn })
+    };
+    let failed = |ids: &[&str]| json!({ "batchItemFailures": ids.iter().map(|id| json!({ "itemIdentifier": id })).collect::<Vec<_>>() });
+    let schedule = json!({ "detail-type": "Scheduled Event", "source": "aws.events" });
+    block_on(async {
+        let mut function = Function::start(&world).await;
+        let records = [record("a", "ap"), record("b", "dr"), record("c", "ap")];
+        assert_eq!(function.invoke(json!({ "Records": records })).await, ("response".into(), failed(&["a", "c"])));
+        assert!(is_synced(&world, TARGET));
+        // A single event may be for the link that is not open: it comes again, and the others have it.
+        repo.commit("main", "file", "three");
+        world.import(&repo, "app");
+        for asked in [event(), schedule.clone()] {
+            let (what, answer) = function.invoke(asked).await;
+            assert!(what == "error" && answer["errorMessage"].as_str().unwrap().contains("link ap"), "{answer}");
+            assert!(is_synced(&world, TARGET));
+        }
+        mend(&world);
+        assert_eq!(function.invoke(json!({ "Records": records })).await, ("response".into(), failed(&[])));
+        assert!(is_synced(&world, "ap"));
+        assert_eq!(function.invoke(schedule).await.0, "response");
+    });
 }
 
 struct Up(Child);
@@ -145,6 +195,74 @@ fn silent() -> Silent {
         }
     });
     Silent { address, held, _open: open }
+}
+
+/// Of a running worker: its target's disk, its source's objects and its target's table are lost one after the other.
+#[test]
+fn a_store_that_is_lost_while_a_worker_runs_makes_it_unready_until_it_is_back() {
+    let (world, repo) = three_regions("");
+    // What a sweep could not do, only the next one takes back.
+    let worker = Running::start(&world, &[], &["--outbox-every", "200ms", "--sweep-every", "500ms"]);
+    wait("the worker is ready", || worker.get("/_ready").0 == 200);
+    let objects = world.path(SOURCE).join("objects");
+    let table = world.path("ap/table.db");
+    for (lost, made, words) in [
+        (world.path("ap"), None, "region ap"),
+        (objects.clone(), Some(objects), "object store lacks the identity"),
+        (table.clone(), None, "region ap"),
+    ] {
+        fs::rename(&lost, world.path("gone")).unwrap();
+        // A mount point without its disk.
+        made.iter().for_each(|folder| fs::create_dir(folder).unwrap());
+        wait("the worker is not ready", || {
+            let (code, body) = worker.get("/_ready");
+            code == 503 && body["not_ready"].to_string().contains(words)
+        });
+        made.iter().for_each(|folder| fs::remove_dir_all(folder).unwrap());
+        assert!(!lost.exists(), "{} was made anew", lost.display());
+        fs::rename(world.path("gone"), &lost).unwrap();
+        wait("the worker is ready again", || worker.get("/_ready").0 == 200);
+    }
+    // Another file in the table's place: what is written to the old one would be lost.
+    fs::copy(&table, world.path("copy.db")).unwrap();
+    fs::rename(world.path("copy.db"), &table).unwrap();
+    wait("the worker is not ready", || worker.get("/_ready").1.to_string().contains("another file"));
+    repo.commit("main", "file", "two");
+    world.import(&repo, "app");
+    wait("the other link goes on", || is_synced(&world, TARGET));
+    assert!(!is_synced(&world, "ap"));
+    assert_eq!(worker.stop().0, Some(0));
+}
+
+#[test]
+fn links_to_a_silent_server_share_its_slots_and_take_none_from_other_servers() {
+    let silent = silent();
+    let world = World::with(&[], "");
+    let names = ["a", "b", "c", "d", "e", "f"];
+    let repos = names.map(|name| GitRepo::with_history(world.path(&format!("good/{name}.git")), &[]));
+    let good = Backend::serve(&world.path("good"));
+    let links = format!(
+        "[remotes.hub]\nurl = \"http://{0}/{{name}}.git\"\n[remotes.hub-too]\nurl = \"http://{0}/too/{{name}}\"\n\
+         [remotes.good]\nurl = \"http://{1}/{{name}}.git\"\n\
+         [links.one]\nsource = \"{SOURCE}\"\ntarget = \"hub\"\n\
+         [links.two]\nsource = \"{SOURCE}\"\ntarget = \"hub-too\"\n\
+         [links.three]\nsource = \"good\"\ntarget = \"hub\"\nrepositories = [\"a\", \"b\", \"c\", \"d\", \"e\"]\n\
+         [links.four]\nsource = \"good\"\ntarget = \"{TARGET}\"\nrepositories = [\"f\"]\n",
+        silent.address, good.address
+    );
+    world.configure(&[SOURCE, TARGET], &links);
+    names.iter().zip(&repos).for_each(|(name, repo)| _ = world.import(repo, name));
+    let worker = Running::start(&world, &[], &["--jobs", "4", "--outbox-every", "200ms", "--sweep-every", "300ms"]);
+    wait("the silent server holds all that it may", || silent.held.load(Ordering::SeqCst) >= 4);
+    let tip = |region: &str| world.run(&["repo", "show", "f", "--region", region, "--json"]).stdout;
+    let mut before = String::new();
+    for content in ["two", "three", "four"] {
+        repos[5].commit("main", "file", content);
+        wait("the link between other servers goes on", || tip(TARGET) != before && tip(TARGET).contains("frontier"));
+        before = tip(TARGET);
+    }
+    assert_eq!(silent.held.load(Ordering::SeqCst), 4, "three links share the slots of one server");
+    worker.signal("KILL");
 }
 
 #[test]

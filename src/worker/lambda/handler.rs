@@ -5,13 +5,14 @@
 //! dead-letter queue.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt as _, stream};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
+use super::links::{FunctionLink, OpenServed};
 use super::work::{End, Work, announce_the_rest, continue_later, deliver, different, lateness, merged};
 use crate::events::codecommit::{self, Announcement, Rejection, StateChange};
 use crate::events::due::DueMarks;
@@ -59,10 +60,18 @@ pub struct Served {
 /// Handles invocations.
 #[derive(Debug)]
 pub struct Handler {
-    links: Vec<Served>,
+    links: Vec<FunctionLink>,
     jobs: usize,
     /// Of this invocation, by link.
     figures: Mutex<BTreeMap<String, Figures>>,
+}
+
+/// What a sweep of one link came to.
+#[derive(Debug, Default)]
+struct Swept {
+    delivered: u64,
+    cut_off: u64,
+    failed: Option<ReplicationError>,
 }
 
 /// A record of a batch.
@@ -79,14 +88,32 @@ pub(super) struct Record {
 impl Handler {
     /// A handler for some links that delivers `jobs` repositories at a time.
     pub fn new(links: Vec<Served>, jobs: usize) -> Self {
+        let links = links.into_iter().map(FunctionLink::open).collect();
         Handler { links, jobs: jobs.clamp(1, MAX_JOBS), figures: Mutex::default() }
+    }
+
+    /// Serves more links, which do not open yet: each invocation tries to open them, and fails what is theirs alone
+    /// until they do.
+    #[must_use]
+    pub fn with_late(mut self, late: Vec<Arc<dyn OpenServed>>) -> Self {
+        self.links.extend(late.into_iter().map(FunctionLink::late));
+        self
+    }
+
+    fn open(&self) -> impl Iterator<Item = &Served> {
+        self.links.iter().filter_map(FunctionLink::served)
+    }
+
+    /// Why some link is not open, if one is not.
+    fn closed(&self) -> Option<String> {
+        self.links.iter().find(|link| link.served().is_none()).map(FunctionLink::reason)
     }
 
     /// What came of each link since the last time.
     pub fn take_figures(&self) -> Vec<Figures> {
         let mut taken = std::mem::take(&mut *self.figures.lock().unwrap_or_else(PoisonError::into_inner));
-        let of = |served: &Served| {
-            let link = served.link.name().to_owned();
+        let of = |link: &FunctionLink| {
+            let link = link.name().to_owned();
             taken.remove(&link).unwrap_or_else(|| Figures { link, ..Figures::default() })
         };
         self.links.iter().map(of).collect()
@@ -96,6 +123,7 @@ impl Handler {
     pub async fn handle(&self, payload: &[u8], until: Instant) -> Result<Value, HandlerError> {
         // Lambda's own limit bounds the payload, and a batch may hold more than one event may.
         let payload: Value = serde_json::from_slice(payload).map_err(|error| Rejection::NotJson(error.to_string()))?;
+        futures::future::join_all(self.links.iter().map(|link| link.try_open(until))).await;
         if let Some(records) = payload.get("Records") {
             return self.batch(records, until).await;
         }
@@ -115,7 +143,11 @@ impl Handler {
         }
         let mut work = Vec::new();
         let mut failed: Vec<&str> = Vec::new();
-        for (served, records) in self.by_link(&records).map_err(HandlerError::NoLink)? {
+        for (link, records) in self.by_link(&records).map_err(HandlerError::NoLink)? {
+            let Some(served) = link.served() else {
+                failed.extend(records.iter().map(|record| record.message_id.as_str()));
+                continue;
+            };
             for records in records.chunks(MAX_MESSAGES as usize) {
                 let bodies: Vec<&str> = records.iter().map(|record| record.body.as_str()).collect();
                 let outcome: Outcome = take_batch(&served.link, served.queue.as_ref(), &bodies).await;
@@ -144,10 +176,10 @@ impl Handler {
     }
 
     /// The link of each record: the one with its queue, or the only one that there is. `Err`: a queue of no link.
-    fn by_link<'a>(&'a self, records: &'a [Record]) -> Result<Vec<(&'a Served, Vec<&'a Record>)>, String> {
+    fn by_link<'a>(&'a self, records: &'a [Record]) -> Result<Vec<(&'a FunctionLink, Vec<&'a Record>)>, String> {
         let mut groups: BTreeMap<usize, Vec<&Record>> = BTreeMap::new();
         for record in records {
-            let named = self.links.iter().position(|served| has_queue(served, &record.queue_arn));
+            let named = self.links.iter().position(|link| link.has_queue(&record.queue_arn));
             let at = named.or_else(|| (self.links.len() == 1).then_some(0));
             let at = at.ok_or_else(|| record.queue_arn.clone())?;
             groups.entry(at).or_default().push(record);
@@ -177,13 +209,17 @@ impl Handler {
                 _ => return Err(HandlerError::Unfinished(format!("{} was not carried to its end", work.asked.which))),
             }
         }
-        Ok(json!({ "delivered": delivered }))
+        match self.closed() {
+            // It may be the link that the event is for: Lambda repeats what fails.
+            Some(reason) => Err(HandlerError::Unfinished(reason)),
+            None => Ok(json!({ "delivered": delivered })),
+        }
     }
 
     /// Asks all links. What none of them knows is rejected.
     async fn take_everywhere(&self, change: &StateChange) -> Result<Result<Vec<Work<'_>>, Rejection>, HandlerError> {
         let (mut work, mut rejected, mut known) = (Vec::new(), None, false);
-        for served in &self.links {
+        for served in self.open() {
             match take(&served.link, change).await {
                 Ok(Taken::Due(due)) => {
                     known = true;
@@ -196,13 +232,14 @@ impl Handler {
             }
         }
         Ok(match rejected {
-            Some(rejection) if !known => Err(rejection),
+            // A link that is not open may know it.
+            Some(rejection) if !known && self.closed().is_none() => Err(rejection),
             _ => Ok(work),
         })
     }
 
     async fn reject(&self, text: &str, rejection: Rejection) -> Result<Value, HandlerError> {
-        for queue in self.links.iter().filter_map(|served| served.queue.as_ref()) {
+        for queue in self.open().filter_map(|served| served.queue.as_ref()) {
             match queue.bury(text, &rejection).await {
                 Ok(true) => return Ok(json!({ "rejected": rejection.to_string() })),
                 Ok(false) => {}
@@ -212,34 +249,43 @@ impl Handler {
         Err(rejection.into())
     }
 
-    /// What a schedule asks for: everything that is due or different.
+    /// What a schedule asks for: everything that is due or different, on all links at a time, so that a server that is
+    /// silent takes no time from the links of others.
     async fn sweep(&self, until: Instant) -> Result<Value, HandlerError> {
+        let all = futures::future::join_all(self.open().map(|served| self.sweep_one(served, until))).await;
         let (mut delivered, mut cut_off, mut failed) = (0, 0, None);
-        for served in &self.links {
-            let work = match self.due_or_different(served).await {
-                Ok(work) => work,
-                // The other links are swept all the same.
-                Err(error) => {
-                    tracing::error!(%error, link = served.link.name(), "a link cannot be swept");
-                    failed = Some(error);
-                    continue;
-                }
-            };
-            for (_, end) in self.deliver_all(merged(work), until).await {
-                match end {
-                    // That a repository of a remote was looked at is not worth telling.
-                    End::Done(None) if matches!(served.link, AnyLink::Remote(_)) => {}
-                    End::Done(_) => delivered += 1,
-                    End::CutOff | End::UnderWay => cut_off += 1,
-                    End::Failed(error) => failed = Some(error),
-                }
+        for swept in all {
+            delivered += swept.delivered;
+            cut_off += swept.cut_off;
+            failed = failed.or(swept.failed);
+        }
+        match (failed, self.closed()) {
+            (Some(error), _) => Err(error.into()),
+            (None, Some(reason)) => Err(HandlerError::Unfinished(reason)),
+            (None, None) => Ok(json!({ "delivered": delivered, "left": cut_off })),
+        }
+    }
+
+    async fn sweep_one(&self, served: &Served, until: Instant) -> Swept {
+        let mut swept = Swept::default();
+        let work = match self.due_or_different(served).await {
+            Ok(work) => work,
+            Err(error) => {
+                tracing::error!(%error, link = served.link.name(), "a link cannot be swept");
+                return Swept { failed: Some(error), ..swept };
             }
-            announce_the_rest(served, until).await;
+        };
+        for (_, end) in self.deliver_all(merged(work), until).await {
+            match end {
+                // That a repository of a remote was looked at is not worth telling.
+                End::Done(None) if matches!(served.link, AnyLink::Remote(_)) => {}
+                End::Done(_) => swept.delivered += 1,
+                End::CutOff | End::UnderWay => swept.cut_off += 1,
+                End::Failed(error) => swept.failed = Some(error),
+            }
         }
-        match failed {
-            Some(error) => Err(error.into()),
-            None => Ok(json!({ "delivered": delivered, "left": cut_off })),
-        }
+        announce_the_rest(served, until).await;
+        swept
     }
 
     async fn due_or_different<'a>(&self, served: &'a Served) -> Result<Vec<Work<'a>>, ReplicationError> {
@@ -250,15 +296,14 @@ impl Handler {
 
     /// Marks that an invocation before left behind, as far as time permits.
     async fn left_behind(&self, until: Instant) {
-        for served in &self.links {
-            if Instant::now() >= until {
-                return;
-            }
-            match self.marked(served, DUE_AFTER).await {
-                Ok(work) => drop(self.deliver_all(work, until).await),
-                Err(error) => tracing::warn!(%error, "due marks cannot be read; the next invocation tries again"),
-            }
+        if Instant::now() >= until {
+            return;
         }
+        let one = async |served| match self.marked(served, DUE_AFTER).await {
+            Ok(work) => drop(self.deliver_all(work, until).await),
+            Err(error) => tracing::warn!(%error, "due marks cannot be read; the next invocation tries again"),
+        };
+        futures::future::join_all(self.open().map(one)).await;
     }
 
     async fn marked<'a>(
@@ -306,13 +351,4 @@ impl Handler {
         };
         stream::iter(work).map(deliver).buffer_unordered(self.jobs).collect().await
     }
-}
-
-/// `arn:aws:sqs:REGION:ACCOUNT:NAME` beside `https://…/ACCOUNT/NAME`.
-fn has_queue(served: &Served, arn: &str) -> bool {
-    let Some(queue) = &served.queue else { return false };
-    let mut of_arn = arn.rsplit(':');
-    let mut of_url = queue.url().rsplit('/');
-    let (name, account) = (of_arn.next(), of_arn.next());
-    name.is_some() && (name, account) == (of_url.next(), of_url.next())
 }

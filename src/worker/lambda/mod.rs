@@ -1,6 +1,7 @@
 //! The worker as a Lambda function: on the Runtime API, with SQS batches, single events and schedules.
 
 pub mod handler;
+pub mod links;
 pub mod runtime;
 mod work;
 

@@ -1,5 +1,6 @@
 //! What every command needs: the configuration, opened regions, links.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use gitferry::replication::transfer::PARTS_IN_MEMORY;
 use tokio::sync::Semaphore;
 
 use super::failure::Failure;
+use super::replicas::look_at_replicas;
 
 /// The variable that may hold the text of the configuration: for containers and functions, which are given no file.
 pub const CONFIG_TEXT_VARIABLE: &str = "GITFERRY_CONFIG_TOML";
@@ -29,7 +31,7 @@ pub struct Context {
 enum Place {
     File(PathBuf),
     /// In the environment.
-    Text(String),
+    Text(OsString),
     /// Where it is when nobody says anything.
     Usual,
 }
@@ -52,7 +54,7 @@ impl Context {
         let text = || std::env::var_os(CONFIG_TEXT_VARIABLE).filter(|text| !text.is_empty());
         let place = match file {
             Some(file) => Place::File(file),
-            None => text().map_or(Place::Usual, |text| Place::Text(text.to_string_lossy().into_owned())),
+            None => text().map_or(Place::Usual, Place::Text),
         };
         Context { place }
     }
@@ -66,7 +68,10 @@ impl Context {
     pub fn config(&self) -> Result<Config, Failure> {
         Ok(in_force(match &self.place {
             Place::File(file) => Config::load(file)?,
-            Place::Text(text) => Config::parse(text, Path::new(CONFIG_TEXT_VARIABLE))?,
+            Place::Text(text) => {
+                let not_utf8 = || Failure::usage(format!("the text in {CONFIG_TEXT_VARIABLE} is not UTF-8"));
+                Config::parse(text.to_str().ok_or_else(not_utf8)?, Path::new(CONFIG_TEXT_VARIABLE))?
+            }
             Place::Usual => Config::load(Path::new(DEFAULT_FILE))?,
         }))
     }
@@ -79,6 +84,15 @@ impl Context {
     /// Opens a region to write it.
     pub async fn writable_region(&self, name: &str) -> Result<Region, Failure> {
         Ok(Region::open_writable(&self.config()?, name).await?)
+    }
+
+    /// Opens a region to change one repository of it, by its name or id: a change is refused where a replica has changes
+    /// of it that the region lacks.
+    pub async fn region_to_change(&self, region: &str, repository: &str) -> Result<Region, Failure> {
+        let config = self.config()?;
+        let mut region = Region::open_writable(&config, region).await?;
+        look_at_replicas(&config, self, &mut region, Some(repository)).await;
+        Ok(region)
     }
 
     /// Opens a link, whatever is at its ends; `writable` says that a pass is to run over it.

@@ -50,7 +50,7 @@ pub struct Import {
 
 impl Import {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let region = context.writable_region(&self.region).await?;
+        let region = context.region_to_change(&self.region, &self.name).await?;
         let start = Instant::now();
         let options = ImportOptions {
             patterns: RefPatterns::new(&self.refs).map_err(|error| Failure::usage(error.to_string()))?,

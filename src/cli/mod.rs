@@ -20,6 +20,7 @@ mod metrics;
 mod output;
 mod region;
 mod repair;
+mod replicas;
 mod replicate;
 mod repo;
 mod shell;

@@ -3,6 +3,7 @@
 use clap::{Args, Subcommand};
 use gitferry::config::Config;
 use gitferry::region::Region;
+use gitferry::region::open::make_link_table;
 use serde_json::json;
 
 use super::context::Context;
@@ -22,6 +23,7 @@ pub enum RegionCommand {
     after_help = "Both stores of a region say which region they are, and every start compares: one that is missing,
 empty, swapped or set back is an error, and never an empty region. Regions that are there stay
 as they are. With S3 and DynamoDB, Terraform makes bucket and table, and this the region in them.
+Without names, the tables of links between two remotes are made, too, where they are files.
 
 Example:
   gitferry region init
@@ -33,7 +35,7 @@ pub struct Init {
     /// Take a table that was restored to an earlier time. Acknowledged changes that it lacks are lost here.
     #[arg(long, requires = "regions")]
     accept_older_table: bool,
-    /// Print JSON: one line for each region.
+    /// Print JSON: one line for each region and each table of a link.
     #[arg(long)]
     json: bool,
 }
@@ -42,7 +44,8 @@ impl RegionCommand {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let RegionCommand::Init(command) = self;
         let config = context.config()?;
-        let names = if command.regions.is_empty() { config.regions.keys().cloned().collect() } else { command.regions };
+        let all = command.regions.is_empty();
+        let names = if all { config.regions.keys().cloned().collect() } else { command.regions };
         for name in names {
             let made = Region::init(&config, &name, command.accept_older_table).await?;
             match (command.json, made) {
@@ -51,14 +54,33 @@ impl RegionCommand {
                 (false, false) => output::line(format!("region {name} is there")),
             }
         }
+        for (link, made) in if all { make_link_tables(&config)? } else { Vec::new() } {
+            match (command.json, made) {
+                (true, _) => output::json(&json!({ "link": link, "made": made }))?,
+                (false, true) => output::line(format!("made the table of link {link}")),
+                (false, false) => output::line(format!("the table of link {link} is there")),
+            }
+        }
         Ok(Exit::Done)
     }
 }
 
-/// Makes all regions of a configuration.
+/// Makes all regions of a configuration, and the tables of its links.
 pub async fn init_all(config: &Config) -> Result<(), Failure> {
     for name in config.regions.keys() {
         Region::init(config, name, false).await?;
     }
-    Ok(())
+    make_link_tables(config).map(drop)
+}
+
+/// Makes the tables of links between two remotes. The names of these links, and whether the table was missing.
+fn make_link_tables(config: &Config) -> Result<Vec<(&String, bool)>, Failure> {
+    let mut tables = Vec::new();
+    for (name, link) in &config.links {
+        let location = config.link_table(link).map_err(|reason| Failure::usage(format!("links.{name}: {reason}")))?;
+        if let Some(location) = location {
+            tables.push((name, make_link_table(&location, name)?));
+        }
+    }
+    Ok(tables)
 }

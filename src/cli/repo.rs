@@ -117,7 +117,7 @@ impl Repo {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
         match self {
             Repo::Create(command) => {
-                let region = context.writable_region(&command.place.region).await?;
+                let region = context.region_to_change(&command.place.region, &command.name).await?;
                 let format = command.object_format.parse().map_err(|_| Failure::usage("not an object format"))?;
                 let item = region.create(&command.name, format, &actor()).await?;
                 command.place.say(&item, format!("created {} in {}", item.head.name, region.name))
@@ -125,13 +125,13 @@ impl Repo {
             Repo::List(command) => command.run(context).await,
             Repo::Show(command) => command.run(context).await,
             Repo::Rename(command) => {
-                let region = context.writable_region(&command.place.region).await?;
+                let region = context.region_to_change(&command.place.region, &command.name).await?;
                 let item = region.rename(&command.name, &command.new_name, &actor()).await?;
                 command.place.say(&item, format!("{} is {} now", command.name, item.head.name))
             }
             Repo::SetHead(command) => command.run(context).await,
             Repo::Delete(command) => {
-                let region = context.writable_region(&command.place.region).await?;
+                let region = context.region_to_change(&command.place.region, &command.name).await?;
                 let item = region.delete(&command.name, &actor()).await?;
                 let text = format!("deleted {}; its tombstone is {} for the retention period", command.name, item.id);
                 command.place.say(&item, text)
@@ -194,7 +194,7 @@ impl SetHead {
         };
         let branch = RefName::new(full.as_str()).ok().filter(|_| full.starts_with("refs/heads/"));
         let branch = branch.ok_or_else(|| Failure::usage(format!("`{}` is not the name of a branch", self.branch)))?;
-        let region = context.writable_region(&self.place.region).await?;
+        let region = context.region_to_change(&self.place.region, &self.name).await?;
         let before = region.get(&self.name).await?;
         let after = match self.dry_run {
             true => {

@@ -30,6 +30,7 @@ use tokio::task::JoinSet;
 use super::context::{Context, in_force};
 use super::failure::{Exit, Failure};
 use super::links::{self, LateLink};
+use super::replicas::look_at_replicas;
 use super::signals::Signals;
 use super::{events, init, output};
 
@@ -364,38 +365,6 @@ fn open_forwarder(config: &Config, region: &str, host: &HostConfig) -> Result<Op
     Ok(Some(Arc::new(Forwarder::new(others)?)))
 }
 
-/// Longest look at a replica before a host starts. One that does not answer proves nothing.
-const REPLICA_PATIENCE: Duration = Duration::from_secs(10);
-
-/// Whether replicas of a region have changes that it lacks: then it was set back, and its host takes no pushes.
-async fn look_at_replicas(config: &Config, context: &Context, region: &mut Region) {
-    for (name, link) in config.links.iter().filter(|(_, link)| link.source == region.name && !config.has_remote(link)) {
-        let look = async { Ok::<_, Failure>(context.link(config, name).await?.lost_at_source().await?) };
-        let lost = match tokio::time::timeout(REPLICA_PATIENCE, look).await {
-            Ok(Ok(lost)) => lost,
-            Ok(Err(failure)) => {
-                tracing::warn!(link = name, "the replicas cannot be looked at: {}", failure.message());
-                continue;
-            }
-            Err(_) => {
-                tracing::warn!(link = name, "the replicas did not answer in time");
-                continue;
-            }
-        };
-        if let Some(first) = lost.first() {
-            let (source, target, more) = (&region.name, &link.target, lost.len() - 1);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let reason = format!(
-                "{source} was set back: {target} holds changes that it lacks, of {first}{more}. It takes no pushes until \
-                 its newer state is restored; `gitferry verify {name}` lists what it lacks"
-            );
-            tracing::error!("{reason}");
-            region.set_back = Some(reason.into());
-            return;
-        }
-    }
-}
-
 async fn open_host(
     config: &Config,
     context: &Context,
@@ -427,7 +396,7 @@ async fn open_host(
         forwarder: open_forwarder(config, region, host)?,
     };
     let mut region = Region::open_writable(config, region).await?;
-    look_at_replicas(config, context, &mut region).await;
+    look_at_replicas(config, context, &mut region, None).await;
     Ok(Host::new(region, authorizer, events, options))
 }
 

@@ -169,6 +169,8 @@ impl Host {
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Where health is answered: never refused for want of room.
 const HEALTH: &str = "/_health";
+/// Where is answered whether the region's stores can be used: never refused for want of room.
+const READY: &str = "/_ready";
 
 /// Why a request is refused before Git has a say.
 #[derive(Debug)]
@@ -262,7 +264,8 @@ impl Host {
         let is_secret = request.uri().path().starts_with(quarantines::PREFIX);
         let path = if is_secret { quarantines::PREFIX } else { request.uri().path() }.to_owned();
         let silence = self.limits.request_silence;
-        let reserved = client.door.as_ref().is_some_and(|door| door.reserved) && request.uri().path() != HEALTH;
+        let reserved =
+            client.door.as_ref().is_some_and(|door| door.reserved) && ![HEALTH, READY].contains(&request.uri().path());
         let routed = match (self.is_meant(&request), self.is_cross_site(&request, &client)) {
             (false, _) => Err(Refusal::NotMeant),
             (true, true) => Err(Refusal::CrossSite),
@@ -311,6 +314,9 @@ impl Host {
         if request.uri().path() == HEALTH {
             return Ok("ok\n".into_response());
         }
+        if request.uri().path() == READY {
+            return Ok(self.ready().await);
+        }
         if let Some(path) = request.uri().path().strip_prefix(quarantines::PREFIX).map(str::to_owned) {
             return self.quarantined(&path, request).await;
         }
@@ -331,6 +337,15 @@ impl Host {
                 Ok(self.lfs(route, parts, body).await)
             }
         }
+    }
+
+    /// Says whether the region can be used. Why it cannot is for the operator's log: any client may ask.
+    async fn ready(&self) -> Response {
+        if self.region.look_again().await.is_ok() && self.region.set_back.is_none() {
+            return "ok\n".into_response();
+        }
+        let reason = format!("region {} cannot be used; the operator's log says why\n", self.region.name);
+        (StatusCode::SERVICE_UNAVAILABLE, reason).into_response()
     }
 
     fn authorize(&self, headers: &HeaderMap, repository: &str, access: Access) -> Result<Identity, Refusal> {

@@ -68,7 +68,11 @@ impl FilesystemStore {
         let root = std::path::absolute(&root).unwrap_or(root);
         let staging = root.join(STAGING);
         let inner = Arc::new(Inner { name, root, staging, uploads: OpenUploads::default() });
-        inner.create(create).map_err(|e| inner.failed(&inner.root.display().to_string(), "open", e))?;
+        inner.create(create).map_err(|error| {
+            let (store, key) = (inner.name.clone(), inner.root.display().to_string());
+            let reason = format!("its folder cannot be used: {error}; name a folder that this user may make and write");
+            ObjectError::Environment { store, key, reason }
+        })?;
         Ok(FilesystemStore { inner, operations: Arc::new(Semaphore::new(MAX_OPERATIONS)) })
     }
 
@@ -111,6 +115,23 @@ impl Inner {
             // On a read-only disk the first write says so.
             Err(e) if matches!(e.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied) => Ok(()),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Fails where the store's folder is gone: making it anew would look like an empty store.
+    fn check_root(&self) -> io::Result<()> {
+        match self.root.try_exists()? {
+            true => Ok(()),
+            false => Err(io::Error::other(format!("{} is gone: mount its disk, or restore it", self.root.display()))),
+        }
+    }
+
+    /// Makes the folder of unfinished writes where it is missing, and never the store's own.
+    fn make_staging(&self) -> io::Result<()> {
+        match private::create_dir(&self.staging) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.check_root().and(Err(error)),
             other => other,
         }
     }

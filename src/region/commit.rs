@@ -89,9 +89,10 @@ impl Region {
         Ok(())
     }
 
-    /// Refuses changes where the replicas have some that this region lacks: a second history would begin.
+    /// Refuses changes where the replicas have some that this region lacks, or where its stores are not those that were
+    /// opened: a second history would begin.
     fn check_not_set_back(&self, repository: &str) -> Result<()> {
-        match &self.set_back {
+        match self.set_back.clone().or_else(|| self.standing.wrong()) {
             None => Ok(()),
             Some(reason) => Err(RegionError::Refused { repository: repository.into(), reason: reason.to_string() }),
         }

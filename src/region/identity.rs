@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
+use super::standing::Seen;
 use super::{Region, RegionError, Result};
 use crate::ledger::advance::read_heads;
 use crate::ledger::keys;
@@ -78,28 +79,52 @@ impl Region {
                 self.check_mark().await?;
                 Ok(Found::Region(identity))
             }
-            (Some(identity), Some(other)) => Err(self.wrong(format!(
-                "its table is of region {} (installation {}), its object store of region {} (installation {}): \
-                 gitferry.toml pairs stores that do not belong together",
-                identity.region, identity.installation, other.region, other.installation
-            ))),
-            (Some(_), None) => Err(self.wrong(
-                "its object store lacks the identity that its table has: it is empty, or another store. Mount or name \
-                 the right one, or restore it",
-            )),
+            (Some(identity), Some(other)) => Err(self.mismatched(&identity, &other)),
+            (Some(_), None) => Err(self.objects_lack_identity()),
             (None, Some(identity)) => {
                 self.check_name(&identity)?;
                 match self.table_holds_data().await? || self.objects_hold_data().await? || self.newest_mark().await? > 0
                 {
-                    true => Err(self.wrong(
-                        "its table lacks the identity that its object store has: it is empty, or another table. Mount \
-                         or name the right one, or restore it",
-                    )),
+                    true => Err(self.table_lacks_identity()),
                     false => Ok(Found::HalfMade(identity)),
                 }
             }
             (None, None) => self.examine_unidentified().await,
         }
+    }
+
+    /// Compares the stores of an open region with each other, and with what they were when this process looked last:
+    /// one read of each.
+    pub(super) async fn compare_stores(&self, seen: &Seen) -> Result<Seen> {
+        // In this order: a mark is raised in the table first.
+        let in_objects = self.identity_of_objects().await?;
+        let mut rows = self.table.get_many(&[identity_key(), mark_key()]).await?.into_iter();
+        let (row, mark) = (rows.next().flatten(), mark_of(rows.next().flatten().as_ref()));
+        let in_table = row.map(|row| self.parse(row.document, "table")).transpose()?;
+        let identity = match (in_table, in_objects) {
+            (Some(identity), Some(other)) if identity == other => Some(identity),
+            (Some(identity), Some(other)) => return Err(self.mismatched(&identity, &other)),
+            (Some(_), None) => return Err(self.objects_lack_identity()),
+            (None, Some(_)) => return Err(self.table_lacks_identity()),
+            (None, None) if seen.identity.is_some() => {
+                return Err(self.wrong("both its stores are empty, and had an identity when this process opened them"));
+            }
+            // Stores of a build without identities.
+            (None, None) => None,
+        };
+        if let Some(identity) = &identity {
+            self.check_name(identity)?;
+            if seen.identity.as_ref().is_some_and(|seen| seen != identity) {
+                return Err(self.wrong(format!(
+                    "its stores are of another installation ({}) than when this process opened them",
+                    identity.installation
+                )));
+            }
+        }
+        if mark < seen.mark {
+            return Err(self.set_back(mark, seen.mark));
+        }
+        Ok(Seen { identity, mark })
     }
 
     async fn examine_unidentified(&self) -> Result<Found> {
@@ -216,12 +241,38 @@ impl Region {
         if in_objects <= in_table {
             return Ok(());
         }
-        Err(self.wrong(format!(
-            "its table was set back: it is at mark {in_table}, and its object store has seen mark {in_objects}. Changes \
-             that were acknowledged since are not in it. Restore the newer table; or, if it is lost, take this one with \
-             `gitferry region init {} --accept-older-table`, and compare with the replicas (`gitferry verify LINK`)",
+        Err(self.set_back(in_table, in_objects))
+    }
+
+    fn set_back(&self, in_table: u64, newer: u64) -> RegionError {
+        self.wrong(format!(
+            "its table was set back: it is at mark {in_table}, and was at mark {newer} before. Changes that were \
+             acknowledged since are not in it. Restore the newer table; or, if it is lost, take this one with `gitferry \
+             region init {} --accept-older-table`, and compare with the replicas (`gitferry verify LINK`)",
             self.name
-        )))
+        ))
+    }
+
+    fn mismatched(&self, in_table: &Identity, in_objects: &Identity) -> RegionError {
+        self.wrong(format!(
+            "its table is of region {} (installation {}), its object store of region {} (installation {}): \
+             gitferry.toml pairs stores that do not belong together",
+            in_table.region, in_table.installation, in_objects.region, in_objects.installation
+        ))
+    }
+
+    fn objects_lack_identity(&self) -> RegionError {
+        self.wrong(
+            "its object store lacks the identity that its table has: it is empty, or another store. Mount or name the \
+             right one, or restore it",
+        )
+    }
+
+    fn table_lacks_identity(&self) -> RegionError {
+        self.wrong(
+            "its table lacks the identity that its object store has: it is empty, or another table. Mount or name the \
+             right one, or restore it",
+        )
     }
 
     async fn identity_of_objects(&self) -> Result<Option<Identity>> {
@@ -256,7 +307,7 @@ impl Region {
         for shard in 0..keys::SHARDS {
             let mut query = Query::prefix(keys::listing_partition(shard), "");
             query.limit = 1;
-            if !self.table.query(&query).await?.items.is_empty() {
+            if !self.table.query(&query).await?.rows.is_empty() {
                 return Ok(true);
             }
         }

@@ -20,6 +20,7 @@ pub mod pack_checks;
 pub mod probe;
 pub mod push;
 pub mod server;
+pub mod standing;
 pub mod sweep;
 pub mod verify;
 
@@ -42,6 +43,7 @@ use cache::{CacheOptions, PackCache};
 pub use error::RegionError;
 use manifest::Manifest;
 use pack_checks::PackChecks;
+use standing::Standing;
 
 /// Result of an operation on a region.
 pub type Result<T> = std::result::Result<T, RegionError>;
@@ -108,6 +110,8 @@ pub struct Region {
     pub recovery_window: jiff::SignedDuration,
     /// Why it takes no changes of its own: its replicas have changes that it lacks.
     pub set_back: Option<Arc<str>>,
+    /// What the last look at its stores showed.
+    pub standing: Arc<Standing>,
     /// What is known of the packs that are read where they lie.
     pub checks: Arc<PackChecks>,
 }
@@ -124,7 +128,17 @@ impl Region {
         let spool = objects.spool_dir().unwrap_or_else(std::env::temp_dir);
         let cache = PackCache::shared(CacheOptions::default_for(&name, &spool));
         let recovery_window = crate::config::RECOVERY_WINDOW;
-        Region { name, objects, table, clock, cache, recovery_window, set_back: None, checks: Arc::default() }
+        Region {
+            name,
+            objects,
+            table,
+            clock,
+            cache,
+            recovery_window,
+            set_back: None,
+            standing: Arc::default(),
+            checks: Arc::default(),
+        }
     }
 
     /// The same region with a cache of packs of its own.
@@ -211,7 +225,7 @@ impl Region {
         let mut query = Query::prefix(keys::listing_partition(shard), "");
         loop {
             let page = self.table.query(&query).await?;
-            entries.extend(page.items.into_iter().map(|item| item.key.sk));
+            entries.extend(page.keys().map(|key| key.sk.clone()));
             match page.next {
                 None => return Ok(entries),
                 next => query.after = next,

@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::cache::PackCache;
+use super::standing::Standing;
 use super::{Region, Result, probe};
 use crate::clock::SystemClock;
 use crate::config::{AwsConfig, Config, ConfigError, ObjectsLocation, Place, RegionStores, TableLocation};
 use crate::objects::s3::S3Store;
 use crate::objects::{FilesystemStore, ObjectStore};
-use crate::table::{DynamoTable, SqliteTable, Table};
+use crate::table::{DynamoTable, SqliteTable, Table, TableError};
 
 /// Why a region could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -100,9 +101,13 @@ impl Region {
                 must_be_there(name, "table", path)?;
                 Arc::new(SqliteTable::open_existing(path, format!("of {name}"))?)
             }
-            _ => open_table(config, &stores.table, &stores.aws, name).await?,
+            (TableLocation::Sqlite(path), Missing::Make) => Arc::new(SqliteTable::open(path, format!("of {name}"))?),
+            (TableLocation::DynamoDb(table), _) => {
+                Arc::new(DynamoTable::open(&config.sdk.get(&stores.aws).await, table, name))
+            }
         };
         let mut region = Region::new(name, objects, table, SystemClock::shared());
+        region.standing = Standing::shared(stores);
         if let Some(said) = config.regions.get(name) {
             let options = said.cache.options(&config.path(Path::new("")), region.cache.options());
             region.cache = PackCache::shared(options);
@@ -141,17 +146,39 @@ fn must_be_there(region: &str, what: &str, path: &Path) -> Result<()> {
     }
 }
 
-/// Opens a table, which is made where it is embedded and missing; `name` says whose it is.
-pub async fn open_table(
+/// Opens the table of a link between two remotes. Nothing is made: see [`make_link_table`].
+pub async fn open_link_table(
     config: &Config,
     location: &TableLocation,
     aws: &AwsConfig,
-    name: &str,
+    link: &str,
 ) -> Result<Arc<dyn Table>> {
+    let name = format!("link {link}");
     Ok(match location {
-        TableLocation::DynamoDb(table) => Arc::new(DynamoTable::open(&config.sdk.get(aws).await, table, name)),
-        TableLocation::Sqlite(path) => Arc::new(SqliteTable::open(path, format!("of {name}"))?),
+        TableLocation::DynamoDb(table) => Arc::new(DynamoTable::open(&config.sdk.get(aws).await, table, &name)),
+        TableLocation::Sqlite(path) => {
+            if matches!(path.try_exists(), Ok(false)) {
+                return Err(TableError::Environment {
+                    table: name,
+                    reason: format!(
+                        "{} is missing. If the link is new, make its table with `gitferry region init`; if not, its \
+                         disk is not mounted, or it has to be restored",
+                        path.display()
+                    ),
+                }
+                .into());
+            }
+            Arc::new(SqliteTable::open_existing(path, name)?)
+        }
     })
+}
+
+/// Makes the table of a link between two remotes where it is a file. Whether it was missing.
+pub fn make_link_table(location: &TableLocation, link: &str) -> Result<bool> {
+    let TableLocation::Sqlite(path) = location else { return Ok(false) };
+    let missing = matches!(path.try_exists(), Ok(false));
+    SqliteTable::open(path, format!("link {link}"))?;
+    Ok(missing)
 }
 
 /// The stores that have proven themselves to this process.

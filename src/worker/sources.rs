@@ -9,9 +9,9 @@ use jiff::SignedDuration;
 use tokio::sync::mpsc;
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
-use super::WorkerOptions;
 use super::status::Status;
 use super::tasks::Cause;
+use super::{BEAT_EVERY, WorkerOptions};
 use crate::Kind;
 use crate::events::due::DueMarks;
 use crate::events::outbox::{OutboxRow, read_outbox};
@@ -58,7 +58,26 @@ pub(super) struct Source {
 impl Source {
     /// Everything but queues, for ever.
     pub async fn sweep(self) {
-        futures::join!(self.read_due(), self.read_outbox(), self.compare_all());
+        futures::join!(self.read_due(), self.read_outbox(), self.compare_all(), self.look_at_stores());
+    }
+
+    /// Says which regions of the link are not what they were when they were opened.
+    async fn look_at_stores(&self) {
+        let via = match &self.link {
+            AnyLink::Regions(_) => None,
+            AnyLink::Remote(link) => link.via.as_ref(),
+        };
+        let regions = [self.link.source_region(), self.link.target_region(), via];
+        let mut tick = every(BEAT_EVERY);
+        // They have just been opened.
+        tick.tick().await;
+        loop {
+            tick.tick().await;
+            for region in regions.into_iter().flatten() {
+                let error = region.look_again().await.err();
+                self.status.used(&format!("region {}", region.name), error.map(|error| error.to_string()));
+            }
+        }
     }
 
     async fn tell(&self, which: Which, cause: Cause) {

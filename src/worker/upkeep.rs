@@ -46,6 +46,7 @@ pub async fn upkeep(region: Region, every: Duration, mut stop: watch::Receiver<b
     tokio::select! {
         () = sweeping => {}
         () = marking => {}
+        () = region.keep_looking() => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
 }

@@ -101,3 +101,37 @@ fn a_host_whose_region_was_set_back_takes_no_pushes() {
     // What it has is served.
     mirror(&pair, US, "app");
 }
+
+/// A store that is lost or swapped while its host runs: not ready, no push is taken, and all is well once it is back.
+#[test]
+fn a_host_whose_store_is_lost_while_it_runs_says_so_and_takes_no_pushes() {
+    let pair = Pair::open();
+    let repo = GitRepo::with_history(pair.path("src.git"), &[]);
+    repo.git(&["push", "-q", "--mirror", &pair.url(US, "app")]);
+    pair.wait_until_same(&repo, "app");
+    let ready =
+        |region: usize| pair.raw(region, "GET /_ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    assert!(ready(US).starts_with("HTTP/1.1 200"), "{}", ready(US));
+    let region = pair.path("data/us-east-1");
+    let (objects, table, aside) = (region.join("objects"), region.join("table.db"), pair.path("aside"));
+    let identity = objects.join("identity");
+    for lost in [&identity, &table, &objects] {
+        std::fs::rename(lost, &aside).unwrap();
+        pair.wait(|| ready(US).starts_with("HTTP/1.1 503"));
+        // Which stores, only the log says.
+        assert!(!ready(US).contains("identity") && !ready(US).contains("table.db"), "{}", ready(US));
+        assert!(ready(EU).starts_with("HTTP/1.1 200"), "{}", ready(EU));
+        repo.commit("main", "more", "more\n");
+        let output = repo.try_git(&["push", &pair.url(US, "app"), "main"]);
+        assert!(!output.status.success(), "{} is lost, and a push was taken", lost.display());
+        // What the host puts beside packs may have made the folder anew, without an identity.
+        let _ = std::fs::remove_dir_all(lost);
+        std::fs::rename(&aside, lost).unwrap();
+        pair.wait(|| ready(US).starts_with("HTTP/1.1 200"));
+        repo.git(&["push", "-q", &pair.url(US, "app"), "main"]);
+        pair.wait_until_same(&repo, "app");
+    }
+    for words in ["object store lacks the identity", "is gone, and was there when it was opened"] {
+        assert!(pair.log().contains(words), "{words}: {}", pair.log());
+    }
+}

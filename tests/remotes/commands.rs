@@ -105,6 +105,23 @@ fn an_event_that_was_carried_before_asks_nobody() {
 }
 
 #[test]
+fn the_table_of_a_link_is_made_when_that_is_asked_for_and_never_by_opening() {
+    let servers = Servers::start("table = \"sqlite:cc.db\"\n");
+    servers.world.json(&["replicate", "cc"]);
+    std::fs::rename(servers.world.path("cc.db"), servers.world.path("aside.db")).unwrap();
+    for args in [&["status", "cc"][..], &["replicate", "cc"], &["explain", "cc", "team/app"]] {
+        let run = servers.world.run(args);
+        assert!(!run.status.success(), "{args:?}");
+        run.says(&["link cc", "cc.db is missing", "gitferry region init"]);
+    }
+    assert!(!servers.world.path("cc.db").exists());
+    servers.world.ok(&["region", "init"]);
+    servers.world.json(&["replicate", "cc"]);
+    let again = servers.world.ok(&["region", "init"]);
+    assert!(again.contains("the table of link cc is there"), "{again}");
+}
+
+#[test]
 fn an_event_of_a_host_that_is_the_source_names_its_repository() {
     let servers = Servers::start("table = \"sqlite:cc.db\"\n");
     servers.world.json(&["replicate", "cc"]);

@@ -106,6 +106,7 @@ fn refs_that_are_equal_do_not_prove_that_their_objects_are_there() {
             let file = hosts.pair.path("links.toml");
             let text = std::fs::read_to_string(&file).unwrap();
             std::fs::write(&file, text.replace("[links.cc]\n", &format!("[links.cc]\n{table}"))).unwrap();
+            assert!(hosts.run(&["region", "init"]).status.success());
         };
         let lacking = || hosts.run(&["explain", "cc", "app", "--json"]).json()["lfs"]["lacking"].clone();
         let work = Work::new(hosts.pair.path("work"));
@@ -205,6 +206,7 @@ fn a_link_that_is_told_to_copy_later_makes_up_for_it() {
         let text = std::fs::read_to_string(hosts.pair.path("links.toml")).unwrap();
         let cc = text.split_inclusive("[links.pull]").next().unwrap().trim_end_matches("[links.pull]").to_owned();
         std::fs::write(hosts.pair.path("links.toml"), cc + "table = \"sqlite:cc.db\"\n").unwrap();
+        assert!(hosts.run(&["region", "init"]).status.success());
     };
     table("");
     hosts.pass("cc");

@@ -55,7 +55,7 @@ impl World {
         let text: String = regions.iter().map(region).collect();
         let text = text + links;
         std::fs::write(self.path("gitferry.toml"), &text).unwrap();
-        if text.contains("[regions.") {
+        if text.contains("[regions.") || text.contains("\ntable = \"sqlite:") {
             self.ok(&["region", "init"]);
         }
     }

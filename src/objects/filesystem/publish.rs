@@ -111,7 +111,7 @@ impl Inner {
             match error.kind() {
                 ErrorKind::AlreadyExists => return Ok(Published::Taken),
                 ErrorKind::CrossesDevices => return Ok(Published::OtherDisk),
-                ErrorKind::NotFound => match durable::create_dir_all(folder) {
+                ErrorKind::NotFound => match self.check_root().and_then(|()| durable::create_dir_all(folder)) {
                     // Pruned again meanwhile.
                     Err(e) if e.kind() == ErrorKind::NotFound => {}
                     other => other.map_err(|e| self.failed_write(key, e))?,
@@ -124,7 +124,7 @@ impl Inner {
     }
 
     fn temporary(&self) -> io::Result<NamedTempFile> {
-        fs::create_dir_all(&self.staging)?;
+        self.make_staging()?;
         tempfile::Builder::new().prefix("put-").tempfile_in(&self.staging)
     }
 

@@ -61,7 +61,7 @@ impl Inner {
         let token = Uuid::now_v7().to_string();
         let path = self.staging.join(&token);
         let create = || -> io::Result<OpenUpload> {
-            fs::create_dir_all(&self.staging)?;
+            self.make_staging()?;
             let mut options = OpenOptions::new();
             options.read(true).write(true).create_new(true).mode(STAGING_MODE);
             let data = options.open(&path)?;

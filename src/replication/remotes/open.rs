@@ -10,7 +10,7 @@ use super::policy::RefPolicy;
 use crate::clock::SystemClock;
 use crate::config::{Config, ConfigError};
 use crate::region::Region;
-use crate::region::open::{OpenError, open_table};
+use crate::region::open::{OpenError, open_link_table};
 use crate::remote::{Remote, RemoteError};
 use crate::replication::progress::Progress;
 
@@ -53,9 +53,9 @@ impl RemoteLink {
         let table = match (&source, &target) {
             (_, Endpoint::Region(region)) | (Endpoint::Region(region), _) => Some(region.table.clone()),
             _ => match config.link_table(link).map_err(invalid)? {
-                Some(location) => Some(
-                    open_table(config, &location, &link.aws, &format!("link {name}")).await.map_err(OpenError::from)?,
-                ),
+                Some(location) => {
+                    Some(open_link_table(config, &location, &link.aws, name).await.map_err(OpenError::from)?)
+                }
                 None => None,
             },
         };

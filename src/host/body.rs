@@ -1,7 +1,7 @@
 //! Between HTTP bodies and blocking readers and writers, for clients that are slow, or gone.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,10 +27,6 @@ const MAX_DRAINED_BYTES: u64 = 256 << 20;
 const CHUNK_BYTES: usize = 64 * 1024;
 /// Less than this much within the time of silence is nothing: a slot cannot be held by a byte a minute.
 const MIN_PROGRESS_BYTES: u64 = 1024;
-/// A compressed request that becomes this many times as large means harm; honest ones shrink to a half.
-const MAX_EXPANSION: u64 = 200;
-/// What a compressed request may become in any case, in bytes.
-const FREE_BYTES: u64 = 16 << 20;
 
 /// The pieces of a request's body.
 pub type Pieces = BoxStream<'static, io::Result<Bytes>>;
@@ -98,27 +94,27 @@ pub async fn begin(mut pieces: Pieces) -> io::Result<Pieces> {
 /// A blocking reader that is still to be made.
 pub type Opening = Box<dyn FnOnce() -> Box<dyn RequestBody> + Send>;
 
-/// A request's body as a blocking reader, decompressed. To be opened, as to be read, on threads that run no
-/// futures: a decoder reads its header at once.
-pub fn reader(headers: &HeaderMap, pieces: Pieces, runtime: &Handle) -> Result<Opening, String> {
-    let raw = Raw { pieces, piece: Bytes::new(), runtime: runtime.clone(), work: None, count: Arc::default() };
+/// A request's body as a blocking reader, decompressed: at most `max_inflated` bytes where it came compressed, then
+/// [`protocol::BodyTooLarge`]. To be opened, as to be read, on threads that run no futures: a decoder reads its header
+/// at once.
+pub fn reader(headers: &HeaderMap, pieces: Pieces, runtime: &Handle, max_inflated: u64) -> Result<Opening, String> {
+    let raw = Raw { pieces, piece: Bytes::new(), runtime: runtime.clone(), work: None };
     match headers.get(CONTENT_ENCODING).map(|encoding| encoding.as_bytes()) {
         None | Some(b"identity") => Ok(Box::new(|| Box::new(raw))),
-        Some(b"gzip" | b"x-gzip") => Ok(Box::new(|| Box::new(Inflated::new(raw)))),
+        Some(b"gzip" | b"x-gzip") => Ok(Box::new(move || Box::new(Inflated::new(raw, max_inflated)))),
         Some(other) => Err(format!("content encoding {} is not understood", String::from_utf8_lossy(other))),
     }
-}
-
-/// Reads what a client still sends, a trailer of its compression perhaps, after it has been answered: a
-/// connection that is closed before that takes the answer back, and cannot carry the next request.
-pub fn drain(input: &mut dyn BufRead) {
-    protocol::drain(input, MAX_DRAINED_BYTES);
 }
 
 /// A request's body.
 pub trait RequestBody: BufRead + Send {
     /// From here on, `work` is given back whenever the client is waited for.
     fn pause(&mut self, work: Arc<Work>);
+
+    /// Reads what a client still sends, a trailer of its compression perhaps, after it has been answered: a
+    /// connection that is closed before that takes the answer back, and cannot carry the next request. Decompresses
+    /// nothing.
+    fn drain(&mut self);
 }
 
 struct Raw {
@@ -126,7 +122,6 @@ struct Raw {
     piece: Bytes,
     runtime: Handle,
     work: Option<Arc<Work>>,
-    count: Arc<AtomicU64>,
 }
 
 impl Raw {
@@ -148,6 +143,10 @@ impl RequestBody for Raw {
     fn pause(&mut self, work: Arc<Work>) {
         self.work = Some(work);
     }
+
+    fn drain(&mut self) {
+        protocol::drain(self, MAX_DRAINED_BYTES);
+    }
 }
 
 impl BufRead for Raw {
@@ -157,7 +156,6 @@ impl BufRead for Raw {
                 None => break,
                 Some(piece) => self.piece = piece?,
             }
-            self.count.fetch_add(self.piece.len() as u64, Ordering::Relaxed);
         }
         Ok(&self.piece)
     }
@@ -175,37 +173,47 @@ impl Read for Raw {
     }
 }
 
-/// A compressed body, decompressed, that does not become immense.
+/// A compressed body, decompressed.
 struct Inflated {
     out: BufReader<MultiGzDecoder<Raw>>,
-    compressed: Arc<AtomicU64>,
-    taken: u64,
+    limit: u64,
+    /// Bytes that may still come.
+    left: u64,
 }
 
 impl Inflated {
-    fn new(raw: Raw) -> Self {
-        let compressed = raw.count.clone();
-        Inflated { out: BufReader::with_capacity(CHUNK_BYTES, MultiGzDecoder::new(raw)), compressed, taken: 0 }
+    fn new(raw: Raw, limit: u64) -> Self {
+        Inflated { out: BufReader::with_capacity(CHUNK_BYTES, MultiGzDecoder::new(raw)), limit, left: limit }
+    }
+
+    fn raw(&mut self) -> &mut Raw {
+        self.out.get_mut().get_mut()
     }
 }
 
 impl RequestBody for Inflated {
     fn pause(&mut self, work: Arc<Work>) {
-        self.out.get_mut().get_mut().work = Some(work);
+        self.raw().pause(work);
+    }
+
+    fn drain(&mut self) {
+        self.raw().drain();
     }
 }
 
 impl BufRead for Inflated {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        let allowed = self.compressed.load(Ordering::Relaxed).saturating_mul(MAX_EXPANSION).max(FREE_BYTES);
-        if self.taken > allowed {
-            return Err(io::Error::other("the compressed request expands too far"));
+        let inflated = self.out.fill_buf().map_err(clients_fault)?;
+        if self.left == 0 && !inflated.is_empty() {
+            return Err(io::Error::other(protocol::BodyTooLarge { limit: self.limit }));
         }
-        self.out.fill_buf().map_err(clients_fault)
+        let most = usize::try_from(self.left).unwrap_or(usize::MAX);
+        Ok(inflated.get(..most).unwrap_or(inflated))
     }
 
     fn consume(&mut self, count: usize) {
-        self.taken += count as u64;
+        debug_assert!(count as u64 <= self.left, "no more is consumed than was shown");
+        self.left = self.left.saturating_sub(count as u64);
         self.out.consume(count);
     }
 }
@@ -364,5 +372,42 @@ impl Write for Sender {
 
     fn flush(&mut self) -> io::Result<()> {
         self.send()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use axum::http::HeaderValue;
+
+    use super::*;
+    use crate::git::protocol::BodyTooLarge;
+
+    /// All that a compressed body of `data` gives under a limit.
+    fn inflated(data: &[u8], limit: u64) -> io::Result<Vec<u8>> {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        gzip.write_all(data).unwrap();
+        let body = Body::from(gzip.finish().unwrap());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let headers = HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_static("gzip"))]);
+        let pieces = pieces(body, Duration::from_secs(60), None);
+        let mut reader = reader(&headers, pieces, runtime.handle(), limit).unwrap()();
+        let mut out = Vec::new();
+        reader.read_to_end(&mut out).map(|_| out)
+    }
+
+    #[test]
+    fn a_compressed_body_has_a_limit_in_bytes_whatever_its_ratio() {
+        let mixed: Vec<u8> = (0..300_000u32).map(|i| (i.wrapping_mul(i).wrapping_mul(i) >> 9) as u8).collect();
+        for data in [vec![0; 300_000], mixed] {
+            assert_eq!(inflated(&data, 300_000).unwrap(), data);
+            assert_eq!(inflated(&data, 1 << 40).unwrap(), data);
+            for limit in [0, 1, 65_536, 299_999] {
+                let error = inflated(&data, limit).unwrap_err();
+                let too_large = error.get_ref().and_then(|error| error.downcast_ref::<BodyTooLarge>());
+                assert_eq!(too_large.map(|error| error.limit), Some(limit), "{error}");
+            }
+        }
     }
 }

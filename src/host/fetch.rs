@@ -10,12 +10,15 @@ use axum::response::Response;
 use super::auth::Access;
 use super::gate::Gate;
 use super::route::Route;
-use super::{Conversation, Host, Refusal, body, check_content_type, git_response, on_thread, version};
+use super::{Conversation, Host, Refusal, check_content_type, git_response, on_thread, version};
 use crate::Kind;
-use crate::git::protocol::{Service as GitService, Version, announce_service};
+use crate::git::protocol::{MAX_LINE_BYTES, Service as GitService, Version, announce_service};
 use crate::git::upload_pack::{Limits, ServeError, Session, advertise, serve};
 use crate::git::view::View;
 use crate::region::{RegionError, blocking};
+
+/// Most bytes of a request that came compressed: as many as its lines may have.
+const MAX_INFLATED_BYTES: u64 = MAX_LINE_BYTES;
 
 impl Host {
     /// What there is to fetch.
@@ -82,7 +85,8 @@ impl Host {
     ) -> Result<Response, Refusal> {
         check_content_type(headers, "application/x-git-upload-pack-request")?;
         let session = self.session(version(headers));
-        let Conversation { slot, input, mut sender, answer, runtime } = self.converse(gate, headers, input).await?;
+        let Conversation { slot, input, mut sender, answer, runtime } =
+            self.converse(gate, headers, input, MAX_INFLATED_BYTES).await?;
         on_thread(move || {
             let work = slot.work(&runtime);
             let mut input = input();
@@ -95,7 +99,7 @@ impl Host {
                     tracing::debug!(repository, ?served, "fetched");
                     // Whether the client takes the last of it is its own affair.
                     let _ = sender.finish();
-                    body::drain(&mut input);
+                    input.drain();
                 }
                 Err(error) => {
                     note(&repository, &error);
@@ -103,7 +107,7 @@ impl Host {
                         // An answer that fails might take back what the client has just been told.
                         Some(_) => {
                             let _ = sender.finish();
-                            body::drain(&mut input);
+                            input.drain();
                         }
                         None => sender.fail(error.to_string()),
                     }

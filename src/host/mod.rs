@@ -368,12 +368,19 @@ impl Host {
         git_response("application/json".into(), text.into())
     }
 
-    /// Lets a request in whose body is read while its answer is written.
-    async fn converse(&self, gate: &Gate, headers: &HeaderMap, input: Body) -> Result<Conversation, Refusal> {
+    /// Lets a request in whose body is read while its answer is written; at most `max_inflated` bytes of one that came
+    /// compressed.
+    async fn converse(
+        &self,
+        gate: &Gate,
+        headers: &HeaderMap,
+        input: Body,
+        max_inflated: u64,
+    ) -> Result<Conversation, Refusal> {
         let slot = gate.enter().await?;
         let input = body::begin(body::pieces(input, self.limits.request_silence, Some(slot.clone()))).await?;
         let runtime = Handle::current();
-        let input = body::reader(headers, input, &runtime).map_err(Refusal::Bad)?;
+        let input = body::reader(headers, input, &runtime, max_inflated).map_err(Refusal::Bad)?;
         let (sender, answer) = body::channel(self.limits.response_silence, &runtime);
         Ok(Conversation { slot, input, sender, answer, runtime })
     }

@@ -28,6 +28,9 @@ use crate::ledger::head::{RepositoryId, Role};
 use crate::region::RegionError;
 use crate::region::push::{PushPolicy, PushStates, Serving, Unborn};
 
+/// Most bytes of a push that came compressed. Clients compress none, or (JGit) those that fit a small buffer: packs are
+/// compressed already.
+const MAX_INFLATED_BYTES: u64 = 1 << 30;
 /// The longest wait of a push for room in the manifest of its repository.
 const MAX_ROOM_WAIT: Duration = Duration::from_secs(30);
 /// How often such a push looks.
@@ -127,7 +130,7 @@ impl Host {
                 Pushable::Existing(id)
             }
         };
-        let conversation = self.converse(&self.gate, headers, input).await?;
+        let conversation = self.converse(&self.gate, headers, input, MAX_INFLATED_BYTES).await?;
         let Conversation { slot, input, mut sender, answer, runtime } = conversation;
         on_thread(move || {
             let work = slot.work(&runtime);
@@ -139,7 +142,7 @@ impl Host {
                 Ok(()) => {
                     // It is committed, whether the client takes the last of it or not.
                     let _ = sender.finish();
-                    body::drain(&mut input);
+                    input.drain();
                 }
                 Err(error) => {
                     tracing::debug!(repository = route.repository, %error, "a push ended early");

@@ -283,6 +283,39 @@ fn a_bomb_of_deltas() {
     target.assert_unharmed();
 }
 
+/// Gzip of one piece, repeated.
+fn gzip(front: &[u8], piece: &[u8], count: usize, end: &[u8]) -> Vec<u8> {
+    let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    out.write_all(front).unwrap();
+    (0..count).for_each(|_| out.write_all(piece).unwrap());
+    out.write_all(end).unwrap();
+    out.finish().unwrap()
+}
+
+#[test]
+fn compressed_requests_are_limited_by_what_they_become() {
+    let target = Target::new();
+    let want = format!("want {}", target.id("main"));
+    let fetch = lines(["command=fetch", "object-format=sha1", "|"]);
+    let end = [packet(b"done"), b"0000".to_vec()].concat();
+    let headers = "Content-Encoding: gzip\r\nGit-Protocol: version=2\r\n";
+    let piece = packet(want.as_bytes()).repeat(1000);
+    // One want a million times is 50 MB in some 150 KB, which is fine; 300 MB are too much.
+    let fits = gzip(&fetch, &piece, 1000, &end);
+    let more = gzip(&fetch, &piece, 6500, &end);
+    for (body, reason) in [(fits, "packfile"), (more, "more than 268435456 bytes")] {
+        assert!(body.len() < 1 << 20, "{}", body.len());
+        let (status, answer) = target.post("upload-pack", headers, &body);
+        assert!(status == 200 && answer.contains(reason), "{reason}: {answer:.500}");
+    }
+    let tip = target.id("main");
+    let command = packet(format!("{NULL} {tip} refs/heads/hostile\0report-status").as_bytes());
+    let body = gzip(&[&command[..], b"0000"].concat(), &[0; 1 << 20], 100, b"");
+    let (status, answer) = target.post("receive-pack", "Content-Encoding: gzip\r\n", &body);
+    assert!(status == 200 && answer.contains("does not begin with PACK"), "{answer:.500}");
+    target.assert_unharmed();
+}
+
 #[test]
 fn requests_to_fetch_too_much() {
     let target = Target::new();

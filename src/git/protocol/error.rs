@@ -61,10 +61,28 @@ pub enum ProtocolError {
     Together(&'static str),
 }
 
+/// A request came compressed and is larger than requests of its kind may be. The source of an [`io::Error`] of the
+/// request's body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the request came compressed and has more than {limit} bytes, the most that is accepted")]
+pub struct BodyTooLarge {
+    /// The limit in bytes.
+    pub limit: u64,
+}
+
 impl ProtocolError {
+    /// Whether the client can be told: the request could be read, or was too large to be.
+    pub(crate) fn is_for_client(&self) -> bool {
+        match self {
+            ProtocolError::Io(error) => error.get_ref().is_some_and(|source| source.is::<BodyTooLarge>()),
+            _ => true,
+        }
+    }
+
     /// What the caller should do.
     pub fn kind(&self) -> Kind {
         match self {
+            ProtocolError::Io(_) if self.is_for_client() => Kind::Refused,
             ProtocolError::Io(error) => Kind::of_io(error),
             ProtocolError::TooMany { .. } => Kind::Refused,
             ProtocolError::Busy(_) => Kind::Transient,

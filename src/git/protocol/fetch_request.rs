@@ -10,6 +10,9 @@ use super::error::ProtocolError;
 use super::filter::Filter;
 use super::pkt_line::{Packet, PacketReader};
 
+/// Most bytes that the lines of one request may have together, unless a server says otherwise.
+pub const MAX_LINE_BYTES: u64 = 256 << 20;
+
 /// How much one request may name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestLimits {
@@ -35,7 +38,7 @@ impl Default for RequestLimits {
             shallow: 1 << 18,
             deepen_not: 1000,
             name_bytes: 1 << 20,
-            line_bytes: 256 << 20,
+            line_bytes: MAX_LINE_BYTES,
         }
     }
 }

@@ -14,10 +14,11 @@ mod refs_advertisement;
 mod sideband;
 
 pub use capabilities::{AGENT, Command, RequestHead, Service, Version, advertise_v2, read_command};
-pub use error::ProtocolError;
+pub use error::{BodyTooLarge, ProtocolError};
 pub(crate) use fetch_request::parse_id;
 pub use fetch_request::{
-    Deepen, FetchRequest, HaveOrDone, MultiAck, Offers, RequestLimits, SidebandWidth, Want, have_or_done,
+    Deepen, FetchRequest, HaveOrDone, MAX_LINE_BYTES, MultiAck, Offers, RequestLimits, SidebandWidth, Want,
+    have_or_done,
 };
 pub(crate) use fetch_request_writing::write_ids;
 pub use filter::{Filter, Kinds};

@@ -96,7 +96,8 @@ impl ServeError {
     /// What the client is told; paths of this machine are not its business. `None` if it cannot be told.
     pub fn for_client(&self) -> Option<String> {
         match self {
-            ServeError::Client(_) | ServeError::Protocol(ProtocolError::Io(_)) => None,
+            ServeError::Client(_) => None,
+            ServeError::Protocol(error) if !error.is_for_client() => None,
             ServeError::Pack(PackError { fault: Fault::Io { .. }, .. }) => Some("cannot read a pack".into()),
             ServeError::Pack(error) => Some(format!("a pack is damaged: {}", error.fault)),
             ServeError::Cancelled => Some("the server is stopping; try again".into()),

@@ -90,6 +90,13 @@ pub struct Config {
     /// [`MIN_BUDGET_BYTES`]: crate::git::memory::MIN_BUDGET_BYTES
     #[serde(default, deserialize_with = "limits::some_size")]
     pub push_memory: Option<ByteSize>,
+    /// Memory that all reads of stored objects in this process may take together for large objects and caches;
+    /// [`DEFAULT_READ_BUDGET_BYTES`] when left out, at least [`MIN_BUDGET_BYTES`]. Objects beyond it go to files.
+    ///
+    /// [`DEFAULT_READ_BUDGET_BYTES`]: crate::git::memory::DEFAULT_READ_BUDGET_BYTES
+    /// [`MIN_BUDGET_BYTES`]: crate::git::memory::MIN_BUDGET_BYTES
+    #[serde(default)]
+    pub read_memory: Option<ByteSize>,
     /// The file it came from.
     #[serde(skip)]
     pub file: PathBuf,

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use gitferry::config::{Config, DEFAULT_FILE, LinkConfig, LinkMode};
-use gitferry::git::memory::{self, DEFAULT_BUDGET_BYTES};
+use gitferry::git::memory::{self, DEFAULT_BUDGET_BYTES, DEFAULT_READ_BUDGET_BYTES};
 use gitferry::region::Region;
 use gitferry::replication::AnyLink;
 use gitferry::replication::deliver::Link;
@@ -40,6 +40,8 @@ enum Place {
 pub fn in_force(config: Config) -> Config {
     let bytes = config.push_memory.map_or(DEFAULT_BUDGET_BYTES, |size| size.as_u64());
     memory::budget().set_total(bytes);
+    let bytes = config.read_memory.map_or(DEFAULT_READ_BUDGET_BYTES, |size| size.as_u64());
+    memory::reads().set_total(bytes);
     config
 }
 

@@ -1,5 +1,8 @@
-//! A budget of memory for what the work of all requests of this process takes in proportion to what they claim: large
-//! objects, tables of objects, lists of commands.
+//! Budgets of memory for what the work of all requests of this process takes in proportion to what they claim.
+//!
+//! One is for what pushes bring: large objects, tables of objects, lists of commands. One is for objects that are read
+//! from held packs, to serve them above all: a client that fetches may be slow to take them, so it must not hold what
+//! pushes wait for.
 //!
 //! Amounts below [`FREE_BYTES`] are not counted; how many of them there are is limited elsewhere. Objects that find no
 //! room go to temporary files, so only tables wait; they wait in the order in which they came.
@@ -10,6 +13,8 @@ use std::time::{Duration, Instant};
 
 /// Bytes of the budget, unless the process says otherwise.
 pub const DEFAULT_BUDGET_BYTES: u64 = 512 << 20;
+/// Bytes of the budget for reads, unless the process says otherwise.
+pub const DEFAULT_READ_BUDGET_BYTES: u64 = 256 << 20;
 /// The least that a budget may have.
 pub const MIN_BUDGET_BYTES: u64 = 16 << 20;
 /// Smaller amounts are not counted.
@@ -17,12 +22,17 @@ pub const FREE_BYTES: u64 = 1 << 20;
 /// How long a reservation waits for others to end.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
 
-/// The budget of the process.
-static PROCESS: Budget = Budget::new(DEFAULT_BUDGET_BYTES);
+static PUSHES: Budget = Budget::new(DEFAULT_BUDGET_BYTES);
+static READS: Budget = Budget::new(DEFAULT_READ_BUDGET_BYTES);
 
-/// The budget of the process.
+/// The process's budget for objects that are read from held packs. Nothing waits for it.
+pub fn reads() -> &'static Budget {
+    &READS
+}
+
+/// The process's budget for what pushes bring.
 pub fn budget() -> &'static Budget {
-    &PROCESS
+    &PUSHES
 }
 
 /// Bytes that are shared.
@@ -41,6 +51,7 @@ struct State {
     /// Numbers of those who wait, in their order.
     waiting: VecDeque<u64>,
     next: u64,
+    longest_wait: Duration,
 }
 
 impl State {
@@ -66,7 +77,14 @@ impl Budget {
     /// A budget of so many bytes.
     pub const fn new(total: u64) -> Self {
         Budget {
-            state: Mutex::new(State { total, held: 0, peak: 0, waiting: VecDeque::new(), next: 0 }),
+            state: Mutex::new(State {
+                total,
+                held: 0,
+                peak: 0,
+                waiting: VecDeque::new(),
+                next: 0,
+                longest_wait: LONGEST_WAIT,
+            }),
             changed: Condvar::new(),
         }
     }
@@ -77,6 +95,11 @@ impl Budget {
         self.changed.notify_all();
     }
 
+    /// Changes how long a reservation waits, from [`LONGEST_WAIT`], for those that begin to wait after this.
+    pub fn set_longest_wait(&self, longest: Duration) {
+        self.lock().longest_wait = longest;
+    }
+
     /// Takes bytes if they are there and none wait for them. Amounts that are not counted are always there.
     pub fn try_take(&self, bytes: u64) -> Option<Reservation<'_>> {
         let mut reservation = Reservation { budget: self, bytes: 0 };
@@ -84,9 +107,10 @@ impl Budget {
     }
 
     /// Takes bytes, when it is its turn and others have given back enough; no more than the whole budget, which means
-    /// that nothing else is held. Blocking, not longer than [`LONGEST_WAIT`].
+    /// that nothing else is held. Blocking, not longer than [`LONGEST_WAIT`] unless that was changed.
     pub fn take(&self, bytes: u64) -> Result<Reservation<'_>, Busy> {
-        self.take_within(bytes, LONGEST_WAIT)
+        let longest = self.lock().longest_wait;
+        self.take_within(bytes, longest)
     }
 
     fn take_within(&self, bytes: u64, longest: Duration) -> Result<Reservation<'_>, Busy> {

@@ -283,11 +283,12 @@ impl Views {
         }
         let held = known.map(|known| &*known.state.local);
         let local = Arc::new(self.region.local_packs_after(&manifest.packs, held).await?);
+        let spool = self.region.spool_dir();
         let (files, format, open) =
             (local.clone(), item.head.format, known.map(|known| known.state.view.packs.clone()));
         let opening = move || {
             let files = files.packs.iter().map(|pack| (pack.pack.as_path(), pack.index.as_path()));
-            Ok::<_, RegionError>(PackSet::of(format, files, open.as_deref())?)
+            Ok::<_, RegionError>(PackSet::of(format, files, open.as_deref())?.with_spool(spool))
         };
         Ok((manifest, local, Arc::new(blocking(opening).await?), now))
     }

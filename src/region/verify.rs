@@ -279,7 +279,7 @@ struct Deep {
 
 impl Deep {
     fn run(self, mut verified: Verified) -> Result<Verified> {
-        let mut all = PackSet::new(self.format);
+        let mut all = PackSet::new(self.format).with_spool(self.dir.clone());
         let mut checked = Vec::new();
         for local in &self.local.packs {
             match self.check(local) {

@@ -37,6 +37,12 @@ impl Pair {
         Pair::start_with("auth = \"none\"", ["", ""], more, files)
     }
 
+    /// With lines of configuration that are about the process as a whole.
+    pub fn with_process(lines: &str) -> Pair {
+        let all = |addresses| format!("{lines}\n{}", config(addresses, "auth = \"none\"", ["", ""], ""));
+        Pair::on(all, Vec::new())
+    }
+
     pub fn with_tokens(tokens: &str) -> Pair {
         Pair::start_with("auth = { tokens = \"tokens\" }", ["", ""], "", &[("tokens", tokens)])
     }

@@ -91,7 +91,7 @@ fn objects_come_from_several_packs_and_from_outside() {
     let set = pack_set(&[(&out, &checked)], Format::Sha1);
     assert!(wanted.iter().all(|id| set.contains(id)));
     let Object { kind, data } = set.finder().unwrap().find(&extra).unwrap().unwrap();
-    assert!(kind == Kind::Blob && *data == big);
+    assert!(kind == Kind::Blob && **data == big[..]);
 }
 
 #[test]

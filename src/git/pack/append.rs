@@ -106,8 +106,8 @@ impl Appending<'_> {
             let taken = taken.map_err(blame)?;
             return self.write(kind, entry.size, entry.data.get(..taken).unwrap_or_default());
         }
-        // The base, and what it is made from.
-        let memory = memory::budget().take(size.saturating_mul(2));
+        // Its compressed form; the base itself is in the budget of reads.
+        let memory = memory::budget().take(size);
         let _memory = memory.map_err(|busy| Fault::Busy(busy).of(self.path))?;
         let object = self.finder.read(location)?;
         let mut compressed = std::mem::take(&mut self.scratch);

@@ -1,4 +1,4 @@
-//! The bytes of an object while a pack is resolved: in memory, or in a temporary file where memory is short.
+//! The bytes of an object that is read or resolved: in memory, or in a temporary file where memory is short.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -9,7 +9,7 @@ use std::sync::Arc;
 use memmap2::Mmap;
 
 use super::error::Fault;
-use crate::git::memory::{self, FREE_BYTES, Reservation};
+use crate::git::memory::{self, Budget, FREE_BYTES, Reservation};
 
 /// Objects that are larger than this go to a file however much memory is left.
 pub(crate) const MAX_MEMORY_BYTES: u64 = 64 << 20;
@@ -18,7 +18,7 @@ const WRITE_BYTES: usize = 256 << 10;
 
 /// The bytes of an object.
 #[derive(Debug)]
-pub(crate) enum Content {
+pub enum Content {
     /// With what the process's budget gave for them.
     Memory(Vec<u8>, Option<Reservation<'static>>),
     /// In a file without a name. Its pages are the system's to take back.
@@ -48,15 +48,15 @@ impl Content {
         match self {
             Content::File(map) => Some(Content::File(map.clone())),
             Content::Memory(data, _) => {
-                let reservation = reserve(data.len() as u64)?;
+                let reservation = reserve(memory::budget(), data.len() as u64)?;
                 Some(Content::Memory(data.clone(), Some(reservation)))
             }
         }
     }
 }
 
-fn reserve(bytes: u64) -> Option<Reservation<'static>> {
-    if bytes > MAX_MEMORY_BYTES { None } else { memory::budget().try_take(bytes) }
+fn reserve(budget: &'static Budget, bytes: u64) -> Option<Reservation<'static>> {
+    if bytes > MAX_MEMORY_BYTES { None } else { budget.try_take(bytes) }
 }
 
 /// A place for an object of a size that is only claimed.
@@ -67,12 +67,17 @@ pub(crate) enum Place {
 }
 
 impl Place {
-    /// Memory if there is some left, else a file in `directory`. `spare` is used for small objects.
-    pub(crate) fn of(size: u64, directory: &Path, spare: impl FnOnce() -> Vec<u8>) -> Result<Place, Fault> {
+    /// Memory if `budget` has some left, else a file in `directory`. `spare` is used for small objects.
+    pub(crate) fn of(
+        budget: &'static Budget,
+        size: u64,
+        directory: &Path,
+        spare: impl FnOnce() -> Vec<u8>,
+    ) -> Result<Place, Fault> {
         if size < FREE_BYTES {
             return Ok(Place::Memory(spare(), None));
         }
-        match reserve(size) {
+        match reserve(budget, size) {
             Some(reservation) => Ok(Place::Memory(Vec::new(), Some(reservation))),
             None => {
                 let file = tempfile::tempfile_in(directory).map_err(Fault::io("make a file for an object"))?;

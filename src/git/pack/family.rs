@@ -17,6 +17,7 @@ use super::{MAX_DELTA_DEPTH, STREAMED_BLOB_BYTES};
 use crate::git::fsck::Checker;
 use crate::git::lfs::Pointers;
 use crate::git::links::{for_each_link, for_each_new_tree_link};
+use crate::git::memory;
 
 /// Most buffers that a thread keeps for the next objects, and the largest one that it keeps.
 const POOL_BUFFERS: usize = 16;
@@ -353,7 +354,7 @@ impl<'a> Worker<'a> {
     }
 
     fn place(&mut self, size: u64) -> Result<Place, Fault> {
-        Place::of(size, self.resolver.directory, || self.pool.pop().unwrap_or_default())
+        Place::of(memory::budget(), size, self.resolver.directory, || self.pool.pop().unwrap_or_default())
     }
 
     /// Applies the delta in `entry` to the data of the frame at `base`.

@@ -112,6 +112,25 @@ pub(crate) fn inflate_streaming<E>(
     }
 }
 
+/// Inflates the first bytes of a zlib stream, `most` of them or what there is, replacing what is in `out`. Nothing is
+/// verified.
+pub(crate) fn inflate_front(input: &[u8], most: usize, out: &mut Vec<u8>) -> Result<(), &'static str> {
+    let mut inflate = Decompress::new(true);
+    out.clear();
+    out.reserve_exact(most);
+    loop {
+        let (taken, made) = (inflate.total_in(), out.len());
+        let rest = input.get(taken as usize..).unwrap_or_default();
+        let status = inflate.decompress_vec(rest, out, FlushDecompress::None);
+        match status.map_err(|_| "its compressed data is damaged")? {
+            Status::StreamEnd => return Ok(()),
+            _ if out.len() >= most => return Ok(()),
+            _ if inflate.total_in() == taken && out.len() == made => return Err("its compressed data is cut off"),
+            _ => {}
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -148,6 +167,19 @@ mod tests {
             assert_eq!((taken, &out), (stream.len(), &data));
             assert_eq!(streamed(&input, size.into()).unwrap(), (stream.len(), data));
         }
+    }
+
+    #[test]
+    fn the_front_is_what_the_whole_begins_with() {
+        let data: Vec<u8> = (0..300_000u32).map(|i| (i.wrapping_mul(i) >> 7) as u8).collect();
+        let stream = deflate(&data);
+        let mut out = vec![9; 3];
+        inflate_front(&stream, 20, &mut out).unwrap();
+        assert!(out.len() >= 20 && data.starts_with(&out));
+        inflate_front(&deflate(b"short"), 20, &mut out).unwrap();
+        assert_eq!(out, b"short");
+        assert!(inflate_front(&stream[..4], 20, &mut out).is_err());
+        assert!(inflate_front(b"no zlib", 20, &mut out).is_err());
     }
 
     #[test]

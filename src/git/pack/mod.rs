@@ -27,6 +27,7 @@ pub(crate) use append::truncate;
 pub use arrive::{Arrival, ArrivalLimits, arrive};
 pub use build::PackWriter;
 pub use check::{CheckedPack, check_arrived, check_pack};
+pub use content::Content;
 pub use error::{Fault, PackError};
 pub use family::MAX_LISTED_UNPARSABLE;
 pub use gather::{FindLoose, LooseObject, gather};

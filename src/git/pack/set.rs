@@ -1,28 +1,22 @@
-//! Reading objects from many packs.
+//! Packs that are open together, and where objects lie in them.
+
+mod finder;
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use gix::hash::{Kind as Format, oid};
-use gix::objs::Kind;
-use gix::odb::pack::data::entry::Header;
 use memmap2::Mmap;
 
-use super::MAX_RESOLVED_BYTES;
-use super::delta::Delta;
 use super::entries::PackData;
 use super::error::{Fault, PackError};
 use super::index::Index;
 use super::inflate::Inflater;
-
-/// Slots of a [`Finder`]'s cache, the bytes that they hold together, and the largest object among them.
-const CACHE_SLOTS: usize = 4096;
-const CACHE_BYTES: usize = 32 << 20;
-const CACHE_OBJECT_BYTES: usize = 1 << 20;
+pub use finder::{Finder, Object};
+pub(crate) use finder::{RawEntry, Stored};
 
 /// Checked packs with their indices, mapped into memory; the files must not change while they are open.
 #[derive(Debug)]
@@ -32,6 +26,8 @@ pub struct PackSet {
     /// The first slot of each pack.
     first_slots: Vec<u64>,
     slots: u64,
+    /// Folder for objects that are read while memory is short.
+    spool: PathBuf,
     /// The pack where an object was found last: the next one is likely there too.
     recent: AtomicUsize,
 }
@@ -57,7 +53,14 @@ pub struct Location {
 impl PackSet {
     /// A set without packs.
     pub fn new(format: Format) -> Self {
-        PackSet { format, packs: Vec::new(), first_slots: Vec::new(), slots: 0, recent: AtomicUsize::new(0) }
+        let spool = std::env::temp_dir();
+        PackSet { format, packs: Vec::new(), first_slots: Vec::new(), slots: 0, spool, recent: AtomicUsize::new(0) }
+    }
+
+    /// The same set, which has unnamed files of objects that find no room in memory in this folder rather than in the
+    /// system's.
+    pub fn with_spool(self, spool: PathBuf) -> Self {
+        PackSet { spool, ..self }
     }
 
     /// Opens a pack. Their checksums are compared with each other but not with their content.
@@ -226,9 +229,7 @@ impl PackSet {
 
     /// Starts reading objects. Every thread needs its own.
     pub fn finder(&self) -> Result<Finder<'_>, Fault> {
-        let inflater = Inflater::new().map_err(|e| Fault::File(e.into()))?;
-        let slots = (0..CACHE_SLOTS).map(|_| None).collect();
-        Ok(Finder { set: self, inflater, delta: Vec::new(), cache: Cache { slots, bytes: 0 } })
+        Ok(Finder::new(self, Inflater::new().map_err(|e| Fault::File(e.into()))?))
     }
 
     fn pack(&self, number: u32) -> Result<&OpenPack, Fault> {
@@ -239,213 +240,5 @@ impl PackSet {
     /// Names the pack that a fault is about.
     pub(crate) fn blame(&self, number: u32, fault: Fault) -> PackError {
         fault.of(self.packs.get(number as usize).map_or(Path::new("?"), |pack| &pack.path))
-    }
-}
-
-/// What an entry is stored as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stored {
-    Whole(Kind),
-    /// A delta on the entry at this offset of the same pack.
-    Delta(u64),
-}
-
-/// An entry as it lies in a pack.
-#[derive(Clone, Copy)]
-pub(crate) struct RawEntry<'a> {
-    pub(crate) stored: Stored,
-    /// Bytes when inflated.
-    pub(crate) size: u64,
-    /// Its compressed data, and what follows in the pack.
-    pub(crate) data: &'a [u8],
-}
-
-/// An object that has been read.
-#[derive(Clone, Debug)]
-pub struct Object {
-    /// What it is.
-    pub kind: Kind,
-    /// Its content.
-    pub data: Rc<Vec<u8>>,
-}
-
-/// Reads objects of a [`PackSet`], with a small cache of what deltas are made for.
-pub struct Finder<'a> {
-    set: &'a PackSet,
-    inflater: Inflater,
-    delta: Vec<u8>,
-    cache: Cache,
-}
-
-impl std::fmt::Debug for Finder<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Finder").field("set", self.set).finish_non_exhaustive()
-    }
-}
-
-impl<'a> Finder<'a> {
-    /// Reads an object; `None` if it is in none of the packs. Its hash was verified when the pack was checked.
-    pub fn find(&mut self, id: &oid) -> Result<Option<Object>, PackError> {
-        self.set.locate(id).map(|location| self.read(location)).transpose()
-    }
-
-    /// Reads the object at a location.
-    pub fn read(&mut self, location: Location) -> Result<Object, PackError> {
-        self.offset(location)
-            .and_then(|offset| self.resolve(location.pack, offset))
-            .map_err(|fault| self.set.blame(location.pack, fault))
-    }
-
-    /// The kind of the object at a location, without reading it.
-    pub fn kind(&self, location: Location) -> Result<Kind, PackError> {
-        let kind = self.offset(location).and_then(|mut offset| {
-            for _ in 0..=self.set.pack(location.pack)?.index.objects() {
-                match self.entry(location.pack, offset)?.stored {
-                    Stored::Whole(kind) => return Ok(kind),
-                    Stored::Delta(base) => offset = base,
-                }
-            }
-            Err(Fault::entry(offset, "its deltas form a circle"))
-        });
-        kind.map_err(|fault| self.set.blame(location.pack, fault))
-    }
-
-    /// Where an object begins in its pack.
-    pub(crate) fn offset(&self, location: Location) -> Result<u64, Fault> {
-        let index = &self.set.pack(location.pack)?.index;
-        index.offset(location.row).ok_or_else(|| Fault::Index(format!("row {} has no offset", location.row)))
-    }
-
-    /// The entry at an offset.
-    pub(crate) fn entry(&self, pack: u32, offset: u64) -> Result<RawEntry<'a>, Fault> {
-        let open = self.set.pack(pack)?;
-        let data = PackData::new(&open.map, self.set.format)?;
-        let (header, compressed) = data.entry(offset, data.slice(offset, data.end()))?;
-        let stored = match header.header {
-            Header::OfsDelta { base_distance } => {
-                let base = offset.checked_sub(base_distance).filter(|base| *base < offset);
-                Stored::Delta(base.ok_or_else(|| Fault::entry(offset, "its base is not before it"))?)
-            }
-            Header::RefDelta { base_id } => {
-                let base = open.index.row_of(&base_id).and_then(|row| open.index.offset(row));
-                Stored::Delta(base.ok_or_else(|| Fault::MissingBase {
-                    offset,
-                    base: base_id,
-                    count: 1,
-                    bases: [base_id].into(),
-                })?)
-            }
-            Header::Commit => Stored::Whole(Kind::Commit),
-            Header::Tree => Stored::Whole(Kind::Tree),
-            Header::Blob => Stored::Whole(Kind::Blob),
-            Header::Tag => Stored::Whole(Kind::Tag),
-        };
-        Ok(RawEntry { stored, size: header.decompressed_size, data: compressed })
-    }
-
-    /// Bytes of the object at a location when it is read.
-    pub fn size(&mut self, location: Location) -> Result<u64, PackError> {
-        let size = self.offset(location).and_then(|offset| {
-            let entry = self.entry(location.pack, offset)?;
-            if let Stored::Whole(_) = entry.stored {
-                return Ok(entry.size);
-            }
-            let mut delta = std::mem::take(&mut self.delta);
-            let inflated = self.inflate(offset, &entry, &mut delta);
-            let size = inflated
-                .and_then(|_| Delta::parse(&delta).map(|delta| delta.result_size).map_err(|e| Fault::entry(offset, e)));
-            self.delta = delta;
-            size
-        });
-        size.map_err(|fault| self.set.blame(location.pack, fault))
-    }
-
-    fn resolve(&mut self, pack: u32, offset: u64) -> Result<Object, Fault> {
-        let longest = self.set.pack(pack)?.index.objects() as usize;
-        let (mut deltas, mut at) = (Vec::new(), offset);
-        let Object { kind, mut data } = loop {
-            if let Some(known) = self.cache.get(pack, at) {
-                break known;
-            }
-            let entry = self.entry(pack, at)?;
-            match entry.stored {
-                Stored::Whole(kind) => {
-                    let mut data = Vec::new();
-                    self.inflate(at, &entry, &mut data)?;
-                    let data = Rc::new(data);
-                    self.cache.put(pack, at, kind, &data);
-                    break Object { kind, data };
-                }
-                Stored::Delta(base) => {
-                    deltas.push(at);
-                    at = base;
-                }
-            }
-            if deltas.len() > longest {
-                return Err(Fault::entry(offset, "its deltas form a circle"));
-            }
-        };
-        while let Some(at) = deltas.pop() {
-            let entry = self.entry(pack, at)?;
-            let mut delta = std::mem::take(&mut self.delta);
-            self.inflate(at, &entry, &mut delta)?;
-            let mut made = Vec::new();
-            let applied = Delta::parse(&delta).and_then(|delta| {
-                if delta.result_size > MAX_RESOLVED_BYTES {
-                    return Err("it is too large to be resolved");
-                }
-                delta.apply(&data, &mut made)
-            });
-            applied.map_err(|e| Fault::entry(at, e))?;
-            self.delta = delta;
-            data = Rc::new(made);
-            self.cache.put(pack, at, kind, &data);
-        }
-        Ok(Object { kind, data })
-    }
-
-    /// Inflates an entry, and returns how many bytes of its data that took.
-    pub(crate) fn inflate(&mut self, offset: u64, entry: &RawEntry<'_>, out: &mut Vec<u8>) -> Result<usize, Fault> {
-        if entry.size > MAX_RESOLVED_BYTES {
-            return Err(Fault::TooLarge { offset, what: "object", size: entry.size, limit: MAX_RESOLVED_BYTES });
-        }
-        self.inflater.inflate(entry.data, entry.size, out).map_err(|e| Fault::entry(offset, e))
-    }
-}
-
-/// Objects by place; a newer one takes the slot of an older one.
-struct Cache {
-    slots: Vec<Option<Cached>>,
-    bytes: usize,
-}
-
-struct Cached {
-    pack: u32,
-    offset: u64,
-    object: Object,
-}
-
-impl Cache {
-    fn slot(&mut self, pack: u32, offset: u64) -> &mut Option<Cached> {
-        let mixed = (offset ^ u64::from(pack) << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        &mut self.slots[(mixed >> 40) as usize % CACHE_SLOTS]
-    }
-
-    fn get(&mut self, pack: u32, offset: u64) -> Option<Object> {
-        let cached = self.slot(pack, offset).as_ref()?;
-        (cached.pack == pack && cached.offset == offset).then(|| cached.object.clone())
-    }
-
-    fn put(&mut self, pack: u32, offset: u64, kind: Kind, data: &Rc<Vec<u8>>) {
-        if data.len() > CACHE_OBJECT_BYTES {
-            return;
-        }
-        if self.bytes + data.len() > CACHE_BYTES {
-            self.slots.fill_with(|| None);
-            self.bytes = 0;
-        }
-        let new = Cached { pack, offset, object: Object { kind, data: data.clone() } };
-        let old = self.slot(pack, offset).replace(new);
-        self.bytes = self.bytes + data.len() - old.map_or(0, |old| old.object.data.len());
     }
 }

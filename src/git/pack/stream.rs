@@ -12,6 +12,9 @@ use libdeflater::{CompressionLvl, Compressor};
 
 use super::error::Fault;
 
+/// Objects that are larger are compressed piece by piece.
+const MAX_AT_ONCE_BYTES: u64 = 1 << 20;
+
 /// A pack that has been written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BuiltPack {
@@ -81,8 +84,12 @@ impl<W: Write> PackStream<W> {
         &mut self.out.inner
     }
 
-    /// Appends an object, compressed, and returns the offset of its entry.
-    pub(crate) fn whole(&mut self, kind: Kind, data: &[u8]) -> Result<u64, Fault> {
+    /// Appends an object, compressed, and returns the offset of its entry. Takes no memory in proportion to the
+    /// object where that is large.
+    pub(crate) fn whole(&mut self, kind: Kind, mut data: &[u8]) -> Result<u64, Fault> {
+        if data.len() as u64 > MAX_AT_ONCE_BYTES {
+            return self.whole_streaming(kind, data.len() as u64, &mut data);
+        }
         let offset = self.begin(whole_header(kind), data.len() as u64)?;
         let mut compressed = std::mem::take(&mut self.compressed);
         compressed.resize(self.compressor.zlib_compress_bound(data.len()), 0);

@@ -7,7 +7,6 @@
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufWriter, Write};
 use std::path::Path;
-use std::rc::Rc;
 
 use gix::ObjectId;
 use gix::hash::oid;
@@ -306,6 +305,5 @@ fn special(packs: &PackSet, finder: &mut Finder<'_>, id: &oid) -> Result<Option<
     }
     let busy = |busy| packs.blame(location.pack, Fault::Busy(busy));
     let _memory = memory::budget().take(size).map_err(busy)?;
-    let data = finder.read(location)?.data;
-    Ok(Some((kind, Some(Rc::try_unwrap(data).unwrap_or_else(|shared| shared.to_vec())))))
+    Ok(Some((kind, Some(finder.read(location)?.data.to_vec()))))
 }

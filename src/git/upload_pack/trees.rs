@@ -12,14 +12,14 @@ use super::slots::SlotSet;
 use super::sparse::{ROOT, Sparse};
 use crate::git::limits::MAX_TREE_DEPTH;
 use crate::git::links::{EntryKind, TreeEntries, TreeEntry};
-use crate::git::pack::Object;
+use crate::git::pack::{self, Object};
 use crate::git::protocol::{Filter, Kinds};
 
 /// Depth of a tree that has not been met.
 const NEVER: u16 = u16::MAX;
 
 /// What a tree consists of.
-type Content = Rc<Vec<u8>>;
+type Content = Rc<pack::Content>;
 
 /// What objects are marked as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -232,7 +232,7 @@ impl TreeWalk {
         visit: &mut Visit<'_>,
     ) -> Result<bool, ServeError> {
         let format = graph.packs().format();
-        let reference = place.reference.as_deref().map_or(&[][..], Vec::as_slice);
+        let reference = place.reference.as_deref().map_or(&[][..], |content| content);
         let mut walked = TreeEntries::new(reference, format);
         let mut entries = TreeEntries::new(data, format);
         let unreadable = |graph: &Graph<'_>, reason| ServeError::Unreadable { id: graph.id(place.slot), reason };

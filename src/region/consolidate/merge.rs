@@ -118,7 +118,7 @@ fn compare(local: &LocalPack) -> Bytes {
 
 /// Makes one pack of many. Blocking.
 fn merge(local: &LocalPacks, format: gix::hash::Kind, spool: PathBuf) -> Result<NewPack> {
-    let mut set = PackSet::new(format);
+    let mut set = PackSet::new(format).with_spool(spool.clone());
     for pack in &local.packs {
         set.add(&pack.pack, &pack.index)?;
     }

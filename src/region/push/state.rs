@@ -94,11 +94,12 @@ impl PushStates for FreshStates {
             };
             let refs = region.refs(&item).await?;
             let (packs, hidden, mirror, head) = (local.clone(), self.hidden.clone(), self.mirror, item.head.clone());
+            let spool = region.spool_dir();
             let (refs, view) = blocking(move || {
                 let refs = Arc::new(read_table(head.format, refs)?);
                 let visible = without(&refs, |name| is_hidden(name, hidden.as_ref(), mirror))?;
                 let visible = visible.map_or_else(|| refs.clone(), Arc::new);
-                let mut set = PackSet::new(head.format);
+                let mut set = PackSet::new(head.format).with_spool(spool);
                 for pack in &packs.packs {
                     set.add(&pack.pack, &pack.index)?;
                 }

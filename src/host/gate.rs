@@ -24,6 +24,8 @@ use crate::config::HostLimits;
 const WORK_PER_PROCESSOR: usize = 2;
 /// At least so many compute at a time.
 const MIN_WORK: usize = 4;
+/// One of so many places is reserved for parties that hold none; computing has reserved places beside the others.
+const RESERVED_PART: usize = 8;
 /// How often a request that waits looks whether another one has to leave for it.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 
@@ -49,10 +51,11 @@ impl Gate {
     pub fn for_places(places: usize, longest_wait: Duration, limits: &HostLimits) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let work = (processors * WORK_PER_PROCESSOR).max(MIN_WORK);
+        let reserved = work.div_ceil(RESERVED_PART);
         Gate {
-            slots: Places::new(Shares::new(places, limits.waiting)),
+            slots: Places::new(Shares::new(places, places / RESERVED_PART, limits.waiting)),
             longest_wait,
-            work: Places::new(Shares::new(work, usize::MAX)),
+            work: Places::new(Shares::new(work + reserved, reserved, usize::MAX)),
         }
     }
 
@@ -388,6 +391,10 @@ mod tests {
             drop(place);
             works.push(slot().work(runtime.handle()));
         }
+        // One party leaves the last place to another.
+        let ann = client("ann");
+        let late = runtime.block_on(ann.scope(gate.enter())).unwrap();
+        drop(late.work(runtime.handle()));
         let other = slot();
         // Would never end if the first still held its right.
         works[0].pause(|| drop(other.work(runtime.handle())));

@@ -1,8 +1,9 @@
 //! Who gets one of a limited number of places. Pure.
 //!
 //! Places are shared between parties, not between requests: a party that holds many gives way to one that holds few.
-//! While there is room, everyone is let in. When there is none, requests wait, and the next place goes to the waiting
-//! party that holds the fewest. A holder that waits for its own client may have to leave for a waiting request: that
+//! While there is room, every request is let in, but for the last places: those are for parties that hold none, so that
+//! no party, however much it asks for, keeps others from being served. When there is no room, requests wait, and the
+//! next place goes to the waiting party that holds the fewest. A holder that waits for its own client may have to leave for a waiting request: that
 //! of a heavier party soon, any other when its client has been silent for long.
 
 use std::collections::{BTreeMap, HashMap};
@@ -63,6 +64,8 @@ struct Holder {
 #[derive(Debug)]
 pub struct Shares {
     places: usize,
+    /// The last of the places, which parties that hold none may take.
+    reserved: usize,
     most_waiting: usize,
     holders: BTreeMap<Ticket, Holder>,
     /// In the order of their coming.
@@ -71,16 +74,19 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// So many places, for which so many may wait.
-    pub fn new(places: usize, most_waiting: usize) -> Self {
-        Shares { places: places.max(1), most_waiting, holders: BTreeMap::new(), waiters: BTreeMap::new(), next: 0 }
+    /// So many places, the last of them `reserved` for parties that hold none, for which so many may wait.
+    pub fn new(places: usize, reserved: usize, most_waiting: usize) -> Self {
+        let places = places.max(1);
+        let (holders, waiters) = (BTreeMap::new(), BTreeMap::new());
+        Shares { places, reserved: reserved.min(places - 1), most_waiting, holders, waiters, next: 0 }
     }
 
     /// A request asks for a place.
     pub fn ask(&mut self, party: Party) -> Verdict {
         let ticket = self.next;
         self.next += 1;
-        if self.holders.len() < self.places && self.waiters.is_empty() {
+        // Those that wait already may not enter: a place that one of them may take is given at once.
+        if self.may_enter(count(&self.held(), &party)) {
             self.hold(ticket, party);
             return Verdict::Holds(ticket);
         }
@@ -101,9 +107,9 @@ impl Shares {
             return admitted;
         }
         let mut held = self.held();
-        while self.holders.len() < self.places {
-            let next = self.waiters.iter().min_by_key(|(ticket, party)| (count(&held, party), **ticket));
-            let Some(ticket) = next.map(|(ticket, _)| *ticket) else { break };
+        loop {
+            let next = self.waiters.iter().map(|(ticket, party)| (count(&held, party), *ticket)).min();
+            let Some((_, ticket)) = next.filter(|(held, _)| self.may_enter(*held)) else { break };
             let Some(party) = self.waiters.remove(&ticket) else { break };
             *held.entry(party.clone()).or_default() += 1;
             self.hold(ticket, party);
@@ -130,7 +136,7 @@ impl Shares {
         let mut revoked = Vec::new();
         let leaving = self.holders.values().filter(|holder| holder.revoked).count();
         let mut wanted = self.waiters.len().saturating_sub(leaving);
-        if wanted == 0 || self.holders.len() < self.places {
+        if wanted == 0 {
             return revoked;
         }
         let mut held = self.held();
@@ -152,6 +158,12 @@ impl Shares {
     /// Whether no request holds a place.
     pub fn is_empty(&self) -> bool {
         self.holders.is_empty()
+    }
+
+    /// Whether there is a place for a party that holds so many.
+    fn may_enter(&self, held: usize) -> bool {
+        let reserved = if held == 0 { 0 } else { self.reserved };
+        self.holders.len() + reserved < self.places
     }
 
     /// The holder that leaves for a request of a party that holds `mine`: of the heaviest party, silent the longest.
@@ -205,7 +217,7 @@ mod tests {
 
     /// A full house of one party, all of whose clients are silent since `since`.
     fn full(places: usize, since: Option<Instant>) -> Shares {
-        let mut shares = Shares::new(places, 4);
+        let mut shares = Shares::new(places, 0, 4);
         for _ in 0..places {
             let Verdict::Holds(ticket) = shares.ask(party("bob")) else { panic!() };
             shares.silent(ticket, since);
@@ -236,6 +248,27 @@ mod tests {
     }
 
     #[test]
+    fn the_last_places_are_for_parties_that_hold_none() {
+        let mut shares = Shares::new(4, 1, 10);
+        let held: Vec<Ticket> = (0..3)
+            .map(|_| match shares.ask(party("bob")) {
+                Verdict::Holds(ticket) => ticket,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        let Verdict::Waits(bob, None) = shares.ask(party("bob")) else { panic!() };
+        // All of them work, and one that comes late does too.
+        let Verdict::Holds(ann) = shares.ask(party("ann")) else { panic!() };
+        assert!(matches!(shares.ask(party("ann")), Verdict::Waits(..)));
+        shares.leave(ann);
+        assert_ne!(shares.admit(), [bob], "the other one of ann's");
+        shares.leave(held[0]);
+        assert_eq!(shares.admit(), Vec::<Ticket>::new(), "the last one stays free");
+        shares.leave(held[1]);
+        assert_eq!(shares.admit(), [bob]);
+    }
+
+    #[test]
     fn ones_own_silent_requests_give_way_after_a_long_time() {
         let start = Instant::now();
         let mut shares = full(3, Some(start));
@@ -246,7 +279,7 @@ mod tests {
 
     #[test]
     fn the_party_that_holds_the_fewest_is_next() {
-        let mut shares = Shares::new(2, 10);
+        let mut shares = Shares::new(2, 0, 10);
         let Verdict::Holds(one) = shares.ask(party("bob")) else { panic!() };
         shares.ask(party("bob"));
         let mut wait = |name| match shares.ask(party(name)) {
@@ -280,9 +313,12 @@ mod tests {
     proptest! {
         /// However parties come and go, places are never exceeded, and no place stays empty while a request waits.
         #[test]
-        fn places_are_kept(steps in proptest::collection::vec((0..4u8, 0..3u8, 0..20usize), 0..200)) {
+        fn places_are_kept(
+            steps in proptest::collection::vec((0..4u8, 0..3u8, 0..20usize), 0..200),
+            reserved in 0..3usize,
+        ) {
             let start = Instant::now();
-            let mut shares = Shares::new(5, 6);
+            let mut shares = Shares::new(5, reserved, 6);
             let mut live: Vec<Ticket> = Vec::new();
             for (time, (what, who, which)) in steps.into_iter().enumerate() {
                 let now = start + Duration::from_secs(time as u64);
@@ -309,7 +345,9 @@ mod tests {
                 }
                 shares.admit();
                 prop_assert!(shares.holders.len() <= 5 && shares.waiters.len() <= 6);
-                prop_assert!(shares.waiters.is_empty() || shares.holders.len() == 5);
+                let held = shares.held();
+                prop_assert!(!shares.waiters.values().any(|party| shares.may_enter(count(&held, party))));
+                prop_assert!(shares.waiters.is_empty() || shares.holders.len() >= 5 - reserved);
                 prop_assert_eq!(shares.holders.len() + shares.waiters.len(), live.len());
             }
         }

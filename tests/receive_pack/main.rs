@@ -20,5 +20,6 @@ mod oracles;
 mod packs;
 mod reachability;
 mod refs;
+mod refusals;
 mod rules;
 mod symbolic;

@@ -52,13 +52,34 @@ impl Hidden {
         Hidden { host, client, commit, tree, blob, modules, pointer }
     }
 
-    /// The answer to a push of a pack to a new branch, ids of `about` masked.
+    /// The answers to a push of a pack to a new branch, without and with words for a person, ids of `about` masked.
     fn answer(&self, tip: &ObjectId, pack: &[u8], about: &ObjectId) -> String {
         let before = (self.host.head().head.frontier, self.host.pack_keys());
-        let answer = self.host.talk(&[format!("{} {tip} refs/heads/new", "0".repeat(40))], pack);
-        assert!(answer.contains("ng refs/heads/new"), "went through: {answer}");
+        let commands = [format!("{} {tip} refs/heads/new", "0".repeat(40))];
+        let answers = ["report-status", "report-status side-band-64k"]
+            .map(|capabilities| self.host.talk_with(capabilities, &commands, pack));
+        let answer = answers.concat();
+        assert_eq!(answer.matches("ng refs/heads/new").count(), 2, "went through: {answer}");
         assert_eq!((self.host.head().head.frontier, self.host.pack_keys()), before);
-        answer.replace(&about.to_string(), "<id>").replace(&tip.to_string(), "<tip>")
+        let answer = answer.replace(&about.to_string(), "<id>").replace(&tip.to_string(), "<tip>");
+        self.without_own_ids(answer)
+    }
+
+    /// The answer without ids of what came with the push, which differ with what they name. None is of what is hidden.
+    fn without_own_ids(&self, mut answer: String) -> String {
+        for (id, _) in [&self.commit, &self.tree, &self.blob, &self.modules, &self.pointer] {
+            assert!(!answer.contains(&id.to_string()), "{id}: {answer}");
+        }
+        let is_hex = |c: char| matches!(c, '0'..='9' | 'a'..='f');
+        let mut masked = String::new();
+        while let Some(start) = answer.find(is_hex) {
+            let rest = answer.split_off(start);
+            let (word, behind) = rest.split_at(rest.find(|c| !is_hex(c)).unwrap_or(rest.len()));
+            masked += &answer;
+            masked += if word.len() == 40 { "<own>" } else { word };
+            answer = behind.to_owned();
+        }
+        masked + &answer
     }
 
     /// The same push about a hidden object and about one that is not there.

@@ -152,13 +152,18 @@ impl Host {
         stream
     }
 
-    /// Sends commands (with capabilities behind the first) and whatever follows; everything that comes back.
+    /// Sends commands and whatever follows; everything that comes back: a report alone.
     pub fn talk(&self, commands: &[String], pack: &[u8]) -> String {
+        self.talk_with("report-status", commands, pack)
+    }
+
+    /// The same with other capabilities behind the first command.
+    pub fn talk_with(&self, capabilities: &str, commands: &[String], pack: &[u8]) -> String {
         let mut stream = self.connect();
         let mut writer = PacketWriter::new(&stream);
         for (number, line) in commands.iter().enumerate() {
-            let capabilities = if number == 0 { "\0report-status object-format=sha1" } else { "" };
-            writer.data(format!("{line}{capabilities}").as_bytes()).unwrap();
+            let words = if number == 0 { format!("\0{capabilities} object-format=sha1") } else { String::new() };
+            writer.data(format!("{line}{words}").as_bytes()).unwrap();
         }
         writer.flush_packet().unwrap();
         // The server may have hung up already.

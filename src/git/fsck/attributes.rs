@@ -1,6 +1,6 @@
 //! `.gitattributes`: lines that overflow what reads them (CVE-2022-23521).
 
-use gix::bstr::ByteSlice;
+use gix::bstr::{BStr, ByteSlice};
 
 use super::Message;
 
@@ -8,10 +8,10 @@ use super::Message;
 const MAX_LINE_BYTES: usize = 2048;
 
 /// Checks a `.gitattributes`.
-pub fn check(data: &[u8], report: &mut dyn FnMut(Message)) {
+pub fn check(data: &[u8], report: &mut dyn FnMut(Message, Option<&BStr>)) {
     // Git reads it as a string, up to the first NUL.
     let text = &data[..data.find_byte(0).unwrap_or(data.len())];
     if text.split(|byte| *byte == b'\n').any(|line| line.len() >= MAX_LINE_BYTES) {
-        report(Message::GitattributesLineLength);
+        report(Message::GitattributesLineLength, None);
     }
 }

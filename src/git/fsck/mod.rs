@@ -16,10 +16,15 @@ use std::fmt;
 use std::str::FromStr;
 
 use gix::ObjectId;
+use gix::bstr::{BStr, BString};
 use gix::objs::Kind;
+
+use crate::printable::Printable;
 
 /// Most findings that are kept of one push.
 pub const MAX_FINDINGS: usize = 100;
+/// Longest part of a name or value that is shown.
+pub const MAX_CULPRIT_BYTES: usize = 200;
 /// Largest `.gitmodules` or `.gitattributes` that is looked into (Git's `ATTR_MAX_FILE_SIZE`).
 pub const MAX_SPECIAL_BYTES: u64 = 100 * 1024 * 1024;
 
@@ -131,7 +136,7 @@ messages! {
     HasDotdot "hasDotdot" Error false "contains '..'",
     HasDotgit "hasDotgit" Error false "contains '.git'",
     LargePathname "largePathname" Error false "contains excessively large pathname",
-    NullSha1 "nullSha1" Error false "contains entries pointing to the null id",
+    NullSha1 "nullSha1" Error false "contains entries pointing to null sha1",
     NulInCommit "nulInCommit" Error false "NUL byte in the commit object body",
     ZeroPaddedFilemode "zeroPaddedFilemode" Error false "contains zero-padded file modes",
     BadFilemode "badFilemode" Warn false "contains bad file modes",
@@ -207,11 +212,18 @@ pub struct Finding {
     pub message: Message,
     /// What becomes of it.
     pub severity: Severity,
+    /// The name or value in it that is to blame, where one is; at most [`MAX_CULPRIT_BYTES`].
+    pub culprit: Option<BString>,
 }
 
+/// Worded as Git's `fsck` does.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "object {}: {}: {}", self.id, self.message, self.message.text())
+        write!(f, "object {}: {}: {}", self.id, self.message, self.message.text())?;
+        match &self.culprit {
+            Some(culprit) => write!(f, ": {}", Printable(culprit)),
+            None => Ok(()),
+        }
     }
 }
 
@@ -239,8 +251,9 @@ impl<'a> Checker<'a> {
             return;
         }
         let Checker { rules, format, modules, attributes, findings, errors } = self;
-        let mut report =
-            |message| take(findings, errors, Finding { id, kind, message, severity: rules.severity(message) });
+        let mut report = |message| {
+            take(findings, errors, Finding { id, kind, message, severity: rules.severity(message), culprit: None })
+        };
         match kind {
             Kind::Commit => commit::check_commit(data, *format, &mut report),
             Kind::Tag => commit::check_tag(data, *format, &mut report),
@@ -288,7 +301,7 @@ impl<'a> Checker<'a> {
                 Message::GitmodulesMissing,
                 Message::GitmodulesBlob,
                 Message::GitmodulesLarge,
-                modules::check as fn(&[u8], &mut dyn FnMut(Message)),
+                modules::check as fn(&[u8], &mut dyn FnMut(Message, Option<&BStr>)),
             ),
             (
                 attributes,
@@ -300,23 +313,22 @@ impl<'a> Checker<'a> {
         ] {
             for id in ids.into_iter().filter(|id| !self.rules.skips(id)) {
                 match read(&id)? {
-                    None => self.report(id, Kind::Blob, missing),
-                    Some((Kind::Blob, None)) => self.report(id, Kind::Blob, large),
+                    None => self.report(id, Kind::Blob, missing, None),
+                    Some((Kind::Blob, None)) => self.report(id, Kind::Blob, large, None),
                     Some((Kind::Blob, Some(data))) => {
-                        let mut found = Vec::new();
-                        check(&data, &mut |message| found.push(message));
-                        found.into_iter().for_each(|message| self.report(id, Kind::Blob, message));
+                        check(&data, &mut |message, culprit| self.report(id, Kind::Blob, message, culprit));
                     }
-                    Some((kind, _)) => self.report(id, kind, blob),
+                    Some((kind, _)) => self.report(id, kind, blob, None),
                 }
             }
         }
         Ok(Report { findings: self.findings, errors: self.errors })
     }
 
-    fn report(&mut self, id: ObjectId, kind: Kind, message: Message) {
+    fn report(&mut self, id: ObjectId, kind: Kind, message: Message, culprit: Option<&BStr>) {
         let severity = self.rules.severity(message);
-        take(&mut self.findings, &mut self.errors, Finding { id, kind, message, severity });
+        let culprit = culprit.map(|culprit| culprit[..culprit.len().min(MAX_CULPRIT_BYTES)].into());
+        take(&mut self.findings, &mut self.errors, Finding { id, kind, message, severity, culprit });
     }
 }
 

@@ -1,44 +1,44 @@
 //! `.gitmodules`: names, paths, URLs and commands that would make a clone run or overwrite something
 //! (CVE-2018-11235, CVE-2018-17456, CVE-2019-19604, CVE-2020-5260, CVE-2020-11008).
 
-use gix::bstr::{BStr, ByteSlice};
+use gix::bstr::{BStr, BString, ByteSlice};
 
 use super::Message;
 use super::config::{Reading, parse};
 
 /// Checks a `.gitmodules`: what Git reads in it, from memory as `git fsck` does or from a file as `git submodule` does.
-pub fn check(data: &[u8], report: &mut dyn FnMut(Message)) {
+/// The name or value that is to blame comes with what is wrong, once for each kind.
+pub fn check(data: &[u8], report: &mut dyn FnMut(Message, Option<&BStr>)) {
     let mut found = Vec::new();
     let from_memory = parse(data, Reading::Memory, |name, value| look_at(name, value, &mut found));
     // Where that is not understood is for `git submodule` to say, which has read what comes before.
     let _ = parse(data, Reading::File, |name, value| look_at(name, value, &mut found));
-    found.sort_unstable();
-    found.dedup();
-    found.into_iter().for_each(&mut *report);
+    found.sort_by_key(|(message, _)| *message);
+    found.iter().for_each(|(message, culprit)| report(*message, Some(culprit.as_bstr())));
     if from_memory.is_err() {
-        report(Message::GitmodulesParse);
+        report(Message::GitmodulesParse, None);
     }
 }
 
 /// Looks at one entry (`fsck_gitmodules_fn` in Git).
-fn look_at(name: &[u8], value: Option<&[u8]>, found: &mut Vec<Message>) {
+fn look_at(name: &[u8], value: Option<&[u8]>, found: &mut Vec<(Message, BString)>) {
     let Some(rest) = name.strip_prefix(b"submodule.") else { return };
     let Some(dot) = rest.rfind_byte(b'.') else { return };
     let (name, key) = (rest[..dot].as_bstr(), &rest[dot + 1..]);
+    let mut take = |message: Message, culprit: &[u8]| {
+        if !found.iter().any(|(known, _)| *known == message) {
+            found.push((message, culprit.into()));
+        }
+    };
     if !is_name_allowed(name) {
-        found.push(Message::GitmodulesName);
+        take(Message::GitmodulesName, name);
     }
     let Some(value) = value else { return };
     match key {
-        b"url" if !is_url_allowed(value.as_bstr()) => found.push(Message::GitmodulesUrl),
-        b"path" if value.starts_with(b"-") => found.push(Message::GitmodulesPath),
-        b"update" if value.starts_with(b"!") => found.push(Message::GitmodulesUpdate),
+        b"url" if !is_url_allowed(value.as_bstr()) => take(Message::GitmodulesUrl, value),
+        b"path" if value.starts_with(b"-") => take(Message::GitmodulesPath, value),
+        b"update" if value.starts_with(b"!") => take(Message::GitmodulesUpdate, value),
         _ => {}
-    }
-    // As many as there are messages, however many entries.
-    if found.len() > Message::ALL.len() {
-        found.sort_unstable();
-        found.dedup();
     }
 }
 

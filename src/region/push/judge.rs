@@ -1,6 +1,6 @@
 //! Judging a push: everything about it that does not depend on who else pushes. Blocking.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io::BufRead;
 use std::path::Path;
 
@@ -14,9 +14,10 @@ use crate::git::fsck::{self, Severity};
 use crate::git::lfs::{MAX_POINTERS, Pointer};
 use crate::git::pack::{CheckProgress, PackError, PackSet};
 use crate::git::receive_pack::{
-    Command, HookInput, IngestError, IngestOptions, PushRequest, Quarantine, Received, ReceivedPack, Required, ingest,
-    is_ancestor, look_into_special_blobs, too_deep, unproven,
+    Command, HookInput, IngestError, IngestOptions, PlaceInPush, PushRequest, Quarantine, Received, ReceivedPack,
+    Required, TooDeep, ingest, is_ancestor, look_into_special_blobs, places_of, too_deep, unproven,
 };
+use crate::printable::Printable;
 use crate::region::new_pack::NewPack;
 use crate::region::{RegionError, Result};
 
@@ -89,7 +90,9 @@ pub fn judge(
     // What is wrong with the objects themselves is known without a look at others.
     let checker = match checker {
         Some(checker) if checker.errors() > 0 => {
-            let reason = judged.tell_findings(&checker.into_report());
+            let report = checker.into_report();
+            let objects = Objects::new(state, pack.as_ref(), &request.commands, spool)?;
+            let reason = judged.tell_findings(&report, &objects.places_of_findings(&report)?);
             judged.refuse_all(reason.err().unwrap_or_default());
             return Ok(judged);
         }
@@ -99,17 +102,17 @@ pub fn judge(
         judged.refuse_all(format!("pack: more than {MAX_POINTERS} pointers of Git LFS"));
         return Ok(judged);
     }
-    let objects = Objects::new(state, pack.as_ref(), &request.commands)?;
-    let Connected { closed, failed } = objects.connect(&request.commands, &mut judged.facts)?;
+    let objects = Objects::new(state, pack.as_ref(), &request.commands, spool)?;
+    let Connected { closed, failed } = objects.connect(&request.commands, &mut judged)?;
     if let Some(checker) = checker {
         let is_visible = |id: &ObjectId| objects.needs(id) && !failed.contains(id);
         let findings = look_into_special_blobs(checker, &objects.new, &state.view, &is_visible)?;
-        if let Err(reason) = judged.tell_findings(&findings) {
+        if let Err(reason) = judged.tell_findings(&findings, &objects.places_of_findings(&findings)?) {
             judged.refuse_all(reason);
             return Ok(judged);
         }
     }
-    objects.look_at_depths(&request.commands, &mut judged.facts)?;
+    objects.look_at_depths(&request.commands, &mut judged)?;
     objects.look_at_steps(policy, &request.commands, &mut judged.facts)?;
     ask_hook(state, policy, request, actor, spool, pack.as_ref(), &mut judged)?;
     judged.pointers = objects.new_pointers()?;
@@ -137,11 +140,12 @@ impl Judged {
         }
     }
 
-    /// Tells what is wrong with objects; fails where that refuses the push.
-    fn tell_findings(&mut self, report: &fsck::Report) -> std::result::Result<(), String> {
+    /// Tells what is wrong with objects, and where they stand in the push; fails where that refuses the push.
+    fn tell_findings(&mut self, report: &fsck::Report, places: &Places) -> std::result::Result<(), String> {
         for finding in report.findings.iter().take(MAX_TOLD_FINDINGS) {
             let severity = if finding.severity == Severity::Error { "error" } else { "warning" };
-            self.messages.push(format!("{severity}: {finding}"));
+            let place = places.get(&finding.id).map(|place| format!("; it is {}", Printable(place)));
+            self.messages.push(format!("{severity}: {finding}{}", place.unwrap_or_default()));
         }
         if report.errors == 0 {
             return Ok(());
@@ -155,6 +159,9 @@ impl Judged {
         Err(format!("{first}{more}"))
     }
 }
+
+/// Where objects stand in a push.
+type Places = HashMap<ObjectId, PlaceInPush>;
 
 /// The objects of a push and those that are here.
 struct Objects<'a> {
@@ -176,14 +183,32 @@ struct Connected {
 }
 
 impl<'a> Objects<'a> {
-    fn new(state: &'a PushState, received: Option<&'a ReceivedPack>, commands: &[Command]) -> Result<Self> {
-        let mut new = PackSet::new(state.view.format);
+    fn new(
+        state: &'a PushState,
+        received: Option<&'a ReceivedPack>,
+        commands: &[Command],
+        spool: &Path,
+    ) -> Result<Self> {
+        let mut new = PackSet::new(state.view.format).with_spool(spool.to_owned());
         if let Some(pack) = received {
             new.add(&pack.file, &pack.index)?;
         }
         let tips = commands.iter().filter_map(|command| command.new).collect();
         let near = commands.iter().filter_map(|command| command.old).collect();
         Ok(Objects { state, new, received, tips, near })
+    }
+
+    /// Where the objects of findings stand.
+    fn places_of_findings(&self, report: &fsck::Report) -> Result<Places> {
+        let told = report.findings.iter().take(MAX_TOLD_FINDINGS).map(|finding| finding.id);
+        self.places(told.collect())
+    }
+
+    fn places(&self, wanted: HashSet<ObjectId>) -> Result<Places> {
+        match wanted.is_empty() {
+            true => Ok(Places::new()),
+            false => Ok(places_of(wanted, &self.new, self.tips.iter().copied())?),
+        }
     }
 
     /// Whether the pack links to an object that it does not bring.
@@ -213,7 +238,7 @@ impl<'a> Objects<'a> {
     }
 
     /// Proves that nothing is missing, and says of which commands that is not true.
-    fn connect(&self, commands: &[Command], facts: &mut [Fact]) -> Result<Connected> {
+    fn connect(&self, commands: &[Command], judged: &mut Judged) -> Result<Connected> {
         let mut required: Vec<Required> = Vec::new();
         let mut sound = true;
         if let Some(ReceivedPack { checked, .. }) = self.received {
@@ -226,7 +251,7 @@ impl<'a> Objects<'a> {
         if sound && failed.is_empty() {
             return Ok(Connected { closed: self.is_closed(), failed });
         }
-        self.refuse_incomplete(commands, facts, &failed)?;
+        self.refuse_incomplete(commands, judged, &failed)?;
         Ok(Connected { closed: false, failed })
     }
 
@@ -241,26 +266,42 @@ impl<'a> Objects<'a> {
     }
 
     /// Refuses the commands whose objects need something that `failed`, or are not what others take them for.
-    fn refuse_incomplete(&self, commands: &[Command], facts: &mut [Fact], failed: &HashSet<ObjectId>) -> Result<()> {
+    ///
+    /// What is told of the first such object follows from the pack alone: that it is hidden does not show.
+    fn refuse_incomplete(&self, commands: &[Command], judged: &mut Judged, failed: &HashSet<ObjectId>) -> Result<()> {
         let together = commands.len() > MAX_SEPARATE_WALKS;
         let proven = |id: &gix::oid| !failed.contains(id) && !self.new.contains(id);
-        for (command, fact) in commands.iter().zip(facts) {
+        let mut told = Vec::new();
+        for (command, fact) in commands.iter().zip(&mut judged.facts) {
             let Some(new) = command.new else { continue };
-            let missing = together || !missing_from([(String::new(), new)], &self.new, &proven)?.is_empty();
-            if missing {
+            let name = command.name.to_string();
+            let missing = if together { Vec::new() } else { missing_from([(name, new)], &self.new, &proven)? };
+            if together || !missing.is_empty() {
                 fact.refused = Some(MISSING.into());
             }
+            let more = MAX_TOLD_FINDINGS.saturating_sub(told.len()).min(1);
+            told.extend(missing.into_iter().take(more));
+        }
+        let places = self.places(told.iter().map(|missing| missing.id).collect())?;
+        for missing in told {
+            let place = places.get(&missing.id).map(|place| format!("; it is {}", Printable(place)));
+            judged.messages.push(format!("error: {}{}", Printable(&missing), place.unwrap_or_default()));
         }
         Ok(())
     }
 
     /// Refuses what could not be served afterwards.
-    fn look_at_depths(&self, commands: &[Command], facts: &mut [Fact]) -> Result<()> {
-        let (view, new) = (&self.state.view, &self.new);
+    fn look_at_depths(&self, commands: &[Command], judged: &mut Judged) -> Result<()> {
+        let (view, new, facts) = (&self.state.view, &self.new, &mut judged.facts);
         let tips = commands.iter().zip(&*facts).filter(|(_, fact)| fact.refused.is_none());
         let tips: Vec<ObjectId> = tips.filter_map(|(command, _)| command.new).filter(|tip| !view.is_tip(tip)).collect();
         let Some(first) = too_deep(&view.packs, new, view.format, tips)? else { return Ok(()) };
         let together = commands.len() > MAX_SEPARATE_WALKS;
+        if let TooDeep::Tree(tree) = first
+            && let Some(place) = self.places([tree].into())?.remove(&tree)
+        {
+            judged.messages.push(format!("error: {first}; it is {}", Printable(place)));
+        }
         for (command, fact) in commands.iter().zip(facts).filter(|(_, fact)| fact.refused.is_none()) {
             let reason = match together {
                 true => Some(first),

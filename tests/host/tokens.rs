@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use crate::git::GitRepo;
-use crate::pair::{Pair, REGIONS, US};
+use crate::pair::{Pair, REGIONS, US, new_certificate};
 use crate::said;
 
 fn with(pair: &Pair, token: &str, name: &str) -> String {
@@ -94,5 +94,59 @@ fn state_is_for_its_owner_alone() {
     assert_eq!(mode(data.join("objects")), 0o700);
     for entry in std::fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file()) {
         assert_eq!(mode(entry.clone()) & 0o077, 0, "{}", entry.display());
+    }
+}
+
+/// What a host with tokens says that cannot begin to listen, since its address is taken or not one of this machine.
+fn says_before_listening(listen: &str, lines: &str) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    new_certificate(dir.path());
+    let file = dir.path().join("gitferry.toml");
+    let region = "[regions.us]\nobjects = \"file:objects\"\ntable = \"sqlite:table.db\"\n";
+    let host = format!("[hosts.us]\nlisten = \"{listen}\"\nauth = {{ tokens = \"tokens\" }}\n{lines}\n");
+    std::fs::write(&file, format!("{region}{host}")).unwrap();
+    std::fs::write(dir.path().join("tokens"), "ann:0123456789abcdef\n").unwrap();
+    let gitferry = |arg: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gitferry"));
+        command.arg("--config").arg(&file).args(arg).stdin(std::process::Stdio::null());
+        command
+    };
+    let made = gitferry(&["region", "init"]).output().unwrap();
+    assert!(made.status.success(), "{}", said(&made));
+    let log = std::fs::File::create(dir.path().join("log")).unwrap();
+    let mut up = gitferry(&["up"]);
+    let mut up = up.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
+    let mut code = None;
+    for _ in 0..600 {
+        code = up.try_wait().unwrap();
+        if code.is_some() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+    up.kill().unwrap();
+    up.wait().unwrap();
+    let text = std::fs::read_to_string(dir.path().join("log")).unwrap();
+    assert!(code.is_some_and(|code| !code.success()), "{text}");
+    text
+}
+
+#[test]
+fn tokens_in_clear_beyond_loopback_are_warned_of() {
+    // An address that no machine has (RFC 5737), and ports that are taken.
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let loopback = taken.local_addr().unwrap().to_string();
+    let tls = "tls = { cert = \"cert.pem\", key = \"key.pem\" }";
+    for (listen, lines, warned) in [
+        ("192.0.2.1:8411", "", true),
+        ("[2001:db8::1]:8411", "", true),
+        ("192.0.2.1:8411", tls, false),
+        ("192.0.2.1:8411", "trusted_proxies = [\"192.0.2.2\"]", false),
+        (&loopback, "", false),
+    ] {
+        let said = says_before_listening(listen, lines);
+        let found = said.contains("tokens and content cross the network in clear");
+        assert!(found == warned, "{listen} {lines}: {said}");
+        assert!(!warned || said.contains("set `tls`, or `trusted_proxies`"), "{said}");
     }
 }

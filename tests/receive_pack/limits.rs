@@ -1,7 +1,14 @@
 //! What is too large.
 
+use std::time::Duration;
+
+use gitferry::git::memory;
+
 use crate::git::{GitRepo, noise};
-use crate::server::Host;
+use crate::server::{Host, said};
+
+/// Set where a test runs by itself in a process, since it changes what holds for all of that.
+const OWN_PROCESS: &str = "GITFERRY_TEST_OWN_PROCESS";
 
 #[test]
 fn an_oversized_pack_is_refused_with_a_clear_message() {
@@ -71,5 +78,40 @@ fn a_thin_pack_on_a_large_base_takes_no_more_memory_than_there_is() {
         let answer = host.talk(&[format!("{old} {new} refs/heads/main")], &thin);
         assert!(answer.contains("ok refs/heads/main"), "{answer}");
     }
+    host.verified();
+}
+
+#[test]
+fn a_push_that_finds_no_memory_in_time_is_refused_and_may_come_again() {
+    if std::env::var_os(OWN_PROCESS).is_none() {
+        let name = "limits::a_push_that_finds_no_memory_in_time_is_refused_and_may_come_again";
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        let output = again.args(["--exact", name]).env(OWN_PROCESS, "1").output().unwrap();
+        assert!(output.status.success() && said(&output).contains("1 passed"), "{}", said(&output));
+        return;
+    }
+    let host = Host::new();
+    let client = GitRepo::init(host.dir.path().join("client"), &[]);
+    // More objects than have tables free of charge.
+    let (mut script, mut files) = (String::new(), String::new());
+    for number in 1..=17_000 {
+        script += &format!("blob\nmark :{number}\ndata 6\n{number:06}\n");
+        files += &format!("M 100644 :{number} d{}/f{number}\n", number % 100);
+    }
+    script += &format!("commit refs/heads/main\ncommitter A <a@example.com> 1700000000 +0000\ndata 1\nm\n{files}\n");
+    client.feed(&["fast-import", "--quiet"], script.as_bytes());
+    client.commit("small", "file", "content\n");
+    let budget = memory::budget();
+    budget.set_total(memory::MIN_BUDGET_BYTES);
+    budget.set_longest_wait(Duration::from_millis(200));
+    let held = budget.take(memory::MIN_BUDGET_BYTES).unwrap();
+    host.refuses(&client, &["main"], &["no memory left", "try again later", "unpacker error"]);
+    assert_eq!((host.refs(), host.pack_keys()), (Vec::new(), Vec::new()));
+    assert_eq!(host.spooled(), Vec::<std::path::PathBuf>::new());
+    // What needs little is taken all the same.
+    host.push(&client, &["small"]);
+    drop(held);
+    host.push(&client, &["main"]);
+    assert_eq!(budget.held(), 0);
     host.verified();
 }

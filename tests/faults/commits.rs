@@ -2,7 +2,6 @@
 
 use std::sync::{Arc, Mutex};
 
-use async_trait::async_trait;
 use gitferry::Kind;
 use gitferry::decorate::{Failure, Faults, Operation, When};
 use gitferry::ledger::LedgerError;
@@ -11,9 +10,9 @@ use gitferry::ledger::head::State;
 use gitferry::ledger::keys;
 use gitferry::region::RegionError;
 use gitferry::region::commit::Subject;
-use gitferry::table::{Item, Key, Page, Query, Table, TableError, Write};
+use gitferry::table::{Query, TableError};
 
-use crate::faulty::{Sites, assert_sound};
+use crate::faulty::{Intercepted, Sites, assert_sound, is_commit};
 use crate::pool::Source;
 
 const SHA1: gix::hash::Kind = gix::hash::Kind::Sha1;
@@ -148,11 +147,7 @@ async fn a_step_that_goes_back_is_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_nobody_can_look_for_keeps_its_packs() {
     let template = Sites::new(&["us"]);
-    let mut source = Source::with(template.path("source"), 2, &[("refs/heads/main", 3)]);
-    source.import(&template.region("us"), "app").await.unwrap();
-    source.levels = 4;
-    source.set("refs/heads/main", 7);
-    source.write();
+    let source = Source::ahead(&template, "us").await;
     for failure in Failure::ALL {
         let sites = template.copy();
         let faults = Arc::new(Faults::none());
@@ -192,52 +187,22 @@ async fn a_commit_that_cannot_be_looked_for_below_others_may_have_happened() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_commit_that_arrives_after_its_caller_has_looked_finds_its_packs() {
     let sites = Sites::new(&["us"]);
-    let mut source = Source::with(sites.path("source"), 2, &[("refs/heads/main", 3)]);
     let us = sites.region("us");
-    source.import(&us, "app").await.unwrap();
-    source.levels = 4;
-    source.set("refs/heads/main", 7);
-    source.write();
-    let late = Arc::new(Late { inner: us.table.clone(), held: Mutex::default() });
+    let source = Source::ahead(&sites, "us").await;
+    let held = Arc::new(Mutex::new(Vec::new()));
+    let (late, table) = (held.clone(), us.table.name().to_owned());
     let mut slow = us.clone();
-    slow.table = late.clone();
+    slow.table = Intercepted::new(&us.table, is_commit, move |writes| {
+        *late.lock().unwrap() = writes;
+        let reason = "the request timed out".into();
+        Box::pin(async move { Err(TableError::Unavailable { table, reason, ambiguous: true }) })
+    });
     let error = source.import(&slow, "app").await.unwrap_err();
     assert_eq!(error.kind(), Kind::InDoubt, "{error}");
-    let writes = late.held.lock().unwrap().take().unwrap();
+    let writes = std::mem::take(&mut *held.lock().unwrap());
     us.table.transact(writes).await.unwrap();
     assert_eq!(us.get("app").await.unwrap().head.frontier.seq, 2);
     assert_sound(&us).await;
-}
-
-/// Holds the first write of a head back, and says that its answer was lost.
-#[derive(Debug)]
-struct Late {
-    inner: Arc<dyn Table>,
-    held: Mutex<Option<Vec<Write>>>,
-}
-
-#[async_trait]
-impl Table for Late {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Item>>, TableError> {
-        self.inner.get_many(keys).await
-    }
-
-    async fn query(&self, query: &Query) -> Result<Page, TableError> {
-        self.inner.query(query).await
-    }
-
-    async fn transact(&self, writes: Vec<Write>) -> Result<(), TableError> {
-        if writes.iter().any(|write| write.key.sk == "head") && self.held.lock().unwrap().is_none() {
-            *self.held.lock().unwrap() = Some(writes);
-            let reason = "the request timed out".into();
-            return Err(TableError::Unavailable { table: self.name().into(), reason, ambiguous: true });
-        }
-        self.inner.transact(writes).await
-    }
 }
 
 /// A repository that is deleted or renamed and made again under the name, between two attempts of one commit.
@@ -247,15 +212,16 @@ async fn a_retry_never_goes_into_another_repository() {
         for edit in ["import", "rename", "delete", "head"] {
             let sites = Sites::new(&["us"]);
             let us = sites.region("us");
-            let mut source = Source::with(sites.path("source"), 2, &[("refs/heads/main", 3)]);
-            source.import(&us, "app").await.unwrap();
+            let source = Source::ahead(&sites, "us").await;
             let old = us.get("app").await.unwrap();
-            source.levels = 4;
-            source.set("refs/heads/main", 7);
-            source.write();
-            let swap = Arc::new(Swap { region: us.clone(), deleted, done: Mutex::default() });
-            let mut overtaken = us.clone();
-            overtaken.table = swap.clone();
+            let (mut overtaken, region) = (us.clone(), us.clone());
+            overtaken.table = Intercepted::before(&us.table, is_commit, async move {
+                match deleted {
+                    true => drop(region.delete("app", "you").await.unwrap()),
+                    false => drop(region.rename("app", "app-old", "you").await.unwrap()),
+                }
+                region.create("app", SHA1, "you").await.unwrap();
+            });
             let error = match edit {
                 "import" => source.import(&overtaken, "app").await.map(drop).unwrap_err(),
                 "rename" => overtaken.rename("app", "new", "me").await.map(drop).unwrap_err(),
@@ -278,42 +244,6 @@ async fn a_retry_never_goes_into_another_repository() {
             let there = there.iter().filter(|object| object.key.ends_with(".pack")).count();
             assert_eq!(there, packs, "{edit}");
         }
-    }
-}
-
-/// Replaces the repository `app` right before the first write of a head.
-#[derive(Debug)]
-struct Swap {
-    region: gitferry::region::Region,
-    deleted: bool,
-    done: Mutex<bool>,
-}
-
-#[async_trait]
-impl Table for Swap {
-    fn name(&self) -> &str {
-        self.region.table.name()
-    }
-
-    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Item>>, TableError> {
-        self.region.table.get_many(keys).await
-    }
-
-    async fn query(&self, query: &Query) -> Result<Page, TableError> {
-        self.region.table.query(query).await
-    }
-
-    async fn transact(&self, writes: Vec<Write>) -> Result<(), TableError> {
-        let first = writes.iter().any(|write| write.key.sk == "head")
-            && !std::mem::replace(&mut self.done.lock().unwrap(), true);
-        if first {
-            match self.deleted {
-                true => drop(self.region.delete("app", "you").await.unwrap()),
-                false => drop(self.region.rename("app", "app-old", "you").await.unwrap()),
-            }
-            self.region.create("app", SHA1, "you").await.unwrap();
-        }
-        self.region.table.transact(writes).await
     }
 }
 

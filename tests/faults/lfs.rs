@@ -1,8 +1,5 @@
 //! One fault at every single call that has to do with LFS objects.
 
-use std::sync::Arc;
-
-use gitferry::decorate::Faults;
 use gitferry::git::lfs::Pointer;
 use gitferry::ledger::change::LfsObject;
 use gitferry::ledger::head::RepositoryId;
@@ -10,7 +7,7 @@ use gitferry::ledger::keys;
 use gitferry::region::lfs::{LfsSpool, SettledPointers};
 use gitferry::region::{Region, RegionError};
 
-use crate::everywhere::{Plan, crash_everywhere, fail_everywhere, one_replication};
+use crate::everywhere::{Breadth, Plan, crash_everywhere, fail_everywhere, one_replication};
 use crate::faulty::{Sites, assert_sound, link};
 use crate::histories::deliver_all;
 use crate::support::git::noise;
@@ -49,15 +46,23 @@ async fn lag(sites: &Sites) {
 async fn a_replication_of_lfs_objects_that_dies_anywhere_never_shows_a_change_without_them() {
     let sites = Sites::new(&["us", "eu"]);
     lag(&sites).await;
-    assert!(crash_everywhere(|plan| one_replication(&sites, plan)).await > 30);
+    assert!(crash_everywhere(Breadth::One, |plan| one_replication(&sites, plan)).await > 30);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes a minute: every call fails once"]
 async fn a_replication_of_lfs_objects_whose_calls_fail_once() {
     let sites = Sites::new(&["us", "eu"]);
     lag(&sites).await;
-    assert!(fail_everywhere(|plan| one_replication(&sites, plan)).await > 30);
+    assert!(fail_everywhere(Breadth::One, |plan| one_replication(&sites, plan)).await > 30);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "takes minutes: every kind of failure at every call"]
+async fn a_replication_of_lfs_objects_that_fails_anywhere_in_any_way() {
+    let sites = Sites::new(&["us", "eu"]);
+    lag(&sites).await;
+    assert!(crash_everywhere(Breadth::All, |plan| one_replication(&sites, plan)).await > 30);
+    assert!(fail_everywhere(Breadth::All, |plan| one_replication(&sites, plan)).await > 30);
 }
 
 /// What a host does with an upload: store, then name what a pointer waits for.
@@ -75,9 +80,8 @@ async fn one_upload(template: &Sites, plan: Plan) -> bool {
     let us = sites.region("us");
     let id = us.get("app").await.unwrap().id;
     let content = noise(7, 10_000);
-    let faults = Arc::new(Faults::none());
-    plan.arm(&faults);
-    let faulty = sites.faulty("us", &faults);
+    let faults = plan.arm();
+    let faulty = plan.region(&sites, "us", &faults);
     let well = upload(&faulty, id, &content).await.is_ok();
     let (_, object) = spool(&us, &content);
     let held = us.lfs_objects(id, &[object.oid]).await.unwrap()[0];
@@ -110,8 +114,8 @@ async fn an_upload_that_fails_anywhere_leaves_no_row_without_its_object() {
     let mut settled = SettledPointers { missing, ..SettledPointers::default() };
     us.await_missing(id, &mut settled).await.unwrap();
     assert_eq!(settled.missing.len(), 1);
-    assert!(crash_everywhere(|plan| one_upload(&sites, plan)).await > 5);
-    assert!(fail_everywhere(|plan| one_upload(&sites, plan)).await > 5);
+    assert!(crash_everywhere(Breadth::All, |plan| one_upload(&sites, plan)).await > 5);
+    assert!(fail_everywhere(Breadth::All, |plan| one_upload(&sites, plan)).await > 5);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

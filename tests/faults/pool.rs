@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use gitferry::region::Region;
 use gitferry::region::import::{ImportOptions, Imported};
 
+use crate::faulty::Sites;
 use crate::support::git::GitRepo;
 
 /// How many packs there are; each needs those before it.
@@ -127,6 +128,21 @@ impl Source {
         }
         source.write();
         source
+    }
+
+    /// The source of a repository `app` that a region has, with a commit and packs that the region lacks.
+    pub async fn ahead(sites: &Sites, region: &str) -> Source {
+        let mut source = Source::with(sites.path("source"), 2, &[("refs/heads/main", 3)]);
+        source.import(&sites.region(region), "app").await.unwrap();
+        source.advance(4, 7);
+        source
+    }
+
+    /// Borrows so many packs, and moves the main branch.
+    pub fn advance(&mut self, levels: usize, number: usize) {
+        self.levels = levels;
+        self.set("refs/heads/main", number);
+        self.write();
     }
 
     /// Gives a ref a value out of the pool; whatever is in the way of its name goes.

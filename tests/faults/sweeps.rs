@@ -4,8 +4,6 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
-use async_trait::async_trait;
-use futures::future::BoxFuture;
 use gitferry::Kind;
 use gitferry::clock::{Clock, SystemClock};
 use gitferry::decorate::{Meter, Operation};
@@ -16,11 +14,11 @@ use gitferry::objects::decorate::MeteredStore;
 use gitferry::region::push::{FreshStates, PushPolicy, PushProgress, Serving};
 use gitferry::region::sweep::Swept;
 use gitferry::region::{Region, RegionError};
-use gitferry::table::{Condition, Item, Key, Page, Query, Table, TableError, Write};
+use gitferry::table::{Condition, Key, Query, Table, TableError, Write};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use crate::faulty::{Sites, assert_equal, assert_sound, link, refs_of};
+use crate::faulty::{Intercepted, Sites, assert_equal, assert_sound, is_commit, link, refs_of};
 use crate::histories::deliver_all;
 use crate::pool::Source;
 use crate::support::git::GitRepo;
@@ -48,16 +46,10 @@ impl Place {
     async fn new() -> Place {
         let sites = Sites::new(&["us", "eu"]);
         let (us, eu) = (sites.region("us"), sites.region("eu"));
-        let mut source = Source::with(sites.path("source"), 2, &[("refs/heads/main", 3)]);
-        source.import(&us, "app").await.unwrap();
+        let mut source = Source::ahead(&sites, "us").await;
         assert!(deliver_all(&link(us.clone(), eu)).await);
-        source.levels = 4;
-        source.set("refs/heads/main", 7);
-        source.write();
         source.import(&us, "app").await.unwrap();
-        source.levels = 6;
-        source.set("refs/heads/main", 11);
-        source.write();
+        source.advance(6, 11);
         Place { sites, source }
     }
 
@@ -127,6 +119,27 @@ impl Place {
         }
     }
 
+    /// Commits right before the claim of a sweep.
+    async fn commit_during_a_sweep(
+        &self,
+        mut sweeper: Region,
+        table: Arc<dyn Table>,
+        writes: Vec<Write>,
+    ) -> Result<(), TableError> {
+        self.age_objects(&sweeper);
+        let outcome = Arc::new(Mutex::new(None));
+        let told = outcome.clone();
+        let is_claim = |write: &Write| write.key.pk.starts_with("claims/");
+        sweeper.table = Intercepted::before(&table.clone(), is_claim, async move {
+            let result = table.transact(writes).await;
+            *told.lock().unwrap() = Some(result);
+        });
+        let swept = sweeper.sweep().await.unwrap();
+        assert_eq!(swept.orphans, 0);
+        let outcome = outcome.lock().unwrap().take();
+        outcome.expect("the sweep has claimed nothing")
+    }
+
     /// Makes all objects of a region older, as its store sees it.
     fn age_objects(&self, region: &Region) {
         older(&self.sites.path(&region.name).join("objects/repositories"));
@@ -182,60 +195,14 @@ impl Clock for Ahead {
     }
 }
 
-type Act = Box<dyn FnOnce() -> BoxFuture<'static, ()> + Send>;
-
-/// Lets something happen right before the first transaction that has a write of some kind.
-struct Moment {
-    inner: Arc<dyn Table>,
-    is_it: fn(&Write) -> bool,
-    act: Mutex<Option<Act>>,
-}
-
-impl std::fmt::Debug for Moment {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "a moment of {:?}", self.inner)
-    }
-}
-
-impl Moment {
-    fn before_commit(region: &Region, act: impl FnOnce() -> BoxFuture<'static, ()> + Send + 'static) -> Arc<Moment> {
-        let act: Act = Box::new(act);
-        let is_it = |write: &Write| write.key.sk == "head";
-        Arc::new(Moment { inner: region.table.clone(), is_it, act: Mutex::new(Some(act)) })
-    }
-}
-
-#[async_trait]
-impl Table for Moment {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Item>>, TableError> {
-        self.inner.get_many(keys).await
-    }
-
-    async fn query(&self, query: &Query) -> Result<Page, TableError> {
-        self.inner.query(query).await
-    }
-
-    async fn transact(&self, writes: Vec<Write>) -> Result<(), TableError> {
-        let act = writes.iter().any(self.is_it).then(|| self.act.lock().unwrap().take()).flatten();
-        if let Some(act) = act {
-            act().await;
-        }
-        self.inner.transact(writes).await
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sweeper_whose_clock_is_ahead_takes_nothing() {
     for work in WORKS {
         let place = Place::new().await;
         let mut sweeper = place.target(work);
         sweeper.clock = Arc::new(Ahead(SignedDuration::from_hours(1_000 * 24)));
-        let table = Moment::before_commit(&place.target(work), move || {
-            Box::pin(async move { assert_eq!(sweeper.sweep().await.unwrap(), Swept::default()) })
+        let table = Intercepted::before(&place.target(work).table, is_commit, async move {
+            assert_eq!(sweeper.sweep().await.unwrap(), Swept::default());
         });
         place.run(work, table).await.unwrap();
         place.assert_done_in_the_end(work).await;
@@ -249,17 +216,15 @@ async fn what_a_sweep_has_taken_is_not_committed() {
         let place = Arc::new(Place::new().await);
         let region = place.target(work);
         let (during, sweeper) = (place.clone(), region.clone());
-        let table = Moment::before_commit(&region, move || {
-            Box::pin(async move {
-                during.age_objects(&sweeper);
-                let swept = sweeper.sweep().await.unwrap();
-                assert!(swept.orphans >= 2, "{swept:?}");
-                if forgotten {
-                    // So long that the claim itself has come to its end.
-                    age_rows(&sweeper).await;
-                    assert!(sweeper.sweep().await.unwrap().claims >= 1);
-                }
-            })
+        let table = Intercepted::before(&region.table, is_commit, async move {
+            during.age_objects(&sweeper);
+            let swept = sweeper.sweep().await.unwrap();
+            assert!(swept.orphans >= 2, "{swept:?}");
+            if forgotten {
+                // So long that the claim itself has come to its end.
+                age_rows(&sweeper).await;
+                assert!(sweeper.sweep().await.unwrap().claims >= 1);
+            }
         });
         match place.run(work, table).await {
             Ok(()) => assert_ne!(work, Work::Push, "the client would have to send it again"),
@@ -310,61 +275,13 @@ async fn what_is_committed_before_the_claim_stays() {
     for work in WORKS {
         let place = Arc::new(Place::new().await);
         let region = place.target(work);
-        let table = Arc::new(DuringSweep { place: place.clone(), sweeper: region.clone(), done: Mutex::default() });
+        let (during, table) = (place.clone(), region.table.clone());
+        let inner = table.clone();
+        let table = Intercepted::new(&table, is_commit, move |writes| {
+            Box::pin(async move { during.commit_during_a_sweep(region, inner, writes).await })
+        });
         place.run(work, table).await.unwrap();
         place.assert_done_in_the_end(work).await;
-    }
-}
-
-/// Commits in the middle of a sweep.
-#[derive(Debug)]
-struct DuringSweep {
-    place: Arc<Place>,
-    sweeper: Region,
-    done: Mutex<bool>,
-}
-
-impl std::fmt::Debug for Place {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("a place")
-    }
-}
-
-#[async_trait]
-impl Table for DuringSweep {
-    fn name(&self) -> &str {
-        self.sweeper.table.name()
-    }
-
-    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Item>>, TableError> {
-        self.sweeper.table.get_many(keys).await
-    }
-
-    async fn query(&self, query: &Query) -> Result<Page, TableError> {
-        self.sweeper.table.query(query).await
-    }
-
-    async fn transact(&self, writes: Vec<Write>) -> Result<(), TableError> {
-        let is_commit = writes.iter().any(|write| write.key.sk == "head");
-        if !is_commit || std::mem::replace(&mut self.done.lock().unwrap(), true) {
-            return self.sweeper.table.transact(writes).await;
-        }
-        self.place.age_objects(&self.sweeper);
-        let mut sweeper = self.sweeper.clone();
-        let (inner, outcome) = (sweeper.table.clone(), Arc::new(Mutex::new(None)));
-        let (committing, told) = (inner.clone(), outcome.clone());
-        let act: Act = Box::new(move || {
-            Box::pin(async move {
-                let result = committing.transact(writes).await;
-                *told.lock().unwrap() = Some(result);
-            })
-        });
-        let is_it = |write: &Write| write.key.pk.starts_with("claims/");
-        sweeper.table = Arc::new(Moment { inner, is_it, act: Mutex::new(Some(act)) });
-        let swept = sweeper.sweep().await.unwrap();
-        assert_eq!(swept.orphans, 0);
-        let outcome = outcome.lock().unwrap().take();
-        outcome.expect("the sweep has claimed nothing")
     }
 }
 

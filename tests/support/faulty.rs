@@ -5,10 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures::future::BoxFuture;
 use gitferry::config::LinkMode;
 use gitferry::decorate::Faults;
 use gitferry::ledger::advance::read_head;
@@ -68,10 +69,7 @@ impl Sites {
 
     /// A region as a process sees it whose calls fail by plan.
     pub fn faulty(&self, name: &str, faults: &Arc<Faults>) -> Region {
-        let mut region = self.region(name);
-        region.objects = Arc::new(FaultyStore::new(region.objects, faults.clone()));
-        region.table = Arc::new(FaultyTable::new(region.table, faults.clone()));
-        region
+        faulty(self.region(name), faults)
     }
 
     /// A region that is far away.
@@ -81,6 +79,13 @@ impl Sites {
         region.table = Arc::new(DelayedTable::new(region.table, delay));
         region
     }
+}
+
+/// A region as a process sees it whose calls fail by plan.
+pub fn faulty(mut region: Region, faults: &Arc<Faults>) -> Region {
+    region.objects = Arc::new(FaultyStore::new(region.objects, faults.clone()));
+    region.table = Arc::new(FaultyTable::new(region.table, faults.clone()));
+    region
 }
 
 /// In memory where that is possible: nothing has to outlive the test.
@@ -188,6 +193,76 @@ impl Table for Guard {
             }
         }
         Ok(())
+    }
+}
+
+type Act = Box<dyn FnOnce(Vec<Write>) -> BoxFuture<'static, Result<(), TableError>> + Send>;
+
+/// A table whose first transaction with a write of some kind is left to the test.
+pub struct Intercepted {
+    inner: Arc<dyn Table>,
+    is_it: fn(&Write) -> bool,
+    act: Mutex<Option<Act>>,
+}
+
+impl Intercepted {
+    /// `act` gets the writes of the transaction, and answers it.
+    pub fn new(
+        inner: &Arc<dyn Table>,
+        is_it: fn(&Write) -> bool,
+        act: impl FnOnce(Vec<Write>) -> BoxFuture<'static, Result<(), TableError>> + Send + 'static,
+    ) -> Arc<Intercepted> {
+        Arc::new(Intercepted { inner: inner.clone(), is_it, act: Mutex::new(Some(Box::new(act))) })
+    }
+
+    /// Something happens right before the first such transaction.
+    pub fn before(
+        inner: &Arc<dyn Table>,
+        is_it: fn(&Write) -> bool,
+        act: impl Future<Output = ()> + Send + 'static,
+    ) -> Arc<Intercepted> {
+        let table = inner.clone();
+        let act = move |writes| -> BoxFuture<'static, Result<(), TableError>> {
+            Box::pin(async move {
+                act.await;
+                table.transact(writes).await
+            })
+        };
+        Intercepted::new(inner, is_it, act)
+    }
+}
+
+/// A write that moves a head.
+pub fn is_commit(write: &Write) -> bool {
+    write.key.sk == "head"
+}
+
+impl std::fmt::Debug for Intercepted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}, of which one transaction is intercepted", self.inner)
+    }
+}
+
+#[async_trait]
+impl Table for Intercepted {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Item>>, TableError> {
+        self.inner.get_many(keys).await
+    }
+
+    async fn query(&self, query: &Query) -> Result<Page, TableError> {
+        self.inner.query(query).await
+    }
+
+    async fn transact(&self, writes: Vec<Write>) -> Result<(), TableError> {
+        let act = writes.iter().any(self.is_it).then(|| self.act.lock().unwrap().take()).flatten();
+        match act {
+            Some(act) => act(writes).await,
+            None => self.inner.transact(writes).await,
+        }
     }
 }
 

@@ -124,9 +124,11 @@ impl Backup {
             pending: standing("behind"),
             delivered: summary.delivered,
             failed: summary.failed,
+            failing: summary.failed,
             forks: standing("fork"),
             oldest_unverified_seconds: unverified_since.map(age),
             recovery_point_age_seconds: Some(manifest.recovery_point_seconds),
+            ..Figures::default()
         }
     }
 }

@@ -19,6 +19,8 @@ pub(super) struct Behind {
 #[derive(Debug)]
 struct Late {
     since: Timestamp,
+    /// The last delivery failed.
+    failing: bool,
     fork: bool,
 }
 
@@ -27,6 +29,8 @@ struct Late {
 pub(super) struct Standing {
     /// Repositories that are behind.
     pub pending: u64,
+    /// Those of them whose last delivery failed.
+    pub failing: u64,
     /// Those of them that have two histories.
     pub forks: u64,
     /// Since when the one that waits longest does.
@@ -36,7 +40,7 @@ pub(super) struct Standing {
 impl Behind {
     /// Somebody told of a repository.
     pub fn heard(&mut self, task: &Task, now: Timestamp) {
-        self.tasks.entry(task.clone()).or_insert(Late { since: now, fork: false });
+        self.tasks.entry(task.clone()).or_insert(Late { since: now, failing: false, fork: false });
     }
 
     /// A delivery ended well. It is looked at once `again` when something was heard meanwhile.
@@ -56,6 +60,7 @@ impl Behind {
     pub fn failed(&mut self, task: &Task, fork: bool, committed: Option<Timestamp>, now: Timestamp) {
         self.heard(task, now);
         if let Some(late) = self.tasks.get_mut(task) {
+            late.failing = true;
             late.fork = fork;
             late.since = committed.map_or(late.since, |committed| committed.min(late.since));
         }
@@ -66,6 +71,7 @@ impl Behind {
         let of_link = self.tasks.iter().filter(|(task, _)| task.0 == link);
         of_link.fold(Standing::default(), |standing, (_, late)| Standing {
             pending: standing.pending + 1,
+            failing: standing.failing + u64::from(late.failing),
             forks: standing.forks + u64::from(late.fork),
             since: Some(standing.since.map_or(late.since, |since| since.min(late.since))),
         })
@@ -123,15 +129,15 @@ mod tests {
         behind.heard(&task(0, 1), at(200));
         behind.heard(&task(0, 2), at(150));
         behind.heard(&task(1, 3), at(10));
-        assert_eq!(behind.standing(0), Standing { pending: 2, forks: 0, since: Some(at(100)) });
+        assert_eq!(behind.standing(0), Standing { pending: 2, failing: 0, forks: 0, since: Some(at(100)) });
         behind.failed(&task(0, 2), false, Some(at(50)), at(210));
         assert_eq!(behind.standing(0).since, Some(at(50)));
         assert_eq!((behind.since(&task(0, 2)), behind.since(&task(0, 9))), (Some(at(50)), None));
         // A later attempt that could not find that out does not make it younger.
         behind.failed(&task(0, 2), true, None, at(220));
-        assert_eq!(behind.standing(0), Standing { pending: 2, forks: 1, since: Some(at(50)) });
+        assert_eq!(behind.standing(0), Standing { pending: 2, failing: 1, forks: 1, since: Some(at(50)) });
         behind.delivered(&task(0, 2), false, at(230));
-        assert_eq!(behind.standing(0), Standing { pending: 1, forks: 0, since: Some(at(100)) });
+        assert_eq!(behind.standing(0), Standing { pending: 1, failing: 0, forks: 0, since: Some(at(100)) });
         behind.delivered(&task(0, 1), true, at(240));
         assert_eq!(behind.standing(0).since, Some(at(240)));
         behind.delivered(&task(0, 1), false, at(250));

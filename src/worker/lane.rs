@@ -208,6 +208,7 @@ impl Lane {
         let heard = self.behind.since(&task).map_or(0, |since| now.duration_since(since).as_millis() as i64);
         match &result {
             Ok(_) => self.behind.delivered(&task, self.tasks.knows(&task), now),
+            Err(failed) if failed.under_way => self.behind.heard(&task, now),
             Err(failed) => self.behind.failed(&task, failed.fork, failed.committed, now),
         }
         self.count(&task, &result, unannounced, heard);
@@ -228,7 +229,7 @@ impl Lane {
                     tracing::warn!(link, repository = %task.1, lag_ms, "no event had announced this change");
                 }
             }
-            Ok(None) => self.status.worked(task.0),
+            Ok(None) => self.status.worked(task.0, &task.1),
             Err(failed) if failed.under_way => {}
             Err(failed) => {
                 counters.failed.add(1);

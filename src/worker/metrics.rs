@@ -16,6 +16,11 @@ const LINK: &str = "link";
 pub struct Figures {
     /// The link.
     pub link: String,
+    /// The link has not been opened since the start: nothing is known of its repositories, and gauges are left out
+    /// instead of saying that all is well.
+    pub unopened: bool,
+    /// Whether all that the link works with can be used and deliveries succeed; `None` where a single run tells.
+    pub ready: Option<bool>,
     /// The largest age of a change that the target lacks or lacked until a moment ago, in seconds.
     pub lag_seconds: f64,
     /// Repositories that are behind.
@@ -24,6 +29,8 @@ pub struct Figures {
     pub delivered: u64,
     /// Deliveries that failed, since the start.
     pub failed: u64,
+    /// Repositories whose last delivery failed.
+    pub failing: u64,
     /// Repositories with two histories.
     pub forks: u64,
     /// The longest time that a repository of the target has not been verified, in seconds; `None` while unknown.
@@ -33,6 +40,11 @@ pub struct Figures {
 }
 
 impl Figures {
+    /// A figure that can only be told of a link that is open.
+    fn known(&self, value: f64) -> Option<f64> {
+        (!self.unopened && value.is_finite()).then_some(value)
+    }
+
     /// The same with what was counted since `before`.
     pub fn since(&self, before: &Figures) -> Figures {
         Figures {
@@ -53,14 +65,14 @@ struct Metric {
     value: fn(&Figures) -> Option<f64>,
 }
 
-const METRICS: [Metric; 7] = [
+const METRICS: [Metric; 9] = [
     Metric {
         cloudwatch: "LagSeconds",
         unit: "Seconds",
         prometheus: "gitferry_lag_seconds",
         kind: "gauge",
         help: "Largest age of a change that the target lacks, or lacked a moment ago.",
-        value: |figures| Some(figures.lag_seconds),
+        value: |figures| figures.known(figures.lag_seconds),
     },
     Metric {
         cloudwatch: "Pending",
@@ -68,7 +80,7 @@ const METRICS: [Metric; 7] = [
         prometheus: "gitferry_pending",
         kind: "gauge",
         help: "Repositories that are behind.",
-        value: |figures| Some(figures.pending as f64),
+        value: |figures| figures.known(figures.pending as f64),
     },
     Metric {
         cloudwatch: "Delivered",
@@ -87,12 +99,28 @@ const METRICS: [Metric; 7] = [
         value: |figures| Some(figures.failed as f64),
     },
     Metric {
+        cloudwatch: "Failing",
+        unit: "Count",
+        prometheus: "gitferry_failing",
+        kind: "gauge",
+        help: "Repositories whose last delivery failed.",
+        value: |figures| figures.known(figures.failing as f64),
+    },
+    Metric {
+        cloudwatch: "Ready",
+        unit: "None",
+        prometheus: "gitferry_ready",
+        kind: "gauge",
+        help: "1 when all that the link works with can be used and deliveries succeed, else 0.",
+        value: |figures| figures.ready.map(|ready| f64::from(u8::from(ready))),
+    },
+    Metric {
         cloudwatch: "Forks",
         unit: "Count",
         prometheus: "gitferry_forks",
         kind: "gauge",
         help: "Repositories with two histories.",
-        value: |figures| Some(figures.forks as f64),
+        value: |figures| figures.known(figures.forks as f64),
     },
     Metric {
         cloudwatch: "OldestUnverifiedSeconds",
@@ -165,11 +193,48 @@ mod tests {
         // Each that is announced is there, and nothing that is unknown is announced.
         let names: Vec<&str> =
             directive["Metrics"].as_array().unwrap().iter().map(|metric| metric["Name"].as_str().unwrap()).collect();
-        assert_eq!(names, ["LagSeconds", "Pending", "Delivered", "Failed", "Forks"]);
+        assert_eq!(names, ["LagSeconds", "Pending", "Delivered", "Failed", "Failing", "Forks"]);
         assert!(names.iter().all(|name| line[name].is_number()));
         let all = Figures { oldest_unverified_seconds: Some(9.0), recovery_point_age_seconds: Some(0.0), ..figures() };
         let line: Value = serde_json::from_str(&emf(&all, Timestamp::UNIX_EPOCH)).unwrap();
         assert_eq!((&line["OldestUnverifiedSeconds"], &line["RecoveryPointAgeSeconds"]), (&9.0.into(), &0.0.into()));
+    }
+
+    #[test]
+    fn a_link_that_is_not_open_does_not_look_well() {
+        let figures = Figures { unopened: true, ready: Some(false), ..figures() };
+        let text = prometheus(std::slice::from_ref(&figures));
+        let told: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let expected = ["gitferry_delivered_total{link=\"dr\"} 30", "gitferry_failed_total{link=\"dr\"} 4"];
+        assert_eq!(told, [&expected[..], &["gitferry_ready{link=\"dr\"} 0"]].concat());
+        let line: Value = serde_json::from_str(&emf(&figures, Timestamp::UNIX_EPOCH)).unwrap();
+        assert!(line.get("LagSeconds").is_none() && line["Ready"] == 0.0, "{line}");
+    }
+
+    /// The limits of the Embedded Metric Format: 100 metrics in a directive, dimensions of 1,024 printable characters of
+    /// ASCII, finite values, a line of less than 1 MB. And Prometheus's conventions for names.
+    #[test]
+    fn figures_keep_to_the_limits_of_both_systems() {
+        let all = Figures {
+            link: "a".repeat(255),
+            lag_seconds: f64::INFINITY,
+            pending: u64::MAX,
+            ready: Some(true),
+            oldest_unverified_seconds: Some(0.0),
+            ..figures()
+        };
+        let text = emf(&all, Timestamp::MAX);
+        let line: Value = serde_json::from_str(&text).unwrap();
+        let metrics = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap();
+        assert!(metrics.len() <= 100 && text.len() < 10_000 && !text.contains('\n'));
+        assert!(metrics.iter().all(|metric| line[metric["Name"].as_str().unwrap()].is_number()), "{text}");
+        for metric in &METRICS {
+            let (name, is_seconds) = (metric.prometheus, metric.unit == "Seconds");
+            assert_eq!(name.ends_with("_total"), metric.kind == "counter", "{name}");
+            assert_eq!(name.ends_with("_seconds"), is_seconds, "{name}");
+            assert!(name.starts_with("gitferry_") && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+            assert!(!metric.help.contains(['\\', '\n']));
+        }
     }
 
     #[test]

@@ -219,13 +219,13 @@ async fn open(at: usize, opener: &dyn OpenLink, status: &Status) -> Opened {
     loop {
         match beating(at, status, opener.open()).await {
             Ok(opened) => {
-                status.used(&what, None);
+                status.used(at, &what, None);
                 tracing::warn!(link = opener.name(), "the link could be opened and is worked on from now on");
                 return opened;
             }
             Err(error) => {
                 tracing::warn!(error, link = opener.name(), "the link cannot be opened; it is tried again");
-                status.used(&what, Some(error));
+                status.used(at, &what, Some(error));
             }
         }
         beating(at, status, tokio::time::sleep(pace.next_wait())).await;

@@ -89,12 +89,12 @@ impl Source {
         let name = format!("{what} of link {}", self.link.name());
         match result {
             Ok(value) => {
-                self.status.used(&name, None);
+                self.status.used(self.at, &name, None);
                 Some(value)
             }
             Err(error) => {
                 tracing::warn!(%error, link = self.link.name(), "{what}: failed; tried again");
-                self.status.used(&name, Some(error.to_string()));
+                self.status.used(self.at, &name, Some(error.to_string()));
                 None
             }
         }

@@ -71,8 +71,6 @@ pub struct Status {
     pub counters: Counters,
     start: Instant,
     draining: AtomicBool,
-    /// What it works with, and why that cannot be used where it cannot.
-    sources: Mutex<BTreeMap<String, Option<String>>>,
     /// By the place of the link.
     links: Mutex<Vec<LinkStatus>>,
     clock: Arc<dyn Clock>,
@@ -85,7 +83,10 @@ struct LinkStatus {
     delivered: u64,
     failed: u64,
     lag: RecentLag,
-    standing: Standing,
+    /// `None` before the link is opened.
+    standing: Option<Standing>,
+    /// What cannot be used of what it works with, and why.
+    unusable: BTreeMap<String, String>,
     /// Since when the repository has not been verified that has waited longest.
     unverified_since: Option<Timestamp>,
     /// When its loop came round last, since the start.
@@ -139,7 +140,6 @@ impl Default for Status {
             counters: Counters::default(),
             start: Instant::now(),
             draining: AtomicBool::new(false),
-            sources: Mutex::default(),
             links: Mutex::default(),
             clock: SystemClock::shared(),
         }
@@ -173,9 +173,12 @@ impl Status {
         }
     }
 
-    /// A delivery on a link ended well and had nothing to bring.
-    pub(super) fn worked(&self, link: usize) {
-        self.links().iter_mut().skip(link).take(1).for_each(|link| link.failing.repositories.clear());
+    /// A delivery of a repository ended well and had nothing to bring. That says nothing of the others: a target that
+    /// takes no writes lets each repository be looked at which has not changed.
+    pub(super) fn worked(&self, link: usize, which: &Which) {
+        if let Some(link) = self.links().get_mut(link) {
+            link.failing.repositories.retain(|failing| failing != which);
+        }
     }
 
     /// A delivery on a link failed.
@@ -193,7 +196,7 @@ impl Status {
 
     /// How a link stands.
     pub(super) fn stand(&self, link: usize, standing: Standing) {
-        self.links().iter_mut().skip(link).take(1).for_each(|link| link.standing = standing);
+        self.links().iter_mut().skip(link).take(1).for_each(|link| link.standing = Some(standing));
     }
 
     /// Since when the repository of a link has not been verified that has waited longest.
@@ -205,15 +208,21 @@ impl Status {
     pub fn figures(&self) -> Vec<Figures> {
         let (now, at) = (self.now(), self.start.elapsed());
         let age = |since: Timestamp| now.duration_since(since).max(SignedDuration::ZERO).as_secs_f64();
-        let figures = |link: &LinkStatus| Figures {
-            link: link.name.clone(),
-            lag_seconds: link.standing.since.map_or(0.0, age).max(link.lag.largest(at).as_secs_f64()),
-            pending: link.standing.pending,
-            delivered: link.delivered,
-            failed: link.failed,
-            forks: link.standing.forks,
-            oldest_unverified_seconds: link.unverified_since.map(age),
-            recovery_point_age_seconds: None,
+        let figures = |link: &LinkStatus| {
+            let standing = link.standing.unwrap_or_default();
+            Figures {
+                link: link.name.clone(),
+                unopened: link.standing.is_none(),
+                ready: Some(link.not_ready().is_empty()),
+                lag_seconds: standing.since.map_or(0.0, age).max(link.lag.largest(at).as_secs_f64()),
+                pending: standing.pending,
+                delivered: link.delivered,
+                failed: link.failed,
+                failing: standing.failing,
+                forks: standing.forks,
+                oldest_unverified_seconds: link.unverified_since.map(age),
+                recovery_point_age_seconds: None,
+            }
         };
         self.links().iter().map(figures).collect()
     }
@@ -234,10 +243,14 @@ impl Status {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Something that it works with could be used, or could not.
-    pub(super) fn used(&self, what: &str, error: Option<String>) {
-        let mut sources = self.sources.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        sources.insert(what.into(), error);
+    /// Something that a link works with could be used, or could not.
+    pub(super) fn used(&self, link: usize, what: &str, error: Option<String>) {
+        let mut links = self.links();
+        let Some(link) = links.get_mut(link) else { return };
+        match error {
+            Some(error) => _ = link.unusable.insert(what.into(), error),
+            None => _ = link.unusable.remove(what),
+        }
     }
 
     /// Whether the loops of all links come round.
@@ -251,15 +264,76 @@ impl Status {
         if self.draining.load(Ordering::Relaxed) {
             return vec![NotReady { what: "worker".into(), why: "it is stopping".into() }];
         }
-        let sources = self.sources.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let failed = sources.iter().filter_map(|(what, why)| Some((what, why.as_ref()?)));
-        let mut failed: Vec<NotReady> =
-            failed.map(|(what, why)| NotReady { what: what.clone(), why: why.clone() }).collect();
-        drop(sources);
-        let links = self.links();
-        let failing =
-            links.iter().filter_map(|link| Some((format!("deliveries of link {}", link.name), link.failing.why()?)));
-        failed.extend(failing.map(|(what, why)| NotReady { what, why }));
-        failed
+        self.links().iter().flat_map(LinkStatus::not_ready).collect()
+    }
+}
+
+impl LinkStatus {
+    fn not_ready(&self) -> Vec<NotReady> {
+        let unusable = self.unusable.iter().map(|(what, why)| NotReady { what: what.clone(), why: why.clone() });
+        let failing = self.failing.why();
+        unusable.chain(failing.map(|why| NotReady { what: format!("deliveries of link {}", self.name), why })).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn which(name: &str) -> Which {
+        Which::Name(name.into())
+    }
+
+    fn of_two() -> Status {
+        let status = Status::of(["a", "b"].into_iter(), None);
+        status.counted(0, 1_000);
+        status
+    }
+
+    fn ready(status: &Status) -> [Option<bool>; 2] {
+        let figures = status.figures();
+        [figures[0].ready, figures[1].ready]
+    }
+
+    #[test]
+    fn a_link_of_which_every_delivery_fails_is_not_ready_and_hides_no_other() {
+        let status = of_two();
+        status.failed(0, &which("one"), "no");
+        status.failed(0, &which("one"), "no");
+        assert_eq!((ready(&status), status.not_ready()), ([Some(true); 2], Vec::new()));
+        status.failed(0, &which("two"), "no");
+        assert_eq!(ready(&status), [Some(false), Some(true)]);
+        let [not_ready] = &status.not_ready()[..] else { panic!("{:?}", status.not_ready()) };
+        assert!(not_ready.what.contains("link a") && not_ready.why.ends_with("no"), "{not_ready:?}");
+        // Looks at repositories without changes bring nothing, and prove nothing.
+        status.worked(0, &which("three"));
+        assert_eq!(ready(&status), [Some(false), Some(true)]);
+        status.worked(0, &which("two"));
+        assert_eq!(ready(&status), [Some(true); 2]);
+        status.failed(0, &which("two"), "no");
+        status.delivered(0, Duration::ZERO);
+        assert_eq!(ready(&status), [Some(true); 2]);
+    }
+
+    #[test]
+    fn what_cannot_be_used_makes_its_link_unready_until_it_can() {
+        let status = of_two();
+        status.used(1, "the queue of link b", Some("denied".into()));
+        assert_eq!(ready(&status), [Some(true), Some(false)]);
+        assert_eq!(status.not_ready(), [NotReady { what: "the queue of link b".into(), why: "denied".into() }]);
+        status.used(1, "the queue of link b", None);
+        assert_eq!((ready(&status), status.not_ready()), ([Some(true); 2], Vec::new()));
+    }
+
+    #[test]
+    fn a_link_is_unknown_until_it_is_opened_and_ages_are_never_negative() {
+        let status = of_two();
+        assert!(status.figures().iter().all(|figures| figures.unopened));
+        let later = status.now().checked_add(SignedDuration::from_hours(1)).unwrap();
+        status.stand(0, Standing { pending: 3, failing: 2, forks: 1, since: Some(later) });
+        status.unverified_since(0, Some(later));
+        let figures = &status.figures()[0];
+        assert_eq!((figures.unopened, figures.pending, figures.failing, figures.forks), (false, 3, 2, 1));
+        assert_eq!((figures.lag_seconds, figures.oldest_unverified_seconds), (0.0, Some(0.0)));
     }
 }

@@ -335,6 +335,7 @@ impl Handler {
             End::Failed(error) => {
                 figures.pending += 1;
                 figures.failed += 1;
+                figures.failing += 1;
                 figures.forks += u64::from(matches!(error, ReplicationError::Fork { .. }));
             }
         }

@@ -2,8 +2,10 @@
 
 use bytes::Bytes;
 use gitferry::Kind;
-use gitferry::objects::{ObjectError, ObjectStore, S3Options};
+use gitferry::objects::{ObjectError, ObjectStore, S3Options, S3Store};
 
+use crate::aws::Emulator;
+use crate::proxy::{Fault, Proxy};
 use crate::wire::{Answer, Wire, bucket};
 
 #[tokio::test]
@@ -57,4 +59,26 @@ async fn bytes_that_are_not_those_announced_are_corrupt() {
     let store = wire.store(bucket().await).await;
     wire.answer(Answer::error("PutObject", 400, "BadDigest"));
     assert_eq!(store.put("x", Bytes::new()).await.unwrap_err().kind(), Kind::Corrupt);
+}
+
+/// Whichever request it was: the next attempt may go through, and a write may have happened.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_closes_before_the_answer_is_no_fault_of_the_environment() {
+    let proxy = Proxy::start(Emulator::get().endpoint()).await;
+    let sdk = Emulator::get().sdk_config().await.into_builder().endpoint_url(&proxy.endpoint).build();
+    let store = S3Store::new(&sdk, bucket().await, "store");
+    store.put("a", "a".into()).await.unwrap();
+    for read in [false, true] {
+        proxy.rule(|_| Some(Fault::Lose));
+        let error = match read {
+            true => store.get("a", 0..1).await.map(drop).unwrap_err(),
+            false => store.put("b", "b".into()).await.map(drop).unwrap_err(),
+        };
+        assert!(matches!(error, ObjectError::Unavailable { ambiguous, .. } if ambiguous != read), "{error:?}");
+    }
+    // All answers to the request are lost, and what is there decides.
+    proxy.rule(|request| request.is_s3("PutObject").then_some(Fault::LoseAnswer));
+    store.put("c", "c".into()).await.unwrap();
+    proxy.relent();
+    assert_eq!(store.get("c", 0..1).await.unwrap(), "c");
 }

@@ -13,6 +13,7 @@ mod git;
 #[path = "../support/proxy.rs"]
 mod proxy;
 
+mod consolidating;
 mod creating;
 mod errors;
 mod in_parts;

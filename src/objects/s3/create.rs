@@ -164,14 +164,29 @@ impl S3Store {
         size: u64,
     ) -> Result<Result<ObjectMeta, String>, ObjectError> {
         let upload = self.begin(key).await?;
-        let done = self.send_parts(&upload, path, file, size).await;
+        let parts = match self.send_parts(&upload, path, file, size).await {
+            Ok(parts) => parts,
+            // No request has asked to complete it, so it goes whatever became of its parts.
+            Err(error) => {
+                self.give_up(&upload).await;
+                return Err(error);
+            }
+        };
+        let crc64 = parts.iter().fold(Crc64::default(), |crc64, part| crc64.followed_by(part.crc64, part.size));
+        let done = self.try_complete(&upload, &parts, size, crc64).await;
         if let Err(error) = &done
             && !matches!(error, ObjectError::Unavailable { ambiguous: true, .. })
-            && let Err(error) = self.abort(&upload).await
         {
-            tracing::warn!(%error, key, "could not abort an upload that failed");
+            self.give_up(&upload).await;
         }
         done
+    }
+
+    /// Aborts an upload that no process goes on with; best effort, since a sweep does so later.
+    async fn give_up(&self, upload: &Upload) {
+        if let Err(error) = self.abort(upload).await {
+            tracing::warn!(%error, key = upload.key, "could not abort an upload that failed");
+        }
     }
 
     async fn send_parts(
@@ -180,13 +195,11 @@ impl S3Store {
         path: &Path,
         file: Arc<File>,
         size: u64,
-    ) -> Result<Result<ObjectMeta, String>, ObjectError> {
+    ) -> Result<Vec<Part>, ObjectError> {
         let count = u32::try_from(size.div_ceil(PART_BYTES)).unwrap_or(u32::MAX);
         let pieces: Vec<_> =
             (0..count).map(|number| self.send_piece(upload, number, path, file.clone(), size)).collect();
-        let parts: Vec<Part> = stream::iter(pieces).buffered(PARTS_IN_FLIGHT).try_collect().await?;
-        let crc64 = parts.iter().fold(Crc64::default(), |crc64, part| crc64.followed_by(part.crc64, part.size));
-        self.try_complete(upload, &parts, size, crc64).await
+        stream::iter(pieces).buffered(PARTS_IN_FLIGHT).try_collect().await
     }
 
     async fn send_piece(

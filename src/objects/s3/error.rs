@@ -88,7 +88,9 @@ impl Failure {
             }
             return says.failure();
         }
-        let network = matches!(error, SdkError::DispatchFailure(sent) if !sent.is_other());
+        // A connection that closed before its answer is `other`, too, with a kind of error: an identity that cannot be
+        // had has none.
+        let network = matches!(error, SdkError::DispatchFailure(sent) if !sent.is_other() || sent.as_other().is_some());
         let failure = failure(error, &Attempts::default());
         match failure.cause {
             Cause::Setup if !network => Failure::Environment(failure.reason),

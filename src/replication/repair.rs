@@ -5,6 +5,7 @@
 //! A pack is copied under a key of its own, and one conditional write puts that key into the manifest: a repair that is
 //! interrupted leaves the old state, and hosts that run read the manifest again.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -14,15 +15,18 @@ use tokio::sync::Semaphore;
 use super::error::{InRegion as _, ReplicationError};
 use super::progress::Progress;
 use super::transfer::{CopiedPack, PARTS_IN_MEMORY, Transfer};
+use crate::git::lfs::LfsOid;
 use crate::ledger::LedgerError;
 use crate::ledger::advance::{Advance, advance_head, read_head};
 use crate::ledger::change::LfsObject;
-use crate::ledger::head::HeadItem;
+use crate::ledger::head::{Frontier, HeadItem};
 use crate::ledger::keys;
+use crate::ledger::log::read_chain;
 use crate::objects::{Crc64, ObjectError, ObjectStore, PART_BYTES};
 use crate::region::commit::MAX_COMMIT_ATTEMPTS;
+use crate::region::fold::fold;
 use crate::region::manifest::{LivePack, Manifest};
-use crate::region::{Region, RegionError};
+use crate::region::{Region, RegionError, blocking};
 use crate::table::{Condition, Query, Write};
 
 /// What a repair found and did.
@@ -173,36 +177,65 @@ impl Repair {
     }
 
     async fn lfs(&self, item: &HeadItem, repaired: &mut Repaired) -> Result<(), ReplicationError> {
+        let mut named = self.named_lfs(item).await?;
         let mut query = Query::prefix(keys::repository(item.id), keys::LFS_PREFIX);
         loop {
             let page = self.target.table.query(&query).await.in_region(&self.target)?;
-            let oids: Vec<_> = page
+            let oids: Vec<LfsOid> = page
                 .keys()
                 .filter_map(|key| key.sk.strip_prefix(keys::LFS_PREFIX).and_then(|oid| oid.parse().ok()))
                 .collect();
             let held = self.target.lfs_objects(item.id, &oids).await.in_region(&self.target)?;
-            for object in held.into_iter().flatten() {
-                repaired.lfs_objects += 1;
-                self.lfs_object(item, object, repaired).await?;
+            for row in held.into_iter().flatten() {
+                // Objects that no change names yet are what their row says.
+                let object = named.remove(&row.oid).unwrap_or(row);
+                let problem = (object != row).then_some("its row in the table says something else");
+                self.lfs_object(item, object, problem, repaired).await?;
             }
             match page.next {
-                None => return Ok(()),
+                None => break,
                 next => query.after = next,
             }
         }
+        for object in named.into_values() {
+            self.lfs_object(item, object, Some("has no row in the table"), repaired).await?;
+        }
+        Ok(())
     }
 
+    /// The LFS objects that the changes of the damaged region name.
+    async fn named_lfs(&self, item: &HeadItem) -> Result<BTreeMap<LfsOid, LfsObject>, ReplicationError> {
+        let target = &self.target;
+        let rows = read_chain(&*target.table, item.id, Frontier::ORIGIN, item.head.frontier).await.in_region(target)?;
+        let (log, id) = (target.log(), item.id);
+        let folding = move || Ok::<_, std::io::Error>(fold(&log, id, None, &rows));
+        let folded = blocking(folding).await.in_region(target)?;
+        let folded = folded.map_err(|error| ReplicationError::of_fold(error, &item.head.name, &target.name))?;
+        Ok(folded.lfs)
+    }
+
+    /// Reads one object and mends it, or its row.
     async fn lfs_object(
         &self,
         item: &HeadItem,
         object: LfsObject,
+        row_problem: Option<&str>,
         repaired: &mut Repaired,
     ) -> Result<(), ReplicationError> {
+        repaired.lfs_objects += 1;
         let key = keys::lfs_object(item.id, object.oid);
         let LfsObject { oid, size, crc64 } = object;
         let problem = object_problem(&*self.target.objects, &key, size, crc64).await.in_region(&self.target)?;
-        let Some(problem) = problem else { return Ok(()) };
-        let text = format!("LFS object {oid}: {problem}");
+        let text = match (&problem, row_problem) {
+            (None, None) => return Ok(()),
+            (Some(problem), _) => format!("LFS object {oid}: {problem}"),
+            (None, Some(problem)) => format!("LFS object {oid}: {problem}"),
+        };
+        if problem.is_none() {
+            self.target.put_lfs_rows(item.id, &[object]).await.in_region(&self.target)?;
+            repaired.repaired_lfs_objects.push(text);
+            return Ok(());
+        }
         // The key is the same in every region and after every repair: the damaged object goes only when a sound one
         // is known to be there to replace it.
         let theirs = object_problem(&*self.source.objects, &key, size, crc64).await.in_region(&self.source)?;

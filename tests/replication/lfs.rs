@@ -3,21 +3,22 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::support::git::{GitRepo, noise};
 use crate::support::{LINK, Run, SOURCE, TARGET, World};
 
-fn oid_of(content: &[u8]) -> String {
+pub fn oid_of(content: &[u8]) -> String {
     hex::encode(Sha256::digest(content))
 }
 
 /// Where git-lfs keeps an object.
-fn kept(repo: &Path, oid: &str) -> PathBuf {
+pub fn kept(repo: &Path, oid: &str) -> PathBuf {
     repo.join("lfs/objects").join(&oid[..2]).join(&oid[2..4]).join(oid)
 }
 
-fn keep(repo: &GitRepo, content: &[u8]) {
+pub fn keep(repo: &GitRepo, content: &[u8]) {
     let path = kept(&repo.path, &oid_of(content));
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
     std::fs::write(path, content).unwrap();
@@ -30,13 +31,13 @@ fn point(repo: &GitRepo, file: &str, content: &[u8]) {
     repo.commit("main", file, &pointer);
 }
 
-fn add(repo: &GitRepo, file: &str, content: &[u8]) {
+pub fn add(repo: &GitRepo, file: &str, content: &[u8]) {
     keep(repo, content);
     point(repo, file, content);
 }
 
 /// Where a region's store has an object.
-fn stored(world: &World, region: &str, content: &[u8]) -> PathBuf {
+pub fn stored(world: &World, region: &str, content: &[u8]) -> PathBuf {
     let id = world.show("app", region)["id"].as_str().unwrap().to_owned();
     let oid = oid_of(content);
     world.path(region).join("objects/repositories").join(id).join("lfs").join(&oid[..2]).join(&oid[2..4]).join(oid)
@@ -119,6 +120,8 @@ fn what_is_missing_is_told_and_taken_when_it_comes() {
     let imported = world.import(&repo, "app");
     assert_eq!((&imported["change"], &imported["lfs_objects"]), (&3.into(), &1.into()), "{imported}");
     assert_eq!(world.replicate()["lfs_objects"], 2);
+    // Nothing is waited for any more.
+    assert_eq!(world.import(&repo, "app")["change"], Value::Null);
     world.ok(&["verify", LINK, "--deep"]);
     assert_eq!(world.json(&["verify", LINK])["repositories"][1]["lfs_objects"], 3);
     assert_eq!(std::fs::read(stored(&world, TARGET, b"not yet here")).unwrap(), b"not yet here");

@@ -4,7 +4,13 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::support::git::GitRepo;
+use gitferry::ledger::keys;
+use gitferry::region::Region;
+use gitferry::table::{Condition, Write};
+use serde_json::json;
+
+use crate::lfs::{add, kept, oid_of, stored};
+use crate::support::git::{GitRepo, noise};
 use crate::support::{LINK, SOURCE, TARGET, World};
 
 /// A repository of three packs, the same in both regions.
@@ -71,7 +77,7 @@ fn a_bad_pack_is_named_on_the_way_out_and_comes_back_from_the_other_region() {
                 world.assert_exports_as(&repo, "team/app", region);
                 world.ok(&["verify", LINK, "--deep"]);
                 let again = world.json(&repair);
-                assert_eq!((&again["repaired_packs"], &again["packs"]), (&serde_json::json!([]), &3.into()));
+                assert_eq!((&again["repaired_packs"], &again["packs"]), (&json!([]), &3.into()));
             }
         }
         world.sync(&repo, "team/app");
@@ -91,4 +97,87 @@ fn what_the_other_region_holds_damaged_as_well_is_left_and_said() {
     assert!(run.stdout.contains("LEFT") && run.stdout.contains(TARGET), "{}", run.stdout);
     assert_eq!(world.show("team/app", SOURCE), before);
     world.ends(2, &["repair", "team/app", "--region", SOURCE, "--from", SOURCE]);
+}
+
+/// A repository with LFS objects, of which one is too large for one part, the same in both regions.
+fn synced_lfs() -> (World, GitRepo, [Vec<u8>; 2]) {
+    let world = World::new();
+    let repo = GitRepo::init(world.path("src.git"), &[]);
+    let contents = [noise(1, 1000), noise(2, (9 << 20) + 1)];
+    for (number, content) in contents.iter().enumerate() {
+        add(&repo, &format!("{number}.bin"), content);
+    }
+    world.sync(&repo, "app");
+    (world, repo, contents)
+}
+
+#[test]
+fn a_bad_lfs_object_comes_back_from_the_other_region() {
+    let (world, repo, contents) = synced_lfs();
+    for (region, other) in [(SOURCE, TARGET), (TARGET, SOURCE)] {
+        for content in &contents {
+            for (what, damage) in DAMAGES {
+                let (path, oid) = (stored(&world, region, content), oid_of(content));
+                damage(&path, content);
+                let run = world.ends(1, &["verify", "app", "--region", region, "--deep"]);
+                assert!(run.stdout.contains(&oid), "{what}: {}", run.stdout);
+                let repair = ["repair", "app", "--region", region, "--from", other];
+                let repaired = world.json(&repair);
+                let mended = repaired["repaired_lfs_objects"].as_array().unwrap();
+                assert!(mended.len() == 1 && mended[0].as_str().unwrap().contains(&oid), "{what}: {repaired}");
+                assert!(fs::read(&path).unwrap() == *content);
+                world.ok(&["verify", LINK, "--deep"]);
+                let again = world.json(&repair);
+                assert_eq!((&again["repaired_lfs_objects"], &again["lfs_objects"]), (&json!([]), &2.into()));
+                assert!(!world.path(region).join("objects/.staging").read_dir().unwrap().any(|_| true));
+            }
+        }
+        let export = world.assert_exports_as(&repo, "app", region);
+        for content in &contents {
+            assert!(fs::read(kept(&export.path, &oid_of(content))).unwrap() == *content);
+        }
+    }
+}
+
+/// What the table says of an object is lost or wrong, while its bytes are sound, or lost as well.
+#[test]
+fn the_row_of_an_lfs_object_comes_back_from_the_ledger() {
+    let (world, repo, contents) = synced_lfs();
+    let oid = oid_of(&contents[0]);
+    for (wrong, lost) in [(false, false), (false, true), (true, false), (true, true)] {
+        let id = world.show("app", TARGET)["id"].as_str().unwrap().parse().unwrap();
+        let key = keys::lfs(id, oid.parse().unwrap());
+        let write = match wrong {
+            true => Write::put(key, Condition::Present, json!({ "size": 7, "crc64": "0000000000000000" })),
+            false => Write::delete(key, Condition::Present),
+        };
+        let (objects, table) = (world.path(TARGET).join("objects"), world.path(TARGET).join("table.db"));
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let region = Region::open_embedded(TARGET, &objects, &table).unwrap();
+            region.table.transact(vec![write]).await.unwrap();
+        });
+        if lost {
+            fs::remove_file(stored(&world, TARGET, &contents[0])).unwrap();
+        }
+        let run = world.ends(1, &["verify", "app", "--region", TARGET]);
+        assert!(run.stdout.contains(&oid), "{}", run.stdout);
+        let repaired = world.json(&["repair", "app", "--region", TARGET, "--from", SOURCE]);
+        assert_eq!(repaired["repaired_lfs_objects"].as_array().unwrap().len(), 1, "{repaired}");
+        world.ok(&["verify", LINK, "--deep"]);
+    }
+    world.assert_exports_as(&repo, "app", TARGET);
+}
+
+#[test]
+fn an_lfs_object_that_is_bad_everywhere_is_left_as_it_is() {
+    let (world, _, contents) = synced_lfs();
+    let paths = [SOURCE, TARGET].map(|region| stored(&world, region, &contents[0]));
+    for path in &paths {
+        DAMAGES[3].1(path, &contents[0]);
+    }
+    let before = fs::read(&paths[0]).unwrap();
+    let run = world.ends(1, &["repair", "app", "--region", SOURCE, "--from", TARGET]);
+    assert!(run.stdout.contains("LEFT") && run.stdout.contains(&oid_of(&contents[0])), "{}", run.stdout);
+    assert!(fs::read(&paths[0]).unwrap() == before, "the last copy was removed");
 }

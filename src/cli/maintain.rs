@@ -78,7 +78,7 @@ impl Maintain {
             true => ("would remove", "would merge"),
             false => ("removed", "merged"),
         };
-        let Swept { stale, retired, orphans, staging, claims } = swept;
+        let Swept { stale, retired, orphans, staging, claims, late_lfs } = swept;
         let mut parts = vec![
             output::count(retired, "replaced pack"),
             output::count(orphans, "orphaned file"),
@@ -88,7 +88,12 @@ impl Maintain {
         if !self.dry_run {
             parts.extend([output::count(stale, "temporary file"), output::count(claims, "old claim")]);
         }
-        output::line(format!("{region}: {removed} {}; {merging} {}", parts.join(", "), output::count(merged, "pack")));
+        let mut line = format!("{region}: {removed} {}; {merging} {}", parts.join(", "), output::count(merged, "pack"));
+        if late_lfs > 0 {
+            let naming = if self.dry_run { "would name" } else { "named" };
+            line += &format!("; {naming} {} of interrupted uploads", output::count(late_lfs, "LFS object"));
+        }
+        output::line(line);
         Ok(())
     }
 }

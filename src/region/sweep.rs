@@ -38,6 +38,8 @@ pub struct Swept {
     pub staging: u64,
     /// Claims that have done their work.
     pub claims: u64,
+    /// LFS objects that came after their pointers, and that a change names only now: their upload was interrupted.
+    pub late_lfs: u64,
 }
 
 /// The times of one sweep, both of the object store, and whether it only looks.
@@ -74,6 +76,7 @@ impl Region {
             let done = async {
                 swept.retired += self.sweep_retired(id, times).await?;
                 swept.staging += self.sweep_staging(id, times).await?;
+                swept.late_lfs += self.name_late_lfs(id, dry).await?;
                 Ok::<_, RegionError>(())
             };
             if let Err(error) = done.await {

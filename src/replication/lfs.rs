@@ -8,18 +8,20 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 use super::deliver::Link;
 use super::error::{InRegion as _, ReplicationError};
 use super::staging::{Staged, open_lfs};
-use super::transfer::{Copy, Transfer, is_taken};
+use super::transfer::{Copy, Transfer, is_gone, is_taken};
 use crate::git::lfs::LfsOid;
 use crate::ledger::change::LfsObject;
 use crate::ledger::head::RepositoryId;
 use crate::ledger::keys;
-use crate::objects::PART_BYTES;
+use crate::objects::{ObjectMeta, PART_BYTES};
 use crate::region::RegionError;
 use crate::region::fold::Folded;
-use crate::table::{Condition, MAX_TRANSACTION_ITEMS, Write};
+use crate::table::{Condition, Key, MAX_TRANSACTION_ITEMS, Write};
 
 /// Objects of one repository in flight at a time.
 const OBJECTS_IN_FLIGHT: usize = 8;
+/// Uploads of one object that are begun or gone on with, before the copy fails.
+const MAX_UPLOADS: u32 = 3;
 
 impl Link {
     /// The LFS objects that changes name and the target does not have.
@@ -51,10 +53,10 @@ impl Transfer {
     pub(super) async fn copy_lfs(&self, objects: &[LfsObject]) -> Result<(), ReplicationError> {
         for objects in objects.chunks(MAX_TRANSACTION_ITEMS) {
             let copies: Vec<_> = objects.iter().map(|object| self.copy_lfs_object(object)).collect();
-            let staged: Vec<Staged> = stream::iter(copies).buffer_unordered(OBJECTS_IN_FLIGHT).try_collect().await?;
+            let rows: Vec<Option<Key>> = stream::iter(copies).buffer_unordered(OBJECTS_IN_FLIGHT).try_collect().await?;
             self.target.put_lfs_rows(self.id, objects).await.in_region(&self.target)?;
-            let rows = staged.into_iter().filter_map(|staged| staged.row);
-            let deletes: Vec<Write> = rows.map(|row| Write::delete(row, Condition::Any)).collect();
+            let deletes: Vec<Write> =
+                rows.into_iter().flatten().map(|row| Write::delete(row, Condition::Any)).collect();
             if !deletes.is_empty() {
                 self.target.table.transact(deletes).await.in_region(&self.target)?;
             }
@@ -62,41 +64,66 @@ impl Transfer {
         Ok(())
     }
 
-    async fn copy_lfs_object(&self, object: &LfsObject) -> Result<Staged, ReplicationError> {
+    /// Returns the staging row, which goes after the object's own row is written.
+    async fn copy_lfs_object(&self, object: &LfsObject) -> Result<Option<Key>, ReplicationError> {
         let key = keys::lfs_object(self.id, object.oid);
-        let staged = match object.size > PART_BYTES {
-            // Nothing becomes visible under the key before its checksum was right: what is there is done.
-            true => Staged { resumed: true, ..open_lfs(&self.target, self.id, object).await.in_region(&self.target)? },
-            false => Staged::fresh(key.clone()),
-        };
         let LfsObject { oid, size, crc64 } = *object;
-        let copy = Copy { what: format!("LFS object {oid}"), from: key.clone(), to: key, size, crc64 };
-        match self.copy_object(&copy, &staged, staged.pack_upload.as_ref()).await {
-            // There is one from an attempt whose row was never written, or from another worker.
-            Err(ReplicationError::Region { error, .. }) if is_taken(&error) => {
-                let there = self.target.objects.head(&copy.to).await.in_region(&self.target)?;
-                match there.is_some_and(|meta| meta.size == size) {
-                    true => Ok(staged),
-                    false => {
-                        let reason = format!("LFS object {oid} is in its store with another size ({})", copy.to);
-                        Err(RegionError::corrupt(&self.target.name, &self.repository, reason)).in_region(&self.target)
-                    }
+        let copy = Copy { what: format!("LFS object {oid}"), from: key.clone(), to: key.clone(), size, crc64 };
+        // Before an upload is begun: a store that copies by itself has no use for one.
+        match self.copy_directly(&copy).await {
+            Ok(true) => return Ok(None),
+            Ok(false) => {}
+            Err(error) => return self.settle_taken(&copy, error).await.map(|()| None),
+        }
+        if size <= PART_BYTES {
+            let carried = self.carry(&copy, None).await;
+            return match carried {
+                Ok(()) => Ok(None),
+                Err(error) => self.settle_taken(&copy, error).await.map(|()| None),
+            };
+        }
+        let mut attempts = 0;
+        loop {
+            attempts += 1;
+            // Nothing becomes visible under the key before its checksum was right: what is there is done.
+            let staged =
+                Staged { resumed: true, ..open_lfs(&self.target, self.id, object).await.in_region(&self.target)? };
+            match self.copy_through(&copy, &staged, staged.pack_upload.as_ref()).await {
+                Ok(()) => return Ok(staged.row),
+                // Another worker has ended the upload that both went on with.
+                Err(error) if is_gone(&error) && attempts < MAX_UPLOADS => {}
+                Err(error) => {
+                    self.forget_useless(&staged, &error).await;
+                    return self.settle_taken(&copy, error).await.map(|()| staged.row);
                 }
             }
-            Err(error) => {
-                self.forget_bad(&staged, &error).await;
-                Err(error)
-            }
-            Ok(()) => Ok(staged),
         }
     }
 
-    /// Bytes that turned out bad must not be resumed from. The object itself, if there is one, is somebody's
-    /// who had good ones.
-    async fn forget_bad(&self, staged: &Staged, error: &ReplicationError) {
-        let (Some(upload), ReplicationError::BadObject { .. }) = (&staged.pack_upload, error) else { return };
-        if let Err(error) = self.target.objects.abort(upload).await {
-            tracing::warn!(%error, key = staged.key, "could not remove an upload that nobody goes on with");
+    /// An object that is there already comes from an attempt whose row was never written, or from another worker.
+    async fn settle_taken(&self, copy: &Copy, error: ReplicationError) -> Result<(), ReplicationError> {
+        if !has_been_taken(&error) {
+            return Err(error);
+        }
+        let there = self.target.objects.head(&copy.to).await.in_region(&self.target)?;
+        let is_it = |meta: ObjectMeta| meta.size == copy.size && meta.crc64.is_none_or(|crc64| crc64 == copy.crc64);
+        if there.is_some_and(is_it) {
+            return Ok(());
+        }
+        let reason = format!("{} is in its store with another size or checksum ({})", copy.what, copy.to);
+        Err(RegionError::corrupt(&self.target.name, &self.repository, reason)).in_region(&self.target)
+    }
+
+    /// Removes an upload with bytes that turned out bad, which must not be resumed from, and one whose object another
+    /// worker has completed. The object itself, if there is one, has good bytes.
+    async fn forget_useless(&self, staged: &Staged, error: &ReplicationError) {
+        let useless = matches!(error, ReplicationError::BadObject { .. }) || has_been_taken(error);
+        if let (Some(upload), true) = (&staged.pack_upload, useless) {
+            self.give_up(upload).await;
         }
     }
+}
+
+fn has_been_taken(error: &ReplicationError) -> bool {
+    matches!(error, ReplicationError::Region { error, .. } if is_taken(error))
 }

@@ -122,23 +122,64 @@ impl Transfer {
         staged: &Staged,
         upload: Option<&Upload>,
     ) -> Result<(), ReplicationError> {
-        if staged.resumed {
-            // Nothing becomes visible under a key before its checksum was right.
-            let there = self.target.objects.head(&copy.to).await.in_region(&self.target)?;
-            if there.is_some_and(|meta| meta.size == copy.size) {
-                self.progress.bytes_done.add(copy.size);
-                return Ok(());
-            }
-        }
-        let (source, target) = (&self.source, &self.target);
-        let direct = target.objects.copy_from(&*source.objects, &copy.from, &copy.to, copy.size, copy.crc64);
-        if direct.await.map_err(|error| self.blame(copy, error))?.is_some() {
-            self.count(copy.size);
+        if staged.resumed && self.is_there(copy).await? {
             return Ok(());
         }
+        if self.copy_directly(copy).await? {
+            if let Some(upload) = upload {
+                self.give_up(upload).await;
+            }
+            return Ok(());
+        }
+        self.carry(copy, upload).await
+    }
+
+    /// [`Transfer::copy_object`] of content-addressed bytes, for stores that do not copy directly, as is known.
+    pub(super) async fn copy_through(
+        &self,
+        copy: &Copy,
+        staged: &Staged,
+        upload: Option<&Upload>,
+    ) -> Result<(), ReplicationError> {
+        if staged.resumed && self.is_there(copy).await? {
+            // Another worker has been faster, with an upload of its own.
+            if let Some(upload) = upload {
+                self.give_up(upload).await;
+            }
+            return Ok(());
+        }
+        self.carry(copy, upload).await
+    }
+
+    /// Whether the target has the object. Nothing becomes visible under a key before its checksum was right.
+    async fn is_there(&self, copy: &Copy) -> Result<bool, ReplicationError> {
+        let there = self.target.objects.head(&copy.to).await.in_region(&self.target)?;
+        let is_there = there.is_some_and(|meta| meta.size == copy.size);
+        if is_there {
+            self.progress.bytes_done.add(copy.size);
+        }
+        Ok(is_there)
+    }
+
+    /// Has the target's store copy the object from the source's by itself. `false`: it cannot.
+    pub(super) async fn copy_directly(&self, copy: &Copy) -> Result<bool, ReplicationError> {
+        let (source, target) = (&self.source, &self.target);
+        let direct = target.objects.copy_from(&*source.objects, &copy.from, &copy.to, copy.size, copy.crc64);
+        let copied = direct.await.map_err(|error| self.blame(copy, error))?.is_some();
+        if copied {
+            self.count(copy.size);
+        }
+        Ok(copied)
+    }
+
+    pub(super) async fn carry(&self, copy: &Copy, upload: Option<&Upload>) -> Result<(), ReplicationError> {
         match upload {
             None => self.copy_whole(copy).await,
-            Some(upload) => self.copy_parts(copy, upload).await,
+            Some(upload) => match self.copy_parts(copy, upload).await {
+                // Another worker has gone on with the same upload, and was faster.
+                Err(error) if is_gone(&error) && self.is_there(copy).await? => Ok(()),
+                result => result,
+            },
         }
     }
 
@@ -233,16 +274,42 @@ impl Transfer {
         }
         let copy = Copy { what: "a large change".into(), from: key.into(), to: key.into(), size, crc64: expected };
         self.progress.bytes.add(size);
-        let upload = match size > PART_BYTES {
-            true => Some(self.target.objects.begin(key).await.in_region(&self.target)?),
-            false => None,
+        let result = match self.copy_directly(&copy).await {
+            Ok(true) => return Ok(()),
+            Ok(false) => self.carry_log_object(&copy).await,
+            Err(error) => Err(error),
         };
-        let staged = Staged::fresh(key.into());
-        match self.copy_object(&copy, &staged, upload.as_ref()).await {
+        match result {
             Err(ReplicationError::Region { error, .. }) if is_taken(&error) => Ok(()),
             result => result,
         }
     }
+
+    /// Nothing is resumed here: an upload that fails goes at once.
+    async fn carry_log_object(&self, copy: &Copy) -> Result<(), ReplicationError> {
+        if copy.size <= PART_BYTES {
+            return self.carry(copy, None).await;
+        }
+        let upload = self.target.objects.begin(&copy.to).await.in_region(&self.target)?;
+        let carried = self.carry(copy, Some(&upload)).await;
+        if carried.is_err() {
+            self.give_up(&upload).await;
+        }
+        carried
+    }
+
+    /// Removes an upload that no process goes on with; best effort, since a sweep does so later.
+    pub(super) async fn give_up(&self, upload: &Upload) {
+        if let Err(error) = self.target.objects.abort(upload).await {
+            tracing::warn!(%error, key = upload.key, "could not remove an upload that no process goes on with");
+        }
+    }
+}
+
+/// The upload is no longer there: completed or aborted.
+pub(super) fn is_gone(error: &ReplicationError) -> bool {
+    use crate::region::RegionError::Objects;
+    matches!(error, ReplicationError::Region { error: Objects(ObjectError::NotFound { .. }), .. })
 }
 
 pub(super) fn is_taken(error: &crate::region::RegionError) -> bool {

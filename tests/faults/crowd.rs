@@ -19,8 +19,9 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::runtime::Handle;
 use uuid::Uuid;
 
-use crate::faulty::{Sites, assert_equal, assert_prefix, assert_sound, link, refs_of};
+use crate::faulty::{Sites, assert_equal, assert_prefix, assert_sound, faulty, link, refs_of};
 use crate::pool::{COMMITS, LEVELS, Source, pool};
+use crate::stale::StaleTable;
 use crate::support::git::GitRepo;
 
 const NAMES: [&str; 3] = ["one", "two", "team/three"];
@@ -104,7 +105,12 @@ impl Crowd {
     /// A region as one process sees it.
     fn region(&self, name: &str, process: u64, clock_days: i64) -> Region {
         let faults = Arc::new(Faults::random(self.seed.wrapping_mul(1_000).wrapping_add(process), ONE_IN));
-        let mut region = self.sites.faulty(name, &faults);
+        let mut region = self.sites.region(name);
+        if process.is_multiple_of(2) {
+            // What this process has committed, it sees by halves at first.
+            region.table = StaleTable::new(region.table);
+        }
+        let mut region = faulty(region, &faults);
         region.clock = Arc::new(WrongClock { offset: SignedDuration::from_hours(24 * clock_days) });
         region
     }

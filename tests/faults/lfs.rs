@@ -1,14 +1,19 @@
 //! One fault at every single call that has to do with LFS objects.
 
+use std::time::Duration;
+
+use gitferry::Kind;
 use gitferry::git::lfs::Pointer;
 use gitferry::ledger::change::LfsObject;
 use gitferry::ledger::head::RepositoryId;
 use gitferry::ledger::keys;
 use gitferry::region::lfs::{LfsSpool, SettledPointers};
+use gitferry::region::sweep::Swept;
 use gitferry::region::{Region, RegionError};
+use gitferry::table::Query;
 
 use crate::everywhere::{Breadth, Plan, crash_everywhere, fail_everywhere, one_replication};
-use crate::faulty::{Sites, assert_sound, link};
+use crate::faulty::{Sites, assert_equal, assert_sound, link};
 use crate::histories::deliver_all;
 use crate::support::git::noise;
 
@@ -143,4 +148,106 @@ async fn uploads_and_pointers_that_race_are_named_in_the_end() {
     assert_eq!(us.awaited_lfs(id).await.unwrap(), []);
     let item = us.get("app").await.unwrap();
     assert_eq!(us.verify(&item, true, Default::default()).await.unwrap().lfs_objects, 24);
+}
+
+/// A repository with a pointer that a push has brought before its object.
+async fn noted(us: &Region, content: &[u8]) -> (RepositoryId, SettledPointers) {
+    let id = us.create("app", gix::hash::Kind::Sha1, "me").await.unwrap().id;
+    let (_, object) = spool(us, content);
+    let missing = vec![Pointer { oid: object.oid, size: object.size }];
+    let mut settled = SettledPointers { missing, ..SettledPointers::default() };
+    us.await_missing(id, &mut settled).await.unwrap();
+    (id, settled)
+}
+
+/// A push finds the object that another push waits for, and dies: the other's note is still there for the upload.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_push_that_dies_takes_no_note_of_another_with_it() {
+    let sites = Sites::new(&["us"]);
+    let us = sites.region("us");
+    let (id, mut second) = noted(&us, b"late").await;
+    let object = put(&us, id, b"late").await.unwrap();
+    us.await_missing(id, &mut second).await.unwrap();
+    assert_eq!((&second.held, &second.noted, second.missing.len()), (&vec![object], &vec![object], 0));
+    assert!(us.lfs_states(id, &[object.oid]).await.unwrap()[0].awaited, "nothing asks for a name of the object");
+    upload(&us, id, b"late").await.unwrap();
+    let item = us.get("app").await.unwrap();
+    assert_eq!(us.verify(&item, true, Default::default()).await.unwrap().lfs_objects, 1);
+    assert_eq!(us.awaited_lfs(id).await.unwrap(), []);
+}
+
+/// The process dies between the row of the object and the change that names it, and its client never comes back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upload_that_dies_before_its_change_is_named_by_a_sweep() {
+    let sites = Sites::new(&["us", "eu"]);
+    let (us, eu) = (sites.region("us"), sites.region("eu"));
+    let (id, _) = noted(&us, b"late").await;
+    let object = put(&us, id, b"late").await.unwrap();
+    assert!(deliver_all(&link(us.clone(), eu.clone())).await);
+    assert_eq!(eu.lfs_objects(id, &[object.oid]).await.unwrap(), [None]);
+    let swept = Swept { late_lfs: 1, ..Swept::default() };
+    assert_eq!(us.would_sweep().await.unwrap(), swept);
+    assert_eq!((us.sweep().await.unwrap(), us.sweep().await.unwrap()), (swept, Swept::default()));
+    assert!(deliver_all(&link(us.clone(), eu.clone())).await);
+    assert_eq!(eu.lfs_objects(id, &[object.oid]).await.unwrap(), [Some(object)]);
+    assert_sound(&eu).await;
+    // A replica names nothing by itself.
+    let mut settled = SettledPointers::default();
+    settled.missing.push(Pointer { oid: object.oid, size: object.size });
+    eu.await_missing(id, &mut settled).await.unwrap();
+    assert_eq!(eu.sweep().await.unwrap(), Swept::default());
+}
+
+/// Two workers copy the same objects at once, large and small, and one of them is always late.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_workers_that_copy_the_same_objects_leave_no_upload_behind() {
+    let template = Sites::new(&["us", "eu"]);
+    lag(&template).await;
+    for millis in [0, 1, 3, 7] {
+        let sites = template.copy();
+        let (us, eu) = (sites.region("us"), sites.region("eu"));
+        let slow =
+            link(sites.delayed("us", Duration::from_millis(millis)), sites.delayed("eu", Duration::from_millis(1)));
+        let fast = link(us.clone(), eu.clone());
+        let id = us.get("app").await.unwrap().id;
+        let (one, other) = futures::join!(slow.deliver(id), fast.deliver(id));
+        assert!(one.is_ok() && other.is_ok(), "{millis} ms: {one:?} {other:?}");
+        assert_equal(&us, &eu).await;
+        assert_sound(&eu).await;
+        let rows = eu.table.query(&Query::prefix(keys::repository(id), keys::STAGING_PREFIX)).await.unwrap().whole().unwrap();
+        let uploads: Vec<_> = std::fs::read_dir(sites.path("eu").join("objects/.staging")).unwrap().collect();
+        assert_eq!((rows.len(), uploads.len()), (0, 0), "{rows:?} {uploads:?}");
+    }
+}
+
+/// An object under the key that is not what the key says: neither a copy nor an upload takes it for theirs.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_of_another_size_under_the_key_is_damage() {
+    let sites = Sites::new(&["us", "eu"]);
+    let (us, eu) = (sites.region("us"), sites.region("eu"));
+    lag(&sites).await;
+    let id = us.get("app").await.unwrap().id;
+    let (_, large) = spool(&us, &noise(1, LARGE));
+    eu.objects.put(&keys::lfs_object(id, large.oid), "bad".into()).await.unwrap();
+    let error = link(us.clone(), eu.clone()).deliver(id).await.unwrap_err();
+    assert!(error.kind() == Kind::Corrupt && error.to_string().contains(&large.oid.to_string()), "{error}");
+    let (_, other) = spool(&us, b"other");
+    us.objects.put(&keys::lfs_object(id, other.oid), "bad".into()).await.unwrap();
+    let error = put(&us, id, b"other").await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt, "{error}");
+    assert_eq!(us.lfs_objects(id, &[other.oid]).await.unwrap(), [None]);
+}
+
+/// Requests may name an object twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_object_that_is_named_twice_is_named_once() {
+    let sites = Sites::new(&["us"]);
+    let us = sites.region("us");
+    let (id, _) = noted(&us, b"late").await;
+    let object = put(&us, id, b"late").await.unwrap();
+    let states = us.lfs_states(id, &[object.oid, object.oid]).await.unwrap();
+    assert!(states.len() == 2 && states.iter().all(|state| state.awaited && state.held == Some(object)));
+    us.name_lfs_objects(id, &[object, object], "me").await.unwrap();
+    assert_eq!(us.get("app").await.unwrap().head.frontier.seq, 2);
+    assert_eq!(us.awaited_lfs(id).await.unwrap(), []);
 }

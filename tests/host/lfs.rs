@@ -1,5 +1,7 @@
 //! Git LFS: the real client against two regions, and requests that it would never make.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::process::Output;
 
 use crate::git::{self, GitRepo, noise};
@@ -241,6 +243,36 @@ fn racing_uploads_of_one_object_all_succeed() {
         assert!(racing.into_iter().all(|upload| upload.join().unwrap() == 200));
     });
     assert!(stored(&pair.path("data/us-east-1"), &oid).is_some());
+}
+
+/// The name means another repository when the object has come: a push would not find it there.
+#[test]
+fn an_upload_whose_repository_is_replaced_meanwhile_is_no_success() {
+    for rename in [false, true] {
+        let pair = with_app();
+        let (content, oid) = ("slowly uploaded", oid_of(b"slowly uploaded"));
+        let host = pair.url(US, "").trim_start_matches("http://").trim_end_matches('/').to_owned();
+        let mut upload = TcpStream::connect(&host).unwrap();
+        let head = format!("PUT /app/info/lfs/objects/{oid} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n");
+        let head = format!("{head}Content-Length: {}\r\n\r\n{}", content.len(), &content[..5]);
+        upload.write_all(head.as_bytes()).unwrap();
+        // The upload has begun once something of it lies in the spool.
+        pair.wait(|| spooled(&pair, "us-east-1") == 1);
+        let edit: &[&str] = match rename {
+            true => &["repo", "rename", "app", "old", "--region", "us-east-1"],
+            false => &["repo", "delete", "app", "--region", "us-east-1"],
+        };
+        assert!(gitferry(&pair, edit).status.success(), "{edit:?}");
+        assert!(gitferry(&pair, &["repo", "create", "app", "--region", "us-east-1"]).status.success());
+        upload.write_all(&content.as_bytes()[5..]).unwrap();
+        let mut answer = String::new();
+        upload.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("upload the object again"), "{answer}");
+        let asked = batch(&pair, US, &upload_of(&oid, content.len() as i64)).json();
+        assert!(asked["objects"][0]["actions"]["upload"].is_object(), "{asked}");
+        assert_eq!(put(&pair, &oid, "", content).status, 200);
+        assert_eq!(spooled(&pair, "us-east-1"), 0);
+    }
 }
 
 #[test]

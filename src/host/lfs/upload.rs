@@ -14,8 +14,10 @@ use crate::git::lfs::LfsOid;
 use crate::host::auth::Access;
 use crate::host::gate::Slot;
 use crate::host::{Host, Refusal, body};
+use crate::ledger::advance::read_head;
+use crate::ledger::head::HeadItem;
 use crate::region::lfs::LfsSpool;
-use crate::region::{RegionError, blocking};
+use crate::region::{RegionError, blocking, is_visible};
 
 /// Bytes that are hashed and written at a time.
 const WRITE_BYTES: usize = 1 << 20;
@@ -96,12 +98,26 @@ impl Host {
         };
         self.region.put_lfs_object(item.id, found, file).await?;
         drop(slot);
+        self.check_same(&item).await?;
         let state = self.region.lfs_states(item.id, &[oid]).await?;
         if state.iter().any(|state| state.awaited) {
             self.lfs_name(&item, &[found], &identity).await?;
         }
         tracing::debug!(repository = name, %oid, size = found.size, "took an LFS object in");
         Ok(StatusCode::OK.into_response())
+    }
+
+    /// Refuses an upload whose repository was deleted or renamed while the object came: a push under its name would not
+    /// find the object.
+    async fn check_same(&self, item: &HeadItem) -> Result<(), LfsRefusal> {
+        let now = read_head(&*self.region.table, item.id).await.map_err(RegionError::from)?;
+        match now.is_some_and(|now| is_visible(&now.head) && now.head.name == item.head.name) {
+            true => Ok(()),
+            false => {
+                let reason = "the repository was deleted or renamed during the upload; upload the object again";
+                Err(LfsRefusal::new(StatusCode::NOT_FOUND, reason))
+            }
+        }
     }
 
     /// Writes a body to the spool. No thread waits for the client.

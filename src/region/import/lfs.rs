@@ -31,6 +31,8 @@ pub(super) struct TakenLfs {
     pub taken_bytes: u64,
     /// How many are neither held nor in the source.
     pub missing: u64,
+    /// Those of the held ones that a row notes as missing, until a change has named them.
+    pub noted: Vec<LfsObject>,
 }
 
 impl Region {
@@ -61,7 +63,8 @@ impl Region {
         }
         settled.missing = missing;
         self.await_missing(id, &mut settled).await?;
-        let SettledPointers { held, missing, wrong } = settled;
+        let SettledPointers { held, missing, wrong, noted } = settled;
+        taken.noted = noted;
         taken.held.extend(held);
         taken.missing = (missing.len() + wrong.len()) as u64;
         Ok(taken)

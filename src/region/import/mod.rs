@@ -8,6 +8,7 @@ mod objects;
 mod refs;
 mod spool;
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use serde::Serialize;
 use super::commit::{MAX_COMMIT_ATTEMPTS, Subject};
 use super::manifest::Manifest;
 use super::{Region, RegionError, Result, blocking};
+use crate::git::lfs::LfsOid;
 use crate::git::local::{RefPatterns, SourceRepository};
 use crate::git::refs::RefValue;
 use crate::ledger::LedgerError;
@@ -143,12 +145,16 @@ impl Region {
             progress,
         };
         let (packs, mut pointers) = blocking(move || intake.run()).await?;
-        if existing.is_some() {
-            pointers.extend(self.awaited_lfs(subject.id()).await?);
-            pointers.sort_unstable();
-            pointers.dedup();
-        }
-        let lfs = self.take_lfs(subject.id(), &source, &pointers).await?;
+        let awaited = match existing.is_some() {
+            true => self.awaited_lfs(subject.id()).await?,
+            false => Vec::new(),
+        };
+        pointers.extend(&awaited);
+        pointers.sort_unstable();
+        pointers.dedup();
+        let mut lfs = self.take_lfs(subject.id(), &source, &pointers).await?;
+        let awaited: HashSet<LfsOid> = awaited.iter().map(|pointer| pointer.oid).collect();
+        lfs.noted.extend(lfs.held.iter().filter(|object| awaited.contains(&object.oid)));
         let mut imported = Imported {
             repository: name.into(),
             created: diff.created,
@@ -184,6 +190,9 @@ impl Region {
         };
         // The few that do not fit into one change follow in their own.
         let item = self.name_lfs_objects(item.id, later, &options.actor).await?.unwrap_or(item);
+        if let Err(error) = self.forget_missing(item.id, &lfs.noted).await {
+            tracing::warn!(%error, repository = %item.id, "notes of LFS objects that have come stay");
+        }
         let item = self.maintain_snapshot(item).await;
         self.maintain_packs(item.id, manifest.packs.len() + packs.len()).await;
         imported.id = item.id.to_string();

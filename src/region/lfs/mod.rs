@@ -5,8 +5,9 @@
 //! is harmless. Changes name the objects that came with them, which is how they reach other regions.
 //!
 //! A pointer may come before its object, where that is allowed. A row notes that; when the object comes, a
-//! change of its own names it. *Invariant:* whoever notes a missing object looks for it again afterwards, and
-//! whoever stores one looks for such a note afterwards, so that one of them names it.
+//! change of its own names it. *Invariant:* a process that notes a missing object looks for it again afterwards, and
+//! one that stores an object looks for such a note afterwards, so that one of them names it. A note goes after the
+//! change that names its object; what is noted and held where a process died is named by the next sweep.
 //!
 //! Nothing here is ever deleted. Whatever collects objects one day has to remove the row first, conditional on
 //! its revision, and the object a grace period later.
@@ -34,7 +35,7 @@ use crate::ledger::advance::read_head;
 use crate::ledger::change::{LfsObject, MAX_LFS_OBJECTS};
 use crate::ledger::head::{HeadItem, RepositoryId};
 use crate::ledger::{LedgerError, keys};
-use crate::objects::{Crc64, Crc64Hasher, ObjectError};
+use crate::objects::{Crc64, Crc64Hasher, ObjectError, ObjectMeta};
 use crate::table::{Condition, Item, Key, MAX_GET_KEYS, MAX_TRANSACTION_ITEMS, Query, Write};
 
 /// Largest LFS object that is accepted, unless a policy says otherwise.
@@ -45,6 +46,8 @@ const CHUNK_BYTES: u64 = 512 * 1024;
 const CHUNKS_IN_FLIGHT: usize = 2;
 /// How often a change that names objects is tried again when somebody else comes first.
 const MAX_NAMING_ATTEMPTS: u32 = 128;
+/// The actor of changes that name what an interrupted upload has left.
+const UPKEEP: &str = "gitferry maintain";
 
 /// The document of an object's row.
 #[derive(Serialize, Deserialize)]
@@ -78,6 +81,9 @@ pub struct SettledPointers {
     pub missing: Vec<Pointer>,
     /// Pointers that give a held object another size than it has.
     pub wrong: Vec<Pointer>,
+    /// Those of the held objects that a row notes as missing. The row may be the only one that still asks for a change
+    /// which names its object: it goes after such a change ([`Region::forget_missing`]), and not before.
+    pub noted: Vec<LfsObject>,
 }
 
 /// An object on its way into a region: hashed while it is written.
@@ -184,7 +190,9 @@ impl Region {
             // Content-addressed: an earlier attempt, or somebody else, stored the very same bytes.
             Err(ObjectError::Exists { store, key }) => {
                 let there = self.objects.head(&key).await?;
-                if there.is_none_or(|meta| meta.size != object.size) {
+                let is_it =
+                    |meta: ObjectMeta| meta.size == object.size && meta.crc64.is_none_or(|crc64| crc64 == object.crc64);
+                if !there.is_some_and(is_it) {
                     let reason = format!("it is not the LFS object of {} bytes that its key says", object.size);
                     return Err(ObjectError::Corrupt { store, key, reason }.into());
                 }
@@ -238,7 +246,7 @@ impl Region {
             self.table.transact(writes).await?;
         }
         let again = self.settle_pointers(id, &std::mem::take(&mut settled.missing)).await?;
-        self.forget_missing(id, &again.held).await?;
+        settled.noted.extend(&again.held);
         settled.held.extend(again.held);
         settled.wrong.extend(again.wrong);
         settled.missing = again.missing;
@@ -265,10 +273,15 @@ impl Region {
         }
     }
 
-    async fn forget_missing(&self, id: RepositoryId, objects: &[LfsObject]) -> Result<()> {
-        for objects in objects.chunks(MAX_TRANSACTION_ITEMS) {
-            let delete = |object: &LfsObject| Write::delete(keys::lfs_missing(id, object.oid), Condition::Any);
-            self.table.transact(objects.iter().map(delete).collect()).await?;
+    /// Removes the notes that objects are missing, after a change has named them. Notes that stay behind lead to one
+    /// more change that names their objects.
+    pub async fn forget_missing(&self, id: RepositoryId, objects: &[LfsObject]) -> Result<()> {
+        let mut oids: Vec<LfsOid> = objects.iter().map(|object| object.oid).collect();
+        oids.sort_unstable();
+        oids.dedup();
+        for oids in oids.chunks(MAX_TRANSACTION_ITEMS) {
+            let deletes = oids.iter().map(|oid| Write::delete(keys::lfs_missing(id, *oid), Condition::Any)).collect();
+            self.table.transact(deletes).await?;
         }
         Ok(())
     }
@@ -281,12 +294,34 @@ impl Region {
         objects: &[LfsObject],
         actor: &str,
     ) -> Result<Option<HeadItem>> {
+        // A request may have named one twice.
+        let mut objects = objects.to_vec();
+        objects.sort_unstable_by_key(|object| object.oid);
+        objects.dedup_by_key(|object| object.oid);
         let mut head = None;
         for objects in objects.chunks(MAX_LFS_OBJECTS) {
             head = Some(self.name_once(id, objects, actor).await?);
             self.forget_missing(id, objects).await?;
         }
         Ok(head)
+    }
+
+    /// Names the objects of a repository that came after their pointers, and whose upload ended before a change named
+    /// them. Returns how many there are; `dry`: they stay as they are. A replica waits for its source.
+    pub async fn name_late_lfs(&self, id: RepositoryId, dry: bool) -> Result<u64> {
+        let oids: Vec<LfsOid> = self.awaited_lfs(id).await?.iter().map(|pointer| pointer.oid).collect();
+        let late: Vec<LfsObject> = self.lfs_objects(id, &oids).await?.into_iter().flatten().collect();
+        if late.is_empty() {
+            return Ok(0);
+        }
+        let writable = read_head(&*self.table, id).await?.is_some_and(|item| self.check_writable(&item).is_ok());
+        if !writable {
+            return Ok(0);
+        }
+        if !dry {
+            self.name_lfs_objects(id, &late, UPKEEP).await?;
+        }
+        Ok(late.len() as u64)
     }
 
     async fn name_once(&self, id: RepositoryId, objects: &[LfsObject], actor: &str) -> Result<HeadItem> {

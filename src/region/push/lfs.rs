@@ -5,8 +5,9 @@ use serde::Deserialize;
 use super::{Judged, PushPolicy};
 use crate::git::lfs::Pointer;
 use crate::git::receive_pack::Command;
-use crate::ledger::change::{LfsObject, MAX_LFS_OBJECTS};
+use crate::ledger::change::MAX_LFS_OBJECTS;
 use crate::ledger::head::RepositoryId;
+use crate::region::lfs::SettledPointers;
 use crate::region::{Region, Result};
 
 /// Most LFS objects that a client is told are missing.
@@ -24,23 +25,23 @@ pub enum Missing {
 }
 
 impl Region {
-    /// Refuses a push whose LFS objects are not here, unless the policy takes it all the same. Returns those
-    /// that its change has to name.
+    /// Refuses a push whose LFS objects are not here, unless the policy takes it all the same. Its change has to name
+    /// those that are held, and forgets afterwards which of them were noted as missing.
     pub(super) async fn judge_lfs(
         &self,
         id: RepositoryId,
         policy: &PushPolicy,
         commands: &[Command],
         judged: &mut Judged,
-    ) -> Result<Vec<LfsObject>> {
+    ) -> Result<SettledPointers> {
         let pointers = std::mem::take(&mut judged.pointers);
         if pointers.is_empty() || judged.facts.iter().all(|fact| fact.refused.is_some()) {
-            return Ok(Vec::new());
+            return Ok(SettledPointers::default());
         }
         if pointers.len() > MAX_LFS_OBJECTS {
             let reason = format!("more than {MAX_LFS_OBJECTS} LFS objects at once; push the history in steps");
             refuse(judged, commands, &reason);
-            return Ok(Vec::new());
+            return Ok(SettledPointers::default());
         }
         let mut settled = self.settle_pointers(id, &pointers).await?;
         if policy.lfs == Missing::Allow && settled.wrong.is_empty() {
@@ -57,7 +58,7 @@ impl Region {
             judged.messages.push(hint.into());
             refuse(judged, commands, "LFS objects are missing");
         }
-        Ok(settled.held)
+        Ok(settled)
     }
 }
 

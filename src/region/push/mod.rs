@@ -135,7 +135,8 @@ impl Region {
         let lfs = self.judge_lfs(state.item.id, policy, &request.commands, &mut judged).await?;
         let Judged { facts, pack, unpack, messages, .. } = judged;
         let mut packs = Packs::Spooled(pack.map(Box::new));
-        let mut push = Attempt { region: self, policy, request, facts: &facts, lfs: &lfs, actor, state };
+        let mut push =
+            Attempt { region: self, policy, request, facts: &facts, lfs: &lfs.held, actor, state, named: false };
         let mut waits = 1;
         // The upload goes side by side with those of others, the commit one by one.
         let mut ready = push.put(&mut packs).await;
@@ -173,6 +174,11 @@ impl Region {
             _ => {}
         }
         let (decision, item) = result?;
+        if push.named
+            && let Err(error) = self.forget_missing(push.state.item.id, &lfs.noted).await
+        {
+            tracing::warn!(%error, repository = %push.state.item.id, "notes of LFS objects that have come stay");
+        }
         let refs = request.commands.iter().zip(decision.outcomes);
         let refs = refs.map(|(command, result)| Outcome { name: command.name.clone(), result }).collect();
         let messages = messages.into_iter().chain(decision.messages).collect();
@@ -201,6 +207,8 @@ struct Attempt<'a> {
     lfs: &'a [LfsObject],
     actor: &'a str,
     state: PushState,
+    /// Its change names the LFS objects.
+    named: bool,
 }
 
 impl Attempt<'_> {
@@ -234,9 +242,9 @@ impl Attempt<'_> {
         Ok(())
     }
 
-    async fn once(&self, packs: &mut Packs) -> Result<(Decision, Option<HeadItem>)> {
-        let (region, state) = (self.region, &self.state);
-        region.check_writable(&state.item)?;
+    async fn once(&mut self, packs: &mut Packs) -> Result<(Decision, Option<HeadItem>)> {
+        let region = self.region;
+        region.check_writable(&self.state.item)?;
         let mut decision = self.decide();
         if decision.edits.is_empty() && decision.head.is_none() {
             return Ok((decision, None));
@@ -257,7 +265,8 @@ impl Attempt<'_> {
         for edit in &decision.edits {
             proposal.edits.push(edit).map_err(|error| LedgerError::corrupt(error.to_string()))?;
         }
-        let item = region.commit(&state.subject(), proposal).await?;
+        let item = region.commit(&self.state.subject(), proposal).await?;
+        self.named = brings;
         Ok((decision, Some(item)))
     }
 }

@@ -252,12 +252,10 @@ async fn claims_on_other_packs_repeat_no_upload() {
             region.objects = Arc::new(MeteredStore::new(region.objects, meter.clone()));
             if disturbed {
                 let (id, table) = (region.get("app").await.unwrap().id, region.table.clone());
-                region.table = Moment::before_commit(&region, move || {
-                    Box::pin(async move {
-                        let claims = json!({ "format": 1, "claimed": { "pack-0.pack": SystemClock.now() } });
-                        let write = Write::put(keys::claims(id), Condition::Absent, claims);
-                        table.transact(vec![write]).await.unwrap();
-                    })
+                region.table = Intercepted::before(&region.table, is_commit, async move {
+                    let claims = json!({ "format": 1, "claimed": { "pack-0.pack": SystemClock.now() } });
+                    let write = Write::put(keys::claims(id), Condition::Absent, claims);
+                    table.transact(vec![write]).await.unwrap();
                 });
             }
             place.run_in(work, region).await.unwrap();

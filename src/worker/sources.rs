@@ -75,7 +75,8 @@ impl Source {
             tick.tick().await;
             for region in regions.into_iter().flatten() {
                 let error = region.look_again().await.err();
-                self.status.used(&format!("region {}", region.name), error.map(|error| error.to_string()));
+                let what = format!("region {}", region.name);
+                self.status.used(self.at, &what, error.map(|error| error.to_string()));
             }
         }
     }

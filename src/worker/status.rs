@@ -264,7 +264,14 @@ impl Status {
         if self.draining.load(Ordering::Relaxed) {
             return vec![NotReady { what: "worker".into(), why: "it is stopping".into() }];
         }
-        self.links().iter().flat_map(LinkStatus::not_ready).collect()
+        let mut all: Vec<NotReady> = Vec::new();
+        // Links share regions.
+        for not_ready in self.links().iter().flat_map(LinkStatus::not_ready) {
+            if !all.contains(&not_ready) {
+                all.push(not_ready);
+            }
+        }
+        all
     }
 }
 

@@ -214,7 +214,8 @@ async fn two_workers_that_copy_the_same_objects_leave_no_upload_behind() {
         assert!(one.is_ok() && other.is_ok(), "{millis} ms: {one:?} {other:?}");
         assert_equal(&us, &eu).await;
         assert_sound(&eu).await;
-        let rows = eu.table.query(&Query::prefix(keys::repository(id), keys::STAGING_PREFIX)).await.unwrap().whole().unwrap();
+        let rows =
+            eu.table.query(&Query::prefix(keys::repository(id), keys::STAGING_PREFIX)).await.unwrap().whole().unwrap();
         let uploads: Vec<_> = std::fs::read_dir(sites.path("eu").join("objects/.staging")).unwrap().collect();
         assert_eq!((rows.len(), uploads.len()), (0, 0), "{rows:?} {uploads:?}");
     }

@@ -52,7 +52,7 @@ fn open(path: &Path) -> Result<View, Failure> {
         }
     }
     let head = source.head()?;
-    Ok(View { format, head, refs: Arc::new(refs), packs: Arc::new(packs), recent_tips: Arc::new([]) })
+    Ok(View { format, head, refs: Arc::new(refs), packs: Arc::new(packs), recent_tips: Default::default() })
 }
 
 fn connection(view: &View, mut stream: &TcpStream) -> Result<Vec<String>, Failure> {

@@ -9,6 +9,7 @@
 
 mod fetching;
 mod latency;
+mod many_refs;
 mod pushing;
 mod server;
 #[path = "../support/mod.rs"]
@@ -38,7 +39,7 @@ struct Arguments {
     /// How many pushes are followed to the other region.
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..))]
     pushes: u16,
-    /// Only what is called so: clone, fetch, crowd, refs, push, mirror, ingest, latency.
+    /// Only what is called so: clone, fetch, crowd, refs, push, mirror, ingest, many-refs, latency.
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
 }
@@ -76,7 +77,7 @@ fn measure_all(arguments: &Arguments) -> io::Result<()> {
     about.push("median of all runs; ratios to the first line; memory is the anonymous memory of the server".to_owned());
     let mut report = Report::new("host", arguments.options.json, about, Some(contest.runs));
     let wanted = |name: &str| arguments.only.is_empty() || arguments.only.iter().any(|only| only == name);
-    let rows: [(&str, Measure); 7] = [
+    let rows: [(&str, Measure); 8] = [
         ("clone", fetching::clone),
         ("fetch", fetching::fetch),
         ("crowd", fetching::crowd),
@@ -84,6 +85,7 @@ fn measure_all(arguments: &Arguments) -> io::Result<()> {
         ("push", pushing::one_commit),
         ("mirror", pushing::mirror),
         ("ingest", pushing::ingest),
+        ("many-refs", many_refs::push),
     ];
     for (_, measure) in rows.iter().filter(|(name, _)| wanted(name)) {
         report.show(measure(&contest)?);

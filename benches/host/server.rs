@@ -41,6 +41,15 @@ impl Server {
 
     /// `gitferry up` in a folder that `gitferry init` has been run in.
     pub fn gitferry(dir: PathBuf) -> io::Result<Server> {
+        Server::up(dir, &[])
+    }
+
+    /// The host of the source region alone, without a worker, in such a folder.
+    pub fn gitferry_host(dir: PathBuf) -> io::Result<Server> {
+        Server::up(dir, &["--host", "us-east-1"])
+    }
+
+    fn up(dir: PathBuf, arguments: &[&str]) -> io::Result<Server> {
         let ports = [free_port()?, free_port()?];
         let file = dir.join("gitferry.toml");
         let text = std::fs::read_to_string(&file)?;
@@ -48,11 +57,14 @@ impl Server {
         std::fs::write(&file, text)?;
         let log = File::create(dir.join("log"))?;
         let mut command = gitferry();
-        let process = Process::start(command.args(["up", "--dir"]).arg(&dir).stdout(log.try_clone()?).stderr(log))?;
+        let process = Process::start(
+            command.args(["up", "--dir"]).arg(&dir).args(arguments).stdout(log.try_clone()?).stderr(log),
+        )?;
         let [url, replica] = ports.map(|port| format!("http://127.0.0.1:{port}"));
         let server = Server { process, who: "gitferry", url, replica, dir };
+        let last = if arguments.is_empty() { ports[1] } else { ports[0] };
         let start = Instant::now();
-        while TcpStream::connect(("127.0.0.1", ports[1])).is_err() {
+        while TcpStream::connect(("127.0.0.1", last)).is_err() {
             if start.elapsed() > START {
                 return Err(io::Error::other("gitferry up did not start"));
             }

@@ -17,7 +17,8 @@ pub struct Wire {
     client: reqwest::Client,
 }
 
-fn packet(line: &str) -> String {
+/// A line as Git sends it: its length, then the line.
+pub fn packet(line: &str) -> String {
     format!("{:04x}{line}", line.len() + 4)
 }
 
@@ -57,8 +58,16 @@ impl Wire {
     /// Sends a prepared push.
     pub fn push(&self, url: &str, prepared: &Path) -> io::Result<()> {
         let file = self.runtime.block_on(tokio::fs::File::open(prepared))?;
-        let body = Body::wrap_stream(ReaderStream::with_capacity(file, 64 * 1024));
-        let answer = self.post(url, "receive-pack", body)?;
+        self.push_body(url, Body::wrap_stream(ReaderStream::with_capacity(file, 64 * 1024)))
+    }
+
+    /// Sends a push that is held in memory.
+    pub fn push_bytes(&self, url: &str, request: Vec<u8>) -> io::Result<()> {
+        self.push_body(url, request.into())
+    }
+
+    fn push_body(&self, url: &str, request: Body) -> io::Result<()> {
+        let answer = self.post(url, "receive-pack", request)?;
         match answer.windows(9).any(|window| window == b"unpack ok") && !answer.windows(3).any(|w| w == b"ng ") {
             true => Ok(()),
             false => Err(io::Error::other(format!("the push failed: {}", String::from_utf8_lossy(&answer)))),

@@ -2,6 +2,7 @@
 
 mod chunk;
 mod ids;
+mod recent;
 mod table;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use super::limits::MAX_TAG_DEPTH;
 use super::links::for_each_link;
 use super::pack::{Finder, Object, PackError, PackSet};
 use super::refs::RefValue;
+pub use recent::RecentTips;
 pub use table::{OutOfOrder, PeeledTags, RefEntry, RefTable};
 
 /// One exact state of a repository. Cheap to clone; what is derived from its refs is kept with them.
@@ -28,7 +30,7 @@ pub struct View {
     /// The live packs.
     pub packs: Arc<PackSet>,
     /// What visible refs named a short while ago: still wanted by clients that were told so.
-    pub recent_tips: Arc<[ObjectId]>,
+    pub recent_tips: RecentTips,
 }
 
 impl View {
@@ -56,13 +58,13 @@ impl View {
     pub fn tips(&self) -> impl Iterator<Item = ObjectId> + '_ {
         let head = self.head.object().copied();
         let refs = self.refs.iter().filter_map(|entry| entry.id.map(oid::to_owned));
-        head.into_iter().chain(refs).chain(self.recent_tips.iter().copied())
+        head.into_iter().chain(refs).chain(self.recent_tips.iter())
     }
 
     /// Whether an object is named by a ref, by `HEAD`, or was a short while ago.
     pub fn is_tip(&self, id: &oid) -> bool {
         self.head.object().is_some_and(|head| head.as_ref() == id)
-            || self.recent_tips.iter().any(|tip| tip.as_ref() as &oid == id)
+            || self.recent_tips.contains(id)
             || self.refs.names(id)
     }
 }

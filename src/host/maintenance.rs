@@ -1,16 +1,15 @@
 //! Maintenance of the repositories that a host has open: snapshots of refs and consolidation of packs.
 //!
-//! It runs in the background, whenever a request (a failed push or a fetch, too) finds that a repository needs it, a
-//! few at a time and each repository once.
+//! It runs in the background, whenever a request (a failed push or a fetch, too) finds that a repository needs it, and
+//! after a push that makes it necessary; a few repositories at a time and each once.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::ledger::advance::read_head;
 use crate::ledger::head::{HeadItem, RepositoryId};
 use crate::ledger::refs::wants_snapshot;
 use crate::region::consolidate::{CONSOLIDATE_ABOVE, CROWDED_ABOVE, Consolidated};
@@ -33,10 +32,19 @@ const LONGEST_DELAY: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Maintenance {
     region: Region,
-    queued: Mutex<HashSet<RepositoryId>>,
+    /// The repositories that are at work or wait for it.
+    queued: Mutex<HashMap<RepositoryId, Noted>>,
     slots: Semaphore,
     /// Counts consolidations, so that open repositories notice that their packs may have been replaced.
     consolidations: AtomicU64,
+}
+
+/// Requests for maintenance of one repository since its work began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Noted {
+    Once,
+    /// Another one came: the work may have looked at an older state.
+    Again,
 }
 
 impl Maintenance {
@@ -55,30 +63,51 @@ impl Maintenance {
         self.consolidations.load(Ordering::Acquire)
     }
 
-    /// Starts maintenance of a repository that needs it, unless it is under way. Within a runtime.
+    /// Starts maintenance of a repository that needs it. Where it is under way, it looks again when it is done. Within a
+    /// runtime.
     pub fn note(self: &Arc<Self>, item: &HeadItem, packs: usize) {
         if packs <= CONSOLIDATE_ABOVE && !wants_snapshot(&item.head) {
             return;
         }
         let id = item.id;
         {
-            let mut queued = self.queued.lock().unwrap_or_else(PoisonError::into_inner);
-            if queued.len() >= MAX_QUEUED || !queued.insert(id) {
+            let mut queued = self.queued();
+            if let Some(noted) = queued.get_mut(&id) {
+                *noted = Noted::Again;
                 return;
             }
+            if queued.len() >= MAX_QUEUED {
+                return;
+            }
+            queued.insert(id, Noted::Once);
         }
-        let maintenance = self.clone();
-        tokio::spawn(async move {
-            let done = maintenance.maintain(id).await;
+        tokio::spawn(self.clone().work(id));
+    }
+
+    /// Maintains a repository until no request has noted it meanwhile.
+    async fn work(self: Arc<Self>, id: RepositoryId) {
+        loop {
+            let done = self.maintain(id).await;
             if let Err(error) = &done {
-                let region = &maintenance.region.name;
+                let region = &self.region.name;
                 tracing::warn!(%error, repository = %id, region, "could not maintain a repository; it is tried again");
             }
-            if done.is_err() || done.is_ok_and(|done| done.merged == 0 && packs > CONSOLIDATE_ABOVE) {
+            if done.map_or(true, |done| done.is_stalled()) {
                 tokio::time::sleep(PAUSE).await;
             }
-            maintenance.queued.lock().unwrap_or_else(PoisonError::into_inner).remove(&id);
-        });
+            let mut queued = self.queued();
+            match queued.get_mut(&id) {
+                Some(noted @ Noted::Again) => *noted = Noted::Once,
+                _ => {
+                    queued.remove(&id);
+                    return;
+                }
+            }
+        }
+    }
+
+    fn queued(&self) -> MutexGuard<'_, HashMap<RepositoryId, Noted>> {
+        self.queued.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn maintain(&self, id: RepositoryId) -> Result<Consolidated> {
@@ -86,10 +115,7 @@ impl Maintenance {
         let mut done = Consolidated::default();
         for _ in 0..MAX_LOOKS {
             let Ok(_slot) = self.slots.acquire().await else { break };
-            if let Some(item) = read_head(&*self.region.table, id).await? {
-                self.region.maintain_snapshot(item).await;
-            }
-            done = self.region.consolidate_in_turn(id, &mut turn).await?;
+            done = self.region.maintain_in_turn(id, &mut turn).await?;
             // Another process may have done it, too.
             self.consolidations.fetch_add(1, Ordering::Release);
             if !done.busy {

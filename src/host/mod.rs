@@ -17,6 +17,7 @@ pub mod hook;
 mod lfs;
 pub mod listen;
 pub mod maintenance;
+mod metrics;
 mod proxies;
 mod push;
 pub mod push_policies;
@@ -107,6 +108,7 @@ pub struct Host {
     hook_gate: Gate,
     limits: HostLimits,
     forwarder: Option<Arc<Forwarder>>,
+    metrics: metrics::Metrics,
 }
 
 impl Host {
@@ -151,6 +153,7 @@ impl Host {
             hook_gate,
             limits,
             forwarder,
+            metrics: metrics::Metrics::default(),
         })
     }
 
@@ -171,6 +174,9 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 const HEALTH: &str = "/_health";
 /// Where is answered whether the region's stores can be used: never refused for want of room.
 const READY: &str = "/_ready";
+
+/// Where the figures of the host are, for Prometheus.
+const METRICS: &str = "/_metrics";
 
 /// Why a request is refused before Git has a say.
 #[derive(Debug)]
@@ -316,6 +322,9 @@ impl Host {
         }
         if request.uri().path() == READY {
             return Ok(self.ready().await);
+        }
+        if request.uri().path() == METRICS {
+            return self.show_metrics(request.method()).await;
         }
         if let Some(path) = request.uri().path().strip_prefix(quarantines::PREFIX).map(str::to_owned) {
             return self.quarantined(&path, request).await;

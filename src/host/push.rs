@@ -218,6 +218,8 @@ impl Host {
         let serving = Serving { region, runtime, policy: &policy, actor: &identity.name, request: &request };
         let pushed = serving.serve(&states, &mut input, output)?;
         if let Some(item) = &pushed.item {
+            let _within = runtime.enter();
+            self.views.committed(item, state.manifest.packs.len() + 1);
             let (region, repository, seq) = (region.name.clone(), item.id, item.head.frontier.seq);
             self.events.publish(Event { region, repository, seq });
         }

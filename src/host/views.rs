@@ -4,12 +4,11 @@
 //! that they leave as it was. Where the manifest has changed, only packs that are new are opened. Consolidation changes
 //! it without the head, so it is read again after some minutes, too.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use gix::ObjectId;
 use gix::bstr::ByteSlice;
 use jiff::{SignedDuration, Timestamp};
 
@@ -19,7 +18,7 @@ use crate::git::local::RefPatterns;
 use crate::git::own_refs::{OWN_PREFIX, is_own, is_passing};
 use crate::git::pack::PackSet;
 use crate::git::refs::{RefName, RefValue};
-use crate::git::view::{RefTable, View};
+use crate::git::view::{RecentTips, RefTable, View};
 use crate::ledger::LedgerError;
 use crate::ledger::advance::read_head;
 use crate::ledger::change::RefEdit;
@@ -50,8 +49,6 @@ const MAX_RECENT_TIPS: usize = 100_000;
 pub struct Opened {
     /// One exact state of it: what protocols work on.
     pub state: PushState,
-    /// What visible refs named a short while ago.
-    recent: VecDeque<(Timestamp, ObjectId)>,
     /// What links see that push here, once one has.
     for_links: OnceLock<Arc<RefTable>>,
     /// The moment when the manifest was read.
@@ -70,8 +67,7 @@ impl Opened {
     /// The same state, with what was replaced before a moment forgotten.
     fn without_older(&self, since: Timestamp) -> Opened {
         let mut opened = self.clone();
-        forget_older(&mut opened.recent, since);
-        opened.state.view.recent_tips = opened.recent.iter().map(|(_, id)| *id).collect();
+        forget_older(&mut opened.state.view.recent_tips, since);
         opened
     }
 
@@ -92,7 +88,7 @@ struct Refs {
     visible: Arc<RefTable>,
     for_links: OnceLock<Arc<RefTable>>,
     /// What newer changes replaced.
-    recent: VecDeque<(Timestamp, ObjectId)>,
+    recent: RecentTips,
 }
 
 /// The open repositories of a region.
@@ -151,6 +147,11 @@ impl Views {
         }
     }
 
+    /// Starts the maintenance that a push has made necessary: no later request need come. Within a runtime.
+    pub fn committed(&self, item: &HeadItem, packs: usize) {
+        self.maintenance.note(item, packs);
+    }
+
     /// The state that a push is decided on. Links (`mirror`) also see what they keep.
     pub async fn for_push(&self, opened: &Arc<Opened>, mirror: bool) -> Result<PushState> {
         let mut state = opened.state.clone();
@@ -168,7 +169,7 @@ impl Views {
             && self.is_fresh(known.manifest_read)
         {
             let since = self.recent_since();
-            if known.recent.front().is_none_or(|(time, _)| *time >= since) {
+            if known.state.view.recent_tips.first_time().is_none_or(|time| time >= since) {
                 return Ok(known.clone());
             }
             // Nothing has changed, but what was replaced a short while ago no longer was.
@@ -262,12 +263,11 @@ impl Views {
             }
             None => self.open_packs(&item, known).await?,
         };
-        let Refs { all, visible, for_links, recent } = refs;
+        let Refs { all, visible, for_links, recent: recent_tips } = refs;
         let Head { format, head, .. } = item.head.clone();
-        let recent_tips = recent.iter().map(|(_, id)| *id).collect();
         let view = View { format, head, refs: visible, packs, recent_tips };
         let state = PushState { item, manifest, refs: all, view, local };
-        Ok(Opened { state, recent, for_links, manifest_read })
+        Ok(Opened { state, for_links, manifest_read })
     }
 
     /// The live packs; those that are open already stay so.
@@ -306,7 +306,7 @@ impl Views {
                 let (name, value) = entry?;
                 table.push(name, value).map_err(|error| LedgerError::Corrupt(error.to_string()))?;
             }
-            let mut recent = VecDeque::new();
+            let mut recent = RecentTips::default();
             for row in rows.iter().filter(|row| row.facts.time >= since) {
                 log.read(id, row, |header, edit| note_old(&mut recent, hidden.as_ref(), header.time, &edit))?;
             }
@@ -326,7 +326,7 @@ impl Views {
         let from = known.state.item.head.frontier;
         let rows: Vec<ChangeRow> = read_chain(&*self.region.table, item.id, from, item.head.frontier).await?;
         let (log, id, hidden) = (self.region.log(), item.id, self.hidden.clone());
-        let (old, mut recent) = (known.state.refs.clone(), known.recent.clone());
+        let (old, mut recent) = (known.state.refs.clone(), known.state.view.recent_tips.clone());
         let (shown, linked) = (known.state.view.refs.clone(), known.for_links.get().cloned());
         blocking(move || {
             let mut edits: Edits = BTreeMap::new();
@@ -456,21 +456,16 @@ fn is_hidden_from_readers(name: &[u8], hidden: Option<&RefPatterns>) -> bool {
     }
 }
 
-fn forget_older(recent: &mut VecDeque<(Timestamp, ObjectId)>, since: Timestamp) {
-    while recent.front().is_some_and(|(time, _)| *time < since) || recent.len() > MAX_RECENT_TIPS {
-        recent.pop_front();
+fn forget_older(recent: &mut RecentTips, since: Timestamp) {
+    while recent.first_time().is_some_and(|time| time < since) || recent.len() > MAX_RECENT_TIPS {
+        recent.forget_first();
     }
 }
 
-fn note_old(
-    recent: &mut VecDeque<(Timestamp, ObjectId)>,
-    hidden: Option<&RefPatterns>,
-    time: Timestamp,
-    edit: &RefEdit,
-) {
+fn note_old(recent: &mut RecentTips, hidden: Option<&RefPatterns>, time: Timestamp, edit: &RefEdit) {
     if let Some(RefValue::Object(old)) = &edit.old
         && !is_hidden_from_readers(edit.name.as_bytes(), hidden)
     {
-        recent.push_back((time, *old));
+        recent.push(time, *old);
     }
 }

@@ -13,7 +13,7 @@ use crate::objects::{Crc64, ObjectError};
 use crate::table::Write;
 
 use super::claims::HeldPacks;
-use super::manifest::{LivePack, MAX_PACKS, Manifest};
+use super::manifest::{LivePack, MAX_PACKS};
 use super::{Region, RegionError, Result, blocking, default_head};
 
 /// How often a commit that lost against another writer is decided again.
@@ -381,17 +381,13 @@ pub(crate) fn manifest_with(
             return Err(LedgerError::Internal(reason).into());
         }
     }
+    let listed = held.manifest.packs.len() as u64;
     let manifest = held.manifest.with(packs);
-    check_pack_count(&after.name, &manifest)?;
+    if manifest.packs.len() > MAX_PACKS {
+        return Err(RegionError::Full { repository: after.name.clone(), packs: listed });
+    }
     after.manifest = manifest.generation;
     Ok((serde_json::to_value(&manifest).map_err(std::io::Error::from)?, held.revision))
-}
-
-fn check_pack_count(repository: &str, manifest: &Manifest) -> Result<()> {
-    if manifest.packs.len() <= MAX_PACKS {
-        return Ok(());
-    }
-    Err(RegionError::Full { repository: repository.into(), packs: manifest.packs.len() as u64 })
 }
 
 fn write_snapshot(

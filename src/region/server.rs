@@ -368,6 +368,6 @@ fn nothing(format: Format) -> View {
         head: default_head(),
         refs: Arc::new(RefTable::empty(format)),
         packs: Arc::new(PackSet::new(format)),
-        recent_tips: Arc::from([]),
+        recent_tips: Default::default(),
     }
 }

@@ -155,6 +155,15 @@ impl Link {
         Ok(all)
     }
 
+    /// Counts the damaged packs that consolidation passes over in both regions. One query of each where there are none.
+    pub async fn packs_aside(&self) -> Result<u64, ReplicationError> {
+        let mut packs = 0;
+        for region in [&self.source, &self.target] {
+            packs += region.packs_aside().await.in_region(region)?.len() as u64;
+        }
+        Ok(packs)
+    }
+
     /// When the oldest change of a repository was committed that the target lacks; `None` when it lacks none.
     pub async fn behind_since(&self, id: RepositoryId) -> Result<Option<Timestamp>, ReplicationError> {
         let pairs = self.pairs_of(&[id]).await?;

@@ -105,6 +105,8 @@ pub struct Backup {
     pub manifest: Manifest,
     /// Since when the repository of the target has not been verified that has waited longest.
     pub unverified_since: Option<Timestamp>,
+    /// Damaged packs that are set aside in both regions after it.
+    pub packs_aside: u64,
 }
 
 impl Backup {
@@ -115,7 +117,7 @@ impl Backup {
 
     /// What its metrics say.
     pub fn figures(&self) -> Figures {
-        let Backup { summary, manifest, unverified_since } = self;
+        let Backup { summary, manifest, unverified_since, packs_aside } = self;
         let standing = |standing| manifest.repositories.iter().filter(|one| one.standing == standing).count() as u64;
         let age = |since: Timestamp| manifest.made.duration_since(since).as_secs_f64().max(0.0);
         Figures {
@@ -127,6 +129,7 @@ impl Backup {
             failing: summary.failed,
             forks: standing("fork"),
             oldest_unverified_seconds: unverified_since.map(age),
+            packs_aside: Some(*packs_aside),
             recovery_point_age_seconds: Some(manifest.recovery_point_seconds),
             ..Figures::default()
         }
@@ -164,7 +167,8 @@ pub async fn backup(link: &Link, options: BackupOptions) -> Result<Backup, Repli
         repositories,
     };
     let unverified_since = note_verified(link, &manifest).await.in_region(&link.target)?;
-    Ok(Backup { summary, manifest, unverified_since })
+    let packs_aside = link.packs_aside().await?;
+    Ok(Backup { summary, manifest, unverified_since, packs_aside })
 }
 
 /// Keeps when the sound ones were verified; since when the one has not been that has waited longest.

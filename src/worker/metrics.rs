@@ -35,6 +35,8 @@ pub struct Figures {
     pub forks: u64,
     /// The longest time that a repository of the target has not been verified, in seconds; `None` while unknown.
     pub oldest_unverified_seconds: Option<f64>,
+    /// Damaged packs that consolidation passes over, in both regions; `None` while unknown.
+    pub packs_aside: Option<u64>,
     /// Age of the oldest change that a backup left behind, in seconds; only a backup tells.
     pub recovery_point_age_seconds: Option<f64>,
 }
@@ -65,7 +67,7 @@ struct Metric {
     value: fn(&Figures) -> Option<f64>,
 }
 
-const METRICS: [Metric; 9] = [
+const METRICS: [Metric; 10] = [
     Metric {
         cloudwatch: "LagSeconds",
         unit: "Seconds",
@@ -129,6 +131,14 @@ const METRICS: [Metric; 9] = [
         kind: "gauge",
         help: "Longest time that a repository of the target has not been verified.",
         value: |figures| figures.oldest_unverified_seconds,
+    },
+    Metric {
+        cloudwatch: "PacksAside",
+        unit: "Count",
+        prometheus: "gitferry_packs_aside",
+        kind: "gauge",
+        help: "Damaged packs in both regions that consolidation passes over until they are mended.",
+        value: |figures| figures.packs_aside.map(|packs| packs as f64),
     },
     Metric {
         cloudwatch: "RecoveryPointAgeSeconds",
@@ -195,9 +205,15 @@ mod tests {
             directive["Metrics"].as_array().unwrap().iter().map(|metric| metric["Name"].as_str().unwrap()).collect();
         assert_eq!(names, ["LagSeconds", "Pending", "Delivered", "Failed", "Failing", "Forks"]);
         assert!(names.iter().all(|name| line[name].is_number()));
-        let all = Figures { oldest_unverified_seconds: Some(9.0), recovery_point_age_seconds: Some(0.0), ..figures() };
+        let all = Figures {
+            oldest_unverified_seconds: Some(9.0),
+            packs_aside: Some(2),
+            recovery_point_age_seconds: Some(0.0),
+            ..figures()
+        };
         let line: Value = serde_json::from_str(&emf(&all, Timestamp::UNIX_EPOCH)).unwrap();
         assert_eq!((&line["OldestUnverifiedSeconds"], &line["RecoveryPointAgeSeconds"]), (&9.0.into(), &0.0.into()));
+        assert_eq!(line["PacksAside"], 2.0);
     }
 
     #[test]

@@ -190,7 +190,10 @@ impl Source {
         loop {
             tick.tick().await;
             let swept = match &self.link {
-                AnyLink::Regions(link) => self.compare_once(link).await,
+                AnyLink::Regions(link) => {
+                    self.note("the count of damaged packs", self.count_aside(link).await);
+                    self.compare_once(link).await
+                }
                 AnyLink::Remote(link) => self.tell_of_all(link).await,
             };
             if self.note("the sweep", swept).is_some() {
@@ -205,6 +208,11 @@ impl Source {
             rate.tick().await;
             self.tell(which, Cause::Sweep).await;
         }
+        Ok(())
+    }
+
+    async fn count_aside(&self, link: &Link) -> Result<(), ReplicationError> {
+        self.status.packs_aside(self.at, link.packs_aside().await?);
         Ok(())
     }
 

@@ -89,6 +89,8 @@ struct LinkStatus {
     unusable: BTreeMap<String, String>,
     /// Since when the repository has not been verified that has waited longest.
     unverified_since: Option<Timestamp>,
+    /// Damaged packs that are set aside in its regions, as they were counted last.
+    packs_aside: Option<u64>,
     /// When its loop came round last, since the start.
     beat: Duration,
     /// Repositories that wait or are being delivered.
@@ -204,6 +206,11 @@ impl Status {
         self.links().iter_mut().skip(link).take(1).for_each(|link| link.unverified_since = since);
     }
 
+    /// Counted the damaged packs that are set aside in the regions of a link.
+    pub(super) fn packs_aside(&self, link: usize, packs: u64) {
+        self.links().iter_mut().skip(link).take(1).for_each(|link| link.packs_aside = Some(packs));
+    }
+
     /// What the metrics of all links say now.
     pub fn figures(&self) -> Vec<Figures> {
         let (now, at) = (self.now(), self.start.elapsed());
@@ -221,6 +228,7 @@ impl Status {
                 failing: standing.failing,
                 forks: standing.forks,
                 oldest_unverified_seconds: link.unverified_since.map(age),
+                packs_aside: link.packs_aside,
                 recovery_point_age_seconds: None,
             }
         };

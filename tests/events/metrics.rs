@@ -5,7 +5,10 @@ use std::io::Read as _;
 use std::path::Path;
 
 use gitferry::clock::SystemClock;
+use gitferry::ledger::keys;
+use gitferry::region::consolidate::PackAside;
 use gitferry::replication::verified::Verified;
+use gitferry::table::{Condition, Write};
 use gitferry::worker::lambda::handler::{Handler, Served};
 use serde_json::{Value, json};
 
@@ -103,6 +106,34 @@ fn a_fork_is_counted() {
     place.commit("another history");
     let worker = Running::start(&place.world, &[], &[]);
     wait("it is told", || page(&worker).get("forks") == Some(&1.0));
+}
+
+/// Marks the pack of the target as damaged, as consolidation does.
+async fn set_aside(place: &Place) {
+    let region = place.region(TARGET);
+    let item = region.get("app").await.unwrap();
+    let pack = region.manifest(&item).await.unwrap().0.packs.remove(0);
+    let (repository, key, now) = (item.id, pack.key, region.clock.now());
+    let at = keys::aside(repository, &key);
+    let row = PackAside { repository, pack: pack.id, key, reason: "a test".into(), found: now, checked: now };
+    let document = serde_json::to_value(row).unwrap();
+    region.table.transact(vec![Write::put(at, Condition::Any, document)]).await.unwrap();
+}
+
+#[test]
+fn packs_that_are_set_aside_are_counted_until_they_are_mended() {
+    let place = Place::new("");
+    place.world.ok(&["replicate", LINK]);
+    let worker = Running::start(&place.world, &[], &["--sweep-every", "1s"]);
+    let aside = || page(&worker).get("packs_aside").copied();
+    wait("they are counted", || aside() == Some(0.0));
+    block_on(set_aside(&place));
+    wait("one is damaged", || aside() == Some(1.0));
+    let backup = place.world.run(&["backup", LINK, "--max-age", "1h", "--out", "manifest.json", "--metrics", "emf"]);
+    assert_eq!(lines(&backup.stdout)[0]["PacksAside"], 1.0, "{}", backup.stdout);
+    // It is read again, and found sound.
+    place.world.ok(&["verify", "app", "--region", TARGET, "--deep"]);
+    wait("none is", || aside() == Some(0.0));
 }
 
 #[test]

@@ -43,7 +43,7 @@ fn view(path: &Path) -> View {
         head: source.head().unwrap(),
         refs: Arc::new(refs),
         packs: Arc::new(packs),
-        recent_tips: Arc::new([]),
+        recent_tips: Default::default(),
     }
 }
 

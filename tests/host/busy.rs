@@ -3,8 +3,8 @@
 
 use std::io::Write as _;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use gitferry::events::in_process;
@@ -21,39 +21,44 @@ use gix::hash::Kind::Sha1;
 use crate::git::GitRepo;
 
 /// Longest wait for the maintenance that follows the last push.
-const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Hosts that share a pair of stores, each with its own handles, as processes have.
-struct Hosts {
-    dir: tempfile::TempDir,
-    runtime: tokio::runtime::Runtime,
-    urls: Vec<String>,
-    region: Region,
+pub struct Hosts {
+    pub dir: tempfile::TempDir,
+    pub runtime: tokio::runtime::Runtime,
+    pub urls: Vec<String>,
+    pub region: Region,
 }
 
 impl Hosts {
-    fn start(count: usize) -> Hosts {
+    pub fn start(count: usize) -> Hosts {
+        Hosts::start_with(count, open)
+    }
+
+    /// Hosts whose stores are opened in another way; the test has its own, plain handles.
+    pub fn start_with(count: usize, opened: impl Fn(&Path) -> Region) -> Hosts {
         // For the client; another test may have done so.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let dir = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
         let region = open(dir.path());
         runtime.block_on(region.create("app", Sha1, "test")).unwrap();
-        let urls = (0..count).map(|_| runtime.block_on(serve(open(dir.path()))));
+        let urls = (0..count).map(|_| runtime.block_on(serve(opened(dir.path()))));
         let urls = urls.collect();
         Hosts { dir, runtime, urls, region }
     }
 
-    fn item(&self) -> HeadItem {
+    pub fn item(&self) -> HeadItem {
         self.runtime.block_on(self.region.get("app")).unwrap()
     }
 
-    fn packs(&self) -> usize {
+    pub fn packs(&self) -> usize {
         self.runtime.block_on(self.region.manifest(&self.item())).unwrap().0.packs.len()
     }
 
     /// Waits until the hosts, which some requests keep awake, have consolidated.
-    fn until_few_packs(&self) {
+    pub fn until_few_packs(&self) {
         let started = Instant::now();
         let probe = GitRepo::init(self.dir.path().join("probe.git"), &[]);
         while self.packs() > CONSOLIDATE_ABOVE {
@@ -63,14 +68,14 @@ impl Hosts {
         }
     }
 
-    fn verify(&self) {
+    pub fn verify(&self) {
         let progress = Arc::new(CheckProgress::default());
         let verified = self.runtime.block_on(self.region.verify(&self.item(), true, progress)).unwrap();
         assert_eq!(verified.findings, Vec::<String>::new());
     }
 }
 
-fn open(dir: &Path) -> Region {
+pub fn open(dir: &Path) -> Region {
     Region::open_embedded("us", &dir.join("objects"), &dir.join("table.db")).unwrap()
 }
 
@@ -84,16 +89,16 @@ async fn serve(region: Region) -> String {
 }
 
 /// A commit of one file, as a pack.
-struct Commit {
-    id: gix::ObjectId,
-    pack: Vec<u8>,
+pub struct Commit {
+    pub id: gix::ObjectId,
+    pub pack: Vec<u8>,
 }
 
 fn id_of(kind: gix::objs::Kind, data: &[u8]) -> gix::ObjectId {
     gix::objs::compute_hash(Sha1, kind, data).unwrap()
 }
 
-fn commit(content: &[u8], parent: Option<gix::ObjectId>) -> Commit {
+pub fn commit(content: &[u8], parent: Option<gix::ObjectId>) -> Commit {
     use gix::objs::Kind::{Blob, Commit as CommitKind, Tree};
     let blob = id_of(Blob, content);
     let tree = [b"100644 file\0", blob.as_slice()].concat();
@@ -105,7 +110,7 @@ fn commit(content: &[u8], parent: Option<gix::ObjectId>) -> Commit {
     Commit { id, pack: pack(&[(3, content), (2, &tree), (1, text.as_bytes())]) }
 }
 
-fn pack(objects: &[(u8, &[u8])]) -> Vec<u8> {
+pub fn pack(objects: &[(u8, &[u8])]) -> Vec<u8> {
     let mut pack = [b"PACK", &2u32.to_be_bytes()[..], &(objects.len() as u32).to_be_bytes()[..]].concat();
     for (kind, data) in objects {
         let mut size = data.len();
@@ -128,7 +133,13 @@ fn pack(objects: &[(u8, &[u8])]) -> Vec<u8> {
 }
 
 /// Pushes a commit; the answer of the server.
-async fn push(client: &reqwest::Client, url: &str, branch: &str, old: Option<gix::ObjectId>, commit: Commit) -> String {
+pub async fn push(
+    client: &reqwest::Client,
+    url: &str,
+    branch: &str,
+    old: Option<gix::ObjectId>,
+    commit: Commit,
+) -> String {
     let old = old.unwrap_or_else(|| gix::ObjectId::null(Sha1));
     let command = format!("{old} {} refs/heads/{branch}\0 report-status object-format=sha1", commit.id);
     let body = [format!("{:04x}{command}0000", command.len() + 4).into_bytes(), commit.pack].concat();
@@ -138,13 +149,45 @@ async fn push(client: &reqwest::Client, url: &str, branch: &str, old: Option<gix
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// Lets pushers push to a branch of their own each, to the hosts in turn, `pushes` in all. Returns the most packs that
-/// there were at any time.
-fn push_many(hosts: &Hosts, pushers: usize, pushes: usize, bytes: usize, mut tell: impl FnMut(usize, usize)) -> usize {
+/// The course of many pushes.
+struct Course {
+    /// The most packs that there were at any time.
+    most_packs: usize,
+    /// The times from the start to the answer of each push, in ascending order.
+    answered: Vec<Duration>,
+}
+
+impl Course {
+    /// Prints the pushes of each five seconds, and how many times as long the last tenth of them took as the first.
+    fn print(&self) {
+        let mut counts: Vec<usize> = Vec::new();
+        for answered in &self.answered {
+            let window = (answered.as_secs() / 5) as usize;
+            counts.resize(counts.len().max(window + 1), 0);
+            counts[window] += 1;
+        }
+        let tenth = self.answered.len() / 10;
+        let first = self.answered[tenth];
+        let last = self.answered[self.answered.len() - 1] - self.answered[self.answered.len() - 1 - tenth];
+        println!("pushes of each 5 s: {counts:?}");
+        println!(
+            "first tenth {:.1} s, last tenth {:.1} s: {:.2} times; at most {} packs",
+            first.as_secs_f64(),
+            last.as_secs_f64(),
+            last.as_secs_f64() / first.as_secs_f64(),
+            self.most_packs
+        );
+    }
+}
+
+/// Lets pushers push to a branch of their own each, to the hosts in turn, `pushes` in all.
+fn push_many(hosts: &Hosts, pushers: usize, pushes: usize, bytes: usize) -> Course {
     let left = Arc::new(AtomicUsize::new(pushes));
+    let (started, answered) = (Instant::now(), Arc::new(Mutex::new(Vec::new())));
     let seed = Arc::new(AtomicU64::new(1));
     let tasks = (0..pushers).map(|pusher| {
         let (left, seed, url) = (left.clone(), seed.clone(), hosts.urls[pusher % hosts.urls.len()].clone());
+        let answered = answered.clone();
         hosts.runtime.spawn(async move {
             let client = reqwest::Client::new();
             let mut tip = None;
@@ -153,26 +196,27 @@ fn push_many(hosts: &Hosts, pushers: usize, pushes: usize, bytes: usize, mut tel
                 let id = commit.id;
                 let answer = push(&client, &url, &format!("b{pusher}"), tip, commit).await;
                 assert!(answer.contains("ok refs/heads/"), "{answer}");
+                answered.lock().unwrap().push(started.elapsed());
                 tip = Some(id);
             }
         })
     });
     let tasks: Vec<_> = tasks.collect();
-    let mut most = 0;
+    let mut most_packs = 0;
     while tasks.iter().any(|task| !task.is_finished()) {
         std::thread::sleep(Duration::from_millis(200));
-        let packs = hosts.packs();
-        most = most.max(packs);
-        tell(pushes - left.load(Ordering::Relaxed), packs);
+        most_packs = most_packs.max(hosts.packs());
     }
     for task in tasks {
         hosts.runtime.block_on(task).unwrap();
     }
-    most
+    let mut answered = std::mem::take(&mut *answered.lock().unwrap());
+    answered.sort_unstable();
+    Course { most_packs, answered }
 }
 
 /// Bytes that do not compress, another run for each seed.
-fn noise(seed: u64, bytes: usize) -> Vec<u8> {
+pub fn noise(seed: u64, bytes: usize) -> Vec<u8> {
     let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
     let words = std::iter::repeat_with(|| {
         state ^= state << 13;
@@ -195,8 +239,8 @@ fn assert_cloned(hosts: &Hosts, pushes: usize) {
 fn many_pushers_over_two_hosts_all_get_in_and_packs_stay_few() {
     const PUSHES: usize = 1_500;
     let hosts = Hosts::start(2);
-    let most = push_many(&hosts, 8, PUSHES, 100, |_, _| {});
-    assert!(most <= CROWDED_ABOVE, "{most}");
+    let course = push_many(&hosts, 8, PUSHES, 100);
+    assert!(course.most_packs <= CROWDED_ABOVE, "{}", course.most_packs);
     hosts.until_few_packs();
     assert_cloned(&hosts, PUSHES);
     hosts.verify();
@@ -208,15 +252,10 @@ fn ten_thousand_pushes_stay_as_fast_as_the_first() {
     const PUSHES: usize = 10_000;
     for count in [1, 3] {
         let hosts = Hosts::start(count);
-        let (started, mut told) = (Instant::now(), 0);
-        let most = push_many(&hosts, 12, PUSHES, 200_000, |done, packs| {
-            if done >= told + 1_000 {
-                told = done;
-                println!("{count} hosts: {done} pushes after {:.1} s, {packs} packs", started.elapsed().as_secs_f64());
-            }
-        });
-        println!("{count} hosts: {PUSHES} pushes in {:.1} s, at most {most} packs", started.elapsed().as_secs_f64());
-        assert!(most <= CROWDED_ABOVE + 50, "{most}");
+        let course = push_many(&hosts, 12, PUSHES, 200_000);
+        println!("{count} hosts, {PUSHES} pushes");
+        course.print();
+        assert!(course.most_packs <= CROWDED_ABOVE + 50, "{}", course.most_packs);
         hosts.until_few_packs();
         assert_cloned(&hosts, PUSHES);
         hosts.verify();
@@ -256,10 +295,19 @@ fn a_damaged_pack_is_set_aside_and_stops_no_other() {
     };
     let findings = verify();
     assert!(findings.iter().any(|finding| finding.contains(&pack.id.to_string())), "{findings:?}");
+    // A host counts at most once a minute.
+    let counted = || {
+        let url = hosts.runtime.block_on(serve(open(hosts.dir.path())));
+        let url = url.replace("/app", "/_metrics");
+        let text = hosts.runtime.block_on(async { reqwest::get(url).await.unwrap().text().await.unwrap() });
+        text.lines().last().unwrap().to_owned()
+    };
+    assert_eq!(counted(), "gitferry_host_packs_aside{region=\"us\"} 1");
     // Mended, it is like any other again.
     write_over(&path, &good);
     hosts.verify();
     assert_eq!((aside(), verify()), (Vec::new(), Vec::new()));
+    assert_eq!(counted(), "gitferry_host_packs_aside{region=\"us\"} 0");
 }
 
 fn write_over(path: &Path, bytes: &[u8]) {
@@ -268,7 +316,7 @@ fn write_over(path: &Path, bytes: &[u8]) {
 }
 
 /// Pushes one after the other to a branch.
-fn push_to(hosts: &Hosts, branch: &str, count: usize) {
+pub fn push_to(hosts: &Hosts, branch: &str, count: usize) {
     hosts.runtime.block_on(async {
         let (client, mut tip) = (reqwest::Client::new(), None);
         for number in 0..count {

@@ -12,6 +12,7 @@ mod crowd;
 mod damaged;
 mod default_branch;
 mod forward;
+mod full;
 #[path = "../support/git.rs"]
 #[allow(dead_code)]
 mod git;

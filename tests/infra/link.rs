@@ -58,8 +58,12 @@ fn one_variable_says_what_runs() {
 
 /// What the program calls its figures.
 fn metrics() -> BTreeSet<String> {
-    let all =
-        Figures { oldest_unverified_seconds: Some(0.0), recovery_point_age_seconds: Some(0.0), ..Figures::default() };
+    let all = Figures {
+        oldest_unverified_seconds: Some(0.0),
+        packs_aside: Some(0),
+        recovery_point_age_seconds: Some(0.0),
+        ..Figures::default()
+    };
     let line: Value = serde_json::from_str(&emf(&all, Timestamp::UNIX_EPOCH)).unwrap();
     let metrics = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap();
     metrics.iter().map(|metric| metric["Name"].as_str().unwrap().to_owned()).collect()
@@ -70,7 +74,7 @@ fn alarms_watch_what_there_is() {
     let module = Module::read("link");
     let alarms = module.all("resource", "aws_cloudwatch_metric_alarm");
     let names: BTreeSet<&str> = alarms.iter().map(|alarm| label(alarm)).collect();
-    let expected = ["dead_letters", "forks", "lag", "message_age", "recovery_point", "unverified"];
+    let expected = ["dead_letters", "forks", "lag", "message_age", "packs_aside", "recovery_point", "unverified"];
     assert_eq!(names, BTreeSet::from(expected));
     let docs = std::fs::read_to_string(crate::hcl_files::root("docs/operations.md")).unwrap();
     for alarm in alarms {

@@ -1,7 +1,5 @@
 //! Who may fetch what, and learn about what.
 
-use std::sync::Arc;
-
 use crate::cloning::{assert_same_clones, clone};
 use crate::raw::{Talk, lines};
 use crate::repo::{FORMATS, Repo, git, git_fails};
@@ -103,7 +101,7 @@ fn a_force_push_between_listing_and_fetching_does_not_break_an_honest_clone() {
             let url = if http { server.http_url() } else { server.git_url() };
             let dir = tempfile::tempdir().unwrap();
             let mut remembered = after.clone();
-            remembered.recent_tips = Arc::new([old]);
+            remembered.recent_tips = [(jiff::Timestamp::MAX, old)].into_iter().collect();
             server.show_after_refs(remembered);
             let ours = clone(&dir, "ours", &url, version, &["--single-branch"]);
             assert_eq!(git(&ours, &["rev-parse", "HEAD"]), old.to_string());

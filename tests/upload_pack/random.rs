@@ -65,7 +65,7 @@ impl History {
     }
 
     fn view(&self) -> View {
-        View { recent_tips: self.told.iter().copied().collect(), ..self.repo.view() }
+        View { recent_tips: self.told.iter().map(|id| (jiff::Timestamp::MAX, *id)).collect(), ..self.repo.view() }
     }
 
     /// More commits: on branches, from their past, as merges; and tags.

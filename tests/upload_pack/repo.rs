@@ -198,7 +198,7 @@ impl Repo {
             head,
             refs: Arc::new(RefTable::from_sorted(self.format, refs).unwrap()),
             packs: Arc::new(packs),
-            recent_tips: Arc::new([]),
+            recent_tips: Default::default(),
         }
     }
 }

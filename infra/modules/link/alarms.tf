@@ -41,6 +41,23 @@ resource "aws_cloudwatch_metric_alarm" "forks" {
   tags                = var.tags
 }
 
+resource "aws_cloudwatch_metric_alarm" "packs_aside" {
+  alarm_name          = "${local.id}-packs-aside"
+  alarm_description   = "A pack in ${var.source_region.name} or ${var.target_region.name} is damaged; consolidation passes over it until it is mended."
+  namespace           = "gitferry"
+  metric_name         = "PacksAside"
+  dimensions          = { link = var.name }
+  statistic           = "Maximum"
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  period              = local.period
+  evaluation_periods  = 1
+  treat_missing_data  = "missing"
+  alarm_actions       = var.alarm_topics
+  ok_actions          = var.alarm_topics
+  tags                = var.tags
+}
+
 resource "aws_cloudwatch_metric_alarm" "dead_letters" {
   count               = local.events ? 1 : 0
   alarm_name          = "${local.id}-dead-letters"

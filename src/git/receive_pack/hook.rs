@@ -59,7 +59,7 @@ impl HookInput<'_> {
         let edits = self.commands.iter().map(edit).collect::<io::Result<BTreeMap<_, _>>>()?;
         let refs = Arc::new(self.view.refs.with_edits(edits).map_err(io::Error::other)?);
         let View { format, head, .. } = self.view.clone();
-        Ok(View { format, head, refs, packs: Arc::new(packs), recent_tips: Arc::from([]) })
+        Ok(View { format, head, refs, packs: Arc::new(packs), recent_tips: Default::default() })
     }
 }
 

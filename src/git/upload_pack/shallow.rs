@@ -1,7 +1,6 @@
 //! Shallow clones: where history is cut off.
 
 use std::io::{self, Write};
-use std::sync::Arc;
 
 use gix::ObjectId;
 use gix::bstr::{BString, ByteSlice};
@@ -59,7 +58,7 @@ pub(crate) fn apply(
         Some(Deepen::Depth(depth)) => Some(by_depth(graph, wanted, *depth)?),
         Some(Deepen::Relative(more)) => {
             // As Git, from commits that refs reach now, not only a short while ago.
-            let now = View { recent_tips: Arc::from([]), ..view.clone() };
+            let now = View { recent_tips: Default::default(), ..view.clone() };
             let mut reachable = Reachable::new(&now);
             let mut from = Vec::new();
             for (id, slot) in &client {

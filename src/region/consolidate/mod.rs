@@ -22,8 +22,9 @@ use super::{Region, RegionError, Result};
 use crate::Kind;
 use crate::fault::crash_point;
 use crate::ledger::advance::read_head;
-use crate::ledger::head::{HeadItem, RepositoryId};
+use crate::ledger::head::{Head, HeadItem, RepositoryId};
 use crate::ledger::keys;
+use crate::ledger::refs::wants_snapshot;
 use crate::table::lease::Waiter;
 use crate::table::{Condition, TableError, Write};
 
@@ -57,6 +58,31 @@ pub struct Consolidated {
     pub packs: u64,
     /// Another process is at work on the repository.
     pub busy: bool,
+    /// A snapshot of the refs was due and could not be taken.
+    pub snapshot_failed: bool,
+}
+
+impl Consolidated {
+    /// Something is still to be done and cannot be at the moment.
+    pub fn is_stalled(&self) -> bool {
+        self.snapshot_failed || (self.merged == 0 && self.packs > CONSOLIDATE_ABOVE as u64)
+    }
+}
+
+/// Work that one process at a time does for a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Chore {
+    Snapshot,
+    Consolidation,
+}
+
+impl Chore {
+    fn is_due(self, head: &Head, packs: usize) -> bool {
+        match self {
+            Chore::Snapshot => wants_snapshot(head),
+            Chore::Consolidation => packs > CONSOLIDATE_ABOVE,
+        }
+    }
 }
 
 /// The result of one round.
@@ -94,12 +120,13 @@ impl Region {
         self.consolidate_in_turn(id, &mut self.consolidation_turn(id)).await
     }
 
-    /// Consolidates every repository of the region that has many packs, one after the other, and reads packs again that
-    /// were set aside. A repository that fails is passed over with a warning.
+    /// Maintains every repository of the region that needs it, one after the other: consolidates those with many packs,
+    /// takes the snapshots of refs that are due, and reads packs again that were set aside. A repository that fails is
+    /// passed over with a warning.
     pub async fn consolidate_all(&self) -> Result<u64> {
         let mut merged = 0;
         for id in self.list().await? {
-            match self.consolidate(id).await {
+            match self.maintain_in_turn(id, &mut self.consolidation_turn(id)).await {
                 Ok(done) => merged += done.merged,
                 Err(error) => {
                     tracing::warn!(%error, repository = %id, region = self.name, "could not consolidate packs");
@@ -146,20 +173,44 @@ impl Region {
 
     /// [`Region::consolidate`] with a place in the queue that is kept.
     pub(crate) async fn consolidate_in_turn(&self, id: RepositoryId, turn: &mut Waiter) -> Result<Consolidated> {
+        self.work_in_turn(id, turn, &[Chore::Consolidation]).await
+    }
+
+    /// Does all that is due in a repository, with a place in the queue that is kept.
+    pub(crate) async fn maintain_in_turn(&self, id: RepositoryId, turn: &mut Waiter) -> Result<Consolidated> {
+        self.work_in_turn(id, turn, &[Chore::Snapshot, Chore::Consolidation]).await
+    }
+
+    async fn work_in_turn(&self, id: RepositoryId, turn: &mut Waiter, chores: &[Chore]) -> Result<Consolidated> {
         let Some(item) = read_head(&*self.table, id).await? else { return Ok(Consolidated::default()) };
         let packs = self.manifest(&item).await?.0.packs.len();
-        let mut done = Consolidated { merged: 0, packs: packs as u64, busy: false };
-        if packs <= CONSOLIDATE_ABOVE {
+        let mut done = Consolidated { packs: packs as u64, ..Consolidated::default() };
+        if !chores.iter().any(|chore| chore.is_due(&item.head, packs)) {
             return Ok(done);
         }
         let Some(lease) = turn.try_take().await? else { return Ok(Consolidated { busy: true, ..done }) };
         let lost = lease.lost().clone();
         let result = tokio::select! {
-            result = self.rounds(&item, &mut done) => result,
+            result = self.work(item, chores, &mut done) => result,
             () = lost.cancelled() => Ok(()),
         };
         lease.release().await;
         result.map(|()| done)
+    }
+
+    async fn work(&self, item: HeadItem, chores: &[Chore], done: &mut Consolidated) -> Result<()> {
+        let mut item = item;
+        for chore in chores {
+            match chore {
+                Chore::Snapshot => {
+                    item = self.maintain_snapshot(item).await;
+                    done.snapshot_failed = wants_snapshot(&item.head);
+                }
+                Chore::Consolidation if done.packs > CONSOLIDATE_ABOVE as u64 => self.rounds(&item, done).await?,
+                Chore::Consolidation => {}
+            }
+        }
+        Ok(())
     }
 
     async fn rounds(&self, item: &HeadItem, done: &mut Consolidated) -> Result<()> {

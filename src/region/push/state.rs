@@ -103,7 +103,7 @@ impl PushStates for FreshStates {
                 for pack in &packs.packs {
                     set.add(&pack.pack, &pack.index)?;
                 }
-                let recent_tips = Arc::from([]);
+                let recent_tips = Default::default();
                 let view =
                     View { format: head.format, head: head.head, refs: visible, packs: Arc::new(set), recent_tips };
                 Ok::<_, RegionError>((refs, view))

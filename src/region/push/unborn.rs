@@ -33,7 +33,7 @@ impl Region {
             head: head.head.clone(),
             refs: refs.clone(),
             packs: Arc::new(PackSet::new(format)),
-            recent_tips: Arc::from([]),
+            recent_tips: Default::default(),
         };
         let local = Arc::new(self.local_packs(&[]).await?);
         let item = HeadItem { id, head, revision: UNBORN };

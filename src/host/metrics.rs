@@ -1,0 +1,49 @@
+//! `/_metrics`: figures of a host's region, as Prometheus's text. They name no repository, so that they need no token.
+
+use std::time::Duration;
+
+use axum::http::{Method, header};
+use axum::response::{IntoResponse as _, Response};
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::{Host, Refusal};
+use crate::region::{Region, RegionError};
+
+/// Figures are counted again after this time: requests, of which any client may send many, cost the table nothing.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// The figures of a host.
+#[derive(Debug, Default)]
+pub(super) struct Metrics {
+    /// Damaged packs that are set aside in the region, and the moment when they were counted.
+    packs_aside: Mutex<Option<(Instant, u64)>>,
+}
+
+impl Metrics {
+    /// Counts the damaged packs of a region, at most once in [`FRESH`].
+    async fn packs_aside(&self, region: &Region) -> Result<u64, RegionError> {
+        let mut counted = self.packs_aside.lock().await;
+        if let Some((at, packs)) = *counted
+            && at.elapsed() < FRESH
+        {
+            return Ok(packs);
+        }
+        let packs = region.packs_aside().await?.len() as u64;
+        *counted = Some((Instant::now(), packs));
+        Ok(packs)
+    }
+}
+
+impl Host {
+    pub(super) async fn show_metrics(&self, method: &Method) -> Result<Response, Refusal> {
+        if !matches!(*method, Method::GET | Method::HEAD) {
+            return Err(Refusal::Method);
+        }
+        let packs = self.metrics.packs_aside(&self.region).await?;
+        let (name, region) = ("gitferry_host_packs_aside", self.region.name.escape_default());
+        let help = "Damaged packs in the region that consolidation passes over until they are mended.";
+        let text = format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name}{{region=\"{region}\"}} {packs}\n");
+        Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
+    }
+}

@@ -21,7 +21,7 @@ nightly:
 
 # Git's server and ours beside each other, over a thousand random histories.
 test-seeds:
-    cargo test --release --test upload_pack -- --ignored many_seeds
+    cargo test --release --test git -- --ignored many_seeds
 
 # A Git host for each of two regions, and a worker between them.
 up:
@@ -34,7 +34,7 @@ compose:
 # The tests that use AWS, on LocalStack instead of the emulator that they start by themselves.
 localstack:
     docker compose -f docker/compose.yaml up --detach --wait localstack
-    GITFERRY_TEST_AWS_ENDPOINT=http://127.0.0.1:4566 cargo test --test 'aws_*' --test conformance --test events --test infra
+    GITFERRY_TEST_AWS_ENDPOINT=http://127.0.0.1:4566 cargo test --test stores --test links --test infra
     docker compose -f docker/compose.yaml down
 
 # Show replication alone in a temporary folder.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use gitferry::git::pack::{CheckOptions, CheckProgress, check_pack};
+use gitferry_git::pack::{CheckOptions, CheckProgress, check_pack};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args().skip(1);

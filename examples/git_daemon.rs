@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use gitferry::git::local::{RefPatterns, SourceRepository};
-use gitferry::git::pack::PackSet;
-use gitferry::git::protocol::{Packet, PacketReader, Version};
-use gitferry::git::upload_pack::{Limits, Session, advertise, serve};
-use gitferry::git::view::{RefTable, View};
+use gitferry_git::local::{RefPatterns, SourceRepository};
+use gitferry_git::pack::PackSet;
+use gitferry_git::protocol::{Packet, PacketReader, Version};
+use gitferry_git::upload_pack::{Limits, Session, advertise, serve};
+use gitferry_git::view::{RefTable, View};
 
 type Failure = Box<dyn std::error::Error>;
 

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use gitferry::objects::{Crc64, FilesystemStore, ObjectStore, PART_BYTES, Part};
-use gitferry::table::{Condition, Key, SqliteTable, Table, Write as TableWrite};
+use gitferry_store::objects::{Crc64, FilesystemStore, ObjectStore, PART_BYTES, Part};
+use gitferry_store::table::{Condition, Key, SqliteTable, Table, Write as TableWrite};
 use serde_json::json;
 
 const ROUNDS: usize = 7;

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::aws::Emulator;
-use super::proxy::Proxy;
 use super::requests::{counts, to_stores};
 use super::section::Section;
 use super::site::{LINK, SOURCE, Site, import};
 use super::support::place::{Place, Regions, commit, synthetic};
 use super::support::report::mebi;
 use super::worker::{Taken, Worker, cpu_of_tree};
+use gitferry_test_support::aws::Emulator;
+use gitferry_test_support::proxy::Proxy;
 
 /// What the worker's resident memory may come to, in KiB.
 const RSS_KIB: u64 = 100 * 1024;
@@ -118,8 +118,8 @@ pub async fn embedded(place: &Place, count: usize, jobs: Option<usize>) -> io::R
     let regions = Regions::new(place.path("embedded"))?;
     let (repo, names) = (place.path("embedded.git"), names(count));
     synthetic(&repo, COMMITS)?;
-    let config = gitferry::config::Config::load(&regions.dir().join("gitferry.toml")).map_err(io::Error::other)?;
-    let source = gitferry::region::Region::open(&config, SOURCE).await.map_err(io::Error::other)?;
+    let config = gitferry_config::Config::load(&regions.dir().join("gitferry.toml")).map_err(io::Error::other)?;
+    let source = gitferry_service::open::region(&config, SOURCE).await.map_err(io::Error::other)?;
     import(&source, &repo, &names).await?;
     regions.replicate()?;
     commit(&repo, "refs/heads/main", "one more")?;

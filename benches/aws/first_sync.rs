@@ -3,8 +3,6 @@
 use std::io;
 use std::path::Path;
 
-use super::aws::Emulator;
-use super::proxy::{Proxy, Request};
 use super::requests::{counts, to_stores};
 use super::section::Section;
 use super::site::{LINK, Site};
@@ -12,6 +10,8 @@ use super::support::measure::{Sample, run};
 use super::support::place::{KeptMirror, Place, describe, settle};
 use super::support::report::mebi;
 use super::worker::cpu_of_tree;
+use gitferry_test_support::aws::Emulator;
+use gitferry_test_support::proxy::{Proxy, Request};
 
 /// Bytes of answers and requests to S3 that are not packs: what it says of copies.
 const TALK: u64 = 64 * 1024;

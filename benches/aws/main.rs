@@ -7,20 +7,9 @@
 
 #![allow(missing_docs)]
 
-#[path = "../../tests/support/aws.rs"]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-mod aws;
-#[path = "../../tests/support/aws_region.rs"]
-mod aws_region;
 mod backlog;
 mod first_sync;
-#[path = "../../tests/support/proxy.rs"]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-mod proxy;
 mod requests;
-#[path = "../../tests/events/samples.rs"]
-#[allow(dead_code, clippy::unwrap_used)]
-mod samples;
 mod section;
 mod site;
 #[path = "../support/mod.rs"]
@@ -33,7 +22,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, ValueEnum};
 
-use aws::Emulator;
+use gitferry_test_support::aws::Emulator;
 use support::Options;
 use support::place::{Place, synthetic};
 use support::report::{Report, machine};

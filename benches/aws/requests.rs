@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::aws::Emulator;
-use super::proxy::{Proxy, Request};
-use super::samples;
 use super::section::Section;
 use super::site::{LINK, Site};
 use super::support::place::{Place, commit, synthetic};
 use super::worker::Worker;
+use gitferry_test_support::aws::Emulator;
+use gitferry_test_support::proxy::{Proxy, Request};
+use gitferry_test_support::samples;
 
 /// What a change of one commit may cost in requests to the stores of both regions.
 const CHANGE: usize = 12;

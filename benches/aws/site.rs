@@ -7,19 +7,19 @@ use std::sync::Arc;
 
 use aws_sdk_sqs::types::SendMessageBatchRequestEntry;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use gitferry::events::outbox::Relay;
-use gitferry::events::sqs::MAX_MESSAGES;
-use gitferry::events::{Event, Sink};
-use gitferry::git::local::RefPatterns;
-use gitferry::region::Region;
-use gitferry::region::import::ImportOptions;
-use gitferry::replication::status::FrontierText;
+use gitferry_engine::announce::{Event, Sink};
+use gitferry_engine::region::Region;
+use gitferry_engine::region::import::ImportOptions;
+use gitferry_git::local::RefPatterns;
+use gitferry_replication::status::FrontierText;
+use gitferry_service::events::outbox::Relay;
+use gitferry_service::events::sqs::MAX_MESSAGES;
 use serde_json::{Value, json};
 
-use super::aws::{Emulator, fresh};
-use super::aws_region::{AwsRegion, aws_toml};
-use super::samples;
 use super::support::place::{clear, gitferry};
+use gitferry_test_support::aws::{Emulator, fresh};
+use gitferry_test_support::aws_region::{AwsRegion, aws_toml};
+use gitferry_test_support::samples;
 
 /// The regions and the link.
 pub const SOURCE: &str = "us-east-1";

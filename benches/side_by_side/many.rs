@@ -5,11 +5,11 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use gitferry::config::LinkMode;
-use gitferry::region::Region;
-use gitferry::replication::deliver::Link;
-use gitferry::replication::progress::Progress;
-use gitferry::replication::transfer::PARTS_IN_MEMORY;
+use gitferry_config::LinkMode;
+use gitferry_replication::deliver::Link;
+use gitferry_replication::progress::Progress;
+use gitferry_replication::transfer::PARTS_IN_MEMORY;
+use gitferry_service::open;
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use tokio::sync::Semaphore;
 
@@ -79,11 +79,11 @@ fn everything() -> io::Result<GlobSet> {
 }
 
 async fn open(dir: &Path) -> io::Result<Link> {
-    let config = gitferry::config::Config::load(&dir.join(CONFIG)).map_err(io::Error::other)?;
+    let config = gitferry_config::Config::load(&dir.join(CONFIG)).map_err(io::Error::other)?;
     Ok(Link {
         name: "dr".into(),
-        source: Region::open(&config, "us-east-1").await.map_err(io::Error::other)?,
-        target: Region::open(&config, "eu-west-1").await.map_err(io::Error::other)?,
+        source: open::region(&config, "us-east-1").await.map_err(io::Error::other)?,
+        target: open::region(&config, "eu-west-1").await.map_err(io::Error::other)?,
         repositories: everything()?,
         mode: LinkMode::Active,
         active_links: vec!["dr".to_owned()].into(),

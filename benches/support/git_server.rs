@@ -11,9 +11,9 @@ use axum::extract::Request;
 use axum::middleware::{Next, from_fn};
 use axum::routing::get;
 
-use super::cgi;
 use super::place::{clear, git_says};
 use super::process::Process;
+use gitferry_test_support::cgi;
 
 /// Where the number of requests is told; no repository is called so.
 const COUNT: &str = "/_requests";

@@ -1,8 +1,6 @@
 //! What the benchmarks share: their command line and how they end, the servers, the repositories, the measuring, and
 //! the report.
 
-#[path = "../../tests/support/cgi.rs"]
-mod cgi;
 pub mod git_server;
 pub mod measure;
 pub mod place;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use gitferry::replication::pass::DEFAULT_JOBS;
-use gitferry::worker::backup::{Backup, BackupOptions, backup, check_seal};
+use gitferry_replication::pass::DEFAULT_JOBS;
+use gitferry_service::worker::backup::{Backup, BackupOptions, backup, check_seal};
 use jiff::SignedDuration;
 use serde_json::Value;
 

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use gitferry::clock::SystemClock;
-use gitferry::config::{AuthConfig, Config as Configuration, HostConfig, LinkConfig};
-use gitferry::git::local::RefPatterns;
-use gitferry::host::forward::Forwarder;
-use gitferry::host::listen::tls::Certificate;
-use gitferry::host::push_policies::PushPolicies;
-use gitferry::host::quarantines::Quarantines;
-use gitferry::host::tokens::TokenFile;
-use gitferry::remote::Remote;
+use gitferry_base::clock::SystemClock;
+use gitferry_config::{AuthConfig, Config as Configuration, HostConfig, LinkConfig};
+use gitferry_git::local::RefPatterns;
+use gitferry_host::forward::Forwarder;
+use gitferry_host::listen::tls::Certificate;
+use gitferry_host::push_policies::PushPolicies;
+use gitferry_host::quarantines::Quarantines;
+use gitferry_host::tokens::TokenFile;
+use gitferry_remote::Remote;
 use serde::Serialize;
 
 use super::context::Context;

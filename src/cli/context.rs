@@ -4,14 +4,14 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use gitferry::config::{Config, DEFAULT_FILE, LinkConfig, LinkMode};
-use gitferry::git::memory::{self, DEFAULT_BUDGET_BYTES, DEFAULT_READ_BUDGET_BYTES};
-use gitferry::region::Region;
-use gitferry::replication::AnyLink;
-use gitferry::replication::deliver::Link;
-use gitferry::replication::progress::Progress;
-use gitferry::replication::remotes::RemoteLink;
-use gitferry::replication::transfer::PARTS_IN_MEMORY;
+use gitferry_config::{Config, DEFAULT_FILE, LinkConfig, LinkMode};
+use gitferry_engine::region::Region;
+use gitferry_git::memory::{self, DEFAULT_BUDGET_BYTES, DEFAULT_READ_BUDGET_BYTES};
+use gitferry_replication::AnyLink;
+use gitferry_replication::deliver::Link;
+use gitferry_replication::progress::Progress;
+use gitferry_replication::transfer::PARTS_IN_MEMORY;
+use gitferry_service::open;
 use tokio::sync::Semaphore;
 
 use super::failure::Failure;
@@ -80,19 +80,19 @@ impl Context {
 
     /// Opens a region to read it.
     pub async fn region(&self, name: &str) -> Result<Region, Failure> {
-        Ok(Region::open(&self.config()?, name).await?)
+        Ok(open::region(&self.config()?, name).await?)
     }
 
     /// Opens a region to write it.
     pub async fn writable_region(&self, name: &str) -> Result<Region, Failure> {
-        Ok(Region::open_writable(&self.config()?, name).await?)
+        Ok(open::writable_region(&self.config()?, name).await?)
     }
 
     /// Opens a region to change one repository of it, by its name or id: a change is refused where a replica has changes
     /// of it that the region lacks.
     pub async fn region_to_change(&self, region: &str, repository: &str) -> Result<Region, Failure> {
         let config = self.config()?;
-        let mut region = Region::open_writable(&config, region).await?;
+        let mut region = open::writable_region(&config, region).await?;
         look_at_replicas(&config, self, &mut region, Some(repository)).await;
         Ok(region)
     }
@@ -100,7 +100,7 @@ impl Context {
     /// Opens a link, whatever is at its ends; `writable` says that a pass is to run over it.
     pub async fn any_link(&self, config: &Config, name: &str, writable: bool) -> Result<AnyLink, Failure> {
         Ok(match (config.has_remote(config.link(name)?), writable) {
-            (true, _) => RemoteLink::open(config, name).await?.into(),
+            (true, _) => open::remote_link(config, name).await?.into(),
             (false, true) => self.writable_link(config, name).await?.into(),
             (false, false) => self.link(config, name).await?.into(),
         })
@@ -108,13 +108,13 @@ impl Context {
 
     /// Opens a link with both its regions, to look at what they hold.
     pub async fn link(&self, config: &Config, name: &str) -> Result<Link, Failure> {
-        let target = Region::open(config, &regions_of(config, name)?.target).await?;
+        let target = open::region(config, &regions_of(config, name)?.target).await?;
         open_link(config, name, target).await
     }
 
     /// Opens a link with both its regions, to write the target.
     pub async fn writable_link(&self, config: &Config, name: &str) -> Result<Link, Failure> {
-        let target = Region::open_writable(config, &regions_of(config, name)?.target).await?;
+        let target = open::writable_region(config, &regions_of(config, name)?.target).await?;
         open_link(config, name, target).await
     }
 }
@@ -136,7 +136,7 @@ async fn open_link(config: &Config, name: &str, target: Region) -> Result<Link, 
     let active_links: Vec<String> = active.map(|(name, _)| name.clone()).collect();
     Ok(Link {
         name: name.into(),
-        source: Region::open(config, &link.source).await?,
+        source: open::region(config, &link.source).await?,
         target,
         repositories: link.matcher().map_err(Failure::usage)?,
         mode: link.mode,

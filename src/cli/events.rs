@@ -3,14 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use gitferry::config::{AwsConfig, Config, region_of_queue};
-use gitferry::events::eventbridge::EventBridge;
-use gitferry::events::outbox::{Nudge, Publisher, SWEEP_EVERY};
-use gitferry::events::sqs::Queue;
-use gitferry::ledger::head::RepositoryId;
-use gitferry::region::Region;
-use gitferry::supervise::Supervisor;
-use gitferry::table::TableError;
+use gitferry_base::supervise::Supervisor;
+use gitferry_config::{AwsConfig, Config, region_of_queue};
+use gitferry_engine::ledger::head::RepositoryId;
+use gitferry_engine::region::Region;
+use gitferry_service::events::eventbridge::EventBridge;
+use gitferry_service::events::outbox::{Nudge, Publisher, SWEEP_EVERY};
+use gitferry_service::events::sqs::Queue;
+use gitferry_store::table::TableError;
 
 use super::failure::Failure;
 use super::output;

@@ -1,8 +1,8 @@
 //! `gitferry explain`
 
 use clap::Args;
-use gitferry::replication::AnyLink;
-use gitferry::replication::remotes::explain::{Depth, Explained, Path};
+use gitferry_replication::AnyLink;
+use gitferry_replication::remotes::explain::{Depth, Explained, Path};
 
 use super::context::Context;
 use super::failure::{Exit, Failure};

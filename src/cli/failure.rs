@@ -4,13 +4,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::output;
-use gitferry::Kind;
-use gitferry::config::{ConfigError, DEFAULT_FILE};
-use gitferry::git::client::ClientError;
-use gitferry::region::RegionError;
-use gitferry::region::open::OpenError;
-use gitferry::replication::ReplicationError;
-use gitferry::replication::remotes::{OpenLinkError, RemotesError};
+use gitferry_base::Kind;
+use gitferry_config::{ConfigError, DEFAULT_FILE};
+use gitferry_engine::region::RegionError;
+use gitferry_git::client::ClientError;
+use gitferry_replication::ReplicationError;
+use gitferry_replication::remotes::RemotesError;
+use gitferry_service::open::{OpenError, OpenLinkError};
 
 use super::up::USUAL_DIR;
 
@@ -278,17 +278,17 @@ macro_rules! failure_by_kind {
 }
 
 failure_by_kind!(
-    gitferry::ledger::LedgerError,
-    gitferry::table::TableError,
-    gitferry::git::refname::NameError,
-    gitferry::host::forward::ForwarderError,
-    gitferry::events::codecommit::Rejection,
-    gitferry::remote::RemoteError,
-    gitferry::worker::lambda::runtime::RuntimeError
+    gitferry_engine::ledger::LedgerError,
+    gitferry_store::table::TableError,
+    gitferry_git::refname::NameError,
+    gitferry_host::forward::ForwarderError,
+    gitferry_service::events::codecommit::Rejection,
+    gitferry_remote::RemoteError,
+    gitferry_service::worker::lambda::runtime::RuntimeError
 );
 
-impl From<gitferry::host::listen::tls::CertificateError> for Failure {
-    fn from(error: gitferry::host::listen::tls::CertificateError) -> Self {
+impl From<gitferry_host::listen::tls::CertificateError> for Failure {
+    fn from(error: gitferry_host::listen::tls::CertificateError) -> Self {
         Failure::of(error.kind(), error.to_string()).hint(
             "`tls` of the host names a certificate and its key as PEM files, relative to the configuration, which this \
              user may read",

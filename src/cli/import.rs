@@ -7,10 +7,10 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use gitferry::Kind;
-use gitferry::git::local::RefPatterns;
-use gitferry::region::RegionError;
-use gitferry::region::import::{ImportOptions, ImportProgress, Imported};
+use gitferry_base::Kind;
+use gitferry_engine::region::RegionError;
+use gitferry_engine::region::import::{ImportOptions, ImportProgress, Imported};
+use gitferry_git::local::RefPatterns;
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::context::{Context, actor};

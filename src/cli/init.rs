@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use gitferry::config::{Config, DEFAULT_FILE};
+use gitferry_config::{Config, DEFAULT_FILE};
 
 use super::failure::{Exit, Failure};
 use super::{output, region};

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use clap::Args;
-use gitferry::clock::SystemClock;
-use gitferry::config::Config;
-use gitferry::replication::pass::DEFAULT_JOBS;
-use gitferry::worker::lambda;
-use gitferry::worker::lambda::handler::{Handler, Served};
-use gitferry::worker::lambda::links::OpenServed;
-use gitferry::worker::lambda::runtime::{ADDRESS_VARIABLE, RuntimeApi};
-use gitferry::worker::metrics::Figures;
+use gitferry_base::clock::SystemClock;
+use gitferry_config::Config;
+use gitferry_replication::pass::DEFAULT_JOBS;
+use gitferry_service::worker::lambda;
+use gitferry_service::worker::lambda::handler::{Handler, Served};
+use gitferry_service::worker::lambda::links::OpenServed;
+use gitferry_service::worker::lambda::runtime::{ADDRESS_VARIABLE, RuntimeApi};
+use gitferry_service::worker::metrics::Figures;
 use tokio::sync::watch;
 
 use super::context::Context;

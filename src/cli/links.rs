@@ -4,14 +4,15 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use gitferry::Kind;
-use gitferry::config::Config;
-use gitferry::region::Region;
-use gitferry::replication::AnyLink;
-use gitferry::retry::Pace;
-use gitferry::supervise::Supervisor;
-use gitferry::worker::upkeep::{self, upkeep};
-use gitferry::worker::{OpenLink, Opened};
+use gitferry_base::Kind;
+use gitferry_base::retry::Pace;
+use gitferry_base::supervise::Supervisor;
+use gitferry_config::Config;
+use gitferry_engine::region::Region;
+use gitferry_replication::AnyLink;
+use gitferry_service::open;
+use gitferry_service::worker::upkeep::{self, upkeep};
+use gitferry_service::worker::{OpenLink, Opened};
 use tokio::sync::watch;
 
 use super::context::Context;
@@ -102,7 +103,7 @@ pub async fn open_region_late(config: &Config, name: &str, stop: &mut watch::Rec
             () = tokio::time::sleep(wait) => {}
             _ = stop.wait_for(|stop| *stop) => return None,
         }
-        match Region::open_writable(config, name).await {
+        match open::writable_region(config, name).await {
             Ok(region) => {
                 tracing::warn!(region = name, "the region could be opened and is worked on from now on");
                 return Some(region);

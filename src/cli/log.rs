@@ -1,9 +1,9 @@
 //! `gitferry log`
 
 use clap::Args;
-use gitferry::ledger::change::{ChangeHeader, RefEdit};
-use gitferry::ledger::head::HeadItem;
-use gitferry::ledger::log::{ChangeRow, Log as Changes};
+use gitferry_engine::ledger::change::{ChangeHeader, RefEdit};
+use gitferry_engine::ledger::head::HeadItem;
+use gitferry_engine::ledger::log::{ChangeRow, Log as Changes};
 use serde_json::json;
 
 use super::context::Context;
@@ -71,7 +71,7 @@ async fn read(log: Changes, item: &HeadItem, row: ChangeRow, most: usize) -> Res
                 edits.push(edit);
             }
         })?;
-        Ok::<_, gitferry::ledger::LedgerError>(Shown { row, header, edits })
+        Ok::<_, gitferry_engine::ledger::LedgerError>(Shown { row, header, edits })
     });
     Ok(reading.await.map_err(std::io::Error::other)??)
 }
@@ -79,7 +79,7 @@ async fn read(log: Changes, item: &HeadItem, row: ChangeRow, most: usize) -> Res
 impl Shown {
     fn as_json(&self) -> serde_json::Value {
         let header = &self.header;
-        let value = |value: &Option<gitferry::git::refs::RefValue>| value.as_ref().map(ToString::to_string);
+        let value = |value: &Option<gitferry_git::refs::RefValue>| value.as_ref().map(ToString::to_string);
         json!({
             "seq": header.seq,
             "hash": self.row.hash,
@@ -132,7 +132,7 @@ impl Shown {
 }
 
 fn edit_text(edit: &RefEdit) -> String {
-    let short = |value: &gitferry::git::refs::RefValue| match value.object() {
+    let short = |value: &gitferry_git::refs::RefValue| match value.object() {
         Some(id) => id.to_hex_with_len(12).to_string(),
         None => value.to_string(),
     };

@@ -2,7 +2,7 @@
 //!
 //! Logging fails no work: lines wait in a bounded queue for a thread that writes them, what does not fit is counted and
 //! left out, and errors of the writing (a full disk, a terminal that is gone) are errors of nothing else. All text of
-//! clients passes through [`gitferry::printable`] here, whatever the call site.
+//! clients passes through [`gitferry_base::printable`] here, whatever the call site.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _, Write};
@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use clap::ValueEnum;
-use gitferry::printable::{self, Escaping};
+use gitferry_base::printable::{self, Escaping};
 use tracing::field::{Field, Visit};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::RecordFields;

@@ -1,8 +1,8 @@
 //! `gitferry maintain`
 
 use clap::Args;
-use gitferry::region::Region;
-use gitferry::region::sweep::Swept;
+use gitferry_engine::region::Region;
+use gitferry_engine::region::sweep::Swept;
 use serde_json::json;
 
 use super::context::Context;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use gitferry::clock::{Clock as _, SystemClock};
-use gitferry::worker::metrics::{Figures, emf};
-use gitferry::worker::status::Status;
+use gitferry_base::clock::{Clock as _, SystemClock};
+use gitferry_service::worker::metrics::{Figures, emf};
+use gitferry_service::worker::status::Status;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval_at};
 

@@ -117,7 +117,7 @@ pub fn run() -> ExitCode {
             _ = tokio::signal::ctrl_c(), if !ends_itself => Err(Failure::interrupted()),
         }
     });
-    gitferry::table::sqlite::put_all_at_rest();
+    gitferry_store::table::sqlite::put_all_at_rest();
     // The process ends with the runtime as it is: blocking work that is still under way must not hold it, and tasks
     // that run while a runtime is shut down panic when they ask it for a timer or a thread.
     std::mem::forget(runtime);

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use gitferry::printable::{self, Printable};
+use gitferry_base::printable::{self, Printable};
 use serde::Serialize;
 
 use super::failure::Failure;

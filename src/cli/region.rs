@@ -1,9 +1,8 @@
 //! `gitferry region …`
 
 use clap::{Args, Subcommand};
-use gitferry::config::Config;
-use gitferry::region::Region;
-use gitferry::region::open::make_link_table;
+use gitferry_config::Config;
+use gitferry_service::open::{self, make_link_table};
 use serde_json::json;
 
 use super::context::Context;
@@ -47,7 +46,7 @@ impl RegionCommand {
         let all = command.regions.is_empty();
         let names = if all { config.regions.keys().cloned().collect() } else { command.regions };
         for name in names {
-            let made = Region::init(&config, &name, command.accept_older_table).await?;
+            let made = open::init_region(&config, &name, command.accept_older_table).await?;
             match (command.json, made) {
                 (true, _) => output::json(&json!({ "region": name, "made": made }))?,
                 (false, true) => output::line(format!("made region {name}")),
@@ -68,7 +67,7 @@ impl RegionCommand {
 /// Makes all regions of a configuration, and the tables of its links.
 pub async fn init_all(config: &Config) -> Result<(), Failure> {
     for name in config.regions.keys() {
-        Region::init(config, name, false).await?;
+        open::init_region(config, name, false).await?;
     }
     make_link_tables(config).map(drop)
 }

@@ -1,7 +1,7 @@
 //! `gitferry repair`
 
 use clap::Args;
-use gitferry::replication::repair::Repair as Repairing;
+use gitferry_replication::repair::Repair as Repairing;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use gitferry::config::Config;
-use gitferry::region::Region;
+use gitferry_config::Config;
+use gitferry_engine::region::Region;
 
 use super::context::Context;
 use super::failure::Failure;

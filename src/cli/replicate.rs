@@ -6,14 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use gitferry::Kind;
-use gitferry::events::codecommit::{self, Announcement, MAX_EVENT_BYTES, StateChange, Subject};
-use gitferry::fault::crash_point;
-use gitferry::replication::pass::{DEFAULT_JOBS, Summary};
-use gitferry::replication::progress::Progress;
-use gitferry::replication::remotes::checkpoint::Hint;
-use gitferry::replication::remotes::report::{Carried, Notes, Outcome};
-use gitferry::replication::{AnyLink, ReplicationError};
+use gitferry_base::Kind;
+use gitferry_base::fault::crash_point;
+use gitferry_replication::pass::{DEFAULT_JOBS, Summary};
+use gitferry_replication::progress::Progress;
+use gitferry_replication::remotes::checkpoint::Hint;
+use gitferry_replication::remotes::report::{Carried, Notes, Outcome};
+use gitferry_replication::{AnyLink, ReplicationError};
+use gitferry_service::events::codecommit::{self, Announcement, MAX_EVENT_BYTES, StateChange, Subject};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
 use super::context::Context;
@@ -155,7 +155,7 @@ fn repository_of(link: &AnyLink, change: StateChange) -> (String, Option<Hint>) 
     match (link.source_region(), &change.subject) {
         (Some(_), Subject::Gitferry { id, .. }) => (id.to_string(), None),
         _ => {
-            let hint = Hint::of(&change);
+            let hint = change.hint();
             (change.repository, hint)
         }
     }

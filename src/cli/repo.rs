@@ -1,9 +1,9 @@
 //! `gitferry repo …`
 
 use clap::{Args, Subcommand};
-use gitferry::git::refs::{RefName, RefValue};
-use gitferry::ledger::head::HeadItem;
-use gitferry::region::{Heads, Region, Unreadable, is_visible};
+use gitferry_engine::ledger::head::HeadItem;
+use gitferry_engine::region::{Heads, Region, Unreadable, is_visible};
+use gitferry_git::refs::{RefName, RefValue};
 use serde_json::json;
 
 use super::context::{Context, actor};

@@ -1,12 +1,12 @@
 //! `gitferry status`
 
 use clap::Args;
-use gitferry::config::Config;
-use gitferry::replication::AnyLink;
-use gitferry::replication::deliver::Link;
-use gitferry::replication::remotes::RemoteLink;
-use gitferry::replication::remotes::status::RemoteStatus;
-use gitferry::replication::status::RepositoryStatus;
+use gitferry_config::Config;
+use gitferry_replication::AnyLink;
+use gitferry_replication::deliver::Link;
+use gitferry_replication::remotes::RemoteLink;
+use gitferry_replication::remotes::status::RemoteStatus;
+use gitferry_replication::status::RepositoryStatus;
 use serde_json::json;
 
 use super::context::Context;
@@ -134,7 +134,7 @@ fn print(all: &[RepositoryStatus]) {
     let heading = ["REPOSITORY", "STANDING", "SOURCE", "TARGET", "PENDING", "BYTES", "LAG"];
     let mut rows = vec![heading.map(String::from).to_vec()];
     rows.extend(all.iter().map(|status| {
-        let text = |frontier: &gitferry::replication::status::FrontierText| {
+        let text = |frontier: &gitferry_replication::status::FrontierText| {
             format!("{}.{}-{}", frontier.epoch, frontier.seq, &frontier.hash[..12])
         };
         vec![

@@ -5,24 +5,25 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use gitferry::config::{AuthConfig, Config, DEFAULT_FILE, HostConfig, OnPush, TlsConfig};
-use gitferry::events::in_process::{self, InProcess};
-use gitferry::events::outbox::{self, Relay};
-use gitferry::events::{Several, Sink};
-use gitferry::git::local::RefPatterns;
-use gitferry::host::auth::{Authorizer, Open};
-use gitferry::host::birthplace::upstreams;
-use gitferry::host::forward::Forwarder;
-use gitferry::host::listen::Listening;
-use gitferry::host::listen::tls::Certificate;
-use gitferry::host::push_policies::PushPolicies;
-use gitferry::host::quarantines::Quarantines;
-use gitferry::host::tokens::TokenFile;
-use gitferry::host::{Host, HostOptions};
-use gitferry::region::Region;
-use gitferry::supervise::Supervisor;
-use gitferry::worker::upkeep::{SWEEP_EVERY, upkeep};
-use gitferry::worker::{OpenLink, Worker, WorkerOptions};
+use gitferry_base::supervise::Supervisor;
+use gitferry_config::{AuthConfig, Config, DEFAULT_FILE, HostConfig, OnPush, TlsConfig};
+use gitferry_engine::announce::{Several, Sink};
+use gitferry_engine::region::Region;
+use gitferry_git::local::RefPatterns;
+use gitferry_host::auth::{Authorizer, Open};
+use gitferry_host::birthplace::upstreams;
+use gitferry_host::forward::Forwarder;
+use gitferry_host::listen::Listening;
+use gitferry_host::listen::tls::Certificate;
+use gitferry_host::push_policies::PushPolicies;
+use gitferry_host::quarantines::Quarantines;
+use gitferry_host::tokens::TokenFile;
+use gitferry_host::{Host, HostOptions};
+use gitferry_service::events::in_process::{self, InProcess};
+use gitferry_service::events::outbox::{self, Relay};
+use gitferry_service::open;
+use gitferry_service::worker::upkeep::{SWEEP_EVERY, upkeep};
+use gitferry_service::worker::{OpenLink, Worker, WorkerOptions};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -193,7 +194,7 @@ impl Up {
         // A worker that is elsewhere reads the outbox itself.
         let relay_to = self.replicates().then(|| to_worker.clone());
         for name in config.regions.keys().filter(wanted) {
-            match Region::open_writable(config, name).await.map_err(Failure::from) {
+            match open::writable_region(config, name).await.map_err(Failure::from) {
                 Ok(region) => sinks.extend(keep_region(config, region, relay_to.clone(), tasks).await),
                 Err(failure) if failure.is_refusal() => return Err(failure),
                 Err(failure) => {
@@ -395,7 +396,7 @@ async fn open_host(
         limits: host.limits.clone(),
         forwarder: open_forwarder(config, region, host)?,
     };
-    let mut region = Region::open_writable(config, region).await?;
+    let mut region = open::writable_region(config, region).await?;
     look_at_replicas(config, context, &mut region, None).await;
     Ok(Host::new(region, authorizer, events, options))
 }

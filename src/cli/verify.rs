@@ -6,12 +6,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use clap::Args;
-use gitferry::Kind;
-use gitferry::git::pack::CheckProgress;
-use gitferry::ledger::head::HeadItem;
-use gitferry::region::Region;
-use gitferry::region::verify::Verified;
-use gitferry::replication::pairs::{Broken, Pairs};
+use gitferry_base::Kind;
+use gitferry_engine::ledger::head::HeadItem;
+use gitferry_engine::region::Region;
+use gitferry_engine::region::verify::Verified;
+use gitferry_git::pack::CheckProgress;
+use gitferry_replication::pairs::{Broken, Pairs};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 

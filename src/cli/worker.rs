@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use gitferry::events::{Several, Sink};
-use gitferry::replication::pass::DEFAULT_JOBS;
-use gitferry::supervise::Supervisor;
-use gitferry::worker::upkeep::{self, upkeep};
-use gitferry::worker::{OpenLink, Worker, WorkerOptions, health};
+use gitferry_base::supervise::Supervisor;
+use gitferry_engine::announce::{Several, Sink};
+use gitferry_replication::pass::DEFAULT_JOBS;
+use gitferry_service::worker::upkeep::{self, upkeep};
+use gitferry_service::worker::{OpenLink, Worker, WorkerOptions, health};
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
@@ -77,7 +77,7 @@ pub struct WorkerCommand {
 
 /// A duration as in the configuration: `90s`, `5m`.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    gitferry::config::parse_duration(text)
+    gitferry_config::parse_duration(text)
 }
 
 impl WorkerCommand {

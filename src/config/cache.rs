@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 use serde::Deserialize;
 
-use crate::region::cache::CacheOptions;
+use gitferry_engine::region::cache::CacheOptions;
 
 /// `cache = { dir = "/var/cache/gitferry", max_bytes = "50 GiB" }` of a region. What is left out is as in
 /// [`CacheOptions::default_for`].

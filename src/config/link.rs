@@ -5,10 +5,10 @@ use serde::Deserialize;
 
 use super::overlap::overlap;
 use super::{AwsConfig, Config, TableLocation, all_repositories, events, location, name_matcher};
-use crate::git::local::RefPatterns;
-use crate::git::refname::{check_remote_name, check_repository_name};
-use crate::git::renames::Renames;
-use crate::region::push::Missing;
+use gitferry_engine::region::push::Missing;
+use gitferry_git::local::RefPatterns;
+use gitferry_git::refname::{check_remote_name, check_repository_name};
+use gitferry_git::renames::Renames;
 
 /// One replication from an endpoint to another.
 #[derive(Clone, Debug, Deserialize)]

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{AwsConfig, RegionConfig};
-use crate::objects::s3::S3Options;
+use gitferry_store::objects::s3::S3Options;
 
 /// Where an object store is.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,9 +9,9 @@ use jiff::SignedDuration;
 use serde::Deserialize;
 
 use super::{all_repositories, name_matcher};
-use crate::git::fsck::{Message, Rules, Severity};
-use crate::git::local::RefPatterns;
-use crate::region::push::{Missing, Protection};
+use gitferry_engine::region::push::{Missing, Protection};
+use gitferry_git::fsck::{Message, Rules, Severity};
+use gitferry_git::local::RefPatterns;
 
 /// How long a pre-receive hook may take, unless its policy says otherwise.
 const HOOK_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);

@@ -1,10 +1,9 @@
 //! `recovery_window` of a region: for how long what it no longer names stays.
 
+use gitferry_engine::region::RECOVERY_WINDOW;
 use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, de};
 
-/// The window of a region whose configuration says nothing.
-pub const RECOVERY_WINDOW: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Shorter ones would take packs away from requests and transfers under way.
 const SHORTEST: SignedDuration = SignedDuration::from_hours(24);
 /// Longer ones keep every replaced pack for years.

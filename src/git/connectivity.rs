@@ -11,8 +11,8 @@ use gix::ObjectId;
 use gix::hash::oid;
 use gix::objs::Kind;
 
-use crate::git::links::{Link, for_each_link};
-use crate::git::pack::{CheckedPack, Finder, Location, Object, PackError, PackSet};
+use crate::links::{Link, for_each_link};
+use crate::pack::{CheckedPack, Finder, Location, Object, PackError, PackSet};
 
 /// Most problems that [`missing_from`] lists before it gives up.
 pub const MAX_MISSING: usize = 1000;

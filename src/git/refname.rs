@@ -6,7 +6,7 @@
 
 use gix::bstr::{BStr, BString};
 
-use crate::Kind;
+use gitferry_base::Kind;
 
 /// Longest name of a ref, in bytes.
 pub const MAX_REF_NAME_BYTES: usize = 1024;

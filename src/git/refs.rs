@@ -7,7 +7,7 @@ use gix::ObjectId;
 use gix::bstr::{BStr, BString, ByteSlice};
 
 use super::refname::{NameError, check_ref_name};
-use crate::Kind;
+use gitferry_base::Kind;
 
 /// What a symbolic value starts with in its textual form.
 const SYMBOLIC_PREFIX: &[u8] = b"ref:";

@@ -10,8 +10,8 @@ use globset::GlobSet;
 
 use super::forward::{OtherHost, forwarded_by};
 use super::{Host, Refusal};
-use crate::config::{Config, LinkMode};
 use axum::http::HeaderMap;
+use gitferry_config::{Config, LinkMode};
 
 /// A source of repositories: an active link into the region.
 #[derive(Clone, Debug)]

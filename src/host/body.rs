@@ -17,7 +17,7 @@ use tokio::sync::mpsc::error::{SendTimeoutError, TrySendError};
 use tokio::time::Instant;
 
 use super::gate::{Revocation, Slot, Work};
-use crate::git::protocol;
+use gitferry_git::protocol;
 
 /// Chunks that wait for a slow client; the writer blocks beyond that.
 const MAX_CHUNKS: usize = 8;
@@ -382,7 +382,7 @@ mod tests {
     use axum::http::HeaderValue;
 
     use super::*;
-    use crate::git::protocol::BodyTooLarge;
+    use gitferry_git::protocol::BodyTooLarge;
 
     /// All that a compressed body of `data` gives under a limit.
     fn inflated(data: &[u8], limit: u64) -> io::Result<Vec<u8>> {

@@ -11,11 +11,11 @@ use super::auth::Access;
 use super::gate::Gate;
 use super::route::Route;
 use super::{Conversation, Host, Refusal, check_content_type, git_response, on_thread, version};
-use crate::Kind;
-use crate::git::protocol::{MAX_LINE_BYTES, Service as GitService, Version, announce_service};
-use crate::git::upload_pack::{Limits, ServeError, Session, advertise, serve};
-use crate::git::view::View;
-use crate::region::{RegionError, blocking};
+use gitferry_base::Kind;
+use gitferry_engine::region::{RegionError, blocking};
+use gitferry_git::protocol::{MAX_LINE_BYTES, Service as GitService, Version, announce_service};
+use gitferry_git::upload_pack::{Limits, ServeError, Session, advertise, serve};
+use gitferry_git::view::View;
 
 /// Most bytes of a request that came compressed: as many as its lines may have.
 const MAX_INFLATED_BYTES: u64 = MAX_LINE_BYTES;

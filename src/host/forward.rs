@@ -18,13 +18,13 @@ use serde::{Deserialize, Serialize};
 
 use super::gate::Slot;
 use super::{Host, Refusal, body, git_response};
-use crate::certificates::{CertificateError, read_certificates};
-use crate::error::chain;
-use crate::events::Event;
-use crate::git::protocol::{Band, PacketWriter};
-use crate::ledger::advance::read_head;
-use crate::ledger::head::{Frontier, Head, RepositoryId, Role};
-use crate::region::RegionError;
+use gitferry_base::certificates::{CertificateError, read_certificates};
+use gitferry_base::error::chain;
+use gitferry_engine::announce::Event;
+use gitferry_engine::ledger::advance::read_head;
+use gitferry_engine::ledger::head::{Frontier, Head, RepositoryId, Role};
+use gitferry_engine::region::RegionError;
+use gitferry_git::protocol::{Band, PacketWriter};
 
 /// Marks a forwarded request, with the region that forwards. A replica does not forward it again.
 const FORWARDED_BY: HeaderName = HeaderName::from_static("gitferry-forwarded-by");
@@ -80,10 +80,10 @@ pub enum ForwarderError {
 
 impl ForwarderError {
     /// What the caller should do.
-    pub fn kind(&self) -> crate::Kind {
+    pub fn kind(&self) -> gitferry_base::Kind {
         match self {
             ForwarderError::Certificate(error) => error.kind(),
-            ForwarderError::Client { .. } => crate::Kind::Usage,
+            ForwarderError::Client { .. } => gitferry_base::Kind::Usage,
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::client::Client;
 use super::listen::Busyness;
 use super::shares::{Party, Shares, Ticket, Verdict};
-use crate::config::HostLimits;
+use gitferry_config::HostLimits;
 
 /// Requests that compute at a time, for each processor: some wait for a disk or the table.
 const WORK_PER_PROCESSOR: usize = 2;
@@ -323,7 +323,7 @@ impl Work {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::host::shares::HEAVY_SILENCE;
+    use crate::shares::HEAVY_SILENCE;
 
     fn gate(requests: usize, waiting: usize) -> Gate {
         Gate::new(&HostLimits { requests, waiting, longest_wait: Duration::from_secs(5), ..HostLimits::default() })
@@ -331,7 +331,7 @@ mod tests {
 
     /// A client with a token.
     fn client(token: &str) -> Arc<Client> {
-        let client = Client::new(String::new(), crate::host::proxies::Seen::default(), None);
+        let client = Client::new(String::new(), crate::proxies::Seen::default(), None);
         client.recognised(token);
         client
     }

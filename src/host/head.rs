@@ -9,10 +9,10 @@ use axum::response::{IntoResponse as _, Response};
 use super::auth::Access;
 use super::route::Route;
 use super::{Host, Refusal};
-use crate::Kind;
-use crate::events::Event;
-use crate::git::refname::MAX_REF_NAME_BYTES;
-use crate::git::refs::RefName;
+use gitferry_base::Kind;
+use gitferry_engine::announce::Event;
+use gitferry_git::refname::MAX_REF_NAME_BYTES;
+use gitferry_git::refs::RefName;
 
 /// Most bytes of a body: a name and what stands before it.
 const MAX_BODY_BYTES: usize = MAX_REF_NAME_BYTES + 16;

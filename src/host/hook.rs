@@ -28,7 +28,7 @@ use serde::{Deserialize, Serialize};
 use tokio::runtime::Handle;
 
 use super::quarantines::Quarantines;
-use crate::git::receive_pack::{Command, HookError, HookInput, HookVerdict, MAX_HOOK_OUTPUT_BYTES, PreReceive};
+use gitferry_git::receive_pack::{Command, HookError, HookInput, HookVerdict, MAX_HOOK_OUTPUT_BYTES, PreReceive};
 
 /// How long it may take to reach a hook.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);

@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use tokio::sync::Semaphore;
 
-use crate::ledger::head::{HeadItem, RepositoryId};
-use crate::ledger::refs::wants_snapshot;
-use crate::region::consolidate::{CONSOLIDATE_ABOVE, CROWDED_ABOVE, Consolidated};
-use crate::region::{Region, Result};
+use gitferry_engine::ledger::head::{HeadItem, RepositoryId};
+use gitferry_engine::ledger::refs::wants_snapshot;
+use gitferry_engine::region::consolidate::{CONSOLIDATE_ABOVE, CROWDED_ABOVE, Consolidated};
+use gitferry_engine::region::{Region, Result};
 
 /// Repositories that are maintained at a time.
 const MAX_AT_A_TIME: usize = 2;

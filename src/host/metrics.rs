@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use super::{Host, Refusal};
-use crate::region::{Region, RegionError};
+use gitferry_engine::region::{Region, RegionError};
 
 /// Figures are counted again after this time: requests, of which any client may send many, cost the table nothing.
 const FRESH: Duration = Duration::from_secs(60);

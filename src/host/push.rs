@@ -18,15 +18,15 @@ use super::maintenance::Backpressure;
 use super::route::Route;
 use super::views::{InTurn, Opened, StatesOf};
 use super::{Conversation, Host, Refusal, body, check_content_type, git_response, on_thread};
-use crate::events::Event;
-use crate::git::protocol::{
+use gitferry_engine::announce::Event;
+use gitferry_engine::ledger::head::{RepositoryId, Role};
+use gitferry_engine::region::RegionError;
+use gitferry_engine::region::push::{PushPolicy, PushStates, Serving, Unborn};
+use gitferry_git::protocol::{
     AdvertisedRefs, PacketReader, PacketWriter, Service as GitService, Version, advertise_refs, announce_service,
 };
-use crate::git::receive_pack::{CAPABILITIES, HookError, HookInput, HookVerdict, PreReceive, PushRequest};
-use crate::git::view::View;
-use crate::ledger::head::{RepositoryId, Role};
-use crate::region::RegionError;
-use crate::region::push::{PushPolicy, PushStates, Serving, Unborn};
+use gitferry_git::receive_pack::{CAPABILITIES, HookError, HookInput, HookVerdict, PreReceive, PushRequest};
+use gitferry_git::view::View;
 
 /// Most bytes of a push that came compressed. Clients compress none, or (JGit) those that fit a small buffer: packs are
 /// compressed already.

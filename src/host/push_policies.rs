@@ -9,12 +9,12 @@ use globset::GlobSet;
 
 use super::hook::HttpHook;
 use super::quarantines::Quarantines;
-use crate::config::push_policy::{HookConfig, PushPolicyConfig};
-use crate::config::{Config, ConfigError};
-use crate::git::fsck::Rules;
-use crate::git::local::RefPatterns;
-use crate::git::receive_pack::{CommandHook, PreReceive};
-use crate::region::push::PushPolicy;
+use gitferry_config::push_policy::{HookConfig, PushPolicyConfig};
+use gitferry_config::{Config, ConfigError};
+use gitferry_engine::region::push::PushPolicy;
+use gitferry_git::fsck::Rules;
+use gitferry_git::local::RefPatterns;
+use gitferry_git::receive_pack::{CommandHook, PreReceive};
 
 /// Most objects in a list of those that are not checked: 32 bytes each.
 const MAX_SKIPPED_OBJECTS: usize = 1_000_000;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::git::view::View;
+use gitferry_git::view::View;
 
 /// Path below which they are served.
 pub const PREFIX: &str = "/_quarantine/";

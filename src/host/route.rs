@@ -2,7 +2,7 @@
 //!
 //! A repository is reached as `/NAME`, `/NAME.git` and, as at CodeCommit, `/v1/repos/NAME`.
 
-use crate::git::refname::{NameError, check_repository_name};
+use gitferry_git::refname::{NameError, check_repository_name};
 
 /// What a request is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

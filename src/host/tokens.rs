@@ -14,8 +14,8 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::auth::{Access, Authorizer, Denied, Identity};
-use crate::config::name_matcher;
-use crate::private::warn_if_others_read;
+use gitferry_base::private::warn_if_others_read;
+use gitferry_config::name_matcher;
 
 /// Shortest token, in characters.
 const MIN_TOKEN_BYTES: usize = 16;

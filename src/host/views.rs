@@ -14,20 +14,20 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::gate::Work;
 use super::maintenance::Maintenance;
-use crate::git::local::RefPatterns;
-use crate::git::own_refs::{OWN_PREFIX, is_own, is_passing};
-use crate::git::pack::PackSet;
-use crate::git::refs::{RefName, RefValue};
-use crate::git::view::{RecentTips, RefTable, View};
-use crate::ledger::LedgerError;
-use crate::ledger::advance::read_head;
-use crate::ledger::change::RefEdit;
-use crate::ledger::head::{Head, HeadItem, RepositoryId};
-use crate::ledger::log::{ChangeRow, read_chain, read_chain_above};
-use crate::region::local::LocalPacks;
-use crate::region::manifest::Manifest;
-use crate::region::push::{PushState, PushStates, Turn, is_hidden, without};
-use crate::region::{Region, RegionError, Result, blocking, is_visible};
+use gitferry_engine::ledger::LedgerError;
+use gitferry_engine::ledger::advance::read_head;
+use gitferry_engine::ledger::change::RefEdit;
+use gitferry_engine::ledger::head::{Head, HeadItem, RepositoryId};
+use gitferry_engine::ledger::log::{ChangeRow, read_chain, read_chain_above};
+use gitferry_engine::region::local::LocalPacks;
+use gitferry_engine::region::manifest::Manifest;
+use gitferry_engine::region::push::{PushState, PushStates, Turn, is_hidden, without};
+use gitferry_engine::region::{Region, RegionError, Result, blocking, is_visible};
+use gitferry_git::local::RefPatterns;
+use gitferry_git::own_refs::{OWN_PREFIX, is_own, is_passing};
+use gitferry_git::pack::PackSet;
+use gitferry_git::refs::{RefName, RefValue};
+use gitferry_git::view::{RecentTips, RefTable, View};
 
 /// Repositories that are kept; the one that was asked for least recently goes first.
 const MAX_VIEWS: usize = 1_000;

@@ -1,8 +1,8 @@
 //! Why a Git server cannot be used as configured, or its provider's API did not do what was asked.
 
-use crate::Kind;
-use crate::config::ConfigError;
-use crate::git::refname::NameError;
+use gitferry_base::Kind;
+use gitferry_config::ConfigError;
+use gitferry_git::refname::NameError;
 
 /// Why a Git server cannot be used as configured, or its provider's API did not do what was asked. No text of it
 /// holds a secret.

@@ -14,9 +14,9 @@ use serde_json::{Value, json};
 use super::credentials::{Credentials, Identity, codecommit};
 use super::http::Clients;
 use super::said;
-use crate::config::{Provider, RepositoryUrl, in_url};
-use crate::error::chain;
-use crate::git::refs::RefName;
+use gitferry_base::error::chain;
+use gitferry_config::{Provider, RepositoryUrl, in_url};
+use gitferry_git::refs::RefName;
 
 /// How long an API may take.
 const TIME: Duration = Duration::from_secs(30);
@@ -299,7 +299,7 @@ fn reason(status: StatusCode, text: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::UrlTemplate;
+    use gitferry_config::UrlTemplate;
 
     fn asked(provider: Provider, api: Option<&str>, template: &str, branch: &str) -> Result<Option<String>, String> {
         let repository = UrlTemplate::parse(template).unwrap().repository("team/app").unwrap();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::{Provider, RemoteLimits};
+use gitferry_config::{Provider, RemoteLimits};
 
 /// Most refs in one push where a provider is not known to take fewer: what a request of some megabytes holds.
 const REFS_PER_PUSH: usize = 50_000;

@@ -8,7 +8,7 @@ use futures::stream::BoxStream;
 use futures::{FutureExt as _, StreamExt as _};
 use tokio::runtime::Handle;
 
-use crate::git::client::Deadline;
+use gitferry_git::client::Deadline;
 
 /// The pieces of what a server says, as a blocking reader that fails when nothing comes for too long. To be read on
 /// threads that run no futures.

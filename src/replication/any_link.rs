@@ -8,10 +8,10 @@ use super::ReplicationError;
 use super::deliver::Link;
 use super::progress::Progress;
 use super::remotes::{Endpoint, RemoteLink};
-use crate::clock::Clock;
-use crate::ledger::head::RepositoryId;
-use crate::region::Region;
-use crate::table::{Table, TableError};
+use gitferry_base::clock::Clock;
+use gitferry_engine::ledger::head::RepositoryId;
+use gitferry_engine::region::Region;
+use gitferry_store::table::{Table, TableError};
 
 /// A link that is open.
 #[derive(Clone, Debug)]
@@ -112,7 +112,7 @@ impl AnyLink {
     }
 
     /// That table failed.
-    pub(crate) fn table_failed(&self, error: TableError) -> ReplicationError {
+    pub fn table_failed(&self, error: TableError) -> ReplicationError {
         match self {
             AnyLink::Regions(link) => {
                 ReplicationError::Region { region: link.target.name.clone(), error: error.into() }
@@ -124,7 +124,7 @@ impl AnyLink {
 
 impl RemoteLink {
     /// The table where it keeps what is due failed.
-    pub(crate) fn table_failed(&self, error: TableError) -> ReplicationError {
+    pub fn table_failed(&self, error: TableError) -> ReplicationError {
         let region = self.target.region().or(self.source.region()).map(|region| region.name.clone());
         let region = region.unwrap_or_else(|| format!("link {}", self.name));
         ReplicationError::Region { region, error: error.into() }

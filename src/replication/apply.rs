@@ -3,18 +3,18 @@
 use super::deliver::{Delivered, Lag, Link, LinkRow};
 use super::error::{InRegion as _, ReplicationError};
 use super::transfer::CopiedPack;
-use crate::config::LinkMode;
-use crate::ledger::LedgerError;
-use crate::ledger::advance::{Advance, Advanced, advance_and_tell, read_head};
-use crate::ledger::head::{Head, RepositoryId, Role, State};
-use crate::ledger::keys;
-use crate::ledger::log::{ChangeRow, row_write};
-use crate::region::RegionError;
-use crate::region::claims::HeldPacks;
-use crate::region::commit::{MAX_MANIFEST_ATTEMPTS, manifest_with};
-use crate::region::fold::Folded;
-use crate::region::manifest::LivePack;
-use crate::table::{Condition, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ITEMS, TableError, Write};
+use gitferry_config::LinkMode;
+use gitferry_engine::ledger::LedgerError;
+use gitferry_engine::ledger::advance::{Advance, Advanced, advance_and_tell, read_head};
+use gitferry_engine::ledger::head::{Head, RepositoryId, Role, State};
+use gitferry_engine::ledger::keys;
+use gitferry_engine::ledger::log::{ChangeRow, row_write};
+use gitferry_engine::region::RegionError;
+use gitferry_engine::region::claims::HeldPacks;
+use gitferry_engine::region::commit::{MAX_MANIFEST_ATTEMPTS, manifest_with};
+use gitferry_engine::region::fold::Folded;
+use gitferry_engine::region::manifest::LivePack;
+use gitferry_store::table::{Condition, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ITEMS, TableError, Write};
 
 /// Items of a transaction that are not change rows: head, manifest, claims, outbox, names, listing, statistics,
 /// staging rows.
@@ -107,7 +107,7 @@ impl Link {
         }
     }
 
-    /// [`crate::region::Region::admit_uploads`] for copies. Uploads that are of no use any more are not resumed again.
+    /// [`gitferry_engine::region::Region::admit_uploads`] for copies. Uploads that are of no use any more are not resumed again.
     async fn admit(
         &self,
         held: &HeldPacks,

@@ -4,10 +4,10 @@ use super::deliver::Link;
 use super::error::{InRegion as _, ReplicationError};
 use super::pairs::Pair;
 use super::plan::{Standing, standing};
-use crate::ledger::LedgerError;
-use crate::ledger::advance::read_heads;
-use crate::ledger::head::{Frontier, HeadItem, RepositoryId, Role};
-use crate::ledger::log::read_chain;
+use gitferry_engine::ledger::LedgerError;
+use gitferry_engine::ledger::advance::read_heads;
+use gitferry_engine::ledger::head::{Frontier, HeadItem, RepositoryId, Role};
+use gitferry_engine::ledger::log::read_chain;
 
 impl Link {
     /// In words, what is different between source and target; nothing where they are identical. Frontiers

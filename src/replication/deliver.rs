@@ -12,21 +12,21 @@ use super::packs::{ChosenPacks, Manifests};
 use super::plan::{Standing, standing};
 use super::progress::Progress;
 use super::transfer::Transfer;
-use crate::config::LinkMode;
-use crate::fault::crash_point;
-use crate::ledger::LedgerError;
-use crate::ledger::advance::read_head;
-use crate::ledger::change::LfsObject;
-use crate::ledger::head::{Frontier, Head, HeadItem, RepositoryId, State};
-use crate::ledger::keys;
-use crate::ledger::log::{ChangeRow, read_chain, read_head_and_newest};
-use crate::region::claims::HeldPacks;
-use crate::region::commit::MAX_COMMIT_ATTEMPTS;
-use crate::region::fold::{Before, FoldError, Folded, fold};
-use crate::region::manifest::LivePack;
-use crate::region::{Region, RegionError, Unreadable, blocking};
-use crate::table::lease::{Lease, Waiter};
-use crate::table::{Condition, Write};
+use gitferry_base::fault::crash_point;
+use gitferry_config::LinkMode;
+use gitferry_engine::ledger::LedgerError;
+use gitferry_engine::ledger::advance::read_head;
+use gitferry_engine::ledger::change::LfsObject;
+use gitferry_engine::ledger::head::{Frontier, Head, HeadItem, RepositoryId, State};
+use gitferry_engine::ledger::keys;
+use gitferry_engine::ledger::log::{ChangeRow, read_chain, read_head_and_newest};
+use gitferry_engine::region::claims::HeldPacks;
+use gitferry_engine::region::commit::MAX_COMMIT_ATTEMPTS;
+use gitferry_engine::region::fold::{Before, FoldError, Folded, fold};
+use gitferry_engine::region::manifest::LivePack;
+use gitferry_engine::region::{Region, RegionError, Unreadable, blocking};
+use gitferry_store::table::lease::{Lease, Waiter};
+use gitferry_store::table::{Condition, Write};
 
 /// Transfers below this size go without a lease.
 const LEASED_BYTES: u64 = 64 * 1024 * 1024;
@@ -66,7 +66,7 @@ pub struct Delivered {
     /// Bytes of packs, indexes and LFS objects that the changes needed.
     pub bytes: u64,
     /// From the commit of the oldest change at its origin to its being visible here; never below 0.
-    #[serde(rename = "lag_seconds", serialize_with = "crate::text::millis_as_seconds")]
+    #[serde(rename = "lag_seconds", serialize_with = "gitferry_base::text::millis_as_seconds")]
     pub lag_ms: i64,
     /// The number of the last change.
     #[serde(skip)]
@@ -223,7 +223,7 @@ impl Link {
 
     /// Whether the link carries a repository: by the name that it has now, or because it has delivered it
     /// before. A replica that was renamed out of the globs is not left behind in silence.
-    pub(crate) fn carries(&self, source: &Head, target: Option<&HeadItem>) -> bool {
+    pub fn carries(&self, source: &Head, target: Option<&HeadItem>) -> bool {
         let fed = target.and_then(|item| item.head.fed_by.as_ref());
         self.repositories.is_match(&source.name) || fed == Some(&self.name)
     }

@@ -1,12 +1,12 @@
 //! Why a repository could not be replicated.
 
 use super::remotes::RemotesError;
-use crate::Kind;
-use crate::ledger::LedgerError;
-use crate::objects::ObjectError;
-use crate::region::RegionError;
-use crate::region::fold::FoldError;
-use crate::table::TableError;
+use gitferry_base::Kind;
+use gitferry_engine::ledger::LedgerError;
+use gitferry_engine::region::RegionError;
+use gitferry_engine::region::fold::FoldError;
+use gitferry_store::objects::ObjectError;
+use gitferry_store::table::TableError;
 
 /// Why a repository could not be replicated. A target that is a region is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -138,19 +138,19 @@ impl ReplicationError {
 }
 
 /// Says in which region an error happened.
-pub(crate) trait InRegion<T> {
+pub trait InRegion<T> {
     /// Adds the region.
-    fn in_region(self, region: &crate::region::Region) -> Result<T, ReplicationError>;
+    fn in_region(self, region: &gitferry_engine::region::Region) -> Result<T, ReplicationError>;
 }
 
 impl<T, E: IntoRegionError> InRegion<T> for Result<T, E> {
-    fn in_region(self, region: &crate::region::Region) -> Result<T, ReplicationError> {
+    fn in_region(self, region: &gitferry_engine::region::Region) -> Result<T, ReplicationError> {
         self.map_err(|error| ReplicationError::Region { region: region.name.clone(), error: error.into_region_error() })
     }
 }
 
 /// Errors of the layers below a region.
-pub(crate) trait IntoRegionError {
+pub trait IntoRegionError {
     /// As the region's error.
     fn into_region_error(self) -> RegionError;
 }

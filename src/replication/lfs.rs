@@ -9,14 +9,14 @@ use super::deliver::Link;
 use super::error::{InRegion as _, ReplicationError};
 use super::staging::{Staged, open_lfs};
 use super::transfer::{Copy, Transfer, is_gone, is_taken};
-use crate::git::lfs::LfsOid;
-use crate::ledger::change::LfsObject;
-use crate::ledger::head::RepositoryId;
-use crate::ledger::keys;
-use crate::objects::{ObjectMeta, PART_BYTES};
-use crate::region::RegionError;
-use crate::region::fold::Folded;
-use crate::table::{Condition, Key, MAX_TRANSACTION_ITEMS, Write};
+use gitferry_engine::ledger::change::LfsObject;
+use gitferry_engine::ledger::head::RepositoryId;
+use gitferry_engine::ledger::keys;
+use gitferry_engine::region::RegionError;
+use gitferry_engine::region::fold::Folded;
+use gitferry_git::lfs::LfsOid;
+use gitferry_store::objects::{ObjectMeta, PART_BYTES};
+use gitferry_store::table::{Condition, Key, MAX_TRANSACTION_ITEMS, Write};
 
 /// Objects of one repository in flight at a time.
 const OBJECTS_IN_FLIGHT: usize = 8;

@@ -7,9 +7,9 @@
 use super::deliver::Link;
 use super::error::{InRegion as _, ReplicationError};
 use super::pairs::waits_for_name;
-use crate::ledger::LedgerError;
-use crate::ledger::advance::{Advance, advance_head, read_head};
-use crate::ledger::head::{Head, HeadItem, Role};
+use gitferry_engine::ledger::LedgerError;
+use gitferry_engine::ledger::advance::{Advance, advance_head, read_head};
+use gitferry_engine::ledger::head::{Head, HeadItem, Role};
 
 impl Link {
     /// Gives a replica that waits for its name the name, if that is free now. Returns `true` if it did.

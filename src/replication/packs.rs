@@ -4,10 +4,10 @@ use super::deliver::Link;
 use super::error::{InRegion as _, ReplicationError};
 use super::plan::{PacksToCopy, packs_to_copy};
 use super::transfer::{CopiedPack, Transfer};
-use crate::ledger::head::RepositoryId;
-use crate::region::claims::HeldPacks;
-use crate::region::fold::Folded;
-use crate::region::manifest::{LivePack, Manifest};
+use gitferry_engine::ledger::head::RepositoryId;
+use gitferry_engine::region::claims::HeldPacks;
+use gitferry_engine::region::fold::Folded;
+use gitferry_engine::region::manifest::{LivePack, Manifest};
 
 /// The manifests of both sides. Read along, to save a round trip: changes without packs do not need them, so
 /// that what is wrong with them is wrong only for those that do.

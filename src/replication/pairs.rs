@@ -3,10 +3,10 @@
 
 use super::deliver::Link;
 use super::error::{InRegion as _, ReplicationError};
-use crate::Kind;
-use crate::ledger::advance::{HeadRead, read_heads};
-use crate::ledger::head::{Head, HeadItem, RepositoryId, State};
-use crate::region::{Region, RegionError, Unreadable};
+use gitferry_base::Kind;
+use gitferry_engine::ledger::advance::{HeadRead, read_heads};
+use gitferry_engine::ledger::head::{Head, HeadItem, RepositoryId, State};
+use gitferry_engine::region::{Region, RegionError, Unreadable};
 
 /// A repository on a link, as both sides have it.
 #[derive(Clone, Debug)]
@@ -137,7 +137,7 @@ impl Link {
                 Ok(None) => return Err(self.not_on_link(name)),
                 Err(error) if error.kind() == Kind::Corrupt => {
                     let id = match &error {
-                        RegionError::Ledger(crate::ledger::LedgerError::BadHead { id, .. }) => id.to_string(),
+                        RegionError::Ledger(gitferry_engine::ledger::LedgerError::BadHead { id, .. }) => id.to_string(),
                         _ => name.clone(),
                     };
                     pairs.broken.push(Broken::of(Unreadable { id, name: None, error }, &self.source, Some(name)));

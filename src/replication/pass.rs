@@ -9,9 +9,9 @@ use super::deliver::{Delivered, Link};
 use super::error::ReplicationError;
 use super::pairs::{Broken, Pair, Pairs};
 use super::remotes::report::{Carried, Outcome};
-use crate::Kind;
-use crate::ledger::head::{HeadItem, RepositoryId};
-use crate::retry::Attempts;
+use gitferry_base::Kind;
+use gitferry_base::retry::Attempts;
+use gitferry_engine::ledger::head::{HeadItem, RepositoryId};
 
 /// Repositories that a pass works on at a time, unless told otherwise.
 pub const DEFAULT_JOBS: usize = 4;
@@ -75,10 +75,10 @@ pub struct Summary {
     /// Refs that targets refused.
     pub refused: u64,
     /// The largest lag of a delivered repository, in milliseconds.
-    #[serde(rename = "max_lag_seconds", serialize_with = "crate::text::millis_as_seconds")]
+    #[serde(rename = "max_lag_seconds", serialize_with = "gitferry_base::text::millis_as_seconds")]
     pub max_lag_ms: i64,
     /// How long the pass took, in milliseconds.
-    #[serde(rename = "elapsed_seconds", serialize_with = "crate::text::millis_as_seconds")]
+    #[serde(rename = "elapsed_seconds", serialize_with = "gitferry_base::text::millis_as_seconds")]
     pub elapsed_ms: i64,
     /// One entry per repository that was delivered or failed.
     pub reports: Vec<Report>,

@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use crate::ledger::change::ChangePack;
-use crate::ledger::head::{Frontier, Head, Role};
-use crate::region::consolidate::CROWDED_ABOVE;
-use crate::region::manifest::{LivePack, MAX_PACKS, Manifest};
+use gitferry_engine::ledger::change::ChangePack;
+use gitferry_engine::ledger::head::{Frontier, Head, Role};
+use gitferry_engine::region::consolidate::CROWDED_ABOVE;
+use gitferry_engine::region::manifest::{LivePack, MAX_PACKS, Manifest};
 
 /// How a target stands to its source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,10 +118,10 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::ledger::hash::ChangeHash;
-    use crate::objects::Crc64;
-    use crate::region::commit::blank_head;
-    use crate::region::manifest::PackClass;
+    use gitferry_engine::ledger::hash::ChangeHash;
+    use gitferry_engine::region::commit::blank_head;
+    use gitferry_engine::region::manifest::PackClass;
+    use gitferry_store::objects::Crc64;
 
     fn head(seq: u64, hash: u8, role: Role) -> Head {
         let now = jiff::Timestamp::UNIX_EPOCH;

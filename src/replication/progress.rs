@@ -1,6 +1,6 @@
 //! Counters that a pass keeps and anybody may look at.
 
-use crate::counter::Counter;
+use gitferry_base::counter::Counter;
 
 /// What a pass has done so far.
 #[derive(Debug, Default)]

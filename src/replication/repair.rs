@@ -15,19 +15,19 @@ use tokio::sync::Semaphore;
 use super::error::{InRegion as _, ReplicationError};
 use super::progress::Progress;
 use super::transfer::{CopiedPack, PARTS_IN_MEMORY, Transfer};
-use crate::git::lfs::LfsOid;
-use crate::ledger::LedgerError;
-use crate::ledger::advance::{Advance, advance_head, read_head};
-use crate::ledger::change::LfsObject;
-use crate::ledger::head::{Frontier, HeadItem};
-use crate::ledger::keys;
-use crate::ledger::log::read_chain;
-use crate::objects::{Crc64, ObjectError, ObjectStore, PART_BYTES};
-use crate::region::commit::MAX_COMMIT_ATTEMPTS;
-use crate::region::fold::fold;
-use crate::region::manifest::{LivePack, Manifest};
-use crate::region::{Region, RegionError, blocking};
-use crate::table::{Condition, Query, Write};
+use gitferry_engine::ledger::LedgerError;
+use gitferry_engine::ledger::advance::{Advance, advance_head, read_head};
+use gitferry_engine::ledger::change::LfsObject;
+use gitferry_engine::ledger::head::{Frontier, HeadItem};
+use gitferry_engine::ledger::keys;
+use gitferry_engine::ledger::log::read_chain;
+use gitferry_engine::region::commit::MAX_COMMIT_ATTEMPTS;
+use gitferry_engine::region::fold::fold;
+use gitferry_engine::region::manifest::{LivePack, Manifest};
+use gitferry_engine::region::{Region, RegionError, blocking};
+use gitferry_git::lfs::LfsOid;
+use gitferry_store::objects::{Crc64, ObjectError, ObjectStore, PART_BYTES};
+use gitferry_store::table::{Condition, Query, Write};
 
 /// What a repair found and did.
 #[derive(Clone, Debug, Default, Serialize)]

@@ -7,13 +7,13 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::change::LfsObject;
-use crate::ledger::head::RepositoryId;
-use crate::ledger::keys;
-use crate::objects::{ObjectError, PART_BYTES, Upload};
-use crate::region::manifest::LivePack;
-use crate::region::{Region, Result};
-use crate::table::{Condition, Key, Query, TableError, Write};
+use gitferry_engine::ledger::change::LfsObject;
+use gitferry_engine::ledger::head::RepositoryId;
+use gitferry_engine::ledger::keys;
+use gitferry_engine::region::manifest::LivePack;
+use gitferry_engine::region::{Region, Result};
+use gitferry_store::objects::{ObjectError, PART_BYTES, Upload};
+use gitferry_store::table::{Condition, Key, Query, TableError, Write};
 
 /// Packs below this size are copied without a staging row.
 const STAGED_BYTES: u64 = 1024 * 1024;
@@ -190,7 +190,7 @@ impl Staged {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::region::manifest::PackClass;
+    use gitferry_engine::region::manifest::PackClass;
 
     fn pack() -> LivePack {
         LivePack {
@@ -199,9 +199,9 @@ mod tests {
             id: gix::ObjectId::null(gix::hash::Kind::Sha1),
             bytes: STAGED_BYTES,
             objects: 1,
-            crc64: crate::objects::Crc64(0),
+            crc64: gitferry_store::objects::Crc64(0),
             index_bytes: 1,
-            index_crc64: crate::objects::Crc64(0),
+            index_crc64: gitferry_store::objects::Crc64(0),
             closed: true,
         }
     }

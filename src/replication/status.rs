@@ -7,13 +7,13 @@ use super::deliver::{Link, LinkRow};
 use super::error::{InRegion as _, ReplicationError};
 use super::pairs::{Broken, Pair, Pairs};
 use super::plan::{Standing, standing};
-use crate::Kind;
-use crate::ledger::LedgerError;
-use crate::ledger::head::{Frontier, RepositoryId, State};
-use crate::ledger::keys;
-use crate::ledger::log::{ChangeFacts, read_chain};
-use crate::region::consolidate::PackAside;
-use crate::table::{Query, TableError};
+use gitferry_base::Kind;
+use gitferry_engine::ledger::LedgerError;
+use gitferry_engine::ledger::head::{Frontier, RepositoryId, State};
+use gitferry_engine::ledger::keys;
+use gitferry_engine::ledger::log::{ChangeFacts, read_chain};
+use gitferry_engine::region::consolidate::PackAside;
+use gitferry_store::table::{Query, TableError};
 
 /// How one repository stands on a link.
 #[derive(Clone, Debug, Serialize)]

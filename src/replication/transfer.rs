@@ -10,13 +10,13 @@ use tokio::sync::Semaphore;
 use super::error::{InRegion as _, ReplicationError};
 use super::progress::Progress;
 use super::staging::{Staged, Staging};
-use crate::fault::crash_point;
-use crate::ledger::head::RepositoryId;
-use crate::ledger::keys;
-use crate::objects::{Crc64, ObjectError, PART_BYTES, Part, Upload};
-use crate::region::Region;
-use crate::region::manifest::LivePack;
-use crate::table::Key;
+use gitferry_base::fault::crash_point;
+use gitferry_engine::ledger::head::RepositoryId;
+use gitferry_engine::ledger::keys;
+use gitferry_engine::region::Region;
+use gitferry_engine::region::manifest::LivePack;
+use gitferry_store::objects::{Crc64, ObjectError, PART_BYTES, Part, Upload};
+use gitferry_store::table::Key;
 
 /// Parts of one object in flight at a time.
 const PARTS_IN_FLIGHT: usize = 4;
@@ -308,12 +308,12 @@ impl Transfer {
 
 /// The upload is no longer there: completed or aborted.
 pub(super) fn is_gone(error: &ReplicationError) -> bool {
-    use crate::region::RegionError::Objects;
+    use gitferry_engine::region::RegionError::Objects;
     matches!(error, ReplicationError::Region { error: Objects(ObjectError::NotFound { .. }), .. })
 }
 
-pub(super) fn is_taken(error: &crate::region::RegionError) -> bool {
-    matches!(error, crate::region::RegionError::Objects(ObjectError::Exists { .. }))
+pub(super) fn is_taken(error: &gitferry_engine::region::RegionError) -> bool {
+    matches!(error, gitferry_engine::region::RegionError::Objects(ObjectError::Exists { .. }))
 }
 
 /// How many parts an object of this size has.

@@ -7,10 +7,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::pairs::Pair;
-use crate::ledger::head::{RepositoryId, State};
-use crate::ledger::keys;
-use crate::region::Region;
-use crate::table::{Condition, MAX_TRANSACTION_ITEMS, Query, TableError, Write};
+use gitferry_engine::ledger::head::{RepositoryId, State};
+use gitferry_engine::ledger::keys;
+use gitferry_engine::region::Region;
+use gitferry_store::table::{Condition, MAX_TRANSACTION_ITEMS, Query, TableError, Write};
 
 /// When the repositories of one link's target were verified.
 #[derive(Clone, Debug)]

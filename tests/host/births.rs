@@ -2,10 +2,10 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::git::{GitRepo, noise};
-use crate::lfs_work::Work;
-use crate::pair::{EU, Pair, REGIONS, US};
 use crate::said;
+use gitferry_test_support::git::{GitRepo, noise};
+use gitferry_test_support::lfs_work::Work;
+use gitferry_test_support::pair::{EU, Pair, REGIONS, US};
 
 fn repositories(pair: &Pair, region: usize) -> String {
     pair.ok(&["repo", "list", "--region", REGIONS[region]])

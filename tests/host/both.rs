@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::process::Output;
 
-use crate::git::{self, GitRepo};
-use crate::pair::{Pair, REGIONS, US};
 use crate::said;
+use gitferry_test_support::git::{self, GitRepo};
+use gitferry_test_support::pair::{Pair, REGIONS, US};
 
 pub const VERSIONS: [&str; 3] = ["0", "1", "2"];
 pub const FORMATS: [&str; 2] = ["sha1", "sha256"];

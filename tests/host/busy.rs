@@ -7,18 +7,18 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use gitferry::events::in_process;
-use gitferry::git::pack::CheckProgress;
-use gitferry::host::auth::Open;
-use gitferry::host::{Host, HostOptions};
-use gitferry::ledger::head::HeadItem;
-use gitferry::ledger::keys;
-use gitferry::region::Region;
-use gitferry::region::consolidate::{CONSOLIDATE_ABOVE, CROWDED_ABOVE};
-use gitferry::table::lease::Waiter;
+use gitferry_engine::ledger::head::HeadItem;
+use gitferry_engine::ledger::keys;
+use gitferry_engine::region::Region;
+use gitferry_engine::region::consolidate::{CONSOLIDATE_ABOVE, CROWDED_ABOVE};
+use gitferry_git::pack::CheckProgress;
+use gitferry_host::auth::Open;
+use gitferry_host::{Host, HostOptions};
+use gitferry_service::events::in_process;
+use gitferry_store::table::lease::Waiter;
 use gix::hash::Kind::Sha1;
 
-use crate::git::GitRepo;
+use gitferry_test_support::git::GitRepo;
 
 /// Longest wait for the maintenance that follows the last push.
 pub const PATIENCE: Duration = Duration::from_secs(120);

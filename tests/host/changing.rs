@@ -7,9 +7,9 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::git::GitRepo;
-use crate::pair::{EU, Pair, REGIONS, US};
 use crate::said;
+use gitferry_test_support::git::GitRepo;
+use gitferry_test_support::pair::{EU, Pair, REGIONS, US};
 
 /// Names that are renamed, swapped, deleted and made anew.
 const CHANGING: [&str; 2] = ["team/app", "team/lib"];
@@ -29,7 +29,7 @@ impl SecondHost {
         config = config.replace(&format!("\"{}\"", pair.address(US)), &format!("\"{address}\""));
         std::fs::write(pair.path("data/second.toml"), config).unwrap();
         let log = std::fs::File::create(pair.path("second.log")).unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gitferry"));
+        let mut command = Command::new(gitferry_test_support::paths::gitferry());
         command.args(["up", "--host", REGIONS[US], "--config"]).arg(pair.path("data/second.toml"));
         command.env_remove("FAILPOINTS").stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         let host = SecondHost { process: command.spawn().unwrap(), url: format!("http://{address}") };

@@ -4,10 +4,10 @@ use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::git::{self, GitRepo};
-use crate::pair::{Pair, US};
-use crate::python;
 use crate::raw::connect;
+use gitferry_test_support::git::{self, GitRepo};
+use gitferry_test_support::pair::{Pair, US};
+use gitferry_test_support::python;
 
 /// Bundles libgit2 1.9.
 const PYGIT2: (&str, &str) = ("pygit2", "1.21.0");
@@ -122,7 +122,7 @@ const ISOMORPHIC_GIT: &str = "1.44.19";
 fn isomorphic_git() -> (PathBuf, PathBuf) {
     let hint = "and access to the npm registry or a mirror (npm_config_registry)";
     let python = python::environment(NODE.0, NODE.1, hint);
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("isomorphic-git-{ISOMORPHIC_GIT}"));
+    let folder = gitferry_test_support::paths::tmp().join(format!("isomorphic-git-{ISOMORPHIC_GIT}"));
     let complete = folder.join("complete");
     let lock = std::fs::File::create(folder.with_extension("lock")).unwrap();
     lock.lock().unwrap();

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::git::{self, GitRepo};
-use crate::pair::{Pair, REGIONS, US};
 use crate::said;
+use gitferry_test_support::git::{self, GitRepo};
+use gitferry_test_support::pair::{Pair, REGIONS, US};
 
 #[test]
 fn fifty_clones_while_somebody_pushes() {

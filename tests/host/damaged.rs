@@ -5,8 +5,8 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::git::GitRepo;
-use crate::pair::{EU, Pair, REGIONS, US};
+use gitferry_test_support::git::GitRepo;
+use gitferry_test_support::pair::{EU, Pair, REGIONS, US};
 
 fn packs(pair: &Pair) -> Vec<PathBuf> {
     let mut found = Vec::new();

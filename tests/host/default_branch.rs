@@ -4,8 +4,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::git::GitRepo;
-use crate::pair::{EU, Pair, US};
+use gitferry_test_support::git::GitRepo;
+use gitferry_test_support::pair::{EU, Pair, US};
 
 /// What a host says that HEAD names.
 fn head(repo: &GitRepo, url: &str) -> String {
@@ -125,7 +125,7 @@ fn a_link_to_a_host_as_a_remote_sets_it() {
     );
     std::fs::write(pair.path("links.toml"), text).unwrap();
     let pass = || {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gitferry"));
+        let mut command = Command::new(gitferry_test_support::paths::gitferry());
         let output = command.args(["replicate", "ab", "--config"]).arg(pair.path("links.toml")).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&[output.stdout, output.stderr].concat()));
     };

@@ -1,9 +1,9 @@
 //! Pushes to a replica that go to the primary.
 
-use crate::git::GitRepo;
-use crate::pair::{EU, Pair, REGIONS, US};
 use crate::raw::{HalfPush, line, post};
 use crate::said;
+use gitferry_test_support::git::GitRepo;
+use gitferry_test_support::pair::{EU, Pair, REGIONS, US};
 
 const FORWARD: &str = "on_push = \"forward\"";
 

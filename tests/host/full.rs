@@ -6,20 +6,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gitferry::decorate::{Faults, When};
-use gitferry::git::pack::{CheckOptions, CheckProgress, check_pack};
-use gitferry::ledger::keys;
-use gitferry::objects::Crc64;
-use gitferry::objects::decorate::FaultyStore;
-use gitferry::region::Region;
-use gitferry::region::consolidate::CONSOLIDATE_ABOVE;
-use gitferry::region::manifest::{LivePack, MAX_PACKS, PackClass};
-use gitferry::table::lease::{Lease, Waiter};
-use gitferry::table::{Condition, Write};
+use gitferry_engine::ledger::keys;
+use gitferry_engine::region::Region;
+use gitferry_engine::region::consolidate::CONSOLIDATE_ABOVE;
+use gitferry_engine::region::manifest::{LivePack, MAX_PACKS, PackClass};
+use gitferry_git::pack::{CheckOptions, CheckProgress, check_pack};
+use gitferry_store::objects::Crc64;
+use gitferry_store::table::lease::{Lease, Waiter};
+use gitferry_store::table::{Condition, Write};
+use gitferry_test_support::faults::{Faults, When};
+use gitferry_test_support::objects::FaultyStore;
 use gix::hash::Kind::Sha1;
 
 use crate::busy::{Commit, Hosts, PATIENCE, commit, noise, open, pack, push, push_to};
-use crate::git::GitRepo;
+use gitferry_test_support::git::GitRepo;
 
 /// Stores a pack of one blob, as a push would; its entry for the manifest.
 fn put_pack(hosts: &Hosts, number: usize) -> LivePack {
@@ -173,7 +173,7 @@ fn a_snapshot_of_refs_follows_the_push_that_makes_it_due() {
     let lease = hold_consolidation(&hosts);
     push_many_refs(&hosts);
     let pushed = hosts.item();
-    assert!(gitferry::ledger::refs::wants_snapshot(&pushed.head));
+    assert!(gitferry_engine::ledger::refs::wants_snapshot(&pushed.head));
     std::thread::sleep(Duration::from_secs(2));
     assert_eq!(hosts.item().head.snapshot, None);
     hosts.runtime.block_on(lease.release());

@@ -7,9 +7,9 @@ use std::time::Duration;
 use axum::body::Bytes;
 use futures::channel::mpsc;
 
-use crate::git::GitRepo;
-use crate::pair::{Pair, US};
 use crate::raw::{connect, head, text};
+use gitferry_test_support::git::GitRepo;
+use gitferry_test_support::pair::{Pair, US};
 
 const ANN: &str = "Authorization: Bearer 0123456789abcdef\r\n";
 const BOB: &str = "Authorization: Bearer fedcba9876543210\r\n";

@@ -10,9 +10,9 @@ use axum::response::IntoResponse as _;
 use axum::routing::post;
 use serde_json::{Value, json};
 
-use crate::git::GitRepo;
-use crate::pair::{Pair, US};
 use crate::said;
+use gitferry_test_support::git::GitRepo;
+use gitferry_test_support::pair::{Pair, US};
 
 /// What the endpoint was asked, and what it answers.
 struct Endpoint {

@@ -4,9 +4,11 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::git::{GitRepo, noise};
-use crate::packs::{BLOB, COMMIT, OFS_DELTA, REF_DELTA, deflate, distance, entry, pack_of, varint, whole};
-use crate::pair::{Pair, REGIONS, US, wait};
+use gitferry_test_support::git::{GitRepo, noise};
+use gitferry_test_support::pair::{Pair, REGIONS, US, wait};
+use gitferry_test_support::pushed_packs::{
+    BLOB, COMMIT, OFS_DELTA, REF_DELTA, deflate, distance, entry, pack_of, varint, whole,
+};
 
 /// So much more memory than before a flood of requests is the allocator's, not theirs. Each of them would
 /// take a multiple if it were held.

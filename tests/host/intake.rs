@@ -4,11 +4,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use gix::ObjectId;
 
-use crate::git::GitRepo;
 use crate::hostile::packet;
-use crate::packs::{BLOB, COMMIT, OFS_DELTA, TREE, distance, entry, id_of, pack_of, varint, whole};
-use crate::pair::{Pair, US};
 use crate::raw;
+use gitferry_test_support::git::GitRepo;
+use gitferry_test_support::pair::{Pair, US};
+use gitferry_test_support::pushed_packs::{
+    BLOB, COMMIT, OFS_DELTA, TREE, distance, entry, id_of, pack_of, varint, whole,
+};
 
 const WHO: &str = "A <a@example.com> 1700000000 +0000";
 const NULL: &str = "0000000000000000000000000000000000000000";

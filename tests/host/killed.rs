@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, SystemTime};
 
-use gitferry::region::Region;
+use gitferry_engine::region::Region;
 
-use crate::git::{self, GitRepo, noise};
-use crate::pair::{EU, Pair, REGIONS, US, wait};
 use crate::said;
+use gitferry_test_support::git::{self, GitRepo, noise};
+use gitferry_test_support::pair::{EU, Pair, REGIONS, US, wait};
 
 /// Bytes that a push brings: more than one write to the quarantine file.
 const PUSH_BYTES: usize = 3 << 20;

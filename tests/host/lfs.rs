@@ -4,10 +4,10 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::Output;
 
-use crate::git::{self, GitRepo, noise};
-use crate::lfs_work::{Work, oid_of, stored, with_pointer};
-use crate::pair::{EU, Pair, US};
 use crate::said;
+use gitferry_test_support::git::{self, GitRepo, noise};
+use gitferry_test_support::lfs_work::{Work, oid_of, stored, with_pointer};
+use gitferry_test_support::pair::{EU, Pair, US};
 use serde_json::{Value, json};
 
 /// What makes a request one of LFS.
@@ -22,7 +22,7 @@ fn spooled(pair: &Pair, region: &str) -> usize {
 }
 
 fn gitferry(pair: &Pair, args: &[&str]) -> Output {
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gitferry"));
+    let mut command = std::process::Command::new(gitferry_test_support::paths::gitferry());
     command.args(args).env("GITFERRY_CONFIG", pair.path("data").join("gitferry.toml")).output().unwrap()
 }
 

@@ -6,9 +6,9 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::Value;
 
-use crate::git::GitRepo;
-use crate::pair::{EU, Pair, REGIONS, US};
 use crate::raw::{connect, head, line, post, rest};
+use gitferry_test_support::git::GitRepo;
+use gitferry_test_support::pair::{EU, Pair, REGIONS, US};
 
 /// The same hosts with another place for what they say.
 struct Saying {
@@ -18,7 +18,7 @@ struct Saying {
 impl Saying {
     fn to(pair: &mut Pair, stdout: Stdio, stderr: Stdio) -> Saying {
         pair.kill();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_gitferry"));
+        let mut command = Command::new(gitferry_test_support::paths::gitferry());
         command.args(["up", "--dir"]).arg(pair.path("data")).env("GITFERRY_LOG", "trace").stdin(Stdio::null());
         let process = command.stdout(stdout).stderr(stderr).spawn().unwrap();
         pair.wait_until_up();

@@ -13,35 +13,21 @@ mod damaged;
 mod default_branch;
 mod forward;
 mod full;
-#[path = "../support/git.rs"]
-#[allow(dead_code)]
-mod git;
 mod held;
 mod hooks;
 mod hostile;
 mod intake;
 mod killed;
 mod lfs;
-#[path = "../support/lfs_work.rs"]
-#[allow(dead_code)]
-mod lfs_work;
 mod logs;
 mod many_refs;
 mod matrix;
 mod mirror;
 mod nginx;
 mod older;
-#[path = "../receive_pack/packs.rs"]
-#[allow(dead_code)]
-mod packs;
-mod pair;
 mod parity;
 mod policies;
-#[path = "../support/nginx.rs"]
-mod proxy;
 mod pushes;
-#[path = "../support/python.rs"]
-mod python;
 mod raw;
 mod recent;
 mod shares;
@@ -54,8 +40,8 @@ mod warm;
 use std::collections::BTreeSet;
 use std::process::Output;
 
-use git::GitRepo;
-use pair::{EU, Pair, US};
+use gitferry_test_support::git::GitRepo;
+use gitferry_test_support::pair::{EU, Pair, US};
 
 fn said(output: &Output) -> String {
     String::from_utf8_lossy(&[&output.stdout[..], &output.stderr].concat()).into_owned()
@@ -163,7 +149,11 @@ fn lost_races_lose_nothing() {
                 let (pair, url) = (&pair, &url);
                 scope.spawn(move || {
                     let own = pair.path(&format!("own-{number}"));
-                    git::command(pair.dir()).args(["clone", "-q", "--bare", url]).arg(&own).status().unwrap();
+                    gitferry_test_support::git::command(pair.dir())
+                        .args(["clone", "-q", "--bare", url])
+                        .arg(&own)
+                        .status()
+                        .unwrap();
                     let own = GitRepo::at(own);
                     let id = own.commit(&format!("branch-{number}"), "file", &format!("{number}\n"));
                     own.git(&["push", "-q", url, &format!("branch-{number}")]);

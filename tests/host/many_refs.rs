@@ -2,8 +2,8 @@
 
 use std::process::Stdio;
 
-use crate::git::{self, GitRepo};
-use crate::pair::{Pair, REGIONS, US};
+use gitferry_test_support::git::{self, GitRepo};
+use gitferry_test_support::pair::{Pair, REGIONS, US};
 
 /// The table of a million refs (their names, ids, and an index by id) is some 60 MiB, and there is another
 /// while it is made; an answer is as large again, and is never there as a whole.

@@ -1,9 +1,9 @@
 //! What clients fetch, in every version of the protocol, beside what Git itself gives them.
 
 use crate::both::{Both, Client, FORMATS, VERSIONS};
-use crate::git::{self, GitRepo};
-use crate::pair::{Pair, US};
 use crate::said;
+use gitferry_test_support::git::{self, GitRepo};
+use gitferry_test_support::pair::{Pair, US};
 
 /// Files of the repository that partial clones check out.
 const FILES: usize = 2_500;

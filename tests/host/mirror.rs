@@ -1,8 +1,8 @@
 //! `mirror = true`: links of another gitferry push here, and write what they keep below `refs/gitferry/`.
 
-use crate::git::GitRepo;
-use crate::pair::{Pair, US};
 use crate::said;
+use gitferry_test_support::git::GitRepo;
+use gitferry_test_support::pair::{Pair, US};
 
 const POLICIES: &str = r#"
 [[push_policies]]
@@ -41,7 +41,7 @@ fn links_write_what_they_keep_and_nothing_else() {
     repo.git(&["push", &url, &format!("main~1:{release}")]);
     refused(&repo, &["push", "-f", &url, &format!("main~3:{release}")], "protected ref: non-fast-forward");
     refused(&repo, &["push", &url, &format!(":{release}")], "protected ref: no deletion");
-    let large = repo.commit_bytes("large", "large", &crate::git::noise(1, 60_000));
+    let large = repo.commit_bytes("large", "large", &gitferry_test_support::git::noise(1, 60_000));
     refused(&repo, &["push", "-f", &url, &format!("{large}:{SLICE}")], "50000");
     refused(&repo, &["push", &url, &format!("main:{KEPT}/more")], "directory/file conflict");
     repo.git(&["push", &url, &format!(":{KEPT}"), &format!(":{SLICE}")]);

@@ -1,10 +1,10 @@
 //! Real Git and git-lfs through nginx with its defaults, over HTTP/1.1 and HTTP/2.
 
-use crate::git::{self, GitRepo, noise};
-use crate::lfs_work::Work;
-use crate::pair::{Pair, US};
-use crate::proxy::Nginx;
 use crate::said;
+use gitferry_test_support::git::{self, GitRepo, noise};
+use gitferry_test_support::lfs_work::Work;
+use gitferry_test_support::nginx::Nginx;
+use gitferry_test_support::pair::{Pair, US};
 
 /// A host behind nginx; `None` where tests are to do without.
 fn behind(pair: &Pair) -> Option<Nginx> {
@@ -78,7 +78,7 @@ fn lfs_behind_tls_comes_back_to_where_it_was_asked_for() {
     let pair = Pair::with_tokens_in(TOKENS, "trusted_proxies = [\"127.0.0.1\"]", Vec::new());
     let lines = "proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;\n\
                  proxy_set_header X-Forwarded-Proto $scheme;\nproxy_set_header X-Forwarded-Host $http_host;";
-    crate::pair::new_certificate(pair.dir());
+    gitferry_test_support::pair::new_certificate(pair.dir());
     let Some(nginx) = Nginx::before(pair.address(US), pair.dir(), lines) else { return };
     let work = Work::new(pair.path("work"));
     work.git(&["config", "http.sslVerify", "false"]);
@@ -117,8 +117,8 @@ fn hrefs_have_the_form_of_the_url_that_was_asked_for() {
     }
     // Who is sent elsewhere takes along what was shown here.
     let shown = "Authorization: Basic eDp5\r\n";
-    pair.ok(&["repo", "create", "app", "--region", crate::pair::REGIONS[US]]);
-    let download = |headers: &str| ask(crate::pair::EU, "/eu", headers);
+    pair.ok(&["repo", "create", "app", "--region", gitferry_test_support::pair::REGIONS[US]]);
+    let download = |headers: &str| ask(gitferry_test_support::pair::EU, "/eu", headers);
     assert!(download("").is_null(), "names that a link brings are not made here");
     let with_url = Pair::with_hosts(["url = \"https://git.example/base\"", ""]);
     let text = format!(

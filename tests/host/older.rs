@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::git::GitRepo;
-use crate::lfs_work::Work;
-use crate::pair::{EU, Pair, US};
+use gitferry_test_support::git::GitRepo;
+use gitferry_test_support::lfs_work::Work;
+use gitferry_test_support::pair::{EU, Pair, US};
 
 /// Stores as the build of 2b7e73a wrote them; `make.sh` beside them says how, and what is in them.
 fn fixture() -> PathBuf {

@@ -5,9 +5,9 @@
 use std::io::{Read as _, Write as _};
 use std::process::Stdio;
 
-use crate::git::{self, GitRepo};
-use crate::pair::{Pair, US};
 use crate::raw::{connect, line};
+use gitferry_test_support::git::{self, GitRepo};
+use gitferry_test_support::pair::{Pair, US};
 
 /// A pack without objects.
 const EMPTY_PACK: &[u8] =

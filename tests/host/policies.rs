@@ -1,8 +1,8 @@
 //! `[[push_policies]]`: what some repositories accept and others do not.
 
-use crate::git::{GitRepo, noise};
-use crate::pair::{EU, Pair, US};
 use crate::said;
+use gitferry_test_support::git::{GitRepo, noise};
+use gitferry_test_support::pair::{EU, Pair, US};
 
 const POLICIES: &str = r#"
 [[push_policies]]

@@ -4,9 +4,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::Output;
 
 use crate::both::{FORMATS, VERSIONS};
-use crate::git::{self, GitRepo};
-use crate::pair::{Pair, REGIONS, US};
 use crate::said;
+use gitferry_test_support::git::{self, GitRepo};
+use gitferry_test_support::pair::{Pair, REGIONS, US};
 
 /// A repository that is pushed to a host and, in the same way, to a bare repository of Git.
 struct Target {
@@ -298,7 +298,7 @@ fn a_push_never_goes_into_another_repository_of_the_name() {
             serde_json::from_str::<serde_json::Value>(&shown).unwrap()["id"].as_str().unwrap().to_owned()
         };
         let old = id("app");
-        let gitferry = env!("CARGO_BIN_EXE_gitferry");
+        let gitferry = gitferry_test_support::paths::gitferry().display();
         let go = match gone {
             "delete" => format!("{gitferry} repo delete app --region us-east-1"),
             _ => format!("{gitferry} repo rename app away --region us-east-1"),

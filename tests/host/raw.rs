@@ -4,8 +4,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use crate::git::{self, GitRepo};
-use crate::pair::Pair;
+use gitferry_test_support::git::{self, GitRepo};
+use gitferry_test_support::pair::Pair;
 
 /// A connection on which nothing takes for ever.
 pub fn connect(pair: &Pair, region: usize) -> TcpStream {

@@ -3,18 +3,18 @@
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
-use gitferry::clock::Clock;
-use gitferry::git::local::RefPatterns;
-use gitferry::git::protocol::{PacketWriter, Version};
-use gitferry::git::upload_pack::{Limits, Session, serve};
-use gitferry::git::view::View;
-use gitferry::host::views::Views;
-use gitferry::region::Region;
-use gitferry::region::import::{ImportOptions, ImportProgress};
+use gitferry_base::clock::Clock;
+use gitferry_engine::region::Region;
+use gitferry_engine::region::import::{ImportOptions, ImportProgress};
+use gitferry_git::local::RefPatterns;
+use gitferry_git::protocol::{PacketWriter, Version};
+use gitferry_git::upload_pack::{Limits, Session, serve};
+use gitferry_git::view::View;
+use gitferry_host::views::Views;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use crate::git::GitRepo;
+use gitferry_test_support::git::GitRepo;
 
 /// A clock that is set by hand.
 #[derive(Debug)]

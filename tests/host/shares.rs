@@ -4,10 +4,10 @@ use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-use crate::git::{GitRepo, noise};
-use crate::lfs_work::oid_of;
-use crate::pair::{Pair, US};
 use crate::raw::{connect, head, text};
+use gitferry_test_support::git::{GitRepo, noise};
+use gitferry_test_support::lfs_work::oid_of;
+use gitferry_test_support::pair::{Pair, US};
 
 const TOKENS: &str = "ann:0123456789abcdef\nbob:fedcba9876543210:read\n";
 const BOB: &str = "Authorization: Bearer fedcba9876543210\r\n";

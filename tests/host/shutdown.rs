@@ -3,9 +3,9 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 
-use crate::git::GitRepo;
-use crate::pair::{Pair, US};
 use crate::raw::{HalfPush, connect, head, rest, text};
+use gitferry_test_support::git::GitRepo;
+use gitferry_test_support::pair::{Pair, US};
 
 #[test]
 fn a_running_push_ends_before_the_host_does() {

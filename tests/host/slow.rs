@@ -2,10 +2,10 @@
 
 use std::io::{Read as _, Write as _};
 
-use crate::git::{GitRepo, noise};
-use crate::pair::{Pair, US};
 use crate::raw::{HalfPush, connect, head, line, post, rest, text};
 use crate::said;
+use gitferry_test_support::git::{GitRepo, noise};
+use gitferry_test_support::pair::{Pair, US};
 
 fn pushed(pair: &Pair) -> GitRepo {
     let repo = GitRepo::with_history(pair.path("src.git"), &[]);

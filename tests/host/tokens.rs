@@ -2,9 +2,9 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::git::GitRepo;
-use crate::pair::{Pair, REGIONS, US, new_certificate};
 use crate::said;
+use gitferry_test_support::git::GitRepo;
+use gitferry_test_support::pair::{Pair, REGIONS, US, new_certificate};
 
 fn with(pair: &Pair, token: &str, name: &str) -> String {
     pair.url(US, name).replace("http://", &format!("http://x:{token}@"))
@@ -66,7 +66,7 @@ fn a_signal_kills_no_host_that_has_nothing_to_read() {
         pair.signal("HUP");
         repo.git(&["push", "-q", &pair.url(US, "app"), &format!("main:refs/heads/b{number}")]);
     }
-    let mut worker = std::process::Command::new(env!("CARGO_BIN_EXE_gitferry"))
+    let mut worker = std::process::Command::new(gitferry_test_support::paths::gitferry())
         .args(["worker", "--health", "127.0.0.1:0", "--json", "--config"])
         .arg(pair.path("data/gitferry.toml"))
         .stdout(std::process::Stdio::piped())
@@ -107,7 +107,7 @@ fn says_before_listening(listen: &str, lines: &str) -> String {
     std::fs::write(&file, format!("{region}{host}")).unwrap();
     std::fs::write(dir.path().join("tokens"), "ann:0123456789abcdef\n").unwrap();
     let gitferry = |arg: &[&str]| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_gitferry"));
+        let mut command = std::process::Command::new(gitferry_test_support::paths::gitferry());
         command.arg("--config").arg(&file).args(arg).stdin(std::process::Stdio::null());
         command
     };

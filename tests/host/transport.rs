@@ -5,10 +5,10 @@ use std::io::{Read as _, Write as _};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::git::{GitRepo, command, noise};
-use crate::pair::{Pair, US, new_certificate};
 use crate::raw::{connect, head, line, post, rest, text};
 use crate::said;
+use gitferry_test_support::git::{GitRepo, command, noise};
+use gitferry_test_support::pair::{Pair, US, new_certificate};
 
 const TOKENS: &str = "ann:0123456789abcdef\n";
 
@@ -73,9 +73,9 @@ fn a_certificate_that_cannot_be_used_is_named_at_the_start() {
     let config = "[regions.us]\nobjects = \"file:o\"\ntable = \"sqlite:t.db\"\n[hosts.us]\nlisten = \"127.0.0.1:0\"\n\
                   auth = \"none\"\ntls = { cert = \"missing.pem\", key = \"key.pem\" }\n";
     std::fs::write(dir.path().join("gitferry.toml"), config).unwrap();
-    let mut made = std::process::Command::new(env!("CARGO_BIN_EXE_gitferry"));
+    let mut made = std::process::Command::new(gitferry_test_support::paths::gitferry());
     assert!(made.args(["region", "init"]).current_dir(dir.path()).output().unwrap().status.success());
-    let started = std::process::Command::new(env!("CARGO_BIN_EXE_gitferry"))
+    let started = std::process::Command::new(gitferry_test_support::paths::gitferry())
         .arg("up")
         .arg("--dir")
         .arg(dir.path())

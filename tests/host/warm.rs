@@ -2,17 +2,17 @@
 
 use std::sync::Arc;
 
-use gitferry::decorate::{Meter, Operation};
-use gitferry::events::in_process;
-use gitferry::git::local::RefPatterns;
-use gitferry::host::auth::Open;
-use gitferry::host::{Host, HostOptions};
-use gitferry::objects::decorate::MeteredStore;
-use gitferry::region::Region;
-use gitferry::region::import::{ImportOptions, ImportProgress};
-use gitferry::table::decorate::MeteredTable;
+use gitferry_engine::region::Region;
+use gitferry_engine::region::import::{ImportOptions, ImportProgress};
+use gitferry_git::local::RefPatterns;
+use gitferry_host::auth::Open;
+use gitferry_host::{Host, HostOptions};
+use gitferry_service::events::in_process;
+use gitferry_test_support::faults::{Meter, Operation};
+use gitferry_test_support::objects::MeteredStore;
+use gitferry_test_support::table::MeteredTable;
 
-use crate::git::GitRepo;
+use gitferry_test_support::git::GitRepo;
 
 /// Requests of a clone in version 2: capabilities, ls-refs, fetch.
 const REQUESTS_OF_A_CLONE: u64 = 3;

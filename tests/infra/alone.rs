@@ -3,7 +3,7 @@
 use std::net::TcpStream;
 
 use crate::running::{free_address, frontier, push, serve, wait, worker};
-use crate::support::World;
+use gitferry_test_support::world::World;
 
 #[test]
 fn a_host_leaves_replication_to_the_worker() {

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::aws::{Emulator, REGION, fresh};
 use crate::running::{free_address, frontier, push, serve, wait, worker};
-use crate::support::World;
 use crate::terraform::{Copy, DOWNLOAD, STEP, command, is_there, output, run, skipped};
+use gitferry_test_support::aws::{Emulator, REGION, fresh};
+use gitferry_test_support::world::World;
 
 /// What has a provider of its own and can be checked alone.
 const MODULES: [&str; 3] = ["modules/region", "modules/config", "examples/two-regions"];

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use gitferry::config::{Config, TableLocation};
+use gitferry_config::{Config, TableLocation};
 use hcl::eval::{Context, Evaluate, FuncArgs, FuncDef, ParamType};
 use hcl::{Template, Value, value};
 
@@ -95,7 +95,7 @@ fn all_that_there_is() {
     assert_eq!(target.events.as_ref().unwrap().bus, "git-eu");
     assert_eq!(target.aws.endpoint_url.as_deref(), Some("http://127.0.0.1:4566"));
     assert_eq!(target.recovery_window.as_hours(), 35 * 24);
-    assert_eq!(config.regions["us-east-1"].recovery_window, gitferry::config::RECOVERY_WINDOW);
+    assert_eq!(config.regions["us-east-1"].recovery_window, gitferry_config::RECOVERY_WINDOW);
     let link = config.link("dr").unwrap();
     assert_eq!((link.queue.as_deref(), link.dead_letters.as_deref()), (Some(queue), Some(dead.as_str())));
     assert_eq!(link.repositories, ["*"]);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gitferry::worker::metrics::{Figures, NAMESPACE, emf};
+use gitferry_service::worker::metrics::{Figures, NAMESPACE, emf};
 use hcl::Block;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -32,7 +32,7 @@ fn what_cannot_be_acted_on_is_kept() {
 fn a_rule_matches_the_events_of_the_program() {
     let text = std::fs::read_to_string(crate::hcl_files::root("infra/modules/link/queue.tf")).unwrap();
     let pattern = text.split("pattern = jsonencode(").nth(1).unwrap().split("})").next().unwrap();
-    use gitferry::events::codecommit::{DETAIL_TYPE, GITFERRY};
+    use gitferry_service::events::codecommit::{DETAIL_TYPE, GITFERRY};
     for word in [DETAIL_TYPE, GITFERRY, "aws.codecommit"] {
         assert!(words(pattern).iter().any(|other| other == word), "{word} is not in {pattern}");
     }

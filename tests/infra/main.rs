@@ -8,14 +8,9 @@ mod applied;
 mod compose;
 mod config;
 mod hcl_files;
+mod house;
 mod link;
 mod policies;
 mod region;
 mod running;
 mod terraform;
-
-#[path = "../support/mod.rs"]
-mod support;
-
-#[path = "../support/aws.rs"]
-mod aws;

@@ -28,7 +28,7 @@ fn abandoned_uploads_end_after_gitferry_has_had_its_chance() {
     let days = at(rules.body(), "rule.abort_incomplete_multipart_upload.days_after_initiation");
     assert_eq!(days, ["var.recovery_days + 1"]);
     // The module's window is the program's where neither says another one.
-    let own = gitferry::config::RECOVERY_WINDOW.as_hours() / 24;
+    let own = gitferry_config::RECOVERY_WINDOW.as_hours() / 24;
     let window = module.all("variable", "recovery_days");
     assert_eq!(at(window[0].body(), "default"), [own.to_string()]);
     assert_eq!(at(rules.body(), "rule.noncurrent_version_expiration.noncurrent_days"), ["var.noncurrent_days"]);
@@ -40,7 +40,7 @@ fn a_table_is_as_the_program_expects_it() {
     let table = "aws_dynamodb_table";
     is(table, "hash_key", "pk");
     is(table, "range_key", "sk");
-    is(table, "ttl.attribute_name", gitferry::table::EXPIRES_MEMBER);
+    is(table, "ttl.attribute_name", gitferry_store::table::EXPIRES_MEMBER);
     is(table, "ttl.enabled", "true");
     is(table, "point_in_time_recovery.enabled", "true");
     is(table, "stream_enabled", "true");

@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::aws::Emulator;
-use crate::support::World;
-use crate::support::git::GitRepo;
+use gitferry_test_support::aws::Emulator;
+use gitferry_test_support::git::GitRepo;
+use gitferry_test_support::world::World;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 

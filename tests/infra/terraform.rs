@@ -35,7 +35,7 @@ pub fn command(folder: &Path, args: &[&str]) -> Command {
     command.arg(format!("-chdir={}", folder.display())).args(args).env("CHECKPOINT_DISABLE", "1");
     command.env("TF_IN_AUTOMATION", "1").env("TF_INPUT", "0");
     command.env("TF_REGISTRY_CLIENT_TIMEOUT", ANSWER).env("TF_REGISTRY_DISCOVERY_RETRY", "0");
-    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("terraform-plugins");
+    let cache = gitferry_test_support::paths::tmp().join("terraform-plugins");
     std::fs::create_dir_all(&cache).unwrap();
     command.env("TF_PLUGIN_CACHE_DIR", cache).env("TF_PLUGIN_CACHE_MAY_BREAK_DEPENDENCY_LOCK_FILE", "1");
     command
@@ -122,7 +122,7 @@ fn terraform_renders_what_the_program_takes() {
     run(command(&folder, &["validate"]), STEP).unwrap();
     run(command(&folder, &["apply", "-auto-approve", "-var", regions, "-var", links]), STEP).unwrap();
     let text = output(&folder, "toml");
-    let config = gitferry::config::Config::parse(&text, Path::new("toml")).unwrap();
+    let config = gitferry_config::Config::parse(&text, Path::new("toml")).unwrap();
     assert_eq!(config.regions["us-east-1"].events.as_ref().unwrap().bus, "git");
     assert_eq!(config.link("dr").unwrap().queue.as_deref(), Some("https://x/1/a"));
 }

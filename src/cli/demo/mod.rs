@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
-use gitferry::config::{Config, DEFAULT_FILE};
-use gitferry::git::local::RefPatterns;
-use gitferry::git::pack::CheckProgress;
-use gitferry::region::import::{ImportOptions, ImportProgress, Imported};
-use gitferry::replication::deliver::Link;
-use gitferry::replication::pass::{DEFAULT_JOBS, Summary};
+use gitferry_config::{Config, DEFAULT_FILE};
+use gitferry_engine::region::import::{ImportOptions, ImportProgress, Imported};
+use gitferry_git::local::RefPatterns;
+use gitferry_git::pack::CheckProgress;
+use gitferry_replication::deliver::Link;
+use gitferry_replication::pass::{DEFAULT_JOBS, Summary};
 
 use super::context::Context;
 use super::failure::{Exit, Failure};

@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use gitferry::git::local::{RefPatterns, SourceRepository};
-use gitferry::git::refs::RefValue;
+use gitferry_git::local::{RefPatterns, SourceRepository};
+use gitferry_git::refs::RefValue;
 use gix::ObjectId;
 use gix::objs::tree::{Entry, EntryKind};
 use gix::objs::{Blob, Commit, Tree, Write as _};
@@ -56,7 +56,7 @@ impl Sample {
 
     /// Takes over refs and, through alternates, objects of a checkout. `false` when it has no commit yet.
     fn borrow(&mut self, checkout: &SourceRepository) -> Result<bool, Failure> {
-        let failed = |error: gitferry::git::local::SourceError| Failure::usage(error.to_string());
+        let failed = |error: gitferry_git::local::SourceError| Failure::usage(error.to_string());
         let head = checkout.head().map_err(failed)?;
         let (mut packed, mut tip) = (Vec::new(), None);
         for entry in checkout.refs(&RefPatterns::all()).map_err(failed)? {

@@ -3,7 +3,7 @@
 use std::io::BufRead;
 
 use super::error::{At, ClientError};
-use crate::git::protocol::{Packet, PacketReader, ProtocolError};
+use crate::protocol::{Packet, PacketReader, ProtocolError};
 
 /// One packet of an answer. `ERR` packets never come out: they are errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::io::{self, BufRead, Read};
 
 use super::error::{At, ClientError, one_line};
-use crate::git::protocol::{Band, Head, MAX_PAYLOAD_BYTES, PacketReader, ProtocolError};
+use crate::protocol::{Band, Head, MAX_PAYLOAD_BYTES, PacketReader, ProtocolError};
 
 /// Most lines for people that are kept of one answer.
 const MAX_MESSAGES: usize = 1000;
@@ -136,7 +136,7 @@ impl Messages {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::git::protocol::{PacketWriter, Sideband};
+    use crate::protocol::{PacketWriter, Sideband};
     use proptest::prelude::*;
     use std::io::Write;
 

@@ -3,7 +3,7 @@
 use gix::bstr::{BStr, BString, ByteSlice};
 use gix::hash::Kind as Format;
 
-use crate::git::protocol::ProtocolError;
+use crate::protocol::ProtocolError;
 
 /// Most capabilities that a server may name.
 pub const MAX_CAPABILITIES: usize = 1000;

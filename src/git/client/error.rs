@@ -5,8 +5,8 @@ use std::io;
 use gix::ObjectId;
 use gix::bstr::{BString, ByteSlice};
 
-use crate::Kind;
-use crate::git::protocol::ProtocolError;
+use crate::protocol::ProtocolError;
+use gitferry_base::Kind;
 
 /// Why there is no pack to push: whatever the closure failed with that was to write it.
 pub type PackSourceError = Box<dyn std::error::Error + Send + Sync>;

@@ -10,7 +10,7 @@ use super::error::{At, ClientError};
 use super::known::{HAVES_PER_REQUEST, HAVES_PER_ROUND, acknowledgment, acknowledgments, read_round};
 use super::pack_input::{PackInput, Told, Wire};
 use super::upload_pack::UploadPack;
-use crate::git::protocol::{
+use crate::protocol::{
     Deepen, FetchRequest, Filter, MultiAck, ProtocolError, SidebandWidth, Version, parse_id, write_ids,
 };
 

@@ -9,7 +9,7 @@ use super::capabilities::Capabilities;
 use super::error::{At, ClientError};
 use super::refs::Advertisement;
 use super::server::Connection;
-use crate::git::protocol::{ProtocolError, Version};
+use crate::protocol::{ProtocolError, Version};
 
 /// What a server says first.
 pub(super) enum Greeting {

@@ -10,7 +10,7 @@ use super::answer::{Answer, Line, Lines};
 use super::error::{At, ClientError};
 use super::fetch::distinct;
 use super::upload_pack::UploadPack;
-use crate::git::protocol::{AGENT, FetchRequest, MultiAck, ProtocolError, SidebandWidth, Version, parse_id, write_ids};
+use crate::protocol::{AGENT, FetchRequest, MultiAck, ProtocolError, SidebandWidth, Version, parse_id, write_ids};
 
 /// Haves in one request that stands for itself (version 2, and HTTP): some 600 KB with answers of that size.
 pub(super) const HAVES_PER_REQUEST: usize = 8192;

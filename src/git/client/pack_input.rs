@@ -9,7 +9,7 @@ use gix::hash::Kind as Format;
 use super::bands::Bands;
 use super::error::{At, ClientError};
 use super::trailer::TrailerHash;
-use crate::git::protocol::{MAX_PAYLOAD_BYTES, ProtocolError};
+use crate::protocol::{MAX_PAYLOAD_BYTES, ProtocolError};
 
 /// Bytes of the header: `PACK`, version, number of objects.
 const HEADER_BYTES: usize = 12;

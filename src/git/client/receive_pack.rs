@@ -15,9 +15,9 @@ use super::refs::{Advertisement, RemoteRefs};
 use super::report::{PushReport, read_report};
 use super::server::{Connection, Deadline, Server};
 use super::upload_pack::{BUFFER_BYTES, say_goodbye};
-use crate::git::protocol::{AGENT, HEX_BYTES, PacketWriter, ProtocolError, Service, Version, hex_of};
-use crate::git::receive_pack::{Command, MAX_COMMANDS};
-use crate::git::refname::check_ref_name;
+use crate::protocol::{AGENT, HEX_BYTES, PacketWriter, ProtocolError, Service, Version, hex_of};
+use crate::receive_pack::{Command, MAX_COMMANDS};
+use crate::refname::check_ref_name;
 
 /// How long a report on a push is waited for, however often the server says that it is alive: checks of the largest
 /// packs, and hooks, take less.

@@ -9,10 +9,10 @@ use gix::hash::Kind as Format;
 use super::answer::{Answer, Line};
 use super::capabilities::Capabilities;
 use super::error::{At, ClientError};
-use crate::git::protocol::{LsRefs, ProtocolError, parse_id};
-use crate::git::refname::MAX_REF_NAME_BYTES;
-use crate::git::refs::{RefName, RefValue};
-use crate::git::view::{OutOfOrder, RefTable};
+use crate::protocol::{LsRefs, ProtocolError, parse_id};
+use crate::refname::MAX_REF_NAME_BYTES;
+use crate::refs::{RefName, RefValue};
+use crate::view::{OutOfOrder, RefTable};
 
 /// Most refs that a server may have.
 pub const MAX_REFS: usize = 1 << 22;

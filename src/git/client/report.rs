@@ -8,8 +8,8 @@ use gix::hash::Kind as Format;
 
 use super::answer::{Answer, Line};
 use super::error::{At, ClientError, one_line};
-use crate::git::protocol::{ProtocolError, parse_id};
-use crate::git::receive_pack::{Command, MAX_COMMANDS};
+use crate::protocol::{ProtocolError, parse_id};
+use crate::receive_pack::{Command, MAX_COMMANDS};
 
 /// Most bytes of reasons and effects that are kept of a whole report.
 const MAX_KEPT_BYTES: usize = 16 << 20;

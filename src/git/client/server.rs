@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::error::ClientError;
-use crate::git::protocol::{Service, Version};
+use crate::protocol::{Service, Version};
 
 /// One repository at a Git server. Blocking: to be used on threads that run no futures.
 pub trait Server: fmt::Debug + Send + Sync {

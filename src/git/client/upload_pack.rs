@@ -11,7 +11,7 @@ use super::error::{At, ClientError};
 use super::greeting::Greeting;
 use super::refs::{RemoteRefs, read_ls_refs};
 use super::server::{Connection, Server};
-use crate::git::protocol::{LsRefs, PacketWriter, Service, Version};
+use crate::protocol::{LsRefs, PacketWriter, Service, Version};
 
 /// Bytes that a request is written in at once.
 pub(super) const BUFFER_BYTES: usize = 64 * 1024;

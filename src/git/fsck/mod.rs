@@ -19,7 +19,7 @@ use gix::ObjectId;
 use gix::bstr::{BStr, BString};
 use gix::objs::Kind;
 
-use crate::printable::Printable;
+use gitferry_base::printable::Printable;
 
 /// Most findings that are kept of one push.
 pub const MAX_FINDINGS: usize = 100;

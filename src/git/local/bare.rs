@@ -9,7 +9,7 @@ use gix::bstr::ByteSlice;
 
 use super::export_error::ExportError;
 use super::staging::Staging;
-use crate::git::refs::{RefName, RefValue};
+use crate::refs::{RefName, RefValue};
 
 /// Tells what a tag object finally points to; `None` for any other object.
 pub type Peel<'a, E> = dyn FnMut(&ObjectId) -> Result<Option<ObjectId>, E> + 'a;

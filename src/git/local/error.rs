@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use gix::bstr::BString;
 
-use crate::Kind;
+use gitferry_base::Kind;
 
 /// Something a repository uses that cannot be read faithfully.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use gix::ObjectId;
 use gix::bstr::BString;
 
-use crate::Kind;
+use gitferry_base::Kind;
 
 /// Why a bare repository cannot be written. Nothing has appeared under its name.
 #[derive(Debug, thiserror::Error)]

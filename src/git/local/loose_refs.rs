@@ -10,8 +10,8 @@ use gix::bstr::{BStr, BString, ByteSlice};
 use super::error::{Feature, SourceError};
 use super::pattern::RefPatterns;
 use super::reader::Reader;
-use crate::git::refname::NameError;
-use crate::git::refs::{RefName, RefValue};
+use crate::refname::NameError;
+use crate::refs::{RefName, RefValue};
 
 /// Most loose refs that a repository may have; they are read into memory, some 120 bytes each.
 pub const MAX_LOOSE_REFS: usize = 1_000_000;

@@ -10,8 +10,8 @@ use super::error::{Feature, SourceError};
 use super::loose_refs::parse_id;
 use super::pattern::RefPatterns;
 use super::reader::Reader;
-use crate::git::refname::MAX_REF_NAME_BYTES;
-use crate::git::refs::{RefName, RefValue};
+use crate::refname::MAX_REF_NAME_BYTES;
+use crate::refs::{RefName, RefValue};
 
 /// Most refs in a `packed-refs` that does not say it is sorted (Git says so since 2.15): only these are
 /// read into memory, some 120 bytes each. A sorted file of any length streams.

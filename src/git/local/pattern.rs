@@ -2,8 +2,8 @@
 
 use gix::bstr::{BStr, BString, ByteSlice};
 
-use crate::Kind;
-use crate::git::refname::MAX_REF_NAME_BYTES;
+use crate::refname::MAX_REF_NAME_BYTES;
+use gitferry_base::Kind;
 
 /// A pattern that could not match what its writer means.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

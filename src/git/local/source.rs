@@ -14,7 +14,7 @@ use super::packed_refs::PackedRefs;
 use super::pattern::RefPatterns;
 use super::reader::Reader;
 use super::{features, location, loose, loose_refs, objects, ownership};
-use crate::git::refs::{RefName, RefValue};
+use crate::refs::{RefName, RefValue};
 
 /// A Git repository on the local disk, opened for reading.
 ///

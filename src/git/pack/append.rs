@@ -15,7 +15,7 @@ use super::inflate::inflate_streaming;
 use super::set::{Finder, Location, PackSet, Stored};
 use super::stream::whole_header;
 use super::{MAX_RESOLVED_BYTES, STREAMED_BLOB_BYTES};
-use crate::git::memory;
+use crate::memory;
 
 /// Bytes read or written at a time.
 const BUFFER_BYTES: usize = 256 << 10;

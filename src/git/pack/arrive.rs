@@ -16,7 +16,7 @@ use super::delta::Delta;
 use super::entries::{Boundaries, HEADER_BYTES};
 use super::error::Fault;
 use super::inflate::Inflater;
-use crate::git::links::for_each_link;
+use crate::links::for_each_link;
 
 /// Bytes that gather before they are hashed and written.
 const WINDOW_BYTES: usize = 256 << 10;

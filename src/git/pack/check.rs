@@ -15,9 +15,9 @@ use super::index::{Index, Lookup, Row, leading, write_index};
 use super::link_sink::{Expected, IdTable, LinkSink, Unresolved, resolve};
 use super::progress::{CheckOptions, CheckProgress};
 use super::resolve::{Ids, Resolver};
-use crate::git::fsck::{Checker, Rules};
-use crate::git::lfs::Pointers;
-use crate::git::links::Link;
+use crate::fsck::{Checker, Rules};
+use crate::lfs::Pointers;
+use crate::links::Link;
 
 /// Bytes that are hashed between two looks at [`CheckProgress::cancel`]. Smaller packs are not worth a
 /// thread for their checksum.

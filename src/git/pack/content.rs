@@ -9,7 +9,7 @@ use std::sync::Arc;
 use memmap2::Mmap;
 
 use super::error::Fault;
-use crate::git::memory::{self, Budget, FREE_BYTES, Reservation};
+use crate::memory::{self, Budget, FREE_BYTES, Reservation};
 
 /// Objects that are larger than this go to a file however much memory is left.
 pub(crate) const MAX_MEMORY_BYTES: u64 = 64 << 20;

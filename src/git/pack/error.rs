@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use gix::ObjectId;
 
-use crate::Kind;
+use gitferry_base::Kind;
 
 /// Something is wrong with one pack (or its index). Nothing of it has been used.
 #[derive(Debug, thiserror::Error)]
@@ -138,7 +138,7 @@ pub enum Fault {
     },
     /// Other requests have taken the memory that it needs.
     #[error(transparent)]
-    Busy(crate::git::memory::Busy),
+    Busy(crate::memory::Busy),
     /// The caller asked to stop.
     #[error("stopped on request")]
     Cancelled,

@@ -14,10 +14,10 @@ use super::inflate::{Inflater, check_size, inflate_streaming};
 use super::link_sink::LinkSink;
 use super::resolve::{Children, HaltOnDrop, Job, Resolver};
 use super::{MAX_DELTA_DEPTH, STREAMED_BLOB_BYTES};
-use crate::git::fsck::Checker;
-use crate::git::lfs::Pointers;
-use crate::git::links::{for_each_link, for_each_new_tree_link};
-use crate::git::memory;
+use crate::fsck::Checker;
+use crate::lfs::Pointers;
+use crate::links::{for_each_link, for_each_new_tree_link};
+use crate::memory;
 
 /// Most buffers that a thread keeps for the next objects, and the largest one that it keeps.
 const POOL_BUFFERS: usize = 16;

@@ -11,7 +11,7 @@ use gix::objs::Kind;
 
 use super::error::Fault;
 use super::index::{Lookup, leading};
-use crate::git::links::{Link, kind_code, kind_of_code};
+use crate::links::{Link, kind_code, kind_of_code};
 
 /// Most links that may leave a pack. They are kept in memory, 34 bytes each.
 pub const MAX_UNRESOLVED_LINKS: usize = 1 << 24;

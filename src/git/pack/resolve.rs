@@ -19,7 +19,7 @@ use super::error::Fault;
 use super::index::Index;
 use super::link_sink::IdTable;
 use super::{CheckOptions, CheckProgress};
-use crate::git::fsck::Rules;
+use crate::fsck::Rules;
 
 /// Entries that a thread looks through for families at a time.
 const CHUNK_ENTRIES: u32 = 64;
@@ -46,7 +46,7 @@ pub(crate) struct Resolver<'a> {
     pub(crate) rules: Option<&'a Rules>,
     /// Bytes of all objects resolved so far.
     total: AtomicU64,
-    /// The kind of each entry's object, as [`crate::git::links::kind_code`]; 0 while it is not resolved.
+    /// The kind of each entry's object, as [`crate::links::kind_code`]; 0 while it is not resolved.
     kinds: Vec<AtomicU8>,
     next: AtomicU32,
     /// How many threads wait for work.
@@ -205,7 +205,7 @@ impl<'a> Resolver<'a> {
 
     /// Claims an entry for the calling thread; `false` if it has been resolved already.
     pub(crate) fn claim(&self, entry: u32, kind: Kind) -> bool {
-        self.kinds[entry as usize].swap(crate::git::links::kind_code(kind), Ordering::Relaxed) == 0
+        self.kinds[entry as usize].swap(crate::links::kind_code(kind), Ordering::Relaxed) == 0
     }
 
     /// The kind of an entry's object, as a code; 0 if it could not be resolved.

@@ -4,7 +4,7 @@ use std::io;
 
 use gix::bstr::BString;
 
-use crate::Kind;
+use gitferry_base::Kind;
 
 /// Longest part of a peer's line that is shown in a message.
 const SHOWN_BYTES: usize = 120;
@@ -39,7 +39,7 @@ pub enum ProtocolError {
     },
     /// Other requests have taken the memory for it.
     #[error("the request is too large for now: {0}")]
-    Busy(#[from] crate::git::memory::Busy),
+    Busy(#[from] crate::memory::Busy),
     /// The peer names objects in another way than the repository.
     #[error("mismatched object format: server {server}; client {client}")]
     ObjectFormat {

@@ -6,7 +6,7 @@ use gix::bstr::{BString, ByteSlice};
 use gix::objs::Kind;
 
 use super::error::ProtocolError;
-use crate::git::links::kind_code;
+use crate::links::kind_code;
 
 /// Most filters that may be combined, nested ones included.
 const MAX_COMBINED: usize = 64;

@@ -7,8 +7,8 @@ use gix::bstr::{BStr, BString};
 
 use super::error::ProtocolError;
 use super::pkt_line::{Packet, PacketReader, PacketWriter};
-use crate::git::refs::RefValue;
-use crate::git::view::{PeeledTags, View};
+use crate::refs::RefValue;
+use crate::view::{PeeledTags, View};
 
 /// With more prefixes than this, all refs are listed (as Git does); a client sorts out what it needs anyway.
 pub const MAX_REF_PREFIXES: usize = 65536;

@@ -8,8 +8,8 @@ use gix::bstr::BStr;
 use super::capabilities::{AGENT, Service, Version};
 use super::ls_refs::{HEX_BYTES, hex_of};
 use super::pkt_line::PacketWriter;
-use crate::git::refs::RefValue;
-use crate::git::view::{PeeledTags, View};
+use crate::refs::RefValue;
+use crate::view::{PeeledTags, View};
 
 /// Which refs are advertised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

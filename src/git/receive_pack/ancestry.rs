@@ -7,8 +7,8 @@ use gix::bstr::ByteSlice;
 use gix::hash::oid;
 use gix::objs::Kind;
 
-use crate::git::links::for_each_link;
-use crate::git::pack::{Finder, Object, PackError, PackSet};
+use crate::links::for_each_link;
+use crate::pack::{Finder, Object, PackError, PackSet};
 
 /// Several sets of packs as one: those of a push before those that are live.
 pub(super) struct Objects<'a> {

@@ -6,9 +6,9 @@ use gix::ObjectId;
 use gix::objs::Kind;
 
 use super::ancestry::{Commit, Objects};
-use crate::git::limits::{MAX_TAG_DEPTH, MAX_TREE_DEPTH};
-use crate::git::links::{EntryKind, TreeEntries, for_each_link};
-use crate::git::pack::{Object, PackError, PackSet};
+use crate::limits::{MAX_TAG_DEPTH, MAX_TREE_DEPTH};
+use crate::links::{EntryKind, TreeEntries, for_each_link};
+use crate::pack::{Object, PackError, PackSet};
 
 /// Parents that the tree of a commit is compared with.
 const MAX_COMPARED_PARENTS: usize = 16;

@@ -15,9 +15,9 @@ use gix::hash::Kind as Format;
 
 use super::quarantine::Quarantine;
 use super::request::Command;
-use crate::git::pack::PackSet;
-use crate::git::refs::{RefName, RefValue};
-use crate::git::view::View;
+use crate::pack::PackSet;
+use crate::refs::{RefName, RefValue};
+use crate::view::View;
 
 /// Most bytes of a hook's output that the client is shown; the rest is read and dropped.
 pub const MAX_HOOK_OUTPUT_BYTES: usize = 64 << 10;

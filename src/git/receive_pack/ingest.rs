@@ -14,15 +14,15 @@ use gix::objs::Kind;
 use tempfile::TempPath;
 
 use super::reach::visible_bases;
-use crate::git::fsck::{self, Checker, MAX_SPECIAL_BYTES, Rules};
-use crate::git::limits::MAX_WALKED_BYTES;
-use crate::git::memory;
-use crate::git::pack::{
+use crate::fsck::{self, Checker, MAX_SPECIAL_BYTES, Rules};
+use crate::limits::MAX_WALKED_BYTES;
+use crate::memory;
+use crate::pack::{
     Arrival, ArrivalLimits, CheckOptions, CheckProgress, CheckedPack, Fault, Finder, MAX_RESOLVED_BYTES, PackError,
     PackSet, append_bases, arrive, check_arrived, truncate,
 };
-use crate::git::view::View;
-use crate::objects::{Crc64, Crc64Hasher};
+use crate::view::View;
+use gitferry_base::checksum::{Crc64, Crc64Hasher};
 
 /// The objects of a pack may have this many times its bytes together, and [`FREE_BYTES`] more. Packs of real
 /// repositories stay below 200 times.
@@ -63,10 +63,10 @@ pub enum IngestError {
 
 impl IngestError {
     /// What the caller should do.
-    pub fn kind(&self) -> crate::Kind {
+    pub fn kind(&self) -> gitferry_base::Kind {
         match self {
             IngestError::Pack(error) | IngestError::Held(error) => error.kind(),
-            IngestError::Io(error) => crate::Kind::of_io(error),
+            IngestError::Io(error) => gitferry_base::Kind::of_io(error),
         }
     }
 
@@ -139,8 +139,8 @@ pub fn ingest<'r>(
         looked_for: HashMap::new(),
     };
     let Checked { checked, checker, completed_with } = intake.check(arrival)?;
-    let crc64 = if completed_with.is_empty() { crc64 } else { crate::region::commit::file_crc64(&file)? };
-    let index_crc64 = crate::region::commit::file_crc64(&index)?;
+    let crc64 = if completed_with.is_empty() { crc64 } else { gitferry_base::checksum::file_crc64(&file)? };
+    let index_crc64 = gitferry_base::checksum::file_crc64(&index)?;
     let pack = ReceivedPack { file, index, checked, crc64, index_crc64, completed_with };
     Ok(Received { pack: Some(pack), checker })
 }

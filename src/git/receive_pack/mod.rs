@@ -1,6 +1,6 @@
 //! The server's side of a push (gitprotocol-pack, "Pushing Data To a Server"), as far as it is Git: reading the
 //! request, taking the pack in, checking it, proving that nothing is missing, and the report. Blocking, on
-//! local files. What becomes of refs is decided by [`crate::region::push`].
+//! local files. What becomes of refs is decided by `region::push`.
 
 mod ancestry;
 mod depth;

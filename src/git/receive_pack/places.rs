@@ -9,8 +9,8 @@ use gix::ObjectId;
 use gix::bstr::{BString, ByteSlice};
 use gix::objs::Kind;
 
-use crate::git::links::{EntryKind, TreeEntries, for_each_link};
-use crate::git::pack::{Finder, Object, PackError, PackSet};
+use crate::links::{EntryKind, TreeEntries, for_each_link};
+use crate::pack::{Finder, Object, PackError, PackSet};
 
 /// Longest part of a path that is shown at its beginning, and at its end, in bytes.
 const SHOWN_PATH_BYTES: usize = 100;

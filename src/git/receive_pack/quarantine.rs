@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use gix::hash::Kind as Format;
 use tempfile::TempDir;
 
-use crate::git::refs::RefValue;
-use crate::git::view::View;
+use crate::refs::RefValue;
+use crate::view::View;
 
 /// A bare repository with the refs from before the push, whose objects are those of the push; all others come
 /// over alternates. It is gone when this is dropped.

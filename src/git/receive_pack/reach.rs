@@ -16,9 +16,9 @@ use gix::hash::oid;
 use gix::objs::Kind;
 
 use super::ancestry::{Commit, Objects, Queue};
-use crate::git::links::for_each_link;
-use crate::git::pack::{Object, PackError, PackSet};
-use crate::git::view::View;
+use crate::links::for_each_link;
+use crate::pack::{Object, PackError, PackSet};
+use crate::view::View;
 
 /// Commits that are walked from the refs that a push changes before all others are looked at.
 const NEAR_COMMITS: usize = 2048;

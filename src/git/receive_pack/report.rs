@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use gix::bstr::BString;
 
 use super::request::PushCapabilities;
-use crate::git::protocol::{Band, MAX_PAYLOAD_BYTES, PacketWriter, Sideband};
+use crate::protocol::{Band, MAX_PAYLOAD_BYTES, PacketWriter, Sideband};
 
 /// Longest reason that is given for one ref.
 const MAX_REASON_BYTES: usize = 1000;

@@ -7,8 +7,8 @@ use gix::ObjectId;
 use gix::bstr::{BString, ByteSlice};
 use gix::hash::Kind as Format;
 
-use crate::git::memory::{self, Busy, Reservation};
-use crate::git::protocol::{Packet, PacketReader, ProtocolError};
+use crate::memory::{self, Busy, Reservation};
+use crate::protocol::{Packet, PacketReader, ProtocolError};
 
 /// Most commands in one push.
 pub const MAX_COMMANDS: usize = 1 << 20;
@@ -227,7 +227,7 @@ fn parse_capabilities(words: &[u8], format: Format) -> Result<PushCapabilities, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::git::protocol::PacketWriter;
+    use crate::protocol::PacketWriter;
     use proptest::prelude::*;
 
     const A: &str = "1111111111111111111111111111111111111111";

@@ -5,9 +5,9 @@ use std::io;
 use gix::ObjectId;
 use gix::bstr::BString;
 
-use crate::Kind;
-use crate::git::pack::{Fault, PackError};
-use crate::git::protocol::ProtocolError;
+use crate::pack::{Fault, PackError};
+use crate::protocol::ProtocolError;
+use gitferry_base::Kind;
 
 /// Why a request was not answered, or not to its end.
 #[derive(Debug, thiserror::Error)]

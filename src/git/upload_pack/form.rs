@@ -7,7 +7,7 @@ use gix::hash::oid;
 use super::error::ServeError;
 use super::graph::Graph;
 use super::selection::Selection;
-use crate::git::pack::{Fault, Location, Object, PackStream, RawEntry, Stored};
+use crate::pack::{Fault, Location, Object, PackStream, RawEntry, Stored};
 
 /// Objects between two looks at whether to stop and what to tell.
 const TICK_EVERY: u32 = 256;

@@ -10,9 +10,9 @@ use gix::objs::Kind;
 
 use super::error::ServeError;
 use super::slots::SlotSet;
-use crate::git::limits::MAX_TAG_DEPTH;
-use crate::git::links::for_each_link;
-use crate::git::pack::{Finder, Location, Object, PackSet};
+use crate::limits::MAX_TAG_DEPTH;
+use crate::links::for_each_link;
+use crate::pack::{Finder, Location, Object, PackSet};
 
 /// Objects between two looks at the clock.
 const CLOCK_EVERY: u64 = 256;

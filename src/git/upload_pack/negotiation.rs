@@ -9,7 +9,7 @@ use super::reachable::Reachable;
 use super::readiness::Readiness;
 use super::slots::SlotSet;
 use super::wants::Wants;
-use crate::git::view::View;
+use crate::view::View;
 
 /// Objects known to be common.
 pub(crate) struct Negotiation<'v> {

@@ -9,8 +9,8 @@ use super::graph::Graph;
 use super::slots::SlotSet;
 use super::sparse::Sparse;
 use super::trees::{Mark, TreeWalk};
-use crate::git::protocol::Filter;
-use crate::git::view::View;
+use crate::protocol::Filter;
+use crate::view::View;
 
 /// The commits and tags that refs reach, walked from the newest on and only as far as questions need it.
 ///

@@ -8,8 +8,8 @@ use super::graph::Graph;
 use super::slots::SlotSet;
 use super::sparse::Sparse;
 use super::trees::{Mark, TreeWalk};
-use crate::git::protocol::Filter;
-use crate::git::view::View;
+use crate::protocol::Filter;
+use crate::view::View;
 
 /// What a selection starts from; everything by slot.
 #[derive(Debug, Default)]

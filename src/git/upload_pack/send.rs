@@ -6,9 +6,9 @@ use super::error::ServeError;
 use super::form::{Form, client_fault, write_entries};
 use super::graph::Graph;
 use super::selection::{Ends, select};
-use crate::git::pack::PackStream;
-use crate::git::protocol::{Band, FetchRequest, Progress, Sideband, SidebandWidth};
-use crate::git::view::View;
+use crate::pack::PackStream;
+use crate::protocol::{Band, FetchRequest, Progress, Sideband, SidebandWidth};
+use crate::view::View;
 
 /// What was sent.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

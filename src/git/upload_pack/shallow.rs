@@ -12,8 +12,8 @@ use super::graph::Graph;
 use super::reachable::Reachable;
 use super::selection::Ends;
 use super::slots::SlotSet;
-use crate::git::protocol::{Deepen, FetchRequest, PacketWriter};
-use crate::git::view::View;
+use crate::protocol::{Deepen, FetchRequest, PacketWriter};
+use crate::view::View;
 
 /// What the client is told about its history.
 #[derive(Debug, Default, PartialEq, Eq)]

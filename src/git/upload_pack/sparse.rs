@@ -12,9 +12,9 @@ use gix::objs::Kind;
 use super::error::ServeError;
 use super::graph::Graph;
 use super::reachable::{Reachable, check_contents};
-use crate::git::links::{EntryKind, TreeEntries};
-use crate::git::pack::Object;
-use crate::git::view::View;
+use crate::links::{EntryKind, TreeEntries};
+use crate::pack::Object;
+use crate::view::View;
 
 /// Bytes of the longest list of patterns.
 const MAX_LIST_BYTES: u64 = 256 << 10;

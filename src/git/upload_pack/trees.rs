@@ -10,10 +10,10 @@ use super::error::ServeError;
 use super::graph::Graph;
 use super::slots::SlotSet;
 use super::sparse::{ROOT, Sparse};
-use crate::git::limits::MAX_TREE_DEPTH;
-use crate::git::links::{EntryKind, TreeEntries, TreeEntry};
-use crate::git::pack::{self, Object};
-use crate::git::protocol::{Filter, Kinds};
+use crate::limits::MAX_TREE_DEPTH;
+use crate::links::{EntryKind, TreeEntries, TreeEntry};
+use crate::pack::{self, Object};
+use crate::protocol::{Filter, Kinds};
 
 /// Depth of a tree that has not been met.
 const NEVER: u16 = u16::MAX;

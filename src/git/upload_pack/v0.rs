@@ -16,10 +16,10 @@ use super::shallow;
 use super::sparse::Sparse;
 use super::wants::{Admission, Wants};
 use super::{Limits, client};
-use crate::git::protocol::{
+use crate::protocol::{
     FetchRequest, HaveOrDone, MultiAck, Packet, PacketReader, PacketWriter, ProtocolError, have_or_done,
 };
-use crate::git::view::View;
+use crate::view::View;
 
 /// Has the whole conversation after the advertisement. `in_pack` becomes true when errors can no longer be
 /// told in a packet of their own.

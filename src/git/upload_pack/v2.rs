@@ -13,8 +13,8 @@ use super::shallow;
 use super::sparse::Sparse;
 use super::wants::Wants;
 use super::{Session, client};
-use crate::git::protocol::{FetchRequest, PacketWriter};
-use crate::git::view::View;
+use crate::protocol::{FetchRequest, PacketWriter};
+use crate::view::View;
 
 /// Answers a fetch. `in_pack` becomes true when the client can only be told of errors within the pack.
 pub(crate) fn fetch(

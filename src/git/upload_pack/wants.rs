@@ -8,8 +8,8 @@ use super::error::ServeError;
 use super::graph::Graph;
 use super::reachable::{Reachable, check_contents};
 use super::slots::SlotSet;
-use crate::git::protocol::{FetchRequest, Want};
-use crate::git::view::View;
+use crate::protocol::{FetchRequest, Want};
+use crate::view::View;
 
 /// A ref that was wanted by name.
 #[derive(Clone, Debug, PartialEq, Eq)]

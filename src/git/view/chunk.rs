@@ -8,8 +8,8 @@ use gix::hash::{Kind as Format, oid};
 use gix::objs::Kind;
 
 use super::{peel, table::OutOfOrder};
-use crate::git::pack::{Finder, PackError, PackSet};
-use crate::git::refs::{RefName, RefValue};
+use crate::pack::{Finder, PackError, PackSet};
+use crate::refs::{RefName, RefValue};
 
 /// Refs of a chunk; one that has grown to twice as many is divided.
 pub(super) const CHUNK_REFS: usize = 256;

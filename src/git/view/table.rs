@@ -11,8 +11,8 @@ use gix::hash::{Kind as Format, oid};
 
 use super::chunk::{CHUNK_REFS, Chunk, Peeled};
 use super::ids::IdSet;
-use crate::git::pack::{PackError, PackSet};
-use crate::git::refs::{RefName, RefValue};
+use crate::pack::{PackError, PackSet};
+use crate::refs::{RefName, RefValue};
 
 /// Most symbolic refs that one ref is followed through, as in Git (`SYMREF_MAXDEPTH`).
 const MAX_SYMBOLIC_DEPTH: usize = 5;

@@ -9,15 +9,15 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
 use super::{Endpoint, LfsRefusal, MAX_BATCH_OBJECTS, json, parse, read_request};
-use crate::git::lfs::{LfsOid, Pointer};
-use crate::host::auth::Access;
-use crate::host::birthplace::Birthplace;
-use crate::host::forward::{OtherHost, check_meant};
-use crate::host::{Host, Refusal};
-use crate::ledger::change::LfsObject;
-use crate::ledger::head::{HeadItem, RepositoryId};
-use crate::region::is_visible;
-use crate::region::lfs::LfsState;
+use crate::auth::Access;
+use crate::birthplace::Birthplace;
+use crate::forward::{OtherHost, check_meant};
+use crate::{Host, Refusal};
+use gitferry_engine::ledger::change::LfsObject;
+use gitferry_engine::ledger::head::{HeadItem, RepositoryId};
+use gitferry_engine::region::is_visible;
+use gitferry_engine::region::lfs::LfsState;
+use gitferry_git::lfs::{LfsOid, Pointer};
 
 #[derive(Deserialize)]
 struct Request {
@@ -191,7 +191,7 @@ impl Host {
 }
 
 fn pointer_of(wanted: &Wanted) -> Result<Pointer, String> {
-    let oid = wanted.oid.parse().map_err(|error: crate::git::lfs::BadLfsOid| error.to_string())?;
+    let oid = wanted.oid.parse().map_err(|error: gitferry_git::lfs::BadLfsOid| error.to_string())?;
     let size = u64::try_from(wanted.size).map_err(|_| "the size is negative".to_owned())?;
     Ok(Pointer { oid, size })
 }

@@ -13,12 +13,12 @@ use futures::{Stream, StreamExt as _, stream};
 use tokio::sync::oneshot;
 
 use super::LfsRefusal;
-use crate::git::lfs::LfsOid;
-use crate::host::auth::Access;
-use crate::host::gate::{ClientsTurn, Slot};
-use crate::host::{Host, Refusal};
-use crate::ledger::keys;
-use crate::region::RegionError;
+use crate::auth::Access;
+use crate::gate::{ClientsTurn, Slot};
+use crate::{Host, Refusal};
+use gitferry_engine::ledger::keys;
+use gitferry_engine::region::RegionError;
+use gitferry_git::lfs::LfsOid;
 
 impl Host {
     pub(super) async fn lfs_download(

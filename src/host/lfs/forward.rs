@@ -8,8 +8,8 @@ use axum::response::Response;
 use serde_json::Value;
 
 use super::{LfsRefusal, json};
-use crate::host::forward::{OtherHost, passed_on};
-use crate::ledger::head::RepositoryId;
+use crate::forward::{OtherHost, passed_on};
+use gitferry_engine::ledger::head::RepositoryId;
 
 /// Largest answer of another host's Batch API, in bytes: a few times as much as the request.
 const MAX_ANSWER_BYTES: usize = 8 << 20;

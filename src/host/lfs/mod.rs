@@ -27,13 +27,13 @@ use super::client::Client;
 use super::gate::Gate;
 use super::route::{Route, Service};
 use super::{Host, RETRY_AFTER_SECONDS, Refusal, body, check_content_type};
-use crate::Kind;
-use crate::config::HostLimits;
-use crate::events::Event;
-use crate::git::lfs::LfsOid;
-use crate::ledger::change::LfsObject;
-use crate::ledger::head::HeadItem;
-use crate::region::{RegionError, is_visible};
+use gitferry_base::Kind;
+use gitferry_config::HostLimits;
+use gitferry_engine::announce::Event;
+use gitferry_engine::ledger::change::LfsObject;
+use gitferry_engine::ledger::head::HeadItem;
+use gitferry_engine::region::{RegionError, is_visible};
+use gitferry_git::lfs::LfsOid;
 
 const BUSY: &str = "too many requests at the moment; try again";
 /// The media type of requests and answers.

@@ -10,14 +10,14 @@ use bytes::BytesMut;
 use futures::StreamExt as _;
 
 use super::LfsRefusal;
-use crate::git::lfs::LfsOid;
-use crate::host::auth::Access;
-use crate::host::gate::Slot;
-use crate::host::{Host, Refusal, body};
-use crate::ledger::advance::read_head;
-use crate::ledger::head::HeadItem;
-use crate::region::lfs::LfsSpool;
-use crate::region::{RegionError, blocking, is_visible};
+use crate::auth::Access;
+use crate::gate::Slot;
+use crate::{Host, Refusal, body};
+use gitferry_engine::ledger::advance::read_head;
+use gitferry_engine::ledger::head::HeadItem;
+use gitferry_engine::region::lfs::LfsSpool;
+use gitferry_engine::region::{RegionError, blocking, is_visible};
+use gitferry_git::lfs::LfsOid;
 
 /// Bytes that are hashed and written at a time.
 const WRITE_BYTES: usize = 1 << 20;

@@ -23,7 +23,7 @@ use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
 use super::doors::{Door, Doors, OpenDoor};
-use crate::config::HostLimits;
+use gitferry_config::HostLimits;
 
 /// A silent connection is probed after this time, this often, so many times: a machine that went away is noticed.
 const PROBE_AFTER: Duration = Duration::from_secs(30);

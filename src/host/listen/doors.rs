@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use futures::task::AtomicWaker;
 use tokio::time::Instant;
 
-use crate::host::shares::network_of;
+use crate::shares::network_of;
 
 /// Connections beyond the limit that are answered about health alone.
 const RESERVED: usize = 16;

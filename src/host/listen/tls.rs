@@ -9,9 +9,9 @@ use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::{self, PemObject as _};
 
-pub use crate::certificates::CertificateError;
-use crate::certificates::{read_certificates, read_file};
-use crate::private::warn_if_others_read;
+pub use gitferry_base::certificates::CertificateError;
+use gitferry_base::certificates::{read_certificates, read_file};
+use gitferry_base::private::warn_if_others_read;
 
 const CERTIFICATE: &str = "the certificate";
 const KEY: &str = "the key";

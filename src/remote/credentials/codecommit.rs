@@ -13,10 +13,10 @@ use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
 use super::Identity;
-use crate::aws::SdkConfigs;
-use crate::config::AwsConfig;
-use crate::error::chain;
-use crate::remote::secret::Secret;
+use crate::secret::Secret;
+use gitferry_base::error::chain;
+use gitferry_config::AwsConfig;
+use gitferry_store::aws::SdkConfigs;
 
 /// The service that signatures are for.
 pub const SERVICE: &str = "codecommit";

@@ -11,7 +11,7 @@ use tokio::process::{Child, Command};
 use zeroize::Zeroizing;
 
 use super::Identity;
-use crate::remote::secret::Secret;
+use crate::secret::Secret;
 
 /// How long a helper may take.
 const TIME: Duration = Duration::from_secs(30);

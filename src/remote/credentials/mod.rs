@@ -16,8 +16,8 @@ use zeroize::Zeroizing;
 use self::codecommit::CodeCommit;
 use self::helper::{Answer, Helper};
 use super::secret::Secret;
-use crate::clock::Clock;
-use crate::config::{Config, Provider, RemoteAuth, RemoteConfig};
+use gitferry_base::clock::Clock;
+use gitferry_config::{Config, Provider, RemoteAuth, RemoteConfig};
 
 /// A file that holds a token is never larger than this many bytes.
 const MAX_TOKEN_FILE_BYTES: u64 = 64 * 1024;

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use reqwest::{Certificate, Client, Proxy, Url};
 
-use crate::certificates::read_certificates;
-use crate::config::RemoteConfig;
-use crate::error::chain;
-use crate::remote::limits::Patience;
+use crate::limits::Patience;
+use gitferry_base::certificates::read_certificates;
+use gitferry_base::error::chain;
+use gitferry_config::RemoteConfig;
 
 /// How often a silent connection is probed.
 const PROBE_EVERY: Duration = Duration::from_secs(15);

@@ -15,10 +15,10 @@ use reqwest::{RequestBuilder, Response, StatusCode, header};
 use super::failure::Failing;
 use super::upload::Upload;
 use super::{BUFFERED_BYTES, COMPRESSED_BYTES, DISCOVERING, Http, Opened};
-use crate::error::chain;
-use crate::git::client::{ClientError, Connection, Deadline, Request};
-use crate::git::protocol::{MAX_PACKET_BYTES, Packet, PacketReader, PacketWriter, ProtocolError, Service};
-use crate::remote::pieces::Pieces;
+use crate::pieces::Pieces;
+use gitferry_base::error::chain;
+use gitferry_git::client::{ClientError, Connection, Deadline, Request};
+use gitferry_git::protocol::{MAX_PACKET_BYTES, Packet, PacketReader, PacketWriter, ProtocolError, Service};
 
 /// Bytes of an answer that are decompressed at a time.
 const BUFFER_BYTES: usize = 64 * 1024;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use reqwest::{Response, StatusCode, Url};
 
-use crate::error::chain;
-use crate::git::client::ClientError;
-use crate::remote::said;
+use crate::said;
+use gitferry_base::error::chain;
+use gitferry_git::client::ClientError;
 
 /// Most bytes of a refusal that are read.
 const MAX_REASON_BYTES: usize = 4096;

@@ -21,8 +21,8 @@ pub use self::clients::Clients;
 use self::failure::Failing;
 use super::credentials::{Credentials, Login};
 use super::limits::{Patience, PushLimits};
-use crate::git::client::{ClientError, Connection};
-use crate::git::protocol::{Service, Version};
+use gitferry_git::client::{ClientError, Connection};
+use gitferry_git::protocol::{Service, Version};
 
 /// Requests of at most this many bytes are held in memory before they are sent.
 pub const BUFFERED_BYTES: usize = 1 << 20;

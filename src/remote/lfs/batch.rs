@@ -9,8 +9,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::error::{is_missing, is_transient};
-use crate::git::lfs::Pointer;
-use crate::remote::said;
+use crate::said;
+use gitferry_git::lfs::Pointer;
 
 /// Most objects that one request names, as in git-lfs.
 pub const MAX_BATCH_OBJECTS: usize = 100;

@@ -8,7 +8,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use sha2::{Digest as _, Sha256};
 
 use super::error::LfsError;
-use crate::git::lfs::{LfsOid, Pointer};
+use gitferry_git::lfs::{LfsOid, Pointer};
 
 /// The bytes of an object as they come. What it fails with is an [`LfsError`] within, or the error of a store.
 pub type LfsBody = BoxStream<'static, io::Result<Bytes>>;
@@ -109,7 +109,7 @@ mod tests {
             };
             assert!(passed < 12, "{all:?}");
             let error = error.downcast::<LfsError>().unwrap();
-            assert_eq!(error.kind(), crate::Kind::Corrupt);
+            assert_eq!(error.kind(), gitferry_base::Kind::Corrupt);
         }
     }
 }

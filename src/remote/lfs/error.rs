@@ -4,8 +4,8 @@ use std::io;
 
 use reqwest::StatusCode;
 
-use crate::Kind;
-use crate::git::lfs::LfsOid;
+use gitferry_base::Kind;
+use gitferry_git::lfs::LfsOid;
 
 /// Why the LFS server of a repository did not do what was asked. `server` is its URL, without credentials. Whatever
 /// was stored before stays; asking again is safe.

@@ -25,8 +25,8 @@ pub use error::LfsError;
 use super::credentials::Login;
 use super::http::{Clients, may_be_told};
 use super::{RemoteRepository, said};
-use crate::error::chain;
-use crate::git::lfs::Pointer;
+use gitferry_base::error::chain;
+use gitferry_git::lfs::Pointer;
 
 /// What requests and answers of the API are.
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.git-lfs+json");

@@ -12,10 +12,10 @@ use tokio::sync::mpsc;
 use tokio_util::sync::DropGuard;
 
 use super::{Recogniser, failed};
-use crate::git::client::{ClientError, Connection, Deadline, Request};
-use crate::git::protocol::Version;
-use crate::remote::pieces::Pieces;
-use crate::remote::said;
+use crate::pieces::Pieces;
+use crate::said;
+use gitferry_git::client::{ClientError, Connection, Deadline, Request};
+use gitferry_git::protocol::Version;
 
 /// Bytes that are sent at a time.
 const CHUNK_BYTES: usize = 32 * 1024;
@@ -304,7 +304,7 @@ fn says(complaint: &str, words: &[&str]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Kind;
+    use gitferry_base::Kind;
 
     fn ended(complaint: &str, status: Option<u32>, closed: bool) -> Option<ClientError> {
         let ending = Ending { complaint: complaint.into(), status, closed, ..Ending::default() };

@@ -25,10 +25,10 @@ use self::line::Line;
 use super::limits::Patience;
 use super::said;
 use super::secret::Secret;
-use crate::config::SshUrl;
-use crate::error::chain;
-use crate::git::client::{ClientError, Connection};
-use crate::git::protocol::{Service, Version};
+use gitferry_base::error::chain;
+use gitferry_config::SshUrl;
+use gitferry_git::client::{ClientError, Connection};
+use gitferry_git::protocol::{Service, Version};
 
 /// How gitferry names itself.
 const AGENT: &str = concat!("SSH-2.0-gitferry_", env!("CARGO_PKG_VERSION"));

@@ -9,11 +9,10 @@ use gix::bstr::{BStr, BString, ByteSlice};
 use serde::{Deserialize, Serialize};
 
 use super::policy::RefPolicy;
-use crate::events::codecommit::{ReferenceEvent, StateChange};
-use crate::git::lfs::Pointer;
-use crate::git::refs::RefValue;
-use crate::git::view::RefTable;
-use crate::ledger::hash::{Lattice, RefsDigest};
+use gitferry_engine::ledger::hash::{Lattice, RefsDigest};
+use gitferry_git::lfs::Pointer;
+use gitferry_git::refs::RefValue;
+use gitferry_git::view::RefTable;
 
 /// Most refs whose last values are kept, to know again what an event announces.
 const MAX_RECENT: usize = 64;
@@ -57,21 +56,6 @@ pub struct Hint {
     pub reference: BString,
     /// What it names now; `None` where it was deleted.
     pub new: Option<ObjectId>,
-}
-
-impl Hint {
-    /// What an event says, where it says one thing of one ref.
-    pub fn of(change: &StateChange) -> Option<Hint> {
-        let reference = BString::from(change.reference.as_ref()?.as_str());
-        let new = match change.events.as_slice() {
-            [ReferenceEvent::Created | ReferenceEvent::Updated] => {
-                Some(ObjectId::from_hex(change.commit.as_ref()?.as_bytes()).ok()?)
-            }
-            [ReferenceEvent::Deleted] => None,
-            _ => return None,
-        };
-        Some(Hint { reference, new })
-    }
 }
 
 /// The hash of a side's refs. `HEAD` is part of what a source is, not of what a push could change.
@@ -170,8 +154,8 @@ impl Checkpoint {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Deletions, Divergence};
-    use crate::git::refs::RefName;
+    use gitferry_config::{Deletions, Divergence};
+    use gitferry_git::refs::RefName;
 
     fn id(byte: u8) -> ObjectId {
         ObjectId::from_bytes_or_panic(&[byte; 20])

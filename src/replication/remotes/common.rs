@@ -12,8 +12,8 @@ use gix::ObjectId;
 use super::error::RemotesError;
 use super::plan::{Edit, Held};
 use super::supply::{Supply, commits_at};
-use crate::git::client::{Server, UploadPack};
-use crate::git::view::RefTable;
+use gitferry_git::client::{Server, UploadPack};
+use gitferry_git::view::RefTable;
 
 /// How deep it is looked at first, in commits; then twice as deep each time.
 const FIRST_DEPTH: u32 = 2;

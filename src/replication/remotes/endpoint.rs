@@ -1,7 +1,7 @@
 //! Where a repository is read or written.
 
-use crate::region::Region;
-use crate::remote::Remote;
+use gitferry_engine::region::Region;
+use gitferry_remote::Remote;
 
 /// Where a repository is read or written.
 #[derive(Clone, Debug)]

@@ -6,12 +6,12 @@ use super::endpoint::Endpoint;
 use super::error::RemotesError;
 use super::pass::RemoteLink;
 use super::relay::Heads;
-use crate::git::client::{ClientError, Connection, Server, UploadPack};
-use crate::git::protocol::{Service, Version};
-use crate::git::refs::{RefName, RefValue};
-use crate::region::server::RegionServer;
-use crate::region::{Region, blocking};
-use crate::remote::{HeadSet, PushLimits, RemoteRepository};
+use gitferry_engine::region::server::RegionServer;
+use gitferry_engine::region::{Region, blocking};
+use gitferry_git::client::{ClientError, Connection, Server, UploadPack};
+use gitferry_git::protocol::{Service, Version};
+use gitferry_git::refs::{RefName, RefValue};
+use gitferry_remote::{HeadSet, PushLimits, RemoteRepository};
 
 /// A repository at one end of a link.
 #[derive(Clone, Debug)]

@@ -2,13 +2,13 @@
 
 use gix::hash::Kind as Format;
 
-use crate::Kind;
-use crate::git::client::ClientError;
-use crate::git::lfs::LfsOid;
-use crate::region::RegionError;
-use crate::remote::RemoteError;
-use crate::remote::lfs::LfsError;
-use crate::table::TableError;
+use gitferry_base::Kind;
+use gitferry_engine::region::RegionError;
+use gitferry_git::client::ClientError;
+use gitferry_git::lfs::LfsOid;
+use gitferry_remote::RemoteError;
+use gitferry_remote::lfs::LfsError;
+use gitferry_store::table::TableError;
 
 /// Why a repository could not be carried to or from a Git server. Refs that were pushed and confirmed before stay; a
 /// pass that runs again goes on from there.

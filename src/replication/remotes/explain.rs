@@ -16,10 +16,10 @@ use super::pass::RemoteLink;
 use super::plan::{Edit, Held, Plan, all_carried};
 use super::report::{MAX_NOTES, Notes, Outcome};
 use super::supply::{Supply, Wanted};
-use crate::config::LfsMode;
-use crate::git::client::{ClientError, RemoteRefs};
-use crate::region::{Region, blocking};
-use crate::replication::ReplicationError;
+use crate::ReplicationError;
+use gitferry_config::LfsMode;
+use gitferry_engine::region::{Region, blocking};
+use gitferry_git::client::{ClientError, RemoteRefs};
 
 /// What the next pass would do.
 #[derive(Debug, Default, Serialize)]

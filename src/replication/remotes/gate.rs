@@ -9,7 +9,7 @@ use super::error::RemotesError;
 use super::pass::RemoteLink;
 use super::relay::Task;
 use super::rows::RemoteRow;
-use crate::table::{Condition, TableError};
+use gitferry_store::table::{Condition, TableError};
 
 /// What a pass asks before each push. Blocking.
 pub trait Gate: Sync {

@@ -8,9 +8,9 @@ use super::error::RemotesError;
 use super::plan::{Edit, Plan};
 use super::relay::Relay;
 use super::report::Outcome;
-use crate::git::client::UploadPack;
-use crate::git::refs::{RefName, RefValue};
-use crate::remote::HeadSet;
+use gitferry_git::client::UploadPack;
+use gitferry_git::refs::{RefName, RefValue};
+use gitferry_remote::HeadSet;
 
 /// Most refs to be deleted that are asked for by name; with more, all are listed.
 const MAX_ASKED: usize = 256;

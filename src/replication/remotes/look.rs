@@ -10,8 +10,8 @@ use super::plan::{Difference, Plan};
 use super::policy::RefPolicy;
 use super::report::Outcome;
 use super::supply::{FromServer, Supply as _, Tells};
-use crate::git::client::{ReceivePack, RemoteRefs, Server, UploadPack};
-use crate::git::protocol::Version;
+use gitferry_git::client::{ReceivePack, RemoteRefs, Server, UploadPack};
+use gitferry_git::protocol::Version;
 
 /// What two servers have, and the conversations with them.
 pub struct Look<'s> {

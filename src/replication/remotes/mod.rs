@@ -3,7 +3,7 @@
 //! Remote → Remote is pass-through: look at the refs of both, ask the source what of the target's it has
 //! (`plan.rs` decides without I/O), and let the pack that the source sends flow into the target's receive-pack. A
 //! region at one end is a server within the process (`region/server.rs`), so that there is one way for all. What
-//! events say is in `events/remote.rs`.
+//! events say is in `service/events/remote.rs`.
 
 pub mod checkpoint;
 mod common;
@@ -18,7 +18,6 @@ pub mod look;
 mod moves;
 mod names;
 mod needed;
-mod open;
 mod order;
 pub mod pass;
 pub mod plan;
@@ -39,5 +38,4 @@ pub mod via;
 
 pub use endpoint::Endpoint;
 pub use error::RemotesError;
-pub use open::OpenLinkError;
 pub use pass::RemoteLink;

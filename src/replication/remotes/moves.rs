@@ -12,8 +12,8 @@ use super::error::RemotesError;
 use super::plan::Edit;
 use super::relay::Relay;
 use super::report::Outcome;
-use crate::git::receive_pack::Command;
-use crate::git::refs::RefValue;
+use gitferry_git::receive_pack::Command;
+use gitferry_git::refs::RefValue;
 
 impl Relay<'_, '_> {
     /// Moves refs whose old values no ref needs that the target lacks: those that it has refused, and those that are

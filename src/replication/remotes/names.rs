@@ -4,13 +4,13 @@ use std::collections::HashSet;
 
 use super::endpoint::Endpoint;
 use super::pass::RemoteLink;
-use crate::git::refname::{check_remote_name, check_repository_name};
-use crate::ledger::head::State;
-use crate::ledger::keys;
-use crate::region::Region;
-use crate::replication::ReplicationError;
-use crate::replication::error::InRegion as _;
-use crate::table::Query;
+use crate::ReplicationError;
+use crate::error::InRegion as _;
+use gitferry_engine::ledger::head::State;
+use gitferry_engine::ledger::keys;
+use gitferry_engine::region::Region;
+use gitferry_git::refname::{check_remote_name, check_repository_name};
+use gitferry_store::table::Query;
 
 impl RemoteLink {
     /// The names of the repositories that a pass is to look at: those asked for, those that are known, or, from a region,
@@ -34,7 +34,7 @@ impl RemoteLink {
 
     /// The repositories of a remote that are known, which cannot be listed: those that the link names in full, and those
     /// that it has carried before, of which its table tells.
-    pub(crate) async fn known_names(&self) -> Result<Vec<String>, ReplicationError> {
+    pub async fn known_names(&self) -> Result<Vec<String>, ReplicationError> {
         let mut names = self.names.clone();
         let Some(table) = &self.table else { return Ok(names) };
         let mut query = Query::prefix(keys::link_partition(&self.name), keys::REMOTE_LINK_PREFIX);
@@ -72,7 +72,7 @@ impl RemoteLink {
     }
 
     /// Whether the configuration names this repository in full.
-    pub(crate) fn names_in_full(&self, name: &str) -> bool {
+    pub fn names_in_full(&self, name: &str) -> bool {
         self.names.iter().any(|known| known == name)
     }
 

@@ -15,8 +15,8 @@ use super::plan::{Edit, MAX_HAVES};
 use super::relay::Relay;
 use super::report::Outcome;
 use super::supply::{Supply, Tells, Wanted};
-use crate::git::client::ClientError;
-use crate::git::view::RefTable;
+use gitferry_git::client::ClientError;
+use gitferry_git::view::RefTable;
 
 /// Most old values about which a source is asked one by one; what is beyond stays.
 const MAX_ASKED_ALONE: usize = 64;

@@ -19,16 +19,16 @@ use super::relay::Task;
 use super::report::Carried;
 use super::turn::Turn;
 use super::via::{Detour, Via};
-use crate::clock::Clock;
-use crate::config::LfsMode;
-use crate::fault::crash_point;
-use crate::region::push::Missing;
-use crate::region::{Region, blocking};
-use crate::replication::ReplicationError;
-use crate::replication::pass::{MAX_JOBS, Report, Summary};
-use crate::replication::progress::Progress;
-use crate::retry::Attempts;
-use crate::table::Table;
+use crate::ReplicationError;
+use crate::pass::{MAX_JOBS, Report, Summary};
+use crate::progress::Progress;
+use gitferry_base::clock::Clock;
+use gitferry_base::fault::crash_point;
+use gitferry_base::retry::Attempts;
+use gitferry_config::LfsMode;
+use gitferry_engine::region::push::Missing;
+use gitferry_engine::region::{Region, blocking};
+use gitferry_store::table::Table;
 
 /// A link with a remote at one end, ready to carry.
 #[derive(Clone, Debug)]

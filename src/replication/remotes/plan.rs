@@ -9,10 +9,10 @@ use gix::hash::oid;
 
 use super::policy::{RefPolicy, diverged_name};
 use super::report::{Notes, Outcome};
-use crate::config::{Deletions, Divergence};
-use crate::git::receive_pack::Command;
-use crate::git::refs::{RefName, RefValue};
-use crate::git::view::RefTable;
+use gitferry_config::{Deletions, Divergence};
+use gitferry_git::receive_pack::Command;
+use gitferry_git::refs::{RefName, RefValue};
+use gitferry_git::view::RefTable;
 
 /// Most objects that one fetch says are at the target: what both sides name is worth it, more of it is not.
 pub const MAX_HAVES: usize = 8_192;

@@ -3,13 +3,13 @@
 use gix::bstr::{BStr, BString, ByteSlice};
 use sha2::{Digest as _, Sha256};
 
-use crate::config::{Deletions, Divergence, LfsMode, LinkConfig};
-use crate::git::local::RefPatterns;
-use crate::git::own_refs::{DIVERGED_PREFIX, OWN_PREFIX};
-use crate::git::refname::check_ref_name;
-use crate::git::refs::RefName;
-use crate::git::renames::Renames;
-use crate::region::push::Missing;
+use gitferry_config::{Deletions, Divergence, LfsMode, LinkConfig};
+use gitferry_engine::region::push::Missing;
+use gitferry_git::local::RefPatterns;
+use gitferry_git::own_refs::{DIVERGED_PREFIX, OWN_PREFIX};
+use gitferry_git::refname::check_ref_name;
+use gitferry_git::refs::RefName;
+use gitferry_git::renames::Renames;
 
 /// How much of an id is in the name of a diverged tip, in digits.
 const DIVERGED_DIGITS: usize = 12;

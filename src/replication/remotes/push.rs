@@ -5,9 +5,9 @@ use std::io::{self, BufRead, Write};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::error::RemotesError;
-use crate::git::client::{ClientError, PackSourceError, PushReport, ReceivePack};
-use crate::git::receive_pack::Command;
-use crate::replication::progress::Progress;
+use crate::progress::Progress;
+use gitferry_git::client::{ClientError, PackSourceError, PushReport, ReceivePack};
+use gitferry_git::receive_pack::Command;
 
 /// What servers say of a pack that is larger than they take, in whatever words.
 const SIZE_WORDS: [&str; 5] =

@@ -23,13 +23,13 @@ use super::report::{Carried, Outcome};
 use super::supply::{Supply, Wanted};
 use super::update::declines_all;
 use super::via::Detour;
-use crate::git::client::{ReceivePack, RemoteRefs, Server};
-use crate::git::receive_pack::Command;
-use crate::git::refs::{RefName, RefValue};
-use crate::git::view::RefTable;
-use crate::ledger::hash::Lattice;
-use crate::remote::{HeadSet, PushLimits};
-use crate::replication::progress::Progress;
+use crate::progress::Progress;
+use gitferry_engine::ledger::hash::Lattice;
+use gitferry_git::client::{ReceivePack, RemoteRefs, Server};
+use gitferry_git::receive_pack::Command;
+use gitferry_git::refs::{RefName, RefValue};
+use gitferry_git::view::RefTable;
+use gitferry_remote::{HeadSet, PushLimits};
 
 /// A way to make a target's `HEAD` name another branch: no push can.
 pub trait Heads: Sync {

@@ -16,11 +16,11 @@ use super::plan::Edit;
 use super::relay::Relay;
 use super::report::Outcome;
 use super::update::declines_all;
-use crate::fault::crash_point;
-use crate::git::client::PushReport;
-use crate::git::own_refs::ASIDE_PREFIX;
-use crate::git::receive_pack::Command;
-use crate::git::refs::{RefName, RefValue};
+use gitferry_base::fault::crash_point;
+use gitferry_git::client::PushReport;
+use gitferry_git::own_refs::ASIDE_PREFIX;
+use gitferry_git::receive_pack::Command;
+use gitferry_git::refs::{RefName, RefValue};
 
 /// An old value that is kept while its ref makes room for another one.
 #[derive(Clone, Debug, PartialEq, Eq)]

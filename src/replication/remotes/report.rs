@@ -3,7 +3,7 @@
 use gix::bstr::BStr;
 use serde::Serialize;
 
-use crate::git::lfs::Pointer;
+use gitferry_git::lfs::Pointer;
 
 /// Most refs of one repository about which something is told; the rest is counted.
 pub const MAX_NOTES: usize = 1_000;

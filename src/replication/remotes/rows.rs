@@ -10,10 +10,10 @@ use super::error::RemotesError;
 use super::pass::RemoteLink;
 use super::policy::RefPolicy;
 use super::report::Carried;
-use crate::git::client::{ClientError, Server as _};
-use crate::ledger::keys;
-use crate::replication::deliver::LinkRow;
-use crate::table::{Condition, TableError, Write};
+use crate::deliver::LinkRow;
+use gitferry_engine::ledger::keys;
+use gitferry_git::client::{ClientError, Server as _};
+use gitferry_store::table::{Condition, TableError, Write};
 
 /// How long a source has to say that there is no such repository before it is taken for gone: it says the same to a
 /// token that has lost its rights.
@@ -73,7 +73,7 @@ impl RemoteRow {
 impl RemoteLink {
     /// Whether the target has all that events say of refs of a repository, by what the last pass left: neither server
     /// is asked. What is under way may have looked before this happened, and bring back what was there in between.
-    pub(crate) async fn knows<'h>(
+    pub async fn knows<'h>(
         &self,
         name: &str,
         hints: impl IntoIterator<Item = &'h Hint> + Send,

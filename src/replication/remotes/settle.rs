@@ -7,10 +7,10 @@ use super::error::RemotesError;
 use super::plan::Edit;
 use super::relay::Relay;
 use super::report::Outcome;
-use crate::git::client::PushReport;
-use crate::git::receive_pack::Command;
-use crate::git::refs::{RefName, RefValue};
-use crate::ledger::hash::RefsDigest;
+use gitferry_engine::ledger::hash::RefsDigest;
+use gitferry_git::client::PushReport;
+use gitferry_git::receive_pack::Command;
+use gitferry_git::refs::{RefName, RefValue};
 
 /// Most moved refs that a checkpoint is told of, and refused ones that are looked at again.
 const MAX_REMEMBERED: usize = 1_000;

@@ -11,10 +11,10 @@ use gix::bstr::BString;
 
 use super::error::RemotesError;
 use super::relay::Relay;
-use crate::git::client::PushReport;
-use crate::git::own_refs::SLICES_PREFIX;
-use crate::git::receive_pack::Command;
-use crate::git::refs::RefValue;
+use gitferry_git::client::PushReport;
+use gitferry_git::own_refs::SLICES_PREFIX;
+use gitferry_git::receive_pack::Command;
+use gitferry_git::refs::RefValue;
 
 /// No history is looked at deeper than this, in commits.
 const MAX_DEPTH: u32 = 1 << 24;

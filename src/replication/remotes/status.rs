@@ -7,8 +7,8 @@ use serde::Serialize;
 use super::explain::{Depth, Explained, Path};
 use super::pass::RemoteLink;
 use super::report::Outcome;
-use crate::replication::ReplicationError;
-use crate::replication::pass::DEFAULT_JOBS;
+use crate::ReplicationError;
+use crate::pass::DEFAULT_JOBS;
 
 /// How one repository stands on a link with a remote.
 #[derive(Clone, Debug, Serialize)]

@@ -6,8 +6,8 @@ use std::io::BufRead;
 use gix::ObjectId;
 
 use super::error::RemotesError;
-use crate::git::client::{ClientError, FetchPack, Server, UploadPack};
-use crate::git::protocol::{Filter, Version};
+use gitferry_git::client::{ClientError, FetchPack, Server, UploadPack};
+use gitferry_git::protocol::{Filter, Version};
 
 /// When a source says which of the target's objects it has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,8 +9,8 @@ use super::push::{Flow, PackSource, push};
 use super::relay::Relay;
 use super::supply::{Tells, Wanted};
 use super::via::{Detour, Taken};
-use crate::git::client::{PushReport, empty_pack};
-use crate::git::receive_pack::Command;
+use gitferry_git::client::{PushReport, empty_pack};
+use gitferry_git::receive_pack::Command;
 
 impl<'s> Relay<'_, 's> {
     /// What the fetch for a batch says that the target has. Where the source has nothing of that, the pass turns to

@@ -8,8 +8,8 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::error::RemotesError;
 use super::pass::RemoteLink;
-use crate::ledger::keys;
-use crate::table::lease::{Lease, Waiter};
+use gitferry_engine::ledger::keys;
+use gitferry_store::table::lease::{Lease, Waiter};
 
 /// How long a pass waits for another one: longer than the lease of one that is dead stays.
 const MAX_WAIT: Duration = Duration::from_secs(12);

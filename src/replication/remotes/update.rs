@@ -10,8 +10,8 @@ use super::error::RemotesError;
 use super::plan::Edit;
 use super::relay::Relay;
 use super::report::Outcome;
-use crate::git::client::PushReport;
-use crate::git::receive_pack::Command;
+use gitferry_git::client::PushReport;
+use gitferry_git::receive_pack::Command;
 
 /// How often a pass parts what was refused: enough to find one ref among as many as a push may name, and bounded, as
 /// each half is sent again.

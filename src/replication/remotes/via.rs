@@ -14,13 +14,13 @@ use super::ends::actor;
 use super::error::RemotesError;
 use super::push::{Flow, push};
 use super::supply::{FromServer, Supply, Wanted};
-use crate::git::client::{ReceivePack, Server, UploadPack};
-use crate::git::own_refs::VIA_PREFIX;
-use crate::git::protocol::Version;
-use crate::git::receive_pack::{Command, MAX_COMMANDS};
-use crate::region::Region;
-use crate::region::server::RegionServer;
-use crate::replication::progress::Progress;
+use crate::progress::Progress;
+use gitferry_engine::region::Region;
+use gitferry_engine::region::server::RegionServer;
+use gitferry_git::client::{ReceivePack, Server, UploadPack};
+use gitferry_git::own_refs::VIA_PREFIX;
+use gitferry_git::protocol::Version;
+use gitferry_git::receive_pack::{Command, MAX_COMMANDS};
 
 /// A way that a pass may turn to. Blocking.
 pub trait Detour: Sync {

@@ -7,13 +7,13 @@ use gix::objs::Kind;
 use gix::odb::pack::data::entry::Header;
 
 use super::{Location, PackSet};
-use crate::git::memory::{self, Reservation};
-use crate::git::pack::MAX_RESOLVED_BYTES;
-use crate::git::pack::content::{Content, Place, write, written};
-use crate::git::pack::delta::Delta;
-use crate::git::pack::entries::PackData;
-use crate::git::pack::error::{Fault, PackError};
-use crate::git::pack::inflate::{Inflater, check_size, inflate_front, inflate_streaming};
+use crate::memory::{self, Reservation};
+use crate::pack::MAX_RESOLVED_BYTES;
+use crate::pack::content::{Content, Place, write, written};
+use crate::pack::delta::Delta;
+use crate::pack::entries::PackData;
+use crate::pack::error::{Fault, PackError};
+use crate::pack::inflate::{Inflater, check_size, inflate_front, inflate_streaming};
 
 /// Slots of a [`Finder`]'s cache, the bytes that they hold together, and the largest object among them.
 const CACHE_SLOTS: usize = 4096;

@@ -6,14 +6,14 @@ use std::io;
 use bytes::BytesMut;
 use futures::{StreamExt as _, TryStreamExt as _};
 
-use crate::git::lfs::{LfsOid, Pointer};
-use crate::ledger::change::LfsObject;
-use crate::ledger::head::RepositoryId;
-use crate::region::lfs::{LfsSpool, MAX_LFS_BYTES};
-use crate::region::{Region, RegionError, blocking};
-use crate::remote::lfs::{Action, LfsBody, LfsError, LfsServer, Offer, Operation};
-use crate::replication::remotes::ends::End;
-use crate::replication::remotes::error::RemotesError;
+use crate::remotes::ends::End;
+use crate::remotes::error::RemotesError;
+use gitferry_engine::ledger::change::LfsObject;
+use gitferry_engine::ledger::head::RepositoryId;
+use gitferry_engine::region::lfs::{LfsSpool, MAX_LFS_BYTES};
+use gitferry_engine::region::{Region, RegionError, blocking};
+use gitferry_git::lfs::{LfsOid, Pointer};
+use gitferry_remote::lfs::{Action, LfsBody, LfsError, LfsServer, Offer, Operation};
 
 /// Bytes that are written to a spool at a time.
 const WRITE_BYTES: usize = 1 << 20;

@@ -6,15 +6,15 @@ use std::path::PathBuf;
 
 use gix::hash::Kind as Format;
 
-use crate::git::client::ClientError;
-use crate::git::lfs::{MAX_POINTER_BYTES, MAX_POINTERS, Pointer};
-use crate::git::pack::{
+use crate::remotes::error::RemotesError;
+use crate::remotes::supply::{Supply, Wanted};
+use gitferry_git::client::ClientError;
+use gitferry_git::lfs::{MAX_POINTER_BYTES, MAX_POINTERS, Pointer};
+use gitferry_git::pack::{
     Arrival, ArrivalLimits, CheckOptions, CheckProgress, Fault, MAX_RESOLVED_BYTES, arrive, check_arrived,
 };
-use crate::git::protocol::Filter;
-use crate::git::receive_pack::MAX_EXPANSION;
-use crate::replication::remotes::error::RemotesError;
-use crate::replication::remotes::supply::{Supply, Wanted};
+use gitferry_git::protocol::Filter;
+use gitferry_git::receive_pack::MAX_EXPANSION;
 
 /// Objects may have this many bytes more than [`MAX_EXPANSION`] allows for their pack.
 const FREE_BYTES: u64 = 1 << 30;
@@ -66,7 +66,7 @@ pub fn find_pointers(
         .map_err(|error| search_failed(error.fault))?;
     if checked.pointers.more {
         let reason = format!("there are more than {MAX_POINTERS} pointers");
-        return Err(RemotesError::LfsSearch { kind: crate::Kind::Refused, reason });
+        return Err(RemotesError::LfsSearch { kind: gitferry_base::Kind::Refused, reason });
     }
     let mut pointers = checked.pointers.of_blobs(|_| true);
     pointers.dedup_by_key(|pointer| pointer.oid);

@@ -23,12 +23,12 @@ use super::ends::End;
 use super::error::RemotesError;
 use super::report::Carried;
 use super::supply::{Supply, Wanted};
-use crate::fault::crash_point;
-use crate::git::lfs::{LfsOid, Pointer};
-use crate::region::push::{MAX_TOLD_LFS, Missing};
-use crate::remote::lfs::{LfsError, MAX_BATCH_OBJECTS, MAX_REDIRECTS, checked};
-use crate::replication::progress::Progress;
-use crate::retry::Attempts;
+use crate::progress::Progress;
+use gitferry_base::fault::crash_point;
+use gitferry_base::retry::Attempts;
+use gitferry_engine::region::push::{MAX_TOLD_LFS, Missing};
+use gitferry_git::lfs::{LfsOid, Pointer};
+use gitferry_remote::lfs::{LfsError, MAX_BATCH_OBJECTS, MAX_REDIRECTS, checked};
 
 /// Objects of one repository that flow at a time.
 const OBJECTS_IN_FLIGHT: usize = 8;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::config::Divergence::{Force, Preserve as Keep, Refuse};
-use crate::git::own_refs::OWN_PREFIX;
+use gitferry_config::Divergence::{Force, Preserve as Keep, Refuse};
+use gitferry_git::own_refs::OWN_PREFIX;
 
 type Refs = BTreeMap<String, u8>;
 

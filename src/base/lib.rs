@@ -1,0 +1,17 @@
+//! The ground that every other crate stands on: errors by what to do about them, time, retry, checksums, durable and
+//! private files, crash points, counters, supervision of tasks.
+
+pub mod certificates;
+pub mod checksum;
+pub mod clock;
+pub mod counter;
+pub mod durable;
+pub mod error;
+pub mod fault;
+pub mod printable;
+pub mod private;
+pub mod retry;
+pub mod supervise;
+pub mod text;
+
+pub use error::Kind;

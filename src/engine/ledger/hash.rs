@@ -1,0 +1,492 @@
+//! The hashes of a ledger: SHA-256 of a change, and the hash of all refs, which an edit updates without knowing the
+//! rest.
+//!
+//! Refs are hashed as a set. [`Lattice`] is LtHash (Bellare and Micciancio, "A New Paradigm for Collision-Free
+//! Hashing", 1997; Lewi and others, "Securing Update Propagation with Homomorphic Hashing", 2019) with the parameters
+//! of the latter: the sum of 1,024 numbers of 16 bits for each ref. Two different sets with one sum are as hard to
+//! find as short vectors in a lattice, some 2^200 steps. Changes of format 1 have an XOR of SHA-256 values, which
+//! linear algebra forges; a repository keeps it until its next change (`docs/decisions/0018-refs-hash.md`).
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::{Digest as _, Sha256};
+
+use super::head::Head;
+use gitferry_git::refs::RefValue;
+
+macro_rules! sha256_value {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub [u8; 32]);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&hex::encode(self.0))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = hex::FromHexError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                bytes_of(text).map($name)
+            }
+        }
+    };
+}
+
+sha256_value! {
+    /// SHA-256 over the exact bytes of a change; [`ChangeHash::ZERO`] stands before the first one.
+    ChangeHash
+}
+
+sha256_value! {
+    /// SHA-256 over the exact bytes of a snapshot of the refs.
+    SnapshotHash
+}
+
+impl ChangeHash {
+    /// All zero bytes.
+    pub const ZERO: ChangeHash = ChangeHash([0; 32]);
+}
+
+fn bytes_of(text: &str) -> Result<[u8; 32], hex::FromHexError> {
+    let mut value = [0; 32];
+    hex::decode_to_slice(text, &mut value)?;
+    Ok(value)
+}
+
+/// Serializes as its text.
+macro_rules! as_text {
+    ($name:ident) => {
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+as_text!(ChangeHash);
+as_text!(SnapshotHash);
+as_text!(RefsDigest);
+as_text!(RefsHash);
+
+/// All refs and HEAD in 32 bytes, and by which hash. Equal digests of one kind mean equal refs; for [`RefsDigest::Xor`]
+/// only where no writer forges them. As text, `lt1-` and 64 hex digits, or 64 hex digits alone for the old kind.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub enum RefsDigest {
+    /// Of changes of format 1: the [`Xor`] itself.
+    Xor([u8; 32]),
+    /// BLAKE3 of a [`Lattice`].
+    Lattice([u8; 32]),
+}
+
+/// Begins the text of a [`RefsDigest::Lattice`].
+const LATTICE_PREFIX: &str = "lt1-";
+
+impl fmt::Display for RefsDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RefsDigest::Xor(bytes) => f.write_str(&hex::encode(bytes)),
+            RefsDigest::Lattice(bytes) => write!(f, "{LATTICE_PREFIX}{}", hex::encode(bytes)),
+        }
+    }
+}
+
+impl fmt::Debug for RefsDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for RefsDigest {
+    type Err = hex::FromHexError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.strip_prefix(LATTICE_PREFIX) {
+            Some(text) => bytes_of(text).map(RefsDigest::Lattice),
+            None => bytes_of(text).map(RefsDigest::Xor),
+        }
+    }
+}
+
+impl Default for RefsDigest {
+    /// Of no refs.
+    fn default() -> Self {
+        Lattice::default().digest()
+    }
+}
+
+/// XOR over refs of SHA-256(name, NUL, value): the hash of changes of format 1. Forged by linear algebra: compare it
+/// to read old changes, never to prove that refs are what they were.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Xor([u8; 32]);
+
+impl Xor {
+    /// Replaces a ref's value; `None` stands for a ref that is not there.
+    pub fn edit(&mut self, name: &[u8], old: Option<&RefValue>, new: Option<&RefValue>) {
+        for value in [old, new].into_iter().flatten() {
+            let hash: [u8; 32] =
+                Sha256::new().chain_update(name).chain_update([0]).chain_update(value.to_bytes()).finalize().into();
+            self.add(&Xor(hash));
+        }
+    }
+
+    /// Adds what edits amount to.
+    pub fn add(&mut self, edits: &Xor) {
+        for (byte, other) in self.0.iter_mut().zip(edits.0) {
+            *byte ^= other;
+        }
+    }
+}
+
+/// Numbers in a [`Lattice`].
+const LANES: usize = 1024;
+/// Bytes of a [`Lattice`].
+const LATTICE_BYTES: usize = 2 * LANES;
+/// Sets these hashes apart from all others that are made with BLAKE3.
+const CONTEXT: &str = "gitferry 2026-11-28 refs lattice 1";
+
+/// The sum over refs of 1,024 numbers of 16 bits, which BLAKE3 makes of name, NUL and value. A set of edits is one as
+/// well: what it adds, less what it takes away.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Lattice(Box<[u16; LANES]>);
+
+impl Default for Lattice {
+    /// Of no refs.
+    fn default() -> Self {
+        Lattice(Box::new([0; LANES]))
+    }
+}
+
+impl fmt::Debug for Lattice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.digest(), f)
+    }
+}
+
+impl Lattice {
+    /// Replaces a ref's value; `None` stands for a ref that is not there.
+    pub fn edit(&mut self, name: &[u8], old: Option<&RefValue>, new: Option<&RefValue>) {
+        if let Some(old) = old {
+            self.each(&numbers(name, old), u16::wrapping_sub);
+        }
+        if let Some(new) = new {
+            self.each(&numbers(name, new), u16::wrapping_add);
+        }
+    }
+
+    /// Adds what edits amount to.
+    pub fn add(&mut self, edits: &Lattice) {
+        for (number, other) in self.0.iter_mut().zip(edits.0.iter()) {
+            *number = number.wrapping_add(*other);
+        }
+    }
+
+    fn each(&mut self, bytes: &[u8; LATTICE_BYTES], step: fn(u16, u16) -> u16) {
+        let (pairs, _) = bytes.as_chunks::<2>();
+        for (number, pair) in self.0.iter_mut().zip(pairs) {
+            *number = step(*number, u16::from_le_bytes(*pair));
+        }
+    }
+
+    /// The digest of all that was added.
+    pub fn digest(&self) -> RefsDigest {
+        RefsDigest::Lattice(blake3::hash(&self.to_bytes()).into())
+    }
+
+    fn to_bytes(&self) -> [u8; LATTICE_BYTES] {
+        let mut bytes = [0; LATTICE_BYTES];
+        let (pairs, _) = bytes.as_chunks_mut::<2>();
+        for (pair, number) in pairs.iter_mut().zip(self.0.iter()) {
+            *pair = number.to_le_bytes();
+        }
+        bytes
+    }
+}
+
+/// A ref's part in the sum.
+fn numbers(name: &[u8], value: &RefValue) -> [u8; LATTICE_BYTES] {
+    let mut bytes = [0; LATTICE_BYTES];
+    let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
+    hasher.update(name).update(&[0]).update(&value.to_bytes()).finalize_xof().fill(&mut bytes);
+    bytes
+}
+
+/// The hash of all refs and HEAD that a head carries on: of the kind that its last change has. As text, the base64 of
+/// a [`Lattice`], or 64 hex digits.
+#[derive(Clone, PartialEq, Eq)]
+pub enum RefsHash {
+    /// Until the next change. See [`Xor`].
+    Xor(Xor),
+    /// Since the first change of format 2.
+    Lattice(Lattice),
+}
+
+impl Default for RefsHash {
+    /// Of no refs.
+    fn default() -> Self {
+        RefsHash::Lattice(Lattice::default())
+    }
+}
+
+impl RefsHash {
+    /// Its digest.
+    pub fn digest(&self) -> RefsDigest {
+        match self {
+            RefsHash::Xor(Xor(bytes)) => RefsDigest::Xor(*bytes),
+            RefsHash::Lattice(lattice) => lattice.digest(),
+        }
+    }
+}
+
+impl fmt::Display for RefsHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RefsHash::Xor(Xor(bytes)) => f.write_str(&hex::encode(bytes)),
+            RefsHash::Lattice(lattice) => f.write_str(&BASE64.encode(lattice.to_bytes())),
+        }
+    }
+}
+
+impl fmt::Debug for RefsHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.digest(), f)
+    }
+}
+
+impl FromStr for RefsHash {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if let Ok(bytes) = bytes_of(text) {
+            return Ok(RefsHash::Xor(Xor(bytes)));
+        }
+        let bytes = BASE64.decode(text).ok().filter(|bytes| bytes.len() == LATTICE_BYTES);
+        let bytes = bytes.ok_or("not a hash of refs")?;
+        let mut lattice = Lattice::default();
+        let (pairs, _) = bytes.as_chunks::<2>();
+        for (number, pair) in lattice.0.iter_mut().zip(pairs) {
+            *number = u16::from_le_bytes(*pair);
+        }
+        Ok(RefsHash::Lattice(lattice))
+    }
+}
+
+/// What ref edits amount to, by both hashes: a change that is read says by which of them its digest is.
+#[derive(Clone, Debug, Default)]
+pub struct HashedRefs {
+    /// By the hash of format 1.
+    pub xor: Xor,
+    /// By the hash of format 2.
+    pub lattice: Lattice,
+}
+
+impl fmt::Debug for Xor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex::encode(self.0))
+    }
+}
+
+impl HashedRefs {
+    /// Replaces a ref's value; `None` stands for a ref that is not there.
+    pub fn edit(&mut self, name: &[u8], old: Option<&RefValue>, new: Option<&RefValue>) {
+        self.xor.edit(name, old, new);
+        self.lattice.edit(name, old, new);
+    }
+
+    /// Adds what edits amount to.
+    pub fn add(&mut self, edits: &HashedRefs) {
+        self.xor.add(&edits.xor);
+        self.lattice.add(&edits.lattice);
+    }
+
+    /// Adds HEAD as it is in a head, if that has changes.
+    pub fn add_head(&mut self, head: &Head) {
+        if head.frontier.seq > 0 {
+            self.edit(b"HEAD", None, Some(&head.head));
+        }
+    }
+
+    /// Whether the hash that a head carries on is that of these refs.
+    pub fn is_of(&self, head: &Head) -> bool {
+        match &head.refs_hash {
+            RefsHash::Xor(xor) => *xor == self.xor,
+            RefsHash::Lattice(lattice) => *lattice == self.lattice,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use proptest::collection::btree_map;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn object(byte: u8) -> RefValue {
+        RefValue::Object(gix::ObjectId::from_bytes_or_panic(&[byte | 1; 20]))
+    }
+
+    fn hash_of<'a>(refs: impl IntoIterator<Item = (&'a String, &'a u8)>) -> HashedRefs {
+        let mut hash = HashedRefs::default();
+        refs.into_iter().for_each(|(name, byte)| hash.edit(name.as_bytes(), None, Some(&object(*byte))));
+        hash
+    }
+
+    fn same(one: &HashedRefs, other: &HashedRefs) -> bool {
+        let (xor, lattice) = (one.xor == other.xor, one.lattice == other.lattice);
+        assert_eq!(xor, lattice);
+        assert_eq!(lattice, one.lattice.digest() == other.lattice.digest());
+        lattice
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn the_order_of_refs_and_the_way_to_them_do_not_matter(
+            before in btree_map("[a-e]{1,2}", any::<u8>(), 0..12),
+            after in btree_map("[a-e]{1,2}", any::<u8>(), 0..12),
+        ) {
+            prop_assert!(same(&hash_of(&before), &hash_of(before.iter().rev())));
+            let (mut moved, mut edits) = (hash_of(&before), HashedRefs::default());
+            let names: BTreeSet<&String> = before.keys().chain(after.keys()).collect();
+            for name in names.into_iter().rev() {
+                let value = |refs: &BTreeMap<String, u8>| refs.get(name).map(|byte| object(*byte));
+                edits.edit(name.as_bytes(), value(&before).as_ref(), value(&after).as_ref());
+            }
+            moved.add(&edits);
+            prop_assert!(same(&moved, &hash_of(&after)));
+            let values = |refs: &BTreeMap<String, u8>| -> Vec<(String, u8)> {
+                refs.iter().map(|(name, byte)| (name.clone(), byte | 1)).collect()
+            };
+            prop_assert_eq!(same(&hash_of(&before), &hash_of(&after)), values(&before) == values(&after));
+        }
+    }
+
+    #[test]
+    fn name_and_value_are_told_apart() {
+        let hash = |name: &[u8], value: &RefValue| {
+            let mut hash = HashedRefs::default();
+            hash.edit(name, None, Some(value));
+            hash
+        };
+        let symbolic = RefValue::parse(b"ref:refs/heads/x").unwrap();
+        let one = hash(b"refs/heads/a", &object(1));
+        for other in [
+            hash(b"refs/heads/a", &object(3)),
+            hash(b"refs/heads/b", &object(1)),
+            hash(b"refs/heads/a", &symbolic),
+            HashedRefs::default(),
+        ] {
+            assert!(!same(&one, &other));
+        }
+    }
+
+    /// One ref more than there are bits to choose by, and linear algebra finds edits that an XOR does not see.
+    #[test]
+    fn what_an_xor_does_not_see_the_lattice_does() {
+        let names: Vec<String> = (0..257).map(|n| format!("refs/heads/{n}")).collect();
+        let edit =
+            |hash: &mut HashedRefs, name: &String| hash.edit(name.as_bytes(), Some(&object(1)), Some(&object(3)));
+        let mut basis: Vec<([u8; 32], BTreeSet<usize>)> = Vec::new();
+        let chosen = names.iter().enumerate().find_map(|(number, name)| {
+            let (mut hash, mut of) = (HashedRefs::default(), BTreeSet::from([number]));
+            edit(&mut hash, name);
+            let mut bits = hash.xor.0;
+            for (other, others) in &basis {
+                let lead = other.iter().position(|byte| *byte != 0).unwrap();
+                let bit = 0x80 >> other[lead].leading_zeros();
+                if bits[lead] & bit != 0 {
+                    bits.iter_mut().zip(other).for_each(|(a, b)| *a ^= b);
+                    of = &of ^ others;
+                }
+            }
+            if bits == [0; 32] {
+                return Some(of);
+            }
+            basis.push((bits, of));
+            None
+        });
+        let mut hash = HashedRefs::default();
+        for (number, name) in names.iter().enumerate() {
+            if chosen.as_ref().unwrap().contains(&number) {
+                edit(&mut hash, name);
+            }
+        }
+        assert!(hash.xor == Xor::default(), "the forged edits change the XOR");
+        assert!(hash.lattice != Lattice::default());
+    }
+
+    /// The numbers are part of the format: every build has to make the same ones.
+    #[test]
+    fn a_hash_is_the_same_for_good() {
+        let hash = hash_of(&BTreeMap::from([("refs/heads/main".to_owned(), 1), ("refs/tags/v1".to_owned(), 2)]));
+        assert_eq!(
+            hash.lattice.digest().to_string(),
+            "lt1-368d21b40ee4bc357fc2824559c7061ad42ec1f44bf2d7be4192c91784b45032"
+        );
+    }
+
+    #[test]
+    fn hashes_survive_text() {
+        let hash = ChangeHash([0xab; 32]);
+        assert_eq!(hash.to_string().parse::<ChangeHash>().unwrap(), hash);
+        assert!("ab".parse::<ChangeHash>().is_err());
+        let refs = hash_of(&BTreeMap::from([("a".to_owned(), 1)]));
+        for hash in [RefsHash::Xor(refs.xor), RefsHash::Lattice(refs.lattice)] {
+            assert_eq!(hash.to_string().parse::<RefsHash>().unwrap(), hash);
+            assert_eq!(hash.digest().to_string().parse::<RefsDigest>().unwrap(), hash.digest());
+        }
+        for bad in ["", "ab", "lt1-ab", "AAAA"] {
+            assert!(bad.parse::<RefsHash>().is_err() && bad.parse::<RefsDigest>().is_err(), "{bad}");
+        }
+    }
+
+    /// Prints what the hashes of a million refs and of one edit cost: `cargo test --release --lib -- --ignored
+    /// --nocapture costs_of_a_million_refs`.
+    #[test]
+    #[ignore = "a measurement"]
+    fn costs_of_a_million_refs() {
+        let names: Vec<String> = (0..1_000_000).map(|n| format!("refs/heads/team/feature-{n:07}")).collect();
+        let value = object(7);
+        let (mut xor, mut lattice) = (Xor::default(), Lattice::default());
+        let start = std::time::Instant::now();
+        names.iter().for_each(|name| xor.edit(name.as_bytes(), None, Some(&value)));
+        let of_xor = start.elapsed();
+        let start = std::time::Instant::now();
+        names.iter().for_each(|name| lattice.edit(name.as_bytes(), None, Some(&value)));
+        let of_lattice = start.elapsed();
+        let start = std::time::Instant::now();
+        names[..1000].iter().for_each(|name| lattice.edit(name.as_bytes(), Some(&value), Some(&object(9))));
+        let (edits, text) = (start.elapsed() / 1000, RefsHash::Lattice(lattice.clone()).to_string().len());
+        let start = std::time::Instant::now();
+        let digests = (0..1000).filter(|_| lattice.digest() == RefsDigest::default()).count();
+        println!(
+            "a million refs: xor {of_xor:?}, lattice {of_lattice:?}; one edit {edits:?}, one digest {:?}; \
+             {text} bytes in a head ({xor:?}, {digests})",
+            start.elapsed() / 1000
+        );
+    }
+}

@@ -1,0 +1,413 @@
+//! Committing: what somebody wants becomes one change, and the change becomes visible.
+
+use crate::ledger::LedgerError;
+use crate::ledger::advance::{Advance, advance_head, read_head};
+use crate::ledger::change::{ChangeBody, ChangeHeader, EditSpool, HeadEdit, LfsObject, SealedChange};
+use crate::ledger::hash::{ChangeHash, Lattice, RefsDigest, RefsHash, SnapshotHash};
+use crate::ledger::head::{Epoch, Frontier, Head, HeadItem, RepositoryId, Role, SnapshotRef, State};
+use crate::ledger::log::{LargeBody, read_chain, row_of};
+use crate::ledger::refs::{hash_refs, wants_snapshot};
+use crate::ledger::{keys, snapshot};
+use gitferry_base::checksum::file_crc64;
+use gitferry_git::refs::RefValue;
+use gitferry_store::objects::ObjectError;
+use gitferry_store::table::Write;
+
+use super::claims::HeldPacks;
+use super::manifest::{LivePack, MAX_PACKS};
+use super::{Region, RegionError, Result, blocking, default_head};
+
+/// How often a commit that lost against another writer is decided again.
+pub const MAX_COMMIT_ATTEMPTS: u32 = 16;
+
+/// How often a step is applied to a newer manifest, each time after a consolidation.
+pub const MAX_MANIFEST_ATTEMPTS: u32 = 16;
+
+/// How often a snapshot is put into a newer head: each time, a change has come.
+const MAX_SNAPSHOT_ATTEMPTS: u32 = 100;
+/// The longest wait between two such attempts.
+const MAX_SNAPSHOT_WAIT: std::time::Duration = std::time::Duration::from_millis(50);
+
+/// What a change is to do.
+#[derive(Debug)]
+pub struct Proposal {
+    /// Who wants it.
+    pub actor: String,
+    /// A new name.
+    pub name: Option<String>,
+    /// A new state.
+    pub state: Option<State>,
+    /// A new HEAD.
+    pub head: Option<RefValue>,
+    /// Edits of refs.
+    pub edits: EditSpool,
+    /// How many refs there are afterwards, less how many there were.
+    pub refs_added: i64,
+    /// Packs that are durable in this region's object store and come with the change.
+    pub packs: Vec<LivePack>,
+    /// LFS objects that are held (see [`super::lfs`]) and come with the change.
+    pub lfs: Vec<LfsObject>,
+}
+
+/// The repository that a proposal is for.
+#[derive(Clone, Debug)]
+pub enum Subject {
+    /// One that exists, in the state it was decided on.
+    Existing(Box<HeadItem>),
+    /// One to be made.
+    New {
+        /// Its id.
+        id: RepositoryId,
+        /// Its name.
+        name: String,
+        /// Its object format.
+        format: gix::hash::Kind,
+    },
+}
+
+impl Subject {
+    /// The repository's id.
+    pub fn id(&self) -> RepositoryId {
+        match self {
+            Subject::Existing(item) => item.id,
+            Subject::New { id, .. } => *id,
+        }
+    }
+}
+
+impl Region {
+    /// Refuses writes that do not belong here.
+    pub fn check_writable(&self, item: &HeadItem) -> Result<()> {
+        let head = &item.head;
+        let (name, region) = (head.name.clone(), self.name.clone());
+        self.check_not_set_back(&name)?;
+        if head.role == Role::Replica {
+            return Err(RegionError::Replica { name, region, primary: head.epoch.region.clone() });
+        }
+        if head.state != State::Active {
+            return Err(RegionError::NotActive { name, region, state: head.state });
+        }
+        Ok(())
+    }
+
+    /// Refuses changes where the replicas have some that this region lacks, or where its stores are not those that were
+    /// opened: a second history would begin.
+    fn check_not_set_back(&self, repository: &str) -> Result<()> {
+        match self.set_back.clone().or_else(|| self.standing.wrong()) {
+            None => Ok(()),
+            Some(reason) => Err(RegionError::Refused { repository: repository.into(), reason: reason.to_string() }),
+        }
+    }
+
+    /// An empty spool for the edits of a change.
+    pub fn edit_spool(&self) -> EditSpool {
+        EditSpool::new(self.spool_dir())
+    }
+
+    /// The hash of all refs and HEAD that the next change of a repository starts from. Read from the log, once, where
+    /// the last change is of format 1.
+    async fn refs_before(&self, item: Option<&HeadItem>) -> Result<Lattice> {
+        let Some(item) = item else { return Ok(Lattice::default()) };
+        if let RefsHash::Lattice(lattice) = &item.head.refs_hash {
+            return Ok(lattice.clone());
+        }
+        let (log, id, head) = (self.log(), item.id, item.head.clone());
+        let hashed = blocking(move || Ok::<_, RegionError>(hash_refs(&log, id, &head)?)).await;
+        hashed.map(|hash| hash.lattice).map_err(|error| error.locate(&self.name, &item.head.name))
+    }
+
+    /// Commits a proposal as one change.
+    ///
+    /// # Errors
+    /// [`LedgerError::Lost`] when somebody else moved the head first: decide again on the new state.
+    pub async fn commit(&self, subject: &Subject, proposal: Proposal) -> Result<HeadItem> {
+        let id = subject.id();
+        let before = match subject {
+            Subject::Existing(item) => Some((**item).clone()),
+            Subject::New { .. } => None,
+        };
+        if let Subject::New { name, .. } = subject {
+            self.check_not_set_back(name)?;
+        }
+        let header = self.header(subject, &proposal);
+        let Proposal { edits, packs, refs_added, .. } = proposal;
+        let refs = self.refs_before(before.as_ref()).await?;
+        let sealed = blocking(move || {
+            edits.seal(header, refs).map_err(|error| RegionError::Ledger(LedgerError::corrupt(error.to_string())))
+        })
+        .await?;
+        let mut after = match &before {
+            None => self.first_head(subject),
+            Some(item) => item.head.clone(),
+        };
+        let refs = RefsHash::Lattice(sealed.refs.clone());
+        apply_change(&mut after, &sealed.header, (sealed.hash, sealed.size), refs, refs_added);
+        let (sealed, body) = self.put_large_body(id, sealed).await?;
+        let row = row_of(id, &sealed, body);
+        gitferry_base::fault::crash_point("commit-before-head");
+        let item = self.commit_with_packs(id, before, after, &packs, row).await?;
+        gitferry_base::fault::crash_point("commit-after-head");
+        Ok(item)
+    }
+
+    /// Moves the head and adds packs to the manifest as it is then: where only consolidation or a sweep's claim came
+    /// first, nothing has to be decided or proven again.
+    async fn commit_with_packs(
+        &self,
+        id: RepositoryId,
+        before: Option<HeadItem>,
+        after: Head,
+        packs: &[LivePack],
+        row: Write,
+    ) -> Result<HeadItem> {
+        let mut attempt = 1;
+        loop {
+            let (mut after, mut with, mut manifest) = (after.clone(), vec![row.clone()], None);
+            if !packs.is_empty() {
+                let held = self.held_packs(id, before.as_ref(), &after.name).await?;
+                with.push(self.admit_uploads(&held, &after.name, packs).await?);
+                manifest = Some(manifest_with(id, &held, packs.to_vec(), &mut after)?);
+            }
+            let step = Advance { id, before: before.clone(), after, manifest, with };
+            match advance_head(&*self.table, step).await {
+                Ok(item) => return Ok(item),
+                Err(LedgerError::NameTaken { name }) => {
+                    return Err(RegionError::NameTaken { name, region: self.name.clone() });
+                }
+                Err(LedgerError::ManifestMoved { .. }) if attempt < MAX_MANIFEST_ATTEMPTS => attempt += 1,
+                Err(LedgerError::ManifestMoved { id }) => return Err(LedgerError::Lost { id }.into()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    fn header(&self, subject: &Subject, proposal: &Proposal) -> ChangeHeader {
+        let mut header = ChangeHeader {
+            epoch: 1,
+            region: self.name.clone(),
+            seq: 1,
+            prev: Frontier::ORIGIN.hash,
+            time: self.clock.now(),
+            actor: proposal.actor.clone(),
+            name: proposal.name.clone(),
+            format: None,
+            state: proposal.state,
+            head: None,
+            packs: proposal.packs.iter().map(LivePack::to_change).collect(),
+            lfs: sorted(&proposal.lfs),
+            digest: RefsDigest::default(),
+            edits: 0,
+        };
+        match subject {
+            Subject::New { name, format, .. } => {
+                header.name = Some(name.clone());
+                header.format = Some(*format);
+                header.state = Some(State::Active);
+                header.head = Some(HeadEdit { old: None, new: proposal.head.clone().unwrap_or_else(default_head) });
+            }
+            Subject::Existing(item) => {
+                let head = &item.head;
+                header.epoch = head.epoch.number;
+                header.seq = head.frontier.seq + 1;
+                header.prev = head.frontier.hash;
+                let new = proposal.head.clone().filter(|new| *new != head.head);
+                header.head = new.map(|new| HeadEdit { old: Some(head.head.clone()), new });
+            }
+        }
+        header
+    }
+
+    fn first_head(&self, subject: &Subject) -> Head {
+        let (name, format) = match subject {
+            Subject::New { name, format, .. } => (name.clone(), *format),
+            Subject::Existing(item) => (item.head.name.clone(), item.head.format),
+        };
+        blank_head(name, format, Role::Primary, self.name.clone(), self.clock.now())
+    }
+
+    /// A change that is too large for its row goes to the object store first.
+    async fn put_large_body(
+        &self,
+        id: RepositoryId,
+        mut sealed: SealedChange,
+    ) -> Result<(SealedChange, Option<LargeBody>)> {
+        let file = match sealed.body {
+            ChangeBody::Inline(_) => return Ok((sealed, None)),
+            ChangeBody::Spooled(file) => file,
+        };
+        sealed.body = ChangeBody::Inline(bytes::Bytes::new());
+        let (file, crc64) = blocking(move || {
+            let crc64 = file_crc64(&file)?;
+            Ok::<_, RegionError>((file, crc64))
+        })
+        .await?;
+        let key = keys::large_change(id, sealed.header.seq, sealed.hash);
+        match self.objects.put_file(&key, file).await {
+            // Content-addressed: an earlier attempt put the very same bytes.
+            Ok(_) | Err(ObjectError::Exists { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        Ok((sealed, Some(LargeBody { key, crc64 })))
+    }
+
+    /// Takes a snapshot of the refs where that pays. Best effort: without one, the next commit tries.
+    pub async fn maintain_snapshot(&self, item: HeadItem) -> HeadItem {
+        if !wants_snapshot(&item.head) {
+            return item;
+        }
+        match self.take_snapshot(&item).await {
+            Ok(item) => item,
+            Err(error) => {
+                tracing::warn!(%error, repository = item.head.name, "could not take a snapshot of the refs");
+                item
+            }
+        }
+    }
+
+    async fn take_snapshot(&self, item: &HeadItem) -> Result<HeadItem> {
+        let refs = self.refs(item).await?;
+        let dir = self.spool_dir();
+        let expected = item.head.clone();
+        let (file, sha256) = blocking(move || write_snapshot(refs, &expected, &dir)).await?;
+        let key = keys::snapshot(item.id, item.head.frontier.seq, sha256);
+        let bytes = match self.objects.put_file(&key, file).await {
+            Ok(meta) => meta.size,
+            Err(ObjectError::Exists { .. }) => self.objects.head(&key).await?.map_or(0, |meta| meta.size),
+            Err(error) => return Err(error.into()),
+        };
+        let snapshot = SnapshotRef { seq: item.head.frontier.seq, key, bytes, sha256: Some(sha256) };
+        let mut now = item.clone();
+        for attempt in 1..=MAX_SNAPSHOT_ATTEMPTS {
+            let mut after = now.head.clone();
+            // The bytes of the changes since.
+            after.log_bytes = now.head.log_bytes.saturating_sub(item.head.log_bytes);
+            after.snapshot = Some(snapshot.clone());
+            let step = Advance { id: item.id, before: Some(now.clone()), after, manifest: None, with: Vec::new() };
+            match advance_head(&*self.table, step).await {
+                Err(LedgerError::Lost { .. }) => self.wait_a_little(attempt, MAX_SNAPSHOT_WAIT).await,
+                done => return Ok(done?),
+            }
+            match read_head(&*self.table, item.id).await? {
+                // Changes came meanwhile: it is a snapshot of a state on their way.
+                Some(newer) if newer.head.snapshot == item.head.snapshot && self.leads_to(item, &newer).await? => {
+                    now = newer;
+                }
+                Some(newer) => return Ok(newer),
+                None => return Ok(now),
+            }
+        }
+        Ok(now)
+    }
+
+    /// Whether the ledger leads from one state of a repository to another.
+    async fn leads_to(&self, from: &HeadItem, to: &HeadItem) -> Result<bool> {
+        match read_chain(&*self.table, from.id, from.head.frontier, to.head.frontier).await {
+            Ok(_) => Ok(true),
+            Err(LedgerError::Fork { .. }) => Ok(false),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The head of a repository before its first change.
+pub fn blank_head(name: String, format: gix::hash::Kind, role: Role, region: String, now: jiff::Timestamp) -> Head {
+    Head {
+        name,
+        named: true,
+        format,
+        state: State::Active,
+        deleted: None,
+        role,
+        fed_by: None,
+        epoch: Epoch { number: 1, region, start: Frontier::ORIGIN },
+        frontier: Frontier::ORIGIN,
+        time: now,
+        refs_hash: RefsHash::default(),
+        refs: 0,
+        head: default_head(),
+        manifest: 0,
+        snapshot: None,
+        log_bytes: 0,
+        floor: 0,
+    }
+}
+
+/// What a change of this hash and size in bytes does to a head, everywhere it is applied: at its origin and at each
+/// replica. `refs_hash` is that of all refs and HEAD after it.
+pub fn apply_change(
+    head: &mut Head,
+    header: &ChangeHeader,
+    (hash, size): (ChangeHash, u64),
+    refs_hash: RefsHash,
+    refs_added: i64,
+) {
+    if let Some(name) = &header.name {
+        head.name = name.clone();
+    }
+    if let Some(state) = header.state {
+        head.state = state;
+        head.deleted = (state == State::Deleted).then_some(header.time);
+        if state == State::Deleted {
+            head.named = false;
+        }
+    }
+    if let Some(edit) = &header.head {
+        head.head = edit.new.clone();
+    }
+    head.frontier = Frontier { epoch: header.epoch, seq: header.seq, hash };
+    head.time = header.time;
+    head.refs_hash = refs_hash;
+    head.refs = head.refs.saturating_add_signed(refs_added);
+    head.log_bytes = head.log_bytes.saturating_add(size);
+}
+
+fn sorted(objects: &[LfsObject]) -> Vec<LfsObject> {
+    let mut objects = objects.to_vec();
+    objects.sort_unstable_by_key(|object| object.oid);
+    objects.dedup_by_key(|object| object.oid);
+    objects
+}
+
+/// The manifest with more packs, ready for [`Advance`]; `after` gets its generation.
+/// Refuses packs that lie under the id of another repository: nothing keeps those from being removed there.
+pub fn manifest_with(
+    id: RepositoryId,
+    held: &HeldPacks,
+    packs: Vec<LivePack>,
+    after: &mut Head,
+) -> Result<(serde_json::Value, u64)> {
+    for pack in &packs {
+        if keys::parse_pack(&pack.key).is_none_or(|(of, ..)| of != id) {
+            let reason = format!("{} is no pack of repository {id}", pack.key);
+            return Err(LedgerError::Internal(reason).into());
+        }
+    }
+    let listed = held.manifest.packs.len() as u64;
+    let manifest = held.manifest.with(packs);
+    if manifest.packs.len() > MAX_PACKS {
+        return Err(RegionError::Full { repository: after.name.clone(), packs: listed });
+    }
+    after.manifest = manifest.generation;
+    Ok((serde_json::to_value(&manifest).map_err(std::io::Error::from)?, held.revision))
+}
+
+fn write_snapshot(
+    refs: crate::ledger::refs::RefsAt,
+    expected: &Head,
+    dir: &std::path::Path,
+) -> Result<(tempfile::TempPath, SnapshotHash)> {
+    let file = tempfile::NamedTempFile::new_in(dir)?;
+    let mut writer = snapshot::SnapshotWriter::new(std::io::BufWriter::new(file))?;
+    for entry in refs.open()? {
+        let (name, value) = entry?;
+        writer.push(&name, &value)?;
+    }
+    let snapshot::Written { out, sha256, mut refs, .. } = writer.finish()?;
+    refs.add_head(expected);
+    if !refs.is_of(expected) {
+        let reason = "its refs do not have the digest that its head says";
+        return Err(LedgerError::corrupt(format!("{}: {reason}", expected.name)).into());
+    }
+    let file = out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
+    Ok((file.into_temp_path(), sha256))
+}

@@ -1,0 +1,115 @@
+//! Damaged packs are set aside: consolidation passes over them, and a row says so until they are mended.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::super::manifest::{LivePack, Manifest};
+use super::super::{Region, Result};
+use super::merge::Bytes;
+use crate::ledger::head::RepositoryId;
+use crate::ledger::keys;
+use gitferry_store::table::{Condition, Query, Write};
+
+/// A pack that is set aside is read again after this time, to see whether it has been mended.
+const RECHECK_AFTER: SignedDuration = SignedDuration::from_hours(1);
+
+/// A pack that consolidation has found damaged and passes over.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PackAside {
+    /// Its repository.
+    pub repository: RepositoryId,
+    /// The checksum in its trailer.
+    #[serde(with = "gitferry_base::text")]
+    pub pack: gix::ObjectId,
+    /// Its object key.
+    pub key: String,
+    /// The damage.
+    pub reason: String,
+    /// The time when the damage was found.
+    pub found: Timestamp,
+    /// The time when the pack was read last.
+    pub checked: Timestamp,
+}
+
+impl Region {
+    /// All packs that are set aside in the region, by repository. One query where there are none.
+    pub async fn packs_aside(&self) -> Result<Vec<PackAside>> {
+        self.read_aside("").await
+    }
+
+    /// The packs of a repository that are set aside.
+    pub async fn packs_aside_of(&self, id: RepositoryId) -> Result<Vec<PackAside>> {
+        self.read_aside(&keys::aside_prefix(id)).await
+    }
+
+    async fn read_aside(&self, prefix: &str) -> Result<Vec<PackAside>> {
+        let mut query = Query::prefix(keys::ASIDE_PARTITION, prefix);
+        let mut aside = Vec::new();
+        loop {
+            let mut page = self.table.query(&query).await?;
+            let next = page.next.take();
+            for item in page.readable() {
+                match PackAside::deserialize(&item.document) {
+                    Ok(row) => aside.push(row),
+                    Err(error) => tracing::error!(%error, key = %item.key, "the row of a damaged pack is not valid"),
+                }
+            }
+            match next {
+                None => return Ok(aside),
+                next => query.after = next,
+            }
+        }
+    }
+
+    pub(super) async fn set_aside(&self, id: RepositoryId, damaged: &[(LivePack, String)]) -> Result<()> {
+        for (pack, reason) in damaged {
+            let now = self.clock.now();
+            let key = pack.key.clone();
+            tracing::error!(
+                repository = %id, region = self.name, pack = %pack.id, key, reason,
+                "a pack is damaged; consolidation passes over it until it is mended"
+            );
+            let row =
+                PackAside { repository: id, pack: pack.id, key, reason: reason.clone(), found: now, checked: now };
+            self.put_aside(&row).await?;
+        }
+        Ok(())
+    }
+
+    async fn put_aside(&self, row: &PackAside) -> Result<()> {
+        let document = serde_json::to_value(row).map_err(std::io::Error::from)?;
+        let key = keys::aside(row.repository, &row.key);
+        Ok(self.table.transact(vec![Write::put(key, Condition::Any, document)]).await?)
+    }
+
+    /// Reads packs of a repository that are set aside again, those whose time has come or `all`, and forgets those
+    /// that are mended or no longer live. Returns those that remain.
+    pub async fn recheck_aside(&self, id: RepositoryId, manifest: &Manifest, all: bool) -> Result<Vec<PackAside>> {
+        let mut remaining = Vec::new();
+        let now = self.clock.now();
+        for mut row in self.packs_aside_of(id).await? {
+            let live = manifest.packs.iter().find(|pack| pack.key == row.key);
+            let is_due = all || now.duration_since(row.checked).abs() >= RECHECK_AFTER;
+            let state = match live {
+                None => Bytes::Sound,
+                Some(_) if !is_due => Bytes::Damaged(row.reason.clone()),
+                Some(live) => self.examine_one(live).await?,
+            };
+            match state {
+                Bytes::Sound => {
+                    let key = keys::aside(id, &row.key);
+                    self.table.transact(vec![Write::delete(key, Condition::Any)]).await?;
+                    continue;
+                }
+                Bytes::Damaged(reason) => row.reason = reason,
+                Bytes::Unreadable(error) => row.reason = format!("it cannot be read: {error}"),
+            }
+            if is_due {
+                row.checked = now;
+                self.put_aside(&row).await?;
+            }
+            remaining.push(row);
+        }
+        Ok(remaining)
+    }
+}

@@ -1,0 +1,59 @@
+//! Exporting a repository as a bare one that plain Git opens.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::path::Path;
+
+use super::{Region, RegionError, Result, blocking};
+use gitferry_git::local::BareRepository;
+
+/// What an export wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Exported {
+    /// Refs.
+    pub refs: u64,
+    /// Packs.
+    pub packs: u64,
+    /// LFS objects.
+    pub lfs_objects: u64,
+    /// Bytes of packs, indexes and LFS objects.
+    pub bytes: u64,
+}
+
+impl Region {
+    /// Writes a bare repository to `dir`, which must be absent or empty. It appears there whole or not at
+    /// all; all bytes are compared with what was recorded of them.
+    pub async fn export(&self, name: &str, dir: &Path) -> Result<Exported> {
+        let item = self.get(name).await?;
+        let (manifest, _) = self.manifest(&item).await?;
+        let local = self.local_packs(&manifest.packs).await?;
+        self.prove_bytes(&local.packs).await?;
+        let refs = self.refs(&item).await?;
+        let (dir, format, head) = (dir.to_owned(), item.head.format, item.head.head.clone());
+        let located = |error: RegionError| error.locate(&self.name, &item.head.name);
+        let packs = manifest.packs.len() as u64;
+        let filled = blocking(move || {
+            let mut bare = BareRepository::create(&dir, format)?;
+            // The same pack may have been pushed twice; Git names pack files by their checksums.
+            let mut written = HashSet::new();
+            for pack in local.packs.iter().filter(|pack| written.insert(pack.live.id)) {
+                bare.add_pack(&pack.live.id, File::open(&pack.pack)?, File::open(&pack.index)?)?;
+            }
+            Ok(bare)
+        });
+        let bare = filled.await.map_err(located)?;
+        let (lfs_objects, lfs_bytes) = self.export_lfs(&item, &bare.directory()).await?;
+        let bytes = manifest.bytes() + lfs_bytes;
+        blocking(move || {
+            let mut count = 0;
+            let refs = refs.open()?.map(|entry| {
+                count += 1;
+                entry.map_err(RegionError::from)
+            });
+            bare.finish::<RegionError>(&head, refs, None)?;
+            Ok(Exported { refs: count, packs, lfs_objects, bytes })
+        })
+        .await
+        .map_err(located)
+    }
+}

@@ -1,0 +1,201 @@
+//! Folding changes into a head: each is read in full, its hash and its place checked, and what it does
+//! to the hash of all refs compared with what it says it does.
+//!
+//! A change of format 2 behind one of format 1 brings the hash that cannot be forged: each region computes it from the
+//! refs that it holds itself, and the change fits only if its author came to the same.
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use super::commit::{apply_change, blank_head};
+use crate::ledger::LedgerError;
+use crate::ledger::change::{ChangeHeader, ChangePack, LfsObject};
+use crate::ledger::hash::{ChangeHash, HashedRefs, Lattice, RefsDigest, RefsHash, Xor};
+use crate::ledger::head::{Epoch, Frontier, Head, RepositoryId, Role};
+use crate::ledger::log::{ChangeRow, Log};
+use crate::ledger::refs::hash_refs;
+use gitferry_git::lfs::LfsOid;
+use gitferry_git::refs::RefValue;
+
+/// What a chain of changes makes of a head.
+#[derive(Debug)]
+pub struct Folded {
+    /// The head after the last change.
+    pub head: Head,
+    /// All packs that came with the changes, in order.
+    pub packs: Vec<ChangePack>,
+    /// All LFS objects that the changes name.
+    pub lfs: BTreeMap<LfsOid, LfsObject>,
+    /// Ref edits in all.
+    pub edits: u64,
+    /// The hash of all refs and HEAD after the last change, which cannot be forged. `None` where the changes began
+    /// behind a head that does not have it, and none of them brought it.
+    pub refs: Option<Lattice>,
+}
+
+/// The state that changes are folded onto.
+#[derive(Clone, Copy, Debug)]
+pub struct Before<'a> {
+    /// The head.
+    pub head: &'a Head,
+    /// Where its refs are read, if they have to be.
+    pub log: &'a Log,
+}
+
+/// Why changes do not fold.
+#[derive(Debug, thiserror::Error)]
+pub enum FoldError {
+    /// A change does not fit the state before it.
+    #[error("change {seq} does not fit the state before it: {reason}")]
+    Misfit {
+        /// Its number.
+        seq: u64,
+        /// Why.
+        reason: String,
+    },
+    /// It could not be read.
+    #[error(transparent)]
+    Ledger(LedgerError),
+    /// The refs that the changes are folded onto could not be read.
+    #[error(transparent)]
+    Before(LedgerError),
+}
+
+/// Folds `rows`, read from `log`, onto `before`; onto nothing without it. Blocking.
+pub fn fold(log: &Log, id: RepositoryId, before: Option<Before<'_>>, rows: &[ChangeRow]) -> Result<Folded, FoldError> {
+    let mut folder = Folder::new(id, before);
+    for row in rows {
+        let mut effect = Effect::default();
+        let header = log
+            .read(id, row, |_, edit| {
+                effect.refs.edit(edit.name.as_bstr(), edit.old.as_ref(), edit.new.as_ref());
+                effect.refs_added += i64::from(edit.old.is_none()) - i64::from(edit.new.is_none());
+                effect.edits += 1;
+            })
+            .map_err(FoldError::Ledger)?;
+        folder.apply(header, row, effect)?;
+    }
+    let refs = folder.is_whole.then_some(folder.refs);
+    match folder.head {
+        Some(head) => Ok(Folded { head, packs: folder.packs, lfs: folder.lfs, edits: folder.edits, refs }),
+        None => Err(FoldError::Misfit { seq: 0, reason: "there is no first change".into() }),
+    }
+}
+
+/// What a change's edits amount to.
+#[derive(Default)]
+struct Effect {
+    refs: HashedRefs,
+    refs_added: i64,
+    edits: u64,
+}
+
+struct Folder<'a> {
+    id: RepositoryId,
+    before: Option<Before<'a>>,
+    head: Option<Head>,
+    packs: Vec<ChangePack>,
+    lfs: BTreeMap<LfsOid, LfsObject>,
+    edits: u64,
+    /// The hash of all refs if it `is_whole`, else of the edits so far.
+    refs: Lattice,
+    is_whole: bool,
+}
+
+impl<'a> Folder<'a> {
+    fn new(id: RepositoryId, before: Option<Before<'a>>) -> Self {
+        let head = before.map(|before| before.head);
+        let (refs, is_whole) = match head.map(|head| &head.refs_hash) {
+            None => (Lattice::default(), true),
+            Some(RefsHash::Lattice(refs)) => (refs.clone(), true),
+            Some(RefsHash::Xor(_)) => (Lattice::default(), false),
+        };
+        Folder { id, before, head: head.cloned(), packs: Vec::new(), lfs: BTreeMap::new(), edits: 0, refs, is_whole }
+    }
+
+    fn apply(&mut self, header: ChangeHeader, row: &ChangeRow, effect: Effect) -> Result<(), FoldError> {
+        if matches!(header.digest, RefsDigest::Lattice(_)) && !self.is_whole {
+            self.read_before()?;
+        }
+        let step = self.step(header, (row.hash, row.facts.size), effect);
+        step.map_err(|reason| FoldError::Misfit { seq: row.facts.seq, reason })
+    }
+
+    /// Adds the refs that the changes are folded onto.
+    fn read_before(&mut self) -> Result<(), FoldError> {
+        if let Some(Before { head, log }) = self.before {
+            let hash = hash_refs(log, self.id, head).map_err(FoldError::Before)?;
+            self.refs.add(&hash.lattice);
+            self.is_whole = true;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, header: ChangeHeader, (hash, size): (ChangeHash, u64), effect: Effect) -> Result<(), String> {
+        let first = self.head.is_none();
+        let mut head = match self.head.take() {
+            Some(head) => head,
+            None => first_head(&header)?,
+        };
+        let Frontier { epoch, seq, hash: tip } = head.frontier;
+        if header.seq != seq + 1 || header.prev != tip || header.epoch < epoch {
+            return Err(format!("it does not follow change {seq} ({tip})"));
+        }
+        if header.format.is_some() != first {
+            return Err("only a first change sets the object format".into());
+        }
+        let old_head: Option<&RefValue> = (!first).then_some(&head.head);
+        let mut refs = effect.refs;
+        if let Some(edit) = &header.head {
+            if edit.old.as_ref() != old_head {
+                return Err("it edits a HEAD that is not the one here".into());
+            }
+            refs.edit(b"HEAD", edit.old.as_ref(), Some(&edit.new));
+        }
+        self.refs.add(&refs.lattice);
+        let refs = self.refs_after(&head.refs_hash, &refs, header.digest)?;
+        apply_change(&mut head, &header, (hash, size), refs, effect.refs_added);
+        self.edits += effect.edits;
+        self.packs.extend(header.packs);
+        for object in header.lfs {
+            let first = *self.lfs.entry(object.oid).or_insert(object);
+            if first != object {
+                return Err(format!("LFS object {} has another size or checksum than before", object.oid));
+            }
+        }
+        self.head = Some(head);
+        Ok(())
+    }
+
+    /// The hash of all refs after edits, of the kind that the change says, if it is what the change says.
+    fn refs_after(&self, before: &RefsHash, edits: &HashedRefs, said: RefsDigest) -> Result<RefsHash, String> {
+        let after = match (before, said) {
+            (RefsHash::Xor(xor), RefsDigest::Xor(_)) => {
+                let mut xor = *xor;
+                xor.add(&edits.xor);
+                RefsHash::Xor(xor)
+            }
+            (RefsHash::Lattice(_), RefsDigest::Xor(_)) => {
+                return Err("it is of format 1, behind a change of format 2".into());
+            }
+            (_, RefsDigest::Lattice(_)) => RefsHash::Lattice(self.refs.clone()),
+        };
+        let digest = after.digest();
+        if digest == said { Ok(after) } else { Err(format!("the refs digest is {digest}, the change says {said}")) }
+    }
+}
+
+/// The head that a first change starts from.
+fn first_head(header: &ChangeHeader) -> Result<Head, String> {
+    let (Some(name), Some(format), Some(_)) = (&header.name, header.format, &header.head) else {
+        return Err("a first change sets name, object format and HEAD".into());
+    };
+    let mut head = blank_head(name.clone(), format, Role::Replica, header.region.clone(), header.time);
+    if matches!(header.digest, RefsDigest::Xor(_)) {
+        head.refs_hash = RefsHash::Xor(Xor::default());
+    }
+    head.epoch = Epoch { number: header.epoch, region: header.region.clone(), start: Frontier::ORIGIN };
+    Ok(head)
+}

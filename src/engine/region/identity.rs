@@ -1,0 +1,341 @@
+//! The identity of a region: which stores belong together, and that neither was lost, swapped or set back.
+//!
+//! `gitferry region init` writes one document into both stores. Every start reads both: a store that is missing, empty,
+//! of another region or older than the other is an error that says which, never an empty region. While a process
+//! writes, it raises a mark in the table and then in the object store now and then: an object store with a higher mark
+//! than its table shows that the table was set back (`docs/decisions/0019-identities-and-formats.md`).
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::standing::Seen;
+use super::{Region, RegionError, Result};
+use crate::ledger::advance::read_heads;
+use crate::ledger::keys;
+use gitferry_store::objects::{MAX_LIST_KEYS, ObjectError};
+use gitferry_store::table::{Condition, Item, Key, Query, Write};
+
+/// The newest format of identities that this build reads, and the one that it writes.
+const FORMAT: u64 = 1;
+/// Object key of the identity. No key of a repository starts so.
+const IDENTITY: &str = "identity";
+/// What the object keys of marks start with.
+const MARKS: &str = "marks/";
+/// No identity is longer, in bytes.
+const MAX_IDENTITY_BYTES: u64 = 4 * 1024;
+/// Most repositories that are looked at to tell whether a table without an identity names packs.
+const MAX_LOOKED_AT: usize = 1_000;
+
+/// What both stores of a region say of themselves.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The format of this document.
+    format: u64,
+    /// Made at random with the region: another region of the same name has another one.
+    installation: Uuid,
+    /// The region's name.
+    region: String,
+}
+
+/// What is known of a region's stores.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found {
+    /// They are this region.
+    Region(Identity),
+    /// They hold repositories of a build that wrote no identities.
+    Unidentified,
+    /// Both are there and empty.
+    Empty,
+    /// Making the region ended half-way: the object store has its identity, and nothing else is there.
+    HalfMade(Identity),
+}
+
+fn identity_key() -> Key {
+    Key::new("identity", "-")
+}
+
+fn mark_key() -> Key {
+    Key::new("identity", "mark")
+}
+
+fn mark_of(row: Option<&Item>) -> u64 {
+    row.and_then(|row| row.document.get("mark")?.as_u64()).unwrap_or(0)
+}
+
+impl Region {
+    /// Looks at both stores.
+    ///
+    /// # Errors
+    /// [`RegionError::WrongStore`] where one is missing its content, is of another region, or is older than the other.
+    pub async fn examine_stores(&self) -> Result<Found> {
+        let row = self.table.get(&identity_key()).await?;
+        let in_table = row.map(|row| self.parse(row.document, "table")).transpose()?;
+        let in_objects = self.identity_of_objects().await?;
+        match (in_table, in_objects) {
+            (Some(identity), Some(other)) if identity == other => {
+                self.check_name(&identity)?;
+                self.check_mark().await?;
+                Ok(Found::Region(identity))
+            }
+            (Some(identity), Some(other)) => Err(self.mismatched(&identity, &other)),
+            (Some(_), None) => Err(self.objects_lack_identity()),
+            (None, Some(identity)) => {
+                self.check_name(&identity)?;
+                match self.table_holds_data().await? || self.objects_hold_data().await? || self.newest_mark().await? > 0
+                {
+                    true => Err(self.table_lacks_identity()),
+                    false => Ok(Found::HalfMade(identity)),
+                }
+            }
+            (None, None) => self.examine_unidentified().await,
+        }
+    }
+
+    /// Compares the stores of an open region with each other, and with what they were when this process looked last:
+    /// one read of each.
+    pub(super) async fn compare_stores(&self, seen: &Seen) -> Result<Seen> {
+        // In this order: a mark is raised in the table first.
+        let in_objects = self.identity_of_objects().await?;
+        let mut rows = self.table.get_many(&[identity_key(), mark_key()]).await?.into_iter();
+        let (row, mark) = (rows.next().flatten(), mark_of(rows.next().flatten().as_ref()));
+        let in_table = row.map(|row| self.parse(row.document, "table")).transpose()?;
+        let identity = match (in_table, in_objects) {
+            (Some(identity), Some(other)) if identity == other => Some(identity),
+            (Some(identity), Some(other)) => return Err(self.mismatched(&identity, &other)),
+            (Some(_), None) => return Err(self.objects_lack_identity()),
+            (None, Some(_)) => return Err(self.table_lacks_identity()),
+            (None, None) if seen.identity.is_some() => {
+                return Err(self.wrong("both its stores are empty, and had an identity when this process opened them"));
+            }
+            // Stores of a build without identities.
+            (None, None) => None,
+        };
+        if let Some(identity) = &identity {
+            self.check_name(identity)?;
+            if seen.identity.as_ref().is_some_and(|seen| seen != identity) {
+                return Err(self.wrong(format!(
+                    "its stores are of another installation ({}) than when this process opened them",
+                    identity.installation
+                )));
+            }
+        }
+        if mark < seen.mark {
+            return Err(self.set_back(mark, seen.mark));
+        }
+        Ok(Seen { identity, mark })
+    }
+
+    async fn examine_unidentified(&self) -> Result<Found> {
+        match (self.table_holds_data().await?, self.objects_hold_data().await?) {
+            (true, true) => Ok(Found::Unidentified),
+            (false, false) => Ok(Found::Empty),
+            (true, false) if !self.table_names_packs().await? => Ok(Found::Unidentified),
+            (true, false) => Err(self.wrong(
+                "its table names packs, and its object store is empty: mount or name the right one, or restore it",
+            )),
+            (false, true) => Err(self.wrong(
+                "its object store holds repositories, and its table is empty: mount or name the right one, or restore it",
+            )),
+        }
+    }
+
+    /// That the stores are this region, or of a build without identities: to read them.
+    pub async fn check_identity(&self) -> Result<()> {
+        match self.examine_stores().await? {
+            Found::Region(_) | Found::Unidentified => Ok(()),
+            Found::Empty | Found::HalfMade(_) => Err(self.not_made()),
+        }
+    }
+
+    /// The same, to write them: stores of a build without identities get one.
+    pub async fn adopt_identity(&self) -> Result<()> {
+        match self.examine_stores().await? {
+            Found::Region(_) => Ok(()),
+            Found::Unidentified => {
+                let identity = self.write_identity(None).await?;
+                let installation = identity.installation;
+                tracing::warn!(region = self.name, %installation, "the region has an identity now");
+                Ok(())
+            }
+            Found::Empty | Found::HalfMade(_) => Err(self.not_made()),
+        }
+    }
+
+    /// Makes the region in empty stores; where it is there already, nothing changes. Whether it was made.
+    pub async fn make_identity(&self) -> Result<bool> {
+        match self.examine_stores().await? {
+            Found::Region(_) => Ok(false),
+            Found::HalfMade(identity) => self.write_identity(Some(identity)).await.map(|_| true),
+            Found::Unidentified | Found::Empty => self.write_identity(None).await.map(|_| true),
+        }
+    }
+
+    /// Writes the object store's first: an identity in the table promises that both have it.
+    async fn write_identity(&self, half_made: Option<Identity>) -> Result<Identity> {
+        let identity = match half_made {
+            Some(identity) => identity,
+            None => {
+                let installation = self.clock.new_id();
+                let identity = Identity { format: FORMAT, installation, region: self.name.clone() };
+                let text = serde_json::to_vec(&identity).map_err(std::io::Error::from)?;
+                match self.objects.put(IDENTITY, Bytes::from(text)).await {
+                    Ok(_) => identity,
+                    // Another process was faster: it is that one's region.
+                    Err(ObjectError::Exists { .. }) => self.identity_of_objects().await?.unwrap_or(identity),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        };
+        let document = serde_json::to_value(&identity).map_err(std::io::Error::from)?;
+        self.table.transact(vec![Write::put(identity_key(), Condition::Any, document)]).await?;
+        Ok(identity)
+    }
+
+    /// Raises the mark that proves how far the table has come, first in the table.
+    pub async fn raise_mark(&self) -> Result<()> {
+        self.check_mark().await?;
+        let row = self.table.get(&mark_key()).await?;
+        let condition = row.as_ref().map_or(Condition::Absent, |row| Condition::Revision(row.revision));
+        let next = mark_of(row.as_ref()).saturating_add(1);
+        self.set_mark(condition, next).await
+    }
+
+    /// Takes the table as it is, although the object store has seen a later one: a person has decided so.
+    pub async fn accept_table(&self) -> Result<()> {
+        let next = self.newest_mark().await?.saturating_add(1);
+        self.set_mark(Condition::Any, next).await
+    }
+
+    async fn set_mark(&self, condition: Condition, mark: u64) -> Result<()> {
+        let write = Write::put(mark_key(), condition, json!({ "mark": mark }));
+        match self.table.transact(vec![write]).await {
+            Ok(()) => {}
+            // Another process raises it.
+            Err(gitferry_store::table::TableError::ConditionFailed { .. }) => return Ok(()),
+            Err(error) => return Err(error.into()),
+        }
+        let key = format!("{MARKS}{mark:020}");
+        match self.objects.put(&key, Bytes::from_static(b"mark\n")).await {
+            Ok(_) | Err(ObjectError::Exists { .. }) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let page = self.objects.list(MARKS, None, MAX_LIST_KEYS).await?;
+        for older in page.objects.iter().filter(|object| object.key < key) {
+            self.objects.delete(&older.key).await?;
+        }
+        Ok(())
+    }
+
+    async fn newest_mark(&self) -> Result<u64> {
+        let page = self.objects.list(MARKS, None, MAX_LIST_KEYS).await?;
+        let marks = page.objects.iter().filter_map(|object| object.key.strip_prefix(MARKS)?.parse().ok());
+        Ok(marks.max().unwrap_or(0))
+    }
+
+    /// A mark is raised in the table first: what is read in this order is never the wrong way round by a race.
+    async fn check_mark(&self) -> Result<()> {
+        let in_objects = self.newest_mark().await?;
+        let in_table = mark_of(self.table.get(&mark_key()).await?.as_ref());
+        if in_objects <= in_table {
+            return Ok(());
+        }
+        Err(self.set_back(in_table, in_objects))
+    }
+
+    fn set_back(&self, in_table: u64, newer: u64) -> RegionError {
+        self.wrong(format!(
+            "its table was set back: it is at mark {in_table}, and was at mark {newer} before. Changes that were \
+             acknowledged since are not in it. Restore the newer table; or, if it is lost, take this one with `gitferry \
+             region init {} --accept-older-table`, and compare with the replicas (`gitferry verify LINK`)",
+            self.name
+        ))
+    }
+
+    fn mismatched(&self, in_table: &Identity, in_objects: &Identity) -> RegionError {
+        self.wrong(format!(
+            "its table is of region {} (installation {}), its object store of region {} (installation {}): \
+             gitferry.toml pairs stores that do not belong together",
+            in_table.region, in_table.installation, in_objects.region, in_objects.installation
+        ))
+    }
+
+    fn objects_lack_identity(&self) -> RegionError {
+        self.wrong(
+            "its object store lacks the identity that its table has: it is empty, or another store. Mount or name the \
+             right one, or restore it",
+        )
+    }
+
+    fn table_lacks_identity(&self) -> RegionError {
+        self.wrong(
+            "its table lacks the identity that its object store has: it is empty, or another table. Mount or name the \
+             right one, or restore it",
+        )
+    }
+
+    async fn identity_of_objects(&self) -> Result<Option<Identity>> {
+        let bytes = match self.objects.get(IDENTITY, 0..MAX_IDENTITY_BYTES).await {
+            Ok(bytes) => bytes,
+            Err(ObjectError::NotFound { .. }) => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let document =
+            serde_json::from_slice(&bytes).map_err(|_| self.wrong("its object store's identity is damaged"))?;
+        self.parse(document, "object store").map(Some)
+    }
+
+    fn parse(&self, document: serde_json::Value, store: &str) -> Result<Identity> {
+        let format = document.get("format").and_then(serde_json::Value::as_u64);
+        if let Some(format) = format.filter(|format| *format > FORMAT) {
+            return Err(self.wrong(format!(
+                "its {store} was made by a newer gitferry (format {format}, this build reads up to {FORMAT}): upgrade"
+            )));
+        }
+        serde_json::from_value(document).map_err(|_| self.wrong(format!("its {store}'s identity is damaged")))
+    }
+
+    fn check_name(&self, identity: &Identity) -> Result<()> {
+        if identity.region == self.name {
+            return Ok(());
+        }
+        Err(self.wrong(format!("its stores are those of region {}: gitferry.toml calls them wrong", identity.region)))
+    }
+
+    async fn table_holds_data(&self) -> Result<bool> {
+        for shard in 0..keys::SHARDS {
+            let mut query = Query::prefix(keys::listing_partition(shard), "");
+            query.limit = 1;
+            if !self.table.query(&query).await?.rows.is_empty() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    async fn objects_hold_data(&self) -> Result<bool> {
+        Ok(!self.objects.list(keys::OBJECTS_PREFIX, None, 1).await?.objects.is_empty())
+    }
+
+    /// Whether any of the first repositories has packs or a snapshot.
+    async fn table_names_packs(&self) -> Result<bool> {
+        let mut ids = self.list().await?;
+        ids.truncate(MAX_LOOKED_AT);
+        let heads = read_heads(&*self.table, &ids).await?;
+        let mut heads = heads.into_iter().filter_map(|head| head.ok().flatten());
+        Ok(heads.any(|item| item.head.manifest > 0 || item.head.snapshot.is_some()))
+    }
+
+    fn not_made(&self) -> RegionError {
+        self.wrong(format!(
+            "its stores are empty. If it is new, make it with `gitferry region init {}`; if not, its disk is not mounted, \
+             or gitferry.toml names other stores",
+            self.name
+        ))
+    }
+
+    fn wrong(&self, reason: impl Into<String>) -> RegionError {
+        RegionError::WrongStore { region: self.name.clone(), reason: reason.into() }
+    }
+}

@@ -1,0 +1,261 @@
+//! Importing a local Git repository: only what changed, as one change.
+//!
+//! The order follows [`SourceRepository`]: refs first, then loose objects, then packs, so that whatever
+//! a ref names is found even while Git works on the source.
+
+mod lfs;
+mod objects;
+mod refs;
+mod spool;
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::commit::{MAX_COMMIT_ATTEMPTS, Subject};
+use super::manifest::Manifest;
+use super::{Region, RegionError, Result, blocking};
+use crate::ledger::LedgerError;
+use crate::ledger::change::MAX_LFS_OBJECTS;
+use crate::ledger::head::HeadItem;
+use gitferry_git::lfs::LfsOid;
+use gitferry_git::local::{RefPatterns, SourceRepository};
+use gitferry_git::refs::RefValue;
+
+pub use objects::ImportProgress;
+use objects::Intake;
+use refs::RefsDiff;
+use spool::ImportSpool;
+
+/// How to import.
+#[derive(Clone, Debug)]
+pub struct ImportOptions {
+    /// Which refs; those that are not taken stay as they are.
+    pub patterns: RefPatterns,
+    /// Go on when every ref would be deleted.
+    pub allow_empty: bool,
+    /// Who does it.
+    pub actor: String,
+}
+
+/// What an import did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Imported {
+    /// The repository's name.
+    pub repository: String,
+    /// Its id.
+    pub id: String,
+    /// The number of the change; `None` when nothing had changed.
+    pub change: Option<u64>,
+    /// Refs created, updated, deleted.
+    pub created: u64,
+    /// Refs that have another value.
+    pub updated: u64,
+    /// Refs that are gone.
+    pub deleted: u64,
+    /// Refs in all, afterwards.
+    pub refs: u64,
+    /// Packs that came in.
+    pub packs: u64,
+    /// Objects in them.
+    pub objects: u64,
+    /// Bytes of them and their indexes.
+    pub bytes: u64,
+    /// Git LFS objects that were taken over from the source.
+    pub lfs_objects: u64,
+    /// Their bytes.
+    pub lfs_bytes: u64,
+    /// Git LFS objects that pointers name and that neither the region nor the source has.
+    pub lfs_missing: u64,
+}
+
+impl Region {
+    /// Imports a local repository under a name; makes the repository where there is none.
+    pub async fn import(
+        &self,
+        source: &Path,
+        name: &str,
+        options: &ImportOptions,
+        progress: Arc<ImportProgress>,
+    ) -> Result<Imported> {
+        let path = source.to_owned();
+        let source = Arc::new(blocking(move || Ok::<_, RegionError>(SourceRepository::open(path)?)).await?);
+        let mut existing = self.find(name).await?;
+        for _ in 0..MAX_COMMIT_ATTEMPTS {
+            match self.import_once(source.clone(), name, existing.clone(), options, progress.clone()).await {
+                Err(RegionError::Ledger(LedgerError::Lost { .. }) | RegionError::Moved { .. }) => {}
+                // Another import has made the repository meanwhile: this is one into it now.
+                Err(RegionError::NameTaken { .. }) if existing.is_none() => {}
+                Err(RegionError::Full { .. }) => {
+                    if let Some(item) = &existing {
+                        self.make_room(item).await?;
+                    }
+                }
+                result => return result,
+            }
+            existing = match existing {
+                Some(item) => Some(self.same(name, item.id).await?),
+                None => self.find(name).await?,
+            };
+        }
+        Err(RegionError::Moved { repository: name.into() })
+    }
+
+    async fn import_once(
+        &self,
+        source: Arc<SourceRepository>,
+        name: &str,
+        existing: Option<HeadItem>,
+        options: &ImportOptions,
+        progress: Arc<ImportProgress>,
+    ) -> Result<Imported> {
+        let subject = match &existing {
+            Some(item) => {
+                self.check_writable(item)?;
+                check_format(item, &source)?;
+                Subject::Existing(Box::new(item.clone()))
+            }
+            None => self.new_subject(name, source.object_format())?,
+        };
+        let (head, diff) = self.compare(source.clone(), existing.as_ref(), options).await?;
+        let head_moves = existing.as_ref().is_some_and(|item| item.head.head != head);
+        if existing.is_some() && diff.edits.is_empty() && !head_moves {
+            return self.import_late_lfs(&source, existing, options).await;
+        }
+        if diff.deletes_all() && !options.allow_empty {
+            let reason = "the source has none of the refs that it had; --allow-empty imports that all the same";
+            return Err(RegionError::Refused { repository: name.into(), reason: reason.into() });
+        }
+        let manifest = match &existing {
+            Some(item) => self.manifest(item).await?.0,
+            None => Manifest::default(),
+        };
+        let mut tips = diff.tips.clone();
+        tips.extend(head.object());
+        let folder = self.spool_dir();
+        let spool = blocking(move || ImportSpool::open(&folder)).await?;
+        let intake = Intake {
+            source: source.clone(),
+            repository: name.into(),
+            held: self.local_packs(&manifest.packs).await?,
+            tips,
+            spool: spool.path().to_owned(),
+            progress,
+        };
+        let (packs, mut pointers) = blocking(move || intake.run()).await?;
+        let awaited = match existing.is_some() {
+            true => self.awaited_lfs(subject.id()).await?,
+            false => Vec::new(),
+        };
+        pointers.extend(&awaited);
+        pointers.sort_unstable();
+        pointers.dedup();
+        let mut lfs = self.take_lfs(subject.id(), &source, &pointers).await?;
+        let awaited: HashSet<LfsOid> = awaited.iter().map(|pointer| pointer.oid).collect();
+        lfs.noted.extend(lfs.held.iter().filter(|object| awaited.contains(&object.oid)));
+        let mut imported = Imported {
+            repository: name.into(),
+            created: diff.created,
+            updated: diff.updated,
+            deleted: diff.deleted,
+            packs: packs.len() as u64,
+            objects: packs.iter().map(|pack| u64::from(pack.checked.objects)).sum(),
+            lfs_objects: lfs.taken,
+            lfs_bytes: lfs.taken_bytes,
+            lfs_missing: lfs.missing,
+            ..Imported::default()
+        };
+        let packs = self.put_packs(subject.id(), packs).await?;
+        drop(spool);
+        gitferry_base::fault::crash_point("import-put-packs");
+        imported.bytes = packs.iter().map(|pack| pack.bytes + pack.index_bytes).sum();
+        let mut proposal = self.proposal(&options.actor);
+        proposal.head = Some(head);
+        proposal.refs_added = diff.refs_added();
+        proposal.edits = diff.edits;
+        proposal.packs = packs.clone();
+        let (with_refs, later) = lfs.held.split_at(lfs.held.len().min(MAX_LFS_OBJECTS));
+        proposal.lfs = with_refs.to_vec();
+        let item = match self.commit(&subject, proposal).await {
+            Ok(item) => {
+                self.drop_twins(&item, &packs).await;
+                item
+            }
+            Err(error) => {
+                self.drop_packs(&packs, &error).await;
+                return Err(error);
+            }
+        };
+        // The few that do not fit into one change follow in their own.
+        let item = self.name_lfs_objects(item.id, later, &options.actor).await?.unwrap_or(item);
+        if let Err(error) = self.forget_missing(item.id, &lfs.noted).await {
+            tracing::warn!(%error, repository = %item.id, "notes of LFS objects that have come stay");
+        }
+        let item = self.maintain_snapshot(item).await;
+        self.maintain_packs(item.id, manifest.packs.len() + packs.len()).await;
+        imported.id = item.id.to_string();
+        imported.change = Some(item.head.frontier.seq);
+        imported.refs = item.head.refs;
+        Ok(imported)
+    }
+
+    /// No ref has changed, but LFS objects that were missing may have come to the source since.
+    async fn import_late_lfs(
+        &self,
+        source: &Arc<SourceRepository>,
+        existing: Option<HeadItem>,
+        options: &ImportOptions,
+    ) -> Result<Imported> {
+        let Some(item) = existing else { return Ok(Imported::default()) };
+        let awaited = self.awaited_lfs(item.id).await?;
+        let lfs = self.take_lfs(item.id, source, &awaited).await?;
+        let named = self.name_lfs_objects(item.id, &lfs.held, &options.actor).await?;
+        let mut imported = unchanged(item);
+        imported.change = named.map(|item| item.head.frontier.seq);
+        imported.lfs_objects = lfs.taken;
+        imported.lfs_bytes = lfs.taken_bytes;
+        imported.lfs_missing = lfs.missing;
+        Ok(imported)
+    }
+
+    /// HEAD of the source, and what its refs do to those of the repository.
+    async fn compare(
+        &self,
+        source: Arc<SourceRepository>,
+        existing: Option<&HeadItem>,
+        options: &ImportOptions,
+    ) -> Result<(RefValue, RefsDiff)> {
+        let ledger = match existing {
+            Some(item) => Some(self.refs(item).await?),
+            None => None,
+        };
+        let spool = self.edit_spool();
+        let patterns = options.patterns.clone();
+        blocking(move || {
+            let head = source.head()?;
+            let new = source.refs(&patterns)?;
+            let diff = match ledger {
+                Some(ledger) => refs::diff(new, ledger.open()?, &patterns, spool)?,
+                None => refs::diff(new, std::iter::empty(), &patterns, spool)?,
+            };
+            Ok((head, diff))
+        })
+        .await
+        .map_err(|error: RegionError| error.locate(&self.name, existing.map_or("", |item| &item.head.name)))
+    }
+}
+
+fn check_format(item: &HeadItem, source: &SourceRepository) -> Result<()> {
+    let (ours, theirs) = (item.head.format, source.object_format());
+    if ours == theirs {
+        return Ok(());
+    }
+    let reason = format!("it is a {ours} repository, the source is {theirs}; import it under another name");
+    Err(RegionError::Refused { repository: item.head.name.clone(), reason })
+}
+
+fn unchanged(item: HeadItem) -> Imported {
+    Imported { repository: item.head.name, id: item.id.to_string(), refs: item.head.refs, ..Imported::default() }
+}

@@ -1,0 +1,342 @@
+//! Git LFS objects of a repository: large files that its blobs only point to.
+//!
+//! An object lies in the object store under its SHA-256. A row of the table says that it is there: complete,
+//! checked and durable. The row is written last, so that storing an object twice, or from two sides at once,
+//! is harmless. Changes name the objects that came with them, which is how they reach other regions.
+//!
+//! A pointer may come before its object, where that is allowed. A row notes that; when the object comes, a
+//! change of its own names it. *Invariant:* a process that notes a missing object looks for it again afterwards, and
+//! one that stores an object looks for such a note afterwards, so that one of them names it. A note goes after the
+//! change that names its object; what is noted and held where a process died is named by the next sweep.
+//!
+//! Nothing here is ever deleted. Whatever collects objects one day has to remove the row first, conditional on
+//! its revision, and the object a grace period later.
+
+mod export;
+mod verify;
+
+pub(crate) use export::path_of;
+
+use std::io::Write as _;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, stream};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use tempfile::TempPath;
+
+use super::commit::Subject;
+use super::{Region, RegionError, Result};
+use crate::ledger::advance::read_head;
+use crate::ledger::change::{LfsObject, MAX_LFS_OBJECTS};
+use crate::ledger::head::{HeadItem, RepositoryId};
+use crate::ledger::{LedgerError, keys};
+use gitferry_git::lfs::{LfsOid, Pointer};
+use gitferry_store::objects::{Crc64, Crc64Hasher, ObjectError, ObjectMeta};
+use gitferry_store::table::{Condition, Item, Key, MAX_GET_KEYS, MAX_TRANSACTION_ITEMS, Query, Write};
+
+/// Largest LFS object that is accepted, unless a policy says otherwise.
+pub const MAX_LFS_BYTES: u64 = 16 << 30;
+/// Bytes that are read from the store at a time.
+const CHUNK_BYTES: u64 = 512 * 1024;
+/// Chunks of one object that are read ahead.
+const CHUNKS_IN_FLIGHT: usize = 2;
+/// How often a change that names objects is tried again when somebody else comes first.
+const MAX_NAMING_ATTEMPTS: u32 = 128;
+/// The actor of changes that name what an interrupted upload has left.
+const UPKEEP: &str = "gitferry maintain";
+
+/// The document of an object's row.
+#[derive(Serialize, Deserialize)]
+struct LfsRow {
+    size: u64,
+    #[serde(with = "gitferry_base::text")]
+    crc64: Crc64,
+}
+
+/// The document of a row that notes that an object is missing.
+#[derive(Serialize, Deserialize)]
+struct MissingRow {
+    size: u64,
+}
+
+/// What there is of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LfsState {
+    /// What is held.
+    pub held: Option<LfsObject>,
+    /// Whether a pointer came before it and no change names it yet.
+    pub awaited: bool,
+}
+
+/// Pointers by whether what they stand for is held.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SettledPointers {
+    /// Held objects.
+    pub held: Vec<LfsObject>,
+    /// Pointers to objects that are not.
+    pub missing: Vec<Pointer>,
+    /// Pointers that give a held object another size than it has.
+    pub wrong: Vec<Pointer>,
+    /// Those of the held objects that a row notes as missing. The row may be the only one that still asks for a change
+    /// which names its object: it goes after such a change ([`Region::forget_missing`]), and not before.
+    pub noted: Vec<LfsObject>,
+}
+
+/// An object on its way into a region: hashed while it is written.
+#[derive(Debug)]
+pub struct LfsSpool {
+    file: tempfile::NamedTempFile,
+    sha256: Sha256,
+    crc64: Crc64Hasher,
+    size: u64,
+}
+
+impl LfsSpool {
+    /// An empty file in a folder.
+    pub fn new_in(dir: &Path) -> std::io::Result<Self> {
+        let file = tempfile::NamedTempFile::new_in(dir)?;
+        Ok(LfsSpool { file, sha256: Sha256::new(), crc64: Crc64Hasher::default(), size: 0 })
+    }
+
+    /// Takes more bytes in. Blocking.
+    pub fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.file.write_all(bytes)?;
+        self.sha256.update(bytes);
+        self.crc64.update(bytes);
+        self.size += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Bytes so far.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// The file, and what it turned out to be.
+    pub fn finish(self) -> (TempPath, LfsObject) {
+        let object = LfsObject { oid: LfsOid::of(self.sha256), size: self.size, crc64: self.crc64.finish() };
+        (self.file.into_temp_path(), object)
+    }
+}
+
+impl Region {
+    /// What there is of each of some objects, in their order.
+    pub async fn lfs_states(&self, id: RepositoryId, oids: &[LfsOid]) -> Result<Vec<LfsState>> {
+        let mut states = Vec::with_capacity(oids.len());
+        for oids in oids.chunks(MAX_GET_KEYS / 2) {
+            let wanted: Vec<Key> =
+                oids.iter().flat_map(|oid| [keys::lfs(id, *oid), keys::lfs_missing(id, *oid)]).collect();
+            let rows = self.table.get_many(&wanted).await?;
+            for (oid, rows) in oids.iter().zip(rows.chunks(2)) {
+                let [held, awaited] = rows else { continue };
+                let held = held.as_ref().map(|item| self.lfs_of(*oid, item)).transpose()?;
+                states.push(LfsState { held, awaited: awaited.is_some() });
+            }
+        }
+        Ok(states)
+    }
+
+    /// The objects that are held, in the order of those asked for.
+    pub async fn lfs_objects(&self, id: RepositoryId, oids: &[LfsOid]) -> Result<Vec<Option<LfsObject>>> {
+        let mut objects = Vec::with_capacity(oids.len());
+        for oids in oids.chunks(MAX_GET_KEYS) {
+            let wanted: Vec<Key> = oids.iter().map(|oid| keys::lfs(id, *oid)).collect();
+            for (oid, item) in oids.iter().zip(self.table.get_many(&wanted).await?) {
+                objects.push(item.map(|item| self.lfs_of(*oid, &item)).transpose()?);
+            }
+        }
+        Ok(objects)
+    }
+
+    fn lfs_of(&self, oid: LfsOid, item: &Item) -> Result<LfsObject> {
+        let row = LfsRow::deserialize(&item.document);
+        let row = row.map_err(|_| LedgerError::corrupt(format!("the row {} is not an LFS object", item.key)))?;
+        Ok(LfsObject { oid, size: row.size, crc64: row.crc64 })
+    }
+
+    /// The bytes of an object that is held, read as they are taken. What they fail with is a [`RegionError`] within.
+    pub fn lfs_bytes(
+        &self,
+        id: RepositoryId,
+        oid: LfsOid,
+        range: Range<u64>,
+    ) -> impl Stream<Item = std::io::Result<Bytes>> + Send + use<> {
+        let (store, key): (_, Arc<str>) = (self.objects.clone(), keys::lfs_object(id, oid).into());
+        let chunks = (range.end - range.start).div_ceil(CHUNK_BYTES);
+        let chunk = move |number: u64| {
+            let start = range.start + number * CHUNK_BYTES;
+            let end = (start + CHUNK_BYTES).min(range.end);
+            let (store, key) = (store.clone(), key.clone());
+            async move {
+                let read = store.get(&key, start..end).await;
+                let bytes = read.map_err(|error| std::io::Error::other(RegionError::from(error)))?;
+                match bytes.len() as u64 == end - start {
+                    true => Ok(bytes),
+                    false => Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)),
+                }
+            }
+        };
+        stream::iter(0..chunks).map(chunk).buffered(CHUNKS_IN_FLIGHT)
+    }
+
+    /// Stores an object that has been checked: its bytes, then its row. There already is fine.
+    pub async fn put_lfs_object(&self, id: RepositoryId, object: LfsObject, file: TempPath) -> Result<()> {
+        let key = keys::lfs_object(id, object.oid);
+        match self.objects.put_file(&key, file).await {
+            // Content-addressed: an earlier attempt, or somebody else, stored the very same bytes.
+            Err(ObjectError::Exists { store, key }) => {
+                let there = self.objects.head(&key).await?;
+                let is_it =
+                    |meta: ObjectMeta| meta.size == object.size && meta.crc64.is_none_or(|crc64| crc64 == object.crc64);
+                if !there.is_some_and(is_it) {
+                    let reason = format!("it is not the LFS object of {} bytes that its key says", object.size);
+                    return Err(ObjectError::Corrupt { store, key, reason }.into());
+                }
+            }
+            stored => drop(stored?),
+        }
+        gitferry_base::fault::crash_point("lfs-before-row");
+        self.put_lfs_rows(id, &[object]).await
+    }
+
+    /// Says of objects that lie in the object store that they are there.
+    pub async fn put_lfs_rows(&self, id: RepositoryId, objects: &[LfsObject]) -> Result<()> {
+        for objects in objects.chunks(MAX_TRANSACTION_ITEMS) {
+            let mut writes = Vec::with_capacity(objects.len());
+            for LfsObject { oid, size, crc64 } in objects {
+                let document = serde_json::to_value(LfsRow { size: *size, crc64: *crc64 });
+                let document = document.map_err(std::io::Error::from)?;
+                writes.push(Write::put(keys::lfs(id, *oid), Condition::Any, document));
+            }
+            self.table.transact(writes).await?;
+        }
+        Ok(())
+    }
+
+    /// Sorts pointers by whether what they stand for is held.
+    pub async fn settle_pointers(&self, id: RepositoryId, pointers: &[Pointer]) -> Result<SettledPointers> {
+        let oids: Vec<LfsOid> = pointers.iter().map(|pointer| pointer.oid).collect();
+        let mut settled = SettledPointers::default();
+        for (pointer, held) in pointers.iter().zip(self.lfs_objects(id, &oids).await?) {
+            match held {
+                None => settled.missing.push(*pointer),
+                Some(object) if object.size != pointer.size => settled.wrong.push(*pointer),
+                Some(object) => settled.held.push(object),
+            }
+        }
+        Ok(settled)
+    }
+
+    /// Notes which objects are missing, and finds those that have come meanwhile.
+    pub async fn await_missing(&self, id: RepositoryId, settled: &mut SettledPointers) -> Result<()> {
+        for pointers in settled.missing.chunks(MAX_TRANSACTION_ITEMS) {
+            let mut writes: Vec<Write> = Vec::with_capacity(pointers.len());
+            for Pointer { oid, size } in pointers {
+                let key = keys::lfs_missing(id, *oid);
+                // Two pointers may give one object two sizes.
+                if writes.iter().all(|write| write.key != key) {
+                    let document = serde_json::to_value(MissingRow { size: *size }).map_err(std::io::Error::from)?;
+                    writes.push(Write::put(key, Condition::Any, document));
+                }
+            }
+            self.table.transact(writes).await?;
+        }
+        let again = self.settle_pointers(id, &std::mem::take(&mut settled.missing)).await?;
+        settled.noted.extend(&again.held);
+        settled.held.extend(again.held);
+        settled.wrong.extend(again.wrong);
+        settled.missing = again.missing;
+        Ok(())
+    }
+
+    /// The objects that pointers name and that were not there when these came.
+    pub async fn awaited_lfs(&self, id: RepositoryId) -> Result<Vec<Pointer>> {
+        let mut query = Query::prefix(keys::repository(id), keys::LFS_MISSING_PREFIX);
+        let mut pointers = Vec::new();
+        loop {
+            let mut page = self.table.query(&query).await?;
+            let next = page.next.take();
+            for item in page.readable() {
+                let oid = item.key.sk.strip_prefix(keys::LFS_MISSING_PREFIX).and_then(|oid| oid.parse().ok());
+                if let (Some(oid), Ok(MissingRow { size })) = (oid, MissingRow::deserialize(&item.document)) {
+                    pointers.push(Pointer { oid, size });
+                }
+            }
+            match next {
+                None => return Ok(pointers),
+                next => query.after = next,
+            }
+        }
+    }
+
+    /// Removes the notes that objects are missing, after a change has named them. Notes that stay behind lead to one
+    /// more change that names their objects.
+    pub async fn forget_missing(&self, id: RepositoryId, objects: &[LfsObject]) -> Result<()> {
+        let mut oids: Vec<LfsOid> = objects.iter().map(|object| object.oid).collect();
+        oids.sort_unstable();
+        oids.dedup();
+        for oids in oids.chunks(MAX_TRANSACTION_ITEMS) {
+            let deletes = oids.iter().map(|oid| Write::delete(keys::lfs_missing(id, *oid), Condition::Any)).collect();
+            self.table.transact(deletes).await?;
+        }
+        Ok(())
+    }
+
+    /// Commits changes that name objects which came after their pointers, and nothing else. Returns the head
+    /// after them; `None` when there was nothing to name.
+    pub async fn name_lfs_objects(
+        &self,
+        id: RepositoryId,
+        objects: &[LfsObject],
+        actor: &str,
+    ) -> Result<Option<HeadItem>> {
+        // A request may have named one twice.
+        let mut objects = objects.to_vec();
+        objects.sort_unstable_by_key(|object| object.oid);
+        objects.dedup_by_key(|object| object.oid);
+        let mut head = None;
+        for objects in objects.chunks(MAX_LFS_OBJECTS) {
+            head = Some(self.name_once(id, objects, actor).await?);
+            self.forget_missing(id, objects).await?;
+        }
+        Ok(head)
+    }
+
+    /// Names the objects of a repository that came after their pointers, and whose upload ended before a change named
+    /// them. Returns how many there are; `dry`: they stay as they are. A replica waits for its source.
+    pub async fn name_late_lfs(&self, id: RepositoryId, dry: bool) -> Result<u64> {
+        let oids: Vec<LfsOid> = self.awaited_lfs(id).await?.iter().map(|pointer| pointer.oid).collect();
+        let late: Vec<LfsObject> = self.lfs_objects(id, &oids).await?.into_iter().flatten().collect();
+        if late.is_empty() {
+            return Ok(0);
+        }
+        let writable = read_head(&*self.table, id).await?.is_some_and(|item| self.check_writable(&item).is_ok());
+        if !writable {
+            return Ok(0);
+        }
+        if !dry {
+            self.name_lfs_objects(id, &late, UPKEEP).await?;
+        }
+        Ok(late.len() as u64)
+    }
+
+    async fn name_once(&self, id: RepositoryId, objects: &[LfsObject], actor: &str) -> Result<HeadItem> {
+        for _ in 0..MAX_NAMING_ATTEMPTS {
+            let item = read_head(&*self.table, id).await?;
+            let gone = || RegionError::NoRepository { name: id.to_string(), region: self.name.clone() };
+            let item = item.ok_or_else(gone)?;
+            self.check_writable(&item)?;
+            let mut proposal = self.proposal(actor);
+            proposal.lfs = objects.to_vec();
+            match self.commit(&Subject::Existing(Box::new(item)), proposal).await {
+                Err(RegionError::Ledger(LedgerError::Lost { .. })) => {}
+                result => return result,
+            }
+        }
+        Err(RegionError::Moved { repository: id.to_string() })
+    }
+}

@@ -1,0 +1,268 @@
+//! Checks of pack files that are read where they lie: their bytes are those that the manifest records.
+//!
+//! Each file is checked once per process, and again when it changes: presence and size before anything is read, the
+//! CRC-64/NVME before the first use as far as that takes no time that a client would notice, otherwise in the
+//! background. A damaged pack is reported with the command that mends it, and refused from then on. (Packs in the
+//! cache of a region are checked when they enter it.)
+
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Semaphore;
+
+use super::local::LocalPack;
+use super::{Region, RegionError, Result, blocking};
+use gitferry_base::checksum::file_crc64;
+use gitferry_store::objects::Crc64;
+
+/// Bytes of packs and indexes that are checked before a repository is opened; more of them are checked while it is
+/// served already.
+const CHECKED_BEFORE_BYTES: u64 = 64 * 1024 * 1024;
+/// Packs whose verdict is remembered; above that, all are forgotten and checked again when they are used.
+const MAX_VERDICTS: usize = 100_000;
+
+/// What is known of the pack files of a region.
+#[derive(Debug)]
+pub struct PackChecks {
+    verdicts: Mutex<HashMap<String, (Stamp, Verdict)>>,
+    /// One check at a time reads the disk in the background.
+    background: Semaphore,
+}
+
+/// Tells a version of the two files of a pack from every other one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp([FileStamp; 2]);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct FileStamp {
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+}
+
+#[derive(Clone, Debug)]
+enum Verdict {
+    Sound,
+    Damaged(String),
+    /// A check is under way.
+    Open,
+}
+
+/// Packs that are still to be checked, and their files as they were.
+type Unchecked = Vec<(LocalPack, Stamp)>;
+
+/// Why a pack cannot be used.
+#[derive(Clone, Debug)]
+pub(super) enum Problem {
+    Missing(String),
+    Damaged(String),
+}
+
+impl Default for PackChecks {
+    fn default() -> Self {
+        PackChecks { verdicts: Mutex::default(), background: Semaphore::new(1) }
+    }
+}
+
+impl PackChecks {
+    fn verdicts(&self) -> MutexGuard<'_, HashMap<String, (Stamp, Verdict)>> {
+        self.verdicts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, local: &LocalPack, stamp: Stamp, verdict: Verdict) {
+        let mut verdicts = self.verdicts();
+        if verdicts.len() >= MAX_VERDICTS {
+            verdicts.clear();
+        }
+        verdicts.insert(local.live.key.clone(), (stamp, verdict));
+    }
+
+    /// Checks all packs as far as [`CHECKED_BEFORE_BYTES`] reach; returns those that are still to be checked.
+    /// Blocking.
+    fn check(&self, packs: &[LocalPack]) -> std::result::Result<Unchecked, Box<(LocalPack, Problem)>> {
+        let (mut bytes, mut left) = (0_u64, Vec::new());
+        for local in packs {
+            let stamp = Stamp::of(local).map_err(|problem| Box::new((local.clone(), problem)))?;
+            let known = self.verdicts().get(&local.live.key).filter(|(of, _)| *of == stamp).cloned();
+            match known {
+                Some((_, Verdict::Sound | Verdict::Open)) => continue,
+                Some((_, Verdict::Damaged(reason))) => return Err(Box::new((local.clone(), Problem::Damaged(reason)))),
+                None => {}
+            }
+            bytes = bytes.saturating_add(local.live.bytes).saturating_add(local.live.index_bytes);
+            if bytes > CHECKED_BEFORE_BYTES {
+                self.note(local, stamp, Verdict::Open);
+                left.push((local.clone(), stamp));
+                continue;
+            }
+            let checked = check_bytes(local);
+            self.conclude(local, stamp, &checked);
+            checked.map_err(|problem| Box::new((local.clone(), problem)))?;
+        }
+        Ok(left)
+    }
+
+    fn conclude(&self, local: &LocalPack, stamp: Stamp, checked: &std::result::Result<(), Problem>) {
+        match checked {
+            Ok(()) => self.note(local, stamp, Verdict::Sound),
+            Err(Problem::Damaged(reason)) => self.note(local, stamp, Verdict::Damaged(reason.clone())),
+            // Gone meanwhile: the next use says so.
+            Err(Problem::Missing(_)) => _ = self.verdicts().remove(&local.live.key),
+        }
+    }
+}
+
+impl Stamp {
+    /// The files as they are now, which have to be there with the recorded sizes.
+    fn of(local: &LocalPack) -> std::result::Result<Stamp, Problem> {
+        let stamp = |path: &Path, bytes: u64| match std::fs::metadata(path) {
+            Ok(metadata) if metadata.len() == bytes => {
+                Ok(FileStamp { inode: metadata.ino(), bytes, modified: (metadata.mtime(), metadata.mtime_nsec()) })
+            }
+            Ok(metadata) => Err(Problem::Damaged(format!(
+                "{} has {} bytes, its manifest records {bytes}",
+                path.display(),
+                metadata.len()
+            ))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                Err(Problem::Missing(format!("there is no file {}", path.display())))
+            }
+            Err(error) => Err(Problem::Damaged(format!("{} cannot be read: {error}", path.display()))),
+        };
+        Ok(Stamp([stamp(&local.pack, local.live.bytes)?, stamp(&local.index, local.live.index_bytes)?]))
+    }
+}
+
+/// Reads a pack and its index and compares their checksums. Blocking.
+pub(super) fn check_bytes(local: &LocalPack) -> std::result::Result<(), Problem> {
+    let check = |path: &Path, recorded: Crc64| match file_crc64(path) {
+        Ok(found) if found == recorded => Ok(()),
+        Ok(found) => Err(Problem::Damaged(format!(
+            "{} has the CRC-64/NVME {found}, its manifest records {recorded}",
+            path.display()
+        ))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            Err(Problem::Missing(format!("there is no file {}", path.display())))
+        }
+        Err(error) => Err(Problem::Damaged(format!("{} cannot be read: {error}", path.display()))),
+    };
+    check(&local.pack, local.live.crc64)?;
+    check(&local.index, local.live.index_crc64)
+}
+
+impl Region {
+    /// Checks packs that are read where they lie.
+    ///
+    /// # Errors
+    /// [`RegionError::BadPack`] for one that is missing or damaged; [`RegionError::Moved`] for one that was replaced
+    /// meanwhile.
+    pub(super) async fn check_in_place(&self, packs: &[LocalPack]) -> Result<()> {
+        let (checks, owned) = (self.checks.clone(), packs.to_vec());
+        let checked = blocking(move || Ok::<_, std::io::Error>(checks.check(&owned))).await?;
+        match checked {
+            Ok(left) if left.is_empty() => Ok(()),
+            Ok(left) => {
+                tokio::spawn(self.clone().check_the_rest(left));
+                Ok(())
+            }
+            Err(bad) => {
+                let (local, problem) = *bad;
+                Err(self.explain(&local.live, problem).await)
+            }
+        }
+    }
+
+    async fn check_the_rest(self, left: Unchecked) {
+        for (local, stamp) in left {
+            let _one_at_a_time = self.checks.background.acquire().await;
+            let owned = local.clone();
+            let checked = blocking(move || Ok::<_, std::io::Error>(check_bytes(&owned))).await;
+            let checked = checked.unwrap_or_else(|error| Err(Problem::Missing(error.to_string())));
+            self.checks.conclude(&local, stamp, &checked);
+            if let Err(problem @ Problem::Damaged(_)) = checked {
+                let error: RegionError = self.explain(&local.live, problem).await;
+                tracing::error!(%error, region = self.name, "a pack is damaged; its repository is served no more");
+            }
+        }
+    }
+
+    /// Compares the bytes of packs with what their manifest records, whatever is known of them: for who hands them
+    /// out as files.
+    pub(super) async fn prove_bytes(&self, packs: &[LocalPack]) -> Result<()> {
+        for local in packs {
+            let owned = local.clone();
+            if let Err(problem) = blocking(move || Ok::<_, std::io::Error>(check_bytes(&owned))).await? {
+                return Err(self.explain(&local.live, problem).await);
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::region::manifest::{LivePack, PackClass};
+
+    fn pack(dir: &Path, bytes: &[u8]) -> LocalPack {
+        let (pack, index) = (dir.join("p.pack"), dir.join("p.idx"));
+        std::fs::write(&pack, bytes).unwrap();
+        std::fs::write(&index, b"index").unwrap();
+        let live = LivePack {
+            key: "p.pack".into(),
+            class: PackClass::Live,
+            id: gix::ObjectId::null(gix::hash::Kind::Sha1),
+            bytes: bytes.len() as u64,
+            objects: 1,
+            crc64: Crc64::of(bytes),
+            index_bytes: 5,
+            index_crc64: Crc64::of(b"index"),
+            closed: true,
+        };
+        LocalPack { pack, index, live }
+    }
+
+    fn is_damaged(checks: &PackChecks, local: &LocalPack) -> bool {
+        checks.check(std::slice::from_ref(local)).is_err_and(|bad| matches!(bad.1, Problem::Damaged(_)))
+    }
+
+    #[test]
+    fn a_file_is_checked_again_when_it_changes() {
+        let dir = tempfile::tempdir().unwrap();
+        let local = pack(dir.path(), b"some bytes");
+        let checks = PackChecks::default();
+        assert!(checks.check(std::slice::from_ref(&local)).unwrap().is_empty());
+        let damaged = |checks: &PackChecks| is_damaged(checks, &local);
+        // Another file of the same size in its place, as a copy from a bad disk.
+        let other = dir.path().join("other");
+        std::fs::write(&other, b"some bYtes").unwrap();
+        std::fs::rename(&other, &local.pack).unwrap();
+        assert!(damaged(&checks) && damaged(&checks));
+        std::fs::write(&other, b"some bytes").unwrap();
+        std::fs::rename(&other, &local.pack).unwrap();
+        assert!(checks.check(std::slice::from_ref(&local)).unwrap().is_empty(), "what was mended is used again");
+        std::fs::write(&local.index, b"inde").unwrap();
+        assert!(damaged(&checks));
+        std::fs::remove_file(&local.index).unwrap();
+        let missing = checks.check(std::slice::from_ref(&local)).unwrap_err();
+        assert!(matches!(missing.1, Problem::Missing(_)));
+    }
+
+    #[test]
+    fn what_is_large_is_left_to_the_background_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut local = pack(dir.path(), b"");
+        let large = std::fs::File::create(&local.pack).unwrap();
+        large.set_len(CHECKED_BEFORE_BYTES + 1).unwrap();
+        local.live.bytes = CHECKED_BEFORE_BYTES + 1;
+        let checks = PackChecks::default();
+        let left = checks.check(std::slice::from_ref(&local)).unwrap();
+        assert_eq!(left.len(), 1);
+        assert!(checks.check(std::slice::from_ref(&local)).unwrap().is_empty(), "one check of it is under way");
+        let (_, stamp) = left[0];
+        checks.conclude(&local, stamp, &check_bytes(&local));
+        assert!(is_damaged(&checks, &local));
+    }
+}

@@ -1,0 +1,238 @@
+//! What becomes of each ref of a push in one exact state. Pure.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use gix::bstr::{BStr, BString, ByteSlice};
+
+use super::{PushPolicy, PushState, is_hidden, is_reserved};
+use crate::ledger::change::RefEdit;
+use gitferry_git::receive_pack::Command;
+use gitferry_git::refs::{RefName, RefValue};
+use gitferry_git::view::RefTable;
+
+/// The answer to a client whose picture of a ref is out of date.
+const FETCH_FIRST: &str = "fetch first";
+
+/// What is known of a command, whatever the state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Fact {
+    /// Why it cannot be done: objects are missing, a hook declined, …
+    pub refused: Option<String>,
+    /// Whether its step is a fast-forward; `None` where nothing depends on that, or where there is no step.
+    pub fast_forward: Option<bool>,
+    /// The ref that its name led to over symbolic refs when it was judged; `None` where the name was no symbolic ref.
+    pub leads_to: Option<BString>,
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// One for each command: done, or why not.
+    pub outcomes: Vec<Result<(), String>>,
+    /// The edits of those that are done, sorted by name.
+    pub edits: Vec<RefEdit>,
+    /// A new HEAD.
+    pub head: Option<RefValue>,
+    /// Lines for the person who pushes.
+    pub messages: Vec<String>,
+}
+
+/// Decides on all commands of a push. With `atomic`, all are done or none.
+pub fn decide(commands: &[Command], facts: &[Fact], state: &PushState, policy: &PushPolicy, atomic: bool) -> Decision {
+    decide_on(commands, facts, &state.refs, &state.view.head, policy, atomic)
+}
+
+fn decide_on(
+    commands: &[Command],
+    facts: &[Fact],
+    refs: &RefTable,
+    head: &RefValue,
+    policy: &PushPolicy,
+    atomic: bool,
+) -> Decision {
+    let mut names: HashMap<&BStr, usize> = HashMap::new();
+    for command in commands {
+        *names.entry(command.name.as_bstr()).or_default() += 1;
+    }
+    let nothing = Fact::default();
+    let mut judge = Judge { refs, head, policy, messages: Vec::new() };
+    let mut outcomes: Vec<Result<Option<RefEdit>, String>> = Vec::with_capacity(commands.len());
+    for (number, command) in commands.iter().enumerate() {
+        let fact = facts.get(number).unwrap_or(&nothing);
+        outcomes.push(match names.get(command.name.as_bstr()) {
+            Some(1) => judge.command(command, fact),
+            _ => Err("multiple updates for one ref".into()),
+        });
+    }
+    unite_aliases(commands, &mut outcomes);
+    refuse_conflicts(&mut outcomes, refs, policy);
+    if atomic && outcomes.iter().any(Result::is_err) {
+        for outcome in outcomes.iter_mut().filter(|outcome| outcome.is_ok()) {
+            *outcome = Err("atomic push failure".into());
+        }
+    }
+    let messages = judge.messages;
+    let in_order: Vec<&RefEdit> = outcomes.iter().filter_map(|o| o.as_ref().ok()?.as_ref()).collect();
+    let head = match &policy.with_head {
+        Some(with) => with.head.clone().filter(|new| new != head),
+        None => first_head(&in_order, refs, head),
+    };
+    let mut edits: Vec<RefEdit> = in_order.into_iter().cloned().collect();
+    edits.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    Decision { outcomes: outcomes.into_iter().map(|outcome| outcome.map(drop)).collect(), edits, head, messages }
+}
+
+struct Judge<'a> {
+    refs: &'a RefTable,
+    head: &'a RefValue,
+    policy: &'a PushPolicy,
+    messages: Vec<String>,
+}
+
+impl Judge<'_> {
+    /// The edit that a command amounts to; none where the ref is already what it is to be.
+    ///
+    /// A push to a symbolic ref is one to the ref that it leads to, as in Git; it needs the right to both.
+    fn command(&mut self, command: &Command, fact: &Fact) -> Result<Option<RefEdit>, String> {
+        let name = command.name.as_bstr();
+        self.check_access(name)?;
+        check_form(command, self.policy.mirror)?;
+        let target = self.refs.follow(name).ok_or("broken symref")?;
+        if target != name {
+            self.check_access(target)?;
+        }
+        let valid = RefName::new(target).map_err(|error| format!("funny refname: {}", error.reason))?;
+        let value = self.refs.find(target).and_then(|entry| entry.id.map(ToOwned::to_owned));
+        self.protection(name, command, fact)?;
+        if target != name {
+            self.protection(target, command, fact)?;
+        }
+        if command.new.is_none() && self.policy.with_head.is_none() && self.is_head(target) {
+            return Err("deletion of the current branch prohibited".into());
+        }
+        if command.new.is_none() && value.is_none() {
+            self.messages.push(format!("warning: deleting a non-existent ref: {name}"));
+            return Ok(None);
+        }
+        let judged_for = fact.leads_to.as_ref().unwrap_or(&command.name);
+        if value != command.old || judged_for.as_bstr() != target {
+            return Err(FETCH_FIRST.into());
+        }
+        if let Some(reason) = &fact.refused {
+            return Err(reason.clone());
+        }
+        let edit = RefEdit { name: valid, old: value.map(RefValue::Object), new: command.new.map(RefValue::Object) };
+        Ok(Some(edit).filter(|edit| edit.old != edit.new))
+    }
+
+    /// Refuses names that are not for those who push.
+    fn check_access(&self, name: &BStr) -> Result<(), String> {
+        if is_reserved(name, self.policy.mirror) {
+            return Err("refs/gitferry/ is reserved".into());
+        }
+        if self.policy.hidden.as_ref().is_some_and(|hidden| hidden.matches(name)) {
+            return Err("deny updating a hidden ref".into());
+        }
+        Ok(())
+    }
+
+    fn protection(&self, name: &BStr, command: &Command, fact: &Fact) -> Result<(), String> {
+        for protection in &self.policy.protections {
+            if !protection.refs.matches(name) {
+                continue;
+            }
+            if protection.no_push {
+                return Err("protected ref: no pushes".into());
+            }
+            if protection.no_delete && command.new.is_none() {
+                return Err("protected ref: no deletion".into());
+            }
+            if protection.no_force && fact.fast_forward == Some(false) {
+                return Err("protected ref: non-fast-forward".into());
+            }
+        }
+        Ok(())
+    }
+
+    fn is_head(&self, name: &BStr) -> bool {
+        let RefValue::Symbolic(target) = self.head else { return false };
+        target.as_bstr() == name || self.refs.follow(target.as_bstr()) == Some(name)
+    }
+}
+
+/// Refuses names right below `refs/`, which Git takes from pushes only to delete them. Links (`mirror`) may bring what an
+/// import brought to the other region.
+fn check_form(command: &Command, mirror: bool) -> Result<(), String> {
+    let is_direct = command.name.strip_prefix(b"refs/").is_some_and(|rest| !rest.contains(&b'/'));
+    match is_direct && command.new.is_some() && !mirror {
+        true => Err("funny refname: it stands right below refs/".into()),
+        false => Ok(()),
+    }
+}
+
+/// Lets commands whose names lead to the same ref through as one where they agree, and refuses them all where not.
+fn unite_aliases(commands: &[Command], outcomes: &mut [Result<Option<RefEdit>, String>]) {
+    let mut by_target: HashMap<BString, Vec<usize>> = HashMap::new();
+    for (number, outcome) in outcomes.iter().enumerate() {
+        if let Ok(Some(edit)) = outcome {
+            by_target.entry(edit.name.as_bstr().to_owned()).or_default().push(number);
+        }
+    }
+    for numbers in by_target.into_values().filter(|numbers| numbers.len() > 1) {
+        let new = |number: &usize| commands.get(*number).map(|command| command.new);
+        let agree = numbers.windows(2).all(|pair| new(&pair[0]) == new(&pair[1]));
+        for number in numbers.into_iter().skip(usize::from(agree)) {
+            outcomes[number] = if agree { Ok(None) } else { Err("inconsistent aliased update".into()) };
+        }
+    }
+}
+
+/// Refuses refs that would be directory and file at once. Refs that go make room.
+fn refuse_conflicts(outcomes: &mut [Result<Option<RefEdit>, String>], refs: &RefTable, policy: &PushPolicy) {
+    let edits = || outcomes.iter().filter_map(|outcome| outcome.as_ref().ok()?.as_ref());
+    let gone: HashSet<BString> =
+        edits().filter(|edit| edit.new.is_none()).map(|edit| edit.name.as_bstr().to_owned()).collect();
+    let mut created: BTreeSet<BString> = BTreeSet::new();
+    for outcome in outcomes.iter_mut() {
+        let Ok(Some(RefEdit { name, old: None, new: Some(_) })) = outcome else { continue };
+        match conflict(name.as_bstr(), refs, &gone, &created) {
+            Some(other) if is_hidden(&other, policy.hidden.as_ref(), policy.mirror) => {
+                *outcome = Err("directory/file conflict".into());
+            }
+            Some(other) => *outcome = Err(format!("directory/file conflict with {other}")),
+            None => drop(created.insert(name.as_bstr().to_owned())),
+        }
+    }
+}
+
+/// A ref, old or new, that cannot be beside a new one.
+fn conflict(name: &BStr, refs: &RefTable, gone: &HashSet<BString>, created: &BTreeSet<BString>) -> Option<BString> {
+    let stays = |name: &BStr| !gone.contains(name);
+    for at in name.find_iter("/") {
+        let parent = name[..at].as_bstr();
+        if created.contains(parent) || (refs.find(parent).is_some() && stays(parent)) {
+            return Some(parent.to_owned());
+        }
+    }
+    let below: BString = [name.as_bytes(), b"/"].concat().into();
+    if let Some(child) = created.range(below.clone()..).next().filter(|child| child.starts_with(&below)) {
+        return Some(child.clone());
+    }
+    let children = refs.with_prefix(&below).filter_map(|row| refs.get(row));
+    children.map(|entry| entry.name).find(|child| stays(child)).map(ToOwned::to_owned)
+}
+
+/// Where a push leaves a HEAD whose branch is not there: as it is if its branch comes, else at `main`, `master`, or the
+/// first branch that comes. Without a branch, or where HEAD names one that is there, HEAD stays.
+fn first_head(edits: &[&RefEdit], refs: &RefTable, head: &RefValue) -> Option<RefValue> {
+    let RefValue::Symbolic(target) = head else { return None };
+    let branch = refs.follow(target.as_bstr()).unwrap_or(target.as_bstr());
+    let created = || edits.iter().filter(|edit| edit.new.is_some()).map(|edit| &edit.name);
+    let branches = || created().filter(|name| name.starts_with(b"refs/heads/"));
+    if refs.find(branch).is_some_and(|entry| entry.id.is_some()) || created().any(|name| name.as_bstr() == branch) {
+        return None;
+    }
+    let named = |wanted: &str| branches().find(|name| name.as_bstr() == wanted);
+    let chosen = named("refs/heads/main").or_else(|| named("refs/heads/master")).or_else(|| branches().next());
+    chosen.cloned().map(RefValue::Symbolic)
+}

@@ -1,0 +1,389 @@
+//! Judging a push: everything about it that does not depend on who else pushes. Blocking.
+
+use std::collections::{HashMap, HashSet};
+use std::io::BufRead;
+use std::path::Path;
+
+use gix::ObjectId;
+use gix::bstr::ByteSlice;
+use gix::objs::Kind;
+
+use super::{Fact, PushPolicy, PushState, decide};
+use crate::region::new_pack::NewPack;
+use crate::region::{RegionError, Result};
+use gitferry_base::printable::Printable;
+use gitferry_git::connectivity::missing_from;
+use gitferry_git::fsck::{self, Severity};
+use gitferry_git::lfs::{MAX_POINTERS, Pointer};
+use gitferry_git::pack::{CheckProgress, PackError, PackSet};
+use gitferry_git::receive_pack::{
+    Command, HookInput, IngestError, IngestOptions, PlaceInPush, PushRequest, Quarantine, Received, ReceivedPack,
+    Required, TooDeep, ingest, is_ancestor, look_into_special_blobs, places_of, too_deep, unproven,
+};
+
+/// When something is missing, it is found out for this many commands which of them need it; a push with more
+/// is refused as a whole.
+pub const MAX_SEPARATE_WALKS: usize = 256;
+/// Most findings that a client is told.
+const MAX_TOLD_FINDINGS: usize = 20;
+const MISSING: &str = "missing necessary objects";
+
+/// How far a push is. Any thread may look, and cancel.
+#[derive(Debug, Default)]
+pub struct PushProgress {
+    /// The pack's way here.
+    pub arriving: CheckProgress,
+    /// Its check.
+    pub checking: CheckProgress,
+}
+
+/// What there is to know of a push.
+#[derive(Debug)]
+pub struct Judged {
+    /// One for each command.
+    pub facts: Vec<Fact>,
+    /// The pack, in quarantine.
+    pub(crate) pack: Option<NewPack>,
+    /// What its blobs point to that were not here: LFS objects, sorted, each once.
+    pub(crate) pointers: Vec<Pointer>,
+    /// What is wrong with the pack as a whole, if anything is.
+    pub unpack: std::result::Result<(), String>,
+    /// Lines for the person who pushes.
+    pub messages: Vec<String>,
+}
+
+/// Takes the pack of a push in and judges it. What is wrong with the push is in the answer; an error means
+/// that it could not be judged. `spool` is where files lie until then.
+pub fn judge(
+    state: &PushState,
+    policy: &PushPolicy,
+    request: &PushRequest,
+    actor: &str,
+    input: &mut dyn BufRead,
+    spool: &Path,
+    progress: &PushProgress,
+) -> Result<Judged> {
+    let mut judged = Judged {
+        facts: request.commands.iter().map(|command| first_fact(state, command)).collect(),
+        pack: None,
+        pointers: Vec::new(),
+        unpack: Ok(()),
+        messages: Vec::new(),
+    };
+    let near: Vec<ObjectId> = request.commands.iter().filter_map(|command| command.old).collect();
+    let options = IngestOptions { limits: policy.limits, rules: policy.rules.clone() };
+    let mut received = Received::default();
+    if request.has_pack() {
+        match ingest(input, &state.view, &near, &options, spool, &progress.arriving, &progress.checking) {
+            Ok(some) => received = some,
+            Err(IngestError::Held(error)) => return Err(error.into()),
+            Err(error) => {
+                if error.kind() == gitferry_base::Kind::Environment {
+                    tracing::error!(%error, "a push could not be stored");
+                }
+                judged.refuse_all(error.for_client());
+                return Ok(judged);
+            }
+        }
+    }
+    let Received { pack, checker } = received;
+    // What is wrong with the objects themselves is known without a look at others.
+    let checker = match checker {
+        Some(checker) if checker.errors() > 0 => {
+            let report = checker.into_report();
+            let objects = Objects::new(state, pack.as_ref(), &request.commands, spool)?;
+            let reason = judged.tell_findings(&report, &objects.places_of_findings(&report)?);
+            judged.refuse_all(reason.err().unwrap_or_default());
+            return Ok(judged);
+        }
+        checker => checker,
+    };
+    if pack.as_ref().is_some_and(|pack| pack.checked.pointers.more) {
+        judged.refuse_all(format!("pack: more than {MAX_POINTERS} pointers of Git LFS"));
+        return Ok(judged);
+    }
+    let objects = Objects::new(state, pack.as_ref(), &request.commands, spool)?;
+    let Connected { closed, failed } = objects.connect(&request.commands, &mut judged)?;
+    if let Some(checker) = checker {
+        let is_visible = |id: &ObjectId| objects.needs(id) && !failed.contains(id);
+        let findings = look_into_special_blobs(checker, &objects.new, &state.view, &is_visible)?;
+        if let Err(reason) = judged.tell_findings(&findings, &objects.places_of_findings(&findings)?) {
+            judged.refuse_all(reason);
+            return Ok(judged);
+        }
+    }
+    objects.look_at_depths(&request.commands, &mut judged)?;
+    objects.look_at_steps(policy, &request.commands, &mut judged.facts)?;
+    ask_hook(state, policy, request, actor, spool, pack.as_ref(), &mut judged)?;
+    judged.pointers = objects.new_pointers()?;
+    drop(objects);
+    judged.pack = pack.map(|pack| {
+        let ReceivedPack { file, index, checked, crc64, index_crc64, .. } = pack;
+        NewPack { file, index, checked, crc64, index_crc64, closed }
+    });
+    Ok(judged)
+}
+
+fn first_fact(state: &PushState, command: &Command) -> Fact {
+    let name = command.name.as_bstr();
+    let leads_to = state.refs.follow(name).filter(|target| *target != name).map(ToOwned::to_owned);
+    Fact { leads_to, ..Fact::default() }
+}
+
+impl Judged {
+    /// Refuses everything because of the pack.
+    fn refuse_all(&mut self, reason: String) {
+        self.unpack = Err(reason);
+        self.pack = None;
+        for fact in &mut self.facts {
+            fact.refused = Some("unpacker error".into());
+        }
+    }
+
+    /// Tells what is wrong with objects, and where they stand in the push; fails where that refuses the push.
+    fn tell_findings(&mut self, report: &fsck::Report, places: &Places) -> std::result::Result<(), String> {
+        for finding in report.findings.iter().take(MAX_TOLD_FINDINGS) {
+            let severity = if finding.severity == Severity::Error { "error" } else { "warning" };
+            let place = places.get(&finding.id).map(|place| format!("; it is {}", Printable(place)));
+            self.messages.push(format!("{severity}: {finding}{}", place.unwrap_or_default()));
+        }
+        if report.errors == 0 {
+            return Ok(());
+        }
+        let first = report.findings.iter().find(|finding| finding.severity == Severity::Error);
+        let first = first.map_or_else(|| "objects are malformed".to_owned(), ToString::to_string);
+        let more = match report.errors - 1 {
+            0 => String::new(),
+            more => format!(" (and {more} more)"),
+        };
+        Err(format!("{first}{more}"))
+    }
+}
+
+/// Where objects stand in a push.
+type Places = HashMap<ObjectId, PlaceInPush>;
+
+/// The objects of a push and those that are here.
+struct Objects<'a> {
+    state: &'a PushState,
+    new: PackSet,
+    received: Option<&'a ReceivedPack>,
+    /// What refs are to name.
+    tips: Vec<ObjectId>,
+    /// What the client says they name now.
+    near: Vec<ObjectId>,
+}
+
+/// What is known of the links of a push.
+struct Connected {
+    /// Whether all that the pack links to is in closed packs.
+    closed: bool,
+    /// Objects that are needed and not reachable from what the client sees.
+    failed: HashSet<ObjectId>,
+}
+
+impl<'a> Objects<'a> {
+    fn new(
+        state: &'a PushState,
+        received: Option<&'a ReceivedPack>,
+        commands: &[Command],
+        spool: &Path,
+    ) -> Result<Self> {
+        let mut new = PackSet::new(state.view.format).with_spool(spool.to_owned());
+        if let Some(pack) = received {
+            new.add(&pack.file, &pack.index)?;
+        }
+        let tips = commands.iter().filter_map(|command| command.new).collect();
+        let near = commands.iter().filter_map(|command| command.old).collect();
+        Ok(Objects { state, new, received, tips, near })
+    }
+
+    /// Where the objects of findings stand.
+    fn places_of_findings(&self, report: &fsck::Report) -> Result<Places> {
+        let told = report.findings.iter().take(MAX_TOLD_FINDINGS).map(|finding| finding.id);
+        self.places(told.collect())
+    }
+
+    fn places(&self, wanted: HashSet<ObjectId>) -> Result<Places> {
+        match wanted.is_empty() {
+            true => Ok(Places::new()),
+            false => Ok(places_of(wanted, &self.new, self.tips.iter().copied())?),
+        }
+    }
+
+    /// Whether the pack links to an object that it does not bring.
+    fn needs(&self, id: &ObjectId) -> bool {
+        self.received.is_some_and(|pack| pack.checked.unresolved.binary_search_by(|link| link.id.cmp(id)).is_ok())
+    }
+
+    /// Those of `required` that are not reachable from what the client sees.
+    fn unproven(&self, required: &[Required]) -> Result<HashSet<ObjectId>> {
+        match required.is_empty() {
+            true => Ok(HashSet::new()),
+            false => Ok(unproven(&self.state.view, &self.new, &self.tips, &self.near, required)?),
+        }
+    }
+
+    /// Pointers in blobs that are new to the client: those that it sees have brought their objects when they came, or
+    /// were let in without.
+    fn new_pointers(&self) -> Result<Vec<Pointer>> {
+        let Some(pack) = self.received else { return Ok(Vec::new()) };
+        let is_base = |blob: &ObjectId| pack.completed_with.binary_search(blob).is_ok();
+        let found = pack.checked.pointers.found.iter().map(|found| found.blob);
+        let sent_again = found.filter(|blob| !is_base(blob) && self.state.view.packs.contains(blob));
+        let required: Vec<Required> = sent_again.map(|id| Required { id, kind: Some(Kind::Blob) }).collect();
+        let hidden = self.unproven(&required)?;
+        let is_held = |blob: &ObjectId| self.state.view.packs.contains(blob) && !hidden.contains(blob);
+        Ok(pack.checked.pointers.of_blobs(|blob| !is_held(blob)))
+    }
+
+    /// Proves that nothing is missing, and says of which commands that is not true.
+    fn connect(&self, commands: &[Command], judged: &mut Judged) -> Result<Connected> {
+        let mut required: Vec<Required> = Vec::new();
+        let mut sound = true;
+        if let Some(ReceivedPack { checked, .. }) = self.received {
+            required.extend(checked.unresolved.iter().map(|link| Required { id: link.id, kind: Some(link.kind) }));
+            sound = checked.mismatched.is_empty() && checked.unparsable_count == 0;
+        }
+        let outside = self.tips.iter().filter(|tip| !self.new.contains(tip));
+        required.extend(outside.map(|tip| Required { id: *tip, kind: None }));
+        let failed = self.unproven(&required)?;
+        if sound && failed.is_empty() {
+            return Ok(Connected { closed: self.is_closed(), failed });
+        }
+        self.refuse_incomplete(commands, judged, &failed)?;
+        Ok(Connected { closed: false, failed })
+    }
+
+    /// Whether everything that the pack needs lies in closed packs.
+    fn is_closed(&self) -> bool {
+        let Some(received) = self.received else { return true };
+        let closed = self.state.local.packs.iter().map(|pack| pack.live.closed);
+        let indices: Vec<_> =
+            self.state.view.packs.indices().zip(closed).filter(|(_, closed)| *closed).map(|(index, _)| index).collect();
+        let held = |id: &ObjectId| indices.iter().any(|index| index.row_of(id).is_some());
+        received.checked.unresolved.iter().all(|link| held(&link.id))
+    }
+
+    /// Refuses the commands whose objects need something that `failed`, or are not what others take them for.
+    ///
+    /// What is told of the first such object follows from the pack alone: that it is hidden does not show.
+    fn refuse_incomplete(&self, commands: &[Command], judged: &mut Judged, failed: &HashSet<ObjectId>) -> Result<()> {
+        let together = commands.len() > MAX_SEPARATE_WALKS;
+        let proven = |id: &gix::oid| !failed.contains(id) && !self.new.contains(id);
+        let mut told = Vec::new();
+        for (command, fact) in commands.iter().zip(&mut judged.facts) {
+            let Some(new) = command.new else { continue };
+            let name = command.name.to_string();
+            let missing = if together { Vec::new() } else { missing_from([(name, new)], &self.new, &proven)? };
+            if together || !missing.is_empty() {
+                fact.refused = Some(MISSING.into());
+            }
+            let more = MAX_TOLD_FINDINGS.saturating_sub(told.len()).min(1);
+            told.extend(missing.into_iter().take(more));
+        }
+        let places = self.places(told.iter().map(|missing| missing.id).collect())?;
+        for missing in told {
+            let place = places.get(&missing.id).map(|place| format!("; it is {}", Printable(place)));
+            judged.messages.push(format!("error: {}{}", Printable(&missing), place.unwrap_or_default()));
+        }
+        Ok(())
+    }
+
+    /// Refuses what could not be served afterwards.
+    fn look_at_depths(&self, commands: &[Command], judged: &mut Judged) -> Result<()> {
+        let (view, new, facts) = (&self.state.view, &self.new, &mut judged.facts);
+        let tips = commands.iter().zip(&*facts).filter(|(_, fact)| fact.refused.is_none());
+        let tips: Vec<ObjectId> = tips.filter_map(|(command, _)| command.new).filter(|tip| !view.is_tip(tip)).collect();
+        let Some(first) = too_deep(&view.packs, new, view.format, tips)? else { return Ok(()) };
+        let together = commands.len() > MAX_SEPARATE_WALKS;
+        if let TooDeep::Tree(tree) = first
+            && let Some(place) = self.places([tree].into())?.remove(&tree)
+        {
+            judged.messages.push(format!("error: {first}; it is {}", Printable(place)));
+        }
+        for (command, fact) in commands.iter().zip(facts).filter(|(_, fact)| fact.refused.is_none()) {
+            let reason = match together {
+                true => Some(first),
+                false => too_deep(&view.packs, new, view.format, command.new)?,
+            };
+            fact.refused = reason.map(|reason| reason.to_string());
+        }
+        Ok(())
+    }
+
+    /// What a step is, where that matters: branches name commits, and some refs only move forward.
+    fn look_at_steps(&self, policy: &PushPolicy, commands: &[Command], facts: &mut [Fact]) -> Result<()> {
+        for (command, fact) in commands.iter().zip(facts).filter(|(_, fact)| fact.refused.is_none()) {
+            let Some(new) = command.new else { continue };
+            let target = fact.leads_to.as_ref().unwrap_or(&command.name).as_bstr();
+            let names = [command.name.as_bstr(), target];
+            if names.iter().any(|name| name.starts_with(b"refs/heads/")) && self.kind(&new)? != Some(Kind::Commit) {
+                fact.refused = Some("a branch must name a commit".into());
+                continue;
+            }
+            let guarded =
+                policy.protections.iter().any(|p| p.no_force && names.iter().any(|name| p.refs.matches(name)));
+            if let (true, Some(old)) = (guarded, command.old) {
+                fact.fast_forward = Some(is_ancestor(&old, &new, [&self.new, &*self.state.view.packs])?);
+            }
+        }
+        Ok(())
+    }
+
+    fn kind(&self, id: &ObjectId) -> Result<Option<Kind>> {
+        for set in [&self.new, &*self.state.view.packs] {
+            if let Some(location) = set.locate(id) {
+                let finder = set.finder().map_err(|fault| PackError { path: "?".into(), fault })?;
+                return Ok(Some(finder.kind(location)?));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Asks the hook about what would be done otherwise.
+fn ask_hook(
+    state: &PushState,
+    policy: &PushPolicy,
+    request: &PushRequest,
+    actor: &str,
+    spool: &Path,
+    received: Option<&ReceivedPack>,
+    judged: &mut Judged,
+) -> Result<()> {
+    let Some(hook) = &policy.hook else { return Ok(()) };
+    let decision = decide(&request.commands, &judged.facts, state, policy, request.capabilities.atomic);
+    let done = request.commands.iter().zip(&decision.outcomes).filter(|(_, outcome)| outcome.is_ok());
+    let commands: Vec<Command> = done.map(|(command, _)| command.clone()).collect();
+    if commands.is_empty() {
+        return Ok(());
+    }
+    let held = state.local.packs.iter().map(|pack| (pack.pack.clone(), pack.index.clone()));
+    let new = received.map(|pack| (&*pack.file, &*pack.index));
+    let quarantine = Quarantine::lay_out(spool, &state.view, held, new).map_err(RegionError::Io)?;
+    let push = HookInput {
+        repository: &state.item.head.name,
+        actor,
+        format: state.view.format,
+        commands: &commands,
+        options: &request.options,
+        quarantine: &quarantine,
+        view: &state.view,
+    };
+    let declined = match hook.judge(&push) {
+        Ok(verdict) => {
+            judged.messages.extend(verdict.output);
+            (!verdict.accepted).then_some("pre-receive hook declined")
+        }
+        Err(error) => {
+            tracing::error!(%error, repository = push.repository, "a push could not be judged by its hook");
+            judged.messages.push(format!("error: {error}"));
+            Some("pre-receive hook failed")
+        }
+    };
+    if let Some(reason) = declined {
+        judged.facts.iter_mut().for_each(|fact| fact.refused = Some(reason.into()));
+    }
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! What becomes of a push whose blobs point to LFS objects.
+
+use serde::Deserialize;
+
+use super::{Judged, PushPolicy};
+use crate::ledger::change::MAX_LFS_OBJECTS;
+use crate::ledger::head::RepositoryId;
+use crate::region::lfs::SettledPointers;
+use crate::region::{Region, Result};
+use gitferry_git::lfs::Pointer;
+use gitferry_git::receive_pack::Command;
+
+/// Most LFS objects that a client is told are missing.
+pub const MAX_TOLD_LFS: usize = 20;
+
+/// What becomes of pointers to LFS objects that are not here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Missing {
+    /// The push is refused.
+    #[default]
+    Refuse,
+    /// They are taken; the objects may come later.
+    Allow,
+}
+
+impl Region {
+    /// Refuses a push whose LFS objects are not here, unless the policy takes it all the same. Its change has to name
+    /// those that are held, and forgets afterwards which of them were noted as missing.
+    pub(super) async fn judge_lfs(
+        &self,
+        id: RepositoryId,
+        policy: &PushPolicy,
+        commands: &[Command],
+        judged: &mut Judged,
+    ) -> Result<SettledPointers> {
+        let pointers = std::mem::take(&mut judged.pointers);
+        if pointers.is_empty() || judged.facts.iter().all(|fact| fact.refused.is_some()) {
+            return Ok(SettledPointers::default());
+        }
+        if pointers.len() > MAX_LFS_OBJECTS {
+            let reason = format!("more than {MAX_LFS_OBJECTS} LFS objects at once; push the history in steps");
+            refuse(judged, commands, &reason);
+            return Ok(SettledPointers::default());
+        }
+        let mut settled = self.settle_pointers(id, &pointers).await?;
+        if policy.lfs == Missing::Allow && settled.wrong.is_empty() {
+            self.await_missing(id, &mut settled).await?;
+        }
+        if !settled.wrong.is_empty() {
+            tell(judged, "pointers give LFS objects another size than they have", &settled.wrong);
+            refuse(judged, commands, "LFS objects have another size");
+        }
+        if policy.lfs == Missing::Refuse && !settled.missing.is_empty() {
+            tell(judged, "LFS objects are missing here", &settled.missing);
+            let hint =
+                "hint: upload them with `git lfs push --all REMOTE` (or `git lfs push REMOTE BRANCH`), then push again";
+            judged.messages.push(hint.into());
+            refuse(judged, commands, "LFS objects are missing");
+        }
+        Ok(settled)
+    }
+}
+
+fn tell(judged: &mut Judged, what: &str, pointers: &[Pointer]) {
+    judged.messages.push(format!("error: {} {what}:", pointers.len()));
+    let lines = pointers.iter().take(MAX_TOLD_LFS);
+    judged.messages.extend(lines.map(|Pointer { oid, size }| format!("error:   {oid} ({size} bytes)")));
+    if let Some(more) = pointers.len().checked_sub(MAX_TOLD_LFS).filter(|more| *more > 0) {
+        judged.messages.push(format!("error:   and {more} more"));
+    }
+}
+
+/// Refuses what brings objects; deletions go on.
+fn refuse(judged: &mut Judged, commands: &[Command], reason: &str) {
+    for (command, fact) in commands.iter().zip(&mut judged.facts) {
+        if command.new.is_some() {
+            fact.refused.get_or_insert_with(|| reason.into());
+        }
+    }
+}

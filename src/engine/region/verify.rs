@@ -1,0 +1,332 @@
+//! Verifying: proof that a repository is what its ledger says, from the bytes up.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use gix::ObjectId;
+use serde::Serialize;
+
+use super::consolidate::PackAside;
+use super::fold::{FoldError, Folded, fold};
+use super::local::{LocalPack, LocalPacks};
+use super::manifest::{LivePack, Manifest};
+use super::{Region, RegionError, Result, blocking};
+use crate::ledger::LedgerError;
+use crate::ledger::advance::read_head;
+use crate::ledger::change::LfsObject;
+use crate::ledger::hash::{HashedRefs, Lattice};
+use crate::ledger::head::{Frontier, Head, HeadItem};
+use crate::ledger::keys;
+use crate::ledger::log::read_chain;
+use crate::ledger::refs::RefsAt;
+use gitferry_base::Kind;
+use gitferry_git::connectivity::missing_from;
+use gitferry_git::pack::{CheckOptions, CheckProgress, CheckedPack, PackSet, check_pack};
+
+/// Most differences that are listed for one repository.
+pub const MAX_FINDINGS: usize = 1_000;
+
+/// What a verification found.
+#[derive(Clone, Debug, Serialize)]
+pub struct Verified {
+    /// The repository's name.
+    pub repository: String,
+    /// Its id.
+    pub id: String,
+    /// The region.
+    pub region: String,
+    /// The state that was verified.
+    pub frontier: Frontier,
+    /// Changes whose hashes were followed.
+    pub changes: u64,
+    /// Refs that the digest was computed over.
+    pub refs: u64,
+    /// Packs that were looked at.
+    pub packs: u64,
+    /// LFS objects that its changes name.
+    pub lfs_objects: u64,
+    /// Objects that were hashed (`--deep`).
+    pub objects: u64,
+    /// Bytes of packs, indexes and LFS objects.
+    pub bytes: u64,
+    /// Whether packs were hashed and reachability proven.
+    pub deep: bool,
+    /// Everything that is not as it should be.
+    pub findings: Vec<String>,
+}
+
+impl Verified {
+    fn find(&mut self, finding: impl Into<String>) {
+        if self.findings.len() < MAX_FINDINGS {
+            self.findings.push(finding.into());
+        }
+    }
+}
+
+impl Region {
+    /// Verifies one repository. Differences are findings, not errors; an error means that it could not be
+    /// verified.
+    pub async fn verify(&self, item: &HeadItem, deep: bool, progress: Arc<CheckProgress>) -> Result<Verified> {
+        let mut verified = Verified {
+            repository: item.head.name.clone(),
+            id: item.id.to_string(),
+            region: self.name.clone(),
+            frontier: item.head.frontier,
+            changes: 0,
+            refs: 0,
+            packs: 0,
+            lfs_objects: 0,
+            objects: 0,
+            bytes: 0,
+            deep,
+            findings: Vec::new(),
+        };
+        let folded = self.verify_chain(item, &mut verified).await?;
+        let (lfs, by_ledger) = folded.map_or_else(Default::default, |folded| (folded.lfs, folded.refs));
+        let lfs: Vec<LfsObject> = lfs.into_values().collect();
+        verified.lfs_objects = lfs.len() as u64;
+        verified.bytes = lfs.iter().map(|object| object.size).fold(0, u64::saturating_add);
+        self.verify_lfs(item, &lfs, deep).await?.into_iter().for_each(|finding| verified.find(finding));
+        let tips = self.verify_refs(item, by_ledger.as_ref(), &mut verified, deep).await?;
+        self.verify_name(item, &mut verified).await?;
+        let manifest = match self.manifest(item).await {
+            Ok((manifest, _)) => manifest,
+            Err(error @ RegionError::Corrupt { .. }) => {
+                verified.find(error.to_string());
+                return Ok(verified);
+            }
+            Err(error) => return Err(error),
+        };
+        for pack in self.still_aside(item, &manifest, deep).await? {
+            let (id, key, reason) = (pack.pack, pack.key, pack.reason);
+            verified.find(format!("pack {id} is damaged and consolidation passes over it: {reason} (object {key})"));
+        }
+        let present = self.verify_presence(&manifest, &mut verified).await?;
+        if deep {
+            let local = self.stored_packs(&present).await?;
+            let (format, dir) = (item.head.format, self.spool_dir());
+            let check = Deep { local, format, dir, tips, progress };
+            verified = blocking(move || check.run(verified)).await?;
+        }
+        Ok(verified)
+    }
+
+    /// The hash chain, and that it leads to the head. Returns what it comes to, if it is sound.
+    async fn verify_chain(&self, item: &HeadItem, verified: &mut Verified) -> Result<Option<Folded>> {
+        let rows = match read_chain(&*self.table, item.id, Frontier::ORIGIN, item.head.frontier).await {
+            Ok(rows) => rows,
+            Err(error @ (LedgerError::Corrupt(_) | LedgerError::Fork { .. })) => {
+                verified.find(error.to_string());
+                return Ok(None);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        verified.changes = rows.len() as u64;
+        let (log, id) = (self.log(), item.id);
+        let folding = move || Ok::<_, std::io::Error>(fold(&log, id, None, &rows));
+        match blocking(folding).await? {
+            Ok(folded) => {
+                compare(&folded.head, &item.head, verified);
+                return Ok(Some(folded));
+            }
+            Err(FoldError::Ledger(error)) if !is_damage(error.kind()) => return Err(error.into()),
+            Err(error) => verified.find(error.to_string()),
+        }
+        Ok(None)
+    }
+
+    /// The row of the repository's name points to it.
+    async fn verify_name(&self, item: &HeadItem, verified: &mut Verified) -> Result<()> {
+        if !item.head.named {
+            return Ok(());
+        }
+        let row = self.table.get(&keys::name(&item.head.name)).await?;
+        let holder = row.as_ref().map(|row| row.document.get("id").and_then(serde_json::Value::as_str));
+        let problem = match holder {
+            Some(Some(id)) if id == verified.id => return Ok(()),
+            Some(Some(id)) => format!("the row of its name points to repository {}", id.escape_debug()),
+            Some(None) => "the row of its name has no id".to_owned(),
+            None => "the row of its name is missing".to_owned(),
+        };
+        // A rename may have come between the two reads.
+        if read_head(&*self.table, item.id).await?.as_ref() == Some(item) {
+            verified.find(problem);
+        }
+        Ok(())
+    }
+
+    /// The hash of all refs, computed afresh, against that of the head and, where the changes told it, that of the
+    /// ledger: the head's may be of a kind that can be forged. Returns what the refs name, if it is wanted.
+    async fn verify_refs(
+        &self,
+        item: &HeadItem,
+        by_ledger: Option<&Lattice>,
+        verified: &mut Verified,
+        collect: bool,
+    ) -> Result<Vec<(String, ObjectId)>> {
+        let refs = match self.refs(item).await {
+            Ok(refs) => refs,
+            Err(error) if error.kind() == Kind::Corrupt => {
+                verified.find(format!("the refs cannot be read: {error}"));
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(error),
+        };
+        let read = blocking(move || Ok::<_, std::io::Error>(read_refs(refs, collect))).await?;
+        let (mut hash, count, mut tips) = match read {
+            Ok(read) => read,
+            Err(error) if !is_damage(error.kind()) => return Err(error.into()),
+            Err(error) => {
+                verified.find(format!("the refs cannot be read: {error}"));
+                return Ok(Vec::new());
+            }
+        };
+        hash.add_head(&item.head);
+        verified.refs = count;
+        if !hash.is_of(&item.head) {
+            verified.find(format!("the refs do not have digest {}, as the head says", item.head.refs_hash.digest()));
+        } else if by_ledger.is_some_and(|refs| *refs != hash.lattice) {
+            verified.find("the refs are not those that its changes make");
+        }
+        tips.extend(item.head.head.object().map(|id| ("HEAD".to_owned(), *id)));
+        Ok(tips)
+    }
+
+    /// The packs that consolidation has set aside; read again first where all is read.
+    async fn still_aside(&self, item: &HeadItem, manifest: &Manifest, deep: bool) -> Result<Vec<PackAside>> {
+        if deep {
+            match self.recheck_aside(item.id, manifest, true).await {
+                Ok(aside) => return Ok(aside),
+                Err(error) => tracing::warn!(%error, repository = item.head.name, "could not read packs again"),
+            }
+        }
+        self.packs_aside_of(item.id).await
+    }
+
+    /// Every pack and index is there with the right size. Returns the packs that are.
+    async fn verify_presence(&self, manifest: &Manifest, verified: &mut Verified) -> Result<Vec<LivePack>> {
+        let mut present = Vec::new();
+        for pack in &manifest.packs {
+            verified.packs += 1;
+            verified.bytes = verified.bytes.saturating_add(pack.bytes + pack.index_bytes);
+            let mut sound = true;
+            let index = ("index", keys::index_of(&pack.key), pack.index_bytes, pack.index_crc64);
+            for (what, key, size, crc64) in [("pack", pack.key.clone(), pack.bytes, pack.crc64), index] {
+                let problem = match self.objects.head(&key).await? {
+                    None => "is missing".to_owned(),
+                    Some(meta) if meta.size != size => format!("has {} bytes, not {size}", meta.size),
+                    Some(meta) if meta.crc64.is_some_and(|stored| stored != crc64) => {
+                        format!("has another CRC-64/NVME in the store than {crc64}")
+                    }
+                    Some(_) => continue,
+                };
+                sound = false;
+                verified.find(format!("the {what} of pack {} {problem} (object {key})", pack.id));
+            }
+            if sound {
+                present.push(pack.clone());
+            }
+        }
+        Ok(present)
+    }
+}
+
+/// Whether what was read is to blame, and not the surroundings in which it was read.
+fn is_damage(kind: Kind) -> bool {
+    matches!(kind, Kind::Corrupt | Kind::Missing | Kind::Refused)
+}
+
+/// What the ledger makes of the head against what the head says.
+fn compare(ledger: &Head, head: &Head, verified: &mut Verified) {
+    let pairs = [
+        ("name", ledger.name.clone(), head.name.clone()),
+        ("state", ledger.state.to_string(), head.state.to_string()),
+        ("HEAD", ledger.head.to_string(), head.head.to_string()),
+        ("refs digest", ledger.refs_hash.digest().to_string(), head.refs_hash.digest().to_string()),
+        ("number of refs", ledger.refs.to_string(), head.refs.to_string()),
+        ("object format", ledger.format.to_string(), head.format.to_string()),
+    ];
+    for (what, expected, found) in pairs {
+        if expected != found {
+            verified.find(format!("the head says {what} {found}, its ledger makes it {expected}"));
+        }
+    }
+}
+
+type Refs = (HashedRefs, u64, Vec<(String, ObjectId)>);
+
+fn read_refs(refs: RefsAt, collect: bool) -> std::result::Result<Refs, LedgerError> {
+    let (mut hash, mut count, mut tips) = (HashedRefs::default(), 0, Vec::new());
+    for entry in refs.open()? {
+        let (name, value) = entry?;
+        hash.edit(name.as_bstr(), None, Some(&value));
+        count += 1;
+        if let (true, Some(id)) = (collect, value.object()) {
+            tips.push((name.to_string(), *id));
+        }
+    }
+    Ok((hash, count, tips))
+}
+
+/// The part of a deep verification that reads packs. Blocking.
+struct Deep {
+    local: LocalPacks,
+    format: gix::hash::Kind,
+    dir: std::path::PathBuf,
+    tips: Vec<(String, ObjectId)>,
+    progress: Arc<CheckProgress>,
+}
+
+impl Deep {
+    fn run(self, mut verified: Verified) -> Result<Verified> {
+        let mut all = PackSet::new(self.format).with_spool(self.dir.clone());
+        let mut checked = Vec::new();
+        for local in &self.local.packs {
+            match self.check(local) {
+                Ok(pack) => {
+                    verified.objects += u64::from(pack.objects);
+                    if pack.id != local.live.id {
+                        verified
+                            .find(format!("pack {} is really pack {} ({})", local.live.id, pack.id, local.live.key));
+                    }
+                    all.add(&local.pack, &local.index)?;
+                    checked.push(pack);
+                }
+                Err(RegionError::Pack(error)) if is_damage(error.kind()) => {
+                    verified.find(format!("pack {} is damaged: {error}", local.live.id));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.verify_reachability(&checked, &all, &mut verified)?;
+        Ok(verified)
+    }
+
+    /// Checks one pack in full. The index that this writes is not wanted: where the region's own disk is
+    /// full or read-only, it goes elsewhere.
+    fn check(&self, local: &LocalPack) -> Result<CheckedPack> {
+        let options = CheckOptions::new(self.format);
+        let check_in = |dir: &Path| -> Result<CheckedPack> {
+            let index = tempfile::NamedTempFile::new_in(dir)?.into_temp_path();
+            Ok(check_pack(&local.pack, Some(&local.index), &options, &index, &self.progress)?)
+        };
+        match check_in(&self.dir) {
+            Err(error) if error.kind() == Kind::Environment => check_in(&std::env::temp_dir()),
+            result => result,
+        }
+    }
+
+    /// Every object reachable from every ref is there: at once where nothing lacks anything, else by a walk.
+    fn verify_reachability(&self, checked: &[CheckedPack], all: &PackSet, verified: &mut Verified) -> Result<()> {
+        let sound = |pack: &CheckedPack| pack.mismatched.is_empty() && pack.unparsable_count == 0;
+        let complete =
+            checked.iter().all(|pack| sound(pack) && pack.unresolved.iter().all(|link| all.contains(&link.id)));
+        if complete && self.tips.iter().all(|(_, id)| all.contains(id)) {
+            return Ok(());
+        }
+        for missing in missing_from(self.tips.iter().cloned(), all, &|_| false)? {
+            verified.find(missing.to_string());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,355 @@
+//! What one invocation does: SQS batches, single events, schedules.
+//!
+//! Events become due marks first, so whatever the deadline cuts off is not lost. What is cut off comes again as a
+//! message of its own, with a receive count of zero: work that takes many invocations is no reason for a
+//! dead-letter queue.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::{StreamExt as _, stream};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tokio::time::{Instant, timeout_at};
+
+use super::links::{FunctionLink, OpenServed};
+use super::work::{End, Work, announce_the_rest, continue_later, deliver, different, lateness, merged};
+use crate::events::codecommit::{self, Announcement, Rejection, StateChange};
+use crate::events::due::DueMarks;
+use crate::events::intake::{IntakeError, Taken, take};
+use crate::events::outbox::Publisher;
+use crate::events::sqs::{MAX_MESSAGES, Outcome, Queue, take_batch};
+use crate::worker::metrics::Figures;
+use crate::worker::sources::DUE_AFTER;
+use gitferry_replication::pass::MAX_JOBS;
+use gitferry_replication::{AnyLink, ReplicationError};
+
+/// Most records of one batch (Lambda's limit for standard queues).
+const MAX_RECORDS: usize = 10_000;
+/// The `detail-type` of EventBridge's schedules.
+const SCHEDULED: &str = "Scheduled Event";
+
+/// Why an invocation failed as a whole.
+#[derive(Debug, thiserror::Error)]
+pub enum HandlerError {
+    /// The event cannot be acted on and there is no dead-letter queue in the configuration.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// A region failed.
+    #[error(transparent)]
+    Replication(#[from] ReplicationError),
+    /// Records come from a queue that no link has.
+    #[error("no link of this function has the queue {0}")]
+    NoLink(String),
+    /// Not everything was delivered.
+    #[error("{0}")]
+    Unfinished(String),
+}
+
+/// A link of the function.
+#[derive(Debug)]
+pub struct Served {
+    /// The link.
+    pub link: AnyLink,
+    /// Its queue.
+    pub queue: Option<Queue>,
+    /// Announces what was delivered, where the target's events go anywhere.
+    pub publisher: Option<Publisher>,
+}
+
+/// Handles invocations.
+#[derive(Debug)]
+pub struct Handler {
+    links: Vec<FunctionLink>,
+    jobs: usize,
+    /// Of this invocation, by link.
+    figures: Mutex<BTreeMap<String, Figures>>,
+}
+
+/// What a sweep of one link came to.
+#[derive(Debug, Default)]
+struct Swept {
+    delivered: u64,
+    cut_off: u64,
+    failed: Option<ReplicationError>,
+}
+
+/// A record of a batch.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Record {
+    message_id: String,
+    #[serde(default)]
+    body: String,
+    #[serde(default, rename = "eventSourceARN")]
+    queue_arn: String,
+}
+
+impl Handler {
+    /// A handler for some links that delivers `jobs` repositories at a time.
+    pub fn new(links: Vec<Served>, jobs: usize) -> Self {
+        let links = links.into_iter().map(FunctionLink::open).collect();
+        Handler { links, jobs: jobs.clamp(1, MAX_JOBS), figures: Mutex::default() }
+    }
+
+    /// Serves more links, which do not open yet: each invocation tries to open them, and fails what is theirs alone
+    /// until they do.
+    #[must_use]
+    pub fn with_late(mut self, late: Vec<Arc<dyn OpenServed>>) -> Self {
+        self.links.extend(late.into_iter().map(FunctionLink::late));
+        self
+    }
+
+    fn open(&self) -> impl Iterator<Item = &Served> {
+        self.links.iter().filter_map(FunctionLink::served)
+    }
+
+    /// Why some link is not open, if one is not.
+    fn closed(&self) -> Option<String> {
+        self.links.iter().find(|link| link.served().is_none()).map(FunctionLink::reason)
+    }
+
+    /// What came of each link since the last time.
+    pub fn take_figures(&self) -> Vec<Figures> {
+        let mut taken = std::mem::take(&mut *self.figures.lock().unwrap_or_else(PoisonError::into_inner));
+        let of = |link: &FunctionLink| {
+            let link = link.name().to_owned();
+            taken.remove(&link).unwrap_or_else(|| Figures { link, ..Figures::default() })
+        };
+        self.links.iter().map(of).collect()
+    }
+
+    /// Does what an event asks for until a moment; the answer to the invocation.
+    pub async fn handle(&self, payload: &[u8], until: Instant) -> Result<Value, HandlerError> {
+        // Lambda's own limit bounds the payload, and a batch may hold more than one event may.
+        let payload: Value = serde_json::from_slice(payload).map_err(|error| Rejection::NotJson(error.to_string()))?;
+        futures::future::join_all(self.links.iter().map(|link| link.try_open(until))).await;
+        if let Some(records) = payload.get("Records") {
+            return self.batch(records, until).await;
+        }
+        if payload.get("detail-type").and_then(Value::as_str) == Some(SCHEDULED) {
+            return self.sweep(until).await;
+        }
+        self.single(payload, until).await
+    }
+
+    /// A batch of messages; those that have to come again are named in the answer.
+    async fn batch(&self, records: &Value, until: Instant) -> Result<Value, HandlerError> {
+        let records = Vec::<Record>::deserialize(records)
+            .map_err(|error| Rejection::Field { field: "Records", reason: error.to_string() })?;
+        if records.len() > MAX_RECORDS {
+            let reason = format!("{} records; at most {MAX_RECORDS} are possible", records.len());
+            return Err(Rejection::Field { field: "Records", reason }.into());
+        }
+        let mut work = Vec::new();
+        let mut failed: Vec<&str> = Vec::new();
+        for (link, records) in self.by_link(&records).map_err(HandlerError::NoLink)? {
+            let Some(served) = link.served() else {
+                failed.extend(records.iter().map(|record| record.message_id.as_str()));
+                continue;
+            };
+            for records in records.chunks(MAX_MESSAGES as usize) {
+                let bodies: Vec<&str> = records.iter().map(|record| record.body.as_str()).collect();
+                let outcome: Outcome = take_batch(&served.link, served.queue.as_ref(), &bodies).await;
+                failed.extend(outcome.failed.iter().map(|(at, _)| records[*at].message_id.as_str()));
+                work.extend(outcome.due.into_iter().map(|(due, places)| {
+                    let records = places.into_iter().map(|at| records[at]).collect();
+                    Work::of(served, due, records)
+                }));
+            }
+        }
+        let ends = self.deliver_all(merged(work), until).await;
+        for (work, end) in ends {
+            let again = match end.again_after() {
+                Some(wait) => !continue_later(&work, wait).await,
+                None => matches!(end, End::Failed(_)),
+            };
+            if again {
+                failed.extend(work.records.iter().map(|record| record.message_id.as_str()));
+            }
+        }
+        self.left_behind(until).await;
+        failed.sort_unstable();
+        failed.dedup();
+        let failures: Vec<Value> = failed.into_iter().map(|id| json!({ "itemIdentifier": id })).collect();
+        Ok(json!({ "batchItemFailures": failures }))
+    }
+
+    /// The link of each record: the one with its queue, or the only one that there is. `Err`: a queue of no link.
+    fn by_link<'a>(&'a self, records: &'a [Record]) -> Result<Vec<(&'a FunctionLink, Vec<&'a Record>)>, String> {
+        let mut groups: BTreeMap<usize, Vec<&Record>> = BTreeMap::new();
+        for record in records {
+            let named = self.links.iter().position(|link| link.has_queue(&record.queue_arn));
+            let at = named.or_else(|| (self.links.len() == 1).then_some(0));
+            let at = at.ok_or_else(|| record.queue_arn.clone())?;
+            groups.entry(at).or_default().push(record);
+        }
+        Ok(groups.into_iter().map(|(at, records)| (&self.links[at], records)).collect())
+    }
+
+    /// One event, as an EventBridge rule sends it.
+    async fn single(&self, payload: Value, until: Instant) -> Result<Value, HandlerError> {
+        let text = payload.to_string();
+        let change = match codecommit::parse_value(payload) {
+            Ok(Announcement::Change(change)) => change,
+            Ok(Announcement::Nothing { event }) => return Ok(json!({ "ignored": event })),
+            Err(rejection) => return self.reject(&text, rejection).await,
+        };
+        let work = match self.take_everywhere(&change).await? {
+            Ok(work) => work,
+            Err(rejection) => return self.reject(&text, rejection).await,
+        };
+        let mut delivered = 0;
+        for (work, end) in self.deliver_all(work, until).await {
+            match (end.again_after(), end) {
+                (_, End::Done(_)) => delivered += 1,
+                (_, End::Failed(error)) => return Err(error.into()),
+                (Some(wait), _) if continue_later(&work, wait).await => {}
+                // Lambda repeats what fails.
+                _ => return Err(HandlerError::Unfinished(format!("{} was not carried to its end", work.asked.which))),
+            }
+        }
+        match self.closed() {
+            // It may be the link that the event is for: Lambda repeats what fails.
+            Some(reason) => Err(HandlerError::Unfinished(reason)),
+            None => Ok(json!({ "delivered": delivered })),
+        }
+    }
+
+    /// Asks all links. What none of them knows is rejected.
+    async fn take_everywhere(&self, change: &StateChange) -> Result<Result<Vec<Work<'_>>, Rejection>, HandlerError> {
+        let (mut work, mut rejected, mut known) = (Vec::new(), None, false);
+        for served in self.open() {
+            match take(&served.link, change).await {
+                Ok(Taken::Due(due)) => {
+                    known = true;
+                    work.push(Work::of(served, due, Vec::new()));
+                }
+                Ok(Taken::Current) => known = true,
+                Ok(Taken::NotCarried) => {}
+                Err(IntakeError::Rejected(rejection)) => rejected = Some(rejection),
+                Err(IntakeError::Replication(error)) => return Err(error.into()),
+            }
+        }
+        Ok(match rejected {
+            // A link that is not open may know it.
+            Some(rejection) if !known && self.closed().is_none() => Err(rejection),
+            _ => Ok(work),
+        })
+    }
+
+    async fn reject(&self, text: &str, rejection: Rejection) -> Result<Value, HandlerError> {
+        for queue in self.open().filter_map(|served| served.queue.as_ref()) {
+            match queue.bury(text, &rejection).await {
+                Ok(true) => return Ok(json!({ "rejected": rejection.to_string() })),
+                Ok(false) => {}
+                Err(error) => tracing::error!(%error, "the dead-letter queue did not take an event"),
+            }
+        }
+        Err(rejection.into())
+    }
+
+    /// What a schedule asks for: everything that is due or different, on all links at a time, so that a server that is
+    /// silent takes no time from the links of others.
+    async fn sweep(&self, until: Instant) -> Result<Value, HandlerError> {
+        let all = futures::future::join_all(self.open().map(|served| self.sweep_one(served, until))).await;
+        let (mut delivered, mut cut_off, mut failed) = (0, 0, None);
+        for swept in all {
+            delivered += swept.delivered;
+            cut_off += swept.cut_off;
+            failed = failed.or(swept.failed);
+        }
+        match (failed, self.closed()) {
+            (Some(error), _) => Err(error.into()),
+            (None, Some(reason)) => Err(HandlerError::Unfinished(reason)),
+            (None, None) => Ok(json!({ "delivered": delivered, "left": cut_off })),
+        }
+    }
+
+    async fn sweep_one(&self, served: &Served, until: Instant) -> Swept {
+        let mut swept = Swept::default();
+        let work = match self.due_or_different(served).await {
+            Ok(work) => work,
+            Err(error) => {
+                tracing::error!(%error, link = served.link.name(), "a link cannot be swept");
+                return Swept { failed: Some(error), ..swept };
+            }
+        };
+        for (_, end) in self.deliver_all(merged(work), until).await {
+            match end {
+                // That a repository of a remote was looked at is not worth telling.
+                End::Done(None) if matches!(served.link, AnyLink::Remote(_)) => {}
+                End::Done(_) => swept.delivered += 1,
+                End::CutOff | End::UnderWay => swept.cut_off += 1,
+                End::Failed(error) => swept.failed = Some(error),
+            }
+        }
+        announce_the_rest(served, until).await;
+        swept
+    }
+
+    async fn due_or_different<'a>(&self, served: &'a Served) -> Result<Vec<Work<'a>>, ReplicationError> {
+        let mut work = self.marked(served, jiff::SignedDuration::ZERO).await?;
+        work.extend(different(&served.link).await?.into_iter().map(|which| Work::swept(served, which)));
+        Ok(work)
+    }
+
+    /// Marks that an invocation before left behind, as far as time permits.
+    async fn left_behind(&self, until: Instant) {
+        if Instant::now() >= until {
+            return;
+        }
+        let one = async |served| match self.marked(served, DUE_AFTER).await {
+            Ok(work) => drop(self.deliver_all(work, until).await),
+            Err(error) => tracing::warn!(%error, "due marks cannot be read; the next invocation tries again"),
+        };
+        futures::future::join_all(self.open().map(one)).await;
+    }
+
+    async fn marked<'a>(
+        &self,
+        served: &'a Served,
+        age: jiff::SignedDuration,
+    ) -> Result<Vec<Work<'a>>, ReplicationError> {
+        let link = &served.link;
+        let before = link.clock().now().checked_sub(age).unwrap_or_default();
+        let marks = DueMarks::of(link).read(before).await.map_err(|error| link.table_failed(error))?;
+        Ok(merged(marks.into_iter().map(|due| Work::of(served, due, Vec::new())).collect()))
+    }
+
+    async fn count(&self, work: &Work<'_>, end: &End, until: Instant) {
+        let late = match end {
+            End::Done(brought) => {
+                brought.as_ref().and_then(|brought| brought.lag_ms).map_or(0.0, |ms| ms as f64 / 1000.0)
+            }
+            End::Failed(_) => lateness(work, until).await,
+            End::CutOff | End::UnderWay => 0.0,
+        };
+        let mut all = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+        let link = work.served.link.name().to_owned();
+        let figures = all.entry(link.clone()).or_insert_with(|| Figures { link, ..Figures::default() });
+        figures.lag_seconds = figures.lag_seconds.max(late);
+        match end {
+            End::Done(brought) => figures.delivered += u64::from(brought.is_some()),
+            End::CutOff | End::UnderWay => figures.pending += 1,
+            End::Failed(error) => {
+                figures.pending += 1;
+                figures.failed += 1;
+                figures.failing += 1;
+                figures.forks += u64::from(matches!(error, ReplicationError::Fork { .. }));
+            }
+        }
+    }
+
+    async fn deliver_all<'a>(&self, work: Vec<Work<'a>>, until: Instant) -> Vec<(Work<'a>, End)> {
+        let deliver = |work: Work<'a>| async move {
+            let end = match Instant::now() < until {
+                true => timeout_at(until, deliver(&work)).await.unwrap_or(End::CutOff),
+                false => End::CutOff,
+            };
+            self.count(&work, &end, until).await;
+            (work, end)
+        };
+        stream::iter(work).map(deliver).buffer_unordered(self.jobs).collect().await
+    }
+}

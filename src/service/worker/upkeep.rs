@@ -1,0 +1,52 @@
+//! Sweeps a region at the start and from time to time.
+
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use gitferry_engine::region::Region;
+use gitferry_engine::region::sweep::Swept;
+
+/// How often a region is swept.
+pub const SWEEP_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
+
+/// How often a process that writes a region raises its mark (see [`gitferry_engine::region::identity`]): a table that is set
+/// back over more than this time is known by it.
+pub const MARK_EVERY: Duration = Duration::from_secs(10 * 60);
+
+/// Sweeps until `stop` turns true. What a sweep that is stopped has not removed, the next one does.
+pub async fn upkeep(region: Region, every: Duration, mut stop: watch::Receiver<bool>) {
+    let mut due = tokio::time::interval(every);
+    due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let sweeping = async {
+        loop {
+            due.tick().await;
+            match region.sweep().await {
+                Ok(swept) if swept == Swept::default() => {}
+                Ok(swept) => tracing::info!(region = region.name, ?swept, "swept"),
+                Err(error) => tracing::warn!(%error, region = region.name, "a sweep failed; the next one tries again"),
+            }
+            match region.consolidate_all().await {
+                Ok(0) => {}
+                Ok(packs) => tracing::info!(region = region.name, packs, "consolidated"),
+                Err(error) => tracing::warn!(%error, region = region.name, "could not look for packs to consolidate"),
+            }
+        }
+    };
+    let mut marks = tokio::time::interval(MARK_EVERY);
+    marks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let marking = async {
+        loop {
+            marks.tick().await;
+            if let Err(error) = region.raise_mark().await {
+                tracing::warn!(%error, region = region.name, "could not raise the region's mark; it is raised later");
+            }
+        }
+    };
+    tokio::select! {
+        () = sweeping => {}
+        () = marking => {}
+        () = region.keep_looking() => {}
+        _ = stop.wait_for(|stop| *stop) => {}
+    }
+}

@@ -1,0 +1,334 @@
+//! The embedded object store: an object is a read-only file at `root/key`.
+//!
+//! What is not finished lies in `root/.staging/`, which no key can name. An object appears under its key
+//! by one rename that never replaces anything, after its bytes are on disk; then its directory is synced.
+//! A key cannot be both an object and a folder of others. Any number of processes may share a root.
+
+mod direct;
+mod error;
+mod listing;
+mod part_list;
+mod publish;
+mod stale;
+mod upload;
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use jiff::Timestamp;
+use tempfile::TempPath;
+use tokio::sync::Semaphore;
+
+use self::upload::OpenUploads;
+use super::{
+    Crc64, ListPage, MAX_LIST_KEYS, MAX_PUT_BYTES, ObjectError, ObjectMeta, ObjectStore, Part, Upload, key, parts,
+};
+use gitferry_base::{durable, private};
+
+/// Most operations of one handle that run on blocking threads at a time; further ones wait.
+pub const MAX_OPERATIONS: usize = 32;
+
+const STAGING: &str = ".staging";
+
+/// An object store in a directory. Share it behind an `Arc`.
+#[derive(Debug)]
+pub struct FilesystemStore {
+    inner: Arc<Inner>,
+    operations: Arc<Semaphore>,
+}
+
+/// What blocking work needs.
+#[derive(Debug)]
+struct Inner {
+    name: String,
+    root: PathBuf,
+    staging: PathBuf,
+    uploads: OpenUploads,
+}
+
+impl FilesystemStore {
+    /// Opens the store in `root`, which is created with its parents when missing. `name` stands for it in
+    /// errors. One that may only be read opens too; writes then fail as [`ObjectError::Environment`].
+    pub fn open(root: impl Into<PathBuf>, name: impl Into<String>) -> Result<Self, ObjectError> {
+        FilesystemStore::open_root(root.into(), name.into(), true)
+    }
+
+    /// Opens the store in `root`, which is there: it is not created.
+    pub fn open_existing(root: impl Into<PathBuf>, name: impl Into<String>) -> Result<Self, ObjectError> {
+        FilesystemStore::open_root(root.into(), name.into(), false)
+    }
+
+    fn open_root(root: PathBuf, name: String, create: bool) -> Result<Self, ObjectError> {
+        let root = std::path::absolute(&root).unwrap_or(root);
+        let staging = root.join(STAGING);
+        let inner = Arc::new(Inner { name, root, staging, uploads: OpenUploads::default() });
+        inner.create(create).map_err(|error| {
+            let (store, key) = (inner.name.clone(), inner.root.display().to_string());
+            let reason = format!("its folder cannot be used: {error}; name a folder that this user may make and write");
+            ObjectError::Environment { store, key, reason }
+        })?;
+        Ok(FilesystemStore { inner, operations: Arc::new(Semaphore::new(MAX_OPERATIONS)) })
+    }
+
+    /// The directory.
+    pub fn root(&self) -> &Path {
+        &self.inner.root
+    }
+
+    /// Runs `work` on a blocking thread. Dropping the future does not stop it.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        key: &str,
+        write: bool,
+        work: impl FnOnce(&Inner) -> Result<T, ObjectError> + Send + 'static,
+    ) -> Result<T, ObjectError> {
+        let stopped = |ambiguous| ObjectError::Unavailable {
+            store: self.inner.name.clone(),
+            key: key.to_owned(),
+            reason: "the runtime is shutting down".to_owned(),
+            ambiguous,
+        };
+        let permit = Arc::clone(&self.operations).acquire_owned().await.map_err(|_| stopped(false))?;
+        let inner = Arc::clone(&self.inner);
+        let task = tokio::task::spawn_blocking(move || {
+            let result = work(&inner);
+            drop(inner);
+            drop(permit);
+            result
+        });
+        task.await.unwrap_or_else(|_| Err(stopped(write)))
+    }
+}
+
+impl Inner {
+    fn create(&self, root: bool) -> io::Result<()> {
+        if root {
+            durable::create_dir_all(&self.root)?;
+        }
+        match private::create_dir(&self.staging) {
+            // On a read-only disk the first write says so.
+            Err(e) if matches!(e.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied) => Ok(()),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            other => other,
+        }
+    }
+
+    /// Fails where the store's folder is gone: making it anew would look like an empty store.
+    fn check_root(&self) -> io::Result<()> {
+        match self.root.try_exists()? {
+            true => Ok(()),
+            false => Err(io::Error::other(format!("{} is gone: mount its disk, or restore it", self.root.display()))),
+        }
+    }
+
+    /// Makes the folder of unfinished writes where it is missing, and never the store's own.
+    fn make_staging(&self) -> io::Result<()> {
+        match private::create_dir(&self.staging) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => self.check_root().and(Err(error)),
+            other => other,
+        }
+    }
+
+    /// The path of an allowed key.
+    fn path(&self, key: &str) -> Result<PathBuf, ObjectError> {
+        key::check(key).map_err(|reason| self.invalid(key, reason))?;
+        Ok(self.root.join(key))
+    }
+
+    fn get(&self, key: &str, range: Range<u64>) -> Result<Bytes, ObjectError> {
+        let path = self.path(key)?;
+        let read = || -> io::Result<Vec<u8>> {
+            let mut file = File::open(&path)?;
+            let metadata = file.metadata()?;
+            if !metadata.is_file() {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+            let end = range.end.min(metadata.len());
+            let length = end.saturating_sub(range.start);
+            let mut bytes = Vec::with_capacity(usize::try_from(length).map_err(io::Error::other)?);
+            if length > 0 {
+                file.seek(SeekFrom::Start(range.start))?;
+                file.take(length).read_to_end(&mut bytes)?;
+            }
+            Ok(bytes)
+        };
+        read().map(Bytes::from).map_err(|e| self.failed(key, "read", e))
+    }
+
+    fn head(&self, key: &str) -> Result<Option<ObjectMeta>, ObjectError> {
+        let path = self.path(key)?;
+        match fs::symlink_metadata(&path) {
+            Ok(metadata) if metadata.is_file() => Ok(Some(stored(key, &metadata))),
+            Ok(_) => Ok(None),
+            Err(e) if error::is_absent(&e) => Ok(None),
+            Err(e) => Err(self.failed(key, "look up", e)),
+        }
+    }
+
+    fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<ListPage, ObjectError> {
+        key::check_prefix(prefix).map_err(|reason| self.invalid(prefix, reason))?;
+        if limit == 0 {
+            return Err(self.invalid(prefix, "a listing with a limit of 0 keys".to_owned()));
+        }
+        let limit = limit.min(MAX_LIST_KEYS);
+        let mut objects = listing::list(&self.root, prefix, after.unwrap_or_default(), limit + 1)
+            .map_err(|e| self.failed(prefix, "list", e))?;
+        let more = objects.len() > limit;
+        objects.truncate(limit);
+        let next = objects.last().filter(|_| more).map(|last| last.key.clone());
+        Ok(ListPage { objects, next })
+    }
+
+    fn delete(&self, key: &str) -> Result<(), ObjectError> {
+        let path = self.path(key)?;
+        let remove = || -> io::Result<()> {
+            if !fs::symlink_metadata(&path)?.is_file() {
+                return Ok(());
+            }
+            fs::remove_file(&path)?;
+            publish::sync_and_prune(&self.root, &path)
+        };
+        match remove() {
+            Err(e) if error::is_absent(&e) => Ok(()),
+            other => other.map_err(|e| self.failed(key, "delete", e)),
+        }
+    }
+
+    fn invalid(&self, key: &str, reason: String) -> ObjectError {
+        ObjectError::Invalid { store: self.name.clone(), key: key.to_owned(), reason }
+    }
+
+    fn failed(&self, key: &str, doing: &str, error: io::Error) -> ObjectError {
+        error::of_io(&self.name, key, doing, &error)
+    }
+}
+
+/// What is told of an object; the store keeps no checksums.
+fn meta(key: &str, size: u64) -> ObjectMeta {
+    ObjectMeta { key: key.to_owned(), size, crc64: None, modified: None }
+}
+
+/// The same of a file that is there.
+fn stored(key: &str, file: &fs::Metadata) -> ObjectMeta {
+    let modified = file.modified().ok().and_then(|time| Timestamp::try_from(time).ok());
+    ObjectMeta { modified, ..meta(key, file.len()) }
+}
+
+#[async_trait]
+impl ObjectStore for FilesystemStore {
+    fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    async fn put(&self, key: &str, bytes: Bytes) -> Result<ObjectMeta, ObjectError> {
+        if bytes.len() as u64 > MAX_PUT_BYTES {
+            let reason = format!("{} bytes in one put; at most {MAX_PUT_BYTES} are possible", bytes.len());
+            return Err(self.inner.invalid(key, reason));
+        }
+        let owned = key.to_owned();
+        self.blocking(key, true, move |store| store.put(&owned, &bytes)).await
+    }
+
+    async fn put_file(&self, key: &str, file: TempPath) -> Result<ObjectMeta, ObjectError> {
+        let owned = key.to_owned();
+        self.blocking(key, true, move |store| store.put_file(&owned, file)).await
+    }
+
+    fn spool_dir(&self) -> Option<PathBuf> {
+        Some(self.inner.staging.clone())
+    }
+
+    async fn get(&self, key: &str, range: Range<u64>) -> Result<Bytes, ObjectError> {
+        if range.start > range.end || range.end - range.start > MAX_PUT_BYTES {
+            let reason = format!("the range {range:?}; at most {MAX_PUT_BYTES} bytes can be read at once");
+            return Err(self.inner.invalid(key, reason));
+        }
+        let owned = key.to_owned();
+        self.blocking(key, false, move |store| store.get(&owned, range)).await
+    }
+
+    async fn head(&self, key: &str) -> Result<Option<ObjectMeta>, ObjectError> {
+        let owned = key.to_owned();
+        self.blocking(key, false, move |store| store.head(&owned)).await
+    }
+
+    async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<ListPage, ObjectError> {
+        let (owned, after) = (prefix.to_owned(), after.map(str::to_owned));
+        self.blocking(prefix, false, move |store| store.list(&owned, after.as_deref(), limit)).await
+    }
+
+    async fn delete(&self, key: &str) -> Result<(), ObjectError> {
+        let owned = key.to_owned();
+        self.blocking(key, true, move |store| store.delete(&owned)).await
+    }
+
+    async fn begin(&self, key: &str) -> Result<Upload, ObjectError> {
+        let owned = key.to_owned();
+        self.blocking(key, true, move |store| store.begin(&owned)).await
+    }
+
+    async fn put_part(&self, upload: &Upload, number: u32, bytes: Bytes) -> Result<Part, ObjectError> {
+        parts::check_part(number, bytes.len()).map_err(|reason| self.inner.invalid(&upload.key, reason))?;
+        let owned = upload.clone();
+        self.blocking(&upload.key, true, move |store| store.put_part(&owned, number, &bytes)).await
+    }
+
+    async fn put_part_from(
+        &self,
+        upload: &Upload,
+        number: u32,
+        size: u64,
+        source: &dyn ObjectStore,
+        source_key: &str,
+    ) -> Result<Option<Part>, ObjectError> {
+        let length = usize::try_from(size).unwrap_or(usize::MAX);
+        parts::check_part(number, length).map_err(|reason| self.inner.invalid(&upload.key, reason))?;
+        let Some(from) = source.concrete().and_then(|store| store.downcast_ref::<FilesystemStore>()) else {
+            return Ok(None);
+        };
+        let path = from.inner.path(source_key)?;
+        let owned = upload.clone();
+        self.blocking(&upload.key, true, move |store| store.put_part_from(&owned, number, size, &path)).await
+    }
+
+    /// An upload that some process has open stays, however old it is.
+    async fn remove_stale(&self, temporary: Duration, uploads: Timestamp) -> Result<u64, ObjectError> {
+        self.blocking(STAGING, false, move |store| store.remove_stale(temporary, uploads)).await
+    }
+
+    fn concrete(&self) -> Option<&dyn std::any::Any> {
+        Some(self)
+    }
+
+    async fn parts(&self, upload: &Upload) -> Result<Vec<Part>, ObjectError> {
+        let owned = upload.clone();
+        self.blocking(&upload.key, false, move |store| store.parts(&owned)).await
+    }
+
+    async fn complete(
+        &self,
+        upload: &Upload,
+        parts: &[Part],
+        size: u64,
+        crc64: Crc64,
+    ) -> Result<ObjectMeta, ObjectError> {
+        let (owned, parts) = (upload.clone(), parts.to_vec());
+        self.blocking(&upload.key, true, move |store| store.complete(&owned, &parts, size, crc64)).await
+    }
+
+    async fn abort(&self, upload: &Upload) -> Result<(), ObjectError> {
+        let owned = upload.clone();
+        self.blocking(&upload.key, true, move |store| store.abort(&owned)).await
+    }
+
+    fn local_path(&self, key: &str) -> Option<PathBuf> {
+        self.inner.path(key).ok()
+    }
+}

@@ -1,0 +1,46 @@
+//! Parts that come from a file of another embedded store: a small buffer that stays in the processor's
+//! cache, instead of whole parts in memory. Their checksum is that of the bytes written.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::Inner;
+use crate::objects::parts;
+use crate::objects::{Crc64, Crc64Hasher, ObjectError, Part, Upload};
+
+/// Read and written at a time.
+const PIECE_BYTES: usize = 256 * 1024;
+
+impl Inner {
+    /// `None` when the source does not give the bytes.
+    pub(super) fn put_part_from(
+        &self,
+        upload: &Upload,
+        number: u32,
+        size: u64,
+        source: &Path,
+    ) -> Result<Option<Part>, ObjectError> {
+        let Ok(source) = File::open(source) else { return Ok(None) };
+        self.store_part(upload, number, |data| copy(&source, data, parts::offset(number), size))
+    }
+}
+
+/// Copies a range to the same place in another file. `None` when reading fails, an error when writing does.
+fn copy(from: &File, to: &File, start: u64, size: u64) -> io::Result<Option<(u64, Crc64)>> {
+    let mut buffer = vec![0; PIECE_BYTES];
+    let mut crc64 = Crc64Hasher::default();
+    let (mut at, end) = (start, start.saturating_add(size));
+    while at < end {
+        let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(PIECE_BYTES);
+        let Some(piece) = buffer.get_mut(..wanted) else { return Ok(None) };
+        if from.read_exact_at(piece, at).is_err() {
+            return Ok(None);
+        }
+        crc64.update(piece);
+        to.write_all_at(piece, at)?;
+        at += wanted as u64;
+    }
+    Ok(Some((size, crc64.finish())))
+}

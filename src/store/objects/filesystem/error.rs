@@ -1,0 +1,40 @@
+//! Errors of the operating system, sorted by what the caller should do.
+
+use std::io::{self, ErrorKind};
+
+use crate::objects::ObjectError;
+use gitferry_base::Kind;
+
+/// Whether it says that there is no such file (a folder on the way may be a file).
+pub(super) fn is_absent(error: &io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+/// An error while doing something ("read", "write") to an object, when nothing became visible by it.
+pub(super) fn of_io(store: &str, key: &str, doing: &str, error: &io::Error) -> ObjectError {
+    let (store, key) = (store.to_owned(), key.to_owned());
+    if is_absent(error) {
+        return ObjectError::NotFound { store, key };
+    }
+    let reason = match (error.kind(), hint(error.kind())) {
+        (_, Some(hint)) => format!("cannot {doing}: {error}; {hint}"),
+        _ => format!("cannot {doing}: {error}"),
+    };
+    match Kind::of_io(error) {
+        Kind::Environment => ObjectError::Environment { store, key, reason },
+        Kind::Corrupt => ObjectError::Corrupt { store, key, reason },
+        _ => ObjectError::Unavailable { store, key, reason, ambiguous: false },
+    }
+}
+
+/// What a person can do about it.
+fn hint(kind: ErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        ErrorKind::StorageFull => "make room on the disk and run again",
+        ErrorKind::QuotaExceeded => "raise the quota of this user or make room, and run again",
+        ErrorKind::ReadOnlyFilesystem => "remount the disk writable and run again",
+        ErrorKind::PermissionDenied => "give this user access to the store's directory and run again",
+        ErrorKind::FileTooLarge => "raise the limit on file sizes (ulimit -f) or use another file system",
+        _ => return None,
+    })
+}

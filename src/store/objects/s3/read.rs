@@ -1,0 +1,138 @@
+//! Reading: ranges, headers, listings.
+
+use std::ops::Range;
+
+use aws_sdk_s3::operation::get_object::GetObjectOutput;
+use aws_sdk_s3::types::ChecksumMode;
+use bytes::{Bytes, BytesMut};
+use jiff::Timestamp;
+
+use super::error::Failure;
+use super::{MAX_OBJECT_BYTES, S3Store, from_base64};
+use crate::objects::{ListPage, MAX_LIST_KEYS, MAX_PUT_BYTES, ObjectError, ObjectMeta, key};
+use gitferry_base::Kind;
+use gitferry_base::retry::Attempts;
+
+impl S3Store {
+    pub(super) async fn read(&self, key: &str, range: Range<u64>) -> Result<Bytes, ObjectError> {
+        self.full_key(key)?;
+        if range.start > range.end || range.end - range.start > MAX_PUT_BYTES {
+            let reason = format!("the range {range:?}; at most {MAX_PUT_BYTES} bytes can be read at once");
+            return Err(self.invalid(key, reason));
+        }
+        if range.is_empty() || range.start >= MAX_OBJECT_BYTES {
+            // Nothing to read; but of what?
+            return match self.look_up(key).await? {
+                Some(_) => Ok(Bytes::new()),
+                None => Err(self.not_found(key)),
+            };
+        }
+        let mut attempts = Attempts::default();
+        loop {
+            match self.read_once(key, &range).await {
+                Ok(bytes) => return Ok(bytes),
+                // The SDK repeats requests, but not answers that broke off.
+                Err(Broken::Midway(reason)) if attempts.again(Kind::Transient).await => {
+                    tracing::debug!(key, reason, "an answer broke off");
+                }
+                Err(Broken::Midway(reason)) => return Err(self.unavailable(key, reason, false)),
+                Err(Broken::Request(Failure::Range)) => return Ok(Bytes::new()),
+                Err(Broken::Request(failure)) => return Err(self.failed(key, "read", failure)),
+            }
+        }
+    }
+
+    async fn read_once(&self, key: &str, range: &Range<u64>) -> Result<Bytes, Broken> {
+        let request = self
+            .client
+            .get_object()
+            .bucket(&self.options.bucket)
+            .key(self.options.full_key(key))
+            .range(format!("bytes={}-{}", range.start, range.end - 1));
+        let answer = request.send().await.map_err(|error| Broken::Request(Failure::of_read(&error)))?;
+        collect(answer, range.end - range.start).await.map_err(Broken::Midway)
+    }
+
+    pub(super) async fn look_up(&self, key: &str) -> Result<Option<ObjectMeta>, ObjectError> {
+        let full = self.full_key(key)?;
+        let request = self.client.head_object().bucket(&self.options.bucket).key(full);
+        let answer = request.checksum_mode(ChecksumMode::Enabled).send().await;
+        match answer.map_err(|error| Failure::of_read(&error)) {
+            Ok(answer) => {
+                let size = answer.content_length.and_then(|size| u64::try_from(size).ok());
+                let size = size.ok_or_else(|| self.unavailable(key, "its size was not told".into(), false))?;
+                let crc64 = answer.checksum_crc64_nvme.as_deref().and_then(from_base64);
+                let modified = answer.last_modified.as_ref().and_then(timestamp);
+                Ok(Some(ObjectMeta { key: key.to_owned(), size, crc64, modified }))
+            }
+            Err(Failure::NoKey) => Ok(None),
+            Err(failure) => Err(self.failed(key, "look up", failure)),
+        }
+    }
+
+    pub(super) async fn list_page(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<ListPage, ObjectError> {
+        key::check_prefix(prefix).map_err(|reason| self.invalid(prefix, reason))?;
+        if limit == 0 {
+            return Err(self.invalid(prefix, "a listing with a limit of 0 keys".to_owned()));
+        }
+        let request = self
+            .client
+            .list_objects_v2()
+            .bucket(&self.options.bucket)
+            .prefix(self.options.full_key(prefix))
+            .set_start_after(after.filter(|after| !after.is_empty()).map(|after| self.options.full_key(after)))
+            .max_keys(i32::try_from(limit.min(MAX_LIST_KEYS)).unwrap_or(i32::MAX));
+        let page = request.send().await.map_err(|error| self.failed(prefix, "list", Failure::of_read(&error)))?;
+        let mut listed = ListPage::default();
+        for object in page.contents() {
+            let Some(full) = object.key() else { continue };
+            listed.next = self.options.behind_prefix(full).map(str::to_owned);
+            // What is no key is not ours.
+            let Some(key) = self.options.own_key(full) else { continue };
+            let size = object.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
+            let modified = object.last_modified.as_ref().and_then(timestamp);
+            listed.objects.push(ObjectMeta { key: key.to_owned(), size, crc64: None, modified });
+        }
+        if page.is_truncated != Some(true) {
+            listed.next = None;
+        }
+        Ok(listed)
+    }
+}
+
+fn timestamp(time: &aws_sdk_s3::primitives::DateTime) -> Option<Timestamp> {
+    Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).ok()?).ok()
+}
+
+/// Why a read failed.
+enum Broken {
+    /// Before its first byte.
+    Request(Failure),
+    /// After it.
+    Midway(String),
+}
+
+/// The bytes of an answer, of which there are at most `limit`.
+async fn collect(mut answer: GetObjectOutput, limit: u64) -> Result<Bytes, String> {
+    let announced = answer.content_length.and_then(|length| u64::try_from(length).ok());
+    let length = announced.ok_or("the answer does not say how long it is")?;
+    if length > limit {
+        return Err(format!("{limit} bytes were asked for and {length} come"));
+    }
+    let mut bytes = BytesMut::with_capacity(usize::try_from(length).unwrap_or_default());
+    while let Some(chunk) = answer.body.try_next().await.map_err(|error| format!("the answer broke off: {error}"))? {
+        if (bytes.len() + chunk.len()) as u64 > length {
+            return Err(format!("the answer is longer than the {length} bytes that it announced"));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    match bytes.len() as u64 == length {
+        true => Ok(bytes.freeze()),
+        false => Err(format!("the answer ended after {} of {length} bytes", bytes.len())),
+    }
+}

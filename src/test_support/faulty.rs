@@ -1,0 +1,312 @@
+//! Regions on the embedded stores, with faults or delays before them, and a guard behind them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::faults::Faults;
+use crate::objects::{DelayedStore, FaultyStore};
+use crate::table::{DelayedTable, FaultyTable};
+use async_trait::async_trait;
+use futures::future::BoxFuture;
+use gitferry_config::LinkMode;
+use gitferry_engine::ledger::advance::read_head;
+use gitferry_engine::ledger::head::{HeadItem, RepositoryId};
+use gitferry_engine::ledger::keys;
+use gitferry_engine::ledger::log::{ChangeFacts, read_chain};
+use gitferry_engine::region::Region;
+use gitferry_engine::region::manifest::Manifest;
+use gitferry_replication::deliver::Link;
+use gitferry_replication::transfer::PARTS_IN_MEMORY;
+use gitferry_store::objects::ObjectStore;
+use gitferry_store::table::{Action, Item, Key, Page, Query, Table, TableError, Write};
+use serde::Deserialize;
+
+/// Regions in a temporary folder; gone when it is dropped.
+pub struct Sites {
+    dir: tempfile::TempDir,
+    regions: BTreeMap<String, Region>,
+}
+
+impl Sites {
+    /// Empty regions of these names.
+    pub fn new(names: &[&str]) -> Sites {
+        Sites::open(fresh_dir(), names)
+    }
+
+    /// The same regions in the same state, apart from these. Nobody may be at work here.
+    pub fn copy(&self) -> Sites {
+        let dir = fresh_dir();
+        let names: Vec<&str> = self.regions.keys().map(String::as_str).collect();
+        names.iter().for_each(|name| copy_folder(&self.path(name), &dir.path().join(name)));
+        Sites::open(dir, &names)
+    }
+
+    fn open(dir: tempfile::TempDir, names: &[&str]) -> Sites {
+        let open = |name: &&str| {
+            let (objects, table) = (dir.path().join(name).join("objects"), dir.path().join(name).join("table.db"));
+            let mut region = Region::open_embedded(name, &objects, &table).unwrap();
+            region.table = Arc::new(Guard { table: region.table, objects: region.objects.clone() });
+            ((*name).to_owned(), region)
+        };
+        let regions = names.iter().map(open).collect();
+        Sites { dir, regions }
+    }
+
+    /// A path in the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// A region whose stores work.
+    pub fn region(&self, name: &str) -> Region {
+        self.regions[name].clone()
+    }
+
+    /// A region as a process sees it whose calls fail by plan.
+    pub fn faulty(&self, name: &str, faults: &Arc<Faults>) -> Region {
+        faulty(self.region(name), faults)
+    }
+
+    /// A region that is far away.
+    pub fn delayed(&self, name: &str, delay: Duration) -> Region {
+        let mut region = self.region(name);
+        region.objects = Arc::new(DelayedStore::new(region.objects, delay));
+        region.table = Arc::new(DelayedTable::new(region.table, delay));
+        region
+    }
+}
+
+/// A region as a process sees it whose calls fail by plan.
+pub fn faulty(mut region: Region, faults: &Arc<Faults>) -> Region {
+    region.objects = Arc::new(FaultyStore::new(region.objects, faults.clone()));
+    region.table = Arc::new(FaultyTable::new(region.table, faults.clone()));
+    region
+}
+
+/// In memory where that is possible: nothing has to outlive the test.
+fn fresh_dir() -> tempfile::TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() }.unwrap()
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let path = entry.unwrap().path();
+        let to = to.join(path.file_name().unwrap());
+        match path.is_dir() {
+            true => copy_folder(&path, &to),
+            // Shared memory of open connections; what it says is in the log beside it.
+            false if path.to_string_lossy().ends_with("-shm") => {}
+            false => _ = std::fs::copy(&path, to).unwrap(),
+        }
+    }
+}
+
+/// A link between two regions as they are given.
+pub fn link(source: Region, target: Region) -> Link {
+    Link {
+        name: format!("{}-{}", source.name, target.name),
+        source,
+        target,
+        repositories: everything(),
+        mode: LinkMode::Active,
+        active_links: Arc::new([]),
+        memory: Arc::new(tokio::sync::Semaphore::new(PARTS_IN_MEMORY)),
+        progress: Default::default(),
+    }
+}
+
+/// Matches every repository.
+pub fn everything() -> globset::GlobSet {
+    globset::GlobSetBuilder::new().add(globset::Glob::new("*").unwrap()).build().unwrap()
+}
+
+/// Watches every transaction of a table: at no moment may a head name what is not there.
+#[derive(Debug)]
+struct Guard {
+    table: Arc<dyn Table>,
+    objects: Arc<dyn ObjectStore>,
+}
+
+impl Guard {
+    /// Objects before refs: every pack of a manifest, every large change, every LFS object of a row,
+    /// every snapshot of a head exists.
+    async fn check(&self, key: &Key, document: &serde_json::Value) {
+        if key.sk == "manifest" {
+            for pack in Manifest::deserialize(document).unwrap().packs {
+                self.check_object(&pack.key, Some(pack.bytes)).await;
+                self.check_object(&keys::index_of(&pack.key), Some(pack.index_bytes)).await;
+            }
+        }
+        if let Some(oid) = key.sk.strip_prefix(keys::LFS_PREFIX) {
+            let id = key.pk.strip_prefix("repository/").unwrap().parse().unwrap();
+            self.check_object(&keys::lfs_object(id, oid.parse().unwrap()), document["size"].as_u64()).await;
+        }
+        if key.sk.starts_with("change/")
+            && let Some(large) = ChangeFacts::deserialize(document).unwrap().object
+        {
+            self.check_object(&large.key, None).await;
+        }
+        if key.sk == "head" {
+            let id = key.pk.strip_prefix("repository/").unwrap().parse().unwrap();
+            let item = read_head(&*self.table, id).await.unwrap().unwrap();
+            if let Some(snapshot) = &item.head.snapshot {
+                self.check_object(&snapshot.key, Some(snapshot.bytes)).await;
+            }
+            let origin = gitferry_engine::ledger::head::Frontier::ORIGIN;
+            read_chain(&*self.table, id, origin, item.head.frontier).await.unwrap();
+        }
+    }
+
+    async fn check_object(&self, key: &str, size: Option<u64>) {
+        let meta = self.objects.head(key).await.unwrap();
+        let found = meta.unwrap_or_else(|| panic!("{key} is named but not there")).size;
+        assert!(size.is_none_or(|size| size == found), "{key} is named with another size");
+    }
+}
+
+#[async_trait]
+impl Table for Guard {
+    fn name(&self) -> &str {
+        self.table.name()
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Item>>, TableError> {
+        self.table.get_many(keys).await
+    }
+
+    async fn query(&self, query: &Query) -> Result<Page, TableError> {
+        self.table.query(query).await
+    }
+
+    async fn transact(&self, writes: Vec<Write>) -> Result<(), TableError> {
+        self.table.transact(writes.clone()).await?;
+        for write in &writes {
+            if let Action::Put { document, .. } = &write.action {
+                self.check(&write.key, document).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+type Act = Box<dyn FnOnce(Vec<Write>) -> BoxFuture<'static, Result<(), TableError>> + Send>;
+
+/// A table whose first transaction with a write of some kind is left to the test.
+pub struct Intercepted {
+    inner: Arc<dyn Table>,
+    is_it: fn(&Write) -> bool,
+    act: Mutex<Option<Act>>,
+}
+
+impl Intercepted {
+    /// `act` gets the writes of the transaction, and answers it.
+    pub fn new(
+        inner: &Arc<dyn Table>,
+        is_it: fn(&Write) -> bool,
+        act: impl FnOnce(Vec<Write>) -> BoxFuture<'static, Result<(), TableError>> + Send + 'static,
+    ) -> Arc<Intercepted> {
+        Arc::new(Intercepted { inner: inner.clone(), is_it, act: Mutex::new(Some(Box::new(act))) })
+    }
+
+    /// Something happens right before the first such transaction.
+    pub fn before(
+        inner: &Arc<dyn Table>,
+        is_it: fn(&Write) -> bool,
+        act: impl Future<Output = ()> + Send + 'static,
+    ) -> Arc<Intercepted> {
+        let table = inner.clone();
+        let act = move |writes| -> BoxFuture<'static, Result<(), TableError>> {
+            Box::pin(async move {
+                act.await;
+                table.transact(writes).await
+            })
+        };
+        Intercepted::new(inner, is_it, act)
+    }
+}
+
+/// A write that moves a head.
+pub fn is_commit(write: &Write) -> bool {
+    write.key.sk == "head"
+}
+
+impl std::fmt::Debug for Intercepted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?}, of which one transaction is intercepted", self.inner)
+    }
+}
+
+#[async_trait]
+impl Table for Intercepted {
+    fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Item>>, TableError> {
+        self.inner.get_many(keys).await
+    }
+
+    async fn query(&self, query: &Query) -> Result<Page, TableError> {
+        self.inner.query(query).await
+    }
+
+    async fn transact(&self, writes: Vec<Write>) -> Result<(), TableError> {
+        let act = writes.iter().any(self.is_it).then(|| self.act.lock().unwrap().take()).flatten();
+        match act {
+            Some(act) => act(writes).await,
+            None => self.inner.transact(writes).await,
+        }
+    }
+}
+
+/// All refs of a repository as text, and HEAD.
+pub async fn refs_of(region: &Region, item: &HeadItem) -> BTreeMap<String, String> {
+    let refs = region.refs(item).await.unwrap();
+    let refs = tokio::task::spawn_blocking(move || refs.collect()).await.unwrap().unwrap();
+    let mut refs: BTreeMap<String, String> =
+        refs.into_iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
+    refs.insert("HEAD".into(), item.head.head.to_string());
+    refs
+}
+
+/// Everything in a region, and everything below it, is what it should be.
+pub async fn assert_sound(region: &Region) {
+    for item in region.heads().await.unwrap().items {
+        let verified = region.verify(&item, true, Default::default()).await.unwrap();
+        assert!(verified.findings.is_empty(), "{:#?}", verified);
+    }
+}
+
+/// What is in the target is a prefix of what is in the source.
+pub async fn assert_prefix(source: &Region, target: &Region) {
+    for item in target.heads().await.unwrap().items {
+        let there = read_head(&*source.table, item.id).await.unwrap().unwrap();
+        read_chain(&*source.table, item.id, item.head.frontier, there.head.frontier).await.unwrap();
+    }
+}
+
+/// Both regions hold the same repositories in the same state.
+pub async fn assert_equal(source: &Region, target: &Region) {
+    let mut found = 0;
+    for item in source.heads().await.unwrap().items {
+        let Some(other) = read_head(&*target.table, item.id).await.unwrap() else {
+            assert!(item.head.deleted.is_some(), "{} is not in {}", item.head.name, target.name);
+            continue;
+        };
+        found += 1;
+        assert_eq!(other.head.frontier, item.head.frontier);
+        assert_eq!((&other.head.name, other.head.named), (&item.head.name, item.head.named), "{item:#?}");
+        assert_eq!(refs_of(target, &other).await, refs_of(source, &item).await);
+    }
+    assert_eq!(target.list().await.unwrap().len(), found);
+}
+
+/// The frontier and revision of every repository of a region.
+pub async fn states(region: &Region) -> BTreeMap<RepositoryId, (String, u64)> {
+    let heads = region.heads().await.unwrap().items;
+    heads.into_iter().map(|item| (item.id, (item.head.frontier.to_string(), item.revision))).collect()
+}

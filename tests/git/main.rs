@@ -1,0 +1,10 @@
+//! Git formats and protocols, beside real git.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod git_client;
+mod local_repository;
+mod pack_cache;
+mod packs;
+mod receive_pack;
+mod upload_pack;

@@ -1,0 +1,8 @@
+//! Links between regions: replication, faults, events, AWS from end to end.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod aws_end_to_end;
+mod events;
+mod faults;
+mod replication;

@@ -1,0 +1,8 @@
+//! Git servers that gitferry did not build, and links to and from them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod remote;
+mod remotes;
+mod remotes_lfs;
+mod remotes_servers;

@@ -1,0 +1,8 @@
+//! Object stores and tables: one conformance suite per trait, AWS on an emulator, the embedded ones when disks fail.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod aws_objects;
+mod aws_stores;
+mod conformance;
+mod embedded_stores;

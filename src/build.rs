@@ -1,4 +1,4 @@
-//! Puts the commit that a release is built from into `gitferry --version`.
+//! Sets `GITFERRY_VERSION`, which `gitferry --version` prints: the package version and, for a release, its commit.
 
 use std::process::Command;
 
@@ -6,7 +6,7 @@ fn main() {
     println!("cargo::rerun-if-env-changed=GITFERRY_COMMIT");
     println!("cargo::rerun-if-changed=src/build.rs");
     let named = std::env::var("GITFERRY_COMMIT").ok().filter(|commit| !commit.is_empty());
-    // Builds for development say nothing, so that a commit does not make cargo compile everything again.
+    // Development builds leave the commit out, so that a new commit does not make cargo compile the program again.
     let is_release = std::env::var("PROFILE").is_ok_and(|profile| profile == "release");
     let commit = named.or_else(|| is_release.then(commit_here).flatten());
     let version = std::env::var("CARGO_PKG_VERSION").unwrap_or_default();
@@ -17,7 +17,7 @@ fn main() {
     println!("cargo::rustc-env=GITFERRY_VERSION={version}");
 }
 
-/// The commit that is checked out, with a plus sign where files differ from it; `None` outside a Git repository.
+/// Returns the checked-out commit, with a plus sign if tracked files differ from it; `None` outside a Git repository.
 fn commit_here() -> Option<String> {
     for file in ["HEAD", "index"] {
         println!("cargo::rerun-if-changed={}", git(&["rev-parse", "--git-path", file])?);

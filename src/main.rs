@@ -1,4 +1,4 @@
-//! The `gitferry` command.
+//! The `gitferry` program.
 
 mod cli;
 

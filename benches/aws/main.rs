@@ -5,7 +5,7 @@
 //! of requests and bytes are those of AWS; times are mostly the emulator's, so its share of the processor is printed
 //! beside them. All figures are written to `target/bench/aws.json`.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::match_bool)]
 
 mod backlog;
 mod first_sync;

@@ -5,7 +5,7 @@
 //! only the server is meant. Processor time and memory are those of the server with all its processes. The
 //! medians are printed with the targets, and written to `target/bench/host.json`.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::match_bool)]
 
 mod fetching;
 mod latency;

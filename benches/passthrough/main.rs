@@ -6,7 +6,7 @@
 //! whole process with all its children. The medians are printed with the targets, and written to
 //! `target/bench/passthrough.json`.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::match_bool)]
 
 mod clients;
 mod rows;

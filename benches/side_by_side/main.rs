@@ -4,7 +4,7 @@
 //! Both take turns in every round, so that a machine that slows down slows both. The medians are printed
 //! as a table with the targets, and written to `target/bench/side_by_side.json`.
 
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::match_bool)]
 
 mod changes;
 mod many;

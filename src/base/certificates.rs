@@ -1,4 +1,4 @@
-//! Certificates from PEM files: one's own, and those that others are recognised by.
+//! Certificates and keys from PEM files.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,36 +8,36 @@ use rustls::pki_types::pem::{self, PemObject as _};
 
 use crate::Kind;
 
-/// Largest file with certificates or a key, in bytes.
+/// Most bytes that are read of a file with certificates or a key.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// Why a certificate cannot be used. Never holds any of the key.
+/// Error of loading a certificate or a key. Never holds key material.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    /// A file cannot be read.
+    /// The file cannot be read.
     #[error("{what} {file} cannot be read: {error}")]
     Unreadable {
-        /// What it should hold.
+        /// Role of the file, as the subject of the message.
         what: &'static str,
-        /// Its path.
+        /// Path of the file.
         file: PathBuf,
-        /// Why.
+        /// Error of the operating system.
         error: io::Error,
     },
-    /// A file is not what it should be.
+    /// The file holds no valid certificate or key.
     #[error("{what} {file} {reason}")]
     Invalid {
-        /// What it should hold.
+        /// Role of the file, as the subject of the message.
         what: &'static str,
-        /// Its path.
+        /// Path of the file.
         file: PathBuf,
-        /// What is wrong.
+        /// Predicate of the message, such as `is not valid PEM`.
         reason: String,
     },
 }
 
 impl CertificateError {
-    /// What the caller should do.
+    /// Kind of the error: the caller's next step.
     pub fn kind(&self) -> Kind {
         match self {
             CertificateError::Unreadable { .. } => Kind::Environment,
@@ -46,20 +46,20 @@ impl CertificateError {
     }
 }
 
-/// All certificates of a PEM file, of which there is at least one.
+/// Reads all certificates of a PEM file; an error if it holds none.
 pub fn read_certificates(what: &'static str, file: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let text = read_file(what, file)?;
     let invalid = |reason: String| CertificateError::Invalid { what, file: file.into(), reason };
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&text)
         .collect::<Result<_, pem::Error>>()
         .map_err(|error| invalid(format!("is not valid PEM: {error}")))?;
-    match certificates.is_empty() {
-        true => Err(invalid("has no PEM section CERTIFICATE".into())),
-        false => Ok(certificates),
+    if certificates.is_empty() {
+        return Err(invalid("has no PEM section CERTIFICATE".into()));
     }
+    Ok(certificates)
 }
 
-/// All of a file, which may be secret.
+/// Reads a file that may hold a secret, at most [`MAX_FILE_BYTES`] of it.
 pub fn read_file(what: &'static str, file: &Path) -> Result<Vec<u8>, CertificateError> {
     use std::io::Read as _;
     let mut text = Vec::new();

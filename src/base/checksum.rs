@@ -1,4 +1,4 @@
-//! CRC-64/NVME, the checksum that S3 keeps of whole objects, of bytes and of files.
+//! CRC-64/NVME, the full-object checksum of S3, for bytes and files.
 
 use std::fmt;
 use std::io::Read as _;
@@ -6,10 +6,10 @@ use std::path::Path;
 
 use crc_fast::CrcAlgorithm;
 
-/// Bytes that are read of a file at a time.
+/// Bytes of one read from a file.
 const READ_BYTES: usize = 1024 * 1024;
 
-/// A CRC-64/NVME checksum, as S3 computes it over a full object.
+/// CRC-64/NVME checksum, as S3 computes it over a full object.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Crc64(pub u64);
 
@@ -35,19 +35,19 @@ impl fmt::Debug for Crc64 {
 }
 
 impl Crc64 {
-    /// Of some bytes, at once.
+    /// Checksum of `bytes`.
     pub fn of(bytes: &[u8]) -> Self {
         Crc64(crc_fast::checksum(CrcAlgorithm::Crc64Nvme, bytes))
     }
 
-    /// Of these bytes followed by `size` more that have the checksum `next`.
+    /// Checksum of these bytes followed by `size` bytes with the checksum `next`.
     #[must_use]
     pub fn followed_by(self, next: Crc64, size: u64) -> Self {
         Crc64(crc_fast::checksum_combine(CrcAlgorithm::Crc64Nvme, self.0, next.0, size))
     }
 }
 
-/// Computes a [`Crc64`] piece by piece.
+/// Incremental hasher for a [`Crc64`].
 pub struct Crc64Hasher(crc_fast::Digest);
 
 impl std::fmt::Debug for Crc64Hasher {
@@ -63,18 +63,18 @@ impl Default for Crc64Hasher {
 }
 
 impl Crc64Hasher {
-    /// Takes more bytes in.
+    /// Adds bytes.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The checksum of all bytes so far.
+    /// Checksum of all bytes so far.
     pub fn finish(self) -> Crc64 {
         Crc64(self.0.finalize())
     }
 }
 
-/// CRC-64/NVME of a local file. Blocking.
+/// CRC-64/NVME of a local file. Blocks.
 pub fn file_crc64(path: &Path) -> std::io::Result<Crc64> {
     let mut file = std::fs::File::open(path)?;
     let mut hasher = Crc64Hasher::default();

@@ -1,4 +1,4 @@
-//! Time and fresh identifiers, injected so that tests replay from a seed.
+//! Clock and source of fresh ids, injected so that tests replay from a seed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,28 +6,28 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-/// Where time and identifiers come from.
+/// Source of time and ids.
 pub trait Clock: fmt::Debug + Send + Sync {
-    /// The time of day, in whole milliseconds. Only ever shown or compared with retention periods: no
-    /// decision about who wrote first depends on it.
+    /// Wall-clock time in whole milliseconds. Used for display and retention periods only: no decision about the order
+    /// of writes depends on it.
     fn now(&self) -> Timestamp;
 
-    /// A fresh identifier that sorts by the time it was made (UUIDv7).
+    /// Fresh id that sorts by creation time (UUIDv7).
     fn new_id(&self) -> Uuid;
 }
 
-/// The machine's own clock and randomness.
+/// System clock and system randomness.
 #[derive(Debug, Default)]
 pub struct SystemClock;
 
 impl SystemClock {
-    /// A shared handle.
+    /// Shared handle.
     pub fn shared() -> Arc<dyn Clock> {
         Arc::new(SystemClock)
     }
 }
 
-#[allow(clippy::disallowed_methods)] // The one place that asks the machine.
+#[allow(clippy::disallowed_methods)] // The only place that reads the system clock.
 impl Clock for SystemClock {
     fn now(&self) -> Timestamp {
         let now = Timestamp::now();

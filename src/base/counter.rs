@@ -1,18 +1,18 @@
-//! Counters that any thread may raise and anybody may look at.
+//! Counters for metrics, shared between threads.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// A counter that only rises. Relaxed: it is only ever shown.
+/// Monotonic counter. Relaxed ordering suffices: the value is only reported.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds to it.
+    /// Adds `count`.
     pub fn add(&self, count: u64) {
         self.0.fetch_add(count, Ordering::Relaxed);
     }
 
-    /// What it is now.
+    /// Current value.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

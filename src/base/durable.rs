@@ -1,4 +1,4 @@
-//! Directories that are still there after a power failure.
+//! Directories that survive a power failure.
 
 use std::fs::File;
 use std::io;
@@ -6,14 +6,15 @@ use std::path::Path;
 
 use crate::private;
 
-/// Makes what was created, renamed or removed in a directory durable.
+/// Syncs a directory, which makes creations, renames and removals in it durable.
 pub fn sync_dir(dir: &Path) -> io::Result<()> {
     File::open(dir)?.sync_all()
 }
 
-/// Creates a directory and its missing parents, each durable in its own parent. Costs one `stat` when it
-/// is there already; it is then taken to be durable: a directory that another process has made but not yet
-/// synced becomes so with the first sync inside it, on every journalled file system.
+/// Creates a directory and its missing parents, each durable in its parent.
+///
+/// An existing directory costs one `stat` and counts as durable: if another process has created it without a sync, the
+/// first sync inside it makes it durable on every journaling file system.
 pub fn create_dir_all(dir: &Path) -> io::Result<()> {
     if dir.as_os_str().is_empty() || dir.is_dir() {
         return Ok(());

@@ -1,43 +1,42 @@
-//! What went wrong, sorted by what the caller should do about it.
+//! Error kinds: the caller's next step after a failure.
 //!
-//! Every module has its own error type; each tells its [`Kind`]. The command line turns kinds into
-//! exit codes and adds the hint for the reader on call.
+//! Every module has its own error type with a method `kind`. The command line maps kinds to exit codes and adds a hint
+//! for the operator.
 
-/// What a caller should do about an error.
+/// Kind of an error, by the caller's next step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
-    /// The request itself is wrong (arguments, configuration, a name that is not allowed). Correct it.
+    /// The request is wrong (arguments, configuration, a forbidden name). Correct it.
     Usage,
-    /// Something that was named does not exist.
+    /// The request names something that does not exist.
     NotFound,
-    /// A rule forbids it and nothing was changed. A person has to decide.
+    /// A rule forbids the request, and nothing was changed. An operator must decide.
     Refused,
-    /// Another writer came first. Read the state again and decide again.
+    /// Another writer committed first. Read the state again and decide again.
     Conflict,
-    /// A store or the network failed for now. Running again is safe and may help.
+    /// A store or the network failed temporarily. Running again is safe and may succeed.
     Transient,
-    /// A write may have happened: its answer was lost, and no read has settled it. Nothing that it may have named was
-    /// removed. Read the state before deciding; repeating is safe, as every write is conditional.
+    /// A write may have happened: its answer was lost, and no read has settled the outcome. Nothing that the write may
+    /// refer to was removed. Read the state before deciding; repeating is safe, as every write is conditional.
     InDoubt,
-    /// The surroundings need a hand (full disk, permissions, read-only store). Safe to run again after.
+    /// The environment needs repair (full disk, permissions, read-only store). Running again is safe afterwards.
     Environment,
-    /// Bytes are not what they should be. Nothing that was read from there has been used.
+    /// Stored or received bytes are damaged. None of them were used.
     Corrupt,
-    /// Storage lacks something that it should have: a pack, an index, a file of gitferry's own. What the request
-    /// names exists.
+    /// Storage lacks a pack, an index or another file of gitferry's own. The object of the request exists.
     Missing,
-    /// gitferry broke a rule of its own. Please report it.
+    /// gitferry violated one of its own invariants. Please report it.
     Internal,
 }
 
 impl Kind {
-    /// Whether the same request may succeed when it is simply repeated.
+    /// Returns true if the same request may succeed when repeated.
     pub fn is_retryable(self) -> bool {
         matches!(self, Kind::Conflict | Kind::Transient | Kind::InDoubt)
     }
 
-    /// The kind of an operating system error. A file that is not there is [`Kind::Missing`]: only the place that knows
-    /// that the caller named the file can call it [`Kind::NotFound`].
+    /// Kind of an operating system error. An absent file is [`Kind::Missing`]: only code that knows that the caller
+    /// named the file can report [`Kind::NotFound`].
     pub fn of_io(error: &std::io::Error) -> Kind {
         use std::io::ErrorKind as E;
         match error.kind() {
@@ -51,7 +50,7 @@ impl Kind {
     }
 }
 
-/// An error with its causes, which many leave out of their own text.
+/// Formats an error with its causes, which many errors leave out of their own text.
 pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

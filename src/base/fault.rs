@@ -1,6 +1,6 @@
-//! Crash points: places where tests let the process die. They exist only in builds of the tests.
+//! Crash points: places where tests abort the process. They exist in test builds only.
 
-/// Dies here when a test armed the point (`FAILPOINTS="name=return"`); does nothing otherwise.
+/// Aborts the process if a test has armed the point (`FAILPOINTS="name=return"`).
 pub fn crash_point(name: &str) {
     let _ = name;
     fail::fail_point!(name, |_| std::process::abort());

@@ -1,5 +1,5 @@
-//! The ground that every other crate stands on: errors by what to do about them, time, retry, checksums, durable and
-//! private files, crash points, counters, supervision of tasks.
+//! Foundation of all other crates: error kinds, clock, retry, checksums, durable and private files, crash points,
+//! counters, supervision of tasks.
 
 pub mod certificates;
 pub mod checksum;

@@ -1,20 +1,20 @@
-//! Text of clients, made safe to show: in logs, on terminals, in JSON.
+//! Escaping of untrusted text for logs, terminals and JSON.
 //!
-//! Names of refs, user agents and paths come from anywhere. A control character in them moves the cursor of a terminal
-//! or changes its title, a line feed forges a line of the log, and a bidirectional control shows text in another order
-//! than it has (CVE-2021-42574).
+//! Ref names, user agents and paths are untrusted. A control character in them can move the cursor of a terminal or
+//! change its title, a line feed can forge a log line, and a bidirectional control can display text in a false order
+//! (CVE-2021-42574).
 
 use std::fmt::{self, Write};
 
-/// Whether a character is shown by its number alone: C0 (but for the tab) and C1 controls, DEL, line and paragraph
-/// separators, and controls of the direction of text.
+/// Returns true for characters that must be escaped: C0 (except tab) and C1 controls, DEL, line and paragraph
+/// separators, bidirectional controls.
 pub fn is_unsafe(character: char) -> bool {
     (character.is_control() && character != '\t')
         || matches!(character, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}' | '\u{2029}')
         || matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Passes text on with its unsafe characters escaped as in Rust (`\n`, `\u{9b}`).
+/// Writer that escapes unsafe characters as in Rust (`\n`, `\u{9b}`).
 #[derive(Debug)]
 pub struct Escaping<W>(pub W);
 
@@ -34,7 +34,7 @@ impl<W: Write> Write for Escaping<W> {
     }
 }
 
-/// A value whose text is shown with its unsafe characters escaped.
+/// Value whose unsafe characters are escaped on display.
 #[derive(Clone, Copy, Debug)]
 pub struct Printable<T>(pub T);
 
@@ -44,12 +44,12 @@ impl<T: fmt::Display> fmt::Display for Printable<T> {
     }
 }
 
-/// JSON whose strings have their unsafe characters escaped; what it stands for stays the same. Line feeds between
-/// values stay, too.
+/// Escapes unsafe characters in the strings of a JSON text, without a change of its value. Line feeds between values
+/// stay.
 pub fn json(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for character in text.chars() {
-        // Outside of strings JSON has no others; the rest of C0 is escaped in strings already.
+        // JSON permits line feeds only between values, and strings already escape all of C0.
         if character == '\n' || !is_unsafe(character) {
             out.push(character);
         } else {

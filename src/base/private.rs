@@ -1,21 +1,21 @@
-//! Files and folders that are for their owner alone.
+//! Files and directories that only their owner may access.
 
 use std::fs::{self, DirBuilder, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _};
 use std::path::Path;
 
-const FOLDER_MODE: u32 = 0o700;
+const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
-/// Users of other groups may read it.
+/// Read permission of all other users.
 const OTHERS_READ: u32 = 0o004;
 
-/// Makes a folder in one that exists.
+/// Creates a directory in an existing one.
 pub fn create_dir(dir: &Path) -> io::Result<()> {
-    DirBuilder::new().mode(FOLDER_MODE).create(dir)
+    DirBuilder::new().mode(DIRECTORY_MODE).create(dir)
 }
 
-/// Makes an empty file unless there is one.
+/// Creates an empty file unless it exists.
 pub fn create_file(file: &Path) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(file) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
@@ -23,10 +23,10 @@ pub fn create_file(file: &Path) -> io::Result<()> {
     }
 }
 
-/// Warns of a secret that every user of this machine can read.
+/// Logs a warning if every user of this machine can read the secret in `file`.
 pub fn warn_if_others_read(what: &str, file: &Path) {
     if fs::metadata(file).is_ok_and(|data| data.permissions().mode() & OTHERS_READ != 0) {
         let file = file.display();
-        tracing::warn!(%file, "every user of this machine can read {what}; `chmod 600 {file}` ends that");
+        tracing::warn!(%file, "every user of this machine can read {what}; run `chmod 600 {file}`");
     }
 }

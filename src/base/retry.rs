@@ -1,4 +1,4 @@
-//! Repeating work that failed for now. The only place that uses the `backoff` crate.
+//! Retries with exponential backoff. The only module that uses the `backoff` crate.
 
 use std::time::Duration;
 
@@ -7,42 +7,43 @@ use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 
 use crate::Kind;
 
-/// Most attempts at one piece of work.
+/// Most attempts at one operation.
 pub const MAX_ATTEMPTS: u32 = 6;
 
-/// Waits of work that is tried again until it succeeds: exponential with jitter, up to [`Pace::LONGEST`]. Work
-/// that a person has to mend first starts with a longer one.
+/// Backoff for work that is retried until it succeeds: exponential with jitter, up to [`Backoff::LONGEST`]. Failures
+/// that need an operator start with a longer wait.
 #[derive(Debug)]
-pub struct Pace {
+pub struct Backoff {
     waits: ExponentialBackoff,
 }
 
-impl Pace {
-    /// The first wait after a failure that may pass by itself.
-    const FIRST: Duration = Duration::from_secs(1);
-    /// The first wait after any other failure.
-    const FIRST_FOR_A_PERSON: Duration = Duration::from_secs(5);
-    /// No wait is longer, but for jitter.
+impl Backoff {
+    /// First wait after a retryable failure.
+    const FIRST_RETRYABLE: Duration = Duration::from_secs(1);
+    /// First wait after any other failure.
+    const FIRST_OTHER: Duration = Duration::from_secs(5);
+    /// Longest wait before jitter.
     pub const LONGEST: Duration = Duration::from_secs(300);
 
-    /// After a first failure of this kind.
+    /// Starts a backoff after a first failure of this kind.
     pub fn new(kind: Kind) -> Self {
-        let first = if kind.is_retryable() { Self::FIRST } else { Self::FIRST_FOR_A_PERSON };
+        let first = if kind.is_retryable() { Self::FIRST_RETRYABLE } else { Self::FIRST_OTHER };
         let waits = ExponentialBackoffBuilder::new()
             .with_initial_interval(first)
             .with_max_interval(Self::LONGEST)
             .with_max_elapsed_time(None)
             .build();
-        Pace { waits }
+        Backoff { waits }
     }
 
-    /// How long to wait before the next attempt.
+    /// Returns the wait before the next attempt.
     pub fn next_wait(&mut self) -> Duration {
         self.waits.next_backoff().unwrap_or(Self::LONGEST)
     }
 }
 
-/// Waits between attempts: exponential with jitter, from 50 ms to 5 s.
+/// Retry budget of one operation: at most [`MAX_ATTEMPTS`] attempts, with exponential waits and jitter from 50 ms to
+/// 5 s.
 #[derive(Debug)]
 pub struct Attempts {
     waits: ExponentialBackoff,
@@ -61,7 +62,8 @@ impl Default for Attempts {
 }
 
 impl Attempts {
-    /// After a failure: waits and says `true` where another attempt makes sense.
+    /// Records a failure. Waits and returns true if another attempt may succeed; returns false if the kind is not
+    /// retryable or the budget is spent.
     pub async fn again(&mut self, kind: Kind) -> bool {
         self.made += 1;
         if !kind.is_retryable() || self.made >= MAX_ATTEMPTS {
@@ -73,7 +75,7 @@ impl Attempts {
         true
     }
 
-    /// How many attempts have failed.
+    /// Number of failed attempts.
     pub fn failed(&self) -> u32 {
         self.made
     }

@@ -1,7 +1,7 @@
-//! Tasks that run beside the work of a process, and what happens when one of them ends before it should.
+//! Supervision of background tasks that must not end before shutdown.
 //!
-//! A task that can be made again is started again, after a pause. One that cannot is vital: the process ends with it, so
-//! that whatever runs the process notices. Either way the log says so.
+//! A task that can be created anew is restarted after a pause. A task that cannot is vital: the process ends with it,
+//! so that the service manager notices. Both cases are logged.
 
 use std::time::Duration;
 
@@ -9,25 +9,25 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// First and longest pause before a task is started again.
+/// First and longest pause before a task is restarted.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// A task that has run for this long starts again after the first pause.
-const SOUND_AFTER: Duration = Duration::from_secs(300);
+/// Run time after which the pause before the next restart is the first one again.
+const STABLE_AFTER: Duration = Duration::from_secs(300);
 
-/// How long tasks may take to end once they have been told to.
-const ENDING: Duration = Duration::from_secs(20);
+/// Timeout for tasks to end after the stop signal.
+const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A vital task that ended before it was told to.
+/// Error: a vital task ended before the stop signal.
 #[derive(Debug, thiserror::Error)]
-#[error("{task} ended although it was not told to ({reason}); the process ends with it")]
+#[error("{task} ended before shutdown ({reason}); the process ends with it")]
 pub struct TaskLost {
-    /// Which task.
+    /// Name of the task.
     pub task: String,
-    /// How it ended.
+    /// Panic message, or a note that the task returned.
     pub reason: String,
 }
 
-/// Runs tasks until `stop` turns true. Dropping it ends them.
+/// Supervisor of tasks, which run until `stop` turns true. Dropping the supervisor aborts them.
 #[derive(Debug)]
 pub struct Supervisor {
     tasks: JoinSet<Result<(), TaskLost>>,
@@ -35,22 +35,23 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// No tasks yet. They learn from `stop`, too, that they may end.
+    /// Creates a supervisor without tasks. `stop` turns true when tasks may end.
     pub fn new(stop: watch::Receiver<bool>) -> Self {
         Supervisor { tasks: JoinSet::new(), stop }
     }
 
-    /// What the tasks learn from that they may end.
+    /// Stop signal for tasks.
     pub fn stop(&self) -> watch::Receiver<bool> {
         self.stop.clone()
     }
 
-    /// Runs what `make` makes, and makes it again whenever it ends too early.
+    /// Runs the task that `make` returns, and restarts it whenever it ends before the stop signal.
     pub fn keep<F>(&mut self, task: impl Into<String>, make: impl Fn() -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
     {
-        let (task, mut stop) = (task.into(), self.stop.clone());
+        let task = task.into();
+        let mut stop = self.stop.clone();
         self.tasks.spawn(async move {
             let mut pause = PAUSES.0;
             loop {
@@ -59,14 +60,14 @@ impl Supervisor {
                 if *stop.borrow() {
                     return Ok(());
                 }
-                if start.elapsed() >= SOUND_AFTER {
+                if start.elapsed() >= STABLE_AFTER {
                     pause = PAUSES.0;
                 }
                 tracing::error!(
                     task,
                     reason,
                     pause_seconds = pause.as_secs(),
-                    "a task ended too early; it starts again"
+                    "a task ended before shutdown; it restarts after the pause"
                 );
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
@@ -77,16 +78,17 @@ impl Supervisor {
         });
     }
 
-    /// Runs a task that cannot be made again.
+    /// Runs a task that cannot be restarted.
     pub fn vital(&mut self, task: impl Into<String>, running: impl Future<Output = ()> + Send + 'static) {
-        let (task, stop) = (task.into(), self.stop.clone());
+        let task = task.into();
+        let stop = self.stop.clone();
         self.tasks.spawn(async move {
             let reason = run(running).await;
             if *stop.borrow() { Ok(()) } else { Err(TaskLost { task, reason }) }
         });
     }
 
-    /// Waits until a vital task is lost; for ever while none is.
+    /// Waits until a vital task is lost; pends forever while none is.
     pub async fn lost(&mut self) -> TaskLost {
         loop {
             match self.tasks.join_next().await {
@@ -94,7 +96,7 @@ impl Supervisor {
                     tracing::error!(
                         task = lost.task,
                         reason = lost.reason,
-                        "the process ends: a task it needs has ended"
+                        "the process ends: a vital task has ended before shutdown"
                     );
                     return lost;
                 }
@@ -104,18 +106,18 @@ impl Supervisor {
         }
     }
 
-    /// Waits, for [`ENDING`] at most, until all tasks have ended, which they have been told to.
+    /// Waits for at most [`STOP_TIMEOUT`] until all tasks have ended after the stop signal, then aborts the rest.
     pub async fn join(mut self) {
         let ending = async { while self.tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(ENDING, ending).await.is_err() {
-            tracing::warn!(tasks = self.tasks.len(), "tasks that did not end in time are cut off");
+        if tokio::time::timeout(STOP_TIMEOUT, ending).await.is_err() {
+            tracing::warn!(tasks = self.tasks.len(), "tasks that did not end in time are aborted");
         }
     }
 }
 
-/// Runs a task to its end; how it ended.
+/// Runs a task to its end and returns the reason why it ended.
 async fn run(task: impl Future<Output = ()> + Send + 'static) -> String {
-    // A set of one, so that it ends with its supervisor.
+    // A set of one task, so that the task is aborted with its supervisor.
     let mut one = JoinSet::new();
     one.spawn(task);
     match one.join_next().await {

@@ -16,38 +16,38 @@ use super::metrics::Metrics;
 use super::worker::duration;
 use super::{events, output, replicate};
 
-/// Back a region up: replicate, verify the target, and write a manifest of what it holds.
+/// Back up a region: replicate, verify the target, and write a manifest of its repositories.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "The manifest is one line of JSON that ends with its own SHA-256; `--check FILE` compares it. It
-names the exact state of every repository that was verified, and the recovery point: the age of
-the oldest committed change that the target lacks.
+    after_help = "The manifest is one line of JSON that ends with its own SHA-256; `--check FILE` verifies it. It
+names the frontier of every verified repository, and the recovery point: the age of the oldest
+committed change that the target lacks.
 
-Exit code 1 when the recovery point is older than --max-age, when a repository is on two
-histories, or when something did not verify; 3 when something failed and running it again may
-help. The manifest is written in all these cases.
+Exit code 1 if the recovery point is older than --max-age, a repository has two histories, or
+something did not verify; 3 if something failed and running the command again may help. The
+manifest is written in all these cases.
 
 Example:
   gitferry backup dr --max-age 15m --out manifest.json
   gitferry backup --check manifest.json"
 )]
 pub struct BackupCommand {
-    /// The link.
+    /// Link whose target is the backup.
     #[arg(required_unless_present = "check")]
     link: Option<String>,
-    /// The oldest that a committed change may be which the target lacks.
+    /// Maximum age of a committed change that the target lacks, such as 15m.
     #[arg(long, value_name = "DURATION", value_parser = duration, required_unless_present = "check")]
     max_age: Option<Duration>,
-    /// Where the manifest goes; standard output when left out.
+    /// File for the manifest [default: standard output].
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-    /// Hash all packs and walk all objects of the target.
+    /// Hash all packs and LFS objects of the target, and walk all objects.
     #[arg(long)]
     deep: bool,
-    /// Repositories to work on at a time.
+    /// Repositories to deliver at a time.
     #[arg(long, default_value_t = DEFAULT_JOBS, value_name = "N")]
     jobs: usize,
-    /// Only check that a manifest is what was signed off.
+    /// Only check that a manifest was not changed since it was written.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["link", "max_age", "out", "deep"])]
     check: Option<PathBuf>,
     #[command(flatten)]
@@ -63,15 +63,15 @@ impl BackupCommand {
             return check(file, self.json);
         }
         let (Some(link), Some(max_age)) = (&self.link, self.max_age) else {
-            return Err(Failure::usage("a link and --max-age are needed"));
+            return Err(Failure::usage("a link and --max-age are required"));
         };
         let max_age = SignedDuration::try_from(max_age).map_err(|error| Failure::usage(error.to_string()))?;
         let config = context.config()?;
         if config.has_remote(config.link(link)?) {
-            let reason = format!("link {link} has a remote at one end: it has no recovery point to sign off");
+            let reason = format!("link {link} has a remote at one end: only links between regions have backups");
             return Err(Failure::usage(reason).hint(format!(
-                "`gitferry replicate {link}` brings the target up to date, `gitferry status {link}` compares it, and \
-                 `gitferry verify NAME --region REGION` checks what a region holds"
+                "`gitferry replicate {link}` brings the target up to date, `gitferry status {link}` compares both \
+                 sides, and `gitferry verify NAME --region REGION` verifies a repository in a region"
             )));
         }
         let link = context.writable_link(&config, link).await?;
@@ -82,9 +82,10 @@ impl BackupCommand {
             write(file, &text)
                 .map_err(|error| Failure::from(error).about(&format!("cannot write {}", file.display())))?;
         }
-        match self.json || self.out.is_none() {
-            true => output::line(text.trim_end()),
-            false => say(&made),
+        if self.json || self.out.is_none() {
+            output::line(text.trim_end());
+        } else {
+            print(&made);
         }
         self.metrics.print(&[made.figures()]);
         Ok(exit(&made))
@@ -100,7 +101,7 @@ fn exit(made: &Backup) -> Exit {
     }
 }
 
-fn say(made: &Backup) {
+fn print(made: &Backup) {
     let manifest = &made.manifest;
     for finding in &manifest.findings {
         output::line(format!("FOUND  {finding}"));
@@ -116,12 +117,12 @@ fn say(made: &Backup) {
     ));
     if !manifest.deep {
         output::line(
-            "checked: ledgers and refs, and that packs and LFS objects are there. NOT checked: their bytes (--deep reads them)",
+            "checked: ledgers, refs, presence of packs and LFS objects. NOT checked: their bytes (--deep reads them)",
         );
     }
 }
 
-/// The old manifest or the new one, never half of it.
+/// Replaces the manifest atomically: after a crash, the file is the old one or the new one.
 fn write(file: &Path, text: &str) -> std::io::Result<()> {
     let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
@@ -137,9 +138,10 @@ fn check(file: &Path, json: bool) -> Result<Exit, Failure> {
     match check_seal(&text) {
         Ok(manifest) => {
             let at = |field: &str| manifest.get(field).and_then(Value::as_str).unwrap_or_default();
-            match json {
-                true => output::json(&manifest)?,
-                false => output::line(format!("{} of link {}, made {}", at("format"), at("link"), at("made"))),
+            if json {
+                output::json(&manifest)?;
+            } else {
+                output::line(format!("{} of link {}, made {}: unchanged", at("format"), at("link"), at("made")));
             }
             Ok(Exit::Done)
         }

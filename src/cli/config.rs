@@ -18,8 +18,9 @@ use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::output;
 
-/// The configuration file.
+/// Check the configuration.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Example:\n  gitferry config check")]
 pub enum Config {
     Check(Check),
 }
@@ -32,9 +33,9 @@ impl Config {
     }
 }
 
-/// Check the configuration and every file that it names, without reaching a store or a server.
+/// Check the configuration and every file that it names. Contacts no store and no server.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit codes: 0 the configuration can be used, 2 it cannot.
+#[command(after_help = "Exit code 0 if the configuration is valid, 2 if it is not.
 
 Example:
   gitferry config check
@@ -45,12 +46,12 @@ pub struct Check {
     json: bool,
 }
 
-/// One table of the configuration.
+/// Result for one table of the configuration.
 #[derive(Debug, Serialize)]
 struct Part {
-    /// As in the file: `hosts.us-east-1`.
+    /// Name of the table in the file, such as `hosts.us-east-1`.
     part: String,
-    /// `null` where the part can be used.
+    /// Reason why the table is not valid; `null` if it is.
     error: Option<String>,
 }
 
@@ -59,19 +60,18 @@ impl Check {
         let config = context.config()?;
         let parts = check(&config);
         let is_good = parts.iter().all(|part| part.error.is_none());
-        match self.json {
-            true => output::json(&serde_json::json!({ "file": config.file, "ok": is_good, "parts": parts }))?,
-            false => {
-                for part in &parts {
-                    output::line(format!("{:<24} {}", part.part, part.error.as_deref().unwrap_or("ok")));
-                }
+        if self.json {
+            output::json(&serde_json::json!({ "file": config.file, "ok": is_good, "parts": parts }))?;
+        } else {
+            for part in &parts {
+                output::line(format!("{:<24} {}", part.part, part.error.as_deref().unwrap_or("ok")));
             }
         }
         Ok(if is_good { Exit::Done } else { Exit::Refused })
     }
 }
 
-/// Checks what [`Configuration::load`] does not: files that are named, and values that need more than their text.
+/// Checks what [`Configuration::load`] leaves out: files that the configuration names, and values that depend on them.
 fn check(config: &Configuration) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut add = |part: String, checked: Result<(), String>| parts.push(Part { part, error: checked.err() });

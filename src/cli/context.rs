@@ -1,4 +1,4 @@
-//! What every command needs: the configuration, opened regions, links.
+//! Configuration, regions and links for the commands.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -7,37 +7,38 @@ use std::sync::Arc;
 use gitferry_config::{Config, DEFAULT_FILE, LinkConfig, LinkMode};
 use gitferry_engine::region::Region;
 use gitferry_git::memory::{self, DEFAULT_BUDGET_BYTES, DEFAULT_READ_BUDGET_BYTES};
-use gitferry_replication::AnyLink;
 use gitferry_replication::deliver::Link;
+use gitferry_replication::mirror::RemoteLink;
 use gitferry_replication::progress::Progress;
 use gitferry_replication::transfer::PARTS_IN_MEMORY;
+use gitferry_service::delivery;
 use gitferry_service::open;
 use tokio::sync::Semaphore;
 
 use super::failure::Failure;
-use super::replicas::look_at_replicas;
+use super::replicas::fence_if_rolled_back;
 
-/// The variable that may hold the text of the configuration: for containers and functions, which are given no file.
+/// Environment variable with the text of the configuration, for containers and functions without a file.
 pub const CONFIG_TEXT_VARIABLE: &str = "GITFERRY_CONFIG_TOML";
 
-/// Knows where the configuration is; reads it when a command needs it.
+/// Source of the configuration, which is read when a command needs it.
 #[derive(Debug)]
 pub struct Context {
     place: Place,
 }
 
-/// Where the configuration is.
+/// Source of the configuration.
 #[derive(Debug)]
 enum Place {
     File(PathBuf),
-    /// In the environment.
+    /// Text of the environment variable [`CONFIG_TEXT_VARIABLE`].
     Text(OsString),
-    /// Where it is when nobody says anything.
-    Usual,
+    /// [`DEFAULT_FILE`] in the working directory.
+    Default,
 }
 
-/// Makes what a configuration says of the process as a whole hold.
-pub fn in_force(config: Config) -> Config {
+/// Sets the memory budgets of the process to those of the configuration, which is returned.
+pub fn with_memory_budgets(config: Config) -> Config {
     let bytes = config.push_memory.map_or(DEFAULT_BUDGET_BYTES, |size| size.as_u64());
     memory::budget().set_total(bytes);
     let bytes = config.read_memory.map_or(DEFAULT_READ_BUDGET_BYTES, |size| size.as_u64());
@@ -46,88 +47,112 @@ pub fn in_force(config: Config) -> Config {
 }
 
 impl Context {
-    /// A context on a configuration file.
+    /// Context for a configuration file.
     pub fn new(file: PathBuf) -> Self {
         Context { place: Place::File(file) }
     }
 
-    /// A context on the file that was named, else on the text in [`CONFIG_TEXT_VARIABLE`], else on the usual file.
+    /// Context for `file` if given, else for the text in [`CONFIG_TEXT_VARIABLE`], else for [`DEFAULT_FILE`].
     pub fn find(file: Option<PathBuf>) -> Self {
         let text = || std::env::var_os(CONFIG_TEXT_VARIABLE).filter(|text| !text.is_empty());
         let place = match file {
             Some(file) => Place::File(file),
-            None => text().map_or(Place::Usual, Place::Text),
+            None => text().map_or(Place::Default, Place::Text),
         };
         Context { place }
     }
 
-    /// Whether somebody has said where the configuration is.
+    /// Returns true if an option or variable named the configuration.
     pub fn is_given(&self) -> bool {
-        !matches!(self.place, Place::Usual)
+        !matches!(self.place, Place::Default)
     }
 
-    /// Reads the configuration. What a text says of paths is relative to the working directory.
+    /// Reads the configuration. Paths in a text are relative to the working directory, paths in a file to its folder.
     pub fn config(&self) -> Result<Config, Failure> {
-        Ok(in_force(match &self.place {
+        Ok(with_memory_budgets(match &self.place {
             Place::File(file) => Config::load(file)?,
             Place::Text(text) => {
                 let not_utf8 = || Failure::usage(format!("the text in {CONFIG_TEXT_VARIABLE} is not UTF-8"));
                 Config::parse(text.to_str().ok_or_else(not_utf8)?, Path::new(CONFIG_TEXT_VARIABLE))?
             }
-            Place::Usual => Config::load(Path::new(DEFAULT_FILE))?,
+            Place::Default => Config::load(Path::new(DEFAULT_FILE))?,
         }))
     }
 
-    /// Opens a region to read it.
+    /// Opens a region for reading.
     pub async fn region(&self, name: &str) -> Result<Region, Failure> {
         Ok(open::region(&self.config()?, name).await?)
     }
 
-    /// Opens a region to write it.
+    /// Opens a region for writing.
     pub async fn writable_region(&self, name: &str) -> Result<Region, Failure> {
         Ok(open::writable_region(&self.config()?, name).await?)
     }
 
-    /// Opens a region to change one repository of it, by its name or id: a change is refused where a replica has changes
-    /// of it that the region lacks.
+    /// Opens a region to change one of its repositories (name or id). The region refuses changes if a replica has changes
+    /// of the repository that the region lacks.
     pub async fn region_to_change(&self, region: &str, repository: &str) -> Result<Region, Failure> {
         let config = self.config()?;
         let mut region = open::writable_region(&config, region).await?;
-        look_at_replicas(&config, self, &mut region, Some(repository)).await;
+        fence_if_rolled_back(&config, self, &mut region, Some(repository)).await;
         Ok(region)
     }
 
-    /// Opens a link, whatever is at its ends; `writable` says that a pass is to run over it.
+    /// Opens a link of either kind; `writable` for a pass, else only for reading.
     pub async fn any_link(&self, config: &Config, name: &str, writable: bool) -> Result<AnyLink, Failure> {
         Ok(match (config.has_remote(config.link(name)?), writable) {
-            (true, _) => open::remote_link(config, name).await?.into(),
-            (false, true) => self.writable_link(config, name).await?.into(),
-            (false, false) => self.link(config, name).await?.into(),
+            (true, _) => AnyLink::Mirror(Box::new(open::remote_link(config, name).await?)),
+            (false, true) => AnyLink::Regions(Box::new(self.writable_link(config, name).await?)),
+            (false, false) => AnyLink::Regions(Box::new(self.link(config, name).await?)),
         })
     }
 
-    /// Opens a link with both its regions, to look at what they hold.
+    /// Opens a link for deliveries.
+    pub async fn delivery_link(&self, config: &Config, name: &str) -> Result<Arc<dyn delivery::Link>, Failure> {
+        Ok(self.any_link(config, name, true).await?.into_delivery())
+    }
+
+    /// Opens a link between two regions for reading.
     pub async fn link(&self, config: &Config, name: &str) -> Result<Link, Failure> {
         let target = open::region(config, &regions_of(config, name)?.target).await?;
         open_link(config, name, target).await
     }
 
-    /// Opens a link with both its regions, to write the target.
+    /// Opens a link between two regions with a writable target.
     pub async fn writable_link(&self, config: &Config, name: &str) -> Result<Link, Failure> {
         let target = open::writable_region(config, &regions_of(config, name)?.target).await?;
         open_link(config, name, target).await
     }
 }
 
-/// A link between two regions.
+/// A link of either kind, for commands that treat them differently.
+#[derive(Debug)]
+pub enum AnyLink {
+    /// From a region to a region.
+    Regions(Box<Link>),
+    /// With a remote at one end.
+    Mirror(Box<RemoteLink>),
+}
+
+impl AnyLink {
+    /// Converts the link for delivery.
+    pub fn into_delivery(self) -> Arc<dyn delivery::Link> {
+        match self {
+            AnyLink::Regions(link) => Arc::new(*link),
+            AnyLink::Mirror(link) => Arc::new(*link),
+        }
+    }
+}
+
+/// Returns the configuration of a link, which must be between two regions.
 fn regions_of<'c>(config: &'c Config, name: &str) -> Result<&'c LinkConfig, Failure> {
     let link = config.link(name)?;
-    match config.has_remote(link) {
-        true => Err(Failure::usage(format!("link {name} has a remote at one end: this command is for regions")).hint(
-            format!("`gitferry replicate {name}`, `status {name}` and `explain {name} NAME` are for such links"),
-        )),
-        false => Ok(link),
+    if config.has_remote(link) {
+        let hint = format!("use `gitferry replicate {name}`, `status {name}` or `explain {name} NAME` for such links");
+        let reason = format!("link {name} has a remote at one end: this command is for links between regions");
+        return Err(Failure::usage(reason).hint(hint));
     }
+    Ok(link)
 }
 
 async fn open_link(config: &Config, name: &str, target: Region) -> Result<Link, Failure> {
@@ -146,7 +171,7 @@ async fn open_link(config: &Config, name: &str, target: Region) -> Result<Link, 
     })
 }
 
-/// Who a change is attributed to when the command does not say: the login name.
+/// Returns the login name, the default actor of a change; `unknown` without one.
 pub fn actor() -> String {
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
     user.ok().filter(|user| !user.is_empty()).unwrap_or_else(|| "unknown".into())

@@ -1,4 +1,4 @@
-//! Queues, event buses and outboxes, as a configuration names them.
+//! Queues, event buses and outbox publishers of a configuration.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,10 +15,10 @@ use gitferry_store::table::TableError;
 use super::failure::Failure;
 use super::output;
 
-/// How long a command that is about to end may take to announce what it has committed.
+/// Maximum time that a command waits at its end to announce its changes.
 const ANNOUNCE_WITHIN: Duration = Duration::from_secs(60);
 
-/// The queue of a link, if it has one.
+/// Opens the queue of a link; `None` for a link without one.
 pub async fn open_queue(config: &Config, link: &str) -> Result<Option<Queue>, Failure> {
     let link = config.link(link)?;
     let Some(url) = &link.queue else { return Ok(None) };
@@ -28,7 +28,7 @@ pub async fn open_queue(config: &Config, link: &str) -> Result<Option<Queue>, Fa
     Ok(Some(Queue::new(client, url, link.dead_letters.clone())))
 }
 
-/// Who announces the changes of a region, if its events go anywhere.
+/// Returns the publisher of a region's changes; `None` for a region without an event bus.
 pub async fn publisher(config: &Config, region: &Region) -> Option<Publisher> {
     let settings = config.regions.get(&region.name)?;
     let events = settings.events.as_ref()?;
@@ -36,8 +36,8 @@ pub async fn publisher(config: &Config, region: &Region) -> Option<Publisher> {
     Some(Publisher::new(region.clone(), Arc::new(EventBridge::new(client, &events.bus))))
 }
 
-/// Publishes the outbox of a region as long as the supervisor's tasks run, if its events go anywhere. What to nudge it
-/// by.
+/// Starts the publisher of a region's outbox as a supervised task. Returns the handle that wakes it; `None` for a
+/// region without an event bus.
 pub async fn publish(config: &Config, region: &Region, tasks: &mut Supervisor) -> Option<Nudge> {
     let publisher = publisher(config, region).await?;
     let (nudge, nudges) = Publisher::nudge(&region.name);
@@ -46,8 +46,8 @@ pub async fn publish(config: &Config, region: &Region, tasks: &mut Supervisor) -
     Some(nudge)
 }
 
-/// Announces what a command has committed in a region, before it ends: in these repositories, or all that is in the
-/// outbox. What is not announced in time is committed all the same and stays in the outbox.
+/// Announces a command's changes in a region before the command ends: those of `repositories`, or all in the outbox.
+/// After a failure or [`ANNOUNCE_WITHIN`], unannounced changes stay in the outbox; they are committed all the same.
 pub async fn announce(config: &Config, region: &Region, repositories: Option<Vec<RepositoryId>>) {
     let Some(publisher) = publisher(config, region).await else { return };
     let publishing = async {
@@ -59,12 +59,13 @@ pub async fn announce(config: &Config, region: &Region, repositories: Option<Vec
     };
     let reason = match tokio::time::timeout(ANNOUNCE_WITHIN, publishing).await {
         Ok(Ok(true)) => return,
-        Ok(Ok(false)) => "the log says why".to_owned(),
+        Ok(Ok(false)) => "see the log".to_owned(),
         Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("that took longer than {ANNOUNCE_WITHIN:?}"),
+        Err(_) => format!("timed out after {ANNOUNCE_WITHIN:?}"),
     };
     output::note(format!(
-        "not all changes in {} were announced ({reason}); they stay in its outbox for the next run, worker or host",
+        "warning: not all changes in {} were announced ({reason}); they stay in its outbox for the next run, worker or \
+         host",
         region.name
     ));
 }

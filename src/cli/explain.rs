@@ -1,41 +1,42 @@
 //! `gitferry explain`
 
 use clap::Args;
-use gitferry_replication::AnyLink;
-use gitferry_replication::remotes::explain::{Depth, Explained, Path};
+use gitferry_replication::mirror::explain::{Depth, Explained, Path};
 
-use super::context::Context;
+use super::context::{AnyLink, Context};
 use super::failure::{Exit, Failure};
 use super::output;
 use super::replicate::print_notes;
 
-/// Refs that are printed one by one; `--json` has more.
-const SHOWN_REFS: usize = 40;
+/// Maximum number of refs that the text output lists; `--json` has more.
+const MAX_PRINTED_REFS: usize = 40;
 
-/// Tell what the next pass over a link with a remote would do for a repository, and why. Changes nothing.
+/// Show what the next pass over a link with a remote would do for a repository, and why. Changes nothing.
 #[derive(Debug, Args)]
-#[command(after_help = "Both servers are asked for their refs, and the source for what it has of what would be
-overwritten. The pack that a pass would send is read as far as its first 16 MiB, to tell how
-large it is, and thrown away; with --measure all of it. Where the link carries Git LFS, what is
-new is looked through for pointers, too.
+#[command(
+    after_help = "Lists the refs of both servers, and asks the source which commits it has of those that would be
+overwritten. To estimate its size, the first 16 MiB of the pack that a pass would send are read and
+discarded; with --measure, all of it. If the link carries Git LFS, new objects are searched for
+LFS pointers.
 
   create, update  the ref becomes what it is at the source
-  force           what it names now was made at the target, and is overwritten
-  preserve        what was made at the target is kept under refs/gitferry/diverged/ first
-  delete          the source does not have it
+  force           commits made at the target are overwritten
+  preserve        commits made at the target are first kept under refs/gitferry/diverged/
+  delete          the source does not have the ref
 
-Exit code 1 when a ref has diverged and is left alone, or the source is empty.
+Exit code 1 if a ref has diverged and is left alone, or if the source is empty.
 
 Example:
   gitferry explain cc team/app
   gitferry explain cc team/app --measure
-  gitferry explain cc team/app --json")]
+  gitferry explain cc team/app --json"
+)]
 pub struct Explain {
-    /// The link.
+    /// Link with a remote at one end or both.
     link: String,
-    /// The repository.
+    /// Name of the repository.
     name: String,
-    /// Read all that would be sent, to tell its bytes exactly: that costs the source what a pass does.
+    /// Read the whole pack for its exact size. This costs the source as much as a pass.
     #[arg(long)]
     measure: bool,
     /// Print JSON.
@@ -47,18 +48,19 @@ impl Explain {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let config = context.config()?;
         let link = match context.any_link(&config, &self.link, false).await? {
-            AnyLink::Remote(link) => link,
+            AnyLink::Mirror(link) => link,
             AnyLink::Regions(link) => {
-                let hint = format!("`gitferry status {}` tells how the repositories stand", self.link);
-                let text = format!("link {} is between regions: a pass copies the changes that are pending", link.name);
+                let hint = format!("`gitferry status {}` shows the pending changes of each repository", self.link);
+                let text = format!("link {} is between regions: a pass copies the pending changes", link.name);
                 return Err(Failure::usage(text).hint(hint));
             }
         };
         let depth = if self.measure { Depth::Whole } else { Depth::Pack };
         let explained = link.explain(&self.name, depth).await?;
-        match self.json {
-            true => output::json(&explained)?,
-            false => print(&explained),
+        if self.json {
+            output::json(&explained)?;
+        } else {
+            print(&explained);
         }
         let refuses = explained.path == Path::Refused || explained.leaves_diverged();
         Ok(if refuses { Exit::Difference } else { Exit::Done })
@@ -90,24 +92,24 @@ fn print(explained: &Explained) {
     if let Some(objects) = explained.objects {
         let bytes = match (explained.bytes, explained.bytes_at_least) {
             (Some(bytes), _) => output::bytes(bytes),
-            (None, at_least) => format!("more than {}: --measure tells", output::bytes(at_least.unwrap_or(0))),
+            (None, at_least) => format!("over {} (--measure reads all of it)", output::bytes(at_least.unwrap_or(0))),
         };
         output::line(format!("  pack    {}, {bytes}", output::count(objects, "object")));
     }
     if let Some(lfs) = &explained.lfs {
         output::line(format!(
-            "  lfs     {} of {} ({} of {}) to bring",
+            "  lfs     {} of {} ({} of {}) to copy",
             lfs.lacking,
             output::count(lfs.objects, "object"),
             output::bytes(lfs.lacking_bytes),
             output::bytes(lfs.bytes),
         ));
     }
-    for step in explained.refs.iter().take(SHOWN_REFS) {
+    for step in explained.refs.iter().take(MAX_PRINTED_REFS) {
         let short = |id: &Option<String>| id.as_ref().map_or("-".into(), |id| id.chars().take(12).collect::<String>());
         output::line(format!("  {:<8}{} {} → {}", step.action, step.name, short(&step.old), short(&step.new)));
     }
-    let more = explained.refs.len().saturating_sub(SHOWN_REFS) as u64 + explained.more;
+    let more = explained.refs.len().saturating_sub(MAX_PRINTED_REFS) as u64 + explained.more;
     if more > 0 {
         output::line(format!("  and {}", output::count(more, "more ref")));
     }

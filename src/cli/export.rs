@@ -8,16 +8,16 @@ use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::output;
 
-/// Write a repository as a bare one that plain Git opens.
+/// Write a repository to disk as a bare Git repository.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  gitferry export team/app --region eu-west-1 --to /srv/restore/app.git")]
 pub struct Export {
-    /// The repository's name or id.
+    /// Name or id of the repository.
     name: String,
-    /// The region.
+    /// Region to export from.
     #[arg(long, value_name = "R")]
     region: String,
-    /// The folder to make; it must be absent or empty.
+    /// Folder for the bare repository; it must be missing or empty.
     #[arg(long, value_name = "DIR")]
     to: PathBuf,
     /// Print JSON.
@@ -29,9 +29,10 @@ impl Export {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let region = context.region(&self.region).await?;
         let exported = region.export(&self.name, &self.to).await?;
-        match self.json {
-            true => output::json(&exported)?,
-            false => output::line(format!(
+        if self.json {
+            output::json(&exported)?;
+        } else {
+            output::line(format!(
                 "exported {} to {}: {}, {}{} ({})",
                 self.name,
                 self.to.display(),
@@ -39,7 +40,7 @@ impl Export {
                 output::count(exported.packs, "pack"),
                 output::and_lfs(exported.lfs_objects),
                 output::bytes(exported.bytes)
-            )),
+            ));
         }
         Ok(Exit::Done)
     }

@@ -1,4 +1,4 @@
-//! How a command ends: exit codes, and the hint for the reader on call.
+//! End of a command: exit codes, error messages, and hints with the next command to run.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -9,26 +9,26 @@ use gitferry_config::{ConfigError, DEFAULT_FILE};
 use gitferry_engine::region::RegionError;
 use gitferry_git::client::ClientError;
 use gitferry_replication::ReplicationError;
-use gitferry_replication::remotes::RemotesError;
+use gitferry_replication::mirror::MirrorError;
 use gitferry_service::open::{OpenError, OpenLinkError};
 
 use super::up::USUAL_DIR;
 
-/// A command that did its work.
+/// Exit status of a command that ran to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// All is well.
+    /// No difference, no failure.
     Done,
-    /// It found a difference.
+    /// The command found a difference.
     Difference,
-    /// A rule forbade part of it: running it again as it stands does not help.
+    /// A rule forbade part of the work: running the command again does not help.
     Refused,
-    /// Part of it failed and may be run again.
+    /// Part of the work failed; running the command again is safe.
     Failed,
 }
 
 impl Exit {
-    /// The one of two that is worth more attention: a difference before a failure before a refusal.
+    /// Returns the more severe of two: a difference before a failure before a refusal.
     pub fn worse(self, other: Exit) -> Exit {
         let rank = |exit| match exit {
             Exit::Done => 0,
@@ -51,52 +51,52 @@ impl From<Exit> for ExitCode {
     }
 }
 
-/// A command that did not.
+/// Failure of a command, with its exit code and a hint.
 #[derive(Debug)]
 pub struct Failure {
     code: u8,
     message: String,
     hint: Option<String>,
-    /// The stores of one region are to blame.
-    of_stores: bool,
+    /// True if the stores of one region are lost, swapped or rolled back; other regions can go on.
+    store_fault: bool,
 }
 
 impl Failure {
-    /// The request is not valid as it stands.
+    /// A request that is not valid: exit code 2.
     pub fn usage(message: impl Into<String>) -> Self {
-        Failure { code: 2, message: message.into(), hint: None, of_stores: false }
+        Failure { code: 2, message: message.into(), hint: None, store_fault: false }
     }
 
-    /// Stopped by a signal.
+    /// A command stopped by a signal: exit code 3.
     pub fn interrupted() -> Self {
-        let hint = Some("nothing half-done is visible; run the same command again to go on".into());
-        Failure { code: 3, message: "interrupted".into(), hint, of_stores: false }
+        let hint = Some("nothing half-done is visible; run the same command again to resume".into());
+        Failure { code: 3, message: "interrupted".into(), hint, store_fault: false }
     }
 
-    /// Adds what to do next.
+    /// Sets the hint: the next thing to do.
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// Says first what could not be done.
+    /// Prefixes the message with the action or thing that failed.
     pub fn about(mut self, what: &str) -> Self {
         self.message = format!("{what}: {}", self.message);
         self
     }
 
-    /// The request or the configuration has to change before anything can be done. A region whose stores are lost,
-    /// foreign or set back is no such failure: other regions go on.
+    /// Returns true if the request or the configuration has to change before anything can be done. A region whose
+    /// stores are lost, swapped or rolled back does not count: other regions go on.
     pub fn is_refusal(&self) -> bool {
-        self.code == 2 && !self.of_stores
+        self.code == 2 && !self.store_fault
     }
 
-    /// What happened.
+    /// Message without prefix and hint.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// Prints it on standard error.
+    /// Prints message and hint to standard error.
     pub fn print(&self) {
         output::note(format!("error: {}", self.message));
         if let Some(hint) = &self.hint {
@@ -104,7 +104,7 @@ impl Failure {
         }
     }
 
-    /// Prints it; the exit code.
+    /// Prints the failure and returns its exit code.
     pub fn report(self) -> ExitCode {
         self.print();
         ExitCode::from(self.code)
@@ -112,46 +112,47 @@ impl Failure {
 
     fn of(kind: Kind, message: String) -> Self {
         let code = if is_refusal(kind) { 2 } else { 3 };
-        Failure { code, message, hint: hint_for(kind).map(Into::into), of_stores: false }
+        Failure { code, message, hint: hint_for(kind).map(Into::into), store_fault: false }
     }
 }
 
-/// Whether the request itself has to change before it can succeed.
+/// Returns true if the request itself has to change before it can succeed.
 pub fn is_refusal(kind: Kind) -> bool {
     matches!(kind, Kind::Usage | Kind::NotFound | Kind::Refused)
 }
 
-/// What helps with a kind of error in general.
+/// Returns the general hint for a kind of error.
 pub fn hint_for(kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::Usage | Kind::NotFound | Kind::Refused => None,
-        Kind::Conflict => Some("somebody else was faster; run the same command again"),
+        Kind::Conflict => Some("another process changed the repository first; run the same command again"),
         Kind::Transient => Some("nothing half-done is visible; run the same command again"),
         Kind::InDoubt => {
-            Some("it may have happened; run the same command again, which finds out and goes on from there")
+            Some("the change may have happened; run the same command again, which finds out and resumes from there")
         }
         Kind::Environment => {
-            Some("nothing half-done is visible; make room or mend the permissions, then run the same command again")
+            Some("nothing half-done is visible; free disk space or fix permissions, then run the command again")
         }
         Kind::Corrupt => Some(
-            "nothing of it was used and nothing was changed; `gitferry verify NAME --region R --deep` lists all damage, \
-             `gitferry repair NAME --region R --from OTHER` mends packs and LFS objects from another region",
+            "no damaged data was used and nothing was changed; `gitferry verify NAME --region R --deep` lists all \
+             damage, and `gitferry repair NAME --region R --from OTHER` replaces damaged packs and LFS objects with \
+             copies from another region",
         ),
         Kind::Missing => Some(
-            "storage lacks something that it should have; `gitferry verify NAME --region R` lists all of it, and \
-             `gitferry repair NAME --region R --from OTHER` copies it from another region",
+            "storage lacks something that it should have; `gitferry verify NAME --region R` lists all that is \
+             missing, and `gitferry repair NAME --region R --from OTHER` copies it from another region",
         ),
         Kind::Internal => Some("this is a bug in gitferry; nothing was changed; please report it with this message"),
     }
 }
 
-/// What helps with this error, or else with its kind.
+/// Returns the hint for an error, or for its kind.
 pub fn hint_for_error(error: &ReplicationError) -> Option<&'static str> {
     let special = match error {
-        ReplicationError::Remotes { error, .. } => hint_for_remotes(error),
+        ReplicationError::Mirror { error, .. } => hint_for_mirror(error),
         ReplicationError::BadObject { .. } => Some(
-            "nothing was overwritten; `gitferry repair NAME --region R --from OTHER` copies it from a region that has it \
-             sound",
+            "nothing was overwritten; `gitferry repair NAME --region R --from OTHER` copies it from a region that holds \
+             it undamaged",
         ),
         ReplicationError::NoNames { .. } => Some("name repositories on the command line, or in full in `repositories`"),
         _ => None,
@@ -159,38 +160,39 @@ pub fn hint_for_error(error: &ReplicationError) -> Option<&'static str> {
     special.or_else(|| hint_for(error.kind()))
 }
 
-fn hint_for_remotes(error: &RemotesError) -> Option<&'static str> {
+fn hint_for_mirror(error: &MirrorError) -> Option<&'static str> {
     Some(match error {
-        RemotesError::UnderWay => "a worker, a function or another command carries it; run it again when that is done",
-        RemotesError::EmptySource { .. } => "if the source is meant to be empty, run it with --allow-empty",
-        RemotesError::Formats { .. } => "make the target anew with the source's object format",
-        RemotesError::LfsMissing { .. } => {
-            "push them there with `git lfs push --all`, or let the link go on without them: lfs_missing = \"allow\""
+        MirrorError::LeaseHeld => "another worker, function or command replicates it; run the command again after that",
+        MirrorError::EmptySource { .. } => "if the source is meant to be empty, add --allow-empty",
+        MirrorError::Formats { .. } => "recreate the target with the source's object format",
+        MirrorError::LfsMissing { .. } => {
+            "push them to the source with `git lfs push --all`, or skip them: lfs_missing = \"allow\" for the link"
         }
-        RemotesError::LfsUnsupported { .. } => {
-            "enable filters there (Git: uploadpack.allowFilter), or set lfs = \"ignore\""
+        MirrorError::LfsUnsupported { .. } => {
+            "enable filters at the source (Git: uploadpack.allowFilter), or set lfs = \"ignore\" for the link"
         }
-        RemotesError::Whole { .. } => {
-            "nothing was moved; give the link a region, `via = \"REGION\"`, that parts the history, or let the target take \
-             larger pushes"
+        MirrorError::CannotSplit { .. } => {
+            "nothing was pushed; set `via = \"REGION\"` for the link, so that a region splits the history, or raise \
+             the target's limit for pushes"
         }
-        RemotesError::Unpack { .. } => {
-            "the target's own checks or limits forbid it; its log tells which. What other refs needed may have got there"
+        MirrorError::Unpack { .. } => {
+            "a check or limit of the target forbids the push; the target's log says which. Objects that other refs \
+             need may have arrived"
         }
-        RemotesError::Client(ClientError::Unauthorized { .. }) => {
+        MirrorError::Client(ClientError::Unauthorized { .. }) => {
             "check `auth` of the remote, and that its token or key may read the source and write the target"
         }
-        RemotesError::Client(ClientError::NotFound { .. }) => {
-            "check `url` of the remote and the repository's name; gitferry makes no repositories at remotes"
+        MirrorError::Client(ClientError::NotFound { .. }) => {
+            "check `url` of the remote and the repository's name; gitferry does not create repositories at remotes"
         }
-        RemotesError::Client(ClientError::Untrusted { .. }) => {
-            "nothing was sent; compare with what the server's owner says before changing `ca` or `known_hosts`"
+        MirrorError::Client(ClientError::Untrusted { .. }) => {
+            "nothing was sent; check the fingerprint with the server's owner before changing `ca` or `known_hosts`"
         }
-        RemotesError::Client(ClientError::Shallow { .. }) => {
-            "run `git fetch --unshallow` there, or choose a source that has all of the history"
+        MirrorError::Client(ClientError::Shallow { .. }) => {
+            "run `git fetch --unshallow` at the source, or choose a source that has the whole history"
         }
         _ if error.kind().is_retryable() => {
-            "refs that were pushed stay, the others are as they were; run the same command again to go on"
+            "refs that were pushed stay, the others are unchanged; run the same command again to resume"
         }
         _ => return None,
     })
@@ -199,13 +201,13 @@ fn hint_for_remotes(error: &RemotesError) -> Option<&'static str> {
 impl From<RegionError> for Failure {
     fn from(error: RegionError) -> Self {
         let mut failure = Failure::of(error.kind(), error.to_string());
-        failure.of_stores = matches!(error, RegionError::WrongStore { .. });
+        failure.store_fault = matches!(error, RegionError::WrongStore { .. });
         match &error {
             RegionError::NoRepository { region, .. } => {
-                failure.hint(format!("`gitferry repo list --region {region}` shows those that there are"))
+                failure.hint(format!("`gitferry repo list --region {region}` lists the repositories of the region"))
             }
             RegionError::Replica { name, primary, .. } => {
-                failure.hint(format!("write {name} in {primary}; replication brings the change here"))
+                failure.hint(format!("write to {name} in {primary}; replication copies the change to this region"))
             }
             _ => failure,
         }
@@ -220,7 +222,8 @@ impl From<ReplicationError> for Failure {
         }
         if matches!(error, ReplicationError::Fork { .. }) {
             failure.code = 1;
-            failure = failure.hint("compare both ledgers with `gitferry log NAME --region R`; a person has to choose");
+            let hint = "compare both ledgers with `gitferry log NAME --region R`, then decide which history stays";
+            failure = failure.hint(hint);
         }
         failure
     }
@@ -250,16 +253,18 @@ impl From<ConfigError> for Failure {
         match error {
             ConfigError::Missing { file } => {
                 let of_up = Path::new(USUAL_DIR).join(DEFAULT_FILE);
-                match of_up.exists() && *file == *DEFAULT_FILE {
-                    true => failure.hint(format!("`gitferry up` has made one: add --config {}", of_up.display())),
-                    false => failure.hint(
-                        "`gitferry init` writes one; --config FILE or GITFERRY_CONFIG name another; GITFERRY_CONFIG_TOML \
-                         may hold its text",
-                    ),
+                if of_up.exists() && *file == *DEFAULT_FILE {
+                    failure.hint(format!("`gitferry up` has written one: add --config {}", of_up.display()))
+                } else {
+                    failure.hint(
+                        "`gitferry init` writes one; --config FILE or GITFERRY_CONFIG names another; \
+                         GITFERRY_CONFIG_TOML may hold its text",
+                    )
                 }
             }
             ConfigError::Unreadable { file, .. } => failure.hint(format!(
-                "nothing was changed; --config names a file that this user may read (`ls -l {}`)",
+                "nothing was changed; let this user read the file, or name another with --config (`ls -l {}` shows the \
+                 permissions)",
                 file.display()
             )),
             _ => failure,
@@ -290,30 +295,30 @@ failure_by_kind!(
 impl From<gitferry_host::listen::tls::CertificateError> for Failure {
     fn from(error: gitferry_host::listen::tls::CertificateError) -> Self {
         Failure::of(error.kind(), error.to_string()).hint(
-            "`tls` of the host names a certificate and its key as PEM files, relative to the configuration, which this \
-             user may read",
+            "`tls` of the host needs a certificate and its key as PEM files that this user may read; paths are \
+             relative to the configuration",
         )
     }
 }
 
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        // A command passes on only what became of a file that its caller named.
+        // I/O errors reach this conversion only for files that the caller named: a missing one is a wrong request.
         let kind = if error.kind() == std::io::ErrorKind::NotFound { Kind::NotFound } else { Kind::of_io(&error) };
         let failure = Failure::of(kind, error.to_string());
         match error.kind() {
             std::io::ErrorKind::AddrInUse => failure
-                .hint("another process listens there (`ss -ltnp` names it): stop it, or configure another address"),
+                .hint("another process listens on it (`ss -ltnp` shows which): stop it, or configure another address"),
             std::io::ErrorKind::AddrNotAvailable => failure
-                .hint("this machine has no such address (`ip address` lists those that it has): configure one of them"),
+                .hint("this machine has no such address (`ip address` lists its addresses): configure one of them"),
             std::io::ErrorKind::NotADirectory | std::io::ErrorKind::IsADirectory => {
-                failure.hint("a path names a file where a folder is needed, or the other way round: name another one")
+                failure.hint("the path is a file where a folder is needed, or the reverse: name another path")
             }
             std::io::ErrorKind::InvalidData => {
-                failure.hint("the content of the file is not what it should be (not UTF-8, or cut off): write it anew")
+                failure.hint("the file is damaged (not UTF-8, or truncated): write it again")
             }
             _ if error.raw_os_error() == Some(libc::EMFILE) => {
-                failure.hint("this process may open no more files: raise the limit (`ulimit -n`) and run it again")
+                failure.hint("the process has reached its limit of open files: raise it (`ulimit -n`) and try again")
             }
             _ => failure,
         }

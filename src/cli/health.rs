@@ -7,21 +7,21 @@ use clap::Args;
 use super::failure::{Exit, Failure};
 use super::output;
 
-/// How long the answer may take.
-const PATIENCE: Duration = Duration::from_secs(4);
+/// Maximum time for connecting and answering.
+const TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Ask a worker or a host on this machine whether it is alive: for images that have nothing else to ask with.
+/// Check whether a worker or host on this machine is alive. For container images without curl.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code 0 when it answers that it is, 1 when not or not within four seconds.
+#[command(after_help = "Exit code 0 if the process answers within four seconds that it is alive (or ready), else 1.
 
 Example:
   gitferry health
   gitferry health 127.0.0.1:8411")]
 pub struct Health {
-    /// Where it listens, without TLS.
+    /// Address of the health endpoint, without TLS.
     #[arg(env = "GITFERRY_HEALTH", default_value = super::worker::HEALTH_ADDRESS, value_name = "ADDR")]
     address: std::net::SocketAddr,
-    /// Ask whether a worker is ready, too: whether it gets at all that it works with.
+    /// Check /_ready in place of /_health: whether the worker reaches all its stores, queues and servers.
     #[arg(long)]
     ready: bool,
 }
@@ -43,10 +43,10 @@ impl Health {
     }
 }
 
-/// Whether it says yes, and its words.
+/// Sends the request. Returns whether the status was a success, and the answer's text.
 async fn ask(url: &str) -> Result<(bool, String), String> {
     let text = |error: reqwest::Error| error.to_string();
-    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().map_err(text)?;
+    let client = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build().map_err(text)?;
     let answer = client.get(url).send().await.map_err(text)?;
     Ok((answer.status().is_success(), answer.text().await.map_err(text)?))
 }

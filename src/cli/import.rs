@@ -17,30 +17,30 @@ use super::context::{Context, actor};
 use super::failure::{Exit, Failure};
 use super::output;
 
-/// Import a local Git repository: only what changed, as one change.
+/// Import a local Git repository. Adds the differences to the region as one change.
 #[derive(Debug, Args)]
-#[command(after_help = "Packs are taken over as they are after a full check; loose objects become one pack. Refs that
-are gone at the source are removed. Nothing is written to the source, and no Git is needed.
+#[command(after_help = "Packs are checked in full and stored as they are; loose objects become one pack. Refs that the
+source no longer has are deleted. Nothing is written to the source, and Git is not needed.
 
 Example:
   gitferry import /srv/git/app.git team/app --region us-east-1
   gitferry import ~/src/app team/app --region us-east-1 --refs 'refs/heads/*' 'refs/tags/*'")]
 pub struct Import {
-    /// Path of a local repository, bare or not.
+    /// Path of a local Git repository, bare or not.
     source: PathBuf,
-    /// The name that it has, or gets, in the region.
+    /// Name of the repository in the region, created if missing.
     name: String,
-    /// The region.
+    /// Region to import into.
     #[arg(long, value_name = "R")]
     region: String,
-    /// Only refs that match: `refs/heads/*`, `refs/tags/`, a full name, `^refs/pull/*` to leave out.
-    /// All others stay as they are in the region.
+    /// Import only matching refs: `refs/heads/*`, `refs/tags/`, a full name, or `^refs/pull/*` to exclude. All other
+    /// refs of the region stay as they are.
     #[arg(long, num_args = 1.., value_name = "PATTERN")]
     refs: Vec<String>,
-    /// Import even if that deletes every ref.
+    /// Import even if the source has no refs, which deletes every ref in the region.
     #[arg(long)]
     allow_empty: bool,
-    /// Who the change is attributed to. [default: the login name]
+    /// Actor that the change is attributed to [default: the login name].
     #[arg(long, value_name = "WHO")]
     actor: Option<String>,
     /// Print JSON.
@@ -64,25 +64,25 @@ impl Import {
             bars.abort();
         }
         let imported = result.map_err(explain)?;
-        match self.json {
-            true => output::json(&imported)?,
-            false => print(&imported, &region.name, start.elapsed()),
+        if self.json {
+            output::json(&imported)?;
+        } else {
+            print(&imported, &region.name, start.elapsed());
         }
         Ok(Exit::Done)
     }
 }
 
-/// What an import finds damaged is the source's, unless it is the region's own ledger.
+/// Adds a hint to errors about a damaged source; other damage is in the region's own ledger.
 fn explain(error: RegionError) -> Failure {
     let of_source = matches!(error, RegionError::Source(_) | RegionError::Pack(_) | RegionError::MissingObjects { .. });
     let damaged = of_source && error.kind() == Kind::Corrupt;
     let failure = Failure::from(error);
-    match damaged {
-        true => failure.hint(
-            "nothing was imported; `git fsck --full` in the source tells all that is damaged there; mend it, then import \
-             again",
-        ),
-        false => failure,
+    if damaged {
+        failure
+            .hint("nothing was imported; `git fsck --full` in the source lists all damage; repair it and import again")
+    } else {
+        failure
     }
 }
 
@@ -115,20 +115,21 @@ fn print(imported: &Imported, region: &str, elapsed: Duration) {
 }
 
 fn print_lfs(imported: &Imported) {
-    let (taken, missing) = (imported.lfs_objects, imported.lfs_missing);
+    let taken = imported.lfs_objects;
+    let missing = imported.lfs_missing;
     if taken + missing == 0 {
         return;
     }
-    let taken = format!("{} taken over ({})", output::count(taken, "object"), output::bytes(imported.lfs_bytes));
+    let taken = format!("{} imported ({})", output::count(taken, "object"), output::bytes(imported.lfs_bytes));
     output::line(format!("  lfs    {taken}, {missing} missing"));
     if missing > 0 {
         output::line(
-            "         run `git lfs fetch --all` in the source and import again, or `git lfs push --all` them here",
+            "         run `git lfs fetch --all` in the source and import again, or `git lfs push --all` to this region",
         );
     }
 }
 
-/// Draws bytes copied and objects checked until it is aborted.
+/// Draws progress bars for copied bytes and checked objects until the task is aborted.
 fn show(progress: Arc<ImportProgress>) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         let bars = MultiProgress::new();

@@ -10,14 +10,14 @@ use super::{output, region};
 
 const TEMPLATE: &str = include_str!("init.toml");
 
-/// Write a configuration of two regions on embedded stores that works as it is, and make the regions.
+/// Write a ready-to-use configuration of two local regions and a link, and create the regions.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   gitferry init --dir /srv/gitferry && cd /srv/gitferry
   gitferry import /srv/git/app.git app --region us-east-1
   gitferry replicate dr")]
 pub struct Init {
-    /// The folder to write gitferry.toml to; made if missing. The regions' state will lie beside it.
+    /// Folder for gitferry.toml and the regions' state, created if missing.
     #[arg(long, default_value = ".", value_name = "DIR")]
     dir: PathBuf,
 }
@@ -25,12 +25,9 @@ pub struct Init {
 impl Init {
     pub async fn run(self) -> Result<Exit, Failure> {
         let path = make(&self.dir).await?;
-        let flag = match self.dir.as_os_str() == "." {
-            true => String::new(),
-            false => format!(" --config {}", path.display()),
-        };
+        let flag = if self.dir.as_os_str() == "." { String::new() } else { format!(" --config {}", path.display()) };
         output::line(format!(
-            "wrote {}: regions us-east-1 and eu-west-1, and link dr from one to the other",
+            "wrote {}: regions us-east-1 and eu-west-1, and link dr from us-east-1 to eu-west-1",
             path.display()
         ));
         output::line("next:");
@@ -40,7 +37,7 @@ impl Init {
     }
 }
 
-/// Writes the configuration into a folder, makes its regions, and returns its path.
+/// Writes the configuration into a folder, initializes its regions, and returns its path.
 pub async fn make(dir: &Path) -> Result<PathBuf, Failure> {
     let path = write(dir)?;
     region::init_all(&Config::load(&path)?).await?;
@@ -51,13 +48,13 @@ pub async fn make(dir: &Path) -> Result<PathBuf, Failure> {
 fn write(dir: &Path) -> Result<PathBuf, Failure> {
     use std::io::Write as _;
     std::fs::create_dir_all(dir)
-        .map_err(|error| Failure::from(error).about(&format!("cannot make the folder {}", dir.display())))?;
+        .map_err(|error| Failure::from(error).about(&format!("cannot create the folder {}", dir.display())))?;
     let path = dir.join(DEFAULT_FILE);
     let created = std::fs::OpenOptions::new().write(true).create_new(true).open(&path);
     let mut file = created.map_err(|error| match error.kind() {
         std::io::ErrorKind::AlreadyExists => {
-            Failure::usage(format!("there is a configuration {} already", path.display()))
-                .hint("remove it first, or choose another folder with --dir")
+            Failure::usage(format!("the configuration {} already exists", path.display()))
+                .hint("use it as it is, remove it first, or choose another folder with --dir")
         }
         _ => error.into(),
     })?;

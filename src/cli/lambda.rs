@@ -20,23 +20,24 @@ use super::failure::{Exit, Failure};
 use super::metrics::Metrics;
 use super::signals::Signals;
 
-/// Replicate as a Lambda function with a custom runtime.
+/// Replicate as an AWS Lambda function with a custom runtime.
 #[derive(Debug, Args)]
-#[command(after_help = "A file of this program with the name `bootstrap` runs this command. The function takes SQS
-batches (switch ReportBatchItemFailures on), single EventBridge events, and EventBridge
-schedules, which sweep. Work stops three seconds before the deadline and goes on in the next
-invocation.
+#[command(
+    after_help = "The program runs this command if its file is named `bootstrap`. The function handles SQS batches
+(enable ReportBatchItemFailures), single EventBridge events, and EventBridge schedules, each of
+which runs a sweep. Work stops three seconds before the deadline; the next invocation resumes it.
 
 Example (environment of a function):
   GITFERRY_CONFIG=/var/task/gitferry.toml, or the text itself in GITFERRY_CONFIG_TOML
   GITFERRY_LINKS=dr
   GITFERRY_METRICS=emf
-  GITFERRY_LOG=info")]
+  GITFERRY_LOG=info"
+)]
 pub struct Lambda {
-    /// The links; all of them when left out.
+    /// Links to replicate [default: all links of the configuration].
     #[arg(env = "GITFERRY_LINKS", value_delimiter = ',')]
     links: Vec<String>,
-    /// Repositories to work on at a time.
+    /// Repositories to deliver at a time.
     #[arg(long, env = "GITFERRY_JOBS", default_value_t = DEFAULT_JOBS, value_name = "N")]
     jobs: usize,
     #[command(flatten)]
@@ -46,7 +47,7 @@ pub struct Lambda {
 impl Lambda {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let Some(address) = std::env::var(ADDRESS_VARIABLE).ok().filter(|address| !address.is_empty()) else {
-            return Err(Failure::usage(format!("{ADDRESS_VARIABLE} is not set: this runs as a Lambda function")));
+            return Err(Failure::usage(format!("{ADDRESS_VARIABLE} is not set: this command runs only in AWS Lambda")));
         };
         let api = RuntimeApi::new(&address)?;
         let signals = Signals::listen()?;
@@ -69,15 +70,22 @@ impl Lambda {
         let names: Vec<&String> =
             if self.links.is_empty() { config.links.keys().collect() } else { self.links.iter().collect() };
         if names.is_empty() {
-            return Err(Failure::usage(format!("{} has no links: there is nothing to do", config.file.display())));
+            let file = config.file.display();
+            return Err(Failure::usage(format!("{file} has no [links.NAME]: there is nothing to replicate")));
         }
-        let (mut served, mut late, mut first) = (Vec::new(), Vec::<Arc<dyn OpenServed>>::new(), None);
+        let mut served = Vec::new();
+        let mut late = Vec::<Arc<dyn OpenServed>>::new();
+        let mut first = None;
         for name in names {
             match open_served(context, &config, name).await {
                 Ok(open) => served.push(open),
                 Err(failure) if failure.is_refusal() => return Err(failure),
                 Err(failure) => {
-                    tracing::error!(reason = failure.message(), link = name, "the link does not open");
+                    tracing::error!(
+                        reason = failure.message(),
+                        link = name,
+                        "the link cannot be opened; tried again later"
+                    );
                     let queue_url = config.link(name)?.queue.clone();
                     late.push(Arc::new(LateServed { config: config.clone(), name: name.clone(), queue_url }));
                     first = first.or(Some(failure));
@@ -92,7 +100,7 @@ impl Lambda {
 }
 
 async fn open_served(context: &Context, config: &Config, name: &str) -> Result<Served, Failure> {
-    let link = context.any_link(config, name, true).await?;
+    let link = context.delivery_link(config, name).await?;
     let queue = events::open_queue(config, name).await?;
     let publisher = match link.target_region() {
         Some(target) => events::publisher(config, target).await,
@@ -101,7 +109,7 @@ async fn open_served(context: &Context, config: &Config, name: &str) -> Result<S
     Ok(Served { link, queue, publisher })
 }
 
-/// A link that did not open when the function started.
+/// A link that could not be opened when the function started.
 #[derive(Debug)]
 struct LateServed {
     config: Config,

@@ -14,23 +14,23 @@ use super::output;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  gitferry log team/app --region eu-west-1 --limit 5")]
 pub struct Log {
-    /// The repository's name or id.
+    /// Name or id of the repository.
     name: String,
-    /// The region.
+    /// Region of the ledger.
     #[arg(long, value_name = "R")]
     region: String,
     /// Print one line of JSON per change.
     #[arg(long)]
     json: bool,
-    /// Most changes to show; 0 for all.
+    /// Maximum number of changes to show; 0 for all.
     #[arg(long, default_value_t = 0, value_name = "N")]
     limit: u64,
-    /// Most edits to show of each change; 0 for all. [default: 10, with --json 1000]
+    /// Maximum number of ref edits to show per change; 0 for all [default: 10, with --json 1000].
     #[arg(long, value_name = "N")]
     edits: Option<usize>,
 }
 
-/// What is shown of one change.
+/// A change with the edits to show.
 struct Shown {
     row: ChangeRow,
     header: ChangeHeader,
@@ -53,9 +53,10 @@ impl Log {
         };
         for row in rows.into_iter().rev() {
             let shown = read(region.log(), &item, row, most).await?;
-            match self.json {
-                true => output::json(&shown.as_json())?,
-                false => shown.print(),
+            if self.json {
+                output::json(&shown.as_json())?;
+            } else {
+                shown.print();
             }
         }
         Ok(Exit::Done)
@@ -117,7 +118,8 @@ impl Shown {
             output::line(format!("  HEAD   {}", head.new));
         }
         for pack in &header.packs {
-            let (objects, bytes) = (output::count(pack.objects.into(), "object"), output::bytes(pack.bytes));
+            let objects = output::count(pack.objects.into(), "object");
+            let bytes = output::bytes(pack.bytes);
             output::line(format!("  pack   {} ({objects}, {bytes})", pack.id));
         }
         for edit in &self.edits {

@@ -1,8 +1,8 @@
-//! Logs: lines of text or JSON on standard error.
+//! Log on standard error, as text or JSON lines.
 //!
-//! Logging fails no work: lines wait in a bounded queue for a thread that writes them, what does not fit is counted and
-//! left out, and errors of the writing (a full disk, a terminal that is gone) are errors of nothing else. All text of
-//! clients passes through [`gitferry_base::printable`] here, whatever the call site.
+//! Logging never blocks or fails other work: a thread writes the lines from a bounded queue. Lines that do not fit into
+//! the queue, or that cannot be written (a full disk, a closed terminal), are counted and dropped. All lines pass
+//! through [`gitferry_base::printable`] here, so that text of clients cannot control a terminal.
 
 use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _, Write};
@@ -21,27 +21,30 @@ use tracing_subscriber::fmt::{FormatFields, MakeWriter};
 
 use super::output;
 
-/// Lines that wait to be written; more are left out and counted.
-const MAX_WAITING: usize = 8192;
-/// Longest wait of the process's end for lines that are not written yet.
-const LAST_LINES: Duration = Duration::from_secs(1);
+/// Capacity of the queue in lines; more are dropped and counted.
+const QUEUE_LINES: usize = 8192;
+/// Maximum time that the end of the process waits for queued lines.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The form of the log.
+/// Format of the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
-    /// Lines for people.
+    /// Lines of text.
     #[default]
     Text,
-    /// A JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
-/// Starts the log: as much as `GITFERRY_LOG` says (default: warnings). `immediate` writes each line before work goes
-/// on, for surroundings that stop the process between two pieces of work.
+/// Starts the log with the filter in `GITFERRY_LOG` (default: `warn`). With `immediate`, each line is written before
+/// its call returns, for environments that freeze the process between two pieces of work.
 pub fn start(format: LogFormat, immediate: bool) -> Log {
     let filter = EnvFilter::try_from_env("GITFERRY_LOG").unwrap_or_else(|error| {
         if std::env::var_os("GITFERRY_LOG").is_some_and(|said| !said.is_empty()) {
-            output::note(format!("warning: GITFERRY_LOG is not a filter as `info` or `gitferry=debug` ({error})"));
+            output::note(format!(
+                "warning: GITFERRY_LOG is not a log filter such as `info` or `gitferry=debug` \
+                ({error}); logging warnings"
+            ));
         }
         EnvFilter::new("warn")
     });
@@ -58,17 +61,17 @@ pub fn start(format: LogFormat, immediate: bool) -> Log {
     log
 }
 
-/// The running log.
+/// Handle to the running log.
 #[derive(Debug)]
 pub struct Log(Option<SyncSender<Entry>>);
 
 impl Log {
-    /// Waits, not for long, until what was logged so far is written.
+    /// Waits until all lines logged so far are written, at most [`FLUSH_TIMEOUT`].
     pub fn flush(&self) {
         let Some(sender) = &self.0 else { return };
         let (done, written) = sync_channel(1);
         if sender.try_send(Entry::Flush(done)).is_ok() {
-            let _ = written.recv_timeout(LAST_LINES);
+            let _ = written.recv_timeout(FLUSH_TIMEOUT);
         }
     }
 }
@@ -76,22 +79,22 @@ impl Log {
 #[derive(Debug)]
 enum Entry {
     Line(Vec<u8>),
-    /// Answered when all that came before is written.
+    /// Answered after all earlier lines are written.
     Flush(SyncSender<()>),
 }
 
-/// Takes lines.
+/// Destination of log lines.
 #[derive(Clone, Debug)]
 struct Lines {
     format: LogFormat,
-    /// To the thread that writes; `None` where lines are written at once.
+    /// Queue of the writing thread; `None` if lines are written at once.
     sender: Option<SyncSender<Entry>>,
     lost: Arc<AtomicU64>,
 }
 
 impl Lines {
     fn new(format: LogFormat, immediate: bool) -> (Lines, Log) {
-        let (sender, receiver) = sync_channel(MAX_WAITING);
+        let (sender, receiver) = sync_channel(QUEUE_LINES);
         let lost = Arc::new(AtomicU64::new(0));
         let counted = lost.clone();
         let writing = move || write_all(&receiver, format, &counted, io::stderr());
@@ -149,7 +152,7 @@ impl<'w> MakeWriter<'w> for Lines {
     }
 }
 
-/// A line while it is put together.
+/// Buffer for one line; dropping it logs the line.
 #[derive(Debug)]
 struct Line {
     text: Vec<u8>,
@@ -176,7 +179,7 @@ impl Drop for Line {
     }
 }
 
-/// Formats fields of events and spans so that no value can do more than be read.
+/// Formats fields of events and spans with control characters escaped.
 #[derive(Debug)]
 struct SafeFields;
 
@@ -218,16 +221,16 @@ impl Visit for SafeVisitor<'_> {
 mod tests {
     use super::*;
 
-    /// A disk that is full now and then.
+    /// Output whose second to fourth write fails, as on a full disk.
     struct Full<'a> {
-        turn: usize,
+        writes: usize,
         written: &'a mut Vec<u8>,
     }
 
     impl Write for Full<'_> {
         fn write(&mut self, text: &[u8]) -> io::Result<usize> {
-            self.turn += 1;
-            if (2..=4).contains(&self.turn) {
+            self.writes += 1;
+            if (2..=4).contains(&self.writes) {
                 return Err(io::ErrorKind::StorageFull.into());
             }
             self.written.extend_from_slice(text);
@@ -247,7 +250,7 @@ mod tests {
         }
         drop(sender);
         let mut written = Vec::new();
-        write_all(&receiver, LogFormat::Text, &AtomicU64::new(0), Full { turn: 0, written: &mut written });
+        write_all(&receiver, LogFormat::Text, &AtomicU64::new(0), Full { writes: 0, written: &mut written });
         assert_eq!(String::from_utf8(written).unwrap(), "0\n2 lines of the log could not be written\n3\n");
     }
 }

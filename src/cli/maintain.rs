@@ -9,25 +9,26 @@ use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::output;
 
-/// Clean regions up by hand, as hosts and workers do from time to time.
+/// Clean up regions and merge small packs now, as hosts and workers do every six hours.
 #[derive(Debug, Args)]
-#[command(after_help = "Removes what crashes, lost races and consolidation left, once its recovery window is over, and
-merges small packs of repositories that have many. Hosts and workers may run meanwhile.
+#[command(after_help = "Removes packs and uploads that crashes, lost races and consolidation left behind, once the
+recovery window of the region is over, and merges the small packs of repositories that have many.
+Safe while hosts and workers run.
 
-Exit codes: 0 done, 3 a region failed; the others are cleaned up all the same, and running the
+Exit code 3 if a region failed. The other regions are cleaned up all the same, and running the
 command again is safe.
 
 Example:
   gitferry maintain --dry-run
   gitferry maintain --region us-east-1 --json")]
 pub struct Maintain {
-    /// Only this region; may be given several times. [default: all of the configuration]
+    /// Region to clean up; may be given several times [default: all regions of the configuration].
     #[arg(long = "region", value_name = "R")]
     regions: Vec<String>,
-    /// Only count what would be removed and merged.
+    /// Only count the items that would be removed and merged.
     #[arg(long)]
     dry_run: bool,
-    /// Print JSON, a line for each region.
+    /// Print one line of JSON per region.
     #[arg(long)]
     json: bool,
 }
@@ -35,17 +36,15 @@ pub struct Maintain {
 impl Maintain {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let config = context.config()?;
-        let names = match self.regions.is_empty() {
-            true => config.regions.keys().cloned().collect(),
-            false => self.regions.clone(),
-        };
+        let names: Vec<String> =
+            if self.regions.is_empty() { config.regions.keys().cloned().collect() } else { self.regions.clone() };
         for name in &names {
             config.stores(name)?;
         }
         let mut exit = Exit::Done;
         for name in &names {
             match self.maintain(context, name).await {
-                Ok((swept, merged)) => self.say(name, swept, merged)?,
+                Ok((swept, merged)) => self.print(name, swept, merged)?,
                 Err(failure) => {
                     if self.json {
                         output::json(&json!({ "region": name, "error": failure.message() }))?;
@@ -58,7 +57,8 @@ impl Maintain {
         Ok(exit)
     }
 
-    /// Returns counts of removed items and of merged packs; with `--dry-run`, of those that would be.
+    /// Cleans up one region. Returns the counts of removed items and of merged packs; with `--dry-run`, of those that
+    /// would be.
     async fn maintain(&self, context: &Context, name: &str) -> Result<(Swept, u64), Failure> {
         if self.dry_run {
             let region = context.region(name).await?;
@@ -69,22 +69,20 @@ impl Maintain {
         Ok((swept, region.consolidate_all().await?))
     }
 
-    fn say(&self, region: &str, swept: Swept, merged: u64) -> Result<(), Failure> {
+    fn print(&self, region: &str, swept: Swept, merged: u64) -> Result<(), Failure> {
         if self.json {
             let dry = self.dry_run;
             return output::json(&json!({ "region": region, "dry_run": dry, "swept": swept, "merged_packs": merged }));
         }
-        let (removed, merging) = match self.dry_run {
-            true => ("would remove", "would merge"),
-            false => ("removed", "merged"),
-        };
+        let removed = if self.dry_run { "would remove" } else { "removed" };
+        let merging = if self.dry_run { "would merge" } else { "merged" };
         let Swept { stale, retired, orphans, staging, claims, late_lfs } = swept;
         let mut parts = vec![
             output::count(retired, "replaced pack"),
             output::count(orphans, "orphaned file"),
-            output::count(staging, "upload row"),
+            output::count(staging, "staging row"),
         ];
-        // A dry run does not count the rest.
+        // A dry run does not count the others.
         if !self.dry_run {
             parts.extend([output::count(stale, "temporary file"), output::count(claims, "old claim")]);
         }

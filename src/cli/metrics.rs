@@ -1,4 +1,4 @@
-//! `--metrics`: figures on standard output, for whoever turns logs into metrics.
+//! `--metrics`: metrics of each link on standard output.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,23 +12,23 @@ use tokio::time::{Instant, interval_at};
 
 use super::output;
 
-/// How metrics are written.
+/// Format of printed metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// CloudWatch's Embedded Metric Format: a line of JSON for each link.
+    /// CloudWatch's Embedded Metric Format: one line of JSON per link.
     Emf,
 }
 
-/// Whether metrics are printed.
+/// The option `--metrics`.
 #[derive(Clone, Copy, Debug, Args)]
 pub struct Metrics {
-    /// Print metrics of each link to standard output; CloudWatch Logs makes metrics of them.
+    /// Print metrics of each link to standard output, for CloudWatch Logs to extract.
     #[arg(long, env = "GITFERRY_METRICS", value_name = "FORMAT")]
     metrics: Option<Format>,
 }
 
 impl Metrics {
-    /// Prints figures, if they are wanted.
+    /// Prints the metrics of all links, if the option is set.
     pub fn print(self, all: &[Figures]) {
         match self.metrics {
             None => {}
@@ -36,7 +36,7 @@ impl Metrics {
         }
     }
 
-    /// Prints them from time to time until `stop` turns true, and once more then.
+    /// Prints the metrics since the line before at each interval, and once more when `stop` turns true.
     pub async fn repeat(self, status: Arc<Status>, every: Duration, mut stop: watch::Receiver<bool>) {
         if self.metrics.is_none() {
             return drop(stop.wait_for(|stop| *stop).await);

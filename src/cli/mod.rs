@@ -1,4 +1,4 @@
-//! The command line: arguments in, a call into the library, text or JSON out. Nothing else.
+//! The command line. Each command parses its arguments, calls the library, and prints text or JSON.
 
 mod backup;
 mod config;
@@ -43,7 +43,7 @@ use logging::LogFormat;
 const AFTER_HELP: &str = "Exit codes:
   0  done
   1  found a difference: a fork, a failed verification
-  2  the request is not valid as it stands: arguments, configuration, names, refused by a rule
+  2  the request is not valid: arguments, configuration, an unknown name, or a rule forbids it
   3  failed; nothing half-done is visible, and running the same command again is safe
 
 Example:
@@ -52,16 +52,16 @@ Example:
   gitferry replicate dr
   gitferry verify dr --deep
 
-Logs go to standard error; GITFERRY_LOG=info shows more, --log-format json for machines.";
+Logs go to standard error. GITFERRY_LOG=info logs more, --log-format json writes JSON lines.";
 
 /// Keeps Git repositories identical across regions.
 #[derive(Debug, Parser)]
 #[command(name = "gitferry", version = env!("GITFERRY_VERSION"), after_help = AFTER_HELP, max_term_width = 100)]
 struct Arguments {
-    /// The configuration file [default: gitferry.toml]. Without one, GITFERRY_CONFIG_TOML may hold its text.
+    /// Configuration file [default: gitferry.toml]. Without it, GITFERRY_CONFIG_TOML may hold the configuration itself.
     #[arg(long, global = true, env = "GITFERRY_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
-    /// How the log on standard error is written.
+    /// Format of the log on standard error.
     #[arg(long, global = true, env = "GITFERRY_LOG_FORMAT", value_enum, default_value_t, value_name = "FORMAT")]
     log_format: LogFormat,
     #[command(subcommand)]
@@ -96,12 +96,12 @@ enum Command {
     Man(shell::Man),
 }
 
-/// Runs the command that the process was started with.
+/// Runs the command that the process was started with, and returns its exit code.
 pub fn run() -> ExitCode {
     let arguments = Arguments::parse_from(command_line());
-    // A function is stopped between two events.
+    // Lambda freezes the process between two events: log lines must not wait for a background thread.
     let log = logging::start(arguments.log_format, matches!(arguments.command, Command::Lambda(_)));
-    // The one provider of cryptography for all TLS; that it is there already is no error.
+    // One cryptography provider for all TLS of the process; an error only says that it is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let _scenario = fail::FailScenario::setup();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -109,17 +109,17 @@ pub fn run() -> ExitCode {
         Err(error) => return Failure::from(error).report(),
     };
     let context = Context::find(arguments.config);
-    // What runs without end ends by itself, and lets go of its work before.
-    let ends_itself = matches!(arguments.command, Command::Up(_) | Command::Worker(_) | Command::Lambda(_));
+    // Long-running commands handle Ctrl-C themselves: they let running work end first.
+    let handles_signals = matches!(arguments.command, Command::Up(_) | Command::Worker(_) | Command::Lambda(_));
     let result = runtime.block_on(async {
         tokio::select! {
             result = dispatch(arguments.command, &context) => result,
-            _ = tokio::signal::ctrl_c(), if !ends_itself => Err(Failure::interrupted()),
+            _ = tokio::signal::ctrl_c(), if !handles_signals => Err(Failure::interrupted()),
         }
     });
-    gitferry_store::table::sqlite::put_all_at_rest();
-    // The process ends with the runtime as it is: blocking work that is still under way must not hold it, and tasks
-    // that run while a runtime is shut down panic when they ask it for a timer or a thread.
+    gitferry_store::table::sqlite::checkpoint_all();
+    // The runtime is leaked on purpose: shutting it down waits for blocking work, and tasks that ask for a timer or a
+    // thread meanwhile panic.
     std::mem::forget(runtime);
     log.flush();
     match result {
@@ -128,7 +128,7 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// The arguments; Lambda starts the file `bootstrap` without any.
+/// Returns the arguments. Lambda starts the file `bootstrap` without any: that runs `gitferry lambda`.
 fn command_line() -> Vec<OsString> {
     let mut arguments: Vec<OsString> = std::env::args_os().collect();
     let name = arguments.first().map(|program| Path::new(program).file_name() == Some(OsStr::new("bootstrap")));

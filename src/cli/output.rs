@@ -1,4 +1,4 @@
-//! Printing: one place for JSON lines and for the small words in the text.
+//! Output of commands: JSON lines, tables, and numbers with units.
 
 use std::io::Write as _;
 
@@ -7,13 +7,13 @@ use serde::Serialize;
 
 use super::failure::Failure;
 
-/// Prints a line, or several; a reader that went away (`| head`) is no error. What clients have put into it (names of
-/// refs, actors) can do nothing to a terminal.
+/// Prints one line or several to standard output. A closed pipe (`| head`) is no error. Control characters are escaped,
+/// as ref names and actors come from clients.
 pub fn line(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stdout(), "{}", safe(text));
 }
 
-/// Tells something that is not part of the output.
+/// Prints a message that is not part of the output to standard error, escaped like [`line()`].
 pub fn note(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "{}", safe(text));
 }
@@ -24,10 +24,10 @@ fn safe(text: impl std::fmt::Display) -> String {
     lines.join("\n")
 }
 
-/// The version of what `--json` prints; `docs/json.md` describes it. Members may be added within a version.
+/// Version of the `--json` output, which `docs/json.md` describes. Members may be added within a version.
 const SCHEMA: u32 = 1;
 
-/// One line of JSON: an object, and the version of its schema.
+/// A JSON object with the version of its schema.
 #[derive(Serialize)]
 struct Versioned<'a, T> {
     schema: u32,
@@ -42,31 +42,31 @@ pub fn json(value: &impl Serialize) -> Result<(), Failure> {
     Ok(())
 }
 
-/// `1 ref`, `2 refs`; thousands are grouped.
+/// Formats a count: `1 ref`, `2 refs`, `1,000 refs`.
 pub fn count(number: u64, what: &str) -> String {
-    let plural = match what {
-        _ if number == 1 => what.to_owned(),
-        _ if what.ends_with('y') => format!("{}ies", &what[..what.len() - 1]),
-        _ if what.ends_with('x') => format!("{what}es"),
-        _ => format!("{what}s"),
+    let noun = if number == 1 {
+        what.to_owned()
+    } else if let Some(stem) = what.strip_suffix('y') {
+        format!("{stem}ies")
+    } else if what.ends_with('x') {
+        format!("{what}es")
+    } else {
+        format!("{what}s")
     };
-    format!("{} {plural}", indicatif::HumanCount(number))
+    format!("{} {noun}", indicatif::HumanCount(number))
 }
 
-/// `12.3 MiB`.
+/// Formats a size: `12.3 MiB`.
 pub fn bytes(number: u64) -> String {
     indicatif::HumanBytes(number).to_string()
 }
 
-/// `340 ms`, `12.3 s`.
+/// Formats a duration: `340 ms`, from 10 s on `12.3 s`.
 pub fn millis(number: u64) -> String {
-    match number {
-        0..=9_999 => format!("{number} ms"),
-        _ => format!("{:.1} s", number as f64 / 1000.0),
-    }
+    if number < 10_000 { format!("{number} ms") } else { format!("{:.1} s", number as f64 / 1000.0) }
 }
 
-/// Prints rows in columns as wide as they need; the first row is the heading.
+/// Prints rows as a table with a heading, the first row. All rows have the same number of cells.
 pub fn table(rows: &[Vec<String>]) {
     let columns = rows.first().map_or(0, Vec::len);
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0);
@@ -77,10 +77,7 @@ pub fn table(rows: &[Vec<String>]) {
     }
 }
 
-/// How many LFS objects, as the rest of a list; nothing where there are none.
+/// Formats a number of LFS objects as the end of a list: `, 2 LFS objects`; empty for 0.
 pub fn and_lfs(objects: u64) -> String {
-    match objects {
-        0 => String::new(),
-        objects => format!(", {}", count(objects, "LFS object")),
-    }
+    if objects == 0 { String::new() } else { format!(", {}", count(objects, "LFS object")) }
 }

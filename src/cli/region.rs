@@ -1,4 +1,4 @@
-//! `gitferry region …`
+//! `gitferry region`
 
 use clap::{Args, Subcommand};
 use gitferry_config::Config;
@@ -9,32 +9,32 @@ use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::output;
 
-/// Make regions.
+/// Initialize regions.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Example:\n  gitferry region init us-east-1")]
 pub enum RegionCommand {
     Init(Init),
 }
 
-/// Write a region's identity into its object store and its table, which are made where they are files.
+/// Initialize regions: create local stores, and write the region's identity into object store and table.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Both stores of a region say which region they are, and every start compares: one that is missing,
-empty, swapped or set back is an error, and never an empty region. Regions that are there stay
-as they are. With S3 and DynamoDB, Terraform makes bucket and table, and this the region in them.
-Without names, the tables of links between two remotes are made, too, where they are files.
+    after_help = "Both stores of a region record its identity, and every process compares them at its start: a store
+that is missing, empty, swapped or rolled back is an error, never an empty region. A region that
+exists is left alone. On AWS, Terraform creates bucket and table, and this command the region in
+them. Without names, the command also creates the SQLite tables of links between two remotes.
 
 Example:
   gitferry region init
   gitferry region init us-east-1"
 )]
 pub struct Init {
-    /// The regions; all of the configuration when left out.
+    /// Regions to initialize [default: all regions of the configuration].
     regions: Vec<String>,
-    /// Take a table that was restored to an earlier time. Acknowledged changes that it lacks are lost here.
+    /// Accept a table that was restored to an earlier time. The region loses the acknowledged changes that it lacks.
     #[arg(long, requires = "regions")]
     accept_older_table: bool,
-    /// Print JSON: one line for each region and each table of a link.
+    /// Print one line of JSON per region and per table of a link.
     #[arg(long)]
     json: bool,
 }
@@ -49,22 +49,22 @@ impl RegionCommand {
             let made = open::init_region(&config, &name, command.accept_older_table).await?;
             match (command.json, made) {
                 (true, _) => output::json(&json!({ "region": name, "made": made }))?,
-                (false, true) => output::line(format!("made region {name}")),
-                (false, false) => output::line(format!("region {name} is there")),
+                (false, true) => output::line(format!("created region {name}")),
+                (false, false) => output::line(format!("region {name} already exists")),
             }
         }
         for (link, made) in if all { make_link_tables(&config)? } else { Vec::new() } {
             match (command.json, made) {
                 (true, _) => output::json(&json!({ "link": link, "made": made }))?,
-                (false, true) => output::line(format!("made the table of link {link}")),
-                (false, false) => output::line(format!("the table of link {link} is there")),
+                (false, true) => output::line(format!("created the table of link {link}")),
+                (false, false) => output::line(format!("the table of link {link} already exists")),
             }
         }
         Ok(Exit::Done)
     }
 }
 
-/// Makes all regions of a configuration, and the tables of its links.
+/// Initializes all regions of a configuration and the tables of its links.
 pub async fn init_all(config: &Config) -> Result<(), Failure> {
     for name in config.regions.keys() {
         open::init_region(config, name, false).await?;
@@ -72,7 +72,8 @@ pub async fn init_all(config: &Config) -> Result<(), Failure> {
     make_link_tables(config).map(drop)
 }
 
-/// Makes the tables of links between two remotes. The names of these links, and whether the table was missing.
+/// Creates the tables of links between two remotes. Returns the name of each such link, and true if its table was
+/// missing.
 fn make_link_tables(config: &Config) -> Result<Vec<(&String, bool)>, Failure> {
     let mut tables = Vec::new();
     for (name, link) in &config.links {

@@ -7,26 +7,27 @@ use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::output;
 
-/// Replace what a region has lost of a repository, or holds damaged, with what another region holds.
+/// Replace missing and damaged packs and LFS objects of a repository with copies from another region.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Reads every pack and LFS object of the repository in --region and compares size and CRC-64 with what
-the region recorded. What is missing or damaged is copied from --from, checked against the same
-record, and only then put in its place. Changes and refs are not touched. Hosts and workers may run.
+    after_help = "Reads every pack and LFS object of the repository in --region and compares size and CRC-64 with
+the region's own records. Missing and damaged ones are copied from --from, checked against the
+same records, and only then put in place. Changes and refs are not touched. Safe while hosts and
+workers run, and safe to run again.
 
-Exit code 1 when something is left that --from does not hold, or holds damaged as well.
+Exit code 1 if damage is left, as --from lacks an object or holds it damaged as well.
 
 Example:
   gitferry verify team/app --region us-east-1 --deep
   gitferry repair team/app --region us-east-1 --from eu-west-1"
 )]
 pub struct Repair {
-    /// The repository's name or id.
+    /// Name or id of the repository.
     name: String,
-    /// The region to repair.
+    /// Region to repair.
     #[arg(long, value_name = "R")]
     region: String,
-    /// The region that has sound copies.
+    /// Region to copy from.
     #[arg(long, value_name = "OTHER")]
     from: String,
     /// Print JSON.
@@ -51,9 +52,9 @@ impl Repair {
             for text in &repaired.left {
                 output::line(format!("LEFT  {text}"));
             }
-            let mended = repaired.repaired_packs.len() + repaired.repaired_lfs_objects.len();
+            let replaced = repaired.repaired_packs.len() + repaired.repaired_lfs_objects.len();
             output::line(format!(
-                "{} in {}: {}{} read, {mended} repaired from {}, {} left",
+                "{} in {}: {}{} read, {replaced} repaired from {}, {} left",
                 repaired.repository,
                 repaired.region,
                 output::count(repaired.packs, "pack"),

@@ -1,4 +1,4 @@
-//! A look at what the replicas of a region know: changes that the region itself lacks show that it was set back.
+//! Detection of a region that was rolled back: its replicas hold changes that it lacks.
 
 use std::time::Duration;
 
@@ -8,31 +8,34 @@ use gitferry_engine::region::Region;
 use super::context::Context;
 use super::failure::Failure;
 
-/// Longest look at the replicas of one link. A replica that does not answer proves nothing.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Maximum time to read the replicas of one link. A replica that does not answer in time proves nothing.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Lets a region take no changes where its replicas have changes that it lacks: of the repository of this name or id,
-/// or of any.
-pub async fn look_at_replicas(config: &Config, context: &Context, region: &mut Region, of: Option<&str>) {
+/// Makes a region refuse changes if its replicas have changes that it lacks; `of` restricts the comparison to one
+/// repository (name or id).
+pub async fn fence_if_rolled_back(config: &Config, context: &Context, region: &mut Region, of: Option<&str>) {
     for (name, link) in config.links.iter().filter(|(_, link)| link.source == region.name && !config.has_remote(link)) {
-        let look = async { Ok::<_, Failure>(context.link(config, name).await?.lost_at_source(of).await?) };
-        let lost = match tokio::time::timeout(PATIENCE, look).await {
+        let reading = async { Ok::<_, Failure>(context.link(config, name).await?.lost_at_source(of).await?) };
+        let lost = match tokio::time::timeout(TIMEOUT, reading).await {
             Ok(Ok(lost)) => lost,
             Ok(Err(failure)) => {
-                tracing::warn!(link = name, "the replicas cannot be looked at: {}", failure.message());
+                let reason = failure.message();
+                tracing::warn!(link = name, reason, "replicas cannot be read: a rollback of the region goes unnoticed");
                 continue;
             }
             Err(_) => {
-                tracing::warn!(link = name, "the replicas did not answer in time");
+                tracing::warn!(link = name, "replicas did not answer in time: a rollback of the region goes unnoticed");
                 continue;
             }
         };
         if let Some(first) = lost.first() {
-            let (source, target, more) = (&region.name, &link.target, lost.len() - 1);
+            let source = &region.name;
+            let target = &link.target;
+            let more = lost.len() - 1;
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             let reason = format!(
-                "{source} was set back: {target} holds changes that it lacks, of {first}{more}. It takes no changes \
-                 until its newer state is restored; `gitferry verify {name}` lists what it lacks"
+                "{source} was rolled back: {target} holds changes that {source} lacks, of {first}{more}; {source} takes no \
+                 changes until its newer state is restored; `gitferry verify {name}` lists what is missing"
             );
             tracing::error!("{reason}");
             region.set_back = Some(reason.into());

@@ -8,49 +8,55 @@ use std::time::Duration;
 use clap::Args;
 use gitferry_base::Kind;
 use gitferry_base::fault::crash_point;
+use gitferry_replication::mirror::checkpoint::Hint;
+use gitferry_replication::mirror::report::{MirrorOutcome, NoteKind, Notes};
 use gitferry_replication::pass::{DEFAULT_JOBS, Summary};
 use gitferry_replication::progress::Progress;
-use gitferry_replication::remotes::checkpoint::Hint;
-use gitferry_replication::remotes::report::{Carried, Notes, Outcome};
-use gitferry_replication::{AnyLink, ReplicationError};
+use gitferry_service::delivery::Link;
+use gitferry_service::delivery::intake::hint_of;
+use gitferry_service::delivery::run::{self, PassRequest};
 use gitferry_service::events::codecommit::{self, Announcement, MAX_EVENT_BYTES, StateChange, Subject};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::context::Context;
+use super::context::{AnyLink, Context};
 use super::failure::{Exit, Failure, hint_for_error, is_refusal};
 use super::{events, output};
 
-/// The variable that may hold an event.
+/// Environment variable with an event.
 const EVENT_VARIABLE: &str = "GITFERRY_EVENT";
 
-/// Bring the target of a link up to date, in one pass.
+/// Bring the target of a link up to date in one pass.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code 1 when a repository is on two histories (nothing is overwritten), 2 when a rule
-forbids all that failed (as a second active link to one target, or a remote that refuses a ref),
-3 when anything failed otherwise. Running it again is always safe: what was copied is not copied
-again. Where the target is a region with an event bus, the command announces there what it
-delivered.
+#[command(
+    after_help = "Running the command again is always safe: objects that were copied are not copied again. If the
+target is a region with an event bus, the command announces the delivered changes there.
 
-From a remote, which cannot be listed, the repositories are those that are named here, or else
-those that the configuration names in full and those that the link has carried before.
+A remote cannot be listed. A pass from a remote covers the repositories named on the command line,
+or else those that the configuration names in full and those that the link has carried before.
+
+Exit code 1 if a repository has two histories (nothing is overwritten); 2 if every failure is
+forbidden by a rule, such as a second active link to one target or a remote that refuses a ref;
+3 if anything else failed.
 
 Example:
   gitferry replicate dr
   gitferry replicate dr team/app --json
-  gitferry replicate dr --event event.json")]
+  gitferry replicate dr --event event.json"
+)]
 pub struct Replicate {
-    /// The link.
+    /// Link to run.
     link: String,
-    /// Only these repositories (names or ids); all when left out.
+    /// Repositories to deliver (names or ids) [default: all].
     names: Vec<String>,
-    /// Only the repository that an event announces: a file with the event as EventBridge, SNS or SQS has it, or `-`
-    /// for standard input. Without this and names, an event in GITFERRY_EVENT counts: one container task per event.
+    /// Deliver only the repository that an event announces. FILE holds the event as EventBridge, SNS or SQS delivers
+    /// it; `-` reads standard input. Without --event and names, the event may be in GITFERRY_EVENT, as for one
+    /// container task per event.
     #[arg(long, value_name = "FILE|-", conflicts_with = "names")]
     event: Option<PathBuf>,
-    /// Repositories to work on at a time.
+    /// Repositories to deliver at a time.
     #[arg(long, default_value_t = DEFAULT_JOBS, value_name = "N")]
     jobs: usize,
-    /// Replicate even if that deletes every ref of a repository, because the source (a remote) has none.
+    /// Replicate even if the source, a remote, has no refs, which deletes every ref of the target.
     #[arg(long)]
     allow_empty: bool,
     /// Print one line of JSON at the end.
@@ -65,9 +71,10 @@ impl Replicate {
             Announced::Change(change) => Some(change),
             Announced::Nothing(event) => {
                 let nothing = Summary { link: self.link, ..Summary::default() };
-                match self.json {
-                    true => output::json(&nothing)?,
-                    false => output::line(format!("{event}: nothing to replicate")),
+                if self.json {
+                    output::json(&nothing)?;
+                } else {
+                    output::line(format!("{event}: nothing to replicate"));
                 }
                 return Ok(Exit::Done);
             }
@@ -75,57 +82,51 @@ impl Replicate {
         let config = context.config()?;
         let mut link = context.any_link(&config, &self.link, true).await?;
         match &mut link {
-            AnyLink::Remote(link) => link.allow_empty = self.allow_empty,
+            AnyLink::Mirror(link) => link.allow_empty = self.allow_empty,
             AnyLink::Regions(_) if self.allow_empty => {
                 return Err(Failure::usage(
-                    "--allow-empty is for links with a remote; a region's ledger says what goes",
+                    "--allow-empty is for links with a remote at one end; between regions, the ledger decides",
                 ));
             }
             AnyLink::Regions(_) => {}
         }
+        let link = link.into_delivery();
         let (names, hint) = match announced {
             Some(change) => {
-                let (name, hint) = repository_of(&link, *change);
+                let (name, hint) = repository_of(&*link, *change);
                 (vec![name], hint)
             }
             None => (self.names, None),
         };
         let bars = (!self.json && std::io::stderr().is_terminal()).then(|| show(link.progress()));
-        let result = pass(&link, &names, hint.as_ref(), self.jobs).await;
+        let request = PassRequest { names: &names, hint: hint.as_ref(), concurrency: self.jobs };
+        let result = run::pass(&*link, &request).await;
         if let Some(bars) = bars {
             bars.abort();
         }
         let summary = result?;
-        // Also where nothing had to be delivered: whoever did may have died before it was announced.
+        // Also without deliveries: another process may have delivered and crashed before its announcement.
         if let Some(region) = link.target_region() {
             let named = (!summary.ids.is_empty() && !names.is_empty()).then(|| summary.ids.clone());
             events::announce(&config, region, named).await;
         }
         crash_point("before-summary");
-        match self.json {
-            true => output::json(&summary)?,
-            false => print(&summary),
+        if self.json {
+            output::json(&summary)?;
+        } else {
+            print(&summary);
         }
         Ok(exit(&summary))
     }
 }
 
-/// Brings the target up to date. A hint is what an event says of the one repository that is named.
-async fn pass(link: &AnyLink, names: &[String], hint: Option<&Hint>, jobs: usize) -> Result<Summary, ReplicationError> {
-    match (link, names, hint) {
-        (AnyLink::Regions(link), ..) => link.pass(names, jobs).await,
-        (AnyLink::Remote(link), [name], Some(hint)) => link.pass_announced(name, hint).await,
-        (AnyLink::Remote(link), ..) => link.pass(names, jobs).await,
-    }
-}
-
-/// What an event asks for.
+/// Work that an event asks for.
 enum Announced {
-    /// There is no event.
+    /// No event was given.
     Everything,
-    /// What has happened to one repository.
+    /// A change of one repository.
     Change(Box<StateChange>),
-    /// An event that changes nothing.
+    /// An event, named here, without a change to replicate.
     Nothing(String),
 }
 
@@ -149,25 +150,26 @@ impl Replicate {
     }
 }
 
-/// The repository of an event as the link's source knows it, and what the event says of one of its refs. The id that one
-/// has in a region means nothing where a remote is the source.
-fn repository_of(link: &AnyLink, change: StateChange) -> (String, Option<Hint>) {
+/// Returns the name or id by which the link's source knows the repository of an event, and the event's hint about a
+/// ref. The id is used only if the source is a region: it means nothing to a remote.
+fn repository_of(link: &dyn Link, change: StateChange) -> (String, Option<Hint>) {
     match (link.source_region(), &change.subject) {
         (Some(_), Subject::Gitferry { id, .. }) => (id.to_string(), None),
         _ => {
-            let hint = change.hint();
+            let hint = hint_of(&change);
             (change.repository, hint)
         }
     }
 }
 
-/// Reads an event, but no more than an event can have.
+/// Reads an event from a file or standard input, at most one byte more than [`MAX_EVENT_BYTES`].
 fn read_event(file: &Path) -> Result<Vec<u8>, Failure> {
     let mut text = Vec::new();
     let most = MAX_EVENT_BYTES as u64 + 1;
-    let read = match file == Path::new("-") {
-        true => std::io::stdin().take(most).read_to_end(&mut text),
-        false => std::fs::File::open(file).and_then(|file| file.take(most).read_to_end(&mut text)),
+    let read = if file == Path::new("-") {
+        std::io::stdin().take(most).read_to_end(&mut text)
+    } else {
+        std::fs::File::open(file).and_then(|file| file.take(most).read_to_end(&mut text))
     };
     let failed =
         |error: std::io::Error| Failure::usage(format!("the event {} cannot be read: {error}", file.display()));
@@ -175,7 +177,7 @@ fn read_event(file: &Path) -> Result<Vec<u8>, Failure> {
     Ok(text)
 }
 
-/// How the command ends after a pass.
+/// Returns the exit status after a pass.
 pub fn exit(summary: &Summary) -> Exit {
     match (summary.found_difference(), summary.failed) {
         (true, _) => Exit::Difference,
@@ -193,11 +195,12 @@ fn print(summary: &Summary) {
         }
         match (&report.delivered, &report.error) {
             (_, Some(error)) => {
-                // Errors of a store do not know for which repository it was asked.
+                // Errors of a store do not name the repository.
                 let text = error.to_string();
-                match text.contains(&report.repository) {
-                    true => output::note(format!("error: {text}")),
-                    false => output::note(format!("error: {}: {text}", report.repository)),
+                if text.contains(&report.repository) {
+                    output::note(format!("error: {text}"));
+                } else {
+                    output::note(format!("error: {}: {text}", report.repository));
                 }
                 if let Some(hint) = hint_for_error(error) {
                     output::note(format!("  hint: {hint}"));
@@ -225,12 +228,12 @@ fn print(summary: &Summary) {
         output::millis(summary.elapsed_ms.unsigned_abs()),
     ));
     if summary.failures().any(Kind::is_retryable) {
-        output::line("what failed may pass when it is run again; that is always safe");
+        output::line("some failures are temporary: run the same command again, which is always safe");
     }
 }
 
-/// What was done for a repository on a link with a remote, and what there is to tell about single refs.
-fn print_carried(repository: &str, carried: &Carried) {
+/// Prints the outcome for a repository on a link with a remote, with notes about single refs.
+fn print_carried(repository: &str, carried: &MirrorOutcome) {
     let counts = [
         (carried.created, "created"),
         (carried.updated, "updated"),
@@ -260,15 +263,15 @@ fn print_carried(repository: &str, carried: &Carried) {
     print_notes(&carried.notes);
 }
 
-/// What there is to tell about single refs.
+/// Prints notes about single refs.
 pub fn print_notes(notes: &Notes) {
     for note in &notes.refs {
         let outcome = match note.outcome {
-            Outcome::Invalid => "left out",
-            Outcome::Diverged => "diverged",
-            Outcome::Preserved => "preserved",
-            Outcome::Refused => "refused",
-            Outcome::Pending => "pending",
+            NoteKind::Invalid => "left out",
+            NoteKind::Diverged => "diverged",
+            NoteKind::Preserved => "preserved",
+            NoteKind::Refused => "refused",
+            NoteKind::Pending => "pending",
         };
         output::line(format!("  {}: {outcome}: {}", note.name, note.reason));
     }
@@ -277,7 +280,7 @@ pub fn print_notes(notes: &Notes) {
     }
 }
 
-/// Draws repositories and bytes until it is aborted.
+/// Draws progress bars for repositories and bytes until the task is aborted.
 fn show(progress: Arc<Progress>) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         let bars = MultiProgress::new();

@@ -1,4 +1,4 @@
-//! `gitferry repo …`
+//! `gitferry repo`
 
 use clap::{Args, Subcommand};
 use gitferry_engine::ledger::head::HeadItem;
@@ -10,7 +10,7 @@ use super::context::{Context, actor};
 use super::failure::{Exit, Failure};
 use super::output;
 
-/// Make, list, show, rename and delete repositories, and say which branch HEAD names.
+/// Create, list, show, rename and delete repositories, and set their HEAD.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Example:
   gitferry repo create team/app --region us-east-1
@@ -26,9 +26,10 @@ pub enum Repo {
     Delete(Delete),
 }
 
+/// Arguments of all commands on repositories.
 #[derive(Debug, Args)]
-struct Place {
-    /// The region.
+struct CommonArgs {
+    /// Region of the repository.
     #[arg(long, value_name = "R")]
     region: String,
     /// Print JSON.
@@ -36,29 +37,29 @@ struct Place {
     json: bool,
 }
 
-/// Make an empty repository.
+/// Create an empty repository.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  gitferry repo create team/app --region us-east-1")]
 pub struct Create {
-    /// Its name.
+    /// Name of the repository.
     name: String,
     #[command(flatten)]
-    place: Place,
-    /// Its object format.
+    common: CommonArgs,
+    /// Object format: the hash function of its object ids.
     #[arg(long, default_value = "sha1", value_parser = ["sha1", "sha256"])]
     object_format: String,
 }
 
 /// List the repositories of a region.
 #[derive(Debug, Args)]
-#[command(after_help = "Exit code 3 when a repository cannot be read; it is named, and the others are listed.
+#[command(after_help = "Exit code 3 if a repository cannot be read: its error is printed, and the others are listed.
 
 Example:
   gitferry repo list --region us-east-1 --json")]
 pub struct List {
     #[command(flatten)]
-    place: Place,
-    /// Deleted ones, too.
+    common: CommonArgs,
+    /// List deleted repositories, too.
     #[arg(long)]
     deleted: bool,
 }
@@ -67,84 +68,87 @@ pub struct List {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  gitferry repo show team/app --region eu-west-1")]
 pub struct Show {
-    /// Its name or id.
+    /// Name or id of the repository.
     name: String,
     #[command(flatten)]
-    place: Place,
+    common: CommonArgs,
 }
 
-/// Give a repository another name; its replicas follow.
+/// Rename a repository; its replicas follow.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  gitferry repo rename team/app team/web --region us-east-1")]
 pub struct Rename {
-    /// Its name or id.
+    /// Name or id of the repository.
     name: String,
-    /// Its new name.
+    /// New name.
     new_name: String,
     #[command(flatten)]
-    place: Place,
+    common: CommonArgs,
 }
 
-/// Let HEAD name another branch: the one that a clone checks out, and that no push can delete. Its replicas follow.
+/// Set the default branch: the branch that HEAD names, a clone checks out, and no push can delete. Replicas follow.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  gitferry repo set-head team/app trunk --region us-east-1")]
 pub struct SetHead {
-    /// Its name or id.
+    /// Name or id of the repository.
     name: String,
-    /// The branch: `trunk` or `refs/heads/trunk`.
+    /// Branch, as `trunk` or `refs/heads/trunk`.
     branch: String,
     #[command(flatten)]
-    place: Place,
-    /// The branch need not be there yet.
+    common: CommonArgs,
+    /// Accept a branch that does not exist yet.
     #[arg(long)]
     unborn: bool,
-    /// Only say what would be done.
+    /// Only print the change that would be made.
     #[arg(long)]
     dry_run: bool,
 }
 
-/// Delete a repository. It stays as a tombstone for the retention period, here and at its replicas.
+/// Delete a repository. A tombstone stays for the retention period, in this region and at its replicas.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  gitferry repo delete team/app --region us-east-1")]
 pub struct Delete {
-    /// Its name or id.
+    /// Name or id of the repository.
     name: String,
     #[command(flatten)]
-    place: Place,
+    common: CommonArgs,
 }
 
 impl Repo {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
         match self {
             Repo::Create(command) => {
-                let region = context.region_to_change(&command.place.region, &command.name).await?;
-                let format = command.object_format.parse().map_err(|_| Failure::usage("not an object format"))?;
+                let region = context.region_to_change(&command.common.region, &command.name).await?;
+                let unknown = |_| Failure::usage("the object format is neither sha1 nor sha256");
+                let format = command.object_format.parse().map_err(unknown)?;
                 let item = region.create(&command.name, format, &actor()).await?;
-                command.place.say(&item, format!("created {} in {}", item.head.name, region.name))
+                command.common.print(&item, format!("created {} in {}", item.head.name, region.name))
             }
             Repo::List(command) => command.run(context).await,
             Repo::Show(command) => command.run(context).await,
             Repo::Rename(command) => {
-                let region = context.region_to_change(&command.place.region, &command.name).await?;
+                let region = context.region_to_change(&command.common.region, &command.name).await?;
                 let item = region.rename(&command.name, &command.new_name, &actor()).await?;
-                command.place.say(&item, format!("{} is {} now", command.name, item.head.name))
+                command.common.print(&item, format!("renamed {} to {}", command.name, item.head.name))
             }
             Repo::SetHead(command) => command.run(context).await,
             Repo::Delete(command) => {
-                let region = context.region_to_change(&command.place.region, &command.name).await?;
+                let region = context.region_to_change(&command.common.region, &command.name).await?;
                 let item = region.delete(&command.name, &actor()).await?;
-                let text = format!("deleted {}; its tombstone is {} for the retention period", command.name, item.id);
-                command.place.say(&item, text)
+                let text =
+                    format!("deleted {}; its tombstone {} stays for the retention period", command.name, item.id);
+                command.common.print(&item, text)
             }
         }
     }
 }
 
-impl Place {
-    fn say(&self, item: &HeadItem, text: String) -> Result<Exit, Failure> {
-        match self.json {
-            true => output::json(&describe(item))?,
-            false => output::line(text),
+impl CommonArgs {
+    fn print(&self, item: &HeadItem, text: String) -> Result<Exit, Failure> {
+        if self.json {
+            output::json(&describe(item))?;
+        } else {
+            output::line(text);
         }
         Ok(Exit::Done)
     }
@@ -152,7 +156,7 @@ impl Place {
 
 impl List {
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let region = context.region(&self.place.region).await?;
+        let region = context.region(&self.common.region).await?;
         let Heads { mut items, unreadable } = region.heads().await?;
         for Unreadable { error, .. } in &unreadable {
             output::note(format!("error: {error}"));
@@ -160,7 +164,7 @@ impl List {
         let exit = if unreadable.is_empty() { Exit::Done } else { Exit::Failed };
         items.retain(|item| self.deleted || is_visible(&item.head));
         items.sort_by(|a, b| a.head.name.cmp(&b.head.name));
-        if self.place.json {
+        if self.common.json {
             let failed = unreadable.iter().map(|unreadable| {
                 let error = unreadable.error.to_string();
                 json!({ "id": unreadable.id, "name": unreadable.name, "error": error })
@@ -178,8 +182,9 @@ impl List {
         rows.extend(items.iter().map(|item| {
             let head = &item.head;
             let role = format!("{:?}", head.role).to_lowercase();
-            let (refs, seq) = (head.refs.to_string(), head.frontier.seq.to_string());
-            vec![head.name.clone(), head.state.to_string(), role, refs, seq, item.id.to_string()]
+            let refs = head.refs.to_string();
+            let changes = head.frontier.seq.to_string();
+            vec![head.name.clone(), head.state.to_string(), role, refs, changes, item.id.to_string()]
         }));
         output::table(&rows);
         Ok(exit)
@@ -188,27 +193,25 @@ impl List {
 
 impl SetHead {
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let full = match self.branch.starts_with("refs/") {
-            true => self.branch.clone(),
-            false => format!("refs/heads/{}", self.branch),
-        };
+        let full =
+            if self.branch.starts_with("refs/") { self.branch.clone() } else { format!("refs/heads/{}", self.branch) };
         let branch = RefName::new(full.as_str()).ok().filter(|_| full.starts_with("refs/heads/"));
         let branch = branch.ok_or_else(|| Failure::usage(format!("`{}` is not the name of a branch", self.branch)))?;
-        let region = context.region_to_change(&self.place.region, &self.name).await?;
+        let region = context.region_to_change(&self.common.region, &self.name).await?;
         let before = region.get(&self.name).await?;
-        let after = match self.dry_run {
-            true => {
-                region.check_writable(&before)?;
-                if !self.unborn {
-                    region.check_branch(&before, &branch).await?;
-                }
-                before.clone()
+        let after = if self.dry_run {
+            region.check_writable(&before)?;
+            if !self.unborn {
+                region.check_branch(&before, &branch).await?;
             }
-            false => region.set_default_branch(&self.name, &branch, self.unborn, &actor()).await?,
+            before.clone()
+        } else {
+            region.set_default_branch(&self.name, &branch, self.unborn, &actor()).await?
         };
-        let (old, new) = (before.head.head, RefValue::Symbolic(branch.clone()));
+        let old = before.head.head;
+        let new = RefValue::Symbolic(branch.clone());
         let changed = old != new;
-        if self.place.json {
+        if self.common.json {
             let mut value = describe(&after);
             value["head"] = json!(new.to_string());
             value["head_before"] = json!(old.to_string());
@@ -219,9 +222,9 @@ impl SetHead {
         }
         let name = &after.head.name;
         output::line(match (changed, self.dry_run) {
-            (false, _) => format!("HEAD of {name} names {branch} already"),
-            (true, true) => format!("HEAD of {name} would name {branch}; it is {old}"),
-            (true, false) => format!("HEAD of {name} names {branch} now; it was {old}"),
+            (false, _) => format!("HEAD of {name} already names {branch}"),
+            (true, true) => format!("HEAD of {name} would name {branch}; now {old}"),
+            (true, false) => format!("HEAD of {name} now names {branch}; before {old}"),
         });
         Ok(Exit::Done)
     }
@@ -229,11 +232,11 @@ impl SetHead {
 
 impl Show {
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let region: Region = context.region(&self.place.region).await?;
+        let region: Region = context.region(&self.common.region).await?;
         let item = region.get(&self.name).await?;
         let (manifest, _) = region.manifest(&item).await?;
         let head = &item.head;
-        if self.place.json {
+        if self.common.json {
             let mut value = describe(&item);
             value["packs"] = json!(manifest.packs.len());
             value["bytes"] = json!(manifest.bytes());

@@ -1,4 +1,4 @@
-//! `gitferry completions` and `gitferry man`: the command line described to shells and to `man`.
+//! `gitferry completions` and `gitferry man`
 
 use std::io::Write as _;
 use std::path::PathBuf;
@@ -9,14 +9,14 @@ use clap_complete::Shell;
 use super::failure::{Exit, Failure};
 use super::{Arguments, output};
 
-/// Print the completions for a shell.
+/// Print shell completions.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   gitferry completions bash > /etc/bash_completion.d/gitferry
   gitferry completions zsh > ~/.zfunc/_gitferry
   gitferry completions fish > ~/.config/fish/completions/gitferry.fish")]
 pub struct Completions {
-    /// The shell.
+    /// Shell to complete for.
     shell: Shell,
 }
 
@@ -28,13 +28,13 @@ impl Completions {
     }
 }
 
-/// Print the manual page, or write a page for each command into a folder.
+/// Print the manual page, or write one page per command into a folder.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
   gitferry man | man -l -
   gitferry man --dir /usr/local/share/man/man1")]
 pub struct Man {
-    /// Write gitferry.1, gitferry-init.1 and so on into this folder; made if missing.
+    /// Write gitferry.1, gitferry-init.1 and so on into this folder, which is created if missing.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
@@ -47,7 +47,7 @@ impl Man {
                 let about = |error| Failure::from(error).about(&format!("cannot write to {}", dir.display()));
                 std::fs::create_dir_all(&dir).map_err(about)?;
                 clap_mangen::generate_to(command, &dir).map_err(about)?;
-                output::line(format!("wrote gitferry.1 and a page for each command to {}", dir.display()));
+                output::line(format!("wrote gitferry.1 and one page per command to {}", dir.display()));
                 Ok(Exit::Done)
             }
             None => {
@@ -59,7 +59,7 @@ impl Man {
     }
 }
 
-/// Writes to standard output; a reader that went away is no error.
+/// Writes to standard output. A closed pipe is no error.
 fn print(text: &[u8]) -> Result<Exit, Failure> {
     match std::io::stdout().write_all(text) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),

@@ -1,4 +1,4 @@
-//! What asks a long-running command to end.
+//! Signals that stop a long-running command.
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -12,9 +12,9 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// From now on they no longer end the process by themselves, nor does SIGHUP.
+    /// Installs the handlers: from now on neither these signals nor SIGHUP end the process by themselves.
     pub fn listen() -> std::io::Result<Self> {
-        // SIGHUP asks for files to be read again; where there are none, nothing ends either.
+        // SIGHUP reloads files; in a process without any it must not end the process either.
         drop(signal(SignalKind::hangup())?);
         Ok(Signals { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
     }
@@ -26,7 +26,7 @@ impl Signals {
         }
     }
 
-    /// Waits for what runs. The first signal asks it to stop, the second does not wait any more.
+    /// Waits for `running`. The first signal calls `stop` and waits on, the second one returns at once.
     pub async fn until<T>(
         mut self,
         running: impl Future<Output = Result<T, Failure>>,
@@ -37,7 +37,7 @@ impl Signals {
             ended = &mut running => return ended,
             () = self.next() => stop(),
         }
-        output::note("stopping; what runs may end; once more stops at once");
+        output::note("stopping after running work has ended; a second signal stops at once");
         tokio::select! {
             ended = running => ended,
             () = self.next() => Err(Failure::interrupted()),

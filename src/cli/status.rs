@@ -2,32 +2,32 @@
 
 use clap::Args;
 use gitferry_config::Config;
-use gitferry_replication::AnyLink;
 use gitferry_replication::deliver::Link;
-use gitferry_replication::remotes::RemoteLink;
-use gitferry_replication::remotes::status::RemoteStatus;
+use gitferry_replication::mirror::RemoteLink;
+use gitferry_replication::mirror::status::RemoteStatus;
 use gitferry_replication::status::RepositoryStatus;
 use serde_json::json;
 
-use super::context::Context;
+use super::context::{AnyLink, Context};
 use super::failure::{Exit, Failure};
 use super::output;
 
-/// Show how each repository stands on a link: both frontiers, what is pending, lag, last error.
+/// Show the status of each repository on a link: frontiers, pending changes and bytes, lag, last error.
 #[derive(Debug, Args)]
-#[command(after_help = "Everything is computed from what is durable in both regions; of a link with a remote, from the
-refs of both sides (`gitferry explain LINK NAME` tells them one by one).
+#[command(after_help = "The status comes from the durable state of both regions or, for a link with a remote, from the
+refs of both sides (`gitferry explain LINK NAME` lists these one by one). A link or repository that
+cannot be read is shown with its error, and the others are shown all the same.
 
-Exit code 1 when a repository is on two histories, damaged, or without its name at the target; being
-behind is no difference. 3 when a side cannot be reached, or when the last delivery failed. One link
-or repository that fails is named, and the others are shown.
+Exit code 1 if a repository has two histories, is damaged, or lacks its name at the target; a target
+that is behind is no difference. 3 if a side cannot be reached, or if the last delivery failed.
 
 Example:
+  gitferry status dr
   gitferry status dr --json")]
 pub struct Status {
-    /// The link; all of them when left out.
+    /// Link to show [default: all links of the configuration].
     link: Option<String>,
-    /// Print JSON: one line per link.
+    /// Print one line of JSON per link.
     #[arg(long)]
     json: bool,
 }
@@ -43,7 +43,7 @@ impl Status {
         for name in names {
             exit = exit.worse(match self.link(context, &config, &name).await {
                 Ok(exit) => exit,
-                // The other links are shown all the same.
+                // One failed link does not hide the others.
                 Err(failure) if self.link.is_none() => self.fail(&name, failure)?,
                 Err(failure) => return Err(failure),
             });
@@ -54,11 +54,11 @@ impl Status {
     async fn link(&self, context: &Context, config: &Config, name: &str) -> Result<Exit, Failure> {
         match context.any_link(config, name, false).await? {
             AnyLink::Regions(link) => self.regions(&link).await,
-            AnyLink::Remote(link) => self.remote(&link).await,
+            AnyLink::Mirror(link) => self.remote(&link).await,
         }
     }
 
-    /// Shows a link that cannot be looked at.
+    /// Prints the error of a link that cannot be read.
     fn fail(&self, name: &str, failure: Failure) -> Result<Exit, Failure> {
         if self.json {
             output::json(&json!({ "link": name, "error": failure.message() }))?;
@@ -69,42 +69,48 @@ impl Status {
 
     async fn regions(&self, link: &Link) -> Result<Exit, Failure> {
         let all = link.status().await?;
-        let (name, source, target) = (&link.name, &link.source.name, &link.target.name);
-        match self.json {
-            true => output::json(&json!({ "link": name, "source": source, "target": target, "repositories": all }))?,
-            false => {
-                output::line(format!("{name}: {source} → {target}, {}", output::count(all.len() as u64, "repository")));
-                print(&all);
-            }
+        let name = &link.name;
+        let source = &link.source.name;
+        let target = &link.target.name;
+        if self.json {
+            output::json(&json!({ "link": name, "source": source, "target": target, "repositories": all }))?;
+        } else {
+            output::line(format!("{name}: {source} → {target}, {}", output::count(all.len() as u64, "repository")));
+            print(&all);
         }
-        Ok(match () {
-            () if all.iter().any(RepositoryStatus::is_different) => Exit::Difference,
-            () if all.iter().any(RepositoryStatus::has_failed) => Exit::Failed,
-            () => Exit::Done,
+        Ok(if all.iter().any(RepositoryStatus::is_different) {
+            Exit::Difference
+        } else if all.iter().any(RepositoryStatus::has_failed) {
+            Exit::Failed
+        } else {
+            Exit::Done
         })
     }
 
     async fn remote(&self, link: &RemoteLink) -> Result<Exit, Failure> {
         let all = link.status().await?;
-        let (name, source, target) = (&link.name, link.source.name(), link.target.name());
-        match self.json {
-            true => output::json(&json!({ "link": name, "source": source, "target": target, "repositories": all }))?,
-            false => {
-                output::line(format!("{name}: {source} → {target}, {}", output::count(all.len() as u64, "repository")));
-                print_remote(&all);
-            }
+        let name = &link.name;
+        let source = link.source.name();
+        let target = link.target.name();
+        if self.json {
+            output::json(&json!({ "link": name, "source": source, "target": target, "repositories": all }))?;
+        } else {
+            output::line(format!("{name}: {source} → {target}, {}", output::count(all.len() as u64, "repository")));
+            print_remote(&all);
         }
-        Ok(match () {
-            () if all.iter().any(|status| status.standing == "diverged") => Exit::Difference,
-            () if all.iter().any(|status| status.last_error.is_some()) => Exit::Failed,
-            () => Exit::Done,
+        Ok(if all.iter().any(|status| status.standing == "diverged") {
+            Exit::Difference
+        } else if all.iter().any(|status| status.last_error.is_some()) {
+            Exit::Failed
+        } else {
+            Exit::Done
         })
     }
 }
 
 fn print_remote(all: &[RemoteStatus]) {
     if all.is_empty() {
-        output::line("it names no repository in full and has carried none, and a remote cannot be listed");
+        output::line("the link names no repository in full and has carried none, and a remote cannot be listed");
         return;
     }
     let heading = ["REPOSITORY", "STANDING", "EQUAL", "PENDING", "SKIPPED", "DELIVERED"];
@@ -153,7 +159,8 @@ fn print(all: &[RepositoryStatus]) {
             output::line(format!("{}: last error: {error}", status.repository));
         }
         if status.waits_for_name {
-            let reason = "another repository still holds its name in the target; until then it is reachable by id";
+            let reason =
+                "another repository still holds this name in the target; until then the replica is reachable as";
             output::line(format!("{}: {reason} {}", status.repository, status.id));
         }
     }

@@ -7,11 +7,11 @@ use std::time::Duration;
 use clap::Args;
 use gitferry_base::supervise::Supervisor;
 use gitferry_config::{AuthConfig, Config, DEFAULT_FILE, HostConfig, OnPush, TlsConfig};
-use gitferry_engine::announce::{Several, Sink};
+use gitferry_engine::announce::{Fanout, Sink};
 use gitferry_engine::region::Region;
 use gitferry_git::local::RefPatterns;
 use gitferry_host::auth::{Authorizer, Open};
-use gitferry_host::birthplace::upstreams;
+use gitferry_host::create_on_push::upstreams;
 use gitferry_host::forward::Forwarder;
 use gitferry_host::listen::Listening;
 use gitferry_host::listen::tls::Certificate;
@@ -28,53 +28,54 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::context::{Context, in_force};
+use super::context::{Context, with_memory_budgets};
 use super::failure::{Exit, Failure};
 use super::links::{self, LateLink};
-use super::replicas::look_at_replicas;
+use super::replicas::fence_if_rolled_back;
 use super::signals::Signals;
 use super::{events, init, output};
 
-/// Run everything on this machine: a Git host for each region, and a worker that replicates between them.
+/// Run a Git host for each region and a worker that replicates between them, all in one process.
 #[derive(Debug, Args)]
-#[command(after_help = "State stays in the folder and is there the next time. Ctrl-C or SIGTERM ends it when running
-requests have ended, a second one at once. SIGHUP reads certificates and tokens again; changed
-tokens are noticed without it.
+#[command(
+    after_help = "State stays in the folder and is used again at the next start. Ctrl-C or SIGTERM stops the process
+after running requests have ended; a second one stops it at once. SIGHUP reads certificates and
+tokens again; changed token files are noticed without it.
 
-With --host only that region is served, and nothing is replicated: that is what `gitferry
-worker` is for, elsewhere.
+With --host, only that region is served and nothing is replicated: run `gitferry worker` for that.
 
 Example:
   gitferry up
   git push http://127.0.0.1:8411/my-repo main
-  git clone http://127.0.0.1:8412/my-repo")]
+  git clone http://127.0.0.1:8412/my-repo"
+)]
 pub struct Up {
-    /// Where the configuration and the regions' state are; made if missing. Without --dir, --config and
-    /// GITFERRY_CONFIG_TOML count, then gitferry.toml of this folder, then gitferry-data.
+    /// Folder with the configuration and the regions' state, created if missing [default: the configuration named by
+    /// --config or GITFERRY_CONFIG_TOML, else gitferry.toml of the current folder, else ./gitferry-data].
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
-    /// Only the host of this region, without a worker; may be given several times.
+    /// Serve only this region, without a worker; may be given several times.
     #[arg(long = "host", value_name = "REGION")]
     hosts: Vec<String>,
 }
 
-/// The folder that is made where no other configuration is found.
+/// Folder that is created if no other configuration is found.
 pub const USUAL_DIR: &str = "gitferry-data";
 
 impl Up {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let config = self.config(context).await?;
         let served = self.served(&config)?;
-        // Each connection and each open pack is a file; the usual limit is small.
+        // Each connection and each open pack takes a file descriptor; the usual limit is small.
         if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
-            tracing::warn!(%error, "the limit of open files stays as it is");
+            tracing::warn!(%error, "the limit of open files could not be raised");
         }
         let signals = Signals::listen()?;
         let (stop_hosts, hosts_stopped) = watch::channel(false);
         let (stop_worker, worker_stopped) = watch::channel(false);
         let (to_worker, announced) = in_process::channel();
         let mut tasks = Supervisor::new(worker_stopped.clone());
-        let sink = self.keep(&config, to_worker, &mut tasks).await?;
+        let sink = self.start_regions(&config, to_worker, &mut tasks).await?;
         let mut running = JoinSet::new();
         let mut files = Files::default();
         let mut late = Vec::new();
@@ -101,22 +102,22 @@ impl Up {
             if running.is_empty() {
                 return Err(failure);
             }
-            output::note(format!("warning: {} is not served yet: {}", late.region, failure.message()));
+            output::note(format!("warning: region {} is not served yet: {}", late.region, failure.message()));
             running.spawn(late.serve(sink.clone(), hosts_stopped.clone()));
         }
         let files = Arc::new(files);
         let stop = tasks.stop();
-        tasks.keep("the reading of certificates and tokens", move || files.clone().reload(stop.clone()));
+        tasks.keep("the reloading of certificates and tokens", move || files.clone().reload(stop.clone()));
         let worker = self.open_worker(&config, context, sink, &worker_stopped).await?;
         tasks.vital("the worker", worker.run(announced, worker_stopped));
         for (region, host) in &served {
             output::line(format!("{region:<12} {}", host.url()));
         }
         if self.replicates() {
-            say(&config);
+            print_links(&config);
         }
-        output::line("Ctrl-C stops");
-        // The worker goes on until all hosts have ended: forwarded pushes wait for it.
+        output::line("press Ctrl-C to stop");
+        // The worker outlives all hosts, as forwarded pushes wait for its deliveries.
         let hosts_stop = stop_hosts.clone();
         let all = async move {
             let mut outcome = Ok(());
@@ -129,7 +130,7 @@ impl Up {
                     lost = tasks.lost() => Err(std::io::Error::other(lost)),
                 };
                 outcome = outcome.and(ended);
-                // One that failed ends the others.
+                // A host or task that ends stops all hosts.
                 stop_hosts.send_replace(true);
             }
             stop_worker.send_replace(true);
@@ -154,35 +155,34 @@ impl Up {
         if !file.exists() {
             init::make(dir).await?;
         }
-        let config = in_force(Config::load(&file)?);
+        let config = with_memory_budgets(Config::load(&file)?);
         output::line(format!("configuration {}", file.display()));
         Ok(config)
     }
 
-    /// Whether the regions are kept in step here.
+    /// Returns true if this process replicates between the regions.
     fn replicates(&self) -> bool {
         self.hosts.is_empty()
     }
 
-    /// The hosts that are to run.
+    /// Returns the hosts to run, with the names of their regions.
     fn served<'a>(&self, config: &'a Config) -> Result<Vec<(&'a String, &'a HostConfig)>, Failure> {
         if let Some(unknown) = self.hosts.iter().find(|region| !config.hosts.contains_key(*region)) {
             return Err(Failure::usage(format!("{} has no [hosts.{unknown}]", config.file.display())));
         }
         let wanted = |region: &String| self.replicates() || self.hosts.contains(region);
         let served: Vec<_> = config.hosts.iter().filter(|(region, _)| wanted(region)).collect();
-        match served.is_empty() {
-            true => {
-                let file = config.file.display();
-                Err(Failure::usage(format!("{file} has no [hosts.REGION]: there is nothing to serve")))
-            }
-            false => Ok(served),
+        if served.is_empty() {
+            let file = config.file.display();
+            return Err(Failure::usage(format!("{file} has no [hosts.REGION]: there is nothing to serve")));
         }
+        Ok(served)
     }
 
-    /// Upkeep and outbox of each region. What is committed goes to the worker at once, and to the bus of its region;
-    /// where there is none, what other commands or a killed host leave in the outbox goes to the worker, too.
-    async fn keep(
+    /// Starts upkeep and outbox of each region. The returned sink passes new commits on to the worker and to the bus of
+    /// their region. In a region without a bus, a relay also reads the outbox for the worker, as other commands and
+    /// crashed hosts leave events there.
+    async fn start_regions(
         &self,
         config: &Config,
         to_worker: InProcess,
@@ -191,25 +191,28 @@ impl Up {
         let to_worker: Arc<dyn Sink> = Arc::new(to_worker);
         let mut sinks = vec![to_worker.clone()];
         let wanted = |region: &&String| self.replicates() || self.hosts.contains(region);
-        // A worker that is elsewhere reads the outbox itself.
+        // A worker in another process reads the outbox itself.
         let relay_to = self.replicates().then(|| to_worker.clone());
         for name in config.regions.keys().filter(wanted) {
             match open::writable_region(config, name).await.map_err(Failure::from) {
-                Ok(region) => sinks.extend(keep_region(config, region, relay_to.clone(), tasks).await),
+                Ok(region) => sinks.extend(start_region(config, region, relay_to.clone(), tasks).await),
                 Err(failure) if failure.is_refusal() => return Err(failure),
                 Err(failure) => {
-                    output::note(format!("warning: {name} cannot be used yet: {}", failure.message()));
-                    let (config, region, relay_to, stop) =
-                        (config.clone(), name.clone(), relay_to.clone(), tasks.stop());
-                    let late = move || keep_late(config.clone(), region.clone(), relay_to.clone(), stop.clone());
-                    tasks.keep(format!("the upkeep of {name}, which does not open yet"), late);
+                    output::note(format!("warning: region {name} cannot be opened yet: {}", failure.message()));
+                    let config = config.clone();
+                    let region = name.clone();
+                    let relay_to = relay_to.clone();
+                    let stop = tasks.stop();
+                    let late =
+                        move || start_late_region(config.clone(), region.clone(), relay_to.clone(), stop.clone());
+                    tasks.keep(format!("the opening and upkeep of {name}"), late);
                 }
             }
         }
-        Ok(Arc::new(Several(sinks)))
+        Ok(Arc::new(Fanout(sinks)))
     }
 
-    /// Of all links, or of none.
+    /// Opens the worker: over all links, or over none with `--host`.
     async fn open_worker(
         &self,
         config: &Config,
@@ -222,14 +225,15 @@ impl Up {
         let (links, late) = match links::open(context, config, &names).await {
             Ok(sorted) => sorted,
             Err(failure) if failure.is_refusal() => return Err(failure),
-            // There are hosts that run.
+            // The hosts run all the same, so all links are opened later.
             Err(_) => (Vec::new(), names),
         };
         let opened: Vec<String> = links.iter().map(|link| link.name().to_owned()).collect();
-        // The upkeep of all regions is done beside the worker.
+        // Without `tasks`: `start_regions` does the upkeep of all regions.
         let late_link = |name| {
-            let (config, stopped) = (config.clone(), stopped.clone());
-            Arc::new(LateLink { config, name, keeping: None, stopped }) as Arc<dyn OpenLink>
+            let config = config.clone();
+            let stopped = stopped.clone();
+            Arc::new(LateLink { config, name, tasks: None, stopped }) as Arc<dyn OpenLink>
         };
         let late: Vec<Arc<dyn OpenLink>> = late.into_iter().map(late_link).collect();
         let mut worker = Worker::over(links, late, options).announcing(sink);
@@ -242,8 +246,8 @@ impl Up {
     }
 }
 
-/// Upkeep and outbox of one region. Its publisher's nudge, where it has one.
-async fn keep_region(
+/// Starts upkeep and outbox of one region. Returns the sink that wakes its publisher, if the region has a bus.
+async fn start_region(
     config: &Config,
     region: Region,
     relay_to: Option<Arc<dyn Sink>>,
@@ -252,7 +256,8 @@ async fn keep_region(
     let name = region.name.clone();
     let nudge = events::publish(config, &region, tasks).await;
     if let (None, Some(to)) = (&nudge, relay_to) {
-        let (region, stop) = (region.clone(), tasks.stop());
+        let region = region.clone();
+        let stop = tasks.stop();
         let relay = move || Relay::new(region.clone(), to.clone()).run(outbox::SWEEP_EVERY, stop.clone());
         tasks.keep(format!("the relay of the outbox of {name}"), relay);
     }
@@ -261,12 +266,17 @@ async fn keep_region(
     nudge.map(|nudge| Arc::new(nudge) as Arc<dyn Sink>)
 }
 
-/// The same of a region that does not open yet.
-async fn keep_late(config: Config, name: String, relay_to: Option<Arc<dyn Sink>>, mut stop: watch::Receiver<bool>) {
+/// [`start_region`] as soon as the region can be opened.
+async fn start_late_region(
+    config: Config,
+    name: String,
+    relay_to: Option<Arc<dyn Sink>>,
+    mut stop: watch::Receiver<bool>,
+) {
     let Some(region) = links::open_region_late(&config, &name, &mut stop).await else { return };
     let mut tasks = Supervisor::new(stop.clone());
-    // Without nudges: the publisher reads the outbox every few seconds.
-    let _ = keep_region(&config, region, relay_to, &mut tasks).await;
+    // Nothing wakes its publisher, which reads the outbox every few seconds.
+    let _ = start_region(&config, region, relay_to, &mut tasks).await;
     tokio::select! {
         _ = tasks.lost() => return,
         _ = stop.wait_for(|stop| *stop) => {}
@@ -274,7 +284,7 @@ async fn keep_late(config: Config, name: String, relay_to: Option<Arc<dyn Sink>>
     tasks.join().await;
 }
 
-/// A host whose region does not open yet.
+/// A host whose region could not be opened yet.
 struct Late {
     config: Config,
     region: String,
@@ -282,7 +292,7 @@ struct Late {
 }
 
 impl Late {
-    /// Serves the region as soon as it can be opened.
+    /// Serves the region as soon as it can be opened, until `stopped`.
     async fn serve(self, sink: Arc<dyn Sink>, mut stopped: watch::Receiver<bool>) -> std::io::Result<()> {
         let Late { config, region, files: (certificate, tokens) } = self;
         let context = Context::new(config.file.clone());
@@ -293,16 +303,16 @@ impl Late {
             }
             match open_host(&config, &context, &region, host, tokens.clone(), sink.clone()).await {
                 Ok(service) => return Listening::bind(service, host.listen, certificate)?.serve(stopped).await,
-                Err(failure) => tracing::warn!(error = failure.message(), region, "it is not served yet; tried again"),
+                Err(failure) => tracing::warn!(error = failure.message(), region, "not served yet; tried again"),
             }
         }
     }
 }
 
-/// Pause between two looks at the token files.
-const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// Interval between two checks of the token files for changes.
+const POLL_EVERY: Duration = Duration::from_secs(2);
 
-/// Files that are read again while hosts serve.
+/// Certificates and token files that are reloaded while hosts serve.
 #[derive(Debug, Default)]
 struct Files {
     certificates: Vec<Arc<Certificate>>,
@@ -310,42 +320,42 @@ struct Files {
 }
 
 impl Files {
-    /// Reads all of them again on SIGHUP, and tokens whenever their file changes.
+    /// Reloads all files on SIGHUP, and a token file whenever it changes. A file that is not valid changes nothing.
     async fn reload(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let mut hangup = match signal(SignalKind::hangup()) {
             Ok(hangup) => hangup,
-            Err(error) => return tracing::error!(%error, "SIGHUP cannot be heard"),
+            Err(error) => return tracing::error!(%error, "no handler for SIGHUP: certificates are not reloaded"),
         };
-        let mut look = tokio::time::interval(LOOK_EVERY);
+        let mut poll = tokio::time::interval(POLL_EVERY);
         loop {
             let asked = tokio::select! {
                 asked = hangup.recv() => asked.is_some(),
-                _ = look.tick() => false,
+                _ = poll.tick() => false,
                 _ = stop.wait_for(|stop| *stop) => return,
             };
             for certificate in self.certificates.iter().filter(|_| asked) {
                 match certificate.reload() {
-                    Ok(()) => tracing::info!(?certificate, "read again"),
-                    Err(error) => tracing::error!(%error, "the old certificate stays in use"),
+                    Ok(()) => tracing::info!(?certificate, "reloaded"),
+                    Err(error) => tracing::error!(%error, "not reloaded; the old certificate stays in use"),
                 }
             }
             for tokens in self.tokens.iter().filter(|tokens| asked || tokens.has_changed()) {
                 match tokens.reload() {
-                    Ok(()) => tracing::info!(?tokens, "read again"),
-                    Err(error) => tracing::error!(%error, "the old tokens stay in use"),
+                    Ok(()) => tracing::info!(?tokens, "reloaded"),
+                    Err(error) => tracing::error!(%error, "not reloaded; the old tokens stay in use"),
                 }
             }
         }
     }
 }
 
-/// The tokens that a host accepts; `None` where it asks for none.
+/// Opens the token file of a host; `None` for a host without authentication.
 fn open_tokens(config: &Config, region: &str, host: &HostConfig) -> Result<Option<Arc<TokenFile>>, Failure> {
     let AuthConfig::Tokens { tokens } = &host.auth else { return Ok(None) };
     let listen = host.listen;
     if host.tls.is_none() && host.trusted_proxies.is_empty() && !listen.ip().is_loopback() {
-        let advice = "set `tls`, or `trusted_proxies` where a proxy ends TLS in front of it";
-        tracing::warn!(region, %listen, advice, "tokens and content cross the network in clear");
+        let advice = "set `tls`, or `trusted_proxies` if a proxy in front of the host ends TLS";
+        tracing::warn!(region, %listen, advice, "tokens and content cross the network unencrypted");
     }
     let file = TokenFile::load(&config.path(tokens)).map_err(|error| Failure::usage(error.to_string()))?;
     Ok(Some(Arc::new(file)))
@@ -378,9 +388,10 @@ async fn open_host(
         None => Arc::new(Open),
         Some(tokens) => tokens,
     };
-    let hidden = match host.hidden.is_empty() {
-        true => None,
-        false => Some(RefPatterns::new(&host.hidden).map_err(|error| Failure::usage(error.to_string()))?),
+    let hidden = if host.hidden.is_empty() {
+        None
+    } else {
+        Some(RefPatterns::new(&host.hidden).map_err(|error| Failure::usage(error.to_string()))?)
     };
     let quarantines = Quarantines::new(host.url());
     let options = HostOptions {
@@ -397,19 +408,20 @@ async fn open_host(
         forwarder: open_forwarder(config, region, host)?,
     };
     let mut region = open::writable_region(config, region).await?;
-    look_at_replicas(config, context, &mut region, None).await;
+    fence_if_rolled_back(config, context, &mut region, None).await;
     Ok(Host::new(region, authorizer, events, options))
 }
 
-fn say(config: &Config) {
+/// Prints the links, and commands to try one.
+fn print_links(config: &Config) {
     for (name, link) in &config.links {
         output::line(format!("link {name:<7} {} → {}", link.source, link.target));
     }
-    let pushed = config
+    let example = config
         .links
         .values()
         .find(|link| config.hosts.contains_key(&link.source) && config.hosts.contains_key(&link.target));
-    if let Some(link) = pushed {
+    if let Some(link) = example {
         output::line("try:");
         output::line(format!("  git push {}/my-repo HEAD", config.hosts[&link.source].url()));
         output::line(format!("  git clone {}/my-repo", config.hosts[&link.target].url()));

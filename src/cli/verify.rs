@@ -19,28 +19,28 @@ use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::output;
 
-/// Prove that a link's two sides are identical, or that a repository is what its ledger says.
+/// Prove that both sides of a link are identical, or that a repository matches its ledger.
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Checks the hash chain, the refs digest, the name, and that every pack and LFS object is there with
-the recorded size (and checksum, where the store keeps one). It reads no byte of them: --deep does,
-hashes every object, and proves that all that is reachable from any ref is there.
+    after_help = "Checks the hash chain, the refs digest, the name, and that every pack and LFS object exists with the
+recorded size (and checksum, if the store keeps one), without reading its bytes. --deep reads and
+hashes every object, and proves that every object reachable from any ref exists.
 
-Exit code 1, and the exact list, on any difference. A target that is behind is a difference. 3 when
-something could not be verified; the rest is verified all the same.
+Exit code 1 and the exact list on any difference; a target that is behind is a difference. 3 if
+something could not be verified; everything else is verified all the same.
 
 Example:
   gitferry verify dr --deep
   gitferry verify team/app --region eu-west-1 --json"
 )]
 pub struct Verify {
-    /// A link, or with --region a repository (name or id).
+    /// Link, or a repository (name or id) in --region or in every region.
     #[arg(value_name = "LINK|NAME")]
     name: String,
-    /// The region of the repository.
+    /// Region of the repository [default: every region that has it].
     #[arg(long, value_name = "R")]
     region: Option<String>,
-    /// Hash all packs and walk all objects.
+    /// Hash all packs and LFS objects, and walk all objects.
     #[arg(long)]
     deep: bool,
     /// Print one line of JSON.
@@ -48,23 +48,23 @@ pub struct Verify {
     json: bool,
 }
 
-/// What a verification proves without `--deep`.
+/// Properties that a verification without `--deep` proves.
 const PROVEN: [&str; 4] =
     ["hash chain of the changes", "digest of the refs", "names", "presence and size of packs, indexes and LFS objects"];
-/// What it proves with `--deep`, beside that.
+/// Properties that only `--deep` proves.
 const PROVEN_DEEP: [&str; 2] = ["bytes of packs and LFS objects", "reachability of every object from every ref"];
 
-/// What was verified, and what differs between sides.
+/// Outcome of a verification.
 #[derive(Default)]
 struct Outcome {
     verified: Vec<Verified>,
     differences: Vec<String>,
-    /// What could not be verified, and why.
+    /// Repositories and regions that could not be verified, each with the reason.
     failures: Vec<String>,
 }
 
 impl Outcome {
-    /// Takes in why one repository could not be verified: damage is a difference, anything else a failure.
+    /// Adds the error of one repository: damage counts as a difference, anything else as a failure.
     fn fail(&mut self, repository: &str, region: &str, kind: Kind, error: impl std::fmt::Display) {
         let text = format!("{repository} in {region}: {error}");
         match kind {
@@ -90,10 +90,10 @@ impl Verify {
         if let Some(bar) = bar {
             bar.abort();
         }
-        self.say(&result?)
+        self.report(&result?)
     }
 
-    /// One repository in each of the regions that have it.
+    /// Verifies one repository in each of `regions` that has it.
     async fn repository(
         &self,
         context: &Context,
@@ -154,13 +154,16 @@ impl Verify {
         Ok(outcome)
     }
 
-    fn say(&self, outcome: &Outcome) -> Result<Exit, Failure> {
+    fn report(&self, outcome: &Outcome) -> Result<Exit, Failure> {
         let findings: usize = outcome.verified.iter().map(|verified| verified.findings.len()).sum();
         let same = findings == 0 && outcome.differences.is_empty();
-        let (proven, not_proven): (Vec<&str>, Vec<&str>) = match self.deep {
-            true => (PROVEN.iter().chain(&PROVEN_DEEP).copied().collect(), Vec::new()),
-            false => (PROVEN.to_vec(), PROVEN_DEEP.to_vec()),
-        };
+        let mut proven = PROVEN.to_vec();
+        let mut not_proven = Vec::new();
+        if self.deep {
+            proven.extend(PROVEN_DEEP);
+        } else {
+            not_proven.extend(PROVEN_DEEP);
+        }
         if self.json {
             output::json(&json!({
                 "ok": same && outcome.failures.is_empty(), "deep": self.deep,
@@ -175,10 +178,12 @@ impl Verify {
                 output::line(format!("NOT checked: {} (--deep reads them)", not_proven.join(", ")));
             }
         }
-        Ok(match () {
-            () if !same => Exit::Difference,
-            () if !outcome.failures.is_empty() => Exit::Failed,
-            () => Exit::Done,
+        Ok(if !same {
+            Exit::Difference
+        } else if !outcome.failures.is_empty() {
+            Exit::Failed
+        } else {
+            Exit::Done
         })
     }
 }
@@ -190,10 +195,8 @@ fn print(outcome: &Outcome, deep: bool) {
             (true, false) => "present",
             (false, _) => "DAMAGED",
         };
-        let objects = match deep {
-            true => format!(", {} hashed", output::count(verified.objects, "object")),
-            false => String::new(),
-        };
+        let objects =
+            if deep { format!(", {} hashed", output::count(verified.objects, "object")) } else { String::new() };
         output::line(format!(
             "{verdict}  {} in {} at {}: {}, {}, {}{} ({}){objects}",
             verified.repository,
@@ -217,7 +220,7 @@ fn print(outcome: &Outcome, deep: bool) {
     }
 }
 
-/// Draws how many objects have been hashed until it is aborted.
+/// Draws the number of hashed objects until the task is aborted.
 fn show(progress: Arc<CheckProgress>) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         let bar = ProgressBar::new_spinner();

@@ -1,4 +1,4 @@
-//! Where packs are kept on this machine, when the object store is elsewhere.
+//! Settings of the local cache of packs.
 
 use std::path::{Path, PathBuf};
 
@@ -7,26 +7,26 @@ use serde::Deserialize;
 
 use gitferry_engine::region::cache::CacheOptions;
 
-/// `cache = { dir = "/var/cache/gitferry", max_bytes = "50 GiB" }` of a region. What is left out is as in
+/// `cache = { dir = "/var/cache/gitferry", max_bytes = "50 GiB" }` of a region. Omitted settings have the values of
 /// [`CacheOptions::default_for`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CacheConfig {
-    /// Its folder, relative to the configuration. One process at a time has it; others work apart.
+    /// Folder of the cache, relative to the configuration. One process at a time owns the folder; others use their own.
     #[serde(default)]
     pub dir: Option<PathBuf>,
-    /// How large it gets.
+    /// Largest size of the cache.
     #[serde(default, deserialize_with = "super::limits::some_size")]
     pub max_bytes: Option<ByteSize>,
 }
 
 impl CacheConfig {
-    /// Whether nothing is said.
+    /// Returns true if no setting is given.
     pub fn is_default(&self) -> bool {
         *self == CacheConfig::default()
     }
 
-    /// With what it says instead of the defaults; `folder` is what a relative path is relative to.
+    /// Applies the settings to `defaults`. A relative `dir` is resolved against `folder`.
     pub fn options(&self, folder: &Path, defaults: &CacheOptions) -> CacheOptions {
         CacheOptions {
             dir: self.dir.as_ref().map_or_else(|| defaults.dir.clone(), |dir| folder.join(dir)),

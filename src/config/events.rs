@@ -1,15 +1,15 @@
-//! Where events go and where they come from.
+//! Event buses and queues.
 
 use serde::Deserialize;
 
-/// What the `events` of a region starts with.
+/// Prefix of a region's `events` setting.
 const EVENTBRIDGE: &str = "eventbridge:";
 
-/// Where a region's committed changes are announced: `eventbridge:BUS`, the name or ARN of an event bus.
+/// `events = "eventbridge:BUS"` of a region: event bus for committed changes.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct EventsConfig {
-    /// The name or ARN of the bus.
+    /// Name or ARN of the event bus.
     pub bus: String,
 }
 
@@ -28,8 +28,8 @@ impl TryFrom<String> for EventsConfig {
     }
 }
 
-/// Checks the queue of a link and its dead-letter queue: URLs, and never the one without the other. Without a
-/// dead-letter queue an event that cannot be acted on would come again for ever, or be dropped.
+/// Validates the queue and the dead-letter queue of a link, which require each other: without a dead-letter queue, an
+/// event that cannot be processed would be redelivered forever or dropped.
 pub fn check_queues(queue: Option<&str>, dead_letters: Option<&str>) -> Result<(), String> {
     for (name, url) in [("queue", queue), ("dead_letters", dead_letters)] {
         let Some(url) = url else { continue };
@@ -43,13 +43,13 @@ pub fn check_queues(queue: Option<&str>, dead_letters: Option<&str>) -> Result<(
         (Some(queue), Some(dead_letters)) if queue == dead_letters => {
             Err("queue and dead_letters are the same queue".into())
         }
-        (Some(_), None) => Err("queue needs dead_letters: where events go that cannot be acted on".into()),
-        (None, Some(_)) => Err("dead_letters belongs to a queue, and that is missing".into()),
+        (Some(_), None) => Err("queue needs dead_letters, the queue for events that cannot be processed".into()),
+        (None, Some(_)) => Err("dead_letters needs queue".into()),
         _ => Ok(()),
     }
 }
 
-/// The AWS region in the URL of a queue, where it is one of AWS's own: `https://sqs.REGION.amazonaws.com/…`.
+/// Returns the AWS region of a queue's URL of the form `https://sqs.REGION.amazonaws.com/…`.
 pub fn region_of_queue(url: &str) -> Option<&str> {
     let host = url.strip_prefix("https://")?.split('/').next()?;
     let region = host.strip_prefix("sqs.")?.split('.').next()?;

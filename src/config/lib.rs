@@ -8,7 +8,7 @@
 //! [regions.eu-west-1]
 //! objects = "s3://bucket/prefix"
 //! table   = "dynamodb://table-name"
-//! aws     = { region = "eu-west-1" }        # and others: see AwsConfig
+//! aws     = { region = "eu-west-1" }        # more settings: see AwsConfig
 //!
 //! [remotes.backup]                            # any Git server: see RemoteConfig
 //! url = "https://git.example.com/{name}.git"
@@ -56,21 +56,21 @@ use push_policy::PushPolicyConfig;
 pub use remote::{Provider, RemoteAuth, RemoteConfig, RemoteLimits};
 pub use remote_url::{RepositoryUrl, SshUrl, UrlTemplate, in_url};
 
-/// The file that is read when neither `--config` nor `GITFERRY_CONFIG` names one.
+/// Configuration file if neither `--config` nor `GITFERRY_CONFIG` names one.
 pub const DEFAULT_FILE: &str = "gitferry.toml";
-/// A configuration file is never larger than this many bytes.
+/// Largest configuration file in bytes.
 const MAX_FILE_BYTES: u64 = 4 * 1024 * 1024;
 /// Longest name of a region, remote or link, in bytes.
 const MAX_NAME_BYTES: usize = 64;
 
-/// All of the configuration.
+/// A validated configuration file.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// Regions by name.
     #[serde(default)]
     pub regions: BTreeMap<String, RegionConfig>,
-    /// Git servers by name; no region has the name of one.
+    /// Git servers by name. A remote and a region must not share a name.
     #[serde(default)]
     pub remotes: BTreeMap<String, RemoteConfig>,
     /// Links by name.
@@ -79,209 +79,211 @@ pub struct Config {
     /// Hosts by the region that they serve.
     #[serde(default)]
     pub hosts: BTreeMap<String, HostConfig>,
-    /// What repositories accept, in every region that takes pushes to them.
+    /// Rules for pushes, applied in every region that accepts pushes. The first policy that matches a repository
+    /// applies.
     #[serde(default)]
     pub push_policies: Vec<PushPolicyConfig>,
-    /// Memory that all pushes in this process may take together for large objects, tables of objects and lists of
-    /// commands; [`DEFAULT_BUDGET_BYTES`] when left out, at least [`MIN_BUDGET_BYTES`].
+    /// Memory budget of all pushes of this process for large objects, object tables and command lists. Defaults to
+    /// [`DEFAULT_BUDGET_BYTES`], at least [`MIN_BUDGET_BYTES`].
     ///
     /// [`DEFAULT_BUDGET_BYTES`]: gitferry_git::memory::DEFAULT_BUDGET_BYTES
     /// [`MIN_BUDGET_BYTES`]: gitferry_git::memory::MIN_BUDGET_BYTES
     #[serde(default, deserialize_with = "limits::some_size")]
     pub push_memory: Option<ByteSize>,
-    /// Memory that all reads of stored objects in this process may take together for large objects and caches;
-    /// [`DEFAULT_READ_BUDGET_BYTES`] when left out, at least [`MIN_BUDGET_BYTES`]. Objects beyond it go to files.
+    /// Memory budget of all reads of stored objects in this process for large objects and caches. Defaults to
+    /// [`DEFAULT_READ_BUDGET_BYTES`], at least [`MIN_BUDGET_BYTES`]. Objects beyond the budget are spooled to files.
     ///
     /// [`DEFAULT_READ_BUDGET_BYTES`]: gitferry_git::memory::DEFAULT_READ_BUDGET_BYTES
     /// [`MIN_BUDGET_BYTES`]: gitferry_git::memory::MIN_BUDGET_BYTES
     #[serde(default)]
     pub read_memory: Option<ByteSize>,
-    /// The file it came from.
+    /// Path of the file.
     #[serde(skip)]
     pub file: PathBuf,
-    /// How its regions reach AWS, once they have been asked to.
+    /// SDK configurations that the regions share, built on first use.
     #[serde(skip)]
     pub sdk: SdkConfigs,
 }
 
-/// Where a region keeps its state.
+/// `[regions.NAME]`: stores of a region.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RegionConfig {
-    /// The object store: `file:PATH` or `s3://BUCKET[/PREFIX]`.
+    /// Object store: `file:PATH` or `s3://BUCKET[/PREFIX]`.
     pub objects: String,
-    /// The table: `sqlite:PATH` or `dynamodb://TABLE`.
+    /// Table: `sqlite:PATH` or `dynamodb://TABLE`.
     pub table: String,
-    /// How its AWS services are reached.
+    /// Settings of the region's AWS services.
     #[serde(default)]
     pub aws: AwsConfig,
-    /// The KMS key (id, ARN or alias) that encrypts what S3 keeps; what the bucket says when left out.
+    /// KMS key (id, ARN or alias) that encrypts objects in S3. Defaults to the bucket's encryption.
     #[serde(default)]
     pub kms_key: Option<String>,
-    /// The storage class of what S3 keeps (`STANDARD_IA`, …); `STANDARD` when left out.
+    /// Storage class of objects in S3, such as `STANDARD_IA`. Defaults to `STANDARD`.
     #[serde(default)]
     pub storage_class: Option<String>,
-    /// The cache of packs on this machine, for objects in S3.
+    /// Local cache of packs that are in S3.
     #[serde(default)]
     pub cache: CacheConfig,
-    /// Where its committed changes are announced: `eventbridge:BUS`; only within the process when left out.
+    /// Event bus for committed changes: `eventbridge:BUS`. Without a bus, changes wake only workers of this process.
     #[serde(default)]
     pub events: Option<EventsConfig>,
-    /// For how long what it no longer names stays, so that a table restored to a moment within it finds its packs.
+    /// Time for which unreferenced data is kept, so that a table restored to a moment within the window finds its
+    /// packs.
     #[serde(default = "recovery::default_window", deserialize_with = "recovery::window")]
     pub recovery_window: SignedDuration,
 }
 
-/// Git over HTTP for one region.
+/// `[hosts.REGION]`: the Git host in front of a region.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HostConfig {
-    /// The address and port to listen on.
+    /// Address and port to listen on.
     #[serde(deserialize_with = "limits::address")]
     pub listen: SocketAddr,
-    /// Where it is reached from outside, by clients and by other hosts; the address it listens on when left out.
+    /// URL for clients and other hosts. Defaults to the address of `listen`.
     #[serde(default)]
     pub url: Option<String>,
-    /// Who may do what.
+    /// Authentication of clients.
     pub auth: AuthConfig,
-    /// Proxies in front of it, as networks. What they say of a client counts: its address, the scheme and host of the
-    /// URL that it asked for (`X-Forwarded-For`, `-Proto`, `-Host`, or `Forwarded`).
+    /// Networks of trusted reverse proxies. Their `X-Forwarded-For`, `-Proto`, `-Host` or `Forwarded` headers determine
+    /// the client's address and the scheme and host of the requested URL.
     #[serde(default)]
     pub trusted_proxies: Vec<Network>,
-    /// Whether a push to a name that there is no repository of makes one.
+    /// True if a push to a repository that does not exist creates it.
     #[serde(default)]
     pub create_on_push: bool,
-    /// Patterns of refs that nobody is shown, as in `--refs` of import.
+    /// Patterns of refs that are never advertised, in the syntax of `import --refs`.
     #[serde(default)]
     pub hidden: Vec<String>,
-    /// Whether fetches may want refs by name (`uploadpack.allowRefInWant` of Git, off there, too): a clone of one
-    /// branch that is pushed to meanwhile may then fail.
+    /// True if fetches may request refs by name, as with Git's `uploadpack.allowRefInWant`, which is also off by
+    /// default: a clone of a branch that is pushed to meanwhile may then fail.
     #[serde(default)]
     pub ref_in_want: bool,
-    /// With what certificate it is served; without, in clear.
+    /// Server certificate. Without one, the host serves plain HTTP.
     #[serde(default)]
     pub tls: Option<TlsConfig>,
-    /// Certificates (PEM) by which other hosts recognise this one, relative to the configuration; those that the
-    /// system trusts when left out.
+    /// PEM file of the certificates by which other hosts verify this one, relative to the configuration. Defaults to
+    /// the system's trusted certificates.
     #[serde(default)]
     pub ca: Option<PathBuf>,
-    /// What becomes of a push to a replica.
+    /// Reaction to a push to a replica.
     #[serde(default)]
     pub on_push: OnPush,
-    /// How much it takes on at a time, and how long it waits for whom.
+    /// Limits on concurrency and waiting times.
     #[serde(default)]
     pub limits: HostLimits,
 }
 
-/// A certificate, as PEM files relative to the configuration. They are read again on SIGHUP.
+/// Paths of PEM files, relative to the configuration. The files are read again on SIGHUP.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
-    /// The certificate, and those that lead to its issuer.
+    /// Certificate chain, leaf first.
     pub cert: PathBuf,
-    /// Its private key.
+    /// Private key of the certificate.
     pub key: PathBuf,
 }
 
-/// What becomes of a push to a replica.
+/// Reaction to a push to a replica.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnPush {
-    /// It is refused, with a message that names the primary's URL.
+    /// Refuse the push with a message that contains the primary's URL.
     #[default]
     Refuse,
-    /// The primary's host is asked, and the answer ends when this region has the change, too.
+    /// Forward the push to the primary's host, and complete the answer once this region has the change.
     Forward,
 }
 
-/// How a host recognises people.
+/// Authentication of a host's clients.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub enum AuthConfig {
-    /// Not at all: only for a host that nobody else can reach.
+    /// No authentication. Allowed on loopback addresses only.
     None(NoAuth),
-    /// By tokens in a file.
+    /// Tokens from a file.
     Tokens {
-        /// The file, relative to the configuration; see [`TokenFile`](gitferry_host::tokens::TokenFile).
+        /// Path of the file, relative to the configuration; see `TokenFile` of the host.
         tokens: PathBuf,
     },
 }
 
-/// The word `none`.
+/// The literal `none`.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NoAuth {
-    /// Nobody is asked who they are.
+    /// Clients are not authenticated and have full access.
     None,
 }
 
 impl HostConfig {
-    /// Where clients reach it.
+    /// URL for clients: `url`, or else the address of `listen`.
     pub fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         self.url.clone().unwrap_or_else(|| format!("{scheme}://{}", self.listen))
     }
 }
 
-/// Why a configuration cannot be used.
+/// A configuration cannot be used, or lacks a requested entry.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// There is no such file.
+    /// The file does not exist.
     #[error("there is no configuration file {file}")]
     Missing {
-        /// Its path.
+        /// Path of the file.
         file: PathBuf,
     },
     /// The file cannot be read.
-    #[error("the configuration file {file} cannot be read: {error}")]
+    #[error("cannot read the configuration file {file}: {error}")]
     Unreadable {
-        /// Its path.
+        /// Path of the file.
         file: PathBuf,
-        /// Why.
+        /// Error of the operating system.
         error: std::io::Error,
     },
-    /// The file says something that does not make sense.
+    /// The file is not valid TOML, or a setting is invalid.
     #[error("in {file}: {reason}")]
     Invalid {
-        /// Its path.
+        /// Path of the file.
         file: PathBuf,
-        /// What is wrong.
+        /// Setting and violation.
         reason: String,
     },
-    /// No such region.
+    /// The file has no such region.
     #[error("there is no region {name} in {file}; it has {known}")]
     UnknownRegion {
-        /// The name asked for.
+        /// Requested name.
         name: String,
-        /// The configuration file.
+        /// Path of the configuration file.
         file: PathBuf,
-        /// The regions that there are.
+        /// Names of the configured regions.
         known: String,
     },
-    /// No such remote.
+    /// The file has no such remote.
     #[error("there is no remote {name} in {file}; it has {known}")]
     UnknownRemote {
-        /// The name asked for.
+        /// Requested name.
         name: String,
-        /// The configuration file.
+        /// Path of the configuration file.
         file: PathBuf,
-        /// The remotes that there are.
+        /// Names of the configured remotes.
         known: String,
     },
-    /// No such link.
+    /// The file has no such link.
     #[error("there is no link {name} in {file}; it has {known}")]
     UnknownLink {
-        /// The name asked for.
+        /// Requested name.
         name: String,
-        /// The configuration file.
+        /// Path of the configuration file.
         file: PathBuf,
-        /// The links that there are.
+        /// Names of the configured links.
         known: String,
     },
 }
 
 impl ConfigError {
-    /// What the caller should do.
+    /// Classifies the error by what the caller can do.
     pub fn kind(&self) -> Kind {
         match self {
             ConfigError::Unreadable { .. } => Kind::Environment,
@@ -291,7 +293,7 @@ impl ConfigError {
 }
 
 impl Config {
-    /// Reads and checks a configuration file.
+    /// Reads and validates a configuration file.
     pub fn load(file: &Path) -> Result<Config, ConfigError> {
         use std::io::Read as _;
         let unreadable = |error: std::io::Error| match error.kind() {
@@ -303,7 +305,9 @@ impl Config {
         opened.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
         let invalid = |reason: String| ConfigError::Invalid { file: file.into(), reason };
         if bytes.len() as u64 > MAX_FILE_BYTES {
-            return Err(invalid(format!("it is larger than {MAX_FILE_BYTES} bytes: it is no configuration")));
+            return Err(invalid(format!(
+                "the file has more than {MAX_FILE_BYTES} bytes and cannot be a configuration"
+            )));
         }
         let text = String::from_utf8(bytes).map_err(|error| {
             let at = error.utf8_error().valid_up_to();
@@ -313,7 +317,7 @@ impl Config {
         Config::parse(&text, file)
     }
 
-    /// Checks the text of a configuration file.
+    /// Parses and validates the text of a configuration file. `file` is the base of relative paths.
     pub fn parse(text: &str, file: &Path) -> Result<Config, ConfigError> {
         let invalid = |reason: String| ConfigError::Invalid { file: file.into(), reason };
         let mut config: Config = toml::from_str(text).map_err(|error| invalid(not_toml(&error, text)))?;
@@ -325,7 +329,7 @@ impl Config {
             let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
             if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.chars().all(allowed) {
                 return Err(invalid(format!(
-                    "`{name}` is not a name for a {kind}: use letters, digits, `-`, `_`, `.`"
+                    "`{name}` is not a name for a {kind}: use at most {MAX_NAME_BYTES} letters, digits, `-`, `_`, `.`"
                 )));
             }
         }
@@ -335,7 +339,7 @@ impl Config {
         config.check_distinct_stores().map_err(invalid)?;
         for (name, remote) in &config.remotes {
             if config.regions.contains_key(name) {
-                return Err(invalid(format!("{name} is the name of a region and of a remote")));
+                return Err(invalid(format!("{name} is the name of a region and of a remote; rename one")));
             }
             remote.check().map_err(|reason| invalid(format!("remotes.{name}: {reason}")))?;
         }
@@ -352,7 +356,7 @@ impl Config {
         Ok(config)
     }
 
-    /// Regions share nothing.
+    /// Verifies that no two regions use the same store.
     fn check_distinct_stores(&self) -> Result<(), String> {
         let mut seen: Vec<(&str, Place)> = Vec::new();
         for (name, region) in &self.regions {
@@ -372,7 +376,7 @@ impl Config {
             return Err(format!("there is no region {region}"));
         }
         if matches!(host.auth, AuthConfig::None(_)) && !host.listen.ip().is_loopback() {
-            return Err(format!("{} can be reached by others; auth = \"none\" is for loopback only", host.listen));
+            return Err(format!("auth = \"none\" is for loopback only, and {} is reachable by others", host.listen));
         }
         if let Some(url) = &host.url {
             let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
@@ -383,17 +387,17 @@ impl Config {
         Ok(())
     }
 
-    /// A path that a configuration names, relative to its folder.
+    /// Resolves a path relative to the folder of the configuration file.
     pub fn path(&self, path: &Path) -> PathBuf {
         self.folder().join(path)
     }
 
-    /// The folder of the file.
+    /// Folder of the configuration file.
     fn folder(&self) -> &Path {
         self.file.parent().unwrap_or(Path::new(""))
     }
 
-    /// Where a region's stores are.
+    /// Returns the locations of a region's stores.
     pub fn stores(&self, name: &str) -> Result<RegionStores, ConfigError> {
         let region = self.regions.get(name).ok_or_else(|| ConfigError::UnknownRegion {
             name: name.into(),
@@ -403,7 +407,7 @@ impl Config {
         region.stores(self.folder()).map_err(|reason| ConfigError::Invalid { file: self.file.clone(), reason })
     }
 
-    /// A remote by name.
+    /// Returns a remote by name.
     pub fn remote(&self, name: &str) -> Result<&RemoteConfig, ConfigError> {
         self.remotes.get(name).ok_or_else(|| ConfigError::UnknownRemote {
             name: name.into(),
@@ -412,7 +416,7 @@ impl Config {
         })
     }
 
-    /// A link by name.
+    /// Returns a link by name.
     pub fn link(&self, name: &str) -> Result<&LinkConfig, ConfigError> {
         self.links.get(name).ok_or_else(|| ConfigError::UnknownLink {
             name: name.into(),
@@ -426,7 +430,7 @@ fn all_repositories() -> Vec<String> {
     vec!["*".into()]
 }
 
-/// What is wrong with the text, without its lines where they may hold a secret that does not belong there.
+/// Formats a TOML error. Lines of the file that may contain a misplaced secret are not quoted.
 fn not_toml(error: &toml::de::Error, text: &str) -> String {
     let shown = error.to_string();
     if !["token", "password", "passphrase", "secret", "://"].iter().any(|word| shown.contains(word)) {
@@ -437,7 +441,7 @@ fn not_toml(error: &toml::de::Error, text: &str) -> String {
     format!("TOML error in line {line}: {}", error.message())
 }
 
-/// Matches names of repositories; `*` also matches `/`.
+/// Builds a matcher of repository names. `*` also matches `/`.
 pub fn name_matcher(globs: &[String]) -> Result<GlobSet, String> {
     let mut set = GlobSetBuilder::new();
     for glob in globs {

@@ -1,4 +1,4 @@
-//! How much a host takes on at a time, and how long it waits for whom. `[hosts.REGION.limits]`.
+//! `[hosts.REGION.limits]`: admission control and timeouts of a host, and parsers of durations, sizes and counts.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,34 +7,33 @@ use bytesize::ByteSize;
 use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer};
 
-/// Limits of one host. Durations are written as `"90s"` or `"5m"`.
+/// Limits of one host. Durations have the form `"90s"` or `"5m"`.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct HostLimits {
-    /// Connections at a time; one more is closed at once.
+    /// Most open connections. Further ones are closed at once.
     #[serde(deserialize_with = "count")]
     pub connections: usize,
-    /// Git requests in progress at a time, those that wait for a slow client included. Each has a thread.
+    /// Most Git requests in progress, those that wait for a slow client included. Each occupies a thread.
     #[serde(deserialize_with = "count")]
     pub requests: usize,
-    /// Git requests that wait until one of these ends; one more is answered 503.
+    /// Most Git requests that wait for admission. Further ones are answered with 503.
     #[serde(deserialize_with = "count_or_none")]
     pub waiting: usize,
-    /// How long they wait before they are answered 503.
+    /// Longest wait for admission, after which a request is answered with 503.
     #[serde(deserialize_with = "duration")]
     pub longest_wait: Duration,
-    /// A request's body of which nothing comes for this long has failed. Longer than one would think: Git sends
-    /// the commands of a large push, then nothing while it looks for what to send.
+    /// Idle timeout of a request's body. Must be long: Git sends the commands of a large push and then nothing while it
+    /// computes the pack.
     #[serde(deserialize_with = "duration")]
     pub request_silence: Duration,
-    /// A client that takes nothing of its answer for this long is gone, and a connection on which nobody asks
-    /// for anything is closed.
+    /// Idle timeout of an answer that the client does not read, and of a connection without requests.
     #[serde(deserialize_with = "duration")]
     pub response_silence: Duration,
-    /// How long running requests may take to end once the host has been told to stop.
+    /// Time for running requests to complete after the host begins to shut down.
     #[serde(deserialize_with = "duration")]
     pub grace: Duration,
-    /// How long the answer to a forwarded push waits for this region to have it.
+    /// Longest time that the answer to a forwarded push waits for this region to have the change.
     #[serde(deserialize_with = "duration")]
     pub forward_wait: Duration,
 }
@@ -54,18 +53,18 @@ impl Default for HostLimits {
     }
 }
 
-/// Longest duration of a setting: ten years. The clocks of this machine cannot count much further.
+/// Longest duration of a setting: ten years, so that adding it to a time cannot overflow.
 const LONGEST: Duration = Duration::from_secs(87_600 * 60 * 60);
-/// Most of anything at a time.
+/// Largest count of a setting.
 const MAX_COUNT: usize = 1_000_000;
 
 /// Reads a duration such as `90s` or `5m`.
 ///
 /// # Errors
-/// What is wrong with it, in words.
+/// Returns the violated rule with the expected form.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let span: SignedDuration =
-        text.parse().map_err(|_| format!("`{text}` is not a duration as \"90s\", \"5m\" or \"1h 30m\""))?;
+        text.parse().map_err(|_| format!("`{text}` is not a duration such as \"90s\", \"5m\" or \"1h 30m\""))?;
     let span = Duration::try_from(span).map_err(|_| "a duration is not negative".to_owned())?;
     if span > LONGEST {
         return Err(format!("a duration is at most 87600h (ten years), not {text}"));
@@ -84,14 +83,14 @@ pub(super) fn some_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Op
         toml::Value::String(text) => text.parse().ok(),
         _ => None,
     };
-    let wrong = || serde::de::Error::custom("a size is written as \"512MiB\", \"2 GiB\" or a number of bytes");
+    let wrong = || serde::de::Error::custom("a size has the form \"512MiB\", \"2 GiB\" or a number of bytes");
     size.map(Some).ok_or_else(wrong)
 }
 
 /// Reads an address and port.
 pub(super) fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SocketAddr, D::Error> {
     let text = String::deserialize(deserializer)?;
-    let wrong = |_| serde::de::Error::custom(format!("`{text}` is not an address and a port as \"127.0.0.1:8411\""));
+    let wrong = |_| serde::de::Error::custom(format!("`{text}` is not an address and port such as \"127.0.0.1:8411\""));
     text.parse().map_err(wrong)
 }
 
@@ -101,7 +100,7 @@ pub(super) fn some_count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<O
 
 fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     match count_or_none(deserializer)? {
-        0 => Err(serde::de::Error::custom(format!("0 lets nothing in: a number between 1 and {MAX_COUNT} is needed"))),
+        0 => Err(serde::de::Error::custom(format!("0 admits nothing: use a number between 1 and {MAX_COUNT}"))),
         count => Ok(count),
     }
 }
@@ -109,7 +108,7 @@ fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> 
 fn count_or_none<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     let count = i64::deserialize(deserializer)?;
     let count = usize::try_from(count).ok().filter(|count| *count <= MAX_COUNT);
-    count.ok_or_else(|| serde::de::Error::custom(format!("a number between 0 and {MAX_COUNT} is needed")))
+    count.ok_or_else(|| serde::de::Error::custom(format!("use a number between 0 and {MAX_COUNT}")))
 }
 
 #[cfg(test)]

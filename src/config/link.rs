@@ -1,4 +1,4 @@
-//! `[links.NAME]`: one replication from an endpoint to another.
+//! `[links.NAME]`: replication from a source to a target.
 
 use globset::GlobSet;
 use serde::Deserialize;
@@ -8,115 +8,115 @@ use super::{AwsConfig, Config, TableLocation, all_repositories, events, location
 use gitferry_engine::region::push::Missing;
 use gitferry_git::local::RefPatterns;
 use gitferry_git::refname::{check_remote_name, check_repository_name};
-use gitferry_git::renames::Renames;
+use gitferry_git::refspec::Refspecs;
 
-/// One replication from an endpoint to another.
+/// A replication from a source to a target.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LinkConfig {
-    /// The region or remote that is read.
+    /// Region or remote to read from.
     pub source: String,
-    /// The region or remote that is written.
+    /// Region or remote to write to.
     pub target: String,
-    /// Globs of repository names; `*` also matches `/`. A remote cannot be listed: the names without wildcards are
-    /// what a pass over it looks at.
+    /// Globs of repository names. `*` also matches `/`. Git servers cannot list repositories, so a pass over a remote
+    /// delivers only the names without wildcards.
     #[serde(default = "all_repositories")]
     pub repositories: Vec<String>,
-    /// Whether it shares its target's repositories with another link.
+    /// Active, or standby beside another link with the same repositories and target.
     #[serde(default)]
     pub mode: LinkMode,
-    /// The URL of the SQS queue that tells what changed in the source.
+    /// URL of the SQS queue with events of the source.
     #[serde(default)]
     pub queue: Option<String>,
-    /// The URL of the SQS queue for events that cannot be acted on.
+    /// URL of the SQS queue for events that cannot be processed.
     #[serde(default)]
     pub dead_letters: Option<String>,
-    /// How the queues (and the table) are reached; the queue's region is the one in its URL when left out.
+    /// AWS settings for the queues and the table. The region defaults to the one in the queue's URL.
     #[serde(default)]
     pub aws: AwsConfig,
-    /// Only where a remote is one end, as all below: patterns of refs of the source, as in `--refs` of import; when left
-    /// out all but those that servers keep for themselves.
+    /// Patterns of the source's refs, in the syntax of `import --refs`. Defaults to all refs except the private ones of
+    /// servers. Valid only if one end is a remote, as are all settings below.
     #[serde(default)]
     pub refs: Option<Vec<String>>,
-    /// Refspecs `SOURCE:TARGET`, with one `*` on both sides or none: the first that fits gives a ref its name at the
-    /// target.
+    /// Refspecs `SOURCE:TARGET` with one `*` on each side or none. The first that matches a ref determines its name at
+    /// the target.
     #[serde(default)]
     pub rename: Option<Vec<String>>,
-    /// What becomes of refs of the target that the source does not have.
+    /// Treatment of target refs that the source does not have.
     #[serde(default)]
     pub deletions: Option<Deletions>,
-    /// What becomes of refs of the target that somebody else has moved.
+    /// Treatment of target refs that have diverged.
     #[serde(default)]
     pub divergence: Option<Divergence>,
-    /// Whether the objects of Git LFS are carried, too.
+    /// Replication of Git LFS objects.
     #[serde(default)]
     pub lfs: Option<LfsMode>,
-    /// What becomes of a pass whose LFS objects are missing at the source.
+    /// Reaction to LFS objects that are missing at the source.
     #[serde(default)]
     pub lfs_missing: Option<Missing>,
-    /// A region through which a pass goes where the source alone cannot tell what a remote lacks, or cannot give a
-    /// history in parts.
+    /// Region that stages a delivery if the source alone cannot determine the objects that the remote lacks, or cannot
+    /// serve a history in parts.
     #[serde(default)]
     pub via: Option<String>,
-    /// The table of a link between two remotes, for checkpoints, statistics, and what events ask for: `sqlite:PATH` or
+    /// Table of a link between two remotes, for checkpoints, statistics and pending jobs: `sqlite:PATH` or
     /// `dynamodb://TABLE`.
     #[serde(default)]
     pub table: Option<String>,
 }
 
-/// What becomes of refs of the target that the source does not have.
+/// Treatment of target refs that the source does not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Deletions {
-    /// They are deleted.
+    /// Delete them.
     #[default]
     Mirror,
-    /// They are kept.
+    /// Keep them.
     Keep,
 }
 
-/// What becomes of refs of the target that name what the source does not have.
+/// Treatment of target refs that point to objects that the source does not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Divergence {
-    /// What they name is kept under `refs/gitferry/diverged/`; then they are overwritten.
+    /// Keep their objects under `refs/gitferry/diverged/`, then overwrite them.
     #[default]
     Preserve,
-    /// They are overwritten.
+    /// Overwrite them.
     Force,
-    /// They stay as they are, and the pass says so.
+    /// Leave them unchanged and report them.
     Refuse,
 }
 
-/// Whether the objects of Git LFS are carried.
+/// Replication of Git LFS objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LfsMode {
-    /// Only the pointers, which are ordinary files.
+    /// Replicate only the pointers, which are ordinary files.
     #[default]
     Ignore,
-    /// Before the refs that need them.
+    /// Copy the objects before the refs that need them.
     Copy,
 }
 
-/// Whether a link is the one that delivers a repository, or stands by.
+/// Role of a link among links with the same repositories and target.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LinkMode {
-    /// The only active link that may deliver a repository to its target.
+    /// The only active link that delivers a repository to its target.
     #[default]
     Active,
-    /// May deliver repositories that an active link delivers, too; both carry the same ledger.
+    /// May deliver repositories that an active link also delivers; both carry the same ledger.
     Standby,
 }
 
 impl Config {
-    /// Whether a link has a remote at one end.
+    /// Returns true if one end of the link is a remote.
     pub fn has_remote(&self, link: &LinkConfig) -> bool {
         [&link.source, &link.target].iter().any(|end| self.remotes.contains_key(*end))
     }
 
-    /// The table of a link between two remotes, if it has one.
+    /// Returns the table of a link between two remotes, if configured.
     pub fn link_table(&self, link: &LinkConfig) -> Result<Option<TableLocation>, String> {
         let table = link.table.as_ref().map(|table| location::table(table, self.folder())).transpose();
         table.map_err(|reason| format!("table: {reason}"))
@@ -125,23 +125,18 @@ impl Config {
     pub(super) fn check_link(&self, link: &LinkConfig) -> Result<(), String> {
         for end in [&link.source, &link.target] {
             if !self.regions.contains_key(end) && !self.remotes.contains_key(end) {
-                return Err(match self.remotes.is_empty() {
-                    true => format!("there is no region {end}"),
-                    false => format!("there is no region {end}, and no remote"),
-                });
+                let or_remote = if self.remotes.is_empty() { "" } else { ", and no remote" };
+                return Err(format!("there is no region {end}{or_remote}"));
             }
         }
         if link.source == link.target {
             let kind = if self.regions.contains_key(&link.source) { "region" } else { "remote" };
             return Err(format!("source and target are the same {kind}"));
         }
-        match self.has_remote(link) {
-            true => self.check_remote_link(link)?,
-            false => {
-                if let Some(setting) = link.for_remotes().next() {
-                    return Err(format!("{setting}: a link between regions carries whole repositories, as they are"));
-                }
-            }
+        if self.has_remote(link) {
+            self.check_remote_link(link)?;
+        } else if let Some(setting) = link.remote_settings().next() {
+            return Err(format!("{setting}: a link between regions carries whole repositories, unchanged"));
         }
         events::check_queues(link.queue.as_deref(), link.dead_letters.as_deref())?;
         link.aws.check().map_err(|reason| format!("aws: {reason}"))?;
@@ -149,8 +144,8 @@ impl Config {
         self.check_names(link)
     }
 
-    /// One active link delivers a repository to a target. Two for one pair of ends would undo each other's work, or do it
-    /// twice.
+    /// Verifies that at most one active link delivers a repository to a target. Two for the same source and target
+    /// would undo or repeat each other's work.
     pub(super) fn check_distinct_links(&self) -> Result<(), String> {
         let active: Vec<_> = self.links.iter().filter(|(_, link)| link.mode == LinkMode::Active).collect();
         for (number, (name, link)) in active.iter().enumerate() {
@@ -159,13 +154,14 @@ impl Config {
             for (other_name, other) in twin {
                 if link.shares_refs(other) && overlap(&link.repositories, &other.repositories) {
                     return Err(format!(
-                        "links.{other_name} and links.{name} both carry repositories from {} to {}: let `repositories` \
-                         of one leave out those of the other, or remove one{}",
+                        "links.{other_name} and links.{name} both carry repositories from {} to {}: make their \
+                         `repositories` disjoint, or remove one{}",
                         link.source,
                         link.target,
-                        match self.has_remote(link) {
-                            true => "; or give each its own `refs`",
-                            false => ", or give it mode = \"standby\"",
+                        if self.has_remote(link) {
+                            "; or give each its own `refs`"
+                        } else {
+                            ", or give it mode = \"standby\""
                         }
                     ));
                 }
@@ -174,7 +170,7 @@ impl Config {
         Ok(())
     }
 
-    /// Names of repositories that are given in full are those that both ends can have.
+    /// Verifies that names without wildcards are valid at both ends.
     fn check_names(&self, link: &LinkConfig) -> Result<(), String> {
         let in_region = [Some(&link.source), Some(&link.target), link.via.as_ref()];
         let region = in_region.into_iter().flatten().find(|end| self.regions.contains_key(*end));
@@ -191,15 +187,15 @@ impl Config {
 
     fn check_remote_link(&self, link: &LinkConfig) -> Result<(), String> {
         if link.mode == LinkMode::Standby {
-            return Err("mode: only a link between regions stands by".into());
+            return Err("mode: only a link between regions can be on standby".into());
         }
         let region = [&link.source, &link.target].into_iter().find(|end| self.regions.contains_key(*end));
         if let (Some(region), Some(_)) = (region, &link.table) {
-            return Err(format!("table: only for a link between two remotes; this one uses that of {region}"));
+            return Err(format!("table: only for a link between two remotes; this link uses that of {region}"));
         }
         if let (None, Some(_), None) = (region, &link.queue, &link.table) {
-            return Err("queue needs table: a link between two remotes keeps there what events ask for until it is \
-                        delivered; table = \"sqlite:PATH\" or \"dynamodb://TABLE\""
+            return Err("queue needs table: a link between two remotes keeps its pending jobs there; set \
+                        table = \"sqlite:PATH\" or \"dynamodb://TABLE\""
                 .into());
         }
         if link.lfs_missing.is_some() && link.lfs != Some(LfsMode::Copy) {
@@ -210,19 +206,19 @@ impl Config {
                 return Err(format!("via: there is no region {via}"));
             }
             if !self.remotes.contains_key(&link.target) {
-                return Err("via: only where the target is a remote; a region needs no other on the way".into());
+                return Err("via: only where the target is a remote; a region needs no staging region".into());
             }
         }
         self.link_table(link)?;
         RefPatterns::new(link.refs.iter().flatten()).map_err(|error| format!("refs: {error}"))?;
         let renames = link.rename.as_deref().unwrap_or_default();
-        Renames::new(renames).map(drop).map_err(|reason| format!("rename: {reason}"))
+        Refspecs::new(renames).map(drop).map_err(|reason| format!("rename: {reason}"))
     }
 }
 
 impl LinkConfig {
-    /// The settings that make sense only where a remote is one end, as far as they are there.
-    pub(super) fn for_remotes(&self) -> impl Iterator<Item = &'static str> {
+    /// Names of the given settings that are valid only if one end is a remote.
+    pub(super) fn remote_settings(&self) -> impl Iterator<Item = &'static str> {
         let all = [
             ("refs", self.refs.is_some()),
             ("rename", self.rename.is_some()),
@@ -236,7 +232,7 @@ impl LinkConfig {
         all.into_iter().filter(|(_, there)| *there).map(|(name, _)| name)
     }
 
-    /// Whether another link may carry refs that this one carries. Patterns that differ are taken at their word.
+    /// Returns true if both links may carry the same ref. Different patterns are assumed to be disjoint.
     fn shares_refs(&self, other: &LinkConfig) -> bool {
         match (&self.refs, &other.refs) {
             (Some(some), Some(others)) => some.iter().any(|pattern| others.contains(pattern)),
@@ -244,12 +240,12 @@ impl LinkConfig {
         }
     }
 
-    /// The names of repositories among the globs: those without wildcards.
+    /// Returns the globs without wildcards, which are names of repositories.
     pub fn literal_names(&self) -> impl Iterator<Item = &String> {
         self.repositories.iter().filter(|name| !name.contains(['*', '?', '[', '{', '\\']))
     }
 
-    /// Matches the names of the repositories that the link carries.
+    /// Builds a matcher of the repositories that the link carries.
     pub fn matcher(&self) -> Result<GlobSet, String> {
         name_matcher(&self.repositories)
     }

@@ -1,44 +1,44 @@
-//! Where a region's stores are: on this machine, or with AWS.
+//! Locations of stores: on this machine or in AWS.
 
 use std::path::{Path, PathBuf};
 
 use super::{AwsConfig, RegionConfig};
 use gitferry_store::objects::s3::S3Options;
 
-/// Where an object store is.
+/// Location of an object store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ObjectsLocation {
     /// `file:PATH`: a folder.
     Filesystem(PathBuf),
-    /// `s3://BUCKET[/PREFIX]`: a bucket, or what lies below a prefix in one.
+    /// `s3://BUCKET[/PREFIX]`: a bucket, or a prefix within one.
     S3(S3Options),
 }
 
-/// Where a table is.
+/// Location of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TableLocation {
     /// `sqlite:PATH`: a file.
     Sqlite(PathBuf),
-    /// `dynamodb://TABLE`: a table of this name.
+    /// `dynamodb://TABLE`: a table by name.
     DynamoDb(String),
 }
 
-/// Where both stores of a region are, and how AWS is reached.
+/// Locations of both stores of a region, with its AWS settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RegionStores {
-    /// The object store.
+    /// Location of the object store.
     pub objects: ObjectsLocation,
-    /// The table.
+    /// Location of the table.
     pub table: TableLocation,
-    /// How its AWS services are reached.
+    /// AWS settings of both stores.
     pub aws: AwsConfig,
 }
 
 impl RegionConfig {
-    /// Where its stores are; `folder` is what relative paths are relative to.
+    /// Parses the locations of the region's stores. Relative paths are resolved against `folder`.
     ///
     /// # Errors
-    /// The name of the setting that makes no sense, and what is wrong with it.
+    /// Returns the name of the invalid setting and the violation.
     pub(super) fn stores(&self, folder: &Path) -> Result<RegionStores, String> {
         let objects = self.objects(folder).map_err(|reason| format!("objects: {reason}"))?;
         let table = table(&self.table, folder).map_err(|reason| format!("table: {reason}"))?;
@@ -46,10 +46,10 @@ impl RegionConfig {
         if matches!(objects, ObjectsLocation::Filesystem(_)) {
             let options = [("kms_key", &self.kms_key), ("storage_class", &self.storage_class)];
             if let Some((name, _)) = options.iter().find(|(_, value)| value.is_some()) {
-                return Err(format!("{name}: it is for objects in S3, and these are in files"));
+                return Err(format!("{name}: only for objects in S3, and these are in files"));
             }
             if !self.cache.is_default() {
-                return Err("cache: it is for objects in S3, and these are in files".into());
+                return Err("cache: only for objects in S3, and these are in files".into());
             }
         }
         Ok(RegionStores { objects, table, aws: self.aws.clone() })
@@ -58,7 +58,8 @@ impl RegionConfig {
     fn objects(&self, folder: &Path) -> Result<ObjectsLocation, String> {
         if self.objects.starts_with("s3:") {
             let options = S3Options::parse(&self.objects)?;
-            let (kms_key, storage_class) = (self.kms_key.clone(), self.storage_class.clone());
+            let kms_key = self.kms_key.clone();
+            let storage_class = self.storage_class.clone();
             return Ok(ObjectsLocation::S3(S3Options { kms_key, storage_class, ..options }));
         }
         path(&self.objects, "file", folder)
@@ -77,12 +78,12 @@ pub(super) fn table(location: &str, folder: &Path) -> Result<TableLocation, Stri
     };
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
     if !(3..=255).contains(&name.len()) || !name.chars().all(allowed) {
-        return Err(format!("`{name}` is not the name of a table (3 to 255 of a-z, A-Z, 0-9, `_`, `-`, `.`)"));
+        return Err(format!("`{name}` is not a valid table name (3 to 255 of a-z, A-Z, 0-9, `_`, `-`, `.`)"));
     }
     Ok(TableLocation::DynamoDb(name.to_owned()))
 }
 
-/// The path in a location such as `file:///a/b` or `file:relative`, made absolute.
+/// Parses a location such as `file:///a/b` or `file:relative` into an absolute path.
 fn path(location: &str, scheme: &str, folder: &Path) -> Result<PathBuf, String> {
     let Some(path) = location.strip_prefix(scheme).and_then(|rest| rest.strip_prefix(':')) else {
         return Err(format!("`{location}` is not of the form {scheme}:PATH"));
@@ -90,7 +91,7 @@ fn path(location: &str, scheme: &str, folder: &Path) -> Result<PathBuf, String> 
     let path = match path.strip_prefix("//") {
         Some(absolute) if absolute.starts_with('/') => absolute,
         Some(_) => {
-            return Err(format!("`{location}` names a host; write {scheme}:///absolute or {scheme}:relative"));
+            return Err(format!("`{location}` names a host; use {scheme}:///absolute or {scheme}:relative"));
         }
         None => path,
     };
@@ -101,35 +102,35 @@ fn path(location: &str, scheme: &str, folder: &Path) -> Result<PathBuf, String> 
     Ok(folder.join(path))
 }
 
-/// What a store occupies, whatever it is called: no two regions may have the same.
+/// Canonical identity of a store. No two regions may have overlapping places.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Place {
-    /// A file or folder, by its real path.
+    /// A file or folder, by canonical path.
     Local(PathBuf),
-    /// Keys of a bucket. Buckets have one name space for all AWS regions and accounts.
+    /// Keys of a bucket. Bucket names are unique across AWS regions and accounts.
     Bucket {
-        /// Where the bucket is, if not with AWS.
+        /// Endpoint of the bucket; `None` for AWS.
         endpoint: Option<String>,
-        /// Its name.
+        /// Name of the bucket.
         bucket: String,
-        /// What the keys start with.
+        /// Prefix of the keys.
         prefix: String,
     },
-    /// A table, one for each name, AWS region and account.
+    /// A DynamoDB table. Table names are unique per AWS region and account.
     Table {
-        /// Where the table is, if not with AWS.
+        /// Endpoint of the table; `None` for AWS.
         endpoint: Option<String>,
-        /// The AWS region.
+        /// AWS region, if configured.
         region: Option<String>,
-        /// Whose it is, as far as the configuration tells: the account of the role, or the profile.
+        /// Account of the configured role, or else the profile.
         owner: Option<String>,
-        /// Its name.
+        /// Name of the table.
         table: String,
     },
 }
 
 impl Place {
-    /// Whether a store in one and a store in the other would meet.
+    /// Returns true if stores at the two places would share data.
     pub fn overlaps(&self, other: &Place) -> bool {
         match (self, other) {
             (
@@ -147,12 +148,12 @@ impl Place {
 }
 
 impl RegionStores {
-    /// Whether any of the stores is with AWS.
+    /// Returns true if one of the stores is in AWS.
     pub fn is_remote(&self) -> bool {
         matches!(self.objects, ObjectsLocation::S3(_)) || matches!(self.table, TableLocation::DynamoDb(_))
     }
 
-    /// What the object store and the table occupy.
+    /// Returns the places of the object store and the table.
     pub fn places(&self) -> [Place; 2] {
         let AwsConfig { region, profile, endpoint_url: endpoint, role_arn, .. } = &self.aws;
         let objects = match &self.objects {
@@ -175,8 +176,7 @@ impl RegionStores {
     }
 }
 
-/// The path without links, `.` and `..`, so that one place has one spelling. Parts that do not exist yet
-/// are taken by their letters.
+/// Canonicalizes a path, without links, `.` and `..`. Components that do not exist yet are resolved lexically.
 fn real_path(path: &Path) -> PathBuf {
     use std::path::Component;
     let found = path.ancestors().find_map(|there| Some((there.canonicalize().ok()?, path.strip_prefix(there).ok()?)));

@@ -1,4 +1,4 @@
-//! Networks as configurations name them: `10.0.0.0/8`, `fd00::/8`, or one address.
+//! IP networks in CIDR notation, such as `10.0.0.0/8` and `fd00::/8`, or single addresses.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer};
 
-/// The addresses that share their first bits (CIDR).
+/// An IP network: the addresses that share a prefix of bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,
@@ -14,7 +14,8 @@ pub struct Network {
 }
 
 impl Network {
-    /// Whether an address is one of it. IPv4 addresses written as IPv6 (`::ffff:192.0.2.1`) are IPv4 addresses.
+    /// Returns true if the network contains an address. An IPv4-mapped IPv6 address (`::ffff:192.0.2.1`) counts as
+    /// IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let shared = |all: u32, one: u128, other: u128| match all - self.bits {
             128 => true,
@@ -32,7 +33,7 @@ impl FromStr for Network {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let bad = || format!("`{text}` is not a network: write ADDRESS or ADDRESS/BITS, as in 10.0.0.0/8");
+        let bad = || format!("`{text}` is not a network: use ADDRESS or ADDRESS/BITS, such as 10.0.0.0/8");
         let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
         let address: IpAddr = address.parse().map_err(|_| bad())?;
         let all = if address.is_ipv4() { 32 } else { 128 };

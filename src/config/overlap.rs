@@ -1,24 +1,24 @@
-//! Whether two lists of globs can match one name. Pure.
+//! Overlap of globs: decides if two lists of globs can match a common name.
 
 use std::collections::HashSet;
 
-/// Longer globs count as overlapping with all: nothing is compared that costs more than this squared.
+/// Longest glob that is compared. Longer ones count as overlapping with all, which bounds the cost to the square.
 const MAX_GLOB_CHARS: usize = 512;
-/// Most globs that the alternatives of one (`{a,b}`) are written out into; with more, it counts as overlapping with all.
+/// Most globs that the alternatives of one (`{a,b}`) expand to. A glob with more counts as overlapping with all.
 const MAX_ALTERNATIVES: usize = 64;
 
-/// A part of a glob.
+/// Element of a glob.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
-    /// This character.
+    /// A literal character.
     One(char),
-    /// Any one character. A class (`[a-z]`) counts as one.
+    /// Any one character. A class (`[a-z]`) is treated as `?`.
     Any,
     /// Any characters, or none.
     Star,
 }
 
-/// Whether some name matches a glob of both lists. `true` where that would be too much to find out.
+/// Returns true if a name can match a glob of both lists, or if that is too expensive to decide.
 pub(super) fn overlap(some: &[String], others: &[String]) -> bool {
     some.iter().any(|one| others.iter().any(|other| globs_overlap(one, other)))
 }
@@ -28,7 +28,7 @@ fn globs_overlap(one: &str, other: &str) -> bool {
     one.iter().any(|one| other.iter().any(|other| parts_overlap(&parts(one), &parts(other))))
 }
 
-/// Writes the alternatives of a glob out; `None` where there are too many.
+/// Expands the alternatives of a glob. Returns `None` if there are too many.
 fn alternatives(glob: &str) -> Option<Vec<String>> {
     let mut done = Vec::new();
     let mut open = vec![glob.to_owned()];
@@ -36,7 +36,7 @@ fn alternatives(glob: &str) -> Option<Vec<String>> {
         if done.len() + open.len() >= MAX_ALTERNATIVES || glob.len() > MAX_GLOB_CHARS {
             return None;
         }
-        // The innermost ones first.
+        // Innermost alternatives are expanded first.
         let end = glob.find('}');
         let begin = end.and_then(|end| glob[..end].rfind('{'));
         match (begin, end) {
@@ -56,7 +56,7 @@ fn parts(glob: &str) -> Vec<Part> {
     while let Some(c) = chars.next() {
         parts.push(match c {
             '*' => {
-                // `**/` also matches no folder at all.
+                // `**/` also matches the empty path.
                 let mut stars = 1;
                 while chars.next_if_eq(&'*').is_some() {
                     stars += 1;
@@ -78,9 +78,10 @@ fn parts(glob: &str) -> Vec<Part> {
     parts
 }
 
-/// Whether some text matches both: a walk over pairs of places.
+/// Returns true if a text can match both, by a search over pairs of positions.
 fn parts_overlap(one: &[Part], other: &[Part]) -> bool {
-    let (mut seen, mut open) = (HashSet::new(), vec![(0, 0)]);
+    let mut seen = HashSet::new();
+    let mut open = vec![(0, 0)];
     while let Some(at) = open.pop() {
         if !seen.insert(at) {
             continue;

@@ -1,4 +1,4 @@
-//! `[[push_policies]]`: what repositories accept.
+//! `[[push_policies]]`: rules for pushes.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -13,24 +13,24 @@ use gitferry_engine::region::push::{Missing, Protection};
 use gitferry_git::fsck::{Message, Rules, Severity};
 use gitferry_git::local::RefPatterns;
 
-/// How long a pre-receive hook may take, unless its policy says otherwise.
+/// Default timeout of a pre-receive hook.
 const HOOK_TIMEOUT: SignedDuration = SignedDuration::from_secs(60);
-/// Longest that a pre-receive hook may be given: pushes wait for it.
+/// Largest timeout of a pre-receive hook, for which pushes wait.
 const MAX_HOOK_TIMEOUT: SignedDuration = SignedDuration::from_mins(60);
 
-/// What some repositories accept. The first policy whose globs take a repository's name is its own; one that
-/// none takes has the defaults.
+/// Rules for pushes to some repositories. The first policy whose globs match a repository applies; without one, the
+/// defaults apply.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PushPolicyConfig {
     /// Globs of repository names; `*` also matches `/`.
     #[serde(default = "all_repositories")]
     pub repositories: Vec<String>,
-    /// Whether links of another gitferry push to them: pushes may then write refs below `refs/gitferry/diverged/` and
-    /// `refs/gitferry/slices/`.
+    /// True if links of another gitferry push to the repositories: pushes may then write refs below
+    /// `refs/gitferry/diverged/` and `refs/gitferry/slices/`.
     #[serde(default)]
     pub mirror: bool,
-    /// Largest pack, as `2 GiB`.
+    /// Largest pack of a push, such as `2 GiB`.
     #[serde(default)]
     pub max_push: Option<ByteSize>,
     /// Largest object.
@@ -39,19 +39,19 @@ pub struct PushPolicyConfig {
     /// Largest Git LFS object.
     #[serde(default)]
     pub max_lfs_object: Option<ByteSize>,
-    /// What becomes of pointers to Git LFS objects that are not here.
+    /// Reaction to LFS pointers whose objects the region does not have.
     #[serde(default)]
     pub lfs_missing: Missing,
-    /// Which refs are protected, from what.
+    /// Protected refs.
     #[serde(default)]
     pub protect: Vec<ProtectConfig>,
-    /// What becomes of findings in objects: `"off"`, or severities by the names that `git fsck` gives them.
+    /// Object checks: `"off"`, or severities by message id of `git fsck`.
     #[serde(default)]
     pub fsck: FsckConfig,
-    /// A file of object ids that are not checked, one in a line, as for Git's `fsck.skipList`.
+    /// File of object ids that are exempt from the checks, one per line, as in Git's `fsck.skipList`.
     #[serde(default)]
     pub fsck_skip: Option<PathBuf>,
-    /// Who judges pushes before anything of them is visible.
+    /// Hook that accepts or refuses a push before the push becomes visible.
     #[serde(default)]
     pub pre_receive: Option<HookConfig>,
 }
@@ -60,31 +60,31 @@ pub struct PushPolicyConfig {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ProtectConfig {
-    /// Patterns, as in `--refs` of import.
+    /// Patterns of refs, in the syntax of `import --refs`.
     pub refs: Vec<String>,
-    /// What nobody may do to them.
+    /// Forbidden operations.
     pub forbid: Vec<Forbidden>,
 }
 
-/// Something that nobody may do to a ref.
+/// Operation that is forbidden on a ref for all principals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Forbidden {
-    /// Updates that are not fast-forwards.
+    /// Non-fast-forward updates.
     Force,
-    /// Deleting it.
+    /// Deletions.
     Delete,
-    /// Any push at all.
+    /// All updates by push.
     Push,
 }
 
-/// How strictly objects are looked at.
+/// Strictness of object checks.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub enum FsckConfig {
-    /// Not at all.
+    /// No checks.
     Off(Off),
-    /// By these severities (`error`, `warn`, `ignore`); the others are Git's.
+    /// Severities (`error`, `warn`, `ignore`) by message id. Others have Git's defaults.
     Severities(BTreeMap<String, String>),
 }
 
@@ -94,11 +94,11 @@ impl Default for FsckConfig {
     }
 }
 
-/// The word `off`.
+/// The literal `off`.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Off {
-    /// Nothing is checked.
+    /// No object is checked.
     Off,
 }
 
@@ -106,30 +106,30 @@ pub enum Off {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 pub enum HookConfig {
-    /// A program and its arguments, called as Git calls `pre-receive`. A path with a `/` is relative to the
+    /// A program with the interface of Git's `pre-receive` hook (githooks(5)). A path with a `/` is relative to the
     /// configuration.
     Command {
-        /// What to run.
+        /// Program and arguments.
         command: Vec<String>,
-        /// How long it may take.
+        /// Limit for one run, 60 s if omitted and at most 60 min.
         #[serde(default)]
         timeout: Option<SignedDuration>,
     },
-    /// An endpoint that is sent the push as JSON.
+    /// An endpoint that receives the push as JSON.
     Url {
-        /// Where it is: `http` or `https`.
+        /// URL with the scheme `http` or `https`.
         url: String,
-        /// A file with a token that it is sent as `Authorization: Bearer`.
+        /// File with the bearer token for requests to the endpoint.
         #[serde(default)]
         token_file: Option<PathBuf>,
-        /// How long it may take.
+        /// Limit for one run, 60 s if omitted and at most 60 min.
         #[serde(default)]
         timeout: Option<SignedDuration>,
     },
 }
 
 impl HookConfig {
-    /// How long it may take.
+    /// Limit for one run, 60 s if omitted and at most 60 min.
     pub fn timeout(&self) -> std::time::Duration {
         let (HookConfig::Command { timeout, .. } | HookConfig::Url { timeout, .. }) = self;
         timeout.unwrap_or(HOOK_TIMEOUT).unsigned_abs()
@@ -138,7 +138,7 @@ impl HookConfig {
     fn check(&self) -> Result<(), String> {
         let (HookConfig::Command { timeout, .. } | HookConfig::Url { timeout, .. }) = self;
         if timeout.is_some_and(|timeout| timeout <= SignedDuration::ZERO || timeout > MAX_HOOK_TIMEOUT) {
-            return Err("pre_receive.timeout has to be above 0 and at most an hour".into());
+            return Err("pre_receive.timeout must be above 0 and at most an hour".into());
         }
         match self {
             HookConfig::Command { command, .. } if command.first().is_none_or(String::is_empty) => {
@@ -153,12 +153,12 @@ impl HookConfig {
 }
 
 impl PushPolicyConfig {
-    /// Matches the names of its repositories.
+    /// Builds a matcher of the policy's repositories.
     pub fn matcher(&self) -> Result<GlobSet, String> {
         name_matcher(&self.repositories)
     }
 
-    /// What must not happen to which refs.
+    /// Converts the protected refs.
     pub fn protections(&self) -> Result<Vec<Protection>, String> {
         let protection = |protect: &ProtectConfig| {
             if protect.refs.is_empty() || protect.forbid.is_empty() {
@@ -166,13 +166,14 @@ impl PushPolicyConfig {
             }
             let refs = RefPatterns::new(&protect.refs).map_err(|error| error.to_string())?;
             let forbids = |what| protect.forbid.contains(&what);
-            let (no_force, no_delete) = (forbids(Forbidden::Force), forbids(Forbidden::Delete));
+            let no_force = forbids(Forbidden::Force);
+            let no_delete = forbids(Forbidden::Delete);
             Ok(Protection { refs, no_force, no_delete, no_push: forbids(Forbidden::Push) })
         };
         self.protect.iter().map(protection).collect()
     }
 
-    /// By which objects are checked, but for the skip list; `None` for not at all.
+    /// Converts the object checks, without the skip list. Returns `None` if checks are off.
     pub fn rules(&self) -> Result<Option<Rules>, String> {
         let FsckConfig::Severities(severities) = &self.fsck else { return Ok(None) };
         let mut rules = Rules::default();
@@ -184,13 +185,13 @@ impl PushPolicyConfig {
         Ok(Some(rules))
     }
 
-    /// Whether all of it makes sense.
+    /// Validates the policy. Returns the invalid setting and the violation.
     pub(super) fn check(&self) -> Result<(), String> {
         self.matcher()?;
         self.protections()?;
         self.rules()?;
         if self.fsck_skip.is_some() && matches!(self.fsck, FsckConfig::Off(_)) {
-            return Err("fsck_skip means nothing with fsck = \"off\"".into());
+            return Err("fsck_skip has no effect with fsck = \"off\"".into());
         }
         self.pre_receive.as_ref().map_or(Ok(()), HookConfig::check)
     }

@@ -1,27 +1,27 @@
-//! `recovery_window` of a region: for how long what it no longer names stays.
+//! `recovery_window` of a region: time for which unreferenced data is kept.
 
 use gitferry_engine::region::RECOVERY_WINDOW;
 use jiff::SignedDuration;
 use serde::{Deserialize, Deserializer, de};
 
-/// Shorter ones would take packs away from requests and transfers under way.
+/// Shortest window. A shorter one could remove packs that requests and transfers in progress still read.
 const SHORTEST: SignedDuration = SignedDuration::from_hours(24);
-/// Longer ones keep every replaced pack for years.
+/// Longest window. A longer one would keep every replaced pack for years.
 const LONGEST: SignedDuration = SignedDuration::from_hours(400 * 24);
 
 pub(super) fn default_window() -> SignedDuration {
     RECOVERY_WINDOW
 }
 
-/// Reads `"7d"`, `"7 days"`, or hours as `"36h"`.
+/// Parses a window such as `"7d"`, `"7 days"` or `"36h"`.
 pub(super) fn window<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SignedDuration, D::Error> {
     let text = String::deserialize(deserializer)?;
-    let window =
-        parse(&text).ok_or_else(|| de::Error::custom(format!("`{text}` is not a duration as \"7d\" or \"36h\"")))?;
+    let window = parse(&text)
+        .ok_or_else(|| de::Error::custom(format!("`{text}` is not a duration such as \"7d\" or \"36h\"")))?;
     if (SHORTEST..=LONGEST).contains(&window) {
         return Ok(window);
     }
-    Err(de::Error::custom(format!("a recovery_window is between 1d and 400d, not {text}")))
+    Err(de::Error::custom(format!("recovery_window must be between 1d and 400d, not {text}")))
 }
 
 fn parse(text: &str) -> Option<SignedDuration> {

@@ -1,4 +1,4 @@
-//! Git servers that gitferry did not build: `[remotes.NAME]`.
+//! `[remotes.NAME]`: Git servers that gitferry did not build.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,94 +10,93 @@ use super::AwsConfig;
 use super::limits::{duration, some_count, some_size};
 use super::remote_url::{UrlTemplate, is_loopback};
 
-/// A Git server, or the part of one that a URL with `{name}` in it covers.
+/// A Git server, or the repositories of one that a URL template covers.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RemoteConfig {
-    /// Where its repositories are: `https://HOST/PATH`, `ssh://USER@HOST/PATH` or `USER@HOST:PATH`, with `{name}` for
-    /// a repository's name.
+    /// URL of a repository with `{name}` for its name: `https://HOST/PATH`, `ssh://USER@HOST/PATH` or `USER@HOST:PATH`.
     pub url: String,
-    /// Who asks.
+    /// Credentials for Git.
     #[serde(default)]
     pub auth: RemoteAuth,
-    /// Who asks the provider's API; as `auth` when left out, where that is not a key.
+    /// Credentials for the provider's API. Defaults to `auth`, unless that is an SSH key.
     #[serde(default)]
     pub api_auth: Option<RemoteAuth>,
-    /// Where credentials of `codecommit` come from, and how its API is reached.
+    /// AWS settings for credentials of kind `codecommit` and for CodeCommit's API.
     #[serde(default)]
     pub aws: AwsConfig,
-    /// Certificates (PEM) that the server is recognised by, relative to the configuration; those that the system
-    /// trusts when left out.
+    /// PEM file of the certificates that verify the server, relative to the configuration. Defaults to the system's
+    /// trusted certificates.
     #[serde(default)]
     pub ca: Option<PathBuf>,
-    /// The proxy on the way; what `HTTPS_PROXY` and its like say when left out.
+    /// URL of the HTTP proxy. Defaults to `HTTPS_PROXY` and related variables.
     #[serde(default)]
     pub proxy: Option<String>,
-    /// Whose API sets HEAD; told by the host's name when left out.
+    /// Provider whose API sets `HEAD`. Defaults to a guess from the host name.
     #[serde(default)]
     pub provider: Option<Provider>,
-    /// Where that API is; the provider's usual place when left out.
+    /// Base URL of the API. Defaults to the provider's.
     #[serde(default)]
     pub api: Option<String>,
-    /// Whether credentials may go over `http:`, where everybody on the way can read them.
+    /// True if credentials may be sent over unencrypted HTTP.
     #[serde(default)]
     pub cleartext: bool,
-    /// What it takes at a time; the provider's own limits when left out.
+    /// Limits of the server. Default to the provider's published limits.
     #[serde(default)]
     pub limits: RemoteLimits,
 }
 
-/// Who asks a Git server. Secrets are named, never written down here.
+/// Source of credentials for a Git server. The configuration names secrets and never contains them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum RemoteAuth {
-    /// Nobody in particular.
+    /// Anonymous access.
     #[default]
     None,
-    /// A user with a password or token.
+    /// HTTP Basic with a password or token.
     Basic {
-        /// The user.
+        /// User name.
         user: String,
-        /// The variable that holds the password.
+        /// Environment variable with the password.
         #[serde(default)]
         token_env: Option<String>,
-        /// The file that holds it, relative to the configuration; read again for each conversation.
+        /// File with the secret, relative to the configuration; read again for each conversation.
         #[serde(default)]
         token_file: Option<PathBuf>,
     },
-    /// Whoever has a token.
+    /// HTTP Bearer with a token.
     Bearer {
-        /// The variable that holds the token.
+        /// Environment variable with the token.
         #[serde(default)]
         token_env: Option<String>,
-        /// The file that holds it, relative to the configuration; read again for each conversation.
+        /// File with the secret, relative to the configuration; read again for each conversation.
         #[serde(default)]
         token_file: Option<PathBuf>,
     },
-    /// Whoever a program says that speaks git-credential's protocol.
+    /// A Git credential helper (git-credential(1)).
     Helper {
-        /// The program and its arguments; `get`, `store` or `erase` is put behind.
+        /// Program and arguments, to which `get`, `store` or `erase` is appended.
         command: Vec<String>,
-        /// Whether it is told the repository's path, as with Git's `credential.useHttpPath`: then it may know another
-        /// secret for each repository, and one for the whole host is not found. Only CodeCommit's needs it.
+        /// True to pass the repository's path, as with Git's `credential.useHttpPath`. The helper then looks up a
+        /// secret per repository and does not find one for the whole host. Defaults to true for CodeCommit only.
         #[serde(default)]
         path: Option<bool>,
     },
-    /// Whoever the AWS credentials belong to, for CodeCommit.
+    /// CodeCommit signatures from AWS credentials.
     CodeCommit,
-    /// Whoever has a key, over SSH.
+    /// An SSH key.
     Ssh {
-        /// The private key, relative to the configuration.
+        /// Private key file, relative to the configuration.
         key: PathBuf,
-        /// The keys that servers are recognised by, as OpenSSH keeps them, relative to the configuration.
+        /// Host keys in OpenSSH's `known_hosts` format, relative to the configuration.
         known_hosts: PathBuf,
-        /// The variable that holds the key's passphrase.
+        /// Environment variable with the passphrase of the key.
         #[serde(default)]
         passphrase_env: Option<String>,
     },
 }
 
-/// Whose server it is.
+/// Software or service of a Git server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Provider {
@@ -109,14 +108,14 @@ pub enum Provider {
     GitLab,
     /// Gitea or Forgejo.
     Gitea,
-    /// A host of gitferry's own.
+    /// A gitferry host.
     Gitferry,
-    /// Anybody's.
+    /// Any other server, without an API that gitferry speaks.
     None,
 }
 
 impl Provider {
-    /// Whose server a host most likely is.
+    /// Guesses the provider from a host name.
     pub fn of_host(host: &str) -> Provider {
         let has_label = |label: &str| host == format!("{label}.com") || host.starts_with(&format!("{label}."));
         match host {
@@ -132,7 +131,7 @@ impl Provider {
     }
 }
 
-/// What a server takes at a time, and how long it is waited for. Durations are written as `"90s"`, sizes as `"2GiB"`.
+/// Limits and timeouts of a server. Durations have the form `"90s"`, sizes `"2GiB"`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct RemoteLimits {
@@ -142,18 +141,18 @@ pub struct RemoteLimits {
     /// Most bytes of a pack in one push.
     #[serde(deserialize_with = "some_size")]
     pub bytes_per_push: Option<ByteSize>,
-    /// Whether it takes requests of unknown length.
+    /// True if the server accepts requests of unknown length.
     pub chunked: Option<bool>,
-    /// Most bytes that are kept in a temporary file: of a request for a server that does not, and of what is fetched to
-    /// find the pointers of Git LFS.
+    /// Most bytes of a temporary file: of a request for a server without `chunked`, and of a fetch that searches for
+    /// LFS pointers.
     #[serde(deserialize_with = "some_size")]
     pub spool: Option<ByteSize>,
-    /// How long a connection may take to open.
-    #[serde(deserialize_with = "some_duration")]
-    pub connect_time: Option<Duration>,
-    /// A server that says or takes nothing for this long is gone.
-    #[serde(deserialize_with = "some_duration")]
-    pub silence: Option<Duration>,
+    /// Limit for opening a connection.
+    #[serde(rename = "connect_time", deserialize_with = "some_duration")]
+    pub connect_timeout: Option<Duration>,
+    /// Longest time in which the server neither sends nor accepts a byte.
+    #[serde(rename = "silence", deserialize_with = "some_duration")]
+    pub idle_timeout: Option<Duration>,
 }
 
 fn some_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
@@ -161,29 +160,29 @@ fn some_duration<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Op
 }
 
 impl RemoteConfig {
-    /// What makes no sense in it.
+    /// Validates the remote. Returns the invalid setting and the violation.
     pub fn check(&self) -> Result<(), String> {
         let template = UrlTemplate::parse(&self.url)?;
         self.auth.check().map_err(|reason| format!("auth: {reason}"))?;
         if matches!(self.auth, RemoteAuth::Ssh { .. }) != template.is_ssh() {
-            return Err(match template.is_ssh() {
-                true => "auth: SSH needs kind = \"ssh\" with key and known_hosts".into(),
-                false => "auth: kind = \"ssh\" is for ssh:// only".into(),
-            });
+            let reason = if template.is_ssh() {
+                "auth: an SSH URL needs kind = \"ssh\" with key and known_hosts"
+            } else {
+                "auth: kind = \"ssh\" is for ssh:// only"
+            };
+            return Err(reason.into());
         }
         if let Some(auth) = &self.api_auth {
             auth.check().map_err(|reason| format!("api_auth: {reason}"))?;
             if matches!(auth, RemoteAuth::Ssh { .. }) {
-                return Err("api_auth: an API takes no SSH key".into());
+                return Err("api_auth: an SSH key cannot authenticate to an API".into());
             }
         }
         if template.is_ssh() && (self.ca.is_some() || self.proxy.is_some()) && self.api_auth.is_none() {
-            return Err("ca and proxy are for https://".into());
+            return Err("ca and proxy are for https:// only".into());
         }
         if template.is_cleartext() && self.auth != RemoteAuth::None && !self.cleartext {
-            return Err(
-                "http: shows the credentials to everybody on the way; use https:, or say cleartext = true".into()
-            );
+            return Err("url: http: would send credentials unencrypted; use https:, or set cleartext = true".into());
         }
         for (name, url) in [("proxy", &self.proxy), ("api", &self.api)] {
             let Some(url) = url else { continue };
@@ -192,30 +191,28 @@ impl RemoteConfig {
                 return Err(format!("{name} is not of the form https://HOST[:PORT]"));
             }
             if !parsed.username().is_empty() || parsed.password().is_some() {
-                return Err(format!("{name} holds credentials; a proxy's may stand in HTTPS_PROXY, others in `auth`"));
+                return Err(format!("{name} holds credentials; put a proxy's into HTTPS_PROXY, others into `auth`"));
             }
         }
-        if self.shows_api_credentials() && !self.cleartext {
-            return Err(
-                "api: http: shows the credentials to everybody on the way; use https:, or say cleartext = true".into(),
-            );
+        if self.sends_api_credentials_in_clear() && !self.cleartext {
+            return Err("api: http: would send credentials unencrypted; use https:, or set cleartext = true".into());
         }
         if self.limits.refs_per_push == Some(0) {
-            return Err("limits: refs_per_push is 0, so nothing could be pushed".into());
+            return Err("limits: refs_per_push is 0, which would allow no push".into());
         }
         self.aws.check().map_err(|reason| format!("aws: {reason}"))
     }
 
-    /// Whether everybody on the way to the API can read along who asks it.
-    fn shows_api_credentials(&self) -> bool {
+    /// Returns true if credentials would be sent to the API unencrypted.
+    fn sends_api_credentials_in_clear(&self) -> bool {
         let auth = self.api_auth.as_ref().unwrap_or(&self.auth);
-        let is_nobody = matches!(auth, RemoteAuth::None | RemoteAuth::Ssh { .. });
+        let is_anonymous = matches!(auth, RemoteAuth::None | RemoteAuth::Ssh { .. });
         let url = self.api.as_deref().and_then(|api| reqwest::Url::parse(api).ok());
         let in_clear = |url: reqwest::Url| url.scheme() == "http" && !is_loopback(url.host_str().unwrap_or_default());
-        !is_nobody && url.is_some_and(in_clear)
+        !is_anonymous && url.is_some_and(in_clear)
     }
 
-    /// Whose server it is.
+    /// Returns the configured provider, or else a guess from the host name.
     pub fn provider(&self) -> Provider {
         let host = || UrlTemplate::parse(&self.url).map(|template| template.host()).unwrap_or_default();
         self.provider.unwrap_or_else(|| Provider::of_host(&host()))
@@ -231,7 +228,7 @@ impl RemoteAuth {
                 Err("needs either token_env or token_file".into())
             }
             RemoteAuth::Basic { user, .. } if user.is_empty() || user.contains([':', '\n']) => {
-                Err("user is empty or has a colon".into())
+                Err("user is empty or contains a colon or line feed".into())
             }
             RemoteAuth::Helper { command, .. } if command.first().is_none_or(String::is_empty) => {
                 Err("command names no program".into())
@@ -292,12 +289,12 @@ mod tests {
             ("url = \"https://h/{name}\"\napi = \"h\"", "api"),
             (
                 "url = \"https://h/{name}\"\napi = \"http://h\"\nauth = { kind = \"bearer\", token_env = \"T\" }",
-                "api: http: shows",
+                "api: http: would send credentials",
             ),
             (
                 "url = \"git@h:{name}\"\nauth = { kind = \"ssh\", key = \"k\", known_hosts = \"h\" }\napi = \"http://h\"\n\
                  api_auth = { kind = \"bearer\", token_env = \"T\" }",
-                "api: http: shows",
+                "api: http: would send credentials",
             ),
             ("url = \"https://h/{name}\"\nlimits = { refs_per_push = 0 }", "refs_per_push"),
             ("url = \"https://h/{name}\"\naws = { region = \"\" }", "aws: region"),

@@ -1,15 +1,15 @@
-//! Where the repositories of a Git server are: a URL with `{name}` in it.
+//! URL templates of the repositories of a Git server.
 
 use reqwest::Url;
 
-/// What stands for a repository's name.
+/// Placeholder for the name of a repository.
 const NAME: &str = "{name}";
-/// Who logs in over SSH where the URL does not say.
+/// SSH user of URLs without one.
 const DEFAULT_USER: &str = "git";
-/// The port of SSH.
+/// SSH port of URLs without one.
 const SSH_PORT: u16 = 22;
 
-/// A URL with `{name}` in its path.
+/// A URL with the placeholder `{name}` in its path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UrlTemplate {
     /// `https://HOST[:PORT]/PATH`, or `http`.
@@ -18,30 +18,30 @@ pub enum UrlTemplate {
     Ssh(SshUrl),
 }
 
-/// A place that is reached over SSH.
+/// An SSH URL.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SshUrl {
-    /// Who logs in.
+    /// User to log in as.
     pub user: String,
-    /// The host, an IPv6 address without brackets.
+    /// Host name or address. An IPv6 address has no brackets.
     pub host: String,
-    /// The port.
+    /// TCP port.
     pub port: u16,
-    /// What is given to `git-upload-pack`: absolute, below `~`, or relative to the user's home.
+    /// Path for `git-upload-pack`: absolute, below `~`, or relative to the user's home.
     pub path: String,
 }
 
-/// The URL of one repository.
+/// URL of one repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum RepositoryUrl {
-    /// Over HTTP; it does not end in `/`.
+    /// HTTP or HTTPS URL without a trailing `/`.
     Http(Url),
-    /// Over SSH.
+    /// SSH URL.
     Ssh(SshUrl),
 }
 
 impl SshUrl {
-    /// The host that speaks HTTPS for this one, as it stands in a URL: some have another one where SSH runs on port 443.
+    /// Host of the server's web interface in URL form. Providers with SSH on port 443 use separate host names.
     pub fn web_host(&self) -> String {
         match self.host.as_str() {
             "ssh.github.com" => "github.com".into(),
@@ -53,23 +53,26 @@ impl SshUrl {
 }
 
 impl UrlTemplate {
-    /// Reads a template. Says what is wrong without showing what may be a secret.
+    /// Parses a template.
+    ///
+    /// # Errors
+    /// Returns the violation without quoting parts of the URL that may be secret.
     pub fn parse(text: &str) -> Result<UrlTemplate, String> {
         if text.matches(NAME).count() != 1 {
-            return Err("url needs {name} once, where the repository's name belongs".into());
+            return Err("url needs {name} exactly once, in place of the repository's name".into());
         }
         if text.chars().any(|c| c.is_whitespace() || c.is_control()) {
-            return Err("url has spaces or control characters".into());
+            return Err("url contains spaces or control characters".into());
         }
         match text.split_once("://") {
             Some(("http" | "https", _)) => http(text),
             Some(("ssh" | "git+ssh" | "ssh+git", rest)) => ssh(rest).map(UrlTemplate::Ssh),
-            Some((scheme, _)) => Err(format!("url: {scheme}: is none of https, http and ssh")),
+            Some((scheme, _)) => Err(format!("url: the scheme {scheme} is not https, http or ssh")),
             None => scp(text).map(UrlTemplate::Ssh),
         }
     }
 
-    /// The URL of a repository, whose name has been checked (see `check_remote_name`).
+    /// Returns the URL of a repository. The name must have passed `check_remote_name`.
     pub fn repository(&self, name: &str) -> Result<RepositoryUrl, String> {
         match self {
             UrlTemplate::Http(text) => {
@@ -82,7 +85,7 @@ impl UrlTemplate {
         }
     }
 
-    /// The host's name.
+    /// Name of the host.
     pub fn host(&self) -> String {
         match (self, self.repository("name")) {
             (UrlTemplate::Ssh(url), _) => url.host.clone(),
@@ -91,7 +94,7 @@ impl UrlTemplate {
         }
     }
 
-    /// The server: scheme, host and port.
+    /// Scheme, host and port of the server.
     pub fn server(&self) -> String {
         match (self, self.repository("name")) {
             (UrlTemplate::Ssh(url), _) => format!("ssh://{}:{}", url.host.to_ascii_lowercase(), url.port),
@@ -100,13 +103,13 @@ impl UrlTemplate {
         }
     }
 
-    /// Whether everybody on the way can read along.
+    /// Returns true if requests are unencrypted and leave this machine.
     pub fn is_cleartext(&self) -> bool {
         let UrlTemplate::Http(text) = self else { return false };
         text.starts_with("http:") && !is_loopback(&self.host())
     }
 
-    /// Whether it is reached over SSH.
+    /// Returns true for an SSH URL.
     pub fn is_ssh(&self) -> bool {
         matches!(self, UrlTemplate::Ssh(_))
     }
@@ -125,34 +128,36 @@ impl std::fmt::Display for SshUrl {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let SshUrl { user, host, port, path } = self;
         write!(out, "ssh://{user}@")?;
-        match host.contains(':') {
-            true => write!(out, "[{host}]")?,
-            false => write!(out, "{host}")?,
+        if host.contains(':') {
+            write!(out, "[{host}]")?;
+        } else {
+            write!(out, "{host}")?;
         }
         if *port != SSH_PORT {
             write!(out, ":{port}")?;
         }
-        match path.starts_with('/') {
-            true => write!(out, "{path}"),
-            // There is no such URL for a path relative to the home; this is how people write it.
-            false => write!(out, "/{}{path}", if path.starts_with('~') { "" } else { "~/" }),
+        if path.starts_with('/') {
+            return write!(out, "{path}");
         }
+        // No standard URL expresses a path relative to the home directory; `/~/` is the convention.
+        write!(out, "/{}{path}", if path.starts_with('~') { "" } else { "~/" })
     }
 }
 
-/// A path as it stands in a URL: all but what RFC 3986 lets stand in the segments of a path is percent-encoded.
+/// Percent-encodes a path, except for `/` and the characters that RFC 3986 allows in path segments.
 pub fn in_url(path: &str) -> String {
     let mut url = String::with_capacity(path.len());
     for byte in path.bytes() {
-        match byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte) {
-            true => url.push(byte.into()),
-            false => url += &format!("%{byte:02X}"),
+        if byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=:@/".contains(&byte) {
+            url.push(byte.into());
+        } else {
+            url += &format!("%{byte:02X}");
         }
     }
     url
 }
 
-/// Whether a host is this machine.
+/// Returns true if the host is this machine.
 pub(super) fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']').parse::<std::net::IpAddr>();
     host == "localhost" || address.is_ok_and(|address| address.is_loopback())
@@ -161,10 +166,10 @@ pub(super) fn is_loopback(host: &str) -> bool {
 fn http(text: &str) -> Result<UrlTemplate, String> {
     let url = Url::parse(&text.replacen(NAME, "name", 1)).map_err(|error| format!("url: {error}"))?;
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("url holds credentials; they belong into `auth`".into());
+        return Err("url holds credentials; configure them in `auth`".into());
     }
     if url.query().is_some() || url.fragment().is_some() {
-        return Err("url has a query or a fragment".into());
+        return Err("url must not have a query or fragment".into());
     }
     let path = text.splitn(4, '/').nth(3).unwrap_or_default();
     if !path.contains(NAME) {
@@ -175,12 +180,12 @@ fn http(text: &str) -> Result<UrlTemplate, String> {
 
 fn ssh(rest: &str) -> Result<SshUrl, String> {
     let (authority, path) = rest.split_once('/').ok_or("url has no path")?;
-    // As Git: `/~user` is that user's home.
+    // Like Git, `/~user` is the home directory of that user.
     let path = if path.starts_with('~') { path.to_owned() } else { format!("/{path}") };
     let (user, address) = user_and_host(authority)?;
     let (host, port) = match address.strip_prefix('[') {
         Some(rest) => {
-            let (host, after) = rest.split_once(']').ok_or("url has no ] after its [")?;
+            let (host, after) = rest.split_once(']').ok_or("url has a [ without a ]")?;
             (host, after.strip_prefix(':'))
         }
         None => match address.split_once(':') {
@@ -190,13 +195,13 @@ fn ssh(rest: &str) -> Result<SshUrl, String> {
     };
     let port = match port {
         None => SSH_PORT,
-        Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or("url has a port that is none")?,
+        Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or("url has an invalid port")?,
     };
     checked(SshUrl { user, host: host.into(), port, path })
 }
 
 fn scp(text: &str) -> Result<SshUrl, String> {
-    let form = "url is of none of the forms https://HOST/PATH, ssh://USER@HOST/PATH, USER@HOST:PATH";
+    let form = "url has none of the forms https://HOST/PATH, ssh://USER@HOST/PATH, USER@HOST:PATH";
     let (user, rest) = match text.split_once('@') {
         Some((user, rest)) => (user, rest),
         None => (DEFAULT_USER, text),
@@ -206,7 +211,7 @@ fn scp(text: &str) -> Result<SshUrl, String> {
         None => rest.split_once(':').ok_or(form)?,
     };
     if user.contains(':') {
-        return Err("url holds a password; give `auth` a key instead".into());
+        return Err("url holds a password; configure a key in `auth` instead".into());
     }
     if user.contains('/') || host.contains('/') {
         return Err(form.into());
@@ -216,7 +221,7 @@ fn scp(text: &str) -> Result<SshUrl, String> {
 
 fn user_and_host(authority: &str) -> Result<(String, &str), String> {
     match authority.rsplit_once('@') {
-        Some((user, _)) if user.contains(':') => Err("url holds a password; give `auth` a key instead".into()),
+        Some((user, _)) if user.contains(':') => Err("url holds a password; configure a key in `auth` instead".into()),
         Some((user, host)) => Ok((user.into(), host)),
         None => Ok((DEFAULT_USER.into(), authority)),
     }
@@ -225,12 +230,12 @@ fn user_and_host(authority: &str) -> Result<(String, &str), String> {
 fn checked(url: SshUrl) -> Result<SshUrl, String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || ".-_:".contains(c);
     if url.host.is_empty() || url.host.starts_with('-') || !url.host.chars().all(allowed) {
-        return Err("url names no host".into());
+        return Err("url has no valid host".into());
     }
     if url.user.is_empty() || url.user.starts_with('-') {
-        return Err("url names no user".into());
+        return Err("url has no valid user".into());
     }
-    // A path that looks like an option is one to the program at the other end.
+    // The program at the other end would parse a path with a leading `-` as an option.
     if !url.path.contains(NAME) || url.path.starts_with('-') {
         return Err("url needs {name} in its path".into());
     }

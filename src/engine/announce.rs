@@ -1,31 +1,31 @@
-//! Hints that a repository changed: from the code that commits to the code that acts on it.
+//! Events: hints that a repository changed, from the code that commits to the code that replicates.
 
 use std::sync::Arc;
 
 use crate::ledger::head::RepositoryId;
 
-/// A repository has reached a new state in a region.
+/// A repository has reached a new state in a region. Events may be lost, doubled or reordered; the ledger is the truth.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
-    /// Where.
+    /// Name of the region.
     pub region: String,
-    /// Which repository.
+    /// Id of the repository.
     pub repository: RepositoryId,
-    /// The number of its newest change.
+    /// Sequence number of the newest change.
     pub seq: u64,
 }
 
-/// Takes events. Never blocks and never fails: what cannot be delivered is found by a sweep.
+/// Receives events. `publish` never blocks and never fails; a lost event is made good by the next pass.
 pub trait Sink: std::fmt::Debug + Send + Sync {
-    /// Tells that a repository changed.
+    /// Announces that a repository changed.
     fn publish(&self, event: Event);
 }
 
-/// Tells several.
+/// Publishes each event to several sinks.
 #[derive(Clone, Debug)]
-pub struct Several(pub Vec<Arc<dyn Sink>>);
+pub struct Fanout(pub Vec<Arc<dyn Sink>>);
 
-impl Sink for Several {
+impl Sink for Fanout {
     fn publish(&self, event: Event) {
         self.0.iter().for_each(|sink| sink.publish(event.clone()));
     }

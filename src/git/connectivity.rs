@@ -1,9 +1,9 @@
-//! Proof that every object that is needed is there.
+//! Connectivity check: proof that every reachable object exists.
 //!
-//! [`closure`] proves it for whole packs from the links that left them, which costs one look-up for each
-//! such link: if none is missing, everything that any object names is there, and so is all that any ref
-//! can reach. Only where something is missing (old repositories may hold unreachable objects whose links
-//! lead nowhere) [`missing_from`] walks from the refs.
+//! [`closure`] proves connectivity of whole packs from the links that leave them, at the cost of one lookup per link:
+//! if no link target is missing, every object that any object names exists, and so does everything that a ref can
+//! reach. If a target is missing (old repositories may hold unreachable objects with dangling links), [`missing_from`]
+//! walks from the refs.
 
 use std::collections::HashSet;
 
@@ -14,12 +14,14 @@ use gix::objs::Kind;
 use crate::links::{Link, for_each_link};
 use crate::pack::{CheckedPack, Finder, Location, Object, PackError, PackSet};
 
-/// Most problems that [`missing_from`] lists before it gives up.
+/// Most problems that [`missing_from`] lists; the walk stops there.
 pub const MAX_MISSING: usize = 1000;
 
-/// The links of checked packs that lead neither to an object of the same pack nor to one that is `held`
-/// elsewhere: sorted, each once. The packs are closed together if there are none, provided that `held`
-/// covers all these packs, and otherwise only objects that are known to be complete themselves.
+/// Lists the links of checked packs whose target is neither in the same pack nor `held` elsewhere, sorted and without
+/// repetition.
+///
+/// An empty result proves the packs connected, provided that `held` covers these packs and otherwise only objects whose
+/// connectivity is proven.
 pub fn closure<'a>(packs: impl IntoIterator<Item = &'a CheckedPack>, held: &dyn Fn(&oid) -> bool) -> Vec<Link> {
     let unresolved = packs.into_iter().flat_map(|pack| &pack.unresolved);
     let mut missing: Vec<Link> = unresolved.filter(|link| !held(&link.id)).copied().collect();
@@ -28,29 +30,29 @@ pub fn closure<'a>(packs: impl IntoIterator<Item = &'a CheckedPack>, held: &dyn 
     missing
 }
 
-/// An object that is reachable but cannot be used.
+/// Reachable object that is missing or unusable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MissingObject {
-    /// The object.
+    /// Id of the object.
     pub id: ObjectId,
-    /// What it is taken for by what refers to it; `None` for what a ref names.
+    /// Kind that the referring object expects; `None` if a ref refers to the object.
     pub kind: Option<Kind>,
-    /// The object that names it; `None` where a ref does.
+    /// Referring object; `None` if a ref refers to the object.
     pub referred_to_by: Option<ObjectId>,
-    /// The ref that it was reached from first.
+    /// First ref from which the object was reached.
     pub reached_from: String,
-    /// What is wrong.
+    /// Problem of the object.
     pub problem: Problem,
 }
 
-/// Why an object cannot be used.
+/// Problem of a reachable object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// It is not there.
+    /// The object does not exist.
     Missing,
-    /// It is there but is something else.
+    /// The object exists with this other kind.
     IsA(Kind),
-    /// What it links to cannot be told.
+    /// The links of the object cannot be parsed.
     Unparsable,
 }
 
@@ -72,10 +74,10 @@ impl std::fmt::Display for MissingObject {
     }
 }
 
-/// Walks from `tips` (ref names and what they name) over all objects in `objects` and returns what is
-/// missing, at most [`MAX_MISSING`] of it. The walk stops at objects that are `proven` to be complete.
+/// Walks from `tips` (ref names with their objects) over `objects` and returns at most [`MAX_MISSING`] missing or
+/// unusable objects. The walk stops at objects whose connectivity is `proven`.
 ///
-/// Needs one bit for every object of the set and a stack of at most one word for each.
+/// Memory: one bit per object of the set, and a stack of at most 8 bytes per object.
 pub fn missing_from(
     tips: impl IntoIterator<Item = (String, ObjectId)>,
     objects: &PackSet,
@@ -110,19 +112,19 @@ struct Walk<'a> {
     objects: &'a PackSet,
     proven: &'a dyn Fn(&oid) -> bool,
     finder: Finder<'a>,
-    /// One bit for every slot of `objects`.
+    /// One bit per slot of `objects`.
     seen: Vec<u64>,
-    /// Slots of objects whose links have not been followed yet.
+    /// Slots of objects whose links are still to be followed.
     stack: Vec<u64>,
     /// Ids in `missing`.
     listed: HashSet<ObjectId>,
     missing: Vec<MissingObject>,
-    /// The ref whose objects are walked now.
+    /// Ref whose objects are being walked.
     tip: String,
 }
 
 impl Walk<'_> {
-    /// Looks at an object that `by` takes for a `kind`.
+    /// Visits an object to which `by` refers as a `kind`.
     fn visit(&mut self, id: &oid, kind: Option<Kind>, by: Option<&oid>) -> Result<(), PackError> {
         let Some(location) = self.objects.locate(id) else {
             if !(self.proven)(id) {
@@ -131,7 +133,8 @@ impl Walk<'_> {
             return Ok(());
         };
         let slot = self.objects.slot(location);
-        let (word, bit) = ((slot / 64) as usize, 1 << (slot % 64));
+        let word = (slot / 64) as usize;
+        let bit = 1 << (slot % 64);
         if self.seen[word] & bit != 0 && kind == Some(Kind::Blob) {
             return Ok(());
         }
@@ -151,7 +154,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Visits everything that an object links to.
+    /// Visits the link targets of an object.
     fn follow(&mut self, slot: u64) -> Result<(), PackError> {
         let Some(location) = self.objects.at_slot(slot) else { return Ok(()) };
         let Some(id) = self.objects.id(location).map(oid::to_owned) else { return Ok(()) };
@@ -168,7 +171,7 @@ impl Walk<'_> {
         failed
     }
 
-    /// Blobs link to nothing, and may be too large to read.
+    /// Reads an object; `None` for a blob, which has no links and may be too large for memory.
     fn read_unless_blob(&mut self, location: Location) -> Result<Option<Object>, PackError> {
         if self.finder.kind(location)? == Kind::Blob { Ok(None) } else { self.finder.read(location).map(Some) }
     }

@@ -1,4 +1,4 @@
-//! Pointers of Git LFS: small blobs that stand for large objects kept elsewhere (git-lfs `docs/spec.md`).
+//! Git LFS pointers: small blobs in place of large objects (git-lfs `docs/spec.md`).
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,22 +7,22 @@ use gix::ObjectId;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
-/// No pointer is larger (`blobSizeCutoff` in git-lfs).
+/// Most bytes of a pointer (`blobSizeCutoff` in git-lfs).
 pub const MAX_POINTER_BYTES: usize = 1024;
 /// Most pointers that the check of one pack lists.
 pub const MAX_POINTERS: usize = 1_000_000;
-/// What every pointer begins with.
+/// Prefix of every pointer.
 const BEGINNING: &[u8] = b"version http";
-/// The versions that git-lfs reads: its specification, and what it was called before.
+/// Versions that git-lfs reads: the specification and its predecessors.
 const VERSIONS: [&str; 3] =
     ["https://git-lfs.github.com/spec/v1", "https://hawser.github.com/spec/v1", "http://git-media.io/v/2"];
 
-/// Names an LFS object: the SHA-256 of its content.
+/// Id of an LFS object: the SHA-256 of its content.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LfsOid(pub [u8; 32]);
 
 impl LfsOid {
-    /// Of what a hasher has seen.
+    /// Id of the content that a hasher has consumed.
     pub fn of(hasher: Sha256) -> Self {
         LfsOid(hasher.finalize().into())
     }
@@ -40,7 +40,7 @@ impl fmt::Debug for LfsOid {
     }
 }
 
-/// Why a text does not name an LFS object.
+/// Error of parsing an [`LfsOid`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not the id of an LFS object: 64 lower case hex digits")]
 pub struct BadLfsOid;
@@ -48,7 +48,7 @@ pub struct BadLfsOid;
 impl FromStr for LfsOid {
     type Err = BadLfsOid;
 
-    /// Only the one spelling that is written is taken: ids are parts of keys and URLs.
+    /// Accepts lower case only: ids are parts of keys and URLs and need one spelling.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut oid = [0; 32];
         let lower = text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
@@ -71,19 +71,18 @@ impl<'de> Deserialize<'de> for LfsOid {
     }
 }
 
-/// What a pointer stands for.
+/// LFS object that a pointer names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pointer {
-    /// The object.
+    /// Id of the LFS object.
     pub oid: LfsOid,
-    /// Its size in bytes.
+    /// Size of the LFS object in bytes.
     pub size: u64,
 }
 
 impl Pointer {
-    /// Understands a blob as git-lfs does (`DecodePointer`): three lines in a fixed order, extensions between
-    /// them, white space around them. `None` for any other blob, and for a pointer to nothing (size 0), which
-    /// needs no object.
+    /// Parses a blob as git-lfs does (`DecodePointer`): three lines in a fixed order, extensions between them, white
+    /// space around them. `None` for any other blob, and for a pointer of size 0, which needs no object.
     pub fn parse(blob: &[u8]) -> Option<Pointer> {
         if blob.len() > MAX_POINTER_BYTES || !blob.starts_with(BEGINNING) {
             return None;
@@ -96,41 +95,41 @@ impl Pointer {
         let oid = lines.next()?.strip_prefix("oid sha256:")?;
         let size = lines.next()?.strip_prefix("size ")?;
         let digits = !size.is_empty() && size.bytes().all(|byte| byte.is_ascii_digit());
-        // git-lfs counts in signed numbers.
+        // git-lfs parses the size as a signed 64-bit number.
         let size = u64::try_from(digits.then(|| size.parse::<i64>().ok())??).ok()?;
         let end = lines.next().is_none();
         Some(Pointer { oid: oid.to_ascii_lowercase().parse().ok()?, size }).filter(|pointer| end && pointer.size > 0)
     }
 }
 
-/// `ext-<digit>-<name> <value>`
+/// Returns true for an extension line, `ext-<digit>-<name> <value>`.
 fn is_extension(line: &str) -> bool {
     let mut bytes = line.strip_prefix("ext-").unwrap_or_default().bytes();
     matches!((bytes.next(), bytes.next()), (Some(b'0'..=b'9'), Some(b'-'))) && line.contains(' ')
 }
 
-/// A pointer in a pack.
+/// Pointer blob in a pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FoundPointer {
-    /// What it stands for.
+    /// LFS object that the blob names.
     pub pointer: Pointer,
-    /// The blob.
+    /// Id of the blob.
     pub blob: ObjectId,
 }
 
-/// The pointers among the objects of a pack.
+/// Pointers among the objects of a pack.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Pointers {
-    /// Sorted; at most [`MAX_POINTERS`].
+    /// Pointers, sorted; at most [`MAX_POINTERS`].
     pub found: Vec<FoundPointer>,
-    /// Whether there are more.
+    /// True if the pack holds more than [`MAX_POINTERS`].
     pub more: bool,
 }
 
 impl Pointers {
-    /// Looks at a blob. Costs a comparison of two numbers, or of a few bytes, unless it may be a pointer.
+    /// Records the blob if it is a pointer. For other blobs the cost is one size comparison or a few bytes compared.
     #[inline]
-    pub(crate) fn look_at(&mut self, blob: &ObjectId, data: &[u8]) {
+    pub(crate) fn record(&mut self, blob: &ObjectId, data: &[u8]) {
         if data.len() <= MAX_POINTER_BYTES
             && data.starts_with(BEGINNING)
             && let Some(pointer) = Pointer::parse(data)
@@ -140,19 +139,20 @@ impl Pointers {
     }
 
     fn add(&mut self, found: FoundPointer) {
-        match self.found.len() < MAX_POINTERS {
-            true => self.found.push(found),
-            false => self.more = true,
+        if self.found.len() < MAX_POINTERS {
+            self.found.push(found);
+        } else {
+            self.more = true;
         }
     }
 
-    /// Takes over what another thread found.
+    /// Adds the pointers found by another thread.
     pub(crate) fn merge(&mut self, other: Pointers) {
         self.more |= other.more;
         other.found.into_iter().for_each(|found| self.add(found));
     }
 
-    /// What those of them stand for that are in blobs which `is_new` takes: sorted, each once.
+    /// LFS objects named by the blobs for which `is_new` returns true, sorted and without repetition.
     pub fn of_blobs(&self, is_new: impl Fn(&ObjectId) -> bool) -> Vec<Pointer> {
         let mut pointers: Vec<Pointer> =
             self.found.iter().filter(|found| is_new(&found.blob)).map(|found| found.pointer).collect();

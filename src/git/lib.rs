@@ -1,4 +1,4 @@
-//! Git formats and protocols on gix.
+//! Git formats and protocols on gix: packs, the wire protocol, both sides of fetch and push. Blocking, on local files.
 
 pub mod client;
 pub mod connectivity;
@@ -14,6 +14,6 @@ pub mod protocol;
 pub mod receive_pack;
 pub mod refname;
 pub mod refs;
-pub mod renames;
+pub mod refspec;
 pub mod upload_pack;
 pub mod view;

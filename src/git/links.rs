@@ -1,21 +1,21 @@
-//! The links of an object: the objects that it names and cannot do without.
+//! Links of an object: references to other objects that must exist.
 //!
-//! A commit links to its tree and its parents, a tree to its entries except submodules, a tag to its
-//! target. Parsing is as lenient as Git's own (`parse_commit_buffer`, `decode_tree_entry`,
-//! `parse_tag_buffer`): only what is needed to find the links has to be well formed, since real histories
-//! hold zero-padded modes, missing taggers and unsorted entries that no one can repair any more.
+//! A commit links to its tree and its parents, a tree to its entries except submodules, a tag to its target. Parsing is
+//! as lenient as Git's own (`parse_commit_buffer`, `decode_tree_entry`, `parse_tag_buffer`): only the bytes that hold
+//! links must be well formed, as real histories contain zero-padded modes, missing taggers and unsorted entries that
+//! cannot be repaired.
 
 use gix::ObjectId;
 use gix::bstr::ByteSlice;
 use gix::hash::oid;
 use gix::objs::Kind;
 
-/// An object that must be there, and what it has to be.
+/// Reference to an object that must exist and have a certain kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Link {
-    /// The object that is named.
+    /// Target of the link.
     pub id: ObjectId,
-    /// What the naming object takes it for.
+    /// Kind that the referring object expects.
     pub kind: Kind,
 }
 
@@ -31,7 +31,7 @@ impl PartialOrd for Link {
     }
 }
 
-/// Git's number of an object kind, as pack entries carry it (gitformat-pack: 1 commit to 4 tag).
+/// Type number of an object kind in pack entries (gitformat-pack(5)).
 pub(crate) fn kind_code(kind: Kind) -> u8 {
     match kind {
         Kind::Commit => 1,
@@ -41,7 +41,7 @@ pub(crate) fn kind_code(kind: Kind) -> u8 {
     }
 }
 
-/// The inverse of [`kind_code`].
+/// Object kind of a type number; `None` for deltas and unknown numbers.
 pub(crate) fn kind_of_code(code: u8) -> Option<Kind> {
     match code {
         1 => Some(Kind::Commit),
@@ -52,19 +52,19 @@ pub(crate) fn kind_of_code(code: u8) -> Option<Kind> {
     }
 }
 
-/// Why the links of an object cannot be told.
+/// Error of parsing the links of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a readable {kind}: {reason}")]
 pub struct UnreadableLinks {
-    /// What the object says it is.
+    /// Kind of the object.
     pub kind: Kind,
-    /// What is wrong.
+    /// Malformed part of the object.
     pub reason: &'static str,
 }
 
-/// Calls `visit` for every link of an object in the order in which it names them, repeats included.
+/// Calls `visit` for every link of an object, in the order of the object's bytes, repetitions included.
 ///
-/// On an error, links before the unreadable place have been visited already.
+/// On an error, the links before the malformed part have been visited.
 pub fn for_each_link(
     kind: Kind,
     data: &[u8],
@@ -80,14 +80,14 @@ pub fn for_each_link(
     links.map_err(|reason| UnreadableLinks { kind, reason })
 }
 
-/// The type bits of a file mode.
+/// Type bits of a file mode.
 const MODE_TYPE: u16 = 0o170_000;
 const MODE_TREE: u16 = 0o040_000;
 const MODE_FILE: u16 = 0o100_000;
 const MODE_SYMLINK: u16 = 0o120_000;
 
-/// Calls `visit` for the links of a tree, leaving out most that it shares with `base`: another tree of which
-/// all links have been visited without an error. Versions of a tree differ in few entries, usually one.
+/// Calls `visit` for the links of a tree, except for most links shared with `base`: another tree whose links have all
+/// been visited without an error. Versions of a tree differ in few entries, usually one.
 pub(crate) fn for_each_new_tree_link(
     base: &[u8],
     data: &[u8],
@@ -97,7 +97,7 @@ pub(crate) fn for_each_new_tree_link(
     let unreadable = |reason| UnreadableLinks { kind: Kind::Tree, reason };
     let prefix = common_prefix(base, data);
     let suffix = common_suffix(&base[prefix..], &data[prefix..]);
-    // Entries within the common prefix are the same entries.
+    // Entries within the common prefix are shared.
     let mut entries = TreeEntries::new(data, format);
     let mut ahead = entries;
     while let Ok(Some(_)) = ahead.read()
@@ -106,7 +106,7 @@ pub(crate) fn for_each_new_tree_link(
         entries = ahead;
     }
     let mut old = TreeEntries::new(&base[data.len() - entries.rest().len()..], format);
-    // Within the common suffix, too, once an entry of both begins at the same place of it.
+    // Entries within the common suffix are shared from the first position at which entries of both trees begin.
     while entries.rest().len() != old.rest().len() || entries.rest().len() > suffix {
         if entries.rest().len() >= old.rest().len() {
             if let Some(entry) = entries.read().map_err(unreadable)? {
@@ -119,45 +119,45 @@ pub(crate) fn for_each_new_tree_link(
     Ok(())
 }
 
-/// Bytes that are compared at once.
+/// Bytes of one comparison step.
 const COMPARED: usize = 32;
 
-/// How many bytes two slices have in common at the front.
+/// Length of the common prefix of two slices, in bytes.
 fn common_prefix(a: &[u8], b: &[u8]) -> usize {
     let chunks = a.chunks_exact(COMPARED).zip(b.chunks_exact(COMPARED));
     let whole = chunks.take_while(|(a, b)| a == b).count() * COMPARED;
     whole + a[whole..].iter().zip(&b[whole..]).take_while(|(a, b)| a == b).count()
 }
 
-/// How many bytes two slices have in common at the back.
+/// Length of the common suffix of two slices, in bytes.
 fn common_suffix(a: &[u8], b: &[u8]) -> usize {
     let chunks = a.rchunks_exact(COMPARED).zip(b.rchunks_exact(COMPARED));
     let whole = chunks.take_while(|(a, b)| a == b).count() * COMPARED;
-    let (a, b) = (&a[..a.len() - whole], &b[..b.len() - whole]);
+    let a = &a[..a.len() - whole];
+    let b = &b[..b.len() - whole];
     whole + a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count()
 }
 
-/// What a tree entry names.
+/// Kind of a tree entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EntryKind {
     Tree,
     Blob,
-    /// A submodule: it names nothing in this repository.
+    /// Submodule: a commit of another repository.
     Submodule,
 }
 
-/// One entry of a tree.
+/// Entry of a tree.
 #[derive(Clone, Copy)]
 pub(crate) struct TreeEntry<'a> {
     pub(crate) kind: EntryKind,
     pub(crate) name: &'a [u8],
     pub(crate) id: &'a oid,
-    /// All its bytes: equal ones mean the same mode, name and object.
+    /// Bytes of the whole entry; equal bytes mean equal mode, name and object.
     pub(crate) raw: &'a [u8],
 }
 
-/// Reads a tree: `<octal mode> SP <name> NUL <raw id>`, repeated (gitformat-index does not describe it;
-/// tree-walk.c does).
+/// Parser of a tree: `<octal mode> SP <name> NUL <raw id>`, repeated (Git's `tree-walk.c`).
 #[derive(Clone, Copy)]
 pub(crate) struct TreeEntries<'a> {
     rest: &'a [u8],
@@ -169,17 +169,18 @@ impl<'a> TreeEntries<'a> {
         TreeEntries { rest: data, width: format.len_in_bytes() }
     }
 
-    /// What has not been read yet.
+    /// Unread bytes.
     pub(crate) fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
-    /// Passes over bytes that are known to be a whole entry.
+    /// Skips bytes that are known to be a whole entry.
     pub(crate) fn skip(&mut self, bytes: usize) {
+        debug_assert!(bytes <= self.rest.len(), "a skipped entry lies within the tree");
         self.rest = self.rest.get(bytes..).unwrap_or_default();
     }
 
-    /// The next entry; `None` at the end.
+    /// Reads the next entry; `None` at the end.
     #[inline]
     pub(crate) fn read(&mut self) -> Result<Option<TreeEntry<'a>>, &'static str> {
         let data = self.rest;
@@ -193,7 +194,7 @@ impl<'a> TreeEntries<'a> {
         }
         let (id, after) = rest[end_of_name + 1..].split_at_checked(self.width).ok_or("the last entry is cut off")?;
         self.rest = after;
-        // Git takes every other type for a submodule (`canon_mode`).
+        // Git treats every other type as a submodule (`canon_mode`).
         let kind = match mode & MODE_TYPE {
             MODE_TREE => EntryKind::Tree,
             MODE_FILE | MODE_SYMLINK => EntryKind::Blob,
@@ -223,7 +224,7 @@ impl TreeEntry<'_> {
     }
 }
 
-/// Reads an octal mode and the space behind it. Like Git's `get_mode` it wraps at 16 bits.
+/// Reads an octal mode and the space after it. The mode wraps at 16 bits, as in Git's `get_mode`.
 #[inline]
 fn tree_mode(data: &[u8]) -> Result<(u16, &[u8]), &'static str> {
     let mut mode = 0u16;

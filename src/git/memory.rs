@@ -1,41 +1,40 @@
-//! Budgets of memory for what the work of all requests of this process takes in proportion to what they claim.
+//! Process-wide memory budgets for allocations whose size a request determines.
 //!
-//! One is for what pushes bring: large objects, tables of objects, lists of commands. One is for objects that are read
-//! from held packs, to serve them above all: a client that fetches may be slow to take them, so it must not hold what
-//! pushes wait for.
+//! One budget covers pushes: large objects, tables of objects, lists of commands. The other covers objects read from
+//! held packs, mostly to serve fetches: a slow client must not hold memory that pushes wait for.
 //!
-//! Amounts below [`FREE_BYTES`] are not counted; how many of them there are is limited elsewhere. Objects that find no
-//! room go to temporary files, so only tables wait; they wait in the order in which they came.
+//! Amounts below [`UNMETERED_BYTES`] are not counted; other limits bound their number. Objects that do not fit into
+//! the budget spill to temporary files, so only tables wait for memory, in FIFO order.
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Bytes of the budget, unless the process says otherwise.
+/// Default size of the budget in bytes; [`Budget::set_total`] changes it.
 pub const DEFAULT_BUDGET_BYTES: u64 = 512 << 20;
-/// Bytes of the budget for reads, unless the process says otherwise.
+/// Default size of the budget for reads in bytes; [`Budget::set_total`] changes it.
 pub const DEFAULT_READ_BUDGET_BYTES: u64 = 256 << 20;
-/// The least that a budget may have.
+/// Minimum size of a budget in bytes.
 pub const MIN_BUDGET_BYTES: u64 = 16 << 20;
-/// Smaller amounts are not counted.
-pub const FREE_BYTES: u64 = 1 << 20;
-/// How long a reservation waits for others to end.
-pub const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Reservations of fewer bytes are not counted and always succeed.
+pub const UNMETERED_BYTES: u64 = 1 << 20;
+/// Longest wait for a reservation, after which it fails with [`Busy`].
+pub const MAX_WAIT: Duration = Duration::from_secs(60);
 
 static PUSHES: Budget = Budget::new(DEFAULT_BUDGET_BYTES);
 static READS: Budget = Budget::new(DEFAULT_READ_BUDGET_BYTES);
 
-/// The process's budget for objects that are read from held packs. Nothing waits for it.
+/// Returns the budget of the process for objects read from held packs. Readers spill to files instead of waiting.
 pub fn reads() -> &'static Budget {
     &READS
 }
 
-/// The process's budget for what pushes bring.
+/// Returns the budget of the process for pushes.
 pub fn budget() -> &'static Budget {
     &PUSHES
 }
 
-/// Bytes that are shared.
+/// Memory budget, shared by all threads.
 #[derive(Debug)]
 pub struct Budget {
     state: Mutex<State>,
@@ -46,12 +45,12 @@ pub struct Budget {
 struct State {
     total: u64,
     held: u64,
-    /// The most that was held at a time.
+    /// Highest value of `held` so far.
     peak: u64,
-    /// Numbers of those who wait, in their order.
+    /// Tickets of waiting reservations, FIFO.
     waiting: VecDeque<u64>,
-    next: u64,
-    longest_wait: Duration,
+    next_ticket: u64,
+    max_wait: Duration,
 }
 
 impl State {
@@ -65,16 +64,16 @@ impl State {
     }
 }
 
-/// Others hold the memory, and did not give it back in time.
+/// The memory budget was exhausted for longer than [`MAX_WAIT`]. Safe to retry later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the server has no memory left for {bytes} bytes of it now; try again later")]
+#[error("the server has no memory left for {bytes} bytes at the moment; try again later")]
 pub struct Busy {
-    /// Bytes that were wanted.
+    /// Requested bytes.
     pub bytes: u64,
 }
 
 impl Budget {
-    /// A budget of so many bytes.
+    /// Creates a budget of `total` bytes.
     pub const fn new(total: u64) -> Self {
         Budget {
             state: Mutex::new(State {
@@ -82,49 +81,50 @@ impl Budget {
                 held: 0,
                 peak: 0,
                 waiting: VecDeque::new(),
-                next: 0,
-                longest_wait: LONGEST_WAIT,
+                next_ticket: 0,
+                max_wait: MAX_WAIT,
             }),
             changed: Condvar::new(),
         }
     }
 
-    /// Changes the size. Less than what is held now lets nothing in until that is given back.
+    /// Changes the size, to [`MIN_BUDGET_BYTES`] at least. A budget smaller than the bytes reserved now admits nothing
+    /// until enough of them are released.
     pub fn set_total(&self, bytes: u64) {
         self.lock().total = bytes.max(MIN_BUDGET_BYTES);
         self.changed.notify_all();
     }
 
-    /// Changes how long a reservation waits, from [`LONGEST_WAIT`], for those that begin to wait after this.
-    pub fn set_longest_wait(&self, longest: Duration) {
-        self.lock().longest_wait = longest;
+    /// Changes the longest wait of reservations, [`MAX_WAIT`] by default. Affects only those that start to wait later.
+    pub fn set_max_wait(&self, max_wait: Duration) {
+        self.lock().max_wait = max_wait;
     }
 
-    /// Takes bytes if they are there and none wait for them. Amounts that are not counted are always there.
+    /// Reserves bytes without waiting; `None` if they are not available or other reservations wait.
     pub fn try_take(&self, bytes: u64) -> Option<Reservation<'_>> {
         let mut reservation = Reservation { budget: self, bytes: 0 };
         reservation.try_grow(bytes).then_some(reservation)
     }
 
-    /// Takes bytes, when it is its turn and others have given back enough; no more than the whole budget, which means
-    /// that nothing else is held. Blocking, not longer than [`LONGEST_WAIT`] unless that was changed.
+    /// Reserves bytes, blocking in FIFO order for at most [`MAX_WAIT`] or the limit set by [`Budget::set_max_wait`]. A
+    /// request larger than the whole budget reserves all of it.
     pub fn take(&self, bytes: u64) -> Result<Reservation<'_>, Busy> {
-        let longest = self.lock().longest_wait;
-        self.take_within(bytes, longest)
+        let max_wait = self.lock().max_wait;
+        self.take_within(bytes, max_wait)
     }
 
     fn take_within(&self, bytes: u64, longest: Duration) -> Result<Reservation<'_>, Busy> {
-        if bytes < FREE_BYTES {
+        if bytes < UNMETERED_BYTES {
             return Ok(Reservation { budget: self, bytes: 0 });
         }
         let start = Instant::now();
         let mut state = self.lock();
-        let number = state.next;
-        state.next += 1;
-        state.waiting.push_back(number);
+        let ticket = state.next_ticket;
+        state.next_ticket += 1;
+        state.waiting.push_back(ticket);
         loop {
             let bytes = bytes.min(state.total);
-            if state.waiting.front() == Some(&number) && state.has_room(bytes) {
+            if state.waiting.front() == Some(&ticket) && state.has_room(bytes) {
                 state.waiting.pop_front();
                 state.hold(bytes);
                 drop(state);
@@ -132,7 +132,7 @@ impl Budget {
                 return Ok(Reservation { budget: self, bytes });
             }
             let Some(left) = longest.checked_sub(start.elapsed()).filter(|left| !left.is_zero()) else {
-                state.waiting.retain(|waiting| *waiting != number);
+                state.waiting.retain(|waiting| *waiting != ticket);
                 drop(state);
                 self.changed.notify_all();
                 return Err(Busy { bytes });
@@ -141,12 +141,12 @@ impl Budget {
         }
     }
 
-    /// Bytes that are held now.
+    /// Number of bytes reserved now.
     pub fn held(&self) -> u64 {
         self.lock().held
     }
 
-    /// The most bytes that were held at a time.
+    /// Highest number of bytes reserved at a time.
     pub fn peak(&self) -> u64 {
         self.lock().peak
     }
@@ -156,7 +156,7 @@ impl Budget {
     }
 }
 
-/// Bytes of a [`Budget`], given back when this is dropped.
+/// Bytes reserved from a [`Budget`], released on drop.
 #[derive(Debug)]
 pub struct Reservation<'b> {
     budget: &'b Budget,
@@ -164,9 +164,10 @@ pub struct Reservation<'b> {
 }
 
 impl Reservation<'_> {
-    /// Takes more bytes if they are there and none wait for them; says whether that worked.
+    /// Extends the reservation without waiting. Returns false if the bytes are not available, or other reservations
+    /// wait.
     pub fn try_grow(&mut self, bytes: u64) -> bool {
-        if bytes < FREE_BYTES {
+        if bytes < UNMETERED_BYTES {
             return true;
         }
         let mut state = self.budget.lock();
@@ -183,7 +184,7 @@ impl Drop for Reservation<'_> {
     fn drop(&mut self) {
         if self.bytes > 0 {
             let mut state = self.budget.lock();
-            debug_assert!(state.held >= self.bytes, "more is given back than was taken");
+            debug_assert!(state.held >= self.bytes, "a reservation releases no more than it took");
             state.held = state.held.saturating_sub(self.bytes);
             drop(state);
             self.budget.changed.notify_all();
@@ -204,7 +205,7 @@ mod tests {
         let one = budget.take(40 * MIB).unwrap();
         assert!(budget.try_take(25 * MIB).is_none());
         let mut two = budget.try_take(20 * MIB).unwrap();
-        assert!(!two.try_grow(5 * MIB) && two.try_grow(4 * MIB) && two.try_grow(FREE_BYTES - 1));
+        assert!(!two.try_grow(5 * MIB) && two.try_grow(4 * MIB) && two.try_grow(UNMETERED_BYTES - 1));
         assert_eq!(budget.held(), 64 * MIB);
         assert_eq!(budget.take_within(MIB, Duration::ZERO).unwrap_err(), Busy { bytes: MIB });
         drop((one, two));

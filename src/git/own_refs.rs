@@ -1,27 +1,27 @@
-//! Names of refs that gitferry gives itself.
+//! Ref namespaces reserved for gitferry.
 
-/// Below this gitferry keeps refs of its own: never mirrored, and never deleted with the rest.
+/// Reserved namespace: refs below it are never mirrored, and never deleted as surplus refs of a target.
 pub const OWN_PREFIX: &str = "refs/gitferry/";
-/// Where a link keeps the tips that it overwrites.
+/// Tips that a link has overwritten at its target.
 pub const DIVERGED_PREFIX: &str = "refs/gitferry/diverged/";
-/// Where a link names the parts of a history that is too large for one push, until the rest is there.
+/// Partial histories of a push that is too large for one pack, kept until the last slice has arrived.
 pub const SLICES_PREFIX: &str = "refs/gitferry/slices/";
-/// Where a link keeps what a ref named that makes room for another one, until that one is there.
+/// Old values of refs that make room for conflicting names, kept until the replacement has arrived.
 pub const ASIDE_PREFIX: &str = "refs/gitferry/aside/";
-/// Where a link names objects that are on their way through a region.
+/// Objects in transit through a region.
 pub const VIA_PREFIX: &str = "refs/gitferry/via/";
 
-/// Whether a ref's name is one that only gitferry gives.
+/// Returns true if a name is in the namespace reserved for gitferry.
 pub fn is_own(name: &[u8]) -> bool {
     name.strip_prefix(b"refs/gitferry").is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
 }
 
-/// Whether it is one that links give.
-pub fn is_of_links(name: &[u8]) -> bool {
-    name.starts_with(DIVERGED_PREFIX.as_bytes()) || is_passing(name)
+/// Returns true if links create refs of this name.
+pub fn is_link_ref(name: &[u8]) -> bool {
+    name.starts_with(DIVERGED_PREFIX.as_bytes()) || is_transit_ref(name)
 }
 
-/// Whether it is one that links give to what is on its way: nobody else is shown it.
-pub fn is_passing(name: &[u8]) -> bool {
+/// Returns true if links create refs of this name for objects in transit. Such refs are hidden from other clients.
+pub fn is_transit_ref(name: &[u8]) -> bool {
     [SLICES_PREFIX, ASIDE_PREFIX, VIA_PREFIX].iter().any(|prefix| name.starts_with(prefix.as_bytes()))
 }

@@ -1,46 +1,44 @@
-//! Names at the border: what a ref and a repository may be called.
+//! Validation of ref names and repository names.
 //!
-//! Ref names follow `git check-ref-format`; names of repositories in regions are the ones that fit in a URL, in a key
-//! of the object store and in a CodeCommit repository list alike. A Git server that gitferry did not build has its own
-//! rules, of which only those are checked without which a name would mean another place.
+//! Ref names follow `git check-ref-format`. Names of repositories in a region are valid in URLs, in object store keys
+//! and in CodeCommit alike. Remotes have their own rules for names: gitferry rejects only names that could escape
+//! their place in a URL, path or command line.
 
 use gix::bstr::{BStr, BString};
 
 use gitferry_base::Kind;
 
-/// Longest name of a ref, in bytes.
+/// Longest ref name in bytes.
 pub const MAX_REF_NAME_BYTES: usize = 1024;
-/// Longest name of a repository, in characters (CodeCommit's limit).
+/// Longest repository name in characters (CodeCommit's limit).
 pub const MAX_REPOSITORY_NAME_CHARS: usize = 100;
-
-/// Longest name of a repository at a Git server that gitferry did not build, in bytes: it is part of the keys of tables.
+/// Longest name of a repository at a remote in bytes. Table keys contain this name.
 pub const MAX_REMOTE_NAME_BYTES: usize = 512;
 
-/// A name that is not allowed, and why.
+/// A name is invalid.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{name:?} is not a valid {what} name: {reason}")]
 pub struct NameError {
-    /// The name as it came.
+    /// Rejected name, truncated if it is too long to show.
     pub name: BString,
-    /// What it was to name: `ref` or `repository`.
+    /// Kind of name: `ref` or `repository`.
     pub what: &'static str,
-    /// The rule that it breaks.
+    /// Rule that the name breaks.
     pub reason: String,
 }
 
 impl NameError {
-    /// What the caller should do.
+    /// Classifies the error by what the caller can do about it.
     pub fn kind(&self) -> Kind {
         Kind::Usage
     }
 }
 
-/// Checks the full name of a ref: below `refs/`, at most [`MAX_REF_NAME_BYTES`], and by the rules of
-/// `git check-ref-format` (which forbid control characters, space and newline). Any bytes that are not
-/// ASCII are allowed, valid UTF-8 or not, as Git allows them.
+/// Checks the full name of a ref: below `refs/`, at most [`MAX_REF_NAME_BYTES`], and valid by `git check-ref-format`,
+/// which forbids control characters, spaces and newlines. As in Git, non-ASCII bytes need not be UTF-8.
 pub fn check_ref_name(name: &BStr) -> Result<(), NameError> {
     let fail = |reason: String| {
-        // A name that is far too long would drown the message.
+        // Keeps the message short.
         let shown = &name[..name.len().min(MAX_REF_NAME_BYTES)];
         Err(NameError { name: shown.into(), what: "ref", reason })
     };
@@ -56,9 +54,9 @@ pub fn check_ref_name(name: &BStr) -> Result<(), NameError> {
     }
 }
 
-/// Checks the name of a repository: 1 to [`MAX_REPOSITORY_NAME_CHARS`] characters in segments parted by
-/// `/`. A segment consists of `[A-Za-z0-9._-]`, does not start with `.` or `-`, has no `..` and does not
-/// end in `.git`, which URLs append.
+/// Checks the name of a repository in a region: 1 to [`MAX_REPOSITORY_NAME_CHARS`] characters in segments separated by
+/// `/`. A segment consists of `[A-Za-z0-9._-]`, does not start with `.` or `-`, does not contain `..` and does not end
+/// in `.git`, which URLs append.
 pub fn check_repository_name(name: &str) -> Result<(), NameError> {
     let fail = |reason: &str| {
         let shown: String = name.chars().take(MAX_REPOSITORY_NAME_CHARS + 1).collect();
@@ -90,9 +88,9 @@ pub fn check_repository_name(name: &str) -> Result<(), NameError> {
     Ok(())
 }
 
-/// Checks the name of a repository at a Git server that gitferry did not build: 1 to [`MAX_REMOTE_NAME_BYTES`] bytes in
-/// segments parted by `/`, of any characters but control characters and `\\`. No segment is empty, `.` or `..`, none ends
-/// in `.git`, which URLs append, and the name does not start with `-`, which would be an option.
+/// Checks the name of a repository at a remote: 1 to [`MAX_REMOTE_NAME_BYTES`] bytes in segments separated by `/`,
+/// without control characters and `\`. No segment is empty, `.` or `..`, and none ends in `.git`, which URLs append.
+/// The name does not start with `-`, which would be an option of a command.
 pub fn check_remote_name(name: &str) -> Result<(), NameError> {
     let fail = |reason: &str| {
         let shown: String = name.chars().take(MAX_REPOSITORY_NAME_CHARS + 1).collect();

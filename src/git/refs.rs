@@ -1,4 +1,4 @@
-//! The values that refs are made of: [`RefName`] and [`RefValue`]. `HEAD`, too, has a [`RefValue`].
+//! [`RefName`] and [`RefValue`]: validated names and values of refs. `HEAD` has a [`RefValue`], too.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,22 +9,22 @@ use gix::bstr::{BStr, BString, ByteSlice};
 use super::refname::{NameError, check_ref_name};
 use gitferry_base::Kind;
 
-/// What a symbolic value starts with in its textual form.
+/// Prefix of symbolic values in textual form.
 const SYMBOLIC_PREFIX: &[u8] = b"ref:";
 
-/// The full, valid name of a ref, below `refs/`. Ordered by its bytes.
+/// Valid full name of a ref, below `refs/`. Ordered by bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RefName(BString);
 
 impl RefName {
-    /// Checks a name; see [`check_ref_name`] for the rules.
+    /// Validates a name by the rules of [`check_ref_name`].
     pub fn new(name: impl Into<BString>) -> Result<Self, NameError> {
         let name = name.into();
         check_ref_name(name.as_bstr())?;
         Ok(RefName(name))
     }
 
-    /// Its bytes, which need not be UTF-8.
+    /// Returns the name as bytes, which need not be UTF-8.
     pub fn as_bstr(&self) -> &BStr {
         self.0.as_bstr()
     }
@@ -44,7 +44,7 @@ impl AsRef<BStr> for RefName {
     }
 }
 
-/// Lets a map from names be asked with plain bytes.
+/// Allows lookups in maps keyed by [`RefName`] with a `&BStr`.
 impl std::borrow::Borrow<BStr> for RefName {
     fn borrow(&self) -> &BStr {
         self.as_bstr()
@@ -73,58 +73,58 @@ impl FromStr for RefName {
     }
 }
 
-/// For people: bytes that are not UTF-8 are replaced.
+/// Lossy: bytes that are not UTF-8 are replaced.
 impl fmt::Display for RefName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self.as_bstr(), f)
     }
 }
 
-/// What a ref (or `HEAD`) stands for.
+/// Value of a ref or of `HEAD`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum RefValue {
-    /// An object. For `HEAD`: detached.
+    /// Id of an object. For `HEAD`: detached.
     Object(ObjectId),
-    /// Another ref, which need not exist (an unborn branch, a dangling symbolic ref).
+    /// Name of another ref, which need not exist (unborn branch, dangling symbolic ref).
     Symbolic(RefName),
 }
 
-/// A value that cannot be read.
+/// A ref value cannot be parsed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
     /// Neither an object id in hexadecimal nor `ref:<name>`.
     #[error("{0:?} is neither an object id nor ref:<name>")]
     Malformed(BString),
-    /// The all-zero id, which stands for no object.
+    /// The null id, which names no object.
     #[error("the all-zero id names no object")]
     Null,
-    /// A symbolic value whose target cannot be a ref.
+    /// The target of a symbolic value is no valid ref name.
     #[error(transparent)]
     Target(#[from] NameError),
 }
 
 impl ValueError {
-    /// What the caller should do.
+    /// Classifies the error by what the caller can do about it.
     pub fn kind(&self) -> Kind {
         Kind::Usage
     }
 }
 
 impl RefValue {
-    /// Reads the exact form that [`RefValue::to_bytes`] writes.
+    /// Parses the canonical form that [`RefValue::to_bytes`] writes, and no other spelling.
     pub fn parse(bytes: &[u8]) -> Result<Self, ValueError> {
         if let Some(target) = bytes.strip_prefix(SYMBOLIC_PREFIX) {
             return Ok(RefValue::Symbolic(RefName::new(target)?));
         }
         match ObjectId::from_hex(bytes) {
             Ok(id) if id.is_null() => Err(ValueError::Null),
-            // Only one spelling of a value: what is hashed and compared as bytes has no upper case.
+            // Values are hashed and compared as bytes, so only lower-case hexadecimal is valid.
             Ok(id) if !bytes.iter().any(u8::is_ascii_uppercase) => Ok(RefValue::Object(id)),
             _ => Err(ValueError::Malformed(bytes[..bytes.len().min(80)].into())),
         }
     }
 
-    /// The value as bytes: the id in hexadecimal, or `ref:<target>`.
+    /// Returns the canonical form: the id in lower-case hexadecimal, or `ref:<target>`.
     pub fn to_bytes(&self) -> BString {
         match self {
             RefValue::Object(id) => id.to_hex().to_string().into(),
@@ -136,7 +136,7 @@ impl RefValue {
         }
     }
 
-    /// The object, unless the value is symbolic.
+    /// Returns the object id; `None` for a symbolic value.
     pub fn object(&self) -> Option<&ObjectId> {
         match self {
             RefValue::Object(id) => Some(id),
@@ -159,7 +159,7 @@ impl FromStr for RefValue {
     }
 }
 
-/// For people: like [`RefValue::to_bytes`], but bytes that are not UTF-8 are replaced.
+/// Lossy form of [`RefValue::to_bytes`]: bytes that are not UTF-8 are replaced.
 impl fmt::Display for RefValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -1,4 +1,4 @@
-//! A [`View`]: one exact state of a repository, which protocols work on.
+//! [`View`]: an immutable snapshot of a repository's refs and packs, from which both protocols are served.
 
 mod chunk;
 mod ids;
@@ -18,23 +18,23 @@ use super::refs::RefValue;
 pub use recent::RecentTips;
 pub use table::{OutOfOrder, PeeledTags, RefEntry, RefTable};
 
-/// One exact state of a repository. Cheap to clone; what is derived from its refs is kept with them.
+/// Snapshot of a repository. Cheap to clone: refs and packs are shared, and so is everything computed from the refs.
 #[derive(Clone, Debug)]
 pub struct View {
-    /// How objects are named.
+    /// Hash function of all object ids.
     pub format: Format,
-    /// `HEAD`.
+    /// Value of `HEAD`, which may be unborn.
     pub head: RefValue,
-    /// All refs but hidden ones.
+    /// All refs except hidden ones.
     pub refs: Arc<RefTable>,
-    /// The live packs.
+    /// Live packs.
     pub packs: Arc<PackSet>,
-    /// What visible refs named a short while ago: still wanted by clients that were told so.
+    /// Previous tips of visible refs: clients that read an older advertisement still want these objects.
     pub recent_tips: RecentTips,
 }
 
 impl View {
-    /// The object that `HEAD` names, unless it is unborn.
+    /// Returns the object that `HEAD` names, directly or through a branch; `None` if `HEAD` is unborn.
     pub fn head_object(&self) -> Option<ObjectId> {
         match &self.head {
             RefValue::Object(id) => Some(*id),
@@ -42,26 +42,26 @@ impl View {
         }
     }
 
-    /// What `HEAD` is a tag of, where it names a tag: only a detached one can.
+    /// Returns the peeled target of `HEAD` if `HEAD` names a tag, which only a detached `HEAD` can.
     pub(crate) fn head_peeled(&self) -> Option<ObjectId> {
         let id = self.head_object()?;
         let mut finder = self.packs.finder().ok()?;
         peel(&self.packs, &mut finder, &id).ok().flatten().filter(|peeled| *peeled != id)
     }
 
-    /// What tags are tags of; found out once for each table of refs.
+    /// Returns the peeled targets of all refs that name tags. Computed once per [`RefTable`].
     pub fn peeled_tags(&self) -> Result<&PeeledTags, PackError> {
         self.refs.peeled_tags(&self.packs)
     }
 
-    /// The objects that refs, `HEAD` and the recent past name.
+    /// Iterates over the objects that a detached `HEAD`, refs and recent tips name. Yields duplicates.
     pub fn tips(&self) -> impl Iterator<Item = ObjectId> + '_ {
         let head = self.head.object().copied();
         let refs = self.refs.iter().filter_map(|entry| entry.id.map(oid::to_owned));
         head.into_iter().chain(refs).chain(self.recent_tips.iter())
     }
 
-    /// Whether an object is named by a ref, by `HEAD`, or was a short while ago.
+    /// Returns true if a ref or a detached `HEAD` names the object, or the object is a recent tip.
     pub fn is_tip(&self, id: &oid) -> bool {
         self.head.object().is_some_and(|head| head.as_ref() == id)
             || self.recent_tips.contains(id)
@@ -69,7 +69,8 @@ impl View {
     }
 }
 
-/// Follows tags to what they are tags of; `None` if that, or a tag on the way, is not there.
+/// Peels tags down to the first object that is no tag; `None` if an object on the way is missing, or after
+/// [`MAX_TAG_DEPTH`] tags.
 fn peel(packs: &PackSet, finder: &mut Finder<'_>, id: &oid) -> Result<Option<ObjectId>, PackError> {
     let mut id = id.to_owned();
     for _ in 0..=MAX_TAG_DEPTH {

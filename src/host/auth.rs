@@ -1,8 +1,8 @@
-//! Who asks, and whether they may. Deny by default; the Git code never sees any of this.
+//! Authentication and authorization of requests. Denies by default. Git code receives only the name of the actor.
 
 use axum::http::HeaderMap;
 
-/// What somebody wants to do.
+/// Kind of access to a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
     /// Clone, fetch.
@@ -11,34 +11,37 @@ pub enum Access {
     Write,
 }
 
-/// Somebody who was recognised.
+/// An authenticated client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// The name that changes are attributed to.
+    /// Name that changes are attributed to.
     pub name: String,
 }
 
-/// Why somebody may not.
+/// Reason for denying access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Denied {
-    /// Nobody was recognised: ask for credentials.
+    /// The credentials are missing or unknown. The host asks for them (401).
     Unknown,
-    /// Recognised, but not allowed.
+    /// The client is authenticated and lacks the right (403).
     Forbidden,
 }
 
-/// Recognises people and decides what they may. The one seam for identity and policies.
+/// Authenticates a request and decides on its access to a repository.
 pub trait Authorizer: std::fmt::Debug + Send + Sync {
-    /// Decides about one request.
+    /// Authorizes one request.
+    ///
+    /// # Errors
+    /// [`Denied`], with the reason.
     fn authorize(&self, headers: &HeaderMap, repository: &str, access: Access) -> Result<Identity, Denied>;
 
-    /// Whether it lets everybody in: then nobody else may reach the host.
-    fn lets_everybody_in(&self) -> bool {
+    /// Returns true if requests need no credentials. The host then listens on loopback addresses only.
+    fn allows_anonymous(&self) -> bool {
         false
     }
 }
 
-/// Everybody may do everything: only for a host that nobody else can reach.
+/// Grants every request all rights, as `anonymous`. Only for a host on a loopback address.
 #[derive(Debug)]
 pub struct Open;
 
@@ -47,7 +50,7 @@ impl Authorizer for Open {
         Ok(Identity { name: "anonymous".into() })
     }
 
-    fn lets_everybody_in(&self) -> bool {
+    fn allows_anonymous(&self) -> bool {
         true
     }
 }

@@ -1,4 +1,4 @@
-//! Between HTTP bodies and blocking readers and writers, for clients that are slow, or gone.
+//! Request and response bodies as blocking readers and writers, with idle timeouts for slow and vanished clients.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,52 +16,56 @@ use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::{SendTimeoutError, TrySendError};
 use tokio::time::Instant;
 
-use super::gate::{Revocation, Slot, Work};
+use super::admission::{ComputePermit, Revocation, Slot};
 use gitferry_git::protocol;
 
-/// Chunks that wait for a slow client; the writer blocks beyond that.
+/// Chunks of a response that are buffered for a slow client. The writer blocks when the buffer is full (backpressure).
 const MAX_CHUNKS: usize = 8;
-/// Most bytes of a request that are read after its answer.
+/// Most bytes of a request that are read and dropped after its response.
 const MAX_DRAINED_BYTES: u64 = 256 << 20;
-/// Bytes that are sent at a time.
+/// Bytes per chunk of a response.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// Less than this much within the time of silence is nothing: a slot cannot be held by a byte a minute.
+/// Bytes that restart the idle timeout. Fewer count as idle, so that a byte a minute does not hold a slot.
 const MIN_PROGRESS_BYTES: u64 = 1024;
 
-/// The pieces of a request's body.
-pub type Pieces = BoxStream<'static, io::Result<Bytes>>;
+/// Chunks of a request's body.
+pub type Chunks = BoxStream<'static, io::Result<Bytes>>;
 
-/// A request's body, which fails when nothing comes for as long as `silence`, or when its request has to end in favour
-/// of others.
-pub fn pieces(body: Body, silence: Duration, slot: Option<Slot>) -> Pieces {
-    let state = Some((body.into_data_stream(), silence, 0, slot));
-    let pieces = stream::unfold(state, move |state| async move {
-        let (mut body, left, came, slot) = state?;
+/// Chunks of a request's body.
+///
+/// The stream fails with [`io::ErrorKind::TimedOut`] when less than [`MIN_PROGRESS_BYTES`] arrive within
+/// `idle_timeout`, and with [`io::ErrorKind::ResourceBusy`] when the slot is revoked. While it waits, the slot counts
+/// as idle.
+pub fn chunks(body: Body, idle_timeout: Duration, slot: Option<Slot>) -> Chunks {
+    let state = Some((body.into_data_stream(), idle_timeout, 0, slot));
+    let chunks = stream::unfold(state, move |state| async move {
+        let (mut body, left, received, slot) = state?;
         let start = Instant::now();
         let next = {
-            let _turn = slot.as_ref().map(Slot::clients_turn);
+            let _waiting = slot.as_ref().map(Slot::begin_client_wait);
             tokio::select! {
                 biased;
                 next = tokio::time::timeout(left, body.next()) => next,
-                () = revoked(slot.as_ref().map(Slot::revocation)) => return Some((Err(in_favour_of_others()), None)),
+                () = revoked(slot.as_ref().map(Slot::revocation)) => return Some((Err(revoked_error()), None)),
             }
         };
-        let piece = match next {
+        let chunk = match next {
             Ok(None) => return None,
-            Ok(Some(Ok(piece))) => piece,
+            Ok(Some(Ok(chunk))) => chunk,
             Ok(Some(Err(error))) => return Some((Err(io::Error::other(error)), None)),
-            Err(_) => return Some((Err(silent()), None)),
+            Err(_) => return Some((Err(idle_error()), None)),
         };
-        // Only time in which the client was waited for counts.
-        let came = came + piece.len() as u64;
-        let (left, came) = match came < MIN_PROGRESS_BYTES {
-            true => (left.saturating_sub(start.elapsed()), came),
-            false => (silence, 0),
+        // Only the time spent waiting for the client counts.
+        let received = received + chunk.len() as u64;
+        let (left, received) = if received < MIN_PROGRESS_BYTES {
+            (left.saturating_sub(start.elapsed()), received)
+        } else {
+            (idle_timeout, 0)
         };
-        Some((Ok(piece), Some((body, left, came, slot))))
+        Some((Ok(chunk), Some((body, left, received, slot))))
     });
-    // What has ended may be asked again.
-    pieces.fuse().boxed()
+    // The reader may poll once more after the end.
+    chunks.fuse().boxed()
 }
 
 async fn revoked(revocation: Option<Revocation>) {
@@ -71,77 +75,85 @@ async fn revoked(revocation: Option<Revocation>) {
     }
 }
 
-fn in_favour_of_others() -> io::Error {
-    io::Error::new(io::ErrorKind::ResourceBusy, "the request was silent and had to end in favour of others")
+fn revoked_error() -> io::Error {
+    io::Error::new(io::ErrorKind::ResourceBusy, "the request was idle and its slot was given to another client")
 }
 
-fn silent() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "the client sent nothing for too long")
+fn idle_error() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "the client sent too little within the idle timeout")
 }
 
-/// Waits for the first piece. This is what asks a client for its body that wants to be asked (`Expect:
-/// 100-continue`), so it comes before the answer's first line, and after all that may refuse the request.
-pub async fn begin(mut pieces: Pieces) -> io::Result<Pieces> {
-    match pieces.next().await {
-        None => Ok(pieces),
+/// Waits for the first chunk. The first read makes the server send `100 Continue` to a client that expects it, so call
+/// this before the response begins and after every check that may refuse the request.
+pub async fn await_first(mut chunks: Chunks) -> io::Result<Chunks> {
+    match chunks.next().await {
+        None => Ok(chunks),
         Some(first) => {
             let first = first?;
-            Ok(stream::once(async { Ok(first) }).chain(pieces).boxed())
+            Ok(stream::once(async { Ok(first) }).chain(chunks).boxed())
         }
     }
 }
 
-/// A blocking reader that is still to be made.
-pub type Opening = Box<dyn FnOnce() -> Box<dyn RequestBody> + Send>;
+/// Opens a blocking reader on the thread that calls it.
+pub type LazyReader = Box<dyn FnOnce() -> Box<dyn RequestBody> + Send>;
 
-/// A request's body as a blocking reader, decompressed: at most `max_inflated` bytes where it came compressed, then
-/// [`protocol::BodyTooLarge`]. To be opened, as to be read, on threads that run no futures: a decoder reads its header
-/// at once.
-pub fn reader(headers: &HeaderMap, pieces: Pieces, runtime: &Handle, max_inflated: u64) -> Result<Opening, String> {
-    let raw = Raw { pieces, piece: Bytes::new(), runtime: runtime.clone(), work: None };
+/// A request's body as a blocking reader, decompressed. A compressed body fails with [`protocol::BodyTooLarge`] after
+/// `max_inflated` bytes. Open and read it on a thread that runs no futures: a decoder reads its header when it is
+/// opened.
+///
+/// # Errors
+/// The content encoding is neither `identity` nor `gzip`.
+pub fn reader(headers: &HeaderMap, chunks: Chunks, runtime: &Handle, max_inflated: u64) -> Result<LazyReader, String> {
+    let raw = Raw { chunks, chunk: Bytes::new(), runtime: runtime.clone(), compute: None };
     match headers.get(CONTENT_ENCODING).map(|encoding| encoding.as_bytes()) {
         None | Some(b"identity") => Ok(Box::new(|| Box::new(raw))),
         Some(b"gzip" | b"x-gzip") => Ok(Box::new(move || Box::new(Inflated::new(raw, max_inflated)))),
-        Some(other) => Err(format!("content encoding {} is not understood", String::from_utf8_lossy(other))),
+        Some(other) => Err(format!(
+            "the request has content encoding `{}`; this host reads gzip only",
+            String::from_utf8_lossy(other)
+        )),
     }
 }
 
-/// A request's body.
+/// A request's body as a blocking reader.
 pub trait RequestBody: BufRead + Send {
-    /// From here on, `work` is given back whenever the client is waited for.
-    fn pause(&mut self, work: Arc<Work>);
+    /// From here on, releases `compute` while a read waits for the client.
+    fn release_while_waiting(&mut self, compute: Arc<ComputePermit>);
 
-    /// Reads what a client still sends, a trailer of its compression perhaps, after it has been answered: a
-    /// connection that is closed before that takes the answer back, and cannot carry the next request. Decompresses
-    /// nothing.
+    /// Reads and drops the rest of the body (for example the trailer of a compressed one) after the response, without
+    /// decompressing it. Closing the connection with unread data would discard the response, and the connection could
+    /// not carry another request.
     fn drain(&mut self);
 }
 
 struct Raw {
-    pieces: Pieces,
-    piece: Bytes,
+    chunks: Chunks,
+    /// The unread rest of the current chunk.
+    chunk: Bytes,
     runtime: Handle,
-    work: Option<Arc<Work>>,
+    compute: Option<Arc<ComputePermit>>,
 }
 
 impl Raw {
     fn next(&mut self) -> Option<io::Result<Bytes>> {
-        let (pieces, runtime) = (&mut self.pieces, &self.runtime);
+        let chunks = &mut self.chunks;
+        let runtime = &self.runtime;
         let ready = {
             let _inside = runtime.enter();
-            pieces.next().now_or_never()
+            chunks.next().now_or_never()
         };
-        match (ready, &self.work) {
-            (Some(piece), _) => piece,
-            (None, Some(work)) => work.pause(|| runtime.block_on(pieces.next())),
-            (None, None) => runtime.block_on(pieces.next()),
+        match (ready, &self.compute) {
+            (Some(chunk), _) => chunk,
+            (None, Some(compute)) => compute.release_while(|| runtime.block_on(chunks.next())),
+            (None, None) => runtime.block_on(chunks.next()),
         }
     }
 }
 
 impl RequestBody for Raw {
-    fn pause(&mut self, work: Arc<Work>) {
-        self.work = Some(work);
+    fn release_while_waiting(&mut self, compute: Arc<ComputePermit>) {
+        self.compute = Some(compute);
     }
 
     fn drain(&mut self) {
@@ -151,17 +163,17 @@ impl RequestBody for Raw {
 
 impl BufRead for Raw {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while self.piece.is_empty() {
+        while self.chunk.is_empty() {
             match self.next() {
                 None => break,
-                Some(piece) => self.piece = piece?,
+                Some(chunk) => self.chunk = chunk?,
             }
         }
-        Ok(&self.piece)
+        Ok(&self.chunk)
     }
 
     fn consume(&mut self, count: usize) {
-        let _ = self.piece.split_to(count.min(self.piece.len()));
+        let _ = self.chunk.split_to(count.min(self.chunk.len()));
     }
 }
 
@@ -173,11 +185,11 @@ impl Read for Raw {
     }
 }
 
-/// A compressed body, decompressed.
+/// A compressed body, decompressed up to a limit.
 struct Inflated {
     out: BufReader<MultiGzDecoder<Raw>>,
     limit: u64,
-    /// Bytes that may still come.
+    /// Bytes until the limit.
     left: u64,
 }
 
@@ -192,8 +204,8 @@ impl Inflated {
 }
 
 impl RequestBody for Inflated {
-    fn pause(&mut self, work: Arc<Work>) {
-        self.raw().pause(work);
+    fn release_while_waiting(&mut self, compute: Arc<ComputePermit>) {
+        self.raw().release_while_waiting(compute);
     }
 
     fn drain(&mut self) {
@@ -203,7 +215,7 @@ impl RequestBody for Inflated {
 
 impl BufRead for Inflated {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        let inflated = self.out.fill_buf().map_err(clients_fault)?;
+        let inflated = self.out.fill_buf().map_err(as_client_error)?;
         if self.left == 0 && !inflated.is_empty() {
             return Err(io::Error::other(protocol::BodyTooLarge { limit: self.limit }));
         }
@@ -212,17 +224,18 @@ impl BufRead for Inflated {
     }
 
     fn consume(&mut self, count: usize) {
-        debug_assert!(count as u64 <= self.left, "no more is consumed than was shown");
+        debug_assert!(count as u64 <= self.left, "`consume` takes at most the bytes that `fill_buf` returned");
         self.left = self.left.saturating_sub(count as u64);
         self.out.consume(count);
     }
 }
 
-/// A broken compression says nothing about what is stored here, as the same error of a file would.
-fn clients_fault(error: io::Error) -> io::Error {
+/// Turns a decoder's error into one without its kind: `InvalidData` of a stored file means corruption in this region, a
+/// damaged request does not.
+fn as_client_error(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof => {
-            io::Error::other(format!("the request's compression is broken: {error}"))
+            io::Error::other(format!("the request's gzip body is damaged: {error}"))
         }
         _ => error,
     }
@@ -236,96 +249,99 @@ impl Read for Inflated {
     }
 }
 
-/// What both ends of a response know.
+/// State of a response, shared by its writer and its body.
 #[derive(Debug, Default)]
-struct Fate {
-    /// Set when nobody waits for the rest any more.
-    gone: Arc<AtomicBool>,
-    /// How the writer ended; not at all if it panicked.
-    end: Mutex<Option<Result<(), String>>>,
+struct ResponseState {
+    /// Set when the client has disconnected, or has read nothing within the idle timeout.
+    disconnected: Arc<AtomicBool>,
+    /// Result of the writer; `None` until it ends, and for ever if it panics.
+    result: Mutex<Option<Result<(), String>>>,
 }
 
-impl Fate {
-    fn end(&self, how: Result<(), String>) {
-        *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(how);
+impl ResponseState {
+    fn set_result(&self, result: Result<(), String>) {
+        *self.result.lock().unwrap_or_else(PoisonError::into_inner) = Some(result);
     }
 }
 
-/// A blocking writer whose bytes become a response's body. Call [`Sender::finish`] or [`Sender::fail`] in the
-/// end: a body whose writer is merely dropped fails.
+/// A blocking writer of a response's body. End it with [`Sender::finish`] or [`Sender::fail`]: the body of a writer
+/// that is dropped fails.
 pub struct Sender {
     chunks: mpsc::Sender<Bytes>,
     buffer: Vec<u8>,
-    silence: Duration,
+    idle_timeout: Duration,
     runtime: Handle,
-    work: Option<Arc<Work>>,
-    fate: Arc<Fate>,
+    compute: Option<Arc<ComputePermit>>,
+    state: Arc<ResponseState>,
 }
 
-/// The receiving end; dropped by the server when the client is gone.
+/// The receiving end, which the HTTP server drops when the client disconnects.
 struct Receiver {
     chunks: mpsc::Receiver<Bytes>,
-    fate: Arc<Fate>,
-    over: bool,
+    state: Arc<ResponseState>,
+    ended: bool,
 }
 
 impl Drop for Receiver {
     fn drop(&mut self) {
-        self.fate.gone.store(true, Ordering::Relaxed);
+        self.state.disconnected.store(true, Ordering::Relaxed);
     }
 }
 
 impl Receiver {
     async fn next(&mut self) -> Option<io::Result<Bytes>> {
-        if self.over {
+        if self.ended {
             return None;
         }
         if let Some(chunk) = self.chunks.recv().await {
             return Some(Ok(chunk));
         }
-        self.over = true;
-        let end = self.fate.end.lock().unwrap_or_else(PoisonError::into_inner).take();
-        match end {
+        self.ended = true;
+        let result = self.state.result.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match result {
             Some(Ok(())) => None,
             Some(Err(error)) => Some(Err(io::Error::other(error))),
-            None => Some(Err(io::Error::other("the request ended abnormally"))),
+            None => Some(Err(io::Error::other("the thread that wrote the response panicked"))),
         }
     }
 }
 
-/// A writer and the body that it fills. A client that takes nothing for as long as `silence` is gone.
-pub fn channel(silence: Duration, runtime: &Handle) -> (Sender, Body) {
+/// A writer and the body that it fills. The writer fails when the client reads nothing within `idle_timeout`.
+pub fn channel(idle_timeout: Duration, runtime: &Handle) -> (Sender, Body) {
     let (chunks, receiver) = mpsc::channel(MAX_CHUNKS);
-    let fate = Arc::new(Fate::default());
-    let receiver = Receiver { chunks: receiver, fate: fate.clone(), over: false };
+    let state = Arc::new(ResponseState::default());
+    let receiver = Receiver { chunks: receiver, state: state.clone(), ended: false };
     let received = stream::unfold(receiver, |mut receiver| async { Some((receiver.next().await?, receiver)) });
     let buffer = Vec::with_capacity(CHUNK_BYTES);
-    let sender = Sender { chunks, buffer, silence, runtime: runtime.clone(), work: None, fate };
+    let sender = Sender { chunks, buffer, idle_timeout, runtime: runtime.clone(), compute: None, state };
     (sender, Body::from_stream(received))
 }
 
 impl Sender {
-    /// From here on, `work` is given back whenever the client is waited for. Only for a writer that stays on the
-    /// thread that works.
-    pub fn pause(&mut self, work: Arc<Work>) {
-        self.work = Some(work);
+    /// From here on, releases `compute` while a write waits for the client. Only for a writer that stays on the thread
+    /// that holds the permit.
+    pub fn release_while_waiting(&mut self, compute: Arc<ComputePermit>) {
+        self.compute = Some(compute);
     }
 
-    /// Becomes true when the client is gone.
-    pub fn gone(&self) -> Arc<AtomicBool> {
-        self.fate.gone.clone()
+    /// A flag that turns true when the client has disconnected or is idle for too long.
+    pub fn disconnected(&self) -> Arc<AtomicBool> {
+        self.state.disconnected.clone()
     }
 
-    /// Ends the body.
+    /// Sends the rest and ends the body.
+    ///
+    /// # Errors
+    /// The client has disconnected, was idle for too long, or the slot was revoked.
     pub fn finish(mut self) -> io::Result<()> {
         self.send()?;
-        self.fate.end(Ok(()));
+        self.state.set_result(Ok(()));
         Ok(())
     }
 
-    /// Ends the body in a way that the client notices: what came is not the whole.
+    /// Aborts the body, so that the client notices that it is incomplete.
     pub fn fail(self, error: String) {
-        self.fate.end(Err(error));
+        self.state.set_result(Err(error));
     }
 
     fn send(&mut self) -> io::Result<()> {
@@ -333,31 +349,33 @@ impl Sender {
             return Ok(());
         }
         let chunk = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK_BYTES));
-        let (chunks, silence, runtime) = (&self.chunks, self.silence, &self.runtime);
+        let chunks = &self.chunks;
+        let idle_timeout = self.idle_timeout;
+        let runtime = &self.runtime;
         let chunk = match chunks.try_send(chunk.into()) {
             Ok(()) => return Ok(()),
             Err(TrySendError::Closed(_)) => return Err(io::ErrorKind::BrokenPipe.into()),
             Err(TrySendError::Full(chunk)) => chunk,
         };
-        let revocation = self.work.as_ref().map(|work| work.revocation());
+        let revocation = self.compute.as_ref().map(|compute| compute.revocation());
         let wait = || {
             runtime.block_on(async {
                 tokio::select! {
-                    sent = chunks.send_timeout(chunk, silence) => sent.map_err(|error| match error {
+                    sent = chunks.send_timeout(chunk, idle_timeout) => sent.map_err(|error| match error {
                         SendTimeoutError::Closed(_) => io::ErrorKind::BrokenPipe.into(),
                         SendTimeoutError::Timeout(_) => {
-                            io::Error::new(io::ErrorKind::TimedOut, "the client took nothing for too long")
+                            io::Error::new(io::ErrorKind::TimedOut, "the client read nothing within the idle timeout")
                         }
                     }),
-                    () = revoked(revocation) => Err(in_favour_of_others()),
+                    () = revoked(revocation) => Err(revoked_error()),
                 }
             })
         };
-        let sent = match &self.work {
-            Some(work) => work.pause(wait),
+        let sent = match &self.compute {
+            Some(compute) => compute.release_while(wait),
             None => wait(),
         };
-        sent.inspect_err(|_| self.fate.gone.store(true, Ordering::Relaxed))
+        sent.inspect_err(|_| self.state.disconnected.store(true, Ordering::Relaxed))
     }
 }
 
@@ -384,21 +402,21 @@ mod tests {
     use super::*;
     use gitferry_git::protocol::BodyTooLarge;
 
-    /// All that a compressed body of `data` gives under a limit.
+    /// Decompresses a gzip body of `data` under a limit.
     fn inflated(data: &[u8], limit: u64) -> io::Result<Vec<u8>> {
         let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
         gzip.write_all(data).unwrap();
         let body = Body::from(gzip.finish().unwrap());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let headers = HeaderMap::from_iter([(CONTENT_ENCODING, HeaderValue::from_static("gzip"))]);
-        let pieces = pieces(body, Duration::from_secs(60), None);
-        let mut reader = reader(&headers, pieces, runtime.handle(), limit).unwrap()();
+        let chunks = chunks(body, Duration::from_secs(60), None);
+        let mut reader = reader(&headers, chunks, runtime.handle(), limit).unwrap()();
         let mut out = Vec::new();
         reader.read_to_end(&mut out).map(|_| out)
     }
 
     #[test]
-    fn a_compressed_body_has_a_limit_in_bytes_whatever_its_ratio() {
+    fn the_limit_of_a_compressed_body_is_in_bytes_and_not_in_its_ratio() {
         let mixed: Vec<u8> = (0..300_000u32).map(|i| (i.wrapping_mul(i).wrapping_mul(i) >> 9) as u8).collect();
         for data in [vec![0; 300_000], mixed] {
             assert_eq!(inflated(&data, 300_000).unwrap(), data);

@@ -1,66 +1,66 @@
-//! The client of the request that a task answers: where it is, which token it has shown, and whether it gives way.
+//! The client of the request that a task answers: address, token name and revocation.
 
 use std::sync::{Arc, OnceLock};
 
-use super::gate::Revocation;
-use super::listen::Door;
-use super::proxies::Seen;
-use super::shares::{Party, network_of};
+use super::admission::Revocation;
+use super::fair_share::{ClientKey, network_of};
+use super::listen::ClientConnection;
+use super::proxies::ClientInfo;
 
 tokio::task_local! {
     static CURRENT: Arc<Client>;
 }
 
-/// A client, for as long as one of its requests is answered.
+/// The client of one request.
 #[derive(Debug)]
 pub struct Client {
-    /// Names its request in logs and answers.
+    /// Id of the request in the log and in the response.
     pub request_id: String,
-    /// Where it is, and what it asked for.
-    pub seen: Seen,
-    /// The connection that the request came over.
-    pub door: Option<Arc<Door>>,
-    /// The name of its token, once it has shown one.
+    /// Address of the client, and the URL that it asked for.
+    pub info: ClientInfo,
+    /// Connection that carries the request; `None` outside the listener.
+    pub connection: Option<Arc<ClientConnection>>,
+    /// Name of the client's token, once authenticated.
     token: OnceLock<Arc<str>>,
-    /// Ends its request in favour of others.
+    /// Revocation of the request's slot, once admitted.
     revocation: OnceLock<Revocation>,
 }
 
 impl Client {
-    /// A client that has shown no token yet.
-    pub fn new(request_id: String, seen: Seen, door: Option<Arc<Door>>) -> Arc<Self> {
-        Arc::new(Client { request_id, seen, door, token: OnceLock::new(), revocation: OnceLock::new() })
+    /// A client that is not authenticated yet.
+    pub fn new(request_id: String, info: ClientInfo, connection: Option<Arc<ClientConnection>>) -> Arc<Self> {
+        Arc::new(Client { request_id, info, connection, token: OnceLock::new(), revocation: OnceLock::new() })
     }
 
-    /// The client of the request that this task answers.
+    /// The client of the request that this task answers; an unknown client outside a request.
     pub fn current() -> Arc<Client> {
-        CURRENT.try_with(Arc::clone).unwrap_or_else(|_| Client::new(String::new(), Seen::default(), None))
+        CURRENT.try_with(Arc::clone).unwrap_or_else(|_| Client::new(String::new(), ClientInfo::default(), None))
     }
 
-    /// Answers a request of this client.
+    /// Runs a future with this client as [`Client::current`].
     pub async fn scope<T>(self: Arc<Self>, answering: impl Future<Output = T>) -> T {
         CURRENT.scope(self, answering).await
     }
 
-    /// The client has shown the token of this name.
-    pub fn recognised(&self, token: &str) {
+    /// Records the name of the token that authenticates the client.
+    pub fn set_token_name(&self, token: &str) {
         let _ = self.token.set(token.into());
     }
 
-    /// The party that the client's requests are counted for.
-    pub fn party(&self) -> Party {
-        match (self.token.get(), self.seen.address) {
-            (Some(token), _) => Party::Token(token.clone()),
-            (None, Some(address)) => Party::Network(network_of(address)),
-            (None, None) => Party::Other,
+    /// Key under which the requests of this client are counted; see [`super::fair_share`].
+    pub fn key(&self) -> ClientKey {
+        match (self.token.get(), self.info.address) {
+            (Some(token), _) => ClientKey::Token(token.clone()),
+            (None, Some(address)) => ClientKey::Network(network_of(address)),
+            (None, None) => ClientKey::Other,
         }
     }
 
-    pub(super) fn revocable(&self, revocation: Revocation) {
+    pub(super) fn set_revocation(&self, revocation: Revocation) {
         let _ = self.revocation.set(revocation);
     }
 
-    /// Whether the request has been ended in favour of others.
+    /// Returns true if the slot of the request was revoked in favour of another client.
     pub fn is_revoked(&self) -> bool {
         self.revocation.get().is_some_and(Revocation::is_revoked)
     }

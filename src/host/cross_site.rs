@@ -1,16 +1,18 @@
-//! Requests that web pages of other sites have their readers' browsers make.
+//! Protection against cross-site request forgery.
 //!
-//! A browser sends along what it knows of the host (credentials, the reader's way into a network) and says where the
-//! request comes from: `Sec-Fetch-Site` in all present browsers, `Origin` in older ones. Git sends neither.
+//! A web page of another site can make a browser send requests to this host with the credentials and the network access
+//! of the browser's user. Browsers name the origin of a request: `Sec-Fetch-Site` in all current ones (W3C Fetch
+//! Metadata), `Origin` in older ones. Git sends neither.
 
 use axum::http::{HeaderMap, HeaderName, header};
 
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// Whether a page of another site sends this. `authorities` are those (`HOST[:PORT]`) that the host is reached under.
+/// Returns true if a page of another site made the browser send the request. `authorities` are those (`HOST[:PORT]`) of
+/// this host.
 pub fn is_cross_site<'a>(headers: &HeaderMap, authorities: impl IntoIterator<Item = &'a str>) -> bool {
     if let Some(site) = headers.get(SEC_FETCH_SITE) {
-        // `none`: typed by the reader, or from a bookmark.
+        // `none`: the user typed the URL or opened a bookmark.
         return !matches!(site.as_bytes(), b"same-origin" | b"none");
     }
     let Some(origin) = headers.get(header::ORIGIN) else { return false };
@@ -19,7 +21,7 @@ pub fn is_cross_site<'a>(headers: &HeaderMap, authorities: impl IntoIterator<Ite
     !authorities.into_iter().any(|own| !own.is_empty() && own.eq_ignore_ascii_case(page))
 }
 
-/// The authority of a URL.
+/// The authority (`HOST[:PORT]`) of a URL; empty if the text is no URL.
 pub fn authority_of(url: &str) -> &str {
     url.split_once("://").and_then(|(_, rest)| rest.split('/').next()).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Fetching and cloning over HTTP.
+//! Fetches and clones over HTTP, from repositories and from pushes in quarantine.
 
 use std::sync::Arc;
 
@@ -7,27 +7,27 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 
+use super::admission::Admission;
 use super::auth::Access;
-use super::gate::Gate;
 use super::route::Route;
-use super::{Conversation, Host, Refusal, check_content_type, git_response, on_thread, version};
+use super::{Exchange, Host, Refusal, check_content_type, git_response, spawn_request_thread, version};
 use gitferry_base::Kind;
 use gitferry_engine::region::{RegionError, blocking};
 use gitferry_git::protocol::{MAX_LINE_BYTES, Service as GitService, Version, announce_service};
 use gitferry_git::upload_pack::{Limits, ServeError, Session, advertise, serve};
 use gitferry_git::view::View;
 
-/// Most bytes of a request that came compressed: as many as its lines may have.
+/// Most decompressed bytes of a compressed request: the limit of its lines.
 const MAX_INFLATED_BYTES: u64 = MAX_LINE_BYTES;
 
 impl Host {
-    /// What there is to fetch.
+    /// Answers with the advertisement of upload-pack.
     pub(super) async fn advertise_fetch(&self, repository: &str, version: Version) -> Result<Response, Refusal> {
         let opened = self.views.open(repository).await?;
-        self.advertise_view(&self.gate, opened.state.view.clone(), version).await
+        self.advertise_view(&self.admission, opened.state.view.clone(), version).await
     }
 
-    /// Answers one request of a fetch; the pack is sent while it is made.
+    /// Answers one request of a fetch. The pack is streamed while it is generated.
     pub(super) async fn upload_pack(
         self: Arc<Self>,
         route: Route,
@@ -37,32 +37,34 @@ impl Host {
         self.authorize(headers, &route.repository, Access::Read)?;
         let opened = self.views.open(&route.repository).await?;
         let view = opened.state.view.clone();
-        self.serve_view(&self.gate, route.repository, view, headers, input).await
+        self.serve_view(&self.admission, route.repository, view, headers, input).await
     }
 
-    /// Fetching from a push that a hook is looking at: `<secret>/info/refs` and `<secret>/git-upload-pack`.
+    /// Serves a fetch from a push in quarantine: `<secret>/info/refs` and `<secret>/git-upload-pack`.
     pub(super) async fn quarantined(self: Arc<Self>, path: &str, request: Request) -> Result<Response, Refusal> {
         let (secret, service) = path.split_once('/').ok_or(Refusal::NotFound)?;
         let view = self.quarantines.as_ref().and_then(|shown| shown.find(secret)).ok_or(Refusal::NotFound)?;
         let (parts, input) = request.into_parts();
         match (service, &parts.method) {
-            ("info/refs", &Method::GET) => self.advertise_view(&self.hook_gate, view, version(&parts.headers)).await,
+            ("info/refs", &Method::GET) => {
+                self.advertise_view(&self.hook_admission, view, version(&parts.headers)).await
+            }
             ("git-upload-pack", &Method::POST) => {
-                self.serve_view(&self.hook_gate, "a quarantine".into(), view, &parts.headers, input).await
+                self.serve_view(&self.hook_admission, "a quarantine".into(), view, &parts.headers, input).await
             }
             _ => Err(Refusal::NotFound),
         }
     }
 
-    async fn advertise_view(&self, gate: &Gate, view: View, version: Version) -> Result<Response, Refusal> {
+    async fn advertise_view(&self, admission: &Admission, view: View, version: Version) -> Result<Response, Refusal> {
         if version != Version::V2 {
-            // What can fail comes before the answer begins.
+            // Reads the peeled tags now: a failure has to come before the response begins.
             let view = view.clone();
             blocking(move || view.peeled_tags().map(drop).map_err(RegionError::from)).await?;
         }
         let session = self.session(version);
-        let answer = self.written(gate, move |out| {
-            // In version 2 the capabilities come alone.
+        let answer = self.stream_response(admission, move |out| {
+            // Protocol version 2 advertises capabilities without the service line.
             if version != Version::V2 {
                 announce_service(GitService::UploadPack, out)?;
             }
@@ -77,7 +79,7 @@ impl Host {
 
     async fn serve_view(
         &self,
-        gate: &Gate,
+        admission: &Admission,
         repository: String,
         view: View,
         headers: &HeaderMap,
@@ -85,26 +87,26 @@ impl Host {
     ) -> Result<Response, Refusal> {
         check_content_type(headers, "application/x-git-upload-pack-request")?;
         let session = self.session(version(headers));
-        let Conversation { slot, input, mut sender, answer, runtime } =
-            self.converse(gate, headers, input, MAX_INFLATED_BYTES).await?;
-        on_thread(move || {
-            let work = slot.work(&runtime);
+        let Exchange { slot, input, mut sender, response, runtime } =
+            self.begin_exchange(admission, headers, input, MAX_INFLATED_BYTES).await?;
+        spawn_request_thread(move || {
+            let compute = slot.begin_compute(&runtime);
             let mut input = input();
-            input.pause(work.clone());
-            sender.pause(work);
-            let cancel = sender.gone();
+            input.release_while_waiting(compute.clone());
+            sender.release_while_waiting(compute);
+            let cancel = sender.disconnected();
             let served = serve(&view, &mut input, session, &mut sender, &Limits::default(), &cancel);
             match served {
                 Ok(served) => {
                     tracing::debug!(repository, ?served, "fetched");
-                    // Whether the client takes the last of it is its own affair.
+                    // The response is complete; a client that disconnects now loses only its own copy.
                     let _ = sender.finish();
                     input.drain();
                 }
                 Err(error) => {
-                    note(&repository, &error);
+                    log_failure(&repository, &error);
                     match error.for_client() {
-                        // An answer that fails might take back what the client has just been told.
+                        // The error is in the response already; aborting the body could discard it.
                         Some(_) => {
                             let _ = sender.finish();
                             input.drain();
@@ -114,11 +116,11 @@ impl Host {
                 }
             }
         })?;
-        git_response("application/x-git-upload-pack-result".into(), answer)
+        git_response("application/x-git-upload-pack-result".into(), response)
     }
 }
 
-fn note(repository: &str, error: &ServeError) {
+fn log_failure(repository: &str, error: &ServeError) {
     match error.kind() {
         Kind::Usage | Kind::Refused | Kind::NotFound | Kind::Transient => {
             tracing::debug!(repository, %error, "a fetch ended early");

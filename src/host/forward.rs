@@ -1,8 +1,8 @@
-//! Pushes to a replica, forwarded to the primary's host.
+//! Pushes to a replica that are forwarded to the host of the primary.
 //!
-//! The client's request goes through as it is, credentials included: the primary decides by itself. Its answer
-//! comes back as it comes, but for the last packet, which waits until this region has the change, too: who pushed
-//! reads their own write here.
+//! The request is passed on as it is, credentials included: the primary authorizes it. The response is streamed back as
+//! it arrives, except for the last packet, which is held back until the change has been replicated into this region. A
+//! client that reads here after its push therefore reads its own write.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,7 +16,7 @@ use futures::stream::BoxStream;
 use futures::{StreamExt as _, stream};
 use serde::{Deserialize, Serialize};
 
-use super::gate::Slot;
+use super::admission::Slot;
 use super::{Host, Refusal, body, git_response};
 use gitferry_base::certificates::{CertificateError, read_certificates};
 use gitferry_base::error::chain;
@@ -26,60 +26,62 @@ use gitferry_engine::ledger::head::{Frontier, Head, RepositoryId, Role};
 use gitferry_engine::region::RegionError;
 use gitferry_git::protocol::{Band, PacketWriter};
 
-/// Marks a forwarded request, with the region that forwards. A replica does not forward it again.
+/// Header of a forwarded request: the region that forwarded it. A replica does not forward such a request again.
 const FORWARDED_BY: HeaderName = HeaderName::from_static("gitferry-forwarded-by");
-/// The id of the repository that a forwarded request is for. Names may mean other repositories in other regions for a
-/// while; a host refuses a request whose name means another one than this here.
+/// Header of a forwarded request: id of the repository. A name may denote different repositories in two regions for a
+/// while; a host refuses a request whose name denotes another repository here.
 const REPOSITORY: HeaderName = HeaderName::from_static("gitferry-repository");
-/// How long it may take to reach another host.
-const CONNECT_TIME: Duration = Duration::from_secs(5);
-/// Another host that says nothing for this long has failed; the check of a huge pack may take minutes.
-const ANSWER_SILENCE: Duration = Duration::from_secs(600);
-/// How often a silent connection to another host is probed.
-const PROBE_EVERY: Duration = Duration::from_secs(15);
-/// Probes without an answer that end a connection.
-const PROBES: u32 = 3;
-/// First and longest pause between two looks at the local head.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_millis(250));
-/// Largest answer that names a frontier, in bytes.
+/// Time limit for connecting to another host.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// Idle timeout of a response from another host. The check of a huge pack may take minutes.
+const RESPONSE_IDLE_TIMEOUT: Duration = Duration::from_secs(600);
+/// Keep-alive: interval between probes of an idle connection to another host.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// Keep-alive: unanswered probes that end a connection.
+const KEEPALIVE_PROBES: u32 = 3;
+/// First interval between two reads of the local head. Intervals grow by half each time.
+const MIN_POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// Longest interval between two reads of the local head.
+const MAX_POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// Largest response with a frontier, in bytes.
 const MAX_FRONTIER_BYTES: usize = 4096;
-/// What ends an answer of receive-pack.
+/// Flush packet, which ends a response of receive-pack.
 const FLUSH: &[u8] = b"0000";
 
-/// Which state a repository is in.
+/// Frontier of one repository, as `…/info/frontier` answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RepositoryFrontier {
-    /// Which repository.
+    /// Id of the repository.
     pub repository: RepositoryId,
-    /// The state.
+    /// Epoch, sequence number and hash of its last change.
     #[serde(flatten)]
     pub frontier: Frontier,
 }
 
-/// The hosts of other regions.
+/// HTTP clients for the hosts of other regions.
 #[derive(Debug)]
 pub struct Forwarder {
     hosts: BTreeMap<String, Arc<OtherHost>>,
 }
 
-/// Why other hosts cannot be talked to.
+/// Failure to set up the clients of other hosts. All of them are faults of the configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ForwarderError {
-    /// The certificates that one is recognised by.
+    /// The CA certificates of a host cannot be read.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
-    /// The HTTP client.
-    #[error("the host of {region} cannot be prepared for: {error}")]
+    /// The HTTP client of a host cannot be built.
+    #[error("the HTTP client for the host of region {region} cannot be set up: {error}")]
     Client {
-        /// Whose host.
+        /// Region of the host.
         region: String,
-        /// Why.
+        /// Error of the HTTP library.
         error: reqwest::Error,
     },
 }
 
 impl ForwarderError {
-    /// What the caller should do.
+    /// Kind of the error, from which the exit code follows.
     pub fn kind(&self) -> gitferry_base::Kind {
         match self {
             ForwarderError::Certificate(error) => error.kind(),
@@ -89,32 +91,35 @@ impl ForwarderError {
 }
 
 impl Forwarder {
-    /// The host of a region, where one is configured.
+    /// The host of a region; `None` if its URL is not configured.
     pub(super) fn host(&self, region: &str) -> Option<Arc<OtherHost>> {
         self.hosts.get(region).cloned()
     }
 
-    /// For hosts by region: where they are, and the file of certificates that they are recognised by, if not by
-    /// those that the system trusts.
+    /// Sets up clients for hosts, each given by its region, its URL and a PEM file of CA certificates; without a file
+    /// the CAs of the system are trusted.
+    ///
+    /// # Errors
+    /// A file cannot be read, or a client cannot be built.
     pub fn new<'a>(
         hosts: impl IntoIterator<Item = (&'a str, String, Option<&'a Path>)>,
     ) -> Result<Self, ForwarderError> {
-        // Where somebody else has chosen already, that is as good.
+        // Fails if a provider is installed already, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let mut all = BTreeMap::new();
         for (region, url, ca) in hosts {
             let fail = |error| ForwarderError::Client { region: region.into(), error };
             let mut client = reqwest::Client::builder()
-                // Credentials go to the host that was configured and nowhere else.
+                // Follows no redirects: credentials go to the configured host only.
                 .redirect(reqwest::redirect::Policy::none())
                 .no_proxy()
-                .connect_timeout(CONNECT_TIME)
-                .read_timeout(ANSWER_SILENCE)
+                .connect_timeout(CONNECT_TIMEOUT)
+                .read_timeout(RESPONSE_IDLE_TIMEOUT)
                 .tcp_nodelay(true)
-                .tcp_keepalive(PROBE_EVERY)
-                .tcp_keepalive_interval(PROBE_EVERY)
-                .tcp_keepalive_retries(PROBES)
-                .http2_keep_alive_interval(PROBE_EVERY);
+                .tcp_keepalive(KEEPALIVE_INTERVAL)
+                .tcp_keepalive_interval(KEEPALIVE_INTERVAL)
+                .tcp_keepalive_retries(KEEPALIVE_PROBES)
+                .http2_keep_alive_interval(KEEPALIVE_INTERVAL);
             if let Some(ca) = ca {
                 let certificates = read_certificates("the certificates of other hosts", ca)?;
                 let certificates: Result<Vec<_>, _> =
@@ -137,31 +142,31 @@ pub(super) struct OtherHost {
     pub(super) client: reqwest::Client,
 }
 
-/// The region that forwards a request, if it is forwarded.
+/// The region that forwarded the request; `None` if the client sent it directly.
 pub(super) fn forwarded_by(headers: &HeaderMap) -> Option<&str> {
     headers.get(FORWARDED_BY).map(|value| value.to_str().unwrap_or("another region"))
 }
 
-/// Refuses a request that was forwarded for another repository than its name means here. `here` is `None` where it means
-/// none. Requests that name no id are for whatever their name means.
-pub(super) fn check_meant(
+/// Refuses a forwarded request whose name denotes another repository here than in the region that forwarded it. `here`
+/// is the repository of that name in this region. Requests without a repository id pass.
+pub(super) fn check_repository_id(
     headers: &HeaderMap,
     name: &str,
     region: &str,
     here: Option<RepositoryId>,
 ) -> Result<(), Refusal> {
-    let Some(meant) = headers.get(REPOSITORY) else { return Ok(()) };
-    let meant: Option<RepositoryId> = meant.to_str().ok().and_then(|id| id.parse().ok());
-    match meant {
-        None => Err(Refusal::Bad(format!("the header {REPOSITORY} is not the id of a repository"))),
+    let Some(expected) = headers.get(REPOSITORY) else { return Ok(()) };
+    let expected: Option<RepositoryId> = expected.to_str().ok().and_then(|id| id.parse().ok());
+    match expected {
+        None => Err(Refusal::BadRequest(format!("the header {REPOSITORY} is not a repository id"))),
         Some(id) if here == Some(id) => Ok(()),
         Some(id) => Err(RegionError::Replaced { name: name.into(), region: region.into(), id }.into()),
     }
 }
 
-/// What the primary has to know of a client's request: `id` is the repository that its name means in `region`, `None`
-/// where the request is to make one.
-pub(super) fn passed_on(headers: &HeaderMap, region: &str, id: Option<RepositoryId>) -> HeaderMap {
+/// The headers of a client's request that the primary needs, with the marks of a forwarded one: `region`, and the `id`
+/// of the repository there, `None` if the request creates it.
+pub(super) fn forwarded_headers(headers: &HeaderMap, region: &str, id: Option<RepositoryId>) -> HeaderMap {
     let names = [
         header::AUTHORIZATION,
         header::CONTENT_TYPE,
@@ -170,17 +175,17 @@ pub(super) fn passed_on(headers: &HeaderMap, region: &str, id: Option<Repository
         header::USER_AGENT,
         HeaderName::from_static("git-protocol"),
     ];
-    let mut passed: HeaderMap =
+    let mut forwarded: HeaderMap =
         names.into_iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone()))).collect();
     let region = HeaderValue::from_str(region).unwrap_or(HeaderValue::from_static("another region"));
-    passed.insert(FORWARDED_BY, region);
+    forwarded.insert(FORWARDED_BY, region);
     let id = id.and_then(|id| HeaderValue::from_str(&id.to_string()).ok());
-    id.map(|id| passed.insert(REPOSITORY, id));
-    passed
+    id.map(|id| forwarded.insert(REPOSITORY, id));
+    forwarded
 }
 
 impl OtherHost {
-    /// What there is to push onto, as this host says.
+    /// Relays this host's advertisement of receive-pack.
     pub(super) async fn advertisement(
         &self,
         repository: &str,
@@ -189,24 +194,24 @@ impl OtherHost {
         region: &str,
     ) -> Result<Response, Refusal> {
         let url = format!("{}/{repository}/info/refs?service=git-receive-pack", self.url);
-        let answer = self.client.get(url).headers(passed_on(headers, region, id)).send().await;
-        let answer = self.taken(answer, "application/x-git-receive-pack-advertisement")?;
-        let pieces = answer.bytes_stream().map(|piece| piece.map_err(reqwest::Error::without_url));
-        git_response("application/x-git-receive-pack-advertisement".into(), Body::from_stream(pieces))
+        let response = self.client.get(url).headers(forwarded_headers(headers, region, id)).send().await;
+        let response = self.check(response, "application/x-git-receive-pack-advertisement")?;
+        let chunks = response.bytes_stream().map(|chunk| chunk.map_err(reqwest::Error::without_url));
+        git_response("application/x-git-receive-pack-advertisement".into(), Body::from_stream(chunks))
     }
 
-    /// An answer of the kind that was asked for, or what to tell the client instead.
-    fn taken(
+    /// Returns a successful response of the expected content type; otherwise the refusal for the client.
+    fn check(
         &self,
-        answer: Result<reqwest::Response, reqwest::Error>,
+        response: Result<reqwest::Response, reqwest::Error>,
         content_type: &str,
     ) -> Result<reqwest::Response, Refusal> {
         let OtherHost { region, url, .. } = self;
         let refuse = |status, what: String| {
             Err(Refusal::Primary(status, format!("the primary {url} in {region} {what}; nothing was pushed")))
         };
-        let answer = match answer {
-            Ok(answer) => answer,
+        let response = match response {
+            Ok(response) => response,
             Err(error) => {
                 let error = error.without_url();
                 let what = if error.is_connect() { "cannot be reached" } else { "did not answer" };
@@ -214,14 +219,15 @@ impl OtherHost {
                 return refuse(StatusCode::SERVICE_UNAVAILABLE, what.into());
             }
         };
-        match answer.status() {
-            StatusCode::OK if answer.headers().get(header::CONTENT_TYPE).is_some_and(|it| it == content_type) => {
-                Ok(answer)
+        match response.status() {
+            StatusCode::OK if response.headers().get(header::CONTENT_TYPE).is_some_and(|sent| sent == content_type) => {
+                Ok(response)
             }
-            StatusCode::UNAUTHORIZED => refuse(StatusCode::UNAUTHORIZED, "does not know you".into()),
-            StatusCode::FORBIDDEN => refuse(StatusCode::FORBIDDEN, "does not let you push".into()),
+            StatusCode::UNAUTHORIZED => refuse(StatusCode::UNAUTHORIZED, "does not know these credentials".into()),
+            StatusCode::FORBIDDEN => refuse(StatusCode::FORBIDDEN, "does not allow this client to push".into()),
             StatusCode::CONFLICT => {
-                let what = "has another repository of that name by now, or none; fetch again when it has come here";
+                let what =
+                    "has another repository of that name by now, or none; fetch again once it is replicated here";
                 refuse(StatusCode::CONFLICT, what.into())
             }
             status => {
@@ -231,19 +237,19 @@ impl OtherHost {
         }
     }
 
-    /// The state that a repository is in there.
+    /// The frontier of a repository in the region of this host.
     async fn frontier(&self, repository: &str, headers: &HeaderMap) -> Result<RepositoryFrontier, String> {
         let url = format!("{}/{repository}/info/frontier", self.url);
-        let mut passed = HeaderMap::new();
-        headers.get(header::AUTHORIZATION).map(|value| passed.insert(header::AUTHORIZATION, value.clone()));
+        let mut credentials = HeaderMap::new();
+        headers.get(header::AUTHORIZATION).map(|value| credentials.insert(header::AUTHORIZATION, value.clone()));
         let text = |error: reqwest::Error| chain(&error.without_url());
-        let answer = self.client.get(url).headers(passed).send().await.map_err(text)?;
-        let mut answer = answer.error_for_status().map_err(text)?;
+        let response = self.client.get(url).headers(credentials).send().await.map_err(text)?;
+        let mut response = response.error_for_status().map_err(text)?;
         let mut body = Vec::new();
-        while let Some(piece) = answer.chunk().await.map_err(text)? {
-            body.extend_from_slice(&piece);
+        while let Some(chunk) = response.chunk().await.map_err(text)? {
+            body.extend_from_slice(&chunk);
             if body.len() > MAX_FRONTIER_BYTES {
-                return Err("its answer is too long".into());
+                return Err(format!("its frontier has more than {MAX_FRONTIER_BYTES} bytes"));
             }
         }
         serde_json::from_slice(&body).map_err(|error| error.to_string())
@@ -251,7 +257,7 @@ impl OtherHost {
 }
 
 impl Host {
-    /// The host that a push to a repository is forwarded to, if it is.
+    /// The host to which pushes to a repository are forwarded; `None` if they are not.
     pub(super) fn forwards_to(&self, head: &Head, headers: &HeaderMap) -> Option<Arc<OtherHost>> {
         let forwarder = self.forwarder.as_ref().filter(|_| forwarded_by(headers).is_none())?;
         if head.role != Role::Replica {
@@ -260,7 +266,7 @@ impl Host {
         forwarder.hosts.get(&head.epoch.region).cloned()
     }
 
-    /// Sends a push on, and its answer back.
+    /// Forwards a push and relays its response.
     pub(super) async fn forward_push(
         self: Arc<Self>,
         primary: Arc<OtherHost>,
@@ -269,41 +275,41 @@ impl Host {
         headers: &HeaderMap,
         input: Body,
     ) -> Result<Response, Refusal> {
-        let slot = self.gate.enter().await?;
-        let input = body::begin(body::pieces(input, self.limits.request_silence, Some(slot.clone()))).await?;
+        let slot = self.admission.admit().await?;
+        let input = body::await_first(body::chunks(input, self.limits.request_silence, Some(slot.clone()))).await?;
         let url = format!("{}/{repository}/git-receive-pack", primary.url);
-        let request = primary.client.post(url).headers(passed_on(headers, &self.region.name, id));
-        let answer = request.body(reqwest::Body::wrap_stream(input)).send().await;
+        let request = primary.client.post(url).headers(forwarded_headers(headers, &self.region.name, id));
+        let response = request.body(reqwest::Body::wrap_stream(input)).send().await;
         let content_type = "application/x-git-receive-pack-result";
-        let answer = primary.taken(answer, content_type)?;
+        let response = primary.check(response, content_type)?;
         let headers = headers.clone();
         let relay = Relay {
-            answer: answer.bytes_stream().boxed(),
-            held: Held::default(),
+            response: response.bytes_stream().boxed(),
+            tail: HeldTail::default(),
             ended: false,
-            push: Forwarded { host: self, primary, id, repository, headers, _slot: slot },
+            push: ForwardedPush { host: self, primary, id, repository, headers, _slot: slot },
         };
-        let pieces = stream::unfold(relay, |mut relay| async move { Some((relay.next().await?, relay)) });
-        git_response(content_type.into(), Body::from_stream(pieces))
+        let chunks = stream::unfold(relay, |mut relay| async move { Some((relay.next().await?, relay)) });
+        git_response(content_type.into(), Body::from_stream(chunks))
     }
 }
 
-/// The answer to a forwarded push on its way back.
+/// The response to a forwarded push, relayed to the client.
 struct Relay {
-    answer: BoxStream<'static, Result<Bytes, reqwest::Error>>,
-    held: Held,
+    response: BoxStream<'static, Result<Bytes, reqwest::Error>>,
+    tail: HeldTail,
     ended: bool,
-    push: Forwarded,
+    push: ForwardedPush,
 }
 
 impl Relay {
     async fn next(&mut self) -> Option<Result<Bytes, reqwest::Error>> {
         while !self.ended {
-            match self.answer.next().await {
-                Some(Ok(piece)) => {
-                    let free = self.held.pass(&piece);
-                    if !free.is_empty() {
-                        return Some(Ok(free.into()));
+            match self.response.next().await {
+                Some(Ok(chunk)) => {
+                    let released = self.tail.push(&chunk);
+                    if !released.is_empty() {
+                        return Some(Ok(released.into()));
                     }
                 }
                 Some(Err(error)) => {
@@ -312,8 +318,8 @@ impl Relay {
                 }
                 None => {
                     self.ended = true;
-                    let message = self.push.until_here().await.err();
-                    return Some(Ok(self.held.end(message.as_deref()).into()));
+                    let message = self.push.wait_until_replicated().await.err();
+                    return Some(Ok(self.tail.end(message.as_deref()).into()));
                 }
             }
         }
@@ -321,25 +327,25 @@ impl Relay {
     }
 }
 
-/// The end of an answer, which is kept back: a client believes that a push is over when the last flush packet
-/// has come.
+/// Holds back the last four bytes of a response: a client considers its push done when the last flush packet arrives.
 #[derive(Debug, Default)]
-struct Held {
+struct HeldTail {
+    /// The first five bytes: the length of the first packet, and its band.
     front: Vec<u8>,
     tail: Vec<u8>,
 }
 
-impl Held {
-    /// Takes a piece, and gives back what may go on.
-    fn pass(&mut self, piece: &[u8]) -> Vec<u8> {
+impl HeldTail {
+    /// Takes a chunk, and returns the bytes that may be sent on.
+    fn push(&mut self, chunk: &[u8]) -> Vec<u8> {
         let missing = (FLUSH.len() + 1).saturating_sub(self.front.len());
-        self.front.extend_from_slice(&piece[..missing.min(piece.len())]);
-        self.tail.extend_from_slice(piece);
+        self.front.extend_from_slice(&chunk[..missing.min(chunk.len())]);
+        self.tail.extend_from_slice(chunk);
         let keep = self.tail.split_off(self.tail.len().saturating_sub(FLUSH.len()));
         std::mem::replace(&mut self.tail, keep)
     }
 
-    /// The rest, with a message for the person who pushes in front where there is a band for it.
+    /// Returns the rest. A message is put before it as progress, if the response has side bands and ends with a flush.
     fn end(&mut self, message: Option<&str>) -> Vec<u8> {
         let mut rest = Vec::new();
         let banded = self.front.get(FLUSH.len()).is_some_and(|band| (1..=3).contains(band));
@@ -348,7 +354,7 @@ impl Held {
             && self.tail == FLUSH
         {
             let text = format!("{message}\n");
-            // Into memory: cannot fail.
+            // Writing to memory does not fail.
             let _ = PacketWriter::new(&mut rest).parts(&[&[Band::Progress as u8], text.as_bytes()]);
         }
         rest.append(&mut self.tail);
@@ -356,50 +362,52 @@ impl Held {
     }
 }
 
-/// A push that the primary has answered.
-struct Forwarded {
+/// A forwarded push that the primary has answered.
+struct ForwardedPush {
     host: Arc<Host>,
     primary: Arc<OtherHost>,
-    /// The repository here; `None` where there was none before the push.
+    /// Repository in this region; `None` if the push created it.
     id: Option<RepositoryId>,
     repository: String,
     headers: HeaderMap,
     _slot: Slot,
 }
 
-impl Forwarded {
-    /// Waits, not for ever, until this region has what the primary has. Fails with what to tell the client.
-    async fn until_here(&self) -> Result<(), String> {
-        let waited = tokio::time::timeout(self.host.limits.forward_wait, self.caught_up()).await;
+impl ForwardedPush {
+    /// Waits at most `forward_wait` until this region has the state of the primary. The error is a message for the
+    /// client.
+    async fn wait_until_replicated(&self) -> Result<(), String> {
+        let waited = tokio::time::timeout(self.host.limits.forward_wait, self.catch_up()).await;
         let reason = match waited {
             Ok(Ok(())) => return Ok(()),
             Ok(Err(reason)) => reason,
-            Err(_) => "it takes too long".into(),
+            Err(_) => "the wait for replication timed out".into(),
         };
-        let (region, repository) = (&self.host.region.name, &self.repository);
-        tracing::warn!(region, repository, reason, "a forwarded push was answered before it was here");
+        let region = &self.host.region.name;
+        let repository = &self.repository;
+        tracing::warn!(region, repository, reason, "a forwarded push was answered before it was replicated here");
         Err(format!("the push went to {}; {region} will have it later", self.primary.url))
     }
 
-    async fn caught_up(&self) -> Result<(), String> {
+    async fn catch_up(&self) -> Result<(), String> {
         let there = self.primary.frontier(&self.repository, &self.headers).await?;
         if self.id.is_some_and(|here| here != there.repository) {
             return Err("the primary has another repository of that name".into());
         }
         let id = there.repository;
         let Frontier { epoch, seq, .. } = there.frontier;
-        // A worker beside this host may not have heard of it.
+        // A worker that listens to this host may not have received the event of the primary.
         self.host.events.publish(Event { region: self.primary.region.clone(), repository: id, seq });
-        let mut pause = PAUSES.0;
+        let mut interval = MIN_POLL_INTERVAL;
         loop {
             let item = read_head(&*self.host.region.table, id).await.map_err(|error| error.to_string())?;
             match item.map(|item| item.head.frontier) {
                 Some(here) if (here.epoch, here.seq) >= (epoch, seq) => return Ok(()),
-                None if self.id.is_some() => return Err("the repository is gone here".into()),
+                None if self.id.is_some() => return Err("the repository was deleted here".into()),
                 _ => {}
             }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 3 / 2).min(PAUSES.1);
+            tokio::time::sleep(interval).await;
+            interval = (interval * 3 / 2).min(MAX_POLL_INTERVAL);
         }
     }
 }
@@ -408,25 +416,25 @@ impl Forwarded {
 mod tests {
     use super::*;
 
-    fn through(pieces: &[&[u8]], message: Option<&str>) -> (Vec<u8>, Vec<u8>) {
-        let mut held = Held::default();
-        let passed = pieces.iter().flat_map(|piece| held.pass(piece)).collect();
-        (passed, held.end(message))
+    fn through(chunks: &[&[u8]], message: Option<&str>) -> (Vec<u8>, Vec<u8>) {
+        let mut tail = HeldTail::default();
+        let passed = chunks.iter().flat_map(|chunk| tail.push(chunk)).collect();
+        (passed, tail.end(message))
     }
 
     #[test]
     fn only_the_last_packet_is_held_back() {
         let answer = b"000b\x02hello\n000a\x01unpk0000";
         for cut in 0..answer.len() {
-            let pieces = [&answer[..cut], &answer[cut..]];
-            assert_eq!(through(&pieces, None), (answer[..answer.len() - 4].to_vec(), FLUSH.to_vec()));
-            let (passed, rest) = through(&pieces, Some("late"));
+            let chunks = [&answer[..cut], &answer[cut..]];
+            assert_eq!(through(&chunks, None), (answer[..answer.len() - 4].to_vec(), FLUSH.to_vec()));
+            let (passed, rest) = through(&chunks, Some("late"));
             assert_eq!((passed.len(), rest.as_slice()), (answer.len() - 4, &b"000a\x02late\n0000"[..]));
         }
     }
 
     #[test]
-    fn nothing_is_put_where_it_does_not_belong() {
+    fn a_message_is_added_only_to_side_bands_before_a_flush() {
         assert_eq!(through(&[b"000eunpack ok\n", b"0000"], Some("late")).1, FLUSH);
         assert_eq!(through(&[b"0006\x01a0004"], Some("late")).1, b"0004");
         assert_eq!(through(&[b"00"], Some("late")), (Vec::new(), b"00".to_vec()));

@@ -1,5 +1,5 @@
-//! `PUT …/info/head`: lets `HEAD` name another branch, which no push can. The body is that of Git's file `HEAD`:
-//! `ref: refs/heads/BRANCH`. Links to this host as a remote with `provider = "gitferry"` use it.
+//! `PUT …/info/head`: sets the default branch, which no push can do. The body has the format of Git's file `HEAD`:
+//! `ref: refs/heads/BRANCH`. Links to this host as a remote with `provider = "gitferry"` send it.
 
 use axum::body::Body;
 use axum::http::request::Parts;
@@ -14,11 +14,11 @@ use gitferry_engine::announce::Event;
 use gitferry_git::refname::MAX_REF_NAME_BYTES;
 use gitferry_git::refs::RefName;
 
-/// Most bytes of a body: a name and what stands before it.
+/// Largest body, in bytes: `ref: `, a ref name and white space.
 const MAX_BODY_BYTES: usize = MAX_REF_NAME_BYTES + 16;
 
 impl Host {
-    /// A client that may push to a repository may set `HEAD` to a branch that is there.
+    /// Sets `HEAD` to an existing branch, for a client with write access.
     pub(super) async fn put_head(&self, route: &Route, parts: &Parts, body: Body) -> Result<Response, Refusal> {
         let identity = self.authorize(&parts.headers, &route.repository, Access::Write)?;
         let kind = parts.headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
@@ -26,16 +26,17 @@ impl Host {
             return Err(Refusal::MediaType("text/plain"));
         }
         let reading = tokio::time::timeout(self.limits.request_silence, axum::body::to_bytes(body, MAX_BODY_BYTES));
-        let text = reading.await.map_err(|_| Refusal::Silent)?;
-        let text = text.map_err(|_| Refusal::Bad(format!("the body has more than {MAX_BODY_BYTES} bytes")))?;
-        let branch = branch_of(&text).ok_or_else(|| Refusal::Bad("the body is not `ref: refs/heads/BRANCH`".into()))?;
+        let text = reading.await.map_err(|_| Refusal::IdleTimeout)?;
+        let text = text.map_err(|_| Refusal::BadRequest(format!("the body has more than {MAX_BODY_BYTES} bytes")))?;
+        let branch =
+            branch_of(&text).ok_or_else(|| Refusal::BadRequest("the body is not `ref: refs/heads/BRANCH`".into()))?;
         match self.region.set_default_branch(&route.repository, &branch, false, &identity.name).await {
             Ok(item) => {
-                let (region, repository, seq) = (self.region.name.clone(), item.id, item.head.frontier.seq);
-                self.events.publish(Event { region, repository, seq });
+                let seq = item.head.frontier.seq;
+                self.events.publish(Event { region: self.region.name.clone(), repository: item.id, seq });
                 Ok(StatusCode::NO_CONTENT.into_response())
             }
-            // The rule is the client's to know: no such branch, a replica, a frozen repository.
+            // A reason for the client: no such branch, a replica, a frozen repository.
             Err(error) if error.kind() == Kind::Refused => {
                 Ok((StatusCode::CONFLICT, format!("{error}\n")).into_response())
             }

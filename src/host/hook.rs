@@ -1,6 +1,6 @@
-//! A pre-receive hook at a URL.
+//! Pre-receive hook at a URL.
 //!
-//! It is sent `POST` with this JSON:
+//! The host sends a `POST` with this JSON:
 //!
 //! ```json
 //! { "repository": "team/app", "actor": "ann", "object_format": "sha1",
@@ -9,15 +9,15 @@
 //!   "quarantine": "https://git.example/_quarantine/<secret>" }
 //! ```
 //!
-//! `old` is null for a new ref, `new` for one that is deleted; bytes of names that are not UTF-8 arrive as
-//! U+FFFD. The repository as it would be after the push can be fetched from `quarantine` with Git (also with
-//! `--filter=blob:none`) until the hook has answered. Its answer is status 200 and
+//! `old` is null for a new ref, `new` for a deleted one; bytes of names that are not UTF-8 are replaced by U+FFFD.
+//! Until the hook has answered, Git can fetch the repository as it would be after the push from `quarantine` (also with
+//! `--filter=blob:none`). The hook answers with status 200 and
 //!
 //! ```json
 //! { "accept": false, "messages": ["no binaries in this repository"] }
 //! ```
 //!
-//! Any other answer, and none in time, refuses the push.
+//! Any other answer, and none within the timeout, refuses the push.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,10 +30,10 @@ use tokio::runtime::Handle;
 use super::quarantines::Quarantines;
 use gitferry_git::receive_pack::{Command, HookError, HookInput, HookVerdict, MAX_HOOK_OUTPUT_BYTES, PreReceive};
 
-/// How long it may take to reach a hook.
+/// Time limit for connecting to a hook.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Asks a URL about each push.
+/// A hook that is asked over HTTP about each push.
 #[derive(Debug)]
 pub struct HttpHook {
     url: String,
@@ -45,17 +45,17 @@ pub struct HttpHook {
 }
 
 #[derive(Serialize)]
-struct Question<'a> {
+struct HookRequest<'a> {
     repository: &'a str,
     actor: &'a str,
     object_format: String,
-    commands: Vec<Asked>,
+    commands: Vec<CommandPayload>,
     push_options: Vec<String>,
     quarantine: &'a str,
 }
 
 #[derive(Serialize)]
-struct Asked {
+struct CommandPayload {
     #[serde(rename = "ref")]
     name: String,
     old: Option<String>,
@@ -63,14 +63,17 @@ struct Asked {
 }
 
 #[derive(Deserialize)]
-struct Answer {
+struct HookResponse {
     accept: bool,
     #[serde(default)]
     messages: Vec<String>,
 }
 
 impl HttpHook {
-    /// A hook at a URL. `token` is sent along. Call it on a thread of the runtime.
+    /// Creates the hook at `url`. `token` is sent as a bearer token. Call it within a runtime.
+    ///
+    /// # Errors
+    /// The URL or the token is not valid; the text names the configuration key.
     pub fn new(
         url: &str,
         token: Option<String>,
@@ -82,15 +85,15 @@ impl HttpHook {
         if let Some(value) = &mut authorization {
             value.set_sensitive(true);
         }
-        // A verdict from somewhere else than configured is none.
+        // Follows no redirects: only the configured URL may accept a push.
         let client = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT).redirect(redirect::Policy::none());
         let client = client.build().map_err(|error| format!("pre_receive.url {url}: {error}"))?;
         reqwest::Url::parse(url).map_err(|error| format!("pre_receive.url {url}: {error}"))?;
         Ok(HttpHook { url: url.into(), authorization, timeout, client, quarantines, runtime: Handle::current() })
     }
 
-    async fn ask(&self, question: &Question<'_>) -> Result<HookVerdict, HookError> {
-        let mut request = self.client.post(&self.url).json(question);
+    async fn ask(&self, payload: &HookRequest<'_>) -> Result<HookVerdict, HookError> {
+        let mut request = self.client.post(&self.url).json(payload);
         if let Some(authorization) = &self.authorization {
             request = request.header(AUTHORIZATION, authorization);
         }
@@ -106,7 +109,8 @@ impl HttpHook {
                 return Err(HookError::Answer(format!("its answer is longer than {MAX_HOOK_OUTPUT_BYTES} bytes")));
             }
         }
-        let answer: Answer = serde_json::from_slice(&body).map_err(|error| HookError::Answer(error.to_string()))?;
+        let answer: HookResponse =
+            serde_json::from_slice(&body).map_err(|error| HookError::Answer(error.to_string()))?;
         let output = answer.messages.iter().flat_map(|message| message.lines()).map(String::from).collect();
         Ok(HookVerdict { accepted: answer.accept, output })
     }
@@ -114,18 +118,22 @@ impl HttpHook {
 
 impl PreReceive for HttpHook {
     fn judge(&self, push: &HookInput<'_>) -> Result<HookVerdict, HookError> {
-        let shown = self.quarantines.show(push.view_after()?);
+        let published = self.quarantines.publish(push.view_after()?);
         let id = |id: &Option<gix::ObjectId>| id.map(|id| id.to_string());
-        let asked = |Command { name, old, new }: &Command| Asked { name: name.to_string(), old: id(old), new: id(new) };
-        let question = Question {
+        let payload = |Command { name, old, new }: &Command| CommandPayload {
+            name: name.to_string(),
+            old: id(old),
+            new: id(new),
+        };
+        let request = HookRequest {
             repository: push.repository,
             actor: push.actor,
             object_format: push.format.to_string(),
-            commands: push.commands.iter().map(asked).collect(),
+            commands: push.commands.iter().map(payload).collect(),
             push_options: push.options.iter().map(ToString::to_string).collect(),
-            quarantine: &shown.url,
+            quarantine: &published.url,
         };
-        let verdict = self.runtime.block_on(async { tokio::time::timeout(self.timeout, self.ask(&question)).await });
+        let verdict = self.runtime.block_on(async { tokio::time::timeout(self.timeout, self.ask(&request)).await });
         verdict.unwrap_or(Err(HookError::Timeout(self.timeout)))
     }
 }

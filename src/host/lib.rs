@@ -1,18 +1,19 @@
-//! The host of one region: Git over smart HTTP (gitprotocol-http) on the region's repositories.
+//! Host of one region: serves the region's repositories with Git over smart HTTP (gitprotocol-http) and Git LFS.
 //!
-//! This layer knows HTTP, who asks and which repository is meant; everything about Git is in `git/`, run on
-//! a thread for each request, as many at a time as its [`HostLimits`] say.
+//! This layer covers HTTP, authentication and routing to repositories. The Git protocol is implemented in
+//! `gitferry_git` and runs on one thread per request, within the [`HostLimits`].
 
+mod admission;
 pub mod auth;
-pub mod birthplace;
 mod body;
 pub mod client;
+pub mod create_on_push;
 mod cross_site;
+mod drain;
+mod fair_share;
 mod fetch;
 pub mod forward;
-mod gate;
 pub mod head;
-mod hold;
 pub mod hook;
 mod lfs;
 pub mod listen;
@@ -24,7 +25,6 @@ pub mod push_policies;
 pub mod quarantines;
 mod rebinding;
 pub mod route;
-mod shares;
 pub mod tokens;
 pub mod views;
 
@@ -41,11 +41,11 @@ use axum::response::{IntoResponse as _, Response};
 use tokio::runtime::Handle;
 use tracing::Instrument as _;
 
+use admission::{Admission, Slot};
 use auth::{Access, Authorizer, Denied, Identity};
-use birthplace::Upstream;
 use client::Client;
+use create_on_push::Upstream;
 use forward::{Forwarder, RepositoryFrontier};
-use gate::{Gate, Slot};
 use gitferry_base::Kind;
 use gitferry_config::{HostLimits, Network};
 use gitferry_engine::announce::Sink;
@@ -54,40 +54,40 @@ use gitferry_git::limits::WALK_STACK_BYTES;
 use gitferry_git::local::RefPatterns;
 use gitferry_git::protocol::{Service as GitService, Version};
 use gitferry_git::refname::NameError;
-use listen::Door;
+use listen::ClientConnection;
 use push_policies::PushPolicies;
 use quarantines::Quarantines;
 use route::{Route, Service};
 use views::Views;
 
-/// How to serve.
+/// Options of a [`Host`].
 #[derive(Clone, Debug, Default)]
 pub struct HostOptions {
-    /// How much it takes on at a time, and how long it waits for whom.
+    /// Limits on concurrency, and timeouts.
     pub limits: HostLimits,
-    /// What pushes are accepted.
+    /// Rules that pushes have to meet, by repository.
     pub policies: PushPolicies,
-    /// Refs that nobody is shown; `None` for none. The policies say the same.
+    /// Refs that are hidden from every client; `None` hides none. The same patterns have to be in `policies`.
     pub hidden: Option<RefPatterns>,
-    /// Pushes that hooks are looking at.
+    /// Pushes in quarantine that hooks at a URL may fetch from.
     pub quarantines: Option<Arc<Quarantines>>,
-    /// Whether fetches may want refs by name.
+    /// True if fetches may want refs by name (`ref-in-want` of protocol version 2).
     pub ref_in_want: bool,
-    /// Whether a push to a name that there is no repository of makes one.
+    /// True if a push to a name without a repository creates the repository.
     pub create_on_push: bool,
-    /// Proxies in front of it that are believed.
+    /// Networks of the proxies whose forwarding headers are trusted.
     pub trusted_proxies: Vec<Network>,
-    /// The links that bring repositories here; those are not made here.
+    /// Links that replicate repositories into this region. A push does not create those here.
     pub upstreams: Vec<Upstream>,
-    /// Where the hosts of regions are reached, by region.
+    /// URLs of the hosts, by region.
     pub urls: BTreeMap<String, String>,
-    /// Where this host is reached, for the hrefs of Git LFS; what a client has used when left out.
+    /// URL of this host for the hrefs of Git LFS; by default the URL that the client has used.
     pub url: Option<String>,
-    /// Forwards pushes to replicas; without, they are refused.
+    /// Forwards pushes to the primary; without one, a push to a replica is refused.
     pub forwarder: Option<Arc<Forwarder>>,
 }
 
-/// A region's host.
+/// The Git host of one region.
 #[derive(Debug)]
 pub struct Host {
     region: Region,
@@ -103,16 +103,16 @@ pub struct Host {
     transfers: lfs::Transfers,
     authorizer: Arc<dyn Authorizer>,
     events: Arc<dyn Sink>,
-    gate: Gate,
-    /// For what hooks ask about a push that has passed the other gate: they must not wait for each other.
-    hook_gate: Gate,
+    admission: Admission,
+    /// Separate admission for the fetches of hooks: a push waits for its hook while it holds a slot of `admission`.
+    hook_admission: Admission,
     limits: HostLimits,
     forwarder: Option<Arc<Forwarder>>,
     metrics: metrics::Metrics,
 }
 
 impl Host {
-    /// A host for a region.
+    /// Creates the host of `region`. `events` receives every change that is committed here.
     pub fn new(
         region: Region,
         authorizer: Arc<dyn Authorizer>,
@@ -133,7 +133,8 @@ impl Host {
             forwarder,
         } = options;
         let views = Arc::new(Views::new(region.clone(), hidden));
-        let (gate, hook_gate) = (Gate::new(&limits), Gate::new(&limits));
+        let admission = Admission::new(&limits);
+        let hook_admission = Admission::new(&limits);
         let transfers = lfs::Transfers::new(&limits);
         Arc::new(Host {
             region,
@@ -149,83 +150,82 @@ impl Host {
             transfers,
             authorizer,
             events,
-            gate,
-            hook_gate,
+            admission,
+            hook_admission,
             limits,
             forwarder,
             metrics: metrics::Metrics::default(),
         })
     }
 
-    /// Its HTTP service.
+    /// The HTTP service of this host.
     pub fn router(self: Arc<Self>) -> Router {
         Router::new().fallback(answer).with_state(self)
     }
 
     /// Waits until no Git request is in progress.
-    pub async fn until_idle(&self) {
-        self.gate.until_empty().await;
+    pub async fn wait_until_idle(&self) {
+        self.admission.wait_until_idle().await;
     }
 }
 
-/// Names a request in its answer, as in the log.
+/// Response header with the id of the request, which is also in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// Where health is answered: never refused for want of room.
+/// Path of the liveness check. Never refused when the host is busy.
 const HEALTH: &str = "/_health";
-/// Where is answered whether the region's stores can be used: never refused for want of room.
+/// Path of the readiness check: are the stores of the region usable? Never refused when the host is busy.
 const READY: &str = "/_ready";
-
-/// Where the figures of the host are, for Prometheus.
+/// Path of the metrics, in Prometheus's text format.
 const METRICS: &str = "/_metrics";
 
-/// Why a request is refused before Git has a say.
+/// Reason for refusing a request before the Git protocol begins.
 #[derive(Debug)]
 enum Refusal {
     Denied(Denied),
-    /// A rule forbids it: the rule, and the way out.
+    /// Forbidden by a rule. The text names the rule and the alternative.
     Forbidden(String),
     NotFound,
-    /// No repository can have that name.
+    /// The path holds a name that no repository can have.
     Name(NameError),
     Method,
-    /// It asks for a host of another name.
-    NotMeant,
-    /// A web page of another site sends it.
+    /// The request is addressed to another host.
+    Misdirected,
+    /// A web page of another site made the browser send the request.
     CrossSite,
-    Bad(String),
-    /// A body of another kind than is understood.
+    BadRequest(String),
+    /// The body has another media type than this one.
     MediaType(&'static str),
-    /// The client asked and then said nothing.
-    Silent,
-    /// Too much is going on.
+    /// The body did not arrive within the idle timeout.
+    IdleTimeout,
+    /// Admission control refused the request.
     Busy,
-    /// The primary's host did not take a forwarded push.
+    /// The primary's host refused a forwarded push, or could not be reached.
     Primary(StatusCode, String),
     Region(RegionError),
 }
 
-impl From<gate::Busy> for Refusal {
-    fn from(_: gate::Busy) -> Self {
+impl From<admission::Busy> for Refusal {
+    fn from(_: admission::Busy) -> Self {
         Refusal::Busy
     }
 }
 
-/// Of a request's body.
+/// Converts errors of reading a request's body.
 impl From<std::io::Error> for Refusal {
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
-            std::io::ErrorKind::TimedOut => Refusal::Silent,
+            std::io::ErrorKind::TimedOut => Refusal::IdleTimeout,
             std::io::ErrorKind::ResourceBusy => Refusal::Busy,
-            _ => Refusal::Bad(format!("the request's body ends early: {error}")),
+            _ => Refusal::BadRequest(format!("the request's body ends early: {error}")),
         }
     }
 }
 
-impl From<route::Astray> for Refusal {
-    fn from(astray: route::Astray) -> Self {
-        match astray {
-            route::Astray::Nothing => Refusal::NotFound,
-            route::Astray::Name(error) => Refusal::Name(error),
+impl From<route::RouteError> for Refusal {
+    fn from(error: route::RouteError) -> Self {
+        match error {
+            route::RouteError::NotFound => Refusal::NotFound,
+            route::RouteError::InvalidName(error) => Refusal::Name(error),
         }
     }
 }
@@ -241,17 +241,17 @@ impl From<RegionError> for Refusal {
 
 async fn answer(State(host): State<Arc<Host>>, request: Request) -> Response {
     let (mut parts, body) = request.into_parts();
-    let door = parts.extensions.remove::<Arc<Door>>();
-    let peer = door.as_ref().and_then(|door| Some(door.peer?.ip()));
-    let seen = proxies::seen(peer, &host.trusted_proxies, &parts.headers);
-    let client = Client::new(host.region.clock.new_id().simple().to_string(), seen, door);
-    // What stands behind it is a secret.
+    let connection = parts.extensions.remove::<Arc<ClientConnection>>();
+    let peer = connection.as_ref().and_then(|connection| Some(connection.peer?.ip()));
+    let info = proxies::client_info(peer, &host.trusted_proxies, &parts.headers);
+    let client = Client::new(host.region.clock.new_id().simple().to_string(), info, connection);
+    // The rest of a quarantine's path is a secret.
     let path = if parts.uri.path().starts_with(quarantines::PREFIX) { quarantines::PREFIX } else { parts.uri.path() };
-    // Of the highest level, so that it is there for whatever is logged within.
+    // At the highest level, so that messages of every level have it as context.
     let span = tracing::error_span!(
         "request",
         request_id = client.request_id,
-        address = client.seen.address.map(tracing::field::display),
+        address = client.info.address.map(tracing::field::display),
         method = %parts.method,
         path,
         repository = tracing::field::Empty,
@@ -261,29 +261,33 @@ async fn answer(State(host): State<Arc<Host>>, request: Request) -> Response {
 }
 
 impl Host {
-    /// Answers a request once its body has been read or given up.
+    /// Answers a request. The response begins when the body has been read or dropped; see [`drain`].
     async fn respond(self: Arc<Self>, client: Arc<Client>, parts: Parts, body: Body) -> Response {
         let start = tokio::time::Instant::now();
-        let (body, watch) = hold::watch(&parts.headers, body);
+        let (body, delay) = drain::track(&parts.headers, body);
         let request = Request::from_parts(parts, body);
-        // What stands behind the prefix is a secret.
+        // The rest of a quarantine's path is a secret.
         let is_secret = request.uri().path().starts_with(quarantines::PREFIX);
         let path = if is_secret { quarantines::PREFIX } else { request.uri().path() }.to_owned();
-        let silence = self.limits.request_silence;
-        let reserved =
-            client.door.as_ref().is_some_and(|door| door.reserved) && ![HEALTH, READY].contains(&request.uri().path());
-        let routed = match (self.is_meant(&request), self.is_cross_site(&request, &client)) {
-            (false, _) => Err(Refusal::NotMeant),
-            (true, true) => Err(Refusal::CrossSite),
-            (true, false) if reserved => Err(Refusal::Busy),
-            (true, false) => client.clone().scope(self.route(request)).await,
+        let idle_timeout = self.limits.request_silence;
+        let is_reserved = client.connection.as_ref().is_some_and(|connection| connection.reserved);
+        let is_health_check = [HEALTH, READY].contains(&request.uri().path());
+        let routed = if !self.is_addressed_here(&request) {
+            Err(Refusal::Misdirected)
+        } else if self.is_cross_site(&request, &client) {
+            Err(Refusal::CrossSite)
+        } else if is_reserved && !is_health_check {
+            Err(Refusal::Busy)
+        } else {
+            client.clone().scope(self.route(request)).await
         };
         let response = routed.unwrap_or_else(|refusal| match refusal {
-            // The path as it stood in the URL: it has no control characters.
+            // The path as in the URL, percent-encoded: it has no control characters.
             Refusal::NotFound => (StatusCode::NOT_FOUND, format!("not found: {path}\n")).into_response(),
             refusal => refuse(refusal),
         });
-        let mut response = watch.hold(response, silence, || client.is_revoked(), || refuse(Refusal::Busy)).await;
+        let mut response =
+            delay.until_read(response, idle_timeout, || client.is_revoked(), || refuse(Refusal::Busy)).await;
         if let Ok(id) = HeaderValue::from_str(&client.request_id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
@@ -292,27 +296,28 @@ impl Host {
         response
     }
 
-    /// Whether a request may be answered here at all; see [`rebinding`].
-    fn is_meant(&self, request: &Request) -> bool {
-        if !self.authorizer.lets_everybody_in() {
+    /// Returns true if the request is addressed to this host. A host with authentication accepts every name; see
+    /// [`rebinding`].
+    fn is_addressed_here(&self, request: &Request) -> bool {
+        if !self.authorizer.allows_anonymous() {
             return true;
         }
         let header = request.headers().get(header::HOST);
         let asked = match (request.uri().authority(), header) {
             (Some(authority), _) => authority.as_str(),
             (None, Some(header)) => header.to_str().unwrap_or_default(),
-            // Older than the header: no browser.
+            // HTTP/1.0 without the header: not a browser.
             (None, None) => return true,
         };
-        rebinding::is_ours(asked, self.urls.get(&self.region.name).map(String::as_str))
+        rebinding::is_own_authority(asked, self.urls.get(&self.region.name).map(String::as_str))
     }
 
-    /// Whether a web page of another site sends a request; see [`cross_site`].
+    /// Returns true if a web page of another site made the browser send the request; see [`cross_site`].
     fn is_cross_site(&self, request: &Request, client: &Client) -> bool {
         let header = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
         let asked = request.uri().authority().map(|authority| authority.as_str()).or(header);
         let own = self.urls.get(&self.region.name).map(|url| cross_site::authority_of(url));
-        let forwarded = client.seen.host.as_ref().map(|host| host.as_str());
+        let forwarded = client.info.host.as_ref().map(|host| host.as_str());
         cross_site::is_cross_site(request.headers(), asked.into_iter().chain(own).chain(forwarded))
     }
 
@@ -333,7 +338,7 @@ impl Host {
         tracing::Span::current().record("repository", &route.repository);
         let (parts, body) = request.into_parts();
         match (route.service, &parts.method) {
-            // The body of an answer to HEAD is not sent.
+            // The server omits the body of a response to HEAD.
             (Service::InfoRefs, &Method::GET | &Method::HEAD) => self.info_refs(route, &parts).await,
             (Service::Frontier, &Method::GET | &Method::HEAD) => self.frontier(&route.repository, &parts.headers).await,
             (Service::UploadPack, &Method::POST) => self.upload_pack(route, &parts.headers, body).await,
@@ -348,9 +353,9 @@ impl Host {
         }
     }
 
-    /// Says whether the region can be used. Why it cannot is for the operator's log: any client may ask.
+    /// Answers the readiness check. The reason of a failure goes to the log only, as any client may ask.
     async fn ready(&self) -> Response {
-        if self.region.look_again().await.is_ok() && self.region.set_back.is_none() {
+        if self.region.check_stores().await.is_ok() && self.region.set_back.is_none() {
             return "ok\n".into_response();
         }
         let reason = format!("region {} cannot be used; the operator's log says why\n", self.region.name);
@@ -360,14 +365,14 @@ impl Host {
     fn authorize(&self, headers: &HeaderMap, repository: &str, access: Access) -> Result<Identity, Refusal> {
         let identity = self.authorizer.authorize(headers, repository, access).map_err(Refusal::Denied)?;
         tracing::Span::current().record("actor", &identity.name);
-        // Without tokens, a name does not set clients apart.
-        if !self.authorizer.lets_everybody_in() {
-            Client::current().recognised(&identity.name);
+        // Without authentication all clients have one name: they are told apart by network.
+        if !self.authorizer.allows_anonymous() {
+            Client::current().set_token_name(&identity.name);
         }
         Ok(identity)
     }
 
-    /// Says which state a repository is in.
+    /// Answers with the frontier of a repository.
     async fn frontier(&self, repository: &str, headers: &HeaderMap) -> Result<Response, Refusal> {
         self.authorize(headers, repository, Access::Read)?;
         let item = self.views.head(repository).await?;
@@ -377,52 +382,52 @@ impl Host {
         git_response("application/json".into(), text.into())
     }
 
-    /// Lets a request in whose body is read while its answer is written; at most `max_inflated` bytes of one that came
-    /// compressed.
-    async fn converse(
+    /// Admits a request whose body is read while its response is written. A compressed body fails after `max_inflated`
+    /// bytes.
+    async fn begin_exchange(
         &self,
-        gate: &Gate,
+        admission: &Admission,
         headers: &HeaderMap,
         input: Body,
         max_inflated: u64,
-    ) -> Result<Conversation, Refusal> {
-        let slot = gate.enter().await?;
-        let input = body::begin(body::pieces(input, self.limits.request_silence, Some(slot.clone()))).await?;
+    ) -> Result<Exchange, Refusal> {
+        let slot = admission.admit().await?;
+        let input = body::await_first(body::chunks(input, self.limits.request_silence, Some(slot.clone()))).await?;
         let runtime = Handle::current();
-        let input = body::reader(headers, input, &runtime, max_inflated).map_err(Refusal::Bad)?;
-        let (sender, answer) = body::channel(self.limits.response_silence, &runtime);
-        Ok(Conversation { slot, input, sender, answer, runtime })
+        let input = body::reader(headers, input, &runtime, max_inflated).map_err(Refusal::BadRequest)?;
+        let (sender, response) = body::channel(self.limits.response_silence, &runtime);
+        Ok(Exchange { slot, input, sender, response, runtime })
     }
 
-    /// A body that is written while it is sent, by one of the requests that may work at a time.
-    async fn written(
+    /// Admits a request and returns the body of its response, which `write` produces on a thread of its own.
+    async fn stream_response(
         &self,
-        gate: &Gate,
+        admission: &Admission,
         write: impl FnOnce(&mut body::Sender) -> std::io::Result<()> + Send + 'static,
     ) -> Result<Body, Refusal> {
-        let slot = gate.enter().await?;
+        let slot = admission.admit().await?;
         let runtime = Handle::current();
-        let (mut sender, answer) = body::channel(self.limits.response_silence, &runtime);
-        on_thread(move || {
-            sender.pause(slot.work(&runtime));
+        let (mut sender, response) = body::channel(self.limits.response_silence, &runtime);
+        spawn_request_thread(move || {
+            sender.release_while_waiting(slot.begin_compute(&runtime));
             match write(&mut sender) {
-                // Whether the client takes the last of it is its own affair.
+                // The response is complete; a client that disconnects now loses only its own copy.
                 Ok(()) => _ = sender.finish(),
                 Err(error) => {
-                    tracing::debug!(%error, "an answer ended early");
+                    tracing::debug!(%error, "a response ended early");
                     sender.fail(error.to_string());
                 }
             }
         })?;
-        Ok(answer)
+        Ok(response)
     }
 
     async fn info_refs(&self, route: Route, request: &Parts) -> Result<Response, Refusal> {
         let query = request.uri.query().unwrap_or_default();
         let service = query.split('&').find_map(|pair| pair.strip_prefix("service="));
-        // Without a service it is the dumb protocol, which lists files that there are none of.
+        // A request without a service is of the dumb protocol, which this host does not serve.
         let service = service.and_then(route::decode).and_then(|name| GitService::from_name(name.as_bytes()));
-        let service = service.ok_or_else(|| Refusal::Bad("only Git's smart protocol is spoken here".into()))?;
+        let service = service.ok_or_else(|| Refusal::BadRequest("only Git's smart protocol is spoken here".into()))?;
         match service {
             GitService::UploadPack => {
                 self.authorize(&request.headers, &route.repository, Access::Read)?;
@@ -436,50 +441,48 @@ impl Host {
     }
 }
 
-/// A request that has been let in, for the thread that answers it.
-struct Conversation {
+/// A request that has been admitted, for the thread that answers it.
+struct Exchange {
     slot: Slot,
-    input: body::Opening,
+    input: body::LazyReader,
     sender: body::Sender,
-    /// What `sender` fills.
-    answer: Body,
+    /// The body that `sender` writes.
+    response: Body,
     runtime: Handle,
 }
 
-/// Starts work that a request waits for, on a thread of its own: those of the runtime are for stores and tables,
-/// and must not all be taken by slow clients.
-fn on_thread(work: impl FnOnce() + Send + 'static) -> Result<(), Refusal> {
+/// Runs the work of a request on a thread of its own. The threads of the runtime serve stores and tables, and slow
+/// clients must not block them.
+fn spawn_request_thread(work: impl FnOnce() + Send + 'static) -> Result<(), Refusal> {
     let span = tracing::Span::current();
     let thread = std::thread::Builder::new().name("git-request".into()).stack_size(WALK_STACK_BYTES);
     match thread.spawn(move || span.in_scope(work)) {
         Ok(_) => Ok(()),
         Err(error) => {
-            tracing::error!(%error, "no thread can be started for a request");
+            tracing::error!(%error, "the thread of a request could not be started; the request is answered 503");
             Err(Refusal::Busy)
         }
     }
 }
 
-/// Refuses bodies of another kind, which a web page may send without its user's knowledge.
+/// Refuses a body of another media type: web pages may send some media types across sites without a preflight request.
 fn check_content_type(headers: &HeaderMap, expected: &'static str) -> Result<(), Refusal> {
-    match headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|sent| sent.as_bytes().split(|byte| *byte == b';').next())
-        .is_some_and(|sent| sent.trim_ascii().eq_ignore_ascii_case(expected.as_bytes()))
-    {
-        true => Ok(()),
-        false => Err(Refusal::MediaType(expected)),
+    let sent = headers.get(header::CONTENT_TYPE).and_then(|sent| sent.as_bytes().split(|byte| *byte == b';').next());
+    if sent.is_some_and(|sent| sent.trim_ascii().eq_ignore_ascii_case(expected.as_bytes())) {
+        Ok(())
+    } else {
+        Err(Refusal::MediaType(expected))
     }
 }
 
-/// The protocol version that a request asks for.
+/// Protocol version of a request, from the header `Git-Protocol`.
 fn version(headers: &HeaderMap) -> Version {
     headers.get("git-protocol").map(|value| Version::negotiate(value.as_bytes())).unwrap_or_default()
 }
 
-/// An answer of a Git service; nobody may cache it.
+/// Response of a Git service, with headers that forbid caching.
 fn git_response(content_type: String, body: Body) -> Result<Response, Refusal> {
-    let content_type = HeaderValue::from_str(&content_type).map_err(|error| Refusal::Bad(error.to_string()))?;
+    let content_type = HeaderValue::from_str(&content_type).map_err(|error| Refusal::BadRequest(error.to_string()))?;
     let headers = [
         (header::CONTENT_TYPE, content_type),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-cache, max-age=0, must-revalidate")),
@@ -489,9 +492,9 @@ fn git_response(content_type: String, body: Body) -> Result<Response, Refusal> {
     Ok((headers, body).into_response())
 }
 
-/// How somebody says who they are.
+/// Challenge of a 401 response (`WWW-Authenticate`).
 const CHALLENGE: &str = "Basic realm=\"gitferry\", charset=\"UTF-8\"";
-/// When a request that was one too many may try again.
+/// Seconds after which a client that was answered 503 may retry (`Retry-After`).
 const RETRY_AFTER_SECONDS: &str = "5";
 
 fn refuse(refusal: Refusal) -> Response {
@@ -504,7 +507,7 @@ fn refuse(refusal: Refusal) -> Response {
         Refusal::Forbidden(reason) => (StatusCode::FORBIDDEN, format!("{reason}\n")).into_response(),
         Refusal::NotFound => (StatusCode::NOT_FOUND, "not found\n").into_response(),
         Refusal::Name(error) => (StatusCode::NOT_FOUND, format!("not found: {error}\n")).into_response(),
-        Refusal::NotMeant => {
+        Refusal::Misdirected => {
             let reason = "without authentication this host answers to localhost and its own url only\n";
             (StatusCode::MISDIRECTED_REQUEST, reason).into_response()
         }
@@ -515,7 +518,7 @@ fn refuse(refusal: Refusal) -> Response {
         Refusal::MediaType(expected) => {
             (StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("the body has to be {expected}\n")).into_response()
         }
-        Refusal::Silent => (StatusCode::REQUEST_TIMEOUT, "the request's body did not come\n").into_response(),
+        Refusal::IdleTimeout => (StatusCode::REQUEST_TIMEOUT, "the request's body did not come\n").into_response(),
         Refusal::Busy => {
             let later = [(header::RETRY_AFTER, RETRY_AFTER_SECONDS)];
             (StatusCode::SERVICE_UNAVAILABLE, later, "too many requests at the moment; try again\n").into_response()
@@ -525,7 +528,7 @@ fn refuse(refusal: Refusal) -> Response {
             (StatusCode::UNAUTHORIZED, challenge, format!("{reason}\n")).into_response()
         }
         Refusal::Primary(status, reason) => (status, format!("{reason}\n")).into_response(),
-        Refusal::Bad(reason) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
+        Refusal::BadRequest(reason) => (StatusCode::BAD_REQUEST, format!("{reason}\n")).into_response(),
         Refusal::Region(error @ RegionError::Replaced { .. }) => {
             (StatusCode::CONFLICT, format!("{error}\n")).into_response()
         }

@@ -1,7 +1,7 @@
-//! Maintenance of the repositories that a host has open: snapshots of refs and consolidation of packs.
+//! Background maintenance of the repositories that a host has open: snapshots of refs and consolidation of packs.
 //!
-//! It runs in the background, whenever a request (a failed push or a fetch, too) finds that a repository needs it, and
-//! after a push that makes it necessary; a few repositories at a time and each once.
+//! Any request that finds a repository in need of maintenance starts it (fetches and failed pushes, too), and so does a
+//! push that makes it necessary. [`MAX_AT_A_TIME`] repositories are maintained concurrently, each by one task.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -15,40 +15,40 @@ use gitferry_engine::ledger::refs::wants_snapshot;
 use gitferry_engine::region::consolidate::{CONSOLIDATE_ABOVE, CROWDED_ABOVE, Consolidated};
 use gitferry_engine::region::{Region, Result};
 
-/// Repositories that are maintained at a time.
+/// Repositories that are maintained concurrently.
 const MAX_AT_A_TIME: usize = 2;
-/// Repositories that wait for that; one more is noted again by its next request.
+/// Most repositories at work or in the queue. Further ones are dropped, and the next request asks again.
 const MAX_QUEUED: usize = 1_000;
-/// A repository is left alone for this long after maintenance that failed or found nothing to do.
-const PAUSE: Duration = Duration::from_secs(10);
-/// How often it is looked whether another process, which maintains the repository, is done or dead.
-const MAX_LOOKS: u32 = 30;
-/// Pushes wait a moment while a repository has more packs than this, so that consolidation keeps up with them.
+/// Backoff after maintenance of a repository that failed or made no progress.
+const BACKOFF: Duration = Duration::from_secs(10);
+/// Most attempts on a repository that another process is maintaining.
+const MAX_ATTEMPTS: u32 = 30;
+/// Packs above which pushes to a repository are delayed, so that consolidation keeps up.
 const SLOW_ABOVE: usize = 2 * CONSOLIDATE_ABOVE;
-/// The longest such moment, with as many packs as writers wait for.
-const LONGEST_DELAY: Duration = Duration::from_secs(2);
+/// Delay of a push to a repository with [`CROWDED_ABOVE`] packs.
+const MAX_DELAY: Duration = Duration::from_secs(2);
 
 /// The maintenance of a region's repositories.
 #[derive(Debug)]
 pub struct Maintenance {
     region: Region,
-    /// The repositories that are at work or wait for it.
-    queued: Mutex<HashMap<RepositoryId, Noted>>,
+    /// Repositories that are maintained or queued.
+    queued: Mutex<HashMap<RepositoryId, Requested>>,
     slots: Semaphore,
-    /// Counts consolidations, so that open repositories notice that their packs may have been replaced.
+    /// Number of consolidations. A change makes open repositories read their manifest again.
     consolidations: AtomicU64,
 }
 
-/// Requests for maintenance of one repository since its work began.
+/// Requests for maintenance of one repository since its maintenance began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Noted {
+enum Requested {
     Once,
-    /// Another one came: the work may have looked at an older state.
+    /// Requested again: the running maintenance may have seen an older state.
     Again,
 }
 
 impl Maintenance {
-    /// Nothing is under way yet.
+    /// Creates the maintenance of a region, idle.
     pub fn new(region: Region) -> Arc<Self> {
         Arc::new(Maintenance {
             region,
@@ -58,46 +58,46 @@ impl Maintenance {
         })
     }
 
-    /// Consolidations that this process has done.
+    /// Number of maintenance attempts that have completed in this process.
     pub fn consolidations(&self) -> u64 {
         self.consolidations.load(Ordering::Acquire)
     }
 
-    /// Starts maintenance of a repository that needs it. Where it is under way, it looks again when it is done. Within a
+    /// Starts maintenance of a repository that needs it, or runs it once more if it is running. Call it within a
     /// runtime.
-    pub fn note(self: &Arc<Self>, item: &HeadItem, packs: usize) {
+    pub fn request(self: &Arc<Self>, item: &HeadItem, packs: usize) {
         if packs <= CONSOLIDATE_ABOVE && !wants_snapshot(&item.head) {
             return;
         }
         let id = item.id;
         {
             let mut queued = self.queued();
-            if let Some(noted) = queued.get_mut(&id) {
-                *noted = Noted::Again;
+            if let Some(requested) = queued.get_mut(&id) {
+                *requested = Requested::Again;
                 return;
             }
             if queued.len() >= MAX_QUEUED {
                 return;
             }
-            queued.insert(id, Noted::Once);
+            queued.insert(id, Requested::Once);
         }
-        tokio::spawn(self.clone().work(id));
+        tokio::spawn(self.clone().run(id));
     }
 
-    /// Maintains a repository until no request has noted it meanwhile.
-    async fn work(self: Arc<Self>, id: RepositoryId) {
+    /// Maintains a repository until no further request has come in.
+    async fn run(self: Arc<Self>, id: RepositoryId) {
         loop {
             let done = self.maintain(id).await;
             if let Err(error) = &done {
                 let region = &self.region.name;
-                tracing::warn!(%error, repository = %id, region, "could not maintain a repository; it is tried again");
+                tracing::warn!(%error, repository = %id, region, "maintenance of a repository failed; the next request retries it");
             }
             if done.map_or(true, |done| done.is_stalled()) {
-                tokio::time::sleep(PAUSE).await;
+                tokio::time::sleep(BACKOFF).await;
             }
             let mut queued = self.queued();
             match queued.get_mut(&id) {
-                Some(noted @ Noted::Again) => *noted = Noted::Once,
+                Some(requested @ Requested::Again) => *requested = Requested::Once,
                 _ => {
                     queued.remove(&id);
                     return;
@@ -106,17 +106,17 @@ impl Maintenance {
         }
     }
 
-    fn queued(&self) -> MutexGuard<'_, HashMap<RepositoryId, Noted>> {
+    fn queued(&self) -> MutexGuard<'_, HashMap<RepositoryId, Requested>> {
         self.queued.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn maintain(&self, id: RepositoryId) -> Result<Consolidated> {
-        let mut turn = self.region.consolidation_turn(id);
+        let mut turn = self.region.consolidation_waiter(id);
         let mut done = Consolidated::default();
-        for _ in 0..MAX_LOOKS {
+        for _ in 0..MAX_ATTEMPTS {
             let Ok(_slot) = self.slots.acquire().await else { break };
-            done = self.region.maintain_in_turn(id, &mut turn).await?;
-            // Another process may have done it, too.
+            done = self.region.maintain_with(id, &mut turn).await?;
+            // Counted even if another process did the work: packs may have been replaced.
             self.consolidations.fetch_add(1, Ordering::Release);
             if !done.busy {
                 break;
@@ -126,23 +126,23 @@ impl Maintenance {
     }
 }
 
-/// How long a push waits before it is let in, by the packs that its repository has.
+/// Backpressure on pushes, by the number of packs of the repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backpressure {
-    /// Not at all, or once.
+    /// Delay the push once by this time; zero for no delay.
     Delay(Duration),
-    /// Until there are fewer.
+    /// Wait until the repository has fewer packs.
     Full,
 }
 
 impl Backpressure {
-    /// The delay grows with the square of what is too much.
+    /// The delay grows with the square of the packs above [`SLOW_ABOVE`].
     pub fn of(packs: usize) -> Self {
         if packs > CROWDED_ABOVE {
             return Backpressure::Full;
         }
         let over = packs.saturating_sub(SLOW_ABOVE) as f64 / (CROWDED_ABOVE - SLOW_ABOVE) as f64;
-        Backpressure::Delay(LONGEST_DELAY.mul_f64(over * over))
+        Backpressure::Delay(MAX_DELAY.mul_f64(over * over))
     }
 }
 
@@ -154,7 +154,7 @@ mod tests {
     fn the_delay_grows_to_its_limit_and_then_pushes_wait() {
         assert_eq!(Backpressure::of(0), Backpressure::Delay(Duration::ZERO));
         assert_eq!(Backpressure::of(SLOW_ABOVE), Backpressure::Delay(Duration::ZERO));
-        assert_eq!(Backpressure::of(CROWDED_ABOVE), Backpressure::Delay(LONGEST_DELAY));
+        assert_eq!(Backpressure::of(CROWDED_ABOVE), Backpressure::Delay(MAX_DELAY));
         assert_eq!(Backpressure::of(CROWDED_ABOVE + 1), Backpressure::Full);
         let delays: Vec<Duration> = (SLOW_ABOVE..=CROWDED_ABOVE)
             .map(|packs| match Backpressure::of(packs) {

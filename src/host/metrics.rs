@@ -1,4 +1,5 @@
-//! `/_metrics`: figures of a host's region, as Prometheus's text. They name no repository, so that they need no token.
+//! `/_metrics`: metrics of a host's region in Prometheus's text format. The metrics name no repository, so the path
+//! needs no credentials.
 
 use std::time::Duration;
 
@@ -10,22 +11,22 @@ use tokio::time::Instant;
 use super::{Host, Refusal};
 use gitferry_engine::region::{Region, RegionError};
 
-/// Figures are counted again after this time: requests, of which any client may send many, cost the table nothing.
-const FRESH: Duration = Duration::from_secs(60);
+/// Time for which a count is cached. Any client may send many requests; they must not each read the table.
+const CACHE_TIME: Duration = Duration::from_secs(60);
 
-/// The figures of a host.
+/// Cached metrics of a host.
 #[derive(Debug, Default)]
 pub(super) struct Metrics {
-    /// Damaged packs that are set aside in the region, and the moment when they were counted.
+    /// Time of the last count, and the number of damaged packs that are set aside in the region.
     packs_aside: Mutex<Option<(Instant, u64)>>,
 }
 
 impl Metrics {
-    /// Counts the damaged packs of a region, at most once in [`FRESH`].
+    /// Counts the damaged packs of a region, at most once per [`CACHE_TIME`].
     async fn packs_aside(&self, region: &Region) -> Result<u64, RegionError> {
         let mut counted = self.packs_aside.lock().await;
         if let Some((at, packs)) = *counted
-            && at.elapsed() < FRESH
+            && at.elapsed() < CACHE_TIME
         {
             return Ok(packs);
         }
@@ -41,7 +42,8 @@ impl Host {
             return Err(Refusal::Method);
         }
         let packs = self.metrics.packs_aside(&self.region).await?;
-        let (name, region) = ("gitferry_host_packs_aside", self.region.name.escape_default());
+        let name = "gitferry_host_packs_aside";
+        let region = self.region.name.escape_default();
         let help = "Damaged packs in the region that consolidation passes over until they are mended.";
         let text = format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name}{{region=\"{region}\"}} {packs}\n");
         Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())

@@ -1,7 +1,7 @@
-//! A client's address and the URL that it asked for, as trusted proxies forward them. Pure.
+//! Address of a client and the URL that it asked for, from the headers of trusted proxies. Pure.
 //!
-//! Two families of headers say so, `X-Forwarded-For`, `-Proto` and `-Host`, and `Forwarded` (RFC 7239). A proxy writes
-//! one of them and passes the other on as the client sent it; where both come, neither is believed.
+//! Proxies send one of two families of headers: `X-Forwarded-For`, `-Proto` and `-Host`, or `Forwarded` (RFC 7239). A
+//! proxy that writes one family passes the other on as the client sent it. If a request has both, neither is trusted.
 
 use std::net::IpAddr;
 
@@ -14,52 +14,52 @@ const FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// A client as proxies have seen it.
+/// A client as trusted proxies report it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
-    /// Its address: the last one that is no trusted proxy's.
+pub struct ClientInfo {
+    /// Address of the client: the last one that does not belong to a trusted proxy.
     pub address: Option<IpAddr>,
-    /// The scheme of the URL that it asked for.
+    /// Scheme of the URL that the client asked for.
     pub scheme: Option<&'static str>,
-    /// The host of that URL, with its port.
+    /// Host of that URL, with the port.
     pub host: Option<Authority>,
 }
 
-/// What is known of the client of a request that came from `peer`.
-pub fn seen(peer: Option<IpAddr>, trusted: &[Network], headers: &HeaderMap) -> Seen {
+/// The client of a request that arrived from `peer`. Headers are used only if `peer` is in a `trusted` network.
+pub fn client_info(peer: Option<IpAddr>, trusted: &[Network], headers: &HeaderMap) -> ClientInfo {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(address));
-    let direct = Seen { address: peer, ..Seen::default() };
+    let direct = ClientInfo { address: peer, ..ClientInfo::default() };
     if !peer.is_some_and(is_trusted) {
         return direct;
     }
-    let old = [FOR, PROTO, HOST].iter().any(|name| headers.contains_key(name));
-    match (old, headers.contains_key(header::FORWARDED)) {
+    let has_x_forwarded = [FOR, PROTO, HOST].iter().any(|name| headers.contains_key(name));
+    match (has_x_forwarded, headers.contains_key(header::FORWARDED)) {
         (false, false) | (true, true) => direct,
         (true, false) => {
             let addresses = values(headers, &FOR).map(address_of);
-            Seen {
+            ClientInfo {
                 address: last_untrusted(addresses, is_trusted).or(peer),
                 scheme: values(headers, &PROTO).last().and_then(scheme_of),
                 host: values(headers, &HOST).last().and_then(host_of),
             }
         }
         (false, true) => {
-            let hops: Vec<Seen> = values(headers, &header::FORWARDED).map(hop_of).collect();
+            let hops: Vec<ClientInfo> = values(headers, &header::FORWARDED).map(hop_of).collect();
             let address = last_untrusted(hops.iter().map(|hop| hop.address), is_trusted);
-            // The hop of the client itself, as the first trusted proxy saw it.
+            // The entry about the client, written by the first trusted proxy.
             let hop = hops.into_iter().rev().find(|hop| address.is_none() || hop.address == address);
-            Seen { address: address.or(peer), ..hop.unwrap_or_default() }
+            ClientInfo { address: address.or(peer), ..hop.unwrap_or_default() }
         }
     }
 }
 
-/// The values of a header that is a list, in all its lines.
+/// The values of a list header, over all its lines.
 fn values<'h>(headers: &'h HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'h str> + 'h {
     let lines = headers.get_all(name).into_iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(',')).map(str::trim)
 }
 
-/// The last address that is no trusted proxy's. Behind one that is not an address, nothing is known.
+/// The last address that does not belong to a trusted proxy; `None` if a later value is not an address.
 fn last_untrusted(
     addresses: impl Iterator<Item = Option<IpAddr>>,
     is_trusted: impl Fn(IpAddr) -> bool,
@@ -94,8 +94,8 @@ fn host_of(text: &str) -> Option<Authority> {
 }
 
 /// `for=192.0.2.1;proto=https;host=git.example`
-fn hop_of(text: &str) -> Seen {
-    let mut hop = Seen::default();
+fn hop_of(text: &str) -> ClientInfo {
+    let mut hop = ClientInfo::default();
     for (name, value) in text.split(';').filter_map(|pair| pair.split_once('=')) {
         match name.trim().to_ascii_lowercase().as_str() {
             "for" => hop.address = address_of(value.trim()),
@@ -117,12 +117,12 @@ mod tests {
         for (name, value) in lines {
             headers.append(HeaderName::from_static(name), value.parse().unwrap());
         }
-        let seen = seen(Some(peer.parse().unwrap()), &trusted, &headers);
-        (seen.address.unwrap().to_string(), seen.scheme, seen.host.map(|host| host.to_string()))
+        let info = client_info(Some(peer.parse().unwrap()), &trusted, &headers);
+        (info.address.unwrap().to_string(), info.scheme, info.host.map(|host| host.to_string()))
     }
 
     #[test]
-    fn only_trusted_proxies_are_believed() {
+    fn only_trusted_proxies_may_set_the_client() {
         let lines = [("x-forwarded-for", "203.0.113.9"), ("x-forwarded-proto", "https"), ("x-forwarded-host", "evil")];
         assert_eq!(of("192.0.2.1", &lines), ("192.0.2.1".into(), None, None));
         assert_eq!(of("127.0.0.1", &lines), ("203.0.113.9".into(), Some("https"), Some("evil".into())));
@@ -130,8 +130,8 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_writes_itself_is_not_believed() {
-        // The client is the last address that no proxy of ours has.
+    fn values_that_a_client_sends_itself_are_not_trusted() {
+        // The client has the last address that is not in a trusted network.
         let chain = [("x-forwarded-for", "1.1.1.1, 203.0.113.9, 10.1.1.1"), ("x-forwarded-for", "10.2.2.2")];
         assert_eq!(of("127.0.0.1", &chain).0, "203.0.113.9");
         assert_eq!(of("127.0.0.1", &[("x-forwarded-for", "203.0.113.9, nonsense")]).0, "127.0.0.1");

@@ -1,4 +1,4 @@
-//! Pushing over HTTP.
+//! Pushes over HTTP.
 
 use std::io::BufRead;
 use std::sync::Arc;
@@ -10,14 +10,14 @@ use axum::response::Response;
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
+use super::admission::ComputePermit;
 use super::auth::{Access, Identity};
-use super::birthplace::Birthplace;
+use super::create_on_push::CreationSite;
 use super::forward;
-use super::gate::Work;
 use super::maintenance::Backpressure;
 use super::route::Route;
-use super::views::{InTurn, Opened, StatesOf};
-use super::{Conversation, Host, Refusal, body, check_content_type, git_response, on_thread};
+use super::views::{OpenRepository, QueuedStates, RepositoryStates};
+use super::{Exchange, Host, Refusal, body, check_content_type, git_response, spawn_request_thread};
 use gitferry_engine::announce::Event;
 use gitferry_engine::ledger::head::{RepositoryId, Role};
 use gitferry_engine::region::RegionError;
@@ -28,30 +28,30 @@ use gitferry_git::protocol::{
 use gitferry_git::receive_pack::{CAPABILITIES, HookError, HookInput, HookVerdict, PreReceive, PushRequest};
 use gitferry_git::view::View;
 
-/// Most bytes of a push that came compressed. Clients compress none, or (JGit) those that fit a small buffer: packs are
-/// compressed already.
+/// Most decompressed bytes of a compressed push. Packs are compressed already, so clients compress no push, or (JGit)
+/// only one that fits a small buffer.
 const MAX_INFLATED_BYTES: u64 = 1 << 30;
-/// The longest wait of a push for room in the manifest of its repository.
+/// Longest wait of a push for consolidation to reduce the packs of its repository.
 const MAX_ROOM_WAIT: Duration = Duration::from_secs(30);
-/// How often such a push looks.
-const ROOM_POLL: Duration = Duration::from_millis(500);
+/// Interval at which such a push reads the number of packs again.
+const ROOM_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Host {
-    /// What there is to push onto. A replica says where to push instead.
+    /// Answers with the advertisement of receive-pack. A replica forwards to the primary, or refuses and names it.
     pub(super) async fn advertise_push(&self, repository: &str, headers: &HeaderMap) -> Result<Response, Refusal> {
         let opened = match self.views.open(repository).await {
-            Err(RegionError::NoRepository { .. }) => return self.advertise_birth(repository, headers).await,
+            Err(RegionError::NoRepository { .. }) => return self.advertise_before_creation(repository, headers).await,
             opened => opened?,
         };
         let head = &opened.state.item.head;
         let id = Some(opened.state.item.id);
-        forward::check_meant(headers, repository, &self.region.name, id)?;
+        forward::check_repository_id(headers, repository, &self.region.name, id)?;
         if let Some(primary) = self.forwards_to(head, headers) {
             return primary.advertisement(repository, id, headers, &self.region.name).await;
         }
         let refusal = (head.role == Role::Replica).then(|| {
             let primary = &head.epoch.region;
-            // Behind one URL for all regions, the primary's URL is this host's own.
+            // All regions may share one URL; then the URL of the primary is the one that the client uses already.
             let own = self.urls.get(&self.region.name);
             let elsewhere = self.urls.get(primary).filter(|url| Some(*url) != own);
             let place = elsewhere.map(|url| format!("{}/{repository}", url.trim_end_matches('/')));
@@ -68,35 +68,35 @@ impl Host {
         self.advertisement(refusal.map_or(Ok(view), Err)).await
     }
 
-    /// What there is to push onto before a first push: nothing yet, and asking makes nothing.
-    async fn advertise_birth(&self, repository: &str, headers: &HeaderMap) -> Result<Response, Refusal> {
-        forward::check_meant(headers, repository, &self.region.name, None)?;
-        match self.birthplace(repository, headers)? {
-            Birthplace::There(primary) => primary.advertisement(repository, None, headers, &self.region.name).await,
-            Birthplace::Elsewhere(reason) => self.advertisement(Err(reason)).await,
-            Birthplace::Here => {
+    /// Answers with the advertisement for a missing repository: no refs. Creates nothing.
+    async fn advertise_before_creation(&self, repository: &str, headers: &HeaderMap) -> Result<Response, Refusal> {
+        forward::check_repository_id(headers, repository, &self.region.name, None)?;
+        match self.creation_site(repository, headers)? {
+            CreationSite::There(primary) => primary.advertisement(repository, None, headers, &self.region.name).await,
+            CreationSite::Elsewhere(reason) => self.advertisement(Err(reason)).await,
+            CreationSite::Here => {
                 let unborn = self.region.unborn(repository, gix::hash::Kind::Sha1).await?;
                 self.advertisement(Ok(unborn.state().view.clone())).await
             }
         }
     }
 
-    /// The refs that clients push onto, or the reason why they cannot push.
-    async fn advertisement(&self, what: Result<View, String>) -> Result<Response, Refusal> {
-        let answer = self.written(&self.gate, move |out| {
+    /// Answers with the refs of a view, or with the reason for refusing pushes.
+    async fn advertisement(&self, view: Result<View, String>) -> Result<Response, Refusal> {
+        let answer = self.stream_response(&self.admission, move |out| {
             announce_service(GitService::ReceivePack, out)?;
-            match what {
+            match view {
                 Err(reason) => PacketWriter::new(out).error(&reason),
                 Ok(view) => {
-                    let which = AdvertisedRefs { head: false, peeled: None, filter: false };
-                    advertise_refs(&view, Version::V0, which, CAPABILITIES, out)
+                    let refs = AdvertisedRefs { head: false, peeled: None, filter: false };
+                    advertise_refs(&view, Version::V0, refs, CAPABILITIES, out)
                 }
             }
         });
         git_response("application/x-git-receive-pack-advertisement".into(), answer.await?)
     }
 
-    /// Answers a push when its packs are durable and its change is committed.
+    /// Answers a push once its packs are durable and its change is committed.
     pub(super) async fn receive_pack(
         self: Arc<Self>,
         route: Route,
@@ -105,15 +105,15 @@ impl Host {
     ) -> Result<Response, Refusal> {
         let identity = self.authorize(headers, &route.repository, Access::Write)?;
         check_content_type(headers, "application/x-git-receive-pack-request")?;
-        let states = match self.views.open(&route.repository).await {
+        let pushable = match self.views.open(&route.repository).await {
             Err(RegionError::NoRepository { .. }) => {
-                forward::check_meant(headers, &route.repository, &self.region.name, None)?;
-                match self.birthplace(&route.repository, headers)? {
-                    Birthplace::There(primary) => {
+                forward::check_repository_id(headers, &route.repository, &self.region.name, None)?;
+                match self.creation_site(&route.repository, headers)? {
+                    CreationSite::There(primary) => {
                         return self.forward_push(primary, None, route.repository, headers, input).await;
                     }
-                    Birthplace::Elsewhere(reason) => return Err(Refusal::Forbidden(reason)),
-                    Birthplace::Here => {
+                    CreationSite::Elsewhere(reason) => return Err(Refusal::Forbidden(reason)),
+                    CreationSite::Here => {
                         let unborn = self.region.unborn(&route.repository, gix::hash::Kind::Sha1).await?;
                         Pushable::Unborn(Box::new(unborn))
                     }
@@ -122,7 +122,7 @@ impl Host {
             Err(error) => return Err(error.into()),
             Ok(opened) => {
                 let id = opened.state.item.id;
-                forward::check_meant(headers, &route.repository, &self.region.name, Some(id))?;
+                forward::check_repository_id(headers, &route.repository, &self.region.name, Some(id))?;
                 if let Some(primary) = self.forwards_to(&opened.state.item.head, headers) {
                     return self.forward_push(primary, Some(id), route.repository, headers, input).await;
                 }
@@ -130,17 +130,17 @@ impl Host {
                 Pushable::Existing(id)
             }
         };
-        let conversation = self.converse(&self.gate, headers, input, MAX_INFLATED_BYTES).await?;
-        let Conversation { slot, input, mut sender, answer, runtime } = conversation;
-        on_thread(move || {
-            let work = slot.work(&runtime);
+        let exchange = self.begin_exchange(&self.admission, headers, input, MAX_INFLATED_BYTES).await?;
+        let Exchange { slot, input, mut sender, response, runtime } = exchange;
+        spawn_request_thread(move || {
+            let compute = slot.begin_compute(&runtime);
             let mut input = input();
-            input.pause(work.clone());
-            let states = self.states_of(&route.repository, states, &work);
-            let pushed = self.push(&*states, &identity, &mut input, &mut sender, &work, &runtime);
+            input.release_while_waiting(compute.clone());
+            let states = self.states_of(&route.repository, pushable, &compute);
+            let pushed = self.push(&*states, &identity, &mut input, &mut sender, &compute, &runtime);
             match pushed {
                 Ok(()) => {
-                    // It is committed, whether the client takes the last of it or not.
+                    // The change is committed, even if the client does not receive the end of the response.
                     let _ = sender.finish();
                     input.drain();
                 }
@@ -151,12 +151,17 @@ impl Host {
             }
             drop(slot);
         })?;
-        git_response("application/x-git-receive-pack-result".into(), answer)
+        git_response("application/x-git-receive-pack-result".into(), response)
     }
 
-    /// Waits while a repository has so many packs that consolidation has to catch up. Nothing is held meanwhile but the
-    /// connection. A push that has waited long enough is let in: it is refused only where no pack fits any more.
-    async fn wait_for_room(&self, repository: &str, opened: Arc<Opened>) -> Result<Arc<Opened>, RegionError> {
+    /// Applies backpressure: waits while a repository has so many packs that consolidation has to catch up. The wait
+    /// holds no slot, only the connection. After [`MAX_ROOM_WAIT`] the push goes on; it is refused only if no pack fits
+    /// into the manifest.
+    async fn wait_for_room(
+        &self,
+        repository: &str,
+        opened: Arc<OpenRepository>,
+    ) -> Result<Arc<OpenRepository>, RegionError> {
         let deadline = Instant::now() + MAX_ROOM_WAIT;
         let mut opened = opened;
         loop {
@@ -167,20 +172,20 @@ impl Host {
                     return Ok(opened);
                 }
                 Backpressure::Full if Instant::now() >= deadline => return Ok(opened),
-                Backpressure::Full => tokio::time::sleep(ROOM_POLL).await,
+                Backpressure::Full => tokio::time::sleep(ROOM_POLL_INTERVAL).await,
             }
-            opened = self.views.open_same(repository, opened.state.item.id).await?;
+            opened = self.views.open_by_id(repository, opened.state.item.id).await?;
         }
     }
 
-    /// The states of a repository that is there, or of one that the push makes.
-    fn states_of(&self, repository: &str, pushable: Pushable, work: &Arc<Work>) -> Box<dyn PushStates> {
+    /// The states of an existing repository, or of one that the push creates.
+    fn states_of(&self, repository: &str, pushable: Pushable, compute: &Arc<ComputePermit>) -> Box<dyn PushStates> {
         match pushable {
             Pushable::Unborn(unborn) => unborn,
             Pushable::Existing(id) => {
                 let mirror = self.policies.of(repository).mirror;
-                let (views, name) = (self.views.clone(), repository.into());
-                Box::new(StatesOf { views, name, id, mirror, work: work.clone() })
+                let views = self.views.clone();
+                Box::new(RepositoryStates { views, name: repository.into(), id, mirror, compute: compute.clone() })
             }
         }
     }
@@ -191,10 +196,10 @@ impl Host {
         identity: &Identity,
         input: &mut (dyn BufRead + Send),
         output: &mut body::Sender,
-        work: &Arc<Work>,
+        compute: &Arc<ComputePermit>,
         runtime: &Handle,
     ) -> std::io::Result<()> {
-        let states = InTurn { states, views: &self.views, work };
+        let states = QueuedStates { states, views: &self.views, compute };
         let state = match runtime.block_on(states.state()) {
             Err(error @ RegionError::Replaced { .. }) => {
                 return PacketWriter::new(&mut *output).error(&error.to_string());
@@ -206,13 +211,13 @@ impl Host {
         let mut packets = PacketReader::new(&mut input);
         let request = match PushRequest::read(&mut packets, state.view.format) {
             Ok(Some(request)) => request,
-            // A client that only tries whether it may.
+            // A client that only probes its access sends no commands.
             Ok(None) => return Ok(()),
             Err(error) => return PacketWriter::new(&mut *output).error(&error.to_string()),
         };
         let region = &self.region;
         if let Some(hook) = policy.hook.clone() {
-            let hook: Arc<dyn PreReceive> = Arc::new(PausedFor { hook, work: work.clone() });
+            let hook: Arc<dyn PreReceive> = Arc::new(ReleasingHook { hook, compute: compute.clone() });
             policy = Arc::new(PushPolicy { hook: Some(hook), ..PushPolicy::clone(&policy) });
         }
         let serving = Serving { region, runtime, policy: &policy, actor: &identity.name, request: &request };
@@ -220,29 +225,29 @@ impl Host {
         if let Some(item) = &pushed.item {
             let _within = runtime.enter();
             self.views.committed(item, state.manifest.packs.len() + 1);
-            let (region, repository, seq) = (region.name.clone(), item.id, item.head.frontier.seq);
-            self.events.publish(Event { region, repository, seq });
+            let event = Event { region: region.name.clone(), repository: item.id, seq: item.head.frontier.seq };
+            self.events.publish(event);
         }
         Ok(())
     }
 }
 
-/// The repository that a push began with.
+/// Target of a push, fixed when the push begins.
 enum Pushable {
     Existing(RepositoryId),
-    /// The push makes it.
+    /// A repository that the push creates.
     Unborn(Box<Unborn>),
 }
 
-/// A hook that lets others compute while it judges.
+/// A hook during which the push releases its permit to compute.
 #[derive(Debug)]
-struct PausedFor {
+struct ReleasingHook {
     hook: Arc<dyn PreReceive>,
-    work: Arc<Work>,
+    compute: Arc<ComputePermit>,
 }
 
-impl PreReceive for PausedFor {
+impl PreReceive for ReleasingHook {
     fn judge(&self, push: &HookInput<'_>) -> Result<HookVerdict, HookError> {
-        self.work.pause(|| self.hook.judge(push))
+        self.compute.release_while(|| self.hook.judge(push))
     }
 }

@@ -1,4 +1,4 @@
-//! Which repository accepts what: the configuration's `[[push_policies]]`, ready to use.
+//! Push policies by repository: the `[[push_policies]]` of the configuration, with their files read and hooks prepared.
 
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
@@ -16,10 +16,10 @@ use gitferry_git::fsck::Rules;
 use gitferry_git::local::RefPatterns;
 use gitferry_git::receive_pack::{CommandHook, PreReceive};
 
-/// Most objects in a list of those that are not checked: 32 bytes each.
+/// Most lines of an `fsck_skip` file. Each object takes 32 bytes of memory.
 const MAX_SKIPPED_OBJECTS: usize = 1_000_000;
 
-/// What each repository accepts.
+/// The push policy of each repository.
 #[derive(Clone, Debug, Default)]
 pub struct PushPolicies {
     policies: Vec<(GlobSet, Arc<PushPolicy>)>,
@@ -27,11 +27,11 @@ pub struct PushPolicies {
 }
 
 impl PushPolicies {
-    /// Those of a configuration. `hidden` refs are out of everybody's reach; hooks at a URL see what is pushed
-    /// through `quarantines`.
+    /// Opens the policies of a configuration. No push may touch the `hidden` refs. Hooks at a URL fetch pushes through
+    /// `quarantines`.
     ///
     /// # Errors
-    /// A file that a policy names cannot be used.
+    /// [`ConfigError::Invalid`] if a policy, or a file that it names, cannot be used.
     pub fn open(
         config: &Config,
         hidden: Option<RefPatterns>,
@@ -50,7 +50,7 @@ impl PushPolicies {
         Ok(PushPolicies { policies, others: Arc::new(PushPolicy { hidden, ..PushPolicy::default() }) })
     }
 
-    /// What a repository accepts.
+    /// The policy of a repository: the first one whose globs match, otherwise the default.
     pub fn of(&self, repository: &str) -> &Arc<PushPolicy> {
         let own = self.policies.iter().find(|(matcher, _)| matcher.is_match(repository));
         own.map_or(&self.others, |(_, policy)| policy)
@@ -91,11 +91,14 @@ fn open_hook(
     let timeout = hook.timeout();
     match hook {
         HookConfig::Command { command, .. } => {
-            let [program, arguments @ ..] = command.as_slice() else { return Err("no program".into()) };
-            // As in a shell: a name alone is looked for in PATH.
-            let program = match program.contains('/') {
-                true => std::path::absolute(config.path(Path::new(program))).map_err(|error| error.to_string())?,
-                false => PathBuf::from(program),
+            let [program, arguments @ ..] = command.as_slice() else {
+                return Err("pre_receive.command names no program".into());
+            };
+            // As in a shell, a name without a slash is searched in PATH.
+            let program = if program.contains('/') {
+                std::path::absolute(config.path(Path::new(program))).map_err(|error| error.to_string())?
+            } else {
+                PathBuf::from(program)
             };
             Ok(Arc::new(CommandHook { program, arguments: arguments.to_vec(), timeout }))
         }
@@ -106,7 +109,7 @@ fn open_hook(
     }
 }
 
-/// Lines of ids; `#` begins a comment, as in Git.
+/// Reads object ids, one a line. `#` begins a comment, as in Git's `fsck.skipList`.
 fn read_skip_list(file: &Path, rules: &mut Rules) -> Result<(), String> {
     let unreadable = |error: std::io::Error| format!("fsck_skip {}: {error}", file.display());
     let lines = BufReader::new(std::fs::File::open(file).map_err(unreadable)?).lines();
@@ -128,8 +131,8 @@ fn read_skip_list(file: &Path, rules: &mut Rules) -> Result<(), String> {
 fn read_token(file: &Path) -> Result<String, String> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("token_file {}: {error}", file.display()))?;
     let token = text.trim();
-    match token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        true => Err(format!("token_file {} does not hold one token", file.display())),
-        false => Ok(token.into()),
+    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!("token_file {} does not hold exactly one token", file.display()));
     }
+    Ok(token.into())
 }

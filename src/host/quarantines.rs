@@ -1,5 +1,5 @@
-//! Pushes that a hook at a URL is looking at: each can be fetched from, under a name that nobody can guess, for
-//! as long as the hook takes.
+//! Pushes in quarantine that hooks at a URL may fetch from. Each is served under a path with a random 244-bit secret
+//! until its hook has answered.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,48 +9,48 @@ use uuid::Uuid;
 
 use gitferry_git::view::View;
 
-/// Path below which they are served.
+/// Prefix of the paths of quarantined pushes.
 pub const PREFIX: &str = "/_quarantine/";
 
-/// The pushes that can be fetched from now.
+/// The quarantined pushes that can be fetched from.
 #[derive(Debug)]
 pub struct Quarantines {
-    /// By the hash of their secret: looking one up tells nothing about the others.
+    /// Views by the hash of their secret, so that the time of a lookup reveals nothing about other secrets.
     views: Mutex<HashMap<[u8; 32], View>>,
     url: String,
 }
 
-/// A push that can be fetched from until this is dropped.
+/// A quarantined push that can be fetched from until this guard is dropped.
 #[derive(Debug)]
-pub struct Shown {
+pub struct Published {
     quarantines: Arc<Quarantines>,
     key: [u8; 32],
-    /// Where.
+    /// URL of the repository as it would be after the push. Holds the secret.
     pub url: String,
 }
 
 impl Quarantines {
-    /// None yet. `url` is where hooks reach the host.
+    /// Starts without any. `url` is the URL of this host as hooks reach it.
     pub fn new(url: impl Into<String>) -> Arc<Self> {
         let url = url.into().trim_end_matches('/').to_owned();
         Arc::new(Quarantines { views: Mutex::default(), url })
     }
 
-    /// Lets a push be fetched from.
-    pub fn show(self: &Arc<Self>, view: View) -> Shown {
+    /// Serves a push until the guard is dropped.
+    pub fn publish(self: &Arc<Self>, view: View) -> Published {
         let secret = format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
         let key = key(&secret);
         self.views.lock().unwrap_or_else(PoisonError::into_inner).insert(key, view);
-        Shown { quarantines: self.clone(), key, url: format!("{}{PREFIX}{secret}", self.url) }
+        Published { quarantines: self.clone(), key, url: format!("{}{PREFIX}{secret}", self.url) }
     }
 
-    /// The push with a secret.
+    /// The push with this secret; `None` if there is none, or its hook has answered.
     pub fn find(&self, secret: &str) -> Option<View> {
         self.views.lock().unwrap_or_else(PoisonError::into_inner).get(&key(secret)).cloned()
     }
 }
 
-impl Drop for Shown {
+impl Drop for Published {
     fn drop(&mut self) {
         self.quarantines.views.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
     }

@@ -1,11 +1,12 @@
-//! Whether a request was meant for this host. A web page can give a name of its own the address of the reader's
-//! machine (DNS rebinding) and talk to what listens there as if to itself; a host that asks nobody who they are
-//! must not answer to such a name.
+//! Protection against DNS rebinding.
+//!
+//! A web page can point its own domain name at the loopback address of a browser's machine, and then send requests to a
+//! server there as same-origin. A host without authentication therefore refuses requests addressed to a foreign name.
 
 use std::net::IpAddr;
 
-/// Whether an authority (`HOST[:PORT]`, as a client asks for it) names this machine, or the host that `url` is of.
-pub fn is_ours(authority: &str, url: Option<&str>) -> bool {
+/// Returns true if an authority (`HOST[:PORT]`, as a client sends it) names this machine, or the host of `url`.
+pub fn is_own_authority(authority: &str, url: Option<&str>) -> bool {
     let name = host_of(authority);
     let local = name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
     let own = url.and_then(|url| Some(host_of(url.split_once("://")?.1.split('/').next()?)));
@@ -30,13 +31,13 @@ mod tests {
         for ours in
             ["localhost", "LocalHost:8411", "127.0.0.1:8411", "127.1.2.3", "[::1]:8411", "git.example", "GIT.example:1"]
         {
-            assert!(is_ours(ours, url), "{ours}");
+            assert!(is_own_authority(ours, url), "{ours}");
         }
         for other in
             ["", "evil.example:8411", "localhost.evil.example", "10.0.0.1", "[::2]", "127.0.0.1.evil.example", ":8411"]
         {
-            assert!(!is_ours(other, url) && !is_ours(other, None), "{other}");
+            assert!(!is_own_authority(other, url) && !is_own_authority(other, None), "{other}");
         }
-        assert!(!is_ours("git.example", None));
+        assert!(!is_own_authority("git.example", None));
     }
 }

@@ -1,10 +1,10 @@
-//! From a URL's path to a repository and what is wanted of it. Pure.
+//! Routing: parses the path of a URL into a repository and a service. Pure.
 //!
-//! A repository is reached as `/NAME`, `/NAME.git` and, as at CodeCommit, `/v1/repos/NAME`.
+//! A repository has the paths `/NAME`, `/NAME.git` and, as in AWS CodeCommit, `/v1/repos/NAME`.
 
 use gitferry_git::refname::{NameError, check_repository_name};
 
-/// What a request is for.
+/// Service of a repository that a request addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Service {
     /// `GET …/info/refs?service=…`
@@ -27,32 +27,32 @@ pub enum Service {
     LfsLocks,
 }
 
-/// A request for a repository.
+/// A parsed path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
-    /// The repository's name.
+    /// Valid name of the repository.
     pub repository: String,
-    /// What is wanted of it.
+    /// Service that the request addresses.
     pub service: Service,
-    /// For [`Service::LfsObject`], the object's id: 64 hex digits.
+    /// Object id of [`Service::LfsObject`], 64 lower-case hex digits; otherwise `None`.
     pub object: Option<String>,
 }
 
-/// A path that leads to no repository.
+/// Reason why a path addresses no repository. Both are answered 404.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Astray {
-    /// It is not of the form of a repository's.
-    Nothing,
-    /// It is, but no repository can have that name.
-    Name(NameError),
+pub enum RouteError {
+    /// The path has no known form.
+    NotFound,
+    /// The path has a known form, with a name that no repository can have.
+    InvalidName(NameError),
 }
 
 const PREFIX: &str = "/v1/repos/";
 const LFS_OBJECTS: &str = "/info/lfs/objects/";
 
-/// Understands a path as it stands in a URL, percent-encoded or not.
-pub fn parse(path: &str) -> Result<Route, Astray> {
-    let path = &decode(path).ok_or(Astray::Nothing)?;
+/// Parses a path as in a URL, percent-encoded or not.
+pub fn parse(path: &str) -> Result<Route, RouteError> {
+    let path = &decode(path).ok_or(RouteError::NotFound)?;
     let simple = [
         ("/info/refs", Service::InfoRefs),
         ("/git-upload-pack", Service::UploadPack),
@@ -69,21 +69,20 @@ pub fn parse(path: &str) -> Result<Route, Astray> {
             return Ok(Route { repository: repository(name)?, service, object: None });
         }
     }
-    let (name, object) = path.rsplit_once(LFS_OBJECTS).ok_or(Astray::Nothing)?;
+    let (name, object) = path.rsplit_once(LFS_OBJECTS).ok_or(RouteError::NotFound)?;
     let valid = object.len() == 64 && object.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
-    valid.then_some(()).ok_or(Astray::Nothing)?;
+    valid.then_some(()).ok_or(RouteError::NotFound)?;
     Ok(Route { repository: repository(name)?, service: Service::LfsObject, object: Some(object.into()) })
 }
 
-fn repository(path: &str) -> Result<String, Astray> {
-    let name = path.strip_prefix(PREFIX).or_else(|| path.strip_prefix('/')).ok_or(Astray::Nothing)?;
+fn repository(path: &str) -> Result<String, RouteError> {
+    let name = path.strip_prefix(PREFIX).or_else(|| path.strip_prefix('/')).ok_or(RouteError::NotFound)?;
     let name = name.strip_suffix(".git").unwrap_or(name);
-    check_repository_name(name).map_err(Astray::Name)?;
+    check_repository_name(name).map_err(RouteError::InvalidName)?;
     Ok(name.to_owned())
 }
 
-/// Text of a URL without its percent-encoding, which is taken off once; `None` if that is broken, or hides what is no
-/// UTF-8.
+/// Removes one layer of percent-encoding from a text; `None` if the encoding is malformed or the result is not UTF-8.
 pub fn decode(text: &str) -> Option<String> {
     let mut parts = text.split('%');
     let mut bytes = parts.next()?.as_bytes().to_vec();
@@ -115,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn tricks_lead_nowhere() {
+    fn malformed_paths_are_rejected() {
         let long = format!("/{}/info/refs", "a".repeat(200));
         let bad = [
             "",
@@ -157,11 +156,11 @@ mod tests {
     #[test]
     fn names_are_refused_with_their_reason() {
         let reason = |path: &str| match parse(path) {
-            Err(Astray::Name(error)) => error.to_string(),
+            Err(RouteError::InvalidName(error)) => error.to_string(),
             other => panic!("{other:?}"),
         };
         assert!(reason("/my%20app/info/refs").contains("\"my app\" is not a valid repository name: only letters"));
         assert!(reason("/.github/info/refs").contains("no segment may start with"));
-        assert_eq!(parse("/favicon.ico"), Err(Astray::Nothing));
+        assert_eq!(parse("/favicon.ico"), Err(RouteError::NotFound));
     }
 }

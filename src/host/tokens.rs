@@ -1,4 +1,4 @@
-//! Tokens in a file, read again while the host serves.
+//! Authentication by tokens from a file that can be reloaded while the host serves.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -17,16 +17,16 @@ use super::auth::{Access, Authorizer, Denied, Identity};
 use gitferry_base::private::warn_if_others_read;
 use gitferry_config::name_matcher;
 
-/// Shortest token, in characters.
+/// Shortest token, in bytes.
 const MIN_TOKEN_BYTES: usize = 16;
 /// Largest token file, in bytes.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
-/// Clients with tokens, from a file of lines `NAME:TOKEN[:RIGHT[:REPOSITORIES]]`.
+/// Tokens of clients, from a file with lines `NAME:TOKEN[:RIGHT[:REPOSITORIES]]`.
 ///
-/// `RIGHT` is `read` or `write` (which includes reading; the default). `REPOSITORIES` are globs of names, separated by
-/// commas; `*` also matches `/`; all repositories when left out. A token is accepted as the password of Basic
-/// authentication (with any user name) and as a bearer token. Only hashes of tokens are kept, and they are compared in
+/// `RIGHT` is `read` or `write` (the default, which includes reading). `REPOSITORIES` are globs of names, separated by
+/// commas; `*` also matches `/`; by default all repositories. A token is accepted as the password of Basic
+/// authentication (with any user name) and as a bearer token. Memory holds only SHA-256 hashes of tokens, compared in
 /// constant time.
 pub struct TokenFile {
     file: PathBuf,
@@ -34,7 +34,7 @@ pub struct TokenFile {
     stamp: Mutex<Option<Stamp>>,
 }
 
-/// What tells that a file has changed: time, length and inode.
+/// Fingerprint of a file version: modification time, length and inode.
 type Stamp = (SystemTime, u64, u64);
 
 #[derive(Default)]
@@ -55,51 +55,57 @@ impl std::fmt::Debug for TokenFile {
     }
 }
 
-/// Why a token file cannot be used. Never holds a token.
+/// Error in a token file. Its text never contains a token.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenFileError {
     /// The file cannot be read.
     #[error("the token file {file} cannot be read: {error}")]
     Unreadable {
-        /// Its path.
+        /// Path of the token file.
         file: PathBuf,
-        /// Why.
+        /// Error of the system.
         error: std::io::Error,
     },
-    /// A line makes no sense.
+    /// A line does not have the documented form.
     #[error("line {line} of the token file {file} is not of the form NAME:TOKEN[:read|write[:REPOSITORIES]]: {reason}")]
     Malformed {
-        /// Its path.
+        /// Path of the token file.
         file: PathBuf,
-        /// Counted from 1.
+        /// Number of the line, from 1.
         line: usize,
-        /// What is wrong.
+        /// Fault of the line, for the operator.
         reason: &'static str,
     },
-    /// A token can be guessed.
+    /// A token is so short that it can be guessed.
     #[error("line {line} of the token file {file}: a token has at least {MIN_TOKEN_BYTES} characters")]
     Short {
-        /// Its path.
+        /// Path of the token file.
         file: PathBuf,
-        /// Counted from 1.
+        /// Number of the line, from 1.
         line: usize,
     },
 }
 
 impl TokenFile {
     /// Reads a token file.
+    ///
+    /// # Errors
+    /// The file cannot be read, or one of its lines is wrong.
     pub fn load(file: &Path) -> Result<Self, TokenFileError> {
         let tokens = TokenFile { file: file.into(), tokens: RwLock::default(), stamp: Mutex::default() };
         tokens.reload()?;
         Ok(tokens)
     }
 
-    /// Reads the file again, for requests from now on. After an error the old tokens stay.
+    /// Reads the file again, for new requests. After an error the previous tokens stay valid.
+    ///
+    /// # Errors
+    /// As of [`TokenFile::load`].
     pub fn reload(&self) -> Result<(), TokenFileError> {
         use std::io::Read as _;
         let file = &self.file;
         let unreadable = |error| TokenFileError::Unreadable { file: file.into(), error };
-        // Before the content: what is written meanwhile is read once more.
+        // Taken before the content is read, so that a concurrent write leads to another reload.
         let stamp = self.stamp_now();
         let mut text = String::new();
         let opened = std::fs::File::open(file).map_err(unreadable)?;
@@ -111,7 +117,7 @@ impl TokenFile {
         Ok(())
     }
 
-    /// Whether the file is another one than was read last.
+    /// Returns true if the file has changed since the last attempt to read it.
     pub fn has_changed(&self) -> bool {
         let now = self.stamp_now();
         now.is_some() && now != *self.stamp.lock().unwrap_or_else(PoisonError::into_inner)
@@ -138,12 +144,13 @@ impl Tokens {
             }
             let malformed = |reason| TokenFileError::Malformed { file: file.into(), line: at + 1, reason };
             let mut fields = line.splitn(4, ':');
-            let (name, token) = (fields.next(), fields.next());
-            let (Some(name), Some(token)) = (name, token) else { return Err(malformed("there is no token")) };
+            let name = fields.next();
+            let token = fields.next();
+            let (Some(name), Some(token)) = (name, token) else { return Err(malformed("the token is missing")) };
             let write = match fields.next() {
                 None | Some("write") => true,
                 Some("read") => false,
-                Some(_) => return Err(malformed("a right is `read` or `write`")),
+                Some(_) => return Err(malformed("the right is neither `read` nor `write`")),
             };
             let repositories = fields.next().map(|globs| matcher(globs).map_err(malformed)).transpose()?;
             if name.is_empty() || name.chars().any(char::is_control) {
@@ -158,8 +165,8 @@ impl Tokens {
         Ok(tokens)
     }
 
-    /// Compares with all tokens, so that the time says nothing of any.
-    fn recognise(&self, secret: &[u8]) -> Option<(&str, &Token)> {
+    /// Finds the token of a secret. Compares with every token, so that the time reveals nothing about any of them.
+    fn find(&self, secret: &[u8]) -> Option<(&str, &Token)> {
         let hash: [u8; 32] = Sha256::digest(secret).into();
         let mut found = None;
         for (name, tokens) in &self.by_name {
@@ -176,7 +183,7 @@ impl Tokens {
 fn matcher(globs: &str) -> Result<GlobSet, &'static str> {
     let globs: Vec<String> = globs.split(',').map(|glob| glob.trim().to_owned()).collect();
     if globs.iter().any(String::is_empty) {
-        return Err("the repositories are globs with commas between them");
+        return Err("one of the globs of repositories is empty");
     }
     name_matcher(&globs).map_err(|_| "the repositories are not valid globs")
 }
@@ -185,8 +192,8 @@ impl Authorizer for TokenFile {
     fn authorize(&self, headers: &HeaderMap, repository: &str, access: Access) -> Result<Identity, Denied> {
         let secret = secret(headers).ok_or(Denied::Unknown)?;
         let tokens = self.tokens();
-        let (name, token) = tokens.recognise(&secret).ok_or(Denied::Unknown)?;
-        // Before it is known whether there is such a repository: names of others' are not told.
+        let (name, token) = tokens.find(&secret).ok_or(Denied::Unknown)?;
+        // Decided before the repository is looked up, so that the answer does not reveal if it exists.
         let own = token.repositories.as_ref().is_none_or(|globs| globs.is_match(repository));
         if !own || (access == Access::Write && !token.write) {
             return Err(Denied::Forbidden);
@@ -233,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_say_who_and_what() {
+    fn tokens_authenticate_with_their_right() {
         let (_dir, file) = open(FILE);
         let ann = Identity { name: "ann".into() };
         assert_eq!(file.authorize(&basic("ann", "0123456789abcdef"), "r", Access::Write), Ok(ann.clone()));
@@ -283,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn another_file_counts_once_it_is_read_and_a_bad_one_never() {
+    fn a_changed_file_takes_effect_on_reload_and_a_bad_one_never() {
         let (dir, file) = open(FILE);
         let path = dir.path().join("tokens");
         let known = |token: &str| file.authorize(&basic("x", token), "r", Access::Read).is_ok();
@@ -295,7 +302,7 @@ mod tests {
         std::fs::write(&path, "nonsense").unwrap();
         file.reload().unwrap_err();
         assert!(known("9999999999999999"));
-        // It is complained about once, not at every look.
+        // A bad file is reported once, not at every check.
         assert!(!file.has_changed());
         std::fs::remove_file(&path).unwrap();
         assert!(!file.has_changed() && known("9999999999999999"));

@@ -1,8 +1,8 @@
-//! Warm repositories: one exact state of each, kept in memory as long as its head does not move.
+//! Cache of open repositories: one exact state of each, kept in memory until its head moves.
 //!
-//! A request reads the head once. If that has moved, only the newer changes are read, and the table of refs shares all
-//! that they leave as it was. Where the manifest has changed, only packs that are new are opened. Consolidation changes
-//! it without the head, so it is read again after some minutes, too.
+//! A request reads the head once. If the head has moved, only the newer changes are read, and the new table of refs
+//! shares its unchanged parts with the old one. If the manifest has changed, only new packs are opened. Consolidation
+//! changes the manifest without moving the head, so the manifest is also read again after [`MANIFEST_MAX_AGE`].
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use gix::bstr::ByteSlice;
 use jiff::{SignedDuration, Timestamp};
 
-use super::gate::Work;
+use super::admission::ComputePermit;
 use super::maintenance::Maintenance;
 use gitferry_engine::ledger::LedgerError;
 use gitferry_engine::ledger::advance::read_head;
@@ -21,51 +21,50 @@ use gitferry_engine::ledger::head::{Head, HeadItem, RepositoryId};
 use gitferry_engine::ledger::log::{ChangeRow, read_chain, read_chain_above};
 use gitferry_engine::region::local::LocalPacks;
 use gitferry_engine::region::manifest::Manifest;
-use gitferry_engine::region::push::{PushState, PushStates, Turn, is_hidden, without};
+use gitferry_engine::region::push::{CommitPermit, PushState, PushStates, is_hidden, without};
 use gitferry_engine::region::{Region, RegionError, Result, blocking, is_visible};
 use gitferry_git::local::RefPatterns;
-use gitferry_git::own_refs::{OWN_PREFIX, is_own, is_passing};
+use gitferry_git::own_refs::{OWN_PREFIX, is_own, is_transit_ref};
 use gitferry_git::pack::PackSet;
 use gitferry_git::refs::{RefName, RefValue};
 use gitferry_git::view::{RecentTips, RefTable, View};
 
-/// Repositories that are kept; the one that was asked for least recently goes first.
+/// Most repositories in the cache; the least recently used one is evicted first.
 const MAX_VIEWS: usize = 1_000;
-/// How often head and manifest are read again when somebody commits between the two.
+/// Most attempts to read head and manifest when a commit falls between the two reads.
 const MAX_READS: usize = 64;
-/// A value that a ref had may still be asked for during this time: a client that was told of it is honest.
-const RECENT: SignedDuration = SignedDuration::from_mins(10);
-/// Most changes that are looked through for such values when a repository is opened cold.
+/// Time for which the replaced value of a ref may still be wanted: it was in an advertisement shortly before.
+const RECENT_TIPS_MAX_AGE: SignedDuration = SignedDuration::from_mins(10);
+/// Most changes that are read for replaced values when a repository is opened that is not in the cache.
 const MAX_RECENT_CHANGES: u64 = 1_000;
-/// A manifest is read again after this time: far less than packs that were replaced stay.
-const MANIFEST_FRESH: Duration = Duration::from_secs(10 * 60);
-/// The longest wait of a push for those before it. Without its turn it competes with them.
+/// Age at which a manifest is read again. Far shorter than the time for which replaced packs are kept.
+const MANIFEST_MAX_AGE: Duration = Duration::from_secs(10 * 60);
+/// Longest wait of a push for earlier pushes to the same repository. After that it competes with them for the head.
 const MAX_TURN_WAIT: Duration = Duration::from_secs(10);
-/// Most such values of one repository.
+/// Most replaced values that are kept per repository.
 const MAX_RECENT_TIPS: usize = 100_000;
 
-/// A repository, open.
+/// An open repository.
 #[derive(Clone, Debug)]
-pub struct Opened {
-    /// One exact state of it: what protocols work on.
+pub struct OpenRepository {
+    /// One exact state, on which the protocols work.
     pub state: PushState,
-    /// What links see that push here, once one has.
+    /// Refs as links see them that push here; set by the first such push.
     for_links: OnceLock<Arc<RefTable>>,
-    /// The moment when the manifest was read.
-    manifest_read: Moment,
+    manifest_read: ReadTime,
 }
 
-/// A moment in the life of a host.
+/// Time at which a manifest was read.
 #[derive(Clone, Copy, Debug)]
-struct Moment {
+struct ReadTime {
     at: Instant,
-    /// Consolidations that the host had done by then.
+    /// Consolidations that this host had done by then.
     consolidations: u64,
 }
 
-impl Opened {
-    /// The same state, with what was replaced before a moment forgotten.
-    fn without_older(&self, since: Timestamp) -> Opened {
+impl OpenRepository {
+    /// The same state without the values that were replaced before `since`.
+    fn without_older_tips(&self, since: Timestamp) -> OpenRepository {
         let mut opened = self.clone();
         forget_older(&mut opened.state.view.recent_tips, since);
         opened
@@ -84,10 +83,10 @@ impl Opened {
 /// The refs of a state.
 struct Refs {
     all: Arc<RefTable>,
-    /// What readers see of them.
+    /// Refs as readers see them.
     visible: Arc<RefTable>,
     for_links: OnceLock<Arc<RefTable>>,
-    /// What newer changes replaced.
+    /// Values that recent changes replaced.
     recent: RecentTips,
 }
 
@@ -98,33 +97,37 @@ pub struct Views {
     hidden: Option<RefPatterns>,
     cache: Mutex<Cache>,
     maintenance: Arc<Maintenance>,
-    /// Who commits a push to a repository; the others of this host wait.
-    turns: Mutex<HashMap<RepositoryId, Arc<tokio::sync::Mutex<()>>>>,
+    /// Queues of the pushes to each repository: those of this host commit one at a time.
+    push_queues: Mutex<HashMap<RepositoryId, Arc<tokio::sync::Mutex<()>>>>,
 }
 
 #[derive(Debug, Default)]
 struct Cache {
     ids: HashMap<String, RepositoryId>,
-    open: HashMap<RepositoryId, (u64, Arc<Opened>)>,
+    open: HashMap<RepositoryId, (u64, Arc<OpenRepository>)>,
     clock: u64,
 }
 
 impl Views {
-    /// No repository is open yet. Refs that `hidden` takes are shown to nobody, and gitferry's own neither then: what
-    /// they keep may be what is hidden. What is on its way is shown to links alone.
+    /// Starts with an empty cache. Refs that match `hidden` are shown to no client. With `hidden`, gitferry's own refs
+    /// are hidden, too, as they may keep hidden objects reachable. Refs of transfers in progress are shown to links
+    /// alone.
     pub fn new(region: Region, hidden: Option<RefPatterns>) -> Self {
         let maintenance = Maintenance::new(region.clone());
-        Views { region, hidden, cache: Mutex::default(), maintenance, turns: Mutex::default() }
+        Views { region, hidden, cache: Mutex::default(), maintenance, push_queues: Mutex::default() }
     }
 
-    /// A repository in the state that it has now. One read of the table when it is warm.
-    pub async fn open(&self, name: &str) -> Result<Arc<Opened>> {
+    /// Opens a repository in its current state. Reads the table once if the cache is up to date.
+    ///
+    /// # Errors
+    /// [`RegionError::NoRepository`], and [`RegionError::Moved`] if commits keep falling between the reads.
+    pub async fn open(&self, name: &str) -> Result<Arc<OpenRepository>> {
         for _ in 0..MAX_READS {
             let item = self.head(name).await?;
             match self.open_at(item).await {
                 Err(RegionError::Moved { .. }) => {}
                 Ok(opened) => {
-                    self.maintenance.note(&opened.state.item, opened.state.manifest.packs.len());
+                    self.maintenance.request(&opened.state.item, opened.state.manifest.packs.len());
                     self.remember(name, opened.state.item.id);
                     return Ok(opened);
                 }
@@ -134,11 +137,11 @@ impl Views {
         Err(RegionError::Moved { repository: name.into() })
     }
 
-    /// [`Views::open`] for a request that began with the repository `id`.
+    /// Opens the repository `id`, with which a request began, under its name.
     ///
     /// # Errors
-    /// [`RegionError::Replaced`] when the name means another repository by now, or none.
-    pub async fn open_same(&self, name: &str, id: RepositoryId) -> Result<Arc<Opened>> {
+    /// [`RegionError::Replaced`] if the name denotes another repository by now, or none. Otherwise as [`Views::open`].
+    pub async fn open_by_id(&self, name: &str, id: RepositoryId) -> Result<Arc<OpenRepository>> {
         let replaced = || RegionError::Replaced { name: name.into(), region: self.region.name.clone(), id };
         match self.open(name).await {
             Ok(opened) if opened.state.item.id == id => Ok(opened),
@@ -147,22 +150,24 @@ impl Views {
         }
     }
 
-    /// Starts the maintenance that a push has made necessary: no later request need come. Within a runtime.
+    /// Starts the maintenance that a push has made necessary, without waiting for the next request. Call it within a
+    /// runtime.
     pub fn committed(&self, item: &HeadItem, packs: usize) {
-        self.maintenance.note(item, packs);
+        self.maintenance.request(item, packs);
     }
 
-    /// The state that a push is decided on. Links (`mirror`) also see what they keep.
-    pub async fn for_push(&self, opened: &Arc<Opened>, mirror: bool) -> Result<PushState> {
+    /// The state that a push is checked against. Links (`mirror`) also see the refs that gitferry keeps for them.
+    pub async fn for_push(&self, opened: &Arc<OpenRepository>, mirror: bool) -> Result<PushState> {
         let mut state = opened.state.clone();
         if mirror && !state.refs.with_prefix(OWN_PREFIX.as_bytes()).is_empty() {
-            let (opened, hidden) = (opened.clone(), self.hidden.clone());
+            let opened = opened.clone();
+            let hidden = self.hidden.clone();
             state.view.refs = blocking(move || opened.for_links(hidden.as_ref())).await?;
         }
         Ok(state)
     }
 
-    async fn open_at(&self, item: HeadItem) -> Result<Arc<Opened>> {
+    async fn open_at(&self, item: HeadItem) -> Result<Arc<OpenRepository>> {
         let known = self.cached(item.id);
         if let Some(known) = &known
             && known.state.item.revision == item.revision
@@ -172,17 +177,17 @@ impl Views {
             if known.state.view.recent_tips.first_time().is_none_or(|time| time >= since) {
                 return Ok(known.clone());
             }
-            // Nothing has changed, but what was replaced a short while ago no longer was.
-            let opened = Arc::new(known.without_older(since));
-            self.keep(opened.clone());
+            // The state is current, but some of its replaced values have become too old.
+            let opened = Arc::new(known.without_older_tips(since));
+            self.insert(opened.clone());
             return Ok(opened);
         }
         let opened = Arc::new(self.refresh(item, known.as_deref()).await?);
-        self.keep(opened.clone());
+        self.insert(opened.clone());
         Ok(opened)
     }
 
-    /// The head of a repository.
+    /// Reads the head of a repository.
     pub(super) async fn head(&self, name: &str) -> Result<HeadItem> {
         let known = self.cache.lock().ok().and_then(|cache| cache.ids.get(name).copied());
         if let Some(id) = known
@@ -196,7 +201,7 @@ impl Views {
         found.ok_or_else(|| RegionError::NoRepository { name: name.into(), region: self.region.name.clone() })
     }
 
-    fn cached(&self, id: RepositoryId) -> Option<Arc<Opened>> {
+    fn cached(&self, id: RepositoryId) -> Option<Arc<OpenRepository>> {
         let mut cache = self.cache.lock().ok()?;
         cache.clock += 1;
         let now = cache.clock;
@@ -211,16 +216,16 @@ impl Views {
         }
     }
 
-    fn keep(&self, opened: Arc<Opened>) {
+    fn insert(&self, opened: Arc<OpenRepository>) {
         let Ok(mut cache) = self.cache.lock() else { return };
         cache.clock += 1;
         let now = cache.clock;
         let id = opened.state.item.id;
-        let newer = |(_, held): &(u64, Arc<Opened>)| held.state.item.revision > opened.state.item.revision;
+        let newer = |(_, held): &(u64, Arc<OpenRepository>)| held.state.item.revision > opened.state.item.revision;
         if !cache.open.get(&id).is_some_and(newer) {
             cache.open.insert(id, (now, opened));
         }
-        // Open repositories hold their packs in the cache.
+        // An open repository keeps its packs in the pack cache, which cannot evict them.
         let crowded = cache.open.len() > 1 && self.region.cache.is_full();
         if (cache.open.len() > MAX_VIEWS || crowded)
             && let Some(oldest) = cache.open.iter().min_by_key(|(_, (used, _))| *used).map(|(id, _)| *id)
@@ -230,30 +235,30 @@ impl Views {
         }
     }
 
-    /// What was replaced before this moment may no longer be asked for.
+    /// Values that were replaced before this time may no longer be wanted.
     fn recent_since(&self) -> Timestamp {
-        self.region.clock.now().checked_sub(RECENT).unwrap_or(Timestamp::MIN)
+        self.region.clock.now().checked_sub(RECENT_TIPS_MAX_AGE).unwrap_or(Timestamp::MIN)
     }
 
-    fn now(&self) -> Moment {
-        Moment { at: Instant::now(), consolidations: self.maintenance.consolidations() }
+    fn now(&self) -> ReadTime {
+        ReadTime { at: Instant::now(), consolidations: self.maintenance.consolidations() }
     }
 
-    fn is_fresh(&self, read: Moment) -> bool {
-        read.at.elapsed() < MANIFEST_FRESH && read.consolidations == self.maintenance.consolidations()
+    fn is_fresh(&self, read: ReadTime) -> bool {
+        read.at.elapsed() < MANIFEST_MAX_AGE && read.consolidations == self.maintenance.consolidations()
     }
 
-    async fn refresh(&self, item: HeadItem, known: Option<&Opened>) -> Result<Opened> {
+    async fn refresh(&self, item: HeadItem, known: Option<&OpenRepository>) -> Result<OpenRepository> {
         let mut refs = match known {
             Some(known) => match self.follow(&item, known).await {
-                // Moved back, as after a promotion elsewhere: nothing of what is known need hold.
+                // The ledger no longer contains the cached frontier, as after a promotion elsewhere: load everything.
                 Err(RegionError::Ledger(LedgerError::Fork { .. })) => self.load(&item).await?,
                 followed => followed?,
             },
             None => self.load(&item).await?,
         };
         forget_older(&mut refs.recent, self.recent_since());
-        let same = |known: &&Opened| {
+        let same = |known: &&OpenRepository| {
             known.state.item.head.manifest == item.head.manifest && self.is_fresh(known.manifest_read)
         };
         let (manifest, local, packs, manifest_read) = match known.filter(same) {
@@ -267,15 +272,15 @@ impl Views {
         let Head { format, head, .. } = item.head.clone();
         let view = View { format, head, refs: visible, packs, recent_tips };
         let state = PushState { item, manifest, refs: all, view, local };
-        Ok(Opened { state, for_links, manifest_read })
+        Ok(OpenRepository { state, for_links, manifest_read })
     }
 
-    /// The live packs; those that are open already stay so.
+    /// Opens the packs of the manifest. Packs that `known` has open are reused.
     async fn open_packs(
         &self,
         item: &HeadItem,
-        known: Option<&Opened>,
-    ) -> Result<(Manifest, Arc<LocalPacks>, Arc<PackSet>, Moment)> {
+        known: Option<&OpenRepository>,
+    ) -> Result<(Manifest, Arc<LocalPacks>, Arc<PackSet>, ReadTime)> {
         let now = self.now();
         let (manifest, _) = self.region.manifest(item).await?;
         if let Some(known) = known.filter(|known| known.state.manifest.generation == manifest.generation) {
@@ -293,12 +298,15 @@ impl Views {
         Ok((manifest, local, Arc::new(blocking(opening).await?), now))
     }
 
-    /// All refs from snapshot and log, and the values that the newest changes replaced.
+    /// Loads all refs from snapshot and log, and the values that recent changes replaced.
     async fn load(&self, item: &HeadItem) -> Result<Refs> {
         let refs = self.region.refs(item).await?;
         let from = item.head.frontier.seq.saturating_sub(MAX_RECENT_CHANGES).max(item.head.floor);
         let rows = read_chain_above(&*self.region.table, item.id, from, item.head.frontier).await?;
-        let (log, id, format, hidden) = (self.region.log(), item.id, item.head.format, self.hidden.clone());
+        let log = self.region.log();
+        let id = item.id;
+        let format = item.head.format;
+        let hidden = self.hidden.clone();
         let since = self.recent_since();
         blocking(move || {
             let mut table = RefTable::empty(format);
@@ -308,7 +316,7 @@ impl Views {
             }
             let mut recent = RecentTips::default();
             for row in rows.iter().filter(|row| row.facts.time >= since) {
-                log.read(id, row, |header, edit| note_old(&mut recent, hidden.as_ref(), header.time, &edit))?;
+                log.read(id, row, |header, edit| note_replaced(&mut recent, hidden.as_ref(), header.time, &edit))?;
             }
             let visible = match &hidden {
                 None if table.with_prefix(OWN_PREFIX.as_bytes()).is_empty() => None,
@@ -321,68 +329,70 @@ impl Views {
         .await
     }
 
-    /// The refs of a state that follows a known one: its tables with the newer changes merged in.
-    async fn follow(&self, item: &HeadItem, known: &Opened) -> Result<Refs> {
+    /// Derives the refs of a newer state: the tables of `known` with the changes since then.
+    async fn follow(&self, item: &HeadItem, known: &OpenRepository) -> Result<Refs> {
         let from = known.state.item.head.frontier;
         let rows: Vec<ChangeRow> = read_chain(&*self.region.table, item.id, from, item.head.frontier).await?;
-        let (log, id, hidden) = (self.region.log(), item.id, self.hidden.clone());
-        let (old, mut recent) = (known.state.refs.clone(), known.state.view.recent_tips.clone());
-        let (shown, linked) = (known.state.view.refs.clone(), known.for_links.get().cloned());
+        let log = self.region.log();
+        let id = item.id;
+        let hidden = self.hidden.clone();
+        let old = known.state.refs.clone();
+        let mut recent = known.state.view.recent_tips.clone();
+        let shown = known.state.view.refs.clone();
+        let linked = known.for_links.get().cloned();
         blocking(move || {
             let mut edits: Edits = BTreeMap::new();
             for row in &rows {
                 log.read(id, row, |header, edit| {
-                    note_old(&mut recent, hidden.as_ref(), header.time, &edit);
+                    note_replaced(&mut recent, hidden.as_ref(), header.time, &edit);
                     edits.insert(edit.name, edit.new);
                 })?;
             }
-            let all = match edits.is_empty() {
-                true => old.clone(),
-                false => Arc::new(edited(&old, edits.clone())?),
-            };
+            let all = if edits.is_empty() { old.clone() } else { Arc::new(edited(&old, edits.clone())?) };
             let whole = (&old, &all);
-            let visible = part_after(&shown, whole, &edits, |name| is_hidden_from_readers(name, hidden.as_ref()))?;
+            let visible = subset_after(&shown, whole, &edits, |name| is_hidden_from_readers(name, hidden.as_ref()))?;
             let for_links = OnceLock::new();
             if let Some(linked) = linked {
                 let _ =
-                    for_links.set(part_after(&linked, whole, &edits, |name| is_hidden(name, hidden.as_ref(), true))?);
+                    for_links.set(subset_after(&linked, whole, &edits, |name| is_hidden(name, hidden.as_ref(), true))?);
             }
             Ok(Refs { all, visible, for_links, recent })
         })
         .await
     }
 
-    /// Waits for the pushes to a repository that came before; `None` after [`MAX_TURN_WAIT`].
-    async fn turn(&self, id: RepositoryId, work: &Work) -> Option<Turn> {
+    /// Waits for earlier pushes to a repository; `None` after [`MAX_TURN_WAIT`].
+    async fn commit_permit(&self, id: RepositoryId, compute: &ComputePermit) -> Option<CommitPermit> {
         let lock = {
-            let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
-            // Those that no push holds or waits for are only in the map.
-            turns.retain(|other, lock| *other == id || Arc::strong_count(lock) > 1);
-            turns.entry(id).or_default().clone()
+            let mut queues = self.push_queues.lock().unwrap_or_else(PoisonError::into_inner);
+            // A queue that no push holds or waits for has no reference but the one in the map.
+            queues.retain(|other, lock| *other == id || Arc::strong_count(lock) > 1);
+            queues.entry(id).or_default().clone()
         };
         if let Ok(turn) = lock.clone().try_lock_owned() {
-            return Some(Turn::new(turn));
+            return Some(CommitPermit::new(turn));
         }
-        let turn = work.pause_async(tokio::time::timeout(MAX_TURN_WAIT, lock.lock_owned())).await;
-        turn.ok().map(Turn::new)
+        let turn = compute.release_while_awaiting(tokio::time::timeout(MAX_TURN_WAIT, lock.lock_owned())).await;
+        turn.ok().map(CommitPermit::new)
     }
 }
 
-/// New values of refs; none where a ref goes.
+/// New values of refs by name; `None` deletes a ref.
 type Edits = BTreeMap<RefName, Option<RefValue>>;
 
 fn edited(table: &RefTable, edits: Edits) -> Result<RefTable> {
     Ok(table.with_edits(edits).map_err(|error| LedgerError::Corrupt(error.to_string()))?)
 }
 
-/// What is shown of a table after some edits, made of what was shown before; `whole` is the table before and after.
-fn part_after(
+/// The visible subset of a table after some edits, derived from the subset before them; `whole` is the full table
+/// before and after.
+fn subset_after(
     part: &Arc<RefTable>,
     whole: (&Arc<RefTable>, &Arc<RefTable>),
     edits: &Edits,
-    is_left_out: impl Fn(&[u8]) -> bool,
+    is_hidden: impl Fn(&[u8]) -> bool,
 ) -> Result<Arc<RefTable>> {
-    let shown = |name: &&RefName| !is_left_out(name.as_bytes());
+    let shown = |name: &&RefName| !is_hidden(name.as_bytes());
     if Arc::ptr_eq(part, whole.0) && edits.keys().all(|name| shown(&name)) {
         return Ok(whole.1.clone());
     }
@@ -394,64 +404,65 @@ fn part_after(
     Ok(Arc::new(edited(part, edits)?))
 }
 
-/// The states of one repository, for a push that may have to be decided several times.
+/// The current state of one repository, for a push that reads it again after each conflict.
 #[derive(Debug)]
-pub struct StatesOf {
-    /// Where they are kept.
+pub struct RepositoryStates {
+    /// Cache that opens the repository.
     pub views: Arc<Views>,
-    /// The repository's name.
+    /// Name of the repository.
     pub name: String,
-    /// Its id: a push that began with it goes to no other, whatever the name means meanwhile.
+    /// Id of the repository with which the push began. The push never goes to another one, even if the name changes
+    /// hands.
     pub id: RepositoryId,
-    /// Whether links push to it.
+    /// True if links push to this repository (`mirror` of the push policy).
     pub mirror: bool,
-    /// The right to compute of the push, which it gives back while it waits.
-    pub work: Arc<Work>,
+    /// Compute permit of the push, released while it waits.
+    pub compute: Arc<ComputePermit>,
 }
 
 #[async_trait]
-impl PushStates for StatesOf {
+impl PushStates for RepositoryStates {
     async fn state(&self) -> Result<PushState> {
-        self.views.for_push(&self.views.open_same(&self.name, self.id).await?, self.mirror).await
+        self.views.for_push(&self.views.open_by_id(&self.name, self.id).await?, self.mirror).await
     }
 
-    async fn turn(&self, id: RepositoryId) -> Option<Turn> {
-        self.views.turn(id, &self.work).await
+    async fn commit_permit(&self, id: RepositoryId) -> Option<CommitPermit> {
+        self.views.commit_permit(id, &self.compute).await
     }
 }
 
-/// States for a push that commits in its turn among those of this host, and lets others compute while it waits.
+/// States for a push that queues with the other pushes of this host, and releases its compute permit while it waits.
 #[derive(Clone, Copy)]
-pub struct InTurn<'a> {
-    /// The states.
+pub struct QueuedStates<'a> {
+    /// States of the repository.
     pub states: &'a dyn PushStates,
-    /// The queue.
+    /// Cache with the queues of pushes.
     pub views: &'a Views,
-    /// The right to compute of the push.
-    pub work: &'a Work,
+    /// Compute permit of the push.
+    pub compute: &'a ComputePermit,
 }
 
-impl std::fmt::Debug for InTurn<'_> {
+impl std::fmt::Debug for QueuedStates<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("InTurn").field("work", self.work).finish_non_exhaustive()
+        f.debug_struct("QueuedStates").field("compute", self.compute).finish_non_exhaustive()
     }
 }
 
 #[async_trait]
-impl PushStates for InTurn<'_> {
+impl PushStates for QueuedStates<'_> {
     async fn state(&self) -> Result<PushState> {
         self.states.state().await
     }
 
-    async fn turn(&self, id: RepositoryId) -> Option<Turn> {
-        self.views.turn(id, self.work).await
+    async fn commit_permit(&self, id: RepositoryId) -> Option<CommitPermit> {
+        self.views.commit_permit(id, self.compute).await
     }
 }
 
-/// Whether those who fetch may not see a ref.
+/// Returns true if fetches may not see a ref.
 fn is_hidden_from_readers(name: &[u8], hidden: Option<&RefPatterns>) -> bool {
     match hidden {
-        None => is_passing(name),
+        None => is_transit_ref(name),
         Some(hidden) => is_own(name) || hidden.matches(name.as_bstr()),
     }
 }
@@ -462,7 +473,7 @@ fn forget_older(recent: &mut RecentTips, since: Timestamp) {
     }
 }
 
-fn note_old(recent: &mut RecentTips, hidden: Option<&RefPatterns>, time: Timestamp, edit: &RefEdit) {
+fn note_replaced(recent: &mut RecentTips, hidden: Option<&RefPatterns>, time: Timestamp, edit: &RefEdit) {
     if let Some(RefValue::Object(old)) = &edit.old
         && !is_hidden_from_readers(edit.name.as_bytes(), hidden)
     {

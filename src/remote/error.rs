@@ -1,73 +1,72 @@
-//! Why a Git server cannot be used as configured, or its provider's API did not do what was asked.
+//! Errors of remotes as configured and of their providers' APIs.
 
 use gitferry_base::Kind;
 use gitferry_config::ConfigError;
 use gitferry_git::refname::NameError;
 
-/// Why a Git server cannot be used as configured, or its provider's API did not do what was asked. No text of it
-/// holds a secret.
+/// A remote cannot be used as configured, or its provider's API failed. Messages contain no secret.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
-    /// There is no such remote, or it is not configured in a way that makes sense.
+    /// The configuration has no such remote, or its entry is invalid.
     #[error(transparent)]
     Config(#[from] ConfigError),
-    /// A repository's name is none.
+    /// The repository name is invalid.
     #[error(transparent)]
     Name(#[from] NameError),
-    /// What the configuration says cannot be used.
+    /// The entry of the remote is valid, but a file, URL or certificate that it names cannot be used.
     #[error("remote {remote}: {reason}")]
     Unusable {
-        /// Which remote.
+        /// Name of the remote in the configuration.
         remote: String,
-        /// What is wrong.
+        /// The setting and what is wrong with it.
         reason: String,
     },
-    /// There are no credentials.
-    #[error("remote {remote}: there are no credentials: {reason}")]
+    /// The configured source of credentials supplies none.
+    #[error("remote {remote}: cannot obtain credentials: {reason}")]
     Credentials {
-        /// Which remote.
+        /// Name of the remote in the configuration.
         remote: String,
-        /// Why.
+        /// Cause of the failure.
         reason: String,
     },
-    /// The provider's API cannot be reached.
-    #[error("{repository}: {api} cannot be reached: {reason}")]
+    /// The provider's API cannot be reached, or did not answer in time. Setting `HEAD` again is safe.
+    #[error("{repository}: cannot reach the provider's API at {api}: {reason}")]
     ApiConnection {
-        /// Which repository.
+        /// Repository at the remote.
         repository: String,
-        /// Where the API is.
+        /// Origin of the API's URL.
         api: String,
-        /// Why.
+        /// Cause of the failure.
         reason: String,
     },
-    /// The provider's API cannot do it for now.
+    /// The provider's API is overloaded, throttles or failed. Trying again later may succeed.
     #[error("{repository}: {api} answered {status}: {reason}")]
     ApiBusy {
-        /// Which repository.
+        /// Repository at the remote.
         repository: String,
-        /// Where the API is.
+        /// Origin of the API's URL.
         api: String,
-        /// The HTTP status.
+        /// HTTP status.
         status: u16,
-        /// What it says.
+        /// Message of the API, one line without secrets.
         reason: String,
     },
-    /// The provider's API says no.
+    /// The provider's API refused for a reason other than permissions.
     #[error("{repository}: {api} answered {status}: {reason}")]
     Api {
-        /// Which repository.
+        /// Repository at the remote.
         repository: String,
-        /// Where the API is.
+        /// Origin of the API's URL.
         api: String,
-        /// The HTTP status.
+        /// HTTP status.
         status: u16,
-        /// What it says.
+        /// Message of the API, one line without secrets.
         reason: String,
     },
 }
 
 impl RemoteError {
-    /// What the caller should do.
+    /// Classifies the error by what the caller can do.
     pub fn kind(&self) -> Kind {
         match self {
             RemoteError::Config(error) => error.kind(),

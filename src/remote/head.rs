@@ -1,4 +1,4 @@
-//! HEAD of a repository at a Git server, which Git's protocol cannot set: through the provider's API.
+//! Sets `HEAD` of a repository through the provider's API, as Git's protocol cannot.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,73 +13,75 @@ use serde_json::{Value, json};
 
 use super::credentials::{Credentials, Identity, codecommit};
 use super::http::Clients;
-use super::said;
+use super::server_text;
 use gitferry_base::error::chain;
 use gitferry_config::{Provider, RepositoryUrl, in_url};
 use gitferry_git::refs::RefName;
 
-/// How long an API may take.
-const TIME: Duration = Duration::from_secs(30);
-/// Most bytes of an API's answer that are read.
+/// Limit for a request to an API, redirects included.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+/// Most bytes of an API answer that are read.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
-/// Most redirects that are followed: a repository that was renamed has one.
+/// Most redirects that are followed: one, for a renamed repository.
 const MAX_REDIRECTS: usize = 1;
-/// What says that an answer of 403 is about how often one asks, and not about who.
+/// Texts that mark a 403 as a rate limit instead of a denial.
 const THROTTLED: [&str; 2] = ["rate limit", "abuse detection"];
-/// What AWS's refusals are called that are about who asks, and those that pass.
+/// AWS exceptions that deny the credentials, by prefix.
 const AWS_DENIED: [&str; 4] = ["AccessDenied", "UnrecognizedClient", "InvalidClientTokenId", "RepositoryDoesNotExist"];
+/// AWS exceptions that pass by themselves, by prefix.
 const AWS_THROTTLED: [&str; 3] = ["Throttl", "TooManyRequests", "LimitExceeded"];
-/// What CodeCommit's operation is called on the wire.
+/// `X-Amz-Target` of CodeCommit's `UpdateDefaultBranch`.
 const UPDATE_DEFAULT_BRANCH: &str = "CodeCommit_20150413.UpdateDefaultBranch";
-/// Where a host of gitferry's own takes a new `HEAD`, below the URL of a repository.
+/// Path below a repository's URL where a gitferry host accepts a new `HEAD`.
 const HEAD_PATH: &str = "/info/head";
-/// What precedes the names of CodeCommit's repositories in URLs.
+/// Path prefix of repositories in CodeCommit URLs.
 const CODECOMMIT_PATH: &str = "/v1/repos/";
 
 /// A request to a provider's API.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Call {
+pub struct ApiRequest {
     method: Method,
-    /// Where.
+    /// Endpoint of the operation.
     pub url: Url,
     body: String,
     headers: Vec<(&'static str, &'static str)>,
-    /// CodeCommit's requests are signed.
+    /// AWS region to sign for; `None` for providers other than CodeCommit.
     region: Option<String>,
-    /// Whether a token goes by itself.
+    /// True if the API expects `Bearer` with the token that Git uses as its password.
     bearer: bool,
 }
 
-/// Why a request did not do what it was for.
+/// Failure of a request to a provider's API; `u16` is the HTTP status, `String` the reason.
 #[derive(Debug, PartialEq, Eq)]
-pub enum CallError {
-    /// It cannot be made.
+pub enum ApiError {
+    /// The request cannot be built.
     Unusable(String),
-    /// It cannot be made as somebody.
+    /// No credentials are available.
     Credentials(String),
-    /// There was no answer.
+    /// The API did not answer.
     Connection(String),
-    /// Whoever asks may not, or is not shown the repository.
+    /// The credentials lack permission, or the repository is hidden from them.
     Denied(u16, String),
-    /// It may do it later.
+    /// The API throttles or failed; trying again later may succeed.
     Busy(u16, String),
-    /// The answer is another refusal.
+    /// Any other refusal.
     Answer(u16, String),
 }
 
-/// What makes HEAD name a branch, or `None` where no API is known. `api` is where the configuration says that the
-/// API is, `region` an AWS region.
-pub fn call(
+/// Builds the request that points `HEAD` at `branch`, or `None` if the provider has no known API. `api` overrides the
+/// provider's base URL; `region` is the AWS region for CodeCommit.
+pub fn request(
     provider: Provider,
     api: Option<&str>,
     repository: &RepositoryUrl,
     region: Option<&str>,
     branch: &RefName,
-) -> Result<Option<Call>, String> {
-    let short = branch.as_bstr().strip_prefix(b"refs/heads/").ok_or("HEAD can only name a branch here")?;
-    let short = short.to_str().map_err(|_| "the branch's name is no UTF-8, which the provider's API needs")?;
+) -> Result<Option<ApiRequest>, String> {
+    let short =
+        branch.as_bstr().strip_prefix(b"refs/heads/").ok_or("the provider's API can only set HEAD to a branch")?;
+    let short = short.to_str().map_err(|_| "the branch name is not UTF-8, which the provider's API requires")?;
     if provider == Provider::Gitferry {
-        return Ok(gitferry_call(repository, short));
+        return Ok(gitferry_request(repository, short));
     }
     let (host, port, path) = place(repository);
     let origin = match port {
@@ -90,7 +92,7 @@ pub fn call(
     let (usual, headers) = match provider {
         Provider::None | Provider::Gitferry => return Ok(None),
         Provider::CodeCommit => {
-            let region = region.ok_or("no AWS region is in the host's name, and none is configured")?;
+            let region = region.ok_or("the host name contains no AWS region and none is configured; set aws.region")?;
             let fips = if host.starts_with("git-codecommit-fips.") { "-fips" } else { "" };
             let domain = if host.ends_with(".cn") { "amazonaws.com.cn" } else { "amazonaws.com" };
             let content_type = ("content-type", "application/x-amz-json-1.1");
@@ -129,10 +131,10 @@ pub fn call(
     let url = Url::parse(&url).map_err(|error| format!("api: {error}"))?;
     let region = region.filter(|_| provider == Provider::CodeCommit).map(str::to_owned);
     let bearer = matches!(provider, Provider::GitHub | Provider::GitLab);
-    Ok(Some(Call { method, url, body: body.to_string(), headers, region, bearer }))
+    Ok(Some(ApiRequest { method, url, body: body.to_string(), headers, region, bearer }))
 }
 
-/// Host, port where it is HTTP's, and path without `.git` of a repository.
+/// Splits a repository URL into host, HTTP port and path without `.git`.
 fn place(repository: &RepositoryUrl) -> (String, Option<u16>, String) {
     let (host, port, path) = match repository {
         RepositoryUrl::Http(url) => (url.host_str().unwrap_or_default().to_owned(), url.port(), url.path().to_owned()),
@@ -141,55 +143,58 @@ fn place(repository: &RepositoryUrl) -> (String, Option<u16>, String) {
     (host, port, path.strip_suffix(".git").unwrap_or(&path).into())
 }
 
-/// A repository's path below where the server's pages are, which is where its API is, too.
+/// Returns the repository's path relative to the web root, which the API shares.
 fn below<'a>(base: &str, suffix: &str, path: &'a str) -> &'a str {
     let prefix = base.strip_suffix(suffix).and_then(|pages| Url::parse(pages).ok());
     let prefix = prefix.map(|pages| pages.path().trim_end_matches('/').to_owned()).unwrap_or_default();
     path.strip_prefix(prefix.as_str()).unwrap_or(path).trim_start_matches('/')
 }
 
-/// A host of gitferry's own takes a symbolic ref as it is in Git's file `HEAD`.
-fn gitferry_call(repository: &RepositoryUrl, short: &str) -> Option<Call> {
+/// Builds the request to a gitferry host, whose body is a symbolic ref in the format of Git's `HEAD` file.
+fn gitferry_request(repository: &RepositoryUrl, short: &str) -> Option<ApiRequest> {
     let RepositoryUrl::Http(url) = repository else { return None };
     let url = Url::parse(&format!("{url}{HEAD_PATH}")).ok()?;
-    let (body, headers) = (format!("ref: refs/heads/{short}\n"), vec![("content-type", "text/plain; charset=utf-8")]);
-    Some(Call { method: Method::PUT, url, body, headers, region: None, bearer: false })
+    let body = format!("ref: refs/heads/{short}\n");
+    let headers = vec![("content-type", "text/plain; charset=utf-8")];
+    Some(ApiRequest { method: Method::PUT, url, body, headers, region: None, bearer: false })
 }
 
-/// Makes a request as somebody.
-pub async fn ask(
-    call: &Call,
+/// Authenticates and sends a request, and judges the answer.
+pub async fn send(
+    request: &ApiRequest,
     clients: &Clients,
     credentials: &Arc<Credentials>,
     now: Timestamp,
-) -> Result<(), CallError> {
+) -> Result<(), ApiError> {
     let mut headers = HeaderMap::new();
-    for (name, value) in &call.headers {
+    for (name, value) in &request.headers {
         headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
     }
-    let mut login = credentials.login(&call.url);
-    match (&call.region, credentials.aws()) {
+    let mut login = credentials.login(&request.url);
+    match (&request.region, credentials.aws()) {
         (Some(region), Some(aws)) => {
-            let found = aws.credentials(now).await.map_err(CallError::Credentials)?;
-            signed(call, region, found, now, &mut headers).map_err(CallError::Unusable)?;
+            let found = aws.credentials(now).await.map_err(ApiError::Credentials)?;
+            signed(request, region, found, now, &mut headers).map_err(ApiError::Unusable)?;
         }
-        (Some(_), None) => return Err(CallError::Credentials("CodeCommit's API wants kind = \"codecommit\"".into())),
+        (Some(_), None) => {
+            return Err(ApiError::Credentials("CodeCommit's API requires auth with kind = \"codecommit\"".into()));
+        }
         (None, _) => {
-            let identity = login.identity().await.map_err(CallError::Credentials)?;
+            let identity = login.identity().await.map_err(ApiError::Credentials)?;
             if let Some(identity) = identity {
-                let header = for_api(identity, call.bearer).header().map_err(CallError::Credentials)?;
+                let header = for_api(identity, request.bearer).header().map_err(ApiError::Credentials)?;
                 headers.insert(header::AUTHORIZATION, header);
             }
         }
     }
-    let client = clients.of(&call.url).map_err(CallError::Unusable)?;
+    let client = clients.of(&request.url).map_err(ApiError::Unusable)?;
     let exchange = async {
-        let mut url = call.url.clone();
+        let mut url = request.url.clone();
         let mut redirects = 0..MAX_REDIRECTS;
         let mut answer = loop {
-            let request = client.request(call.method.clone(), url).headers(headers.clone());
-            let answer = request.body(call.body.clone()).send().await?;
-            match moved(call, &answer).filter(|_| redirects.next().is_some()) {
+            let attempt = client.request(request.method.clone(), url).headers(headers.clone());
+            let answer = attempt.body(request.body.clone()).send().await?;
+            match moved(request, &answer).filter(|_| redirects.next().is_some()) {
                 Some(to) => url = to,
                 None => break answer,
             }
@@ -204,45 +209,42 @@ pub async fn ask(
         }
         Ok::<_, reqwest::Error>((status, text))
     };
-    let (status, text) = match tokio::time::timeout(TIME, exchange).await {
+    let (status, text) = match tokio::time::timeout(REQUEST_TIMEOUT, exchange).await {
         Ok(Ok(answer)) => answer,
-        Ok(Err(error)) => return Err(CallError::Connection(chain(&error.without_url()))),
-        Err(_) => return Err(CallError::Connection(format!("no answer in {} s", TIME.as_secs()))),
+        Ok(Err(error)) => return Err(ApiError::Connection(chain(&error.without_url()))),
+        Err(_) => return Err(ApiError::Connection(format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()))),
     };
-    match status.is_success() {
-        true => Ok(()),
-        false => Err(refusal(status, login.scrub(reason(status, &text)))),
-    }
+    if status.is_success() { Ok(()) } else { Err(refusal(status, login.scrub(reason(status, &text)))) }
 }
 
-/// Where the repository is now, if the API says so and nobody else would be told who asks. What AWS is told is signed
-/// for one place.
-fn moved(call: &Call, answer: &Response) -> Option<Url> {
-    if call.region.is_some() || !answer.status().is_redirection() {
+/// Returns the target of a redirect within the same origin, so that credentials reach no other server. Signed requests
+/// are never redirected, as the signature covers the URL.
+fn moved(request: &ApiRequest, answer: &Response) -> Option<Url> {
+    if request.region.is_some() || !answer.status().is_redirection() {
         return None;
     }
     let location = answer.headers().get(header::LOCATION)?.to_str().ok()?;
-    answer.url().join(location).ok().filter(|to| to.origin() == call.url.origin())
+    answer.url().join(location).ok().filter(|to| to.origin() == request.url.origin())
 }
 
-/// What an answer means that is none.
-fn refusal(status: StatusCode, reason: String) -> CallError {
+/// Classifies an unsuccessful answer.
+fn refusal(status: StatusCode, reason: String) -> ApiError {
     let says = |words: &[&str]| words.iter().any(|word| reason.contains(word));
     let (later, denied) = match status.as_u16() {
         408 | 429 | 500.. => (true, false),
         403 => (says(&THROTTLED) || says(&AWS_THROTTLED), true),
-        // It speaks of a place where the repository is not, or is not for these credentials.
+        // The repository has moved, is gone, or is hidden from these credentials.
         300..=399 | 401 | 404 | 410 => (false, true),
         _ => (says(&AWS_THROTTLED), says(&AWS_DENIED)),
     };
     match (later, denied) {
-        (true, _) => CallError::Busy(status.as_u16(), reason),
-        (false, true) => CallError::Denied(status.as_u16(), reason),
-        (false, false) => CallError::Answer(status.as_u16(), reason),
+        (true, _) => ApiError::Busy(status.as_u16(), reason),
+        (false, true) => ApiError::Denied(status.as_u16(), reason),
+        (false, false) => ApiError::Answer(status.as_u16(), reason),
     }
 }
 
-/// What an API is told: some want the token that is Git's password by itself.
+/// Converts Git's credentials for an API that expects the password as a bearer token.
 fn for_api(identity: Identity, bearer: bool) -> Identity {
     match identity {
         Identity::Basic { password, .. } if bearer => Identity::Typed { scheme: "Bearer".into(), credential: password },
@@ -250,9 +252,9 @@ fn for_api(identity: Identity, bearer: bool) -> Identity {
     }
 }
 
-/// Signs a request to AWS.
+/// Adds the headers of AWS Signature Version 4 for the request.
 fn signed(
-    call: &Call,
+    request: &ApiRequest,
     region: &str,
     credentials: aws_credential_types::Credentials,
     now: Timestamp,
@@ -267,33 +269,34 @@ fn signed(
         .settings(SigningSettings::default())
         .build()
         .map_err(|error| chain(&error))?;
-    let body = SignableBody::Bytes(call.body.as_bytes());
-    let request = SignableRequest::new(call.method.as_str(), call.url.as_str(), call.headers.iter().copied(), body)
+    let body = SignableBody::Bytes(request.body.as_bytes());
+    let headers_to_sign = request.headers.iter().copied();
+    let signable = SignableRequest::new(request.method.as_str(), request.url.as_str(), headers_to_sign, body)
         .map_err(|error| chain(&error))?;
-    let signed = sign(request, &params.into()).map_err(|error| chain(&error))?;
+    let signed = sign(signable, &params.into()).map_err(|error| chain(&error))?;
     let (instructions, _) = signed.into_parts();
     for (name, value) in instructions.headers() {
-        let name = HeaderName::try_from(name).map_err(|_| "a signature has no name")?;
-        let mut value = HeaderValue::try_from(value).map_err(|_| "a signature is no header")?;
+        let name = HeaderName::try_from(name).map_err(|_| "the AWS signature has an invalid header name")?;
+        let mut value = HeaderValue::try_from(value).map_err(|_| "the AWS signature has an invalid header value")?;
         value.set_sensitive(true);
         headers.insert(name, value);
     }
     Ok(())
 }
 
-/// What an API says beside its refusal.
+/// Extracts the message of a refusal, or else the name of its HTTP status.
 fn reason(status: StatusCode, text: &[u8]) -> String {
     let json: Option<Value> = serde_json::from_slice(text).ok();
     let field = |name: &str| json.as_ref().and_then(|json| json.get(name)?.as_str()).map(str::to_owned);
     let words = ["message", "Message", "error"].into_iter().find_map(field);
-    // The name of the exception, without the namespace before it.
+    // The exception's name without its namespace.
     let exception = field("__type").map(|name| name.rsplit('#').next().unwrap_or_default().to_owned());
     let said = match (exception, words) {
-        (Some(exception), Some(words)) => said::shown(format!("{exception}: {words}").as_bytes()),
-        (Some(words), None) | (None, Some(words)) => said::shown(words.as_bytes()),
-        (None, None) => said::shown(text),
+        (Some(exception), Some(words)) => server_text::one_line(format!("{exception}: {words}").as_bytes()),
+        (Some(words), None) | (None, Some(words)) => server_text::one_line(words.as_bytes()),
+        (None, None) => server_text::one_line(text),
     };
-    said.unwrap_or_else(|| status.canonical_reason().unwrap_or("for a reason of its own").to_owned())
+    said.unwrap_or_else(|| status.canonical_reason().unwrap_or("no reason given").to_owned())
 }
 
 #[cfg(test)]
@@ -304,8 +307,8 @@ mod tests {
     fn asked(provider: Provider, api: Option<&str>, template: &str, branch: &str) -> Result<Option<String>, String> {
         let repository = UrlTemplate::parse(template).unwrap().repository("team/app").unwrap();
         let branch = RefName::new(branch).unwrap();
-        let call = call(provider, api, &repository, Some("eu-west-1"), &branch)?;
-        Ok(call.map(|call| format!("{} {} {}", call.method, call.url, call.body)))
+        let request = request(provider, api, &repository, Some("eu-west-1"), &branch)?;
+        Ok(request.map(|request| format!("{} {} {}", request.method, request.url, request.body)))
     }
 
     #[test]

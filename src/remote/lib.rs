@@ -1,5 +1,5 @@
-//! Git servers that gitferry did not build: the way to their repositories over HTTP and SSH, with whose credentials,
-//! and the provider's API for what Git's protocol cannot say.
+//! Client for Git servers that gitferry did not build: Git over HTTP and SSH, Git LFS, credentials, and the provider
+//! APIs that set `HEAD`, which Git's protocol cannot do.
 //!
 //! ```text
 //! Remote ──repository(name)──► RemoteRepository: git::client::Server ──► http/ or ssh/ ──► credentials/
@@ -7,15 +7,15 @@
 //!                                                └─ lfs ───────────────► lfs/ ───────────► credentials/
 //! ```
 
+mod chunk_reader;
 pub mod credentials;
 mod error;
 mod head;
 mod http;
 pub mod lfs;
 mod limits;
-mod pieces;
-mod said;
 mod secret;
+mod server_text;
 mod ssh;
 
 use std::fmt;
@@ -24,11 +24,11 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 
 pub use error::RemoteError;
-pub use limits::{Patience, PushLimits};
+pub use limits::{PushLimits, Timeouts};
 pub use secret::Secret;
 
 use self::credentials::{Credentials, Login};
-use self::head::CallError;
+use self::head::ApiError;
 use self::http::{Clients, Http};
 use self::ssh::Ssh;
 use gitferry_base::clock::Clock;
@@ -48,9 +48,9 @@ struct Inner {
     provider: Provider,
     api: Option<String>,
     limits: PushLimits,
-    patience: Patience,
+    timeouts: Timeouts,
     http: Arc<Http>,
-    /// Where it is reached over SSH.
+    /// Present if the remote authenticates with an SSH key.
     ssh: Option<Ssh>,
     clients: Clients,
     credentials: Arc<Credentials>,
@@ -67,41 +67,42 @@ pub struct RemoteRepository {
     shown: String,
 }
 
-/// What became of a wish to set HEAD.
+/// Outcome of [`RemoteRepository::set_head`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum HeadSet {
-    /// HEAD names the branch now.
+    /// `HEAD` names the branch.
     Done,
-    /// There is no API that gitferry knows of, or nobody to ask it as.
+    /// The provider has no API that gitferry speaks, or no credentials are configured for its API.
     NoApi,
-    /// Whoever asks the API may not: who pushes need not be who administers. Why.
+    /// The API denies the credentials, with its reason. Permission to push does not imply permission to administer.
     Denied(String),
 }
 
 impl Remote {
-    /// The remote of a configuration with this name. Reaches no server yet, and looks up no secret. What it does later
-    /// runs on `runtime`, which has to be one with several threads, or be driven meanwhile by another thread.
+    /// Prepares the configured remote `name`. Contacts no server and reads no secret.
+    ///
+    /// Blocking methods drive their requests on `runtime`, which must be multi-threaded or be driven by another thread.
     pub fn new(name: &str, config: &Config, clock: Arc<dyn Clock>, runtime: &Handle) -> Result<Remote, RemoteError> {
         let remote = config.remote(name)?;
         let unusable = |reason| RemoteError::Unusable { remote: name.into(), reason };
         let url = UrlTemplate::parse(&remote.url).map_err(unusable)?;
-        let patience = Patience::new(&remote.limits);
+        let timeouts = Timeouts::new(&remote.limits);
         let limits = PushLimits::new(remote.provider(), &remote.limits);
         let ca = remote.ca.as_ref().map(|ca| config.path(ca));
-        let clients = Clients::new(remote, ca.as_deref(), &patience).map_err(unusable)?;
-        let who = |auth: &RemoteAuth| Arc::new(Credentials::new(auth, remote, config, clock.clone()));
-        let credentials = who(&remote.auth);
-        let api_credentials = remote.api_auth.as_ref().map_or_else(|| credentials.clone(), who);
-        let http = Http::new(credentials.clone(), limits.clone(), patience, clients.clone(), runtime.clone());
+        let clients = Clients::new(remote, ca.as_deref(), &timeouts).map_err(unusable)?;
+        let credentials_for = |auth: &RemoteAuth| Arc::new(Credentials::new(auth, remote, config, clock.clone()));
+        let credentials = credentials_for(&remote.auth);
+        let api_credentials = remote.api_auth.as_ref().map_or_else(|| credentials.clone(), credentials_for);
+        let http = Http::new(credentials.clone(), limits.clone(), timeouts, clients.clone(), runtime.clone());
         Ok(Remote(Arc::new(Inner {
             name: name.into(),
             url,
             provider: remote.provider(),
-            api: api(remote),
+            api: api_url(remote),
             limits,
-            patience,
+            timeouts,
             http: Arc::new(http),
-            ssh: ssh(remote, config, patience, runtime),
+            ssh: ssh(remote, config, timeouts, runtime),
             clients,
             credentials,
             api_credentials,
@@ -109,22 +110,22 @@ impl Remote {
         })))
     }
 
-    /// Its name in the configuration.
+    /// Name of the remote in the configuration.
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// The server: scheme, host and port.
+    /// Scheme, host and port of the remote.
     pub fn server(&self) -> String {
         self.0.url.server()
     }
 
-    /// What one push may hold.
+    /// Limits of one push to this remote.
     pub fn limits(&self) -> &PushLimits {
         &self.0.limits
     }
 
-    /// One of its repositories, which need not be there.
+    /// Addresses a repository of the remote, which need not exist.
     pub fn repository(&self, name: &str) -> Result<RemoteRepository, RemoteError> {
         check_remote_name(name)?;
         let unusable = |reason| RemoteError::Unusable { remote: self.0.name.clone(), reason };
@@ -133,35 +134,37 @@ impl Remote {
     }
 }
 
-/// Where the API is, if not in the provider's usual place.
-fn api(remote: &RemoteConfig) -> Option<String> {
+/// Base URL of the API, if it differs from the provider's default.
+fn api_url(remote: &RemoteConfig) -> Option<String> {
     let aws = || remote.aws.endpoint_url.clone().filter(|_| remote.provider() == Provider::CodeCommit);
     remote.api.clone().or_else(aws)
 }
 
-fn ssh(remote: &RemoteConfig, config: &Config, patience: Patience, runtime: &Handle) -> Option<Ssh> {
+fn ssh(remote: &RemoteConfig, config: &Config, timeouts: Timeouts, runtime: &Handle) -> Option<Ssh> {
     let RemoteAuth::Ssh { key, known_hosts, passphrase_env } = &remote.auth else { return None };
-    let (key, known_hosts) = (config.path(key), config.path(known_hosts));
-    Some(Ssh::new(key, known_hosts, passphrase_env.clone(), patience, runtime.clone()))
+    let key = config.path(key);
+    let known_hosts = config.path(known_hosts);
+    Some(Ssh::new(key, known_hosts, passphrase_env.clone(), timeouts, runtime.clone()))
 }
 
 impl RemoteRepository {
-    /// Whose it is.
+    /// Remote that holds the repository.
     pub fn remote(&self) -> &Remote {
         &self.remote
     }
 
-    /// Its name.
+    /// Name of the repository at the remote.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What one push may hold.
+    /// Limits of one push to this remote.
     pub fn limits(&self) -> &PushLimits {
         self.remote.limits()
     }
 
-    /// Where its Git LFS server is, by LFS's own rule: beside the repository, over HTTPS.
+    /// URL of the repository's LFS server, derived as git-lfs does (`docs/api/server-discovery.md`): `/info/lfs` below
+    /// the repository, over HTTPS if Git itself uses SSH.
     pub fn lfs_url(&self) -> String {
         let url = match &self.url {
             RepositoryUrl::Http(url) => url.to_string(),
@@ -173,49 +176,50 @@ impl RemoteRepository {
         format!("{url}{suffix}")
     }
 
-    /// What reaches it over HTTP, and who asks there, for what is not Git's protocol.
+    /// HTTP clients and credentials for requests outside Git's protocol.
     fn http(&self) -> (&Clients, Option<Login>) {
         let remote = &*self.remote.0;
         let credentials = if remote.ssh.is_some() { &remote.api_credentials } else { &remote.credentials };
         (&remote.clients, reqwest::Url::parse(&self.lfs_url()).ok().map(|url| credentials.login(&url)))
     }
 
-    /// Whether there may be an API that sets HEAD: one that gitferry knows, and somebody to ask it as.
+    /// Returns true if the provider has an API that may set `HEAD` and credentials for it are configured.
     pub fn can_set_head(&self) -> bool {
-        let anonymous = self.remote.0.api_credentials.is_none();
+        let anonymous = self.remote.0.api_credentials.is_anonymous();
         match self.remote.0.provider {
             Provider::None => false,
-            // A host of gitferry's own may let everybody in.
+            // A gitferry host may allow anonymous writes.
             Provider::Gitferry => true,
             _ => !anonymous,
         }
     }
 
-    /// Makes HEAD name a branch, which must be there, through the provider's API. Safe to run again.
+    /// Points `HEAD` at an existing branch through the provider's API. Idempotent.
     pub async fn set_head(&self, branch: &RefName) -> Result<HeadSet, RemoteError> {
         let remote = &*self.remote.0;
         let unusable = |reason| RemoteError::Unusable { remote: remote.name.clone(), reason };
         let credentials = |reason| RemoteError::Credentials { remote: remote.name.clone(), reason };
-        if remote.api_credentials.is_none() && remote.provider != Provider::Gitferry {
+        if remote.api_credentials.is_anonymous() && remote.provider != Provider::Gitferry {
             return Ok(HeadSet::NoApi);
         }
         let region = match (remote.provider, remote.api_credentials.aws()) {
             (Provider::CodeCommit, Some(aws)) => Some(aws.region(&remote.url.host()).await.map_err(credentials)?),
-            // Its user names and passwords for Git are not for its API.
+            // CodeCommit's Git user names and passwords do not authenticate to its API.
             (Provider::CodeCommit, None) => return Ok(HeadSet::NoApi),
             _ => None,
         };
-        let call = head::call(remote.provider, remote.api.as_deref(), &self.url, region.as_deref(), branch);
-        let Some(call) = call.map_err(unusable)? else { return Ok(HeadSet::NoApi) };
-        let (repository, api) = (self.name.clone(), call.url.origin().ascii_serialization());
-        match head::ask(&call, &remote.clients, &remote.api_credentials, remote.clock.now()).await {
+        let request = head::request(remote.provider, remote.api.as_deref(), &self.url, region.as_deref(), branch);
+        let Some(request) = request.map_err(unusable)? else { return Ok(HeadSet::NoApi) };
+        let repository = self.name.clone();
+        let api = request.url.origin().ascii_serialization();
+        match head::send(&request, &remote.clients, &remote.api_credentials, remote.clock.now()).await {
             Ok(()) => Ok(HeadSet::Done),
-            Err(CallError::Unusable(reason)) => Err(unusable(reason)),
-            Err(CallError::Credentials(reason)) => Err(credentials(reason)),
-            Err(CallError::Connection(reason)) => Err(RemoteError::ApiConnection { repository, api, reason }),
-            Err(CallError::Denied(status, reason)) => Ok(HeadSet::Denied(format!("{api} answered {status}: {reason}"))),
-            Err(CallError::Busy(status, reason)) => Err(RemoteError::ApiBusy { repository, api, status, reason }),
-            Err(CallError::Answer(status, reason)) => Err(RemoteError::Api { repository, api, status, reason }),
+            Err(ApiError::Unusable(reason)) => Err(unusable(reason)),
+            Err(ApiError::Credentials(reason)) => Err(credentials(reason)),
+            Err(ApiError::Connection(reason)) => Err(RemoteError::ApiConnection { repository, api, reason }),
+            Err(ApiError::Denied(status, reason)) => Ok(HeadSet::Denied(format!("{api} answered {status}: {reason}"))),
+            Err(ApiError::Busy(status, reason)) => Err(RemoteError::ApiBusy { repository, api, status, reason }),
+            Err(ApiError::Answer(status, reason)) => Err(RemoteError::Api { repository, api, status, reason }),
         }
     }
 }
@@ -230,7 +234,7 @@ impl Server for RemoteRepository {
             (RepositoryUrl::Http(url), _) => self.remote.0.http.connect(url, service, version),
             (RepositoryUrl::Ssh(url), Some(ssh)) => ssh.connect(url, &self.shown, service, version),
             (RepositoryUrl::Ssh(_), None) => {
-                let reason = "no key is configured".into();
+                let reason = "the remote has an SSH URL, but auth configures no SSH key".into();
                 Err(ClientError::Unauthorized { server: self.shown.clone(), reason })
             }
         }

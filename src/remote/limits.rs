@@ -1,44 +1,44 @@
-//! How much a Git server takes at a time, and how long it is waited for.
+//! Push limits and timeouts of a Git server.
 
 use std::time::Duration;
 
 use gitferry_config::{Provider, RemoteLimits};
 
-/// Most refs in one push where a provider is not known to take fewer: what a request of some megabytes holds.
+/// Most refs in one push to a provider without a known lower limit: a request of a few megabytes.
 const REFS_PER_PUSH: usize = 50_000;
-/// Most bytes that are kept in a temporary file for a server that takes no requests of unknown length.
+/// Most bytes of a push that are spooled to a temporary file for a server that refuses chunked requests.
 const SPOOL_BYTES: u64 = 8 << 30;
-/// How long a connection may take to open.
-const CONNECT_TIME: Duration = Duration::from_secs(10);
-/// A server that says or takes nothing for this long is gone; the check of a huge pack may take minutes.
-const SILENCE: Duration = Duration::from_secs(600);
+/// Limit for opening a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// Longest time without progress in either direction. Generous, as a server may check a huge pack for minutes.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// What one push may hold.
+/// Limits of one push.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PushLimits {
     /// Most refs.
     pub refs_per_push: usize,
-    /// Most bytes of a pack, where there is such a limit.
+    /// Most bytes of a pack; `None` if unlimited.
     pub bytes_per_push: Option<u64>,
-    /// Most bytes of one blob, where there is such a limit: for messages, as nothing can be done about a larger one.
+    /// Most bytes of one blob; `None` if unlimited. Used in messages only: a larger blob cannot be split.
     pub bytes_per_blob: Option<u64>,
-    /// Whether requests of unknown length are taken.
+    /// True if the server accepts requests of unknown length (`Transfer-Encoding: chunked`).
     pub chunked: bool,
-    /// Most bytes of a request that are kept in a temporary file where they are not.
+    /// Most bytes of a request that are spooled to a temporary file if the server refuses chunked requests.
     pub spool_bytes: u64,
 }
 
-/// How long a server is waited for.
+/// Time limits of a conversation with a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Patience {
-    /// Until a connection is open.
+pub struct Timeouts {
+    /// Limit for opening a connection.
     pub connect: Duration,
-    /// While nothing comes and nothing is taken.
-    pub silence: Duration,
+    /// Longest time in which no byte is received or accepted.
+    pub idle: Duration,
 }
 
 impl PushLimits {
-    /// Those of a region of this process: one push is one change, of whatever size.
+    /// Limits of a region of this process, where one push is one change of any size.
     pub fn none() -> Self {
         PushLimits {
             refs_per_push: usize::MAX,
@@ -49,7 +49,7 @@ impl PushLimits {
         }
     }
 
-    /// Those of a provider, but for what the configuration says.
+    /// Published limits of `provider`, overridden by the configuration.
     pub fn new(provider: Provider, config: &RemoteLimits) -> Self {
         let (refs, bytes, blob) = match provider {
             // "Quotas in AWS CodeCommit": refs in a single push, size of a Git blob.
@@ -68,10 +68,13 @@ impl PushLimits {
     }
 }
 
-impl Patience {
-    /// What the configuration says, or what is good for most.
+impl Timeouts {
+    /// Configured time limits, with defaults.
     pub fn new(config: &RemoteLimits) -> Self {
-        Patience { connect: config.connect_time.unwrap_or(CONNECT_TIME), silence: config.silence.unwrap_or(SILENCE) }
+        Timeouts {
+            connect: config.connect_timeout.unwrap_or(CONNECT_TIMEOUT),
+            idle: config.idle_timeout.unwrap_or(IDLE_TIMEOUT),
+        }
     }
 }
 
@@ -91,7 +94,7 @@ mod tests {
         let limits = PushLimits::new(Provider::CodeCommit, &config);
         assert_eq!((limits.refs_per_push, limits.bytes_per_push), (7, Some(1 << 20)));
         assert_eq!((limits.chunked, limits.spool_bytes), (false, 1024));
-        let patience = Patience::new(&config);
-        assert_eq!((patience.connect, patience.silence), (CONNECT_TIME, Duration::from_secs(3)));
+        let timeouts = Timeouts::new(&config);
+        assert_eq!((timeouts.connect, timeouts.idle), (CONNECT_TIMEOUT, Duration::from_secs(3)));
     }
 }

@@ -1,20 +1,20 @@
-//! What must not be seen.
+//! Secrets that are redacted when formatted and wiped when dropped.
 
 use std::fmt;
 
 use zeroize::Zeroizing;
 
-/// A password, a token or a passphrase. It is not shown, and its memory is cleared when it is dropped.
+/// A password, token or passphrase. `Debug` prints `***`; the memory is zeroed on drop.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(Zeroizing<String>);
 
 impl Secret {
-    /// Takes a secret into keeping.
+    /// Wraps the secret `text`.
     pub fn new(text: impl Into<String>) -> Self {
         Secret(Zeroizing::new(text.into()))
     }
 
-    /// The secret itself: for headers and pipes, never for messages.
+    /// Returns the secret, for headers and pipes. Must not reach logs or messages.
     pub fn reveal(&self) -> &str {
         &self.0
     }

@@ -5,7 +5,7 @@ use super::error::{InRegion as _, ReplicationError};
 use super::transfer::CopiedPack;
 use gitferry_config::LinkMode;
 use gitferry_engine::ledger::LedgerError;
-use gitferry_engine::ledger::advance::{Advance, Advanced, advance_and_tell, read_head};
+use gitferry_engine::ledger::advance::{Advance, Advanced, advance_and_report, read_head};
 use gitferry_engine::ledger::head::{Head, RepositoryId, Role, State};
 use gitferry_engine::ledger::keys;
 use gitferry_engine::ledger::log::{ChangeRow, row_write};
@@ -19,9 +19,9 @@ use gitferry_store::table::{Condition, MAX_TRANSACTION_BYTES, MAX_TRANSACTION_IT
 /// Items of a transaction that are not change rows: head, manifest, claims, outbox, names, listing, statistics,
 /// staging rows.
 const RESERVED_ITEMS: usize = 21;
-/// How many staging rows the commit itself removes; the others are claimed right before it.
+/// Staging rows that the commit itself deletes; [`Link::claim_staging`] deletes the others right before it.
 const STAGING_ROWS: usize = 10;
-/// How many writes of the caller's the commit takes along.
+/// Writes of the caller that fit into the committing transaction.
 pub(super) const MAX_ALONG: usize = 3;
 
 impl Link {
@@ -35,7 +35,8 @@ impl Link {
         delivered: &Delivered,
         along: &[Write],
     ) -> Result<Advanced, ReplicationError> {
-        let (id, before) = (lag.source.id, lag.target);
+        let id = lag.source.id;
+        let before = lag.target;
         let mut after = folded.head;
         after.role = Role::Replica;
         if self.mode == LinkMode::Active || after.fed_by.is_none() {
@@ -54,7 +55,7 @@ impl Link {
         with.push(Write::put(keys::link(&self.name, id), Condition::Any, document));
         with.extend(along.iter().take(MAX_ALONG).cloned());
         let staged = copied.iter().filter_map(|copied| copied.staging.clone());
-        // Only if nobody has forgotten the upload meanwhile (see `Staged::forget`).
+        // The condition fails if another worker has removed the upload meanwhile (see `Staged::forget`).
         with.extend(staged.take(STAGING_ROWS).map(|key| Write::delete(key, Condition::Present)));
         self.claim_staging(id, copied).await?;
         after.named = after.state != State::Deleted;
@@ -62,7 +63,8 @@ impl Link {
         let mut held = held.filter(|_| !packs.is_empty());
         let mut attempt = 1;
         loop {
-            let (mut after, mut with) = (after.clone(), with.clone());
+            let mut after = after.clone();
+            let mut with = with.clone();
             let manifest = match &held {
                 None => Some(None),
                 Some(held) => {
@@ -84,15 +86,15 @@ impl Link {
                 (None, Some(item)) => self.target.make_room(item).await.in_region(&self.target)?,
                 (None, None) => {}
             }
-            // Consolidation or a sweep came first: the same packs go into the manifest that it left.
+            // Consolidation or a sweep moved the manifest first: the same packs go into the new one.
             attempt += 1;
             let now = self.target.held_packs(id, before.as_ref(), &name).await;
             held = Some(now.in_region(&self.target)?);
         }
     }
 
-    /// Makes the step, without the name where that is still held by a repository whose own release has not been
-    /// delivered yet.
+    /// Advances the head. Leaves the repository unnamed where another one still holds the name at the target, as the
+    /// change that frees the name is not delivered yet.
     async fn advance_named(&self, step: Advance) -> Result<Advanced, LedgerError> {
         let unnamed = Advance {
             id: step.id,
@@ -101,13 +103,14 @@ impl Link {
             manifest: step.manifest.clone(),
             with: step.with.clone(),
         };
-        match advance_and_tell(&*self.target.table, step).await {
-            Err(LedgerError::NameTaken { .. }) => advance_and_tell(&*self.target.table, unnamed).await,
+        match advance_and_report(&*self.target.table, step).await {
+            Err(LedgerError::NameTaken { .. }) => advance_and_report(&*self.target.table, unnamed).await,
             result => result,
         }
     }
 
-    /// [`gitferry_engine::region::Region::admit_uploads`] for copies. Uploads that are of no use any more are not resumed again.
+    /// [`gitferry_engine::region::Region::admit_uploads`] for copies. Deletes the staging rows of uploads that can no
+    /// longer be committed, so that no process resumes them.
     async fn admit(
         &self,
         held: &HeldPacks,
@@ -126,8 +129,8 @@ impl Link {
         admitted.in_region(&self.target)
     }
 
-    /// Removes the staging rows that do not fit into the commit, before it: from then on nobody else resumes
-    /// or forgets these uploads. A crash in between costs copying them again.
+    /// Deletes, before the commit, the staging rows that do not fit into it: from then on no other worker resumes or
+    /// removes these uploads. A crash between the two costs a second copy.
     async fn claim_staging(&self, id: RepositoryId, copied: &[CopiedPack]) -> Result<(), ReplicationError> {
         let left: Vec<_> = copied.iter().filter_map(|copied| copied.staging.clone()).skip(STAGING_ROWS).collect();
         for rows in left.chunks(MAX_TRANSACTION_ITEMS) {
@@ -142,7 +145,8 @@ impl Link {
 
     /// Writes the rows that do not fit into the committing transaction and returns those that do.
     async fn put_rows_ahead(&self, id: RepositoryId, rows: &[ChangeRow]) -> Result<Vec<Write>, ReplicationError> {
-        let (mut batch, mut bytes) = (Vec::new(), 0);
+        let mut batch = Vec::new();
+        let mut bytes = 0;
         for row in rows {
             let inline = match (&row.facts.object, &row.inline) {
                 (None, None) => {
@@ -151,7 +155,7 @@ impl Link {
                 }
                 (_, inline) => inline.clone(),
             };
-            // Twice the room: documents and keys count, too.
+            // A margin of two, as documents and keys count towards the limit.
             bytes += 2 * 1024 + inline.as_ref().map_or(0, bytes::Bytes::len);
             batch.push(row_write(id, row.hash, &row.facts, inline));
             if batch.len() + RESERVED_ITEMS >= MAX_TRANSACTION_ITEMS || bytes > MAX_TRANSACTION_BYTES / 2 {
@@ -162,8 +166,8 @@ impl Link {
         Ok(batch)
     }
 
-    /// Removes copies that another worker's commit of the same changes made needless, which counts as success
-    /// for both. Only ever our own: nobody adopts a key.
+    /// Removes this worker's copies after another worker has committed the same changes, which counts as success for
+    /// both. Every copy has a key of its own, so no other worker refers to these.
     pub(super) async fn drop_unused(&self, id: RepositoryId, copied: &[CopiedPack], applied: Option<&Advanced>) {
         if copied.is_empty() || applied.is_some_and(|advanced| advanced.ours) {
             return;
@@ -174,7 +178,7 @@ impl Link {
         };
         if let Some(item) = head {
             let packs: Vec<_> = copied.iter().map(|copy| copy.pack.clone()).collect();
-            self.target.drop_twins(&item, &packs).await;
+            self.target.drop_duplicates(&item, &packs).await;
         }
     }
 }

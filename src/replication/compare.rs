@@ -1,4 +1,4 @@
-//! What differs between the two sides of a link.
+//! Divergence between the two sides of a link, in words for operators.
 
 use super::deliver::Link;
 use super::error::{InRegion as _, ReplicationError};
@@ -10,26 +10,28 @@ use gitferry_engine::ledger::head::{Frontier, HeadItem, RepositoryId, Role};
 use gitferry_engine::ledger::log::read_chain;
 
 impl Link {
-    /// In words, what is different between source and target; nothing where they are identical. Frontiers
-    /// are hashes over all of history: equal ones mean equal refs and packs.
+    /// Describes each difference between source and target; empty where they are identical. A frontier hashes all of
+    /// history, so equal frontiers mean equal refs and packs.
     pub async fn differences(&self, pair: &Pair) -> Result<Vec<String>, ReplicationError> {
-        let (name, source) = (&pair.source.head.name, &pair.source.head);
+        let source = &pair.source.head;
+        let name = &source.name;
         let Some(target) = &pair.target else {
-            return Ok(vec![format!("{name} is not in the target yet: replicate brings it")]);
+            return Ok(vec![format!("{name} is not in the target yet; `gitferry replicate {}` copies it", self.name)]);
         };
         Ok(match standing(source, Some(&target.head)) {
             Standing::Equal if source.refs_hash != target.head.refs_hash => {
-                vec![format!("{name} has the same ledger but other refs in the target: its head is damaged")]
+                vec![format!("{name} has the same ledger but other refs in the target: the target's head is damaged")]
             }
             Standing::Equal if target.head.name != *name => {
                 vec![format!(
-                    "{name} has the same ledger but the name {} in the target: its head is damaged",
+                    "{name} has the same ledger but the name {} in the target: the target's head is damaged",
                     target.head.name
                 )]
             }
             Standing::Equal if pair.waits_for_name() => {
-                let (id, region) = (target.id, &self.target.name);
-                vec![match self.rival(target).await? {
+                let id = target.id;
+                let region = &self.target.name;
+                vec![match self.name_conflict(target).await? {
                     Some(reason) => format!("{name}: fork: {reason}"),
                     None => {
                         format!(
@@ -45,21 +47,23 @@ impl Link {
         })
     }
 
-    /// In words, what this link delivered and its source does not know: a source that was set back.
+    /// Describes the repositories that this link delivered and that its source does not have: the source was rolled
+    /// back.
     pub async fn strays(&self) -> Result<Vec<String>, ReplicationError> {
         let mut delivered = self.target.heads().await.in_region(&self.target)?.items;
         delivered.retain(|item| item.head.fed_by.as_ref() == Some(&self.name));
         let ids: Vec<RepositoryId> = delivered.iter().map(|item| item.id).collect();
         let sources = read_heads(&*self.source.table, &ids).await.in_region(&self.source)?;
         let lost = delivered.iter().zip(sources).filter(|(_, source)| matches!(source, Ok(None)));
-        let (source, target) = (&self.source.name, &self.target.name);
+        let source = &self.source.name;
+        let target = &self.target.name;
         let text =
             |item: &HeadItem| format!("{}: it is in {target}, but not in {source} (id {})", item.head.name, item.id);
         Ok(lost.map(|(item, _)| text(item)).collect())
     }
 
-    /// In words, the repositories of which the target has changes that their source, a primary, lacks: it was lost, or
-    /// set back together with its object store. All of them, or only those of one name or id.
+    /// Describes the repositories of which the target has changes that their source, a primary, lacks: the source was
+    /// lost, or rolled back together with its object store. `of` restricts the comparison to one name or id.
     pub async fn lost_at_source(&self, of: Option<&str>) -> Result<Vec<String>, ReplicationError> {
         let mut delivered = match of {
             None => self.target.heads().await.in_region(&self.target)?.items,
@@ -69,7 +73,8 @@ impl Link {
         let ids: Vec<RepositoryId> = delivered.iter().map(|item| item.id).collect();
         let sources = read_heads(&*self.source.table, &ids).await.in_region(&self.source)?;
         let lost = |target: &HeadItem, source: Option<&HeadItem>| {
-            let (name, there) = (&target.head.name, target.head.frontier);
+            let name = &target.head.name;
+            let there = target.head.frontier;
             match source.map(|item| &item.head) {
                 None => Some(format!("{name} (all of it)")),
                 Some(head)
@@ -80,12 +85,12 @@ impl Link {
                 Some(_) => None,
             }
         };
-        // A head that cannot be read is reported where it is used.
+        // A head that cannot be read is an error for the caller that uses it.
         let read = delivered.iter().zip(sources).filter_map(|(item, source)| Some((item, source.ok()?)));
         Ok(read.filter_map(|(item, source)| lost(item, source.as_ref())).collect())
     }
 
-    /// Those replicas that a name or id stands for, at either side.
+    /// Replicas in the target that a name or id denotes at either side.
     async fn replicas_of(&self, name: &str) -> Result<Vec<HeadItem>, ReplicationError> {
         let mut found: Vec<HeadItem> = self.target.find(name).await.in_region(&self.target)?.into_iter().collect();
         if let Some(item) = self.source.find(name).await.in_region(&self.source)?
@@ -97,13 +102,17 @@ impl Link {
         Ok(found)
     }
 
-    /// A target that is behind may be on another chain all the same.
+    /// Reads the source's chain from `from` on: a target with a lower seq may still be on another chain.
     async fn behind(&self, pair: &Pair, from: Frontier) -> Result<String, ReplicationError> {
-        let (name, to) = (&pair.source.head.name, pair.source.head.frontier);
+        let name = &pair.source.head.name;
+        let to = pair.source.head.frontier;
         match read_chain(&*self.source.table, pair.source.id, from, to).await {
             Ok(_) => {
-                let (ours, theirs) = (from.seq, to.seq);
-                Ok(format!("{name}: the target is at change {ours}, the source at {theirs}: replicate brings the rest"))
+                let link = &self.name;
+                Ok(format!(
+                    "{name}: the target is at change {}, the source at {}; `gitferry replicate {link}` copies the rest",
+                    from.seq, to.seq
+                ))
             }
             Err(LedgerError::Fork { at, .. }) => {
                 Ok(format!("{name}: fork: the target is at {at}, which the source has never been"))
@@ -112,19 +121,20 @@ impl Link {
             Err(error) => Err(error).in_region(&self.source),
         }
     }
+
     async fn ahead(&self, pair: &Pair) -> Result<String, ReplicationError> {
         let name = &pair.source.head.name;
         Ok(match self.fork_ahead(&pair.source, pair.target.as_ref()).await? {
             Some(reason) => format!("{name}: fork: {reason}"),
             None => format!(
-                "{name}: the target is ahead of {}, itself a replica: another link came first",
+                "{name}: the target is ahead of {}, itself a replica: another link delivered first",
                 self.source.name
             ),
         })
     }
 
-    /// Why a target that is ahead of a replica is on another chain than that; `None` where its chain runs
-    /// through the replica's state.
+    /// Returns the reason why a target with a higher seq is on another chain than its source, a replica; `None` where
+    /// the target's chain runs through the source's frontier.
     pub(super) async fn fork_ahead(
         &self,
         source: &HeadItem,

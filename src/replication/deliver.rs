@@ -1,4 +1,4 @@
-//! Delivering one repository: read both heads, walk the changes, copy the packs, move the head.
+//! Delivery of one repository between regions: read both heads, walk the changes, copy the packs, move the head.
 
 use std::sync::Arc;
 
@@ -28,31 +28,31 @@ use gitferry_engine::region::{Region, RegionError, Unreadable, blocking};
 use gitferry_store::table::lease::{Lease, Waiter};
 use gitferry_store::table::{Condition, Write};
 
-/// Transfers below this size go without a lease.
+/// Transfers below this size take no lease.
 const LEASED_BYTES: u64 = 64 * 1024 * 1024;
 
-/// A link, ready to deliver.
+/// A link between two regions with both ends open.
 #[derive(Clone, Debug)]
 pub struct Link {
-    /// Its name.
+    /// Name of the link in the configuration.
     pub name: String,
-    /// Read from here.
+    /// Region that is read.
     pub source: Region,
-    /// Written to here.
+    /// Region that is written.
     pub target: Region,
-    /// Matches the names of the repositories that it carries.
+    /// Globs over the names of the repositories that the link carries.
     pub repositories: GlobSet,
-    /// Whether it stands by for another link.
+    /// Active, or standby for another link to the same target.
     pub mode: LinkMode,
-    /// All links of the configuration that are active, to tell a feeder that is gone from one that is not.
+    /// Names of all active links of the configuration. A repository's feeder that is not among them was removed.
     pub active_links: Arc<[String]>,
-    /// Bounds the memory of all transfers.
+    /// Permits for parts in memory, shared by all transfers of the process.
     pub memory: Arc<Semaphore>,
-    /// What the pass has done.
+    /// Counters of the link's passes.
     pub progress: Arc<Progress>,
 }
 
-/// What delivering one repository came to.
+/// Outcome of a delivery that changed the target.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Delivered {
     /// Changes applied.
@@ -65,41 +65,41 @@ pub struct Delivered {
     pub lfs_objects: u64,
     /// Bytes of packs, indexes and LFS objects that the changes needed.
     pub bytes: u64,
-    /// From the commit of the oldest change at its origin to its being visible here; never below 0.
+    /// Milliseconds from the commit of the oldest change at its origin to its visibility in the target; never below 0.
     #[serde(rename = "lag_seconds", serialize_with = "gitferry_base::text::millis_as_seconds")]
     pub lag_ms: i64,
-    /// The number of the last change.
+    /// Seq of the last change.
     #[serde(skip)]
     pub seq: u64,
-    /// What was to go along with the commit (see [`Link::deliver_with`]) is written.
+    /// True if the commit included the caller's writes (see [`Link::deliver_with`]).
     #[serde(skip)]
     pub along: bool,
 }
 
-/// A link's statistics about one repository, best effort.
+/// Statistics of a link about one repository; best effort.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct LinkRow {
-    /// The last delivery.
+    /// Time of the last delivery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delivered: Option<jiff::Timestamp>,
-    /// Its lag.
+    /// Lag of the last delivery in milliseconds.
     #[serde(default)]
     pub lag_ms: i64,
-    /// Its bytes.
+    /// Bytes of the last delivery.
     #[serde(default)]
     pub bytes: u64,
-    /// Its changes.
+    /// Changes of the last delivery.
     #[serde(default)]
     pub changes: u64,
-    /// What failed since.
+    /// Error of the last attempt, if it failed after the last delivery.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_error: Option<String>,
-    /// When it failed.
+    /// Time of that failure.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failed: Option<jiff::Timestamp>,
 }
 
-/// One look at both sides.
+/// Both heads of a repository, as read at one time, and the changes between them.
 pub(super) struct Lag {
     pub source: HeadItem,
     pub target: Option<HeadItem>,
@@ -107,34 +107,36 @@ pub(super) struct Lag {
 }
 
 impl Link {
-    /// Brings one repository of the target to the state of the source. `None`: it was there already, or the
-    /// link does not carry it.
+    /// Brings one repository of the target to the state of the source. Returns `None` if the target is there already,
+    /// or the link does not carry the repository.
     ///
-    /// What is read on either side is read as much at a time as can be: with a small pack, three round trips to
-    /// a source that is far away (head and newest change; manifest, and the other changes; pack and index).
+    /// Reads on either side run concurrently: with a small pack, a delivery takes three round trips to a distant source
+    /// (head and newest change; manifest and the other changes; pack and index).
     pub async fn deliver(&self, id: RepositoryId) -> Result<Option<Delivered>, ReplicationError> {
         self.deliver_with(id, &[]).await
     }
 
-    /// [`Link::deliver`] with writes of the caller's to the target's table that go along in the commit, which saves
-    /// a request of their own. Only if all of them fit ([`MAX_ALONG`]), none has a condition that could fail, and
-    /// there is a commit: [`Delivered::along`] says whether they are written.
+    /// [`Link::deliver`] with writes of the caller to the target's table in the same transaction, which saves a
+    /// request.
+    ///
+    /// The writes must have no condition that can fail. More than [`MAX_ALONG`] of them are ignored, and without a
+    /// commit none is written: [`Delivered::along`] is true if all of them are.
     pub async fn deliver_with(&self, id: RepositoryId, along: &[Write]) -> Result<Option<Delivered>, ReplicationError> {
         let along = if along.len() > MAX_ALONG { &[] } else { along };
         for _ in 0..MAX_COMMIT_ATTEMPTS {
-            let Some((lag, manifests)) = self.look(id).await? else { return Ok(None) };
+            let Some((lag, manifests)) = self.read_lag(id).await? else { return Ok(None) };
             match self.deliver_lag(lag, manifests, along).await {
-                Err(ReplicationError::Region { error, .. }) if is_lost(&error) => {}
+                Err(ReplicationError::Region { error, .. }) if has_moved(&error) => {}
                 result => return result,
             }
         }
-        let Some((lag, _)) = self.look(id).await? else { return Ok(None) };
+        let Some((lag, _)) = self.read_lag(id).await? else { return Ok(None) };
         self.target.check_rows(id, &lag.source.head.name).await.in_region(&self.target)?;
         Err(RegionError::Moved { repository: lag.source.head.name }).in_region(&self.target)
     }
 
-    /// Reads both heads and the changes between them. `None`: nothing to do.
-    async fn look(&self, id: RepositoryId) -> Result<Option<(Lag, Manifests)>, ReplicationError> {
+    /// Reads both heads and the changes between them. Returns `None` if there is nothing to deliver.
+    async fn read_lag(&self, id: RepositoryId) -> Result<Option<(Lag, Manifests)>, ReplicationError> {
         let (source, target) =
             futures::join!(read_head_and_newest(&*self.source.table, id), read_head(&*self.target.table, id));
         let ((source, newest), target) = (source.in_region(&self.source)?, target.in_region(&self.target)?);
@@ -149,7 +151,7 @@ impl Link {
             Standing::Equal => {
                 if let Some(target) = target
                     && !self.claim_name(target.clone()).await?
-                    && let Some(reason) = self.rival(&target).await?
+                    && let Some(reason) = self.name_conflict(&target).await?
                 {
                     return Err(ReplicationError::Fork { repository: source.head.name, reason });
                 }
@@ -165,8 +167,8 @@ impl Link {
             return Ok(None);
         }
         if from.seq < source.head.floor {
-            let (target, floor) = (from.seq, source.head.floor);
-            return Err(ReplicationError::BelowFloor { repository: source.head.name, target, floor });
+            let Head { name: repository, floor, .. } = source.head;
+            return Err(ReplicationError::BelowFloor { repository, target: from.seq, floor });
         }
         self.check_feeder(&source.head, target.as_ref().map(|item| &item.head))?;
         let (rows, source_manifest, target_manifest, lost) = futures::join!(
@@ -195,7 +197,8 @@ impl Link {
         Ok(Some((Lag { source, target, rows }, manifests)))
     }
 
-    /// The changes that the target lacks. When that is the newest alone, it was read with the head.
+    /// Returns the changes that the target lacks. The newest one was read with the head; if it is the only one, no
+    /// request is made.
     async fn changes(
         &self,
         source: &HeadItem,
@@ -209,7 +212,7 @@ impl Link {
         }
     }
 
-    /// There is nothing to deliver to a target that is ahead, as long as it is on the same chain.
+    /// Returns `None`, nothing to deliver, if a target with a higher seq is on the source's chain; a fork otherwise.
     async fn check_ahead<T>(
         &self,
         source: &HeadItem,
@@ -221,14 +224,14 @@ impl Link {
         }
     }
 
-    /// Whether the link carries a repository: by the name that it has now, or because it has delivered it
-    /// before. A replica that was renamed out of the globs is not left behind in silence.
+    /// Returns true if the link carries a repository: its current name matches, or the link has delivered it before.
+    /// A repository that was renamed out of the globs keeps being delivered.
     pub fn carries(&self, source: &Head, target: Option<&HeadItem>) -> bool {
         let fed = target.and_then(|item| item.head.fed_by.as_ref());
         self.repositories.is_match(&source.name) || fed == Some(&self.name)
     }
 
-    /// Two active links never deliver one repository.
+    /// Refuses a repository that another active link delivers.
     fn check_feeder(&self, source: &Head, target: Option<&Head>) -> Result<(), ReplicationError> {
         let feeder = target.and_then(|head| head.fed_by.as_ref());
         let rival = feeder.filter(|other| **other != self.name && self.active_links.contains(*other));
@@ -256,12 +259,11 @@ impl Link {
         let lfs = self.lfs_to_copy(lag.source.id, &folded).await?;
         let bytes = bytes_in_all(&packs.packs, &lfs);
         self.progress.bytes.add(bytes);
-        let lease = match bytes >= LEASED_BYTES {
-            false => None,
-            true => match self.wait_for_lease(&lag).await? {
-                Some(lease) => Some(lease),
-                None => return self.lost(&lag),
-            },
+        let lease = if bytes < LEASED_BYTES {
+            None
+        } else {
+            let Some(lease) = self.wait_for_lease(&lag).await? else { return self.lost(&lag) };
+            Some(lease)
         };
         let result = self.copy_and_apply(lag, folded, (&packs, &lfs), held, along).await;
         if let Some(lease) = lease {
@@ -275,7 +277,7 @@ impl Link {
         Err(ReplicationError::Region { region: self.target.name.clone(), error })
     }
 
-    /// `None` when the target moved meanwhile: plan again.
+    /// Waits for the lease on the repository. Returns `None` if the target moved meanwhile: plan again.
     async fn wait_for_lease(&self, lag: &Lag) -> Result<Option<Lease>, ReplicationError> {
         let key = keys::lease(&self.name, lag.source.id);
         let mut waiter = Waiter::new(&self.target.table, &self.target.clock, key);
@@ -291,8 +293,11 @@ impl Link {
     }
 
     async fn fold(&self, lag: &Lag) -> Result<Folded, ReplicationError> {
-        let (log, id, rows) = (self.source.log(), lag.source.id, lag.rows.clone());
-        let (head, here) = (lag.target.as_ref().map(|item| item.head.clone()), self.target.log());
+        let log = self.source.log();
+        let id = lag.source.id;
+        let rows = lag.rows.clone();
+        let head = lag.target.as_ref().map(|item| item.head.clone());
+        let here = self.target.log();
         let folding = move || {
             let before = head.as_ref().map(|head| Before { head, log: &here });
             Ok::<_, std::io::Error>(fold(&log, id, before, &rows))
@@ -330,7 +335,8 @@ impl Link {
         crash_point("copied-lfs");
         let copied = packs.copy(&transfer).await?;
         crash_point("copied-packs");
-        let (id, edits) = (lag.source.id, folded.edits);
+        let id = lag.source.id;
+        let edits = folded.edits;
         let oldest = lag.rows.first().map(|row| row.facts.time);
         let mut delivered = Delivered {
             changes: lag.rows.len() as u64,
@@ -355,7 +361,7 @@ impl Link {
         Ok(delivered)
     }
 
-    /// Notes a failure in the link's statistics; best effort.
+    /// Records a failure in the link's statistics; best effort.
     pub async fn note_failure(&self, id: RepositoryId, error: &ReplicationError) {
         let key = keys::link(&self.name, id);
         let row = match self.target.table.get(&key).await {
@@ -368,21 +374,22 @@ impl Link {
         if let Ok(document) = serde_json::to_value(row) {
             let write = Write::put(key, Condition::Any, document);
             if let Err(error) = self.target.table.transact(vec![write]).await {
-                tracing::debug!(%error, "could not note a failure");
+                tracing::debug!(%error, "the failure could not be recorded in the link's statistics");
             }
         }
     }
 }
 
-/// Bytes of packs, their indexes, and LFS objects.
+/// Total bytes of packs, their indexes, and LFS objects.
 fn bytes_in_all<'a>(packs: impl IntoIterator<Item = &'a LivePack>, lfs: &[LfsObject]) -> u64 {
     let packs = packs.into_iter().flat_map(|pack| [pack.bytes, pack.index_bytes]);
     packs.chain(lfs.iter().map(|object| object.size)).fold(0, u64::saturating_add)
 }
 
-fn is_lost(error: &RegionError) -> bool {
+/// Returns true if the target moved while the delivery was prepared: plan again.
+fn has_moved(error: &RegionError) -> bool {
     use LedgerError::{Lost, ManifestMoved};
-    // An upload that a sweep has taken, or that is too old to be committed, is copied again.
+    // The delivery copies an upload again that a sweep has claimed, or that is too old to be committed.
     let again = matches!(error, RegionError::Moved { .. } | RegionError::UploadGone { .. });
     again || matches!(error, RegionError::Ledger(Lost { .. } | ManifestMoved { .. }))
 }

@@ -1,6 +1,6 @@
-//! Why a repository could not be replicated.
+//! Errors of replication.
 
-use super::remotes::RemotesError;
+use super::mirror::MirrorError;
 use gitferry_base::Kind;
 use gitferry_engine::ledger::LedgerError;
 use gitferry_engine::region::RegionError;
@@ -8,101 +8,102 @@ use gitferry_engine::region::fold::FoldError;
 use gitferry_store::objects::ObjectError;
 use gitferry_store::table::TableError;
 
-/// Why a repository could not be replicated. A target that is a region is as it was.
+/// Reason why a repository could not be replicated. A target that is a region is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum ReplicationError {
     /// Source and target hold different histories.
     #[error("{repository}: fork: {reason}; nothing was overwritten")]
     Fork {
-        /// Which repository.
+        /// Name of the repository.
         repository: String,
-        /// How they differ.
+        /// Difference between the two histories, in words.
         reason: String,
     },
     /// Another active link delivers this repository.
     #[error(
-        "{repository}: link {other} delivers it to {target} already; declare this one mode = \"standby\" or narrow its repositories"
+        "{repository}: link {other} already delivers it to {target}; set mode = \"standby\" for this link or narrow its repositories"
     )]
     TwoLinks {
-        /// Which repository.
+        /// Name of the repository.
         repository: String,
-        /// The link that came first.
+        /// The link that delivers it.
         other: String,
         /// The target region.
         target: String,
     },
-    /// A copy does not have the checksum that the change promises.
+    /// A copy does not have the size or checksum that the change records.
     #[error("{repository}: {what} in {region} is damaged: {reason}")]
     BadObject {
-        /// Which repository.
+        /// Name of the repository.
         repository: String,
-        /// Which pack, index or change.
+        /// Pack, index, LFS object or change, for example `pack 4b1f…`.
         what: String,
-        /// The region it was read from.
+        /// Region that the object was read from.
         region: String,
-        /// What is wrong with it.
+        /// Damage, in words.
         reason: String,
     },
     /// A change contradicts the state it applies to.
     #[error("{repository}: change {seq} does not fit the target's state: {reason}")]
     BadChange {
-        /// Which repository.
+        /// Name of the repository.
         repository: String,
-        /// The number of the change.
+        /// Seq of the change.
         seq: u64,
-        /// What is wrong with it.
+        /// Contradiction, in words.
         reason: String,
     },
     /// The source no longer has the changes that the target lacks.
-    #[error("{repository}: the target is at change {target}, the source has only those above {floor}")]
+    #[error("{repository}: the target is at change {target}, the source has only changes above {floor}")]
     BelowFloor {
-        /// Which repository.
+        /// Name of the repository.
         repository: String,
-        /// The last change that the target has.
+        /// Seq of the target's last change.
         target: u64,
-        /// The source's floor.
+        /// Floor of the source: the oldest seq that it still has.
         floor: u64,
     },
-    /// There is no such repository on the link.
+    /// The link carries no repository of this name.
     #[error("there is no repository {name} in {region} that link {link} carries")]
     NotOnLink {
-        /// The name asked for.
+        /// Requested name.
         name: String,
-        /// The source region.
+        /// Source region.
         region: String,
-        /// Which link.
+        /// Name of the link.
         link: String,
     },
-    /// A link from a remote names no repository in full and has carried none, and none was asked for.
+    /// A link from a remote, which cannot be listed, names no repository in full, has carried none, and none was
+    /// requested.
     #[error(
-        "link {link} names no repository in full and has carried none, and remote {remote} cannot be listed: say which ones"
+        "link {link} names no repository in full and has carried none, and remote {remote} cannot be listed: name the repositories"
     )]
     NoNames {
-        /// Which link.
+        /// Name of the link.
         link: String,
-        /// The remote that is its source.
+        /// Remote that is the link's source.
         remote: String,
     },
     /// A repository could not be carried to or from a Git server.
     #[error("{repository}: {error}")]
-    Remotes {
-        /// Which repository.
+    Mirror {
+        /// Name of the repository.
         repository: String,
-        /// Why.
-        error: RemotesError,
+        /// Cause.
+        error: MirrorError,
     },
     /// A region failed.
     #[error("{region}: {error}")]
     Region {
-        /// Which region.
+        /// Name of the region.
         region: String,
-        /// Why.
+        /// Cause.
         error: RegionError,
     },
 }
 
 impl ReplicationError {
-    /// What the caller should do.
+    /// Class of the error, which decides on retry, exit code and hint.
     pub fn kind(&self) -> Kind {
         match self {
             ReplicationError::Fork { .. } | ReplicationError::TwoLinks { .. } | ReplicationError::BelowFloor { .. } => {
@@ -111,19 +112,19 @@ impl ReplicationError {
             ReplicationError::BadObject { .. } | ReplicationError::BadChange { .. } => Kind::Corrupt,
             ReplicationError::NotOnLink { .. } => Kind::NotFound,
             ReplicationError::NoNames { .. } => Kind::Usage,
-            ReplicationError::Remotes { error, .. } => error.kind(),
+            ReplicationError::Mirror { error, .. } => error.kind(),
             ReplicationError::Region { error, .. } => error.kind(),
         }
     }
 }
 
 impl ReplicationError {
-    /// Whether nothing failed, but another pass carries the repository at the moment.
+    /// Returns true if another pass carries the repository at the moment: nothing failed.
     pub fn is_under_way(&self) -> bool {
-        matches!(self, ReplicationError::Remotes { error: RemotesError::UnderWay, .. })
+        matches!(self, ReplicationError::Mirror { error: MirrorError::LeaseHeld, .. })
     }
 
-    /// A change of `repository`, read from `region`, that does not fold.
+    /// Error for changes of `repository`, read from `region`, that do not fold.
     pub(super) fn of_fold(error: FoldError, repository: &str, region: &str) -> Self {
         match error {
             FoldError::Misfit { seq, reason } => {
@@ -137,9 +138,9 @@ impl ReplicationError {
     }
 }
 
-/// Says in which region an error happened.
+/// Adds the region to an error of the layers below.
 pub trait InRegion<T> {
-    /// Adds the region.
+    /// Wraps the error in [`ReplicationError::Region`].
     fn in_region(self, region: &gitferry_engine::region::Region) -> Result<T, ReplicationError>;
 }
 
@@ -149,9 +150,9 @@ impl<T, E: IntoRegionError> InRegion<T> for Result<T, E> {
     }
 }
 
-/// Errors of the layers below a region.
+/// Errors that a region's error can represent.
 pub trait IntoRegionError {
-    /// As the region's error.
+    /// Converts to the region's error.
     fn into_region_error(self) -> RegionError;
 }
 

@@ -1,14 +1,14 @@
-//! Moving LFS objects from one region to another, before the refs whose blobs point to them.
+//! Copies LFS objects from region to region, before the refs whose blobs point to them.
 //!
-//! They lie under the same key everywhere, so copying one twice leaves the same bytes. What an interrupted
-//! attempt copied has its row, and is not copied again; large objects resume in the middle.
+//! An LFS object has the same key in every region, so copying it twice leaves the same bytes. An object that an
+//! interrupted attempt copied has its row and is not copied again; a large object resumes at the first missing part.
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::deliver::Link;
 use super::error::{InRegion as _, ReplicationError};
 use super::staging::{Staged, open_lfs};
-use super::transfer::{Copy, Transfer, is_gone, is_taken};
+use super::transfer::{Copy, Transfer, is_existing, is_gone};
 use gitferry_engine::ledger::change::LfsObject;
 use gitferry_engine::ledger::head::RepositoryId;
 use gitferry_engine::ledger::keys;
@@ -20,11 +20,11 @@ use gitferry_store::table::{Condition, Key, MAX_TRANSACTION_ITEMS, Write};
 
 /// Objects of one repository in flight at a time.
 const OBJECTS_IN_FLIGHT: usize = 8;
-/// Uploads of one object that are begun or gone on with, before the copy fails.
+/// Uploads of one object that a copy starts or resumes before it fails.
 const MAX_UPLOADS: u32 = 3;
 
 impl Link {
-    /// The LFS objects that changes name and the target does not have.
+    /// Returns the LFS objects that the changes name and the target lacks.
     pub(super) async fn lfs_to_copy(
         &self,
         id: RepositoryId,
@@ -37,7 +37,7 @@ impl Link {
             match held {
                 None => wanted.push(*object),
                 Some(held) if held != *object => {
-                    let reason = format!("LFS object {} is in its table with another size or checksum", object.oid);
+                    let reason = format!("LFS object {} is in the table with another size or checksum", object.oid);
                     let error = RegionError::corrupt(&self.target.name, &folded.head.name, reason);
                     return Err(error).in_region(&self.target);
                 }
@@ -49,7 +49,7 @@ impl Link {
 }
 
 impl Transfer {
-    /// Copies LFS objects, each checked by size and CRC-64/NVME, and says in the target that they are there.
+    /// Copies LFS objects, each checked by size and CRC-64/NVME, then writes their rows in the target's table.
     pub(super) async fn copy_lfs(&self, objects: &[LfsObject]) -> Result<(), ReplicationError> {
         for objects in objects.chunks(MAX_TRANSACTION_ITEMS) {
             let copies: Vec<_> = objects.iter().map(|object| self.copy_lfs_object(object)).collect();
@@ -64,66 +64,67 @@ impl Transfer {
         Ok(())
     }
 
-    /// Returns the staging row, which goes after the object's own row is written.
+    /// Copies one object. Returns its staging row, which the caller deletes after the object's own row is written.
     async fn copy_lfs_object(&self, object: &LfsObject) -> Result<Option<Key>, ReplicationError> {
         let key = keys::lfs_object(self.id, object.oid);
         let LfsObject { oid, size, crc64 } = *object;
         let copy = Copy { what: format!("LFS object {oid}"), from: key.clone(), to: key.clone(), size, crc64 };
-        // Before an upload is begun: a store that copies by itself has no use for one.
+        // First without an upload: a store that copies server-side needs none.
         match self.copy_directly(&copy).await {
             Ok(true) => return Ok(None),
             Ok(false) => {}
-            Err(error) => return self.settle_taken(&copy, error).await.map(|()| None),
+            Err(error) => return self.accept_existing(&copy, error).await.map(|()| None),
         }
         if size <= PART_BYTES {
             let carried = self.carry(&copy, None).await;
             return match carried {
                 Ok(()) => Ok(None),
-                Err(error) => self.settle_taken(&copy, error).await.map(|()| None),
+                Err(error) => self.accept_existing(&copy, error).await.map(|()| None),
             };
         }
         let mut attempts = 0;
         loop {
             attempts += 1;
-            // Nothing becomes visible under the key before its checksum was right: what is there is done.
+            // An object becomes visible under its key only with the right checksum: one that is there is complete.
             let staged =
                 Staged { resumed: true, ..open_lfs(&self.target, self.id, object).await.in_region(&self.target)? };
             match self.copy_through(&copy, &staged, staged.pack_upload.as_ref()).await {
                 Ok(()) => return Ok(staged.row),
-                // Another worker has ended the upload that both went on with.
+                // Another worker has ended the upload that both resumed.
                 Err(error) if is_gone(&error) && attempts < MAX_UPLOADS => {}
                 Err(error) => {
-                    self.forget_useless(&staged, &error).await;
-                    return self.settle_taken(&copy, error).await.map(|()| staged.row);
+                    self.abort_useless(&staged, &error).await;
+                    return self.accept_existing(&copy, error).await.map(|()| staged.row);
                 }
             }
         }
     }
 
-    /// An object that is there already comes from an attempt whose row was never written, or from another worker.
-    async fn settle_taken(&self, copy: &Copy, error: ReplicationError) -> Result<(), ReplicationError> {
-        if !has_been_taken(&error) {
+    /// Succeeds if the copy failed because the target already has the very object: from an attempt whose row was never
+    /// written, or from another worker.
+    async fn accept_existing(&self, copy: &Copy, error: ReplicationError) -> Result<(), ReplicationError> {
+        if !already_exists(&error) {
             return Err(error);
         }
         let there = self.target.objects.head(&copy.to).await.in_region(&self.target)?;
-        let is_it = |meta: ObjectMeta| meta.size == copy.size && meta.crc64.is_none_or(|crc64| crc64 == copy.crc64);
-        if there.is_some_and(is_it) {
+        let is_same = |meta: ObjectMeta| meta.size == copy.size && meta.crc64.is_none_or(|crc64| crc64 == copy.crc64);
+        if there.is_some_and(is_same) {
             return Ok(());
         }
-        let reason = format!("{} is in its store with another size or checksum ({})", copy.what, copy.to);
+        let reason = format!("{} is in the object store with another size or checksum ({})", copy.what, copy.to);
         Err(RegionError::corrupt(&self.target.name, &self.repository, reason)).in_region(&self.target)
     }
 
-    /// Removes an upload with bytes that turned out bad, which must not be resumed from, and one whose object another
+    /// Aborts an upload whose bytes turned out damaged, so that no attempt resumes it, and one whose object another
     /// worker has completed. The object itself, if there is one, has good bytes.
-    async fn forget_useless(&self, staged: &Staged, error: &ReplicationError) {
-        let useless = matches!(error, ReplicationError::BadObject { .. }) || has_been_taken(error);
+    async fn abort_useless(&self, staged: &Staged, error: &ReplicationError) {
+        let useless = matches!(error, ReplicationError::BadObject { .. }) || already_exists(error);
         if let (Some(upload), true) = (&staged.pack_upload, useless) {
-            self.give_up(upload).await;
+            self.abort(upload).await;
         }
     }
 }
 
-fn has_been_taken(error: &ReplicationError) -> bool {
-    matches!(error, ReplicationError::Region { error, .. } if is_taken(error))
+fn already_exists(error: &ReplicationError) -> bool {
+    matches!(error, ReplicationError::Region { error, .. } if is_existing(error))
 }

@@ -1,8 +1,8 @@
-//! Names that change hands: a replica whose name another repository of the target still holds waits for it, and gets
-//! it with the delivery that frees it.
+//! Names that move from one repository to another. A replica whose name another repository of the target still holds is
+//! unnamed until the delivery that frees the name hands it over.
 //!
-//! Two repositories that are delivered at the same time cannot miss each other: the one that frees a name looks for
-//! the one that waits after its commit, and the one that waits asks once more after its own.
+//! Two concurrent deliveries cannot miss each other: the delivery that frees a name looks for the waiting replica after
+//! its commit, and the delivery of the waiting replica claims the name once more after its own.
 
 use super::deliver::Link;
 use super::error::{InRegion as _, ReplicationError};
@@ -12,7 +12,7 @@ use gitferry_engine::ledger::advance::{Advance, advance_head, read_head};
 use gitferry_engine::ledger::head::{Head, HeadItem, Role};
 
 impl Link {
-    /// Gives a replica that waits for its name the name, if that is free now. Returns `true` if it did.
+    /// Names a replica that waits for its name, if the name is free. Returns true if the replica got the name.
     pub async fn claim_name(&self, item: HeadItem) -> Result<bool, ReplicationError> {
         if !waits_for_name(&item.head) {
             return Ok(false);
@@ -26,9 +26,9 @@ impl Link {
         }
     }
 
-    /// Settles names after a delivery: the replica asks for the name that it waits for, and the name that it let go
-    /// of goes to the replica of the repository that holds it in the source. A failure is left to the next sweep,
-    /// which looks at every replica that waits.
+    /// Settles names after a delivery: claims the name that the replica waits for, and hands the name that the delivery
+    /// freed to the replica of the repository that holds it in the source. After a failure, the next sweep does so: a
+    /// sweep visits every waiting replica.
     pub(super) async fn settle_names(&self, before: Option<&Head>, now: HeadItem) {
         let freed = before.filter(|head| head.named && (!now.head.named || now.head.name != head.name));
         let now_name = now.head.name.clone();
@@ -36,24 +36,21 @@ impl Link {
             if let Some(freed) = freed {
                 self.hand_over(&freed.name).await?;
             }
-            match self.claim_name(now.clone()).await? {
-                true => Ok(None),
-                false => self.rival(&now).await,
-            }
+            if self.claim_name(now.clone()).await? { Ok(None) } else { self.name_conflict(&now).await }
         };
         match settling.await {
             Ok(None) => {}
             Ok(Some(reason)) => tracing::error!(link = self.name, "{}: {reason}", now_name),
             Err(error) => {
-                tracing::warn!(%error, link = self.name, "a name could not be handed over; the next sweep does");
+                tracing::warn!(%error, link = self.name, "the name could not be handed over; the next sweep tries again");
             }
         }
     }
 
-    /// In words, that both regions of the link made a repository of one name, and the command that ends it: for a replica
-    /// whose name a primary of the target holds. `None` where the name is free, or a replica holds it until its own
-    /// source lets go.
-    pub(super) async fn rival(&self, replica: &HeadItem) -> Result<Option<String>, ReplicationError> {
+    /// Describes the conflict of a replica whose name a primary of the target holds, as both regions of the link
+    /// created a repository of that name, and the command that resolves it. Returns `None` if the name is free, or if a
+    /// replica holds it until its own source is renamed or deleted.
+    pub(super) async fn name_conflict(&self, replica: &HeadItem) -> Result<Option<String>, ReplicationError> {
         if !waits_for_name(&replica.head) {
             return Ok(None);
         }
@@ -62,12 +59,13 @@ impl Link {
         let Some(holder) = holder.filter(|item| item.id != replica.id && item.head.role == Role::Primary) else {
             return Ok(None);
         };
-        // Both directions name the same one: the one that was made later.
+        // Links in both directions report the same repository, the one that was created later: ids sort by time.
         let (first, later) = if replica.id < holder.id { (replica, &holder) } else { (&holder, replica) };
-        let (one, other) = (&first.head.epoch.region, &later.head.epoch.region);
+        let one = &first.head.epoch.region;
+        let other = &later.head.epoch.region;
         Ok(Some(format!(
-            "{one} and {other} both made a repository {name}: {} and, later, {}. Neither goes to the other region under \
-             this name. Give one of them another name: `gitferry repo rename {} {name}-2 --region {other}`",
+            "{one} and {other} both created a repository {name}: {} and, later, {}; neither is replicated under this \
+             name; rename one of them: `gitferry repo rename {} {name}-2 --region {other}`",
             first.id, later.id, later.id
         )))
     }

@@ -1,4 +1,4 @@
-//! Which packs of the source go to the target, and their copy.
+//! Choice and copy of the packs that the target lacks.
 
 use super::deliver::Link;
 use super::error::{InRegion as _, ReplicationError};
@@ -9,15 +9,15 @@ use gitferry_engine::region::claims::HeldPacks;
 use gitferry_engine::region::fold::Folded;
 use gitferry_engine::region::manifest::{LivePack, Manifest};
 
-/// The manifests of both sides. Read along, to save a round trip: changes without packs do not need them, so
-/// that what is wrong with them is wrong only for those that do.
+/// Manifests of both sides, read together with the changes to save a round trip. Changes without packs need no
+/// manifest: errors stay here until [`Manifests::plan`] finds packs.
 pub(super) struct Manifests {
     pub source: Result<Manifest, ReplicationError>,
     pub target: Result<HeldPacks, ReplicationError>,
 }
 
 impl Manifests {
-    /// The packs to copy, and those that the target holds. `None` where the changes bring no packs.
+    /// Returns the packs to copy and those that the target holds; `None` if the changes bring no packs.
     pub fn plan(self, folded: &Folded) -> Result<Option<(PacksToCopy, HeldPacks)>, ReplicationError> {
         if folded.packs.is_empty() {
             return Ok(None);
@@ -27,17 +27,19 @@ impl Manifests {
     }
 }
 
-/// Packs of the source that were found.
+/// Packs that the source still keeps, chosen for the copy.
 #[derive(Debug, Default)]
 pub(super) struct ChosenPacks {
     /// The packs to copy.
     pub packs: Vec<LivePack>,
-    /// Live packs to copy in their place, where the source has replaced some of them and may sweep those meanwhile.
+    /// Fallback: live packs with the same objects, if the source has replaced some of `packs` and may sweep them
+    /// meanwhile.
     instead: Option<Vec<LivePack>>,
 }
 
 impl Link {
-    /// Chooses the packs that came with the changes where the plan proposes them and the source keeps all of them.
+    /// Chooses the packs that came with the changes, if the plan proposes them and the source still keeps all of them;
+    /// live packs otherwise.
     pub(super) async fn choose_packs(
         &self,
         id: RepositoryId,
@@ -55,11 +57,11 @@ impl Link {
 }
 
 impl ChosenPacks {
-    /// Copies the packs, or those that hold the same objects where a replaced one turns out to be gone or damaged.
+    /// Copies the packs, or the fallback if a replaced pack turns out to be gone or damaged.
     pub async fn copy(&self, transfer: &Transfer) -> Result<Vec<CopiedPack>, ReplicationError> {
         match (transfer.copy_packs(&self.packs).await, &self.instead) {
             (Err(error @ ReplicationError::BadObject { .. }), Some(live)) => {
-                tracing::info!(%error, "a replaced pack cannot be copied; live packs that hold its objects are");
+                tracing::info!(%error, "a replaced pack cannot be copied; copying live packs with its objects");
                 transfer.copy_packs(live).await
             }
             (copied, _) => copied,

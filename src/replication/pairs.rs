@@ -1,5 +1,5 @@
-//! The repositories of a link, as both sides have them. A repository that cannot be read on one side is named and
-//! takes nothing from the others.
+//! Repositories of a link with their heads at both sides. A repository that cannot be read at one side is reported and
+//! does not affect the others.
 
 use super::deliver::Link;
 use super::error::{InRegion as _, ReplicationError};
@@ -8,60 +8,60 @@ use gitferry_engine::ledger::advance::{HeadRead, read_heads};
 use gitferry_engine::ledger::head::{Head, HeadItem, RepositoryId, State};
 use gitferry_engine::region::{Region, RegionError, Unreadable};
 
-/// A repository on a link, as both sides have it.
+/// Heads of one repository at both sides of a link.
 #[derive(Clone, Debug)]
 pub struct Pair {
-    /// The source's head.
+    /// Head in the source.
     pub source: HeadItem,
-    /// The target's head.
+    /// Head in the target; `None` if the repository was never delivered.
     pub target: Option<HeadItem>,
 }
 
-/// A repository on a link that cannot be compared, since one side of it cannot be read.
+/// A repository that cannot be compared, as its head cannot be read at one side.
 #[derive(Debug)]
 pub struct Broken {
-    /// Its id; the entry as it stands, where a region's listing is damaged.
+    /// Id of the repository, or the raw entry if a region's listing is damaged.
     pub id: String,
-    /// Its name where one is known, or else the id.
+    /// Name of the repository, or its id if no name is known.
     pub repository: String,
-    /// The damage.
+    /// Cause.
     pub error: ReplicationError,
 }
 
 /// All repositories that a link carries.
 #[derive(Debug, Default)]
 pub struct Pairs {
-    /// Those that can be read on both sides.
+    /// Repositories that can be read at both sides.
     pub sound: Vec<Pair>,
-    /// Those that cannot.
+    /// Repositories that cannot.
     pub broken: Vec<Broken>,
 }
 
 impl Pair {
-    /// Source and target are in the same state. The target's name may still be held by another repository: see
-    /// [`Pair::is_settled`].
+    /// Returns true if source and target have the same frontier. Another repository may still hold the target's name:
+    /// see [`Pair::is_settled`].
     pub fn is_equal(&self) -> bool {
         let target = self.target.as_ref().map(|item| item.head.frontier);
         target == Some(self.source.head.frontier)
     }
 
-    /// Nothing is left to do: the same state on both sides, and the target has its name.
+    /// Returns true if nothing is left to deliver: equal frontiers, and the target has its name.
     pub fn is_settled(&self) -> bool {
         self.is_equal() && !self.waits_for_name()
     }
 
-    /// Another repository holds the name at the target; the replica is reachable by its id until it lets go.
+    /// Returns true if another repository holds the name at the target. The replica is reachable by its id until then.
     pub fn waits_for_name(&self) -> bool {
         self.target.as_ref().is_some_and(|item| waits_for_name(&item.head))
     }
 
-    /// Deleted before the target ever had it: there is nothing to deliver.
+    /// Returns true if the source was deleted before the target ever had the repository: there is nothing to deliver.
     pub fn is_void(&self) -> bool {
         self.target.is_none() && self.source.head.state == State::Deleted
     }
 }
 
-/// A replica whose name is held by another repository.
+/// Returns true for a replica whose name another repository holds.
 pub(super) fn waits_for_name(head: &Head) -> bool {
     !head.named && head.state != State::Deleted
 }
@@ -73,15 +73,15 @@ impl Broken {
         Broken { id: unreadable.id, repository, error }
     }
 
-    /// Its id, unless the damage is in a listing.
+    /// Returns the id, or `None` if the damage is in a listing.
     pub fn repository_id(&self) -> Option<RepositoryId> {
         self.id.parse().ok()
     }
 }
 
 impl Pairs {
-    /// The repositories that a pass has to look at: what differs, what waits for its name, and what is broken, so
-    /// that its delivery says why.
+    /// Repositories that need a delivery: different frontiers, a missing name, or an unreadable head, whose delivery
+    /// records the error.
     pub fn unsettled(&self) -> impl Iterator<Item = RepositoryId> + '_ {
         let different = self.sound.iter().filter(|pair| !pair.is_settled()).map(|pair| pair.source.id);
         different.chain(self.broken.iter().filter_map(Broken::repository_id))
@@ -89,7 +89,7 @@ impl Pairs {
 }
 
 impl Link {
-    /// All repositories that the link carries, or those of them that are named (by name or id).
+    /// Reads all repositories that the link carries, or only those in `names` (names or ids).
     pub async fn pairs(&self, names: &[String]) -> Result<Pairs, ReplicationError> {
         if !names.is_empty() {
             return self.named_pairs(names).await;
@@ -100,7 +100,9 @@ impl Link {
         let broken = heads.unreadable.iter().map(|unreadable| unreadable.id.parse().map_err(drop));
         let ids: Vec<Result<RepositoryId, ()>> = ids.chain(broken).collect();
         let wanted: Vec<RepositoryId> = ids.iter().filter_map(|id| id.ok()).collect();
-        let mut targets = read_heads(&*self.target.table, &wanted).await.in_region(&self.target)?.into_iter();
+        let targets = read_heads(&*self.target.table, &wanted).await.in_region(&self.target)?;
+        assert_eq!(targets.len(), wanted.len(), "read_heads returns one result for each id");
+        let mut targets = targets.into_iter();
         let sources = heads.items.into_iter().map(Ok).chain(heads.unreadable.into_iter().map(Err));
         for (source, id) in sources.zip(ids) {
             let target = if id.is_ok() { targets.next().unwrap_or(Ok(None)) } else { Ok(None) };
@@ -109,11 +111,13 @@ impl Link {
         Ok(pairs)
     }
 
-    /// Those of some repositories that the source lists: one batched read on either side.
+    /// Reads the given repositories, which the source lists: one batched read at either side.
     pub async fn pairs_of(&self, ids: &[RepositoryId]) -> Result<Pairs, ReplicationError> {
         let (sources, targets) =
             futures::join!(read_heads(&*self.source.table, ids), read_heads(&*self.target.table, ids));
-        let (sources, targets) = (sources.in_region(&self.source)?, targets.in_region(&self.target)?);
+        let sources = sources.in_region(&self.source)?;
+        let targets = targets.in_region(&self.target)?;
+        assert_eq!((sources.len(), targets.len()), (ids.len(), ids.len()), "read_heads returns one result for each id");
         let mut pairs = Pairs::default();
         for ((id, source), target) in ids.iter().zip(sources).zip(targets) {
             let source = match source {
@@ -126,7 +130,7 @@ impl Link {
         Ok(pairs)
     }
 
-    /// Those that are named, each once. A name that the link does not carry is the caller's mistake and fails all.
+    /// Reads the named repositories, each once. Fails for all of them if the link does not carry one of the names.
     async fn named_pairs(&self, names: &[String]) -> Result<Pairs, ReplicationError> {
         let mut found: Vec<HeadItem> = Vec::new();
         let mut pairs = Pairs::default();
@@ -147,6 +151,7 @@ impl Link {
         }
         let ids: Vec<RepositoryId> = found.iter().map(|item| item.id).collect();
         let targets = read_heads(&*self.target.table, &ids).await.in_region(&self.target)?;
+        assert_eq!(targets.len(), found.len(), "read_heads returns one result for each id");
         for (source, target) in found.into_iter().zip(targets) {
             let fed = target.as_ref().ok().and_then(Option::as_ref);
             if target.is_ok() && !self.carries(&source.head, fed) {
@@ -158,14 +163,15 @@ impl Link {
     }
 
     fn not_on_link(&self, name: &str) -> ReplicationError {
-        let (region, link) = (self.source.name.clone(), self.name.clone());
+        let region = self.source.name.clone();
+        let link = self.name.clone();
         ReplicationError::NotOnLink { name: name.into(), region, link }
     }
 }
 
 impl Pairs {
-    /// Takes in what was read of one repository, if the link carries it. A repository of which no name is known is
-    /// taken in: it may be on the link.
+    /// Adds one repository, as read at both sides, if the link carries it. A repository without a known name is added,
+    /// as the link may carry it.
     fn add(&mut self, link: &Link, source: Result<HeadItem, Unreadable>, target: HeadRead) {
         match (source, target) {
             (Ok(source), Ok(target)) => {

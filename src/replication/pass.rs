@@ -1,4 +1,4 @@
-//! One pass over a link: find what differs, deliver it, many repositories at a time.
+//! One pass over a link: compares all frontiers and delivers the repositories that differ, several at a time.
 
 use std::time::Instant;
 
@@ -7,37 +7,37 @@ use serde::Serialize;
 
 use super::deliver::{Delivered, Link};
 use super::error::ReplicationError;
+use super::mirror::report::{MirrorOutcome, NoteKind};
 use super::pairs::{Broken, Pair, Pairs};
-use super::remotes::report::{Carried, Outcome};
 use gitferry_base::Kind;
 use gitferry_base::retry::Attempts;
 use gitferry_engine::ledger::head::{HeadItem, RepositoryId};
 
-/// Repositories that a pass works on at a time, unless told otherwise.
+/// Default number of repositories that a pass delivers at a time.
 pub const DEFAULT_JOBS: usize = 4;
-/// Most repositories that a pass works on at a time.
+/// Maximum number of repositories that a pass delivers at a time.
 pub const MAX_JOBS: usize = 64;
 
-/// What became of one repository in a pass.
+/// Outcome of a pass for one repository.
 #[derive(Debug, Default, Serialize)]
 pub struct Report {
-    /// Which repository.
+    /// Name of the repository.
     pub repository: String,
-    /// Its id, where the source is a region.
+    /// Id of the repository, if the source is a region.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<RepositoryId>,
-    /// What was delivered.
+    /// Outcome of a delivery between regions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub delivered: Option<Delivered>,
-    /// What was done on a link with a remote.
+    /// Outcome on a link with a remote.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub carried: Option<Carried>,
-    /// Attempts that failed before.
+    pub carried: Option<MirrorOutcome>,
+    /// Failed attempts before the last one.
     pub retries: u32,
-    /// Why it failed for good.
+    /// Error of the last attempt.
     #[serde(skip_serializing_if = "Option::is_none", serialize_with = "as_text")]
     pub error: Option<ReplicationError>,
-    /// Whether it is gone at the source, a remote, as far as that can be known.
+    /// True if the source, a remote, answered that there is no such repository, or none that the credentials may see.
     #[serde(skip)]
     pub gone: bool,
 }
@@ -49,18 +49,18 @@ fn as_text<S: serde::Serializer>(error: &Option<ReplicationError>, serializer: S
     }
 }
 
-/// What a pass came to.
+/// Outcome of a pass over a link.
 #[derive(Debug, Default, Serialize)]
 pub struct Summary {
-    /// The link.
+    /// Name of the link.
     pub link: String,
-    /// Repositories on it.
+    /// Repositories on the link.
     pub repositories: u64,
-    /// Those that were in the same state on both sides.
+    /// Repositories that were equal at both sides.
     pub unchanged: u64,
-    /// Those that were brought up to date.
+    /// Repositories that were brought up to date.
     pub delivered: u64,
-    /// Those that failed.
+    /// Repositories that failed.
     pub failed: u64,
     /// Changes applied.
     pub changes: u64,
@@ -70,25 +70,25 @@ pub struct Summary {
     pub packs: u64,
     /// LFS objects copied.
     pub lfs_objects: u64,
-    /// Bytes that were really copied by this pass.
+    /// Bytes that this pass copied; without those that an earlier attempt had copied.
     pub bytes_copied: u64,
     /// Refs that targets refused.
     pub refused: u64,
-    /// The largest lag of a delivered repository, in milliseconds.
+    /// Largest lag of a delivered repository in milliseconds.
     #[serde(rename = "max_lag_seconds", serialize_with = "gitferry_base::text::millis_as_seconds")]
     pub max_lag_ms: i64,
-    /// How long the pass took, in milliseconds.
+    /// Duration of the pass in milliseconds.
     #[serde(rename = "elapsed_seconds", serialize_with = "gitferry_base::text::millis_as_seconds")]
     pub elapsed_ms: i64,
     /// One entry per repository that was delivered or failed.
     pub reports: Vec<Report>,
-    /// All repositories that it looked at.
+    /// Ids of all repositories that the pass compared.
     #[serde(skip)]
     pub ids: Vec<RepositoryId>,
 }
 
 impl Link {
-    /// Delivers everything that differs, `jobs` repositories at a time.
+    /// Delivers every repository that differs, `jobs` at a time, at most [`MAX_JOBS`].
     pub async fn pass(&self, names: &[String], jobs: usize) -> Result<Summary, ReplicationError> {
         let start = Instant::now();
         let Pairs { sound, broken } = self.pairs(names).await?;
@@ -143,7 +143,7 @@ impl Link {
 }
 
 impl Summary {
-    /// Takes in what became of one repository.
+    /// Adds the outcome for one repository.
     pub(super) fn add(&mut self, report: Report) {
         if let Some(carried) = &report.carried {
             self.edits += carried.edits();
@@ -151,7 +151,7 @@ impl Summary {
             self.refused += carried.refused;
         }
         match (&report.delivered, &report.error) {
-            (None, None) if report.carried.as_ref().is_some_and(Carried::has_changed) => self.delivered += 1,
+            (None, None) if report.carried.as_ref().is_some_and(MirrorOutcome::has_changed) => self.delivered += 1,
             (Some(delivered), _) => {
                 self.delivered += 1;
                 self.changes += delivered.changes;
@@ -169,15 +169,15 @@ impl Summary {
         }
     }
 
-    /// The kinds of all failures.
+    /// Kinds of all failures.
     pub fn failures(&self) -> impl Iterator<Item = Kind> + '_ {
         self.reports.iter().filter_map(|report| report.error.as_ref()).map(ReplicationError::kind)
     }
 
-    /// Whether any repository has two histories, and they were left alone.
+    /// Returns true if any repository has two histories, which the pass left alone.
     pub fn found_difference(&self) -> bool {
         let forked = |report: &Report| matches!(report.error, Some(ReplicationError::Fork { .. }));
-        let diverged = |report: &Report| report.carried.as_ref().is_some_and(|c| c.notes.has(Outcome::Diverged));
+        let diverged = |report: &Report| report.carried.as_ref().is_some_and(|c| c.notes.has(NoteKind::Diverged));
         self.reports.iter().any(|report| forked(report) || diverged(report))
     }
 }

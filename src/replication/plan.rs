@@ -1,4 +1,4 @@
-//! What to do for one repository, decided from what was read: no I/O here.
+//! Decisions about one repository from what was read at both sides. No I/O.
 
 use std::collections::HashSet;
 
@@ -7,23 +7,25 @@ use gitferry_engine::ledger::head::{Frontier, Head, Role};
 use gitferry_engine::region::consolidate::CROWDED_ABOVE;
 use gitferry_engine::region::manifest::{LivePack, MAX_PACKS, Manifest};
 
-/// How a target stands to its source.
+/// Relation of a target's ledger to its source's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// The same state.
+    /// Equal frontiers.
     Equal,
     /// The target lacks the changes above this state.
     Behind(Frontier),
-    /// The target has changes that its source, a replica itself, lacks: another link came first.
+    /// The target has changes that its source, a replica itself, lacks: another link delivered first.
     Ahead,
-    /// The target is somewhere that the source has never been, or no longer is.
+    /// The target's frontier is not in the source's ledger: two histories, with the reason in words.
     Diverged(String),
 }
 
-/// Compares two heads. A target that is behind or ahead may still turn out to be on another chain.
+/// Compares two heads. A target that is [`Standing::Behind`] or [`Standing::Ahead`] by its seq may still be on another
+/// chain, which only reading the chain shows.
 pub fn standing(source: &Head, target: Option<&Head>) -> Standing {
     let Some(target) = target else { return Standing::Behind(Frontier::ORIGIN) };
-    let (ours, theirs) = (target.frontier, source.frontier);
+    let ours = target.frontier;
+    let theirs = source.frontier;
     if ours == theirs {
         return Standing::Equal;
     }
@@ -44,36 +46,36 @@ pub fn standing(source: &Head, target: Option<&Head>) -> Standing {
     Standing::Behind(ours)
 }
 
-/// Bytes that weigh as much as one more pack: a look-up, and two more objects to copy.
+/// Cost of one more pack, in bytes: a look-up, and two more objects to copy.
 const PACK_COST: u64 = 64 * 1024;
-/// Most packs that are copied one by one where fewer and larger ones would do. They fit into the manifest of a target
-/// that has made room.
+/// Maximum number of packs that are copied as they came where fewer and larger ones hold the same objects. They fit
+/// into the manifest of a target that has made room.
 const MAX_ORIGINALS: usize = MAX_PACKS - CROWDED_ABOVE;
 
-/// The packs to copy so that the target holds all that the changes need. Either set is enough by itself.
+/// Packs that give the target all objects of the changes. Either set is enough by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PacksToCopy {
     /// Packs that the source's manifest lists.
     pub live: Vec<LivePack>,
-    /// The packs that came with the changes, where they cost less than `live` and the source's manifest does not list
-    /// all of them any more.
+    /// Packs that came with the changes, if the source's manifest no longer lists all of them and they cost less than
+    /// `live`.
     pub originals: Option<Originals>,
 }
 
-/// The packs that came with changes and that a target lacks.
+/// Packs that came with changes and that the target lacks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Originals {
-    /// Those that the source's manifest lists.
+    /// Packs that the source's manifest lists.
     pub live: Vec<LivePack>,
-    /// Those that it does not: the source may keep them as replaced.
+    /// Packs that the manifest no longer lists: the source may still keep them as replaced packs.
     pub replaced: Vec<ChangePack>,
 }
 
 /// Chooses the packs to copy.
 ///
-/// The packs that came with the changes, while the source's manifest lists them all. Where some have been merged into
-/// others, every pack of the manifest that the target does not hold, which may be many times the bytes of the changes;
-/// so the packs that came are proposed beside them where they cost less.
+/// If the source's manifest lists all packs that came with the changes, these are copied. If consolidation has merged
+/// some of them into others, every pack of the manifest that the target lacks is needed, which may be many times the
+/// bytes of the changes; the packs that came with the changes are then proposed as well if they cost less.
 pub fn packs_to_copy(changes: &[ChangePack], source: &Manifest, target: &Manifest) -> PacksToCopy {
     let mut seen: HashSet<&gix::oid> = target.packs.iter().map(|pack| pack.id.as_ref()).collect();
     let mut originals = Originals { live: Vec::new(), replaced: Vec::new() };
@@ -82,7 +84,7 @@ pub fn packs_to_copy(changes: &[ChangePack], source: &Manifest, target: &Manifes
             continue;
         }
         match source.find(&pack.id) {
-            // What the change says is hashed into the chain: a copy is checked against that.
+            // Size and checksum come from the change, which is hashed into the chain, not from the manifest.
             Some(live) => originals.live.push(LivePack::from_change(pack, live.key.clone())),
             None => originals.replaced.push(pack.clone()),
         }
@@ -103,7 +105,7 @@ impl Originals {
     }
 }
 
-/// The cost of copying packs, given by the sizes of each and of its index, in bytes.
+/// Cost of copying packs, given as bytes of each pack and of its index.
 fn cost(packs: impl Iterator<Item = (u64, u64)>) -> u64 {
     let one = |(bytes, index): (u64, u64)| bytes.saturating_add(index).saturating_add(PACK_COST);
     packs.map(one).fold(0, u64::saturating_add)
@@ -195,7 +197,7 @@ mod tests {
         assert_eq!(keys(&wanted.live), ["k3", "k7"]);
         let originals = wanted.originals.unwrap();
         assert_eq!((keys(&originals.live), originals.replaced), (vec!["k3"], changes(&[pack(2)])));
-        // Where it is the larger part of what it was merged into, and others are, too, the merged pack is cheaper.
+        // If the packs that came are larger in sum than the merged pack, the merged pack is cheaper.
         let wanted = packs_to_copy(&changes(&[sized(2, 60 << 20), sized(4, 60 << 20)]), &source, &target);
         assert_eq!((keys(&wanted.live), wanted.originals), (vec!["k3", "k7"], None));
     }
@@ -214,13 +216,13 @@ mod tests {
             assert_eq!(wanted.originals.is_some(), one_by_one, "{count}");
             assert_eq!(keys(&wanted.live), ["k7"]);
         }
-        // Nor many of them where one small pack has all.
+        // Nor does it copy many of them where one small pack has all objects.
         let source = Manifest { generation: 2, packs: vec![sized(7, 1 << 20)] };
         let packs: Vec<LivePack> = (0..100).map(tiny).collect();
         assert_eq!(packs_to_copy(&changes(&packs), &source, &Manifest::default()).originals, None);
     }
 
-    /// One region in the property below: its packs, each with the numbers of the objects in it.
+    /// Packs of one region in the property below, each with the numbers of the objects in it.
     #[derive(Clone, Default)]
     struct Holdings(Vec<(LivePack, BTreeSet<u32>)>);
 
@@ -245,7 +247,7 @@ mod tests {
 
     proptest::proptest! {
         /// Pushes, consolidations on both sides, and deliveries with and without replaced packs: the target always has
-        /// all objects, never pays more than for the live packs, and where originals are proposed they are the changes'.
+        /// all objects, never pays more than for the live packs, and proposed originals are packs of the changes.
         #[test]
         fn either_set_is_enough_and_the_cheaper_one_is_chosen(
             steps in proptest::collection::vec((0_u8..8, 1_u64..3_000_000), 1..200),

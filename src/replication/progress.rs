@@ -1,18 +1,18 @@
-//! Counters that a pass keeps and anybody may look at.
+//! Counters of a pass, which progress bars and metrics read while it runs.
 
 use gitferry_base::counter::Counter;
 
-/// What a pass has done so far.
+/// Progress of a link's passes.
 #[derive(Debug, Default)]
 pub struct Progress {
-    /// Repositories that the pass has to look at.
+    /// Repositories to compare.
     pub repositories: Counter,
-    /// Repositories that are done.
+    /// Repositories that are finished: equal, delivered or failed.
     pub repositories_done: Counter,
-    /// Bytes that are known to need copying.
+    /// Bytes to copy, as far as they are known yet.
     pub bytes: Counter,
-    /// Bytes copied, or found copied already.
+    /// Bytes that the target has: copied by this pass or by an earlier attempt.
     pub bytes_done: Counter,
-    /// Bytes really copied by this pass.
+    /// Bytes that this pass copied.
     pub bytes_copied: Counter,
 }

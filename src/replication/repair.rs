@@ -1,9 +1,8 @@
-//! Repair: packs and LFS objects of one repository that a region has lost, or that are damaged there, come from another
-//! region. The ledgers are not touched: what is copied is what the region's own manifest and ledger record, by size
-//! and CRC-64/NVME.
+//! Repair of one repository: copies packs and LFS objects that are missing or damaged in a region from another region.
+//! Ledgers are not changed: a copy has to match size and CRC-64/NVME in the damaged region's own manifest and ledger.
 //!
-//! A pack is copied under a key of its own, and one conditional write puts that key into the manifest: a repair that is
-//! interrupted leaves the old state, and hosts that run read the manifest again.
+//! A pack is copied under a new key, and one conditional write puts that key into the manifest: an interrupted repair
+//! leaves the old state, and running hosts read the manifest again.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -29,28 +28,28 @@ use gitferry_git::lfs::LfsOid;
 use gitferry_store::objects::{Crc64, ObjectError, ObjectStore, PART_BYTES};
 use gitferry_store::table::{Condition, Query, Write};
 
-/// What a repair found and did.
+/// Outcome of a repair.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Repaired {
-    /// The repository's name.
+    /// Name of the repository.
     pub repository: String,
-    /// The region that was repaired.
+    /// Region that was repaired.
     pub region: String,
-    /// The region that the bytes come from.
+    /// Region that the copies come from.
     pub from: String,
     /// Packs whose bytes were read and compared.
     pub packs: u64,
     /// LFS objects whose bytes were read and compared.
     pub lfs_objects: u64,
-    /// Packs that were missing or damaged and are sound now, each with its damage.
+    /// Packs that were missing or damaged and are now replaced, each with its damage.
     pub repaired_packs: Vec<String>,
-    /// LFS objects that were missing or damaged and are sound now, each with its damage.
+    /// LFS objects that were missing or damaged and are now replaced, each with its damage.
     pub repaired_lfs_objects: Vec<String>,
-    /// What is missing or damaged still, and why it could not be repaired.
+    /// Packs and LFS objects that are still missing or damaged, each with the reason why it could not be repaired.
     pub left: Vec<String>,
 }
 
-/// One region repaired from another.
+/// Repair of one region from another.
 #[derive(Debug)]
 pub struct Repair {
     target: Region,
@@ -58,13 +57,13 @@ pub struct Repair {
 }
 
 impl Repair {
-    /// Repairs `target` with what `source` holds.
+    /// Prepares to repair `target` with copies from `source`.
     pub fn new(target: Region, source: Region) -> Self {
         Repair { target, source }
     }
 
-    /// Reads all packs and LFS objects of a repository (name or id) and replaces those that are missing or damaged. It
-    /// may be run again at any time.
+    /// Reads all packs and LFS objects of a repository (name or id) and replaces those that are missing or damaged.
+    /// Idempotent: safe to run again at any time.
     pub async fn run(&self, name: &str) -> Result<Repaired, ReplicationError> {
         let item = self.target.get(name).await.in_region(&self.target)?;
         let mut repaired = Repaired {
@@ -113,7 +112,7 @@ impl Repair {
                 repaired.left.push(format!("{text}; {} does not hold this pack", self.source.name));
                 continue;
             };
-            // What is copied is checked against what the damaged region records.
+            // The record of the damaged region decides: the copy is checked against its size and checksum.
             let wanted = LivePack { key: held.key.clone(), ..pack.clone() };
             match transfer.copy_packs(&[wanted]).await {
                 Ok(copied) => {
@@ -132,7 +131,7 @@ impl Repair {
         self.swap(item, &replaced).await
     }
 
-    /// Puts the copies into the manifest in place of the bad packs, as long as it names those.
+    /// Replaces the bad packs in the manifest with their copies; retries when a commit or consolidation wins the race.
     async fn swap(&self, item: &HeadItem, replaced: &[(LivePack, CopiedPack)]) -> Result<(), ReplicationError> {
         for _ in 0..MAX_COMMIT_ATTEMPTS {
             match self.swap_once(item, replaced).await {
@@ -153,10 +152,11 @@ impl Repair {
         let held = target.held_packs(item.id, Some(&now), &item.head.name).await?;
         let packs: Vec<LivePack> = replaced.iter().map(|(_, copied)| copied.pack.clone()).collect();
         let admitted = target.admit_uploads(&held, &item.head.name, &packs).await?;
-        let (mut manifest, revision) = (held.manifest, held.revision);
+        let mut manifest = held.manifest;
+        let revision = held.revision;
         let mut with = Vec::new();
         for (bad, copied) in replaced {
-            // One that was consolidated meanwhile leaves an upload that a sweep removes.
+            // If consolidation has merged the bad pack meanwhile, a sweep removes the unused copy.
             let Some(entry) = manifest.packs.iter_mut().find(|pack| pack.key == bad.key) else { continue };
             entry.key = copied.pack.key.clone();
             let retired = json!({ "key": bad.key });
@@ -187,9 +187,9 @@ impl Repair {
                 .collect();
             let held = self.target.lfs_objects(item.id, &oids).await.in_region(&self.target)?;
             for row in held.into_iter().flatten() {
-                // Objects that no change names yet are what their row says.
+                // For an object that no change names yet, the row is the only record.
                 let object = named.remove(&row.oid).unwrap_or(row);
-                let problem = (object != row).then_some("its row in the table says something else");
+                let problem = (object != row).then_some("its row has another size or checksum than the change");
                 self.lfs_object(item, object, problem, repaired).await?;
             }
             match page.next {
@@ -203,18 +203,19 @@ impl Repair {
         Ok(())
     }
 
-    /// The LFS objects that the changes of the damaged region name.
+    /// Returns the LFS objects that the changes of the damaged region name.
     async fn named_lfs(&self, item: &HeadItem) -> Result<BTreeMap<LfsOid, LfsObject>, ReplicationError> {
         let target = &self.target;
         let rows = read_chain(&*target.table, item.id, Frontier::ORIGIN, item.head.frontier).await.in_region(target)?;
-        let (log, id) = (target.log(), item.id);
+        let log = target.log();
+        let id = item.id;
         let folding = move || Ok::<_, std::io::Error>(fold(&log, id, None, &rows));
         let folded = blocking(folding).await.in_region(target)?;
         let folded = folded.map_err(|error| ReplicationError::of_fold(error, &item.head.name, &target.name))?;
         Ok(folded.lfs)
     }
 
-    /// Reads one object and mends it, or its row.
+    /// Reads one object and repairs the object or its row.
     async fn lfs_object(
         &self,
         item: &HeadItem,
@@ -236,8 +237,8 @@ impl Repair {
             repaired.repaired_lfs_objects.push(text);
             return Ok(());
         }
-        // The key is the same in every region and after every repair: the damaged object goes only when a sound one
-        // is known to be there to replace it.
+        // The copy gets the key of the damaged object, so that one is deleted first, but only after the source's object
+        // was read and found sound.
         let theirs = object_problem(&*self.source.objects, &key, size, crc64).await.in_region(&self.source)?;
         if let Some(theirs) = theirs {
             repaired.left.push(format!("{text}; in {}: {theirs}", self.source.name));
@@ -250,7 +251,7 @@ impl Repair {
     }
 }
 
-/// The very same bytes, by all that manifests record of them.
+/// Returns true if two manifest entries record the same bytes: ids, sizes and checksums of pack and index are equal.
 fn is_same(one: &LivePack, other: &LivePack) -> bool {
     let recorded = |pack: &LivePack| (pack.id, pack.bytes, pack.crc64, pack.index_bytes, pack.index_crc64);
     recorded(one) == recorded(other)
@@ -265,7 +266,7 @@ async fn pack_problem(store: &dyn ObjectStore, pack: &LivePack) -> Result<Option
     Ok(problem.map(|problem| format!("its index {problem}")))
 }
 
-/// Reads a stored object to its end; its damage, if there is any.
+/// Reads a stored object to its end and returns its damage in words, if there is any.
 async fn object_problem(
     store: &dyn ObjectStore,
     key: &str,
@@ -277,7 +278,8 @@ async fn object_problem(
         Some(meta) if meta.size != size => return Ok(Some(format!("has {} bytes, not {size}", meta.size))),
         Some(_) => {}
     }
-    let (mut found, mut start) = (Crc64::default(), 0);
+    let mut found = Crc64::default();
+    let mut start = 0;
     while start < size {
         let bytes = match store.get(key, start..size.min(start + PART_BYTES)).await {
             Ok(bytes) => bytes,

@@ -1,6 +1,6 @@
-//! Staging rows: what is being uploaded, written down so that the next process goes on with it.
+//! Staging rows: one row for each upload in progress, so that the next process resumes it.
 //!
-//! Small packs have none: copying them again is cheaper than writing down that they were copied.
+//! Packs below [`STAGED_BYTES`] have no row: copying them again is cheaper than recording the upload.
 
 use std::collections::HashMap;
 
@@ -21,43 +21,43 @@ const STAGED_BYTES: u64 = 1024 * 1024;
 /// The document of a staging row.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct StagingRow {
-    /// The pack's id, or that of the LFS object.
+    /// Id of the pack or LFS object.
     pack: String,
-    /// The key that it will have.
+    /// Object store key that the upload will have.
     key: String,
-    /// When the upload started.
+    /// Start of the upload by the target's clock.
     started: Timestamp,
-    /// The store's name for the upload of the pack, if it goes in parts.
+    /// Store's token for the multipart upload of the pack; absent for a single put.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pack_upload: Option<String>,
-    /// The same for the index.
+    /// Store's token for the multipart upload of the index; absent for a single put.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     index_upload: Option<String>,
 }
 
-/// The uploads in progress of one repository, as they were when the transfer began.
+/// Uploads in progress of one repository at the start of a transfer, by pack id.
 #[derive(Debug, Default)]
 pub(super) struct Staging {
     rows: HashMap<String, (Key, StagingRow)>,
 }
 
-/// Where one pack goes.
+/// Upload of one pack or LFS object.
 #[derive(Debug)]
 pub(super) struct Staged {
-    /// Its key in the target.
+    /// Object store key in the target.
     pub key: String,
-    /// The upload of the pack, if it goes in parts.
+    /// Multipart upload of the object; `None` for a single put.
     pub pack_upload: Option<Upload>,
-    /// The upload of its index, if that goes in parts.
+    /// Multipart upload of the pack's index; `None` for a single put.
     pub index_upload: Option<Upload>,
-    /// Whether somebody worked on it before.
+    /// True if an earlier attempt started the upload.
     pub resumed: bool,
-    /// Its row, if it has one.
+    /// Key of the staging row; `None` for a small pack.
     pub row: Option<Key>,
 }
 
 impl Staging {
-    /// Reads the rows, where any of the packs is large enough to have one.
+    /// Reads the staging rows of a repository. Makes no request if all packs are too small to have one.
     pub async fn load(target: &Region, id: RepositoryId, packs: &[LivePack]) -> Result<Self> {
         if packs.iter().all(|pack| pack.bytes < STAGED_BYTES) {
             return Ok(Staging::default());
@@ -75,7 +75,7 @@ impl Staging {
         Ok(Staging { rows })
     }
 
-    /// The upload to go on with, or a new one.
+    /// Returns the upload to resume, or starts a new one.
     pub async fn open(&self, target: &Region, id: RepositoryId, pack: &LivePack) -> Result<Staged> {
         if let Some((key, row)) = self.rows.get(&pack.id.to_string()) {
             let staged = Staged::of_row(key, row);
@@ -104,8 +104,8 @@ impl Staging {
     }
 }
 
-/// The upload of one LFS object, to go on with or new. Two workers may go on with the same one; the store lets
-/// one of them, and both leave the same bytes under the same key.
+/// Returns the upload of one LFS object to resume, or starts a new one. Two workers may resume the same upload: the
+/// store completes it for one of them, and both write the same bytes under the same key.
 pub(super) async fn open_lfs(target: &Region, id: RepositoryId, object: &LfsObject) -> Result<Staged> {
     let row_key = keys::staging(id, &format!("lfs-{}", object.oid));
     let key = keys::lfs_object(id, object.oid);
@@ -133,7 +133,7 @@ async fn begin(target: &Region, key: &str, size: u64) -> Result<Option<Upload>> 
 }
 
 impl Staged {
-    /// One that is copied in one go and not written down.
+    /// An upload without parts and without a staging row.
     pub fn fresh(key: String) -> Self {
         Staged { key, pack_upload: None, index_upload: None, resumed: false, row: None }
     }
@@ -149,13 +149,13 @@ impl Staged {
         }
     }
 
-    /// Whether its uploads are still there and nobody else is at work on them.
+    /// Returns true if all multipart uploads are still open, or completed, and no other process holds them.
     async fn is_usable(&self, target: &Region) -> Result<bool> {
         for upload in [&self.pack_upload, &self.index_upload].into_iter().flatten() {
             match target.objects.parts(upload).await {
                 Ok(_) => {}
                 Err(ObjectError::NotFound { .. }) => {
-                    // Gone because it was completed, or because it was swept.
+                    // The upload ended: completed if the object is there, else swept.
                     if target.objects.head(&upload.key).await?.is_none() {
                         return Ok(false);
                     }
@@ -167,8 +167,9 @@ impl Staged {
         Ok(true)
     }
 
-    /// Removes the upload with all that it has stored so far, unless somebody else has committed it: the
-    /// row goes in the same transaction as the head that names the pack, so whoever removes the row decides.
+    /// Removes the upload and the bytes that it has stored, unless another worker has committed it. The commit deletes
+    /// the row in the transaction that makes the head name the pack, so only the process that deletes the row may
+    /// remove the upload.
     pub async fn forget(&self, target: &Region) -> Result<()> {
         if let Some(row) = &self.row {
             match target.table.transact(vec![Write::delete(row.clone(), Condition::Present)]).await {
@@ -206,9 +207,9 @@ mod tests {
         }
     }
 
-    /// Two workers may go on with one upload. What one of them has committed, the other may not remove.
+    /// Two workers may resume one upload. After one of them has committed it, the other must not remove it.
     #[tokio::test(flavor = "multi_thread")]
-    async fn only_who_removes_the_row_removes_the_upload() {
+    async fn only_the_process_that_deletes_the_row_removes_the_upload() {
         let dir = tempfile::tempdir().unwrap();
         let region = Region::open_embedded("r", &dir.path().join("objects"), &dir.path().join("table.db")).unwrap();
         let id = RepositoryId(region.clock.new_id());
@@ -221,7 +222,7 @@ mod tests {
         region.table.transact(vec![row]).await.unwrap();
         first.forget(&region).await.unwrap();
         assert!(region.objects.head(&first.key).await.unwrap().is_some(), "a committed pack was removed");
-        // Nobody has committed: the upload goes with its row.
+        // Without a commit, the upload goes with its row.
         let third = Staging::default().open(&region, id, &pack()).await.unwrap();
         region.objects.put(&third.key, "bad".into()).await.unwrap();
         third.forget(&region).await.unwrap();

@@ -1,4 +1,4 @@
-//! How a link stands: computed from what is durable on both sides, not from what a worker remembers.
+//! Status of a link, computed from the durable state of both sides, not from the memory of a worker.
 
 use jiff::Timestamp;
 use serde::{Deserialize as _, Serialize};
@@ -15,51 +15,52 @@ use gitferry_engine::ledger::log::{ChangeFacts, read_chain};
 use gitferry_engine::region::consolidate::PackAside;
 use gitferry_store::table::{Query, TableError};
 
-/// How one repository stands on a link.
+/// Status of one repository on a link.
 #[derive(Clone, Debug, Serialize)]
 pub struct RepositoryStatus {
-    /// Its name.
+    /// Name of the repository, or its id if no name is known.
     pub repository: String,
-    /// Its id.
+    /// Id of the repository.
     pub id: String,
-    /// `equal`, `behind`, `ahead` (of a source that is a replica itself), `fork`, `damaged`, or `unknown` where a
-    /// store failed while it was read.
+    /// `equal`, `behind`, `ahead` (of a source that is a replica itself), `fork`, `damaged`, or `unknown` if a store
+    /// could not be read.
     pub standing: &'static str,
-    /// Whether it is active, frozen or deleted at the source; `None` where that cannot be read.
+    /// State at the source: active, frozen or deleted; `None` if the source cannot be read.
     pub state: Option<State>,
-    /// The source's state; `None` where that cannot be read.
+    /// Frontier of the source; `None` if the source cannot be read.
     pub source: Option<FrontierText>,
-    /// The target's state.
+    /// Frontier of the target; `None` if the target lacks the repository or cannot be read.
     pub target: Option<FrontierText>,
     /// Changes that the target lacks.
     pub pending_changes: u64,
-    /// Bytes of packs, indexes and LFS objects that came with them.
+    /// Bytes of packs, indexes and LFS objects in the pending changes.
     pub pending_bytes: u64,
-    /// Age of the oldest change that the target lacks, in seconds; 0 when it lacks none.
+    /// Age in seconds of the oldest pending change; 0 if none is pending.
     pub lag_seconds: f64,
-    /// When the link last delivered it.
+    /// Time of the link's last delivery.
     pub delivered: Option<Timestamp>,
-    /// Another repository still holds its name at the target; it is reachable by id.
+    /// True if another repository still holds the name at the target; the replica is reachable by id.
     pub waits_for_name: bool,
-    /// What failed last, if the target is not up to date since.
+    /// Last error, if the target has not caught up since.
     pub last_error: Option<String>,
 }
 
-/// A frontier for scripts.
+/// A frontier as `--json` prints it.
 #[derive(Clone, Debug, Serialize)]
 pub struct FrontierText {
-    /// The epoch.
+    /// Epoch.
     pub epoch: u64,
-    /// The number of the last change.
+    /// Seq of the last change.
     pub seq: u64,
-    /// Its hash.
+    /// Hash of the last change in hexadecimal.
     pub hash: String,
 }
 
 impl RepositoryStatus {
-    /// A pair, as far as its heads tell.
+    /// Status from the two heads alone, with standing `equal`.
     fn of(pair: &Pair) -> Self {
-        let (source, target) = (&pair.source.head, pair.target.as_ref().map(|item| &item.head));
+        let source = &pair.source.head;
+        let target = pair.target.as_ref().map(|item| &item.head);
         RepositoryStatus {
             repository: source.name.clone(),
             id: pair.source.id.to_string(),
@@ -100,7 +101,7 @@ impl RepositoryStatus {
         self.last_error = Some(error.to_string());
     }
 
-    /// Notes a pack that consolidation has found damaged and passes over. The first one is named.
+    /// Records a pack that consolidation found damaged and skips. Only the first one of a repository is named.
     fn note_damaged_pack(&mut self, aside: &PackAside, region: &str) {
         if self.standing == "damaged" {
             return;
@@ -113,13 +114,13 @@ impl RepositoryStatus {
         ));
     }
 
-    /// Something is wrong that a delivery does not mend: two histories, damage, or a name that is held by another
-    /// repository of the target.
+    /// Returns true if a delivery cannot fix the repository: two histories, damage, or a name that another repository
+    /// of the target holds.
     pub fn is_different(&self) -> bool {
         matches!(self.standing, "fork" | "damaged") || self.waits_for_name
     }
 
-    /// The last delivery failed, or the repository could not be looked at.
+    /// Returns true if the last delivery failed, or the repository could not be read.
     pub fn has_failed(&self) -> bool {
         self.last_error.is_some()
     }
@@ -132,13 +133,13 @@ impl From<Frontier> for FrontierText {
 }
 
 impl Link {
-    /// How each repository of the link stands. One that cannot be read is an entry with its error.
+    /// Returns the status of each repository of the link. A repository that cannot be read has an entry with its error.
     pub async fn status(&self) -> Result<Vec<RepositoryStatus>, ReplicationError> {
         let Pairs { sound, broken } = self.pairs(&[]).await?;
         let mut all: Vec<RepositoryStatus> = broken.into_iter().map(RepositoryStatus::broken).collect();
         for pair in sound {
             let mut status = RepositoryStatus::of(&pair);
-            if let Err(error) = self.look_closer(&mut status, &pair).await {
+            if let Err(error) = self.add_standing(&mut status, &pair).await {
                 status.fail(&error);
             }
             all.push(status);
@@ -155,7 +156,7 @@ impl Link {
         Ok(all)
     }
 
-    /// Counts the damaged packs that consolidation passes over in both regions. One query of each where there are none.
+    /// Counts the damaged packs of both regions that consolidation skips. One query for each region without any.
     pub async fn packs_aside(&self) -> Result<u64, ReplicationError> {
         let mut packs = 0;
         for region in [&self.source, &self.target] {
@@ -164,7 +165,7 @@ impl Link {
         Ok(packs)
     }
 
-    /// When the oldest change of a repository was committed that the target lacks; `None` when it lacks none.
+    /// Returns the commit time of the oldest change of a repository that the target lacks; `None` if it lacks none.
     pub async fn behind_since(&self, id: RepositoryId) -> Result<Option<Timestamp>, ReplicationError> {
         let pairs = self.pairs_of(&[id]).await?;
         let Some(pair) = pairs.sound.first().filter(|pair| !pair.is_equal()) else { return Ok(None) };
@@ -175,11 +176,12 @@ impl Link {
         Ok(facts.map(|facts| facts.time).min())
     }
 
-    async fn look_closer(&self, status: &mut RepositoryStatus, pair: &Pair) -> Result<(), ReplicationError> {
+    /// Adds the standing, and the statistics of the last delivery.
+    async fn add_standing(&self, status: &mut RepositoryStatus, pair: &Pair) -> Result<(), ReplicationError> {
         let row = match self.target.table.get(&keys::link(&self.name, pair.source.id)).await {
-            // It holds statistics alone.
+            // The row holds only statistics: a damaged one fails nothing.
             Err(error @ (TableError::Corrupt { .. } | TableError::Newer { .. })) => {
-                tracing::error!(%error, link = self.name, "statistics are passed over");
+                tracing::error!(%error, link = self.name, "the row with the link's statistics is damaged and ignored");
                 None
             }
             row => row.in_region(&self.target)?,
@@ -189,7 +191,7 @@ impl Link {
         match standing(&pair.source.head, pair.target.as_ref().map(|item| &item.head)) {
             Standing::Equal => {
                 if let Some(target) = &pair.target
-                    && let Some(reason) = self.rival(target).await?
+                    && let Some(reason) = self.name_conflict(target).await?
                 {
                     status.standing = "fork";
                     status.last_error = Some(reason);
@@ -212,6 +214,7 @@ impl Link {
         Ok(())
     }
 
+    /// Adds the pending changes of a target that is behind, or the fork or damage that reading them finds.
     async fn add_pending(
         &self,
         status: &mut RepositoryStatus,

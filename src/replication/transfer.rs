@@ -1,4 +1,4 @@
-//! Moving packs from one region's store to another's: checked by size and CRC-64/NVME, resumable.
+//! Resumable copies of packs from one region's object store to another's, checked by size and CRC-64/NVME.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -25,36 +25,36 @@ const PACKS_IN_FLIGHT: usize = 4;
 /// Parts of all repositories in memory at a time: 6 × 8 MiB.
 pub const PARTS_IN_MEMORY: usize = 6;
 
-/// One repository's way from a source to a target.
+/// Copies objects of one repository from a source to a target.
 #[derive(Clone, Debug)]
 pub struct Transfer {
-    /// Read from here.
+    /// Region that is read.
     pub source: Region,
-    /// Written to here.
+    /// Region that is written.
     pub target: Region,
-    /// Which repository.
+    /// Id of the repository.
     pub id: RepositoryId,
-    /// Its name, for errors.
+    /// Name of the repository, for errors.
     pub repository: String,
     /// Bounds the parts in memory over all transfers of the process ([`PARTS_IN_MEMORY`]).
     pub memory: Arc<Semaphore>,
-    /// Counts the bytes.
+    /// Counters for the copied bytes.
     pub progress: Arc<Progress>,
 }
 
-/// A pack that lies in the target's store now and waits for its commit.
+/// A pack that is in the target's object store and that no manifest names yet.
 #[derive(Clone, Debug)]
 pub struct CopiedPack {
-    /// Under the key that it has in the target.
+    /// Manifest entry with the key in the target.
     pub pack: LivePack,
-    /// The staging row to delete in the commit.
+    /// Staging row that the commit deletes.
     pub staging: Option<Key>,
 }
 
 /// One object to copy.
 #[derive(Clone, Debug)]
 pub(super) struct Copy {
-    /// What it is, for errors.
+    /// Pack, index, LFS object or change, for errors.
     pub what: String,
     pub from: String,
     pub to: String,
@@ -63,7 +63,7 @@ pub(super) struct Copy {
 }
 
 impl Transfer {
-    /// Copies packs with their indexes. What an earlier, interrupted attempt copied is not copied again.
+    /// Copies packs with their indexes. Objects and parts that an interrupted attempt copied are not copied again.
     pub async fn copy_packs(&self, packs: &[LivePack]) -> Result<Vec<CopiedPack>, ReplicationError> {
         let staging = Staging::load(&self.target, self.id, packs).await.in_region(&self.target)?;
         let copies: Vec<_> = packs.iter().map(|pack| self.copy_pack(pack, &staging)).collect();
@@ -88,14 +88,14 @@ impl Transfer {
         };
         let copied = self.copy_both(&body, &index, &staged).await;
         if let Err(error) = copied {
-            self.forget_if_useless(&staged, &error).await;
+            self.discard_useless(&staged, &error).await;
             return Err(error);
         }
         Ok(CopiedPack { pack: LivePack { key: staged.key.clone(), ..pack.clone() }, staging: staged.row })
     }
 
-    /// The pack, then its index. Small ones side by side, so that they wait for the disk together. (Git passes
-    /// over an index without a pack.)
+    /// Copies a pack, then its index. A small pack and its index are copied concurrently, so that both wait for the
+    /// disk at the same time.
     async fn copy_both(&self, body: &Copy, index: &Copy, staged: &Staged) -> Result<(), ReplicationError> {
         let body = self.copy_object(body, staged, staged.pack_upload.as_ref());
         let index = self.copy_object(index, staged, staged.index_upload.as_ref());
@@ -107,64 +107,67 @@ impl Transfer {
         body.and(index)
     }
 
-    /// Bytes that turned out bad must not be resumed from, and those that nobody wrote down cannot be.
-    async fn forget_if_useless(&self, staged: &Staged, error: &ReplicationError) {
+    /// Removes an upload that must not be resumed, as its bytes turned out damaged, or that cannot be, as it has no
+    /// staging row.
+    async fn discard_useless(&self, staged: &Staged, error: &ReplicationError) {
         if (matches!(error, ReplicationError::BadObject { .. }) || staged.row.is_none())
             && let Err(error) = staged.forget(&self.target).await
         {
-            tracing::warn!(%error, key = staged.key, "could not remove an upload that nobody goes on with");
+            tracing::warn!(%error, key = staged.key, "an upload that no process will resume could not be removed; a sweep removes it");
         }
     }
 
+    /// Copies one object: server-side if the stores can, else through this process.
     pub(super) async fn copy_object(
         &self,
         copy: &Copy,
         staged: &Staged,
         upload: Option<&Upload>,
     ) -> Result<(), ReplicationError> {
-        if staged.resumed && self.is_there(copy).await? {
+        if staged.resumed && self.is_complete(copy).await? {
             return Ok(());
         }
         if self.copy_directly(copy).await? {
             if let Some(upload) = upload {
-                self.give_up(upload).await;
+                self.abort(upload).await;
             }
             return Ok(());
         }
         self.carry(copy, upload).await
     }
 
-    /// [`Transfer::copy_object`] of content-addressed bytes, for stores that do not copy directly, as is known.
+    /// [`Transfer::copy_object`] for a content-addressed object after [`Transfer::copy_directly`] has returned `false`.
     pub(super) async fn copy_through(
         &self,
         copy: &Copy,
         staged: &Staged,
         upload: Option<&Upload>,
     ) -> Result<(), ReplicationError> {
-        if staged.resumed && self.is_there(copy).await? {
-            // Another worker has been faster, with an upload of its own.
+        if staged.resumed && self.is_complete(copy).await? {
+            // Another worker has completed the object with an upload of its own.
             if let Some(upload) = upload {
-                self.give_up(upload).await;
+                self.abort(upload).await;
             }
             return Ok(());
         }
         self.carry(copy, upload).await
     }
 
-    /// Whether the target has the object. Nothing becomes visible under a key before its checksum was right.
-    async fn is_there(&self, copy: &Copy) -> Result<bool, ReplicationError> {
+    /// Returns true if the target has the object. An object becomes visible under its key only with the right checksum,
+    /// so its size suffices here.
+    async fn is_complete(&self, copy: &Copy) -> Result<bool, ReplicationError> {
         let there = self.target.objects.head(&copy.to).await.in_region(&self.target)?;
-        let is_there = there.is_some_and(|meta| meta.size == copy.size);
-        if is_there {
+        let is_complete = there.is_some_and(|meta| meta.size == copy.size);
+        if is_complete {
             self.progress.bytes_done.add(copy.size);
         }
-        Ok(is_there)
+        Ok(is_complete)
     }
 
-    /// Has the target's store copy the object from the source's by itself. `false`: it cannot.
+    /// Lets the target's store copy the object server-side from the source's. Returns false if it cannot.
     pub(super) async fn copy_directly(&self, copy: &Copy) -> Result<bool, ReplicationError> {
-        let (source, target) = (&self.source, &self.target);
-        let direct = target.objects.copy_from(&*source.objects, &copy.from, &copy.to, copy.size, copy.crc64);
+        let source = &*self.source.objects;
+        let direct = self.target.objects.copy_from(source, &copy.from, &copy.to, copy.size, copy.crc64);
         let copied = direct.await.map_err(|error| self.blame(copy, error))?.is_some();
         if copied {
             self.count(copy.size);
@@ -172,12 +175,13 @@ impl Transfer {
         Ok(copied)
     }
 
+    /// Copies an object through the memory of this process, in parts if it has a multipart upload.
     pub(super) async fn carry(&self, copy: &Copy, upload: Option<&Upload>) -> Result<(), ReplicationError> {
         match upload {
             None => self.copy_whole(copy).await,
             Some(upload) => match self.copy_parts(copy, upload).await {
-                // Another worker has gone on with the same upload, and was faster.
-                Err(error) if is_gone(&error) && self.is_there(copy).await? => Ok(()),
+                // Another worker has resumed the same upload and completed it first.
+                Err(error) if is_gone(&error) && self.is_complete(copy).await? => Ok(()),
                 result => result,
             },
         }
@@ -192,7 +196,7 @@ impl Transfer {
         let _permit = self.memory.acquire().await;
         let bytes = self.read(copy, 0..copy.size).await?;
         if crc64(&bytes) != copy.crc64 {
-            return Err(self.bad(copy, "its bytes do not have the checksum that its change recorded"));
+            return Err(self.bad(copy, "its bytes do not have the checksum that the change recorded"));
         }
         self.target.objects.put(&copy.to, bytes).await.in_region(&self.target)?;
         self.count(copy.size);
@@ -215,8 +219,8 @@ impl Transfer {
     }
 
     async fn copy_part(&self, copy: &Copy, upload: &Upload, number: u32) -> Result<Part, ReplicationError> {
-        let (source, target) = (&*self.source.objects, &self.target.objects);
-        let direct = target.put_part_from(upload, number, part_len(copy.size, number), source, &copy.from);
+        let source = &*self.source.objects;
+        let direct = self.target.objects.put_part_from(upload, number, part_len(copy.size, number), source, &copy.from);
         let part = match direct.await.in_region(&self.target)? {
             Some(part) => part,
             None => self.carry_part(copy, upload, number).await?,
@@ -242,12 +246,13 @@ impl Transfer {
             error => error.in_region(&self.source)?,
         };
         if bytes.len() as u64 != expected {
-            return Err(self.bad(copy, &format!("it is shorter than the {} bytes that its change recorded", copy.size)));
+            return Err(self.bad(copy, &format!("it is shorter than the {} bytes that the change recorded", copy.size)));
         }
         Ok(bytes)
     }
 
-    /// A copy whose checksum is wrong was wrong at its source.
+    /// Attributes an error to its region: a wrong checksum to the source, which the bytes came from, all else to the
+    /// target.
     fn blame(&self, copy: &Copy, error: ObjectError) -> ReplicationError {
         match error {
             ObjectError::Corrupt { reason, .. } => self.bad(copy, &reason),
@@ -267,7 +272,7 @@ impl Transfer {
         }
     }
 
-    /// Copies one immutable object that belongs to the log under the same key; there already is fine.
+    /// Copies one immutable object of the ledger under the same key. Succeeds if the target already has it.
     pub async fn copy_log_object(&self, key: &str, size: u64, expected: Crc64) -> Result<(), ReplicationError> {
         if self.target.objects.head(key).await.in_region(&self.target)?.is_some() {
             return Ok(());
@@ -280,12 +285,12 @@ impl Transfer {
             Err(error) => Err(error),
         };
         match result {
-            Err(ReplicationError::Region { error, .. }) if is_taken(&error) => Ok(()),
+            Err(ReplicationError::Region { error, .. }) if is_existing(&error) => Ok(()),
             result => result,
         }
     }
 
-    /// Nothing is resumed here: an upload that fails goes at once.
+    /// Carries an object of the ledger. Such uploads have no staging row: one that fails is aborted at once.
     async fn carry_log_object(&self, copy: &Copy) -> Result<(), ReplicationError> {
         if copy.size <= PART_BYTES {
             return self.carry(copy, None).await;
@@ -293,35 +298,36 @@ impl Transfer {
         let upload = self.target.objects.begin(&copy.to).await.in_region(&self.target)?;
         let carried = self.carry(copy, Some(&upload)).await;
         if carried.is_err() {
-            self.give_up(&upload).await;
+            self.abort(&upload).await;
         }
         carried
     }
 
-    /// Removes an upload that no process goes on with; best effort, since a sweep does so later.
-    pub(super) async fn give_up(&self, upload: &Upload) {
+    /// Aborts an upload that no process will resume; best effort, as a sweep does so later.
+    pub(super) async fn abort(&self, upload: &Upload) {
         if let Err(error) = self.target.objects.abort(upload).await {
-            tracing::warn!(%error, key = upload.key, "could not remove an upload that no process goes on with");
+            tracing::warn!(%error, key = upload.key, "an upload that no process will resume could not be aborted; a sweep aborts it");
         }
     }
 }
 
-/// The upload is no longer there: completed or aborted.
+/// Returns true if the upload no longer exists: completed or aborted.
 pub(super) fn is_gone(error: &ReplicationError) -> bool {
     use gitferry_engine::region::RegionError::Objects;
     matches!(error, ReplicationError::Region { error: Objects(ObjectError::NotFound { .. }), .. })
 }
 
-pub(super) fn is_taken(error: &gitferry_engine::region::RegionError) -> bool {
+/// Returns true if an object with the key already exists.
+pub(super) fn is_existing(error: &gitferry_engine::region::RegionError) -> bool {
     matches!(error, gitferry_engine::region::RegionError::Objects(ObjectError::Exists { .. }))
 }
 
-/// How many parts an object of this size has.
+/// Number of parts of an object of `size` bytes.
 fn part_count(size: u64) -> u32 {
     u32::try_from(size.div_ceil(PART_BYTES)).unwrap_or(u32::MAX)
 }
 
-/// The size of a part of an object of this size.
+/// Bytes of part `number` of an object of `size` bytes.
 fn part_len(size: u64, number: u32) -> u64 {
     size.saturating_sub(u64::from(number) * PART_BYTES).min(PART_BYTES)
 }

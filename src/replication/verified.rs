@@ -1,5 +1,5 @@
-//! When each repository of a target was last verified: rows of their own, since a delivery writes the link's
-//! statistics over without reading them.
+//! Times of the last verification of each repository of a target. They have rows of their own, as a delivery overwrites
+//! the link's statistics without reading them.
 
 use std::collections::HashMap;
 
@@ -12,7 +12,7 @@ use gitferry_engine::ledger::keys;
 use gitferry_engine::region::Region;
 use gitferry_store::table::{Condition, MAX_TRANSACTION_ITEMS, Query, TableError, Write};
 
-/// When the repositories of one link's target were verified.
+/// Verification times of the repositories of one link's target.
 #[derive(Clone, Debug)]
 pub struct Verified {
     target: Region,
@@ -20,12 +20,12 @@ pub struct Verified {
 }
 
 impl Verified {
-    /// Those of a link, in its target.
+    /// Verification times of `link`, kept in the table of `target`.
     pub fn new(target: &Region, link: &str) -> Self {
         Verified { target: target.clone(), link: link.into() }
     }
 
-    /// They have been verified just now, and are sound.
+    /// Records that repositories were verified just now and found sound.
     pub async fn note(&self, ids: &[RepositoryId]) -> Result<(), TableError> {
         let at = self.target.clock.now().as_millisecond();
         for ids in ids.chunks(MAX_TRANSACTION_ITEMS) {
@@ -36,7 +36,8 @@ impl Verified {
         Ok(())
     }
 
-    /// All that were ever verified, and when last: as many as the target has repositories.
+    /// Reads the last verification time of every repository that was ever verified: one row per repository of the
+    /// target.
     pub async fn read(&self) -> Result<HashMap<RepositoryId, Timestamp>, TableError> {
         let mut query = Query::prefix(keys::verified_partition(&self.link), "");
         let mut found = HashMap::new();
@@ -55,8 +56,8 @@ impl Verified {
     }
 }
 
-/// Since when the one of these has not been verified that has waited longest; one that never was, since it was made.
-/// `None` when the target has none of them.
+/// Returns the earliest last verification among the repositories that the target holds; one that was never verified
+/// counts with the time of its creation. `None` if the target holds none of them.
 pub fn oldest<'a>(
     pairs: impl Iterator<Item = &'a Pair>,
     verified: &HashMap<RepositoryId, Timestamp>,

@@ -18,10 +18,10 @@ pub use link::{OpenLinkError, remote_link};
 
 type Result<T> = std::result::Result<T, RegionError>;
 
-/// Why a region could not be opened.
+/// Reason why a region could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// The configuration does not allow it.
+    /// The configuration is not valid, or names no such region.
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// A store does not open.
@@ -30,7 +30,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    /// What the caller should do.
+    /// The kind of the error, which says what the caller can do.
     pub fn kind(&self) -> gitferry_base::Kind {
         match self {
             OpenError::Config(error) => error.kind(),
@@ -39,17 +39,17 @@ impl OpenError {
     }
 }
 
-/// Opens a region of a configuration, to read it. Nothing is made: stores that are missing, empty or of another
-/// region are an error (see [`gitferry_engine::region::identity`]).
+/// Opens a region of a configuration, to read it. Nothing is created: a store that is missing, empty or of another
+/// region is an error (see [`gitferry_engine::region::identity`]).
 pub async fn region(config: &Config, name: &str) -> std::result::Result<Region, OpenError> {
     let region = open_stores(config, &config.stores(name)?, name, Missing::Error).await?;
     region.check_identity().await?;
     Ok(region)
 }
 
-/// Makes a region of a configuration, with embedded stores that are missing; S3 and DynamoDB have theirs already.
-/// `accept_older_table`: its table stands although the object store has seen a later one. Whether it was made;
-/// one that is there stays as it is.
+/// Creates a region of a configuration, with embedded stores that are missing. S3 and DynamoDB stores exist already.
+/// With `accept_older_table`, a table counts although the object store has seen a later one. Returns true if the region
+/// was created; an existing one stays as it is.
 pub async fn init_region(
     config: &Config,
     name: &str,
@@ -64,8 +64,8 @@ pub async fn init_region(
     Ok(region.make_identity().await?)
 }
 
-/// Opens a region of a configuration, to write it: stores that are not embedded must prove first, once per
-/// process, that they keep what they promise (see [`gitferry_engine::region::probe`]). Stores of a build without identities get one.
+/// Opens a region of a configuration, to write it. Stores that are not embedded must prove first, once per process,
+/// that they keep what they promise (see [`gitferry_engine::region::probe`]). Stores without an identity get one.
 pub async fn writable_region(config: &Config, name: &str) -> std::result::Result<Region, OpenError> {
     let stores = config.stores(name)?;
     let region = open_stores(config, &stores, name, Missing::Error).await?;
@@ -74,7 +74,8 @@ pub async fn writable_region(config: &Config, name: &str) -> std::result::Result
     Ok(region)
 }
 
-/// Lets stores that are not embedded prove, once per process, that they keep what they promise (see [`gitferry_engine::region::probe`]).
+/// Lets stores that are not embedded prove, once per process, that they keep what they promise (see
+/// [`gitferry_engine::region::probe`]).
 async fn prove(region: &Region, stores: &RegionStores) -> Result<()> {
     let [objects, table] = stores.places();
     if matches!(stores.table, TableLocation::DynamoDb(_)) && !is_proven(&table) {
@@ -126,7 +127,7 @@ async fn open_stores(config: &Config, stores: &RegionStores, name: &str, missing
     })
 }
 
-/// Embedded stores that are not there.
+/// Treatment of embedded stores that do not exist.
 #[derive(Clone, Copy, Debug)]
 enum Missing {
     Make,
@@ -143,12 +144,12 @@ fn must_be_there(region: &str, what: &str, path: &Path) -> Result<()> {
                 path.display()
             ),
         }),
-        // What else is wrong with it, opening it says.
+        // Opening the store reports any other fault.
         Ok(true) | Err(_) => Ok(()),
     }
 }
 
-/// Opens the table of a link between two remotes. Nothing is made: see [`make_link_table`].
+/// Opens the table of a link between two remotes. Nothing is created: see [`make_link_table`].
 pub async fn open_link_table(
     config: &Config,
     location: &TableLocation,
@@ -175,7 +176,7 @@ pub async fn open_link_table(
     })
 }
 
-/// Makes the table of a link between two remotes where it is a file. Whether it was missing.
+/// Creates the table of a link between two remotes where it is a file. Returns true if it was missing.
 pub fn make_link_table(location: &TableLocation, link: &str) -> Result<bool> {
     let TableLocation::Sqlite(path) = location else { return Ok(false) };
     let missing = matches!(path.try_exists(), Ok(false));

@@ -1,6 +1,6 @@
-//! The two stores that a region stands on, an object store and a table, and AWS, which has one of each.
+//! Storage of a region: an object store and a table, each as a trait with an embedded and an AWS implementation.
 //!
-//! Both are traits; nothing outside this crate depends on which store is behind them.
+//! Code outside this crate depends only on the traits, never on an implementation.
 
 pub mod aws;
 pub mod objects;

@@ -2,6 +2,7 @@
 
 #![allow(
     missing_docs,
+    clippy::match_bool,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

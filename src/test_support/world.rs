@@ -106,6 +106,15 @@ impl World {
         self.json(&["import", source.path.to_str().unwrap(), name, "--region", SOURCE])
     }
 
+    /// Imports a repository by a process whose configuration knows no replica: one that knows it would refuse.
+    pub fn import_unawares(&self, source: &GitRepo, name: &str) -> Value {
+        let text = std::fs::read_to_string(self.path("gitferry.toml")).unwrap();
+        let regions = text.split("[links.").next().unwrap();
+        std::fs::write(self.path("regions.toml"), regions).unwrap();
+        let source = source.path.to_str().unwrap();
+        self.json(&["--config", "regions.toml", "import", source, name, "--region", SOURCE])
+    }
+
     /// One pass over [`LINK`]; its summary.
     pub fn replicate(&self) -> Value {
         self.json(&["replicate", LINK])

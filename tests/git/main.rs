@@ -1,6 +1,6 @@
 //! Git formats and protocols, beside real git.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::match_bool, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod git_client;
 mod local_repository;

@@ -28,7 +28,7 @@ fn who_pushes_reads_their_own_write() {
     }
     pair.assert_clones_as(&repo, &here);
     pair.assert_clones_as(&repo, &pair.url(US, "app"));
-    assert!(!pair.log().contains("answered before it was here"), "{}", pair.log());
+    assert!(!pair.log().contains("answered before it was replicated here"), "{}", pair.log());
 }
 
 #[test]

@@ -170,10 +170,10 @@ fn tags_of_as_many_tags_as_are_followed() {
             target.accepts("refs/tags/most", &id, &pack(&entries));
         }
     }
-    target.refuses("refs/tags/more", &id, &pack(&entries), "one of more than 1000 tags");
+    target.refuses("refs/tags/more", &id, &pack(&entries), "more than 1000 nested tags");
     // In steps.
     let last = entries.last().unwrap().clone();
-    target.refuses("refs/tags/more", &id, &pack(&[last]), "one of more than 1000 tags");
+    target.refuses("refs/tags/more", &id, &pack(&[last]), "more than 1000 nested tags");
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Real Git against `gitferry up`: push to one region, clone from the other.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::match_bool, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod arbitrary;
 mod births;

@@ -97,7 +97,11 @@ fn a_host_whose_region_was_set_back_takes_no_pushes() {
         let output = repo.try_git(&["push", &pair.url(US, name), "main"]);
         assert!(!output.status.success(), "{name} was pushed to");
     }
-    assert!(pair.log().contains("us-east-1 was set back: eu-west-1 holds changes that it lacks"), "{}", pair.log());
+    assert!(
+        pair.log().contains("us-east-1 was rolled back: eu-west-1 holds changes that us-east-1 lacks"),
+        "{}",
+        pair.log()
+    );
     // What it has is served.
     mirror(&pair, US, "app");
 }

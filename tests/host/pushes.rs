@@ -309,7 +309,7 @@ fn a_push_never_goes_into_another_repository_of_the_name() {
         let output = repo.try_git(&["push", "--porcelain", &url, "main", "main~1:refs/heads/old"]);
         let told = said(&output);
         assert!(!output.status.success(), "{gone}: {told}");
-        assert!(told.contains("no longer the repository") && told.contains(&old), "{gone}: {told}");
+        assert!(told.contains("is no longer repository") && told.contains(&old), "{gone}: {told}");
         assert_ne!(id("app"), old);
         assert_eq!(repo.git(&["ls-remote", &url]), "", "{gone}: nothing is in the new one");
         pair.ok(&["verify", "app", "--region", "us-east-1", "--deep"]);

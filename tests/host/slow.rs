@@ -75,7 +75,7 @@ fn a_client_that_takes_nothing_is_gone() {
     stream.write_all(clone_request(&repo).as_bytes()).unwrap();
     assert!(head(&mut stream).starts_with("HTTP/1.1 200"));
     assert_freed(&pair, &repo);
-    pair.wait(|| pair.log().contains("silent for too long"));
+    pair.wait(|| pair.log().contains("idle for too long"));
     let (answer, whole) = rest(&mut stream);
     assert!(!whole && answer.len() < 8 << 20, "{} bytes came", answer.len());
 }

@@ -145,7 +145,7 @@ fn tokens_in_clear_beyond_loopback_are_warned_of() {
         (&loopback, "", false),
     ] {
         let said = says_before_listening(listen, lines);
-        let found = said.contains("tokens and content cross the network in clear");
+        let found = said.contains("tokens and content cross the network unencrypted");
         assert!(found == warned, "{listen} {lines}: {said}");
         assert!(!warned || said.contains("set `tls`, or `trusted_proxies`"), "{said}");
     }

@@ -1,7 +1,7 @@
 //! What `infra/` and `docker/` make: that it says what the program and `docs/operations.md` say, and, where Terraform
 //! and its provider are to be had, that it works.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::match_bool, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod alone;
 mod applied;

@@ -88,9 +88,9 @@ fn requests(path: &str) -> Vec<String> {
 
 #[test]
 fn the_program_asks_for_nothing_else() {
-    let mut files = vec!["src/events/eventbridge.rs".to_owned(), "src/events/sqs.rs".to_owned()];
-    files.extend(["src/table/dynamodb.rs", "src/objects/s3.rs"].map(str::to_owned));
-    for folder in ["src/table/dynamodb", "src/objects/s3"] {
+    let mut files = vec!["src/service/events/eventbridge.rs".to_owned(), "src/service/events/sqs.rs".to_owned()];
+    files.extend(["src/store/table/dynamodb.rs", "src/store/objects/s3.rs"].map(str::to_owned));
+    for folder in ["src/store/table/dynamodb", "src/store/objects/s3"] {
         let entries = std::fs::read_dir(root(folder)).unwrap();
         files.extend(entries.map(|entry| format!("{folder}/{}", entry.unwrap().file_name().to_str().unwrap())));
     }

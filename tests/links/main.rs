@@ -1,6 +1,6 @@
 //! Links between regions: replication, faults, events, AWS from end to end.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::match_bool, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod aws_end_to_end;
 mod events;

@@ -1,6 +1,6 @@
 //! Git servers that gitferry did not build, and links to and from them.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::match_bool, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod remote;
 mod remotes;

@@ -22,24 +22,26 @@ use sample::Sample;
 const LINK: &str = "dr";
 const NAME: &str = "demo";
 
-/// Show the whole of it: two regions, import, replicate, change, replicate again, verify.
+/// Demonstrate replication: create two regions, import, replicate, commit, replicate again, verify.
 #[derive(Debug, Args)]
-#[command(after_help = "Works in a temporary folder and only reads the repository that it is started in.
+#[command(
+    after_help = "Works in a temporary folder, and only reads the repository of the current folder, if there is one.
 
 Example:
   gitferry demo
-  gitferry demo --dir /tmp/tour     (keeps the two regions there to look around)")]
+  gitferry demo --dir /tmp/tour     (keeps the two regions to look around)"
+)]
 pub struct Demo {
-    /// Keep the two regions in this folder, which must not have a gitferry.toml yet.
+    /// Folder to keep the two regions in; it must not contain a gitferry.toml.
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
 
-/// Prints each step with what it did and how long it took.
+/// Counts the steps and prints each with its duration and result.
 struct Steps(u32);
 
 impl Steps {
-    fn say(&mut self, start: Instant, title: &str, result: &str) {
+    fn print(&mut self, start: Instant, title: &str, result: &str) {
         self.0 += 1;
         let took = format!("{:.1} ms", start.elapsed().as_secs_f64() * 1000.0);
         output::line(format!("{}. {title:<34} {took:>11}   {result}", self.0));
@@ -57,39 +59,40 @@ impl Demo {
         let config = dir.join(DEFAULT_FILE);
         let context = Context::new(config.clone());
         let link = context.writable_link(&Config::load(&config)?, LINK).await?;
-        let (source, target) = (link.source.name.clone(), link.target.name.clone());
-        steps.say(start, "make two regions", &format!("{source} and {target}, link {LINK}"));
+        let source = link.source.name.clone();
+        let target = link.target.name.clone();
+        steps.print(start, "create two regions", &format!("{source} and {target}, link {LINK}"));
 
         let start = Instant::now();
         let path = temporary.path().join("source.git");
         let (mut sample, path) = off_thread(move || Ok((Sample::make(&path)?, path))).await?;
-        steps.say(start, "take a repository", &sample.origin);
+        steps.print(start, "prepare a repository", &sample.origin);
 
         let start = Instant::now();
         let imported = import(&link, &path).await?;
-        steps.say(start, &format!("import it into {source}"), &import_text(&imported));
+        steps.print(start, &format!("import it into {source}"), &import_text(&imported));
 
         let start = Instant::now();
         let summary = pass(&context, &config).await?;
-        steps.say(start, &format!("replicate to {target}"), &summary_text(&summary));
+        steps.print(start, &format!("replicate to {target}"), &summary_text(&summary));
 
         let start = Instant::now();
         let sample = off_thread(move || sample.commit().map(|_| sample)).await?;
         let imported = import(&link, &path).await?;
-        steps.say(start, &format!("commit and import into {source}"), &import_text(&imported));
+        steps.print(start, &format!("commit and import into {source}"), &import_text(&imported));
         drop(sample);
 
         let start = Instant::now();
         let summary = pass(&context, &config).await?;
-        steps.say(start, &format!("replicate to {target}"), &summary_text(&summary));
+        steps.print(start, &format!("replicate to {target}"), &summary_text(&summary));
 
         let start = Instant::now();
         let summary = pass(&context, &config).await?;
-        steps.say(start, "replicate with nothing to do", &summary_text(&summary));
+        steps.print(start, "replicate with nothing to do", &summary_text(&summary));
 
         let start = Instant::now();
         let (same, text) = verify(&link).await?;
-        steps.say(start, "verify both regions, deeply", &text);
+        steps.print(start, "verify both regions, deeply", &text);
 
         match &self.dir {
             Some(_) => output::line(format!("look around: gitferry --config {} status", config.display())),
@@ -110,7 +113,7 @@ async fn import(link: &Link, path: &std::path::Path) -> Result<Imported, Failure
     Ok(link.source.import(path, NAME, &options, Arc::new(ImportProgress::default())).await?)
 }
 
-/// A pass as a fresh process would make it.
+/// Runs a pass as a new process would: opens the link again.
 async fn pass(context: &Context, config: &std::path::Path) -> Result<Summary, Failure> {
     let link = context.writable_link(&Config::load(config)?, LINK).await?;
     let mut summary = link.pass(&[], DEFAULT_JOBS).await?;
@@ -122,7 +125,9 @@ async fn pass(context: &Context, config: &std::path::Path) -> Result<Summary, Fa
 
 async fn verify(link: &Link) -> Result<(bool, String), Failure> {
     let progress = Arc::new(CheckProgress::default());
-    let (mut findings, mut objects, mut frontiers) = (Vec::new(), 0, Vec::new());
+    let mut findings = Vec::new();
+    let mut objects = 0;
+    let mut frontiers = Vec::new();
     for region in [&link.source, &link.target] {
         let verified = region.verify(&region.get(NAME).await?, true, progress.clone()).await?;
         objects += verified.objects;
@@ -130,9 +135,10 @@ async fn verify(link: &Link) -> Result<(bool, String), Failure> {
         findings.extend(verified.findings);
     }
     let same = findings.is_empty() && frontiers[0] == frontiers[1];
-    let text = match same {
-        true => format!("identical at {}, {} hashed", frontiers[0], output::count(objects, "object")),
-        false => format!("DIFFERENT: {}", findings.join("; ")),
+    let text = if same {
+        format!("identical at {}, {} hashed", frontiers[0], output::count(objects, "object"))
+    } else {
+        format!("DIFFERENT: {}", findings.join("; "))
     };
     Ok((same, text))
 }

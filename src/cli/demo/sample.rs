@@ -1,5 +1,5 @@
-//! The repository that the demonstration works on: the project's own checkout where there is one, else a
-//! small one built on the spot. Written without Git, in a folder of the demonstration's own.
+//! Repository for the demonstration: borrows the checkout of the current folder, or builds a small repository. Written
+//! without Git, in a folder of its own.
 
 use std::path::{Path, PathBuf};
 
@@ -12,14 +12,14 @@ use gix::odb::loose::Store;
 
 use crate::cli::failure::Failure;
 
-/// Commits of the repository that is built where there is none.
+/// Number of commits of the small repository.
 const BUILT_COMMITS: u32 = 20;
 
 /// A bare repository that the demonstration may write to.
 pub struct Sample {
-    /// Where it is.
+    /// Folder of the repository.
     pub path: PathBuf,
-    /// What it was made from, for the reader.
+    /// Description of its origin, for the output.
     pub origin: String,
     store: Store,
     branch: String,
@@ -28,7 +28,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// Makes one at `path`.
+    /// Creates the repository at `path`.
     pub fn make(path: &Path) -> Result<Self, Failure> {
         std::fs::create_dir_all(path.join("objects/info"))?;
         std::fs::create_dir_all(path.join("refs"))?;
@@ -36,7 +36,7 @@ impl Sample {
         std::fs::write(path.join("HEAD"), "ref: refs/heads/main\n")?;
         let mut sample = Sample {
             path: path.into(),
-            origin: "a small repository built for this".into(),
+            origin: "a small repository built for the demonstration".into(),
             store: Store::at(path.join("objects"), gix::hash::Kind::Sha1),
             branch: "refs/heads/main".into(),
             tip: None,
@@ -54,11 +54,13 @@ impl Sample {
         Ok(sample)
     }
 
-    /// Takes over refs and, through alternates, objects of a checkout. `false` when it has no commit yet.
+    /// Takes over the refs of a checkout and, through alternates, its objects. Returns false if HEAD names no commit, or
+    /// the object format is not SHA-1.
     fn borrow(&mut self, checkout: &SourceRepository) -> Result<bool, Failure> {
         let failed = |error: gitferry_git::local::SourceError| Failure::usage(error.to_string());
         let head = checkout.head().map_err(failed)?;
-        let (mut packed, mut tip) = (Vec::new(), None);
+        let mut packed = Vec::new();
+        let mut tip = None;
         for entry in checkout.refs(&RefPatterns::all()).map_err(failed)? {
             let (name, value) = entry.map_err(failed)?;
             if let RefValue::Object(id) = value {
@@ -66,7 +68,8 @@ impl Sample {
                 packed.extend_from_slice(name.as_bstr());
                 packed.push(b'\n');
                 if head == RefValue::Symbolic(name.clone()) {
-                    (tip, self.branch) = (Some(id), name.to_string());
+                    tip = Some(id);
+                    self.branch = name.to_string();
                 }
             }
         }
@@ -118,7 +121,7 @@ impl Sample {
     }
 }
 
-/// The repository that the current folder belongs to, if it is one that can be imported.
+/// Returns the repository that the current folder belongs to, if it can be imported.
 fn own_checkout() -> Option<SourceRepository> {
     let here = std::env::current_dir().ok()?;
     here.ancestors().find_map(|folder| SourceRepository::open(folder).ok())

@@ -1,4 +1,4 @@
-//! The one function that writes heads. Every push, apply, rename, freeze and snapshot ends here.
+//! The only writer of heads. Every push, apply, rename, freeze and snapshot ends here.
 
 use serde_json::json;
 
@@ -9,45 +9,49 @@ use gitferry_store::table::{Condition, Key, Table, TableError, Write};
 /// A step from one head to the next.
 #[derive(Debug)]
 pub struct Advance {
-    /// Which repository.
+    /// Id of the repository.
     pub id: RepositoryId,
-    /// The head that the step was decided on; `None` for a new repository.
+    /// Head on which the step was decided; `None` for a new repository.
     pub before: Option<HeadItem>,
-    /// The head to be.
+    /// Head after the step.
     pub after: Head,
-    /// The manifest to be, when it changes: its document, whose generation is that of `after`, and the revision that it
-    /// replaces (0 for none).
+    /// New manifest, if it changes: a document with the generation of `after`, and the row revision that it replaces (0
+    /// for none).
     pub manifest: Option<(serde_json::Value, u64)>,
-    /// What belongs to the same step: change rows, statistics.
+    /// Other writes of the same transaction: change rows, checkpoints, statistics.
     pub with: Vec<Write>,
 }
 
 /// A step that is visible.
 #[derive(Debug)]
 pub struct Advanced {
-    /// The head, which may have gone further since.
+    /// Head after the step; the head may have moved further since.
     pub item: HeadItem,
-    /// This very transaction did it, with all that belonged to it. Otherwise the change is on the chain, and it may
-    /// have been somebody else who brought it there.
+    /// True if this very transaction made the step, with all its writes. Otherwise the change is on the chain, but
+    /// another writer may have brought it.
     pub ours: bool,
 }
 
-/// Makes a step visible, all at once, if nobody else has moved the head since it was read.
+/// Makes a step visible atomically, if the head has not moved since it was read.
 ///
 /// # Errors
-/// [`LedgerError::Lost`] when somebody has: read the state again and decide again.
-/// [`LedgerError::ManifestMoved`] when the head is still the same and only the manifest or the claims are not:
-/// consolidation or a sweep came first.
-/// [`LedgerError::NameTaken`] when the name belongs to another repository.
-/// [`LedgerError::MayHaveHappened`] when the answer was lost and no read settles it. After every other error the step
-/// is not visible and cannot become so.
+/// [`LedgerError::Lost`] if the head has moved: read the state again and decide again.
+/// [`LedgerError::ManifestMoved`] if only the manifest or the claims have changed: consolidation or a sweep came first.
+/// [`LedgerError::NameTaken`] if another repository holds the name.
+/// [`LedgerError::MayHaveHappened`] if the answer was lost and no read settles the outcome. After every other error the
+/// step is not visible and cannot become visible.
 pub async fn advance_head(table: &dyn Table, step: Advance) -> Result<HeadItem, LedgerError> {
-    advance_and_tell(table, step).await.map(|advanced| advanced.item)
+    advance_and_report(table, step).await.map(|advanced| advanced.item)
 }
 
-/// [`advance_head`], which also tells who did it.
-pub async fn advance_and_tell(table: &dyn Table, step: Advance) -> Result<Advanced, LedgerError> {
+/// Makes a step visible like [`advance_head`], and reports whether this transaction made it.
+pub async fn advance_and_report(table: &dyn Table, step: Advance) -> Result<Advanced, LedgerError> {
     let Advance { id, before, after, manifest, mut with } = step;
+    let own_rows = [keys::head(id), keys::manifest(id)];
+    assert!(
+        with.iter().all(|write| !own_rows.contains(&write.key)),
+        "only this function writes the head of repository {id}, and the manifest along with it"
+    );
     check_step(before.as_ref(), &after, manifest.as_ref().map(|(document, _)| document))?;
     let (revision, condition) = match &before {
         Some(item) => (item.revision + 1, Condition::Revision(item.revision)),
@@ -75,7 +79,8 @@ pub async fn advance_and_tell(table: &dyn Table, step: Advance) -> Result<Advanc
     }
 }
 
-/// Refuses what no step may do: going back, and a head that names another manifest than the one it comes with.
+/// Refuses steps that violate an invariant: a head never goes back, and names the generation of the manifest that is
+/// written with it.
 fn check_step(
     before: Option<&HeadItem>,
     after: &Head,
@@ -92,11 +97,12 @@ fn check_step(
     if forward && generations && after.floor >= old.map_or(0, |head| head.floor) {
         return Ok(());
     }
-    Err(LedgerError::Internal(format!("a step from {from} to {} is not one", after.frontier)))
+    let to = after.frontier;
+    Err(LedgerError::Internal(format!("a step from {from} to {to} goes back, or does not match its manifest")))
 }
 
-/// The rows of names that are let go and taken. A name's row changes only together with its holder's
-/// head, so a head that says `named` holds its row for as long as its own revision stands.
+/// Returns the writes of released and taken name rows. A name row changes only in one transaction with the head of its
+/// holder, so a head with `named` holds its row for as long as the head's revision stands.
 fn name_writes(id: RepositoryId, before: Option<&Head>, after: &Head) -> Vec<Write> {
     let held = before.filter(|head| head.named).map(|head| head.name.as_str());
     let wanted = after.named.then_some(after.name.as_str());
@@ -108,8 +114,8 @@ fn name_writes(id: RepositoryId, before: Option<&Head>, after: &Head) -> Vec<Wri
     release.into_iter().chain(take).collect()
 }
 
-/// A failed or timed-out write may have happened all the same: looks for it before saying that it lost. Every failure
-/// that leaves the outcome open, the look's own included, is [`LedgerError::MayHaveHappened`].
+/// Settles the outcome of a failed or timed-out write by reading the head. Every failure that leaves the outcome open,
+/// that of the read included, is [`LedgerError::MayHaveHappened`].
 async fn settle(
     table: &dyn Table,
     id: RepositoryId,
@@ -120,7 +126,7 @@ async fn settle(
     let lost_answer = match &error {
         TableError::ConditionFailed { .. } => false,
         TableError::Unavailable { ambiguous: true, .. } => true,
-        // The table says that it changed nothing.
+        // The table guarantees that nothing was written.
         TableError::Unavailable { ambiguous: false, .. }
         | TableError::Invalid { .. }
         | TableError::Environment { .. }
@@ -136,7 +142,8 @@ async fn settle(
     }
     match error {
         TableError::ConditionFailed { keys: writes, failed, .. } => {
-            let (name, packs) = (keys::name(&after.name), [keys::manifest(id), keys::claims(id)]);
+            let name = keys::name(&after.name);
+            let packs = [keys::manifest(id), keys::claims(id)];
             let failed: Vec<&Key> = writes.iter().zip(&failed).filter(|(_, f)| **f).map(|(key, _)| key).collect();
             match failed.as_slice() {
                 [key] if **key == name => Err(LedgerError::NameTaken { name: after.name.clone() }),
@@ -144,9 +151,9 @@ async fn settle(
                 _ => Err(LedgerError::Lost { id }),
             }
         }
-        // A step along the chain that is not on it lost when the head went elsewhere: its condition cannot hold again.
-        // As long as the head has not moved, the write may be under way still; and a step that leaves the frontier
-        // as it is leaves no trace on the chain.
+        // A step along the chain has lost if the head has moved and the chain lacks the step: the step's condition
+        // cannot hold again. While the head has not moved, the write may still be under way; and a step that keeps the
+        // frontier leaves no trace on the chain.
         _ if lost_answer && is_along_the_chain(before, after) && has_moved(before, now.as_ref()) => {
             Err(LedgerError::Lost { id })
         }
@@ -154,7 +161,7 @@ async fn settle(
     }
 }
 
-/// Whether a head that was read says that a step has been made.
+/// Returns true if a head that was just read proves that the step was made.
 async fn is_reached(
     table: &dyn Table,
     before: Option<&HeadItem>,
@@ -175,7 +182,7 @@ fn has_moved(before: Option<&HeadItem>, now: Option<&HeadItem>) -> bool {
     before.map(|item| item.revision) != now.map(|item| item.revision)
 }
 
-/// Whether the chain that ends at `tip` runs through `frontier`.
+/// Returns true if the chain that ends at `tip` runs through `frontier`.
 async fn contains(table: &dyn Table, id: RepositoryId, tip: Frontier, frontier: Frontier) -> Result<bool, LedgerError> {
     if tip.seq < frontier.seq {
         return Ok(false);
@@ -187,16 +194,16 @@ async fn contains(table: &dyn Table, id: RepositoryId, tip: Frontier, frontier: 
     }
 }
 
-/// Reads a repository's head.
+/// Reads the head of a repository.
 pub async fn read_head(table: &dyn Table, id: RepositoryId) -> Result<Option<HeadItem>, LedgerError> {
     let item = table.get(&keys::head(id)).await?;
     item.map(|item| head_of(id, &item.document, item.revision)).transpose()
 }
 
-/// One of many heads: `None` where there is no such repository, an error where this one cannot be read.
+/// Outcome for one of many heads: `None` if there is no such repository, an error if this head is unreadable.
 pub type HeadRead = Result<Option<HeadItem>, LedgerError>;
 
-/// Reads many heads at once, in the order of their ids. A head that is damaged fails alone.
+/// Reads many heads, in the order of `ids`. A damaged head fails alone.
 pub async fn read_heads(table: &dyn Table, ids: &[RepositoryId]) -> Result<Vec<HeadRead>, TableError> {
     let mut heads = Vec::with_capacity(ids.len());
     for ids in ids.chunks(gitferry_store::table::MAX_GET_KEYS) {
@@ -207,7 +214,7 @@ pub async fn read_heads(table: &dyn Table, ids: &[RepositoryId]) -> Result<Vec<H
                     .zip(items)
                     .map(|(id, item)| item.map(|item| head_of(*id, &item.document, item.revision)).transpose()),
             ),
-            // A row that is no row at all fails the whole batch: one by one, it fails alone.
+            // A row that cannot be parsed fails its whole batch; read one by one, it fails alone.
             Err(TableError::Corrupt { .. } | TableError::Newer { .. }) => {
                 for id in ids {
                     heads.push(match read_head(table, *id).await {
@@ -230,7 +237,7 @@ fn head_of(id: RepositoryId, document: &serde_json::Value, revision: u64) -> Res
     Ok(HeadItem { id, head: parse_head(id, document)?, revision })
 }
 
-/// Reads the document of a head.
+/// Parses the document of a head.
 pub fn parse_head(id: RepositoryId, document: &serde_json::Value) -> Result<Head, LedgerError> {
     use serde::Deserialize as _;
     Head::deserialize(document).map_err(|error| {

@@ -1,11 +1,11 @@
-//! The hashes of a ledger: SHA-256 of a change, and the hash of all refs, which an edit updates without knowing the
-//! rest.
+//! Hashes of a ledger: SHA-256 of a change, and the hash of all refs, which an edit updates without knowing the other
+//! refs.
 //!
 //! Refs are hashed as a set. [`Lattice`] is LtHash (Bellare and Micciancio, "A New Paradigm for Collision-Free
 //! Hashing", 1997; Lewi and others, "Securing Update Propagation with Homomorphic Hashing", 2019) with the parameters
-//! of the latter: the sum of 1,024 numbers of 16 bits for each ref. Two different sets with one sum are as hard to
-//! find as short vectors in a lattice, some 2^200 steps. Changes of format 1 have an XOR of SHA-256 values, which
-//! linear algebra forges; a repository keeps it until its next change (`docs/decisions/0018-refs-hash.md`).
+//! of the latter: the sum of 1,024 numbers of 16 bits for each ref. Two different sets with one sum are as hard to find
+//! as short vectors in a lattice, some 2^200 steps. Changes of format 1 have an XOR of SHA-256 values, which linear
+//! algebra forges; a repository keeps it until its next change (`docs/decisions/0018-refs-hash.md`).
 
 use std::fmt;
 use std::str::FromStr;
@@ -47,12 +47,12 @@ macro_rules! sha256_value {
 }
 
 sha256_value! {
-    /// SHA-256 over the exact bytes of a change; [`ChangeHash::ZERO`] stands before the first one.
+    /// SHA-256 of the exact bytes of a change; [`ChangeHash::ZERO`] precedes the first change.
     ChangeHash
 }
 
 sha256_value! {
-    /// SHA-256 over the exact bytes of a snapshot of the refs.
+    /// SHA-256 of the exact bytes of a snapshot of the refs.
     SnapshotHash
 }
 
@@ -67,7 +67,7 @@ fn bytes_of(text: &str) -> Result<[u8; 32], hex::FromHexError> {
     Ok(value)
 }
 
-/// Serializes as its text.
+/// Serializes a value as its text.
 macro_rules! as_text {
     ($name:ident) => {
         impl Serialize for $name {
@@ -89,17 +89,18 @@ as_text!(SnapshotHash);
 as_text!(RefsDigest);
 as_text!(RefsHash);
 
-/// All refs and HEAD in 32 bytes, and by which hash. Equal digests of one kind mean equal refs; for [`RefsDigest::Xor`]
-/// only where no writer forges them. As text, `lt1-` and 64 hex digits, or 64 hex digits alone for the old kind.
+/// Digest of all refs and HEAD in 32 bytes, with its kind. Equal digests of one kind mean equal refs; for
+/// [`RefsDigest::Xor`] only if no writer forges them. As text, `lt1-` and 64 hex digits, or 64 hex digits alone for
+/// XOR.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RefsDigest {
-    /// Of changes of format 1: the [`Xor`] itself.
+    /// The [`Xor`] itself, in changes of format 1.
     Xor([u8; 32]),
     /// BLAKE3 of a [`Lattice`].
     Lattice([u8; 32]),
 }
 
-/// Begins the text of a [`RefsDigest::Lattice`].
+/// Prefix of the text of a [`RefsDigest::Lattice`].
 const LATTICE_PREFIX: &str = "lt1-";
 
 impl fmt::Display for RefsDigest {
@@ -129,19 +130,19 @@ impl FromStr for RefsDigest {
 }
 
 impl Default for RefsDigest {
-    /// Of no refs.
+    /// Returns the digest of the empty set.
     fn default() -> Self {
         Lattice::default().digest()
     }
 }
 
-/// XOR over refs of SHA-256(name, NUL, value): the hash of changes of format 1. Forged by linear algebra: compare it
-/// to read old changes, never to prove that refs are what they were.
+/// XOR over refs of SHA-256(name, NUL, value): the hash of changes of format 1. Linear algebra forges it: compare it to
+/// read old changes, never to prove refs.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Xor([u8; 32]);
 
 impl Xor {
-    /// Replaces a ref's value; `None` stands for a ref that is not there.
+    /// Replaces the value of a ref; `None` stands for an absent ref.
     pub fn edit(&mut self, name: &[u8], old: Option<&RefValue>, new: Option<&RefValue>) {
         for value in [old, new].into_iter().flatten() {
             let hash: [u8; 32] =
@@ -150,7 +151,7 @@ impl Xor {
         }
     }
 
-    /// Adds what edits amount to.
+    /// Adds the sum of some edits.
     pub fn add(&mut self, edits: &Xor) {
         for (byte, other) in self.0.iter_mut().zip(edits.0) {
             *byte ^= other;
@@ -160,18 +161,18 @@ impl Xor {
 
 /// Numbers in a [`Lattice`].
 const LANES: usize = 1024;
-/// Bytes of a [`Lattice`].
+/// Size of a [`Lattice`] in bytes.
 const LATTICE_BYTES: usize = 2 * LANES;
-/// Sets these hashes apart from all others that are made with BLAKE3.
+/// Context of BLAKE3's key derivation: separates these hashes from all others.
 const CONTEXT: &str = "gitferry 2026-11-28 refs lattice 1";
 
-/// The sum over refs of 1,024 numbers of 16 bits, which BLAKE3 makes of name, NUL and value. A set of edits is one as
-/// well: what it adds, less what it takes away.
+/// Sum over refs of 1,024 numbers of 16 bits, derived by BLAKE3 from name, NUL and value. A set of edits has a sum as
+/// well: additions minus removals.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Lattice(Box<[u16; LANES]>);
 
 impl Default for Lattice {
-    /// Of no refs.
+    /// Returns the sum of the empty set.
     fn default() -> Self {
         Lattice(Box::new([0; LANES]))
     }
@@ -184,7 +185,7 @@ impl fmt::Debug for Lattice {
 }
 
 impl Lattice {
-    /// Replaces a ref's value; `None` stands for a ref that is not there.
+    /// Replaces the value of a ref; `None` stands for an absent ref.
     pub fn edit(&mut self, name: &[u8], old: Option<&RefValue>, new: Option<&RefValue>) {
         if let Some(old) = old {
             self.each(&numbers(name, old), u16::wrapping_sub);
@@ -194,7 +195,7 @@ impl Lattice {
         }
     }
 
-    /// Adds what edits amount to.
+    /// Adds the sum of some edits.
     pub fn add(&mut self, edits: &Lattice) {
         for (number, other) in self.0.iter_mut().zip(edits.0.iter()) {
             *number = number.wrapping_add(*other);
@@ -208,7 +209,7 @@ impl Lattice {
         }
     }
 
-    /// The digest of all that was added.
+    /// Returns the digest of the sum.
     pub fn digest(&self) -> RefsDigest {
         RefsDigest::Lattice(blake3::hash(&self.to_bytes()).into())
     }
@@ -223,7 +224,7 @@ impl Lattice {
     }
 }
 
-/// A ref's part in the sum.
+/// Returns a ref's summand.
 fn numbers(name: &[u8], value: &RefValue) -> [u8; LATTICE_BYTES] {
     let mut bytes = [0; LATTICE_BYTES];
     let mut hasher = blake3::Hasher::new_derive_key(CONTEXT);
@@ -231,25 +232,25 @@ fn numbers(name: &[u8], value: &RefValue) -> [u8; LATTICE_BYTES] {
     bytes
 }
 
-/// The hash of all refs and HEAD that a head carries on: of the kind that its last change has. As text, the base64 of
-/// a [`Lattice`], or 64 hex digits.
+/// Hash of all refs and HEAD in a head, of the same kind as the digest of the last change. As text, the base64 of a
+/// [`Lattice`], or 64 hex digits of an [`Xor`].
 #[derive(Clone, PartialEq, Eq)]
 pub enum RefsHash {
-    /// Until the next change. See [`Xor`].
+    /// XOR, until the next change.
     Xor(Xor),
-    /// Since the first change of format 2.
+    /// Lattice, since the first change of format 2.
     Lattice(Lattice),
 }
 
 impl Default for RefsHash {
-    /// Of no refs.
+    /// Returns the hash of the empty set.
     fn default() -> Self {
         RefsHash::Lattice(Lattice::default())
     }
 }
 
 impl RefsHash {
-    /// Its digest.
+    /// Returns the digest, as changes record it.
     pub fn digest(&self) -> RefsDigest {
         match self {
             RefsHash::Xor(Xor(bytes)) => RefsDigest::Xor(*bytes),
@@ -291,12 +292,12 @@ impl FromStr for RefsHash {
     }
 }
 
-/// What ref edits amount to, by both hashes: a change that is read says by which of them its digest is.
+/// Sum of ref edits by both hashes: the digest of a change that is read determines which one counts.
 #[derive(Clone, Debug, Default)]
 pub struct HashedRefs {
-    /// By the hash of format 1.
+    /// Sum by the hash of format 1.
     pub xor: Xor,
-    /// By the hash of format 2.
+    /// Sum by the hash of format 2.
     pub lattice: Lattice,
 }
 
@@ -307,26 +308,26 @@ impl fmt::Debug for Xor {
 }
 
 impl HashedRefs {
-    /// Replaces a ref's value; `None` stands for a ref that is not there.
+    /// Replaces the value of a ref; `None` stands for an absent ref.
     pub fn edit(&mut self, name: &[u8], old: Option<&RefValue>, new: Option<&RefValue>) {
         self.xor.edit(name, old, new);
         self.lattice.edit(name, old, new);
     }
 
-    /// Adds what edits amount to.
+    /// Adds the sum of some edits.
     pub fn add(&mut self, edits: &HashedRefs) {
         self.xor.add(&edits.xor);
         self.lattice.add(&edits.lattice);
     }
 
-    /// Adds HEAD as it is in a head, if that has changes.
+    /// Adds HEAD of a head that has changes.
     pub fn add_head(&mut self, head: &Head) {
         if head.frontier.seq > 0 {
             self.edit(b"HEAD", None, Some(&head.head));
         }
     }
 
-    /// Whether the hash that a head carries on is that of these refs.
+    /// Returns true if the head records the hash of these refs.
     pub fn is_of(&self, head: &Head) -> bool {
         match &head.refs_hash {
             RefsHash::Xor(xor) => *xor == self.xor,

@@ -1,4 +1,4 @@
-//! The head of a ledger: one small item that says which exact state a repository is in.
+//! The head of a ledger: a small table item that names the exact state of a repository.
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,13 +10,13 @@ use uuid::Uuid;
 use super::hash::{ChangeHash, RefsHash, SnapshotHash};
 use gitferry_git::refs::RefValue;
 
-/// Names a repository for good, whatever it is called.
+/// Permanent id of a repository, independent of its name: a UUIDv7.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct RepositoryId(pub Uuid);
 
 impl RepositoryId {
-    /// When it was made, as a UUIDv7 tells.
+    /// Returns the creation time in the UUIDv7.
     pub fn made(self) -> Option<Timestamp> {
         let (seconds, nanoseconds) = self.0.get_timestamp()?.to_unix();
         Timestamp::new(seconds.try_into().ok()?, nanoseconds.try_into().ok()?).ok()
@@ -43,15 +43,15 @@ impl FromStr for RepositoryId {
     }
 }
 
-/// Whether a repository takes changes.
+/// Readiness of a repository for changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum State {
-    /// It does.
+    /// Takes changes.
     Active,
-    /// It does not, for now.
+    /// Takes no changes for now.
     Frozen,
-    /// It is a tombstone, kept for the retention period.
+    /// Is a tombstone, kept for the retention period.
     Deleted,
 }
 
@@ -78,29 +78,29 @@ impl FromStr for State {
     }
 }
 
-/// Who may write a repository's ledger in this region.
+/// Role of a region for a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
-    /// Pushes and imports happen here.
+    /// Accepts pushes and imports.
     Primary,
-    /// Only replication writes here.
+    /// Is written by replication only.
     Replica,
 }
 
-/// Names one exact state of a ledger.
+/// Name of one exact state of a ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Frontier {
-    /// The epoch of the last change.
+    /// Epoch of the last change.
     pub epoch: u64,
-    /// The number of the last change; 0 before the first.
+    /// Sequence number of the last change; 0 before the first.
     pub seq: u64,
-    /// The hash of the last change.
+    /// Hash of the last change.
     pub hash: ChangeHash,
 }
 
 impl Frontier {
-    /// Before the first change.
+    /// State before the first change.
     pub const ORIGIN: Frontier = Frontier { epoch: 0, seq: 0, hash: ChangeHash::ZERO };
 }
 
@@ -111,86 +111,87 @@ impl fmt::Display for Frontier {
     }
 }
 
-/// Who may write, since when.
+/// Right of one region to write a ledger, from one state on.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Epoch {
-    /// Counted from 1.
+    /// Number of the epoch, counted from 1.
     pub number: u64,
-    /// The region that writes in it.
+    /// Region that writes in this epoch.
     pub region: String,
-    /// The state it started from.
+    /// State from which the epoch started.
     pub start: Frontier,
 }
 
-/// The newest snapshot of the refs in this region.
+/// Newest snapshot of the refs in this region.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SnapshotRef {
-    /// The change after which it was taken.
+    /// Sequence number of the change after which the snapshot was taken.
     pub seq: u64,
-    /// Its key in the object store.
+    /// Object key of the snapshot.
     pub key: String,
-    /// Its size there, in bytes.
+    /// Size of the snapshot in bytes.
     pub bytes: u64,
-    /// SHA-256 of these bytes. A snapshot without it is of a build that did not prove what it read, and is not used.
+    /// SHA-256 of the snapshot. A snapshot without it comes from a build that did not prove what it read, and is not
+    /// used.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<SnapshotHash>,
 }
 
-/// The document of a head; under 4 KiB, of which the hash of the refs takes 2.7.
+/// Document of a head: under 4 KiB, of which the hash of the refs takes 2.7.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
-    /// The repository's name.
+    /// Name of the repository.
     pub name: String,
-    /// Whether the name's row points here. A replica whose name is still held by another repository
-    /// waits for it and is reachable by id until then.
+    /// True if the row of the name points here. A replica whose name is still held by another repository waits for it
+    /// and is reachable by id until then.
     pub named: bool,
-    /// SHA-1 or SHA-256.
+    /// Object format, SHA-1 or SHA-256.
     #[serde(with = "gitferry_base::text")]
     pub format: gix::hash::Kind,
-    /// Whether it takes changes.
+    /// Readiness for changes.
     pub state: State,
-    /// When it was deleted.
+    /// Time of deletion, for tombstones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub deleted: Option<Timestamp>,
-    /// Who writes here.
+    /// Role of this region for the repository.
     pub role: Role,
-    /// The link that delivers to this replica.
+    /// Name of the link that delivers to this replica.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fed_by: Option<String>,
-    /// Who may write anywhere.
+    /// Epoch of the ledger: the region that may write.
     pub epoch: Epoch,
-    /// The state it is in.
+    /// State of the ledger.
     pub frontier: Frontier,
-    /// When that state was committed at its origin.
+    /// Time when that state was committed at its origin.
     pub time: Timestamp,
-    /// The hash of all refs and HEAD.
+    /// Hash of all refs and HEAD.
     #[serde(alias = "refs_digest")]
     pub refs_hash: RefsHash,
     /// Number of refs.
     pub refs: u64,
-    /// The value of HEAD.
+    /// Value of HEAD.
     #[serde(with = "head_value")]
     pub head: RefValue,
-    /// The generation that the manifest had when a change last brought packs. Consolidation raises the manifest's own
+    /// Generation of the manifest when a change last brought packs. Consolidation raises the manifest's generation
     /// without the head: a manifest of this or a later generation holds all objects of this state.
     pub manifest: u64,
-    /// The newest snapshot.
+    /// Newest snapshot of the refs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<SnapshotRef>,
-    /// Bytes of changes since that snapshot.
+    /// Size of the changes since that snapshot in bytes.
     pub log_bytes: u64,
-    /// The oldest change that this region still has, less one.
+    /// Oldest sequence number that this region still has, minus one.
     pub floor: u64,
 }
 
 impl Head {
-    /// The newest snapshot of the refs whose bytes can be proven.
+    /// Returns the newest snapshot, if its bytes can be proven.
     pub fn proven_snapshot(&self) -> Option<&SnapshotRef> {
         self.snapshot.as_ref().filter(|snapshot| snapshot.sha256.is_some())
     }
 }
 
-/// HEAD as text; the rare name that is not UTF-8 in hex.
+/// HEAD as text; a name that is not UTF-8 is in hex.
 mod head_value {
     use serde::de::Error as _;
     use serde::{Deserialize, Deserializer, Serializer};
@@ -217,13 +218,13 @@ mod head_value {
     }
 }
 
-/// A head as it was read, with the revision that the next write is conditional on.
+/// A head with the row revision on which the next write is conditional.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HeadItem {
-    /// Which repository.
+    /// Id of the repository.
     pub id: RepositoryId,
-    /// The document.
+    /// Document of the head.
     pub head: Head,
-    /// The item's revision.
+    /// Revision of the row.
     pub revision: u64,
 }

@@ -1,4 +1,4 @@
-//! The log: a repository's changes as rows of the table, read back as one proven chain.
+//! The log: the changes of a repository as table rows, read back as one proven chain.
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Cursor};
@@ -18,32 +18,32 @@ use gitferry_store::objects::reader::ObjectReader;
 use gitferry_store::objects::{Crc64, ObjectStore};
 use gitferry_store::table::{Condition, Item, Query, Table, Write};
 
-/// Bodies of changes that a chain keeps in memory while it is read; the rest are read again when needed.
+/// Bytes of inline changes that a chain keeps in memory; the rest is read again when needed.
 const MAX_CHAIN_BODY_BYTES: u64 = 4 * 1024 * 1024;
 
-/// The document of a change's row: what can be known of it without reading its bytes.
+/// Document of a change row: facts that are known without reading the change's bytes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeFacts {
-    /// Its number.
+    /// Sequence number of the change.
     pub seq: u64,
-    /// The hash of the change before.
+    /// Hash of the previous change.
     pub prev: ChangeHash,
-    /// Its epoch.
+    /// Epoch of the change.
     pub epoch: u64,
-    /// When it was committed.
+    /// Time of the commit.
     pub time: Timestamp,
-    /// Its size in bytes.
+    /// Size of the change in bytes.
     pub size: u64,
-    /// How many refs it edits.
+    /// Number of ref edits.
     pub edits: u64,
-    /// How many packs came with it.
+    /// Number of packs that came with the change.
     pub packs: u64,
-    /// Bytes of these packs and their indexes.
+    /// Size of these packs and their indexes in bytes.
     pub pack_bytes: u64,
-    /// Bytes of the LFS objects that it names.
+    /// Size of the LFS objects that the change names in bytes.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub lfs_bytes: u64,
-    /// Where its bytes are, when they are too large for the row.
+    /// Object with the change's bytes, if they are too large for the row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub object: Option<LargeBody>,
 }
@@ -52,10 +52,10 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// A change's bytes in the object store.
+/// Bytes of a change in the object store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LargeBody {
-    /// The object's key.
+    /// Object key of the bytes.
     pub key: String,
     /// CRC-64/NVME of the bytes.
     #[serde(with = "gitferry_base::text")]
@@ -65,16 +65,16 @@ pub struct LargeBody {
 /// One change of a chain.
 #[derive(Clone, Debug)]
 pub struct ChangeRow {
-    /// Its hash, as its key says.
+    /// Hash of the change, from the key of its row.
     pub hash: ChangeHash,
-    /// What its document says.
+    /// Document of the row.
     pub facts: ChangeFacts,
-    /// Its bytes, where they are inline and were kept.
+    /// Bytes of the change, if they are inline and were kept.
     pub inline: Option<Bytes>,
 }
 
 impl ChangeRow {
-    /// The state that this change makes.
+    /// Returns the state after this change.
     pub fn frontier(&self) -> Frontier {
         Frontier { epoch: self.facts.epoch, seq: self.facts.seq, hash: self.hash }
     }
@@ -92,7 +92,7 @@ impl ChangeRow {
     }
 }
 
-/// The row of a sealed change; `object` names where large bytes were put.
+/// Returns the row of a sealed change; `object` names the stored bytes of a large one.
 pub fn row_of(id: RepositoryId, sealed: &SealedChange, object: Option<LargeBody>) -> Write {
     let header = &sealed.header;
     let facts = ChangeFacts {
@@ -111,12 +111,18 @@ pub fn row_of(id: RepositoryId, sealed: &SealedChange, object: Option<LargeBody>
         ChangeBody::Inline(bytes) => Some(bytes.clone()),
         ChangeBody::Spooled(_) => None,
     };
+    assert!(
+        facts.object.is_some() || inline.as_ref().is_some_and(|bytes| bytes.len() as u64 == sealed.size),
+        "the row of change {} holds all bytes, or names the object that does",
+        facts.seq
+    );
     row_write(id, sealed.hash, &facts, inline)
 }
 
-/// The row of a change as another region has it; the same bytes under the same key.
+/// Returns the row of a change with the same bytes and key as in another region.
 pub fn row_write(id: RepositoryId, hash: ChangeHash, facts: &ChangeFacts, inline: Option<Bytes>) -> Write {
-    let document = serde_json::to_value(facts).unwrap_or_default();
+    let document = serde_json::to_value(facts)
+        .unwrap_or_else(|error| unreachable!("numbers, times and hashes are JSON values: {error}"));
     let key = keys::change(id, facts.seq, hash);
     match inline {
         Some(bytes) if facts.object.is_none() => Write::put_bytes(key, Condition::Any, document, bytes),
@@ -124,10 +130,10 @@ pub fn row_write(id: RepositoryId, hash: ChangeHash, facts: &ChangeFacts, inline
     }
 }
 
-/// Reads the changes behind `from` up to `to` and proves that they are one chain, ending at `to`.
+/// Reads the changes after `from` up to `to` and proves that they are one chain that ends at `to`.
 ///
 /// # Errors
-/// [`LedgerError::Fork`] when the chain that ends at `to` does not start at `from`.
+/// [`LedgerError::Fork`] if the chain that ends at `to` does not start at `from`.
 pub async fn read_chain(
     table: &dyn Table,
     id: RepositoryId,
@@ -144,7 +150,7 @@ pub async fn read_chain(
     Ok(chain)
 }
 
-/// Reads the changes above number `seq` up to `to`, as one chain that ends at `to`.
+/// Reads the changes above `seq` up to `to`, as one chain that ends at `to`.
 pub async fn read_chain_above(
     table: &dyn Table,
     id: RepositoryId,
@@ -174,8 +180,8 @@ pub async fn read_chain_above(
     follow(table, id, rows, seq, to, Timestamp::MIN).await
 }
 
-/// Reads a head together with the newest change, by one request: the rows lie side by side. The change is the one
-/// that the head names, unless somebody moved the head meanwhile or left a row that is not on the chain.
+/// Reads a head and the newest change in one request: their rows are adjacent. The change is the one that the head
+/// names, unless another writer moved the head meanwhile or left a row that is not on the chain.
 pub async fn read_head_and_newest(
     table: &dyn Table,
     id: RepositoryId,
@@ -183,7 +189,8 @@ pub async fn read_head_and_newest(
     let head = keys::head(id);
     let mut query = Query::range(head.pk, keys::CHANGE_PREFIX, head.sk.clone());
     (query.descending, query.limit) = (true, 2);
-    let (mut found, mut newest) = (None, None);
+    let mut found = None;
+    let mut newest = None;
     for row in table.query(&query).await?.rows {
         let item = match row {
             Ok(item) => item,
@@ -193,15 +200,15 @@ pub async fn read_head_and_newest(
         if item.key.sk == head.sk {
             found = Some(HeadItem { id, head: parse_head(id, &item.document)?, revision: item.revision });
         } else if newest.is_none() && item.key.sk.starts_with(keys::CHANGE_PREFIX) {
-            // One that is on the chain is read again with it, and is an error there.
+            // A damaged row on the chain is read again with the chain, and is an error there.
             newest = ChangeRow::from_item(item).ok();
         }
     }
     Ok((found, newest))
 }
 
-/// Reads the changes from `to` back to number `seq`, or to the first one that was committed before `oldest`;
-/// what is returned is oldest first. Costs what is returned, however long the log is.
+/// Reads the changes from `to` back to `seq`, or to the first one that was committed before `oldest`; oldest first.
+/// Costs as much as it returns, however long the log is.
 pub async fn read_newest(
     table: &dyn Table,
     id: RepositoryId,
@@ -212,7 +219,8 @@ pub async fn read_newest(
     let last = format!("{}{}", keys::change_prefix(to.seq), char::MAX);
     let mut query = Query::range(keys::repository(id), keys::change_prefix(seq + 1), last);
     query.descending = true;
-    let (mut rows, mut kept) = (HashMap::new(), 0);
+    let mut rows = HashMap::new();
+    let mut kept = 0;
     'pages: loop {
         let mut page = table.query(&query).await?;
         let next = page.next.take();
@@ -235,14 +243,13 @@ pub async fn read_newest(
     follow(table, id, rows, seq, to, oldest).await
 }
 
-/// Pauses before a row that a head or a change names, and that is not there or older than that, is read again. DynamoDB
-/// reads a single item as it is after a transaction or before it, while a query may see a part of one.
-pub(crate) const LOOK_AGAIN_AFTER: [Duration; 3] =
-    [Duration::ZERO, Duration::from_millis(50), Duration::from_millis(500)];
+/// Pauses before reading again a row that a head or a change names and that is absent or outdated. DynamoDB reads a
+/// single item as it is before or after a transaction, while a query may see a part of one.
+pub(crate) const REREAD_PAUSES: [Duration; 3] = [Duration::ZERO, Duration::from_millis(50), Duration::from_millis(500)];
 
-/// Follows `prev` from `to` back to number `floor`, or to the first change that was committed before `oldest`; what is
-/// returned is oldest first. Rows that are not on the way are inert and ignored. A row that is missing may belong to a
-/// transaction of which a query has seen only a part: it is read by its key before that is called damage.
+/// Follows `prev` from `to` back to `floor`, or to the first change that was committed before `oldest`; oldest first.
+/// Rows that are not on the chain are inert and ignored. A missing row may belong to a transaction that a query has
+/// seen in part: it is read by its key before it counts as damage.
 async fn follow(
     table: &dyn Table,
     id: RepositoryId,
@@ -252,7 +259,8 @@ async fn follow(
     oldest: Timestamp,
 ) -> Result<Vec<ChangeRow>, LedgerError> {
     let mut chain = Vec::new();
-    let (mut seq, mut hash) = (to.seq, to.hash);
+    let mut seq = to.seq;
+    let mut hash = to.hash;
     while seq > floor {
         let row = match rows.remove(&hash).filter(|row| row.facts.seq == seq) {
             Some(row) => row,
@@ -265,12 +273,16 @@ async fn follow(
         chain.push(row);
     }
     chain.reverse();
+    debug_assert!(
+        chain.windows(2).all(|pair| pair[1].facts.seq == pair[0].facts.seq + 1 && pair[1].facts.prev == pair[0].hash),
+        "a chain has no gaps and no branches"
+    );
     Ok(chain)
 }
 
-/// Reads a change that must be there by its key, which sees all of a transaction.
+/// Reads a change that must exist by its key, which sees all of a transaction.
 async fn read_late(table: &dyn Table, id: RepositoryId, seq: u64, hash: ChangeHash) -> Result<ChangeRow, LedgerError> {
-    for pause in LOOK_AGAIN_AFTER {
+    for pause in REREAD_PAUSES {
         tokio::time::sleep(pause).await;
         if let Some(item) = table.get(&keys::change(id, seq, hash)).await? {
             let row = ChangeRow::from_item(item)?;
@@ -283,17 +295,17 @@ async fn read_late(table: &dyn Table, id: RepositoryId, seq: u64, hash: ChangeHa
     Err(LedgerError::corrupt(format!("change {seq} ({hash}) of repository {id} is missing")))
 }
 
-/// The log of one region, for reading the bytes of changes.
+/// Reader of change bytes in one region.
 #[derive(Clone, Debug)]
 pub struct Log {
-    /// Where the rows are.
+    /// Table with the rows.
     pub table: Arc<dyn Table>,
-    /// Where large changes are.
+    /// Object store with the large changes.
     pub objects: Arc<dyn ObjectStore>,
 }
 
 impl Log {
-    /// Opens a change's bytes. Blocking: large ones are read from the object store as a stream.
+    /// Opens the bytes of a change. Blocking: large ones are streamed from the object store.
     pub fn open(&self, id: RepositoryId, row: &ChangeRow) -> Result<ChangeReader<Box<dyn BufRead>>, LedgerError> {
         let runtime = tokio::runtime::Handle::current();
         let input: Box<dyn BufRead> = match (&row.facts.object, &row.inline) {
@@ -310,14 +322,14 @@ impl Log {
         ChangeReader::new(input).map_err(|error| damaged(id, row, error))
     }
 
-    /// Opens a change whose edits are wanted one by one. Blocking.
+    /// Opens a change as a stream of edits. Blocking.
     pub fn stream(&self, id: RepositoryId, row: ChangeRow) -> Result<ChangeStream, LedgerError> {
         let reader = Some(self.open(id, &row)?);
         Ok(ChangeStream { id, row, reader })
     }
 
-    /// Reads a change to its end, handing out each edit, and checks that its bytes have the hash and
-    /// the place that its row claims. Blocking.
+    /// Reads a change to its end, passes each edit to `each`, and checks that the bytes have the hash and place that
+    /// the row records. Blocking.
     pub fn read(
         &self,
         id: RepositoryId,
@@ -335,7 +347,7 @@ impl Log {
     }
 }
 
-/// The edits of one change. Behind the last one the hash of all that was read is compared with the row's.
+/// Edits of one change. The end of the stream is reached only if all bytes match the hash of the row.
 pub struct ChangeStream {
     id: RepositoryId,
     row: ChangeRow,
@@ -343,7 +355,7 @@ pub struct ChangeStream {
 }
 
 impl ChangeStream {
-    /// The next edit, or `None` behind the last of a change that is what its row claims.
+    /// Returns the next edit, or `None` after the last edit of a change that matches its row.
     pub fn next_edit(&mut self) -> Result<Option<RefEdit>, LedgerError> {
         let Some(reader) = &mut self.reader else { return Ok(None) };
         let edit = reader.next_edit().map_err(|error| damaged(self.id, &self.row, error))?;
@@ -356,7 +368,7 @@ impl ChangeStream {
     }
 }
 
-/// Checks that a change that was read has the hash and the place that its row claims.
+/// Checks that a change has the hash and place that its row records.
 fn finish<R: BufRead>(id: RepositoryId, row: &ChangeRow, reader: ChangeReader<R>) -> Result<ChangeHeader, LedgerError> {
     let (header, hash, size) = reader.finish().map_err(|error| damaged(id, row, error))?;
     let facts = &row.facts;

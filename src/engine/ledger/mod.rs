@@ -1,7 +1,7 @@
 //! The ledger: a repository's hash-chained list of changes, the only truth about its refs.
 //!
-//! *Invariant:* every write to a head goes through [`advance::advance_head`], conditional on the head's
-//! revision. *Invariant:* refs are never stored, they follow from the log ([`refs`]).
+//! *Invariant:* every write to a head goes through [`advance::advance_head`], conditional on the head's revision.
+//! *Invariant:* refs are never stored, they follow from the log ([`refs`]).
 
 pub mod advance;
 pub mod change;
@@ -17,69 +17,69 @@ use gitferry_store::objects::ObjectError;
 use gitferry_store::table::TableError;
 use head::{Frontier, RepositoryId};
 
-/// Why a ledger could not be read or moved.
+/// Reading or advancing a ledger failed.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {
-    /// Somebody else moved the head first.
-    #[error("somebody else changed repository {id} at the same time")]
+    /// Another writer moved the head first.
+    #[error("another writer changed repository {id} at the same time; nothing was written")]
     Lost {
-        /// Which repository.
+        /// Id of the repository.
         id: RepositoryId,
     },
-    /// Nothing but the manifest or the claims have changed since they were read: apply the step to the newer ones.
-    #[error("the packs of repository {id} were changed at the same time")]
+    /// Only the manifest or the claims have changed since they were read: apply the step to the newer ones.
+    #[error("the manifest or the claims of repository {id} changed at the same time; nothing was written")]
     ManifestMoved {
-        /// Which repository.
+        /// Id of the repository.
         id: RepositoryId,
     },
-    /// The chain does not run through a state that it should run through.
+    /// The chain does not run through an expected state.
     #[error("the ledger of repository {id} does not contain state {at}")]
     Fork {
-        /// Which repository.
+        /// Id of the repository.
         id: RepositoryId,
-        /// The state that is not on the chain.
+        /// State that is not on the chain.
         at: Frontier,
     },
-    /// The step may have become visible, or may still: its answer was lost, and no read has settled it.
-    #[error("the answer to writing state {at} of repository {id} was lost, so it may have happened: {source}")]
+    /// The step may have become visible, or may still: the answer was lost, and no read has settled the outcome.
+    #[error("the answer to writing state {at} of repository {id} was lost, so the change may have happened: {source}")]
     MayHaveHappened {
-        /// Which repository.
+        /// Id of the repository.
         id: RepositoryId,
-        /// The state that the step leads to.
+        /// State to which the step leads.
         at: Frontier,
-        /// The failure that leaves it open: of the read that was to settle it, or of the write.
+        /// Error that leaves the outcome open: of the write, or of the read that was to settle it.
         source: Box<LedgerError>,
     },
-    /// The name belongs to another repository.
+    /// Another repository holds the name.
     #[error("the name {name} is taken by another repository")]
     NameTaken {
-        /// Which name.
+        /// Requested name.
         name: String,
     },
-    /// Stored bytes are not what they should be.
+    /// Stored bytes violate the format or do not match their hashes.
     #[error("the ledger is damaged: {0}")]
     Corrupt(String),
-    /// The head of a repository is damaged, or missing although the region lists the repository. Other
-    /// repositories are not affected.
+    /// The head of a repository is damaged, or missing although the region lists the repository. Other repositories are
+    /// not affected.
     #[error("the head of repository {id}{} cannot be read: {reason}", in_brackets(.name.as_deref()))]
     BadHead {
-        /// The repository.
+        /// Id of the repository.
         id: RepositoryId,
-        /// Its name, where the head still shows one.
+        /// Name of the repository, if the head still shows one.
         name: Option<String>,
         /// The damage.
         reason: String,
     },
-    /// The table failed.
+    /// A table request failed.
     #[error(transparent)]
     Table(#[from] TableError),
-    /// The object store failed.
+    /// An object store request failed.
     #[error(transparent)]
     Objects(#[from] ObjectError),
     /// A local file or a stream failed.
-    #[error("reading or writing the ledger failed: {0}")]
+    #[error("reading or writing a file of the ledger failed: {0}")]
     Io(#[from] std::io::Error),
-    /// gitferry broke a rule of its own.
+    /// An invariant of gitferry itself was violated: a bug. Nothing was written.
     #[error("internal error: {0}")]
     Internal(String),
 }
@@ -89,13 +89,13 @@ fn in_brackets(name: Option<&str>) -> String {
 }
 
 impl LedgerError {
-    /// Damage in a ledger.
+    /// Reports damage in a ledger.
     pub fn corrupt(what: impl Into<String>) -> Self {
         LedgerError::Corrupt(what.into())
     }
 
-    /// Why the stream of something that the ledger names broke off. Only what a store says of itself may
-    /// pass by waiting; anything else is wrong with the bytes.
+    /// Converts the error of a stream of data that the ledger names. Errors of the store pass through; any other one,
+    /// and a missing object, is damage.
     pub(crate) fn of_stream(what: &str, error: std::io::Error) -> Self {
         match error.downcast::<ObjectError>() {
             Ok(error @ ObjectError::NotFound { .. }) => LedgerError::corrupt(format!("{what} is missing: {error}")),
@@ -104,10 +104,11 @@ impl LedgerError {
         }
     }
 
-    /// Whether a step that failed so neither is visible nor can become so: uploads that only it named may go.
+    /// Returns true if the failed step neither is visible nor can become visible, so that uploads that only the step
+    /// named may be removed.
     ///
-    /// [`advance`] turns every failure that leaves this open into [`LedgerError::MayHaveHappened`]; all others come
-    /// from before the write was sent, or from an answer that says that nothing was written.
+    /// [`advance`] turns every failure that leaves the outcome open into [`LedgerError::MayHaveHappened`]; all others
+    /// precede the write, or come from an answer that proves that nothing was written.
     pub fn proves_nothing_happened(&self) -> bool {
         match self {
             LedgerError::MayHaveHappened { .. } => false,
@@ -124,7 +125,7 @@ impl LedgerError {
         }
     }
 
-    /// What the caller should do.
+    /// Returns the class of the error, from which exit codes, HTTP status and retries follow.
     pub fn kind(&self) -> Kind {
         match self {
             LedgerError::Lost { .. } | LedgerError::ManifestMoved { .. } => Kind::Conflict,

@@ -1,11 +1,11 @@
 //! The refs of a state, derived from the newest snapshot and the changes after it, as one sorted stream.
 //!
-//! Layers are merged by name, the newest layer that names a ref wins: the snapshot, large changes (each
-//! sorted in itself, read as a stream) and all small changes folded into one map. Memory is bounded by
-//! the small changes since the snapshot, which the snapshot policy keeps in proportion.
+//! Layers are merged by name, and the newest layer that names a ref wins: the snapshot, large changes (sorted, read as
+//! streams) and all small changes folded into one map. Memory is bounded by the small changes since the snapshot, which
+//! the snapshot policy keeps in proportion.
 //!
-//! A stream that ends without an error has read every change to its end and found its hash. Use nothing of
-//! it before.
+//! A stream that ends without an error has read every change to its end and found its hash correct. Use nothing of it
+//! before.
 
 #[cfg(test)]
 mod tests;
@@ -22,10 +22,10 @@ use super::snapshot::SnapshotReader;
 use gitferry_git::refs::{RefName, RefValue};
 use gitferry_store::objects::reader::ObjectReader;
 
-/// Snapshots are not made for logs shorter than this.
+/// Size of a log, in bytes, up to which no snapshot is taken.
 const MIN_SNAPSHOT_LOG_BYTES: u64 = 1024 * 1024;
 
-/// Whether the log since the newest snapshot outweighs it, so that a new one pays; also where that cannot be proven.
+/// Returns true if the log since the newest snapshot outweighs it, or if the snapshot cannot be proven.
 pub fn wants_snapshot(head: &Head) -> bool {
     if head.snapshot.is_some() && head.proven_snapshot().is_none() {
         return true;
@@ -34,7 +34,7 @@ pub fn wants_snapshot(head: &Head) -> bool {
     head.log_bytes > MIN_SNAPSHOT_LOG_BYTES.max(snapshot.saturating_mul(2))
 }
 
-/// All that is needed to stream the refs of one state.
+/// Snapshot and changes from which the refs of one state are streamed.
 #[derive(Debug)]
 pub struct RefsAt {
     id: RepositoryId,
@@ -44,14 +44,15 @@ pub struct RefsAt {
 }
 
 impl RefsAt {
-    /// Finds the snapshot and the changes that make up the refs of `head`. A snapshot that cannot be proven is left
-    /// alone: then that are all changes, whose hashes the head names.
+    /// Finds the snapshot and the changes that make up the refs of `head`. A snapshot that cannot be proven is ignored:
+    /// the refs then follow from all changes, whose hashes the head names.
     pub async fn load(log: Log, id: RepositoryId, head: &Head) -> Result<Self, LedgerError> {
         let snapshot = head.proven_snapshot().cloned();
         let since = snapshot.as_ref().map_or(0, |snapshot| snapshot.seq);
-        let rows = match since < head.frontier.seq {
-            true => read_chain_above(&*log.table, id, since, head.frontier).await?,
-            false => Vec::new(),
+        let rows = if since < head.frontier.seq {
+            read_chain_above(&*log.table, id, since, head.frontier).await?
+        } else {
+            Vec::new()
         };
         Ok(RefsAt { id, log, snapshot, rows })
     }
@@ -83,13 +84,16 @@ impl RefsAt {
         Ok(RefsStream { layers })
     }
 
-    /// All refs at once; for repositories whose refs fit. Blocking.
+    /// Collects all refs in memory. Blocking.
     pub fn collect(self) -> Result<BTreeMap<RefName, RefValue>, LedgerError> {
         self.open()?.collect()
     }
 }
 
-/// The hash of all refs and HEAD, computed afresh from the log; an error where the head says another one. Blocking.
+/// Computes the hash of all refs and HEAD afresh from the log. Blocking.
+///
+/// # Errors
+/// [`LedgerError::Corrupt`] if the head records another hash.
 pub fn hash_refs(log: &Log, id: RepositoryId, head: &Head) -> Result<HashedRefs, LedgerError> {
     let refs = tokio::runtime::Handle::current().block_on(RefsAt::load(log.clone(), id, head))?;
     let mut hash = HashedRefs::default();
@@ -98,15 +102,13 @@ pub fn hash_refs(log: &Log, id: RepositoryId, head: &Head) -> Result<HashedRefs,
         hash.edit(name.as_bstr(), None, Some(&value));
     }
     hash.add_head(head);
-    match hash.is_of(head) {
-        true => Ok(hash),
-        false => {
-            let digest = head.refs_hash.digest();
-            Err(LedgerError::corrupt(format!(
-                "the refs of repository {id} do not have digest {digest}, as its head says"
-            )))
-        }
+    if hash.is_of(head) {
+        return Ok(hash);
     }
+    let digest = head.refs_hash.digest();
+    Err(LedgerError::corrupt(format!(
+        "the refs of repository {id} do not have digest {digest}, which its head records"
+    )))
 }
 
 /// Refs in the order of their names.
@@ -168,7 +170,7 @@ impl Layer {
         Layer { seq, source, front: None }
     }
 
-    /// Takes the front and fetches the next one.
+    /// Returns the front and fetches the next one.
     fn advance(&mut self) -> Result<Option<Front>, LedgerError> {
         let seq = self.seq;
         let next = match &mut self.source {

@@ -1,10 +1,10 @@
-//! Snapshots: all refs after one change, sorted by name, in the lines of Git's packed-refs format
-//! (gitformat: "packed-refs" in gitrepository-layout(5)), compressed with zstd, read and written as streams.
+//! Snapshots: all refs after one change, sorted by name, in the lines of Git's packed-refs format ("packed-refs" in
+//! gitrepository-layout(5)), compressed with zstd, written and read as streams.
 //!
-//! One addition: a symbolic ref's line has `ref:<target>` where others have an object id.
+//! One addition: the line of a symbolic ref has `ref:<target>` in place of the object id.
 //!
-//! The head that names a snapshot says its SHA-256. A reader that reaches its end has proven it, and uses nothing of it
-//! before.
+//! The head records the SHA-256 of its snapshot. A reader has proven the snapshot when it reaches the end, and must not
+//! use any of it before.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 
@@ -16,9 +16,9 @@ use super::hash::{HashedRefs, SnapshotHash};
 use gitferry_git::refs::{RefName, RefValue};
 
 const HEADER: &[u8] = b"# pack-refs with: sorted \n";
-/// zstd's level: refs are mostly random bytes in hex, more effort gains nothing.
+/// Compression level of zstd: refs are mostly random bytes in hex, more effort gains nothing.
 const COMPRESSION_LEVEL: i32 = 3;
-/// No line of a snapshot is longer.
+/// Longest line of a snapshot, in bytes.
 const MAX_LINE_BYTES: u64 = 8 * 1024;
 
 /// Writes a snapshot ref by ref.
@@ -28,21 +28,21 @@ pub struct SnapshotWriter<W: Write> {
     count: u64,
 }
 
-/// A snapshot that is written.
+/// A finished snapshot.
 #[derive(Debug)]
 pub struct Written<W> {
-    /// Where to.
+    /// Sink that holds the snapshot's bytes.
     pub out: W,
-    /// SHA-256 of its bytes.
+    /// SHA-256 of the snapshot's bytes.
     pub sha256: SnapshotHash,
-    /// The hash of its refs; HEAD is not among them.
+    /// Hash of the refs, without HEAD.
     pub refs: HashedRefs,
-    /// How many refs it has.
+    /// Number of refs.
     pub count: u64,
 }
 
 impl<W: Write> SnapshotWriter<W> {
-    /// Starts with the header.
+    /// Writes the header.
     pub fn new(out: W) -> Result<Self, LedgerError> {
         let mut out = zstd::Encoder::new(Hashing::new(out), COMPRESSION_LEVEL)?;
         out.include_checksum(true)?;
@@ -50,7 +50,7 @@ impl<W: Write> SnapshotWriter<W> {
         Ok(SnapshotWriter { out, refs: HashedRefs::default(), count: 0 })
     }
 
-    /// Adds the next ref; names come in rising order.
+    /// Appends a ref; names must rise.
     pub fn push(&mut self, name: &RefName, value: &RefValue) -> Result<(), LedgerError> {
         self.out.write_all(&value.to_bytes())?;
         self.out.write_all(b" ")?;
@@ -68,7 +68,7 @@ impl<W: Write> SnapshotWriter<W> {
     }
 }
 
-/// Hashes what passes.
+/// Hashes all bytes that pass through.
 struct Hashing<T> {
     inner: T,
     hasher: Sha256,
@@ -104,17 +104,17 @@ fn broken(error: std::io::Error) -> LedgerError {
     LedgerError::of_stream("the snapshot of the refs", error)
 }
 
-/// Reads a snapshot ref by ref, and proves it at its end.
+/// Reads a snapshot ref by ref, and proves it at the end.
 pub struct SnapshotReader<R: Read> {
     lines: BufReader<zstd::Decoder<'static, BufReader<Hashing<R>>>>,
     expected: SnapshotHash,
     line: Vec<u8>,
-    /// The name before: they rise, or zstd's checksum at the end would only tell later that they do not.
+    /// Previous name. Names must rise: SHA-256 would find a violation only at the end.
     last: Option<RefName>,
 }
 
 impl<R: Read> SnapshotReader<R> {
-    /// Checks the header.
+    /// Reads and checks the header.
     pub fn new(input: R, expected: SnapshotHash) -> Result<Self, LedgerError> {
         let input = zstd::Decoder::new(Hashing::new(input)).map_err(broken)?;
         let mut reader = SnapshotReader { lines: BufReader::new(input), expected, line: Vec::new(), last: None };
@@ -131,21 +131,21 @@ impl<R: Read> SnapshotReader<R> {
         Ok(())
     }
 
-    /// Reads what is behind the last ref and compares the hash of all bytes.
+    /// Reads the bytes after the last ref and compares the hash of all bytes.
     fn prove(&mut self) -> Result<(), LedgerError> {
         let input = self.lines.get_mut().get_mut();
         io::copy(input, &mut io::sink()).map_err(broken)?;
         let found = SnapshotHash(input.get_ref().hasher.clone().finalize().into());
-        match found == self.expected {
-            true => Ok(()),
-            false => Err(LedgerError::corrupt(format!(
-                "the snapshot of the refs has SHA-256 {found}, its head says {}: its bytes were altered",
-                self.expected
-            ))),
+        if found == self.expected {
+            return Ok(());
         }
+        let expected = self.expected;
+        Err(LedgerError::corrupt(format!(
+            "the snapshot of the refs has SHA-256 {found}, its head records {expected}: its bytes were altered"
+        )))
     }
 
-    /// The next ref, or `None` behind the last of a snapshot that is what its head says.
+    /// Returns the next ref, or `None` after the last ref of a snapshot that matches its head.
     pub fn next_ref(&mut self) -> Result<Option<(RefName, RefValue)>, LedgerError> {
         self.read_line()?;
         if self.line.is_empty() {

@@ -1,10 +1,10 @@
-//! The local cache of packs, for object stores that are not on this machine.
+//! Local cache of packs, for object stores on other machines.
 //!
-//! A folder in which packs lie under their object keys, so that each repository has the shape of a bare one.
-//! Packs never change and their keys are never used twice, so what is there is right: its size is compared
-//! each time, its CRC-64/NVME when it was fetched and when another process had left it. All of it may go at
-//! any time. A process has its cache for itself; the second one on a folder works in a folder of its own
-//! below, which goes with it. (Whether another process uses a file could not be known.)
+//! A folder holds packs under their object keys, so that each repository is laid out like a bare one. Packs never
+//! change and their keys are never reused, so a cached file stays valid: its size is compared at each use, its
+//! CRC-64/NVME after the fetch, or at the first use if another process left it. All of it may be deleted at any time. A
+//! process has its cache to itself, because the use of a file by another process cannot be detected; a second process
+//! on the same folder works in a private folder below it, which is removed with the process.
 
 mod entries;
 mod fetch;
@@ -25,29 +25,29 @@ pub(super) use fetch::fetch;
 use gitferry_store::objects::ObjectStore;
 use root::Root;
 
-/// Size of a cache of which nothing else is said.
+/// Size of a cache without a configured one, in bytes.
 pub const DEFAULT_MAX_BYTES: u64 = 20 * 1024 * 1024 * 1024;
-/// Packs that are fetched at a time for one reader.
+/// Packs that are fetched concurrently for one reader.
 pub const PACKS_IN_FLIGHT: usize = 4;
-/// Ranges of one file that are fetched at a time.
+/// Ranges of one file that are fetched concurrently.
 pub const RANGES_IN_FLIGHT: usize = 4;
 /// Ranges of all files that a cache holds in memory at a time: 6 × 8 MiB.
 pub const RANGES_IN_MEMORY: usize = 6;
-/// How often a pack that arrives damaged is fetched.
+/// Fetches of a pack that arrives damaged, before the fetch fails.
 const MAX_FETCHES: u32 = 2;
 
-/// Where a cache is, and how large it gets.
+/// Location and size of a cache.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheOptions {
-    /// Its folder; made when the first pack is fetched.
+    /// Folder of the cache; created when the first pack is fetched.
     pub dir: PathBuf,
-    /// Bytes of packs and indexes. Only packs that are in use may make it larger.
+    /// Limit for the bytes of packs and indexes. Only packs in use may exceed it.
     pub max_bytes: u64,
 }
 
 impl CacheOptions {
-    /// For a region of which nothing else is said: in the user's cache folder (`XDG_CACHE_HOME`, `~/.cache`),
-    /// or beside temporary files.
+    /// Returns the options of a region without configured ones: below the user's cache folder (`XDG_CACHE_HOME`,
+    /// `~/.cache`), otherwise below `spool`.
     pub fn default_for(region: &str, spool: &Path) -> Self {
         let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
         let user = folder("XDG_CACHE_HOME").or_else(|| folder("HOME").map(|home| home.join(".cache")));
@@ -56,25 +56,25 @@ impl CacheOptions {
     }
 }
 
-/// Packs of a region as local files. Does nothing before it is used.
+/// Packs of a region as local files. Touches the disk only when the first pack is read.
 #[derive(Debug)]
 pub struct PackCache {
     options: CacheOptions,
     root: OnceCell<Root>,
     entries: Mutex<Entries>,
-    /// Who works on a pack; others wait for it instead of fetching it as well.
-    turns: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
+    /// Locks by object key: one task fetches a pack, others wait for it.
+    locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     memory: Semaphore,
 }
 
-/// A pack and its index in the cache. They stay there until this is dropped.
+/// A pack and its index in the cache. The files stay until this is dropped.
 #[derive(Debug)]
 pub struct Pinned {
     cache: Arc<PackCache>,
     key: String,
-    /// The pack.
+    /// Path of the pack.
     pub pack: PathBuf,
-    /// Its index.
+    /// Path of the index.
     pub index: PathBuf,
 }
 
@@ -85,19 +85,18 @@ impl Drop for Pinned {
 }
 
 impl PackCache {
-    /// A cache of its own.
+    /// Creates a private cache.
     pub fn new(options: CacheOptions) -> Arc<Self> {
         Arc::new(PackCache {
             entries: Mutex::new(Entries::new(options.max_bytes)),
             options,
             root: OnceCell::new(),
-            turns: Mutex::default(),
+            locks: Mutex::default(),
             memory: Semaphore::new(RANGES_IN_MEMORY),
         })
     }
 
-    /// The cache of this process in a folder: all that open a region there share one. Whoever comes first says
-    /// how large it gets.
+    /// Returns the cache of this process in a folder, shared by all regions on it. The first caller sets the size.
     pub fn shared(options: CacheOptions) -> Arc<Self> {
         static SHARED: Mutex<BTreeMap<PathBuf, Weak<PackCache>>> = Mutex::new(BTreeMap::new());
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
@@ -110,17 +109,17 @@ impl PackCache {
         cache
     }
 
-    /// Where it is, and how large it gets.
+    /// Returns location and size.
     pub fn options(&self) -> &CacheOptions {
         &self.options
     }
 
-    /// Bytes of the packs and indexes that it holds now.
+    /// Returns the bytes of the packs and indexes in the cache.
     pub fn bytes(&self) -> u64 {
         self.entries().bytes()
     }
 
-    /// Whether packs in use have made it larger than it should be.
+    /// Returns true if packs in use exceed the size limit.
     pub fn is_full(&self) -> bool {
         self.bytes() > self.options.max_bytes
     }
@@ -129,15 +128,16 @@ impl PackCache {
         &self.memory
     }
 
-    /// A pack as files; fetched where it is not here.
+    /// Returns a pack as files, fetched if it is not cached.
     ///
     /// # Errors
-    /// [`gitferry_store::objects::ObjectError::NotFound`] when the store does not have it (any more).
+    /// [`gitferry_store::objects::ObjectError::NotFound`] if the store does not have the pack (any more).
     pub(super) async fn pin(self: &Arc<Self>, store: &dyn ObjectStore, live: &LivePack) -> Result<Pinned> {
         let root = self.root.get_or_try_init(|| self.open()).await?;
-        let (pack, index) = (root.path().join(&live.key), root.path().join(keys::index_of(&live.key)));
-        let turn = Turn::take(self, &live.key);
-        let _turn = turn.lock.lock().await;
+        let pack = root.path().join(&live.key);
+        let index = root.path().join(keys::index_of(&live.key));
+        let queue = FetchLock::take(self, &live.key);
+        let _guard = queue.lock.lock().await;
         let size = live.bytes.saturating_add(live.index_bytes);
         let (checked, removed) = self.entries().pin(&live.key, size, root);
         let pinned = Pinned { cache: Arc::clone(self), key: live.key.clone(), pack, index };
@@ -156,7 +156,7 @@ impl PackCache {
         Ok(root)
     }
 
-    /// Whether a pack is here as it should be. Notes that it is used, for the next process.
+    /// Returns true if a pack is cached with the right bytes, and records the use for the next process.
     async fn is_good(&self, pinned: &Pinned, live: &LivePack, checked: bool) -> Result<bool> {
         let files =
             [(pinned.pack.clone(), live.bytes, live.crc64), (pinned.index.clone(), live.index_bytes, live.index_crc64)];
@@ -169,12 +169,12 @@ impl PackCache {
                     _ => return Ok(false),
                 }
                 if !checked && gitferry_base::checksum::file_crc64(path)? != *crc64 {
-                    tracing::warn!(key, "a pack in the cache is damaged; it is fetched again");
+                    tracing::warn!(key, "a pack in the cache is damaged; fetching it again");
                     return Ok(false);
                 }
             }
-            // Orders the packs by use for the next process; without it, it only chooses worse.
-            // Compared with file times, which are the machine's.
+            // File times order the packs by use for the next process; a failure only makes its choices worse. The wall
+            // clock is compared with file times of the same machine.
             #[allow(clippy::disallowed_methods)]
             let _ = std::fs::File::open(&files[0].0).and_then(|file| file.set_modified(SystemTime::now()));
             Ok::<_, RegionError>(true)
@@ -184,7 +184,8 @@ impl PackCache {
 
     async fn fill(&self, root: &Root, store: &dyn ObjectStore, pinned: &Pinned, live: &LivePack) -> Result<()> {
         for _ in 0..MAX_FETCHES {
-            let (pack, index) = (root.temporary(), root.temporary());
+            let pack = root.temporary();
+            let index = root.temporary();
             let index_key = keys::index_of(&live.key);
             let (got, got_index) = futures::join!(
                 fetch(store, &live.key, live.bytes, &pack, &self.memory),
@@ -193,12 +194,13 @@ impl PackCache {
             if (got?, got_index?) != (live.crc64, live.index_crc64) {
                 continue;
             }
-            let (to, index_to) = (pinned.pack.clone(), pinned.index.clone());
+            let to = pinned.pack.clone();
+            let index_to = pinned.index.clone();
             return blocking(move || {
                 if let Some(folder) = to.parent() {
                     std::fs::create_dir_all(folder)?;
                 }
-                // Git passes over an index without a pack.
+                // Index first: Git ignores an index without a pack.
                 index.persist(index_to).map_err(|failed| failed.error)?;
                 pack.persist(to).map_err(|failed| failed.error)?;
                 Ok::<_, RegionError>(())
@@ -206,7 +208,7 @@ impl PackCache {
             .await;
         }
         let store = store.name().to_owned();
-        let reason = format!("it has not the CRC-64/NVME that its manifest records ({MAX_FETCHES} reads)");
+        let reason = format!("its CRC-64/NVME differs from the manifest in each of {MAX_FETCHES} reads");
         Err(gitferry_store::objects::ObjectError::Corrupt { store, key: live.key.clone(), reason }.into())
     }
 
@@ -215,26 +217,26 @@ impl PackCache {
     }
 }
 
-/// A place in the queue for one pack. Forgotten when the last one leaves.
-struct Turn<'a> {
+/// A place in the queue for one pack. The lock is forgotten when the last one leaves.
+struct FetchLock<'a> {
     cache: &'a PackCache,
     key: &'a str,
     lock: Arc<tokio::sync::Mutex<()>>,
 }
 
-impl<'a> Turn<'a> {
+impl<'a> FetchLock<'a> {
     fn take(cache: &'a PackCache, key: &'a str) -> Self {
-        let mut turns = cache.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        Turn { cache, key, lock: Arc::clone(turns.entry(key.to_owned()).or_default()) }
+        let mut locks = cache.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        FetchLock { cache, key, lock: Arc::clone(locks.entry(key.to_owned()).or_default()) }
     }
 }
 
-impl Drop for Turn<'_> {
+impl Drop for FetchLock<'_> {
     fn drop(&mut self) {
-        let mut turns = self.cache.turns.lock().unwrap_or_else(PoisonError::into_inner);
-        // The map's own and this one.
+        let mut locks = self.cache.locks.lock().unwrap_or_else(PoisonError::into_inner);
+        // One reference is the map's, the other one is this one.
         if Arc::strong_count(&self.lock) <= 2 {
-            turns.remove(self.key);
+            locks.remove(self.key);
         }
     }
 }

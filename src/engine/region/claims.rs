@@ -1,14 +1,14 @@
 //! Claims: how sweeps and commits agree on packs that no manifest names.
 //!
-//! Age proves no disuse: the process that uploaded a pack may have been asleep, or a clock may have jumped. So a sweep
-//! first writes the packs that it is about to delete into the repository's row of claims, then reads what the
-//! repository names, and deletes only what is claimed and not named. A change that brings packs is conditional on that
-//! row being as it was read, without them. *Invariant:* of a claim and a change that names the same pack, the later one
-//! sees the earlier one, whatever their clocks say; the key of a pack is never used again.
+//! Age proves no disuse: the uploading process may have slept, or a clock may have jumped. A sweep first writes the
+//! packs that it is about to delete into the claims row of the repository, then reads which packs the repository names,
+//! and deletes only packs that are claimed and not named. A change that brings packs commits on the condition that the
+//! claims row is unchanged since it was read without these packs. *Invariant:* of a claim and a change that names the
+//! same pack, the later one sees the earlier one, whatever the clocks say; the key of a pack is never used again.
 //!
-//! A claim is dropped a recovery window after it was made, by the object store's time. That rewrites the row, so what
-//! was decided before it cannot be committed after it; and a change that is decided after it looks for its packs
-//! ([`Region::admit_uploads`]). The row itself stays as long as the repository, as its revision must not start again.
+//! A claim is dropped one recovery window after it was made, by the object store's time. Dropping rewrites the row, so
+//! a commit that was decided before fails its condition, and a commit that is decided after checks that its packs exist
+//! ([`Region::admit_uploads`]). The row stays as long as the repository, because its revision must never restart.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,29 +23,29 @@ use crate::ledger::head::{HeadItem, RepositoryId};
 use crate::ledger::keys;
 use gitferry_store::table::{Condition, Item, MAX_TRANSACTION_ITEMS, Query, TableError, Write};
 
-/// The version of the row.
+/// Format version of the claims row.
 const FORMAT: u64 = 1;
-/// Most packs of one repository that are claimed at a time; the rest waits for later sweeps.
+/// Most packs of one repository that are claimed at a time; later sweeps claim the rest.
 pub(super) const MAX_CLAIMED: usize = 1_000;
-/// A pack whose upload began longer ago is looked for before a change names it; where sweeps have claimed anything, every
-/// pack is.
+/// Age of an upload up to which a change names its pack without a look into the object store, if the repository has no
+/// claims row. All other packs are looked up.
 const FRESH: SignedDuration = SignedDuration::from_hours(1);
-/// Packs that are looked for at a time.
-const LOOKS_IN_FLIGHT: usize = 8;
+/// Packs that are looked up concurrently.
+const LOOKUPS_IN_FLIGHT: usize = 8;
 
-/// The document of the row.
+/// Document of the claims row.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 struct ClaimsRow {
     format: u64,
-    /// File names of packs, each with the object store's time when it was claimed.
+    /// File names of packs, each with the object store's time of the claim.
     claimed: BTreeMap<String, Timestamp>,
 }
 
-/// The claims of one repository, as they were read.
+/// Claims of one repository, as read.
 #[derive(Clone, Debug)]
 struct Claims {
     id: RepositoryId,
-    /// The row's revision; `None` where there is no row.
+    /// Revision of the row; `None` if there is no row.
     revision: Option<u64>,
     row: ClaimsRow,
 }
@@ -69,30 +69,31 @@ impl Claims {
         self.row.claimed.contains_key(file_name(pack_key))
     }
 
-    /// The row with other claims.
+    /// Returns the write that replaces the claims, on condition that the row is as it was read.
     fn with(&self, claimed: BTreeMap<String, Timestamp>) -> Result<Write> {
         let document = serde_json::to_value(ClaimsRow { format: FORMAT, claimed }).map_err(std::io::Error::from)?;
         Ok(Write::put(keys::claims(self.id), self.condition(), document))
     }
 }
 
-/// The packs that a region holds of a repository, with the claims on others: all that a change which brings packs has to
-/// know of them. Both rows may be read long before the commit, which is conditional on both.
+/// Manifest and claims of a repository: all that a change with packs has to know. Both rows may be read long before the
+/// commit, which is conditional on both.
 #[derive(Clone, Debug)]
 pub struct HeldPacks {
-    /// The packs.
+    /// Packs that the region holds.
     pub manifest: Manifest,
-    /// The revision of the manifest's item; 0 for none yet.
+    /// Revision of the manifest row; 0 if there is none.
     pub revision: u64,
     claims: Claims,
 }
 
 impl Region {
-    /// Reads the manifest and the claims of a repository by one request. `item` is its head, if it has one here; `name`
-    /// is for errors.
+    /// Reads the manifest and the claims of a repository in one request. `item` is the head, if there is one; `name` is
+    /// for errors.
     pub async fn held_packs(&self, id: RepositoryId, item: Option<&HeadItem>, name: &str) -> Result<HeldPacks> {
         let mut rows = self.table.get_many(&[keys::manifest(id), keys::claims(id)]).await?.into_iter();
-        let (row, claims) = (rows.next().flatten(), rows.next().flatten());
+        let row = rows.next().flatten();
+        let claims = rows.next().flatten();
         let (manifest, revision) = match item {
             Some(item) => self.manifest_from(item, row).await?,
             None => Default::default(),
@@ -101,11 +102,12 @@ impl Region {
         Ok(HeldPacks { manifest, revision, claims })
     }
 
-    /// Admits packs to a change: what has to hold of the claims when it is committed, in the same transaction.
+    /// Returns the check of the claims row that the transaction of a change with these packs must include.
     ///
     /// # Errors
-    /// [`RegionError::UploadGone`] when a sweep has claimed one of them, when its upload began so long ago that a sweep
-    /// may have claimed and forgotten it, or when an older one is not there.
+    /// [`RegionError::UploadGone`] if a sweep has claimed one of the packs, if its upload began longer than half a
+    /// recovery window ago (a sweep may have claimed and forgotten it), or if an older one is no longer in the object
+    /// store.
     pub async fn admit_uploads(&self, held: &HeldPacks, repository: &str, packs: &[LivePack]) -> Result<Write> {
         let gone = |pack: &LivePack, reason: String| RegionError::UploadGone {
             repository: repository.into(),
@@ -114,16 +116,17 @@ impl Region {
         };
         let claims = &held.claims;
         if let Some(pack) = packs.iter().find(|pack| claims.has(&pack.key)) {
-            return Err(gone(pack, "a sweep took it for one that a crash had left".into()));
+            return Err(gone(pack, "a sweep has claimed it as abandoned".into()));
         }
-        let (now, limit) = (self.clock.now(), self.recovery_window / 2);
+        let now = self.clock.now();
+        let limit = self.recovery_window / 2;
         let mut older = Vec::new();
         for pack in packs {
             let age =
                 keys::parse_pack(&pack.key).and_then(|(.., nonce)| made_at(nonce)).map(|made| now.duration_since(made));
             match age {
                 Some(age) if age > limit => {
-                    let reason = format!("its upload began {age:#} ago, and a change has to follow within {limit:#}");
+                    let reason = format!("its upload began {age:#} ago, and a change has to name it within {limit:#}");
                     return Err(gone(pack, reason));
                 }
                 Some(age) if age >= SignedDuration::ZERO && age < FRESH && claims.revision.is_none() => {}
@@ -137,12 +140,12 @@ impl Region {
                 }),
             }
         }
-        stream::iter(older).buffer_unordered(LOOKS_IN_FLIGHT).try_collect::<Vec<()>>().await?;
+        stream::iter(older).buffer_unordered(LOOKUPS_IN_FLIGHT).try_collect::<Vec<()>>().await?;
         Ok(Write::check(keys::claims(claims.id), claims.condition()))
     }
 
-    /// Claims packs that no manifest seems to name, and returns those that are claimed now and that none names. `now` is
-    /// the object store's time.
+    /// Claims packs that no manifest seems to name. Returns those that are claimed now and that no manifest names.
+    /// `now` is the object store's time.
     pub(super) async fn claim(
         &self,
         id: RepositoryId,
@@ -162,7 +165,7 @@ impl Region {
         if claimed.len() > claims.row.claimed.len() {
             match self.table.transact(vec![claims.with(claimed)?]).await {
                 Ok(()) => {}
-                // Another sweep is at work here.
+                // Another sweep of this repository came first.
                 Err(TableError::ConditionFailed { .. }) => return Ok(BTreeSet::new()),
                 Err(error) => return Err(error.into()),
             }
@@ -171,7 +174,7 @@ impl Region {
         Ok(packs.into_iter().filter(|pack| !named.contains(pack)).collect())
     }
 
-    /// Keys of the packs of a repository that its manifest names or that were replaced a short while ago.
+    /// Returns the keys of packs that the manifest names or that were replaced within the recovery window.
     pub(super) async fn kept_packs(&self, id: RepositoryId) -> Result<BTreeSet<String>> {
         let mut kept = self.manifest_keys(id).await?;
         let mut query = Query::prefix(keys::repository(id), keys::RETIRED_PREFIX);
@@ -186,9 +189,9 @@ impl Region {
         }
     }
 
-    /// Keys of the packs that a repository's manifest names.
+    /// Returns the keys of packs that the manifest names.
     pub(super) async fn manifest_keys(&self, id: RepositoryId) -> Result<BTreeSet<String>> {
-        // Two keys are read at one moment: no transaction is half seen.
+        // Both rows are read at one moment, so no transaction is half visible.
         let rows = self.table.get_many(&[keys::manifest(id), keys::claims(id)]).await?;
         let Some(Some(item)) = rows.into_iter().next() else { return Ok(BTreeSet::new()) };
         let manifest = Manifest::deserialize(&item.document);
@@ -197,7 +200,7 @@ impl Region {
         Ok(manifest.packs.into_iter().map(|pack| pack.key).collect())
     }
 
-    /// Drops the claims of the whole region that are older than `limit`, a time of the object store. Returns how many.
+    /// Drops claims that are older than `limit`, a time of the object store, in the whole region. Returns their number.
     pub(super) async fn drop_old_claims(&self, limit: Timestamp) -> Result<u64> {
         let mut dropped = 0;
         for shard in 0..keys::SHARDS {
@@ -233,11 +236,13 @@ impl Region {
         if dropped == 0 && !is_empty {
             return Ok(0);
         }
-        let write = match is_empty && self.table.get(&keys::head(id)).await?.is_none() {
-            // Of a repository that never came to be.
-            true => Write::delete(keys::claims(id), claims.condition()),
-            false if dropped == 0 => return Ok(0),
-            false => claims.with(kept)?,
+        let write = if is_empty && self.table.get(&keys::head(id)).await?.is_none() {
+            // The repository was never created.
+            Write::delete(keys::claims(id), claims.condition())
+        } else if dropped == 0 {
+            return Ok(0);
+        } else {
+            claims.with(kept)?
         };
         match self.table.transact(vec![write]).await {
             Ok(()) => Ok(dropped as u64),
@@ -247,12 +252,12 @@ impl Region {
     }
 }
 
-/// The last segment of an object key.
+/// Returns the last segment of an object key.
 fn file_name(key: &str) -> &str {
     key.rsplit_once('/').map_or(key, |(_, name)| name)
 }
 
-/// When an identifier was made, by the clock of the machine that made it: a nonce is a UUIDv7.
+/// Returns the creation time in a nonce (a UUIDv7), by the clock of the machine that made it.
 fn made_at(nonce: &str) -> Option<Timestamp> {
     let (seconds, nanoseconds) = Uuid::try_parse(nonce).ok()?.get_timestamp()?.to_unix();
     Timestamp::new(i64::try_from(seconds).ok()?, i32::try_from(nanoseconds).ok()?).ok()

@@ -1,4 +1,4 @@
-//! Committing: what somebody wants becomes one change, and the change becomes visible.
+//! Commits: a proposal becomes one change, and one conditional write makes the change visible.
 
 use crate::ledger::LedgerError;
 use crate::ledger::advance::{Advance, advance_head, read_head};
@@ -17,56 +17,56 @@ use super::claims::HeldPacks;
 use super::manifest::{LivePack, MAX_PACKS};
 use super::{Region, RegionError, Result, blocking, default_head};
 
-/// How often a commit that lost against another writer is decided again.
+/// Attempts to commit against concurrent writers; each attempt decides again on the newest state.
 pub const MAX_COMMIT_ATTEMPTS: u32 = 16;
 
-/// How often a step is applied to a newer manifest, each time after a consolidation.
+/// Attempts to apply one step to a newer manifest; each failure means that a consolidation or sweep came first.
 pub const MAX_MANIFEST_ATTEMPTS: u32 = 16;
 
-/// How often a snapshot is put into a newer head: each time, a change has come.
+/// Attempts to put a snapshot into the head; each failure means that another change came first.
 const MAX_SNAPSHOT_ATTEMPTS: u32 = 100;
-/// The longest wait between two such attempts.
+/// Longest wait between two attempts to record a snapshot.
 const MAX_SNAPSHOT_WAIT: std::time::Duration = std::time::Duration::from_millis(50);
 
-/// What a change is to do.
+/// Content of a change that is yet to be sealed.
 #[derive(Debug)]
 pub struct Proposal {
-    /// Who wants it.
+    /// User, link or command in whose name the change is made.
     pub actor: String,
-    /// A new name.
+    /// New name, if the change renames the repository.
     pub name: Option<String>,
-    /// A new state.
+    /// New state, if the change sets one.
     pub state: Option<State>,
-    /// A new HEAD.
+    /// New HEAD, if the change sets one.
     pub head: Option<RefValue>,
-    /// Edits of refs.
+    /// Ref edits, sorted by name.
     pub edits: EditSpool,
-    /// How many refs there are afterwards, less how many there were.
+    /// Number of refs created minus number of refs deleted.
     pub refs_added: i64,
-    /// Packs that are durable in this region's object store and come with the change.
+    /// Packs that come with the change; durable in this region's object store.
     pub packs: Vec<LivePack>,
-    /// LFS objects that are held (see [`super::lfs`]) and come with the change.
+    /// LFS objects that come with the change; held by this region (see [`super::lfs`]).
     pub lfs: Vec<LfsObject>,
 }
 
-/// The repository that a proposal is for.
+/// The repository that a proposal applies to.
 #[derive(Clone, Debug)]
 pub enum Subject {
-    /// One that exists, in the state it was decided on.
+    /// An existing repository, at the head on which the proposal was decided.
     Existing(Box<HeadItem>),
-    /// One to be made.
+    /// A repository that the change creates.
     New {
-        /// Its id.
+        /// Fresh id of the repository.
         id: RepositoryId,
-        /// Its name.
+        /// Name of the repository.
         name: String,
-        /// Its object format.
+        /// Object format, SHA-1 or SHA-256.
         format: gix::hash::Kind,
     },
 }
 
 impl Subject {
-    /// The repository's id.
+    /// Returns the id of the repository.
     pub fn id(&self) -> RepositoryId {
         match self {
             Subject::Existing(item) => item.id,
@@ -76,10 +76,11 @@ impl Subject {
 }
 
 impl Region {
-    /// Refuses writes that do not belong here.
+    /// Refuses local writes to replicas, to frozen or deleted repositories, and to regions whose stores were set back.
     pub fn check_writable(&self, item: &HeadItem) -> Result<()> {
         let head = &item.head;
-        let (name, region) = (head.name.clone(), self.name.clone());
+        let name = head.name.clone();
+        let region = self.name.clone();
         self.check_not_set_back(&name)?;
         if head.role == Role::Replica {
             return Err(RegionError::Replica { name, region, primary: head.epoch.region.clone() });
@@ -90,7 +91,7 @@ impl Region {
         Ok(())
     }
 
-    /// Refuses changes where the replicas have some that this region lacks, or where its stores are not those that were
+    /// Refuses changes while replicas have changes that this region lacks, or while the stores are not those that were
     /// opened: a second history would begin.
     fn check_not_set_back(&self, repository: &str) -> Result<()> {
         match self.set_back.clone().or_else(|| self.standing.wrong()) {
@@ -99,19 +100,21 @@ impl Region {
         }
     }
 
-    /// An empty spool for the edits of a change.
+    /// Returns an empty spool for ref edits.
     pub fn edit_spool(&self) -> EditSpool {
         EditSpool::new(self.spool_dir())
     }
 
-    /// The hash of all refs and HEAD that the next change of a repository starts from. Read from the log, once, where
-    /// the last change is of format 1.
+    /// Returns the hash of all refs and HEAD before the next change. If the last change is of format 1, the hash is
+    /// computed once from the log.
     async fn refs_before(&self, item: Option<&HeadItem>) -> Result<Lattice> {
         let Some(item) = item else { return Ok(Lattice::default()) };
         if let RefsHash::Lattice(lattice) = &item.head.refs_hash {
             return Ok(lattice.clone());
         }
-        let (log, id, head) = (self.log(), item.id, item.head.clone());
+        let log = self.log();
+        let id = item.id;
+        let head = item.head.clone();
         let hashed = blocking(move || Ok::<_, RegionError>(hash_refs(&log, id, &head)?)).await;
         hashed.map(|hash| hash.lattice).map_err(|error| error.locate(&self.name, &item.head.name))
     }
@@ -119,7 +122,7 @@ impl Region {
     /// Commits a proposal as one change.
     ///
     /// # Errors
-    /// [`LedgerError::Lost`] when somebody else moved the head first: decide again on the new state.
+    /// [`LedgerError::Lost`] if another writer moved the head first: read the state again and decide again.
     pub async fn commit(&self, subject: &Subject, proposal: Proposal) -> Result<HeadItem> {
         let id = subject.id();
         let before = match subject {
@@ -150,8 +153,8 @@ impl Region {
         Ok(item)
     }
 
-    /// Moves the head and adds packs to the manifest as it is then: where only consolidation or a sweep's claim came
-    /// first, nothing has to be decided or proven again.
+    /// Moves the head and adds packs to the current manifest. If only a consolidation or a sweep's claim came first,
+    /// the step is applied to the newer manifest; nothing is decided or proven again.
     async fn commit_with_packs(
         &self,
         id: RepositoryId,
@@ -162,7 +165,9 @@ impl Region {
     ) -> Result<HeadItem> {
         let mut attempt = 1;
         loop {
-            let (mut after, mut with, mut manifest) = (after.clone(), vec![row.clone()], None);
+            let mut after = after.clone();
+            let mut with = vec![row.clone()];
+            let mut manifest = None;
             if !packs.is_empty() {
                 let held = self.held_packs(id, before.as_ref(), &after.name).await?;
                 with.push(self.admit_uploads(&held, &after.name, packs).await?);
@@ -225,7 +230,7 @@ impl Region {
         blank_head(name, format, Role::Primary, self.name.clone(), self.clock.now())
     }
 
-    /// A change that is too large for its row goes to the object store first.
+    /// Stores a change that exceeds its table row in the object store; smaller ones pass through.
     async fn put_large_body(
         &self,
         id: RepositoryId,
@@ -243,14 +248,15 @@ impl Region {
         .await?;
         let key = keys::large_change(id, sealed.header.seq, sealed.hash);
         match self.objects.put_file(&key, file).await {
-            // Content-addressed: an earlier attempt put the very same bytes.
+            // The key is content-addressed: an earlier attempt stored the same bytes.
             Ok(_) | Err(ObjectError::Exists { .. }) => {}
             Err(error) => return Err(error.into()),
         }
         Ok((sealed, Some(LargeBody { key, crc64 })))
     }
 
-    /// Takes a snapshot of the refs where that pays. Best effort: without one, the next commit tries.
+    /// Takes a snapshot of the refs if the log outweighs the last one. Best effort: after a failure, the next commit
+    /// tries.
     pub async fn maintain_snapshot(&self, item: HeadItem) -> HeadItem {
         if !wants_snapshot(&item.head) {
             return item;
@@ -279,16 +285,16 @@ impl Region {
         let mut now = item.clone();
         for attempt in 1..=MAX_SNAPSHOT_ATTEMPTS {
             let mut after = now.head.clone();
-            // The bytes of the changes since.
+            // Only the bytes of the changes after the snapshot.
             after.log_bytes = now.head.log_bytes.saturating_sub(item.head.log_bytes);
             after.snapshot = Some(snapshot.clone());
             let step = Advance { id: item.id, before: Some(now.clone()), after, manifest: None, with: Vec::new() };
             match advance_head(&*self.table, step).await {
-                Err(LedgerError::Lost { .. }) => self.wait_a_little(attempt, MAX_SNAPSHOT_WAIT).await,
+                Err(LedgerError::Lost { .. }) => self.back_off(attempt, MAX_SNAPSHOT_WAIT).await,
                 done => return Ok(done?),
             }
             match read_head(&*self.table, item.id).await? {
-                // Changes came meanwhile: it is a snapshot of a state on their way.
+                // Changes came meanwhile. The snapshot is of a state on their chain, so it still counts.
                 Some(newer) if newer.head.snapshot == item.head.snapshot && self.leads_to(item, &newer).await? => {
                     now = newer;
                 }
@@ -299,7 +305,7 @@ impl Region {
         Ok(now)
     }
 
-    /// Whether the ledger leads from one state of a repository to another.
+    /// Returns true if the chain that ends at `to` runs through `from`.
     async fn leads_to(&self, from: &HeadItem, to: &HeadItem) -> Result<bool> {
         match read_chain(&*self.table, from.id, from.head.frontier, to.head.frontier).await {
             Ok(_) => Ok(true),
@@ -309,7 +315,7 @@ impl Region {
     }
 }
 
-/// The head of a repository before its first change.
+/// Returns the head of a repository before its first change.
 pub fn blank_head(name: String, format: gix::hash::Kind, role: Role, region: String, now: jiff::Timestamp) -> Head {
     Head {
         name,
@@ -332,8 +338,8 @@ pub fn blank_head(name: String, format: gix::hash::Kind, role: Role, region: Str
     }
 }
 
-/// What a change of this hash and size in bytes does to a head, everywhere it is applied: at its origin and at each
-/// replica. `refs_hash` is that of all refs and HEAD after it.
+/// Applies a change with this hash and size in bytes to a head: at the origin and at each replica alike. `refs_hash` is
+/// the hash of all refs and HEAD after the change.
 pub fn apply_change(
     head: &mut Head,
     header: &ChangeHeader,
@@ -341,6 +347,12 @@ pub fn apply_change(
     refs_hash: RefsHash,
     refs_added: i64,
 ) {
+    assert!(
+        header.prev == head.frontier.hash && header.seq == head.frontier.seq.wrapping_add(1),
+        "change {} extends state {}",
+        header.seq,
+        head.frontier
+    );
     if let Some(name) = &header.name {
         head.name = name.clone();
     }
@@ -368,8 +380,12 @@ fn sorted(objects: &[LfsObject]) -> Vec<LfsObject> {
     objects
 }
 
-/// The manifest with more packs, ready for [`Advance`]; `after` gets its generation.
-/// Refuses packs that lie under the id of another repository: nothing keeps those from being removed there.
+/// Returns the document of the manifest with more packs and the revision that it replaces, ready for [`Advance`], and
+/// sets the generation of `after`.
+///
+/// # Errors
+/// [`RegionError::Full`] if the manifest would list more than [`MAX_PACKS`] packs. [`LedgerError::Internal`] if a
+/// pack's key belongs to another repository, whose sweep would delete the pack.
 pub fn manifest_with(
     id: RepositoryId,
     held: &HeldPacks,
@@ -378,12 +394,13 @@ pub fn manifest_with(
 ) -> Result<(serde_json::Value, u64)> {
     for pack in &packs {
         if keys::parse_pack(&pack.key).is_none_or(|(of, ..)| of != id) {
-            let reason = format!("{} is no pack of repository {id}", pack.key);
+            let reason = format!("{} is not the key of a pack of repository {id}", pack.key);
             return Err(LedgerError::Internal(reason).into());
         }
     }
     let listed = held.manifest.packs.len() as u64;
     let manifest = held.manifest.with(packs);
+    debug_assert!(manifest.generation > held.manifest.generation, "the generation of a manifest rises with each write");
     if manifest.packs.len() > MAX_PACKS {
         return Err(RegionError::Full { repository: after.name.clone(), packs: listed });
     }
@@ -405,7 +422,7 @@ fn write_snapshot(
     let snapshot::Written { out, sha256, mut refs, .. } = writer.finish()?;
     refs.add_head(expected);
     if !refs.is_of(expected) {
-        let reason = "its refs do not have the digest that its head says";
+        let reason = "its refs do not have the digest that its head records";
         return Err(LedgerError::corrupt(format!("{}: {reason}", expected.name)).into());
     }
     let file = out.into_inner().map_err(std::io::IntoInnerError::into_error)?;

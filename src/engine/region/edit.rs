@@ -1,4 +1,4 @@
-//! Making, renaming and deleting repositories: changes like any other.
+//! Creating, renaming and deleting repositories: ordinary changes without packs.
 
 use gix::bstr::ByteSlice as _;
 
@@ -9,19 +9,19 @@ use crate::ledger::head::{HeadItem, RepositoryId, State};
 use gitferry_git::refname::check_repository_name;
 use gitferry_git::refs::{RefName, RefValue};
 
-/// Below this are branches.
+/// Prefix of branch names.
 const BRANCHES: &[u8] = b"refs/heads/";
 /// Most branches that an error names.
 const MAX_NAMED_BRANCHES: usize = 10;
 
 impl Region {
-    /// A repository to be made, under a fresh id.
+    /// Returns the subject for a repository to be created, under a fresh id.
     pub fn new_subject(&self, name: &str, format: gix::hash::Kind) -> Result<Subject> {
         check_repository_name(name)?;
         Ok(Subject::New { id: RepositoryId(self.clock.new_id()), name: name.into(), format })
     }
 
-    /// Makes an empty repository.
+    /// Creates an empty repository.
     pub async fn create(&self, name: &str, format: gix::hash::Kind, actor: &str) -> Result<HeadItem> {
         let subject = self.new_subject(name, format)?;
         if self.find(name).await?.is_some() {
@@ -30,26 +30,26 @@ impl Region {
         self.commit(&subject, self.proposal(actor)).await
     }
 
-    /// Gives a repository another name.
+    /// Renames a repository.
     pub async fn rename(&self, name: &str, new: &str, actor: &str) -> Result<HeadItem> {
         check_repository_name(new)?;
         self.edit(name, actor, |proposal| proposal.name = Some(new.into())).await
     }
 
-    /// Leaves a tombstone, kept for the retention period, and releases the name.
+    /// Deletes a repository: leaves a tombstone for the retention period and releases the name.
     pub async fn delete(&self, name: &str, actor: &str) -> Result<HeadItem> {
         self.edit(name, actor, |proposal| proposal.state = Some(State::Deleted)).await
     }
 
-    /// Lets HEAD name another branch, or an object.
+    /// Points HEAD at a branch or an object.
     pub async fn set_head(&self, name: &str, head: &RefValue, actor: &str) -> Result<HeadItem> {
         self.edit(name, actor, |proposal| proposal.head = Some(head.clone())).await
     }
 
-    /// Lets HEAD name a branch that is there: what a clone checks out. With `unborn`, the branch need not be there yet.
+    /// Points HEAD at a branch, the default of clones. The branch must exist unless `unborn` is set.
     ///
     /// # Errors
-    /// [`RegionError::Refused`] when there is no such branch.
+    /// [`RegionError::Refused`] if the branch does not exist.
     pub async fn set_default_branch(
         &self,
         name: &str,
@@ -62,12 +62,14 @@ impl Region {
         self.edit_if(name, actor, needs, |proposal| proposal.head = Some(head.clone())).await
     }
 
-    /// Refuses a branch that a repository does not have, and names some that it has.
+    /// Refuses a branch that the repository does not have; the error names some that exist.
     pub async fn check_branch(&self, item: &HeadItem, branch: &RefName) -> Result<()> {
-        let (refs, wanted) = (self.refs(item).await?, branch.clone());
-        let looking = move || -> Result<Option<Vec<String>>> {
-            let (mut found, mut others) = (false, Vec::new());
-            // To the end, where the hashes have proven it.
+        let refs = self.refs(item).await?;
+        let wanted = branch.clone();
+        let checking = move || -> Result<Option<Vec<String>>> {
+            let mut found = false;
+            let mut others = Vec::new();
+            // Read to the end: only then is the stream proven by its hashes.
             for entry in refs.open()? {
                 let (name, _) = entry?;
                 found |= name == wanted;
@@ -79,16 +81,14 @@ impl Region {
             }
             Ok((!found).then_some(others))
         };
-        let Some(others) = blocking(looking).await? else { return Ok(()) };
-        let has = match others.is_empty() {
-            true => "it has no branches".to_owned(),
-            false => format!("it has {}", others.join(", ")),
-        };
+        let Some(others) = blocking(checking).await? else { return Ok(()) };
+        let has =
+            if others.is_empty() { "it has no branches".to_owned() } else { format!("it has {}", others.join(", ")) };
         let reason = format!("there is no {branch} in {}; {has}", self.name);
         Err(RegionError::Refused { repository: item.head.name.clone(), reason })
     }
 
-    /// A proposal that changes nothing yet.
+    /// Returns a proposal without any effect, to be filled in.
     pub fn proposal(&self, actor: &str) -> Proposal {
         Proposal {
             actor: actor.into(),
@@ -102,12 +102,12 @@ impl Region {
         }
     }
 
-    /// Commits a small change, decided again on the new state as often as somebody else comes first.
+    /// Commits a small change, deciding again on the new state each time another writer comes first.
     async fn edit(&self, name: &str, actor: &str, change: impl Fn(&mut Proposal)) -> Result<HeadItem> {
         self.edit_if(name, actor, None, change).await
     }
 
-    /// The same for a change that `needs` a branch: each state is checked before the change is made to it.
+    /// Commits like [`Region::edit`], after a check in each state that the branch in `needs` exists.
     async fn edit_if(
         &self,
         name: &str,

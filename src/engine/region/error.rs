@@ -1,4 +1,4 @@
-//! Why something in a region could not be done.
+//! Errors of operations on a region.
 
 use crate::ledger::LedgerError;
 use crate::ledger::head::{RepositoryId, State};
@@ -6,156 +6,158 @@ use gitferry_base::Kind;
 use gitferry_store::objects::ObjectError;
 use gitferry_store::table::TableError;
 
-/// Why something in a region could not be done. Unless it says otherwise, nothing was changed.
+/// An operation on a region failed. Unless a variant says otherwise, nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum RegionError {
-    /// There is no such repository.
+    /// No repository has this name or id.
     #[error("there is no repository {name} in {region}")]
     NoRepository {
-        /// The name (or id) asked for.
+        /// Name or id in the request.
         name: String,
-        /// Where.
+        /// Name of the region.
         region: String,
     },
-    /// The name is taken.
+    /// Another repository has this name.
     #[error("there is a repository {name} in {region} already")]
     NameTaken {
-        /// Which name.
+        /// Requested name.
         name: String,
-        /// Where.
+        /// Name of the region.
         region: String,
     },
-    /// The repository that a request began with no longer has the name that the request named it by.
+    /// The repository of a request no longer has the name that the request used.
     #[error(
-        "{name} in {region} is no longer the repository {id} that this began with: that was deleted, renamed or replaced \
-         meanwhile; nothing was changed; fetch again and see what is there now"
+        "{name} in {region} is no longer repository {id}, with which this request began: it was deleted, renamed or \
+         replaced meanwhile; nothing was changed; fetch to see the repository that has the name now"
     )]
     Replaced {
-        /// The name that the request used.
+        /// Name that the request used.
         name: String,
-        /// Where.
+        /// Name of the region.
         region: String,
-        /// The repository that it stood for.
+        /// Repository that had this name when the request began.
         id: RepositoryId,
     },
-    /// Only replication writes here.
+    /// The repository is a replica; only replication writes it.
     #[error("{name} in {region} is a replica: it is written in {primary}")]
     Replica {
-        /// Which repository.
+        /// Name of the repository.
         name: String,
-        /// Where.
+        /// Name of the region.
         region: String,
-        /// The region that writes it.
+        /// Region that accepts writes for this repository.
         primary: String,
     },
-    /// It takes no changes.
+    /// The repository is frozen or deleted.
     #[error("{name} in {region} is {state} and takes no changes")]
     NotActive {
-        /// Which repository.
+        /// Name of the repository.
         name: String,
-        /// Where.
+        /// Name of the region.
         region: String,
-        /// Its state.
+        /// State that refuses changes.
         state: State,
     },
-    /// A rule forbids it.
+    /// A rule of the repository or region refuses the request.
     #[error("{repository}: {reason}")]
     Refused {
-        /// Which repository.
+        /// Name of the repository.
         repository: String,
-        /// Which rule, and the way out.
+        /// The rule, and the way out.
         reason: String,
     },
-    /// Objects that refs need are not there.
+    /// Objects below refs are missing.
     #[error("{repository}: {}", missing_text(.missing, *.more))]
     MissingObjects {
-        /// Which repository.
+        /// Name of the repository.
         repository: String,
-        /// The first of them, each with what needs it.
+        /// First missing objects, each with the object or ref that needs it.
         missing: Vec<String>,
-        /// Whether there are more than are named.
+        /// True if more objects are missing than are named.
         more: bool,
     },
-    /// The head moved between two reads; read again.
-    #[error("{repository} was changed at the same time")]
+    /// The head or manifest moved between two reads: read both again.
+    #[error("{repository} was changed by other writers at the same time; nothing was written, try again")]
     Moved {
-        /// Which repository.
+        /// Name of the repository.
         repository: String,
     },
-    /// A pack that was uploaded for a change cannot be named by it any more.
-    #[error("{repository}: its upload {key} is of no use any more: {reason}; nothing was changed, upload it again")]
+    /// A pack that was uploaded for a change was, or may be, removed before the commit: upload it again.
+    #[error(
+        "{repository}: its upload {key} can no longer be committed: {reason}; nothing was changed, upload it again"
+    )]
     UploadGone {
-        /// Which repository.
+        /// Name of the repository.
         repository: String,
-        /// The key of the pack.
+        /// Object key of the pack.
         key: String,
-        /// Why.
+        /// Evidence that the upload cannot be used.
         reason: String,
     },
-    /// Its manifest lists as many packs as it can; nothing was changed.
+    /// The manifest lists the maximum number of packs; consolidation makes room.
     #[error("{repository} has {packs} packs, which consolidation has yet to merge; try again in a minute")]
     Full {
-        /// Which repository.
+        /// Name of the repository.
         repository: String,
-        /// How many packs it has.
+        /// Number of listed packs.
         packs: u64,
     },
-    /// A store does not keep a promise that correctness rests on.
-    #[error("the store {store} must not be used: {reason}; use one that keeps preconditions, as S3 and DynamoDB do")]
+    /// A store ignores preconditions or lacks object times, on which correctness rests.
+    #[error("the store {store} must not be used: {reason}; use one that honours preconditions, as S3 and DynamoDB do")]
     BrokenPromise {
-        /// Which store.
+        /// Name of the store.
         store: String,
-        /// What it did.
+        /// Observed violation.
         reason: String,
     },
-    /// A store of the region is missing, empty, of another region, or was set back.
+    /// A store of the region is missing, empty, of another region, or was set back to an older state.
     #[error("region {region} cannot be used: {reason}")]
     WrongStore {
-        /// Which region.
+        /// Name of the region.
         region: String,
-        /// What is wrong, and what to do.
+        /// The mismatch, and the way out.
         reason: String,
     },
-    /// Stored state is not what it should be.
+    /// Stored state violates an invariant or cannot be parsed.
     #[error("{repository} in {region} is damaged: {reason}")]
     Corrupt {
-        /// Which repository.
+        /// Name of the repository.
         repository: String,
-        /// Where.
+        /// Name of the region.
         region: String,
-        /// What is wrong.
+        /// The damage.
         reason: String,
     },
-    /// A pack that the manifest names is missing or damaged.
+    /// A pack in the manifest is missing or damaged.
     #[error(transparent)]
     BadPack(Box<BadPack>),
-    /// A name that is not allowed.
+    /// The name breaks Git's or gitferry's naming rules.
     #[error(transparent)]
     Name(#[from] gitferry_git::refname::NameError),
-    /// The ledger failed.
+    /// Reading or advancing the ledger failed.
     #[error(transparent)]
     Ledger(#[from] LedgerError),
-    /// The table failed.
+    /// A table request failed.
     #[error(transparent)]
     Table(#[from] TableError),
-    /// The object store failed.
+    /// An object store request failed.
     #[error(transparent)]
     Objects(#[from] ObjectError),
-    /// A local repository cannot be imported.
+    /// The local source repository cannot be imported.
     #[error(transparent)]
     Source(#[from] gitferry_git::local::SourceError),
-    /// An export failed.
+    /// Writing an exported repository failed.
     #[error(transparent)]
     Export(#[from] gitferry_git::local::ExportError),
-    /// A pack is not what it should be.
+    /// A pack failed its checks.
     #[error(transparent)]
     Pack(#[from] gitferry_git::pack::PackError),
-    /// A local file failed.
+    /// A temporary or local file failed.
     #[error("a temporary or local file failed: {0}")]
     Io(#[from] std::io::Error),
 }
 
-/// A pack that cannot be used.
+/// A pack of a manifest that is missing or damaged.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{repository} in {region}: pack {key} is {}: {reason}; `gitferry repair {repository} --region {region} --from \
@@ -163,13 +165,13 @@ pub enum RegionError {
     if *.missing { "missing" } else { "damaged" }
 )]
 pub struct BadPack {
-    /// The repository.
+    /// Name of the repository.
     pub repository: String,
-    /// The region.
+    /// Name of the region.
     pub region: String,
-    /// The key of the pack in the region's object store.
+    /// Object key of the pack.
     pub key: String,
-    /// The pack or its index is not there at all.
+    /// True if the pack or its index is absent; false if it is damaged.
     pub missing: bool,
     /// The damage.
     pub reason: String,
@@ -181,12 +183,12 @@ fn missing_text(missing: &[String], more: bool) -> String {
 }
 
 impl RegionError {
-    /// Damage in what a region keeps of a repository.
+    /// Reports damage in the stored state of a repository.
     pub fn corrupt(region: &str, repository: &str, reason: impl Into<String>) -> Self {
         RegionError::Corrupt { repository: repository.into(), region: region.into(), reason: reason.into() }
     }
 
-    /// Says which repository's ledger is damaged, and where.
+    /// Adds repository and region to an error about a damaged ledger.
     pub fn locate(self, region: &str, repository: &str) -> Self {
         match self {
             RegionError::Ledger(LedgerError::Corrupt(reason)) => RegionError::corrupt(region, repository, reason),
@@ -194,7 +196,7 @@ impl RegionError {
         }
     }
 
-    /// Whether a change that failed so neither is visible nor can become so; see
+    /// Returns true if the failed change neither is visible nor can become visible; see
     /// [`LedgerError::proves_nothing_happened`].
     pub fn proves_nothing_happened(&self) -> bool {
         match self {
@@ -223,7 +225,7 @@ impl RegionError {
         }
     }
 
-    /// What the caller should do.
+    /// Returns the class of the error, from which exit codes, HTTP status and retries follow.
     pub fn kind(&self) -> Kind {
         match self {
             RegionError::NoRepository { .. } => Kind::NotFound,

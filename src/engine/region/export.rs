@@ -1,4 +1,4 @@
-//! Exporting a repository as a bare one that plain Git opens.
+//! Export of a repository as a bare one that plain Git opens.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -7,29 +7,31 @@ use std::path::Path;
 use super::{Region, RegionError, Result, blocking};
 use gitferry_git::local::BareRepository;
 
-/// What an export wrote.
+/// Counts of an export.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct Exported {
-    /// Refs.
+    /// Exported refs.
     pub refs: u64,
-    /// Packs.
+    /// Exported packs.
     pub packs: u64,
-    /// LFS objects.
+    /// Exported LFS objects.
     pub lfs_objects: u64,
-    /// Bytes of packs, indexes and LFS objects.
+    /// Size of packs, indexes and LFS objects in bytes.
     pub bytes: u64,
 }
 
 impl Region {
-    /// Writes a bare repository to `dir`, which must be absent or empty. It appears there whole or not at
-    /// all; all bytes are compared with what was recorded of them.
+    /// Writes a bare repository to `dir`, which must be absent or empty. The repository appears there whole or not at
+    /// all; all bytes are compared with their recorded checksums.
     pub async fn export(&self, name: &str, dir: &Path) -> Result<Exported> {
         let item = self.get(name).await?;
         let (manifest, _) = self.manifest(&item).await?;
         let local = self.local_packs(&manifest.packs).await?;
         self.prove_bytes(&local.packs).await?;
         let refs = self.refs(&item).await?;
-        let (dir, format, head) = (dir.to_owned(), item.head.format, item.head.head.clone());
+        let dir = dir.to_owned();
+        let format = item.head.format;
+        let head = item.head.head.clone();
         let located = |error: RegionError| error.locate(&self.name, &item.head.name);
         let packs = manifest.packs.len() as u64;
         let filled = blocking(move || {

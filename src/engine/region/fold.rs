@@ -1,8 +1,8 @@
-//! Folding changes into a head: each is read in full, its hash and its place checked, and what it does
-//! to the hash of all refs compared with what it says it does.
+//! Folding changes into a head: each change is read in full, its hash and place are checked, and its effect on the hash
+//! of all refs is compared with the digest that it records.
 //!
-//! A change of format 2 behind one of format 1 brings the hash that cannot be forged: each region computes it from the
-//! refs that it holds itself, and the change fits only if its author came to the same.
+//! The first change of format 2 behind one of format 1 introduces the hash that cannot be forged: each region computes
+//! it from its own refs, and the change fits only if its author computed the same.
 
 #[cfg(test)]
 mod tests;
@@ -19,51 +19,51 @@ use crate::ledger::refs::hash_refs;
 use gitferry_git::lfs::LfsOid;
 use gitferry_git::refs::RefValue;
 
-/// What a chain of changes makes of a head.
+/// Result of folding a chain of changes.
 #[derive(Debug)]
 pub struct Folded {
-    /// The head after the last change.
+    /// Head after the last change.
     pub head: Head,
-    /// All packs that came with the changes, in order.
+    /// Packs that came with the changes, in order.
     pub packs: Vec<ChangePack>,
-    /// All LFS objects that the changes name.
+    /// LFS objects that the changes name.
     pub lfs: BTreeMap<LfsOid, LfsObject>,
-    /// Ref edits in all.
+    /// Number of ref edits in all changes.
     pub edits: u64,
-    /// The hash of all refs and HEAD after the last change, which cannot be forged. `None` where the changes began
-    /// behind a head that does not have it, and none of them brought it.
+    /// Lattice hash of all refs and HEAD after the last change. `None` if the fold began at a head with an XOR hash and
+    /// none of the changes is of format 2.
     pub refs: Option<Lattice>,
 }
 
-/// The state that changes are folded onto.
+/// State onto which changes are folded.
 #[derive(Clone, Copy, Debug)]
 pub struct Before<'a> {
-    /// The head.
+    /// Head of the state.
     pub head: &'a Head,
-    /// Where its refs are read, if they have to be.
+    /// Log from which the refs of the state are read, if needed.
     pub log: &'a Log,
 }
 
-/// Why changes do not fold.
+/// Folding a chain of changes failed.
 #[derive(Debug, thiserror::Error)]
 pub enum FoldError {
     /// A change does not fit the state before it.
     #[error("change {seq} does not fit the state before it: {reason}")]
     Misfit {
-        /// Its number.
+        /// Sequence number of the change.
         seq: u64,
-        /// Why.
+        /// The rule that the change breaks.
         reason: String,
     },
-    /// It could not be read.
+    /// A change could not be read.
     #[error(transparent)]
     Ledger(LedgerError),
-    /// The refs that the changes are folded onto could not be read.
+    /// The refs of the state before could not be read.
     #[error(transparent)]
     Before(LedgerError),
 }
 
-/// Folds `rows`, read from `log`, onto `before`; onto nothing without it. Blocking.
+/// Folds `rows`, read from `log`, onto `before`, or onto an empty ledger if `before` is `None`. Blocking.
 pub fn fold(log: &Log, id: RepositoryId, before: Option<Before<'_>>, rows: &[ChangeRow]) -> Result<Folded, FoldError> {
     let mut folder = Folder::new(id, before);
     for row in rows {
@@ -84,7 +84,7 @@ pub fn fold(log: &Log, id: RepositoryId, before: Option<Before<'_>>, rows: &[Cha
     }
 }
 
-/// What a change's edits amount to.
+/// Sum of a change's ref edits.
 #[derive(Default)]
 struct Effect {
     refs: HashedRefs,
@@ -99,7 +99,7 @@ struct Folder<'a> {
     packs: Vec<ChangePack>,
     lfs: BTreeMap<LfsOid, LfsObject>,
     edits: u64,
-    /// The hash of all refs if it `is_whole`, else of the edits so far.
+    /// Hash of all refs if `is_whole`, otherwise of the edits so far.
     refs: Lattice,
     is_whole: bool,
 }
@@ -123,7 +123,7 @@ impl<'a> Folder<'a> {
         step.map_err(|reason| FoldError::Misfit { seq: row.facts.seq, reason })
     }
 
-    /// Adds the refs that the changes are folded onto.
+    /// Adds the refs of the state before the changes.
     fn read_before(&mut self) -> Result<(), FoldError> {
         if let Some(Before { head, log }) = self.before {
             let hash = hash_refs(log, self.id, head).map_err(FoldError::Before)?;
@@ -150,7 +150,7 @@ impl<'a> Folder<'a> {
         let mut refs = effect.refs;
         if let Some(edit) = &header.head {
             if edit.old.as_ref() != old_head {
-                return Err("it edits a HEAD that is not the one here".into());
+                return Err("the old value of HEAD is not that of the state before".into());
             }
             refs.edit(b"HEAD", edit.old.as_ref(), Some(&edit.new));
         }
@@ -169,7 +169,8 @@ impl<'a> Folder<'a> {
         Ok(())
     }
 
-    /// The hash of all refs after edits, of the kind that the change says, if it is what the change says.
+    /// Returns the hash of all refs after `edits`, of the kind of the recorded digest. Fails if it differs from the
+    /// recorded digest.
     fn refs_after(&self, before: &RefsHash, edits: &HashedRefs, said: RefsDigest) -> Result<RefsHash, String> {
         let after = match (before, said) {
             (RefsHash::Xor(xor), RefsDigest::Xor(_)) => {
@@ -187,7 +188,7 @@ impl<'a> Folder<'a> {
     }
 }
 
-/// The head that a first change starts from.
+/// Returns the head from which a first change starts.
 fn first_head(header: &ChangeHeader) -> Result<Head, String> {
     let (Some(name), Some(format), Some(_)) = (&header.name, header.format, &header.head) else {
         return Err("a first change sets name, object format and HEAD".into());

@@ -1,9 +1,9 @@
-//! The identity of a region: which stores belong together, and that neither was lost, swapped or set back.
+//! The identity of a region: which stores belong together, and proof that neither was lost, swapped or set back.
 //!
 //! `gitferry region init` writes one document into both stores. Every start reads both: a store that is missing, empty,
-//! of another region or older than the other is an error that says which, never an empty region. While a process
-//! writes, it raises a mark in the table and then in the object store now and then: an object store with a higher mark
-//! than its table shows that the table was set back (`docs/decisions/0019-identities-and-formats.md`).
+//! of another region or older than the other is an error that names the store, never an empty region. A writing process
+//! raises a mark from time to time, first in the table, then in the object store: an object store with a higher mark
+//! than its table proves that the table was set back (`docs/decisions/0019-identities-and-formats.md`).
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -17,38 +17,38 @@ use crate::ledger::keys;
 use gitferry_store::objects::{MAX_LIST_KEYS, ObjectError};
 use gitferry_store::table::{Condition, Item, Key, Query, Write};
 
-/// The newest format of identities that this build reads, and the one that it writes.
+/// Format version of identities: the newest that this build reads, and the one that it writes.
 const FORMAT: u64 = 1;
-/// Object key of the identity. No key of a repository starts so.
+/// Object key of the identity. Keys of repositories never begin with it.
 const IDENTITY: &str = "identity";
-/// What the object keys of marks start with.
+/// Prefix of the object keys of marks.
 const MARKS: &str = "marks/";
-/// No identity is longer, in bytes.
+/// Longest identity, in bytes.
 const MAX_IDENTITY_BYTES: u64 = 4 * 1024;
-/// Most repositories that are looked at to tell whether a table without an identity names packs.
-const MAX_LOOKED_AT: usize = 1_000;
+/// Most repositories that are examined for packs in a table without an identity.
+const MAX_EXAMINED: usize = 1_000;
 
-/// What both stores of a region say of themselves.
+/// Identity document in both stores of a region.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
-    /// The format of this document.
+    /// Format version of this document.
     format: u64,
-    /// Made at random with the region: another region of the same name has another one.
+    /// Random id of this installation; another region of the same name has another one.
     installation: Uuid,
-    /// The region's name.
+    /// Name of the region.
     region: String,
 }
 
-/// What is known of a region's stores.
+/// Condition of a region's stores.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Found {
-    /// They are this region.
+    /// Both stores have the identity of this region.
     Region(Identity),
-    /// They hold repositories of a build that wrote no identities.
+    /// Both stores hold repositories of a build that wrote no identities.
     Unidentified,
-    /// Both are there and empty.
+    /// Both stores are reachable and empty.
     Empty,
-    /// Making the region ended half-way: the object store has its identity, and nothing else is there.
+    /// `region init` was interrupted: the object store has the identity, and both stores are otherwise empty.
     HalfMade(Identity),
 }
 
@@ -65,10 +65,10 @@ fn mark_of(row: Option<&Item>) -> u64 {
 }
 
 impl Region {
-    /// Looks at both stores.
+    /// Examines both stores.
     ///
     /// # Errors
-    /// [`RegionError::WrongStore`] where one is missing its content, is of another region, or is older than the other.
+    /// [`RegionError::WrongStore`] if a store lost its content, is of another region, or is older than the other.
     pub async fn examine_stores(&self) -> Result<Found> {
         let row = self.table.get(&identity_key()).await?;
         let in_table = row.map(|row| self.parse(row.document, "table")).transpose()?;
@@ -83,23 +83,21 @@ impl Region {
             (Some(_), None) => Err(self.objects_lack_identity()),
             (None, Some(identity)) => {
                 self.check_name(&identity)?;
-                match self.table_holds_data().await? || self.objects_hold_data().await? || self.newest_mark().await? > 0
-                {
-                    true => Err(self.table_lacks_identity()),
-                    false => Ok(Found::HalfMade(identity)),
-                }
+                let is_in_use =
+                    self.table_holds_data().await? || self.objects_hold_data().await? || self.newest_mark().await? > 0;
+                if is_in_use { Err(self.table_lacks_identity()) } else { Ok(Found::HalfMade(identity)) }
             }
             (None, None) => self.examine_unidentified().await,
         }
     }
 
-    /// Compares the stores of an open region with each other, and with what they were when this process looked last:
-    /// one read of each.
+    /// Compares the stores of an open region with each other and with their last observed state. Reads each store once.
     pub(super) async fn compare_stores(&self, seen: &Seen) -> Result<Seen> {
-        // In this order: a mark is raised in the table first.
+        // Object store first: a mark is raised in the table first, so a race cannot make the table look older.
         let in_objects = self.identity_of_objects().await?;
         let mut rows = self.table.get_many(&[identity_key(), mark_key()]).await?.into_iter();
-        let (row, mark) = (rows.next().flatten(), mark_of(rows.next().flatten().as_ref()));
+        let row = rows.next().flatten();
+        let mark = mark_of(rows.next().flatten().as_ref());
         let in_table = row.map(|row| self.parse(row.document, "table")).transpose()?;
         let identity = match (in_table, in_objects) {
             (Some(identity), Some(other)) if identity == other => Some(identity),
@@ -109,7 +107,7 @@ impl Region {
             (None, None) if seen.identity.is_some() => {
                 return Err(self.wrong("both its stores are empty, and had an identity when this process opened them"));
             }
-            // Stores of a build without identities.
+            // The stores are of a build without identities.
             (None, None) => None,
         };
         if let Some(identity) = &identity {
@@ -141,7 +139,7 @@ impl Region {
         }
     }
 
-    /// That the stores are this region, or of a build without identities: to read them.
+    /// Checks, before reading, that the stores are this region or of a build without identities.
     pub async fn check_identity(&self) -> Result<()> {
         match self.examine_stores().await? {
             Found::Region(_) | Found::Unidentified => Ok(()),
@@ -149,7 +147,7 @@ impl Region {
         }
     }
 
-    /// The same, to write them: stores of a build without identities get one.
+    /// Checks, before writing, that the stores are this region, and gives an identity to stores of a build without one.
     pub async fn adopt_identity(&self) -> Result<()> {
         match self.examine_stores().await? {
             Found::Region(_) => Ok(()),
@@ -163,7 +161,7 @@ impl Region {
         }
     }
 
-    /// Makes the region in empty stores; where it is there already, nothing changes. Whether it was made.
+    /// Creates the region in empty stores. Returns false if it exists already; nothing is changed then.
     pub async fn make_identity(&self) -> Result<bool> {
         match self.examine_stores().await? {
             Found::Region(_) => Ok(false),
@@ -172,7 +170,7 @@ impl Region {
         }
     }
 
-    /// Writes the object store's first: an identity in the table promises that both have it.
+    /// Writes the identity, first to the object store: an identity in the table proves that both stores have it.
     async fn write_identity(&self, half_made: Option<Identity>) -> Result<Identity> {
         let identity = match half_made {
             Some(identity) => identity,
@@ -182,7 +180,7 @@ impl Region {
                 let text = serde_json::to_vec(&identity).map_err(std::io::Error::from)?;
                 match self.objects.put(IDENTITY, Bytes::from(text)).await {
                     Ok(_) => identity,
-                    // Another process was faster: it is that one's region.
+                    // Another process was faster: its identity counts.
                     Err(ObjectError::Exists { .. }) => self.identity_of_objects().await?.unwrap_or(identity),
                     Err(error) => return Err(error.into()),
                 }
@@ -193,7 +191,7 @@ impl Region {
         Ok(identity)
     }
 
-    /// Raises the mark that proves how far the table has come, first in the table.
+    /// Raises the mark in the table, then in the object store.
     pub async fn raise_mark(&self) -> Result<()> {
         self.check_mark().await?;
         let row = self.table.get(&mark_key()).await?;
@@ -202,7 +200,7 @@ impl Region {
         self.set_mark(condition, next).await
     }
 
-    /// Takes the table as it is, although the object store has seen a later one: a person has decided so.
+    /// Accepts a table that is older than the object store's mark, on an operator's request.
     pub async fn accept_table(&self) -> Result<()> {
         let next = self.newest_mark().await?.saturating_add(1);
         self.set_mark(Condition::Any, next).await
@@ -212,7 +210,7 @@ impl Region {
         let write = Write::put(mark_key(), condition, json!({ "mark": mark }));
         match self.table.transact(vec![write]).await {
             Ok(()) => {}
-            // Another process raises it.
+            // Another process raises the mark.
             Err(gitferry_store::table::TableError::ConditionFailed { .. }) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
@@ -234,7 +232,8 @@ impl Region {
         Ok(marks.max().unwrap_or(0))
     }
 
-    /// A mark is raised in the table first: what is read in this order is never the wrong way round by a race.
+    /// Checks that the table is not older than the object store's mark. The mark is raised in the table first, so
+    /// reading the object store first excludes a false alarm by a race.
     async fn check_mark(&self) -> Result<()> {
         let in_objects = self.newest_mark().await?;
         let in_table = mark_of(self.table.get(&mark_key()).await?.as_ref());
@@ -300,7 +299,7 @@ impl Region {
         if identity.region == self.name {
             return Ok(());
         }
-        Err(self.wrong(format!("its stores are those of region {}: gitferry.toml calls them wrong", identity.region)))
+        Err(self.wrong(format!("its stores are those of region {}; correct gitferry.toml", identity.region)))
     }
 
     async fn table_holds_data(&self) -> Result<bool> {
@@ -318,10 +317,10 @@ impl Region {
         Ok(!self.objects.list(keys::OBJECTS_PREFIX, None, 1).await?.objects.is_empty())
     }
 
-    /// Whether any of the first repositories has packs or a snapshot.
+    /// Returns true if any of the first [`MAX_EXAMINED`] repositories has packs or a snapshot.
     async fn table_names_packs(&self) -> Result<bool> {
         let mut ids = self.list().await?;
-        ids.truncate(MAX_LOOKED_AT);
+        ids.truncate(MAX_EXAMINED);
         let heads = read_heads(&*self.table, &ids).await?;
         let mut heads = heads.into_iter().filter_map(|head| head.ok().flatten());
         Ok(heads.any(|item| item.head.manifest > 0 || item.head.snapshot.is_some()))

@@ -1,4 +1,4 @@
-//! Packs as local files: where they lie, or from the cache for stores that are not local.
+//! Packs as local files: in place, or from the cache for stores on other machines.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -18,15 +18,15 @@ use gitferry_store::objects::ObjectError;
 /// A pack and its index as local files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LocalPack {
-    /// The pack.
+    /// Path of the pack.
     pub pack: PathBuf,
-    /// Its index.
+    /// Path of the index.
     pub index: PathBuf,
-    /// What the manifest says of it.
+    /// Entry of the pack in the manifest.
     pub live: LivePack,
 }
 
-/// The live packs of a repository as local files. They are sure to stay only until this is dropped.
+/// The live packs of a repository as local files. The files are sure to exist until this is dropped.
 #[derive(Debug)]
 pub struct LocalPacks {
     /// In the order of the manifest.
@@ -36,17 +36,17 @@ pub struct LocalPacks {
 }
 
 impl Region {
-    /// Makes packs readable as files: where they lie, or in the cache.
+    /// Makes packs readable as files: in place, or in the cache.
     ///
     /// # Errors
-    /// [`RegionError::Moved`] when one of them is gone because it was replaced: read the manifest again.
+    /// [`RegionError::Moved`] if a pack was replaced and removed meanwhile: read the manifest again.
     pub async fn local_packs(&self, packs: &[LivePack]) -> Result<LocalPacks> {
         self.local_packs_after(packs, None).await
     }
 
-    /// [`Region::local_packs`] that looks only after those which are not `known` as files already.
+    /// Makes packs readable like [`Region::local_packs`], reusing files that are `known` already.
     pub async fn local_packs_after(&self, packs: &[LivePack], known: Option<&LocalPacks>) -> Result<LocalPacks> {
-        if let Some(local) = self.where_they_lie(packs) {
+        if let Some(local) = self.in_place(packs) {
             self.check_in_place(&local).await?;
             return Ok(LocalPacks { packs: local, pinned: Vec::new(), _copies: None });
         }
@@ -76,9 +76,9 @@ impl Region {
         Ok(LocalPacks { packs: local.collect(), pinned, _copies: None })
     }
 
-    /// The bytes that the store has now, past any cache, unchecked: for who checks them in full.
+    /// Returns the current bytes of the store, past any cache and unchecked, for callers that check them in full.
     pub async fn stored_packs(&self, packs: &[LivePack]) -> Result<LocalPacks> {
-        if let Some(local) = self.where_they_lie(packs) {
+        if let Some(local) = self.in_place(packs) {
             return Ok(LocalPacks { packs: local, pinned: Vec::new(), _copies: None });
         }
         let copies = tempfile::TempDir::new_in(self.spool_dir())?;
@@ -91,7 +91,7 @@ impl Region {
         Ok(LocalPacks { packs: local, pinned: Vec::new(), _copies: Some(copies) })
     }
 
-    fn where_they_lie(&self, packs: &[LivePack]) -> Option<Vec<LocalPack>> {
+    fn in_place(&self, packs: &[LivePack]) -> Option<Vec<LocalPack>> {
         let here = packs.iter().map(|live| {
             let pack = self.objects.local_path(&live.key)?;
             let index = self.objects.local_path(&keys::index_of(&live.key))?;
@@ -107,7 +107,7 @@ impl Region {
         }
     }
 
-    /// Says which repository and pack a failure of the store is about, where the pack is to blame.
+    /// Names repository and pack in an error of the store, if the pack is at fault.
     async fn explain_store(&self, live: &LivePack, error: ObjectError) -> RegionError {
         match error {
             ObjectError::NotFound { .. } => self.explain(live, Problem::Missing(error.to_string())).await,
@@ -117,7 +117,8 @@ impl Region {
     }
 
     async fn fetch_pack(&self, local: LocalPack) -> Result<LocalPack> {
-        let (live, memory) = (&local.live, self.cache.memory());
+        let live = &local.live;
+        let memory = self.cache.memory();
         let index_key = keys::index_of(&live.key);
         let fetched = futures::join!(
             fetch(&*self.objects, &live.key, live.bytes, &local.pack, memory),
@@ -129,14 +130,17 @@ impl Region {
         }
     }
 
-    /// Why a pack of a manifest cannot be used: retired since that was read, unless the manifest still names it.
+    /// Explains why a pack of a manifest cannot be used: replaced since the manifest was read, or bad if the manifest
+    /// still names it.
     pub(super) async fn explain(&self, live: &LivePack, problem: Problem) -> RegionError {
         let (missing, reason) = match problem {
             Problem::Missing(reason) => (true, reason),
             Problem::Damaged(reason) => (false, reason),
         };
         let bad = |name: &str| {
-            let (repository, region, key) = (name.into(), self.name.clone(), live.key.clone());
+            let repository = name.into();
+            let region = self.name.clone();
+            let key = live.key.clone();
             RegionError::BadPack(Box::new(BadPack { repository, region, key, missing, reason }))
         };
         let Some((id, ..)) = keys::parse_pack(&live.key) else { return bad(&live.key) };

@@ -1,34 +1,37 @@
-//! Rows without which a repository can be neither found nor written. Their absence must not be taken for a repository that
-//! never was, nor for a race that another writer has won.
+//! Rows without which a repository can be neither found nor written. The loss of such a row must not pass for a
+//! repository that never existed, or for a race that another writer won.
 
 use super::{Region, RegionError, Result};
 use crate::ledger::advance::read_head;
 use crate::ledger::head::{HeadItem, RepositoryId};
 use crate::ledger::keys;
-use crate::ledger::log::LOOK_AGAIN_AFTER;
+use crate::ledger::log::REREAD_PAUSES;
 use gitferry_store::table::Key;
 
 impl Region {
-    /// Looks for lost rows of a repository, called `name` elsewhere, that would refuse every write to it.
+    /// Looks for lost rows that would make every write to a repository fail. `name` is the name of the repository
+    /// elsewhere. Takes at least two requests.
     ///
     /// # Errors
-    /// [`RegionError::Corrupt`] names the row. Two requests at least.
+    /// [`RegionError::Corrupt`] names the lost row.
     pub async fn check_rows(&self, id: RepositoryId, name: &str) -> Result<()> {
         let head = read_head(&*self.table, id).await?.map(|item| item.head);
         let held = head.as_ref().filter(|head| head.named).map_or(name, |head| head.name.as_str());
         let wanted = [keys::head(id), keys::listing(id), keys::manifest(id), keys::name(held)];
         let rows: Vec<bool> = self.table.get_many(&wanted).await?.iter().map(Option::is_some).collect();
-        let [has_head, is_listed, has_manifest, has_name] = rows[..] else { return Ok(()) };
+        let [has_head, is_listed, has_manifest, has_name] = rows[..] else {
+            unreachable!("a table returns an entry for each key")
+        };
         match head {
             None if !has_head && is_listed => {
                 Err(self.lost_row(id, name, &keys::head(id), "it is listed, but its head is missing"))
             }
-            // A name's row changes only together with its holder's head.
+            // The name row changes only in one transaction with the head of its holder.
             Some(head) if head.named && !has_name && !self.has_moved(id, &head.name).await? => Err(self.lost_row(
                 id,
                 name,
                 &keys::name(&head.name),
-                "its head holds a name of which the row is missing",
+                "its head holds a name, but the row of that name is missing",
             )),
             Some(head) if head.manifest > 0 && !has_manifest => {
                 Err(self.lost_row(id, name, &keys::manifest(id), "its manifest is missing"))
@@ -37,17 +40,17 @@ impl Region {
         }
     }
 
-    /// Whether a repository no longer holds a name.
+    /// Returns true if a repository no longer holds a name.
     async fn has_moved(&self, id: RepositoryId, name: &str) -> Result<bool> {
         let item = read_head(&*self.table, id).await?;
         Ok(item.is_none_or(|item| !item.head.named || item.head.name != name))
     }
 
-    /// A head that the row of a name leads to. Heads are never deleted: one that is still not there after a while is
-    /// damage.
+    /// Reads the head to which a name row points. Heads are never deleted: a head that stays absent after several reads
+    /// is damage.
     pub(super) async fn head_behind_name(&self, id: RepositoryId, name: &str) -> Result<HeadItem> {
         let mut found = read_head(&*self.table, id).await?;
-        for pause in LOOK_AGAIN_AFTER {
+        for pause in REREAD_PAUSES {
             if let Some(item) = found {
                 return Ok(item);
             }

@@ -1,4 +1,4 @@
-//! The manifest: the packs live in a region for a repository.
+//! The manifest: the packs that a region holds for a repository.
 
 use std::collections::HashSet;
 
@@ -7,45 +7,45 @@ use serde::{Deserialize, Serialize};
 use crate::ledger::change::ChangePack;
 use gitferry_store::objects::Crc64;
 
-/// Most packs that a manifest lists: its row stays below the limit of a table ([`gitferry_store::table::MAX_ITEM_BYTES`]) with
-/// the longest ids. Consolidation begins long before.
+/// Most packs in a manifest. With the longest ids, the row stays below the table's item limit
+/// ([`gitferry_store::table::MAX_ITEM_BYTES`]). Consolidation begins long before.
 pub const MAX_PACKS: usize = 900;
 
-/// The document of a manifest.
+/// Document of the manifest row.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
-    /// Raised by one with every change of it. The head names the one of its own last change with packs: this one, or
-    /// an earlier one whose objects are all here, too.
+    /// Number of this version; each write raises it by one. The head names the generation of its own last change with
+    /// packs: this one, or an earlier one whose objects are all here, too.
     pub generation: u64,
-    /// The packs.
+    /// Entries of all packs, live ones and those kept for retention.
     pub packs: Vec<LivePack>,
 }
 
-/// What a pack's objects are kept for.
+/// Purpose for which a pack is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PackClass {
-    /// Reachable objects; served.
+    /// Holds reachable objects; served to clients.
     Live,
-    /// Objects kept only for history; never served.
+    /// Holds objects for history only; never served.
     Retention,
 }
 
-/// One pack in a region.
+/// One pack and its index in a region.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LivePack {
-    /// Object key of the pack; the index lies beside it.
+    /// Object key of the pack; [`crate::ledger::keys::index_of`] gives that of the index.
     pub key: String,
-    /// What it is kept for.
+    /// Purpose for which the pack is kept.
     pub class: PackClass,
-    /// The checksum in its trailer.
+    /// Checksum in the pack's trailer.
     #[serde(with = "gitferry_base::text")]
     pub id: gix::ObjectId,
-    /// Size in bytes.
+    /// Size of the pack in bytes.
     pub bytes: u64,
-    /// Number of objects.
+    /// Number of objects in the pack.
     pub objects: u32,
-    /// CRC-64/NVME, in hex.
+    /// CRC-64/NVME of the pack, in hex.
     #[serde(with = "gitferry_base::text")]
     pub crc64: Crc64,
     /// Size of the index in bytes.
@@ -58,7 +58,7 @@ pub struct LivePack {
 }
 
 impl LivePack {
-    /// A pack that came with a change, under the key that it has in this region.
+    /// Returns the entry for a pack of a change, stored under `key` in this region.
     pub fn from_change(pack: &ChangePack, key: String) -> Self {
         LivePack {
             key,
@@ -73,7 +73,7 @@ impl LivePack {
         }
     }
 
-    /// What a change says about it.
+    /// Returns the description of the pack in a change.
     pub fn to_change(&self) -> ChangePack {
         ChangePack {
             id: self.id,
@@ -88,27 +88,29 @@ impl LivePack {
 }
 
 impl Manifest {
-    /// The entry of a pack, by its id.
+    /// Finds the entry of a pack by its checksum.
     pub fn find(&self, id: &gix::oid) -> Option<&LivePack> {
         self.packs.iter().find(|pack| pack.id.as_ref() == id)
     }
 
-    /// The next generation, with more packs.
+    /// Returns the next generation, with more packs.
     pub fn with(&self, packs: impl IntoIterator<Item = LivePack>) -> Manifest {
         let mut next = Manifest { generation: self.generation + 1, packs: self.packs.clone() };
         next.packs.extend(packs);
         next
     }
 
-    /// The next generation, with one pack in the place of several, by their keys. `None` where one of them is not here.
+    /// Returns the next generation, with one pack in place of several (by object key). `None` if one of them is not
+    /// listed.
     pub fn replacing(&self, replaced: &HashSet<&str>, by: &LivePack) -> Option<Manifest> {
         let (gone, kept): (Vec<&LivePack>, Vec<&LivePack>) =
             self.packs.iter().partition(|pack| replaced.contains(pack.key.as_str()));
+        debug_assert!(!replaced.contains(by.key.as_str()), "the key of a pack is never used twice: {}", by.key);
         let packs = || kept.into_iter().chain([by]).cloned().collect();
         (gone.len() == replaced.len()).then(|| Manifest { generation: self.generation + 1, packs: packs() })
     }
 
-    /// Bytes of all packs and indexes.
+    /// Returns the size of all packs and indexes in bytes.
     pub fn bytes(&self) -> u64 {
         self.packs.iter().map(|pack| pack.bytes.saturating_add(pack.index_bytes)).fold(0, u64::saturating_add)
     }

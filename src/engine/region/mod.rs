@@ -1,4 +1,4 @@
-//! A region: an object store and a table, and in them the ledger, manifest and packs of each repository.
+//! A region: an object store and a table that together hold the ledger, manifest and packs of each repository.
 
 pub mod cache;
 pub mod claims;
@@ -32,7 +32,7 @@ use crate::ledger::LedgerError;
 use crate::ledger::advance::{read_head, read_heads};
 use crate::ledger::head::{Head, HeadItem, RepositoryId, State};
 use crate::ledger::keys;
-use crate::ledger::log::{ChangeRow, LOOK_AGAIN_AFTER, Log, read_chain_above};
+use crate::ledger::log::{ChangeRow, Log, REREAD_PAUSES, read_chain_above};
 use crate::ledger::refs::RefsAt;
 use gitferry_base::clock::{Clock, SystemClock};
 use gitferry_git::refs::RefValue;
@@ -48,28 +48,28 @@ use standing::Standing;
 /// Result of an operation on a region.
 pub type Result<T> = std::result::Result<T, RegionError>;
 
-/// The repositories of a region, tombstones too.
+/// All repositories of a region, tombstones included.
 #[derive(Debug, Default)]
 pub struct Heads {
-    /// Those that can be read.
+    /// Heads that can be read.
     pub items: Vec<HeadItem>,
-    /// Those that cannot.
+    /// Repositories with a damaged or missing head.
     pub unreadable: Vec<Unreadable>,
 }
 
 /// A repository that its region lists and whose head cannot be read.
 #[derive(Debug)]
 pub struct Unreadable {
-    /// Its id; the entry as it stands, where the listing itself is damaged.
+    /// Id of the repository, or the raw entry when the listing itself is damaged.
     pub id: String,
-    /// Its name, where the damaged head still shows one.
+    /// Name of the repository, if the damaged head still shows one.
     pub name: Option<String>,
     /// The damage.
     pub error: RegionError,
 }
 
 impl Unreadable {
-    /// A head that could not be read.
+    /// Reports a head that failed to load.
     pub fn head(id: RepositoryId, error: LedgerError) -> Self {
         let name = match &error {
             LedgerError::BadHead { name, .. } => name.clone(),
@@ -78,7 +78,7 @@ impl Unreadable {
         Unreadable { id: id.to_string(), name, error: error.into() }
     }
 
-    /// A repository that is listed and has no head.
+    /// Reports a listed repository without a head.
     pub fn without_head(id: RepositoryId) -> Self {
         let row = keys::head(id);
         let reason = format!(
@@ -87,40 +87,40 @@ impl Unreadable {
         Unreadable::head(id, LedgerError::BadHead { id, name: None, reason })
     }
 
-    /// The name, or else the id.
+    /// Returns the name, or the id when the name is unknown.
     pub fn label(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.id)
     }
 }
 
-/// A named object store and table.
+/// A named object store and table with one identity.
 #[derive(Clone, Debug)]
 pub struct Region {
-    /// Its name.
+    /// Name of the region, as in the configuration.
     pub name: String,
-    /// Where packs are.
+    /// Object store with packs, large changes, snapshots and LFS objects.
     pub objects: Arc<dyn ObjectStore>,
-    /// Where heads, changes and manifests are.
+    /// Table with heads, changes, manifests, claims and checkpoints.
     pub table: Arc<dyn Table>,
-    /// Where time and identifiers come from.
+    /// Source of time and of new identifiers.
     pub clock: Arc<dyn Clock>,
-    /// Packs as local files, where the object store is not local.
+    /// Local copies of packs, for object stores on other machines.
     pub cache: Arc<PackCache>,
-    /// For how long what it no longer names stays: see [`gitferry_config::RegionConfig::recovery_window`].
+    /// Time for which replaced and unreferenced data stays: `recovery_window` in the configuration.
     pub recovery_window: jiff::SignedDuration,
-    /// Why it takes no changes of its own: its replicas have changes that it lacks.
+    /// Reason for refusing local changes when replicas are ahead of this region, for example after a restore.
     pub set_back: Option<Arc<str>>,
-    /// What the last look at its stores showed.
+    /// Outcome of the last comparison of both stores with their identity, shared by the handles of this process.
     pub standing: Arc<Standing>,
-    /// What is known of the packs that are read where they lie.
+    /// Verdicts on pack files that are read in place.
     pub checks: Arc<PackChecks>,
 }
 
-/// The recovery window of a region whose configuration says nothing.
+/// Recovery window of a region without a configured one.
 pub const RECOVERY_WINDOW: jiff::SignedDuration = jiff::SignedDuration::from_hours(7 * 24);
 
 impl Region {
-    /// Puts a region together.
+    /// Creates a region from its stores, with the default cache and recovery window.
     pub fn new(
         name: impl Into<String>,
         objects: Arc<dyn ObjectStore>,
@@ -144,15 +144,14 @@ impl Region {
         }
     }
 
-    /// The same region with a cache of packs of its own.
+    /// Replaces the pack cache by a private one.
     #[must_use]
     pub fn with_cache(mut self, options: CacheOptions) -> Self {
         self.cache = PackCache::new(options);
         self
     }
 
-    /// The same region with a cache of packs that all regions of this process with the same options share, and a
-    /// recovery window of its own.
+    /// Sets the recovery window and a pack cache that this process shares between regions with the same folder.
     #[must_use]
     pub fn with_settings(mut self, cache: CacheOptions, recovery_window: jiff::SignedDuration) -> Self {
         self.cache = PackCache::shared(cache);
@@ -160,38 +159,38 @@ impl Region {
         self
     }
 
-    /// Opens a region on the embedded stores, which are made where they are missing, without a look at who they are.
+    /// Opens a region on the embedded stores and creates missing ones. The identities of the stores are not checked.
     pub fn open_embedded(name: &str, objects: &Path, table: &Path) -> Result<Region> {
         let objects = FilesystemStore::open(objects, format!("object store of {name}"))?;
         let table = SqliteTable::open(table, format!("of {name}"))?;
         Ok(Region::new(name, Arc::new(objects), Arc::new(table), SystemClock::shared()))
     }
 
-    /// The same region with what this process knows of its stores' standing.
+    /// Sets the shared [`Standing`] of the stores.
     #[must_use]
     pub fn with_standing(mut self, standing: Arc<Standing>) -> Self {
         self.standing = standing;
         self
     }
 
-    /// The log of its repositories.
+    /// Returns a reader of the change logs of this region.
     pub fn log(&self) -> Log {
         Log { table: self.table.clone(), objects: self.objects.clone() }
     }
 
-    /// A folder for temporary files: on the object store's own disk where it has one.
+    /// Returns the folder for temporary files: on the object store's own disk if the store is local.
     pub fn spool_dir(&self) -> std::path::PathBuf {
         self.objects.spool_dir().unwrap_or_else(std::env::temp_dir)
     }
 
-    /// The repository that holds a name, or that has this text as its id.
+    /// Finds a repository by its name or by the text of its id.
     pub async fn find(&self, name: &str) -> Result<Option<HeadItem>> {
         if let Some(item) = self.table.get(&keys::name(name)).await? {
             let id = serde_json::Value::deserialize(&item.document)
                 .ok()
                 .and_then(|document| document.get("id")?.as_str()?.parse().ok())
                 .ok_or_else(|| RegionError::corrupt(&self.name, name, "the row of its name has no id"))?;
-            // The row is only a pointer; the head has the last word.
+            // The name row is a pointer; the head is authoritative.
             let item = self.head_behind_name(id, name).await?;
             return Ok(Some(item).filter(|item| item.head.named && item.head.name == name));
         }
@@ -201,16 +200,19 @@ impl Region {
         }
     }
 
-    /// Like [`Region::find`], but its absence is an error.
+    /// Finds a repository like [`Region::find`].
+    ///
+    /// # Errors
+    /// [`RegionError::NoRepository`] if no repository has this name or id.
     pub async fn get(&self, name: &str) -> Result<HeadItem> {
         let found = self.find(name).await?;
         found.ok_or_else(|| RegionError::NoRepository { name: name.into(), region: self.name.clone() })
     }
 
-    /// A repository read again by its id, for a request that named it `name` (or by its id) when it began.
+    /// Reads a repository again by `id`, for a request that began with `name` (a name or an id).
     ///
     /// # Errors
-    /// [`RegionError::Replaced`] when it is not called so any more: the name may mean another repository now.
+    /// [`RegionError::Replaced`] if the repository no longer has this name: the name may denote another repository now.
     pub async fn same(&self, name: &str, id: RepositoryId) -> Result<HeadItem> {
         let item = read_head(&*self.table, id).await?;
         let is_meant = |item: &HeadItem| (item.head.named && item.head.name == name) || name.parse() == Ok(id);
@@ -218,13 +220,13 @@ impl Region {
         item.filter(is_meant).ok_or_else(replaced)
     }
 
-    /// The ids of all repositories, tombstones too, in the order of their making within each shard. All shards
-    /// are read at a time: a region that is far away costs one round trip for each page of the longest.
-    /// Entries that are no ids are left out with a warning; [`Region::heads`] returns them.
+    /// Lists the ids of all repositories, tombstones included, by creation time within each shard. All shards are read
+    /// concurrently: a distant region costs one round trip for each page of the longest shard. Entries that are not ids
+    /// are skipped with a warning; [`Region::heads`] returns them.
     pub async fn list(&self) -> Result<Vec<RepositoryId>> {
         let (ids, damaged) = self.listing().await?;
         for entry in damaged {
-            tracing::warn!(error = %entry.error, region = self.name, "an entry of the listing is passed over");
+            tracing::warn!(error = %entry.error, region = self.name, "skipped an entry of the repository listing");
         }
         Ok(ids)
     }
@@ -232,13 +234,14 @@ impl Region {
     async fn listing(&self) -> Result<(Vec<RepositoryId>, Vec<Unreadable>)> {
         let shards = (0..keys::SHARDS).map(|shard| self.list_shard(shard));
         let entries = futures::future::try_join_all(shards).await?.concat();
-        let (mut ids, mut damaged) = (Vec::with_capacity(entries.len()), Vec::new());
+        let mut ids = Vec::with_capacity(entries.len());
+        let mut damaged = Vec::new();
         for entry in entries {
             match entry.parse() {
                 Ok(id) => ids.push(id),
                 Err(_) => {
                     let id = entry.escape_debug().to_string();
-                    let error = RegionError::corrupt(&self.name, &id, "it is listed, and the entry is no id");
+                    let error = RegionError::corrupt(&self.name, &id, "its entry in the listing is not an id");
                     damaged.push(Unreadable { id, name: None, error });
                 }
             }
@@ -259,7 +262,7 @@ impl Region {
         }
     }
 
-    /// The heads of all repositories. One that cannot be read takes nothing from the others.
+    /// Reads the heads of all repositories. An unreadable head does not affect the others.
     pub async fn heads(&self) -> Result<Heads> {
         let (ids, unreadable) = self.listing().await?;
         let mut heads = Heads { items: Vec::with_capacity(ids.len()), unreadable };
@@ -273,8 +276,9 @@ impl Region {
         Ok(heads)
     }
 
-    /// The manifest now, and the revision of its item (0 for none yet). It holds all objects of the head's state, and
-    /// perhaps more: consolidation and later changes raise its generation above the head's.
+    /// Reads the current manifest and the revision of its row (0 if there is none). The manifest holds all objects of
+    /// the head's state, and perhaps more: consolidation and later changes raise the manifest's generation above the
+    /// head's.
     pub async fn manifest(&self, item: &HeadItem) -> Result<(Manifest, u64)> {
         if item.head.manifest == 0 {
             return Ok((Manifest::default(), 0));
@@ -283,15 +287,15 @@ impl Region {
         self.manifest_from(item, row).await
     }
 
-    /// [`Region::manifest`] where its row has just been read.
+    /// Completes [`Region::manifest`] from a row that was just read.
     pub(crate) async fn manifest_from(&self, item: &HeadItem, row: Option<Item>) -> Result<(Manifest, u64)> {
         if item.head.manifest == 0 {
             return Ok((Manifest::default(), 0));
         }
         let damaged = |what: &str| RegionError::corrupt(&self.name, &item.head.name, what);
         let mut found = self.parse_manifest(item, row)?;
-        for pause in LOOK_AGAIN_AFTER {
-            // The head may come from a query that saw only a part of the transaction that wrote both.
+        for pause in REREAD_PAUSES {
+            // A query may have seen the head, but not yet the manifest, of the transaction that wrote both.
             if found.as_ref().is_some_and(|(manifest, _)| manifest.generation >= item.head.manifest) {
                 break;
             }
@@ -299,10 +303,10 @@ impl Region {
             found = self.parse_manifest(item, self.table.get(&keys::manifest(item.id)).await?)?;
         }
         let (manifest, revision) = found.ok_or_else(|| damaged("its manifest is missing"))?;
-        match manifest.generation >= item.head.manifest {
-            true => Ok((manifest, revision)),
-            false => Err(damaged("its manifest is older than its head")),
+        if manifest.generation < item.head.manifest {
+            return Err(damaged("its manifest is older than its head"));
         }
+        Ok((manifest, revision))
     }
 
     fn parse_manifest(&self, item: &HeadItem, row: Option<Item>) -> Result<Option<(Manifest, u64)>> {
@@ -313,30 +317,30 @@ impl Region {
         Ok(Some((manifest, row.revision)))
     }
 
-    /// The changes above number `seq`, oldest first.
+    /// Reads the changes above `seq` up to the head, oldest first.
     pub async fn changes_above(&self, item: &HeadItem, seq: u64) -> Result<Vec<ChangeRow>> {
         let rows = read_chain_above(&*self.table, item.id, seq, item.head.frontier).await;
         rows.map_err(|error| RegionError::from(error).locate(&self.name, &item.head.name))
     }
 
-    /// All that is needed to stream the refs of a head.
+    /// Loads the snapshot and changes from which the refs of a head are streamed.
     pub async fn refs(&self, item: &HeadItem) -> Result<RefsAt> {
         let refs = RefsAt::load(self.log(), item.id, &item.head).await;
         refs.map_err(|error| RegionError::from(error).locate(&self.name, &item.head.name))
     }
 }
 
-/// What HEAD is in a repository that nobody has said anything about.
+/// Returns the HEAD of a new repository: `refs/heads/main`.
 pub fn default_head() -> RefValue {
     RefValue::parse(b"ref:refs/heads/main").unwrap_or_else(|_| unreachable!("a constant that is a valid value"))
 }
 
-/// Whether a repository is there for its users.
+/// Returns true if clients can see the repository, that is, if it is not a tombstone.
 pub fn is_visible(head: &Head) -> bool {
     head.state != State::Deleted
 }
 
-/// Runs blocking work off the async threads.
+/// Runs blocking work on a thread of its own, off the async threads.
 pub async fn blocking<T, E, F>(work: F) -> std::result::Result<T, E>
 where
     F: FnOnce() -> std::result::Result<T, E> + Send + 'static,

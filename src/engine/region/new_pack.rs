@@ -1,4 +1,4 @@
-//! A pack on its way into a region: checked in the spool, then put into the object store.
+//! Packs on their way into a region: checked in the spool, then put into the object store.
 
 use std::fs::File;
 use std::path::Path;
@@ -16,13 +16,13 @@ use gitferry_store::objects::Crc64;
 /// A checked pack in the spool.
 #[derive(Debug)]
 pub struct NewPack {
-    /// The pack.
+    /// Path of the pack.
     pub file: TempPath,
-    /// Its index.
+    /// Path of the index.
     pub index: TempPath,
-    /// What the check found.
+    /// Result of the check.
     pub checked: CheckedPack,
-    /// Whether all that it links to is in closed packs; see [`crate::ledger::change::ChangePack::closed`].
+    /// True if every link of the pack leads into closed packs; see [`crate::ledger::change::ChangePack::closed`].
     pub closed: bool,
     /// CRC-64/NVME of the pack.
     pub crc64: Crc64,
@@ -31,8 +31,8 @@ pub struct NewPack {
 }
 
 impl NewPack {
-    /// Checks a pack in full while its bytes are on their way to the disk; writes its index beside it.
-    /// Whether it is closed remains to be found out. Blocking.
+    /// Checks a pack in full and writes its index, while the bytes are synced to disk. `closed` is false until the
+    /// caller proves it. Blocking.
     pub fn check(
         file: TempPath,
         crc64: Crc64,
@@ -51,7 +51,7 @@ impl NewPack {
         Ok(NewPack { file, index, checked, closed: false, crc64, index_crc64 })
     }
 
-    /// As it will stand in the manifest.
+    /// Returns the manifest entry of the pack under `key`.
     pub fn live(&self, key: String) -> LivePack {
         LivePack {
             key,
@@ -68,14 +68,14 @@ impl NewPack {
 }
 
 impl Region {
-    /// Makes checked packs durable in the object store, under keys that nobody else knows.
+    /// Puts checked packs into the object store durably, under fresh keys.
     pub(crate) async fn put_packs(&self, id: RepositoryId, packs: Vec<NewPack>) -> Result<Vec<LivePack>> {
         let mut live = Vec::new();
         for pack in packs {
             let nonce = self.clock.new_id().simple().to_string();
             let key = keys::pack(id, pack.checked.id, &nonce);
             let entry = pack.live(key);
-            // Side by side, so that they wait for the disk together. (Git passes over an index without a pack.)
+            // Concurrently, so that both wait for the disk together. (Git ignores an index without a pack.)
             let index_key = keys::index_of(&entry.key);
             let (body, index) = futures::join!(
                 self.objects.put_file(&entry.key, pack.file),
@@ -90,21 +90,21 @@ impl Region {
         Ok(live)
     }
 
-    /// Removes packs of a change that failed, if the error proves that no manifest names them or will; best effort.
+    /// Removes the packs of a failed change, if the error proves that no manifest names them or will. Best effort.
     pub(crate) async fn drop_packs(&self, packs: &[LivePack], error: &RegionError) {
         if error.proves_nothing_happened() {
             self.remove_packs(packs).await;
         }
     }
 
-    /// Removes packs that no change was asked to name; best effort.
+    /// Removes packs that no change was asked to name. Best effort.
     pub(crate) async fn drop_unnamed(&self, packs: &[LivePack]) {
         self.remove_packs(packs).await;
     }
 
-    /// Removes the packs that a manifest names under another key: two who brought the same at the same moment made the
-    /// very same change, and the packs of the faster one count. Best effort.
-    pub async fn drop_twins(&self, item: &HeadItem, packs: &[LivePack]) {
+    /// Removes packs that the manifest names under another key: two writers that brought the same objects at the same
+    /// time made the very same change, and the packs of the faster one count. Best effort.
+    pub async fn drop_duplicates(&self, item: &HeadItem, packs: &[LivePack]) {
         if packs.is_empty() {
             return;
         }
@@ -116,7 +116,7 @@ impl Region {
         self.remove_packs(packs.iter().filter(is_twin)).await;
     }
 
-    /// Removes packs that are proven to be needless; best effort.
+    /// Removes packs that are proven to be unreferenced. Best effort.
     async fn remove_packs<'a>(&self, packs: impl IntoIterator<Item = &'a LivePack>) {
         let keys: Vec<String> = packs.into_iter().map(|pack| pack.key.clone()).collect();
         for key in keys {
@@ -124,7 +124,7 @@ impl Region {
         }
     }
 
-    /// Removes a pack with its index; best effort. Says whether both are gone.
+    /// Removes a pack and its index. Best effort. Returns true if both are gone.
     pub(super) async fn delete_pack(&self, key: &str) -> bool {
         let mut gone = true;
         for key in [keys::index_of(key), key.to_owned()] {

@@ -1,9 +1,9 @@
-//! Checks of pack files that are read where they lie: their bytes are those that the manifest records.
+//! Checks of pack files that are read in place: their bytes must be those that the manifest records.
 //!
-//! Each file is checked once per process, and again when it changes: presence and size before anything is read, the
-//! CRC-64/NVME before the first use as far as that takes no time that a client would notice, otherwise in the
-//! background. A damaged pack is reported with the command that mends it, and refused from then on. (Packs in the
-//! cache of a region are checked when they enter it.)
+//! Each file is checked once per process, and again when it changes: presence and size before the first read, the
+//! CRC-64/NVME before the first use up to `CHECKED_BEFORE_BYTES`, otherwise in the background. A damaged pack is
+//! reported with the command that repairs it, and refused from then on. (Packs in the cache of a region are checked
+//! when they enter it.)
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -17,21 +17,20 @@ use super::{Region, RegionError, Result, blocking};
 use gitferry_base::checksum::file_crc64;
 use gitferry_store::objects::Crc64;
 
-/// Bytes of packs and indexes that are checked before a repository is opened; more of them are checked while it is
-/// served already.
+/// Bytes of packs and indexes that are checked before a repository is opened; the rest is checked while it is served.
 const CHECKED_BEFORE_BYTES: u64 = 64 * 1024 * 1024;
-/// Packs whose verdict is remembered; above that, all are forgotten and checked again when they are used.
+/// Most remembered verdicts; above that, all are forgotten and packs are checked again at their next use.
 const MAX_VERDICTS: usize = 100_000;
 
-/// What is known of the pack files of a region.
+/// Verdicts on the pack files of a region.
 #[derive(Debug)]
 pub struct PackChecks {
     verdicts: Mutex<HashMap<String, (Stamp, Verdict)>>,
-    /// One check at a time reads the disk in the background.
+    /// One background check at a time reads the disk.
     background: Semaphore,
 }
 
-/// Tells a version of the two files of a pack from every other one.
+/// Identifies a version of the two files of a pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stamp([FileStamp; 2]);
 
@@ -50,10 +49,10 @@ enum Verdict {
     Open,
 }
 
-/// Packs that are still to be checked, and their files as they were.
+/// Packs that are still to be checked, with the versions of their files.
 type Unchecked = Vec<(LocalPack, Stamp)>;
 
-/// Why a pack cannot be used.
+/// Fault of a pack.
 #[derive(Clone, Debug)]
 pub(super) enum Problem {
     Missing(String),
@@ -79,10 +78,10 @@ impl PackChecks {
         verdicts.insert(local.live.key.clone(), (stamp, verdict));
     }
 
-    /// Checks all packs as far as [`CHECKED_BEFORE_BYTES`] reach; returns those that are still to be checked.
-    /// Blocking.
+    /// Checks packs up to [`CHECKED_BEFORE_BYTES`]. Returns those that are still to be checked. Blocking.
     fn check(&self, packs: &[LocalPack]) -> std::result::Result<Unchecked, Box<(LocalPack, Problem)>> {
-        let (mut bytes, mut left) = (0_u64, Vec::new());
+        let mut bytes = 0_u64;
+        let mut left = Vec::new();
         for local in packs {
             let stamp = Stamp::of(local).map_err(|problem| Box::new((local.clone(), problem)))?;
             let known = self.verdicts().get(&local.live.key).filter(|(of, _)| *of == stamp).cloned();
@@ -108,14 +107,14 @@ impl PackChecks {
         match checked {
             Ok(()) => self.note(local, stamp, Verdict::Sound),
             Err(Problem::Damaged(reason)) => self.note(local, stamp, Verdict::Damaged(reason.clone())),
-            // Gone meanwhile: the next use says so.
+            // Removed meanwhile: the next use reports it.
             Err(Problem::Missing(_)) => _ = self.verdicts().remove(&local.live.key),
         }
     }
 }
 
 impl Stamp {
-    /// The files as they are now, which have to be there with the recorded sizes.
+    /// Reads the version of the files, which must exist with the recorded sizes.
     fn of(local: &LocalPack) -> std::result::Result<Stamp, Problem> {
         let stamp = |path: &Path, bytes: u64| match std::fs::metadata(path) {
             Ok(metadata) if metadata.len() == bytes => {
@@ -153,13 +152,14 @@ pub(super) fn check_bytes(local: &LocalPack) -> std::result::Result<(), Problem>
 }
 
 impl Region {
-    /// Checks packs that are read where they lie.
+    /// Checks packs that are read in place.
     ///
     /// # Errors
-    /// [`RegionError::BadPack`] for one that is missing or damaged; [`RegionError::Moved`] for one that was replaced
+    /// [`RegionError::BadPack`] for a missing or damaged pack; [`RegionError::Moved`] for a pack that was replaced
     /// meanwhile.
     pub(super) async fn check_in_place(&self, packs: &[LocalPack]) -> Result<()> {
-        let (checks, owned) = (self.checks.clone(), packs.to_vec());
+        let checks = self.checks.clone();
+        let owned = packs.to_vec();
         let checked = blocking(move || Ok::<_, std::io::Error>(checks.check(&owned))).await?;
         match checked {
             Ok(left) if left.is_empty() => Ok(()),
@@ -183,13 +183,13 @@ impl Region {
             self.checks.conclude(&local, stamp, &checked);
             if let Err(problem @ Problem::Damaged(_)) = checked {
                 let error: RegionError = self.explain(&local.live, problem).await;
-                tracing::error!(%error, region = self.name, "a pack is damaged; its repository is served no more");
+                tracing::error!(%error, region = self.name, "a pack is damaged; its repository is no longer served");
             }
         }
     }
 
-    /// Compares the bytes of packs with what their manifest records, whatever is known of them: for who hands them
-    /// out as files.
+    /// Compares the bytes of packs with the manifest, ignoring remembered verdicts, for callers that hand out the
+    /// files.
     pub(super) async fn prove_bytes(&self, packs: &[LocalPack]) -> Result<()> {
         for local in packs {
             let owned = local.clone();
@@ -235,7 +235,7 @@ mod tests {
         let checks = PackChecks::default();
         assert!(checks.check(std::slice::from_ref(&local)).unwrap().is_empty());
         let damaged = |checks: &PackChecks| is_damaged(checks, &local);
-        // Another file of the same size in its place, as a copy from a bad disk.
+        // Another file of the same size in its place, like a copy from a bad disk.
         let other = dir.path().join("other");
         std::fs::write(&other, b"some bYtes").unwrap();
         std::fs::rename(&other, &local.pack).unwrap();

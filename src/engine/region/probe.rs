@@ -1,5 +1,5 @@
-//! Whether a store keeps the promises that everything here rests on. Some servers that speak S3's or DynamoDB's
-//! protocol accept preconditions and ignore them: with those, two writers would both win.
+//! Probes of the preconditions on which correctness rests. Some servers that speak the S3 or DynamoDB protocol accept
+//! preconditions and ignore them: with such a store, two writers would both win.
 
 use bytes::Bytes;
 use serde_json::json;
@@ -9,16 +9,17 @@ use gitferry_base::clock::Clock;
 use gitferry_store::objects::{Crc64, ObjectError, ObjectStore};
 use gitferry_store::table::{Condition, EXPIRES_MEMBER, Key, Table, TableError, Write};
 
-/// A probe that its process left behind may be removed after this many seconds.
+/// Lifetime of probe rows that a dead process left, in seconds.
 const PROBE_SECONDS: i64 = 24 * 60 * 60;
 
-/// Asks a table to break its promises: a condition that does not hold must stop all of its transaction.
+/// Checks that a failed condition stops all writes of a transaction.
 ///
 /// # Errors
-/// [`RegionError::BrokenPromise`] when it does; what the table says when it cannot be asked.
+/// [`RegionError::BrokenPromise`] if it does not; the table's error if the probe fails.
 pub async fn table(table: &dyn Table, clock: &dyn Clock) -> Result<()> {
     let probe = format!("probe/{}", clock.new_id());
-    let (taken, other) = (Key::new(&probe, "taken"), Key::new(&probe, "other"));
+    let taken = Key::new(&probe, "taken");
+    let other = Key::new(&probe, "other");
     let document = json!({ EXPIRES_MEMBER: clock.now().as_second() + PROBE_SECONDS });
     let put = |key: &Key, condition| Write::put(key.clone(), condition, document.clone());
     table.transact(vec![put(&taken, Condition::Absent)]).await?;
@@ -34,19 +35,19 @@ pub async fn table(table: &dyn Table, clock: &dyn Clock) -> Result<()> {
         match attempt {
             Err(TableError::ConditionFailed { .. }) => {}
             Err(error) => return Err(error.into()),
-            Ok(()) => return broken("it took a write whose condition did not hold"),
+            Ok(()) => return broken("it accepted a write whose condition did not hold"),
         }
     }
     match found? {
         None => Ok(()),
-        Some(_) => broken("it did one half of a transaction whose other half it refused"),
+        Some(_) => broken("it applied one half of a transaction and refused the other half"),
     }
 }
 
-/// Asks an object store to break its promises: what is there is never overwritten, at once or in parts.
+/// Checks that an existing object is never overwritten, neither by a single put nor by a multipart upload.
 ///
 /// # Errors
-/// [`RegionError::BrokenPromise`] when it does; what the store says when it cannot be asked.
+/// [`RegionError::BrokenPromise`] if it is; the store's error if the probe fails.
 pub async fn objects(store: &dyn ObjectStore, clock: &dyn Clock) -> Result<()> {
     let key = format!("probes/{}", clock.new_id());
     store.put(&key, Bytes::from_static(b"first")).await?;
@@ -60,7 +61,7 @@ pub async fn objects(store: &dyn ObjectStore, clock: &dyn Clock) -> Result<()> {
             Err(ObjectError::Exists { .. }) => {}
             Err(error) => return Err(error.into()),
             Ok(()) => {
-                let reason = format!("it overwrote an object that was there, put {how}");
+                let reason = format!("it overwrote an existing object, put {how}");
                 return Err(RegionError::BrokenPromise { store: store.name().into(), reason });
             }
         }
@@ -70,7 +71,8 @@ pub async fn objects(store: &dyn ObjectStore, clock: &dyn Clock) -> Result<()> {
 
 async fn put_in_parts(store: &dyn ObjectStore, key: &str) -> std::result::Result<(), ObjectError> {
     let bytes = Bytes::from_static(b"third");
-    let (size, crc64) = (bytes.len() as u64, Crc64::of(&bytes));
+    let size = bytes.len() as u64;
+    let crc64 = Crc64::of(&bytes);
     let upload = store.begin(key).await?;
     let completed = match store.put_part(&upload, 0, bytes).await {
         Ok(part) => store.complete(&upload, &[part], size, crc64).await.map(drop),

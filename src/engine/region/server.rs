@@ -1,7 +1,7 @@
-//! A repository of a region as a [`Server`] within the process: the other end of a Remote, without a network.
+//! A repository of a region as a [`Server`] within the process: the other end of a remote, without a network.
 //!
-//! What a link between a region and a Git server sends goes through the very same protocol, checks and commit as what
-//! people fetch and push. Each request is answered by a thread of its own behind pipes, so nothing is ever held whole.
+//! A link between a region and a Git server goes through the same protocol, checks and commit as fetches and pushes of
+//! clients. A separate thread answers each request through pipes, so no request or answer is held in memory whole.
 
 use std::io::{self, BufRead, BufReader, BufWriter, PipeReader, PipeWriter, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -26,10 +26,10 @@ use gitferry_git::refs::RefValue;
 use gitferry_git::upload_pack::{Limits, Session, advertise, serve};
 use gitferry_git::view::{RefTable, View};
 
-/// Bytes that are read from and written to a pipe at a time.
+/// Size of pipe buffers in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// One repository of a region. Clones are one server.
+/// One repository of a region. Clones share their state.
 #[derive(Clone, Debug)]
 pub struct RegionServer {
     region: Region,
@@ -38,36 +38,36 @@ pub struct RegionServer {
     url: String,
     runtime: Handle,
     actor: String,
-    /// Whether it serves a pass that goes through it.
-    on_the_way: bool,
-    told: Arc<Mutex<Told>>,
+    /// True for a pass between two remotes through this repository.
+    via: bool,
+    side_channel: Arc<Mutex<SideChannel>>,
 }
 
-/// Which repository.
+/// The served repository.
 #[derive(Clone, Copy, Debug)]
 enum Repository {
     Here(RepositoryId),
-    /// To be looked at as if it were there.
+    /// A missing repository, presented as an empty one.
     Absent(Format),
 }
 
-/// What is told beside pushes.
+/// Arguments and results of pushes that Git's protocol does not carry.
 #[derive(Debug, Default)]
-struct Told {
-    /// Where HEAD is to be after the next push.
+struct SideChannel {
+    /// HEAD to set with the next push.
     head: Option<RefValue>,
-    /// The newest change that was made through this server.
+    /// Sequence number of the newest change made through this server.
     committed: Option<u64>,
 }
 
 impl RegionServer {
-    /// A repository, written in the name of `actor`. Pushes are those of a mirror: checked in full as an import is,
-    /// not by the rules for people.
+    /// Creates a server for a repository; changes are made in the name of `actor`. Pushes are those of a mirror:
+    /// checked in full like an import, without the rules for users.
     pub fn new(region: &Region, id: RepositoryId, name: &str, runtime: &Handle, actor: &str) -> Self {
         Self::with(region, Repository::Here(id), name, runtime, actor)
     }
 
-    /// A repository that is not there, to be looked at: it is empty, and takes no push.
+    /// Creates a server that presents a missing repository as an empty one and refuses pushes.
     pub fn absent(region: &Region, format: Format, name: &str, runtime: &Handle, actor: &str) -> Self {
         Self::with(region, Repository::Absent(format), name, runtime, actor)
     }
@@ -80,42 +80,42 @@ impl RegionServer {
             url: format!("{name} in {}", region.name),
             runtime: runtime.clone(),
             actor: actor.into(),
-            on_the_way: false,
-            told: Arc::default(),
+            via: false,
+            side_channel: Arc::default(),
         }
     }
 
-    /// The same for a pass that goes through it: what refs below `refs/gitferry/` name can be fetched, too, and packs leave
-    /// out all that the client has, whatever it costs to find out.
-    pub fn on_the_way(self) -> Self {
-        RegionServer { on_the_way: true, ..self }
+    /// Serves a pass between two remotes through this repository: objects of refs below `refs/gitferry/` can be
+    /// fetched, too, and packs leave out everything that the client has, whatever the cost of finding out.
+    pub fn via(self) -> Self {
+        RegionServer { via: true, ..self }
     }
 
-    /// Lets the next push make HEAD name something else, in the same change.
+    /// Makes the next push set HEAD in the same change.
     pub fn set_head_with_next_push(&self, head: RefValue) {
-        self.told().head = Some(head);
+        self.side_channel().head = Some(head);
     }
 
-    /// Makes HEAD name something else now. Blocking.
+    /// Sets HEAD now. Blocking.
     pub fn set_head(&self, head: &RefValue) -> Result<(), RegionError> {
-        // By its id: another repository may be called so meanwhile.
+        // By id: another repository may have the name meanwhile.
         let name = self.id().map_or_else(|| self.name.clone(), |id| id.to_string());
         let item = self.runtime.block_on(self.region.set_head(&name, head, &self.actor))?;
-        self.told().committed = Some(item.head.frontier.seq);
+        self.side_channel().committed = Some(item.head.frontier.seq);
         Ok(())
     }
 
-    /// The number of the newest change that was made through this server.
+    /// Returns the sequence number of the newest change made through this server.
     pub fn committed(&self) -> Option<u64> {
-        self.told().committed
+        self.side_channel().committed
     }
 
-    /// The region that it is in.
+    /// Returns the region of the repository.
     pub fn region(&self) -> &Region {
         &self.region
     }
 
-    /// The repository's id, where it is there.
+    /// Returns the id of the repository, unless it is missing.
     pub fn id(&self) -> Option<RepositoryId> {
         match self.repository {
             Repository::Here(id) => Some(id),
@@ -123,12 +123,12 @@ impl RegionServer {
         }
     }
 
-    fn told(&self) -> std::sync::MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn side_channel(&self) -> std::sync::MutexGuard<'_, SideChannel> {
+        self.side_channel.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn states(&self, id: RepositoryId, service: Service) -> FreshStates {
-        let mirror = self.on_the_way || service == Service::ReceivePack;
+        let mirror = self.via || service == Service::ReceivePack;
         FreshStates { region: self.region.clone(), id, hidden: None, mirror }
     }
 
@@ -146,10 +146,10 @@ impl RegionServer {
     }
 
     fn broken(&self, error: io::Error) -> ClientError {
-        ClientError::Connection { server: self.url.clone(), doing: "talking within the process", error }
+        ClientError::Connection { server: self.url.clone(), doing: "talking to a region within the process", error }
     }
 
-    /// Runs something that writes on a thread; what it writes.
+    /// Runs `work` on a thread and returns the reader of its output.
     fn answering(
         &self,
         work: impl FnOnce(&mut (dyn Write + Send)) -> io::Result<()> + Send + 'static,
@@ -172,7 +172,7 @@ impl RegionServer {
     }
 }
 
-/// An answer. One that could not be finished ends with an error, not as if it were whole.
+/// An answer. An answer that could not be finished ends with an error, never with a plain end of file.
 struct Answer {
     pipe: BufReader<PipeReader>,
     failed: Arc<Mutex<Option<io::Error>>>,
@@ -214,7 +214,7 @@ impl Server for RegionServer {
         let view = self.view(service)?;
         let advertised = view.clone();
         let version = if service == Service::ReceivePack { Version::V0 } else { version };
-        let session = Session { version, stateless: true, ref_in_want: false, thorough: self.on_the_way, own: true };
+        let session = Session { version, stateless: true, ref_in_want: false, thorough: self.via, own: true };
         let answer = self.answering(move |mut out| match service {
             Service::UploadPack => advertise(&advertised, session, &mut out).map_err(io::Error::other),
             Service::ReceivePack => {
@@ -248,7 +248,8 @@ impl Connection for RegionConnection {
         let (reader, writer) = io::pipe().map_err(|error| server.broken(error))?;
         let whole = Arc::new(AtomicBool::new(false));
         let mut input = BufReader::with_capacity(BUFFER_BYTES, Incoming { pipe: reader, whole: whole.clone() });
-        let (view, session) = (self.view.clone(), self.session);
+        let view = self.view.clone();
+        let session = self.session;
         let answer = match self.service {
             Service::UploadPack => server.answering(move |mut out| {
                 let never = AtomicBool::new(false);
@@ -282,22 +283,24 @@ impl RegionServer {
             Err(error) => return PacketWriter::new(output).error(&error.to_string()),
         };
         let policy = PushPolicy {
-            // What is elsewhere already is mirrored, however large it is.
+            // The source has accepted these sizes already: a mirror follows.
             limits: ArrivalLimits { pack_bytes: u64::MAX, object_bytes: u64::MAX },
             rules: None,
             lfs: Missing::Allow,
             mirror: true,
-            with_head: Some(WithHead { head: self.told().head.take() }),
+            with_head: Some(WithHead { head: self.side_channel().head.take() }),
             ..PushPolicy::default()
         };
-        let (region, runtime, actor) = (&self.region, &self.runtime, self.actor.as_str());
+        let region = &self.region;
+        let runtime = &self.runtime;
+        let actor = self.actor.as_str();
         let serving = Serving { region, runtime, policy: &policy, actor, request: &request };
         let pushed = match serving.push(&states, &mut &mut *input, &PushProgress::default()) {
             Ok(pushed) => pushed,
             Err(error) if matches!(error.kind(), Kind::Refused | Kind::NotFound | Kind::Usage) => {
                 serving.failed(&error)
             }
-            // What may pass is not the refs' fault.
+            // The refs are not to blame for a failure that may pass.
             Err(error) => return Err(self.failed(&error).into_io()),
         };
         pushed.report.write(&request.capabilities, output)?;
@@ -305,7 +308,7 @@ impl RegionServer {
             drain(input, MAX_DRAINED_BYTES);
         }
         if let Some(item) = pushed.item {
-            self.told().committed = Some(item.head.frontier.seq);
+            self.side_channel().committed = Some(item.head.frontier.seq);
             runtime.block_on(async {
                 let item = region.maintain_snapshot(item).await;
                 region.maintain_packs(item.id, live + 1).await;
@@ -315,7 +318,7 @@ impl RegionServer {
     }
 }
 
-/// The other end of a request. One that was dropped does not end, it breaks.
+/// The receiving end of a request. A request that was dropped fails with an error, never with a plain end of file.
 struct Incoming {
     pipe: PipeReader,
     whole: Arc<AtomicBool>,
@@ -352,7 +355,7 @@ impl Write for RegionRequest<'_> {
 impl Request for RegionRequest<'_> {
     fn finish(self: Box<Self>) -> Result<(), ClientError> {
         let RegionRequest { connection, out, whole, answer } = *self;
-        // A receiver that has answered already may not read the rest; its answer says why.
+        // A receiver that has answered may not read the rest; its answer gives the reason.
         let sent = out.into_inner();
         whole.store(sent.is_ok(), Ordering::Release);
         drop(sent);
@@ -361,7 +364,7 @@ impl Request for RegionRequest<'_> {
     }
 }
 
-/// A repository with nothing in it.
+/// Returns the view of an empty repository.
 fn nothing(format: Format) -> View {
     View {
         format,

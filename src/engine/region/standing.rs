@@ -1,7 +1,7 @@
-//! The second look at a region's stores: a store can be lost, swapped or set back while a process has it open.
+//! Repeated checks of a region's stores: a store can be lost, swapped or set back while a process has it open.
 //!
-//! All handles of a region in one process share what the last look showed. A look reads one row pair and one small
-//! object, and is taken at most once in [`LOOK_EVERY`], however many callers ask.
+//! All handles of a region in one process share the outcome. A check reads two rows and one small object, and runs at
+//! most once in [`CHECK_INTERVAL`], however many callers ask.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -12,31 +12,31 @@ use tokio::time::{Instant, timeout};
 use super::identity::Identity;
 use super::{Region, RegionError};
 
-/// Least time between two looks at stores that are reached over a network.
-pub const LOOK_EVERY: Duration = Duration::from_secs(60);
-/// Least time between two looks at stores on this machine, which cost microseconds.
-const LOOK_AT_FILES_EVERY: Duration = Duration::from_secs(2);
-/// Longest wait for the answers of one look.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// Shortest interval between two checks of stores behind a network.
+pub const CHECK_INTERVAL: Duration = Duration::from_secs(60);
+/// Shortest interval between two checks of stores on this machine, which cost microseconds.
+const LOCAL_CHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// Longest wait for the answers of one check.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the stores of a region were when this process last looked at them.
+/// Outcome of the last check of a region's stores, shared within the process.
 #[derive(Debug)]
 pub struct Standing {
-    every: Duration,
-    /// Held while a look is under way: callers wait for its outcome and take no look of their own.
+    interval: Duration,
+    /// Held during a check: concurrent callers wait for its outcome.
     last: tokio::sync::Mutex<Last>,
-    /// Why the stores are not those that were opened; no change is committed to them.
+    /// Reason why the stores are not those that were opened; no change is committed to them.
     wrong: Mutex<Option<Arc<str>>>,
 }
 
 #[derive(Debug, Default)]
 struct Last {
-    /// The end of the last look, and why the stores cannot be used.
+    /// End of the last check, and its error.
     look: Option<(Instant, Option<Arc<str>>)>,
     seen: Seen,
 }
 
-/// What the stores have shown this process.
+/// Identity and mark that the stores last showed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Seen {
     pub identity: Option<Identity>,
@@ -45,19 +45,19 @@ pub(super) struct Seen {
 
 impl Default for Standing {
     fn default() -> Self {
-        Standing::looked_at_every(LOOK_AT_FILES_EVERY)
+        Standing::with_interval(LOCAL_CHECK_INTERVAL)
     }
 }
 
-/// The regions that this process has open, by the places of their stores.
+/// Open regions of this process, by the locations of their stores.
 static OPEN: Mutex<Option<HashMap<[String; 2], Weak<Standing>>>> = Mutex::new(None);
 
 impl Standing {
-    fn looked_at_every(every: Duration) -> Self {
-        Standing { every, last: tokio::sync::Mutex::default(), wrong: Mutex::default() }
+    fn with_interval(interval: Duration) -> Self {
+        Standing { interval, last: tokio::sync::Mutex::default(), wrong: Mutex::default() }
     }
 
-    /// That of the region in these stores, which all its handles in this process share.
+    /// Returns the standing of the region in these stores, shared by all handles of this process.
     pub fn shared(places: [String; 2], are_remote: bool) -> Arc<Standing> {
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         let open = open.get_or_insert_default();
@@ -65,13 +65,13 @@ impl Standing {
             return standing;
         }
         open.retain(|_, standing| standing.strong_count() > 0);
-        let every = if are_remote { LOOK_EVERY } else { LOOK_AT_FILES_EVERY };
-        let standing = Arc::new(Standing::looked_at_every(every));
+        let interval = if are_remote { CHECK_INTERVAL } else { LOCAL_CHECK_INTERVAL };
+        let standing = Arc::new(Standing::with_interval(interval));
         open.insert(places, Arc::downgrade(&standing));
         standing
     }
 
-    /// Why no change may be committed, as far as the last look showed.
+    /// Returns the reason why no change may be committed, as of the last check.
     pub(super) fn wrong(&self) -> Option<Arc<str>> {
         self.wrong.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -82,20 +82,20 @@ impl Standing {
 }
 
 impl Region {
-    /// Looks whether the stores are still those that were opened, unless that was done a moment ago. Where they are
-    /// not, nothing is committed to them until they are again.
+    /// Checks that the stores are still those that were opened, unless a check ended within the interval. After a
+    /// mismatch, commits are refused until a check succeeds.
     ///
     /// # Errors
-    /// Why the stores cannot be used.
-    pub async fn look_again(&self) -> Result<(), Arc<str>> {
+    /// The reason why the stores cannot be used.
+    pub async fn check_stores(&self) -> Result<(), Arc<str>> {
         let mut last = self.standing.last.lock().await;
         if let Some((at, outcome)) = &last.look
-            && at.elapsed() < self.standing.every
+            && at.elapsed() < self.standing.interval
         {
             return outcome.clone().map_or(Ok(()), Err);
         }
-        let looked = timeout(PATIENCE, self.compare_stores(&last.seen)).await;
-        let outcome: Option<Arc<str>> = match looked {
+        let checked = timeout(CHECK_TIMEOUT, self.compare_stores(&last.seen)).await;
+        let outcome: Option<Arc<str>> = match checked {
             Ok(Ok(seen)) => {
                 last.seen = seen;
                 self.standing.set_wrong(None);
@@ -108,7 +108,7 @@ impl Region {
                 }
                 Some(reason)
             }
-            Err(_) => Some(format!("the stores of {} did not answer within {PATIENCE:?}", self.name).into()),
+            Err(_) => Some(format!("the stores of {} did not answer within {CHECK_TIMEOUT:?}", self.name).into()),
         };
         let before = last.look.take().and_then(|(_, outcome)| outcome);
         match (&before, &outcome) {
@@ -120,13 +120,12 @@ impl Region {
         outcome.map_or(Ok(()), Err)
     }
 
-    /// Looks again and again, for a process that writes the region and must not go on when its stores are not the same
-    /// any more.
-    pub async fn keep_looking(&self) {
+    /// Checks periodically, for processes that write the region and must stop when its stores change.
+    pub async fn watch_stores(&self) {
         loop {
-            tokio::time::sleep(self.standing.every).await;
+            tokio::time::sleep(self.standing.interval).await;
             // The outcome is logged, and kept for commits.
-            let _ = self.look_again().await;
+            let _ = self.check_stores().await;
         }
     }
 }

@@ -1,8 +1,9 @@
-//! Housekeeping: what crashes, lost races and consolidation left behind goes once nothing can need it.
+//! Garbage collection: removes what crashes, lost races and consolidation left behind, once nothing can need it.
 //!
-//! It may run anywhere, at any time, twice. Ages are differences of two times of the object store, so the clock of the
-//! machine that sweeps does not matter; and no pack goes for its age alone (see [`super::claims`]). LFS objects, large
-//! changes and snapshots stay: their keys follow from their content and may be used again at any moment.
+//! A sweep is idempotent and may run anywhere, at any time, and concurrently with others. Ages are differences of two
+//! times of the object store, so the clock of the sweeping machine does not matter; and no pack is deleted for its age
+//! alone (see [`super::claims`]). LFS objects, large changes and snapshots stay: their keys are content-addressed and
+//! may be used again at any moment.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,53 +19,53 @@ use crate::ledger::keys;
 use gitferry_store::objects::MAX_LIST_KEYS;
 use gitferry_store::table::{Condition, Item, Key, MAX_TRANSACTION_ITEMS, Query, TableError, Write};
 
-/// Temporary files of this machine that no process has written to for so long go: what a killed push left.
+/// Age, since the last write, at which temporary files on this machine are removed: left by a killed push.
 pub const TEMPORARY_AGE: Duration = Duration::from_secs(24 * 60 * 60);
-/// The prefix of objects that only ask what time it is, and of those that [`super::probe`] puts.
+/// Prefix of probe objects, which reveal the store's time, and of those of [`super::probe`].
 const PROBES: &str = "probes/";
-/// The member of a row that says when a sweep saw it first, by the object store's time.
+/// Member of a row with the object store's time when a sweep first saw the row.
 const SEEN: &str = "seen";
 
-/// What went.
+/// Counts of removed items.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Swept {
-    /// Temporary files, unfinished uploads and probes of the store.
+    /// Temporary files, unfinished uploads and probe objects.
     pub stale: u64,
-    /// Packs that were replaced, after their grace.
+    /// Packs that consolidation replaced, past the recovery window.
     pub retired: u64,
     /// Files of packs that no change came to name.
     pub orphans: u64,
-    /// Rows of uploads that no process may resume any more.
+    /// Rows of uploads that are too old to be resumed.
     pub staging: u64,
-    /// Claims that have done their work.
+    /// Claims past the recovery window.
     pub claims: u64,
-    /// LFS objects that came after their pointers, and that a change names only now: their upload was interrupted.
+    /// LFS objects that a new change names now, because their upload was interrupted after their pointers had come.
     pub late_lfs: u64,
 }
 
-/// The times of one sweep, both of the object store, and whether it only looks.
+/// Times of one sweep, by the object store's clock, and its mode.
 #[derive(Clone, Copy, Debug)]
 struct Times {
     now: Timestamp,
-    /// A recovery window before.
+    /// One recovery window before `now`.
     limit: Timestamp,
-    /// Nothing is removed or noted: what would go is counted.
+    /// Dry run: count, remove nothing, write nothing.
     dry: bool,
 }
 
 impl Region {
-    /// Removes what is of no use any more, everywhere in the region. A repository that fails is passed over.
+    /// Removes garbage in the whole region. A repository that fails is skipped with a warning.
     pub async fn sweep(&self) -> Result<Swept> {
-        self.sweep_or_look(false).await
+        self.run_sweep(false).await
     }
 
-    /// Counts what [`Region::sweep`] would remove now, of packs and of rows of uploads. Temporary files, unfinished
-    /// uploads and old claims are not counted.
+    /// Counts the packs and upload rows that [`Region::sweep`] would remove now. Temporary files, unfinished uploads
+    /// and old claims are not counted.
     pub async fn would_sweep(&self) -> Result<Swept> {
-        self.sweep_or_look(true).await
+        self.run_sweep(true).await
     }
 
-    async fn sweep_or_look(&self, dry: bool) -> Result<Swept> {
+    async fn run_sweep(&self, dry: bool) -> Result<Swept> {
         let now = self.store_time().await?;
         let times = Times { now, limit: now.checked_sub(self.recovery_window).unwrap_or(Timestamp::MIN), dry };
         let mut swept = Swept::default();
@@ -80,7 +81,10 @@ impl Region {
                 Ok::<_, RegionError>(())
             };
             if let Err(error) = done.await {
-                tracing::warn!(%error, %id, region = self.name, "could not clean a repository up");
+                tracing::warn!(
+                    %error, %id, region = self.name,
+                    "could not sweep a repository; the next sweep tries again"
+                );
             }
         }
         swept.orphans = self.sweep_orphans(times).await?;
@@ -90,7 +94,7 @@ impl Region {
         Ok(swept)
     }
 
-    /// The object store's time: that of an object which was stored just now.
+    /// Returns the object store's time: the modification time of an object that was stored just now.
     async fn store_time(&self) -> Result<Timestamp> {
         let key = format!("{PROBES}{}", self.clock.new_id());
         self.objects.put(&key, Bytes::from_static(b"now")).await?;
@@ -116,10 +120,11 @@ impl Region {
         Ok(swept)
     }
 
-    /// Rows with this prefix that a sweep saw a recovery window ago. Others are noted as seen.
+    /// Returns rows with this prefix that a sweep first saw more than a recovery window ago; marks unseen rows as seen.
     async fn seen_rows(&self, id: RepositoryId, prefix: &str, times: Times) -> Result<Vec<Key>> {
         let mut query = Query::prefix(keys::repository(id), prefix);
-        let (mut seen, mut new) = (Vec::new(), Vec::new());
+        let mut seen = Vec::new();
+        let mut new = Vec::new();
         loop {
             let mut page = self.table.query(&query).await?;
             let next = page.next.take();
@@ -127,7 +132,7 @@ impl Region {
                 match seen_at(&item.document) {
                     Some(time) if time < times.limit => seen.push(item.key),
                     Some(_) => {}
-                    None => new.extend(noted(item, times.now)),
+                    None => new.extend(mark_seen(item, times.now)),
                 }
             }
             match next {
@@ -140,7 +145,7 @@ impl Region {
         }
         for writes in new.chunks(MAX_TRANSACTION_ITEMS) {
             match self.table.transact(writes.to_vec()).await {
-                // One of them has changed; all are noted by the next sweep.
+                // One of the rows has changed; the next sweep marks all of them.
                 Ok(()) | Err(TableError::ConditionFailed { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -148,13 +153,13 @@ impl Region {
         Ok(seen)
     }
 
-    /// Deletes packs whose grace is over; how many.
+    /// Deletes replaced packs whose recovery window is over. Returns their number.
     async fn sweep_retired(&self, id: RepositoryId, times: Times) -> Result<u64> {
         let rows = self.seen_rows(id, keys::RETIRED_PREFIX, times).await?;
         if rows.is_empty() {
             return Ok(0);
         }
-        // A table that was restored may name what had been replaced.
+        // A restored table may name packs that had been replaced.
         let named = self.manifest_keys(id).await?;
         let mut swept = 0;
         for row in rows {
@@ -171,7 +176,7 @@ impl Region {
         Ok(swept)
     }
 
-    /// Deletes the rows of uploads that are too old to be resumed.
+    /// Deletes the rows of uploads that are too old to be resumed. Returns their number.
     async fn sweep_staging(&self, id: RepositoryId, times: Times) -> Result<u64> {
         let rows = self.seen_rows(id, keys::STAGING_PREFIX, times).await?;
         if times.dry {
@@ -184,10 +189,12 @@ impl Region {
         Ok(rows.len() as u64)
     }
 
-    /// Deletes packs that were stored before the recovery window and are neither live nor retired.
+    /// Deletes packs that were stored before the recovery window and are neither live nor replaced. Returns the number
+    /// of files.
     async fn sweep_orphans(&self, times: Times) -> Result<u64> {
-        let (mut swept, mut after) = (0, None);
-        // The packs of one repository follow each other.
+        let mut swept = 0;
+        let mut after = None;
+        // The listing is sorted: packs of one repository are adjacent.
         let mut old: Option<(RepositoryId, Vec<OldFile>)> = None;
         loop {
             let page = self.objects.list(keys::OBJECTS_PREFIX, after.as_deref(), MAX_LIST_KEYS).await?;
@@ -210,7 +217,7 @@ impl Region {
         }
     }
 
-    /// The same among some old files of one repository. One that fails stops no other.
+    /// Sweeps old files of one repository. A failure is logged and does not stop the others.
     async fn sweep_orphans_of(&self, old: Option<(RepositoryId, Vec<OldFile>)>, times: Times) -> u64 {
         let Some((id, files)) = old else { return 0 };
         let swept = async {
@@ -224,6 +231,7 @@ impl Region {
                 return Ok(files.iter().filter(|file| unnamed.contains(&file.pack)).count() as u64);
             }
             let claimed = self.claim(id, &unnamed, times.now).await?;
+            assert!(claimed.is_subset(&unnamed), "a sweep deletes only packs that no manifest of {id} names");
             gitferry_base::fault::crash_point("sweep-claimed");
             let mut swept = 0;
             for file in files.iter().filter(|file| claimed.contains(&file.pack)) {
@@ -233,13 +241,16 @@ impl Region {
             Ok::<_, RegionError>(swept)
         };
         swept.await.unwrap_or_else(|error| {
-            tracing::warn!(%error, %id, region = self.name, "packs are not swept");
+            tracing::warn!(
+                %error, %id, region = self.name,
+                "could not sweep unreferenced packs of a repository; the next sweep tries again"
+            );
             0
         })
     }
 }
 
-/// A file of a pack that was stored before the recovery window.
+/// A pack or index file that was stored before the recovery window.
 #[derive(Debug)]
 struct OldFile {
     key: String,
@@ -250,8 +261,8 @@ fn seen_at(document: &Value) -> Option<Timestamp> {
     document.get(SEEN)?.as_str()?.parse().ok()
 }
 
-/// The row with a note that it was seen; `None` for one that is no row of gitferry's.
-fn noted(item: Item, now: Timestamp) -> Option<Write> {
+/// Returns the write that marks a row as seen; `None` if the document is not an object.
+fn mark_seen(item: Item, now: Timestamp) -> Option<Write> {
     let Value::Object(mut document) = item.document else { return None };
     document.insert(SEEN.into(), json!(now));
     Some(Write::put(item.key, Condition::Revision(item.revision), Value::Object(document)))

@@ -1,4 +1,4 @@
-//! Verifying: proof that a repository is what its ledger says, from the bytes up.
+//! Verification: proof, from the bytes up, that a repository is what its ledger records.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -23,35 +23,35 @@ use gitferry_base::Kind;
 use gitferry_git::connectivity::missing_from;
 use gitferry_git::pack::{CheckOptions, CheckProgress, CheckedPack, PackSet, check_pack};
 
-/// Most differences that are listed for one repository.
+/// Most findings that are listed for one repository.
 pub const MAX_FINDINGS: usize = 1_000;
 
-/// What a verification found.
+/// Report of a verification.
 #[derive(Clone, Debug, Serialize)]
 pub struct Verified {
-    /// The repository's name.
+    /// Name of the repository.
     pub repository: String,
-    /// Its id.
+    /// Id of the repository.
     pub id: String,
-    /// The region.
+    /// Name of the region.
     pub region: String,
-    /// The state that was verified.
+    /// State that was verified.
     pub frontier: Frontier,
-    /// Changes whose hashes were followed.
+    /// Changes whose hash chain was followed.
     pub changes: u64,
-    /// Refs that the digest was computed over.
+    /// Refs over which the digest was computed.
     pub refs: u64,
-    /// Packs that were looked at.
+    /// Packs that were examined.
     pub packs: u64,
-    /// LFS objects that its changes name.
+    /// LFS objects that the changes name.
     pub lfs_objects: u64,
     /// Objects that were hashed (`--deep`).
     pub objects: u64,
     /// Bytes of packs, indexes and LFS objects.
     pub bytes: u64,
-    /// Whether packs were hashed and reachability proven.
+    /// True if packs were hashed and reachability was proven.
     pub deep: bool,
-    /// Everything that is not as it should be.
+    /// Deviations, at most [`MAX_FINDINGS`].
     pub findings: Vec<String>,
 }
 
@@ -64,8 +64,7 @@ impl Verified {
 }
 
 impl Region {
-    /// Verifies one repository. Differences are findings, not errors; an error means that it could not be
-    /// verified.
+    /// Verifies one repository. Deviations are findings; an error means that the verification could not be completed.
     pub async fn verify(&self, item: &HeadItem, deep: bool, progress: Arc<CheckProgress>) -> Result<Verified> {
         let mut verified = Verified {
             repository: item.head.name.clone(),
@@ -98,20 +97,23 @@ impl Region {
             Err(error) => return Err(error),
         };
         for pack in self.still_aside(item, &manifest, deep).await? {
-            let (id, key, reason) = (pack.pack, pack.key, pack.reason);
-            verified.find(format!("pack {id} is damaged and consolidation passes over it: {reason} (object {key})"));
+            let id = pack.pack;
+            let key = pack.key;
+            let reason = pack.reason;
+            verified.find(format!("pack {id} is damaged and consolidation skips it: {reason} (object {key})"));
         }
         let present = self.verify_presence(&manifest, &mut verified).await?;
         if deep {
             let local = self.stored_packs(&present).await?;
-            let (format, dir) = (item.head.format, self.spool_dir());
+            let format = item.head.format;
+            let dir = self.spool_dir();
             let check = Deep { local, format, dir, tips, progress };
             verified = blocking(move || check.run(verified)).await?;
         }
         Ok(verified)
     }
 
-    /// The hash chain, and that it leads to the head. Returns what it comes to, if it is sound.
+    /// Follows the hash chain and checks that it leads to the head. Returns the folded changes if they are sound.
     async fn verify_chain(&self, item: &HeadItem, verified: &mut Verified) -> Result<Option<Folded>> {
         let rows = match read_chain(&*self.table, item.id, Frontier::ORIGIN, item.head.frontier).await {
             Ok(rows) => rows,
@@ -122,7 +124,8 @@ impl Region {
             Err(error) => return Err(error.into()),
         };
         verified.changes = rows.len() as u64;
-        let (log, id) = (self.log(), item.id);
+        let log = self.log();
+        let id = item.id;
         let folding = move || Ok::<_, std::io::Error>(fold(&log, id, None, &rows));
         match blocking(folding).await? {
             Ok(folded) => {
@@ -135,7 +138,7 @@ impl Region {
         Ok(None)
     }
 
-    /// The row of the repository's name points to it.
+    /// Checks that the row of the repository's name points to the repository.
     async fn verify_name(&self, item: &HeadItem, verified: &mut Verified) -> Result<()> {
         if !item.head.named {
             return Ok(());
@@ -155,8 +158,8 @@ impl Region {
         Ok(())
     }
 
-    /// The hash of all refs, computed afresh, against that of the head and, where the changes told it, that of the
-    /// ledger: the head's may be of a kind that can be forged. Returns what the refs name, if it is wanted.
+    /// Compares the hash of all refs, computed afresh, with that of the head and, if available, that of the ledger: the
+    /// head's may be an XOR, which can be forged. Returns the objects that refs name, if `collect` is set.
     async fn verify_refs(
         &self,
         item: &HeadItem,
@@ -184,15 +187,16 @@ impl Region {
         hash.add_head(&item.head);
         verified.refs = count;
         if !hash.is_of(&item.head) {
-            verified.find(format!("the refs do not have digest {}, as the head says", item.head.refs_hash.digest()));
+            verified
+                .find(format!("the refs do not have digest {}, which the head records", item.head.refs_hash.digest()));
         } else if by_ledger.is_some_and(|refs| *refs != hash.lattice) {
-            verified.find("the refs are not those that its changes make");
+            verified.find("the refs differ from those that its changes yield");
         }
         tips.extend(item.head.head.object().map(|id| ("HEAD".to_owned(), *id)));
         Ok(tips)
     }
 
-    /// The packs that consolidation has set aside; read again first where all is read.
+    /// Returns the packs that consolidation has set aside; a deep verification reads them again first.
     async fn still_aside(&self, item: &HeadItem, manifest: &Manifest, deep: bool) -> Result<Vec<PackAside>> {
         if deep {
             match self.recheck_aside(item.id, manifest, true).await {
@@ -203,7 +207,7 @@ impl Region {
         self.packs_aside_of(item.id).await
     }
 
-    /// Every pack and index is there with the right size. Returns the packs that are.
+    /// Checks that every pack and index is present with the recorded size and checksum. Returns those that are.
     async fn verify_presence(&self, manifest: &Manifest, verified: &mut Verified) -> Result<Vec<LivePack>> {
         let mut present = Vec::new();
         for pack in &manifest.packs {
@@ -216,7 +220,7 @@ impl Region {
                     None => "is missing".to_owned(),
                     Some(meta) if meta.size != size => format!("has {} bytes, not {size}", meta.size),
                     Some(meta) if meta.crc64.is_some_and(|stored| stored != crc64) => {
-                        format!("has another CRC-64/NVME in the store than {crc64}")
+                        format!("has a CRC-64/NVME other than {crc64} in the store")
                     }
                     Some(_) => continue,
                 };
@@ -231,12 +235,12 @@ impl Region {
     }
 }
 
-/// Whether what was read is to blame, and not the surroundings in which it was read.
+/// Returns true if the error shows damage in the data, and not a failure to read it.
 fn is_damage(kind: Kind) -> bool {
     matches!(kind, Kind::Corrupt | Kind::Missing | Kind::Refused)
 }
 
-/// What the ledger makes of the head against what the head says.
+/// Compares the head with the head that its ledger yields.
 fn compare(ledger: &Head, head: &Head, verified: &mut Verified) {
     let pairs = [
         ("name", ledger.name.clone(), head.name.clone()),
@@ -248,7 +252,7 @@ fn compare(ledger: &Head, head: &Head, verified: &mut Verified) {
     ];
     for (what, expected, found) in pairs {
         if expected != found {
-            verified.find(format!("the head says {what} {found}, its ledger makes it {expected}"));
+            verified.find(format!("the head records {what} {found}, its ledger yields {expected}"));
         }
     }
 }
@@ -256,7 +260,9 @@ fn compare(ledger: &Head, head: &Head, verified: &mut Verified) {
 type Refs = (HashedRefs, u64, Vec<(String, ObjectId)>);
 
 fn read_refs(refs: RefsAt, collect: bool) -> std::result::Result<Refs, LedgerError> {
-    let (mut hash, mut count, mut tips) = (HashedRefs::default(), 0, Vec::new());
+    let mut hash = HashedRefs::default();
+    let mut count = 0;
+    let mut tips = Vec::new();
     for entry in refs.open()? {
         let (name, value) = entry?;
         hash.edit(name.as_bstr(), None, Some(&value));
@@ -268,7 +274,7 @@ fn read_refs(refs: RefsAt, collect: bool) -> std::result::Result<Refs, LedgerErr
     Ok((hash, count, tips))
 }
 
-/// The part of a deep verification that reads packs. Blocking.
+/// The pack-reading part of a deep verification. Blocking.
 struct Deep {
     local: LocalPacks,
     format: gix::hash::Kind,
@@ -302,8 +308,8 @@ impl Deep {
         Ok(verified)
     }
 
-    /// Checks one pack in full. The index that this writes is not wanted: where the region's own disk is
-    /// full or read-only, it goes elsewhere.
+    /// Checks one pack in full. The index that the check writes is discarded; if the region's own disk is full or
+    /// read-only, it goes to the system's temporary folder.
     fn check(&self, local: &LocalPack) -> Result<CheckedPack> {
         let options = CheckOptions::new(self.format);
         let check_in = |dir: &Path| -> Result<CheckedPack> {
@@ -316,7 +322,8 @@ impl Deep {
         }
     }
 
-    /// Every object reachable from every ref is there: at once where nothing lacks anything, else by a walk.
+    /// Checks that every object reachable from a ref is present: directly if no pack lacks anything, otherwise by a
+    /// walk.
     fn verify_reachability(&self, checked: &[CheckedPack], all: &PackSet, verified: &mut Verified) -> Result<()> {
         let sound = |pack: &CheckedPack| pack.mismatched.is_empty() && pack.unparsable_count == 0;
         let complete =

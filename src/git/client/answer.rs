@@ -1,22 +1,22 @@
-//! A server's answer, line by line.
+//! Line reader for a server's answer.
 
 use std::io::BufRead;
 
 use super::error::{At, ClientError};
 use crate::protocol::{Packet, PacketReader, ProtocolError};
 
-/// One packet of an answer. `ERR` packets never come out: they are errors.
+/// One packet of an answer. `ERR` packets become errors instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Line<'a> {
     /// Text without its line end.
     Text(&'a [u8]),
-    /// The end of a section.
+    /// End of a section.
     Delimiter,
-    /// The end of the answer.
+    /// End of the answer.
     Flush,
 }
 
-/// Counts the lines of a part of an answer that has to end.
+/// Limit of the number of lines in one part of an answer.
 pub(super) struct Lines {
     what: &'static str,
     left: usize,
@@ -28,7 +28,7 @@ impl Lines {
         Lines { what, left: limit, limit }
     }
 
-    /// Another line has come.
+    /// Counts one line; fails beyond the limit.
     pub fn count(&mut self, at: At<'_>) -> Result<(), ClientError> {
         let too_many = || at.protocol(ProtocolError::TooMany { what: self.what, limit: self.limit });
         self.left = self.left.checked_sub(1).ok_or_else(too_many)?;
@@ -36,7 +36,7 @@ impl Lines {
     }
 }
 
-/// Reads the lines of one answer.
+/// Reader of the lines of one answer.
 pub(super) struct Answer<'c> {
     packets: PacketReader<&'c mut dyn BufRead>,
     at: At<'c>,
@@ -47,7 +47,7 @@ impl<'c> Answer<'c> {
         Answer { packets: PacketReader::new(input), at }
     }
 
-    /// The next line of an answer that is not over: `missing` tells what it lacks if it ends here.
+    /// Reads the next line. If the answer ends instead, the error names `missing` as the missing part.
     pub fn line(&mut self, missing: &'static str) -> Result<Line<'_>, ClientError> {
         let at = self.at;
         match self.packets.read_required(missing).map_err(|error| at.protocol(error))? {
@@ -61,7 +61,7 @@ impl<'c> Answer<'c> {
         }
     }
 
-    /// The next line, which has to be text.
+    /// Reads the next line and fails unless it is text.
     pub fn text(&mut self, missing: &'static str) -> Result<&[u8], ClientError> {
         let at = self.at;
         match self.line(missing)? {
@@ -70,7 +70,7 @@ impl<'c> Answer<'c> {
         }
     }
 
-    /// The input behind the last line.
+    /// Returns the input after the last line.
     pub fn into_inner(self) -> &'c mut dyn BufRead {
         self.packets.into_inner()
     }

@@ -1,16 +1,16 @@
-//! Taking side-bands apart: data comes out, words for people are kept or traced, an error is an error.
+//! Side-band demultiplexer: band 1 is data, band 2 is kept and traced, band 3 becomes an error.
 
 use std::io::{self, BufRead, Read};
 
 use super::error::{At, ClientError, one_line};
 use crate::protocol::{Band, Head, MAX_PAYLOAD_BYTES, PacketReader, ProtocolError};
 
-/// Most lines for people that are kept of one answer.
+/// Most progress lines that are kept of one answer.
 const MAX_MESSAGES: usize = 1000;
-/// Longest line of them.
+/// Bytes of the longest kept progress line; the rest is dropped.
 const MAX_MESSAGE_BYTES: usize = 1000;
 
-/// What arrives in bands.
+/// Side-band stream of one answer.
 pub(super) struct Bands<'c> {
     packets: PacketReader<&'c mut dyn BufRead>,
     pub messages: Messages,
@@ -22,8 +22,8 @@ impl<'c> Bands<'c> {
         Bands { packets: PacketReader::new(input), messages: Messages::default(), ended: false }
     }
 
-    /// Reads the next data into `buffer`, which has room for [`MAX_PAYLOAD_BYTES`]; 0 where a flush packet ends them.
-    /// Signs of life are passed over.
+    /// Reads the next data packet into `buffer`, which has room for [`MAX_PAYLOAD_BYTES`]; returns 0 at the flush
+    /// packet that ends the stream. Keep-alive packets are skipped.
     pub fn read(&mut self, buffer: &mut [u8], at: At<'_>) -> Result<usize, ClientError> {
         while !self.ended {
             let protocol = |error| at.protocol(error);
@@ -36,10 +36,11 @@ impl<'c> Bands<'c> {
                 Some(_) => return Err(at.protocol(ProtocolError::unexpected("a band", b"a special packet"))),
                 None => return Err(at.protocol(ProtocolError::Truncated("the flush packet at the end"))),
             };
-            // Some servers send packets without even a band as signs of life.
+            // Some servers send packets without a band byte as keep-alives.
             let Some(bytes) = bytes.checked_sub(1) else { continue };
             let mut band = [0];
             self.packets.fill(&mut band).map_err(protocol)?;
+            debug_assert!(bytes <= buffer.len(), "the buffer holds the longest packet");
             let data = buffer.get_mut(..bytes).unwrap_or_default();
             self.packets.fill(data).map_err(protocol)?;
             match band[0] {
@@ -47,7 +48,7 @@ impl<'c> Bands<'c> {
                 band if band == Band::Data as u8 => {}
                 band if band == Band::Progress as u8 => self.messages.add(data, at),
                 band if band == Band::Error as u8 => return Err(at.remote(data)),
-                // `ERR`, where a server fails before it has begun to use bands.
+                // `ERR` packet of a server that fails before it begins the side-band stream.
                 b'E' if data.starts_with(b"RR ") => return Err(at.remote(&data[3..])),
                 _ => return Err(at.protocol(ProtocolError::unexpected("a band", &band))),
             }
@@ -56,7 +57,7 @@ impl<'c> Bands<'c> {
     }
 }
 
-/// Band 1 as a plain stream, for what is small.
+/// Band 1 as a plain stream, for small answers.
 pub(super) struct BandReader<'c> {
     pub bands: Bands<'c>,
     at: At<'c>,
@@ -93,21 +94,21 @@ impl Read for BandReader<'_> {
     }
 }
 
-/// A server's words for people, line by line.
+/// Progress text of a server, split into lines.
 #[derive(Debug, Default)]
 pub(super) struct Messages {
-    /// Whole lines. Of progress only the last state counts.
+    /// Complete lines. A carriage return discards the text before it, so only the last state of a counter remains.
     pub lines: Vec<String>,
     line: Vec<u8>,
 }
 
 impl Messages {
-    /// Takes in text that need not end where lines do.
+    /// Adds text that may end within a line.
     pub fn add(&mut self, text: &[u8], at: At<'_>) {
         for byte in text {
             match byte {
                 b'\n' => self.end_line(at),
-                // What follows takes its place on a screen.
+                // On a terminal the following text overwrites this line.
                 b'\r' => self.line.clear(),
                 byte if self.line.len() < MAX_MESSAGE_BYTES => self.line.push(*byte),
                 _ => {}
@@ -115,7 +116,7 @@ impl Messages {
         }
     }
 
-    /// Takes what there is as whole lines.
+    /// Ends the last line and returns all lines.
     pub fn finish(mut self, at: At<'_>) -> Vec<String> {
         self.end_line(at);
         self.lines
@@ -188,7 +189,7 @@ mod tests {
             for piece in &pieces {
                 out.write_all(piece).unwrap();
                 out.message(Band::Progress, b"progress\n").unwrap();
-                out.sign_of_life().unwrap();
+                out.keep_alive().unwrap();
             }
             let mut bytes = out.finish().unwrap();
             prop_assert!(data(&bytes).is_err());

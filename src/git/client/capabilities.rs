@@ -1,32 +1,32 @@
-//! What a server says it can do: words behind the first ref in versions 0 and 1, lines in version 2.
+//! Capabilities of a server: words after the first ref in versions 0 and 1, lines in version 2.
 
 use gix::bstr::{BStr, BString, ByteSlice};
 use gix::hash::Kind as Format;
 
 use crate::protocol::ProtocolError;
 
-/// Most capabilities that a server may name.
+/// Most capabilities that one server may advertise.
 pub const MAX_CAPABILITIES: usize = 1000;
-/// Bytes that all of them may have together.
+/// Most bytes of all capabilities together.
 const MAX_CAPABILITIES_BYTES: usize = 1 << 20;
 
-/// What a server says it can do.
+/// Capabilities that a server advertises.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Capabilities {
-    /// In the order in which they came, with what stands behind `=`.
+    /// Names and the values after `=`, in the order of the advertisement.
     list: Vec<(BString, Option<BString>)>,
     bytes: usize,
 }
 
 impl Capabilities {
-    /// Reads what stands behind the first ref of versions 0 and 1.
+    /// Parses the capability list after the first ref of versions 0 and 1.
     pub fn from_words(words: &[u8]) -> Result<Self, ProtocolError> {
         let mut all = Capabilities::default();
         words.fields().try_for_each(|word| all.add(word))?;
         Ok(all)
     }
 
-    /// Takes in one word of versions 0 and 1, or one line of version 2.
+    /// Adds one word of versions 0 and 1, or one line of version 2.
     pub fn add(&mut self, word: &[u8]) -> Result<(), ProtocolError> {
         self.bytes += word.len();
         if self.list.len() >= MAX_CAPABILITIES || self.bytes > MAX_CAPABILITIES_BYTES {
@@ -39,12 +39,12 @@ impl Capabilities {
         Ok(())
     }
 
-    /// Whether the server has a capability, whatever its value: `side-band-64k`, `no-thin`, …
+    /// Returns true if the server advertises a capability, with or without a value: `side-band-64k`, `no-thin`, …
     pub fn has(&self, name: &str) -> bool {
         self.list.iter().any(|(known, _)| known == name)
     }
 
-    /// The first value of a capability.
+    /// First value of a capability.
     pub fn value(&self, name: &str) -> Option<&BStr> {
         self.values(name).next()
     }
@@ -56,17 +56,20 @@ impl Capabilities {
             .filter_map(|(_, value)| Some(value.as_ref()?.as_bstr()))
     }
 
-    /// Whether a command of version 2 has a feature.
+    /// Returns true if a version 2 command has a feature.
     pub fn command_has(&self, command: &str, feature: &str) -> bool {
         self.values(command).any(|features| features.fields().any(|known| known == feature.as_bytes()))
     }
 
-    /// Whether a fetch may ask for something, in any version: `filter`, `shallow`, …
+    /// Returns true if fetch has a feature in the server's protocol version: `filter`, `shallow`, …
     pub fn fetch_has(&self, feature: &str) -> bool {
         self.has(feature) || self.command_has("fetch", feature)
     }
 
-    /// How objects are named, where this program knows that format; else what the server calls it.
+    /// Object format of the server.
+    ///
+    /// # Errors
+    /// The advertised name of a format other than SHA-1 and SHA-256.
     pub fn format(&self) -> Result<Format, BString> {
         match self.value("object-format") {
             None => Ok(Format::Sha1),
@@ -76,12 +79,12 @@ impl Capabilities {
         }
     }
 
-    /// What the server calls itself.
+    /// Software and version of the server (`agent`).
     pub fn agent(&self) -> Option<&BStr> {
         self.value("agent")
     }
 
-    /// What a symbolic ref names (`symref=<name>:<target>`, versions 0 and 1).
+    /// Target of a symbolic ref (`symref=<name>:<target>`, versions 0 and 1).
     pub(super) fn symbolic_target(&self, name: &str) -> Option<&BStr> {
         let pairs = self.values("symref").filter_map(|pair| pair.split_once_str(":"));
         pairs.filter(|(known, _)| *known == name.as_bytes()).map(|(_, target)| target.as_bstr()).next()

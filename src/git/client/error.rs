@@ -1,150 +1,150 @@
-//! Why a conversation with a Git server failed.
+//! Errors of conversations with a Git server.
 
 use std::io;
 
 use gix::ObjectId;
-use gix::bstr::{BString, ByteSlice};
+use gix::bstr::{BStr, BString, ByteSlice};
 
 use crate::protocol::ProtocolError;
 use gitferry_base::Kind;
 
-/// Why there is no pack to push: whatever the closure failed with that was to write it.
+/// Error of the closure that writes the pack of a push.
 pub type PackSourceError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why a conversation with a Git server failed. `server` is always a URL without credentials.
+/// Error of a conversation with a Git server. `server` is always a URL without credentials.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The server cannot be reached, or the connection broke.
     #[error("{server}: {doing}: {error}")]
     Connection {
-        /// Where.
+        /// URL of the server without credentials.
         server: String,
-        /// What was being done.
+        /// Operation that failed, such as `fetching`.
         doing: &'static str,
-        /// Why it failed.
+        /// Error of the transport.
         error: io::Error,
     },
-    /// The server wants other credentials, or has none for what was asked.
+    /// The server rejects the credentials, or they do not permit the request.
     #[error("{server}: the server does not accept the credentials: {reason}")]
     Unauthorized {
-        /// Where.
+        /// URL of the server without credentials.
         server: String,
-        /// What it says.
+        /// Text of the server's answer.
         reason: String,
     },
-    /// Its identity is not the expected one, so nothing was sent.
-    #[error("{server}: this is not the server that was configured: {reason}")]
+    /// The server's identity (certificate or host key) is not the expected one, so nothing was sent.
+    #[error("{server}: the identity of the server is not the configured one, nothing was sent: {reason}")]
     Untrusted {
-        /// Where.
+        /// URL of the server without credentials.
         server: String,
-        /// What is wrong.
+        /// Difference from the configured identity.
         reason: String,
     },
-    /// There is no such repository, or not for these credentials.
+    /// The repository does not exist, or the credentials do not permit reading it.
     #[error("{server}: there is no such repository, or these credentials may not see it")]
     NotFound {
-        /// Where.
+        /// URL of the server without credentials.
         server: String,
     },
     /// The server answered with a failure.
     #[error("{server}: the server answered {status}: {reason}")]
     Status {
-        /// Where.
+        /// URL of the server without credentials.
         server: String,
-        /// The HTTP status.
+        /// HTTP status code.
         status: u16,
-        /// What it says.
+        /// Text of the server's answer.
         reason: String,
     },
-    /// The command at the other end of SSH failed.
-    #[error("{server}: the command there ended with {status}: {reason}")]
+    /// The command on the SSH server failed.
+    #[error("{server}: the remote command exited with status {status}: {reason}")]
     Exit {
-        /// Where.
+        /// URL of the server without credentials.
         server: String,
-        /// The exit status.
+        /// Exit status of the command.
         status: u32,
-        /// What it complains of.
+        /// Standard error of the command.
         reason: String,
     },
-    /// More was to be sent than can be sent at once.
+    /// A request exceeds a size limit of the server or the transport.
     #[error("{server}: {reason}")]
     TooLarge {
-        /// Where it was to go.
+        /// URL of the server without credentials.
         server: String,
-        /// What the limit is.
+        /// The exceeded limit.
         reason: String,
     },
-    /// The server told of an error in Git's own protocol (`ERR`, band 3).
+    /// The server reported an error in Git's protocol (`ERR` packet or band 3).
     #[error("{server}: the server says: {message}")]
     Remote {
-        /// Where.
+        /// URL of the server without credentials.
         server: String,
-        /// Its words.
+        /// Text that the server sent.
         message: BString,
     },
-    /// The server has had all of a push, and told of an error in Git's own protocol.
+    /// The server received a whole push and reported an error in Git's protocol.
     #[error("{server}: the server says: {message}")]
     Declined {
-        /// Where.
+        /// URL of the server without credentials.
         server: String,
-        /// Its words.
+        /// Text that the server sent.
         message: BString,
     },
-    /// What it says is not Git's protocol.
+    /// The answer violates Git's protocol.
     #[error("{server}: {error}")]
     Protocol {
-        /// Where.
+        /// URL of the server without credentials.
         server: String,
-        /// What is wrong.
+        /// The violation.
         error: ProtocolError,
     },
-    /// It cannot do what is needed.
+    /// The server lacks a capability that the request needs.
     #[error("{server}: the server cannot {what}")]
     Unsupported {
-        /// Where.
+        /// URL of the server without credentials.
         server: String,
-        /// What is needed.
+        /// The missing ability, as a continuation of "the server cannot".
         what: String,
     },
-    /// A region of this process that stands in for a server failed.
+    /// A region that acts as an in-process server failed.
     #[error("{server}: {error}")]
     Region {
-        /// Which.
+        /// URL of the region.
         server: String,
-        /// What the caller should do.
+        /// Kind of the region's error.
         kind: Kind,
-        /// Why.
+        /// Text of the region's error.
         error: String,
     },
-    /// Its history ends somewhere, so that it cannot give all of it.
-    #[error("{server}: the repository there is shallow, its history ends at {commit}: it cannot be a source")]
+    /// The repository is shallow and cannot supply whole histories.
+    #[error("{server}: the repository is shallow, its history ends at {commit}: it cannot be a source")]
     Shallow {
-        /// Where.
+        /// URL of the server without credentials.
         server: String,
-        /// A commit whose parents are missing.
+        /// Commit whose parents are missing.
         commit: ObjectId,
     },
-    /// The pack to be pushed could not be made or read. The push was cut off before its end, so that the server
-    /// refuses it.
-    #[error("{server}: the push was given up: {error}")]
+    /// The pack of a push could not be made or read. The push was cut off before its end, so that the server refuses
+    /// it.
+    #[error("{server}: the push was aborted, the pack for it cannot be written: {error}")]
     PackSource {
-        /// Where the pack was to go.
+        /// URL of the target without credentials.
         server: String,
-        /// Why there is no pack.
+        /// Error of the pack's source.
         error: PackSourceError,
     },
-    /// A pack is not what it should be; nothing of it became visible.
-    #[error("{server}: the pack that it sent is damaged: {reason}")]
+    /// The server sent a damaged pack; none of its objects became visible.
+    #[error("{server}: the server sent a damaged pack: {reason}")]
     BadPack {
-        /// Where.
+        /// URL of the server without credentials.
         server: String,
-        /// What is wrong.
+        /// Damage that was found.
         reason: String,
     },
 }
 
 impl ClientError {
-    /// What the caller should do.
+    /// Kind of the error: the caller's next step.
     pub fn kind(&self) -> Kind {
         match self {
             ClientError::Connection { .. } => Kind::Transient,
@@ -162,21 +162,23 @@ impl ClientError {
         }
     }
 
-    /// What it means once a whole push has been sent: most that a server says then it says of the push, and to stream
-    /// the same pack again would not change its mind.
-    pub(super) fn of_push(self) -> Self {
+    /// Turns [`ClientError::Remote`] after a whole push into [`ClientError::Declined`], unless the message announces a
+    /// transient failure: the server has judged the push, and sending the same pack again gives the same answer.
+    pub(super) fn after_push(self) -> Self {
         match self {
-            ClientError::Remote { server, message } if !passes(&message) => ClientError::Declined { server, message },
+            ClientError::Remote { server, message } if !is_transient(&message) => {
+                ClientError::Declined { server, message }
+            }
             error => error,
         }
     }
 
-    /// The error that went through an [`io::Error`], as [`PackInput`](super::PackInput) and connections wrap theirs.
+    /// Unwraps the error from an [`io::Error`], as [`PackInput`](super::PackInput) and connections wrap theirs.
     pub fn from_io(error: io::Error) -> Result<ClientError, io::Error> {
         error.downcast()
     }
 
-    /// As an [`io::Error`], from which [`ClientError::from_io`] takes it again.
+    /// Wraps the error in an [`io::Error`]; [`ClientError::from_io`] unwraps it.
     pub fn into_io(self) -> io::Error {
         let kind = match self {
             ClientError::BadPack { .. } | ClientError::Protocol { .. } => io::ErrorKind::InvalidData,
@@ -187,8 +189,8 @@ impl ClientError {
     }
 }
 
-/// What servers say that fail for now, and may take the same push later.
-const PASSING_WORDS: [&str; 14] = [
+/// Phrases in messages of servers that may accept the same push later.
+const TRANSIENT_PHRASES: [&str; 14] = [
     "for now",
     "shutting down",
     "try again",
@@ -205,9 +207,9 @@ const PASSING_WORDS: [&str; 14] = [
     "internal server error",
 ];
 
-fn passes(message: &[u8]) -> bool {
+fn is_transient(message: &[u8]) -> bool {
     let message = message.to_str_lossy().to_ascii_lowercase();
-    PASSING_WORDS.iter().any(|words| message.contains(words))
+    TRANSIENT_PHRASES.iter().any(|phrase| message.contains(phrase))
 }
 
 fn kind_of_source(error: &(dyn std::error::Error + 'static)) -> Kind {
@@ -216,7 +218,7 @@ fn kind_of_source(error: &(dyn std::error::Error + 'static)) -> Kind {
     client.map_or(Kind::Transient, ClientError::kind)
 }
 
-/// Where and at what something failed.
+/// Server and operation that an error message names.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct At<'s> {
     pub server: &'s str,
@@ -224,7 +226,7 @@ pub(super) struct At<'s> {
 }
 
 impl At<'_> {
-    /// What reading or writing failed with: an error of the transport comes out as it is.
+    /// Error of a read or write; a [`ClientError`] inside is unwrapped.
     pub fn io(self, error: io::Error) -> ClientError {
         ClientError::from_io(error).unwrap_or_else(|error| ClientError::Connection {
             server: self.server.into(),
@@ -233,21 +235,26 @@ impl At<'_> {
         })
     }
 
-    /// What an answer failed with; one that ends early is a broken connection.
+    /// Error of an answer; a truncated answer counts as a broken connection.
     pub fn protocol(self, error: ProtocolError) -> ClientError {
         match error {
             ProtocolError::Io(error) => self.io(error),
             ProtocolError::Truncated(missing) => {
-                let reason = format!("the server has hung up: {missing} is missing");
+                let reason = format!("the server has hung up before it sent {missing}");
                 self.io(io::Error::new(io::ErrorKind::UnexpectedEof, reason))
             }
             error => ClientError::Protocol { server: self.server.into(), error },
         }
     }
 
-    /// What the server says of itself that it failed with.
+    /// Error that the server reports in Git's protocol.
     pub fn remote(self, message: &[u8]) -> ClientError {
         ClientError::Remote { server: self.server.into(), message: one_line(message).into() }
+    }
+
+    /// Error for an object format that gitferry does not know.
+    pub fn unknown_format(self, name: &BStr) -> ClientError {
+        self.unsupported(format!("be used: its object format is `{name}`, which gitferry does not know"))
     }
 
     pub fn unsupported(self, what: impl Into<String>) -> ClientError {
@@ -259,10 +266,10 @@ impl At<'_> {
     }
 }
 
-/// Longest text of a server that is passed on at once.
+/// Bytes of a server's text that are kept in a message.
 const MAX_TEXT_BYTES: usize = 1000;
 
-/// A server's words for people: on one line, not too long, without control characters.
+/// Formats at most [`MAX_TEXT_BYTES`] of a server's text as one line; control characters become spaces.
 pub(super) fn one_line(text: &[u8]) -> String {
     let text = &text[..text.len().min(MAX_TEXT_BYTES)];
     let line: String = text.to_str_lossy().chars().map(|c| if c.is_control() { ' ' } else { c }).collect();

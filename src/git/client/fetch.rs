@@ -1,4 +1,4 @@
-//! Fetching: one request with `done`, answered by the pack.
+//! Fetch: one request that ends with `done`, answered by a pack.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -8,47 +8,46 @@ use gix::ObjectId;
 use super::answer::{Answer, Line, Lines};
 use super::error::{At, ClientError};
 use super::known::{HAVES_PER_REQUEST, HAVES_PER_ROUND, acknowledgment, acknowledgments, read_round};
-use super::pack_input::{PackInput, Told, Wire};
+use super::pack_input::{PackInput, Preamble, Wire};
 use super::upload_pack::UploadPack;
 use crate::protocol::{
     Deepen, FetchRequest, Filter, MultiAck, ProtocolError, SidebandWidth, Version, parse_id, write_ids,
 };
 
-/// Most objects that one fetch may ask for.
+/// Most wants in one fetch.
 pub const MAX_WANTS: usize = 1 << 20;
-/// Most objects that one fetch tells the server about (fewer in versions 0 and 1): what is beyond may be sent although
-/// it is not needed.
+/// Most haves in one fetch (fewer in protocol versions 0 and 1). The server may send objects again that only later
+/// haves would exclude.
 pub const MAX_HAVES: usize = 1 << 16;
-/// Most lines about where a shallow history ends.
+/// Most `shallow` and `unshallow` lines in one answer.
 const MAX_SHALLOW_LINES: usize = 1 << 20;
 
-/// What to fetch.
+/// Fetch request, independent of the protocol version.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FetchPack {
-    /// Objects wanted, with all that they need; at most [`MAX_WANTS`].
+    /// Objects to fetch with everything they reach; at most [`MAX_WANTS`].
     pub wants: Vec<ObjectId>,
-    /// Objects that are there with all that they need; the first ones, at most
-    /// [`MAX_HAVES`], are told.
+    /// Objects that the client holds with everything they reach. Only the first [`MAX_HAVES`] are sent.
     pub haves: Vec<ObjectId>,
-    /// Commits among what is there whose parents are missing.
+    /// Shallow commits of the client: their parents are missing.
     pub shallow: Vec<ObjectId>,
-    /// Deltas may refer to objects that are there. Without effect where the server does not know it.
+    /// Accept a thin pack. Ignored if the server lacks `thin-pack`.
     pub thin: bool,
-    /// Deltas may name their base by distance. Without effect where the server does not know it.
+    /// Accept `OFS_DELTA` entries. Ignored if the server lacks `ofs-delta`.
     pub ofs_delta: bool,
-    /// Send tags of what is sent, too. Without effect where the server does not know it.
+    /// Ask for annotated tags that point at sent objects. Ignored if the server lacks `include-tag`.
     pub include_tag: bool,
-    /// What to leave out.
+    /// Object filter of a partial fetch.
     pub filter: Option<Filter>,
-    /// How many commits deep to go; whole histories otherwise, and then a shallow repository is an error.
+    /// Depth in commits. `None` fetches whole histories and treats a shallow source as an error.
     pub deepen: Option<u32>,
 }
 
 impl UploadPack<'_> {
-    /// Fetches in one round, and returns when the pack begins. Memory does not depend on its size.
+    /// Fetches in one round and returns at the start of the pack. Memory is independent of the pack size.
     ///
-    /// Over a connection with state, reading it to its end leaves the conversation ready for the next request in
-    /// version 2; in all other cases the next one connects anew.
+    /// On a stateful connection in version 2, reading the pack to its end leaves the connection ready for the next
+    /// request; versions 0 and 1 reconnect for it.
     pub fn fetch(&mut self, fetch: &FetchPack) -> Result<PackInput<'_>, ClientError> {
         self.ready()?;
         let at = self.at("fetching");
@@ -61,8 +60,10 @@ impl UploadPack<'_> {
                 self.send_v0(&request, &haves, &mut common, at)?;
             }
         }
-        let (format, reusable) = (self.format(), self.version() == Version::V2 || self.connection.is_stateless());
-        let (version, shallow_allowed) = (self.version(), fetch.deepen.is_some());
+        let format = self.format();
+        let version = self.version();
+        let reusable = version == Version::V2 || self.connection.is_stateless();
+        let shallow_allowed = fetch.deepen.is_some();
         let acknowledgments = acknowledgments(fetch.haves.len());
         let mut answer = Answer::new(self.connection.answer(), at);
         let mut shallow = Vec::new();
@@ -79,45 +80,52 @@ impl UploadPack<'_> {
             (Version::V2, _) | (_, SidebandWidth::Large | SidebandWidth::Small) => Wire::bands(answer.into_inner()),
             (_, SidebandWidth::None) => Wire::Plain(answer.into_inner()),
         };
-        let told = Told { shallow, common: (request.multi_ack == MultiAck::Detailed).then_some(common) };
-        PackInput::open(wire, format, told, at, reusable.then_some(&mut self.idle))
+        let preamble = Preamble { shallow, common: (request.multi_ack == MultiAck::Detailed).then_some(common) };
+        PackInput::open(wire, format, preamble, at, reusable.then_some(&mut self.idle))
     }
 
     fn fetch_request(&self, fetch: &FetchPack, at: At<'_>) -> Result<FetchRequest, ClientError> {
         let v2 = self.version() == Version::V2;
-        let has = |word: &str| v2 || self.capabilities().has(word);
+        let has = |capability: &str| v2 || self.capabilities().has(capability);
         if fetch.deepen.is_none() {
             self.check_whole()?;
         }
         let filter = fetch.filter.clone().unwrap_or_default();
         if !filter.is_empty() && !self.capabilities().fetch_has("filter") {
-            return Err(at.unsupported("leave objects out: it lacks filter"));
+            return Err(at.unsupported("filter objects: it does not advertise `filter`"));
         }
         if (fetch.deepen.is_some() || !fetch.shallow.is_empty()) && !self.capabilities().fetch_has("shallow") {
-            return Err(at.unsupported("fetch parts of a history: it lacks shallow"));
+            return Err(at.unsupported("fetch shallow histories: it does not advertise `shallow`"));
         }
         let wants = distinct(&fetch.wants);
         if wants.is_empty() {
-            return Err(at.unsupported("send a pack of nothing"));
+            return Err(at.unsupported("answer a fetch without wants"));
         }
         if wants.len() > MAX_WANTS {
             return Err(at.protocol(ProtocolError::TooMany { what: "wants", limit: MAX_WANTS }));
         }
-        let multi_ack = match () {
-            () if v2 => MultiAck::None,
-            () if has("multi_ack_detailed") => MultiAck::Detailed,
-            () if has("multi_ack") => MultiAck::Continue,
-            () => MultiAck::None,
+        let multi_ack = if v2 {
+            MultiAck::None
+        } else if has("multi_ack_detailed") {
+            MultiAck::Detailed
+        } else if has("multi_ack") {
+            MultiAck::Continue
+        } else {
+            MultiAck::None
         };
         let mut haves = distinct(&fetch.haves);
-        haves.truncate(match () {
-            () if v2 => MAX_HAVES,
-            // Without it a server answers to some of the haves, and it cannot be told how many answers there will be.
-            () if multi_ack == MultiAck::None => 1,
-            // A server answers while it reads: when neither side reads any more, both wait for ever.
-            () if self.connection.is_stateless() => HAVES_PER_REQUEST,
-            () if fetch.deepen.is_some() => HAVES_PER_ROUND,
-            () => MAX_HAVES,
+        haves.truncate(if v2 {
+            MAX_HAVES
+        } else if multi_ack == MultiAck::None {
+            // Without multi_ack a server acknowledges only some haves, so the number of answers is unpredictable.
+            1
+        } else if self.connection.is_stateless() {
+            // The server answers while it reads the request: a request that exceeds the buffers deadlocks both sides.
+            HAVES_PER_REQUEST
+        } else if fetch.deepen.is_some() {
+            HAVES_PER_ROUND
+        } else {
+            MAX_HAVES
         });
         Ok(FetchRequest {
             wants,
@@ -130,10 +138,12 @@ impl UploadPack<'_> {
             no_progress: has("no-progress"),
             include_tag: fetch.include_tag && has("include-tag"),
             ofs_delta: fetch.ofs_delta && has("ofs-delta"),
-            sideband: match () {
-                () if has("side-band-64k") => SidebandWidth::Large,
-                () if has("side-band") => SidebandWidth::Small,
-                () => SidebandWidth::None,
+            sideband: if has("side-band-64k") {
+                SidebandWidth::Large
+            } else if has("side-band") {
+                SidebandWidth::Small
+            } else {
+                SidebandWidth::None
             },
             multi_ack,
             ..FetchRequest::default()
@@ -148,7 +158,7 @@ impl UploadPack<'_> {
         })
     }
 
-    /// Over a connection with state the haves go in rounds, until all are told or the server has heard enough.
+    /// Sends haves in rounds on a stateful connection, until all are sent or the server answers `ready`.
     fn send_v0(
         &mut self,
         request: &FetchRequest,
@@ -156,13 +166,14 @@ impl UploadPack<'_> {
         common: &mut HashSet<ObjectId>,
         at: At<'_>,
     ) -> Result<(), ClientError> {
-        let (named, format) = (self.named(), self.format());
+        let identification = self.client_identification();
+        let format = self.format();
         let mut wants = Some(request);
         let mut haves = haves.chunks(HAVES_PER_ROUND).peekable();
         while request.deepen.is_none() && !self.connection.is_stateless() && haves.len() > 1 {
             let round = haves.next().unwrap_or_default();
             self.send(at, |out| {
-                wants.take().map_or(Ok(()), |request| request.write_v0(&named, out))?;
+                wants.take().map_or(Ok(()), |request| request.write_v0(&identification, out))?;
                 write_ids(b"have ", round, out)?;
                 out.flush_packet()
             })?;
@@ -172,7 +183,7 @@ impl UploadPack<'_> {
             }
         }
         self.send(at, |out| {
-            wants.take().map_or(Ok(()), |request| request.write_v0(&named, out))?;
+            wants.take().map_or(Ok(()), |request| request.write_v0(&identification, out))?;
             haves.try_for_each(|round| write_ids(b"have ", round, out))?;
             out.line(b"done")?;
             out.flush()
@@ -180,7 +191,7 @@ impl UploadPack<'_> {
     }
 }
 
-/// Version 2: sections up to the pack.
+/// Reads the sections of a version 2 answer up to `packfile`.
 fn read_sections(
     answer: &mut Answer<'_>,
     mut acknowledgments: Lines,
@@ -192,7 +203,7 @@ fn read_sections(
     loop {
         match answer.text("the pack")? {
             b"packfile" => return Ok(()),
-            // No ref is wanted by its name, so that there is nothing to say of one.
+            // Requests hold no `want-ref`, so a `wanted-refs` section carries nothing of use.
             b"acknowledgments" | b"wanted-refs" => {
                 acknowledgments.count(at)?;
                 while let Line::Text(_) = section_line(answer, at)? {
@@ -211,7 +222,7 @@ fn read_sections(
     }
 }
 
-/// A line of a section that others follow.
+/// Reads a line of a section that is not the last one of the answer.
 fn section_line<'l>(answer: &'l mut Answer<'_>, at: At<'_>) -> Result<Line<'l>, ClientError> {
     match answer.line("the pack")? {
         Line::Flush => Err(at.protocol(ProtocolError::unexpected("the pack", b"flush"))),
@@ -219,7 +230,8 @@ fn section_line<'l>(answer: &'l mut Answer<'_>, at: At<'_>) -> Result<Line<'l>, 
     }
 }
 
-/// Versions 0 and 1: where a shallow history ends, if that was asked, and the objects that both sides have.
+/// Reads the part of a version 0 or 1 answer before the pack: shallow lines if `deepen` was sent, then
+/// acknowledgments.
 fn read_v0(
     answer: &mut Answer<'_>,
     mut acknowledgments: Lines,
@@ -242,7 +254,7 @@ fn read_v0(
             return Ok(());
         }
         match acknowledgment(line, at)? {
-            // Acknowledgments with a status are not the last one.
+            // The last acknowledgment has no status.
             (_, b"") => return Ok(()),
             (id, b"common") => _ = common.insert(parse_id(id, format).map_err(|error| at.protocol(error))?),
             _ => {}
@@ -250,7 +262,7 @@ fn read_v0(
     }
 }
 
-/// `shallow <id>` or `unshallow <id>`: the second only tells of commits that the client named.
+/// Parses `shallow <id>` into `all`. `unshallow <id>` only repeats commits that the client sent and is checked alone.
 fn shallow_line(line: &[u8], format: gix::hash::Kind, all: &mut Vec<ObjectId>) -> Result<(), ProtocolError> {
     if let Some(id) = line.strip_prefix(b"unshallow ") {
         return parse_id(id, format).map(|_| ());
@@ -260,7 +272,7 @@ fn shallow_line(line: &[u8], format: gix::hash::Kind, all: &mut Vec<ObjectId>) -
     Ok(())
 }
 
-/// Each id once, in the order of their first places.
+/// Removes repeated ids and keeps the order of first occurrences.
 pub(super) fn distinct(ids: &[ObjectId]) -> Vec<ObjectId> {
     let mut seen = HashSet::with_capacity(ids.len());
     ids.iter().copied().filter(|id| seen.insert(*id)).collect()

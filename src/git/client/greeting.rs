@@ -1,4 +1,4 @@
-//! What a server says as soon as a client connects, in whatever version it speaks.
+//! First answer of a server after the client connects, in any protocol version.
 
 use std::io::{self, BufRead};
 
@@ -11,11 +11,11 @@ use super::refs::Advertisement;
 use super::server::Connection;
 use crate::protocol::{ProtocolError, Version};
 
-/// What a server says first.
+/// First answer of a server.
 pub(super) enum Greeting {
-    /// Version 0 or 1: all that it has.
+    /// Version 0 or 1: capabilities and all refs.
     Refs(Version, Box<Advertisement>),
-    /// Version 2: only what it can do.
+    /// Version 2: capabilities only.
     Commands(Capabilities),
 }
 
@@ -23,7 +23,7 @@ impl Greeting {
     pub fn read(connection: &mut dyn Connection, at: At<'_>) -> Result<Greeting, ClientError> {
         let input = connection.answer();
         if is_dumb(input).map_err(|error| at.io(error))? {
-            return Err(at.unsupported("speak Git's protocol: it only gives out files (dumb HTTP)"));
+            return Err(at.unsupported("speak Git's smart protocol: it only serves files (dumb HTTP)"));
         }
         let mut answer = Answer::new(input, at);
         let mut version = Version::V0;
@@ -36,14 +36,14 @@ impl Greeting {
             }
             _ => {}
         }
-        let told = Advertisement::read(first.as_deref(), &mut answer, at)?;
-        Ok(Greeting::Refs(version, Box::new(told)))
+        let advertisement = Advertisement::read(first.as_deref(), &mut answer, at)?;
+        Ok(Greeting::Refs(version, Box::new(advertisement)))
     }
 }
 
-/// A line, or `None` for a flush packet: there are no refs, and there is nothing that the server can do.
+/// Reads the first line; `None` for a flush packet, which stands for no refs and no capabilities.
 fn first_line(answer: &mut Answer<'_>) -> Result<Option<Vec<u8>>, ClientError> {
-    match answer.line("its greeting")? {
+    match answer.line("the advertisement")? {
         Line::Text(text) => Ok(Some(text.to_owned())),
         Line::Flush => Ok(None),
         Line::Delimiter => Ok(Some(Vec::new())),
@@ -61,7 +61,7 @@ fn read_commands(answer: &mut Answer<'_>, at: At<'_>) -> Result<Capabilities, Cl
     }
 }
 
-/// Whether this is the file `info/refs` as it lies on a disk: `<id> TAB <ref>`.
+/// Returns true if the input is the static file `info/refs` of dumb HTTP: `<id> TAB <ref>`.
 fn is_dumb(input: &mut dyn BufRead) -> io::Result<bool> {
     let start = loop {
         match input.fill_buf() {

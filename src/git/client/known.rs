@@ -1,4 +1,4 @@
-//! Which objects a server has, without fetching anything: negotiation that is broken off.
+//! Asks a server which objects it has: a negotiation that ends before a pack is sent.
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -12,19 +12,21 @@ use super::fetch::distinct;
 use super::upload_pack::UploadPack;
 use crate::protocol::{AGENT, FetchRequest, MultiAck, ProtocolError, SidebandWidth, Version, parse_id, write_ids};
 
-/// Haves in one request that stands for itself (version 2, and HTTP): some 600 KB with answers of that size.
+/// Haves in one stateless request (version 2, and HTTP): about 600 KB, with an answer of similar size.
 pub(super) const HAVES_PER_REQUEST: usize = 8192;
-/// Haves before the answer is awaited where the server answers while it reads (SSH, versions 0 and 1): what it answers
-/// has to fit into the smallest buffer on the way, a pipe, or both sides would wait for each other.
+/// Haves before the client reads the answer, where the server answers while it reads (SSH, versions 0 and 1). The
+/// answer must fit into the smallest buffer on the path, a pipe; otherwise both sides block.
 pub(super) const HAVES_PER_ROUND: usize = 768;
-/// Lines that a server may say to one have: Git says one.
+/// Most acknowledgment lines per have; Git sends one.
 const LINES_PER_HAVE: usize = 4;
-/// Lines that it may say beside those: `NAK`, `ready`.
+/// Most additional lines of an answer (`NAK`, `ready`).
 const MORE_LINES: usize = 64;
 
 impl UploadPack<'_> {
-    /// Which of `haves` the server has, in their order; nothing is fetched. `want` is an object that it has: without
-    /// one it is not to be asked. Objects that it has but does not show count as not there.
+    /// Returns the objects of `haves` that the server has, in their order, and fetches nothing.
+    ///
+    /// `want` is an object that the server advertises, as the protocol requires one. Objects that the server has but
+    /// does not advertise (hidden refs) count as missing.
     pub fn known(&mut self, want: ObjectId, haves: &[ObjectId]) -> Result<Vec<ObjectId>, ClientError> {
         let mut common = HashSet::new();
         let haves = distinct(haves);
@@ -39,9 +41,11 @@ impl UploadPack<'_> {
         Ok(haves.into_iter().filter(|id| common.contains(id)).collect())
     }
 
-    /// Git does not acknowledge an object that it has heard of as the parent of one before, so what is not
-    /// acknowledged is asked about again, until nothing more is. Each request acknowledges at least the first object
-    /// that is there; in the other order also all those whose child came first.
+    /// Repeats the request with all unacknowledged haves, in alternating order, until an answer adds none.
+    ///
+    /// Git does not acknowledge a have that it has already seen as the parent of an earlier have. Each request
+    /// acknowledges at least the first common object; the reversed order also acknowledges those whose child came
+    /// first.
     fn known_v2(
         &mut self,
         want: ObjectId,
@@ -64,7 +68,7 @@ impl UploadPack<'_> {
         Ok(())
     }
 
-    /// One request of version 2, whose acknowledgments join `common`.
+    /// Sends one version 2 request and adds the acknowledged objects to `common`.
     fn acknowledged(
         &mut self,
         want: ObjectId,
@@ -76,7 +80,8 @@ impl UploadPack<'_> {
         let wait_for_done = self.capabilities().command_has("fetch", "wait-for-done");
         let head = self.command_head("fetch");
         let asked = haves.iter().copied().collect();
-        let (wants, haves) = (vec![want], haves.to_vec());
+        let wants = vec![want];
+        let haves = haves.to_vec();
         let request = FetchRequest { wants, haves, wait_for_done, ..FetchRequest::default() };
         self.send(at, |out| {
             out.get_mut().write_all(&head)?;
@@ -87,14 +92,14 @@ impl UploadPack<'_> {
         if section != b"acknowledgments" {
             return Err(at.protocol(ProtocolError::unexpected("acknowledgments", section)));
         }
-        // Where it has heard enough it sends the pack at once, for which a new connection is cheaper than to read it:
-        // then this one is not idle.
+        // A server that is ready sends the pack at once. To reconnect is cheaper than to read the pack, so the
+        // connection does not count as idle then.
         self.idle = read_acknowledgments(&mut answer, &asked, common, at)?;
         Ok(())
     }
 
-    /// Versions 0 and 1: every have is acknowledged where it is `common`. (`ready` is said of objects that the server
-    /// does not have, too.)
+    /// Collects `ACK <id> common` lines of versions 0 and 1. (`ACK <id> ready` also names objects that the server
+    /// lacks.)
     fn known_v0(
         &mut self,
         want: ObjectId,
@@ -103,12 +108,12 @@ impl UploadPack<'_> {
         at: At<'_>,
     ) -> Result<(), ClientError> {
         if !self.capabilities().has("multi_ack_detailed") {
-            return Err(at.unsupported("tell which objects it has: it lacks multi_ack_detailed"));
+            return Err(at.unsupported("report which objects it has: it does not advertise `multi_ack_detailed`"));
         }
         let stateless = self.connection.is_stateless();
-        let named = self.named();
-        // No pack comes, but some servers (dulwich) insist on a client that could read any.
-        let has = |word: &str| self.capabilities().has(word);
+        let identification = self.client_identification();
+        // No pack follows, but some servers (dulwich) require a client that accepts every kind.
+        let has = |capability: &str| self.capabilities().has(capability);
         let request = FetchRequest {
             wants: vec![want],
             multi_ack: MultiAck::Detailed,
@@ -121,41 +126,42 @@ impl UploadPack<'_> {
         for (round, haves) in haves.chunks(per_round).enumerate() {
             self.send(at, |out| {
                 if round == 0 || stateless {
-                    request.write_v0(&named, out)?;
+                    request.write_v0(&identification, out)?;
                 }
                 write_ids(b"have ", haves, out)?;
                 out.flush_packet()
             })?;
-            let (format, asked) = (self.format(), haves.iter().copied().collect());
+            let format = self.format();
+            let asked = haves.iter().copied().collect();
             read_round(&mut Answer::new(self.connection.answer(), at), at, haves.len(), |id| {
                 common.insert(among(parse_id(id, format)?, &asked)?);
                 Ok(())
             })?;
         }
-        // Over SSH the server still waits for more haves: the next request connects anew.
+        // Over SSH the server still waits for more haves: the next request reconnects.
         self.idle = stateless;
         Ok(())
     }
 
-    /// What a client names where the server has named its own.
-    pub(super) fn named(&self) -> Vec<String> {
+    /// Capabilities `object-format` and `agent` of the client, each sent only if the server advertises the same.
+    pub(super) fn client_identification(&self) -> Vec<String> {
         let format = self.capabilities().value("object-format").map(|_| format!("object-format={}", self.format()));
         format.into_iter().chain(self.capabilities().agent().map(|_| AGENT.into())).collect()
     }
 }
 
-/// How many lines of acknowledgments there may be after so many haves.
+/// Limit of acknowledgment lines for a number of haves.
 pub(super) fn acknowledgments(haves: usize) -> Lines {
     Lines::new("acknowledgments", haves.saturating_mul(LINES_PER_HAVE).saturating_add(MORE_LINES))
 }
 
-/// An id that is acknowledged, which has to be one that was `asked` about.
+/// Returns an acknowledged id, or an error if it is not one of the haves in `asked`.
 fn among(id: ObjectId, asked: &HashSet<ObjectId>) -> Result<ObjectId, ProtocolError> {
     let unasked = || ProtocolError::unexpected("an id that was asked about", id.to_hex().to_string().as_bytes());
     asked.contains(&id).then_some(id).ok_or_else(unasked)
 }
 
-/// Reads a section of acknowledgments; whether the answer ends with it.
+/// Reads the acknowledgments section. Returns true if the answer ends with it.
 fn read_acknowledgments(
     answer: &mut Answer<'_>,
     asked: &HashSet<ObjectId>,
@@ -178,16 +184,18 @@ fn read_acknowledgments(
     }
 }
 
-/// Reads the answers to a round of so many haves of versions 0 and 1, up to the `NAK` that ends it, and tells of ids that
-/// are common.
-/// Whether the server has heard enough.
+/// Reads the answer to a round of `haves` haves in version 0 or 1, up to its `NAK`, and passes each common id to
+/// `common`.
+///
+/// Returns true if the server is `ready` to send a pack.
 pub(super) fn read_round(
     answer: &mut Answer<'_>,
     at: At<'_>,
     haves: usize,
     mut common: impl FnMut(&[u8]) -> Result<(), ProtocolError>,
 ) -> Result<bool, ClientError> {
-    let (mut ready, mut lines) = (false, acknowledgments(haves));
+    let mut ready = false;
+    let mut lines = acknowledgments(haves);
     loop {
         lines.count(at)?;
         let line = answer.text("the last acknowledgment")?;
@@ -201,9 +209,9 @@ pub(super) fn read_round(
     }
 }
 
-/// `ACK <id> [<status>]`
+/// Splits `ACK <id> [<status>]` into id and status.
 pub(super) fn acknowledgment<'l>(line: &'l [u8], at: At<'_>) -> Result<(&'l [u8], &'l [u8]), ClientError> {
-    let words = line.strip_prefix(b"ACK ");
-    let words = words.ok_or_else(|| at.protocol(ProtocolError::unexpected("ACK <id> or NAK", line)))?;
-    Ok(words.split_once_str(" ").unwrap_or((words, b"")))
+    let fields = line.strip_prefix(b"ACK ");
+    let fields = fields.ok_or_else(|| at.protocol(ProtocolError::unexpected("ACK <id> or NAK", line)))?;
+    Ok(fields.split_once_str(" ").unwrap_or((fields, b"")))
 }

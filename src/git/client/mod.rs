@@ -1,5 +1,7 @@
-//! The client side of Git's protocol: what a server has, fetching from it, pushing to it (gitprotocol-pack,
-//! gitprotocol-v2, gitprotocol-http). Blocking; the way to a server is a [`Server`].
+//! Client side of Git's protocol: ref advertisements, fetch and push (gitprotocol-pack, gitprotocol-v2,
+//! gitprotocol-http).
+//!
+//! All calls block. A [`Server`] supplies the transport (HTTP, SSH or in process).
 
 mod answer;
 mod bands;

@@ -1,4 +1,4 @@
-//! A pack as it arrives.
+//! Pack stream from a server, verified as it is read.
 
 use std::collections::HashSet;
 use std::io::{self, BufRead, Read, Write};
@@ -11,25 +11,25 @@ use super::error::{At, ClientError};
 use super::trailer::TrailerHash;
 use crate::protocol::{MAX_PAYLOAD_BYTES, ProtocolError};
 
-/// Bytes of the header: `PACK`, version, number of objects.
+/// Bytes of the pack header: `PACK`, version, number of objects.
 const HEADER_BYTES: usize = 12;
-/// Bytes of the longest trailer.
+/// Bytes of the longest trailer (SHA-256).
 const MAX_TRAILER_BYTES: usize = 32;
 
-/// What a server has said before a pack.
+/// Part of a fetch answer before the pack.
 #[derive(Debug, Default)]
-pub(super) struct Told {
-    /// Commits at which a shallow history ends.
+pub(super) struct Preamble {
+    /// New shallow commits.
     pub shallow: Vec<ObjectId>,
-    /// The objects among those that were named to it that it has too; `None` where the protocol does not tell.
+    /// Haves that the server has, too; `None` if the protocol does not report them.
     pub common: Option<HashSet<ObjectId>>,
 }
 
-/// How the pack is wrapped.
+/// Framing of the pack.
 pub(super) enum Wire<'c> {
-    /// In bands; a flush packet ends it.
+    /// Side-band packets, ended by a flush packet.
     Bands(Bands<'c>),
-    /// Not at all; the end of the input ends it.
+    /// Unframed, ended by the end of the input.
     Plain(&'c mut dyn BufRead),
 }
 
@@ -38,7 +38,7 @@ impl<'c> Wire<'c> {
         Wire::Bands(Bands::new(input))
     }
 
-    /// Reads some bytes, 0 only at a clean end.
+    /// Reads some bytes; 0 only at a clean end.
     fn read(&mut self, buffer: &mut [u8], at: At<'_>) -> Result<usize, ClientError> {
         match self {
             Wire::Bands(bands) => bands.read(buffer, at),
@@ -52,17 +52,19 @@ impl<'c> Wire<'c> {
     }
 }
 
-/// A pack as it arrives: bands taken apart, signs of life passed over, hashed as it flows. It is handed out without
-/// its trailer until the server has ended it cleanly and the trailer is the hash of all before; only then comes the
-/// trailer. So whoever passes it on cannot pass on a damaged pack that looks whole.
+/// Pack stream from a server: side-bands demultiplexed, keep-alive packets skipped, hashed while it is read.
 ///
-/// Every failure is an [`io::Error`] around a [`ClientError`] (see [`ClientError::from_io`]); after one there are only
-/// more of them, never an end.
+/// The trailer is withheld until the server has ended the stream cleanly and the trailer equals the hash of all bytes
+/// before. A reader that forwards the stream therefore never forwards a damaged pack that looks complete.
+///
+/// Every failure is an [`io::Error`] around a [`ClientError`] (see [`ClientError::from_io`]). After a failure all reads
+/// fail; the stream never reports an end.
 pub struct PackInput<'c> {
     wire: Wire<'c>,
     at: At<'c>,
     format: Format,
-    /// What arrived: up to `start` it has been handed out, up to `hashed` it may be.
+    /// Received bytes: those before `start` have been read, those before `hashed` may be read, those before `end` wait
+    /// for the trailer check.
     buffer: Box<[u8]>,
     start: usize,
     hashed: usize,
@@ -71,8 +73,8 @@ pub struct PackInput<'c> {
     state: State,
     objects: u32,
     bytes: u64,
-    told: Told,
-    /// To be told when another request may follow on the connection.
+    preamble: Preamble,
+    /// Set to true once the connection is ready for another request.
     idle: Option<&'c mut bool>,
 }
 
@@ -84,11 +86,11 @@ enum State {
 }
 
 impl<'c> PackInput<'c> {
-    /// Waits for the header.
+    /// Reads the pack header.
     pub(super) fn open(
         wire: Wire<'c>,
         format: Format,
-        told: Told,
+        preamble: Preamble,
         at: At<'c>,
         idle: Option<&'c mut bool>,
     ) -> Result<Self, ClientError> {
@@ -104,7 +106,7 @@ impl<'c> PackInput<'c> {
             state: State::Flowing,
             objects: 0,
             bytes: 0,
-            told,
+            preamble,
             idle,
         };
         while input.state == State::Flowing && input.hashed < HEADER_BYTES {
@@ -112,39 +114,39 @@ impl<'c> PackInput<'c> {
         }
         let header = input.buffer.first_chunk::<HEADER_BYTES>().filter(|_| input.end >= HEADER_BYTES);
         let Some([b'P', b'A', b'C', b'K', 0, 0, 0, 2 | 3, count @ ..]) = header else {
-            return Err(at.bad_pack("it does not begin like a pack"));
+            return Err(at.bad_pack("it does not begin with a pack header"));
         };
         input.objects = u32::from_be_bytes(*count);
         Ok(input)
     }
 
-    /// How objects are named in it.
+    /// Object format of the pack.
     pub fn format(&self) -> Format {
         self.format
     }
 
-    /// How many objects its header announces.
+    /// Number of objects that the pack header announces.
     pub fn objects(&self) -> u32 {
         self.objects
     }
 
-    /// How many bytes have been handed out.
+    /// Bytes read so far.
     pub fn bytes_so_far(&self) -> u64 {
         self.bytes
     }
 
-    /// Commits whose parents were not sent, as it was asked for.
+    /// Commits whose parents were left out because of `deepen`.
     pub fn shallow(&self) -> &[ObjectId] {
-        &self.told.shallow
+        &self.preamble.shallow
     }
 
-    /// The objects among those that the request said were there that the server has too; `None` where it does not say
-    /// (version 2, and servers without `multi_ack_detailed`).
+    /// Haves of the request that the server has, too; `None` if the server does not report them (version 2, and servers
+    /// without `multi_ack_detailed`).
     pub fn common(&self) -> Option<&HashSet<ObjectId>> {
-        self.told.common.as_ref()
+        self.preamble.common.as_ref()
     }
 
-    /// Writes all that is left; how many bytes that were. Data are not copied on the way.
+    /// Writes the rest of the pack without an intermediate copy and returns the number of bytes.
     pub fn copy_to(&mut self, out: &mut dyn Write) -> io::Result<u64> {
         let before = self.bytes;
         loop {
@@ -158,7 +160,7 @@ impl<'c> PackInput<'c> {
         }
     }
 
-    /// Takes in what arrives next.
+    /// Receives more bytes.
     fn advance(&mut self) -> Result<(), ClientError> {
         let result = self.try_advance();
         if result.is_err() {
@@ -168,9 +170,12 @@ impl<'c> PackInput<'c> {
     }
 
     fn try_advance(&mut self) -> Result<(), ClientError> {
-        // What is left is never longer than header and trailer, so that there is room for a whole packet.
+        // At most header and trailer are left over, so a whole packet fits.
         self.buffer.copy_within(self.start..self.end, 0);
-        (self.hashed, self.end, self.start) = (self.hashed - self.start, self.end - self.start, 0);
+        self.hashed -= self.start;
+        self.end -= self.start;
+        self.start = 0;
+        debug_assert!(self.buffer.len() - self.end >= MAX_PAYLOAD_BYTES, "the buffer has room for a whole packet");
         let room = self.buffer.get_mut(self.end..).unwrap_or_default();
         let bytes = self.wire.read(room, self.at)?;
         if bytes == 0 {
@@ -187,7 +192,7 @@ impl<'c> PackInput<'c> {
         Ok(())
     }
 
-    /// Judges the whole: what has not been hashed is the trailer.
+    /// Compares the trailer, the bytes that have not been hashed, with the hash.
     fn finish(&mut self) -> Result<(), ClientError> {
         let trailer = self.buffer.get(self.hashed..self.end).unwrap_or_default();
         let hash = self.hash.take().map(TrailerHash::finish).transpose();
@@ -196,9 +201,10 @@ impl<'c> PackInput<'c> {
             _ if trailer.len() < self.format.len_in_bytes() => {
                 return Err(self.at.protocol(ProtocolError::Truncated("the pack")));
             }
-            _ => return Err(self.at.bad_pack("it ends with another hash than that of its bytes")),
+            _ => return Err(self.at.bad_pack("its trailer is not the hash of its bytes")),
         }
-        (self.state, self.hashed) = (State::Ended, self.end);
+        self.state = State::Ended;
+        self.hashed = self.end;
         if let Some(idle) = &mut self.idle {
             **idle = true;
         }
@@ -212,7 +218,7 @@ impl BufRead for PackInput<'_> {
             self.advance().map_err(ClientError::into_io)?;
         }
         if self.state == State::Failed {
-            return Err(self.at.bad_pack("it was cut off or is damaged, as was told before").into_io());
+            return Err(self.at.bad_pack("an earlier read of it failed").into_io());
         }
         Ok(self.buffer.get(self.start..self.hashed).unwrap_or_default())
     }
@@ -232,7 +238,7 @@ impl Read for PackInput<'_> {
     }
 }
 
-/// A pack without objects.
+/// Returns a pack without objects.
 pub fn empty_pack(format: Format) -> Vec<u8> {
     let mut pack = b"PACK\0\0\0\x02\0\0\0\0".to_vec();
     let mut hash = TrailerHash::new(format);

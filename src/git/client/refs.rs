@@ -1,4 +1,4 @@
-//! What a server says it has: advertisements of versions 0 and 1, answers to `ls-refs` of version 2.
+//! Refs of a server: advertisements of versions 0 and 1, answers to `ls-refs` of version 2.
 
 use std::collections::BTreeMap;
 
@@ -14,54 +14,54 @@ use crate::refname::MAX_REF_NAME_BYTES;
 use crate::refs::{RefName, RefValue};
 use crate::view::{OutOfOrder, RefTable};
 
-/// Most refs that a server may have.
+/// Most refs that one server may list.
 pub const MAX_REFS: usize = 1 << 22;
-/// Most bytes that their names may have together.
+/// Most bytes of all ref names together.
 const MAX_NAMES_BYTES: usize = 512 << 20;
-/// Most names that are kept although no ref can be called so.
+/// Most invalid ref names that are kept for reports.
 pub const MAX_UNUSABLE: usize = 1000;
-/// Most symbolic refs whose targets are kept.
+/// Most symbolic refs with a recorded target.
 const MAX_SYMBOLIC: usize = 1 << 16;
-/// Most lines of one answer that tell of no ref of their own (peeled tags, `.have`, `shallow`).
+/// Most lines of one advertisement that describe no ref (peeled tags, `.have`).
 const MAX_OTHER_LINES: usize = 1 << 22;
-/// Most objects that a server says it has beside its refs, and most ends of its history.
+/// Most `.have` objects that are kept, and most `shallow` commits that are accepted.
 const MAX_EXTRA: usize = 1 << 16;
 
-/// What a server says it has.
+/// Refs and `HEAD` of a server.
 #[derive(Debug)]
 pub struct RemoteRefs {
-    /// How objects are named there.
+    /// Object format of the server.
     pub format: Format,
-    /// The refs with valid names, each with the object it names. (Symbolic ones, too: see `symbolic`.)
+    /// Refs with valid names and their objects, symbolic refs included (see `symbolic`).
     pub refs: RefTable,
-    /// What symbolic refs name, where the server says so (version 2 only); `HEAD` is not among them.
+    /// Targets of symbolic refs, `HEAD` excepted. Only version 2 reports them.
     pub symbolic: BTreeMap<RefName, RefName>,
-    /// `HEAD`: what it names if the server says so, even if that does not exist yet (version 2); else the object. `None`
-    /// if the server does not tell of one.
+    /// `HEAD`: its target if the server reports one (in version 2 even an unborn one), otherwise its object. `None` if
+    /// the server lists no `HEAD`.
     pub head: Option<RefValue>,
-    /// Names that no ref can have, passed over; at most [`MAX_UNUSABLE`].
+    /// Invalid ref names, which are skipped; at most [`MAX_UNUSABLE`].
     pub unusable: Vec<BString>,
 }
 
 impl RemoteRefs {
-    /// No refs.
+    /// Returns an empty listing.
     pub fn none(format: Format) -> Self {
         let refs = RefTable::empty(format);
         RemoteRefs { format, refs, symbolic: BTreeMap::new(), head: None, unusable: Vec::new() }
     }
 
-    /// The object that a ref names.
+    /// Object of a ref.
     pub fn object(&self, name: &BStr) -> Option<ObjectId> {
         self.refs.find(name).and_then(|entry| self.refs.object(&entry))
     }
 
-    /// Only those refs that a request asks for.
+    /// Keeps only the refs that match a request.
     pub(super) fn only(self, request: &LsRefs) -> Result<RemoteRefs, ProtocolError> {
         if request.prefixes.is_empty() {
             return Ok(self);
         }
         let mut kept = RefsBuilder::new(self.format);
-        for entry in self.refs.iter().filter(|entry| request.takes(entry.name)) {
+        for entry in self.refs.iter().filter(|entry| request.includes(entry.name)) {
             if let Some(id) = self.refs.object(&entry) {
                 kept.add(entry.name, Some(id), None)?;
             }
@@ -70,10 +70,10 @@ impl RemoteRefs {
     }
 }
 
-/// Takes in refs, in whatever order they come.
+/// Collects refs in any order.
 struct RefsBuilder {
     refs: RemoteRefs,
-    /// Refs that did not come in the order of their names.
+    /// Refs that arrived out of name order.
     late: BTreeMap<RefName, Option<RefValue>>,
     count: usize,
     names_bytes: usize,
@@ -84,7 +84,7 @@ impl RefsBuilder {
         RefsBuilder { refs: RemoteRefs::none(format), late: BTreeMap::new(), count: 0, names_bytes: 0 }
     }
 
-    /// Takes in a ref or `HEAD`: with its object, unless it is unborn, and with what it names, if it is symbolic.
+    /// Adds a ref or `HEAD` with its object (`None` if unborn) and its target (`None` if not symbolic).
     fn add(&mut self, name: &[u8], id: Option<ObjectId>, target: Option<&[u8]>) -> Result<(), ProtocolError> {
         self.count += 1;
         bounded(self.count, MAX_REFS, "refs")?;
@@ -139,24 +139,25 @@ fn bounded(count: usize, limit: usize, what: &'static str) -> Result<(), Protoco
     if count > limit { Err(ProtocolError::TooMany { what, limit }) } else { Ok(()) }
 }
 
-/// All that an advertisement of version 0 or 1 tells.
+/// Advertisement of version 0 or 1.
 pub(super) struct Advertisement {
     pub capabilities: Capabilities,
     pub refs: RemoteRefs,
-    /// Objects that the server has beside its refs.
+    /// `.have` objects: held by the server but not named by its refs.
     pub extra_haves: Vec<ObjectId>,
-    /// Commits whose parents it lacks.
+    /// Shallow commits of the server: their parents are missing.
     pub shallow: Vec<ObjectId>,
 }
 
 impl Advertisement {
-    /// Reads it up to the flush packet behind it; `first` is its first line, if it has one.
+    /// Reads an advertisement up to its flush packet. `first` is its first line; `None` if the flush packet came
+    /// first.
     pub fn read(first: Option<&[u8]>, answer: &mut Answer<'_>, at: At<'_>) -> Result<Self, ClientError> {
         let protocol = |error| at.protocol(error);
-        let (line, words) =
+        let (line, capabilities) =
             first.and_then(|line| line.split_once_str("\0")).unwrap_or((first.unwrap_or_default(), b""));
-        let capabilities = Capabilities::from_words(words).map_err(protocol)?;
-        let format = capabilities.format().map_err(|name| at.unsupported(format!("be used: it has {name} objects")))?;
+        let capabilities = Capabilities::from_words(capabilities).map_err(protocol)?;
+        let format = capabilities.format().map_err(|name| at.unknown_format(name.as_ref()))?;
         let mut lines = AdvertisementLines::new(format);
         if first.is_some() {
             lines.add(line, &capabilities).map_err(protocol)?;
@@ -177,7 +178,7 @@ struct AdvertisementLines {
     refs: RefsBuilder,
     extra_haves: Vec<ObjectId>,
     shallow: Vec<ObjectId>,
-    /// Lines that tell of no ref of their own.
+    /// Number of lines that describe no ref.
     others: usize,
 }
 
@@ -202,7 +203,7 @@ impl AdvertisementLines {
         }
         self.others += 1;
         bounded(self.others, MAX_OTHER_LINES, "lines without a ref")?;
-        // They only save work: some are enough.
+        // `.have` lines only save transfer: a subset is enough.
         if name == b".have" && self.extra_haves.len() < MAX_EXTRA {
             self.extra_haves.push(id);
         }
@@ -210,7 +211,7 @@ impl AdvertisementLines {
     }
 }
 
-/// Reads the answer to `ls-refs`, and keeps what was asked for.
+/// Reads the answer to `ls-refs` and keeps the refs that match `request`.
 pub(super) fn read_ls_refs(
     answer: &mut Answer<'_>,
     format: Format,
@@ -227,7 +228,7 @@ pub(super) fn read_ls_refs(
     }
 }
 
-/// `(<id> | unborn) <name> [symref-target:<target>] [peeled:<id>]…`
+/// Parses `(<id> | unborn) <name> [symref-target:<target>] [peeled:<id>]…`.
 fn add_ls_refs(line: &[u8], request: &LsRefs, refs: &mut RefsBuilder) -> Result<(), ProtocolError> {
     let mut words = line.split(|byte| *byte == b' ');
     let (Some(id), Some(name)) = (words.next(), words.next()) else {
@@ -235,6 +236,6 @@ fn add_ls_refs(line: &[u8], request: &LsRefs, refs: &mut RefsBuilder) -> Result<
     };
     let id = if id == b"unborn" { None } else { Some(parse_id(id, refs.refs.format)?) };
     let target = words.find_map(|word| word.strip_prefix(b"symref-target:"));
-    // Servers may tell of more than they are asked about.
-    if request.takes(name.into()) { refs.add(name, id, target) } else { Ok(()) }
+    // A server may list refs beyond the requested prefixes.
+    if request.includes(name.into()) { refs.add(name, id, target) } else { Ok(()) }
 }

@@ -1,4 +1,4 @@
-//! What a server says became of a push (gitprotocol-pack, "Report Status").
+//! Status report of a push (gitprotocol-pack, "Report Status").
 
 use std::collections::HashMap;
 
@@ -11,63 +11,63 @@ use super::error::{At, ClientError, one_line};
 use crate::protocol::{ProtocolError, parse_id};
 use crate::receive_pack::{Command, MAX_COMMANDS};
 
-/// Most bytes of reasons and effects that are kept of a whole report.
+/// Most bytes of reasons and effects kept of one report.
 const MAX_KEPT_BYTES: usize = 16 << 20;
-/// What is said of a refusal for which there is no room.
-const NO_ROOM: &str = "the server refuses it, and says more than is kept";
-/// What is said of a command that the server says nothing about.
-const UNTOLD: &str = "the server does not say what became of it";
+/// Result of a refusal whose reason exceeds [`MAX_KEPT_BYTES`].
+const REASON_DROPPED: &str = "the server refused the update; its report is too long to keep the reason";
+/// Result of a command that the report does not mention.
+const UNREPORTED: &str = "the server's report does not mention this ref";
 
-/// What became of a push.
+/// Outcome of a push.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PushReport {
-    /// What is wrong with the pack as a whole, if anything is.
+    /// Outcome of the pack as a whole; the error is the server's reason.
     pub unpack: Result<(), String>,
-    /// One for each command, in their order.
+    /// One outcome per command, in the order of the commands.
     pub refs: Vec<RefOutcome>,
-    /// The server's words for people, line by line.
+    /// Progress text of the server, line by line.
     pub messages: Vec<String>,
 }
 
-/// What became of one command.
+/// Outcome of one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefOutcome {
-    /// The ref that the command named.
+    /// Ref of the command.
     pub name: BString,
-    /// Why it was refused, if it was.
+    /// Result of the command; the error is the reason of the refusal.
     pub result: Result<(), String>,
-    /// What the server has done instead of what was asked, where it says so (`report-status-v2`).
+    /// Updates that the server made in place of the command (`report-status-v2`).
     pub effects: Vec<RefEffect>,
 }
 
-/// What a server has done instead of a command. What is not told is as the command has it.
+/// Update that a server made in place of a command. Absent fields are as in the command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RefEffect {
-    /// The ref that was changed.
+    /// Updated ref.
     pub name: Option<BString>,
-    /// What it was before; the null id if it was not there.
+    /// Old object; the null id if the ref was created.
     pub old: Option<ObjectId>,
-    /// What it is now; the null id if it is gone.
+    /// New object; the null id if the ref was deleted.
     pub new: Option<ObjectId>,
-    /// Whether what it was before is no longer reached by it.
+    /// True if the update was not a fast-forward.
     pub forced: bool,
 }
 
 impl PushReport {
-    /// Whether every command was done.
+    /// Returns true if the pack was accepted and every command succeeded.
     pub fn is_ok(&self) -> bool {
         self.unpack.is_ok() && self.refs.iter().all(|outcome| outcome.result.is_ok())
     }
 
-    /// A report that says one thing of all commands, until more is known.
-    pub(super) fn of(commands: &[Command], result: Result<(), String>) -> Self {
+    /// Report with the same result for all commands.
+    pub(super) fn uniform(commands: &[Command], result: Result<(), String>) -> Self {
         let outcome =
             |command: &Command| RefOutcome { name: command.name.clone(), result: result.clone(), effects: Vec::new() };
         PushReport { unpack: Ok(()), refs: commands.iter().map(outcome).collect(), messages: Vec::new() }
     }
 }
 
-/// Reads a report of either version on `commands`, up to its flush packet.
+/// Reads a report on `commands`, `report-status` or `report-status-v2`, up to its flush packet.
 pub(super) fn read_report(
     answer: &mut Answer<'_>,
     commands: &[Command],
@@ -96,8 +96,9 @@ struct ReportLines<'c> {
     report: PushReport,
     rows: HashMap<&'c BStr, usize>,
     format: Format,
-    /// The command that options refer to, and whether it has an effect already that they are parts of.
+    /// Command that `option` lines refer to.
     current: Option<usize>,
+    /// True if an effect of the current command has begun, to which further options belong.
     begun: bool,
     /// Bytes that may still be kept.
     room: usize,
@@ -106,12 +107,12 @@ struct ReportLines<'c> {
 impl<'c> ReportLines<'c> {
     fn new(commands: &'c [Command], format: Format) -> Self {
         let rows = commands.iter().enumerate().map(|(row, command)| (command.name.as_bstr(), row)).collect();
-        let report = PushReport::of(commands, Err(UNTOLD.into()));
+        let report = PushReport::uniform(commands, Err(UNREPORTED.into()));
         ReportLines { report, rows, format, current: None, begun: false, room: MAX_KEPT_BYTES }
     }
 
-    /// Whether something of this size may be kept.
-    fn keeps(&mut self, bytes: usize) -> bool {
+    /// Reserves room for `bytes`. Returns false if they exceed the limit.
+    fn reserve(&mut self, bytes: usize) -> bool {
         let left = self.room.checked_sub(bytes);
         self.room = left.unwrap_or(self.room);
         left.is_some()
@@ -123,8 +124,8 @@ impl<'c> ReportLines<'c> {
             Some((b"ng", rest)) => {
                 let (name, reason) = rest.split_once_str(" ").unwrap_or((rest, b"failed"));
                 let reason = one_line(reason);
-                let kept = self.keeps(reason.len());
-                self.outcome(name, Err(if kept { reason } else { NO_ROOM.into() }));
+                let kept = self.reserve(reason.len());
+                self.outcome(name, Err(if kept { reason } else { REASON_DROPPED.into() }));
             }
             Some((b"option", option)) => self.option(option)?,
             _ => return Err(ProtocolError::unexpected("ok, ng or option", line)),
@@ -132,12 +133,12 @@ impl<'c> ReportLines<'c> {
         Ok(())
     }
 
-    /// A server may speak of one command several times: each time with options of its own.
+    /// Records the result of a command. A server may report one command several times, each time with options.
     fn outcome(&mut self, name: &[u8], result: Result<(), String>) {
         self.begun = false;
         self.current = self.rows.get(name.as_bstr()).copied();
         if let Some(outcome) = self.current.and_then(|row| self.report.refs.get_mut(row))
-            && (outcome.result.is_ok() || outcome.result == Err(UNTOLD.into()))
+            && (outcome.result.is_ok() || outcome.result == Err(UNREPORTED.into()))
         {
             outcome.result = result;
         }
@@ -146,15 +147,15 @@ impl<'c> ReportLines<'c> {
     fn option(&mut self, option: &[u8]) -> Result<(), ProtocolError> {
         let (word, value) = option.split_once_str(" ").unwrap_or((option, b""));
         let Some(row) = self.current else { return Ok(()) };
-        // Others are options of times to come.
+        // Unknown options may come from future versions of the protocol.
         let bytes = match word {
             b"refname" => value.len(),
             b"old-oid" | b"new-oid" | b"forced-update" => 0,
             _ => return Ok(()),
         };
         let bytes = if self.begun { bytes } else { bytes + size_of::<RefEffect>() };
-        if !self.keeps(bytes) {
-            // Nothing more is kept of it: half an effect would be another one.
+        if !self.reserve(bytes) {
+            // The rest is dropped: a partial effect would describe a different update.
             self.current = None;
         }
         let Some(outcome) = self.current.and_then(|_| self.report.refs.get_mut(row)) else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! The way to a Git server, whatever it runs over.
+//! Transport to a Git server, independent of HTTP, SSH or an in-process call.
 
 use std::fmt;
 use std::io::{BufRead, Write};
@@ -8,59 +8,60 @@ use std::time::{Duration, Instant};
 use super::error::ClientError;
 use crate::protocol::{Service, Version};
 
-/// One repository at a Git server. Blocking: to be used on threads that run no futures.
+/// One repository on a Git server. All calls block and must run on threads that drive no futures.
 pub trait Server: fmt::Debug + Send + Sync {
-    /// Where it is, for messages: a URL without credentials.
+    /// URL of the repository without credentials, for messages.
     fn url(&self) -> &str;
 
-    /// Whether it is a part of this process, so that a request more costs nothing.
+    /// Returns true if the server runs in this process, so that an extra round trip is free.
     fn is_within(&self) -> bool {
         false
     }
 
-    /// Connects to a service, offering a version of the protocol; the server may answer with a lower one.
+    /// Connects to a service and offers a protocol version; the server may answer with a lower one.
     fn connect(&self, service: Service, version: Version) -> Result<Box<dyn Connection>, ClientError>;
 }
 
-/// A conversation with one service of a [`Server`].
+/// Connection to one service of a [`Server`].
 pub trait Connection: Send {
-    /// Whether every request stands for itself (HTTP), or all are parts of one conversation (SSH).
+    /// Returns true if each request is independent (HTTP), false if all requests share one conversation (SSH).
     fn is_stateless(&self) -> bool;
 
-    /// What the server says: what it advertises at first (over HTTP without the `# service` line), then its answer to
-    /// the last request. Over HTTP it ends where an answer ends.
+    /// Server output: first the advertisement (over HTTP without the `# service` line), then the answer to the last
+    /// request. Over HTTP the input ends with the answer.
     fn answer(&mut self) -> &mut dyn BufRead;
 
-    /// Until when answers are waited for. A server in this process need not heed it.
+    /// Deadline for answers. An in-process server may ignore it.
     fn deadline(&self) -> Deadline {
         Deadline::default()
     }
 
-    /// Begins a request, which is sent while it is written. What is left of the last answer is dropped.
+    /// Begins a request that is sent while it is written. Unread bytes of the last answer are dropped.
     fn request(&mut self) -> Result<Box<dyn Request + '_>, ClientError>;
 }
 
-/// A request on its way.
+/// Request that is being sent.
 ///
-/// A write fails when the server has hung up or has answered already; [`Request::finish`] then knows why.
+/// A write fails if the server has closed the connection or has answered early; [`Request::finish`] then returns the
+/// reason.
 pub trait Request: Write + Send {
-    /// Sends what is left and waits until the server begins to answer. Without it nothing that was begun counts as
-    /// a whole: a dropped request is cut off, so that the server refuses it.
+    /// Sends buffered bytes and waits until the server begins to answer. A request dropped without `finish` is
+    /// truncated, so that the server refuses it.
     fn finish(self: Box<Self>) -> Result<(), ClientError>;
 }
 
-/// Until when a server's answer is waited for, whatever it sends meanwhile. Clones are the same one.
+/// Deadline for a server's answer, independent of keep-alive packets. Clones share one deadline.
 #[derive(Clone, Debug, Default)]
 pub struct Deadline(Arc<Mutex<Option<Instant>>>);
 
 impl Deadline {
-    /// From now on so long, or as long as the server says something.
+    /// Sets the deadline to `wait` from now. `None` removes it: only the idle timeout of the transport applies.
     pub fn set(&self, wait: Option<Duration>) {
         let until = wait.and_then(|wait| Instant::now().checked_add(wait));
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = until;
     }
 
-    /// How long is left, where there is a deadline.
+    /// Time left until the deadline; `None` without one.
     pub fn left(&self) -> Option<Duration> {
         let until = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         until.map(|until| until.saturating_duration_since(Instant::now()))

@@ -1,13 +1,13 @@
-//! The hash of a pack as it flows.
+//! Trailer hash of a pack stream.
 
 use gix::ObjectId;
 use gix::hash::Kind as Format;
 
-/// The hash that a pack ends with.
+/// Incremental hash of a pack, compared with its trailer.
 ///
-/// It only guards against damage on the way: whoever takes the pack in hashes every object again and looks for
-/// collisions there. So SHA-1 here is the plain one, with the processor's own instructions: a third faster than the one
-/// that detects collisions (1.67 against 1.28 GB/s of noise).
+/// The trailer only guards against damage in transit: the pack check hashes every object again and detects collisions.
+/// SHA-1 is therefore the plain implementation on CPU instructions, a third faster than collision-detecting SHA-1 (1.67
+/// against 1.28 GB/s on random bytes).
 pub(super) enum TrailerHash {
     Sha1(sha1::Sha1),
     Other(gix::hash::Hasher),

@@ -1,4 +1,4 @@
-//! One conversation with `git-upload-pack`: opening it in whatever version the server speaks, and listing refs.
+//! Connection to `git-upload-pack`: version negotiation and listing of refs.
 
 use std::io::{self, BufWriter, Write};
 
@@ -13,64 +13,66 @@ use super::refs::{RemoteRefs, read_ls_refs};
 use super::server::{Connection, Server};
 use crate::protocol::{LsRefs, PacketWriter, Service, Version};
 
-/// Bytes that a request is written in at once.
+/// Bytes of the write buffer of a request.
 pub(super) const BUFFER_BYTES: usize = 64 * 1024;
 
-/// One conversation with `git-upload-pack`. Where one request ends it (over SSH, in versions 0 and 1), the next one
-/// connects anew.
+/// Connection to `git-upload-pack`. If a request ends the connection (over SSH in versions 0 and 1), the next request
+/// reconnects.
 pub struct UploadPack<'s> {
     pub(super) server: &'s dyn Server,
     pub(super) connection: Box<dyn Connection>,
-    /// The version that it was asked for.
+    /// Protocol version offered to the server.
     offered: Version,
     version: Version,
     capabilities: Capabilities,
     format: Format,
-    /// What versions 0 and 1 have told when the connection was made, until it is asked for.
+    /// Refs from the advertisement of versions 0 and 1, until the first listing takes them.
     advertised: Option<RemoteRefs>,
-    /// Where the server's history ends, if it says so at once (versions 0 and 1).
+    /// Shallow commit from the advertisement (versions 0 and 1).
     pub(super) shallow: Option<ObjectId>,
-    /// Whether a request may follow on this connection.
+    /// True if a request may follow on this connection.
     pub(super) idle: bool,
 }
 
 impl<'s> UploadPack<'s> {
-    /// Connects, offering version 2.
+    /// Connects and offers version 2.
     pub fn open(server: &'s dyn Server) -> Result<UploadPack<'s>, ClientError> {
         UploadPack::open_in(server, Version::V2)
     }
 
-    /// Connects, offering a version. In version 0 a server tells all its refs at once: one request less than in version
-    /// 2 where all of them are to be listed.
+    /// Connects and offers a version. In version 0 the server advertises all refs at once: a listing of all refs saves
+    /// one request compared with version 2.
     pub fn open_in(server: &'s dyn Server, offered: Version) -> Result<UploadPack<'s>, ClientError> {
         let mut connection = server.connect(Service::UploadPack, offered)?;
         let at = At { server: server.url(), doing: "connecting to git-upload-pack" };
         let (version, capabilities, advertised, shallow) = match Greeting::read(connection.as_mut(), at)? {
-            Greeting::Refs(version, told) => (version, told.capabilities, Some(told.refs), told.shallow),
+            Greeting::Refs(version, advertisement) => {
+                (version, advertisement.capabilities, Some(advertisement.refs), advertisement.shallow)
+            }
             Greeting::Commands(all) if all.has("ls-refs") && all.has("fetch") => (Version::V2, all, None, Vec::new()),
             Greeting::Commands(_) => return Err(at.unsupported("list refs and fetch in version 2 of the protocol")),
         };
-        let format = capabilities.format().map_err(|name| at.unsupported(format!("be used: it has {name} objects")))?;
+        let format = capabilities.format().map_err(|name| at.unknown_format(name.as_ref()))?;
         let shallow = shallow.first().copied();
         Ok(UploadPack { server, connection, offered, version, capabilities, format, advertised, shallow, idle: true })
     }
 
-    /// The version that the server speaks.
+    /// Protocol version that the server speaks.
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// What the server can do.
+    /// Capabilities of the server.
     pub fn capabilities(&self) -> &Capabilities {
         &self.capabilities
     }
 
-    /// How objects are named there.
+    /// Object format of the server.
     pub fn format(&self) -> Format {
         self.format
     }
 
-    /// Fails where the server has said that its history ends somewhere, which it does at once in versions 0 and 1.
+    /// Fails with [`ClientError::Shallow`] if the advertisement lists shallow commits (versions 0 and 1).
     pub fn check_whole(&self) -> Result<(), ClientError> {
         match self.shallow {
             Some(commit) => Err(ClientError::Shallow { server: self.server.url().into(), commit }),
@@ -78,7 +80,7 @@ impl<'s> UploadPack<'s> {
         }
     }
 
-    /// `HEAD` and the refs whose names begin with one of `prefixes`, or all, as they are now.
+    /// Lists `HEAD` and the refs that begin with one of `prefixes` (all if empty), as of now.
     pub fn list(&mut self, prefixes: &[&[u8]]) -> Result<RemoteRefs, ClientError> {
         if self.version != Version::V2 && self.advertised.is_none() {
             self.idle = false;
@@ -105,7 +107,7 @@ impl<'s> UploadPack<'s> {
         At { server: self.server.url(), doing }
     }
 
-    /// Connects anew where the last request has ended the conversation.
+    /// Reconnects if the last request has ended the connection.
     pub(super) fn ready(&mut self) -> Result<(), ClientError> {
         if !self.idle {
             *self = UploadPack::open_in(self.server, self.offered)?;
@@ -113,17 +115,17 @@ impl<'s> UploadPack<'s> {
         Ok(())
     }
 
-    /// What precedes the arguments of a command of version 2.
+    /// Command line and capabilities that precede the arguments of a version 2 command.
     pub(super) fn command_head(&self, command: &str) -> Vec<u8> {
         let mut lines = vec![format!("command={command}")];
-        lines.extend(self.named());
+        lines.extend(self.client_identification());
         let mut head: Vec<u8> =
             lines.iter().flat_map(|line| format!("{:04x}{line}\n", line.len() + 5).into_bytes()).collect();
         head.extend_from_slice(b"0001");
         head
     }
 
-    /// Sends one request. Until its answer has been read, no other may follow.
+    /// Sends one request. The caller reads the whole answer before it sends the next one.
     pub(super) fn send(
         &mut self,
         at: At<'_>,
@@ -133,27 +135,27 @@ impl<'s> UploadPack<'s> {
         let mut request = self.connection.request()?;
         let mut out = BufWriter::with_capacity(BUFFER_BYTES, &mut request);
         let written = write(&mut PacketWriter::new(&mut out)).and_then(|()| out.flush());
-        // What could not be sent is not tried again.
+        // Unsent bytes are dropped, not flushed again.
         let _ = out.into_parts();
         request.finish()?;
         let Err(error) = written else { return Ok(()) };
-        // A server that has answered before it was asked all tells why.
-        Answer::new(self.connection.answer(), at).line("the reason")?;
+        // A server that answers before the request ends sends the reason as an `ERR` packet.
+        Answer::new(self.connection.answer(), at).line("the reason of its early answer")?;
         Err(at.io(error))
     }
 }
 
-/// A server of version 0 or 1 that waits for wants is told that there are none, so that it does not complain.
+/// Ends the conversation with a flush packet, so that a server of version 0 or 1 that waits for wants logs no error.
 impl Drop for UploadPack<'_> {
     fn drop(&mut self) {
         if self.idle && self.version != Version::V2 && !self.connection.is_stateless() {
-            say_goodbye(self.connection.as_mut());
+            send_flush(self.connection.as_mut());
         }
     }
 }
 
-/// Sends a flush packet, and does not wait for anything.
-pub(super) fn say_goodbye(connection: &mut dyn Connection) {
+/// Sends a flush packet without waiting for an answer.
+pub(super) fn send_flush(connection: &mut dyn Connection) {
     if let Ok(mut request) = connection.request() {
         let _ = request.write_all(b"0000").and_then(|()| request.flush());
     }

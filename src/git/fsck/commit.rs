@@ -1,14 +1,14 @@
-//! Commits and tags. Each check ends at the first thing that makes the rest unreadable, as in Git.
+//! Checks of commits and tags. As in Git, a check ends at the first defect that makes the rest unreadable.
 
 use gix::bstr::ByteSlice;
 use gix::hash::Kind as Format;
 
 use super::Message;
 
-/// Takes what is found; says whether to go on, which it is where that is no error.
+/// Callback for a finding. Returns true to continue: the finding is no error.
 type Report<'r> = dyn FnMut(Message) -> bool + 'r;
 
-/// The rest of an object behind what has been checked; `None` where the check has ended.
+/// Unchecked rest of an object; `None` once the check has ended.
 type Rest<'d> = Option<&'d [u8]>;
 
 /// Checks a commit.
@@ -71,7 +71,7 @@ fn tag(data: &[u8], format: Format, report: &mut Report<'_>) -> Option<()> {
     extra_headers(rest, report)
 }
 
-/// What may stand between tagger and message: a signature with its continuation lines.
+/// Checks the headers between tagger and message: an optional signature with continuation lines.
 fn extra_headers(mut rest: &[u8], report: &mut Report<'_>) -> Option<()> {
     let signature = rest.strip_prefix(b"gpgsig ").or_else(|| rest.strip_prefix(b"gpgsig-sha256 "));
     if let Some(signature) = signature {
@@ -86,11 +86,12 @@ fn extra_headers(mut rest: &[u8], report: &mut Report<'_>) -> Option<()> {
     }
 }
 
+/// Reports a finding; `None` ends the check.
 fn go_on(message: Message, report: &mut Report<'_>) -> Option<()> {
     report(message).then_some(())
 }
 
-/// Steps over a keyword; without it there is nothing more to check.
+/// Skips a keyword. Reports a missing one and ends the check.
 fn keyword<'d>(data: &'d [u8], keyword: &[u8], missing: Message, report: &mut Report<'_>) -> Rest<'d> {
     let rest = data.strip_prefix(keyword);
     if rest.is_none() {
@@ -99,7 +100,7 @@ fn keyword<'d>(data: &'d [u8], keyword: &[u8], missing: Message, report: &mut Re
     rest
 }
 
-/// The rest of a line, and what follows.
+/// Splits off the rest of a line. Reports a missing line end and ends the check.
 fn value<'d>(data: &'d [u8], missing: Message, report: &mut Report<'_>) -> Option<(&'d [u8], &'d [u8])> {
     let line = line(data);
     if line.is_none() {
@@ -108,7 +109,7 @@ fn value<'d>(data: &'d [u8], missing: Message, report: &mut Report<'_>) -> Optio
     line
 }
 
-/// The header ends with an empty line, or at least with a newline, and has no NUL.
+/// Checks that the header contains no NUL and ends with an empty line, or at least a newline.
 fn check_headers(data: &[u8], report: &mut Report<'_>) -> Option<()> {
     let header = data.find(b"\n\n").map_or(data, |end| &data[..=end]);
     if header.contains(&0) {
@@ -117,12 +118,12 @@ fn check_headers(data: &[u8], report: &mut Report<'_>) -> Option<()> {
     if header.last() == Some(&b'\n') { Some(()) } else { go_on(Message::UnterminatedHeader, report) }
 }
 
-/// A line without its newline, and what follows.
+/// Splits off a line without its newline.
 fn line(data: &[u8]) -> Option<(&[u8], &[u8])> {
     data.find_byte(b'\n').map(|end| (&data[..end], &data[end + 1..]))
 }
 
-/// Steps over an object id that fills the rest of its line.
+/// Checks and skips an object id up to the end of its line.
 fn id_line<'d>(data: &'d [u8], format: Format, bad: Message, report: &mut Report<'_>) -> Rest<'d> {
     let (id, rest) = line(data).unwrap_or((data, b""));
     if id.len() != format.len_in_hex() || gix::ObjectId::from_hex(id).is_err() {
@@ -131,7 +132,7 @@ fn id_line<'d>(data: &'d [u8], format: Format, bad: Message, report: &mut Report
     Some(rest)
 }
 
-/// Steps over a line of [`identity`].
+/// Checks and skips a line for [`identity`].
 fn identity_line<'d>(data: &'d [u8], report: &mut Report<'_>) -> Rest<'d> {
     let (text, rest) = line(data).unwrap_or((data, b""));
     if let Err(message) = identity(text) {
@@ -162,7 +163,7 @@ fn identity(text: &[u8]) -> Result<(), Message> {
     check_date(date.trim_start_with(|c| c == ' ' || c == '\t'))
 }
 
-/// `seconds ±hhmm`.
+/// Checks `seconds ±hhmm`.
 fn check_date(text: &[u8]) -> Result<(), Message> {
     let digits = text.iter().take_while(|byte| byte.is_ascii_digit()).count();
     let (seconds, zone) = text.split_at(digits);

@@ -1,31 +1,32 @@
-//! Git's configuration format as Git itself reads it (`config.c`), byte by byte: what another parser refuses, Git may
-//! read, up to the first place that it does not understand.
+//! Parser for Git's configuration format that follows `config.c` byte by byte. A stricter parser would miss entries:
+//! Git applies everything before the first syntax error.
 
-/// How Git gets at the bytes, which makes a difference to it.
+/// Source of the input, on which Git's parsing depends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reading {
-    /// From a file, as when submodules are cloned: a byte order mark is passed over.
+    /// A file, as in `git submodule`: a byte order mark is skipped.
     File,
-    /// From memory, as `git fsck` does. A byte order mark is an error, and since characters are signed there, byte 255 is
-    /// taken for the end of the input.
+    /// A buffer, as in `git fsck`: a byte order mark is an error, and byte 255 ends the input, because characters are
+    /// signed there.
     Memory,
 }
 
-/// The input ends where Git does not understand it. What came before has been reported.
+/// Syntax error. Entries before it have been passed to the callback.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unreadable;
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// Calls `each` with the name (section, subsection and key, parted by dots, the first and last in lower case) and the
-/// value of every entry, `None` for a key without `=`. As for Git, both end at the first NUL.
+/// Calls `each` with the name and value of every entry. Names are section, subsection and key separated by dots, with
+/// section and key in lower case. The value is `None` for a key without `=`. As in Git, both end at the first NUL.
 pub fn parse(data: &[u8], reading: Reading, mut each: impl FnMut(&[u8], Option<&[u8]>)) -> Result<(), Unreadable> {
     let data = match reading {
         Reading::File => data.strip_prefix(BYTE_ORDER_MARK).unwrap_or(data),
         Reading::Memory => data,
     };
     let mut input = Input { data, at: 0, reading, ended: false };
-    let (mut name, mut stem) = (Vec::new(), 0);
+    let mut name = Vec::new();
+    let mut stem = 0;
     let mut comment = false;
     loop {
         match input.next() {
@@ -50,7 +51,7 @@ pub fn parse(data: &[u8], reading: Reading, mut each: impl FnMut(&[u8], Option<&
     }
 }
 
-/// What Git calls white space.
+/// Returns true for white space as Git defines it.
 fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\r')
 }
@@ -67,7 +68,7 @@ struct Input<'d> {
     data: &'d [u8],
     at: usize,
     reading: Reading,
-    /// The end has been met. It reads as a line break, and for byte 255 more may follow.
+    /// True once the end has been read, as a line break. More bytes follow if byte 255 was taken for the end.
     ended: bool,
 }
 
@@ -78,7 +79,7 @@ impl Input<'_> {
         (self.reading == Reading::File || byte != 0xff).then_some(byte)
     }
 
-    /// The next byte. CR LF is one line break; a CR alone stays.
+    /// Reads the next byte. CR LF reads as one line break; a lone CR is returned as is.
     fn next(&mut self) -> u8 {
         let byte = self.raw();
         if byte == Some(b'\r') {
@@ -86,7 +87,7 @@ impl Input<'_> {
             match self.raw() {
                 Some(b'\n') => return b'\n',
                 Some(_) => self.at = before,
-                // Not put back by Git.
+                // Git does not put this byte back.
                 None => {}
             }
         }
@@ -96,7 +97,7 @@ impl Input<'_> {
         })
     }
 
-    /// The name in a section's header, behind the bracket.
+    /// Parses a section header after its `[`.
     fn section(&mut self) -> Result<Vec<u8>, Unreadable> {
         let mut name = Vec::new();
         loop {
@@ -115,7 +116,7 @@ impl Input<'_> {
         }
     }
 
-    /// `"<subsection>"]`, behind the white space `byte`.
+    /// Parses `"<subsection>"]` after the white space `byte`.
     fn subsection(&mut self, mut byte: u8, name: &mut Vec<u8>) -> Result<(), Unreadable> {
         while is_space(byte) {
             if byte == b'\n' {
@@ -143,7 +144,7 @@ impl Input<'_> {
         if self.next() == b']' { Ok(()) } else { Err(Unreadable) }
     }
 
-    /// The rest of a key, which goes to `name`, and its value.
+    /// Parses the rest of a key, which is appended to `name`, and its value.
     fn entry(&mut self, name: &mut Vec<u8>) -> Result<Option<Vec<u8>>, Unreadable> {
         let mut byte = self.next();
         while !self.ended && is_key(byte) {
@@ -162,8 +163,9 @@ impl Input<'_> {
 
     fn value(&mut self) -> Result<Vec<u8>, Unreadable> {
         let mut value = Vec::new();
-        let (mut quoted, mut comment) = (false, false);
-        // Where white space began that ends the value unless something follows.
+        let mut quoted = false;
+        let mut comment = false;
+        // Start of white space that is trimmed if nothing follows.
         let mut trimmed = None;
         loop {
             let mut byte = self.next();

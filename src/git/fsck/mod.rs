@@ -1,8 +1,7 @@
-//! The checks that `git fsck` makes on single objects: what is well formed, and what is dangerous to check
-//! out. A push is refused for what they find.
+//! Object checks of `git fsck`: malformed objects, and names that are dangerous to check out. Errors refuse a push.
 //!
-//! Message names, default severities and rules are those of Git (fsck-msgids in git-fsck(1), `fsck.c`); as
-//! for `receive.fsckObjects`, warnings count as errors and infos are let through.
+//! Message names, default severities and rules are those of Git (fsck-msgids in git-fsck(1), `fsck.c`). As with
+//! `receive.fsckObjects`, Git's warnings count as errors and its infos as warnings.
 
 mod attributes;
 mod commit;
@@ -21,21 +20,21 @@ use gix::objs::Kind;
 
 use gitferry_base::printable::Printable;
 
-/// Most findings that are kept of one push.
+/// Most findings kept per push; errors past this limit are only counted.
 pub const MAX_FINDINGS: usize = 100;
-/// Longest part of a name or value that is shown.
+/// Most bytes of an offending name or value kept in a finding.
 pub const MAX_CULPRIT_BYTES: usize = 200;
-/// Largest `.gitmodules` or `.gitattributes` that is looked into (Git's `ATTR_MAX_FILE_SIZE`).
+/// Size limit of a `.gitmodules` or `.gitattributes` in bytes: Git's `ATTR_MAX_FILE_SIZE`.
 pub const MAX_SPECIAL_BYTES: u64 = 100 * 1024 * 1024;
 
-/// What becomes of a finding.
+/// Consequence of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// Not reported.
     Ignore,
-    /// Reported, the push goes on.
+    /// Reported, without effect on the push.
     Warn,
-    /// The push is refused.
+    /// Refuses the push.
     Error,
 }
 
@@ -54,32 +53,32 @@ impl FromStr for Severity {
 
 macro_rules! messages {
     ($($name:ident $text:literal $severity:ident $fatal:literal $doc:literal,)*) => {
-        /// Everything that can be wrong with an object.
+        /// Defects of an object, named as in Git.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Message {
             $(#[doc = $doc] $name,)*
         }
 
         impl Message {
-            /// All of them.
+            /// Every message, in order of declaration.
             pub const ALL: &'static [Message] = &[$(Message::$name,)*];
 
-            /// Git's name for it, as in `receive.fsck.<name>`.
+            /// Returns the name that Git uses, as in `receive.fsck.<name>`.
             pub fn name(self) -> &'static str {
                 match self { $(Message::$name => $text,)* }
             }
 
-            /// What becomes of it unless a repository says otherwise.
+            /// Returns the severity that applies unless [`Rules`] override it.
             pub fn default_severity(self) -> Severity {
                 match self { $(Message::$name => Severity::$severity,)* }
             }
 
-            /// Whether no repository may let it through.
+            /// Returns true if [`Rules`] cannot lower the severity.
             pub fn is_fatal(self) -> bool {
                 match self { $(Message::$name => $fatal,)* }
             }
 
-            /// What it means.
+            /// Returns a description in the words of Git.
             pub fn text(self) -> &'static str {
                 match self { $(Message::$name => $doc,)* }
             }
@@ -158,14 +157,14 @@ impl fmt::Display for Message {
 impl FromStr for Message {
     type Err = String;
 
-    /// Case does not matter, as in Git's configuration.
+    /// Ignores case, as Git's configuration does.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let found = Message::ALL.iter().find(|message| message.name().eq_ignore_ascii_case(text));
         found.copied().ok_or_else(|| format!("`{text}` is not a message of git fsck"))
     }
 }
 
-/// Which findings a repository lets through.
+/// Severity overrides and skipped objects of a repository (`receive.fsck.*`).
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
     severities: BTreeMap<Message, Severity>,
@@ -173,10 +172,10 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Changes what becomes of a finding.
+    /// Overrides the severity of a message.
     ///
     /// # Errors
-    /// The fatal ones stay errors (as in Git: "Cannot demote").
+    /// Fatal messages stay errors (Git: "Cannot demote").
     pub fn set(&mut self, message: Message, severity: Severity) -> Result<(), String> {
         if message.is_fatal() && severity != Severity::Error {
             return Err(format!("{message} cannot be let through"));
@@ -185,38 +184,38 @@ impl Rules {
         Ok(())
     }
 
-    /// Does not check an object (`fsck.skipList`).
+    /// Exempts an object from all checks (`fsck.skipList`).
     pub fn skip(&mut self, id: ObjectId) {
         self.skip.insert(id);
     }
 
-    /// What becomes of a finding.
+    /// Returns the severity of a message.
     pub fn severity(&self, message: Message) -> Severity {
         self.severities.get(&message).copied().unwrap_or_else(|| message.default_severity())
     }
 
-    /// Whether an object is not checked.
+    /// Returns true if an object is exempt from all checks.
     pub fn skips(&self, id: &ObjectId) -> bool {
         self.skip.contains(id)
     }
 }
 
-/// Something that is wrong with an object.
+/// Defect found in an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// The object.
+    /// Id of the defective object.
     pub id: ObjectId,
-    /// What it is.
+    /// Kind of the defective object.
     pub kind: Kind,
-    /// What is wrong.
+    /// Kind of defect.
     pub message: Message,
-    /// What becomes of it.
+    /// Severity by the rules of the repository.
     pub severity: Severity,
-    /// The name or value in it that is to blame, where one is; at most [`MAX_CULPRIT_BYTES`].
+    /// Offending name or value, truncated to [`MAX_CULPRIT_BYTES`]; `None` if the defect has none.
     pub culprit: Option<BString>,
 }
 
-/// Worded as Git's `fsck` does.
+/// Uses the wording of `git fsck`.
 impl fmt::Display for Finding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "object {}: {}: {}", self.id, self.message, self.message.text())?;
@@ -227,8 +226,8 @@ impl fmt::Display for Finding {
     }
 }
 
-/// What trees say about blobs that Git itself reads, and what has been found so far. One for each thread;
-/// [`Checker::merge`] brings them together before [`Checker::finish`].
+/// Checks objects; collects findings, and the blobs that trees name `.gitmodules` or `.gitattributes`. Use one checker
+/// per thread, combine them with [`Checker::merge`], then call [`Checker::finish`].
 #[derive(Debug)]
 pub struct Checker<'a> {
     rules: &'a Rules,
@@ -240,19 +239,19 @@ pub struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
-    /// A checker by a repository's rules.
+    /// Creates a checker that applies the rules of a repository.
     pub fn new(rules: &'a Rules, format: gix::hash::Kind) -> Self {
         Checker { rules, format, modules: HashSet::new(), attributes: HashSet::new(), findings: Vec::new(), errors: 0 }
     }
 
-    /// Checks an object. Blobs are checked by [`Checker::finish`], when it is known which of them matter.
+    /// Checks an object. Blobs are left to [`Checker::finish`], which knows the names they have in trees.
     pub fn object(&mut self, id: ObjectId, kind: Kind, data: &[u8]) {
         if self.rules.skips(&id) {
             return;
         }
         let Checker { rules, format, modules, attributes, findings, errors } = self;
         let mut report = |message| {
-            take(findings, errors, Finding { id, kind, message, severity: rules.severity(message), culprit: None })
+            record(findings, errors, Finding { id, kind, message, severity: rules.severity(message), culprit: None })
         };
         match kind {
             Kind::Commit => commit::check_commit(data, *format, &mut report),
@@ -265,7 +264,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Takes over what another checker found.
+    /// Adds the findings and blobs of another checker.
     pub fn merge(&mut self, other: &Checker<'_>) {
         self.modules.extend(&other.modules);
         self.attributes.extend(&other.attributes);
@@ -274,19 +273,21 @@ impl<'a> Checker<'a> {
         self.findings.extend(other.findings.iter().take(room).cloned());
     }
 
-    /// How many errors have been found so far.
+    /// Number of errors found so far.
     pub fn errors(&self) -> u64 {
         self.errors
     }
 
-    /// What has been found so far, without a look into blobs.
+    /// Returns the findings so far, without checking any blobs.
     pub fn into_report(self) -> Report {
         Report { findings: self.findings, errors: self.errors }
     }
 
-    /// Checks the blobs that trees name `.gitmodules` and `.gitattributes`, as far as `read` has them: its
-    /// answer is the kind of an object and, for blobs up to [`MAX_SPECIAL_BYTES`], the data. It has to know the
-    /// objects that were there before, too: they may have had another name.
+    /// Checks the blobs that trees name `.gitmodules` or `.gitattributes`.
+    ///
+    /// `read` returns the kind of an object and, for blobs of up to [`MAX_SPECIAL_BYTES`], its data; `None` if the
+    /// object is missing. Held objects must be found, too: a new tree may give one of them such a name for the first
+    /// time.
     pub fn finish<E>(
         mut self,
         mut read: impl FnMut(&ObjectId) -> Result<Option<(Kind, Option<Vec<u8>>)>, E>,
@@ -328,12 +329,12 @@ impl<'a> Checker<'a> {
     fn report(&mut self, id: ObjectId, kind: Kind, message: Message, culprit: Option<&BStr>) {
         let severity = self.rules.severity(message);
         let culprit = culprit.map(|culprit| culprit[..culprit.len().min(MAX_CULPRIT_BYTES)].into());
-        take(&mut self.findings, &mut self.errors, Finding { id, kind, message, severity, culprit });
+        record(&mut self.findings, &mut self.errors, Finding { id, kind, message, severity, culprit });
     }
 }
 
-/// Keeps a finding; says whether it is no error.
-fn take(findings: &mut Vec<Finding>, errors: &mut u64, finding: Finding) -> bool {
+/// Records a finding. Returns true unless it is an error.
+fn record(findings: &mut Vec<Finding>, errors: &mut u64, finding: Finding) -> bool {
     let error = finding.severity == Severity::Error;
     *errors += u64::from(error);
     if finding.severity != Severity::Ignore && findings.len() < MAX_FINDINGS {
@@ -342,11 +343,11 @@ fn take(findings: &mut Vec<Finding>, errors: &mut u64, finding: Finding) -> bool
     !error
 }
 
-/// What was found in all objects of a push.
+/// Findings in all objects of a push.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Report {
-    /// The first findings, at most [`MAX_FINDINGS`].
+    /// First findings, at most [`MAX_FINDINGS`].
     pub findings: Vec<Finding>,
-    /// How many of all findings are errors.
+    /// Number of errors among all findings.
     pub errors: u64,
 }

@@ -1,4 +1,4 @@
-//! `.gitmodules`: names, paths, URLs and commands that would make a clone run or overwrite something
+//! `.gitmodules`: names, paths, URLs and commands that make a recursive clone run programs or overwrite files
 //! (CVE-2018-11235, CVE-2018-17456, CVE-2019-19604, CVE-2020-5260, CVE-2020-11008).
 
 use gix::bstr::{BStr, BString, ByteSlice};
@@ -6,13 +6,13 @@ use gix::bstr::{BStr, BString, ByteSlice};
 use super::Message;
 use super::config::{Reading, parse};
 
-/// Checks a `.gitmodules`: what Git reads in it, from memory as `git fsck` does or from a file as `git submodule` does.
-/// The name or value that is to blame comes with what is wrong, once for each kind.
+/// Checks the content of a `.gitmodules`, parsed from memory as by `git fsck` and from a file as by `git submodule`.
+/// Reports each message once, with the first offending name or value.
 pub fn check(data: &[u8], report: &mut dyn FnMut(Message, Option<&BStr>)) {
     let mut found = Vec::new();
-    let from_memory = parse(data, Reading::Memory, |name, value| look_at(name, value, &mut found));
-    // Where that is not understood is for `git submodule` to say, which has read what comes before.
-    let _ = parse(data, Reading::File, |name, value| look_at(name, value, &mut found));
+    let from_memory = parse(data, Reading::Memory, |name, value| check_entry(name, value, &mut found));
+    // `git submodule` applies entries before a syntax error, so only these matter.
+    let _ = parse(data, Reading::File, |name, value| check_entry(name, value, &mut found));
     found.sort_by_key(|(message, _)| *message);
     found.iter().for_each(|(message, culprit)| report(*message, Some(culprit.as_bstr())));
     if from_memory.is_err() {
@@ -20,34 +20,35 @@ pub fn check(data: &[u8], report: &mut dyn FnMut(Message, Option<&BStr>)) {
     }
 }
 
-/// Looks at one entry (`fsck_gitmodules_fn` in Git).
-fn look_at(name: &[u8], value: Option<&[u8]>, found: &mut Vec<(Message, BString)>) {
+/// Checks one entry (`fsck_gitmodules_fn` in Git).
+fn check_entry(name: &[u8], value: Option<&[u8]>, found: &mut Vec<(Message, BString)>) {
     let Some(rest) = name.strip_prefix(b"submodule.") else { return };
     let Some(dot) = rest.rfind_byte(b'.') else { return };
-    let (name, key) = (rest[..dot].as_bstr(), &rest[dot + 1..]);
-    let mut take = |message: Message, culprit: &[u8]| {
+    let name = rest[..dot].as_bstr();
+    let key = &rest[dot + 1..];
+    let mut record = |message: Message, culprit: &[u8]| {
         if !found.iter().any(|(known, _)| *known == message) {
             found.push((message, culprit.into()));
         }
     };
     if !is_name_allowed(name) {
-        take(Message::GitmodulesName, name);
+        record(Message::GitmodulesName, name);
     }
     let Some(value) = value else { return };
     match key {
-        b"url" if !is_url_allowed(value.as_bstr()) => take(Message::GitmodulesUrl, value),
-        b"path" if value.starts_with(b"-") => take(Message::GitmodulesPath, value),
-        b"update" if value.starts_with(b"!") => take(Message::GitmodulesUpdate, value),
+        b"url" if !is_url_allowed(value.as_bstr()) => record(Message::GitmodulesUrl, value),
+        b"path" if value.starts_with(b"-") => record(Message::GitmodulesPath, value),
+        b"update" if value.starts_with(b"!") => record(Message::GitmodulesUpdate, value),
         _ => {}
     }
 }
 
-/// Not empty, and no `..` between slashes of either kind.
+/// Returns true if a submodule name is not empty and has no segment `..`, by slashes of either kind.
 fn is_name_allowed(name: &BStr) -> bool {
     !name.is_empty() && name.split(|byte| matches!(byte, b'/' | b'\\')).all(|part| part != b"..")
 }
 
-/// No option, no newline in disguise, no way out of the host.
+/// Returns true if a URL is no option, contains no newline, and does not escape its host.
 fn is_url_allowed(url: &BStr) -> bool {
     if url.starts_with(b"-") {
         return false;
@@ -67,7 +68,7 @@ fn is_relative(url: &[u8]) -> bool {
     strip_step(url).is_some()
 }
 
-/// Behind a leading `./` or `../`, with either kind of slash, and whether it went up.
+/// Strips a leading `./` (false) or `../` (true), with a slash of either kind.
 fn strip_step(url: &[u8]) -> Option<(bool, &[u8])> {
     let slash = |rest: &'_ [u8]| matches!(rest.first(), Some(b'/' | b'\\'));
     if let Some(rest) = url.strip_prefix(b"..").filter(|rest| slash(rest)) {
@@ -85,7 +86,7 @@ fn leading_ups(mut url: &[u8]) -> (usize, &[u8]) {
     (ups, url)
 }
 
-/// The URL that would be given to the HTTP transport.
+/// Returns the URL that Git would pass to its HTTP transport; `None` for other transports.
 fn http_url(url: &BStr) -> Option<&BStr> {
     for scheme in ["http", "https", "ftp", "ftps"] {
         if let Some(rest) = url.strip_prefix(scheme.as_bytes()) {
@@ -100,8 +101,8 @@ fn http_url(url: &BStr) -> Option<&BStr> {
     None
 }
 
-/// Whether Git can normalise a URL (`url_normalize_1`): a scheme, a host, a port if there is one, no damaged
-/// escapes, and no way up out of its root.
+/// Returns true if Git can normalise a URL (`url_normalize_1`): it has a valid scheme, host and port, no malformed
+/// escapes, and does not leave its root.
 fn is_normal(url: &BStr) -> bool {
     let Some(at) = url.find(b"://") else { return false };
     let scheme = &url[..at];
@@ -118,7 +119,7 @@ fn is_normal(url: &BStr) -> bool {
     has_sound_escapes(user) && is_host(host) && has_sound_escapes(path) && stays_below_root(path)
 }
 
-/// A host with perhaps a port.
+/// Returns true for a valid host with an optional port.
 fn is_host(host: &[u8]) -> bool {
     let (name, port) = match host.rfind_byteset(b":]") {
         Some(at) if host[at] == b':' => (&host[..at], &host[at + 1..]),
@@ -134,13 +135,13 @@ fn is_host(host: &[u8]) -> bool {
     !name.is_empty() && name[0] != b':' && name.iter().all(is_name) && port_is_sound
 }
 
-/// Behind each percent sign stand two hexadecimal digits.
+/// Returns true if two hexadecimal digits follow each percent sign.
 fn has_sound_escapes(part: &[u8]) -> bool {
     let is_escape = |at: usize| part.get(at + 1..at + 3).is_some_and(|digits| digits.iter().all(u8::is_ascii_hexdigit));
     part.find_iter("%").all(is_escape)
 }
 
-/// No segment `..` leads above the first one.
+/// Returns true if no segment `..` leads above the root.
 fn stays_below_root(path: &[u8]) -> bool {
     let path = &path[..path.find_byteset(b"?#").unwrap_or(path.len())];
     let mut depth = 0u64;
@@ -155,7 +156,7 @@ fn stays_below_root(path: &[u8]) -> bool {
     true
 }
 
-/// A newline, percent-encoded or not.
+/// Returns true if a URL contains a newline, percent-encoded or not.
 fn has_newline(url: &[u8]) -> bool {
     url.contains(&b'\n') || url.to_ascii_lowercase().contains_str("%0a")
 }

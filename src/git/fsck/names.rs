@@ -1,29 +1,29 @@
-//! Names of files that Git itself reads, in all the spellings that file systems take for them: HFS+ ignores
-//! some characters and case, NTFS has short names and streams (CVE-2014-9390, CVE-2019-1353 and others).
+//! Special file names of Git in all spellings that file systems treat as equal: HFS+ ignores case and some code points,
+//! NTFS has short names and streams (CVE-2014-9390, CVE-2019-1353 and others).
 
 use gix::bstr::{BStr, ByteSlice, decode_utf8};
 
-/// Whether some file system takes this name for `.git`, or for a path with it.
+/// Returns true if a file system treats the name as `.git`, or as a path that contains `.git`.
 pub fn is_dot_git(name: &BStr) -> bool {
     is_hfs(name, "git") || is_ntfs_dot_git(name)
 }
 
-/// Whether some file system takes this name for `.gitmodules`.
+/// Returns true if a file system treats the name as `.gitmodules`.
 pub fn is_dot_gitmodules(name: &BStr) -> bool {
     is_special(name, "gitmodules", "gi7eba")
 }
 
-/// Whether some file system takes this name for `.gitattributes`.
+/// Returns true if a file system treats the name as `.gitattributes`.
 pub fn is_dot_gitattributes(name: &BStr) -> bool {
     is_special(name, "gitattributes", "gi7d29")
 }
 
-/// Whether some file system takes this name for `.gitignore`.
+/// Returns true if a file system treats the name as `.gitignore`.
 pub fn is_dot_gitignore(name: &BStr) -> bool {
     is_special(name, "gitignore", "gi250a")
 }
 
-/// Whether some file system takes this name for `.mailmap`.
+/// Returns true if a file system treats the name as `.mailmap`.
 pub fn is_dot_mailmap(name: &BStr) -> bool {
     is_special(name, "mailmap", "maba30")
 }
@@ -32,8 +32,8 @@ fn is_special(name: &BStr, what: &str, short: &str) -> bool {
     is_hfs(name, what) || is_ntfs(name, what, short)
 }
 
-/// HFS+: case is folded, some code points are ignored. As for Git, a name ends at a slash and where it is no
-/// longer UTF-8.
+/// Compares as HFS+ does: folds case and ignores some code points. As in Git, a name ends at a slash or at invalid
+/// UTF-8.
 fn is_hfs(name: &BStr, what: &str) -> bool {
     if name.is_ascii() && name.first() != Some(&b'.') {
         return false;
@@ -53,7 +53,7 @@ fn is_hfs(name: &BStr, what: &str) -> bool {
     next() == Some('.') && what.chars().all(|c| next() == Some(c)) && matches!(next(), None | Some('/'))
 }
 
-/// `.git` and its short name on NTFS, as the whole name or between backslashes.
+/// Returns true for `.git` and its NTFS short name, as the whole name or between backslashes.
 fn is_ntfs_dot_git(name: &BStr) -> bool {
     let end = name.find_byteset(b"/:").unwrap_or(name.len());
     name[..end].split(|byte| *byte == b'\\').any(|part| {
@@ -64,7 +64,7 @@ fn is_ntfs_dot_git(name: &BStr) -> bool {
     })
 }
 
-/// NTFS: case is folded, trailing spaces and dots and streams are dropped, and there are short names, such as
+/// Compares as NTFS does: folds case, drops streams, trailing spaces and dots, and accepts short names such as
 /// `GITIGN~1` or, with a checksum of the long name, `GI250A~1`.
 fn is_ntfs(name: &BStr, what: &str, short: &str) -> bool {
     let lower = name.to_ascii_lowercase();
@@ -78,7 +78,7 @@ fn is_ntfs(name: &BStr, what: &str, short: &str) -> bool {
     is_hashed_short_name(&lower, short.as_bytes())
 }
 
-/// `<up to six characters of the checksummed form>~<digits>`, eight characters in all.
+/// Returns true for a short name of eight characters: up to six of the checksummed form, `~`, digits.
 fn is_hashed_short_name(lower: &[u8], short: &[u8]) -> bool {
     let Some((head, rest)) = lower.split_at_checked(8) else { return false };
     let Some(tilde) = head.find_byte(b'~') else { return false };

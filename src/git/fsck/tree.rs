@@ -1,4 +1,4 @@
-//! Trees: names that must not be checked out, modes, order, duplicates.
+//! Checks of trees: dangerous names, modes, order, duplicates.
 
 use gix::ObjectId;
 use gix::bstr::{BStr, ByteSlice};
@@ -7,30 +7,31 @@ use gix::hash::Kind as Format;
 use super::Message;
 use super::names::{is_dot_git, is_dot_gitattributes, is_dot_gitignore, is_dot_gitmodules, is_dot_mailmap};
 
-/// Longest name of an entry (Git's `max_tree_entry_len`).
+/// Longest name of an entry in bytes: Git's `max_tree_entry_len`.
 const MAX_NAME_BYTES: usize = 4096;
 const TYPE_MASK: u32 = 0o170_000;
 const SYMLINK: u32 = 0o120_000;
 const DIRECTORY: u32 = 0o040_000;
 
-/// Blobs that Git itself reads.
+/// Blobs whose content Git interprets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Special {
-    /// `.gitmodules`
+    /// Blob named `.gitmodules`.
     Modules,
-    /// `.gitattributes`
+    /// Blob named `.gitattributes`.
     Attributes,
 }
 
-/// One entry.
+/// Entry of a tree.
 struct Entry<'a> {
     mode: u32,
+    /// True if the mode starts with a zero.
     padded: bool,
     name: &'a BStr,
     id: &'a [u8],
 }
 
-/// Checks a tree; `special` hears of the blobs to look into later.
+/// Checks a tree. Passes special blobs, whose content is checked later, to the callback `special`.
 pub fn check(data: &[u8], format: Format, report: &mut dyn FnMut(Message), mut special: impl FnMut(Special, ObjectId)) {
     let mut found = Found::default();
     let mut rest = data;
@@ -41,8 +42,8 @@ pub fn check(data: &[u8], format: Format, report: &mut dyn FnMut(Message), mut s
             break;
         };
         rest = next;
-        found.look_at_name(&entry);
-        found.look_at_special(&entry, report, &mut special);
+        found.check_name(&entry);
+        found.check_special(&entry, report, &mut special);
         match order.follow(&entry) {
             Sorting::Fine => {}
             Sorting::Wrong => found.set(Message::TreeNotSorted),
@@ -56,7 +57,7 @@ pub fn check(data: &[u8], format: Format, report: &mut dyn FnMut(Message), mut s
     }
 }
 
-/// Reported once for a tree, in Git's order.
+/// Messages reported at most once per tree, in the order of Git.
 const REPORTED: &[Message] = &[
     Message::NullSha1,
     Message::FullPathname,
@@ -71,14 +72,17 @@ const REPORTED: &[Message] = &[
     Message::LargePathname,
 ];
 
+const _: () = assert!(Message::ALL.len() <= u64::BITS as usize, "`Found` has one bit per message");
+
 fn bit(message: Message) -> u64 {
     1 << (message as u8)
 }
 
-/// `<octal mode> <name> NUL <id>`
+/// Parses an entry `<octal mode> <name> NUL <id>`.
 fn parse(data: &[u8], format: Format) -> Option<(Entry<'_>, &[u8])> {
     let space = data.find_byte(b' ')?;
-    let (mode, rest) = (&data[..space], &data[space + 1..]);
+    let mode = &data[..space];
+    let rest = &data[space + 1..];
     if mode.is_empty() || mode.len() > 7 {
         return None;
     }
@@ -88,14 +92,14 @@ fn parse(data: &[u8], format: Format) -> Option<(Entry<'_>, &[u8])> {
     })?;
     let end = rest.find_byte(0)?;
     if end == 0 {
-        return None; // Git cannot read it: only older versions said `emptyName`
+        return None; // Git cannot parse an empty name; only older versions reported `emptyName`.
     }
-    let (name, rest) = (&rest[..end], &rest[end + 1..]);
-    let (id, rest) = rest.split_at_checked(format.len_in_bytes())?;
+    let name = &rest[..end];
+    let (id, rest) = rest[end + 1..].split_at_checked(format.len_in_bytes())?;
     Some((Entry { mode: value, padded: mode[0] == b'0', name: name.as_bstr(), id }, rest))
 }
 
-/// Messages found so far, one bit each.
+/// Set of messages found so far, one bit each.
 #[derive(Default)]
 struct Found(u64);
 
@@ -104,7 +108,7 @@ impl Found {
         self.0 |= bit(message);
     }
 
-    fn look_at_name(&mut self, entry: &Entry<'_>) {
+    fn check_name(&mut self, entry: &Entry<'_>) {
         let name = entry.name;
         let special = looks_special(name);
         let checks = [
@@ -123,7 +127,8 @@ impl Found {
         }
     }
 
-    fn look_at_special(
+    /// Reports special names that are symbolic links, and passes other special blobs to `special`.
+    fn check_special(
         &self,
         entry: &Entry<'_>,
         report: &mut dyn FnMut(Message),
@@ -158,14 +163,14 @@ impl Found {
     }
 }
 
-/// Whether a name could be one that Git itself reads. Most are not: those begin with a dot, with a letter of a
-/// short name, or with what HFS+ ignores, or have a backslash before such a part.
+/// Returns true if a name may be special, as a quick pre-check: special names start with a dot, the first letter of a
+/// short name or a code point that HFS+ ignores, or contain a backslash.
 fn looks_special(name: &BStr) -> bool {
     let first = name.first().copied().unwrap_or_default();
     matches!(first, b'.' | b'~' | b'g' | b'G' | b'm' | b'M' | 0x80..) || name.contains(&b'\\')
 }
 
-/// What stands behind each backslash: Windows takes it for a path.
+/// Returns the rest of a name after each backslash: Windows treats the name as a path.
 fn parts(name: &BStr) -> impl Iterator<Item = &BStr> {
     name.find_iter("\\").map(move |at| name[at + 1..].as_bstr())
 }
@@ -177,17 +182,18 @@ enum Sorting {
     Duplicate,
 }
 
-/// Follows the order of a tree: by bytes, directories as if their names ended in a slash.
+/// Checks the order of entries: by bytes, directories as if their names ended in a slash (`verify_ordered` in Git).
 #[derive(Default)]
 struct Order<'a> {
     last: Option<(&'a BStr, bool)>,
-    /// Files that a directory of the same name may still follow, with other names between.
+    /// Files after which a directory of the same name may still occur, with other names in between.
     candidates: Vec<&'a BStr>,
 }
 
 impl<'a> Order<'a> {
     fn follow(&mut self, entry: &Entry<'a>) -> Sorting {
-        let (name, directory) = (entry.name, entry.mode & TYPE_MASK == DIRECTORY);
+        let name = entry.name;
+        let directory = entry.mode & TYPE_MASK == DIRECTORY;
         let Some((last, last_directory)) = self.last.replace((name, directory)) else { return Sorting::Fine };
         let common = last.iter().zip(name.iter()).take_while(|(a, b)| a == b).count();
         let after = |name: &BStr, directory: bool| match name.get(common) {
@@ -198,7 +204,8 @@ impl<'a> Order<'a> {
         if last.len() == common && name.len() == common {
             return Sorting::Duplicate;
         }
-        let (first, second) = (after(last, last_directory), after(name, directory));
+        let first = after(last, last_directory);
+        let second = after(name, directory);
         let below_slash = |byte: u8| byte != 0 && byte < b'/';
         if first == 0 && below_slash(second) {
             self.candidates.push(last);

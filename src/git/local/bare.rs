@@ -1,4 +1,4 @@
-//! Writing a bare repository that plain Git opens: the export.
+//! Writer of a bare repository for plain Git: the target of an export.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
@@ -11,12 +11,13 @@ use super::export_error::ExportError;
 use super::staging::Staging;
 use crate::refs::{RefName, RefValue};
 
-/// Tells what a tag object finally points to; `None` for any other object.
+/// Callback that peels a tag object to its final target; `None` for any other object.
 pub type Peel<'a, E> = dyn FnMut(&ObjectId) -> Result<Option<ObjectId>, E> + 'a;
 
-/// A bare repository in the making. It is built beside its place and moved there when
-/// [finished](BareRepository::finish), so that its name never shows half a repository; dropped before,
-/// it leaves nothing behind.
+/// Bare repository under construction.
+///
+/// The repository is built in a staging directory next to its target and renamed by [`BareRepository::finish`], so that
+/// an incomplete repository is never visible. Dropped before, it leaves nothing behind.
 #[derive(Debug)]
 pub struct BareRepository {
     target: PathBuf,
@@ -25,7 +26,7 @@ pub struct BareRepository {
 }
 
 impl BareRepository {
-    /// Begins a repository at `directory`, which must be absent or empty; missing parents are made.
+    /// Begins a repository at `directory`, which must be absent or empty. Creates missing parents.
     pub fn create(directory: impl AsRef<Path>, format: gix::hash::Kind) -> Result<Self, ExportError> {
         let directory = directory.as_ref();
         let target = std::path::absolute(directory).map_err(ExportError::io(directory))?;
@@ -45,13 +46,13 @@ impl BareRepository {
         Ok(BareRepository { target, format, staging })
     }
 
-    /// Where it lies until it is [finished](BareRepository::finish): for files that are no part of Git.
+    /// Path of the repository in staging, until [`BareRepository::finish`]: for files that Git does not know.
     pub fn directory(&self) -> PathBuf {
         self.staging.path().to_path_buf()
     }
 
-    /// Copies a pack and its index, durably. Both are compared with the id of the pack, which each of
-    /// them carries near its end; their other bytes are the caller's word.
+    /// Copies a pack and its index, durably. Both are checked against the pack id, which each holds near its end; the
+    /// caller has verified all other bytes.
     pub fn add_pack(&mut self, id: &ObjectId, pack: impl Read, index: impl Read) -> Result<(), ExportError> {
         let directory = self.staging.path().join("objects/pack");
         let hash_bytes = id.kind().len_in_bytes() as u64;
@@ -59,7 +60,7 @@ impl BareRepository {
         if id.kind() != self.format {
             return Err(wrong("the id", format!("the repository is {}", self.format)));
         }
-        // The index last: it is what makes a pack count.
+        // Git ignores a pack without an index, so the index is written last.
         let pack_path = directory.join(format!("pack-{id}.pack"));
         let index_path = directory.join(format!("pack-{id}.idx"));
         let found = copy(pack, &pack_path, hash_bytes, id)?;
@@ -73,11 +74,11 @@ impl BareRepository {
         Ok(())
     }
 
-    /// Writes `HEAD` and the refs and moves the repository to its place, durably.
+    /// Writes `HEAD` and the refs and renames the repository to its target, durably.
     ///
-    /// `refs` come ordered by the bytes of their names. Those with an object go into `packed-refs`,
-    /// where names cannot collide on file systems that fold case; symbolic ones can only be files. With
-    /// `peel`, `packed-refs` says what tags point to, and promises that it does.
+    /// `refs` must be ordered by the bytes of their names. Refs with an object go into `packed-refs`, where names
+    /// cannot collide on case-insensitive file systems; symbolic refs need files. With `peel`, `packed-refs` holds the
+    /// peeled targets of tags and declares the `fully-peeled` trait.
     pub fn finish<E: From<ExportError>>(
         self,
         head: &RefValue,
@@ -128,7 +129,7 @@ impl BareRepository {
         let root = self.staging.path();
         sync_directories(&root)?;
         if let Err(error) = fs::rename(&root, &self.target) {
-            // Something has come there since `create` looked.
+            // The target was created after the check in `create`.
             return Err(match is_free(&self.target) {
                 Ok(false) => ExportError::Exists { path: self.target },
                 _ => ExportError::Io { path: self.target, source: error },
@@ -141,7 +142,7 @@ impl BareRepository {
     }
 }
 
-/// Whether a repository may be moved here: nothing is there, or an empty directory.
+/// Returns true if the path does not exist or is an empty directory.
 fn is_free(path: &Path) -> Result<bool, ExportError> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if metadata.is_dir() => Ok(fs::read_dir(path).map_err(ExportError::io(path))?.next().is_none()),
@@ -152,7 +153,7 @@ fn is_free(path: &Path) -> Result<bool, ExportError> {
 }
 
 fn config(format: gix::hash::Kind) -> String {
-    // Version 1 only where it is needed: older programs read version 0 alone.
+    // SHA-1 needs no extension, so version 0 suffices, which every version of Git reads.
     let is_sha1 = format == gix::hash::Kind::Sha1;
     let version = if is_sha1 { 0 } else { 1 };
     let mut text = format!("[core]\n\trepositoryformatversion = {version}\n\tfilemode = true\n\tbare = true\n");
@@ -168,12 +169,12 @@ fn bad_ref(name: &RefName, reason: &str) -> ExportError {
 
 fn carries(found: Option<ObjectId>) -> String {
     match found {
-        Some(found) => format!("it carries the pack id {found}"),
+        Some(found) => format!("it has the pack id {found}"),
         None => "it is too short".into(),
     }
 }
 
-/// The content of the file of a ref.
+/// Content of a loose ref file.
 fn value_line(value: &RefValue) -> Vec<u8> {
     match value {
         RefValue::Object(id) => format!("{}\n", id.to_hex()).into_bytes(),
@@ -189,7 +190,7 @@ fn write_symbolic(root: &Path, name: &RefName, value: &RefValue) -> Result<(), E
     }
     match write_file(&path, &value_line(value)) {
         Err(ExportError::Io { source, .. }) if source.kind() == io::ErrorKind::AlreadyExists => {
-            Err(bad_ref(name, "this file system takes its name for that of another symbolic ref"))
+            Err(bad_ref(name, "on this file system its name equals that of another symbolic ref"))
         }
         other => other,
     }
@@ -204,8 +205,8 @@ fn write_file(path: &Path, content: &[u8]) -> Result<(), ExportError> {
     write().map_err(ExportError::io(path))
 }
 
-/// Copies everything into a new read-only file, durably. Returns the hash that starts `from_end` bytes
-/// before its end; `None` if the file is shorter.
+/// Copies a stream into a new read-only file, durably. Returns the hash that starts `from_end` bytes before the end;
+/// `None` if the file is shorter.
 fn copy(mut from: impl Read, path: &Path, from_end: u64, id: &ObjectId) -> Result<Option<ObjectId>, ExportError> {
     let mut copy = || {
         let mut file = File::options().read(true).write(true).create_new(true).open(path)?;
@@ -227,7 +228,7 @@ fn sync_directory(path: &Path) -> Result<(), ExportError> {
     File::open(path).and_then(|directory| directory.sync_all()).map_err(ExportError::io(path))
 }
 
-/// Makes the names in a directory and in all below it durable.
+/// Syncs a directory and all directories below it.
 fn sync_directories(path: &Path) -> Result<(), ExportError> {
     for entry in fs::read_dir(path).map_err(ExportError::io(path))? {
         let entry = entry.map_err(ExportError::io(path))?;
@@ -247,7 +248,7 @@ struct PackedRefsWriter<'a> {
 impl<'a> PackedRefsWriter<'a> {
     fn create(path: &'a Path, peeled: bool) -> Result<Self, ExportError> {
         let mut file = BufWriter::new(File::create_new(path).map_err(ExportError::io(path))?);
-        // What is promised here is what readers rely on. The blank at the end is part of the format.
+        // Readers rely on these traits. The space at the end is part of the format.
         let traits = if peeled { "peeled fully-peeled sorted" } else { "sorted" };
         writeln!(file, "# pack-refs with: {traits} ").map_err(ExportError::io(path))?;
         Ok(PackedRefsWriter { path, file })

@@ -1,4 +1,4 @@
-//! Why a local repository cannot be read.
+//! Errors of reading a local repository.
 
 use std::fmt;
 use std::io;
@@ -8,14 +8,14 @@ use gix::bstr::BString;
 
 use gitferry_base::Kind;
 
-/// Something a repository uses that cannot be read faithfully.
+/// Feature of a repository that gitferry does not support.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Feature {
-    /// `core.repositoryFormatVersion` above 1, or none that can be understood.
+    /// `core.repositoryFormatVersion` above 1 or not a number.
     FormatVersion(String),
-    /// An `extensions.*` that gitferry does not know.
+    /// Unknown `extensions.*`.
     Extension(String),
-    /// `extensions.<name>` of format version 1 in a repository of version 0, which Git refuses too.
+    /// `extensions.<name>` of format version 1 in a repository of version 0, which Git refuses as well.
     ExtensionNeedsVersion1(String),
     /// `extensions.objectFormat` other than `sha1` or `sha256`.
     ObjectFormat(String),
@@ -23,35 +23,37 @@ pub enum Feature {
     CompatObjectFormat,
     /// `extensions.refStorage` other than `files`; mostly `reftable`.
     RefStorage(String),
-    /// A partial clone, and how that showed.
+    /// Partial clone, with the setting or file that marks it as one.
     PartialClone(String),
-    /// A shallow clone.
+    /// Shallow clone.
     Shallow,
-    /// `info/grafts` pretends other parents for some commits.
+    /// `info/grafts` replaces parents of commits.
     Grafts,
-    /// Alternates of alternates, deeper than Git itself follows them.
+    /// Alternates nested deeper than Git follows them.
     AlternateDepth(PathBuf),
-    /// An alternate object directory that is not there: the file that names it, and the number of the entry there.
+    /// Missing alternate object directory: the alternates file and the number of the entry, from 1.
     AlternateMissing(PathBuf, usize),
-    /// An alternate object directory of another user than the repository's.
+    /// Alternate object directory that belongs to a different user than the repository; fields as above.
     AlternateForeign(PathBuf, usize),
-    /// An object directory that is a link out of a repository that belongs to another user.
+    /// Object directory that is a link out of a repository of another user.
     LinkedObjects,
-    /// A symbolic link to a directory below another such link, inside `refs/`.
+    /// Symbolic link to a directory below another such link, inside `refs/`.
     LinkedRefDirectories(PathBuf),
-    /// More entries than are read into memory: what, and how many at most.
+    /// More entries than fit into memory: kind of the entries and limit.
     TooMany(&'static str, usize),
 }
 
-/// Longest value of a setting that an error quotes.
+/// Most bytes of a setting's value that an error quotes.
 const MAX_QUOTED_BYTES: usize = 32;
 
-/// A value that may be quoted: a short word. Anything else may be the content of another file.
+/// Returns a value that is safe to quote, a short word, and a placeholder for any other value, which may be the content
+/// of another file.
 pub(super) fn word(value: &str) -> &str {
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    match value.len() <= MAX_QUOTED_BYTES && !value.is_empty() && value.bytes().all(is_word) {
-        true => value,
-        false => "(not a word)",
+    if value.len() <= MAX_QUOTED_BYTES && !value.is_empty() && value.bytes().all(is_word) {
+        value
+    } else {
+        "(not a word)"
     }
 }
 
@@ -71,14 +73,14 @@ impl fmt::Display for Feature {
             Feature::Grafts => write!(f, "grafts (file info/grafts)"),
             Feature::AlternateDepth(path) => write!(f, "alternates nested too deep, at {}", path.display()),
             Feature::AlternateMissing(path, entry) => {
-                write!(f, "an alternate that is not there, entry {entry} of {}", path.display())
+                write!(f, "a missing alternate, entry {entry} of {}", path.display())
             }
             Feature::AlternateForeign(path, entry) => {
-                write!(f, "an alternate of another user than its own, entry {entry} of {}", path.display())
+                write!(f, "an alternate that belongs to a different user, entry {entry} of {}", path.display())
             }
-            Feature::LinkedObjects => write!(f, "its objects outside of it, though it belongs to another user"),
+            Feature::LinkedObjects => write!(f, "an object directory outside of it, and belongs to another user"),
             Feature::LinkedRefDirectories(path) => {
-                write!(f, "a link to a directory below another one inside refs/, {}", path.display())
+                write!(f, "a link to a directory below another link inside refs/, {}", path.display())
             }
             Feature::TooMany(what, limit) => write!(f, "more than {limit} {what}"),
         }
@@ -86,16 +88,18 @@ impl fmt::Display for Feature {
 }
 
 impl Feature {
-    /// What to do at the source so that it can be read.
+    /// Hint: the command that makes the source readable.
     pub fn way_out(&self) -> &'static str {
         match self {
             Feature::FormatVersion(_) | Feature::Extension(_) | Feature::ObjectFormat(_) => {
-                "clone it with a Git that knows it (git clone --mirror --no-local) and read the clone"
+                "clone it with a Git that supports it (git clone --mirror --no-local) and read the clone"
             }
             Feature::ExtensionNeedsVersion1(_) => {
-                "if the extension is meant, run `git config core.repositoryFormatVersion 1` there"
+                "if the extension is intended, run `git config core.repositoryFormatVersion 1` there"
             }
-            Feature::CompatObjectFormat => "clone it without (git clone --mirror --no-local) and read the clone",
+            Feature::CompatObjectFormat => {
+                "clone it without that extension (git clone --mirror --no-local) and read the clone"
+            }
             Feature::RefStorage(_) => "run `git refs migrate --ref-format=files` there",
             Feature::PartialClone(_) => {
                 "objects may be missing; read a full clone instead (git clone --mirror of its remote, without --filter)"
@@ -107,7 +111,7 @@ impl Feature {
                 "clone it with `git clone --mirror --no-local` and read the clone"
             }
             Feature::AlternateMissing(..) => {
-                "bring it back; or, if `git fsck` finds nothing missing, remove its line from objects/info/alternates"
+                "restore it; or, if `git fsck` finds nothing missing, remove its line from objects/info/alternates"
             }
             Feature::LinkedRefDirectories(_) => "run `git pack-refs --all` there and remove the link",
             Feature::TooMany(..) => "run `git gc` there, which packs refs and objects",
@@ -115,107 +119,108 @@ impl Feature {
     }
 }
 
-/// Why a local repository, or something in it, cannot be read. Nothing at the source is ever changed.
+/// Error of reading a local repository. Nothing at the source is ever changed.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// There is nothing at the path.
+    /// The path is no repository.
     #[error("there is no repository at {}: {reason}", path.display())]
     NotFound {
-        /// Where it was looked for.
+        /// Path of the expected repository.
         path: PathBuf,
-        /// What was found instead.
+        /// Missing or unexpected file at the path.
         reason: String,
     },
-    /// The repository uses something that cannot be read faithfully.
+    /// The repository uses an unsupported feature, so that a copy would differ from it.
     #[error("the repository {} cannot be read faithfully: it has {feature}; {}", path.display(), feature.way_out())]
     Unsupported {
-        /// The repository.
+        /// Path of the repository.
         path: PathBuf,
-        /// What it uses.
+        /// Unsupported feature.
         feature: Feature,
     },
-    /// A ref (or `HEAD`) whose value cannot be right.
+    /// Invalid value of a ref or `HEAD`.
     #[error("the ref {name} in {} is broken: {reason}; give it a value (git update-ref) or delete it", path.display())]
     BrokenRef {
-        /// The file it stands in.
+        /// File that holds the value.
         path: PathBuf,
-        /// The ref.
+        /// Name of the ref.
         name: BString,
-        /// What is wrong with it.
+        /// Reason why the value is invalid.
         reason: String,
     },
-    /// A ref whose name Git does not allow.
+    /// Ref name that Git does not allow.
     #[error("a ref in {} has a name that Git does not allow: {reason}; rename it or delete it", path.display())]
     BadRefName {
-        /// The file it stands in, or which it is.
+        /// `packed-refs`, or the file of the loose ref.
         path: PathBuf,
-        /// The rule that the name breaks.
+        /// Rule that the name violates.
         reason: String,
     },
-    /// The repository belongs to another user, and gitferry was not told to trust that user.
+    /// The repository belongs to another user, and `safe.directory` does not make it readable.
     #[error(
-        "the repository {} belongs to another user (uid {owner}), who could make it lead to files of yours; {}",
+        "the repository {} belongs to another user (uid {owner}), who could link it to files of yours; {}",
         path.display(),
         not_owned(path, *trusted)
     )]
     NotOwned {
-        /// The repository, or the part of it.
+        /// Path of the repository.
         path: PathBuf,
-        /// The user's number.
+        /// User id of the owner.
         owner: u32,
-        /// Whether `safe.directory` lists it: then its parts belong to different users.
+        /// True if `safe.directory` lists the repository, but its parts belong to different users.
         trusted: bool,
     },
-    /// A file is not what its place says.
+    /// File with invalid content.
     #[error("{} is damaged: {reason}", path.display())]
     Damaged {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// Damage that was found.
         reason: String,
     },
-    /// A loose object that the caller did not want to have in memory.
-    #[error("the loose object {} has {size} bytes, more than the {limit} to be read at once", path.display())]
+    /// Loose object above the caller's memory limit.
+    #[error("the loose object {} has {size} bytes, above the limit of {limit} for a read into memory", path.display())]
     TooLarge {
-        /// The file.
+        /// Path of the object.
         path: PathBuf,
-        /// Bytes of the object.
+        /// Size of the object in bytes.
         size: u64,
-        /// Most bytes that were allowed.
+        /// Limit of the caller in bytes.
         limit: u64,
     },
-    /// A file went away while the repository was read: a gc, a repack or a push at the same time.
+    /// A file vanished or appeared while the repository was read: a concurrent gc, repack or push. Running again is
+    /// safe.
     #[error("the repository changed while it was read ({} is gone or new); run again", path.display())]
     Changed {
-        /// What was missed.
+        /// File or directory that vanished or appeared.
         path: PathBuf,
     },
-    /// The operating system would not read a file.
+    /// The operating system failed to read a file.
     #[error("cannot read {}: {source}", path.display())]
     Io {
-        /// The file or directory.
+        /// File or directory.
         path: PathBuf,
-        /// What it said.
+        /// Error of the operating system.
         source: io::Error,
     },
 }
 
+/// Hint for [`SourceError::NotOwned`].
 fn not_owned(path: &Path, trusted: bool) -> String {
-    match trusted {
-        true => {
-            "its parts belong to different users, so it is not read although safe.directory lists it; clone it with \
-                 `git clone --mirror --no-local` and read the clone"
-                .into()
-        }
-        false => format!(
+    if trusted {
+        "its parts belong to different users, so it is not read although safe.directory lists it; clone it with \
+             `git clone --mirror --no-local` and read the clone"
+            .into()
+    } else {
+        format!(
             "if you trust that user, run `git config --global --add safe.directory {}`, else read a clone of your own",
             path.display()
-        ),
+        )
     }
 }
 
 impl SourceError {
-    /// What the caller should do.
+    /// Kind of the error: the caller's next step.
     pub fn kind(&self) -> Kind {
         match self {
             SourceError::NotFound { .. } => Kind::NotFound,
@@ -226,7 +231,7 @@ impl SourceError {
             SourceError::TooLarge { .. } => Kind::Internal,
             SourceError::Changed { .. } => Kind::Transient,
             SourceError::Io { source, .. } => match source.kind() {
-                // A place where a file should be, and nothing that waiting would mend.
+                // The path exists with the wrong type: waiting does not help.
                 io::ErrorKind::IsADirectory | io::ErrorKind::NotADirectory => Kind::Environment,
                 // The caller named the repository.
                 io::ErrorKind::NotFound => Kind::NotFound,
@@ -243,12 +248,12 @@ impl SourceError {
         SourceError::Damaged { path: path.to_owned(), reason: reason.into() }
     }
 
-    /// An error of the operating system about a file that may rightly be absent.
+    /// Error of the operating system on a file that may legitimately be absent.
     pub(super) fn io(path: &Path, source: io::Error) -> Self {
         SourceError::Io { path: path.to_owned(), source }
     }
 
-    /// An error about a file that was there a moment ago: if it is gone, the source has changed.
+    /// Error on a file that a listing has just returned: if it is gone, the source has changed.
     pub(super) fn io_of_listed(path: &Path, source: io::Error) -> Self {
         match source.kind() {
             io::ErrorKind::NotFound => SourceError::Changed { path: path.to_owned() },
@@ -258,7 +263,7 @@ impl SourceError {
 }
 
 impl From<SourceError> for io::Error {
-    /// So that a reader can fail with it; [`io::Error::downcast`] brings it back.
+    /// Wraps the error for [`io::Read`] implementations; [`io::Error::downcast`] unwraps it.
     fn from(error: SourceError) -> io::Error {
         io::Error::new(io::ErrorKind::InvalidData, error)
     }

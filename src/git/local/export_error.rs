@@ -1,4 +1,4 @@
-//! Why an export cannot be written.
+//! Errors of writing an export.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -8,45 +8,45 @@ use gix::bstr::BString;
 
 use gitferry_base::Kind;
 
-/// Why a bare repository cannot be written. Nothing has appeared under its name.
+/// Error of writing a bare repository. Nothing has appeared under its name.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    /// There is something under the name already.
-    #[error("{} exists and is not an empty directory; choose another place or remove it", path.display())]
+    /// The target exists.
+    #[error("{} exists and is not an empty directory; choose another path or remove it", path.display())]
     Exists {
-        /// Where the export was to go.
+        /// Target of the export.
         path: PathBuf,
     },
-    /// A pack or an index that does not belong to the pack's id.
-    #[error("{what} of pack {pack} is not what it should be: {reason}")]
+    /// Pack or index that does not match the pack's id.
+    #[error("{what} of pack {pack} does not match its id: {reason}")]
     WrongPack {
-        /// The id that was announced.
+        /// Id of the pack.
         pack: ObjectId,
         /// `the pack file` or `the index`.
         what: &'static str,
-        /// What is wrong.
+        /// Mismatch that was found.
         reason: String,
     },
-    /// A ref came out of order, twice, or with an id of another object format.
+    /// Ref out of order, repeated, or with an id of another object format.
     #[error("the ref {name} cannot be exported: {reason}")]
     BadRef {
-        /// The ref.
+        /// Name of the ref.
         name: BString,
-        /// What is wrong.
+        /// Reason why the ref cannot be exported.
         reason: String,
     },
-    /// The operating system would not write.
+    /// The operating system failed to write.
     #[error("cannot write {}: {source}", path.display())]
     Io {
-        /// The file or directory.
+        /// File or directory.
         path: PathBuf,
-        /// What it said.
+        /// Error of the operating system.
         source: io::Error,
     },
 }
 
 impl ExportError {
-    /// What the caller should do.
+    /// Kind of the error: the caller's next step.
     pub fn kind(&self) -> Kind {
         match self {
             ExportError::Exists { .. } => Kind::Refused,

@@ -1,5 +1,5 @@
-//! What a repository says of its own format, read before anything else
-//! (gitrepository-layout(5), git-config(1) `extensions.*`, Git's `setup.c`).
+//! Check of a repository's format and features, before anything else is read (gitrepository-layout(5), git-config(1)
+//! `extensions.*`, Git's `setup.c`).
 
 use std::path::Path;
 
@@ -12,13 +12,13 @@ use super::reader::Reader;
 
 /// Most bytes of a repository's `config`; repositories with thousands of remotes stay far below.
 const MAX_CONFIG_BYTES: u64 = 16 * 1024 * 1024;
-/// Most bytes of `info/grafts` and `shallow` that are looked at.
+/// Most bytes of `info/grafts` and of `shallow`.
 const MAX_GRAFT_BYTES: u64 = 64 * 1024 * 1024;
-/// Extensions that only format version 1 knows (`handle_extension` in `setup.c`).
+/// Extensions that require format version 1 (`handle_extension` in `setup.c`).
 const VERSION_1_EXTENSIONS: [&str; 5] =
     ["compatobjectformat", "noop-v1", "objectformat", "refstorage", "relativeworktrees"];
 
-/// The object format of a repository, once it is sure that all of it can be read.
+/// Returns the object format of a repository, or an error if it uses an unsupported feature.
 pub(super) fn check(reader: &Reader, common_dir: &Path) -> Result<gix::hash::Kind, SourceError> {
     let format = check_config(reader, common_dir)?;
     let has_content = |name: &str, is_content: fn(&[u8]) -> bool| -> Result<bool, SourceError> {
@@ -36,11 +36,11 @@ pub(super) fn check(reader: &Reader, common_dir: &Path) -> Result<gix::hash::Kin
 
 fn check_config(reader: &Reader, common_dir: &Path) -> Result<gix::hash::Kind, SourceError> {
     let path = common_dir.join("config");
-    // A repository without one is as old as Git and perfectly fine.
+    // Git accepts a repository without a config file.
     let Some(bytes) = read_small_with(reader, &path, MAX_CONFIG_BYTES)? else { return Ok(gix::hash::Kind::Sha1) };
     let config =
         gix::config::File::from_bytes_no_includes(&bytes, Metadata::api(), Options::default()).map_err(|_| {
-            SourceError::damaged(&path, "it is no configuration that Git reads; `git config --list` says where")
+            SourceError::damaged(&path, "it is no valid Git configuration; `git config --list` names the line")
         })?;
     let version = format_version(&config, common_dir)?;
     let mut format = gix::hash::Kind::Sha1;
@@ -67,7 +67,7 @@ fn check_config(reader: &Reader, common_dir: &Path) -> Result<gix::hash::Kind, S
     Ok(format)
 }
 
-/// `core.repositoryFormatVersion`: 0 (also when absent) or 1.
+/// Returns `core.repositoryFormatVersion`: 0 (also when absent) or 1.
 fn format_version(config: &gix::config::File, common_dir: &Path) -> Result<u8, SourceError> {
     let value = config.value::<BString>("core.repositoryFormatVersion").ok();
     match value.as_ref().map(|v| v.as_slice()) {
@@ -77,7 +77,7 @@ fn format_version(config: &gix::config::File, common_dir: &Path) -> Result<u8, S
     }
 }
 
-/// One `extensions.<name>`, in lower case.
+/// Checks one `extensions.<name>`, in lower case.
 fn check_extension(
     name: &str,
     value: Option<BString>,
@@ -99,18 +99,18 @@ fn check_extension(
         "refstorage" => return Err(Feature::RefStorage(value.to_string())),
         "compatobjectformat" => return Err(Feature::CompatObjectFormat),
         "partialclone" => return Err(Feature::PartialClone("extensions.partialClone".into())),
-        // In version 0 Git does not look at names it does not know, and neither do we.
+        // In version 0 Git ignores unknown extensions.
         _ if version == 0 => {}
         _ => return Err(Feature::Extension(name.into())),
     }
     Ok(())
 }
 
-/// One `remote.<remote>.<name>`: either of these two keys makes a remote a promisor for Git.
+/// Checks one `remote.<remote>.<name>`: Git treats a remote with either of the two keys as a promisor.
 fn check_remote(remote: &gix::bstr::BStr, name: &str, value: Option<BString>) -> Result<(), Feature> {
     let promises = match name {
         "partialclonefilter" => true,
-        // A key without a value is true; what is no boolean is not taken as a "no".
+        // A key without a value is true; an invalid boolean counts as true.
         "promisor" => value.is_none_or(|v| gix::config::Boolean::try_from(v).map_or(true, bool::from)),
         _ => false,
     };

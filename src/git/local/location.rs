@@ -1,4 +1,4 @@
-//! Finding the directory of a repository (gitrepository-layout(5)).
+//! Discovery of a repository's common directory (gitrepository-layout(5)).
 
 use std::fs;
 use std::io::{self, Read};
@@ -9,14 +9,15 @@ use gix::bstr::ByteSlice;
 use super::error::SourceError;
 use super::reader::Reader;
 
-/// Most bytes of a `.git` or `commondir` file (a path and a few more).
+/// Most bytes of a `.git` or `commondir` file (a path and a short prefix).
 const MAX_POINTER_BYTES: u64 = 64 * 1024;
 
-/// The common directory of the repository at `path`: of a bare repository the directory itself, of a
-/// work tree its `.git`, also where `.git` is a file that points elsewhere (submodules). All linked
-/// work trees of a repository lead to the one directory that they share.
+/// Finds the common directory of the repository at `path`.
 ///
-/// With it come all places that lead there, for a look at whose they are.
+/// A bare repository is its own common directory. A work tree uses its `.git`, which may be a file that points
+/// elsewhere (submodules). All linked work trees of a repository share one common directory.
+///
+/// Returns the common directory and every path on the way to it, for the check of owners.
 pub(super) fn find(path: &Path) -> Result<(PathBuf, Vec<PathBuf>), SourceError> {
     let not_found = |reason: String| SourceError::NotFound { path: path.to_owned(), reason };
     let metadata = match fs::metadata(path) {
@@ -48,13 +49,14 @@ pub(super) fn find(path: &Path) -> Result<(PathBuf, Vec<PathBuf>), SourceError> 
         }
         None => git_dir,
     };
-    // Where a file leads is not told: the file may be a link to one with any content.
-    let shown = match common_dir == path || common_dir == path.join(".git") {
-        true => common_dir.display().to_string(),
-        false => format!("the directory that {} leads to", path.display()),
+    // A path read from a file is not shown: the file may be a link to one with any content.
+    let shown = if common_dir == path || common_dir == path.join(".git") {
+        common_dir.display().to_string()
+    } else {
+        format!("the directory that {} points to", path.display())
     };
     for name in ["HEAD", "objects", "refs"] {
-        // `HEAD` may be a symbolic link to a branch that is not born yet.
+        // `HEAD` may be a symbolic link to an unborn branch.
         match fs::symlink_metadata(common_dir.join(name)) {
             Ok(_) => {}
             Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
@@ -67,20 +69,20 @@ pub(super) fn find(path: &Path) -> Result<(PathBuf, Vec<PathBuf>), SourceError> 
     Ok((common_dir, places))
 }
 
-/// Where a `.git` file points to, relative to the directory it lies in.
+/// Resolves the target of a `.git` file, relative to the directory of that file.
 fn follow_git_file(file: &Path) -> Result<PathBuf, SourceError> {
     let text = read_pointer(file)?.unwrap_or_default();
     let Some(target) = text.strip_prefix(b"gitdir: ") else {
         return Err(SourceError::NotFound {
             path: file.to_owned(),
-            reason: "it is a file, and not one that says gitdir: <path>".into(),
+            reason: "it is a file without the line gitdir: <path>".into(),
         });
     };
     let parent = file.parent().unwrap_or(Path::new(""));
     Ok(parent.join(to_path(file, target)?))
 }
 
-/// A small text file without its line end; `None` where there is no such file.
+/// Reads a small text file without its line end; `None` if it does not exist.
 fn read_pointer(path: &Path) -> Result<Option<Vec<u8>>, SourceError> {
     let Some(mut text) = read_small(path, MAX_POINTER_BYTES)? else { return Ok(None) };
     text.truncate(text.trim_end_with(|c| matches!(c, '\n' | '\r')).len());
@@ -90,16 +92,16 @@ fn read_pointer(path: &Path) -> Result<Option<Vec<u8>>, SourceError> {
 fn to_path(file: &Path, bytes: &[u8]) -> Result<PathBuf, SourceError> {
     match gix::path::from_byte_slice(bytes) {
         Ok(path) if !bytes.is_empty() => Ok(path.to_owned()),
-        _ => Err(SourceError::damaged(file, "it does not hold a path")),
+        _ => Err(SourceError::damaged(file, "it holds no valid path")),
     }
 }
 
-/// A whole file of at most `limit` bytes; `None` where there is no such file.
+/// Reads a whole file of at most `limit` bytes; `None` if it does not exist.
 pub(super) fn read_small(path: &Path, limit: u64) -> Result<Option<Vec<u8>>, SourceError> {
     read_small_with(&Reader::default(), path, limit)
 }
 
-/// The same in a repository that `reader` is for.
+/// Reads a whole file of at most `limit` bytes through the repository's reader; `None` if it does not exist.
 pub(super) fn read_small_with(reader: &Reader, path: &Path, limit: u64) -> Result<Option<Vec<u8>>, SourceError> {
     let file = match reader.open(path) {
         Ok(file) => file,
@@ -109,7 +111,7 @@ pub(super) fn read_small_with(reader: &Reader, path: &Path, limit: u64) -> Resul
     let mut text = Vec::new();
     file.take(limit.saturating_add(1)).read_to_end(&mut text).map_err(|e| SourceError::io(path, e))?;
     if text.len() as u64 > limit {
-        return Err(SourceError::damaged(path, format!("it has more than {limit} bytes")));
+        return Err(SourceError::damaged(path, format!("it exceeds {limit} bytes")));
     }
     Ok(Some(text))
 }

@@ -1,4 +1,4 @@
-//! Loose objects: one compressed file each, `objects/<2 digits>/<the others>` (gitformat-loose(5)).
+//! Loose objects: one compressed file each, `objects/<2 digits>/<rest>` (gitformat-loose(5)).
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -14,14 +14,14 @@ use super::error::SourceError;
 use super::objects;
 use super::reader::Reader;
 
-/// Most bytes of `<kind> <size>` and the NUL behind it (`MAX_HEADER_LEN` in Git).
+/// Most bytes of the header `<kind> <size>` with its NUL (`MAX_HEADER_LEN` in Git).
 const MAX_HEADER_BYTES: usize = 32;
-/// Bytes read from the file at once.
+/// Bytes of the read buffer.
 const BUFFER_BYTES: usize = 32 * 1024;
-/// Number of directories that loose objects are spread over.
+/// Number of subdirectories of an object directory.
 const FAN_OUT: u16 = 256;
 
-/// Where the loose object of an id lies.
+/// Path of a loose object in an object directory.
 fn path_in(object_dir: &Path, id: &ObjectId) -> PathBuf {
     let hex = id.to_hex().to_string();
     object_dir.join(&hex[..2]).join(&hex[2..])
@@ -40,9 +40,10 @@ pub(super) fn find(reader: &Reader, object_dirs: &[PathBuf], id: &ObjectId) -> R
     Ok(None)
 }
 
-/// The loose objects of some object directories, ordered by id, each once. Holds the names of one of the
-/// 256 subdirectories at a time (at most [`super::MAX_DIRECTORY_ENTRIES`] per object directory). After an
-/// error there is nothing more.
+/// Iterator over the loose objects of several object directories, ordered by id, without repetition.
+///
+/// Memory holds the names of one of the 256 subdirectories at a time (at most [`super::MAX_DIRECTORY_ENTRIES`] per
+/// object directory). Ends after an error.
 #[derive(Debug)]
 pub struct LooseObjects {
     reader: Reader,
@@ -63,7 +64,7 @@ impl LooseObjects {
         for directory in &self.object_dirs {
             for name in objects::list(&directory.join(&fan))? {
                 let name = name.as_encoded_bytes();
-                // Anything else is a temporary file or rubbish, which Git passes over too.
+                // Temporary and foreign files, which Git skips as well.
                 if fan.len() + name.len() != self.format.len_in_hex() || name.iter().any(u8::is_ascii_uppercase) {
                     continue;
                 }
@@ -102,12 +103,12 @@ impl Iterator for LooseObjects {
     }
 }
 
-/// A loose object that has been listed, not yet read.
+/// Loose object that has been listed but not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LooseEntry {
-    /// The id that its name says.
+    /// Id derived from the file name.
     pub id: ObjectId,
-    /// Its file.
+    /// Path of the object's file.
     pub path: PathBuf,
     reader: Reader,
 }
@@ -132,18 +133,19 @@ impl LooseEntry {
     }
 }
 
-/// A loose object being read. As a reader it yields exactly `size` bytes, and the last of them only when
-/// hash, size and compression are right; otherwise it fails with an [`io::Error`] that wraps a
-/// [`SourceError`] (see [`io::Error::downcast`]).
+/// Reader of a loose object's content.
+///
+/// Yields exactly `size` bytes, the last of them only after hash, size and compression have been verified. Otherwise a
+/// read fails with an [`io::Error`] that wraps a [`SourceError`] (see [`io::Error::downcast`]).
 pub struct LooseObject {
     /// Commit, tree, blob or tag.
     pub kind: gix::object::Kind,
-    /// Its bytes, as its header says.
+    /// Size in bytes from the object's header.
     pub size: u64,
     id: ObjectId,
     inflate: Inflate,
     remaining: u64,
-    /// Taken when all is checked.
+    /// Hash of the content so far; `None` once it has been verified.
     hasher: Option<Hasher>,
 }
 
@@ -174,7 +176,7 @@ impl LooseObject {
         Ok(())
     }
 
-    /// Reads at least one byte, unless all have been read or none are wanted.
+    /// Reads at least one byte; 0 only at the end or into an empty buffer.
     fn read_some(&mut self, out: &mut [u8]) -> Result<usize, SourceError> {
         let want = usize::try_from(self.remaining).map_or(out.len(), |remaining| remaining.min(out.len()));
         if want == 0 {
@@ -216,7 +218,7 @@ impl Read for LooseObject {
     }
 }
 
-/// Reads `<kind> <size>` and the NUL behind it.
+/// Reads the header `<kind> <size>` with its NUL.
 fn read_header(inflate: &mut Inflate) -> Result<(Vec<u8>, gix::object::Kind, u64), SourceError> {
     let mut header = Vec::with_capacity(MAX_HEADER_BYTES);
     let mut byte = [0];
@@ -228,7 +230,7 @@ fn read_header(inflate: &mut Inflate) -> Result<(Vec<u8>, gix::object::Kind, u64
     }
     match parse_header(&header) {
         Some((kind, size)) => Ok((header, kind, size)),
-        None => Err(inflate.damaged("it does not start with the header of an object")),
+        None => Err(inflate.damaged("it does not start with an object header")),
     }
 }
 
@@ -242,7 +244,7 @@ fn parse_header(header: &[u8]) -> Option<(gix::object::Kind, u64)> {
     Some((gix::object::Kind::from_bytes(kind.as_bytes()).ok()?, size.parse().ok()?))
 }
 
-/// A zlib stream from a file, whose end is told apart from its truncation.
+/// Zlib stream from a file that distinguishes the end of the stream from truncation.
 struct Inflate {
     path: PathBuf,
     input: BufReader<File>,
@@ -261,10 +263,12 @@ impl Inflate {
 
     /// Reads at least one byte; 0 only at the end of the stream (`out` is never empty).
     fn read(&mut self, out: &mut [u8]) -> Result<usize, SourceError> {
+        debug_assert!(!out.is_empty(), "a read into an empty buffer never makes progress");
         while !self.ended {
             let input = self.input.fill_buf().map_err(|e| SourceError::io(&self.path, e))?;
             let at_end = input.is_empty();
-            let (in_before, out_before) = (self.state.total_in(), self.state.total_out());
+            let in_before = self.state.total_in();
+            let out_before = self.state.total_out();
             let status = self.state.decompress(input, out, FlushDecompress::None);
             let consumed = self.state.total_in().saturating_sub(in_before) as usize;
             let read = self.state.total_out().saturating_sub(out_before) as usize;

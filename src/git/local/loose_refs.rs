@@ -1,4 +1,4 @@
-//! Loose refs: one file each, below `refs/` (Git's `refs/files-backend.c`).
+//! Loose refs: one file each below `refs/` (Git's `refs/files-backend.c`).
 
 use std::fs;
 use std::io::{self, Read};
@@ -13,22 +13,21 @@ use super::reader::Reader;
 use crate::refname::NameError;
 use crate::refs::{RefName, RefValue};
 
-/// Most loose refs that a repository may have; they are read into memory, some 120 bytes each.
+/// Most loose refs of a repository. They are read into memory, about 120 bytes each.
 pub const MAX_LOOSE_REFS: usize = 1_000_000;
-/// Most bytes of the file of a ref: the longest name, `ref: ` and room for blanks.
+/// Most bytes of a loose ref file: the longest name, `ref: ` and white space.
 const MAX_REF_FILE_BYTES: u64 = 4096;
-/// How often a listing starts again when files go away under it, before it gives up.
+/// Most attempts of a listing during which files vanish.
 const MAX_ATTEMPTS: usize = 3;
 
-/// A loose ref.
+/// Name and value of a loose ref.
 pub(super) type LooseRef = (RefName, RefValue);
 
-/// All loose refs that `patterns` take, ordered by name. The files of others are not read: what is wrong with them is
-/// no matter.
+/// Lists the loose refs that match `patterns`, ordered by name. Files of other refs are not read, so damage in them
+/// does not matter.
 ///
-/// A file that goes away between being listed and being read was packed or deleted meanwhile. The
-/// listing then starts again. `packed-refs` is to be opened after this one returns: refs are written
-/// there before their file is removed, so none is missed.
+/// A file that vanishes between listing and reading was packed or deleted; the listing then starts again. Callers open
+/// `packed-refs` after this function returns: Git writes refs there before it removes their files, so none is missed.
 pub(super) fn list(
     reader: &Reader,
     common_dir: &Path,
@@ -51,7 +50,7 @@ pub(super) fn list(
     Err(SourceError::Changed { path: vanished })
 }
 
-/// The value of `HEAD`.
+/// Reads `HEAD`.
 pub(super) fn head(reader: &Reader, common_dir: &Path, format: gix::hash::Kind) -> Result<RefValue, SourceError> {
     let name = BStr::new("HEAD");
     let path = common_dir.join("HEAD");
@@ -64,9 +63,9 @@ pub(super) fn head(reader: &Reader, common_dir: &Path, format: gix::hash::Kind) 
 }
 
 struct Directory {
-    /// With a trailing slash.
+    /// Ref prefix with a trailing slash.
     name: BString,
-    /// Reached through a symbolic link: another link below is not followed, so that none can lead in circles.
+    /// True below a symbolic link: a second link is refused, which rules out cycles.
     through_link: bool,
 }
 
@@ -85,7 +84,7 @@ impl Scan<'_> {
             let path = self.path_of(directory.name.as_bstr())?;
             let entries = match fs::read_dir(&path) {
                 Ok(entries) => entries,
-                // An empty directory was tidied away, or made room for a ref of its name.
+                // Git removes empty directories, and replaces them by refs of the same name.
                 Err(error) if is_gone(&error) => return Err(SourceError::Changed { path }),
                 Err(error) => return Err(SourceError::io(&path, error)),
             };
@@ -108,7 +107,7 @@ impl Scan<'_> {
         let file_name = entry.file_name();
         let file_name = gix::path::os_str_into_bstr(&file_name)
             .map_err(|e| SourceError::damaged(&path, format!("its name: {e}")))?;
-        // Names that no ref can have and that Git leaves behind or passes over itself.
+        // Lock files and hidden files, which Git skips as well; no ref can have such a name.
         if file_name.starts_with(b".") || file_name.ends_with(b".lock") {
             return Ok(());
         }
@@ -119,7 +118,7 @@ impl Scan<'_> {
         if is_link {
             kind = match fs::metadata(&path) {
                 Ok(metadata) => metadata.file_type(),
-                // A link to nowhere: Git lists none, whatever the link says.
+                // Git skips dangling links.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
                 Err(error) => return Err(SourceError::io(&path, error)),
             };
@@ -154,20 +153,20 @@ impl Scan<'_> {
     }
 }
 
-/// Whether an error says that a file or directory is no longer what it was when it was listed.
+/// Returns true if the error means that a listed file or directory has been removed or replaced.
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory)
 }
 
-/// The oldest form of a symbolic ref: a symbolic link that names a ref. `None` for a link to elsewhere,
-/// which is followed like any other.
+/// Reads the oldest form of a symbolic ref, a symbolic link to a ref name. `None` for any other link, which is followed
+/// like a file.
 fn link_target(path: &Path) -> Result<Option<RefValue>, SourceError> {
     let target = fs::read_link(path).map_err(|e| SourceError::io_of_listed(path, e))?;
     let name = gix::path::into_bstr(target).ok().and_then(|target| RefName::new(target.into_owned()).ok());
     Ok(name.map(RefValue::Symbolic))
 }
 
-/// Reads the file of a ref: `ref: <name>`, or an id in hexadecimal that the file or a blank ends.
+/// Reads a loose ref file: `ref: <name>`, or a hexadecimal id followed by white space or the end of the file.
 fn read_value(reader: &Reader, path: &Path, name: &BStr, format: gix::hash::Kind) -> Result<RefValue, SourceError> {
     let mut text = Vec::new();
     let read = reader.open(path).and_then(|file| file.take(MAX_REF_FILE_BYTES + 1).read_to_end(&mut text));
@@ -180,7 +179,7 @@ fn read_value(reader: &Reader, path: &Path, name: &BStr, format: gix::hash::Kind
     }
     let broken = |reason: String| SourceError::BrokenRef { path: path.to_owned(), name: name.into(), reason };
     if text.len() as u64 > MAX_REF_FILE_BYTES {
-        return Err(broken(format!("its file has more than {MAX_REF_FILE_BYTES} bytes")));
+        return Err(broken(format!("its file exceeds {MAX_REF_FILE_BYTES} bytes")));
     }
     let text = text.trim_end_with(|c| c.is_ascii_whitespace());
     if text.is_empty() {
@@ -197,13 +196,13 @@ fn read_value(reader: &Reader, path: &Path, name: &BStr, format: gix::hash::Kind
     parse_id(id, format).map(RefValue::Object).map_err(broken)
 }
 
-/// An object id in hexadecimal, of the repository's format, that can name an object.
+/// Parses a hexadecimal object id of the repository's format that is not all zeros.
 pub(super) fn parse_id(hex: &[u8], format: gix::hash::Kind) -> Result<ObjectId, String> {
     match ObjectId::from_hex(hex) {
         Ok(id) if id.kind() != format => Err(format!("{id} is not an id of the repository's format, {format}")),
         Ok(id) if id.is_null() => Err("the all-zero id names no object".into()),
         Ok(id) => Ok(id),
-        // What stands there is not told: the file may be a link to another one.
+        // The content is not quoted: the file may be a link to another file.
         Err(_) => Err("it is neither an object id nor ref: <name>".into()),
     }
 }

@@ -1,11 +1,10 @@
-//! Git repositories on the local disk: reading one as the source of an import, writing one as an export.
+//! Git repositories on the local disk: sources of imports and targets of exports.
 //!
-//! Files are read directly, through gix's parsers. No `git` binary runs, no hook and no command named in
-//! a configuration is ever executed, nothing is written at the source, and of the user's and the
-//! system's configuration `safe.directory` alone has a say: `config` of the repository itself is
-//! the only other one read, without its `include`s. A source of another user is read where Git would read it
-//! (`ownership`), and then nothing outside of it (`reader`). Errors quote no content of files: a file may be a link to
-//! one that the reader of the error may not read.
+//! Files are read directly with gix's parsers. No `git` binary, hook or configured command ever runs, and nothing is
+//! written at the source. Configuration comes from the repository's own `config`, without `include`s; of the user's and
+//! the system's configuration only `safe.directory` is read. A repository of another user is opened under the rules of
+//! Git (`ownership`), and then no file outside of it is read (`reader`). Errors quote no file content: a file may be a
+//! link to one that the reader of the error must not see.
 
 mod bare;
 mod error;

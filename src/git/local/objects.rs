@@ -1,4 +1,4 @@
-//! The object directories of a repository and the packs in them (gitrepository-layout(5)).
+//! Object directories of a repository and their packs (gitrepository-layout(5)).
 
 use std::collections::{BTreeSet, HashSet};
 use std::ffi::{OsStr, OsString};
@@ -12,46 +12,45 @@ use super::location::read_small_with;
 use super::ownership::same_owner;
 use super::reader::Reader;
 
-/// How deep alternates of alternates are followed: as deep as Git does (`odb.c`). A repository's own
-/// alternates have depth 0.
+/// Most levels of nested alternates, as in Git (`odb.c`). The repository's own alternates have depth 0.
 pub const MAX_ALTERNATE_DEPTH: usize = 5;
 /// Most entries of one directory of packs or loose objects.
 pub const MAX_DIRECTORY_ENTRIES: usize = 1_000_000;
-/// The file of alternates in an object directory.
+/// Path of the alternates file in an object directory.
 const ALTERNATES: &str = "info/alternates";
 /// Most bytes of `objects/info/alternates`.
 const MAX_ALTERNATES_BYTES: u64 = 16 * 1024 * 1024;
-/// How often a directory is listed until two listings agree.
+/// Most listings of a directory until two agree.
 const MAX_LISTINGS: usize = 10;
 
-/// A pack of a local repository.
+/// Pack of a local repository.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SourcePack {
-    /// The pack. Its file name is only a name: the pack's id is its trailer.
+    /// Path of the pack. The file name is arbitrary: the id of a pack is its trailer.
     pub pack: PathBuf,
-    /// Its index.
+    /// Path of the index.
     pub index: PathBuf,
-    /// Bytes of the pack.
+    /// Size of the pack in bytes.
     pub bytes: u64,
     reader: Reader,
 }
 
 impl SourcePack {
-    /// Opens the pack. Once open it can be read to the end, even if a repack deletes it meanwhile.
+    /// Opens the pack. An open pack can be read to its end even if a repack deletes it.
     pub fn open_pack(&self) -> Result<fs::File, SourceError> {
         self.reader.open(&self.pack).map_err(|e| SourceError::io_of_listed(&self.pack, e))
     }
 
-    /// Opens the index, likewise.
+    /// Opens the index. An open index can be read to its end even if a repack deletes it.
     pub fn open_index(&self) -> Result<fs::File, SourceError> {
         self.reader.open(&self.index).map_err(|e| SourceError::io_of_listed(&self.index, e))
     }
 }
 
-/// The object directory of a repository and those of its alternates, theirs and so on: each once, the
+/// Lists the object directories of a repository and of its alternates, recursively, without repetition and the
 /// repository's own first.
 ///
-/// In a repository that `reader` is confined to, alternates have to be of the same user; `reader` may read there afterwards.
+/// If `reader` is confined, alternates must belong to the owner of the repository. `reader` is extended to them.
 pub(super) fn directories(reader: &mut Reader, common_dir: &Path) -> Result<Vec<PathBuf>, SourceError> {
     let own = common_dir.join("objects");
     let canonical = fs::canonicalize(&own).map_err(|e| SourceError::io(&own, e))?;
@@ -93,16 +92,16 @@ pub(super) fn directories(reader: &mut Reader, common_dir: &Path) -> Result<Vec<
     Ok(found)
 }
 
-/// The paths in a directory's `info/alternates`: comments and quoting undone, relative ones resolved.
+/// Reads the paths in a directory's `info/alternates`, without comments, unquoted and with relative paths resolved.
 fn alternates_of(reader: &Reader, directory: &Path) -> Result<Vec<PathBuf>, SourceError> {
     let file = directory.join(ALTERNATES);
     let Some(text) = read_small_with(reader, &file, MAX_ALTERNATES_BYTES)? else { return Ok(Vec::new()) };
     let paths = gix::odb::alternate::parse(&text);
-    let paths = paths.map_err(|_| SourceError::damaged(&file, "it has a line that is no path"))?;
+    let paths = paths.map_err(|_| SourceError::damaged(&file, "it has a line that is no valid path"))?;
     Ok(paths.into_iter().map(|path| directory.join(path)).collect())
 }
 
-/// Refuses a repository with a pack whose missing objects someone else has promised.
+/// Refuses a repository with a promisor pack, which may lack objects.
 pub(super) fn refuse_promisor_packs(common_dir: &Path, object_dirs: &[PathBuf]) -> Result<(), SourceError> {
     for directory in object_dirs {
         let pack_dir = directory.join("pack");
@@ -120,7 +119,7 @@ pub(super) fn refuse_promisor_packs(common_dir: &Path, object_dirs: &[PathBuf]) 
     Ok(())
 }
 
-/// All packs with an index, by directory, then by name.
+/// Lists all packs with an index, by directory, then by name.
 pub(super) fn packs(reader: &Reader, object_dirs: &[PathBuf]) -> Result<Vec<SourcePack>, SourceError> {
     let mut packs = Vec::new();
     let mut seen = HashSet::new();
@@ -136,7 +135,7 @@ pub(super) fn packs(reader: &Reader, object_dirs: &[PathBuf]) -> Result<Vec<Sour
             }
             let pack = pack_dir.join(path);
             let metadata = fs::metadata(&pack).map_err(|e| SourceError::io_of_listed(&pack, e))?;
-            // The same file may be reached through a hard link, as `git clone --local` makes them.
+            // Hard links of `git clone --local` lead to the same file.
             if seen.insert((metadata.dev(), metadata.ino())) {
                 let index = pack_dir.join(index);
                 packs.push(SourcePack { pack, index, bytes: metadata.len(), reader: reader.clone() });
@@ -146,14 +145,14 @@ pub(super) fn packs(reader: &Reader, object_dirs: &[PathBuf]) -> Result<Vec<Sour
     Ok(packs)
 }
 
-/// Whether a file is one that Git is still writing (or once failed to finish).
+/// Returns true for temporary files of Git.
 fn is_temporary(name: &OsStr) -> bool {
     let name = name.as_encoded_bytes();
     name.starts_with(b".") || name.starts_with(b"tmp_")
 }
 
-/// The names in a directory, listed until two listings agree: one alone may miss both the old and the
-/// new file when a pack is replaced meanwhile. Empty where there is no such directory.
+/// Lists a directory until two listings agree: a single listing may miss both the old and the new file of a concurrent
+/// repack. Empty if the directory does not exist.
 fn list_stable(directory: &Path) -> Result<BTreeSet<OsString>, SourceError> {
     let mut before = list(directory)?;
     for _ in 1..MAX_LISTINGS {
@@ -166,7 +165,7 @@ fn list_stable(directory: &Path) -> Result<BTreeSet<OsString>, SourceError> {
     Err(SourceError::Changed { path: directory.to_owned() })
 }
 
-/// The names in a directory; none where there is no such directory.
+/// Lists the names in a directory. Empty if the directory does not exist.
 pub(super) fn list(directory: &Path) -> Result<BTreeSet<OsString>, SourceError> {
     let entries = match fs::read_dir(directory) {
         Ok(entries) => entries,

@@ -1,6 +1,7 @@
-//! Whose a repository is, by the rule of Git's `safe.directory` (git-config(1), `setup.c`): a repository of another user is
-//! read if the user who runs gitferry says so in the system's or the user's own configuration, never in that of the
-//! repository.
+//! Ownership check under the rules of Git's `safe.directory` (git-config(1), `setup.c`).
+//!
+//! A repository of another user is read only if the configuration of the system or of the user who runs gitferry lists
+//! it. The repository's own configuration does not count.
 
 use std::env;
 use std::ffi::OsString;
@@ -16,11 +17,15 @@ use super::error::SourceError;
 
 /// Most bytes of a configuration file of the user or the system.
 const MAX_CONFIG_BYTES: u64 = 16 << 20;
-/// The superuser, who may act for the user that `SUDO_UID` names.
+/// User id of the superuser, who may act for the user in `SUDO_UID`.
 const ROOT: u32 = 0;
 
-/// Whether the repository at `path`, of which `places` are parts, is the user's own; `false` where it belongs to another
-/// user whom the user trusts. A repository whose parts belong to different other users is refused.
+/// Returns true if the repository at `path` with the parts `places` belongs to the current user, false if it belongs to
+/// another user and `safe.directory` lists it.
+///
+/// # Errors
+/// [`SourceError::NotOwned`] if `safe.directory` does not list the repository, or if its parts belong to different
+/// users.
 pub(super) fn is_own(path: &Path, places: &[PathBuf]) -> Result<bool, SourceError> {
     let mut owners = Vec::with_capacity(places.len());
     for place in places {
@@ -29,28 +34,29 @@ pub(super) fn is_own(path: &Path, places: &[PathBuf]) -> Result<bool, SourceErro
     // SAFETY: the call has no arguments and cannot fail.
     let me = unsafe { libc::geteuid() };
     let sudo = env::var("SUDO_UID").ok().and_then(|uid| uid.parse().ok());
-    let Some(other) = owners.iter().copied().find(|owner| !is_of(*owner, me, sudo)) else { return Ok(true) };
+    let Some(other) = owners.iter().copied().find(|owner| !owned_by(*owner, me, sudo)) else { return Ok(true) };
     let refused = |trusted| SourceError::NotOwned { path: path.to_owned(), owner: other, trusted };
     let home = env::var_os("HOME").map(PathBuf::from);
     if !is_listed(&safe_directories(), places, home.as_deref()) {
         return Err(refused(false));
     }
-    // Who owns a part may make it lead to the others.
+    // The owner of one part could point it at the other parts.
     if owners.iter().all(|owner| *owner == other) { Ok(false) } else { Err(refused(true)) }
 }
 
-/// Whether a directory belongs to the same user as another one.
+/// Returns true if both directories belong to the same user.
 pub(super) fn same_owner(one: &Path, other: &Path) -> bool {
     let owner = |path: &Path| fs::metadata(path).map(|meta| meta.uid()).ok();
     owner(one).is_some() && owner(one) == owner(other)
 }
 
-/// Whether what belongs to `owner` is the own of the user `me`, who may be the superuser on behalf of the user `sudo`.
-fn is_of(owner: u32, me: u32, sudo: Option<u32>) -> bool {
+/// Returns true if files of `owner` count as files of the user `me`, who may be the superuser on behalf of `sudo`.
+fn owned_by(owner: u32, me: u32, sudo: Option<u32>) -> bool {
     owner == me || (me == ROOT && sudo == Some(owner))
 }
 
-/// Whether the values of `safe.directory`, in their order, name one of some places; an empty one takes back those before.
+/// Returns true if the values of `safe.directory`, in their order, list one of `places`. An empty value clears the
+/// list.
 fn is_listed(values: &[BString], places: &[PathBuf], home: Option<&Path>) -> bool {
     let places: Vec<PathBuf> = places.iter().map(|place| fs::canonicalize(place).unwrap_or(place.clone())).collect();
     let mut listed = false;
@@ -64,7 +70,7 @@ fn is_listed(values: &[BString], places: &[PathBuf], home: Option<&Path>) -> boo
     listed
 }
 
-/// Whether a value of `safe.directory` names a directory, or with `/*` at its end one above it.
+/// Returns true if a value of `safe.directory` names `place` or, with `/*` at its end, a directory above it.
 fn names(value: &[u8], place: &Path, home: Option<&Path>) -> bool {
     let (value, above) = match value.strip_suffix(b"/*") {
         Some(directory) => (directory, true),
@@ -82,13 +88,13 @@ fn names(value: &[u8], place: &Path, home: Option<&Path>) -> bool {
     if above { place != path && place.starts_with(&path) } else { place == path }
 }
 
-/// All values of `safe.directory` in the system's and the user's configuration. Files that they include are not read.
+/// Reads all values of `safe.directory` from the system's and the user's configuration, without included files.
 fn safe_directories() -> Vec<BString> {
     let mut values = Vec::new();
     for path in config_files(&|name| env::var_os(name)) {
         let Ok(Some(bytes)) = super::location::read_small(&path, MAX_CONFIG_BYTES) else { continue };
         let Ok(config) = File::from_bytes_no_includes(&bytes, Metadata::api(), Options::default()) else {
-            tracing::warn!(path = %path.display(), "Git's configuration cannot be read; its safe.directory does not count");
+            tracing::warn!(path = %path.display(), "the Git configuration is invalid; its safe.directory is ignored");
             continue;
         };
         values.extend(config.strings("safe.directory").unwrap_or_default());
@@ -96,7 +102,7 @@ fn safe_directories() -> Vec<BString> {
     values
 }
 
-/// Where Git looks for the system's and the user's configuration (git-config(1), FILES).
+/// Paths of the system's and the user's Git configuration (git-config(1), FILES).
 fn config_files(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     let mut files = Vec::new();
     let is_set = |name| variable(name).is_some_and(|value| !matches!(value.to_str(), Some("" | "0" | "false" | "no")));
@@ -120,8 +126,8 @@ mod tests {
 
     #[test]
     fn whose_it_is() {
-        assert!(is_of(7, 7, None) && is_of(0, 0, Some(7)) && is_of(7, 0, Some(7)));
-        assert!(!is_of(8, 7, None) && !is_of(0, 7, None) && !is_of(7, 0, None) && !is_of(8, 7, Some(8)));
+        assert!(owned_by(7, 7, None) && owned_by(0, 0, Some(7)) && owned_by(7, 0, Some(7)));
+        assert!(!owned_by(8, 7, None) && !owned_by(0, 7, None) && !owned_by(7, 0, None) && !owned_by(8, 7, Some(8)));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `packed-refs`, streamed (git-pack-refs(1), Git's `refs/packed-backend.c`).
+//! Streaming reader of `packed-refs` (git-pack-refs(1), Git's `refs/packed-backend.c`).
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -13,16 +13,16 @@ use super::reader::Reader;
 use crate::refname::MAX_REF_NAME_BYTES;
 use crate::refs::{RefName, RefValue};
 
-/// Most refs in a `packed-refs` that does not say it is sorted (Git says so since 2.15): only these are
-/// read into memory, some 120 bytes each. A sorted file of any length streams.
+/// Most refs in a `packed-refs` without the `sorted` trait (Git writes the trait since 2.15). Such a file is read into
+/// memory, about 120 bytes per ref; a sorted file of any length streams.
 pub const MAX_UNSORTED_REFS: usize = 1_000_000;
-/// Most bytes of a line: the longest id, a blank, the longest name; and headers are shorter still.
+/// Most bytes of a line: the longest id, a space, the longest name and the line end. Headers are shorter.
 const MAX_LINE_BYTES: u64 = 64 + 1 + MAX_REF_NAME_BYTES as u64 + 1;
-/// Bytes read from the file at once.
+/// Bytes of the read buffer.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// The refs of a `packed-refs` file, ordered by name, as they were when it was opened: Git replaces the
-/// file, so later changes do not show.
+/// Refs of a `packed-refs` file, ordered by name, as of the time of opening: Git replaces the file, so later changes
+/// are not visible.
 #[derive(Debug)]
 pub(super) struct PackedRefs {
     common_dir: PathBuf,
@@ -33,13 +33,13 @@ pub(super) struct PackedRefs {
     line: Vec<u8>,
     line_number: u64,
     last: Option<RefName>,
-    /// All of it, where the file did not promise an order.
+    /// All refs of a file without the `sorted` trait.
     sorted: Option<std::vec::IntoIter<(RefName, RefValue)>>,
 }
 
 impl PackedRefs {
-    /// Opens the file; `None` where there is none. A name that Git does not allow is passed over where `patterns` do not
-    /// take it, and an error otherwise.
+    /// Opens the file; `None` if it does not exist. A name that Git does not allow is skipped unless `patterns` match
+    /// it, and is an error then.
     pub(super) fn open(
         reader: &Reader,
         common_dir: &Path,
@@ -69,20 +69,20 @@ impl PackedRefs {
         Ok(Some(refs))
     }
 
-    /// The next ref in the order of names.
+    /// Returns the next ref in the order of names.
     pub(super) fn next_ref(&mut self) -> Result<Option<(RefName, RefValue)>, SourceError> {
         if let Some(sorted) = &mut self.sorted {
             return Ok(sorted.next());
         }
         let Some((name, value)) = self.parse_next()? else { return Ok(None) };
         if self.last.as_ref().is_some_and(|last| *last >= name) {
-            return Err(self.damaged(&format!("{name} is out of order, though the file says it is sorted")));
+            return Err(self.damaged(&format!("{name} is out of order, although the header declares the file sorted")));
         }
         self.last = Some(name.clone());
         Ok(Some((name, value)))
     }
 
-    /// Reads the header line, if there is one; whether it promises that the refs are sorted.
+    /// Reads the header line, if present. Returns true if it has the `sorted` trait.
     fn read_header(&mut self) -> Result<bool, SourceError> {
         let first = self.lines.fill_buf().map_err(|e| SourceError::io(&self.path, e))?.first();
         if first != Some(&b'#') {
@@ -95,7 +95,7 @@ impl PackedRefs {
         }
     }
 
-    /// Reads everything, for files that do not promise an order.
+    /// Reads and sorts all refs of a file without the `sorted` trait.
     fn sort(&mut self) -> Result<(), SourceError> {
         let mut refs = Vec::new();
         while let Some(entry) = self.parse_next()? {
@@ -107,13 +107,13 @@ impl PackedRefs {
         }
         refs.sort_unstable_by(|a, b| a.0.cmp(&b.0));
         if let Some(pair) = refs.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            return Err(SourceError::damaged(&self.path, format!("{} stands there twice", pair[0].0)));
+            return Err(SourceError::damaged(&self.path, format!("it lists {} twice", pair[0].0)));
         }
         self.sorted = Some(refs.into_iter());
         Ok(())
     }
 
-    /// The next ref as it stands in the file. Peeled values (`^<id>`) are derived and passed over.
+    /// Parses the next ref in file order. Peeled values (`^<id>`) are derived data and skipped.
     fn parse_next(&mut self) -> Result<Option<(RefName, RefValue)>, SourceError> {
         while self.read_line()? {
             if self.line.first() == Some(&b'^') {
@@ -138,7 +138,7 @@ impl PackedRefs {
         Ok(None)
     }
 
-    /// Reads a line without its end into `self.line`; whether there was one.
+    /// Reads a line without its end into `self.line`. Returns false at the end of the file.
     fn read_line(&mut self) -> Result<bool, SourceError> {
         self.line.clear();
         self.line_number = self.line_number.saturating_add(1);
@@ -150,7 +150,7 @@ impl PackedRefs {
                 Ok(true)
             }
             _ if self.line.len() as u64 == MAX_LINE_BYTES => Err(self.damaged("it is longer than any ref")),
-            _ => Err(self.damaged("the file ends in the middle of it")),
+            _ => Err(self.damaged("the file ends within this line")),
         }
     }
 

@@ -1,38 +1,38 @@
-//! Which refs are meant: the patterns of `--refs`.
+//! Ref patterns, as in `--refs`.
 
 use gix::bstr::{BStr, BString, ByteSlice};
 
 use crate::refname::MAX_REF_NAME_BYTES;
 use gitferry_base::Kind;
 
-/// A pattern that could not match what its writer means.
+/// Invalid ref pattern.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{pattern:?} is not a pattern of refs: {reason}")]
+#[error("{pattern:?} is not a ref pattern: {reason}")]
 pub struct PatternError {
-    /// The pattern as it came.
+    /// Pattern as given, at most 200 bytes of it.
     pub pattern: BString,
-    /// What is wrong with it.
+    /// Rule that the pattern violates.
     pub reason: &'static str,
 }
 
 impl PatternError {
-    /// What the caller should do.
+    /// Kind of the error: the caller's next step.
     pub fn kind(&self) -> Kind {
         Kind::Usage
     }
 }
 
-/// A set of patterns. A name matches if one pattern takes it and no pattern with a leading `^` does;
-/// with no pattern but such exclusions (or none at all), every other name matches.
+/// Set of ref patterns. A name matches if at least one pattern matches and no pattern with a leading `^` does; if the
+/// set has only `^` patterns, or none, every other name matches.
 ///
-/// | pattern | takes |
+/// | pattern | matches |
 /// |---|---|
 /// | `refs/heads/main` | that ref, and all below `refs/heads/main/` (as in `git for-each-ref`) |
-/// | `refs/tags/` | all below it (as in `git for-each-ref`) |
+/// | `refs/tags/` | all refs below it (as in `git for-each-ref`) |
 /// | `refs/heads/*`, `refs/*/v1.*` | `*` stands for any bytes, `/` included, as in a refspec. (In `git for-each-ref` it stops at `/`: there, `refs/heads/*` silently lacks `refs/heads/feature/x`.) |
-/// | `^refs/pull/*` | removes what it takes, as in a negative refspec |
+/// | `^refs/pull/*` | excludes the refs that match, as in a negative refspec |
 ///
-/// `?`, `[` and `\`, which no ref name can contain, are refused.
+/// `?`, `[` and `\`, which no ref name can contain, are errors.
 #[derive(Clone, Debug, Default)]
 pub struct RefPatterns {
     include: Vec<BString>,
@@ -40,12 +40,12 @@ pub struct RefPatterns {
 }
 
 impl RefPatterns {
-    /// The patterns that take everything.
+    /// Empty set, which matches every name.
     pub fn all() -> Self {
         RefPatterns::default()
     }
 
-    /// Checks and keeps patterns.
+    /// Parses patterns.
     pub fn new<P: AsRef<[u8]>>(patterns: impl IntoIterator<Item = P>) -> Result<Self, PatternError> {
         let mut set = RefPatterns::default();
         for pattern in patterns {
@@ -69,26 +69,25 @@ impl RefPatterns {
         Ok(set)
     }
 
-    /// Whether every name matches.
+    /// Returns true if every name matches.
     pub fn is_all(&self) -> bool {
         self.include.is_empty() && self.exclude.is_empty()
     }
 
-    /// What the names begin with that can match, each with all its letters up to the first `*`; none where every name
-    /// can.
+    /// Literal prefixes of the names that can match: each pattern up to its first `*`. Empty if any name can match.
     pub fn prefixes(&self) -> Vec<BString> {
         let before_star = |glob: &BString| glob.split(|byte| *byte == b'*').next().unwrap_or_default().into();
         self.include.iter().map(before_star).collect()
     }
 
-    /// Whether a ref is meant.
+    /// Returns true if the name matches.
     pub fn matches(&self, name: &BStr) -> bool {
-        let any = |globs: &[BString]| globs.iter().any(|glob| takes(glob.as_bstr(), name));
+        let any = |globs: &[BString]| globs.iter().any(|glob| pattern_matches(glob.as_bstr(), name));
         (self.include.is_empty() || any(&self.include)) && !any(&self.exclude)
     }
 }
 
-fn takes(glob: &BStr, name: &BStr) -> bool {
+fn pattern_matches(glob: &BStr, name: &BStr) -> bool {
     if glob.contains(&b'*') {
         return glob_matches(glob, name);
     }
@@ -98,10 +97,11 @@ fn takes(glob: &BStr, name: &BStr) -> bool {
     }
 }
 
-/// Matches with `*` for any bytes. Goes back only to the last star, so it takes `glob × name` steps at
-/// most, whatever the pattern.
+/// Matches a glob whose `*` stands for any bytes. Backtracks only to the last star, so a match takes at most `glob ×
+/// name` steps.
 fn glob_matches(glob: &[u8], name: &[u8]) -> bool {
-    let (mut g, mut n) = (0, 0);
+    let mut g = 0;
+    let mut n = 0;
     let mut last_star: Option<(usize, usize)> = None;
     while n < name.len() {
         match glob.get(g) {

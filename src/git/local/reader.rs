@@ -1,4 +1,4 @@
-//! Opening files of a repository that may belong to another user.
+//! Access to files of a repository that may belong to another user.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -6,30 +6,30 @@ use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Opens files: none but regular ones, so that no pipe or device is waited for.
+/// Opens regular files only, so that no open blocks on a pipe or device.
 ///
-/// In a repository of the user who runs gitferry, symbolic links are followed wherever they lead, as Git does. In
-/// one of another user, whom that user trusts (`safe.directory`), they are followed within the repository: a link out of
-/// it would make gitferry read, and publish, what the owner of the repository may not read.
+/// In a repository of the user who runs gitferry, symbolic links are followed anywhere, as Git does. In a trusted
+/// repository of another user (`safe.directory`), links are followed only within the repository: a link out of it would
+/// make gitferry read, and publish, files that the owner of the repository may not read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Reader {
-    /// The directories that files have to be in; `None` for anywhere.
+    /// Canonical directories that files must be in; `None` permits any.
     within: Option<Arc<[PathBuf]>>,
 }
 
 impl Reader {
-    /// For a repository of another user: canonical paths of its directories.
+    /// Reader for a repository of another user, confined to canonical `directories`.
     pub(super) fn within(directories: Vec<PathBuf>) -> Self {
         Reader { within: Some(directories.into()) }
     }
 
-    /// Allows one more directory, canonical.
+    /// Permits one more canonical directory.
     pub(super) fn and(&self, directory: &Path) -> Self {
         let more = |within: &Arc<[PathBuf]>| within.iter().cloned().chain([directory.to_owned()]).collect();
         Reader { within: self.within.as_ref().map(more) }
     }
 
-    /// Whether links are not followed out of the repository.
+    /// Returns true if links out of the repository are refused.
     pub(super) fn is_confined(&self) -> bool {
         self.within.is_some()
     }
@@ -37,10 +37,10 @@ impl Reader {
     /// Opens a regular file for reading.
     ///
     /// # Errors
-    /// Beside those of the system: [`ErrorKind::IsADirectory`], [`ErrorKind::PermissionDenied`] where a link leads out of
-    /// the repository, and [`ErrorKind::NotADirectory`] for what is no file.
+    /// In addition to errors of the system: [`ErrorKind::IsADirectory`], [`ErrorKind::PermissionDenied`] if a link
+    /// leads out of the repository, and [`ErrorKind::NotADirectory`] for a pipe, socket or device.
     pub(super) fn open(&self, path: &Path) -> io::Result<File> {
-        // A pipe that has no writer would be waited for without this.
+        // Without O_NONBLOCK the open of a pipe without a writer blocks.
         let file = File::options().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path)?;
         let meta = file.metadata()?;
         if meta.is_dir() {
@@ -50,17 +50,17 @@ impl Reader {
             return Err(io::Error::new(ErrorKind::NotADirectory, "it is a pipe, a socket or a device"));
         }
         let Some(within) = &self.within else { return Ok(file) };
-        // The file that is open is compared with the one that the path leads to within the repository, so it does not
-        // matter if links change meanwhile.
+        // The open file is compared with the file at the canonical path, so a link that changes in between is refused.
         let real = fs::canonicalize(path)?;
         let there = fs::symlink_metadata(&real)?;
         let same = (there.dev(), there.ino()) == (meta.dev(), meta.ino());
-        match same && within.iter().any(|directory| real.starts_with(directory)) {
-            true => Ok(file),
-            false => Err(io::Error::new(
+        if same && within.iter().any(|directory| real.starts_with(directory)) {
+            Ok(file)
+        } else {
+            Err(io::Error::new(
                 ErrorKind::PermissionDenied,
                 "a symbolic link leads out of the repository, which belongs to another user",
-            )),
+            ))
         }
     }
 }

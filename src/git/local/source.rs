@@ -1,4 +1,4 @@
-//! A local repository as the source of an import.
+//! Local repository as the source of an import.
 
 use std::iter::Peekable;
 use std::path::{Path, PathBuf};
@@ -16,13 +16,12 @@ use super::reader::Reader;
 use super::{features, location, loose, loose_refs, objects, ownership};
 use crate::refs::{RefName, RefValue};
 
-/// A Git repository on the local disk, opened for reading.
+/// Git repository on the local disk, opened for reading.
 ///
-/// It may be in use meanwhile. Read it in this order, which follows the order in which Git writes, and
-/// nothing that stays reachable is missed: [`head`](Self::head) and [`refs`](Self::refs), then
-/// [`loose_objects`](Self::loose_objects) (objects move from there into packs), then
-/// [`packs`](Self::packs), all of which are best [opened](SourcePack::open_pack) at once. If something is
-/// missing in the end, [`check_unchanged`](Self::check_unchanged) tells a repack from damage.
+/// The repository may be in use. A reader misses nothing that stays reachable if it follows the order in which Git
+/// writes: [`head`](Self::head) and [`refs`](Self::refs), then [`loose_objects`](Self::loose_objects) (objects move
+/// from there into packs), then [`packs`](Self::packs), all of which should be [opened](SourcePack::open_pack) at once.
+/// If an object is missing in the end, [`check_unchanged`](Self::check_unchanged) distinguishes a repack from damage.
 #[derive(Debug)]
 pub struct SourceRepository {
     path: PathBuf,
@@ -33,16 +32,19 @@ pub struct SourceRepository {
 }
 
 impl SourceRepository {
-    /// Opens a repository: the path of a bare one, of a work tree (linked or not), of a submodule, or of
-    /// a `.git` directory or file. Parent directories are not searched. What cannot be read faithfully
-    /// is refused here, before anything else is read, and so is a repository of another user unless `safe.directory`
-    /// lists it.
+    /// Opens the repository at `path`: a bare repository, a work tree (linked or not), a submodule, or a `.git`
+    /// directory or file. Parent directories are not searched.
+    ///
+    /// # Errors
+    /// Unsupported features, and repositories of another user that `safe.directory` does not list, are refused before
+    /// anything else is read.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, SourceError> {
         let path = path.as_ref();
         let (common_dir, places) = location::find(path)?;
-        let mut reader = match ownership::is_own(path, &places)? {
-            true => Reader::default(),
-            false => Reader::within(vec![common_dir.canonicalize().map_err(|error| SourceError::io(path, error))?]),
+        let mut reader = if ownership::is_own(path, &places)? {
+            Reader::default()
+        } else {
+            Reader::within(vec![common_dir.canonicalize().map_err(|error| SourceError::io(path, error))?])
         };
         let object_format = features::check(&reader, &common_dir)?;
         let object_dirs = objects::directories(&mut reader, &common_dir)?;
@@ -50,40 +52,40 @@ impl SourceRepository {
         Ok(SourceRepository { path: path.to_owned(), common_dir, object_format, object_dirs, reader })
     }
 
-    /// Opens a file of the repository that is no part of Git, such as an LFS object: a regular file, and nothing outside of a
-    /// repository that belongs to another user.
+    /// Opens a regular file that Git itself does not read, such as an LFS object. In a repository of another user, the
+    /// file must be inside the repository.
     pub fn open_file(&self, path: &Path) -> std::io::Result<std::fs::File> {
         self.reader.open(path)
     }
 
-    /// The path that it was opened with.
+    /// Path passed to [`open`](Self::open).
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The directory that holds `config`, `refs` and `objects`.
+    /// Directory that holds `config`, `refs` and `objects`.
     pub fn common_dir(&self) -> &Path {
         &self.common_dir
     }
 
-    /// How its objects are named.
+    /// Object format of the repository.
     pub fn object_format(&self) -> gix::hash::Kind {
         self.object_format
     }
 
-    /// `HEAD` of the repository (of its main work tree, where it has linked ones): symbolic, even if the
-    /// branch is not born yet, or an object when it is detached.
+    /// `HEAD` of the repository (of its main work tree, if it has linked ones): symbolic, even for an unborn branch, or
+    /// an object when detached.
     pub fn head(&self) -> Result<RefValue, SourceError> {
         loose_refs::head(&self.reader, &self.common_dir, self.object_format)
     }
 
-    /// All refs that the patterns take, ordered by the bytes of their names, loose ones over packed ones.
+    /// Lists the refs that match the patterns, ordered by the bytes of their names; loose refs hide packed ones.
     ///
-    /// Symbolic refs stay symbolic, also those whose target does not exist (or is not taken by the
-    /// patterns): `git for-each-ref` passes over them in the source and in a copy alike, and gives the
-    /// same answer for both. A ref with a broken value or name ends the listing with an error that names
-    /// it. Refs of single linked work trees (`refs/bisect`, `refs/worktree`, `refs/rewritten` there) are
-    /// not the repository's and are left out; those of the main work tree are in, as Git lists them.
+    /// Symbolic refs stay symbolic, including those whose target does not exist or does not match the patterns: `git
+    /// for-each-ref` skips them in the source and in a copy alike, and prints the same for both. A ref with a broken
+    /// value or name ends the listing with an error that names the ref. Per-worktree refs (`refs/bisect`,
+    /// `refs/worktree`, `refs/rewritten`) of linked work trees are left out; those of the main work tree are included,
+    /// as Git lists them.
     pub fn refs(&self, patterns: &RefPatterns) -> Result<Refs, SourceError> {
         // In this order: see `loose_refs::list`.
         let loose = loose_refs::list(&self.reader, &self.common_dir, self.object_format, patterns)?;
@@ -92,12 +94,12 @@ impl SourceRepository {
         Ok(Refs { loose, packed, next_packed: None, patterns: patterns.clone() })
     }
 
-    /// All packs of the repository and its alternates that have an index, including kept and cruft ones.
+    /// Lists all packs with an index in the repository and its alternates, including kept and cruft packs.
     pub fn packs(&self) -> Result<Vec<SourcePack>, SourceError> {
         objects::packs(&self.reader, &self.object_dirs)
     }
 
-    /// Whether packs listed before are still there; [`SourceError::Changed`] if not.
+    /// Fails with [`SourceError::Changed`] if one of the packs listed before no longer exists.
     pub fn check_unchanged(&self, packs: &[SourcePack]) -> Result<(), SourceError> {
         let now = self.packs()?;
         match packs.iter().find(|pack| !now.contains(pack)) {
@@ -106,24 +108,27 @@ impl SourceRepository {
         }
     }
 
-    /// All loose objects of the repository and its alternates, ordered by id, each once.
+    /// Lists all loose objects of the repository and its alternates, ordered by id, without repetition.
     pub fn loose_objects(&self) -> LooseObjects {
         LooseObjects::new(self.reader.clone(), self.object_dirs.clone(), self.object_format)
     }
 
-    /// A loose object, if there is one of that id.
+    /// Finds a loose object; `None` if no object directory has one of that id.
     pub fn find_loose(&self, id: &ObjectId) -> Result<Option<LooseEntry>, SourceError> {
         loose::find(&self.reader, &self.object_dirs, id)
     }
 
-    /// Reads a loose object of at most `limit` bytes into memory and checks its hash. `None` where there
-    /// is no such loose object; [`SourceError::TooLarge`] where [`LooseEntry::open`] should stream it.
+    /// Reads a loose object of at most `limit` bytes into memory and checks its hash; `None` if there is no such loose
+    /// object.
+    ///
+    /// # Errors
+    /// [`SourceError::TooLarge`] above `limit`: [`LooseEntry::open`] streams objects of any size.
     pub fn read_loose(&self, id: &ObjectId, limit: u64) -> Result<Option<(gix::object::Kind, Vec<u8>)>, SourceError> {
         self.find_loose(id)?.map(|entry| entry.read(limit)).transpose()
     }
 }
 
-/// The refs of a repository, ordered by name. After an error there is nothing more.
+/// Iterator over the refs of a repository, ordered by name. Ends after an error.
 #[derive(Debug)]
 pub struct Refs {
     loose: Peekable<vec::IntoIter<LooseRef>>,

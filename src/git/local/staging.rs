@@ -1,4 +1,4 @@
-//! A directory beside the place where something is to appear, for building it out of sight.
+//! Staging directory next to the target of an export.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use super::export_error::ExportError;
 
-/// The file whose lock says that the builder still lives.
+/// File that the exporting process keeps locked for as long as it runs.
 const LOCK_FILE: &str = "lock";
 
-/// A directory that is removed when dropped, or, after a crash, by the next builder of the same name.
+/// Staging directory, removed when dropped or, after a crash, by the next export of the same name.
 #[derive(Debug)]
 pub(super) struct Staging {
     directory: tempfile::TempDir,
@@ -17,7 +17,7 @@ pub(super) struct Staging {
 }
 
 impl Staging {
-    /// Makes one in `parent` for a thing called `name`.
+    /// Creates a staging directory in `parent` for the target `name`.
     pub(super) fn new(parent: &Path, name: &OsStr) -> Result<Self, ExportError> {
         let mut prefix = OsString::from(".");
         prefix.push(name);
@@ -30,20 +30,20 @@ impl Staging {
         Ok(Staging { directory, _lock: lock })
     }
 
-    /// Where to build. The directory does not exist yet, so that it gets the usual permissions.
+    /// Path of the repository to build. The directory does not exist yet, so that it gets default permissions.
     pub(super) fn path(&self) -> PathBuf {
         self.directory.path().join("repository")
     }
 }
 
-/// Removes what crashed builders of the same name left. Only tidying: an error here stops no one.
+/// Removes staging directories of crashed exports of the same name. Errors are ignored.
 fn remove_abandoned(parent: &Path, prefix: &OsStr) {
     let Ok(entries) = fs::read_dir(parent) else { return };
     for entry in entries.flatten() {
         if !entry.file_name().as_encoded_bytes().starts_with(prefix.as_encoded_bytes()) {
             continue;
         }
-        // Without a lock file it is about to get one; with a held lock it is in use.
+        // A directory without a lock file is being created; one with a held lock is in use.
         if let Ok(lock) = File::open(entry.path().join(LOCK_FILE))
             && lock.try_lock().is_ok()
         {

@@ -1,4 +1,4 @@
-//! Completing a thin pack: the bases that its deltas need are appended, as `git index-pack --fix-thin` does.
+//! Completion of a thin pack: missing delta bases are appended, as `git index-pack --fix-thin` does.
 
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
@@ -17,15 +17,15 @@ use super::stream::whole_header;
 use super::{MAX_RESOLVED_BYTES, STREAMED_BLOB_BYTES};
 use crate::memory;
 
-/// Bytes read or written at a time.
+/// Bytes of one read or write.
 const BUFFER_BYTES: usize = 256 << 10;
-/// Where the number of objects stands in a pack.
+/// Offset of the number of objects in a pack.
 const COUNT_AT: u64 = 8;
 
-/// Appends objects of `from` to a pack that has arrived in the file at `path`, and brings its header, its
-/// trailer and `arrival` up to date. The pack may become as large as `max_bytes`.
+/// Appends objects of `from` to the received pack in the file at `path`, and updates its header, its trailer and
+/// `arrival`. The pack may grow up to `max_bytes`.
 ///
-/// On an error the file is of no use any more.
+/// After an error the file is unusable.
 pub fn append_bases(
     path: &Path,
     arrival: &mut Arrival,
@@ -34,6 +34,7 @@ pub fn append_bases(
     max_bytes: u64,
 ) -> Result<(), PackError> {
     let finder = from.finder().map_err(|fault| fault.of(path))?;
+    assert!(!arrival.offsets.is_empty(), "the last offset of an arrival is the end of its entries");
     let end = arrival.offsets.last().copied().unwrap_or_default();
     let open = || -> std::io::Result<File> {
         let mut file = File::options().read(true).write(true).open(path)?;
@@ -63,8 +64,9 @@ pub fn append_bases(
     appending.finish(arrival).map_err(|fault| fault.of(path))
 }
 
-/// Takes away what [`append_bases`] appended: `original` is what arrived.
+/// Removes the objects added by [`append_bases`]; `original` is the pack as received.
 pub(crate) fn truncate(path: &Path, original: &Arrival) -> Result<(), PackError> {
+    assert!(!original.offsets.is_empty(), "the last offset of an arrival is the end of its entries");
     let shorten = || -> std::io::Result<()> {
         let mut file = File::options().write(true).open(path)?;
         file.set_len(original.offsets.last().copied().unwrap_or_default())?;
@@ -87,7 +89,7 @@ struct Appending<'a> {
 }
 
 impl Appending<'_> {
-    /// Appends an object, whole.
+    /// Appends an object as a whole entry.
     fn append(&mut self, location: Location) -> Result<(), PackError> {
         let blame = |fault| self.from.blame(location.pack, fault);
         let offset = self.finder.offset(location).map_err(blame)?;
@@ -99,14 +101,15 @@ impl Appending<'_> {
             return Err(large.of(self.path));
         }
         if let Stored::Whole(kind) = entry.stored {
-            let taken = match size > STREAMED_BLOB_BYTES {
-                true => inflate_streaming(entry.data, size, |e| Fault::entry(offset, e), |_| Ok(())),
-                false => self.finder.inflate(offset, &entry, &mut self.scratch),
+            let taken = if size > STREAMED_BLOB_BYTES {
+                inflate_streaming(entry.data, size, |e| Fault::entry(offset, e), |_| Ok(()))
+            } else {
+                self.finder.inflate(offset, &entry, &mut self.scratch)
             };
             let taken = taken.map_err(blame)?;
             return self.write(kind, entry.size, entry.data.get(..taken).unwrap_or_default());
         }
-        // Its compressed form; the base itself is in the budget of reads.
+        // Memory for the compressed object; the object itself counts in the budget of reads.
         let memory = memory::budget().take(size);
         let _memory = memory.map_err(|busy| Fault::Busy(busy).of(self.path))?;
         let object = self.finder.read(location)?;

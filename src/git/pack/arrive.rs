@@ -1,5 +1,5 @@
-//! A pack that arrives as a stream: where its entries begin and where it ends is found while it is written to
-//! a file. Whoever sends it need not say when it is over, and need not be believed about anything.
+//! Reception of a pack as a stream: entry boundaries and the end of the pack are found while the pack is written to a
+//! file. The sender need not delimit the pack, and none of its claims are trusted.
 
 use std::collections::{HashSet, VecDeque};
 use std::io::{BufRead, ErrorKind, Write};
@@ -18,56 +18,57 @@ use super::error::Fault;
 use super::inflate::Inflater;
 use crate::links::for_each_link;
 
-/// Bytes that gather before they are hashed and written.
+/// Bytes that are buffered before they are hashed and written.
 const WINDOW_BYTES: usize = 256 << 10;
-/// The most bytes that stand before an entry's compressed data: its size and the id of its base.
+/// Most bytes of an entry before its compressed data: the size and the id of the base.
 const MAX_ENTRY_HEADER_BYTES: usize = 10 + 32;
-/// Entries up to this size are inflated at once if they lie in the window.
+/// Most bytes of an entry that is inflated in one call, if all of its data is in the window.
 const SMALL_BYTES: u64 = 128 << 10;
-/// Size of the buffer that larger entries are inflated into.
+/// Bytes of the buffer into which larger entries are inflated.
 const STREAM_BUFFER_BYTES: usize = 64 << 10;
 /// Most bytes of the two sizes at the front of a delta.
 const MAX_DELTA_SIZES_BYTES: usize = 20;
-/// Most entries that memory is reserved for before they have arrived.
+/// Most entries for which memory is reserved before they are received.
 const RESERVED_ENTRIES: u32 = 1 << 16;
 
-/// Commits whose parents are remembered: packs begin with the newest commit, so the last ones build on what is held.
+/// Most commits whose parents are remembered: packs begin with the newest commit, so the last commits of a pack build
+/// on objects that the receiver holds.
 const MAX_RECENT_COMMITS: usize = 64;
-/// Largest commit whose parents are looked at, and most parents of it that are.
+/// Most bytes of a commit whose parents are remembered.
 const MAX_COMMIT_BYTES: u64 = 16 << 10;
+/// Most parents that are remembered per commit.
 const MAX_PARENTS: usize = 16;
 
-/// What may arrive.
+/// Limits of a received pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArrivalLimits {
-    /// Bytes of the whole pack.
+    /// Most bytes of the whole pack.
     pub pack_bytes: u64,
-    /// Bytes of one object.
+    /// Most bytes of one object.
     pub object_bytes: u64,
 }
 
-/// A pack that has arrived: every entry inflates to its size and the trailer is right. Nothing is known of its
-/// objects yet.
+/// Received pack: every entry inflates to its declared size and the trailer matches. The objects are not verified yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {
-    /// The object format.
+    /// Object format of the pack.
     pub format: Format,
-    /// How many entries it has.
+    /// Number of entries.
     pub objects: u32,
-    /// Its size in bytes.
+    /// Size of the pack in bytes.
     pub bytes: u64,
-    /// The checksum at its end.
+    /// Checksum in the trailer.
     pub trailer: ObjectId,
-    /// Where each entry begins, ascending, and where the last one ends.
+    /// Offset of each entry, ascending, and the end of the last one.
     pub(crate) offsets: Vec<u64>,
-    /// What its deltas name as bases by id: sorted, each once.
+    /// Bases of ref deltas, sorted and without repetition.
     pub bases: Vec<ObjectId>,
-    /// How many deltas name their base by its place in the pack.
+    /// Number of offset deltas.
     pub offset_deltas: u32,
-    /// Commits that the last commits of the pack name as parents and that are not among these: what the pack builds on,
-    /// as far as that shows before it is resolved. A guess; at most [`MAX_RECENT_COMMITS`] times their parents.
+    /// Parents of the last commits of the pack that are not among these commits: a guess, made before the pack is
+    /// resolved, at the commits on which the pack builds. At most [`MAX_RECENT_COMMITS`] times [`MAX_PARENTS`].
     pub parents: Vec<ObjectId>,
-    /// Bytes that all objects say they have together; deltas say so of what they make.
+    /// Declared bytes of all objects together; for a delta the declared size of its result.
     pub claimed: u64,
 }
 
@@ -77,9 +78,9 @@ impl Arrival {
     }
 }
 
-/// Reads a pack up to its end, and no further, and writes it to `out`.
+/// Reads a pack up to its end, not further, and writes it to `out`.
 ///
-/// `progress` counts entries and bytes, and may cancel.
+/// `progress` counts entries and bytes, and can cancel.
 pub fn arrive(
     input: &mut dyn BufRead,
     format: Format,
@@ -110,7 +111,7 @@ struct Reader<'a> {
     stream: Decompress,
     scratch: Vec<u8>,
     buffer: Vec<u8>,
-    /// The commits that came last, with their parents.
+    /// Last commits of the pack so far, with their parents.
     recent: VecDeque<(ObjectId, Vec<ObjectId>)>,
 }
 
@@ -150,7 +151,7 @@ impl Reader<'_> {
         Ok(arrival)
     }
 
-    /// Makes sure that so many bytes are in the window, if the pack is long enough.
+    /// Reads until at least `bytes` bytes are in the window or the input ends.
     fn fill(&mut self, bytes: usize) -> Result<(), Fault> {
         while self.window.rest().len() < bytes && self.window.more()? {
             self.check_limit()?;
@@ -175,7 +176,7 @@ impl Reader<'_> {
             return Err(Fault::File(format!("version {} is not supported", word(4))));
         }
         let objects = word(8);
-        // The two highest numbers mark things in tables of objects.
+        // The two highest numbers are reserved as markers in tables of objects.
         if objects >= u32::MAX - 1 {
             return Err(Fault::File(format!("{objects} objects are too many for one pack")));
         }
@@ -184,7 +185,8 @@ impl Reader<'_> {
     }
 
     fn entry(&mut self, offset: u64, arrival: &mut Arrival) -> Result<(), Fault> {
-        // An entry and a trailer are longer than that together, but for the shortest ones.
+        // The shortest entry and the trailer together have this many bytes, so the wait is never for bytes beyond the
+        // pack.
         self.fill(MIN_ENTRY_BYTES + self.format.len_in_bytes())?;
         let mut parsed = self.parse(offset)?;
         if parsed.is_none() {
@@ -220,14 +222,15 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// The size that the delta in `scratch` says it makes.
+    /// Declared result size of the delta in `scratch`.
     fn result_size(&self, offset: u64) -> Result<u64, Fault> {
         let delta = Delta::parse(&self.scratch).map_err(|reason| Fault::entry(offset, reason))?;
-        let (size, limit) = (delta.result_size, self.limits.object_bytes);
-        match size > limit {
-            true => Err(Fault::TooLarge { offset, what: "object made by the delta", size, limit }),
-            false => Ok(size),
+        let size = delta.result_size;
+        let limit = self.limits.object_bytes;
+        if size > limit {
+            return Err(Fault::TooLarge { offset, what: "result of the delta", size, limit });
         }
+        Ok(size)
     }
 
     /// Remembers the parents of the commit in `scratch`.
@@ -235,7 +238,7 @@ impl Reader<'_> {
         let data = &self.scratch;
         let id = gix::objs::compute_hash(self.format, Kind::Commit, data);
         let mut parents = Vec::new();
-        // A commit that cannot be read is the check's business.
+        // The check of the pack reports unparsable commits.
         let _ = for_each_link(Kind::Commit, data, self.format, |id, kind| {
             if kind == Kind::Commit && parents.len() < MAX_PARENTS {
                 parents.push(id.to_owned());
@@ -247,7 +250,7 @@ impl Reader<'_> {
         self.recent.extend(id.ok().map(|id| (id, parents)));
     }
 
-    /// `None` where the window is too short.
+    /// Parses the header of an entry; `None` if the window is too short.
     fn parse(&self, offset: u64) -> Result<Option<Entry>, Fault> {
         match Entry::from_bytes(self.window.rest(), offset, self.format) {
             Ok(entry) => Ok(Some(entry)),
@@ -256,22 +259,25 @@ impl Reader<'_> {
         }
     }
 
-    /// Goes over the compressed data of an entry; at least `keep` bytes of what it inflates to are in `scratch` afterwards.
+    /// Consumes the compressed data of an entry. Afterwards `scratch` holds at least the first `keep` inflated bytes,
+    /// or all if there are fewer.
     fn inflate(&mut self, offset: u64, size: u64, keep: usize) -> Result<(), Fault> {
         if size <= SMALL_BYTES
             && let Ok(taken) = self.inflater.inflate(self.window.rest(), size, &mut self.scratch)
         {
             return self.window.take(taken);
         }
-        // Too large, cut off by the end of the window, or damaged: only zlib tells these apart.
+        // Too large, incomplete in the window, or damaged: only the streaming decoder distinguishes these cases.
         self.stream.reset(true);
         self.buffer.resize(STREAM_BUFFER_BYTES, 0);
         self.scratch.clear();
         loop {
-            let (taken, made) = (self.stream.total_in(), self.stream.total_out());
+            let in_before = self.stream.total_in();
+            let out_before = self.stream.total_out();
             let status = self.stream.decompress(self.window.rest(), &mut self.buffer, FlushDecompress::None);
             let status = status.map_err(|_| Fault::entry(offset, "its compressed data is damaged"))?;
-            let (taken, made) = (self.stream.total_in() - taken, self.stream.total_out() - made);
+            let taken = self.stream.total_in() - in_before;
+            let made = self.stream.total_out() - out_before;
             self.window.take(taken as usize)?;
             if self.stream.total_out() > size {
                 return Err(Fault::entry(offset, "it is longer than it says"));
@@ -312,40 +318,41 @@ impl Reader<'_> {
     }
 }
 
-/// The shortest entry: one byte of header and an empty zlib stream.
+/// Bytes of the shortest entry: one byte of header and an empty zlib stream.
 const MIN_ENTRY_BYTES: usize = 9;
 
 fn cut_off() -> Fault {
     Fault::File("it is cut off".into())
 }
 
-/// The bytes that have been read but not written yet.
+/// Buffer of bytes that have been read but not written.
 struct Window<'a> {
     input: &'a mut dyn BufRead,
     out: &'a mut dyn Write,
     hasher: Hasher,
     buffer: Vec<u8>,
-    /// How much of the buffer has been written.
+    /// Bytes of the buffer that have been written.
     written: usize,
-    /// How much of the buffer has been taken.
+    /// Bytes of the buffer that have been consumed.
     at: usize,
-    /// Bytes of the pack that have been taken.
+    /// Bytes of the pack that have been consumed.
     offset: u64,
 }
 
 impl Window<'_> {
-    /// What has been read but not taken.
+    /// Bytes that have been read but not consumed.
     fn rest(&self) -> &[u8] {
         self.buffer.get(self.at..).unwrap_or_default()
     }
 
     fn take(&mut self, bytes: usize) -> Result<(), Fault> {
+        debug_assert!(bytes <= self.rest().len(), "only bytes that have been read are consumed");
         self.at += bytes;
         self.offset += bytes as u64;
         if self.at >= WINDOW_BYTES { self.write_out() } else { Ok(()) }
     }
 
-    /// Hashes and writes what has been taken.
+    /// Hashes and writes the consumed bytes.
     fn write_out(&mut self) -> Result<(), Fault> {
         let done = self.buffer.get(self.written..self.at).unwrap_or_default();
         self.hasher.update(done);

@@ -1,4 +1,4 @@
-//! Writing packs to files.
+//! Writer of packs to files.
 
 use std::fs::File;
 use std::io::{BufWriter, Read};
@@ -10,11 +10,11 @@ use gix::objs::Kind;
 use super::error::{Fault, PackError};
 use super::stream::{BuiltPack, PackStream};
 
-/// Size of the buffer for copying and writing.
+/// Bytes of the write buffer.
 const BUFFER_BYTES: usize = 256 * 1024;
 
-/// Writes a pack (version 2) entry by entry to a file. The number of entries is said in advance, since it
-/// stands in front and the checksum covers it.
+/// Writer of a pack (version 2) to a file, entry by entry. The number of entries is fixed in advance, as it is part of
+/// the header and of the checksum.
 pub struct PackWriter {
     path: PathBuf,
     stream: PackStream<BufWriter<File>>,
@@ -28,29 +28,29 @@ impl std::fmt::Debug for PackWriter {
 }
 
 impl PackWriter {
-    /// Creates the file (it must not be there yet) for a pack of `objects` entries.
+    /// Creates the file, which must not exist, for a pack of `objects` entries.
     pub fn create(path: &Path, format: Format, objects: u32) -> Result<Self, PackError> {
         let file = File::create_new(path).map_err(|e| Fault::io("create it")(e).of(path))?;
         let stream = PackStream::new(BufWriter::with_capacity(BUFFER_BYTES, file), format, objects);
         Ok(PackWriter { path: path.to_owned(), stream: stream.map_err(|fault| fault.of(path))? })
     }
 
-    /// Appends an object, compressed, and returns the offset of its entry.
+    /// Compresses and appends an object, and returns the offset of its entry.
     pub fn whole(&mut self, kind: Kind, data: &[u8]) -> Result<u64, PackError> {
         self.stream.whole(kind, data).map_err(|fault| fault.of(&self.path))
     }
 
-    /// Appends an object of `size` bytes from a reader in constant memory, and returns its entry's offset.
+    /// Appends an object of `size` bytes from a reader in constant memory, and returns the offset of its entry.
     pub fn whole_streaming(&mut self, kind: Kind, size: u64, data: &mut dyn Read) -> Result<u64, PackError> {
         self.stream.whole_streaming(kind, size, data).map_err(|fault| fault.of(&self.path))
     }
 
-    /// Appends an object whose compressed bytes are known, and returns the offset of its entry.
+    /// Appends an object from its compressed bytes, and returns the offset of its entry.
     pub(crate) fn whole_raw(&mut self, kind: Kind, size: u64, compressed: &[u8]) -> Result<u64, PackError> {
         self.stream.whole_raw(kind, size, compressed).map_err(|fault| fault.of(&self.path))
     }
 
-    /// Appends a delta whose compressed bytes are known, on the entry at `base`, and returns its offset.
+    /// Appends a delta on the entry at offset `base` from its compressed bytes, and returns the offset of its entry.
     pub(crate) fn delta_raw(&mut self, base: u64, size: u64, compressed: &[u8]) -> Result<u64, PackError> {
         self.stream.delta_raw(base, size, compressed).map_err(|fault| fault.of(&self.path))
     }

@@ -1,4 +1,4 @@
-//! The full check of a pack.
+//! Full check of a pack.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -19,38 +19,38 @@ use crate::fsck::{Checker, Rules};
 use crate::lfs::Pointers;
 use crate::links::Link;
 
-/// Bytes that are hashed between two looks at [`CheckProgress::cancel`]. Smaller packs are not worth a
-/// thread for their checksum.
+/// Bytes that are hashed between two checks of [`CheckProgress::cancel`]. Smaller packs are hashed without an extra
+/// thread.
 const HASH_BYTES: usize = 4 << 20;
 
-/// A pack of which every byte has been checked.
+/// Pack of which every byte has been checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CheckedPack {
-    /// Its trailer checksum, which is its identity.
+    /// Checksum in the trailer, which is the pack's id.
     pub id: ObjectId,
-    /// Its size in bytes.
+    /// Size of the pack in bytes.
     pub bytes: u64,
-    /// How many objects it holds.
+    /// Number of objects.
     pub objects: u32,
-    /// Where its index has been written.
+    /// Path of the written index.
     pub index: PathBuf,
-    /// The index's size in bytes.
+    /// Size of the index in bytes.
     pub index_bytes: u64,
-    /// What its objects name that is not in it: sorted, each once.
+    /// Links out of the pack, sorted and without repetition.
     pub unresolved: Vec<Link>,
-    /// Objects of it that are taken for another kind than they are, with that wrong kind. `git index-pack
-    /// --strict` and `git fsck` refuse that, plain `git index-pack` does not notice.
+    /// Objects of the pack that a link expects to be of another kind, with that wrong kind. `git index-pack --strict`
+    /// and `git fsck` refuse such packs, plain `git index-pack` accepts them.
     pub mismatched: Vec<Link>,
-    /// Trees, commits and tags whose links cannot be told; at most [`MAX_LISTED_UNPARSABLE`] of them.
+    /// Trees, commits and tags whose links cannot be parsed; at most [`MAX_LISTED_UNPARSABLE`].
     pub unparsable: Vec<ObjectId>,
-    /// How many such objects there are.
+    /// Number of all such objects.
     pub unparsable_count: u64,
-    /// Pointers of Git LFS among its blobs.
+    /// LFS pointers among the blobs.
     pub pointers: Pointers,
 }
 
 impl CheckedPack {
-    /// Whether every link of every object resolves inside the pack to an object of the right kind.
+    /// Returns true if every link of every object resolves inside the pack to an object of the right kind.
     pub fn is_closed(&self) -> bool {
         self.unresolved.is_empty() && self.mismatched.is_empty() && self.unparsable_count == 0
     }
@@ -59,16 +59,15 @@ impl CheckedPack {
 /// Checks a pack in full and writes its index (version 2, the bytes that `git index-pack` writes) to
 /// `index_out`, not synced.
 ///
-/// Verified are: header, number of objects, the checksum at the end, and of every entry that its stream is
-/// intact, has the size it says, ends where the next entry begins, that its base is in the pack, and the
-/// hash of its object (with SHA-1, that it is not part of a collision attack). An object may be in a pack
-/// only once ([`Fault::Duplicate`]), as `git index-pack --strict` demands.
+/// The check verifies the header, the number of objects and the trailer. For every entry it verifies that the stream is
+/// intact, has the declared size and ends at the start of the next entry, that the base is in the pack, and the hash of
+/// the object (with SHA-1, also that the object is not part of a collision attack). Each object must occur once
+/// ([`Fault::Duplicate`]), as `git index-pack --strict` demands.
 ///
-/// `hint` is an index that is said to be the pack's. It makes the check faster and is verified in full:
-/// its own checksum, and that it says of every object what has been computed ([`Fault::Index`]). An index
-/// of the obsolete version 1 is not used.
+/// `hint` is a claimed index of the pack. A hint makes the check faster and is verified in full: its checksum, and its
+/// row of every object ([`Fault::Index`]). An index of the obsolete version 1 is ignored.
 ///
-/// On an error `index_out` may have been created, with any content.
+/// After an error `index_out` may exist with any content.
 pub fn check_pack(
     pack: &Path,
     hint: Option<&Path>,
@@ -79,9 +78,10 @@ pub fn check_pack(
     check(pack, hint, options, index_out, progress).map_err(|fault| fault.of(pack))
 }
 
-/// Like [`check_pack`] for a pack of which `arrival` is known: it has been written to a file as it arrived and
-/// has not been changed since, but by [`append_bases`](super::append_bases). Objects are checked by `rules`
-/// on the way, if there are any.
+/// Checks a received pack like [`check_pack`], with entry boundaries from `arrival`.
+///
+/// Since [`arrive`](fn@super::arrive) wrote the file, only [`append_bases`](super::append_bases) may have changed it.
+/// Objects are also checked against the fsck `rules`, if given.
 pub fn check_arrived<'a>(
     pack: &Path,
     arrival: &Arrival,
@@ -95,7 +95,7 @@ pub fn check_arrived<'a>(
         let data = PackData::new(&map, options.format)?;
         let begins = arrival.offsets.len() == data.objects as usize + 1;
         if !begins || arrival.offsets.last() != Some(&data.end()) || arrival.trailer.as_ref() != data.trailer() {
-            return Err(Fault::File("it is not the pack that arrived".into()));
+            return Err(Fault::File("it is not the pack that was received".into()));
         }
         progress.objects_total.store(data.objects.into(), Ordering::Relaxed);
         progress.bytes_total.store(arrival.bytes, Ordering::Relaxed);
@@ -111,7 +111,7 @@ fn map(path: &Path) -> Result<Mmap, Fault> {
     if bytes == 0 {
         return Err(Fault::File("it is empty".into()));
     }
-    // SAFETY: the file lies in a private spool or in a store that never rewrites a file.
+    // SAFETY: the file is in a private spool or in a store that never rewrites a file.
     unsafe { Mmap::map(&file) }.map_err(Fault::io("map it"))
 }
 
@@ -143,14 +143,14 @@ fn check(
         })?
     };
     let checked = match (checked, trailer) {
-        // A damaged pack does not match its index either, but that is not what is wrong.
+        // A damaged pack does not match its index either; the damage of the pack is the cause.
         (Err(Fault::Index(_)), Err(fault)) | (Err(fault), _) | (Ok(_), Err(fault)) => return Err(fault),
         (Ok(checked), Ok(())) => checked,
     };
     Ok(CheckedPack { id: pack.trailer().to_owned(), bytes, objects: pack.objects, ..checked })
 }
 
-/// Compares the checksum at the end with the content.
+/// Compares the checksum in the trailer with the content.
 fn verify_trailer(pack: &PackData<'_>, progress: &CheckProgress) -> Result<(), Fault> {
     let mut hasher = gix::hash::hasher(pack.format);
     for piece in pack.slice(0, pack.end()).chunks(HASH_BYTES) {
@@ -200,9 +200,12 @@ fn check_with_index(
     })?;
     let rows = (0..pack.objects).map(|entry| (entry, boundaries.rows[entry as usize]));
     let mismatched = mismatched(&resolver, &expected, rows);
-    // Every id, offset and CRC of the hint has been compared with what was computed.
-    let row =
-        |row| Row { id: hint.id(row).to_owned(), crc32: hint.crc32(row), offset: hint.offset(row).unwrap_or_default() };
+    // Every id, offset and CRC of the hint has been compared with the computed value.
+    let row = |row| {
+        let offset = hint.offset(row);
+        debug_assert!(offset.is_some(), "the boundaries hold the offset of every row");
+        Row { id: hint.id(row).to_owned(), crc32: hint.crc32(row), offset: offset.unwrap_or_default() }
+    };
     let index_bytes = write_index(index_out, options.format, pack.objects, row, pack.trailer())?;
     Ok(CheckedPack {
         unresolved: Unresolved::merge(unresolved)?,
@@ -275,12 +278,12 @@ fn check_boundaries<'r>(
     Ok((checked, checker))
 }
 
-/// The folder of the index, where temporary files go, too.
+/// Directory of the index, which also holds temporary files.
 fn directory_of(index: &Path) -> &Path {
     index.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// What is filled in by the callers.
+/// Checked pack without the values that the caller fills in.
 fn summary(index: &Path, index_bytes: u64, options: &CheckOptions) -> CheckedPack {
     CheckedPack {
         id: ObjectId::null(options.format),
@@ -296,7 +299,7 @@ fn summary(index: &Path, index_bytes: u64, options: &CheckOptions) -> CheckedPac
     }
 }
 
-/// Runs the threads, and returns what they found or what stopped them.
+/// Runs the threads and returns their findings, or the fault that stopped them.
 fn run<'a>(resolver: &'a Resolver<'a>, sink: impl Fn() -> LinkSink<'a>) -> Result<Vec<Findings<'a>>, Fault> {
     let workers = (0..resolver.threads).map(|_| Worker::new(resolver, sink()));
     let workers = workers.collect::<Result<Vec<_>, Fault>>()?;
@@ -322,7 +325,7 @@ fn run<'a>(resolver: &'a Resolver<'a>, sink: impl Fn() -> LinkSink<'a>) -> Resul
     for result in results {
         match result {
             Ok(findings) => found.push(findings),
-            // Either the caller cancelled, or another thread failed and says why.
+            // Either the caller cancelled, or another thread failed and returns the cause.
             Err(Fault::Cancelled) => cancelled = Some(Fault::Cancelled),
             Err(fault) => return Err(fault),
         }
@@ -330,14 +333,14 @@ fn run<'a>(resolver: &'a Resolver<'a>, sink: impl Fn() -> LinkSink<'a>) -> Resul
     cancelled.map_or(Ok(found), Err)
 }
 
-/// What all threads found together.
+/// Findings of all threads.
 struct Merged {
     unparsable: Vec<ObjectId>,
     unparsable_count: u64,
     pointers: Pointers,
 }
 
-/// Joins what threads found; `each` takes their links.
+/// Merges the findings of all threads; `each` receives their links.
 fn merge<'a>(
     found: Vec<Findings<'a>>,
     mut each: impl FnMut(LinkSink<'a>) -> Result<(), Fault>,
@@ -355,7 +358,7 @@ fn merge<'a>(
     Ok(merged)
 }
 
-/// Objects that are taken for another kind than they are; `rows` yields entries with their rows.
+/// Lists objects with links that expect another kind. `rows` yields entries with their rows.
 fn mismatched(resolver: &Resolver<'_>, expected: &Expected, rows: impl Iterator<Item = (u32, u32)>) -> Vec<Link> {
     let mut all: Vec<Link> = rows
         .flat_map(|(entry, row)| {
@@ -368,16 +371,18 @@ fn mismatched(resolver: &Resolver<'_>, expected: &Expected, rows: impl Iterator<
     all
 }
 
-/// All entries in the order of their ids.
+/// Sorts all entries by id; fails with [`Fault::Duplicate`] if an id occurs twice.
 fn order_by_id(resolver: &Resolver<'_>) -> Result<Vec<u32>, Fault> {
     let mut order: Vec<(u32, u32)> =
         (0..resolver.pack.objects).map(|entry| (leading(resolver.id(entry).as_slice()), entry)).collect();
     order.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| resolver.id(a.1).cmp(&resolver.id(b.1))));
     for pair in order.windows(2) {
-        let (a, b) = (pair[0], pair[1]);
+        let a = pair[0];
+        let b = pair[1];
         if a.0 == b.0 && resolver.id(a.1) == resolver.id(b.1) {
             let offset = |entry: u32| resolver.boundaries.offsets[entry as usize];
-            let (first, second) = (offset(a.1.min(b.1)), offset(a.1.max(b.1)));
+            let first = offset(a.1.min(b.1));
+            let second = offset(a.1.max(b.1));
             return Err(Fault::Duplicate { id: resolver.id(a.1), first, second });
         }
     }

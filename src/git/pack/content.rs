@@ -1,4 +1,4 @@
-//! The bytes of an object that is read or resolved: in memory, or in a temporary file where memory is short.
+//! Content of an object: in memory, or in a temporary file if the memory budget is exhausted.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -9,19 +9,19 @@ use std::sync::Arc;
 use memmap2::Mmap;
 
 use super::error::Fault;
-use crate::memory::{self, Budget, FREE_BYTES, Reservation};
+use crate::memory::{self, Budget, Reservation, UNMETERED_BYTES};
 
-/// Objects that are larger than this go to a file however much memory is left.
+/// Size in bytes above which an object always goes to a file.
 pub(crate) const MAX_MEMORY_BYTES: u64 = 64 << 20;
-/// Bytes written to a file at a time.
+/// Bytes of the write buffer of a file.
 const WRITE_BYTES: usize = 256 << 10;
 
-/// The bytes of an object.
+/// Content of an object.
 #[derive(Debug)]
 pub enum Content {
-    /// With what the process's budget gave for them.
+    /// Bytes in memory, with their reservation in the process's budget; small objects have none.
     Memory(Vec<u8>, Option<Reservation<'static>>),
-    /// In a file without a name. Its pages are the system's to take back.
+    /// Mapped unnamed file. The system can evict its pages.
     File(Arc<Mmap>),
 }
 
@@ -43,7 +43,7 @@ impl Deref for Content {
 }
 
 impl Content {
-    /// A second holder of the same bytes; `None` where there is no memory for a copy.
+    /// Returns a second owner of the same bytes; `None` if the budget permits no copy.
     pub(crate) fn share(&self) -> Option<Content> {
         match self {
             Content::File(map) => Some(Content::File(map.clone())),
@@ -59,28 +59,30 @@ fn reserve(budget: &'static Budget, bytes: u64) -> Option<Reservation<'static>> 
     if bytes > MAX_MEMORY_BYTES { None } else { budget.try_take(bytes) }
 }
 
-/// A place for an object of a size that is only claimed.
+/// Destination for an object whose declared size is not yet verified.
 pub(crate) enum Place {
-    /// An empty buffer, and what the budget gave for it.
+    /// Empty buffer with its reservation in the budget.
     Memory(Vec<u8>, Option<Reservation<'static>>),
     File(BufWriter<File>),
 }
 
 impl Place {
-    /// Memory if `budget` has some left, else a file in `directory`. `spare` is used for small objects.
+    /// Chooses memory if `budget` permits, otherwise a file in `directory`. `spare` supplies the buffer of small
+    /// objects.
     pub(crate) fn of(
         budget: &'static Budget,
         size: u64,
         directory: &Path,
         spare: impl FnOnce() -> Vec<u8>,
     ) -> Result<Place, Fault> {
-        if size < FREE_BYTES {
+        if size < UNMETERED_BYTES {
             return Ok(Place::Memory(spare(), None));
         }
         match reserve(budget, size) {
             Some(reservation) => Ok(Place::Memory(Vec::new(), Some(reservation))),
             None => {
-                let file = tempfile::tempfile_in(directory).map_err(Fault::io("make a file for an object"))?;
+                let file =
+                    tempfile::tempfile_in(directory).map_err(Fault::io("create a temporary file for an object"))?;
                 Ok(Place::File(BufWriter::with_capacity(WRITE_BYTES, file)))
             }
         }
@@ -92,7 +94,7 @@ pub(crate) fn write(out: &mut BufWriter<File>, piece: &[u8]) -> Result<(), Fault
     out.write_all(piece).map_err(Fault::io("write an object to a file"))
 }
 
-/// The bytes that have been written to the file of a [`Place`].
+/// Maps the file of a [`Place`] after all bytes have been written.
 pub(crate) fn written(out: BufWriter<File>) -> Result<Content, Fault> {
     let file = out.into_inner().map_err(|error| Fault::io("write an object to a file")(error.into_error()))?;
     if file.metadata().map_err(Fault::io("read the size of an object's file"))?.len() == 0 {

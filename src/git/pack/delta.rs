@@ -1,11 +1,11 @@
-//! Applying deltas (gitformat-pack, "Deltified representation"). gix has this too, but not in public.
+//! Application of deltas (gitformat-pack, "Deltified representation"). The implementation in gix is private.
 
-/// A delta whose header has been read.
+/// Delta with a parsed header.
 #[derive(Clone, Copy)]
 pub(crate) struct Delta<'a> {
-    /// The size that its base must have.
+    /// Required size of the base in bytes.
     pub(crate) base_size: u64,
-    /// The size that it makes.
+    /// Size of the result in bytes.
     pub(crate) result_size: u64,
     instructions: &'a [u8],
 }
@@ -17,8 +17,8 @@ impl<'a> Delta<'a> {
         Ok(Delta { base_size, result_size, instructions })
     }
 
-    /// Makes the result in `out`, replacing what is there. Memory is reserved for `result_size`, so the
-    /// caller checks that first; it is touched only as far as there are instructions to fill it.
+    /// Writes the result to `out` and replaces its content. Reserves `result_size` bytes, which the caller must check
+    /// first; the memory is touched only as far as instructions fill it.
     pub(crate) fn apply(&self, base: &[u8], out: &mut Vec<u8>) -> Result<(), &'static str> {
         let size = usize::try_from(self.result_size).map_err(|_| "it is larger than the address space")?;
         out.clear();
@@ -33,7 +33,7 @@ impl<'a> Delta<'a> {
         )
     }
 
-    /// Makes the result piece by piece, in order. `bad` makes an error of what is wrong with the delta.
+    /// Passes the result to `each` piece by piece, in order. `bad` wraps the description of a fault in an error.
     pub(crate) fn apply_to<E>(
         &self,
         base: &[u8],
@@ -63,10 +63,11 @@ impl<'a> Delta<'a> {
     }
 }
 
-/// The arguments of a copy instruction: up to four bytes of offset, up to three of size.
+/// Parses the arguments of a copy instruction: up to four bytes of offset, up to three of size.
 #[inline]
 fn copy_arguments(code: u8, mut data: &[u8]) -> Result<(usize, usize, &[u8]), &'static str> {
-    let (mut start, mut length) = (0, 0);
+    let mut start = 0;
+    let mut length = 0;
     for bit in 0..7 {
         if code & (1 << bit) != 0 {
             let (&byte, rest) = data.split_first().ok_or("the delta is cut off")?;
@@ -81,14 +82,14 @@ fn copy_arguments(code: u8, mut data: &[u8]) -> Result<(usize, usize, &[u8]), &'
     Ok((start, if length == 0 { 0x10000 } else { length }, data))
 }
 
-/// A size: seven bits a byte, the lowest first.
+/// Parses a size: seven bits per byte, the lowest first.
 fn size(data: &[u8]) -> Result<(u64, &[u8]), &'static str> {
     let mut value = 0u64;
     for (at, &byte) in data.iter().enumerate() {
         let bits = u64::from(byte & 0x7f);
         let shift = 7 * at as u32;
         if shift >= u64::BITS || (bits << shift) >> shift != bits {
-            return Err("the delta has an absurd size");
+            return Err("the delta declares a size beyond 64 bits");
         }
         value |= bits << shift;
         if byte & 0x80 == 0 {
@@ -126,7 +127,7 @@ mod tests {
             (b"\x02\x05\x05abc", "the delta is cut off"),
             (b"\x02\x05\x91\x01", "the delta is cut off"),
             (b"\x02\x05\x00", "the delta has an instruction that does not exist"),
-            (b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "the delta has an absurd size"),
+            (b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "the delta declares a size beyond 64 bits"),
         ] {
             assert_eq!(apply(b"ab", delta), Err(reason), "{delta:?}");
         }

@@ -1,4 +1,4 @@
-//! Where the entries of a pack begin, and which delta is made for which base.
+//! Entry boundaries of a pack, and the relation of deltas to their bases.
 
 use gix::hash::{Kind as Format, oid};
 use gix::odb::pack::data::Entry;
@@ -11,27 +11,27 @@ use super::{CheckProgress, STREAMED_BLOB_BYTES};
 
 /// Bytes of a pack's header.
 pub(crate) const HEADER_BYTES: usize = 12;
-/// No entry is smaller: one byte of header and the shortest zlib stream.
+/// Bytes of the smallest entry: one byte of header and the shortest zlib stream.
 const MIN_ENTRY_BYTES: u64 = 9;
-/// Entries that an existing index leaves before the calling thread looks at [`CheckProgress::cancel`] again.
+/// Entries between two checks of [`CheckProgress::cancel`].
 const CANCEL_EVERY: u32 = 1024;
 
-/// A pack in memory (mapped): its entries, without header and trailer checked.
+/// Mapped pack with a valid header. The trailer is not verified.
 #[derive(Clone, Copy)]
 pub(crate) struct PackData<'a> {
-    /// The whole file.
+    /// Bytes of the whole file.
     pub(crate) file: &'a [u8],
     pub(crate) format: Format,
     pub(crate) objects: u32,
 }
 
 impl<'a> PackData<'a> {
-    /// Checks the header and that the file can hold as many objects as it says.
+    /// Checks the header, and that the file is large enough for the announced number of objects.
     pub(crate) fn new(file: &'a [u8], format: Format) -> Result<Self, Fault> {
         let bad = |reason: String| Fault::File(reason);
         let smallest = HEADER_BYTES + format.len_in_bytes();
         if file.len() < smallest {
-            return Err(bad(format!("{} bytes are too few", file.len())));
+            return Err(bad(format!("{} bytes are too few for a pack", file.len())));
         }
         let word = |at: usize| file.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes);
         if file.get(..4) != Some(b"PACK") {
@@ -41,30 +41,30 @@ impl<'a> PackData<'a> {
             return Err(bad(format!("version {} is not supported", word(4))));
         }
         let objects = word(8);
-        // The two highest numbers mark things in tables of objects.
+        // The two highest numbers are reserved as markers in tables of objects.
         if u64::from(objects) * MIN_ENTRY_BYTES > (file.len() - smallest) as u64 || objects >= u32::MAX - 1 {
             return Err(bad(format!("{} bytes cannot hold the {objects} objects that it announces", file.len())));
         }
         Ok(PackData { file, format, objects })
     }
 
-    /// Where entries end and the trailer begins.
+    /// Offset at which the entries end and the trailer begins.
     pub(crate) fn end(&self) -> u64 {
         (self.file.len() - self.format.len_in_bytes()) as u64
     }
 
-    /// The checksum at the end.
+    /// Checksum at the end of the pack.
     pub(crate) fn trailer(&self) -> &'a oid {
         oid::from_bytes_unchecked(&self.file[self.file.len() - self.format.len_in_bytes()..])
     }
 
-    /// The bytes of the entry at `offset`, if the next one begins at `end`.
+    /// Bytes from `offset` to `end`, at most up to the trailer.
     pub(crate) fn slice(&self, offset: u64, end: u64) -> &'a [u8] {
         let range = offset as usize..end.min(self.end()) as usize;
         self.file.get(range).unwrap_or_default()
     }
 
-    /// Reads the header of an entry, and splits off the compressed data behind it.
+    /// Reads the header of an entry and splits off the compressed data after it.
     pub(crate) fn entry(&self, offset: u64, bytes: &'a [u8]) -> Result<(Entry, &'a [u8]), Fault> {
         let entry = Entry::from_bytes(bytes, offset, self.format).map_err(|e| Fault::entry(offset, e.to_string()))?;
         let data = bytes.get(entry.header_size()..).unwrap_or_default();
@@ -72,16 +72,16 @@ impl<'a> PackData<'a> {
     }
 }
 
-/// The boundaries of all entries.
+/// Boundaries of all entries.
 pub(crate) struct Boundaries {
-    /// Where each entry begins, ascending, and where the last one ends.
+    /// Offset of each entry, ascending, and the end of the last one.
     pub(crate) offsets: Vec<u64>,
-    /// The row of each entry in the index that came with the pack; empty without one.
+    /// Row of each entry in the index that came with the pack; empty without one.
     pub(crate) rows: Vec<u32>,
 }
 
 impl Boundaries {
-    /// Believes an index for now. That offsets tile the pack shows when each entry is inflated.
+    /// Takes the boundaries from an index. Inflating each entry later proves that the offsets tile the pack.
     pub(crate) fn from_index(pack: &PackData<'_>, index: &Index) -> Result<Self, Fault> {
         if index.objects() != pack.objects {
             return Err(Fault::Index(format!("it lists {} objects, the pack {}", index.objects(), pack.objects)));
@@ -133,19 +133,20 @@ impl Boundaries {
         Ok(Boundaries { offsets, rows: Vec::new() })
     }
 
-    /// How many entries there are.
+    /// Number of entries.
     pub(crate) fn len(&self) -> u32 {
         (self.offsets.len() - 1) as u32
     }
 
     /// Offset and bytes of an entry.
     pub(crate) fn slice<'a>(&self, pack: &PackData<'a>, entry: u32) -> (u64, &'a [u8]) {
-        let (from, to) = (self.offsets[entry as usize], self.offsets[entry as usize + 1]);
+        let from = self.offsets[entry as usize];
+        let to = self.offsets[entry as usize + 1];
         (from, pack.slice(from, to))
     }
 }
 
-/// A pack without entries has nothing between header and trailer.
+/// Checks that a pack without entries has no bytes between header and trailer.
 fn check_empty(pack: &PackData<'_>) -> Result<(), Fault> {
     if pack.objects == 0 && pack.end() != HEADER_BYTES as u64 {
         return Err(Fault::File(format!("{} bytes follow its header", pack.end() - HEADER_BYTES as u64)));
@@ -153,17 +154,17 @@ fn check_empty(pack: &PackData<'_>) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Marks an entry that is no offset delta while families are put together.
+/// Marker of an entry that is no offset delta, while families are built.
 const NO_BASE: u32 = u32::MAX;
 
-/// Which entries are deltas against which.
+/// Deltas by base.
 pub(crate) struct Families {
-    /// Where the children of each entry begin in `children`; one more at the end.
+    /// Start of each entry's children in `children`, and the end of the last ones.
     first: Vec<u32>,
-    /// Offset deltas grouped by base, within a group those with the fewest descendants first: resolved in
-    /// this order, no more bases than the logarithm of the number of entries have to be held at a time.
+    /// Offset deltas grouped by base, within a group those with the fewest descendants first: resolved in this order,
+    /// at most log2(entries) bases are held at a time.
     children: Vec<u32>,
-    /// Deltas that name their base by id, sorted by that id.
+    /// Ref deltas, sorted by the id of their base.
     by_id: Vec<u32>,
 }
 
@@ -208,7 +209,7 @@ impl Families {
         self.children[position as usize]
     }
 
-    /// Positions in [`Families::child_by_id`] of the deltas that name `id` as their base.
+    /// Positions in [`Families::child_by_id`] of the ref deltas on the base `id`.
     pub(crate) fn children_by_id(
         &self,
         pack: &PackData<'_>,
@@ -224,14 +225,14 @@ impl Families {
         self.by_id[position as usize]
     }
 
-    /// All deltas that name their base by id.
+    /// All ref deltas, sorted by the id of their base.
     pub(crate) fn by_id(&self) -> &[u32] {
         &self.by_id
     }
 }
 
-/// Groups entries by base, smallest family first. On entry `first` has the number of children at each
-/// base, on return where they begin.
+/// Groups entries by base, smallest family first. On entry `first` holds the number of children of each base, on return
+/// the start of each group.
 fn group(bases: &[u32], first: &mut [u32]) -> Vec<u32> {
     let mut total = 0;
     for count in first.iter_mut() {
@@ -239,7 +240,7 @@ fn group(bases: &[u32], first: &mut [u32]) -> Vec<u32> {
         *count = total; // the end of the group; filling moves it back to the beginning
     }
     let mut children = vec![0; total as usize];
-    // A base always lies before its deltas, so from the back every family is complete when it is counted.
+    // A base precedes its offset deltas, so in reverse order every family is complete when it is counted.
     let mut descendants = vec![1u32; bases.len()];
     for entry in (0..bases.len()).rev() {
         let base = bases[entry];
@@ -255,7 +256,7 @@ fn group(bases: &[u32], first: &mut [u32]) -> Vec<u32> {
     children
 }
 
-/// The id of the base that a delta by id names: it lies right behind the entry's size.
+/// Id of the base of a ref delta: the bytes right after the size of the entry.
 pub(crate) fn base_id<'a>(pack: &PackData<'a>, boundaries: &Boundaries, entry: u32) -> &'a [u8] {
     let (_, bytes) = boundaries.slice(pack, entry);
     let size_bytes = bytes.iter().take_while(|byte| **byte & 0x80 != 0).count() + 1;

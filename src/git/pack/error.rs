@@ -1,4 +1,4 @@
-//! What can be wrong with a pack.
+//! Errors of packs.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -7,145 +7,146 @@ use gix::ObjectId;
 
 use gitferry_base::Kind;
 
-/// Something is wrong with one pack (or its index). Nothing of it has been used.
+/// Fault of one pack or its index. Nothing of the pack has been used.
 #[derive(Debug, thiserror::Error)]
 #[error("pack {}: {fault}", path.display())]
 pub struct PackError {
-    /// The file.
+    /// Path of the pack.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// Fault that was found.
     #[source]
     pub fault: Fault,
 }
 
 impl PackError {
-    /// What the caller should do.
+    /// Kind of the error: the caller's next step.
     pub fn kind(&self) -> Kind {
         self.fault.kind()
     }
 }
 
-/// What is wrong with a pack; [`PackError`] adds which one.
+/// Fault of a pack. [`PackError`] adds the path.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// The operating system refused.
+    /// An operation of the operating system failed.
     #[error("cannot {action}: {source}")]
     Io {
-        /// What was tried.
+        /// Failed operation, as a continuation of "cannot".
         action: &'static str,
-        /// How it failed.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The file as a whole is not a pack that can be read.
+    /// The file as a whole is no valid pack.
     #[error("not a valid pack: {0}")]
     File(String),
-    /// The trailer is not the checksum of what comes before it.
+    /// The trailer does not match the content.
     #[error("the checksum at its end is {stored} but its content has {computed}")]
     Checksum {
-        /// What the trailer says.
+        /// Checksum in the trailer.
         stored: ObjectId,
-        /// What it should say.
+        /// Checksum of the content.
         computed: ObjectId,
     },
-    /// One entry cannot be right.
+    /// One entry is damaged.
     #[error("the entry at offset {offset} is damaged: {reason}")]
     Entry {
-        /// Where the entry begins in the pack.
+        /// Offset of the entry in the pack.
         offset: u64,
-        /// What is wrong with it.
+        /// Damage that was found.
         reason: String,
     },
-    /// The pack is thin: a delta's base is not in it.
+    /// The pack is thin: the bases of some deltas are not in the pack.
     #[error(
         "it is thin: the delta at offset {offset} needs object {base}, which is not in the pack ({count} such deltas)"
     )]
     MissingBase {
-        /// The first such delta.
+        /// Offset of the first such delta.
         offset: u64,
-        /// What it needs.
+        /// Base of that delta.
         base: ObjectId,
-        /// How many deltas name a base that is not in the pack.
+        /// Number of deltas with a base that is not in the pack.
         count: u64,
-        /// All that they name, sorted, each once; some may be made by others of these deltas.
+        /// Bases of all these deltas, sorted and without repetition; some may be results of others of these deltas.
         bases: Box<[ObjectId]>,
     },
-    /// An object is too large to be resolved in memory.
+    /// An object exceeds the size limit.
     #[error("the {what} at offset {offset} has {size} bytes; at most {limit} are supported")]
     TooLarge {
-        /// Where the entry begins in the pack.
+        /// Offset of the entry in the pack.
         offset: u64,
-        /// What it is.
+        /// Role of the object, such as `delta`.
         what: &'static str,
-        /// Its size in bytes.
+        /// Size of the object in bytes.
         size: u64,
-        /// The limit in bytes.
+        /// Limit in bytes.
         limit: u64,
     },
-    /// An object is in the pack twice. `git index-pack --strict` refuses that as well.
+    /// The pack holds an object twice. `git index-pack --strict` refuses such packs as well.
     #[error(
         "object {id} is in it twice, at offsets {first} and {second}; `git repack -a -d` at the source repairs that"
     )]
     Duplicate {
-        /// The object.
+        /// Id of the object.
         id: ObjectId,
-        /// Its first place.
+        /// Offset of the first entry.
         first: u64,
-        /// Its second place.
+        /// Offset of the second entry.
         second: u64,
     },
-    /// The pack is larger than it may be.
-    #[error("it is larger than {limit} bytes, the most that is accepted")]
+    /// The pack exceeds the size limit.
+    #[error("it exceeds the limit of {limit} bytes")]
     PackTooLarge {
-        /// The limit in bytes.
+        /// Limit in bytes.
         limit: u64,
     },
-    /// Its objects are out of all proportion to the pack.
+    /// The inflated objects exceed the limit for the size of the pack.
     #[error("its objects have more than {limit} bytes together, out of all proportion to the pack")]
     Expands {
-        /// The limit in bytes.
+        /// Limit in bytes.
         limit: u64,
     },
-    /// The bytes of an object were made to collide with those of another.
+    /// The content of an object was crafted for a SHA-1 collision.
     #[error("the object at offset {offset} is part of a SHA-1 collision attack")]
     Collision {
-        /// Where the entry begins in the pack.
+        /// Offset of the entry in the pack.
         offset: u64,
     },
-    /// The index that came with the pack is not the pack's.
+    /// The index does not belong to the pack.
     #[error("index does not match pack: {0}")]
     Index(String),
-    /// More links leave the pack than can be listed.
+    /// Too many links lead out of the pack.
     #[error("more than {limit} of the objects that it needs are not in it")]
     TooManyLinks {
-        /// The limit.
+        /// Most links out of one pack.
         limit: usize,
     },
-    /// An object that was asked for is in none of the packs.
+    /// A requested object is in none of the packs.
     #[error("object {id} is missing")]
     MissingObject {
-        /// The object.
+        /// Id of the object.
         id: ObjectId,
     },
-    /// An object is made by more deltas, one on the other, than any Git makes.
+    /// The delta chain of an object is longer than any that Git writes.
     #[error(
-        "the object at offset {offset} is made by more than {limit} deltas, one on the other; `git repack -adF` helps"
+        "the delta chain of the object at offset {offset} has more than {limit} deltas; `git repack -adF` at the source \
+         shortens it"
     )]
     TooDeep {
-        /// Where the entry begins in the pack.
+        /// Offset of the entry in the pack.
         offset: u64,
-        /// The limit.
+        /// Most deltas of one chain.
         limit: usize,
     },
-    /// Other requests have taken the memory that it needs.
+    /// Other requests hold the memory that the operation needs.
     #[error(transparent)]
     Busy(crate::memory::Busy),
-    /// The caller asked to stop.
+    /// The caller cancelled the operation.
     #[error("stopped on request")]
     Cancelled,
 }
 
 impl Fault {
-    /// What the caller should do.
+    /// Kind of the error: the caller's next step.
     pub fn kind(&self) -> Kind {
         match self {
             Fault::Io { source, .. } => Kind::of_io(source),
@@ -166,7 +167,7 @@ impl Fault {
         }
     }
 
-    /// Says which pack it is about.
+    /// Adds the path of the pack.
     pub fn of(self, path: &Path) -> PackError {
         PackError { path: path.to_owned(), fault: self }
     }

@@ -1,4 +1,4 @@
-//! One thread's work on families: see [`super::resolve`].
+//! Worker thread that resolves families; see [`super::resolve`].
 
 use std::collections::VecDeque;
 
@@ -19,31 +19,32 @@ use crate::lfs::Pointers;
 use crate::links::{for_each_link, for_each_new_tree_link};
 use crate::memory;
 
-/// Most buffers that a thread keeps for the next objects, and the largest one that it keeps.
+/// Most buffers that a thread keeps for reuse.
 const POOL_BUFFERS: usize = 16;
+/// Most bytes of a buffer that is kept for reuse.
 const POOL_BUFFER_BYTES: usize = 1 << 20;
 /// Most unparsable objects that are listed; further ones are counted.
 pub const MAX_LISTED_UNPARSABLE: usize = 1000;
 
-/// What a thread has found.
+/// Findings of one thread.
 pub(crate) struct Findings<'a> {
     pub(crate) sink: LinkSink<'a>,
-    /// Objects whose links cannot be told; at most [`MAX_LISTED_UNPARSABLE`] of them.
+    /// Objects whose links cannot be parsed; at most [`MAX_LISTED_UNPARSABLE`].
     pub(crate) unparsable: Vec<ObjectId>,
     pub(crate) unparsable_count: u64,
-    /// What is wrong with objects, if it was asked for.
+    /// Results of the fsck checks, if requested.
     pub(crate) checker: Option<Checker<'a>>,
-    /// The pointers of Git LFS among the blobs.
+    /// LFS pointers among the blobs.
     pub(crate) pointers: Pointers,
 }
 
-/// A resolved object with deltas on it.
+/// Resolved object with unapplied deltas on it.
 struct Frame {
     entry: u32,
-    /// Empty when `held` is not set: released for good, or dropped to be resolved again.
+    /// Content; empty unless `held`: released for good, or dropped to be resolved again.
     data: Content,
     held: bool,
-    /// Whether all its links could be told.
+    /// True if all links of the object could be parsed.
     parsed: bool,
     children: Children,
 }
@@ -53,15 +54,15 @@ pub(crate) struct Worker<'a> {
     findings: Findings<'a>,
     inflater: Inflater,
     pool: Vec<Vec<u8>>,
-    /// How many deltas the lowest object on the stack is made by.
+    /// Length of the delta chain of the lowest object on the stack.
     depth: usize,
-    /// From the family's root (or the base of a [`Job`]) down to the object whose deltas are applied now.
+    /// Delta chain from the family's root (or the base of a [`Job`]) to the object whose deltas are being applied.
     stack: Vec<Frame>,
-    /// The frames that hold data, as positions in `stack`, ascending.
+    /// Positions in `stack` of the frames that hold data, ascending.
     held: VecDeque<usize>,
     held_bytes: u64,
     held_limit: u64,
-    /// Done, but not yet added to the progress.
+    /// Objects that are resolved but not yet added to the progress.
     objects: u64,
     bytes: u64,
 }
@@ -89,7 +90,7 @@ impl<'a> Worker<'a> {
         })
     }
 
-    /// Works until there is nothing left for any thread.
+    /// Works until no work is left for any thread.
     pub(crate) fn run(mut self) -> Result<Findings<'a>, Fault> {
         let _guard = HaltOnDrop(self.resolver);
         let result = self.work();
@@ -127,7 +128,7 @@ impl<'a> Worker<'a> {
         self.resolver.progress.add(std::mem::take(&mut self.objects), std::mem::take(&mut self.bytes));
     }
 
-    /// Resolves the family of which `entry` is the root, if it is one.
+    /// Resolves the family with the root `entry`; does nothing if `entry` is a delta.
     fn family(&mut self, entry: u32) -> Result<(), Fault> {
         let (offset, bytes) = self.resolver.boundaries.slice(&self.resolver.pack, entry);
         let (header, data) = self.resolver.pack.entry(offset, bytes)?;
@@ -153,8 +154,8 @@ impl<'a> Worker<'a> {
         self.descend(kind, false)
     }
 
-    /// Applies all deltas below the frames on the stack. The lowest frame is `pinned` if it cannot be
-    /// resolved again because what lies below it is not known here.
+    /// Applies all deltas on the frames of the stack. The lowest frame is `pinned` if it cannot be resolved again
+    /// because its own base is not on the stack.
     fn descend(&mut self, kind: Kind, pinned: bool) -> Result<(), Fault> {
         while let Some(top) = self.stack.last_mut() {
             let Some(child) = top.children.next(self.resolver.families) else {
@@ -164,7 +165,7 @@ impl<'a> Worker<'a> {
             };
             self.resolver.check()?;
             if !self.resolver.claim(child, kind) {
-                continue; // its base is in the pack twice; that is reported in the end
+                continue; // the base is in the pack twice, which is reported at the end
             }
             let position = self.stack.len() - 1;
             self.ensure_held(position)?;
@@ -183,7 +184,7 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Resolves a delta on the frame at `base`. A large blob that is no base itself is hashed as it is made.
+    /// Resolves a delta on the frame at `base`. A large blob that is no base itself is hashed as a stream.
     fn child(&mut self, entry: u32, kind: Kind, base: usize) -> Result<(), Fault> {
         let (offset, delta) = self.delta(entry)?;
         let parsed = Delta::parse(&delta).map_err(|e| Fault::entry(offset, e))?;
@@ -195,7 +196,7 @@ impl<'a> Worker<'a> {
             self.recycle(delta);
             return self.take(entry, kind, data, Some(base));
         }
-        self.check_limit(offset, "object made by the delta", size)?;
+        self.check_limit(offset, "result of the delta", size)?;
         self.resolver.count(size)?;
         let mut hasher = self.hasher(kind, size);
         parsed.apply_to(
@@ -218,14 +219,13 @@ impl<'a> Worker<'a> {
 
     fn check_depth(&self, entry: u32) -> Result<(), Fault> {
         let offset = self.resolver.boundaries.offsets[entry as usize];
-        match self.depth + self.stack.len() > MAX_DELTA_DEPTH {
-            true => Err(Fault::TooDeep { offset, limit: MAX_DELTA_DEPTH }),
-            false => Ok(()),
+        if self.depth + self.stack.len() > MAX_DELTA_DEPTH {
+            return Err(Fault::TooDeep { offset, limit: MAX_DELTA_DEPTH });
         }
+        Ok(())
     }
 
-    /// Hashes an object, finds its links, and keeps it if there are deltas on it. `base` is the frame of what
-    /// it was made from.
+    /// Hashes an object, finds its links, and keeps it if deltas build on it. `base` is the frame of its delta base.
     fn take(&mut self, entry: u32, kind: Kind, data: Content, base: Option<usize>) -> Result<(), Fault> {
         let offset = self.resolver.boundaries.offsets[entry as usize];
         let mut hasher = self.hasher(kind, data.len() as u64);
@@ -237,7 +237,7 @@ impl<'a> Worker<'a> {
             checker.object(id, kind, &data);
         }
         if kind == Kind::Blob {
-            self.findings.pointers.look_at(&id, &data);
+            self.findings.pointers.record(&id, &data);
         }
         let parsed = self.find_links(kind, &id, &data, base)?;
         let families = self.resolver.families;
@@ -251,7 +251,7 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Returns whether all links of an object could be told.
+    /// Passes the links of an object to the sink. Returns true if all links could be parsed.
     fn find_links(&mut self, kind: Kind, id: &ObjectId, data: &[u8], base: Option<usize>) -> Result<bool, Fault> {
         let mut fault = Ok(());
         let sink = &mut self.findings.sink;
@@ -309,7 +309,7 @@ impl<'a> Worker<'a> {
         self.inflated(offset, data, header.decompressed_size)
     }
 
-    /// The delta in an entry, and where the entry begins.
+    /// Inflates the delta in an entry, and returns it with the offset of the entry.
     fn delta(&mut self, entry: u32) -> Result<(u64, Content), Fault> {
         let (offset, bytes) = self.resolver.boundaries.slice(&self.resolver.pack, entry);
         let (header, data) = self.resolver.pack.entry(offset, bytes)?;
@@ -337,7 +337,7 @@ impl<'a> Worker<'a> {
 
     /// Applies a delta to the data of the frame at `base`.
     fn make(&mut self, offset: u64, delta: &Delta<'_>, base: usize) -> Result<Content, Fault> {
-        self.check_limit(offset, "object made by the delta", delta.result_size)?;
+        self.check_limit(offset, "result of the delta", delta.result_size)?;
         let bad = |reason| Fault::entry(offset, reason);
         let place = self.place(delta.result_size)?;
         let base = &self.stack[base].data;
@@ -371,7 +371,7 @@ impl<'a> Worker<'a> {
         if size > limit { Err(Fault::TooLarge { offset, what, size, limit }) } else { Ok(()) }
     }
 
-    /// What walks over histories read whole has a limit of its own.
+    /// Checks the separate limit of commits, trees and tags, which walks over histories read as a whole.
     fn check_walked(&self, offset: u64, kind: Kind, size: u64) -> Result<(), Fault> {
         let limit = self.resolver.options.max_walked_bytes;
         let what = match kind {
@@ -401,7 +401,7 @@ impl<'a> Worker<'a> {
         self.recycle(data);
     }
 
-    /// Drops the data of the frames farthest from the top until the bound is kept.
+    /// Drops the data of the frames farthest from the top until the limit holds.
     fn limit_held(&mut self) {
         while self.held_bytes > self.held_limit && self.held.len() > 1 {
             let Some(frame) = self.held.pop_front().and_then(|position| self.stack.get_mut(position)) else { break };
@@ -416,7 +416,7 @@ impl<'a> Worker<'a> {
         if self.stack[top].held {
             return Ok(());
         }
-        // The nearest one below that has its data; a pinned frame always has.
+        // The nearest frame below that holds data; a pinned frame always does.
         let mut base = self.held.back().copied().unwrap_or(0);
         let mut borrowed = None;
         if !self.stack[base].held {
@@ -438,7 +438,7 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Hands about half of the deltas on the lowest object that has any to a thread that waits.
+    /// Hands about half of the deltas on the lowest object with unapplied deltas to a waiting thread.
     fn share(&mut self, kind: Kind, pinned: bool) {
         let lowest = if pinned { Some(0) } else { None };
         let Some(frame) = lowest.into_iter().chain(self.held.iter().copied()).find_map(|position| {
@@ -463,7 +463,7 @@ impl<'a> Worker<'a> {
     }
 }
 
-/// An entry has to end where the next one begins.
+/// Checks that an entry ends where the next one begins.
 fn check_tiling(offset: u64, taken: usize, available: usize) -> Result<(), Fault> {
     if taken == available {
         return Ok(());

@@ -1,4 +1,4 @@
-//! Building one self-contained pack from objects that lie in other packs or alone.
+//! Builder of one self-contained pack from objects of other packs and loose objects.
 
 use std::io::Read;
 use std::path::Path;
@@ -15,13 +15,13 @@ use super::inflate::inflate_streaming;
 use super::set::{Finder, Location, Object, PackSet, RawEntry, Stored};
 use super::stream::BuiltPack;
 
-/// An object that is in no pack.
+/// Object outside of all packs.
 pub struct LooseObject<'a> {
-    /// What it is.
+    /// Kind of the object.
     pub kind: Kind,
-    /// Its size in bytes.
+    /// Size of the content in bytes.
     pub size: u64,
-    /// Yields exactly that many bytes.
+    /// Reader that yields exactly `size` bytes.
     pub data: Box<dyn Read + 'a>,
 }
 
@@ -31,14 +31,17 @@ impl std::fmt::Debug for LooseObject<'_> {
     }
 }
 
-/// Where to find objects that are in no pack; `None` for those that it does not have either.
+/// Callback that opens an object outside of all packs; `None` if the object does not exist.
 pub type FindLoose<'a> = dyn FnMut(&oid) -> std::io::Result<Option<LooseObject<'a>>> + 'a;
 
-/// Writes a pack of the `wanted` objects (sorted, each once) to `out`, a file that is not there yet.
+/// Writes a pack of the `wanted` objects (sorted, without repetition) to the new file `out`.
 ///
-/// Entries are copied compressed as they are. A delta is kept if its base is wanted and comes from the same
-/// pack, and otherwise stored whole, so the new pack needs no other. Fails with [`Fault::MissingObject`]
-/// if an object is nowhere. Check the result like any other pack: what was damaged before is copied.
+/// Entries are copied in compressed form. A delta is kept if its base is wanted and comes from the same pack, and
+/// stored whole otherwise, so the new pack is self-contained. The result must be checked like any other pack, as damage
+/// in the sources is copied.
+///
+/// # Errors
+/// [`Fault::MissingObject`] if an object does not exist anywhere.
 pub fn gather(
     wanted: &[ObjectId],
     packs: &PackSet,
@@ -76,12 +79,12 @@ pub fn gather(
     gathering.writer.finish()
 }
 
-/// A wanted object that is in a pack.
+/// Wanted object in a pack.
 struct Item {
     pack: u32,
     offset: u64,
     location: Location,
-    /// Where it begins in the new pack; 0 before it is there.
+    /// Offset in the new pack; 0 until written.
     written: u64,
 }
 
@@ -95,8 +98,8 @@ struct Gathering<'a> {
 }
 
 impl Gathering<'_> {
-    /// Writes an item, behind all bases that it needs and that are wanted but not written yet. (Offset
-    /// deltas follow their bases anyway; deltas that name a base by id need not.)
+    /// Writes an item after all of its bases that are wanted but not yet written. (Offset deltas follow their bases in
+    /// the pack; ref deltas need not.)
     fn write(&mut self, position: usize) -> Result<(), PackError> {
         let mut chain = vec![position];
         while let Some(&position) = chain.last() {
@@ -113,8 +116,8 @@ impl Gathering<'_> {
             match base {
                 Some(base) if self.items[base].written == 0 => {
                     if chain.len() > self.items.len() {
-                        let circle = Fault::entry(offset, "its deltas form a circle");
-                        return Err(self.packs.blame(pack, circle));
+                        let cycle = Fault::entry(offset, "its deltas form a cycle");
+                        return Err(self.packs.blame(pack, cycle));
                     }
                     chain.push(base);
                 }
@@ -127,7 +130,7 @@ impl Gathering<'_> {
         Ok(())
     }
 
-    /// The wanted object at a place.
+    /// Position in `items` of the wanted object at an offset of a pack.
     fn position(&self, pack: u32, offset: u64) -> Option<usize> {
         self.items.binary_search_by_key(&(pack, offset), |item| (item.pack, item.offset)).ok()
     }
@@ -153,7 +156,7 @@ impl Gathering<'_> {
         Ok(())
     }
 
-    /// The compressed bytes of an entry. Where they end shows only by inflating them.
+    /// Compressed bytes of an entry. Only inflating them determines their end.
     fn compressed<'e>(&mut self, pack: u32, offset: u64, entry: &RawEntry<'e>) -> Result<&'e [u8], PackError> {
         let taken = if entry.size > STREAMED_BLOB_BYTES {
             inflate_streaming(entry.data, entry.size, |e| Fault::entry(offset, e), |_| Ok(()))

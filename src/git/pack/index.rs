@@ -1,4 +1,4 @@
-//! Reading and writing pack indices, version 2 (gitformat-pack, "pack-*.idx").
+//! Reader and writer of pack indices, version 2 (gitformat-pack, "pack-*.idx").
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -13,12 +13,12 @@ use super::error::Fault;
 const MAGIC: [u8; 8] = *b"\xfftOc\0\0\0\x02";
 const FANOUT_AT: usize = MAGIC.len();
 const TABLE_AT: usize = FANOUT_AT + 256 * 4;
-/// Set in a 32-bit offset that is a row of the table of 64-bit offsets.
+/// Flag of a 32-bit offset that is a row number in the table of 64-bit offsets.
 const LARGE: u32 = 1 << 31;
 /// Most bits of an id that select a bucket of a [`Lookup`]: 64 MiB of bucket bounds.
 const MAX_LOOKUP_BITS: u32 = 24;
 
-/// A pack index, mapped into memory. Files must not change while they are open.
+/// Pack index, mapped into memory. The file must not change while it is open.
 #[derive(Debug)]
 pub struct Index {
     path: PathBuf,
@@ -31,20 +31,19 @@ pub struct Index {
 }
 
 impl Index {
-    /// Whether a file begins like an index of version 2, the only one that [`Index::open`] reads.
+    /// Returns true if the file has the signature of version 2, the only version that [`Index::open`] reads.
     pub fn is_version_2(path: &Path) -> bool {
         use std::io::Read;
         let mut magic = [0; 8];
         File::open(path).and_then(|mut file| file.read_exact(&mut magic)).is_ok() && magic == MAGIC
     }
 
-    /// Maps an index and checks that its tables have the sizes they should have. What the tables say is
-    /// checked when it is used: no content leads to a panic.
+    /// Maps an index and checks the sizes of its tables. Table contents are checked on use: no content causes a panic.
     pub fn open(path: &Path, format: Format) -> Result<Index, Fault> {
         Self::of_file(&File::open(path).map_err(Fault::io("open the index"))?, path, format)
     }
 
-    /// The same for a file that is open already; `path` is its name in errors.
+    /// Maps an index from an open file; `path` is its name in errors.
     pub fn of_file(file: &File, path: &Path, format: Format) -> Result<Index, Fault> {
         // SAFETY: indices are immutable files of a private spool or of a store that never rewrites a file.
         let data = unsafe { Mmap::map(file) }.map_err(Fault::io("map the index"))?;
@@ -59,63 +58,64 @@ impl Index {
         let large_at = offset_at + rows * 4;
         let large_bytes = data.len().checked_sub(large_at + 2 * width);
         if !large_bytes.is_some_and(|bytes| bytes % 8 == 0 && bytes / 8 <= rows) {
-            return Err(Fault::Index(format!("{} does not have the size of {objects} objects", path.display())));
+            return Err(Fault::Index(format!("the size of {} does not match {objects} objects", path.display())));
         }
         Ok(Index { path: path.to_owned(), data, format, objects, crc_at, offset_at, large_at })
     }
 
-    /// Where it lies.
+    /// Path of the index.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// How many objects it lists.
+    /// Number of objects.
     pub fn objects(&self) -> u32 {
         self.objects
     }
 
-    /// The hash that its ids are made with.
+    /// Object format of the ids.
     pub fn format(&self) -> Format {
         self.format
     }
 
-    /// Its size in bytes.
+    /// Size of the index in bytes.
     pub fn bytes(&self) -> u64 {
         self.data.len() as u64
     }
 
-    /// The checksum of the pack it belongs to, which is the pack's identity.
+    /// Checksum of the indexed pack, which is the pack's id.
     pub fn pack_checksum(&self) -> &oid {
         let width = self.format.len_in_bytes();
         oid::from_bytes_unchecked(&self.data[self.data.len() - 2 * width..self.data.len() - width])
     }
 
-    /// Compares the checksum at its end with its content.
+    /// Compares the checksum in the trailer with the content.
     pub fn verify_checksum(&self) -> Result<(), Fault> {
         let (content, stored) = self.data.split_at(self.data.len() - self.format.len_in_bytes());
         let mut hasher = gix::hash::hasher(self.format);
         hasher.update(content);
         match hasher.try_finalize() {
             Ok(computed) if computed.as_slice() == stored => Ok(()),
-            _ => Err(Fault::Index(format!("{} fails its own checksum", self.path.display()))),
+            _ => Err(Fault::Index(format!("the checksum of {} does not match its content", self.path.display()))),
         }
     }
 
-    /// The id of the object in row `row`, counted in the order of ids.
+    /// Id of the object in a row. Rows are in the order of ids.
     ///
     /// # Panics
-    /// For rows that do not exist.
+    /// If the row does not exist.
     pub fn id(&self, row: u32) -> &oid {
         let width = self.format.len_in_bytes();
         oid::from_bytes_unchecked(&self.data[TABLE_AT..self.crc_at][row as usize * width..][..width])
     }
 
-    /// The CRC-32 of the entry's bytes in the pack.
+    /// CRC-32 of the bytes of the entry in the pack.
     pub fn crc32(&self, row: u32) -> u32 {
+        debug_assert!(row < self.objects, "the row exists");
         read_u32(&self.data[self.crc_at..self.offset_at], row as usize).unwrap_or_default()
     }
 
-    /// Where the entry begins in the pack; `None` where the index is damaged.
+    /// Offset of the entry in the pack; `None` if the index is damaged.
     pub fn offset(&self, row: u32) -> Option<u64> {
         let offset = read_u32(&self.data[self.offset_at..self.large_at], row as usize)?;
         if offset & LARGE == 0 {
@@ -126,7 +126,7 @@ impl Index {
         large.get(at..at + 8)?.try_into().ok().map(u64::from_be_bytes)
     }
 
-    /// The row of an object.
+    /// Row of an object.
     pub fn row_of(&self, id: &oid) -> Option<u32> {
         let first = usize::from(id.first_byte());
         let from = if first == 0 { 0 } else { read_u32(&self.data[FANOUT_AT..], first - 1)? };
@@ -148,7 +148,7 @@ impl Index {
     }
 }
 
-/// The number of objects, if the fan-out never decreases.
+/// Number of objects from the fan-out table; `None` if the table is not monotonic.
 fn fanout(data: &[u8]) -> Option<u32> {
     let table = data.get(FANOUT_AT..TABLE_AT)?;
     let mut last = 0;
@@ -166,18 +166,18 @@ fn read_u32(table: &[u8], row: usize) -> Option<u32> {
     table.get(row * 4..row * 4 + 4)?.try_into().ok().map(u32::from_be_bytes)
 }
 
-/// Finds rows of an index with one or two memory accesses: a fan-out over as many leading bits as there
-/// are objects. Costs about four bytes an object.
+/// Lookup of rows with one or two memory accesses: a fan-out table over about log2(objects) leading bits. Costs about
+/// four bytes per object.
 #[derive(Debug)]
 pub(crate) struct Lookup<'a> {
     index: &'a Index,
-    /// Row where each bucket begins; one more at the end.
+    /// First row of each bucket, and the number of rows at the end.
     bounds: Vec<u32>,
     shift: u32,
 }
 
 impl<'a> Lookup<'a> {
-    /// Reads the whole index once, and on the way makes sure that ids strictly ascend.
+    /// Reads the whole index once and checks that ids strictly ascend.
     pub(crate) fn new(index: &'a Index) -> Result<Self, Fault> {
         let bits = (u32::BITS - index.objects.leading_zeros()).clamp(8, MAX_LOOKUP_BITS);
         let shift = u32::BITS - bits;
@@ -204,20 +204,20 @@ impl<'a> Lookup<'a> {
     }
 }
 
-/// The first 32 bits of an id.
+/// First 32 bits of an id.
 pub(crate) fn leading(id: &[u8]) -> u32 {
     id.first_chunk().map_or(0, |bytes| u32::from_be_bytes(*bytes))
 }
 
-/// One row of an index to be written.
+/// Row of an index to be written.
 pub(crate) struct Row {
     pub(crate) id: ObjectId,
     pub(crate) crc32: u32,
     pub(crate) offset: u64,
 }
 
-/// Writes the index of a pack, byte for byte as `git index-pack` does. `row` yields rows in the order of
-/// ids; it is called once for every table. Not synced. Returns the size in bytes.
+/// Writes the index of a pack, byte for byte as `git index-pack` does, and returns its size in bytes. The file is not
+/// synced. `row` yields rows in the order of ids and is called once per row and table.
 pub(crate) fn write_index(
     path: &Path,
     format: Format,
@@ -271,7 +271,7 @@ fn write_tables(
     out.write_all(pack_checksum.as_bytes())
 }
 
-/// Hashes what it writes.
+/// Writer that hashes its output.
 struct HashingWriter<W> {
     out: W,
     hasher: gix::hash::Hasher,

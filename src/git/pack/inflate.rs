@@ -1,4 +1,4 @@
-//! Inflating zlib streams: whole ones with libdeflate, large ones piece by piece.
+//! Inflation of zlib streams: whole streams with libdeflate, large ones piece by piece with zlib.
 
 use std::ptr::NonNull;
 
@@ -8,16 +8,16 @@ use libdeflate_sys::{
     libdeflate_result_LIBDEFLATE_SUCCESS, libdeflate_zlib_decompress_ex,
 };
 
-/// DEFLATE cannot do better than this (258 bytes from two bits), so a larger claim is a lie that need not
-/// be allocated for.
+/// Highest compression ratio of DEFLATE (258 bytes from two bits). A larger declared size is refused before memory is
+/// allocated.
 const MAX_RATIO: u64 = 1032;
-/// Size of the buffer that [`inflate_streaming`] works in.
+/// Bytes of the buffer of [`inflate_streaming`].
 const STREAM_BUFFER_BYTES: usize = 64 * 1024;
 
-/// Inflates whole zlib streams whose size is known. Keeps about 11 KiB of tables.
+/// Inflater for whole zlib streams of known size. Holds about 11 KiB of tables.
 ///
-/// The safe wrapper of libdeflate cannot say how many bytes of input a stream took, and in a pack that is
-/// what tells where the next entry begins; hence the direct calls.
+/// The safe wrapper of libdeflate does not report the number of input bytes consumed, which in a pack determines the
+/// start of the next entry; hence the direct calls.
 pub(crate) struct Inflater {
     raw: NonNull<libdeflate_decompressor>,
 }
@@ -32,13 +32,14 @@ impl Inflater {
         NonNull::new(raw).map(|raw| Inflater { raw }).ok_or("no memory for inflating")
     }
 
-    /// Inflates the stream at the beginning of `input` into `out`, replacing what is there, and returns
-    /// how many bytes of input it took. It has to have exactly `size` bytes; its checksum is verified.
+    /// Inflates the stream at the beginning of `input` into `out`, replaces the content of `out`, and returns the
+    /// number of input bytes consumed. The stream must inflate to exactly `size` bytes; its checksum is verified.
     pub(crate) fn inflate(&mut self, input: &[u8], size: u64, out: &mut Vec<u8>) -> Result<usize, &'static str> {
         let size = check_size(input, size)?;
         out.clear();
         out.try_reserve(size).map_err(|_| "no memory for the object")?;
-        let (mut taken, mut made) = (0, 0);
+        let mut taken = 0;
+        let mut made = 0;
         // SAFETY: `input` is readable for its length and `out` has at least `size` bytes of capacity that
         // nothing else refers to; libdeflate stays within both lengths.
         let result = unsafe {
@@ -53,7 +54,7 @@ impl Inflater {
             )
         };
         if result != libdeflate_result_LIBDEFLATE_SUCCESS {
-            return Err("its compressed data is damaged or does not have the size it says");
+            return Err("its compressed data is damaged or does not have the declared size");
         }
         if made != size {
             return Err("it is shorter than it says");
@@ -71,18 +72,18 @@ impl Drop for Inflater {
     }
 }
 
-/// Refuses sizes that the input cannot inflate to.
+/// Refuses a size that the input cannot inflate to.
 pub(crate) fn check_size(input: &[u8], size: u64) -> Result<usize, &'static str> {
     if size / MAX_RATIO > input.len() as u64 {
-        return Err("it says it is larger than its compressed data can be");
+        return Err("its declared size is larger than its compressed data can be");
     }
     usize::try_from(size).map_err(|_| "it is larger than the address space")
 }
 
-/// Inflates the stream at the beginning of `input` piece by piece in constant memory, and returns how many
-/// bytes of input it took. It has to have exactly `size` bytes; its checksum is verified.
+/// Inflates the stream at the beginning of `input` piece by piece in constant memory, and returns the number of input
+/// bytes consumed. The stream must inflate to exactly `size` bytes; its checksum is verified.
 ///
-/// `each` is called with every piece in order and may end it early with an error.
+/// `each` is called with every piece in order; an error from `each` ends the inflation.
 pub(crate) fn inflate_streaming<E>(
     input: &[u8],
     size: u64,
@@ -92,7 +93,8 @@ pub(crate) fn inflate_streaming<E>(
     let mut inflate = Decompress::new(true);
     let mut buffer = vec![0; STREAM_BUFFER_BYTES];
     loop {
-        let (taken, made) = (inflate.total_in(), inflate.total_out());
+        let taken = inflate.total_in();
+        let made = inflate.total_out();
         // `total_in` never exceeds the input's length, which is a usize.
         let rest = input.get(taken as usize..).unwrap_or_default();
         let status = inflate
@@ -112,14 +114,15 @@ pub(crate) fn inflate_streaming<E>(
     }
 }
 
-/// Inflates the first bytes of a zlib stream, `most` of them or what there is, replacing what is in `out`. Nothing is
-/// verified.
+/// Inflates at least the first `most` bytes of a zlib stream, or all if it is shorter, and replaces the content of
+/// `out`. Nothing is verified.
 pub(crate) fn inflate_front(input: &[u8], most: usize, out: &mut Vec<u8>) -> Result<(), &'static str> {
     let mut inflate = Decompress::new(true);
     out.clear();
     out.reserve_exact(most);
     loop {
-        let (taken, made) = (inflate.total_in(), out.len());
+        let taken = inflate.total_in();
+        let made = out.len();
         let rest = input.get(taken as usize..).unwrap_or_default();
         let status = inflate.decompress_vec(rest, out, FlushDecompress::None);
         match status.map_err(|_| "its compressed data is damaged")? {

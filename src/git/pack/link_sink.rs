@@ -1,4 +1,4 @@
-//! What becomes of the links that are found while a pack is resolved.
+//! Collection of the links found while a pack is resolved.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -13,14 +13,14 @@ use super::error::Fault;
 use super::index::{Lookup, leading};
 use crate::links::{Link, kind_code, kind_of_code};
 
-/// Most links that may leave a pack. They are kept in memory, 34 bytes each.
+/// Most links out of a pack. They are kept in memory, 34 bytes each.
 pub const MAX_UNRESOLVED_LINKS: usize = 1 << 24;
-/// Most slots of the cache of links seen lately, per thread: 21 bytes each for SHA-1.
+/// Most slots of the cache of recent links, per thread: 21 bytes each for SHA-1.
 const SEEN_SLOTS: usize = 1 << 14;
-/// Links are spooled to disk when this many bytes of them have gathered.
+/// Bytes of links that are buffered before a write to disk.
 const SPOOL_BYTES: usize = 256 << 10;
 
-/// What objects are taken for by those that name them: one bit per kind for every row of an index.
+/// Kinds that links expect of their targets: one bit per kind for every row of an index.
 #[derive(Debug)]
 pub(crate) struct Expected(Vec<AtomicU8>);
 
@@ -30,24 +30,25 @@ impl Expected {
     }
 
     fn mark(&self, row: u32, kind: Kind) {
-        let (slot, bit) = (&self.0[row as usize], 1 << kind_code(kind));
+        let slot = &self.0[row as usize];
+        let bit = 1 << kind_code(kind);
         if slot.load(Ordering::Relaxed) & bit == 0 {
             slot.fetch_or(bit, Ordering::Relaxed);
         }
     }
 
-    /// The kinds that an object of kind `code` is wrongly taken for.
+    /// Kinds other than `code` that links expect of the object in `row`.
     pub(crate) fn wrong(&self, row: u32, code: u8) -> impl Iterator<Item = Kind> + use<> {
         let wrong = self.0[row as usize].load(Ordering::Relaxed) & !(1 << code);
         (1..=4).filter(move |code| wrong & (1 << code) != 0).filter_map(kind_of_code)
     }
 }
 
-/// Links that do not resolve inside the pack, each once (as often as threads found it, until sorted).
+/// Links out of the pack. Repetitions are removed when the list is sorted.
 #[derive(Debug, Default)]
 pub(crate) struct Unresolved {
     links: Vec<Link>,
-    /// Repeats are removed when there are this many.
+    /// Number of links at which the list is sorted next.
     sort_at: usize,
 }
 
@@ -69,7 +70,7 @@ impl Unresolved {
         self.links.dedup();
     }
 
-    /// All of them, sorted, each once.
+    /// Merges the lists of all threads, sorted and without repetition.
     pub(crate) fn merge(all: Vec<Unresolved>) -> Result<Vec<Link>, Fault> {
         let mut merged = Unresolved::default();
         for mut one in all {
@@ -88,11 +89,11 @@ impl Unresolved {
     }
 }
 
-/// Takes the links that one thread finds.
+/// Receiver of the links that one thread finds.
 pub(crate) enum LinkSink<'a> {
-    /// The pack's index is known, so a link is looked up at once.
+    /// With an index of the pack: links are looked up at once.
     Lookup { seen: Seen, lookup: &'a Lookup<'a>, expected: &'a Expected, unresolved: Unresolved },
-    /// It is not: links are put aside.
+    /// Without an index: links are spooled.
     Spool { seen: Seen, spool: Spool<'a> },
 }
 
@@ -132,7 +133,7 @@ impl<'a> LinkSink<'a> {
     }
 }
 
-/// Notes a link at the object that it names, or else as unresolved.
+/// Records a link at its target in the pack, or as unresolved.
 pub(crate) fn resolve(
     id: &oid,
     kind: Kind,
@@ -149,8 +150,8 @@ pub(crate) fn resolve(
     }
 }
 
-/// A direct-mapped cache of links seen lately. Versions of a tree share most entries and are resolved one
-/// after the other, so nearly all links end here. Whole ids are compared: they come from outside.
+/// Direct-mapped cache of recent links. Versions of a tree share most entries and are resolved one after the other, so
+/// nearly all links hit the cache. Whole ids are compared, as ids are untrusted input.
 pub(crate) enum Seen {
     Sha1(Vec<[u8; 21]>),
     Sha256(Vec<[u8; 33]>),
@@ -165,7 +166,7 @@ impl Seen {
         }
     }
 
-    /// Whether the link was seen lately; from now on it was.
+    /// Returns true if the link is in the cache, and adds it otherwise.
     #[inline]
     fn check(&mut self, id: &oid, kind: Kind) -> bool {
         let code = kind_code(kind);
@@ -178,12 +179,13 @@ impl Seen {
 
 #[inline]
 fn check_slot<const N: usize>(slots: &mut [[u8; N]], id: &[u8], code: u8) -> bool {
-    // Multiplying and shifting spreads like a remainder does, for any number of slots, but is fast.
+    debug_assert_eq!(id.len() + 1, N, "an id has the object format of the pack");
+    // Multiply and shift maps ids evenly to any number of slots, faster than a remainder.
     let at = (u64::from(leading(id)) * slots.len() as u64) >> 32;
     let Some(slot) = slots.get_mut(at as usize) else { return false };
     let mut wanted = [code; N];
-    let Some(place) = wanted.get_mut(..id.len()) else { return false };
-    place.copy_from_slice(id);
+    let Some(prefix) = wanted.get_mut(..id.len()) else { return false };
+    prefix.copy_from_slice(id);
     if *slot == wanted {
         return true;
     }
@@ -191,7 +193,7 @@ fn check_slot<const N: usize>(slots: &mut [[u8; N]], id: &[u8], code: u8) -> boo
     false
 }
 
-/// Links put aside: in memory, and in an unnamed temporary file when there are many.
+/// Spool of links: in memory, and in an unnamed temporary file beyond [`SPOOL_BYTES`].
 pub(crate) struct Spool<'a> {
     directory: &'a Path,
     format: Format,
@@ -220,7 +222,7 @@ impl Spool<'_> {
         Ok(())
     }
 
-    /// Calls `each` for every link that was put aside.
+    /// Calls `each` for every spooled link.
     pub(crate) fn drain(mut self, mut each: impl FnMut(&oid, Kind) -> Result<(), Fault>) -> Result<(), Fault> {
         let width = self.format.len_in_bytes() + 1;
         let mut records = |bytes: &[u8]| {
@@ -246,7 +248,7 @@ impl Spool<'_> {
     }
 }
 
-/// Ids of objects, found by several threads in any order: 32-bit words, big end first.
+/// Ids of objects, written by several threads in any order, as big-endian 32-bit words.
 pub(crate) struct IdTable {
     words: Vec<std::sync::atomic::AtomicU32>,
     format: Format,

@@ -1,8 +1,7 @@
-//! Packs: checking, indexing, reading, building. Works on local files; blocking, for a blocking thread.
+//! Packs: check, index, read and build. Works on local files; all calls block.
 //!
-//! [`check_pack`] believes nothing: it resolves and hashes every object, finds the links between them and
-//! writes the index. [`PackSet`] reads objects from many checked packs. [`PackWriter`] and [`gather`] make
-//! new packs.
+//! [`check_pack`] trusts nothing: it resolves and hashes every object, collects the links between objects and writes
+//! the index. [`PackSet`] reads objects from many checked packs. [`PackWriter`] and [`mod@gather`] build new packs.
 
 mod append;
 mod arrive;
@@ -39,14 +38,13 @@ pub(crate) use set::{RawEntry, Stored};
 pub use stream::BuiltPack;
 pub(crate) use stream::PackStream;
 
-/// Blobs that are stored whole and are larger than this are inflated piece by piece.
+/// Size in bytes above which a blob that is stored whole is inflated as a stream.
 pub const STREAMED_BLOB_BYTES: u64 = 16 << 20;
-/// Largest object that is resolved in memory, unless [`CheckOptions`] says otherwise: a delta, what it
-/// makes or is made for, a tree, a commit, a tag. Git itself makes no deltas above `core.bigFileThreshold`
-/// (512 MiB). Blobs that are stored whole have no limit.
+/// Default of [`CheckOptions::max_resolved_bytes`]: most bytes of a delta, of its base or result, and of a commit, tree
+/// or tag. Git makes no deltas above `core.bigFileThreshold` (512 MiB). Blobs that are stored whole have no limit.
 pub const MAX_RESOLVED_BYTES: u64 = 1 << 30;
-/// Most deltas that an object is made by, one on the other: as many as Git's `pack.depth` allows.
+/// Longest delta chain: the maximum of Git's `pack.depth`.
 pub const MAX_DELTA_DEPTH: usize = 4095;
-/// Bytes of bases that all threads together keep for deltas still to be applied, unless [`CheckOptions`]
-/// says otherwise; as `core.deltaBaseCacheLimit` in Git. Bases beyond it are resolved again when needed.
+/// Default of [`CheckOptions::max_held_bytes`]: bytes of delta bases that all threads together hold for unapplied
+/// deltas, as `core.deltaBaseCacheLimit` in Git. Bases beyond the limit are resolved again when needed.
 pub const MAX_HELD_BYTES: u64 = 96 << 20;

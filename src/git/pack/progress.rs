@@ -1,4 +1,4 @@
-//! What a caller says before a check, and sees and says during it.
+//! Options of a pack check, and its progress and cancellation.
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,29 +8,28 @@ use gix::hash::Kind as Format;
 use super::error::Fault;
 use super::{MAX_HELD_BYTES, MAX_RESOLVED_BYTES};
 
-/// Another thread is worth its start for this many objects.
+/// Objects per thread below which another thread costs more than it saves.
 const OBJECTS_PER_THREAD: u32 = 512;
 
-/// How to check a pack.
+/// Options of a pack check.
 #[derive(Clone, Debug)]
 pub struct CheckOptions {
-    /// The repository's object format.
+    /// Object format of the repository.
     pub format: Format,
-    /// How many threads resolve objects; `None` for as many as there are processors, fewer
-    /// for small packs.
+    /// Number of threads that resolve objects; `None` for one per processor, fewer for small packs.
     pub threads: Option<NonZeroUsize>,
-    /// See [`MAX_HELD_BYTES`].
+    /// Most bytes of delta bases in memory; by default [`MAX_HELD_BYTES`].
     pub max_held_bytes: u64,
-    /// See [`MAX_RESOLVED_BYTES`].
+    /// Most bytes of one object that is resolved; by default [`MAX_RESOLVED_BYTES`].
     pub max_resolved_bytes: u64,
-    /// The most bytes that a commit, a tree or a tag may have; as much as any object by default.
+    /// Most bytes of a commit, tree or tag; by default [`MAX_RESOLVED_BYTES`].
     pub max_walked_bytes: u64,
-    /// The most bytes that all objects together may have; no limit by default.
+    /// Most bytes of all objects together; no limit by default.
     pub max_total_bytes: u64,
 }
 
 impl CheckOptions {
-    /// The defaults for an object format.
+    /// Default options for an object format.
     pub fn new(format: Format) -> Self {
         CheckOptions {
             format,
@@ -42,25 +41,25 @@ impl CheckOptions {
         }
     }
 
-    /// How many threads to use for a pack of `objects`: starting one for a handful costs more than it saves.
+    /// Number of threads for a pack of `objects`.
     pub(crate) fn thread_count(&self, objects: u32) -> usize {
         let available = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         self.threads.map_or_else(|| available().min(1 + (objects / OBJECTS_PER_THREAD) as usize), NonZeroUsize::get)
     }
 }
 
-/// How far a check is. Any thread may read it, and set [`CheckProgress::cancel`].
+/// Progress of a check. Any thread may read it, and set [`CheckProgress::cancel`].
 #[derive(Debug, Default)]
 pub struct CheckProgress {
-    /// Objects that have been resolved.
+    /// Objects resolved so far.
     pub objects: AtomicU64,
     /// Objects in the pack; 0 until its header has been read.
     pub objects_total: AtomicU64,
-    /// Bytes of the pack that these objects take.
+    /// Bytes of the resolved objects' entries in the pack.
     pub bytes: AtomicU64,
     /// Bytes of the pack.
     pub bytes_total: AtomicU64,
-    /// Set it to make the check end soon, with [`Fault::Cancelled`].
+    /// Cancellation flag: once set, the check soon fails with [`Fault::Cancelled`].
     pub cancel: AtomicBool,
 }
 

@@ -1,8 +1,8 @@
-//! Resolving every object of a pack: inflate, apply deltas, hash, find links; several threads at once.
+//! Resolution of every object of a pack on several threads: inflate, apply deltas, hash, find links.
 //!
-//! A family is a whole object and all deltas that build on it. Threads take families in the order of the
-//! pack and walk each depth first; a base is freed when its last delta has been applied. When there are no
-//! families left, busy threads hand over parts of theirs.
+//! A family is a whole object and all deltas that build on it. Threads claim families in the order of the pack and
+//! process each depth first; a base is freed after its last delta has been applied. Once all families are claimed, busy
+//! threads hand parts of their families to idle ones.
 
 use std::ops::Range;
 use std::path::Path;
@@ -21,18 +21,18 @@ use super::link_sink::IdTable;
 use super::{CheckOptions, CheckProgress};
 use crate::fsck::Rules;
 
-/// Entries that a thread looks through for families at a time.
+/// Entries that a thread claims at a time.
 const CHUNK_ENTRIES: u32 = 64;
 
-/// Where computed ids and checksums of entries go.
+/// Use of the computed ids and checksums of entries.
 pub(crate) enum Ids<'a> {
-    /// They are compared with the index that came with the pack.
+    /// Compare them with the index that came with the pack.
     Compare(&'a Index),
-    /// They are kept.
+    /// Keep them for a new index.
     Keep { ids: IdTable, crcs: Vec<AtomicU32> },
 }
 
-/// Everything that the threads share.
+/// State shared by all threads.
 pub(crate) struct Resolver<'a> {
     pub(crate) pack: PackData<'a>,
     pub(crate) boundaries: &'a Boundaries,
@@ -40,16 +40,16 @@ pub(crate) struct Resolver<'a> {
     pub(crate) ids: Ids<'a>,
     pub(crate) options: &'a CheckOptions,
     pub(crate) progress: &'a CheckProgress,
-    /// Where large objects go for which there is no memory.
+    /// Directory for large objects that exceed the memory budget.
     pub(crate) directory: &'a Path,
-    /// By which objects are checked as `git fsck` does, if they are.
+    /// Rules of the fsck checks; `None` skips them.
     pub(crate) rules: Option<&'a Rules>,
     /// Bytes of all objects resolved so far.
     total: AtomicU64,
-    /// The kind of each entry's object, as [`crate::links::kind_code`]; 0 while it is not resolved.
+    /// Kind of each entry's object, as [`crate::links::kind_code`]; 0 until resolved.
     kinds: Vec<AtomicU8>,
     next: AtomicU32,
-    /// How many threads wait for work.
+    /// Number of threads that wait for work.
     idle: AtomicUsize,
     pub(crate) threads: usize,
     stop: AtomicBool,
@@ -59,18 +59,18 @@ pub(crate) struct Resolver<'a> {
 
 /// Part of a family that one thread hands to another.
 pub(crate) struct Job {
-    /// The base, resolved.
+    /// Content of the base.
     pub(crate) data: Content,
-    /// How many deltas the base is made by, one on the other.
+    /// Length of the delta chain of the base.
     pub(crate) depth: usize,
     pub(crate) entry: u32,
     pub(crate) kind: Kind,
-    /// Whether all its links could be told.
+    /// True if all links of the base could be parsed.
     pub(crate) parsed: bool,
     pub(crate) children: Children,
 }
 
-/// Deltas on one base that have not been applied yet, as positions in [`Families`].
+/// Unapplied deltas on one base, as positions in [`Families`].
 #[derive(Clone, Default)]
 pub(crate) struct Children {
     pub(crate) by_id: Range<u32>,
@@ -89,7 +89,7 @@ impl Children {
         self.by_offset.next().map(|position| families.child(position))
     }
 
-    /// Splits off about half, and at least one if there is any: those with the most descendants.
+    /// Splits off about half of the deltas, at least one if there is any: those with the most descendants.
     pub(crate) fn split(&mut self) -> Children {
         fn back_half(range: &mut Range<u32>) -> Range<u32> {
             let middle = range.start + (range.end - range.start) / 2;
@@ -133,7 +133,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// The next entries to look through.
+    /// Claims the next chunk of entries; `None` when all are claimed.
     pub(crate) fn next_chunk(&self) -> Option<Range<u32>> {
         let count = self.boundaries.len();
         let claim = self.next.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |next| {
@@ -162,12 +162,12 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Whether some thread waits for work. A hint; [`Resolver::offer`] makes sure.
+    /// Returns true if a thread waits for work. A hint only: [`Resolver::offer`] checks under the lock.
     pub(crate) fn wants_jobs(&self) -> bool {
         self.idle.load(Ordering::Relaxed) > 0
     }
 
-    /// Hands over what `split` returns, if some thread still waits for it.
+    /// Hands over the job from `split` if a thread still waits for one.
     pub(crate) fn offer(&self, split: impl FnOnce() -> Option<Job>) {
         let mut jobs = self.lock();
         if jobs.len() < self.idle.load(Ordering::Relaxed)
@@ -178,19 +178,20 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Ends the work of all threads: it is done, or has failed.
+    /// Stops all threads.
     pub(crate) fn halt(&self) {
-        let _no_one_between_looking_and_waiting = self.lock();
+        // Under the lock, so that no thread is between its check of `stop` and its wait.
+        let _jobs = self.lock();
         self.stop.store(true, Ordering::Relaxed);
         self.wake.notify_all();
     }
 
-    /// Whether to go on.
+    /// Fails if the work was stopped or cancelled.
     pub(crate) fn check(&self) -> Result<(), Fault> {
         if self.stop.load(Ordering::Relaxed) { Err(Fault::Cancelled) } else { self.progress.check() }
     }
 
-    /// Counts the bytes of a resolved object.
+    /// Adds the bytes of a resolved object to the total, and fails above the limit.
     pub(crate) fn count(&self, bytes: u64) -> Result<(), Fault> {
         let limit = self.options.max_total_bytes;
         if limit != u64::MAX && self.total.fetch_add(bytes, Ordering::Relaxed).saturating_add(bytes) > limit {
@@ -203,17 +204,17 @@ impl<'a> Resolver<'a> {
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Claims an entry for the calling thread; `false` if it has been resolved already.
+    /// Claims an entry for the calling thread. Returns false if the entry has been claimed before.
     pub(crate) fn claim(&self, entry: u32, kind: Kind) -> bool {
         self.kinds[entry as usize].swap(crate::links::kind_code(kind), Ordering::Relaxed) == 0
     }
 
-    /// The kind of an entry's object, as a code; 0 if it could not be resolved.
+    /// Kind code of an entry's object; 0 if it has not been resolved.
     pub(crate) fn kind_code(&self, entry: u32) -> u8 {
         self.kinds[entry as usize].load(Ordering::Relaxed)
     }
 
-    /// Takes the id that was computed for an entry.
+    /// Records or compares the computed id of an entry.
     pub(crate) fn record(&self, entry: u32, id: &oid) -> Result<(), Fault> {
         let (offset, bytes) = self.boundaries.slice(&self.pack, entry);
         let crc32 = crc32fast::hash(bytes);
@@ -222,10 +223,12 @@ impl<'a> Resolver<'a> {
                 let row = self.boundaries.rows[entry as usize];
                 if index.id(row) != id {
                     let claimed = index.id(row);
-                    return Err(Fault::Index(format!("it says {claimed} is at offset {offset}, where {id} is")));
+                    return Err(Fault::Index(format!(
+                        "it lists {claimed} at offset {offset}, the pack has {id} there"
+                    )));
                 }
                 if index.crc32(row) != crc32 {
-                    return Err(Fault::Index(format!("the CRC-32 of object {id} at offset {offset} is another")));
+                    return Err(Fault::Index(format!("the CRC-32 of object {id} at offset {offset} does not match")));
                 }
             }
             Ids::Keep { ids, crcs } => {
@@ -236,7 +239,7 @@ impl<'a> Resolver<'a> {
         Ok(())
     }
 
-    /// The id of a resolved entry.
+    /// Id of a resolved entry.
     pub(crate) fn id(&self, entry: u32) -> ObjectId {
         match &self.ids {
             Ids::Compare(index) => index.id(self.boundaries.rows[entry as usize]).to_owned(),
@@ -244,7 +247,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Fails if there are deltas whose base did not turn up.
+    /// Fails with [`Fault::MissingBase`] if the bases of some deltas are not in the pack.
     pub(crate) fn check_all_resolved(&self) -> Result<(), Fault> {
         let left = self.families.by_id().iter().filter(|entry| self.kind_code(**entry) == 0);
         let Some(first) = left.clone().min() else { return Ok(()) };
@@ -252,15 +255,16 @@ impl<'a> Resolver<'a> {
             let base = super::entries::base_id(&self.pack, self.boundaries, *entry);
             ObjectId::try_from(base).unwrap_or_else(|_| ObjectId::null(self.pack.format))
         };
-        // In the order of their bases already.
+        // `by_id` is sorted by base.
         let mut bases: Vec<ObjectId> = left.clone().map(base).collect();
         bases.dedup();
-        let (offset, count) = (self.boundaries.offsets[*first as usize], left.count() as u64);
+        let offset = self.boundaries.offsets[*first as usize];
+        let count = left.count() as u64;
         Err(Fault::MissingBase { offset, base: base(first), count, bases: bases.into() })
     }
 }
 
-/// Ends the other threads' waiting when a thread panics.
+/// Guard that stops the other threads when a thread panics.
 pub(crate) struct HaltOnDrop<'a, 'b>(pub(crate) &'a Resolver<'b>);
 
 impl Drop for HaltOnDrop<'_, '_> {

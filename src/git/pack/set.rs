@@ -1,4 +1,4 @@
-//! Packs that are open together, and where objects lie in them.
+//! Set of open packs, and the lookup of objects in them.
 
 mod finder;
 
@@ -18,17 +18,17 @@ use super::inflate::Inflater;
 pub use finder::{Finder, Object};
 pub(crate) use finder::{RawEntry, Stored};
 
-/// Checked packs with their indices, mapped into memory; the files must not change while they are open.
+/// Set of checked packs with their indices, mapped into memory. The files must not change while they are open.
 #[derive(Debug)]
 pub struct PackSet {
     format: Format,
     packs: Vec<Arc<OpenPack>>,
-    /// The first slot of each pack.
+    /// First slot of each pack.
     first_slots: Vec<u64>,
     slots: u64,
-    /// Folder for objects that are read while memory is short.
+    /// Directory for objects that exceed the memory budget.
     spool: PathBuf,
-    /// The pack where an object was found last: the next one is likely there too.
+    /// Pack of the last lookup, which likely holds the next object, too.
     recent: AtomicUsize,
 }
 
@@ -37,33 +37,33 @@ struct OpenPack {
     path: PathBuf,
     map: Mmap,
     index: Index,
-    /// Rows of the index by offset; made when it is needed first.
+    /// Rows of the index by offset, computed on first use.
     order: OnceLock<Vec<u32>>,
 }
 
-/// Where an object lies in a [`PackSet`].
+/// Location of an object in a [`PackSet`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Location {
-    /// Which pack, in the order in which they were added.
+    /// Number of the pack, in the order of addition, from 0.
     pub pack: u32,
-    /// The object's row in the pack's index.
+    /// Row of the object in the pack's index.
     pub row: u32,
 }
 
 impl PackSet {
-    /// A set without packs.
+    /// Returns a set without packs.
     pub fn new(format: Format) -> Self {
         let spool = std::env::temp_dir();
         PackSet { format, packs: Vec::new(), first_slots: Vec::new(), slots: 0, spool, recent: AtomicUsize::new(0) }
     }
 
-    /// The same set, which has unnamed files of objects that find no room in memory in this folder rather than in the
-    /// system's.
+    /// Sets the directory for unnamed files of objects that exceed the memory budget; by default the system's temporary
+    /// directory.
     pub fn with_spool(self, spool: PathBuf) -> Self {
         PackSet { spool, ..self }
     }
 
-    /// Opens a pack. Their checksums are compared with each other but not with their content.
+    /// Opens a pack and its index. Their checksums are compared with each other but not with their content.
     pub fn add(&mut self, pack: &Path, index: &Path) -> Result<(), PackError> {
         let open = || {
             let file = File::open(pack).map_err(Fault::io("open it"))?;
@@ -74,7 +74,7 @@ impl PackSet {
         Ok(())
     }
 
-    /// The same for files that are open already; `path` is the name of the pack in errors.
+    /// Adds a pack and its index from open files; `path` is the name of the pack in errors.
     pub fn add_files(&mut self, path: &Path, pack: &File, index: &File) -> Result<(), PackError> {
         let open = Index::of_file(index, path, self.format).and_then(|index| self.open(path, pack, index));
         let open = open.map_err(|fault| fault.of(path))?;
@@ -82,8 +82,8 @@ impl PackSet {
         Ok(())
     }
 
-    /// A set of packs, in this order. Those that `known` has open are not opened again: a file under one path is
-    /// always the same.
+    /// Opens a set of packs, in this order. Packs that are open in `known` are shared, as a path always names the same
+    /// file.
     pub fn of<'a>(
         format: Format,
         packs: impl Iterator<Item = (&'a Path, &'a Path)>,
@@ -111,7 +111,7 @@ impl PackSet {
         if file.metadata().map_err(Fault::io("read its size"))?.len() == 0 {
             return Err(Fault::File("it is empty".into()));
         }
-        // SAFETY: the file lies in a private spool or in a store that never rewrites a file.
+        // SAFETY: the file is in a private spool or in a store that never rewrites a file.
         let map = unsafe { Mmap::map(file) }.map_err(Fault::io("map it"))?;
         let pack = PackData::new(&map, self.format)?;
         if index.pack_checksum() != pack.trailer() || index.objects() != pack.objects {
@@ -120,27 +120,27 @@ impl PackSet {
         Ok(OpenPack { path: path.to_owned(), map, index, order: OnceLock::new() })
     }
 
-    /// The hash that ids are made with.
+    /// Object format of the ids.
     pub fn format(&self) -> Format {
         self.format
     }
 
-    /// How many packs there are.
+    /// Number of packs.
     pub fn len(&self) -> usize {
         self.packs.len()
     }
 
-    /// Whether there are no packs.
+    /// Returns true if the set has no packs.
     pub fn is_empty(&self) -> bool {
         self.packs.is_empty()
     }
 
-    /// The indices, in the order in which packs were added.
+    /// Indices of the packs, in the order of addition.
     pub fn indices(&self) -> impl Iterator<Item = &Index> {
         self.packs.iter().map(|pack| &pack.index)
     }
 
-    /// Finds an object. One that is in several packs may be found in any of them.
+    /// Finds an object. If several packs hold the object, any of them may be returned.
     pub fn locate(&self, id: &oid) -> Option<Location> {
         let recent = self.recent.load(Ordering::Relaxed);
         let order = std::iter::once(recent).chain((0..self.packs.len()).filter(|at| *at != recent));
@@ -155,18 +155,18 @@ impl PackSet {
         None
     }
 
-    /// Finds an object in the first pack that has it: always the same place.
+    /// Finds an object in the first pack that holds it: always the same location.
     ///
-    /// What lies first in one pack has its delta base in that pack, so first or in an earlier one: following
-    /// deltas from first place to first place never leads in a circle.
+    /// The delta base of an object is in the same pack, so the first location of the base is in that pack or in an
+    /// earlier one: following deltas from first location to first location never forms a cycle.
     pub fn locate_first(&self, id: &oid) -> Option<Location> {
         let row =
             |(at, pack): (usize, &Arc<OpenPack>)| pack.index.row_of(id).map(|row| Location { pack: at as u32, row });
         self.packs.iter().enumerate().find_map(row)
     }
 
-    /// The rows of a pack's index in the order in which their entries lie in the pack. Sorted once and then
-    /// kept (four bytes an object) as long as the set lives.
+    /// Rows of a pack's index in the order of their entries in the pack. Computed once and kept for the lifetime of the
+    /// set (four bytes per object).
     pub(crate) fn order(&self, pack: u32) -> Result<&[u32], Fault> {
         let pack = self.pack(pack)?;
         Ok(pack.order.get_or_init(|| {
@@ -177,20 +177,21 @@ impl PackSet {
         }))
     }
 
-    /// The row of the entry at an offset.
+    /// Row of the entry at an offset.
     pub(crate) fn row_at(&self, pack: u32, offset: u64) -> Result<u32, Fault> {
-        let (order, index) = (self.order(pack)?, &self.pack(pack)?.index);
+        let order = self.order(pack)?;
+        let index = &self.pack(pack)?.index;
         let found = order.binary_search_by_key(&offset, |row| index.offset(*row).unwrap_or(u64::MAX));
         let row = found.ok().and_then(|at| order.get(at).copied());
         row.ok_or_else(|| Fault::Index(format!("no object is at offset {offset}")))
     }
 
-    /// Where entries of a pack end and its trailer begins.
+    /// Offset at which the entries of a pack end and the trailer begins.
     pub(crate) fn end(&self, pack: u32) -> Result<u64, Fault> {
         Ok(PackData::new(&self.pack(pack)?.map, self.format)?.end())
     }
 
-    /// Bytes of a pack, from its beginning.
+    /// Bytes of a pack in a range of offsets.
     pub(crate) fn bytes(&self, pack: u32, range: std::ops::Range<u64>) -> Result<&[u8], Fault> {
         let file = &self.pack(pack)?.map;
         let range = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
@@ -198,46 +199,47 @@ impl PackSet {
         bytes.ok_or_else(|| Fault::Index("its offsets do not ascend within the pack".into()))
     }
 
-    /// Whether an object is there.
+    /// Returns true if a pack of the set holds the object.
     pub fn contains(&self, id: &oid) -> bool {
         self.locate(id).is_some()
     }
 
-    /// How many numbers [`PackSet::slot`] gives.
+    /// Number of slots: [`PackSet::slot`] returns smaller numbers.
     pub fn slots(&self) -> u64 {
         self.slots
     }
 
-    /// Numbers locations from 0 without gaps, for tables of objects.
+    /// Slot of a location. Slots number all locations from 0 without gaps, for tables of objects.
     pub fn slot(&self, location: Location) -> u64 {
+        debug_assert!((location.pack as usize) < self.packs.len(), "the location is one of this set");
         self.first_slots.get(location.pack as usize).copied().unwrap_or(0) + u64::from(location.row)
     }
 
-    /// The location with a number.
+    /// Location of a slot.
     pub fn at_slot(&self, slot: u64) -> Option<Location> {
         let pack = self.first_slots.partition_point(|first| *first <= slot).checked_sub(1)?;
-        // Packs without objects share their number with the next pack; the last one of them is meant.
+        // An empty pack shares its first slot with the next pack; the last of them holds the slot.
         let row = u32::try_from(slot - self.first_slots[pack]).ok()?;
         (row < self.packs[pack].index.objects()).then_some(Location { pack: pack as u32, row })
     }
 
-    /// The id of an object.
+    /// Id of the object at a location.
     pub fn id(&self, location: Location) -> Option<&oid> {
         let index = &self.packs.get(location.pack as usize)?.index;
         (location.row < index.objects()).then(|| index.id(location.row))
     }
 
-    /// Starts reading objects. Every thread needs its own.
+    /// Returns a reader of objects. Every thread needs its own.
     pub fn finder(&self) -> Result<Finder<'_>, Fault> {
         Ok(Finder::new(self, Inflater::new().map_err(|e| Fault::File(e.into()))?))
     }
 
     fn pack(&self, number: u32) -> Result<&OpenPack, Fault> {
         let pack = self.packs.get(number as usize).map(|pack| &**pack);
-        pack.ok_or_else(|| Fault::File(format!("there is no pack number {number}")))
+        pack.ok_or_else(|| Fault::File(format!("there is no pack number {number} in the set")))
     }
 
-    /// Names the pack that a fault is about.
+    /// Adds the path of a pack to a fault.
     pub(crate) fn blame(&self, number: u32, fault: Fault) -> PackError {
         fault.of(self.packs.get(number as usize).map_or(Path::new("?"), |pack| &pack.path))
     }

@@ -1,4 +1,4 @@
-//! Writing a pack to any output.
+//! Writer of a pack to any output.
 
 use std::io::{Read, Write};
 
@@ -12,23 +12,23 @@ use libdeflater::{CompressionLvl, Compressor};
 
 use super::error::Fault;
 
-/// Objects that are larger are compressed piece by piece.
+/// Size in bytes above which an object is compressed as a stream.
 const MAX_AT_ONCE_BYTES: u64 = 1 << 20;
 
-/// A pack that has been written.
+/// Pack that has been written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BuiltPack {
-    /// Its trailer checksum.
+    /// Checksum in the trailer, which is the pack's id.
     pub id: ObjectId,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub bytes: u64,
-    /// How many objects it holds.
+    /// Number of objects.
     pub objects: u32,
 }
 
-/// Writes a pack (version 2) entry by entry to an output and hashes it on the way. The number of entries is
-/// said in advance, since it stands in front and the checksum covers it. [`Fault::Io`] is a failure of the
-/// output, except where an object is read from elsewhere.
+/// Writer of a pack (version 2) to an output, entry by entry, hashed as it is written. The number of entries is fixed
+/// in advance, as it is part of the header and of the checksum. [`Fault::Io`] is a failure of the output, or of the
+/// reader of an object that is streamed.
 pub(crate) struct PackStream<W> {
     out: Output<W>,
     format: Format,
@@ -38,7 +38,7 @@ pub(crate) struct PackStream<W> {
     compressed: Vec<u8>,
 }
 
-/// The output, hashed as it is written.
+/// Output that is hashed as it is written.
 struct Output<W> {
     inner: W,
     hasher: gix::hash::Hasher,
@@ -69,23 +69,23 @@ impl<W: Write> PackStream<W> {
         Ok(stream)
     }
 
-    /// How many bytes have been written.
+    /// Number of bytes written.
     pub(crate) fn offset(&self) -> u64 {
         self.out.offset
     }
 
-    /// How many entries have been written.
+    /// Number of entries written.
     pub(crate) fn written(&self) -> u32 {
         self.written
     }
 
-    /// Where the pack goes to. What is written there past the stream is not part of the pack.
+    /// Underlying output. Bytes written to it directly are not part of the pack.
     pub(crate) fn output(&mut self) -> &mut W {
         &mut self.out.inner
     }
 
-    /// Appends an object, compressed, and returns the offset of its entry. Takes no memory in proportion to the
-    /// object where that is large.
+    /// Compresses and appends an object, and returns the offset of its entry. Large objects are compressed in constant
+    /// memory.
     pub(crate) fn whole(&mut self, kind: Kind, mut data: &[u8]) -> Result<u64, Fault> {
         if data.len() as u64 > MAX_AT_ONCE_BYTES {
             return self.whole_streaming(kind, data.len() as u64, &mut data);
@@ -102,46 +102,47 @@ impl<W: Write> PackStream<W> {
         result.map(|()| offset)
     }
 
-    /// Appends an object of `size` bytes from a reader in constant memory, and returns its entry's offset.
+    /// Appends an object of `size` bytes from a reader in constant memory, and returns the offset of its entry.
     pub(crate) fn whole_streaming(&mut self, kind: Kind, size: u64, data: &mut dyn Read) -> Result<u64, Fault> {
         let offset = self.begin(whole_header(kind), size)?;
         let mut encoder = ZlibEncoder::new(&mut self.out, Compression::default());
         let mut data = data.take(size.saturating_add(1));
         let copied = std::io::copy(&mut data, &mut encoder).and_then(|copied| encoder.finish().map(|_| copied));
         if copied.map_err(Fault::io("write an object to it"))? != size {
-            return Err(Fault::File(format!("an object of {size} bytes turned out to have another size")));
+            return Err(Fault::File(format!("the reader of an object did not yield its size of {size} bytes")));
         }
         Ok(offset)
     }
 
-    /// Appends an object whose compressed bytes are known, and returns the offset of its entry.
+    /// Appends an object from its compressed bytes, and returns the offset of its entry.
     pub(crate) fn whole_raw(&mut self, kind: Kind, size: u64, compressed: &[u8]) -> Result<u64, Fault> {
         self.compressed(whole_header(kind), size, compressed)
     }
 
-    /// Appends a delta whose compressed bytes are known, on the entry at `base`, and returns its offset.
+    /// Appends a delta on the entry at offset `base` from its compressed bytes, and returns the offset of its entry.
     pub(crate) fn delta_raw(&mut self, base: u64, size: u64, compressed: &[u8]) -> Result<u64, Fault> {
         let distance = self.out.offset.checked_sub(base).filter(|distance| *distance > 0);
-        let base_distance = distance.ok_or_else(|| Fault::entry(base, "a delta on it was to be written before it"))?;
+        let base_distance = distance.ok_or_else(|| Fault::entry(base, "a delta on it would precede it"))?;
         self.compressed(Header::OfsDelta { base_distance }, size, compressed)
     }
 
-    /// Appends a delta whose compressed bytes are known, on an object that is anywhere in the pack or that
-    /// the reader has, and returns its offset.
+    /// Appends a delta on an object anywhere in the pack, or held by the receiver of a thin pack, from its compressed
+    /// bytes, and returns the offset of its entry.
     pub(crate) fn delta_on(&mut self, base: &oid, size: u64, compressed: &[u8]) -> Result<u64, Fault> {
         self.compressed(Header::RefDelta { base_id: base.to_owned() }, size, compressed)
     }
 
-    /// Appends an entry of another pack as it is.
+    /// Appends an entry of another pack unchanged.
     pub(crate) fn entry_raw(&mut self, entry: &[u8]) -> Result<(), Fault> {
         self.count()?;
         self.put(|out| out.write_all(entry))
     }
 
-    /// Writes the checksum and flushes; gives back the output.
+    /// Writes the checksum, flushes, and returns the output.
     pub(crate) fn finish(mut self) -> Result<(BuiltPack, W), Fault> {
         if self.written != self.announced {
-            let (written, announced) = (self.written, self.announced);
+            let written = self.written;
+            let announced = self.announced;
             return Err(Fault::File(format!("{written} objects were written of {announced} announced")));
         }
         let hasher = std::mem::replace(&mut self.out.hasher, gix::hash::hasher(self.format));

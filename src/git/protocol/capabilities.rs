@@ -1,4 +1,4 @@
-//! Versions, services, and what version 2 says before and around a command (gitprotocol-v2).
+//! Protocol versions, services, and the capability advertisement and command header of version 2 (gitprotocol-v2).
 
 use std::io::{self, BufRead, Write};
 
@@ -8,26 +8,26 @@ use gix::hash::Kind as Format;
 use super::error::ProtocolError;
 use super::pkt_line::{Packet, PacketReader, PacketWriter};
 
-/// How this program names itself to peers.
+/// Capability `agent` that gitferry sends to peers.
 pub const AGENT: &str = concat!("agent=gitferry/", env!("CARGO_PKG_VERSION"));
-/// Most capability lines around one command.
+/// Most lines in the header of a command.
 const MAX_CAPABILITY_LINES: usize = 1000;
 
-/// A version of the protocol.
+/// Version of the wire protocol.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Version {
-    /// The original protocol.
+    /// Original protocol.
     #[default]
     V0,
-    /// Version 0 behind one line that says so.
+    /// Version 0, preceded by a line `version 1`.
     V1,
-    /// Commands; for fetching only.
+    /// Command-based protocol, for fetches only.
     V2,
 }
 
 impl Version {
-    /// The highest version that a client offers: the value of `GIT_PROTOCOL`, of the `Git-Protocol` header,
-    /// or one extra parameter of a `git://` request. What is not understood is passed over.
+    /// Returns the highest version that a client offers. `parameters` is the value of `GIT_PROTOCOL` or of the
+    /// `Git-Protocol` header, or one extra parameter of a `git://` request. Unknown parameters are ignored.
     pub fn negotiate(parameters: &[u8]) -> Version {
         let versions = parameters.split(|byte| *byte == b':').filter_map(|parameter| match parameter {
             b"version=1" => Some(Version::V1),
@@ -38,17 +38,17 @@ impl Version {
     }
 }
 
-/// What a client wants to do.
+/// Service that a client requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
-    /// To fetch.
+    /// Serves fetches.
     UploadPack,
-    /// To push.
+    /// Accepts pushes.
     ReceivePack,
 }
 
 impl Service {
-    /// The name in requests.
+    /// Name of the service in requests.
     pub fn name(self) -> &'static str {
         match self {
             Service::UploadPack => "git-upload-pack",
@@ -56,13 +56,13 @@ impl Service {
         }
     }
 
-    /// The service with a name.
+    /// Parses the name of a service.
     pub fn from_name(name: &[u8]) -> Option<Service> {
         [Service::UploadPack, Service::ReceivePack].into_iter().find(|service| service.name().as_bytes() == name)
     }
 }
 
-/// Says what upload-pack can do in version 2, wants by the name of a ref only if told to.
+/// Writes the capability advertisement of upload-pack in version 2; `ref-in-want` is optional.
 pub fn advertise_v2(format: Format, ref_in_want: bool, out: &mut dyn Write) -> io::Result<()> {
     let mut out = PacketWriter::new(out);
     out.line(b"version 2")?;
@@ -74,7 +74,7 @@ pub fn advertise_v2(format: Format, ref_in_want: bool, out: &mut dyn Write) -> i
     out.flush_packet()
 }
 
-/// A command of version 2.
+/// Command of version 2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Command {
     /// `ls-refs`.
@@ -83,18 +83,18 @@ pub enum Command {
     Fetch,
 }
 
-/// What precedes the arguments of a command.
+/// Header of a version 2 request: everything before the arguments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestHead {
-    /// The command.
+    /// Requested command.
     pub command: Command,
-    /// Whether a delimiter, and so arguments, follow.
+    /// True if the header ends in a delimiter, so that arguments follow.
     pub has_arguments: bool,
-    /// What the client calls itself.
+    /// User agent of the client.
     pub agent: Option<BString>,
 }
 
-/// Reads a request up to its arguments; `None` where the client has no more to ask.
+/// Reads the header of a request; `None` if the client ends the session instead.
 pub fn read_command<R: BufRead>(
     input: &mut PacketReader<R>,
     format: Format,
@@ -125,7 +125,7 @@ pub fn read_command<R: BufRead>(
             Some((b"command", name)) if command.is_none() => command = Some(command_named(name)?),
             Some((b"agent", name)) => agent = Some(name.into()),
             Some((b"object-format", name)) => client_format = name.into(),
-            // Options for hooks and traces that there are none of here.
+            // For hooks and traces of Git's server: ignored.
             Some((b"server-option" | b"session-id", _)) => {}
             _ => return Err(ProtocolError::unexpected("a command or capability", line)),
         }

@@ -1,4 +1,4 @@
-//! What can be wrong with what a peer says.
+//! [`ProtocolError`]: protocol violations by a peer.
 
 use std::io;
 
@@ -6,72 +6,71 @@ use gix::bstr::BString;
 
 use gitferry_base::Kind;
 
-/// Longest part of a peer's line that is shown in a message.
+/// Most bytes of a peer's line quoted in a message.
 const SHOWN_BYTES: usize = 120;
 
-/// The peer does not keep to the protocol, or asks for what is not offered.
+/// The peer violated the protocol, or used a feature that was not advertised.
 #[derive(Debug, thiserror::Error)]
 pub enum ProtocolError {
     /// Reading from the peer failed.
     #[error("cannot read the request: {0}")]
     Io(#[from] io::Error),
-    /// The four digits before a packet are no length that a packet may have.
+    /// The four digits in front of a packet are no valid length.
     #[error("protocol error: bad line length {:?}", BString::from(&.0[..]))]
     Length([u8; 4]),
-    /// The request ends in the middle.
+    /// The request ended too early.
     #[error("the request ends early: {0} is missing")]
     Truncated(&'static str),
-    /// A line that has no place there.
+    /// A line is invalid at its position.
     #[error("expected {expected}, got {line:?}")]
     Unexpected {
-        /// What should have come.
+        /// Description of valid lines.
         expected: &'static str,
-        /// The beginning of what came.
+        /// Received line, truncated to 120 bytes.
         line: BString,
     },
-    /// More of something than is accepted at once.
+    /// A request exceeds a limit.
     #[error("too many {what}: at most {limit} are accepted")]
     TooMany {
-        /// What there is too much of.
+        /// Plural noun for the limited items.
         what: &'static str,
-        /// The limit.
+        /// Largest accepted number.
         limit: usize,
     },
-    /// Other requests have taken the memory for it.
+    /// The process has too little memory left for the request at the moment. Safe to retry later.
     #[error("the request is too large for now: {0}")]
     Busy(#[from] crate::memory::Busy),
-    /// The peer names objects in another way than the repository.
+    /// The object formats of peer and repository differ.
     #[error("mismatched object format: server {server}; client {client}")]
     ObjectFormat {
-        /// The repository's.
+        /// Object format of the repository.
         server: gix::hash::Kind,
-        /// The peer's.
+        /// Object format that the client named.
         client: BString,
     },
-    /// A filter that is not supported or not well formed.
+    /// A filter is unsupported or malformed.
     #[error("filter {spec:?} is not supported: {reason}")]
     Filter {
-        /// The filter.
+        /// Filter specification, truncated to 120 bytes.
         spec: BString,
-        /// What is wrong.
+        /// Reason for the refusal.
         reason: &'static str,
     },
-    /// Two requests that exclude each other.
+    /// Two arguments exclude each other.
     #[error("{0} cannot be used together")]
     Together(&'static str),
 }
 
-/// A request came compressed and is larger than requests of its kind may be. The source of an [`io::Error`] of the
-/// request's body.
+/// A compressed request exceeds the size limit of its kind. Body readers return this error inside an [`io::Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the request came compressed and has more than {limit} bytes, the most that is accepted")]
+#[error("the compressed request expands to more than {limit} bytes, the most that is accepted")]
 pub struct BodyTooLarge {
-    /// The limit in bytes.
+    /// Largest accepted size in bytes, uncompressed.
     pub limit: u64,
 }
 
 impl ProtocolError {
-    /// Whether the client can be told: the request could be read, or was too large to be.
+    /// Returns true if the client can receive the error: its request was read, or too large to be read.
     pub(crate) fn is_for_client(&self) -> bool {
         match self {
             ProtocolError::Io(error) => error.get_ref().is_some_and(|source| source.is::<BodyTooLarge>()),
@@ -79,7 +78,7 @@ impl ProtocolError {
         }
     }
 
-    /// What the caller should do.
+    /// Classifies the error by what the caller can do about it.
     pub fn kind(&self) -> Kind {
         match self {
             ProtocolError::Io(_) if self.is_for_client() => Kind::Refused,

@@ -1,4 +1,4 @@
-//! What a client asks upload-pack for: the arguments of version 2's `fetch`, and the lines of version 0.
+//! [`FetchRequest`]: the request of a fetch, as arguments of version 2's `fetch` or as lines of version 0.
 
 use std::io::BufRead;
 
@@ -10,23 +10,23 @@ use super::error::ProtocolError;
 use super::filter::Filter;
 use super::pkt_line::{Packet, PacketReader};
 
-/// Most bytes that the lines of one request may have together, unless a server says otherwise.
+/// Default limit on the bytes in all lines of a request.
 pub const MAX_LINE_BYTES: u64 = 256 << 20;
 
-/// How much one request may name.
+/// Limits on the size of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RequestLimits {
-    /// Wanted objects, and wanted refs.
+    /// Most wanted objects, and most wanted refs.
     pub wants: usize,
-    /// Objects that the client has, in one request (version 2) or in all rounds (version 0).
+    /// Most haves, in one request (version 2) or in all rounds (version 0).
     pub haves: usize,
-    /// Commits whose parents the client lacks.
+    /// Most `shallow` lines.
     pub shallow: usize,
-    /// Refs whose history is not to be sent.
+    /// Most `deepen-not` lines.
     pub deepen_not: usize,
-    /// Bytes that the names of all these refs have together.
+    /// Most bytes in the names of all wanted and excluded refs.
     pub name_bytes: usize,
-    /// Bytes of all lines together, those included that are repeated or answered at once.
+    /// Most bytes in all lines, including duplicates and lines that are not kept.
     pub line_bytes: u64,
 }
 
@@ -43,48 +43,47 @@ impl Default for RequestLimits {
     }
 }
 
-/// Parts of version 2's `fetch` that a server may leave out. A client that uses one that was not offered is refused
-/// at the first line of it.
+/// Optional features of version 2's `fetch`. Arguments of a feature that was not advertised fail the request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Offers {
-    /// Wants by the name of a ref.
+    /// True if `want-ref` was advertised.
     pub ref_in_want: bool,
 }
 
-/// A want, shown to the server as soon as it has arrived.
+/// Want of a request, passed to the server as soon as it has been read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Want<'a> {
-    /// By id.
+    /// Object wanted by id.
     Object(&'a ObjectId),
-    /// By the name of a ref.
+    /// Ref wanted by name.
     Ref(&'a BStr),
 }
 
-/// How deep a shallow fetch goes.
+/// Depth of a shallow fetch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Deepen {
-    /// So many commits from the wanted ones on; [`Deepen::WHOLE`] for all history.
+    /// Number of commits, counted from the wanted ones; [`Deepen::WHOLE`] for the whole history.
     Depth(u32),
-    /// So many commits more than the client has.
+    /// Number of commits past the client's current boundary.
     Relative(u32),
-    /// Commits since a time (seconds since 1970), without those that some refs reach.
+    /// Commits by time and reachability.
     Commits {
-        /// The time.
+        /// Time of the oldest commit to send, in seconds since 1970.
         since: Option<i64>,
-        /// The refs, as the client's user names them.
+        /// Refs whose history is excluded, as the user named them.
         not: Vec<BString>,
     },
 }
 
 impl Deepen {
-    /// The depth that stands for everything (Git's `INFINITE_DEPTH`).
+    /// Depth of the whole history (Git's `INFINITE_DEPTH`).
     pub const WHOLE: u32 = 0x7fff_ffff;
 }
 
-/// How a client of version 0 wants its haves acknowledged.
+/// Acknowledgement mode for haves in version 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum MultiAck {
-    /// Only the first one.
+    /// Acknowledges the first common have only.
     #[default]
     None,
     /// `multi_ack`.
@@ -93,57 +92,57 @@ pub enum MultiAck {
     Detailed,
 }
 
-/// How the pack is sent.
+/// Side-band mode of the pack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SidebandWidth {
-    /// As plain bytes.
+    /// Plain bytes without side-bands.
     #[default]
     None,
-    /// In packets of up to 1000 bytes.
+    /// `side-band`: packets of up to 1000 bytes.
     Small,
-    /// In packets of up to 65520 bytes.
+    /// `side-band-64k`: packets of up to 65520 bytes.
     Large,
 }
 
-/// A request for objects.
+/// Request of a fetch.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FetchRequest {
     /// Objects wanted by id.
     pub wants: Vec<ObjectId>,
     /// Refs wanted by name (version 2).
     pub want_refs: Vec<BString>,
-    /// Objects that the client says it has (version 2).
+    /// Objects that the client has (version 2).
     pub haves: Vec<ObjectId>,
-    /// Commits whose parents the client lacks.
+    /// Shallow boundary of the client: commits whose parents it lacks.
     pub shallow: Vec<ObjectId>,
-    /// How deep to go.
+    /// Requested depth; `None` to keep the client's boundary.
     pub deepen: Option<Deepen>,
-    /// What to leave out.
+    /// Filter of a partial clone.
     pub filter: Filter,
-    /// The client has said all it has.
+    /// True if the client has no more haves and expects the pack.
     pub done: bool,
-    /// The client understands deltas on objects that are not in the pack.
+    /// True if deltas may use bases outside the pack.
     pub thin_pack: bool,
-    /// The client wants no progress.
+    /// True to send no progress messages.
     pub no_progress: bool,
-    /// The client wants tags of what is sent.
+    /// True to include annotated tags whose target is sent.
     pub include_tag: bool,
-    /// The client understands deltas that name their base by distance.
+    /// True if deltas may name their base by distance.
     pub ofs_delta: bool,
-    /// The client only wants its haves acknowledged (version 2).
+    /// True to acknowledge haves only, and never send a pack before `done` (version 2).
     pub wait_for_done: bool,
-    /// How the pack is sent; always large in version 2.
+    /// Side-band mode of the pack; always large in version 2.
     pub sideband: SidebandWidth,
-    /// How haves are acknowledged (version 0).
+    /// Acknowledgement mode for haves (version 0).
     pub multi_ack: MultiAck,
-    /// The pack may follow `ready` at once (version 0).
+    /// True if the pack may follow `ready` without `done` (version 0).
     pub no_done: bool,
 }
 
 impl FetchRequest {
-    /// Reads the arguments of `fetch` up to and with the flush packet behind them.
+    /// Reads the arguments of `fetch`, including the flush packet that ends them.
     ///
-    /// `admit` sees each want as it arrives: it fails the request, or says whether the want is to be kept.
+    /// Calls `admit` for each want as it is read. The callback returns true to keep the want, or fails the request.
     pub fn read_v2<R: BufRead, E: From<ProtocolError>>(
         input: &mut PacketReader<R>,
         format: Format,
@@ -151,40 +150,40 @@ impl FetchRequest {
         admit: &mut dyn FnMut(Want<'_>) -> Result<bool, E>,
     ) -> Result<FetchRequest, E> {
         let mut request = FetchRequest { sideband: SidebandWidth::Large, ..FetchRequest::default() };
-        let mut room = Room::new(limits);
+        let mut pending = Pending::new(limits);
         loop {
             let line = match input.read_required("the end of the request")? {
                 Packet::Flush => break,
                 packet => packet.line().ok_or_else(|| ProtocolError::unexpected("an argument", b"a special packet"))?,
             };
-            room.line(line)?;
-            if request.common_line(line, format, &mut room)? {
+            pending.count_line(line)?;
+            if request.common_line(line, format, &mut pending)? {
                 continue;
             }
             match line.split_once_str(" ") {
-                Some((b"want", id)) => request.want(parse_id(id, format)?, &room, admit)?,
+                Some((b"want", id)) => request.want(parse_id(id, format)?, &pending, admit)?,
                 Some((b"have", id)) => push(&mut request.haves, parse_id(id, format)?, "haves", limits.haves)?,
                 Some((b"want-ref", name)) if offers.ref_in_want => {
                     if admit(Want::Ref(name.as_bstr()))? {
-                        room.name(name)?;
+                        pending.count_name(name)?;
                         push(&mut request.want_refs, name.into(), "wanted refs", limits.wants)?;
                     }
                 }
                 _ => match line {
                     b"done" => request.done = true,
                     b"wait-for-done" => request.wait_for_done = true,
-                    b"deepen-relative" => room.depth.relative = true,
+                    b"deepen-relative" => pending.depth.relative = true,
                     _ if request.flag(line) => {}
                     _ => return Err(ProtocolError::unexpected("an argument of fetch", line).into()),
                 },
             }
         }
-        request.deepen = room.depth.finish()?;
+        request.deepen = pending.depth.finish()?;
         Ok(request)
     }
 
-    /// Reads the wants of version 0 up to and with the flush packet behind them. A client that wants nothing
-    /// leaves a request without wants. `admit` as in version 2.
+    /// Reads the wants of version 0, including the flush packet that ends them. The request of a client that wants
+    /// nothing has no wants. Calls `admit` as [`FetchRequest::read_v2`] does.
     pub fn read_v0<R: BufRead, E: From<ProtocolError>>(
         input: &mut PacketReader<R>,
         format: Format,
@@ -192,9 +191,9 @@ impl FetchRequest {
         admit: &mut dyn FnMut(Want<'_>) -> Result<bool, E>,
     ) -> Result<FetchRequest, E> {
         let mut request = FetchRequest::default();
-        let mut room = Room::new(limits);
+        let mut pending = Pending::new(limits);
         let mut first = true;
-        // Clients of version 0 are told the format and need not repeat it.
+        // The format is advertised in version 0; clients need not repeat it.
         let mut client_format: BString = format.to_string().into();
         loop {
             let line = match input.read()? {
@@ -203,8 +202,8 @@ impl FetchRequest {
                 Some(Packet::Flush) => break,
                 Some(packet) => packet.line().ok_or_else(|| ProtocolError::unexpected("want", b"a special packet"))?,
             };
-            room.line(line)?;
-            if request.common_line(line, format, &mut room)? {
+            pending.count_line(line)?;
+            if request.common_line(line, format, &mut pending)? {
                 continue;
             }
             let Some(rest) = line.strip_prefix(b"want ") else {
@@ -216,47 +215,47 @@ impl FetchRequest {
                     if let Some(name) = capability.strip_prefix(b"object-format=") {
                         client_format = name.into();
                     }
-                    request.capability(capability, &mut room.depth);
+                    request.capability(capability, &mut pending.depth);
                 }
                 if client_format != format.to_string() {
                     return Err(ProtocolError::ObjectFormat { server: format, client: client_format }.into());
                 }
             }
-            request.want(parse_id(id, format)?, &room, admit)?;
+            request.want(parse_id(id, format)?, &pending, admit)?;
         }
-        request.deepen = room.depth.finish()?;
+        request.deepen = pending.depth.finish()?;
         Ok(request)
     }
 
     fn want<E: From<ProtocolError>>(
         &mut self,
         id: ObjectId,
-        room: &Room<'_>,
+        pending: &Pending<'_>,
         admit: &mut dyn FnMut(Want<'_>) -> Result<bool, E>,
     ) -> Result<(), E> {
         if admit(Want::Object(&id))? {
-            push(&mut self.wants, id, "wants", room.limits.wants)?;
+            push(&mut self.wants, id, "wants", pending.limits.wants)?;
         }
         Ok(())
     }
 
-    /// Lines that both versions have.
-    fn common_line(&mut self, line: &[u8], format: Format, room: &mut Room<'_>) -> Result<bool, ProtocolError> {
-        let limits = room.limits;
+    /// Parses a line that both versions share. Returns false for other lines.
+    fn common_line(&mut self, line: &[u8], format: Format, pending: &mut Pending<'_>) -> Result<bool, ProtocolError> {
+        let limits = pending.limits;
         let bad = |expected| ProtocolError::unexpected(expected, line);
         match line.split_once_str(" ") {
             Some((b"shallow", id)) => push(&mut self.shallow, parse_id(id, format)?, "shallow lines", limits.shallow)?,
             Some((b"deepen", count)) => {
                 let count = decimal(count).and_then(|count| u32::try_from(count).ok()).filter(|count| *count > 0);
-                room.depth.count =
+                pending.depth.count =
                     Some(count.ok_or_else(|| bad("a positive number behind deepen"))?.min(Deepen::WHOLE));
             }
             Some((b"deepen-since", time)) => {
-                room.depth.since = Some(decimal(time).ok_or_else(|| bad("a time behind deepen-since"))?);
+                pending.depth.since = Some(decimal(time).ok_or_else(|| bad("a time behind deepen-since"))?);
             }
             Some((b"deepen-not", name)) => {
-                room.name(name)?;
-                push(&mut room.depth.not, name.into(), "deepen-not lines", limits.deepen_not)?;
+                pending.count_name(name)?;
+                push(&mut pending.depth.not, name.into(), "deepen-not lines", limits.deepen_not)?;
             }
             Some((b"filter", spec)) => self.filter = Filter::parse(spec)?,
             _ => return Ok(false),
@@ -264,7 +263,7 @@ impl FetchRequest {
         Ok(true)
     }
 
-    /// Words that are arguments in version 2 and capabilities in version 0.
+    /// Parses a word that is an argument in version 2 and a capability in version 0. Returns false for other words.
     fn flag(&mut self, word: &[u8]) -> bool {
         match word {
             b"thin-pack" => self.thin_pack = true,
@@ -276,7 +275,7 @@ impl FetchRequest {
         true
     }
 
-    /// Capabilities of version 0; Git, too, passes over those that it does not know.
+    /// Parses a capability of version 0. As in Git, unknown ones are ignored.
     fn capability(&mut self, word: &[u8], depth: &mut DepthLines) {
         match word {
             b"multi_ack_detailed" => self.multi_ack = MultiAck::Detailed,
@@ -292,40 +291,38 @@ impl FetchRequest {
     }
 }
 
-/// Room that is left for a request, and its lines about depth.
-struct Room<'l> {
+/// Lines of a request that are assembled later, and the bytes counted towards its limits.
+struct Pending<'l> {
     limits: &'l RequestLimits,
     name_bytes: usize,
     line_bytes: u64,
     depth: DepthLines,
 }
 
-impl<'l> Room<'l> {
+impl<'l> Pending<'l> {
     fn new(limits: &'l RequestLimits) -> Self {
-        Room { limits, name_bytes: 0, line_bytes: 0, depth: DepthLines::default() }
+        Pending { limits, name_bytes: 0, line_bytes: 0, depth: DepthLines::default() }
     }
 
-    fn line(&mut self, line: &[u8]) -> Result<(), ProtocolError> {
+    fn count_line(&mut self, line: &[u8]) -> Result<(), ProtocolError> {
         self.line_bytes += line.len() as u64;
-        match self.line_bytes > self.limits.line_bytes {
-            true => Err(ProtocolError::TooMany {
-                what: "bytes in a request",
-                limit: usize::try_from(self.limits.line_bytes).unwrap_or(usize::MAX),
-            }),
-            false => Ok(()),
+        if self.line_bytes > self.limits.line_bytes {
+            let limit = usize::try_from(self.limits.line_bytes).unwrap_or(usize::MAX);
+            return Err(ProtocolError::TooMany { what: "bytes in a request", limit });
         }
+        Ok(())
     }
 
-    fn name(&mut self, name: &[u8]) -> Result<(), ProtocolError> {
+    fn count_name(&mut self, name: &[u8]) -> Result<(), ProtocolError> {
         self.name_bytes += name.len();
-        match self.name_bytes > self.limits.name_bytes {
-            true => Err(ProtocolError::TooMany { what: "bytes in names of refs", limit: self.limits.name_bytes }),
-            false => Ok(()),
+        if self.name_bytes > self.limits.name_bytes {
+            return Err(ProtocolError::TooMany { what: "bytes in names of refs", limit: self.limits.name_bytes });
         }
+        Ok(())
     }
 }
 
-/// Lines about depth, before it is known which of them there are.
+/// Depth lines of a request; [`DepthLines::finish`] validates their combination.
 #[derive(Default)]
 struct DepthLines {
     count: Option<u32>,
@@ -347,16 +344,16 @@ impl DepthLines {
     }
 }
 
-/// A line of version 0's negotiation.
+/// Line of a negotiation in version 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HaveOrDone {
-    /// The client has an object.
+    /// Object that the client has.
     Have(ObjectId),
-    /// The client has said all it has.
+    /// End of the haves: the client expects the pack.
     Done,
 }
 
-/// Reads a line of version 0's negotiation.
+/// Parses a line of a negotiation in version 0.
 pub fn have_or_done(line: &[u8], format: Format) -> Result<HaveOrDone, ProtocolError> {
     match line.strip_prefix(b"have ") {
         Some(id) => parse_id(id, format).map(HaveOrDone::Have),
@@ -373,7 +370,7 @@ fn push<T>(list: &mut Vec<T>, item: T, what: &'static str, limit: usize) -> Resu
     Ok(())
 }
 
-/// An id in hexadecimal, of the right format.
+/// Parses a hexadecimal id of the expected format.
 pub(crate) fn parse_id(hex: &[u8], format: Format) -> Result<ObjectId, ProtocolError> {
     let id = ObjectId::from_hex(hex).ok().filter(|id| id.kind() == format);
     id.ok_or_else(|| ProtocolError::unexpected("an object id", hex))
@@ -515,7 +512,7 @@ mod tests {
             )
             .map_err(|error| error.to_string())
         };
-        // The line behind them is never read.
+        // The following line is never read.
         assert_eq!(read(&[&a, &b, &a, &a, &a, "nonsense"], 3), Err("wants cannot be used together".into()));
         assert_eq!(read(&[&a, &b, &a, &a, &a], 0).unwrap().wants.len(), 2);
     }

@@ -1,4 +1,4 @@
-//! A [`FetchRequest`] as a client writes it.
+//! Client side of [`FetchRequest`]: writes it in versions 0 and 2.
 
 use std::io::{self, Write};
 
@@ -9,7 +9,7 @@ use super::ls_refs::{HEX_BYTES, hex_of};
 use super::pkt_line::PacketWriter;
 
 impl FetchRequest {
-    /// Writes the arguments of version 2's `fetch` and the flush packet behind them.
+    /// Writes the arguments of version 2's `fetch` and the flush packet that ends them.
     pub fn write_v2<W: Write>(&self, out: &mut PacketWriter<W>) -> io::Result<()> {
         for word in self.flags() {
             out.line(word.as_bytes())?;
@@ -29,8 +29,8 @@ impl FetchRequest {
         out.flush_packet()
     }
 
-    /// Writes the wants of version 0 and the flush packet behind them, and no haves. `named` are capabilities that a
-    /// client names where the server has named its own: `object-format=…`, `agent=…`.
+    /// Writes the wants of version 0 and the flush packet that ends them, without haves. `named` are capabilities with
+    /// values, `object-format=…` and `agent=…`, which clients send only to servers that advertise them.
     pub fn write_v0<W: Write>(&self, named: &[String], out: &mut PacketWriter<W>) -> io::Result<()> {
         let mut words = self.flags();
         words.extend(match self.multi_ack {
@@ -56,7 +56,7 @@ impl FetchRequest {
         out.flush_packet()
     }
 
-    /// Words that are arguments in version 2 and capabilities in version 0.
+    /// Returns the words that are arguments in version 2 and capabilities in version 0.
     fn flags(&self) -> Vec<&'static str> {
         let all = [
             (self.thin_pack, "thin-pack"),

@@ -1,4 +1,4 @@
-//! Which objects a partial clone leaves out (rev-list, `--filter`).
+//! Filters of partial clones (git-rev-list(1), `--filter`).
 
 use std::fmt;
 
@@ -8,32 +8,32 @@ use gix::objs::Kind;
 use super::error::ProtocolError;
 use crate::links::kind_code;
 
-/// Most filters that may be combined, nested ones included.
+/// Most filters in one specification, including nested ones.
 const MAX_COMBINED: usize = 64;
-/// Most lists of sparse patterns in one filter.
+/// Most `sparse:oid` filters in one specification.
 const MAX_SPARSE: usize = 8;
 
-/// Kinds of objects.
+/// Set of object kinds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Kinds(u8);
 
 impl Kinds {
-    /// Every kind.
+    /// All four kinds.
     pub const ALL: Kinds = Kinds(0b1111);
-    /// In the order of their bits.
+    /// Kinds in the order of their bits.
     const EACH: [Kind; 4] = [Kind::Commit, Kind::Tree, Kind::Blob, Kind::Tag];
 
-    /// One kind alone.
+    /// Returns the set of a single kind.
     pub fn only(kind: Kind) -> Kinds {
         Kinds(1 << (kind_code(kind) - 1))
     }
 
-    /// The kinds that are in both sets.
+    /// Returns the intersection of two sets.
     pub fn and(self, other: Kinds) -> Kinds {
         Kinds(self.0 & other.0)
     }
 
-    /// Whether a kind is in the set.
+    /// Returns true if a kind is in the set.
     pub fn contains(self, kind: Kind) -> bool {
         self.and(Kinds::only(kind)) != Kinds(0)
     }
@@ -45,22 +45,21 @@ impl Default for Kinds {
     }
 }
 
-/// Objects that a partial clone leaves out. Several filters together leave out what any of them does.
+/// Filter of a partial clone: the combination of all filters in a specification. Omits objects that any of them omits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Filter {
-    /// Blobs of so many bytes or more are left out: 0 for all.
+    /// Omits blobs of this many bytes or more; 0 omits all blobs.
     pub blob_limit: Option<u64>,
-    /// Trees and blobs so deep below a commit's tree are left out: 0 for all of them, 1 for all but the
-    /// commits' trees themselves.
+    /// Omits trees and blobs at this depth or deeper; 0 omits all of them, 1 all but root trees.
     pub tree_depth: Option<u32>,
-    /// Objects of other kinds are left out, unless they are wanted by id.
+    /// Omits objects of other kinds unless they are wanted by id.
     pub kinds: Kinds,
-    /// Names of blobs with sparse-checkout patterns: blobs at paths that a list does not match are left out.
+    /// Names of blobs with sparse-checkout patterns. Omits blobs at paths that a list does not match.
     pub sparse: Vec<BString>,
 }
 
 impl Filter {
-    /// Reads `blob:none`, `blob:limit=<n>[kmg]`, `tree:<depth>`, `object:type=<kind>`, `sparse:oid=<blob>` or
+    /// Parses `blob:none`, `blob:limit=<n>[kmg]`, `tree:<depth>`, `object:type=<kind>`, `sparse:oid=<blob>` or
     /// `combine:<filter>+<filter>…`.
     pub fn parse(spec: &[u8]) -> Result<Filter, ProtocolError> {
         let mut filter = Filter::default();
@@ -73,7 +72,7 @@ impl Filter {
     fn add(&mut self, spec: &[u8], combined: &mut usize) -> Result<(), &'static str> {
         *combined += 1;
         if *combined > MAX_COMBINED {
-            return Err("it combines too many filters");
+            return Err("it combines more than 64 filters");
         }
         if spec == b"blob:none" {
             self.limit_blobs(0);
@@ -89,13 +88,13 @@ impl Filter {
         } else if let Some(blob) = spec.strip_prefix(b"sparse:oid=") {
             self.add_sparse(blob)?;
         } else if spec.starts_with(b"sparse:path=") {
-            return Err("Git has dropped sparse:path");
+            return Err("Git no longer supports sparse:path, use sparse:oid");
         } else if let Some(parts) = spec.strip_prefix(b"combine:") {
             for part in parts.split_str("+") {
-                self.add(&percent_decode(part).ok_or("its encoding is broken")?, combined)?;
+                self.add(&percent_decode(part).ok_or("a percent-encoding in it is invalid")?, combined)?;
             }
         } else {
-            return Err("it is unknown");
+            return Err("this kind of filter is unknown");
         }
         Ok(())
     }
@@ -110,19 +109,19 @@ impl Filter {
         }
         if !self.sparse.iter().any(|known| known == blob) {
             if self.sparse.len() >= MAX_SPARSE {
-                return Err("it combines too many sparse filters");
+                return Err("it combines more than 8 sparse filters");
             }
             self.sparse.push(blob.into());
         }
         Ok(())
     }
 
-    /// Whether nothing is left out.
+    /// Returns true if the filter omits nothing.
     pub fn is_empty(&self) -> bool {
         *self == Filter::default()
     }
 
-    /// The filters that make it up, each as a specification of its own.
+    /// Returns one specification per filter of the combination.
     fn parts(&self) -> Vec<BString> {
         let mut parts: Vec<BString> = Vec::new();
         parts.extend(self.blob_limit.map(|limit| match limit {
@@ -134,7 +133,7 @@ impl Filter {
         match only(self.kinds) {
             _ if self.kinds == Kinds::ALL => {}
             Some(kind) => parts.push(format!("object:type={kind}").into()),
-            // No kind is both.
+            // The empty set: no object has both kinds.
             None => parts.extend(["object:type=commit", "object:type=blob"].map(BString::from)),
         }
         parts.extend(self.sparse.iter().map(|blob| [b"sparse:oid=", &blob[..]].concat().into()));
@@ -142,10 +141,11 @@ impl Filter {
     }
 }
 
-/// As [`Filter::parse`] reads it. A filter that leaves nothing out has no such form: it is not sent.
+/// Formats the filter for [`Filter::parse`]. An empty filter has no such form: callers do not send it.
 impl fmt::Display for Filter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let parts = self.parts();
+        debug_assert!(!parts.is_empty(), "an empty filter is not sent");
         if let [only] = &parts[..] {
             return write!(f, "{only}");
         }
@@ -172,7 +172,7 @@ fn number(digits: &[u8]) -> Option<u64> {
     digits.to_str().ok()?.parse().ok()
 }
 
-/// A number, perhaps with `k`, `m` or `g` behind it.
+/// Parses a number with an optional suffix `k`, `m` or `g`.
 fn parse_size(text: &[u8]) -> Option<u64> {
     let (last, digits) = text.split_last()?;
     let unit = match last.to_ascii_lowercase() {

@@ -1,4 +1,4 @@
-//! `ls-refs` of version 2 (gitprotocol-v2).
+//! The `ls-refs` command of version 2 (gitprotocol-v2).
 
 use std::io::{self, BufRead, Write};
 
@@ -10,32 +10,32 @@ use super::pkt_line::{Packet, PacketReader, PacketWriter};
 use crate::refs::RefValue;
 use crate::view::{PeeledTags, View};
 
-/// With more prefixes than this, all refs are listed (as Git does); a client sorts out what it needs anyway.
+/// Most prefixes in a request. As in Git, a request with more lists all refs: clients filter the answer anyway.
 pub const MAX_REF_PREFIXES: usize = 65536;
-/// Bytes that prefixes may take together; beyond that, all refs are listed.
+/// Most bytes in all prefixes of a request. A request with more lists all refs.
 const MAX_PREFIX_BYTES: usize = 8 << 20;
-/// Digits of the longest id.
+/// Hexadecimal digits of the longest id.
 pub(crate) const HEX_BYTES: usize = 64;
 
-/// The arguments of `ls-refs`.
+/// Arguments of `ls-refs`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LsRefs {
-    /// Say what tags are tags of.
+    /// True to include the peeled targets of tags.
     pub peel: bool,
-    /// Say which ref a symbolic ref names.
+    /// True to include the targets of symbolic refs.
     pub symrefs: bool,
-    /// Say what an unborn `HEAD` names.
+    /// True to list an unborn `HEAD`.
     pub unborn: bool,
-    /// List only refs that begin so, sorted and none within another; all refs if there are none.
+    /// Prefixes of the refs to list, sorted, none a prefix of another. Empty lists all refs.
     pub prefixes: Vec<BString>,
 }
 
-/// Prefixes on their way into a request.
+/// Collects and normalises the prefixes of a request.
 #[derive(Default)]
 struct Prefixes {
     list: Vec<BString>,
     bytes: usize,
-    /// There are too many to tell refs apart.
+    /// True once a limit is exceeded: all refs are listed.
     all: bool,
 }
 
@@ -53,14 +53,14 @@ impl Prefixes {
             return Vec::new();
         }
         self.list.sort();
-        // Within a sorted list, what a prefix covers follows it directly.
+        // In a sorted list, names that a prefix covers follow it directly.
         self.list.dedup_by(|next, kept| next.starts_with(kept));
         self.list
     }
 }
 
 impl LsRefs {
-    /// Reads the arguments up to and with the flush packet behind them.
+    /// Reads the arguments, including the flush packet that ends them.
     pub fn read<R: BufRead>(input: &mut PacketReader<R>) -> Result<LsRefs, ProtocolError> {
         let mut request = LsRefs::default();
         let mut prefixes = Prefixes::default();
@@ -83,7 +83,8 @@ impl LsRefs {
         Ok(request)
     }
 
-    /// A request for `HEAD` and for the refs that begin so, or for all, with what symbolic refs name.
+    /// Creates a request for `HEAD` and the refs with one of the prefixes; for all refs if there is none. The answer
+    /// includes targets of symbolic refs.
     pub fn of(prefixes: &[&[u8]]) -> LsRefs {
         let mut all = Prefixes::default();
         prefixes.iter().for_each(|prefix| all.add(prefix));
@@ -93,7 +94,7 @@ impl LsRefs {
         LsRefs { peel: false, symrefs: true, unborn: false, prefixes: all.finish() }
     }
 
-    /// Writes the arguments and the flush packet behind them.
+    /// Writes the arguments and the flush packet that ends them.
     pub fn write<W: Write>(&self, out: &mut PacketWriter<W>) -> io::Result<()> {
         for (asked, word) in [(self.peel, "peel"), (self.symrefs, "symrefs"), (self.unborn, "unborn")] {
             if asked {
@@ -106,16 +107,17 @@ impl LsRefs {
         out.flush_packet()
     }
 
-    /// Whether a ref is asked for.
-    pub(crate) fn takes(&self, name: &BStr) -> bool {
+    /// Returns true if the request lists a ref of this name.
+    pub(crate) fn includes(&self, name: &BStr) -> bool {
         let before = self.prefixes.partition_point(|prefix| *prefix <= name);
         self.prefixes.is_empty() || before.checked_sub(1).is_some_and(|at| name.starts_with(&self.prefixes[at]))
     }
 
-    /// Writes the answer; `peeled` is needed if the client asks for it.
+    /// Writes the answer. With `peel`, `peeled` must not be `None`.
     pub fn answer(&self, view: &View, peeled: Option<&PeeledTags>, out: &mut dyn Write) -> io::Result<()> {
+        debug_assert!(!self.peel || peeled.is_some(), "an answer with `peel` needs the peeled tags");
         let mut out = PacketWriter::new(out);
-        if self.takes("HEAD".into()) {
+        if self.includes("HEAD".into()) {
             self.head(view, &mut out)?;
         }
         if self.prefixes.is_empty() {
@@ -170,7 +172,8 @@ impl LsRefs {
         peeled: Option<ObjectId>,
         out: &mut PacketWriter<W>,
     ) -> io::Result<()> {
-        let (mut digits, mut peeled_digits) = ([0; HEX_BYTES], [0; HEX_BYTES]);
+        let mut digits = [0; HEX_BYTES];
+        let mut peeled_digits = [0; HEX_BYTES];
         let target = target.filter(|_| self.symrefs);
         let peeled = peeled.as_ref().map_or(&b""[..], |id| hex_of(id, &mut peeled_digits));
         out.parts(&[
@@ -186,13 +189,12 @@ impl LsRefs {
     }
 }
 
-/// The digits of an id.
+/// Writes the hexadecimal digits of an id to `buffer` and returns them.
 pub(crate) fn hex_of<'b>(id: &ObjectId, buffer: &'b mut [u8; HEX_BYTES]) -> &'b [u8] {
     let digits = buffer.get_mut(..id.kind().len_in_hex()).unwrap_or_default();
-    match hex::encode_to_slice(id.as_bytes(), digits) {
-        Ok(()) => digits,
-        Err(_) => &[],
-    }
+    let encoded = hex::encode_to_slice(id.as_bytes(), digits);
+    debug_assert!(encoded.is_ok(), "HEX_BYTES holds the digits of every object format");
+    if encoded.is_ok() { digits } else { &[] }
 }
 
 #[cfg(test)]
@@ -221,7 +223,7 @@ mod tests {
             let _ = request(&lines, end);
         }
 
-        /// However prefixes overlap, they take what one of them begins.
+        /// Overlapping prefixes include every name that starts with one of them.
         #[test]
         fn prefixes_take_what_begins_with_one(
             prefixes in proptest::collection::vec("[ab/]{0,4}", 1..8),
@@ -234,9 +236,10 @@ mod tests {
             LsRefs::of(&given).write(&mut PacketWriter::new(&mut written)).unwrap();
             let read = LsRefs::read(&mut PacketReader::new(&written[..])).unwrap();
             prop_assert_eq!(&read, &LsRefs::of(&given));
-            prop_assert!(read.takes("HEAD".into()) && read.takes(name.as_str().into()) == request.takes(name.as_str().into()));
+            prop_assert!(read.includes("HEAD".into()));
+            prop_assert_eq!(read.includes(name.as_str().into()), request.includes(name.as_str().into()));
             let expected = prefixes.iter().any(|prefix| name.starts_with(prefix.as_str()));
-            prop_assert_eq!(request.takes(name.as_str().into()), expected);
+            prop_assert_eq!(request.includes(name.as_str().into()), expected);
         }
     }
 }

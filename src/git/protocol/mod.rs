@@ -1,5 +1,5 @@
-//! Git's wire protocol: framing and messages, versions 0, 1 and 2 (gitprotocol-common, gitprotocol-pack,
-//! gitprotocol-v2). Blocking readers and writers of bytes; no transport.
+//! Git's wire protocol, versions 0, 1 and 2: pkt-lines and messages (gitprotocol-common, gitprotocol-pack,
+//! gitprotocol-v2). Blocking readers and writers without a transport.
 
 use std::io::{self, BufRead};
 
@@ -29,8 +29,8 @@ pub use pkt_line::{MAX_PACKET_BYTES, MAX_PAYLOAD_BYTES, Packet, PacketReader, Pa
 pub use refs_advertisement::{AdvertisedRefs, advertise_refs, announce_service};
 pub use sideband::{Band, Progress, Sideband};
 
-/// Reads to the end of what a client still sends, at most `limit` bytes, and drops it. A client that is cut off
-/// while it sends may not see what it was told.
+/// Reads and discards the remaining input, at most `limit` bytes. A client whose connection closes while it still sends
+/// may miss the answer.
 pub fn drain(input: &mut dyn BufRead, limit: u64) {
     let mut left = limit;
     while left > 0 {

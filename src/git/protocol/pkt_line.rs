@@ -1,30 +1,30 @@
-//! pkt-lines (gitprotocol-common): four hexadecimal digits of length, themselves included, then data.
+//! pkt-lines (gitprotocol-common): four hexadecimal digits of length, which count themselves, then data.
 
 use std::io::{self, BufRead, Write};
 
 use super::error::ProtocolError;
 
-/// Bytes of the largest packet, its length included.
+/// Size of the largest packet in bytes, including the length digits.
 pub const MAX_PACKET_BYTES: usize = 65520;
-/// Bytes of data in the largest packet.
+/// Most bytes of data in a packet.
 pub const MAX_PAYLOAD_BYTES: usize = MAX_PACKET_BYTES - LENGTH_BYTES;
 const LENGTH_BYTES: usize = 4;
 
-/// One packet.
+/// Packet of the wire protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Packet<'a> {
-    /// Data, a line break at its end included.
+    /// Data, including a trailing line break.
     Data(&'a [u8]),
-    /// `0000`: the end of a message.
+    /// `0000`: ends a message.
     Flush,
-    /// `0001`: parts sections of a message (version 2).
+    /// `0001`: separates sections of a message (version 2).
     Delimiter,
-    /// `0002`: the end of a response over a connection without state (version 2).
+    /// `0002`: ends a response on a stateless connection (version 2).
     ResponseEnd,
 }
 
 impl<'a> Packet<'a> {
-    /// The data without the line break at its end; `None` for the packets without data.
+    /// Returns the data without a trailing line break; `None` for special packets.
     pub fn line(self) -> Option<&'a [u8]> {
         match self {
             Packet::Data(data) => Some(data.strip_suffix(b"\n").unwrap_or(data)),
@@ -33,10 +33,10 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// The front of a packet.
+/// Header of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Head {
-    /// So many bytes of data follow.
+    /// Number of data bytes that follow.
     Data(usize),
     /// See [`Packet::Flush`].
     Flush,
@@ -46,7 +46,7 @@ pub(crate) enum Head {
     ResponseEnd,
 }
 
-/// Reads packets. Keeps at most one of them in memory.
+/// Reads packets, one at a time into a reused buffer.
 #[derive(Debug)]
 pub struct PacketReader<R> {
     input: R,
@@ -54,12 +54,12 @@ pub struct PacketReader<R> {
 }
 
 impl<R: BufRead> PacketReader<R> {
-    /// Starts reading.
+    /// Creates a reader on an input that starts with a packet.
     pub fn new(input: R) -> Self {
         PacketReader { input, buffer: Vec::new() }
     }
 
-    /// The next packet; `None` where the input ends between packets.
+    /// Reads the next packet; `None` if the input ends before it.
     pub fn read(&mut self) -> Result<Option<Packet<'_>>, ProtocolError> {
         Ok(Some(match self.head()? {
             None => return Ok(None),
@@ -76,7 +76,7 @@ impl<R: BufRead> PacketReader<R> {
         }))
     }
 
-    /// What the next packet is; its data, if it has any, are to be read with [`PacketReader::fill`].
+    /// Reads the header of the next packet. The caller reads its data with [`PacketReader::fill`].
     pub(crate) fn head(&mut self) -> Result<Option<Head>, ProtocolError> {
         if self.at_end()? {
             return Ok(None);
@@ -92,12 +92,13 @@ impl<R: BufRead> PacketReader<R> {
         }))
     }
 
-    /// The next packet of a message that is not over.
+    /// Reads the next packet of an unfinished message. At the end of the input, fails with
+    /// [`ProtocolError::Truncated`], naming `missing`.
     pub fn read_required(&mut self, missing: &'static str) -> Result<Packet<'_>, ProtocolError> {
         self.read()?.ok_or(ProtocolError::Truncated(missing))
     }
 
-    /// Whether the input ends here. Waits for the peer's next byte.
+    /// Returns true at the end of the input. Blocks until the peer sends a byte or closes the connection.
     pub fn at_end(&mut self) -> Result<bool, ProtocolError> {
         loop {
             match self.input.fill_buf() {
@@ -108,12 +109,12 @@ impl<R: BufRead> PacketReader<R> {
         }
     }
 
-    /// The input behind the last packet.
+    /// Returns the input, positioned after the last packet.
     pub fn into_inner(self) -> R {
         self.input
     }
 
-    /// Reads data of the packet whose head was read last.
+    /// Reads data of the packet whose header was read last, until `buffer` is full.
     pub(crate) fn fill(&mut self, buffer: &mut [u8]) -> Result<(), ProtocolError> {
         self.input.read_exact(buffer).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => ProtocolError::Truncated("the rest of a packet"),
@@ -123,42 +124,42 @@ impl<R: BufRead> PacketReader<R> {
 }
 
 fn length(digits: [u8; LENGTH_BYTES]) -> Option<usize> {
-    // `from_str_radix` would take a sign.
+    // `from_str_radix` accepts a sign.
     if !digits.iter().all(u8::is_ascii_hexdigit) {
         return None;
     }
     usize::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()
 }
 
-/// Writes packets. Buffers nothing.
+/// Writes packets, unbuffered.
 #[derive(Debug)]
 pub struct PacketWriter<W> {
     out: W,
 }
 
 impl<W: Write> PacketWriter<W> {
-    /// Starts writing.
+    /// Creates a writer; pass a buffered output.
     pub fn new(out: W) -> Self {
         PacketWriter { out }
     }
 
-    /// Writes one packet of data; more than [`MAX_PAYLOAD_BYTES`] are an error.
+    /// Writes one packet of data. Fails with more than [`MAX_PAYLOAD_BYTES`].
     pub fn data(&mut self, data: &[u8]) -> io::Result<()> {
         self.parts(&[data])
     }
 
-    /// Writes one packet of data that lies in several pieces.
+    /// Writes one packet from several slices.
     pub fn parts(&mut self, parts: &[&[u8]]) -> io::Result<()> {
         let bytes: usize = parts.iter().map(|part| part.len()).sum();
         if bytes > MAX_PAYLOAD_BYTES {
-            let reason = format!("{bytes} bytes do not fit into a packet");
+            let reason = format!("{bytes} bytes exceed the {MAX_PAYLOAD_BYTES} bytes of a packet");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
         }
         self.out.write_all(&length_digits(bytes))?;
         parts.iter().try_for_each(|part| self.out.write_all(part))
     }
 
-    /// Writes a line and its line break.
+    /// Writes a packet with a line and a line break.
     pub fn line(&mut self, line: &[u8]) -> io::Result<()> {
         self.parts(&[line, b"\n"])
     }
@@ -179,7 +180,8 @@ impl<W: Write> PacketWriter<W> {
         self.out.write_all(b"0002")
     }
 
-    /// Tells the peer about an error, without a line break as Git does; nothing may follow. Long messages are cut.
+    /// Writes an `ERR` packet without a line break, as Git does, and flushes. Truncates long messages. Nothing may
+    /// follow.
     pub fn error(&mut self, message: &str) -> io::Result<()> {
         let message = message.as_bytes();
         self.parts(&[b"ERR ", &message[..message.len().min(MAX_PAYLOAD_BYTES - 4)]])?;
@@ -191,14 +193,15 @@ impl<W: Write> PacketWriter<W> {
         self.out.flush()
     }
 
-    /// The output.
+    /// Returns the output.
     pub fn get_mut(&mut self) -> &mut W {
         &mut self.out
     }
 }
 
-/// The four digits in front of so many bytes of data, at most [`MAX_PAYLOAD_BYTES`].
+/// Returns the length digits of a packet with `data_bytes` bytes of data, at most [`MAX_PAYLOAD_BYTES`].
 pub(crate) fn length_digits(data_bytes: usize) -> [u8; LENGTH_BYTES] {
+    debug_assert!(data_bytes <= MAX_PAYLOAD_BYTES, "a packet holds at most {MAX_PAYLOAD_BYTES} bytes of data");
     let length = data_bytes + LENGTH_BYTES;
     let digit = |shift: usize| b"0123456789abcdef"[(length >> shift) & 15];
     [digit(12), digit(8), digit(4), digit(0)]

@@ -1,4 +1,4 @@
-//! Versions 0 and 1: all refs are told as soon as a client connects (gitprotocol-pack, "Reference Discovery").
+//! Ref advertisement of versions 0 and 1, sent as soon as a client connects (gitprotocol-pack, "Reference Discovery").
 
 use std::io::{self, Write};
 
@@ -11,28 +11,28 @@ use super::pkt_line::PacketWriter;
 use crate::refs::RefValue;
 use crate::view::{PeeledTags, View};
 
-/// Which refs are advertised.
+/// Options of a ref advertisement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AdvertisedRefs<'a> {
-    /// Whether `HEAD` comes first, if it names an object.
+    /// True to start with `HEAD`, unless it is unborn.
     pub head: bool,
-    /// What tags are tags of: those with an entry get a line `<name>^{}`.
+    /// Peeled tags, advertised as `<name>^{}`; `None` to omit them.
     pub peeled: Option<&'a PeeledTags>,
-    /// Whether partial clones are offered.
+    /// True to advertise `filter`: partial clones.
     pub filter: bool,
 }
 
-/// The line that only HTTP has in front of an advertisement.
+/// Writes the line that precedes an advertisement over HTTP.
 pub fn announce_service(service: Service, out: &mut dyn Write) -> io::Result<()> {
     let mut out = PacketWriter::new(out);
     out.line(format!("# service={}", service.name()).as_bytes())?;
     out.flush_packet()
 }
 
-/// Advertises refs with capabilities: words parted by spaces.
+/// Writes a ref advertisement. `capabilities` are separated by spaces.
 ///
-/// `symref`, `filter`, `object-format` and `agent` follow them in this order, as in Git: libgit2 reads past the end of
-/// an `object-format` that is the last word.
+/// Appends `symref`, `filter`, `object-format` and `agent` in the order of Git: libgit2 reads past the end of an
+/// `object-format` in last place.
 pub fn advertise_refs(
     view: &View,
     version: Version,
@@ -74,7 +74,7 @@ pub fn advertise_refs(
 
 struct Advertisement<W> {
     out: PacketWriter<W>,
-    /// Until they stand behind the first ref.
+    /// Capabilities to append to the first line; `None` afterwards.
     capabilities: Option<Vec<u8>>,
 }
 

@@ -1,35 +1,35 @@
-//! Side-bands (gitprotocol-pack): packets whose first byte says what the rest is.
+//! Side-bands (gitprotocol-pack): multiplexes data, progress and errors; the first byte of a packet names its band.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use super::pkt_line::{MAX_PACKET_BYTES, length_digits};
 
-/// Bytes of a packet for clients that know `side-band` only, its length included.
+/// Size of the largest packet for `side-band` in bytes, including the length digits.
 const SMALL_PACKET_BYTES: usize = 1000;
-/// Bytes in front of a packet's data: length and band.
-const FRONT_BYTES: usize = 5;
-/// Progress is told at most this often.
-const PROGRESS_EVERY: Duration = Duration::from_millis(500);
-/// A client that wants no progress gets a sign of life this often, as Git's `uploadpack.keepAlive`.
-const SIGN_OF_LIFE_EVERY: Duration = Duration::from_secs(5);
+/// Size of a packet's header in bytes: length digits and band.
+const HEADER_BYTES: usize = 5;
+/// Minimum interval between two progress messages.
+const PROGRESS_INTERVAL: Duration = Duration::from_millis(500);
+/// Interval between keepalive packets to clients that want no progress: Git's default of `uploadpack.keepAlive`.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// Which band.
+/// Number of a band.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Band {
-    /// The data itself.
+    /// Payload.
     Data = 1,
-    /// Text for the person at the other end.
+    /// Text for the user of the client.
     Progress = 2,
-    /// An error; nothing follows.
+    /// Fatal error; nothing follows.
     Error = 3,
 }
 
-/// Writes data in band 1, collected into large packets, with messages between them.
+/// Writes data on band 1, buffered into large packets, and messages in between.
 #[derive(Debug)]
 pub struct Sideband<W> {
     out: W,
-    /// A packet of band 1 that is being filled, its front included.
+    /// Buffered packet of band 1, including its header.
     packet: Vec<u8>,
     packet_bytes: usize,
 }
@@ -47,14 +47,14 @@ impl<W: Write> Sideband<W> {
 
     fn with_packets_of(out: W, packet_bytes: usize) -> Self {
         let mut packet = Vec::with_capacity(packet_bytes);
-        packet.resize(FRONT_BYTES, 0);
+        packet.resize(HEADER_BYTES, 0);
         Sideband { out, packet, packet_bytes }
     }
 
-    /// Sends text or an error, behind all data so far, in as many packets as it needs.
+    /// Flushes buffered data, then sends a message in as many packets as necessary.
     pub fn message(&mut self, band: Band, text: &[u8]) -> io::Result<()> {
         self.flush()?;
-        for piece in text.chunks(self.packet_bytes - FRONT_BYTES) {
+        for piece in text.chunks(self.packet_bytes - HEADER_BYTES) {
             self.out.write_all(&length_digits(piece.len() + 1))?;
             self.out.write_all(&[band as u8])?;
             self.out.write_all(piece)?;
@@ -62,21 +62,21 @@ impl<W: Write> Sideband<W> {
         self.out.flush()
     }
 
-    /// Sends an empty packet of data, so that the connection is not taken for dead.
-    pub fn sign_of_life(&mut self) -> io::Result<()> {
+    /// Sends an empty packet of data, so that neither the client nor a proxy considers the connection dead.
+    pub fn keep_alive(&mut self) -> io::Result<()> {
         self.flush()?;
         self.out.write_all(b"0005\x01")?;
         self.out.flush()
     }
 
-    /// Sends what is left and gives the output back. A flush packet is the caller's to send.
+    /// Flushes buffered data and returns the output. The caller sends the flush packet.
     pub fn finish(mut self) -> io::Result<W> {
         self.flush()?;
         Ok(self.out)
     }
 }
 
-/// Band 1.
+/// Writes to band 1.
 impl<W: Write> Write for Sideband<W> {
     fn write(&mut self, data: &[u8]) -> io::Result<usize> {
         if self.packet.len() == self.packet_bytes {
@@ -95,44 +95,44 @@ impl<W: Write> Write for Sideband<W> {
 
 impl<W: Write> Sideband<W> {
     fn send(&mut self) -> io::Result<()> {
-        let data = self.packet.len() - FRONT_BYTES;
+        let data = self.packet.len() - HEADER_BYTES;
         if data > 0 {
             self.packet[..4].copy_from_slice(&length_digits(data + 1));
             self.packet[4] = Band::Data as u8;
             self.out.write_all(&self.packet)?;
-            self.packet.truncate(FRONT_BYTES);
+            self.packet.truncate(HEADER_BYTES);
         }
         Ok(())
     }
 }
 
-/// Tells how a task goes, not too often: `<task>: <count>[, done].` as Git's own progress.
+/// Rate-limited progress messages in the format of Git: `<task>: <count>[, done].`
 #[derive(Debug)]
 pub struct Progress {
     task: &'static str,
     total: Option<u64>,
-    told: Instant,
+    last_message: Instant,
 }
 
 impl Progress {
-    /// A task, with the count that it ends at if that is known.
+    /// Starts a task; `total` is its final count, if known.
     pub fn new(task: &'static str, total: Option<u64>) -> Self {
-        Progress { task, total, told: Instant::now() }
+        Progress { task, total, last_message: Instant::now() }
     }
 
-    /// Tells the count if it is time. With `quiet` only a sign of life is sent now and then.
+    /// Sends the count if the interval has passed. With `quiet`, sends a keepalive packet instead.
     pub fn update<W: Write>(&mut self, count: u64, quiet: bool, out: &mut Sideband<W>) -> io::Result<()> {
-        if self.told.elapsed() < if quiet { SIGN_OF_LIFE_EVERY } else { PROGRESS_EVERY } {
+        if self.last_message.elapsed() < if quiet { KEEPALIVE_INTERVAL } else { PROGRESS_INTERVAL } {
             return Ok(());
         }
-        self.told = Instant::now();
+        self.last_message = Instant::now();
         if quiet {
-            return out.sign_of_life();
+            return out.keep_alive();
         }
         out.message(Band::Progress, format!("{}\r", self.text(count)).as_bytes())
     }
 
-    /// Tells the last count.
+    /// Sends the final count, unless `quiet`.
     pub fn done<W: Write>(&mut self, count: u64, quiet: bool, out: &mut Sideband<W>) -> io::Result<()> {
         if quiet {
             return Ok(());
@@ -173,7 +173,7 @@ mod tests {
         out.write_all(b"PA").unwrap();
         out.message(Band::Progress, b"half\n").unwrap();
         out.write_all(b"CK").unwrap();
-        out.sign_of_life().unwrap();
+        out.keep_alive().unwrap();
         out.message(Band::Error, b"oh\n").unwrap();
         let expected: [(u8, &[u8]); 5] = [(1, b"PA"), (2, b"half\n"), (1, b"CK"), (1, b""), (3, b"oh\n")];
         assert_eq!(bands(&out.finish().unwrap()), expected.map(|(band, data)| (band, data.to_owned())));

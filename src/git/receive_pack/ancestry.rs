@@ -1,4 +1,4 @@
-//! Walking commits from the newest to older ones.
+//! Commit walks, newest first, across several pack sets.
 
 use std::collections::{BinaryHeap, HashSet};
 
@@ -10,7 +10,7 @@ use gix::objs::Kind;
 use crate::links::for_each_link;
 use crate::pack::{Finder, Object, PackError, PackSet};
 
-/// Several sets of packs as one: those of a push before those that are live.
+/// Several pack sets as one object database; earlier sets take precedence.
 pub(super) struct Objects<'a> {
     sets: Vec<(&'a PackSet, Finder<'a>)>,
 }
@@ -26,7 +26,7 @@ impl<'a> Objects<'a> {
         found.map(|(finder, location)| finder.kind(location)).transpose()
     }
 
-    /// Reads anything but a blob.
+    /// Reads an object; `None` if it is missing or a blob.
     pub(super) fn read(&mut self, id: &oid) -> Result<Option<Object>, PackError> {
         for (set, finder) in &mut self.sets {
             if let Some(location) = set.locate(id) {
@@ -40,7 +40,7 @@ impl<'a> Objects<'a> {
     }
 }
 
-/// A commit, as far as walks need it.
+/// Links of a commit.
 pub(super) struct Commit {
     pub(super) tree: Option<ObjectId>,
     pub(super) parents: Vec<ObjectId>,
@@ -49,7 +49,7 @@ pub(super) struct Commit {
 impl Commit {
     pub(super) fn parse(data: &[u8], format: gix::hash::Kind) -> Commit {
         let mut commit = Commit { tree: None, parents: Vec::new() };
-        // What cannot be parsed has no links.
+        // A malformed commit keeps the links before the defect.
         let _ = for_each_link(Kind::Commit, data, format, |id, kind| match kind {
             Kind::Tree => commit.tree = Some(id.to_owned()),
             _ => commit.parents.push(id.to_owned()),
@@ -58,7 +58,7 @@ impl Commit {
     }
 }
 
-/// Seconds since 1970 in the committer line; 0 where it is damaged. Decides an order, never a result.
+/// Parses the committer time in seconds since 1970; 0 if it is malformed. Affects the order of walks only.
 fn committed_at(data: &[u8]) -> i64 {
     let header = data.find(b"\n\n").map_or(data, |end| &data[..end]);
     let line = header.lines().find_map(|line| line.strip_prefix(b"committer "));
@@ -66,7 +66,7 @@ fn committed_at(data: &[u8]) -> i64 {
     date.and_then(|date| date.parse().ok()).unwrap_or(0)
 }
 
-/// Commits that have been met, newest first, each once.
+/// Priority queue of commits, newest first, each at most once.
 #[derive(Default)]
 pub(super) struct Queue {
     heap: BinaryHeap<(i64, ObjectId)>,
@@ -74,7 +74,7 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    /// Adds what `id` names: a commit, or the commit that a tag is of. Returns it, if it is new here.
+    /// Adds a commit, or the commit that a tag peels to. Other and missing objects are only marked as seen.
     pub(super) fn push(&mut self, id: &oid, objects: &mut Objects<'_>) -> Result<(), PackError> {
         let mut id = id.to_owned();
         while self.seen.insert(id) {
@@ -98,7 +98,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Takes the newest commit and adds its parents.
+    /// Removes the newest commit and adds its parents.
     pub(super) fn pop(&mut self, objects: &mut Objects<'_>) -> Result<Option<(ObjectId, Commit)>, PackError> {
         let Some((_, id)) = self.heap.pop() else { return Ok(None) };
         let data = objects.read(&id)?.map(|object| object.data).unwrap_or_default();
@@ -109,19 +109,19 @@ impl Queue {
         Ok(Some((id, commit)))
     }
 
-    /// Whether a commit or tag has been met.
-    pub(super) fn has_met(&self, id: &oid) -> bool {
+    /// Returns true if an object has been added before.
+    pub(super) fn has_seen(&self, id: &oid) -> bool {
         self.seen.contains(id)
     }
 }
 
-/// Whether `old` can be reached from `new` over parents (of what they are tags of): whether the step from one
-/// to the other is a fast-forward. Costs as many commits as lie between them if it is, and all if it is not.
+/// Returns true if `new` reaches `old`, so that the update is a fast-forward. Tags are peeled. Walks the commits
+/// between the two for a fast-forward, and all ancestors of `new` otherwise.
 pub fn is_ancestor<'a>(old: &oid, new: &oid, sets: impl IntoIterator<Item = &'a PackSet>) -> Result<bool, PackError> {
     let mut objects = Objects::new(sets)?;
     let mut queue = Queue::default();
     queue.push(new, &mut objects)?;
-    while !queue.has_met(old) {
+    while !queue.has_seen(old) {
         if queue.pop(&mut objects)?.is_none() {
             return Ok(false);
         }

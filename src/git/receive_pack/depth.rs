@@ -1,4 +1,5 @@
-//! Whether what a push or an import brings can be served: no directory lies too deep, and no tag is one of too many tags.
+//! Depth limits on new objects, without which they could not be served: nesting of directories and of tags. Applies to
+//! pushes and imports.
 
 use std::collections::HashMap;
 
@@ -10,27 +11,27 @@ use crate::limits::{MAX_TAG_DEPTH, MAX_TREE_DEPTH};
 use crate::links::{EntryKind, TreeEntries, for_each_link};
 use crate::pack::{Object, PackError, PackSet};
 
-/// Parents that the tree of a commit is compared with.
+/// Most parents with whose trees the tree of a commit is compared.
 const MAX_COMPARED_PARENTS: usize = 16;
-/// How often new trees are looked into, on the average: more than once only where a tree lies in several depths.
+/// Most visits per new tree, on average. Trees that occur at several depths are visited more than once.
 const MAX_VISITS: u64 = 16;
 
-/// Why something cannot be served.
+/// New objects exceed a depth limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TooDeep {
-    /// A directory lies too deep.
-    #[error("tree {0} lies more than {MAX_TREE_DEPTH} directories deep, which Git does not read (core.maxTreeDepth)")]
+    /// A tree is nested deeper than [`MAX_TREE_DEPTH`].
+    #[error("tree {0} is more than {MAX_TREE_DEPTH} directories deep, past Git's own limit (core.maxTreeDepth)")]
     Tree(ObjectId),
-    /// New directories contain each other in too many ways to find out how deep they lie.
-    #[error("the trees contain each other in too many ways")]
+    /// Checking the depth of the new trees takes more than [`MAX_VISITS`] visits per tree.
+    #[error("the depth of the trees cannot be checked: too many of them occur at too many different depths")]
     Tangled,
-    /// A tag of tags of tags.
-    #[error("tag {0} is one of more than {MAX_TAG_DEPTH} tags, one of the other")]
+    /// A tag starts a chain of more than [`MAX_TAG_DEPTH`] tags.
+    #[error("tag {0} starts a chain of more than {MAX_TAG_DEPTH} nested tags")]
     Tag(ObjectId),
 }
 
-/// Looks for what cannot be served in what `tips` name: in what is `new`, and in how that contains what was here. All
-/// else that they need has to be here, and servable: the cost is that of reading new trees and moved ones.
+/// Checks the depth of everything that `tips` reach in `new`, including held trees at new places. Returns the first
+/// violation. Held objects must be connected and within the limits already. Reads new and moved trees only.
 pub fn too_deep(
     held: &PackSet,
     new: &PackSet,
@@ -58,26 +59,27 @@ pub fn too_deep(
 
 struct Search<'a> {
     new: &'a PackSet,
-    /// What is new before what is held.
+    /// New objects, then held ones.
     objects: Objects<'a>,
     format: gix::hash::Kind,
-    /// Whether there is anything to compare with: in a first push all trees are new.
+    /// False if nothing is held: in a first push all trees are new.
     compares: bool,
-    /// The greatest depth that each new tree was met at, and one more; 0 where it was not met.
+    /// One more than the greatest depth at which each new tree was visited, by slot; 0 if it was not visited.
     depths: Vec<u16>,
     visits_left: u64,
-    /// How many directories there are in held trees, one in the other: 0 without a directory.
+    /// Height of held trees: levels of directories below them, 0 for a tree without subtrees.
     heights: HashMap<ObjectId, u32>,
-    /// New commits that are still to be looked at, and which objects have been commits of that kind.
+    /// New commits to visit.
     commits: Vec<ObjectId>,
+    /// Visited commits, by slot.
     seen: Vec<bool>,
 }
 
-/// A tree at a place.
+/// Tree at one of its paths.
 struct Place {
     id: ObjectId,
     depth: u32,
-    /// The trees at the same place in the parents.
+    /// Trees at the same path in the parent commits.
     before: Vec<ObjectId>,
 }
 
@@ -134,12 +136,12 @@ impl Search<'_> {
         Ok(Commit::parse(object.as_ref().map_or(&[][..], |object| &object.data), self.format))
     }
 
-    /// Where a new object has its place in tables.
+    /// Returns the slot of a new object; `None` for held and missing objects.
     fn slot(&self, id: &ObjectId) -> Option<usize> {
         self.new.locate(id).map(|location| self.new.slot(location) as usize)
     }
 
-    /// Looks at a root. What stands at the same place in a parent is as deep there.
+    /// Checks a root tree. Skips subtrees that a parent commit has at the same path: their depth is the same there.
     fn tree(&mut self, root: ObjectId, before: Vec<ObjectId>) -> Found {
         let mut stack = vec![Place { id: root, depth: 0, before }];
         while let Some(Place { id, depth, before }) = stack.pop() {
@@ -156,7 +158,8 @@ impl Search<'_> {
                 continue;
             }
             let Some(left) = self.visits_left.checked_sub(1) else { return Ok(Some(TooDeep::Tangled)) };
-            (self.visits_left, self.depths[slot]) = (left, depth as u16 + 1);
+            self.visits_left = left;
+            self.depths[slot] = depth as u16 + 1;
             let entries = self.subtrees(&id)?;
             let mut old = Vec::new();
             for tree in before.iter().filter(|_| !entries.is_empty()) {
@@ -175,7 +178,7 @@ impl Search<'_> {
         Ok(None)
     }
 
-    /// Names and ids of the trees in a tree.
+    /// Returns the names and ids of the subtrees of a tree.
     fn subtrees(&mut self, id: &ObjectId) -> Result<Vec<(Vec<u8>, ObjectId)>, PackError> {
         let mut found = Vec::new();
         let Some(Object { kind: Kind::Tree, data }) = self.objects.read(id)? else { return Ok(found) };
@@ -188,7 +191,7 @@ impl Search<'_> {
         Ok(found)
     }
 
-    /// How many directories lie in a held tree, one in the other. Goes into each tree once.
+    /// Returns the height of a held tree. Reads each tree once.
     fn height(&mut self, root: ObjectId) -> Result<u32, PackError> {
         let mut open: Vec<Open> = Vec::new();
         let mut next = Some(root);
@@ -197,7 +200,7 @@ impl Search<'_> {
             if let Some(id) = next.take() {
                 height = match self.heights.get(&id) {
                     Some(height) => *height,
-                    // A held tree that is too deep is not gone through.
+                    // A held tree past the limit is not explored further.
                     None if open.len() as u32 > MAX_TREE_DEPTH => MAX_TREE_DEPTH + 1,
                     None => {
                         let rest = self.subtrees(&id)?.into_iter().map(|(_, id)| id).collect();
@@ -215,7 +218,7 @@ impl Search<'_> {
             next = above.rest.pop();
             if next.is_none() {
                 height = self.close(open.pop());
-                // What is above hears of it in the next round.
+                // The next round updates the height of the parent.
             }
         }
     }
@@ -227,7 +230,7 @@ impl Search<'_> {
     }
 }
 
-/// A tree of which some subtrees have not been looked at.
+/// Tree with subtrees that have not been visited.
 struct Open {
     id: ObjectId,
     rest: Vec<ObjectId>,

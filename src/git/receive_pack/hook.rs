@@ -1,4 +1,4 @@
-//! Hooks that judge a push before anything of it is visible.
+//! Pre-receive hooks: accept or decline a push while it is in quarantine.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -19,34 +19,34 @@ use crate::pack::PackSet;
 use crate::refs::{RefName, RefValue};
 use crate::view::View;
 
-/// Most bytes of a hook's output that the client is shown; the rest is read and dropped.
+/// Most bytes of hook output shown to the client; the rest is read and discarded.
 pub const MAX_HOOK_OUTPUT_BYTES: usize = 64 << 10;
-/// How often it is looked whether a hook has ended.
+/// Interval between two checks for the exit of a hook.
 const POLL: Duration = Duration::from_millis(5);
-/// How long the output of a hook that has ended is waited for, if something that it started keeps it open.
+/// Longest wait for output after a hook has exited, if a process that it started keeps the pipe open.
 const OUTPUT_GRACE: Duration = Duration::from_secs(1);
 
-/// A push to be judged.
+/// Input of a hook: a push in quarantine.
 #[derive(Clone, Copy, Debug)]
 pub struct HookInput<'a> {
-    /// The repository's name.
+    /// Name of the repository.
     pub repository: &'a str,
-    /// Who pushes.
+    /// Name of the principal that pushes.
     pub actor: &'a str,
-    /// The object format.
+    /// Object format of the repository.
     pub format: Format,
-    /// What is to be done; commands that are refused anyway are left out.
+    /// Requested ref updates, without those that are refused anyway.
     pub commands: &'a [Command],
-    /// The client's options.
+    /// Push options of the client.
     pub options: &'a [BString],
-    /// The objects, old and new.
+    /// Bare repository with all objects, held and new.
     pub quarantine: &'a Quarantine,
-    /// The repository before the push.
+    /// Repository before the push.
     pub view: &'a View,
 }
 
 impl HookInput<'_> {
-    /// The repository as it would be: all objects, and the refs after the commands.
+    /// Returns the repository as it would be after the push: all objects, and refs with the commands applied.
     pub fn view_after(&self) -> io::Result<View> {
         let mut packs = PackSet::new(self.format);
         for (pack, index) in self.quarantine.packs()? {
@@ -63,45 +63,46 @@ impl HookInput<'_> {
     }
 }
 
-/// What a hook says.
+/// Decision of a hook.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HookVerdict {
-    /// Whether the push goes on.
+    /// False to refuse the push.
     pub accepted: bool,
-    /// What it has to say to the person who pushes.
+    /// Lines shown to the user of the client.
     pub output: Vec<String>,
 }
 
-/// Why a hook could not judge. The push is refused.
+/// A hook failed to decide. The push is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum HookError {
-    /// Its answer makes no sense.
+    /// The answer of the hook is invalid.
     #[error("the pre-receive hook gave no verdict: {0}")]
     Answer(String),
-    /// It could not be run or talked to.
+    /// The hook cannot be started or reached.
     #[error("the pre-receive hook could not be run: {0}")]
     Io(#[from] io::Error),
-    /// It took too long.
+    /// The hook exceeded its time limit.
     #[error("the pre-receive hook took longer than {0:?}")]
     Timeout(Duration),
 }
 
-/// Judges pushes.
+/// Pre-receive hook.
 pub trait PreReceive: std::fmt::Debug + Send + Sync {
-    /// Blocking. Called once for a push, on a thread that may wait.
+    /// Decides on a push. Called once per push, on a thread that may block.
     fn judge(&self, push: &HookInput<'_>) -> Result<HookVerdict, HookError>;
 }
 
-/// A command, called as Git calls `pre-receive` (githooks(5)): a line `<old> <new> <ref>` for each command on
-/// its standard input, push options in `GIT_PUSH_OPTION_*`, and `GIT_DIR` and `GIT_QUARANTINE_PATH` naming the
-/// quarantine. `GITFERRY_REPOSITORY` and `GITFERRY_ACTOR` say what and who. Exit status 0 accepts.
+/// Hook that runs a program with the interface of Git's `pre-receive` (githooks(5)): a line `<old> <new> <ref>` per
+/// command on standard input, push options in `GIT_PUSH_OPTION_*`, the quarantine in `GIT_DIR` and
+/// `GIT_QUARANTINE_PATH`. `GITFERRY_REPOSITORY` and `GITFERRY_ACTOR` name repository and principal. Exit status 0
+/// accepts the push.
 #[derive(Clone, Debug)]
 pub struct CommandHook {
-    /// The program.
+    /// Path or name of the program.
     pub program: PathBuf,
-    /// Its arguments.
+    /// Arguments of the program.
     pub arguments: Vec<String>,
-    /// It is killed, with all that it started in its process group, when it takes longer.
+    /// Time limit, after which the process group of the program is killed.
     pub timeout: Duration,
 }
 
@@ -118,14 +119,14 @@ impl PreReceive for CommandHook {
             command.env(format!("GIT_PUSH_OPTION_{number}"), OsStr::from_bytes(option));
         }
         let mut child = command.spawn()?;
-        // Its copies of the pipe's end are closed with it, so that reading ends.
+        // Closes the parent's copies of the pipe's write end, so that reading ends with the child.
         drop(command);
         let stdin = child.stdin.take();
         let (sender, receiver) = mpsc::channel();
         std::thread::Builder::new().spawn(move || sender.send(read_bounded(output)))?;
         let input = lines(push);
         std::thread::Builder::new().spawn(move || {
-            // A hook need not read what it is told.
+            // A hook may exit without reading its input.
             stdin.map(|mut stdin| stdin.write_all(&input))
         })?;
         let status = wait(&mut child, self.timeout)?;
@@ -149,7 +150,7 @@ fn lines(push: &HookInput<'_>) -> Vec<u8> {
     lines
 }
 
-/// Reads to the end, and keeps the beginning.
+/// Reads to the end of the input, and returns the first [`MAX_HOOK_OUTPUT_BYTES`].
 fn read_bounded(mut input: PipeReader) -> Vec<u8> {
     let mut kept = Vec::new();
     let _ = input.by_ref().take(MAX_HOOK_OUTPUT_BYTES as u64).read_to_end(&mut kept);
@@ -157,7 +158,7 @@ fn read_bounded(mut input: PipeReader) -> Vec<u8> {
     kept
 }
 
-/// Waits for the end; `None` if it had to be killed.
+/// Waits for the exit of a child. Kills its process group after `timeout`, and then returns `None`.
 fn wait(child: &mut Child, timeout: Duration) -> io::Result<Option<ExitStatus>> {
     let started = Instant::now();
     loop {

@@ -1,8 +1,8 @@
-//! Taking a pack in: it is written to a quarantine file as it arrives, completed if it is thin, and checked in
-//! full. Only the caller makes anything of it visible; when [`Received`] is dropped, nothing is left.
+//! Pack ingestion: spools a pack to a temporary file as it arrives, completes it if it is thin, and checks it in full.
+//! The caller makes the objects visible; dropping [`Received`] deletes the files.
 //!
-//! Nothing that the client may not see has a part in this: a base is used once it is proven to be reachable from what
-//! the client sees, and one that is not counts as absent.
+//! Hidden objects take no part: delta bases are used only after a visible ref is proven to reach them, and count as
+//! absent otherwise.
 
 use std::collections::HashMap;
 use std::io::{self, BufRead, BufWriter, Write};
@@ -24,45 +24,46 @@ use crate::pack::{
 use crate::view::View;
 use gitferry_base::checksum::{Crc64, Crc64Hasher};
 
-/// The objects of a pack may have this many times its bytes together, and [`FREE_BYTES`] more. Packs of real
-/// repositories stay below 200 times.
+/// Largest ratio of the total size of all objects to the size of their pack, past [`EXPANSION_FREE_BYTES`]. Packs of
+/// real repositories stay below 200.
 pub const MAX_EXPANSION: u64 = 2048;
-const FREE_BYTES: u64 = 1 << 30;
-/// A pack with more deltas by id than this, and no other deltas, is taken for one of a client that makes no
-/// other deltas, so that they say nothing about whether the pack is thin.
+/// Total size of objects in bytes that is allowed in addition, whatever the size of the pack.
+const EXPANSION_FREE_BYTES: u64 = 1 << 30;
+/// Most bases named by id in a pack without offset deltas from which thinness is inferred. A pack with more probably
+/// comes from a client that never writes offset deltas.
 const FEW_BASES: usize = 64;
-/// Bytes of tables that a check has for each object of a pack.
+/// Size of the check's tables in bytes per object.
 const TABLE_BYTES: u64 = 64;
-/// Bytes of bases that are kept where memory is short.
+/// Size of the cache of delta bases in bytes while memory is short.
 const MIN_HELD_BYTES: u64 = 4 << 20;
-/// Bytes written to the quarantine file at a time.
+/// Size of the write buffer in bytes.
 const WRITE_BYTES: usize = 256 << 10;
 
-/// How to take packs in.
+/// Options for [`ingest`].
 #[derive(Clone, Debug)]
 pub struct IngestOptions {
-    /// What is too large.
+    /// Limits on the sizes of pack and objects.
     pub limits: ArrivalLimits,
-    /// By which objects are checked; `None` for not at all.
+    /// Rules of the fsck checks; `None` to skip them.
     pub rules: Option<Rules>,
 }
 
-/// Why a pack was not taken in.
+/// A pack could not be ingested.
 #[derive(Debug, thiserror::Error)]
 pub enum IngestError {
-    /// It is not what it should be.
+    /// The received pack is invalid.
     #[error(transparent)]
     Pack(PackError),
-    /// A pack that is held is damaged, or cannot be read.
+    /// A held pack is damaged or cannot be read.
     #[error(transparent)]
     Held(PackError),
-    /// A temporary file failed.
+    /// A temporary file cannot be written or read.
     #[error("a temporary file failed: {0}")]
     Io(#[from] io::Error),
 }
 
 impl IngestError {
-    /// What the caller should do.
+    /// Classifies the error by what the caller can do about it.
     pub fn kind(&self) -> gitferry_base::Kind {
         match self {
             IngestError::Pack(error) | IngestError::Held(error) => error.kind(),
@@ -70,7 +71,7 @@ impl IngestError {
         }
     }
 
-    /// What the client is told: without the name of a file that says nothing to anybody.
+    /// Returns the message for the client, without paths of this machine.
     pub fn for_client(&self) -> String {
         match self {
             IngestError::Pack(error) => format!("pack: {}", error.fault),
@@ -79,36 +80,36 @@ impl IngestError {
     }
 }
 
-/// A checked pack in quarantine.
+/// Checked pack in quarantine.
 #[derive(Debug)]
 pub struct ReceivedPack {
-    /// The pack; its content is on its way to the disk, not synced.
+    /// Path of the pack, which has not been synced to disk.
     pub file: TempPath,
-    /// Its index.
+    /// Path of its index.
     pub index: TempPath,
-    /// What the check found.
+    /// Outcome of the check.
     pub checked: CheckedPack,
     /// CRC-64/NVME of the pack.
     pub crc64: Crc64,
     /// CRC-64/NVME of the index.
     pub index_crc64: Crc64,
-    /// The objects that completed it, because it came thin.
+    /// Bases appended to a thin pack; empty if the pack was complete.
     pub completed_with: Vec<ObjectId>,
 }
 
-/// What came with a push.
+/// Outcome of [`ingest`].
 #[derive(Debug, Default)]
 pub struct Received<'r> {
-    /// The pack; `None` if it had no objects.
+    /// Received pack; `None` if it contains no objects.
     pub pack: Option<ReceivedPack>,
-    /// The check by rules, finished but for the blobs that Git itself reads; `None` without rules or objects.
+    /// State of the fsck checks, to be finished by [`check_special_blobs`]; `None` without rules or objects.
     pub checker: Option<Checker<'r>>,
 }
 
-/// Takes the pack at the front of `input` in, into the folder `spool`. `view` has what a thin pack needs, most of it
-/// probably reachable from `near`: what the refs to be changed name now.
+/// Ingests the pack at the start of `input` into the directory `spool`. Bases of a thin pack come from `view`; the
+/// search starts at `near`, the old values of the commands.
 ///
-/// `arriving` and `checking` say how far it is, and may cancel.
+/// `arriving` and `checking` receive progress, and cancel the work when they are cancelled.
 pub fn ingest<'r>(
     input: &mut dyn BufRead,
     view: &View,
@@ -136,7 +137,7 @@ pub fn ingest<'r>(
         file: &file,
         index: &index,
         progress: checking,
-        looked_for: HashMap::new(),
+        known_bases: HashMap::new(),
     };
     let Checked { checked, checker, completed_with } = intake.check(arrival)?;
     let crc64 = if completed_with.is_empty() { crc64 } else { gitferry_base::checksum::file_crc64(&file)? };
@@ -145,7 +146,7 @@ pub fn ingest<'r>(
     Ok(Received { pack: Some(pack), checker })
 }
 
-/// A file with its checksum.
+/// Temporary file with a running checksum.
 struct Spool {
     out: BufWriter<tempfile::NamedTempFile>,
     crc64: Crc64Hasher,
@@ -173,14 +174,14 @@ impl Write for Spool {
 struct Intake<'a, 'r> {
     view: &'a View,
     near: &'a [ObjectId],
-    /// Commits that the pack says it builds on.
+    /// Parents of commits in the pack.
     parents: &'a [ObjectId],
     options: &'r IngestOptions,
     file: &'a Path,
     index: &'a Path,
     progress: &'a CheckProgress,
-    /// Bases that have been looked for, and whether the client sees them.
-    looked_for: HashMap<ObjectId, bool>,
+    /// Visibility of all bases looked up so far.
+    known_bases: HashMap<ObjectId, bool>,
 }
 
 struct Checked<'r> {
@@ -190,14 +191,14 @@ struct Checked<'r> {
 }
 
 impl<'r> Intake<'_, 'r> {
-    /// Checks what has arrived, completed with the bases that it lacks.
+    /// Checks the pack, completed with its missing bases.
     ///
-    /// Which those are shows only when everything else is resolved, so that is guessed: clients use deltas by
-    /// id for bases that they do not send, and say others by place. A wrong guess costs a second check. Bases that
-    /// are lacking in the end have all been looked for in the same way, held or not.
+    /// Only a full check shows which bases are missing, so they are guessed first: clients name bases outside the pack
+    /// by id, and others by offset. A wrong guess costs a second check. Every base that stays missing has been searched
+    /// for in the same way, so timing does not reveal if a hidden object exists.
     fn check(&mut self, arrival: Arrival) -> Result<Checked<'r>, IngestError> {
-        let telling = arrival.offset_deltas > 0 || arrival.bases.len() <= FEW_BASES;
-        if telling {
+        let may_be_thin = arrival.offset_deltas > 0 || arrival.bases.len() <= FEW_BASES;
+        if may_be_thin {
             let held: Vec<ObjectId> = arrival.bases.iter().filter(|id| self.view.packs.contains(id)).copied().collect();
             let visible = self.visible(&held)?;
             if !visible.is_empty() {
@@ -226,23 +227,22 @@ impl<'r> Intake<'_, 'r> {
         }
     }
 
-    /// Those of some bases that the client sees, sorted.
+    /// Returns those of `bases` that visible refs reach, in the same order.
     fn visible(&mut self, bases: &[ObjectId]) -> Result<Vec<ObjectId>, IngestError> {
         let unknown: Vec<ObjectId> =
-            bases.iter().filter(|base| !self.looked_for.contains_key(*base)).copied().collect();
+            bases.iter().filter(|base| !self.known_bases.contains_key(*base)).copied().collect();
         if !unknown.is_empty() {
             let found = visible_bases(self.view, self.parents, self.near, unknown.iter().copied());
             let found = found.map_err(IngestError::Held)?;
             let seen = |base: &ObjectId| found.binary_search(base).is_ok();
-            self.looked_for.extend(unknown.into_iter().map(|base| (base, seen(&base))));
+            self.known_bases.extend(unknown.into_iter().map(|base| (base, seen(&base))));
         }
-        Ok(bases.iter().filter(|base| self.looked_for.get(*base) == Some(&true)).copied().collect())
+        Ok(bases.iter().filter(|base| self.known_bases.get(*base) == Some(&true)).copied().collect())
     }
 
     fn check_with(&self, mut arrival: Arrival, bases: Vec<ObjectId>) -> Result<Checked<'r>, IngestError> {
-        let blame = |error: PackError| match error.path == self.file {
-            true => IngestError::Pack(error),
-            false => IngestError::Held(error),
+        let blame = |error: PackError| {
+            if error.path == self.file { IngestError::Pack(error) } else { IngestError::Held(error) }
         };
         if !bases.is_empty() {
             append_bases(self.file, &mut arrival, &bases, &self.view.packs, self.options.limits.pack_bytes)
@@ -251,8 +251,8 @@ impl<'r> Intake<'_, 'r> {
         let mut options = CheckOptions::new(self.view.format);
         options.max_resolved_bytes = self.options.limits.object_bytes.min(MAX_RESOLVED_BYTES);
         options.max_walked_bytes = options.max_resolved_bytes.min(MAX_WALKED_BYTES);
-        options.max_total_bytes = arrival.bytes.saturating_mul(MAX_EXPANSION).saturating_add(FREE_BYTES);
-        // Tables of all objects, and the bases that wait for deltas: those may be fewer, and are resolved again then.
+        options.max_total_bytes = arrival.bytes.saturating_mul(MAX_EXPANSION).saturating_add(EXPANSION_FREE_BYTES);
+        // Tables wait for memory. The cache of delta bases shrinks instead: evicted bases are resolved again.
         let tables = memory::budget().take(u64::from(arrival.objects) * TABLE_BYTES);
         let _tables = tables.map_err(|busy| IngestError::Pack(Fault::Busy(busy).of(self.file)))?;
         let held = memory::budget().try_take(arrival.claimed.min(options.max_held_bytes));
@@ -266,7 +266,7 @@ impl<'r> Intake<'_, 'r> {
     }
 }
 
-/// The bases that a pack lacks, if that is what is wrong with it.
+/// Returns the missing bases if they are the reason for an error.
 fn missing_bases(error: &IngestError) -> Option<&[ObjectId]> {
     match error {
         IngestError::Pack(PackError { fault: Fault::MissingBase { bases, .. }, .. }) => Some(bases),
@@ -274,9 +274,9 @@ fn missing_bases(error: &IngestError) -> Option<&[ObjectId]> {
     }
 }
 
-/// Finishes the check by rules: looks into what trees name `.gitmodules` and `.gitattributes`, whether it is in the
-/// pack of the push (`new`) or was held before, perhaps under another name, and `is_visible`.
-pub fn look_into_special_blobs(
+/// Finishes the fsck checks: checks the blobs that new trees name `.gitmodules` or `.gitattributes`. They are either in
+/// the pack of the push (`new`), or held under any name and accepted by `is_visible`.
+pub fn check_special_blobs(
     checker: Checker<'_>,
     new: &PackSet,
     view: &View,
@@ -290,7 +290,7 @@ pub fn look_into_special_blobs(
     })
 }
 
-/// Kind of an object and, unless it is too large, its data.
+/// Kind of an object and, for blobs of up to [`MAX_SPECIAL_BYTES`], its data.
 type Special = (Kind, Option<Vec<u8>>);
 
 fn special(packs: &PackSet, finder: &mut Finder<'_>, id: &oid) -> Result<Option<Special>, PackError> {

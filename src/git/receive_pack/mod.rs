@@ -1,6 +1,6 @@
-//! The server's side of a push (gitprotocol-pack, "Pushing Data To a Server"), as far as it is Git: reading the
-//! request, taking the pack in, checking it, proving that nothing is missing, and the report. Blocking, on
-//! local files. What becomes of refs is decided by `region::push`.
+//! Server side of a push (gitprotocol-pack, "Pushing Data To a Server"): reads the request, ingests and checks the
+//! pack, proves connectivity, runs hooks and writes the report. Blocking, on local files. The engine's `region::push`
+//! decides on ref updates.
 
 mod ancestry;
 mod depth;
@@ -15,7 +15,7 @@ mod request;
 pub use ancestry::is_ancestor;
 pub use depth::{TooDeep, too_deep};
 pub use hook::{CommandHook, HookError, HookInput, HookVerdict, MAX_HOOK_OUTPUT_BYTES, PreReceive};
-pub use ingest::{IngestError, IngestOptions, MAX_EXPANSION, Received, ReceivedPack, ingest, look_into_special_blobs};
+pub use ingest::{IngestError, IngestOptions, MAX_EXPANSION, Received, ReceivedPack, check_special_blobs, ingest};
 pub use places::{PlaceInPush, places_of};
 pub use quarantine::Quarantine;
 pub use reach::{Required, unproven};

@@ -1,6 +1,6 @@
-//! Finds where objects stand in what a push brings, for the words of its refusal.
+//! Finds the paths of objects in a push, for messages that refuse the push.
 //!
-//! Only what came with the push is read, so nothing of the answer depends on what is held.
+//! Reads only objects of the push, so the answer reveals nothing about held ones.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -12,12 +12,12 @@ use gix::objs::Kind;
 use crate::links::{EntryKind, TreeEntries, for_each_link};
 use crate::pack::{Finder, Object, PackError, PackSet};
 
-/// Longest part of a path that is shown at its beginning, and at its end, in bytes.
+/// Most bytes shown of each end of a path.
 const SHOWN_PATH_BYTES: usize = 100;
-/// Bytes that all directories which are looked into may take in memory. What lies behind them is not found.
+/// Most bytes of memory for visited directories. Objects in further ones are not found.
 const MAX_DIRECTORY_BYTES: usize = 8 << 20;
 
-/// The first place of an object: a path in the tree of a commit.
+/// First occurrence of an object: a path in the tree of a commit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlaceInPush {
     commit: ObjectId,
@@ -27,20 +27,21 @@ pub struct PlaceInPush {
 impl fmt::Display for PlaceInPush {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = &self.path;
-        match path.len() > 2 * SHOWN_PATH_BYTES {
-            false if path.is_empty() => write!(f, "the top directory")?,
-            false => write!(f, "`{path}`")?,
-            true => {
-                let (front, end) = (&path[..SHOWN_PATH_BYTES], &path[path.len() - SHOWN_PATH_BYTES..]);
-                write!(f, "`{}…{}`, a path of {} bytes,", front.as_bstr(), end.as_bstr(), path.len())?;
-            }
+        if path.is_empty() {
+            write!(f, "the top directory")?;
+        } else if path.len() <= 2 * SHOWN_PATH_BYTES {
+            write!(f, "`{path}`")?;
+        } else {
+            let front = &path[..SHOWN_PATH_BYTES];
+            let end = &path[path.len() - SHOWN_PATH_BYTES..];
+            write!(f, "`{}…{}`, a path of {} bytes,", front.as_bstr(), end.as_bstr(), path.len())?;
         }
         write!(f, " in commit {}", self.commit)
     }
 }
 
-/// The places of those `wanted` objects that the trees of `new` commits name, from `tips` on. Reads each new commit and
-/// tree once at most, and stops when all are found, or when there are very many directories.
+/// Returns the places of `wanted` objects in the trees of commits in `new` that `tips` reach. Reads each new commit and
+/// tree at most once. Stops when all objects are found; objects past [`MAX_DIRECTORY_BYTES`] are omitted.
 pub fn places_of(
     wanted: HashSet<ObjectId>,
     new: &PackSet,
@@ -53,7 +54,7 @@ pub fn places_of(
     while let Some(id) = rest.pop().filter(|_| !search.wanted.is_empty()) {
         let Some(Object { kind: kind @ (Kind::Commit | Kind::Tag), data }) = search.read(&id)? else { continue };
         let mut tree = None;
-        // What cannot be parsed has no links.
+        // A malformed object keeps the links before the defect.
         let _ = for_each_link(kind, &data, new.format(), |link, kind| match kind {
             Kind::Tree => tree = Some(link.to_owned()),
             _ => rest.push(link.to_owned()),
@@ -74,7 +75,7 @@ struct Search<'a> {
     directories: Directories,
 }
 
-/// Directories that have been met, each by the one that it lies in and its name.
+/// Visited directories, each with the index of its parent and its name.
 #[derive(Default)]
 struct Directories {
     all: Vec<(Option<usize>, BString)>,
@@ -82,7 +83,7 @@ struct Directories {
 }
 
 impl Directories {
-    /// Notes a directory; `None` where there are too many.
+    /// Adds a directory and returns its index; `None` past [`MAX_DIRECTORY_BYTES`].
     fn add(&mut self, within: Option<usize>, name: &[u8]) -> Option<usize> {
         self.bytes += name.len() + std::mem::size_of::<(Option<usize>, BString)>();
         if self.bytes > MAX_DIRECTORY_BYTES {
@@ -93,7 +94,8 @@ impl Directories {
     }
 
     fn path(&self, within: Option<usize>, name: &[u8]) -> BString {
-        let (mut parts, mut at) = (vec![name], within);
+        let mut parts = vec![name];
+        let mut at = within;
         while let Some((above, name)) = at.and_then(|at| self.all.get(at)) {
             parts.push(name);
             at = *above;
@@ -104,7 +106,7 @@ impl Directories {
 }
 
 impl Search<'_> {
-    /// A new object that is no blob, when it is met first.
+    /// Reads an object; `None` for blobs, objects outside the push and objects that were read before.
     fn read(&mut self, id: &ObjectId) -> Result<Option<Object>, PackError> {
         let Some(location) = self.new.locate(id).filter(|_| !self.seen.contains(id)) else { return Ok(None) };
         if self.finder.kind(location)? == Kind::Blob {
@@ -115,13 +117,13 @@ impl Search<'_> {
     }
 
     fn tree(&mut self, commit: ObjectId, root: ObjectId) -> Result<(), PackError> {
-        self.meet(commit, &root, None, b"");
+        self.record(commit, &root, None, b"");
         let mut rest = vec![(root, None)];
         while let Some((id, within)) = rest.pop().filter(|_| !self.wanted.is_empty()) {
             let Some(Object { kind: Kind::Tree, data }) = self.read(&id)? else { continue };
             let mut entries = TreeEntries::new(&data, self.new.format());
             while let Ok(Some(entry)) = entries.read() {
-                self.meet(commit, &entry.id.to_owned(), within, entry.name);
+                self.record(commit, &entry.id.to_owned(), within, entry.name);
                 if entry.kind == EntryKind::Tree
                     && let Some(directory) = self.directories.add(within, entry.name)
                 {
@@ -132,7 +134,7 @@ impl Search<'_> {
         Ok(())
     }
 
-    fn meet(&mut self, commit: ObjectId, id: &ObjectId, within: Option<usize>, name: &[u8]) {
+    fn record(&mut self, commit: ObjectId, id: &ObjectId, within: Option<usize>, name: &[u8]) {
         if self.wanted.remove(id) {
             self.found.insert(*id, PlaceInPush { commit, path: self.directories.path(within, name) });
         }

@@ -1,4 +1,4 @@
-//! A push in quarantine as a directory that Git takes for a bare repository: what a hook looks at.
+//! [`Quarantine`]: presents a push that is not yet accepted to hooks, as a bare repository.
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
@@ -11,16 +11,17 @@ use tempfile::TempDir;
 use crate::refs::RefValue;
 use crate::view::View;
 
-/// A bare repository with the refs from before the push, whose objects are those of the push; all others come
-/// over alternates. It is gone when this is dropped.
+/// Bare repository with the refs from before the push. Holds the objects of the push; held objects come from an
+/// alternate. Deleted on drop.
 #[derive(Debug)]
 pub struct Quarantine {
     dir: TempDir,
 }
 
 impl Quarantine {
-    /// Lays it out in the folder `spool`. `held` are the live packs with their indices, `new` is what came.
-    pub fn lay_out(
+    /// Creates the repository in the directory `spool`. `held` are the live packs, `new` is the pack of the push, each
+    /// with its index.
+    pub fn create(
         spool: &Path,
         view: &View,
         held: impl IntoIterator<Item = (PathBuf, PathBuf)>,
@@ -44,12 +45,12 @@ impl Quarantine {
         Ok(Quarantine { dir })
     }
 
-    /// The bare repository.
+    /// Path of the bare repository: `GIT_DIR`.
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
 
-    /// All packs, held and new, each with its index.
+    /// Lists all packs, held and new, each with its index.
     pub fn packs(&self) -> io::Result<Vec<(PathBuf, PathBuf)>> {
         let mut packs = Vec::new();
         for folder in ["held/pack", "objects/pack"] {
@@ -63,19 +64,19 @@ impl Quarantine {
         Ok(packs)
     }
 
-    /// Its objects, as `GIT_QUARANTINE_PATH` says.
+    /// Path of the new objects: `GIT_QUARANTINE_PATH`.
     pub fn objects(&self) -> PathBuf {
         self.dir.path().join("objects")
     }
 }
 
-/// Where the held packs are, as alternates name it.
+/// Returns the path of the held packs for `info/alternates`.
 fn held_path(root: &Path) -> io::Result<String> {
     let held = fs::canonicalize(root)?.join("held");
     held.to_str().map(String::from).ok_or_else(|| io::Error::other("the spool's path is not UTF-8"))
 }
 
-/// Git finds packs by the name of the index, whatever it is.
+/// Links a pack and its index under a numbered name: Git finds packs by the name of their index, whatever it is.
 fn link_pack(folder: &Path, number: usize, pack: &Path, index: &Path) -> io::Result<()> {
     let name = format!("pack-{number:040x}");
     symlink(fs::canonicalize(pack)?, folder.join(format!("{name}.pack")))?;

@@ -1,12 +1,12 @@
-//! Proof that what a push needs and does not bring is reachable from visible refs.
+//! Connectivity check: proves that visible refs reach every object that a push refers to but does not contain.
 //!
-//! Presence proves nothing: an object may be here and be hidden, or be a remainder that lacks its own parts. So
-//! each object is looked for where it usually is, from the cheapest place to the dearest: commits among the
-//! tips and then in their history; trees and blobs in the trees of the parents of what is new, at the same
-//! paths and then anywhere; and in the end in everything that visible refs reach.
+//! Presence in a pack proves nothing: an object may be hidden, or be a leftover whose own links are missing. Each
+//! object is searched for in places of increasing cost: commits among the tips, then in their history; trees and blobs
+//! in the trees of parents of new commits, at the same paths and then anywhere; last in everything that visible refs
+//! reach.
 //!
-//! Presence is not asked before that: an object that is hidden and one that is absent take the same way to the same
-//! answer, so that neither the answer nor the time until it comes tells them apart.
+//! The search does not test for presence first. Hidden and absent objects take the same path to the same answer, so
+//! neither the answer nor its timing distinguishes them.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 
@@ -20,26 +20,26 @@ use crate::links::for_each_link;
 use crate::pack::{Object, PackError, PackSet};
 use crate::view::View;
 
-/// Commits that are walked from the refs that a push changes before all others are looked at.
+/// Most commits walked from the refs that a push updates before the walk starts from all refs.
 const NEAR_COMMITS: usize = 2048;
-/// Parents of a push that its trees are compared with.
+/// Most parents of a push whose trees are compared with new trees.
 const MAX_COMPARED_PARENTS: usize = 16;
-/// Trees of the push that are compared with those of its parents, path by path.
+/// Most pairs of new and old trees compared path by path.
 const MAX_COMPARED_TREES: usize = 1 << 20;
 
-/// An object that has to be reachable.
+/// Object that a visible ref must reach.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Required {
-    /// The object.
+    /// Id of the object.
     pub id: ObjectId,
-    /// What it is taken for; `None` where it may be anything.
+    /// Expected kind; `None` for any kind.
     pub kind: Option<Kind>,
 }
 
-/// Those of `required` that are not reachable from what `view` shows, or are not what they are taken for.
+/// Returns those of `required` that no visible ref of `view` reaches, or that have another kind than expected.
 ///
-/// `new` holds the objects of the push, and `tips` are what its commands name. `near` are good places to start:
-/// what the refs to be changed name now.
+/// `new` holds the objects of the push, `tips` are the new values of its commands. The search starts at `near`, the old
+/// values of the commands, as far as they are tips.
 pub fn unproven(
     view: &View,
     new: &PackSet,
@@ -67,11 +67,10 @@ pub fn unproven(
     Ok(search.others)
 }
 
-/// Those of `bases`, which deltas are made for, that are reachable from what `view` shows, sorted.
+/// Returns those of the delta bases `bases` that a visible ref of `view` reaches, sorted.
 ///
-/// `parents` are commits that the push says it builds on, and `near` what the refs to be changed name now. Clients
-/// make deltas for what stands at the same paths there, so the search goes into trees that are bases themselves before
-/// it goes into others.
+/// `parents` are the parents of pushed commits, `near` the old values of the commands. Clients choose bases at the same
+/// paths in these commits, so the search enters trees that are bases themselves before others.
 pub(super) fn visible_bases(
     view: &View,
     parents: &[ObjectId],
@@ -99,13 +98,13 @@ struct Search<'a> {
     new: &'a PackSet,
     held: Objects<'a>,
     fresh: Objects<'a>,
-    /// Required commits that have not been found.
+    /// Required commits not found yet.
     commits: HashSet<ObjectId>,
-    /// Other required objects that have not been found, and in the end all of them.
+    /// Other required objects not found yet; after the commit walk, all missing ones.
     others: HashSet<ObjectId>,
-    /// Required commits that are reachable: parents of what is new.
+    /// Required commits that are reachable: parents of new commits.
     edges: Vec<ObjectId>,
-    /// Reachable trees that have been looked into with all below them.
+    /// Reachable trees that have been walked completely.
     walked: HashSet<ObjectId>,
 }
 
@@ -140,7 +139,7 @@ impl<'a> Search<'a> {
         }
         let mut queue = Queue::default();
         for id in near.iter().chain(&self.view.head_object()) {
-            // What a client says its ref is does not make it visible.
+            // Clients choose the old values of commands, so they prove nothing unless they are current tips.
             if self.view.is_tip(id) {
                 queue.push(id, &mut self.held)?;
             }
@@ -157,12 +156,12 @@ impl<'a> Search<'a> {
             queue.push(&id, &mut self.held)?;
         }
         while !self.take_commits(&mut queue)? {}
-        // What is no commit may be anything else.
+        // Objects not found among the commits may be of another kind.
         self.others.extend(self.commits.drain());
         Ok(())
     }
 
-    /// Finds those of `parents` that are near, whether the others are here or not.
+    /// Finds those of `parents` that are near the updated refs, and gives up on the others.
     fn find_parents(&mut self, parents: &[ObjectId], near: &[ObjectId]) -> Result<(), PackError> {
         for parent in parents {
             self.require(parent, Some(Kind::Commit))?;
@@ -180,7 +179,7 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// Goes one commit back; `true` when there is nothing more to find, or nowhere to go.
+    /// Visits one commit. Returns true when no commit remains to be found, or the walk has ended.
     fn take_commits(&mut self, queue: &mut Queue) -> Result<bool, PackError> {
         let Some((id, _)) = queue.pop(&mut self.held)? else { return Ok(true) };
         if self.commits.remove(&id) {
@@ -189,11 +188,12 @@ impl<'a> Search<'a> {
         Ok(self.commits.is_empty())
     }
 
-    /// The trees of reachable parents, or of what the refs to be changed name.
+    /// Returns the root trees of reachable parents; without any, those of `near`.
     fn roots_of_parents(&mut self, near: &[ObjectId]) -> Result<Vec<ObjectId>, PackError> {
-        let from: Vec<ObjectId> = match self.edges.is_empty() {
-            true => near.iter().filter(|id| self.view.is_tip(id)).copied().collect(),
-            false => self.edges.clone(),
+        let from: Vec<ObjectId> = if self.edges.is_empty() {
+            near.iter().filter(|id| self.view.is_tip(id)).copied().collect()
+        } else {
+            self.edges.clone()
         };
         let mut roots = Vec::new();
         for id in from.iter().take(MAX_COMPARED_PARENTS) {
@@ -205,7 +205,7 @@ impl<'a> Search<'a> {
         Ok(roots)
     }
 
-    /// Looks through the trees of parents, those that are `bases` first.
+    /// Walks the trees of parents, those that are `bases` first.
     fn walk_trees_of_parents(&mut self, near: &[ObjectId], bases: &HashSet<ObjectId>) -> Result<(), PackError> {
         let mut next: VecDeque<ObjectId> = self.roots_of_parents(near)?.into();
         while let Some(id) = next.pop_front() {
@@ -215,20 +215,21 @@ impl<'a> Search<'a> {
             let Some(Object { data, .. }) = self.held.read(&id)? else { continue };
             for_each_entry(&data, self.view.format, |_, id, is_tree| {
                 self.others.remove(id);
-                match is_tree {
-                    true if bases.contains(id) => next.push_front(id.to_owned()),
-                    true => next.push_back(id.to_owned()),
-                    false => {}
+                if is_tree && bases.contains(id) {
+                    next.push_front(id.to_owned());
+                } else if is_tree {
+                    next.push_back(id.to_owned());
                 }
             });
         }
         Ok(())
     }
 
-    /// Compares the trees of new commits with those that they were made from: the trees of reachable parents.
+    /// Compares the trees of new commits with those of reachable parents.
     fn compare_trees(&mut self, tips: &[ObjectId], near: &[ObjectId]) -> Result<(), PackError> {
         let roots = self.roots_of_parents(near)?;
-        let (mut seen, mut compared) = (HashSet::new(), HashSet::new());
+        let mut seen = HashSet::new();
+        let mut compared = HashSet::new();
         let mut stack = tips.to_vec();
         while let Some(id) = stack.pop() {
             if self.others.is_empty() {
@@ -259,7 +260,7 @@ impl<'a> Search<'a> {
         self.others.remove(id);
     }
 
-    /// Looks through the reachable tree `old` and below it wherever the new tree `new` has something new.
+    /// Searches the reachable tree `old`, and its subtrees wherever those of the new tree `new` differ.
     fn compare(
         &mut self,
         new: ObjectId,
@@ -291,7 +292,7 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// Looks through everything that is reachable, from what is likely to what is not.
+    /// Walks everything that visible refs reach, starting at the parents of new commits.
     fn walk_everything(&mut self) -> Result<(), PackError> {
         let mut queue = Queue::default();
         for id in std::mem::take(&mut self.edges) {
@@ -319,7 +320,7 @@ impl<'a> Search<'a> {
         Ok(())
     }
 
-    /// What a ref may name beside commits: tags of anything, trees, blobs.
+    /// Walks a tip that is no commit: a tag of any kind, a tree or a blob.
     fn walk_tip(&mut self, id: ObjectId) -> Result<(), PackError> {
         let mut next = Some(id);
         while let Some(id) = next.take() {
@@ -354,15 +355,15 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Calls `visit` with name, id and whether it is a tree for the entries of a tree, up to where it is damaged.
-/// Submodules are left out.
+/// Calls `visit` with the name and id of each entry of a tree, and true for subtrees. Skips submodules, and stops at
+/// the first malformed entry.
 fn for_each_entry<'d>(data: &'d [u8], format: gix::hash::Kind, mut visit: impl FnMut(&'d [u8], &'d oid, bool)) {
     let mut rest = data;
     while let Some(space) = rest.find_byte(b' ') {
         let (mode, after) = (&rest[..space], &rest[space + 1..]);
         let Some(end) = after.find_byte(0) else { return };
         let Some((id, next)) = after[end + 1..].split_at_checked(format.len_in_bytes()) else { return };
-        // As in `links`: by the last bits of the type, zero-padded or not.
+        // As in `links`, modes may be zero-padded.
         let mode = mode.strip_prefix(b"0").unwrap_or(mode);
         match mode {
             b"40000" => visit(&after[..end], oid::from_bytes_unchecked(id), true),

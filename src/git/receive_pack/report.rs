@@ -1,4 +1,4 @@
-//! What the client is told in the end.
+//! [`Report`]: status report that ends a push (`report-status`).
 
 use std::io::{self, Write};
 
@@ -7,36 +7,36 @@ use gix::bstr::BString;
 use super::request::PushCapabilities;
 use crate::protocol::{Band, MAX_PAYLOAD_BYTES, PacketWriter, Sideband};
 
-/// Longest reason that is given for one ref.
+/// Longest reason per ref in bytes; longer ones are truncated.
 const MAX_REASON_BYTES: usize = 1000;
 
-/// What became of one command.
+/// Outcome of one command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// The ref, as it came.
+    /// Name of the ref as the client sent it.
     pub name: BString,
-    /// Why it was refused, if it was.
+    /// Reason for the refusal, if the command was refused.
     pub result: Result<(), String>,
 }
 
-/// What became of a push.
+/// Outcome of a push.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// What is wrong with the pack as a whole, if anything is.
+    /// Reason why the pack was refused, if it was.
     pub unpack: Result<(), String>,
-    /// One for each command, in their order.
+    /// Outcomes in the order of the commands.
     pub refs: Vec<Outcome>,
-    /// Lines for the person who pushes.
+    /// Lines shown to the user of the client.
     pub messages: Vec<String>,
 }
 
 impl Report {
-    /// Whether every command was done.
+    /// Returns true if the pack and every command were accepted.
     pub fn is_ok(&self) -> bool {
         self.unpack.is_ok() && self.refs.iter().all(|outcome| outcome.result.is_ok())
     }
 
-    /// Writes messages and report in the form that the client asked for. Nothing may follow.
+    /// Writes messages and report in the form that the client requested. Nothing may follow.
     pub fn write(&self, capabilities: &PushCapabilities, out: &mut dyn Write) -> io::Result<()> {
         let wants_report = capabilities.report_status || capabilities.report_status_v2;
         if !capabilities.side_band_64k {
@@ -56,14 +56,15 @@ impl Report {
         PacketWriter::new(out).flush_packet()
     }
 
-    /// Both versions of the report: there is nothing to say in options, since refs are what they were asked to be.
+    /// Writes the report, which is the same for `report-status-v2`: option lines describe refs that were updated in
+    /// another way than requested, which gitferry never does.
     fn write_status<W: Write>(&self, out: &mut PacketWriter<W>) -> io::Result<()> {
         match &self.unpack {
             Ok(()) => out.line(b"unpack ok")?,
             Err(reason) => out.line(format!("unpack {}", one_line(reason)).as_bytes())?,
         }
         for Outcome { name, result } in &self.refs {
-            // It came in a packet that had room for two ids, too.
+            // Leaves room for the reason: the name arrived in a packet with two ids, which are shorter.
             let name = &name[..name.len().min(MAX_PAYLOAD_BYTES - MAX_REASON_BYTES - 8)];
             match result {
                 Ok(()) => out.parts(&[b"ok ", name, b"\n"])?,
@@ -74,7 +75,7 @@ impl Report {
     }
 }
 
-/// A reason without line ends, and not too long.
+/// Replaces control characters by spaces, and truncates to [`MAX_REASON_BYTES`].
 fn one_line(reason: &str) -> String {
     let mut line: String = reason.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     line.truncate(line.floor_char_boundary(MAX_REASON_BYTES));

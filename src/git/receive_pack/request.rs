@@ -1,4 +1,4 @@
-//! What a client wants to push: commands, capabilities, options.
+//! [`PushRequest`]: commands, capabilities and options that precede the pack of a push.
 
 use std::io::BufRead;
 use std::sync::Arc;
@@ -12,73 +12,73 @@ use crate::protocol::{Packet, PacketReader, ProtocolError};
 
 /// Most commands in one push.
 pub const MAX_COMMANDS: usize = 1 << 20;
-/// Most bytes that the names in all commands have together.
+/// Most bytes in the ref names of all commands.
 const MAX_NAMES_BYTES: usize = 64 << 20;
-/// Bytes that a command takes beside those that came.
-const COMMAND_BYTES: usize = 64;
-/// Most options that a push may carry, and the bytes that they may have together.
+/// Memory overhead per line in bytes, in addition to its length.
+const LINE_OVERHEAD_BYTES: usize = 64;
+/// Most push options in one push.
 pub const MAX_PUSH_OPTIONS: usize = 1000;
+/// Most bytes in all push options.
 const MAX_PUSH_OPTIONS_BYTES: usize = 1 << 20;
-/// Most commits at which the history of the client may end.
+/// Most `shallow` lines in one push.
 pub const MAX_SHALLOW_LINES: usize = 1 << 20;
 
-/// Capabilities of a push, to be advertised with the refs (`object-format` and `agent` are added there).
+/// Capabilities of receive-pack, advertised with the refs; the advertisement adds `object-format` and `agent`.
 pub const CAPABILITIES: &str =
     "report-status report-status-v2 delete-refs side-band-64k quiet atomic ofs-delta push-options";
 
-/// A change of one ref that a client asks for.
+/// Update of one ref that a client requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Command {
-    /// The ref, as it came: perhaps no valid name.
+    /// Name of the ref as the client sent it, which need not be valid.
     pub name: BString,
-    /// What the client believes it to be; `None` where it believes that there is none.
+    /// Expected current value; `None` if the ref must not exist.
     pub old: Option<ObjectId>,
-    /// What it is to be; `None` to delete it.
+    /// New value; `None` to delete the ref.
     pub new: Option<ObjectId>,
 }
 
-/// What a client can do and wants done.
+/// Capabilities that a client selects for a push.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PushCapabilities {
-    /// It understands a report.
+    /// True to send a status report.
     pub report_status: bool,
-    /// It understands the report with options.
+    /// True to send a status report that may contain option lines.
     pub report_status_v2: bool,
-    /// It understands bands.
+    /// True to send the report on a side-band.
     pub side_band_64k: bool,
-    /// It wants no progress.
+    /// True to send no progress messages.
     pub quiet: bool,
-    /// All commands are done, or none.
+    /// True to apply all commands or none.
     pub atomic: bool,
-    /// Options follow the commands.
+    /// True if push options follow the commands.
     pub push_options: bool,
-    /// What it calls itself.
+    /// User agent of the client.
     pub agent: Option<BString>,
 }
 
-/// All that comes before the pack.
+/// Everything that precedes the pack of a push.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PushRequest {
-    /// In the order in which they came.
+    /// Commands in the order of the request.
     pub commands: Vec<Command>,
-    /// The client's capabilities.
+    /// Capabilities that the client selected.
     pub capabilities: PushCapabilities,
-    /// Its options, for hooks.
+    /// Push options, for hooks.
     pub options: Vec<BString>,
-    /// Where its history ends, if it is a shallow clone. Nothing depends on it: all that a push needs has to
-    /// come with it or be here.
+    /// Shallow boundary of the client. Informational: every object that a push needs must be in its pack or held.
     pub shallow: Vec<ObjectId>,
-    /// What the process's budget gave for all of it.
+    /// Reservation for the request in the memory budget of the process.
     _memory: Memory,
 }
 
-/// Memory of a request, held as long as any copy of it.
+/// Memory reservation of a request, shared by its clones.
 #[derive(Clone, Debug, Default)]
 struct Memory {
     _held: Option<Arc<Reservation<'static>>>,
 }
 
-/// Requests are compared by what they say.
+/// Always equal: a reservation does not take part in comparisons of requests.
 impl PartialEq for Memory {
     fn eq(&self, _: &Memory) -> bool {
         true
@@ -88,7 +88,7 @@ impl PartialEq for Memory {
 impl Eq for Memory {}
 
 impl PushRequest {
-    /// Reads a request up to the pack; `None` where the client has nothing to push.
+    /// Reads a request up to the pack; `None` if the client has nothing to push.
     pub fn read<R: BufRead>(input: &mut PacketReader<R>, format: Format) -> Result<Option<Self>, ProtocolError> {
         let mut request = PushRequest {
             commands: Vec::new(),
@@ -97,7 +97,8 @@ impl PushRequest {
             shallow: Vec::new(),
             _memory: Memory::default(),
         };
-        let (mut names_bytes, mut uncounted) = (0, 0u64);
+        let mut names_bytes = 0;
+        let mut uncounted = 0u64;
         let mut memory = memory::budget().try_take(0);
         let mut first = true;
         loop {
@@ -109,8 +110,8 @@ impl PushRequest {
             let line = match packet {
                 Packet::Flush => break,
                 Packet::Data(data) => {
-                    uncounted += (data.len() + COMMAND_BYTES) as u64;
-                    if uncounted >= memory::FREE_BYTES {
+                    uncounted += (data.len() + LINE_OVERHEAD_BYTES) as u64;
+                    if uncounted >= memory::UNMETERED_BYTES {
                         if !memory.as_mut().is_some_and(|held| held.try_grow(uncounted)) {
                             return Err(Busy { bytes: uncounted }.into());
                         }
@@ -128,7 +129,10 @@ impl PushRequest {
                 continue;
             }
             if line.starts_with(b"push-cert") {
-                return Err(ProtocolError::unexpected("commands without a certificate, which is not supported", line));
+                return Err(ProtocolError::unexpected(
+                    "commands without a push certificate (signed pushes are not supported)",
+                    line,
+                ));
             }
             bounded(request.commands.len(), MAX_COMMANDS, "commands")?;
             let (line, capabilities) = match line.find_byte(0) {
@@ -171,7 +175,7 @@ impl PushRequest {
         }
     }
 
-    /// Whether a pack follows: always, unless all that is wanted is to delete.
+    /// Returns true if a pack follows: always, unless all commands delete refs.
     pub fn has_pack(&self) -> bool {
         self.commands.iter().any(|command| command.new.is_some())
     }
@@ -185,11 +189,12 @@ fn unexpected(line: &[u8]) -> ProtocolError {
     ProtocolError::unexpected("<old id> <new id> <ref>", line)
 }
 
-/// `<old id> <new id> <name>`
+/// Parses `<old id> <new id> <name>`.
 fn parse_command(line: &[u8], format: Format) -> Result<Command, ProtocolError> {
     let mut fields = line.splitn(3, |byte| *byte == b' ');
     let mut id = || fields.next().and_then(|id| parse_id(id, format)).ok_or_else(|| unexpected(line));
-    let (old, new) = (id()?, id()?);
+    let old = id()?;
+    let new = id()?;
     let name = fields.next().filter(|name| !name.is_empty()).ok_or_else(|| unexpected(line))?;
     let present = |id: ObjectId| Some(id).filter(|id| !id.is_null());
     Ok(Command { name: name.into(), old: present(old), new: present(new) })

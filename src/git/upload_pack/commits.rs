@@ -1,4 +1,4 @@
-//! Walks over commits.
+//! Commit walks: the set difference between two histories, and the closure of one.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -7,11 +7,11 @@ use super::error::ServeError;
 use super::graph::Graph;
 use super::slots::SlotSet;
 
-/// How many commits that the client has are looked at beyond the oldest one that is to be sent: clocks go
-/// wrong, and what is not recognised as held is sent again.
+/// Number of held commits visited past the oldest commit to send, as in Git's `limit_list`. Tolerates clock skew:
+/// commits not recognised as held are sent again.
 const SLOP: usize = 64;
 
-/// Commits waiting to be looked at, the newest first; those of one time in the order in which they came.
+/// Priority queue of commits: newest first, in order of insertion among equal times.
 #[derive(Default)]
 pub(crate) struct Queue {
     heap: BinaryHeap<(i64, Reverse<u64>, u64)>,
@@ -28,29 +28,35 @@ impl Queue {
         self.heap.pop().map(|(time, _, slot)| (time, slot))
     }
 
-    /// The time of the next one.
+    /// Time of the next commit.
     pub(crate) fn newest(&self) -> Option<i64> {
         self.heap.peek().map(|(time, ..)| *time)
     }
 }
 
-/// The commits that are reachable from some and not known to be from others.
+/// Commits that the wants reach and the haves do not: `git rev-list WANTS --not HAVES`.
 pub(crate) struct Difference {
-    /// Mostly the newest first.
+    /// Commits to send, newest first unless clocks are skewed.
     pub(crate) commits: Vec<u64>,
-    /// Commits known to be reachable from the others. If clocks went wrong, not all of them.
+    /// Visited commits that the haves reach; with skewed clocks, possibly not all of them.
     pub(crate) held: SlotSet,
 }
 
-/// Walks from `wanted` until `held` commits are reached. Looks at not much more than the difference.
+/// Walks back from `wanted` and `held` until only held commits remain. Visits few commits besides the difference.
 pub(crate) fn difference(
     graph: &mut Graph<'_>,
     wanted: &[u64],
     held: &[u64],
     tick: &mut dyn FnMut(u64) -> Result<(), ServeError>,
 ) -> Result<Difference, ServeError> {
-    let (seen, queued) = (graph.no_slots(), graph.no_slots());
-    let mut painting = Painting { held: graph.no_slots(), graph, seen, queued, queue: Queue::default(), open: 0 };
+    let mut painting = Painting {
+        held: graph.empty_set(),
+        seen: graph.empty_set(),
+        queued: graph.empty_set(),
+        queue: Queue::default(),
+        wanted_in_queue: 0,
+        graph,
+    };
     for slot in held {
         painting.hold(*slot)?;
     }
@@ -58,9 +64,10 @@ pub(crate) fn difference(
         painting.want(*slot)?;
     }
     let mut commits = Vec::new();
-    let (mut oldest, mut slop) = (i64::MAX, SLOP);
+    let mut oldest = i64::MAX;
+    let mut slop = SLOP;
     while let Some(newest) = painting.queue.newest() {
-        if painting.open == 0 {
+        if painting.wanted_in_queue == 0 {
             let Some(left) = slop.checked_sub(usize::from(newest < oldest)) else { break };
             slop = left;
             if commits.is_empty() {
@@ -78,14 +85,15 @@ pub(crate) fn difference(
     Ok(Difference { commits, held })
 }
 
+/// Commits coloured as wanted or held, as in Git's `paint_down_to_common`.
 struct Painting<'g, 'a> {
     graph: &'g mut Graph<'a>,
     held: SlotSet,
     seen: SlotSet,
     queued: SlotSet,
     queue: Queue,
-    /// How many commits in the queue are not held.
-    open: u64,
+    /// Number of commits in the queue that are not held.
+    wanted_in_queue: u64,
 }
 
 impl Painting<'_, '_> {
@@ -94,19 +102,19 @@ impl Painting<'_, '_> {
             let time = self.graph.commit(slot)?.time;
             self.queue.push(time, slot);
             self.queued.insert(slot);
-            self.open += u64::from(!self.held.contains(slot));
+            self.wanted_in_queue += u64::from(!self.held.contains(slot));
         }
         Ok(())
     }
 
-    /// Marks a commit as held. One that has been taken for wanted is looked at again, for its parents.
+    /// Marks a commit as held. A commit that was visited as wanted is queued again, so that its parents become held.
     fn hold(&mut self, slot: u64) -> Result<(), ServeError> {
         if !self.held.insert(slot) {
             return Ok(());
         }
         self.seen.insert(slot);
         if self.queued.contains(slot) {
-            self.open -= 1;
+            self.wanted_in_queue -= 1;
             return Ok(());
         }
         let time = self.graph.commit(slot)?.time;
@@ -115,7 +123,7 @@ impl Painting<'_, '_> {
         Ok(())
     }
 
-    /// Looks at the newest commit; returns it unless it is held.
+    /// Visits the newest commit of the queue; returns its time and slot unless the commit is held.
     fn step(&mut self) -> Result<Option<(i64, u64)>, ServeError> {
         let Some((time, slot)) = self.queue.pop() else { return Ok(None) };
         self.queued.remove(slot);
@@ -124,15 +132,15 @@ impl Painting<'_, '_> {
             parents.into_iter().try_for_each(|parent| self.hold(parent))?;
             return Ok(None);
         }
-        self.open -= 1;
+        self.wanted_in_queue -= 1;
         parents.into_iter().try_for_each(|parent| self.want(parent))?;
         Ok(Some((time, slot)))
     }
 }
 
-/// Everything that is reachable from some commits.
+/// Returns all commits reachable from `from`, which is included.
 pub(crate) fn closure(graph: &mut Graph<'_>, from: &[u64]) -> Result<SlotSet, ServeError> {
-    let mut seen = graph.no_slots();
+    let mut seen = graph.empty_set();
     let mut stack: Vec<u64> = from.iter().copied().filter(|slot| seen.insert(*slot)).collect();
     while let Some(slot) = stack.pop() {
         stack.extend(graph.commit(slot)?.parents.into_iter().filter(|parent| seen.insert(*parent)));

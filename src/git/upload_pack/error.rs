@@ -1,4 +1,4 @@
-//! Why a request was not answered.
+//! [`ServeError`]: failures of upload-pack.
 
 use std::io;
 
@@ -9,78 +9,78 @@ use crate::pack::{Fault, PackError};
 use crate::protocol::ProtocolError;
 use gitferry_base::Kind;
 
-/// Why a request was not answered, or not to its end.
+/// A request could not be served, or not completely.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// The client is gone or does not read.
+    /// The client disconnected or stopped reading.
     #[error("cannot send to the client: {0}")]
     Client(#[source] io::Error),
-    /// The client broke the protocol, or asked for what is not offered.
+    /// The client violated the protocol, or used a capability that was not advertised.
     #[error("upload-pack: {0}")]
     Protocol(#[from] ProtocolError),
-    /// A wanted object is not reachable from refs.
+    /// No visible ref reaches a wanted object, or the object does not exist.
     #[error("upload-pack: not our ref {0}")]
     NotOurs(ObjectId),
-    /// A wanted ref is not there.
+    /// A wanted ref does not exist.
     #[error("unknown ref {0}")]
     UnknownRef(BString),
-    /// A ref to leave out is not there.
+    /// A `deepen-not` ref does not exist.
     #[error("upload-pack: ambiguous deepen-not: {0}")]
     UnknownExclusion(BString),
-    /// The blob that a filter names as a list of sparse patterns cannot be used.
+    /// A `sparse:oid` filter names no usable blob.
     #[error("upload-pack: filter sparse:oid={name}: {reason}")]
     Sparse {
-        /// The blob, as the client names it.
+        /// Blob as the client named it: an id, a ref or `<ref or id>:<path>`.
         name: BString,
-        /// The problem with it.
+        /// Reason for the refusal.
         reason: &'static str,
     },
-    /// Deciding about the request has read more objects, or has taken longer, than one request may.
+    /// Reachability checks exceeded the limits of [`WorkLimits`](super::WorkLimits).
     #[error(
-        "upload-pack: finding out whether refs reach what is asked for takes more work than one request may cause; \
-         ask for branches and tags, or for less at a time"
+        "upload-pack: checking whether refs reach the wanted objects takes more work than one request may cause; \
+         fetch branches and tags by name, or fewer objects at a time"
     )]
     TooMuchWork,
-    /// A shallow request that no commit fulfils.
+    /// No commit satisfies a `deepen-since` or `deepen-not` request.
     #[error("no commits selected for shallow requests")]
     NothingSelected,
-    /// Something that is named as a commit is none.
+    /// An object of another kind was named where a commit is required.
     #[error("object {id} is a {found}, not a commit")]
     NotACommit {
-        /// The object.
+        /// Object named as a commit.
         id: ObjectId,
-        /// What it is.
+        /// Actual kind of the object.
         found: gix::objs::Kind,
     },
-    /// An object that is needed is in no pack.
+    /// A required object is in no pack: the repository is damaged.
     #[error("object {id} is missing{}", by.map(|by| format!("; {by} needs it")).unwrap_or_default())]
     Missing {
-        /// The object.
+        /// Missing object.
         id: ObjectId,
-        /// What names it.
+        /// Object that refers to the missing one; `None` for a ref.
         by: Option<ObjectId>,
     },
-    /// An object whose links cannot be told.
+    /// The links of an object cannot be parsed.
     #[error("object {id} cannot be read: {reason}")]
     Unreadable {
-        /// The object.
+        /// Malformed object.
         id: ObjectId,
-        /// Why not.
+        /// Description of the defect.
         reason: &'static str,
     },
     /// A pack cannot be read.
     #[error(transparent)]
     Pack(#[from] PackError),
-    /// More objects than one pack can have.
+    /// The selection exceeds the 2³² − 1 objects that one pack can hold.
     #[error("{0} objects are too many for one pack")]
     TooManyObjects(u64),
-    /// The caller asked to stop.
-    #[error("stopped on request")]
+    /// The caller set the `cancel` flag.
+    #[error("cancelled")]
     Cancelled,
 }
 
 impl ServeError {
-    /// What the caller should do.
+    /// Classifies the error by what the caller can do about it.
     pub fn kind(&self) -> Kind {
         match self {
             ServeError::Client(_) | ServeError::Cancelled => Kind::Transient,
@@ -93,7 +93,7 @@ impl ServeError {
         }
     }
 
-    /// What the client is told; paths of this machine are not its business. `None` if it cannot be told.
+    /// Returns the message for the client, without paths of this machine; `None` if the connection is broken.
     pub fn for_client(&self) -> Option<String> {
         match self {
             ServeError::Client(_) => None,

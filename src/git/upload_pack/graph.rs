@@ -1,4 +1,4 @@
-//! Objects and what they name, by slot.
+//! [`Graph`]: the object graph by slot, with a meter for the work of a request.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -14,19 +14,18 @@ use crate::limits::MAX_TAG_DEPTH;
 use crate::links::for_each_link;
 use crate::pack::{Finder, Location, Object, PackSet};
 
-/// Objects between two looks at the clock.
+/// Number of objects between two checks of the time limit.
 const CLOCK_EVERY: u64 = 256;
 
-/// Work that one request may cause before it is decided what is sent. Sending is not limited: its cost is that of
-/// the pack.
+/// Limits on the work of one request before its pack is sent. Sending is not limited: its cost is that of the pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WorkLimits {
-    /// Objects read to find out what refs reach and what is common. Beyond it, a have counts as unknown, and a want
-    /// that is not proven is refused.
+    /// Most objects read by reachability checks and negotiation. Past this limit haves count as unknown, and wants
+    /// whose reachability is unproven are refused with [`ServeError::TooMuchWork`].
     pub objects: u64,
-    /// Time for the same, without waiting for the client.
+    /// Most time spent on the same work, excluding waits for the client.
     pub time: Duration,
-    /// Commits read to find out whether more haves are needed. Beyond it, they are.
+    /// Most commits read to decide whether the server is `ready`. Past this limit it asks for more haves.
     pub ready_commits: u64,
 }
 
@@ -36,13 +35,13 @@ impl Default for WorkLimits {
     }
 }
 
-/// Work of a request so far.
+/// Work that a request has caused so far.
 #[derive(Debug)]
 struct Meter {
     limits: WorkLimits,
     objects: u64,
     time: Duration,
-    /// Begin of the step that is being measured.
+    /// Start of the step being measured.
     running: Option<Instant>,
 }
 
@@ -52,7 +51,7 @@ impl Meter {
         self.objects += 1;
         let late = || self.time + begin.elapsed() > self.limits.time;
         if self.objects > self.limits.objects || self.objects.is_multiple_of(CLOCK_EVERY) && late() {
-            // For good: a walk that is broken off must not look finished to the next question.
+            // Exhausted for good: a later query must not mistake an aborted walk for a finished one.
             self.objects = self.limits.objects;
             return Err(ServeError::TooMuchWork);
         }
@@ -60,25 +59,25 @@ impl Meter {
     }
 }
 
-/// A commit as far as walks need it.
+/// Fields of a commit that walks need.
 #[derive(Clone, Debug)]
 pub(crate) struct Commit {
     pub(crate) tree: ObjectId,
-    /// Slots of the parents; none for commits that are cut.
+    /// Slots of the parents; empty for commits on the shallow boundary.
     pub(crate) parents: Vec<u64>,
-    /// The committer's time in seconds since 1970; 0 if it cannot be told.
+    /// Committer time in seconds since 1970; 0 if it cannot be parsed.
     pub(crate) time: i64,
 }
 
-/// Reads objects of a pack set. An object that is in several packs has one slot only, that of the first.
+/// Reads the objects of a pack set. An object in several packs is represented by its slot in the first one.
 pub(crate) struct Graph<'a> {
     packs: &'a PackSet,
     finder: Finder<'a>,
     cancel: &'a AtomicBool,
     meter: Meter,
-    /// Objects read so far.
+    /// Number of objects read so far.
     reads: u64,
-    /// Commits that are treated as if they had no parents: the client lacks those and is not to get them.
+    /// Shallow boundary: commits whose parents the client neither has nor receives.
     cut: Option<SlotSet>,
 }
 
@@ -89,12 +88,13 @@ impl<'a> Graph<'a> {
         Ok(Graph { packs, finder, cancel, meter, reads: 0, cut: None })
     }
 
-    /// Does a step whose reads count towards the request's [`WorkLimits`]; [`ServeError::TooMuchWork`] beyond them.
-    /// Steps do not nest.
+    /// Runs a step whose reads and time count towards the [`WorkLimits`] of the request. Fails with
+    /// [`ServeError::TooMuchWork`] past them. Steps do not nest.
     pub(crate) fn metered<T>(
         &mut self,
         step: impl FnOnce(&mut Self) -> Result<T, ServeError>,
     ) -> Result<T, ServeError> {
+        debug_assert!(self.meter.running.is_none(), "metered steps do not nest");
         let begin = Instant::now();
         self.meter.running = Some(begin);
         let result = step(self);
@@ -103,17 +103,17 @@ impl<'a> Graph<'a> {
         result
     }
 
-    /// Limits of the request's work.
+    /// Work limits of the request.
     pub(crate) fn work_limits(&self) -> WorkLimits {
         self.meter.limits
     }
 
-    /// Objects read for the request so far.
+    /// Number of objects read for the request so far.
     pub(crate) fn reads(&self) -> u64 {
         self.reads
     }
 
-    /// Whether history is cut off somewhere.
+    /// Returns true if the history has a shallow boundary.
     pub(crate) fn is_cut(&self) -> bool {
         self.cut.is_some()
     }
@@ -126,31 +126,32 @@ impl<'a> Graph<'a> {
         &mut self.finder
     }
 
-    /// An empty set of slots.
-    pub(crate) fn no_slots(&self) -> SlotSet {
+    /// Returns an empty set sized for the slots of the pack set.
+    pub(crate) fn empty_set(&self) -> SlotSet {
         SlotSet::new(self.packs.slots())
     }
 
-    /// Fails once the caller wants to stop.
+    /// Fails with [`ServeError::Cancelled`] once the caller has set the `cancel` flag.
     pub(crate) fn check_cancelled(&self) -> Result<(), ServeError> {
         if self.cancel.load(Ordering::Relaxed) { Err(ServeError::Cancelled) } else { Ok(()) }
     }
 
-    /// The slot of an object.
+    /// Returns the slot of an object; `None` if no pack contains the object.
     #[inline]
     pub(crate) fn slot(&self, id: &oid) -> Option<u64> {
         self.packs.locate_first(id).map(|location| self.packs.slot(location))
     }
 
-    /// The slot of an object that has to be there.
+    /// Returns the slot of an object that must exist; otherwise fails with [`ServeError::Missing`].
     #[inline]
     pub(crate) fn require(&self, id: &oid, by: impl FnOnce() -> Option<ObjectId>) -> Result<u64, ServeError> {
         self.slot(id).ok_or_else(|| ServeError::Missing { id: id.to_owned(), by: by() })
     }
 
     pub(crate) fn location(&self, slot: u64) -> Location {
-        // Slots come from locations of the same set.
-        self.packs.at_slot(slot).unwrap_or(Location { pack: u32::MAX, row: 0 })
+        let location = self.packs.at_slot(slot);
+        debug_assert!(location.is_some(), "slot {slot} comes from a location of the same pack set");
+        location.unwrap_or(Location { pack: u32::MAX, row: 0 })
     }
 
     pub(crate) fn id(&self, slot: u64) -> ObjectId {
@@ -169,29 +170,31 @@ impl<'a> Graph<'a> {
         Ok(self.finder.read(location)?)
     }
 
-    /// Treats a commit as if it had no parents from now on.
+    /// Adds a commit to the shallow boundary: from now on [`Graph::commit`] returns it without parents.
     pub(crate) fn cut(&mut self, slot: u64) {
         let slots = self.packs.slots();
         self.cut.get_or_insert_with(|| SlotSet::new(slots)).insert(slot);
     }
 
-    /// Reads a commit; without its parents if it is cut.
+    /// Reads a commit; without its parents if it is on the shallow boundary.
     pub(crate) fn commit(&mut self, slot: u64) -> Result<Commit, ServeError> {
-        let mut commit = self.whole_commit(slot)?;
+        let mut commit = self.unshallow_commit(slot)?;
         if self.cut.as_ref().is_some_and(|cut| cut.contains(slot)) {
             commit.parents.clear();
         }
         Ok(commit)
     }
 
-    /// Reads a commit with its parents in any case.
-    pub(crate) fn whole_commit(&mut self, slot: u64) -> Result<Commit, ServeError> {
+    /// Reads a commit with all parents, even on the shallow boundary.
+    pub(crate) fn unshallow_commit(&mut self, slot: u64) -> Result<Commit, ServeError> {
         self.check_cancelled()?;
         let Object { kind, data } = self.read(slot)?;
         if kind != Kind::Commit {
             return Err(ServeError::NotACommit { id: self.id(slot), found: kind });
         }
-        let (mut tree, mut parents, mut failed) = (None, Vec::new(), None);
+        let mut tree = None;
+        let mut parents = Vec::new();
+        let mut failed = None;
         let parsed = for_each_link(kind, &data, self.packs.format(), |id, kind| match kind {
             Kind::Commit => match self.require(id, || Some(self.id(slot))) {
                 Ok(parent) => parents.push(parent),
@@ -207,7 +210,7 @@ impl<'a> Graph<'a> {
         Ok(Commit { tree: tree.ok_or_else(|| reason("it has no tree"))?, parents, time: committer_time(&data) })
     }
 
-    /// Follows tags, and calls `each` for every one of them. Gives what the last one is a tag of.
+    /// Peels tags, at most [`MAX_TAG_DEPTH`], and calls `each` for every tag. Returns the first object that is no tag.
     pub(crate) fn peel(&mut self, slot: u64, mut each: impl FnMut(u64)) -> Result<(u64, Kind), ServeError> {
         let mut at = slot;
         for _ in 0..=MAX_TAG_DEPTH {
@@ -228,7 +231,7 @@ impl<'a> Graph<'a> {
     }
 }
 
-/// The time in the line `committer NAME <EMAIL> TIME ZONE`, read as leniently as Git does.
+/// Parses the time in `committer NAME <EMAIL> TIME ZONE` as leniently as Git; 0 if there is none.
 fn committer_time(data: &[u8]) -> i64 {
     let header = data.find(b"\n\n").map_or(data, |end| &data[..end]);
     let line = header.find(b"\ncommitter ").map(|at| &header[at + 1..]);

@@ -1,19 +1,19 @@
-//! upload-pack: answers clients that fetch and clone, on a [`View`] of local packs.
+//! upload-pack: serves fetches and clones from a [`View`] of local packs.
 //!
-//! Three things are kept apart: *which objects* ([`wants`], [`negotiation`], [`shallow`], [`selection`] with
-//! [`commits`], [`trees`] and [`reachable`]), *in which form* ([`form`]) and *how they are sent* ([`send`]).
-//! Sets of objects are bits by slot of the packs, so memory is a few bits for each object of the repository.
+//! Three concerns are separate: object selection ([`wants`], [`negotiation`], [`shallow`], [`selection`] with
+//! [`commits`], [`trees`] and [`reachable`]), pack reuse ([`reuse`]) and transport ([`send`]). Sets of objects are
+//! bitmaps over the slots of the pack set, so memory is a few bits per object of the repository.
 //!
-//! What a client may get is what refs of the view reach, or reached in the recent past: a hidden or
-//! unreachable object is answered just like one that does not exist, whether it is wanted or "had".
+//! Clients may fetch the objects that refs of the view reach, or reached recently. Hidden and unreachable objects
+//! are answered exactly like objects that do not exist, in wants and in haves.
 
 mod commits;
 mod error;
-mod form;
 mod graph;
 mod negotiation;
 mod reachable;
 mod readiness;
+mod reuse;
 mod selection;
 mod send;
 mod shallow;
@@ -42,49 +42,48 @@ use super::view::View;
 /// Capabilities of versions 0 and 1.
 const CAPABILITIES: &str = "multi_ack thin-pack side-band side-band-64k ofs-delta shallow deepen-since deepen-not \
     deepen-relative no-progress include-tag multi_ack_detailed allow-tip-sha1-in-want allow-reachable-sha1-in-want";
-/// Size of the buffer for answers.
+/// Size of the output buffer in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// How much one client may ask for.
+/// Limits on a single request.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// What one request may name.
+    /// Limits on the number of wants, haves and other arguments.
     pub request: RequestLimits,
-    /// Work that one request may cause before its pack.
+    /// Limits on the work before the pack is sent.
     pub work: WorkLimits,
 }
 
-/// How client and server talk.
+/// Protocol version and server options of a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Session {
-    /// The version that was negotiated.
+    /// Negotiated protocol version.
     pub version: Version,
-    /// Whether every request stands for itself (HTTP), or all come over one connection (SSH, `git://`).
+    /// True if each request is self-contained (HTTP); false if all requests share a connection (SSH, `git://`).
     pub stateless: bool,
-    /// Whether wants by the name of a ref are offered (version 2). Git's server does not unless told to, for a
-    /// reason: when a ref moves after the client was told about it, `git clone --single-branch` then gets the
-    /// new object but sets the branch to the old one, and fails.
+    /// True to advertise `ref-in-want` (version 2). Git's server leaves it off by default for a reason: if a ref moves
+    /// after the advertisement, `git clone --single-branch` receives the new object, sets the branch to the old one
+    /// and fails.
     pub ref_in_want: bool,
-    /// Whether packs leave out all that the client has, and not only what it has where its history and what it wants
-    /// meet (version 2). That looks at every tree that the client has.
+    /// True to omit every object that the haves reach from the pack, instead of only those in commits where wanted and
+    /// held history meet (version 2). Reads all trees that the haves reach.
     pub thorough: bool,
-    /// Whether the client is gitferry itself, in this process: it is told of every object that is here, also of those
-    /// that refs no longer reach, or never did (version 2).
+    /// True if the client is gitferry in this process: haves that no ref reaches are acknowledged, too (version 2).
     pub own: bool,
 }
 
-/// A request that was answered.
+/// Outcome of [`serve`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Served {
-    /// The pack that was sent, if it was that far.
+    /// Pack that was sent; `None` if the request did not get as far.
     pub pack: Option<SentPack>,
-    /// How many objects were read.
+    /// Number of objects read.
     pub reads: u64,
-    /// Over a connection with state: another request may follow; call [`serve`] again, best with a fresh view.
+    /// True if another request may follow on a stateful connection: call [`serve`] again, ideally with a fresh view.
     pub may_follow: bool,
 }
 
-/// Tells a client that connects what there is: refs in versions 0 and 1, capabilities in version 2.
+/// Sends the initial advertisement: refs in versions 0 and 1, capabilities in version 2.
 pub fn advertise(view: &View, session: Session, out: &mut dyn Write) -> Result<(), ServeError> {
     let mut out = BufWriter::with_capacity(BUFFER_BYTES, out);
     if session.version == Version::V2 {
@@ -98,11 +97,11 @@ pub fn advertise(view: &View, session: Session, out: &mut dyn Write) -> Result<(
     client(out.flush())
 }
 
-/// Answers one request: a command of version 2, or the whole conversation of versions 0 and 1. Reads no more
-/// of `request` than that. A client that can still be told of an error is told.
+/// Serves one request: a command of version 2, or the whole conversation of versions 0 and 1. Reads no further into
+/// `request`. Errors are sent to the client as `ERR` packets or on the error band as long as the protocol allows.
 ///
-/// Blocking, and may take as long as the client does: bound the time at the transport. Setting `cancel` ends
-/// it soon, with an error.
+/// Blocks for as long as the client does: bound the time at the transport. Once `cancel` is set, returns
+/// [`ServeError::Cancelled`] soon.
 pub fn serve(
     view: &View,
     request: &mut dyn BufRead,
@@ -126,11 +125,11 @@ pub fn serve(
         && !in_pack
         && let Some(message) = error.for_client()
     {
-        // The first error is the one to report.
+        // A failure to send the error is less useful than the error itself.
         let _ = PacketWriter::new(&mut out).error(&message);
     }
     if result.is_err() && in_pack {
-        // Nothing may follow a pack that has no end.
+        // Nothing may follow a truncated pack.
         let _ = out.flush();
     }
     result
@@ -172,7 +171,7 @@ fn command(
     }
 }
 
-/// Makes an error of the operating system one about the client.
+/// Attributes an I/O error to the client connection.
 fn client<T>(result: io::Result<T>) -> Result<T, ServeError> {
     result.map_err(ServeError::Client)
 }

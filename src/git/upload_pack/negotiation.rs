@@ -1,4 +1,4 @@
-//! Finding out what client and server have in common.
+//! [`Negotiation`]: determines which of the client's haves are common.
 
 use gix::ObjectId;
 use gix::objs::Kind;
@@ -11,64 +11,64 @@ use super::slots::SlotSet;
 use super::wants::Wants;
 use crate::view::View;
 
-/// Objects known to be common.
+/// State of a negotiation.
 pub(crate) struct Negotiation<'v> {
     pub(crate) reachable: Reachable<'v>,
-    /// Common commits in the order in which the client named them, those behind tags included.
+    /// Common commits in the order of the haves; haves that are tags are peeled.
     pub(crate) common: Vec<u64>,
-    /// Objects that the client has named and that were found common.
+    /// Haves found to be common.
     known: SlotSet,
-    /// Objects that the client has named and that were not.
+    /// Haves that exist but are not common.
     unknown: SlotSet,
     readiness: Readiness,
-    /// Whether anything is common.
-    any: bool,
-    /// Whether the client is told of objects that no ref reaches.
-    tells_all: bool,
+    any_common: bool,
+    /// True to acknowledge every existing have, even if no ref reaches the object.
+    acknowledge_all: bool,
 }
 
 impl<'v> Negotiation<'v> {
-    pub(crate) fn new(view: &'v View, graph: &Graph<'_>, tells_all: bool) -> Self {
+    pub(crate) fn new(view: &'v View, graph: &Graph<'_>, acknowledge_all: bool) -> Self {
         Negotiation {
             reachable: Reachable::new(view),
             common: Vec::new(),
-            known: graph.no_slots(),
-            unknown: graph.no_slots(),
+            known: graph.empty_set(),
+            unknown: graph.empty_set(),
             readiness: Readiness::new(graph),
-            any: false,
-            tells_all,
+            any_common: false,
+            acknowledge_all,
         }
     }
 
-    /// Whether an object that the client has is common. That it lies in a pack is not enough: a client must
-    /// not learn of objects that no visible ref reaches. One that may is told, but what such an object needs may not be
-    /// here, so that nothing is concluded from it.
+    /// Returns true if the server acknowledges a have: a visible ref reaches the object. Existence in a pack is not
+    /// enough, as clients must not learn of hidden objects. With `acknowledge_all`, every existing object is
+    /// acknowledged, but unreachable ones do not become common: objects that they refer to may be missing.
     ///
-    /// An object that takes too much work to find out about is answered as one that is not here.
+    /// Haves past the work limit are answered as unknown.
     pub(crate) fn have(&mut self, id: &ObjectId, graph: &mut Graph<'_>) -> Result<bool, ServeError> {
         let Some(slot) = graph.slot(id) else { return Ok(false) };
         if !self.known.contains(slot) && !self.unknown.contains(slot) {
-            let common = match graph.metered(|graph| self.look(id, slot, graph)) {
+            let common = match graph.metered(|graph| self.check(id, slot, graph)) {
                 Err(ServeError::TooMuchWork) => false,
-                looked => looked?,
+                checked => checked?,
             };
             if common {
                 self.known.insert(slot)
             } else {
                 self.unknown.insert(slot)
             };
-            self.any |= common;
+            self.any_common |= common;
         }
-        Ok(self.tells_all || self.known.contains(slot))
+        Ok(self.acknowledge_all || self.known.contains(slot))
     }
 
-    fn look(&mut self, id: &ObjectId, slot: u64, graph: &mut Graph<'_>) -> Result<bool, ServeError> {
+    /// Returns true if a visible ref reaches a commit or tag, and records the commit as common.
+    fn check(&mut self, id: &ObjectId, slot: u64, graph: &mut Graph<'_>) -> Result<bool, ServeError> {
         if !matches!(graph.kind(slot)?, Kind::Commit | Kind::Tag) || !self.reachable.contains(id, slot, graph)? {
             return Ok(false);
         }
         let (target, kind) = graph.peel(slot, |_| {})?;
         if kind == Kind::Commit {
-            // Git, too, concludes nothing about readiness from tags.
+            // As in Git, tags do not count towards readiness.
             if target == slot {
                 self.readiness.hold(slot, &graph.commit(slot)?);
             }
@@ -77,10 +77,10 @@ impl<'v> Negotiation<'v> {
         Ok(true)
     }
 
-    /// Whether more haves would hardly make the pack smaller: every wanted commit reaches something common. Wanted
-    /// trees and blobs do not matter, since nothing can be said of them.
+    /// Returns true if every wanted commit reaches a common one, so that more haves would hardly shrink the pack.
+    /// Wanted trees and blobs are ignored: they have no history.
     pub(crate) fn is_ready(&mut self, wants: &Wants, graph: &mut Graph<'_>) -> Result<bool, ServeError> {
-        if !self.any {
+        if !self.any_common {
             return Ok(false);
         }
         match graph.metered(|graph| self.readiness.all_reach(&wants.commits, graph)) {

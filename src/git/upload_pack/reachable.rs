@@ -1,4 +1,4 @@
-//! Whether objects are reachable from visible refs: what a client may ask for, and may learn about.
+//! Reachability from visible refs, which decides what clients may fetch and learn about.
 
 use gix::ObjectId;
 use gix::objs::Kind;
@@ -12,32 +12,31 @@ use super::trees::{Mark, TreeWalk};
 use crate::protocol::Filter;
 use crate::view::View;
 
-/// The commits and tags that refs reach, walked from the newest on and only as far as questions need it.
+/// Answers reachability queries for commits and tags with an incremental walk, newest commit first.
 ///
-/// A commit that is reachable costs a walk from the refs down to its age; one that is not, all commits. The
-/// walk goes on where the last question left it, so all questions of a request together cost one walk of the
-/// history at most. Needs one bit for each object of the packs.
+/// A reachable commit costs a walk from the refs back to its age; an unreachable one costs a walk over all commits.
+/// Each query resumes the walk of the last one, so all queries of a request cost one walk of the history at most.
+/// Memory: one bit per object of the packs and walk.
 pub(crate) struct Reachable<'v> {
     view: &'v View,
-    /// From `HEAD` alone: what nearly all clients ask about is found there, and with many refs it takes long
-    /// to look at all of them.
-    near: Option<Walk>,
-    /// From all refs; made when the first question cannot be answered otherwise.
-    walk: Option<Walk>,
+    /// Walk from `HEAD` alone, tried first: it answers nearly all queries, and starting from many refs is slow.
+    from_head: Option<Walk>,
+    /// Walk from all refs, started by the first query that `from_head` cannot answer.
+    from_refs: Option<Walk>,
 }
 
 struct Walk {
     seen: SlotSet,
     queue: Queue,
-    /// Trees and blobs that refs name directly or through tags.
+    /// Trees and blobs that tips name, directly or through tags.
     others: Vec<u64>,
 }
 
 impl Walk {
     fn start(tips: impl Iterator<Item = ObjectId>, graph: &mut Graph<'_>) -> Result<Self, ServeError> {
-        let mut walk = Walk { seen: graph.no_slots(), queue: Queue::default(), others: Vec::new() };
+        let mut walk = Walk { seen: graph.empty_set(), queue: Queue::default(), others: Vec::new() };
         for id in tips {
-            // What was a ref a short while ago may be gone; what a ref names has to be there.
+            // Only recent tips may be missing, if they were collected since. Targets of current refs exist.
             let Some(slot) = graph.slot(&id) else { continue };
             let (target, kind) = graph.peel(slot, |tag| {
                 walk.seen.insert(tag);
@@ -51,14 +50,14 @@ impl Walk {
         Ok(walk)
     }
 
-    /// Walks on until an object is met, looking at no commits from before `oldest`.
+    /// Resumes the walk until `slot` is found; false once all remaining commits are older than `oldest`.
     fn reaches(&mut self, slot: u64, oldest: i64, graph: &mut Graph<'_>) -> Result<bool, ServeError> {
         while !self.seen.contains(slot) {
             if self.queue.newest().is_none_or(|newest| newest < oldest) {
                 return Ok(false);
             }
             let Some((_, next)) = self.queue.pop() else { return Ok(false) };
-            for parent in graph.whole_commit(next)?.parents {
+            for parent in graph.unshallow_commit(next)?.parents {
                 self.add(parent, graph)?;
             }
         }
@@ -67,7 +66,7 @@ impl Walk {
 
     fn add(&mut self, slot: u64, graph: &mut Graph<'_>) -> Result<(), ServeError> {
         if self.seen.insert(slot) {
-            let time = graph.whole_commit(slot)?.time;
+            let time = graph.unshallow_commit(slot)?.time;
             self.queue.push(time, slot);
         }
         Ok(())
@@ -76,49 +75,50 @@ impl Walk {
 
 impl<'v> Reachable<'v> {
     pub(crate) fn new(view: &'v View) -> Self {
-        Reachable { view, near: None, walk: None }
+        Reachable { view, from_head: None, from_refs: None }
     }
 
-    /// Whether a commit or tag is reachable.
+    /// Returns true if a tip reaches the commit or tag.
     pub(crate) fn contains(&mut self, id: &ObjectId, slot: u64, graph: &mut Graph<'_>) -> Result<bool, ServeError> {
         if self.view.is_tip(id) {
             return Ok(true);
         }
-        if self.is_near(slot, graph)? {
+        if self.is_reached_from_head(slot, graph)? {
             return Ok(true);
         }
-        if self.walk.is_none() {
-            self.walk = Some(Walk::start(self.view.tips(), graph)?);
+        if self.from_refs.is_none() {
+            self.from_refs = Some(Walk::start(self.view.tips(), graph)?);
         }
-        match &mut self.walk {
+        match &mut self.from_refs {
             Some(walk) => walk.reaches(slot, i64::MIN, graph),
             None => Ok(false),
         }
     }
 
-    /// Whether `HEAD` reaches a commit by way of commits that are not older; if not, nothing is said.
-    fn is_near(&mut self, slot: u64, graph: &mut Graph<'_>) -> Result<bool, ServeError> {
+    /// Returns true if `HEAD` reaches a commit through commits that are not older. False proves nothing.
+    fn is_reached_from_head(&mut self, slot: u64, graph: &mut Graph<'_>) -> Result<bool, ServeError> {
         if graph.kind(slot)? != Kind::Commit {
             return Ok(false);
         }
-        let time = graph.whole_commit(slot)?.time;
-        if self.near.is_none() {
-            self.near = Some(Walk::start(self.view.head_object().into_iter(), graph)?);
+        let time = graph.unshallow_commit(slot)?.time;
+        if self.from_head.is_none() {
+            self.from_head = Some(Walk::start(self.view.head_object().into_iter(), graph)?);
         }
-        match &mut self.near {
-            Some(near) => near.reaches(slot, time, graph),
+        match &mut self.from_head {
+            Some(walk) => walk.reaches(slot, time, graph),
             None => Ok(false),
         }
     }
 }
 
-/// Makes sure that trees and blobs are reachable; else names the first of `wanted` that is not.
+/// Checks that tips reach all wanted trees and blobs. Fails with [`ServeError::NotOurs`] for the first of `wanted`
+/// that no tip reaches.
 ///
-/// Walks the trees of commits, the newest first, until all have been met. What a checkout needs is found in
-/// the first trees; an object that is not reachable costs a walk over all trees of the history. All objects
-/// of a request together cost one walk. Needs two bits for each object of the packs.
+/// Walks the trees of commits, newest first, until all wanted objects are found. Objects of a recent checkout are in
+/// the first trees; an unreachable object costs a walk over all trees of the history. All objects of a request share
+/// one walk. Memory: a few bits per object of the packs.
 pub(crate) fn check_contents(view: &View, wanted: &[u64], graph: &mut Graph<'_>) -> Result<(), ServeError> {
-    let mut missing = graph.no_slots();
+    let mut missing = graph.empty_set();
     let mut left = wanted.iter().filter(|slot| missing.insert(**slot)).count();
     if left == 0 {
         return Ok(());
@@ -136,7 +136,7 @@ pub(crate) fn check_contents(view: &View, wanted: &[u64], graph: &mut Graph<'_>)
         }
     }
     while let Some((_, slot)) = walk.queue.pop() {
-        let commit = graph.whole_commit(slot)?;
+        let commit = graph.unshallow_commit(slot)?;
         if !trees.root(graph, &commit.tree, slot, Mark::Send, &mut met)? {
             return Ok(());
         }

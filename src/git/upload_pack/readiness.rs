@@ -1,4 +1,4 @@
-//! Whether the client has said enough: every wanted commit reaches one that the client has.
+//! [`Readiness`]: decides when to send `ready` in a negotiation.
 
 use std::collections::{BinaryHeap, HashMap};
 
@@ -6,33 +6,33 @@ use super::error::ServeError;
 use super::graph::{Commit, Graph};
 use super::slots::SlotSet;
 
-/// No further entry in [`Children`].
+/// End of a list in [`Children`].
 const END: u32 = u32::MAX;
 
-/// Answers the question again and again while the client names more and more of its commits.
+/// Incremental test that every wanted commit reaches a have: Git's `ok_to_give_up`.
 ///
-/// The walk from the wanted commits goes on where the last question left it, the newest commit first and none older
-/// than the oldest one that the client has named. A commit that turns out to be at the client is found by way of the
-/// walk's own edges, backwards. So all questions of a request together read each commit once, and no more commits
-/// than the request's limit; beyond that the answer is that the client has not said enough.
+/// The walk from the wanted commits resumes where the last query stopped, newest commit first, and visits none older
+/// than the oldest have. When a visited commit becomes held, the result propagates along the visited edges back to its
+/// descendants. All queries of a request thus read each commit once, and at most
+/// [`WorkLimits::ready_commits`](super::WorkLimits); past that limit the answer is false.
 pub(crate) struct Readiness {
-    /// Commits at the client: those that it has named, and their parents.
+    /// Haves and their parents.
     held: SlotSet,
-    /// Commits from which one of `held` is reached.
+    /// Visited commits that reach one of `held`.
     reaching: SlotSet,
-    /// Commits that have been put into `frontier`.
+    /// Commits that have been put into `queue`.
     seen: SlotSet,
-    frontier: BinaryHeap<Waiting>,
+    queue: BinaryHeap<Waiting>,
     children: Children,
-    /// Wanted commits that may not reach anything yet; `None` until the first question.
-    open: Option<Vec<u64>>,
-    /// The time of the oldest commit that the client has named.
+    /// Wanted commits not yet known to reach a held one; `None` until the first query.
+    unresolved: Option<Vec<u64>>,
+    /// Time of the oldest have.
     oldest: i64,
-    /// Commits that may still be read; `None` once there was one too many.
+    /// Commits that may still be read; `None` once the limit is exceeded.
     left: Option<u64>,
 }
 
-/// A commit whose parents have not been looked at; ordered by time.
+/// Commit whose parents have not been visited; ordered by time.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 struct Waiting {
     time: i64,
@@ -40,7 +40,7 @@ struct Waiting {
     parents: Vec<u64>,
 }
 
-/// The walked edges, from parents to children: a list in one vector for each parent.
+/// Visited edges from parents to children: one linked list per parent, all in one vector.
 #[derive(Default)]
 struct Children {
     first: HashMap<u64, u32>,
@@ -67,18 +67,18 @@ impl Children {
 impl Readiness {
     pub(crate) fn new(graph: &Graph<'_>) -> Self {
         Readiness {
-            held: graph.no_slots(),
-            reaching: graph.no_slots(),
-            seen: graph.no_slots(),
-            frontier: BinaryHeap::new(),
+            held: graph.empty_set(),
+            reaching: graph.empty_set(),
+            seen: graph.empty_set(),
+            queue: BinaryHeap::new(),
             children: Children::default(),
-            open: None,
+            unresolved: None,
             oldest: i64::MAX,
             left: Some(graph.work_limits().ready_commits),
         }
     }
 
-    /// Notes that the client has a commit. It then has its parents, too.
+    /// Adds a have, and with it the parents of the commit.
     pub(crate) fn hold(&mut self, slot: u64, commit: &Commit) {
         self.oldest = self.oldest.min(commit.time);
         for slot in std::iter::once(slot).chain(commit.parents.iter().copied()) {
@@ -88,7 +88,7 @@ impl Readiness {
         }
     }
 
-    /// Notes that the children of a commit, as far as they have been walked, reach something that is held.
+    /// Marks all visited descendants of a commit as reaching a held one.
     fn propagate(&mut self, slot: u64) {
         let mut stack = vec![slot];
         while let Some(slot) = stack.pop() {
@@ -96,28 +96,29 @@ impl Readiness {
         }
     }
 
-    /// Whether each of `wanted` reaches a commit that is held. To be called with the same ones every time.
+    /// Returns true if each of `wanted` reaches a held commit. Every call must pass the same `wanted`.
     pub(crate) fn all_reach(&mut self, wanted: &[u64], graph: &mut Graph<'_>) -> Result<bool, ServeError> {
-        if self.open.is_none() {
-            let open: Vec<u64> = wanted.iter().copied().filter(|slot| self.seen.insert(*slot)).collect();
-            open.iter().try_for_each(|slot| self.read(*slot, true, graph))?;
-            self.open = Some(open);
+        if self.unresolved.is_none() {
+            let unresolved: Vec<u64> = wanted.iter().copied().filter(|slot| self.seen.insert(*slot)).collect();
+            unresolved.iter().try_for_each(|slot| self.read(*slot, true, graph))?;
+            self.unresolved = Some(unresolved);
         }
         while self.left.is_some() {
-            let (held, reaching) = (&self.held, &self.reaching);
-            let open = self.open.get_or_insert_default();
-            while open.pop_if(|slot| held.contains(*slot) || reaching.contains(*slot)).is_some() {}
-            if open.is_empty() {
+            let held = &self.held;
+            let reaching = &self.reaching;
+            let unresolved = self.unresolved.get_or_insert_default();
+            while unresolved.pop_if(|slot| held.contains(*slot) || reaching.contains(*slot)).is_some() {}
+            if unresolved.is_empty() {
                 return Ok(true);
             }
-            let due = self.frontier.peek().is_some_and(|next| next.time >= self.oldest);
-            let Some(next) = due.then(|| self.frontier.pop()).flatten() else { return Ok(false) };
+            let may_reach = self.queue.peek().is_some_and(|next| next.time >= self.oldest);
+            let Some(next) = may_reach.then(|| self.queue.pop()).flatten() else { return Ok(false) };
             self.walk(&next, graph)?;
         }
         Ok(false)
     }
 
-    /// Looks at the parents of a commit.
+    /// Visits the parents of a commit.
     fn walk(&mut self, commit: &Waiting, graph: &mut Graph<'_>) -> Result<(), ServeError> {
         for parent in &commit.parents {
             if self.held.contains(*parent) || self.reaching.contains(*parent) {
@@ -134,13 +135,13 @@ impl Readiness {
         Ok(())
     }
 
-    /// Puts a commit into the frontier; a wanted one is walked whatever its age.
+    /// Reads a commit and queues it. Wanted commits are visited regardless of their age.
     fn read(&mut self, slot: u64, wanted: bool, graph: &mut Graph<'_>) -> Result<(), ServeError> {
         self.left = self.left.and_then(|left| left.checked_sub(1));
         if self.left.is_some() {
             let Commit { time, parents, .. } = graph.commit(slot)?;
             let time = if wanted { i64::MAX } else { time };
-            self.frontier.push(Waiting { time, slot, parents });
+            self.queue.push(Waiting { time, slot, parents });
         }
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Which objects are sent.
+//! Object selection: the objects that wants reach and haves do not.
 
 use gix::objs::Kind;
 
@@ -11,28 +11,27 @@ use super::trees::{Mark, TreeWalk};
 use crate::protocol::Filter;
 use crate::view::View;
 
-/// What a selection starts from; everything by slot.
+/// Input of a selection; all objects by slot.
 #[derive(Debug, Default)]
-pub(crate) struct Ends {
-    /// What the client wants; each may be of any kind.
+pub(crate) struct RevisionSpec {
+    /// Wanted objects of any kind.
     pub(crate) wants: Vec<u64>,
-    /// Commits that the client has with all they reach.
+    /// Commits that the client has, with everything they reach.
     pub(crate) haves: Vec<u64>,
-    /// Commits whose trees the client has.
+    /// Edge commits: the client has their trees, but not necessarily their history.
     pub(crate) edges: Vec<u64>,
-    /// Whether the trees of all that the haves reach are looked at.
+    /// True to mark the trees of all commits that the haves reach as held, instead of those at the edge only.
     pub(crate) thorough: bool,
-    /// Lists of patterns of the filter.
+    /// Pattern lists of `sparse:oid` filters.
     pub(crate) sparse: Sparse,
 }
 
-/// Most commits whose trees are looked at because the client has them, where history is cut off.
+/// Most haves whose trees are read as edges in a shallow history.
 const MAX_HELD_TREES: usize = 4096;
 
-impl Ends {
-    /// Notes commits that the client has. Where history is cut off, walks may not get from them to what is wanted:
-    /// their trees, the newest ones, are then known to be there all the same. That is what keeps a fetch of depth 1
-    /// into a work folder of depth 1 small.
+impl RevisionSpec {
+    /// Adds common commits. In a shallow history the walk may not connect wants to haves, so the newest haves become
+    /// edges as well. That keeps a fetch of depth 1 into a clone of depth 1 small.
     pub(crate) fn hold(&mut self, haves: Vec<u64>, graph: &mut Graph<'_>) -> Result<(), ServeError> {
         if graph.is_cut() {
             let mut by_time = Vec::new();
@@ -47,31 +46,33 @@ impl Ends {
     }
 }
 
-/// Objects to send.
+/// Outcome of [`select`].
 pub(crate) struct Selection {
+    /// Objects to send.
     pub(crate) send: SlotSet,
-    /// Objects that the client is known to have; not all that it has.
+    /// Objects that the client is known to have; a subset of what it has.
     pub(crate) held: SlotSet,
-    /// How many objects there are to send.
+    /// Number of objects to send.
     pub(crate) count: u64,
 }
 
-/// Finds what is reachable from the wants and not known to be held by the client.
+/// Selects the objects that wants reach and that the client is not known to have.
 ///
-/// Costs as many reads as there are commits and trees to send, plus the trees of the commits at the edge, or of all that
-/// the client has.
-/// Memory: a few bits for each object of the packs and eight bytes for each commit that is sent.
+/// Reads the commits and trees to send, plus the trees of edge commits; with `thorough`, all trees that haves reach.
+/// Memory: a few bits per object of the packs and eight bytes per commit to send.
 pub(crate) fn select(
     view: &View,
     graph: &mut Graph<'_>,
-    ends: Ends,
+    spec: RevisionSpec,
     (filter, include_tag): (&Filter, bool),
     tick: &mut dyn FnMut(u64) -> Result<(), ServeError>,
 ) -> Result<Selection, ServeError> {
-    let (mut commits, mut tags, mut contents) = (Vec::new(), Vec::new(), Vec::new());
-    // Git counts commits and tags behind a wanted tag as wanted, but not a tree or blob.
-    let mut wanted = graph.no_slots();
-    for want in &ends.wants {
+    let mut commits = Vec::new();
+    let mut tags = Vec::new();
+    let mut contents = Vec::new();
+    // As in Git, the commit that a wanted tag peels to counts as wanted; a tree or blob does not.
+    let mut wanted = graph.empty_set();
+    for want in &spec.wants {
         let (target, kind) = graph.peel(*want, |tag| tags.push(tag))?;
         if kind == Kind::Commit {
             wanted.insert(target);
@@ -80,13 +81,13 @@ pub(crate) fn select(
             contents.push((target, target != *want));
         }
     }
-    let difference = difference(graph, &commits, &ends.haves, tick)?;
-    let mut walk = TreeWalk::new(graph, filter, ends.sparse);
+    let difference = difference(graph, &commits, &spec.haves, tick)?;
+    let mut walk = TreeWalk::new(graph, filter, spec.sparse);
     walk.held = difference.held;
-    if ends.thorough {
-        hold_all(graph, &ends.haves, &mut walk)?;
-    } else if !ends.haves.is_empty() || !ends.edges.is_empty() {
-        hold_edges(graph, &difference.commits, &ends.edges, &mut walk)?;
+    if spec.thorough {
+        hold_all(graph, &spec.haves, &mut walk)?;
+    } else if !spec.haves.is_empty() || !spec.edges.is_empty() {
+        hold_edges(graph, &difference.commits, &spec.edges, &mut walk)?;
     }
     let mut count = 0;
     let mut visit = |_| {
@@ -94,10 +95,10 @@ pub(crate) fn select(
         tick(count).map(|()| true)
     };
     for slot in tags {
-        walk.passing((slot, Kind::Tag), true, &mut visit)?;
+        walk.commit_or_tag((slot, Kind::Tag), true, &mut visit)?;
     }
     for slot in &difference.commits {
-        walk.passing((*slot, Kind::Commit), wanted.contains(*slot), &mut visit)?;
+        walk.commit_or_tag((*slot, Kind::Commit), wanted.contains(*slot), &mut visit)?;
     }
     for slot in &difference.commits {
         let tree = graph.commit(*slot)?.tree;
@@ -118,9 +119,9 @@ pub(crate) fn select(
     Ok(Selection { send, held, count })
 }
 
-/// Marks the trees of commits that the client has and that what is sent builds on.
+/// Marks the trees of edge commits as held: `more`, and held parents of the commits to send.
 fn hold_edges(graph: &mut Graph<'_>, commits: &[u64], more: &[u64], walk: &mut TreeWalk) -> Result<(), ServeError> {
-    let mut known = graph.no_slots();
+    let mut known = graph.empty_set();
     let mut edges: Vec<u64> = more.iter().copied().filter(|slot| known.insert(*slot)).collect();
     for slot in commits {
         let parents = graph.commit(*slot)?.parents;
@@ -133,7 +134,7 @@ fn hold_edges(graph: &mut Graph<'_>, commits: &[u64], more: &[u64], walk: &mut T
     Ok(())
 }
 
-/// Marks all that some commits reach.
+/// Marks everything that the haves reach as held.
 fn hold_all(graph: &mut Graph<'_>, haves: &[u64], walk: &mut TreeWalk) -> Result<(), ServeError> {
     let commits = closure(graph, haves)?;
     for slot in commits.iter() {
@@ -144,7 +145,7 @@ fn hold_all(graph: &mut Graph<'_>, haves: &[u64], walk: &mut TreeWalk) -> Result
     Ok(())
 }
 
-/// Adds the tags whose target is sent.
+/// Adds annotated tags whose peeled target is sent (`include-tag`).
 fn add_tags(view: &View, graph: &mut Graph<'_>, send: &mut SlotSet) -> Result<(), ServeError> {
     let rows = view.refs.with_prefix(b"refs/tags/");
     for (row, target) in view.peeled_tags()?.from(rows.start).take_while(|(row, _)| *row < rows.end) {

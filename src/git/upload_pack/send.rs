@@ -1,27 +1,27 @@
-//! Sending a pack, with progress, to clients of all ages.
+//! Sends the pack of a fetch, multiplexed with progress on side-bands if the client supports them.
 
 use std::io::{self, Write};
 
 use super::error::ServeError;
-use super::form::{Form, client_fault, write_entries};
 use super::graph::Graph;
-use super::selection::{Ends, select};
+use super::reuse::{DeltaSupport, client_fault, write_entries};
+use super::selection::{RevisionSpec, select};
 use crate::pack::PackStream;
 use crate::protocol::{Band, FetchRequest, Progress, Sideband, SidebandWidth};
 use crate::view::View;
 
-/// What was sent.
+/// Statistics of a sent pack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SentPack {
-    /// How many objects.
+    /// Number of objects in the pack.
     pub objects: u64,
-    /// How many of them were resolved and compressed anew.
+    /// Number of objects that were resolved and recompressed, because their stored delta could not be reused.
     pub recompressed: u64,
-    /// Bytes of the pack.
+    /// Size of the pack in bytes.
     pub bytes: u64,
 }
 
-/// The way to the client.
+/// Output to the client, with or without side-bands.
 enum Channel<'o> {
     Plain(&'o mut dyn Write),
     Bands { bands: Sideband<&'o mut dyn Write>, quiet: bool },
@@ -58,7 +58,7 @@ impl Channel<'_> {
         }
     }
 
-    fn say(&mut self, text: &str) -> Result<(), ServeError> {
+    fn message(&mut self, text: &str) -> Result<(), ServeError> {
         match self {
             Channel::Bands { bands, quiet: false } => {
                 bands.message(Band::Progress, text.as_bytes()).map_err(ServeError::Client)
@@ -67,21 +67,21 @@ impl Channel<'_> {
         }
     }
 
-    /// Tells the client that nothing will follow. Without bands it sees that the pack has no end.
-    fn fail(&mut self, error: &ServeError) {
+    /// Sends an error on the error band. Without side-bands, the client only sees a truncated pack.
+    fn send_error(&mut self, error: &ServeError) {
         if let (Channel::Bands { bands, .. }, Some(text)) = (self, error.for_client()) {
-            // The first error is the one to report.
+            // A failure to send the error is less useful than the error itself.
             let _ = bands.message(Band::Error, format!("{text}\n").as_bytes());
         }
     }
 }
 
-/// Selects objects and sends them as one pack. After an error the client has been told, or cannot be; the
-/// pack then has no trailer.
+/// Selects objects and sends them as one pack. After an error the pack has no trailer; the error has been sent on the
+/// error band if there is one.
 pub(crate) fn send_pack(
     view: &View,
     graph: &mut Graph<'_>,
-    ends: Ends,
+    spec: RevisionSpec,
     request: &FetchRequest,
     out: &mut dyn Write,
 ) -> Result<SentPack, ServeError> {
@@ -92,10 +92,10 @@ pub(crate) fn send_pack(
         SidebandWidth::Small => Channel::Bands { bands: Sideband::small(&mut *out), quiet },
         SidebandWidth::Large => Channel::Bands { bands: Sideband::large(&mut *out), quiet },
     };
-    let sent = match send(view, graph, ends, request, &mut channel) {
+    let sent = match send(view, graph, spec, request, &mut channel) {
         Ok(sent) => sent,
         Err(error) => {
-            channel.fail(&error);
+            channel.send_error(&error);
             return Err(error);
         }
     };
@@ -110,26 +110,26 @@ pub(crate) fn send_pack(
 fn send(
     view: &View,
     graph: &mut Graph<'_>,
-    ends: Ends,
+    spec: RevisionSpec,
     request: &FetchRequest,
     channel: &mut Channel<'_>,
 ) -> Result<SentPack, ServeError> {
     let mut enumerating = Progress::new("Enumerating objects", None);
-    let mut tick = |count: u64| match count % 1024 {
-        0 => channel.progress(&mut enumerating, count),
-        _ => Ok(()),
+    let mut tick = |count: u64| {
+        if count.is_multiple_of(1024) { channel.progress(&mut enumerating, count) } else { Ok(()) }
     };
-    let selection = select(view, graph, ends, (&request.filter, request.include_tag), &mut tick)?;
+    let selection = select(view, graph, spec, (&request.filter, request.include_tag), &mut tick)?;
     channel.done(&mut enumerating, selection.count)?;
     let objects = u32::try_from(selection.count).map_err(|_| ServeError::TooManyObjects(selection.count))?;
-    let mut counting = Progress::new("Sending objects", Some(selection.count));
+    let mut sending = Progress::new("Sending objects", Some(selection.count));
     let mut stream = PackStream::new(&mut *channel, graph.packs().format(), objects).map_err(client_fault)?;
-    // A partial clone may lack what it would otherwise be known to have.
-    let form = Form { ofs_delta: request.ofs_delta, thin: request.thin_pack && request.filter.is_empty() };
-    let reuse = write_entries(graph, &selection, form, &mut stream, &mut |count, channel| {
-        channel.progress(&mut counting, count.into())
+    // No thin packs for partial clones: they may lack objects that their haves reach.
+    let deltas = DeltaSupport { ofs_delta: request.ofs_delta, thin: request.thin_pack && request.filter.is_empty() };
+    let stats = write_entries(graph, &selection, deltas, &mut stream, &mut |count, channel| {
+        channel.progress(&mut sending, count.into())
     })?;
     let (built, channel) = stream.finish().map_err(client_fault)?;
-    channel.say(&format!("Total {objects} ({} as stored, {} recompressed)\n", reuse.copied, reuse.made))?;
-    Ok(SentPack { objects: selection.count, recompressed: reuse.made, bytes: built.bytes })
+    let summary = format!("Total {objects} ({} as stored, {} recompressed)\n", stats.copied, stats.recompressed);
+    channel.message(&summary)?;
+    Ok(SentPack { objects: selection.count, recompressed: stats.recompressed, bytes: built.bytes })
 }

@@ -1,4 +1,4 @@
-//! Shallow clones: where history is cut off.
+//! Shallow fetches: computes the shallow boundary and its change.
 
 use std::io::{self, Write};
 
@@ -10,44 +10,44 @@ use super::commits::{Queue, closure};
 use super::error::ServeError;
 use super::graph::Graph;
 use super::reachable::Reachable;
-use super::selection::Ends;
+use super::selection::RevisionSpec;
 use super::slots::SlotSet;
 use crate::protocol::{Deepen, FetchRequest, PacketWriter};
 use crate::view::View;
 
-/// What the client is told about its history.
+/// Change of the client's shallow boundary: the `shallow` and `unshallow` lines of an answer.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct ShallowChange {
-    /// Commits whose parents are not sent.
+    /// New boundary commits: their parents are not sent.
     pub(crate) shallow: Vec<ObjectId>,
-    /// Commits whose parents the client lacked and is sent.
+    /// Former boundary commits: the client lacked their parents and now receives them.
     pub(crate) unshallow: Vec<ObjectId>,
 }
 
-/// Commits by how far history goes.
+/// Commits within the requested depth.
 struct Depths {
-    /// Where history is cut off, in the order in which they are met.
+    /// Boundary commits in the order in which the walk found them.
     boundary: Vec<u64>,
-    /// Commits whose parents are part of it.
+    /// Commits whose parents are within the depth, too.
     inner: SlotSet,
 }
 
-/// Decides where history is cut off, cuts the graph there, and adds what an unshallowed commit needs to
-/// `ends`. Costs a walk over the commits within the depth; `deepen-not` one over all that is left out.
+/// Computes the shallow boundary, cuts the graph there, and adds the parents of unshallowed commits to `spec`.
+/// Walks the commits within the depth; `deepen-not` also walks all excluded commits.
 pub(crate) fn apply(
     view: &View,
     graph: &mut Graph<'_>,
     reachable: &mut Reachable<'_>,
     request: &FetchRequest,
     wanted: &[u64],
-    ends: &mut Ends,
+    spec: &mut RevisionSpec,
 ) -> Result<ShallowChange, ServeError> {
     let client = client_shallow(graph, &request.shallow)?;
     let mut change = ShallowChange::default();
     let depths = match &request.deepen {
         None => None,
         Some(Deepen::Depth(Deepen::WHOLE)) => {
-            let mut inner = graph.no_slots();
+            let mut inner = graph.empty_set();
             for (id, slot) in &client {
                 if graph.metered(|graph| reachable.contains(id, *slot, graph))? {
                     inner.insert(*slot);
@@ -57,7 +57,7 @@ pub(crate) fn apply(
         }
         Some(Deepen::Depth(depth)) => Some(by_depth(graph, wanted, *depth)?),
         Some(Deepen::Relative(more)) => {
-            // As Git, from commits that refs reach now, not only a short while ago.
+            // As in Git, only from commits that current refs reach: recent tips do not count.
             let now = View { recent_tips: Default::default(), ..view.clone() };
             let mut reachable = Reachable::new(&now);
             let mut from = Vec::new();
@@ -70,7 +70,7 @@ pub(crate) fn apply(
         }
         Some(Deepen::Commits { since, not }) => Some(by_commits(view, graph, wanted, *since, not)?),
     };
-    let mut known = graph.no_slots();
+    let mut known = graph.empty_set();
     client.iter().for_each(|(_, slot)| {
         known.insert(*slot);
     });
@@ -83,20 +83,20 @@ pub(crate) fn apply(
         }
         for (id, slot) in client.iter().filter(|(_, slot)| inner.contains(*slot)) {
             change.unshallow.push(*id);
-            ends.wants.extend(graph.whole_commit(*slot)?.parents);
-            ends.edges.push(*slot);
-            ends.haves.push(*slot);
+            spec.wants.extend(graph.unshallow_commit(*slot)?.parents);
+            spec.edges.push(*slot);
+            spec.haves.push(*slot);
         }
     }
-    // Where the client's history ends, walks end too: it has nothing behind that, and what it is sent of it
-    // has been wanted above.
+    // Walks stop at the client's own boundary: the client has nothing beyond it, and parents that it now receives
+    // became wants above.
     client.iter().for_each(|(_, slot)| graph.cut(*slot));
     Ok(change)
 }
 
-/// The commits that the client lacks the parents of, as far as they are here.
+/// Returns the client's boundary commits that exist in this repository, without duplicates.
 fn client_shallow(graph: &Graph<'_>, ids: &[ObjectId]) -> Result<Vec<(ObjectId, u64)>, ServeError> {
-    let mut known = graph.no_slots();
+    let mut known = graph.empty_set();
     let mut client = Vec::new();
     for id in ids {
         let Some(slot) = graph.slot(id) else { continue };
@@ -107,27 +107,28 @@ fn client_shallow(graph: &Graph<'_>, ids: &[ObjectId]) -> Result<Vec<(ObjectId, 
     Ok(client)
 }
 
-/// Cuts behind `depth` commits, the wanted ones included.
+/// Computes the boundary for `deepen`: `depth` counts commits, including the wanted ones.
 fn by_depth(graph: &mut Graph<'_>, wanted: &[u64], depth: u32) -> Result<Depths, ServeError> {
-    let (mut seen, mut inner) = (graph.no_slots(), graph.no_slots());
+    let mut seen = graph.empty_set();
+    let mut inner = graph.empty_set();
     let mut level: Vec<u64> = wanted.iter().copied().filter(|slot| seen.insert(*slot)).collect();
     for _ in 1..depth {
         let mut next = Vec::new();
         for slot in level {
             inner.insert(slot);
-            next.extend(graph.whole_commit(slot)?.parents.into_iter().filter(|parent| seen.insert(*parent)));
+            next.extend(graph.unshallow_commit(slot)?.parents.into_iter().filter(|parent| seen.insert(*parent)));
         }
         level = next;
         if level.is_empty() {
             break;
         }
     }
-    // Git sends the last one first.
+    // Git lists boundary commits in reverse order of the walk.
     level.reverse();
     Ok(Depths { boundary: level, inner })
 }
 
-/// Cuts where commits are too old or reachable from other refs.
+/// Computes the boundary for `deepen-since` and `deepen-not`: excludes old commits and those that other refs reach.
 fn by_commits(
     view: &View,
     graph: &mut Graph<'_>,
@@ -144,20 +145,24 @@ fn by_commits(
         }
     }
     let excluded = closure(graph, &excluded)?;
-    let (mut seen, mut inner) = (graph.no_slots(), graph.no_slots());
-    // The newest first, as `git rev-list` lists them: the client is told in this order.
-    let (mut order, mut queue) = (Vec::new(), Queue::default());
-    let mut met = |slot: u64, graph: &mut Graph<'_>, queue: &mut Queue| match excluded.contains(slot) {
-        false if seen.insert(slot) => graph.whole_commit(slot).map(|commit| queue.push(commit.time, slot)),
-        _ => Ok(()),
+    let mut seen = graph.empty_set();
+    let mut inner = graph.empty_set();
+    // The answer lists boundary commits newest first, in the order of `git rev-list`.
+    let mut order = Vec::new();
+    let mut queue = Queue::default();
+    let mut enqueue = |slot: u64, graph: &mut Graph<'_>, queue: &mut Queue| {
+        if !excluded.contains(slot) && seen.insert(slot) {
+            queue.push(graph.unshallow_commit(slot)?.time, slot);
+        }
+        Ok::<_, ServeError>(())
     };
-    wanted.iter().try_for_each(|slot| met(*slot, graph, &mut queue))?;
+    wanted.iter().try_for_each(|slot| enqueue(*slot, graph, &mut queue))?;
     while let Some((time, slot)) = queue.pop() {
         if since.is_none_or(|since| time >= since) {
             inner.insert(slot);
             order.push(slot);
-            let parents = graph.whole_commit(slot)?.parents;
-            parents.into_iter().try_for_each(|parent| met(parent, graph, &mut queue))?;
+            let parents = graph.unshallow_commit(slot)?.parents;
+            parents.into_iter().try_for_each(|parent| enqueue(parent, graph, &mut queue))?;
         }
     }
     if order.is_empty() {
@@ -165,7 +170,7 @@ fn by_commits(
     }
     let mut boundary = Vec::new();
     for slot in order {
-        if graph.whole_commit(slot)?.parents.iter().any(|parent| !inner.contains(*parent)) {
+        if graph.unshallow_commit(slot)?.parents.iter().any(|parent| !inner.contains(*parent)) {
             boundary.push(slot);
         }
     }
@@ -176,7 +181,7 @@ fn by_commits(
 }
 
 impl ShallowChange {
-    /// Tells the client, in lines without a line break: libgit2 refuses longer ones.
+    /// Writes the `shallow` and `unshallow` lines, without line breaks: libgit2 rejects lines that end in one.
     pub(crate) fn write<W: Write>(&self, out: &mut PacketWriter<W>) -> io::Result<()> {
         self.shallow.iter().try_for_each(|id| out.data(format!("shallow {id}").as_bytes()))?;
         self.unshallow.iter().try_for_each(|id| out.data(format!("unshallow {id}").as_bytes()))

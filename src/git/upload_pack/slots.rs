@@ -1,13 +1,13 @@
-//! Sets of objects: one bit for each slot of a pack set.
+//! [`SlotSet`]: sets of objects as bitmaps over the slots of a pack set.
 
-/// A set of slots.
+/// Fixed-size bitmap of slots.
 #[derive(Clone, Debug)]
 pub(crate) struct SlotSet {
     words: Vec<u64>,
 }
 
 impl SlotSet {
-    /// No slots, of so many.
+    /// Creates an empty set for slots below `slots`.
     pub(crate) fn new(slots: u64) -> Self {
         SlotSet { words: vec![0; usize::try_from(slots.div_ceil(64)).unwrap_or(usize::MAX)] }
     }
@@ -17,7 +17,7 @@ impl SlotSet {
         self.words.get((slot / 64) as usize).is_some_and(|word| word & (1 << (slot % 64)) != 0)
     }
 
-    /// Adds a slot; whether it was new.
+    /// Adds a slot. Returns true if the slot was absent; false, without effect, if it is out of range.
     #[inline]
     pub(crate) fn insert(&mut self, slot: u64) -> bool {
         let Some(word) = self.words.get_mut((slot / 64) as usize) else { return false };
@@ -27,7 +27,7 @@ impl SlotSet {
         new
     }
 
-    /// Takes a slot out; whether it was there.
+    /// Removes a slot. Returns true if the slot was present.
     pub(crate) fn remove(&mut self, slot: u64) -> bool {
         let Some(word) = self.words.get_mut((slot / 64) as usize) else { return false };
         let bit = 1 << (slot % 64);
@@ -36,12 +36,12 @@ impl SlotSet {
         was
     }
 
-    /// How many slots are in it.
+    /// Number of slots in the set.
     pub(crate) fn len(&self) -> u64 {
         self.words.iter().map(|word| u64::from(word.count_ones())).sum()
     }
 
-    /// All slots in it, ascending.
+    /// Iterates over the slots in ascending order.
     pub(crate) fn iter(&self) -> impl Iterator<Item = u64> + '_ {
         self.words.iter().enumerate().flat_map(|(at, word)| {
             let mut rest = *word;

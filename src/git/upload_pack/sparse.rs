@@ -1,5 +1,5 @@
-//! Filters `sparse:oid`: blobs at paths that a list of sparse-checkout patterns does not match are left out
-//! (git-sparse-checkout, without cone mode). Trees are always sent.
+//! `sparse:oid` filters: omits blobs at paths that a list of sparse-checkout patterns does not match
+//! (git-sparse-checkout, non-cone mode). Trees are always sent.
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,40 +16,40 @@ use crate::links::{EntryKind, TreeEntries};
 use crate::pack::Object;
 use crate::view::View;
 
-/// Bytes of the longest list of patterns.
+/// Size limit of a pattern list in bytes.
 const MAX_LIST_BYTES: u64 = 256 << 10;
-/// Most patterns in one list; each is compared with each path.
+/// Most patterns in one list; each path is compared with each pattern.
 const MAX_PATTERNS: usize = 2000;
-/// Most directories that are told apart.
+/// Most distinct directories in a walk.
 const MAX_DIRECTORIES: usize = 1 << 20;
-/// Most trees that are read, each once for every directory where it is met.
+/// Most trees read in a walk; a tree counts once per directory in which it occurs.
 const MAX_TREES: usize = 1 << 21;
 
-/// The directory of a commit's tree.
+/// Number of the root directory.
 pub(crate) const ROOT: u32 = 0;
 
-/// Paths whose blobs are sent.
+/// Path filter compiled from pattern lists, with the directories of the walk. Inactive without lists.
 #[derive(Debug, Default)]
 pub(crate) struct Sparse {
     lists: Vec<Vec<Pattern>>,
-    /// By parent and name.
+    /// Directory numbers by parent and name.
     numbers: HashMap<(u32, BString), u32>,
     directories: Vec<Directory>,
-    /// Trees by slot, and where they were walked.
+    /// Walked trees, by slot and directory.
     walked: HashSet<(u64, u32)>,
 }
 
 #[derive(Debug)]
 struct Directory {
-    /// Ends in a slash, but for the root's, which is empty.
+    /// Path with a trailing slash; empty for the root.
     path: BString,
-    /// For each list, whether paths in it match of which no pattern says anything.
-    matches: Vec<bool>,
+    /// Per list, the default for paths below that no pattern matches: inherited from the closest matching directory.
+    included: Vec<bool>,
 }
 
 impl Sparse {
-    /// Reads the lists of patterns that a filter names. Each has to be a blob that a ref reaches, so that nothing of
-    /// hidden ones shows in which objects are sent.
+    /// Reads the pattern lists of a filter. A visible ref must reach each blob: otherwise the choice of objects would
+    /// reveal the content of hidden blobs.
     pub(crate) fn new(
         view: &View,
         graph: &mut Graph<'_>,
@@ -59,19 +59,20 @@ impl Sparse {
         let mut sparse = Sparse::default();
         for name in names {
             let blob = graph.metered(|graph| find(view, graph, reachable, name.as_bstr()))?;
-            sparse.lists.push(patterns(&blob).ok_or_else(|| refused(name.as_bstr(), "it has too many patterns"))?);
+            let list = patterns(&blob);
+            sparse.lists.push(list.ok_or_else(|| unusable(name.as_bstr(), "it has more than 2000 patterns"))?);
         }
-        let matches = sparse.lists.iter().map(|list| verdict(list, b"".into(), true).unwrap_or(false)).collect();
-        sparse.directories.push(Directory { path: BString::default(), matches });
+        let included = sparse.lists.iter().map(|list| last_match(list, b"".into(), true).unwrap_or(false)).collect();
+        sparse.directories.push(Directory { path: BString::default(), included });
         Ok(sparse)
     }
 
-    /// Whether any path is left out.
+    /// Returns true if the filter has a pattern list.
     pub(crate) fn is_active(&self) -> bool {
         !self.lists.is_empty()
     }
 
-    /// The number of a directory within another one.
+    /// Returns the number of the directory `name` within another one, assigned on the first visit.
     pub(crate) fn enter(&mut self, within: u32, name: &[u8]) -> Result<u32, ServeError> {
         if !self.is_active() {
             return Ok(ROOT);
@@ -84,25 +85,26 @@ impl Sparse {
             return Err(ServeError::TooMuchWork);
         }
         let mut path = [&parent.path[..], name].concat();
-        let lists = self.lists.iter().zip(&parent.matches);
-        let matches = lists.map(|(list, default)| verdict(list, path.as_bstr(), true).unwrap_or(*default)).collect();
+        let lists = self.lists.iter().zip(&parent.included);
+        let included =
+            lists.map(|(list, default)| last_match(list, path.as_bstr(), true).unwrap_or(*default)).collect();
         path.push(b'/');
         let number = self.directories.len() as u32;
-        self.directories.push(Directory { path: path.into(), matches });
+        self.directories.push(Directory { path: path.into(), included });
         self.numbers.insert((within, name.into()), number);
         Ok(number)
     }
 
-    /// Whether a blob in a directory is sent.
-    pub(crate) fn takes(&self, within: u32, name: &[u8]) -> bool {
+    /// Returns true if all lists include the blob `name` in a directory.
+    pub(crate) fn includes(&self, within: u32, name: &[u8]) -> bool {
         let Some(directory) = self.directories.get(within as usize) else { return true };
         let path = [&directory.path[..], name].concat();
-        let mut lists = self.lists.iter().zip(&directory.matches);
-        lists.all(|(list, default)| verdict(list, path.as_bstr(), false).unwrap_or(*default))
+        let mut lists = self.lists.iter().zip(&directory.included);
+        lists.all(|(list, default)| last_match(list, path.as_bstr(), false).unwrap_or(*default))
     }
 
-    /// Whether a tree is met in a directory for the first time.
-    pub(crate) fn is_new(&mut self, tree: u64, within: u32) -> Result<bool, ServeError> {
+    /// Records a visit of a tree in a directory. Returns true on the first one.
+    pub(crate) fn visit(&mut self, tree: u64, within: u32) -> Result<bool, ServeError> {
         if self.walked.len() >= MAX_TREES {
             return Err(ServeError::TooMuchWork);
         }
@@ -110,8 +112,9 @@ impl Sparse {
     }
 }
 
-/// What the last pattern that matches a path says; `None` if none does.
-fn verdict(list: &[Pattern], path: &BStr, is_directory: bool) -> Option<bool> {
+/// Returns true if the last pattern that matches a path includes it, false if that pattern is negated, `None` without a
+/// match.
+fn last_match(list: &[Pattern], path: &BStr, is_directory: bool) -> Option<bool> {
     let basename = path.rfind_byte(b'/').map(|slash| slash + 1);
     let matches = |pattern: &&Pattern| {
         pattern.matches_repo_relative_path(
@@ -125,7 +128,7 @@ fn verdict(list: &[Pattern], path: &BStr, is_directory: bool) -> Option<bool> {
     list.iter().rev().find(matches).map(|pattern| !pattern.is_negative())
 }
 
-/// The patterns in a file, read as Git does (dir.c, `add_patterns_from_buffer`); `None` if there are too many.
+/// Parses patterns as Git does (dir.c, `add_patterns_from_buffer`); `None` if there are more than [`MAX_PATTERNS`].
 fn patterns(file: &[u8]) -> Option<Vec<Pattern>> {
     let file = file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file);
     let lines = file.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
@@ -134,9 +137,10 @@ fn patterns(file: &[u8]) -> Option<Vec<Pattern>> {
     (patterns.len() <= MAX_PATTERNS).then_some(patterns)
 }
 
-/// A line without spaces at its end, but for one behind a backslash.
+/// Removes trailing spaces from a line, except one that a backslash escapes.
 fn trim(line: &[u8]) -> &[u8] {
-    let (mut end, mut at) = (0, 0);
+    let mut end = 0;
+    let mut at = 0;
     while let Some(byte) = line.get(at) {
         at += if *byte == b'\\' { 2 } else { 1 };
         if *byte != b' ' {
@@ -146,9 +150,9 @@ fn trim(line: &[u8]) -> &[u8] {
     &line[..end]
 }
 
-/// The content of the blob that a client names: by id, as the value of a ref, or as `<ref or id>:<path>`.
+/// Reads the blob that a client names by id, by ref or as `<ref or id>:<path>`.
 fn find(view: &View, graph: &mut Graph<'_>, reachable: &mut Reachable<'_>, name: &BStr) -> Result<Vec<u8>, ServeError> {
-    let nothing = || refused(name, "it names no blob that a ref reaches: give its id, or a ref and a path");
+    let nothing = || unusable(name, "it names no blob that a ref reaches: give its id, or a ref and a path");
     let (base, path) = match name.split_once_str(":") {
         Some((base, path)) => (base.as_bstr(), Some(path)),
         None => (name, None),
@@ -163,12 +167,12 @@ fn find(view: &View, graph: &mut Graph<'_>, reachable: &mut Reachable<'_>, name:
     }
     let location = graph.location(slot);
     if graph.finder().size(location)? > MAX_LIST_BYTES {
-        return Err(refused(name, "it is too large for a list of patterns"));
+        return Err(unusable(name, "it exceeds 256 KiB, the limit for a list of patterns"));
     }
     Ok(graph.read(slot)?.data.to_vec())
 }
 
-/// The object that a ref names, or one with an id, if the client may have it.
+/// Resolves a ref or an id to an object that a visible ref reaches.
 fn visible(
     view: &View,
     graph: &mut Graph<'_>,
@@ -193,11 +197,11 @@ fn visible(
     }
 }
 
-/// The object at a path below a commit, tag or tree.
+/// Resolves a path below a commit, tag or tree.
 fn within(graph: &mut Graph<'_>, slot: u64, path: &[u8]) -> Result<Option<u64>, ServeError> {
     let (mut at, kind) = graph.peel(slot, |_| {})?;
     if kind == Kind::Commit {
-        let tree = graph.whole_commit(at)?.tree;
+        let tree = graph.unshallow_commit(at)?.tree;
         at = graph.require(&tree, || Some(graph.id(at)))?;
     }
     for name in path.split(|byte| *byte == b'/') {
@@ -218,7 +222,7 @@ fn within(graph: &mut Graph<'_>, slot: u64, path: &[u8]) -> Result<Option<u64>, 
     Ok(Some(at))
 }
 
-fn refused(name: &BStr, reason: &'static str) -> ServeError {
+fn unusable(name: &BStr, reason: &'static str) -> ServeError {
     ServeError::Sparse { name: name[..name.len().min(200)].into(), reason }
 }
 
@@ -228,8 +232,8 @@ mod tests {
 
     fn sparse(list: &str) -> Sparse {
         let list = patterns(list.as_bytes()).unwrap();
-        let matches = vec![verdict(&list, b"".into(), true).unwrap_or(false)];
-        let root = Directory { path: BString::default(), matches };
+        let included = vec![last_match(&list, b"".into(), true).unwrap_or(false)];
+        let root = Directory { path: BString::default(), included };
         Sparse { lists: vec![list], directories: vec![root], ..Sparse::default() }
     }
 
@@ -237,7 +241,7 @@ mod tests {
         let (mut at, mut names) = (ROOT, path.split('/').peekable());
         while let Some(name) = names.next() {
             if names.peek().is_none() {
-                return sparse.takes(at, name.as_bytes());
+                return sparse.includes(at, name.as_bytes());
             }
             at = sparse.enter(at, name.as_bytes()).unwrap();
         }

@@ -1,4 +1,4 @@
-//! Walks over trees and what is in them.
+//! [`TreeWalk`]: marks trees and blobs as held or to be sent, subject to filters.
 
 use std::rc::Rc;
 
@@ -15,92 +15,92 @@ use crate::links::{EntryKind, TreeEntries, TreeEntry};
 use crate::pack::{self, Object};
 use crate::protocol::{Filter, Kinds};
 
-/// Depth of a tree that has not been met.
+/// Depth of a tree that has not been visited.
 const NEVER: u16 = u16::MAX;
 
-/// What a tree consists of.
+/// Raw entries of a tree.
 type Content = Rc<pack::Content>;
 
-/// What objects are marked as.
+/// Mark that a walk puts on objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mark {
-    /// The client has it.
+    /// The client has the object.
     Held,
-    /// It is to be sent, unless the client has it.
+    /// Send the object unless the client has it.
     Send,
 }
 
-/// Called with every object that is newly marked to be sent; says whether to go on.
+/// Callback for every object newly marked to be sent. Returns false to end the walk.
 pub(crate) type Visit<'v> = dyn FnMut(u64) -> Result<bool, ServeError> + 'v;
 
-/// Marks trees and blobs. Every tree is read about once.
+/// Marks trees and blobs. Reads every tree about once.
 ///
-/// A tree is compared with the one at the same path that was walked before: entries that are the same in both
-/// need not be looked up, and among successive versions of a directory nearly all are.
+/// Compares each tree with the last walked version of the same directory and skips equal entries without a lookup:
+/// successive versions of a directory share nearly all entries.
 pub(crate) struct TreeWalk {
     blob_limit: Option<u64>,
     tree_depth: Option<u32>,
     kinds: Kinds,
     sparse: Sparse,
-    /// What the client has.
+    /// Objects that the client has.
     pub(crate) held: SlotSet,
-    /// What is to be sent.
+    /// Objects to send.
     pub(crate) send: SlotSet,
-    /// Blobs that turned out too large.
-    left_out: SlotSet,
-    /// Objects in `send` that are of a kind that is left out: they are walked but not sent.
-    muted: SlotSet,
-    /// The least depth that each tree was met at, where that makes a difference.
+    /// Blobs found to reach `blob_limit`.
+    oversized: SlotSet,
+    /// Objects in `send` whose kind is filtered out: walked but not sent.
+    unsent: SlotSet,
+    /// Smallest depth at which each tree was visited, by slot. Empty unless the filter limits the depth.
     depths: Vec<u16>,
-    /// The root tree that was walked last.
+    /// Root tree walked last.
     last_root: Option<Content>,
 }
 
-/// A tree that is being read, at a place.
+/// Tree in a walk, at one of its paths.
 struct Place {
     slot: u64,
-    /// Of its entries.
+    /// Depth of the tree; while entries are walked, that of the entries.
     depth: u32,
-    /// The directory that it is, where paths matter.
+    /// Number of the directory in `sparse`; [`ROOT`] if the walk does not track paths.
     directory: u32,
     mark: Mark,
-    /// The content of a tree that has been walked, best one that is much like it.
+    /// Content of a similar tree that has been walked: entries equal to its own are skipped.
     reference: Option<Content>,
 }
 
 impl TreeWalk {
-    /// A walk that leaves out what a filter does; `sparse` has its lists of patterns.
+    /// Creates a walk that applies a filter; `sparse` holds the pattern lists of the filter.
     pub(crate) fn new(graph: &Graph<'_>, filter: &Filter, sparse: Sparse) -> Self {
         let Filter { blob_limit, kinds, .. } = *filter;
-        // Where neither trees nor blobs are sent, trees need not be read.
+        // A filter that omits all trees and blobs needs no tree walk.
         let commits_only = !kinds.contains(Kind::Tree) && !kinds.contains(Kind::Blob);
         let tree_depth = if commits_only { Some(0) } else { filter.tree_depth };
         let trees = if tree_depth.is_some_and(|depth| depth > 1) { graph.packs().slots() } else { 0 };
-        let some_slots = |needed| if needed { graph.no_slots() } else { SlotSet::new(0) };
+        let some_slots = |needed| if needed { graph.empty_set() } else { SlotSet::new(0) };
         TreeWalk {
             blob_limit,
             tree_depth,
             kinds,
             sparse,
-            held: graph.no_slots(),
-            send: graph.no_slots(),
-            left_out: some_slots(blob_limit.is_some_and(|limit| limit > 0)),
-            muted: some_slots(kinds != Kinds::ALL),
+            held: graph.empty_set(),
+            send: graph.empty_set(),
+            oversized: some_slots(blob_limit.is_some_and(|limit| limit > 0)),
+            unsent: some_slots(kinds != Kinds::ALL),
             depths: vec![NEVER; usize::try_from(trees).unwrap_or(usize::MAX)],
             last_root: None,
         }
     }
 
-    /// Ends the walk: objects to send, and objects that the client has.
+    /// Ends the walk. Returns the objects to send and the held objects.
     pub(crate) fn finish(mut self) -> (SlotSet, SlotSet) {
-        for slot in self.muted.iter() {
+        for slot in self.unsent.iter() {
             self.send.remove(slot);
         }
         (self.send, self.held)
     }
 
-    /// Marks a commit or tag to be sent. One that the client has not wanted is left out if its kind is.
-    pub(crate) fn passing(
+    /// Marks a commit or tag to be sent. The filter applies only to those that are not wanted themselves.
+    pub(crate) fn commit_or_tag(
         &mut self,
         (slot, kind): (u64, Kind),
         wanted: bool,
@@ -112,16 +112,16 @@ impl TreeWalk {
         Ok(())
     }
 
-    /// Calls `visit` for an object that is new in `send`, unless its kind is left out; says whether to go on.
-    fn meet(&mut self, slot: u64, kind: Kind, visit: &mut Visit<'_>) -> Result<bool, ServeError> {
+    /// Calls `visit` for an object new in `send` unless the filter omits its kind. Returns false to end the walk.
+    fn report(&mut self, slot: u64, kind: Kind, visit: &mut Visit<'_>) -> Result<bool, ServeError> {
         if self.kinds.contains(kind) {
             return visit(slot);
         }
-        self.muted.insert(slot);
+        self.unsent.insert(slot);
         Ok(true)
     }
 
-    /// Walks the tree of a commit.
+    /// Walks the root tree of a commit. Returns false if `visit` ended the walk.
     pub(crate) fn root(
         &mut self,
         graph: &mut Graph<'_>,
@@ -138,7 +138,7 @@ impl TreeWalk {
         Ok(go_on)
     }
 
-    /// Walks an object that is wanted for itself: no filter leaves it out, only what it contains.
+    /// Walks a directly wanted object: filters apply to the contents of a tree but not to the object itself.
     pub(crate) fn object(
         &mut self,
         graph: &mut Graph<'_>,
@@ -147,7 +147,7 @@ impl TreeWalk {
         visit: &mut Visit<'_>,
     ) -> Result<bool, ServeError> {
         self.held.remove(slot);
-        self.muted.remove(slot);
+        self.unsent.remove(slot);
         if self.send.insert(slot) && !visit(slot)? {
             return Ok(false);
         }
@@ -159,7 +159,7 @@ impl TreeWalk {
         self.entries(graph, &place, &data, visit)
     }
 
-    /// Walks a tree or blob that a tag names: filters take it for one that a commit names.
+    /// Walks a tree or blob that a tag names: filters apply as to the root tree of a commit.
     pub(crate) fn tagged(
         &mut self,
         graph: &mut Graph<'_>,
@@ -173,7 +173,7 @@ impl TreeWalk {
         }
     }
 
-    /// Marks a tree and what is in it. Its content, if it was read.
+    /// Marks a tree and its contents. Returns whether to go on, and the content of the tree if it was read.
     fn tree(
         &mut self,
         graph: &mut Graph<'_>,
@@ -186,7 +186,7 @@ impl TreeWalk {
             return Ok((true, None));
         }
         let (new, again) = self.mark(slot, mark, (depth, directory))?;
-        if new && mark == Mark::Send && !self.meet(slot, Kind::Tree, visit)? {
+        if new && mark == Mark::Send && !self.report(slot, Kind::Tree, visit)? {
             return Ok((false, None));
         }
         if !(new || again) || depth + 1 >= limit {
@@ -194,19 +194,19 @@ impl TreeWalk {
         }
         let unreadable = |graph: &Graph<'_>, reason| ServeError::Unreadable { id: graph.id(slot), reason };
         if depth > MAX_TREE_DEPTH {
-            return Err(unreadable(graph, "it lies in too many directories"));
+            return Err(unreadable(graph, "its directory is more than 2048 levels deep"));
         }
         graph.check_cancelled()?;
         let Object { kind, data } = graph.read(slot)?;
         if kind != Kind::Tree {
-            return Err(unreadable(graph, "it is no tree but named as one"));
+            return Err(unreadable(graph, "a tree or commit refers to it as a tree, but it is none"));
         }
         let go_on = self.entries(graph, &Place { depth: depth + 1, ..place }, &data, visit)?;
         Ok((go_on, Some(data)))
     }
 
-    /// Marks a tree: whether it is new, and whether it is not but has to be entered for the smaller depth, or for
-    /// the other path.
+    /// Marks a tree. Returns two flags: the mark is new; a known tree must be walked again, at a smaller depth or at
+    /// another path.
     fn mark(&mut self, slot: u64, mark: Mark, (depth, directory): (u32, u32)) -> Result<(bool, bool), ServeError> {
         if mark == Mark::Held {
             return Ok((self.held.insert(slot), false));
@@ -220,7 +220,7 @@ impl TreeWalk {
             *least = depth.min(*least);
             smaller
         });
-        let again = again || self.sparse.is_active() && self.sparse.is_new(slot, directory)?;
+        let again = again || self.sparse.is_active() && self.sparse.visit(slot, directory)?;
         Ok((self.send.insert(slot), again))
     }
 
@@ -237,8 +237,8 @@ impl TreeWalk {
         let mut entries = TreeEntries::new(data, format);
         let unreadable = |graph: &Graph<'_>, reason| ServeError::Unreadable { id: graph.id(place.slot), reason };
         while let Some(entry) = entries.read().map_err(|reason| unreadable(graph, reason))? {
-            let same = Same::find(&mut walked, &entry);
-            if matches!(same, Same::Object) {
+            let counterpart = Counterpart::find(&mut walked, &entry);
+            if matches!(counterpart, Counterpart::Identical) {
                 continue;
             }
             let go_on = match entry.kind {
@@ -249,8 +249,8 @@ impl TreeWalk {
                 }
                 EntryKind::Tree => {
                     let slot = graph.require(entry.id, || Some(graph.id(place.slot)))?;
-                    let reference = match same {
-                        Same::Directory(id) if !self.is_marked(slot, place.mark) => read_tree(graph, id)?,
+                    let reference = match counterpart {
+                        Counterpart::Directory(id) if !self.is_marked(slot, place.mark) => read_tree(graph, id)?,
                         _ => None,
                     };
                     let directory = match place.mark {
@@ -268,7 +268,7 @@ impl TreeWalk {
         Ok(true)
     }
 
-    /// Whether marking a tree would surely change nothing.
+    /// Returns true if marking the tree would certainly change nothing.
     fn is_marked(&self, slot: u64, mark: Mark) -> bool {
         let once = self.depths.is_empty() && !self.sparse.is_active();
         self.held.contains(slot) || mark == Mark::Send && once && self.send.contains(slot)
@@ -285,18 +285,19 @@ impl TreeWalk {
             self.held.insert(slot);
             return Ok(true);
         }
-        if self.held.contains(slot) || self.send.contains(slot) || self.leaves_out(graph, slot, place.depth)? {
+        if self.held.contains(slot) || self.send.contains(slot) || self.is_filtered_out(graph, slot, place.depth)? {
             return Ok(true);
         }
-        if self.sparse.is_active() && !self.sparse.takes(place.directory, name) {
+        if self.sparse.is_active() && !self.sparse.includes(place.directory, name) {
             return Ok(true);
         }
         self.send.insert(slot);
-        self.meet(slot, Kind::Blob, visit)
+        self.report(slot, Kind::Blob, visit)
     }
 
-    fn leaves_out(&mut self, graph: &mut Graph<'_>, slot: u64, depth: u32) -> Result<bool, ServeError> {
-        if self.tree_depth.is_some_and(|limit| depth >= limit) || self.left_out.contains(slot) {
+    /// Returns true if the depth or the size of a blob reaches the limit of the filter.
+    fn is_filtered_out(&mut self, graph: &mut Graph<'_>, slot: u64, depth: u32) -> Result<bool, ServeError> {
+        if self.tree_depth.is_some_and(|limit| depth >= limit) || self.oversized.contains(slot) {
             return Ok(true);
         }
         match self.blob_limit {
@@ -306,7 +307,7 @@ impl TreeWalk {
                 let location = graph.location(slot);
                 let too_large = graph.finder().size(location)? >= limit;
                 if too_large {
-                    self.left_out.insert(slot);
+                    self.oversized.insert(slot);
                 }
                 Ok(too_large)
             }
@@ -314,45 +315,43 @@ impl TreeWalk {
     }
 }
 
-/// What a tree that has been walked has in the place of an entry.
-enum Same<'r> {
-    /// The same object.
-    Object,
+/// Counterpart of an entry in the reference tree.
+enum Counterpart<'r> {
+    /// Identical entry.
+    Identical,
     /// Another directory of the same name.
     Directory(&'r oid),
-    Nothing,
+    None,
 }
 
-impl<'r> Same<'r> {
-    /// Reads on in `walked` as far as the entry's name. If entries are out of order, less is found.
+impl<'r> Counterpart<'r> {
+    /// Advances `walked` to the name of the entry. Unsorted trees yield fewer matches.
     #[inline]
-    fn find(walked: &mut TreeEntries<'r>, entry: &TreeEntry<'_>) -> Same<'r> {
+    fn find(walked: &mut TreeEntries<'r>, entry: &TreeEntry<'_>) -> Counterpart<'r> {
         loop {
             if walked.rest().starts_with(entry.raw) {
                 walked.skip(entry.raw.len());
-                return Same::Object;
+                return Counterpart::Identical;
             }
             let mut next = *walked;
-            let Ok(Some(other)) = next.read() else { return Same::Nothing };
+            let Ok(Some(other)) = next.read() else { return Counterpart::None };
             if other.name == entry.name {
                 *walked = next;
                 let directories = other.kind == EntryKind::Tree && entry.kind == EntryKind::Tree;
-                return if directories { Same::Directory(other.id) } else { Same::Nothing };
+                return if directories { Counterpart::Directory(other.id) } else { Counterpart::None };
             }
             if sorts_before(entry, &other) {
-                return Same::Nothing;
+                return Counterpart::None;
             }
             *walked = next;
         }
     }
 }
 
-/// Whether an entry stands before another of another name: directories are sorted as if their names ended
-/// in a slash.
+/// Returns true if one entry sorts before another: directories sort as if their names ended in a slash.
 fn sorts_before(one: &TreeEntry<'_>, other: &TreeEntry<'_>) -> bool {
     let end = |entry: &TreeEntry<'_>| (entry.kind == EntryKind::Tree).then_some(b'/');
-    let (a, b) = (one.name.bytes().chain(end(one)), other.name.bytes().chain(end(other)));
-    a.lt(b)
+    one.name.bytes().chain(end(one)).lt(other.name.bytes().chain(end(other)))
 }
 
 fn read_tree(graph: &mut Graph<'_>, id: &oid) -> Result<Option<Content>, ServeError> {

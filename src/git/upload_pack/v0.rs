@@ -1,7 +1,7 @@
-//! Versions 0 and 1: wants, then rounds of haves, then the pack (gitprotocol-pack).
+//! Fetch in versions 0 and 1: wants, rounds of haves, pack (gitprotocol-pack).
 //!
-//! Over a connection with state all rounds are in one input; without state (HTTP) each request repeats the
-//! wants and what is common already, and ends with one round.
+//! On a stateful connection all rounds share one input. Over HTTP each request repeats the wants and the common haves,
+//! and ends after one round.
 
 use std::io::{self, BufRead, Write};
 
@@ -10,7 +10,7 @@ use gix::ObjectId;
 use super::error::ServeError;
 use super::graph::Graph;
 use super::negotiation::Negotiation;
-use super::selection::Ends;
+use super::selection::RevisionSpec;
 use super::send::{SentPack, send_pack};
 use super::shallow;
 use super::sparse::Sparse;
@@ -21,8 +21,7 @@ use crate::protocol::{
 };
 use crate::view::View;
 
-/// Has the whole conversation after the advertisement. `in_pack` becomes true when errors can no longer be
-/// told in a packet of their own.
+/// Runs the conversation after the advertisement. Sets `in_pack` once errors can no longer be sent as `ERR` packets.
 pub(crate) fn converse<R: BufRead>(
     view: &View,
     graph: &mut Graph<'_>,
@@ -39,15 +38,15 @@ pub(crate) fn converse<R: BufRead>(
     let mut negotiation = Negotiation::new(view, graph, false);
     let mut wants = Wants::check(view, graph, &mut negotiation.reachable, &request)?;
     let sparse = Sparse::new(view, graph, &mut negotiation.reachable, &request.filter.sparse)?;
-    let mut ends = Ends { wants: wants.slots.clone(), sparse, ..Ends::default() };
-    let change = shallow::apply(view, graph, &mut negotiation.reachable, &request, &wants.commits, &mut ends)?;
-    // Parents of commits that are no longer the end of history are wanted, too; the client may not have them.
-    wants.commits.extend(ends.wants.iter().skip(wants.slots.len()));
+    let mut spec = RevisionSpec { wants: wants.slots.clone(), sparse, ..RevisionSpec::default() };
+    let change = shallow::apply(view, graph, &mut negotiation.reachable, &request, &wants.commits, &mut spec)?;
+    // Parents of unshallowed commits are wants, too.
+    wants.commits.extend(spec.wants.iter().skip(wants.slots.len()));
     if request.deepen.is_some() {
         let mut lines = PacketWriter::new(&mut *out);
         client(change.write(&mut lines).and_then(|()| lines.flush_packet()))?;
     }
-    // A client without state asks for the shallow part first and comes again.
+    // A stateless client asks for the shallow boundary alone, then repeats the request with haves.
     if input.at_end()? {
         return client(out.flush()).map(|()| None);
     }
@@ -55,9 +54,9 @@ pub(crate) fn converse<R: BufRead>(
     if !rounds.run(input, &mut PacketWriter::new(&mut *out), stateless, limits)? {
         return client(out.flush()).map(|()| None);
     }
-    ends.hold(negotiation.common, graph)?;
+    spec.hold(negotiation.common, graph)?;
     *in_pack = true;
-    send_pack(view, graph, ends, &request, out).map(Some)
+    send_pack(view, graph, spec, &request, out).map(Some)
 }
 
 struct Rounds<'r, 'v, 'a> {
@@ -65,12 +64,13 @@ struct Rounds<'r, 'v, 'a> {
     wants: &'r Wants,
     request: &'r FetchRequest,
     negotiation: &'r mut Negotiation<'v>,
-    /// The common object that the client named last.
+    /// Last common have.
     last: Option<ObjectId>,
 }
 
 impl Rounds<'_, '_, '_> {
-    /// Answers haves until the pack is due: true; or until the client comes again or is gone: false.
+    /// Answers haves. Returns true when the pack follows; false if the client disconnected, or ended a stateless
+    /// request without `done`.
     fn run<R: BufRead, W: Write>(
         &mut self,
         input: &mut PacketReader<R>,
@@ -79,7 +79,10 @@ impl Rounds<'_, '_, '_> {
         limits: &Limits,
     ) -> Result<bool, ServeError> {
         let detailed = self.request.multi_ack == MultiAck::Detailed;
-        let (mut got_common, mut got_other, mut sent_ready, mut haves) = (false, false, false, 0);
+        let mut got_common = false;
+        let mut got_other = false;
+        let mut sent_ready = false;
+        let mut haves = 0;
         loop {
             let line = match input.read()? {
                 None => return Ok(false),
@@ -102,7 +105,8 @@ impl Rounds<'_, '_, '_> {
                     if stateless {
                         return Ok(false);
                     }
-                    (got_common, got_other) = (false, false);
+                    got_common = false;
+                    got_other = false;
                     continue;
                 }
             };
@@ -126,7 +130,7 @@ impl Rounds<'_, '_, '_> {
         }
     }
 
-    /// Answers one have; whether it is common.
+    /// Answers one have. Returns true if it is common.
     fn have<W: Write>(
         &mut self,
         id: ObjectId,

@@ -1,4 +1,4 @@
-//! Version 2: the conversation of `fetch`. Every request stands for itself.
+//! The `fetch` command of version 2 (gitprotocol-v2). Every request is self-contained.
 
 use std::io::{self, Write};
 
@@ -7,7 +7,7 @@ use gix::ObjectId;
 use super::error::ServeError;
 use super::graph::Graph;
 use super::negotiation::Negotiation;
-use super::selection::Ends;
+use super::selection::RevisionSpec;
 use super::send::{SentPack, send_pack};
 use super::shallow;
 use super::sparse::Sparse;
@@ -16,7 +16,7 @@ use super::{Session, client};
 use crate::protocol::{FetchRequest, PacketWriter};
 use crate::view::View;
 
-/// Answers a fetch. `in_pack` becomes true when the client can only be told of errors within the pack.
+/// Serves one `fetch` request. Sets `in_pack` once errors can only be sent on the side-band.
 pub(crate) fn fetch(
     view: &View,
     graph: &mut Graph<'_>,
@@ -28,7 +28,7 @@ pub(crate) fn fetch(
     let mut negotiation = Negotiation::new(view, graph, session.own);
     let wants = Wants::check(view, graph, &mut negotiation.reachable, request)?;
     if wants.slots.is_empty() && !request.wait_for_done {
-        // As Git, which takes it that the client wants nothing.
+        // As in Git, the answer to a request without wants is empty.
         return client(out.flush()).map(|()| None);
     }
     let mut acknowledged = Vec::new();
@@ -45,9 +45,10 @@ pub(crate) fn fetch(
         }
     }
     let sparse = Sparse::new(view, graph, &mut negotiation.reachable, &request.filter.sparse)?;
-    let mut ends = Ends { wants: wants.slots.clone(), thorough: session.thorough, sparse, ..Ends::default() };
-    let change = shallow::apply(view, graph, &mut negotiation.reachable, request, &wants.commits, &mut ends)?;
-    ends.hold(negotiation.common, graph)?;
+    let thorough = session.thorough;
+    let mut spec = RevisionSpec { wants: wants.slots.clone(), thorough, sparse, ..RevisionSpec::default() };
+    let change = shallow::apply(view, graph, &mut negotiation.reachable, request, &wants.commits, &mut spec)?;
+    spec.hold(negotiation.common, graph)?;
     let mut lines = PacketWriter::new(&mut *out);
     if request.deepen.is_some() || !request.shallow.is_empty() {
         client(lines.line(b"shallow-info").and_then(|()| change.write(&mut lines)).and_then(|()| lines.delimiter()))?;
@@ -57,10 +58,10 @@ pub(crate) fn fetch(
     }
     client(lines.line(b"packfile"))?;
     *in_pack = true;
-    send_pack(view, graph, ends, request, out).map(Some)
+    send_pack(view, graph, spec, request, out).map(Some)
 }
 
-/// The section about what is common.
+/// Writes the `acknowledgments` section.
 fn acknowledge<W: Write>(ids: &[ObjectId], ready: bool, out: &mut PacketWriter<W>) -> io::Result<()> {
     out.line(b"acknowledgments")?;
     if ids.is_empty() {

@@ -1,4 +1,4 @@
-//! What a client may ask for.
+//! Validation of wants: clients may fetch what visible refs reach.
 
 use gix::ObjectId;
 use gix::bstr::{BStr, BString, ByteSlice};
@@ -11,15 +11,15 @@ use super::slots::SlotSet;
 use crate::protocol::{FetchRequest, Want};
 use crate::view::View;
 
-/// A ref that was wanted by name.
+/// Resolved `want-ref`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct WantedRef {
     pub(crate) id: ObjectId,
     pub(crate) name: BString,
 }
 
-/// Looks at wants while a request arrives: keeps each object once, and none behind the first one that is not here,
-/// which the answer to the client names.
+/// Filters wants while a request is read: drops duplicates, and everything after the first unknown object, which the
+/// error to the client will name. Bounds memory by the objects that exist.
 pub(crate) struct Admission<'v> {
     view: &'v View,
     known: SlotSet,
@@ -28,10 +28,10 @@ pub(crate) struct Admission<'v> {
 
 impl<'v> Admission<'v> {
     pub(crate) fn new(view: &'v View, graph: &Graph<'_>) -> Self {
-        Admission { view, known: graph.no_slots(), failed: false }
+        Admission { view, known: graph.empty_set(), failed: false }
     }
 
-    /// Whether to keep a want.
+    /// Returns true to keep a want. Fails for a ref that does not exist.
     pub(crate) fn admit(&mut self, want: Want<'_>, graph: &Graph<'_>) -> Result<bool, ServeError> {
         match want {
             Want::Ref(name) => match named(self.view, name) {
@@ -50,7 +50,7 @@ impl<'v> Admission<'v> {
     }
 }
 
-/// The object that a ref, or `HEAD`, names.
+/// Resolves a ref or `HEAD` to an object.
 fn named(view: &View, name: &BStr) -> Option<ObjectId> {
     match name.as_bytes() {
         b"HEAD" => view.head_object(),
@@ -58,26 +58,28 @@ fn named(view: &View, name: &BStr) -> Option<ObjectId> {
     }
 }
 
-/// What is wanted, with permission.
+/// Validated wants.
 #[derive(Debug, Default)]
 pub(crate) struct Wants {
-    /// Everything.
+    /// All wanted objects.
     pub(crate) slots: Vec<u64>,
-    /// The commits among it, also those behind tags.
+    /// Wanted commits, including those that wanted tags peel to.
     pub(crate) commits: Vec<u64>,
     pub(crate) refs: Vec<WantedRef>,
 }
 
 impl Wants {
-    /// Checks that everything that is wanted is visible. What exists but is not visible is answered just like
-    /// what does not exist: the first of them in the order of the request is named.
+    /// Checks that visible refs reach all wants. Hidden objects fail like missing ones: the error names the first want
+    /// of either kind in the order of the request.
     pub(crate) fn check(
         view: &View,
         graph: &mut Graph<'_>,
         reachable: &mut Reachable<'_>,
         request: &FetchRequest,
     ) -> Result<Wants, ServeError> {
-        let (mut wants, mut known, mut contents) = (Wants::default(), graph.no_slots(), Vec::new());
+        let mut wants = Wants::default();
+        let mut known = graph.empty_set();
+        let mut contents = Vec::new();
         for name in &request.want_refs {
             let id = named(view, name.as_bstr()).ok_or_else(|| ServeError::UnknownRef(name.clone()))?;
             let slot = graph.require(&id, || None)?;
@@ -107,7 +109,7 @@ impl Wants {
             }
             wants.add(slot, graph)?;
         }
-        // Those before it in the request come first.
+        // Trees and blobs precede the refused want in the request, so their error takes precedence.
         graph.metered(|graph| check_contents(view, &contents, graph))?;
         match refused {
             Some(id) => Err(ServeError::NotOurs(id)),

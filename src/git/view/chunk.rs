@@ -1,4 +1,4 @@
-//! A run of refs, shared by all tables that it has not changed in.
+//! [`Chunk`]: a run of consecutive refs, shared by all versions of a table in which the run is the same.
 
 use std::sync::{Arc, OnceLock};
 
@@ -11,33 +11,34 @@ use super::{peel, table::OutOfOrder};
 use crate::pack::{Finder, PackError, PackSet};
 use crate::refs::{RefName, RefValue};
 
-/// Refs of a chunk; one that has grown to twice as many is divided.
+/// Target number of refs in a chunk. Edits that grow a chunk to twice as many split it.
 pub(super) const CHUNK_REFS: usize = 256;
 
-/// The tags among the refs of a chunk, by row, with what they are tags of in the end.
+/// Rows of a chunk whose refs name tags, ascending, each with the peeled target of its tag.
 pub(super) type Peeled = Arc<Vec<(u32, ObjectId)>>;
 
-/// Consecutive refs, compact: about 60 bytes a ref.
+/// Consecutive refs in the order of their names; about 60 bytes per ref.
 #[derive(Clone, Debug)]
 pub(super) struct Chunk {
     format: Format,
-    /// All names, one behind the other.
+    /// Concatenated names.
     names: Vec<u8>,
-    /// The end of each name in `names`.
+    /// End offset of each name in `names`.
     ends: Vec<u32>,
-    /// Raw ids; null for symbolic refs.
+    /// Concatenated raw ids; null for symbolic refs.
     ids: Vec<u8>,
-    /// The symbolic refs by row.
+    /// Rows of symbolic refs, ascending, with their targets.
     symbolic: Vec<(u32, RefName)>,
     peeled: OnceLock<Peeled>,
-    /// Knowledge about tags from the chunk that this one was made of.
+    /// Peeled tags that the chunk this one derives from had already resolved.
     inherited: Option<Inherited>,
 }
 
-/// Rows are either known or listed as unknown.
+/// Peeled tags carried over from an older chunk. A row in neither list is known to name no tag.
 #[derive(Clone, Debug, Default)]
 struct Inherited {
     tags: Vec<(u32, ObjectId)>,
+    /// Rows that have not been peeled yet, ascending.
     unknown: Vec<u32>,
 }
 
@@ -59,7 +60,7 @@ impl Chunk {
     }
 
     pub(super) fn is_full(&self) -> bool {
-        // Ends are numbers of 32 bits; names are far shorter in any repository that is real.
+        // Name offsets have 32 bits. A full chunk of names of the maximal length stays far below that.
         self.len() >= CHUNK_REFS || self.names.len() > (u32::MAX / 2) as usize
     }
 
@@ -73,7 +74,7 @@ impl Chunk {
         self.name(self.len().checked_sub(1)?)
     }
 
-    /// The id in a row; null for a symbolic ref.
+    /// Returns the id in a row; null for a symbolic ref.
     pub(super) fn id(&self, row: usize) -> Option<&oid> {
         let width = self.format.len_in_bytes();
         self.ids.get(row * width..(row + 1) * width).map(oid::from_bytes_unchecked)
@@ -84,9 +85,10 @@ impl Chunk {
         self.symbolic.get(at).map(|(_, target)| target.as_bstr())
     }
 
-    /// The first row that `before` is not true for; it must be true for none behind that.
+    /// Returns the first row for whose name `before` is false. `before` must be monotonic: true, then false.
     pub(super) fn first_row(&self, before: impl Fn(&[u8]) -> bool) -> usize {
-        let (mut low, mut high) = (0, self.len());
+        let mut low = 0;
+        let mut high = self.len();
         while low < high {
             let middle = low + (high - low) / 2;
             if self.name(middle).is_some_and(|name| before(name)) { low = middle + 1 } else { high = middle }
@@ -94,7 +96,7 @@ impl Chunk {
         low
     }
 
-    /// Appends a ref.
+    /// Appends a ref. Fails if the name does not ascend or the id has another object format.
     pub(super) fn push(&mut self, name: RefName, value: RefValue) -> Result<(), OutOfOrder> {
         let ascends = self.last_name().is_none_or(|last| last < name.as_bstr());
         if !ascends || value.object().is_some_and(|id| id.kind() != self.format) {
@@ -117,12 +119,16 @@ impl Chunk {
     fn push_raw(&mut self, name: &[u8], id: &[u8]) {
         self.names.extend_from_slice(name);
         self.ids.extend_from_slice(id);
+        debug_assert!(u32::try_from(self.names.len()).is_ok(), "chunks are split before their names exceed 4 GiB");
         self.ends.push(u32::try_from(self.names.len()).unwrap_or(u32::MAX));
     }
 
-    /// Appends a ref of another chunk, which stands behind all that are here, with what is known of it.
+    /// Appends the ref in a row of another chunk together with its peeled target, if that is known. The caller
+    /// keeps names ascending.
     pub(super) fn push_from(&mut self, other: &Chunk, row: usize) {
+        debug_assert!(row < other.len(), "row {row} is one of the {} rows of the other chunk", other.len());
         let (Some(name), Some(id)) = (other.name(row), other.id(row)) else { return };
+        debug_assert!(self.last_name().is_none_or(|last| last < name), "names in a chunk ascend");
         let own_row = self.ends.len() as u32;
         self.push_raw(name, id.as_bytes());
         if id.is_null()
@@ -140,12 +146,12 @@ impl Chunk {
         self.peeled = OnceLock::new();
     }
 
-    /// An empty chunk to which refs of an older one will be appended.
-    pub(super) fn heir(format: Format) -> Self {
+    /// Creates an empty chunk that takes over peeled tags of the refs appended with [`Chunk::push_from`].
+    pub(super) fn derived(format: Format) -> Self {
         Chunk { inherited: Some(Inherited::default()), ..Chunk::new(format) }
     }
 
-    /// The target of the tag in a row, or that there is none; `None` where no request has looked.
+    /// Returns the peeled target in a row, `Some(None)` if the ref names no tag, and `None` if that is not known yet.
     fn known_tag(&self, row: usize) -> Option<Option<ObjectId>> {
         let find = |tags: &[(u32, ObjectId)]| {
             tags.binary_search_by_key(&row, |(row, _)| *row as usize)
@@ -161,7 +167,7 @@ impl Chunk {
         (!unknown).then(|| find(&inherited.tags))
     }
 
-    /// The tags among its refs; looked up once.
+    /// Returns the peeled tags of the chunk. Reads the objects of unknown rows on the first call only.
     pub(super) fn peeled(&self, packs: &PackSet, finder: &mut Finder<'_>) -> Result<Peeled, PackError> {
         if let Some(peeled) = self.peeled.get() {
             return Ok(peeled.clone());

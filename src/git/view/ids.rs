@@ -1,22 +1,23 @@
-//! The ids that refs name, each as often as it is named.
+//! [`IdSet`]: the multiset of ids that the refs of a table name.
 
 use std::sync::Arc;
 
 use gix::hash::{Kind as Format, oid};
 
-/// Ids are spread over this many shards by their first byte, so that a change of one copies little.
+/// Number of copy-on-write shards, one for each first byte of an id. An edit copies a single shard.
 const SHARDS: usize = 256;
 
-/// A multiset of ids that shares what has not changed with the one that it was made of.
+/// Multiset of ids. Clones share all shards that neither side edits.
 #[derive(Clone, Debug)]
 pub(super) struct IdSet {
+    /// Length of a raw id in bytes.
     width: usize,
-    /// Sorted raw ids of one width.
+    /// Sorted, concatenated raw ids.
     shards: Vec<Arc<Vec<u8>>>,
 }
 
 impl IdSet {
-    /// The set of some ids; null ones are left out.
+    /// Builds the multiset; null ids are skipped.
     pub(super) fn of<'a>(format: Format, ids: impl Iterator<Item = &'a oid>) -> Self {
         let mut sorted: Vec<Vec<&'a oid>> = vec![Vec::new(); SHARDS];
         for id in ids.filter(|id| !id.is_null()) {
@@ -41,17 +42,19 @@ impl IdSet {
         }
     }
 
-    /// Takes an id out once.
+    /// Removes one occurrence of an id.
     pub(super) fn remove(&mut self, id: &oid) {
+        debug_assert!(self.find(id).is_ok(), "only ids of refs in the table are removed");
         if let (Ok(at), Some(shard)) = (self.find(id), self.shards.get_mut(usize::from(id.first_byte()))) {
             Arc::make_mut(shard).drain(at * self.width..(at + 1) * self.width);
         }
     }
 
-    /// The number of an id in its shard, or where it would stand.
+    /// Returns the index of an id in its shard, or the index at which to insert the id.
     fn find(&self, id: &oid) -> Result<usize, usize> {
         let shard: &[u8] = self.shards.get(usize::from(id.first_byte())).map_or(&[], |shard| shard);
-        let (mut low, mut high) = (0, shard.len() / self.width);
+        let mut low = 0;
+        let mut high = shard.len() / self.width;
         while low < high {
             let middle = low + (high - low) / 2;
             match shard[middle * self.width..(middle + 1) * self.width].cmp(id.as_bytes()) {

@@ -1,4 +1,4 @@
-//! Values that refs had a short while ago. Successive states share all but the newest of them.
+//! [`RecentTips`]: previous values of refs. Successive views share all chunks but the last.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, OnceLock};
@@ -7,16 +7,16 @@ use gix::ObjectId;
 use gix::hash::oid;
 use jiff::Timestamp;
 
-/// Values of a chunk.
+/// Number of values in a full chunk.
 const CHUNK_TIPS: usize = 256;
 
-/// Replaced values of refs in the order in which they were replaced, with the time of that. Copying costs as much as
-/// there are chunks.
+/// Queue of replaced ref values with the time of their replacement, oldest first. The cost of a clone is proportional
+/// to the number of chunks.
 #[derive(Clone, Debug, Default)]
 pub struct RecentTips {
-    /// All but the last one are full.
+    /// Chunks, full except for the last.
     chunks: VecDeque<Arc<Chunk>>,
-    /// Values of the first chunk that are forgotten.
+    /// Number of values removed from the front of the first chunk.
     forgotten: usize,
     len: usize,
 }
@@ -24,7 +24,7 @@ pub struct RecentTips {
 #[derive(Clone, Debug, Default)]
 struct Chunk {
     tips: Vec<(Timestamp, ObjectId)>,
-    /// The ids in their own order, made when they are needed first; only of a full chunk.
+    /// Sorted ids of a full chunk, computed on first use.
     sorted: OnceLock<Vec<ObjectId>>,
 }
 
@@ -33,7 +33,7 @@ impl Chunk {
         self.tips.len() >= CHUNK_TIPS
     }
 
-    /// Whether an id is among the values from a row on.
+    /// Returns true if an id is among the values, starting at a row.
     fn contains(&self, id: &oid, from: usize) -> bool {
         if from > 0 || !self.is_full() {
             return self.tips.iter().skip(from).any(|(_, tip)| tip.as_ref() as &oid == id);
@@ -48,17 +48,17 @@ impl Chunk {
 }
 
 impl RecentTips {
-    /// How many values there are.
+    /// Number of values.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are no values.
+    /// Returns true if there are no values.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// Appends a value that was replaced at a time.
+    /// Appends a value and the time of its replacement.
     pub fn push(&mut self, time: Timestamp, id: ObjectId) {
         self.len += 1;
         match self.chunks.back_mut().filter(|chunk| !chunk.is_full()) {
@@ -67,13 +67,13 @@ impl RecentTips {
         }
     }
 
-    /// The time when the first value was replaced.
+    /// Returns the time at which the oldest value was replaced.
     pub fn first_time(&self) -> Option<Timestamp> {
         let (time, _) = self.chunks.front()?.tips.get(self.forgotten)?;
         Some(*time)
     }
 
-    /// Forgets the first value.
+    /// Removes the oldest value.
     pub fn forget_first(&mut self) {
         let Some(first) = self.chunks.front() else { return };
         self.len -= 1;
@@ -84,12 +84,12 @@ impl RecentTips {
         }
     }
 
-    /// All values, oldest first.
+    /// Iterates over the values, oldest first.
     pub fn iter(&self) -> impl Iterator<Item = ObjectId> + '_ {
         self.chunks.iter().flat_map(|chunk| chunk.tips.iter().map(|(_, id)| *id)).skip(self.forgotten)
     }
 
-    /// Whether a ref had a value.
+    /// Returns true if an id is among the values.
     pub fn contains(&self, id: &oid) -> bool {
         let mut from = self.forgotten;
         self.chunks.iter().any(|chunk| chunk.contains(id, std::mem::take(&mut from)))

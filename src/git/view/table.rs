@@ -1,4 +1,4 @@
-//! Refs by name. A table that follows another by some edits shares all but the chunks that they fall into.
+//! [`RefTable`]: refs sorted by name. Applying edits yields a new table that shares every chunk without an edit.
 
 use std::collections::BTreeMap;
 use std::iter::Peekable;
@@ -14,53 +14,59 @@ use super::ids::IdSet;
 use crate::pack::{PackError, PackSet};
 use crate::refs::{RefName, RefValue};
 
-/// Most symbolic refs that one ref is followed through, as in Git (`SYMREF_MAXDEPTH`).
+/// Longest chain of symbolic refs that is followed: Git's `SYMREF_MAXDEPTH`.
 const MAX_SYMBOLIC_DEPTH: usize = 5;
 
-/// Refs by name, compact: about 60 bytes a ref.
+/// Immutable snapshot of refs sorted by name; about 60 bytes per ref.
 #[derive(Debug)]
 pub struct RefTable {
     format: Format,
-    /// None of them is empty.
+    /// Non-empty chunks.
     chunks: Vec<Arc<Chunk>>,
-    /// The first row of each chunk.
+    /// First row of each chunk.
     starts: Vec<usize>,
     len: usize,
-    /// The ids that refs name, made when they are needed first.
+    /// Ids that refs name, computed on first use.
     ids: OnceLock<IdSet>,
     peeled: OnceLock<PeeledTags>,
 }
 
-/// A ref of a [`RefTable`].
+/// One row of a [`RefTable`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefEntry<'a> {
-    /// Its number in the order of names.
+    /// Index of the ref in the order of names.
     pub row: usize,
-    /// Its name.
+    /// Full name of the ref, below `refs/`.
     pub name: &'a BStr,
-    /// The object that it names; `None` for a symbolic ref.
+    /// Object that the ref names; `None` for a symbolic ref.
     pub id: Option<&'a oid>,
 }
 
-/// A ref out of order.
+/// A ref cannot be appended to a [`RefTable`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("ref {name} does not follow the one before it, or its value has another object format")]
 pub struct OutOfOrder {
-    /// The ref.
+    /// Name of the rejected ref.
     pub name: RefName,
 }
 
-/// New values of refs; none where the ref goes.
+/// Sorted edits: a new value, or `None` to delete the ref.
 type Edits = Peekable<std::collections::btree_map::IntoIter<RefName, Option<RefValue>>>;
 
 impl RefTable {
-    /// A table of no refs.
+    /// Creates a table without refs.
     pub fn empty(format: Format) -> Self {
-        let (ids, peeled) = (OnceLock::new(), OnceLock::new());
-        RefTable { format, chunks: Vec::new(), starts: Vec::new(), len: 0, ids, peeled }
+        RefTable {
+            format,
+            chunks: Vec::new(),
+            starts: Vec::new(),
+            len: 0,
+            ids: OnceLock::new(),
+            peeled: OnceLock::new(),
+        }
     }
 
-    /// A table of refs that come in the order of their names.
+    /// Builds a table from refs whose names strictly ascend.
     pub fn from_sorted(
         format: Format,
         refs: impl IntoIterator<Item = (RefName, RefValue)>,
@@ -72,7 +78,7 @@ impl RefTable {
         Ok(table)
     }
 
-    /// Appends a ref; names have to ascend.
+    /// Appends a ref. Fails if the name does not follow the last one, or the id has another object format.
     pub fn push(&mut self, name: RefName, value: RefValue) -> Result<(), OutOfOrder> {
         let last = self.chunks.last();
         let ascends = last.and_then(|chunk| chunk.last_name()).is_none_or(|last| last < name.as_bstr());
@@ -89,7 +95,8 @@ impl RefTable {
             }
         }
         self.len += 1;
-        (self.ids, self.peeled) = (OnceLock::new(), OnceLock::new());
+        self.ids = OnceLock::new();
+        self.peeled = OnceLock::new();
         Ok(())
     }
 
@@ -101,47 +108,47 @@ impl RefTable {
         }
     }
 
-    /// The object format of its values.
+    /// Hash function of the ids in this table.
     pub fn format(&self) -> Format {
         self.format
     }
 
-    /// How many refs there are.
+    /// Number of refs.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are no refs.
+    /// Returns true if the table has no refs.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The chunk of a row, and the row's number in it.
+    /// Returns the chunk that holds a row, and the row's index within the chunk.
     fn chunk_of(&self, row: usize) -> Option<(&Chunk, usize)> {
         let number = self.starts.partition_point(|start| *start <= row).checked_sub(1)?;
-        let (chunk, start) = (self.chunks.get(number)?, self.starts.get(number)?);
-        Some((chunk, row - start))
+        let start = self.starts.get(number)?;
+        Some((self.chunks.get(number)?, row - start))
     }
 
-    /// The ref with a number.
+    /// Returns the ref in a row.
     pub fn get(&self, row: usize) -> Option<RefEntry<'_>> {
         let (chunk, at) = self.chunk_of(row)?;
         entry(chunk, at, row)
     }
 
-    /// All refs in the order of their names.
+    /// Iterates over all refs in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = RefEntry<'_>> {
         let chunks = self.chunks.iter().zip(&self.starts);
         chunks.flat_map(|(chunk, start)| (0..chunk.len()).filter_map(move |at| entry(chunk, at, start + at)))
     }
 
-    /// The numbers of the refs whose names begin so.
+    /// Returns the rows of all refs whose names start with a prefix.
     pub fn with_prefix(&self, prefix: &[u8]) -> Range<usize> {
         let start = self.first_row(|name| name < prefix);
         start..self.first_row(|name| name < prefix || name.starts_with(prefix))
     }
 
-    /// The first row that `before` is not true for; it must be true for none behind that.
+    /// Returns the first row for whose name `before` is false. `before` must be monotonic: true, then false.
     fn first_row(&self, before: impl Fn(&[u8]) -> bool) -> usize {
         let number = self.chunks.partition_point(|chunk| chunk.last_name().is_some_and(|name| before(name)));
         match (self.chunks.get(number), self.starts.get(number)) {
@@ -150,12 +157,12 @@ impl RefTable {
         }
     }
 
-    /// The ref with a name.
+    /// Returns the ref with a full name.
     pub fn find(&self, name: &BStr) -> Option<RefEntry<'_>> {
         self.get(self.first_row(|other| other < name.as_bytes())).filter(|entry| entry.name == name)
     }
 
-    /// The ref that a person means by a name, perhaps an abbreviated one: the rules of `git rev-parse`.
+    /// Resolves a name that may be abbreviated, by the rules of gitrevisions(7): `main` finds `refs/heads/main`.
     pub fn expand(&self, name: &BStr) -> Option<RefEntry<'_>> {
         let rules: [(&str, &str); 6] = [
             ("", ""),
@@ -169,13 +176,13 @@ impl RefTable {
         rules.into_iter().find_map(|rule| self.find(full(rule).as_bstr()))
     }
 
-    /// What a symbolic ref names.
+    /// Returns the direct target of the symbolic ref in a row; `None` for other refs.
     pub fn symbolic_target(&self, row: usize) -> Option<&BStr> {
         let (chunk, at) = self.chunk_of(row)?;
         chunk.symbolic_target(at)
     }
 
-    /// The object that a ref names, directly or through symbolic refs; `None` where those lead nowhere.
+    /// Resolves a ref to an object, through symbolic refs if need be; `None` if these dangle or form a loop.
     pub fn object(&self, entry: &RefEntry<'_>) -> Option<ObjectId> {
         let mut entry = *entry;
         for _ in 0..=MAX_SYMBOLIC_DEPTH {
@@ -187,8 +194,8 @@ impl RefTable {
         None
     }
 
-    /// The name that a name leads to over symbolic refs, whether a ref of that name is there or not: the name itself
-    /// unless it is symbolic. `None` where symbolic refs lead in circles, or over more steps than Git follows.
+    /// Resolves symbolic refs to the name at the end of their chain, which need not exist. A name that is not symbolic
+    /// resolves to itself. `None` if the chain loops or is longer than Git follows.
     pub fn follow<'n>(&'n self, name: &'n BStr) -> Option<&'n BStr> {
         let mut name = name;
         for _ in 0..=MAX_SYMBOLIC_DEPTH {
@@ -200,13 +207,13 @@ impl RefTable {
         None
     }
 
-    /// Whether some ref names an object directly.
+    /// Returns true if a ref names the object directly.
     pub fn names(&self, id: &oid) -> bool {
         let all = || self.iter().filter_map(|entry| entry.id);
         self.ids.get_or_init(|| IdSet::of(self.format, all())).contains(id)
     }
 
-    /// The tags among the refs; looked up once.
+    /// Returns the peeled targets of all refs that name tags. Reads objects on the first call only.
     pub(super) fn peeled_tags(&self, packs: &PackSet) -> Result<&PeeledTags, PackError> {
         if let Some(peeled) = self.peeled.get() {
             return Ok(peeled);
@@ -222,8 +229,8 @@ impl RefTable {
         Ok(self.peeled.get_or_init(|| PeeledTags(chunks)))
     }
 
-    /// The table after some edits: a new value for each name, or none where the ref goes. Costs as much as there are
-    /// edits; what is known of tags and ids is kept.
+    /// Applies edits, each a new value or `None` to delete the ref, and returns the resulting table. The cost follows
+    /// the number of edits; peeled tags and the id set are carried over.
     pub fn with_edits(&self, edits: BTreeMap<RefName, Option<RefValue>>) -> Result<RefTable, OutOfOrder> {
         let ids = self.ids.get().map(|ids| self.ids_after(ids, &edits));
         let mut table = RefTable::empty(self.format);
@@ -231,21 +238,23 @@ impl RefTable {
         for (number, chunk) in self.chunks.iter().enumerate() {
             let is_last = number + 1 == self.chunks.len();
             let falls_in = |name: &RefName| is_last || chunk.last_name().is_some_and(|last| name.as_bstr() <= last);
-            match edits.peek().is_some_and(|(name, _)| falls_in(name)) {
-                false => table.push_chunk(chunk.clone()),
-                true => table.push_edited(chunk, &mut edits, falls_in)?,
+            if edits.peek().is_some_and(|(name, _)| falls_in(name)) {
+                table.push_edited(chunk, &mut edits, falls_in)?;
+            } else {
+                table.push_chunk(chunk.clone());
             }
         }
         for (name, value) in edits {
             value.map_or(Ok(()), |value| table.push(name, value))?;
         }
+        debug_assert_eq!(table.len, table.chunks.iter().map(|chunk| chunk.len()).sum::<usize>());
         if let Some(ids) = ids {
             table.ids = OnceLock::from(ids);
         }
         Ok(table)
     }
 
-    /// Appends a chunk after the edits that fall into it; divided where that makes it large.
+    /// Appends a chunk with the edits that fall into its range of names; splits the result if it is too large.
     fn push_edited(
         &mut self,
         old: &Chunk,
@@ -267,11 +276,11 @@ impl RefTable {
         while let Some((name, value)) = edits.next_if(|(name, _)| falls_in(name)) {
             rows.extend(value.map(|value| Err((name, value))));
         }
-        let most = if rows.len() < 2 * CHUNK_REFS { usize::MAX } else { CHUNK_REFS };
-        let mut chunk = Chunk::heir(self.format);
+        let max_refs = if rows.len() < 2 * CHUNK_REFS { usize::MAX } else { CHUNK_REFS };
+        let mut chunk = Chunk::derived(self.format);
         for row in rows {
-            if chunk.len() >= most {
-                self.push_chunk(Arc::new(std::mem::replace(&mut chunk, Chunk::heir(self.format))));
+            if chunk.len() >= max_refs {
+                self.push_chunk(Arc::new(std::mem::replace(&mut chunk, Chunk::derived(self.format))));
             }
             match row {
                 Ok(row) => chunk.push_from(old, row),
@@ -301,17 +310,17 @@ fn entry(chunk: &Chunk, at: usize, row: usize) -> Option<RefEntry<'_>> {
     Some(RefEntry { row, name: chunk.name(at)?, id: Some(id).filter(|id| !id.is_null()) })
 }
 
-/// The refs that name tags, with what those are tags of in the end.
+/// Rows of a [`RefTable`] whose refs name tags, with the peeled targets: the objects at the end of each chain of tags.
 #[derive(Clone, Debug, Default)]
 pub struct PeeledTags(Vec<(usize, Peeled)>);
 
 impl PeeledTags {
-    /// What the ref in a row is a tag of.
+    /// Returns the peeled target of the ref in a row; `None` if the ref names no tag.
     pub fn get(&self, row: usize) -> Option<ObjectId> {
         self.from(row).next().filter(|(found, _)| *found == row).map(|(_, id)| id)
     }
 
-    /// All of them from a row on: the row, and what it is a tag of.
+    /// Iterates over rows and peeled targets, starting at a row.
     pub fn from(&self, row: usize) -> impl Iterator<Item = (usize, ObjectId)> + '_ {
         let chunk = self.0.partition_point(|(start, _)| *start <= row).saturating_sub(1);
         self.0.iter().skip(chunk).enumerate().flat_map(move |(number, (start, tags))| {

@@ -1,4 +1,4 @@
-//! The Batch API: what is there, and where to send or get the rest.
+//! Batch API: reports which objects are stored, and the hrefs to upload or download the others.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Endpoint, LfsRefusal, MAX_BATCH_OBJECTS, json, parse, read_request};
 use crate::auth::Access;
-use crate::birthplace::Birthplace;
-use crate::forward::{OtherHost, check_meant};
+use crate::create_on_push::CreationSite;
+use crate::forward::{OtherHost, check_repository_id};
 use crate::{Host, Refusal};
 use gitferry_engine::ledger::change::LfsObject;
 use gitferry_engine::ledger::head::{HeadItem, RepositoryId};
@@ -34,7 +34,7 @@ enum Operation {
     Download,
 }
 
-/// An object as a client names it, checked later: one bad object does not spoil the others.
+/// An object as the client names it. Checked later, so that an invalid object does not fail the others.
 #[derive(Deserialize)]
 struct Wanted {
     oid: String,
@@ -87,18 +87,18 @@ struct ObjectError {
     message: String,
 }
 
-/// Makes offers for the objects of one repository.
+/// Builds the actions for the objects of one repository.
 struct Offers {
     operation: Operation,
-    /// The repository's LFS endpoint.
+    /// LFS endpoint of the repository.
     endpoint: Endpoint,
-    /// Largest object that is accepted.
-    most: u64,
+    /// Largest object that is accepted, in bytes.
+    limit: u64,
 }
 
 impl Host {
     pub(super) async fn lfs_batch(&self, name: &str, parts: &Parts, body: Body) -> Result<Response, LfsRefusal> {
-        // Nobody's body is read who may not even read the repository.
+        // The body is read only for clients with read access.
         self.authorize(&parts.headers, name, Access::Read)?;
         let bytes = read_request(parts, body, self.limits.request_silence).await?;
         let request: Request = parse(&bytes)?;
@@ -123,9 +123,9 @@ impl Host {
             Operation::Upload => self.lfs_writable(name, &parts.headers).await?,
             Operation::Download => self.lfs_readable(name, &parts.headers).await?,
         };
-        check_meant(&parts.headers, name, &self.region.name, item.as_ref().map(|item| item.id))?;
+        check_repository_id(&parts.headers, name, &self.region.name, item.as_ref().map(|item| item.id))?;
         let endpoint = self.lfs_endpoint(parts)?;
-        let offers = Offers { operation: request.operation, endpoint, most: self.policies.of(name).lfs_object_bytes };
+        let offers = Offers { operation: request.operation, endpoint, limit: self.policies.of(name).lfs_object_bytes };
         let pointers: Vec<Result<Pointer, String>> = request.objects.iter().map(pointer_of).collect();
         let oids: Vec<LfsOid> = pointers.iter().flatten().map(|pointer| pointer.oid).collect();
         let states = match &item {
@@ -133,10 +133,10 @@ impl Host {
             None => Vec::new(),
         };
         if let (Operation::Upload, Some(item)) = (request.operation, &item) {
-            // An upload that ended before its change: nobody would upload it again.
+            // Uploads that were cut off before their change was written. No client uploads a stored object again.
             let late: Vec<LfsObject> =
                 states.iter().filter(|state| state.awaited).filter_map(|state| state.held).collect();
-            self.lfs_name(item, &late, &identity).await?;
+            self.lfs_record(item, &late, &identity).await?;
         }
         let mut states = states.into_iter();
         let mut objects = Vec::with_capacity(pointers.len());
@@ -150,18 +150,19 @@ impl Host {
         Ok(json(StatusCode::OK, &Answer { transfer: "basic", objects, hash_algo: "sha256" }))
     }
 
-    /// The repository that objects are had from. `None` where a push of this client would make it: it has none of them,
-    /// which is what a client asks that is about to bring some.
+    /// The repository that objects are downloaded from; `None` if it does not exist and a push of this client would
+    /// create it. Clients ask for the missing objects of such a repository before they upload them.
     async fn lfs_readable(&self, name: &str, headers: &HeaderMap) -> Result<Option<HeadItem>, LfsRefusal> {
         if let Some(item) = self.region.find(name).await?.filter(|item| is_visible(&item.head)) {
             return Ok(Some(item));
         }
         self.authorize(headers, name, Access::Write).map_err(|_| Refusal::NotFound)?;
-        self.birthplace(name, headers)?;
+        self.creation_site(name, headers)?;
         Ok(None)
     }
 
-    /// The host that uploads are forwarded to, if they are, and the repository that the name means here.
+    /// The host to which batch requests for uploads are forwarded, with the repository of that name in this region;
+    /// `None` if they are answered here.
     async fn lfs_primary(
         &self,
         name: &str,
@@ -169,14 +170,14 @@ impl Host {
     ) -> Result<Option<(Arc<OtherHost>, Option<RepositoryId>)>, LfsRefusal> {
         match self.region.find(name).await?.filter(|item| is_visible(&item.head)) {
             Some(item) => Ok(self.forwards_to(&item.head, headers).map(|primary| (primary, Some(item.id)))),
-            None => match self.birthplace(name, headers)? {
-                Birthplace::There(primary) => Ok(Some((primary, None))),
-                Birthplace::Here | Birthplace::Elsewhere(_) => Ok(None),
+            None => match self.creation_site(name, headers)? {
+                CreationSite::There(primary) => Ok(Some((primary, None))),
+                CreationSite::Here | CreationSite::Elsewhere(_) => Ok(None),
             },
         }
     }
 
-    /// Whether an object that was uploaded is there.
+    /// Verifies that an uploaded object is stored with the expected size.
     pub(super) async fn lfs_verify(&self, name: &str, parts: &Parts, body: Body) -> Result<Response, LfsRefusal> {
         self.authorize(&parts.headers, name, Access::Write)?;
         let wanted: Wanted = parse(&read_request(parts, body, self.limits.request_silence).await?)?;
@@ -218,7 +219,7 @@ impl Offers {
         Action { href, header: authorization.map(|authorization| ActionHeader { authorization }) }
     }
 
-    /// What to do about one object; nothing where it is there already.
+    /// Actions for one object; `None` for the upload of an object that is stored already.
     fn offer(&self, pointer: Pointer, state: Option<LfsState>) -> Result<Option<Actions>, (StatusCode, String)> {
         let held = state.and_then(|state| state.held);
         if let Some(held) = held.filter(|held| held.size != pointer.size) {
@@ -228,8 +229,8 @@ impl Offers {
         let object = format!("{objects}/{}", pointer.oid);
         match (self.operation, held) {
             (Operation::Upload, Some(_)) => Ok(None),
-            (Operation::Upload, None) if pointer.size > self.most => {
-                let reason = format!("an object has at most {} bytes here", self.most);
+            (Operation::Upload, None) if pointer.size > self.limit => {
+                let reason = format!("an object has at most {} bytes here", self.limit);
                 Err((StatusCode::UNPROCESSABLE_ENTITY, reason))
             }
             (Operation::Upload, None) => Ok(Some(Actions {

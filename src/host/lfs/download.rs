@@ -1,4 +1,4 @@
-//! Downloading an object, whole or from somewhere on: git-lfs resumes with a range.
+//! Downloads of LFS objects, whole or by range (git-lfs resumes with a range).
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use futures::{Stream, StreamExt as _, stream};
 use tokio::sync::oneshot;
 
 use super::LfsRefusal;
+use crate::admission::{ClientWait, Slot};
 use crate::auth::Access;
-use crate::gate::{ClientsTurn, Slot};
 use crate::{Host, Refusal};
 use gitferry_engine::ledger::keys;
 use gitferry_engine::region::RegionError;
@@ -33,7 +33,8 @@ impl Host {
         let held = held.ok_or_else(|| LfsRefusal::new(StatusCode::NOT_FOUND, format!("there is no object {oid}")))?;
         let key = keys::lfs_object(item.id, oid);
         if self.region.objects.head(&key).await.map_err(RegionError::from)?.is_none_or(|meta| meta.size != held.size) {
-            let what = format!("LFS object {oid} is not in the object store as its row says ({key})");
+            let what =
+                format!("LFS object {oid} is not in the object store with the size that its row records ({key})");
             return Err(RegionError::corrupt(&self.region.name, name, what).into());
         }
         let etag = format!("\"{oid}\"");
@@ -47,7 +48,7 @@ impl Host {
                 let content_range = format!("bytes {}-{}/{}", range.start, range.end.saturating_sub(1), held.size);
                 (base.status(StatusCode::PARTIAL_CONTENT).header(CONTENT_RANGE, content_range), range)
             }
-            Wanted::Beyond => {
+            Wanted::Unsatisfiable => {
                 let none = base.status(StatusCode::RANGE_NOT_SATISFIABLE);
                 return finish(none.header(CONTENT_RANGE, format!("bytes */{}", held.size)), Body::empty());
             }
@@ -56,7 +57,7 @@ impl Host {
         if parts.method == Method::HEAD {
             return finish(base, Body::empty());
         }
-        let slot = self.transfers.downloads.enter().await.map_err(Refusal::from)?;
+        let slot = self.transfers.downloads.admit().await.map_err(Refusal::from)?;
         finish(base, send(self.region.lfs_bytes(item.id, oid, range), slot))
     }
 }
@@ -65,46 +66,48 @@ fn finish(base: response::Builder, body: Body) -> Result<Response, LfsRefusal> {
     base.body(body).map_err(|error| LfsRefusal::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))
 }
 
-/// Bytes of an object as they are read. The client sees by the length when they break off.
+/// Streams the bytes of an object. A client detects a download that is cut off by its length.
 fn send(bytes: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static, slot: Slot) -> Body {
-    let (turns, revocation) = (slot.turns(), slot.revocation());
+    let waits = slot.client_waits();
+    let revocation = slot.revocation();
     let (ends, ended) = oneshot::channel::<()>();
-    // A client that takes nothing does not ask for the next bytes either: the slot is given up apart from them.
+    // A client that stops reading stops the stream, too, so a task of its own releases the slot when it is revoked.
     tokio::spawn(async move {
         tokio::select! {
             _ = ended => {}
             () = slot.revocation().revoked() => {}
         }
     });
-    let state = (bytes.boxed(), None::<ClientsTurn>, ends);
-    Body::from_stream(stream::unfold(state, move |(mut bytes, turn, ends)| {
-        let (turns, revocation) = (turns.clone(), revocation.clone());
+    let state = (bytes.boxed(), None::<ClientWait>, ends);
+    Body::from_stream(stream::unfold(state, move |(mut bytes, wait, ends)| {
+        let waits = waits.clone();
+        let revocation = revocation.clone();
         async move {
-            // The client has taken what came before.
-            drop(turn);
+            // The client has read the previous chunk.
+            drop(wait);
             if revocation.is_revoked() {
-                let error = std::io::Error::other("the client took nothing, and others wait");
+                let error = std::io::Error::other("the client was idle and its slot was given to another client");
                 return Some((Err(error), (stream::empty().boxed(), None, ends)));
             }
             let chunk = bytes.next().await?;
             if let Err(error) = &chunk {
-                tracing::error!(%error, "the download of an LFS object broke off");
+                tracing::error!(%error, "the download of an LFS object was cut off: reading the object failed");
             }
-            Some((chunk, (bytes, Some(turns.begin()), ends)))
+            Some((chunk, (bytes, Some(waits.begin()), ends)))
         }
     }))
 }
 
-/// What a request wants of an object.
+/// Part of an object that a request wants.
 #[derive(Debug, PartialEq, Eq)]
 enum Wanted {
     All,
     Part(Range<u64>),
-    /// Only what is behind the end.
-    Beyond,
+    /// The range begins behind the end of the object.
+    Unsatisfiable,
 }
 
-/// RFC 9110, section 14: one range of bytes; anything else is answered with everything, as it allows.
+/// Parses one byte range (RFC 9110, section 14). Any other `Range` header is ignored, as the RFC allows.
 fn wanted(headers: &HeaderMap, etag: &str, size: u64) -> Wanted {
     let fresh = headers.get(IF_RANGE).is_none_or(|known| known.as_bytes() == etag.as_bytes());
     let range = headers.get(RANGE).and_then(|range| range.to_str().ok()).filter(|_| fresh);
@@ -117,16 +120,16 @@ fn wanted(headers: &HeaderMap, etag: &str, size: u64) -> Wanted {
     match (first, last) {
         ("", last) => match number(last) {
             None => Wanted::All,
-            Some(0) => Wanted::Beyond,
-            Some(_) if size == 0 => Wanted::Beyond,
+            Some(0) => Wanted::Unsatisfiable,
+            Some(_) if size == 0 => Wanted::Unsatisfiable,
             Some(count) => Wanted::Part(size.saturating_sub(count)..size),
         },
         (first, last) => match (number(first), number(last)) {
             (Some(first), Some(last)) if last < first => Wanted::All,
             (Some(first), Some(last)) if first < size => Wanted::Part(first..last.saturating_add(1).min(size)),
             (Some(first), None) if last.is_empty() && first < size => Wanted::Part(first..size),
-            (Some(_), Some(_)) => Wanted::Beyond,
-            (Some(_), None) if last.is_empty() => Wanted::Beyond,
+            (Some(_), Some(_)) => Wanted::Unsatisfiable,
+            (Some(_), None) if last.is_empty() => Wanted::Unsatisfiable,
             _ => Wanted::All,
         },
     }
@@ -150,8 +153,8 @@ mod tests {
         assert_eq!(of("bytes=-10"), Wanted::Part(90..100));
         assert_eq!(of("bytes=-1000"), Wanted::Part(0..100));
         assert_eq!(of("bytes=0-18446744073709551615"), Wanted::Part(0..100));
-        for beyond in ["bytes=100-", "bytes=100-200", "bytes=-0", "bytes=18446744073709551615-"] {
-            assert_eq!(of(beyond), Wanted::Beyond, "{beyond}");
+        for unsatisfiable in ["bytes=100-", "bytes=100-200", "bytes=-0", "bytes=18446744073709551615-"] {
+            assert_eq!(of(unsatisfiable), Wanted::Unsatisfiable, "{unsatisfiable}");
         }
         for all in ["", "items=0-1", "bytes=5-1", "bytes=0-1,5-6", "bytes=-", "bytes=a-b", "bytes=+1-2", "bytes=1--2"] {
             assert_eq!(of(all), Wanted::All, "{all}");
@@ -159,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_of_another_object_is_all_of_this() {
+    fn if_range_of_another_object_yields_the_whole_object() {
         let headers = |etag: &str| {
             HeaderMap::from_iter([(RANGE, "bytes=1-".parse().unwrap()), (IF_RANGE, etag.parse().unwrap())])
         };

@@ -1,6 +1,7 @@
-//! Uploads that somebody wants to make to a replica which forwards: the primary's host says where to.
+//! Batch requests for uploads to a replica, forwarded to the host of the primary.
 //!
-//! Objects then go there directly, and not through two hosts.
+//! The hrefs in its response point to the primary, so that objects are uploaded there directly and not through two
+//! hosts.
 
 use axum::body::Bytes;
 use axum::http::{HeaderMap, StatusCode, header};
@@ -8,14 +9,14 @@ use axum::response::Response;
 use serde_json::Value;
 
 use super::{LfsRefusal, json};
-use crate::forward::{OtherHost, passed_on};
+use crate::forward::{OtherHost, forwarded_headers};
 use gitferry_engine::ledger::head::RepositoryId;
 
-/// Largest answer of another host's Batch API, in bytes: a few times as much as the request.
+/// Largest response of another host's Batch API, in bytes: some times the size of the largest request.
 const MAX_ANSWER_BYTES: usize = 8 << 20;
 
 impl OtherHost {
-    /// Asks this host's Batch API as the client has asked.
+    /// Forwards a batch request to this host.
     pub(super) async fn lfs_batch(
         &self,
         repository: &str,
@@ -25,37 +26,38 @@ impl OtherHost {
         request: Bytes,
     ) -> Result<Response, LfsRefusal> {
         let failed = |error: reqwest::Error| {
-            tracing::warn!(url = self.url, error = %error.without_url(), "a request for LFS could not be forwarded");
+            tracing::warn!(url = self.url, error = %error.without_url(), "an LFS batch request could not be forwarded");
             let reason = format!("the primary {} cannot be reached", self.url);
             LfsRefusal::new(StatusCode::SERVICE_UNAVAILABLE, reason)
         };
         let url = format!("{}/{repository}/info/lfs/objects/batch", self.url);
-        let sent = self.client.post(url).headers(passed_on(headers, region, id)).body(request).send().await;
+        let sent = self.client.post(url).headers(forwarded_headers(headers, region, id)).body(request).send().await;
         let mut answer = sent.map_err(failed)?;
         let status = StatusCode::from_u16(answer.status().as_u16()).unwrap_or(StatusCode::BAD_GATEWAY);
         let mut body = Vec::new();
         while let Some(piece) = answer.chunk().await.map_err(failed)? {
             body.extend_from_slice(&piece);
             if body.len() > MAX_ANSWER_BYTES {
-                return Err(LfsRefusal::new(StatusCode::BAD_GATEWAY, "the primary's answer is too long"));
+                return Err(LfsRefusal::new(StatusCode::BAD_GATEWAY, "the response of the primary is too long"));
             }
         }
         let Ok(mut answer) = serde_json::from_slice::<Value>(&body) else {
-            return Err(LfsRefusal::new(StatusCode::BAD_GATEWAY, "the primary's answer is not understood"));
+            return Err(LfsRefusal::new(StatusCode::BAD_GATEWAY, "the response of the primary is not valid JSON"));
         };
         if status != StatusCode::OK {
             let message = answer["message"].as_str().unwrap_or("the primary refused");
             return Err(LfsRefusal::new(status, message));
         }
         if let Some(credentials) = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()) {
-            say_who(&mut answer, credentials);
+            set_credentials(&mut answer, credentials);
         }
         Ok(json(status, &answer))
     }
 }
 
-/// Has the client use at the primary what it has used here: it keeps credentials by host.
-fn say_who(answer: &mut Value, credentials: &str) {
+/// Sets the client's credentials as header of every action: clients store credentials by host, and the hrefs name
+/// another one.
+fn set_credentials(answer: &mut Value, credentials: &str) {
     let objects = answer["objects"].as_array_mut().into_iter().flatten();
     let actions = objects.filter_map(|object| object.get_mut("actions")?.as_object_mut());
     for action in actions.flat_map(|actions| actions.values_mut()) {

@@ -1,7 +1,7 @@
 //! Git LFS over HTTP: the Batch API and the basic transfer (git-lfs `docs/api/batch.md`, `basic-transfers.md`).
 //!
-//! All answers are JSON of LFS's own media type, refusals too. Objects go through this host: hrefs lead back
-//! to it.
+//! All responses are JSON of the LFS media type, refusals included. The hrefs point to this host: objects are
+//! transferred through it, not by presigned URLs.
 
 mod batch;
 mod download;
@@ -21,10 +21,10 @@ use futures::StreamExt as _;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::admission::Admission;
 use super::auth::{Denied, Identity};
-use super::birthplace::Birthplace;
 use super::client::Client;
-use super::gate::Gate;
+use super::create_on_push::CreationSite;
 use super::route::{Route, Service};
 use super::{Host, RETRY_AFTER_SECONDS, Refusal, body, check_content_type};
 use gitferry_base::Kind;
@@ -36,51 +36,51 @@ use gitferry_engine::region::{RegionError, is_visible};
 use gitferry_git::lfs::LfsOid;
 
 const BUSY: &str = "too many requests at the moment; try again";
-/// The media type of requests and answers.
+/// Media type of requests and responses.
 const MEDIA_TYPE: &str = "application/vnd.git-lfs+json";
 /// Largest request of the Batch API, in bytes.
 pub const MAX_BATCH_BYTES: usize = 1 << 20;
-/// Most objects of one request of the Batch API. (git-lfs asks for 100 at a time.)
+/// Most objects per request of the Batch API. (git-lfs sends 100.)
 pub const MAX_BATCH_OBJECTS: usize = 1_000;
-/// Uploads at a time; more wait.
+/// Concurrent uploads; more of them wait.
 pub const MAX_UPLOADS: usize = 128;
-/// Downloads at a time; more wait.
+/// Concurrent downloads; more of them wait.
 pub const MAX_DOWNLOADS: usize = 256;
-/// How long one waits for its turn before it is answered 503, which git-lfs does not try again.
+/// Longest wait of a transfer before it is answered 503, which git-lfs does not retry.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
 
-/// What bounds the transfers of a host.
+/// Admission control of LFS transfers.
 #[derive(Debug)]
 pub(super) struct Transfers {
-    uploads: Gate,
-    downloads: Gate,
+    uploads: Admission,
+    downloads: Admission,
 }
 
 impl Transfers {
     pub(super) fn new(limits: &HostLimits) -> Self {
         Transfers {
-            uploads: Gate::for_places(MAX_UPLOADS, LONGEST_WAIT, limits),
-            downloads: Gate::for_places(MAX_DOWNLOADS, LONGEST_WAIT, limits),
+            uploads: Admission::with_capacity(MAX_UPLOADS, LONGEST_WAIT, limits),
+            downloads: Admission::with_capacity(MAX_DOWNLOADS, LONGEST_WAIT, limits),
         }
     }
 }
 
-/// The end of the path of an LFS endpoint.
+/// Path of the LFS endpoint below its repository.
 const LFS_PATH: &str = "/info/lfs";
 
-/// Where a client reaches the LFS of a repository.
+/// LFS endpoint of a repository as the client reaches it.
 struct Endpoint {
     url: String,
-    /// What the client has to send there, where it would not know so by itself.
+    /// Credentials for the hrefs; `None` if the client sends them by itself, which it does for the host that it asked.
     authorization: Option<String>,
 }
 
-/// Why a request is refused.
+/// Refusal of an LFS request.
 #[derive(Debug)]
 struct LfsRefusal {
     status: StatusCode,
     message: String,
-    /// What the operator is told instead, where the client cannot help it.
+    /// Cause for the log, if it is not the client's fault.
     error: Option<Box<RegionError>>,
 }
 
@@ -101,17 +101,22 @@ impl From<Refusal> for LfsRefusal {
             Refusal::Denied(Denied::Forbidden) => LfsRefusal::new(StatusCode::FORBIDDEN, "not allowed"),
             Refusal::Forbidden(reason) => LfsRefusal::new(StatusCode::FORBIDDEN, reason),
             Refusal::NotFound => LfsRefusal::new(StatusCode::NOT_FOUND, "there is no such repository"),
-            Refusal::CrossSite => LfsRefusal::new(StatusCode::FORBIDDEN, "a page of another site asks"),
+            Refusal::CrossSite => {
+                LfsRefusal::new(StatusCode::FORBIDDEN, "requests that pages of other sites make are not answered")
+            }
             Refusal::Name(error) => LfsRefusal::new(StatusCode::NOT_FOUND, error.to_string()),
             Refusal::Method => LfsRefusal::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"),
-            Refusal::NotMeant => LfsRefusal::new(StatusCode::MISDIRECTED_REQUEST, "this is another host"),
+            Refusal::Misdirected => LfsRefusal::new(
+                StatusCode::MISDIRECTED_REQUEST,
+                "without authentication this host answers to localhost and its own url only",
+            ),
             Refusal::MediaType(expected) => {
                 LfsRefusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("the body has to be {expected}"))
             }
-            Refusal::Silent => LfsRefusal::new(StatusCode::REQUEST_TIMEOUT, "the request's body did not come"),
+            Refusal::IdleTimeout => LfsRefusal::new(StatusCode::REQUEST_TIMEOUT, "the request's body did not come"),
             Refusal::Busy => LfsRefusal::new(StatusCode::SERVICE_UNAVAILABLE, BUSY),
             Refusal::Primary(status, reason) => LfsRefusal::new(status, reason),
-            Refusal::Bad(reason) => LfsRefusal::new(StatusCode::BAD_REQUEST, reason),
+            Refusal::BadRequest(reason) => LfsRefusal::new(StatusCode::BAD_REQUEST, reason),
             Refusal::Region(error) => error.into(),
         }
     }
@@ -142,7 +147,7 @@ struct ErrorBody<'a> {
 }
 
 impl Host {
-    /// Answers a request for anything of LFS.
+    /// Answers an LFS request.
     pub(super) async fn lfs(self: Arc<Self>, route: Route, parts: Parts, body: Body) -> Response {
         match self.clone().lfs_answer(route, parts, body).await {
             Ok(response) => response,
@@ -162,7 +167,7 @@ impl Host {
                 self.lfs_download(&route.repository, oid, &parts).await
             }
             (Service::LfsLocks, _, _) => {
-                // This is how git-lfs learns that it need not ask again.
+                // git-lfs stops asking for locks after a 501.
                 Err(LfsRefusal::new(StatusCode::NOT_IMPLEMENTED, "file locking is not supported"))
             }
             _ => Err(LfsRefusal::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed")),
@@ -172,7 +177,7 @@ impl Host {
     fn lfs_refuse(&self, refusal: &LfsRefusal) -> Response {
         let LfsRefusal { status, message, error } = refusal;
         let request_id = error.as_ref().map(|error| {
-            tracing::error!(%error, "a request for LFS failed");
+            tracing::error!(%error, "an LFS request failed");
             Client::current().request_id.clone()
         });
         let mut response = json(*status, &ErrorBody { message, request_id });
@@ -186,23 +191,23 @@ impl Host {
         response
     }
 
-    /// The repository as it is now.
+    /// Reads the head of a repository.
     async fn lfs_repository(&self, name: &str) -> Result<HeadItem, LfsRefusal> {
         let found = self.region.find(name).await?.filter(|item| is_visible(&item.head));
         Ok(found.ok_or(Refusal::NotFound)?)
     }
 
-    /// The repository that takes uploads here; `None` where there is none, and the first upload makes it. A replica
-    /// says where to upload instead.
+    /// The repository that accepts uploads here; `None` if it does not exist and the first upload creates it. A replica
+    /// refuses and names the primary.
     async fn lfs_writable(&self, name: &str, headers: &HeaderMap) -> Result<Option<HeadItem>, LfsRefusal> {
         let Some(item) = self.region.find(name).await?.filter(|item| is_visible(&item.head)) else {
-            return match self.birthplace(name, headers)? {
-                Birthplace::Here => Ok(None),
-                Birthplace::There(primary) => {
-                    let reason = format!("{name} would be made by {}; upload there", primary.url);
+            return match self.creation_site(name, headers)? {
+                CreationSite::Here => Ok(None),
+                CreationSite::There(primary) => {
+                    let reason = format!("{name} has to be created by the host {}; upload there", primary.url);
                     Err(LfsRefusal::new(StatusCode::FORBIDDEN, reason))
                 }
-                Birthplace::Elsewhere(reason) => Err(LfsRefusal::new(StatusCode::FORBIDDEN, reason)),
+                CreationSite::Elsewhere(reason) => Err(LfsRefusal::new(StatusCode::FORBIDDEN, reason)),
             };
         };
         self.region.check_writable(&item).map_err(|error| match error {
@@ -216,24 +221,24 @@ impl Host {
         Ok(Some(item))
     }
 
-    /// Makes the repository that an object has been uploaded for: its pointer is pushed after it.
+    /// Creates the repository of an uploaded object: objects arrive before the push of their pointers.
     async fn lfs_create(&self, name: &str, identity: &Identity) -> Result<HeadItem, LfsRefusal> {
         match self.region.create(name, gix::hash::Kind::Sha1, &identity.name).await {
-            // Another upload was faster.
+            // Another upload has created the repository first.
             Err(RegionError::NameTaken { .. }) => self.lfs_repository(name).await,
-            made => Ok(made?),
+            created => Ok(created?),
         }
     }
 
-    /// The LFS endpoint that a request of it was sent to, as its client sees it: in the form of the URL that was asked
-    /// for, below what the configuration says, else what trusted proxies say, else what the client has used.
+    /// The LFS endpoint of a request, as its client reaches it. The path is that of the request; the base is the
+    /// configured URL, otherwise the URL that trusted proxies report, otherwise the one that the client has used.
     fn lfs_endpoint(&self, parts: &Parts) -> Result<Endpoint, LfsRefusal> {
         let path = parts.uri.path();
         let path = path.find(LFS_PATH).map_or(path, |at| &path[..at + LFS_PATH.len()]);
         let asked = self.lfs_asked(parts)?;
         let base = self.url.as_deref().map_or(asked.as_str(), |url| url.trim_end_matches('/'));
         let authorization = parts.headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        // Clients keep credentials by scheme and host.
+        // Clients store credentials by scheme and host.
         let elsewhere = !base.eq_ignore_ascii_case(&asked) && !base.starts_with(&format!("{asked}/"));
         Ok(Endpoint {
             url: format!("{base}{path}"),
@@ -241,38 +246,40 @@ impl Host {
         })
     }
 
-    /// The scheme and host that the client has used, as far as they are known.
+    /// Scheme and host of the URL that the client has used, as `SCHEME://HOST[:PORT]`.
     fn lfs_asked(&self, parts: &Parts) -> Result<String, LfsRefusal> {
-        let seen = &Client::current().seen;
+        let client = Client::current();
+        let info = &client.info;
         let host = parts.headers.get(header::HOST).and_then(|host| host.to_str().ok());
-        let named = seen.host.clone().or_else(|| parts.uri.authority().cloned());
+        let named = info.host.clone().or_else(|| parts.uri.authority().cloned());
         let named = named.or_else(|| host?.parse::<Authority>().ok());
         let authority = named.filter(|authority| !authority.host().is_empty() && !authority.as_str().contains('@'));
         let authority =
-            authority.ok_or_else(|| LfsRefusal::new(StatusCode::BAD_REQUEST, "the Host header is not one"))?;
+            authority.ok_or_else(|| LfsRefusal::new(StatusCode::BAD_REQUEST, "the Host header is not a valid host"))?;
         let tls = self.urls.get(&self.region.name).is_some_and(|url| url.starts_with("https:"));
         let own = parts.uri.scheme_str().unwrap_or(if tls { "https" } else { "http" });
-        let scheme = seen.scheme.unwrap_or(own);
+        let scheme = info.scheme.unwrap_or(own);
         Ok(format!("{scheme}://{authority}"))
     }
 
-    /// Has a change name objects that came after their pointers.
-    async fn lfs_name(&self, item: &HeadItem, objects: &[LfsObject], identity: &Identity) -> Result<(), LfsRefusal> {
+    /// Records objects in a change that were uploaded after the push of their pointers.
+    async fn lfs_record(&self, item: &HeadItem, objects: &[LfsObject], identity: &Identity) -> Result<(), LfsRefusal> {
         if let Some(item) = self.region.name_lfs_objects(item.id, objects, &identity.name).await? {
-            let (region, repository, seq) = (self.region.name.clone(), item.id, item.head.frontier.seq);
-            self.events.publish(Event { region, repository, seq });
+            let seq = item.head.frontier.seq;
+            self.events.publish(Event { region: self.region.name.clone(), repository: item.id, seq });
         }
         Ok(())
     }
 }
 
-/// Reads a request of the Batch API, of whose body nothing may come for as long as `silence`.
-async fn read_request(parts: &Parts, body: Body, silence: Duration) -> Result<Bytes, LfsRefusal> {
+/// Reads the body of a request of the Batch API.
+async fn read_request(parts: &Parts, body: Body, idle_timeout: Duration) -> Result<Bytes, LfsRefusal> {
     check_accept(parts)?;
     check_content_type(&parts.headers, MEDIA_TYPE)?;
-    let (mut pieces, mut bytes) = (body::pieces(body, silence, None), BytesMut::new());
-    while let Some(piece) = pieces.next().await {
-        bytes.extend_from_slice(&piece.map_err(Refusal::from)?);
+    let mut chunks = body::chunks(body, idle_timeout, None);
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = chunks.next().await {
+        bytes.extend_from_slice(&chunk.map_err(Refusal::from)?);
         if bytes.len() > MAX_BATCH_BYTES {
             let reason = format!("a request has at most {MAX_BATCH_BYTES} bytes");
             return Err(LfsRefusal::new(StatusCode::PAYLOAD_TOO_LARGE, reason));
@@ -282,23 +289,24 @@ async fn read_request(parts: &Parts, body: Body, silence: Duration) -> Result<By
 }
 
 fn parse<T: DeserializeOwned>(request: &[u8]) -> Result<T, LfsRefusal> {
-    serde_json::from_slice(request).map_err(|error| LfsRefusal::unprocessable(format!("the request: {error}")))
+    serde_json::from_slice(request)
+        .map_err(|error| LfsRefusal::unprocessable(format!("the request is not valid JSON of the Batch API: {error}")))
 }
 
-/// Whether the client takes what is answered.
+/// Refuses a client whose `Accept` header excludes the media type of the responses.
 fn check_accept(parts: &Parts) -> Result<(), LfsRefusal> {
     let Some(accept) = parts.headers.get(header::ACCEPT) else { return Ok(()) };
     let accept = accept.to_str().unwrap_or_default();
-    let taken = |range: &str| {
+    let accepts = |range: &str| {
         let media_type = range.split(';').next().unwrap_or_default().trim();
         ["*/*", "application/*", "application/json", MEDIA_TYPE]
             .iter()
-            .any(|some| media_type.eq_ignore_ascii_case(some))
+            .any(|accepted| media_type.eq_ignore_ascii_case(accepted))
     };
-    if accept.split(',').any(taken) {
+    if accept.split(',').any(accepts) {
         return Ok(());
     }
-    Err(LfsRefusal::new(StatusCode::NOT_ACCEPTABLE, format!("answers are of type {MEDIA_TYPE}")))
+    Err(LfsRefusal::new(StatusCode::NOT_ACCEPTABLE, format!("responses are of type {MEDIA_TYPE}")))
 }
 
 fn json(status: StatusCode, body: &impl Serialize) -> Response {

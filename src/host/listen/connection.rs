@@ -1,9 +1,9 @@
-//! One connection: whether there is room for it, and whether its client still takes part.
+//! One connection: its limit on the time that it may be idle.
 //!
-//! A connection is either ours to work on (a request is being answered and the rest of the answer is not there
-//! yet) or the client's: it has to ask for something, or to take what is there. It is the client's for no longer
-//! than a given time without any progress. This holds for HTTP/1.1 and HTTP/2 alike, where a client can leave
-//! an answer untaken on a connection that is alive.
+//! A connection waits either for the host (the rest of a response is being produced) or for its client, which has to
+//! send a request or to read the response that is ready. A connection that waits for its client is closed after the
+//! idle timeout (`response_silence`) without progress. Keep-alive pings do not help: over HTTP/2 a client may answer
+//! those and leave a response unread.
 
 use std::future::{Future, Ready, ready};
 use std::io;
@@ -22,132 +22,138 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
-use super::doors::{Door, Doors, OpenDoor};
+use super::connections::{ClientConnection, Connections, OpenConnection};
 use gitferry_config::HostLimits;
 
-/// A silent connection is probed after this time, this often, so many times: a machine that went away is noticed.
-const PROBE_AFTER: Duration = Duration::from_secs(30);
-const PROBE_EVERY: Duration = Duration::from_secs(10);
-const PROBES: u32 = 3;
-/// Bytes that the system takes from us before the client has asked for them: with more, a slow client would
-/// look as if it took nothing for a long time, then a lot.
+/// TCP keep-alive: idle time before the first probe. Probes notice a machine that has gone.
+const KEEPALIVE_AFTER: Duration = Duration::from_secs(30);
+/// TCP keep-alive: interval between probes.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+/// TCP keep-alive: unanswered probes that end the connection.
+const KEEPALIVE_PROBES: u32 = 3;
+/// Bytes that the system buffers before they are sent (`TCP_NOTSENT_LOWAT`). With a larger buffer, a slow client would
+/// seem to read nothing for a long time, then a lot at once.
 const UNSENT_BYTES: u32 = 128 * 1024;
 
-/// Lets connections in.
+/// Accepts connections, up to the limit of the host, and wraps them.
 #[derive(Clone, Debug)]
-pub(super) struct Doorkeeper {
-    doors: Arc<Doors>,
-    silence: Duration,
+pub(super) struct ConnectionAcceptor {
+    connections: Arc<Connections>,
+    idle_timeout: Duration,
 }
 
-impl Doorkeeper {
+impl ConnectionAcceptor {
     pub(super) fn new(limits: &HostLimits) -> Self {
-        Doorkeeper { doors: Doors::new(limits.connections), silence: limits.response_silence }
+        ConnectionAcceptor { connections: Connections::new(limits.connections), idle_timeout: limits.response_silence }
     }
 
-    fn let_in<S>(&self, stream: TcpStream, service: S) -> io::Result<(Connection, Served<S>)> {
-        let door = self.doors.open(stream.peer_addr().ok());
+    fn wrap<S>(&self, stream: TcpStream, service: S) -> io::Result<(Connection, TrackedService<S>)> {
+        let connection = self.connections.open(stream.peer_addr().ok());
         stream.set_nodelay(true)?;
         let socket = SockRef::from(&stream);
-        let probes = TcpKeepalive::new().with_time(PROBE_AFTER).with_interval(PROBE_EVERY).with_retries(PROBES);
-        socket.set_tcp_keepalive(&probes)?;
+        let keepalive = TcpKeepalive::new()
+            .with_time(KEEPALIVE_AFTER)
+            .with_interval(KEEPALIVE_INTERVAL)
+            .with_retries(KEEPALIVE_PROBES);
+        socket.set_tcp_keepalive(&keepalive)?;
         #[cfg(target_os = "linux")]
         socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
-        let turn = Turn::new();
-        let sleep = Box::pin(tokio::time::sleep(self.silence));
-        let served = Served { service, turn: turn.clone(), door: door.0.clone() };
-        Ok((Connection { stream, turn, silence: self.silence, sleep, door }, served))
+        let activity = Activity::new();
+        let sleep = Box::pin(tokio::time::sleep(self.idle_timeout));
+        let service = TrackedService { service, activity: activity.clone(), connection: connection.0.clone() };
+        Ok((Connection { stream, activity, idle_timeout: self.idle_timeout, sleep, connection }, service))
     }
 }
 
-impl<S> Accept<TcpStream, S> for Doorkeeper {
+impl<S> Accept<TcpStream, S> for ConnectionAcceptor {
     type Stream = Connection;
-    type Service = Served<S>;
-    type Future = Ready<io::Result<(Connection, Served<S>)>>;
+    type Service = TrackedService<S>;
+    type Future = Ready<io::Result<(Connection, TrackedService<S>)>>;
 
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
-        ready(self.let_in(stream, service))
+        ready(self.wrap(stream, service))
     }
 }
 
-/// Whose turn it is.
+/// Activity of a connection, shared with its requests.
 #[derive(Clone, Debug)]
-struct Turn(Arc<Mutex<TurnState>>);
+struct Activity(Arc<Mutex<ActivityState>>);
 
 #[derive(Debug)]
-struct TurnState {
-    /// Requests that wait for us.
-    ours: usize,
-    /// The last time that anything went on.
-    progress: Instant,
+struct ActivityState {
+    /// Requests whose response the host is still producing. The client is waited for when there are none.
+    producing: usize,
+    last_progress: Instant,
 }
 
-impl Turn {
+impl Activity {
     fn new() -> Self {
-        Turn(Arc::new(Mutex::new(TurnState { ours: 0, progress: Instant::now() })))
+        Activity(Arc::new(Mutex::new(ActivityState { producing: 0, last_progress: Instant::now() })))
     }
 
-    fn change(&self, change: impl FnOnce(&mut usize)) {
+    fn update(&self, update: impl FnOnce(&mut usize)) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        change(&mut state.ours);
-        state.progress = Instant::now();
+        update(&mut state.producing);
+        state.last_progress = Instant::now();
     }
 
-    /// When the client has been silent for too long, as far as is known now.
-    fn deadline(&self, silence: Duration) -> Instant {
+    /// The earliest time at which the connection can have been idle for `idle_timeout`.
+    fn deadline(&self, idle_timeout: Duration) -> Instant {
         let state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match state.ours {
-            0 => state.progress + silence,
-            _ => Instant::now() + silence,
-        }
+        let idle_since = if state.producing == 0 { state.last_progress } else { Instant::now() };
+        idle_since + idle_timeout
     }
 }
 
-/// One request's part in whose turn it is.
+/// Activity of one request of a connection.
 #[derive(Debug)]
-struct Part {
-    turn: Turn,
-    ours: bool,
+struct RequestActivity {
+    connection: Activity,
+    producing: bool,
 }
 
-impl Part {
-    fn ours(&mut self, ours: bool) {
-        let was = std::mem::replace(&mut self.ours, ours);
-        self.turn.change(|count| match (was, ours) {
+impl RequestActivity {
+    /// Records progress, and if the host has to produce the rest of the response.
+    fn set_producing(&mut self, producing: bool) {
+        let was = std::mem::replace(&mut self.producing, producing);
+        self.connection.update(|count| match (was, producing) {
             (false, true) => *count += 1,
-            (true, false) => *count = count.saturating_sub(1),
+            (true, false) => {
+                debug_assert!(*count > 0, "every request that produces is counted once");
+                *count = count.saturating_sub(1);
+            }
             _ => {}
         });
     }
 }
 
-impl Drop for Part {
+impl Drop for RequestActivity {
     fn drop(&mut self) {
-        self.ours(false);
+        self.set_producing(false);
     }
 }
 
-/// A socket that ends when its client is silent for too long.
+/// A socket that fails once its client has been idle for too long, or when another connection replaces it.
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TcpStream,
-    turn: Turn,
-    silence: Duration,
+    activity: Activity,
+    idle_timeout: Duration,
     sleep: Pin<Box<Sleep>>,
-    door: OpenDoor,
+    connection: OpenConnection,
 }
 
 impl Connection {
-    /// Fails when it is time; else wakes the task when that may be.
+    /// Fails if the connection has to close; otherwise wakes the task at the next time at which it may have to.
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        if self.door.0.is_closed(context) {
-            tracing::debug!("an idle connection is closed to make room for another");
+        if self.connection.0.is_closed(context) {
+            tracing::debug!("an idle connection is closed for a new one");
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         while self.sleep.as_mut().poll(context).is_ready() {
-            let deadline = self.turn.deadline(self.silence);
+            let deadline = self.activity.deadline(self.idle_timeout);
             if deadline <= Instant::now() {
-                tracing::debug!("a connection is closed: its client was silent for too long");
+                tracing::debug!("a connection is closed: its client was idle for too long");
                 return Err(io::ErrorKind::TimedOut.into());
             }
             self.sleep.as_mut().reset(deadline);
@@ -194,57 +200,57 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// A service that notes when it is our turn.
+/// A service that records when the host works on a response.
 #[derive(Clone, Debug)]
-pub(super) struct Served<S> {
+pub(super) struct TrackedService<S> {
     service: S,
-    turn: Turn,
-    door: Arc<Door>,
+    activity: Activity,
+    connection: Arc<ClientConnection>,
 }
 
-impl<S, B> Service<Request<B>> for Served<S>
+impl<S, B> Service<Request<B>> for TrackedService<S>
 where
     S: Service<Request<B>, Response = Response<Body>>,
     S::Future: Send + 'static,
     S::Error: Send + 'static,
 {
-    type Response = Response<Noted>;
+    type Response = Response<TrackedBody>;
     type Error = S::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Noted>, S::Error>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<TrackedBody>, S::Error>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.service.poll_ready(context)
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let mut part = Part { turn: self.turn.clone(), ours: false };
-        part.ours(true);
-        self.door.touch();
-        request.extensions_mut().insert(self.door.clone());
+        let mut activity = RequestActivity { connection: self.activity.clone(), producing: false };
+        activity.set_producing(true);
+        self.connection.touch();
+        request.extensions_mut().insert(self.connection.clone());
         let answer = self.service.call(request);
         Box::pin(async move {
             let answer = answer.await?;
-            part.ours(false);
-            Ok(answer.map(|body| Noted { body, part }))
+            activity.set_producing(false);
+            Ok(answer.map(|body| TrackedBody { body, activity }))
         })
     }
 }
 
-/// A response's body that notes when it is our turn.
+/// A response's body that records when the host has to produce more of it.
 #[derive(Debug)]
-pub(super) struct Noted {
+pub(super) struct TrackedBody {
     body: Body,
-    part: Part,
+    activity: RequestActivity,
 }
 
-impl HttpBody for Noted {
+impl HttpBody for TrackedBody {
     type Data = Bytes;
     type Error = axum::Error;
 
     fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.body).poll_frame(context);
-        this.part.ours(polled.is_pending());
+        this.activity.set_producing(polled.is_pending());
         polled
     }
 

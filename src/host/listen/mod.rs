@@ -1,7 +1,7 @@
-//! From a socket to a host's router: HTTP/1.1 and HTTP/2, with or without TLS, until it is told to stop.
+//! Listener of a host: HTTP/1.1 and HTTP/2, with or without TLS, from the socket to the router, with graceful shutdown.
 
 mod connection;
-mod doors;
+mod connections;
 pub mod tls;
 
 use std::io;
@@ -14,23 +14,23 @@ use axum_server::{Handle, Server};
 use tokio::sync::watch;
 
 use super::Host;
-use connection::Doorkeeper;
-pub use doors::{Busyness, Door};
+use connection::ConnectionAcceptor;
+pub use connections::{ClientConnection, InFlight};
 use tls::Certificate;
 
-/// The head of a request, and a TLS handshake, come within this time. It is also how long HTTP/1.1 waits for
-/// the next request on a connection.
-const HEAD_TIME: Duration = Duration::from_secs(30);
-/// Largest head of a request over HTTP/1.1, in bytes; also the size of that connection's buffers.
+/// Time limit of a TLS handshake, and of the head of a request. Also the time that an HTTP/1.1 connection may wait for
+/// its next request.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// Largest head of a request over HTTP/1.1, in bytes; also the size of the connection's buffers.
 const MAX_HEAD_BYTES: usize = 128 * 1024;
 /// Largest head of a request over HTTP/2, in bytes.
 const MAX_HEADER_LIST_BYTES: u32 = 64 * 1024;
-/// Most requests at a time on one connection of HTTP/2.
+/// Most concurrent requests on one HTTP/2 connection.
 const MAX_STREAMS: u32 = 64;
-/// How often a connection of HTTP/2 is asked whether it is alive, and how long it may take to answer.
-const PING_EVERY: Duration = Duration::from_secs(20);
+/// Interval of HTTP/2 keep-alive pings, and the time that a client has to answer one.
+const PING_INTERVAL: Duration = Duration::from_secs(20);
 
-/// A host that listens.
+/// A host with its listening socket.
 #[derive(Debug)]
 pub struct Listening {
     host: Arc<Host>,
@@ -39,64 +39,68 @@ pub struct Listening {
 }
 
 impl Listening {
-    /// Starts to listen; connections wait until [`Listening::serve`].
+    /// Binds the socket and listens; the system queues connections until [`Listening::serve`].
     ///
     /// # Errors
-    /// Those of the system, and `PermissionDenied` for a host that lets everybody in where others can reach it.
+    /// Errors of the system, and `PermissionDenied` for a host without authentication on an address other than
+    /// loopback.
     pub fn bind(host: Arc<Host>, address: SocketAddr, certificate: Option<Arc<Certificate>>) -> io::Result<Self> {
-        if host.authorizer.lets_everybody_in() && !address.ip().is_loopback() {
-            let reason = "a host that asks nobody who they are is for loopback only";
+        if host.authorizer.allows_anonymous() && !address.ip().is_loopback() {
+            let reason = "a host without authentication listens on loopback addresses only";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
         }
         let domain = socket2::Domain::for_address(address);
         let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
-        // A restart does not wait for the last one's connections to be forgotten.
+        // Binds even while connections of a previous process are in TIME_WAIT.
         socket.set_reuse_address(true)?;
         socket.bind(&address.into())?;
         socket.listen(BACKLOG)?;
         Ok(Listening { host, listener: socket.into(), certificate })
     }
 
-    /// Serves until `stop` turns true: then there are no new connections, those that nobody uses are closed, and
-    /// running requests may end, within the host's time of grace.
+    /// Serves until `stop` turns true. Then new connections are refused, idle ones are closed, and requests in progress
+    /// have the grace period of the limits to end.
+    ///
+    /// # Errors
+    /// Errors of the listening socket.
     pub async fn serve(self, mut stop: watch::Receiver<bool>) -> io::Result<()> {
         let Listening { host, listener, certificate } = self;
         let limits = host.limits.clone();
         let handle = Handle::new();
-        let door = Doorkeeper::new(&limits);
+        let acceptor = ConnectionAcceptor::new(&limits);
         let server = axum_server::from_tcp(listener)?
             .handle(handle.clone())
-            .first_request_timeout(HEAD_TIME)
+            .first_request_timeout(HEAD_TIMEOUT)
             .accept_error_handler(note_failed_connection);
         let service = host.clone().router().into_make_service();
         let serving = async move {
             match certificate {
-                None => with_limits(server.acceptor(door)).serve(service).await,
+                None => with_limits(server.acceptor(acceptor)).serve(service).await,
                 Some(certificate) => {
-                    let tls = RustlsAcceptor::new(certificate.config()).handshake_timeout(HEAD_TIME);
-                    with_limits(server.acceptor(tls.acceptor(door))).serve(service).await
+                    let tls = RustlsAcceptor::new(certificate.config()).handshake_timeout(HEAD_TIMEOUT);
+                    with_limits(server.acceptor(tls.acceptor(acceptor))).serve(service).await
                 }
             }
         };
         let ending = async {
-            // Without anybody who could stop it, it is not stopped.
+            // Without a sender, `stop` never turns true: serve on.
             if stop.wait_for(|stop| *stop).await.is_err() {
                 std::future::pending::<()>().await;
             }
-            let until = tokio::time::Instant::now() + limits.grace;
+            let deadline = tokio::time::Instant::now() + limits.grace;
             handle.graceful_shutdown(None);
-            tokio::time::sleep_until(until).await;
+            tokio::time::sleep_until(deadline).await;
             tracing::warn!(
                 region = host.region.name,
                 connections = handle.connection_count(),
-                "requests that had not ended within the time of grace are cut off"
+                "requests that did not end within the grace period are cut off"
             );
             handle.shutdown();
         };
-        // What a vanished client started may still be under way when its connection is gone.
+        // The request of a client that has disconnected may still be in progress.
         let served = async {
             serving.await?;
-            host.until_idle().await;
+            host.wait_until_idle().await;
             Ok(())
         };
         tokio::select! {
@@ -108,22 +112,22 @@ impl Listening {
 
 fn note_failed_connection(client: Option<&SocketAddr>, error: &io::Error) {
     match client {
-        Some(client) => tracing::debug!(%client, %error, "a connection did not come about"),
-        None => tracing::warn!(%error, "no connection can be accepted now"),
+        Some(client) => tracing::debug!(%client, %error, "a connection failed before its first request"),
+        None => tracing::warn!(%error, "accepting a connection failed; the listener tries again"),
     }
 }
 
-/// Connections that the system keeps until they are accepted.
+/// Connections that the system queues until they are accepted.
 const BACKLOG: i32 = 1024;
 
 fn with_limits<A>(mut server: Server<SocketAddr, A>) -> Server<SocketAddr, A> {
     let builder = server.http_builder();
-    builder.http1().header_read_timeout(HEAD_TIME).max_buf_size(MAX_HEAD_BYTES);
+    builder.http1().header_read_timeout(HEAD_TIMEOUT).max_buf_size(MAX_HEAD_BYTES);
     builder
         .http2()
         .max_header_list_size(MAX_HEADER_LIST_BYTES)
         .max_concurrent_streams(MAX_STREAMS)
-        .keep_alive_interval(PING_EVERY)
-        .keep_alive_timeout(PING_EVERY);
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(PING_INTERVAL);
     server
 }

@@ -1,4 +1,4 @@
-//! A host's certificate, from files, which may be exchanged while it serves.
+//! TLS certificate of a host, from PEM files that can be replaced and reloaded while the host serves.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,13 +30,19 @@ impl std::fmt::Debug for Certificate {
 }
 
 impl Certificate {
-    /// Reads and checks both files.
+    /// Reads both files and checks that the key belongs to the certificate.
+    ///
+    /// # Errors
+    /// Names the file that cannot be read or used.
     pub fn load(chain: PathBuf, key: PathBuf) -> Result<Self, CertificateError> {
         let config = RustlsConfig::from_config(Arc::new(server_config(&chain, &key)?));
         Ok(Certificate { chain, key, config })
     }
 
-    /// Reads both files again, for connections from now on. After an error the old certificate stays.
+    /// Reads both files again, for new connections. After an error the previous certificate stays in use.
+    ///
+    /// # Errors
+    /// As of [`Certificate::load`].
     pub fn reload(&self) -> Result<(), CertificateError> {
         self.config.reload_from_config(Arc::new(server_config(&self.chain, &self.key)?));
         Ok(())
@@ -47,7 +53,7 @@ impl Certificate {
     }
 }
 
-/// TLS 1.2 and 1.3, HTTP/2 preferred.
+/// Offers TLS 1.2 and 1.3, and HTTP/2 before HTTP/1.1.
 fn server_config(chain: &Path, key: &Path) -> Result<ServerConfig, CertificateError> {
     let certificates = read_certificates(CERTIFICATE, chain)?;
     let private = read_key(key)?;
@@ -70,7 +76,7 @@ fn server_config(chain: &Path, key: &Path) -> Result<ServerConfig, CertificateEr
 fn read_key(file: &Path) -> Result<PrivateKeyDer<'static>, CertificateError> {
     let text = read_file(KEY, file)?;
     warn_if_others_read("the key", file);
-    // The parser's own words may quote the file.
+    // The parser's message may quote the file, which holds a secret.
     let reason = |error| match error {
         pem::Error::NoItemsFound => "has no PEM section PRIVATE KEY",
         _ => "is not valid PEM",
@@ -87,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_wrong_is_named_with_its_file() {
+    fn errors_name_the_file() {
         let dir = tempfile::tempdir().unwrap();
         let (first, second) =
             (rcgen::generate_simple_self_signed(vec!["a".into()]).unwrap(), rcgen::KeyPair::generate().unwrap());

@@ -1,7 +1,7 @@
-//! CodeCommit's passwords: a signature over the repository's path, as its credential helper makes it.
+//! CodeCommit's Git passwords: a signature over the repository's path, as `aws codecommit credential-helper` makes it.
 //!
-//! It is not quite Signature Version 4: the method is `GIT`, the line for the payload's hash is missing, and the time
-//! has no `Z` in what is signed but one in the password.
+//! The scheme differs from AWS Signature Version 4: the method is `GIT`, the payload hash is absent from the canonical
+//! request, and the time carries a `Z` in the password but not in the string to sign.
 
 use aws_config::SdkConfig;
 use aws_credential_types::provider::ProvideCredentials as _;
@@ -18,41 +18,41 @@ use gitferry_base::error::chain;
 use gitferry_config::AwsConfig;
 use gitferry_store::aws::SdkConfigs;
 
-/// The service that signatures are for.
+/// Service name in the credential scope of signatures.
 pub const SERVICE: &str = "codecommit";
-/// Credentials that say nothing of their end are looked up again after this many seconds.
-const LOOK_AGAIN_AFTER_SECONDS: i64 = 300;
-/// Credentials that end sooner than in this many seconds are looked up again.
-const MARGIN_SECONDS: i64 = 300;
+/// Seconds after which credentials without an expiry are resolved again.
+const REFRESH_AFTER_SECONDS: i64 = 300;
+/// Seconds before their expiry at which credentials are resolved again.
+const EXPIRY_MARGIN_SECONDS: i64 = 300;
 
-/// AWS credentials, from the SDK's standard chain.
+/// AWS credentials from the SDK's default provider chain, cached until shortly before they expire.
 #[derive(Debug)]
 pub struct CodeCommit {
     sdks: SdkConfigs,
     aws: AwsConfig,
-    /// Those that were found last, and until when they are good, in seconds since 1970.
+    /// Last credentials, with the time in Unix seconds until which they are used.
     known: Mutex<Option<(aws_credential_types::Credentials, i64)>>,
 }
 
 impl CodeCommit {
-    /// From the standard chain, as configured. Looks nothing up yet.
+    /// Uses the default provider chain with the settings of `aws`. Resolves nothing yet.
     pub fn new(sdks: SdkConfigs, aws: AwsConfig) -> Self {
         CodeCommit { sdks, aws, known: Mutex::new(None) }
     }
 
-    /// How AWS is reached.
+    /// AWS settings of the remote.
     pub fn config(&self) -> &AwsConfig {
         &self.aws
     }
 
-    /// The user and password for a repository, good for some 15 minutes.
+    /// Returns a user and password for the repository at `url`, which CodeCommit accepts for about 15 minutes.
     pub async fn sign(&self, url: &Url, now: Timestamp) -> Result<Identity, String> {
         let host = url.host_str().unwrap_or_default();
         let region = self.region(host).await?;
         Ok(sign(&self.credentials(now).await?, &region, host, url.path(), now))
     }
 
-    /// The credentials of the chain.
+    /// Returns cached credentials, or resolves the provider chain.
     pub async fn credentials(&self, now: Timestamp) -> Result<aws_credential_types::Credentials, String> {
         let now = now.as_second();
         let mut known = self.known.lock().await;
@@ -60,31 +60,31 @@ impl CodeCommit {
             return Ok(credentials.clone());
         }
         let sdk = self.sdks.get(&self.aws).await;
-        let provider = sdk.credentials_provider().ok_or("the AWS configuration names none")?;
+        let provider = sdk.credentials_provider().ok_or("the AWS configuration has no credentials provider")?;
         let found = provider.provide_credentials().await.map_err(|error| chain(&error))?;
         let end = found.expiry().and_then(|end| Timestamp::try_from(end).ok()).map(Timestamp::as_second);
-        let until = end.map_or(now + LOOK_AGAIN_AFTER_SECONDS, |end| end - MARGIN_SECONDS);
+        let until = end.map_or(now + REFRESH_AFTER_SECONDS, |end| end - EXPIRY_MARGIN_SECONDS);
         *known = Some((found.clone(), until));
         Ok(found)
     }
 
-    /// The credentials were refused: they are looked up again.
+    /// Drops the cached credentials after a refusal, so that the next request resolves the chain again.
     pub async fn forget(&self) {
         *self.known.lock().await = None;
     }
 
-    /// The region of a host: it is in its name, or configured.
+    /// Returns the AWS region that the host name contains, or else the configured one.
     pub async fn region(&self, host: &str) -> Result<String, String> {
         if let Some(region) = region_of_host(host).or(self.aws.region.as_deref()) {
             return Ok(region.into());
         }
         let sdk: SdkConfig = self.sdks.get(&self.aws).await;
         let region = sdk.region().map(|region| region.as_ref().to_owned());
-        region.ok_or_else(|| format!("no AWS region is in the name {host}, and none is configured"))
+        region.ok_or_else(|| format!("host name {host} contains no AWS region and none is configured; set aws.region"))
     }
 }
 
-/// The region in names such as `git-codecommit.eu-west-1.amazonaws.com`, and those of FIPS and VPC endpoints.
+/// Parses the region from names such as `git-codecommit.eu-west-1.amazonaws.com`, FIPS and VPC endpoints included.
 pub fn region_of_host(host: &str) -> Option<&str> {
     let rest = match host.strip_prefix("vpce-") {
         Some(rest) => &rest[rest.find(".git-codecommit")? + 1..],

@@ -1,4 +1,4 @@
-//! A program that knows credentials, by git-credential's protocol: lines `key=value` on its standard input and output.
+//! Client of Git credential helpers (git-credential(1)): lines of `key=value` on standard input and output.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -13,30 +13,30 @@ use zeroize::Zeroizing;
 use super::Identity;
 use crate::secret::Secret;
 
-/// How long a helper may take.
-const TIME: Duration = Duration::from_secs(30);
-/// Most bytes that a helper may say.
+/// Limit for one run of a helper, after which it is killed.
+const RUN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Most bytes of a helper's answer.
 const MAX_ANSWER_BYTES: u64 = 64 * 1024;
 
-/// A program that knows credentials.
+/// A configured credential helper.
 #[derive(Clone, Debug)]
 pub struct Helper {
     command: Vec<String>,
-    /// Whether it is told the path, too.
+    /// True if requests contain the URL's path (`credential.useHttpPath`).
     path: bool,
 }
 
-/// What a helper said.
+/// Credentials that a helper supplied.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub identity: Identity,
-    /// Until when it is good, in seconds since 1970.
+    /// Expiry in Unix seconds; `None` if the helper gave none.
     expiry: Option<i64>,
 }
 
 impl Answer {
-    /// Whether it is no good any more.
-    pub fn is_over(&self, now: Timestamp) -> bool {
+    /// Returns true if the credentials have expired.
+    pub fn is_expired(&self, now: Timestamp) -> bool {
         self.expiry.is_some_and(|expiry| expiry <= now.as_second())
     }
 }
@@ -46,98 +46,102 @@ impl Helper {
         Helper { command, path }
     }
 
-    /// Asks for credentials.
+    /// Runs the helper's `get` for a URL.
     pub async fn get(&self, url: &Url) -> Result<Answer, String> {
-        let question = format!("capability[]=authtype\n{}\n", place(url, self.path));
-        let said = self.run("get", question.as_bytes()).await.map_err(|reason| self.failed(&reason))?;
-        parse(&said).map_err(|reason| self.failed(&reason))
+        let request = format!("capability[]=authtype\n{}\n", target(url, self.path));
+        let output = self.run("get", request.as_bytes()).await.map_err(|reason| self.failed(&reason))?;
+        parse(&output).map_err(|reason| self.failed(&reason))
     }
 
-    /// Tells whether what it said was good (`store`) or not (`erase`). It does not matter what comes of it.
-    pub async fn tell(&self, verb: &'static str, url: &Url, answer: &Answer) {
-        let place = place(url, self.path);
+    /// Reports the credentials as accepted (`store`) or refused (`erase`) by the server. Failures are only logged.
+    pub async fn report(&self, verb: &'static str, url: &Url, answer: &Answer) {
+        let target = target(url, self.path);
         let text = match &answer.identity {
             Identity::Basic { user, password } => {
-                Zeroizing::new(format!("{place}username={}\npassword={}\n\n", user.reveal(), password.reveal()))
+                Zeroizing::new(format!("{target}username={}\npassword={}\n\n", user.reveal(), password.reveal()))
             }
             Identity::Typed { scheme, credential } => Zeroizing::new(format!(
-                "capability[]=authtype\n{place}authtype={scheme}\ncredential={}\n\n",
+                "capability[]=authtype\n{target}authtype={scheme}\ncredential={}\n\n",
                 credential.reveal()
             )),
         };
         if let Err(reason) = self.run(verb, text.as_bytes()).await {
-            tracing::debug!(helper = self.command.first(), verb, reason, "a credential helper did not take it");
+            tracing::debug!(helper = self.command.first(), verb, reason, "credential helper failed");
         }
     }
 
     fn failed(&self, reason: &str) -> String {
-        format!("the credential helper {}: {reason}", self.command.first().map_or("", String::as_str))
+        format!("credential helper {}: {reason}", self.command.first().map_or("", String::as_str))
     }
 
-    /// What it wrote. What it complains of is not kept, as it may hold what it should not.
+    /// Runs the helper and returns its standard output. Standard error is discarded, as it may contain secrets.
     async fn run(&self, verb: &str, input: &[u8]) -> Result<Zeroizing<Vec<u8>>, String> {
-        let (program, arguments) = self.command.split_first().ok_or("no program is named")?;
+        let (program, arguments) = self.command.split_first().ok_or("command is empty")?;
         let mut command = Command::new(program);
         command.args(arguments).arg(verb).kill_on_drop(true);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().map_err(|error| format!("it cannot be started: {error}"))?;
-        match tokio::time::timeout(TIME, talk(&mut child, input)).await {
-            Ok(said) => said,
-            Err(_) => Err(format!("it took more than {} s", TIME.as_secs())),
+        let mut child = command.spawn().map_err(|error| format!("cannot start it: {error}"))?;
+        match tokio::time::timeout(RUN_TIMEOUT, talk(&mut child, input)).await {
+            Ok(output) => output,
+            Err(_) => Err(format!("did not finish within {} s and was killed", RUN_TIMEOUT.as_secs())),
         }
     }
 }
 
 async fn talk(child: &mut Child, input: &[u8]) -> Result<Zeroizing<Vec<u8>>, String> {
     let pipes = child.stdin.take().zip(child.stdout.take());
-    let (mut stdin, stdout) = pipes.ok_or("it has no pipes")?;
-    let mut said = Zeroizing::new(Vec::new());
+    let (mut stdin, stdout) = pipes.ok_or("its standard input and output are not pipes")?;
+    let mut output = Zeroizing::new(Vec::new());
     let write = async {
-        // A helper need not read what it does not need.
+        // A helper may close its input without reading all of it.
         let _ = stdin.write_all(input).await;
         drop(stdin);
     };
     let mut limited = stdout.take(MAX_ANSWER_BYTES + 1);
-    let (_, read) = tokio::join!(write, limited.read_to_end(&mut said));
-    read.map_err(|error| format!("its answer cannot be read: {error}"))?;
-    if said.len() as u64 > MAX_ANSWER_BYTES {
-        return Err("its answer is too long".into());
+    let (_, read) = tokio::join!(write, limited.read_to_end(&mut output));
+    read.map_err(|error| format!("cannot read its answer: {error}"))?;
+    if output.len() as u64 > MAX_ANSWER_BYTES {
+        return Err(format!("its answer has more than {MAX_ANSWER_BYTES} bytes"));
     }
     let status = child.wait().await.map_err(|error| error.to_string())?;
-    match status.success() {
-        true => Ok(said),
-        false => Err(format!("it ended with {status}; run it by hand to see what it says")),
+    if !status.success() {
+        return Err(format!("ended with {status}; run it by hand to see its messages"));
     }
+    Ok(output)
 }
 
-/// What credentials are wanted for.
-fn place(url: &Url, path: bool) -> String {
+/// Formats the lines that identify the server, and the repository if `path` is set.
+fn target(url: &Url, path: bool) -> String {
     let host = url.host_str().unwrap_or_default();
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     let path = if path { format!("path={}\n", url.path().trim_start_matches('/')) } else { String::new() };
     format!("protocol={}\nhost={host}{port}\n{path}", url.scheme())
 }
 
-/// What an answer says. What is not understood is passed over, as Git does.
-fn parse(said: &[u8]) -> Result<Answer, String> {
-    let (mut user, mut password, mut scheme, mut credential, mut expiry) = (None, None, None, None, None);
-    for line in said.lines() {
+/// Parses the answer to `get`. Unknown keys and malformed lines are skipped, as Git does.
+fn parse(output: &[u8]) -> Result<Answer, String> {
+    let mut user = None;
+    let mut password = None;
+    let mut scheme = None;
+    let mut credential = None;
+    let mut expiry = None;
+    for line in output.lines() {
         let Some((key, value)) = line.split_once_str(b"=") else { continue };
-        let Ok(value) = value.to_str() else { return Err("its answer is no text".into()) };
+        let Ok(value) = value.to_str() else { return Err("its answer is not UTF-8".into()) };
         match key {
             b"username" => user = Some(Secret::new(value)),
             b"password" => password = Some(Secret::new(value)),
             b"authtype" => scheme = Some(value.to_owned()),
             b"credential" => credential = Some(Secret::new(value)),
             b"password_expiry_utc" => expiry = value.parse().ok(),
-            b"quit" if matches!(value, "1" | "true") => return Err("it says to give up".into()),
+            b"quit" if matches!(value, "1" | "true") => return Err("refused to supply credentials (quit=1)".into()),
             _ => {}
         }
     }
     let identity = match (scheme, credential, user, password) {
         (Some(scheme), Some(credential), ..) => Identity::Typed { scheme, credential },
         (.., Some(user), Some(password)) => Identity::Basic { user, password },
-        _ => return Err("it knows none".into()),
+        _ => return Err("supplied no credentials".into()),
     };
     Ok(Answer { identity, expiry })
 }
@@ -152,7 +156,7 @@ mod tests {
         let identity = Identity::Basic { user: Secret::new("ann"), password: Secret::new("p=w") };
         assert_eq!(basic, Answer { identity, expiry: Some(100) });
         let at = |second| Timestamp::from_second(second).unwrap();
-        assert!(basic.is_over(at(100)) && !basic.is_over(at(99)));
+        assert!(basic.is_expired(at(100)) && !basic.is_expired(at(99)));
         let typed = parse(b"capability[]=authtype\nauthtype=Bearer\ncredential=t\n").unwrap().identity;
         assert_eq!(typed, Identity::Typed { scheme: "Bearer".into(), credential: Secret::new("t") });
         for bad in [&b""[..], b"username=ann\n", b"quit=1\nusername=a\npassword=b\n", b"password=\xff\n", b"\0\0"] {
@@ -163,8 +167,8 @@ mod tests {
     #[test]
     fn questions() {
         let url = Url::parse("https://git.example:8443/v1/repos/team/app").unwrap();
-        assert_eq!(place(&url, true), "protocol=https\nhost=git.example:8443\npath=v1/repos/team/app\n");
+        assert_eq!(target(&url, true), "protocol=https\nhost=git.example:8443\npath=v1/repos/team/app\n");
         let url = Url::parse("https://git.example:443/app").unwrap();
-        assert_eq!(place(&url, false), "protocol=https\nhost=git.example\n");
+        assert_eq!(target(&url, false), "protocol=https\nhost=git.example\n");
     }
 }

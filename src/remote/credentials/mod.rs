@@ -1,4 +1,4 @@
-//! Who asks a Git server, and its provider's API.
+//! Credentials for a Git server and its provider's API.
 
 pub mod codecommit;
 mod helper;
@@ -19,12 +19,12 @@ use super::secret::Secret;
 use gitferry_base::clock::Clock;
 use gitferry_config::{Config, Provider, RemoteAuth, RemoteConfig};
 
-/// A file that holds a token is never larger than this many bytes.
+/// Most bytes of a token file that are read.
 const MAX_TOKEN_FILE_BYTES: u64 = 64 * 1024;
-/// A secret that is shorter is not looked for in what a server says: it would be found in any text.
+/// Shortest secret, in bytes, that is redacted from server-supplied text: a shorter one would match ordinary words.
 const MIN_SCRUBBED_BYTES: usize = 6;
 
-/// Where a secret is.
+/// Location of a secret.
 #[derive(Clone, Debug)]
 enum Token {
     Variable(String),
@@ -40,38 +40,41 @@ enum Source {
     CodeCommit(CodeCommit),
 }
 
-/// Who asks.
+/// Configured source of credentials.
 #[derive(Debug)]
 pub struct Credentials {
     source: Source,
     clock: Arc<dyn Clock>,
 }
 
-/// Who somebody turned out to be.
+/// Resolved credentials for one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Identity {
-    /// A user with a password.
+    /// HTTP Basic (RFC 7617).
     Basic {
-        /// The user; may be as secret as the password.
+        /// User name; secret because some servers take the token as the user.
         user: Secret,
-        /// The password.
+        /// Password or token.
         password: Secret,
     },
-    /// What `Authorization` says, by its scheme.
+    /// Any other scheme of the `Authorization` header.
     Typed {
-        /// The scheme, such as `Bearer`.
+        /// Scheme name, such as `Bearer`.
         scheme: String,
-        /// What follows it.
+        /// Value that follows the scheme.
         credential: Secret,
     },
 }
 
 impl Credentials {
-    /// As configured. Looks nothing up yet.
+    /// Prepares the source that `auth` configures. Reads no secret yet.
     pub fn new(auth: &RemoteAuth, remote: &RemoteConfig, config: &Config, clock: Arc<dyn Clock>) -> Self {
-        let token = |env: &Option<String>, file: &Option<PathBuf>| match (env, file) {
-            (Some(name), _) => Token::Variable(name.clone()),
-            (None, file) => Token::File(config.path(file.as_deref().unwrap_or("".as_ref()))),
+        let token = |env: &Option<String>, file: &Option<PathBuf>| {
+            debug_assert!(env.is_some() != file.is_some(), "validation requires either token_env or token_file");
+            match (env, file) {
+                (Some(name), _) => Token::Variable(name.clone()),
+                (None, file) => Token::File(config.path(file.as_deref().unwrap_or("".as_ref()))),
+            }
         };
         let source = match auth {
             RemoteAuth::None | RemoteAuth::Ssh { .. } => Source::None,
@@ -80,7 +83,7 @@ impl Credentials {
             }
             RemoteAuth::Bearer { token_env, token_file } => Source::Bearer(token(token_env, token_file)),
             RemoteAuth::Helper { command, path } => {
-                // What AWS's instructions set for CodeCommit's helper: it signs for one repository.
+                // CodeCommit's helper signs for one repository; AWS documents `credential.UseHttpPath = true`.
                 let path = path.unwrap_or(remote.provider() == Provider::CodeCommit);
                 Source::Helper(Helper::new(command.clone(), path))
             }
@@ -89,12 +92,12 @@ impl Credentials {
         Credentials { source, clock }
     }
 
-    /// Begins a conversation about a repository.
+    /// Starts a login for requests to the repository at `url`.
     pub fn login(self: &Arc<Self>, url: &Url) -> Login {
-        Login { credentials: self.clone(), url: url.clone(), answer: None, told: false, last: None }
+        Login { credentials: self.clone(), url: url.clone(), answer: None, approved: false, last: None }
     }
 
-    /// The AWS credentials, where there are any.
+    /// Returns the AWS credentials if the source is `codecommit`.
     pub fn aws(&self) -> Option<&CodeCommit> {
         match &self.source {
             Source::CodeCommit(aws) => Some(aws),
@@ -102,27 +105,27 @@ impl Credentials {
         }
     }
 
-    /// Whether it is nobody in particular.
-    pub fn is_none(&self) -> bool {
+    /// Returns true if requests carry no credentials.
+    pub fn is_anonymous(&self) -> bool {
         matches!(self.source, Source::None)
     }
 }
 
-/// Who asks in one conversation. Credentials that expire are made anew for each request.
+/// Credentials of one conversation with a server. Short-lived credentials are renewed before each request.
 #[derive(Debug)]
 pub struct Login {
     credentials: Arc<Credentials>,
     url: Url,
-    /// What the helper has said.
+    /// Answer of the credential helper, if the source is one.
     answer: Option<Answer>,
-    /// Whether the helper knows that it was right.
-    told: bool,
-    /// Who asked the last time.
+    /// True once `answer` has been reported to the helper as accepted.
+    approved: bool,
+    /// Identity of the last request, for redaction and to detect a changed token.
     last: Option<Identity>,
 }
 
 impl Login {
-    /// Who the next request comes from; `None` where that is nobody in particular.
+    /// Resolves the identity for the next request; `None` if requests are anonymous.
     pub async fn identity(&mut self) -> Result<Option<Identity>, String> {
         let identity = match &self.credentials.source {
             Source::None => return Ok(None),
@@ -133,10 +136,10 @@ impl Login {
             Source::CodeCommit(aws) => aws.sign(&self.url, self.credentials.clock.now()).await?,
             Source::Helper(helper) => {
                 let now = self.credentials.clock.now();
-                let answer = match self.answer.take().filter(|answer| !answer.is_over(now)) {
+                let answer = match self.answer.take().filter(|answer| !answer.is_expired(now)) {
                     Some(answer) => answer,
                     None => {
-                        self.told = false;
+                        self.approved = false;
                         helper.get(&self.url).await?
                     }
                 };
@@ -146,17 +149,17 @@ impl Login {
         Ok(Some(self.last.insert(identity).clone()))
     }
 
-    /// The `Authorization` of the next request.
+    /// Resolves the `Authorization` header for the next request.
     pub async fn header(&mut self) -> Result<Option<HeaderValue>, String> {
         self.identity().await?.map(|identity| identity.header()).transpose()
     }
 
-    /// The server has refused the last request. Says whether asking again may help.
-    pub async fn refused(&mut self) -> bool {
+    /// Records that the server answered 401. Returns true if a retry would send other credentials.
+    pub async fn reject(&mut self) -> bool {
         let last = self.last.clone();
         match &self.credentials.source {
             Source::None => false,
-            // Another process may have put a new token there.
+            // Another process may have replaced the token.
             Source::Basic { .. } | Source::Bearer(_) => {
                 matches!(self.identity().await, Ok(Some(now)) if Some(&now) != last.as_ref())
             }
@@ -166,29 +169,29 @@ impl Login {
             }
             Source::Helper(helper) => {
                 if let Some(answer) = self.answer.take() {
-                    helper.tell("erase", &self.url, &answer).await;
+                    helper.report("erase", &self.url, &answer).await;
                 }
                 true
             }
         }
     }
 
-    /// The server has accepted the last request.
-    pub async fn accepted(&mut self) {
-        if let (Source::Helper(helper), Some(answer), false) = (&self.credentials.source, &self.answer, self.told) {
-            helper.tell("store", &self.url, answer).await;
-            self.told = true;
+    /// Records that the server accepted the last request.
+    pub async fn approve(&mut self) {
+        if let (Source::Helper(helper), Some(answer), false) = (&self.credentials.source, &self.answer, self.approved) {
+            helper.report("store", &self.url, answer).await;
+            self.approved = true;
         }
     }
 
-    /// A server's text without what it may have repeated of the credentials.
+    /// Redacts the credentials of the last request from server-supplied text.
     pub fn scrub(&self, text: String) -> String {
         self.last.as_ref().map_or(text.clone(), |identity| identity.scrub(text))
     }
 }
 
 impl Identity {
-    /// The value of `Authorization`.
+    /// Formats the value of the `Authorization` header.
     pub fn header(&self) -> Result<HeaderValue, String> {
         let text = match self {
             Identity::Basic { user, password } => {
@@ -197,13 +200,14 @@ impl Identity {
             }
             Identity::Typed { scheme, credential } => Zeroizing::new(format!("{scheme} {}", credential.reveal())),
         };
-        // The error of the HTTP library says nothing of what it was given; neither does this one.
-        let mut value = HeaderValue::from_str(&text).map_err(|_| "a line end or the like is in them".to_string())?;
+        // The message must not quote the secret.
+        let mut value =
+            HeaderValue::from_str(&text).map_err(|_| "the secret contains a control character".to_string())?;
         value.set_sensitive(true);
         Ok(value)
     }
 
-    /// The part that is most secret.
+    /// Returns the password or token.
     pub fn secret(&self) -> &Secret {
         match self {
             Identity::Basic { password, .. } => password,
@@ -229,16 +233,16 @@ impl Token {
         match self {
             Token::Variable(name) => match std::env::var(name) {
                 Ok(text) if !text.trim().is_empty() => Ok(Secret::new(text.trim())),
-                _ => Err(format!("the variable {name} is not set, or empty")),
+                _ => Err(format!("the environment variable {name} is unset or empty")),
             },
             Token::File(file) => {
                 let shown = file.display();
+                let failed = |error| format!("cannot read the token file {shown}: {error}");
                 let mut text = Zeroizing::new(String::new());
-                let opened = tokio::fs::File::open(file).await.map_err(|error| format!("{shown}: {error}"))?;
-                let read = opened.take(MAX_TOKEN_FILE_BYTES).read_to_string(&mut text).await;
-                read.map_err(|error| format!("{shown}: {error}"))?;
+                let opened = tokio::fs::File::open(file).await.map_err(failed)?;
+                opened.take(MAX_TOKEN_FILE_BYTES).read_to_string(&mut text).await.map_err(failed)?;
                 match text.trim() {
-                    "" => Err(format!("{shown} is empty")),
+                    "" => Err(format!("the token file {shown} is empty")),
                     token => Ok(Secret::new(token)),
                 }
             }

@@ -1,4 +1,4 @@
-//! What speaks HTTP for a remote: its certificates, its proxy.
+//! HTTP clients of a remote, with its certificates and proxy.
 
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -6,24 +6,26 @@ use std::time::Duration;
 
 use reqwest::{Certificate, Client, Proxy, Url};
 
-use crate::limits::Patience;
+use crate::limits::Timeouts;
 use gitferry_base::certificates::read_certificates;
 use gitferry_base::error::chain;
 use gitferry_config::RemoteConfig;
 
-/// How often a silent connection is probed.
-const PROBE_EVERY: Duration = Duration::from_secs(15);
-/// Probes without an answer that end a connection.
-const PROBES: u32 = 3;
-/// Idle connections kept to each host.
+/// Interval of keepalive probes on an idle connection.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// Unanswered keepalive probes after which a connection is closed.
+const KEEPALIVE_RETRIES: u32 = 3;
+/// Most idle connections kept per host.
 const MAX_IDLE_CONNECTIONS: usize = 8;
-/// How gitferry names itself. Some servers speak the smart protocol only with what calls itself `git/`.
+/// `User-Agent` of requests. Some servers offer the smart protocol only to agents that begin with `git/`.
 const USER_AGENT: &str = concat!("git/2.0 (gitferry ", env!("CARGO_PKG_VERSION"), ")");
-/// Variables that name a proxy for `http:`.
+/// Environment variables that name a proxy for `http:` URLs.
 const PROXY_VARIABLES: [&str; 4] = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 
-/// The HTTP clients of a remote. The certificates that the system trusts are hundreds of files: they are read when a
-/// server is first spoken to that is to be recognised by them, and never for `http:`. Clones are the same ones.
+/// HTTP clients of a remote; clones share connections.
+///
+/// The system's trusted certificates, often hundreds of files, are read before the first request that needs them, and
+/// never for `http:` URLs.
 #[derive(Clone, Debug)]
 pub struct Clients(Arc<Inner>);
 
@@ -36,12 +38,12 @@ struct Inner {
 }
 
 impl Clients {
-    /// As configured; `ca` is read at once.
-    pub fn new(config: &RemoteConfig, ca: Option<&Path>, patience: &Patience) -> Result<Clients, String> {
-        // Where somebody else has chosen already, that is as good.
+    /// Prepares the clients of a remote. Reads the file `ca` at once.
+    pub fn new(config: &RemoteConfig, ca: Option<&Path>, timeouts: &Timeouts) -> Result<Clients, String> {
+        // Fails if the process has already installed a provider, which serves as well.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let proxy = config.proxy.as_ref().map(Proxy::all).transpose().map_err(text)?;
-        let mut clients = Inner { proxy, connect: patience.connect, plain: None, secure: OnceLock::new() };
+        let mut clients = Inner { proxy, connect: timeouts.connect, plain: None, secure: OnceLock::new() };
         match ca {
             Some(ca) => clients.secure = OnceLock::from(clients.make(Some(certificates(ca)?))?),
             None if is_proxy_secure(config) => {}
@@ -50,7 +52,7 @@ impl Clients {
         Ok(Clients(Arc::new(clients)))
     }
 
-    /// What speaks to a server.
+    /// Returns the client for a URL.
     pub fn of(&self, url: &Url) -> Result<&Client, String> {
         let clients = &*self.0;
         match (&clients.plain, clients.secure.get()) {
@@ -65,7 +67,7 @@ impl Clients {
 }
 
 impl Inner {
-    /// Recognises servers by some certificates only, or else by those that the system trusts.
+    /// Builds a client that trusts only `certificates`, or those of the system for `None`.
     fn make(&self, certificates: Option<Vec<Certificate>>) -> Result<Client, String> {
         let mut client = Client::builder()
             .redirect(reqwest::redirect::Policy::none())
@@ -73,11 +75,11 @@ impl Inner {
             .connect_timeout(self.connect)
             .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS)
             .tcp_nodelay(true)
-            .tcp_keepalive(PROBE_EVERY)
-            .tcp_keepalive_interval(PROBE_EVERY)
-            .tcp_keepalive_retries(PROBES)
+            .tcp_keepalive(KEEPALIVE_INTERVAL)
+            .tcp_keepalive_interval(KEEPALIVE_INTERVAL)
+            .tcp_keepalive_retries(KEEPALIVE_RETRIES)
             .http2_adaptive_window(true)
-            .http2_keep_alive_interval(PROBE_EVERY);
+            .http2_keep_alive_interval(KEEPALIVE_INTERVAL);
         if let Some(certificates) = certificates {
             client = client.tls_certs_only(certificates);
         }
@@ -93,7 +95,7 @@ fn certificates(file: &Path) -> Result<Vec<Certificate>, String> {
     read.iter().map(|one| Certificate::from_der(one)).collect::<Result<_, _>>().map_err(text)
 }
 
-/// Whether a proxy on the way to `http:` is itself spoken to over TLS.
+/// Returns true if a proxy for `http:` URLs is itself reached over TLS.
 fn is_proxy_secure(config: &RemoteConfig) -> bool {
     let named = PROXY_VARIABLES.iter().filter_map(|name| std::env::var(name).ok());
     let mut proxies = config.proxy.iter().cloned().chain(named);
@@ -112,14 +114,14 @@ mod tests {
     fn trusted_certificates_are_read_where_they_are_needed() {
         let url = |text: &str| Url::parse(text).unwrap();
         let config: RemoteConfig = toml::from_str("url = \"http://h/{name}\"").unwrap();
-        let clients = Clients::new(&config, None, &Patience::new(&config.limits)).unwrap();
+        let clients = Clients::new(&config, None, &Timeouts::new(&config.limits)).unwrap();
         clients.of(&url("http://h/x")).unwrap();
         assert!(clients.0.secure.get().is_none());
         clients.of(&url("https://h/x")).unwrap();
         assert!(clients.0.secure.get().is_some());
         // The way to a proxy is a way, too.
         let config: RemoteConfig = toml::from_str("url = \"http://h/{name}\"\nproxy = \"https://p\"").unwrap();
-        let clients = Clients::new(&config, None, &Patience::new(&config.limits)).unwrap();
+        let clients = Clients::new(&config, None, &Timeouts::new(&config.limits)).unwrap();
         clients.of(&url("http://h/x")).unwrap();
         assert!(clients.0.secure.get().is_some());
     }

@@ -1,4 +1,4 @@
-//! A conversation with a service over HTTP: each request stands for itself.
+//! Stateless conversation with a Git service over HTTP: each request is an exchange of its own.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Cursor, Read as _, Seek as _, Write};
@@ -12,55 +12,62 @@ use flate2::write::GzEncoder;
 use futures::{StreamExt as _, TryStreamExt as _};
 use reqwest::{RequestBuilder, Response, StatusCode, header};
 
-use super::failure::Failing;
+use super::failure::FailureContext;
 use super::upload::Upload;
-use super::{BUFFERED_BYTES, COMPRESSED_BYTES, DISCOVERING, Http, Opened};
-use crate::pieces::Pieces;
+use super::{BUFFERED_BYTES, COMPRESSED_BYTES, DISCOVERING, Discovery, Http};
+use crate::chunk_reader::ChunkReader;
+use crate::server_text;
 use gitferry_base::error::chain;
 use gitferry_git::client::{ClientError, Connection, Deadline, Request};
 use gitferry_git::protocol::{MAX_PACKET_BYTES, Packet, PacketReader, PacketWriter, ProtocolError, Service};
 
-/// Bytes of an answer that are decompressed at a time.
+/// Buffer size, in bytes, for decompression and file copies.
 const BUFFER_BYTES: usize = 64 * 1024;
-/// What is sent to see whether a request would be taken: nothing.
+/// Body of a probe request: a flush packet.
 const PROBE: &[u8] = b"0000";
-/// What is being done, for messages.
-const REQUESTING: &str = "a request";
-const SPOOLING: &str = "the temporary file of a request";
+/// Name of a request in errors.
+const REQUESTING: &str = "sending a request";
+/// Name of spooling in errors.
+const SPOOLING: &str = "spooling a request to a temporary file";
 
-/// A conversation with a service.
+/// Connection to a service, with the answer to the last request.
 pub struct HttpConnection {
     http: Arc<Http>,
-    asked: Opened,
+    discovery: Discovery,
     answer: Box<dyn BufRead + Send>,
     deadline: Deadline,
 }
 
 impl HttpConnection {
-    /// After the first answer.
-    pub fn begin(http: Arc<Http>, mut asked: Opened) -> Result<Self, ClientError> {
-        let answer = asked.answer.take();
+    /// Starts with the advertisement that discovery received.
+    pub fn begin(http: Arc<Http>, mut discovery: Discovery) -> Result<Self, ClientError> {
+        let answer = discovery.answer.take();
         let mut connection =
-            HttpConnection { http, asked, answer: Box::new(io::empty()), deadline: Deadline::default() };
+            HttpConnection { http, discovery, answer: Box::new(io::empty()), deadline: Deadline::default() };
         if let Some(answer) = answer {
-            connection.listen(answer, "advertisement")?;
+            connection.read_answer(answer, "advertisement")?;
             connection.skip_announcement()?;
         }
         Ok(connection)
     }
 
-    /// Makes an answer the one that is read, if it is of the right kind.
-    fn listen(&mut self, answer: Response, kind: &str) -> Result<(), ClientError> {
-        let expected = format!("application/x-{}-{kind}", self.asked.service.name());
-        let is = answer.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-        if !is.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(&expected) {
-            return Err(self.not_git(is, kind == "advertisement"));
+    /// Checks the media type and compression of an answer and makes the answer the current one.
+    fn read_answer(&mut self, answer: Response, kind: &str) -> Result<(), ClientError> {
+        let expected = format!("application/x-{}-{kind}", self.discovery.service.name());
+        let found = answer.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
+        let found = found.unwrap_or_default();
+        if !found.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(&expected) {
+            return Err(self.not_git(found, kind == "advertisement"));
         }
         let gzip = match answer.headers().get(header::CONTENT_ENCODING).map(|value| value.as_bytes()) {
             None | Some(b"identity") => false,
             Some(b"gzip" | b"x-gzip") => true,
-            Some(_) => {
-                return Err(self.failing(REQUESTING).unsupported("answer without an unknown compression".into()));
+            Some(other) => {
+                let encoding = server_text::one_line(other).unwrap_or_default();
+                let what = format!(
+                    "answer uncompressed or in gzip: it answered in `{encoding}`, which gitferry does not read"
+                );
+                return Err(self.context(REQUESTING).unsupported(what));
             }
         };
         let stream = answer.bytes_stream().map_err(|error| {
@@ -68,109 +75,114 @@ impl HttpConnection {
             let kind = if error.is_timeout() { io::ErrorKind::TimedOut } else { io::ErrorKind::ConnectionAborted };
             io::Error::new(kind, chain(&error))
         });
-        let (silence, deadline) = (self.http.patience.silence, self.deadline.clone());
-        let pieces = Pieces::new(stream.boxed(), silence, deadline, self.http.runtime.clone());
-        self.answer = match gzip {
-            true => Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(pieces))),
-            false => Box::new(pieces),
+        let idle_timeout = self.http.timeouts.idle;
+        let deadline = self.deadline.clone();
+        let pieces = ChunkReader::new(stream.boxed(), idle_timeout, deadline, self.http.runtime.clone());
+        self.answer = if gzip {
+            Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(pieces)))
+        } else {
+            Box::new(pieces)
         };
         Ok(())
     }
 
-    fn not_git(&self, is: &str, first: bool) -> ClientError {
-        let is: String = is.chars().filter(|c| c.is_ascii_graphic()).take(80).collect();
-        let what = match (first, is.split(';').next()) {
+    /// Error for an answer with another media type.
+    fn not_git(&self, found: &str, first: bool) -> ClientError {
+        let found: String = found.chars().filter(|c| c.is_ascii_graphic()).take(80).collect();
+        let what = match (first, found.split(';').next()) {
             (true, Some("text/plain" | "" | "application/octet-stream")) => {
-                "speak Git's smart HTTP protocol: it serves the files of a repository (\"dumb HTTP\"), of which one can \
-                 neither push nor fetch a part"
+                "speak Git's smart HTTP protocol: it serves a repository's files (\"dumb HTTP\"), which allows neither \
+                 pushes nor incremental fetches"
                     .into()
             }
-            (true, _) => format!("speak Git's protocol at this URL: it answers with {is:?}"),
-            (false, _) => format!("answer a request in Git's protocol: it answers with {is:?}"),
+            (true, _) => format!("speak Git's protocol at this URL: it answered with content type {found:?}"),
+            (false, _) => format!("answer a request in Git's protocol: it answered with content type {found:?}"),
         };
-        self.failing(REQUESTING).unsupported(what)
+        self.context(REQUESTING).unsupported(what)
     }
 
-    /// Drops the line that names the service, which versions 0 and 1 begin with, and the flush after it.
+    /// Skips the `# service=` line and its flush, with which protocol versions 0 and 1 begin.
     fn skip_announcement(&mut self) -> Result<(), ClientError> {
-        let failing = self.asked.failing(DISCOVERING);
+        let failing = self.discovery.context(DISCOVERING);
         let wrong = |error: ProtocolError| match error {
             ProtocolError::Io(error) => failing.connection(error),
-            error => ClientError::Protocol { server: self.asked.base.to_string(), error },
+            error => ClientError::Protocol { server: self.discovery.base.to_string(), error },
         };
         let mut input = PacketReader::new(&mut *self.answer);
         let first = match input.read().map_err(wrong)? {
-            None => return Err(wrong(ProtocolError::Truncated("what the server advertises"))),
+            None => return Err(wrong(ProtocolError::Truncated("the advertisement"))),
             Some(Packet::Data(line)) => line.to_vec(),
-            Some(_) => return Err(wrong(ProtocolError::Truncated("the name of the service"))),
+            Some(_) => return Err(wrong(ProtocolError::Truncated("the service line of the advertisement"))),
         };
         if let Some(service) = first.strip_prefix(b"# service=") {
-            if service.trim_ascii_end() != self.asked.service.name().as_bytes() {
-                return Err(wrong(ProtocolError::Unexpected { expected: "the service asked for", line: first.into() }));
+            if service.trim_ascii_end() != self.discovery.service.name().as_bytes() {
+                return Err(wrong(ProtocolError::Unexpected { expected: "the requested service", line: first.into() }));
             }
             return match input.read().map_err(wrong)? {
                 Some(Packet::Flush) => Ok(()),
-                _ => Err(wrong(ProtocolError::Truncated("the end of the name of the service"))),
+                _ => Err(wrong(ProtocolError::Truncated("the flush after the service line"))),
             };
         }
-        // Version 2 begins at once: what was read goes back.
+        // Version 2 has no service line: the packet that was read is put back.
         let mut back = Vec::with_capacity(MAX_PACKET_BYTES);
-        PacketWriter::new(&mut back).data(&first).map_err(|error| self.failing(DISCOVERING).connection(error))?;
+        PacketWriter::new(&mut back).data(&first).map_err(|error| self.context(DISCOVERING).connection(error))?;
         let rest = std::mem::replace(&mut self.answer, Box::new(io::empty()));
         self.answer = Box::new(Cursor::new(back).chain(rest));
         Ok(())
     }
 
-    fn failing(&self, doing: &'static str) -> Failing<'_> {
-        self.asked.failing(doing)
+    fn context(&self, doing: &'static str) -> FailureContext<'_> {
+        self.discovery.context(doing)
     }
 
-    /// A request without its body.
+    /// Builds a request without headers of the login and without a body.
     fn post(&self) -> RequestBuilder {
-        let service = self.asked.service.name();
-        self.asked
+        let service = self.discovery.service.name();
+        self.discovery
             .client
-            .post(format!("{}/{service}", self.asked.base))
+            .post(format!("{}/{service}", self.discovery.base))
             .header(header::CONTENT_TYPE, format!("application/x-{service}-request"))
             .header(header::ACCEPT, format!("application/x-{service}-result"))
     }
 
-    /// Sends a request whose body can be made again, once more if other credentials may help.
+    /// Sends a request with a repeatable body, and once more after a 401 if other credentials are available.
     fn exchange(
         &mut self,
         body: impl Fn(RequestBuilder) -> io::Result<RequestBuilder>,
     ) -> Result<Response, ClientError> {
-        let (http, runtime) = (self.http.clone(), self.http.runtime.clone());
-        let mut asked_anew = false;
+        let http = self.http.clone();
+        let runtime = self.http.runtime.clone();
+        let mut retried = false;
         loop {
-            let request = body(self.post()).map_err(|error| self.failing(REQUESTING).connection(error))?;
-            let answer = runtime.block_on(http.send(&mut self.asked, request, REQUESTING))?;
-            let refused = answer.status() == StatusCode::UNAUTHORIZED;
-            if refused && !asked_anew && runtime.block_on(self.asked.refused()) {
-                asked_anew = true;
+            let request = body(self.post()).map_err(|error| self.context(REQUESTING).connection(error))?;
+            let answer = runtime.block_on(http.send(&mut self.discovery, request, REQUESTING))?;
+            let unauthorized = answer.status() == StatusCode::UNAUTHORIZED;
+            if unauthorized && !retried && runtime.block_on(self.discovery.reject()) {
+                retried = true;
                 continue;
             }
             return Ok(answer);
         }
     }
 
-    /// Takes the answer to a request.
-    fn take(&mut self, answer: Response) -> Result<(), ClientError> {
-        let (runtime, silence) = (self.http.runtime.clone(), self.http.patience.silence);
+    /// Judges the answer to a request and makes it the current one.
+    fn accept(&mut self, answer: Response) -> Result<(), ClientError> {
+        let runtime = self.http.runtime.clone();
+        let idle_timeout = self.http.timeouts.idle;
         if answer.status() == StatusCode::LENGTH_REQUIRED {
             self.http.refuses_chunked.store(true, Ordering::Relaxed);
         }
         if answer.status() != StatusCode::OK {
-            return Err(runtime.block_on(self.asked.refusal(answer, REQUESTING, silence)));
+            return Err(runtime.block_on(self.discovery.refusal(answer, REQUESTING, idle_timeout)));
         }
-        if let Some(login) = &mut self.asked.login {
-            runtime.block_on(login.accepted());
+        if let Some(login) = &mut self.discovery.login {
+            runtime.block_on(login.approve());
         }
-        self.listen(answer, "result")
+        self.read_answer(answer, "result")
     }
 
-    /// Whether the server would take a streamed request: credentials cannot be asked for again within one, and a
-    /// server that needs to know the length says so only once it sees one.
+    /// Returns true if the server accepts a streamed request. A streamed request cannot be repeated with other
+    /// credentials, and a server that requires a length refuses only once it sees a request without one.
     fn probe(&mut self) -> Result<bool, ClientError> {
         let mut answer = self.exchange(|request| {
             let nothing = futures::stream::iter([Ok::<_, io::Error>(Bytes::from_static(PROBE))]);
@@ -179,21 +191,22 @@ impl HttpConnection {
         match answer.status() {
             StatusCode::LENGTH_REQUIRED | StatusCode::NOT_IMPLEMENTED => return Ok(false),
             StatusCode::OK => {}
-            _ => return self.take(answer).map(|()| true),
+            _ => return self.accept(answer).map(|()| true),
         }
         self.http.runtime.clone().block_on(async {
-            // A connection whose answer was read to its end can carry the next request.
-            let _ = tokio::time::timeout(self.http.patience.silence, answer.chunk()).await;
-            if let Some(login) = &mut self.asked.login {
-                login.accepted().await;
+            // Reading the answer to its end lets the connection be reused.
+            let _ = tokio::time::timeout(self.http.timeouts.idle, answer.chunk()).await;
+            if let Some(login) = &mut self.discovery.login {
+                login.approve().await;
             }
         });
         Ok(true)
     }
 
-    /// The reason why a connection broke while a request was sent. A server that refuses one answers, and closes before it
-    /// has read all; its answer is lost where the next write fails first. So it is asked again, with nothing to send.
-    fn why(&mut self, error: ClientError) -> ClientError {
+    /// Replaces a broken connection by the refusal that caused it, if there was one. A server that refuses a request
+    /// may answer and close before it has read the body, and the answer is lost if a write fails first. An empty probe
+    /// request obtains the refusal again.
+    fn diagnose(&mut self, error: ClientError) -> ClientError {
         let broke = matches!(&error, ClientError::Connection { error, .. } if error.kind() != io::ErrorKind::TimedOut);
         match broke.then(|| self.probe()) {
             Some(Err(refusal)) if !refusal.kind().is_retryable() => refusal,
@@ -201,32 +214,33 @@ impl HttpConnection {
         }
     }
 
-    /// Begins a request whose body is written later.
+    /// Starts a request with a streaming body.
     fn upload(&mut self, more: impl FnOnce(RequestBuilder) -> RequestBuilder) -> Result<Upload, ClientError> {
-        let (silence, runtime) = (self.http.patience.silence, self.http.runtime.clone());
-        let headers = runtime.block_on(self.asked.headers())?;
-        Ok(Upload::begin(more(self.post().headers(headers)), silence, &runtime))
+        let idle_timeout = self.http.timeouts.idle;
+        let runtime = self.http.runtime.clone();
+        let headers = runtime.block_on(self.discovery.headers())?;
+        Ok(Upload::begin(more(self.post().headers(headers)), idle_timeout, &runtime))
     }
 
-    /// Waits for the answer to such a request.
+    /// Waits for the answer to a streamed request.
     fn uploaded(&self, upload: Upload) -> Result<Response, ClientError> {
         match upload.finish() {
-            Some(answer) => answer.map_err(|error| self.failing(REQUESTING).request(error)),
-            None => Err(self.failing(REQUESTING).silent(self.http.patience.silence)),
+            Some(answer) => answer.map_err(|error| self.context(REQUESTING).request(error)),
+            None => Err(self.context(REQUESTING).timed_out(self.http.timeouts.idle)),
         }
     }
 
-    /// Sends a file, once more if other credentials may help.
+    /// Sends a spooled request, and once more after a 401 if other credentials are available.
     fn send_file(&mut self, file: &mut File, length: u64) -> Result<Response, ClientError> {
-        let mut asked_anew = false;
+        let mut retried = false;
         loop {
-            file.rewind().map_err(|error| self.failing(SPOOLING).connection(error))?;
+            file.rewind().map_err(|error| self.context(SPOOLING).connection(error))?;
             let mut upload = self.upload(|request| request.header(header::CONTENT_LENGTH, length))?;
-            copy(file, &mut upload).map_err(|error| self.failing(SPOOLING).connection(error))?;
+            copy(file, &mut upload).map_err(|error| self.context(SPOOLING).connection(error))?;
             let answer = self.uploaded(upload)?;
-            let refused = answer.status() == StatusCode::UNAUTHORIZED;
-            if refused && !asked_anew && self.http.runtime.clone().block_on(self.asked.refused()) {
-                asked_anew = true;
+            let unauthorized = answer.status() == StatusCode::UNAUTHORIZED;
+            if unauthorized && !retried && self.http.runtime.clone().block_on(self.discovery.reject()) {
+                retried = true;
                 continue;
             }
             return Ok(answer);
@@ -234,7 +248,7 @@ impl HttpConnection {
     }
 }
 
-/// Sends a file as far as the server takes it; only reading fails.
+/// Sends a file until its end or until the server stops accepting. Only reading the file fails.
 fn copy(file: &mut File, upload: &mut Upload) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
@@ -245,7 +259,7 @@ fn copy(file: &mut File, upload: &mut Upload) -> io::Result<()> {
             Err(error) => return Err(error),
         };
         if upload.write(&buffer[..count]).is_err() {
-            // The answer tells why.
+            // The answer contains the reason.
             return Ok(());
         }
     }
@@ -266,45 +280,45 @@ impl Connection for HttpConnection {
 
     fn request(&mut self) -> Result<Box<dyn Request + '_>, ClientError> {
         self.answer = Box::new(io::empty());
-        Ok(Box::new(HttpRequest { connection: self, body: Body::Held(Vec::new()), failure: None }))
+        Ok(Box::new(HttpRequest { connection: self, body: Body::Buffered(Vec::new()), failure: None }))
     }
 }
 
-/// A request on its way. Dropped unfinished it is cut off.
+/// A request that is being written. Dropping it unfinished truncates the request.
 struct HttpRequest<'c> {
     connection: &'c mut HttpConnection,
     body: Body,
-    /// Why it failed while it was written.
+    /// Failure during a write, returned by `finish`.
     failure: Option<ClientError>,
 }
 
-/// What there is of a request's body.
+/// Body of a request that is being written.
 enum Body {
-    /// All of it, in memory.
-    Held(Vec<u8>),
-    /// The part that is not sent yet.
-    Sent(Box<Upload>),
-    /// All of it, in a temporary file.
+    /// Complete, in memory.
+    Buffered(Vec<u8>),
+    /// Sent while it is written.
+    Streaming(Box<Upload>),
+    /// Complete, in a temporary file, with its length in bytes.
     Spooled(File, u64),
 }
 
 impl HttpRequest<'_> {
-    /// What was held becomes the beginning of a larger body.
-    fn grow(&mut self) -> Result<(), ClientError> {
-        let Body::Held(held) = std::mem::replace(&mut self.body, Body::Held(Vec::new())) else { return Ok(()) };
+    /// Switches from a buffered body to a streaming or spooled one that begins with the buffered bytes.
+    fn outgrow_buffer(&mut self) -> Result<(), ClientError> {
+        let Body::Buffered(held) = std::mem::replace(&mut self.body, Body::Buffered(Vec::new())) else { return Ok(()) };
         let connection = &mut *self.connection;
         let http = connection.http.clone();
-        let mut streams = http.streams();
+        let mut streams = http.may_stream();
         if streams && !connection.probe()? {
             http.refuses_chunked.store(true, Ordering::Relaxed);
             streams = false;
         }
         if !streams {
-            let lost = |error| connection.failing(SPOOLING).spool(error);
+            let lost = |error| connection.context(SPOOLING).spool(error);
             tracing::warn!(
-                server = %connection.asked.base,
+                server = %connection.discovery.base,
                 limit = http.limits.spool_bytes,
-                "the server takes no request of unknown length; it is written to a temporary file first"
+                "the server refuses chunked requests; spooling the request to a temporary file"
             );
             let mut file = tempfile::tempfile().map_err(lost)?;
             file.write_all(&held).map_err(lost)?;
@@ -312,9 +326,9 @@ impl HttpRequest<'_> {
             return Ok(());
         }
         let mut upload = connection.upload(|request| request)?;
-        // Should it fail already, the end of the request will tell why.
+        // `finish` reports the reason if this write fails.
         let _ = upload.write(&held);
-        self.body = Body::Sent(Box::new(upload));
+        self.body = Body::Streaming(Box::new(upload));
         Ok(())
     }
 
@@ -323,12 +337,11 @@ impl HttpRequest<'_> {
         let limit = self.connection.http.limits.spool_bytes;
         *length += bytes.len() as u64;
         if *length > limit {
-            let reason = format!(
-                "the server takes no request of unknown length, and this one has more than the {limit} bytes of spool"
-            );
-            return Err(self.connection.failing(REQUESTING).too_large(reason));
+            let reason =
+                format!("the server refuses chunked requests, and this request exceeds the {limit} bytes of spool");
+            return Err(self.connection.context(REQUESTING).too_large(reason));
         }
-        file.write_all(bytes).map_err(|error| self.connection.failing(SPOOLING).spool(error))
+        file.write_all(bytes).map_err(|error| self.connection.context(SPOOLING).spool(error))
     }
 
     fn fail<T>(&mut self, failure: ClientError) -> io::Result<T> {
@@ -343,17 +356,17 @@ impl Write for HttpRequest<'_> {
         if self.failure.is_some() {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        if let Body::Held(held) = &mut self.body {
+        if let Body::Buffered(held) = &mut self.body {
             if held.len() + bytes.len() <= BUFFERED_BYTES {
                 held.extend_from_slice(bytes);
                 return Ok(bytes.len());
             }
-            if let Err(error) = self.grow() {
+            if let Err(error) = self.outgrow_buffer() {
                 return self.fail(error);
             }
         }
         match &mut self.body {
-            Body::Sent(upload) => upload.write(bytes)?,
+            Body::Streaming(upload) => upload.write(bytes)?,
             _ => {
                 if let Err(error) = self.spool(bytes) {
                     return self.fail(error);
@@ -365,7 +378,7 @@ impl Write for HttpRequest<'_> {
 
     fn flush(&mut self) -> io::Result<()> {
         match &mut self.body {
-            Body::Sent(upload) => upload.flush(),
+            Body::Streaming(upload) => upload.flush(),
             _ => Ok(()),
         }
     }
@@ -378,8 +391,8 @@ impl Request for HttpRequest<'_> {
             return Err(failure);
         }
         let answer = match body {
-            Body::Held(held) => {
-                let compressed = compressed(&held, connection.asked.service);
+            Body::Buffered(held) => {
+                let compressed = compressed(&held, connection.discovery.service);
                 let held = Bytes::from(held);
                 connection.exchange(|request| {
                     Ok(match &compressed {
@@ -388,15 +401,15 @@ impl Request for HttpRequest<'_> {
                     })
                 })?
             }
-            Body::Sent(upload) => connection.uploaded(*upload).map_err(|error| connection.why(error))?,
+            Body::Streaming(upload) => connection.uploaded(*upload).map_err(|error| connection.diagnose(error))?,
             Body::Spooled(mut file, length) => connection.send_file(&mut file, length)?,
         };
-        connection.take(answer)
+        connection.accept(answer)
     }
 }
 
-/// The body of a request for fetching, compressed where that is worth it: it is a list of ids. Servers are not
-/// expected to understand a push in that form.
+/// Compresses the body of a fetch request, a list of object ids, if that makes it smaller. Pushes are not compressed,
+/// as servers need not support it.
 fn compressed(body: &[u8], service: Service) -> Option<Bytes> {
     if service != Service::UploadPack || body.len() <= COMPRESSED_BYTES {
         return None;

@@ -1,4 +1,4 @@
-//! What it means when an HTTP server does not do what was asked.
+//! Classification of failed HTTP requests.
 
 use std::error::Error;
 use std::io;
@@ -6,24 +6,24 @@ use std::time::Duration;
 
 use reqwest::{Response, StatusCode, Url};
 
-use crate::said;
+use crate::server_text;
 use gitferry_base::error::chain;
 use gitferry_git::client::ClientError;
 
 /// Most bytes of a refusal that are read.
 const MAX_REASON_BYTES: usize = 4096;
-/// How long the text of a refusal is waited for.
-const REASON_TIME: Duration = Duration::from_secs(10);
+/// Limit for reading the text of a refusal.
+const REASON_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What was being done, and where.
+/// Server and operation that an error names.
 #[derive(Clone, Copy)]
-pub struct Failing<'a> {
+pub struct FailureContext<'a> {
     pub server: &'a Url,
     pub doing: &'static str,
 }
 
-impl Failing<'_> {
-    /// A request that got no answer.
+impl FailureContext<'_> {
+    /// Error for a request without an answer.
     pub fn request(self, error: reqwest::Error) -> ClientError {
         let error = error.without_url();
         if let Some(reason) = distrusted(&error) {
@@ -33,33 +33,36 @@ impl Failing<'_> {
         self.connection(io::Error::new(kind, chain(&error)))
     }
 
-    /// The connection is no good.
+    /// Error for a broken connection.
     pub fn connection(self, error: io::Error) -> ClientError {
         ClientError::Connection { server: self.server.to_string(), doing: self.doing, error }
     }
 
-    /// The temporary file of a request failed. Where there is no room for it, there may be for a smaller one.
+    /// Error for the temporary file of a request. A full disk is [`ClientError::TooLarge`], as a smaller push may fit.
     pub fn spool(self, error: io::Error) -> ClientError {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
                 let folder = std::env::temp_dir();
-                self.too_large(format!("{}: {} has no room for it: {error}", self.doing, folder.display()))
+                self.too_large(format!("{}: no room in {}: {error}", self.doing, folder.display()))
             }
             _ => self.connection(error),
         }
     }
 
-    /// There is more than can be sent at once.
+    /// Error for a request above a size limit.
     pub fn too_large(self, reason: String) -> ClientError {
         ClientError::TooLarge { server: self.server.to_string(), reason }
     }
 
-    /// Nothing came.
-    pub fn silent(self, silence: Duration) -> ClientError {
-        self.connection(io::Error::new(io::ErrorKind::TimedOut, format!("the server did not answer for {silence:?}")))
+    /// Error for a request without progress for `idle_timeout`.
+    pub fn timed_out(self, idle_timeout: Duration) -> ClientError {
+        self.connection(io::Error::new(
+            io::ErrorKind::TimedOut,
+            format!("the server did not answer for {idle_timeout:?}"),
+        ))
     }
 
-    /// An answer that is a refusal.
+    /// Error for an unsuccessful status.
     pub fn status(self, status: StatusCode, reason: String) -> ClientError {
         let server = self.server.to_string();
         match status {
@@ -71,15 +74,15 @@ impl Failing<'_> {
         }
     }
 
-    /// The server does not speak the protocol.
+    /// Error for a server that lacks what `what` names, worded to follow "the server cannot".
     pub fn unsupported(self, what: String) -> ClientError {
         ClientError::Unsupported { server: self.server.to_string(), what }
     }
 }
 
-/// What a server says beside its refusal.
-pub async fn reason(mut answer: Response, silence: Duration) -> String {
-    let name = answer.status().canonical_reason().unwrap_or("for a reason of its own").to_owned();
+/// Reads the text of a refusal, or else returns the name of its HTTP status.
+pub async fn reason(mut answer: Response, idle_timeout: Duration) -> String {
+    let name = answer.status().canonical_reason().unwrap_or("no reason given").to_owned();
     let mut text = Vec::new();
     let read = async {
         while let Ok(Some(piece)) = answer.chunk().await {
@@ -89,16 +92,16 @@ pub async fn reason(mut answer: Response, silence: Duration) -> String {
             }
         }
     };
-    // What is there is better than nothing.
-    let _ = tokio::time::timeout(silence.min(REASON_TIME), read).await;
-    said::shown(&text).unwrap_or(name)
+    // After a timeout, the part that arrived is used.
+    let _ = tokio::time::timeout(idle_timeout.min(REASON_TIMEOUT), read).await;
+    server_text::one_line(&text).unwrap_or(name)
 }
 
-/// Why a server's certificate was not accepted, if that is what happened.
+/// Returns the reason if the error stems from a certificate that was not accepted.
 fn distrusted(error: &(dyn Error + 'static)) -> Option<String> {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        // An I/O error does not count what it wraps among its causes.
+        // `io::Error::source` skips the error that it wraps.
         let inner = error.downcast_ref::<io::Error>().and_then(|error| error.get_ref());
         let tls = inner.map_or_else(|| error.downcast_ref(), |inner| inner.downcast_ref::<rustls::Error>());
         if let Some(error @ rustls::Error::InvalidCertificate(_)) = tls {

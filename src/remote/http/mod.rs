@@ -1,8 +1,8 @@
-//! Git over HTTP and HTTPS (gitprotocol-http), for clients.
+//! Client side of Git's smart HTTP protocol (gitprotocol-http(5)).
 //!
-//! As `git` does it: redirects are followed for the first request only and never take credentials to another host;
-//! requests that fit into [`BUFFERED_BYTES`] are sent with their length and again after a 401; larger ones are
-//! streamed, once a request of nothing has shown that the server would take them.
+//! The transport follows `git`: redirects apply to the first request only and never carry credentials to another host.
+//! Requests of up to [`BUFFERED_BYTES`] are sent with their length and repeated after a 401. Larger requests are
+//! streamed after an empty probe request has shown that the server accepts them.
 
 mod clients;
 mod connection;
@@ -18,48 +18,48 @@ use reqwest::{RequestBuilder, Response, StatusCode, Url};
 use tokio::runtime::Handle;
 
 pub use self::clients::Clients;
-use self::failure::Failing;
+use self::failure::FailureContext;
 use super::credentials::{Credentials, Login};
-use super::limits::{Patience, PushLimits};
+use super::limits::{PushLimits, Timeouts};
 use gitferry_git::client::{ClientError, Connection};
 use gitferry_git::protocol::{Service, Version};
 
-/// Requests of at most this many bytes are held in memory before they are sent.
+/// Largest request, in bytes, that is buffered in memory.
 pub const BUFFERED_BYTES: usize = 1 << 20;
-/// Requests for fetching of more than this many bytes are compressed.
+/// Fetch requests above this size, in bytes, are compressed.
 const COMPRESSED_BYTES: usize = 1024;
 /// Most redirects that are followed.
 const MAX_REDIRECTS: usize = 20;
-/// What is being done, for messages.
-const DISCOVERING: &str = "asking for its refs";
-/// Says which version of the protocol is understood.
+/// Name of the ref discovery in errors.
+const DISCOVERING: &str = "ref discovery";
+/// Header with the newest protocol version that the client supports.
 const GIT_PROTOCOL: HeaderName = HeaderName::from_static("git-protocol");
 
-/// The way to a server over HTTP.
+/// HTTP transport of one remote.
 #[derive(Debug)]
 pub struct Http {
     clients: Clients,
     credentials: Arc<Credentials>,
     limits: PushLimits,
-    patience: Patience,
+    timeouts: Timeouts,
     runtime: Handle,
-    /// Whether the server has refused a request of unknown length.
+    /// True once the server has refused a request of unknown length.
     refuses_chunked: AtomicBool,
 }
 
 impl Http {
-    /// For the servers of one remote.
+    /// Creates the transport.
     pub fn new(
         credentials: Arc<Credentials>,
         limits: PushLimits,
-        patience: Patience,
+        timeouts: Timeouts,
         clients: Clients,
         runtime: Handle,
     ) -> Self {
-        Http { clients, credentials, limits, patience, runtime, refuses_chunked: AtomicBool::new(false) }
+        Http { clients, credentials, limits, timeouts, runtime, refuses_chunked: AtomicBool::new(false) }
     }
 
-    /// Asks a repository for a service.
+    /// Discovers a service of the repository at `url` and returns the connection after its advertisement has started.
     pub fn connect(
         self: &Arc<Self>,
         url: &Url,
@@ -70,46 +70,47 @@ impl Http {
         connection::HttpConnection::begin(self.clone(), opened).map(|it| Box::new(it) as Box<dyn Connection>)
     }
 
-    /// Whether requests of unknown length may be tried.
-    fn streams(&self) -> bool {
+    /// Returns true if requests of unknown length may be tried.
+    fn may_stream(&self) -> bool {
         self.limits.chunked && !self.refuses_chunked.load(Ordering::Relaxed)
     }
 
-    async fn discover(&self, url: &Url, service: Service, version: Version) -> Result<Opened, ClientError> {
-        let (login, client) = (Some(self.credentials.login(url)), self.client(url)?);
-        let mut asked = Opened { base: url.clone(), client, service, version, login, answer: None };
-        let mut asked_anew = false;
+    async fn discover(&self, url: &Url, service: Service, version: Version) -> Result<Discovery, ClientError> {
+        let login = Some(self.credentials.login(url));
+        let client = self.client(url)?;
+        let mut discovery = Discovery { base: url.clone(), client, service, version, login, answer: None };
+        let mut retried = false;
         for _ in 0..=MAX_REDIRECTS {
-            let info = format!("{}/info/refs?service={}", asked.base, service.name());
-            let request = asked.client.get(info).header(header::PRAGMA, "no-cache");
-            let answer = self.send(&mut asked, request, DISCOVERING).await?;
+            let info = format!("{}/info/refs?service={}", discovery.base, service.name());
+            let request = discovery.client.get(info).header(header::PRAGMA, "no-cache");
+            let answer = self.send(&mut discovery, request, DISCOVERING).await?;
             let status = answer.status();
             if status.is_redirection() && answer.headers().contains_key(header::LOCATION) {
-                let to = redirected(&asked.base, &answer, service);
-                let to = to.map_err(|reason| asked.failing(DISCOVERING).status(status, reason))?;
-                if !may_be_told(&asked.base, &to) {
-                    asked.login = None;
+                let to = redirected(&discovery.base, &answer, service);
+                let to = to.map_err(|reason| discovery.context(DISCOVERING).status(status, reason))?;
+                if !may_share_credentials(&discovery.base, &to) {
+                    discovery.login = None;
                 }
-                tracing::debug!(from = %asked.base, %to, "the server says to ask elsewhere");
-                asked.client = self.client(&to)?;
-                asked.base = to;
+                tracing::debug!(from = %discovery.base, %to, "following a redirect");
+                discovery.client = self.client(&to)?;
+                discovery.base = to;
                 continue;
             }
-            if status == StatusCode::UNAUTHORIZED && !asked_anew && asked.refused().await {
-                asked_anew = true;
+            if status == StatusCode::UNAUTHORIZED && !retried && discovery.reject().await {
+                retried = true;
                 continue;
             }
             if status != StatusCode::OK {
-                return Err(asked.refusal(answer, DISCOVERING, self.patience.silence).await);
+                return Err(discovery.refusal(answer, DISCOVERING, self.timeouts.idle).await);
             }
-            if let Some(login) = &mut asked.login {
-                login.accepted().await;
+            if let Some(login) = &mut discovery.login {
+                login.approve().await;
             }
-            asked.answer = Some(answer);
-            return Ok(asked);
+            discovery.answer = Some(answer);
+            return Ok(discovery);
         }
-        let reason = format!("more than {MAX_REDIRECTS} redirects, one after the other");
-        Err(asked.failing(DISCOVERING).connection(std::io::Error::other(reason)))
+        let reason = format!("more than {MAX_REDIRECTS} redirects");
+        Err(discovery.context(DISCOVERING).connection(std::io::Error::other(reason)))
     }
 
     fn client(&self, url: &Url) -> Result<reqwest::Client, ClientError> {
@@ -117,35 +118,35 @@ impl Http {
         self.clients.of(url).cloned().map_err(untrusted)
     }
 
-    /// Sends a request and waits for the beginning of the answer.
+    /// Sends a request and waits for the headers of the answer.
     async fn send(
         &self,
-        asked: &mut Opened,
+        discovery: &mut Discovery,
         request: RequestBuilder,
         doing: &'static str,
     ) -> Result<Response, ClientError> {
-        let request = request.headers(asked.headers().await?);
-        match tokio::time::timeout(self.patience.silence, request.send()).await {
-            Ok(answer) => answer.map_err(|error| asked.failing(doing).request(error)),
-            Err(_) => Err(asked.failing(doing).silent(self.patience.silence)),
+        let request = request.headers(discovery.headers().await?);
+        match tokio::time::timeout(self.timeouts.idle, request.send()).await {
+            Ok(answer) => answer.map_err(|error| discovery.context(doing).request(error)),
+            Err(_) => Err(discovery.context(doing).timed_out(self.timeouts.idle)),
         }
     }
 }
 
-/// What was asked for, and as whom.
-struct Opened {
-    /// The repository, where the server has said that it is.
+/// A discovered service of a repository.
+struct Discovery {
+    /// URL of the repository after redirects.
     base: Url,
     client: reqwest::Client,
     service: Service,
     version: Version,
-    /// `None` once a redirect has left the host that credentials are for.
+    /// `None` once a redirect has left the host that the credentials belong to.
     login: Option<Login>,
     answer: Option<Response>,
 }
 
-impl Opened {
-    /// What every request says.
+impl Discovery {
+    /// Headers common to all requests.
     async fn headers(&mut self) -> Result<HeaderMap, ClientError> {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
@@ -165,61 +166,63 @@ impl Opened {
         Ok(headers)
     }
 
-    /// The server has answered 401. Says whether asking again may help.
-    async fn refused(&mut self) -> bool {
+    /// Records that the server answered 401. Returns true if a retry would send other credentials.
+    async fn reject(&mut self) -> bool {
         match &mut self.login {
-            Some(login) => login.refused().await,
+            Some(login) => login.reject().await,
             None => false,
         }
     }
 
-    fn failing(&self, doing: &'static str) -> Failing<'_> {
-        Failing { server: &self.base, doing }
+    fn context(&self, doing: &'static str) -> FailureContext<'_> {
+        FailureContext { server: &self.base, doing }
     }
 
-    /// What an answer that is none means, in the server's words without what it may have repeated.
-    async fn refusal(&self, answer: Response, doing: &'static str, silence: Duration) -> ClientError {
+    /// Classifies an unsuccessful answer, with the server's text redacted.
+    async fn refusal(&self, answer: Response, doing: &'static str, idle_timeout: Duration) -> ClientError {
         let status = answer.status();
-        let said = failure::reason(answer, silence).await;
+        let text = failure::reason(answer, idle_timeout).await;
         let mut reason = match &self.login {
-            Some(login) => login.scrub(said),
-            None => said,
+            Some(login) => login.scrub(text),
+            None => text,
         };
         if self.login.is_none() && status == StatusCode::UNAUTHORIZED {
-            reason += " (a redirect led to another host, which is not told the credentials; configure its URL instead)";
+            reason += " (redirected to another host, which gitferry sends no credentials; configure that host's URL)";
         }
-        self.failing(doing).status(status, reason)
+        self.context(doing).status(status, reason)
     }
 }
 
-/// Where a redirect leads, as the URL of the repository.
+/// Returns the repository URL that a redirect leads to.
 fn redirected(base: &Url, answer: &Response, service: Service) -> Result<Url, String> {
     let location = answer.headers().get(header::LOCATION).and_then(|value| value.to_str().ok());
-    let to = location.and_then(|location| answer.url().join(location).ok()).ok_or("it redirects to no URL")?;
+    let to = location.and_then(|location| answer.url().join(location).ok()).ok_or("the redirect names no valid URL")?;
     repository_of(base, &to, service)
 }
 
-/// The repository that is asked for its refs at a URL. As in Git, a redirect has to lead to the same question.
+/// Strips `/info/refs` and the query from the target of a redirect. As in Git, a redirect must keep both.
 fn repository_of(base: &Url, to: &Url, service: Service) -> Result<Url, String> {
     let shown = format!("{}://{}", to.scheme(), to.host_str().unwrap_or_default());
     match (base.scheme(), to.scheme()) {
         ("https", "https") | ("http", "http" | "https") => {}
-        _ => return Err(format!("it redirects to {shown}, which is less safe")),
+        _ => return Err(format!("refused a redirect to {shown}: it would downgrade from {}", base.scheme())),
     }
     let path = to.path().strip_suffix("/info/refs");
     let same = to.query() == Some(&format!("service={}", service.name()));
-    let path = path.filter(|_| same).ok_or_else(|| format!("it redirects to something else at {shown}"))?;
+    let path = path
+        .filter(|_| same)
+        .ok_or_else(|| format!("refused a redirect to {shown}: it does not lead to a repository's info/refs"))?;
     let mut url = to.clone();
     url.set_path(path);
     url.set_query(None);
     url.set_fragment(None);
-    // What a server puts there is not what is configured.
+    // Credentials in the redirect are the server's, not the configured ones.
     let _ = url.set_username("").and_then(|()| url.set_password(None));
     Ok(url)
 }
 
-/// Whether credentials for one URL may be told to another: the same host, on no worse a way.
-pub fn may_be_told(from: &Url, to: &Url) -> bool {
+/// Returns true if credentials for `from` may be sent to `to`: the same host, without a downgrade from TLS.
+pub fn may_share_credentials(from: &Url, to: &Url) -> bool {
     let default = |url: &Url| url.port().is_none();
     let upgraded = (from.scheme(), to.scheme()) == ("http", "https") && default(from) && default(to);
     from.host() == to.host() && (from.origin() == to.origin() || upgraded)
@@ -269,7 +272,7 @@ mod tests {
             ("http://a:8080/x", "https://a/x", false),
             ("https://a/x", "https://a.evil/x", false),
         ] {
-            assert_eq!(may_be_told(&url(from), &url(to)), may, "{from} {to}");
+            assert_eq!(may_share_credentials(&url(from), &url(to)), may, "{from} {to}");
         }
     }
 }

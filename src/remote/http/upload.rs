@@ -1,4 +1,4 @@
-//! A request's body that is sent while it is written.
+//! Streaming request bodies: sent while they are written.
 
 use std::io;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use reqwest::{RequestBuilder, Response};
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot};
 
-/// Bytes that are sent at a time.
+/// Bytes per chunk of a body.
 const CHUNK_BYTES: usize = 64 * 1024;
-/// Chunks that wait for a slow server; the writer blocks beyond that.
+/// Most chunks queued for a slow server before writes block.
 const MAX_CHUNKS: usize = 4;
 
-/// A part of a body. A body whose parts cease before its end fails, so that the server notices.
+/// Part of a body. A body that ends without [`Part::End`] fails, so that the server sees a truncated request.
 enum Part {
     Chunk(Bytes),
     End,
@@ -22,32 +22,32 @@ enum Part {
 
 type Answer = Result<Response, reqwest::Error>;
 
-/// A request on its way.
+/// A request whose body is being sent.
 pub struct Upload {
     parts: mpsc::Sender<Part>,
-    /// Until the answer has come.
+    /// `None` once the answer has arrived.
     answer: Option<oneshot::Receiver<Answer>>,
     early: Option<Answer>,
     buffer: Vec<u8>,
-    /// Whether bytes were lost: the body must not end as if it were whole.
+    /// True once bytes were lost, after which the body must not end as if it were complete.
     broken: bool,
-    silence: Duration,
+    idle_timeout: Duration,
     runtime: Handle,
 }
 
 impl Upload {
-    /// Begins a request.
-    pub fn begin(request: RequestBuilder, silence: Duration, runtime: &Handle) -> Upload {
+    /// Sends the request's headers and prepares its body.
+    pub fn begin(request: RequestBuilder, idle_timeout: Duration, runtime: &Handle) -> Upload {
         let (parts, receiver) = mpsc::channel(MAX_CHUNKS);
         let (answered, answer) = oneshot::channel();
         let body = reqwest::Body::wrap_stream(stream::try_unfold(receiver, |mut receiver| async {
             match receiver.recv().await {
                 Some(Part::Chunk(chunk)) => Ok(Some((chunk, receiver))),
                 Some(Part::End) => Ok(None),
-                None => Err(io::Error::other("the request was cut off")),
+                None => Err(io::Error::other("the request was abandoned before its end")),
             }
         }));
-        // Ends with the request: when it is answered, when its body fails, or when nobody waits for it any more.
+        // The task ends when the request is answered, when its body fails, or when the `Upload` is dropped.
         runtime.spawn(async move {
             let mut answered = answered;
             tokio::select! {
@@ -56,10 +56,18 @@ impl Upload {
             }
         });
         let buffer = Vec::with_capacity(CHUNK_BYTES);
-        Upload { parts, answer: Some(answer), early: None, buffer, broken: false, silence, runtime: runtime.clone() }
+        Upload {
+            parts,
+            answer: Some(answer),
+            early: None,
+            buffer,
+            broken: false,
+            idle_timeout,
+            runtime: runtime.clone(),
+        }
     }
 
-    /// Sends bytes. Fails when the server has refused the request already, or takes nothing for too long.
+    /// Sends bytes. Fails if the server has refused the request, or accepts nothing for `idle_timeout`.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.buffer.extend_from_slice(bytes);
         if self.buffer.len() < CHUNK_BYTES {
@@ -68,7 +76,7 @@ impl Upload {
         self.flush()
     }
 
-    /// Sends what is left.
+    /// Sends buffered bytes.
     pub fn flush(&mut self) -> io::Result<()> {
         if self.buffer.is_empty() {
             return Ok(());
@@ -78,18 +86,15 @@ impl Upload {
     }
 
     fn send(&mut self, part: Part) -> io::Result<()> {
-        let sent = match self.broken {
-            true => Err(io::ErrorKind::BrokenPipe.into()),
-            false => self.try_send(part),
-        };
+        let sent = if self.broken { Err(io::ErrorKind::BrokenPipe.into()) } else { self.try_send(part) };
         self.broken = sent.is_err();
         sent
     }
 
     fn try_send(&mut self, part: Part) -> io::Result<()> {
-        let Upload { parts, answer, early, silence, runtime, .. } = self;
+        let Upload { parts, answer, early, idle_timeout, runtime, .. } = self;
         runtime.block_on(async {
-            let sending = tokio::time::timeout(*silence, parts.send(part));
+            let sending = tokio::time::timeout(*idle_timeout, parts.send(part));
             tokio::pin!(sending);
             loop {
                 if early.as_ref().is_some_and(is_refusal) {
@@ -104,28 +109,32 @@ impl Upload {
                     sent = &mut sending => return match sent {
                         Ok(Ok(())) => Ok(()),
                         Ok(Err(_)) => Err(io::ErrorKind::BrokenPipe.into()),
-                        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the server took nothing for too long")),
+                        Err(_) => {
+                            let text = format!("the server accepted nothing for {idle_timeout:?}");
+                            Err(io::Error::new(io::ErrorKind::TimedOut, text))
+                        }
                     },
                 }
             }
         })
     }
 
-    /// Ends the body and waits for the answer; `None` when there is none in time. After a failed write the body is
-    /// cut off, and only what the server has to say about it is waited for.
+    /// Ends the body and waits for the answer; `None` if none arrives within `idle_timeout`. After a failed write the
+    /// body is truncated, and only the server's refusal is awaited.
     pub fn finish(mut self) -> Option<Answer> {
-        // Where it cannot be sent, the answer tells why.
+        // If the body cannot be sent, the answer contains the reason.
         let _ = self.flush().and_then(|()| self.send(Part::End));
         if let Some(early) = self.early {
             return Some(early);
         }
         drop(self.parts);
-        let (mut answer, silence) = (self.answer, self.silence);
-        self.runtime.block_on(async { tokio::time::timeout(silence, arrival(&mut answer)).await }).ok()?
+        let mut answer = self.answer;
+        let idle_timeout = self.idle_timeout;
+        self.runtime.block_on(async { tokio::time::timeout(idle_timeout, arrival(&mut answer)).await }).ok()?
     }
 }
 
-/// The answer, once it comes; never where it has come already.
+/// Waits for the answer; pends forever if the answer was taken already.
 async fn arrival(answer: &mut Option<oneshot::Receiver<Answer>>) -> Option<Answer> {
     match answer {
         Some(answer) => answer.await.ok(),

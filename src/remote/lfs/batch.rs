@@ -1,4 +1,4 @@
-//! The Batch API (git-lfs `docs/api/batch.md`): what is said, without I/O.
+//! Requests and answers of the LFS Batch API (git-lfs `docs/api/batch.md`), without I/O.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -9,23 +9,23 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::error::{is_missing, is_transient};
-use crate::said;
+use crate::server_text;
 use gitferry_git::lfs::Pointer;
 
-/// Most objects that one request names, as in git-lfs.
+/// Most objects per request, as in git-lfs.
 pub const MAX_BATCH_OBJECTS: usize = 100;
-/// Most headers of one action.
+/// Most headers per action.
 const MAX_HEADERS: usize = 64;
-/// Headers of an action that are about one connection: they are not passed on.
-const OF_A_CONNECTION: [HeaderName; 4] =
+/// Connection-specific headers of an action, which are not forwarded.
+const CONNECTION_HEADERS: [HeaderName; 4] =
     [header::HOST, header::CONTENT_LENGTH, header::CONNECTION, header::TRANSFER_ENCODING];
 
-/// What objects are asked about for.
+/// Direction of the transfers that a batch prepares.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
-    /// They are to be stored.
+    /// From gitferry to the server.
     Upload,
-    /// They are wanted.
+    /// From the server to gitferry.
     Download,
 }
 
@@ -38,16 +38,16 @@ impl Operation {
     }
 }
 
-/// A request that the server wants to be made.
+/// An HTTP request that the server asks the client to make.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Action {
-    /// Where. What follows the path may be a secret.
+    /// Target of the request. The query may contain a signature.
     pub url: Url,
-    /// With these headers; their values may be secrets.
+    /// Headers of the request. Values may contain credentials.
     pub headers: HeaderMap,
-    /// Whether the length of a body is not to be said.
+    /// True if the body must be sent without `Content-Length`.
     pub chunked: bool,
-    /// Whether it needs no credentials but what it has.
+    /// True if the request needs no credentials besides those in `url` and `headers`.
     pub authenticated: bool,
 }
 
@@ -60,31 +60,31 @@ impl fmt::Debug for Action {
     }
 }
 
-/// What a server says of one object.
+/// Answer of the server for one object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Offer {
-    /// Nothing is to be done: it is there.
+    /// The server already has the object; no upload is needed.
     Done,
-    /// This is to be done.
+    /// The object can be transferred.
     Transfer {
-        /// The upload or download.
+        /// Request that uploads or downloads the object.
         action: Box<Action>,
-        /// What is to be told after an upload.
+        /// Request that confirms a finished upload, if the server wants one.
         verify: Option<Box<Action>>,
     },
-    /// It is not there.
+    /// The server does not have the object.
     Missing,
-    /// It is refused, for now or for good.
+    /// The server refuses the transfer; [`Offer::is_transient`] says if a retry may succeed.
     Refused {
-        /// As HTTP has them.
+        /// Error code of the object, an HTTP status.
         status: u16,
-        /// What the server says.
+        /// Message of the server, in one line.
         reason: String,
     },
 }
 
 impl Offer {
-    /// Whether another answer may come later.
+    /// Returns true if asking again later may succeed.
     pub fn is_transient(&self) -> bool {
         matches!(self, Offer::Refused { status, .. } if is_transient(*status))
     }
@@ -134,7 +134,7 @@ struct ObjectError {
     message: String,
 }
 
-/// The body of a request.
+/// Formats the body of a batch request.
 pub fn request(operation: Operation, objects: &[Pointer]) -> String {
     let objects: Vec<_> =
         objects.iter().map(|Pointer { oid, size }| json!({ "oid": oid.to_string(), "size": size })).collect();
@@ -144,39 +144,41 @@ pub fn request(operation: Operation, objects: &[Pointer]) -> String {
     request.to_string()
 }
 
-/// What the answer says of each object, in the order in which they were named.
+/// Parses the answer into one offer per object, in the order of `objects`. URLs of actions are resolved against
+/// `endpoint`.
 ///
 /// # Errors
-/// What is wrong with the answer as a whole.
+/// Returns the reason if the answer as a whole is unusable, lacks an object, or contains an unsafe action.
 pub fn offers(answer: &[u8], operation: Operation, objects: &[Pointer], endpoint: &Url) -> Result<Vec<Offer>, String> {
-    let answer: Answer = serde_json::from_slice(answer).map_err(|error| not_the_api(&error))?;
+    let answer: Answer = serde_json::from_slice(answer).map_err(|error| malformed(&error))?;
     if let Some(transfer) = answer.transfer.filter(|transfer| transfer != "basic") {
-        let shown = said::shown(transfer.as_bytes()).unwrap_or_default();
-        return Err(format!("the LFS server wants transfers by {shown}; gitferry has basic ones"));
+        let shown = server_text::one_line(transfer.as_bytes()).unwrap_or_default();
+        return Err(format!("the LFS server chose the transfer adapter `{shown}`; gitferry supports only `basic`"));
     }
     if let Some(hash) = answer.hash_algo.filter(|hash| hash != "sha256") {
-        let shown = said::shown(hash.as_bytes()).unwrap_or_default();
-        return Err(format!("the LFS server names objects by {shown}; pointers have SHA-256"));
+        let shown = server_text::one_line(hash.as_bytes()).unwrap_or_default();
+        return Err(format!("the LFS server uses the hash algorithm `{shown}`; gitferry supports only `sha256`"));
     }
-    let mut told: HashMap<String, Object> =
+    let mut answered: HashMap<String, Object> =
         answer.objects.into_iter().map(|object| (object.oid.to_ascii_lowercase(), object)).collect();
     let offer = |Pointer { oid, .. }: &Pointer| {
-        let object = told.remove(&oid.to_string()).ok_or_else(|| format!("the answer says nothing of {oid}"))?;
+        let object = answered.remove(&oid.to_string());
+        let object = object.ok_or_else(|| format!("the answer of the LFS server lacks object {oid}"))?;
         object.offer(operation, endpoint).map_err(|reason| format!("LFS object {oid}: {reason}"))
     };
     objects.iter().map(offer).collect()
 }
 
-/// Says where an answer is no good, and not what is there: it may be a secret.
-fn not_the_api(error: &serde_json::Error) -> String {
-    let what = if error.is_data() { "has other fields than" } else { "is not JSON, as it is in" };
-    format!("the answer {what} the Batch API (line {}, column {})", error.line(), error.column())
+/// Describes a malformed answer by position only, as its content may be secret.
+fn malformed(error: &serde_json::Error) -> String {
+    let what = if error.is_data() { "does not have the fields of the Batch API" } else { "is not JSON" };
+    format!("the answer of the LFS server {what} (line {}, column {})", error.line(), error.column())
 }
 
 impl Object {
     fn offer(self, operation: Operation, endpoint: &Url) -> Result<Offer, String> {
         if let Some(ObjectError { code, message }) = self.error {
-            let reason = said::shown(message.as_bytes()).unwrap_or_else(|| "for a reason of its own".into());
+            let reason = server_text::one_line(message.as_bytes()).unwrap_or_else(|| "no reason given".into());
             return Ok(match operation {
                 Operation::Download if is_missing(code) => Offer::Missing,
                 _ => Offer::Refused { status: code, reason },
@@ -191,7 +193,7 @@ impl Object {
         let Some(action) = action else {
             return match operation {
                 Operation::Upload => Ok(Offer::Done),
-                Operation::Download => Err("the answer does not say where it is".into()),
+                Operation::Download => Err("the answer has no download action".into()),
             };
         };
         let action = action.checked(authenticated, endpoint)?;
@@ -202,28 +204,29 @@ impl Object {
 
 impl RawAction {
     fn checked(self, authenticated: bool, endpoint: &Url) -> Result<Box<Action>, String> {
-        let mut url = endpoint.join(&self.href).map_err(|error| format!("the URL of an action: {error}"))?;
+        let mut url = endpoint.join(&self.href).map_err(|error| format!("an action has an invalid URL: {error}"))?;
         let shown = format!("{}://{}", url.scheme(), url.host_str().unwrap_or_default());
         match (endpoint.scheme(), url.scheme()) {
             ("https", "https") | ("http", "http" | "https") => {}
-            _ => return Err(format!("an action leads to {shown}, which is less safe than the LFS server")),
+            _ => return Err(format!("refused an action at {shown}: it would downgrade from {}", endpoint.scheme())),
         }
-        // What a server puts there is no credential of ours.
+        // Credentials in the URL are the server's, not the configured ones.
         let _ = url.set_username("").and_then(|()| url.set_password(None));
-        let (mut headers, mut chunked) = (HeaderMap::new(), false);
+        let mut headers = HeaderMap::new();
+        let mut chunked = false;
         let header = self.header.unwrap_or_default();
         if header.len() > MAX_HEADERS {
             return Err(format!("an action has more than {MAX_HEADERS} headers"));
         }
         for (name, value) in header {
-            let name = HeaderName::try_from(name).map_err(|_| "an action has a header without a name")?;
+            let name = HeaderName::try_from(name).map_err(|_| "an action has an invalid header name")?;
             let mut value = HeaderValue::try_from(value)
-                .map_err(|_| format!("the header {name} of an action has no valid value"))?;
+                .map_err(|_| format!("an action has an invalid value of the header {name}"))?;
             value.set_sensitive(true);
             if name == header::TRANSFER_ENCODING {
                 chunked = value.as_bytes().eq_ignore_ascii_case(b"chunked");
             }
-            if !OF_A_CONNECTION.contains(&name) {
+            if !CONNECTION_HEADERS.contains(&name) {
                 headers.insert(name, value);
             }
         }

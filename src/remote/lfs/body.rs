@@ -1,4 +1,4 @@
-//! The bytes of an LFS object on their way.
+//! LFS objects as verified byte streams.
 
 use std::io;
 
@@ -10,37 +10,39 @@ use sha2::{Digest as _, Sha256};
 use super::error::LfsError;
 use gitferry_git::lfs::{LfsOid, Pointer};
 
-/// The bytes of an object as they come. What it fails with is an [`LfsError`] within, or the error of a store.
+/// Bytes of an object, chunk by chunk. Errors wrap an [`LfsError`] or the error of a store.
 pub type LfsBody = BoxStream<'static, io::Result<Bytes>>;
 
-struct Checking {
+struct Verifier {
     body: LfsBody,
     pointer: Pointer,
-    /// `None` when all has been judged.
+    /// `None` once the whole object has been verified.
     sha256: Option<Sha256>,
     bytes: u64,
-    /// The last piece so far: it is handed out when there is another, or when all of them are right.
+    /// Last chunk received, held back until another arrives or the whole object is verified.
     held: Option<Bytes>,
 }
 
-/// The same bytes, of which the last are handed out only when all have the size and the SHA-256 that the pointer says.
-/// So whoever passes them on cannot pass on a damaged object that looks whole.
+/// Verifies the size and SHA-256 of a stream against its pointer.
+///
+/// The last chunk is withheld until the verification succeeds, so a consumer cannot forward a damaged object that looks
+/// complete.
 pub fn checked(body: LfsBody, pointer: Pointer) -> LfsBody {
-    let checking = Checking { body, pointer, sha256: Some(Sha256::new()), bytes: 0, held: None };
+    let verifier = Verifier { body, pointer, sha256: Some(Sha256::new()), bytes: 0, held: None };
     stream::try_unfold(
-        checking,
-        |mut checking| async move { Ok(checking.next().await?.map(|piece| (piece, checking))) },
+        verifier,
+        |mut verifier| async move { Ok(verifier.next().await?.map(|piece| (piece, verifier))) },
     )
     .boxed()
 }
 
-impl Checking {
+impl Verifier {
     async fn next(&mut self) -> io::Result<Option<Bytes>> {
         loop {
             let Some(sha256) = &mut self.sha256 else { return Ok(None) };
             let Some(piece) = self.body.try_next().await? else {
-                let found = self.sha256.take().map(LfsOid::of);
-                self.judge(found)?;
+                let Some(sha256) = self.sha256.take() else { return Ok(None) };
+                self.verify(LfsOid::of(sha256))?;
                 return Ok(self.held.take());
             };
             self.bytes += piece.len() as u64;
@@ -57,14 +59,14 @@ impl Checking {
         }
     }
 
-    fn judge(&self, found: Option<LfsOid>) -> io::Result<()> {
+    fn verify(&self, found: LfsOid) -> io::Result<()> {
         if self.bytes != self.pointer.size {
             return Err(self.damaged(format!("it has {} bytes, not {}", self.bytes, self.pointer.size)));
         }
-        match found {
-            Some(found) if found != self.pointer.oid => Err(self.damaged(format!("its bytes are those of {found}"))),
-            _ => Ok(()),
+        if found != self.pointer.oid {
+            return Err(self.damaged(format!("its bytes are those of {found}")));
         }
+        Ok(())
     }
 
     fn damaged(&self, reason: String) -> io::Error {

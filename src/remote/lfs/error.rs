@@ -1,4 +1,4 @@
-//! Why the LFS server of a repository did not do what was asked.
+//! Errors of LFS transfers with a remote.
 
 use std::io;
 
@@ -7,82 +7,82 @@ use reqwest::StatusCode;
 use gitferry_base::Kind;
 use gitferry_git::lfs::LfsOid;
 
-/// Why the LFS server of a repository did not do what was asked. `server` is its URL, without credentials. Whatever
-/// was stored before stays; asking again is safe.
+/// A request to an LFS server failed. `server` is the server's URL without credentials. Objects stored before the
+/// failure stay; running the transfer again is safe.
 #[derive(Debug, thiserror::Error)]
 pub enum LfsError {
-    /// There cannot be an LFS server where the repository is.
-    #[error("{server}: there is no LFS server at such a URL: {reason}")]
+    /// The LFS URL derived from the repository's URL is invalid.
+    #[error("{server}: not a valid URL of an LFS server: {reason}")]
     Unusable {
-        /// Where.
+        /// The derived URL.
         server: String,
-        /// What is wrong.
+        /// Error of the URL parser.
         reason: String,
     },
-    /// There are no credentials.
-    #[error("{server}: there are no credentials: {reason}")]
+    /// The configured source of credentials supplies none.
+    #[error("{server}: cannot obtain credentials: {reason}")]
     Credentials {
-        /// Where.
+        /// URL of the LFS server.
         server: String,
-        /// Why.
+        /// Cause, without secrets.
         reason: String,
     },
-    /// It cannot be reached, or the connection broke.
+    /// The server cannot be reached, did not answer in time, or the connection broke.
     #[error("{server}: {doing}: {reason}")]
     Connection {
-        /// Where.
+        /// URL of the LFS server.
         server: String,
-        /// What was being done.
+        /// Operation that failed.
         doing: &'static str,
-        /// Why it failed.
+        /// Cause of the failure.
         reason: String,
     },
-    /// It says no.
+    /// The server refused the request.
     #[error("{server}: {doing}: the LFS server answered {status}: {reason}")]
     Answer {
-        /// Where.
+        /// URL of the LFS server.
         server: String,
-        /// What was being done.
+        /// Operation that was refused.
         doing: &'static str,
-        /// The HTTP status, or the code of one object.
+        /// HTTP status of the answer, or error code of one object.
         status: u16,
-        /// What it says.
+        /// Message of the server, in one line.
         reason: String,
     },
-    /// What it says is not the Batch API, or asks for what gitferry does not do.
+    /// The answer does not follow the Batch API, or requires an unsupported feature.
     #[error("{server}: {reason}")]
     Protocol {
-        /// Where.
+        /// URL of the LFS server.
         server: String,
-        /// What is wrong.
+        /// Violation or missing feature.
         reason: String,
     },
-    /// An object's bytes are not those that its name stands for. Nothing of it was stored.
+    /// The bytes of an object do not match its size or SHA-256. Nothing of the object was stored.
     #[error("LFS object {oid} is damaged where it comes from: {reason}")]
     Damaged {
-        /// Which object.
+        /// Object as named by its pointer.
         oid: LfsOid,
-        /// What is wrong.
+        /// Difference from the pointer.
         reason: String,
     },
-    /// The body of an upload could not be read; the upload was cut off, so that nothing was stored.
-    #[error("{server}: an upload was given up: {error}")]
+    /// The body of an upload could not be read; the upload was truncated, so the server stored nothing.
+    #[error("{server}: abandoned an upload, because its object cannot be read: {error}")]
     Source {
-        /// Where it was to go.
+        /// URL of the LFS server.
         server: String,
-        /// Why there is no more.
+        /// Error of the body.
         error: io::Error,
     },
 }
 
 impl LfsError {
-    /// What the caller should do.
+    /// Classifies the error by what the caller can do.
     pub fn kind(&self) -> Kind {
         match self {
             LfsError::Unusable { .. } => Kind::Usage,
             LfsError::Credentials { .. } | LfsError::Protocol { .. } => Kind::Refused,
             LfsError::Connection { .. } => Kind::Transient,
-            // Not made for LFS, and no LFS server: neither passes by itself.
+            // 501 Not Implemented: a retry cannot help.
             LfsError::Answer { status: 501, .. } => Kind::Refused,
             LfsError::Answer { status, .. } if is_transient(*status) => Kind::Transient,
             LfsError::Answer { status: 404, .. } => Kind::NotFound,
@@ -95,24 +95,24 @@ impl LfsError {
         }
     }
 
-    /// Whether it says that there is no such object.
+    /// Returns true if the server answered that the object or repository does not exist.
     pub fn is_missing(&self) -> bool {
         matches!(self, LfsError::Answer { status, .. } if is_missing(*status))
     }
 
-    /// As an [`io::Error`], from which it can be downcast again.
+    /// Wraps the error in an [`io::Error`], from which it can be downcast.
     pub fn into_io(self) -> io::Error {
         io::Error::other(self)
     }
 }
 
-/// Whether an answer may be another one later.
+/// Returns true if a request with this status may succeed later.
 pub(super) fn is_transient(status: u16) -> bool {
     let timeouts = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];
     status >= 500 || timeouts.iter().any(|known| known.as_u16() == status)
 }
 
-/// Whether an answer says that there is no such thing.
+/// Returns true if the status means that the resource does not exist.
 pub(super) fn is_missing(status: u16) -> bool {
     [StatusCode::NOT_FOUND, StatusCode::GONE].iter().any(|known| known.as_u16() == status)
 }

@@ -1,7 +1,7 @@
-//! The LFS server of a repository at a Git server: what it has, and objects on their way from and to it.
+//! Client of a remote repository's LFS server: batch requests, downloads, uploads and verification.
 //!
-//! As git-lfs does it: what an action says is all that its host is told. Our own credentials go where they belong, to
-//! the host that the repository is at.
+//! As in git-lfs, a request for an action carries only the headers of the action. Configured credentials go only to the
+//! host of the repository.
 
 mod batch;
 mod body;
@@ -23,94 +23,96 @@ pub use body::{LfsBody, checked};
 pub use error::LfsError;
 
 use super::credentials::Login;
-use super::http::{Clients, may_be_told};
-use super::{RemoteRepository, said};
+use super::http::{Clients, may_share_credentials};
+use super::{RemoteRepository, server_text};
 use gitferry_base::error::chain;
 use gitferry_git::lfs::Pointer;
 
-/// What requests and answers of the API are.
+/// Media type of the Batch API.
 const MEDIA_TYPE: HeaderValue = HeaderValue::from_static("application/vnd.git-lfs+json");
-/// What an object is.
+/// Media type of an object.
 const OBJECT_TYPE: HeaderValue = HeaderValue::from_static("application/octet-stream");
-/// Most bytes of an answer: a hundred objects, each with some kilobytes of signed headers.
+/// Largest answer in bytes: [`MAX_BATCH_OBJECTS`] objects, each with some kilobytes of signed headers.
 const MAX_ANSWER_BYTES: usize = 4 << 20;
 /// Most bytes of a refusal that are read.
 const MAX_REASON_BYTES: usize = 4096;
-/// Most redirects that are followed.
+/// Most redirects that are followed per request.
 pub const MAX_REDIRECTS: usize = 5;
 
-/// The LFS server of one repository.
+/// Client of one repository's LFS server.
 pub struct LfsServer {
     clients: Clients,
     login: Mutex<Option<Login>>,
     endpoint: Url,
-    silence: Duration,
+    idle_timeout: Duration,
 }
 
-/// A request that can be made again.
+/// A repeatable request.
 struct Call<'a> {
     doing: &'static str,
     method: Method,
     url: Url,
     headers: HeaderMap,
     body: &'a str,
-    /// Whether our own credentials go with it.
-    as_us: bool,
+    /// True if the request carries the configured credentials.
+    with_credentials: bool,
 }
 
 impl RemoteRepository {
-    /// Its LFS server, by LFS's own rule. Nothing is asked yet.
+    /// Creates the client of the repository's LFS server. Sends no request yet.
     pub fn lfs(&self) -> Result<LfsServer, LfsError> {
         let server = self.lfs_url();
         let endpoint = Url::parse(&server).map_err(|error| LfsError::Unusable { server, reason: error.to_string() })?;
         let (clients, login) = self.http();
-        let (clients, login) = (clients.clone(), Mutex::new(login));
-        Ok(LfsServer { clients, login, endpoint, silence: self.remote().0.patience.silence })
+        let idle_timeout = self.remote().0.timeouts.idle;
+        Ok(LfsServer { clients: clients.clone(), login: Mutex::new(login), endpoint, idle_timeout })
     }
 }
 
 impl LfsServer {
-    /// Where it is.
+    /// URL of the LFS server.
     pub fn url(&self) -> &str {
         self.endpoint.as_str()
     }
 
-    /// Asks about at most [`MAX_BATCH_OBJECTS`] objects: what to do about each, in their order.
+    /// Asks how to transfer each of `objects`, at most [`MAX_BATCH_OBJECTS`]. Offers have the order of `objects`.
     pub async fn batch(&self, operation: Operation, objects: &[Pointer]) -> Result<Vec<Offer>, LfsError> {
+        debug_assert!(objects.len() <= MAX_BATCH_OBJECTS, "callers send at most {MAX_BATCH_OBJECTS} objects per batch");
         if objects.is_empty() {
             return Ok(Vec::new());
         }
         let doing = match operation {
-            Operation::Upload => "asking which LFS objects it lacks",
-            Operation::Download => "asking for LFS objects",
+            Operation::Upload => "LFS batch request for uploads",
+            Operation::Download => "LFS batch request for downloads",
         };
         let mut url = self.endpoint.clone();
         url.set_path(&format!("{}/objects/batch", url.path()));
         let headers = HeaderMap::from_iter([(header::ACCEPT, MEDIA_TYPE), (header::CONTENT_TYPE, MEDIA_TYPE)]);
         let body = batch::request(operation, objects);
-        let call = Call { doing, method: Method::POST, url, headers, body: &body, as_us: true };
+        let call = Call { doing, method: Method::POST, url, headers, body: &body, with_credentials: true };
         let answer = self.call(call).await?;
         let text = self.read(answer, MAX_ANSWER_BYTES + 1, doing).await?;
         if text.len() > MAX_ANSWER_BYTES {
-            return Err(self.protocol(format!("the answer has more than {MAX_ANSWER_BYTES} bytes")));
+            return Err(self.protocol(format!("the answer of the LFS server has more than {MAX_ANSWER_BYTES} bytes")));
         }
         batch::offers(&text, operation, objects, &self.endpoint).map_err(|reason| self.protocol(reason))
     }
 
-    /// Begins a download. Memory does not depend on the size.
+    /// Starts a download. The body streams in constant memory and is not verified; see [`checked`].
     pub async fn download(&self, action: &Action) -> Result<LfsBody, LfsError> {
         const DOING: &str = "downloading an LFS object";
-        let call = self.of_action(DOING, Method::GET, action, "");
+        let call = self.action_call(DOING, Method::GET, action, "");
         let answer = self.call(call).await?;
-        let (silence, server) = (self.silence, self.url().to_owned());
+        let idle_timeout = self.idle_timeout;
+        let server = self.url().to_owned();
         let pieces = futures::stream::unfold(Some(answer), move |answer| {
             let server = server.clone();
             async move {
                 let mut answer = answer?;
-                let reason = match tokio::time::timeout(silence, answer.chunk()).await {
+                let reason = match tokio::time::timeout(idle_timeout, answer.chunk()).await {
                     Ok(Ok(piece)) => return piece.map(|piece| (Ok(piece), Some(answer))),
                     Ok(Err(error)) => chain(&error.without_url()),
-                    Err(_) => format!("the server did not send anything for {silence:?}"),
+                    Err(_) => format!("the server sent nothing for {idle_timeout:?}"),
                 };
                 Some((Err(LfsError::Connection { server, doing: DOING, reason }.into_io()), None))
             }
@@ -118,29 +120,32 @@ impl LfsServer {
         Ok(pieces.boxed())
     }
 
-    /// Uploads an object. Where the body fails, the request is cut off, and what it failed with is
-    /// [`LfsError::Source`]. The upload that is to be made instead, where the server says so.
+    /// Uploads an object. Returns the action to upload to instead if the server redirects.
+    ///
+    /// # Errors
+    /// Returns [`LfsError::Source`] if the body fails; the request is truncated then, and the server stores nothing.
     pub async fn upload(&self, action: &Action, pointer: Pointer, body: LfsBody) -> Result<Option<Action>, LfsError> {
         const DOING: &str = "uploading an LFS object";
-        let mut call = self.of_action(DOING, Method::PUT, action, "");
-        if call.as_us {
+        let mut call = self.action_call(DOING, Method::PUT, action, "");
+        if call.with_credentials {
             self.authorize(&mut call.headers).await?;
         }
         call.headers.entry(header::CONTENT_TYPE).or_insert(OBJECT_TYPE);
         if !action.chunked {
             call.headers.insert(header::CONTENT_LENGTH, pointer.size.into());
         }
-        let (failed, taken) = (Arc::new(Slot::new(None)), Arc::new(AtomicU64::new(0)));
-        let body = watched(body, failed.clone(), taken.clone());
+        let failed = Arc::new(Slot::new(None));
+        let taken = Arc::new(AtomicU64::new(0));
+        let body = observed(body, failed.clone(), taken.clone());
         let request = self.client(&call.url, DOING)?.put(call.url.clone()).headers(std::mem::take(&mut call.headers));
         let mut sending = std::pin::pin!(request.body(reqwest::Body::wrap_stream(body)).send());
         let mut before = 0;
         let answer = loop {
-            // As long as bytes flow there is no reason to give up.
-            match tokio::time::timeout(self.silence, &mut sending).await {
+            // The timeout applies only while no bytes flow.
+            match tokio::time::timeout(self.idle_timeout, &mut sending).await {
                 Ok(answer) => break answer,
                 Err(_) if taken.load(Ordering::Relaxed) > before => before = taken.load(Ordering::Relaxed),
-                Err(_) => return Err(self.silent(DOING)),
+                Err(_) => return Err(self.timed_out(DOING)),
             }
         };
         if let Some(error) = failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
@@ -150,65 +155,66 @@ impl LfsServer {
         if answer.status().is_success() {
             return Ok(None);
         }
-        // Elsewhere an upload would be told what was meant for this place.
-        let to = location(&call.url, &answer).filter(|to| keeps_method(&answer) && may_be_told(&call.url, to));
+        // The action's headers must not reach another host.
+        let to =
+            location(&call.url, &answer).filter(|to| keeps_method(&answer) && may_share_credentials(&call.url, to));
         match to {
             Some(url) => Ok(Some(Action { url, ..action.clone() })),
             None => Err(self.refusal(answer, DOING).await),
         }
     }
 
-    /// Tells the server that an object has been uploaded, where it wants to know.
+    /// Confirms an upload to the server with the action that it named for that.
     pub async fn verify(&self, action: &Action, pointer: Pointer) -> Result<(), LfsError> {
         let Pointer { oid, size } = pointer;
         let body = serde_json::json!({ "oid": oid.to_string(), "size": size }).to_string();
-        let mut call = self.of_action("verifying an LFS object", Method::POST, action, &body);
+        let mut call = self.action_call("verifying an LFS object", Method::POST, action, &body);
         call.headers.entry(header::ACCEPT).or_insert(MEDIA_TYPE);
         call.headers.entry(header::CONTENT_TYPE).or_insert(MEDIA_TYPE);
         self.call(call).await.map(drop)
     }
 
-    /// A request that an action describes. Credentials of ours go with it only to the host that they are for, and only
-    /// where it has none of its own.
-    fn of_action<'a>(&self, doing: &'static str, method: Method, action: &Action, body: &'a str) -> Call<'a> {
+    /// Builds the request of an action. Configured credentials are added only for the host of the endpoint, and only if
+    /// the action has none.
+    fn action_call<'a>(&self, doing: &'static str, method: Method, action: &Action, body: &'a str) -> Call<'a> {
         let has_own = action.authenticated || action.headers.contains_key(header::AUTHORIZATION);
-        let as_us = !has_own && may_be_told(&self.endpoint, &action.url);
-        Call { doing, method, url: action.url.clone(), headers: action.headers.clone(), body, as_us }
+        let with_credentials = !has_own && may_share_credentials(&self.endpoint, &action.url);
+        Call { doing, method, url: action.url.clone(), headers: action.headers.clone(), body, with_credentials }
     }
 
-    /// Makes a request, with other credentials if the first are refused, and where the server says to make it.
+    /// Sends a request. Follows redirects, and repeats the request once after a 401 if other credentials are available.
     async fn call(&self, mut call: Call<'_>) -> Result<Response, LfsError> {
-        let mut asked_anew = false;
+        let mut retried = false;
         for _ in 0..=MAX_REDIRECTS {
             let mut headers = call.headers.clone();
-            if call.as_us {
+            if call.with_credentials {
                 self.authorize(&mut headers).await?;
             }
             let request =
                 self.client(&call.url, call.doing)?.request(call.method.clone(), call.url.clone()).headers(headers);
             let request = if call.method == Method::GET { request } else { request.body(call.body.to_owned()) };
-            let answer = match tokio::time::timeout(self.silence, request.send()).await {
+            let answer = match tokio::time::timeout(self.idle_timeout, request.send()).await {
                 Ok(answer) => answer.map_err(|error| self.broken(call.doing, error))?,
-                Err(_) => return Err(self.silent(call.doing)),
+                Err(_) => return Err(self.timed_out(call.doing)),
             };
             let status = answer.status();
             if status.is_redirection() && answer.headers().contains_key(header::LOCATION) {
                 call.follow(&answer).map_err(|reason| self.protocol(reason))?;
                 continue;
             }
-            if status == StatusCode::UNAUTHORIZED && call.as_us && !asked_anew && self.refused().await {
-                asked_anew = true;
+            if status == StatusCode::UNAUTHORIZED && call.with_credentials && !retried && self.reject().await {
+                retried = true;
                 continue;
             }
             if !status.is_success() {
                 return Err(self.refusal(answer, call.doing).await);
             }
-            if let (true, Some(login)) = (call.as_us, &mut *self.login.lock().await) {
-                login.accepted().await;
+            if let (true, Some(login)) = (call.with_credentials, &mut *self.login.lock().await) {
+                login.approve().await;
             }
             return Ok(answer);
         }
-        Err(self.protocol(format!("more than {MAX_REDIRECTS} redirects, one after the other")))
+        Err(self.protocol(format!("more than {MAX_REDIRECTS} redirects")))
     }
 
     fn client(&self, url: &Url, doing: &'static str) -> Result<&reqwest::Client, LfsError> {
@@ -219,31 +225,31 @@ impl LfsServer {
     async fn authorize(&self, headers: &mut HeaderMap) -> Result<(), LfsError> {
         let mut login = self.login.lock().await;
         let Some(login) = &mut *login else { return Ok(()) };
-        let who = login.header().await;
-        let who = who.map_err(|reason| LfsError::Credentials { server: self.url().into(), reason })?;
-        if let Some(who) = who {
-            headers.insert(header::AUTHORIZATION, who);
+        let header = login.header().await;
+        let header = header.map_err(|reason| LfsError::Credentials { server: self.url().into(), reason })?;
+        if let Some(header) = header {
+            headers.insert(header::AUTHORIZATION, header);
         }
         Ok(())
     }
 
-    /// The credentials were refused. Says whether asking again may help.
-    async fn refused(&self) -> bool {
+    /// Records that the server answered 401. Returns true if a retry would send other credentials.
+    async fn reject(&self) -> bool {
         match &mut *self.login.lock().await {
-            Some(login) => login.refused().await,
+            Some(login) => login.reject().await,
             None => false,
         }
     }
 
-    /// At most so many bytes of an answer.
+    /// Reads at most `most` bytes of an answer.
     async fn read(&self, mut answer: Response, most: usize, doing: &'static str) -> Result<Vec<u8>, LfsError> {
         let mut text = Vec::new();
         while text.len() < most {
-            match tokio::time::timeout(self.silence, answer.chunk()).await {
+            match tokio::time::timeout(self.idle_timeout, answer.chunk()).await {
                 Ok(Ok(Some(piece))) => text.extend_from_slice(&piece[..piece.len().min(most - text.len())]),
                 Ok(Ok(None)) => break,
                 Ok(Err(error)) => return Err(self.broken(doing, error)),
-                Err(_) => return Err(self.silent(doing)),
+                Err(_) => return Err(self.timed_out(doing)),
             }
         }
         Ok(text)
@@ -254,8 +260,8 @@ impl LfsServer {
         let text = self.read(answer, MAX_REASON_BYTES, doing).await.unwrap_or_default();
         let json: Option<serde_json::Value> = serde_json::from_slice(&text).ok();
         let words = json.as_ref().and_then(|json| json.get("message")?.as_str());
-        let reason = said::shown(words.map_or(&text[..], str::as_bytes));
-        let reason = reason.unwrap_or_else(|| status.canonical_reason().unwrap_or("for a reason of its own").into());
+        let reason = server_text::one_line(words.map_or(&text[..], str::as_bytes));
+        let reason = reason.unwrap_or_else(|| status.canonical_reason().unwrap_or("no reason given").into());
         let reason = match &*self.login.lock().await {
             Some(login) => login.scrub(reason),
             None => reason,
@@ -267,8 +273,8 @@ impl LfsServer {
         LfsError::Connection { server: self.url().into(), doing, reason: chain(&error.without_url()) }
     }
 
-    fn silent(&self, doing: &'static str) -> LfsError {
-        let reason = format!("the server did not answer for {:?}", self.silence);
+    fn timed_out(&self, doing: &'static str) -> LfsError {
+        let reason = format!("the server did not answer for {:?}", self.idle_timeout);
         LfsError::Connection { server: self.url().into(), doing, reason }
     }
 
@@ -278,21 +284,22 @@ impl LfsServer {
 }
 
 impl Call<'_> {
-    /// Goes where an answer says, if that is not less safe. Another host is told nothing that was for the first one.
+    /// Retargets the request to a redirect, unless that would downgrade from TLS. For another host, credentials and all
+    /// headers except `Accept` and `Content-Type` are dropped.
     fn follow(&mut self, answer: &Response) -> Result<(), String> {
-        let to = location(&self.url, answer).ok_or("it redirects to no URL")?;
-        // As git-lfs does it for a repository that was renamed: what is posted is posted again.
+        let to = location(&self.url, answer).ok_or("the redirect names no valid URL")?;
+        // git-lfs repeats a POST after a 301 or 302, for renamed repositories.
         let is_moved = matches!(answer.status(), StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND);
-        let posts_again = self.method == Method::POST && is_moved && may_be_told(&self.url, &to);
+        let posts_again = self.method == Method::POST && is_moved && may_share_credentials(&self.url, &to);
         if self.method != Method::GET && !keeps_method(answer) && !posts_again {
-            return Err(format!("{}: the LFS server redirects what cannot be asked elsewhere", self.doing));
+            return Err(format!("{}: refused a redirect of {}", self.doing, self.method));
         }
         match (self.url.scheme(), to.scheme()) {
             ("https", "https") | ("http", "http" | "https") => {}
-            _ => return Err("it redirects to what is less safe".into()),
+            _ => return Err(format!("refused a redirect: it would downgrade from {}", self.url.scheme())),
         }
-        if !may_be_told(&self.url, &to) {
-            self.as_us = false;
+        if !may_share_credentials(&self.url, &to) {
+            self.with_credentials = false;
             let public = [header::ACCEPT, header::CONTENT_TYPE];
             let kept = public.into_iter().filter_map(|name| Some((self.headers.get(&name)?.clone(), name)));
             self.headers = kept.map(|(value, name)| (name, value)).collect();
@@ -302,19 +309,19 @@ impl Call<'_> {
     }
 }
 
-/// Where an answer says to ask.
+/// Returns the target of a redirect.
 fn location(url: &Url, answer: &Response) -> Option<Url> {
     let location = answer.headers().get(header::LOCATION)?.to_str().ok()?;
     url.join(location).ok()
 }
 
-/// Whether it says to ask there in the same way.
+/// Returns true if the redirect preserves method and body (307 and 308).
 fn keeps_method(answer: &Response) -> bool {
     matches!(answer.status(), StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT)
 }
 
-/// A body that counts its bytes, and puts aside what it fails with: the HTTP library would not give it back.
-fn watched(body: LfsBody, failed: Arc<Slot<Option<io::Error>>>, taken: Arc<AtomicU64>) -> LfsBody {
+/// Counts the bytes of a body in `taken` and stores its error in `failed`, as reqwest does not return it.
+fn observed(body: LfsBody, failed: Arc<Slot<Option<io::Error>>>, taken: Arc<AtomicU64>) -> LfsBody {
     let watch = move |piece: io::Result<Bytes>| match piece {
         Ok(piece) => {
             taken.fetch_add(piece.len() as u64, Ordering::Relaxed);

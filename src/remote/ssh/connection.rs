@@ -1,4 +1,4 @@
-//! A conversation with a service over SSH: one stream each way, and what the server complains of beside.
+//! Stateful conversation with a Git service over SSH: one stream each way, and the server's standard error.
 
 use std::io::{self, BufRead, Write};
 use std::time::Duration;
@@ -11,78 +11,80 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::DropGuard;
 
-use super::{Recogniser, failed};
-use crate::pieces::Pieces;
-use crate::said;
+use super::{HostVerifier, failed};
+use crate::chunk_reader::ChunkReader;
+use crate::server_text;
 use gitferry_git::client::{ClientError, Connection, Deadline, Request};
 use gitferry_git::protocol::Version;
 
-/// Bytes that are sent at a time.
+/// Bytes per message to the server.
 const CHUNK_BYTES: usize = 32 * 1024;
-/// Bytes of the server's that are held until they are read; more stay in the network. While a push is written nobody
-/// reads, and there has to be room for what is said meanwhile.
+/// Most bytes buffered between network and reader; beyond that the SSH window throttles the server. Nothing reads
+/// while a push is written, so the buffer must hold the server's progress output.
 const MAX_UNREAD_BYTES: usize = 1 << 20;
-/// Bytes of complaints that are kept.
-const MAX_COMPLAINT_BYTES: usize = 4096;
-/// How long a server is given to take leave before its connection is cut.
-const GOODBYE_TIME: Duration = Duration::from_secs(5);
-/// The stream of complaints.
+/// Most bytes of standard error that are kept.
+const MAX_STDERR_BYTES: usize = 4096;
+/// Limit for an orderly disconnect, after which the connection is cut.
+const DISCONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// `SSH_EXTENDED_DATA_STDERR` (RFC 4254, section 5.2).
 const STDERR: u32 = 1;
-/// What is being done, for messages.
-const TALKING: &str = "a conversation over SSH";
+/// Name of the conversation in errors.
+const TALKING: &str = "talking to the server over SSH";
 
-/// A conversation with a service.
+/// Connection to a service.
 pub struct SshConnection {
-    /// With what cuts its connection.
-    session: Option<(Session<Recogniser>, DropGuard)>,
+    /// Session, and the guard that cuts its connection when dropped.
+    session: Option<(Session<HostVerifier>, DropGuard)>,
     input: ChannelWriteHalf<Msg>,
-    answer: Pieces,
+    answer: ChunkReader,
     deadline: Deadline,
     server: String,
-    silence: Duration,
+    idle_timeout: Duration,
     runtime: Handle,
-    /// Whether a request was cut off: what follows would be taken for its rest.
+    /// True once a request was truncated, after which the server would read further bytes as the rest of that request.
     broken: bool,
 }
 
 impl SshConnection {
-    /// Starts a command and waits until it says something, or ends.
+    /// Starts a command and waits for its first output or its end.
     pub fn begin(
-        (session, line): (Session<Recogniser>, DropGuard),
+        (session, guard): (Session<HostVerifier>, DropGuard),
         server: &str,
         command: &str,
         version: Version,
-        silence: Duration,
+        idle_timeout: Duration,
         runtime: &Handle,
     ) -> Result<Self, ClientError> {
-        let broken = |error| ClientError::Connection { server: server.into(), doing: "starting a command", error };
+        let broken = |error| ClientError::Connection { server: server.into(), doing: "starting the command", error };
         let start = async {
             let channel = session.channel_open_session().await?;
             let (output, input) = channel.split();
             if version != Version::V0 {
-                // Many servers do not let clients set variables; they then speak the oldest version.
+                // Many servers refuse environment variables and then use protocol version 0.
                 let value = if version == Version::V2 { "version=2" } else { "version=1" };
                 input.set_env(false, "GIT_PROTOCOL", value).await?;
             }
             input.exec(true, command).await?;
             Ok::<_, russh::Error>((output, input))
         };
-        let started = runtime.block_on(async { tokio::time::timeout(silence, start).await });
+        let started = runtime.block_on(async { tokio::time::timeout(idle_timeout, start).await });
         let (output, input) =
             started.map_err(|_| broken(io::ErrorKind::TimedOut.into()))?.map_err(|error| broken(failed(&error)))?;
         let (pieces, received) = mpsc::channel(1);
-        runtime.spawn(listen(output, pieces, server.to_owned()));
+        runtime.spawn(forward_output(output, pieces, server.to_owned()));
         let stream =
             futures::stream::unfold(received, |mut received| async { Some((received.recv().await?, received)) });
         let deadline = Deadline::default();
-        let answer = Pieces::new(stream.boxed(), silence, deadline.clone(), runtime.clone());
-        let (server, runtime) = (server.to_owned(), runtime.clone());
-        let session = Some((session, line));
-        let mut it = SshConnection { session, input, answer, deadline, server, silence, runtime, broken: false };
-        // A command that cannot start says so at once.
-        match it.answer.fill_buf() {
-            Ok(_) => Ok(it),
-            Err(error) => Err(it.failure(error)),
+        let answer = ChunkReader::new(stream.boxed(), idle_timeout, deadline.clone(), runtime.clone());
+        let server = server.to_owned();
+        let runtime = runtime.clone();
+        let session = Some((session, guard));
+        let mut connection =
+            SshConnection { session, input, answer, deadline, server, idle_timeout, runtime, broken: false };
+        // The first read reports a command that cannot start.
+        match connection.answer.fill_buf() {
+            Ok(_) => Ok(connection),
+            Err(error) => Err(connection.failure(error)),
         }
     }
 
@@ -98,29 +100,33 @@ impl SshConnection {
         if self.broken {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
-        let (input, silence) = (&self.input, self.silence);
-        let sent = self.runtime.block_on(async { tokio::time::timeout(silence, input.data_bytes(bytes)).await });
+        let input = &self.input;
+        let idle_timeout = self.idle_timeout;
+        let sent = self.runtime.block_on(async { tokio::time::timeout(idle_timeout, input.data_bytes(bytes)).await });
         let sent = match sent {
             Ok(Ok(())) => Ok(()),
             Ok(Err(_)) => Err(io::ErrorKind::BrokenPipe.into()),
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "the server took nothing for too long")),
+            Err(_) => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                format!("the server accepted nothing for {idle_timeout:?}"),
+            )),
         };
         self.broken = sent.is_err();
         sent
     }
 
-    /// Ends the conversation, in whatever state it is.
-    fn hang_up(&mut self) {
+    /// Ends the conversation in any state, without waiting.
+    fn disconnect(&mut self) {
         self.broken = true;
-        if let Some((session, line)) = self.session.take() {
+        if let Some((session, guard)) = self.session.take() {
             let gone = async move {
                 let goodbye = async {
-                    // It may be gone already.
+                    // Fails if the session has ended already.
                     let _ = session.disconnect(Disconnect::ByApplication, "", "").await;
                     let _ = session.await;
                 };
-                let _ = tokio::time::timeout(GOODBYE_TIME, goodbye).await;
-                drop(line);
+                let _ = tokio::time::timeout(DISCONNECT_TIMEOUT, goodbye).await;
+                drop(guard);
             };
             self.runtime.spawn(gone);
         }
@@ -129,7 +135,7 @@ impl SshConnection {
 
 impl Drop for SshConnection {
     fn drop(&mut self) {
-        self.hang_up();
+        self.disconnect();
     }
 }
 
@@ -154,7 +160,7 @@ impl Connection for SshConnection {
     }
 }
 
-/// A part of the conversation. Dropped unfinished it ends the conversation.
+/// One request of the conversation. Dropping it unfinished ends the conversation.
 struct SshRequest<'c> {
     connection: &'c mut SshConnection,
     buffer: Vec<u8>,
@@ -171,22 +177,21 @@ impl Write for SshRequest<'_> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        match self.buffer.is_empty() {
-            true => Ok(()),
-            false => self.connection.send(std::mem::take(&mut self.buffer)),
+        if self.buffer.is_empty() {
+            return Ok(());
         }
+        self.connection.send(std::mem::take(&mut self.buffer))
     }
 }
 
 impl Request for SshRequest<'_> {
     fn finish(mut self: Box<Self>) -> Result<(), ClientError> {
         self.finished = true;
-        let sent = self.flush().and_then(|()| match self.connection.broken {
-            true => Err(io::ErrorKind::BrokenPipe.into()),
-            false => Ok(()),
-        });
+        let sent = self
+            .flush()
+            .and_then(|()| if self.connection.broken { Err(io::ErrorKind::BrokenPipe.into()) } else { Ok(()) });
         let Err(lost) = sent else { return Ok(()) };
-        // The command may have said why it ended. What it says in Git's protocol is for the caller to read.
+        // The command may have reported why it ended. Output in Git's protocol is left for the caller to read.
         match self.connection.answer.fill_buf() {
             Ok([]) => Err(self.connection.failure(lost)),
             Ok(_) => Ok(()),
@@ -198,33 +203,33 @@ impl Request for SshRequest<'_> {
 impl Drop for SshRequest<'_> {
     fn drop(&mut self) {
         if !self.finished {
-            self.connection.hang_up();
+            self.connection.disconnect();
         }
     }
 }
 
-/// Passes on what a command says until it ends.
-async fn listen(mut output: ChannelReadHalf, pieces: mpsc::Sender<io::Result<Bytes>>, server: String) {
+/// Forwards the output of a command until the command ends.
+async fn forward_output(mut output: ChannelReadHalf, pieces: mpsc::Sender<io::Result<Bytes>>, server: String) {
     let mut unread = BytesMut::new();
-    let mut ending = Ending::default();
+    let mut exit = CommandExit::default();
     loop {
         tokio::select! {
             message = output.wait(), if unread.len() < MAX_UNREAD_BYTES => match message {
                 Some(ChannelMsg::Data { data }) => unread.extend_from_slice(&data),
                 None | Some(ChannelMsg::Close) => {
-                    ending.closed = message.is_some();
+                    exit.closed = message.is_some();
                     break;
                 }
-                // The command was refused: a server may leave the channel open for all that.
+                // The server refused the command; the channel may stay open nevertheless.
                 Some(ChannelMsg::Failure) => {
-                    ending.refused = true;
+                exit.refused = true;
                     break;
                 }
-                Some(message) => ending.note(message),
+                Some(message) => exit.note(message),
             },
             free = pieces.reserve(), if !unread.is_empty() => match free {
                 Ok(free) => free.send(Ok(unread.split().freeze())),
-                // Nobody reads any more.
+                // The reader has been dropped.
                 Err(_) => return,
             },
         }
@@ -232,28 +237,28 @@ async fn listen(mut output: ChannelReadHalf, pieces: mpsc::Sender<io::Result<Byt
     if !unread.is_empty() && pieces.send(Ok(unread.freeze())).await.is_err() {
         return;
     }
-    if let Some(error) = ending.failure(server) {
-        // Nobody need hear it.
+    if let Some(error) = exit.failure(server) {
+        // The reader may have been dropped.
         let _ = pieces.send(Err(io::Error::other(error))).await;
     }
 }
 
-/// How a command ended.
+/// Exit status, signal and standard error of a command.
 #[derive(Debug, Default)]
-struct Ending {
-    complaint: Vec<u8>,
+struct CommandExit {
+    stderr: Vec<u8>,
     status: Option<u32>,
     signal: Option<String>,
     refused: bool,
     closed: bool,
 }
 
-impl Ending {
+impl CommandExit {
     fn note(&mut self, message: ChannelMsg) {
         match message {
             ChannelMsg::ExtendedData { data, ext: STDERR } => {
-                let room = MAX_COMPLAINT_BYTES - self.complaint.len();
-                self.complaint.extend_from_slice(&data[..data.len().min(room)]);
+                let room = MAX_STDERR_BYTES - self.stderr.len();
+                self.stderr.extend_from_slice(&data[..data.len().min(room)]);
             }
             ChannelMsg::ExitStatus { exit_status } => self.status = Some(exit_status),
             ChannelMsg::ExitSignal { signal_name, .. } => self.signal = Some(format!("{signal_name:?}")),
@@ -261,27 +266,29 @@ impl Ending {
         }
     }
 
-    /// Why what came is not all, if it is not.
+    /// Returns an error if the output may be incomplete.
     fn failure(self, server: String) -> Option<ClientError> {
-        let said = said::shown(&self.complaint);
+        let stderr = server_text::one_line(&self.stderr);
         match self.status {
             Some(0) => None,
             Some(status) => {
-                let reason = said.unwrap_or_else(|| "it does not say why".into());
-                Some(match () {
-                    () if says(&reason, &ABSENCE) => ClientError::NotFound { server },
-                    () if says(&reason, &DENIAL) => ClientError::Unauthorized { server, reason },
-                    () => ClientError::Exit { server, status, reason },
+                let reason = stderr.unwrap_or_else(|| "no reason given".into());
+                Some(if contains_any(&reason, &ABSENCE) {
+                    ClientError::NotFound { server }
+                } else if contains_any(&reason, &DENIAL) {
+                    ClientError::Unauthorized { server, reason }
+                } else {
+                    ClientError::Exit { server, status, reason }
                 })
             }
             None if self.refused => Some(ClientError::Unsupported { server, what: "run a command over SSH".into() }),
             None if self.signal.is_none() && self.closed => None,
             None => {
-                let how = match self.signal {
-                    Some(signal) => format!("the command was killed by {signal}"),
+                let cause = match self.signal {
+                    Some(signal) => format!("the command was killed by signal {signal}"),
                     None => "the connection broke".into(),
                 };
-                let text = said.map_or(how.clone(), |said| format!("{how}: {said}"));
+                let text = stderr.map_or(cause.clone(), |stderr| format!("{cause}: {stderr}"));
                 let error = io::Error::new(io::ErrorKind::ConnectionAborted, text);
                 Some(ClientError::Connection { server, doing: TALKING, error })
             }
@@ -289,16 +296,17 @@ impl Ending {
     }
 }
 
-/// What says that there is no such repository: Git's words, and those of GitHub, GitLab and Gitea.
+/// Messages of Git, GitHub, GitLab and Gitea for a repository that does not exist.
 const ABSENCE: [&str; 4] =
     ["does not appear to be a git repository", "repository not found", "could not be found", "does not exist"];
-/// What says that the key may not do this: the words of sshd, GitHub, GitLab, Gitea and gitolite.
+/// Messages of sshd, GitHub, GitLab, Gitea and gitolite for a key that lacks permission.
 const DENIAL: [&str; 6] =
     ["permission denied", "access denied", "denied to", "denied by", "not allowed", "not authorized"];
 
-fn says(complaint: &str, words: &[&str]) -> bool {
-    let complaint = complaint.to_ascii_lowercase();
-    words.iter().any(|words| complaint.contains(words))
+/// Returns true if the text contains one of the phrases, ignoring ASCII case.
+fn contains_any(text: &str, phrases: &[&str]) -> bool {
+    let text = text.to_ascii_lowercase();
+    phrases.iter().any(|phrase| text.contains(phrase))
 }
 
 #[cfg(test)]
@@ -307,8 +315,8 @@ mod tests {
     use gitferry_base::Kind;
 
     fn ended(complaint: &str, status: Option<u32>, closed: bool) -> Option<ClientError> {
-        let ending = Ending { complaint: complaint.into(), status, closed, ..Ending::default() };
-        ending.failure("ssh://h/x".into())
+        let exit = CommandExit { stderr: complaint.into(), status, closed, ..CommandExit::default() };
+        exit.failure("ssh://h/x".into())
     }
 
     #[test]

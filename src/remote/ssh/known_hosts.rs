@@ -1,4 +1,4 @@
-//! Which keys servers are recognised by: OpenSSH's `known_hosts`, read strictly.
+//! Host keys from OpenSSH's `known_hosts` (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT"), checked strictly.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -7,26 +7,25 @@ use russh::keys::ssh_key::known_hosts::Marker;
 use russh::keys::{Algorithm, HashAlg, PublicKey};
 use sha1::Sha1;
 
-/// The port that names stand for where they have none.
+/// Port of names without one.
 const SSH_PORT: u16 = 22;
-/// What a hashed name begins with.
+/// Prefix of a hashed name.
 const HASHED: &str = "|1|";
 
-/// What is known about one host.
+/// Entries of `known_hosts` for one host.
 #[derive(Debug, Default)]
-pub struct Known {
+pub struct HostKeys {
     keys: Vec<PublicKey>,
     revoked: Vec<PublicKey>,
     authorities: usize,
 }
 
-impl Known {
-    /// What a file says about a host. Lines that cannot be understood are passed over, as OpenSSH does: what they name
-    /// is then unknown.
-    pub fn read(text: &str, host: &str, port: u16) -> Known {
+impl HostKeys {
+    /// Collects the entries for a host. Malformed lines are skipped, as OpenSSH does, which leaves their hosts unknown.
+    pub fn parse(text: &str, host: &str, port: u16) -> HostKeys {
         let host = host.to_ascii_lowercase();
         let name = if port == SSH_PORT { host } else { format!("[{host}]:{port}") };
-        let mut known = Known::default();
+        let mut known = HostKeys::default();
         for line in text.lines() {
             let mut line = line.trim();
             let mut marker = None;
@@ -53,41 +52,44 @@ impl Known {
         known
     }
 
-    /// Whether a host that shows this key is the one that is meant; why not.
-    pub fn check(&self, key: &PublicKey) -> Result<(), String> {
+    /// Verifies the key that a host presents.
+    ///
+    /// # Errors
+    /// Returns the reason, with the fingerprint to compare and the next step.
+    pub fn verify(&self, key: &PublicKey) -> Result<(), String> {
         let shown = format!("{} {}", key.algorithm(), key.fingerprint(HashAlg::Sha256));
         let has = |keys: &[PublicKey]| keys.iter().any(|one| one.key_data() == key.key_data());
         if has(&self.revoked) {
-            return Err(format!("its key {shown} is marked @revoked in known_hosts"));
+            return Err(format!("the server's key {shown} is marked @revoked in known_hosts"));
         }
         if has(&self.keys) {
             return Ok(());
         }
         if !self.keys.is_empty() {
             return Err(format!(
-                "its key is {shown}, and known_hosts has another one for it: somebody may be in between, or the server \
-                 has a new key; ask whoever runs it"
+                "the server's key {shown} differs from the one in known_hosts: the connection may be intercepted, or the \
+                 key has changed; ask the server's administrator for the fingerprint before you replace the line"
             ));
         }
         if self.authorities > 0 {
             return Err(format!(
-                "known_hosts has only a @cert-authority for it, and gitferry recognises hosts by their own keys; its \
-                 key is {shown}"
+                "known_hosts has only a @cert-authority for the server, and gitferry requires the host's own key; the \
+                 server's key is {shown}"
             ));
         }
         Err(format!(
-            "its key {shown} is not in known_hosts; compare it with what whoever runs the server publishes, then add it \
-             (`ssh-keyscan` prints the line)"
+            "the server's key {shown} is not in known_hosts; compare it with the fingerprint that the server's \
+             administrator publishes, then add the line that `ssh-keyscan` prints"
         ))
     }
 
-    /// Whether there is a key that it could be recognised by.
+    /// Returns true if no key could identify the host.
     pub fn is_empty(&self) -> bool {
         self.keys.is_empty()
     }
 
-    /// Whether one of its keys is of this kind.
-    pub fn has_kind(&self, algorithm: &Algorithm) -> bool {
+    /// Returns true if a key of this algorithm is known.
+    pub fn has_algorithm(&self, algorithm: &Algorithm) -> bool {
         self.keys.iter().any(|key| match algorithm {
             Algorithm::Rsa { .. } => matches!(key.algorithm(), Algorithm::Rsa { .. }),
             other => key.algorithm() == *other,
@@ -95,7 +97,7 @@ impl Known {
     }
 }
 
-/// Whether a list of patterns covers a name; one that begins with `!` takes it out again.
+/// Returns true if a list of patterns matches a name. A matching pattern with `!` excludes the name.
 fn matches(patterns: &str, name: &str) -> bool {
     let mut covered = false;
     for pattern in patterns.split(',') {
@@ -103,15 +105,14 @@ fn matches(patterns: &str, name: &str) -> bool {
             Some(rest) => (true, rest),
             None => (false, pattern),
         };
-        let is = match pattern.strip_prefix(HASHED) {
+        let is_match = match pattern.strip_prefix(HASHED) {
             Some(hashed) => is_hash_of(hashed, name),
             None => glob(pattern.to_ascii_lowercase().as_bytes(), name.as_bytes()),
         };
-        match (is, negated) {
-            (true, true) => return false,
-            (true, false) => covered = true,
-            (false, _) => {}
+        if is_match && negated {
+            return false;
         }
+        covered |= is_match;
     }
     covered
 }
@@ -123,21 +124,27 @@ fn is_hash_of(hashed: &str, name: &str) -> bool {
     mac.chain_update(name).verify_slice(&hash).is_ok()
 }
 
-/// `*` and `?` stand for any characters and any one; `[` for itself, as it is a part of names. Linear in memory and,
-/// in effect, in time: only the last `*` is ever tried again.
+/// Matches `*` as any characters and `?` as any one. `[` is literal, as names contain it. Backtracks only to the last
+/// `*`, so the time is at most the product of both lengths.
 fn glob(pattern: &[u8], name: &[u8]) -> bool {
-    let (mut p, mut n, mut star) = (0, 0, None);
+    let mut p = 0;
+    let mut n = 0;
+    let mut star = None;
     while n < name.len() {
         match pattern.get(p) {
             Some(b'*') => {
                 star = Some((p, n));
                 p += 1;
             }
-            Some(c) if *c == b'?' || *c == name[n] => (p, n) = (p + 1, n + 1),
+            Some(c) if *c == b'?' || *c == name[n] => {
+                p += 1;
+                n += 1;
+            }
             _ => match star {
                 Some((at, from)) => {
                     star = Some((at, from + 1));
-                    (p, n) = (at + 1, from + 1);
+                    p = at + 1;
+                    n = from + 1;
                 }
                 None => return false,
             },
@@ -158,7 +165,7 @@ mod tests {
     }
 
     fn check(text: &str, host: &str, port: u16) -> Result<(), String> {
-        Known::read(text, host, port).check(&key(ONE))
+        HostKeys::parse(text, host, port).verify(&key(ONE))
     }
 
     #[test]
@@ -200,7 +207,7 @@ mod tests {
     fn what_is_said_about_a_key_that_is_not_trusted() {
         for (line, expected) in [
             (String::new(), "is not in known_hosts"),
-            (format!("git.example {OTHER}"), "another one"),
+            (format!("git.example {OTHER}"), "differs from the one in known_hosts"),
             (format!("@cert-authority *.example {OTHER}"), "@cert-authority"),
             (format!("@cert-authority *.example {ONE}"), "@cert-authority"),
             (format!("@revoked git.example {ONE}\ngit.example {ONE}"), "@revoked"),

@@ -1,11 +1,10 @@
-//! Git over SSH, spoken in this process: no `ssh` is run and none of its configuration is read.
+//! Git over SSH, implemented with russh: `ssh` is not run, and its configuration is not read.
 //!
-//! Each conversation has a connection of its own. A server is recognised by a key in `known_hosts`, or nothing is sent
-//! to it.
+//! Each conversation has its own connection. Nothing is sent before a key in `known_hosts` has identified the server.
 
+mod cancellable;
 mod connection;
 mod known_hosts;
-mod line;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -19,46 +18,47 @@ use tokio::runtime::Handle;
 use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use self::cancellable::CancellableTcp;
 use self::connection::SshConnection;
-use self::known_hosts::Known;
-use self::line::Line;
-use super::limits::Patience;
-use super::said;
+use self::known_hosts::HostKeys;
+use super::limits::Timeouts;
 use super::secret::Secret;
+use super::server_text;
 use gitferry_base::error::chain;
 use gitferry_config::SshUrl;
 use gitferry_git::client::{ClientError, Connection};
 use gitferry_git::protocol::{Service, Version};
 
-/// How gitferry names itself.
+/// Identification string (RFC 4253, section 4.2).
 const AGENT: &str = concat!("SSH-2.0-gitferry_", env!("CARGO_PKG_VERSION"));
-/// How long the exchange of keys and the login may take, once the connection is open.
-const LOGIN_TIME: Duration = Duration::from_secs(30);
-/// How often a silent connection is probed.
-const PROBE_EVERY: Duration = Duration::from_secs(15);
-/// Probes without an answer that end a connection.
-const PROBES: usize = 3;
-/// Bytes that the server may send before they are taken.
+/// Limit for key exchange and login, once the connection is open.
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
+/// Interval of keepalive requests on an idle connection.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+/// Unanswered keepalive requests after which a connection is closed.
+const MAX_KEEPALIVES: usize = 3;
+/// Channel window: bytes that the server may send ahead of the reader.
 const WINDOW_BYTES: u32 = 2 << 20;
-/// Messages of the server that wait to be taken; more stay in the network.
+/// Most messages of the server queued in memory.
 const MAX_MESSAGES: usize = 16;
-/// Keys are exchanged anew after this many bytes in one direction, and after this time; servers may ask for it earlier.
+/// Bytes in one direction after which keys are exchanged again; servers may ask earlier.
 const REKEY_BYTES: usize = 1 << 30;
+/// Time after which keys are exchanged again.
 const REKEY_TIME: Duration = Duration::from_hours(1);
-/// Largest `known_hosts` that is read, in bytes.
+/// Most bytes of `known_hosts` that are read.
 const MAX_KNOWN_HOSTS_BYTES: u64 = 4 << 20;
 
-/// The way to servers over SSH.
+/// SSH transport of one remote.
 #[derive(Debug)]
 pub struct Ssh {
     key: PathBuf,
     known_hosts: PathBuf,
     passphrase_env: Option<String>,
-    patience: Patience,
+    timeouts: Timeouts,
     runtime: Handle,
 }
 
-/// Why there is no session.
+/// Failure to establish a session.
 #[derive(Debug)]
 enum SessionError {
     Russh(russh::Error),
@@ -71,26 +71,26 @@ impl From<russh::Error> for SessionError {
     }
 }
 
-/// Recognises a server.
-struct Recogniser(Known);
+/// Verifies the server's host key and refuses channels that the server opens.
+struct HostVerifier(HostKeys);
 
-impl Handler for Recogniser {
+impl Handler for HostVerifier {
     type Error = SessionError;
 
     async fn check_server_key(&mut self, shown: &PublicKeyOrCertificate) -> Result<bool, SessionError> {
         match shown {
             PublicKeyOrCertificate::PublicKey { key, .. } => {
-                self.0.check(key).map(|()| true).map_err(SessionError::Untrusted)
+                self.0.verify(key).map(|()| true).map_err(SessionError::Untrusted)
             }
-            // None is asked for.
+            // gitferry offers no certificate algorithm.
             PublicKeyOrCertificate::Certificate(_) => {
-                Err(SessionError::Untrusted("it shows a certificate instead of its key".into()))
+                Err(SessionError::Untrusted("the server presents a certificate instead of a host key".into()))
             }
         }
     }
 
-    // A server opens channels only where a client has asked for forwarding, which gitferry never does. russh would
-    // accept them, as many as a server likes.
+    // A server may open channels only after a client has requested forwarding, which gitferry never does. russh would
+    // accept any number of them.
 
     async fn server_channel_open_forwarded_tcpip(
         &mut self,
@@ -102,7 +102,7 @@ impl Handler for Recogniser {
         _: ChannelOpenHandle,
         _: &mut ClientSession,
     ) -> Result<(), SessionError> {
-        Err(uninvited())
+        Err(unsolicited_channel())
     }
 
     async fn server_channel_open_forwarded_streamlocal(
@@ -112,7 +112,7 @@ impl Handler for Recogniser {
         _: ChannelOpenHandle,
         _: &mut ClientSession,
     ) -> Result<(), SessionError> {
-        Err(uninvited())
+        Err(unsolicited_channel())
     }
 
     async fn server_channel_open_agent_forward(
@@ -121,7 +121,7 @@ impl Handler for Recogniser {
         _: ChannelOpenHandle,
         _: &mut ClientSession,
     ) -> Result<(), SessionError> {
-        Err(uninvited())
+        Err(unsolicited_channel())
     }
 
     async fn server_channel_open_session(
@@ -130,7 +130,7 @@ impl Handler for Recogniser {
         _: ChannelOpenHandle,
         _: &mut ClientSession,
     ) -> Result<(), SessionError> {
-        Err(uninvited())
+        Err(unsolicited_channel())
     }
 
     async fn server_channel_open_direct_tcpip(
@@ -143,7 +143,7 @@ impl Handler for Recogniser {
         _: ChannelOpenHandle,
         _: &mut ClientSession,
     ) -> Result<(), SessionError> {
-        Err(uninvited())
+        Err(unsolicited_channel())
     }
 
     async fn server_channel_open_direct_streamlocal(
@@ -153,7 +153,7 @@ impl Handler for Recogniser {
         _: ChannelOpenHandle,
         _: &mut ClientSession,
     ) -> Result<(), SessionError> {
-        Err(uninvited())
+        Err(unsolicited_channel())
     }
 
     async fn server_channel_open_x11(
@@ -164,27 +164,27 @@ impl Handler for Recogniser {
         _: ChannelOpenHandle,
         _: &mut ClientSession,
     ) -> Result<(), SessionError> {
-        Err(uninvited())
+        Err(unsolicited_channel())
     }
 }
 
-fn uninvited() -> SessionError {
-    SessionError::Untrusted("it opens a channel that was not asked for".into())
+fn unsolicited_channel() -> SessionError {
+    SessionError::Untrusted("the server opened a channel that gitferry did not request".into())
 }
 
 impl Ssh {
-    /// For the servers of one remote.
+    /// Creates the transport. Reads no file yet.
     pub fn new(
         key: PathBuf,
         known_hosts: PathBuf,
         passphrase_env: Option<String>,
-        patience: Patience,
+        timeouts: Timeouts,
         runtime: Handle,
     ) -> Self {
-        Ssh { key, known_hosts, passphrase_env, patience, runtime }
+        Ssh { key, known_hosts, passphrase_env, timeouts, runtime }
     }
 
-    /// Asks a repository for a service.
+    /// Starts a service of the repository at `url`; `shown` is the URL for errors.
     pub fn connect(
         &self,
         url: &SshUrl,
@@ -192,14 +192,13 @@ impl Ssh {
         service: Service,
         version: Version,
     ) -> Result<Box<dyn Connection>, ClientError> {
-        let unusable =
-            |reason: String| ClientError::Unauthorized { server: shown.into(), reason: format!("gitferry {reason}") };
-        // Read each time, so that exchanged ones are noticed.
+        let unusable = |reason: String| ClientError::Unauthorized { server: shown.into(), reason };
+        // Both files are read for each connection, so that replacing them takes effect.
         let key = self.key().map_err(unusable)?;
         let known = self.known(url).map_err(|reason| ClientError::Untrusted { server: shown.into(), reason })?;
         let (session, line) = self.runtime.block_on(self.open(url, shown, known, key))?;
         let command = format!("{} {}", service.name(), quoted(&url.path));
-        SshConnection::begin((session, line), shown, &command, version, self.patience.silence, &self.runtime)
+        SshConnection::begin((session, line), shown, &command, version, self.timeouts.idle, &self.runtime)
             .map(|it| Box::new(it) as Box<dyn Connection>)
     }
 
@@ -208,7 +207,8 @@ impl Ssh {
         let passphrase = match &self.passphrase_env {
             None => None,
             Some(name) => {
-                let text = std::env::var(name).map_err(|_| format!("has no passphrase: {name} is not set"))?;
+                let text = std::env::var(name);
+                let text = text.map_err(|_| format!("no passphrase: the environment variable {name} is not set"))?;
                 Some(Secret::new(text))
             }
         };
@@ -216,57 +216,57 @@ impl Ssh {
         loaded.map_err(|error| match (error, &self.passphrase_env) {
             (russh::keys::Error::IO(error), _) => format!("cannot read the key {shown}: {error}"),
             (russh::keys::Error::KeyIsEncrypted, None) => {
-                format!("has no passphrase for the key {shown}: name its variable in passphrase_env")
+                format!("the key {shown} is encrypted; name the variable with its passphrase in passphrase_env")
             }
-            (_, Some(_)) => format!("cannot use the key {shown}: it is no private key, or the passphrase is wrong"),
-            (_, None) => format!("cannot use the key {shown}: it is no private key that is understood"),
+            (_, Some(_)) => format!("cannot use the key {shown}: not a private key, or the passphrase is wrong"),
+            (_, None) => format!("cannot use the key {shown}: not a private key in a supported format"),
         })
     }
 
-    fn known(&self, url: &SshUrl) -> Result<Known, String> {
+    fn known(&self, url: &SshUrl) -> Result<HostKeys, String> {
         let text = read_limited(&self.known_hosts, MAX_KNOWN_HOSTS_BYTES);
-        let text = text.map_err(|error| format!("{} cannot be read: {error}", self.known_hosts.display()))?;
-        Ok(Known::read(&text, &url.host, url.port))
+        let text = text.map_err(|error| format!("cannot read {}: {error}", self.known_hosts.display()))?;
+        Ok(HostKeys::parse(&text, &url.host, url.port))
     }
 
-    /// A session with a server that was recognised, as the user of the URL; its connection is cut when the guard is dropped.
+    /// Connects, verifies the host key and logs in as the user of the URL. Dropping the guard cuts the connection.
     async fn open(
         &self,
         url: &SshUrl,
         shown: &str,
-        known: Known,
+        known: HostKeys,
         key: PrivateKey,
-    ) -> Result<(Session<Recogniser>, DropGuard), ClientError> {
+    ) -> Result<(Session<HostVerifier>, DropGuard), ClientError> {
         let broken = |doing, error| ClientError::Connection { server: shown.into(), doing, error };
         let late = |doing, time: Duration| {
             let text = format!("the server did not answer for {time:?}");
             broken(doing, std::io::Error::new(std::io::ErrorKind::TimedOut, text))
         };
         let connecting = "connecting";
-        let tcp = dial(&url.host, url.port, self.patience.connect).await;
+        let tcp = dial(&url.host, url.port, self.timeouts.connect).await;
         let tcp = tcp.map_err(|error| match error {
             Some(error) => broken(connecting, error),
-            None => late(connecting, self.patience.connect),
+            None => late(connecting, self.timeouts.connect),
         })?;
         let config = Arc::new(config(&known));
         let login = "logging in";
-        let patience = LOGIN_TIME.min(self.patience.silence);
-        let cut = CancellationToken::new();
-        let tcp = Line::new(tcp, &cut);
-        let guard = cut.drop_guard();
+        let time = LOGIN_TIMEOUT.min(self.timeouts.idle);
+        let token = CancellationToken::new();
+        let tcp = CancellableTcp::new(tcp, &token);
+        let guard = token.drop_guard();
         let open = async {
-            let mut session = russh::client::connect_stream(config, tcp, Recogniser(known)).await?;
+            let mut session = russh::client::connect_stream(config, tcp, HostVerifier(known)).await?;
             let accepted = authenticate(&mut session, &url.user, key).await?;
             Ok::<_, SessionError>((session, accepted))
         };
         let server = || shown.to_owned();
-        match tokio::time::timeout(patience, open).await {
-            Err(_) => Err(late(login, patience)),
+        match tokio::time::timeout(time, open).await {
+            Err(_) => Err(late(login, time)),
             Ok(Ok((session, Ok(())))) => Ok((session, guard)),
             Ok(Ok((_, Err(reason)))) => Err(ClientError::Unauthorized { server: server(), reason }),
             Ok(Err(SessionError::Untrusted(reason))) => Err(ClientError::Untrusted { server: server(), reason }),
             Ok(Err(SessionError::Russh(russh::Error::NoCommonAlgo { kind: russh::AlgorithmKind::Key, .. }))) => {
-                let reason = "it has no key of a kind that known_hosts has for it".into();
+                let reason = "the server offers no host key of an algorithm that known_hosts lists for it".into();
                 Err(ClientError::Untrusted { server: server(), reason })
             }
             Ok(Err(SessionError::Russh(error))) => Err(broken(login, failed(&error))),
@@ -274,14 +274,14 @@ impl Ssh {
     }
 }
 
-/// An error of the session, which may quote the server, as text that is fit to be shown.
+/// Converts an error of the session, which may quote the server, with sanitized text.
 fn failed(error: &russh::Error) -> std::io::Error {
-    let text = said::shown(chain(error).as_bytes());
+    let text = server_text::one_line(chain(error).as_bytes());
     std::io::Error::other(text.unwrap_or_else(|| "the session failed".into()))
 }
 
-/// Connects to the first address of a host that answers, each of which has its share of the time that is left: one that
-/// swallows what it is sent keeps nobody from the next. Where time was not enough, there is no error.
+/// Connects to the first address of a host that answers. Each address gets an equal share of the remaining time, so
+/// that one that drops packets does not starve the next. Returns `Err(None)` on timeout.
 async fn dial(host: &str, port: u16, time: Duration) -> Result<TcpStream, Option<std::io::Error>> {
     let end = Instant::now() + time;
     let addresses = tokio::time::timeout_at(end, tokio::net::lookup_host((host, port))).await;
@@ -299,11 +299,11 @@ async fn dial(host: &str, port: u16, time: Duration) -> Result<TcpStream, Option
     Err(failed)
 }
 
-/// A server is asked for a key of a kind that it is known by; RSA only with SHA-2.
-fn config(known: &Known) -> Config {
+/// Offers only host key algorithms that `known_hosts` has for the server, and RSA only with SHA-2.
+fn config(known: &HostKeys) -> Config {
     let mut preferred = Preferred::default();
     let wanted = |algorithm: &&Algorithm| {
-        !matches!(algorithm, Algorithm::Rsa { hash: None }) && (known.is_empty() || known.has_kind(algorithm))
+        !matches!(algorithm, Algorithm::Rsa { hash: None }) && (known.is_empty() || known.has_algorithm(algorithm))
     };
     preferred.key = preferred.key.iter().filter(wanted).cloned().collect::<Vec<_>>().into();
     Config {
@@ -311,17 +311,17 @@ fn config(known: &Known) -> Config {
         window_size: WINDOW_BYTES,
         channel_buffer_size: MAX_MESSAGES,
         preferred,
-        keepalive_interval: Some(PROBE_EVERY),
-        keepalive_max: PROBES,
+        keepalive_interval: Some(KEEPALIVE_INTERVAL),
+        keepalive_max: MAX_KEEPALIVES,
         nodelay: true,
         limits: Limits::new(REKEY_BYTES, REKEY_BYTES, REKEY_TIME),
         ..Config::default()
     }
 }
 
-/// Logs in. The inner error is a refusal.
+/// Logs in with a key. The inner error is the server's refusal.
 async fn authenticate(
-    session: &mut Session<Recogniser>,
+    session: &mut Session<HostVerifier>,
     user: &str,
     key: PrivateKey,
 ) -> Result<Result<(), String>, russh::Error> {
@@ -330,17 +330,20 @@ async fn authenticate(
         hash = match session.best_supported_rsa_hash().await? {
             Some(Some(hash)) => Some(hash),
             None => Some(HashAlg::Sha512),
-            Some(None) => return Ok(Err("it takes RSA keys with SHA-1 only, which is broken".into())),
+            Some(None) => {
+                let reason = "the server accepts RSA keys only with SHA-1, which is broken; use an Ed25519 key";
+                return Ok(Err(reason.into()));
+            }
         };
     }
     let key = PrivateKeyWithHashAlg::new(Arc::new(key), hash);
     Ok(match session.authenticate_publickey(user, key).await? {
         AuthResult::Success => Ok(()),
-        AuthResult::Failure { .. } => Err(format!("the key is not accepted for {user}")),
+        AuthResult::Failure { .. } => Err(format!("the server does not accept the key for the user {user}")),
     })
 }
 
-/// A path as one word of a shell, as Git quotes it.
+/// Quotes a path as one shell word, as Git's `sq_quote_buf` does.
 fn quoted(path: &str) -> String {
     let mut word = String::from("'");
     for c in path.chars() {

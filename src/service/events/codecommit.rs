@@ -1,12 +1,9 @@
 //! The event that CodeCommit and gitferry send to EventBridge: `CodeCommit Repository State Change`.
 //!
 //! Fields as documented in the CodeCommit User Guide, "Monitoring CodeCommit events in Amazon EventBridge".
-//! What decides what is to be done is checked strictly; fields that are not known are ignored, since AWS adds
-//! some from time to time.
+//! Fields that decide about work are checked strictly. Unknown fields are ignored, since AWS adds some from time to
+//! time.
 
-use gitferry_replication::remotes::checkpoint::Hint;
-use gix::ObjectId;
-use gix::bstr::BString;
 use serde_json::{Map, Value};
 
 use gitferry_base::Kind;
@@ -18,12 +15,12 @@ pub const DETAIL_TYPE: &str = "CodeCommit Repository State Change";
 pub const GITFERRY: &str = "gitferry";
 /// The `source` of events of CodeCommit.
 pub const CODECOMMIT: &str = "aws.codecommit";
-/// The name of gitferry's own field of `detail`: the exact state that was reached.
+/// Name of gitferry's own field of `detail`: the exact state that was reached.
 pub const FRONTIER_FIELD: &str = "gitferry";
-/// The event of a change that edits no ref: a name, a state, HEAD, LFS objects. gitferry's own.
+/// Event of a change that edits no ref: a name, a state, HEAD, LFS objects. Only gitferry sends it.
 pub const REPOSITORY_UPDATED: &str = "repositoryUpdated";
 
-/// Longest event, in bytes: what an SQS message holds.
+/// Longest event, in bytes: the limit of an SQS message.
 pub const MAX_EVENT_BYTES: usize = 1024 * 1024;
 /// Most envelopes around an event: a Lambda record of SQS of SNS of EventBridge.
 const MAX_ENVELOPES: usize = 4;
@@ -35,21 +32,21 @@ const MAX_NAME_BYTES: usize = 4 * 1024;
 /// Events of the same `detail-type` that change nothing that replication carries.
 const IRRELEVANT: [&str; 1] = ["unreferencedMergeCommitCreated"];
 
-/// What happened to a ref, or to the repository.
+/// Change of a ref, or of the repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ReferenceEvent {
-    /// A ref that was not there.
+    /// The ref is new.
     Created,
-    /// A ref has another value.
+    /// The ref has another value.
     Updated,
-    /// A ref is gone.
+    /// The ref is gone.
     Deleted,
-    /// No ref changed: a name, a state, HEAD.
+    /// No ref changed, but the name, the state or HEAD.
     Repository,
 }
 
 impl ReferenceEvent {
-    /// As `detail.event` has it.
+    /// Spelling in `detail.event`.
     pub fn as_str(self) -> &'static str {
         match self {
             ReferenceEvent::Created => "referenceCreated",
@@ -65,50 +62,35 @@ impl ReferenceEvent {
     }
 }
 
-/// Which repository an event is about.
+/// The repository of an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Subject {
-    /// One of gitferry's, and the state that it has reached.
+    /// A repository of gitferry.
     Gitferry {
-        /// Its id.
+        /// Id of the repository.
         id: RepositoryId,
-        /// The state, where the event tells it.
+        /// State that the repository has reached, where the event has it.
         frontier: Option<Frontier>,
     },
-    /// One of CodeCommit's: its own id means nothing here, its name does.
+    /// A repository of CodeCommit: only its name counts, as its id means nothing here.
     CodeCommit,
 }
 
-/// A repository reached another state.
+/// A repository that reached another state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StateChange {
-    /// Which repository.
+    /// The repository, as its server identifies it.
     pub subject: Subject,
-    /// Its name when it did.
+    /// Name of the repository at the time of the event.
     pub repository: String,
-    /// What happened; never empty.
+    /// Changes; never empty.
     pub events: Vec<ReferenceEvent>,
-    /// The full name of the ref.
+    /// Full name of the ref.
     pub reference: Option<String>,
-    /// What the ref stands for now.
+    /// New value of the ref.
     pub commit: Option<String>,
-    /// What it stood for before.
+    /// Old value of the ref.
     pub old_commit: Option<String>,
-}
-
-impl StateChange {
-    /// The new value of a ref, where the event says one thing of one ref.
-    pub fn hint(&self) -> Option<Hint> {
-        let reference = BString::from(self.reference.as_ref()?.as_str());
-        let new = match self.events.as_slice() {
-            [ReferenceEvent::Created | ReferenceEvent::Updated] => {
-                Some(ObjectId::from_hex(self.commit.as_ref()?.as_bytes()).ok()?)
-            }
-            [ReferenceEvent::Deleted] => None,
-            _ => return None,
-        };
-        Some(Hint { reference, new })
-    }
 }
 
 /// A valid event.
@@ -116,48 +98,48 @@ impl StateChange {
 pub enum Announcement {
     /// A repository changed.
     Change(StateChange),
-    /// Nothing that replication carries.
+    /// Nothing changed that replication carries.
     Nothing {
-        /// What `detail.event` says.
+        /// Value of `detail.event`.
         event: String,
     },
 }
 
-/// Why something is not an event that can be acted on. Sending it again does not help.
+/// Reason why a text is not an event that can be acted on. Sending it again does not help.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Rejection {
-    /// It is too long to be looked at.
+    /// The event is longer than [`MAX_EVENT_BYTES`].
     #[error("the event has {bytes} bytes; at most {MAX_EVENT_BYTES} are possible")]
     TooLong {
-        /// Its length.
+        /// Length of the event.
         bytes: usize,
     },
-    /// It is no JSON.
+    /// The text is not JSON.
     #[error("the event is not JSON: {0}")]
     NotJson(String),
-    /// It is JSON, but not an event of EventBridge, nor an envelope around one.
+    /// The JSON is neither an EventBridge event nor an envelope around one.
     #[error("this is not an EventBridge event: {0}")]
     NotAnEvent(String),
-    /// It is an event of something else.
+    /// The event is about something else.
     #[error("the event has the {field} {value:?}, which gitferry does not act on")]
     Unknown {
-        /// The field that says so.
+        /// Field that says so.
         field: &'static str,
-        /// What it says.
+        /// Value of the field.
         value: String,
     },
-    /// A field that matters is missing or is not what it has to be.
+    /// A required field is missing or not valid.
     #[error("the field {field} of the event is not valid: {reason}")]
     Field {
-        /// Its path.
+        /// Path of the field.
         field: &'static str,
-        /// What is wrong with it.
+        /// Fault of its value.
         reason: String,
     },
-    /// There is no such repository.
+    /// The source has no such repository.
     #[error("there is no repository {repository} in {region}, where link {link} reads")]
     UnknownRepository {
-        /// As the event names it.
+        /// Name or id, as the event has it.
         repository: String,
         /// The source region.
         region: String,
@@ -167,7 +149,7 @@ pub enum Rejection {
 }
 
 impl Rejection {
-    /// What the caller should do.
+    /// The kind of the error, which says what the caller can do.
     pub fn kind(&self) -> Kind {
         match self {
             Rejection::UnknownRepository { .. } => Kind::NotFound,
@@ -176,12 +158,12 @@ impl Rejection {
     }
 }
 
-/// Reads one event: as EventBridge has it, or in the envelope of SNS (`Message`) or SQS (`body`).
+/// Parses one event: as EventBridge sends it, or in the envelope of SNS (`Message`) or SQS (`body`).
 pub fn parse(text: &[u8]) -> Result<Announcement, Rejection> {
     parse_value(read_json(text)?)
 }
 
-/// Reads JSON of bounded size.
+/// Parses JSON of at most [`MAX_EVENT_BYTES`].
 pub fn read_json(text: &[u8]) -> Result<Value, Rejection> {
     if text.len() > MAX_EVENT_BYTES {
         return Err(Rejection::TooLong { bytes: text.len() });
@@ -189,7 +171,7 @@ pub fn read_json(text: &[u8]) -> Result<Value, Rejection> {
     serde_json::from_slice(text).map_err(|error| Rejection::NotJson(error.to_string()))
 }
 
-/// The same of an event that is JSON already.
+/// [`parse`] for an event that is JSON already.
 pub fn parse_value(value: Value) -> Result<Announcement, Rejection> {
     let mut value = value;
     for _ in 0..=MAX_ENVELOPES {
@@ -204,7 +186,7 @@ pub fn parse_value(value: Value) -> Result<Announcement, Rejection> {
     Err(Rejection::NotAnEvent(format!("it lies in more than {MAX_ENVELOPES} envelopes")))
 }
 
-/// What an envelope holds; `None` for an event itself.
+/// The text within an envelope; `None` for an event itself.
 fn inner(object: &Map<String, Value>) -> Option<&str> {
     if object.contains_key("detail-type") {
         return None;
@@ -252,7 +234,7 @@ fn parse_event(event: &Map<String, Value>) -> Result<Announcement, Rejection> {
     }))
 }
 
-/// `detail.event` is a word or a list of words.
+/// The words of `detail.event`, which is a word or a list of words.
 fn event_names(detail: &Map<String, Value>) -> Result<Vec<&str>, Rejection> {
     let field = "detail.event";
     match detail.get("event") {
@@ -321,7 +303,7 @@ fn unknown_event(name: &str) -> Rejection {
     Rejection::Unknown { field: "detail.event", value: shortened(name) }
 }
 
-/// What strangers wrote, short enough for a message.
+/// Untrusted text, cut to 100 characters for a message.
 fn shortened(text: &str) -> String {
     text.chars().take(100).collect()
 }

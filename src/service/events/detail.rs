@@ -7,18 +7,18 @@ use gitferry_engine::ledger::change::RefEdit;
 use gitferry_engine::ledger::head::{Frontier, RepositoryId};
 use gitferry_git::refs::RefValue;
 
-/// What is the same in all events of a change.
+/// Fields that all events of a change share.
 #[derive(Clone, Debug)]
 pub struct Announced {
     /// The region that the change is visible in now.
     pub region: String,
-    /// Which repository.
+    /// Id of the repository.
     pub id: RepositoryId,
-    /// Its name.
+    /// Name of the repository.
     pub repository: String,
     /// The state that the change makes.
     pub frontier: Frontier,
-    /// Who made it.
+    /// Author of the change.
     pub actor: String,
 }
 
@@ -37,7 +37,7 @@ impl Announced {
         set("referenceType", kind);
         set("referenceName", name);
         set("referenceFullName", &full);
-        // A symbolic ref stands for no commit of its own.
+        // A symbolic ref has no commit of its own.
         if let Some(RefValue::Object(id)) = &edit.new {
             set("commitId", &id.to_string());
         }
@@ -57,7 +57,7 @@ impl Announced {
         detail.insert("event".into(), event.as_str().into());
         detail.insert("repositoryName".into(), self.repository.as_str().into());
         detail.insert("repositoryId".into(), self.id.to_string().into());
-        // CodeCommit has the ARN of the caller here; people whom a token names have none.
+        // CodeCommit has the ARN of the caller here; a user of a token has none.
         if self.actor.starts_with("arn:") {
             detail.insert("callerUserArn".into(), self.actor.as_str().into());
         }
@@ -68,7 +68,7 @@ impl Announced {
     }
 }
 
-/// `referenceType` and `referenceName`; CodeCommit knows branches and tags only.
+/// Returns `referenceType` and `referenceName`. CodeCommit knows branches and tags only.
 fn kind_of(full: &str) -> (&'static str, &str) {
     match (full.strip_prefix("refs/heads/"), full.strip_prefix("refs/tags/")) {
         (Some(name), _) => ("branch", name),

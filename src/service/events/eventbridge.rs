@@ -18,16 +18,16 @@ use gitferry_engine::ledger::log::{ChangeRow, Log};
 use gitferry_engine::region::blocking;
 use gitferry_store::aws::failure::{Attempts as Sent, failure};
 
-/// Most events of one request (EventBridge's limit).
+/// Most events of one request (limit of `PutEvents`).
 pub const MAX_ENTRIES: usize = 10;
-/// Most bytes of one request (EventBridge's limit), as EventBridge counts them.
+/// Most bytes of one request (limit of `PutEvents`), as EventBridge counts them.
 pub const MAX_REQUEST_BYTES: usize = 256 * 1024;
-/// What EventBridge counts for the time of an event.
+/// Bytes that EventBridge counts for the time of an event.
 const TIME_BYTES: usize = 14;
 /// Most ref edits of one change that are announced; CodeCommit takes no larger pushes ("Quotas in AWS
-/// CodeCommit"). The first one is enough for replication to look.
+/// CodeCommit"). The first one is enough to start a delivery.
 pub const MAX_EDITS: u64 = 4_000;
-/// Events that wait for the request before theirs.
+/// Most events that wait for the request before theirs.
 const MAX_WAITING: usize = 2 * MAX_ENTRIES;
 
 /// A bus that takes the events of a region.
@@ -37,14 +37,14 @@ pub struct EventBridge {
     bus: String,
 }
 
-/// One event, and what EventBridge counts for it.
+/// One event, and the bytes that EventBridge counts for it.
 struct Entry {
     entry: PutEventsRequestEntry,
     bytes: usize,
 }
 
 impl EventBridge {
-    /// A bus, by its name or ARN.
+    /// Makes a bus from its name or ARN.
     pub fn new(client: Client, bus: impl Into<String>) -> Self {
         EventBridge { client, bus: bus.into() }
     }
@@ -63,7 +63,7 @@ impl EventBridge {
         Entry { entry: entry.build(), bytes }
     }
 
-    /// Sends entries until all are taken. Those that were refused for now are sent again, and only those.
+    /// Sends entries until all are taken. Only entries that were refused for now are sent again.
     async fn put(&self, region: &str, entries: Vec<PutEventsRequestEntry>) -> Result<(), OutboxError> {
         let mut waiting = entries;
         let mut attempts = Attempts::default();
@@ -103,7 +103,7 @@ impl EventBridge {
         OutboxError::NotTaken { region: region.into(), to: format!("the event bus {}", self.bus), reason, kind }
     }
 
-    /// Sends what comes in requests that are as full as they may be.
+    /// Sends entries in requests that are as full as the limits allow.
     async fn put_all(&self, region: &str, mut entries: mpsc::Receiver<Entry>) -> Result<(), OutboxError> {
         let (mut batch, mut bytes) = (Vec::new(), 0);
         while let Some(next) = entries.recv().await {
@@ -140,7 +140,7 @@ impl Announcer for EventBridge {
     }
 }
 
-/// Reads changes and makes events of them.
+/// Reads changes and turns them into events.
 struct Reader {
     bridge: EventBridge,
     log: Log,
@@ -151,7 +151,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// Blocking. When nobody takes the events any more, that one says why.
+    /// Blocking. Ends early when the receiver is gone, which reports the reason.
     fn send(&self, row: &ChangeRow) -> Result<(), LedgerError> {
         let time = row.facts.time;
         let announced = |actor: &str| Announced {

@@ -4,14 +4,14 @@ use tokio::sync::mpsc;
 
 use gitferry_engine::announce::{Event, Sink};
 
-/// Events that wait for the worker; more are dropped and left to the sweep.
+/// Most events that wait for the worker; further ones are dropped and left to the sweep.
 const MAX_WAITING: usize = 10_000;
 
-/// The sending side.
+/// The sending side, for hosts.
 #[derive(Clone, Debug)]
 pub struct InProcess(mpsc::Sender<Event>);
 
-/// A sink and the worker's end of it.
+/// Makes a sink and the worker's end of it.
 pub fn channel() -> (InProcess, mpsc::Receiver<Event>) {
     let (sender, receiver) = mpsc::channel(MAX_WAITING);
     (InProcess(sender), receiver)

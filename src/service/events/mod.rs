@@ -1,15 +1,11 @@
-//! Events: hints that a repository changed. Never the truth: a lost one costs time until the next sweep, a
-//! duplicate costs one or two reads.
+//! Events: hints that a repository changed. A lost event costs time until the next sweep, a duplicate one or two reads.
 //!
-//! In: [`codecommit`] reads them, [`intake`] turns one into a due mark ([`due`]), [`sqs`] takes them from a
-//! queue. Out: a commit leaves a row in the [`outbox`], and [`eventbridge`] tells the world.
+//! In: [`codecommit`] parses events, and [`sqs`] is the queue that brings them; [`crate::delivery::intake`] acts on
+//! them. Out: a commit leaves a row in the [`outbox`], and [`eventbridge`] announces it. Nothing here knows of links.
 
 pub mod codecommit;
 pub mod detail;
-pub mod due;
 pub mod eventbridge;
 pub mod in_process;
-pub mod intake;
 pub mod outbox;
-pub(crate) mod remote;
 pub mod sqs;

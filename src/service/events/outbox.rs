@@ -1,6 +1,6 @@
-//! The outbox: every commit leaves a row in it, in the same transaction; the publisher announces the change and
-//! takes the row away if the head is still the one that it read. So each change is announced at least once, whichever
-//! process dies in between. The revision of the row proves nothing: it starts at 1 again with the next commit.
+//! The outbox: every commit leaves a row in it, in the same transaction. The publisher announces the change and deletes
+//! the row if the head is still the one that it read. So each change is announced at least once, whichever process dies
+//! in between. The revision of the row proves nothing: it starts at 1 again with the next commit.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -23,27 +23,27 @@ use gitferry_engine::ledger::{LedgerError, keys};
 use gitferry_engine::region::Region;
 use gitferry_store::table::{Condition, MAX_TRANSACTION_ITEMS, Query, Table, TableError, Write};
 
-/// Of a repository that nothing was announced of yet, changes older than this are not announced one by one, apart from
-/// the newest: switching events on does not bring years of them. What was committed since the last announcement is
-/// announced however old its time says that it is.
+/// Age above which changes are not announced one by one, apart from the newest, if none of their repository was
+/// announced yet: switching events on does not announce years of changes. Changes since the last announcement are
+/// announced at any age.
 pub const MAX_AGE: SignedDuration = SignedDuration::from_hours(24);
-/// Most changes of a repository that are announced before it is noted how far that went.
+/// Most changes of a repository that are announced before the progress is noted.
 pub const MAX_CHANGES_AT_ONCE: usize = 100;
 /// Repositories that a publisher announces at a time.
 const AT_A_TIME: usize = 8;
-/// How often a publisher reads the outbox for what no nudge told it.
+/// Period between two reads of the outbox for changes that no wake announced.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(5);
-/// How long a publisher that is told to stop may take for what was committed last.
+/// Longest time that a publisher takes for the last commits once it stops.
 pub const LAST_WITHIN: Duration = Duration::from_secs(3);
-/// Nudges that wait for the publisher; more are left to its sweep.
+/// Most wakes that wait for the publisher; more are left to its sweep.
 const MAX_NUDGES: usize = 10_000;
 
 /// A row of the outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutboxRow {
-    /// Which repository.
+    /// Id of the repository.
     pub id: RepositoryId,
-    /// Its newest change when the row was written.
+    /// Newest change of the repository when the row was written.
     pub seq: u64,
 }
 
@@ -60,7 +60,7 @@ async fn read_shard(table: &dyn Table, shard: u8) -> Result<Vec<OutboxRow>, Tabl
         let page = table.query(&query).await?;
         query.after = page.next;
         for row in page.rows {
-            // A row that cannot be read still names its repository: that one is looked at, and fails alone.
+            // A row that cannot be read still names its repository, which is announced, and fails alone.
             let (key, seq) = match row {
                 Ok(item) => (item.key, number(&item.document)),
                 Err(bad) => {
@@ -83,33 +83,33 @@ fn number(document: &Value) -> u64 {
     document.get("seq").and_then(Value::as_u64).unwrap_or(0)
 }
 
-/// Why changes were not announced. Their row stays in the outbox.
+/// Reason why changes were not announced. Their row stays in the outbox.
 #[derive(Debug, thiserror::Error)]
 pub enum OutboxError {
     /// The region failed.
     #[error("the outbox of {region}: {error}")]
     Region {
-        /// Which region.
+        /// Name of the region.
         region: String,
-        /// Why.
+        /// Error of the region.
         error: LedgerError,
     },
-    /// Whoever takes events did not.
-    #[error("the events of {region} were not taken by {to}: {reason}")]
+    /// The receiver did not take the events.
+    #[error("{to} did not take the events of {region}: {reason}")]
     NotTaken {
-        /// Which region.
+        /// Name of the region.
         region: String,
-        /// Who did not take them.
+        /// Receiver of the events.
         to: String,
-        /// Why.
+        /// Reason of the receiver.
         reason: String,
-        /// What the caller should do.
+        /// The kind of the error, which says what the caller can do.
         kind: Kind,
     },
 }
 
 impl OutboxError {
-    /// What the caller should do.
+    /// The kind of the error, which says what the caller can do.
     pub fn kind(&self) -> Kind {
         match self {
             OutboxError::Region { error, .. } => error.kind(),
@@ -118,45 +118,45 @@ impl OutboxError {
     }
 }
 
-/// Changes of one repository that are to be announced.
+/// Changes of one repository that have to be announced.
 #[derive(Debug)]
 pub struct Unannounced<'a> {
-    /// The region that they are visible in.
+    /// Region in which the changes are visible.
     pub region: &'a Region,
-    /// The repository's head.
+    /// Head of the repository.
     pub item: &'a HeadItem,
     /// The changes, oldest first.
     pub changes: &'a [ChangeRow],
 }
 
-/// Takes the announcement of committed changes. Told again what it was told before, it announces it again.
+/// Announces committed changes. The same changes may come again, and are announced again.
 #[async_trait]
 pub trait Announcer: fmt::Debug + Send + Sync {
-    /// Announces changes; when it returns, they are somebody else's to deliver.
+    /// Announces changes. Success means that the receiver is responsible for them.
     async fn announce(&self, what: Unannounced<'_>) -> Result<(), OutboxError>;
 }
 
-/// What a publisher has done.
+/// Counters of a publisher.
 #[derive(Debug, Default)]
 pub struct PublisherCounters {
     /// Changes announced.
     pub announced: Counter,
-    /// Changes that were too old for it.
+    /// Changes that were too old to be announced.
     pub expired: Counter,
     /// Attempts that failed.
     pub failed: Counter,
 }
 
-/// Announces what is in the outbox of one region.
+/// Publisher of the outbox of one region.
 #[derive(Debug)]
 pub struct Publisher {
     region: Region,
     announcer: Arc<dyn Announcer>,
-    /// What it has done.
+    /// Counters since the start.
     pub counters: Arc<PublisherCounters>,
 }
 
-/// Tells a publisher where to look at once.
+/// Wakes a publisher for a repository that has just changed.
 #[derive(Clone, Debug)]
 pub struct Nudge {
     region: String,
@@ -172,19 +172,19 @@ impl Sink for Nudge {
 }
 
 impl Publisher {
-    /// A publisher for a region.
+    /// Makes a publisher for a region.
     pub fn new(region: Region, announcer: Arc<dyn Announcer>) -> Self {
         Publisher { region, announcer, counters: Arc::default() }
     }
 
-    /// A nudge for [`Publisher::run`], and its other end.
+    /// Makes a sink that wakes [`Publisher::run`], and the receiver for it.
     pub fn nudge(region: &str) -> (Nudge, mpsc::Receiver<RepositoryId>) {
         let (sender, receiver) = mpsc::channel(MAX_NUDGES);
         (Nudge { region: region.into(), sender }, receiver)
     }
 
-    /// Publishes until `stop` turns true, and then once more, for at most [`LAST_WITHIN`]. What is left then, the
-    /// next publisher finds.
+    /// Publishes until `stop` turns true, and then once more, for at most [`LAST_WITHIN`]. The next publisher finds the
+    /// rest.
     pub async fn run(
         self,
         mut nudges: mpsc::Receiver<RepositoryId>,
@@ -222,27 +222,27 @@ impl Publisher {
         }
     }
 
-    /// Announces all that is in the outbox now. What cannot be announced stays there, and is counted.
+    /// Announces the whole outbox. Changes that cannot be announced stay there, and are counted.
     pub async fn publish_outbox(&self) -> Result<(), TableError> {
         let rows = read_outbox(&*self.region.table).await?;
         self.publish_all(rows.into_iter().map(|row| row.id)).await;
         Ok(())
     }
 
-    /// Announces what some repositories have in the outbox. What cannot be announced stays there, and is counted.
+    /// Announces the changes of some repositories. Changes that cannot be announced stay there, and are counted.
     pub async fn publish_all(&self, ids: impl IntoIterator<Item = RepositoryId>) {
         let ids: Vec<RepositoryId> = ids.into_iter().collect();
         stream::iter(ids)
             .for_each_concurrent(AT_A_TIME, |id| async move {
                 if let Err(error) = self.publish(id).await {
                     self.counters.failed.add(1);
-                    tracing::warn!(%error, %id, "could not announce; it stays in the outbox");
+                    tracing::warn!(%error, %id, "could not announce changes; they stay in the outbox");
                 }
             })
             .await;
     }
 
-    /// Announces all that a repository has in the outbox.
+    /// Announces all changes of a repository.
     pub async fn publish(&self, id: RepositoryId) -> Result<(), OutboxError> {
         while self.publish_some(id).await.map_err(|error| self.in_region(error))?? {}
         Ok(())
@@ -252,7 +252,7 @@ impl Publisher {
         OutboxError::Region { region: self.region.name.clone(), error }
     }
 
-    /// Announces up to [`MAX_CHANGES_AT_ONCE`] changes; whether there may be more.
+    /// Announces up to [`MAX_CHANGES_AT_ONCE`] changes. Returns true if there may be more.
     async fn publish_some(&self, id: RepositoryId) -> Result<Result<bool, OutboxError>, LedgerError> {
         let table = &*self.region.table;
         let rows = table.get_many(&[keys::outbox(id), keys::head(id), keys::announced(id)]).await?;
@@ -275,7 +275,7 @@ impl Publisher {
         }
         match table.transact([vec![note.clone()], take_away(&item)].concat()).await {
             Ok(()) => Ok(Ok(false)),
-            // The head has moved: there may be something newer.
+            // The head has moved: there may be a newer change.
             Err(TableError::ConditionFailed { .. }) => {
                 table.transact(vec![note]).await?;
                 Ok(Ok(true))
@@ -284,8 +284,8 @@ impl Publisher {
         }
     }
 
-    /// The oldest changes above number `done`, the last one that was announced, and the number of the last change that
-    /// is dealt with when they are announced. Where none was announced yet, only those that are not too old.
+    /// Reads the oldest changes above number `done`, and the number of the last change that is dealt with once they are
+    /// announced. If none was announced yet, only changes that are not too old.
     async fn unannounced(
         &self,
         id: RepositoryId,
@@ -299,9 +299,10 @@ impl Publisher {
             None => {
                 let oldest = self.region.clock.now().checked_sub(MAX_AGE).unwrap_or(Timestamp::MIN);
                 let changes = read_newest(table, id, floor, to, oldest).await?;
-                match changes.is_empty() && to.seq > floor {
-                    true => read_newest(table, id, to.seq - 1, to, Timestamp::MIN).await?,
-                    false => changes,
+                if changes.is_empty() && to.seq > floor {
+                    read_newest(table, id, to.seq - 1, to, Timestamp::MIN).await?
+                } else {
+                    changes
                 }
             }
         };
@@ -313,7 +314,7 @@ impl Publisher {
     }
 }
 
-/// The writes that take a repository's row away, if no commit came since its head was read.
+/// The writes that delete a repository's row, on condition that no commit came since its head was read.
 fn take_away(item: &HeadItem) -> Vec<Write> {
     let unmoved = Write::check(keys::head(item.id), Condition::Revision(item.revision));
     vec![Write::delete(keys::outbox(item.id), Condition::Any), unmoved]
@@ -327,7 +328,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// A relay of a region's outbox.
+    /// Makes a relay of a region's outbox.
     pub fn new(region: Region, to: Arc<dyn Sink>) -> Self {
         Relay { region, to }
     }
@@ -340,7 +341,7 @@ impl Relay {
             loop {
                 sweep.tick().await;
                 if let Err(error) = self.pass_on().await {
-                    tracing::warn!(%error, region = self.region.name, "the outbox was not passed on; it will be");
+                    tracing::warn!(%error, region = self.region.name, "the outbox was not passed on; the next round tries again");
                 }
             }
         };
@@ -350,15 +351,15 @@ impl Relay {
         }
     }
 
-    /// Passes on what is there now.
+    /// Passes on all rows of the outbox.
     pub async fn pass_on(&self) -> Result<(), TableError> {
         let table = &*self.region.table;
         let rows = read_outbox(table).await?;
         for rows in rows.chunks(MAX_TRANSACTION_ITEMS / 2) {
             let ids: Vec<RepositoryId> = rows.iter().map(|row| row.id).collect();
-            // Read behind the rows: a head that stays as it is has no change that is not passed on here.
+            // Read after the rows: a head that has not moved has no change that is not passed on here.
             let heads = read_heads(table, &ids).await?.into_iter();
-            // One that is damaged stays in the outbox; what else reads it says so.
+            // A damaged head stays in the outbox; its other readers report it.
             let heads: Vec<HeadItem> = heads.filter_map(|head| head.ok().flatten()).collect();
             for item in &heads {
                 let (region, seq) = (self.region.name.clone(), item.head.frontier.seq);

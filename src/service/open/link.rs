@@ -8,15 +8,15 @@ use super::{OpenError, open_link_table, writable_region};
 use gitferry_base::clock::SystemClock;
 use gitferry_config::{Config, ConfigError};
 use gitferry_remote::{Remote, RemoteError};
+use gitferry_replication::mirror::RemoteLink;
+use gitferry_replication::mirror::endpoint::Endpoint;
+use gitferry_replication::mirror::policy::RefPolicy;
 use gitferry_replication::progress::Progress;
-use gitferry_replication::remotes::RemoteLink;
-use gitferry_replication::remotes::endpoint::Endpoint;
-use gitferry_replication::remotes::policy::RefPolicy;
 
-/// Why a link with a remote could not be opened.
+/// Reason why a link with a remote could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenLinkError {
-    /// The configuration does not allow it, or a region or table does not open.
+    /// The configuration is not valid, or a region or table does not open.
     #[error(transparent)]
     Open(#[from] OpenError),
     /// The remote cannot be used.
@@ -31,7 +31,7 @@ impl From<ConfigError> for OpenLinkError {
 }
 
 impl OpenLinkError {
-    /// What the caller should do.
+    /// The kind of the error, which says what the caller can do.
     pub fn kind(&self) -> gitferry_base::Kind {
         match self {
             OpenLinkError::Open(error) => error.kind(),
@@ -77,8 +77,8 @@ pub async fn remote_link(config: &Config, name: &str) -> Result<RemoteLink, Open
 }
 
 async fn endpoint(config: &Config, name: &str) -> Result<Endpoint, OpenLinkError> {
-    Ok(match config.remotes.contains_key(name) {
-        true => Endpoint::Remote(Remote::new(name, config, SystemClock::shared(), &Handle::current())?),
-        false => Endpoint::Region(writable_region(config, name).await?),
-    })
+    if config.remotes.contains_key(name) {
+        return Ok(Endpoint::Remote(Remote::new(name, config, SystemClock::shared(), &Handle::current())?));
+    }
+    Ok(Endpoint::Region(writable_region(config, name).await?))
 }

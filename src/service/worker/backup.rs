@@ -1,4 +1,4 @@
-//! A backup job: replicate, verify, and sign off what the target holds in a manifest of frontiers.
+//! The backup job: replicate, verify, and sign a manifest of the frontiers that the target holds.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use crate::delivery::run::{self, PassRequest};
 use crate::worker::metrics::Figures;
 use gitferry_engine::ledger::advance::read_head;
 use gitferry_engine::ledger::head::RepositoryId;
@@ -20,46 +21,46 @@ use gitferry_replication::status::{FrontierText, RepositoryStatus};
 use gitferry_replication::verified::Verified as VerifiedTimes;
 use gitferry_store::table::TableError;
 
-/// The version of the manifest.
+/// Name and version of the format.
 const FORMAT: &str = "gitferry-backup 1";
-/// What stands between the rest of a manifest and its checksum.
+/// Text between the rest of a manifest and its checksum.
 const SEAL: &str = ",\"sha256\":\"";
-/// What follows the checksum.
+/// Text after the checksum.
 const END: &str = "\"}";
 
-/// How to back up.
+/// Settings of a backup.
 #[derive(Clone, Copy, Debug)]
 pub struct BackupOptions {
     /// Repositories to work on at a time.
     pub jobs: usize,
     /// Hash all packs and walk all objects of the target.
     pub deep: bool,
-    /// The oldest that a committed change may be which the target lacks.
+    /// Oldest age of a committed change that the target may lack.
     pub max_age: SignedDuration,
 }
 
-/// What the target holds, and how far it is behind.
+/// Manifest of a backup: the frontiers of the target, and its recovery point.
 #[derive(Debug, Serialize)]
 pub struct Manifest {
-    /// Names this form.
+    /// Name and version of this format.
     pub format: &'static str,
-    /// When it was made.
+    /// Time at which the manifest was made.
     pub made: Timestamp,
-    /// The link.
+    /// Name of the link.
     pub link: String,
     /// The region that was backed up.
     pub source: String,
     /// The region that holds the backup.
     pub target: String,
-    /// Whether every object was hashed.
+    /// True if every object was hashed.
     pub deep: bool,
-    /// Whether nothing stands against it: every repository verified, none too old.
+    /// True if there is no finding: every repository verified, none too old.
     pub ok: bool,
     /// Age of the oldest committed change that the target lacks, in seconds; 0 when it lacks none.
     pub recovery_point_seconds: f64,
-    /// The most that it may be.
+    /// Limit of `recovery_point_seconds`.
     pub max_age_seconds: f64,
-    /// What is wrong, in words.
+    /// Faults, in words.
     pub findings: Vec<String>,
     /// One entry for each repository, by name.
     pub repositories: Vec<Backed>,
@@ -68,54 +69,54 @@ pub struct Manifest {
 /// One repository of a backup.
 #[derive(Debug, Serialize)]
 pub struct Backed {
-    /// Its name.
+    /// Name of the repository.
     pub repository: String,
-    /// Its id.
+    /// Id of the repository.
     pub id: String,
     /// `equal`, `behind`, `ahead`, `fork`, `damaged` or `unknown`.
     pub standing: &'static str,
-    /// The exact state that the target holds and that was verified; `None` when it holds nothing yet.
+    /// The verified state of the target; `None` where it holds nothing yet.
     pub frontier: Option<FrontierText>,
-    /// The source's state when it was compared; `None` where that cannot be read.
+    /// State of the source at the comparison; `None` where it cannot be read.
     pub source: Option<FrontierText>,
     /// Age of the oldest change that the target lacks, in seconds.
     pub lag_seconds: f64,
-    /// Whether what the target holds was verified and sound, as far as `proof` goes.
+    /// True if the repository of the target is sound, as far as `proof` goes.
     pub verified: bool,
-    /// What `verified` rests on; `None` where the target holds nothing, or could not be read.
+    /// Extent of the verification; `None` where the target holds nothing, or could not be read.
     pub proof: Option<Proof>,
 }
 
-/// What a verification has looked at.
+/// Extent of a verification.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Proof {
-    /// The ledger and refs; of packs and LFS objects, that they are there with their sizes. Their bytes were not read.
+    /// The ledger, the refs, and the presence and sizes of packs and LFS objects. Their bytes were not read.
     Presence,
-    /// Every byte of packs and LFS objects, and that all refs have all that they need.
+    /// Every byte of packs and LFS objects, and that every ref has all objects that it reaches.
     Deep,
 }
 
 /// A finished backup.
 #[derive(Debug)]
 pub struct Backup {
-    /// What was replicated.
+    /// Summary of the replication.
     pub summary: Summary,
-    /// What the target holds.
+    /// Manifest of the target.
     pub manifest: Manifest,
-    /// Since when the repository of the target has not been verified that has waited longest.
+    /// Oldest of the last verifications of the target's repositories.
     pub unverified_since: Option<Timestamp>,
-    /// Damaged packs that are set aside in both regions after it.
+    /// Damaged packs that are set aside in both regions.
     pub packs_aside: u64,
 }
 
 impl Backup {
-    /// Whether the recovery point is older than it may be.
+    /// Returns true if the recovery point is older than allowed.
     pub fn is_too_old(&self) -> bool {
         self.manifest.recovery_point_seconds > self.manifest.max_age_seconds
     }
 
-    /// What its metrics say.
+    /// Metrics of the backup.
     pub fn figures(&self) -> Figures {
         let Backup { summary, manifest, unverified_since, packs_aside } = self;
         let standing = |standing| manifest.repositories.iter().filter(|one| one.standing == standing).count() as u64;
@@ -136,9 +137,9 @@ impl Backup {
     }
 }
 
-/// Replicates, verifies the target, and says how far it is behind.
+/// Replicates over a link, verifies the target, and measures its recovery point.
 pub async fn backup(link: &Link, options: BackupOptions) -> Result<Backup, ReplicationError> {
-    let summary = link.pass(&[], options.jobs).await?;
+    let summary = run::pass(link, &PassRequest { names: &[], hint: None, concurrency: options.jobs }).await?;
     let mut findings = link.strays().await?;
     let mut repositories = Vec::new();
     for status in link.status().await? {
@@ -171,7 +172,7 @@ pub async fn backup(link: &Link, options: BackupOptions) -> Result<Backup, Repli
     Ok(Backup { summary, manifest, unverified_since, packs_aside })
 }
 
-/// Keeps when the sound ones were verified; since when the one has not been that has waited longest.
+/// Notes the verification of sound repositories. Returns the oldest of the last verifications.
 async fn note_verified(link: &Link, manifest: &Manifest) -> Result<Option<Timestamp>, TableError> {
     let held = manifest.repositories.iter().filter(|one| one.frontier.is_some());
     let held = held.filter_map(|one| Some((one.id.parse::<RepositoryId>().ok()?, one.verified)));
@@ -187,7 +188,7 @@ async fn note_verified(link: &Link, manifest: &Manifest) -> Result<Option<Timest
     Ok(since.chain(now).min())
 }
 
-/// Verifies what the target holds of one repository. A failure is a finding: the others are verified all the same.
+/// Verifies one repository of the target. A failure is a finding, and the others are verified all the same.
 async fn verify(link: &Link, status: RepositoryStatus, deep: bool, findings: &mut Vec<String>) -> Backed {
     let name = &status.repository;
     let before = findings.len();
@@ -222,7 +223,7 @@ async fn verify(link: &Link, status: RepositoryStatus, deep: bool, findings: &mu
     }
 }
 
-/// `None` where the target holds nothing of the repository.
+/// Returns `None` where the target holds nothing of the repository.
 async fn verify_target(
     link: &Link,
     status: &RepositoryStatus,
@@ -235,24 +236,24 @@ async fn verify_target(
     link.target.verify(&item, deep, progress).await.map(Some).in_region(&link.target)
 }
 
-/// Why a text is not a manifest that can be relied on.
+/// Reason why a text is not a manifest that can be relied on.
 #[derive(Debug, thiserror::Error)]
 pub enum SealError {
-    /// It is no manifest.
+    /// The text is not a manifest.
     #[error("this is not a backup manifest: {0}")]
     NotAManifest(String),
-    /// It is not what was signed off.
+    /// The manifest was changed after it was signed.
     #[error("the manifest says its SHA-256 is {claimed}, but it is {actual}: it was changed")]
     Changed {
-        /// What it says.
+        /// Checksum in the manifest.
         claimed: String,
-        /// What it is.
+        /// Checksum of its text.
         actual: String,
     },
 }
 
 impl Manifest {
-    /// Its text: one line of JSON, the last field of which is the SHA-256 of that line without the field.
+    /// Renders the manifest as one line of JSON whose last field is the SHA-256 of the line without that field.
     pub fn seal(&self) -> Result<String, serde_json::Error> {
         let text = serde_json::to_string(self)?;
         let body = text.strip_suffix('}').unwrap_or(&text);
@@ -260,7 +261,7 @@ impl Manifest {
     }
 }
 
-/// Checks that a manifest is what was signed off; what it says.
+/// Checks the checksum of a manifest; returns its fields.
 pub fn check_seal(text: &str) -> Result<Value, SealError> {
     let not = |reason: &str| SealError::NotAManifest(reason.into());
     let line = text.strip_suffix('\n').unwrap_or(text);

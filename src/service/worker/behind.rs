@@ -1,13 +1,13 @@
-//! Which repositories are behind, since when, and how late the last deliveries were. No I/O.
+//! Repositories that are behind, since when, and the lag of the last deliveries. No I/O.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::tasks::Task;
+use crate::delivery::scheduler::Task;
 
-/// The lag of a delivery is told for at least this long, and for at most twice as long.
+/// Shortest time for which the lag of a delivery is reported; the longest is twice that.
 pub(super) const LAG_WINDOW: Duration = Duration::from_secs(60);
 
 /// Repositories that are being delivered, wait for it, or have failed.
@@ -24,26 +24,26 @@ struct Late {
     fork: bool,
 }
 
-/// How one link stands.
+/// Repositories of one link that are behind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Standing {
     /// Repositories that are behind.
     pub pending: u64,
-    /// Those of them whose last delivery failed.
+    /// Repositories whose last delivery failed.
     pub failing: u64,
-    /// Those of them that have two histories.
+    /// Repositories with two histories.
     pub forks: u64,
-    /// Since when the one that waits longest does.
+    /// The time since which the oldest of them is behind.
     pub since: Option<Timestamp>,
 }
 
 impl Behind {
-    /// Somebody told of a repository.
+    /// Notes a request for a repository.
     pub fn heard(&mut self, task: &Task, now: Timestamp) {
         self.tasks.entry(task.clone()).or_insert(Late { since: now, failing: false, fork: false });
     }
 
-    /// A delivery ended well. It is looked at once `again` when something was heard meanwhile.
+    /// Notes a successful delivery; with `again`, there was a request meanwhile.
     pub fn delivered(&mut self, task: &Task, again: bool, now: Timestamp) {
         self.tasks.remove(task);
         if again {
@@ -51,12 +51,12 @@ impl Behind {
         }
     }
 
-    /// Since when a repository is known to be behind.
+    /// Returns the time since which a repository is known to be behind.
     pub fn since(&self, task: &Task) -> Option<Timestamp> {
         self.tasks.get(task).map(|late| late.since)
     }
 
-    /// A delivery failed; `committed`: when the oldest change was that the target lacks, where that is known.
+    /// Notes a failed delivery, with the commit time of the oldest change that the target lacks, where it is known.
     pub fn failed(&mut self, task: &Task, fork: bool, committed: Option<Timestamp>, now: Timestamp) {
         self.heard(task, now);
         if let Some(late) = self.tasks.get_mut(task) {
@@ -66,7 +66,7 @@ impl Behind {
         }
     }
 
-    /// How a link stands, by its place.
+    /// Counts the repositories of a link, by its position.
     pub fn standing(&self, link: usize) -> Standing {
         let of_link = self.tasks.iter().filter(|(task, _)| task.0 == link);
         of_link.fold(Standing::default(), |standing, (_, late)| Standing {
@@ -78,7 +78,7 @@ impl Behind {
     }
 }
 
-/// The largest lag of the last one to two windows. Whoever looks takes nothing away, so any number may look.
+/// The largest lag of the last one to two windows. Reading it changes nothing, so there may be any number of readers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RecentLag {
     window: u128,
@@ -87,13 +87,13 @@ pub(super) struct RecentLag {
 }
 
 impl RecentLag {
-    /// A delivery, `at` so long after the start, was so late.
+    /// Notes the lag of a delivery that ended `at` this time after the start.
     pub fn note(&mut self, at: Duration, lag: Duration) {
         self.turn(at);
         self.now = self.now.max(lag);
     }
 
-    /// The largest one.
+    /// Returns the largest lag.
     pub fn largest(mut self, at: Duration) -> Duration {
         self.turn(at);
         self.now.max(self.before)
@@ -112,10 +112,10 @@ impl RecentLag {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gitferry_replication::Which;
+    use crate::delivery::RepositoryKey;
 
     fn task(link: usize, number: u32) -> Task {
-        (link, Which::Name(number.to_string().into()))
+        (link, RepositoryKey::Name(number.to_string().into()))
     }
 
     fn at(second: i64) -> Timestamp {

@@ -1,5 +1,5 @@
-//! Whether a worker is well, over HTTP: `/_health` for whoever restarts it, `/_ready` for whoever waits for it,
-//! `/_metrics` for whoever watches it.
+//! Health of a worker over HTTP: `/_health` for the supervisor that restarts it, `/_ready` for deployments, `/_metrics`
+//! for Prometheus.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use super::metrics;
 use super::status::Status;
 
-/// Listens; the address that was taken, and what answers until `stop` turns true.
+/// Listens; returns the bound address, and the server that answers until `stop` turns true.
 pub async fn serve(
     address: SocketAddr,
     status: Arc<Status>,

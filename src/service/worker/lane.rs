@@ -1,5 +1,5 @@
-//! One link of a worker: it has tasks, slots and sources of its own, so that a server that is silent, a region that is
-//! gone, or ten thousand repositories that wait take nothing from the other links.
+//! One link of a worker, with a scheduler, slots and sources of its own: a silent server, a region that is gone or ten
+//! thousand waiting repositories take nothing from the other links.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,45 +14,46 @@ use super::behind::Behind;
 use super::servers::Servers;
 use super::sources::{Found, Source};
 use super::status::Status;
-use super::tasks::{Cause, Start, Task, Tasks};
-use super::{BEAT_EVERY, With, WorkerOptions};
-use crate::events::due::{Asked, Brought, deliver_due};
+use super::{BEAT_EVERY, Shared, WorkerOptions};
+use crate::delivery::link::DeliveryRequest;
+use crate::delivery::run::{Announce, Delivery, Retries, run};
+use crate::delivery::scheduler::{Cause, Scheduler, Start, Task};
+use crate::delivery::{Link, RepositoryKey};
 use crate::events::sqs::Queue;
 use gitferry_base::Kind;
 use gitferry_engine::announce::{Event, Sink};
+use gitferry_replication::ReplicationError;
 use gitferry_replication::pass::MAX_JOBS;
-use gitferry_replication::{AnyLink, ReplicationError, Which};
 
-/// Repositories of one link that are waiting or being delivered; events wait when there are more.
+/// Most repositories of one link that wait, run or back off; with more, events and sources wait.
 const MAX_PENDING: usize = 10_000;
-/// What the sources of one link have found and the worker has not taken yet.
+/// Most repositories that the sources of one link have found and the worker has not taken yet.
 const MAX_FOUND: usize = 1_000;
 
-/// How one delivery ended.
+/// A delivery that has ended.
 struct Ended {
     task: Task,
-    result: Result<Option<Brought>, Failed>,
+    result: Result<Option<Delivery>, Failed>,
 }
 
 /// A delivery that failed.
 #[derive(Clone, Debug)]
 struct Failed {
     kind: Kind,
-    /// The error.
     reason: String,
     fork: bool,
-    /// Another worker delivers it at the moment.
+    /// True if nothing failed, but another process delivers the repository.
     under_way: bool,
-    /// When the oldest change was committed that the target lacks, where that could be found out.
+    /// Commit time of the oldest change that the target lacks, where it could be read.
     committed: Option<Timestamp>,
 }
 
 /// A link that is being worked on.
 #[derive(Debug)]
 pub(super) struct Lane {
-    /// The place of the link.
+    /// Position of the link in the worker.
     at: usize,
-    link: Arc<AnyLink>,
+    link: Arc<dyn Link>,
     queues: Vec<Queue>,
     options: WorkerOptions,
     status: Arc<Status>,
@@ -60,25 +61,25 @@ pub(super) struct Lane {
     servers: Arc<Servers>,
     at_servers: Arc<[String]>,
     sink: Option<Arc<dyn Sink>>,
-    /// No more than [`WorkerOptions::jobs`].
+    /// At most [`WorkerOptions::jobs`] deliveries.
     running: JoinSet<Ended>,
     running_tasks: HashMap<Id, Task>,
-    tasks: Tasks,
+    scheduler: Scheduler,
     behind: Behind,
 }
 
 impl Lane {
     pub(super) fn new(
         at: usize,
-        link: AnyLink,
+        link: Arc<dyn Link>,
         queues: Vec<Queue>,
-        With { options, status, servers, sink }: With,
+        Shared { options, status, servers, sink }: Shared,
     ) -> Self {
         let at_servers: Arc<[String]> = link.servers().into();
         servers.join(at, &at_servers);
         Lane {
             at,
-            link: Arc::new(link),
+            link,
             queues,
             options,
             status,
@@ -87,37 +88,37 @@ impl Lane {
             sink,
             running: JoinSet::new(),
             running_tasks: HashMap::new(),
-            tasks: Tasks::default(),
+            scheduler: Scheduler::default(),
             behind: Behind::default(),
         }
     }
 
-    /// Works until `stop` turns true, then lets running deliveries finish for [`WorkerOptions::grace`]. What is
-    /// cut off then goes on where it was with the next delivery.
+    /// Works until `stop` turns true, then lets running deliveries end for [`WorkerOptions::grace`]. The next delivery
+    /// resumes those that are cut off.
     pub(super) async fn run(mut self, mut events: mpsc::Receiver<Event>, mut stop: watch::Receiver<bool>) {
         let (mut sources, mut found) = self.open_sources();
         let mut beat = interval(BEAT_EVERY);
         let mut announced = true;
         let mut stopping = std::pin::pin!(async move { drop(stop.wait_for(|stop| *stop).await) });
         loop {
-            let room = self.tasks.len() < MAX_PENDING;
-            let next_wait = self.tasks.next_wait();
+            let room = self.scheduler.len() < MAX_PENDING;
+            let backoff_end = self.scheduler.next_backoff_end();
             tokio::select! {
                 () = &mut stopping => break,
-                // Without hosts in this process, there are other sources.
+                // Without hosts in this process, queues and outboxes are the only sources.
                 event = events.recv(), if announced && room => match event {
                     Some(event) => self.on_event(&event),
                     None => announced = false,
                 },
-                Some(Found { link, which, cause }) = found.recv(), if room => self.hear((link, which), cause),
+                Some(Found { link, repository, cause }) = found.recv(), if room => self.request((link, repository), cause),
                 Some(ended) = self.running.join_next_with_id() => self.on_ended(ended),
-                () = sleep_until(next_wait.unwrap_or_else(Instant::now)), if next_wait.is_some() => {
-                    self.tasks.ripen(Instant::now());
+                () = sleep_until(backoff_end.unwrap_or_else(Instant::now)), if backoff_end.is_some() => {
+                    self.scheduler.end_backoffs(Instant::now());
                 }
                 _ = beat.tick() => self.status.stand(self.at, self.behind.standing(self.at)),
             }
             self.start_ready();
-            self.status.beat(self.at, self.tasks.len());
+            self.status.beat(self.at, self.scheduler.len());
         }
         self.status.drain();
         sources.shutdown().await;
@@ -129,7 +130,7 @@ impl Lane {
         let mut sources = JoinSet::new();
         let source = Source {
             at: self.at,
-            link: (*self.link).clone(),
+            link: self.link.clone(),
             options: self.options.clone(),
             status: self.status.clone(),
             found: sender,
@@ -139,7 +140,7 @@ impl Lane {
         (sources, found)
     }
 
-    /// Those that run may end. The marks of those that have not begun stay for the next worker.
+    /// Lets running deliveries end. The pending jobs of the others stay for the next worker.
     async fn drain(&mut self) {
         let grace = self.options.grace;
         let all = async {
@@ -158,30 +159,31 @@ impl Lane {
 
     fn on_event(&mut self, event: &Event) {
         if self.link.source_region().is_some_and(|source| source.name == event.region) {
-            self.hear((self.at, Which::Id(event.repository)), Cause::Event);
+            self.request((self.at, RepositoryKey::Id(event.repository)), Cause::Event);
         }
     }
 
-    fn hear(&mut self, task: Task, cause: Cause) {
-        // That a remote is to be looked at does not say that anything is behind.
-        if cause != Cause::Sweep || matches!(*self.link, AnyLink::Regions(_)) {
+    fn request(&mut self, task: Task, cause: Cause) {
+        // A sweep that cannot compare requests every repository, which says of none that the target is behind.
+        if cause != Cause::Sweep || self.link.sweep_compares() {
             self.behind.heard(&task, self.status.now());
         }
-        self.tasks.hear(task, cause);
+        self.scheduler.request(task, cause);
     }
 
-    /// As many as may be under way at a time.
+    /// Starts deliveries until [`WorkerOptions::jobs`] are running.
     fn start_ready(&mut self) {
         while self.running.len() < self.options.jobs.clamp(1, MAX_JOBS)
-            && let Some(start) = self.tasks.begin()
+            && let Some(start) = self.scheduler.start_next()
         {
             let (link, sink, task) = (self.link.clone(), self.sink.clone(), start.task());
-            let Start { link: at, asked } = start;
+            let Start { link: at, request } = start;
             let (servers, at_servers) = (self.servers.clone(), self.at_servers.clone());
             let handle = self.running.spawn(async move {
                 let _slots = servers.enter(at, &at_servers).await;
-                let result = deliver(&link, &asked, sink.as_deref()).await;
-                Ended { task: (at, asked.which), result }
+                let announce = sink.as_deref().map_or(Announce::Off, Announce::Wake);
+                let result = deliver(&*link, &request, announce).await;
+                Ended { task: (at, request.repository), result }
             });
             self.running_tasks.insert(handle.id(), task);
         }
@@ -202,27 +204,27 @@ impl Lane {
             debug_assert_eq!(ended.task, task);
             ended.result
         });
-        let unannounced = self.tasks.ended(&task, result.as_ref().err().map(|failed| failed.kind), Instant::now());
+        let unannounced = self.scheduler.end(&task, result.as_ref().err().map(|failed| failed.kind), Instant::now());
         let now = self.status.now();
-        // Where the time of a change is not known, it counts since it was heard of.
+        // Without the time of a change, the lag counts from the first request.
         let heard = self.behind.since(&task).map_or(0, |since| now.duration_since(since).as_millis() as i64);
         match &result {
-            Ok(_) => self.behind.delivered(&task, self.tasks.knows(&task), now),
+            Ok(_) => self.behind.delivered(&task, self.scheduler.contains(&task), now),
             Err(failed) if failed.under_way => self.behind.heard(&task, now),
             Err(failed) => self.behind.failed(&task, failed.fork, failed.committed, now),
         }
         self.count(&task, &result, unannounced, heard);
     }
 
-    fn count(&self, task: &Task, result: &Result<Option<Brought>, Failed>, unannounced: bool, heard_ms: i64) {
+    fn count(&self, task: &Task, result: &Result<Option<Delivery>, Failed>, unannounced: bool, heard_ms: i64) {
         let counters = &self.status.counters;
         match result {
-            Ok(Some(brought)) => {
+            Ok(Some(delivery)) => {
                 counters.delivered.add(1);
-                let lag_ms = brought.lag_ms.unwrap_or(heard_ms).max(0);
+                let lag_ms = delivery.lag_ms.unwrap_or(heard_ms).max(0);
                 self.status.delivered(task.0, Duration::from_millis(lag_ms as u64));
-                counters.changes.add(brought.changes);
-                let late = brought.lag_ms.is_some_and(|lag| lag as u128 >= self.options.announced_within.as_millis());
+                counters.changes.add(delivery.changes);
+                let late = delivery.lag_ms.is_some_and(|lag| lag as u128 >= self.options.announced_within.as_millis());
                 if unannounced && late {
                     counters.unannounced.add(1);
                     let link = self.link.name();
@@ -240,38 +242,30 @@ impl Lane {
 }
 
 impl Failed {
-    /// Also notes it in the link's statistics; links with a remote have done so.
-    async fn of(link: &AnyLink, which: &Which, error: &ReplicationError) -> Failed {
-        let mut committed = None;
-        if let (AnyLink::Regions(link), Which::Id(id)) = (link, which) {
-            link.note_failure(*id, error).await;
-            committed = link.behind_since(*id).await.ok().flatten();
+    async fn of(link: &dyn Link, repository: &RepositoryKey, error: &ReplicationError) -> Failed {
+        Failed {
+            kind: error.kind(),
+            reason: error.to_string(),
+            fork: matches!(error, ReplicationError::Fork { .. }),
+            under_way: error.is_under_way(),
+            committed: link.oldest_undelivered(repository).await.ok().flatten(),
         }
-        let (fork, under_way) = (matches!(error, ReplicationError::Fork { .. }), error.is_under_way());
-        Failed { kind: error.kind(), reason: error.to_string(), fork, under_way, committed }
     }
 }
 
-/// Delivers a repository and takes away the marks that asked for it.
-async fn deliver(link: &AnyLink, asked: &Asked, sink: Option<&dyn Sink>) -> Result<Option<Brought>, Failed> {
-    let (name, which) = (link.name(), &asked.which);
-    let brought = match deliver_due(link, asked).await {
-        Ok(brought) => brought,
-        Err(error) => {
-            match error.is_under_way() {
-                true => tracing::info!(link = name, repository = %which, %error, "it is looked at again"),
-                false => {
-                    tracing::warn!(link = name, repository = %which, %error, "could not deliver; it is tried again")
-                }
+async fn deliver(
+    link: &dyn Link,
+    request: &DeliveryRequest,
+    announce: Announce<'_>,
+) -> Result<Option<Delivery>, Failed> {
+    let repository = &request.repository;
+    match run(link, request, announce, Retries::Off).await {
+        Ok(delivery) => {
+            if let Some(Delivery { changes, lag_ms, .. }) = delivery {
+                tracing::info!(link = link.name(), %repository, changes, lag_ms, "delivered");
             }
-            return Err(Failed::of(link, which, &error).await);
+            Ok(delivery)
         }
-    };
-    if let Some(Brought { changes, lag_ms, reached }) = &brought {
-        tracing::info!(link = name, repository = %which, changes, lag_ms, "delivered");
-        if let (Some(sink), Some((repository, seq)), Some(target)) = (sink, *reached, link.target_region()) {
-            sink.publish(Event { region: target.name.clone(), repository, seq });
-        }
+        Err(error) => Err(Failed::of(link, repository, &error).await),
     }
-    Ok(brought)
 }

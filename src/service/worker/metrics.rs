@@ -1,31 +1,31 @@
-//! What alarms watch: figures of each link, as CloudWatch's Embedded Metric Format and as Prometheus's text. Pure;
-//! where the figures come from is [`super::status`], [`super::lambda`] and [`super::backup`].
+//! Metrics of each link, as CloudWatch's Embedded Metric Format and as Prometheus's text. Pure: the values come from
+//! [`super::status`], [`super::lambda`] and [`super::backup`].
 
 use std::fmt::Write as _;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-/// The namespace in CloudWatch.
+/// Namespace in CloudWatch.
 pub const NAMESPACE: &str = "gitferry";
-/// The one dimension, in CloudWatch and for Prometheus.
+/// Name of the one dimension or label.
 const LINK: &str = "link";
 
-/// How one link stands at one moment.
+/// Metrics of one link at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Figures {
-    /// The link.
+    /// Name of the link.
     pub link: String,
-    /// The link has not been opened since the start: nothing is known of its repositories, and gauges are left out
-    /// instead of saying that all is well.
+    /// True if the link has not been opened since the start. Nothing is known of its repositories, so its gauges are
+    /// left out.
     pub unopened: bool,
-    /// Whether all that the link works with can be used and deliveries succeed; `None` where a single run tells.
+    /// True if everything that the link works with can be used and deliveries succeed; `None` for a single run.
     pub ready: Option<bool>,
-    /// The largest age of a change that the target lacks or lacked until a moment ago, in seconds.
+    /// Largest age of a change that the target lacks or lacked until a moment ago, in seconds.
     pub lag_seconds: f64,
     /// Repositories that are behind.
     pub pending: u64,
-    /// Deliveries that brought something, since the start.
+    /// Deliveries that brought changes, since the start.
     pub delivered: u64,
     /// Deliveries that failed, since the start.
     pub failed: u64,
@@ -33,21 +33,21 @@ pub struct Figures {
     pub failing: u64,
     /// Repositories with two histories.
     pub forks: u64,
-    /// The longest time that a repository of the target has not been verified, in seconds; `None` while unknown.
+    /// Longest time since the verification of a repository of the target, in seconds; `None` while unknown.
     pub oldest_unverified_seconds: Option<f64>,
     /// Damaged packs that consolidation passes over, in both regions; `None` while unknown.
     pub packs_aside: Option<u64>,
-    /// Age of the oldest change that a backup left behind, in seconds; only a backup tells.
+    /// Age of the oldest change that a backup left behind, in seconds; `None` outside backups.
     pub recovery_point_age_seconds: Option<f64>,
 }
 
 impl Figures {
-    /// A figure that can only be told of a link that is open.
+    /// The value of a gauge, which is known only of an open link.
     fn known(&self, value: f64) -> Option<f64> {
         (!self.unopened && value.is_finite()).then_some(value)
     }
 
-    /// The same with what was counted since `before`.
+    /// The same metrics, with counters since `before`.
     pub fn since(&self, before: &Figures) -> Figures {
         Figures {
             delivered: self.delivered.saturating_sub(before.delivered),
@@ -57,7 +57,7 @@ impl Figures {
     }
 }
 
-/// One figure, as either system names it.
+/// One metric, under its names in both systems.
 struct Metric {
     cloudwatch: &'static str,
     unit: &'static str,
@@ -150,8 +150,8 @@ const METRICS: [Metric; 10] = [
     },
 ];
 
-/// One line of CloudWatch's Embedded Metric Format ("Specification: Embedded metric format" in the CloudWatch User
-/// Guide). Counters are what was counted since the line before: see [`Figures::since`].
+/// Renders one line of CloudWatch's Embedded Metric Format ("Specification: Embedded metric format" in the CloudWatch
+/// User Guide). Counters are those since the line before: see [`Figures::since`].
 pub fn emf(figures: &Figures, now: Timestamp) -> String {
     let known: Vec<(&Metric, f64)> =
         METRICS.iter().filter_map(|metric| Some((metric, (metric.value)(figures)?))).collect();
@@ -164,7 +164,7 @@ pub fn emf(figures: &Figures, now: Timestamp) -> String {
     Value::Object(line).to_string()
 }
 
-/// All links in Prometheus's text format, version 0.0.4.
+/// Renders all links in Prometheus's text format, version 0.0.4.
 pub fn prometheus(all: &[Figures]) -> String {
     let mut text = String::new();
     for Metric { prometheus: name, kind, help, value, .. } in &METRICS {
@@ -227,8 +227,8 @@ mod tests {
         assert!(line.get("LagSeconds").is_none() && line["Ready"] == 0.0, "{line}");
     }
 
-    /// The limits of the Embedded Metric Format: 100 metrics in a directive, dimensions of 1,024 printable characters of
-    /// ASCII, finite values, a line of less than 1 MB. And Prometheus's conventions for names.
+    /// The limits of the Embedded Metric Format: 100 metrics in a directive, dimensions of 1,024 printable ASCII
+    /// characters, finite values, a line of less than 1 MB. And Prometheus's conventions for names.
     #[test]
     fn figures_keep_to_the_limits_of_both_systems() {
         let all = Figures {

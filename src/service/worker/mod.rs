@@ -1,7 +1,7 @@
-//! The long-running worker: delivers what events announce, and sweeps for what none announced.
+//! The long-running worker: delivers the changes that events announce, and sweeps for changes that no event announced.
 //!
-//! Repositories are independent of each other: one that is slow or broken never holds up another, and any
-//! number of events for one repository while it is being delivered come to one more look.
+//! Repositories are independent of each other: a slow or broken one never holds up another. Any number of events for a
+//! repository that is being delivered come to one more delivery.
 
 pub mod backup;
 mod behind;
@@ -12,7 +12,6 @@ pub mod metrics;
 mod servers;
 mod sources;
 pub mod status;
-mod tasks;
 pub mod upkeep;
 
 use std::sync::Arc;
@@ -22,36 +21,36 @@ use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use crate::delivery::Link;
 use crate::events::sqs::Queue;
 use gitferry_base::Kind;
 use gitferry_base::clock::{Clock, SystemClock};
-use gitferry_base::retry::Pace;
+use gitferry_base::retry::Backoff;
 use gitferry_engine::announce::{Event, Sink};
-use gitferry_replication::AnyLink;
 use gitferry_replication::pass::MAX_JOBS;
 use lane::Lane;
 use servers::Servers;
 use status::Status;
 
-/// How often a link shows that it is alive when there is nothing to do.
+/// Period of the sign of life of a link that has nothing to do.
 const BEAT_EVERY: Duration = Duration::from_secs(5);
-/// Events that wait for one link; more are dropped and left to its sweep.
+/// Most events that wait for one link; further ones are dropped and left to its sweep.
 const MAX_EVENTS: usize = 10_000;
 
-/// How to work.
+/// Settings of a worker.
 #[derive(Clone, Debug)]
 pub struct WorkerOptions {
-    /// Repositories of each link to work on at a time, and with each Git server.
+    /// Most deliveries at a time for each link, and with each Git server.
     pub jobs: usize,
-    /// How often the sources' outboxes are read; never when somebody else passes them on.
+    /// Period between two reads of the sources' outboxes; `None` where another task passes them on.
     pub outbox_every: Option<Duration>,
-    /// How often all frontiers are compared.
+    /// Period between two sweeps.
     pub sweep_every: Duration,
-    /// How many of them a second.
+    /// Most repositories that a sweep compares per second.
     pub sweep_rate: u32,
-    /// What a sweep delivers that was committed longer ago than this, no event has announced.
+    /// Age at which a change that a sweep found counts as not announced by any event.
     pub announced_within: Duration,
-    /// How long running deliveries may take to end once the worker has been told to stop.
+    /// Longest time that running deliveries get to end once the worker stops.
     pub grace: Duration,
 }
 
@@ -68,29 +67,29 @@ impl Default for WorkerOptions {
     }
 }
 
-/// A link with what a worker needs beside it.
+/// An opened link and its queue.
 #[derive(Debug)]
 pub struct Opened {
     /// The link.
-    pub link: AnyLink,
-    /// Where its events come from, if it has a queue.
+    pub link: Arc<dyn Link>,
+    /// The queue that brings its events, if there is one.
     pub queue: Option<Queue>,
 }
 
-/// Opens a link, once or again and again: one whose stores do not open keeps no other link from its work.
+/// Opens a link, again and again until its stores open. Other links are worked on meanwhile.
 #[async_trait]
 pub trait OpenLink: std::fmt::Debug + Send + Sync {
-    /// The link's name.
+    /// Name of the link.
     fn name(&self) -> &str;
 
-    /// Opens it; an error is the reason in words.
+    /// Opens the link; an error is the reason in words.
     async fn open(&self) -> Result<Opened, String>;
 }
 
 /// One link, open or not yet.
 #[derive(Debug)]
 enum Entry {
-    Open(Box<AnyLink>, Vec<Queue>),
+    Open(Arc<dyn Link>, Vec<Queue>),
     Waiting(Arc<dyn OpenLink>),
 }
 
@@ -103,33 +102,33 @@ impl Entry {
     }
 }
 
-/// Delivers until it is told to stop.
+/// A worker over several links.
 #[derive(Debug)]
 pub struct Worker {
     entries: Vec<Entry>,
     options: WorkerOptions,
     status: Arc<Status>,
-    /// Told of what was delivered: the targets' own changes.
+    /// Receives the changes of the targets.
     sink: Option<Arc<dyn Sink>>,
 }
 
 impl Worker {
-    /// A worker over some links.
-    pub fn new<L: Into<AnyLink>>(links: Vec<L>, options: WorkerOptions) -> Self {
-        let links: Vec<AnyLink> = links.into_iter().map(Into::into).collect();
+    /// Makes a worker over open links.
+    pub fn new<L: Link + 'static>(links: Vec<L>, options: WorkerOptions) -> Self {
+        let links = links.into_iter().map(|link| Arc::new(link) as Arc<dyn Link>).collect();
         Worker::over(links, Vec::new(), options)
     }
 
-    /// A worker over links that are open, and others that it opens as soon as their stores let it.
-    pub fn over(links: Vec<AnyLink>, waiting: Vec<Arc<dyn OpenLink>>, options: WorkerOptions) -> Self {
+    /// Makes a worker over open links, and links that it opens as soon as their stores do.
+    pub fn over(links: Vec<Arc<dyn Link>>, waiting: Vec<Arc<dyn OpenLink>>, options: WorkerOptions) -> Self {
         let clock: Arc<dyn Clock> = links.first().map_or_else(SystemClock::shared, |link| link.clock().clone());
-        let open = links.into_iter().map(|link| Entry::Open(Box::new(link), Vec::new()));
+        let open = links.into_iter().map(|link| Entry::Open(link, Vec::new()));
         let entries: Vec<Entry> = open.chain(waiting.into_iter().map(Entry::Waiting)).collect();
         let status = Arc::new(Status::of(entries.iter().map(Entry::name), Some(clock)));
         Worker { entries, options, status, sink: None }
     }
 
-    /// Takes the events of a link from a queue, too.
+    /// Adds a queue that brings events of an open link.
     pub fn listen(mut self, link: &str, queue: Queue) -> Self {
         for entry in &mut self.entries {
             if let Entry::Open(open, queues) = entry
@@ -141,19 +140,19 @@ impl Worker {
         self
     }
 
-    /// Tells of what it has delivered.
+    /// Publishes the changes of the targets to a sink.
     pub fn announcing(mut self, sink: Arc<dyn Sink>) -> Self {
         self.sink = Some(sink);
         self
     }
 
-    /// What it does, to look at while it runs.
+    /// Status and counters, readable while the worker runs.
     pub fn status(&self) -> Arc<Status> {
         self.status.clone()
     }
 
-    /// Works until `stop` turns true, then lets running deliveries finish for [`WorkerOptions::grace`]. What is
-    /// cut off then goes on where it was, whoever delivers it next.
+    /// Works until `stop` turns true, then lets running deliveries end for [`WorkerOptions::grace`]. The next worker
+    /// resumes deliveries that are cut off.
     pub async fn run(self, mut events: mpsc::Receiver<Event>, mut stop: watch::Receiver<bool>) {
         let Worker { entries, options, status, sink } = self;
         let mut lanes = JoinSet::new();
@@ -163,17 +162,17 @@ impl Worker {
             let (sender, received) = mpsc::channel(MAX_EVENTS);
             senders.push(sender);
             let (options, status, sink) = (options.clone(), status.clone(), sink.clone());
-            let with = With { options, status, servers: servers.clone(), sink };
-            lanes.spawn(work_on(at, entry, with, received, stop.clone()));
+            let shared = Shared { options, status, servers: servers.clone(), sink };
+            lanes.spawn(work_on(at, entry, shared, received, stop.clone()));
         }
         let dispatching = async {
             while let Some(event) = events.recv().await {
                 for sender in &senders {
-                    // A link that has enough to do finds the rest by its sweep.
+                    // A full link finds the rest by its sweep.
                     let _ = sender.try_send(event.clone());
                 }
             }
-            // Without hosts in this process, there are other sources.
+            // Without hosts in this process, queues and outboxes are the only sources.
             std::future::pending::<()>().await;
         };
         tokio::select! {
@@ -189,9 +188,9 @@ impl Worker {
     }
 }
 
-/// What all links of a worker share.
+/// State that all links of a worker share.
 #[derive(Clone, Debug)]
-struct With {
+struct Shared {
     options: WorkerOptions,
     status: Arc<Status>,
     servers: Arc<Servers>,
@@ -199,23 +198,29 @@ struct With {
 }
 
 /// Opens a link, however long that takes, and works on it until `stop` turns true.
-async fn work_on(at: usize, entry: Entry, with: With, events: mpsc::Receiver<Event>, mut stop: watch::Receiver<bool>) {
+async fn work_on(
+    at: usize,
+    entry: Entry,
+    shared: Shared,
+    events: mpsc::Receiver<Event>,
+    mut stop: watch::Receiver<bool>,
+) {
     let (link, queues) = match entry {
-        Entry::Open(link, queues) => (*link, queues),
+        Entry::Open(link, queues) => (link, queues),
         Entry::Waiting(opener) => {
             tokio::select! {
-                Opened { link, queue } = open(at, &*opener, &with.status) => (link, Vec::from_iter(queue)),
+                Opened { link, queue } = open(at, &*opener, &shared.status) => (link, Vec::from_iter(queue)),
                 _ = stop.wait_for(|stop| *stop) => return,
             }
         }
     };
-    Lane::new(at, link, queues, with).run(events, stop).await;
+    Lane::new(at, link, queues, shared).run(events, stop).await;
 }
 
-/// Tries until it succeeds; until then the worker is not ready and says why.
+/// Tries until the link opens. Until then the worker is not ready and has the reason in its status.
 async fn open(at: usize, opener: &dyn OpenLink, status: &Status) -> Opened {
     let what = format!("link {}", opener.name());
-    let mut pace = Pace::new(Kind::Environment);
+    let mut backoff = Backoff::new(Kind::Environment);
     loop {
         match beating(at, status, opener.open()).await {
             Ok(opened) => {
@@ -228,11 +233,11 @@ async fn open(at: usize, opener: &dyn OpenLink, status: &Status) -> Opened {
                 status.used(at, &what, Some(error));
             }
         }
-        beating(at, status, tokio::time::sleep(pace.next_wait())).await;
+        beating(at, status, tokio::time::sleep(backoff.next_wait())).await;
     }
 }
 
-/// Shows that the link is alive while something else is waited for.
+/// Reports the link as alive while a future is pending.
 async fn beating<T>(at: usize, status: &Status, waiting: impl Future<Output = T>) -> T {
     let mut waiting = std::pin::pin!(waiting);
     loop {

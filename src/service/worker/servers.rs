@@ -1,8 +1,8 @@
-//! Slots at Git servers, which all links of a worker share: two links to one server work on no more repositories at a
-//! time than one does, and a server that is silent holds nothing but what its own links may hold.
+//! Slots at Git servers, which all links of a worker share: two links to one server deliver no more repositories at a
+//! time than one does, and a silent server holds only slots of its own links.
 //!
 //! A delivery takes one slot of each of its servers, all at once or none, so that none is held while another is waited
-//! for. Each link keeps one slot of each of its servers for itself: links whose other server is silent leave it that.
+//! for. Each link keeps one slot of each of its servers: links whose other server is silent leave that slot to it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,27 +12,27 @@ use tokio::sync::Notify;
 /// The slots in use at each server.
 #[derive(Debug)]
 pub(super) struct Servers {
-    /// Repositories to work on at a time with one server.
+    /// Most deliveries at a time with one server.
     jobs: usize,
     by_server: Mutex<BTreeMap<String, InUse>>,
-    /// A slot was given back.
+    /// Notified when a slot was given back.
     freed: Notify,
 }
 
-/// The slots that each link holds, by the place of the link.
+/// The slots that each link holds, by the position of the link.
 #[derive(Debug, Default)]
 struct InUse(BTreeMap<usize, usize>);
 
 impl InUse {
-    /// Whether a link may take one more: its first one always, further ones while enough is left for the links that
-    /// hold none.
+    /// Returns true if a link may take one more slot: its first one always, further ones while enough slots are left
+    /// for the links that hold none.
     fn has_room(&self, link: usize, jobs: usize) -> bool {
         let (held, idle) = (self.0.values().sum::<usize>(), self.0.values().filter(|held| **held == 0).count());
         self.0.get(&link) == Some(&0) || held + idle < jobs
     }
 }
 
-/// One delivery's slots; dropping it gives them back.
+/// The slots of one delivery, given back on drop.
 #[derive(Debug)]
 pub(super) struct Slots {
     of: Arc<Servers>,
@@ -49,7 +49,7 @@ impl Servers {
         self.by_server.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A link works with these servers from now on.
+    /// Registers a link with its servers.
     pub(super) fn join(&self, link: usize, servers: &[String]) {
         let mut in_use = self.in_use();
         for server in servers {
@@ -57,12 +57,12 @@ impl Servers {
         }
     }
 
-    /// Waits for a slot at each of the servers of a link that has joined them.
+    /// Waits for a slot at each server of a registered link.
     pub(super) async fn enter(self: &Arc<Self>, link: usize, servers: &Arc<[String]>) -> Slots {
         loop {
             let freed = self.freed.notified();
             tokio::pin!(freed);
-            // From here on a slot that is given back is noticed.
+            // From here on a freed slot is noticed.
             freed.as_mut().enable();
             if let Some(slots) = self.try_enter(link, servers) {
                 return slots;

@@ -1,4 +1,4 @@
-//! What a worker has done, and whether it is well.
+//! Status and counters of a worker.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -11,42 +11,42 @@ use serde_json::{Value, json};
 
 use super::behind::{RecentLag, Standing};
 use super::metrics::Figures;
+use crate::delivery::RepositoryKey;
 use gitferry_base::clock::{Clock, SystemClock};
 use gitferry_base::counter::Counter;
-use gitferry_replication::Which;
 
-/// A worker whose loop has not come round for this long is stuck.
+/// Time without a sign of life after which the loop of a link counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 
-/// What a worker has done.
+/// Counters of a worker since its start.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Messages taken from queues.
+    /// Messages received from queues.
     pub messages: Counter,
-    /// Of these: announced what the target had, or what another message announced too.
+    /// Messages that announced a state which the target had, or which another message announced.
     pub duplicates: Counter,
-    /// Of these: about nothing that the link carries.
+    /// Messages about nothing that the link carries.
     pub ignored: Counter,
-    /// Of these: went to the dead-letter queue.
+    /// Messages that went to the dead-letter queue.
     pub rejected: Counter,
-    /// Deliveries that brought something.
+    /// Deliveries that brought changes.
     pub delivered: Counter,
-    /// Changes in them.
+    /// Changes that deliveries brought.
     pub changes: Counter,
     /// Deliveries that failed.
     pub failed: Counter,
-    /// Readings of outboxes that came to their end.
+    /// Complete reads of outboxes.
     pub outboxes: Counter,
-    /// Full sweeps that came to their end.
+    /// Complete sweeps.
     pub sweeps: Counter,
-    /// What a full sweep delivered and no event had announced.
+    /// Changes that a sweep delivered and no event had announced.
     pub unannounced: Counter,
-    /// Deliveries under way or waiting.
+    /// Repositories that wait, run or back off.
     pending: AtomicU64,
 }
 
 impl Counters {
-    /// All of them, by name.
+    /// Counters by name.
     pub fn to_json(&self) -> Value {
         json!({
             "messages": self.messages.get(),
@@ -64,19 +64,19 @@ impl Counters {
     }
 }
 
-/// Whether a worker is alive, and whether it gets at all that it works with.
+/// Liveness and readiness of a worker.
 #[derive(Debug)]
 pub struct Status {
-    /// What it has done.
+    /// Counters since the start.
     pub counters: Counters,
     start: Instant,
     draining: AtomicBool,
-    /// By the place of the link.
+    /// Status of each link, by its position.
     links: Mutex<Vec<LinkStatus>>,
     clock: Arc<dyn Clock>,
 }
 
-/// What the metrics of one link are made of.
+/// Status of one link.
 #[derive(Debug, Default)]
 struct LinkStatus {
     name: String,
@@ -85,54 +85,54 @@ struct LinkStatus {
     lag: RecentLag,
     /// `None` before the link is opened.
     standing: Option<Standing>,
-    /// What cannot be used of what it works with, and why.
+    /// Stores, queues and other resources that cannot be used, with the reason.
     unusable: BTreeMap<String, String>,
-    /// Since when the repository has not been verified that has waited longest.
+    /// Oldest of the last verifications of the target's repositories.
     unverified_since: Option<Timestamp>,
-    /// Damaged packs that are set aside in its regions, as they were counted last.
+    /// Damaged packs that are set aside in the regions of the link, as of the last count.
     packs_aside: Option<u64>,
-    /// When its loop came round last, since the start.
+    /// Last sign of life of its loop, since the start.
     beat: Duration,
-    /// Repositories that wait or are being delivered.
+    /// Repositories that wait, run or back off.
     waiting: u64,
     failing: Failing,
 }
 
-/// Deliveries of a link that failed since the last one that did not.
+/// Deliveries of a link that failed since the last successful one.
 #[derive(Debug, Default)]
 struct Failing {
     /// The first two repositories that failed.
-    repositories: Vec<Which>,
-    /// Repositories on the link, as far as a sweep has counted them.
+    repositories: Vec<RepositoryKey>,
+    /// Repositories on the link, as of the last sweep that counted them.
     on_link: Option<usize>,
     last: String,
 }
 
 impl Failing {
     /// Repositories that have to fail, without a success in between, before a link counts as failing: a single one may
-    /// be to blame itself.
+    /// itself be the cause.
     const ENOUGH: usize = 2;
 
-    fn failed(&mut self, which: &Which, reason: &str) {
+    fn failed(&mut self, which: &RepositoryKey, reason: &str) {
         if self.repositories.len() < Self::ENOUGH && !self.repositories.contains(which) {
             self.repositories.push(which.clone());
         }
         self.last = reason.to_owned();
     }
 
-    /// Why no delivery of the link succeeds, if none does.
+    /// Returns the reason why every delivery of the link fails, if every one does.
     fn why(&self) -> Option<String> {
         let enough = self.on_link.map_or(Self::ENOUGH, |on_link| on_link.clamp(1, Self::ENOUGH));
         (self.repositories.len() >= enough).then(|| format!("every delivery fails; the last one: {}", self.last))
     }
 }
 
-/// What a worker works with and cannot use.
+/// A resource that a worker needs and cannot use.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NotReady {
-    /// What it is.
+    /// The resource.
     pub what: String,
-    /// Why it cannot be used.
+    /// Reason why it cannot be used.
     pub why: String,
 }
 
@@ -149,7 +149,7 @@ impl Default for Status {
 }
 
 impl Status {
-    /// Of a worker over some links.
+    /// Makes the status of a worker over some links.
     pub(super) fn of<'a>(links: impl Iterator<Item = &'a str>, clock: Option<Arc<dyn Clock>>) -> Self {
         let links = links.map(|name| LinkStatus { name: name.into(), ..LinkStatus::default() }).collect();
         let clock = clock.unwrap_or_else(SystemClock::shared);
@@ -160,12 +160,12 @@ impl Status {
         self.links.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What it is now, for whoever counts in time.
+    /// Current time.
     pub(super) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// A delivery on a link brought something, so late.
+    /// Notes a delivery that brought changes, with their lag.
     pub(super) fn delivered(&self, link: usize, lag: Duration) {
         let at = self.start.elapsed();
         if let Some(link) = self.links().get_mut(link) {
@@ -175,43 +175,43 @@ impl Status {
         }
     }
 
-    /// A delivery of a repository ended well and had nothing to bring. That says nothing of the others: a target that
-    /// takes no writes lets each repository be looked at which has not changed.
-    pub(super) fn worked(&self, link: usize, which: &Which) {
+    /// Notes a delivery that found nothing to do, which says nothing about other repositories: a target that takes no
+    /// writes still answers for repositories that have not changed.
+    pub(super) fn worked(&self, link: usize, which: &RepositoryKey) {
         if let Some(link) = self.links().get_mut(link) {
             link.failing.repositories.retain(|failing| failing != which);
         }
     }
 
-    /// A delivery on a link failed.
-    pub(super) fn failed(&self, link: usize, which: &Which, reason: &str) {
+    /// Notes a failed delivery.
+    pub(super) fn failed(&self, link: usize, which: &RepositoryKey, reason: &str) {
         if let Some(link) = self.links().get_mut(link) {
             link.failed += 1;
             link.failing.failed(which, reason);
         }
     }
 
-    /// A sweep has counted the repositories on a link.
+    /// Notes the number of repositories on a link.
     pub(super) fn counted(&self, link: usize, repositories: usize) {
         self.links().iter_mut().skip(link).take(1).for_each(|link| link.failing.on_link = Some(repositories));
     }
 
-    /// How a link stands.
+    /// Notes the repositories of a link that are behind.
     pub(super) fn stand(&self, link: usize, standing: Standing) {
         self.links().iter_mut().skip(link).take(1).for_each(|link| link.standing = Some(standing));
     }
 
-    /// Since when the repository of a link has not been verified that has waited longest.
+    /// Notes the oldest of the last verifications of a link's repositories.
     pub(super) fn unverified_since(&self, link: usize, since: Option<Timestamp>) {
         self.links().iter_mut().skip(link).take(1).for_each(|link| link.unverified_since = since);
     }
 
-    /// Counted the damaged packs that are set aside in the regions of a link.
+    /// Notes the number of damaged packs in the regions of a link.
     pub(super) fn packs_aside(&self, link: usize, packs: u64) {
         self.links().iter_mut().skip(link).take(1).for_each(|link| link.packs_aside = Some(packs));
     }
 
-    /// What the metrics of all links say now.
+    /// Metrics of all links.
     pub fn figures(&self) -> Vec<Figures> {
         let (now, at) = (self.now(), self.start.elapsed());
         let age = |since: Timestamp| now.duration_since(since).max(SignedDuration::ZERO).as_secs_f64();
@@ -235,7 +235,7 @@ impl Status {
         self.links().iter().map(figures).collect()
     }
 
-    /// The loop of a link has come round.
+    /// Notes a sign of life of the loop of a link.
     pub(super) fn beat(&self, link: usize, pending: usize) {
         let now = self.start.elapsed();
         let mut links = self.links();
@@ -246,12 +246,12 @@ impl Status {
         self.counters.pending.store(links.iter().map(|link| link.waiting).sum(), Ordering::Relaxed);
     }
 
-    /// It takes no more work.
+    /// Notes that the worker takes no more work.
     pub(super) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
     }
 
-    /// Something that a link works with could be used, or could not.
+    /// Notes that a resource of a link could be used, or could not.
     pub(super) fn used(&self, link: usize, what: &str, error: Option<String>) {
         let mut links = self.links();
         let Some(link) = links.get_mut(link) else { return };
@@ -261,13 +261,13 @@ impl Status {
         }
     }
 
-    /// Whether the loops of all links come round.
+    /// Returns true if the loops of all links are alive.
     pub fn is_alive(&self) -> bool {
         let now = self.start.elapsed();
         self.links().iter().all(|link| now.saturating_sub(link.beat) < STUCK_AFTER)
     }
 
-    /// What stands in the way of work; nothing when it is ready.
+    /// Returns the resources that keep the worker from its work; empty if it is ready.
     pub fn not_ready(&self) -> Vec<NotReady> {
         if self.draining.load(Ordering::Relaxed) {
             return vec![NotReady { what: "worker".into(), why: "it is stopping".into() }];
@@ -295,8 +295,8 @@ impl LinkStatus {
 mod tests {
     use super::*;
 
-    fn which(name: &str) -> Which {
-        Which::Name(name.into())
+    fn which(name: &str) -> RepositoryKey {
+        RepositoryKey::Name(name.into())
     }
 
     fn of_two() -> Status {
@@ -320,7 +320,7 @@ mod tests {
         assert_eq!(ready(&status), [Some(false), Some(true)]);
         let [not_ready] = &status.not_ready()[..] else { panic!("{:?}", status.not_ready()) };
         assert!(not_ready.what.contains("link a") && not_ready.why.ends_with("no"), "{not_ready:?}");
-        // Looks at repositories without changes bring nothing, and prove nothing.
+        // A delivery that found nothing to do proves nothing.
         status.worked(0, &which("three"));
         assert_eq!(ready(&status), [Some(false), Some(true)]);
         status.worked(0, &which("two"));

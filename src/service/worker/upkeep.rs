@@ -1,4 +1,4 @@
-//! Sweeps a region at the start and from time to time.
+//! Garbage collection of a region, at the start and once each period.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use tokio::sync::watch;
 use gitferry_engine::region::Region;
 use gitferry_engine::region::sweep::Swept;
 
-/// How often a region is swept.
+/// Period between two sweeps of a region.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// How often a process that writes a region raises its mark (see [`gitferry_engine::region::identity`]): a table that is set
-/// back over more than this time is known by it.
+/// Period after which a process that writes a region raises its mark (see [`gitferry_engine::region::identity`]): a
+/// table that is set back by more than this time is recognised.
 pub const MARK_EVERY: Duration = Duration::from_secs(10 * 60);
 
-/// Sweeps until `stop` turns true. What a sweep that is stopped has not removed, the next one does.
+/// Sweeps until `stop` turns true. The next sweep removes what an interrupted one has left.
 pub async fn upkeep(region: Region, every: Duration, mut stop: watch::Receiver<bool>) {
     let mut due = tokio::time::interval(every);
     due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -46,7 +46,7 @@ pub async fn upkeep(region: Region, every: Duration, mut stop: watch::Receiver<b
     tokio::select! {
         () = sweeping => {}
         () = marking => {}
-        () = region.keep_looking() => {}
+        () = region.watch_stores() => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
 }

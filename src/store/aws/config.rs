@@ -1,31 +1,31 @@
-//! How a region reaches AWS.
+//! AWS settings of a region or remote.
 
 use serde::Deserialize;
 
-/// Where a region's AWS services are and who asks them. What is left out comes from the standard chain of
-/// the SDK: `AWS_*` variables, profiles, and the roles of ECS tasks, Lambda functions and EC2 instances.
+/// AWS region, endpoint and credentials. Omitted settings come from the SDK's default provider chain: `AWS_*`
+/// variables, profiles, and the roles of ECS tasks, Lambda functions and EC2 instances.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AwsConfig {
-    /// The AWS region, such as `eu-west-1`.
+    /// AWS region, such as `eu-west-1`.
     #[serde(default)]
     pub region: Option<String>,
-    /// A profile of the shared configuration and credentials files.
+    /// Profile of the shared configuration and credentials files.
     #[serde(default)]
     pub profile: Option<String>,
-    /// Another endpoint than AWS's own, for all services; objects are then addressed by path.
+    /// Endpoint of all services in place of AWS's own. S3 requests then use path-style addresses.
     #[serde(default)]
     pub endpoint_url: Option<String>,
-    /// A role to assume, with the credentials of the chain: how another account's region is reached.
+    /// ARN of a role to assume with the credentials of the chain, for access to another account.
     #[serde(default)]
     pub role_arn: Option<String>,
-    /// What the role's owner asks for beside, so that nobody else's deputy can assume it.
+    /// External id that the role's trust policy requires, against the confused deputy problem.
     #[serde(default)]
     pub external_id: Option<String>,
 }
 
 impl AwsConfig {
-    /// What makes no sense in it.
+    /// Returns the first invalid setting and the expected form.
     pub fn check(&self) -> Result<(), String> {
         let fields = [
             ("region", &self.region),
@@ -35,7 +35,7 @@ impl AwsConfig {
         ];
         for (name, value) in fields {
             if value.as_ref().is_some_and(|value| value.is_empty() || value.contains(char::is_whitespace)) {
-                return Err(format!("{name} is empty or has spaces"));
+                return Err(format!("{name} is empty or contains spaces"));
             }
         }
         if let Some(url) = &self.endpoint_url {
@@ -48,7 +48,7 @@ impl AwsConfig {
             return Err("role_arn is not of the form arn:aws:iam::ACCOUNT:role/NAME".into());
         }
         if self.external_id.is_some() && self.role_arn.is_none() {
-            return Err("external_id is for role_arn, and that is missing".into());
+            return Err("external_id requires role_arn".into());
         }
         Ok(())
     }

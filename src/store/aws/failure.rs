@@ -1,5 +1,4 @@
-//! What the failure of a request means, whatever service it was for, and whether the request may have taken
-//! effect all the same.
+//! Classification of failed AWS requests of all services, and detection of requests that may have taken effect.
 
 use std::error::Error;
 use std::io;
@@ -14,25 +13,25 @@ use aws_sdk_dynamodb::error::{BoxError, ProvideErrorMetadata, SdkError};
 use super::identity;
 use gitferry_base::Kind;
 
-/// What the failure of a request calls for.
+/// Cause of a failed request, by the reaction that it requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cause {
-    /// What the request names does not exist: a table, a bucket, a queue.
+    /// The table, bucket or queue does not exist.
     NotFound,
-    /// Who asked may not do this, or is not known.
+    /// The credentials are invalid or lack permission.
     Denied,
-    /// The request cannot even be made: no credentials, no region, no endpoint.
+    /// The request cannot be built or sent: no credentials, no region, no endpoint.
     Setup,
-    /// The request is not valid.
+    /// The request is malformed.
     Invalid,
-    /// For now: network, time-outs, throttling, failures of the service, credentials that are being renewed.
+    /// Temporary: network, timeouts, throttling, service failures, credentials under renewal.
     Unavailable,
-    /// Another answer of the service, which its own code explains.
+    /// Any other error code of the service.
     Other,
 }
 
 impl Cause {
-    /// What the caller should do.
+    /// Classifies the cause by what the caller can do.
     pub fn kind(self) -> Kind {
         match self {
             Cause::Unavailable => Kind::Transient,
@@ -45,35 +44,35 @@ impl Cause {
 /// A failed request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// What it calls for.
+    /// Classified cause.
     pub cause: Cause,
-    /// What the service, or what lies before it, says.
+    /// Error code and message of the service, or the chain of errors before the request reached it.
     pub reason: String,
-    /// An attempt at it was sent and never answered clearly: it may have taken effect.
+    /// True if an attempt was sent without a conclusive answer: the request may have taken effect.
     pub ambiguous: bool,
 }
 
-/// Watches the attempts at one request; goes into the request as an interceptor. The SDK reports how the last
-/// attempt failed, but an earlier one may be the one that took effect.
+/// Interceptor that tracks the attempts at one request. The SDK reports only the error of the last attempt, but an
+/// earlier attempt may have taken effect.
 #[derive(Clone, Debug, Default)]
 pub struct Attempts(Arc<Seen>);
 
 #[derive(Debug, Default)]
 struct Seen {
     sent: AtomicBool,
-    /// Attempts that were sent and had no clear answer, or have none yet.
-    unclear: AtomicU32,
+    /// Attempts that were sent and have no conclusive answer.
+    inconclusive: AtomicU32,
 }
 
 impl Attempts {
-    /// Whether any attempt got as far as the network.
+    /// Returns true if an attempt reached the network.
     fn sent(&self) -> bool {
         self.0.sent.load(Ordering::SeqCst)
     }
 
-    /// Whether any attempt may have taken effect without a word.
+    /// Returns true if an attempt may have taken effect without a conclusive answer.
     pub fn ambiguous(&self) -> bool {
-        self.0.unclear.load(Ordering::SeqCst) > 0
+        self.0.inconclusive.load(Ordering::SeqCst) > 0
     }
 }
 
@@ -89,7 +88,7 @@ impl Intercept for Attempts {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         self.0.sent.store(true, Ordering::SeqCst);
-        self.0.unclear.fetch_add(1, Ordering::SeqCst);
+        self.0.inconclusive.fetch_add(1, Ordering::SeqCst);
         Ok(())
     }
 
@@ -99,21 +98,21 @@ impl Intercept for Attempts {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let clear = match (context.response(), context.output_or_error()) {
-            // The service has spoken; its own failures leave open how far it got.
+        let conclusive = match (context.response(), context.output_or_error()) {
+            // A 5xx leaves open if the request took effect.
             (Some(response), _) => response.status().as_u16() < 500,
             (None, Some(Err(error))) => error.as_connector_error().is_some_and(|error| never_connected(error)),
             (None, _) => false,
         };
-        if clear {
-            let less = |unclear: u32| Some(unclear.saturating_sub(1));
-            let _ = self.0.unclear.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
+        if conclusive {
+            let less = |inconclusive: u32| Some(inconclusive.saturating_sub(1));
+            let _ = self.0.inconclusive.fetch_update(Ordering::SeqCst, Ordering::SeqCst, less);
         }
         Ok(())
     }
 }
 
-/// Whether there was nobody to send anything to.
+/// Returns true if no connection was established, so that nothing was sent.
 fn never_connected(error: &(dyn Error + 'static)) -> bool {
     use io::ErrorKind as E;
     chain(error).filter_map(|error| error.downcast_ref::<io::Error>()).any(|error| {
@@ -121,7 +120,7 @@ fn never_connected(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
-/// Tells what a failed request means.
+/// Classifies a failed request. Expired credentials are dropped from the cache.
 pub fn failure<E, R>(error: &SdkError<E, R>, attempts: &Attempts) -> Failure
 where
     E: ProvideErrorMetadata + Error + 'static,
@@ -131,7 +130,7 @@ where
         SdkError::ServiceError(service) => {
             let code = service.err().code().unwrap_or("an error without a code");
             if is_expired(code) {
-                identity::forget();
+                identity::invalidate();
             }
             let reason = match service.err().message() {
                 Some(message) => format!("{code}: {message}"),
@@ -150,16 +149,16 @@ where
     Failure { cause, reason, ambiguous: attempts.ambiguous() }
 }
 
-/// Whether an error code says that the credentials of a request have expired.
+/// Returns true if the error code means that the credentials have expired.
 pub fn is_expired(code: &str) -> bool {
     matches!(code, "ExpiredToken" | "ExpiredTokenException" | "RequestExpired" | "TokenRefreshRequired")
 }
 
-/// What an error code calls for. An unclear answer (5xx) is always one to repeat.
-fn cause_of_code(code: &str, unclear: bool) -> Cause {
+/// Classifies an error code. An inconclusive answer (5xx) with an unknown code is temporary.
+fn cause_of_code(code: &str, inconclusive: bool) -> Cause {
     match code {
         "ResourceNotFoundException" | "TableNotFoundException" | "NoSuchBucket" => Cause::NotFound,
-        // The next attempt asks with new ones.
+        // The next attempt resolves new credentials.
         code if is_expired(code) => Cause::Unavailable,
         "AccessDenied"
         | "AccessDeniedException"
@@ -191,7 +190,7 @@ fn cause_of_code(code: &str, unclear: bool) -> Cause {
         | "InternalServerError"
         | "InternalFailure"
         | "ServiceUnavailable" => Cause::Unavailable,
-        _ if unclear => Cause::Unavailable,
+        _ if inconclusive => Cause::Unavailable,
         _ => Cause::Other,
     }
 }
@@ -200,7 +199,7 @@ fn cause_before_answer(error: &(dyn Error + 'static), sent: bool) -> Cause {
     let credentials = chain(error).find_map(|error| error.downcast_ref::<CredentialsError>());
     match credentials {
         Some(CredentialsError::CredentialsNotLoaded(_) | CredentialsError::InvalidConfiguration(_)) => Cause::Setup,
-        // The provider exists and failed this time: the role's service, the metadata endpoint.
+        // The provider, such as STS or the metadata endpoint, failed temporarily.
         Some(_) => Cause::Unavailable,
         None if sent => Cause::Unavailable,
         None => Cause::Setup,
@@ -215,7 +214,7 @@ where
     error.source().map_or_else(|| error.to_string(), explain)
 }
 
-/// An error and what is behind it, each thing said once.
+/// Formats an error and its sources, without repetitions.
 fn explain(error: &(dyn Error + 'static)) -> String {
     let mut text = String::new();
     for part in chain(error).map(ToString::to_string) {

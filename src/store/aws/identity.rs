@@ -1,6 +1,7 @@
-//! Credentials that a service calls expired are forgotten, so that the next attempt asks for new ones. The SDK's
-//! own cache keeps them until they said they would end, whatever the services say: a session that was revoked, or
-//! a clock that is wrong, would cost an hour.
+//! Identity cache that drops credentials once a service reports them as expired.
+//!
+//! The SDK's own cache keeps credentials until their stated expiry, so a revoked session or a wrong clock would fail
+//! requests for up to an hour.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -12,47 +13,47 @@ use aws_smithy_runtime_api::client::identity::{
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 
-/// How often a service of this process has called credentials expired.
+/// Number of times that a service has reported expired credentials to this process.
 static EXPIRED: AtomicU64 = AtomicU64::new(0);
 
-/// A service calls the credentials of a request expired: whoever asks next gets them from where they come from.
-pub fn forget() {
+/// Invalidates all cached credentials after a service has reported some as expired.
+pub fn invalidate() {
     EXPIRED.fetch_add(1, Ordering::Relaxed);
 }
 
-/// The SDK's cache, empty again after [`forget`].
+/// The SDK's cache, cleared after each [`invalidate`].
 #[derive(Debug)]
-pub(super) struct Forgetful(Mutex<Kept>);
+pub(super) struct InvalidatingCache(Mutex<Generation>);
 
 #[derive(Debug)]
-struct Kept {
-    /// What was known of expired ones when it was empty.
-    since: u64,
+struct Generation {
+    /// Value of [`EXPIRED`] when the cache was created.
+    expired: u64,
     cache: SharedIdentityCache,
 }
 
-impl Forgetful {
+impl InvalidatingCache {
     pub(super) fn new() -> Self {
-        Forgetful(Mutex::new(Kept::empty(EXPIRED.load(Ordering::Relaxed))))
+        InvalidatingCache(Mutex::new(Generation::new(EXPIRED.load(Ordering::Relaxed))))
     }
 
     fn current(&self) -> SharedIdentityCache {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let expired = EXPIRED.load(Ordering::Relaxed);
-        if kept.since != expired {
-            *kept = Kept::empty(expired);
+        if current.expired != expired {
+            *current = Generation::new(expired);
         }
-        kept.cache.clone()
+        current.cache.clone()
     }
 }
 
-impl Kept {
-    fn empty(since: u64) -> Self {
-        Kept { since, cache: IdentityCache::lazy().build() }
+impl Generation {
+    fn new(expired: u64) -> Self {
+        Generation { expired, cache: IdentityCache::lazy().build() }
     }
 }
 
-impl ResolveCachedIdentity for Forgetful {
+impl ResolveCachedIdentity for InvalidatingCache {
     fn resolve_cached_identity<'a>(
         &'a self,
         resolver: SharedIdentityResolver,

@@ -1,6 +1,6 @@
-//! The AWS SDK, set up once for all services: who asks, where, with which patience.
+//! Configuration of the AWS SDK for all services: credentials, endpoints, retries and timeouts.
 //!
-//! What the SDK repeats by itself are single requests; work is repeated by [`gitferry_base::retry`].
+//! The SDK retries single requests; [`gitferry_base::retry`] retries larger units of work.
 
 mod config;
 pub mod failure;
@@ -19,32 +19,31 @@ use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 
 pub use config::AwsConfig;
 
-/// Most attempts at one request, the first included.
+/// Most attempts at a request, the first included.
 pub const MAX_REQUEST_ATTEMPTS: u32 = 4;
-/// Waits between attempts at one request start at most here and double, with jitter.
+/// Upper bound of the first wait between attempts at a request; it doubles, with jitter.
 pub const FIRST_REQUEST_BACKOFF: Duration = Duration::from_millis(100);
-/// No wait between attempts at one request is longer.
+/// Longest wait between attempts at a request.
 pub const MAX_REQUEST_BACKOFF: Duration = Duration::from_secs(5);
-/// How long a connection may take to open.
+/// Limit for opening a connection.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long the first byte of an answer may take, once a request has been sent.
+/// Limit for the first byte of an answer, once the request has been sent.
 pub const READ_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long one attempt may take: 64 MiB in a request's body at 0.5 MiB a second.
+/// Limit for one attempt: enough for a body of 64 MiB at 0.5 MiB/s.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long a request may take with all its attempts.
+/// Limit for a request with all its attempts.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(300);
-/// Most idle connections kept for each host.
+/// Most idle connections kept per host.
 pub const MAX_IDLE_CONNECTIONS: usize = 64;
-/// What requests, and the sessions of assumed roles, are known by in AWS's logs.
+/// Application name of requests and session name of assumed roles, as in CloudTrail.
 const APP_NAME: &str = "gitferry";
 
-/// The SDK's configurations of all regions of one configuration file: those that reach AWS the same way share their
-/// connections and credentials.
+/// SDK configurations of one configuration file. Regions with equal [`AwsConfig`] share connections and credentials.
 #[derive(Clone, Debug, Default)]
 pub struct SdkConfigs(Arc<tokio::sync::Mutex<HashMap<AwsConfig, SdkConfig>>>);
 
 impl SdkConfigs {
-    /// The one for these settings.
+    /// Returns the SDK configuration for these settings, and builds it on first use.
     pub async fn get(&self, config: &AwsConfig) -> SdkConfig {
         let mut known = self.0.lock().await;
         if let Some(sdk) = known.get(config) {
@@ -56,11 +55,11 @@ impl SdkConfigs {
     }
 }
 
-/// The SDK's configuration for one region. Asks nobody yet: credentials are looked up with the first request.
+/// Builds an SDK configuration. Credentials are resolved with the first request.
 pub async fn sdk_config(config: &AwsConfig) -> SdkConfig {
     let mut loader = aws_config::defaults(BehaviorVersion::v2026_01_12())
         .http_client(http_client())
-        .identity_cache(identity::Forgetful::new())
+        .identity_cache(identity::InvalidatingCache::new())
         .retry_config(retries())
         .timeout_config(timeouts());
     if let Ok(name) = AppName::new(APP_NAME) {
@@ -82,7 +81,7 @@ pub async fn sdk_config(config: &AwsConfig) -> SdkConfig {
     }
 }
 
-/// The same configuration with the credentials of a role, which `base` may assume.
+/// Replaces the credentials of `base` by those of a role that `base` assumes.
 async fn assume(base: SdkConfig, role: &str, external_id: Option<&str>) -> SdkConfig {
     let mut provider = AssumeRoleProvider::builder(role).session_name(APP_NAME).configure(&base);
     if let Some(external_id) = external_id {
@@ -92,8 +91,8 @@ async fn assume(base: SdkConfig, role: &str, external_id: Option<&str>) -> SdkCo
     base.into_builder().credentials_provider(provider).build()
 }
 
-/// A pool of connections for all services of one region; TLS by rustls on ring, with the system's roots. It belongs
-/// to the runtime that uses it, so there is none for the whole process.
+/// Creates a connection pool for all services, with TLS by rustls on ring and the system's root certificates. A pool
+/// belongs to one Tokio runtime, so it cannot be shared by the process.
 fn http_client() -> SharedHttpClient {
     aws_smithy_http_client::Builder::new()
         .pool_max_idle_per_host(MAX_IDLE_CONNECTIONS)

@@ -1,8 +1,8 @@
-//! The embedded object store: an object is a read-only file at `root/key`.
+//! The embedded object store: each object is a read-only file at `root/key`.
 //!
-//! What is not finished lies in `root/.staging/`, which no key can name. An object appears under its key
-//! by one rename that never replaces anything, after its bytes are on disk; then its directory is synced.
-//! A key cannot be both an object and a folder of others. Any number of processes may share a root.
+//! Unfinished files are in `root/.staging/`, which no key can name. Once the bytes of an object are on disk, one rename
+//! that never replaces a file makes the object visible, and its directory is synced. A key cannot be both an object and
+//! a folder. Any number of processes of one machine may share a root.
 
 mod direct;
 mod error;
@@ -31,7 +31,7 @@ use super::{
 };
 use gitferry_base::{durable, private};
 
-/// Most operations of one handle that run on blocking threads at a time; further ones wait.
+/// Most concurrent operations of one handle on blocking threads; further ones wait.
 pub const MAX_OPERATIONS: usize = 32;
 
 const STAGING: &str = ".staging";
@@ -43,7 +43,7 @@ pub struct FilesystemStore {
     operations: Arc<Semaphore>,
 }
 
-/// What blocking work needs.
+/// State shared with blocking tasks.
 #[derive(Debug)]
 struct Inner {
     name: String,
@@ -53,13 +53,13 @@ struct Inner {
 }
 
 impl FilesystemStore {
-    /// Opens the store in `root`, which is created with its parents when missing. `name` stands for it in
-    /// errors. One that may only be read opens too; writes then fail as [`ObjectError::Environment`].
+    /// Opens the store in `root`, and creates a missing `root` and its parents. `name` identifies the store in errors.
+    /// A read-only store opens, too; writes then fail with [`ObjectError::Environment`].
     pub fn open(root: impl Into<PathBuf>, name: impl Into<String>) -> Result<Self, ObjectError> {
         FilesystemStore::open_root(root.into(), name.into(), true)
     }
 
-    /// Opens the store in `root`, which is there: it is not created.
+    /// Opens the store in `root`, which must exist.
     pub fn open_existing(root: impl Into<PathBuf>, name: impl Into<String>) -> Result<Self, ObjectError> {
         FilesystemStore::open_root(root.into(), name.into(), false)
     }
@@ -69,19 +69,20 @@ impl FilesystemStore {
         let staging = root.join(STAGING);
         let inner = Arc::new(Inner { name, root, staging, uploads: OpenUploads::default() });
         inner.create(create).map_err(|error| {
-            let (store, key) = (inner.name.clone(), inner.root.display().to_string());
+            let store = inner.name.clone();
+            let key = inner.root.display().to_string();
             let reason = format!("its folder cannot be used: {error}; name a folder that this user may make and write");
             ObjectError::Environment { store, key, reason }
         })?;
         Ok(FilesystemStore { inner, operations: Arc::new(Semaphore::new(MAX_OPERATIONS)) })
     }
 
-    /// The directory.
+    /// Directory of the store.
     pub fn root(&self) -> &Path {
         &self.inner.root
     }
 
-    /// Runs `work` on a blocking thread. Dropping the future does not stop it.
+    /// Runs `work` on a blocking thread. Dropping the future does not cancel `work`.
     async fn blocking<T: Send + 'static>(
         &self,
         key: &str,
@@ -112,22 +113,22 @@ impl Inner {
             durable::create_dir_all(&self.root)?;
         }
         match private::create_dir(&self.staging) {
-            // On a read-only disk the first write says so.
+            // On a read-only disk, the first write fails.
             Err(e) if matches!(e.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied) => Ok(()),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             other => other,
         }
     }
 
-    /// Fails where the store's folder is gone: making it anew would look like an empty store.
+    /// Fails if the root is gone. Creating the root again would look like an empty store.
     fn check_root(&self) -> io::Result<()> {
-        match self.root.try_exists()? {
-            true => Ok(()),
-            false => Err(io::Error::other(format!("{} is gone: mount its disk, or restore it", self.root.display()))),
+        if self.root.try_exists()? {
+            return Ok(());
         }
+        Err(io::Error::other(format!("{} is gone: mount its disk, or restore it", self.root.display())))
     }
 
-    /// Makes the folder of unfinished writes where it is missing, and never the store's own.
+    /// Creates the staging folder if it is missing, but never the root.
     fn make_staging(&self) -> io::Result<()> {
         match private::create_dir(&self.staging) {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
@@ -136,7 +137,7 @@ impl Inner {
         }
     }
 
-    /// The path of an allowed key.
+    /// Validates a key and returns the path of its object.
     fn path(&self, key: &str) -> Result<PathBuf, ObjectError> {
         key::check(key).map_err(|reason| self.invalid(key, reason))?;
         Ok(self.root.join(key))
@@ -175,7 +176,7 @@ impl Inner {
     fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<ListPage, ObjectError> {
         key::check_prefix(prefix).map_err(|reason| self.invalid(prefix, reason))?;
         if limit == 0 {
-            return Err(self.invalid(prefix, "a listing with a limit of 0 keys".to_owned()));
+            return Err(self.invalid(prefix, "a listing has a limit of 0 keys".to_owned()));
         }
         let limit = limit.min(MAX_LIST_KEYS);
         let mut objects = listing::list(&self.root, prefix, after.unwrap_or_default(), limit + 1)
@@ -210,12 +211,12 @@ impl Inner {
     }
 }
 
-/// What is told of an object; the store keeps no checksums.
+/// Metadata of an object without a time. The store keeps no checksums.
 fn meta(key: &str, size: u64) -> ObjectMeta {
     ObjectMeta { key: key.to_owned(), size, crc64: None, modified: None }
 }
 
-/// The same of a file that is there.
+/// Metadata of an object from the attributes of its file.
 fn stored(key: &str, file: &fs::Metadata) -> ObjectMeta {
     let modified = file.modified().ok().and_then(|time| Timestamp::try_from(time).ok());
     ObjectMeta { modified, ..meta(key, file.len()) }
@@ -229,7 +230,7 @@ impl ObjectStore for FilesystemStore {
 
     async fn put(&self, key: &str, bytes: Bytes) -> Result<ObjectMeta, ObjectError> {
         if bytes.len() as u64 > MAX_PUT_BYTES {
-            let reason = format!("{} bytes in one put; at most {MAX_PUT_BYTES} are possible", bytes.len());
+            let reason = format!("a put has {} bytes; at most {MAX_PUT_BYTES} are allowed", bytes.len());
             return Err(self.inner.invalid(key, reason));
         }
         let owned = key.to_owned();
@@ -247,7 +248,7 @@ impl ObjectStore for FilesystemStore {
 
     async fn get(&self, key: &str, range: Range<u64>) -> Result<Bytes, ObjectError> {
         if range.start > range.end || range.end - range.start > MAX_PUT_BYTES {
-            let reason = format!("the range {range:?}; at most {MAX_PUT_BYTES} bytes can be read at once");
+            let reason = format!("invalid range {range:?}; at most {MAX_PUT_BYTES} bytes can be read at once");
             return Err(self.inner.invalid(key, reason));
         }
         let owned = key.to_owned();
@@ -260,7 +261,8 @@ impl ObjectStore for FilesystemStore {
     }
 
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<ListPage, ObjectError> {
-        let (owned, after) = (prefix.to_owned(), after.map(str::to_owned));
+        let owned = prefix.to_owned();
+        let after = after.map(str::to_owned);
         self.blocking(prefix, false, move |store| store.list(&owned, after.as_deref(), limit)).await
     }
 
@@ -298,7 +300,7 @@ impl ObjectStore for FilesystemStore {
         self.blocking(&upload.key, true, move |store| store.put_part_from(&owned, number, size, &path)).await
     }
 
-    /// An upload that some process has open stays, however old it is.
+    /// Keeps uploads that a process has open, regardless of their age.
     async fn remove_stale(&self, temporary: Duration, uploads: Timestamp) -> Result<u64, ObjectError> {
         self.blocking(STAGING, false, move |store| store.remove_stale(temporary, uploads)).await
     }
@@ -319,7 +321,8 @@ impl ObjectStore for FilesystemStore {
         size: u64,
         crc64: Crc64,
     ) -> Result<ObjectMeta, ObjectError> {
-        let (owned, parts) = (upload.clone(), parts.to_vec());
+        let owned = upload.clone();
+        let parts = parts.to_vec();
         self.blocking(&upload.key, true, move |store| store.complete(&owned, &parts, size, crc64)).await
     }
 

@@ -1,7 +1,7 @@
-//! The object store: immutable files under keys, created once and never overwritten.
+//! The object store: immutable objects under keys, created once and never overwritten.
 //!
-//! Shaped after S3 (conditional put, multipart upload, ranged get). `tests/stores/conformance` holds the one
-//! suite that every implementation passes.
+//! The model is S3's: conditional put, multipart upload, ranged get. Every implementation passes the suite in
+//! `tests/stores/conformance`.
 
 pub mod filesystem;
 pub mod key;
@@ -24,124 +24,124 @@ use gitferry_base::Kind;
 pub use gitferry_base::checksum::{Crc64, Crc64Hasher};
 pub use s3::{S3Options, S3Store};
 
-/// Most bytes that [`ObjectStore::put`] takes, and most that one [`ObjectStore::get`] returns.
+/// Most bytes of one [`ObjectStore::put`] and of one [`ObjectStore::get`].
 pub const MAX_PUT_BYTES: u64 = 64 * 1024 * 1024;
-/// Every part of an upload but the last has exactly this size.
+/// Size in bytes of every part of an upload except the last.
 pub const PART_BYTES: u64 = 8 * 1024 * 1024;
-/// Most keys that one page of a listing returns.
+/// Most keys of one page of a listing.
 pub const MAX_LIST_KEYS: usize = 1_000;
 
-/// What is known about a stored object without reading it.
+/// Metadata of a stored object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectMeta {
-    /// Its key.
+    /// Key of the object.
     pub key: String,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Its checksum, where the store keeps one (the embedded store does not).
+    /// Checksum of the whole object; `None` if the store keeps none, such as the embedded one.
     pub crc64: Option<Crc64>,
-    /// When it was stored, by the store's own clock; told by [`ObjectStore::head`] and [`ObjectStore::list`]. Only
-    /// compared with other times of the same store. An object that came in parts may say when its upload began.
+    /// Time of creation by the store's clock, set by [`ObjectStore::head`] and [`ObjectStore::list`]. Comparable only
+    /// with other times of the same store. For a multipart upload, the time may be that of the upload's start.
     pub modified: Option<Timestamp>,
 }
 
 /// One page of a listing.
 #[derive(Clone, Debug, Default)]
 pub struct ListPage {
-    /// In the order of the keys' bytes.
+    /// Objects in bytewise order of their keys.
     pub objects: Vec<ObjectMeta>,
-    /// Pass as `after` to read on; `None` at the end.
+    /// Value of `after` for the next page; `None` on the last page.
     pub next: Option<String>,
 }
 
-/// A part of an upload that the store holds.
+/// A stored part of an upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// Counted from 0; covers the bytes from `number * PART_BYTES`.
+    /// Number from 0; the part starts at the byte `number * PART_BYTES`.
     pub number: u32,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// Its checksum.
+    /// Checksum of the part.
     pub crc64: Crc64,
-    /// What the store needs to find it again (an ETag); empty where it needs nothing.
+    /// ETag that the store needs to complete the upload; empty if the store needs none.
     pub tag: String,
 }
 
-/// An upload in progress. Plain data: written down, it lets another process go on.
+/// Identity of an upload in progress. Another process can resume the upload with this value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Upload {
-    /// The key that it will have.
+    /// Key of the object after completion.
     pub key: String,
-    /// The store's own name for it.
+    /// Identifier of the upload in the store.
     pub token: String,
 }
 
-/// Why an object store operation failed. Nothing has become visible under the key, except after
-/// [`ObjectError::Unavailable`] with `ambiguous`, where it may have.
+/// Error of an object store operation. Nothing has become visible under the key, except that it may have after
+/// [`ObjectError::Unavailable`] with `ambiguous`.
 #[derive(Debug, thiserror::Error)]
 pub enum ObjectError {
-    /// There is no such object (or upload).
+    /// The object or upload does not exist.
     #[error("{store}: there is no object {key}")]
     NotFound {
-        /// Which store.
+        /// Name of the store.
         store: String,
-        /// Which object.
+        /// Key of the object.
         key: String,
     },
-    /// There is one already; the first stays.
+    /// The key is taken; the existing object is unchanged.
     #[error("{store}: there is an object {key} already")]
     Exists {
-        /// Which store.
+        /// Name of the store.
         store: String,
-        /// Which object.
+        /// Key of the object.
         key: String,
     },
-    /// The request is larger than a store allows or its key is not allowed.
-    #[error("{store}: not a valid request for object {key}: {reason}")]
+    /// The request exceeds a limit, or the key is invalid: a bug of the caller.
+    #[error("{store}: invalid request for object {key}: {reason}")]
     Invalid {
-        /// Which store.
+        /// Name of the store.
         store: String,
-        /// Which object.
+        /// Key of the object.
         key: String,
-        /// What is wrong with it.
+        /// Rule that the request violates.
         reason: String,
     },
-    /// The bytes are not those that were promised.
+    /// The bytes do not match the announced size or checksum.
     #[error("{store}: object {key} is damaged: {reason}")]
     Corrupt {
-        /// Which store.
+        /// Name of the store.
         store: String,
-        /// Which object.
+        /// Key of the object.
         key: String,
-        /// What is wrong.
+        /// Expected and actual values.
         reason: String,
     },
-    /// The store needs a hand: full disk, permissions, read-only.
+    /// The store needs an operator: missing bucket, full disk, permissions, credentials.
     #[error("{store}: cannot use object {key}: {reason}")]
     Environment {
-        /// Which store.
+        /// Name of the store.
         store: String,
-        /// Which object.
+        /// Key of the object.
         key: String,
-        /// What happened.
+        /// Cause and remedy.
         reason: String,
     },
-    /// The store could not be reached or failed for now.
+    /// The store cannot be reached or failed temporarily. Trying again may succeed.
     #[error("{store}: object {key} is not available: {reason}")]
     Unavailable {
-        /// Which store.
+        /// Name of the store.
         store: String,
-        /// Which object.
+        /// Key of the object.
         key: String,
-        /// What happened.
+        /// Message of the service or operating system.
         reason: String,
-        /// The write may have happened all the same: read back before deciding.
+        /// True if the write may have taken effect: the caller must read back before it decides.
         ambiguous: bool,
     },
 }
 
 impl ObjectError {
-    /// What the caller should do.
+    /// Classifies the error by what the caller can do.
     pub fn kind(&self) -> Kind {
         match self {
             ObjectError::NotFound { .. } => Kind::Missing,
@@ -154,45 +154,45 @@ impl ObjectError {
     }
 }
 
-/// Immutable objects under keys. Keys are `/`-separated segments of `[A-Za-z0-9._-]`, none of them
-/// empty or starting with a dot, of at most 255 bytes, at most 512 bytes in all (see [`key`]). No key may
-/// name a folder of others: not both `a` and `a/b`.
+/// A store of immutable objects. Keys are `/`-separated segments of `[A-Za-z0-9._-]` of at most 255 bytes, none empty
+/// or starting with a dot, and at most 512 bytes in total (see [`key`]). A key must not be a folder of another: `a` and
+/// `a/b` exclude each other.
 #[async_trait]
 pub trait ObjectStore: fmt::Debug + Send + Sync {
-    /// Names the store in errors and logs.
+    /// Name of the store in errors and logs.
     fn name(&self) -> &str;
 
-    /// Stores at most [`MAX_PUT_BYTES`] under a key that is not taken yet, durably.
+    /// Stores at most [`MAX_PUT_BYTES`] under a free key, durably.
     async fn put(&self, key: &str, bytes: Bytes) -> Result<ObjectMeta, ObjectError>;
 
-    /// Stores a local file under a key that is not taken yet, durably. The file is the store's from now
-    /// on: an embedded store may move it into place instead of copying it.
+    /// Stores a local file under a free key, durably. The store takes ownership of the file: an embedded store may
+    /// rename it into place instead of copying it.
     async fn put_file(&self, key: &str, file: tempfile::TempPath) -> Result<ObjectMeta, ObjectError>;
 
-    /// Where to make temporary files that [`ObjectStore::put_file`] can take over cheaply.
+    /// Directory for temporary files that [`ObjectStore::put_file`] can take over cheaply; `None` for the system's.
     fn spool_dir(&self) -> Option<PathBuf>;
 
-    /// Reads a range of at most [`MAX_PUT_BYTES`]; a range that reaches past the end is cut there.
+    /// Reads a range of at most [`MAX_PUT_BYTES`], truncated at the end of the object.
     async fn get(&self, key: &str, range: Range<u64>) -> Result<Bytes, ObjectError>;
 
-    /// Looks an object up without reading it.
+    /// Returns the metadata of an object, or `None` if it does not exist.
     async fn head(&self, key: &str) -> Result<Option<ObjectMeta>, ObjectError>;
 
-    /// Lists keys that start with `prefix` (whole segments or not), behind `after`, at most `limit`.
+    /// Lists at most `limit` keys after `after` that start with `prefix`, which may end within a segment.
     async fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<ListPage, ObjectError>;
 
-    /// Removes an object; removing what is not there is no error.
+    /// Removes an object. Removing an absent object succeeds.
     async fn delete(&self, key: &str) -> Result<(), ObjectError>;
 
-    /// Starts an upload in parts. Nothing is visible under the key before [`ObjectStore::complete`].
+    /// Starts a multipart upload. The key stays free until [`ObjectStore::complete`].
     async fn begin(&self, key: &str) -> Result<Upload, ObjectError>;
 
-    /// Stores one part; storing the same part again replaces it.
+    /// Stores a part, and replaces an earlier one with the same number.
     async fn put_part(&self, upload: &Upload, number: u32, bytes: Bytes) -> Result<Part, ObjectError>;
 
-    /// Stores one part of `size` bytes from the same place in an object of another store, without its bytes
-    /// passing through the caller. `Ok(None)` where the two stores cannot, or the source does not give the
-    /// bytes: the caller then reads them itself, and learns what is wrong with them.
+    /// Stores a part of `size` bytes from the same offset of an object in another store, without passing the bytes
+    /// through the caller. Returns `Ok(None)` if the two stores cannot do that or the source fails: the caller then
+    /// reads the bytes itself and gets the source's error.
     async fn put_part_from(
         &self,
         upload: &Upload,
@@ -205,12 +205,12 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
         Ok(None)
     }
 
-    /// The parts that an upload holds intact, by number: what need not be sent again.
-    /// [`ObjectError::NotFound`] when the upload is gone.
+    /// Lists the intact parts of an upload by number, which need not be sent again. Fails with
+    /// [`ObjectError::NotFound`] if the upload is gone.
     async fn parts(&self, upload: &Upload) -> Result<Vec<Part>, ObjectError>;
 
-    /// Makes the object visible, durably, if the key is not taken and size and checksum of the whole
-    /// are the expected ones ([`ObjectError::Corrupt`] otherwise).
+    /// Makes the object visible, durably, if the key is free. Fails with [`ObjectError::Corrupt`] if the whole does not
+    /// have the expected size and checksum.
     async fn complete(
         &self,
         upload: &Upload,
@@ -219,11 +219,11 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
         crc64: Crc64,
     ) -> Result<ObjectMeta, ObjectError>;
 
-    /// Forgets an upload and its parts; one that is gone is no error.
+    /// Removes an upload and its parts. Aborting an absent upload succeeds.
     async fn abort(&self, upload: &Upload) -> Result<(), ObjectError>;
 
-    /// Copies an object here from another store without its bytes passing through this process.
-    /// `Ok(None)` where the two stores cannot: the caller then copies part by part.
+    /// Copies an object from another store without passing the bytes through this process. Returns `Ok(None)` if the
+    /// two stores cannot: the caller then copies part by part.
     async fn copy_from(
         &self,
         source: &dyn ObjectStore,
@@ -236,20 +236,20 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
         Ok(None)
     }
 
-    /// Removes what killed processes left unfinished in the store itself: temporary files of this machine that no
-    /// process has touched for `temporary`, and uploads that began before `uploads`, a time of the store. Returns how
-    /// many went. Stores that do this by a rule of their own have nothing to do here.
+    /// Removes unfinished work of killed processes: temporary files of this machine that were not modified for
+    /// `temporary`, and uploads that began before `uploads` by the store's clock. Returns the number of files and
+    /// uploads removed. Stores that expire unfinished work themselves do nothing.
     async fn remove_stale(&self, temporary: Duration, uploads: Timestamp) -> Result<u64, ObjectError> {
         let _ = (temporary, uploads);
         Ok(0)
     }
 
-    /// The store itself, for one of its own kind that copies from it directly. Decorators have none, so
-    /// that no byte passes them by.
+    /// Returns the store for downcasting, so that another store of the same type can copy from it directly. Decorators
+    /// return `None`, so that no byte bypasses them.
     fn concrete(&self) -> Option<&dyn std::any::Any> {
         None
     }
 
-    /// Where the object lies as a local file, for stores that keep it so. Read it, never write it.
+    /// Path of the object as a local file, if the store keeps objects as files. The file must not be modified.
     fn local_path(&self, key: &str) -> Option<PathBuf>;
 }

@@ -1,47 +1,47 @@
-//! The rules of uploads in parts, in one place so that all stores keep the same.
+//! Rules of multipart uploads, shared by all stores.
 
 use super::{Crc64, PART_BYTES, Part};
 
-/// Most parts of an upload (S3's limit), so that an object has at most 78 GiB.
+/// Most parts of an upload (S3's limit), which limits an object to 78 GiB.
 pub const MAX_PARTS: u32 = 10_000;
 
-/// Whether a part may be stored: 1 to [`PART_BYTES`] bytes, number below [`MAX_PARTS`]. That only the last
-/// one is shorter cannot be known before [`check_complete`].
+/// Validates a part: 1 to [`PART_BYTES`] bytes, number below [`MAX_PARTS`]. [`check_complete`] verifies that only the
+/// last part is shorter.
 pub fn check_part(number: u32, size: usize) -> Result<(), String> {
     if number >= MAX_PARTS {
         return Err(format!("part {number}: an upload has at most {MAX_PARTS} parts"));
     }
     match u64::try_from(size) {
         Ok(1..=PART_BYTES) => Ok(()),
-        _ => Err(format!("part {number} has {size} bytes; 1 to {PART_BYTES} are possible")),
+        _ => Err(format!("part {number} has {size} bytes; 1 to {PART_BYTES} are allowed")),
     }
 }
 
-/// Where a part begins.
+/// Offset in bytes of a part within the object.
 pub fn offset(number: u32) -> u64 {
     u64::from(number) * PART_BYTES
 }
 
-/// Whether parts are, in their order, all of an object of this size and checksum.
+/// Verifies that the parts, in order, make up an object of this size and checksum.
 pub fn check_complete(parts: &[Part], size: u64, crc64: Crc64) -> Result<(), String> {
     let mut total = 0u64;
     let mut whole = Crc64::default();
     for (index, part) in parts.iter().enumerate() {
         let last = index + 1 == parts.len();
         if u64::from(part.number) != index as u64 {
-            return Err(format!("part {index} is missing (part {} is in its place)", part.number));
+            return Err(format!("part {index} is missing (found part {} instead)", part.number));
         }
         if part.size == 0 || part.size > PART_BYTES || (!last && part.size < PART_BYTES) {
-            return Err(format!("part {index} has {} bytes; all but the last have {PART_BYTES}", part.size));
+            return Err(format!("part {index} has {} bytes; all but the last must have {PART_BYTES}", part.size));
         }
         total = total.saturating_add(part.size);
         whole = whole.followed_by(part.crc64, part.size);
     }
     if total != size {
-        return Err(format!("its parts have {total} bytes; {size} were announced"));
+        return Err(format!("the parts have {total} bytes, not the announced {size}"));
     }
     if whole != crc64 {
-        return Err(format!("its parts have the CRC-64/NVME {whole}; {crc64} was announced"));
+        return Err(format!("the parts have the CRC-64/NVME {whole}, not the announced {crc64}"));
     }
     Ok(())
 }

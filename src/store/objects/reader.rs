@@ -1,4 +1,4 @@
-//! Reading a stored object as a blocking stream, for code that runs off the async threads.
+//! Blocking reader of stored objects.
 
 use std::io::{Error, ErrorKind, Read, Result};
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use tokio::runtime::Handle;
 
 use super::{ObjectError, ObjectStore};
 
-/// Bytes fetched at a time.
+/// Bytes per request to the store.
 const CHUNK_BYTES: u64 = 1024 * 1024;
 
-/// A blocking reader over one object. Only for threads that may block (`spawn_blocking`).
+/// Blocking reader of one object. For threads that may block (`spawn_blocking`) only.
 pub struct ObjectReader {
     store: Arc<dyn ObjectStore>,
     runtime: Handle,
@@ -21,7 +21,7 @@ pub struct ObjectReader {
 }
 
 impl ObjectReader {
-    /// Reads `key` from its beginning.
+    /// Creates a reader at the beginning of `key`. Sends no request yet.
     pub fn new(store: Arc<dyn ObjectStore>, key: impl Into<String>, runtime: Handle) -> Self {
         ObjectReader { store, runtime, key: key.into(), offset: 0, chunk: Bytes::new() }
     }

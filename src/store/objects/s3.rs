@@ -1,8 +1,8 @@
 //! The object store on Amazon S3.
 //!
-//! An object is created once, by a request that S3 itself refuses when the key is taken, with a
-//! CRC-64/NVME over all of it that S3 checks before the object becomes visible. Where the answer to such a
-//! request got lost, the object is read back before anything is said.
+//! An object is created by a conditional request, which S3 refuses if the key is taken, with a CRC-64/NVME of the whole
+//! that S3 verifies before the object becomes visible. If the answer to such a request is lost, the object is read back
+//! before the outcome is reported.
 
 mod copy;
 mod create;
@@ -37,45 +37,47 @@ use error::Failure;
 pub use options::{MAX_PREFIX_BYTES, S3Options};
 pub use presign::Presigned;
 
-/// Files up to this size are put by one request, larger ones in parts.
+/// Largest file that is sent in one request, in bytes. Larger files are sent in parts.
 pub const MAX_SINGLE_PUT_BYTES: u64 = 2 * PART_BYTES;
-/// Parts of one file that are sent at a time.
+/// Parts of one file that are sent concurrently.
 pub const PARTS_IN_FLIGHT: usize = 4;
-/// Parts of files that one store holds in memory at a time: 6 × 8 MiB.
+/// Most parts of files that one store buffers in memory: 6 × 8 MiB.
 pub const PARTS_IN_MEMORY: usize = 6;
-/// No object is larger: S3 counts bytes in signed numbers.
+const _: () =
+    assert!(MAX_SINGLE_PUT_BYTES / PART_BYTES <= PARTS_IN_MEMORY as u64, "a single put fits the memory for parts");
+/// Largest offset in an object: S3 uses signed 64-bit integers.
 const MAX_OBJECT_BYTES: u64 = i64::MAX as u64;
 
-/// A bucket, or what lies below a prefix in one. Share it behind an `Arc`.
+/// A bucket, or a prefix within one. Share it behind an `Arc`.
 #[derive(Debug)]
 pub struct S3Store {
     name: String,
     client: Client,
     options: S3Options,
-    /// Where requests go when that is not AWS.
+    /// Endpoint in place of AWS's own.
     endpoint: Option<String>,
-    /// The AWS region that requests are signed for.
+    /// AWS region that requests are signed for.
     region: Option<String>,
-    /// Bounds the parts of files in memory.
+    /// Bounds the parts of files in memory, with one permit per part.
     memory: Arc<Semaphore>,
-    copies: copy::Memory,
-    /// Larger objects are copied in parts.
+    copies: copy::CopyState,
+    /// Largest object, in bytes, that is copied by one CopyObject.
     max_copy: u64,
-    /// The server knows no checksums of whole multipart objects (S3 itself does).
+    /// True once the server has refused a checksum of a whole multipart object, which S3 itself supports.
     composite_only: AtomicBool,
 }
 
 impl S3Store {
-    /// A store with the credentials, region and endpoint of a configuration. Asks nobody yet; `name` stands for
-    /// it in errors.
+    /// Creates a store with the credentials, region and endpoint of a configuration. Sends no request. `name`
+    /// identifies the store in errors.
     pub fn new(sdk: &SdkConfig, options: S3Options, name: impl Into<String>) -> Self {
         let mut config = aws_sdk_s3::config::Builder::from(sdk);
-        // Emulators and other servers than S3 rarely have a host name for each bucket.
+        // Servers other than S3 rarely have a host name per bucket.
         config.set_force_path_style(Some(sdk.endpoint_url().is_some()));
         S3Store::from_config(config, sdk, options, name)
     }
 
-    /// The same on a configuration of the S3 client alone, which may carry interceptors.
+    /// Like [`S3Store::new`], with a configuration of the S3 client, which may contain interceptors.
     pub fn from_config(
         config: aws_sdk_s3::config::Builder,
         sdk: &SdkConfig,
@@ -89,23 +91,23 @@ impl S3Store {
             endpoint: sdk.endpoint_url().map(str::to_owned),
             region: sdk.region().map(|region| region.as_ref().to_owned()),
             memory: Arc::new(Semaphore::new(PARTS_IN_MEMORY)),
-            copies: copy::Memory::default(),
+            copies: copy::CopyState::default(),
             max_copy: MAX_COPY_BYTES,
             composite_only: AtomicBool::new(false),
         }
     }
 
-    /// The same with a lower limit for one CopyObject than S3's own [`MAX_COPY_BYTES`].
+    /// Lowers the limit of one CopyObject below S3's [`MAX_COPY_BYTES`].
     pub fn with_max_copy(self, bytes: u64) -> Self {
         S3Store { max_copy: bytes.min(MAX_COPY_BYTES), ..self }
     }
 
-    /// What it was opened with.
+    /// Options that the store was created with.
     pub fn options(&self) -> &S3Options {
         &self.options
     }
 
-    /// What S3 knows an allowed key by.
+    /// Validates a key and returns its name in the bucket.
     fn full_key(&self, key: &str) -> Result<String, ObjectError> {
         key::check(key).map_err(|reason| self.invalid(key, reason))?;
         Ok(self.options.full_key(key))
@@ -131,18 +133,18 @@ impl S3Store {
         ObjectError::Unavailable { store: self.name.clone(), key: key.to_owned(), reason, ambiguous }
     }
 
-    /// The error of a request about an object, when there is nothing special to do about it.
+    /// Converts the failure of the operation `doing` on an object.
     fn failed(&self, key: &str, doing: &str, failure: Failure) -> ObjectError {
         failure.into_error(&self.name, key, doing, &self.options.bucket)
     }
 }
 
-/// A checksum as S3 writes it: base64 of its eight bytes, the highest first.
+/// Formats a checksum as S3 does: base64 of its eight bytes in big-endian order.
 fn to_base64(crc64: Crc64) -> String {
     BASE64.encode(crc64.0.to_be_bytes())
 }
 
-/// A checksum of a whole object; `None` for the composite ones of parts, and for what is none.
+/// Parses a checksum of a whole object. Returns `None` for composite checksums and malformed text.
 fn from_base64(text: &str) -> Option<Crc64> {
     let bytes = BASE64.decode(text).ok()?;
     Some(Crc64(u64::from_be_bytes(bytes.try_into().ok()?)))
@@ -156,7 +158,7 @@ impl ObjectStore for S3Store {
 
     async fn put(&self, key: &str, bytes: Bytes) -> Result<ObjectMeta, ObjectError> {
         if bytes.len() as u64 > MAX_PUT_BYTES {
-            let reason = format!("{} bytes in one put; at most {MAX_PUT_BYTES} are possible", bytes.len());
+            let reason = format!("a put has {} bytes; at most {MAX_PUT_BYTES} are allowed", bytes.len());
             return Err(self.invalid(key, reason));
         }
         self.put_bytes(key, bytes).await
@@ -248,8 +250,8 @@ impl ObjectStore for S3Store {
         }
     }
 
-    /// Uploads are aborted, temporary files in the spool folder removed. (Rules of the bucket's lifecycle may do
-    /// the first as well.)
+    /// Aborts stale uploads, which a lifecycle rule of the bucket may do as well, and removes temporary files in the
+    /// spool folder.
     async fn remove_stale(&self, temporary: Duration, uploads: Timestamp) -> Result<u64, ObjectError> {
         Ok(self.abort_stale(uploads).await? + self.clean_spool(temporary).await?)
     }

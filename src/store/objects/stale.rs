@@ -1,15 +1,15 @@
-//! Files that killed processes left in a folder of unfinished work.
+//! Removal of files that killed processes left in a folder of unfinished work.
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::Path;
 use std::time::SystemTime;
 
-/// Folders below each other in such a folder: what lies deeper is nobody's that is known here.
+/// Deepest nesting that is examined. An entry with deeper folders stays, as gitferry does not create such.
 const MAX_DEPTH: usize = 8;
 
-/// Removes what lies in `folder`, was not touched since `limit` says (`None`: it stays), and is locked by
-/// nobody. Returns how many went; a folder that is not there has nothing to remove.
+/// Removes entries of `folder` that were last modified before the time that `limit` returns and are not locked. An
+/// entry stays if `limit` returns `None`. Returns the number of entries removed, 0 for an absent folder.
 pub(super) fn remove_older(folder: &Path, limit: impl Fn(&Path) -> Option<SystemTime>) -> io::Result<u64> {
     let entries = match fs::read_dir(folder) {
         Err(e) if is_absent(&e) => return Ok(0),
@@ -27,7 +27,7 @@ pub(super) fn remove_older(folder: &Path, limit: impl Fn(&Path) -> Option<System
 
 fn remove_if_stale(path: &Path, limit: SystemTime) -> io::Result<bool> {
     let removed = || -> io::Result<bool> {
-        if touched_since(path, limit, MAX_DEPTH)? {
+        if modified_since(path, limit, MAX_DEPTH)? {
             return Ok(false);
         }
         let metadata = fs::symlink_metadata(path)?;
@@ -45,8 +45,8 @@ fn remove_if_stale(path: &Path, limit: SystemTime) -> io::Result<bool> {
     }
 }
 
-/// Whether a file, or anything in a folder, was written later than that. Links are not followed.
-fn touched_since(path: &Path, limit: SystemTime, depth: usize) -> io::Result<bool> {
+/// Returns true if a file, or anything in a folder, was modified after `limit`. Links are not followed.
+fn modified_since(path: &Path, limit: SystemTime, depth: usize) -> io::Result<bool> {
     let metadata = fs::symlink_metadata(path)?;
     if metadata.modified()? > limit {
         return Ok(true);
@@ -54,7 +54,7 @@ fn touched_since(path: &Path, limit: SystemTime, depth: usize) -> io::Result<boo
     if metadata.is_dir() {
         let Some(depth) = depth.checked_sub(1) else { return Ok(true) };
         for entry in fs::read_dir(path)? {
-            if touched_since(&entry?.path(), limit, depth)? {
+            if modified_since(&entry?.path(), limit, depth)? {
                 return Ok(true);
             }
         }

@@ -1,8 +1,8 @@
-//! The table on DynamoDB: partition key `pk` and sort key `sk`, both strings; any billing mode.
+//! The table on DynamoDB, with the string keys `pk` (partition) and `sk` (sort). Works in any billing mode.
 //!
-//! All reads are strongly consistent. Conditional writes are transactions with a request token, so that an attempt
-//! that took effect without a word is recognised by the next one. A single write without a condition is a plain
-//! request, at half the price: doing it twice leaves what doing it once does.
+//! All reads are strongly consistent. Conditional writes are transactions with a client request token, so that a retry
+//! recognises an attempt that was committed without an answer. A single unconditional write is idempotent and therefore
+//! a plain request at half the price.
 
 mod document;
 mod error;
@@ -28,12 +28,12 @@ use gitferry_base::Kind;
 use gitferry_base::retry;
 use item::{Attributes, Expression, key_attributes};
 
-/// How long one attempt at a request may take; DynamoDB answers most within 10 ms.
+/// Limit for one attempt at a request. DynamoDB answers most within 10 ms.
 pub const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a request may take with all its attempts.
+/// Limit for a request with all its attempts.
 pub const OPERATION_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// A table on DynamoDB.
+/// Client of a DynamoDB table. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct DynamoTable {
     client: Client,
@@ -42,7 +42,8 @@ pub struct DynamoTable {
 }
 
 impl DynamoTable {
-    /// A handle of the table of this name; asks nobody yet. `region` is the region it belongs to, for messages.
+    /// Creates a client of the table `table` without sending a request. `region` is gitferry's region name, for
+    /// messages.
     pub fn open(config: &SdkConfig, table: &str, region: &str) -> Self {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT_TIMEOUT)
@@ -53,7 +54,7 @@ impl DynamoTable {
         DynamoTable::with_client(Client::from_conf(config), table, region)
     }
 
-    /// Like [`DynamoTable::open`], with a client of one's own.
+    /// Like [`DynamoTable::open`], with a configured SDK client.
     pub fn with_client(client: Client, table: &str, region: &str) -> Self {
         DynamoTable { client, table: table.to_owned(), name: format!("dynamodb://{table} of {region}") }
     }
@@ -84,8 +85,8 @@ impl DynamoTable {
         found.map(|attributes| self.item(attributes)).transpose()
     }
 
-    /// Reads different keys at one moment.
-    async fn get_together(&self, keys: &[&Key]) -> Result<Vec<Option<Item>>, TableError> {
+    /// Reads distinct keys from one snapshot with `TransactGetItems`.
+    async fn get_transaction(&self, keys: &[&Key]) -> Result<Vec<Option<Item>>, TableError> {
         let get = |key: &&Key| {
             let get = Get::builder().table_name(&self.table).set_key(Some(key_attributes(key))).build()?;
             Ok(TransactGetItem::builder().get(get).build())
@@ -104,16 +105,17 @@ impl DynamoTable {
             };
             match error.as_service_error() {
                 Some(TransactGetItemsError::TransactionCanceledException(cancelled)) => {
-                    self.settle(cancelled.cancellation_reasons(), &mut tries, false).await?;
+                    self.backoff_or_fail(cancelled.cancellation_reasons(), &mut tries, false).await?;
                 }
                 _ => return Err(error::failed(&self.name, &error, &attempts, false)),
             }
         }
     }
 
-    /// After a transaction that did not happen: waits where it may happen the next time. While an earlier attempt
-    /// may still be under way (`ambiguous`), another token could do it twice.
-    async fn settle(
+    /// Handles a cancelled transaction: waits and returns `Ok` if the caller should retry with a new token. While an
+    /// earlier attempt may still commit (`ambiguous`), a new token could apply the transaction twice, so there is no
+    /// retry.
+    async fn backoff_or_fail(
         &self,
         reasons: &[CancellationReason],
         tries: &mut retry::Attempts,
@@ -121,8 +123,8 @@ impl DynamoTable {
     ) -> Result<(), TableError> {
         let table = self.name.clone();
         match error::cancelled(reasons) {
-            Cancelled::ForNow(_) if !ambiguous && tries.again(Kind::Transient).await => Ok(()),
-            Cancelled::ForNow(reason) => Err(TableError::Unavailable { table, reason, ambiguous }),
+            Cancelled::Transient(_) if !ambiguous && tries.again(Kind::Transient).await => Ok(()),
+            Cancelled::Transient(reason) => Err(TableError::Unavailable { table, reason, ambiguous }),
             Cancelled::Invalid(reason) => Err(TableError::Invalid { table, reason }),
             Cancelled::Conditions(failed) => Err(TableError::ConditionFailed { table, keys: Vec::new(), failed }),
         }
@@ -132,10 +134,11 @@ impl DynamoTable {
         let text = |text: &String| AttributeValue::S(text.clone());
         let mut condition = "pk = :pk AND sk BETWEEN :from AND :to";
         let mut values = HashMap::from([(":pk".to_owned(), text(&query.pk)), (":to".to_owned(), text(&query.to))]);
-        // No key is empty, and none may be compared with what is.
-        match query.from.is_empty() {
-            true => condition = "pk = :pk AND sk <= :to",
-            false => _ = values.insert(":from".into(), text(&query.from)),
+        // DynamoDB refuses an empty string in a key condition.
+        if query.from.is_empty() {
+            condition = "pk = :pk AND sk <= :to";
+        } else {
+            values.insert(":from".into(), text(&query.from));
         }
         let start = start_key(query).map(|after| key_attributes(&Key::new(&query.pk, after)));
         let attempts = Attempts::default();
@@ -159,7 +162,7 @@ impl DynamoTable {
         Ok(Page { rows: rows.collect::<Result<_, _>>()?, next })
     }
 
-    /// A row of a page: DynamoDB gives no item without its keys.
+    /// Converts a row of a page. DynamoDB returns no item without its keys.
     fn row(&self, pk: &str, attributes: Attributes) -> Result<Result<Item, BadRow>, TableError> {
         let Some(AttributeValue::S(sk)) = attributes.get("sk") else {
             return Err(self.corrupt(format!("an item of {pk} has no text `sk`")));
@@ -168,16 +171,16 @@ impl DynamoTable {
         Ok(self.item(attributes).map_err(|error| BadRow { key, error }))
     }
 
-    /// One write whatever is there.
-    async fn write_alone(&self, write: &Write) -> Result<(), TableError> {
-        let (attempts, key) = (Attempts::default(), Some(key_attributes(&write.key)));
-        let failed = |failed| Err(failed);
+    /// Applies one unconditional write as a plain request.
+    async fn write_single(&self, write: &Write) -> Result<(), TableError> {
+        let attempts = Attempts::default();
+        let key = Some(key_attributes(&write.key));
         match &write.action {
             Action::Check => Ok(()),
             Action::Delete => {
                 let request = self.client.delete_item().table_name(&self.table).set_key(key);
                 let answer = request.customize().interceptor(attempts.clone()).send().await;
-                answer.map(drop).or_else(|error| failed(error::failed(&self.name, &error, &attempts, true)))
+                answer.map(drop).map_err(|error| error::failed(&self.name, &error, &attempts, true))
             }
             Action::Put { document, bytes } => {
                 let Expression { update, names, values, .. } =
@@ -186,14 +189,14 @@ impl DynamoTable {
                 let request = request.set_update_expression(update).set_expression_attribute_names(names);
                 let request = request.set_expression_attribute_values(values);
                 let answer = request.customize().interceptor(attempts.clone()).send().await;
-                answer.map(drop).or_else(|error| failed(error::failed(&self.name, &error, &attempts, true)))
+                answer.map(drop).map_err(|error| error::failed(&self.name, &error, &attempts, true))
             }
         }
     }
 
-    /// All the writes or none. One that did not happen is tried again with another token: DynamoDB keeps a
-    /// token for what happened.
-    async fn write_together(&self, writes: &[&Write]) -> Result<(), TableError> {
+    /// Applies all writes or none with `TransactWriteItems`. A cancelled transaction is retried with a new token, as
+    /// DynamoDB remembers the outcome of a token.
+    async fn write_transaction(&self, writes: &[&Write]) -> Result<(), TableError> {
         let mut tries = retry::Attempts::default();
         loop {
             let actions = writes.iter().map(|write| item::action(&self.table, write)).collect::<Result<_, _>>();
@@ -206,7 +209,7 @@ impl DynamoTable {
             let Err(error) = request.customize().interceptor(attempts.clone()).send().await else { return Ok(()) };
             match error.as_service_error() {
                 Some(TransactWriteItemsError::TransactionCanceledException(cancelled)) => {
-                    self.settle(cancelled.cancellation_reasons(), &mut tries, attempts.ambiguous()).await?;
+                    self.backoff_or_fail(cancelled.cancellation_reasons(), &mut tries, attempts.ambiguous()).await?;
                 }
                 _ => return Err(error::failed(&self.name, &error, &attempts, true)),
             }
@@ -214,13 +217,13 @@ impl DynamoTable {
     }
 }
 
-/// What DynamoDB is to start behind. It takes no key from outside the range, where nothing is left out.
+/// Exclusive start key of a query. DynamoDB refuses a key outside the range; such a key excludes no item anyway.
 fn start_key(query: &Query) -> Option<&String> {
     let inside = |after: &&String| if query.descending { **after <= query.to } else { **after >= query.from };
     query.after.as_ref().filter(inside)
 }
 
-/// Whether no key can be in the range, behind where it goes on.
+/// Returns true if no key can be in the range after `query.after`.
 fn is_empty(query: &Query) -> bool {
     let behind = |after: &String| if query.descending { *after <= query.from } else { *after >= query.to };
     query.from > query.to || query.after.as_ref().is_some_and(behind)
@@ -234,7 +237,7 @@ impl Table for DynamoTable {
 
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Item>>, TableError> {
         limits::check_get(&self.name, keys)?;
-        // DynamoDB takes no key twice.
+        // DynamoDB refuses duplicate keys.
         let mut places: HashMap<&Key, usize> = HashMap::with_capacity(keys.len());
         let mut wanted: Vec<&Key> = Vec::with_capacity(keys.len());
         for key in keys {
@@ -246,10 +249,10 @@ impl Table for DynamoTable {
         let found = match wanted.as_slice() {
             [] => Vec::new(),
             [key] => vec![self.get_one(key).await?],
-            keys => self.get_together(keys).await?,
+            keys => self.get_transaction(keys).await?,
         };
         if found.len() != wanted.len() {
-            return Err(self.corrupt(format!("{} answers to {} reads", found.len(), wanted.len())));
+            return Err(self.corrupt(format!("DynamoDB returned {} items for {} keys", found.len(), wanted.len())));
         }
         Ok(keys.iter().map(|key| places.get(key).and_then(|place| found.get(*place)?.clone())).collect())
     }
@@ -265,18 +268,18 @@ impl Table for DynamoTable {
     async fn transact(&self, writes: Vec<Write>) -> Result<(), TableError> {
         let writes = limits::check_transaction(&self.name, writes)?;
         let writes: Vec<&Write> = writes.iter().map(|checked| &checked.write).collect();
-        // A check of nothing is none; DynamoDB does not take it.
-        let says = |write: &Write| write.action != Action::Check || write.condition != Condition::Any;
-        let saying: Vec<&Write> = writes.iter().copied().filter(|write| says(write)).collect();
-        let result = match saying.as_slice() {
+        // DynamoDB refuses a check without a condition, which has no effect.
+        let is_effective = |write: &Write| write.action != Action::Check || write.condition != Condition::Any;
+        let effective: Vec<&Write> = writes.iter().copied().filter(|write| is_effective(write)).collect();
+        let result = match effective.as_slice() {
             [] => Ok(()),
-            [write] if write.condition == Condition::Any => self.write_alone(write).await,
-            saying => self.write_together(saying).await,
+            [write] if write.condition == Condition::Any => self.write_single(write).await,
+            effective => self.write_transaction(effective).await,
         };
         result.map_err(|error| match error {
             TableError::ConditionFailed { table, failed, .. } => {
                 let mut failed = failed.into_iter();
-                let failed = writes.iter().map(|write| says(write) && failed.next().unwrap_or(false)).collect();
+                let failed = writes.iter().map(|write| is_effective(write) && failed.next().unwrap_or(false)).collect();
                 let keys = writes.iter().map(|write| write.key.clone()).collect();
                 TableError::ConditionFailed { table, keys, failed }
             }

@@ -1,9 +1,11 @@
-//! Leases: two processes should not do the same work side by side.
+//! Leases keep two processes from doing the same work at the same time.
 //!
-//! Between regions and in consolidation, liveness only: correctness is the conditional write of head or manifest; a
-//! lease that is lost or stolen costs work, nothing else. To and from a remote it keeps a pass with an old look at both
-//! sides from pushing after a newer one, so that a pass that loses it has to stop. A lease is alive as long as its
-//! holder rewrites it: a waiter watches the row's revision on its own monotonic clock, so no two clocks are compared.
+//! Between regions and in consolidation, leases serve liveness only: the conditional write of the head or manifest
+//! guarantees correctness, and a lost lease costs duplicate work. For a remote, the lease keeps a delivery with stale
+//! refs from pushing after a newer one, so a delivery must stop once it loses the lease.
+//!
+//! A lease is alive as long as its holder rewrites its row. A waiter watches the row's revision on its own monotonic
+//! clock, so clocks of different machines are never compared.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,16 +17,17 @@ use tokio_util::sync::CancellationToken;
 use super::{Condition, EXPIRES_MEMBER, Item, Key, Table, TableError, Write};
 use gitferry_base::clock::Clock;
 
-/// A holder rewrites its lease this often.
+/// Interval between renewals by the holder.
 const RENEW_EVERY: Duration = Duration::from_secs(2);
-/// A lease that no holder rewrote for this long is free.
+/// Time without a renewal after which a lease is free.
 pub const EXPIRES_AFTER: Duration = Duration::from_secs(8);
-/// A table may remove the row of a lease that no holder rewrote for this many seconds.
+const _: () = assert!(RENEW_EVERY.as_secs() * 3 <= EXPIRES_AFTER.as_secs(), "a holder has several attempts to renew");
+/// Seconds without a renewal after which the table may remove the row.
 const REMOVABLE_AFTER_SECONDS: i64 = 24 * 60 * 60;
-/// How often a waiter looks.
+/// Interval at which a waiter polls the row.
 pub const POLL_EVERY: Duration = Duration::from_millis(500);
 
-/// The row of a lease, and who would hold it.
+/// Row of a lease and the identity of the holder that claims it.
 #[derive(Clone, Debug)]
 struct Claim {
     table: Arc<dyn Table>,
@@ -44,7 +47,7 @@ impl Claim {
     }
 }
 
-/// A lease that is held; renewed in the background until it is released.
+/// A held lease, renewed in the background until it is released or dropped.
 #[derive(Debug)]
 pub struct Lease {
     claim: Claim,
@@ -52,29 +55,29 @@ pub struct Lease {
     renewal: JoinHandle<()>,
 }
 
-/// Watches one lease row until it can be taken.
+/// Watches the row of one lease until the lease is free.
 #[derive(Debug)]
 pub struct Waiter {
     claim: Claim,
-    /// Revision and holder of the row as they were seen last, and since when.
+    /// Revision and holder at the last poll, and the time since which both are unchanged.
     seen: Option<((u64, Option<serde_json::Value>), Instant)>,
 }
 
 impl Waiter {
-    /// A waiter for the lease of this key.
+    /// Creates a waiter for the lease at `key`.
     pub fn new(table: &Arc<dyn Table>, clock: &Arc<dyn Clock>, key: Key) -> Self {
         let holder = clock.new_id().to_string();
         Waiter { claim: Claim { table: table.clone(), clock: clock.clone(), key, holder }, seen: None }
     }
 
-    /// Takes the lease if it is free. After `None`, another process is at work: it has waited a moment;
-    /// look whether the work is still to be done and try again.
+    /// Takes the lease if it is free. Returns `None`, after a pause of [`POLL_EVERY`], if another process holds it:
+    /// check if the work is still pending and try again.
     pub async fn try_take(&mut self) -> Result<Option<Lease>, TableError> {
         let row = self.claim.table.get(&self.claim.key).await?;
         let condition = match &row {
             None => Condition::Absent,
             Some(row) => {
-                // A released lease goes with its row, and the next holder's begins with revision 1 again.
+                // The row is deleted on release, so revisions repeat and the holder must be compared, too.
                 let now = (row.revision, row.document.get("holder").cloned());
                 let since = match &self.seen {
                     Some((seen, since)) if *seen == now => *since,
@@ -105,29 +108,29 @@ impl Lease {
         Lease { claim, lost, renewal }
     }
 
-    /// Cancelled when another process may have it, and when it is dropped.
+    /// Token that is cancelled when another process may hold the lease, and on drop.
     pub fn lost(&self) -> &CancellationToken {
         &self.lost
     }
 
-    /// Lets the next one in at once.
+    /// Deletes the row, so that the next waiter takes the lease at once.
     pub async fn release(self) {
         self.renewal.abort();
-        if let Err(error) = self.take_away().await {
-            tracing::debug!(%error, "could not release a lease; it expires by itself");
+        if let Err(error) = self.delete_row().await {
+            tracing::debug!(%error, key = %self.claim.key, "cannot release a lease; it expires by itself");
         }
     }
 
-    /// Takes the row away, unless another holder has taken it over.
-    async fn take_away(&self) -> Result<(), TableError> {
+    /// Deletes the row unless another holder has taken it over.
+    async fn delete_row(&self) -> Result<(), TableError> {
         let Claim { table, key, .. } = &self.claim;
         let Some(row) = table.get(key).await?.filter(|row| self.claim.is_ours(row)) else { return Ok(()) };
         table.transact(vec![Write::delete(key.clone(), Condition::Revision(row.revision))]).await
     }
 }
 
-/// Rewrites the row until another holder has it, or until one could: a holder that has not heard of a renewal for as
-/// long as a waiter waits has lost the lease, whether or not a request is still under way.
+/// Renews the lease until another holder has it or may have it: after [`EXPIRES_AFTER`] without a confirmed renewal the
+/// lease counts as lost, even if a request is still in flight.
 async fn renew(claim: Claim, mut revision: u64, mut renewed: Instant, lost: CancellationToken) {
     loop {
         let next = async {
@@ -136,24 +139,29 @@ async fn renew(claim: Claim, mut revision: u64, mut renewed: Instant, lost: Canc
             claim.renew(revision).await.map(|revision| (revision, began))
         };
         match tokio::time::timeout_at((renewed + EXPIRES_AFTER).into(), next).await {
-            Ok(Ok((now, began))) => (revision, renewed) = (now, began),
-            // Between regions the thief works on, so do we, and the head decides.
+            Ok(Ok((next_revision, began))) => {
+                revision = next_revision;
+                renewed = began;
+            }
+            // Between regions both holders go on, and the head decides.
             Ok(Err(Renewal::Lost)) | Err(_) => return lost.cancel(),
-            Ok(Err(Renewal::Failed(error))) => tracing::debug!(%error, "could not renew a lease; trying again"),
+            Ok(Err(Renewal::Failed(error))) => {
+                tracing::debug!(%error, key = %claim.key, "cannot renew a lease; trying again");
+            }
         }
     }
 }
 
-/// Why a renewal did not happen.
+/// Failure of a renewal.
 enum Renewal {
-    /// Another holder has the lease, or none has.
+    /// Another process holds the lease, or its row is gone.
     Lost,
     /// The table failed.
     Failed(TableError),
 }
 
 impl Claim {
-    /// Rewrites the row; its new revision. A write that may have happened is read back.
+    /// Rewrites the row and returns its new revision. An ambiguous write is resolved by reading back.
     async fn renew(&self, revision: u64) -> Result<u64, Renewal> {
         match self.table.transact(vec![self.write(Condition::Revision(revision))]).await {
             Ok(()) => return Ok(revision + 1),

@@ -1,7 +1,7 @@
-//! What every table refuses, checked in one place so that all implementations refuse the same.
+//! Validation shared by all tables, so that every implementation refuses the same requests.
 //!
-//! The figures are DynamoDB's ("Quotas in Amazon DynamoDB"); an embedded table keeps them so that what
-//! works on one works on the other.
+//! The limits are DynamoDB's ("Quotas in Amazon DynamoDB"). The embedded table enforces them too, so that a request
+//! that works on one table works on the other.
 
 use std::collections::HashSet;
 
@@ -16,21 +16,20 @@ use super::{
 pub const MAX_PK_BYTES: usize = 2_048;
 /// Most bytes of a sort key (DynamoDB's limit).
 pub const MAX_SK_BYTES: usize = 1_024;
-/// What an item weighs beside its keys, document and bytes: the names of its attributes, the revision, the expiry
-/// (together at most 64), the format (at most 16), and what DynamoDB charges an update for its expression (at most 192).
-/// DynamoDB counts all of it, so an embedded table must too.
+/// Bytes of an item besides its keys, document and raw bytes: attribute names, revision and expiry (at most 64), format
+/// (at most 16), and the update expression, which DynamoDB counts (at most 192). The embedded table counts the same.
 pub const ITEM_OVERHEAD_BYTES: usize = 272;
 
-/// The newest format of documents that this build reads, and the one that it writes, for all documents of a table.
-/// Raised whenever an older build would misread one, or would lose a part of it by writing it again.
-/// Format 1 had no versions.
+/// Format of the documents that this build writes, and the newest that it reads. Raised whenever an older build would
+/// misread a document or lose a part of it by rewriting it. Documents of format 1 carry no format.
 pub const FORMAT: u64 = 2;
-/// The member of a stored document that says its format. Callers of a table neither write nor see it.
+/// Member of a stored document with its format. Tables add and remove the member; callers never see it.
 const FORMAT_MEMBER: &str = "version";
-/// Bytes of the format in the text of a document, `"version":2,`; part of [`ITEM_OVERHEAD_BYTES`].
+/// Length of the format in a document's text, `"version":2,`. Counted in [`ITEM_OVERHEAD_BYTES`].
 const FORMAT_BYTES: usize = 12;
+const _: () = assert!(FORMAT < 10, "FORMAT_BYTES counts one digit");
 
-/// Says the format in the document of a put, and in its text.
+/// Adds the format to the document of a put and to the document's text.
 fn stamp(table: &str, write: &mut Write, text: &mut Option<String>) -> Result<(), TableError> {
     let Action::Put { document: Value::Object(members), .. } = &mut write.action else { return Ok(()) };
     let separator = if members.is_empty() { "" } else { "," };
@@ -38,17 +37,18 @@ fn stamp(table: &str, write: &mut Write, text: &mut Option<String>) -> Result<()
         return Err(invalid(table, format!("the document of {} has a member `{FORMAT_MEMBER}`", write.key)));
     }
     if let Some(text) = text {
+        debug_assert!(text.starts_with('{'), "the text of an object begins with its brace");
         text.insert_str(1, &format!("\"{FORMAT_MEMBER}\":{FORMAT}{separator}"));
     }
     Ok(())
 }
 
-/// What an item weighs whose stored document has a text of so many bytes, the format included.
+/// Size of an item whose stored document, format included, has a text of `document` bytes.
 pub fn stored_bytes(key: &Key, document: usize, bytes: usize) -> usize {
     item_bytes(key, document.saturating_sub(FORMAT_BYTES), bytes)
 }
 
-/// A stored document as its writer knew it, if this build reads its format.
+/// Removes the format from a stored document. Fails with [`TableError::Newer`] if this build cannot read the format.
 pub fn read_document(table: &str, key: &Key, mut document: Value) -> Result<Value, TableError> {
     let format = document.as_object_mut().and_then(|members| members.remove(FORMAT_MEMBER));
     match format.map(|format| format.as_u64()) {
@@ -62,26 +62,25 @@ pub fn read_document(table: &str, key: &Key, mut document: Value) -> Result<Valu
     }
 }
 
-/// What an item weighs against [`MAX_ITEM_BYTES`], [`MAX_TRANSACTION_BYTES`] and
-/// [`super::MAX_PAGE_BYTES`]. `document` is the weight of the document: the length of its compact JSON text, or
-/// what DynamoDB counts for it where that is more.
+/// Size of an item that counts against [`MAX_ITEM_BYTES`], [`MAX_TRANSACTION_BYTES`] and [`super::MAX_PAGE_BYTES`].
+/// `document` is the larger of the document's compact JSON text and its size in DynamoDB.
 pub fn item_bytes(key: &Key, document: usize, bytes: usize) -> usize {
     [key.pk.len(), key.sk.len(), document, bytes].into_iter().fold(ITEM_OVERHEAD_BYTES, usize::saturating_add)
 }
 
-/// A write whose document says its format, and has been turned into text, once, while its size was checked.
+/// A validated write whose document carries its format.
 #[derive(Debug)]
 pub struct Checked {
-    /// The write. The document of a put is left in place.
+    /// The write, with the document of a put in place.
     pub write: Write,
     /// Compact JSON text of the document of a put.
     pub document: Option<String>,
 }
 
-/// Checks a transaction: number of items, keys, no key twice, documents, sizes.
+/// Validates a transaction: number of items, keys, duplicate keys, documents and sizes.
 pub fn check_transaction(table: &str, writes: Vec<Write>) -> Result<Vec<Checked>, TableError> {
     if writes.is_empty() || writes.len() > MAX_TRANSACTION_ITEMS {
-        let reason = format!("a transaction of {} items; 1 to {MAX_TRANSACTION_ITEMS} are possible", writes.len());
+        let reason = format!("a transaction has {} items; 1 to {MAX_TRANSACTION_ITEMS} are allowed", writes.len());
         return Err(invalid(table, reason));
     }
     let mut seen = HashSet::with_capacity(writes.len());
@@ -100,13 +99,13 @@ pub fn check_transaction(table: &str, writes: Vec<Write>) -> Result<Vec<Checked>
         checked.push(Checked { write, document });
     }
     if total > MAX_TRANSACTION_BYTES {
-        let reason = format!("a transaction of {total} bytes; at most {MAX_TRANSACTION_BYTES} are possible");
+        let reason = format!("a transaction has {total} bytes; at most {MAX_TRANSACTION_BYTES} are allowed");
         return Err(invalid(table, reason));
     }
     Ok(checked)
 }
 
-/// The text of the document, if any, and the weight of the item.
+/// Validates one item. Returns the text of the document, if any, and the size of the item.
 fn check_item(table: &str, write: &Write) -> Result<(Option<String>, usize), TableError> {
     let Action::Put { document, bytes } = &write.action else {
         return Ok((None, item_bytes(&write.key, 0, 0)));
@@ -120,7 +119,7 @@ fn check_item(table: &str, write: &Write) -> Result<(Option<String>, usize), Tab
         .max(text.len());
     let size = item_bytes(&write.key, weight, bytes.as_ref().map_or(0, |b| b.len()));
     if size > MAX_ITEM_BYTES {
-        let reason = format!("the item {} has {size} bytes; at most {MAX_ITEM_BYTES} are possible", write.key);
+        let reason = format!("the item {} has {size} bytes; at most {MAX_ITEM_BYTES} are allowed", write.key);
         return Err(invalid(table, reason));
     }
     Ok((Some(text), size))
@@ -130,7 +129,7 @@ fn document_text(table: &str, key: &Key, document: &Value) -> Result<String, Tab
     serde_json::to_string(document).map_err(|e| invalid(table, format!("the document of {key} is not JSON: {e}")))
 }
 
-/// What DynamoDB counts for a value ("DynamoDB Item sizes and formats"), or what it does not take.
+/// Size of a value in DynamoDB ("DynamoDB Item sizes and formats"), or the reason why DynamoDB refuses the value.
 fn attribute_bytes(value: &Value, depth: usize) -> Result<usize, &'static str> {
     const CONTAINER_BYTES: usize = 3;
     const ELEMENT_BYTES: usize = 1;
@@ -140,56 +139,56 @@ fn attribute_bytes(value: &Value, depth: usize) -> Result<usize, &'static str> {
     let inside = |value| attribute_bytes(value, depth + 1).map(|bytes| bytes.saturating_add(ELEMENT_BYTES));
     match value {
         Value::Null | Value::Bool(_) => Ok(1),
-        // One byte for two digits, and two for sign and exponent; never more than a float takes as text.
+        // One byte per two digits, and two for sign and exponent; the text of a float is an upper bound.
         Value::Number(number) if number.is_f64() => Ok(number.to_string().len().max(3)),
         Value::Number(number) => Ok(number.to_string().len() / 2 + 2),
         Value::String(text) => Ok(text.len()),
         Value::Array(values) => values.iter().try_fold(CONTAINER_BYTES, |sum, value| Ok(sum + inside(value)?)),
         Value::Object(members) => members.iter().try_fold(CONTAINER_BYTES, |sum, (name, value)| match name.len() {
-            0 => Err("has a member without a name"),
+            0 => Err("has a member with an empty name"),
             bytes => Ok(sum + bytes + inside(value)?),
         }),
     }
 }
 
-/// Checks the keys of a batched read. The same key may come twice.
+/// Validates the keys of a batched read. A key may occur twice.
 pub fn check_get(table: &str, keys: &[Key]) -> Result<(), TableError> {
     if keys.len() > MAX_GET_KEYS {
-        let reason = format!("a read of {} items; at most {MAX_GET_KEYS} are possible", keys.len());
+        let reason = format!("a batched read has {} keys; at most {MAX_GET_KEYS} are allowed", keys.len());
         return Err(invalid(table, reason));
     }
     keys.iter().try_for_each(|key| check_key(table, key))
 }
 
-/// Checks a query and returns how many items its page may hold.
+/// Validates a query and returns the most items of its page.
 pub fn check_query(table: &str, query: &Query) -> Result<usize, TableError> {
     if query.pk.is_empty() || query.pk.len() > MAX_PK_BYTES {
         let reason =
-            format!("a query of a partition key of {} bytes; 1 to {MAX_PK_BYTES} are possible", query.pk.len());
+            format!("the partition key of a query has {} bytes; 1 to {MAX_PK_BYTES} are allowed", query.pk.len());
         return Err(invalid(table, reason));
     }
     let bounds = [Some(&query.from), Some(&query.to), query.after.as_ref()];
     if let Some(bound) = bounds.into_iter().flatten().find(|bound| bound.len() > MAX_SK_BYTES) {
-        let reason = format!("a query up to a sort key of {} bytes; at most {MAX_SK_BYTES} are possible", bound.len());
+        let reason = format!("a sort key of a query has {} bytes; at most {MAX_SK_BYTES} are allowed", bound.len());
         return Err(invalid(table, reason));
     }
     if query.limit == 0 {
-        return Err(invalid(table, format!("a query of {} with a limit of 0 items", query.pk)));
+        return Err(invalid(table, format!("the query of {} has a limit of 0 items", query.pk)));
     }
     Ok(query.limit.min(MAX_PAGE_ITEMS))
 }
 
-/// Keys are neither empty nor too long, and hold no [`char::MAX`], which ends the range of
-/// [`Query::prefix`] (Unicode reserves it as a non-character).
+/// Validates the length of a key, and the absence of [`char::MAX`], which ends the range of [`Query::prefix`] (a
+/// Unicode noncharacter).
 fn check_key(table: &str, key: &Key) -> Result<(), TableError> {
     let parts = [("partition key", &key.pk, MAX_PK_BYTES), ("sort key", &key.sk, MAX_SK_BYTES)];
     for (what, text, most) in parts {
         if text.is_empty() || text.len() > most {
-            let reason = format!("a {what} of {} bytes; 1 to {most} are possible", text.len());
+            let reason = format!("a {what} has {} bytes; 1 to {most} are allowed", text.len());
             return Err(invalid(table, reason));
         }
         if text.contains(char::MAX) {
-            return Err(invalid(table, format!("the {what} {text:?} holds U+10FFFF")));
+            return Err(invalid(table, format!("the {what} {text:?} contains U+10FFFF")));
         }
     }
     Ok(())

@@ -1,8 +1,8 @@
-//! The table: one key-value space with conditional, atomic, multi-item writes.
+//! The table: a key-value space with conditional, atomic, multi-item writes.
 //!
-//! It is shaped after DynamoDB so that an embedded table and the real one keep the same promises:
-//! a partition key `pk`, a sort key `sk`, a `revision` for compare-and-set, a JSON document and, beside
-//! it, optional raw bytes. `tests/stores/conformance` holds the one suite that every implementation passes.
+//! The model is DynamoDB's, so that the embedded table makes the same guarantees: an item has a partition key `pk`, a
+//! sort key `sk`, a `revision` for compare-and-set, a JSON document and optional raw bytes. Every implementation passes
+//! the suite in `tests/stores/conformance`.
 
 pub mod dynamodb;
 pub mod lease;
@@ -19,26 +19,26 @@ pub use dynamodb::DynamoTable;
 use gitferry_base::Kind;
 pub use sqlite::SqliteTable;
 
-/// Most items that one transaction may hold (DynamoDB's limit).
+/// Most items of one transaction (DynamoDB's limit).
 pub const MAX_TRANSACTION_ITEMS: usize = 100;
-/// Most bytes that one transaction may hold (DynamoDB's limit).
+/// Most bytes of one transaction (DynamoDB's limit).
 pub const MAX_TRANSACTION_BYTES: usize = 4 * 1024 * 1024;
 /// Most bytes of one item: keys, document and raw bytes together (DynamoDB's limit).
 pub const MAX_ITEM_BYTES: usize = 400 * 1024;
-/// Most items that one page of a query returns.
+/// Most items of one page of a query.
 pub const MAX_PAGE_ITEMS: usize = 1_000;
-/// Most bytes that one page of a query returns (DynamoDB's limit).
+/// Most bytes of one page of a query (DynamoDB's limit).
 pub const MAX_PAGE_BYTES: usize = 1024 * 1024;
 /// Most keys of one batched read (DynamoDB's limit).
 pub const MAX_GET_KEYS: usize = 100;
 
 /// Deepest nesting of a document, itself included (DynamoDB's limit is 32 with the item around it).
 pub const MAX_DOCUMENT_DEPTH: usize = 31;
-/// A member of this name in a document, in seconds since 1970, says from when on nobody needs the item: a table
-/// may remove it some time after (DynamoDB does, within days, where it is told to), or never.
+/// Name of a document member with the expiry of the item in Unix seconds. A table may remove an expired item at any
+/// later time or never; DynamoDB removes it within days if time to live is enabled on the attribute.
 pub const EXPIRES_MEMBER: &str = "expires";
 
-/// Where an item lives.
+/// Primary key of an item.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {
     /// Partition key.
@@ -48,7 +48,7 @@ pub struct Key {
 }
 
 impl Key {
-    /// A key from its two parts.
+    /// Joins a partition key and a sort key.
     pub fn new(pk: impl Into<String>, sk: impl Into<String>) -> Self {
         Key { pk: pk.into(), sk: sk.into() }
     }
@@ -60,76 +60,76 @@ impl fmt::Display for Key {
     }
 }
 
-/// What is stored at a key.
+/// An item as stored.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Item {
-    /// Its key.
+    /// Primary key.
     pub key: Key,
-    /// 1 when created, one more with every write. Deleting and creating again starts at 1 again.
+    /// 1 after creation, incremented by every write. An item that is deleted and created again starts at 1.
     pub revision: u64,
     /// The document: a JSON object.
     pub document: Value,
-    /// Raw bytes kept beside the document.
+    /// Raw bytes stored next to the document.
     pub bytes: Option<Bytes>,
 }
 
-/// What must hold of an item for its transaction to happen.
+/// Condition on an item, without which its transaction fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Condition {
-    /// Anything goes.
+    /// No condition.
     Any,
-    /// There is no such item.
+    /// The item does not exist.
     Absent,
-    /// There is such an item.
+    /// The item exists.
     Present,
-    /// The item is there with exactly this revision.
+    /// The item exists with exactly this revision.
     Revision(u64),
 }
 
-/// What to do with one item.
+/// Change of one item.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Action {
-    /// Create or replace it.
+    /// Create or replace the item.
     Put {
         /// The document: a JSON object.
         document: Value,
-        /// Raw bytes kept beside the document.
+        /// Raw bytes stored next to the document.
         bytes: Option<Bytes>,
     },
-    /// Remove it; removing what is not there is no error (unless the condition says so).
+    /// Remove the item. Removing an absent item succeeds unless the condition fails.
     Delete,
     /// Only check the condition.
     Check,
 }
 
-/// One item's part in a transaction.
+/// Part of a transaction that concerns one item.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Write {
-    /// The item.
+    /// Primary key of the item.
     pub key: Key,
-    /// What must hold before.
+    /// Condition on the item before the transaction.
     pub condition: Condition,
-    /// What to do.
+    /// Change to the item.
     pub action: Action,
 }
 
 impl Write {
-    /// Create or replace an item.
+    /// Creates or replaces an item.
     pub fn put(key: Key, condition: Condition, document: Value) -> Self {
         Write { key, condition, action: Action::Put { document, bytes: None } }
     }
 
-    /// Create or replace an item that carries raw bytes.
+    /// Creates or replaces an item with raw bytes.
     pub fn put_bytes(key: Key, condition: Condition, document: Value, bytes: Bytes) -> Self {
         Write { key, condition, action: Action::Put { document, bytes: Some(bytes) } }
     }
 
-    /// Remove an item.
+    /// Removes an item.
     pub fn delete(key: Key, condition: Condition) -> Self {
         Write { key, condition, action: Action::Delete }
     }
 
-    /// Only check a condition.
+    /// Checks a condition without a change.
     pub fn check(key: Key, condition: Condition) -> Self {
         Write { key, condition, action: Action::Check }
     }
@@ -144,21 +144,21 @@ pub struct Query {
     pub from: String,
     /// Last sort key, inclusive.
     pub to: String,
-    /// Newest (largest) first.
+    /// True to return the largest sort keys first.
     pub descending: bool,
-    /// Most items to return in this page; at most [`MAX_PAGE_ITEMS`].
+    /// Most items of the page; values above [`MAX_PAGE_ITEMS`] are capped.
     pub limit: usize,
-    /// Continue behind this sort key (the `next` of the page before).
+    /// Sort key to continue after: [`Page::next`] of the previous page.
     pub after: Option<String>,
 }
 
 impl Query {
-    /// All sort keys that start with `prefix`, ascending.
+    /// Selects the sort keys that start with `prefix`, ascending.
     pub fn prefix(pk: impl Into<String>, prefix: &str) -> Self {
         Query::range(pk, prefix, format!("{prefix}{}", char::MAX))
     }
 
-    /// All sort keys between two, both inclusive, ascending.
+    /// Selects the sort keys between `from` and `to`, both inclusive, ascending.
     pub fn range(pk: impl Into<String>, from: impl Into<String>, to: impl Into<String>) -> Self {
         Query { pk: pk.into(), from: from.into(), to: to.into(), descending: false, limit: MAX_PAGE_ITEMS, after: None }
     }
@@ -167,39 +167,39 @@ impl Query {
 /// One page of a query.
 #[derive(Debug, Default)]
 pub struct Page {
-    /// The rows, in order. One that cannot be read takes nothing from the others.
+    /// Rows in the order of the query. An unreadable row does not affect the others.
     pub rows: Vec<Result<Item, BadRow>>,
-    /// Pass as [`Query::after`] to read on; `None` at the end.
+    /// Value of [`Query::after`] for the next page; `None` on the last page.
     pub next: Option<String>,
 }
 
-/// A row that is there and cannot be read.
+/// An existing row that cannot be read.
 #[derive(Debug, thiserror::Error)]
 #[error("{error}")]
 pub struct BadRow {
-    /// Its key.
+    /// Key of the row.
     pub key: Key,
     /// [`TableError::Corrupt`] or [`TableError::Newer`].
     pub error: TableError,
 }
 
 impl Page {
-    /// All items, for a caller to which a part of them is worth nothing.
+    /// Returns all items, for callers that need every row.
     ///
     /// # Errors
-    /// That of the first row that cannot be read.
+    /// Returns the error of the first unreadable row.
     pub fn whole(self) -> Result<Vec<Item>, TableError> {
         self.rows.into_iter().map(|row| row.map_err(|bad| bad.error)).collect()
     }
 
-    /// The items that can be read; the log names the others.
+    /// Returns the readable items, and logs the key of each unreadable row.
     pub fn readable(self) -> impl Iterator<Item = Item> {
         self.rows.into_iter().filter_map(|row| {
-            row.inspect_err(|bad| tracing::error!(error = %bad, key = %bad.key, "a row is passed over")).ok()
+            row.inspect_err(|bad| tracing::error!(error = %bad, key = %bad.key, "skipped an unreadable row")).ok()
         })
     }
 
-    /// The keys of all rows, those that cannot be read included.
+    /// Returns the keys of all rows, unreadable ones included.
     pub fn keys(&self) -> impl Iterator<Item = &Key> {
         self.rows.iter().map(|row| match row {
             Ok(item) => &item.key,
@@ -208,66 +208,66 @@ impl Page {
     }
 }
 
-/// Why a table operation failed. A failed transaction has changed nothing, except after
-/// [`TableError::Unavailable`] with `ambiguous`, where it may have happened.
+/// Error of a table operation. A failed transaction has changed nothing, except that it may have been committed after
+/// [`TableError::Unavailable`] with `ambiguous`.
 #[derive(Debug, thiserror::Error)]
 pub enum TableError {
-    /// At least one condition did not hold. One entry per write: `true` where its condition failed.
+    /// At least one condition did not hold.
     #[error("the table {table} refused a transaction: the condition on {} did not hold", failed_keys(.keys, .failed))]
     ConditionFailed {
-        /// Which table.
+        /// Name of the table.
         table: String,
-        /// The keys of the writes, in order.
+        /// Keys of the writes, in order.
         keys: Vec<Key>,
-        /// For each write, whether its condition failed.
+        /// For each write, true if its condition failed.
         failed: Vec<bool>,
     },
-    /// The request is larger than a table allows, names a key twice, or is not well formed.
-    #[error("not a valid request for table {table}: {reason}")]
+    /// The request exceeds a limit, names a key twice, or is malformed: a bug of the caller.
+    #[error("invalid request for the table {table}: {reason}")]
     Invalid {
-        /// Which table.
+        /// Name of the table.
         table: String,
-        /// What is wrong with it.
+        /// Rule that the request violates.
         reason: String,
     },
-    /// The table could not be reached or is busy.
+    /// The table cannot be reached, is busy, or failed temporarily. Trying again may succeed.
     #[error("the table {table} is not available: {reason}")]
     Unavailable {
-        /// Which table.
+        /// Name of the table.
         table: String,
-        /// What happened.
+        /// Message of the service or of SQLite.
         reason: String,
-        /// The write may have happened all the same: read back before deciding.
+        /// True if the write may have been committed: the caller must read back before it decides.
         ambiguous: bool,
     },
-    /// The table needs a hand: full disk, permissions, read-only.
+    /// The table needs an operator: missing table, full disk, permissions, credentials.
     #[error("the table {table} cannot be used: {reason}")]
     Environment {
-        /// Which table.
+        /// Name of the table.
         table: String,
-        /// What happened.
+        /// Cause and remedy.
         reason: String,
     },
-    /// A newer gitferry wrote the item: this one would misread it.
+    /// A newer gitferry wrote the item, and this build would misread it.
     #[error(
         "the item {key} of table {table} was written by a newer gitferry (format {format}, this build reads up to {}): \
-         upgrade this one",
+         upgrade gitferry on this machine",
         limits::FORMAT
     )]
     Newer {
-        /// Which table.
+        /// Name of the table.
         table: String,
-        /// Which item.
+        /// Key of the item.
         key: Key,
-        /// The format of its document.
+        /// Format of the item's document.
         format: u64,
     },
-    /// What the table returned cannot be right.
+    /// The table returned an item or answer that no gitferry writes.
     #[error("the table {table} is damaged: {reason}")]
     Corrupt {
-        /// Which table.
+        /// Name of the table.
         table: String,
-        /// What is wrong.
+        /// Item and violation.
         reason: String,
     },
 }
@@ -278,7 +278,7 @@ fn failed_keys(keys: &[Key], failed: &[bool]) -> String {
 }
 
 impl TableError {
-    /// What the caller should do.
+    /// Classifies the error by what the caller can do.
     pub fn kind(&self) -> Kind {
         match self {
             TableError::ConditionFailed { .. } => Kind::Conflict,
@@ -291,15 +291,14 @@ impl TableError {
     }
 }
 
-/// One key-value space. All reads are strongly consistent.
+/// A key-value space. All reads are strongly consistent.
 #[async_trait]
 pub trait Table: fmt::Debug + Send + Sync {
-    /// Names the table in errors and logs.
+    /// Name of the table in errors and logs.
     fn name(&self) -> &str;
 
-    /// Reads up to [`MAX_GET_KEYS`] items at one moment (never half of a transaction), in the order of the
-    /// keys; `None` where there is none. A key may come twice. DynamoDB gives at most [`MAX_TRANSACTION_BYTES`] at
-    /// one moment: read large items one by one.
+    /// Reads up to [`MAX_GET_KEYS`] items from one snapshot, in the order of `keys`; `None` for an absent item. A key
+    /// may occur twice. DynamoDB returns at most [`MAX_TRANSACTION_BYTES`] per call: read large items one by one.
     async fn get_many(&self, keys: &[Key]) -> Result<Vec<Option<Item>>, TableError>;
 
     /// Reads one item.
@@ -307,9 +306,9 @@ pub trait Table: fmt::Debug + Send + Sync {
         Ok(self.get_many(std::slice::from_ref(key)).await?.pop().flatten())
     }
 
-    /// Reads one page of a range. A row that cannot be read is an entry of the page.
+    /// Reads one page of a range. An unreadable row is an entry of the page, not an error.
     async fn query(&self, query: &Query) -> Result<Page, TableError>;
 
-    /// Does all the writes or none, durably. At most [`MAX_TRANSACTION_ITEMS`] items, no key twice.
+    /// Applies all writes or none, durably. At most [`MAX_TRANSACTION_ITEMS`] writes, each with a different key.
     async fn transact(&self, writes: Vec<Write>) -> Result<(), TableError>;
 }

@@ -1,10 +1,11 @@
-//! The embedded table: one SQLite file, shared by any number of processes on one machine.
+//! The embedded table: a SQLite file on a local disk, shared by any number of processes of one machine.
 //!
-//! WAL with `synchronous=FULL`: a transaction is one fsync of the log. Several processes are serialised by
-//! SQLite's own locks, the writers of one process by a queue before that, so that they do not poll. The last
-//! connection to a file that has written moves the log into the file and cuts it to nothing, so that a table at rest is
-//! one file. A killed process leaves its log: then, and while a process has the table open, copy it with
-//! `sqlite3 table.db ".backup copy.db"` or `VACUUM INTO`, never the file alone. Local disks only.
+//! The file is in WAL mode with `synchronous=FULL`: a transaction costs one fsync of the log. SQLite's locks serialise
+//! processes; a queue serialises the writers of one process first, so that they do not poll.
+//!
+//! A process that has written checkpoints and truncates the log when it drops its last handle, so a table at rest is a
+//! single file. A killed process leaves its log. Then, and while a process has the table open, copy the table with
+//! `sqlite3 table.db ".backup copy.db"` or `VACUUM INTO`, never the file alone.
 
 mod error;
 mod open;
@@ -24,10 +25,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use super::limits::{self, Checked};
 use super::{Action, BadRow, Condition, Item, Key, MAX_PAGE_BYTES, Page, Query, Table, TableError, Write};
 
-/// Most connections that one handle opens; further calls wait for one.
+/// Most connections of one handle; further calls wait for one.
 pub const MAX_CONNECTIONS: usize = 4;
-/// How long a writer waits for writers of other processes before it gives up as
-/// [`TableError::Unavailable`].
+/// Time that a writer waits for writers of other processes before it fails with [`TableError::Unavailable`].
 pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 const SELECT_ITEM: &str = "SELECT revision, document, bytes FROM item WHERE pk = ?1 AND sk = ?2";
@@ -40,37 +40,37 @@ const QUERY_UP: &str = "SELECT sk, revision, document, bytes FROM item
 const QUERY_DOWN: &str = "SELECT sk, revision, document, bytes FROM item
     WHERE pk = ?1 AND sk >= ?2 AND sk <= ?3 AND (?4 IS NULL OR sk < ?4) ORDER BY sk DESC";
 
-/// A table in a SQLite file. Cheap to clone handles of: share it behind an `Arc`.
+/// A table in a SQLite file. Share it behind an `Arc`.
 #[derive(Debug)]
 pub struct SqliteTable {
     file: Arc<DatabaseFile>,
-    /// Bounds the connections, and with them the blocking threads in use.
+    /// Bounds the connections and thereby the blocking threads.
     connections: Arc<Semaphore>,
-    /// Lets the writers of this process wait in a queue instead of polling SQLite's lock.
+    /// Queues the writers of this process, which would otherwise poll SQLite's lock.
     writer: Semaphore,
 }
 
-/// What blocking work needs.
+/// State shared with blocking tasks.
 #[derive(Debug)]
 struct DatabaseFile {
     name: String,
     path: PathBuf,
     idle: Mutex<Vec<Connection>>,
-    /// Device and inode of the file that was opened.
+    /// Device and inode of the file when it was opened.
     opened: OnceLock<(u64, u64)>,
-    /// A transaction was committed through this handle.
+    /// True if this handle may have written since its last checkpoint.
     written: AtomicBool,
 }
 
 impl SqliteTable {
-    /// Opens the table in the file at `path`, which is created with its directories when missing. `name`
-    /// stands for it in errors. A file that may only be read opens too; writes then fail as
-    /// [`TableError::Environment`]. Blocks for well under a millisecond when the file exists.
+    /// Opens the table at `path`, and creates a missing file and its directories. `name` identifies the table in
+    /// errors. A read-only file opens, too; writes then fail with [`TableError::Environment`]. Blocks for well under a
+    /// millisecond if the file exists.
     pub fn open(path: impl Into<PathBuf>, name: impl Into<String>) -> Result<Self, TableError> {
         SqliteTable::connect(path.into(), name.into(), true)
     }
 
-    /// Opens the table in the file at `path`, which is there: nothing is created.
+    /// Opens the table at `path`, which must exist.
     pub fn open_existing(path: impl Into<PathBuf>, name: impl Into<String>) -> Result<Self, TableError> {
         SqliteTable::connect(path.into(), name.into(), false)
     }
@@ -81,7 +81,8 @@ impl SqliteTable {
         let connection = open::connect(&file.path, create).map_err(|e| error::opening(&file.name, &file.path, e))?;
         file.check_in_place()?;
         file.give_back(connection);
-        let (file, connections) = (Arc::new(file), Arc::new(Semaphore::new(MAX_CONNECTIONS)));
+        let file = Arc::new(file);
+        let connections = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
         open.retain(|file| file.strong_count() > 0);
         open.push(Arc::downgrade(&file));
@@ -89,7 +90,7 @@ impl SqliteTable {
         Ok(SqliteTable { file, connections, writer: Semaphore::new(1) })
     }
 
-    /// The file.
+    /// Path of the SQLite file.
     pub fn path(&self) -> &Path {
         &self.file.path
     }
@@ -98,7 +99,7 @@ impl SqliteTable {
         semaphore.acquire().await.map_err(|_| self.stopped(false))
     }
 
-    /// Runs `work` with a connection. Dropping the future does not stop it.
+    /// Runs `work` with a connection. Dropping the future does not cancel `work`.
     async fn blocking<T: Send + 'static>(
         &self,
         write: bool,
@@ -113,7 +114,7 @@ impl SqliteTable {
             drop(permit);
             result
         };
-        // A read takes less time than another thread needs to wake up; only a write waits for the disk.
+        // A read is faster than waking a thread; only a write waits for the disk.
         if !write && may_block_in_place() {
             return tokio::task::block_in_place(run);
         }
@@ -126,42 +127,42 @@ impl SqliteTable {
     }
 }
 
-/// A runtime of one thread has no other that could go on meanwhile.
+/// Returns false on a single-threaded runtime, which has no other thread to run its tasks.
 fn may_block_in_place() -> bool {
     let flavor = tokio::runtime::Handle::try_current().map(|runtime| runtime.runtime_flavor());
     flavor.is_ok_and(|flavor| flavor == tokio::runtime::RuntimeFlavor::MultiThread)
 }
 
-/// With the last handle: no call is under way any more.
+/// Runs with the last handle, when no call is in progress.
 impl Drop for DatabaseFile {
     fn drop(&mut self) {
-        self.put_at_rest();
+        self.checkpoint();
     }
 }
 
-/// The files that handles of this process have open.
+/// Tables that this process has open.
 static OPEN: Mutex<Vec<Weak<DatabaseFile>>> = Mutex::new(Vec::new());
 
-/// Puts all tables that this process has open at rest: each is one file without a log afterwards, as far as no other
-/// process is at work on it. For the end of a process, whose handles may be dropped too late.
-pub fn put_all_at_rest() {
+/// Checkpoints all tables that this process has open. Afterwards each is a single file without a log, unless another
+/// process uses it. For the end of a process, which may exit before its handles are dropped.
+pub fn checkpoint_all() {
     let open = std::mem::take(&mut *OPEN.lock().unwrap_or_else(PoisonError::into_inner));
-    open.iter().filter_map(Weak::upgrade).for_each(|file| file.put_at_rest());
+    open.iter().filter_map(Weak::upgrade).for_each(|file| file.checkpoint());
 }
 
 impl DatabaseFile {
-    /// Fails where the path no longer leads to the file that was opened: what is written to that one is lost with the
-    /// last process that has it open.
+    /// Fails if the path no longer leads to the opened file: writes to a deleted file are lost once its last process
+    /// closes it.
     fn check_in_place(&self) -> Result<(), TableError> {
         let failed = |what: String| TableError::Environment { table: self.name.clone(), reason: what };
         let at = self.path.display();
         let now = std::fs::metadata(&self.path).map(|file| (file.dev(), file.ino())).map_err(|error| {
             failed(format!("{at} is gone, and was there when it was opened ({error}): mount its disk, or restore it"))
         })?;
-        match *self.opened.get_or_init(|| now) == now {
-            true => Ok(()),
-            false => Err(failed(format!("{at} is another file than when it was opened: start this process again"))),
+        if *self.opened.get_or_init(|| now) != now {
+            return Err(failed(format!("{at} is another file than when it was opened: start this process again")));
         }
+        Ok(())
     }
 
     fn take(&self) -> Result<Connection, TableError> {
@@ -169,30 +170,30 @@ impl DatabaseFile {
         let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
         match idle {
             Some(connection) => Ok(connection),
-            // A file that is gone meanwhile is not made anew.
+            // A file that was removed meanwhile is not created again.
             None => open::connect(&self.path, false).map_err(|e| error::opening(&self.name, &self.path, e)),
         }
     }
 
-    /// Keeps a connection for the next call, unless an error left a transaction open on it.
+    /// Keeps a connection for the next call, unless an error left a transaction open.
     fn give_back(&self, connection: Connection) {
         if connection.is_autocommit() {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
         }
     }
 
-    /// Moves the log into the file, if this handle has written and no other process is at work.
-    fn put_at_rest(&self) {
+    /// Moves the log into the file if this handle has written and no other process uses the table.
+    fn checkpoint(&self) {
         if !self.written.swap(false, Ordering::Relaxed) {
             return;
         }
         let Some(connection) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop() else { return };
-        // At the end nothing is waited for: another process goes on, and does it.
+        // Does not wait for another process, which checkpoints at its own end.
         let done = connection
             .busy_timeout(Duration::ZERO)
             .and_then(|()| connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get::<_, i64>(0)));
         if let Err(error) = done {
-            tracing::debug!(%error, table = self.name, "the log of the table stays beside it");
+            tracing::debug!(%error, table = self.name, "cannot checkpoint the table; its log stays");
         }
     }
 
@@ -208,7 +209,7 @@ impl DatabaseFile {
     fn item(&self, key: Key, stored: Stored) -> Result<Item, TableError> {
         let revision = match u64::try_from(stored.revision) {
             Ok(revision) if revision > 0 => revision,
-            _ => return Err(self.corrupt(&key, format_args!("the revision {} is not possible", stored.revision))),
+            _ => return Err(self.corrupt(&key, format_args!("the revision {} is invalid", stored.revision))),
         };
         match serde_json::from_str(&stored.document) {
             Ok(document @ Value::Object(_)) => {
@@ -221,7 +222,7 @@ impl DatabaseFile {
     }
 
     fn get_many(&self, connection: &mut Connection, keys: Vec<Key>) -> Result<Vec<Option<Item>>, TableError> {
-        // One transaction, so that all keys are read at one moment; a single read needs none.
+        // A transaction reads all keys from one snapshot; a single read needs none.
         let snapshot = keys.len() > 1;
         if snapshot {
             connection.prepare_cached("BEGIN").and_then(|mut s| s.execute([])).map_err(|e| self.failed(e))?;
@@ -255,7 +256,7 @@ impl DatabaseFile {
             let stored = match Stored::read(row, 1) {
                 Ok(stored) => Ok(stored),
                 Err(error) if error.sqlite_error().is_some() => return Err(self.failed(error)),
-                // A column holds another type than it should.
+                // A column has an unexpected type.
                 Err(error) => Err(self.corrupt(&key, error)),
             };
             let weight = stored.as_ref().map_or(0, |stored| {
@@ -280,6 +281,7 @@ impl DatabaseFile {
         self.written.store(true, Ordering::Relaxed);
         // Dropping the transaction rolls it back.
         let revisions = self.check_conditions(&transaction, writes)?;
+        assert_eq!(revisions.len(), writes.len(), "every write of a transaction has a revision");
         for (checked, revision) in writes.iter().zip(revisions) {
             let Checked { write, document } = checked;
             let Key { pk, sk } = &write.key;
@@ -287,7 +289,7 @@ impl DatabaseFile {
                 Action::Check => Ok(0),
                 Action::Delete => transaction.prepare_cached(DELETE_ITEM).and_then(|mut s| s.execute(params![pk, sk])),
                 Action::Put { bytes, .. } => {
-                    let next = revision.unwrap_or(0).saturating_add(1);
+                    let next = revision.map_or(1, |revision| revision.saturating_add(1));
                     let put = params![pk, sk, next, document, bytes.as_deref()];
                     transaction.prepare_cached(PUT_ITEM).and_then(|mut s| s.execute(put))
                 }
@@ -297,7 +299,7 @@ impl DatabaseFile {
         transaction.commit().map_err(|e| error::during(&self.name, &self.path, e, true))
     }
 
-    /// The present revision of each item, or which conditions failed.
+    /// Returns the current revision of each item, or [`TableError::ConditionFailed`].
     fn check_conditions(&self, connection: &Connection, writes: &[Checked]) -> Result<Vec<Option<i64>>, TableError> {
         let mut select = connection.prepare_cached(SELECT_REVISION).map_err(|e| self.failed(e))?;
         let mut revision = |key: &Key| select.query_row(params![key.pk, key.sk], |row| row.get(0)).optional();
@@ -321,7 +323,7 @@ fn holds(condition: Condition, revision: Option<i64>) -> bool {
     }
 }
 
-/// A row as SQLite holds it.
+/// Columns of a row.
 struct Stored {
     revision: i64,
     document: String,
@@ -357,7 +359,7 @@ impl Table for SqliteTable {
 
     async fn transact(&self, writes: Vec<Write>) -> Result<(), TableError> {
         let writes = limits::check_transaction(&self.file.name, writes)?;
-        let _turn = self.permit(&self.writer).await?;
+        let _permit = self.permit(&self.writer).await?;
         self.blocking(true, move |file, connection| file.transact(connection, &writes)).await
     }
 }

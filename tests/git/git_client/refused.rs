@@ -129,7 +129,7 @@ fn hidden_refs_and_names_that_no_ref_has() {
         let report = target.push(&commands);
         assert_eq!(refused(&report, "hidden ref"), ["refs/hidden/a"], "{report:?}");
         assert_eq!(refused(&report, "not a valid ref name"), ["refs/heads/a..b", "refs/heads/a\n0000", "HEAD"]);
-        assert_eq!(refused(&report, "sha1 objects"), ["refs/heads/other"]);
+        assert_eq!(refused(&report, "object format of the server is sha1"), ["refs/heads/other"]);
         assert_eq!(refused(&report, "").len(), 6);
     }
 }

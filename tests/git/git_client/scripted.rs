@@ -191,7 +191,7 @@ fn reports_with_options() {
     let report = push("report-status-v2", &packets(&lines)).unwrap();
     let [a, review, c] = &report.refs[..] else { panic!("{report:?}") };
     assert_eq!(a.result, Err("not   today".into()));
-    assert_eq!(c.result, Err("the server does not say what became of it".into()));
+    assert_eq!(c.result, Err("the server's report does not mention this ref".into()));
     assert!(review.result.is_ok() && report.unpack.is_ok() && !report.is_ok());
     let [first, second] = &review.effects[..] else { panic!("{review:?}") };
     assert_eq!((first.old, first.new, first.forced), (Some(id(B)), Some(id(A)), true));
@@ -275,9 +275,9 @@ fn sections_around_a_pack() {
         (&["packfile\n"], b"0000", "hung up"),
         (&["packfile\n"], b"0011\x01PACK\0\0\0\x02\0\0\0\x010000", "hung up"),
         (&["packfile\n"], &[&b"0025\x01"[..], &pack].concat(), "hung up"),
-        (&["packfile\n"], &[&b"0025\x01"[..], &pack, b"0006\x01!0000"].concat(), "another hash"),
-        (&["packfile\n"], &[&b"0025\x01JACK"[..], &pack[4..], b"0000"].concat(), "begin like a pack"),
-        (&["packfile\n"], &[&b"002e\x01JACKJACKJ"[..], &pack, b"0000"].concat(), "begin like a pack"),
+        (&["packfile\n"], &[&b"0025\x01"[..], &pack, b"0006\x01!0000"].concat(), "not the hash of its bytes"),
+        (&["packfile\n"], &[&b"0025\x01JACK"[..], &pack[4..], b"0000"].concat(), "begin with a pack header"),
+        (&["packfile\n"], &[&b"002e\x01JACKJACKJ"[..], &pack, b"0000"].concat(), "begin with a pack header"),
     ] {
         let error = fetch(before, pack, None).unwrap_err();
         assert!(error.to_string().contains(words), "{words}: {error}");

@@ -223,7 +223,7 @@ fn repositories_of_other_users() {
     fs::create_dir_all(borrower.join("objects/info")).unwrap();
     fs::write(borrower.join("objects/info/alternates"), format!("{}\n", own.join("objects").display())).unwrap();
     give(&borrower);
-    refused(&borrower, &["*"], "an alternate of another user");
+    refused(&borrower, &["*"], "an alternate that belongs to a different user");
     let pointer = place.path("pointer");
     fs::create_dir(&pointer).unwrap();
     fs::write(pointer.join(".git"), format!("gitdir: {}\n", own.display())).unwrap();

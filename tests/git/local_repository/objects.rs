@@ -223,7 +223,7 @@ fn damaged_loose_objects() {
         (deflate(b"blob 4\0abc"), "shorter than"),
         (deflate(b"blob 2\0abc"), "longer than"),
         (deflate(b"blob 0\0abc"), "longer than"),
-        (deflate(b"blob 18446744073709551615\0abc"), "bytes, more than"),
+        (deflate(b"blob 18446744073709551615\0abc"), "bytes, above the limit"),
         (deflate(b"blob 18446744073709551616\0abc"), "header"),
         (deflate(b"blob 03\0abc"), "header"),
         (deflate(b"blob +3\0abc"), "header"),

@@ -222,7 +222,7 @@ fn packed_refs_that_git_would_not_read() {
         (format!("{sorted}{id} refs/heads/b\n{id} refs/heads/a\n"), "out of order"),
         (format!("{sorted}{id} refs/heads/a\n{id} refs/heads/a\n"), "out of order"),
         (format!("{id} refs/heads/a\n{id} refs/heads/a\n"), "twice"),
-        (format!("{sorted}{id} refs/heads/a"), "the file ends in the middle"),
+        (format!("{sorted}{id} refs/heads/a"), "the file ends within this line"),
         (format!("{sorted}{id}\n"), "not of the form"),
         (format!("{sorted}{id} refs/heads/{}\n", "x".repeat(5000)), "longer than any ref"),
         (format!("{sorted}{id} heads/a\n"), "does not start with refs/"),
@@ -230,7 +230,7 @@ fn packed_refs_that_git_would_not_read() {
         (format!("{sorted}{} refs/heads/a\n", "0".repeat(40)), "all-zero"),
         (format!("{sorted}xyz refs/heads/a\n"), "refs/heads/a"),
         ("# something else\n".to_string(), "pack-refs with:"),
-        ("\0\0\0\0".to_string(), "the file ends in the middle"),
+        ("\0\0\0\0".to_string(), "the file ends within this line"),
     ] {
         fs::write(&packed, text).unwrap();
         let error = error_of(&path);

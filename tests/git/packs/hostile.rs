@@ -28,7 +28,7 @@ fn lies_in_a_pack_are_found() {
     let base = blob(b"some content");
     let distance = base.len() as u8;
     for (name, entries, reason) in [
-        ("size too small", vec![entry(3, 3, b"", b"four")], "does not have the size"),
+        ("size too small", vec![entry(3, 3, b"", b"four")], "does not have the declared size"),
         ("size too large", vec![entry(3, 5, b"", b"four")], "shorter than it says"),
         ("absurd size", vec![entry(3, 1 << 50, b"", b"four")], "larger than its compressed data can be"),
         ("type 0", vec![entry(0, 4, b"", b"four")], "type 0"),

@@ -20,7 +20,7 @@ fn an_oversized_pack_is_refused_with_a_clear_message() {
     for n in 0..40 {
         client.commit_bytes("main", &format!("noise{n}"), &noise(n, 100_000));
     }
-    host.refuses(&client, &["main"], &["larger than 300000 bytes", "unpacker error"]);
+    host.refuses(&client, &["main"], &["exceeds the limit of 300000 bytes", "unpacker error"]);
     assert_eq!((host.head().head.frontier, host.pack_keys()), before);
     assert_eq!(host.spooled(), Vec::<std::path::PathBuf>::new());
     host.accept(|policy| policy.limits.pack_bytes = 1 << 30);
@@ -84,7 +84,7 @@ fn a_thin_pack_on_a_large_base_takes_no_more_memory_than_there_is() {
 #[test]
 fn a_push_that_finds_no_memory_in_time_is_refused_and_may_come_again() {
     if std::env::var_os(OWN_PROCESS).is_none() {
-        let name = "limits::a_push_that_finds_no_memory_in_time_is_refused_and_may_come_again";
+        let name = "receive_pack::limits::a_push_that_finds_no_memory_in_time_is_refused_and_may_come_again";
         let mut again = std::process::Command::new(std::env::current_exe().unwrap());
         let output = again.args(["--exact", name]).env(OWN_PROCESS, "1").output().unwrap();
         assert!(output.status.success() && said(&output).contains("1 passed"), "{}", said(&output));
@@ -103,7 +103,7 @@ fn a_push_that_finds_no_memory_in_time_is_refused_and_may_come_again() {
     client.commit("small", "file", "content\n");
     let budget = memory::budget();
     budget.set_total(memory::MIN_BUDGET_BYTES);
-    budget.set_longest_wait(Duration::from_millis(200));
+    budget.set_max_wait(Duration::from_millis(200));
     let held = budget.take(memory::MIN_BUDGET_BYTES).unwrap();
     host.refuses(&client, &["main"], &["no memory left", "try again later", "unpacker error"]);
     assert_eq!((host.refs(), host.pack_keys()), (Vec::new(), Vec::new()));

@@ -77,7 +77,7 @@ fn the_same_becomes_of_refs_as_with_git() {
         let theirs = client.try_git(&[&["push"][..], &options, &[path.as_str()], &refs].concat());
         let (ours, theirs) = (said(&ours), said(&theirs));
         // Git's reason has no more words than these two.
-        let short = |text: &str| outcomes(&text.replace("funny refname: it stands right below refs/", "funny refname"));
+        let short = |text: &str| outcomes(&text.replace("funny refname: it is directly below refs/", "funny refname"));
         assert_eq!(short(&ours), short(&theirs), "push {args:?}\n{ours}\n{theirs}");
         let format = "--format=%(refname) %(objectname) %(symref)";
         let git: Vec<String> = git.git(&["for-each-ref", format]).lines().map(String::from).collect();

@@ -6,7 +6,7 @@ use aws_config::SdkConfig;
 use gitferry_base::clock::SystemClock;
 use gitferry_engine::ledger::advance::read_head;
 use gitferry_engine::region::Region;
-use gitferry_service::events::due::{Due, DueMarks};
+use gitferry_service::delivery::pending::{PendingJob, PendingJobs};
 use gitferry_service::events::outbox::read_outbox;
 use gitferry_store::objects::s3::{S3Options, S3Store};
 use gitferry_store::table::DynamoTable;
@@ -224,8 +224,8 @@ impl Place {
     }
 
     /// Repositories that are due on the link.
-    pub async fn marks(&self) -> Vec<Due> {
+    pub async fn marks(&self) -> Vec<PendingJob> {
         let target = &self.regions[EU];
-        DueMarks::new(target, LINK).read(target.clock.now()).await.unwrap()
+        PendingJobs::new(target, LINK).read(target.clock.now()).await.unwrap()
     }
 }

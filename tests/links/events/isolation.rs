@@ -169,7 +169,7 @@ fn up_serves_and_replicates_what_it_can() {
         answer.starts_with(b"HTTP/1.1 200")
     });
     wait("the other region is kept in step", || is_synced(&world, TARGET));
-    assert!(fs::read_to_string(world.path("log")).unwrap().contains("ap cannot be used yet"));
+    assert!(fs::read_to_string(world.path("log")).unwrap().contains("ap cannot be opened yet"));
     mend(&world);
     repo.commit("main", "file", "three");
     world.import(&repo, "app");

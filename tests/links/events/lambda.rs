@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::Response;
 use axum::routing::{get, post};
-use gitferry_service::events::due::DueMarks;
+use gitferry_service::delivery::pending::PendingJobs;
 use gitferry_service::events::outbox::Publisher;
 use gitferry_service::worker::lambda::handler::{Handler, Served};
 use serde_json::{Value, json};
@@ -112,7 +112,7 @@ fn record(id: &str, body: &str) -> Value {
 
 /// A handler in this process.
 fn handler(place: &Place, queues: Option<&Queues>) -> Handler {
-    Handler::new(vec![Served { link: place.link().into(), queue: queues.map(Queues::open), publisher: None }], 4)
+    Handler::new(vec![Served { link: Arc::new(place.link()), queue: queues.map(Queues::open), publisher: None }], 4)
 }
 
 fn soon() -> Instant {
@@ -195,7 +195,7 @@ fn a_deadline_that_has_passed_leaves_all_for_the_next_invocation() {
         assert_eq!(answer, json!({ "batchItemFailures": [] }));
         assert!(!place.is_synced(), "work was done behind the deadline");
         let target = place.region(TARGET);
-        let marks = DueMarks::new(&target, LINK);
+        let marks = PendingJobs::new(&target, LINK);
         assert_eq!(marks.read(target.clock.now()).await.unwrap().len(), 1);
         let messages = queues.open().receive(Duration::from_secs(10)).await.unwrap();
         assert_eq!(messages.len(), 1);
@@ -231,8 +231,8 @@ fn what_was_delivered_and_not_announced_is_announced_by_the_next_invocation() {
     *told.refuses.lock().unwrap() = 1;
     let target = place.region(TARGET);
     let publisher = Some(Publisher::new(target.clone(), told.clone()));
-    let handler = Handler::new(vec![Served { link: place.link().into(), queue: None, publisher }], 4);
-    let marks = DueMarks::new(&target, LINK);
+    let handler = Handler::new(vec![Served { link: Arc::new(place.link()), queue: None, publisher }], 4);
+    let marks = PendingJobs::new(&target, LINK);
     let batch = json!({ "Records": [record("a", &samples::gitferry_at(&place.show()).to_string())] }).to_string();
     block_on(async {
         let answer = handler.handle(batch.as_bytes(), soon()).await.unwrap();

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::Arc;
 
 use gitferry_base::clock::SystemClock;
 use gitferry_engine::ledger::keys;
@@ -103,7 +104,8 @@ fn a_fork_is_counted() {
     place.world.ok(&["replicate", LINK]);
     move_table(&source, &place.world.fresh("gone"), |from, _| std::fs::remove_file(from));
     move_table(&backup, &source, |from, to| std::fs::copy(from, to).map(drop));
-    place.commit("another history");
+    place.repo.commit("main", "file", "another history");
+    place.world.import_unawares(&place.repo, "app");
     let worker = Running::start(&place.world, &[], &[]);
     wait("it is told", || page(&worker).get("forks") == Some(&1.0));
 }
@@ -162,7 +164,7 @@ fn a_backup_tells_how_old_its_recovery_point_is() {
 #[test]
 fn a_function_tells_of_each_invocation() {
     let place = Place::new("");
-    let handler = Handler::new(vec![Served { link: place.link().into(), queue: None, publisher: None }], 4);
+    let handler = Handler::new(vec![Served { link: Arc::new(place.link()), queue: None, publisher: None }], 4);
     let soon = || tokio::time::Instant::now() + std::time::Duration::from_secs(60);
     let event = samples::updated_of("app").to_string();
     block_on(async {

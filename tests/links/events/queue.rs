@@ -1,12 +1,12 @@
-//! From a queue to the target: due marks, dead letters, duplicates, any order.
+//! From a queue to the target: pending jobs, dead letters, duplicates, any order.
 
 use std::time::Duration;
 
 use gitferry_base::Kind;
-use gitferry_replication::Which;
+use gitferry_service::delivery::RepositoryKey;
+use gitferry_service::delivery::intake::take_batch;
+use gitferry_service::delivery::pending::{PendingJob, PendingJobs};
 use gitferry_service::events::codecommit::Rejection;
-use gitferry_service::events::due::{Due, DueMarks};
-use gitferry_service::events::sqs::take_batch;
 
 use crate::events::place::{Place, block_on};
 use gitferry_test_support::queues::Queues;
@@ -15,9 +15,9 @@ use gitferry_test_support::world::TARGET;
 
 const NO_WAIT: Duration = Duration::ZERO;
 
-async fn marks(place: &Place) -> Vec<Due> {
+async fn marks(place: &Place) -> Vec<PendingJob> {
     let target = place.region(TARGET);
-    DueMarks::new(&target, gitferry_test_support::world::LINK).read(target.clock.now()).await.unwrap()
+    PendingJobs::new(&target, gitferry_test_support::world::LINK).read(target.clock.now()).await.unwrap()
 }
 
 #[test]
@@ -31,19 +31,19 @@ fn a_message_goes_when_its_repository_is_due() {
         let queue = queues.open();
         let messages = queue.receive(NO_WAIT).await.unwrap();
         let bodies: Vec<&str> = messages.iter().map(|message| message.body.as_str()).collect();
-        let outcome = take_batch(&link.clone().into(), Some(&queue), &bodies).await;
+        let outcome = take_batch(&link, Some(&queue), &bodies).await;
         assert_eq!(outcome.done.len(), messages.len());
         assert_eq!(
-            outcome.due.iter().map(|(due, _)| due.which()).collect::<Vec<_>>(),
-            vec![Which::Id(id); outcome.due.len()]
+            outcome.pending.iter().map(|(job, _)| job.repository()).collect::<Vec<_>>(),
+            vec![RepositoryKey::Id(id); outcome.pending.len()]
         );
-        assert_eq!(marks(&place).await, [Due::Change { id, seq: 1 }], "one mark for both");
+        assert_eq!(marks(&place).await, [PendingJob::Change { id, seq: 1 }], "one mark for both");
         queue.delete(&messages).await.unwrap();
         link.deliver(id).await.unwrap().unwrap();
         // The same again is known to be there: one read, no mark.
-        DueMarks::new(&link.target, &link.name).clear(&marks(&place).await).await.unwrap();
-        let outcome = take_batch(&link.clone().into(), Some(&queue), &[event.to_string().as_str(); 3]).await;
-        assert_eq!((outcome.done.len(), outcome.due.len(), outcome.duplicates), (3, 0, 3));
+        PendingJobs::new(&link.target, &link.name).clear(&marks(&place).await).await.unwrap();
+        let outcome = take_batch(&link, Some(&queue), &[event.to_string().as_str(); 3]).await;
+        assert_eq!((outcome.done.len(), outcome.pending.len(), outcome.duplicates), (3, 0, 3));
         assert_eq!(marks(&place).await, []);
     });
 }
@@ -62,7 +62,7 @@ fn what_cannot_be_acted_on_becomes_a_dead_letter_with_its_reason() {
         // What the link does not carry is nobody's mistake, and what changes nothing neither.
         let (other, nothing) = (samples::updated_of("other").to_string(), samples::unreferenced().to_string());
         let bodies = ["not JSON", &foreign, &gone, &unknown_id, &other, &nothing];
-        let outcome = take_batch(&link.clone().into(), Some(&queue), &bodies).await;
+        let outcome = take_batch(&link, Some(&queue), &bodies).await;
         assert_eq!((outcome.done.len(), outcome.rejected, outcome.ignored), (6, 4, 2), "{outcome:?}");
         let mut found = Vec::new();
         while found.len() < 4 {
@@ -82,7 +82,7 @@ fn what_cannot_be_acted_on_becomes_a_dead_letter_with_its_reason() {
 fn without_a_dead_letter_queue_nothing_is_dropped() {
     let place = Place::new("");
     block_on(async {
-        let outcome = take_batch(&place.link().into(), None, &["not JSON"]).await;
+        let outcome = take_batch(&place.link(), None, &["not JSON"]).await;
         assert_eq!((outcome.done.len(), outcome.failed.len()), (0, 1));
     });
 }
@@ -94,9 +94,9 @@ fn a_dead_letter_queue_that_is_gone_keeps_the_message() {
         let queues = Queues::new().await;
         queues.client.delete_queue().queue_url(&queues.dead).send().await.unwrap();
         let queue = queues.open();
-        let outcome = take_batch(&place.link().into(), Some(&queue), &["not JSON"]).await;
+        let outcome = take_batch(&place.link(), Some(&queue), &["not JSON"]).await;
         assert_eq!((outcome.done.len(), outcome.failed.len()), (0, 1), "{outcome:?}");
-        let error = queue.bury("x", &Rejection::NotJson("x".into())).await.unwrap_err();
+        let error = queue.dead_letter("x", &Rejection::NotJson("x".into())).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Environment, "{error}");
     });
 }
@@ -115,11 +115,14 @@ fn events_in_any_order_and_number_come_to_the_newest_state() {
         for order in [[3, 0, 1, 2], [1, 1, 3, 0], [2, 3, 3, 2]] {
             let bodies: Vec<String> = order.iter().map(|at| events[*at].to_string()).collect();
             let bodies: Vec<&str> = bodies.iter().map(String::as_str).collect();
-            let outcome = take_batch(&link.clone().into(), None, &bodies).await;
+            let outcome = take_batch(&link, None, &bodies).await;
             assert_eq!(outcome.done.len(), 4);
             // Grouped: one mark at most, for the newest.
             assert!(
-                outcome.due.iter().all(|(due, places)| *due == Due::Change { id, seq: 4 } && places.len() == 4),
+                outcome
+                    .pending
+                    .iter()
+                    .all(|(job, places)| *job == PendingJob::Change { id, seq: 4 } && places.len() == 4),
                 "{outcome:?}"
             );
             link.deliver(id).await.unwrap();

@@ -4,9 +4,13 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Stdio};
 
 use gitferry_config::Config;
-use gitferry_replication::{AnyLink, Which};
-use gitferry_service::events::due::{Asked, Due, DueMarks, deliver_due};
-use gitferry_service::events::sqs::take_batch;
+use gitferry_replication::ReplicationError;
+use gitferry_replication::mirror::RemoteLink;
+use gitferry_service::delivery::intake::take_batch;
+use gitferry_service::delivery::link::DeliveryRequest;
+use gitferry_service::delivery::pending::{PendingJob, PendingJobs};
+use gitferry_service::delivery::run::{Announce, Delivery, Retries, run};
+use gitferry_service::delivery::{Link, RepositoryKey};
 use gitferry_service::open;
 use serde_json::Value;
 
@@ -85,15 +89,20 @@ impl Servers {
         worker
     }
 
-    pub async fn open(&self) -> AnyLink {
+    pub async fn open(&self) -> RemoteLink {
         let config = Config::load(&self.world.path("gitferry.toml")).unwrap();
-        open::remote_link(&config, "cc").await.unwrap().into()
+        open::remote_link(&config, "cc").await.unwrap()
     }
 
-    pub async fn marks(&self) -> Vec<Due> {
+    pub async fn marks(&self) -> Vec<PendingJob> {
         let link = self.open().await;
-        DueMarks::of(&link).read(link.clock().now()).await.unwrap()
+        PendingJobs::of(&link).read(link.clock.now()).await.unwrap()
     }
+}
+
+/// Delivers a repository in one attempt.
+pub async fn deliver(link: &dyn Link, request: &DeliveryRequest) -> Result<Option<Delivery>, ReplicationError> {
+    run(link, request, Announce::Off, Retries::Off).await
 }
 
 /// CodeCommit says that the branch `main` of a repository has moved.
@@ -184,20 +193,24 @@ fn what_a_checkpoint_knows_is_due_all_the_same_while_something_else_is() {
     block_on(async {
         let link = servers.open().await;
         let outcome = take_batch(&link, None, &[&first, &first]).await;
-        assert_eq!((outcome.due.len(), outcome.duplicates), (0, 2), "the target has it");
+        assert_eq!((outcome.pending.len(), outcome.duplicates), (0, 2), "the target has it");
         let outcome = take_batch(&link, None, &[&second, &second]).await;
-        assert_eq!((outcome.due.len(), outcome.duplicates), (1, 1));
+        assert_eq!((outcome.pending.len(), outcome.duplicates), (1, 1));
         servers.from.git(&["update-ref", "refs/heads/main", back.trim()]);
         let outcome = take_batch(&link, None, &[&first]).await;
-        assert_eq!((outcome.due.len(), outcome.duplicates), (1, 0), "what is under way may bring the one in between");
+        assert_eq!(
+            (outcome.pending.len(), outcome.duplicates),
+            (1, 0),
+            "what is under way may bring the one in between"
+        );
         assert_eq!(servers.marks().await.len(), 2);
         // One delivery answers both; asked again for the same, there is nothing to do.
-        let asked = |marks| Asked { which: Which::Name(NAME.into()), marks, look: false };
+        let asked = |jobs| DeliveryRequest { repository: RepositoryKey::Name(NAME.into()), jobs, compare: false };
         let marks = servers.marks().await;
-        assert_eq!(deliver_due(&link, &asked(marks[..1].to_vec())).await.unwrap(), None, "the target has it already");
+        assert_eq!(deliver(&link, &asked(marks[..1].to_vec())).await.unwrap(), None, "the target has it already");
         assert_eq!(servers.marks().await, []);
         servers.requests();
-        assert_eq!(deliver_due(&link, &asked(marks)).await.unwrap(), None);
+        assert_eq!(deliver(&link, &asked(marks)).await.unwrap(), None);
         assert_eq!(servers.requests(), 0);
         servers.assert_mirrored();
     });

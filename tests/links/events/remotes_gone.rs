@@ -4,14 +4,14 @@ use std::sync::{Arc, Mutex};
 
 use gitferry_base::Kind;
 use gitferry_base::clock::Clock;
-use gitferry_replication::{AnyLink, Which};
-use gitferry_service::events::due::{Asked, deliver_due};
-use gitferry_service::events::sqs::take_batch;
+use gitferry_service::delivery::RepositoryKey;
+use gitferry_service::delivery::intake::take_batch;
+use gitferry_service::delivery::link::DeliveryRequest;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use crate::events::place::block_on;
-use crate::events::remotes::{NAME, ONLY_BY_EVENTS, Servers};
+use crate::events::remotes::{NAME, ONLY_BY_EVENTS, Servers, deliver};
 
 /// A clock that is set by hand.
 #[derive(Debug)]
@@ -39,16 +39,19 @@ fn what_is_gone_at_the_source_for_a_day_is_given_up() {
     servers.world.ok(&["replicate", "cc", NAME]);
     block_on(async {
         let clock = Arc::new(ByHand(Mutex::new("2026-01-01T00:00:00Z".parse().unwrap())));
-        let AnyLink::Remote(mut remote) = servers.open().await else { panic!("it has no remote") };
-        remote.clock = clock.clone();
-        let link = AnyLink::Remote(remote.clone());
+        let mut link = servers.open().await;
+        link.clock = clock.clone();
         servers.from.commit("main", "file", "never carried\n");
-        assert_eq!(take_batch(&link, None, &[&servers.event().to_string()]).await.due.len(), 1);
+        assert_eq!(take_batch(&link, None, &[&servers.event().to_string()]).await.pending.len(), 1);
         let fails = async || {
-            let asked = Asked { which: Which::Name(NAME.into()), marks: servers.marks().await, look: true };
-            deliver_due(&link, &asked).await.err().map(|error| error.kind())
+            let asked = DeliveryRequest {
+                repository: RepositoryKey::Name(NAME.into()),
+                jobs: servers.marks().await,
+                compare: true,
+            };
+            deliver(&link, &asked).await.err().map(|error| error.kind())
         };
-        let is_known = async || remote.names_of(&[]).await.is_ok();
+        let is_known = async || link.names_of(&[]).await.is_ok();
         // A target that is not there is another matter.
         let away = servers.world.path("away");
         std::fs::rename(&servers.to.path, &away).unwrap();
@@ -67,7 +70,7 @@ fn what_is_gone_at_the_source_for_a_day_is_given_up() {
         assert!(!is_known().await && !servers.to.refs().is_empty());
         // What is announced once more, and was never there, goes the same way.
         let event = crate::events::remotes::event_of(NAME, "0123456789012345678901234567890123456789").to_string();
-        assert_eq!(take_batch(&link, None, &[&event]).await.due.len(), 1);
+        assert_eq!(take_batch(&link, None, &[&event]).await.pending.len(), 1);
         assert_eq!((fails().await, servers.marks().await.len()), (Some(Kind::NotFound), 1));
         clock.pass(24);
         assert_eq!((fails().await, servers.marks().await.len()), (None, 0));

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use gitferry_service::delivery::Link as _;
 use gitferry_service::events::outbox::Publisher;
 use gitferry_service::worker::lambda::handler::{Handler, Served};
 use serde_json::{Value, json};
@@ -25,7 +26,7 @@ fn batch(bodies: &[&str]) -> Vec<u8> {
 
 async fn handler(servers: &Servers, queues: Option<&Queues>) -> Handler {
     let queue = queues.map(Queues::open);
-    Handler::new(vec![Served { link: servers.open().await, queue, publisher: None }], 4)
+    Handler::new(vec![Served { link: Arc::new(servers.open().await), queue, publisher: None }], 4)
 }
 
 fn failures(ids: &[&str]) -> Value {
@@ -95,7 +96,7 @@ fn what_the_deadline_cuts_off_goes_on_with_a_message_of_its_own() {
 fn what_reached_a_region_and_was_not_announced_is_announced_by_the_next_invocation() {
     let servers = Servers::linked("us", "here", ONLY_BY_EVENTS);
     block_on(async {
-        let (link, told) = (servers.open().await, Arc::new(Told::default()));
+        let (link, told) = (Arc::new(servers.open().await), Arc::new(Told::default()));
         let target = link.target_region().unwrap().clone();
         let publisher = Some(Publisher::new(target.clone(), told.clone()));
         let handler = Handler::new(vec![Served { link, queue: None, publisher }], 4);

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use gitferry_engine::region::Region;
 use gitferry_replication::deliver::Link;
-use gitferry_service::events::due::{Due, DueMarks};
+use gitferry_service::delivery::pending::{PendingJob, PendingJobs};
 use gitferry_service::worker::{Worker, WorkerOptions};
 use gitferry_test_support::objects::DelayedStore;
 use tokio::sync::{mpsc, watch};
@@ -26,9 +26,9 @@ fn start_with(place: &Place, environment: &[(&str, &str)], more: &[&str]) -> Run
     Running::start(&place.world, environment, more)
 }
 
-async fn marks(place: &Place) -> Vec<Due> {
+async fn marks(place: &Place) -> Vec<PendingJob> {
     let target = place.region(TARGET);
-    DueMarks::new(&target, LINK).read(target.clock.now()).await.unwrap()
+    PendingJobs::new(&target, LINK).read(target.clock.now()).await.unwrap()
 }
 
 #[test]
@@ -105,7 +105,7 @@ fn a_poisoned_repository_holds_up_no_other() {
         .await;
         // Its mark stays, its message does not come again.
         eventually("the queue is empty", async || queues.count(&queues.url).await == 0).await;
-        assert_eq!(marks(&place).await, [Due::Change { id: place.id(), seq: 1 }]);
+        assert_eq!(marks(&place).await, [PendingJob::Change { id: place.id(), seq: 1 }]);
         assert_eq!(worker.stop().0, Some(0));
     });
 }
@@ -138,8 +138,8 @@ fn stopped_in_the_middle_of_a_delivery() {
         // The packs do not come within any grace.
         let slow = Arc::new(DelayedStore::new(near.source.objects.clone(), Duration::from_secs(3600)));
         let far = Link { source: Region { objects: slow, ..near.source.clone() }, ..near.clone() };
-        let marks_of = DueMarks::new(&near.target, LINK);
-        marks_of.mark(&Due::Change { id, seq: 1 }).await.unwrap();
+        let marks_of = PendingJobs::new(&near.target, LINK);
+        marks_of.add(&PendingJob::Change { id, seq: 1 }).await.unwrap();
         let worker = Worker::new(vec![far], WorkerOptions { grace: Duration::from_millis(100), ..Default::default() });
         let status = worker.status();
         let (_events, events) = mpsc::channel(1);
@@ -149,7 +149,7 @@ fn stopped_in_the_middle_of_a_delivery() {
         stop.send_replace(true);
         running.await.unwrap();
         assert_eq!((status.counters.delivered.get(), place.is_synced()), (0, false));
-        assert_eq!(marks(&place).await, [Due::Change { id, seq: 1 }], "what was cut off is still due");
+        assert_eq!(marks(&place).await, [PendingJob::Change { id, seq: 1 }], "what was cut off is still due");
     });
     let worker = start(&place, &[]);
     wait("it is there", || place.is_synced());

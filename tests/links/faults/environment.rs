@@ -63,7 +63,7 @@ fn a_full_disk_of_the_target_changes_nothing_and_is_gone_on_with() {
     let before = state(&world, TARGET);
     for _ in 0..2 {
         let run = world.ends(3, &["replicate", LINK]);
-        run.says(&["team/app", TARGET, "No space left", "make room"]);
+        run.says(&["team/app", TARGET, "No space left", "free disk space"]);
         assert_same(&before, &state(&world, TARGET));
     }
     // What was there can still be read.
@@ -80,7 +80,7 @@ fn a_full_disk_of_the_source_region_refuses_the_import() {
     let before = state(&world, SOURCE);
     let args = ["import", source.path.to_str().unwrap(), "team/app", "--region", SOURCE];
     for _ in 0..2 {
-        world.ends(3, &args).says(&["No space left", "make room", SOURCE]);
+        world.ends(3, &args).says(&["No space left", "free disk space", SOURCE]);
         assert_same(&before, &state(&world, SOURCE));
     }
     disk.remount("size=64m");
@@ -102,7 +102,7 @@ fn a_table_without_room_changes_nothing() {
         .output()
         .unwrap();
     // Not even SQLite's shared memory has room, so that nothing can be read either.
-    world.ends(3, &["replicate", LINK]).says(&[TARGET, "table.db", "make room"]);
+    world.ends(3, &["replicate", LINK]).says(&[TARGET, "table.db", "free disk space"]);
     std::fs::remove_file(filler).unwrap();
     assert_same(&before, &state(&world, TARGET));
     assert_eq!(world.replicate()["delivered"], 1);
@@ -121,7 +121,7 @@ fn a_read_only_target_is_read_and_not_written() {
     world.import(&source, "team/app");
     disk.remount("ro");
     let run = world.ends(3, &["replicate", LINK]);
-    run.says(&["team/app", TARGET, "ead-only", "mend the permissions"]);
+    run.says(&["team/app", TARGET, "ead-only", "fix permissions"]);
     world.ok(&["verify", "team/app", "--region", TARGET, "--deep"]);
     let status = world.run(&["status", LINK, "--json"]).json();
     assert_eq!(status["repositories"][0]["pending_changes"], 1);

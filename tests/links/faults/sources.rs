@@ -280,7 +280,7 @@ fn a_source_that_may_not_be_read_is_named() {
     }
     let run = Run::of(command);
     assert_eq!(run.status.code(), Some(3), "{}{}", run.stdout, run.stderr);
-    run.says(&[pack.to_str().unwrap(), "Permission denied", "mend the permissions"]);
+    run.says(&[pack.to_str().unwrap(), "Permission denied", "fix permissions"]);
     allow(0o644);
     let _ = give(&world.path(""), std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap()));
     world.sync(&source, "team/app");

@@ -255,5 +255,5 @@ fn what_could_not_be_served_is_not_imported() {
     repo.git(&["update-ref", "refs/tags/most", &tags[MOST_TAGS - 1]]);
     world.import(&repo, "app");
     repo.git(&["update-ref", "refs/tags/more", &tags[MOST_TAGS]]);
-    refused(&["refs/tags/more", "one of more than 1000 tags"]);
+    refused(&["refs/tags/more", "more than 1000 nested tags"]);
 }

@@ -29,15 +29,6 @@ fn restore(world: &World, region: &str) {
     }
 }
 
-/// An import by a process whose configuration knows no replica: one that knows it would refuse.
-fn import_unawares(world: &World, source: &GitRepo, name: &str) -> serde_json::Value {
-    let text = std::fs::read_to_string(world.path("gitferry.toml")).unwrap();
-    let regions = text.split("[links.").next().unwrap();
-    std::fs::write(world.path("regions.toml"), regions).unwrap();
-    let source = source.path.to_str().unwrap();
-    world.json(&["--config", "regions.toml", "import", source, name, "--region", SOURCE])
-}
-
 /// A source that was at change 1, went to 2 with its target, and is at change 1 again.
 fn set_back() -> (World, GitRepo) {
     let world = World::new();
@@ -94,13 +85,17 @@ fn a_source_that_was_set_back_takes_no_change_of_what_its_replica_knows_better()
         &["repo", "set-head", "app", "side", "--region", SOURCE],
         &["repo", "delete", "app", "--region", SOURCE],
     ] {
-        world.ends(2, args).says(&["us-east-1 was set back", "eu-west-1 holds changes that it lacks", "verify dr"]);
+        world.ends(2, args).says(&[
+            "us-east-1 was rolled back",
+            "eu-west-1 holds changes that us-east-1 lacks",
+            "verify dr",
+        ]);
     }
     assert_eq!(world.show("app", SOURCE), before.0);
     world.ok(&["repo", "create", "other", "--region", SOURCE]);
     // The newer table ends it.
     let id = before.0["id"].as_str().unwrap();
-    world.ends(2, &["repo", "delete", id, "--region", SOURCE]).says(&["was set back"]);
+    world.ends(2, &["repo", "delete", id, "--region", SOURCE]).says(&["was rolled back"]);
 }
 
 #[test]
@@ -109,7 +104,7 @@ fn another_change_under_the_same_number() {
     let other = GitRepo::at(world.path("src.git"));
     other.git(&["update-ref", "refs/heads/main", "main~1"]);
     other.commit("main", "different", "history\n");
-    assert_eq!(import_unawares(&world, &other, "app")["change"], 2);
+    assert_eq!(world.import_unawares(&other, "app")["change"], 2);
     assert_fork(&world, &["two histories"]);
 }
 
@@ -119,7 +114,7 @@ fn a_source_that_has_gone_further_on_another_history() {
     let other = GitRepo::at(world.path("src.git"));
     for n in 0..3 {
         other.commit("side", "different", &format!("{n}\n"));
-        import_unawares(&world, &other, "app");
+        world.import_unawares(&other, "app");
     }
     assert_fork(&world, &["never been"]);
 }
@@ -151,7 +146,7 @@ fn a_replica_on_another_history_than_the_target_further_on() {
     restore(&world, SOURCE);
     for n in 0..3 {
         repo.commit("side", "different", &format!("{n}\n"));
-        import_unawares(&world, &repo, "app");
+        world.import_unawares(&repo, "app");
     }
     world.ok(&["replicate", "ac"]);
     let before = world.show("app", "c");

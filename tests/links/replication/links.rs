@@ -73,7 +73,7 @@ fn a_second_active_link_to_one_target_is_refused() {
     import(&world, &repo, "a");
     world.ok(&["replicate", "ab"]);
     let before = world.show("app", "c");
-    world.ends(2, &["replicate", "bc"]).says(&["app", "link ac delivers it to c already", "standby"]);
+    world.ends(2, &["replicate", "bc"]).says(&["app", "link ac already delivers it to c", "standby"]);
     assert_eq!(world.show("app", "c"), before);
     // The one that was first goes on.
     world.ok(&["replicate", "ac"]);

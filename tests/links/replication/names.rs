@@ -179,7 +179,7 @@ fn two_regions_that_make_one_name_at_a_time_are_told_and_one_command_ends_it() {
         for args in [&["replicate", link][..], &["status", link], &["verify", link]] {
             let run = world.ends(1, args);
             let said = format!("{}{}", run.stdout, run.stderr);
-            for word in ["both made a repository both", &first, &later, &command] {
+            for word in ["both created a repository both", &first, &later, &command] {
                 assert!(said.contains(word), "{args:?}: {word:?} is not in: {said}");
             }
         }
@@ -221,7 +221,7 @@ fn a_name_that_the_target_gave_away_itself_is_waited_for() {
     world.assert_exports_as(&repos[0], &id, TARGET);
     let shown = world.ends(1, &["status", LINK]).stdout;
     world.ends(1, &["verify", LINK]);
-    assert!(shown.contains("holds its name") && shown.contains(&id), "{shown}");
+    assert!(shown.contains("holds this name") && shown.contains(&id), "{shown}");
     // The holder lets go: the next pass hands it over, with nothing else to do.
     world.ok(&["repo", "rename", "taken", "elsewhere", "--region", TARGET]);
     assert_eq!(world.replicate()["unchanged"], 4);

@@ -153,10 +153,10 @@ fn bad_files_and_folders_are_named() {
     check(
         "a folder",
         &mut with("us-east-1", &list),
-        &With(3, &["us-east-1", "cannot be read", "--config names a file"]),
+        &With(3, &["us-east-1", "cannot read", "name another with --config"]),
     );
     std::fs::write(world.path("huge.toml"), vec![b'#'; (4 << 20) + 1]).unwrap();
-    check("huge", &mut with("huge.toml", &list), &With(2, &["huge.toml", "larger than"]));
+    check("huge", &mut with("huge.toml", &list), &With(2, &["huge.toml", "more than"]));
     check("none", &mut with("none.toml", &list), &With(2, &["none.toml", "gitferry init"]));
     // Secrets and certificates.
     std::fs::write(world.path("latin"), b"ann:\xe9\xe9\xe9\xe9\xe9\xe9\xe9\xe9\xe9\xe9\xe9\xe9\xe9\xe9\xe9\xe9\n")
@@ -212,7 +212,7 @@ fn bad_sockets_are_named() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let taken = taken.local_addr().unwrap().to_string();
     for (listen, words) in [
-        (taken.as_str(), &["cannot listen", "another process listens there"][..]),
+        (taken.as_str(), &["cannot listen", "another process listens on it"][..]),
         ("203.0.113.7:8411", &["cannot listen", "203.0.113.7", "no such address"]),
     ] {
         let auth = if listen == taken { "\"none\"" } else { "{ tokens = \"tokens\" }" };

@@ -237,7 +237,7 @@ fn json_has_the_fields_that_scripts_rely_on() {
     // Behind is a difference for verify, not for status.
     let verify = world.ends(1, &["verify", LINK, "--json"]).json();
     line(&verify, "ok deep proven not_proven differences failures repositories");
-    assert!(verify["differences"][0].as_str().unwrap().contains("replicate brings the rest"));
+    assert!(verify["differences"][0].as_str().unwrap().contains("copies the rest"));
     fields(
         &verify["repositories"][0],
         "repository id region frontier changes refs packs lfs_objects objects bytes deep findings",
@@ -382,5 +382,5 @@ fn a_port_that_is_taken_is_named_with_a_way_out() {
     let address = taken.local_addr().unwrap();
     let host = format!("[hosts.{SOURCE}]\nlisten = \"{address}\"\nauth = \"none\"\n");
     let world = World::with(&[SOURCE], &host);
-    world.ends(3, &["up"]).says(&[&address.to_string(), SOURCE, "another process listens there"]);
+    world.ends(3, &["up"]).says(&[&address.to_string(), SOURCE, "another process listens on it"]);
 }

@@ -84,9 +84,9 @@ fn helpers_that_fail() {
     let server = place.serve(only("Basic never"));
     for (script, words) in [
         ("echo hunter2 >&2; exit 3", "exit status: 3"),
-        ("exit 0", "it knows none"),
-        ("echo quit=1", "give up"),
-        ("head -c 200000 /dev/zero", "too long"),
+        ("exit 0", "supplied no credentials"),
+        ("echo quit=1", "refused to supply credentials"),
+        ("head -c 200000 /dev/zero", "more than 65536 bytes"),
     ] {
         let error = listed(&place.app(&server.lines(&helper(&place, script)))).unwrap_err();
         let shown = error.to_string();
@@ -95,7 +95,7 @@ fn helpers_that_fail() {
     }
     let nowhere = "auth = { kind = \"helper\", command = [\"/nowhere/helper\"] }";
     let error = listed(&place.app(&server.lines(nowhere))).unwrap_err().to_string();
-    assert!(error.contains("/nowhere/helper") && error.contains("cannot be started"), "{error}");
+    assert!(error.contains("/nowhere/helper") && error.contains("cannot start it"), "{error}");
     assert!(server.seen().is_empty());
 }
 

@@ -102,8 +102,8 @@ fn servers_that_are_not_the_one() {
     let name = format!("[127.0.0.1]:{}", ssh.server.port);
     for (known, words) in [
         (String::new(), "is not in known_hosts"),
-        (changed, "another one"),
-        (format!("{name} {ecdsa}"), "no key of a kind"),
+        (changed, "differs from the one in known_hosts"),
+        (format!("{name} {ecdsa}"), "no host key of an algorithm"),
         (format!("@revoked {0}{0}", ssh.server.known()), "@revoked"),
         (format!("@cert-authority {}", ssh.server.known()), "@cert-authority"),
         (ssh.server.known().replace(&name, "127.0.0.1"), "is not in known_hosts"),
@@ -157,7 +157,7 @@ fn keys_of_all_kinds() {
         let error = listed(&ssh.place.app(&lines)).unwrap_err().to_string();
         assert!(error.contains(words) && !error.contains("sesame"), "{error}");
     }
-    for (file, words) in [("nowhere", "cannot read"), ("known_hosts", "no private key")] {
+    for (file, words) in [("nowhere", "cannot read"), ("known_hosts", "not a private key")] {
         let error = listed(&ssh.place.app(&ssh.lines(file))).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     }

@@ -205,7 +205,7 @@ fn what_is_no_git_server() {
         (
             "application/x-git-upload-pack-advertisement",
             "001f# service=git-receive-pack\n0000",
-            "the service asked for",
+            "the requested service",
         ),
         ("application/x-git-upload-pack-advertisement", "zzzz", "line length"),
     ] {

@@ -1,7 +1,7 @@
 //! From nothing to a copy, and what comes after.
 
-use gitferry_replication::remotes::RemotesError;
-use gitferry_replication::remotes::report::Outcome;
+use gitferry_replication::mirror::MirrorError;
+use gitferry_replication::mirror::report::NoteKind;
 
 use crate::remotes::git::noise;
 use crate::remotes::place::{Place, limits, refs, told};
@@ -109,7 +109,7 @@ fn formats_have_to_be_the_same() {
         true,
     ));
     let error = pass.fails();
-    assert!(matches!(error, RemotesError::Formats { .. }), "{error}");
+    assert!(matches!(error, MirrorError::Formats { .. }), "{error}");
     assert!(error.to_string().contains("sha256"), "{error}");
     assert!(refs(&other.target).is_empty());
 }
@@ -121,13 +121,13 @@ fn an_empty_source_empties_nothing_unless_it_may() {
     place.target.git(&["branch", "own", "main"]);
     let mut pass = place.pass();
     let error = pass.fails();
-    assert!(matches!(error, RemotesError::EmptySource { refs: 2, .. }), "{error}");
+    assert!(matches!(error, MirrorError::EmptySource { refs: 2, .. }), "{error}");
     assert_eq!(refs(&place.target).len(), 2);
     pass.allow_empty = true;
     let (carried, _) = pass.ok();
     // HEAD's branch stays, and what only the target has is kept.
     assert_eq!((carried.deleted, carried.preserved), (1, 2));
-    assert_eq!(told(&carried, "refs/heads/main").map(|(outcome, _)| outcome), Some(Outcome::Preserved));
+    assert_eq!(told(&carried, "refs/heads/main").map(|(outcome, _)| outcome), Some(NoteKind::Preserved));
     let names: Vec<String> = refs(&place.target).into_keys().filter(|name| !name.contains("gitferry")).collect();
     assert_eq!(names, ["refs/heads/main"]);
 }
@@ -178,7 +178,7 @@ fn what_cannot_be_parted_is_said() {
     let mut pass = place.pass();
     pass.limits.bytes_per_push = Some(100_000);
     let error = pass.fails();
-    assert!(matches!(error, RemotesError::TooLarge { .. }), "{error}");
+    assert!(matches!(error, MirrorError::TooLarge { .. }), "{error}");
     assert!(refs(&place.target).is_empty());
 }
 
@@ -213,7 +213,7 @@ fn a_ref_that_is_declined_stops_no_history_in_slices() {
     pass.limits.bytes_per_push = Some(100_000);
     let (carried, _) = pass.ok();
     assert_eq!((carried.created, carried.refused), (1, 1), "{carried:?}");
-    assert_eq!(told(&carried, "refs/heads/old").map(|(outcome, _)| outcome), Some(Outcome::Refused));
+    assert_eq!(told(&carried, "refs/heads/old").map(|(outcome, _)| outcome), Some(NoteKind::Refused));
     assert_eq!(refs(&place.target).keys().collect::<Vec<_>>(), ["refs/heads/main"]);
     assert!(carried.bytes < 600_000, "everything went once: {carried:?}");
     place.assert_sound();
@@ -230,7 +230,7 @@ fn one_commit_that_is_too_large_stops_only_its_own_refs() {
     expected.remove("refs/heads/huge");
     assert_eq!(refs(&place.target), expected);
     let (outcome, reason) = told(&carried, "refs/heads/huge").unwrap();
-    assert!(outcome == Outcome::Refused && reason.contains("100000 bytes"), "{reason}");
+    assert!(outcome == NoteKind::Refused && reason.contains("100000 bytes"), "{reason}");
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn another_name_for_a_branch_at_the_target_is_not_deleted_with_it() {
     assert_eq!((carried.updated, carried.deleted, carried.preserved), (1, 1, 1), "{carried:?}");
     assert_eq!(refs(&place.target)[&format!("refs/gitferry/diverged/heads/main/{}", &main[..12])], main);
     let (outcome, reason) = told(&carried, "refs/heads/alias").unwrap();
-    assert!(outcome == Outcome::Invalid && reason.contains("symbolic"), "{reason}");
+    assert!(outcome == NoteKind::Invalid && reason.contains("symbolic"), "{reason}");
     assert_eq!(refs(&place.target)["refs/heads/main"], refs(&place.source)["refs/heads/main"]);
     assert!(refs(&place.target).contains_key("refs/heads/alias"));
 }

@@ -1,7 +1,7 @@
 //! What was made at the target.
 
 use gitferry_config::{Deletions, Divergence};
-use gitferry_replication::remotes::report::Outcome;
+use gitferry_replication::mirror::report::NoteKind;
 
 use crate::remotes::place::{Place, policy, refs, told};
 
@@ -30,7 +30,7 @@ fn it_is_kept_before_it_is_overwritten() {
     assert_eq!(refs(&place.target), expected);
     place.assert_sound();
     let (outcome, reason) = told(&carried, "refs/heads/main").unwrap();
-    assert!(outcome == Outcome::Preserved && reason.contains(&main), "{reason}");
+    assert!(outcome == NoteKind::Preserved && reason.contains(&main), "{reason}");
     // It is neither mirrored nor deleted, and kept once.
     assert!(place.pass().ok().0.is_nothing());
 }
@@ -56,7 +56,7 @@ fn it_stays_where_that_is_wanted() {
     for (name, id) in [("refs/heads/main", &main), ("refs/heads/own", &own)] {
         assert_eq!(&refs(&place.target)[name], id);
         let (outcome, reason) = told(&carried, name).unwrap();
-        assert!(outcome == Outcome::Diverged && reason.contains(id.as_str()), "{reason}");
+        assert!(outcome == NoteKind::Diverged && reason.contains(id.as_str()), "{reason}");
     }
     place.assert_sound();
 }

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use gitferry_base::Kind;
 use gitferry_git::client::ClientError;
 use gitferry_git::protocol::Version;
-use gitferry_replication::remotes::RemotesError;
-use gitferry_replication::remotes::gate::Gate;
-use gitferry_replication::remotes::report::Outcome;
+use gitferry_replication::mirror::MirrorError;
+use gitferry_replication::mirror::lease::Fence;
+use gitferry_replication::mirror::report::NoteKind;
 
 use crate::remotes::git::GitRepo;
 use crate::remotes::place::{Place, Shared, Watched, refs, told};
@@ -60,7 +60,7 @@ fn somebody_who_is_faster_is_not_overwritten_unseen() {
     let mut pass = place.pass();
     pass.target = Box::new(Shared(target));
     let error = pass.fails();
-    assert!(matches!(&error, RemotesError::Moved { refs, .. } if refs == "refs/heads/main"), "{error}");
+    assert!(matches!(&error, MirrorError::Moved { refs, .. } if refs == "refs/heads/main"), "{error}");
     assert_eq!(error.kind(), Kind::Conflict);
     assert_eq!(refs(&place.target)["refs/heads/main"], theirs);
     // The next attempt sees it, and keeps it.
@@ -73,10 +73,10 @@ fn somebody_who_is_faster_is_not_overwritten_unseen() {
 /// Lets so many pushes happen.
 struct Pushes(AtomicUsize);
 
-impl Gate for Pushes {
-    fn before_push(&self) -> Result<(), RemotesError> {
+impl Fence for Pushes {
+    fn before_push(&self) -> Result<(), MirrorError> {
         let left = self.0.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
-        left.map(drop).map_err(|_| RemotesError::Over)
+        left.map(drop).map_err(|_| MirrorError::LeaseLost)
     }
 }
 
@@ -88,11 +88,11 @@ fn a_pass_that_is_over_pushes_no_more() {
     place.source.git(&["branch", "-D", "side"]);
     let before = refs(&place.target);
     for pushes in 0..2 {
-        let gate = Pushes(pushes.into());
+        let fence = Pushes(pushes.into());
         let mut pass = place.pass();
-        pass.gate = Some(&gate);
+        pass.fence = Some(&fence);
         let error = pass.fails();
-        assert!(matches!(error, RemotesError::Over) && error.kind() == Kind::Transient, "{error}");
+        assert!(matches!(error, MirrorError::LeaseLost) && error.kind() == Kind::Transient, "{error}");
         let mut expected = before.clone();
         if pushes == 1 {
             let main = place.source.git(&["rev-parse", "main"]);
@@ -113,7 +113,7 @@ fn a_shallow_source_is_refused_by_name() {
         let mut pass = place.pass();
         pass.source = Box::new(GitServer::new(&GitRepo::at(&shallow), version, true));
         let error = pass.fails();
-        assert!(matches!(&error, RemotesError::Client(ClientError::Shallow { .. })), "{error}");
+        assert!(matches!(&error, MirrorError::Client(ClientError::Shallow { .. })), "{error}");
         assert!(refs(&place.target).is_empty());
     }
     // Neither does it make a target keep what the whole history of the source has, or what was made there.
@@ -127,7 +127,7 @@ fn a_shallow_source_is_refused_by_name() {
             pass.source = Box::new(GitServer::new(&GitRepo::at(&shallow), version, stateless));
             pass.policy = crate::remotes::place::policy(patterns, &[], Default::default(), Default::default());
             let error = pass.fails();
-            assert!(matches!(&error, RemotesError::Client(ClientError::Shallow { .. })), "{error}");
+            assert!(matches!(&error, MirrorError::Client(ClientError::Shallow { .. })), "{error}");
             assert_eq!(refs(&place.target), before, "{version:?} {stateless} {patterns:?}");
         }
     }
@@ -154,7 +154,7 @@ fn objects_that_the_target_refuses_stop_only_the_refs_that_need_them() {
     for name in ["refs/heads/bad", "refs/heads/worse"] {
         expected.remove(name);
         let (outcome, reason) = told(&carried, name).unwrap();
-        assert!(outcome == Outcome::Refused && reason.contains("missingEmail"), "{reason}");
+        assert!(outcome == NoteKind::Refused && reason.contains("missingEmail"), "{reason}");
     }
     assert_eq!((refs(&place.target), carried.refused), (expected, 2));
     // The next time they are alone from the beginning.
@@ -180,7 +180,7 @@ fn a_target_that_refuses_all_objects_fails_the_pass_soon() {
     let mut pass = place.pass();
     pass.target = Box::new(Shared(watched.clone()));
     let error = pass.fails();
-    assert!(matches!(error, RemotesError::Unpack { .. }), "{error}");
+    assert!(matches!(error, MirrorError::Unpack { .. }), "{error}");
     assert_eq!(error.kind(), Kind::Refused);
     assert!(refs(&place.target).is_empty());
     assert!(watched.pushes() <= 41, "{}", watched.pushes());
@@ -199,6 +199,6 @@ fn a_hook_that_declines_one_ref_stops_no_other() {
     expected.remove("refs/heads/side");
     assert_eq!(refs(&place.target), expected);
     let (outcome, reason) = told(&carried, "refs/heads/side").unwrap();
-    assert!(outcome == Outcome::Refused && reason.contains("hook declined"), "{reason}");
+    assert!(outcome == NoteKind::Refused && reason.contains("hook declined"), "{reason}");
     assert!(carried.remarks.iter().any(|remark| remark.contains("no side here")), "{carried:?}");
 }

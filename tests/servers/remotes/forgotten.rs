@@ -3,7 +3,7 @@
 
 use gitferry_config::{Deletions, Divergence};
 use gitferry_git::protocol::Version;
-use gitferry_replication::remotes::report::Outcome;
+use gitferry_replication::mirror::report::NoteKind;
 
 use crate::remotes::git::GitRepo;
 use crate::remotes::place::{Pass, Place, policy, refs, told};
@@ -50,7 +50,7 @@ fn a_source_made_anew_has_diverged() {
                         }
                         Divergence::Refuse => {
                             assert_eq!(there, before, "{what}");
-                            assert_eq!(told(&carried, "refs/heads/main").unwrap().0, Outcome::Diverged, "{what}");
+                            assert_eq!(told(&carried, "refs/heads/main").unwrap().0, NoteKind::Diverged, "{what}");
                         }
                         Divergence::Force => {
                             let heads = |refs: &std::collections::BTreeMap<String, String>| {
@@ -84,7 +84,7 @@ fn one_ref_that_was_set_back_behind_what_is_gone_has_diverged_alone() {
         assert_eq!((carried.updated, carried.preserved), (2, 1), "{way:?}: {carried:?}");
         assert!(refs(&place.target).values().any(|id| *id == lost), "{way:?}");
         let (outcome, reason) = told(&carried, "refs/heads/side").unwrap();
-        assert!(outcome == Outcome::Preserved && reason.contains(&lost), "{reason}");
+        assert!(outcome == NoteKind::Preserved && reason.contains(&lost), "{reason}");
     }
 }
 

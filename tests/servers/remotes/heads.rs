@@ -1,6 +1,6 @@
 //! HEAD, which no push carries.
 
-use gitferry_replication::remotes::report::Outcome;
+use gitferry_replication::mirror::report::NoteKind;
 
 use crate::remotes::place::{Api, Place, refs, told};
 
@@ -31,7 +31,7 @@ fn where_nobody_can_move_it_the_old_branch_waits() {
     let (carried, checkpoint) = place.pass().ok();
     assert_eq!((carried.created, carried.deleted, carried.refused), (1, 0, 0), "{carried:?}");
     let (outcome, reason) = told(&carried, "refs/heads/main").unwrap();
-    assert!(outcome == Outcome::Pending && reason.contains("refs/heads/trunk"), "{reason}");
+    assert!(outcome == NoteKind::Pending && reason.contains("refs/heads/trunk"), "{reason}");
     assert!(refs(&place.target).contains_key("refs/heads/main"));
     // It goes once somebody has moved HEAD.
     place.target.git(&["symbolic-ref", "HEAD", "refs/heads/trunk"]);

@@ -9,15 +9,15 @@ use gitferry_git::client::{ClientError, Connection, Request, Server};
 use gitferry_git::protocol::{Service, Version};
 use gitferry_git::refs::RefName;
 use gitferry_remote::{HeadSet, PushLimits};
+use gitferry_replication::mirror::MirrorError;
+use gitferry_replication::mirror::checkpoint::Checkpoint;
+use gitferry_replication::mirror::lease::Fence;
+use gitferry_replication::mirror::pass::{HeadSetter, MirrorTask};
+use gitferry_replication::mirror::policy::RefPolicy;
+use gitferry_replication::mirror::push::LargePushFailures;
+use gitferry_replication::mirror::report::{MirrorOutcome, NoteKind};
+use gitferry_replication::mirror::via::Detour;
 use gitferry_replication::progress::Progress;
-use gitferry_replication::remotes::RemotesError;
-use gitferry_replication::remotes::checkpoint::Checkpoint;
-use gitferry_replication::remotes::gate::Gate;
-use gitferry_replication::remotes::policy::RefPolicy;
-use gitferry_replication::remotes::push::Strain;
-use gitferry_replication::remotes::relay::{Heads, Task};
-use gitferry_replication::remotes::report::{Carried, Outcome};
-use gitferry_replication::remotes::via::Detour;
 
 use crate::remotes::git::GitRepo;
 use gitferry_test_support::scripted_server::GitServer;
@@ -63,14 +63,14 @@ impl Place {
             checkpoint: None,
             allow_empty: false,
             detour: None,
-            strain: Strain::default(),
-            gate: None,
+            large_push_failures: LargePushFailures::default(),
+            fence: None,
             repositories: (&self.source, &self.target),
         }
     }
 
     /// One pass by the defaults, which must succeed and leave the target as the source.
-    pub fn sync(&self) -> Carried {
+    pub fn sync(&self) -> MirrorOutcome {
         let (carried, _) = self.pass().ok();
         self.assert_mirrored();
         carried
@@ -116,8 +116,8 @@ pub struct Pass<'p> {
     pub checkpoint: Option<Checkpoint>,
     pub allow_empty: bool,
     pub detour: Option<&'p dyn Detour>,
-    pub strain: Strain,
-    pub gate: Option<&'p dyn Gate>,
+    pub large_push_failures: LargePushFailures,
+    pub fence: Option<&'p dyn Fence>,
     pub repositories: (&'p GitRepo, &'p GitRepo),
 }
 
@@ -129,8 +129,8 @@ impl Pass<'_> {
         self
     }
 
-    pub fn run(&self, carried: &mut Carried) -> Result<Option<Checkpoint>, RemotesError> {
-        let task = Task {
+    pub fn run(&self, carried: &mut MirrorOutcome) -> Result<Option<Checkpoint>, MirrorError> {
+        let task = MirrorTask {
             policy: &self.policy,
             limits: &self.limits,
             heads: &self.heads,
@@ -139,39 +139,39 @@ impl Pass<'_> {
             progress: &Progress::default(),
             lfs: None,
             detour: self.detour,
-            strain: &self.strain,
-            gate: self.gate,
+            large_push_failures: &self.large_push_failures,
+            fence: self.fence,
         };
-        task.carry(&*self.source, &*self.target, carried)
+        task.run(&*self.source, &*self.target, carried)
     }
 
     /// What it did, and the checkpoint that it left; it must succeed.
-    pub fn ok(&self) -> (Carried, Option<Checkpoint>) {
-        let mut carried = Carried::default();
+    pub fn ok(&self) -> (MirrorOutcome, Option<Checkpoint>) {
+        let mut carried = MirrorOutcome::default();
         let checkpoint = self.run(&mut carried).unwrap();
         (carried, checkpoint)
     }
 
     /// Why it failed, as it must.
-    pub fn fails(&self) -> RemotesError {
-        self.run(&mut Carried::default()).unwrap_err()
+    pub fn fails(&self) -> MirrorError {
+        self.run(&mut MirrorOutcome::default()).unwrap_err()
     }
 }
 
 /// What is told of a ref.
-pub fn told<'c>(carried: &'c Carried, name: &str) -> Option<(Outcome, &'c str)> {
+pub fn told<'c>(carried: &'c MirrorOutcome, name: &str) -> Option<(NoteKind, &'c str)> {
     carried.notes.refs.iter().find(|note| note.name == name).map(|note| (note.outcome, note.reason.as_str()))
 }
 
 /// A provider's API, as far as HEAD goes; without a repository there is none.
 pub struct Api<'r>(pub Option<&'r GitRepo>);
 
-impl Heads for Api<'_> {
+impl HeadSetter for Api<'_> {
     fn can_set(&self) -> bool {
         self.0.is_some()
     }
 
-    fn set_head(&self, branch: &RefName) -> Result<HeadSet, RemotesError> {
+    fn set_head(&self, branch: &RefName) -> Result<HeadSet, MirrorError> {
         let Some(repo) = self.0 else { return Ok(HeadSet::NoApi) };
         repo.git(&["rev-parse", "--verify", "-q", &branch.to_string()]);
         repo.git(&["symbolic-ref", "HEAD", &branch.to_string()]);

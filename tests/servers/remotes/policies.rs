@@ -3,7 +3,7 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use gitferry_config::{Deletions, Divergence};
-use gitferry_replication::remotes::report::Outcome;
+use gitferry_replication::mirror::report::NoteKind;
 
 use crate::remotes::place::{Place, policy, refs, told};
 
@@ -64,7 +64,7 @@ fn a_ref_that_the_target_refuses_does_not_stop_the_rest() {
     let (carried, checkpoint) = place.pass().ok();
     assert_eq!((carried.refused, carried.created), (1, refs(&place.source).len() as u64 - 1));
     let (outcome, reason) = told(&carried, "refs/heads/side").unwrap();
-    assert!(outcome == Outcome::Refused && reason.contains("hook declined"), "{reason}");
+    assert!(outcome == NoteKind::Refused && reason.contains("hook declined"), "{reason}");
     assert!(!refs(&place.target).contains_key("refs/heads/side"));
     assert_eq!(checkpoint.unwrap().unconfirmed, Some(vec!["refs/heads/side".into()]));
     std::fs::remove_file(hook).unwrap();
@@ -78,7 +78,7 @@ fn hidden_refs_are_told_one_by_one() {
     let (carried, _) = place.pass().ok();
     assert_eq!(carried.refused, 1);
     let (outcome, reason) = told(&carried, "refs/tags/v1").unwrap();
-    assert!(outcome == Outcome::Refused && reason.contains("hidden"), "{reason}");
+    assert!(outcome == NoteKind::Refused && reason.contains("hidden"), "{reason}");
 }
 
 #[test]

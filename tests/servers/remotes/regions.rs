@@ -11,12 +11,12 @@ use gitferry_git::client::Server;
 use gitferry_git::local::RefPatterns;
 use gitferry_git::protocol::Version;
 use gitferry_remote::PushLimits;
+use gitferry_replication::mirror::MirrorError;
+use gitferry_replication::mirror::ends::{End, EndHeadSetter};
+use gitferry_replication::mirror::pass::MirrorTask;
+use gitferry_replication::mirror::policy::RefPolicy;
+use gitferry_replication::mirror::report::MirrorOutcome;
 use gitferry_replication::progress::Progress;
-use gitferry_replication::remotes::RemotesError;
-use gitferry_replication::remotes::ends::{End, EndHeads};
-use gitferry_replication::remotes::policy::RefPolicy;
-use gitferry_replication::remotes::relay::Task;
-use gitferry_replication::remotes::report::Carried;
 use gitferry_test_support::faults::Faults;
 use gitferry_test_support::objects::FaultyStore;
 use tokio::runtime::Runtime;
@@ -73,23 +73,23 @@ impl World {
     }
 
     /// One pass from Git into the region.
-    fn pull(&self, policy: &RefPolicy) -> Result<Carried, RemotesError> {
+    fn pull(&self, policy: &RefPolicy) -> Result<MirrorOutcome, MirrorError> {
         self.pull_from(&GitServer::new(&self.git, Version::V2, true), policy)
     }
 
-    fn pull_from(&self, source: &dyn Server, policy: &RefPolicy) -> Result<Carried, RemotesError> {
+    fn pull_from(&self, source: &dyn Server, policy: &RefPolicy) -> Result<MirrorOutcome, MirrorError> {
         let target = self.server();
-        let heads = EndHeads { end: End::Region(target.clone()), runtime: self.runtime.handle().clone() };
-        let mut carried = Carried::default();
+        let heads = EndHeadSetter { end: End::Region(target.clone()), runtime: self.runtime.handle().clone() };
+        let mut carried = MirrorOutcome::default();
         let limits = PushLimits::none();
-        task(policy, &limits, &heads).carry(source, &target, &mut carried).map(|_| carried)
+        task(policy, &limits, &heads).run(source, &target, &mut carried).map(|_| carried)
     }
 
     /// One pass from the region to a Git repository.
-    fn push(&self, to: &GitRepo, policy: &RefPolicy) -> Result<Carried, RemotesError> {
+    fn push(&self, to: &GitRepo, policy: &RefPolicy) -> Result<MirrorOutcome, MirrorError> {
         let target = GitServer::new(to, Version::V2, true);
-        let mut carried = Carried::default();
-        task(policy, &limits(50_000), &Api(Some(to))).carry(&self.server(), &target, &mut carried).map(|_| carried)
+        let mut carried = MirrorOutcome::default();
+        task(policy, &limits(50_000), &Api(Some(to))).run(&self.server(), &target, &mut carried).map(|_| carried)
     }
 
     fn bare(&self, name: &str, format: &str) -> GitRepo {
@@ -102,12 +102,12 @@ impl World {
 fn task<'t>(
     policy: &'t RefPolicy,
     limits: &'t PushLimits,
-    heads: &'t dyn gitferry_replication::remotes::relay::Heads,
-) -> Task<'t> {
+    heads: &'t dyn gitferry_replication::mirror::pass::HeadSetter,
+) -> MirrorTask<'t> {
     static PROGRESS: std::sync::LazyLock<Progress> = std::sync::LazyLock::new(Progress::default);
-    static STRAIN: std::sync::LazyLock<gitferry_replication::remotes::push::Strain> =
+    static LARGE_PUSH_FAILURES: std::sync::LazyLock<gitferry_replication::mirror::push::LargePushFailures> =
         std::sync::LazyLock::new(Default::default);
-    Task {
+    MirrorTask {
         policy,
         limits,
         heads,
@@ -116,8 +116,8 @@ fn task<'t>(
         progress: &PROGRESS,
         lfs: None,
         detour: None,
-        strain: &STRAIN,
-        gate: None,
+        large_push_failures: &LARGE_PUSH_FAILURES,
+        fence: None,
     }
 }
 
@@ -269,10 +269,10 @@ fn a_region_that_fails_for_now_is_no_refusal() {
     failing.objects = Arc::new(FaultyStore::new(failing.objects, faults));
     let item = world.runtime.block_on(world.region.get(NAME)).unwrap();
     let target = RegionServer::new(&failing, item.id, NAME, world.runtime.handle(), "link tests");
-    let heads = EndHeads { end: End::Region(target.clone()), runtime: world.runtime.handle().clone() };
-    let (limits, policy, mut carried) = (PushLimits::none(), RefPolicy::default(), Carried::default());
+    let heads = EndHeadSetter { end: End::Region(target.clone()), runtime: world.runtime.handle().clone() };
+    let (limits, policy, mut carried) = (PushLimits::none(), RefPolicy::default(), MirrorOutcome::default());
     let source = GitServer::new(&world.git, Version::V2, true);
-    let error = task(&policy, &limits, &heads).carry(&source, &target, &mut carried).unwrap_err();
+    let error = task(&policy, &limits, &heads).run(&source, &target, &mut carried).unwrap_err();
     assert!(error.kind().is_retryable(), "{error}");
     assert_eq!(carried.refused, 0);
     // The next one completes.

@@ -7,9 +7,9 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
 
 use gitferry_git::protocol::Version;
-use gitferry_replication::remotes::RemotesError;
-use gitferry_replication::remotes::gate::Gate;
-use gitferry_replication::remotes::report::{Carried, Outcome};
+use gitferry_replication::mirror::MirrorError;
+use gitferry_replication::mirror::lease::Fence;
+use gitferry_replication::mirror::report::{MirrorOutcome, NoteKind};
 
 use crate::remotes::git::noise;
 use crate::remotes::place::{Pass, Place, Shared, Watched, refs, told};
@@ -132,11 +132,11 @@ fn what_is_refused_leaves_what_it_was_to_replace() {
                     let mut pass = pass(&place, atomic, true);
                     limited(&mut pass);
                     pass.checkpoint = checkpoint.take();
-                    let mut carried = Carried::default();
+                    let mut carried = MirrorOutcome::default();
                     match pass.run(&mut carried) {
                         Ok(left) => checkpoint = left,
                         // Nothing else was to be done, so that the pass has failed.
-                        Err(RemotesError::TooLarge { .. } | RemotesError::Unpack { .. }) => {}
+                        Err(MirrorError::TooLarge { .. } | MirrorError::Unpack { .. }) => {}
                         Err(error) => panic!("{what}: {error}"),
                     }
                     let there = refs(&place.target);
@@ -144,7 +144,7 @@ fn what_is_refused_leaves_what_it_was_to_replace() {
                     assert!(!there.contains_key(&format!("refs/heads/{new}")), "{what} {round}");
                     assert!(!there.keys().any(|name| name.contains("/aside/")), "{what} {round}: {there:?}");
                     let (outcome, reason) = told(&carried, &format!("refs/heads/{old}")).unwrap();
-                    assert!(outcome == Outcome::Pending && reason.contains("stays"), "{what}: {reason}");
+                    assert!(outcome == NoteKind::Pending && reason.contains("stays"), "{what}: {reason}");
                 }
                 relent(&place);
                 let mut pass = pass(&place, atomic, true);
@@ -178,10 +178,10 @@ fn what_nothing_needs_goes_although_something_is_refused() {
 /// Lets so many pushes happen, as one that is killed before the next.
 struct Pushes(AtomicUsize);
 
-impl Gate for Pushes {
-    fn before_push(&self) -> Result<(), RemotesError> {
+impl Fence for Pushes {
+    fn before_push(&self) -> Result<(), MirrorError> {
         let left = self.0.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
-        left.map(drop).map_err(|_| RemotesError::Over)
+        left.map(drop).map_err(|_| MirrorError::LeaseLost)
     }
 }
 
@@ -193,10 +193,10 @@ fn a_pass_that_dies_between_pushes_has_lost_nothing_and_the_next_one_completes()
                 for pushes in 0..9 {
                     let what = format!("{refusal:?} {rename:?} atomic {atomic}, dead after {pushes} pushes");
                     let (place, tip) = renamed(rename, refusal);
-                    let gate = Pushes(pushes.into());
+                    let fence = Pushes(pushes.into());
                     let mut dying = pass(&place, atomic, true);
-                    dying.gate = Some(&gate);
-                    let died = dying.run(&mut Carried::default()).is_err();
+                    dying.fence = Some(&fence);
+                    let died = dying.run(&mut MirrorOutcome::default()).is_err();
                     assert!(has(&place, &tip), "{what}: {:?}", refs(&place.target));
                     pass(&place, atomic, true).ok();
                     if refusal.is_some() {
@@ -230,7 +230,7 @@ fn an_answer_that_is_lost_loses_nothing() {
             *target.loses_answer.lock().unwrap() = Some(push);
             let mut pass = place.pass();
             pass.target = Box::new(Shared(target.clone()));
-            let _ = pass.run(&mut Carried::default());
+            let _ = pass.run(&mut MirrorOutcome::default());
             assert!(has(&place, &tip), "{what}: {:?}", refs(&place.target));
             let lost = target.loses_answer.lock().unwrap().is_none();
             place.sync();
@@ -356,17 +356,17 @@ fn refs_that_are_updated_with_each_other_lose_nothing() {
                         pass.limits.bytes_per_push = Some(100_000);
                     }
                     pass.checkpoint.clone_from(&checkpoint);
-                    let mut carried = Carried::default();
+                    let mut carried = MirrorOutcome::default();
                     match pass.run(&mut carried) {
                         // One that is as it was is not written again.
                         Ok(left) => checkpoint = left.or(checkpoint),
-                        Err(RemotesError::TooLarge { .. } | RemotesError::Unpack { .. }) => {}
+                        Err(MirrorError::TooLarge { .. } | MirrorError::Unpack { .. }) => {}
                         Err(error) => panic!("{what}: {error}"),
                     }
                     assert_eq!(refs(&place.target), before, "{what} {round}");
                     assert!(has(&place, &one), "{what} {round}");
                     let (outcome, reason) = told(&carried, "refs/heads/one").unwrap();
-                    assert!(outcome == Outcome::Pending && reason.contains("refs/heads/two"), "{what}: {reason}");
+                    assert!(outcome == NoteKind::Pending && reason.contains("refs/heads/two"), "{what}: {reason}");
                     // What is known to be refused makes nothing move and come back again.
                     if checkpoint.is_some() && round > 0 {
                         assert!(watched.pushes() <= 1, "{what} {round}: {} pushes", watched.pushes());
@@ -389,10 +389,10 @@ fn a_pass_that_dies_while_refs_are_updated_with_each_other_is_completed_by_the_n
             for pushes in 0..6 {
                 let what = format!("{refusal:?} {exchange:?}, dead after {pushes} pushes");
                 let (place, _) = exchanged(exchange, refusal);
-                let gate = Pushes(pushes.into());
+                let fence = Pushes(pushes.into());
                 let mut dying = pass(&place, false, true);
-                dying.gate = Some(&gate);
-                let died = dying.run(&mut Carried::default()).is_err();
+                dying.fence = Some(&fence);
+                let died = dying.run(&mut MirrorOutcome::default()).is_err();
                 relent(&place);
                 pass(&place, false, true).ok();
                 place.assert_mirrored();

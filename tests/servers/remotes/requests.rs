@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use gitferry_git::protocol::Version;
-use gitferry_replication::remotes::checkpoint::Checkpoint;
-use gitferry_replication::remotes::report::Carried;
+use gitferry_replication::mirror::checkpoint::Checkpoint;
+use gitferry_replication::mirror::report::MirrorOutcome;
 
 use crate::remotes::place::{Place, Shared, Watched};
 use gitferry_test_support::scripted_server::GitServer;
@@ -14,7 +14,7 @@ fn watch(
     place: &Place,
     checkpoint: Option<Checkpoint>,
     target: impl Fn(GitServer) -> GitServer,
-) -> (Carried, Option<Checkpoint>, Arc<Watched>, Arc<Watched>) {
+) -> (MirrorOutcome, Option<Checkpoint>, Arc<Watched>, Arc<Watched>) {
     let source = Arc::new(Watched::new(GitServer::new(&place.source, Version::V2, true)));
     let target = Arc::new(Watched::new(target(GitServer::new(&place.target, Version::V2, true))));
     let mut pass = place.pass();

@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use gitferry_base::Kind;
 use gitferry_git::client::{ClientError, Connection, Request, Server};
 use gitferry_git::protocol::{Service, Version};
-use gitferry_replication::remotes::report::Carried;
+use gitferry_replication::mirror::report::MirrorOutcome;
 
 use crate::remotes::git::noise;
 use crate::remotes::place::{Place, refs};
@@ -143,7 +143,7 @@ fn what_fails_for_another_reason_is_sent_as_it_was() {
         let mut pass = place.pass();
         pass.target = Box::new(target.clone());
         for _ in 0..4 {
-            let mut carried = Carried::default();
+            let mut carried = MirrorOutcome::default();
             let error = pass.run(&mut carried).unwrap_err();
             assert_eq!(error.kind(), Kind::Transient, "{error}");
             assert!(carried.remarks.is_empty(), "{carried:?}");

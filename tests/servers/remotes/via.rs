@@ -7,11 +7,11 @@ use gitferry_engine::region::import::ImportOptions;
 use gitferry_git::client::Server;
 use gitferry_git::local::RefPatterns;
 use gitferry_git::protocol::Version;
+use gitferry_replication::mirror::MirrorError;
+use gitferry_replication::mirror::object_source::ObjectSource;
+use gitferry_replication::mirror::report::MirrorOutcome;
+use gitferry_replication::mirror::via::{Detour, Taken, Via};
 use gitferry_replication::progress::Progress;
-use gitferry_replication::remotes::RemotesError;
-use gitferry_replication::remotes::report::Carried;
-use gitferry_replication::remotes::supply::Supply;
-use gitferry_replication::remotes::via::{Detour, Taken, Via};
 use gix::ObjectId;
 use gix::bstr::ByteSlice;
 use tokio::runtime::Runtime;
@@ -39,13 +39,13 @@ impl Way {
     }
 
     /// One pass over servers that speak this version, which may go through the region.
-    fn pass(&self, version: Version, bytes_per_push: Option<u64>) -> Result<Carried, RemotesError> {
+    fn pass(&self, version: Version, bytes_per_push: Option<u64>) -> Result<MirrorOutcome, MirrorError> {
         let mut pass = self.place.pass().over(version, true);
         pass.target = Box::new(GitServer::new(&self.place.target, Version::V2, true));
         pass.limits.bytes_per_push = bytes_per_push;
         let via = self.via();
         pass.detour = Some(&via);
-        let mut carried = Carried::default();
+        let mut carried = MirrorOutcome::default();
         pass.run(&mut carried).map(|_| carried)
     }
 
@@ -74,16 +74,16 @@ impl Detour for Dies<'_> {
 
     fn take(
         &self,
-        source: &mut dyn Supply,
+        source: &mut dyn ObjectSource,
         wants: &[ObjectId],
         target: &dyn Server,
         tips: &[ObjectId],
-    ) -> Result<Taken<'_>, RemotesError> {
+    ) -> Result<Taken<'_>, MirrorError> {
         self.0.take(source, wants, target, tips)?;
-        Err(RemotesError::Internal("it died".into()))
+        Err(MirrorError::Internal("it died".into()))
     }
 
-    fn leave(&self) -> Result<(), RemotesError> {
+    fn leave(&self) -> Result<(), MirrorError> {
         self.0.leave()
     }
 }
@@ -150,7 +150,7 @@ fn a_source_that_gives_no_parts_is_parted_in_the_region() {
     let mut pass = place.pass().over(Version::V0, true);
     pass.limits.bytes_per_push = limit;
     let error = pass.fails();
-    assert!(matches!(error, RemotesError::Whole { .. }), "{error}");
+    assert!(matches!(error, MirrorError::CannotSplit { .. }), "{error}");
     assert!(refs(&place.target).is_empty());
     drop(pass);
     let way = Way::new(place);

@@ -95,7 +95,7 @@ impl Hosts {
 
     /// How many objects the hosts have taken in so far.
     pub fn taken(&self) -> usize {
-        self.pair.log().matches("took an LFS object in").count()
+        self.pair.log().matches("stored an LFS object").count()
     }
 
     /// The refs that a host shows.

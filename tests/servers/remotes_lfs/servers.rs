@@ -60,7 +60,7 @@ fn objects_are_there_before_refs_and_move_once() {
     work.git(&["lfs", "push", "--all", &hosts.pair.url(EU, "app")]);
     let before = hosts.taken();
     let told = hosts.run(&["explain", "cc", "app"]).stdout;
-    assert!(told.contains("lfs     0 of 5 objects (0 B of 9.00 MiB) to bring"), "{told}");
+    assert!(told.contains("lfs     0 of 5 objects (0 B of 9.00 MiB) to copy"), "{told}");
     assert_eq!(hosts.pass("cc")["lfs_objects"], 0);
     assert_eq!(hosts.taken(), before);
 }
@@ -227,7 +227,7 @@ fn a_source_that_cannot_leave_objects_out_is_told() {
     let text = std::fs::read_to_string(hosts.pair.path("links.toml")).unwrap();
     let text = text.replace(&hosts.pair.address(US).to_string(), &backend.address.to_string());
     std::fs::write(hosts.pair.path("links.toml"), text).unwrap();
-    hosts.fails("cc", 2, &["leave objects out: it lacks filter", "lfs = \"copy\""]);
+    hosts.fails("cc", 2, &["filter objects: it does not advertise `filter`", "lfs = \"copy\""]);
     assert_eq!(hosts.refs(EU), "");
     // One that can, and has no LFS server, is as good while there are no pointers.
     repo.git(&["config", "uploadpack.allowFilter", "true"]);
@@ -237,7 +237,7 @@ fn a_source_that_cannot_leave_objects_out_is_told() {
         "file.bin",
         &format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 1\n", oid_of(b"x")),
     );
-    hosts.fails("cc", 2, &["app.git/info/lfs", "asking for LFS objects"]);
+    hosts.fails("cc", 2, &["app.git/info/lfs", "LFS batch request for downloads"]);
 }
 
 /// Memory does not depend on how large objects are.

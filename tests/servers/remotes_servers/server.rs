@@ -158,7 +158,7 @@ impl Drop for Running {
 
 fn dulwich(served: &Path) -> Running {
     let python = python::environment(DULWICH.0, DULWICH.1, "");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/remotes_servers/serve_dulwich.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/servers/remotes_servers/serve_dulwich.py");
     let log = std::fs::File::create(served.with_extension("log")).unwrap();
     let mut command = Command::new(python);
     command.arg(script).arg(served).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log);

@@ -48,9 +48,9 @@ async fn a_table_that_is_not_there_is_named() {
 async fn refusals_are_sorted() {
     let (table, proxy) = table().await;
     let cases = [
-        (400, "AccessDeniedException", Kind::Environment, "see that the credentials"),
-        (400, "UnrecognizedClientException", Kind::Environment, "see that the credentials"),
-        (400, "InvalidSignatureException", Kind::Environment, "see that the credentials"),
+        (400, "AccessDeniedException", Kind::Environment, "check the credentials"),
+        (400, "UnrecognizedClientException", Kind::Environment, "check the credentials"),
+        (400, "InvalidSignatureException", Kind::Environment, "check the credentials"),
         (400, "ExpiredTokenException", Kind::Transient, "ExpiredTokenException"),
         (400, "ValidationException", Kind::Internal, "told to say"),
         (400, "SomethingNewException", Kind::Environment, "SomethingNewException"),

@@ -1,7 +1,7 @@
 //! The change: one atomic step of a repository, as exact bytes.
 //!
-//! A change is a text in lines, like Git's own commit objects: it is written once, hashed as it stands,
-//! and copied as it stands from region to region. A million ref edits are read and written as a stream.
+//! A change is text in lines, like Git's own commit objects: written and hashed once, then copied byte by byte from
+//! region to region. Ref edits are written and read as a stream, however many there are.
 //!
 //! ```text
 //! gitferry-change 2
@@ -22,11 +22,11 @@
 //! <old or -> <new or -> refs/tags/v1
 //! ```
 //!
-//! Format 1 differs in one line: its digest is an XOR without `lt1-` (see [`super::hash`]). It is read, and no longer
-//! written; in one ledger it stands only below format 2.
+//! Format 1 differs in one line: its digest is an XOR without `lt1-` (see [`super::hash`]). Changes of format 1 are
+//! read, and no longer written; in a ledger they never follow a change of format 2.
 //!
-//! Edits are sorted by name and name each ref once. Deletions apply before creations. `lfs` lines name the
-//! Git LFS objects that came with the change, sorted by id, each once.
+//! Edits are sorted by name, one for each ref. Deletions apply before creations. `lfs` lines name the Git LFS objects
+//! that came with the change, sorted by id, each once.
 
 mod read;
 #[cfg(test)]
@@ -44,112 +44,112 @@ use gitferry_store::objects::Crc64;
 pub use read::ChangeReader;
 pub use write::{ChangeBody, EditSpool, SealedChange};
 
-/// Changes up to this size travel in their table row; larger ones live in the object store.
+/// Largest change that is stored in its table row, in bytes; larger ones are stored in the object store.
 pub const MAX_INLINE_BYTES: usize = 256 * 1024;
-/// Most packs that one change brings: what a manifest can hold.
+/// Most packs in one change. A manifest holds fewer ([`crate::region::manifest::MAX_PACKS`]).
 pub const MAX_PACKS: usize = 1_000;
-/// Most LFS objects that one change names.
+/// Most LFS objects in one change.
 pub const MAX_LFS_OBJECTS: usize = 100_000;
 /// Longest actor, in bytes.
 const MAX_ACTOR_BYTES: usize = 1_024;
 
-/// A pack that came with a change, and what a copy of it is checked against.
+/// A pack that came with a change, with the facts by which copies are checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangePack {
-    /// The checksum in its trailer.
+    /// Checksum in the pack's trailer.
     pub id: gix::ObjectId,
     /// Size of the pack in bytes.
     pub bytes: u64,
-    /// Number of objects in it.
+    /// Number of objects in the pack.
     pub objects: u32,
     /// CRC-64/NVME of the pack.
     pub crc64: Crc64,
-    /// Size of its index in bytes.
+    /// Size of the index in bytes.
     pub index_bytes: u64,
-    /// CRC-64/NVME of its index.
+    /// CRC-64/NVME of the index.
     pub index_crc64: Crc64,
-    /// Every link of every object in it resolves within the repository's closed packs, so that finding
-    /// an object in it proves that everything below is there. An open pack proves nothing.
+    /// True if every link of every object in the pack resolves within the repository's closed packs, so that finding an
+    /// object in it proves that everything below is present. An open pack proves nothing.
     pub closed: bool,
 }
 
-/// A Git LFS object, and what a copy of it is checked against.
+/// A Git LFS object, with the facts by which copies are checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LfsObject {
-    /// SHA-256 of its content.
+    /// SHA-256 of the content.
     pub oid: LfsOid,
     /// Size in bytes.
     pub size: u64,
-    /// CRC-64/NVME of its content.
+    /// CRC-64/NVME of the content.
     pub crc64: Crc64,
 }
 
-/// What happens to HEAD.
+/// Edit of HEAD.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HeadEdit {
-    /// Before; `None` only in a repository's first change.
+    /// Old value; `None` only in the first change of a repository.
     pub old: Option<RefValue>,
-    /// After.
+    /// New value.
     pub new: RefValue,
 }
 
-/// What happens to one ref.
+/// Edit of one ref.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefEdit {
-    /// Which ref.
+    /// Name of the ref.
     pub name: RefName,
-    /// Before; `None` when it is created.
+    /// Old value; `None` if the ref is created.
     pub old: Option<RefValue>,
-    /// After; `None` when it is deleted.
+    /// New value; `None` if the ref is deleted.
     pub new: Option<RefValue>,
 }
 
-/// All of a change but its ref edits.
+/// A change without its ref edits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangeHeader {
-    /// The epoch it was written in.
+    /// Epoch in which the change was written.
     pub epoch: u64,
-    /// The region that wrote it.
+    /// Region that wrote the change.
     pub region: String,
-    /// Its place in the ledger, counted from 1.
+    /// Sequence number in the ledger, counted from 1.
     pub seq: u64,
-    /// The hash of the change before.
+    /// Hash of the previous change.
     pub prev: ChangeHash,
-    /// When it was committed, in milliseconds.
+    /// Time of the commit, in milliseconds.
     pub time: Timestamp,
-    /// Who did it.
+    /// User, link or command in whose name the change was made.
     pub actor: String,
-    /// The new name.
+    /// New name, if the name changes.
     pub name: Option<String>,
-    /// The object format: in the first change, and only there.
+    /// Object format; in the first change, and only there.
     pub format: Option<gix::hash::Kind>,
-    /// The new state.
+    /// New state, if the state changes.
     pub state: Option<State>,
-    /// What happens to HEAD.
+    /// Edit of HEAD, if HEAD changes.
     pub head: Option<HeadEdit>,
-    /// The packs that came with it.
+    /// Packs that came with the change.
     pub packs: Vec<ChangePack>,
-    /// The LFS objects that came with it: sorted by id, each once.
+    /// LFS objects that came with the change: sorted by id, each once.
     pub lfs: Vec<LfsObject>,
-    /// The refs digest after it.
+    /// Digest of all refs and HEAD after the change.
     pub digest: RefsDigest,
-    /// How many ref edits follow.
+    /// Number of ref edits that follow.
     pub edits: u64,
 }
 
 impl ChangeHeader {
-    /// Bytes of packs and indexes that a replica has to copy for it.
+    /// Returns the bytes of packs and indexes that a replica has to copy for this change.
     pub fn pack_bytes(&self) -> u64 {
         self.packs.iter().map(|pack| pack.bytes.saturating_add(pack.index_bytes)).fold(0, u64::saturating_add)
     }
 
-    /// Bytes of LFS objects that a replica has to copy for it, unless it has them.
+    /// Returns the bytes of LFS objects that a replica has to copy for this change, unless it holds them.
     pub fn lfs_bytes(&self) -> u64 {
         self.lfs.iter().map(|object| object.size).fold(0, u64::saturating_add)
     }
 }
 
-/// Makes free text fit into one line of a change.
+/// Makes free text fit into one line of a change: control characters become spaces, the end is cut off.
 pub fn clean_actor(text: &str) -> String {
     let mut actor: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let mut end = actor.len().min(MAX_ACTOR_BYTES);
@@ -160,18 +160,18 @@ pub fn clean_actor(text: &str) -> String {
     if actor.trim().is_empty() { "unknown".into() } else { actor.trim().into() }
 }
 
-/// Why bytes are not a change. Whoever sends them is at fault; nothing of them has been used.
+/// Bytes are not a valid change. The sender is at fault; nothing of the change has been used.
 #[derive(Debug, thiserror::Error)]
 pub enum ChangeError {
-    /// A line is not what the format says.
+    /// A line violates the format.
     #[error("line {line} of the change is not valid: {reason}")]
     Malformed {
-        /// Counted from 1.
+        /// Line number, counted from 1.
         line: u64,
-        /// What is wrong with it.
+        /// The violation.
         reason: String,
     },
-    /// Reading or writing failed on the way.
+    /// Reading or writing the change failed.
     #[error("the change could not be read or written: {0}")]
     Io(#[from] std::io::Error),
 }

@@ -1,4 +1,4 @@
-//! Reading a change as a stream, strictly: equal changes have equal bytes.
+//! Strict, streaming reader of changes: equal changes have equal bytes.
 
 use std::io::BufRead;
 
@@ -10,10 +10,10 @@ use super::{ChangeError, ChangeHeader, ChangePack, HeadEdit, LfsObject, MAX_LFS_
 use crate::ledger::hash::{ChangeHash, RefsDigest};
 use gitferry_git::refs::{RefName, RefValue};
 
-/// No line of a change is longer (ref names end at 1,024 bytes, symbolic values double that).
+/// Longest line of a change, in bytes (ref names end at 1,024 bytes, symbolic values double that).
 const MAX_LINE_BYTES: usize = 8 * 1024;
 
-/// Reads a change as a stream: first the header, then edit after edit, then its hash.
+/// Reads a change as a stream: the header, then each edit, then the hash.
 pub struct ChangeReader<R> {
     lines: Lines<R>,
     header: ChangeHeader,
@@ -31,12 +31,12 @@ impl<R: BufRead> ChangeReader<R> {
         Ok(ChangeReader { left: header.edits, lines, header, last: BString::default() })
     }
 
-    /// What the header says.
+    /// Returns the header.
     pub fn header(&self) -> &ChangeHeader {
         &self.header
     }
 
-    /// The next edit, or `None` behind the last.
+    /// Returns the next edit, or `None` after the last.
     pub fn next_edit(&mut self) -> Result<Option<RefEdit>, ChangeError> {
         if self.left == 0 {
             return Ok(None);
@@ -44,7 +44,9 @@ impl<R: BufRead> ChangeReader<R> {
         self.left -= 1;
         let line = self.lines.next()?;
         let mut fields = line.splitn(3, |b| *b == b' ');
-        let (old, new, name) = (fields.next(), fields.next(), fields.next());
+        let old = fields.next();
+        let new = fields.next();
+        let name = fields.next();
         let parsed = (|| {
             let old = parse_value(old?)?;
             let new = parse_value(new?)?;
@@ -59,12 +61,11 @@ impl<R: BufRead> ChangeReader<R> {
         Ok(Some(edit))
     }
 
-    /// Checks that nothing follows and tells the header, the hash and the size in bytes. Edits that
-    /// were not read yet are read.
+    /// Reads remaining edits, checks that nothing follows, and returns header, hash and size in bytes.
     pub fn finish(mut self) -> Result<(ChangeHeader, ChangeHash, u64), ChangeError> {
         while self.next_edit()?.is_some() {}
         if !self.lines.input.fill_buf()?.is_empty() {
-            return Err(self.lines.malformed("there are bytes behind the last edit"));
+            return Err(self.lines.malformed("bytes follow the last edit"));
         }
         Ok((self.header, ChangeHash(self.lines.hasher.finalize().into()), self.lines.size))
     }
@@ -76,19 +77,19 @@ struct Lines<R> {
     buffer: Vec<u8>,
     number: u64,
     size: u64,
-    /// The lines of the header as they were, until it is complete.
+    /// Exact lines of the header, until it is complete.
     read: Vec<u8>,
 }
 
 impl<R: BufRead> Lines<R> {
-    /// The next line of the header without its newline.
+    /// Reads the next line of the header, without the newline.
     fn next_of_header(&mut self) -> Result<&[u8], ChangeError> {
         self.next()?;
         self.read.extend_from_slice(&self.buffer);
         Ok(&self.buffer[..self.buffer.len() - 1])
     }
 
-    /// The next line without its newline.
+    /// Reads the next line, without the newline.
     fn next(&mut self) -> Result<&[u8], ChangeError> {
         self.number += 1;
         self.buffer.clear();
@@ -107,8 +108,7 @@ impl<R: BufRead> Lines<R> {
     }
 }
 
-/// Numbers and hashes have more spellings than one (`07`, `+7`, upper case). Only the one that would be
-/// written is a change.
+/// Refuses other spellings of numbers and hashes (`07`, `+7`, upper case) than the one that gitferry writes.
 fn check_spelling(header: &ChangeHeader, read: &[u8]) -> Result<(), ChangeError> {
     let mut written = Vec::with_capacity(read.len());
     header.write_to(&mut written);
@@ -120,7 +120,7 @@ fn check_spelling(header: &ChangeHeader, read: &[u8]) -> Result<(), ChangeError>
     Err(ChangeError::Malformed { line: same as u64 + 1, reason })
 }
 
-/// `Some(None)` is the absent value `-`.
+/// Parses a value; `Some(None)` is the absent value `-`.
 #[allow(clippy::option_option)]
 fn parse_value(text: &[u8]) -> Option<Option<RefValue>> {
     match text {
@@ -129,7 +129,7 @@ fn parse_value(text: &[u8]) -> Option<Option<RefValue>> {
     }
 }
 
-/// Walks the header's lines in their fixed order, so that equal changes have equal bytes.
+/// Reads the header's lines in their fixed order, so that equal changes have equal bytes.
 fn read_header<R: BufRead>(lines: &mut Lines<R>) -> Result<ChangeHeader, ChangeError> {
     let mut fields = Fields { current: split_line(lines)?, lines };
     let version = fields.required("gitferry-change")?;
@@ -139,7 +139,8 @@ fn read_header<R: BufRead>(lines: &mut Lines<R>) -> Result<ChangeHeader, ChangeE
     }
     let epoch = fields.required("epoch")?;
     let Some((number, region)) = epoch.split_once(' ') else { return Err(fields.bad_value("not an epoch")) };
-    let (number, region) = (number.to_owned(), region.to_owned());
+    let number = number.to_owned();
+    let region = region.to_owned();
     let mut header = ChangeHeader {
         epoch: fields.number(&number)?,
         region,
@@ -220,11 +221,12 @@ fn parse_lfs(text: &str) -> Option<LfsObject> {
 fn split_line<R: BufRead>(lines: &mut Lines<R>) -> Result<(String, Vec<u8>), ChangeError> {
     let line = lines.next_of_header()?;
     let Some((key, value)) = line.split_once_str(b" ") else { return Err(lines.malformed("it has no value")) };
-    let (key, value) = (key.to_str_lossy().into_owned(), value.to_vec());
+    let key = key.to_str_lossy().into_owned();
+    let value = value.to_vec();
     Ok((key, value))
 }
 
-/// The header's lines, one of them looked at ahead.
+/// Lines of the header, with one line of lookahead.
 struct Fields<'a, R> {
     current: (String, Vec<u8>),
     lines: &'a mut Lines<R>,
@@ -239,7 +241,7 @@ impl<R: BufRead> Fields<'_, R> {
         Ok(Some(std::mem::replace(&mut self.current, next).1))
     }
 
-    /// What is wrong with a value: it stands in the line before the one that is looked at.
+    /// Reports a bad value, which is in the line before the lookahead.
     fn bad_value(&self, reason: impl Into<String>) -> ChangeError {
         ChangeError::Malformed { line: self.lines.number.saturating_sub(1), reason: reason.into() }
     }
@@ -256,7 +258,7 @@ impl<R: BufRead> Fields<'_, R> {
         self.optional(key)?.ok_or_else(|| self.lines.malformed(format!("expected `{key}`")))
     }
 
-    /// The last line of the header: nothing may be read ahead of it, edits follow.
+    /// Takes the last line of the header. Nothing is read ahead of it, because edits follow.
     fn take_last(self, key: &str) -> Result<String, ChangeError> {
         if self.current.0 != key {
             return Err(self.lines.malformed(format!("expected `{key}`")));

@@ -1,4 +1,4 @@
-//! Exact bytes: what is written is read again, and nothing else is a change.
+//! Exact bytes: a written change is read again, and nothing else is a change.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 use super::*;
 use crate::ledger::hash::Lattice;
 
-/// A header that says everything, and two edits.
+/// A header with every line, and two edits.
 const EXAMPLE: &str = "gitferry-change 2
 epoch 1 us-east-1
 seq 7
@@ -154,7 +154,7 @@ fn near_a_change() -> impl Strategy<Value = Vec<u8>> {
     )
 }
 
-/// Whatever is read has exactly one spelling: the bytes that it was read from.
+/// A readable change has exactly one spelling: the bytes from which it was read.
 fn check_one_spelling(bytes: &[u8]) {
     let Ok((header, edits, hash)) = read(bytes) else { return };
     assert_eq!(hash.0, <[u8; 32]>::from(Sha256::digest(bytes)));
@@ -377,7 +377,7 @@ fn actors_fit_into_a_line() {
     assert!(long.len() <= MAX_ACTOR_BYTES && long.chars().all(|c| c == 'ä'));
 }
 
-/// As the build of 2b7e73a wrote them.
+/// As build 2b7e73a wrote them.
 #[test]
 fn changes_of_format_1_are_read_as_they_stand() {
     let old = EXAMPLE.replace("gitferry-change 2", "gitferry-change 1").replace("lt1-", "");

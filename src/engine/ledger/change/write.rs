@@ -1,4 +1,4 @@
-//! Sealing a change: edits are spooled, then hashed behind their header.
+//! Sealing changes: edits are spooled, then hashed after their header.
 
 use std::io::Write;
 
@@ -6,26 +6,26 @@ use bytes::Bytes;
 use gix::bstr::{BString, ByteSlice};
 use sha2::{Digest as _, Sha256};
 
-use super::{ChangeError, ChangeHeader, ChangePack, LfsObject, MAX_INLINE_BYTES, RefEdit, clean_actor};
+use super::{ChangeError, ChangeHeader, ChangePack, ChangeReader, LfsObject, MAX_INLINE_BYTES, RefEdit, clean_actor};
 use crate::ledger::hash::{ChangeHash, Lattice, RefsDigest};
 use gitferry_git::refs::RefValue;
 
-/// The finished bytes of a change.
+/// Finished bytes of a change.
 #[derive(Debug)]
 pub struct SealedChange {
-    /// What it says.
+    /// Header of the change.
     pub header: ChangeHeader,
-    /// SHA-256 of its bytes.
+    /// SHA-256 of the bytes.
     pub hash: ChangeHash,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub size: u64,
-    /// The bytes themselves.
+    /// Bytes of the change.
     pub body: ChangeBody,
-    /// The hash of all refs and HEAD after it.
+    /// Hash of all refs and HEAD after the change.
     pub refs: Lattice,
 }
 
-/// Where the bytes of a sealed change are until it is committed.
+/// Place of a sealed change's bytes until the commit.
 #[derive(Debug)]
 pub enum ChangeBody {
     /// In memory, at most [`MAX_INLINE_BYTES`].
@@ -34,8 +34,8 @@ pub enum ChangeBody {
     Spooled(tempfile::TempPath),
 }
 
-/// Collects ref edits, in the order of their names, and seals them into a change. Holds at most
-/// [`MAX_INLINE_BYTES`] of them in memory; more go to a temporary file.
+/// Collects ref edits, sorted by name, and seals them into a change. Holds at most [`MAX_INLINE_BYTES`] of them in
+/// memory; more go to a temporary file.
 #[derive(Debug)]
 pub struct EditSpool {
     buffer: Vec<u8>,
@@ -43,12 +43,12 @@ pub struct EditSpool {
     dir: std::path::PathBuf,
     last: BString,
     count: u64,
-    /// What the edits amount to.
+    /// Sum of the edits.
     effect: Lattice,
 }
 
 impl EditSpool {
-    /// A spool without edits, whose temporary files go to `dir`.
+    /// Creates an empty spool with temporary files in `dir`.
     pub fn new(dir: impl Into<std::path::PathBuf>) -> Self {
         EditSpool {
             buffer: Vec::new(),
@@ -60,7 +60,7 @@ impl EditSpool {
         }
     }
 
-    /// Adds the next edit. Names must come in rising order and old and new values must differ.
+    /// Appends an edit. Names must rise, and old and new values must differ.
     pub fn push(&mut self, edit: &RefEdit) -> Result<(), ChangeError> {
         let name = edit.name.as_bstr();
         if (self.count > 0 && name <= self.last.as_bstr()) || edit.old == edit.new {
@@ -82,12 +82,12 @@ impl EditSpool {
         Ok(())
     }
 
-    /// How many edits there are so far.
+    /// Returns the number of edits.
     pub fn len(&self) -> u64 {
         self.count
     }
 
-    /// Whether there are no edits so far.
+    /// Returns true if there are no edits.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
@@ -102,7 +102,7 @@ impl EditSpool {
         Ok(())
     }
 
-    /// Seals the edits under `header`, whose `edits` and `digest` it fills in. `before` is the hash of all refs and HEAD
+    /// Seals the edits under `header`, and fills in `edits` and `digest`. `before` is the hash of all refs and HEAD
     /// before the change.
     pub fn seal(mut self, mut header: ChangeHeader, before: Lattice) -> Result<SealedChange, ChangeError> {
         let mut refs = before;
@@ -119,6 +119,13 @@ impl EditSpool {
             bytes.append(&mut self.buffer);
             let hash = ChangeHash(Sha256::digest(&bytes).into());
             let size = bytes.len() as u64;
+            debug_assert!(
+                ChangeReader::new(&bytes[..])
+                    .and_then(ChangeReader::finish)
+                    .is_ok_and(|read| (read.1, read.2) == (hash, size)),
+                "a sealed change is a valid one: {}",
+                String::from_utf8_lossy(&bytes)
+            );
             return Ok(SealedChange { header, hash, size, body: ChangeBody::Inline(bytes.into()), refs });
         }
         self.spill()?;
@@ -166,7 +173,7 @@ impl Write for HashingWriter {
 }
 
 impl ChangeHeader {
-    /// Writes all lines up to the first edit.
+    /// Writes all lines before the first edit.
     pub(super) fn write_to(&self, out: &mut Vec<u8>) {
         let mut line = |key: &str, value: String| out.extend_from_slice(format!("{key} {value}\n").as_bytes());
         let format = match self.digest {

@@ -15,7 +15,7 @@ use gitferry_store::table::SqliteTable;
 
 type Model = BTreeMap<RefName, RefValue>;
 
-/// One change: for each ref (of few, so that they meet) a value or its deletion; and where its bytes go.
+/// One change: a value or deletion for each of a few refs, and the place of its bytes.
 type Step = (BTreeMap<u8, Option<u8>>, bool);
 
 fn name(number: u8) -> RefName {
@@ -40,7 +40,7 @@ impl Place {
         Place { log: Log { table, objects }, id: RepositoryId(uuid::Uuid::from_u128(7)), dir }
     }
 
-    /// Seals the difference between two states as the change with this number.
+    /// Seals the difference between two states as the change with this sequence number.
     fn seal(&self, seq: u64, before: &Model, edits: &BTreeMap<u8, Option<u8>>) -> (SealedChange, Model) {
         let mut spool = EditSpool::new(self.dir.path());
         let mut after = before.clone();
@@ -74,7 +74,7 @@ impl Place {
         (spool.seal(header, Lattice::default()).unwrap(), after)
     }
 
-    /// The change as a row; a large one has its bytes in the object store.
+    /// Returns the change as a row; a large one has its bytes in the object store.
     async fn row(&self, sealed: &SealedChange, large: bool) -> ChangeRow {
         let ChangeBody::Inline(bytes) = &sealed.body else { panic!("larger than expected") };
         let header = &sealed.header;
@@ -151,7 +151,7 @@ async fn a_large_change_that_was_altered_ends_the_stream_with_an_error() {
     let mut row = place.row(&sealed, true).await;
     assert_eq!(place.collect(None, vec![row.clone()]).await.unwrap().len(), 2);
 
-    // The same length and still a valid change: only its hash tells.
+    // Same length and still a valid change: only the hash differs.
     let ChangeBody::Inline(bytes) = &sealed.body else { panic!("larger than expected") };
     let altered = String::from_utf8(bytes.to_vec()).unwrap().replace("refs/heads/2", "refs/heads/3");
     place.log.objects.put("changes/altered", altered.into()).await.unwrap();
@@ -172,7 +172,7 @@ async fn a_snapshot_that_was_altered_ends_the_stream_with_an_error() {
     let model = Model::from([(name(1), object(3)), (name(2), object(5))]);
     let good = place.snapshot(&model).await;
     assert_eq!(place.collect(Some(good.clone()), Vec::new()).await.unwrap(), model);
-    // As good a snapshot as any, of other refs, or with more behind its end: only its hash tells.
+    // Valid snapshots of other refs, or with trailing bytes: only the hash differs.
     let other = Model::from([(name(1), object(3)), (name(2), object(7))]);
     let mut writer = SnapshotWriter::new(Vec::new()).unwrap();
     other.iter().for_each(|(name, value)| writer.push(name, value).unwrap());

@@ -1,4 +1,4 @@
-//! Which packs a cache holds, which of them are in use, and which go first.
+//! Bookkeeping of a cache: packs, readers, and the order of eviction.
 
 use std::collections::HashMap;
 
@@ -10,19 +10,19 @@ pub(super) struct Entries {
     packs: HashMap<String, Entry>,
     bytes: u64,
     max_bytes: u64,
-    /// Counts uses.
+    /// Number of uses so far; orders entries by last use.
     clock: u64,
 }
 
 #[derive(Debug)]
 struct Entry {
-    /// Of pack and index.
+    /// Size of pack and index.
     bytes: u64,
-    /// When it was used last.
+    /// Value of `clock` at the last use.
     used: u64,
-    /// How many readers have it.
+    /// Number of readers.
     pins: usize,
-    /// This process knows that its bytes are right.
+    /// True if this process has checked the bytes.
     checked: bool,
 }
 
@@ -35,7 +35,7 @@ impl Entries {
         self.bytes
     }
 
-    /// Takes in what an earlier process left, the least recently used first.
+    /// Records packs left by an earlier process, the least recently used first.
     pub(super) fn adopt(&mut self, found: Vec<Found>) {
         for Found { key, bytes } in found {
             self.clock += 1;
@@ -44,8 +44,8 @@ impl Entries {
         }
     }
 
-    /// Holds a place of so many bytes for a pack that somebody reads now, whether it is there or still has to
-    /// come. Tells whether its bytes are known to be right, and what had to make room for it.
+    /// Reserves `bytes` for a pack with a reader, cached or about to be fetched. Returns true if its bytes were checked
+    /// already, and the files that have to make room.
     pub(super) fn pin(&mut self, key: &str, bytes: u64, root: &Root) -> (bool, Vec<Discarded>) {
         self.clock += 1;
         let entry = Entry { bytes: 0, used: 0, pins: 0, checked: false };
@@ -58,16 +58,20 @@ impl Entries {
         (checked, self.make_room(root))
     }
 
-    /// The bytes of a pack are right.
+    /// Records that the bytes of a pack were checked.
     pub(super) fn keep(&mut self, key: &str) {
-        if let Some(entry) = self.packs.get_mut(key) {
+        let entry = self.packs.get_mut(key);
+        debug_assert!(entry.as_ref().is_some_and(|entry| entry.pins > 0), "only a reader checks a pack: {key}");
+        if let Some(entry) = entry {
             entry.checked = true;
         }
     }
 
-    /// A reader is done. What never came, or came damaged, is forgotten.
+    /// Ends one use. A pack that never came, or came damaged, is forgotten.
     pub(super) fn unpin(&mut self, key: &str) {
-        let Some(entry) = self.packs.get_mut(key) else { return };
+        let entry = self.packs.get_mut(key);
+        debug_assert!(entry.as_ref().is_some_and(|entry| entry.pins > 0), "a pack in use stays in the cache: {key}");
+        let Some(entry) = entry else { return };
         entry.pins = entry.pins.saturating_sub(1);
         if entry.pins == 0 && !entry.checked {
             self.bytes -= entry.bytes;
@@ -75,7 +79,7 @@ impl Entries {
         }
     }
 
-    /// Takes files away, the least recently used first, until the rest fits. Nothing that is in use.
+    /// Evicts unused packs, the least recently used first, until the rest fits.
     fn make_room(&mut self, root: &Root) -> Vec<Discarded> {
         let mut discarded = Vec::new();
         while self.bytes > self.max_bytes {
@@ -87,7 +91,7 @@ impl Entries {
             if let Some(entry) = self.packs.remove(&key) {
                 self.bytes -= entry.bytes;
             }
-            discarded.extend(root.take_away(&key));
+            discarded.extend(root.evict(&key));
         }
         discarded
     }

@@ -1,4 +1,4 @@
-//! Fetching an object into a file: ranges side by side, few of them in memory.
+//! Fetching an object into a file by concurrent ranges, few of them in memory.
 
 use std::fs::File;
 use std::io;
@@ -13,7 +13,7 @@ use super::RANGES_IN_FLIGHT;
 use crate::region::{Result, blocking};
 use gitferry_store::objects::{Crc64, ObjectStore, PART_BYTES};
 
-/// Writes an object of known size to a new file; its checksum.
+/// Writes an object of known size to a new file. Returns the CRC-64/NVME.
 pub(in crate::region) async fn fetch(
     store: &dyn ObjectStore,
     key: &str,

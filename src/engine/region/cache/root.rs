@@ -1,4 +1,4 @@
-//! The folder of a cache.
+//! The folder of a cache, held by one process.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind};
@@ -11,16 +11,16 @@ use tempfile::TempPath;
 use crate::ledger::keys;
 use crate::region::{Result, blocking};
 
-/// What is being fetched or removed.
+/// Folder of files that are being fetched or removed.
 const TEMPORARY: &str = ".temporary";
-/// The folders of processes that found the cache taken.
+/// Folder of processes that found the cache taken.
 const PRIVATE: &str = ".private";
-/// Locked by the process that has the folder.
+/// Name of the file that the owning process holds locked.
 const LOCK: &str = ".lock";
-/// Only for its owner: packs are as secret as the repositories.
+/// Owner only: packs are as secret as the repositories.
 const FOLDER_MODE: u32 = 0o700;
 
-/// A folder that only this process changes. A private one goes when this is dropped.
+/// A folder that only this process changes. A private folder is removed on drop.
 #[derive(Debug)]
 pub(super) struct Root {
     path: PathBuf,
@@ -28,21 +28,21 @@ pub(super) struct Root {
     private: bool,
 }
 
-/// A pack that an earlier process left.
+/// A pack left by an earlier process.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Found {
-    /// Its object key.
+    /// Object key of the pack.
     pub key: String,
-    /// Of pack and index.
+    /// Size of pack and index.
     pub bytes: u64,
 }
 
-/// A file that is no part of the cache any more; dropped, it is removed.
+/// A file that has left the cache; removed on drop.
 pub(super) type Discarded = TempPath;
 
 impl Root {
-    /// Takes a folder, or makes a private one below it where another process has it. Tells which packs are
-    /// there, the least recently used first. Blocking.
+    /// Takes a folder, or a private one below it if another process holds it. Returns the packs in it, the least
+    /// recently used first. Blocking.
     pub(super) fn open(dir: &Path) -> Result<(Root, Vec<Found>)> {
         fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(dir)?;
         check_owner(dir)?;
@@ -52,7 +52,8 @@ impl Root {
             None => {
                 let path = dir.join(PRIVATE).join(uuid::Uuid::new_v4().simple().to_string());
                 fs::DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(&path)?;
-                let taken = || io::Error::new(ErrorKind::WouldBlock, format!("{} is taken", path.display()));
+                let taken =
+                    || io::Error::new(ErrorKind::WouldBlock, format!("another process holds {}", path.display()));
                 Root::take(&path, true)?.ok_or_else(taken)?
             }
         };
@@ -66,7 +67,7 @@ impl Root {
         Ok((root, found))
     }
 
-    /// `None` when another process has it.
+    /// Locks a folder; `None` if another process holds it.
     fn take(dir: &Path, private: bool) -> io::Result<Option<Root>> {
         let lock = File::options().create(true).append(true).open(dir.join(LOCK))?;
         match lock.try_lock() {
@@ -80,14 +81,14 @@ impl Root {
         &self.path
     }
 
-    /// The path of a file to be made; it is removed when dropped.
+    /// Returns the path of a file to be created; the file is removed on drop.
     pub(super) fn temporary(&self) -> TempPath {
         let path = self.path.join(TEMPORARY).join(uuid::Uuid::new_v4().simple().to_string());
         TempPath::try_from_path(&path).unwrap_or_else(|_| unreachable!("an absolute path below a folder"))
     }
 
-    /// Takes the files of a pack out of the cache at once; they are removed when dropped, which may take a while.
-    pub(super) fn take_away(&self, key: &str) -> Vec<Discarded> {
+    /// Moves the files of a pack out of the cache at once; they are removed on drop, which may take a while.
+    pub(super) fn evict(&self, key: &str) -> Vec<Discarded> {
         let names = [keys::index_of(key), key.to_owned()];
         let taken = names.iter().filter_map(|name| {
             let discarded = self.temporary();
@@ -96,7 +97,7 @@ impl Root {
         taken.collect()
     }
 
-    /// The packs that are there. Strangers stay where they are.
+    /// Finds the packs in the folder. Unknown files stay where they are.
     fn find(&self) -> io::Result<Vec<Found>> {
         let mut packs: Vec<(SystemTime, Found)> = Vec::new();
         let repositories = self.path.join(keys::OBJECTS_PREFIX);
@@ -120,7 +121,7 @@ impl Root {
 impl Drop for Root {
     fn drop(&mut self) {
         if self.private {
-            // What is left goes with the next process that opens the cache.
+            // The next process that opens the cache removes the rest.
             let _ = fs::remove_dir_all(&self.path);
         }
     }
@@ -139,7 +140,7 @@ pub(super) async fn discard(files: Vec<Discarded>) -> Result<()> {
     Ok(())
 }
 
-/// A folder that somebody else could write to may hold anything.
+/// Refuses a folder that other users can write to: its files prove nothing.
 fn check_owner(dir: &Path) -> io::Result<()> {
     let metadata = fs::metadata(dir)?;
     // SAFETY: always succeeds, touches no memory.
@@ -147,7 +148,10 @@ fn check_owner(dir: &Path) -> io::Result<()> {
     if metadata.uid() == own && metadata.mode() & 0o022 == 0 {
         return Ok(());
     }
-    let reason = format!("the cache folder {} is not this user's alone; name another one", dir.display());
+    let reason = format!(
+        "the cache folder {} belongs to another user or is writable by others; configure another one",
+        dir.display()
+    );
     Err(io::Error::new(ErrorKind::PermissionDenied, reason))
 }
 

@@ -1,4 +1,4 @@
-//! Damaged packs are set aside: consolidation passes over them, and a row says so until they are mended.
+//! Damaged packs are set aside: consolidation skips them, and a row records the damage until they are mended.
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -10,34 +10,34 @@ use crate::ledger::head::RepositoryId;
 use crate::ledger::keys;
 use gitferry_store::table::{Condition, Query, Write};
 
-/// A pack that is set aside is read again after this time, to see whether it has been mended.
+/// Age of the last check after which a pack that is set aside is read again.
 const RECHECK_AFTER: SignedDuration = SignedDuration::from_hours(1);
 
-/// A pack that consolidation has found damaged and passes over.
+/// A damaged pack that consolidation skips.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackAside {
-    /// Its repository.
+    /// Id of the repository.
     pub repository: RepositoryId,
-    /// The checksum in its trailer.
+    /// Checksum in the pack's trailer.
     #[serde(with = "gitferry_base::text")]
     pub pack: gix::ObjectId,
-    /// Its object key.
+    /// Object key of the pack.
     pub key: String,
     /// The damage.
     pub reason: String,
-    /// The time when the damage was found.
+    /// Time when the damage was found.
     pub found: Timestamp,
-    /// The time when the pack was read last.
+    /// Time when the pack was last read.
     pub checked: Timestamp,
 }
 
 impl Region {
-    /// All packs that are set aside in the region, by repository. One query where there are none.
+    /// Lists all packs that are set aside in the region, by repository. One query if there are none.
     pub async fn packs_aside(&self) -> Result<Vec<PackAside>> {
         self.read_aside("").await
     }
 
-    /// The packs of a repository that are set aside.
+    /// Lists the packs of a repository that are set aside.
     pub async fn packs_aside_of(&self, id: RepositoryId) -> Result<Vec<PackAside>> {
         self.read_aside(&keys::aside_prefix(id)).await
     }
@@ -67,7 +67,7 @@ impl Region {
             let key = pack.key.clone();
             tracing::error!(
                 repository = %id, region = self.name, pack = %pack.id, key, reason,
-                "a pack is damaged; consolidation passes over it until it is mended"
+                "a pack is damaged; consolidation skips it until it is mended"
             );
             let row =
                 PackAside { repository: id, pack: pack.id, key, reason: reason.clone(), found: now, checked: now };
@@ -82,8 +82,8 @@ impl Region {
         Ok(self.table.transact(vec![Write::put(key, Condition::Any, document)]).await?)
     }
 
-    /// Reads packs of a repository that are set aside again, those whose time has come or `all`, and forgets those
-    /// that are mended or no longer live. Returns those that remain.
+    /// Reads the packs of a repository that are set aside again, those that are due or `all`, and forgets those that
+    /// are mended or no longer listed. Returns the rest.
     pub async fn recheck_aside(&self, id: RepositoryId, manifest: &Manifest, all: bool) -> Result<Vec<PackAside>> {
         let mut remaining = Vec::new();
         let now = self.clock.now();

@@ -1,20 +1,20 @@
-//! Which packs become one. Pure.
+//! Selection of the packs that one round merges. Pure.
 
 use std::collections::HashSet;
 
 use super::super::manifest::{LivePack, PackClass};
 
-/// Manifests with at most this many packs are left alone.
+/// Number of packs up to which a manifest is left alone.
 pub const CONSOLIDATE_ABOVE: usize = 100;
-/// Most packs that become one at a time: each leaves a row in the committing transaction.
+/// Most packs that one round merges: each leaves a row in the committing transaction.
 pub(super) const MERGED_AT_MOST: usize = 80;
-/// A pack stays when it is at least this many times as large as all smaller ones together
-/// (as `git repack --geometric`), so that each object is copied a logarithmic number of times.
+/// A pack is kept if it is at least this many times as large as all smaller ones together (as in `git repack
+/// --geometric`), so that each object is copied a logarithmic number of times.
 const GROWTH: u64 = 2;
 
-/// The packs that become one: the smallest, up to the first that is large beside all of them. None where
-/// there are few. Closed packs are only merged with closed ones: an open pack proves nothing. Packs that are set
-/// `aside`, by their keys, are no candidates.
+/// Returns the packs to merge: the smallest, up to the first that outweighs all of them; none if there are few packs.
+/// Closed packs are only merged with closed ones: an open pack proves nothing. Packs whose keys are in `aside` are not
+/// chosen.
 pub fn choose(packs: &[LivePack], aside: &HashSet<String>) -> Vec<LivePack> {
     if packs.len() <= CONSOLIDATE_ABOVE {
         return Vec::new();
@@ -26,7 +26,7 @@ pub fn choose(packs: &[LivePack], aside: &HashSet<String>) -> Vec<LivePack> {
     if chosen.is_empty() { smallest(second) } else { chosen }
 }
 
-/// The smallest packs of a group that are small beside the next larger one; none where there is only one.
+/// Returns the smallest packs of a group, up to the first that outweighs them; none if there is only one.
 fn smallest(mut group: Vec<&LivePack>) -> Vec<LivePack> {
     group.sort_by(|a, b| a.bytes.cmp(&b.bytes).then_with(|| a.key.cmp(&b.key)));
     let (mut chosen, mut bytes): (Vec<LivePack>, u64) = (Vec::new(), 0);

@@ -1,4 +1,4 @@
-//! One pack out of many, and which of them are damaged.
+//! Merging packs into one, and finding damaged ones.
 
 use std::io;
 use std::path::PathBuf;
@@ -12,31 +12,31 @@ use gitferry_base::Kind;
 use gitferry_base::checksum::file_crc64;
 use gitferry_git::pack::{CheckOptions, CheckProgress, PackSet, check_pack, gather};
 
-/// Packs that were read before they become one.
+/// Packs sorted by the state of their bytes.
 #[derive(Debug, Default)]
 pub(super) struct Examined {
-    /// Their bytes are those that the manifest records.
+    /// Packs whose bytes match the manifest.
     pub sound: Vec<LivePack>,
-    /// They are not; with the reason.
+    /// Other packs, with the reason.
     pub damaged: Vec<(LivePack, String)>,
 }
 
-/// The state of the bytes of one pack.
+/// State of the bytes of one pack.
 #[derive(Debug)]
 pub(super) enum Bytes {
-    /// As the manifest records them.
+    /// The bytes match the manifest.
     Sound,
-    /// Missing, or others than the manifest records.
+    /// The bytes are missing or differ from the manifest.
     Damaged(String),
-    /// They could not be read, for a reason that may lie in the pack or around it.
+    /// Reading failed; either the pack or its environment may be the cause.
     Unreadable(io::Error),
 }
 
 impl Region {
-    /// Reads packs and compares them with what the manifest records, one by one: a damaged one stops no other.
+    /// Reads packs one by one and compares them with the manifest: a damaged one does not stop the others.
     ///
     /// # Errors
-    /// The store's own when no pack can be read: then none of them is to blame.
+    /// The store's error if no pack can be read: then the store is at fault, and not the packs.
     pub(super) async fn examine(&self, packs: &[LivePack]) -> Result<Examined> {
         let mut examined = Examined::default();
         let mut unreadable = Vec::new();
@@ -68,21 +68,23 @@ impl Region {
         }
     }
 
-    /// Makes one pack of many that are sound.
+    /// Merges sound packs into one.
     pub(super) async fn merge(&self, packs: &[LivePack], format: gix::hash::Kind) -> Result<NewPack> {
-        let (local, spool) = (self.local_packs(packs).await?, self.spool_dir());
+        let local = self.local_packs(packs).await?;
+        let spool = self.spool_dir();
         let mut merged = blocking(move || merge(&local, format, spool)).await?;
         merged.closed = packs.iter().all(|pack| pack.closed);
         Ok(merged)
     }
 
-    /// Checks packs in full, one by one, after they could not be merged; the reasons of those that fail.
+    /// Checks packs in full, one by one, after they could not be merged. Returns those that fail, with reasons.
     pub(super) async fn check_each(
         &self,
         packs: &[LivePack],
         format: gix::hash::Kind,
     ) -> Result<Vec<(LivePack, String)>> {
-        let (local, spool) = (self.local_packs(packs).await?, self.spool_dir());
+        let local = self.local_packs(packs).await?;
+        let spool = self.spool_dir();
         blocking(move || {
             let mut damaged = Vec::new();
             for pack in &local.packs {
@@ -106,7 +108,7 @@ fn compare(local: &LocalPack) -> Bytes {
     for (what, path, recorded) in [("pack", &local.pack, live.crc64), ("index", &local.index, live.index_crc64)] {
         match file_crc64(path) {
             Ok(crc64) if crc64 == recorded => {}
-            Ok(_) => return Bytes::Damaged(format!("the {what} has not the CRC-64/NVME that the manifest records")),
+            Ok(_) => return Bytes::Damaged(format!("the CRC-64/NVME of the {what} differs from the manifest")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Bytes::Damaged(format!("the {what} is missing"));
             }
@@ -116,7 +118,7 @@ fn compare(local: &LocalPack) -> Bytes {
     Bytes::Sound
 }
 
-/// Makes one pack of many. Blocking.
+/// Writes all objects of the packs into one new pack. Blocking.
 fn merge(local: &LocalPacks, format: gix::hash::Kind, spool: PathBuf) -> Result<NewPack> {
     let mut set = PackSet::new(format).with_spool(spool.clone());
     for pack in &local.packs {

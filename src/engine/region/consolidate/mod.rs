@@ -1,10 +1,10 @@
-//! Consolidating: small packs become larger ones, so that no manifest fills up however many changes bring
-//! packs. Objects are copied as they are compressed, none is dropped.
+//! Consolidation: merges small packs into larger ones, so that no manifest fills up however many changes bring packs.
+//! Objects are copied in compressed form; none is dropped.
 //!
-//! It is a matter of one region alone: the ledger names the packs that came, the manifest those that are
-//! here now. One process at a time consolidates a repository (a lease, for economy alone). Its result is one
-//! conditional write of the manifest; the head is not touched, so that pushes and consolidation do not defeat each
-//! other: where the manifest has changed meanwhile, the result is applied to the newer one.
+//! Consolidation is local to one region: the ledger names the packs that came, the manifest those that are here now.
+//! One process at a time consolidates a repository (a lease, for economy only). The result is one conditional write of
+//! the manifest. The head is not touched, so pushes and consolidation do not defeat each other: if the manifest has
+//! changed meanwhile, the result is applied to the newer one.
 
 mod aside;
 mod choose;
@@ -33,43 +33,43 @@ pub use choose::{CONSOLIDATE_ABOVE, choose};
 
 /// Most rounds of one run.
 const MAX_ROUNDS: usize = 64;
-/// How often a result is applied to a newer manifest: each time, another writer has succeeded.
+/// Attempts to apply a result to a newer manifest; each failure means that another writer succeeded.
 const MAX_ADOPT_ATTEMPTS: u32 = 1_000;
-/// How many of these attempts may fail because the table does not answer.
+/// Attempts among these that may fail because the table does not answer.
 const MAX_UNANSWERED: u32 = 5;
-/// The longest wait between two such attempts.
+/// Longest wait between two such attempts.
 const MAX_ADOPT_WAIT: Duration = Duration::from_millis(50);
-/// Writers that bring packs wait for consolidation while a manifest lists more than this many.
+/// Number of packs in a manifest above which writers that bring packs wait for consolidation.
 pub const CROWDED_ABOVE: usize = 500;
-/// How long a writer waits for room in a manifest.
+/// Longest wait of a writer for room in a manifest.
 const MAX_ROOM_WAIT: Duration = Duration::from_secs(60);
 
-/// A writer with more packs than this waits for its turn to consolidate: nothing else may come and do it.
-const PATIENT_BELOW: u64 = CONSOLIDATE_ABOVE as u64 + 20;
-/// The longest such wait: longer than the lease of a process that has died stays.
-const MAX_TURN_WAIT: Duration = Duration::from_secs(12);
+/// Number of packs above which a writer waits for the consolidation lease: no other process may come to do the work.
+const WAIT_FOR_LEASE_ABOVE: u64 = CONSOLIDATE_ABOVE as u64 + 20;
+/// Longest wait for the lease; exceeds the time for which the lease of a dead process lasts.
+const MAX_LEASE_WAIT: Duration = Duration::from_secs(12);
 
-/// The result of a run.
+/// Outcome of consolidating one repository.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Consolidated {
-    /// Packs that became fewer.
+    /// Packs that were merged into fewer.
     pub merged: u64,
-    /// Packs that the manifest lists afterwards.
+    /// Packs in the manifest afterwards.
     pub packs: u64,
-    /// Another process is at work on the repository.
+    /// True if another process holds the lease of the repository.
     pub busy: bool,
-    /// A snapshot of the refs was due and could not be taken.
+    /// True if a snapshot of the refs was due and failed.
     pub snapshot_failed: bool,
 }
 
 impl Consolidated {
-    /// Something is still to be done and cannot be at the moment.
+    /// Returns true if work remains that cannot be done now.
     pub fn is_stalled(&self) -> bool {
         self.snapshot_failed || (self.merged == 0 && self.packs > CONSOLIDATE_ABOVE as u64)
     }
 }
 
-/// Work that one process at a time does for a repository.
+/// Maintenance that one process at a time does for a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Chore {
     Snapshot,
@@ -85,7 +85,7 @@ impl Chore {
     }
 }
 
-/// The result of one round.
+/// Outcome of one round.
 enum Round {
     Merged(u64),
     /// Damaged packs were found and set aside: choose again.
@@ -94,18 +94,18 @@ enum Round {
 }
 
 impl Region {
-    /// [`Region::consolidate`] where a repository has many packs, for writers that have just brought one. Best effort:
-    /// nothing depends on its success, hosts and upkeep try again.
+    /// Consolidates a repository with many packs, for writers that have just brought one. Best effort: hosts and
+    /// maintenance try again.
     pub async fn maintain_packs(&self, id: RepositoryId, packs: usize) {
         if packs <= CONSOLIDATE_ABOVE {
             return;
         }
-        let mut turn = self.consolidation_turn(id);
-        let deadline = Instant::now() + MAX_TURN_WAIT;
+        let mut waiter = self.consolidation_waiter(id);
+        let deadline = Instant::now() + MAX_LEASE_WAIT;
         loop {
-            match self.consolidate_in_turn(id, &mut turn).await {
-                // Another process is at work; or it has died, and its lease has yet to expire.
-                Ok(done) if done.busy && done.packs > PATIENT_BELOW && Instant::now() < deadline => {}
+            match self.consolidate_with(id, &mut waiter).await {
+                // Another process holds the lease, or has died and its lease is yet to expire.
+                Ok(done) if done.busy && done.packs > WAIT_FOR_LEASE_ABOVE && Instant::now() < deadline => {}
                 Ok(_) => return,
                 Err(error) => {
                     tracing::warn!(%error, repository = %id, region = self.name, "could not consolidate packs");
@@ -115,18 +115,18 @@ impl Region {
         }
     }
 
-    /// Consolidates a repository until it has few packs, unless another process is doing that.
+    /// Consolidates a repository until it has few packs, unless another process holds the lease.
     pub async fn consolidate(&self, id: RepositoryId) -> Result<Consolidated> {
-        self.consolidate_in_turn(id, &mut self.consolidation_turn(id)).await
+        self.consolidate_with(id, &mut self.consolidation_waiter(id)).await
     }
 
-    /// Maintains every repository of the region that needs it, one after the other: consolidates those with many packs,
-    /// takes the snapshots of refs that are due, and reads packs again that were set aside. A repository that fails is
-    /// passed over with a warning.
+    /// Maintains every repository of the region that needs it, one after the other: consolidates packs, takes snapshots
+    /// of refs that are due, and rechecks packs that were set aside. A repository that fails is skipped with a warning.
+    /// Returns the number of merged packs.
     pub async fn consolidate_all(&self) -> Result<u64> {
         let mut merged = 0;
         for id in self.list().await? {
-            match self.maintain_in_turn(id, &mut self.consolidation_turn(id)).await {
+            match self.maintain_with(id, &mut self.consolidation_waiter(id)).await {
                 Ok(done) => merged += done.merged,
                 Err(error) => {
                     tracing::warn!(%error, repository = %id, region = self.name, "could not consolidate packs");
@@ -150,8 +150,8 @@ impl Region {
         Ok(merged)
     }
 
-    /// How many packs the next round of consolidation would merge, over all repositories of the region. A repository
-    /// that cannot be read is passed over with a warning.
+    /// Returns the number of packs that the next round of consolidation would merge in the whole region. A repository
+    /// that cannot be read is skipped with a warning.
     pub async fn would_consolidate(&self) -> Result<u64> {
         let aside: HashSet<String> = self.packs_aside().await?.into_iter().map(|row| row.key).collect();
         let mut packs = 0;
@@ -159,36 +159,40 @@ impl Region {
             match self.manifest(&item).await {
                 Ok((manifest, _)) => packs += choose(&manifest.packs, &aside).len() as u64,
                 Err(error) => {
-                    tracing::warn!(%error, repository = item.head.name, region = self.name, "its packs are not counted");
+                    tracing::warn!(
+                        %error, repository = item.head.name, region = self.name,
+                        "could not count the packs of a repository"
+                    );
                 }
             }
         }
         Ok(packs)
     }
 
-    /// The queue for consolidating a repository; keep it over several attempts, to notice that a holder has died.
-    pub fn consolidation_turn(&self, id: RepositoryId) -> Waiter {
+    /// Returns a waiter for the consolidation lease of a repository. Keep it over several attempts, so that it notices
+    /// a dead holder.
+    pub fn consolidation_waiter(&self, id: RepositoryId) -> Waiter {
         Waiter::new(&self.table, &self.clock, keys::consolidation_lease(id))
     }
 
-    /// [`Region::consolidate`] with a place in the queue that is kept.
-    pub async fn consolidate_in_turn(&self, id: RepositoryId, turn: &mut Waiter) -> Result<Consolidated> {
-        self.work_in_turn(id, turn, &[Chore::Consolidation]).await
+    /// Consolidates a repository like [`Region::consolidate`], with a waiter that is kept over several attempts.
+    pub async fn consolidate_with(&self, id: RepositoryId, waiter: &mut Waiter) -> Result<Consolidated> {
+        self.work_with(id, waiter, &[Chore::Consolidation]).await
     }
 
-    /// Does all that is due in a repository, with a place in the queue that is kept.
-    pub async fn maintain_in_turn(&self, id: RepositoryId, turn: &mut Waiter) -> Result<Consolidated> {
-        self.work_in_turn(id, turn, &[Chore::Snapshot, Chore::Consolidation]).await
+    /// Takes a due snapshot and consolidates, with a waiter that is kept over several attempts.
+    pub async fn maintain_with(&self, id: RepositoryId, waiter: &mut Waiter) -> Result<Consolidated> {
+        self.work_with(id, waiter, &[Chore::Snapshot, Chore::Consolidation]).await
     }
 
-    async fn work_in_turn(&self, id: RepositoryId, turn: &mut Waiter, chores: &[Chore]) -> Result<Consolidated> {
+    async fn work_with(&self, id: RepositoryId, waiter: &mut Waiter, chores: &[Chore]) -> Result<Consolidated> {
         let Some(item) = read_head(&*self.table, id).await? else { return Ok(Consolidated::default()) };
         let packs = self.manifest(&item).await?.0.packs.len();
         let mut done = Consolidated { packs: packs as u64, ..Consolidated::default() };
         if !chores.iter().any(|chore| chore.is_due(&item.head, packs)) {
             return Ok(done);
         }
-        let Some(lease) = turn.try_take().await? else { return Ok(Consolidated { busy: true, ..done }) };
+        let Some(lease) = waiter.try_take().await? else { return Ok(Consolidated { busy: true, ..done }) };
         let lost = lease.lost().clone();
         let result = tokio::select! {
             result = self.work(item, chores, &mut done) => result,
@@ -244,7 +248,7 @@ impl Region {
         }
         let pack = match self.merge(&chosen, item.head.format).await {
             Ok(pack) => pack,
-            // Their bytes are those that came, but no pack can be made of them: bad before they were recorded.
+            // The bytes match the manifest, but the packs cannot be merged: they were bad before they were recorded.
             Err(error) if error.kind() == Kind::Corrupt => {
                 let mut damaged = self.check_each(&chosen, item.head.format).await?;
                 if damaged.is_empty() {
@@ -259,27 +263,27 @@ impl Region {
         crash_point("consolidate-merged");
         let merged = self.put_packs(item.id, vec![pack]).await?;
         crash_point("consolidate-put");
-        let Some(merged) = merged.into_iter().next() else { return Ok(Round::Nothing) };
-        match self.adopt(item, &chosen, &merged).await? {
-            true => Ok(Round::Merged(chosen.len() as u64)),
-            false => Ok(Round::Nothing),
-        }
+        let Some(merged) = merged.into_iter().next() else { unreachable!("each pack that was put has an entry") };
+        let adopted = self.adopt(item, &chosen, &merged).await?;
+        Ok(if adopted { Round::Merged(chosen.len() as u64) } else { Round::Nothing })
     }
 
-    /// Puts the merged pack in the place of those that it was made of, in the manifest as it is then. `false` where some
-    /// of them are no longer there: another process has consolidated.
+    /// Replaces `chosen` by the merged pack in the current manifest. Returns false if some of them are no longer listed
+    /// because another process has consolidated.
     async fn adopt(&self, item: &HeadItem, chosen: &[LivePack], merged: &LivePack) -> Result<bool> {
         let inputs: HashSet<&str> = chosen.iter().map(|pack| pack.key.as_str()).collect();
         let mut unanswered = 0;
         for attempt in 1..=MAX_ADOPT_ATTEMPTS {
             let held = self.held_packs(item.id, Some(item), &item.head.name).await?;
-            let (manifest, revision) = (&held.manifest, held.revision);
+            let manifest = &held.manifest;
+            let revision = held.revision;
             if manifest.packs.iter().any(|pack| pack.key == merged.key) {
                 // An attempt whose answer was lost has succeeded.
                 return Ok(true);
             }
             let Some(next) = manifest.replacing(&inputs, merged) else {
-                // An attempt without an answer may have succeeded, and the merged pack may have been merged since.
+                // An attempt without an answer may have succeeded, and the merged pack may have been merged again
+                // since.
                 if unanswered == 0 {
                     self.drop_unnamed(std::slice::from_ref(merged)).await;
                 }
@@ -293,27 +297,27 @@ impl Region {
                     crash_point("consolidate-after-manifest");
                     return Ok(true);
                 }
-                Err(TableError::ConditionFailed { .. }) => self.wait_a_little(attempt, MAX_ADOPT_WAIT).await,
+                Err(TableError::ConditionFailed { .. }) => self.back_off(attempt, MAX_ADOPT_WAIT).await,
                 Err(TableError::Unavailable { .. }) if unanswered < MAX_UNANSWERED => {
                     unanswered += 1;
-                    self.wait_a_little(MAX_ADOPT_ATTEMPTS, MAX_ADOPT_WAIT).await;
+                    self.back_off(MAX_ADOPT_ATTEMPTS, MAX_ADOPT_WAIT).await;
                 }
-                // The merged pack stays: the sweep removes it unless the manifest names it.
+                // The merged pack stays; a sweep removes it unless the manifest names it.
                 Err(error) => return Err(error.into()),
             }
         }
         Err(RegionError::Moved { repository: item.head.name.clone() })
     }
 
-    /// Waits until a manifest that is full has room, and makes it: for writers that cannot go on without.
+    /// Waits for room in a crowded manifest, consolidating if possible: for writers that cannot proceed otherwise.
     ///
     /// # Errors
-    /// [`RegionError::Full`] when there is none after a minute.
+    /// [`RegionError::Full`] if there is no room after 60 seconds.
     pub async fn make_room(&self, item: &HeadItem) -> Result<()> {
-        let mut turn = self.consolidation_turn(item.id);
+        let mut waiter = self.consolidation_waiter(item.id);
         let deadline = Instant::now() + MAX_ROOM_WAIT;
         loop {
-            let done = self.consolidate_in_turn(item.id, &mut turn).await?;
+            let done = self.consolidate_with(item.id, &mut waiter).await?;
             if done.packs <= CROWDED_ABOVE as u64 {
                 return Ok(());
             }
@@ -324,9 +328,13 @@ impl Region {
     }
 }
 
-/// Writes the next manifest and a row for each pack that it no longer lists: those stay readable for the region's
-/// recovery window.
+/// Returns the writes of the next manifest and of one row for each replaced pack. Replaced packs stay readable for the
+/// region's recovery window.
 fn adopting(id: RepositoryId, next: &Manifest, revision: u64, chosen: &[LivePack]) -> Result<Vec<Write>> {
+    assert!(
+        chosen.iter().all(|gone| next.packs.iter().all(|pack| pack.key != gone.key)),
+        "a pack of repository {id} that is to be deleted is no longer listed"
+    );
     let document = serde_json::to_value(next).map_err(std::io::Error::from)?;
     let mut writes = vec![Write::put(keys::manifest(id), Condition::Revision(revision), document)];
     writes.extend(

@@ -1,4 +1,4 @@
-//! Packs that consolidation has replaced: the region keeps them for its recovery window.
+//! Packs that consolidation has replaced: the region keeps them for the recovery window.
 
 use futures::{StreamExt as _, stream};
 
@@ -7,18 +7,18 @@ use crate::ledger::head::RepositoryId;
 use crate::ledger::keys;
 use gitferry_store::table::Query;
 
-/// Packs that are looked up at a time.
-const LOOKS_IN_FLIGHT: usize = 8;
+/// Packs that are looked up concurrently.
+const LOOKUPS_IN_FLIGHT: usize = 8;
 
 impl Region {
-    /// The object keys of packs that consolidation has replaced, in the order of `packs`, by one query for each. `None`
-    /// as soon as one of them is not kept. A sweep may delete a replaced pack while it is read: be ready to do without.
+    /// Returns the object keys of replaced packs in the order of `packs`, with one query for each. `None` as soon as
+    /// one of them is not kept. A sweep may delete a replaced pack while it is read: be ready to do without.
     pub async fn replaced_packs(&self, id: RepositoryId, packs: &[gix::ObjectId]) -> Result<Option<Vec<String>>> {
-        let looks: Vec<_> = packs.iter().map(|pack| self.replaced_pack(id, *pack)).collect();
-        let mut looks = stream::iter(looks).buffered(LOOKS_IN_FLIGHT);
+        let lookups: Vec<_> = packs.iter().map(|pack| self.replaced_pack(id, *pack)).collect();
+        let mut lookups = stream::iter(lookups).buffered(LOOKUPS_IN_FLIGHT);
         let mut found = Vec::with_capacity(packs.len());
-        while let Some(look) = looks.next().await {
-            match look? {
+        while let Some(lookup) = lookups.next().await {
+            match lookup? {
                 Some(key) => found.push(key),
                 None => return Ok(None),
             }
@@ -28,7 +28,8 @@ impl Region {
 
     async fn replaced_pack(&self, id: RepositoryId, pack: gix::ObjectId) -> Result<Option<String>> {
         let mut query = Query::prefix(keys::repository(id), &keys::retired_prefix(id, pack));
-        // Nonces begin with their time. The newest comes first: a repair replaces a damaged copy by a sound one.
+        // A nonce begins with its time, so the newest copy comes first: a repair replaces a damaged copy by a sound
+        // one.
         (query.descending, query.limit) = (true, 1);
         let page = self.table.query(&query).await?;
         Ok(page.keys().next().and_then(|key| key.sk.strip_prefix(keys::RETIRED_PREFIX).map(str::to_owned)))

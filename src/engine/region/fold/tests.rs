@@ -1,4 +1,4 @@
-//! Every way in which a change may not fit the state before it.
+//! Every way in which a change can fail to fit the state before it.
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ fn edit(name: &str, old: Option<u8>, new: Option<u8>) -> RefEdit {
     RefEdit { name: RefName::new(name).unwrap(), old: old.map(object), new: new.map(object) }
 }
 
-/// The hash of a head whose last change is of format 2.
+/// Returns the hash of a head whose last change is of format 2.
 fn lattice(head: &Head) -> Lattice {
     match &head.refs_hash {
         RefsHash::Lattice(refs) => refs.clone(),
@@ -35,7 +35,7 @@ fn lattice(head: &Head) -> Lattice {
     }
 }
 
-/// The same change in format 1, with an XOR digest.
+/// Returns the same change in format 1, with an XOR digest.
 fn in_format_1(row: &ChangeRow, xor: Xor) -> ChangeRow {
     let text = String::from_utf8(row.inline.clone().unwrap().to_vec()).unwrap();
     let (above, below) = text.split_once("digest ").unwrap();
@@ -47,10 +47,10 @@ fn in_format_1(row: &ChangeRow, xor: Xor) -> ChangeRow {
     ChangeRow { hash, facts, inline: Some(text.into()) }
 }
 
-/// What a change is made from.
+/// Ingredients of a change.
 struct Draft {
     header: ChangeHeader,
-    /// The hash of the refs that its author started from.
+    /// Hash of the refs from which the author started.
     before: Lattice,
     edits: Vec<RefEdit>,
 }
@@ -76,7 +76,7 @@ impl Draft {
         Draft { header, before: Lattice::default(), edits: vec![edit("refs/heads/main", None, Some(1))] }
     }
 
-    /// A change that fits behind `head`.
+    /// Returns a change that fits behind `head`.
     fn after(head: &Head) -> Draft {
         let Draft { header, .. } = Draft::first();
         let header = ChangeHeader {
@@ -136,7 +136,7 @@ impl Place {
         self.fold(None, &[Draft::first().row()]).unwrap().head
     }
 
-    /// The change number and the reason of the misfit.
+    /// Returns the sequence number of the change and the reason of the misfit.
     fn misfit(&self, before: Option<&Head>, draft: Draft) -> (u64, String) {
         match self.fold(before, &[draft.row()]) {
             Err(FoldError::Misfit { seq, reason }) => (seq, reason),
@@ -194,7 +194,7 @@ fn a_first_change_says_all_that_a_repository_is() {
     }
     let mut draft = Draft::first();
     draft.header.head = Some(HeadEdit { old: Some(object(1)), new: object(2) });
-    assert!(place.misfit(None, draft).1.contains("a HEAD that is not the one here"));
+    assert!(place.misfit(None, draft).1.contains("the old value of HEAD is not that of the state before"));
     assert!(matches!(place.fold(None, &[]), Err(FoldError::Misfit { seq: 0, .. })));
 }
 
@@ -214,7 +214,7 @@ fn a_change_of_another_head_is_a_misfit() {
     for old in [None, Some(symbolic("refs/heads/other"))] {
         let mut draft = Draft::after(&head);
         draft.header.head = Some(HeadEdit { old, new: object(2) });
-        assert!(place.misfit(Some(&head), draft).1.contains("a HEAD that is not the one here"));
+        assert!(place.misfit(Some(&head), draft).1.contains("the old value of HEAD is not that of the state before"));
     }
 }
 
@@ -222,12 +222,12 @@ fn a_change_of_another_head_is_a_misfit() {
 fn edits_that_do_not_start_from_the_refs_here_are_a_misfit() {
     let place = Place::new();
     let head = place.first_head();
-    // Its author believed in other refs than there are.
+    // The author started from other refs.
     let mut draft = Draft::after(&head);
     draft.before.edit(b"refs/heads/other", None, Some(&object(1)));
     let (seq, reason) = place.misfit(Some(&head), draft);
     assert!(seq == 2 && reason.contains("the refs digest is"), "{reason}");
-    // The head here is not what its refs are.
+    // The head does not match its refs.
     let mut damaged = head.clone();
     let mut refs = lattice(&head);
     refs.edit(b"refs/heads/other", None, Some(&object(1)));
@@ -254,7 +254,7 @@ fn bytes_that_are_not_the_rows_own_are_an_error() {
     assert!(place.fold(Some(&head), &[good]).is_ok());
 }
 
-/// A first change of format 1, and what it makes of the refs.
+/// A first change of format 1, and the refs after it.
 fn old_first() -> (ChangeRow, HashedRefs) {
     let mut refs = HashedRefs::default();
     refs.edit(b"HEAD", None, Some(&symbolic("refs/heads/main")));
@@ -268,7 +268,7 @@ fn the_hash_that_cannot_be_forged_comes_with_the_next_change() {
     let (first, refs) = old_first();
     let old = place.fold(None, std::slice::from_ref(&first)).unwrap();
     assert!(old.head.refs_hash == RefsHash::Xor(refs.xor) && old.refs.as_ref() == Some(&refs.lattice));
-    // One more of format 1, then one of this build.
+    // Another of format 1, then one of this build.
     let mut after = refs.clone();
     after.edit(b"refs/tags/v1", None, Some(&object(9)));
     let header = ChangeHeader {
@@ -299,21 +299,21 @@ fn the_hash_that_cannot_be_forged_comes_with_the_next_change() {
     let third = draft(&after).row();
     let whole = place.fold(None, &[first.clone(), second.clone(), third.clone()]).unwrap();
     assert!(whole.refs == Some(lattice(&whole.head)) && whole.head.frontier == third.frontier());
-    // A replica that has the first, whose refs it reads from its own log.
+    // A replica that has the first change and reads its refs from its own log.
     let table = place.log.table.clone();
     let row = row_write(ID, first.hash, &first.facts, first.inline.clone());
     place.runtime.block_on(table.transact(vec![row])).unwrap();
     let replica = place.fold(Some(&old.head), &[second.clone(), third.clone()]).unwrap();
     assert_eq!(replica.head, whole.head);
-    // Behind format 1 alone, nobody has to know.
+    // Behind format 1 alone, the lattice hash is not needed.
     assert_eq!(place.fold(Some(&old.head), std::slice::from_ref(&second)).unwrap().refs, None);
-    // Where the author came to something else than what this region holds, it is a misfit.
+    // An author with another hash than this region is a misfit.
     let other = draft(&refs).row();
     match place.fold(Some(&old.head), &[second.clone(), other]) {
         Err(FoldError::Misfit { seq: 3, reason }) => assert!(reason.contains("the refs digest is"), "{reason}"),
         other => panic!("{other:?}"),
     }
-    // Where this region's refs are not what its head says, that is what is wrong.
+    // Refs of this region that do not match its head are reported as such.
     let mut damaged = old.head.clone();
     damaged.refs_hash = RefsHash::Xor(Xor::default());
     let error = place.fold(Some(&damaged), &[draft(&refs).row()]).unwrap_err();

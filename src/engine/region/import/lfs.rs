@@ -1,5 +1,5 @@
-//! What an import does about Git LFS: objects that pointers name are taken over from where git-lfs keeps them in
-//! the source, checked by size and SHA-256. Those that are not there may come later.
+//! Git LFS objects in imports: objects that pointers name are copied from the LFS folder of the source, checked by size
+//! and SHA-256. Missing ones may come later.
 
 use std::io::Read as _;
 use std::path::Path;
@@ -15,28 +15,28 @@ use crate::region::{Region, RegionError, Result, blocking};
 use gitferry_git::lfs::Pointer;
 use gitferry_git::local::SourceRepository;
 
-/// Objects that are taken over at a time.
+/// Objects that are copied concurrently.
 const OBJECTS_IN_FLIGHT: usize = 4;
-/// Bytes copied at a time.
+/// Size of the copy buffer in bytes.
 const COPY_BYTES: usize = 1024 * 1024;
 
-/// What an import found of LFS objects.
+/// Outcome of importing LFS objects.
 #[derive(Debug, Default)]
 pub(super) struct TakenLfs {
-    /// Objects that are held now; the change has to name them.
+    /// Objects that the region holds now; the change has to name them.
     pub held: Vec<LfsObject>,
-    /// How many of them came from the source.
+    /// Number of objects copied from the source.
     pub taken: u64,
-    /// Their bytes.
+    /// Size of the copied objects in bytes.
     pub taken_bytes: u64,
-    /// How many are neither held nor in the source.
+    /// Number of objects that neither the region nor the source has.
     pub missing: u64,
-    /// Those of the held ones that a row notes as missing, until a change has named them.
+    /// Held objects whose rows still note them as missing, until a change has named them.
     pub noted: Vec<LfsObject>,
 }
 
 impl Region {
-    /// Takes over what `pointers` stand for and is not held.
+    /// Copies the objects of `pointers` that the region does not hold.
     pub(super) async fn take_lfs(
         &self,
         id: RepositoryId,
@@ -70,14 +70,15 @@ impl Region {
         Ok(taken)
     }
 
-    /// `None` where the source does not have it, or not with this content.
+    /// Copies one object; `None` if the source does not have it with this content.
     async fn take_one(
         &self,
         id: RepositoryId,
         source: &Arc<SourceRepository>,
         pointer: Pointer,
     ) -> Result<Option<LfsObject>> {
-        let (from, spool) = (path_of(source.common_dir(), pointer.oid), self.spool_dir());
+        let from = path_of(source.common_dir(), pointer.oid);
+        let spool = self.spool_dir();
         let source = source.clone();
         let copied = blocking(move || copy(&source, &from, pointer.size, &spool)).await?;
         let Some((file, object)) = copied else { return Ok(None) };
@@ -90,7 +91,7 @@ impl Region {
     }
 }
 
-/// Copies a file of the expected size.
+/// Copies a file of the expected size; `None` if there is no such file.
 fn copy(source: &SourceRepository, from: &Path, size: u64, spool: &Path) -> Result<Option<(TempPath, LfsObject)>> {
     let opened = source.open_file(from).and_then(|file| Ok((file.metadata()?, file)));
     let mut file = match opened {

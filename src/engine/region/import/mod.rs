@@ -1,7 +1,7 @@
-//! Importing a local Git repository: only what changed, as one change.
+//! Import of a local Git repository: brings only what changed, as one change.
 //!
-//! The order follows [`SourceRepository`]: refs first, then loose objects, then packs, so that whatever
-//! a ref names is found even while Git works on the source.
+//! Refs are read first, then loose objects, then packs, as [`SourceRepository`] requires: every object that a ref names
+//! is found even while Git works on the source.
 
 mod lfs;
 mod objects;
@@ -29,50 +29,50 @@ use objects::Intake;
 use refs::RefsDiff;
 use spool::ImportSpool;
 
-/// How to import.
+/// Options of an import.
 #[derive(Clone, Debug)]
 pub struct ImportOptions {
-    /// Which refs; those that are not taken stay as they are.
+    /// Refs to import; others stay as they are in the region.
     pub patterns: RefPatterns,
-    /// Go on when every ref would be deleted.
+    /// Allows an import that would delete every ref.
     pub allow_empty: bool,
-    /// Who does it.
+    /// User in whose name the change is made.
     pub actor: String,
 }
 
-/// What an import did.
+/// Outcome of an import.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Imported {
-    /// The repository's name.
+    /// Name of the repository.
     pub repository: String,
-    /// Its id.
+    /// Id of the repository.
     pub id: String,
-    /// The number of the change; `None` when nothing had changed.
+    /// Sequence number of the change; `None` if nothing had changed.
     pub change: Option<u64>,
-    /// Refs created, updated, deleted.
+    /// Refs created.
     pub created: u64,
-    /// Refs that have another value.
+    /// Refs updated.
     pub updated: u64,
-    /// Refs that are gone.
+    /// Refs deleted.
     pub deleted: u64,
-    /// Refs in all, afterwards.
+    /// Refs afterwards.
     pub refs: u64,
-    /// Packs that came in.
+    /// Packs added.
     pub packs: u64,
-    /// Objects in them.
+    /// Objects in the added packs.
     pub objects: u64,
-    /// Bytes of them and their indexes.
+    /// Size of the added packs and their indexes in bytes.
     pub bytes: u64,
-    /// Git LFS objects that were taken over from the source.
+    /// Git LFS objects copied from the source.
     pub lfs_objects: u64,
-    /// Their bytes.
+    /// Size of these LFS objects in bytes.
     pub lfs_bytes: u64,
     /// Git LFS objects that pointers name and that neither the region nor the source has.
     pub lfs_missing: u64,
 }
 
 impl Region {
-    /// Imports a local repository under a name; makes the repository where there is none.
+    /// Imports a local repository under a name, creating the repository if there is none.
     pub async fn import(
         &self,
         source: &Path,
@@ -86,7 +86,7 @@ impl Region {
         for _ in 0..MAX_COMMIT_ATTEMPTS {
             match self.import_once(source.clone(), name, existing.clone(), options, progress.clone()).await {
                 Err(RegionError::Ledger(LedgerError::Lost { .. }) | RegionError::Moved { .. }) => {}
-                // Another import has made the repository meanwhile: this is one into it now.
+                // Another import has created the repository meanwhile: import into it.
                 Err(RegionError::NameTaken { .. }) if existing.is_none() => {}
                 Err(RegionError::Full { .. }) => {
                     if let Some(item) = &existing {
@@ -121,11 +121,15 @@ impl Region {
         };
         let (head, diff) = self.compare(source.clone(), existing.as_ref(), options).await?;
         let head_moves = existing.as_ref().is_some_and(|item| item.head.head != head);
-        if existing.is_some() && diff.edits.is_empty() && !head_moves {
-            return self.import_late_lfs(&source, existing, options).await;
+        if let Some(item) = &existing
+            && diff.edits.is_empty()
+            && !head_moves
+        {
+            return self.import_late_lfs(&source, item.clone(), options).await;
         }
         if diff.deletes_all() && !options.allow_empty {
-            let reason = "the source has none of the refs that it had; --allow-empty imports that all the same";
+            let reason =
+                "the source has none of the refs, so the import would delete them all; --allow-empty allows that";
             return Err(RegionError::Refused { repository: name.into(), reason: reason.into() });
         }
         let manifest = match &existing {
@@ -145,10 +149,7 @@ impl Region {
             progress,
         };
         let (packs, mut pointers) = blocking(move || intake.run()).await?;
-        let awaited = match existing.is_some() {
-            true => self.awaited_lfs(subject.id()).await?,
-            false => Vec::new(),
-        };
+        let awaited = if existing.is_some() { self.awaited_lfs(subject.id()).await? } else { Vec::new() };
         pointers.extend(&awaited);
         pointers.sort_unstable();
         pointers.dedup();
@@ -180,7 +181,7 @@ impl Region {
         proposal.lfs = with_refs.to_vec();
         let item = match self.commit(&subject, proposal).await {
             Ok(item) => {
-                self.drop_twins(&item, &packs).await;
+                self.drop_duplicates(&item, &packs).await;
                 item
             }
             Err(error) => {
@@ -188,10 +189,13 @@ impl Region {
                 return Err(error);
             }
         };
-        // The few that do not fit into one change follow in their own.
+        // LFS objects beyond the limit of one change follow in changes of their own.
         let item = self.name_lfs_objects(item.id, later, &options.actor).await?.unwrap_or(item);
         if let Err(error) = self.forget_missing(item.id, &lfs.noted).await {
-            tracing::warn!(%error, repository = %item.id, "notes of LFS objects that have come stay");
+            tracing::warn!(
+                %error, repository = %item.id,
+                "could not remove the notes of LFS objects that have come; the next sweep names the objects again"
+            );
         }
         let item = self.maintain_snapshot(item).await;
         self.maintain_packs(item.id, manifest.packs.len() + packs.len()).await;
@@ -201,14 +205,13 @@ impl Region {
         Ok(imported)
     }
 
-    /// No ref has changed, but LFS objects that were missing may have come to the source since.
+    /// Names LFS objects that have come to the source since an earlier import, when no ref has changed.
     async fn import_late_lfs(
         &self,
         source: &Arc<SourceRepository>,
-        existing: Option<HeadItem>,
+        item: HeadItem,
         options: &ImportOptions,
     ) -> Result<Imported> {
-        let Some(item) = existing else { return Ok(Imported::default()) };
         let awaited = self.awaited_lfs(item.id).await?;
         let lfs = self.take_lfs(item.id, source, &awaited).await?;
         let named = self.name_lfs_objects(item.id, &lfs.held, &options.actor).await?;
@@ -220,7 +223,7 @@ impl Region {
         Ok(imported)
     }
 
-    /// HEAD of the source, and what its refs do to those of the repository.
+    /// Returns HEAD of the source, and the edits that make the repository's refs equal to the source's.
     async fn compare(
         &self,
         source: Arc<SourceRepository>,
@@ -248,7 +251,8 @@ impl Region {
 }
 
 fn check_format(item: &HeadItem, source: &SourceRepository) -> Result<()> {
-    let (ours, theirs) = (item.head.format, source.object_format());
+    let ours = item.head.format;
+    let theirs = source.object_format();
     if ours == theirs {
         return Ok(());
     }

@@ -1,8 +1,8 @@
-//! What an import does to the packs: which of the source's objects are new, how they come in, and the
-//! proof that nothing is missing below any ref. Blocking.
+//! Objects in imports: selects new objects of the source, brings them in as packs, and proves connectivity below every
+//! ref. Blocking.
 //!
-//! A pack of the source that is mostly new is taken over as it is; the new objects of all others, and
-//! the loose ones, become one pack. Both are decided by objects, never by names.
+//! A pack of the source that is mostly new is copied as it is; the new objects of all other packs, and the loose ones,
+//! become one pack. Selection compares object ids, never file names.
 
 use std::collections::HashSet;
 use std::fs::File;
@@ -25,30 +25,30 @@ use gitferry_git::pack::{CheckProgress, FindLoose, Index, LooseObject, PackError
 use gitferry_git::receive_pack::too_deep;
 use gitferry_store::objects::{Crc64, Crc64Hasher};
 
-/// A pack is taken over whole when at least one object in this many is new.
+/// A pack is copied whole if at least one object in this many is new.
 const WHOLE_PACK_SHARE: u64 = 2;
-/// Most packs of a manifest up to which an import takes whole packs over; beyond, it adds one at a time.
-/// The rest of the room is for what comes later.
+/// Number of packs in a manifest up to which an import copies whole packs; beyond, an import adds one pack. The
+/// remaining room is for later changes.
 const WHOLE_PACKS: usize = MAX_PACKS / 2;
-/// A pack is compared with at most this many larger ones that are taken, too: Git packs seldom overlap.
+/// Most larger, selected packs with which a pack is compared: Git packs seldom overlap.
 const COMPARED_PACKS: usize = 8;
-/// Bytes copied at a time.
+/// Size of the copy buffer in bytes.
 const COPY_BYTES: usize = 1024 * 1024;
 /// Most missing objects that an error names.
 const NAMED_MISSING: usize = 10;
 
-/// How far an import is. Any thread may look.
+/// Progress of an import. Any thread may read it.
 #[derive(Debug, Default)]
 pub struct ImportProgress {
     /// Bytes of packs to copy.
     pub bytes: Counter,
-    /// Bytes copied.
+    /// Bytes of packs copied.
     pub bytes_done: Counter,
     check: Mutex<Arc<CheckProgress>>,
 }
 
 impl ImportProgress {
-    /// The check of the pack that is checked now, or was last.
+    /// Returns the progress of the current or last pack check.
     pub fn check(&self) -> Arc<CheckProgress> {
         self.check.lock().map(|check| check.clone()).unwrap_or_default()
     }
@@ -62,7 +62,7 @@ impl ImportProgress {
     }
 }
 
-/// One import's work on objects.
+/// The object work of one import.
 pub(super) struct Intake {
     pub source: Arc<SourceRepository>,
     pub repository: String,
@@ -73,22 +73,22 @@ pub(super) struct Intake {
     pub progress: Arc<ImportProgress>,
 }
 
-/// What to do with the source's packs.
+/// Treatment of the source's packs.
 struct Selection {
     whole: Vec<SourcePack>,
-    /// Packs with some new objects.
+    /// Packs with some new objects, to be gathered into one.
     partial: Vec<SourcePack>,
 }
 
 impl Intake {
-    /// Brings in what is new and proves that nothing is missing. Returns it with what new blobs point to.
+    /// Brings in new objects and proves connectivity. Returns the new packs, and the LFS pointers in new blobs.
     pub fn run(self) -> Result<(Vec<NewPack>, Vec<Pointer>)> {
         let held = self.open_set(self.held.packs.iter().map(|pack| (pack.pack.as_path(), pack.index.as_path())))?;
         let loose = self.loose_candidates(&held)?;
         let selection = self.select(&held)?;
         let mut packs = Vec::new();
         for pack in &selection.whole {
-            packs.push(self.take_whole(pack)?);
+            packs.push(self.copy_whole(pack)?);
         }
         let mut pointers = Vec::new();
         for pack in &packs {
@@ -108,14 +108,14 @@ impl Intake {
             packs.push(pack);
         }
         self.prove(&mut packs, &here)?;
-        self.look_at_depths(&packs)?;
+        self.check_depths(&packs)?;
         pointers.sort_unstable();
         pointers.dedup();
         Ok((packs, pointers))
     }
 
-    /// Refuses what could not be served afterwards, by the same limits as a push.
-    fn look_at_depths(&self, packs: &[NewPack]) -> Result<()> {
+    /// Refuses histories and trees that are too deep to be served, by the limits of a push.
+    fn check_depths(&self, packs: &[NewPack]) -> Result<()> {
         let format = self.source.object_format();
         let held = self.open_set(self.held.packs.iter().map(|pack| (pack.pack.as_path(), pack.index.as_path())))?;
         let new = self.open_set(packs.iter().map(|pack| (&*pack.file, &*pack.index)))?;
@@ -131,11 +131,11 @@ impl Intake {
         Err(RegionError::Refused { repository: self.repository.clone(), reason })
     }
 
-    /// What blobs of a pack point to that are not here yet.
+    /// Returns the LFS pointers in blobs of a pack that are not present yet.
     fn new_pointers(&self, pack: &NewPack, here: &PackSet) -> Result<Vec<Pointer>> {
         let pointers = &pack.checked.pointers;
         if pointers.more {
-            let reason = format!("a pack of it has more than {MAX_POINTERS} pointers of Git LFS");
+            let reason = format!("one of its packs has more than {MAX_POINTERS} pointers of Git LFS");
             return Err(RegionError::Refused { repository: self.repository.clone(), reason });
         }
         Ok(pointers.of_blobs(|blob| !here.contains(blob)))
@@ -149,25 +149,26 @@ impl Intake {
         Ok(set)
     }
 
-    /// The loose objects that the region does not hold.
+    /// Returns the loose objects that the region does not hold.
     fn loose_candidates(&self, held: &PackSet) -> Result<Vec<LooseEntry>> {
         let entries = self.source.loose_objects();
         let new = entries.filter(|entry| entry.as_ref().map_or(true, |entry| !held.contains(&entry.id)));
         Ok(new.collect::<std::result::Result<_, _>>()?)
     }
 
-    /// Sorts the source's packs by how much of them is new: neither held nor in a larger pack that is taken.
+    /// Sorts the source's packs by their share of new objects: neither held nor in a larger pack that is selected.
     fn select(&self, held: &PackSet) -> Result<Selection> {
         let mut selection = Selection { whole: Vec::new(), partial: Vec::new() };
         let mut larger: Vec<Index> = Vec::new();
-        // The largest stay packs of their own; the rest is gathered when a manifest would be too long.
+        // The largest packs stay separate; the rest is gathered if the manifest would be too long.
         let room = WHOLE_PACKS.saturating_sub(self.held.packs.len() + 1);
         for (index, pack) in self.unknown_packs()? {
             let known =
                 |id: &gix::hash::oid| held.contains(id) || larger.iter().any(|larger| larger.row_of(id).is_some());
-            let new = match held.is_empty() && larger.is_empty() {
-                true => u64::from(index.objects()),
-                false => (0..index.objects()).filter(|row| !known(index.id(*row))).count() as u64,
+            let new = if held.is_empty() && larger.is_empty() {
+                u64::from(index.objects())
+            } else {
+                (0..index.objects()).filter(|row| !known(index.id(*row))).count() as u64
             };
             let mostly_new = new >= u64::from(index.objects()).div_ceil(WHOLE_PACK_SHARE).max(1);
             if mostly_new && selection.whole.len() < room {
@@ -182,7 +183,7 @@ impl Intake {
         Ok(selection)
     }
 
-    /// The packs of the source that the region does not hold under the same checksum, largest first.
+    /// Returns the packs of the source that the region does not hold under the same checksum, largest first.
     fn unknown_packs(&self) -> Result<Vec<(Index, SourcePack)>> {
         let mut seen: HashSet<ObjectId> = self.held.packs.iter().map(|pack| pack.live.id).collect();
         let mut packs = Vec::new();
@@ -198,7 +199,7 @@ impl Intake {
     }
 
     /// Copies a pack as it is and checks the copy.
-    fn take_whole(&self, pack: &SourcePack) -> Result<NewPack> {
+    fn copy_whole(&self, pack: &SourcePack) -> Result<NewPack> {
         self.progress.bytes.add(pack.bytes);
         let (file, crc64) = self.copy(&mut pack.open_pack()?)?;
         let (hint, _) = self.copy(&mut pack.open_index()?)?;
@@ -223,14 +224,14 @@ impl Intake {
 
     fn check(&self, file: TempPath, crc64: Crc64, hint: Option<&Path>, origin: &Path) -> Result<NewPack> {
         let checked = NewPack::check(file, crc64, hint, self.source.object_format(), &self.progress.next_check());
-        // The spool's own names say nothing to anybody.
+        // The error names the pack of the source, not the temporary file.
         checked.map_err(|error| match error {
             RegionError::Pack(error) => RegionError::Pack(PackError { path: origin.into(), ..error }),
             error => error,
         })
     }
 
-    /// One pack of the loose objects and of what is new in packs that are mostly known.
+    /// Gathers loose objects and the new objects of partly known packs into one pack.
     fn gather_rest(&self, here: &PackSet, loose: Vec<LooseEntry>, partial: &[SourcePack]) -> Result<Option<NewPack>> {
         let mut from = PackSet::new(self.source.object_format());
         for pack in partial {
@@ -264,8 +265,8 @@ impl Intake {
         self.check(file, crc64, None, self.source.path())
     }
 
-    /// A pack of the empty tree, if something links to it and it is nowhere: Git has it built in, and repositories need
-    /// not hold it.
+    /// Makes a pack of the empty tree if an object links to it and no pack has it: Git has the empty tree built in, and
+    /// repositories need not hold it.
     fn empty_tree(&self, packs: &[NewPack], here: &PackSet) -> Result<Option<NewPack>> {
         let id = ObjectId::empty_tree(self.source.object_format());
         let links =
@@ -278,11 +279,11 @@ impl Intake {
         self.gather(&[id], &PackSet::new(self.source.object_format()), &mut find).map(Some)
     }
 
-    /// Decides which packs are closed, and proves that every tip has all that it needs.
+    /// Decides which packs are closed, and proves that everything below each tip is present.
     fn prove(&self, packs: &mut [NewPack], here: &PackSet) -> Result<()> {
         let format = self.source.object_format();
-        // Start from the assumption that all sound packs are closed and drop those that are not, until
-        // the rest holds: what is left then only links to itself.
+        // Assume that all sound packs are closed and drop those that are not, until the rest holds: the remaining packs
+        // link only to each other.
         for pack in packs.iter_mut() {
             pack.closed = pack.checked.mismatched.is_empty() && pack.checked.unparsable_count == 0;
         }
@@ -312,7 +313,7 @@ impl Intake {
         self.walk(unproven, here, &trusted)
     }
 
-    /// The rare case that something lacks what it links to: harmless below nothing, fatal below a ref.
+    /// Walks from tips outside closed packs. Missing objects are fatal only below a ref.
     fn walk(&self, tips: Vec<ObjectId>, here: &PackSet, trusted: &PackSet) -> Result<()> {
         let named = self.name_tips(tips)?;
         let missing = missing_from(named, here, &|id| trusted.contains(id))?;
@@ -326,7 +327,7 @@ impl Intake {
         })
     }
 
-    /// Says of each tip which ref of the source names it.
+    /// Finds a ref of the source for each tip.
     fn name_tips(&self, tips: Vec<ObjectId>) -> Result<Vec<(String, ObjectId)>> {
         let mut left: HashSet<ObjectId> = tips.into_iter().collect();
         let mut named = Vec::with_capacity(left.len());

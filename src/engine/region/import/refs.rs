@@ -1,4 +1,4 @@
-//! What an import does to the refs: two sorted streams, the source's refs and the ledger's, become edits.
+//! Refs in imports: two sorted streams, the source's refs and the ledger's, become edits.
 
 use std::iter::Peekable;
 
@@ -10,36 +10,36 @@ use crate::region::{RegionError, Result};
 use gitferry_git::local::{RefPatterns, SourceError};
 use gitferry_git::refs::{RefName, RefValue};
 
-/// The difference between a source's refs and a repository's.
+/// Difference between the refs of a source and of a repository.
 #[derive(Debug)]
 pub struct RefsDiff {
-    /// The edits.
+    /// Edits from the repository's refs to the source's.
     pub edits: EditSpool,
-    /// Refs that are new.
+    /// Number of new refs.
     pub created: u64,
-    /// Refs that have another value.
+    /// Number of refs with another value.
     pub updated: u64,
-    /// Refs that are gone.
+    /// Number of deleted refs.
     pub deleted: u64,
-    /// Refs that stay as they are.
+    /// Number of unchanged refs.
     pub kept: u64,
-    /// The objects that the new values name.
+    /// Objects that new values name: sorted, each once.
     pub tips: Vec<ObjectId>,
 }
 
 impl RefsDiff {
-    /// How many refs there are more afterwards.
+    /// Returns the number of refs created minus the number deleted.
     pub fn refs_added(&self) -> i64 {
         self.created as i64 - self.deleted as i64
     }
 
-    /// Whether every ref that there was would be gone.
+    /// Returns true if no ref would remain of those that exist.
     pub fn deletes_all(&self) -> bool {
         self.deleted > 0 && self.created + self.updated + self.kept == 0
     }
 }
 
-/// Merges both streams by name. Refs that `patterns` do not take are left alone.
+/// Merges both streams by name. Refs that do not match `patterns` are left alone.
 pub fn diff(
     source: impl Iterator<Item = std::result::Result<(RefName, RefValue), SourceError>>,
     ledger: impl Iterator<Item = std::result::Result<(RefName, RefValue), LedgerError>>,
@@ -50,7 +50,8 @@ pub fn diff(
         Ok((name, _)) => patterns.matches(name.as_bstr()),
         Err(_) => true,
     });
-    let (mut source, mut ledger) = (source.peekable(), ledger.peekable());
+    let mut source = source.peekable();
+    let mut ledger = ledger.peekable();
     let mut diff = RefsDiff { edits, created: 0, updated: 0, deleted: 0, kept: 0, tips: Vec::new() };
     loop {
         let order = match (front(&mut source)?, front(&mut ledger)?) {
@@ -70,7 +71,7 @@ pub fn diff(
 
 type Entry<E> = std::result::Result<(RefName, RefValue), E>;
 
-/// The name at the front; an error there is taken out and returned.
+/// Returns the name at the front; an error at the front is removed and returned.
 fn front<'a, E, I>(refs: &'a mut Peekable<I>) -> Result<Option<&'a RefName>>
 where
     E: Into<RegionError> + 'a,

@@ -1,5 +1,5 @@
-//! The files of one import, in a folder of their own: an import that is interrupted removes it, and the folder of one
-//! that was killed goes with the next import.
+//! Temporary files of one import, in a folder of their own: an interrupted import removes the folder, and the next
+//! import removes the folder of a killed one.
 
 use std::fs::{self, File};
 use std::io;
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 
-/// What the folder's name starts with. A spool may be the folder of all programs' temporary files.
+/// Prefix of folder names. The spool may be the system's temporary folder.
 const PREFIX: &str = "gitferry-import-";
-/// What is behind the folder's name in that of the file that the import holds locked.
+/// Extension of the file, beside the folder, that the import holds locked.
 const LOCK: &str = "lock";
 
-/// A folder below a spool; gone when this is dropped.
+/// A folder in a spool, removed on drop.
 #[derive(Debug)]
 pub(super) struct ImportSpool {
     dir: TempDir,
@@ -21,10 +21,10 @@ pub(super) struct ImportSpool {
 }
 
 impl ImportSpool {
-    /// Removes what killed imports left in a spool, and makes a folder for another one. Blocking.
+    /// Removes the folders of killed imports from a spool, and creates a new one. Blocking.
     ///
     /// # Errors
-    /// The folder cannot be written: the error names it.
+    /// Names the spool if it cannot be written.
     pub fn open(spool: &Path) -> io::Result<Self> {
         let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", spool.display()));
         Self::make(spool).map_err(named)
@@ -32,18 +32,18 @@ impl ImportSpool {
 
     fn make(spool: &Path) -> io::Result<Self> {
         if let Err(error) = remove_abandoned(spool) {
-            tracing::debug!(%error, "what interrupted imports left stays until a sweep");
+            tracing::debug!(%error, "could not remove the folders of killed imports; a later import tries again");
         }
         let name = format!("{PREFIX}{}", uuid::Uuid::new_v4().simple());
         let lock_path = spool.join(&name).with_extension(LOCK);
-        // Locked before the folder is there: a folder whose lock is free belongs to no import.
+        // Locked before the folder exists: a folder whose lock is free belongs to no import.
         let lock = File::create_new(&lock_path)?;
         lock.try_lock().map_err(io::Error::from)?;
         let dir = tempfile::Builder::new().prefix(&name).rand_bytes(0).tempdir_in(spool)?;
         Ok(ImportSpool { dir, lock_path, _lock: lock })
     }
 
-    /// The folder.
+    /// Returns the path of the folder.
     pub fn path(&self) -> &Path {
         self.dir.path()
     }
@@ -51,12 +51,12 @@ impl ImportSpool {
 
 impl Drop for ImportSpool {
     fn drop(&mut self) {
-        // The folder goes after this; one that stays behind is removed by the next import, with or without its lock.
+        // The folder is removed next; if it stays behind, the next import removes it, with or without its lock.
         let _ = fs::remove_file(&self.lock_path);
     }
 }
 
-/// Removes the folders of imports that have ended without doing so. Those of imports that run are locked.
+/// Removes the folders of imports that were killed. Running imports hold their locks.
 fn remove_abandoned(spool: &Path) -> io::Result<()> {
     for entry in fs::read_dir(spool)? {
         let path = entry?.path();
@@ -71,7 +71,7 @@ fn remove_abandoned(spool: &Path) -> io::Result<()> {
             Err(error) => return Err(error),
         };
         if abandoned {
-            tracing::info!(path = %path.display(), "removing what an interrupted import left");
+            tracing::info!(path = %path.display(), "removing the folder of a killed import");
             match fs::remove_dir_all(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                 _ => {}

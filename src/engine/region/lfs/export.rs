@@ -1,4 +1,4 @@
-//! Writing LFS objects where git-lfs keeps them: `lfs/objects/<first two>/<next two>/<id>`.
+//! Writes LFS objects to the places where git-lfs keeps them: `lfs/objects/<first two>/<next two>/<id>`.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -17,23 +17,24 @@ use gitferry_git::lfs::LfsOid;
 use gitferry_store::objects::reader::ObjectReader;
 use gitferry_store::table::Query;
 
-/// Objects that are written at a time.
+/// Objects that are written concurrently.
 const OBJECTS_IN_FLIGHT: usize = 4;
-/// Bytes copied at a time.
+/// Size of the copy buffer in bytes.
 const COPY_BYTES: usize = 1024 * 1024;
 
-/// Where git-lfs keeps an object of a repository.
+/// Returns the path of an object in a repository of git-lfs.
 pub(crate) fn path_of(git_dir: &Path, oid: LfsOid) -> PathBuf {
     let oid = oid.to_string();
     git_dir.join("lfs/objects").join(&oid[..2]).join(&oid[2..4]).join(oid)
 }
 
 impl Region {
-    /// Writes all LFS objects that are held into a repository, durably but for the folders' names; those that
-    /// are there with the right size are left alone. Returns how many objects were written, and their bytes.
+    /// Writes all held LFS objects into a repository; the files are synced, their folders are not. Objects that exist
+    /// with the right size are left alone. Returns the number of objects written and their bytes.
     pub async fn export_lfs(&self, item: &HeadItem, git_dir: &Path) -> Result<(u64, u64)> {
         let mut query = Query::prefix(keys::repository(item.id), keys::LFS_PREFIX);
-        let (mut count, mut bytes) = (0, 0);
+        let mut count = 0;
+        let mut bytes = 0;
         loop {
             let mut page = self.table.query(&query).await?;
             let next = page.next.take();
@@ -55,12 +56,14 @@ impl Region {
         }
     }
 
-    /// The bytes that were written: none where the object is there.
+    /// Writes one object. Returns the bytes written; 0 if the object exists.
     async fn export_one(&self, item: &HeadItem, object: LfsObject, git_dir: &Path) -> Result<u64> {
         let to = path_of(git_dir, object.oid);
         let key = keys::lfs_object(item.id, object.oid);
-        let (store, runtime) = (self.objects.clone(), Handle::current());
-        let (region, repository) = (self.name.clone(), item.head.name.clone());
+        let store = self.objects.clone();
+        let runtime = Handle::current();
+        let region = self.name.clone();
+        let repository = item.head.name.clone();
         blocking(move || {
             if fs::symlink_metadata(&to).is_ok_and(|meta| meta.is_file() && meta.len() == object.size) {
                 return Ok(0);
@@ -97,7 +100,7 @@ impl Region {
     }
 }
 
-/// Readable for everybody who may read the repository, as git-lfs leaves it, and on the disk.
+/// Makes a file readable for all who may read the repository, as git-lfs does, and syncs it.
 fn seal(file: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     let opened = File::open(file)?;

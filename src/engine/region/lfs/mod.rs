@@ -1,16 +1,17 @@
-//! Git LFS objects of a repository: large files that its blobs only point to.
+//! Git LFS objects of a repository: large files to which its blobs only point.
 //!
-//! An object lies in the object store under its SHA-256. A row of the table says that it is there: complete,
-//! checked and durable. The row is written last, so that storing an object twice, or from two sides at once,
-//! is harmless. Changes name the objects that came with them, which is how they reach other regions.
+//! The object store has an object under its SHA-256. A table row records that the object is complete, checked and
+//! durable. The row is written last, so storing an object twice, or from two sides at once, is harmless. Changes name
+//! the objects that came with them, which is how objects reach other regions.
 //!
-//! A pointer may come before its object, where that is allowed. A row notes that; when the object comes, a
-//! change of its own names it. *Invariant:* a process that notes a missing object looks for it again afterwards, and
-//! one that stores an object looks for such a note afterwards, so that one of them names it. A note goes after the
-//! change that names its object; what is noted and held where a process died is named by the next sweep.
+//! A pointer may come before its object, if the policy allows that. A row notes the missing object; when the object
+//! comes, a change of its own names it. *Invariant:* a process that notes a missing object looks for the object again
+//! afterwards, and a process that stores an object looks for such a note afterwards, so that one of the two names the
+//! object. The note is removed after the change that names the object. If a process dies in between, the next sweep
+//! names objects that are noted and held.
 //!
-//! Nothing here is ever deleted. Whatever collects objects one day has to remove the row first, conditional on
-//! its revision, and the object a grace period later.
+//! LFS objects are never deleted. A future collection must remove the row first, conditional on its revision, and the
+//! object a grace period later.
 
 mod export;
 mod verify;
@@ -38,18 +39,18 @@ use gitferry_git::lfs::{LfsOid, Pointer};
 use gitferry_store::objects::{Crc64, Crc64Hasher, ObjectError, ObjectMeta};
 use gitferry_store::table::{Condition, Item, Key, MAX_GET_KEYS, MAX_TRANSACTION_ITEMS, Query, Write};
 
-/// Largest LFS object that is accepted, unless a policy says otherwise.
+/// Largest accepted LFS object in bytes, unless a policy sets another limit.
 pub const MAX_LFS_BYTES: u64 = 16 << 30;
 /// Bytes that are read from the store at a time.
 const CHUNK_BYTES: u64 = 512 * 1024;
 /// Chunks of one object that are read ahead.
 const CHUNKS_IN_FLIGHT: usize = 2;
-/// How often a change that names objects is tried again when somebody else comes first.
+/// Attempts of a change that names objects against concurrent writers.
 const MAX_NAMING_ATTEMPTS: u32 = 128;
-/// The actor of changes that name what an interrupted upload has left.
-const UPKEEP: &str = "gitferry maintain";
+/// Actor of changes that name the objects of an interrupted upload.
+const MAINTENANCE: &str = "gitferry maintain";
 
-/// The document of an object's row.
+/// Document of the row of a held object.
 #[derive(Serialize, Deserialize)]
 struct LfsRow {
     size: u64,
@@ -57,36 +58,36 @@ struct LfsRow {
     crc64: Crc64,
 }
 
-/// The document of a row that notes that an object is missing.
+/// Document of the row of a missing object.
 #[derive(Serialize, Deserialize)]
 struct MissingRow {
     size: u64,
 }
 
-/// What there is of an object.
+/// Presence of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LfsState {
-    /// What is held.
+    /// The object, if the region holds it.
     pub held: Option<LfsObject>,
-    /// Whether a pointer came before it and no change names it yet.
+    /// True if a pointer came before the object and no change names the object yet.
     pub awaited: bool,
 }
 
-/// Pointers by whether what they stand for is held.
+/// Pointers, sorted by the presence of their objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SettledPointers {
     /// Held objects.
     pub held: Vec<LfsObject>,
-    /// Pointers to objects that are not.
+    /// Pointers to objects that are not held.
     pub missing: Vec<Pointer>,
-    /// Pointers that give a held object another size than it has.
+    /// Pointers with another size than the held object.
     pub wrong: Vec<Pointer>,
-    /// Those of the held objects that a row notes as missing. The row may be the only one that still asks for a change
-    /// which names its object: it goes after such a change ([`Region::forget_missing`]), and not before.
+    /// Held objects with a row that notes them as missing. The row may be all that still asks for a change to name the
+    /// object: remove it after such a change ([`Region::forget_missing`]), never before.
     pub noted: Vec<LfsObject>,
 }
 
-/// An object on its way into a region: hashed while it is written.
+/// An object on its way into a region, hashed as it is written.
 #[derive(Debug)]
 pub struct LfsSpool {
     file: tempfile::NamedTempFile,
@@ -96,13 +97,13 @@ pub struct LfsSpool {
 }
 
 impl LfsSpool {
-    /// An empty file in a folder.
+    /// Creates an empty file in a folder.
     pub fn new_in(dir: &Path) -> std::io::Result<Self> {
         let file = tempfile::NamedTempFile::new_in(dir)?;
         Ok(LfsSpool { file, sha256: Sha256::new(), crc64: Crc64Hasher::default(), size: 0 })
     }
 
-    /// Takes more bytes in. Blocking.
+    /// Appends bytes. Blocking.
     pub fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.file.write_all(bytes)?;
         self.sha256.update(bytes);
@@ -111,12 +112,12 @@ impl LfsSpool {
         Ok(())
     }
 
-    /// Bytes so far.
+    /// Returns the number of bytes so far.
     pub fn size(&self) -> u64 {
         self.size
     }
 
-    /// The file, and what it turned out to be.
+    /// Returns the file and the identity of its content.
     pub fn finish(self) -> (TempPath, LfsObject) {
         let object = LfsObject { oid: LfsOid::of(self.sha256), size: self.size, crc64: self.crc64.finish() };
         (self.file.into_temp_path(), object)
@@ -124,7 +125,7 @@ impl LfsSpool {
 }
 
 impl Region {
-    /// What there is of each of some objects, in their order.
+    /// Returns the presence of objects, in the order of `oids`.
     pub async fn lfs_states(&self, id: RepositoryId, oids: &[LfsOid]) -> Result<Vec<LfsState>> {
         let mut states = Vec::with_capacity(oids.len());
         for oids in oids.chunks(MAX_GET_KEYS / 2) {
@@ -132,7 +133,7 @@ impl Region {
                 oids.iter().flat_map(|oid| [keys::lfs(id, *oid), keys::lfs_missing(id, *oid)]).collect();
             let rows = self.table.get_many(&wanted).await?;
             for (oid, rows) in oids.iter().zip(rows.chunks(2)) {
-                let [held, awaited] = rows else { continue };
+                let [held, awaited] = rows else { unreachable!("a table returns an entry for each key") };
                 let held = held.as_ref().map(|item| self.lfs_of(*oid, item)).transpose()?;
                 states.push(LfsState { held, awaited: awaited.is_some() });
             }
@@ -140,7 +141,7 @@ impl Region {
         Ok(states)
     }
 
-    /// The objects that are held, in the order of those asked for.
+    /// Returns the held objects, in the order of `oids`.
     pub async fn lfs_objects(&self, id: RepositoryId, oids: &[LfsOid]) -> Result<Vec<Option<LfsObject>>> {
         let mut objects = Vec::with_capacity(oids.len());
         for oids in oids.chunks(MAX_GET_KEYS) {
@@ -158,7 +159,7 @@ impl Region {
         Ok(LfsObject { oid, size: row.size, crc64: row.crc64 })
     }
 
-    /// The bytes of an object that is held, read as they are taken. What they fail with is a [`RegionError`] within.
+    /// Streams the bytes of a held object. Errors of the stream wrap a [`RegionError`].
     pub fn lfs_bytes(
         &self,
         id: RepositoryId,
@@ -170,24 +171,26 @@ impl Region {
         let chunk = move |number: u64| {
             let start = range.start + number * CHUNK_BYTES;
             let end = (start + CHUNK_BYTES).min(range.end);
-            let (store, key) = (store.clone(), key.clone());
+            let store = store.clone();
+            let key = key.clone();
             async move {
                 let read = store.get(&key, start..end).await;
                 let bytes = read.map_err(|error| std::io::Error::other(RegionError::from(error)))?;
-                match bytes.len() as u64 == end - start {
-                    true => Ok(bytes),
-                    false => Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof)),
+                if bytes.len() as u64 == end - start {
+                    Ok(bytes)
+                } else {
+                    Err(std::io::Error::from(std::io::ErrorKind::UnexpectedEof))
                 }
             }
         };
         stream::iter(0..chunks).map(chunk).buffered(CHUNKS_IN_FLIGHT)
     }
 
-    /// Stores an object that has been checked: its bytes, then its row. There already is fine.
+    /// Stores a checked object: first the bytes, then the row. Idempotent.
     pub async fn put_lfs_object(&self, id: RepositoryId, object: LfsObject, file: TempPath) -> Result<()> {
         let key = keys::lfs_object(id, object.oid);
         match self.objects.put_file(&key, file).await {
-            // Content-addressed: an earlier attempt, or somebody else, stored the very same bytes.
+            // Content-addressed: an earlier attempt, or another writer, stored the same bytes.
             Err(ObjectError::Exists { store, key }) => {
                 let there = self.objects.head(&key).await?;
                 let is_it =
@@ -203,7 +206,7 @@ impl Region {
         self.put_lfs_rows(id, &[object]).await
     }
 
-    /// Says of objects that lie in the object store that they are there.
+    /// Records objects that the object store has as held.
     pub async fn put_lfs_rows(&self, id: RepositoryId, objects: &[LfsObject]) -> Result<()> {
         for objects in objects.chunks(MAX_TRANSACTION_ITEMS) {
             let mut writes = Vec::with_capacity(objects.len());
@@ -217,7 +220,7 @@ impl Region {
         Ok(())
     }
 
-    /// Sorts pointers by whether what they stand for is held.
+    /// Sorts pointers by the presence of their objects.
     pub async fn settle_pointers(&self, id: RepositoryId, pointers: &[Pointer]) -> Result<SettledPointers> {
         let oids: Vec<LfsOid> = pointers.iter().map(|pointer| pointer.oid).collect();
         let mut settled = SettledPointers::default();
@@ -231,7 +234,7 @@ impl Region {
         Ok(settled)
     }
 
-    /// Notes which objects are missing, and finds those that have come meanwhile.
+    /// Notes missing objects, and finds those that have come meanwhile.
     pub async fn await_missing(&self, id: RepositoryId, settled: &mut SettledPointers) -> Result<()> {
         for pointers in settled.missing.chunks(MAX_TRANSACTION_ITEMS) {
             let mut writes: Vec<Write> = Vec::with_capacity(pointers.len());
@@ -253,7 +256,7 @@ impl Region {
         Ok(())
     }
 
-    /// The objects that pointers name and that were not there when these came.
+    /// Returns pointers to objects that were missing when the pointers came.
     pub async fn awaited_lfs(&self, id: RepositoryId) -> Result<Vec<Pointer>> {
         let mut query = Query::prefix(keys::repository(id), keys::LFS_MISSING_PREFIX);
         let mut pointers = Vec::new();
@@ -273,8 +276,8 @@ impl Region {
         }
     }
 
-    /// Removes the notes that objects are missing, after a change has named them. Notes that stay behind lead to one
-    /// more change that names their objects.
+    /// Removes the notes on missing objects after a change has named the objects. A note that stays behind causes one
+    /// more change that names its object.
     pub async fn forget_missing(&self, id: RepositoryId, objects: &[LfsObject]) -> Result<()> {
         let mut oids: Vec<LfsOid> = objects.iter().map(|object| object.oid).collect();
         oids.sort_unstable();
@@ -286,15 +289,15 @@ impl Region {
         Ok(())
     }
 
-    /// Commits changes that name objects which came after their pointers, and nothing else. Returns the head
-    /// after them; `None` when there was nothing to name.
+    /// Commits changes that only name objects that came after their pointers. Returns the head afterwards; `None` if
+    /// there was nothing to name.
     pub async fn name_lfs_objects(
         &self,
         id: RepositoryId,
         objects: &[LfsObject],
         actor: &str,
     ) -> Result<Option<HeadItem>> {
-        // A request may have named one twice.
+        // A request may have named an object twice.
         let mut objects = objects.to_vec();
         objects.sort_unstable_by_key(|object| object.oid);
         objects.dedup_by_key(|object| object.oid);
@@ -306,8 +309,8 @@ impl Region {
         Ok(head)
     }
 
-    /// Names the objects of a repository that came after their pointers, and whose upload ended before a change named
-    /// them. Returns how many there are; `dry`: they stay as they are. A replica waits for its source.
+    /// Names the objects that came after their pointers and whose upload ended before a change named them. Returns
+    /// their number; with `dry`, nothing is changed. A replica waits for its source.
     pub async fn name_late_lfs(&self, id: RepositoryId, dry: bool) -> Result<u64> {
         let oids: Vec<LfsOid> = self.awaited_lfs(id).await?.iter().map(|pointer| pointer.oid).collect();
         let late: Vec<LfsObject> = self.lfs_objects(id, &oids).await?.into_iter().flatten().collect();
@@ -319,7 +322,7 @@ impl Region {
             return Ok(0);
         }
         if !dry {
-            self.name_lfs_objects(id, &late, UPKEEP).await?;
+            self.name_lfs_objects(id, &late, MAINTENANCE).await?;
         }
         Ok(late.len() as u64)
     }

@@ -1,4 +1,4 @@
-//! Verifying that the LFS objects which a ledger names are there.
+//! Verification of the LFS objects that a ledger names.
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
@@ -10,15 +10,15 @@ use crate::region::{Region, Result, blocking};
 use gitferry_git::lfs::LfsOid;
 use gitferry_store::objects::ObjectError;
 
-/// Objects that are looked at a time.
+/// Objects that are looked up concurrently.
 const OBJECTS_IN_FLIGHT: usize = 16;
-/// Objects that are hashed at a time: each holds [`CHUNK_BYTES`].
+/// Objects that are hashed concurrently; each holds [`CHUNK_BYTES`] in memory.
 const HASHED_IN_FLIGHT: usize = 4;
 /// Bytes read at a time.
 const CHUNK_BYTES: u64 = 4 * 1024 * 1024;
 
 impl Region {
-    /// What is wrong with LFS objects that changes name: their rows, their sizes, and with `deep` their content.
+    /// Returns deviations of LFS objects that changes name: rows, sizes, and with `deep` contents.
     pub(in crate::region) async fn verify_lfs(
         &self,
         item: &HeadItem,
@@ -40,8 +40,8 @@ impl Region {
             }
         }
         let flights = if deep { HASHED_IN_FLIGHT } else { OBJECTS_IN_FLIGHT };
-        let looks: Vec<_> = rows.into_iter().map(|object| self.verify_one(item.id, object, deep)).collect();
-        let found: Vec<Option<String>> = stream::iter(looks).buffered(flights).try_collect().await?;
+        let checks: Vec<_> = rows.into_iter().map(|object| self.verify_one(item.id, object, deep)).collect();
+        let found: Vec<Option<String>> = stream::iter(checks).buffered(flights).try_collect().await?;
         findings.extend(found.into_iter().flatten());
         Ok(findings)
     }
@@ -58,7 +58,8 @@ impl Region {
     }
 
     async fn hash_lfs(&self, key: &str, object: LfsObject) -> Result<Option<String>> {
-        let (mut hasher, mut offset) = (Sha256::new(), 0);
+        let mut hasher = Sha256::new();
+        let mut offset = 0;
         while offset < object.size {
             let bytes = match self.objects.get(key, offset..(offset + CHUNK_BYTES).min(object.size)).await {
                 Ok(bytes) if !bytes.is_empty() => bytes,

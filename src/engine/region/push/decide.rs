@@ -1,4 +1,4 @@
-//! What becomes of each ref of a push in one exact state. Pure.
+//! The decision on each ref of a push in one exact state. Pure.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -10,34 +10,34 @@ use gitferry_git::receive_pack::Command;
 use gitferry_git::refs::{RefName, RefValue};
 use gitferry_git::view::RefTable;
 
-/// The answer to a client whose picture of a ref is out of date.
+/// Answer to a client with an outdated value of a ref.
 const FETCH_FIRST: &str = "fetch first";
 
-/// What is known of a command, whatever the state.
+/// Properties of a command that do not depend on the state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fact {
-    /// Why it cannot be done: objects are missing, a hook declined, …
+    /// Reason to refuse the command: missing objects, a declining hook, and so on.
     pub refused: Option<String>,
-    /// Whether its step is a fast-forward; `None` where nothing depends on that, or where there is no step.
+    /// True if the update is a fast-forward; `None` if no rule depends on it, or if the ref is created or deleted.
     pub fast_forward: Option<bool>,
-    /// The ref that its name led to over symbolic refs when it was judged; `None` where the name was no symbolic ref.
+    /// Ref to which the name led over symbolic refs when it was judged; `None` if the name was no symbolic ref.
     pub leads_to: Option<BString>,
 }
 
-/// What is to be done.
+/// Decision on all commands of a push.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// One for each command: done, or why not.
+    /// Outcome of each command, with the reason of a refusal.
     pub outcomes: Vec<Result<(), String>>,
-    /// The edits of those that are done, sorted by name.
+    /// Edits of the accepted commands, sorted by name.
     pub edits: Vec<RefEdit>,
-    /// A new HEAD.
+    /// New HEAD, if it changes.
     pub head: Option<RefValue>,
-    /// Lines for the person who pushes.
+    /// Messages for the client's user.
     pub messages: Vec<String>,
 }
 
-/// Decides on all commands of a push. With `atomic`, all are done or none.
+/// Decides on all commands of a push. With `atomic`, one refusal refuses all.
 pub fn decide(commands: &[Command], facts: &[Fact], state: &PushState, policy: &PushPolicy, atomic: bool) -> Decision {
     decide_on(commands, facts, &state.refs, &state.view.head, policy, atomic)
 }
@@ -54,11 +54,10 @@ fn decide_on(
     for command in commands {
         *names.entry(command.name.as_bstr()).or_default() += 1;
     }
-    let nothing = Fact::default();
+    assert_eq!(facts.len(), commands.len(), "each command of a push has been judged");
     let mut judge = Judge { refs, head, policy, messages: Vec::new() };
     let mut outcomes: Vec<Result<Option<RefEdit>, String>> = Vec::with_capacity(commands.len());
-    for (number, command) in commands.iter().enumerate() {
-        let fact = facts.get(number).unwrap_or(&nothing);
+    for (command, fact) in commands.iter().zip(facts) {
         outcomes.push(match names.get(command.name.as_bstr()) {
             Some(1) => judge.command(command, fact),
             _ => Err("multiple updates for one ref".into()),
@@ -90,9 +89,9 @@ struct Judge<'a> {
 }
 
 impl Judge<'_> {
-    /// The edit that a command amounts to; none where the ref is already what it is to be.
+    /// Returns the edit of a command; `None` if the ref has the new value already.
     ///
-    /// A push to a symbolic ref is one to the ref that it leads to, as in Git; it needs the right to both.
+    /// A push to a symbolic ref is a push to its target, as in Git, and needs access to both.
     fn command(&mut self, command: &Command, fact: &Fact) -> Result<Option<RefEdit>, String> {
         let name = command.name.as_bstr();
         self.check_access(name)?;
@@ -125,7 +124,7 @@ impl Judge<'_> {
         Ok(Some(edit).filter(|edit| edit.old != edit.new))
     }
 
-    /// Refuses names that are not for those who push.
+    /// Refuses names that clients may not write.
     fn check_access(&self, name: &BStr) -> Result<(), String> {
         if is_reserved(name, self.policy.mirror) {
             return Err("refs/gitferry/ is reserved".into());
@@ -160,17 +159,17 @@ impl Judge<'_> {
     }
 }
 
-/// Refuses names right below `refs/`, which Git takes from pushes only to delete them. Links (`mirror`) may bring what an
-/// import brought to the other region.
+/// Refuses names right below `refs/`, which Git accepts in pushes only for deletion. Links (`mirror`) may bring refs
+/// that an import brought to the other region.
 fn check_form(command: &Command, mirror: bool) -> Result<(), String> {
     let is_direct = command.name.strip_prefix(b"refs/").is_some_and(|rest| !rest.contains(&b'/'));
-    match is_direct && command.new.is_some() && !mirror {
-        true => Err("funny refname: it stands right below refs/".into()),
-        false => Ok(()),
+    if is_direct && command.new.is_some() && !mirror {
+        return Err("funny refname: it is directly below refs/".into());
     }
+    Ok(())
 }
 
-/// Lets commands whose names lead to the same ref through as one where they agree, and refuses them all where not.
+/// Merges commands whose names lead to the same ref into one if they agree, and refuses all of them otherwise.
 fn unite_aliases(commands: &[Command], outcomes: &mut [Result<Option<RefEdit>, String>]) {
     let mut by_target: HashMap<BString, Vec<usize>> = HashMap::new();
     for (number, outcome) in outcomes.iter().enumerate() {
@@ -187,7 +186,7 @@ fn unite_aliases(commands: &[Command], outcomes: &mut [Result<Option<RefEdit>, S
     }
 }
 
-/// Refuses refs that would be directory and file at once. Refs that go make room.
+/// Refuses refs that would be directory and file at once. Deleted refs make room.
 fn refuse_conflicts(outcomes: &mut [Result<Option<RefEdit>, String>], refs: &RefTable, policy: &PushPolicy) {
     let edits = || outcomes.iter().filter_map(|outcome| outcome.as_ref().ok()?.as_ref());
     let gone: HashSet<BString> =
@@ -205,7 +204,7 @@ fn refuse_conflicts(outcomes: &mut [Result<Option<RefEdit>, String>], refs: &Ref
     }
 }
 
-/// A ref, old or new, that cannot be beside a new one.
+/// Returns an existing or created ref that conflicts with a new name.
 fn conflict(name: &BStr, refs: &RefTable, gone: &HashSet<BString>, created: &BTreeSet<BString>) -> Option<BString> {
     let stays = |name: &BStr| !gone.contains(name);
     for at in name.find_iter("/") {
@@ -222,8 +221,8 @@ fn conflict(name: &BStr, refs: &RefTable, gone: &HashSet<BString>, created: &BTr
     children.map(|entry| entry.name).find(|child| stays(child)).map(ToOwned::to_owned)
 }
 
-/// Where a push leaves a HEAD whose branch is not there: as it is if its branch comes, else at `main`, `master`, or the
-/// first branch that comes. Without a branch, or where HEAD names one that is there, HEAD stays.
+/// Returns the new HEAD if the branch of HEAD is absent before and after the push: `main`, `master`, or the first
+/// branch that is created. HEAD stays if no branch is created.
 fn first_head(edits: &[&RefEdit], refs: &RefTable, head: &RefValue) -> Option<RefValue> {
     let RefValue::Symbolic(target) = head else { return None };
     let branch = refs.follow(target.as_bstr()).unwrap_or(target.as_bstr());

@@ -1,4 +1,4 @@
-//! Judging a push: everything about it that does not depend on who else pushes. Blocking.
+//! Judging a push: all checks that do not depend on concurrent pushes. Blocking.
 
 use std::collections::{HashMap, HashSet};
 use std::io::BufRead;
@@ -18,42 +18,41 @@ use gitferry_git::lfs::{MAX_POINTERS, Pointer};
 use gitferry_git::pack::{CheckProgress, PackError, PackSet};
 use gitferry_git::receive_pack::{
     Command, HookInput, IngestError, IngestOptions, PlaceInPush, PushRequest, Quarantine, Received, ReceivedPack,
-    Required, TooDeep, ingest, is_ancestor, look_into_special_blobs, places_of, too_deep, unproven,
+    Required, TooDeep, check_special_blobs, ingest, is_ancestor, places_of, too_deep, unproven,
 };
 
-/// When something is missing, it is found out for this many commands which of them need it; a push with more
-/// is refused as a whole.
+/// Most commands for which missing objects are attributed to single commands; a larger push is refused as a whole.
 pub const MAX_SEPARATE_WALKS: usize = 256;
-/// Most findings that a client is told.
-const MAX_TOLD_FINDINGS: usize = 20;
+/// Most findings that are reported to a client.
+const MAX_REPORTED_FINDINGS: usize = 20;
 const MISSING: &str = "missing necessary objects";
 
-/// How far a push is. Any thread may look, and cancel.
+/// Progress of a push. Any thread may read it, or cancel the push.
 #[derive(Debug, Default)]
 pub struct PushProgress {
-    /// The pack's way here.
+    /// Progress of receiving the pack.
     pub arriving: CheckProgress,
-    /// Its check.
+    /// Progress of checking the pack.
     pub checking: CheckProgress,
 }
 
-/// What there is to know of a push.
+/// Result of judging a push.
 #[derive(Debug)]
 pub struct Judged {
-    /// One for each command.
+    /// One fact for each command.
     pub facts: Vec<Fact>,
     /// The pack, in quarantine.
     pub(crate) pack: Option<NewPack>,
-    /// What its blobs point to that were not here: LFS objects, sorted, each once.
+    /// LFS pointers in blobs that are new to the client: sorted, each once.
     pub(crate) pointers: Vec<Pointer>,
-    /// What is wrong with the pack as a whole, if anything is.
+    /// Error that concerns the pack as a whole.
     pub unpack: std::result::Result<(), String>,
-    /// Lines for the person who pushes.
+    /// Messages for the client's user.
     pub messages: Vec<String>,
 }
 
-/// Takes the pack of a push in and judges it. What is wrong with the push is in the answer; an error means
-/// that it could not be judged. `spool` is where files lie until then.
+/// Receives the pack of a push and judges it. Faults of the push are in the result; an error means that the push could
+/// not be judged. `spool` is the folder for files of the quarantine.
 pub fn judge(
     state: &PushState,
     policy: &PushPolicy,
@@ -87,12 +86,13 @@ pub fn judge(
         }
     }
     let Received { pack, checker } = received;
-    // What is wrong with the objects themselves is known without a look at others.
+    // Malformed objects are known before connectivity is.
     let checker = match checker {
         Some(checker) if checker.errors() > 0 => {
             let report = checker.into_report();
             let objects = Objects::new(state, pack.as_ref(), &request.commands, spool)?;
-            let reason = judged.tell_findings(&report, &objects.places_of_findings(&report)?);
+            let reason = judged.report_findings(&report, &objects.places_of_findings(&report)?);
+            debug_assert!(reason.is_err(), "a report with errors refuses the push");
             judged.refuse_all(reason.err().unwrap_or_default());
             return Ok(judged);
         }
@@ -106,14 +106,14 @@ pub fn judge(
     let Connected { closed, failed } = objects.connect(&request.commands, &mut judged)?;
     if let Some(checker) = checker {
         let is_visible = |id: &ObjectId| objects.needs(id) && !failed.contains(id);
-        let findings = look_into_special_blobs(checker, &objects.new, &state.view, &is_visible)?;
-        if let Err(reason) = judged.tell_findings(&findings, &objects.places_of_findings(&findings)?) {
+        let findings = check_special_blobs(checker, &objects.new, &state.view, &is_visible)?;
+        if let Err(reason) = judged.report_findings(&findings, &objects.places_of_findings(&findings)?) {
             judged.refuse_all(reason);
             return Ok(judged);
         }
     }
-    objects.look_at_depths(&request.commands, &mut judged)?;
-    objects.look_at_steps(policy, &request.commands, &mut judged.facts)?;
+    objects.check_depths(&request.commands, &mut judged)?;
+    objects.check_steps(policy, &request.commands, &mut judged.facts)?;
     ask_hook(state, policy, request, actor, spool, pack.as_ref(), &mut judged)?;
     judged.pointers = objects.new_pointers()?;
     drop(objects);
@@ -131,7 +131,7 @@ fn first_fact(state: &PushState, command: &Command) -> Fact {
 }
 
 impl Judged {
-    /// Refuses everything because of the pack.
+    /// Refuses all commands because of the pack.
     fn refuse_all(&mut self, reason: String) {
         self.unpack = Err(reason);
         self.pack = None;
@@ -140,9 +140,9 @@ impl Judged {
         }
     }
 
-    /// Tells what is wrong with objects, and where they stand in the push; fails where that refuses the push.
-    fn tell_findings(&mut self, report: &fsck::Report, places: &Places) -> std::result::Result<(), String> {
-        for finding in report.findings.iter().take(MAX_TOLD_FINDINGS) {
+    /// Reports malformed objects with their places in the push. Fails if they refuse the push.
+    fn report_findings(&mut self, report: &fsck::Report, places: &Places) -> std::result::Result<(), String> {
+        for finding in report.findings.iter().take(MAX_REPORTED_FINDINGS) {
             let severity = if finding.severity == Severity::Error { "error" } else { "warning" };
             let place = places.get(&finding.id).map(|place| format!("; it is {}", Printable(place)));
             self.messages.push(format!("{severity}: {finding}{}", place.unwrap_or_default()));
@@ -160,25 +160,25 @@ impl Judged {
     }
 }
 
-/// Where objects stand in a push.
+/// Places of objects in a push.
 type Places = HashMap<ObjectId, PlaceInPush>;
 
-/// The objects of a push and those that are here.
+/// The objects of a push and of the repository.
 struct Objects<'a> {
     state: &'a PushState,
     new: PackSet,
     received: Option<&'a ReceivedPack>,
-    /// What refs are to name.
+    /// Objects that refs will name.
     tips: Vec<ObjectId>,
-    /// What the client says they name now.
+    /// Objects that refs name now, as the client claims.
     near: Vec<ObjectId>,
 }
 
-/// What is known of the links of a push.
+/// Result of the connectivity check.
 struct Connected {
-    /// Whether all that the pack links to is in closed packs.
+    /// True if every link of the pack leads into closed packs.
     closed: bool,
-    /// Objects that are needed and not reachable from what the client sees.
+    /// Objects that are needed and not reachable from refs that the client sees.
     failed: HashSet<ObjectId>,
 }
 
@@ -198,34 +198,34 @@ impl<'a> Objects<'a> {
         Ok(Objects { state, new, received, tips, near })
     }
 
-    /// Where the objects of findings stand.
+    /// Returns the places of the reported objects.
     fn places_of_findings(&self, report: &fsck::Report) -> Result<Places> {
-        let told = report.findings.iter().take(MAX_TOLD_FINDINGS).map(|finding| finding.id);
-        self.places(told.collect())
+        let reported = report.findings.iter().take(MAX_REPORTED_FINDINGS).map(|finding| finding.id);
+        self.places(reported.collect())
     }
 
     fn places(&self, wanted: HashSet<ObjectId>) -> Result<Places> {
-        match wanted.is_empty() {
-            true => Ok(Places::new()),
-            false => Ok(places_of(wanted, &self.new, self.tips.iter().copied())?),
+        if wanted.is_empty() {
+            return Ok(Places::new());
         }
+        Ok(places_of(wanted, &self.new, self.tips.iter().copied())?)
     }
 
-    /// Whether the pack links to an object that it does not bring.
+    /// Returns true if the pack links to an object that it does not bring.
     fn needs(&self, id: &ObjectId) -> bool {
         self.received.is_some_and(|pack| pack.checked.unresolved.binary_search_by(|link| link.id.cmp(id)).is_ok())
     }
 
-    /// Those of `required` that are not reachable from what the client sees.
+    /// Returns the objects of `required` that are not reachable from refs that the client sees.
     fn unproven(&self, required: &[Required]) -> Result<HashSet<ObjectId>> {
-        match required.is_empty() {
-            true => Ok(HashSet::new()),
-            false => Ok(unproven(&self.state.view, &self.new, &self.tips, &self.near, required)?),
+        if required.is_empty() {
+            return Ok(HashSet::new());
         }
+        Ok(unproven(&self.state.view, &self.new, &self.tips, &self.near, required)?)
     }
 
-    /// Pointers in blobs that are new to the client: those that it sees have brought their objects when they came, or
-    /// were let in without.
+    /// Returns the pointers in blobs that are new to the client: blobs that the client sees have brought their LFS
+    /// objects before, or were accepted without.
     fn new_pointers(&self) -> Result<Vec<Pointer>> {
         let Some(pack) = self.received else { return Ok(Vec::new()) };
         let is_base = |blob: &ObjectId| pack.completed_with.binary_search(blob).is_ok();
@@ -237,7 +237,7 @@ impl<'a> Objects<'a> {
         Ok(pack.checked.pointers.of_blobs(|blob| !is_held(blob)))
     }
 
-    /// Proves that nothing is missing, and says of which commands that is not true.
+    /// Checks connectivity and refuses the commands that lack objects.
     fn connect(&self, commands: &[Command], judged: &mut Judged) -> Result<Connected> {
         let mut required: Vec<Required> = Vec::new();
         let mut sound = true;
@@ -255,7 +255,7 @@ impl<'a> Objects<'a> {
         Ok(Connected { closed: false, failed })
     }
 
-    /// Whether everything that the pack needs lies in closed packs.
+    /// Returns true if everything that the pack needs is in closed packs.
     fn is_closed(&self) -> bool {
         let Some(received) = self.received else { return true };
         let closed = self.state.local.packs.iter().map(|pack| pack.live.closed);
@@ -265,13 +265,13 @@ impl<'a> Objects<'a> {
         received.checked.unresolved.iter().all(|link| held(&link.id))
     }
 
-    /// Refuses the commands whose objects need something that `failed`, or are not what others take them for.
+    /// Refuses the commands whose objects need an object in `failed`, or take an object for another type.
     ///
-    /// What is told of the first such object follows from the pack alone: that it is hidden does not show.
+    /// The message about the first such object follows from the pack alone, so hidden objects are not revealed.
     fn refuse_incomplete(&self, commands: &[Command], judged: &mut Judged, failed: &HashSet<ObjectId>) -> Result<()> {
         let together = commands.len() > MAX_SEPARATE_WALKS;
         let proven = |id: &gix::oid| !failed.contains(id) && !self.new.contains(id);
-        let mut told = Vec::new();
+        let mut reported = Vec::new();
         for (command, fact) in commands.iter().zip(&mut judged.facts) {
             let Some(new) = command.new else { continue };
             let name = command.name.to_string();
@@ -279,20 +279,22 @@ impl<'a> Objects<'a> {
             if together || !missing.is_empty() {
                 fact.refused = Some(MISSING.into());
             }
-            let more = MAX_TOLD_FINDINGS.saturating_sub(told.len()).min(1);
-            told.extend(missing.into_iter().take(more));
+            let more = MAX_REPORTED_FINDINGS.saturating_sub(reported.len()).min(1);
+            reported.extend(missing.into_iter().take(more));
         }
-        let places = self.places(told.iter().map(|missing| missing.id).collect())?;
-        for missing in told {
+        let places = self.places(reported.iter().map(|missing| missing.id).collect())?;
+        for missing in reported {
             let place = places.get(&missing.id).map(|place| format!("; it is {}", Printable(place)));
             judged.messages.push(format!("error: {}{}", Printable(&missing), place.unwrap_or_default()));
         }
         Ok(())
     }
 
-    /// Refuses what could not be served afterwards.
-    fn look_at_depths(&self, commands: &[Command], judged: &mut Judged) -> Result<()> {
-        let (view, new, facts) = (&self.state.view, &self.new, &mut judged.facts);
+    /// Refuses histories and trees that are too deep to be served afterwards.
+    fn check_depths(&self, commands: &[Command], judged: &mut Judged) -> Result<()> {
+        let view = &self.state.view;
+        let new = &self.new;
+        let facts = &mut judged.facts;
         let tips = commands.iter().zip(&*facts).filter(|(_, fact)| fact.refused.is_none());
         let tips: Vec<ObjectId> = tips.filter_map(|(command, _)| command.new).filter(|tip| !view.is_tip(tip)).collect();
         let Some(first) = too_deep(&view.packs, new, view.format, tips)? else { return Ok(()) };
@@ -303,17 +305,14 @@ impl<'a> Objects<'a> {
             judged.messages.push(format!("error: {first}; it is {}", Printable(place)));
         }
         for (command, fact) in commands.iter().zip(facts).filter(|(_, fact)| fact.refused.is_none()) {
-            let reason = match together {
-                true => Some(first),
-                false => too_deep(&view.packs, new, view.format, command.new)?,
-            };
+            let reason = if together { Some(first) } else { too_deep(&view.packs, new, view.format, command.new)? };
             fact.refused = reason.map(|reason| reason.to_string());
         }
         Ok(())
     }
 
-    /// What a step is, where that matters: branches name commits, and some refs only move forward.
-    fn look_at_steps(&self, policy: &PushPolicy, commands: &[Command], facts: &mut [Fact]) -> Result<()> {
+    /// Checks the steps of refs: branches must name commits, and protected refs only move forward.
+    fn check_steps(&self, policy: &PushPolicy, commands: &[Command], facts: &mut [Fact]) -> Result<()> {
         for (command, fact) in commands.iter().zip(facts).filter(|(_, fact)| fact.refused.is_none()) {
             let Some(new) = command.new else { continue };
             let target = fact.leads_to.as_ref().unwrap_or(&command.name).as_bstr();
@@ -342,7 +341,7 @@ impl<'a> Objects<'a> {
     }
 }
 
-/// Asks the hook about what would be done otherwise.
+/// Asks the hook about the commands that would be accepted otherwise.
 fn ask_hook(
     state: &PushState,
     policy: &PushPolicy,
@@ -361,7 +360,7 @@ fn ask_hook(
     }
     let held = state.local.packs.iter().map(|pack| (pack.pack.clone(), pack.index.clone()));
     let new = received.map(|pack| (&*pack.file, &*pack.index));
-    let quarantine = Quarantine::lay_out(spool, &state.view, held, new).map_err(RegionError::Io)?;
+    let quarantine = Quarantine::create(spool, &state.view, held, new).map_err(RegionError::Io)?;
     let push = HookInput {
         repository: &state.item.head.name,
         actor,
@@ -377,7 +376,7 @@ fn ask_hook(
             (!verdict.accepted).then_some("pre-receive hook declined")
         }
         Err(error) => {
-            tracing::error!(%error, repository = push.repository, "a push could not be judged by its hook");
+            tracing::error!(%error, repository = push.repository, "the pre-receive hook failed; the push is declined");
             judged.messages.push(format!("error: {error}"));
             Some("pre-receive hook failed")
         }

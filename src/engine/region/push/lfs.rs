@@ -1,4 +1,4 @@
-//! What becomes of a push whose blobs point to LFS objects.
+//! LFS pointers in pushes.
 
 use serde::Deserialize;
 
@@ -10,23 +10,23 @@ use crate::region::{Region, Result};
 use gitferry_git::lfs::Pointer;
 use gitferry_git::receive_pack::Command;
 
-/// Most LFS objects that a client is told are missing.
-pub const MAX_TOLD_LFS: usize = 20;
+/// Most missing LFS objects that are listed for a client.
+pub const MAX_REPORTED_LFS: usize = 20;
 
-/// What becomes of pointers to LFS objects that are not here.
+/// Treatment of pointers to LFS objects that the region does not hold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Missing {
-    /// The push is refused.
+    /// Refuses the push.
     #[default]
     Refuse,
-    /// They are taken; the objects may come later.
+    /// Accepts the push; the objects may come later.
     Allow,
 }
 
 impl Region {
-    /// Refuses a push whose LFS objects are not here, unless the policy takes it all the same. Its change has to name
-    /// those that are held, and forgets afterwards which of them were noted as missing.
+    /// Refuses a push whose LFS objects are missing, unless the policy allows that. The change has to name the held
+    /// objects, and afterwards forgets which of them were noted as missing.
     pub(super) async fn judge_lfs(
         &self,
         id: RepositoryId,
@@ -48,11 +48,11 @@ impl Region {
             self.await_missing(id, &mut settled).await?;
         }
         if !settled.wrong.is_empty() {
-            tell(judged, "pointers give LFS objects another size than they have", &settled.wrong);
+            report(judged, "pointers give LFS objects another size than they have", &settled.wrong);
             refuse(judged, commands, "LFS objects have another size");
         }
         if policy.lfs == Missing::Refuse && !settled.missing.is_empty() {
-            tell(judged, "LFS objects are missing here", &settled.missing);
+            report(judged, "LFS objects are missing here", &settled.missing);
             let hint =
                 "hint: upload them with `git lfs push --all REMOTE` (or `git lfs push REMOTE BRANCH`), then push again";
             judged.messages.push(hint.into());
@@ -62,16 +62,16 @@ impl Region {
     }
 }
 
-fn tell(judged: &mut Judged, what: &str, pointers: &[Pointer]) {
+fn report(judged: &mut Judged, what: &str, pointers: &[Pointer]) {
     judged.messages.push(format!("error: {} {what}:", pointers.len()));
-    let lines = pointers.iter().take(MAX_TOLD_LFS);
+    let lines = pointers.iter().take(MAX_REPORTED_LFS);
     judged.messages.extend(lines.map(|Pointer { oid, size }| format!("error:   {oid} ({size} bytes)")));
-    if let Some(more) = pointers.len().checked_sub(MAX_TOLD_LFS).filter(|more| *more > 0) {
+    if let Some(more) = pointers.len().checked_sub(MAX_REPORTED_LFS).filter(|more| *more > 0) {
         judged.messages.push(format!("error:   and {more} more"));
     }
 }
 
-/// Refuses what brings objects; deletions go on.
+/// Refuses the commands that create or update refs; deletions proceed.
 fn refuse(judged: &mut Judged, commands: &[Command], reason: &str) {
     for (command, fact) in commands.iter().zip(&mut judged.facts) {
         if command.new.is_some() {

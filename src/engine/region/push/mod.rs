@@ -1,9 +1,9 @@
-//! A push: what came from a client becomes one change, or nothing.
+//! Pushes: objects and ref commands from a client become one change, or nothing.
 //!
-//! Three steps. [`judge`] takes the pack in, checks it, proves that nothing is missing, and asks the hook;
-//! it is blocking and changes nothing. [`decide`](decide::decide) says for each ref what becomes of it in one
-//! exact state. [`Region::push`] makes the pack durable and commits, deciding again as often as somebody else
-//! comes first. [`Serving`] is all of that behind Git's protocol.
+//! A push has three steps. [`mod@judge`] receives the pack, checks it, proves connectivity and asks the hook; it blocks and
+//! changes nothing. [`decide`](decide::decide) determines the outcome for each ref in one exact state. [`Region::push`]
+//! makes the pack durable and commits, deciding again each time another writer comes first. [`Serving`] runs all three
+//! behind Git's protocol.
 
 mod decide;
 mod judge;
@@ -24,7 +24,7 @@ use super::{Region, RegionError, Result};
 use crate::ledger::LedgerError;
 use crate::ledger::change::{LfsObject, RefEdit};
 use crate::ledger::head::HeadItem;
-use gitferry_git::own_refs::{is_of_links, is_own};
+use gitferry_git::own_refs::{is_link_ref, is_own};
 use gitferry_git::pack::ArrivalLimits;
 use gitferry_git::receive_pack::{Outcome, PreReceive, PushRequest, Report};
 use gitferry_git::refs::RefValue;
@@ -32,60 +32,61 @@ use gitferry_git::{fsck, local::RefPatterns};
 
 pub use decide::{Decision, Fact, decide};
 pub use judge::{Judged, MAX_SEPARATE_WALKS, PushProgress, judge};
-pub use lfs::{MAX_TOLD_LFS, Missing};
+pub use lfs::{MAX_REPORTED_LFS, Missing};
 pub use serve::{MAX_DRAINED_BYTES, Serving};
-pub use state::{FreshStates, PushState, PushStates, Turn, without};
+pub use state::{CommitPermit, FreshStates, PushState, PushStates, without};
 pub use unborn::Unborn;
 
-/// How often a push that lost against others is decided again: each time at least one of them has won.
+/// Attempts of a push against concurrent writers; in each round at least one of them wins.
 pub const MAX_PUSH_ATTEMPTS: u32 = 128;
-/// The longest wait between two attempts.
+/// Longest wait between two attempts.
 const MAX_WAIT: Duration = Duration::from_millis(100);
-/// Largest pack that is accepted, unless a policy says otherwise.
+/// Largest accepted pack in bytes, unless a policy sets another limit.
 pub const MAX_PUSH_BYTES: u64 = 16 << 30;
-/// Largest object that is accepted, unless a policy says otherwise.
+/// Largest accepted object in bytes, unless a policy sets another limit.
 pub const MAX_OBJECT_BYTES: u64 = 4 << 30;
 
-/// What must not happen to some refs.
+/// Operations that are forbidden on some refs.
 #[derive(Clone, Debug)]
 pub struct Protection {
-    /// Which refs.
+    /// Protected refs.
     pub refs: RefPatterns,
-    /// No updates but fast-forwards.
+    /// Forbids updates that are not fast-forwards.
     pub no_force: bool,
-    /// No deletions.
+    /// Forbids deletions.
     pub no_delete: bool,
-    /// Nothing at all.
+    /// Forbids every change.
     pub no_push: bool,
 }
 
-/// What a repository accepts.
+/// Rules of a repository for pushes.
 #[derive(Clone, Debug)]
 pub struct PushPolicy {
-    /// What is too large.
+    /// Size limits of the pack and its objects.
     pub limits: ArrivalLimits,
-    /// By which objects are checked; `None` for not at all.
+    /// Rules of the object check; `None` skips it.
     pub rules: Option<fsck::Rules>,
-    /// What must not happen to which refs. A ref may be under several.
+    /// Protected refs. Several protections may apply to a ref.
     pub protections: Vec<Protection>,
     /// Refs that clients neither see nor change; `None` for none.
     pub hidden: Option<RefPatterns>,
-    /// What becomes of pointers to LFS objects that are not here.
+    /// Treatment of pointers to missing LFS objects.
     pub lfs: Missing,
-    /// Largest LFS object that is accepted, in bytes.
+    /// Largest accepted LFS object, in bytes.
     pub lfs_object_bytes: u64,
-    /// Who else is asked.
+    /// Hook that accepts or declines the push.
     pub hook: Option<std::sync::Arc<dyn PreReceive>>,
-    /// Whether links push here: they see and write what links keep below `refs/gitferry/`.
+    /// True for pushes of links, which see and write the refs that links keep below `refs/gitferry/`.
     pub mirror: bool,
-    /// Set where HEAD comes with the push, as Git's protocol cannot say: the branch that it names may be deleted then.
+    /// Sets HEAD along with the push, which Git's protocol cannot express: the branch of the old HEAD may be deleted
+    /// then.
     pub with_head: Option<WithHead>,
 }
 
-/// HEAD, as it comes with a push.
+/// HEAD that comes with a push.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WithHead {
-    /// HEAD after the push; as it is when left out.
+    /// HEAD after the push; `None` leaves HEAD as it is.
     pub head: Option<RefValue>,
 }
 
@@ -105,23 +106,24 @@ impl Default for PushPolicy {
     }
 }
 
-/// What a push came to.
+/// Outcome of a push.
 #[derive(Debug)]
 pub struct Pushed {
-    /// What the client is told.
+    /// Report for the client.
     pub report: Report,
-    /// The head after it, if it changed anything. [`Region::maintain_snapshot`] is the caller's to call.
+    /// Head after the push, if anything changed; pass it to [`Region::maintain_snapshot`].
     pub item: Option<HeadItem>,
 }
 
 impl Region {
     /// Commits a push that has been judged in `state`.
     ///
-    /// It goes to the repository of `state` and to no other, whatever its name means when it is decided again.
+    /// The commit goes to the repository of `state` and to no other, even if its name denotes another repository when
+    /// the push is decided again.
     ///
     /// # Errors
-    /// The push as a whole failed, and nothing of it is left, unless the error does not prove that
-    /// ([`RegionError::proves_nothing_happened`]): its change may have become visible all the same.
+    /// The push failed as a whole and left nothing behind, unless [`RegionError::proves_nothing_happened`] is false:
+    /// then the change may have become visible.
     pub async fn push(
         &self,
         states: &dyn PushStates,
@@ -138,13 +140,13 @@ impl Region {
         let mut push =
             Attempt { region: self, policy, request, facts: &facts, lfs: &lfs.held, actor, state, named: false };
         let mut waits = 1;
-        // The upload goes side by side with those of others, the commit one by one.
+        // Uploads run concurrently, commits one by one.
         let mut ready = push.put(&mut packs).await;
-        let turn = match &ready {
-            Ok(()) => states.turn(push.state.item.id).await,
+        let permit = match &ready {
+            Ok(()) => states.commit_permit(push.state.item.id).await,
             Err(_) => None,
         };
-        if turn.is_some() {
+        if permit.is_some() {
             ready = push.refresh(states).await;
         }
         let result = loop {
@@ -155,14 +157,14 @@ impl Region {
                 Err(RegionError::Ledger(LedgerError::Lost { .. }) | RegionError::Moved { .. })
                     if waits < MAX_PUSH_ATTEMPTS =>
                 {
-                    self.wait_a_little(waits, MAX_WAIT).await;
+                    self.back_off(waits, MAX_WAIT).await;
                     waits += 1;
                     ready = push.refresh(states).await;
                 }
                 result => break result,
             }
         };
-        drop(turn);
+        drop(permit);
         let name = &push.state.item.head.name;
         let result = match result {
             Err(RegionError::Ledger(LedgerError::Lost { .. })) => Err(RegionError::Moved { repository: name.clone() }),
@@ -177,7 +179,10 @@ impl Region {
         if push.named
             && let Err(error) = self.forget_missing(push.state.item.id, &lfs.noted).await
         {
-            tracing::warn!(%error, repository = %push.state.item.id, "notes of LFS objects that have come stay");
+            tracing::warn!(
+                %error, repository = %push.state.item.id,
+                "could not remove the notes of LFS objects that have come; the next sweep names the objects again"
+            );
         }
         let refs = request.commands.iter().zip(decision.outcomes);
         let refs = refs.map(|(command, result)| Outcome { name: command.name.clone(), result }).collect();
@@ -185,15 +190,16 @@ impl Region {
         Ok(Pushed { report: Report { unpack, refs, messages }, item })
     }
 
-    /// Lets others go first: writers that lost at the same time come back at different ones, after `longest` at most.
-    pub(super) async fn wait_a_little(&self, attempt: u32, longest: Duration) {
+    /// Waits for a random time up to 2 ms × `attempt`, at most `longest`, so that writers that lost together come back
+    /// apart.
+    pub(super) async fn back_off(&self, attempt: u32, longest: Duration) {
         let longest = Duration::from_millis(2).saturating_mul(attempt).min(longest);
         let random = u32::from(self.clock.new_id().as_bytes()[15]) + 1;
         tokio::time::sleep(longest * random / 256).await;
     }
 }
 
-/// The pack of a push.
+/// The pack of a push, before or after its upload.
 enum Packs {
     Spooled(Option<Box<NewPack>>),
     Durable(Vec<LivePack>),
@@ -207,7 +213,7 @@ struct Attempt<'a> {
     lfs: &'a [LfsObject],
     actor: &'a str,
     state: PushState,
-    /// Its change names the LFS objects.
+    /// True once a commit has named the LFS objects.
     named: bool,
 }
 
@@ -227,13 +233,14 @@ impl Attempt<'_> {
         decide(&self.request.commands, self.facts, &self.state, self.policy, self.request.capabilities.atomic)
     }
 
-    /// Makes the pack durable, where a ref is to be written for which it may be needed.
+    /// Makes the pack durable if a ref is to be written that may need it.
     async fn put(&self, packs: &mut Packs) -> Result<()> {
-        let (region, state) = (self.region, &self.state);
+        let region = self.region;
+        let state = &self.state;
         region.check_writable(&state.item)?;
         let brings = self.decide().edits.iter().any(|edit| edit.new.is_some());
         if let (true, Packs::Spooled(pack)) = (brings, &mut *packs) {
-            // Only live entries deduplicate: they are not about to be deleted.
+            // Only packs in the manifest deduplicate: others may be about to be deleted.
             let new = pack.take().filter(|pack| state.manifest.find(&pack.checked.id).is_none());
             *packs =
                 Packs::Durable(region.put_packs(state.item.id, new.into_iter().map(|pack| *pack).collect()).await?);
@@ -271,12 +278,12 @@ impl Attempt<'_> {
     }
 }
 
-/// Whether those who push may not see a ref; links (`mirror`) see what links keep.
+/// Returns true if clients may not see a ref. Links (`mirror`) see the refs that links keep.
 pub fn is_hidden(name: &[u8], hidden: Option<&RefPatterns>, mirror: bool) -> bool {
     is_reserved(name, mirror) || hidden.is_some_and(|hidden| hidden.matches(name.as_bstr()))
 }
 
-/// Whether those who push may not write a ref because it is gitferry's own.
+/// Returns true if clients may not write a ref because it is gitferry's own.
 fn is_reserved(name: &[u8], mirror: bool) -> bool {
-    is_own(name) && !(mirror && is_of_links(name))
+    is_own(name) && !(mirror && is_link_ref(name))
 }

@@ -14,32 +14,32 @@ use gitferry_git::pack::CheckProgress;
 use gitferry_git::protocol::{Progress, Sideband, drain};
 use gitferry_git::receive_pack::{Outcome, PushRequest, Report};
 
-/// Most bytes of a refused pack that are read after the report: a client that is cut off while it sends may
-/// not see what it was told.
+/// Most bytes of a refused pack that are read after the report: a client that is cut off while it sends may not see the
+/// report.
 pub const MAX_DRAINED_BYTES: u64 = 1 << 30;
-/// How often it is looked whether there is progress to tell.
+/// Interval of progress messages.
 const TICK: Duration = Duration::from_millis(200);
 
 /// A push whose commands have been read.
 #[derive(Debug)]
 pub struct Serving<'a> {
-    /// Where it goes.
+    /// Target region.
     pub region: &'a Region,
-    /// What waits for the region.
+    /// Runtime that drives the region's requests.
     pub runtime: &'a Handle,
-    /// What the repository accepts.
+    /// Rules of the repository.
     pub policy: &'a PushPolicy,
-    /// Who pushes.
+    /// User in whose name the change is made.
     pub actor: &'a str,
-    /// The commands.
+    /// Commands and capabilities of the client.
     pub request: &'a PushRequest,
 }
 
 impl Serving<'_> {
-    /// Takes the pack from `input`, pushes, and writes the report.
+    /// Reads the pack from `input`, pushes, and writes the report.
     ///
-    /// What is wrong with the push is in the report; errors are those of `output`. The head in what is
-    /// returned is for [`Region::maintain_snapshot`].
+    /// Faults of the push are in the report; errors are those of `output`. Pass the head in the result to
+    /// [`Region::maintain_snapshot`].
     pub fn serve(
         &self,
         states: &dyn PushStates,
@@ -49,19 +49,20 @@ impl Serving<'_> {
         let capabilities = &self.request.capabilities;
         let progress = PushProgress::default();
         let mut work = || self.push(states, input, &progress).unwrap_or_else(|error| self.failed(&error));
-        let pushed = match capabilities.side_band_64k {
-            true => with_progress(&progress.checking, capabilities.quiet, output, work)?,
-            false => work(),
+        let pushed = if capabilities.side_band_64k {
+            with_progress(&progress.checking, capabilities.quiet, output, work)?
+        } else {
+            work()
         };
         pushed.report.write(capabilities, output)?;
         if pushed.item.is_none() {
-            // The client has been told already what is wrong.
+            // The client has its report already.
             drain(input, MAX_DRAINED_BYTES);
         }
         Ok(pushed)
     }
 
-    /// The same without Git's protocol around it.
+    /// Pushes without reading or writing Git's protocol.
     pub fn push(
         &self,
         states: &dyn PushStates,
@@ -75,22 +76,24 @@ impl Serving<'_> {
         runtime.block_on(region.push(states, state, policy, request, judged, actor))
     }
 
-    /// What is told of a push that failed as a whole.
+    /// Returns the report of a push that failed as a whole.
     pub fn failed(&self, error: &RegionError) -> Pushed {
         tracing::warn!(%error, actor = self.actor, "a push failed");
         let reason = match error.kind() {
             _ if matches!(error, RegionError::NameTaken { .. }) => {
-                "another push has made the repository; push again".into()
+                "another push has created the repository; push again".into()
             }
             Kind::Refused | Kind::NotFound | Kind::Usage => error.to_string(),
             Kind::Conflict if matches!(error, RegionError::Full { .. }) => error.to_string(),
             Kind::Conflict => "too many pushes at the same time; try again".into(),
-            Kind::Transient => "the server failed for now; fetch, and push again if it is not there".into(),
+            Kind::Transient => {
+                "the server failed temporarily; fetch, and push again if your changes are not there".into()
+            }
             Kind::InDoubt => {
-                "the push may have happened: its outcome is not known; fetch, and push again if it is not there".into()
+                "the push may have happened: its outcome is unknown; fetch, and push again if it is not there".into()
             }
             Kind::Environment | Kind::Corrupt | Kind::Missing | Kind::Internal => {
-                "the server failed; its operator has to look".into()
+                "the server failed; its log names the cause".into()
             }
         };
         let refs = self.request.commands.iter();
@@ -99,7 +102,7 @@ impl Serving<'_> {
     }
 }
 
-/// Works while another thread tells the client how far the check is.
+/// Runs `work` while another thread reports the progress of the check to the client.
 fn with_progress<T: Send>(
     progress: &CheckProgress,
     quiet: bool,
@@ -108,36 +111,38 @@ fn with_progress<T: Send>(
 ) -> io::Result<T> {
     let (done, ended) = channel::<()>();
     std::thread::scope(|scope| {
-        let telling = std::thread::Builder::new().spawn_scoped(scope, move || tell(progress, quiet, output, &ended))?;
+        let reporter = std::thread::Builder::new()
+            .spawn_scoped(scope, move || report_progress(progress, quiet, output, &ended))?;
         let result = work();
         drop(done);
-        telling.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+        reporter.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
         Ok(result)
     })
 }
 
-fn tell(
+fn report_progress(
     progress: &CheckProgress,
     quiet: bool,
     output: &mut (dyn Write + Send),
     ended: &Receiver<()>,
 ) -> io::Result<()> {
     let mut bands = Sideband::large(output);
-    let mut told: Option<Progress> = None;
+    let mut bar: Option<Progress> = None;
     loop {
         let ended = ended.recv_timeout(TICK) != Err(RecvTimeoutError::Timeout);
-        let (count, total) = (progress.objects.load(Ordering::Relaxed), progress.objects_total.load(Ordering::Relaxed));
+        let count = progress.objects.load(Ordering::Relaxed);
+        let total = progress.objects_total.load(Ordering::Relaxed);
         if ended {
-            return match &mut told {
-                Some(told) => told.done(count, quiet, &mut bands),
+            return match &mut bar {
+                Some(bar) => bar.done(count, quiet, &mut bands),
                 None => Ok(()),
             };
         }
-        // Nothing is said while the pack still arrives: a client may not listen before it has sent everything.
+        // No progress while the pack arrives: a client may not read before it has sent everything.
         if total > 0 {
-            let told = told.get_or_insert_with(|| Progress::new("Checking objects", Some(total)));
-            // Nobody waits for the check of a client that is gone.
-            told.update(count, quiet, &mut bands).inspect_err(|_| progress.cancel.store(true, Ordering::Relaxed))?;
+            let bar = bar.get_or_insert_with(|| Progress::new("Checking objects", Some(total)));
+            // The client is gone: cancel the check.
+            bar.update(count, quiet, &mut bands).inspect_err(|_| progress.cancel.store(true, Ordering::Relaxed))?;
         }
     }
 }

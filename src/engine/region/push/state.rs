@@ -1,4 +1,4 @@
-//! The state that a push is decided on.
+//! The state on which a push is decided.
 
 use std::sync::Arc;
 
@@ -19,59 +19,59 @@ use gitferry_git::view::{RefTable, View};
 
 use super::is_hidden;
 
-/// One exact state of a repository: all that belongs to one revision of its head.
+/// One exact state of a repository, at one revision of its head.
 #[derive(Clone, Debug)]
 pub struct PushState {
-    /// The head.
+    /// Head at that revision.
     pub item: HeadItem,
-    /// The manifest that belongs to it.
+    /// Manifest of that state.
     pub manifest: Manifest,
-    /// All refs, hidden ones too.
+    /// All refs, hidden ones included.
     pub refs: Arc<RefTable>,
-    /// What clients see; its packs are those of `local`, in that order.
+    /// View for clients; its packs are those of `local`, in the same order.
     pub view: View,
-    /// The live packs as files.
+    /// Live packs as files.
     pub local: Arc<LocalPacks>,
 }
 
-/// Where the newest state of one repository comes from; a host keeps states between requests.
+/// Source of the newest state of one repository; a host caches states between requests.
 #[async_trait]
 pub trait PushStates: Send + Sync {
-    /// The state now. Called again whenever a commit has lost against another.
+    /// Returns the current state. Called again whenever a commit loses against another writer.
     async fn state(&self) -> Result<PushState>;
 
     /// Waits for the pushes of this process that are about to commit to the repository, so that they do not defeat each
-    /// other. `None` where there is no queue, or where the wait would be too long: the conditions of the commit decide.
-    async fn turn(&self, _id: RepositoryId) -> Option<Turn> {
+    /// other. `None` if there is no queue, or if the wait would be too long: the conditional write decides anyway.
+    async fn commit_permit(&self, _id: RepositoryId) -> Option<CommitPermit> {
         None
     }
 }
 
-/// A push's turn to commit; the next one's begins when this is dropped.
+/// Permit to commit, released on drop.
 #[derive(Debug)]
-pub struct Turn(#[allow(dead_code)] tokio::sync::OwnedMutexGuard<()>);
+pub struct CommitPermit(#[allow(dead_code)] tokio::sync::OwnedMutexGuard<()>);
 
-impl Turn {
-    /// Holds a lock.
+impl CommitPermit {
+    /// Wraps the guard of a per-repository lock.
     pub fn new(lock: tokio::sync::OwnedMutexGuard<()>) -> Self {
-        Turn(lock)
+        CommitPermit(lock)
     }
 }
 
-/// Reads everything afresh each time, which costs as much as there are refs.
+/// Reads the whole state afresh each time, at a cost proportional to the number of refs.
 #[derive(Clone, Debug)]
 pub struct FreshStates {
-    /// The region.
+    /// Region of the repository.
     pub region: Region,
-    /// The repository.
+    /// Id of the repository.
     pub id: RepositoryId,
     /// Refs that clients do not see; `None` for none.
     pub hidden: Option<RefPatterns>,
-    /// Whether they are for a link, which sees what links keep.
+    /// True for links, which see the refs that links keep.
     pub mirror: bool,
 }
 
-/// How often head and manifest are read again when somebody commits between the two.
+/// Attempts to read head and manifest of the same state while other writers commit.
 const MAX_READS: u32 = 64;
 
 #[async_trait]
@@ -93,7 +93,10 @@ impl PushStates for FreshStates {
                 Err(error) => return Err(error),
             };
             let refs = region.refs(&item).await?;
-            let (packs, hidden, mirror, head) = (local.clone(), self.hidden.clone(), self.mirror, item.head.clone());
+            let packs = local.clone();
+            let hidden = self.hidden.clone();
+            let mirror = self.mirror;
+            let head = item.head.clone();
             let spool = region.spool_dir();
             let (refs, view) = blocking(move || {
                 let refs = Arc::new(read_table(head.format, refs)?);
@@ -124,7 +127,7 @@ fn read_table(format: Format, refs: RefsAt) -> Result<RefTable> {
     Ok(table)
 }
 
-/// The table without some refs; `None` where it has none of them.
+/// Copies a table without some refs; `None` if the table has none of them.
 pub fn without(refs: &RefTable, is_left_out: impl Fn(&BStr) -> bool) -> Result<Option<RefTable>> {
     if !refs.iter().any(|entry| is_left_out(entry.name)) {
         return Ok(None);

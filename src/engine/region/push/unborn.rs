@@ -1,4 +1,4 @@
-//! A repository that its first push makes: the push's own change is the repository's first.
+//! Creation of a repository by its first push: the change of the push is the first change of the repository.
 
 use std::sync::Arc;
 
@@ -13,17 +13,17 @@ use crate::region::{Region, Result};
 use gitferry_git::pack::PackSet;
 use gitferry_git::view::{RefTable, View};
 
-/// The state of a repository that does not exist yet.
+/// State of a repository that does not exist yet.
 #[derive(Clone, Debug)]
 pub struct Unborn {
     state: PushState,
 }
 
 impl Region {
-    /// An empty repository under a fresh id, of which nothing is written before a push to it is committed.
+    /// Prepares an empty repository under a fresh id. Nothing is written before a push commits.
     ///
     /// # Errors
-    /// A name that no repository may have.
+    /// [`crate::region::RegionError::Name`] if no repository may have this name.
     pub async fn unborn(&self, name: &str, format: Format) -> Result<Unborn> {
         let id = self.new_subject(name, format)?.id();
         let head = blank_head(name.into(), format, Role::Primary, self.name.clone(), self.clock.now());
@@ -42,18 +42,18 @@ impl Region {
     }
 }
 
-/// The revision of a head that has no row.
+/// Revision of a head without a row.
 const UNBORN: u64 = 0;
 
 impl Unborn {
-    /// The empty state.
+    /// Returns the empty state.
     pub fn state(&self) -> &PushState {
         &self.state
     }
 }
 
 impl PushState {
-    /// What a change on top of this state is committed to.
+    /// Returns the subject of a change on top of this state.
     pub(super) fn subject(&self) -> Subject {
         let HeadItem { id, head, revision } = &self.item;
         match *revision {
@@ -63,7 +63,7 @@ impl PushState {
     }
 }
 
-/// The state stays: a commit that comes second finds the name taken, and is not decided again.
+/// The state is constant: a commit that comes second finds the name taken, and is not decided again.
 #[async_trait]
 impl PushStates for Unborn {
     async fn state(&self) -> Result<PushState> {

@@ -1,4 +1,4 @@
-//! Reading objects.
+//! Reader of objects in a set of packs.
 
 use std::rc::Rc;
 
@@ -15,49 +15,52 @@ use crate::pack::entries::PackData;
 use crate::pack::error::{Fault, PackError};
 use crate::pack::inflate::{Inflater, check_size, inflate_front, inflate_streaming};
 
-/// Slots of a [`Finder`]'s cache, the bytes that they hold together, and the largest object among them.
+/// Slots of a [`Finder`]'s cache.
 const CACHE_SLOTS: usize = 4096;
+/// Most bytes of all cached objects together.
 const CACHE_BYTES: u64 = 32 << 20;
+/// Most bytes of one cached object.
 const CACHE_OBJECT_BYTES: u64 = 1 << 20;
-/// Bytes that a cache may hold without asking the process's budget, and by which it grows beyond.
+/// Bytes of a cache outside of the process's budget.
 const CACHE_FREE_BYTES: u64 = 4 << 20;
+/// Bytes by which a cache grows within the process's budget.
 const CACHE_STEP_BYTES: u64 = 4 << 20;
-/// Deltas that are larger when inflated are only begun where no more is asked than the size that they make.
+/// Most inflated bytes of a delta that is inflated whole when only its result size is asked for.
 const WHOLE_DELTA_BYTES: u64 = 64 << 10;
-/// Bytes of the two sizes at the front of a delta, seven bits a byte.
+/// Most bytes of the two sizes at the front of a delta, seven bits per byte.
 const DELTA_FRONT_BYTES: usize = 20;
 
-/// What an entry is stored as.
+/// Representation of an entry in a pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stored {
     Whole(Kind),
-    /// A delta on the entry at this offset of the same pack.
+    /// Delta on the entry at this offset of the same pack.
     Delta(u64),
 }
 
-/// An entry as it lies in a pack.
+/// Entry in its packed form.
 #[derive(Clone, Copy)]
 pub(crate) struct RawEntry<'a> {
     pub(crate) stored: Stored,
-    /// Bytes when inflated.
+    /// Inflated size in bytes.
     pub(crate) size: u64,
-    /// Its compressed data, and what follows in the pack.
+    /// Bytes of the pack from the entry's compressed data on.
     pub(crate) data: &'a [u8],
 }
 
-/// An object that has been read.
+/// Object that has been read.
 #[derive(Clone, Debug)]
 pub struct Object {
-    /// What it is.
+    /// Kind of the object.
     pub kind: Kind,
-    /// Its content; a mapped file where it is large and the process has no memory for it.
+    /// Content; a mapped file if the object is large and the memory budget is exhausted.
     pub data: Rc<Content>,
 }
 
-/// Reads objects of a [`PackSet`], with a small cache of what deltas are made for.
+/// Reader of objects of a [`PackSet`], with a small cache of delta bases.
 ///
-/// Objects from [`memory::FREE_BYTES`] on, and the cache, take memory from the budget of all reads
-/// ([`memory::reads`]). An object that finds no room there goes to an unnamed file in the set's spool folder.
+/// Objects of at least [`memory::UNMETERED_BYTES`], and the cache, use the memory budget of all reads ([`memory::reads`]).
+/// An object that exceeds the budget goes to an unnamed file in the set's spool directory.
 pub struct Finder<'a> {
     set: &'a PackSet,
     inflater: Inflater,
@@ -76,7 +79,7 @@ impl<'a> Finder<'a> {
         Finder { set, inflater, delta: Vec::new(), cache: Cache::new() }
     }
 
-    /// Reads an object; `None` if it is in none of the packs. Its hash was verified when the pack was checked.
+    /// Reads an object; `None` if no pack holds it. The hash of the object was verified when the pack was checked.
     pub fn find(&mut self, id: &oid) -> Result<Option<Object>, PackError> {
         self.set.locate(id).map(|location| self.read(location)).transpose()
     }
@@ -88,7 +91,7 @@ impl<'a> Finder<'a> {
             .map_err(|fault| self.set.blame(location.pack, fault))
     }
 
-    /// The kind of the object at a location, without reading it.
+    /// Returns the kind of the object at a location without reading the object.
     pub fn kind(&self, location: Location) -> Result<Kind, PackError> {
         let kind = self.offset(location).and_then(|mut offset| {
             for _ in 0..=self.set.pack(location.pack)?.index.objects() {
@@ -97,18 +100,18 @@ impl<'a> Finder<'a> {
                     Stored::Delta(base) => offset = base,
                 }
             }
-            Err(Fault::entry(offset, "its deltas form a circle"))
+            Err(Fault::entry(offset, "its deltas form a cycle"))
         });
         kind.map_err(|fault| self.set.blame(location.pack, fault))
     }
 
-    /// Where an object begins in its pack.
+    /// Offset of an object in its pack.
     pub(crate) fn offset(&self, location: Location) -> Result<u64, Fault> {
         let index = &self.set.pack(location.pack)?.index;
         index.offset(location.row).ok_or_else(|| Fault::Index(format!("row {} has no offset", location.row)))
     }
 
-    /// The entry at an offset.
+    /// Parses the entry at an offset.
     pub(crate) fn entry(&self, pack: u32, offset: u64) -> Result<RawEntry<'a>, Fault> {
         let open = self.set.pack(pack)?;
         let data = PackData::new(&open.map, self.set.format)?;
@@ -135,25 +138,26 @@ impl<'a> Finder<'a> {
         Ok(RawEntry { stored, size: header.decompressed_size, data: compressed })
     }
 
-    /// Bytes of the object at a location when it is read.
+    /// Returns the size in bytes of the object at a location.
     pub fn size(&mut self, location: Location) -> Result<u64, PackError> {
         let size = self.offset(location).and_then(|offset| {
             let entry = self.entry(location.pack, offset)?;
             if let Stored::Whole(_) = entry.stored {
                 return Ok(entry.size);
             }
-            self.made_size(offset, &entry)
+            self.result_size(offset, &entry)
         });
         size.map_err(|fault| self.set.blame(location.pack, fault))
     }
 
-    /// The size that a delta makes, which stands at its front.
-    fn made_size(&mut self, offset: u64, entry: &RawEntry<'_>) -> Result<u64, Fault> {
+    /// Reads the result size at the front of a delta.
+    fn result_size(&mut self, offset: u64, entry: &RawEntry<'_>) -> Result<u64, Fault> {
         let bad = |reason| Fault::entry(offset, reason);
         let mut front = std::mem::take(&mut self.delta);
-        let inflated = match entry.size > WHOLE_DELTA_BYTES {
-            true => inflate_front(entry.data, DELTA_FRONT_BYTES, &mut front).map_err(bad),
-            false => self.inflate(offset, entry, &mut front).map(drop),
+        let inflated = if entry.size > WHOLE_DELTA_BYTES {
+            inflate_front(entry.data, DELTA_FRONT_BYTES, &mut front).map_err(bad)
+        } else {
+            self.inflate(offset, entry, &mut front).map(drop)
         };
         let size = inflated.and_then(|()| Delta::parse(&front).map(|delta| delta.result_size).map_err(bad));
         self.delta = front;
@@ -162,7 +166,8 @@ impl<'a> Finder<'a> {
 
     fn resolve(&mut self, pack: u32, offset: u64) -> Result<Object, Fault> {
         let longest = self.set.pack(pack)?.index.objects() as usize;
-        let (mut deltas, mut at) = (Vec::new(), offset);
+        let mut deltas = Vec::new();
+        let mut at = offset;
         let Object { kind, mut data } = loop {
             if let Some(known) = self.cache.get(pack, at) {
                 break known;
@@ -180,7 +185,7 @@ impl<'a> Finder<'a> {
                 }
             }
             if deltas.len() > longest {
-                return Err(Fault::entry(offset, "its deltas form a circle"));
+                return Err(Fault::entry(offset, "its deltas form a cycle"));
             }
         };
         while let Some(at) = deltas.pop() {
@@ -196,7 +201,7 @@ impl<'a> Finder<'a> {
         Ok(Object { kind, data })
     }
 
-    /// What an entry inflates to; `scratch` is used where that is small.
+    /// Inflates an entry; `scratch` is the buffer of small ones.
     fn content(&mut self, offset: u64, entry: &RawEntry<'_>, scratch: Vec<u8>) -> Result<Content, Fault> {
         let bad = |reason| Fault::entry(offset, reason);
         check_size(entry.data, entry.size).map_err(bad)?;
@@ -215,12 +220,12 @@ impl<'a> Finder<'a> {
         }
     }
 
-    /// What the delta of the entry at `offset` makes of its base.
+    /// Applies the delta of the entry at `offset` to its base.
     fn apply(&mut self, offset: u64, delta: &[u8], base: &[u8]) -> Result<Content, Fault> {
         let bad = |reason| Fault::entry(offset, reason);
         let delta = Delta::parse(delta).map_err(bad)?;
         if delta.result_size > MAX_RESOLVED_BYTES {
-            return Err(bad("it is too large to be resolved"));
+            return Err(bad("its result is too large to be resolved in memory"));
         }
         match Place::of(memory::reads(), delta.result_size, &self.set.spool, Vec::new)? {
             Place::Memory(mut out, reservation) => {
@@ -234,7 +239,7 @@ impl<'a> Finder<'a> {
         }
     }
 
-    /// Inflates an entry, and returns how many bytes of its data that took.
+    /// Inflates an entry and returns the number of compressed bytes consumed.
     pub(crate) fn inflate(&mut self, offset: u64, entry: &RawEntry<'_>, out: &mut Vec<u8>) -> Result<usize, Fault> {
         if entry.size > MAX_RESOLVED_BYTES {
             return Err(Fault::TooLarge { offset, what: "object", size: entry.size, limit: MAX_RESOLVED_BYTES });
@@ -243,11 +248,11 @@ impl<'a> Finder<'a> {
     }
 }
 
-/// Objects by place; a newer one takes the slot of an older one.
+/// Direct-mapped cache of objects by location.
 struct Cache {
     slots: Vec<Option<Cached>>,
     bytes: u64,
-    /// Most bytes now: [`CACHE_FREE_BYTES`] and what the budget gave.
+    /// Current limit in bytes: [`CACHE_FREE_BYTES`] and the reservation in the budget.
     allowed: u64,
     memory: Option<Reservation<'static>>,
 }
@@ -288,7 +293,7 @@ impl Cache {
         self.bytes = self.bytes + size - old.map_or(0, |old| old.object.data.len() as u64);
     }
 
-    /// Allows more bytes if there is memory for them; says whether that worked.
+    /// Raises the limit if the budget permits. Returns true on success.
     fn grow(&mut self) -> bool {
         let grown = self.allowed + CACHE_STEP_BYTES <= CACHE_BYTES
             && self.memory.as_mut().is_some_and(|memory| memory.try_grow(CACHE_STEP_BYTES));

@@ -1,8 +1,7 @@
-//! What one invocation does: SQS batches, single events, schedules.
+//! The handler of invocations: SQS batches, single events, schedules.
 //!
-//! Events become due marks first, so whatever the deadline cuts off is not lost. What is cut off comes again as a
-//! message of its own, with a receive count of zero: work that takes many invocations is no reason for a
-//! dead-letter queue.
+//! Events become pending jobs first, so that work which the deadline cuts off is not lost. It comes again as a message
+//! of its own, with a receive count of zero: work that takes many invocations is no reason for a dead-letter queue.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,23 +12,24 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
 use super::links::{FunctionLink, OpenServed};
-use super::work::{End, Work, announce_the_rest, continue_later, deliver, different, lateness, merged};
+use super::work::{End, Work, announce_the_rest, continue_later, deliver, lateness, merged};
+use crate::delivery::Link;
+use crate::delivery::intake::{BatchOutcome, IntakeError, Lookup, take, take_batch};
+use crate::delivery::pending::PendingJobs;
 use crate::events::codecommit::{self, Announcement, Rejection, StateChange};
-use crate::events::due::DueMarks;
-use crate::events::intake::{IntakeError, Taken, take};
 use crate::events::outbox::Publisher;
-use crate::events::sqs::{MAX_MESSAGES, Outcome, Queue, take_batch};
+use crate::events::sqs::{MAX_MESSAGES, Queue};
 use crate::worker::metrics::Figures;
-use crate::worker::sources::DUE_AFTER;
+use crate::worker::sources::ABANDONED_AFTER;
+use gitferry_replication::ReplicationError;
 use gitferry_replication::pass::MAX_JOBS;
-use gitferry_replication::{AnyLink, ReplicationError};
 
-/// Most records of one batch (Lambda's limit for standard queues).
+/// Most records of one batch (limit of Lambda for standard queues).
 const MAX_RECORDS: usize = 10_000;
 /// The `detail-type` of EventBridge's schedules.
 const SCHEDULED: &str = "Scheduled Event";
 
-/// Why an invocation failed as a whole.
+/// Failure of a whole invocation.
 #[derive(Debug, thiserror::Error)]
 pub enum HandlerError {
     /// The event cannot be acted on and there is no dead-letter queue in the configuration.
@@ -38,7 +38,7 @@ pub enum HandlerError {
     /// A region failed.
     #[error(transparent)]
     Replication(#[from] ReplicationError),
-    /// Records come from a queue that no link has.
+    /// The records come from a queue that no link has.
     #[error("no link of this function has the queue {0}")]
     NoLink(String),
     /// Not everything was delivered.
@@ -50,23 +50,23 @@ pub enum HandlerError {
 #[derive(Debug)]
 pub struct Served {
     /// The link.
-    pub link: AnyLink,
-    /// Its queue.
+    pub link: Arc<dyn Link>,
+    /// The queue of the link, if it has one.
     pub queue: Option<Queue>,
-    /// Announces what was delivered, where the target's events go anywhere.
+    /// Publisher of the target's outbox, where the target has an event bus.
     pub publisher: Option<Publisher>,
 }
 
-/// Handles invocations.
+/// Handler of invocations.
 #[derive(Debug)]
 pub struct Handler {
     links: Vec<FunctionLink>,
     jobs: usize,
-    /// Of this invocation, by link.
+    /// Metrics of this invocation, by link.
     figures: Mutex<BTreeMap<String, Figures>>,
 }
 
-/// What a sweep of one link came to.
+/// Outcome of a sweep over one link.
 #[derive(Debug, Default)]
 struct Swept {
     delivered: u64,
@@ -86,14 +86,13 @@ pub(super) struct Record {
 }
 
 impl Handler {
-    /// A handler for some links that delivers `jobs` repositories at a time.
+    /// Makes a handler that delivers `jobs` repositories at a time.
     pub fn new(links: Vec<Served>, jobs: usize) -> Self {
         let links = links.into_iter().map(FunctionLink::open).collect();
         Handler { links, jobs: jobs.clamp(1, MAX_JOBS), figures: Mutex::default() }
     }
 
-    /// Serves more links, which do not open yet: each invocation tries to open them, and fails what is theirs alone
-    /// until they do.
+    /// Adds links that do not open yet: each invocation tries to open them, and fails their records until they open.
     #[must_use]
     pub fn with_late(mut self, late: Vec<Arc<dyn OpenServed>>) -> Self {
         self.links.extend(late.into_iter().map(FunctionLink::late));
@@ -104,12 +103,12 @@ impl Handler {
         self.links.iter().filter_map(FunctionLink::served)
     }
 
-    /// Why some link is not open, if one is not.
+    /// The reason why a link is not open, for the first such link.
     fn closed(&self) -> Option<String> {
         self.links.iter().find(|link| link.served().is_none()).map(FunctionLink::reason)
     }
 
-    /// What came of each link since the last time.
+    /// Takes the metrics of each link since the last call.
     pub fn take_figures(&self) -> Vec<Figures> {
         let mut taken = std::mem::take(&mut *self.figures.lock().unwrap_or_else(PoisonError::into_inner));
         let of = |link: &FunctionLink| {
@@ -119,7 +118,7 @@ impl Handler {
         self.links.iter().map(of).collect()
     }
 
-    /// Does what an event asks for until a moment; the answer to the invocation.
+    /// Handles an invocation until its deadline; returns the answer.
     pub async fn handle(&self, payload: &[u8], until: Instant) -> Result<Value, HandlerError> {
         // Lambda's own limit bounds the payload, and a batch may hold more than one event may.
         let payload: Value = serde_json::from_slice(payload).map_err(|error| Rejection::NotJson(error.to_string()))?;
@@ -133,7 +132,7 @@ impl Handler {
         self.single(payload, until).await
     }
 
-    /// A batch of messages; those that have to come again are named in the answer.
+    /// Handles a batch of messages; the answer names those that have to come again.
     async fn batch(&self, records: &Value, until: Instant) -> Result<Value, HandlerError> {
         let records = Vec::<Record>::deserialize(records)
             .map_err(|error| Rejection::Field { field: "Records", reason: error.to_string() })?;
@@ -150,11 +149,11 @@ impl Handler {
             };
             for records in records.chunks(MAX_MESSAGES as usize) {
                 let bodies: Vec<&str> = records.iter().map(|record| record.body.as_str()).collect();
-                let outcome: Outcome = take_batch(&served.link, served.queue.as_ref(), &bodies).await;
+                let outcome: BatchOutcome = take_batch(&*served.link, served.queue.as_ref(), &bodies).await;
                 failed.extend(outcome.failed.iter().map(|(at, _)| records[*at].message_id.as_str()));
-                work.extend(outcome.due.into_iter().map(|(due, places)| {
+                work.extend(outcome.pending.into_iter().map(|(job, places)| {
                     let records = places.into_iter().map(|at| records[at]).collect();
-                    Work::of(served, due, records)
+                    Work::of_job(served, job, records)
                 }));
             }
         }
@@ -168,14 +167,14 @@ impl Handler {
                 failed.extend(work.records.iter().map(|record| record.message_id.as_str()));
             }
         }
-        self.left_behind(until).await;
+        self.deliver_abandoned(until).await;
         failed.sort_unstable();
         failed.dedup();
         let failures: Vec<Value> = failed.into_iter().map(|id| json!({ "itemIdentifier": id })).collect();
         Ok(json!({ "batchItemFailures": failures }))
     }
 
-    /// The link of each record: the one with its queue, or the only one that there is. `Err`: a queue of no link.
+    /// Groups records by link: the link with the queue of the record, or the only link. `Err` is a queue of no link.
     fn by_link<'a>(&'a self, records: &'a [Record]) -> Result<Vec<(&'a FunctionLink, Vec<&'a Record>)>, String> {
         let mut groups: BTreeMap<usize, Vec<&Record>> = BTreeMap::new();
         for record in records {
@@ -187,7 +186,7 @@ impl Handler {
         Ok(groups.into_iter().map(|(at, records)| (&self.links[at], records)).collect())
     }
 
-    /// One event, as an EventBridge rule sends it.
+    /// Handles one event, as an EventBridge rule sends it.
     async fn single(&self, payload: Value, until: Instant) -> Result<Value, HandlerError> {
         let text = payload.to_string();
         let change = match codecommit::parse_value(payload) {
@@ -206,33 +205,38 @@ impl Handler {
                 (_, End::Failed(error)) => return Err(error.into()),
                 (Some(wait), _) if continue_later(&work, wait).await => {}
                 // Lambda repeats what fails.
-                _ => return Err(HandlerError::Unfinished(format!("{} was not carried to its end", work.asked.which))),
+                _ => {
+                    return Err(HandlerError::Unfinished(format!(
+                        "{} was not carried to its end",
+                        work.request.repository
+                    )));
+                }
             }
         }
         match self.closed() {
-            // It may be the link that the event is for: Lambda repeats what fails.
+            // The event may be for the link that is not open: Lambda repeats what fails.
             Some(reason) => Err(HandlerError::Unfinished(reason)),
             None => Ok(json!({ "delivered": delivered })),
         }
     }
 
-    /// Asks all links. What none of them knows is rejected.
+    /// Looks an event up on all links. An event of which no link knows the repository is rejected.
     async fn take_everywhere(&self, change: &StateChange) -> Result<Result<Vec<Work<'_>>, Rejection>, HandlerError> {
         let (mut work, mut rejected, mut known) = (Vec::new(), None, false);
         for served in self.open() {
-            match take(&served.link, change).await {
-                Ok(Taken::Due(due)) => {
+            match take(&*served.link, change).await {
+                Ok(Lookup::Pending(job)) => {
                     known = true;
-                    work.push(Work::of(served, due, Vec::new()));
+                    work.push(Work::of_job(served, job, Vec::new()));
                 }
-                Ok(Taken::Current) => known = true,
-                Ok(Taken::NotCarried) => {}
+                Ok(Lookup::Current) => known = true,
+                Ok(Lookup::NotCarried) => {}
                 Err(IntakeError::Rejected(rejection)) => rejected = Some(rejection),
                 Err(IntakeError::Replication(error)) => return Err(error.into()),
             }
         }
         Ok(match rejected {
-            // A link that is not open may know it.
+            // A link that is not open may know the repository.
             Some(rejection) if !known && self.closed().is_none() => Err(rejection),
             _ => Ok(work),
         })
@@ -240,7 +244,7 @@ impl Handler {
 
     async fn reject(&self, text: &str, rejection: Rejection) -> Result<Value, HandlerError> {
         for queue in self.open().filter_map(|served| served.queue.as_ref()) {
-            match queue.bury(text, &rejection).await {
+            match queue.dead_letter(text, &rejection).await {
                 Ok(true) => return Ok(json!({ "rejected": rejection.to_string() })),
                 Ok(false) => {}
                 Err(error) => tracing::error!(%error, "the dead-letter queue did not take an event"),
@@ -249,8 +253,8 @@ impl Handler {
         Err(rejection.into())
     }
 
-    /// What a schedule asks for: everything that is due or different, on all links at a time, so that a server that is
-    /// silent takes no time from the links of others.
+    /// Handles a schedule: delivers all repositories with pending jobs or differences, on all links at once, so that
+    /// a silent server takes no time from the other links.
     async fn sweep(&self, until: Instant) -> Result<Value, HandlerError> {
         let all = futures::future::join_all(self.open().map(|served| self.sweep_one(served, until))).await;
         let (mut delivered, mut cut_off, mut failed) = (0, 0, None);
@@ -268,7 +272,7 @@ impl Handler {
 
     async fn sweep_one(&self, served: &Served, until: Instant) -> Swept {
         let mut swept = Swept::default();
-        let work = match self.due_or_different(served).await {
+        let work = match self.pending_or_different(served).await {
             Ok(work) => work,
             Err(error) => {
                 tracing::error!(%error, link = served.link.name(), "a link cannot be swept");
@@ -277,8 +281,8 @@ impl Handler {
         };
         for (_, end) in self.deliver_all(merged(work), until).await {
             match end {
-                // That a repository of a remote was looked at is not worth telling.
-                End::Done(None) if matches!(served.link, AnyLink::Remote(_)) => {}
+                // A repository that only a delivery could compare, and that did not differ.
+                End::Done(None) if !served.link.sweep_compares() => {}
                 End::Done(_) => swept.delivered += 1,
                 End::CutOff | End::UnderWay => swept.cut_off += 1,
                 End::Failed(error) => swept.failed = Some(error),
@@ -288,39 +292,41 @@ impl Handler {
         swept
     }
 
-    async fn due_or_different<'a>(&self, served: &'a Served) -> Result<Vec<Work<'a>>, ReplicationError> {
-        let mut work = self.marked(served, jiff::SignedDuration::ZERO).await?;
-        work.extend(different(&served.link).await?.into_iter().map(|which| Work::swept(served, which)));
+    async fn pending_or_different<'a>(&self, served: &'a Served) -> Result<Vec<Work<'a>>, ReplicationError> {
+        let mut work = self.pending(served, jiff::SignedDuration::ZERO).await?;
+        let repositories = served.link.to_sweep().await?;
+        work.extend(repositories.into_iter().map(|repository| Work::of_sweep(served, repository)));
         Ok(work)
     }
 
-    /// Marks that an invocation before left behind, as far as time permits.
-    async fn left_behind(&self, until: Instant) {
+    /// Delivers for pending jobs that an earlier invocation left, until the deadline.
+    async fn deliver_abandoned(&self, until: Instant) {
         if Instant::now() >= until {
             return;
         }
-        let one = async |served| match self.marked(served, DUE_AFTER).await {
+        let one = async |served| match self.pending(served, ABANDONED_AFTER).await {
             Ok(work) => drop(self.deliver_all(work, until).await),
-            Err(error) => tracing::warn!(%error, "due marks cannot be read; the next invocation tries again"),
+            Err(error) => tracing::warn!(%error, "pending jobs cannot be read; the next invocation tries again"),
         };
         futures::future::join_all(self.open().map(one)).await;
     }
 
-    async fn marked<'a>(
+    /// Reads the pending jobs of a link that are older than `age`.
+    async fn pending<'a>(
         &self,
         served: &'a Served,
         age: jiff::SignedDuration,
     ) -> Result<Vec<Work<'a>>, ReplicationError> {
         let link = &served.link;
         let before = link.clock().now().checked_sub(age).unwrap_or_default();
-        let marks = DueMarks::of(link).read(before).await.map_err(|error| link.table_failed(error))?;
-        Ok(merged(marks.into_iter().map(|due| Work::of(served, due, Vec::new())).collect()))
+        let jobs = PendingJobs::of(&**link).read(before).await.map_err(|error| link.table_failed(error))?;
+        Ok(merged(jobs.into_iter().map(|job| Work::of_job(served, job, Vec::new())).collect()))
     }
 
     async fn count(&self, work: &Work<'_>, end: &End, until: Instant) {
         let late = match end {
-            End::Done(brought) => {
-                brought.as_ref().and_then(|brought| brought.lag_ms).map_or(0.0, |ms| ms as f64 / 1000.0)
+            End::Done(delivery) => {
+                delivery.as_ref().and_then(|delivery| delivery.lag_ms).map_or(0.0, |ms| ms as f64 / 1000.0)
             }
             End::Failed(_) => lateness(work, until).await,
             End::CutOff | End::UnderWay => 0.0,
@@ -330,7 +336,7 @@ impl Handler {
         let figures = all.entry(link.clone()).or_insert_with(|| Figures { link, ..Figures::default() });
         figures.lag_seconds = figures.lag_seconds.max(late);
         match end {
-            End::Done(brought) => figures.delivered += u64::from(brought.is_some()),
+            End::Done(delivery) => figures.delivered += u64::from(delivery.is_some()),
             End::CutOff | End::UnderWay => figures.pending += 1,
             End::Failed(error) => {
                 figures.pending += 1;
@@ -343,9 +349,10 @@ impl Handler {
 
     async fn deliver_all<'a>(&self, work: Vec<Work<'a>>, until: Instant) -> Vec<(Work<'a>, End)> {
         let deliver = |work: Work<'a>| async move {
-            let end = match Instant::now() < until {
-                true => timeout_at(until, deliver(&work)).await.unwrap_or(End::CutOff),
-                false => End::CutOff,
+            let end = if Instant::now() < until {
+                timeout_at(until, deliver(&work)).await.unwrap_or(End::CutOff)
+            } else {
+                End::CutOff
             };
             self.count(&work, &end, until).await;
             (work, end)

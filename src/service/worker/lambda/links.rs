@@ -1,4 +1,4 @@
-//! The links of the function: those that are open, and those whose stores did not open yet.
+//! The links of the function: open ones, and those whose stores did not open yet.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,19 +9,19 @@ use tokio::time::{Instant, timeout_at};
 
 use super::handler::Served;
 
-/// Longest time of an invocation that is spent on opening a link.
+/// Longest time of an invocation that opening a link may take.
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
 
 /// Opens a link of the function, again in each invocation until it opens.
 #[async_trait]
 pub trait OpenServed: std::fmt::Debug + Send + Sync {
-    /// The link's name.
+    /// Name of the link.
     fn name(&self) -> &str;
 
-    /// The URL of its queue.
+    /// URL of the queue of the link.
     fn queue_url(&self) -> Option<&str>;
 
-    /// Opens it; an error is the reason in words.
+    /// Opens the link; an error is the reason in words.
     async fn open(&self) -> Result<Served, String>;
 }
 
@@ -33,7 +33,7 @@ pub(super) struct FunctionLink {
     served: OnceCell<Served>,
     /// `None` where the link was open from the start.
     opener: Option<Arc<dyn OpenServed>>,
-    /// Why it did not open the last time.
+    /// Reason why the link did not open the last time.
     reason: Mutex<String>,
 }
 
@@ -62,18 +62,18 @@ impl FunctionLink {
         &self.name
     }
 
-    /// `None` while it is not open.
+    /// The open link; `None` while it is not open.
     pub fn served(&self) -> Option<&Served> {
         self.served.get()
     }
 
-    /// Why it is not open.
+    /// Reason why the link is not open.
     pub fn reason(&self) -> String {
         let reason = self.reason.lock().unwrap_or_else(PoisonError::into_inner);
         format!("link {} does not open: {reason}", self.name)
     }
 
-    /// Opens it, if it is not open.
+    /// Opens the link, if it is not open.
     pub async fn try_open(&self, until: Instant) {
         let (None, Some(opener)) = (self.served(), &self.opener) else { return };
         let until = until.min(Instant::now() + OPEN_WITHIN);
@@ -87,7 +87,7 @@ impl FunctionLink {
         *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = reason;
     }
 
-    /// `arn:aws:sqs:REGION:ACCOUNT:NAME` beside `https://…/ACCOUNT/NAME`.
+    /// Returns true if `arn:aws:sqs:REGION:ACCOUNT:NAME` names the queue of the link, `https://…/ACCOUNT/NAME`.
     pub fn has_queue(&self, arn: &str) -> bool {
         let Some(url) = &self.queue_url else { return false };
         let mut of_arn = arn.rsplit(':');

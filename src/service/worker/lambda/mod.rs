@@ -1,4 +1,4 @@
-//! The worker as a Lambda function: on the Runtime API, with SQS batches, single events and schedules.
+//! The worker as a Lambda function, on the Runtime API, for SQS batches, single events and schedules.
 
 pub mod handler;
 pub mod links;
@@ -16,19 +16,19 @@ use gitferry_base::retry::Attempts;
 use handler::Handler;
 use runtime::{Invocation, RuntimeApi, RuntimeError};
 
-/// Work stops this long before the deadline, to have time to say so.
+/// Time before the deadline at which work stops, so that the function can still answer.
 const STOP_BEFORE: Duration = Duration::from_secs(3);
-/// But never uses less than this part of the time that there is.
+/// Least share of the remaining time that is used for work.
 const LEAST_SHARE: f64 = 0.75;
 
-/// Told of each link's figures after an invocation.
+/// Receives the metrics of each link after an invocation.
 type Report<'a> = &'a (dyn Fn(&[Figures]) + Sync);
 
-/// Handles invocations until `stop` turns true, and tells `report` what came of each. An invocation that fails is
-/// told to the Runtime API and ends nothing.
+/// Handles invocations until `stop` turns true, and passes the metrics of each to `report`. A failed invocation is
+/// reported to the Runtime API and ends nothing.
 ///
 /// # Errors
-/// When the Runtime API cannot be talked to.
+/// Fails when the Runtime API cannot be reached.
 pub async fn run(
     api: &RuntimeApi,
     handler: &Handler,
@@ -68,7 +68,7 @@ async fn handle(
     let remaining = invocation.deadline.duration_since(clock.now());
     let until = Instant::now() + time_for_work(Duration::try_from(remaining).unwrap_or_default());
     let outcome = handler.handle(&invocation.payload, until).await;
-    // Before the answer: after it the process is frozen.
+    // Before the answer: afterwards the process is frozen.
     report(&handler.take_figures());
     match outcome {
         Ok(answer) => api.respond(&invocation.id, &answer).await,
@@ -79,7 +79,7 @@ async fn handle(
     }
 }
 
-/// How long to work when so much is left until the deadline.
+/// Returns the time for work, from the time until the deadline.
 fn time_for_work(remaining: Duration) -> Duration {
     remaining.saturating_sub(STOP_BEFORE).max(remaining.mul_f64(LEAST_SHARE))
 }

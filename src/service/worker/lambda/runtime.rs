@@ -8,14 +8,14 @@ use serde_json::{Value, json};
 
 use gitferry_base::Kind;
 
-/// The variable that names the API's host and port.
+/// Environment variable with the host and port of the API.
 pub const ADDRESS_VARIABLE: &str = "AWS_LAMBDA_RUNTIME_API";
 const VERSION: &str = "2018-06-01";
 const REQUEST_ID: &str = "lambda-runtime-aws-request-id";
 const DEADLINE: &str = "lambda-runtime-deadline-ms";
 const ERROR_TYPE: &str = "lambda-runtime-function-error-type";
 
-/// The Runtime API did not do what it was asked for.
+/// A failed request to the Runtime API.
 #[derive(Debug, thiserror::Error)]
 #[error("the Lambda Runtime API {what}: {reason}")]
 pub struct RuntimeError {
@@ -25,24 +25,24 @@ pub struct RuntimeError {
 }
 
 impl RuntimeError {
-    /// What the caller should do.
+    /// The kind of the error, which says what the caller can do.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 }
 
-/// What the function is to do.
+/// An invocation of the function.
 #[derive(Clone, Debug)]
 pub struct Invocation {
-    /// Names it.
+    /// Request id.
     pub id: String,
-    /// When the function is stopped, whatever it does.
+    /// Time at which Lambda stops the function.
     pub deadline: Timestamp,
     /// The event.
     pub payload: Vec<u8>,
 }
 
-/// The API.
+/// Client of the Runtime API.
 #[derive(Clone, Debug)]
 pub struct RuntimeApi {
     client: Client,
@@ -50,7 +50,7 @@ pub struct RuntimeApi {
 }
 
 impl RuntimeApi {
-    /// The API at `HOST:PORT`.
+    /// Makes a client for the API at `HOST:PORT`.
     pub fn new(address: &str) -> Result<Self, RuntimeError> {
         // No time limit: the next invocation may be hours away, and the process is frozen meanwhile.
         let client = Client::builder().no_proxy().build();
@@ -85,12 +85,12 @@ impl RuntimeApi {
         accepted("did not take an answer", request.body(answer.to_string()).send().await).map(drop)
     }
 
-    /// Says that an invocation failed.
+    /// Reports a failed invocation.
     pub async fn fail(&self, id: &str, message: &str) -> Result<(), RuntimeError> {
         self.report(&format!("invocation/{id}/error"), message).await
     }
 
-    /// Says that the function could not start.
+    /// Reports that the function could not start.
     pub async fn fail_to_start(&self, message: &str) -> Result<(), RuntimeError> {
         self.report("init/error", message).await
     }

@@ -1,4 +1,4 @@
-//! One repository of an invocation: delivered, announced, or asked for again.
+//! One repository of an invocation: delivered, or asked for again.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -7,47 +7,48 @@ use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
 use super::handler::{Record, Served};
+use crate::delivery::RepositoryKey;
+use crate::delivery::link::DeliveryRequest;
+use crate::delivery::pending::PendingJob;
+use crate::delivery::run::{Announce, Delivery, Retries, run};
 use crate::events::codecommit::{CODECOMMIT, DETAIL_TYPE, GITFERRY, REPOSITORY_UPDATED, ReferenceEvent};
-use crate::events::due::{self, Asked, Brought, Due, clear_after, deliver_due};
-use crate::events::remote::all_of;
-use gitferry_base::retry::Attempts;
-use gitferry_replication::error::InRegion as _;
-use gitferry_replication::{AnyLink, ReplicationError, Which};
+use gitferry_replication::ReplicationError;
 
-/// When a repository that somebody else delivers is looked at again.
+/// Wait before a repository that another process delivers is tried again.
 const UNDER_WAY_WAIT: Duration = Duration::from_secs(60);
 
 /// A repository to deliver.
 pub(super) struct Work<'a> {
     pub served: &'a Served,
-    pub asked: Asked,
+    pub request: DeliveryRequest,
     /// The records that asked for it.
     pub records: Vec<&'a Record>,
 }
 
 impl<'a> Work<'a> {
-    /// What a mark asks for.
-    pub fn of(served: &'a Served, due: Due, records: Vec<&'a Record>) -> Self {
-        Work { served, asked: Asked { which: due.which(), marks: vec![due], look: false }, records }
+    /// The work of a pending job.
+    pub fn of_job(served: &'a Served, job: PendingJob, records: Vec<&'a Record>) -> Self {
+        Work { served, request: DeliveryRequest::of_job(job), records }
     }
 
-    /// What a sweep asks for.
-    pub fn swept(served: &'a Served, which: Which) -> Self {
-        Work { served, asked: Asked { which, marks: Vec::new(), look: true }, records: Vec::new() }
+    /// The work of a sweep.
+    pub fn of_sweep(served: &'a Served, repository: RepositoryKey) -> Self {
+        Work { served, request: DeliveryRequest::of_sweep(repository), records: Vec::new() }
     }
 }
 
-/// How its delivery ended.
+/// Outcome of a delivery within an invocation.
 pub(super) enum End {
-    Done(Option<Brought>),
+    Done(Option<Delivery>),
     Failed(ReplicationError),
+    /// The deadline came first.
     CutOff,
-    /// Somebody else delivers it at the moment.
+    /// Another process delivers the repository.
     UnderWay,
 }
 
 impl End {
-    /// When another invocation is to go on with it.
+    /// The wait after which another invocation goes on with the repository; `None` if none has to.
     pub fn again_after(&self) -> Option<Duration> {
         match self {
             End::CutOff => Some(Duration::ZERO),
@@ -57,32 +58,24 @@ impl End {
     }
 }
 
-/// All that a sweep has to deliver: what differs, or, where only a look tells that, everything.
-pub(super) async fn different(link: &AnyLink) -> Result<Vec<Which>, ReplicationError> {
-    match link {
-        AnyLink::Regions(link) => Ok(link.pairs(&[]).await?.unsettled().map(Which::Id).collect()),
-        AnyLink::Remote(link) => all_of(link).await,
-    }
-}
-
-/// How long ago the oldest change was committed that the target lacks, in seconds; 0 when nobody can tell by then.
+/// Age in seconds of the oldest change that the target lacks; 0 where it cannot be read before the deadline.
 pub(super) async fn lateness(work: &Work<'_>, until: Instant) -> f64 {
-    let (AnyLink::Regions(link), Which::Id(id)) = (&work.served.link, &work.asked.which) else { return 0.0 };
-    let since = timeout_at(until, link.behind_since(*id)).await;
+    let link = &work.served.link;
+    let since = timeout_at(until, link.oldest_undelivered(&work.request.repository)).await;
     let Ok(Ok(Some(since))) = since else { return 0.0 };
-    link.target.clock.now().duration_since(since).as_secs_f64().max(0.0)
+    link.clock().now().duration_since(since).as_secs_f64().max(0.0)
 }
 
-/// One entry for each repository of a link.
+/// Merges work into one entry for each repository of a link.
 pub(super) fn merged(work: Vec<Work<'_>>) -> Vec<Work<'_>> {
-    let mut merged: BTreeMap<(String, Which), Work<'_>> = BTreeMap::new();
+    let mut merged: BTreeMap<(String, RepositoryKey), Work<'_>> = BTreeMap::new();
     for more in work {
-        let key = (more.served.link.name().to_owned(), more.asked.which.clone());
+        let key = (more.served.link.name().to_owned(), more.request.repository.clone());
         match merged.get_mut(&key) {
             None => _ = merged.insert(key, more),
             Some(one) => {
-                one.asked.marks.extend(more.asked.marks);
-                one.asked.look |= more.asked.look;
+                one.request.jobs.extend(more.request.jobs);
+                one.request.compare |= more.request.compare;
                 one.records.extend(more.records);
             }
         }
@@ -90,60 +83,21 @@ pub(super) fn merged(work: Vec<Work<'_>>) -> Vec<Work<'_>> {
     merged.into_values().collect()
 }
 
+/// Delivers a repository. A delivery that could not be announced keeps its pending jobs, for the next invocation.
 pub(super) async fn deliver(work: &Work<'_>) -> End {
-    let (link, which) = (&work.served.link, &work.asked.which);
-    let mut attempts = Attempts::default();
-    let outcome = loop {
-        match deliver_and_announce(work).await {
-            Ok(brought) => {
-                tracing::info!(link = link.name(), repository = %which, ?brought, "delivered");
-                break Ok(brought);
-            }
-            Err(error) if !error.is_under_way() && attempts.again(error.kind()).await => {
-                tracing::info!(%error, repository = %which, "trying again");
-            }
-            Err(error) => break Err(error),
-        }
-    };
-    match outcome {
-        Ok(brought) => End::Done(brought),
-        Err(error) if error.is_under_way() => {
-            tracing::info!(link = link.name(), repository = %which, %error, "it is looked at again");
-            End::UnderWay
-        }
-        Err(error) => {
-            tracing::warn!(link = link.name(), repository = %which, %error, "could not deliver");
-            if let (AnyLink::Regions(link), Which::Id(id)) = (link, which) {
-                link.note_failure(*id, &error).await;
-            }
-            End::Failed(error)
-        }
-    }
-}
-
-/// Delivers, announces where that is to be done, and takes away the marks that asked for it. What could not be
-/// announced keeps its marks, for the next invocation.
-async fn deliver_and_announce(work: &Work<'_>) -> Result<Option<Brought>, ReplicationError> {
     let link = &work.served.link;
-    let Some(publisher) = &work.served.publisher else { return deliver_due(link, &work.asked).await };
-    let (brought, marks) = due::deliver(link, &work.asked, false).await?;
-    // Also where nothing was brought: whoever delivered it before may have died before it was announced.
-    let id = match (&work.asked.which, link.target_region()) {
-        (Which::Id(id), _) => Some(*id),
-        (Which::Name(name), Some(target)) => target.find(name).await.in_region(target)?.map(|item| item.id),
-        (Which::Name(_), None) => None,
-    };
-    if let Some(id) = id
-        && let Err(error) = publisher.publish(id).await
-    {
-        tracing::warn!(%error, %id, "delivered and not announced; its marks stay, for the next invocation");
-        return Ok(brought);
+    let announce = work.served.publisher.as_ref().map_or(Announce::Off, Announce::Outbox);
+    match run(&**link, &work.request, announce, Retries::Short).await {
+        Ok(brought) => {
+            tracing::info!(link = link.name(), repository = %work.request.repository, ?brought, "delivered");
+            End::Done(brought)
+        }
+        Err(error) if error.is_under_way() => End::UnderWay,
+        Err(error) => End::Failed(error),
     }
-    clear_after(link, &marks).await;
-    Ok(brought)
 }
 
-/// Announces what is in the target's outbox: deliveries that no mark stands for any more.
+/// Publishes the outbox of the target: deliveries that no pending job stands for any more.
 pub(super) async fn announce_the_rest(served: &Served, until: Instant) {
     let Some(publisher) = &served.publisher else { return };
     match timeout_at(until, publisher.publish_outbox()).await {
@@ -153,16 +107,17 @@ pub(super) async fn announce_the_rest(served: &Served, until: Instant) {
     }
 }
 
-/// Asks for another invocation after a while; `false` when there is no queue to ask by.
+/// Asks for another invocation after a wait. Returns false if the link has no queue, or the queue does not take the
+/// message.
 pub(super) async fn continue_later(work: &Work<'_>, wait: Duration) -> bool {
     let Some(queue) = &work.served.queue else { return false };
-    let (source, detail) = match &work.asked.which {
-        Which::Id(id) => (
+    let (source, detail) = match &work.request.repository {
+        RepositoryKey::Id(id) => (
             GITFERRY,
             json!({ "event": REPOSITORY_UPDATED, "repositoryName": id.to_string(), "repositoryId": id.to_string() }),
         ),
-        // Without a ref, it says of no ref that it is there already.
-        Which::Name(name) => {
+        // Without a ref, no checkpoint can answer it.
+        RepositoryKey::Name(name) => {
             (CODECOMMIT, json!({ "event": ReferenceEvent::Updated.as_str(), "repositoryName": &**name }))
         }
     };

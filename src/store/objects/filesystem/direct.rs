@@ -1,5 +1,5 @@
-//! Parts that come from a file of another embedded store: a small buffer that stays in the processor's
-//! cache, instead of whole parts in memory. Their checksum is that of the bytes written.
+//! Copies parts from a file of another embedded store through a buffer that fits the processor's cache. The checksum of
+//! a part is computed from the bytes written.
 
 use std::fs::File;
 use std::io;
@@ -10,11 +10,11 @@ use super::Inner;
 use crate::objects::parts;
 use crate::objects::{Crc64, Crc64Hasher, ObjectError, Part, Upload};
 
-/// Read and written at a time.
-const PIECE_BYTES: usize = 256 * 1024;
+/// Size in bytes of the copy buffer.
+const BUFFER_BYTES: usize = 256 * 1024;
 
 impl Inner {
-    /// `None` when the source does not give the bytes.
+    /// Stores a part from a file. Returns `None` if the source cannot be read.
     pub(super) fn put_part_from(
         &self,
         upload: &Upload,
@@ -27,13 +27,14 @@ impl Inner {
     }
 }
 
-/// Copies a range to the same place in another file. `None` when reading fails, an error when writing does.
+/// Copies a range to the same offset of another file. Returns `None` if reading fails, and an error if writing fails.
 fn copy(from: &File, to: &File, start: u64, size: u64) -> io::Result<Option<(u64, Crc64)>> {
-    let mut buffer = vec![0; PIECE_BYTES];
+    let mut buffer = vec![0; BUFFER_BYTES];
     let mut crc64 = Crc64Hasher::default();
-    let (mut at, end) = (start, start.saturating_add(size));
+    let end = start.saturating_add(size);
+    let mut at = start;
     while at < end {
-        let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(PIECE_BYTES);
+        let wanted = usize::try_from(end - at).unwrap_or(usize::MAX).min(BUFFER_BYTES);
         let Some(piece) = buffer.get_mut(..wanted) else { return Ok(None) };
         if from.read_exact_at(piece, at).is_err() {
             return Ok(None);

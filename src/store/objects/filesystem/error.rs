@@ -1,18 +1,19 @@
-//! Errors of the operating system, sorted by what the caller should do.
+//! Conversion of I/O errors to [`ObjectError`].
 
 use std::io::{self, ErrorKind};
 
 use crate::objects::ObjectError;
 use gitferry_base::Kind;
 
-/// Whether it says that there is no such file (a folder on the way may be a file).
+/// Returns true if the file does not exist, or if a folder of its path is a file.
 pub(super) fn is_absent(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
 }
 
-/// An error while doing something ("read", "write") to an object, when nothing became visible by it.
+/// Converts an error of the operation `doing`, such as "read", that made nothing visible.
 pub(super) fn of_io(store: &str, key: &str, doing: &str, error: &io::Error) -> ObjectError {
-    let (store, key) = (store.to_owned(), key.to_owned());
+    let store = store.to_owned();
+    let key = key.to_owned();
     if is_absent(error) {
         return ObjectError::NotFound { store, key };
     }
@@ -27,7 +28,7 @@ pub(super) fn of_io(store: &str, key: &str, doing: &str, error: &io::Error) -> O
     }
 }
 
-/// What a person can do about it.
+/// Remedy for the error message.
 fn hint(kind: ErrorKind) -> Option<&'static str> {
     Some(match kind {
         ErrorKind::StorageFull => "make room on the disk and run again",

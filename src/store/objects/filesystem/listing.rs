@@ -1,4 +1,4 @@
-//! Walking the tree in the order of the keys, page by page, in bounded memory.
+//! Lists keys in bytewise order, page by page and in bounded memory.
 
 use std::collections::BinaryHeap;
 use std::fs;
@@ -8,7 +8,7 @@ use std::path::Path;
 use super::{error, stored};
 use crate::objects::{ObjectMeta, key};
 
-/// One step of the walk: an object, or a folder, by full key. A folder's ends with `/`, which sorts it
+/// Step of the walk: the full key of an object or folder. The key of a folder ends with `/`, which sorts the folder
 /// where its objects belong (`a-b` < `a/b` < `a0`).
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Step {
@@ -21,20 +21,20 @@ impl Step {
     }
 }
 
-/// A folder whose entries are read in batches, so that a huge one does not fill the memory.
+/// A folder whose entries are read in batches, which bounds the memory for huge folders.
 #[derive(Debug)]
 struct Folder {
-    /// Its key, empty or with `/` at its end.
+    /// Key of the folder, empty or with a trailing `/`.
     key: String,
-    /// The next steps, the first one last.
+    /// Next steps in reverse order.
     batch: Vec<Step>,
-    /// Entries up to this one are done.
+    /// Last entry that was visited.
     done: String,
-    /// There may be entries behind the batch.
+    /// True if the folder may have entries after the batch.
     more: bool,
 }
 
-/// The first `limit` objects behind `after` whose keys start with `prefix`.
+/// Returns the first `limit` objects after `after` whose keys start with `prefix`.
 pub(super) fn list(root: &Path, prefix: &str, after: &str, limit: usize) -> io::Result<Vec<ObjectMeta>> {
     let (folders, _) = key::split_prefix(prefix);
     let walk = Walk { root, prefix, after, batch: limit };
@@ -47,7 +47,7 @@ pub(super) fn list(root: &Path, prefix: &str, after: &str, limit: usize) -> io::
                 stack.push(Folder { key: step.key, batch: Vec::new(), done: String::new(), more: true });
             }
             Some(step) => {
-                // It may have gone since its folder was read.
+                // The object may have been deleted since its folder was read.
                 let Some(file) = absent_as_none(fs::symlink_metadata(root.join(&step.key)))? else { continue };
                 objects.push(stored(&step.key, &file));
                 if objects.len() >= limit {
@@ -78,7 +78,7 @@ impl Walk<'_> {
         Ok(step)
     }
 
-    /// Reads the next batch: the smallest entries that are not done.
+    /// Reads the next batch: the smallest entries that were not visited.
     fn read(&self, folder: &mut Folder) -> io::Result<()> {
         folder.more = false;
         let Some(entries) = absent_as_none(fs::read_dir(self.root.join(&folder.key)))? else { return Ok(()) };
@@ -86,7 +86,7 @@ impl Walk<'_> {
         for entry in entries {
             let entry = entry?;
             let name = entry.file_name();
-            // What is no key is not ours: the staging folder, strangers.
+            // Skips names that are no keys, such as the staging folder and foreign files.
             let Some(name) = name.to_str().filter(|name| key::is_segment(name)) else { continue };
             let kind = entry.file_type()?;
             if !kind.is_dir() && !kind.is_file() {
@@ -107,7 +107,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// Whether an object, or any object in a folder, belongs to the page.
+    /// Returns true if an object, or any object in a folder, may belong to the page.
     fn wants(&self, key: &str) -> bool {
         if key.ends_with('/') {
             let inside = key.starts_with(self.prefix) || self.prefix.starts_with(key);

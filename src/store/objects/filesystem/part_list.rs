@@ -1,4 +1,4 @@
-//! The list beside an upload's staging file: which parts are in it. Appended to, never synced.
+//! List of the parts in an upload's staging file, in a file of its own that is appended to and never synced.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -9,21 +9,21 @@ use crate::objects::Crc64;
 use crate::objects::parts::{self, MAX_PARTS};
 
 const HEADER: &str = "gitferry upload 1 ";
-/// `number size crc64` in hexadecimal; fixed, so that a torn line is recognised.
+/// Length of a line: `number size crc64` in hexadecimal. The length is fixed, so that a torn line is recognised.
 const LINE_BYTES: usize = 8 + 1 + 8 + 1 + 16 + 1;
 
-/// The first line of the list of an upload of this key.
+/// Formats the first line of a list.
 pub(super) fn header(key: &str) -> String {
     format!("{HEADER}{key}\n")
 }
 
-/// What is appended for a part. The newline before it closes a line that was torn.
+/// Formats the line of a part. The leading newline terminates a torn line.
 pub(super) fn line(number: u32, size: u64, crc64: Crc64) -> String {
     format!("\n{number:08x} {size:08x} {:016x}\n", crc64.0)
 }
 
-/// The parts in a list, later lines over earlier ones; `None` if it is not the list of an upload of this
-/// key. Lines that were torn by a power failure are skipped: their parts are sent again.
+/// Reads the parts of a list; later lines replace earlier ones. Returns `None` if the list belongs to another key.
+/// Lines torn by a power failure are skipped, so that their parts are sent again.
 pub(super) fn read(list: &File, key: &str) -> io::Result<Option<BTreeMap<u32, Held>>> {
     let mut lines = BufReader::new(list).split(b'\n');
     let header = lines.next().transpose()?.unwrap_or_default();

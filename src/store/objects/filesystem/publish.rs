@@ -1,4 +1,4 @@
-//! How a finished file gets its key: bytes to disk, rename without replacing, directory to disk.
+//! Publishes finished files under their keys: sync the file, rename without replacing, sync the directory.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Write};
@@ -11,26 +11,26 @@ use super::{Inner, meta};
 use crate::objects::{ObjectError, ObjectMeta};
 use gitferry_base::durable;
 
-/// Objects are never written again.
+/// Mode of object files, which are never modified.
 const OBJECT_MODE: u32 = 0o444;
-/// How often a rename is tried again because another process pruned the empty directory in between.
+/// Most attempts at a rename whose target directory another process keeps pruning.
 const MAX_RENAMES: usize = 100;
 
-/// What came of giving a file its key.
+/// Outcome of publishing a file.
 #[derive(Debug)]
 pub(super) enum Published {
-    /// The object is there, durably.
+    /// The object is visible and durable.
     Done,
-    /// The key was taken. The file is still where it was, for the caller to keep or drop.
+    /// The key is taken. The file is unchanged and remains the caller's.
     Taken,
-    /// The file lies on another disk, from where it cannot be renamed.
+    /// The file is on another file system and cannot be renamed.
     OtherDisk,
 }
 
 impl Inner {
     pub(super) fn put(&self, key: &str, bytes: &[u8]) -> Result<ObjectMeta, ObjectError> {
         let path = self.path(key)?;
-        // Cheaper than writing it all first; the rename decides.
+        // An early check saves the write; the rename decides.
         if fs::symlink_metadata(&path).is_ok() {
             return Err(self.taken(key, &path));
         }
@@ -75,7 +75,7 @@ impl Inner {
         }
     }
 
-    /// Stores a copy of a file from another disk.
+    /// Stores a copy of a file from another file system.
     fn put_copy(&self, key: &str, path: &Path, source: &Path) -> Result<ObjectMeta, ObjectError> {
         let copy = || -> io::Result<(NamedTempFile, u64)> {
             let mut copy = self.temporary()?;
@@ -98,8 +98,7 @@ impl Inner {
         }
     }
 
-    /// Renames a sealed file to its key. If it fails the file is where it was, except when the error is
-    /// ambiguous.
+    /// Renames a sealed file to its key. After an error the file is unchanged, unless the error is ambiguous.
     pub(super) fn publish(&self, key: &str, path: &Path, file: &Path) -> Result<Published, ObjectError> {
         let folder = path.parent().unwrap_or(&self.root);
         for _ in 0..MAX_RENAMES {
@@ -112,14 +111,14 @@ impl Inner {
                 ErrorKind::AlreadyExists => return Ok(Published::Taken),
                 ErrorKind::CrossesDevices => return Ok(Published::OtherDisk),
                 ErrorKind::NotFound => match self.check_root().and_then(|()| durable::create_dir_all(folder)) {
-                    // Pruned again meanwhile.
+                    // Another process pruned the directory again.
                     Err(e) if e.kind() == ErrorKind::NotFound => {}
                     other => other.map_err(|e| self.failed_write(key, e))?,
                 },
                 _ => return Err(self.failed_write(key, error)),
             }
         }
-        let reason = format!("{} or {} keeps vanishing", folder.display(), file.display());
+        let reason = format!("{} or {} keeps disappearing", folder.display(), file.display());
         Err(ObjectError::Unavailable { store: self.name.clone(), key: key.to_owned(), reason, ambiguous: false })
     }
 
@@ -128,12 +127,12 @@ impl Inner {
         tempfile::Builder::new().prefix("put-").tempfile_in(&self.staging)
     }
 
-    /// The error for a key that is taken by an object, or by a folder.
+    /// Error for a key that is taken by an object or a folder. Makes the existing object durable first.
     pub(super) fn taken(&self, key: &str, path: &Path) -> ObjectError {
         if path.is_dir() {
-            return self.invalid(key, "there are objects below it, so it cannot be one itself".to_owned());
+            return self.invalid(key, "the key is a folder of other objects".to_owned());
         }
-        // Who put it may have died before this; callers take "it is there" for "it stays there".
+        // The process that published the object may have died before the sync, and callers rely on its durability.
         match durable::sync_dir(path.parent().unwrap_or(&self.root)) {
             Ok(()) => ObjectError::Exists { store: self.name.clone(), key: key.to_owned() },
             Err(e) => self.unknown(key, "sync the directory of", &e),
@@ -142,36 +141,36 @@ impl Inner {
 
     pub(super) fn failed_write(&self, key: &str, error: io::Error) -> ObjectError {
         match error.kind() {
-            ErrorKind::NotADirectory => self.invalid(key, "a part of its path is an object itself".to_owned()),
-            // Not the object is missing, but what was to become it.
+            ErrorKind::NotADirectory => self.invalid(key, "a folder of the key is an object".to_owned()),
+            // The staged file is missing, not the object.
             ErrorKind::NotFound => self.failed(key, "write", io::Error::other(error)),
             _ => self.failed(key, "write", error),
         }
     }
 
-    /// The object is visible but perhaps not durable.
+    /// Error for an object that is visible but may not be durable.
     fn unknown(&self, key: &str, doing: &str, error: &io::Error) -> ObjectError {
-        let reason = format!("cannot {doing} it: {error}");
+        let reason = format!("cannot {doing} the object: {error}");
         ObjectError::Unavailable { store: self.name.clone(), key: key.to_owned(), reason, ambiguous: true }
     }
 }
 
-/// By one system call where the file system can, else by a link and a removal.
+/// Renames by one system call if the file system supports that, else by a link and a removal.
 fn rename_no_replace(from: &Path, to: &Path) -> io::Result<()> {
     TempPath::try_from_path(from)?.persist_noclobber(to).map_err(|failed| {
-        // Dropped, it would remove the file.
+        // Dropping the path would remove the file.
         let _ = failed.path.keep();
         failed.error
     })
 }
 
-/// Brings a finished file to disk, read-only.
+/// Makes a finished file read-only and syncs it.
 pub(super) fn seal(file: &File) -> io::Result<()> {
     file.set_permissions(Permissions::from_mode(OBJECT_MODE))?;
     file.sync_all()
 }
 
-/// After a removal: makes it durable, and drops directories that became empty by it.
+/// Makes a removal durable, and removes directories that became empty.
 pub(super) fn sync_and_prune(root: &Path, path: &Path) -> io::Result<()> {
     let mut folder = path.parent();
     while let Some(at) = folder.filter(|at| *at != root && at.starts_with(root)) {

@@ -1,4 +1,4 @@
-//! What killed processes left in the staging folder.
+//! Removal of files that killed processes left in the staging folder.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
@@ -11,25 +11,27 @@ use super::{Inner, STAGING};
 use crate::objects::{ObjectError, stale};
 
 impl Inner {
-    /// Removes files and folders that no process has touched for `temporary`, and uploads that none has touched since
-    /// `uploads`. Returns how many went.
+    /// Removes files and folders that were not modified for `temporary`, and uploads that were not modified since
+    /// `uploads`. Returns the number removed.
     pub(super) fn remove_stale(&self, temporary: Duration, uploads: Timestamp) -> Result<u64, ObjectError> {
-        // Compared with file times, which are the machine's.
+        // File times come from the machine's clock.
         #[allow(clippy::disallowed_methods)]
         let now = SystemTime::now();
         let temporary = now.checked_sub(temporary).unwrap_or(SystemTime::UNIX_EPOCH);
         let uploads = SystemTime::from(uploads);
-        let limit = |path: &Path| match is_upload(path) {
-            // The list of an upload's parts goes when the upload is gone, whose lock covers both.
-            true if is_list(path) && path.with_extension("").exists() => None,
-            true => Some(uploads),
-            false => Some(temporary),
+        let limit = |path: &Path| {
+            if !is_upload(path) {
+                return Some(temporary);
+            }
+            // A part list stays until its staging file is gone, whose lock covers both.
+            let staged = is_list(path) && path.with_extension("").exists();
+            (!staged).then_some(uploads)
         };
         stale::remove_older(&self.staging, limit).map_err(|e| self.failed(STAGING, "clean up", e))
     }
 }
 
-/// Whether it belongs to an upload: those are named by their tokens.
+/// Returns true for files of uploads, which are named by their tokens.
 fn is_upload(path: &Path) -> bool {
     path.file_stem().and_then(|name| name.to_str()).is_some_and(|name| Uuid::try_parse(name).is_ok())
 }

@@ -1,8 +1,8 @@
-//! Uploads in parts: one staging file with every part in its place, and beside it a list of the parts.
+//! Multipart uploads: a staging file with every part at its offset, and a list of the parts.
 //!
-//! Neither is synced while the upload goes on: after a power failure [`OpenUpload::verify`] reads what the
-//! list names and believes only what has the right checksum. Whoever works on an upload holds an flock on
-//! its staging file, which the kernel releases when the process dies.
+//! Neither file is synced during the upload. After a power failure, [`OpenUpload::verify`] reads the listed parts and
+//! accepts only those with the right checksum. The process that works on an upload holds an flock on the staging file,
+//! which the kernel releases when the process dies.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File, OpenOptions, Permissions, TryLockError};
@@ -19,44 +19,44 @@ use super::{Inner, meta, part_list};
 use crate::objects::parts;
 use crate::objects::{Crc64, Crc64Hasher, ObjectError, ObjectMeta, Part, Upload};
 
-/// Most uploads that one handle keeps open and locked. Idle ones make room for others.
+/// Most uploads that one handle keeps open and locked. Idle ones are closed for others.
 pub const MAX_OPEN_UPLOADS: usize = 64;
-/// The extension of the list of parts.
+/// Extension of the part list.
 pub(super) const LIST: &str = "parts";
 
 const STAGING_MODE: u32 = 0o600;
 const VERIFY_BUFFER_BYTES: usize = 1024 * 1024;
 
-/// The uploads that a handle has open, by token.
+/// Open uploads of a handle, by token.
 #[derive(Debug, Default)]
 pub(super) struct OpenUploads(Mutex<HashMap<String, Arc<OpenUpload>>>);
 
-/// An upload whose lock this handle holds.
+/// An upload that this handle has locked.
 #[derive(Debug)]
 pub(super) struct OpenUpload {
     path: PathBuf,
     data: File,
     list: File,
-    /// Set under the write lock by whoever ends the upload, so that no part is written after that.
+    /// Set under the write lock when the upload is completed or aborted, so that no part is written afterwards.
     ended: RwLock<bool>,
-    /// Writers take turns: the kernel lets only one write to a file at a time, and makes the others spin.
-    turn: Mutex<()>,
+    /// Serialises writers: the kernel admits one writer to a file at a time and makes the others spin.
+    writer: Mutex<()>,
     held: Mutex<BTreeMap<u32, Held>>,
 }
 
-/// A part as the upload knows it.
+/// A part of an open upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Held {
     pub size: u64,
     pub crc64: Crc64,
-    /// Written or read back by this handle; otherwise only the list says so.
+    /// True if this handle has written or read back the part; otherwise only the list names it.
     pub verified: bool,
 }
 
 impl Inner {
     pub(super) fn begin(&self, key: &str) -> Result<Upload, ObjectError> {
         self.path(key)?;
-        // Only has to be unique; nothing else depends on it.
+        // The token only has to be unique.
         #[allow(clippy::disallowed_methods)]
         let token = Uuid::now_v7().to_string();
         let path = self.staging.join(&token);
@@ -82,12 +82,13 @@ impl Inner {
     }
 
     pub(super) fn put_part(&self, upload: &Upload, number: u32, bytes: &[u8]) -> Result<Part, ObjectError> {
-        let (size, crc64) = (bytes.len() as u64, Crc64::of(bytes));
+        let size = bytes.len() as u64;
+        let crc64 = Crc64::of(bytes);
         let write = |data: &File| data.write_all_at(bytes, parts::offset(number)).map(|()| Some((size, crc64)));
         self.store_part(upload, number, write)?.ok_or_else(|| self.gone(upload))
     }
 
-    /// Has `write` put a part in its place; it tells size and checksum, or `None` if there is nothing.
+    /// Stores a part with `write`, which returns the size and checksum written, or `None` if its source failed.
     pub(super) fn store_part(
         &self,
         upload: &Upload,
@@ -137,13 +138,13 @@ impl Inner {
             return Err(self.taken(&upload.key, &path));
         }
         if let Err(error) = open.data.set_len(size).and_then(|()| seal(&open.data)) {
-            // The kernel may have dropped what it could not write, and would not say so again: start over.
+            // The kernel may have dropped unwritten pages and reports that only once: the upload must start over.
             *ended = true;
             self.forget(upload);
             return Err(self.failed_write(&upload.key, error));
         }
         let renamed = self.rename(upload, &path, &open);
-        // After an error the upload stays, unless its file has become the object all the same.
+        // After an error the upload stays, unless its file has become the object.
         if renamed.is_ok() || !open.is_still_there() {
             *ended = true;
             self.forget(upload);
@@ -151,14 +152,13 @@ impl Inner {
         renamed.map(|()| meta(&upload.key, size))
     }
 
-    /// Gives the staging file its key.
+    /// Publishes the staging file under its key.
     fn rename(&self, upload: &Upload, path: &Path, open: &OpenUpload) -> Result<(), ObjectError> {
         match self.publish(&upload.key, path, &open.path)? {
             Published::Done => Ok(()),
             Published::OtherDisk => Err(self.failed_write(&upload.key, ErrorKind::CrossesDevices.into())),
             Published::Taken => match fs::symlink_metadata(path) {
-                // Where renames cannot refuse to replace, they are a link and a removal: a process that died
-                // between them has left both names.
+                // Without an atomic rename, a process that died between link and removal has left both names.
                 Ok(metadata) if open.is_at(&metadata) => Ok(()),
                 _ => Err(self.taken(&upload.key, path)),
             },
@@ -175,27 +175,27 @@ impl Inner {
         Ok(())
     }
 
-    /// Removes an upload whose lock we hold, or what a crash has left of one.
+    /// Removes an upload that this handle has locked, or the remains of one after a crash.
     fn forget(&self, upload: &Upload) {
         if let Ok(path) = self.staged(upload) {
-            // A leftover is harmless, and `remove_stale` finds it.
+            // A leftover is harmless; `remove_stale` removes it.
             let _ = remove(&path);
         }
         lock(&self.uploads.0).remove(&upload.token);
     }
 
-    /// The staging file of an upload. The token comes from outside and must not lead elsewhere.
+    /// Returns the staging file of an upload. The token is untrusted and must not lead outside the staging folder.
     fn staged(&self, upload: &Upload) -> Result<PathBuf, ObjectError> {
         match Uuid::try_parse(&upload.token) {
             Ok(token) if token.to_string() == upload.token => Ok(self.staging.join(&upload.token)),
-            _ => Err(self.invalid(&upload.key, format!("{:?} is not the token of an upload", upload.token))),
+            _ => Err(self.invalid(&upload.key, format!("{:?} is not a valid upload token", upload.token))),
         }
     }
 
     fn open_upload(&self, upload: &Upload) -> Result<Arc<OpenUpload>, ObjectError> {
         self.path(&upload.key)?;
         let path = self.staged(upload)?;
-        // Kept while opening, so that two calls do not compete for the lock of the file.
+        // The map stays locked while opening, so that two calls do not compete for the lock of the file.
         let mut open = lock(&self.uploads.0);
         if let Some(found) = open.get(&upload.token) {
             return Ok(Arc::clone(found));
@@ -209,7 +209,7 @@ impl Inner {
             }
             Ok(None) => Err(self.gone(upload)),
             Err(e) if e.kind() == ErrorKind::WouldBlock => {
-                let reason = "another process works on this upload".to_owned();
+                let reason = "another process holds the lock of this upload".to_owned();
                 Err(self.unavailable(&upload.key, reason))
             }
             Err(e) => Err(self.failed(&upload.key, "open the upload of", e)),
@@ -223,7 +223,7 @@ impl Inner {
         let idle = open.iter().find(|(_, upload)| Arc::strong_count(upload) == 1).map(|(token, _)| token.clone());
         match idle {
             Some(token) => _ = open.remove(&token),
-            None => return Err(self.unavailable(key, format!("{MAX_OPEN_UPLOADS} uploads are in use already"))),
+            None => return Err(self.unavailable(key, format!("all {MAX_OPEN_UPLOADS} upload slots are in use"))),
         }
         Ok(())
     }
@@ -240,10 +240,10 @@ impl Inner {
 impl OpenUpload {
     fn new(path: PathBuf, data: File, list: File, held: BTreeMap<u32, Held>) -> Self {
         let held = Mutex::new(held);
-        OpenUpload { path, data, list, ended: RwLock::new(false), turn: Mutex::new(()), held }
+        OpenUpload { path, data, list, ended: RwLock::new(false), writer: Mutex::new(()), held }
     }
 
-    /// Locks an upload and reads its list. `None` if there is none for this key.
+    /// Locks an upload and reads its list. Returns `None` if there is no such upload of this key.
     fn open(path: PathBuf, key: &str) -> io::Result<Option<Self>> {
         let data = match open_staging(&path) {
             Err(e) if e.kind() == ErrorKind::NotFound => return Ok(None),
@@ -259,7 +259,7 @@ impl OpenUpload {
         };
         let Some(held) = part_list::read(&list, key)? else { return Ok(None) };
         let upload = OpenUpload::new(path, data, list, held);
-        // It may have been completed or aborted before we had the lock.
+        // Another process may have completed or aborted the upload before the lock was taken.
         Ok(upload.is_still_there().then_some(upload))
     }
 
@@ -267,29 +267,29 @@ impl OpenUpload {
         fs::symlink_metadata(&self.path).is_ok_and(|metadata| self.is_at(&metadata))
     }
 
-    /// Whether the staging file is the one described.
+    /// Returns true if the metadata is that of the staging file.
     fn is_at(&self, metadata: &fs::Metadata) -> bool {
         self.data.metadata().is_ok_and(|own| own.dev() == metadata.dev() && own.ino() == metadata.ino())
     }
 
-    /// Has a part written in its place, then puts it into the list.
+    /// Writes a part with `write`, then appends it to the list.
     fn write(
         &self,
         number: u32,
         write: impl FnOnce(&File) -> io::Result<Option<(u64, Crc64)>>,
     ) -> io::Result<Option<(u64, Crc64)>> {
-        let turn = lock(&self.turn);
-        // Until it is written, neither the old bytes nor the new ones are there.
+        let writer = lock(&self.writer);
+        // During the write, the part holds neither the old nor the new bytes.
         lock(&self.held).remove(&number);
         let Some((size, crc64)) = write(&self.data)? else { return Ok(None) };
         start_writeback(&self.data, parts::offset(number), size);
         (&self.list).write_all(part_list::line(number, size, crc64).as_bytes())?;
         lock(&self.held).insert(number, Held { size, crc64, verified: true });
-        drop(turn);
+        drop(writer);
         Ok(Some((size, crc64)))
     }
 
-    /// Reads the parts that only the list vouches for, and forgets those that are not as it says.
+    /// Reads back the parts that only the list names, and drops those whose checksum differs.
     fn verify(&self) -> io::Result<()> {
         let unverified: Vec<(u32, Held)> =
             lock(&self.held).iter().filter(|(_, held)| !held.verified).map(|(n, held)| (*n, *held)).collect();
@@ -298,21 +298,22 @@ impl OpenUpload {
         }
         let mut buffer = vec![0; VERIFY_BUFFER_BYTES];
         for (number, listed) in unverified {
-            let turn = lock(&self.turn);
+            let writer = lock(&self.writer);
             let intact = self.checksum(number, listed.size, &mut buffer)? == Some(listed.crc64);
             let mut held = lock(&self.held);
             if held.get(&number) == Some(&listed) {
-                match intact {
-                    true => held.insert(number, Held { verified: true, ..listed }),
-                    false => held.remove(&number),
-                };
+                if intact {
+                    held.insert(number, Held { verified: true, ..listed });
+                } else {
+                    held.remove(&number);
+                }
             }
-            drop(turn);
+            drop(writer);
         }
         Ok(())
     }
 
-    /// The checksum of a part's bytes; `None` when the file ends before.
+    /// Computes the checksum of a part's bytes. Returns `None` if the file ends before the part.
     fn checksum(&self, number: u32, size: u64, buffer: &mut [u8]) -> io::Result<Option<Crc64>> {
         let mut hasher = Crc64Hasher::default();
         let mut at = parts::offset(number);
@@ -331,14 +332,14 @@ impl OpenUpload {
         Ok(Some(hasher.finish()))
     }
 
-    /// Whether the parts are exactly what this upload holds.
+    /// Verifies that the parts are those that this upload holds.
     fn check_held(&self, parts: &[Part]) -> Result<(), String> {
         let held = lock(&self.held);
         for part in parts {
             match held.get(&part.number) {
-                None => return Err(format!("part {} is not held", part.number)),
+                None => return Err(format!("part {} was not uploaded", part.number)),
                 Some(held) if (held.size, held.crc64) != (part.size, part.crc64) => {
-                    return Err(format!("part {} holds other bytes than were named", part.number));
+                    return Err(format!("part {} differs in size or checksum from the uploaded one", part.number));
                 }
                 Some(_) => {}
             }
@@ -348,13 +349,13 @@ impl OpenUpload {
 }
 
 impl Drop for OpenUpload {
-    /// Closing is not enough: a child that another thread is just starting may have inherited the file.
+    /// Unlocks explicitly, as a child process that another thread is spawning may have inherited the file.
     fn drop(&mut self) {
         let _ = self.data.unlock();
     }
 }
 
-/// Opens a staging file. A process that died while completing may have made it read-only already.
+/// Opens a staging file, which a process that died during completion may have made read-only.
 fn open_staging(path: &Path) -> io::Result<File> {
     let open = || OpenOptions::new().read(true).write(true).open(path);
     match open() {
@@ -372,7 +373,7 @@ fn remove(path: &Path) -> io::Result<()> {
     data.and(list)
 }
 
-/// Lets the disk begin now, so that the sync at the end is short. Only a hint: errors show there.
+/// Starts writing a range to disk, which shortens the final sync. Errors are reported by that sync.
 fn start_writeback(file: &File, offset: u64, length: u64) {
     let (Ok(offset), Ok(length)) = (i64::try_from(offset), i64::try_from(length)) else { return };
     // SAFETY: the descriptor is open for the whole call, which touches no memory of this process.

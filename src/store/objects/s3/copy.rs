@@ -1,6 +1,6 @@
-//! Copies from one bucket to another within S3, between regions and accounts, without a byte passing here.
+//! Copies between buckets within S3, across regions and accounts, without passing the bytes through this process.
 //!
-//! The target's credentials ask for it. Where S3 does not let them, the caller carries the bytes.
+//! Requests use the target's credentials. If S3 denies the copy, the caller transfers the bytes itself.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,25 +20,25 @@ use crate::objects::{Crc64, ObjectError, ObjectMeta, ObjectStore as _, Part, Upl
 use gitferry_base::Kind;
 use gitferry_base::retry::Attempts;
 
-/// Largest object that one CopyObject takes (S3's limit); larger ones are copied in parts.
+/// Largest object of one CopyObject in bytes (S3's limit). Larger objects are copied in parts.
 pub const MAX_COPY_BYTES: u64 = 5 * 1024 * 1024 * 1024;
-/// How long one CopyObject may take: S3 answers only when it is done.
+/// Limit for one CopyObject. S3 answers only once the copy is complete.
 pub const COPY_TIMEOUT: Duration = Duration::from_secs(15 * 60);
-/// How long a source that may not be copied from is not asked again.
+/// Time for which no copy from a source bucket is tried again after a denial.
 pub const DENIED_FOR: Duration = Duration::from_secs(5 * 60);
-/// Most sources that are remembered as such.
+/// Most source buckets whose denial is remembered.
 const MAX_DENIED: usize = 1_000;
 
-/// What is known about copies to a store.
+/// Results of earlier copies to a store.
 #[derive(Debug, Default)]
-pub(super) struct Memory {
-    /// Buckets that it may not be copied from, and until when that is believed.
+pub(super) struct CopyState {
+    /// Source buckets that denied a copy, with the end of [`DENIED_FOR`].
     denied: Mutex<HashMap<String, Instant>>,
-    /// The server does not tell the checksums of copied parts (S3 does).
-    parts_untold: AtomicBool,
+    /// True once the server has copied a part without returning the part's checksum, which S3 returns.
+    lacks_part_checksums: AtomicBool,
 }
 
-impl Memory {
+impl CopyState {
     fn is_denied(&self, bucket: &str) -> bool {
         let denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
         denied.get(bucket).is_some_and(|until| Instant::now() < *until)
@@ -72,16 +72,18 @@ impl S3Store {
         let mut conflicts = Attempts::default();
         loop {
             let sent = match self.send_copy(source, source_key, key, &sends).await {
-                Ok(told) => match self.check_copy(key, size, crc64, told).await? {
-                    true => Ok(()),
-                    // Left as they are, wrong bytes would be taken for ours.
-                    false => {
+                Ok(reported) => {
+                    if !self.is_intact_copy(key, size, crc64, reported).await? {
+                        // A damaged copy must not be mistaken for the object later.
                         self.delete(key).await?;
-                        let reason = format!("its copy has not the {size} bytes with CRC-64/NVME {crc64} announced");
+                        let reason = format!(
+                            "the copy does not have the announced {size} bytes with CRC-64/NVME {crc64}; removed it"
+                        );
                         return Err(self.corrupt(key, reason));
                     }
-                },
-                Err(failure) if self.leaves_it_to_the_caller(source, &failure) => return Ok(None),
+                    Ok(())
+                }
+                Err(failure) if self.falls_back_to_transfer(source, &failure) => return Ok(None),
                 Err(failure) => Err(failure),
             };
             match self.settle(key, size, crc64, sent, sends.ambiguous()).await? {
@@ -94,7 +96,7 @@ impl S3Store {
         }
     }
 
-    /// One request; the checksum that the answer tells.
+    /// Sends one CopyObject and returns the checksum in its answer, if any.
     async fn send_copy(
         &self,
         source: &S3Store,
@@ -102,8 +104,8 @@ impl S3Store {
         key: &str,
         sends: &Sends,
     ) -> Result<Option<Crc64>, Failure> {
-        // The region's own limit for an attempt is for requests that carry bytes.
-        let patience =
+        // The default timeouts are for requests that transfer bytes.
+        let timeouts =
             TimeoutConfig::builder().read_timeout(COPY_TIMEOUT).operation_attempt_timeout(COPY_TIMEOUT).build();
         let request = self
             .client
@@ -119,18 +121,25 @@ impl S3Store {
             .set_storage_class(self.options.storage_class())
             .customize()
             .interceptor(sends.clone())
-            .config_override(aws_sdk_s3::Config::builder().timeout_config(patience));
+            .config_override(aws_sdk_s3::Config::builder().timeout_config(timeouts));
         let answer = request.send().await.map_err(|error| Failure::of_create(&error, sends))?;
         let Some(result) = answer.copy_object_result.filter(|result| result.e_tag.is_some()) else {
-            return Err(Failure::Transient { reason: "the answer says nothing of a copy".into(), ambiguous: true });
+            let reason = "S3 answered CopyObject without a result".into();
+            return Err(Failure::Transient { reason, ambiguous: true });
         };
         Ok(result.checksum_crc64_nvme.as_deref().and_then(from_base64))
     }
 
-    /// Whether a copy is what was to be copied. S3 tells its checksum with the answer; else the object is asked.
-    async fn check_copy(&self, key: &str, size: u64, crc64: Crc64, told: Option<Crc64>) -> Result<bool, ObjectError> {
-        match told {
-            Some(told) => Ok(told == crc64),
+    /// Returns true if the copy has the expected bytes, by the checksum in the answer or else by that of the object.
+    async fn is_intact_copy(
+        &self,
+        key: &str,
+        size: u64,
+        crc64: Crc64,
+        reported: Option<Crc64>,
+    ) -> Result<bool, ObjectError> {
+        match reported {
+            Some(reported) => Ok(reported == crc64),
             None => self.is_ours(key, size, crc64).await,
         }
     }
@@ -146,7 +155,7 @@ impl S3Store {
         let key = &upload.key;
         let full = self.full_key(key)?;
         source.full_key(source_key)?;
-        if !self.can_ask(source) || self.copies.parts_untold.load(Ordering::Relaxed) {
+        if !self.can_ask(source) || self.copies.lacks_part_checksums.load(Ordering::Relaxed) {
             return Ok(None);
         }
         let start = parts::offset(number);
@@ -161,29 +170,30 @@ impl S3Store {
             .copy_source_range(format!("bytes={start}-{}", start + size - 1));
         let answer = match request.send().await.map_err(|error| Failure::of_write(&error)) {
             Ok(answer) => answer.copy_part_result,
-            // Not the source's: that knows no uploads.
+            // The missing upload is the target's, as a source needs none.
             Err(Failure::NoUpload) => return Err(self.not_found(key)),
-            Err(failure) if self.leaves_it_to_the_caller(source, &failure) => return Ok(None),
+            Err(failure) if self.falls_back_to_transfer(source, &failure) => return Ok(None),
             Err(failure) => return Err(self.failed(key, "copy a part of", failure)),
         };
         let crc64 = answer.as_ref().and_then(|result| from_base64(result.checksum_crc64_nvme.as_deref()?));
         let Some(crc64) = crc64 else {
-            self.copies.parts_untold.store(true, Ordering::Relaxed);
+            self.copies.lacks_part_checksums.store(true, Ordering::Relaxed);
             return Ok(None);
         };
         let tag = tag(answer.as_ref().and_then(|result| result.e_tag.as_deref()));
         Ok(Some(Part { number, size, crc64, tag }))
     }
 
-    /// Whether the server of this store knows the source's bucket, and may have what is in it.
+    /// Returns true if both stores are at one endpoint and AWS partition, and the source has not denied a copy
+    /// recently.
     fn can_ask(&self, source: &S3Store) -> bool {
         self.endpoint == source.endpoint
             && partition(self.region.as_deref()) == partition(source.region.as_deref())
             && !self.copies.is_denied(&source.options.bucket)
     }
 
-    /// Whether the caller has to read the bytes itself, and learns there what is wrong with them or here.
-    fn leaves_it_to_the_caller(&self, source: &S3Store, failure: &Failure) -> bool {
+    /// Returns true if the caller should transfer the bytes itself, which reveals errors of source and target.
+    fn falls_back_to_transfer(&self, source: &S3Store, failure: &Failure) -> bool {
         match failure {
             Failure::Taken | Failure::Busy(_) | Failure::Transient { .. } => false,
             Failure::Denied(reason) | Failure::Unsupported(reason) => {
@@ -191,25 +201,25 @@ impl S3Store {
                     store = self.name,
                     source = source.name,
                     reason,
-                    "not allowed to copy within S3; the bytes are carried, which costs time and traffic"
+                    "S3 denies the copy; transferring the bytes through this process, which costs time and traffic"
                 );
                 self.copies.deny(&source.options.bucket);
                 true
             }
             failure => {
-                tracing::debug!(store = self.name, source = source.name, ?failure, "a copy within S3 was refused");
+                tracing::debug!(store = self.name, source = source.name, ?failure, "S3 refused a copy");
                 true
             }
         }
     }
 
-    /// What CopyObject calls an object. Nothing in keys, prefixes and bucket names has to be escaped.
+    /// Value of `x-amz-copy-source`. Keys, prefixes and bucket names need no escaping.
     fn copy_source(&self, key: &str) -> String {
         format!("{}/{}", self.options.bucket, self.options.full_key(key))
     }
 }
 
-/// AWS's partitions know nothing of each other.
+/// AWS partition of a region. S3 cannot copy between partitions.
 fn partition(region: Option<&str>) -> &'static str {
     match region.unwrap_or_default() {
         region if region.starts_with("cn-") => "aws-cn",
@@ -233,7 +243,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_denied_is_asked_again_later() {
-        let memory = Memory::default();
+        let memory = CopyState::default();
         memory.deny("source");
         assert!(memory.is_denied("source") && !memory.is_denied("other"));
         tokio::time::advance(DENIED_FOR).await;

@@ -1,4 +1,4 @@
-//! Creating an object in one request, and what to believe when its answer got lost.
+//! Creation of objects, and resolution of requests whose answer is lost.
 
 use std::fs::File;
 use std::io;
@@ -16,23 +16,25 @@ use crate::objects::{Crc64, Crc64Hasher, ObjectError, ObjectMeta, ObjectStore as
 use gitferry_base::Kind;
 use gitferry_base::retry::Attempts;
 
-/// What S3 creates an object under only if there is none.
+/// Value of `If-None-Match` with which S3 creates an object only if the key is free.
 pub(super) const ABSENT: &str = "*";
 
-/// What is known after a request to create an object.
+/// Outcome of a request to create an object.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Settled {
-    /// It is there, and it is ours.
+    /// The object exists with the requested bytes.
     Done,
-    /// S3 asks for the request once more.
+    /// A concurrent write conflicted; the request must be sent again. The text is S3's reason.
     Again(String),
 }
 
 impl S3Store {
-    /// Puts an object by one request, in_doubt while S3 says that another one is in its way.
+    /// Creates an object in one request, and retries while S3 reports a conflicting one.
     pub(super) async fn put_bytes(&self, key: &str, bytes: Bytes) -> Result<ObjectMeta, ObjectError> {
         let full = self.full_key(key)?;
-        let (size, crc64, sends) = (bytes.len() as u64, Crc64::of(&bytes), Sends::default());
+        let size = bytes.len() as u64;
+        let crc64 = Crc64::of(&bytes);
+        let sends = Sends::default();
         let mut conflicts = Attempts::default();
         loop {
             let request = self
@@ -49,7 +51,7 @@ impl S3Store {
                 .body(bytes.clone().into())
                 .customize()
                 .interceptor(sends.clone())
-                // The checksum is in a signed header; hashing the bytes once more would cost more than sending them.
+                // The signed checksum header already protects the body; a SHA-256 would cost more than the transfer.
                 .disable_payload_signing();
             let sent = request.send().await.map(drop).map_err(|error| Failure::of_create(&error, &sends));
             match self.settle(key, size, crc64, sent, sends.ambiguous()).await? {
@@ -62,7 +64,7 @@ impl S3Store {
         }
     }
 
-    /// What came of a request that creates an object. Where that is not clear, what is there decides.
+    /// Determines the outcome of a request to create an object. After an ambiguous failure the object is read back.
     pub(super) async fn settle(
         &self,
         key: &str,
@@ -83,7 +85,7 @@ impl S3Store {
                 Ok(true) => return Ok(Settled::Done),
                 Ok(false) => {}
                 Err(error) => {
-                    let reason = format!("its creation is in doubt, and it cannot be read back: {error}");
+                    let reason = format!("the object may have been created, and cannot be read back: {error}");
                     return Err(self.unavailable(key, reason, true));
                 }
             }
@@ -91,7 +93,7 @@ impl S3Store {
         Err(self.failed(key, "create", failure))
     }
 
-    /// Whether exactly these bytes are under a key.
+    /// Returns true if the object at the key has this size and checksum.
     pub(super) async fn is_ours(&self, key: &str, size: u64, crc64: Crc64) -> Result<bool, ObjectError> {
         let Some(found) = self.look_up(key).await?.filter(|found| found.size == size) else { return Ok(false) };
         match found.crc64 {
@@ -100,9 +102,10 @@ impl S3Store {
         }
     }
 
-    /// The checksum of an object's bytes, for servers that keep none; `None` when they end early.
+    /// Computes the checksum of an object on servers that store none. Returns `None` if the object ends early.
     async fn read_checksum(&self, key: &str, size: u64) -> Result<Option<Crc64>, ObjectError> {
-        let (mut hasher, mut at) = (Crc64Hasher::default(), 0);
+        let mut hasher = Crc64Hasher::default();
+        let mut at = 0;
         while at < size {
             let bytes = self.read(key, at..(at + PART_BYTES).min(size)).await?;
             if bytes.is_empty() {
@@ -114,14 +117,14 @@ impl S3Store {
         Ok(Some(hasher.finish()))
     }
 
-    /// Puts a local file: by one request, or in parts of which only a few are in memory at a time.
+    /// Stores a local file in one request, or in parts of which at most `PARTS_IN_MEMORY` are in memory.
     pub(super) async fn put_path(&self, key: &str, path: &Path) -> Result<ObjectMeta, ObjectError> {
         self.full_key(key)?;
         let opened = path.to_owned();
         let opened = on_disk(move || {
             let file = File::open(&opened)?;
             let metadata = file.metadata()?;
-            let is_file = if metadata.is_file() { Ok(()) } else { Err(io::Error::other("it is not a regular file")) };
+            let is_file = if metadata.is_file() { Ok(()) } else { Err(io::Error::other("not a regular file")) };
             is_file.map(|()| (Arc::new(file), metadata.len()))
         });
         let (file, size) = opened.await.map_err(|error| self.unreadable(key, path, &error))?;
@@ -141,7 +144,7 @@ impl S3Store {
         file: Arc<File>,
         size: u64,
     ) -> Result<ObjectMeta, ObjectError> {
-        // Cheaper than sending it all first; completing it decides.
+        // An early check saves the transfer; the completion decides.
         if self.look_up(key).await?.is_some() {
             return Err(self.exists(key));
         }
@@ -155,7 +158,7 @@ impl S3Store {
         }
     }
 
-    /// One upload. `Ok(Err(…))`: another write was in its way.
+    /// Runs one multipart upload. Returns `Ok(Err(reason))` if it conflicted with another write.
     async fn put_in_parts_once(
         &self,
         key: &str,
@@ -166,9 +169,9 @@ impl S3Store {
         let upload = self.begin(key).await?;
         let parts = match self.send_parts(&upload, path, file, size).await {
             Ok(parts) => parts,
-            // No request has asked to complete it, so it goes whatever became of its parts.
+            // No completion was requested, so the upload can be aborted without doubt.
             Err(error) => {
-                self.give_up(&upload).await;
+                self.abort_failed(&upload).await;
                 return Err(error);
             }
         };
@@ -177,15 +180,15 @@ impl S3Store {
         if let Err(error) = &done
             && !matches!(error, ObjectError::Unavailable { ambiguous: true, .. })
         {
-            self.give_up(&upload).await;
+            self.abort_failed(&upload).await;
         }
         done
     }
 
-    /// Aborts an upload that no process goes on with; best effort, since a sweep does so later.
-    async fn give_up(&self, upload: &Upload) {
+    /// Aborts a failed upload. Failures are only logged, as a later sweep aborts stale uploads.
+    async fn abort_failed(&self, upload: &Upload) {
         if let Err(error) = self.abort(upload).await {
-            tracing::warn!(%error, key = upload.key, "could not abort an upload that failed");
+            tracing::warn!(%error, key = upload.key, "cannot abort a failed upload; a sweep aborts it later");
         }
     }
 
@@ -217,12 +220,12 @@ impl S3Store {
     }
 
     fn unreadable(&self, key: &str, path: &Path, error: &io::Error) -> ObjectError {
-        let (store, key) = (self.name.clone(), key.to_owned());
-        ObjectError::Environment { store, key, reason: format!("cannot read {}: {error}", path.display()) }
+        let reason = format!("cannot read {}: {error}", path.display());
+        ObjectError::Environment { store: self.name.clone(), key: key.to_owned(), reason }
     }
 }
 
-/// Reads exactly so many bytes of a file.
+/// Reads exactly `length` bytes of a file.
 async fn read_at(file: Arc<File>, offset: u64, length: u64) -> io::Result<Bytes> {
     on_disk(move || {
         let mut bytes = vec![0; usize::try_from(length).map_err(io::Error::other)?];

@@ -1,8 +1,8 @@
-//! What S3's answers mean, sorted by what is to be done.
+//! Classification of S3's errors.
 //!
-//! Codes: <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>. They come as well inside a
-//! 200 answer to CopyObject and CompleteMultipartUpload, so the code decides, the status only where there is
-//! none (HEAD).
+//! Error codes: <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>. CopyObject and
+//! CompleteMultipartUpload can return an error inside a 200 answer, so the code decides, and the status only if there
+//! is no code (HEAD).
 
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
@@ -11,42 +11,42 @@ use crate::aws::failure::{Attempts, Cause, failure, is_expired};
 use crate::aws::identity;
 use crate::objects::ObjectError;
 
-/// Why a request failed.
+/// Classified failure of a request. Texts are S3's code and message.
 #[derive(Debug)]
 pub(super) enum Failure {
-    /// There is no such object.
+    /// The object does not exist.
     NoKey,
-    /// There is no such upload.
+    /// The upload does not exist.
     NoUpload,
     /// The key is taken (412).
     Taken,
-    /// Another write or delete of the key was in progress (409): send it again.
+    /// The request conflicted with another write or delete of the key (409) and must be sent again.
     Busy(String),
-    /// The range begins behind the end of the object.
+    /// The range starts after the end of the object.
     Range,
-    /// The bytes are not those that were announced.
+    /// The bytes do not match the announced checksum.
     Digest(String),
-    /// The named parts are not those that are held.
+    /// The listed parts do not match the uploaded ones.
     Parts(String),
-    /// The credentials do not allow it.
+    /// The credentials lack permission.
     Denied(String),
-    /// The server has no such request.
+    /// The server does not implement the request.
     Unsupported(String),
-    /// Somebody has to change something.
+    /// An operator has to change the configuration, the bucket or the credentials.
     Environment(String),
-    /// For now. `ambiguous`: a write may have happened.
+    /// Temporary failure.
     Transient {
-        /// What happened.
+        /// Error code and message, or network error.
         reason: String,
-        /// Whether it may have happened all the same.
+        /// True if the request may have taken effect.
         ambiguous: bool,
     },
-    /// S3 does not like the request.
+    /// S3 rejects the request for any other reason.
     Refused(String),
 }
 
 impl Failure {
-    /// Of a request that changes nothing.
+    /// Classifies the error of a request without side effects.
     pub(super) fn of_read<E>(error: &SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -54,7 +54,7 @@ impl Failure {
         Failure::of(error, false)
     }
 
-    /// Of a request that does no harm when it happens twice.
+    /// Classifies the error of an idempotent write.
     pub(super) fn of_write<E>(error: &SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -62,7 +62,7 @@ impl Failure {
         Failure::of(error, true)
     }
 
-    /// Of a request that creates something, the attempts at which were watched.
+    /// Classifies the error of a conditional create, with its tracked attempts.
     pub(super) fn of_create<E>(error: &SdkError<E, HttpResponse>, sends: &Attempts) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -70,44 +70,46 @@ impl Failure {
         Failure::of(error, sends.ambiguous())
     }
 
-    /// `unclear`: a request without an answer may have had an effect.
-    fn of<E>(error: &SdkError<E, HttpResponse>, unclear: bool) -> Self
+    /// Classifies an error. `ambiguous` marks requests that may have taken effect without an answer.
+    fn of<E>(error: &SdkError<E, HttpResponse>, ambiguous: bool) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
         if let SdkError::ServiceError(answer) = error {
-            let (metadata, raw) = (answer.err().meta(), answer.raw());
-            let says = Says {
+            let metadata = answer.err().meta();
+            let raw = answer.raw();
+            let answer = ErrorAnswer {
                 code: metadata.code().unwrap_or_default(),
                 message: metadata.message().unwrap_or_default(),
                 status: raw.status().as_u16(),
                 region: raw.headers().get("x-amz-bucket-region"),
             };
-            if says.is_expired() {
-                identity::forget();
+            if answer.is_expired() {
+                identity::invalidate();
             }
-            return says.failure();
+            return answer.failure();
         }
-        // A connection that closed before its answer is `other`, too, with a kind of error: an identity that cannot be
-        // had has none.
+        // A connection that closed before the answer is `other` with an error kind; an identity that cannot be resolved
+        // is `other` without one.
         let network = matches!(error, SdkError::DispatchFailure(sent) if !sent.is_other() || sent.as_other().is_some());
         let failure = failure(error, &Attempts::default());
         match failure.cause {
             Cause::Setup if !network => Failure::Environment(failure.reason),
-            _ => Failure::Transient { reason: failure.reason, ambiguous: unclear },
+            _ => Failure::Transient { reason: failure.reason, ambiguous },
         }
     }
 
-    /// As the error of an operation on an object.
+    /// Converts the failure of the operation `doing` on an object.
     pub(super) fn into_error(self, store: &str, key: &str, doing: &str, bucket: &str) -> ObjectError {
-        let (store, key) = (store.to_owned(), key.to_owned());
+        let store = store.to_owned();
+        let key = key.to_owned();
         let cannot = |reason: String| format!("cannot {doing} it in bucket {bucket}: {reason}");
         match self {
             Failure::NoKey | Failure::NoUpload => ObjectError::NotFound { store, key },
             Failure::Taken => ObjectError::Exists { store, key },
             Failure::Digest(reason) | Failure::Parts(reason) => ObjectError::Corrupt { store, key, reason },
             Failure::Denied(reason) => {
-                let hint = "allow it in the policies of the role and, across accounts, of the bucket and its KMS key";
+                let hint = "allow this in the policies of the role and, across accounts, of the bucket and its KMS key";
                 ObjectError::Environment { store, key, reason: cannot(format!("{reason}; {hint}")) }
             }
             Failure::Unsupported(reason) | Failure::Environment(reason) => {
@@ -117,27 +119,29 @@ impl Failure {
                 ObjectError::Unavailable { store, key, reason: cannot(reason), ambiguous }
             }
             Failure::Busy(reason) => ObjectError::Unavailable { store, key, reason: cannot(reason), ambiguous: false },
-            Failure::Range => ObjectError::Invalid { store, key, reason: cannot("the range is behind its end".into()) },
+            Failure::Range => {
+                ObjectError::Invalid { store, key, reason: cannot("the range starts after its end".into()) }
+            }
             Failure::Refused(reason) => ObjectError::Invalid { store, key, reason: cannot(reason) },
         }
     }
 }
 
-/// What an answer says.
-struct Says<'a> {
+/// Parts of an error answer that determine the failure.
+struct ErrorAnswer<'a> {
     code: &'a str,
     message: &'a str,
     status: u16,
-    /// The region that the bucket is really in.
+    /// Actual AWS region of the bucket (`x-amz-bucket-region`).
     region: Option<&'a str>,
 }
 
-impl Says<'_> {
+impl ErrorAnswer<'_> {
     fn failure(&self) -> Failure {
         let text = self.text();
         match (self.code, self.status) {
             ("NoSuchBucket", _) => {
-                Failure::Environment("there is no such bucket; create it or correct its name".into())
+                Failure::Environment("there is no such bucket; create the bucket or correct its name".into())
             }
             ("NoSuchUpload", _) => Failure::NoUpload,
             ("NoSuchKey" | "NotFound", _) => Failure::NoKey,
@@ -148,17 +152,19 @@ impl Says<'_> {
                 Failure::Digest(text)
             }
             ("InvalidPart" | "InvalidPartOrder" | "EntityTooSmall", _) => Failure::Parts(text),
-            // Nothing was done; the next attempt has fresh credentials.
+            // The request had no effect, and the next attempt resolves new credentials.
             _ if self.is_expired() => Failure::Transient { reason: text, ambiguous: false },
             ("InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "UnrecognizedClientException", _) => {
                 Failure::Environment(format!("{text}; check the region's credentials (profile, role_arn)"))
             }
             ("RequestTimeTooSkewed", _) => Failure::Environment(format!("{text}; set this machine's clock")),
-            ("InvalidObjectState", _) => Failure::Environment(format!("{text}; it is archived: restore it first")),
+            ("InvalidObjectState", _) => {
+                Failure::Environment(format!("{text}; the object is archived: restore it first"))
+            }
             ("NotImplemented" | "MethodNotAllowed", _) | ("", 405 | 501) => Failure::Unsupported(text),
             _ if self.is_elsewhere() => self.elsewhere(),
             (code, _) if code.starts_with("KMS.") => Failure::Environment(format!("{text}; check the KMS key")),
-            // Refused before anything was done: S3 wants fewer requests, or did not get all of this one.
+            // Refused without effect: S3 throttles, or did not receive the whole request.
             ("SlowDown" | "RequestTimeout" | "TooManyRequests" | "Throttling" | "ThrottlingException", _)
             | (_, 429) => Failure::Transient { reason: text, ambiguous: false },
             ("InternalError" | "ServiceUnavailable" | "TemporaryRedirect", _) | (_, 500..) => {
@@ -170,7 +176,7 @@ impl Says<'_> {
         }
     }
 
-    /// An answer to HEAD has no body to name a code in; there, S3 says it with status 400 alone.
+    /// Returns true for expired credentials. An answer to HEAD has no body with a code, only the status 400.
     fn is_expired(&self) -> bool {
         is_expired(self.code) || (self.code.is_empty() && self.status == 400)
     }
@@ -189,7 +195,7 @@ impl Says<'_> {
 
     fn text(&self) -> String {
         match (self.code, self.message) {
-            ("", _) => format!("S3 answers with status {}", self.status),
+            ("", _) => format!("S3 answered with status {}", self.status),
             (code, "") => code.to_owned(),
             (code, message) => format!("{code}: {message}"),
         }
@@ -202,8 +208,8 @@ mod tests {
     use gitferry_base::Kind;
 
     fn kind(code: &str, status: u16) -> Kind {
-        let says = Says { code, message: "m", status, region: Some("eu-west-1") };
-        says.failure().into_error("s", "k", "do", "b").kind()
+        let answer = ErrorAnswer { code, message: "m", status, region: Some("eu-west-1") };
+        answer.failure().into_error("s", "k", "do", "b").kind()
     }
 
     #[test]
@@ -229,8 +235,8 @@ mod tests {
     #[test]
     fn only_what_may_have_happened_is_ambiguous() {
         let ambiguous = |code, status| {
-            let says = Says { code, message: "", status, region: None };
-            matches!(says.failure(), Failure::Transient { ambiguous: true, .. })
+            let answer = ErrorAnswer { code, message: "", status, region: None };
+            matches!(answer.failure(), Failure::Transient { ambiguous: true, .. })
         };
         assert!(ambiguous("InternalError", 500) && ambiguous("", 502) && ambiguous("InternalError", 200));
         assert!(!ambiguous("SlowDown", 503) && !ambiguous("RequestTimeout", 400) && !ambiguous("ExpiredToken", 400));

@@ -1,4 +1,4 @@
-//! Uploads in parts: S3's multipart uploads, each part and the whole with a checksum.
+//! S3 multipart uploads, with a checksum of each part and of the whole.
 
 use std::sync::atomic::Ordering;
 
@@ -11,7 +11,7 @@ use super::{S3Store, from_base64, to_base64};
 use crate::aws::failure::Attempts as Sends;
 use crate::objects::{Crc64, ObjectError, ObjectMeta, Part, Upload, parts};
 
-/// Most parts that one page of a listing returns (S3's limit).
+/// Most parts of one page of a listing (S3's limit).
 const MAX_LIST_PARTS: i32 = 1_000;
 
 impl S3Store {
@@ -31,14 +31,15 @@ impl S3Store {
         let answer = request.send().await.map_err(|error| self.failed(key, "begin", Failure::of_write(&error)))?;
         match answer.upload_id {
             Some(token) if !token.is_empty() => Ok(Upload { key: key.to_owned(), token }),
-            _ => Err(self.unavailable(key, "the server gave the upload no id".into(), false)),
+            _ => Err(self.unavailable(key, "S3 returned no upload id".into(), false)),
         }
     }
 
     pub(super) async fn send_part(&self, upload: &Upload, number: u32, bytes: Bytes) -> Result<Part, ObjectError> {
         let key = &upload.key;
         let full = self.full_key(key)?;
-        let (size, crc64) = (bytes.len() as u64, Crc64::of(&bytes));
+        let size = bytes.len() as u64;
+        let crc64 = Crc64::of(&bytes);
         let request = self
             .client
             .upload_part()
@@ -58,7 +59,8 @@ impl S3Store {
     pub(super) async fn list_parts(&self, upload: &Upload) -> Result<Vec<Part>, ObjectError> {
         let key = &upload.key;
         let full = self.full_key(key)?;
-        let (mut found, mut marker) = (Vec::new(), None);
+        let mut found = Vec::new();
+        let mut marker = None;
         loop {
             let request = self
                 .client
@@ -70,7 +72,7 @@ impl S3Store {
                 .set_part_number_marker(marker);
             let page = request.send().await;
             let page = page.map_err(|error| self.failed(key, "list the parts of", Failure::of_read(&error)))?;
-            // What has no checksum of its own cannot be vouched for, and is sent again.
+            // A part without a checksum cannot be verified and is sent again.
             found.extend(page.parts().iter().filter_map(part_of));
             marker = page.next_part_number_marker.filter(|_| page.is_truncated == Some(true));
             if marker.is_none() {
@@ -92,8 +94,8 @@ impl S3Store {
         }
     }
 
-    /// Completes an upload. `Ok(Err(…))`: another write was in its way, and S3 completes this upload no more. It is
-    /// aborted; the next attempt begins another one.
+    /// Completes an upload. Returns `Ok(Err(reason))` if the upload conflicted with another write. S3 cannot complete
+    /// such an upload any more, so it is aborted, and the next attempt must start a new one.
     pub(super) async fn try_complete(
         &self,
         upload: &Upload,
@@ -105,7 +107,7 @@ impl S3Store {
         self.full_key(key)?;
         parts::check_complete(parts, size, crc64).map_err(|reason| self.corrupt(key, reason))?;
         if parts.is_empty() {
-            // S3 completes nothing out of no parts.
+            // S3 cannot complete an upload without parts.
             let meta = self.put_bytes(key, Bytes::new()).await?;
             self.abort_upload(upload).await?;
             return Ok(Ok(meta));
@@ -116,13 +118,13 @@ impl S3Store {
             Settled::Done => Ok(Ok(ObjectMeta { key: key.clone(), size, crc64: Some(crc64), modified: None })),
             Settled::Again(reason) => {
                 self.abort_upload(upload).await?;
-                Ok(Err(format!("{reason}; the upload has to start anew")))
+                Ok(Err(format!("{reason}; the upload must be started again")))
             }
         }
     }
 
-    /// With the checksum of the whole. Servers that only know checksums of parts' checksums refuse it; they
-    /// have checked each part, and the parts' checksums make up that of the whole.
+    /// Completes with the checksum of the whole. A server that supports only composite checksums refuses that; such a
+    /// server has verified each part, and the checksums of the parts determine that of the whole.
     async fn send_complete(
         &self,
         upload: &Upload,
@@ -134,7 +136,7 @@ impl S3Store {
         if !self.composite_only.load(Ordering::Relaxed) {
             match self.send_complete_with(upload, parts, size, Some(crc64), sends).await {
                 Err(Failure::Digest(reason)) => {
-                    if self.knows_whole_checksums(upload).await? {
+                    if self.has_full_object_checksum(upload).await? {
                         return Err(Failure::Digest(reason));
                     }
                     self.composite_only.store(true, Ordering::Relaxed);
@@ -176,12 +178,15 @@ impl S3Store {
         let answer = request.send().await.map_err(|error| Failure::of_create(&error, sends))?;
         match answer.e_tag {
             Some(_) => Ok(()),
-            None => Err(Failure::Transient { reason: "the answer says nothing of an object".into(), ambiguous: true }),
+            None => {
+                let reason = "S3 answered CompleteMultipartUpload without an ETag".into();
+                Err(Failure::Transient { reason, ambiguous: true })
+            }
         }
     }
 
-    /// Whether the server keeps a checksum of the whole for this upload.
-    async fn knows_whole_checksums(&self, upload: &Upload) -> Result<bool, Failure> {
+    /// Returns true if the server computes a checksum of the whole for this upload.
+    async fn has_full_object_checksum(&self, upload: &Upload) -> Result<bool, Failure> {
         let request = self
             .client
             .list_parts()
@@ -203,12 +208,12 @@ impl S3Store {
     }
 }
 
-/// S3 counts parts from 1.
+/// Part number in S3, which counts from 1.
 pub(super) fn number_in_s3(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX).saturating_add(1)
 }
 
-/// An ETag without its quotes.
+/// Strips the quotes of an ETag.
 pub(super) fn tag(e_tag: Option<&str>) -> String {
     e_tag.unwrap_or_default().trim_matches('"').to_owned()
 }

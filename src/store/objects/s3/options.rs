@@ -1,4 +1,4 @@
-//! Where in S3 a store lies, and how its objects are kept there.
+//! Location of a store in S3, and storage options of its objects.
 
 use std::path::PathBuf;
 
@@ -6,29 +6,29 @@ use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
 
 use crate::objects::key;
 
-/// Most bytes of the prefix in a bucket, so that prefix and key fit S3's 1,024.
+/// Most bytes of a prefix, so that prefix and key fit S3's limit of 1,024.
 pub const MAX_PREFIX_BYTES: usize = 256;
 
-/// Where a store lies, and how its objects are kept.
+/// Location and storage options of a store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct S3Options {
-    /// The bucket's name.
+    /// Name of the bucket.
     pub bucket: String,
-    /// What all keys start with, without the `/` behind it; empty for the whole bucket.
+    /// Prefix of all keys without the trailing `/`; empty for the whole bucket.
     pub prefix: String,
-    /// The KMS key (id, ARN or alias) that encrypts what is created; what the bucket says when left out.
+    /// KMS key (id, ARN or alias) for new objects; `None` for the bucket's default encryption.
     pub kms_key: Option<String>,
-    /// The storage class of what is created (`STANDARD_IA`, …); `STANDARD` when left out.
+    /// Storage class of new objects, such as `STANDARD_IA`; `None` for `STANDARD`.
     pub storage_class: Option<String>,
-    /// Where temporary files are made; the system's folder for them when left out.
+    /// Directory for temporary files; `None` for the system's.
     pub spool: Option<PathBuf>,
 }
 
 impl S3Options {
-    /// The bucket and prefix of a location: `s3://BUCKET[/PREFIX]`.
+    /// Parses a location of the form `s3://BUCKET[/PREFIX]`.
     ///
     /// # Errors
-    /// What is wrong with it, for people.
+    /// Returns a message with the expected form.
     pub fn parse(location: &str) -> Result<Self, String> {
         let Some(rest) = location.strip_prefix("s3://") else {
             return Err(format!("`{location}` is not of the form s3://BUCKET[/PREFIX]"));
@@ -37,10 +37,10 @@ impl S3Options {
         let prefix = prefix.trim_end_matches('/');
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || matches!(c, '.' | '-');
         if !(3..=63).contains(&bucket.len()) || !bucket.chars().all(allowed) {
-            return Err(format!("`{bucket}` is not the name of a bucket (3 to 63 of a-z, 0-9, `.`, `-`)"));
+            return Err(format!("`{bucket}` is not a valid bucket name (3 to 63 of a-z, 0-9, `.`, `-`)"));
         }
         if prefix.len() > MAX_PREFIX_BYTES {
-            return Err(format!("the prefix has {} bytes; at most {MAX_PREFIX_BYTES} are possible", prefix.len()));
+            return Err(format!("the prefix has {} bytes; at most {MAX_PREFIX_BYTES} are allowed", prefix.len()));
         }
         if !prefix.is_empty() {
             key::check(prefix).map_err(|reason| format!("the prefix `{prefix}` is not allowed: {reason}"))?;
@@ -48,29 +48,29 @@ impl S3Options {
         Ok(S3Options { bucket: bucket.to_owned(), prefix: prefix.to_owned(), ..S3Options::default() })
     }
 
-    /// What S3 knows a key (or the beginning of one) by.
+    /// Name in the bucket of a key or key prefix.
     pub(super) fn full_key(&self, key: &str) -> String {
         if self.prefix.is_empty() { key.to_owned() } else { format!("{}/{key}", self.prefix) }
     }
 
-    /// What is behind the prefix in a name that S3 knows, be it an allowed key or not.
-    pub(super) fn behind_prefix<'a>(&self, full: &'a str) -> Option<&'a str> {
-        match self.prefix.is_empty() {
-            true => Some(full),
-            false => full.strip_prefix(&self.prefix)?.strip_prefix('/'),
+    /// Strips the prefix from a name in the bucket, without validating the rest as a key.
+    pub(super) fn without_prefix<'a>(&self, full: &'a str) -> Option<&'a str> {
+        if self.prefix.is_empty() {
+            return Some(full);
         }
+        full.strip_prefix(&self.prefix)?.strip_prefix('/')
     }
 
-    /// The key that S3 knows by this name, if it is one of this store.
+    /// Returns the key of a name in the bucket, or `None` if the store has no such key.
     pub(super) fn own_key<'a>(&self, full: &'a str) -> Option<&'a str> {
-        self.behind_prefix(full).filter(|key| key::check(key).is_ok())
+        self.without_prefix(full).filter(|key| key::check(key).is_ok())
     }
 
     pub(super) fn encryption(&self) -> Option<ServerSideEncryption> {
         self.kms_key.as_ref().map(|_| ServerSideEncryption::AwsKms)
     }
 
-    /// S3 asks KMS once per bucket and while, not once per object.
+    /// Enables S3 Bucket Keys, so that S3 calls KMS once per bucket and period instead of once per object.
     pub(super) fn bucket_key(&self) -> Option<bool> {
         self.kms_key.as_ref().map(|_| true)
     }

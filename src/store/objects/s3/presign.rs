@@ -1,4 +1,4 @@
-//! Signed URLs: somebody else reads or writes one object for a while, without credentials of their own.
+//! Presigned URLs, which let a client without credentials read or write one object for a limited time.
 
 use std::time::Duration;
 
@@ -8,12 +8,12 @@ use super::create::ABSENT;
 use super::{S3Store, to_base64};
 use crate::objects::{Crc64, ObjectError};
 
-/// A request that anybody who has it may send until it expires: a secret.
+/// A presigned request. Secret: its bearer may send the request until it expires.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Presigned {
-    /// Where to.
+    /// URL with the signature.
     pub url: String,
-    /// Headers that have to be sent exactly so.
+    /// Headers that the request must carry unchanged.
     pub headers: Vec<(String, String)>,
 }
 
@@ -24,14 +24,14 @@ impl std::fmt::Debug for Presigned {
 }
 
 impl S3Store {
-    /// A GET of an object, valid for at most a week (S3's limit) and no longer than the credentials.
+    /// Presigns a GET of an object, valid for at most a week (S3's limit) and no longer than the credentials.
     pub async fn presign_get(&self, key: &str, valid: Duration) -> Result<Presigned, ObjectError> {
         let request = self.client.get_object().bucket(&self.options.bucket).key(self.full_key(key)?);
         let signed = request.presigned(self.presigning(key, valid)?).await;
         signed.map(Presigned::from).map_err(|error| self.unavailable(key, error.to_string(), false))
     }
 
-    /// A PUT of an object of exactly this size and checksum, if there is none.
+    /// Presigns a PUT that creates an object of exactly this size and checksum if the key is free.
     pub async fn presign_put(
         &self,
         key: &str,

@@ -1,4 +1,4 @@
-//! Reading: ranges, headers, listings.
+//! Reads of ranges, metadata and listings.
 
 use std::ops::Range;
 
@@ -17,11 +17,11 @@ impl S3Store {
     pub(super) async fn read(&self, key: &str, range: Range<u64>) -> Result<Bytes, ObjectError> {
         self.full_key(key)?;
         if range.start > range.end || range.end - range.start > MAX_PUT_BYTES {
-            let reason = format!("the range {range:?}; at most {MAX_PUT_BYTES} bytes can be read at once");
+            let reason = format!("invalid range {range:?}; at most {MAX_PUT_BYTES} bytes can be read at once");
             return Err(self.invalid(key, reason));
         }
         if range.is_empty() || range.start >= MAX_OBJECT_BYTES {
-            // Nothing to read; but of what?
+            // An empty read must still fail for an absent object.
             return match self.look_up(key).await? {
                 Some(_) => Ok(Bytes::new()),
                 None => Err(self.not_found(key)),
@@ -31,26 +31,26 @@ impl S3Store {
         loop {
             match self.read_once(key, &range).await {
                 Ok(bytes) => return Ok(bytes),
-                // The SDK repeats requests, but not answers that broke off.
-                Err(Broken::Midway(reason)) if attempts.again(Kind::Transient).await => {
-                    tracing::debug!(key, reason, "an answer broke off");
+                // The SDK retries requests, but not answers that end early.
+                Err(ReadFailure::Body(reason)) if attempts.again(Kind::Transient).await => {
+                    tracing::debug!(key, reason, "retrying a read that ended early");
                 }
-                Err(Broken::Midway(reason)) => return Err(self.unavailable(key, reason, false)),
-                Err(Broken::Request(Failure::Range)) => return Ok(Bytes::new()),
-                Err(Broken::Request(failure)) => return Err(self.failed(key, "read", failure)),
+                Err(ReadFailure::Body(reason)) => return Err(self.unavailable(key, reason, false)),
+                Err(ReadFailure::Request(Failure::Range)) => return Ok(Bytes::new()),
+                Err(ReadFailure::Request(failure)) => return Err(self.failed(key, "read", failure)),
             }
         }
     }
 
-    async fn read_once(&self, key: &str, range: &Range<u64>) -> Result<Bytes, Broken> {
+    async fn read_once(&self, key: &str, range: &Range<u64>) -> Result<Bytes, ReadFailure> {
         let request = self
             .client
             .get_object()
             .bucket(&self.options.bucket)
             .key(self.options.full_key(key))
             .range(format!("bytes={}-{}", range.start, range.end - 1));
-        let answer = request.send().await.map_err(|error| Broken::Request(Failure::of_read(&error)))?;
-        collect(answer, range.end - range.start).await.map_err(Broken::Midway)
+        let answer = request.send().await.map_err(|error| ReadFailure::Request(Failure::of_read(&error)))?;
+        collect(answer, range.end - range.start).await.map_err(ReadFailure::Body)
     }
 
     pub(super) async fn look_up(&self, key: &str) -> Result<Option<ObjectMeta>, ObjectError> {
@@ -60,7 +60,7 @@ impl S3Store {
         match answer.map_err(|error| Failure::of_read(&error)) {
             Ok(answer) => {
                 let size = answer.content_length.and_then(|size| u64::try_from(size).ok());
-                let size = size.ok_or_else(|| self.unavailable(key, "its size was not told".into(), false))?;
+                let size = size.ok_or_else(|| self.unavailable(key, "S3 returned no size".into(), false))?;
                 let crc64 = answer.checksum_crc64_nvme.as_deref().and_then(from_base64);
                 let modified = answer.last_modified.as_ref().and_then(timestamp);
                 Ok(Some(ObjectMeta { key: key.to_owned(), size, crc64, modified }))
@@ -78,7 +78,7 @@ impl S3Store {
     ) -> Result<ListPage, ObjectError> {
         key::check_prefix(prefix).map_err(|reason| self.invalid(prefix, reason))?;
         if limit == 0 {
-            return Err(self.invalid(prefix, "a listing with a limit of 0 keys".to_owned()));
+            return Err(self.invalid(prefix, "a listing has a limit of 0 keys".to_owned()));
         }
         let request = self
             .client
@@ -91,8 +91,8 @@ impl S3Store {
         let mut listed = ListPage::default();
         for object in page.contents() {
             let Some(full) = object.key() else { continue };
-            listed.next = self.options.behind_prefix(full).map(str::to_owned);
-            // What is no key is not ours.
+            listed.next = self.options.without_prefix(full).map(str::to_owned);
+            // Skips foreign objects, whose names are no keys.
             let Some(key) = self.options.own_key(full) else { continue };
             let size = object.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
             let modified = object.last_modified.as_ref().and_then(timestamp);
@@ -109,30 +109,30 @@ fn timestamp(time: &aws_sdk_s3::primitives::DateTime) -> Option<Timestamp> {
     Timestamp::new(time.secs(), i32::try_from(time.subsec_nanos()).ok()?).ok()
 }
 
-/// Why a read failed.
-enum Broken {
-    /// Before its first byte.
+/// Failure of a read.
+enum ReadFailure {
+    /// Failure of the request.
     Request(Failure),
-    /// After it.
-    Midway(String),
+    /// The answer was truncated or malformed.
+    Body(String),
 }
 
-/// The bytes of an answer, of which there are at most `limit`.
+/// Collects the body of an answer, of at most `limit` bytes.
 async fn collect(mut answer: GetObjectOutput, limit: u64) -> Result<Bytes, String> {
     let announced = answer.content_length.and_then(|length| u64::try_from(length).ok());
-    let length = announced.ok_or("the answer does not say how long it is")?;
+    let length = announced.ok_or("the answer has no Content-Length")?;
     if length > limit {
-        return Err(format!("{limit} bytes were asked for and {length} come"));
+        return Err(format!("the answer has {length} bytes, more than the {limit} requested"));
     }
     let mut bytes = BytesMut::with_capacity(usize::try_from(length).unwrap_or_default());
-    while let Some(chunk) = answer.body.try_next().await.map_err(|error| format!("the answer broke off: {error}"))? {
+    while let Some(chunk) = answer.body.try_next().await.map_err(|error| format!("the answer ended early: {error}"))? {
         if (bytes.len() + chunk.len()) as u64 > length {
-            return Err(format!("the answer is longer than the {length} bytes that it announced"));
+            return Err(format!("the answer exceeds its announced {length} bytes"));
         }
         bytes.extend_from_slice(&chunk);
     }
-    match bytes.len() as u64 == length {
-        true => Ok(bytes.freeze()),
-        false => Err(format!("the answer ended after {} of {length} bytes", bytes.len())),
+    if bytes.len() as u64 != length {
+        return Err(format!("the answer ended after {} of {length} bytes", bytes.len()));
     }
+    Ok(bytes.freeze())
 }

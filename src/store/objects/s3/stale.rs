@@ -1,4 +1,4 @@
-//! What killed processes left: uploads that nobody goes on with, temporary files.
+//! Removal of uploads and temporary files that killed processes left.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,14 +11,16 @@ use super::error::Failure;
 use crate::objects::stale::remove_older;
 use crate::objects::{ObjectError, Upload};
 
-/// Names the store in errors that are about no object in particular.
+/// Placeholder for the key in errors that concern no object.
 const UPLOADS: &str = "uploads";
 
 impl S3Store {
-    /// Aborts uploads below the store's prefix that began before `limit`, a time of S3. Returns how many.
+    /// Aborts uploads below the store's prefix that began before `limit` by S3's clock. Returns the number aborted.
     pub(super) async fn abort_stale(&self, limit: Timestamp) -> Result<u64, ObjectError> {
         let limit = SystemTime::from(limit);
-        let (mut aborted, mut key_marker, mut id_marker) = (0, None, None);
+        let mut aborted = 0;
+        let mut key_marker = None;
+        let mut id_marker = None;
         loop {
             let request = self
                 .client
@@ -35,20 +37,21 @@ impl S3Store {
                 self.abort_upload(&Upload { key: key.to_owned(), token: token.to_owned() }).await?;
                 aborted += 1;
             }
-            (key_marker, id_marker) = (page.next_key_marker, page.next_upload_id_marker);
+            key_marker = page.next_key_marker;
+            id_marker = page.next_upload_id_marker;
             if page.is_truncated != Some(true) || key_marker.is_none() {
                 return Ok(aborted);
             }
         }
     }
 
-    /// Removes temporary files that nobody has touched for so long.
+    /// Removes temporary files that were not modified for `age`. Returns the number removed.
     pub(super) async fn clean_spool(&self, age: Duration) -> Result<u64, ObjectError> {
         let Some(spool) = self.options.spool.clone() else { return Ok(0) };
         let limit = before(age);
         let removed = on_disk(move || remove_older(&spool, |_| Some(limit))).await;
         removed.map_err(|error| {
-            let reason = format!("cannot clean the spool folder up: {error}");
+            let reason = format!("cannot clean up the spool folder: {error}");
             ObjectError::Environment { store: self.name.clone(), key: UPLOADS.into(), reason }
         })
     }
@@ -60,7 +63,7 @@ fn is_older(upload: &MultipartUpload, limit: SystemTime) -> bool {
 }
 
 fn before(age: Duration) -> SystemTime {
-    // Compared with the times of files of this machine.
+    // File times come from the machine's clock.
     #[allow(clippy::disallowed_methods)]
     let now = SystemTime::now();
     now.checked_sub(age).unwrap_or(SystemTime::UNIX_EPOCH)

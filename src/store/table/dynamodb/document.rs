@@ -1,16 +1,16 @@
-//! A JSON document as native attributes, readable in the console, and back without a difference.
+//! Lossless conversion between JSON documents and native DynamoDB attributes, which the AWS console can show.
 
 use std::collections::HashMap;
 
 use aws_sdk_dynamodb::types::AttributeValue;
 use serde_json::{Map, Number, Value};
 
-/// DynamoDB keeps numbers whose amount is at least this…
+/// Smallest magnitude of a number in DynamoDB, inclusive.
 const SMALLEST_NUMBER: f64 = 1e-130;
-/// … and less than this.
+/// Largest magnitude of a number in DynamoDB, exclusive.
 const LARGEST_NUMBER: f64 = 9.99e125;
 
-/// A JSON value as an attribute.
+/// Converts a JSON value to an attribute.
 pub fn to_attribute(value: &Value) -> AttributeValue {
     match value {
         Value::Null => AttributeValue::Null(true),
@@ -22,24 +22,24 @@ pub fn to_attribute(value: &Value) -> AttributeValue {
     }
 }
 
-/// The members of a JSON object as attributes.
+/// Converts the members of a JSON object to attributes.
 pub fn to_attributes(members: &Map<String, Value>) -> HashMap<String, AttributeValue> {
     members.iter().map(|(name, value)| (name.clone(), to_attribute(value))).collect()
 }
 
-/// DynamoDB writes 1.0 as 1 and knows neither -0.0 nor 1e300. Numbers that it would change are kept as a set
-/// of one text, which no JSON value is otherwise.
+/// Converts a number. DynamoDB turns 1.0 into 1 and supports neither -0.0 nor 1e300, so a number that DynamoDB would
+/// change is stored as a string set of one element, which represents no other JSON value.
 fn number_to_attribute(number: &Number) -> AttributeValue {
     let text = number.to_string();
-    let as_it_is = match number.as_f64() {
+    let is_exact = match number.as_f64() {
         _ if !number.is_f64() => true,
         Some(float) => float.fract() != 0.0 && (SMALLEST_NUMBER..LARGEST_NUMBER).contains(&float.abs()),
         None => false,
     };
-    if as_it_is { AttributeValue::N(text) } else { AttributeValue::Ss(vec![text]) }
+    if is_exact { AttributeValue::N(text) } else { AttributeValue::Ss(vec![text]) }
 }
 
-/// An attribute as a JSON value, or what is wrong with it.
+/// Converts an attribute to a JSON value, or returns the reason why no document contains such an attribute.
 pub fn to_value(attribute: &AttributeValue) -> Result<Value, String> {
     match attribute {
         AttributeValue::Null(_) => Ok(Value::Null),
@@ -47,7 +47,7 @@ pub fn to_value(attribute: &AttributeValue) -> Result<Value, String> {
         AttributeValue::N(text) => number(text).map(Value::Number),
         AttributeValue::Ss(texts) => match texts.as_slice() {
             [text] => float(text).map(Value::Number),
-            _ => Err(format!("a set of {} texts is not a number", texts.len())),
+            _ => Err(format!("a set of {} strings is not a number", texts.len())),
         },
         AttributeValue::S(text) => Ok(Value::String(text.clone())),
         AttributeValue::L(values) => values.iter().map(to_value).collect(),
@@ -55,7 +55,7 @@ pub fn to_value(attribute: &AttributeValue) -> Result<Value, String> {
             let member = |(name, value): (&String, &AttributeValue)| Ok((name.clone(), to_value(value)?));
             members.iter().map(member).collect::<Result<_, String>>().map(Value::Object)
         }
-        other => Err(format!("{} has no place in a document", type_of(other))),
+        other => Err(format!("{} is not allowed in a document", type_of(other))),
     }
 }
 

@@ -1,4 +1,4 @@
-//! What DynamoDB answers, as the errors of a table.
+//! Conversion of DynamoDB's errors to [`TableError`].
 
 use aws_sdk_dynamodb::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_dynamodb::types::CancellationReason;
@@ -6,18 +6,18 @@ use aws_sdk_dynamodb::types::CancellationReason;
 use crate::aws::failure::{Attempts, Cause, Failure, failure};
 use crate::table::TableError;
 
-/// Why a transaction did not happen. It has changed nothing.
+/// Reason why a transaction was cancelled. The transaction has changed nothing.
 #[derive(Debug)]
 pub enum Cancelled {
-    /// Conditions did not hold; one entry per action, `true` where its condition failed.
+    /// Conditions did not hold; one entry per action, true if its condition failed.
     Conditions(Vec<bool>),
-    /// Another transaction is at work on an item, or the table is throttled: the same again may succeed.
-    ForNow(String),
-    /// DynamoDB does not take it.
+    /// The transaction conflicts with another one, or the table is throttled: a retry may succeed.
+    Transient(String),
+    /// DynamoDB rejects the transaction as malformed.
     Invalid(String),
 }
 
-/// What the reasons of a cancelled transaction, one per action, come to.
+/// Summarises the cancellation reasons of a transaction, one per action.
 pub fn cancelled(reasons: &[CancellationReason]) -> Cancelled {
     let code = |reason: &CancellationReason| reason.code().unwrap_or("None").to_owned();
     let failed: Vec<bool> = reasons.iter().map(|reason| code(reason) == "ConditionalCheckFailed").collect();
@@ -35,14 +35,15 @@ pub fn cancelled(reasons: &[CancellationReason]) -> Cancelled {
         }
     }
     let text = text.join("; ");
-    let for_now = ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"];
-    match reasons.iter().any(|reason| for_now.contains(&code(reason).as_str())) {
-        true => Cancelled::ForNow(text),
-        false => Cancelled::Invalid(text),
+    let transient = ["TransactionConflict", "ThrottlingError", "ProvisionedThroughputExceeded"];
+    if reasons.iter().any(|reason| transient.contains(&code(reason).as_str())) {
+        Cancelled::Transient(text)
+    } else {
+        Cancelled::Invalid(text)
     }
 }
 
-/// A failed request as the error of a table.
+/// Converts a failed request. `write` marks requests that may have changed the table.
 pub fn failed<E, R>(table: &str, error: &SdkError<E, R>, attempts: &Attempts, write: bool) -> TableError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
@@ -50,7 +51,7 @@ where
 {
     let Failure { cause, reason, ambiguous } = failure(error, attempts);
     let table = table.to_owned();
-    // Whatever the last attempt says: an earlier one may have done it.
+    // An earlier attempt may have been committed, no matter how the last one failed.
     if write && ambiguous {
         return TableError::Unavailable { table, reason, ambiguous };
     }
@@ -60,17 +61,17 @@ where
         Cause::NotFound => TableError::Environment {
             table,
             reason: format!(
-                "there is no such table, or it is not ready ({reason}); make it (infra/ does), or correct the table's \
-                 name, or the AWS region or endpoint, in the configuration"
+                "there is no such table, or it is not ready ({reason}); create the table (infra/ does), or correct the \
+                 table name, AWS region or endpoint in the configuration"
             ),
         },
         Cause::Denied => TableError::Environment {
             table,
-            reason: format!("AWS refuses ({reason}); see that the credentials are right and that they allow this"),
+            reason: format!("AWS denies access ({reason}); check the credentials and their permissions"),
         },
         Cause::Setup => TableError::Environment {
             table,
-            reason: format!("{reason}; give credentials and an AWS region by the environment, a profile, or `aws`"),
+            reason: format!("{reason}; set credentials and an AWS region in the environment, a profile, or `aws`"),
         },
         Cause::Other => TableError::Environment { table, reason },
     }

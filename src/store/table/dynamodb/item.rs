@@ -1,7 +1,6 @@
-//! Items as DynamoDB holds them, and the writes of a transaction as its actions.
+//! Conversion of items and writes to DynamoDB's items and transaction actions.
 //!
-//! An item has the attributes `pk`, `sk`, `revision`, `document` (a map), and, where there are any, `bytes` and
-//! `expires`.
+//! An item has the attributes `pk`, `sk`, `revision`, `document` (a map), and optionally `bytes` and `expires`.
 
 use std::collections::HashMap;
 
@@ -17,13 +16,13 @@ use crate::table::{Action, Condition, EXPIRES_MEMBER, Item, Key, Write};
 /// Attributes by name.
 pub type Attributes = HashMap<String, AttributeValue>;
 
-/// The primary key of an item.
+/// Converts a key to the attributes of the primary key.
 pub fn key_attributes(key: &Key) -> Attributes {
     let text = |text: &str| AttributeValue::S(text.to_owned());
     HashMap::from([("pk".to_owned(), text(&key.pk)), ("sk".to_owned(), text(&key.sk))])
 }
 
-/// What lies beside document and revision, for the attributes that an item may lack: `None` where it does.
+/// Lists the optional attributes; `None` for one that the item lacks.
 fn optional_attributes(document: &Value, bytes: Option<&Bytes>) -> [(&'static str, Option<AttributeValue>); 2] {
     let expires = document.get(EXPIRES_MEMBER).and_then(Value::as_u64);
     [
@@ -32,16 +31,16 @@ fn optional_attributes(document: &Value, bytes: Option<&Bytes>) -> [(&'static st
     ]
 }
 
-/// Expressions with the names and values that stand in them. All names are replaced: some are DynamoDB's words.
+/// Expressions with their placeholders. Every attribute name is a placeholder, as some are reserved words.
 #[derive(Debug, Default)]
 pub struct Expression {
-    /// What must hold.
+    /// Condition expression.
     pub condition: Option<String>,
-    /// What is changed, for an update.
+    /// Update expression.
     pub update: Option<String>,
-    /// Names of attributes.
+    /// Attribute names by placeholder.
     pub names: Option<HashMap<String, String>>,
-    /// Values.
+    /// Attribute values by placeholder.
     pub values: Option<Attributes>,
 }
 
@@ -72,10 +71,11 @@ impl Expression {
         expression
     }
 
-    /// A put whose next revision only the table knows.
+    /// Builds a put as an update that increments the stored revision, for conditions that do not name one.
     pub fn update(condition: Condition, document: &Value, bytes: Option<&Bytes>) -> Expression {
         let mut expression = Expression::condition(condition);
-        let (revision, whole) = (expression.name("revision"), expression.name("document"));
+        let revision = expression.name("revision");
+        let whole = expression.name("document");
         let zero = expression.value("zero", AttributeValue::N("0".into()));
         let one = expression.value("one", AttributeValue::N("1".into()));
         let document_value = expression.value("document", to_attribute(document));
@@ -100,7 +100,7 @@ impl Expression {
     }
 }
 
-/// One write as an action of a transaction.
+/// Converts a write to an action of a transaction.
 pub fn action(table: &str, write: &Write) -> Result<TransactWriteItem, BuildError> {
     let key = || Some(key_attributes(&write.key));
     let item = TransactWriteItem::builder();
@@ -133,7 +133,7 @@ pub fn action(table: &str, write: &Write) -> Result<TransactWriteItem, BuildErro
     })
 }
 
-/// The revision that a put gives, where its condition says which one it replaces.
+/// Returns the revision after a put, if the condition determines it.
 fn next_revision(condition: Condition) -> Option<u64> {
     match condition {
         Condition::Absent => Some(1),
@@ -152,11 +152,11 @@ fn new_item(key: &Key, revision: u64, document: &Value, bytes: &Option<Bytes>) -
     item
 }
 
-/// An item as it was found, or what is wrong with it.
+/// Converts stored attributes to an item, or returns the reason why they are damaged.
 pub fn read_item(mut attributes: Attributes) -> Result<Item, String> {
     let mut text = |name: &str| match attributes.remove(name) {
         Some(AttributeValue::S(text)) => Ok(text),
-        _ => Err(format!("an item has no text `{name}`")),
+        _ => Err(format!("an item has no string attribute `{name}`")),
     };
     let key = Key { pk: text("pk")?, sk: text("sk")? };
     let wrong = |what: &str| format!("the item {key}: {what}");
@@ -164,7 +164,7 @@ pub fn read_item(mut attributes: Attributes) -> Result<Item, String> {
         Some(AttributeValue::N(text)) => text.parse().ok().filter(|revision| *revision > 0),
         _ => None,
     };
-    let revision = revision.ok_or_else(|| wrong("has no possible revision"))?;
+    let revision = revision.ok_or_else(|| wrong("has no valid revision"))?;
     let document = match attributes.get("document") {
         Some(document @ AttributeValue::M(_)) => to_value(document).map_err(|what| wrong(&what))?,
         _ => return Err(wrong("has no document")),
@@ -172,7 +172,7 @@ pub fn read_item(mut attributes: Attributes) -> Result<Item, String> {
     let bytes = match attributes.remove("bytes") {
         None => None,
         Some(AttributeValue::B(blob)) => Some(Bytes::from(blob.into_inner())),
-        Some(_) => return Err(wrong("its bytes are something else")),
+        Some(_) => return Err(wrong("the attribute `bytes` is not binary")),
     };
     Ok(Item { key, revision, document, bytes })
 }

@@ -1,4 +1,4 @@
-//! SQLite's errors, sorted by what the caller should do.
+//! Conversion of SQLite's errors to [`TableError`].
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use super::open::OpenError;
 use crate::table::TableError;
 use gitferry_base::Kind;
 
-/// An error from opening the file.
+/// Converts an error from opening the file.
 pub(super) fn opening(table: &str, path: &Path, error: OpenError) -> TableError {
     let at = path.display();
     match error {
@@ -18,34 +18,35 @@ pub(super) fn opening(table: &str, path: &Path, error: OpenError) -> TableError 
                 let reason = format!("{at}: {error}");
                 TableError::Unavailable { table: table.to_owned(), reason, ambiguous: false }
             }
-            _ => environment(table, format!("{at} cannot be created: {error}")),
+            _ => environment(table, format!("cannot create {at}: {error}")),
         },
         OpenError::Newer { found, known } => environment(
             table,
-            format!("{at} was written by a newer gitferry (schema {found}, this one knows {known}): upgrade this one"),
+            format!("{at} was written by a newer gitferry (schema {found}, this build reads {known}): upgrade it"),
         ),
         OpenError::Empty => environment(
             table,
             format!(
-                "{at} holds no table: it is empty, or was never finished; mount or name the right one, or restore it"
+                "{at} contains no table: it is empty, or its creation was interrupted; mount or configure the right \
+                 file, or restore it from a backup"
             ),
         ),
         OpenError::Foreign => {
-            environment(table, format!("{at} is a SQLite database of another program: name another file"))
+            environment(table, format!("{at} is a SQLite database of another program: configure another file"))
         }
     }
 }
 
-/// An error from a write before its commit: nothing has happened.
+/// Converts an error from a write before its commit, which has changed nothing.
 pub(super) fn writing(table: &str, path: &Path, error: rusqlite::Error) -> TableError {
     during(table, path, error, false)
 }
 
-/// An error from any statement. `commit`: it came from a COMMIT, which may have reached the disk.
+/// Converts an error from a statement. `commit` marks a COMMIT, which may have reached the disk.
 pub(super) fn during(table: &str, path: &Path, error: rusqlite::Error, commit: bool) -> TableError {
     let at = path.display();
     let Some(sqlite) = error.sqlite_error() else {
-        // Not from SQLite itself: a column holds another type than it should.
+        // The error comes from rusqlite: a column has an unexpected type.
         return TableError::Corrupt { table: table.to_owned(), reason: format!("{at}: {error}") };
     };
     let unavailable = |ambiguous| TableError::Unavailable {
@@ -61,15 +62,18 @@ pub(super) fn during(table: &str, path: &Path, error: rusqlite::Error, commit: b
         ),
         ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::AuthorizationForStatementDenied => {
             let hint = "check that its directory exists, is writable for this user and has room";
-            environment(table, format!("{at} cannot be opened: {error}; {hint}"))
+            environment(table, format!("cannot open {at}: {error}; {hint}"))
         }
         ErrorCode::SystemIoFailure if commit => unavailable(true),
         ErrorCode::SystemIoFailure => {
             let code = sqlite.extended_code;
-            environment(table, format!("the disk of {at} fails: {error} (SQLite code {code}); check disk and quota"))
+            environment(
+                table,
+                format!("the disk of {at} failed: {error} (SQLite code {code}); check the disk and the quota"),
+            )
         }
         ErrorCode::NotADatabase => {
-            let reason = format!("{at} is not a SQLite database, or its first page is destroyed");
+            let reason = format!("{at} is not a SQLite database, or its first page is damaged; restore a backup");
             TableError::Corrupt { table: table.to_owned(), reason }
         }
         ErrorCode::DatabaseCorrupt => {
@@ -77,7 +81,7 @@ pub(super) fn during(table: &str, path: &Path, error: rusqlite::Error, commit: b
         }
         ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked => TableError::Unavailable {
             table: table.to_owned(),
-            reason: format!("{at} is kept locked by another process: {error}"),
+            reason: format!("another process holds the lock of {at}: {error}"),
             ambiguous: false,
         },
         ErrorCode::TooBig | ErrorCode::ConstraintViolation | ErrorCode::TypeMismatch => {

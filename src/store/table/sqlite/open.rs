@@ -1,4 +1,4 @@
-//! Opening a connection: creation, schema version, read-only disks.
+//! Opens connections: file creation, schema version, read-only disks.
 
 use std::cell::Cell;
 use std::ffi::OsString;
@@ -16,10 +16,10 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 use super::BUSY_TIMEOUT;
 use gitferry_base::{durable, private};
 
-/// The version of the schema below, kept in `user_version`. A file with a larger one is refused.
+/// Version of [`SCHEMA`], stored in `user_version`. Files with a larger version are refused.
 const SCHEMA_VERSION: i64 = 1;
 
-/// WITHOUT ROWID: one B-tree, in the order that queries read. TEXT compares by its bytes (BINARY).
+/// `WITHOUT ROWID` stores the rows in one B-tree in query order. TEXT compares bytewise (BINARY).
 const SCHEMA: &str = "CREATE TABLE item (
     pk TEXT NOT NULL,
     sk TEXT NOT NULL,
@@ -29,17 +29,17 @@ const SCHEMA: &str = "CREATE TABLE item (
     PRIMARY KEY (pk, sk)
 ) WITHOUT ROWID;";
 
-/// Pages in the log before a commit moves them into the file. The first process to open a table that
-/// nobody has open reads the whole log, at 3 µs a page: this bounds that time.
+/// Pages in the log at which a commit checkpoints. Bounds the time of the first open, which reads the whole log at 3 µs
+/// a page.
 const CHECKPOINT_PAGES: u32 = 128;
-/// The log is cut back to this many bytes after a burst.
+/// Size in bytes to which the log is truncated after a burst.
 const MAX_KEPT_LOG_BYTES: u32 = 16 * 1024 * 1024;
-/// Prepared statements kept per connection; a bit more than there are.
+/// Prepared statements cached per connection, slightly more than the table uses.
 const CACHED_STATEMENTS: usize = 16;
-/// First and longest pause between two tries at a lock.
+/// Shortest and longest pause between attempts to take a lock.
 const BUSY_PAUSE: (Duration, Duration) = (Duration::from_micros(200), Duration::from_millis(5));
 
-/// Why a connection could not be opened.
+/// Failure to open a connection.
 #[derive(Debug)]
 pub(super) enum OpenError {
     Sqlite(rusqlite::Error),
@@ -61,14 +61,14 @@ impl From<io::Error> for OpenError {
     }
 }
 
-/// Opens the file; one that is missing is created with `create`, else an error.
+/// Opens the file, and creates a missing one if `create_missing` is set.
 pub(super) fn connect(path: &Path, create_missing: bool) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let opened = match Connection::open_with_flags(path, flags) {
         Err(error) if is_cannot_open(&error) && create_missing && !path.try_exists()? => {
             let parent = path.parent().unwrap_or(Path::new(""));
             durable::create_dir_all(parent)?;
-            // What SQLite adds beside it has the same rights.
+            // SQLite gives the log and shared memory the same permissions.
             private::create_file(path)?;
             Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_CREATE)
         }
@@ -79,7 +79,7 @@ pub(super) fn connect(path: &Path, create_missing: bool) -> Result<Connection, O
     connection.busy_handler(Some(move |tries: i32| wait_for_lock(&started, tries)))?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.set_prepared_statement_cache_capacity(CACHED_STATEMENTS);
-    // The first statement that reads the file, and so the one to tell that it cannot be read.
+    // The first statement that reads the file, which reports an unreadable one.
     match version(&connection) {
         Ok(SCHEMA_VERSION) => configure(connection),
         Ok(0) if create_missing => configure(create(connection, path)?),
@@ -100,8 +100,8 @@ fn configure(connection: Connection) -> Result<Connection, OpenError> {
     Ok(connection)
 }
 
-/// Sleeps before the next try, shorter than SQLite's own handler does: our transactions take about as long
-/// as one fsync. False when [`BUSY_TIMEOUT`] is over.
+/// Sleeps before the next attempt, less than SQLite's own busy handler, as a transaction takes about one fsync. Returns
+/// false once [`BUSY_TIMEOUT`] has passed.
 fn wait_for_lock(started: &Cell<Option<Instant>>, tries: i32) -> bool {
     let now = Instant::now();
     if tries == 0 {
@@ -120,7 +120,7 @@ fn version(connection: &Connection) -> rusqlite::Result<i64> {
     connection.query_row("PRAGMA user_version", [], |row| row.get(0))
 }
 
-/// Makes the schema in an empty file. Any number of processes may try at once: the first one does it.
+/// Creates the schema in an empty file. Safe to run in several processes at once: the first one creates it.
 fn create(mut connection: Connection, path: &Path) -> Result<Connection, OpenError> {
     if holds_tables(&connection)? && version(&connection)? == 0 {
         return Err(OpenError::Foreign);
@@ -148,7 +148,7 @@ fn holds_tables(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema)", [], |row| row.get(0))
 }
 
-/// Switches to WAL. SQLite asks no busy handler here, so this tries again by itself.
+/// Switches to WAL mode. SQLite does not call the busy handler for this statement, so the function retries itself.
 fn enter_wal(connection: &Connection) -> rusqlite::Result<()> {
     let started = Instant::now();
     loop {
@@ -160,8 +160,8 @@ fn enter_wal(connection: &Connection) -> rusqlite::Result<()> {
     }
 }
 
-/// A read-only disk has no place for the shared memory of the log. When there is nothing in the log, the
-/// file can be read all the same, as one that nobody changes. `error` is why the normal way failed.
+/// Opens a file on a read-only disk, which has no place for the shared memory of the log, as immutable. Fails with
+/// `error`, the error of the normal open, if the log is not empty.
 fn connect_immutable(path: &Path, error: rusqlite::Error) -> Result<Connection, OpenError> {
     let mut log = OsString::from(path);
     log.push("-wal");

@@ -102,7 +102,7 @@ impl Bad {
         found
     }
 
-    /// What Git says when it is to make such an object: the name of the first message.
+    /// Name of the first message of Git when it is to make such an object.
     fn git_refuses(&self, id: ObjectId) -> Option<String> {
         let (kind, data) = &self.objects[&id];
         let file = self.repo.path.join("candidate");
@@ -111,7 +111,8 @@ impl Bad {
         let output = command(&self.repo.path).args(args).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
         let message = text.split("object fails fsck: ").nth(1).and_then(|rest| rest.split(':').next());
-        assert_eq!(message.is_none(), output.status.success(), "{text}");
+        // Git forgets a bad tagger when an unknown header follows, which it ignores: it reports the tag and takes it.
+        assert!(message.is_some() || output.status.success(), "{text}");
         message.map(str::to_owned)
     }
 

@@ -105,6 +105,7 @@ impl Host {
     ) -> Result<Response, Refusal> {
         let identity = self.authorize(headers, &route.repository, Access::Write)?;
         check_content_type(headers, "application/x-git-receive-pack-request")?;
+        let mut format = gix::hash::Kind::Sha1;
         let pushable = match self.views.open(&route.repository).await {
             Err(RegionError::NoRepository { .. }) => {
                 forward::check_repository_id(headers, &route.repository, &self.region.name, None)?;
@@ -122,6 +123,7 @@ impl Host {
             Err(error) => return Err(error.into()),
             Ok(opened) => {
                 let id = opened.state.item.id;
+                format = opened.state.view.format;
                 forward::check_repository_id(headers, &route.repository, &self.region.name, Some(id))?;
                 if let Some(primary) = self.forwards_to(&opened.state.item.head, headers) {
                     return self.forward_push(primary, Some(id), route.repository, headers, input).await;
@@ -132,12 +134,13 @@ impl Host {
         };
         let exchange = self.begin_exchange(&self.admission, headers, input, MAX_INFLATED_BYTES).await?;
         let Exchange { slot, input, mut sender, response, runtime } = exchange;
+        let origin = PushOrigin { identity, format };
         spawn_request_thread(move || {
             let compute = slot.begin_compute(&runtime);
             let mut input = input();
             input.release_while_waiting(compute.clone());
             let states = self.states_of(&route.repository, pushable, &compute);
-            let pushed = self.push(&*states, &identity, &mut input, &mut sender, &compute, &runtime);
+            let pushed = self.push(&*states, &origin, &mut input, &mut sender, &compute, &runtime);
             match pushed {
                 Ok(()) => {
                     // The change is committed, even if the client does not receive the end of the response.
@@ -152,6 +155,29 @@ impl Host {
             drop(slot);
         })?;
         git_response("application/x-git-receive-pack-result".into(), response)
+    }
+
+    /// Reports that the repository was replaced before the push was read, in the form that the client asked for.
+    fn report_replaced(
+        &self,
+        error: &RegionError,
+        origin: &PushOrigin,
+        input: &mut (dyn BufRead + Send),
+        output: &mut body::Sender,
+        runtime: &Handle,
+    ) -> std::io::Result<()> {
+        let mut input = input;
+        match PushRequest::read(&mut PacketReader::new(&mut input), origin.format) {
+            Ok(Some(request)) => {
+                let policy = PushPolicy::default();
+                let region = &self.region;
+                let serving =
+                    Serving { region, runtime, policy: &policy, actor: &origin.identity.name, request: &request };
+                serving.failed(error).report.write(&request.capabilities, output)
+            }
+            Ok(None) => Ok(()),
+            Err(error) => PacketWriter::new(output).error(&error.to_string()),
+        }
     }
 
     /// Applies backpressure: waits while a repository has so many packs that consolidation has to catch up. The wait
@@ -193,7 +219,7 @@ impl Host {
     fn push(
         &self,
         states: &dyn PushStates,
-        identity: &Identity,
+        origin: &PushOrigin,
         input: &mut (dyn BufRead + Send),
         output: &mut body::Sender,
         compute: &Arc<ComputePermit>,
@@ -202,7 +228,7 @@ impl Host {
         let states = QueuedStates { states, views: &self.views, compute };
         let state = match runtime.block_on(states.state()) {
             Err(error @ RegionError::Replaced { .. }) => {
-                return PacketWriter::new(&mut *output).error(&error.to_string());
+                return self.report_replaced(&error, origin, input, output, runtime);
             }
             state => state.map_err(std::io::Error::other)?,
         };
@@ -220,7 +246,7 @@ impl Host {
             let hook: Arc<dyn PreReceive> = Arc::new(ReleasingHook { hook, compute: compute.clone() });
             policy = Arc::new(PushPolicy { hook: Some(hook), ..PushPolicy::clone(&policy) });
         }
-        let serving = Serving { region, runtime, policy: &policy, actor: &identity.name, request: &request };
+        let serving = Serving { region, runtime, policy: &policy, actor: &origin.identity.name, request: &request };
         let pushed = serving.serve(&states, &mut input, output)?;
         if let Some(item) = &pushed.item {
             let _within = runtime.enter();
@@ -230,6 +256,12 @@ impl Host {
         }
         Ok(())
     }
+}
+
+/// Sender of a push, and the object format of the repository with which the push began.
+struct PushOrigin {
+    identity: Identity,
+    format: gix::hash::Kind,
 }
 
 /// Target of a push, fixed when the push begins.

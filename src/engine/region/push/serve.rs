@@ -83,6 +83,7 @@ impl Serving<'_> {
             _ if matches!(error, RegionError::NameTaken { .. }) => {
                 "another push has created the repository; push again".into()
             }
+            _ if matches!(error, RegionError::Replaced { .. }) => error.to_string(),
             Kind::Refused | Kind::NotFound | Kind::Usage => error.to_string(),
             Kind::Conflict if matches!(error, RegionError::Full { .. }) => error.to_string(),
             Kind::Conflict => "too many pushes at the same time; try again".into(),

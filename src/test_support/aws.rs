@@ -25,7 +25,7 @@ const PACKAGE: &str = "ministack";
 const VERSION: &str = "1.5.33";
 /// How long it may take to answer (it takes well under a second on a machine that is not busy).
 const READY_WITHIN: Duration = Duration::from_secs(60);
-/// How often another port is tried when somebody else was faster to take the one that was free.
+/// Most ports that are tried: another process may take one that was free.
 const STARTS: u32 = 5;
 /// Names services to be used instead of the emulator.
 pub const ENDPOINT_VARIABLE: &str = "GITFERRY_TEST_AWS_ENDPOINT";
@@ -108,7 +108,7 @@ impl Emulator {
         ]
     }
 
-    /// Whether these are services of somebody who has given the process credentials for them.
+    /// Returns true if the services are real ones, with credentials from the environment.
     pub fn has_own_credentials(&self) -> bool {
         let given = ["AWS_ACCESS_KEY_ID", "AWS_PROFILE"].iter().any(|name| std::env::var_os(name).is_some());
         self._alive.is_none() && given

@@ -35,7 +35,7 @@ impl Sites {
         Sites::open(fresh_dir(), names)
     }
 
-    /// The same regions in the same state, apart from these. Nobody may be at work here.
+    /// The same regions in the same state, apart from these. No task may be running in them.
     pub fn copy(&self) -> Sites {
         let dir = fresh_dir();
         let names: Vec<&str> = self.regions.keys().map(String::as_str).collect();

@@ -345,14 +345,14 @@ fn run(dir: &Path, failpoints: Option<&str>, environment: &[(String, String)]) -
         .unwrap()
 }
 
-/// A certificate for 127.0.0.1 that nobody else has signed.
+/// A certificate for 127.0.0.1 that is signed by itself.
 pub fn new_certificate(dir: &Path) {
     let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".into()]).unwrap();
     std::fs::write(dir.join("cert.pem"), made.cert.pem()).unwrap();
     std::fs::write(dir.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
 }
 
-/// Ports that nobody uses now.
+/// Ports that no process uses now.
 fn free_addresses() -> [SocketAddr; 2] {
     let listeners = [TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap()];
     listeners.map(|listener| listener.local_addr().unwrap())

@@ -31,7 +31,7 @@ pub enum Fault {
     HoldAnswer(Gate, u16, String),
 }
 
-/// Closed until somebody opens it.
+/// Closed until the test opens it.
 #[derive(Clone, Debug)]
 pub struct Gate(watch::Sender<bool>);
 

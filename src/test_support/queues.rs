@@ -68,7 +68,7 @@ impl Queues {
         self.client.send_message().queue_url(&self.url).message_body(body).send().await.unwrap();
     }
 
-    /// Messages in a queue, those that somebody has received and not deleted included.
+    /// Messages in a queue, including those received and not deleted.
     pub async fn count(&self, url: &str) -> u64 {
         use aws_sdk_sqs::types::QueueAttributeName as Name;
         let names = [Name::ApproximateNumberOfMessages, Name::ApproximateNumberOfMessagesNotVisible];

@@ -28,7 +28,7 @@ pub fn keygen(file: &Path, kind: &str, passphrase: &str) {
 }
 
 impl Sshd {
-    /// Starts a server that lets in whoever has one of `authorized`, with an Ed25519 key and more lines.
+    /// Starts a server that accepts the keys in `authorized`, with an Ed25519 key and more lines.
     /// Its files are in a folder below this one.
     pub fn start(below: &Path, authorized: &[&Path], more: &str) -> Sshd {
         assert!(Path::new(SSHD).exists(), "{SSHD} is missing: apt-get install openssh-server");

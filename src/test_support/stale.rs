@@ -69,7 +69,7 @@ impl Table for StaleTable {
         let before = if with.is_empty() { Vec::new() } else { self.inner.get_many(&with).await? };
         self.inner.transact(writes).await?;
         let halves = with.into_iter().zip(before).filter(|(key, _)| {
-            // Outbox, names and listing lie in partitions of their own, and nobody reads them for the head's sake.
+            // Outbox, names and listing lie in partitions of their own, and no reader of heads needs them.
             key.sk == "manifest" || key.sk.starts_with("change/")
         });
         self.late.lock().unwrap().extend(halves);

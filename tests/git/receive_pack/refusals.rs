@@ -1,4 +1,4 @@
-//! What the person who pushes is told of a refusal: Git's own words, and where in the push it is.
+//! Refusals of pushes: Git's own words, with the path and id of the object at fault.
 
 use gix::ObjectId;
 

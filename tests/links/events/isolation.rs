@@ -287,7 +287,7 @@ fn a_silent_server_takes_no_slot_from_another_link() {
         world.import(&repo, "app");
         wait("the other link goes on", || is_synced(&world, TARGET));
     }
-    // All that it holds is held still: nobody had to wait for it.
+    // The silent server still holds its connections: no other delivery waited for them.
     assert!(silent.held.load(Ordering::SeqCst) >= 2);
     worker.signal("KILL");
 }

@@ -181,7 +181,7 @@ async fn a_consolidation_reads_each_pack_once_and_costs_one_upload() {
 }
 
 /// Another process takes the lease over while the upload is under way: the first one stops, and its upload, which S3
-/// completes after all, is in nobody's way.
+/// completes after all, stops no later consolidation.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_that_is_lost_during_the_upload_ends_the_work() {
     let place = Place::new().await;

@@ -113,9 +113,10 @@ impl Regions {
         self.dir.join(name)
     }
 
-    /// Forgets everything in a region.
+    /// Makes a region empty again: removes its stores and initializes new ones, untimed.
     pub fn clear(&self, name: &str) -> io::Result<()> {
-        clear(&self.region(name))
+        clear(&self.region(name))?;
+        run(&mut self.command(&["region", "init", name])).map(drop)
     }
 
     /// The pack files and indexes of the source region.

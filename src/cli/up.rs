@@ -10,7 +10,7 @@ use gitferry_config::{AuthConfig, Config, DEFAULT_FILE, HostConfig, OnPush, TlsC
 use gitferry_engine::announce::{Fanout, Sink};
 use gitferry_engine::region::Region;
 use gitferry_git::local::RefPatterns;
-use gitferry_host::auth::{Authorizer, Open};
+use gitferry_host::auth::{Authenticator, Open};
 use gitferry_host::create_on_push::upstreams;
 use gitferry_host::forward::Forwarder;
 use gitferry_host::listen::Listening;
@@ -366,14 +366,14 @@ fn open_certificate(config: &Config, host: &HostConfig) -> Result<Option<Arc<Cer
     Ok(Some(Arc::new(Certificate::load(config.path(cert), config.path(key))?)))
 }
 
-fn open_forwarder(config: &Config, region: &str, host: &HostConfig) -> Result<Option<Arc<Forwarder>>, Failure> {
+fn open_forwarder(config: &Config, region: &str, host: &HostConfig) -> Result<Arc<Forwarder>, Failure> {
     if host.on_push == OnPush::Refuse {
-        return Ok(None);
+        return Ok(Arc::default());
     }
     let others: Vec<_> = config.hosts.iter().filter(|(other, _)| *other != region).collect();
     let cas: Vec<Option<PathBuf>> = others.iter().map(|(_, host)| host.ca.as_ref().map(|ca| config.path(ca))).collect();
     let others = others.iter().zip(&cas).map(|((region, host), ca)| (region.as_str(), host.url(), ca.as_deref()));
-    Ok(Some(Arc::new(Forwarder::new(others)?)))
+    Ok(Arc::new(Forwarder::new(others)?))
 }
 
 async fn open_host(
@@ -384,7 +384,7 @@ async fn open_host(
     tokens: Option<Arc<TokenFile>>,
     events: Arc<dyn Sink>,
 ) -> Result<Arc<Host>, Failure> {
-    let authorizer: Arc<dyn Authorizer> = match tokens {
+    let authenticator: Arc<dyn Authenticator> = match tokens {
         None => Arc::new(Open),
         Some(tokens) => tokens,
     };
@@ -409,7 +409,7 @@ async fn open_host(
     };
     let mut region = open::writable_region(config, region).await?;
     fence_if_rolled_back(config, context, &mut region, None).await;
-    Ok(Host::new(region, authorizer, events, options))
+    Ok(Host::new(region, authenticator, events, options))
 }
 
 /// Prints the links, and commands to try one.

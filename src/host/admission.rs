@@ -5,20 +5,17 @@
 //! of those than the processors can run only makes each one slower. A request that computes therefore holds a
 //! [`ComputePermit`] and releases it while it waits for its client, so slow clients cannot starve the others.
 //!
-//! Both limits are shared fairly between clients: [`super::fair_share`] decides without I/O, this module waits and
-//! wakes.
+//! Both limits are shared fairly between clients; see [`super::permits`].
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, watch};
-use tokio::time::Instant;
 
 use super::client::Client;
-use super::fair_share::{ClientKey, FairShare, Outcome, Ticket};
-use super::listen::InFlight;
+use super::connections::InFlight;
+use super::fair_share::{ClientKey, FairShare};
+use super::permits::{Busy, ClientWait, ClientWaits, Permit, PermitPool, Revocation};
 use gitferry_config::HostLimits;
 
 /// Requests that compute at a time, per processor. More than one, because some wait for a disk or the table.
@@ -28,8 +25,6 @@ const MIN_COMPUTE: usize = 4;
 /// One in this many permits is reserved for clients that hold none. The compute pool adds its reserved permits to its
 /// size.
 const RESERVED_FRACTION: usize = 8;
-/// Interval at which a queued request checks again if an idle holder can be revoked for it.
-const REVOKE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Admission control of one kind of request.
 #[derive(Debug)]
@@ -38,10 +33,6 @@ pub struct Admission {
     longest_wait: Duration,
     compute: Arc<PermitPool>,
 }
-
-/// The queue of waiting requests is full, or a request has waited for the longest time that is allowed.
-#[derive(Debug)]
-pub struct Busy;
 
 impl Admission {
     /// Admission control under the limits of a host.
@@ -71,154 +62,13 @@ impl Admission {
         let key = client.key();
         let permit = self.requests.acquire(key.clone(), Some(self.longest_wait)).await?;
         client.set_revocation(permit.revocation());
-        let in_flight = client.connection.as_ref().map(|connection| connection.begin_request());
+        let in_flight = client.begin_request();
         Ok(Slot { permit: Arc::new(permit), key, compute: self.compute.clone(), _in_flight: in_flight })
     }
 
     /// Waits until no request is in progress.
     pub async fn wait_until_idle(&self) {
-        loop {
-            let emptied = self.requests.emptied.notified();
-            if self.requests.state().fair_share.is_empty() {
-                return;
-            }
-            emptied.await;
-        }
-    }
-}
-
-/// A fixed number of permits, with a queue.
-#[derive(Debug)]
-struct PermitPool {
-    state: Mutex<PoolState>,
-    emptied: Notify,
-}
-
-#[derive(Debug)]
-struct PoolState {
-    fair_share: FairShare,
-    /// Senders of the state of each permit, queued or granted.
-    permits: HashMap<Ticket, watch::Sender<PermitState>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum PermitState {
-    Queued,
-    Granted,
-    /// Evicted from the queue in favour of another client.
-    Refused,
-    /// Granted, but the request has to end in favour of a queued one.
-    Revoked,
-}
-
-impl PermitPool {
-    fn new(fair_share: FairShare) -> Arc<Self> {
-        let state = PoolState { fair_share, permits: HashMap::new() };
-        Arc::new(PermitPool { state: Mutex::new(state), emptied: Notify::new() })
-    }
-
-    fn state(&self) -> MutexGuard<'_, PoolState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    async fn acquire(self: &Arc<Self>, key: ClientKey, longest_wait: Option<Duration>) -> Result<Permit, Busy> {
-        let mut permit = self.ask(key)?;
-        let deadline = longest_wait.map(|wait| Instant::now() + wait);
-        loop {
-            let state = *permit.state.borrow_and_update();
-            match state {
-                PermitState::Queued => {}
-                PermitState::Refused => return Err(Busy),
-                PermitState::Granted | PermitState::Revoked => return Ok(permit),
-            }
-            self.state().revoke();
-            let recheck = Instant::now() + REVOKE_INTERVAL;
-            let until = deadline.map_or(recheck, |deadline| deadline.min(recheck));
-            if tokio::time::timeout_at(until, permit.state.changed()).await.is_err()
-                && deadline.is_some_and(|deadline| deadline <= Instant::now())
-            {
-                return Err(Busy);
-            }
-        }
-    }
-
-    /// Asks for a permit and returns at once, with the permit granted or queued.
-    fn ask(self: &Arc<Self>, key: ClientKey) -> Result<Permit, Busy> {
-        let mut pool = self.state();
-        let (ticket, state) = match pool.fair_share.ask(key) {
-            Outcome::Refused => return Err(Busy),
-            Outcome::Granted(ticket) => (ticket, PermitState::Granted),
-            Outcome::Queued(ticket, evicted) => {
-                evicted.into_iter().for_each(|evicted| pool.set(evicted, PermitState::Refused));
-                (ticket, PermitState::Queued)
-            }
-        };
-        let (sender, state) = watch::channel(state);
-        pool.permits.insert(ticket, sender);
-        Ok(Permit { pool: self.clone(), ticket, state })
-    }
-}
-
-impl PoolState {
-    fn set(&mut self, ticket: Ticket, state: PermitState) {
-        if let Some(sender) = self.permits.get(&ticket) {
-            sender.send_replace(state);
-        }
-    }
-
-    fn revoke(&mut self) {
-        for ticket in self.fair_share.revoke(Instant::now()) {
-            self.set(ticket, PermitState::Revoked);
-        }
-    }
-}
-
-/// A permit of a pool, granted or queued. Dropping it admits the next request.
-#[derive(Debug)]
-struct Permit {
-    pool: Arc<PermitPool>,
-    ticket: Ticket,
-    state: watch::Receiver<PermitState>,
-}
-
-impl Permit {
-    fn revocation(&self) -> Revocation {
-        Revocation(self.state.clone())
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let empty = {
-            let mut pool = self.pool.state();
-            pool.fair_share.leave(self.ticket);
-            pool.permits.remove(&self.ticket);
-            for admitted in pool.fair_share.admit() {
-                pool.set(admitted, PermitState::Granted);
-            }
-            pool.fair_share.is_empty()
-        };
-        if empty {
-            self.pool.emptied.notify_waiters();
-        }
-    }
-}
-
-/// Signals that a request has to end in favour of other clients.
-#[derive(Clone, Debug)]
-pub struct Revocation(watch::Receiver<PermitState>);
-
-impl Revocation {
-    /// Returns true if the request has to end.
-    pub fn is_revoked(&self) -> bool {
-        *self.0.borrow() == PermitState::Revoked
-    }
-
-    /// Waits until the request has to end. Never returns for a request that ends by itself.
-    pub async fn revoked(mut self) {
-        if self.0.wait_for(|state| *state == PermitState::Revoked).await.is_err() {
-            std::future::pending::<()>().await;
-        }
+        self.requests.wait_until_empty().await;
     }
 }
 
@@ -251,36 +101,7 @@ impl Slot {
 
     /// A handle that marks client waits without holding the slot.
     pub fn client_waits(&self) -> ClientWaits {
-        ClientWaits { pool: self.permit.pool.clone(), ticket: self.permit.ticket }
-    }
-}
-
-/// Marks the times in which a request waits for its client.
-#[derive(Clone, Debug)]
-pub struct ClientWaits {
-    pool: Arc<PermitPool>,
-    ticket: Ticket,
-}
-
-impl ClientWaits {
-    /// Marks the request as waiting for its client until the guard is dropped.
-    pub fn begin(&self) -> ClientWait {
-        self.set_idle_since(Some(Instant::now()));
-        ClientWait(self.clone())
-    }
-
-    fn set_idle_since(&self, since: Option<Instant>) {
-        self.pool.state().fair_share.set_idle_since(self.ticket, since);
-    }
-}
-
-/// A time in which a request waits for its client; it ends on drop.
-#[derive(Debug)]
-pub struct ClientWait(ClientWaits);
-
-impl Drop for ClientWait {
-    fn drop(&mut self) {
-        self.0.set_idle_since(None);
+        self.permit.client_waits()
     }
 }
 
@@ -399,7 +220,7 @@ mod tests {
         let mut permits = vec![first];
         // Takes all the other permits of this client.
         while let Ok(permit) = admission.compute.ask(ClientKey::Other) {
-            if *permit.state.borrow() == PermitState::Queued {
+            if permit.is_queued() {
                 break;
             }
             drop(permit);
@@ -413,6 +234,6 @@ mod tests {
         // Would block for ever if the first request still held its permit.
         permits[0].release_while(|| drop(other.begin_compute(runtime.handle())));
         drop(permits);
-        assert!(admission.compute.state().fair_share.is_empty());
+        assert!(admission.compute.is_empty());
     }
 }

@@ -1,6 +1,10 @@
-//! Authentication and authorization of requests. Denies by default. Git code receives only the name of the actor.
+//! Authentication and authorization of requests: two steps. Denies by default. Git code receives only the name of the
+//! principal.
+
+use std::sync::Arc;
 
 use axum::http::HeaderMap;
+use globset::GlobSet;
 
 /// Kind of access to a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -9,13 +13,6 @@ pub enum Access {
     Read,
     /// Push.
     Write,
-}
-
-/// An authenticated client.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Identity {
-    /// Name that changes are attributed to.
-    pub name: String,
 }
 
 /// Reason for denying access.
@@ -27,13 +24,60 @@ pub enum Denied {
     Forbidden,
 }
 
-/// Authenticates a request and decides on its access to a repository.
-pub trait Authorizer: std::fmt::Debug + Send + Sync {
-    /// Authorizes one request.
+/// An authenticated client with its rights.
+#[derive(Clone, Debug)]
+pub struct Principal {
+    name: String,
+    grant: Arc<Grant>,
+}
+
+/// Rights of a principal. Every grant allows reading.
+#[derive(Clone, Debug)]
+pub struct Grant {
+    write: bool,
+    repositories: Option<GlobSet>,
+}
+
+impl Principal {
+    /// A client that has been authenticated as `name`.
+    pub fn new(name: impl Into<String>, grant: Arc<Grant>) -> Self {
+        Principal { name: name.into(), grant }
+    }
+
+    /// Name that changes are attributed to.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Authorizes access to the repository of a name. Decided by the name alone, so that the answer does not reveal if
+    /// the repository exists.
     ///
     /// # Errors
-    /// [`Denied`], with the reason.
-    fn authorize(&self, headers: &HeaderMap, repository: &str, access: Access) -> Result<Identity, Denied>;
+    /// [`Denied::Forbidden`] without the right.
+    pub fn authorize(&self, repository: &str, access: Access) -> Result<(), Denied> {
+        if self.grant.allows(repository, access) { Ok(()) } else { Err(Denied::Forbidden) }
+    }
+}
+
+impl Grant {
+    /// The right to read the `repositories` whose names match, all for `None`, and with `write` to push to them.
+    pub fn new(write: bool, repositories: Option<GlobSet>) -> Self {
+        Grant { write, repositories }
+    }
+
+    fn allows(&self, repository: &str, access: Access) -> bool {
+        let covers = self.repositories.as_ref().is_none_or(|names| names.is_match(repository));
+        covers && (access == Access::Read || self.write)
+    }
+}
+
+/// Authenticates requests.
+pub trait Authenticator: std::fmt::Debug + Send + Sync {
+    /// The principal whose credentials a request carries.
+    ///
+    /// # Errors
+    /// [`Denied::Unknown`] if the credentials are missing or unknown.
+    fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, Denied>;
 
     /// Returns true if requests need no credentials. The host then listens on loopback addresses only.
     fn allows_anonymous(&self) -> bool {
@@ -45,9 +89,9 @@ pub trait Authorizer: std::fmt::Debug + Send + Sync {
 #[derive(Debug)]
 pub struct Open;
 
-impl Authorizer for Open {
-    fn authorize(&self, _: &HeaderMap, _: &str, _: Access) -> Result<Identity, Denied> {
-        Ok(Identity { name: "anonymous".into() })
+impl Authenticator for Open {
+    fn authenticate(&self, _: &HeaderMap) -> Result<Principal, Denied> {
+        Ok(Principal::new("anonymous", Arc::new(Grant::new(true, None))))
     }
 
     fn allows_anonymous(&self) -> bool {

@@ -1,25 +1,51 @@
 //! The client of the request that a task answers: address, token name and revocation.
 
+use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
-use super::admission::Revocation;
+use axum::http::request::Parts;
+use axum::http::uri::Authority;
+
+use super::connections::{ClientConnection, InFlight};
 use super::fair_share::{ClientKey, network_of};
-use super::listen::ClientConnection;
-use super::proxies::ClientInfo;
+use super::permits::Revocation;
+use super::proxies::{ClientInfo, client_info};
+use gitferry_base::clock::Clock;
+use gitferry_config::Network;
 
 tokio::task_local! {
     static CURRENT: Arc<Client>;
 }
 
+/// Identifies the clients of requests.
+#[derive(Debug)]
+pub struct Clients {
+    clock: Arc<dyn Clock>,
+    trusted_proxies: Vec<Network>,
+}
+
+impl Clients {
+    /// Takes the ids of requests from `clock`, and the addresses of clients from the headers of `trusted_proxies`.
+    pub fn new(clock: Arc<dyn Clock>, trusted_proxies: Vec<Network>) -> Self {
+        Clients { clock, trusted_proxies }
+    }
+
+    /// The client of a request, which gives up the reference to its connection.
+    pub fn identify(&self, request: &mut Parts) -> Arc<Client> {
+        let connection = request.extensions.remove::<Arc<ClientConnection>>();
+        let peer = connection.as_ref().and_then(|connection| Some(connection.peer?.ip()));
+        let info = client_info(peer, &self.trusted_proxies, &request.headers);
+        Client::new(self.clock.new_id().simple().to_string(), info, connection)
+    }
+}
+
 /// The client of one request.
 #[derive(Debug)]
 pub struct Client {
-    /// Id of the request in the log and in the response.
-    pub request_id: String,
-    /// Address of the client, and the URL that it asked for.
-    pub info: ClientInfo,
+    request_id: String,
+    info: ClientInfo,
     /// Connection that carries the request; `None` outside the listener.
-    pub connection: Option<Arc<ClientConnection>>,
+    connection: Option<Arc<ClientConnection>>,
     /// Name of the client's token, once authenticated.
     token: OnceLock<Arc<str>>,
     /// Revocation of the request's slot, once admitted.
@@ -42,6 +68,36 @@ impl Client {
         CURRENT.scope(self, answering).await
     }
 
+    /// Id of the request in the log and in the response.
+    pub fn request_id(&self) -> &str {
+        &self.request_id
+    }
+
+    /// Address of the client; `None` outside the listener.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.info.address
+    }
+
+    /// Scheme of the URL that the client asked a trusted proxy for; `None` if no proxy reports one.
+    pub fn asked_scheme(&self) -> Option<&'static str> {
+        self.info.scheme
+    }
+
+    /// Host of the URL that the client asked a trusted proxy for; `None` if no proxy reports one.
+    pub fn asked_host(&self) -> Option<&Authority> {
+        self.info.host.as_ref()
+    }
+
+    /// Returns true if the connection is beyond the limit, and serves health checks alone.
+    pub fn may_only_check_health(&self) -> bool {
+        self.connection.as_ref().is_some_and(|connection| connection.reserved)
+    }
+
+    /// Marks the connection as in use until the guard is dropped.
+    pub fn begin_request(&self) -> Option<Arc<InFlight>> {
+        self.connection.as_ref().map(|connection| connection.begin_request())
+    }
+
     /// Records the name of the token that authenticates the client.
     pub fn set_token_name(&self, token: &str) {
         let _ = self.token.set(token.into());
@@ -56,7 +112,8 @@ impl Client {
         }
     }
 
-    pub(super) fn set_revocation(&self, revocation: Revocation) {
+    /// Records the revocation of the slot that the request holds.
+    pub fn set_revocation(&self, revocation: Revocation) {
         let _ = self.revocation.set(revocation);
     }
 

@@ -9,8 +9,9 @@ use std::sync::Arc;
 use axum::http::HeaderMap;
 use globset::GlobSet;
 
-use super::forward::{OtherHost, forwarded_by};
-use super::{Host, Refusal};
+use super::forward::other_host::{Forwarder, OtherHost};
+use super::refusal::Refusal;
+use super::urls::HostUrls;
 use gitferry_config::{Config, LinkMode};
 
 /// An active link into the region.
@@ -33,8 +34,20 @@ pub fn upstreams(config: &Config, region: &str) -> Result<Vec<Upstream>, String>
     incoming.map(|link| Ok(Upstream { source: link.source.clone(), repositories: link.matcher()? })).collect()
 }
 
+/// Decides which region creates a missing repository.
+#[derive(Debug)]
+pub(crate) struct Creation {
+    /// Region of this host.
+    here: String,
+    /// True if a push to a name without a repository creates the repository.
+    enabled: bool,
+    upstreams: Vec<Upstream>,
+    urls: Arc<HostUrls>,
+    forwarder: Arc<Forwarder>,
+}
+
 /// Region that creates a missing repository.
-pub(super) enum CreationSite {
+pub(crate) enum CreationSite {
     /// This region creates the repository when the push commits.
     Here,
     /// Another region does; requests are forwarded to its host.
@@ -43,25 +56,34 @@ pub(super) enum CreationSite {
     Elsewhere(String),
 }
 
-impl Host {
+impl Creation {
+    /// Decides for the host of region `here`. If not `enabled`, pushes create no repositories.
+    pub(crate) fn new(
+        here: &str,
+        enabled: bool,
+        upstreams: Vec<Upstream>,
+        urls: Arc<HostUrls>,
+        forwarder: Arc<Forwarder>,
+    ) -> Self {
+        Creation { here: here.into(), enabled, upstreams, urls, forwarder }
+    }
+
     /// The region that creates the missing repository `name`.
     ///
     /// # Errors
     /// [`Refusal::NotFound`] if pushes to this host create no repositories.
-    pub(super) fn creation_site(&self, name: &str, headers: &HeaderMap) -> Result<CreationSite, Refusal> {
-        if !self.create_on_push {
+    pub(crate) fn site(&self, name: &str, headers: &HeaderMap) -> Result<CreationSite, Refusal> {
+        if !self.enabled {
             return Err(Refusal::NotFound);
         }
         let Some(Upstream { source, .. }) = self.upstreams.iter().find(|from| from.repositories.is_match(name)) else {
             return Ok(CreationSite::Here);
         };
-        let host = self.forwarder.as_ref().filter(|_| forwarded_by(headers).is_none()).and_then(|all| all.host(source));
-        if let Some(host) = host {
+        if let Some(host) = self.forwarder.host(source, headers) {
             return Ok(CreationSite::There(host));
         }
-        let here = &self.region.name;
-        let place = self.urls.get(source).map(|url| format!("{}/{name}", url.trim_end_matches('/')));
-        let place = place.unwrap_or_else(|| source.clone());
+        let here = &self.here;
+        let place = self.urls.repository(source, name).unwrap_or_else(|| source.clone());
         Ok(CreationSite::Elsewhere(format!("{name} would come to {here} from {source}; push to {place}")))
     }
 }

@@ -10,13 +10,12 @@
 //!
 //! A handler that responds while it reads (negotiation in protocol version 0) would deadlock with a client that waits
 //! for the response. Once its response begins, the body is therefore read ahead of the handler, up to
-//! [`MAX_AHEAD_BYTES`].
+//! [`super::shared_body::MAX_AHEAD_BYTES`].
 
-use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
@@ -25,7 +24,8 @@ use axum::response::{IntoResponse as _, Response};
 use futures::StreamExt as _;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::body;
+use super::request_body;
+use super::shared_body::{Data, SharedBody};
 
 /// Most bytes of a refused request's body that are read and dropped before the response.
 pub const MAX_DRAINED_BYTES: u64 = 256 << 20;
@@ -33,167 +33,19 @@ pub const MAX_DRAINED_BYTES: u64 = 256 << 20;
 pub const MAX_DRAIN_TIME: Duration = Duration::from_secs(120);
 /// Idle timeout of a client whose refused request's body is read.
 const DRAIN_IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Most bytes of a request's body that are buffered for a handler whose response has begun. Larger than any round of a
-/// negotiation.
-const MAX_AHEAD_BYTES: usize = 1 << 20;
-
-type Data = Option<Result<Frame<Bytes>, axum::Error>>;
 
 /// Splits a request's body into the part for the handler, and one that delays the response until the body has been
 /// read.
 pub fn track(headers: &HeaderMap, body: Body) -> (Body, ResponseDelay) {
-    let state = if body.is_end_stream() { State::Ended } else { State::Open };
-    let source = Source { body, ahead: VecDeque::new(), ahead_bytes: 0, state, polled: false };
-    let shared = Arc::new(Shared { source: Mutex::new(source), wakers: Arc::default() });
+    let shared = SharedBody::new(body);
     let expects_continue =
         headers.get(header::EXPECT).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"));
-    (Body::new(TrackedBody { shared: shared.clone() }), ResponseDelay { shared, expects_continue })
-}
-
-struct Shared {
-    source: Mutex<Source>,
-    /// Outside the lock of the source: the body inside keeps a waker that points here.
-    wakers: Arc<SharedWaker>,
-}
-
-/// The body, and the bytes read ahead of the handler.
-struct Source {
-    body: Body,
-    ahead: VecDeque<Bytes>,
-    ahead_bytes: usize,
-    state: State,
-    /// True once the body has been polled, which makes the server send `100 Continue`.
-    polled: bool,
-}
-
-enum State {
-    Open,
-    Ended,
-    /// Reading failed. The error is kept until the handler has received it.
-    Failed(Option<axum::Error>),
-}
-
-/// Wakers of both ends. The body remembers only the last waker it was polled with, so both ends poll it with this one.
-#[derive(Default)]
-struct SharedWaker(Mutex<Ends>);
-
-#[derive(Default)]
-struct Ends {
-    reader: Option<Waker>,
-    response: Option<Waker>,
-    /// True once the handler has dropped the body.
-    dropped: bool,
-}
-
-impl Wake for SharedWaker {
-    fn wake(self: Arc<Self>) {
-        let (reader, response) = {
-            let mut ends = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            (ends.reader.take(), ends.response.take())
-        };
-        reader.into_iter().chain(response).for_each(Waker::wake);
-    }
-}
-
-impl Shared {
-    fn source(&self) -> MutexGuard<'_, Source> {
-        self.source.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn wakers(&self) -> MutexGuard<'_, Ends> {
-        self.wakers.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Source {
-    /// Polls the connection for the next frame.
-    fn poll(&mut self, wakers: &Arc<SharedWaker>) -> Poll<Data> {
-        self.polled = true;
-        let waker = Waker::from(wakers.clone());
-        let polled = Pin::new(&mut self.body).poll_frame(&mut Context::from_waker(&waker));
-        match &polled {
-            Poll::Ready(None) => self.state = State::Ended,
-            Poll::Ready(Some(Err(_))) => self.state = State::Failed(None),
-            Poll::Ready(Some(Ok(_))) if self.body.is_end_stream() => self.state = State::Ended,
-            _ => {}
-        }
-        polled
-    }
-
-    fn is_open(&self) -> bool {
-        matches!(self.state, State::Open)
-    }
-
-    /// Reads ahead of the handler, up to [`MAX_AHEAD_BYTES`].
-    fn read_ahead(&mut self, wakers: &Arc<SharedWaker>) {
-        while self.is_open() && self.ahead_bytes < MAX_AHEAD_BYTES {
-            match self.poll(wakers) {
-                Poll::Pending | Poll::Ready(None) => return,
-                Poll::Ready(Some(Err(error))) => self.state = State::Failed(Some(error)),
-                Poll::Ready(Some(Ok(frame))) => {
-                    // Trailers are ignored.
-                    if let Ok(bytes) = frame.into_data() {
-                        self.ahead_bytes += bytes.len();
-                        self.ahead.push_back(bytes);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The handler's part of a request's body.
-struct TrackedBody {
-    shared: Arc<Shared>,
-}
-
-impl HttpBody for TrackedBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Data> {
-        let shared = &self.shared;
-        shared.wakers().reader = Some(context.waker().clone());
-        let polled = {
-            let mut source = shared.source();
-            match (source.ahead.pop_front(), &mut source.state) {
-                (Some(bytes), _) => {
-                    source.ahead_bytes -= bytes.len();
-                    Poll::Ready(Some(Ok(Frame::data(bytes))))
-                }
-                (None, State::Open) => source.poll(&shared.wakers),
-                (None, State::Ended) => Poll::Ready(None),
-                (None, State::Failed(error)) => Poll::Ready(error.take().map(Err)),
-            }
-        };
-        if polled.is_ready()
-            && let Some(response) = { shared.wakers().response.take() }
-        {
-            response.wake();
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        let source = self.shared.source();
-        matches!(source.state, State::Ended) && source.ahead.is_empty()
-    }
-}
-
-impl Drop for TrackedBody {
-    fn drop(&mut self) {
-        let response = {
-            let mut wakers = self.shared.wakers();
-            wakers.dropped = true;
-            wakers.response.take()
-        };
-        response.into_iter().for_each(Waker::wake);
-    }
+    (Body::new(shared.reader()), ResponseDelay { shared, expects_continue })
 }
 
 /// Delays a response until its request's body has been read.
 pub struct ResponseDelay {
-    shared: Arc<Shared>,
+    shared: Arc<SharedBody>,
     expects_continue: bool,
 }
 
@@ -241,12 +93,8 @@ impl ResponseDelay {
     }
 
     fn poll_end(&self, context: &mut Context<'_>, response: &mut Body, first: &mut Option<Data>) -> Poll<BodyEnd> {
-        let dropped = {
-            let mut wakers = self.shared.wakers();
-            wakers.response = Some(context.waker().clone());
-            wakers.dropped
-        };
-        if !self.shared.source().is_open() {
+        let dropped = self.shared.wake_response(context.waker());
+        if !self.shared.is_open() {
             return Poll::Ready(BodyEnd::Read);
         }
         if dropped {
@@ -260,28 +108,21 @@ impl ResponseDelay {
         if first.is_none() {
             return Poll::Pending;
         }
-        let open = {
-            let mut source = self.shared.source();
-            source.read_ahead(&self.shared.wakers);
-            source.is_open()
-        };
-        let reader = { self.shared.wakers().reader.take() };
-        reader.into_iter().for_each(Waker::wake);
-        if open { Poll::Pending } else { Poll::Ready(BodyEnd::Read) }
+        if self.shared.read_ahead() { Poll::Pending } else { Poll::Ready(BodyEnd::Read) }
     }
 
     /// Returns true if the announced length of the body exceeds [`MAX_DRAINED_BYTES`].
     fn announces_too_much(&self) -> bool {
-        self.shared.source().body.size_hint().lower() > MAX_DRAINED_BYTES
+        self.shared.announced_bytes() > MAX_DRAINED_BYTES
     }
 
     /// Reads and drops the rest of a body that the handler has dropped. Returns true if the end was reached.
     async fn drain(self, idle_timeout: Duration) -> bool {
-        if (self.expects_continue && !self.shared.source().polled) || self.announces_too_much() {
+        if (self.expects_continue && !self.shared.was_polled()) || self.announces_too_much() {
             return false;
         }
-        let rest = Body::new(TrackedBody { shared: self.shared.clone() });
-        let mut chunks = body::chunks(rest, idle_timeout, None);
+        let rest = Body::new(self.shared.reader());
+        let mut chunks = request_body::chunks(rest, idle_timeout, None);
         let all = async {
             let mut bytes = 0;
             while let Some(chunk) = chunks.next().await {
@@ -330,6 +171,7 @@ impl HttpBody for Joined {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shared_body::MAX_AHEAD_BYTES;
     use futures::stream;
     use tokio::sync::mpsc;
 
@@ -422,7 +264,7 @@ mod tests {
         let mut delayed =
             Box::pin(delay.until_read("answer".into_response(), IDLE_TIMEOUT, || false, || unreachable!()));
         assert!(is_delayed(&mut delayed).await);
-        assert_eq!(shared.source().ahead_bytes, MAX_AHEAD_BYTES);
+        assert_eq!(shared.ahead_bytes(), MAX_AHEAD_BYTES);
         drop(body);
         assert_eq!(delayed.await.headers()[header::CONNECTION], "close");
     }

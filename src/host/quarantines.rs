@@ -12,6 +12,11 @@ use gitferry_git::view::View;
 /// Prefix of the paths of quarantined pushes.
 pub const PREFIX: &str = "/_quarantine/";
 
+/// A path as it may be logged and shown: the rest of a quarantine's path is a secret.
+pub fn without_secret(path: &str) -> &str {
+    if path.starts_with(PREFIX) { PREFIX } else { path }
+}
+
 /// The quarantined pushes that can be fetched from.
 #[derive(Debug)]
 pub struct Quarantines {

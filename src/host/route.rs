@@ -1,8 +1,58 @@
-//! Routing: parses the path of a URL into a repository and a service. Pure.
+//! Routing: from a request's path, method and query to its addressee and its action. Pure.
 //!
 //! A repository has the paths `/NAME`, `/NAME.git` and, as in AWS CodeCommit, `/v1/repos/NAME`.
 
+use axum::http::Method;
+
+use super::auth::Access;
+use super::quarantines;
+use gitferry_git::protocol::Service as GitService;
 use gitferry_git::refname::{NameError, check_repository_name};
+
+/// Path of the liveness check.
+const HEALTH: &str = "/_health";
+/// Path of the readiness check.
+const READY: &str = "/_ready";
+/// Path of the metrics, in Prometheus's text format.
+const METRICS: &str = "/_metrics";
+
+/// Addressee of a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// The liveness check. Never refused when the host is busy.
+    Health,
+    /// The readiness check: are the stores of the region usable? Never refused when the host is busy.
+    Ready,
+    /// The metrics of the host.
+    Metrics,
+    /// A push in quarantine. The path below [`quarantines::PREFIX`] begins with a secret.
+    Quarantine(String),
+    /// A repository.
+    Repository(Route),
+}
+
+impl Target {
+    /// Parses a path as in a URL, percent-encoded or not.
+    ///
+    /// # Errors
+    /// The path addresses nothing on this host.
+    pub fn parse(path: &str) -> Result<Target, RouteError> {
+        match path {
+            HEALTH => Ok(Target::Health),
+            READY => Ok(Target::Ready),
+            METRICS => Ok(Target::Metrics),
+            _ => match path.strip_prefix(quarantines::PREFIX) {
+                Some(secret) => Ok(Target::Quarantine(secret.to_owned())),
+                None => Ok(Target::Repository(parse(path)?)),
+            },
+        }
+    }
+
+    /// Returns true for the checks that load balancers send.
+    pub fn is_health_check(&self) -> bool {
+        matches!(self, Target::Health | Target::Ready)
+    }
+}
 
 /// Service of a repository that a request addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -27,7 +77,7 @@ pub enum Service {
     LfsLocks,
 }
 
-/// A parsed path.
+/// The path of a repository's service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Valid name of the repository.
@@ -36,6 +86,78 @@ pub struct Route {
     pub service: Service,
     /// Object id of [`Service::LfsObject`], 64 lower-case hex digits; otherwise `None`.
     pub object: Option<String>,
+}
+
+/// Request of the Git protocol for a repository.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// List the refs for a fetch.
+    AdvertiseFetch,
+    /// List the refs for a push.
+    AdvertisePush,
+    /// One request of a fetch.
+    Fetch,
+    /// A push.
+    Push,
+    /// Read the frontier.
+    ReadFrontier,
+    /// Set the default branch.
+    SetHead,
+}
+
+impl Action {
+    /// Access that the action needs.
+    pub fn access(self) -> Access {
+        match self {
+            Action::AdvertiseFetch | Action::Fetch | Action::ReadFrontier => Access::Read,
+            Action::AdvertisePush | Action::Push | Action::SetHead => Access::Write,
+        }
+    }
+}
+
+/// Reason why a service has no action for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ActionError {
+    /// The service does not have this method (405).
+    Method,
+    /// The request is of the dumb protocol, which this host does not serve (400).
+    NotSmart,
+}
+
+impl Service {
+    /// Returns true for the services of Git LFS, whose refusals have a form of their own.
+    pub fn is_lfs(self) -> bool {
+        match self {
+            Service::LfsBatch | Service::LfsVerify | Service::LfsObject | Service::LfsLocks => true,
+            Service::InfoRefs | Service::UploadPack | Service::ReceivePack | Service::Frontier | Service::Head => false,
+        }
+    }
+
+    /// The action of a request to this service. The services of Git LFS have none here.
+    ///
+    /// # Errors
+    /// The service has no such method, or the query names no service of Git.
+    pub fn action(self, method: &Method, query: Option<&str>) -> Result<Action, ActionError> {
+        match (self, method) {
+            // The server omits the body of a response to HEAD.
+            (Service::InfoRefs, &Method::GET | &Method::HEAD) => match advertised(query) {
+                Some(GitService::UploadPack) => Ok(Action::AdvertiseFetch),
+                Some(GitService::ReceivePack) => Ok(Action::AdvertisePush),
+                None => Err(ActionError::NotSmart),
+            },
+            (Service::Frontier, &Method::GET | &Method::HEAD) => Ok(Action::ReadFrontier),
+            (Service::UploadPack, &Method::POST) => Ok(Action::Fetch),
+            (Service::ReceivePack, &Method::POST) => Ok(Action::Push),
+            (Service::Head, &Method::PUT) => Ok(Action::SetHead),
+            _ => Err(ActionError::Method),
+        }
+    }
+}
+
+/// The service whose refs a query asks for.
+fn advertised(query: Option<&str>) -> Option<GitService> {
+    let name = query?.split('&').find_map(|pair| pair.strip_prefix("service="))?;
+    GitService::from_name(decode(name)?.as_bytes())
 }
 
 /// Reason why a path addresses no repository. Both are answered 404.
@@ -50,8 +172,8 @@ pub enum RouteError {
 const PREFIX: &str = "/v1/repos/";
 const LFS_OBJECTS: &str = "/info/lfs/objects/";
 
-/// Parses a path as in a URL, percent-encoded or not.
-pub fn parse(path: &str) -> Result<Route, RouteError> {
+/// Parses the path of a repository's service.
+fn parse(path: &str) -> Result<Route, RouteError> {
     let path = &decode(path).ok_or(RouteError::NotFound)?;
     let simple = [
         ("/info/refs", Service::InfoRefs),
@@ -83,7 +205,7 @@ fn repository(path: &str) -> Result<String, RouteError> {
 }
 
 /// Removes one layer of percent-encoding from a text; `None` if the encoding is malformed or the result is not UTF-8.
-pub fn decode(text: &str) -> Option<String> {
+fn decode(text: &str) -> Option<String> {
     let mut parts = text.split('%');
     let mut bytes = parts.next()?.as_bytes().to_vec();
     for part in parts {
@@ -162,5 +284,32 @@ mod tests {
         assert!(reason("/my%20app/info/refs").contains("\"my app\" is not a valid repository name: only letters"));
         assert!(reason("/.github/info/refs").contains("no segment may start with"));
         assert_eq!(parse("/favicon.ico"), Err(RouteError::NotFound));
+    }
+
+    #[test]
+    fn paths_of_the_host_itself_are_no_repositories() {
+        let target = |path: &str| Target::parse(path).ok();
+        assert_eq!(target("/_health"), Some(Target::Health));
+        assert_eq!(target("/_ready"), Some(Target::Ready));
+        assert_eq!(target("/_metrics"), Some(Target::Metrics));
+        assert_eq!(target("/_quarantine/x/info/refs"), Some(Target::Quarantine("x/info/refs".into())));
+        assert!(matches!(target("/app/info/refs"), Some(Target::Repository(_))));
+        assert_eq!(target("/_health/"), None);
+    }
+
+    #[test]
+    fn actions_follow_from_method_and_query() {
+        let refs = |method, query| Service::InfoRefs.action(&method, query);
+        assert_eq!(refs(Method::GET, Some("service=git-upload-pack")), Ok(Action::AdvertiseFetch));
+        assert_eq!(refs(Method::HEAD, Some("x=1&service=git%2Dreceive-pack")), Ok(Action::AdvertisePush));
+        for dumb in [None, Some(""), Some("service="), Some("service=git-shell"), Some("service=%f")] {
+            assert_eq!(refs(Method::GET, dumb), Err(ActionError::NotSmart), "{dumb:?}");
+        }
+        // The method is judged first.
+        assert_eq!(refs(Method::POST, None), Err(ActionError::Method));
+        assert_eq!(Service::ReceivePack.action(&Method::POST, None), Ok(Action::Push));
+        assert_eq!(Service::ReceivePack.action(&Method::GET, None), Err(ActionError::Method));
+        assert_eq!(Service::Head.action(&Method::PUT, None).map(Action::access), Ok(Access::Write));
+        assert_eq!(Service::Frontier.action(&Method::HEAD, None).map(Action::access), Ok(Access::Read));
     }
 }

@@ -13,7 +13,7 @@ use globset::GlobSet;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::auth::{Access, Authorizer, Denied, Identity};
+use super::auth::{Authenticator, Denied, Grant, Principal};
 use gitferry_base::private::warn_if_others_read;
 use gitferry_config::name_matcher;
 
@@ -44,9 +44,7 @@ struct Tokens {
 
 struct Token {
     hash: [u8; 32],
-    write: bool,
-    /// `None` for all.
-    repositories: Option<GlobSet>,
+    grant: Arc<Grant>,
 }
 
 impl std::fmt::Debug for TokenFile {
@@ -160,7 +158,8 @@ impl Tokens {
                 return Err(TokenFileError::Short { file: file.into(), line: at + 1 });
             }
             let hash = Sha256::digest(token.as_bytes()).into();
-            tokens.by_name.entry(name.into()).or_default().push(Token { hash, write, repositories });
+            let grant = Arc::new(Grant::new(write, repositories));
+            tokens.by_name.entry(name.into()).or_default().push(Token { hash, grant });
         }
         Ok(tokens)
     }
@@ -188,17 +187,12 @@ fn matcher(globs: &str) -> Result<GlobSet, &'static str> {
     name_matcher(&globs).map_err(|_| "the repositories are not valid globs")
 }
 
-impl Authorizer for TokenFile {
-    fn authorize(&self, headers: &HeaderMap, repository: &str, access: Access) -> Result<Identity, Denied> {
+impl Authenticator for TokenFile {
+    fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, Denied> {
         let secret = secret(headers).ok_or(Denied::Unknown)?;
         let tokens = self.tokens();
         let (name, token) = tokens.find(&secret).ok_or(Denied::Unknown)?;
-        // Decided before the repository is looked up, so that the answer does not reveal if it exists.
-        let own = token.repositories.as_ref().is_none_or(|globs| globs.is_match(repository));
-        if !own || (access == Access::Write && !token.write) {
-            return Err(Denied::Forbidden);
-        }
-        Ok(Identity { name: name.into() })
+        Ok(Principal::new(name, token.grant.clone()))
     }
 }
 
@@ -220,6 +214,7 @@ fn secret(headers: &HeaderMap) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::auth::Access;
 
     const FILE: &str = "# people\nann:0123456789abcdef\nbob:fedcba9876543210:read\n\
                         ci:00000000ffffffff:write:team/*, app\neve:11111111ffffffff:read:team/*\n";
@@ -239,25 +234,31 @@ mod tests {
         headers(&format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
     }
 
+    /// Authenticates and authorizes a request; the name of its principal.
+    fn authorize(file: &TokenFile, headers: &HeaderMap, repository: &str, access: Access) -> Result<String, Denied> {
+        let principal = file.authenticate(headers)?;
+        principal.authorize(repository, access).map(|()| principal.name().to_owned())
+    }
+
     #[test]
     fn tokens_authenticate_with_their_right() {
         let (_dir, file) = open(FILE);
-        let ann = Identity { name: "ann".into() };
-        assert_eq!(file.authorize(&basic("ann", "0123456789abcdef"), "r", Access::Write), Ok(ann.clone()));
-        assert_eq!(file.authorize(&headers("Bearer 0123456789abcdef"), "r", Access::Read), Ok(ann));
-        assert!(file.authorize(&basic("bob", "fedcba9876543210"), "r", Access::Read).is_ok());
-        assert_eq!(file.authorize(&basic("bob", "fedcba9876543210"), "r", Access::Write), Err(Denied::Forbidden));
+        let ann = "ann".to_owned();
+        assert_eq!(authorize(&file, &basic("ann", "0123456789abcdef"), "r", Access::Write), Ok(ann.clone()));
+        assert_eq!(authorize(&file, &headers("Bearer 0123456789abcdef"), "r", Access::Read), Ok(ann));
+        assert!(authorize(&file, &basic("bob", "fedcba9876543210"), "r", Access::Read).is_ok());
+        assert_eq!(authorize(&file, &basic("bob", "fedcba9876543210"), "r", Access::Write), Err(Denied::Forbidden));
     }
 
     #[test]
     fn tokens_are_for_their_repositories() {
         let (_dir, file) = open(FILE);
-        let may = |token: &str, name: &str, access| file.authorize(&basic("x", token), name, access).is_ok();
+        let may = |token: &str, name: &str, access| authorize(&file, &basic("x", token), name, access).is_ok();
         for name in ["team/a", "team/a/b", "app"] {
             assert!(may("00000000ffffffff", name, Access::Write) && may("00000000ffffffff", name, Access::Read));
         }
         for name in ["teams/a", "team", "app2", "other"] {
-            let denied = file.authorize(&basic("x", "00000000ffffffff"), name, Access::Read);
+            let denied = authorize(&file, &basic("x", "00000000ffffffff"), name, Access::Read);
             assert_eq!(denied, Err(Denied::Forbidden), "{name}");
         }
         assert!(may("11111111ffffffff", "team/a", Access::Read) && !may("11111111ffffffff", "team/a", Access::Write));
@@ -268,9 +269,9 @@ mod tests {
         let (_dir, file) = open(FILE);
         let garbage = ["Basic", "Basic !!!", "Basic YQ==", "Digest x", "Bearer ", "Bearer 0123456789abcdee"];
         for value in garbage {
-            assert_eq!(file.authorize(&headers(value), "r", Access::Read), Err(Denied::Unknown), "{value}");
+            assert_eq!(authorize(&file, &headers(value), "r", Access::Read), Err(Denied::Unknown), "{value}");
         }
-        assert_eq!(file.authorize(&HeaderMap::new(), "r", Access::Read), Err(Denied::Unknown));
+        assert_eq!(authorize(&file, &HeaderMap::new(), "r", Access::Read), Err(Denied::Unknown));
     }
 
     #[test]
@@ -293,7 +294,7 @@ mod tests {
     fn a_changed_file_takes_effect_on_reload_and_a_bad_one_never() {
         let (dir, file) = open(FILE);
         let path = dir.path().join("tokens");
-        let known = |token: &str| file.authorize(&basic("x", token), "r", Access::Read).is_ok();
+        let known = |token: &str| authorize(&file, &basic("x", token), "r", Access::Read).is_ok();
         assert!(!file.has_changed());
         std::fs::write(&path, "ann:9999999999999999\n").unwrap();
         assert!(file.has_changed() && known("0123456789abcdef"));

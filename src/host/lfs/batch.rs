@@ -1,23 +1,31 @@
 //! Batch API: reports which objects are stored, and the hrefs to upload or download the others.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
+use axum::http::StatusCode;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
-use super::{Endpoint, LfsRefusal, MAX_BATCH_OBJECTS, json, parse, read_request};
-use crate::auth::Access;
-use crate::create_on_push::CreationSite;
-use crate::forward::{OtherHost, check_repository_id};
-use crate::{Host, Refusal};
+use super::endpoint::{Endpoint, Endpoints};
+use super::forward::forward_batch;
+use super::json::json;
+use super::refusal::LfsRefusal;
+use super::repositories::Repositories;
+use super::request::{parse, read_request};
+use crate::auth::{Access, Principal};
+use crate::forward::headers::check_repository_id;
+use crate::push_policies::PushPolicies;
+use gitferry_config::HostLimits;
 use gitferry_engine::ledger::change::LfsObject;
-use gitferry_engine::ledger::head::{HeadItem, RepositoryId};
-use gitferry_engine::region::is_visible;
+use gitferry_engine::region::Region;
 use gitferry_engine::region::lfs::LfsState;
 use gitferry_git::lfs::{LfsOid, Pointer};
+
+/// Most objects per request. (git-lfs sends 100.)
+const MAX_BATCH_OBJECTS: usize = 1_000;
 
 #[derive(Deserialize)]
 struct Request {
@@ -96,17 +104,39 @@ struct Offers {
     limit: u64,
 }
 
-impl Host {
-    pub(super) async fn lfs_batch(&self, name: &str, parts: &Parts, body: Body) -> Result<Response, LfsRefusal> {
-        // The body is read only for clients with read access.
-        self.authorize(&parts.headers, name, Access::Read)?;
-        let bytes = read_request(parts, body, self.limits.request_silence).await?;
+/// The Batch API of a region.
+#[derive(Debug)]
+pub struct Batch {
+    region: Region,
+    repositories: Arc<Repositories>,
+    endpoints: Endpoints,
+    policies: Arc<PushPolicies>,
+    idle_timeout: Duration,
+}
+
+impl Batch {
+    /// The Batch API for the objects of `region`.
+    pub fn new(
+        region: Region,
+        repositories: Arc<Repositories>,
+        endpoints: Endpoints,
+        policies: Arc<PushPolicies>,
+        limits: &HostLimits,
+    ) -> Self {
+        Batch { region, repositories, endpoints, policies, idle_timeout: limits.request_silence }
+    }
+
+    /// Answers a batch request of a principal who may read. Uploads need the right to write.
+    pub async fn answer(
+        &self,
+        principal: &Principal,
+        name: &str,
+        parts: &Parts,
+        body: Body,
+    ) -> Result<Response, LfsRefusal> {
+        let bytes = read_request(parts, body, self.idle_timeout).await?;
         let request: Request = parse(&bytes)?;
-        let access = match request.operation {
-            Operation::Upload => Access::Write,
-            Operation::Download => Access::Read,
-        };
-        let identity = self.authorize(&parts.headers, name, access)?;
+        principal.authorize(name, request.operation.access())?;
         if request.objects.len() > MAX_BATCH_OBJECTS {
             let reason = format!("a request names at most {MAX_BATCH_OBJECTS} objects");
             return Err(LfsRefusal::new(StatusCode::PAYLOAD_TOO_LARGE, reason));
@@ -114,17 +144,18 @@ impl Host {
         if request.hash_algo.as_deref().is_some_and(|name| name != "sha256") {
             return Err(LfsRefusal::new(StatusCode::CONFLICT, "objects are named by sha256 here"));
         }
-        if access == Access::Write
-            && let Some((primary, id)) = self.lfs_primary(name, &parts.headers).await?
+        let region = &self.region.name;
+        if request.operation == Operation::Upload
+            && let Some((primary, id)) = self.repositories.primary(name, &parts.headers).await?
         {
-            return primary.lfs_batch(name, id, &parts.headers, &self.region.name, bytes).await;
+            return forward_batch(&primary, name, id, &parts.headers, region, bytes).await;
         }
         let item = match request.operation {
-            Operation::Upload => self.lfs_writable(name, &parts.headers).await?,
-            Operation::Download => self.lfs_readable(name, &parts.headers).await?,
+            Operation::Upload => self.repositories.writable(name, &parts.headers).await?,
+            Operation::Download => self.repositories.readable(name, &parts.headers, principal).await?,
         };
-        check_repository_id(&parts.headers, name, &self.region.name, item.as_ref().map(|item| item.id))?;
-        let endpoint = self.lfs_endpoint(parts)?;
+        check_repository_id(&parts.headers, name, region, item.as_ref().map(|item| item.id))?;
+        let endpoint = self.endpoints.of(parts)?;
         let offers = Offers { operation: request.operation, endpoint, limit: self.policies.of(name).lfs_object_bytes };
         let pointers: Vec<Result<Pointer, String>> = request.objects.iter().map(pointer_of).collect();
         let oids: Vec<LfsOid> = pointers.iter().flatten().map(|pointer| pointer.oid).collect();
@@ -136,53 +167,17 @@ impl Host {
             // Uploads that were cut off before their change was written. No client uploads a stored object again.
             let late: Vec<LfsObject> =
                 states.iter().filter(|state| state.awaited).filter_map(|state| state.held).collect();
-            self.lfs_record(item, &late, &identity).await?;
+            self.repositories.record(item, &late, principal).await?;
         }
-        let mut states = states.into_iter();
-        let mut objects = Vec::with_capacity(pointers.len());
-        for (wanted, pointer) in request.objects.into_iter().zip(pointers) {
-            let offer = match pointer {
-                Ok(pointer) => offers.offer(pointer, states.next()),
-                Err(reason) => Err((StatusCode::UNPROCESSABLE_ENTITY, reason)),
-            };
-            objects.push(wanted.offered(offer));
-        }
+        let objects = offers.answers(request.objects, pointers, states);
         Ok(json(StatusCode::OK, &Answer { transfer: "basic", objects, hash_algo: "sha256" }))
     }
 
-    /// The repository that objects are downloaded from; `None` if it does not exist and a push of this client would
-    /// create it. Clients ask for the missing objects of such a repository before they upload them.
-    async fn lfs_readable(&self, name: &str, headers: &HeaderMap) -> Result<Option<HeadItem>, LfsRefusal> {
-        if let Some(item) = self.region.find(name).await?.filter(|item| is_visible(&item.head)) {
-            return Ok(Some(item));
-        }
-        self.authorize(headers, name, Access::Write).map_err(|_| Refusal::NotFound)?;
-        self.creation_site(name, headers)?;
-        Ok(None)
-    }
-
-    /// The host to which batch requests for uploads are forwarded, with the repository of that name in this region;
-    /// `None` if they are answered here.
-    async fn lfs_primary(
-        &self,
-        name: &str,
-        headers: &HeaderMap,
-    ) -> Result<Option<(Arc<OtherHost>, Option<RepositoryId>)>, LfsRefusal> {
-        match self.region.find(name).await?.filter(|item| is_visible(&item.head)) {
-            Some(item) => Ok(self.forwards_to(&item.head, headers).map(|primary| (primary, Some(item.id)))),
-            None => match self.creation_site(name, headers)? {
-                CreationSite::There(primary) => Ok(Some((primary, None))),
-                CreationSite::Here | CreationSite::Elsewhere(_) => Ok(None),
-            },
-        }
-    }
-
     /// Verifies that an uploaded object is stored with the expected size.
-    pub(super) async fn lfs_verify(&self, name: &str, parts: &Parts, body: Body) -> Result<Response, LfsRefusal> {
-        self.authorize(&parts.headers, name, Access::Write)?;
-        let wanted: Wanted = parse(&read_request(parts, body, self.limits.request_silence).await?)?;
+    pub async fn verify(&self, name: &str, parts: &Parts, body: Body) -> Result<Response, LfsRefusal> {
+        let wanted: Wanted = parse(&read_request(parts, body, self.idle_timeout).await?)?;
         let pointer = pointer_of(&wanted).map_err(LfsRefusal::unprocessable)?;
-        let item = self.lfs_repository(name).await?;
+        let item = self.repositories.existing(name).await?;
         match self.region.lfs_objects(item.id, &[pointer.oid]).await?.pop().flatten() {
             Some(held) if held.size == pointer.size => Ok(json(StatusCode::OK, &serde_json::json!({}))),
             Some(held) => Err(LfsRefusal::unprocessable(other_size(&held))),
@@ -213,7 +208,36 @@ impl Wanted {
     }
 }
 
+impl Operation {
+    /// Access that the operation needs.
+    fn access(self) -> Access {
+        match self {
+            Operation::Upload => Access::Write,
+            Operation::Download => Access::Read,
+        }
+    }
+}
+
 impl Offers {
+    /// Answers for all objects of a request, in its order. `states` are those of the valid `pointers`; none if the
+    /// repository does not exist yet.
+    fn answers(
+        &self,
+        wanted: Vec<Wanted>,
+        pointers: Vec<Result<Pointer, String>>,
+        states: Vec<LfsState>,
+    ) -> Vec<Offered> {
+        let mut states = states.into_iter();
+        let answer = |(wanted, pointer): (Wanted, Result<Pointer, String>)| {
+            let offer = match pointer {
+                Ok(pointer) => self.offer(pointer, states.next()),
+                Err(reason) => Err((StatusCode::UNPROCESSABLE_ENTITY, reason)),
+            };
+            wanted.offered(offer)
+        };
+        wanted.into_iter().zip(pointers).map(answer).collect()
+    }
+
     fn action(&self, href: String) -> Action {
         let authorization = self.endpoint.authorization.clone();
         Action { href, header: authorization.map(|authorization| ActionHeader { authorization }) }

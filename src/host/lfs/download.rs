@@ -12,23 +12,37 @@ use bytes::Bytes;
 use futures::{Stream, StreamExt as _, stream};
 use tokio::sync::oneshot;
 
-use super::LfsRefusal;
-use crate::admission::{ClientWait, Slot};
-use crate::auth::Access;
-use crate::{Host, Refusal};
+use super::refusal::LfsRefusal;
+use super::repositories::Repositories;
+use super::upload::LONGEST_WAIT;
+use crate::admission::{Admission, Slot};
+use crate::permits::ClientWait;
+use gitferry_config::HostLimits;
 use gitferry_engine::ledger::keys;
-use gitferry_engine::region::RegionError;
+use gitferry_engine::region::{Region, RegionError};
 use gitferry_git::lfs::LfsOid;
 
-impl Host {
-    pub(super) async fn lfs_download(
-        self: Arc<Self>,
-        name: &str,
-        oid: LfsOid,
-        parts: &Parts,
-    ) -> Result<Response, LfsRefusal> {
-        self.authorize(&parts.headers, name, Access::Read)?;
-        let item = self.lfs_repository(name).await?;
+/// Concurrent downloads; more of them wait.
+const MAX_DOWNLOADS: usize = 256;
+
+/// Downloads of LFS objects.
+#[derive(Debug)]
+pub struct Downloads {
+    region: Region,
+    repositories: Arc<Repositories>,
+    admission: Admission,
+}
+
+impl Downloads {
+    /// Downloads from the object store of `region`.
+    pub fn new(region: Region, repositories: Arc<Repositories>, limits: &HostLimits) -> Self {
+        let admission = Admission::with_capacity(MAX_DOWNLOADS, LONGEST_WAIT, limits);
+        Downloads { region, repositories, admission }
+    }
+
+    /// Sends an object, or the part of it that the request wants.
+    pub async fn send(&self, name: &str, oid: LfsOid, parts: &Parts) -> Result<Response, LfsRefusal> {
+        let item = self.repositories.existing(name).await?;
         let held = self.region.lfs_objects(item.id, &[oid]).await?.pop().flatten();
         let held = held.ok_or_else(|| LfsRefusal::new(StatusCode::NOT_FOUND, format!("there is no object {oid}")))?;
         let key = keys::lfs_object(item.id, oid);
@@ -57,8 +71,8 @@ impl Host {
         if parts.method == Method::HEAD {
             return finish(base, Body::empty());
         }
-        let slot = self.transfers.downloads.admit().await.map_err(Refusal::from)?;
-        finish(base, send(self.region.lfs_bytes(item.id, oid, range), slot))
+        let slot = self.admission.admit().await?;
+        finish(base, stream_object(self.region.lfs_bytes(item.id, oid, range), slot))
     }
 }
 
@@ -67,7 +81,7 @@ fn finish(base: response::Builder, body: Body) -> Result<Response, LfsRefusal> {
 }
 
 /// Streams the bytes of an object. A client detects a download that is cut off by its length.
-fn send(bytes: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static, slot: Slot) -> Body {
+fn stream_object(bytes: impl Stream<Item = std::io::Result<Bytes>> + Send + 'static, slot: Slot) -> Body {
     let waits = slot.client_waits();
     let revocation = slot.revocation();
     let (ends, ended) = oneshot::channel::<()>();

@@ -1,6 +1,7 @@
 //! Uploads of LFS objects: hashed while they are spooled, made durable, then answered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::request::Parts;
@@ -9,16 +10,22 @@ use axum::response::{IntoResponse as _, Response};
 use bytes::BytesMut;
 use futures::StreamExt as _;
 
-use super::LfsRefusal;
-use crate::admission::Slot;
-use crate::auth::Access;
-use crate::{Host, Refusal, body};
-use gitferry_engine::ledger::advance::read_head;
-use gitferry_engine::ledger::head::HeadItem;
+use super::refusal::LfsRefusal;
+use super::repositories::Repositories;
+use crate::admission::{Admission, Slot};
+use crate::auth::Principal;
+use crate::push_policies::PushPolicies;
+use crate::refusal::Refusal;
+use crate::request_body;
+use gitferry_config::HostLimits;
 use gitferry_engine::region::lfs::LfsSpool;
-use gitferry_engine::region::{RegionError, blocking, is_visible};
+use gitferry_engine::region::{Region, RegionError, blocking};
 use gitferry_git::lfs::LfsOid;
 
+/// Concurrent uploads; more of them wait.
+const MAX_UPLOADS: usize = 128;
+/// Longest wait of a transfer before it is answered 503, which git-lfs does not retry.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(300);
 /// Bytes per write to the spool.
 const WRITE_BYTES: usize = 1 << 20;
 
@@ -71,15 +78,37 @@ impl Expected {
     }
 }
 
-impl Host {
-    pub(super) async fn lfs_upload(
-        self: Arc<Self>,
+/// Uploads of LFS objects.
+#[derive(Debug)]
+pub struct Uploads {
+    region: Region,
+    repositories: Arc<Repositories>,
+    policies: Arc<PushPolicies>,
+    admission: Admission,
+    idle_timeout: Duration,
+}
+
+impl Uploads {
+    /// Uploads to the object store of `region`.
+    pub fn new(
+        region: Region,
+        repositories: Arc<Repositories>,
+        policies: Arc<PushPolicies>,
+        limits: &HostLimits,
+    ) -> Self {
+        let admission = Admission::with_capacity(MAX_UPLOADS, LONGEST_WAIT, limits);
+        Uploads { region, repositories, policies, admission, idle_timeout: limits.request_silence }
+    }
+
+    /// Receives an object, and answers once it is durable.
+    pub async fn receive(
+        &self,
+        principal: &Principal,
         name: &str,
         oid: LfsOid,
         parts: &Parts,
         body: Body,
     ) -> Result<Response, LfsRefusal> {
-        let identity = self.authorize(&parts.headers, name, Access::Write)?;
         let encoding = parts.headers.get(header::CONTENT_ENCODING).map(|encoding| encoding.as_bytes());
         if encoding.is_some_and(|encoding| encoding != b"identity") {
             return Err(LfsRefusal::new(
@@ -87,45 +116,34 @@ impl Host {
                 "LFS objects are uploaded without content encoding",
             ));
         }
-        let item = self.lfs_writable(name, &parts.headers).await?;
+        let item = self.repositories.writable(name, &parts.headers).await?;
         let expected = Expected::of(parts, self.policies.of(name).lfs_object_bytes)?;
-        let slot = self.transfers.uploads.admit().await.map_err(Refusal::from)?;
-        let (file, found) = self.lfs_receive(expected, body, slot.clone()).await?.finish();
+        let slot = self.admission.admit().await?;
+        let (file, found) = self.spool(expected, body, slot.clone()).await?.finish();
         expected.check_whole(found.size)?;
         if found.oid != oid {
             return Err(LfsRefusal::unprocessable(format!("the uploaded object is {}, not {oid}", found.oid)));
         }
         let item = match item {
             Some(item) => item,
-            None => self.lfs_create(name, &identity).await?,
+            None => self.repositories.create(name, principal).await?,
         };
         self.region.put_lfs_object(item.id, found, file).await?;
         drop(slot);
-        self.check_same(&item).await?;
+        self.repositories.check_same(&item).await?;
         let state = self.region.lfs_states(item.id, &[oid]).await?;
         if state.iter().any(|state| state.awaited) {
-            self.lfs_record(&item, &[found], &identity).await?;
+            self.repositories.record(&item, &[found], principal).await?;
         }
         tracing::debug!(repository = name, %oid, size = found.size, "stored an LFS object");
         Ok(StatusCode::OK.into_response())
     }
 
-    /// Refuses an upload whose repository was deleted or renamed meanwhile: a push under its old name would not find
-    /// the object.
-    async fn check_same(&self, item: &HeadItem) -> Result<(), LfsRefusal> {
-        let now = read_head(&*self.region.table, item.id).await.map_err(RegionError::from)?;
-        if now.is_some_and(|now| is_visible(&now.head) && now.head.name == item.head.name) {
-            return Ok(());
-        }
-        let reason = "the repository was deleted or renamed during the upload; upload the object again";
-        Err(LfsRefusal::new(StatusCode::NOT_FOUND, reason))
-    }
-
     /// Writes a body to the spool. No thread blocks while the client is slow.
-    async fn lfs_receive(&self, expected: Expected, body: Body, slot: Slot) -> Result<LfsSpool, LfsRefusal> {
+    async fn spool(&self, expected: Expected, body: Body, slot: Slot) -> Result<LfsSpool, LfsRefusal> {
         let dir = self.region.spool_dir();
         let mut spool = blocking(move || LfsSpool::new_in(&dir)).await.map_err(RegionError::Io)?;
-        let mut chunks = body::chunks(body, self.limits.request_silence, Some(slot));
+        let mut chunks = request_body::chunks(body, self.idle_timeout, Some(slot));
         let mut buffer = BytesMut::with_capacity(WRITE_BYTES);
         loop {
             let next = chunks.next().await;

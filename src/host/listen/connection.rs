@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
-use super::connections::{ClientConnection, Connections, OpenConnection};
+use crate::connections::{ClientConnection, Connections, OpenConnection};
 use gitferry_config::HostLimits;
 
 /// TCP keep-alive: idle time before the first probe. Probes notice a machine that has gone.
@@ -60,7 +60,8 @@ impl ConnectionAcceptor {
         socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
         let activity = Activity::new();
         let sleep = Box::pin(tokio::time::sleep(self.idle_timeout));
-        let service = TrackedService { service, activity: activity.clone(), connection: connection.0.clone() };
+        let service =
+            TrackedService { service, activity: activity.clone(), connection: connection.connection().clone() };
         Ok((Connection { stream, activity, idle_timeout: self.idle_timeout, sleep, connection }, service))
     }
 }
@@ -146,7 +147,7 @@ pub(super) struct Connection {
 impl Connection {
     /// Fails if the connection has to close; otherwise wakes the task at the next time at which it may have to.
     fn check(&mut self, context: &mut Context<'_>) -> io::Result<()> {
-        if self.connection.0.is_closed(context) {
+        if self.connection.connection().is_closed(context) {
             tracing::debug!("an idle connection is closed for a new one");
             return Err(io::ErrorKind::ConnectionAborted.into());
         }

@@ -1,7 +1,6 @@
 //! Listener of a host: HTTP/1.1 and HTTP/2, with or without TLS, from the socket to the router, with graceful shutdown.
 
 mod connection;
-mod connections;
 pub mod tls;
 
 use std::io;
@@ -13,9 +12,8 @@ use axum_server::tls_rustls::RustlsAcceptor;
 use axum_server::{Handle, Server};
 use tokio::sync::watch;
 
-use super::Host;
+use super::host::Host;
 use connection::ConnectionAcceptor;
-pub use connections::{ClientConnection, InFlight};
 use tls::Certificate;
 
 /// Time limit of a TLS handshake, and of the head of a request. Also the time that an HTTP/1.1 connection may wait for
@@ -45,7 +43,7 @@ impl Listening {
     /// Errors of the system, and `PermissionDenied` for a host without authentication on an address other than
     /// loopback.
     pub fn bind(host: Arc<Host>, address: SocketAddr, certificate: Option<Arc<Certificate>>) -> io::Result<Self> {
-        if host.authorizer.allows_anonymous() && !address.ip().is_loopback() {
+        if host.allows_anonymous() && !address.ip().is_loopback() {
             let reason = "a host without authentication listens on loopback addresses only";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
         }
@@ -65,14 +63,14 @@ impl Listening {
     /// Errors of the listening socket.
     pub async fn serve(self, mut stop: watch::Receiver<bool>) -> io::Result<()> {
         let Listening { host, listener, certificate } = self;
-        let limits = host.limits.clone();
+        let limits = host.limits();
         let handle = Handle::new();
-        let acceptor = ConnectionAcceptor::new(&limits);
+        let acceptor = ConnectionAcceptor::new(limits);
         let server = axum_server::from_tcp(listener)?
             .handle(handle.clone())
             .first_request_timeout(HEAD_TIMEOUT)
             .accept_error_handler(note_failed_connection);
-        let service = host.clone().router().into_make_service();
+        let service = host.router().into_make_service();
         let serving = async move {
             match certificate {
                 None => with_limits(server.acceptor(acceptor)).serve(service).await,
@@ -91,7 +89,7 @@ impl Listening {
             handle.graceful_shutdown(None);
             tokio::time::sleep_until(deadline).await;
             tracing::warn!(
-                region = host.region.name,
+                region = host.region_name(),
                 connections = handle.connection_count(),
                 "requests that did not end within the grace period are cut off"
             );

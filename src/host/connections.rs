@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use futures::task::AtomicWaker;
 use tokio::time::Instant;
 
-use crate::fair_share::network_of;
+use super::fair_share::network_of;
 
 /// Connections beyond the limit that are served for health checks alone.
 const RESERVED: usize = 16;
@@ -83,13 +83,14 @@ impl ConnectionTable {
 
 /// The open connections of a host.
 #[derive(Debug)]
-pub(super) struct Connections {
+pub struct Connections {
     open: Mutex<(ConnectionTable, HashMap<u64, Weak<ClientConnection>>)>,
     full: AtomicBool,
 }
 
 impl Connections {
-    pub(super) fn new(limit: usize) -> Arc<Self> {
+    /// Starts without connections. At most `limit` are open, at least one.
+    pub fn new(limit: usize) -> Arc<Self> {
         let table = ConnectionTable { limit: limit.max(1), ..ConnectionTable::default() };
         Arc::new(Connections { open: Mutex::new((table, HashMap::new())), full: AtomicBool::new(false) })
     }
@@ -99,7 +100,7 @@ impl Connections {
     }
 
     /// Registers a connection until the guard is dropped, and closes the connection that it replaces.
-    pub(super) fn open(self: &Arc<Self>, peer: Option<SocketAddr>) -> OpenConnection {
+    pub fn open(self: &Arc<Self>, peer: Option<SocketAddr>) -> OpenConnection {
         let network = peer.map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| network_of(peer.ip()));
         let mut open = self.lock();
         let (reserved, replaced) = match open.0.decide(network) {
@@ -154,7 +155,7 @@ impl ClientConnection {
     }
 
     /// Records activity.
-    pub(super) fn touch(&self) {
+    pub fn touch(&self) {
         self.update(|_| {});
     }
 
@@ -171,7 +172,7 @@ impl ClientConnection {
     }
 
     /// Returns true if the connection has to close. Otherwise the task of `context` is woken when it has to.
-    pub(super) fn is_closed(&self, context: &std::task::Context<'_>) -> bool {
+    pub fn is_closed(&self, context: &std::task::Context<'_>) -> bool {
         self.waker.register(context.waker());
         self.closed.load(Ordering::Acquire)
     }
@@ -192,7 +193,14 @@ impl Drop for InFlight {
 
 /// Keeps a connection registered; removes it on drop.
 #[derive(Debug)]
-pub(super) struct OpenConnection(pub(super) Arc<ClientConnection>);
+pub struct OpenConnection(Arc<ClientConnection>);
+
+impl OpenConnection {
+    /// The connection, for its requests.
+    pub fn connection(&self) -> &Arc<ClientConnection> {
+        &self.0
+    }
+}
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {

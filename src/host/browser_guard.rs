@@ -1,0 +1,58 @@
+//! Protection against requests that web pages make browsers send; see [`super::cross_site`] and [`super::rebinding`].
+
+use std::sync::Arc;
+
+use axum::http::request::Parts;
+use axum::http::uri::Authority;
+use axum::http::{HeaderValue, header};
+
+use super::refusal::Refusal;
+use super::urls::HostUrls;
+use super::{cross_site, rebinding};
+
+/// Refuses requests that are addressed to other hosts, or that come from pages of other sites.
+#[derive(Debug)]
+pub struct BrowserGuard {
+    /// True for a host without authentication. A host with authentication accepts every name.
+    anonymous: bool,
+    urls: Arc<HostUrls>,
+}
+
+impl BrowserGuard {
+    /// The guard of a host.
+    pub fn new(anonymous: bool, urls: Arc<HostUrls>) -> Self {
+        BrowserGuard { anonymous, urls }
+    }
+
+    /// Checks a request. `forwarded` is the host that it was addressed to, as trusted proxies report it.
+    ///
+    /// # Errors
+    /// [`Refusal::Misdirected`] and [`Refusal::CrossSite`].
+    pub fn check(&self, request: &Parts, forwarded: Option<&Authority>) -> Result<(), Refusal> {
+        if self.anonymous && !self.is_addressed_here(request) {
+            return Err(Refusal::Misdirected);
+        }
+        if self.is_cross_site(request, forwarded) {
+            return Err(Refusal::CrossSite);
+        }
+        Ok(())
+    }
+
+    fn is_addressed_here(&self, request: &Parts) -> bool {
+        let asked = match (request.uri.authority(), request.headers.get(header::HOST)) {
+            (Some(authority), _) => authority.as_str(),
+            (None, Some(host)) => host.to_str().unwrap_or_default(),
+            // HTTP/1.0 without the header: not a browser.
+            (None, None) => return true,
+        };
+        rebinding::is_own_authority(asked, self.urls.own())
+    }
+
+    fn is_cross_site(&self, request: &Parts, forwarded: Option<&Authority>) -> bool {
+        let host = request.headers.get(header::HOST).and_then(|host: &HeaderValue| host.to_str().ok());
+        let asked = request.uri.authority().map(Authority::as_str).or(host);
+        let own = self.urls.own().map(cross_site::authority_of);
+        let forwarded = forwarded.map(Authority::as_str);
+        cross_site::is_cross_site(&request.headers, asked.into_iter().chain(own).chain(forwarded))
+    }
+}

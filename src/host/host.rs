@@ -1,0 +1,160 @@
+//! A host, put together from its services.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::Response;
+
+use super::announcer::Announcer;
+use super::auth::Authenticator;
+use super::browser_guard::BrowserGuard;
+use super::client::Clients;
+use super::create_on_push::{Creation, Upstream};
+use super::exchange::Exchanges;
+use super::fetch::{Fetches, QuarantineFetches};
+use super::forward::Forwarder;
+use super::forward::push::Forwarding;
+use super::frontier::Frontiers;
+use super::head::DefaultBranches;
+use super::lfs::{Endpoints, LfsService, Repositories};
+use super::metrics::Metrics;
+use super::push::Pushes;
+use super::push_destination::Destinations;
+use super::push_policies::PushPolicies;
+use super::quarantines::Quarantines;
+use super::readiness::Readiness;
+use super::receive_pack::ReceivePack;
+use super::request::{Requests, Services};
+use super::upload_pack::UploadPack;
+use super::urls::HostUrls;
+use super::views::Views;
+use gitferry_config::{HostLimits, Network};
+use gitferry_engine::announce::Sink;
+use gitferry_engine::region::Region;
+use gitferry_git::local::RefPatterns;
+
+/// Options of a [`Host`].
+#[derive(Clone, Debug, Default)]
+pub struct HostOptions {
+    /// Limits on concurrency, and timeouts.
+    pub limits: HostLimits,
+    /// Rules that pushes have to meet, by repository.
+    pub policies: PushPolicies,
+    /// Refs that are hidden from every client; `None` hides none. The same patterns have to be in `policies`.
+    pub hidden: Option<RefPatterns>,
+    /// Pushes in quarantine that hooks at a URL may fetch from.
+    pub quarantines: Option<Arc<Quarantines>>,
+    /// True if fetches may want refs by name (`ref-in-want` of protocol version 2).
+    pub ref_in_want: bool,
+    /// True if a push to a name without a repository creates the repository.
+    pub create_on_push: bool,
+    /// Networks of the proxies whose forwarding headers are trusted.
+    pub trusted_proxies: Vec<Network>,
+    /// Links that replicate repositories into this region. A push does not create those here.
+    pub upstreams: Vec<Upstream>,
+    /// URLs of the hosts, by region.
+    pub urls: BTreeMap<String, String>,
+    /// URL of this host for the hrefs of Git LFS; by default the URL that the client has used.
+    pub url: Option<String>,
+    /// Forwards pushes to the primary. A push to a replica whose primary it does not know is refused.
+    pub forwarder: Arc<Forwarder>,
+}
+
+/// The Git host of one region.
+#[derive(Debug)]
+pub struct Host {
+    region: Region,
+    limits: HostLimits,
+    authenticator: Arc<dyn Authenticator>,
+    exchanges: Arc<Exchanges>,
+    requests: Arc<Requests>,
+}
+
+impl Host {
+    /// Creates the host of `region`. `events` receives every change that is committed here.
+    pub fn new(
+        region: Region,
+        authenticator: Arc<dyn Authenticator>,
+        events: Arc<dyn Sink>,
+        options: HostOptions,
+    ) -> Arc<Self> {
+        let limits = options.limits.clone();
+        let urls = Arc::new(HostUrls::new(&region.name, options.urls.clone()));
+        let exchanges = Exchanges::new(&limits);
+        let clients = Clients::new(region.clock.clone(), options.trusted_proxies.clone());
+        let guard = BrowserGuard::new(authenticator.allows_anonymous(), urls.clone());
+        let announcer = Announcer::new(&region.name, events);
+        let services = services(&region, &urls, &exchanges, &announcer, options);
+        let requests = Requests::new(clients, guard, authenticator.clone(), services, limits.clone());
+        Arc::new(Host { region, limits, authenticator, exchanges, requests: Arc::new(requests) })
+    }
+
+    /// The HTTP service of this host.
+    pub fn router(&self) -> Router {
+        Router::new().fallback(answer).with_state(self.requests.clone())
+    }
+
+    /// Waits until no Git request is in progress.
+    pub async fn wait_until_idle(&self) {
+        self.exchanges.wait_until_idle().await;
+    }
+
+    /// Name of the host's region.
+    pub fn region_name(&self) -> &str {
+        &self.region.name
+    }
+
+    /// Limits on concurrency, and timeouts.
+    pub fn limits(&self) -> &HostLimits {
+        &self.limits
+    }
+
+    /// Returns true if requests need no credentials.
+    pub fn allows_anonymous(&self) -> bool {
+        self.authenticator.allows_anonymous()
+    }
+}
+
+async fn answer(State(requests): State<Arc<Requests>>, request: Request) -> Response {
+    requests.answer(request).await
+}
+
+fn services(
+    region: &Region,
+    urls: &Arc<HostUrls>,
+    exchanges: &Arc<Exchanges>,
+    announcer: &Announcer,
+    options: HostOptions,
+) -> Services {
+    let HostOptions { limits, hidden, quarantines, ref_in_want, forwarder, .. } = options;
+    let views = Arc::new(Views::new(region.clone(), hidden));
+    let policies = Arc::new(options.policies);
+    let creation =
+        Creation::new(&region.name, options.create_on_push, options.upstreams, urls.clone(), forwarder.clone());
+    let creation = Arc::new(creation);
+    // A push waits for its hook while it holds a slot, so the fetches of hooks have an admission of their own.
+    let hook_exchanges = Exchanges::new(&limits);
+    let pushes = Pushes::new(
+        region.clone(),
+        urls.clone(),
+        views.clone(),
+        Destinations::new(region.clone(), views.clone(), creation.clone(), forwarder.clone()),
+        Forwarding::new(region.clone(), exchanges.clone(), announcer.clone(), limits.forward_wait),
+        exchanges.clone(),
+        ReceivePack::new(region.clone(), views.clone(), policies.clone(), announcer.clone()),
+    );
+    let repositories = Repositories::new(region.clone(), creation, forwarder, urls.clone(), announcer.clone());
+    let endpoints = Endpoints::new(urls.clone(), options.url);
+    Services {
+        readiness: Readiness::new(region.clone()),
+        metrics: Metrics::new(region.clone()),
+        quarantines: QuarantineFetches::new(quarantines, UploadPack::new(hook_exchanges, ref_in_want)),
+        fetches: Fetches::new(views.clone(), UploadPack::new(exchanges.clone(), ref_in_want)),
+        pushes,
+        frontiers: Frontiers::new(views),
+        default_branches: DefaultBranches::new(region.clone(), announcer.clone(), limits.request_silence),
+        lfs: LfsService::new(region, repositories, endpoints, &policies, &limits),
+    }
+}

@@ -1,0 +1,14 @@
+//! Responses in the JSON of the LFS API.
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use serde::Serialize;
+
+/// Media type of requests and responses.
+pub const MEDIA_TYPE: &str = "application/vnd.git-lfs+json";
+
+/// A response of the LFS media type.
+pub fn json(status: StatusCode, body: &impl Serialize) -> Response {
+    let text = serde_json::to_string(body).unwrap_or_default();
+    (status, [(header::CONTENT_TYPE, MEDIA_TYPE), (header::CACHE_CONTROL, "no-store")], text).into_response()
+}

@@ -1,0 +1,113 @@
+//! Refusals of LFS requests, in the JSON of the LFS API.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use serde::Serialize;
+
+use super::json::json;
+use crate::auth::Denied;
+use crate::client::Client;
+use crate::permits::Busy;
+use crate::refusal::{BUSY, CROSS_SITE, MISDIRECTED, RETRY_AFTER_SECONDS, Refusal};
+use gitferry_base::Kind;
+use gitferry_engine::region::RegionError;
+
+/// Refusal of an LFS request.
+#[derive(Debug)]
+pub struct LfsRefusal {
+    status: StatusCode,
+    message: String,
+    /// Cause for the log, if it is not the client's fault.
+    error: Option<Box<RegionError>>,
+}
+
+impl LfsRefusal {
+    /// A refusal with a status and a text for the client.
+    pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        LfsRefusal { status, message: message.into(), error: None }
+    }
+
+    /// A request that is understood and wrong (422).
+    pub fn unprocessable(message: impl Into<String>) -> Self {
+        LfsRefusal::new(StatusCode::UNPROCESSABLE_ENTITY, message)
+    }
+}
+
+impl From<Refusal> for LfsRefusal {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Denied(Denied::Unknown) => LfsRefusal::new(StatusCode::UNAUTHORIZED, "credentials are needed"),
+            Refusal::Denied(Denied::Forbidden) => LfsRefusal::new(StatusCode::FORBIDDEN, "not allowed"),
+            Refusal::Forbidden(reason) => LfsRefusal::new(StatusCode::FORBIDDEN, reason),
+            Refusal::NotFound => LfsRefusal::new(StatusCode::NOT_FOUND, "there is no such repository"),
+            Refusal::CrossSite => LfsRefusal::new(StatusCode::FORBIDDEN, CROSS_SITE),
+            Refusal::Name(error) => LfsRefusal::new(StatusCode::NOT_FOUND, error.to_string()),
+            Refusal::Method => LfsRefusal::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"),
+            Refusal::Misdirected => LfsRefusal::new(StatusCode::MISDIRECTED_REQUEST, MISDIRECTED),
+            Refusal::MediaType(expected) => {
+                LfsRefusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("the body has to be {expected}"))
+            }
+            Refusal::IdleTimeout => LfsRefusal::new(StatusCode::REQUEST_TIMEOUT, "the request's body did not come"),
+            Refusal::Busy => LfsRefusal::new(StatusCode::SERVICE_UNAVAILABLE, BUSY),
+            Refusal::Primary(status, reason) => LfsRefusal::new(status, reason),
+            Refusal::BadRequest(reason) => LfsRefusal::new(StatusCode::BAD_REQUEST, reason),
+            Refusal::Region(error) => error.into(),
+        }
+    }
+}
+
+impl From<RegionError> for LfsRefusal {
+    fn from(error: RegionError) -> Self {
+        if matches!(error, RegionError::Replaced { .. }) {
+            return LfsRefusal::new(StatusCode::CONFLICT, error.to_string());
+        }
+        let status = match error.kind() {
+            Kind::NotFound => return LfsRefusal::new(StatusCode::NOT_FOUND, "there is no such repository"),
+            Kind::Refused | Kind::Usage => return LfsRefusal::new(StatusCode::FORBIDDEN, error.to_string()),
+            Kind::Transient | Kind::InDoubt | Kind::Conflict => StatusCode::SERVICE_UNAVAILABLE,
+            Kind::Environment => StatusCode::INSUFFICIENT_STORAGE,
+            Kind::Corrupt | Kind::Missing | Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        let message = "the server failed; its operator's log says why, under this request_id".into();
+        LfsRefusal { status, message, error: Some(Box::new(error)) }
+    }
+}
+
+#[derive(Serialize)]
+struct ErrorBody<'a> {
+    message: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request_id: Option<String>,
+}
+
+impl From<Busy> for LfsRefusal {
+    fn from(busy: Busy) -> Self {
+        Refusal::from(busy).into()
+    }
+}
+
+impl From<Denied> for LfsRefusal {
+    fn from(denied: Denied) -> Self {
+        Refusal::from(denied).into()
+    }
+}
+
+impl LfsRefusal {
+    /// The response. Logs failures of the region.
+    pub fn into_response(self) -> Response {
+        let LfsRefusal { status, message, error } = self;
+        let request_id = error.map(|error| {
+            tracing::error!(%error, "an LFS request failed");
+            Client::current().request_id().to_owned()
+        });
+        let mut response = json(status, &ErrorBody { message: &message, request_id });
+        let headers = response.headers_mut();
+        if message == BUSY {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        }
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert("lfs-authenticate", HeaderValue::from_static("Basic realm=\"gitferry\""));
+        }
+        response
+    }
+}

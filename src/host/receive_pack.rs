@@ -1,0 +1,155 @@
+//! Receive-pack on the thread of a push: commands, policy, pack, commit, report.
+
+use std::io::{self, BufRead};
+use std::sync::Arc;
+
+use gix::hash::Kind as Format;
+use tokio::runtime::Handle;
+
+use super::admission::ComputePermit;
+use super::announcer::Announcer;
+use super::exchange::Exchange;
+use super::push_policies::PushPolicies;
+use super::push_states::{CommitQueues, PushTarget, QueuedStates};
+use super::response_body::Sender;
+use super::views::Views;
+use gitferry_engine::region::push::{PushPolicy, PushStates as _, Serving};
+use gitferry_engine::region::{Region, RegionError};
+use gitferry_git::protocol::{PacketReader, PacketWriter};
+use gitferry_git::receive_pack::{HookError, HookInput, HookVerdict, PreReceive, PushRequest};
+
+/// Receives pushes into the repositories of a region.
+#[derive(Debug)]
+pub struct ReceivePack {
+    region: Region,
+    views: Arc<Views>,
+    policies: Arc<PushPolicies>,
+    announcer: Announcer,
+    queues: CommitQueues,
+}
+
+/// A push whose commands have not been read yet.
+#[derive(Debug)]
+pub struct Push {
+    /// Principal in whose name the change is made.
+    pub actor: String,
+    /// Name of the repository.
+    pub repository: String,
+    /// Object format of the repository with which the push began.
+    pub format: Format,
+    /// Target of the push.
+    pub target: PushTarget,
+}
+
+impl ReceivePack {
+    /// Receives pushes under `policies`, and announces what they commit.
+    pub fn new(region: Region, views: Arc<Views>, policies: Arc<PushPolicies>, announcer: Announcer) -> Arc<Self> {
+        Arc::new(ReceivePack { region, views, policies, announcer, queues: CommitQueues::default() })
+    }
+
+    /// Policies of the repositories.
+    pub fn policies(&self) -> &PushPolicies {
+        &self.policies
+    }
+
+    /// Receives a push and writes its report.
+    pub fn run(&self, push: Push, exchange: Exchange) {
+        let Exchange { mut input, mut output, compute, runtime } = exchange;
+        let Push { actor, repository, format, target } = push;
+        let mirror = self.policies.of(&repository).mirror;
+        let views = &*self.views;
+        let queues = &self.queues;
+        let states = QueuedStates { target, name: &repository, mirror, views, queues, compute: &compute };
+        let receiving = Receiving { receive_pack: self, actor: &actor, format, compute: &compute, runtime: &runtime };
+        match receiving.receive(&states, &mut input, &mut output) {
+            Ok(()) => {
+                // The change is committed, even if the client does not receive the end of the response.
+                let _ = output.finish();
+                input.drain();
+            }
+            Err(error) => {
+                tracing::debug!(repository, %error, "a push ended early");
+                output.fail(error.to_string());
+            }
+        }
+    }
+}
+
+/// A push on its thread.
+struct Receiving<'a> {
+    receive_pack: &'a ReceivePack,
+    actor: &'a str,
+    format: Format,
+    compute: &'a Arc<ComputePermit>,
+    runtime: &'a Handle,
+}
+
+impl Receiving<'_> {
+    fn receive(
+        &self,
+        states: &QueuedStates<'_>,
+        input: &mut (impl BufRead + Send),
+        output: &mut Sender,
+    ) -> io::Result<()> {
+        let ReceivePack { region, views, policies, announcer, .. } = self.receive_pack;
+        let runtime = self.runtime;
+        let state = match runtime.block_on(states.state()) {
+            Err(error @ RegionError::Replaced { .. }) => return self.report_replaced(&error, input, output),
+            state => state.map_err(io::Error::other)?,
+        };
+        let policy = self.releasing(policies.of(&state.item.head.name));
+        let request = match PushRequest::read(&mut PacketReader::new(&mut *input), state.view.format) {
+            Ok(Some(request)) => request,
+            // A client that only probes its access sends no commands.
+            Ok(None) => return Ok(()),
+            Err(error) => return PacketWriter::new(output).error(&error.to_string()),
+        };
+        let serving = Serving { region, runtime, policy: &policy, actor: self.actor, request: &request };
+        let pushed = serving.serve(states, input, output)?;
+        if let Some(item) = &pushed.item {
+            let _within = runtime.enter();
+            views.committed(item, state.manifest.packs.len() + 1);
+            announcer.committed(item);
+        }
+        Ok(())
+    }
+
+    /// A policy whose hook is asked without holding the permit to compute.
+    fn releasing(&self, policy: &Arc<PushPolicy>) -> Arc<PushPolicy> {
+        let Some(hook) = policy.hook.clone() else { return policy.clone() };
+        let hook: Arc<dyn PreReceive> = Arc::new(ReleasingHook { hook, compute: self.compute.clone() });
+        Arc::new(PushPolicy { hook: Some(hook), ..PushPolicy::clone(policy) })
+    }
+
+    /// Reports that the repository was replaced before the push was read, in the form that the client asked for.
+    fn report_replaced(
+        &self,
+        error: &RegionError,
+        input: &mut (impl BufRead + Send),
+        output: &mut Sender,
+    ) -> io::Result<()> {
+        let region = &self.receive_pack.region;
+        match PushRequest::read(&mut PacketReader::new(input), self.format) {
+            Ok(Some(request)) => {
+                let policy = &PushPolicy::default();
+                let serving = Serving { region, runtime: self.runtime, policy, actor: self.actor, request: &request };
+                serving.failed(error).report.write(&request.capabilities, output)
+            }
+            Ok(None) => Ok(()),
+            Err(error) => PacketWriter::new(output).error(&error.to_string()),
+        }
+    }
+}
+
+/// A hook during which the push releases its permit to compute.
+#[derive(Debug)]
+struct ReleasingHook {
+    hook: Arc<dyn PreReceive>,
+    compute: Arc<ComputePermit>,
+}
+
+impl PreReceive for ReleasingHook {
+    fn judge(&self, push: &HookInput<'_>) -> Result<HookVerdict, HookError> {
+        self.compute.release_while(|| self.hook.judge(push))
+    }
+}

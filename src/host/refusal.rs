@@ -1,0 +1,145 @@
+//! Reasons for refusing a request before the Git protocol begins, and their responses.
+
+use std::io;
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+
+use super::auth::Denied;
+use super::permits::Busy;
+use super::route::{ActionError, RouteError};
+use gitferry_base::Kind;
+use gitferry_engine::region::RegionError;
+use gitferry_git::refname::NameError;
+
+/// Challenge of a 401 response (`WWW-Authenticate`).
+const CHALLENGE: &str = "Basic realm=\"gitferry\", charset=\"UTF-8\"";
+/// Seconds after which a client that was answered 503 may retry (`Retry-After`).
+pub const RETRY_AFTER_SECONDS: &str = "5";
+/// Text for a request that is addressed to another host.
+pub const MISDIRECTED: &str = "without authentication this host answers to localhost and its own url only";
+/// Text for a request that a web page of another site made a browser send.
+pub const CROSS_SITE: &str = "requests that pages of other sites make are not answered";
+/// Text for a request that admission control refuses.
+pub const BUSY: &str = "too many requests at the moment; try again";
+
+/// Reason for refusing a request before the Git protocol begins.
+#[derive(Debug)]
+pub enum Refusal {
+    Denied(Denied),
+    /// Forbidden by a rule. The text names the rule and the alternative.
+    Forbidden(String),
+    NotFound,
+    /// The path holds a name that no repository can have.
+    Name(NameError),
+    Method,
+    /// The request is addressed to another host.
+    Misdirected,
+    /// A web page of another site made the browser send the request.
+    CrossSite,
+    BadRequest(String),
+    /// The body has another media type than this one.
+    MediaType(&'static str),
+    /// The body did not arrive within the idle timeout.
+    IdleTimeout,
+    /// Admission control refused the request.
+    Busy,
+    /// The primary's host refused a forwarded push, or could not be reached.
+    Primary(StatusCode, String),
+    Region(RegionError),
+}
+
+impl From<Busy> for Refusal {
+    fn from(_: Busy) -> Self {
+        Refusal::Busy
+    }
+}
+
+impl From<Denied> for Refusal {
+    fn from(denied: Denied) -> Self {
+        Refusal::Denied(denied)
+    }
+}
+
+/// Converts errors of reading a request's body.
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            io::ErrorKind::TimedOut => Refusal::IdleTimeout,
+            io::ErrorKind::ResourceBusy => Refusal::Busy,
+            _ => Refusal::BadRequest(format!("the request's body ends early: {error}")),
+        }
+    }
+}
+
+impl From<RouteError> for Refusal {
+    fn from(error: RouteError) -> Self {
+        match error {
+            RouteError::NotFound => Refusal::NotFound,
+            RouteError::InvalidName(error) => Refusal::Name(error),
+        }
+    }
+}
+
+impl From<ActionError> for Refusal {
+    fn from(error: ActionError) -> Self {
+        match error {
+            ActionError::Method => Refusal::Method,
+            ActionError::NotSmart => Refusal::BadRequest("only Git's smart protocol is spoken here".into()),
+        }
+    }
+}
+
+impl From<RegionError> for Refusal {
+    fn from(error: RegionError) -> Self {
+        match error.kind() {
+            Kind::NotFound => Refusal::NotFound,
+            _ => Refusal::Region(error),
+        }
+    }
+}
+
+impl Refusal {
+    /// The response to a request for `path`, which is given as in the URL, percent-encoded: it has no control
+    /// characters. Logs failures of the region.
+    pub fn into_response(self, path: &str) -> Response {
+        let plain = |status: StatusCode, text: String| (status, format!("{text}\n")).into_response();
+        match self {
+            Refusal::Denied(Denied::Unknown) => challenge("credentials are needed"),
+            Refusal::Denied(Denied::Forbidden) => plain(StatusCode::FORBIDDEN, "not allowed".into()),
+            Refusal::Forbidden(reason) => plain(StatusCode::FORBIDDEN, reason),
+            Refusal::NotFound => plain(StatusCode::NOT_FOUND, format!("not found: {path}")),
+            Refusal::Name(error) => plain(StatusCode::NOT_FOUND, format!("not found: {error}")),
+            Refusal::Misdirected => plain(StatusCode::MISDIRECTED_REQUEST, MISDIRECTED.into()),
+            Refusal::CrossSite => plain(StatusCode::FORBIDDEN, CROSS_SITE.into()),
+            Refusal::Method => plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed".into()),
+            Refusal::MediaType(expected) => {
+                plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("the body has to be {expected}"))
+            }
+            Refusal::IdleTimeout => plain(StatusCode::REQUEST_TIMEOUT, "the request's body did not come".into()),
+            Refusal::Busy => {
+                let later = [(header::RETRY_AFTER, RETRY_AFTER_SECONDS)];
+                (StatusCode::SERVICE_UNAVAILABLE, later, format!("{BUSY}\n")).into_response()
+            }
+            Refusal::Primary(StatusCode::UNAUTHORIZED, reason) => challenge(&reason),
+            Refusal::Primary(status, reason) => plain(status, reason),
+            Refusal::BadRequest(reason) => plain(StatusCode::BAD_REQUEST, reason),
+            Refusal::Region(error @ RegionError::Replaced { .. }) => plain(StatusCode::CONFLICT, error.to_string()),
+            Refusal::Region(error) => {
+                tracing::error!(%error, "a request failed");
+                let status = match error.kind() {
+                    Kind::Transient | Kind::InDoubt | Kind::Conflict | Kind::Environment => {
+                        StatusCode::SERVICE_UNAVAILABLE
+                    }
+                    _ => StatusCode::INTERNAL_SERVER_ERROR,
+                };
+                plain(status, "the repository cannot be served now; the operator's log says why".into())
+            }
+        }
+    }
+}
+
+/// Response that asks for credentials.
+fn challenge(text: &str) -> Response {
+    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, CHALLENGE)], format!("{text}\n")).into_response()
+}

@@ -1,0 +1,108 @@
+//! Upload-pack over HTTP: advertisements and requests of fetches from a view.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::http::HeaderMap;
+use axum::response::Response;
+
+use super::exchange::{Exchange, Exchanges};
+use super::git_http::{check_content_type, git_response, version};
+use super::refusal::Refusal;
+use gitferry_base::Kind;
+use gitferry_engine::region::{RegionError, blocking};
+use gitferry_git::protocol::{MAX_LINE_BYTES, Service, Version, announce_service};
+use gitferry_git::upload_pack::{Limits, ServeError, Session, advertise, serve};
+use gitferry_git::view::View;
+
+/// Most decompressed bytes of a compressed request: the limit of its lines.
+const MAX_INFLATED_BYTES: u64 = MAX_LINE_BYTES;
+
+/// Serves fetches from views.
+#[derive(Debug)]
+pub struct UploadPack {
+    exchanges: Arc<Exchanges>,
+    /// True if fetches may want refs by name (`ref-in-want` of protocol version 2).
+    ref_in_want: bool,
+}
+
+impl UploadPack {
+    /// Serves fetches that are admitted by `exchanges`.
+    pub fn new(exchanges: Arc<Exchanges>, ref_in_want: bool) -> Self {
+        UploadPack { exchanges, ref_in_want }
+    }
+
+    /// Answers with the advertisement of a view.
+    pub async fn advertise(&self, view: View, headers: &HeaderMap) -> Result<Response, Refusal> {
+        let version = version(headers);
+        if version != Version::V2 {
+            // Reads the peeled tags now: a failure has to come before the response begins.
+            let view = view.clone();
+            blocking(move || view.peeled_tags().map(drop).map_err(RegionError::from)).await?;
+        }
+        let session = self.session(version);
+        let response = self.exchanges.respond(move |out| {
+            // Protocol version 2 advertises capabilities without the service line.
+            if version != Version::V2 {
+                announce_service(Service::UploadPack, out)?;
+            }
+            advertise(&view, session, out).map_err(std::io::Error::other)
+        });
+        Ok(git_response("application/x-git-upload-pack-advertisement", response.await?))
+    }
+
+    /// Answers one request of a fetch. The pack is streamed while it is generated. `repository` is for the log.
+    pub async fn serve(
+        &self,
+        repository: &str,
+        view: View,
+        headers: &HeaderMap,
+        input: Body,
+    ) -> Result<Response, Refusal> {
+        check_content_type(headers, "application/x-git-upload-pack-request")?;
+        let session = self.session(version(headers));
+        let repository = repository.to_owned();
+        let work = move |exchange| run(&repository, &view, session, exchange);
+        let response = self.exchanges.run(headers, input, MAX_INFLATED_BYTES, work).await?;
+        Ok(git_response("application/x-git-upload-pack-result", response))
+    }
+
+    fn session(&self, version: Version) -> Session {
+        Session { version, stateless: true, ref_in_want: self.ref_in_want, thorough: false, own: false }
+    }
+}
+
+/// Serves one request on its thread.
+fn run(repository: &str, view: &View, session: Session, exchange: Exchange) {
+    let Exchange { mut input, mut output, compute, .. } = exchange;
+    output.release_while_waiting(compute);
+    let cancel = output.disconnected();
+    match serve(view, &mut input, session, &mut output, &Limits::default(), &cancel) {
+        Ok(served) => {
+            tracing::debug!(repository, ?served, "fetched");
+            // The response is complete; a client that disconnects now loses only its own copy.
+            let _ = output.finish();
+            input.drain();
+        }
+        Err(error) => {
+            log_failure(repository, &error);
+            match error.for_client() {
+                // The error is in the response already; aborting the body could discard it.
+                Some(_) => {
+                    let _ = output.finish();
+                    input.drain();
+                }
+                None => output.fail(error.to_string()),
+            }
+        }
+    }
+}
+
+fn log_failure(repository: &str, error: &ServeError) {
+    match error.kind() {
+        Kind::Usage | Kind::Refused | Kind::NotFound | Kind::Transient => {
+            tracing::debug!(repository, %error, "a fetch ended early");
+        }
+        _ => tracing::error!(repository, %error, "a fetch failed"),
+    }
+}

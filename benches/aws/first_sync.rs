@@ -13,7 +13,7 @@ use super::worker::cpu_of_tree;
 use gitferry_test_support::aws::Emulator;
 use gitferry_test_support::proxy::{Proxy, Request};
 
-/// Bytes of answers and requests to S3 that are not packs: what it says of copies.
+/// Limit in bytes of the requests for packs and indexes and of their answers: what S3 says of copies.
 const TALK: u64 = 64 * 1024;
 
 /// Measures it, beside Git between two folders on this machine.
@@ -34,7 +34,10 @@ pub async fn measure(place: &Place, repo: &Path) -> io::Result<Section> {
     let emulated = cpu_of_tree(emulator.process()).saturating_sub(before);
     // A process that writes proves first that the stores keep their promises.
     let (probes, requests): (Vec<Request>, Vec<Request>) = proxy.requests().into_iter().partition(is_probe);
-    let through: u64 = requests.iter().filter(|request| request.service == "s3").map(|r| r.sent + r.received).sum();
+    let through = |of_packs: bool| -> u64 {
+        let to_s3 = requests.iter().filter(|request| request.service == "s3" && is_of_pack(request) == of_packs);
+        to_s3.map(|request| request.sent + request.received).sum()
+    };
     let bytes = packs(&site).await?;
     let by_kind = counts(&requests);
 
@@ -46,7 +49,8 @@ pub async fn measure(place: &Place, repo: &Path) -> io::Result<Section> {
     let time = |sample: &Sample| format!("{:.2} s", sample.wall.as_secs_f64());
     section.row("wall", vec![time(&sample), time(&git)]);
     section.row("bytes of packs and indexes", vec![mebi(bytes), String::new()]);
-    section.row("of S3's bytes, through the worker", vec![format!("{through} bytes"), "all of them, twice".into()]);
+    section.row("of them, through the worker", vec![format!("{} bytes", through(true)), "all of them, twice".into()]);
+    section.row("and of manifests, changes and lists of refs", vec![format!("{} bytes", through(false)), "–".into()]);
     section.row("requests to the stores", vec![to_stores(&by_kind).to_string(), "–".into()]);
     section.row("and to prove the target's stores", vec![probes.len().to_string(), "–".into()]);
     for ((service, operation), count) in &by_kind {
@@ -58,11 +62,15 @@ pub async fn measure(place: &Place, repo: &Path) -> io::Result<Section> {
     section.note("git: clone and push between folders on this machine; gitferry's time includes the emulator's, and that of reading the copies once to tell their checksums, as S3 does by itself");
     section.at_most(
         "no pack byte through the worker (what S3 says of the copies)",
-        through as f64,
+        through(true) as f64,
         TALK as f64,
         " bytes",
     );
     Ok(section)
+}
+
+fn is_of_pack(request: &Request) -> bool {
+    request.path.contains("/objects/pack/")
 }
 
 fn is_probe(request: &Request) -> bool {

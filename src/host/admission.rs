@@ -89,7 +89,7 @@ impl Slot {
         Arc::new(compute)
     }
 
-    /// Signals that the request has to end in favour of other clients.
+    /// Signal for the request to end in favour of other clients.
     pub fn revocation(&self) -> Revocation {
         self.permit.revocation()
     }
@@ -125,7 +125,7 @@ impl ComputePermit {
         waited
     }
 
-    /// Signals that the request has to end in favour of other clients.
+    /// Signal for the request to end in favour of other clients.
     pub fn revocation(&self) -> Revocation {
         self.slot.revocation()
     }

@@ -98,3 +98,22 @@ impl Authenticator for Open {
         true
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_principal_has_the_rights_of_its_grant_and_no_others() {
+        let team = gitferry_config::name_matcher(&["team/*".to_owned()]).unwrap();
+        let of = |write, names| Principal::new("ann", Arc::new(Grant::new(write, names)));
+        let may = |principal: &Principal, name: &str| {
+            [Access::Read, Access::Write].map(|access| principal.authorize(name, access).is_ok())
+        };
+        assert_eq!(may(&of(false, None), "app"), [true, false]);
+        assert_eq!(may(&of(true, None), "app"), [true, true]);
+        assert_eq!(may(&of(true, Some(team.clone())), "app"), [false, false]);
+        assert_eq!(may(&of(false, Some(team)), "team/app"), [true, false]);
+        assert_eq!(of(false, None).authorize("app", Access::Write), Err(Denied::Forbidden));
+    }
+}

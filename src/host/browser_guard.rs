@@ -56,3 +56,37 @@ impl BrowserGuard {
         cross_site::is_cross_site(&request.headers, asked.into_iter().chain(own).chain(forwarded))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+
+    fn check(anonymous: bool, lines: &[(&str, &str)], forwarded: Option<&str>) -> Result<(), Refusal> {
+        let urls = BTreeMap::from([("us".to_owned(), "https://git.example".to_owned())]);
+        let guard = BrowserGuard::new(anonymous, Arc::new(HostUrls::new("us", urls)));
+        let request =
+            lines.iter().fold(axum::http::Request::builder(), |request, (name, value)| request.header(*name, *value));
+        let forwarded: Option<Authority> = forwarded.map(|authority| authority.parse().unwrap());
+        guard.check(&request.body(()).unwrap().into_parts().0, forwarded.as_ref())
+    }
+
+    #[test]
+    fn only_a_host_without_authentication_has_to_be_addressed_by_its_own_name() {
+        let foreign = [("host", "evil.example")];
+        assert!(matches!(check(true, &foreign, None), Err(Refusal::Misdirected)));
+        assert!(check(false, &foreign, None).is_ok());
+        for own in [&[("host", "localhost:80")][..], &[("host", "git.example")], &[]] {
+            assert!(check(true, own, None).is_ok(), "{own:?}");
+        }
+    }
+
+    #[test]
+    fn pages_of_every_authority_of_the_host_are_its_own() {
+        let from = |origin| [("host", "git.example"), ("origin", origin)];
+        assert!(check(false, &from("https://git.example"), None).is_ok());
+        assert!(matches!(check(false, &from("https://proxy.example"), None), Err(Refusal::CrossSite)));
+        assert!(check(false, &from("https://proxy.example"), Some("proxy.example")).is_ok());
+    }
+}

@@ -30,10 +30,10 @@ impl Clients {
         Clients { clock, trusted_proxies }
     }
 
-    /// The client of a request, which gives up the reference to its connection.
+    /// The client of a request. Takes the connection out of the request's extensions.
     pub fn identify(&self, request: &mut Parts) -> Arc<Client> {
         let connection = request.extensions.remove::<Arc<ClientConnection>>();
-        let peer = connection.as_ref().and_then(|connection| Some(connection.peer?.ip()));
+        let peer = connection.as_ref().and_then(|connection| Some(connection.peer()?.ip()));
         let info = client_info(peer, &self.trusted_proxies, &request.headers);
         Client::new(self.clock.new_id().simple().to_string(), info, connection)
     }
@@ -90,7 +90,7 @@ impl Client {
 
     /// Returns true if the connection is beyond the limit, and serves health checks alone.
     pub fn may_only_check_health(&self) -> bool {
-        self.connection.as_ref().is_some_and(|connection| connection.reserved)
+        self.connection.as_ref().is_some_and(|connection| connection.is_reserved())
     }
 
     /// Marks the connection as in use until the guard is dropped.

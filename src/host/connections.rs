@@ -138,15 +138,23 @@ impl Connections {
 pub struct ClientConnection {
     id: u64,
     connections: Arc<Connections>,
-    /// Address of the other end; `None` if the system does not report it.
-    pub peer: Option<SocketAddr>,
-    /// True for a connection beyond the limit, which serves health checks alone.
-    pub reserved: bool,
+    peer: Option<SocketAddr>,
+    reserved: bool,
     closed: AtomicBool,
     waker: AtomicWaker,
 }
 
 impl ClientConnection {
+    /// Address of the other end; `None` if the system does not report it.
+    pub fn peer(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// Returns true for a connection beyond the limit, which serves health checks alone.
+    pub fn is_reserved(&self) -> bool {
+        self.reserved
+    }
+
     /// Marks a request of this connection as in progress until the guard is dropped: until then no other connection
     /// replaces this one.
     pub fn begin_request(self: &Arc<Self>) -> Arc<InFlight> {

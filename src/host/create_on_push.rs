@@ -84,6 +84,6 @@ impl Creation {
         }
         let here = &self.here;
         let place = self.urls.repository(source, name).unwrap_or_else(|| source.clone());
-        Ok(CreationSite::Elsewhere(format!("{name} would come to {here} from {source}; push to {place}")))
+        Ok(CreationSite::Elsewhere(format!("{name} is to be replicated into {here} from {source}; push to {place}")))
     }
 }

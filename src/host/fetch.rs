@@ -28,13 +28,13 @@ impl Fetches {
     /// Answers with the advertisement of upload-pack.
     pub async fn advertise(&self, repository: &str, headers: &HeaderMap) -> Result<Response, Refusal> {
         let opened = self.views.open(repository).await?;
-        self.upload_pack.advertise(opened.state.view.clone(), headers).await
+        self.upload_pack.advertise(opened.state().view.clone(), headers).await
     }
 
     /// Answers one request of a fetch.
     pub async fn serve(&self, repository: &str, headers: &HeaderMap, input: Body) -> Result<Response, Refusal> {
         let opened = self.views.open(repository).await?;
-        self.upload_pack.serve(repository, opened.state.view.clone(), headers, input).await
+        self.upload_pack.serve(repository, opened.state().view.clone(), headers, input).await
     }
 }
 

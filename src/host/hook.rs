@@ -100,13 +100,13 @@ impl HttpHook {
         let failed = |error: reqwest::Error| HookError::Answer(error.without_url().to_string());
         let mut response = request.send().await.map_err(failed)?;
         if response.status() != reqwest::StatusCode::OK {
-            return Err(HookError::Answer(format!("its status was {}", response.status())));
+            return Err(HookError::Answer(format!("the status was {}", response.status())));
         }
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             body.extend_from_slice(&chunk);
             if body.len() > MAX_HOOK_OUTPUT_BYTES {
-                return Err(HookError::Answer(format!("its answer is longer than {MAX_HOOK_OUTPUT_BYTES} bytes")));
+                return Err(HookError::Answer(format!("the answer is longer than {MAX_HOOK_OUTPUT_BYTES} bytes")));
             }
         }
         let answer: HookResponse =

@@ -3,7 +3,15 @@
 //! This crate covers HTTP, authentication and routing to repositories. The Git protocol is implemented in
 //! `gitferry_git` and runs on one thread per request, within the [`HostLimits`](gitferry_config::HostLimits).
 //!
-//! `request` is the path of one request: it calls one of the services that `host` puts together.
+//! `request` is the path of one request: it calls one of the services that `host` puts together. Around them:
+//!
+//! - from sockets to requests: `listen`, `connections`, `client`, `proxies`;
+//! - before a service: `route`, `browser_guard`, `auth`, `tokens`, `refusal`;
+//! - fetches: `fetch`, `upload_pack`; the open repositories that they read: `views`, `maintenance`;
+//! - pushes: `push`, `push_destination`, `create_on_push`, `forward`; on their thread: `receive_pack`, `push_states`,
+//!   `push_policies`, `hook`, `quarantines`;
+//! - admission control: `admission`, `permits`, `fair_share`;
+//! - bodies: `drain`, `shared_body`, `exchange`, `request_body`, `response_body`.
 
 mod admission;
 mod announcer;

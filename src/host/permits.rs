@@ -133,7 +133,7 @@ pub struct Permit {
 }
 
 impl Permit {
-    /// Signals that the holder has to end in favour of other clients.
+    /// Signal for the holder to end in favour of other clients.
     pub fn revocation(&self) -> Revocation {
         Revocation(self.state.clone())
     }
@@ -166,7 +166,7 @@ impl Drop for Permit {
     }
 }
 
-/// Signals that a request has to end in favour of other clients.
+/// Signal for a request to end in favour of other clients.
 #[derive(Clone, Debug)]
 pub struct Revocation(watch::Receiver<PermitState>);
 

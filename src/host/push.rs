@@ -70,7 +70,7 @@ impl Pushes {
             Destination::Elsewhere(reason) => self.advertisement(Err(reason)).await,
             Destination::Unborn(unborn) => self.advertisement(Ok(unborn.state().view.clone())).await,
             Destination::Existing(opened) => {
-                let refusal = self.refusal_of_replica(repository, &opened.state.item.head, headers);
+                let refusal = self.refusal_of_replica(repository, &opened.state().item.head, headers);
                 let mirror = self.receive_pack.policies().of(repository).mirror;
                 let view = self.views.for_push(&opened, mirror).await?.view;
                 self.advertisement(refusal.map_or(Ok(view), Err)).await
@@ -132,8 +132,8 @@ impl Pushes {
                 (PushTarget::Unborn(unborn), format)
             }
             Destination::Existing(opened) => {
-                let id = opened.state.item.id;
-                let format = opened.state.view.format;
+                let id = opened.state().item.id;
+                let format = opened.state().view.format;
                 self.wait_for_room(repository, opened).await?;
                 (PushTarget::Existing(id), format)
             }
@@ -152,7 +152,7 @@ impl Pushes {
         let deadline = Instant::now() + MAX_ROOM_WAIT;
         let mut opened = opened;
         loop {
-            match Backpressure::of(opened.state.manifest.packs.len()) {
+            match Backpressure::of(opened.state().manifest.packs.len()) {
                 Backpressure::Delay(Duration::ZERO) => return Ok(()),
                 Backpressure::Delay(delay) => {
                     tokio::time::sleep(delay).await;
@@ -161,7 +161,7 @@ impl Pushes {
                 Backpressure::Full if Instant::now() >= deadline => return Ok(()),
                 Backpressure::Full => tokio::time::sleep(ROOM_POLL_INTERVAL).await,
             }
-            opened = self.views.open_by_id(repository, opened.state.item.id).await?;
+            opened = self.views.open_by_id(repository, opened.state().item.id).await?;
         }
     }
 }

@@ -50,9 +50,9 @@ impl Destinations {
             Err(RegionError::NoRepository { .. }) => return self.before_creation(repository, headers).await,
             opened => opened?,
         };
-        let id = opened.state.item.id;
+        let id = opened.state().item.id;
         check_repository_id(headers, repository, &self.region.name, Some(id))?;
-        Ok(match self.forwarder.primary(&opened.state.item.head, headers) {
+        Ok(match self.forwarder.primary(&opened.state().item.head, headers) {
             Some(primary) => Destination::Forwarded(primary, Some(id)),
             None => Destination::Existing(opened),
         })

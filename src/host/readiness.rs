@@ -1,4 +1,4 @@
-//! `GET /_ready`: are the stores of the region usable?
+//! `GET /_ready`: readiness of the region's stores.
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse as _, Response};

@@ -42,7 +42,7 @@ pub struct Push {
 }
 
 impl ReceivePack {
-    /// Receives pushes under `policies`, and announces what they commit.
+    /// Receives pushes under `policies`, and announces the changes that they commit.
     pub fn new(region: Region, views: Arc<Views>, policies: Arc<PushPolicies>, announcer: Announcer) -> Arc<Self> {
         Arc::new(ReceivePack { region, views, policies, announcer, queues: CommitQueues::default() })
     }

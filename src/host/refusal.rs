@@ -2,7 +2,7 @@
 
 use std::io;
 
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 
 use super::auth::Denied;
@@ -16,13 +16,6 @@ use gitferry_git::refname::NameError;
 const CHALLENGE: &str = "Basic realm=\"gitferry\", charset=\"UTF-8\"";
 /// Seconds after which a client that was answered 503 may retry (`Retry-After`).
 pub const RETRY_AFTER_SECONDS: &str = "5";
-/// Text for a request that is addressed to another host.
-pub const MISDIRECTED: &str = "without authentication this host answers to localhost and its own url only";
-/// Text for a request that a web page of another site made a browser send.
-pub const CROSS_SITE: &str = "requests that pages of other sites make are not answered";
-/// Text for a request that admission control refuses.
-pub const BUSY: &str = "too many requests at the moment; try again";
-
 /// Reason for refusing a request before the Git protocol begins.
 #[derive(Debug)]
 pub enum Refusal {
@@ -85,7 +78,9 @@ impl From<ActionError> for Refusal {
     fn from(error: ActionError) -> Self {
         match error {
             ActionError::Method => Refusal::Method,
-            ActionError::NotSmart => Refusal::BadRequest("only Git's smart protocol is spoken here".into()),
+            ActionError::NotSmart => Refusal::BadRequest(
+                "this host serves Git's smart protocol only: the URL has to name a `service`".into(),
+            ),
         }
     }
 }
@@ -100,46 +95,71 @@ impl From<RegionError> for Refusal {
 }
 
 impl Refusal {
-    /// The response to a request for `path`, which is given as in the URL, percent-encoded: it has no control
-    /// characters. Logs failures of the region.
-    pub fn into_response(self, path: &str) -> Response {
-        let plain = |status: StatusCode, text: String| (status, format!("{text}\n")).into_response();
+    /// Status and text for the client.
+    pub fn explain(&self) -> (StatusCode, String) {
+        let plain = |status, text: &str| (status, text.to_owned());
         match self {
-            Refusal::Denied(Denied::Unknown) => challenge("credentials are needed"),
-            Refusal::Denied(Denied::Forbidden) => plain(StatusCode::FORBIDDEN, "not allowed".into()),
+            Refusal::Denied(Denied::Unknown) => plain(StatusCode::UNAUTHORIZED, "credentials are needed"),
+            Refusal::Denied(Denied::Forbidden) => plain(
+                StatusCode::FORBIDDEN,
+                "not allowed: these credentials do not grant this access to the repository",
+            ),
             Refusal::Forbidden(reason) => plain(StatusCode::FORBIDDEN, reason),
-            Refusal::NotFound => plain(StatusCode::NOT_FOUND, format!("not found: {path}")),
-            Refusal::Name(error) => plain(StatusCode::NOT_FOUND, format!("not found: {error}")),
-            Refusal::Misdirected => plain(StatusCode::MISDIRECTED_REQUEST, MISDIRECTED.into()),
-            Refusal::CrossSite => plain(StatusCode::FORBIDDEN, CROSS_SITE.into()),
-            Refusal::Method => plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed".into()),
+            Refusal::NotFound => plain(StatusCode::NOT_FOUND, "not found"),
+            Refusal::Name(error) => (StatusCode::NOT_FOUND, format!("not found: {error}")),
+            Refusal::Misdirected => {
+                let reason = "without authentication this host answers to localhost and its own url only";
+                plain(StatusCode::MISDIRECTED_REQUEST, reason)
+            }
+            Refusal::CrossSite => {
+                plain(StatusCode::FORBIDDEN, "requests that pages of other sites make are not answered")
+            }
+            Refusal::Method => plain(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"),
             Refusal::MediaType(expected) => {
-                plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("the body has to be {expected}"))
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("the Content-Type has to be {expected}"))
             }
-            Refusal::IdleTimeout => plain(StatusCode::REQUEST_TIMEOUT, "the request's body did not come".into()),
-            Refusal::Busy => {
-                let later = [(header::RETRY_AFTER, RETRY_AFTER_SECONDS)];
-                (StatusCode::SERVICE_UNAVAILABLE, later, format!("{BUSY}\n")).into_response()
+            Refusal::IdleTimeout => {
+                plain(StatusCode::REQUEST_TIMEOUT, "the request's body did not arrive within the idle timeout")
             }
-            Refusal::Primary(StatusCode::UNAUTHORIZED, reason) => challenge(&reason),
-            Refusal::Primary(status, reason) => plain(status, reason),
+            Refusal::Busy => plain(StatusCode::SERVICE_UNAVAILABLE, "too many requests at the moment; try again"),
+            Refusal::Primary(status, reason) => plain(*status, reason),
             Refusal::BadRequest(reason) => plain(StatusCode::BAD_REQUEST, reason),
-            Refusal::Region(error @ RegionError::Replaced { .. }) => plain(StatusCode::CONFLICT, error.to_string()),
+            Refusal::Region(error @ RegionError::Replaced { .. }) => (StatusCode::CONFLICT, error.to_string()),
             Refusal::Region(error) => {
-                tracing::error!(%error, "a request failed");
-                let status = match error.kind() {
-                    Kind::Transient | Kind::InDoubt | Kind::Conflict | Kind::Environment => {
-                        StatusCode::SERVICE_UNAVAILABLE
-                    }
-                    _ => StatusCode::INTERNAL_SERVER_ERROR,
-                };
-                plain(status, "the repository cannot be served now; the operator's log says why".into())
+                let reason = "the repository cannot be served now; the operator's log says why";
+                plain(status_of(error.kind()), reason)
             }
         }
     }
+
+    /// The response to a request for `path`, which is given as in the URL, percent-encoded: it has no control
+    /// characters. Logs failures of the region.
+    pub fn into_response(self, path: &str) -> Response {
+        let (status, text) = self.explain();
+        let text = match &self {
+            Refusal::NotFound => format!("not found: {path}"),
+            Refusal::Region(error) if status != StatusCode::CONFLICT => {
+                tracing::error!(%error, "a request failed");
+                text
+            }
+            _ => text,
+        };
+        let mut response = (status, format!("{text}\n")).into_response();
+        let headers = response.headers_mut();
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
+        }
+        if matches!(self, Refusal::Busy) {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        }
+        response
+    }
 }
 
-/// Response that asks for credentials.
-fn challenge(text: &str) -> Response {
-    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, CHALLENGE)], format!("{text}\n")).into_response()
+/// Status of a failure of the region.
+fn status_of(kind: Kind) -> StatusCode {
+    match kind {
+        Kind::Transient | Kind::InDoubt | Kind::Conflict | Kind::Environment => StatusCode::SERVICE_UNAVAILABLE,
+        _ => StatusCode::INTERNAL_SERVER_ERROR,
+    }
 }

@@ -21,7 +21,7 @@ const METRICS: &str = "/_metrics";
 pub enum Target {
     /// The liveness check. Never refused when the host is busy.
     Health,
-    /// The readiness check: are the stores of the region usable? Never refused when the host is busy.
+    /// The readiness check of the region's stores. Never refused when the host is busy.
     Ready,
     /// The metrics of the host.
     Metrics,

@@ -32,3 +32,23 @@ impl HostUrls {
         self.repository(region, name).filter(|_| !shared)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn urls(urls: &[(&str, &str)]) -> HostUrls {
+        HostUrls::new("us", urls.iter().map(|(region, url)| ((*region).into(), (*url).into())).collect())
+    }
+
+    #[test]
+    fn a_repository_is_elsewhere_only_at_another_url() {
+        let two = urls(&[("us", "https://us.example"), ("eu", "https://eu.example/")]);
+        assert_eq!(two.own(), Some("https://us.example"));
+        assert_eq!(two.repository_elsewhere("eu", "app").as_deref(), Some("https://eu.example/app"));
+        assert_eq!(two.repository_elsewhere("asia", "app"), None);
+        let shared = urls(&[("us", "https://git.example"), ("eu", "https://git.example")]);
+        assert_eq!(shared.repository_elsewhere("eu", "app"), None);
+        assert_eq!(shared.repository("eu", "app").as_deref(), Some("https://git.example/app"));
+    }
+}

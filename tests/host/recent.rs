@@ -66,8 +66,8 @@ impl Place {
     /// Whether an object may be asked for, in views that are warm and in new ones: it is sent, and known as a have.
     async fn may_have(&self, warm: &Views, id: &str) -> bool {
         let id = gix::ObjectId::from_hex(id.as_bytes()).unwrap();
-        let warm = warm.open("app").await.unwrap().state.view.clone();
-        let cold = Views::new(self.region.clone(), None).open("app").await.unwrap().state.view.clone();
+        let warm = warm.open("app").await.unwrap().state().view.clone();
+        let cold = Views::new(self.region.clone(), None).open("app").await.unwrap().state().view.clone();
         let main = gix::ObjectId::from_hex(self.main().as_bytes()).unwrap();
         let answers = [&warm, &cold].map(|view| {
             let sent = served(view, &[&format!("want {id}"), "done"]);

@@ -216,7 +216,7 @@ impl OtherHost {
         while let Some(chunk) = response.chunk().await.map_err(text)? {
             body.extend_from_slice(&chunk);
             if body.len() > MAX_FRONTIER_BYTES {
-                return Err(format!("its frontier has more than {MAX_FRONTIER_BYTES} bytes"));
+                return Err(format!("the frontier of the primary has more than {MAX_FRONTIER_BYTES} bytes"));
             }
         }
         serde_json::from_slice(&body).map_err(|error| error.to_string())

@@ -130,7 +130,7 @@ impl ForwardedPush {
         let region = &self.forwarding.region.name;
         let repository = &self.repository;
         tracing::warn!(region, repository, reason, "a forwarded push was answered before it was replicated here");
-        Err(format!("the push went to {}; {region} will have it later", self.primary.url()))
+        Err(format!("the push is committed at {}; {region} will have it later", self.primary.url()))
     }
 
     async fn catch_up(&self) -> Result<(), String> {
@@ -147,7 +147,7 @@ impl ForwardedPush {
             let item = read_head(&*self.forwarding.region.table, id).await.map_err(|error| error.to_string())?;
             match item.map(|item| item.head.frontier) {
                 Some(here) if (here.epoch, here.seq) >= (epoch, seq) => return Ok(()),
-                None if self.id.is_some() => return Err("the repository was deleted here".into()),
+                None if self.id.is_some() => return Err("the repository was deleted in this region".into()),
                 _ => {}
             }
             tokio::time::sleep(interval).await;

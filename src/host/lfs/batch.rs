@@ -20,8 +20,9 @@ use crate::forward::headers::check_repository_id;
 use crate::push_policies::PushPolicies;
 use gitferry_config::HostLimits;
 use gitferry_engine::ledger::change::LfsObject;
-use gitferry_engine::region::Region;
+use gitferry_engine::ledger::head::HeadItem;
 use gitferry_engine::region::lfs::LfsState;
+use gitferry_engine::region::{Region, RegionError};
 use gitferry_git::lfs::{LfsOid, Pointer};
 
 /// Most objects per request. (git-lfs sends 100.)
@@ -137,13 +138,7 @@ impl Batch {
         let bytes = read_request(parts, body, self.idle_timeout).await?;
         let request: Request = parse(&bytes)?;
         principal.authorize(name, request.operation.access())?;
-        if request.objects.len() > MAX_BATCH_OBJECTS {
-            let reason = format!("a request names at most {MAX_BATCH_OBJECTS} objects");
-            return Err(LfsRefusal::new(StatusCode::PAYLOAD_TOO_LARGE, reason));
-        }
-        if request.hash_algo.as_deref().is_some_and(|name| name != "sha256") {
-            return Err(LfsRefusal::new(StatusCode::CONFLICT, "objects are named by sha256 here"));
-        }
+        request.check()?;
         let region = &self.region.name;
         if request.operation == Operation::Upload
             && let Some((primary, id)) = self.repositories.primary(name, &parts.headers).await?
@@ -158,19 +153,32 @@ impl Batch {
         let endpoint = self.endpoints.of(parts)?;
         let offers = Offers { operation: request.operation, endpoint, limit: self.policies.of(name).lfs_object_bytes };
         let pointers: Vec<Result<Pointer, String>> = request.objects.iter().map(pointer_of).collect();
-        let oids: Vec<LfsOid> = pointers.iter().flatten().map(|pointer| pointer.oid).collect();
         let states = match &item {
-            Some(item) => self.region.lfs_states(item.id, &oids).await?,
+            Some(item) => self.states(item, &pointers).await?,
             None => Vec::new(),
         };
         if let (Operation::Upload, Some(item)) = (request.operation, &item) {
-            // Uploads that were cut off before their change was written. No client uploads a stored object again.
-            let late: Vec<LfsObject> =
-                states.iter().filter(|state| state.awaited).filter_map(|state| state.held).collect();
-            self.repositories.record(item, &late, principal).await?;
+            self.record_late(item, &states, principal).await?;
         }
         let objects = offers.answers(request.objects, pointers, states);
         Ok(json(StatusCode::OK, &Answer { transfer: "basic", objects, hash_algo: "sha256" }))
+    }
+
+    /// The states of the objects with a valid pointer.
+    async fn states(
+        &self,
+        item: &HeadItem,
+        pointers: &[Result<Pointer, String>],
+    ) -> Result<Vec<LfsState>, RegionError> {
+        let oids: Vec<LfsOid> = pointers.iter().flatten().map(|pointer| pointer.oid).collect();
+        self.region.lfs_states(item.id, &oids).await
+    }
+
+    /// Records the objects whose uploads were cut off before their change was written. No client uploads a stored
+    /// object again.
+    async fn record_late(&self, item: &HeadItem, states: &[LfsState], principal: &Principal) -> Result<(), LfsRefusal> {
+        let late: Vec<LfsObject> = states.iter().filter(|state| state.awaited).filter_map(|state| state.held).collect();
+        self.repositories.record(item, &late, principal).await
     }
 
     /// Verifies that an uploaded object is stored with the expected size.
@@ -205,6 +213,20 @@ impl Wanted {
                 Offered { oid, size, actions: None, error: Some(ObjectError { code: code.as_u16(), message }) }
             }
         }
+    }
+}
+
+impl Request {
+    /// Refuses a request that is too large, or that names its objects by another hash than SHA-256.
+    fn check(&self) -> Result<(), LfsRefusal> {
+        if self.objects.len() > MAX_BATCH_OBJECTS {
+            let reason = format!("a request names at most {MAX_BATCH_OBJECTS} objects");
+            return Err(LfsRefusal::new(StatusCode::PAYLOAD_TOO_LARGE, reason));
+        }
+        if self.hash_algo.as_deref().is_some_and(|name| name != "sha256") {
+            return Err(LfsRefusal::new(StatusCode::CONFLICT, "objects are named by sha256 here"));
+        }
+        Ok(())
     }
 }
 
@@ -265,7 +287,9 @@ impl Offers {
             (Operation::Download, Some(_)) => {
                 Ok(Some(Actions { download: Some(self.action(object)), ..Actions::default() }))
             }
-            (Operation::Download, None) => Err((StatusCode::NOT_FOUND, "the object is not here".into())),
+            (Operation::Download, None) => {
+                Err((StatusCode::NOT_FOUND, "there is no such object in this region".into()))
+            }
         }
     }
 }

@@ -18,7 +18,7 @@ const LFS_PATH: &str = "/info/lfs";
 pub struct Endpoint {
     /// URL without a slash at its end.
     pub url: String,
-    /// Credentials for the hrefs; `None` if the client sends them by itself, which it does for the host that it asked.
+    /// Credentials for the hrefs; `None` if the hrefs name the host that the client asked, to which it sends its own.
     pub authorization: Option<String>,
 }
 

@@ -1,6 +1,6 @@
 //! Batch requests for uploads to a replica, forwarded to the host of the primary.
 //!
-//! The hrefs in its response point to the primary, so that objects are uploaded there directly and not through two
+//! The hrefs in the response of the primary point to the primary, so that objects are uploaded there directly and not through two
 //! hosts.
 
 use axum::body::Bytes;
@@ -14,7 +14,7 @@ use crate::forward::headers::forwarded_headers;
 use crate::forward::other_host::OtherHost;
 use gitferry_engine::ledger::head::RepositoryId;
 
-/// Largest response of another host's Batch API, in bytes: some times the size of the largest request.
+/// Largest response of another host's Batch API, in bytes: eight times that of a request.
 const MAX_ANSWER_BYTES: usize = 8 << 20;
 
 /// Forwards a batch request to the host `primary`.

@@ -8,7 +8,7 @@ use super::json::json;
 use crate::auth::Denied;
 use crate::client::Client;
 use crate::permits::Busy;
-use crate::refusal::{BUSY, CROSS_SITE, MISDIRECTED, RETRY_AFTER_SECONDS, Refusal};
+use crate::refusal::{RETRY_AFTER_SECONDS, Refusal};
 use gitferry_base::Kind;
 use gitferry_engine::region::RegionError;
 
@@ -17,6 +17,8 @@ use gitferry_engine::region::RegionError;
 pub struct LfsRefusal {
     status: StatusCode,
     message: String,
+    /// True if admission control refused the request, which may succeed later.
+    is_busy: bool,
     /// Cause for the log, if it is not the client's fault.
     error: Option<Box<RegionError>>,
 }
@@ -24,7 +26,7 @@ pub struct LfsRefusal {
 impl LfsRefusal {
     /// A refusal with a status and a text for the client.
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        LfsRefusal { status, message: message.into(), error: None }
+        LfsRefusal { status, message: message.into(), is_busy: false, error: None }
     }
 
     /// A request that is understood and wrong (422).
@@ -36,22 +38,13 @@ impl LfsRefusal {
 impl From<Refusal> for LfsRefusal {
     fn from(refusal: Refusal) -> Self {
         match refusal {
-            Refusal::Denied(Denied::Unknown) => LfsRefusal::new(StatusCode::UNAUTHORIZED, "credentials are needed"),
-            Refusal::Denied(Denied::Forbidden) => LfsRefusal::new(StatusCode::FORBIDDEN, "not allowed"),
-            Refusal::Forbidden(reason) => LfsRefusal::new(StatusCode::FORBIDDEN, reason),
             Refusal::NotFound => LfsRefusal::new(StatusCode::NOT_FOUND, "there is no such repository"),
-            Refusal::CrossSite => LfsRefusal::new(StatusCode::FORBIDDEN, CROSS_SITE),
             Refusal::Name(error) => LfsRefusal::new(StatusCode::NOT_FOUND, error.to_string()),
-            Refusal::Method => LfsRefusal::new(StatusCode::METHOD_NOT_ALLOWED, "method not allowed"),
-            Refusal::Misdirected => LfsRefusal::new(StatusCode::MISDIRECTED_REQUEST, MISDIRECTED),
-            Refusal::MediaType(expected) => {
-                LfsRefusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, format!("the body has to be {expected}"))
-            }
-            Refusal::IdleTimeout => LfsRefusal::new(StatusCode::REQUEST_TIMEOUT, "the request's body did not come"),
-            Refusal::Busy => LfsRefusal::new(StatusCode::SERVICE_UNAVAILABLE, BUSY),
-            Refusal::Primary(status, reason) => LfsRefusal::new(status, reason),
-            Refusal::BadRequest(reason) => LfsRefusal::new(StatusCode::BAD_REQUEST, reason),
             Refusal::Region(error) => error.into(),
+            other => {
+                let (status, message) = other.explain();
+                LfsRefusal { is_busy: matches!(other, Refusal::Busy), ..LfsRefusal::new(status, message) }
+            }
         }
     }
 }
@@ -68,8 +61,8 @@ impl From<RegionError> for LfsRefusal {
             Kind::Environment => StatusCode::INSUFFICIENT_STORAGE,
             Kind::Corrupt | Kind::Missing | Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
         };
-        let message = "the server failed; its operator's log says why, under this request_id".into();
-        LfsRefusal { status, message, error: Some(Box::new(error)) }
+        let message = "the server failed; its operator's log says why, under this request_id";
+        LfsRefusal { error: Some(Box::new(error)), ..LfsRefusal::new(status, message) }
     }
 }
 
@@ -95,14 +88,14 @@ impl From<Denied> for LfsRefusal {
 impl LfsRefusal {
     /// The response. Logs failures of the region.
     pub fn into_response(self) -> Response {
-        let LfsRefusal { status, message, error } = self;
+        let LfsRefusal { status, message, is_busy, error } = self;
         let request_id = error.map(|error| {
             tracing::error!(%error, "an LFS request failed");
             Client::current().request_id().to_owned()
         });
         let mut response = json(status, &ErrorBody { message: &message, request_id });
         let headers = response.headers_mut();
-        if message == BUSY {
+        if is_busy {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
         }
         if status == StatusCode::UNAUTHORIZED {

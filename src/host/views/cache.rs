@@ -48,8 +48,8 @@ impl Cache {
         let mut cache = self.entries();
         cache.clock += 1;
         let now = cache.clock;
-        let id = opened.state.item.id;
-        let newer = |(_, held): &(u64, Arc<OpenRepository>)| held.state.item.revision > opened.state.item.revision;
+        let id = opened.state().item.id;
+        let newer = |(_, held): &(u64, Arc<OpenRepository>)| held.state().item.revision > opened.state().item.revision;
         if !cache.open.get(&id).is_some_and(newer) {
             cache.open.insert(id, (now, opened));
         }

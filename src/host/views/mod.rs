@@ -63,8 +63,8 @@ impl Views {
             match self.open_at(item).await {
                 Err(RegionError::Moved { .. }) => {}
                 Ok(opened) => {
-                    self.maintenance.request(&opened.state.item, opened.state.manifest.packs.len());
-                    self.cache.remember(name, opened.state.item.id);
+                    self.maintenance.request(&opened.state().item, opened.state().manifest.packs.len());
+                    self.cache.remember(name, opened.state().item.id);
                     return Ok(opened);
                 }
                 Err(error) => return Err(error),
@@ -80,7 +80,7 @@ impl Views {
     pub async fn open_by_id(&self, name: &str, id: RepositoryId) -> Result<Arc<OpenRepository>> {
         let replaced = || RegionError::Replaced { name: name.into(), region: self.region.name.clone(), id };
         match self.open(name).await {
-            Ok(opened) if opened.state.item.id == id => Ok(opened),
+            Ok(opened) if opened.state().item.id == id => Ok(opened),
             Ok(_) | Err(RegionError::NoRepository { .. }) => Err(replaced()),
             Err(error) => Err(error),
         }
@@ -94,7 +94,7 @@ impl Views {
 
     /// The state that a push is checked against. Links (`mirror`) also see the refs that gitferry keeps for them.
     pub async fn for_push(&self, opened: &Arc<OpenRepository>, mirror: bool) -> Result<PushState> {
-        let mut state = opened.state.clone();
+        let mut state = opened.state().clone();
         if mirror && !state.refs.with_prefix(OWN_PREFIX.as_bytes()).is_empty() {
             let opened = opened.clone();
             let hidden = self.hidden.clone();
@@ -106,11 +106,11 @@ impl Views {
     async fn open_at(&self, item: HeadItem) -> Result<Arc<OpenRepository>> {
         let known = self.cache.get(item.id);
         if let Some(known) = &known
-            && known.state.item.revision == item.revision
+            && known.state().item.revision == item.revision
             && self.is_fresh(known)
         {
             let since = self.recent_since();
-            if known.state.view.recent_tips.first_time().is_none_or(|time| time >= since) {
+            if known.state().view.recent_tips.first_time().is_none_or(|time| time >= since) {
                 return Ok(known.clone());
             }
             // The state is current, but some of its replaced values have become too old.
@@ -153,10 +153,10 @@ impl Views {
         let mut refs = self.refs_of(&item, known).await?;
         forget_older(&mut refs.recent, self.recent_since());
         let same =
-            |known: &&OpenRepository| known.state.item.head.manifest == item.head.manifest && self.is_fresh(known);
+            |known: &&OpenRepository| known.state().item.head.manifest == item.head.manifest && self.is_fresh(known);
         let (manifest, local, packs, manifest_read) = match known.filter(same) {
             Some(known) => {
-                let PushState { manifest, local, view, .. } = &known.state;
+                let PushState { manifest, local, view, .. } = known.state();
                 (manifest.clone(), local.clone(), view.packs.clone(), known.manifest_read())
             }
             None => self.open_packs(&item, known).await?,
@@ -172,7 +172,7 @@ impl Views {
     async fn refs_of(&self, item: &HeadItem, known: Option<&OpenRepository>) -> Result<Refs> {
         let hidden = self.hidden.as_ref();
         if let Some(known) = known {
-            match known.refs().follow(&self.region, hidden, known.state.item.head.frontier, item).await {
+            match known.refs().follow(&self.region, hidden, known.state().item.head.frontier, item).await {
                 // The ledger no longer contains the cached frontier, as after a promotion elsewhere: load everything.
                 Err(RegionError::Ledger(LedgerError::Fork { .. })) => {}
                 followed => return followed,
@@ -189,15 +189,15 @@ impl Views {
     ) -> Result<(Manifest, Arc<LocalPacks>, Arc<PackSet>, ReadTime)> {
         let now = ReadTime::now(self.maintenance.consolidations());
         let (manifest, _) = self.region.manifest(item).await?;
-        if let Some(known) = known.filter(|known| known.state.manifest.generation == manifest.generation) {
-            return Ok((manifest, known.state.local.clone(), known.state.view.packs.clone(), now));
+        if let Some(known) = known.filter(|known| known.state().manifest.generation == manifest.generation) {
+            return Ok((manifest, known.state().local.clone(), known.state().view.packs.clone(), now));
         }
-        let held = known.map(|known| &*known.state.local);
+        let held = known.map(|known| &*known.state().local);
         let local = Arc::new(self.region.local_packs_after(&manifest.packs, held).await?);
         let spool = self.region.spool_dir();
         let files = local.clone();
         let format = item.head.format;
-        let open = known.map(|known| known.state.view.packs.clone());
+        let open = known.map(|known| known.state().view.packs.clone());
         let opening = move || {
             let files = files.packs.iter().map(|pack| (pack.pack.as_path(), pack.index.as_path()));
             Ok::<_, RegionError>(PackSet::of(format, files, open.as_deref())?.with_spool(spool))

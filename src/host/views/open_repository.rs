@@ -17,8 +17,7 @@ const MANIFEST_MAX_AGE: Duration = Duration::from_secs(10 * 60);
 /// An open repository.
 #[derive(Clone, Debug)]
 pub struct OpenRepository {
-    /// One exact state, on which the protocols work.
-    pub state: PushState,
+    state: PushState,
     /// Refs as links see them that push here; set by the first such push.
     for_links: OnceLock<Arc<RefTable>>,
     manifest_read: ReadTime,
@@ -49,6 +48,11 @@ impl OpenRepository {
     /// A repository whose refs for links are known already, or are derived by the first push of a link.
     pub fn new(state: PushState, for_links: OnceLock<Arc<RefTable>>, manifest_read: ReadTime) -> Self {
         OpenRepository { state, for_links, manifest_read }
+    }
+
+    /// One exact state, on which the protocols work.
+    pub fn state(&self) -> &PushState {
+        &self.state
     }
 
     /// Time at which the manifest of this state was read.

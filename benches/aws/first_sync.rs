@@ -78,7 +78,7 @@ fn is_probe(request: &Request) -> bool {
 }
 
 async fn packs(site: &Site) -> io::Result<u64> {
-    let item = site.source.get("big").await.map_err(io::Error::other)?;
-    let (manifest, _) = site.source.manifest(&item).await.map_err(io::Error::other)?;
+    let item = site.source.repositories().get("big").await.map_err(io::Error::other)?;
+    let (manifest, _) = site.source.reader().manifest(&item).await.map_err(io::Error::other)?;
     Ok(manifest.packs.iter().map(|pack| pack.bytes + pack.index_bytes).sum())
 }

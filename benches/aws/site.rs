@@ -115,7 +115,7 @@ impl Site {
 
     /// The event that announces the newest change of a repository.
     pub async fn event(&self, name: String) -> io::Result<Value> {
-        let item = self.source.get(&name).await.map_err(io::Error::other)?;
+        let item = self.source.repositories().get(&name).await.map_err(io::Error::other)?;
         let frontier = FrontierText::from(item.head.frontier);
         Ok(samples::gitferry_at(&json!({ "id": item.id, "name": name, "frontier": frontier })))
     }
@@ -139,6 +139,6 @@ impl Site {
 pub async fn import(region: &Region, repository: &Path, names: &[String]) -> io::Result<()> {
     let options = ImportOptions { patterns: RefPatterns::default(), allow_empty: false, actor: "bench".into() };
     let imports: Vec<_> =
-        names.iter().map(|name| region.import(repository, name, &options, Default::default())).collect();
+        names.iter().map(|name| region.importer().import(repository, name, &options, Default::default())).collect();
     stream::iter(imports).buffer_unordered(AT_A_TIME).map_err(io::Error::other).try_for_each(|_| async { Ok(()) }).await
 }

@@ -126,11 +126,9 @@ async fn start(regions: &Regions, stopped: watch::Receiver<bool>) -> io::Result<
         tokio::spawn(async move { axum::serve(listener, host.router()).await });
     }
     let source = region("us-east-1")?;
-    let source = Region {
-        objects: Arc::new(DelayedStore::new(source.objects.clone(), ROUND_TRIP)),
-        table: Arc::new(DelayedTable::new(source.table.clone(), ROUND_TRIP)),
-        ..source
-    };
+    let source = source
+        .with_objects(Arc::new(DelayedStore::new(source.shared_objects().clone(), ROUND_TRIP)))
+        .with_table(Arc::new(DelayedTable::new(source.shared_table().clone(), ROUND_TRIP)));
     let glob = Glob::new("*").map_err(io::Error::other)?;
     let link = Link {
         name: "dr".into(),

@@ -56,7 +56,7 @@ pub fn inside(dir: &Path, runs: usize) -> io::Result<()> {
         let link = open(dir).await?;
         for number in 0..REPOSITORIES {
             let name = format!("team-{}/app-{number}", number % 10);
-            link.source.create(&name, gix::hash::Kind::Sha1, "bench").await.map_err(io::Error::other)?;
+            link.source.repositories().create(&name, gix::hash::Kind::Sha1, "bench").await.map_err(io::Error::other)?;
         }
         link.pass(&[], 4).await.map_err(io::Error::other)?;
         drop(link);

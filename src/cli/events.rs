@@ -30,7 +30,7 @@ pub async fn open_queue(config: &Config, link: &str) -> Result<Option<Queue>, Fa
 
 /// Returns the publisher of a region's changes; `None` for a region without an event bus.
 pub async fn publisher(config: &Config, region: &Region) -> Option<Publisher> {
-    let settings = config.regions.get(&region.name)?;
+    let settings = config.regions.get(region.name())?;
     let events = settings.events.as_ref()?;
     let client = aws_sdk_eventbridge::Client::new(&config.sdk.get(&settings.aws).await);
     Some(Publisher::new(region.clone(), Arc::new(EventBridge::new(client, &events.bus))))
@@ -40,9 +40,9 @@ pub async fn publisher(config: &Config, region: &Region) -> Option<Publisher> {
 /// region without an event bus.
 pub async fn publish(config: &Config, region: &Region, tasks: &mut Supervisor) -> Option<Nudge> {
     let publisher = publisher(config, region).await?;
-    let (nudge, nudges) = Publisher::nudge(&region.name);
+    let (nudge, nudges) = Publisher::nudge(region.name());
     let running = publisher.run(nudges, SWEEP_EVERY, tasks.stop());
-    tasks.vital(format!("the publisher of the outbox of {}", region.name), running);
+    tasks.vital(format!("the publisher of the outbox of {}", region.name()), running);
     Some(nudge)
 }
 
@@ -66,6 +66,6 @@ pub async fn announce(config: &Config, region: &Region, repositories: Option<Vec
     output::note(format!(
         "warning: not all changes in {} were announced ({reason}); they stay in its outbox for the next run, worker or \
          host",
-        region.name
+        region.name()
     ));
 }

@@ -28,7 +28,7 @@ pub struct Export {
 impl Export {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let region = context.region(&self.region).await?;
-        let exported = region.export(&self.name, &self.to).await?;
+        let exported = region.exporter().export(&self.name, &self.to).await?;
         if self.json {
             output::json(&exported)?;
         } else {

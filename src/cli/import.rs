@@ -59,7 +59,7 @@ impl Import {
         };
         let progress = Arc::new(ImportProgress::default());
         let bars = (!self.json && std::io::stderr().is_terminal()).then(|| show(progress.clone()));
-        let result = region.import(&self.source, &self.name, &options, progress).await;
+        let result = region.importer().import(&self.source, &self.name, &options, progress).await;
         if let Some(bars) = bars {
             bars.abort();
         }
@@ -67,7 +67,7 @@ impl Import {
         if self.json {
             output::json(&imported)?;
         } else {
-            print(&imported, &region.name, start.elapsed());
+            print(&imported, region.name(), start.elapsed());
         }
         Ok(Exit::Done)
     }

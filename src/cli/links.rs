@@ -89,7 +89,7 @@ impl OpenLink for LateLink {
             let _ = events::publish(&self.config, target, &mut tasks).await;
             let region = target.clone();
             let stop = tasks.stop();
-            let task = format!("the upkeep of {}", region.name);
+            let task = format!("the upkeep of {}", region.name());
             tasks.keep(task, move || upkeep(region.clone(), upkeep::SWEEP_EVERY, stop.clone()));
             late_tasks.add(tasks);
         }

@@ -40,11 +40,11 @@ struct Shown {
 impl Log {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let region = context.region(&self.region).await?;
-        let item = region.get(&self.name).await?;
+        let item = region.repositories().get(&self.name).await?;
         let last = item.head.frontier.seq;
         let first =
             if self.limit == 0 { item.head.floor } else { last.saturating_sub(self.limit).max(item.head.floor) };
-        let rows = region.changes_above(&item, first).await?;
+        let rows = region.reader().changes_above(&item, first).await?;
         let most = match self.edits {
             Some(0) => usize::MAX,
             Some(most) => most,

@@ -62,11 +62,11 @@ impl Maintain {
     async fn maintain(&self, context: &Context, name: &str) -> Result<(Swept, u64), Failure> {
         if self.dry_run {
             let region = context.region(name).await?;
-            return Ok((region.would_sweep().await?, region.would_consolidate().await?));
+            return Ok((region.sweeper().would_sweep().await?, region.consolidator().would_consolidate().await?));
         }
         let region: Region = context.writable_region(name).await?;
-        let swept = region.sweep().await?;
-        Ok((swept, region.consolidate_all().await?))
+        let swept = region.sweeper().sweep().await?;
+        Ok((swept, region.consolidator().consolidate_all().await?))
     }
 
     fn print(&self, region: &str, swept: Swept, merged: u64) -> Result<(), Failure> {

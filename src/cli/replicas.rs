@@ -14,7 +14,8 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Makes a region refuse changes if its replicas have changes that it lacks; `of` restricts the comparison to one
 /// repository (name or id).
 pub async fn fence_if_rolled_back(config: &Config, context: &Context, region: &mut Region, of: Option<&str>) {
-    for (name, link) in config.links.iter().filter(|(_, link)| link.source == region.name && !config.has_remote(link)) {
+    for (name, link) in config.links.iter().filter(|(_, link)| link.source == region.name() && !config.has_remote(link))
+    {
         let reading = async { Ok::<_, Failure>(context.link(config, name).await?.lost_at_source(of).await?) };
         let lost = match tokio::time::timeout(TIMEOUT, reading).await {
             Ok(Ok(lost)) => lost,
@@ -29,7 +30,7 @@ pub async fn fence_if_rolled_back(config: &Config, context: &Context, region: &m
             }
         };
         if let Some(first) = lost.first() {
-            let source = &region.name;
+            let source = region.name();
             let target = &link.target;
             let more = lost.len() - 1;
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
@@ -38,7 +39,7 @@ pub async fn fence_if_rolled_back(config: &Config, context: &Context, region: &m
                  changes until its newer state is restored; `gitferry verify {name}` lists what is missing"
             );
             tracing::error!("{reason}");
-            region.set_back = Some(reason.into());
+            *region = region.with_set_back(reason);
             return;
         }
     }

@@ -121,20 +121,20 @@ impl Repo {
                 let region = context.region_to_change(&command.common.region, &command.name).await?;
                 let unknown = |_| Failure::usage("the object format is neither sha1 nor sha256");
                 let format = command.object_format.parse().map_err(unknown)?;
-                let item = region.create(&command.name, format, &actor()).await?;
-                command.common.print(&item, format!("created {} in {}", item.head.name, region.name))
+                let item = region.repositories().create(&command.name, format, &actor()).await?;
+                command.common.print(&item, format!("created {} in {}", item.head.name, region.name()))
             }
             Repo::List(command) => command.run(context).await,
             Repo::Show(command) => command.run(context).await,
             Repo::Rename(command) => {
                 let region = context.region_to_change(&command.common.region, &command.name).await?;
-                let item = region.rename(&command.name, &command.new_name, &actor()).await?;
+                let item = region.repositories().rename(&command.name, &command.new_name, &actor()).await?;
                 command.common.print(&item, format!("renamed {} to {}", command.name, item.head.name))
             }
             Repo::SetHead(command) => command.run(context).await,
             Repo::Delete(command) => {
                 let region = context.region_to_change(&command.common.region, &command.name).await?;
-                let item = region.delete(&command.name, &actor()).await?;
+                let item = region.repositories().delete(&command.name, &actor()).await?;
                 let text =
                     format!("deleted {}; its tombstone {} stays for the retention period", command.name, item.id);
                 command.common.print(&item, text)
@@ -157,7 +157,7 @@ impl CommonArgs {
 impl List {
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let region = context.region(&self.common.region).await?;
-        let Heads { mut items, unreadable } = region.heads().await?;
+        let Heads { mut items, unreadable } = region.repositories().heads().await?;
         for Unreadable { error, .. } in &unreadable {
             output::note(format!("error: {error}"));
         }
@@ -170,11 +170,11 @@ impl List {
                 json!({ "id": unreadable.id, "name": unreadable.name, "error": error })
             });
             let all: Vec<serde_json::Value> = items.iter().map(describe).chain(failed).collect();
-            output::json(&json!({ "region": region.name, "repositories": all }))?;
+            output::json(&json!({ "region": region.name(), "repositories": all }))?;
             return Ok(exit);
         }
         if items.is_empty() {
-            output::line(format!("there are no repositories in {}", region.name));
+            output::line(format!("there are no repositories in {}", region.name()));
             return Ok(exit);
         }
         let heading = ["NAME", "STATE", "ROLE", "REFS", "CHANGES", "ID"];
@@ -198,15 +198,15 @@ impl SetHead {
         let branch = RefName::new(full.as_str()).ok().filter(|_| full.starts_with("refs/heads/"));
         let branch = branch.ok_or_else(|| Failure::usage(format!("`{}` is not the name of a branch", self.branch)))?;
         let region = context.region_to_change(&self.common.region, &self.name).await?;
-        let before = region.get(&self.name).await?;
+        let before = region.repositories().get(&self.name).await?;
         let after = if self.dry_run {
-            region.check_writable(&before)?;
+            region.committer().check_writable(&before)?;
             if !self.unborn {
-                region.check_branch(&before, &branch).await?;
+                region.repositories().check_branch(&before, &branch).await?;
             }
             before.clone()
         } else {
-            region.set_default_branch(&self.name, &branch, self.unborn, &actor()).await?
+            region.repositories().set_default_branch(&self.name, &branch, self.unborn, &actor()).await?
         };
         let old = before.head.head;
         let new = RefValue::Symbolic(branch.clone());
@@ -233,8 +233,8 @@ impl SetHead {
 impl Show {
     async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let region: Region = context.region(&self.common.region).await?;
-        let item = region.get(&self.name).await?;
-        let (manifest, _) = region.manifest(&item).await?;
+        let item = region.repositories().get(&self.name).await?;
+        let (manifest, _) = region.reader().manifest(&item).await?;
         let head = &item.head;
         if self.common.json {
             let mut value = describe(&item);
@@ -243,7 +243,7 @@ impl Show {
             output::json(&value)?;
             return Ok(Exit::Done);
         }
-        output::line(format!("{} in {}", head.name, region.name));
+        output::line(format!("{} in {}", head.name, region.name()));
         for (key, value) in [
             ("id", item.id.to_string()),
             ("state", head.state.to_string()),

@@ -70,8 +70,8 @@ impl Status {
     async fn regions(&self, link: &Link) -> Result<Exit, Failure> {
         let all = link.status().await?;
         let name = &link.name;
-        let source = &link.source.name;
-        let target = &link.target.name;
+        let source = link.source.name();
+        let target = link.target.name();
         if self.json {
             output::json(&json!({ "link": name, "source": source, "target": target, "repositories": all }))?;
         } else {

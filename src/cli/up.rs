@@ -253,7 +253,7 @@ async fn start_region(
     relay_to: Option<Arc<dyn Sink>>,
     tasks: &mut Supervisor,
 ) -> Option<Arc<dyn Sink>> {
-    let name = region.name.clone();
+    let name = region.name().to_owned();
     let nudge = events::publish(config, &region, tasks).await;
     if let (None, Some(to)) = (&nudge, relay_to) {
         let region = region.clone();

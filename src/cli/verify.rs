@@ -116,14 +116,14 @@ impl Verify {
     }
 
     async fn in_region(&self, region: &Region, progress: &Arc<CheckProgress>, outcome: &mut Outcome) {
-        let verified = match region.find(&self.name).await {
-            Ok(Some(item)) => region.verify(&item, self.deep, progress.clone()).await,
+        let verified = match region.repositories().find(&self.name).await {
+            Ok(Some(item)) => region.verifier().verify(&item, self.deep, progress.clone()).await,
             Ok(None) => return,
             Err(error) => Err(error),
         };
         match verified {
             Ok(verified) => outcome.verified.push(verified),
-            Err(error) => outcome.fail(&self.name, &region.name, error.kind(), error),
+            Err(error) => outcome.fail(&self.name, region.name(), error.kind(), error),
         }
     }
 
@@ -145,9 +145,9 @@ impl Verify {
                 [(&link.source, Some(&pair.source)), (&link.target, pair.target.as_ref())];
             for (region, item) in sides {
                 let Some(item) = item else { continue };
-                match region.verify(item, self.deep, progress.clone()).await {
+                match region.verifier().verify(item, self.deep, progress.clone()).await {
                     Ok(verified) => outcome.verified.push(verified),
-                    Err(error) => outcome.fail(name, &region.name, error.kind(), error),
+                    Err(error) => outcome.fail(name, region.name(), error.kind(), error),
                 }
             }
         }

@@ -110,7 +110,7 @@ impl WorkerCommand {
                 sinks.extend(nudge.map(|nudge| Arc::new(nudge) as Arc<dyn Sink>));
                 let region = target.clone();
                 let stop = rest.stop();
-                let task = format!("the upkeep of {}", region.name);
+                let task = format!("the upkeep of {}", region.name());
                 rest.keep(task, move || upkeep(region.clone(), upkeep::SWEEP_EVERY, stop.clone()));
             }
         }

@@ -49,7 +49,7 @@ impl DefaultBranches {
         let text = text.map_err(|_| Refusal::BadRequest(format!("the body has more than {MAX_BODY_BYTES} bytes")))?;
         let branch =
             branch_of(&text).ok_or_else(|| Refusal::BadRequest("the body is not `ref: refs/heads/BRANCH`".into()))?;
-        match self.region.set_default_branch(repository, &branch, false, principal.name()).await {
+        match self.region.repositories().set_default_branch(repository, &branch, false, principal.name()).await {
             Ok(item) => {
                 self.announcer.committed(&item);
                 Ok(StatusCode::NO_CONTENT.into_response())

@@ -81,11 +81,11 @@ impl Host {
         options: HostOptions,
     ) -> Arc<Self> {
         let limits = options.limits.clone();
-        let urls = Arc::new(HostUrls::new(&region.name, options.urls.clone()));
+        let urls = Arc::new(HostUrls::new(region.name(), options.urls.clone()));
         let exchanges = Exchanges::new(&limits);
-        let clients = Clients::new(region.clock.clone(), options.trusted_proxies.clone());
+        let clients = Clients::new(region.shared_clock().clone(), options.trusted_proxies.clone());
         let guard = BrowserGuard::new(authenticator.allows_anonymous(), urls.clone());
-        let announcer = Announcer::new(&region.name, events);
+        let announcer = Announcer::new(region.name(), events);
         let services = services(&region, &urls, &exchanges, &announcer, options);
         let requests = Requests::new(clients, guard, authenticator.clone(), services, limits.clone());
         Arc::new(Host { region, limits, authenticator, exchanges, requests: Arc::new(requests) })
@@ -103,7 +103,7 @@ impl Host {
 
     /// Name of the host's region.
     pub fn region_name(&self) -> &str {
-        &self.region.name
+        self.region.name()
     }
 
     /// Limits on concurrency, and timeouts.
@@ -132,7 +132,7 @@ fn services(
     let views = Arc::new(Views::new(region.clone(), hidden));
     let policies = Arc::new(options.policies);
     let creation =
-        Creation::new(&region.name, options.create_on_push, options.upstreams, urls.clone(), forwarder.clone());
+        Creation::new(region.name(), options.create_on_push, options.upstreams, urls.clone(), forwarder.clone());
     let creation = Arc::new(creation);
     // A push waits for its hook while it holds a slot, so the fetches of hooks have an admission of their own.
     let hook_exchanges = Exchanges::new(&limits);

@@ -89,7 +89,7 @@ impl Maintenance {
         loop {
             let done = self.maintain(id).await;
             if let Err(error) = &done {
-                let region = &self.region.name;
+                let region = self.region.name();
                 tracing::warn!(%error, repository = %id, region, "maintenance of a repository failed; the next request retries it");
             }
             if done.map_or(true, |done| done.is_stalled()) {
@@ -111,11 +111,11 @@ impl Maintenance {
     }
 
     async fn maintain(&self, id: RepositoryId) -> Result<Consolidated> {
-        let mut turn = self.region.consolidation_waiter(id);
+        let mut turn = self.region.consolidator().waiter(id);
         let mut done = Consolidated::default();
         for _ in 0..MAX_ATTEMPTS {
             let Ok(_slot) = self.slots.acquire().await else { break };
-            done = self.region.maintain_with(id, &mut turn).await?;
+            done = self.region.consolidator().maintain_with(id, &mut turn).await?;
             // Counted even if another process did the work: packs may have been replaced.
             self.consolidations.fetch_add(1, Ordering::Release);
             if !done.busy {

@@ -35,7 +35,7 @@ impl Metrics {
         }
         let packs = self.packs_aside().await?;
         let name = "gitferry_host_packs_aside";
-        let region = self.region.name.escape_default();
+        let region = self.region.name().escape_default();
         let help = "Damaged packs in the region that consolidation passes over until they are mended.";
         let text = format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name}{{region=\"{region}\"}} {packs}\n");
         Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
@@ -49,7 +49,7 @@ impl Metrics {
         {
             return Ok(packs);
         }
-        let packs = self.region.packs_aside().await?.len() as u64;
+        let packs = self.region.packs_aside().all().await?.len() as u64;
         *counted = Some((Instant::now(), packs));
         Ok(packs)
     }

@@ -65,7 +65,7 @@ impl Pushes {
     pub async fn advertise(&self, repository: &str, headers: &HeaderMap) -> Result<Response, Refusal> {
         match self.destinations.find(repository, headers).await? {
             Destination::Forwarded(primary, id) => {
-                primary.advertisement(repository, id, headers, &self.region.name).await
+                primary.advertisement(repository, id, headers, self.region.name()).await
             }
             Destination::Elsewhere(reason) => self.advertisement(Err(reason)).await,
             Destination::Unborn(unborn) => self.advertisement(Ok(unborn.state().view.clone())).await,
@@ -92,7 +92,7 @@ impl Pushes {
                 format!("{repository} is a replica here; push to {place}")
             }
             Some(other) => {
-                let here = &self.region.name;
+                let here = self.region.name();
                 format!("{other} forwarded the push to {here}, but {repository} is a replica in {here}, too")
             }
         })

@@ -51,7 +51,7 @@ impl Destinations {
             opened => opened?,
         };
         let id = opened.state().item.id;
-        check_repository_id(headers, repository, &self.region.name, Some(id))?;
+        check_repository_id(headers, repository, self.region.name(), Some(id))?;
         Ok(match self.forwarder.primary(&opened.state().item.head, headers) {
             Some(primary) => Destination::Forwarded(primary, Some(id)),
             None => Destination::Existing(opened),
@@ -59,12 +59,12 @@ impl Destinations {
     }
 
     async fn before_creation(&self, repository: &str, headers: &HeaderMap) -> Result<Destination, Refusal> {
-        check_repository_id(headers, repository, &self.region.name, None)?;
+        check_repository_id(headers, repository, self.region.name(), None)?;
         Ok(match self.creation.site(repository, headers)? {
             CreationSite::There(primary) => Destination::Forwarded(primary, None),
             CreationSite::Elsewhere(reason) => Destination::Elsewhere(reason),
             CreationSite::Here => {
-                let unborn = self.region.unborn(repository, gix::hash::Kind::Sha1).await?;
+                let unborn = self.region.receiver().unborn(repository, gix::hash::Kind::Sha1).await?;
                 Destination::Unborn(Box::new(unborn))
             }
         })

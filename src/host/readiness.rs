@@ -19,10 +19,10 @@ impl Readiness {
 
     /// Checks the stores. The reason of a failure goes to the log only, as any client may ask.
     pub async fn answer(&self) -> Response {
-        if self.region.check_stores().await.is_ok() && self.region.set_back.is_none() {
+        if self.region.stores().check().await.is_ok() && self.region.set_back().is_none() {
             return "ok\n".into_response();
         }
-        let reason = format!("region {} cannot be used; the operator's log says why\n", self.region.name);
+        let reason = format!("region {} cannot be used; the operator's log says why\n", self.region.name());
         (StatusCode::SERVICE_UNAVAILABLE, reason).into_response()
     }
 }

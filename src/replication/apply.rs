@@ -45,7 +45,7 @@ impl Link {
         let packs: Vec<LivePack> = copied.iter().map(|copied| copied.pack.clone()).collect();
         let mut with = self.put_rows_ahead(id, &lag.rows).await?;
         let row = LinkRow {
-            delivered: Some(self.target.clock.now()),
+            delivered: Some(self.target.clock().now()),
             lag_ms: delivered.lag_ms,
             bytes: delivered.bytes,
             changes: delivered.changes,
@@ -83,12 +83,12 @@ impl Link {
                         result => return result.in_region(&self.target),
                     }
                 }
-                (None, Some(item)) => self.target.make_room(item).await.in_region(&self.target)?,
+                (None, Some(item)) => self.target.consolidator().make_room(item).await.in_region(&self.target)?,
                 (None, None) => {}
             }
             // Consolidation or a sweep moved the manifest first: the same packs go into the new one.
             attempt += 1;
-            let now = self.target.held_packs(id, before.as_ref(), &name).await;
+            let now = self.target.claims().held_packs(id, before.as_ref(), &name).await;
             held = Some(now.in_region(&self.target)?);
         }
     }
@@ -103,13 +103,13 @@ impl Link {
             manifest: step.manifest.clone(),
             with: step.with.clone(),
         };
-        match advance_and_report(&*self.target.table, step).await {
-            Err(LedgerError::NameTaken { .. }) => advance_and_report(&*self.target.table, unnamed).await,
+        match advance_and_report(self.target.table(), step).await {
+            Err(LedgerError::NameTaken { .. }) => advance_and_report(self.target.table(), unnamed).await,
             result => result,
         }
     }
 
-    /// [`gitferry_engine::region::Region::admit_uploads`] for copies. Deletes the staging rows of uploads that can no
+    /// [`gitferry_engine::region::claims::Claims::admit_uploads`] for copies. Deletes the staging rows of uploads that can no
     /// longer be committed, so that no process resumes them.
     async fn admit(
         &self,
@@ -118,12 +118,12 @@ impl Link {
         packs: &[LivePack],
         copied: &[CopiedPack],
     ) -> Result<Write, ReplicationError> {
-        let admitted = self.target.admit_uploads(held, repository, packs).await;
+        let admitted = self.target.claims().admit_uploads(held, repository, packs).await;
         if let Err(RegionError::UploadGone { .. }) = &admitted {
             let rows: Vec<_> = copied.iter().filter_map(|copied| copied.staging.clone()).collect();
             for rows in rows.chunks(MAX_TRANSACTION_ITEMS) {
                 let deletes = rows.iter().map(|key| Write::delete(key.clone(), Condition::Any)).collect();
-                self.target.table.transact(deletes).await.in_region(&self.target)?;
+                self.target.table().transact(deletes).await.in_region(&self.target)?;
             }
         }
         admitted.in_region(&self.target)
@@ -135,7 +135,7 @@ impl Link {
         let left: Vec<_> = copied.iter().filter_map(|copied| copied.staging.clone()).skip(STAGING_ROWS).collect();
         for rows in left.chunks(MAX_TRANSACTION_ITEMS) {
             let deletes = rows.iter().map(|key| Write::delete(key.clone(), Condition::Present)).collect();
-            match self.target.table.transact(deletes).await {
+            match self.target.table().transact(deletes).await {
                 Err(TableError::ConditionFailed { .. }) => Err(LedgerError::Lost { id }).in_region(&self.target)?,
                 done => done.in_region(&self.target)?,
             }
@@ -151,7 +151,7 @@ impl Link {
             let inline = match (&row.facts.object, &row.inline) {
                 (None, None) => {
                     let key = keys::change(id, row.facts.seq, row.hash);
-                    self.source.table.get(&key).await.in_region(&self.source)?.and_then(|item| item.bytes)
+                    self.source.table().get(&key).await.in_region(&self.source)?.and_then(|item| item.bytes)
                 }
                 (_, inline) => inline.clone(),
             };
@@ -159,7 +159,7 @@ impl Link {
             bytes += 2 * 1024 + inline.as_ref().map_or(0, bytes::Bytes::len);
             batch.push(row_write(id, row.hash, &row.facts, inline));
             if batch.len() + RESERVED_ITEMS >= MAX_TRANSACTION_ITEMS || bytes > MAX_TRANSACTION_BYTES / 2 {
-                self.target.table.transact(std::mem::take(&mut batch)).await.in_region(&self.target)?;
+                self.target.table().transact(std::mem::take(&mut batch)).await.in_region(&self.target)?;
                 bytes = 0;
             }
         }
@@ -174,11 +174,11 @@ impl Link {
         }
         let head = match applied {
             Some(advanced) => Some(advanced.item.clone()),
-            None => read_head(&*self.target.table, id).await.ok().flatten(),
+            None => read_head(self.target.table(), id).await.ok().flatten(),
         };
         if let Some(item) = head {
             let packs: Vec<_> = copied.iter().map(|copy| copy.pack.clone()).collect();
-            self.target.drop_duplicates(&item, &packs).await;
+            self.target.uploads().drop_duplicates(&item, &packs).await;
         }
     }
 }

@@ -30,7 +30,7 @@ impl Link {
             }
             Standing::Equal if pair.waits_for_name() => {
                 let id = target.id;
-                let region = &self.target.name;
+                let region = self.target.name();
                 vec![match self.name_conflict(target).await? {
                     Some(reason) => format!("{name}: fork: {reason}"),
                     None => {
@@ -50,13 +50,13 @@ impl Link {
     /// Describes the repositories that this link delivered and that its source does not have: the source was rolled
     /// back.
     pub async fn strays(&self) -> Result<Vec<String>, ReplicationError> {
-        let mut delivered = self.target.heads().await.in_region(&self.target)?.items;
+        let mut delivered = self.target.repositories().heads().await.in_region(&self.target)?.items;
         delivered.retain(|item| item.head.fed_by.as_ref() == Some(&self.name));
         let ids: Vec<RepositoryId> = delivered.iter().map(|item| item.id).collect();
-        let sources = read_heads(&*self.source.table, &ids).await.in_region(&self.source)?;
+        let sources = read_heads(self.source.table(), &ids).await.in_region(&self.source)?;
         let lost = delivered.iter().zip(sources).filter(|(_, source)| matches!(source, Ok(None)));
-        let source = &self.source.name;
-        let target = &self.target.name;
+        let source = self.source.name();
+        let target = self.target.name();
         let text =
             |item: &HeadItem| format!("{}: it is in {target}, but not in {source} (id {})", item.head.name, item.id);
         Ok(lost.map(|(item, _)| text(item)).collect())
@@ -66,12 +66,12 @@ impl Link {
     /// lost, or rolled back together with its object store. `of` restricts the comparison to one name or id.
     pub async fn lost_at_source(&self, of: Option<&str>) -> Result<Vec<String>, ReplicationError> {
         let mut delivered = match of {
-            None => self.target.heads().await.in_region(&self.target)?.items,
+            None => self.target.repositories().heads().await.in_region(&self.target)?.items,
             Some(name) => self.replicas_of(name).await?,
         };
         delivered.retain(|item| item.head.fed_by.as_ref() == Some(&self.name) && item.head.role == Role::Replica);
         let ids: Vec<RepositoryId> = delivered.iter().map(|item| item.id).collect();
-        let sources = read_heads(&*self.source.table, &ids).await.in_region(&self.source)?;
+        let sources = read_heads(self.source.table(), &ids).await.in_region(&self.source)?;
         let lost = |target: &HeadItem, source: Option<&HeadItem>| {
             let name = &target.head.name;
             let there = target.head.frontier;
@@ -92,11 +92,12 @@ impl Link {
 
     /// Replicas in the target that a name or id denotes at either side.
     async fn replicas_of(&self, name: &str) -> Result<Vec<HeadItem>, ReplicationError> {
-        let mut found: Vec<HeadItem> = self.target.find(name).await.in_region(&self.target)?.into_iter().collect();
-        if let Some(item) = self.source.find(name).await.in_region(&self.source)?
+        let mut found: Vec<HeadItem> =
+            self.target.repositories().find(name).await.in_region(&self.target)?.into_iter().collect();
+        if let Some(item) = self.source.repositories().find(name).await.in_region(&self.source)?
             && found.iter().all(|other| other.id != item.id)
         {
-            let replica = read_heads(&*self.target.table, &[item.id]).await.in_region(&self.target)?;
+            let replica = read_heads(self.target.table(), &[item.id]).await.in_region(&self.target)?;
             found.extend(replica.into_iter().filter_map(Result::ok).flatten());
         }
         Ok(found)
@@ -106,7 +107,7 @@ impl Link {
     async fn behind(&self, pair: &Pair, from: Frontier) -> Result<String, ReplicationError> {
         let name = &pair.source.head.name;
         let to = pair.source.head.frontier;
-        match read_chain(&*self.source.table, pair.source.id, from, to).await {
+        match read_chain(self.source.table(), pair.source.id, from, to).await {
             Ok(_) => {
                 let link = &self.name;
                 Ok(format!(
@@ -128,7 +129,7 @@ impl Link {
             Some(reason) => format!("{name}: fork: {reason}"),
             None => format!(
                 "{name}: the target is ahead of {}, itself a replica: another link delivered first",
-                self.source.name
+                self.source.name()
             ),
         })
     }
@@ -141,7 +142,7 @@ impl Link {
         target: Option<&HeadItem>,
     ) -> Result<Option<String>, ReplicationError> {
         let (from, Some(target)) = (source.head.frontier, target) else { return Ok(None) };
-        match read_chain(&*self.target.table, source.id, from, target.head.frontier).await {
+        match read_chain(self.target.table(), source.id, from, target.head.frontier).await {
             Ok(_) => Ok(None),
             Err(LedgerError::Fork { at, .. }) => {
                 Ok(Some(format!("the source is at {at}, which the target has never been")))

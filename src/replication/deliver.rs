@@ -131,14 +131,14 @@ impl Link {
             }
         }
         let Some((lag, _)) = self.read_lag(id).await? else { return Ok(None) };
-        self.target.check_rows(id, &lag.source.head.name).await.in_region(&self.target)?;
+        self.target.lost_rows().check(id, &lag.source.head.name).await.in_region(&self.target)?;
         Err(RegionError::Moved { repository: lag.source.head.name }).in_region(&self.target)
     }
 
     /// Reads both heads and the changes between them. Returns `None` if there is nothing to deliver.
     async fn read_lag(&self, id: RepositoryId) -> Result<Option<(Lag, Manifests)>, ReplicationError> {
         let (source, target) =
-            futures::join!(read_head_and_newest(&*self.source.table, id), read_head(&*self.target.table, id));
+            futures::join!(read_head_and_newest(self.source.table(), id), read_head(self.target.table(), id));
         let ((source, newest), target) = (source.in_region(&self.source)?, target.in_region(&self.target)?);
         let fed = target.as_ref().is_some_and(|item| item.head.fed_by.as_ref() == Some(&self.name));
         if source.is_none() && fed {
@@ -173,12 +173,12 @@ impl Link {
         self.check_feeder(&source.head, target.as_ref().map(|item| &item.head))?;
         let (rows, source_manifest, target_manifest, lost) = futures::join!(
             self.changes(&source, newest, from),
-            self.source.manifest(&source),
-            self.target.held_packs(source.id, target.as_ref(), &source.head.name),
+            self.source.reader().manifest(&source),
+            self.target.claims().held_packs(source.id, target.as_ref(), &source.head.name),
             async {
                 match &target {
                     Some(_) => Ok(()),
-                    None => self.target.check_rows(source.id, &source.head.name).await,
+                    None => self.target.lost_rows().check(source.id, &source.head.name).await,
                 }
             },
         );
@@ -189,7 +189,7 @@ impl Link {
                 return Err(ReplicationError::Fork { repository: source.head.name, reason });
             }
             rows => rows
-                .map_err(|error| RegionError::from(error).locate(&self.source.name, &source.head.name))
+                .map_err(|error| RegionError::from(error).locate(self.source.name(), &source.head.name))
                 .in_region(&self.source)?,
         };
         let source_manifest = source_manifest.map(|(manifest, _)| manifest).in_region(&self.source);
@@ -208,7 +208,7 @@ impl Link {
         let to = source.head.frontier;
         match newest.filter(|row| row.frontier() == to && row.facts.prev == from.hash && to.seq == from.seq + 1) {
             Some(row) => Ok(vec![row]),
-            None => read_chain(&*self.source.table, source.id, from, to).await,
+            None => read_chain(self.source.table(), source.id, from, to).await,
         }
     }
 
@@ -239,7 +239,7 @@ impl Link {
             Some(other) if self.mode == LinkMode::Active => Err(ReplicationError::TwoLinks {
                 repository: source.name.clone(),
                 other: other.clone(),
-                target: self.target.name.clone(),
+                target: self.target.name().to_owned(),
             }),
             _ => Ok(()),
         }
@@ -274,18 +274,18 @@ impl Link {
 
     fn lost<T>(&self, lag: &Lag) -> Result<T, ReplicationError> {
         let error = LedgerError::Lost { id: lag.source.id }.into();
-        Err(ReplicationError::Region { region: self.target.name.clone(), error })
+        Err(ReplicationError::Region { region: self.target.name().to_owned(), error })
     }
 
     /// Waits for the lease on the repository. Returns `None` if the target moved meanwhile: plan again.
     async fn wait_for_lease(&self, lag: &Lag) -> Result<Option<Lease>, ReplicationError> {
         let key = keys::lease(&self.name, lag.source.id);
-        let mut waiter = Waiter::new(&self.target.table, &self.target.clock, key);
+        let mut waiter = Waiter::new(self.target.shared_table(), self.target.shared_clock(), key);
         loop {
             if let Some(lease) = waiter.try_take().await.in_region(&self.target)? {
                 return Ok(Some(lease));
             }
-            let now = read_head(&*self.target.table, lag.source.id).await.in_region(&self.target)?;
+            let now = read_head(self.target.table(), lag.source.id).await.in_region(&self.target)?;
             if now.map(|item| item.revision) != lag.target.as_ref().map(|item| item.revision) {
                 return Ok(None);
             }
@@ -305,8 +305,8 @@ impl Link {
         let folded = blocking(folding).await.in_region(&self.source)?;
         let name = &lag.source.head.name;
         folded.map_err(|error| match error {
-            error @ FoldError::Before(_) => ReplicationError::of_fold(error, name, &self.target.name),
-            error => ReplicationError::of_fold(error, name, &self.source.name),
+            error @ FoldError::Before(_) => ReplicationError::of_fold(error, name, self.target.name()),
+            error => ReplicationError::of_fold(error, name, self.source.name()),
         })
     }
 
@@ -345,7 +345,7 @@ impl Link {
             lfs_objects: lfs.len() as u64,
             bytes: bytes_in_all(copied.iter().map(|copied| &copied.pack), lfs),
             seq: lag.source.head.frontier.seq,
-            lag_ms: oldest.map_or(0, |time| self.target.clock.now().duration_since(time).as_millis() as i64).max(0),
+            lag_ms: oldest.map_or(0, |time| self.target.clock().now().duration_since(time).as_millis() as i64).max(0),
             along: false,
         };
         let before = lag.target.as_ref().map(|item| item.head.clone());
@@ -356,24 +356,24 @@ impl Link {
         delivered.along = advanced.ours && !along.is_empty();
         crash_point("applied");
         self.settle_names(before.as_ref(), advanced.item.clone()).await;
-        let item = self.target.maintain_snapshot(advanced.item).await;
-        self.target.maintain_packs(item.id, live).await;
+        let item = self.target.snapshots().maintain(advanced.item).await;
+        self.target.consolidator().maintain_packs(item.id, live).await;
         Ok(delivered)
     }
 
     /// Records a failure in the link's statistics; best effort.
     pub async fn note_failure(&self, id: RepositoryId, error: &ReplicationError) {
         let key = keys::link(&self.name, id);
-        let row = match self.target.table.get(&key).await {
+        let row = match self.target.table().get(&key).await {
             Ok(row) => row,
             Err(_) => return,
         };
         let mut row: LinkRow = row.and_then(|row| serde_json::from_value(row.document).ok()).unwrap_or_default();
         row.last_error = Some(error.to_string());
-        row.failed = Some(self.target.clock.now());
+        row.failed = Some(self.target.clock().now());
         if let Ok(document) = serde_json::to_value(row) {
             let write = Write::put(key, Condition::Any, document);
-            if let Err(error) = self.target.table.transact(vec![write]).await {
+            if let Err(error) = self.target.table().transact(vec![write]).await {
                 tracing::debug!(%error, "the failure could not be recorded in the link's statistics");
             }
         }

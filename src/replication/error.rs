@@ -146,7 +146,10 @@ pub trait InRegion<T> {
 
 impl<T, E: IntoRegionError> InRegion<T> for Result<T, E> {
     fn in_region(self, region: &gitferry_engine::region::Region) -> Result<T, ReplicationError> {
-        self.map_err(|error| ReplicationError::Region { region: region.name.clone(), error: error.into_region_error() })
+        self.map_err(|error| ReplicationError::Region {
+            region: region.name().to_owned(),
+            error: error.into_region_error(),
+        })
     }
 }
 

@@ -31,14 +31,14 @@ impl Link {
         folded: &Folded,
     ) -> Result<Vec<LfsObject>, ReplicationError> {
         let oids: Vec<LfsOid> = folded.lfs.keys().copied().collect();
-        let held = self.target.lfs_objects(id, &oids).await.in_region(&self.target)?;
+        let held = self.target.lfs().objects(id, &oids).await.in_region(&self.target)?;
         let mut wanted = Vec::new();
         for (object, held) in folded.lfs.values().zip(held) {
             match held {
                 None => wanted.push(*object),
                 Some(held) if held != *object => {
                     let reason = format!("LFS object {} is in the table with another size or checksum", object.oid);
-                    let error = RegionError::corrupt(&self.target.name, &folded.head.name, reason);
+                    let error = RegionError::corrupt(self.target.name(), &folded.head.name, reason);
                     return Err(error).in_region(&self.target);
                 }
                 Some(_) => {}
@@ -54,11 +54,11 @@ impl Transfer {
         for objects in objects.chunks(MAX_TRANSACTION_ITEMS) {
             let copies: Vec<_> = objects.iter().map(|object| self.copy_lfs_object(object)).collect();
             let rows: Vec<Option<Key>> = stream::iter(copies).buffer_unordered(OBJECTS_IN_FLIGHT).try_collect().await?;
-            self.target.put_lfs_rows(self.id, objects).await.in_region(&self.target)?;
+            self.target.lfs().put_rows(self.id, objects).await.in_region(&self.target)?;
             let deletes: Vec<Write> =
                 rows.into_iter().flatten().map(|row| Write::delete(row, Condition::Any)).collect();
             if !deletes.is_empty() {
-                self.target.table.transact(deletes).await.in_region(&self.target)?;
+                self.target.table().transact(deletes).await.in_region(&self.target)?;
             }
         }
         Ok(())
@@ -106,13 +106,13 @@ impl Transfer {
         if !already_exists(&error) {
             return Err(error);
         }
-        let there = self.target.objects.head(&copy.to).await.in_region(&self.target)?;
+        let there = self.target.objects().head(&copy.to).await.in_region(&self.target)?;
         let is_same = |meta: ObjectMeta| meta.size == copy.size && meta.crc64.is_none_or(|crc64| crc64 == copy.crc64);
         if there.is_some_and(is_same) {
             return Ok(());
         }
         let reason = format!("{} is in the object store with another size or checksum ({})", copy.what, copy.to);
-        Err(RegionError::corrupt(&self.target.name, &self.repository, reason)).in_region(&self.target)
+        Err(RegionError::corrupt(self.target.name(), &self.repository, reason)).in_region(&self.target)
     }
 
     /// Aborts an upload whose bytes turned out damaged, so that no attempt resumes it, and one whose object another

@@ -19,7 +19,7 @@ impl Link {
         }
         let after = Head { named: true, ..item.head.clone() };
         let step = Advance { id: item.id, before: Some(item), after, manifest: None, with: Vec::new() };
-        match advance_head(&*self.target.table, step).await {
+        match advance_head(self.target.table(), step).await {
             Ok(_) => Ok(true),
             Err(LedgerError::NameTaken { .. } | LedgerError::Lost { .. }) => Ok(false),
             Err(error) => Err(error).in_region(&self.target),
@@ -55,7 +55,7 @@ impl Link {
             return Ok(None);
         }
         let name = &replica.head.name;
-        let holder = self.target.find(name).await.in_region(&self.target)?;
+        let holder = self.target.repositories().find(name).await.in_region(&self.target)?;
         let Some(holder) = holder.filter(|item| item.id != replica.id && item.head.role == Role::Primary) else {
             return Ok(None);
         };
@@ -71,8 +71,8 @@ impl Link {
     }
 
     async fn hand_over(&self, name: &str) -> Result<(), ReplicationError> {
-        let Some(heir) = self.source.find(name).await.in_region(&self.source)? else { return Ok(()) };
-        let replica = read_head(&*self.target.table, heir.id).await.in_region(&self.target)?;
+        let Some(heir) = self.source.repositories().find(name).await.in_region(&self.source)? else { return Ok(()) };
+        let replica = read_head(self.target.table(), heir.id).await.in_region(&self.target)?;
         match replica.filter(|item| item.head.name == name) {
             Some(item) => self.claim_name(item).await.map(drop),
             None => Ok(()),

@@ -48,7 +48,7 @@ impl Link {
         let PacksToCopy { live, originals } = wanted;
         let Some(originals) = originals else { return Ok(ChosenPacks { packs: live, instead: None }) };
         let replaced: Vec<gix::ObjectId> = originals.replaced.iter().map(|pack| pack.id).collect();
-        let Some(keys) = self.source.replaced_packs(id, &replaced).await.in_region(&self.source)? else {
+        let Some(keys) = self.source.replaced_packs().find(id, &replaced).await.in_region(&self.source)? else {
             return Ok(ChosenPacks { packs: live, instead: None });
         };
         let replaced = originals.replaced.iter().zip(keys).map(|(pack, key)| LivePack::from_change(pack, key));

@@ -69,7 +69,7 @@ pub(super) fn waits_for_name(head: &Head) -> bool {
 impl Broken {
     fn of(unreadable: Unreadable, region: &Region, name: Option<&str>) -> Self {
         let repository = name.unwrap_or(unreadable.label()).to_owned();
-        let error = ReplicationError::Region { region: region.name.clone(), error: unreadable.error };
+        let error = ReplicationError::Region { region: region.name().to_owned(), error: unreadable.error };
         Broken { id: unreadable.id, repository, error }
     }
 
@@ -94,13 +94,13 @@ impl Link {
         if !names.is_empty() {
             return self.named_pairs(names).await;
         }
-        let heads = self.source.heads().await.in_region(&self.source)?;
+        let heads = self.source.repositories().heads().await.in_region(&self.source)?;
         let mut pairs = Pairs::default();
         let ids = heads.items.iter().map(|item| Ok(item.id));
         let broken = heads.unreadable.iter().map(|unreadable| unreadable.id.parse().map_err(drop));
         let ids: Vec<Result<RepositoryId, ()>> = ids.chain(broken).collect();
         let wanted: Vec<RepositoryId> = ids.iter().filter_map(|id| id.ok()).collect();
-        let targets = read_heads(&*self.target.table, &wanted).await.in_region(&self.target)?;
+        let targets = read_heads(self.target.table(), &wanted).await.in_region(&self.target)?;
         assert_eq!(targets.len(), wanted.len(), "read_heads returns one result for each id");
         let mut targets = targets.into_iter();
         let sources = heads.items.into_iter().map(Ok).chain(heads.unreadable.into_iter().map(Err));
@@ -114,7 +114,7 @@ impl Link {
     /// Reads the given repositories, which the source lists: one batched read at either side.
     pub async fn pairs_of(&self, ids: &[RepositoryId]) -> Result<Pairs, ReplicationError> {
         let (sources, targets) =
-            futures::join!(read_heads(&*self.source.table, ids), read_heads(&*self.target.table, ids));
+            futures::join!(read_heads(self.source.table(), ids), read_heads(self.target.table(), ids));
         let sources = sources.in_region(&self.source)?;
         let targets = targets.in_region(&self.target)?;
         assert_eq!((sources.len(), targets.len()), (ids.len(), ids.len()), "read_heads returns one result for each id");
@@ -135,7 +135,7 @@ impl Link {
         let mut found: Vec<HeadItem> = Vec::new();
         let mut pairs = Pairs::default();
         for name in names {
-            match self.source.find(name).await {
+            match self.source.repositories().find(name).await {
                 Ok(Some(item)) if found.iter().any(|other| other.id == item.id) => {}
                 Ok(Some(item)) => found.push(item),
                 Ok(None) => return Err(self.not_on_link(name)),
@@ -150,7 +150,7 @@ impl Link {
             }
         }
         let ids: Vec<RepositoryId> = found.iter().map(|item| item.id).collect();
-        let targets = read_heads(&*self.target.table, &ids).await.in_region(&self.target)?;
+        let targets = read_heads(self.target.table(), &ids).await.in_region(&self.target)?;
         assert_eq!(targets.len(), found.len(), "read_heads returns one result for each id");
         for (source, target) in found.into_iter().zip(targets) {
             let fed = target.as_ref().ok().and_then(Option::as_ref);
@@ -163,7 +163,7 @@ impl Link {
     }
 
     fn not_on_link(&self, name: &str) -> ReplicationError {
-        let region = self.source.name.clone();
+        let region = self.source.name().to_owned();
         let link = self.name.clone();
         ReplicationError::NotOnLink { name: name.into(), region, link }
     }

@@ -65,11 +65,11 @@ impl Repair {
     /// Reads all packs and LFS objects of a repository (name or id) and replaces those that are missing or damaged.
     /// Idempotent: safe to run again at any time.
     pub async fn run(&self, name: &str) -> Result<Repaired, ReplicationError> {
-        let item = self.target.get(name).await.in_region(&self.target)?;
+        let item = self.target.repositories().get(name).await.in_region(&self.target)?;
         let mut repaired = Repaired {
             repository: item.head.name.clone(),
-            region: self.target.name.clone(),
-            from: self.source.name.clone(),
+            region: self.target.name().to_owned(),
+            from: self.source.name().to_owned(),
             ..Repaired::default()
         };
         self.packs(&item, &mut repaired).await?;
@@ -89,19 +89,19 @@ impl Repair {
     }
 
     async fn packs(&self, item: &HeadItem, repaired: &mut Repaired) -> Result<(), ReplicationError> {
-        let (manifest, _) = self.target.manifest(item).await.in_region(&self.target)?;
+        let (manifest, _) = self.target.reader().manifest(item).await.in_region(&self.target)?;
         let mut bad = Vec::new();
         for pack in &manifest.packs {
             repaired.packs += 1;
-            if let Some(problem) = pack_problem(&*self.target.objects, pack).await.in_region(&self.target)? {
+            if let Some(problem) = pack_problem(self.target.objects(), pack).await.in_region(&self.target)? {
                 bad.push((pack.clone(), problem));
             }
         }
         if bad.is_empty() {
             return Ok(());
         }
-        let theirs = match read_head(&*self.source.table, item.id).await.in_region(&self.source)? {
-            Some(other) => self.source.manifest(&other).await.in_region(&self.source)?.0,
+        let theirs = match read_head(self.source.table(), item.id).await.in_region(&self.source)? {
+            Some(other) => self.source.reader().manifest(&other).await.in_region(&self.source)?.0,
             None => Manifest::default(),
         };
         let transfer = self.transfer(item);
@@ -109,7 +109,7 @@ impl Repair {
         for (pack, problem) in bad {
             let text = format!("pack {} ({}): {problem}", pack.id, pack.key);
             let Some(held) = theirs.packs.iter().find(|other| is_same(other, &pack)) else {
-                repaired.left.push(format!("{text}; {} does not hold this pack", self.source.name));
+                repaired.left.push(format!("{text}; {} does not hold this pack", self.source.name()));
                 continue;
             };
             // The record of the damaged region decides: the copy is checked against its size and checksum.
@@ -120,7 +120,7 @@ impl Repair {
                     repaired.repaired_packs.push(text);
                 }
                 Err(error @ ReplicationError::BadObject { .. }) => {
-                    repaired.left.push(format!("{text}; {}: {error}", self.source.name));
+                    repaired.left.push(format!("{text}; {}: {error}", self.source.name()));
                 }
                 Err(error) => return Err(error),
             }
@@ -148,10 +148,10 @@ impl Repair {
     async fn swap_once(&self, item: &HeadItem, replaced: &[(LivePack, CopiedPack)]) -> Result<(), RegionError> {
         let target = &self.target;
         let gone = || RegionError::Moved { repository: item.head.name.clone() };
-        let now = read_head(&*target.table, item.id).await?.ok_or_else(gone)?;
-        let held = target.held_packs(item.id, Some(&now), &item.head.name).await?;
+        let now = read_head(target.table(), item.id).await?.ok_or_else(gone)?;
+        let held = target.claims().held_packs(item.id, Some(&now), &item.head.name).await?;
         let packs: Vec<LivePack> = replaced.iter().map(|(_, copied)| copied.pack.clone()).collect();
-        let admitted = target.admit_uploads(&held, &item.head.name, &packs).await?;
+        let admitted = target.claims().admit_uploads(&held, &item.head.name, &packs).await?;
         let mut manifest = held.manifest;
         let revision = held.revision;
         let mut with = Vec::new();
@@ -172,7 +172,7 @@ impl Repair {
         after.manifest = manifest.generation;
         let document = serde_json::to_value(&manifest).map_err(std::io::Error::from)?;
         let step = Advance { id: item.id, before: Some(now), after, manifest: Some((document, revision)), with };
-        advance_head(&*target.table, step).await?;
+        advance_head(target.table(), step).await?;
         Ok(())
     }
 
@@ -180,12 +180,12 @@ impl Repair {
         let mut named = self.named_lfs(item).await?;
         let mut query = Query::prefix(keys::repository(item.id), keys::LFS_PREFIX);
         loop {
-            let page = self.target.table.query(&query).await.in_region(&self.target)?;
+            let page = self.target.table().query(&query).await.in_region(&self.target)?;
             let oids: Vec<LfsOid> = page
                 .keys()
                 .filter_map(|key| key.sk.strip_prefix(keys::LFS_PREFIX).and_then(|oid| oid.parse().ok()))
                 .collect();
-            let held = self.target.lfs_objects(item.id, &oids).await.in_region(&self.target)?;
+            let held = self.target.lfs().objects(item.id, &oids).await.in_region(&self.target)?;
             for row in held.into_iter().flatten() {
                 // For an object that no change names yet, the row is the only record.
                 let object = named.remove(&row.oid).unwrap_or(row);
@@ -206,12 +206,12 @@ impl Repair {
     /// Returns the LFS objects that the changes of the damaged region name.
     async fn named_lfs(&self, item: &HeadItem) -> Result<BTreeMap<LfsOid, LfsObject>, ReplicationError> {
         let target = &self.target;
-        let rows = read_chain(&*target.table, item.id, Frontier::ORIGIN, item.head.frontier).await.in_region(target)?;
+        let rows = read_chain(target.table(), item.id, Frontier::ORIGIN, item.head.frontier).await.in_region(target)?;
         let log = target.log();
         let id = item.id;
         let folding = move || Ok::<_, std::io::Error>(fold(&log, id, None, &rows));
         let folded = blocking(folding).await.in_region(target)?;
-        let folded = folded.map_err(|error| ReplicationError::of_fold(error, &item.head.name, &target.name))?;
+        let folded = folded.map_err(|error| ReplicationError::of_fold(error, &item.head.name, target.name()))?;
         Ok(folded.lfs)
     }
 
@@ -226,25 +226,25 @@ impl Repair {
         repaired.lfs_objects += 1;
         let key = keys::lfs_object(item.id, object.oid);
         let LfsObject { oid, size, crc64 } = object;
-        let problem = object_problem(&*self.target.objects, &key, size, crc64).await.in_region(&self.target)?;
+        let problem = object_problem(self.target.objects(), &key, size, crc64).await.in_region(&self.target)?;
         let text = match (&problem, row_problem) {
             (None, None) => return Ok(()),
             (Some(problem), _) => format!("LFS object {oid}: {problem}"),
             (None, Some(problem)) => format!("LFS object {oid}: {problem}"),
         };
         if problem.is_none() {
-            self.target.put_lfs_rows(item.id, &[object]).await.in_region(&self.target)?;
+            self.target.lfs().put_rows(item.id, &[object]).await.in_region(&self.target)?;
             repaired.repaired_lfs_objects.push(text);
             return Ok(());
         }
         // The copy gets the key of the damaged object, so that one is deleted first, but only after the source's object
         // was read and found sound.
-        let theirs = object_problem(&*self.source.objects, &key, size, crc64).await.in_region(&self.source)?;
+        let theirs = object_problem(self.source.objects(), &key, size, crc64).await.in_region(&self.source)?;
         if let Some(theirs) = theirs {
-            repaired.left.push(format!("{text}; in {}: {theirs}", self.source.name));
+            repaired.left.push(format!("{text}; in {}: {theirs}", self.source.name()));
             return Ok(());
         }
-        self.target.objects.delete(&key).await.in_region(&self.target)?;
+        self.target.objects().delete(&key).await.in_region(&self.target)?;
         self.transfer(item).copy_lfs(&[object]).await?;
         repaired.repaired_lfs_objects.push(text);
         Ok(())

@@ -62,8 +62,8 @@ impl Staging {
         if packs.iter().all(|pack| pack.bytes < STAGED_BYTES) {
             return Ok(Staging::default());
         }
-        let oldest = target.clock.now().checked_sub(target.recovery_window / 2).unwrap_or(Timestamp::MIN);
-        let page = target.table.query(&Query::prefix(keys::repository(id), keys::STAGING_PREFIX)).await?;
+        let oldest = target.clock().now().checked_sub(target.recovery_window() / 2).unwrap_or(Timestamp::MIN);
+        let page = target.table().query(&Query::prefix(keys::repository(id), keys::STAGING_PREFIX)).await?;
         let mut rows = HashMap::new();
         for item in page.readable() {
             if let Ok(row) = StagingRow::deserialize(&item.document)
@@ -83,7 +83,7 @@ impl Staging {
                 return Ok(staged);
             }
         }
-        let nonce = target.clock.new_id().simple().to_string();
+        let nonce = target.clock().new_id().simple().to_string();
         let key = keys::pack(id, pack.id, &nonce);
         if pack.bytes < STAGED_BYTES {
             return Ok(Staged::fresh(key));
@@ -93,13 +93,13 @@ impl Staging {
         let row = StagingRow {
             pack: pack.id.to_string(),
             key,
-            started: target.clock.now(),
+            started: target.clock().now(),
             pack_upload: pack_upload.map(|upload| upload.token),
             index_upload: index_upload.map(|upload| upload.token),
         };
         let row_key = keys::staging(id, &nonce);
         let document = serde_json::to_value(&row).map_err(std::io::Error::from)?;
-        target.table.transact(vec![Write::put(row_key.clone(), Condition::Absent, document)]).await?;
+        target.table().transact(vec![Write::put(row_key.clone(), Condition::Absent, document)]).await?;
         Ok(Staged { resumed: false, ..Staged::of_row(&row_key, &row) })
     }
 }
@@ -109,8 +109,8 @@ impl Staging {
 pub(super) async fn open_lfs(target: &Region, id: RepositoryId, object: &LfsObject) -> Result<Staged> {
     let row_key = keys::staging(id, &format!("lfs-{}", object.oid));
     let key = keys::lfs_object(id, object.oid);
-    let oldest = target.clock.now().checked_sub(target.recovery_window / 2).unwrap_or(Timestamp::MIN);
-    let known = target.table.get(&row_key).await?;
+    let oldest = target.clock().now().checked_sub(target.recovery_window() / 2).unwrap_or(Timestamp::MIN);
+    let known = target.table().get(&row_key).await?;
     if let Some(row) = known.and_then(|item| StagingRow::deserialize(&item.document).ok())
         && row.started > oldest
     {
@@ -120,16 +120,16 @@ pub(super) async fn open_lfs(target: &Region, id: RepositoryId, object: &LfsObje
         }
     }
     let upload = begin(target, &key, object.size).await?;
-    let started = target.clock.now();
+    let started = target.clock().now();
     let pack_upload = upload.map(|upload| upload.token);
     let row = StagingRow { pack: object.oid.to_string(), key, started, pack_upload, index_upload: None };
     let document = serde_json::to_value(&row).map_err(std::io::Error::from)?;
-    target.table.transact(vec![Write::put(row_key.clone(), Condition::Any, document)]).await?;
+    target.table().transact(vec![Write::put(row_key.clone(), Condition::Any, document)]).await?;
     Ok(Staged::of_row(&row_key, &row))
 }
 
 async fn begin(target: &Region, key: &str, size: u64) -> Result<Option<Upload>> {
-    Ok(if size > PART_BYTES { Some(target.objects.begin(key).await?) } else { None })
+    Ok(if size > PART_BYTES { Some(target.objects().begin(key).await?) } else { None })
 }
 
 impl Staged {
@@ -152,11 +152,11 @@ impl Staged {
     /// Returns true if all multipart uploads are still open, or completed, and no other process holds them.
     async fn is_usable(&self, target: &Region) -> Result<bool> {
         for upload in [&self.pack_upload, &self.index_upload].into_iter().flatten() {
-            match target.objects.parts(upload).await {
+            match target.objects().parts(upload).await {
                 Ok(_) => {}
                 Err(ObjectError::NotFound { .. }) => {
                     // The upload ended: completed if the object is there, else swept.
-                    if target.objects.head(&upload.key).await?.is_none() {
+                    if target.objects().head(&upload.key).await?.is_none() {
                         return Ok(false);
                     }
                 }
@@ -172,17 +172,17 @@ impl Staged {
     /// remove the upload.
     pub async fn forget(&self, target: &Region) -> Result<()> {
         if let Some(row) = &self.row {
-            match target.table.transact(vec![Write::delete(row.clone(), Condition::Present)]).await {
+            match target.table().transact(vec![Write::delete(row.clone(), Condition::Present)]).await {
                 Ok(()) => {}
                 Err(TableError::ConditionFailed { .. }) => return Ok(()),
                 Err(error) => return Err(error.into()),
             }
         }
         for upload in [&self.pack_upload, &self.index_upload].into_iter().flatten() {
-            target.objects.abort(upload).await?;
+            target.objects().abort(upload).await?;
         }
         for key in [keys::index_of(&self.key), self.key.clone()] {
-            target.objects.delete(&key).await?;
+            target.objects().delete(&key).await?;
         }
         Ok(())
     }
@@ -212,21 +212,21 @@ mod tests {
     async fn only_the_process_that_deletes_the_row_removes_the_upload() {
         let dir = tempfile::tempdir().unwrap();
         let region = Region::open_embedded("r", &dir.path().join("objects"), &dir.path().join("table.db")).unwrap();
-        let id = RepositoryId(region.clock.new_id());
+        let id = RepositoryId(region.clock().new_id());
         let first = Staging::default().open(&region, id, &pack()).await.unwrap();
         let second = Staging::load(&region, id, &[pack()]).await.unwrap().open(&region, id, &pack()).await.unwrap();
         assert_eq!((&first.key, first.resumed, second.resumed), (&second.key, false, true));
-        region.objects.put(&first.key, "pack".into()).await.unwrap();
+        region.objects().put(&first.key, "pack".into()).await.unwrap();
         // The second commits: the row goes.
         let row = Write::delete(second.row.clone().unwrap(), Condition::Present);
-        region.table.transact(vec![row]).await.unwrap();
+        region.table().transact(vec![row]).await.unwrap();
         first.forget(&region).await.unwrap();
-        assert!(region.objects.head(&first.key).await.unwrap().is_some(), "a committed pack was removed");
+        assert!(region.objects().head(&first.key).await.unwrap().is_some(), "a committed pack was removed");
         // Without a commit, the upload goes with its row.
         let third = Staging::default().open(&region, id, &pack()).await.unwrap();
-        region.objects.put(&third.key, "bad".into()).await.unwrap();
+        region.objects().put(&third.key, "bad".into()).await.unwrap();
         third.forget(&region).await.unwrap();
-        assert!(region.objects.head(&third.key).await.unwrap().is_none());
+        assert!(region.objects().head(&third.key).await.unwrap().is_none());
         assert!(Staging::load(&region, id, &[pack()]).await.unwrap().rows.is_empty());
     }
 }

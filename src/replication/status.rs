@@ -145,10 +145,10 @@ impl Link {
             all.push(status);
         }
         for region in [&self.source, &self.target] {
-            for aside in region.packs_aside().await.in_region(region)? {
+            for aside in region.packs_aside().all().await.in_region(region)? {
                 let id = aside.repository.to_string();
                 if let Some(status) = all.iter_mut().find(|status| status.id == id) {
-                    status.note_damaged_pack(&aside, &region.name);
+                    status.note_damaged_pack(&aside, region.name());
                 }
             }
         }
@@ -160,7 +160,7 @@ impl Link {
     pub async fn packs_aside(&self) -> Result<u64, ReplicationError> {
         let mut packs = 0;
         for region in [&self.source, &self.target] {
-            packs += region.packs_aside().await.in_region(region)?.len() as u64;
+            packs += region.packs_aside().all().await.in_region(region)?.len() as u64;
         }
         Ok(packs)
     }
@@ -171,14 +171,14 @@ impl Link {
         let Some(pair) = pairs.sound.first().filter(|pair| !pair.is_equal()) else { return Ok(None) };
         let held = pair.target.as_ref().map_or(0, |item| item.head.frontier.seq);
         let query = Query::prefix(keys::repository(id), &keys::change_prefix(held + 1));
-        let page = self.source.table.query(&query).await.in_region(&self.source)?;
+        let page = self.source.table().query(&query).await.in_region(&self.source)?;
         let facts = page.readable().filter_map(|item| ChangeFacts::deserialize(&item.document).ok());
         Ok(facts.map(|facts| facts.time).min())
     }
 
     /// Adds the standing, and the statistics of the last delivery.
     async fn add_standing(&self, status: &mut RepositoryStatus, pair: &Pair) -> Result<(), ReplicationError> {
-        let row = match self.target.table.get(&keys::link(&self.name, pair.source.id)).await {
+        let row = match self.target.table().get(&keys::link(&self.name, pair.source.id)).await {
             // The row holds only statistics: a damaged one fails nothing.
             Err(error @ (TableError::Corrupt { .. } | TableError::Newer { .. })) => {
                 tracing::error!(%error, link = self.name, "the row with the link's statistics is damaged and ignored");
@@ -221,14 +221,14 @@ impl Link {
         pair: &Pair,
         from: Frontier,
     ) -> Result<(), ReplicationError> {
-        match read_chain(&*self.source.table, pair.source.id, from, pair.source.head.frontier).await {
+        match read_chain(self.source.table(), pair.source.id, from, pair.source.head.frontier).await {
             Ok(rows) => {
                 status.standing = "behind";
                 status.pending_changes = rows.len() as u64;
                 status.pending_bytes =
                     rows.iter().map(|row| row.facts.pack_bytes.saturating_add(row.facts.lfs_bytes)).sum();
                 let oldest = rows.first().map(|row| row.facts.time);
-                let now = self.source.clock.now();
+                let now = self.source.clock().now();
                 status.lag_seconds = oldest.map_or(0.0, |time| now.duration_since(time).as_secs_f64()).max(0.0);
             }
             Err(LedgerError::Fork { at, .. }) => {

@@ -156,7 +156,7 @@ impl Transfer {
     /// Returns true if the target has the object. An object becomes visible under its key only with the right checksum,
     /// so its size suffices here.
     async fn is_complete(&self, copy: &Copy) -> Result<bool, ReplicationError> {
-        let there = self.target.objects.head(&copy.to).await.in_region(&self.target)?;
+        let there = self.target.objects().head(&copy.to).await.in_region(&self.target)?;
         let is_complete = there.is_some_and(|meta| meta.size == copy.size);
         if is_complete {
             self.progress.bytes_done.add(copy.size);
@@ -166,8 +166,8 @@ impl Transfer {
 
     /// Lets the target's store copy the object server-side from the source's. Returns false if it cannot.
     pub(super) async fn copy_directly(&self, copy: &Copy) -> Result<bool, ReplicationError> {
-        let source = &*self.source.objects;
-        let direct = self.target.objects.copy_from(source, &copy.from, &copy.to, copy.size, copy.crc64);
+        let source = self.source.objects();
+        let direct = self.target.objects().copy_from(source, &copy.from, &copy.to, copy.size, copy.crc64);
         let copied = direct.await.map_err(|error| self.blame(copy, error))?.is_some();
         if copied {
             self.count(copy.size);
@@ -198,14 +198,14 @@ impl Transfer {
         if crc64(&bytes) != copy.crc64 {
             return Err(self.bad(copy, "its bytes do not have the checksum that the change recorded"));
         }
-        self.target.objects.put(&copy.to, bytes).await.in_region(&self.target)?;
+        self.target.objects().put(&copy.to, bytes).await.in_region(&self.target)?;
         self.count(copy.size);
         crash_point("copy-part");
         Ok(())
     }
 
     async fn copy_parts(&self, copy: &Copy, upload: &Upload) -> Result<(), ReplicationError> {
-        let held = self.target.objects.parts(upload).await.in_region(&self.target)?;
+        let held = self.target.objects().parts(upload).await.in_region(&self.target)?;
         let mut parts: Vec<Part> =
             held.into_iter().filter(|part| part.size == part_len(copy.size, part.number)).collect();
         self.progress.bytes_done.add(parts.iter().map(|part| part.size).sum());
@@ -214,13 +214,14 @@ impl Transfer {
         let sent: Vec<Part> = stream::iter(copies).buffer_unordered(PARTS_IN_FLIGHT).try_collect().await?;
         parts.extend(sent);
         parts.sort_by_key(|part| part.number);
-        let done = self.target.objects.complete(upload, &parts, copy.size, copy.crc64).await;
+        let done = self.target.objects().complete(upload, &parts, copy.size, copy.crc64).await;
         done.map(drop).map_err(|error| self.blame(copy, error))
     }
 
     async fn copy_part(&self, copy: &Copy, upload: &Upload, number: u32) -> Result<Part, ReplicationError> {
-        let source = &*self.source.objects;
-        let direct = self.target.objects.put_part_from(upload, number, part_len(copy.size, number), source, &copy.from);
+        let source = self.source.objects();
+        let direct =
+            self.target.objects().put_part_from(upload, number, part_len(copy.size, number), source, &copy.from);
         let part = match direct.await.in_region(&self.target)? {
             Some(part) => part,
             None => self.carry_part(copy, upload, number).await?,
@@ -235,12 +236,12 @@ impl Transfer {
         let _permit = self.memory.acquire().await;
         let start = u64::from(number) * PART_BYTES;
         let bytes = self.read(copy, start..start + part_len(copy.size, number)).await?;
-        self.target.objects.put_part(upload, number, bytes).await.in_region(&self.target)
+        self.target.objects().put_part(upload, number, bytes).await.in_region(&self.target)
     }
 
     async fn read(&self, copy: &Copy, range: Range<u64>) -> Result<Bytes, ReplicationError> {
         let expected = range.end - range.start;
-        let bytes = match self.source.objects.get(&copy.from, range).await {
+        let bytes = match self.source.objects().get(&copy.from, range).await {
             Ok(bytes) => bytes,
             Err(ObjectError::NotFound { .. }) => return Err(self.bad(copy, "it is missing from the object store")),
             error => error.in_region(&self.source)?,
@@ -257,7 +258,7 @@ impl Transfer {
         match error {
             ObjectError::Corrupt { reason, .. } => self.bad(copy, &reason),
             error => {
-                let region = self.target.name.clone();
+                let region = self.target.name().to_owned();
                 ReplicationError::Region { region, error: error.into() }
             }
         }
@@ -267,14 +268,14 @@ impl Transfer {
         ReplicationError::BadObject {
             repository: self.repository.clone(),
             what: copy.what.clone(),
-            region: self.source.name.clone(),
+            region: self.source.name().to_owned(),
             reason: format!("{reason} (object {})", copy.from),
         }
     }
 
     /// Copies one immutable object of the ledger under the same key. Succeeds if the target already has it.
     pub async fn copy_log_object(&self, key: &str, size: u64, expected: Crc64) -> Result<(), ReplicationError> {
-        if self.target.objects.head(key).await.in_region(&self.target)?.is_some() {
+        if self.target.objects().head(key).await.in_region(&self.target)?.is_some() {
             return Ok(());
         }
         let copy = Copy { what: "a large change".into(), from: key.into(), to: key.into(), size, crc64: expected };
@@ -295,7 +296,7 @@ impl Transfer {
         if copy.size <= PART_BYTES {
             return self.carry(copy, None).await;
         }
-        let upload = self.target.objects.begin(&copy.to).await.in_region(&self.target)?;
+        let upload = self.target.objects().begin(&copy.to).await.in_region(&self.target)?;
         let carried = self.carry(copy, Some(&upload)).await;
         if carried.is_err() {
             self.abort(&upload).await;
@@ -305,7 +306,7 @@ impl Transfer {
 
     /// Aborts an upload that no process will resume; best effort, as a sweep does so later.
     pub(super) async fn abort(&self, upload: &Upload) {
-        if let Err(error) = self.target.objects.abort(upload).await {
+        if let Err(error) = self.target.objects().abort(upload).await {
             tracing::warn!(%error, key = upload.key, "an upload that no process will resume could not be aborted; a sweep aborts it");
         }
     }

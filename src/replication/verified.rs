@@ -27,11 +27,11 @@ impl Verified {
 
     /// Records that repositories were verified just now and found sound.
     pub async fn note(&self, ids: &[RepositoryId]) -> Result<(), TableError> {
-        let at = self.target.clock.now().as_millisecond();
+        let at = self.target.clock().now().as_millisecond();
         for ids in ids.chunks(MAX_TRANSACTION_ITEMS) {
             let put =
                 |id: &RepositoryId| Write::put(keys::verified(&self.link, *id), Condition::Any, json!({ "at": at }));
-            self.target.table.transact(ids.iter().map(put).collect()).await?;
+            self.target.table().transact(ids.iter().map(put).collect()).await?;
         }
         Ok(())
     }
@@ -42,7 +42,7 @@ impl Verified {
         let mut query = Query::prefix(keys::verified_partition(&self.link), "");
         let mut found = HashMap::new();
         loop {
-            let mut page = self.target.table.query(&query).await?;
+            let mut page = self.target.table().query(&query).await?;
             let next = page.next.take();
             found.extend(page.readable().filter_map(|item| {
                 let at = item.document.get("at").and_then(Value::as_i64)?;

@@ -40,10 +40,10 @@ impl OpenError {
 }
 
 /// Opens a region of a configuration, to read it. Nothing is created: a store that is missing, empty or of another
-/// region is an error (see [`gitferry_engine::region::identity`]).
+/// region is an error (see [`gitferry_engine::region::stores`]).
 pub async fn region(config: &Config, name: &str) -> std::result::Result<Region, OpenError> {
     let region = open_stores(config, &config.stores(name)?, name, Missing::Error).await?;
-    region.check_identity().await?;
+    region.stores().check_identity().await?;
     Ok(region)
 }
 
@@ -59,9 +59,9 @@ pub async fn init_region(
     let region = open_stores(config, &stores, name, Missing::Make).await?;
     prove(&region, &stores).await?;
     if accept_older_table {
-        region.accept_table().await?;
+        region.stores().accept_table().await?;
     }
-    Ok(region.make_identity().await?)
+    Ok(region.stores().make_identity().await?)
 }
 
 /// Opens a region of a configuration, to write it. Stores that are not embedded must prove first, once per process,
@@ -70,7 +70,7 @@ pub async fn writable_region(config: &Config, name: &str) -> std::result::Result
     let stores = config.stores(name)?;
     let region = open_stores(config, &stores, name, Missing::Error).await?;
     prove(&region, &stores).await?;
-    region.adopt_identity().await?;
+    region.stores().adopt_identity().await?;
     Ok(region)
 }
 
@@ -79,11 +79,11 @@ pub async fn writable_region(config: &Config, name: &str) -> std::result::Result
 async fn prove(region: &Region, stores: &RegionStores) -> Result<()> {
     let [objects, table] = stores.places();
     if matches!(stores.table, TableLocation::DynamoDb(_)) && !is_proven(&table) {
-        probe::table(&*region.table, &*region.clock).await?;
+        probe::table(region.table(), region.clock()).await?;
         proven(table);
     }
     if matches!(stores.objects, ObjectsLocation::S3(_)) && !is_proven(&objects) {
-        probe::objects(&*region.objects, &*region.clock).await?;
+        probe::objects(region.objects(), region.clock()).await?;
         proven(objects);
     }
     Ok(())
@@ -120,7 +120,7 @@ async fn open_stores(config: &Config, stores: &RegionStores, name: &str, missing
         .with_standing(Standing::shared(places, stores.is_remote()));
     Ok(match config.regions.get(name) {
         Some(said) => {
-            let cache = said.cache.options(&config.path(Path::new("")), region.cache.options());
+            let cache = said.cache.options(&config.path(Path::new("")), region.cache().options());
             region.with_settings(cache, said.recovery_window)
         }
         None => region,

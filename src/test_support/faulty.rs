@@ -46,8 +46,9 @@ impl Sites {
     fn open(dir: tempfile::TempDir, names: &[&str]) -> Sites {
         let open = |name: &&str| {
             let (objects, table) = (dir.path().join(name).join("objects"), dir.path().join(name).join("table.db"));
-            let mut region = Region::open_embedded(name, &objects, &table).unwrap();
-            region.table = Arc::new(Guard { table: region.table, objects: region.objects.clone() });
+            let region = Region::open_embedded(name, &objects, &table).unwrap();
+            let guard = Guard { table: region.shared_table().clone(), objects: region.shared_objects().clone() };
+            let region = region.with_table(Arc::new(guard));
             ((*name).to_owned(), region)
         };
         let regions = names.iter().map(open).collect();
@@ -71,18 +72,18 @@ impl Sites {
 
     /// A region that is far away.
     pub fn delayed(&self, name: &str, delay: Duration) -> Region {
-        let mut region = self.region(name);
-        region.objects = Arc::new(DelayedStore::new(region.objects, delay));
-        region.table = Arc::new(DelayedTable::new(region.table, delay));
-        region
+        let region = self.region(name);
+        let objects = Arc::new(DelayedStore::new(region.shared_objects().clone(), delay));
+        let table = Arc::new(DelayedTable::new(region.shared_table().clone(), delay));
+        region.with_objects(objects).with_table(table)
     }
 }
 
 /// A region as a process sees it whose calls fail by plan.
-pub fn faulty(mut region: Region, faults: &Arc<Faults>) -> Region {
-    region.objects = Arc::new(FaultyStore::new(region.objects, faults.clone()));
-    region.table = Arc::new(FaultyTable::new(region.table, faults.clone()));
-    region
+pub fn faulty(region: Region, faults: &Arc<Faults>) -> Region {
+    let objects = Arc::new(FaultyStore::new(region.shared_objects().clone(), faults.clone()));
+    let table = Arc::new(FaultyTable::new(region.shared_table().clone(), faults.clone()));
+    region.with_objects(objects).with_table(table)
 }
 
 /// In memory where that is possible: nothing has to outlive the test.
@@ -108,7 +109,7 @@ fn copy_folder(from: &Path, to: &Path) {
 /// A link between two regions as they are given.
 pub fn link(source: Region, target: Region) -> Link {
     Link {
-        name: format!("{}-{}", source.name, target.name),
+        name: format!("{}-{}", source.name(), target.name()),
         source,
         target,
         repositories: everything(),
@@ -265,7 +266,7 @@ impl Table for Intercepted {
 
 /// All refs of a repository as text, and HEAD.
 pub async fn refs_of(region: &Region, item: &HeadItem) -> BTreeMap<String, String> {
-    let refs = region.refs(item).await.unwrap();
+    let refs = region.reader().refs(item).await.unwrap();
     let refs = tokio::task::spawn_blocking(move || refs.collect()).await.unwrap().unwrap();
     let mut refs: BTreeMap<String, String> =
         refs.into_iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
@@ -275,26 +276,26 @@ pub async fn refs_of(region: &Region, item: &HeadItem) -> BTreeMap<String, Strin
 
 /// Everything in a region, and everything below it, is what it should be.
 pub async fn assert_sound(region: &Region) {
-    for item in region.heads().await.unwrap().items {
-        let verified = region.verify(&item, true, Default::default()).await.unwrap();
+    for item in region.repositories().heads().await.unwrap().items {
+        let verified = region.verifier().verify(&item, true, Default::default()).await.unwrap();
         assert!(verified.findings.is_empty(), "{:#?}", verified);
     }
 }
 
 /// What is in the target is a prefix of what is in the source.
 pub async fn assert_prefix(source: &Region, target: &Region) {
-    for item in target.heads().await.unwrap().items {
-        let there = read_head(&*source.table, item.id).await.unwrap().unwrap();
-        read_chain(&*source.table, item.id, item.head.frontier, there.head.frontier).await.unwrap();
+    for item in target.repositories().heads().await.unwrap().items {
+        let there = read_head(source.table(), item.id).await.unwrap().unwrap();
+        read_chain(source.table(), item.id, item.head.frontier, there.head.frontier).await.unwrap();
     }
 }
 
 /// Both regions hold the same repositories in the same state.
 pub async fn assert_equal(source: &Region, target: &Region) {
     let mut found = 0;
-    for item in source.heads().await.unwrap().items {
-        let Some(other) = read_head(&*target.table, item.id).await.unwrap() else {
-            assert!(item.head.deleted.is_some(), "{} is not in {}", item.head.name, target.name);
+    for item in source.repositories().heads().await.unwrap().items {
+        let Some(other) = read_head(target.table(), item.id).await.unwrap() else {
+            assert!(item.head.deleted.is_some(), "{} is not in {}", item.head.name, target.name());
             continue;
         };
         found += 1;
@@ -302,11 +303,11 @@ pub async fn assert_equal(source: &Region, target: &Region) {
         assert_eq!((&other.head.name, other.head.named), (&item.head.name, item.head.named), "{item:#?}");
         assert_eq!(refs_of(target, &other).await, refs_of(source, &item).await);
     }
-    assert_eq!(target.list().await.unwrap().len(), found);
+    assert_eq!(target.repositories().list().await.unwrap().len(), found);
 }
 
 /// The frontier and revision of every repository of a region.
 pub async fn states(region: &Region) -> BTreeMap<RepositoryId, (String, u64)> {
-    let heads = region.heads().await.unwrap().items;
+    let heads = region.repositories().heads().await.unwrap().items;
     heads.into_iter().map(|item| (item.id, (item.head.frontier.to_string(), item.revision))).collect()
 }

@@ -35,7 +35,7 @@ impl Host {
         let dir = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let region = Region::open_embedded("test", &dir.path().join("objects"), &dir.path().join("table.db")).unwrap();
-        runtime.block_on(region.create("repo", format, "tests")).unwrap();
+        runtime.block_on(region.repositories().create("repo", format, "tests")).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let policy = Arc::new(Mutex::new(PushPolicy::default()));
@@ -91,21 +91,21 @@ impl Host {
     }
 
     pub fn head(&self) -> HeadItem {
-        self.runtime.block_on(self.region.get("repo")).unwrap()
+        self.runtime.block_on(self.region.repositories().get("repo")).unwrap()
     }
 
     /// Everything verifies, no file is left over, and an export is what Git takes for the same refs. Returns
     /// the export.
     pub fn verified(&self) -> GitRepo {
         let item = self.head();
-        let verified = self.runtime.block_on(self.region.verify(&item, true, Arc::default())).unwrap();
+        let verified = self.runtime.block_on(self.region.verifier().verify(&item, true, Arc::default())).unwrap();
         assert_eq!(verified.findings, Vec::<String>::new());
-        let manifest = self.runtime.block_on(self.region.manifest(&item)).unwrap().0;
+        let manifest = self.runtime.block_on(self.region.reader().manifest(&item)).unwrap().0;
         let mut expected: Vec<String> = manifest.packs.iter().map(|pack| pack.key.clone()).collect();
         expected.sort();
         assert_eq!(self.pack_keys(), expected, "packs in the store and in the manifest");
         let to = (0..).map(|n| self.dir.path().join(format!("export-{n}"))).find(|path| !path.exists()).unwrap();
-        self.runtime.block_on(self.region.export("repo", &to)).unwrap();
+        self.runtime.block_on(self.region.exporter().export("repo", &to)).unwrap();
         let export = GitRepo::at(to);
         export.git(&["fsck", "--strict", "--no-dangling"]);
         export
@@ -121,7 +121,7 @@ impl Host {
 
     /// Keys of the packs in the store.
     pub fn pack_keys(&self) -> Vec<String> {
-        let page = self.runtime.block_on(self.region.objects.list("repositories/", None, 10_000)).unwrap();
+        let page = self.runtime.block_on(self.region.objects().list("repositories/", None, 10_000)).unwrap();
         let keys = page.objects.into_iter().map(|object| object.key);
         let mut keys: Vec<String> = keys.filter(|key| key.ends_with(".pack")).collect();
         keys.sort();
@@ -137,7 +137,7 @@ impl Host {
     /// The refs in the region.
     pub fn refs(&self) -> Vec<(String, String)> {
         let item = self.head();
-        let refs = self.runtime.block_on(self.region.refs(&item)).unwrap();
+        let refs = self.runtime.block_on(self.region.reader().refs(&item)).unwrap();
         let collected = self.runtime.block_on(async { tokio::task::spawn_blocking(|| refs.collect()).await.unwrap() });
         collected.unwrap().into_iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
     }
@@ -191,7 +191,7 @@ fn answer(stream: TcpStream, region: &Region, runtime: &Runtime, policy: &PushPo
     let mut packets = PacketReader::new(&mut input);
     let hello = packets.read().ok()??.line()?.to_owned();
     assert!(hello.starts_with(b"git-receive-pack /repo\0"));
-    let item = runtime.block_on(region.get("repo")).ok()?;
+    let item = runtime.block_on(region.repositories().get("repo")).ok()?;
     let states = FreshStates { region: region.clone(), id: item.id, hidden: policy.hidden.clone(), mirror: false };
     let state = runtime.block_on(states.state()).ok()?;
     let which = AdvertisedRefs { head: false, peeled: None, filter: false };
@@ -205,7 +205,7 @@ fn answer(stream: TcpStream, region: &Region, runtime: &Runtime, policy: &PushPo
     let pushed = serving.serve(&states, &mut input, &mut output).ok()?;
     output.flush().ok()?;
     if let Some(item) = pushed.item {
-        runtime.block_on(region.maintain_snapshot(item));
+        runtime.block_on(region.snapshots().maintain(item));
     }
     Some(())
 }

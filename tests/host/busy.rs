@@ -43,18 +43,18 @@ impl Hosts {
         let dir = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(4).enable_all().build().unwrap();
         let region = open(dir.path());
-        runtime.block_on(region.create("app", Sha1, "test")).unwrap();
+        runtime.block_on(region.repositories().create("app", Sha1, "test")).unwrap();
         let urls = (0..count).map(|_| runtime.block_on(serve(opened(dir.path()))));
         let urls = urls.collect();
         Hosts { dir, runtime, urls, region }
     }
 
     pub fn item(&self) -> HeadItem {
-        self.runtime.block_on(self.region.get("app")).unwrap()
+        self.runtime.block_on(self.region.repositories().get("app")).unwrap()
     }
 
     pub fn packs(&self) -> usize {
-        self.runtime.block_on(self.region.manifest(&self.item())).unwrap().0.packs.len()
+        self.runtime.block_on(self.region.reader().manifest(&self.item())).unwrap().0.packs.len()
     }
 
     /// Waits until the hosts, which some requests keep awake, have consolidated.
@@ -70,7 +70,7 @@ impl Hosts {
 
     pub fn verify(&self) {
         let progress = Arc::new(CheckProgress::default());
-        let verified = self.runtime.block_on(self.region.verify(&self.item(), true, progress)).unwrap();
+        let verified = self.runtime.block_on(self.region.verifier().verify(&self.item(), true, progress)).unwrap();
         assert_eq!(verified.findings, Vec::<String>::new());
     }
 }
@@ -269,13 +269,13 @@ fn a_damaged_pack_is_set_aside_and_stops_no_other() {
     let id = hosts.item().id;
     // While the test holds the lease, no host consolidates.
     let key = keys::consolidation_lease(id);
-    let mut waiter = Waiter::new(&hosts.region.table, &hosts.region.clock, key);
+    let mut waiter = Waiter::new(hosts.region.shared_table(), hosts.region.shared_clock(), key);
     let lease = hosts.runtime.block_on(waiter.try_take()).unwrap().unwrap();
     push_to(&hosts, "main", PUSHES);
-    let manifest = hosts.runtime.block_on(hosts.region.manifest(&hosts.item())).unwrap().0;
+    let manifest = hosts.runtime.block_on(hosts.region.reader().manifest(&hosts.item())).unwrap().0;
     assert_eq!(manifest.packs.len(), PUSHES);
     let pack = &manifest.packs[1];
-    let path = hosts.region.objects.local_path(&pack.key).unwrap();
+    let path = hosts.region.objects().local_path(&pack.key).unwrap();
     let good = std::fs::read(&path).unwrap();
     let mut bad = good.clone();
     bad[40] ^= 0xff;
@@ -283,15 +283,15 @@ fn a_damaged_pack_is_set_aside_and_stops_no_other() {
     hosts.runtime.block_on(lease.release());
     // A host of another process: this one knows nothing of the pack that was good.
     let region = open(hosts.dir.path());
-    hosts.runtime.block_on(region.maintain_packs(id, PUSHES));
+    hosts.runtime.block_on(region.consolidator().maintain_packs(id, PUSHES));
     assert!(hosts.packs() <= CONSOLIDATE_ABOVE, "{} packs", hosts.packs());
-    let aside = || hosts.runtime.block_on(region.packs_aside()).unwrap();
+    let aside = || hosts.runtime.block_on(region.packs_aside().all()).unwrap();
     let rows = aside();
     assert_eq!(rows.len(), 1, "{rows:?}");
     assert_eq!((rows[0].repository, rows[0].pack), (id, pack.id));
     let verify = || {
         let progress = Arc::new(CheckProgress::default());
-        hosts.runtime.block_on(region.verify(&hosts.item(), false, progress)).unwrap().findings
+        hosts.runtime.block_on(region.verifier().verify(&hosts.item(), false, progress)).unwrap().findings
     };
     let findings = verify();
     assert!(findings.iter().any(|finding| finding.contains(&pack.id.to_string())), "{findings:?}");

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gitferry_engine::ledger::keys;
-use gitferry_engine::region::Region;
 use gitferry_engine::region::consolidate::CONSOLIDATE_ABOVE;
 use gitferry_engine::region::manifest::{LivePack, MAX_PACKS, PackClass};
 use gitferry_git::pack::{CheckOptions, CheckProgress, check_pack};
@@ -41,8 +40,8 @@ fn put_pack(hosts: &Hosts, number: usize) -> LivePack {
         closed: true,
     };
     let put = async {
-        hosts.region.objects.put(&keys::index_of(&entry.key), index.into()).await.unwrap();
-        hosts.region.objects.put(&entry.key, body.into()).await.unwrap();
+        hosts.region.objects().put(&keys::index_of(&entry.key), index.into()).await.unwrap();
+        hosts.region.objects().put(&entry.key, body.into()).await.unwrap();
     };
     hosts.runtime.block_on(put);
     entry
@@ -51,11 +50,11 @@ fn put_pack(hosts: &Hosts, number: usize) -> LivePack {
 /// Makes the manifest list as many packs as it can; those that are new.
 fn fill(hosts: &Hosts) -> Vec<LivePack> {
     let item = hosts.item();
-    let (manifest, revision) = hosts.runtime.block_on(hosts.region.manifest(&item)).unwrap();
+    let (manifest, revision) = hosts.runtime.block_on(hosts.region.reader().manifest(&item)).unwrap();
     let packs: Vec<LivePack> = (manifest.packs.len()..MAX_PACKS).map(|number| put_pack(hosts, number)).collect();
     let next = serde_json::to_value(manifest.with(packs.clone())).unwrap();
     let write = Write::put(keys::manifest(item.id), Condition::Revision(revision), next);
-    hosts.runtime.block_on(hosts.region.table.transact(vec![write])).unwrap();
+    hosts.runtime.block_on(hosts.region.table().transact(vec![write])).unwrap();
     assert_eq!(hosts.packs(), MAX_PACKS);
     packs
 }
@@ -63,7 +62,7 @@ fn fill(hosts: &Hosts) -> Vec<LivePack> {
 /// Keeps all other processes from consolidating.
 fn hold_consolidation(hosts: &Hosts) -> Lease {
     let key = keys::consolidation_lease(hosts.item().id);
-    let mut waiter = Waiter::new(&hosts.region.table, &hosts.region.clock, key);
+    let mut waiter = Waiter::new(hosts.region.shared_table(), hosts.region.shared_clock(), key);
     hosts.runtime.block_on(waiter.try_take()).unwrap().unwrap()
 }
 
@@ -97,12 +96,12 @@ fn a_full_repository_takes_a_push_although_a_pack_is_damaged() {
     let lease = hold_consolidation(&hosts);
     let packs = fill(&hosts);
     GitRepo::init(hosts.dir.path().join("first.git"), &[]).git(&["ls-remote", &hosts.urls[0]]);
-    let path = hosts.region.objects.local_path(&packs[7].key).unwrap();
+    let path = hosts.region.objects().local_path(&packs[7].key).unwrap();
     flip_silently(&path);
     hosts.runtime.block_on(lease.release());
     assert_pushed(&hosts, "late");
     hosts.until_few_packs();
-    let aside = || hosts.runtime.block_on(hosts.region.packs_aside()).unwrap();
+    let aside = || hosts.runtime.block_on(hosts.region.packs_aside().all()).unwrap();
     let rows = aside();
     assert_eq!(rows.iter().map(|row| row.pack).collect::<Vec<_>>(), [packs[7].id]);
     flip_silently(&path);
@@ -117,7 +116,7 @@ fn a_full_repository_takes_pushes_again_when_its_store_does() {
     let with = faults.clone();
     let hosts = Hosts::start_with(1, move |dir| {
         let region = open(dir);
-        Region { objects: Arc::new(FaultyStore::new(region.objects.clone(), with.clone())), ..region }
+        region.with_objects(Arc::new(FaultyStore::new(region.shared_objects().clone(), with.clone())))
     });
     push_to(&hosts, "main", 1);
     fill(&hosts);

@@ -66,8 +66,8 @@ fn live(pair: &Pair, name: &str) -> Vec<PathBuf> {
     let data = pair.path("data").join(REGIONS[US]);
     let region = Region::open_embedded("test", &data.join("objects"), &data.join("table.db")).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let item = runtime.block_on(region.get(name)).unwrap();
-    let packs = runtime.block_on(region.manifest(&item)).unwrap().0.packs;
+    let item = runtime.block_on(region.repositories().get(name)).unwrap();
+    let packs = runtime.block_on(region.reader().manifest(&item)).unwrap().0.packs;
     packs.into_iter().map(|pack| data.join("objects").join(pack.key)).collect()
 }
 

@@ -48,7 +48,7 @@ impl Place {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ByHand(Mutex::new("2026-01-01T00:00:00Z".parse().unwrap())));
         let region = Region::open_embedded("us", &dir.path().join("objects"), &dir.path().join("table.db")).unwrap();
-        let region = Region { clock: clock.clone(), ..region };
+        let region = region.with_clock(clock.clone());
         let repo = GitRepo::with_history(dir.path().join("app.git"), &[]);
         Place { dir, clock, region, repo }
     }
@@ -56,7 +56,7 @@ impl Place {
     async fn import(&self) {
         let options = ImportOptions { patterns: RefPatterns::all(), allow_empty: false, actor: "test".into() };
         let path = self.dir.path().join("app.git");
-        self.region.import(&path, "app", &options, Arc::new(ImportProgress::default())).await.unwrap();
+        self.region.importer().import(&path, "app", &options, Arc::new(ImportProgress::default())).await.unwrap();
     }
 
     fn main(&self) -> String {

@@ -24,14 +24,12 @@ fn a_warm_clone_reads_the_head_once_a_request_and_nothing_else() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let meter = Arc::new(Meter::new());
     let region = Region::open_embedded("us", &dir.path().join("objects"), &dir.path().join("table.db")).unwrap();
-    let region = Region {
-        objects: Arc::new(MeteredStore::new(region.objects.clone(), meter.clone())),
-        table: Arc::new(MeteredTable::new(region.table.clone(), meter.clone())),
-        ..region
-    };
+    let region = region
+        .with_objects(Arc::new(MeteredStore::new(region.shared_objects().clone(), meter.clone())))
+        .with_table(Arc::new(MeteredTable::new(region.shared_table().clone(), meter.clone())));
     let url = runtime.block_on(async {
         let options = ImportOptions { patterns: RefPatterns::all(), allow_empty: false, actor: "test".into() };
-        region.import(&repo.path, "app", &options, Arc::new(ImportProgress::default())).await.unwrap();
+        region.importer().import(&repo.path, "app", &options, Arc::new(ImportProgress::default())).await.unwrap();
         let (sink, _events) = in_process::channel();
         let host = Host::new(region, Arc::new(Open), Arc::new(sink), HostOptions::default());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

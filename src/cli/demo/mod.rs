@@ -59,8 +59,8 @@ impl Demo {
         let config = dir.join(DEFAULT_FILE);
         let context = Context::new(config.clone());
         let link = context.writable_link(&Config::load(&config)?, LINK).await?;
-        let source = link.source.name.clone();
-        let target = link.target.name.clone();
+        let source = link.source.name().to_owned();
+        let target = link.target.name().to_owned();
         steps.print(start, "create two regions", &format!("{source} and {target}, link {LINK}"));
 
         let start = Instant::now();
@@ -110,7 +110,7 @@ async fn off_thread<T: Send + 'static>(
 
 async fn import(link: &Link, path: &std::path::Path) -> Result<Imported, Failure> {
     let options = ImportOptions { patterns: RefPatterns::all(), allow_empty: false, actor: "demo".into() };
-    Ok(link.source.import(path, NAME, &options, Arc::new(ImportProgress::default())).await?)
+    Ok(link.source.importer().import(path, NAME, &options, Arc::new(ImportProgress::default())).await?)
 }
 
 /// Runs a pass as a new process would: opens the link again.
@@ -129,7 +129,8 @@ async fn verify(link: &Link) -> Result<(bool, String), Failure> {
     let mut objects = 0;
     let mut frontiers = Vec::new();
     for region in [&link.source, &link.target] {
-        let verified = region.verify(&region.get(NAME).await?, true, progress.clone()).await?;
+        let verified =
+            region.verifier().verify(&region.repositories().get(NAME).await?, true, progress.clone()).await?;
         objects += verified.objects;
         frontiers.push(verified.frontier);
         findings.extend(verified.findings);

@@ -21,6 +21,7 @@ use super::manifest::LivePack;
 use super::{RegionError, Result, blocking};
 use crate::ledger::keys;
 use entries::Entries;
+pub use fetch::RANGES_IN_FLIGHT;
 pub(super) use fetch::fetch;
 use gitferry_store::objects::ObjectStore;
 use root::Root;
@@ -29,8 +30,6 @@ use root::Root;
 pub const DEFAULT_MAX_BYTES: u64 = 20 * 1024 * 1024 * 1024;
 /// Packs that are fetched concurrently for one reader.
 pub const PACKS_IN_FLIGHT: usize = 4;
-/// Ranges of one file that are fetched concurrently.
-pub const RANGES_IN_FLIGHT: usize = 4;
 /// Ranges of all files that a cache holds in memory at a time: 6 × 8 MiB.
 pub const RANGES_IN_MEMORY: usize = 6;
 /// Fetches of a pack that arrives damaged, before the fetch fails.

@@ -8,7 +8,7 @@
 //!
 //! A claim is dropped one recovery window after it was made, by the object store's time. Dropping rewrites the row, so
 //! a commit that was decided before fails its condition, and a commit that is decided after checks that its packs exist
-//! ([`Region::admit_uploads`]). The row stays as long as the repository, because its revision must never restart.
+//! ([`Claims::admit_uploads`]). The row stays as long as the repository, because its revision must never restart.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,22 +43,22 @@ struct ClaimsRow {
 
 /// Claims of one repository, as read.
 #[derive(Clone, Debug)]
-struct Claims {
+struct ClaimsAsRead {
     id: RepositoryId,
     /// Revision of the row; `None` if there is no row.
     revision: Option<u64>,
     row: ClaimsRow,
 }
 
-impl Claims {
+impl ClaimsAsRead {
     fn of(id: RepositoryId, item: Option<Item>) -> std::result::Result<Self, String> {
-        let Some(item) = item else { return Ok(Claims { id, revision: None, row: ClaimsRow::default() }) };
+        let Some(item) = item else { return Ok(ClaimsAsRead { id, revision: None, row: ClaimsRow::default() }) };
         let row =
             ClaimsRow::deserialize(&item.document).map_err(|error| format!("its claims are not valid: {error}"))?;
         if row.format > FORMAT {
             return Err(format!("its claims have format {}, this gitferry knows {FORMAT}: upgrade it", row.format));
         }
-        Ok(Claims { id, revision: Some(item.revision), row })
+        Ok(ClaimsAsRead { id, revision: Some(item.revision), row })
     }
 
     fn condition(&self) -> Condition {
@@ -84,21 +84,35 @@ pub struct HeldPacks {
     pub manifest: Manifest,
     /// Revision of the manifest row; 0 if there is none.
     pub revision: u64,
-    claims: Claims,
+    claims: ClaimsAsRead,
+}
+
+/// Manifests and claims of repositories: what a change with packs has to know.
+#[derive(Clone, Copy, Debug)]
+pub struct Claims<'a> {
+    region: &'a Region,
 }
 
 impl Region {
+    /// Returns the claims of this region.
+    pub fn claims(&self) -> Claims<'_> {
+        Claims { region: self }
+    }
+}
+
+impl Claims<'_> {
     /// Reads the manifest and the claims of a repository in one request. `item` is the head, if there is one; `name` is
     /// for errors.
-    pub async fn held_packs(&self, id: RepositoryId, item: Option<&HeadItem>, name: &str) -> Result<HeldPacks> {
-        let mut rows = self.table.get_many(&[keys::manifest(id), keys::claims(id)]).await?.into_iter();
+    pub async fn held_packs(self, id: RepositoryId, item: Option<&HeadItem>, name: &str) -> Result<HeldPacks> {
+        let mut rows = self.region.table().get_many(&[keys::manifest(id), keys::claims(id)]).await?.into_iter();
         let row = rows.next().flatten();
         let claims = rows.next().flatten();
         let (manifest, revision) = match item {
-            Some(item) => self.manifest_from(item, row).await?,
+            Some(item) => self.region.reader().manifest_from(item, row).await?,
             None => Default::default(),
         };
-        let claims = Claims::of(id, claims).map_err(|reason| RegionError::corrupt(&self.name, name, reason))?;
+        let claims =
+            ClaimsAsRead::of(id, claims).map_err(|reason| RegionError::corrupt(self.region.name(), name, reason))?;
         Ok(HeldPacks { manifest, revision, claims })
     }
 
@@ -108,7 +122,7 @@ impl Region {
     /// [`RegionError::UploadGone`] if a sweep has claimed one of the packs, if its upload began longer than half a
     /// recovery window ago (a sweep may have claimed and forgotten it), or if an older one is no longer in the object
     /// store.
-    pub async fn admit_uploads(&self, held: &HeldPacks, repository: &str, packs: &[LivePack]) -> Result<Write> {
+    pub async fn admit_uploads(self, held: &HeldPacks, repository: &str, packs: &[LivePack]) -> Result<Write> {
         let gone = |pack: &LivePack, reason: String| RegionError::UploadGone {
             repository: repository.into(),
             key: pack.key.clone(),
@@ -118,8 +132,8 @@ impl Region {
         if let Some(pack) = packs.iter().find(|pack| claims.has(&pack.key)) {
             return Err(gone(pack, "a sweep has claimed it as abandoned".into()));
         }
-        let now = self.clock.now();
-        let limit = self.recovery_window / 2;
+        let now = self.region.clock().now();
+        let limit = self.region.recovery_window() / 2;
         let mut older = Vec::new();
         for pack in packs {
             let age =
@@ -132,7 +146,8 @@ impl Region {
                 Some(age) if age >= SignedDuration::ZERO && age < FRESH && claims.revision.is_none() => {}
                 _ => older.push(async move {
                     let index = keys::index_of(&pack.key);
-                    let found = futures::try_join!(self.objects.head(&pack.key), self.objects.head(&index))?;
+                    let found =
+                        futures::try_join!(self.region.objects().head(&pack.key), self.region.objects().head(&index))?;
                     match found {
                         (Some(_), Some(_)) => Ok(()),
                         _ => Err(gone(pack, "it is no longer in the object store".into())),
@@ -147,13 +162,14 @@ impl Region {
     /// Claims packs that no manifest seems to name. Returns those that are claimed now and that no manifest names.
     /// `now` is the object store's time.
     pub(super) async fn claim(
-        &self,
+        self,
         id: RepositoryId,
         packs: &BTreeSet<String>,
         now: Timestamp,
     ) -> Result<BTreeSet<String>> {
-        let row = self.table.get(&keys::claims(id)).await?;
-        let claims = Claims::of(id, row).map_err(|reason| RegionError::corrupt(&self.name, &id.to_string(), reason))?;
+        let row = self.region.table().get(&keys::claims(id)).await?;
+        let claims = ClaimsAsRead::of(id, row)
+            .map_err(|reason| RegionError::corrupt(self.region.name(), &id.to_string(), reason))?;
         let mut claimed = claims.row.claimed.clone();
         for pack in packs {
             if claimed.len() < MAX_CLAIMED {
@@ -163,7 +179,7 @@ impl Region {
         let packs: BTreeSet<String> =
             packs.iter().filter(|pack| claimed.contains_key(file_name(pack))).cloned().collect();
         if claimed.len() > claims.row.claimed.len() {
-            match self.table.transact(vec![claims.with(claimed)?]).await {
+            match self.region.table().transact(vec![claims.with(claimed)?]).await {
                 Ok(()) => {}
                 // Another sweep of this repository came first.
                 Err(TableError::ConditionFailed { .. }) => return Ok(BTreeSet::new()),
@@ -175,11 +191,11 @@ impl Region {
     }
 
     /// Returns the keys of packs that the manifest names or that were replaced within the recovery window.
-    pub(super) async fn kept_packs(&self, id: RepositoryId) -> Result<BTreeSet<String>> {
+    pub(super) async fn kept_packs(self, id: RepositoryId) -> Result<BTreeSet<String>> {
         let mut kept = self.manifest_keys(id).await?;
         let mut query = Query::prefix(keys::repository(id), keys::RETIRED_PREFIX);
         loop {
-            let page = self.table.query(&query).await?;
+            let page = self.region.table().query(&query).await?;
             let retired = page.keys().filter_map(|key| key.sk.strip_prefix(keys::RETIRED_PREFIX));
             kept.extend(retired.map(String::from));
             match page.next {
@@ -190,30 +206,32 @@ impl Region {
     }
 
     /// Returns the keys of packs that the manifest names.
-    pub(super) async fn manifest_keys(&self, id: RepositoryId) -> Result<BTreeSet<String>> {
+    pub(super) async fn manifest_keys(self, id: RepositoryId) -> Result<BTreeSet<String>> {
         // Both rows are read at one moment, so no transaction is half visible.
-        let rows = self.table.get_many(&[keys::manifest(id), keys::claims(id)]).await?;
+        let rows = self.region.table().get_many(&[keys::manifest(id), keys::claims(id)]).await?;
         let Some(Some(item)) = rows.into_iter().next() else { return Ok(BTreeSet::new()) };
         let manifest = Manifest::deserialize(&item.document);
-        let manifest =
-            manifest.map_err(|_| RegionError::corrupt(&self.name, &id.to_string(), "its manifest is not valid"))?;
+        let manifest = manifest
+            .map_err(|_| RegionError::corrupt(self.region.name(), &id.to_string(), "its manifest is not valid"))?;
         Ok(manifest.packs.into_iter().map(|pack| pack.key).collect())
     }
 
     /// Drops claims that are older than `limit`, a time of the object store, in the whole region. Returns their number.
-    pub(super) async fn drop_old_claims(&self, limit: Timestamp) -> Result<u64> {
+    pub(super) async fn drop_old(self, limit: Timestamp) -> Result<u64> {
         let mut dropped = 0;
         for shard in 0..keys::SHARDS {
             let mut query = Query::prefix(keys::claims_partition(shard), "");
             query.limit = MAX_TRANSACTION_ITEMS;
             loop {
-                let mut page = self.table.query(&query).await?;
+                let mut page = self.region.table().query(&query).await?;
                 let next = page.next.take();
                 for item in page.readable() {
                     let key = item.key.clone();
-                    match self.drop_old_claims_of(item, limit).await {
+                    match self.drop_old_of(item, limit).await {
                         Ok(count) => dropped += count,
-                        Err(error) => tracing::warn!(%error, %key, region = self.name, "claims are not dropped"),
+                        Err(error) => {
+                            tracing::warn!(%error, %key, region = self.region.name(), "claims are not dropped")
+                        }
                     }
                 }
                 match next {
@@ -225,10 +243,10 @@ impl Region {
         Ok(dropped)
     }
 
-    async fn drop_old_claims_of(&self, item: Item, limit: Timestamp) -> Result<u64> {
-        let corrupt = |reason: String| RegionError::corrupt(&self.name, &item.key.sk, reason);
+    async fn drop_old_of(self, item: Item, limit: Timestamp) -> Result<u64> {
+        let corrupt = |reason: String| RegionError::corrupt(self.region.name(), &item.key.sk, reason);
         let id: RepositoryId = item.key.sk.parse().map_err(|_| corrupt("has claims but is not an id".into()))?;
-        let claims = Claims::of(id, Some(item.clone())).map_err(corrupt)?;
+        let claims = ClaimsAsRead::of(id, Some(item.clone())).map_err(corrupt)?;
         let mut kept = claims.row.claimed.clone();
         kept.retain(|_, claimed| *claimed >= limit);
         let dropped = claims.row.claimed.len() - kept.len();
@@ -236,7 +254,7 @@ impl Region {
         if dropped == 0 && !is_empty {
             return Ok(0);
         }
-        let write = if is_empty && self.table.get(&keys::head(id)).await?.is_none() {
+        let write = if is_empty && self.region.table().get(&keys::head(id)).await?.is_none() {
             // The repository was never created.
             Write::delete(keys::claims(id), claims.condition())
         } else if dropped == 0 {
@@ -244,7 +262,7 @@ impl Region {
         } else {
             claims.with(kept)?
         };
-        match self.table.transact(vec![write]).await {
+        match self.region.table().transact(vec![write]).await {
             Ok(()) => Ok(dropped as u64),
             Err(TableError::ConditionFailed { .. }) => Ok(0),
             Err(error) => Err(error.into()),

@@ -1,14 +1,18 @@
 //! Commits: a proposal becomes one change, and one conditional write makes the change visible.
 
+use std::time::Duration;
+
 use crate::ledger::LedgerError;
-use crate::ledger::advance::{Advance, advance_head, read_head};
+use crate::ledger::advance::{Advance, advance_head};
 use crate::ledger::change::{ChangeBody, ChangeHeader, EditSpool, HeadEdit, LfsObject, SealedChange};
-use crate::ledger::hash::{ChangeHash, Lattice, RefsDigest, RefsHash, SnapshotHash};
-use crate::ledger::head::{Epoch, Frontier, Head, HeadItem, RepositoryId, Role, SnapshotRef, State};
-use crate::ledger::log::{LargeBody, read_chain, row_of};
-use crate::ledger::refs::{hash_refs, wants_snapshot};
-use crate::ledger::{keys, snapshot};
+use crate::ledger::hash::{ChangeHash, Lattice, RefsDigest, RefsHash};
+use crate::ledger::head::{Epoch, Frontier, Head, HeadItem, RepositoryId, Role, State};
+use crate::ledger::keys;
+use crate::ledger::log::{LargeBody, row_of};
+use crate::ledger::refs::hash_refs;
 use gitferry_base::checksum::file_crc64;
+use gitferry_base::clock::Clock;
+use gitferry_git::refname::check_repository_name;
 use gitferry_git::refs::RefValue;
 use gitferry_store::objects::ObjectError;
 use gitferry_store::table::Write;
@@ -22,11 +26,6 @@ pub const MAX_COMMIT_ATTEMPTS: u32 = 16;
 
 /// Attempts to apply one step to a newer manifest; each failure means that a consolidation or sweep came first.
 pub const MAX_MANIFEST_ATTEMPTS: u32 = 16;
-
-/// Attempts to put a snapshot into the head; each failure means that another change came first.
-const MAX_SNAPSHOT_ATTEMPTS: u32 = 100;
-/// Longest wait between two attempts to record a snapshot.
-const MAX_SNAPSHOT_WAIT: std::time::Duration = std::time::Duration::from_millis(50);
 
 /// Content of a change that is yet to be sealed.
 #[derive(Debug)]
@@ -75,12 +74,25 @@ impl Subject {
     }
 }
 
+/// Commits changes to repositories that this region may write.
+#[derive(Clone, Copy, Debug)]
+pub struct Committer<'a> {
+    region: &'a Region,
+}
+
 impl Region {
+    /// Returns the committer of this region.
+    pub fn committer(&self) -> Committer<'_> {
+        Committer { region: self }
+    }
+}
+
+impl Committer<'_> {
     /// Refuses local writes to replicas, to frozen or deleted repositories, and to regions whose stores were set back.
-    pub fn check_writable(&self, item: &HeadItem) -> Result<()> {
+    pub fn check_writable(self, item: &HeadItem) -> Result<()> {
         let head = &item.head;
         let name = head.name.clone();
-        let region = self.name.clone();
+        let region = self.region.name().to_owned();
         self.check_not_set_back(&name)?;
         if head.role == Role::Replica {
             return Err(RegionError::Replica { name, region, primary: head.epoch.region.clone() });
@@ -93,37 +105,57 @@ impl Region {
 
     /// Refuses changes while replicas have changes that this region lacks, or while the stores are not those that were
     /// opened: a second history would begin.
-    fn check_not_set_back(&self, repository: &str) -> Result<()> {
-        match self.set_back.clone().or_else(|| self.standing.wrong()) {
+    fn check_not_set_back(self, repository: &str) -> Result<()> {
+        match self.region.set_back().cloned().or_else(|| self.region.standing().wrong()) {
             None => Ok(()),
             Some(reason) => Err(RegionError::Refused { repository: repository.into(), reason: reason.to_string() }),
         }
     }
 
     /// Returns an empty spool for ref edits.
-    pub fn edit_spool(&self) -> EditSpool {
-        EditSpool::new(self.spool_dir())
+    pub fn edit_spool(self) -> EditSpool {
+        EditSpool::new(self.region.spool_dir())
+    }
+
+    /// Returns the subject for a repository to be created, under a fresh id.
+    pub fn new_subject(self, name: &str, format: gix::hash::Kind) -> Result<Subject> {
+        check_repository_name(name)?;
+        Ok(Subject::New { id: RepositoryId(self.region.clock().new_id()), name: name.into(), format })
+    }
+
+    /// Returns a proposal without any effect, to be filled in.
+    pub fn proposal(self, actor: &str) -> Proposal {
+        Proposal {
+            actor: actor.into(),
+            name: None,
+            state: None,
+            head: None,
+            edits: self.edit_spool(),
+            refs_added: 0,
+            packs: Vec::new(),
+            lfs: Vec::new(),
+        }
     }
 
     /// Returns the hash of all refs and HEAD before the next change. If the last change is of format 1, the hash is
     /// computed once from the log.
-    async fn refs_before(&self, item: Option<&HeadItem>) -> Result<Lattice> {
+    async fn refs_before(self, item: Option<&HeadItem>) -> Result<Lattice> {
         let Some(item) = item else { return Ok(Lattice::default()) };
         if let RefsHash::Lattice(lattice) = &item.head.refs_hash {
             return Ok(lattice.clone());
         }
-        let log = self.log();
+        let log = self.region.log();
         let id = item.id;
         let head = item.head.clone();
         let hashed = blocking(move || Ok::<_, RegionError>(hash_refs(&log, id, &head)?)).await;
-        hashed.map(|hash| hash.lattice).map_err(|error| error.locate(&self.name, &item.head.name))
+        hashed.map(|hash| hash.lattice).map_err(|error| error.locate(self.region.name(), &item.head.name))
     }
 
     /// Commits a proposal as one change.
     ///
     /// # Errors
     /// [`LedgerError::Lost`] if another writer moved the head first: read the state again and decide again.
-    pub async fn commit(&self, subject: &Subject, proposal: Proposal) -> Result<HeadItem> {
+    pub async fn commit(self, subject: &Subject, proposal: Proposal) -> Result<HeadItem> {
         let id = subject.id();
         let before = match subject {
             Subject::Existing(item) => Some((**item).clone()),
@@ -156,7 +188,7 @@ impl Region {
     /// Moves the head and adds packs to the current manifest. If only a consolidation or a sweep's claim came first,
     /// the step is applied to the newer manifest; nothing is decided or proven again.
     async fn commit_with_packs(
-        &self,
+        self,
         id: RepositoryId,
         before: Option<HeadItem>,
         after: Head,
@@ -169,15 +201,15 @@ impl Region {
             let mut with = vec![row.clone()];
             let mut manifest = None;
             if !packs.is_empty() {
-                let held = self.held_packs(id, before.as_ref(), &after.name).await?;
-                with.push(self.admit_uploads(&held, &after.name, packs).await?);
+                let held = self.region.claims().held_packs(id, before.as_ref(), &after.name).await?;
+                with.push(self.region.claims().admit_uploads(&held, &after.name, packs).await?);
                 manifest = Some(manifest_with(id, &held, packs.to_vec(), &mut after)?);
             }
             let step = Advance { id, before: before.clone(), after, manifest, with };
-            match advance_head(&*self.table, step).await {
+            match advance_head(self.region.table(), step).await {
                 Ok(item) => return Ok(item),
                 Err(LedgerError::NameTaken { name }) => {
-                    return Err(RegionError::NameTaken { name, region: self.name.clone() });
+                    return Err(RegionError::NameTaken { name, region: self.region.name().to_owned() });
                 }
                 Err(LedgerError::ManifestMoved { .. }) if attempt < MAX_MANIFEST_ATTEMPTS => attempt += 1,
                 Err(LedgerError::ManifestMoved { id }) => return Err(LedgerError::Lost { id }.into()),
@@ -186,13 +218,13 @@ impl Region {
         }
     }
 
-    fn header(&self, subject: &Subject, proposal: &Proposal) -> ChangeHeader {
+    fn header(self, subject: &Subject, proposal: &Proposal) -> ChangeHeader {
         let mut header = ChangeHeader {
             epoch: 1,
-            region: self.name.clone(),
+            region: self.region.name().to_owned(),
             seq: 1,
             prev: Frontier::ORIGIN.hash,
-            time: self.clock.now(),
+            time: self.region.clock().now(),
             actor: proposal.actor.clone(),
             name: proposal.name.clone(),
             format: None,
@@ -222,17 +254,17 @@ impl Region {
         header
     }
 
-    fn first_head(&self, subject: &Subject) -> Head {
+    fn first_head(self, subject: &Subject) -> Head {
         let (name, format) = match subject {
             Subject::New { name, format, .. } => (name.clone(), *format),
             Subject::Existing(item) => (item.head.name.clone(), item.head.format),
         };
-        blank_head(name, format, Role::Primary, self.name.clone(), self.clock.now())
+        blank_head(name, format, Role::Primary, self.region.name().to_owned(), self.region.clock().now())
     }
 
     /// Stores a change that exceeds its table row in the object store; smaller ones pass through.
     async fn put_large_body(
-        &self,
+        self,
         id: RepositoryId,
         mut sealed: SealedChange,
     ) -> Result<(SealedChange, Option<LargeBody>)> {
@@ -247,71 +279,12 @@ impl Region {
         })
         .await?;
         let key = keys::large_change(id, sealed.header.seq, sealed.hash);
-        match self.objects.put_file(&key, file).await {
+        match self.region.objects().put_file(&key, file).await {
             // The key is content-addressed: an earlier attempt stored the same bytes.
             Ok(_) | Err(ObjectError::Exists { .. }) => {}
             Err(error) => return Err(error.into()),
         }
         Ok((sealed, Some(LargeBody { key, crc64 })))
-    }
-
-    /// Takes a snapshot of the refs if the log outweighs the last one. Best effort: after a failure, the next commit
-    /// tries.
-    pub async fn maintain_snapshot(&self, item: HeadItem) -> HeadItem {
-        if !wants_snapshot(&item.head) {
-            return item;
-        }
-        match self.take_snapshot(&item).await {
-            Ok(item) => item,
-            Err(error) => {
-                tracing::warn!(%error, repository = item.head.name, "could not take a snapshot of the refs");
-                item
-            }
-        }
-    }
-
-    async fn take_snapshot(&self, item: &HeadItem) -> Result<HeadItem> {
-        let refs = self.refs(item).await?;
-        let dir = self.spool_dir();
-        let expected = item.head.clone();
-        let (file, sha256) = blocking(move || write_snapshot(refs, &expected, &dir)).await?;
-        let key = keys::snapshot(item.id, item.head.frontier.seq, sha256);
-        let bytes = match self.objects.put_file(&key, file).await {
-            Ok(meta) => meta.size,
-            Err(ObjectError::Exists { .. }) => self.objects.head(&key).await?.map_or(0, |meta| meta.size),
-            Err(error) => return Err(error.into()),
-        };
-        let snapshot = SnapshotRef { seq: item.head.frontier.seq, key, bytes, sha256: Some(sha256) };
-        let mut now = item.clone();
-        for attempt in 1..=MAX_SNAPSHOT_ATTEMPTS {
-            let mut after = now.head.clone();
-            // Only the bytes of the changes after the snapshot.
-            after.log_bytes = now.head.log_bytes.saturating_sub(item.head.log_bytes);
-            after.snapshot = Some(snapshot.clone());
-            let step = Advance { id: item.id, before: Some(now.clone()), after, manifest: None, with: Vec::new() };
-            match advance_head(&*self.table, step).await {
-                Err(LedgerError::Lost { .. }) => self.back_off(attempt, MAX_SNAPSHOT_WAIT).await,
-                done => return Ok(done?),
-            }
-            match read_head(&*self.table, item.id).await? {
-                // Changes came meanwhile. The snapshot is of a state on their chain, so it still counts.
-                Some(newer) if newer.head.snapshot == item.head.snapshot && self.leads_to(item, &newer).await? => {
-                    now = newer;
-                }
-                Some(newer) => return Ok(newer),
-                None => return Ok(now),
-            }
-        }
-        Ok(now)
-    }
-
-    /// Returns true if the chain that ends at `to` runs through `from`.
-    async fn leads_to(&self, from: &HeadItem, to: &HeadItem) -> Result<bool> {
-        match read_chain(&*self.table, from.id, from.head.frontier, to.head.frontier).await {
-            Ok(_) => Ok(true),
-            Err(LedgerError::Fork { .. }) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
     }
 }
 
@@ -408,23 +381,10 @@ pub fn manifest_with(
     Ok((serde_json::to_value(&manifest).map_err(std::io::Error::from)?, held.revision))
 }
 
-fn write_snapshot(
-    refs: crate::ledger::refs::RefsAt,
-    expected: &Head,
-    dir: &std::path::Path,
-) -> Result<(tempfile::TempPath, SnapshotHash)> {
-    let file = tempfile::NamedTempFile::new_in(dir)?;
-    let mut writer = snapshot::SnapshotWriter::new(std::io::BufWriter::new(file))?;
-    for entry in refs.open()? {
-        let (name, value) = entry?;
-        writer.push(&name, &value)?;
-    }
-    let snapshot::Written { out, sha256, mut refs, .. } = writer.finish()?;
-    refs.add_head(expected);
-    if !refs.is_of(expected) {
-        let reason = "its refs do not have the digest that its head records";
-        return Err(LedgerError::corrupt(format!("{}: {reason}", expected.name)).into());
-    }
-    let file = out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-    Ok((file.into_temp_path(), sha256))
+/// Waits for a random time up to 2 ms × `attempt`, at most `longest`, so that writers that lost together come back
+/// apart.
+pub(super) async fn back_off(clock: &dyn Clock, attempt: u32, longest: Duration) {
+    let longest = Duration::from_millis(2).saturating_mul(attempt).min(longest);
+    let random = u32::from(clock.new_id().as_bytes()[15]) + 1;
+    tokio::time::sleep(longest * random / 256).await;
 }

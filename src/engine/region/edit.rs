@@ -3,9 +3,10 @@
 use gix::bstr::ByteSlice as _;
 
 use super::commit::{MAX_COMMIT_ATTEMPTS, Proposal, Subject};
-use super::{Region, RegionError, Result, blocking};
+use super::repositories::Repositories;
+use super::{RegionError, Result, blocking};
 use crate::ledger::LedgerError;
-use crate::ledger::head::{HeadItem, RepositoryId, State};
+use crate::ledger::head::{HeadItem, State};
 use gitferry_git::refname::check_repository_name;
 use gitferry_git::refs::{RefName, RefValue};
 
@@ -14,35 +15,29 @@ const BRANCHES: &[u8] = b"refs/heads/";
 /// Most branches that an error names.
 const MAX_NAMED_BRANCHES: usize = 10;
 
-impl Region {
-    /// Returns the subject for a repository to be created, under a fresh id.
-    pub fn new_subject(&self, name: &str, format: gix::hash::Kind) -> Result<Subject> {
-        check_repository_name(name)?;
-        Ok(Subject::New { id: RepositoryId(self.clock.new_id()), name: name.into(), format })
-    }
-
+impl Repositories<'_> {
     /// Creates an empty repository.
-    pub async fn create(&self, name: &str, format: gix::hash::Kind, actor: &str) -> Result<HeadItem> {
-        let subject = self.new_subject(name, format)?;
+    pub async fn create(self, name: &str, format: gix::hash::Kind, actor: &str) -> Result<HeadItem> {
+        let subject = self.region.committer().new_subject(name, format)?;
         if self.find(name).await?.is_some() {
-            return Err(RegionError::NameTaken { name: name.into(), region: self.name.clone() });
+            return Err(RegionError::NameTaken { name: name.into(), region: self.region.name().to_owned() });
         }
-        self.commit(&subject, self.proposal(actor)).await
+        self.region.committer().commit(&subject, self.region.committer().proposal(actor)).await
     }
 
     /// Renames a repository.
-    pub async fn rename(&self, name: &str, new: &str, actor: &str) -> Result<HeadItem> {
+    pub async fn rename(self, name: &str, new: &str, actor: &str) -> Result<HeadItem> {
         check_repository_name(new)?;
         self.edit(name, actor, |proposal| proposal.name = Some(new.into())).await
     }
 
     /// Deletes a repository: leaves a tombstone for the retention period and releases the name.
-    pub async fn delete(&self, name: &str, actor: &str) -> Result<HeadItem> {
+    pub async fn delete(self, name: &str, actor: &str) -> Result<HeadItem> {
         self.edit(name, actor, |proposal| proposal.state = Some(State::Deleted)).await
     }
 
     /// Points HEAD at a branch or an object.
-    pub async fn set_head(&self, name: &str, head: &RefValue, actor: &str) -> Result<HeadItem> {
+    pub async fn set_head(self, name: &str, head: &RefValue, actor: &str) -> Result<HeadItem> {
         self.edit(name, actor, |proposal| proposal.head = Some(head.clone())).await
     }
 
@@ -50,21 +45,15 @@ impl Region {
     ///
     /// # Errors
     /// [`RegionError::Refused`] if the branch does not exist.
-    pub async fn set_default_branch(
-        &self,
-        name: &str,
-        branch: &RefName,
-        unborn: bool,
-        actor: &str,
-    ) -> Result<HeadItem> {
+    pub async fn set_default_branch(self, name: &str, branch: &RefName, unborn: bool, actor: &str) -> Result<HeadItem> {
         let head = RefValue::Symbolic(branch.clone());
         let needs = Some(branch).filter(|_| !unborn);
         self.edit_if(name, actor, needs, |proposal| proposal.head = Some(head.clone())).await
     }
 
     /// Refuses a branch that the repository does not have; the error names some that exist.
-    pub async fn check_branch(&self, item: &HeadItem, branch: &RefName) -> Result<()> {
-        let refs = self.refs(item).await?;
+    pub async fn check_branch(self, item: &HeadItem, branch: &RefName) -> Result<()> {
+        let refs = self.region.reader().refs(item).await?;
         let wanted = branch.clone();
         let checking = move || -> Result<Option<Vec<String>>> {
             let mut found = false;
@@ -84,32 +73,18 @@ impl Region {
         let Some(others) = blocking(checking).await? else { return Ok(()) };
         let has =
             if others.is_empty() { "it has no branches".to_owned() } else { format!("it has {}", others.join(", ")) };
-        let reason = format!("there is no {branch} in {}; {has}", self.name);
+        let reason = format!("there is no {branch} in {}; {has}", self.region.name());
         Err(RegionError::Refused { repository: item.head.name.clone(), reason })
     }
 
-    /// Returns a proposal without any effect, to be filled in.
-    pub fn proposal(&self, actor: &str) -> Proposal {
-        Proposal {
-            actor: actor.into(),
-            name: None,
-            state: None,
-            head: None,
-            edits: self.edit_spool(),
-            refs_added: 0,
-            packs: Vec::new(),
-            lfs: Vec::new(),
-        }
-    }
-
     /// Commits a small change, deciding again on the new state each time another writer comes first.
-    async fn edit(&self, name: &str, actor: &str, change: impl Fn(&mut Proposal)) -> Result<HeadItem> {
+    async fn edit(self, name: &str, actor: &str, change: impl Fn(&mut Proposal)) -> Result<HeadItem> {
         self.edit_if(name, actor, None, change).await
     }
 
-    /// Commits like [`Region::edit`], after a check in each state that the branch in `needs` exists.
+    /// Commits like [`Self::edit`], after a check in each state that the branch in `needs` exists.
     async fn edit_if(
-        &self,
+        self,
         name: &str,
         actor: &str,
         needs: Option<&RefName>,
@@ -118,16 +93,16 @@ impl Region {
         let mut item = self.get(name).await?;
         for _ in 0..MAX_COMMIT_ATTEMPTS {
             let id = item.id;
-            self.check_writable(&item)?;
+            self.region.committer().check_writable(&item)?;
             if let Some(branch) = needs {
                 self.check_branch(&item, branch).await?;
             }
-            let mut proposal = self.proposal(actor);
+            let mut proposal = self.region.committer().proposal(actor);
             change(&mut proposal);
             if proposal.name.as_ref() == Some(&item.head.name) || proposal.head.as_ref() == Some(&item.head.head) {
                 return Ok(item);
             }
-            match self.commit(&Subject::Existing(Box::new(item)), proposal).await {
+            match self.region.committer().commit(&Subject::Existing(Box::new(item)), proposal).await {
                 Err(RegionError::Ledger(LedgerError::Lost { .. })) => item = self.same(name, id).await?,
                 result => return result,
             }

@@ -6,6 +6,9 @@ use gitferry_base::Kind;
 use gitferry_store::objects::ObjectError;
 use gitferry_store::table::TableError;
 
+/// Result of an operation on a region.
+pub type Result<T> = std::result::Result<T, RegionError>;
+
 /// An operation on a region failed. Unless a variant says otherwise, nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum RegionError {

@@ -20,19 +20,32 @@ pub struct Exported {
     pub bytes: u64,
 }
 
+/// Exports repositories of a region.
+#[derive(Clone, Copy, Debug)]
+pub struct Exporter<'a> {
+    region: &'a Region,
+}
+
 impl Region {
+    /// Returns the exporter of this region.
+    pub fn exporter(&self) -> Exporter<'_> {
+        Exporter { region: self }
+    }
+}
+
+impl Exporter<'_> {
     /// Writes a bare repository to `dir`, which must be absent or empty. The repository appears there whole or not at
     /// all; all bytes are compared with their recorded checksums.
-    pub async fn export(&self, name: &str, dir: &Path) -> Result<Exported> {
-        let item = self.get(name).await?;
-        let (manifest, _) = self.manifest(&item).await?;
-        let local = self.local_packs(&manifest.packs).await?;
-        self.prove_bytes(&local.packs).await?;
-        let refs = self.refs(&item).await?;
+    pub async fn export(self, name: &str, dir: &Path) -> Result<Exported> {
+        let item = self.region.repositories().get(name).await?;
+        let (manifest, _) = self.region.reader().manifest(&item).await?;
+        let local = self.region.packs().local(&manifest.packs).await?;
+        self.region.packs().prove_bytes(&local.packs).await?;
+        let refs = self.region.reader().refs(&item).await?;
         let dir = dir.to_owned();
         let format = item.head.format;
         let head = item.head.head.clone();
-        let located = |error: RegionError| error.locate(&self.name, &item.head.name);
+        let located = |error: RegionError| error.locate(self.region.name(), &item.head.name);
         let packs = manifest.packs.len() as u64;
         let filled = blocking(move || {
             let mut bare = BareRepository::create(&dir, format)?;
@@ -44,7 +57,7 @@ impl Region {
             Ok(bare)
         });
         let bare = filled.await.map_err(located)?;
-        let (lfs_objects, lfs_bytes) = self.export_lfs(&item, &bare.directory()).await?;
+        let (lfs_objects, lfs_bytes) = self.region.lfs().export(&item, &bare.directory()).await?;
         let bytes = manifest.bytes() + lfs_bytes;
         blocking(move || {
             let mut count = 0;

@@ -3,7 +3,7 @@
 //! Each file is checked once per process, and again when it changes: presence and size before the first read, the
 //! CRC-64/NVME before the first use up to `CHECKED_BEFORE_BYTES`, otherwise in the background. A damaged pack is
 //! reported with the command that repairs it, and refused from then on. (Packs in the cache of a region are checked
-//! when they enter it.)
+//! when they enter it.) [`super::packs`] asks for the checks.
 
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt as _;
@@ -13,7 +13,6 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::Semaphore;
 
 use super::local::LocalPack;
-use super::{Region, RegionError, Result, blocking};
 use gitferry_base::checksum::file_crc64;
 use gitferry_store::objects::Crc64;
 
@@ -27,12 +26,12 @@ const MAX_VERDICTS: usize = 100_000;
 pub struct PackChecks {
     verdicts: Mutex<HashMap<String, (Stamp, Verdict)>>,
     /// One background check at a time reads the disk.
-    background: Semaphore,
+    pub(super) background: Semaphore,
 }
 
 /// Identifies a version of the two files of a pack.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp([FileStamp; 2]);
+pub(super) struct Stamp([FileStamp; 2]);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct FileStamp {
@@ -50,7 +49,7 @@ enum Verdict {
 }
 
 /// Packs that are still to be checked, with the versions of their files.
-type Unchecked = Vec<(LocalPack, Stamp)>;
+pub(super) type Unchecked = Vec<(LocalPack, Stamp)>;
 
 /// Fault of a pack.
 #[derive(Clone, Debug)]
@@ -79,7 +78,7 @@ impl PackChecks {
     }
 
     /// Checks packs up to [`CHECKED_BEFORE_BYTES`]. Returns those that are still to be checked. Blocking.
-    fn check(&self, packs: &[LocalPack]) -> std::result::Result<Unchecked, Box<(LocalPack, Problem)>> {
+    pub(super) fn check(&self, packs: &[LocalPack]) -> std::result::Result<Unchecked, Box<(LocalPack, Problem)>> {
         let mut bytes = 0_u64;
         let mut left = Vec::new();
         for local in packs {
@@ -103,7 +102,7 @@ impl PackChecks {
         Ok(left)
     }
 
-    fn conclude(&self, local: &LocalPack, stamp: Stamp, checked: &std::result::Result<(), Problem>) {
+    pub(super) fn conclude(&self, local: &LocalPack, stamp: Stamp, checked: &std::result::Result<(), Problem>) {
         match checked {
             Ok(()) => self.note(local, stamp, Verdict::Sound),
             Err(Problem::Damaged(reason)) => self.note(local, stamp, Verdict::Damaged(reason.clone())),
@@ -149,56 +148,6 @@ pub(super) fn check_bytes(local: &LocalPack) -> std::result::Result<(), Problem>
     };
     check(&local.pack, local.live.crc64)?;
     check(&local.index, local.live.index_crc64)
-}
-
-impl Region {
-    /// Checks packs that are read in place.
-    ///
-    /// # Errors
-    /// [`RegionError::BadPack`] for a missing or damaged pack; [`RegionError::Moved`] for a pack that was replaced
-    /// meanwhile.
-    pub(super) async fn check_in_place(&self, packs: &[LocalPack]) -> Result<()> {
-        let checks = self.checks.clone();
-        let owned = packs.to_vec();
-        let checked = blocking(move || Ok::<_, std::io::Error>(checks.check(&owned))).await?;
-        match checked {
-            Ok(left) if left.is_empty() => Ok(()),
-            Ok(left) => {
-                tokio::spawn(self.clone().check_the_rest(left));
-                Ok(())
-            }
-            Err(bad) => {
-                let (local, problem) = *bad;
-                Err(self.explain(&local.live, problem).await)
-            }
-        }
-    }
-
-    async fn check_the_rest(self, left: Unchecked) {
-        for (local, stamp) in left {
-            let _one_at_a_time = self.checks.background.acquire().await;
-            let owned = local.clone();
-            let checked = blocking(move || Ok::<_, std::io::Error>(check_bytes(&owned))).await;
-            let checked = checked.unwrap_or_else(|error| Err(Problem::Missing(error.to_string())));
-            self.checks.conclude(&local, stamp, &checked);
-            if let Err(problem @ Problem::Damaged(_)) = checked {
-                let error: RegionError = self.explain(&local.live, problem).await;
-                tracing::error!(%error, region = self.name, "a pack is damaged; its repository is no longer served");
-            }
-        }
-    }
-
-    /// Compares the bytes of packs with the manifest, ignoring remembered verdicts, for callers that hand out the
-    /// files.
-    pub(super) async fn prove_bytes(&self, packs: &[LocalPack]) -> Result<()> {
-        for local in packs {
-            let owned = local.clone();
-            if let Err(problem) = blocking(move || Ok::<_, std::io::Error>(check_bytes(&owned))).await? {
-                return Err(self.explain(&local.live, problem).await);
-            }
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]

@@ -77,7 +77,7 @@ impl RegionServer {
             region: region.clone(),
             repository,
             name: name.into(),
-            url: format!("{name} in {}", region.name),
+            url: format!("{name} in {}", region.name()),
             runtime: runtime.clone(),
             actor: actor.into(),
             via: false,
@@ -100,7 +100,7 @@ impl RegionServer {
     pub fn set_head(&self, head: &RefValue) -> Result<(), RegionError> {
         // By id: another repository may have the name meanwhile.
         let name = self.id().map_or_else(|| self.name.clone(), |id| id.to_string());
-        let item = self.runtime.block_on(self.region.set_head(&name, head, &self.actor))?;
+        let item = self.runtime.block_on(self.region.repositories().set_head(&name, head, &self.actor))?;
         self.side_channel().committed = Some(item.head.frontier.seq);
         Ok(())
     }
@@ -275,7 +275,9 @@ impl RegionServer {
         let state = self.runtime.block_on(states.state()).map_err(|error| self.failed(&error).into_io())?;
         let live = state.manifest.packs.len();
         if live > CROWDED_ABOVE {
-            self.runtime.block_on(self.region.make_room(&state.item)).map_err(|error| self.failed(&error).into_io())?;
+            self.runtime
+                .block_on(self.region.consolidator().make_room(&state.item))
+                .map_err(|error| self.failed(&error).into_io())?;
         }
         let request = match PushRequest::read(&mut PacketReader::new(&mut *input), state.view.format) {
             Ok(Some(request)) => request,
@@ -310,8 +312,8 @@ impl RegionServer {
         if let Some(item) = pushed.item {
             self.side_channel().committed = Some(item.head.frontier.seq);
             runtime.block_on(async {
-                let item = region.maintain_snapshot(item).await;
-                region.maintain_packs(item.id, live + 1).await;
+                let item = region.snapshots().maintain(item).await;
+                region.consolidator().maintain_packs(item.id, live + 1).await;
             });
         }
         Ok(())

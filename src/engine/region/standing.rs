@@ -1,39 +1,34 @@
-//! Repeated checks of a region's stores: a store can be lost, swapped or set back while a process has it open.
-//!
-//! All handles of a region in one process share the outcome. A check reads two rows and one small object, and runs at
-//! most once in [`CHECK_INTERVAL`], however many callers ask.
+//! The standing of a region: the outcome of the last check of its stores, shared by all handles of a process.
+//! [`super::stores`] makes the checks.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::identity::Identity;
-use super::{Region, RegionError};
 
 /// Shortest interval between two checks of stores behind a network.
 pub const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// Shortest interval between two checks of stores on this machine, which cost microseconds.
 const LOCAL_CHECK_INTERVAL: Duration = Duration::from_secs(2);
-/// Longest wait for the answers of one check.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Outcome of the last check of a region's stores, shared within the process.
 #[derive(Debug)]
 pub struct Standing {
-    interval: Duration,
+    pub(super) interval: Duration,
     /// Held during a check: concurrent callers wait for its outcome.
-    last: tokio::sync::Mutex<Last>,
+    pub(super) last: tokio::sync::Mutex<Last>,
     /// Reason why the stores are not those that were opened; no change is committed to them.
     wrong: Mutex<Option<Arc<str>>>,
 }
 
 #[derive(Debug, Default)]
-struct Last {
+pub(super) struct Last {
     /// End of the last check, and its error.
-    look: Option<(Instant, Option<Arc<str>>)>,
-    seen: Seen,
+    pub look: Option<(Instant, Option<Arc<str>>)>,
+    pub seen: Seen,
 }
 
 /// Identity and mark that the stores last showed.
@@ -76,56 +71,7 @@ impl Standing {
         self.wrong.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set_wrong(&self, reason: Option<Arc<str>>) {
+    pub(super) fn set_wrong(&self, reason: Option<Arc<str>>) {
         *self.wrong.lock().unwrap_or_else(PoisonError::into_inner) = reason;
-    }
-}
-
-impl Region {
-    /// Checks that the stores are still those that were opened, unless a check ended within the interval. After a
-    /// mismatch, commits are refused until a check succeeds.
-    ///
-    /// # Errors
-    /// The reason why the stores cannot be used.
-    pub async fn check_stores(&self) -> Result<(), Arc<str>> {
-        let mut last = self.standing.last.lock().await;
-        if let Some((at, outcome)) = &last.look
-            && at.elapsed() < self.standing.interval
-        {
-            return outcome.clone().map_or(Ok(()), Err);
-        }
-        let checked = timeout(CHECK_TIMEOUT, self.compare_stores(&last.seen)).await;
-        let outcome: Option<Arc<str>> = match checked {
-            Ok(Ok(seen)) => {
-                last.seen = seen;
-                self.standing.set_wrong(None);
-                None
-            }
-            Ok(Err(error)) => {
-                let reason: Arc<str> = error.to_string().into();
-                if matches!(error, RegionError::WrongStore { .. }) {
-                    self.standing.set_wrong(Some(reason.clone()));
-                }
-                Some(reason)
-            }
-            Err(_) => Some(format!("the stores of {} did not answer within {CHECK_TIMEOUT:?}", self.name).into()),
-        };
-        let before = last.look.take().and_then(|(_, outcome)| outcome);
-        match (&before, &outcome) {
-            (None, Some(reason)) => tracing::error!(region = self.name, "the region cannot be used: {reason}"),
-            (Some(_), None) => tracing::warn!(region = self.name, "the region can be used again"),
-            _ => {}
-        }
-        last.look = Some((Instant::now(), outcome.clone()));
-        outcome.map_or(Ok(()), Err)
-    }
-
-    /// Checks periodically, for processes that write the region and must stop when its stores change.
-    pub async fn watch_stores(&self) {
-        loop {
-            tokio::time::sleep(self.standing.interval).await;
-            // The outcome is logged, and kept for commits.
-            let _ = self.check_stores().await;
-        }
     }
 }

@@ -53,67 +53,80 @@ struct Times {
     dry: bool,
 }
 
+/// Removes garbage in a region.
+#[derive(Clone, Copy, Debug)]
+pub struct Sweeper<'a> {
+    region: &'a Region,
+}
+
 impl Region {
+    /// Returns the sweeper of this region.
+    pub fn sweeper(&self) -> Sweeper<'_> {
+        Sweeper { region: self }
+    }
+}
+
+impl Sweeper<'_> {
     /// Removes garbage in the whole region. A repository that fails is skipped with a warning.
-    pub async fn sweep(&self) -> Result<Swept> {
-        self.run_sweep(false).await
+    pub async fn sweep(self) -> Result<Swept> {
+        self.run(false).await
     }
 
-    /// Counts the packs and upload rows that [`Region::sweep`] would remove now. Temporary files, unfinished uploads
+    /// Counts the packs and upload rows that [`Self::sweep`] would remove now. Temporary files, unfinished uploads
     /// and old claims are not counted.
-    pub async fn would_sweep(&self) -> Result<Swept> {
-        self.run_sweep(true).await
+    pub async fn would_sweep(self) -> Result<Swept> {
+        self.run(true).await
     }
 
-    async fn run_sweep(&self, dry: bool) -> Result<Swept> {
+    async fn run(self, dry: bool) -> Result<Swept> {
         let now = self.store_time().await?;
-        let times = Times { now, limit: now.checked_sub(self.recovery_window).unwrap_or(Timestamp::MIN), dry };
+        let times = Times { now, limit: now.checked_sub(self.region.recovery_window()).unwrap_or(Timestamp::MIN), dry };
         let mut swept = Swept::default();
         if !dry {
-            swept.stale =
-                self.objects.remove_stale(TEMPORARY_AGE, times.limit).await? + self.sweep_probes(times).await?;
+            swept.stale = self.region.objects().remove_stale(TEMPORARY_AGE, times.limit).await?
+                + self.sweep_probes(times).await?;
         }
-        for id in self.list().await? {
+        for id in self.region.repositories().list().await? {
             let done = async {
                 swept.retired += self.sweep_retired(id, times).await?;
                 swept.staging += self.sweep_staging(id, times).await?;
-                swept.late_lfs += self.name_late_lfs(id, dry).await?;
+                swept.late_lfs += self.region.lfs().name_late(id, dry).await?;
                 Ok::<_, RegionError>(())
             };
             if let Err(error) = done.await {
                 tracing::warn!(
-                    %error, %id, region = self.name,
+                    %error, %id, region = self.region.name(),
                     "could not sweep a repository; the next sweep tries again"
                 );
             }
         }
         swept.orphans = self.sweep_orphans(times).await?;
         if !dry {
-            swept.claims = self.drop_old_claims(times.limit).await?;
+            swept.claims = self.region.claims().drop_old(times.limit).await?;
         }
         Ok(swept)
     }
 
     /// Returns the object store's time: the modification time of an object that was stored just now.
-    async fn store_time(&self) -> Result<Timestamp> {
-        let key = format!("{PROBES}{}", self.clock.new_id());
-        self.objects.put(&key, Bytes::from_static(b"now")).await?;
-        let found = self.objects.head(&key).await;
-        if let Err(error) = self.objects.delete(&key).await {
+    async fn store_time(self) -> Result<Timestamp> {
+        let key = format!("{PROBES}{}", self.region.clock().new_id());
+        self.region.objects().put(&key, Bytes::from_static(b"now")).await?;
+        let found = self.region.objects().head(&key).await;
+        if let Err(error) = self.region.objects().delete(&key).await {
             tracing::debug!(%error, key, "could not remove a probe; a later sweep does");
         }
         let timeless = || RegionError::BrokenPromise {
-            store: self.objects.name().into(),
+            store: self.region.objects().name().into(),
             reason: "it does not say when an object was stored".into(),
         };
         found?.and_then(|meta| meta.modified).ok_or_else(timeless)
     }
 
-    async fn sweep_probes(&self, times: Times) -> Result<u64> {
+    async fn sweep_probes(self, times: Times) -> Result<u64> {
         let mut swept = 0;
-        for object in self.objects.list(PROBES, None, MAX_LIST_KEYS).await?.objects {
+        for object in self.region.objects().list(PROBES, None, MAX_LIST_KEYS).await?.objects {
             if object.modified.is_some_and(|modified| modified < times.limit) {
-                self.objects.delete(&object.key).await?;
+                self.region.objects().delete(&object.key).await?;
                 swept += 1;
             }
         }
@@ -121,12 +134,12 @@ impl Region {
     }
 
     /// Returns rows with this prefix that a sweep first saw more than a recovery window ago; marks unseen rows as seen.
-    async fn seen_rows(&self, id: RepositoryId, prefix: &str, times: Times) -> Result<Vec<Key>> {
+    async fn seen_rows(self, id: RepositoryId, prefix: &str, times: Times) -> Result<Vec<Key>> {
         let mut query = Query::prefix(keys::repository(id), prefix);
         let mut seen = Vec::new();
         let mut new = Vec::new();
         loop {
-            let mut page = self.table.query(&query).await?;
+            let mut page = self.region.table().query(&query).await?;
             let next = page.next.take();
             for item in page.readable() {
                 match seen_at(&item.document) {
@@ -144,7 +157,7 @@ impl Region {
             return Ok(seen);
         }
         for writes in new.chunks(MAX_TRANSACTION_ITEMS) {
-            match self.table.transact(writes.to_vec()).await {
+            match self.region.table().transact(writes.to_vec()).await {
                 // One of the rows has changed; the next sweep marks all of them.
                 Ok(()) | Err(TableError::ConditionFailed { .. }) => {}
                 Err(error) => return Err(error.into()),
@@ -154,13 +167,13 @@ impl Region {
     }
 
     /// Deletes replaced packs whose recovery window is over. Returns their number.
-    async fn sweep_retired(&self, id: RepositoryId, times: Times) -> Result<u64> {
+    async fn sweep_retired(self, id: RepositoryId, times: Times) -> Result<u64> {
         let rows = self.seen_rows(id, keys::RETIRED_PREFIX, times).await?;
         if rows.is_empty() {
             return Ok(0);
         }
         // A restored table may name packs that had been replaced.
-        let named = self.manifest_keys(id).await?;
+        let named = self.region.claims().manifest_keys(id).await?;
         let mut swept = 0;
         for row in rows {
             let Some(pack) = row.sk.strip_prefix(keys::RETIRED_PREFIX) else { continue };
@@ -168,36 +181,36 @@ impl Region {
                 swept += u64::from(!named.contains(pack));
                 continue;
             }
-            if named.contains(pack) || self.delete_pack(pack).await {
+            if named.contains(pack) || self.region.uploads().delete(pack).await {
                 swept += u64::from(!named.contains(pack));
-                self.table.transact(vec![Write::delete(row, Condition::Any)]).await?;
+                self.region.table().transact(vec![Write::delete(row, Condition::Any)]).await?;
             }
         }
         Ok(swept)
     }
 
     /// Deletes the rows of uploads that are too old to be resumed. Returns their number.
-    async fn sweep_staging(&self, id: RepositoryId, times: Times) -> Result<u64> {
+    async fn sweep_staging(self, id: RepositoryId, times: Times) -> Result<u64> {
         let rows = self.seen_rows(id, keys::STAGING_PREFIX, times).await?;
         if times.dry {
             return Ok(rows.len() as u64);
         }
         for rows in rows.chunks(MAX_TRANSACTION_ITEMS) {
             let deletes = rows.iter().map(|row| Write::delete(row.clone(), Condition::Any)).collect();
-            self.table.transact(deletes).await?;
+            self.region.table().transact(deletes).await?;
         }
         Ok(rows.len() as u64)
     }
 
     /// Deletes packs that were stored before the recovery window and are neither live nor replaced. Returns the number
     /// of files.
-    async fn sweep_orphans(&self, times: Times) -> Result<u64> {
+    async fn sweep_orphans(self, times: Times) -> Result<u64> {
         let mut swept = 0;
         let mut after = None;
         // The listing is sorted: packs of one repository are adjacent.
         let mut old: Option<(RepositoryId, Vec<OldFile>)> = None;
         loop {
-            let page = self.objects.list(keys::OBJECTS_PREFIX, after.as_deref(), MAX_LIST_KEYS).await?;
+            let page = self.region.objects().list(keys::OBJECTS_PREFIX, after.as_deref(), MAX_LIST_KEYS).await?;
             for object in page.objects {
                 let Some((id, pack, _)) = keys::parse_pack(&object.key) else { continue };
                 if object.modified.is_none_or(|modified| modified >= times.limit) {
@@ -218,10 +231,10 @@ impl Region {
     }
 
     /// Sweeps old files of one repository. A failure is logged and does not stop the others.
-    async fn sweep_orphans_of(&self, old: Option<(RepositoryId, Vec<OldFile>)>, times: Times) -> u64 {
+    async fn sweep_orphans_of(self, old: Option<(RepositoryId, Vec<OldFile>)>, times: Times) -> u64 {
         let Some((id, files)) = old else { return 0 };
         let swept = async {
-            let kept = self.kept_packs(id).await?;
+            let kept = self.region.claims().kept_packs(id).await?;
             let unnamed: BTreeSet<String> =
                 files.iter().map(|file| file.pack.clone()).filter(|pack| !kept.contains(pack)).collect();
             if unnamed.is_empty() {
@@ -230,19 +243,19 @@ impl Region {
             if times.dry {
                 return Ok(files.iter().filter(|file| unnamed.contains(&file.pack)).count() as u64);
             }
-            let claimed = self.claim(id, &unnamed, times.now).await?;
+            let claimed = self.region.claims().claim(id, &unnamed, times.now).await?;
             assert!(claimed.is_subset(&unnamed), "a sweep deletes only packs that no manifest of {id} names");
             gitferry_base::fault::crash_point("sweep-claimed");
             let mut swept = 0;
             for file in files.iter().filter(|file| claimed.contains(&file.pack)) {
-                self.objects.delete(&file.key).await?;
+                self.region.objects().delete(&file.key).await?;
                 swept += 1;
             }
             Ok::<_, RegionError>(swept)
         };
         swept.await.unwrap_or_else(|error| {
             tracing::warn!(
-                %error, %id, region = self.name,
+                %error, %id, region = self.region.name(),
                 "could not sweep unreferenced packs of a repository; the next sweep tries again"
             );
             0

@@ -63,13 +63,26 @@ impl Verified {
     }
 }
 
+/// Verifies repositories of a region. Writes nothing but the rows of packs that were set aside.
+#[derive(Clone, Copy, Debug)]
+pub struct Verifier<'a> {
+    region: &'a Region,
+}
+
 impl Region {
+    /// Returns the verifier of this region.
+    pub fn verifier(&self) -> Verifier<'_> {
+        Verifier { region: self }
+    }
+}
+
+impl Verifier<'_> {
     /// Verifies one repository. Deviations are findings; an error means that the verification could not be completed.
-    pub async fn verify(&self, item: &HeadItem, deep: bool, progress: Arc<CheckProgress>) -> Result<Verified> {
+    pub async fn verify(self, item: &HeadItem, deep: bool, progress: Arc<CheckProgress>) -> Result<Verified> {
         let mut verified = Verified {
             repository: item.head.name.clone(),
             id: item.id.to_string(),
-            region: self.name.clone(),
+            region: self.region.name().to_owned(),
             frontier: item.head.frontier,
             changes: 0,
             refs: 0,
@@ -85,10 +98,10 @@ impl Region {
         let lfs: Vec<LfsObject> = lfs.into_values().collect();
         verified.lfs_objects = lfs.len() as u64;
         verified.bytes = lfs.iter().map(|object| object.size).fold(0, u64::saturating_add);
-        self.verify_lfs(item, &lfs, deep).await?.into_iter().for_each(|finding| verified.find(finding));
+        self.region.lfs().verify(item, &lfs, deep).await?.into_iter().for_each(|finding| verified.find(finding));
         let tips = self.verify_refs(item, by_ledger.as_ref(), &mut verified, deep).await?;
         self.verify_name(item, &mut verified).await?;
-        let manifest = match self.manifest(item).await {
+        let manifest = match self.region.reader().manifest(item).await {
             Ok((manifest, _)) => manifest,
             Err(error @ RegionError::Corrupt { .. }) => {
                 verified.find(error.to_string());
@@ -104,9 +117,9 @@ impl Region {
         }
         let present = self.verify_presence(&manifest, &mut verified).await?;
         if deep {
-            let local = self.stored_packs(&present).await?;
+            let local = self.region.packs().stored(&present).await?;
             let format = item.head.format;
-            let dir = self.spool_dir();
+            let dir = self.region.spool_dir();
             let check = Deep { local, format, dir, tips, progress };
             verified = blocking(move || check.run(verified)).await?;
         }
@@ -114,8 +127,8 @@ impl Region {
     }
 
     /// Follows the hash chain and checks that it leads to the head. Returns the folded changes if they are sound.
-    async fn verify_chain(&self, item: &HeadItem, verified: &mut Verified) -> Result<Option<Folded>> {
-        let rows = match read_chain(&*self.table, item.id, Frontier::ORIGIN, item.head.frontier).await {
+    async fn verify_chain(self, item: &HeadItem, verified: &mut Verified) -> Result<Option<Folded>> {
+        let rows = match read_chain(self.region.table(), item.id, Frontier::ORIGIN, item.head.frontier).await {
             Ok(rows) => rows,
             Err(error @ (LedgerError::Corrupt(_) | LedgerError::Fork { .. })) => {
                 verified.find(error.to_string());
@@ -124,7 +137,7 @@ impl Region {
             Err(error) => return Err(error.into()),
         };
         verified.changes = rows.len() as u64;
-        let log = self.log();
+        let log = self.region.log();
         let id = item.id;
         let folding = move || Ok::<_, std::io::Error>(fold(&log, id, None, &rows));
         match blocking(folding).await? {
@@ -139,11 +152,11 @@ impl Region {
     }
 
     /// Checks that the row of the repository's name points to the repository.
-    async fn verify_name(&self, item: &HeadItem, verified: &mut Verified) -> Result<()> {
+    async fn verify_name(self, item: &HeadItem, verified: &mut Verified) -> Result<()> {
         if !item.head.named {
             return Ok(());
         }
-        let row = self.table.get(&keys::name(&item.head.name)).await?;
+        let row = self.region.table().get(&keys::name(&item.head.name)).await?;
         let holder = row.as_ref().map(|row| row.document.get("id").and_then(serde_json::Value::as_str));
         let problem = match holder {
             Some(Some(id)) if id == verified.id => return Ok(()),
@@ -152,7 +165,7 @@ impl Region {
             None => "the row of its name is missing".to_owned(),
         };
         // A rename may have come between the two reads.
-        if read_head(&*self.table, item.id).await?.as_ref() == Some(item) {
+        if read_head(self.region.table(), item.id).await?.as_ref() == Some(item) {
             verified.find(problem);
         }
         Ok(())
@@ -161,13 +174,13 @@ impl Region {
     /// Compares the hash of all refs, computed afresh, with that of the head and, if available, that of the ledger: the
     /// head's may be an XOR, which can be forged. Returns the objects that refs name, if `collect` is set.
     async fn verify_refs(
-        &self,
+        self,
         item: &HeadItem,
         by_ledger: Option<&Lattice>,
         verified: &mut Verified,
         collect: bool,
     ) -> Result<Vec<(String, ObjectId)>> {
-        let refs = match self.refs(item).await {
+        let refs = match self.region.reader().refs(item).await {
             Ok(refs) => refs,
             Err(error) if error.kind() == Kind::Corrupt => {
                 verified.find(format!("the refs cannot be read: {error}"));
@@ -197,18 +210,18 @@ impl Region {
     }
 
     /// Returns the packs that consolidation has set aside; a deep verification reads them again first.
-    async fn still_aside(&self, item: &HeadItem, manifest: &Manifest, deep: bool) -> Result<Vec<PackAside>> {
+    async fn still_aside(self, item: &HeadItem, manifest: &Manifest, deep: bool) -> Result<Vec<PackAside>> {
         if deep {
-            match self.recheck_aside(item.id, manifest, true).await {
+            match self.region.packs_aside().recheck(item.id, manifest, true).await {
                 Ok(aside) => return Ok(aside),
                 Err(error) => tracing::warn!(%error, repository = item.head.name, "could not read packs again"),
             }
         }
-        self.packs_aside_of(item.id).await
+        self.region.packs_aside().of(item.id).await
     }
 
     /// Checks that every pack and index is present with the recorded size and checksum. Returns those that are.
-    async fn verify_presence(&self, manifest: &Manifest, verified: &mut Verified) -> Result<Vec<LivePack>> {
+    async fn verify_presence(self, manifest: &Manifest, verified: &mut Verified) -> Result<Vec<LivePack>> {
         let mut present = Vec::new();
         for pack in &manifest.packs {
             verified.packs += 1;
@@ -216,7 +229,7 @@ impl Region {
             let mut sound = true;
             let index = ("index", keys::index_of(&pack.key), pack.index_bytes, pack.index_crc64);
             for (what, key, size, crc64) in [("pack", pack.key.clone(), pack.bytes, pack.crc64), index] {
-                let problem = match self.objects.head(&key).await? {
+                let problem = match self.region.objects().head(&key).await? {
                     None => "is missing".to_owned(),
                     Some(meta) if meta.size != size => format!("has {} bytes, not {size}", meta.size),
                     Some(meta) if meta.crc64.is_some_and(|stored| stored != crc64) => {

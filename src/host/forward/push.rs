@@ -56,7 +56,7 @@ impl Forwarding {
     ) -> Result<Response, Refusal> {
         let (slot, input) = self.exchanges.admit(input).await?;
         let request = primary.post(&format!("{repository}/git-receive-pack"));
-        let request = request.headers(forwarded_headers(headers, &self.region.name, id));
+        let request = request.headers(forwarded_headers(headers, self.region.name(), id));
         let response = request.body(reqwest::Body::wrap_stream(input)).send().await;
         let response = primary.check(response, RESULT)?;
         let repository = repository.to_owned();
@@ -127,7 +127,7 @@ impl ForwardedPush {
             Ok(Err(reason)) => reason,
             Err(_) => "the wait for replication timed out".into(),
         };
-        let region = &self.forwarding.region.name;
+        let region = self.forwarding.region.name();
         let repository = &self.repository;
         tracing::warn!(region, repository, reason, "a forwarded push was answered before it was replicated here");
         Err(format!("the push is committed at {}; {region} will have it later", self.primary.url()))
@@ -144,7 +144,7 @@ impl ForwardedPush {
         self.forwarding.announcer.announce(self.primary.region(), id, seq);
         let mut interval = MIN_POLL_INTERVAL;
         loop {
-            let item = read_head(&*self.forwarding.region.table, id).await.map_err(|error| error.to_string())?;
+            let item = read_head(self.forwarding.region.table(), id).await.map_err(|error| error.to_string())?;
             match item.map(|item| item.head.frontier) {
                 Some(here) if (here.epoch, here.seq) >= (epoch, seq) => return Ok(()),
                 None if self.id.is_some() => return Err("the repository was deleted in this region".into()),

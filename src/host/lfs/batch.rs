@@ -139,7 +139,7 @@ impl Batch {
         let request: Request = parse(&bytes)?;
         principal.authorize(name, request.operation.access())?;
         request.check()?;
-        let region = &self.region.name;
+        let region = self.region.name();
         if request.operation == Operation::Upload
             && let Some((primary, id)) = self.repositories.primary(name, &parts.headers).await?
         {
@@ -171,7 +171,7 @@ impl Batch {
         pointers: &[Result<Pointer, String>],
     ) -> Result<Vec<LfsState>, RegionError> {
         let oids: Vec<LfsOid> = pointers.iter().flatten().map(|pointer| pointer.oid).collect();
-        self.region.lfs_states(item.id, &oids).await
+        self.region.lfs().states(item.id, &oids).await
     }
 
     /// Records the objects whose uploads were cut off before their change was written. No client uploads a stored
@@ -186,7 +186,7 @@ impl Batch {
         let wanted: Wanted = parse(&read_request(parts, body, self.idle_timeout).await?)?;
         let pointer = pointer_of(&wanted).map_err(LfsRefusal::unprocessable)?;
         let item = self.repositories.existing(name).await?;
-        match self.region.lfs_objects(item.id, &[pointer.oid]).await?.pop().flatten() {
+        match self.region.lfs().objects(item.id, &[pointer.oid]).await?.pop().flatten() {
             Some(held) if held.size == pointer.size => Ok(json(StatusCode::OK, &serde_json::json!({}))),
             Some(held) => Err(LfsRefusal::unprocessable(other_size(&held))),
             None => Err(LfsRefusal::new(StatusCode::NOT_FOUND, format!("there is no object {}", pointer.oid))),

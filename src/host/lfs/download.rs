@@ -43,13 +43,14 @@ impl Downloads {
     /// Sends an object, or the part of it that the request wants.
     pub async fn send(&self, name: &str, oid: LfsOid, parts: &Parts) -> Result<Response, LfsRefusal> {
         let item = self.repositories.existing(name).await?;
-        let held = self.region.lfs_objects(item.id, &[oid]).await?.pop().flatten();
+        let held = self.region.lfs().objects(item.id, &[oid]).await?.pop().flatten();
         let held = held.ok_or_else(|| LfsRefusal::new(StatusCode::NOT_FOUND, format!("there is no object {oid}")))?;
         let key = keys::lfs_object(item.id, oid);
-        if self.region.objects.head(&key).await.map_err(RegionError::from)?.is_none_or(|meta| meta.size != held.size) {
+        if self.region.objects().head(&key).await.map_err(RegionError::from)?.is_none_or(|meta| meta.size != held.size)
+        {
             let what =
                 format!("LFS object {oid} is not in the object store with the size that its row records ({key})");
-            return Err(RegionError::corrupt(&self.region.name, name, what).into());
+            return Err(RegionError::corrupt(self.region.name(), name, what).into());
         }
         let etag = format!("\"{oid}\"");
         let base = Response::builder()
@@ -72,7 +73,7 @@ impl Downloads {
             return finish(base, Body::empty());
         }
         let slot = self.admission.admit().await?;
-        finish(base, stream_object(self.region.lfs_bytes(item.id, oid, range), slot))
+        finish(base, stream_object(self.region.lfs().bytes(item.id, oid, range), slot))
     }
 }
 

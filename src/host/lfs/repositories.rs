@@ -39,7 +39,7 @@ impl Repositories {
     }
 
     async fn find(&self, name: &str) -> Result<Option<HeadItem>, RegionError> {
-        Ok(self.region.find(name).await?.filter(|item| is_visible(&item.head)))
+        Ok(self.region.repositories().find(name).await?.filter(|item| is_visible(&item.head)))
     }
 
     /// The repository of a name.
@@ -79,7 +79,7 @@ impl Repositories {
                 CreationSite::Elsewhere(reason) => Err(LfsRefusal::new(StatusCode::FORBIDDEN, reason)),
             };
         };
-        self.region.check_writable(&item).map_err(|error| match error {
+        self.region.committer().check_writable(&item).map_err(|error| match error {
             RegionError::Replica { primary, .. } => {
                 let place = self.urls.repository(&primary, name).unwrap_or_else(|| format!("region {primary}"));
                 LfsRefusal::new(StatusCode::FORBIDDEN, format!("{name} is a replica here; push to {place}"))
@@ -107,7 +107,7 @@ impl Repositories {
 
     /// Creates the repository of an uploaded object: objects arrive before the push of their pointers.
     pub async fn create(&self, name: &str, principal: &Principal) -> Result<HeadItem, LfsRefusal> {
-        match self.region.create(name, gix::hash::Kind::Sha1, principal.name()).await {
+        match self.region.repositories().create(name, gix::hash::Kind::Sha1, principal.name()).await {
             // Another upload has created the repository first.
             Err(RegionError::NameTaken { .. }) => self.existing(name).await,
             created => Ok(created?),
@@ -121,7 +121,7 @@ impl Repositories {
         objects: &[LfsObject],
         principal: &Principal,
     ) -> Result<(), LfsRefusal> {
-        if let Some(item) = self.region.name_lfs_objects(item.id, objects, principal.name()).await? {
+        if let Some(item) = self.region.lfs().name(item.id, objects, principal.name()).await? {
             self.announcer.committed(&item);
         }
         Ok(())
@@ -130,7 +130,7 @@ impl Repositories {
     /// Refuses an upload whose repository was deleted or renamed meanwhile: a push under its old name would not find
     /// the object.
     pub async fn check_same(&self, item: &HeadItem) -> Result<(), LfsRefusal> {
-        let now = read_head(&*self.region.table, item.id).await.map_err(RegionError::from)?;
+        let now = read_head(self.region.table(), item.id).await.map_err(RegionError::from)?;
         if now.is_some_and(|now| is_visible(&now.head) && now.head.name == item.head.name) {
             return Ok(());
         }

@@ -128,10 +128,10 @@ impl Uploads {
             Some(item) => item,
             None => self.repositories.create(name, principal).await?,
         };
-        self.region.put_lfs_object(item.id, found, file).await?;
+        self.region.lfs().put(item.id, found, file).await?;
         drop(slot);
         self.repositories.check_same(&item).await?;
-        let state = self.region.lfs_states(item.id, &[oid]).await?;
+        let state = self.region.lfs().states(item.id, &[oid]).await?;
         if state.iter().any(|state| state.awaited) {
             self.repositories.record(&item, &[found], principal).await?;
         }

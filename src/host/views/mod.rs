@@ -78,7 +78,7 @@ impl Views {
     /// # Errors
     /// [`RegionError::Replaced`] if the name denotes another repository by now, or none. Otherwise as [`Views::open`].
     pub async fn open_by_id(&self, name: &str, id: RepositoryId) -> Result<Arc<OpenRepository>> {
-        let replaced = || RegionError::Replaced { name: name.into(), region: self.region.name.clone(), id };
+        let replaced = || RegionError::Replaced { name: name.into(), region: self.region.name().to_owned(), id };
         match self.open(name).await {
             Ok(opened) if opened.state().item.id == id => Ok(opened),
             Ok(_) | Err(RegionError::NoRepository { .. }) => Err(replaced()),
@@ -126,23 +126,23 @@ impl Views {
     /// Reads the head of a repository.
     pub(crate) async fn head(&self, name: &str) -> Result<HeadItem> {
         if let Some(id) = self.cache.id_of(name)
-            && let Some(item) = read_head(&*self.region.table, id).await?
+            && let Some(item) = read_head(self.region.table(), id).await?
             && item.head.named
             && item.head.name == name
         {
             return Ok(item);
         }
-        let found = self.region.find(name).await?.filter(|item| is_visible(&item.head));
-        found.ok_or_else(|| RegionError::NoRepository { name: name.into(), region: self.region.name.clone() })
+        let found = self.region.repositories().find(name).await?.filter(|item| is_visible(&item.head));
+        found.ok_or_else(|| RegionError::NoRepository { name: name.into(), region: self.region.name().to_owned() })
     }
 
     fn insert(&self, opened: Arc<OpenRepository>) {
-        self.cache.insert(opened, || self.region.cache.is_full());
+        self.cache.insert(opened, || self.region.cache().is_full());
     }
 
     /// Values that were replaced before this time may no longer be wanted.
     fn recent_since(&self) -> Timestamp {
-        self.region.clock.now().checked_sub(RECENT_TIPS_MAX_AGE).unwrap_or(Timestamp::MIN)
+        self.region.clock().now().checked_sub(RECENT_TIPS_MAX_AGE).unwrap_or(Timestamp::MIN)
     }
 
     fn is_fresh(&self, known: &OpenRepository) -> bool {
@@ -188,12 +188,12 @@ impl Views {
         known: Option<&OpenRepository>,
     ) -> Result<(Manifest, Arc<LocalPacks>, Arc<PackSet>, ReadTime)> {
         let now = ReadTime::now(self.maintenance.consolidations());
-        let (manifest, _) = self.region.manifest(item).await?;
+        let (manifest, _) = self.region.reader().manifest(item).await?;
         if let Some(known) = known.filter(|known| known.state().manifest.generation == manifest.generation) {
             return Ok((manifest, known.state().local.clone(), known.state().view.packs.clone(), now));
         }
         let held = known.map(|known| &*known.state().local);
-        let local = Arc::new(self.region.local_packs_after(&manifest.packs, held).await?);
+        let local = Arc::new(self.region.packs().local_after(&manifest.packs, held).await?);
         let spool = self.region.spool_dir();
         let files = local.clone();
         let format = item.head.format;

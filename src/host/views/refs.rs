@@ -44,9 +44,9 @@ impl Refs {
         item: &HeadItem,
         since: Timestamp,
     ) -> Result<Refs> {
-        let refs = region.refs(item).await?;
+        let refs = region.reader().refs(item).await?;
         let from = item.head.frontier.seq.saturating_sub(MAX_RECENT_CHANGES).max(item.head.floor);
-        let rows = read_chain_above(&*region.table, item.id, from, item.head.frontier).await?;
+        let rows = read_chain_above(region.table(), item.id, from, item.head.frontier).await?;
         let log = region.log();
         let id = item.id;
         let format = item.head.format;
@@ -80,7 +80,7 @@ impl Refs {
         from: Frontier,
         item: &HeadItem,
     ) -> Result<Refs> {
-        let rows: Vec<ChangeRow> = read_chain(&*region.table, item.id, from, item.head.frontier).await?;
+        let rows: Vec<ChangeRow> = read_chain(region.table(), item.id, from, item.head.frontier).await?;
         let log = region.log();
         let id = item.id;
         let hidden = hidden.cloned();

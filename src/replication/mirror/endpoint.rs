@@ -16,7 +16,7 @@ impl Endpoint {
     /// Name of the endpoint in the configuration.
     pub fn name(&self) -> &str {
         match self {
-            Endpoint::Region(region) => &region.name,
+            Endpoint::Region(region) => region.name(),
             Endpoint::Remote(remote) => remote.name(),
         }
     }

@@ -98,7 +98,7 @@ impl RemoteLink {
         let source = match &self.source {
             Endpoint::Remote(remote) => End::Remote(remote.repository(name)?),
             Endpoint::Region(region) => {
-                let item = region.get(name).await?;
+                let item = region.repositories().get(name).await?;
                 End::Region(RegionServer::new(region, item.id, &item.head.name, &Handle::current(), &self.actor()))
             }
         };
@@ -118,8 +118,8 @@ impl RemoteLink {
     ) -> Result<RegionServer, MirrorError> {
         let runtime = Handle::current();
         let actor = self.actor();
-        if let Some(item) = region.find(name).await? {
-            region.check_writable(&item)?;
+        if let Some(item) = region.repositories().find(name).await? {
+            region.committer().check_writable(&item)?;
             return Ok(RegionServer::new(region, item.id, name, &runtime, &actor));
         }
         // Created only after the source has answered, with the source's object format.
@@ -129,7 +129,7 @@ impl RemoteLink {
         if dry_run {
             return Ok(RegionServer::absent(region, format, name, &runtime, &actor));
         }
-        let item = region.create(name, format, &actor).await?;
+        let item = region.repositories().create(name, format, &actor).await?;
         Ok(RegionServer::new(region, item.id, name, &runtime, &actor))
     }
 

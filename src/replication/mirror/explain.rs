@@ -280,7 +280,7 @@ impl Explained {
                 let why = format!(
                     "the source has none of the target's tips, and nothing that they are built on: both sides are \
                      fetched into region {}, and what the target lacks is sent from there",
-                    region.name
+                    region.name()
                 );
                 (Path::Region, why)
             }

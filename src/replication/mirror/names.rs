@@ -51,7 +51,7 @@ impl RemoteLink {
     /// Current names of repositories in a region: of those in `names` (names or ids), or of all on the link.
     async fn names_in(&self, region: &Region, names: &[String]) -> Result<Vec<String>, ReplicationError> {
         if names.is_empty() {
-            let heads = region.heads().await.in_region(region)?;
+            let heads = region.repositories().heads().await.in_region(region)?;
             // Unreadable repositories fail in their own deliveries, and stop no other.
             let unreadable = heads.unreadable.into_iter().filter_map(|unreadable| unreadable.name);
             let visible = heads.items.into_iter().map(|item| item.head);
@@ -60,7 +60,8 @@ impl RemoteLink {
         }
         let mut found = Vec::new();
         for name in names {
-            let item = region.find(name).await.in_region(region)?.ok_or_else(|| self.not_on_link(name))?;
+            let item =
+                region.repositories().find(name).await.in_region(region)?.ok_or_else(|| self.not_on_link(name))?;
             found.push(item.head.name);
         }
         Ok(found)
@@ -89,7 +90,7 @@ impl RemoteLink {
 impl RemoteLink {
     /// An error of the link's table, with the region or link to which the table belongs.
     pub fn table_failed(&self, error: TableError) -> ReplicationError {
-        let region = self.target.region().or(self.source.region()).map(|region| region.name.clone());
+        let region = self.target.region().or(self.source.region()).map(|region| region.name().to_owned());
         let region = region.unwrap_or_else(|| format!("link {}", self.name));
         ReplicationError::Region { region, error: error.into() }
     }

@@ -85,9 +85,9 @@ impl Via {
         let name = &self.name;
         let actor = &self.actor;
         let item = self.runtime.block_on(async {
-            match region.find(name).await? {
-                Some(item) => region.check_writable(&item).map(|()| item),
-                None => region.create(name, format, actor).await,
+            match region.repositories().find(name).await? {
+                Some(item) => region.committer().check_writable(&item).map(|()| item),
+                None => region.repositories().create(name, format, actor).await,
             }
         })?;
         let server = RegionServer::new(region, item.id, name, &self.runtime, actor).via();
@@ -96,7 +96,7 @@ impl Via {
 
     /// Refusal by the region, as opposed to one by the target.
     fn refused(&self, reason: impl std::fmt::Display) -> MirrorError {
-        MirrorError::Via { region: self.region.name.clone(), reason: reason.to_string() }
+        MirrorError::Via { region: self.region.name().to_owned(), reason: reason.to_string() }
     }
 
     /// Fetches objects with everything that is reachable from them, except what refs of the region name already.
@@ -144,7 +144,7 @@ impl Via {
 
 impl Detour for Via {
     fn name(&self) -> &str {
-        &self.region.name
+        self.region.name()
     }
 
     fn take(

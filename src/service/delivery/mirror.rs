@@ -95,7 +95,7 @@ impl Link for RemoteLink {
                 self.known_names().await?.into_iter().filter(|name| self.carries(name)).collect();
             return Ok(names.into_iter().map(|name| RepositoryKey::Name(name.into())).collect());
         };
-        let ids = source.list().await.in_region(source)?;
+        let ids = source.repositories().list().await.in_region(source)?;
         let CarriedHeads { items, unreadable } = carried_heads(self, source, &ids).await?;
         Ok(items.into_iter().map(|item| item.id).chain(unreadable).map(RepositoryKey::Id).collect())
     }
@@ -163,15 +163,15 @@ async fn look_up_by_name(link: &RemoteLink, change: &StateChange) -> Result<Look
 async fn look_up_in_region(link: &RemoteLink, source: &Region, change: &StateChange) -> Result<Lookup, IntakeError> {
     let (item, announced) = match &change.subject {
         Subject::Gitferry { id, frontier } => {
-            (read_head(&*source.table, *id).await.in_region(source)?, frontier.as_ref())
+            (read_head(source.table(), *id).await.in_region(source)?, frontier.as_ref())
         }
-        Subject::CodeCommit => (source.find(&change.repository).await.in_region(source)?, None),
+        Subject::CodeCommit => (source.repositories().find(&change.repository).await.in_region(source)?, None),
     };
     let Some(item) = item else {
         if !link.carries(&change.repository) {
             return Ok(Lookup::NotCarried);
         }
-        let (repository, region, link) = (change.repository.clone(), source.name.clone(), link.name.clone());
+        let (repository, region, link) = (change.repository.clone(), source.name().to_owned(), link.name.clone());
         return Err(Rejection::UnknownRepository { repository, region, link }.into());
     };
     if !is_carried(link, &item.head) {
@@ -202,7 +202,7 @@ async fn carried_heads(
     ids: &[RepositoryId],
 ) -> Result<CarriedHeads, ReplicationError> {
     let mut carried = CarriedHeads::default();
-    for (id, read) in ids.iter().zip(read_heads(&*source.table, ids).await.in_region(source)?) {
+    for (id, read) in ids.iter().zip(read_heads(source.table(), ids).await.in_region(source)?) {
         match read {
             Ok(item) => carried.items.extend(item.filter(|item| is_carried(link, &item.head))),
             Err(LedgerError::BadHead { name: Some(name), .. }) if !link.carries(&name) => {}
@@ -280,7 +280,7 @@ async fn deliver_id(
 ) -> Result<DeliveryResult, ReplicationError> {
     let nothing = DeliveryResult::nothing(&request.jobs);
     let Some(source) = link.source.region() else { return Ok(nothing) };
-    let item = read_head(&*source.table, id).await.in_region(source)?;
+    let item = read_head(source.table(), id).await.in_region(source)?;
     let Some(item) = item.filter(|item| is_carried(link, &item.head)) else { return Ok(nothing) };
     if !request.compare && reached::read_one(link, id).await? >= Some(position_of(&item.head.frontier)) {
         return Ok(nothing);
@@ -301,7 +301,9 @@ async fn delivery_of(link: &RemoteLink, name: &str, report: Report) -> Result<Op
     let Some(carried) = report.carried.filter(MirrorOutcome::has_changed) else { return Ok(None) };
     let reached = match link.target.region() {
         // A read that fails costs nothing but time: the outbox announces the change as well.
-        Some(region) => region.find(name).await.ok().flatten().map(|item| (item.id, item.head.frontier.seq)),
+        Some(region) => {
+            region.repositories().find(name).await.ok().flatten().map(|item| (item.id, item.head.frontier.seq))
+        }
         None => None,
     };
     Ok(Some(Delivery { changes: carried.edits(), lag_ms: None, reached }))

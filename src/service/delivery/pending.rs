@@ -103,7 +103,11 @@ pub struct PendingJobs {
 impl PendingJobs {
     /// The jobs of a link between regions, which its target keeps.
     pub fn new(target: &Region, link: &str) -> Self {
-        PendingJobs { table: Some(target.table.clone()), clock: target.clock.clone(), link: link.into() }
+        PendingJobs {
+            table: Some(target.shared_table().clone()),
+            clock: target.shared_clock().clone(),
+            link: link.into(),
+        }
     }
 
     /// The jobs of a link.

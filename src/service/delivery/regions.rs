@@ -29,7 +29,7 @@ impl Link for RegionLink {
     }
 
     fn clock(&self) -> &Arc<dyn Clock> {
-        &self.target.clock
+        self.target.shared_clock()
     }
 
     fn source_region(&self) -> Option<&Region> {
@@ -49,11 +49,11 @@ impl Link for RegionLink {
     }
 
     fn table(&self) -> Option<&Arc<dyn Table>> {
-        Some(&self.target.table)
+        Some(self.target.shared_table())
     }
 
     fn table_failed(&self, error: TableError) -> ReplicationError {
-        ReplicationError::Region { region: self.target.name.clone(), error: error.into() }
+        ReplicationError::Region { region: self.target.name().to_owned(), error: error.into() }
     }
 
     fn progress(&self) -> Arc<Progress> {
@@ -78,7 +78,7 @@ impl Link for RegionLink {
 
     /// Compares all frontiers, [`MAX_GET_KEYS`] repositories with each batched read.
     async fn sweep(&self, observer: &dyn SweepObserver) -> Result<SweepTotals, ReplicationError> {
-        let ids = self.source.list().await.in_region(&self.source)?;
+        let ids = self.source.repositories().list().await.in_region(&self.source)?;
         let verified = Verified::new(&self.target, &self.name).read().await.in_region(&self.target)?;
         let mut on_link = 0;
         let mut unverified_since: Option<Timestamp> = None;
@@ -148,7 +148,7 @@ async fn look_up_frontier(
     id: RepositoryId,
     frontier: Frontier,
 ) -> Result<Lookup, IntakeError> {
-    let target = read_head(&*link.target.table, id).await.in_region(&link.target)?;
+    let target = read_head(link.target.table(), id).await.in_region(&link.target)?;
     if target.as_ref().is_some_and(|item| has_reached(item.head.frontier, frontier)) {
         return Ok(Lookup::Current);
     }
@@ -156,20 +156,20 @@ async fn look_up_frontier(
     if !fed && !link.repositories.is_match(&change.repository) {
         return Ok(Lookup::NotCarried);
     }
-    if target.is_none() && read_head(&*link.source.table, id).await.in_region(&link.source)?.is_none() {
+    if target.is_none() && read_head(link.source.table(), id).await.in_region(&link.source)?.is_none() {
         return Err(unknown(link, &id.to_string()).into());
     }
     Ok(Lookup::Pending(PendingJob::Change { id, seq: frontier.seq }))
 }
 
 async fn look_up_name(link: &RegionLink, change: &StateChange, name: &str) -> Result<Lookup, IntakeError> {
-    let Some(source) = link.source.find(name).await.in_region(&link.source)? else {
+    let Some(source) = link.source.repositories().find(name).await.in_region(&link.source)? else {
         if link.repositories.is_match(&change.repository) {
             return Err(unknown(link, name).into());
         }
         return Ok(Lookup::NotCarried);
     };
-    let target: Option<HeadItem> = read_head(&*link.target.table, source.id).await.in_region(&link.target)?;
+    let target: Option<HeadItem> = read_head(link.target.table(), source.id).await.in_region(&link.target)?;
     if !link.carries(&source.head, target.as_ref()) {
         return Ok(Lookup::NotCarried);
     }
@@ -187,7 +187,7 @@ fn has_reached(now: Frontier, announced: Frontier) -> bool {
 fn unknown(link: &RegionLink, repository: &str) -> Rejection {
     Rejection::UnknownRepository {
         repository: repository.into(),
-        region: link.source.name.clone(),
+        region: link.source.name().to_owned(),
         link: link.name.clone(),
     }
 }

@@ -104,7 +104,9 @@ async fn attempt(
 async fn publish(link: &dyn Link, repository: &RepositoryKey, publisher: &Publisher) -> Result<bool, ReplicationError> {
     let id = match (repository, link.target_region()) {
         (RepositoryKey::Id(id), _) => Some(*id),
-        (RepositoryKey::Name(name), Some(target)) => target.find(name).await.in_region(target)?.map(|item| item.id),
+        (RepositoryKey::Name(name), Some(target)) => {
+            target.repositories().find(name).await.in_region(target)?.map(|item| item.id)
+        }
         (RepositoryKey::Name(_), None) => None,
     };
     let Some(id) = id else { return Ok(true) };
@@ -122,7 +124,7 @@ async fn clear_jobs(link: &dyn Link, jobs: &[PendingJob]) {
 
 fn wake(link: &dyn Link, delivery: &Delivery, sink: &dyn Sink) {
     if let (Some((repository, seq)), Some(target)) = (delivery.reached, link.target_region()) {
-        sink.publish(Event { region: target.name.clone(), repository, seq });
+        sink.publish(Event { region: target.name().to_owned(), repository, seq });
     }
 }
 

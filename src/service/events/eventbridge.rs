@@ -125,17 +125,17 @@ impl Announcer for EventBridge {
         let reader = Reader {
             bridge: self.clone(),
             log: what.region.log(),
-            region: what.region.name.clone(),
+            region: what.region.name().to_owned(),
             id: what.item.id,
             repository: what.item.head.name.clone(),
             sender,
         };
         let changes = what.changes.to_vec();
         let reading = blocking(move || Ok::<_, std::io::Error>(changes.iter().try_for_each(|row| reader.send(row))));
-        let region = &what.region.name;
+        let region = what.region.name();
         let (read, sent) = futures::join!(reading, self.put_all(region, receiver));
         sent?;
-        let failed = |error| OutboxError::Region { region: region.clone(), error };
+        let failed = |error| OutboxError::Region { region: region.to_owned(), error };
         read.map_err(|error| failed(LedgerError::Internal(error.to_string())))?.map_err(failed)
     }
 }

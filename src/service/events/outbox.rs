@@ -224,7 +224,7 @@ impl Publisher {
 
     /// Announces the whole outbox. Changes that cannot be announced stay there, and are counted.
     pub async fn publish_outbox(&self) -> Result<(), TableError> {
-        let rows = read_outbox(&*self.region.table).await?;
+        let rows = read_outbox(self.region.table()).await?;
         self.publish_all(rows.into_iter().map(|row| row.id)).await;
         Ok(())
     }
@@ -249,12 +249,12 @@ impl Publisher {
     }
 
     fn in_region(&self, error: LedgerError) -> OutboxError {
-        OutboxError::Region { region: self.region.name.clone(), error }
+        OutboxError::Region { region: self.region.name().to_owned(), error }
     }
 
     /// Announces up to [`MAX_CHANGES_AT_ONCE`] changes. Returns true if there may be more.
     async fn publish_some(&self, id: RepositoryId) -> Result<Result<bool, OutboxError>, LedgerError> {
-        let table = &*self.region.table;
+        let table = self.region.table();
         let rows = table.get_many(&[keys::outbox(id), keys::head(id), keys::announced(id)]).await?;
         let [Some(_), Some(head), announced] = rows.as_slice() else { return Ok(Ok(false)) };
         let item = HeadItem { id, head: parse_head(id, &head.document)?, revision: head.revision };
@@ -292,12 +292,12 @@ impl Publisher {
         head: &Head,
         done: Option<u64>,
     ) -> Result<(Vec<ChangeRow>, u64), LedgerError> {
-        let (table, to) = (&*self.region.table, head.frontier);
+        let (table, to) = (self.region.table(), head.frontier);
         let floor = done.unwrap_or(0).max(head.floor);
         let mut changes = match done {
             Some(_) => read_newest(table, id, floor, to, Timestamp::MIN).await?,
             None => {
-                let oldest = self.region.clock.now().checked_sub(MAX_AGE).unwrap_or(Timestamp::MIN);
+                let oldest = self.region.clock().now().checked_sub(MAX_AGE).unwrap_or(Timestamp::MIN);
                 let changes = read_newest(table, id, floor, to, oldest).await?;
                 if changes.is_empty() && to.seq > floor {
                     read_newest(table, id, to.seq - 1, to, Timestamp::MIN).await?
@@ -341,7 +341,7 @@ impl Relay {
             loop {
                 sweep.tick().await;
                 if let Err(error) = self.pass_on().await {
-                    tracing::warn!(%error, region = self.region.name, "the outbox was not passed on; the next round tries again");
+                    tracing::warn!(%error, region = self.region.name(), "the outbox was not passed on; the next round tries again");
                 }
             }
         };
@@ -353,7 +353,7 @@ impl Relay {
 
     /// Passes on all rows of the outbox.
     pub async fn pass_on(&self) -> Result<(), TableError> {
-        let table = &*self.region.table;
+        let table = self.region.table();
         let rows = read_outbox(table).await?;
         for rows in rows.chunks(MAX_TRANSACTION_ITEMS / 2) {
             let ids: Vec<RepositoryId> = rows.iter().map(|row| row.id).collect();
@@ -362,7 +362,7 @@ impl Relay {
             // A damaged head stays in the outbox; its other readers report it.
             let heads: Vec<HeadItem> = heads.filter_map(|head| head.ok().flatten()).collect();
             for item in &heads {
-                let (region, seq) = (self.region.name.clone(), item.head.frontier.seq);
+                let (region, seq) = (self.region.name().to_owned(), item.head.frontier.seq);
                 self.to.publish(Event { region, repository: item.id, seq });
             }
             if heads.is_empty() {

@@ -49,7 +49,7 @@ pub async fn remote_link(config: &Config, name: &str) -> Result<RemoteLink, Open
     let repositories = link.matcher().map_err(invalid)?;
     let (source, target) = (endpoint(config, &link.source).await?, endpoint(config, &link.target).await?);
     let table = match (&source, &target) {
-        (_, Endpoint::Region(region)) | (Endpoint::Region(region), _) => Some(region.table.clone()),
+        (_, Endpoint::Region(region)) | (Endpoint::Region(region), _) => Some(region.shared_table().clone()),
         _ => match config.link_table(link).map_err(invalid)? {
             Some(location) => Some(open_link_table(config, &location, &link.aws, name).await.map_err(OpenError::from)?),
             None => None,

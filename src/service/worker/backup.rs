@@ -156,10 +156,10 @@ pub async fn backup(link: &Link, options: BackupOptions) -> Result<Backup, Repli
     }
     let manifest = Manifest {
         format: FORMAT,
-        made: link.target.clock.now(),
+        made: link.target.clock().now(),
         link: link.name.clone(),
-        source: link.source.name.clone(),
-        target: link.target.name.clone(),
+        source: link.source.name().to_owned(),
+        target: link.target.name().to_owned(),
         deep: options.deep,
         ok: findings.is_empty(),
         recovery_point_seconds: recovery_point,
@@ -197,7 +197,7 @@ async fn verify(link: &Link, status: RepositoryStatus, deep: bool, findings: &mu
         findings.push(format!("{name}: {}: {reason}", status.standing));
     }
     if status.waits_for_name {
-        let region = &link.target.name;
+        let region = link.target.name();
         findings.push(format!("{name}: another repository of {region} holds this name; reachable as {}", status.id));
     }
     let frontier = match verify_target(link, &status, deep).await {
@@ -231,9 +231,9 @@ async fn verify_target(
 ) -> Result<Option<Verified>, ReplicationError> {
     let id: Option<RepositoryId> = status.id.parse().ok();
     let (Some(id), true) = (id, status.target.is_some()) else { return Ok(None) };
-    let Some(item) = read_head(&*link.target.table, id).await.in_region(&link.target)? else { return Ok(None) };
+    let Some(item) = read_head(link.target.table(), id).await.in_region(&link.target)? else { return Ok(None) };
     let progress = Arc::new(CheckProgress::default());
-    link.target.verify(&item, deep, progress).await.map(Some).in_region(&link.target)
+    link.target.verifier().verify(&item, deep, progress).await.map(Some).in_region(&link.target)
 }
 
 /// Reason why a text is not a manifest that can be relied on.

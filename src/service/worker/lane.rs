@@ -158,7 +158,7 @@ impl Lane {
     }
 
     fn on_event(&mut self, event: &Event) {
-        if self.link.source_region().is_some_and(|source| source.name == event.region) {
+        if self.link.source_region().is_some_and(|source| source.name() == event.region) {
             self.request((self.at, RepositoryKey::Id(event.repository)), Cause::Event);
         }
     }

@@ -69,8 +69,8 @@ impl Source {
         loop {
             tick.tick().await;
             for region in self.link.regions() {
-                let error = region.check_stores().await.err();
-                let what = format!("region {}", region.name);
+                let error = region.stores().check().await.err();
+                let what = format!("region {}", region.name());
                 self.status.used(self.at, &what, error.map(|error| error.to_string()));
             }
         }
@@ -148,7 +148,7 @@ impl Source {
         let mut seen: HashMap<RepositoryId, u64> = HashMap::new();
         loop {
             tick.tick().await;
-            let rows = read_outbox(&*source.table).await;
+            let rows = read_outbox(source.table()).await;
             let Some(rows) = self.note("the outbox", rows) else { continue };
             // Without a publisher the rows stay: each is compared once.
             let new: Vec<_> = rows.into_iter().filter(|row| seen.get(&row.id) != Some(&row.seq)).collect();

@@ -10,7 +10,7 @@ use gitferry_engine::region::sweep::Swept;
 /// Period between two sweeps of a region.
 pub const SWEEP_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
 
-/// Period after which a process that writes a region raises its mark (see [`gitferry_engine::region::identity`]): a
+/// Period after which a process that writes a region raises its mark (see [`gitferry_engine::region::stores`]): a
 /// table that is set back by more than this time is recognised.
 pub const MARK_EVERY: Duration = Duration::from_secs(10 * 60);
 
@@ -21,15 +21,17 @@ pub async fn upkeep(region: Region, every: Duration, mut stop: watch::Receiver<b
     let sweeping = async {
         loop {
             due.tick().await;
-            match region.sweep().await {
+            match region.sweeper().sweep().await {
                 Ok(swept) if swept == Swept::default() => {}
-                Ok(swept) => tracing::info!(region = region.name, ?swept, "swept"),
-                Err(error) => tracing::warn!(%error, region = region.name, "a sweep failed; the next one tries again"),
+                Ok(swept) => tracing::info!(region = region.name(), ?swept, "swept"),
+                Err(error) => {
+                    tracing::warn!(%error, region = region.name(), "a sweep failed; the next one tries again")
+                }
             }
-            match region.consolidate_all().await {
+            match region.consolidator().consolidate_all().await {
                 Ok(0) => {}
-                Ok(packs) => tracing::info!(region = region.name, packs, "consolidated"),
-                Err(error) => tracing::warn!(%error, region = region.name, "could not look for packs to consolidate"),
+                Ok(packs) => tracing::info!(region = region.name(), packs, "consolidated"),
+                Err(error) => tracing::warn!(%error, region = region.name(), "could not look for packs to consolidate"),
             }
         }
     };
@@ -38,15 +40,15 @@ pub async fn upkeep(region: Region, every: Duration, mut stop: watch::Receiver<b
     let marking = async {
         loop {
             marks.tick().await;
-            if let Err(error) = region.raise_mark().await {
-                tracing::warn!(%error, region = region.name, "could not raise the region's mark; it is raised later");
+            if let Err(error) = region.stores().raise_mark().await {
+                tracing::warn!(%error, region = region.name(), "could not raise the region's mark; it is raised later");
             }
         }
     };
     tokio::select! {
         () = sweeping => {}
         () = marking => {}
-        () = region.watch_stores() => {}
+        () = region.stores().watch() => {}
         _ = stop.wait_for(|stop| *stop) => {}
     }
 }

@@ -16,7 +16,7 @@ fn setup() -> (Host, GitRepo) {
 
 fn last_pack(host: &Host) -> gitferry_engine::region::manifest::LivePack {
     let item = host.head();
-    host.runtime.block_on(host.region.manifest(&item)).unwrap().0.packs.pop().unwrap()
+    host.runtime.block_on(host.region.reader().manifest(&item)).unwrap().0.packs.pop().unwrap()
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn a_thin_pack_is_completed_with_what_it_lacks_and_no_more() {
     // Commit, tree, blob, and the bases: the old blob, perhaps the old tree.
     assert!((4..=5).contains(&pack.objects) && pack.bytes > 20_000, "{pack:?}");
     assert!(pack.closed);
-    let path = host.region.objects.local_path(&pack.key).unwrap();
+    let path = host.region.objects().local_path(&pack.key).unwrap();
     let index = path.with_extension("idx");
     client.git(&["verify-pack", index.to_str().unwrap()]);
     host.assert_mirrors(&client);

@@ -43,7 +43,7 @@ fn twenty_pushers_and_no_update_is_lost() {
     }
     // Every accepted push is in the ledger.
     let item = host.head();
-    let rows = host.runtime.block_on(host.region.changes_above(&item, 0)).unwrap();
+    let rows = host.runtime.block_on(host.region.reader().changes_above(&item, 0)).unwrap();
     let (log, id) = (host.region.log(), item.id);
     let mut named = BTreeSet::new();
     let _entered = host.runtime.enter();

@@ -25,7 +25,7 @@ fn a_commit_of_it_can_be_imported() {
             let import = || {
                 let options = ImportOptions { patterns: RefPatterns::all(), allow_empty: false, actor: "tests".into() };
                 let progress = Arc::new(ImportProgress::default());
-                host.runtime.block_on(host.region.import(&source.path, "repo", &options, progress)).unwrap()
+                host.runtime.block_on(host.region.importer().import(&source.path, "repo", &options, progress)).unwrap()
             };
             import();
             let clone = host.verified();

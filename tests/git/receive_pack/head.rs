@@ -37,7 +37,7 @@ fn a_dangling_head_is_set_by_the_first_push_that_brings_branches() {
     source.git(&["symbolic-ref", "HEAD", "refs/heads/gone"]);
     let options = ImportOptions { patterns: RefPatterns::all(), allow_empty: false, actor: "tests".into() };
     let progress = std::sync::Arc::new(ImportProgress::default());
-    host.runtime.block_on(host.region.import(&source.path, "repo", &options, progress)).unwrap();
+    host.runtime.block_on(host.region.importer().import(&source.path, "repo", &options, progress)).unwrap();
     let head = || host.head().head.head.to_string();
     assert_eq!(head(), "ref:refs/heads/gone");
     client.git(&["tag", "v9", "main"]);

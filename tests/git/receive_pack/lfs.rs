@@ -23,12 +23,12 @@ fn spool(content: &[u8]) -> (tempfile::TempPath, gitferry_engine::ledger::change
 
 fn store(host: &Host, content: &[u8]) {
     let (file, object) = spool(content);
-    host.runtime.block_on(host.region.put_lfs_object(host.head().id, object, file)).unwrap();
+    host.runtime.block_on(host.region.lfs().put(host.head().id, object, file)).unwrap();
 }
 
 /// How many LFS objects the ledger names.
 fn named(host: &Host) -> u64 {
-    host.runtime.block_on(host.region.verify(&host.head(), false, Default::default())).unwrap().lfs_objects
+    host.runtime.block_on(host.region.verifier().verify(&host.head(), false, Default::default())).unwrap().lfs_objects
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn a_policy_may_take_pointers_first() {
     store(&host, b"b");
     host.push(&client, &["main"]);
     assert_eq!(named(&host), 1);
-    let awaited = host.runtime.block_on(host.region.awaited_lfs(host.head().id)).unwrap();
+    let awaited = host.runtime.block_on(host.region.lfs().awaited(host.head().id)).unwrap();
     assert_eq!(awaited, [pointer(b"a").0]);
     // Whoever changes such a file sends the old pointer along, as the base of a delta or not at all.
     host.accept(|policy| policy.lfs = Missing::Refuse);

@@ -27,7 +27,7 @@ fn setup() -> (Host, GitRepo, GitRepo) {
     }
     let options = ImportOptions { patterns: RefPatterns::all(), allow_empty: false, actor: "tests".into() };
     let progress = Arc::new(ImportProgress::default());
-    host.runtime.block_on(host.region.import(&git.path, "repo", &options, progress)).unwrap();
+    host.runtime.block_on(host.region.importer().import(&git.path, "repo", &options, progress)).unwrap();
     (host, git, client)
 }
 
@@ -35,7 +35,7 @@ fn setup() -> (Host, GitRepo, GitRepo) {
 fn values(host: &Host) -> Vec<String> {
     let to = tempfile::tempdir().unwrap();
     let to = to.path().join("export");
-    host.runtime.block_on(host.region.export("repo", &to)).unwrap();
+    host.runtime.block_on(host.region.exporter().export("repo", &to)).unwrap();
     let export = GitRepo::at(&to);
     export.git(&["for-each-ref", "--format=%(refname) %(objectname) %(symref)"]).lines().map(String::from).collect()
 }
@@ -92,7 +92,7 @@ fn refs_right_below_refs_can_be_deleted() {
     source.git(&["update-ref", "refs/stash", "main"]);
     let options = ImportOptions { patterns: RefPatterns::all(), allow_empty: false, actor: "tests".into() };
     let progress = Arc::new(ImportProgress::default());
-    host.runtime.block_on(host.region.import(&source.path, "repo", &options, progress)).unwrap();
+    host.runtime.block_on(host.region.importer().import(&source.path, "repo", &options, progress)).unwrap();
     host.refuses(&source, &["--force", "main~1:refs/stash"], &["funny refname"]);
     host.push(&source, &["--delete", "refs/stash"]);
     assert!(!host.refs().iter().any(|(name, _)| name == "refs/stash"));

@@ -186,8 +186,8 @@ impl Place {
 
     pub async fn is_synced_as(&self, name: &str) -> bool {
         let [source, target] = &self.regions;
-        let Some(from) = source.find(name).await.unwrap() else { return false };
-        let to = read_head(&*target.table, from.id).await.unwrap();
+        let Some(from) = source.repositories().find(name).await.unwrap() else { return false };
+        let to = read_head(target.table(), from.id).await.unwrap();
         to.is_some_and(|to| to.head.frontier == from.head.frontier)
     }
 
@@ -220,12 +220,12 @@ impl Place {
 
     /// Repositories that a region has not announced all changes of.
     pub async fn unannounced(&self, at: usize) -> usize {
-        read_outbox(&*self.regions[at].table).await.unwrap().len()
+        read_outbox(self.regions[at].table()).await.unwrap().len()
     }
 
     /// Repositories that are due on the link.
     pub async fn marks(&self) -> Vec<PendingJob> {
         let target = &self.regions[EU];
-        PendingJobs::new(target, LINK).read(target.clock.now()).await.unwrap()
+        PendingJobs::new(target, LINK).read(target.clock().now()).await.unwrap()
     }
 }

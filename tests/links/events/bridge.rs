@@ -72,7 +72,7 @@ fn a_change_is_announced_as_codecommit_would() {
         let deleted = &of("referenceDeleted")["detail"];
         assert_eq!(deleted["referenceName"], "side");
         assert!(deleted.get("commitId").is_none() && deleted["oldCommitId"].is_string());
-        assert!(read_outbox(&*region.table).await.unwrap().is_empty());
+        assert!(read_outbox(region.table()).await.unwrap().is_empty());
         // A change without refs has an event of its own.
         place.world.ok(&["repo", "rename", "app", "renamed", "--region", SOURCE]);
         publisher.publish(id).await.unwrap();
@@ -119,6 +119,6 @@ fn a_bus_that_is_not_there_leaves_the_outbox_as_it_is() {
         let error = publisher.publish(id).await.unwrap_err();
         assert_eq!(error.kind(), gitferry_base::Kind::Transient, "{error}");
         assert!(error.to_string().contains("git") && error.to_string().contains(SOURCE), "{error}");
-        assert_eq!(read_outbox(&*region.table).await.unwrap().len(), 1);
+        assert_eq!(read_outbox(region.table()).await.unwrap().len(), 1);
     });
 }

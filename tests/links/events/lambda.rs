@@ -196,14 +196,14 @@ fn a_deadline_that_has_passed_leaves_all_for_the_next_invocation() {
         assert!(!place.is_synced(), "work was done behind the deadline");
         let target = place.region(TARGET);
         let marks = PendingJobs::new(&target, LINK);
-        assert_eq!(marks.read(target.clock.now()).await.unwrap().len(), 1);
+        assert_eq!(marks.read(target.clock().now()).await.unwrap().len(), 1);
         let messages = queues.open().receive(Duration::from_secs(10)).await.unwrap();
         assert_eq!(messages.len(), 1);
         let next = json!({ "Records": [record("b", &messages[0].body)] }).to_string();
         let answer = with_queue.handle(next.as_bytes(), soon()).await.unwrap();
         assert_eq!(answer, json!({ "batchItemFailures": [] }));
         assert!(place.is_synced());
-        assert_eq!(marks.read(target.clock.now()).await.unwrap(), []);
+        assert_eq!(marks.read(target.clock().now()).await.unwrap(), []);
     });
 }
 
@@ -239,10 +239,10 @@ fn what_was_delivered_and_not_announced_is_announced_by_the_next_invocation() {
         assert_eq!(answer, json!({ "batchItemFailures": [] }));
         assert!(place.is_synced());
         assert_eq!((told.take(), outbox::rows(&target).await), (vec![1], 1));
-        assert_eq!(marks.read(target.clock.now()).await.unwrap().len(), 1, "it is not done");
+        assert_eq!(marks.read(target.clock().now()).await.unwrap().len(), 1, "it is not done");
         let schedule = json!({ "detail-type": "Scheduled Event", "source": "aws.events" }).to_string();
         handler.handle(schedule.as_bytes(), soon()).await.unwrap();
         assert_eq!((told.take(), outbox::rows(&target).await), (vec![1], 0));
-        assert_eq!(marks.read(target.clock.now()).await.unwrap(), []);
+        assert_eq!(marks.read(target.clock().now()).await.unwrap(), []);
     });
 }

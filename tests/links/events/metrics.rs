@@ -113,13 +113,13 @@ fn a_fork_is_counted() {
 /// Marks the pack of the target as damaged, as consolidation does.
 async fn set_aside(place: &Place) {
     let region = place.region(TARGET);
-    let item = region.get("app").await.unwrap();
-    let pack = region.manifest(&item).await.unwrap().0.packs.remove(0);
-    let (repository, key, now) = (item.id, pack.key, region.clock.now());
+    let item = region.repositories().get("app").await.unwrap();
+    let pack = region.reader().manifest(&item).await.unwrap().0.packs.remove(0);
+    let (repository, key, now) = (item.id, pack.key, region.clock().now());
     let at = keys::aside(repository, &key);
     let row = PackAside { repository, pack: pack.id, key, reason: "a test".into(), found: now, checked: now };
     let document = serde_json::to_value(row).unwrap();
-    region.table.transact(vec![Write::put(at, Condition::Any, document)]).await.unwrap();
+    region.table().transact(vec![Write::put(at, Condition::Any, document)]).await.unwrap();
 }
 
 #[test]

@@ -28,7 +28,7 @@ impl Announcer for Told {
         let mut refuses = self.refuses.lock().unwrap();
         if *refuses > 0 {
             *refuses -= 1;
-            let (region, to) = (what.region.name.clone(), "nobody".into());
+            let (region, to) = (what.region.name().to_owned(), "nobody".into());
             return Err(OutboxError::NotTaken { region, to, reason: "a test".into(), kind: Kind::Transient });
         }
         Ok(())
@@ -48,7 +48,7 @@ impl Told {
 }
 
 pub async fn rows(region: &Region) -> usize {
-    read_outbox(&*region.table).await.unwrap().len()
+    read_outbox(region.table()).await.unwrap().len()
 }
 
 #[test]
@@ -133,7 +133,7 @@ impl Announcer for Slow {
     async fn announce(&self, what: Unannounced<'_>) -> Result<(), OutboxError> {
         if self.told.seqs.lock().unwrap().is_empty() {
             Publisher::new(self.region.clone(), self.told.clone()).publish(what.item.id).await?;
-            self.region.rename("app", "renamed", "me").await.unwrap();
+            self.region.repositories().rename("app", "renamed", "me").await.unwrap();
         }
         self.told.announce(what).await
     }
@@ -165,7 +165,7 @@ impl Sink for Raced {
         if let Some(publisher) = self.by.lock().unwrap().take() {
             let work = async {
                 publisher.publish(event.repository).await.unwrap();
-                self.region.rename("app", "renamed", "me").await.unwrap();
+                self.region.repositories().rename("app", "renamed", "me").await.unwrap();
             };
             tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(work));
         }
@@ -209,8 +209,8 @@ fn what_is_committed_by_a_clock_that_is_behind_is_announced_too() {
     let place = Place::new("");
     place.commit("two");
     // To this publisher, all commits are two days old.
-    let (mut region, told, id) = (place.region(SOURCE), Arc::new(Told::default()), place.id());
-    region.clock = Arc::new(Ahead(48));
+    let region = place.region(SOURCE).with_clock(Arc::new(Ahead(48)));
+    let (told, id) = (Arc::new(Told::default()), place.id());
     let publisher = Publisher::new(region.clone(), told.clone());
     // Of a repository that nothing was announced of, the newest alone: whoever switches events on wants no history.
     block_on(publisher.publish(id)).unwrap();

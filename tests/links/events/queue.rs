@@ -17,7 +17,7 @@ const NO_WAIT: Duration = Duration::ZERO;
 
 async fn marks(place: &Place) -> Vec<PendingJob> {
     let target = place.region(TARGET);
-    PendingJobs::new(&target, gitferry_test_support::world::LINK).read(target.clock.now()).await.unwrap()
+    PendingJobs::new(&target, gitferry_test_support::world::LINK).read(target.clock().now()).await.unwrap()
 }
 
 #[test]

@@ -63,7 +63,7 @@ impl Announcing {
     async fn outbox(&self) -> usize {
         let config = Config::load(&self.servers.world.path("gitferry.toml")).unwrap();
         let region = open::region(&config, "here").await.unwrap();
-        read_outbox(&*region.table).await.unwrap().len()
+        read_outbox(region.table()).await.unwrap().len()
     }
 }
 

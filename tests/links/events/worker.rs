@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use gitferry_engine::region::Region;
 use gitferry_replication::deliver::Link;
 use gitferry_service::delivery::pending::{PendingJob, PendingJobs};
 use gitferry_service::worker::{Worker, WorkerOptions};
@@ -28,7 +27,7 @@ fn start_with(place: &Place, environment: &[(&str, &str)], more: &[&str]) -> Run
 
 async fn marks(place: &Place) -> Vec<PendingJob> {
     let target = place.region(TARGET);
-    PendingJobs::new(&target, LINK).read(target.clock.now()).await.unwrap()
+    PendingJobs::new(&target, LINK).read(target.clock().now()).await.unwrap()
 }
 
 #[test]
@@ -136,8 +135,8 @@ fn stopped_in_the_middle_of_a_delivery() {
     let (id, near) = (place.id(), place.link());
     block_on(async {
         // The packs do not come within any grace.
-        let slow = Arc::new(DelayedStore::new(near.source.objects.clone(), Duration::from_secs(3600)));
-        let far = Link { source: Region { objects: slow, ..near.source.clone() }, ..near.clone() };
+        let slow = Arc::new(DelayedStore::new(near.source.shared_objects().clone(), Duration::from_secs(3600)));
+        let far = Link { source: near.source.with_objects(slow), ..near.clone() };
         let marks_of = PendingJobs::new(&near.target, LINK);
         marks_of.add(&PendingJob::Change { id, seq: 1 }).await.unwrap();
         let worker = Worker::new(vec![far], WorkerOptions { grace: Duration::from_millis(100), ..Default::default() });

@@ -108,11 +108,10 @@ impl Crowd {
         let mut region = self.sites.region(name);
         if process.is_multiple_of(2) {
             // What this process has committed, it sees by halves at first.
-            region.table = StaleTable::new(region.table);
+            region = region.with_table(StaleTable::new(region.shared_table().clone()));
         }
-        let mut region = faulty(region, &faults);
-        region.clock = Arc::new(WrongClock { offset: SignedDuration::from_hours(24 * clock_days) });
-        region
+        let clock = Arc::new(WrongClock { offset: SignedDuration::from_hours(24 * clock_days) });
+        faulty(region, &faults).with_clock(clock)
     }
 
     fn dice(&self, process: u64) -> Dice {
@@ -133,7 +132,7 @@ impl Crowd {
         let mut dice = self.dice(pusher);
         for step in 0..steps {
             self.steps.fetch_add(1, Ordering::Relaxed);
-            let Ok(Some(item)) = runtime.block_on(region.find(dice.name())) else { continue };
+            let Ok(Some(item)) = runtime.block_on(region.repositories().find(dice.name())) else { continue };
             let states = FreshStates { region: region.clone(), id: item.id, hidden: None, mirror: false };
             // What the client is shown, from which it decides what to send.
             let Ok(seen) = runtime.block_on(states.state()) else { continue };
@@ -193,20 +192,20 @@ impl Crowd {
             let (name, other, actor) = (dice.name(), dice.name(), format!("editor-{editor}-{step}"));
             // Any of these may fail: the name is not there, or taken, or a store fails. The judges look at what came of it.
             match dice.roll(12) {
-                0 => drop(region.delete(name, &actor).await),
+                0 => drop(region.repositories().delete(name, &actor).await),
                 1 => {
                     // Gone and back in one breath.
-                    let _ = region.delete(name, &actor).await;
-                    let _ = region.create(name, gix::hash::Kind::Sha1, &format!("{actor}-again")).await;
+                    let _ = region.repositories().delete(name, &actor).await;
+                    let _ = region.repositories().create(name, gix::hash::Kind::Sha1, &format!("{actor}-again")).await;
                 }
                 2..4 => {
                     // Two names change places.
-                    let _ = region.rename(name, "between", &actor).await;
-                    let _ = region.rename(other, name, &actor).await;
-                    let _ = region.rename("between", other, &actor).await;
+                    let _ = region.repositories().rename(name, "between", &actor).await;
+                    let _ = region.repositories().rename(other, name, &actor).await;
+                    let _ = region.repositories().rename("between", other, &actor).await;
                 }
-                4..7 => drop(region.create(name, gix::hash::Kind::Sha1, &actor).await),
-                _ => drop(region.rename(name, other, &actor).await),
+                4..7 => drop(region.repositories().create(name, gix::hash::Kind::Sha1, &actor).await),
+                _ => drop(region.repositories().rename(name, other, &actor).await),
             }
             tokio::time::sleep(Duration::from_millis(dice.roll(20))).await;
         }
@@ -225,7 +224,7 @@ impl Crowd {
     async fn sweep_often(&self, sweeper: u64, name: &str) {
         let region = self.region(name, sweeper, 30);
         while self.is_at_work() {
-            let _ = region.sweep().await;
+            let _ = region.sweeper().sweep().await;
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -233,9 +232,9 @@ impl Crowd {
     async fn consolidate_often(&self, process: u64, name: &str) {
         let region = self.region(name, process, 0);
         while self.is_at_work() {
-            for item in region.heads().await.map(|heads| heads.items).unwrap_or_default() {
-                let item = region.maintain_snapshot(item).await;
-                let _ = region.consolidate(item.id).await;
+            for item in region.repositories().heads().await.map(|heads| heads.items).unwrap_or_default() {
+                let item = region.snapshots().maintain(item).await;
+                let _ = region.consolidator().consolidate(item.id).await;
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -262,7 +261,7 @@ impl Crowd {
         let us = self.sites.region("us");
         let mut changes: BTreeMap<RepositoryId, BTreeMap<String, BTreeMap<String, Option<String>>>> = BTreeMap::new();
         let mut everywhere: BTreeMap<String, RepositoryId> = BTreeMap::new();
-        for item in us.heads().await.unwrap().items {
+        for item in us.repositories().heads().await.unwrap().items {
             let found = changes_of(&us, &item).await;
             for actor in found.keys().filter(|actor| actor.starts_with("pusher-")) {
                 let before = everywhere.insert(actor.clone(), item.id);
@@ -299,10 +298,17 @@ impl Crowd {
     async fn judge_by_git(&self) {
         for name in ["us", "eu"] {
             let region = self.sites.region(name);
-            let live = region.heads().await.unwrap().items.into_iter().filter(|item| item.head.state == State::Active);
+            let live = region
+                .repositories()
+                .heads()
+                .await
+                .unwrap()
+                .items
+                .into_iter()
+                .filter(|item| item.head.state == State::Active);
             for item in live {
                 let to = self.sites.path(&format!("export-{name}-{}", item.id));
-                region.export(&item.id.to_string(), &to).await.unwrap();
+                region.exporter().export(&item.id.to_string(), &to).await.unwrap();
                 let export = GitRepo::at(&to);
                 export.git(&["fsck", "--strict", "--no-dangling"]);
                 let mut refs = refs_of(&region, &item).await;
@@ -369,7 +375,7 @@ fn outcome_of(error: &RegionError) -> Outcome {
 
 /// The edits of each change in a repository's ledger, by actor.
 async fn changes_of(region: &Region, item: &HeadItem) -> BTreeMap<String, BTreeMap<String, Option<String>>> {
-    let rows = region.changes_above(item, 0).await.unwrap();
+    let rows = region.reader().changes_above(item, 0).await.unwrap();
     let (log, id) = (region.log(), item.id);
     let read = move || {
         let mut changes = BTreeMap::new();
@@ -394,7 +400,7 @@ fn run(seed: u64, pushers: u64, steps: u64) {
     runtime.block_on(async {
         let sites = Sites::new(&["us", "eu"]);
         for name in NAMES {
-            sites.region("us").create(name, gix::hash::Kind::Sha1, "creator").await.unwrap();
+            sites.region("us").repositories().create(name, gix::hash::Kind::Sha1, "creator").await.unwrap();
         }
         let crowd = Arc::new(Crowd {
             sites,

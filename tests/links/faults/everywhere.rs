@@ -52,7 +52,7 @@ impl Plan {
     pub fn region(self, sites: &Sites, name: &str, faults: &Arc<Faults>) -> Region {
         let mut region = sites.region(name);
         if self.stale {
-            region.table = StaleTable::new(region.table);
+            region = region.with_table(StaleTable::new(region.shared_table().clone()));
         }
         faulty(region, faults)
     }
@@ -149,7 +149,7 @@ async fn one_import(template: &Sites, source: &Source, name: &str, plan: Plan) -
     let again = source.import(&us, name).await.unwrap();
     assert_eq!(again.change.is_some(), before == after, "{plan:?}: either it had happened or it had not");
     assert_sound(&us).await;
-    let item = us.get(name).await.unwrap();
+    let item = us.repositories().get(name).await.unwrap();
     assert_eq!(refs_of(&us, &item).await, source.expected(), "{plan:?}");
     assert_eq!(item.head.frontier.seq, if name == "app" { 2 } else { 1 }, "{plan:?}");
     faults.injected() > 0
@@ -190,8 +190,8 @@ async fn lag(sites: &Sites, large: usize) {
     kept.import(&us, "kept").await.unwrap();
     assert!(deliver_all(&link(us.clone(), eu)).await);
     // Its name goes to another; that name was another's.
-    us.delete("gone", "me").await.unwrap();
-    us.rename("kept", "gone", "me").await.unwrap();
+    us.repositories().delete("gone", "me").await.unwrap();
+    us.repositories().rename("kept", "gone", "me").await.unwrap();
     let source = prepare(sites, large).await;
     source.import(&us, "kept").await.unwrap();
     source.import(&us, "app").await.unwrap();

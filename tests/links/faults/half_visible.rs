@@ -24,9 +24,10 @@ impl Announcer for Told {
 #[tokio::test(flavor = "multi_thread")]
 async fn half_a_transaction_is_read_again_and_is_no_damage() {
     let sites = Sites::new(&["us", "eu"]);
-    let (mut us, mut eu) = (sites.region("us"), sites.region("eu"));
-    let stale = [StaleTable::new(us.table.clone()), StaleTable::new(eu.table.clone())];
-    (us.table, eu.table) = (stale[0].clone(), stale[1].clone());
+    let (us, eu) = (sites.region("us"), sites.region("eu"));
+    let stale = [StaleTable::new(us.shared_table().clone()), StaleTable::new(eu.shared_table().clone())];
+    let us = us.with_table(stale[0].clone());
+    let eu = eu.with_table(stale[1].clone());
     let mut source = Source::new(sites.path("src.git"));
     let told = Arc::new(Told::default());
     for level in 0..LEVELS {
@@ -34,14 +35,14 @@ async fn half_a_transaction_is_read_again_and_is_no_damage() {
         source.set("refs/heads/main", level);
         source.write();
         source.import(&us, "app").await.unwrap();
-        let item = us.get("app").await.unwrap();
-        us.manifest(&item).await.unwrap();
-        us.refs(&item).await.unwrap();
+        let item = us.repositories().get("app").await.unwrap();
+        us.reader().manifest(&item).await.unwrap();
+        us.reader().refs(&item).await.unwrap();
         Publisher::new(us.clone(), told.clone()).publish(item.id).await.unwrap();
         link(us.clone(), eu.clone()).deliver(item.id).await.unwrap().unwrap();
-        let there = eu.get("app").await.unwrap();
-        eu.manifest(&there).await.unwrap();
-        eu.refs(&there).await.unwrap();
+        let there = eu.repositories().get("app").await.unwrap();
+        eu.reader().manifest(&there).await.unwrap();
+        eu.reader().refs(&there).await.unwrap();
     }
     assert_equal(&us, &eu).await;
     assert_sound(&us).await;

@@ -156,7 +156,7 @@ impl History {
         let result = source.import(&doomed, name).await;
         if result.is_err() {
             assert!(crash.is_some(), "{result:?}");
-            match (a.find(name).await.unwrap(), &before) {
+            match (a.repositories().find(name).await.unwrap(), &before) {
                 (None, before) => assert!(before.is_none()),
                 (Some(item), _) => {
                     let found = refs_of(&a, &item).await;
@@ -165,7 +165,7 @@ impl History {
             }
             source.import(&a, name).await.unwrap();
         }
-        let item = a.get(name).await.unwrap();
+        let item = a.repositories().get(name).await.unwrap();
         assert!(before.is_none_or(|(id, _)| id == item.id));
         assert_eq!(refs_of(&a, &item).await, source.expected());
         self.live.insert(name, (item.id, source));
@@ -176,13 +176,16 @@ impl History {
             return;
         }
         let [doomed] = self.doomed(["a"], crash);
-        if doomed.rename(from, to, "renamer").await.is_err() {
+        if doomed.repositories().rename(from, to, "renamer").await.is_err() {
             assert!(crash.is_some());
             let a = self.region("a");
-            let found = (a.find(from).await.unwrap().is_some(), a.find(to).await.unwrap().is_some());
+            let found = (
+                a.repositories().find(from).await.unwrap().is_some(),
+                a.repositories().find(to).await.unwrap().is_some(),
+            );
             assert_ne!(found.0, found.1, "half a rename");
             if found.0 {
-                a.rename(from, to, "renamer").await.unwrap();
+                a.repositories().rename(from, to, "renamer").await.unwrap();
             }
         }
         let repository = self.live.remove(from).unwrap();
@@ -194,11 +197,11 @@ impl History {
             return;
         }
         let [doomed] = self.doomed(["a"], crash);
-        if doomed.delete(name, "deleter").await.is_err() {
+        if doomed.repositories().delete(name, "deleter").await.is_err() {
             assert!(crash.is_some());
             let a = self.region("a");
-            if a.find(name).await.unwrap().is_some() {
-                a.delete(name, "deleter").await.unwrap();
+            if a.repositories().find(name).await.unwrap().is_some() {
+                a.repositories().delete(name, "deleter").await.unwrap();
             }
         }
     }
@@ -224,7 +227,7 @@ impl History {
             let region = self.region(name);
             assert_sound(&region).await;
             for name in NAMES {
-                let found = region.find(name).await.unwrap();
+                let found = region.repositories().find(name).await.unwrap();
                 assert_eq!(found.as_ref().map(|item| item.id), self.live.get(name).map(|(id, _)| *id), "{name}");
                 if let Some(item) = found {
                     assert_eq!(refs_of(&region, &item).await, self.live[name].1.expected());

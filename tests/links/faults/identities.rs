@@ -95,7 +95,8 @@ fn a_table_that_was_set_back_takes_nothing_until_a_person_decides() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let config = Config::load(&world.path("gitferry.toml")).unwrap();
     // What every process that writes does at its start, and now and then.
-    runtime.block_on(async { open::writable_region(&config, SOURCE).await.unwrap().raise_mark().await.unwrap() });
+    runtime
+        .block_on(async { open::writable_region(&config, SOURCE).await.unwrap().stores().raise_mark().await.unwrap() });
     repo.commit("main", "more", "more\n");
     world.sync(&repo, "app");
     let _ = std::fs::remove_file(world.path(SOURCE).join("table.db-wal"));

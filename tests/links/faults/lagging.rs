@@ -40,16 +40,16 @@ impl Place {
         for number in 0..=CONSOLIDATE_ABOVE - MISSED {
             import(&us, &repo, number).await;
         }
-        let id = us.get("app").await.unwrap().id;
+        let id = us.repositories().get("app").await.unwrap().id;
         link(us.clone(), eu.clone()).deliver(id).await.unwrap().unwrap();
-        let seen = us.get("app").await.unwrap().head.frontier.seq;
+        let seen = us.repositories().get("app").await.unwrap().head.frontier.seq;
         for number in 0..MISSED {
             import(&us, &repo, 1_000 + number).await;
         }
-        let item = us.get("app").await.unwrap();
-        let live = us.manifest(&item).await.unwrap().0.packs.len();
+        let item = us.repositories().get("app").await.unwrap();
+        let live = us.reader().manifest(&item).await.unwrap().0.packs.len();
         assert!(live < CONSOLIDATE_ABOVE / 2, "nothing was consolidated: {live} packs");
-        let missed = us.changes_above(&item, seen).await.unwrap();
+        let missed = us.reader().changes_above(&item, seen).await.unwrap();
         assert_eq!(missed.len(), MISSED);
         let delta = missed.iter().map(|row| row.facts.pack_bytes).sum();
         Place { sites, repo, id, delta }
@@ -66,9 +66,9 @@ impl Place {
     /// Keys of the packs that the source has replaced and that the target misses.
     async fn replaced(&self) -> Vec<String> {
         let (us, eu) = (self.sites.region("us"), self.sites.region("eu"));
-        let held = eu.manifest(&eu.get("app").await.unwrap()).await.unwrap().0;
+        let held = eu.reader().manifest(&eu.repositories().get("app").await.unwrap()).await.unwrap().0;
         let rows = us
-            .table
+            .table()
             .query(&Query::prefix(keys::repository(self.id), keys::RETIRED_PREFIX))
             .await
             .unwrap()
@@ -82,8 +82,8 @@ impl Place {
     /// Delivers; what that was, and the bytes that were read from the source's object store.
     async fn deliver(&self) -> (Delivered, u64) {
         let meter = Arc::new(Meter::new());
-        let mut us = self.sites.region("us");
-        us.objects = Arc::new(MeteredStore::new(us.objects, meter.clone()));
+        let us = self.sites.region("us");
+        let us = us.with_objects(Arc::new(MeteredStore::new(us.shared_objects().clone(), meter.clone())));
         let delivered = link(us, self.sites.region("eu")).deliver(self.id).await.unwrap().unwrap();
         (delivered, meter.snapshot().of(Operation::ObjectGet).read)
     }
@@ -93,7 +93,7 @@ impl Place {
         assert_equal(&us, &eu).await;
         assert_sound(&eu).await;
         let to = self.sites.path("export");
-        eu.export("app", &to).await.unwrap();
+        eu.exporter().export("app", &to).await.unwrap();
         assert_eq!(GitRepo::at(to).reachable(), self.repo.reachable());
         // And from then on what comes is what is copied.
         import(&us, &self.repo, 5_000).await;
@@ -105,7 +105,7 @@ impl Place {
 async fn import(region: &Region, repo: &GitRepo, number: usize) {
     repo.commit_bytes("main", "file", &noise(number as u64 + 1, SIZE));
     let options = ImportOptions { patterns: RefPatterns::default(), allow_empty: false, actor: "me".into() };
-    region.import(&repo.path, "app", &options, Default::default()).await.unwrap();
+    region.importer().import(&repo.path, "app", &options, Default::default()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,13 +129,13 @@ async fn without_a_replaced_pack_live_ones_are_copied() {
             // A sweep is done with it.
             "no row" => {
                 let write = Write::delete(keys::retired(place.id, &key), Condition::Present);
-                us.table.transact(vec![write]).await.unwrap();
+                us.table().transact(vec![write]).await.unwrap();
             }
             // A sweep is in the middle of it.
-            "no pack" => us.objects.delete(&key).await.unwrap(),
-            "no index" => us.objects.delete(&keys::index_of(&key)).await.unwrap(),
+            "no pack" => us.objects().delete(&key).await.unwrap(),
+            "no index" => us.objects().delete(&keys::index_of(&key)).await.unwrap(),
             _ => {
-                let path = us.objects.local_path(&key).unwrap();
+                let path = us.objects().local_path(&key).unwrap();
                 let mut bytes = std::fs::read(&path).unwrap();
                 bytes[100] ^= 1;
                 std::fs::remove_file(&path).unwrap();

@@ -28,23 +28,23 @@ fn spool(region: &Region, content: &[u8]) -> (tempfile::TempPath, LfsObject) {
 
 async fn put(region: &Region, id: RepositoryId, content: &[u8]) -> Result<LfsObject, RegionError> {
     let (file, object) = spool(region, content);
-    region.put_lfs_object(id, object, file).await.map(|()| object)
+    region.lfs().put(id, object, file).await.map(|()| object)
 }
 
 /// Changes at the source that name objects, one of which the target has.
 async fn lag(sites: &Sites) {
     let (us, eu) = (sites.region("us"), sites.region("eu"));
-    let id = us.create("app", gix::hash::Kind::Sha1, "me").await.unwrap().id;
+    let id = us.repositories().create("app", gix::hash::Kind::Sha1, "me").await.unwrap().id;
     let first = put(&us, id, b"first").await.unwrap();
-    us.name_lfs_objects(id, &[first], "me").await.unwrap();
+    us.lfs().name(id, &[first], "me").await.unwrap();
     assert!(deliver_all(&link(us.clone(), eu)).await);
     let mut objects = vec![first];
     for (seed, size) in [(1, LARGE), (2, 1000)] {
         objects.push(put(&us, id, &noise(seed, size)).await.unwrap());
     }
-    us.name_lfs_objects(id, &objects, "me").await.unwrap();
+    us.lfs().name(id, &objects, "me").await.unwrap();
     let last = put(&us, id, b"last").await.unwrap();
-    us.name_lfs_objects(id, &[last], "me").await.unwrap();
+    us.lfs().name(id, &[last], "me").await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -73,9 +73,9 @@ async fn a_replication_of_lfs_objects_that_fails_anywhere_in_any_way() {
 /// What a host does with an upload: store, then name what a pointer waits for.
 async fn upload(region: &Region, id: RepositoryId, content: &[u8]) -> Result<(), RegionError> {
     let object = put(region, id, content).await?;
-    let states = region.lfs_states(id, &[object.oid]).await?;
+    let states = region.lfs().states(id, &[object.oid]).await?;
     if states.iter().any(|state| state.awaited) {
-        region.name_lfs_objects(id, &[object], "me").await?;
+        region.lfs().name(id, &[object], "me").await?;
     }
     Ok(())
 }
@@ -83,15 +83,15 @@ async fn upload(region: &Region, id: RepositoryId, content: &[u8]) -> Result<(),
 async fn one_upload(template: &Sites, plan: Plan) -> bool {
     let sites = template.copy();
     let us = sites.region("us");
-    let id = us.get("app").await.unwrap().id;
+    let id = us.repositories().get("app").await.unwrap().id;
     let content = noise(7, 10_000);
     let faults = plan.arm();
     let faulty = plan.region(&sites, "us", &faults);
     let well = upload(&faulty, id, &content).await.is_ok();
     let (_, object) = spool(&us, &content);
-    let held = us.lfs_objects(id, &[object.oid]).await.unwrap()[0];
+    let held = us.lfs().objects(id, &[object.oid]).await.unwrap()[0];
     if let Some(held) = held {
-        let there = us.objects.head(&keys::lfs_object(id, held.oid)).await.unwrap();
+        let there = us.objects().head(&keys::lfs_object(id, held.oid)).await.unwrap();
         assert_eq!(
             (held, there.map(|meta| meta.size)),
             (object, Some(object.size)),
@@ -102,9 +102,9 @@ async fn one_upload(template: &Sites, plan: Plan) -> bool {
     assert_sound(&us).await;
     // The client tries again: it uploads what is not held, and what is held gets its name.
     upload(&us, id, &content).await.unwrap();
-    assert_eq!(us.awaited_lfs(id).await.unwrap(), [], "{plan:?}");
-    let item = us.get("app").await.unwrap();
-    let verified = us.verify(&item, true, Default::default()).await.unwrap();
+    assert_eq!(us.lfs().awaited(id).await.unwrap(), [], "{plan:?}");
+    let item = us.repositories().get("app").await.unwrap();
+    let verified = us.verifier().verify(&item, true, Default::default()).await.unwrap();
     assert_eq!((verified.findings, verified.lfs_objects), (Vec::new(), 1), "{plan:?}");
     faults.injected() > 0
 }
@@ -113,11 +113,11 @@ async fn one_upload(template: &Sites, plan: Plan) -> bool {
 async fn an_upload_that_fails_anywhere_leaves_no_row_without_its_object() {
     let sites = Sites::new(&["us"]);
     let us = sites.region("us");
-    let id = us.create("app", gix::hash::Kind::Sha1, "me").await.unwrap().id;
+    let id = us.repositories().create("app", gix::hash::Kind::Sha1, "me").await.unwrap().id;
     let (_, object) = spool(&us, &noise(7, 10_000));
     let missing = vec![Pointer { oid: object.oid, size: object.size }];
     let mut settled = SettledPointers { missing, ..SettledPointers::default() };
-    us.await_missing(id, &mut settled).await.unwrap();
+    us.lfs().await_missing(id, &mut settled).await.unwrap();
     assert_eq!(settled.missing.len(), 1);
     assert!(crash_everywhere(Breadth::All, |plan| one_upload(&sites, plan)).await > 5);
     assert!(fail_everywhere(Breadth::All, |plan| one_upload(&sites, plan)).await > 5);
@@ -127,7 +127,7 @@ async fn an_upload_that_fails_anywhere_leaves_no_row_without_its_object() {
 async fn uploads_and_pointers_that_race_are_named_in_the_end() {
     let sites = Sites::new(&["us"]);
     let us = sites.region("us");
-    let id = us.create("app", gix::hash::Kind::Sha1, "me").await.unwrap().id;
+    let id = us.repositories().create("app", gix::hash::Kind::Sha1, "me").await.unwrap().id;
     let contents: Vec<Vec<u8>> = (0..24).map(|seed| noise(seed, 100)).collect();
     let work = contents.iter().map(|content| {
         let us = us.clone();
@@ -136,27 +136,27 @@ async fn uploads_and_pointers_that_race_are_named_in_the_end() {
             let pointing = async {
                 let missing = vec![Pointer { oid: object.oid, size: object.size }];
                 let mut settled = SettledPointers { missing, ..SettledPointers::default() };
-                us.await_missing(id, &mut settled).await.unwrap();
+                us.lfs().await_missing(id, &mut settled).await.unwrap();
                 // What a push does with what it found after all.
-                us.name_lfs_objects(id, &settled.held, "pusher").await.unwrap();
+                us.lfs().name(id, &settled.held, "pusher").await.unwrap();
             };
             let (_, uploaded) = futures::join!(pointing, upload(&us, id, content));
             uploaded.unwrap();
         }
     });
     futures::future::join_all(work).await;
-    assert_eq!(us.awaited_lfs(id).await.unwrap(), []);
-    let item = us.get("app").await.unwrap();
-    assert_eq!(us.verify(&item, true, Default::default()).await.unwrap().lfs_objects, 24);
+    assert_eq!(us.lfs().awaited(id).await.unwrap(), []);
+    let item = us.repositories().get("app").await.unwrap();
+    assert_eq!(us.verifier().verify(&item, true, Default::default()).await.unwrap().lfs_objects, 24);
 }
 
 /// A repository with a pointer that a push has brought before its object.
 async fn noted(us: &Region, content: &[u8]) -> (RepositoryId, SettledPointers) {
-    let id = us.create("app", gix::hash::Kind::Sha1, "me").await.unwrap().id;
+    let id = us.repositories().create("app", gix::hash::Kind::Sha1, "me").await.unwrap().id;
     let (_, object) = spool(us, content);
     let missing = vec![Pointer { oid: object.oid, size: object.size }];
     let mut settled = SettledPointers { missing, ..SettledPointers::default() };
-    us.await_missing(id, &mut settled).await.unwrap();
+    us.lfs().await_missing(id, &mut settled).await.unwrap();
     (id, settled)
 }
 
@@ -167,13 +167,13 @@ async fn a_push_that_dies_takes_no_note_of_another_with_it() {
     let us = sites.region("us");
     let (id, mut second) = noted(&us, b"late").await;
     let object = put(&us, id, b"late").await.unwrap();
-    us.await_missing(id, &mut second).await.unwrap();
+    us.lfs().await_missing(id, &mut second).await.unwrap();
     assert_eq!((&second.held, &second.noted, second.missing.len()), (&vec![object], &vec![object], 0));
-    assert!(us.lfs_states(id, &[object.oid]).await.unwrap()[0].awaited, "nothing asks for a name of the object");
+    assert!(us.lfs().states(id, &[object.oid]).await.unwrap()[0].awaited, "nothing asks for a name of the object");
     upload(&us, id, b"late").await.unwrap();
-    let item = us.get("app").await.unwrap();
-    assert_eq!(us.verify(&item, true, Default::default()).await.unwrap().lfs_objects, 1);
-    assert_eq!(us.awaited_lfs(id).await.unwrap(), []);
+    let item = us.repositories().get("app").await.unwrap();
+    assert_eq!(us.verifier().verify(&item, true, Default::default()).await.unwrap().lfs_objects, 1);
+    assert_eq!(us.lfs().awaited(id).await.unwrap(), []);
 }
 
 /// The process dies between the row of the object and the change that names it, and its client never comes back.
@@ -184,18 +184,18 @@ async fn an_upload_that_dies_before_its_change_is_named_by_a_sweep() {
     let (id, _) = noted(&us, b"late").await;
     let object = put(&us, id, b"late").await.unwrap();
     assert!(deliver_all(&link(us.clone(), eu.clone())).await);
-    assert_eq!(eu.lfs_objects(id, &[object.oid]).await.unwrap(), [None]);
+    assert_eq!(eu.lfs().objects(id, &[object.oid]).await.unwrap(), [None]);
     let swept = Swept { late_lfs: 1, ..Swept::default() };
-    assert_eq!(us.would_sweep().await.unwrap(), swept);
-    assert_eq!((us.sweep().await.unwrap(), us.sweep().await.unwrap()), (swept, Swept::default()));
+    assert_eq!(us.sweeper().would_sweep().await.unwrap(), swept);
+    assert_eq!((us.sweeper().sweep().await.unwrap(), us.sweeper().sweep().await.unwrap()), (swept, Swept::default()));
     assert!(deliver_all(&link(us.clone(), eu.clone())).await);
-    assert_eq!(eu.lfs_objects(id, &[object.oid]).await.unwrap(), [Some(object)]);
+    assert_eq!(eu.lfs().objects(id, &[object.oid]).await.unwrap(), [Some(object)]);
     assert_sound(&eu).await;
     // A replica names nothing by itself.
     let mut settled = SettledPointers::default();
     settled.missing.push(Pointer { oid: object.oid, size: object.size });
-    eu.await_missing(id, &mut settled).await.unwrap();
-    assert_eq!(eu.sweep().await.unwrap(), Swept::default());
+    eu.lfs().await_missing(id, &mut settled).await.unwrap();
+    assert_eq!(eu.sweeper().sweep().await.unwrap(), Swept::default());
 }
 
 /// Two workers copy the same objects at once, large and small, and one of them is always late.
@@ -209,13 +209,18 @@ async fn two_workers_that_copy_the_same_objects_leave_no_upload_behind() {
         let slow =
             link(sites.delayed("us", Duration::from_millis(millis)), sites.delayed("eu", Duration::from_millis(1)));
         let fast = link(us.clone(), eu.clone());
-        let id = us.get("app").await.unwrap().id;
+        let id = us.repositories().get("app").await.unwrap().id;
         let (one, other) = futures::join!(slow.deliver(id), fast.deliver(id));
         assert!(one.is_ok() && other.is_ok(), "{millis} ms: {one:?} {other:?}");
         assert_equal(&us, &eu).await;
         assert_sound(&eu).await;
-        let rows =
-            eu.table.query(&Query::prefix(keys::repository(id), keys::STAGING_PREFIX)).await.unwrap().whole().unwrap();
+        let rows = eu
+            .table()
+            .query(&Query::prefix(keys::repository(id), keys::STAGING_PREFIX))
+            .await
+            .unwrap()
+            .whole()
+            .unwrap();
         let uploads: Vec<_> = std::fs::read_dir(sites.path("eu").join("objects/.staging")).unwrap().collect();
         assert_eq!((rows.len(), uploads.len()), (0, 0), "{rows:?} {uploads:?}");
     }
@@ -227,16 +232,16 @@ async fn an_object_of_another_size_under_the_key_is_damage() {
     let sites = Sites::new(&["us", "eu"]);
     let (us, eu) = (sites.region("us"), sites.region("eu"));
     lag(&sites).await;
-    let id = us.get("app").await.unwrap().id;
+    let id = us.repositories().get("app").await.unwrap().id;
     let (_, large) = spool(&us, &noise(1, LARGE));
-    eu.objects.put(&keys::lfs_object(id, large.oid), "bad".into()).await.unwrap();
+    eu.objects().put(&keys::lfs_object(id, large.oid), "bad".into()).await.unwrap();
     let error = link(us.clone(), eu.clone()).deliver(id).await.unwrap_err();
     assert!(error.kind() == Kind::Corrupt && error.to_string().contains(&large.oid.to_string()), "{error}");
     let (_, other) = spool(&us, b"other");
-    us.objects.put(&keys::lfs_object(id, other.oid), "bad".into()).await.unwrap();
+    us.objects().put(&keys::lfs_object(id, other.oid), "bad".into()).await.unwrap();
     let error = put(&us, id, b"other").await.unwrap_err();
     assert_eq!(error.kind(), Kind::Corrupt, "{error}");
-    assert_eq!(us.lfs_objects(id, &[other.oid]).await.unwrap(), [None]);
+    assert_eq!(us.lfs().objects(id, &[other.oid]).await.unwrap(), [None]);
 }
 
 /// Requests may name an object twice.
@@ -246,9 +251,9 @@ async fn an_object_that_is_named_twice_is_named_once() {
     let us = sites.region("us");
     let (id, _) = noted(&us, b"late").await;
     let object = put(&us, id, b"late").await.unwrap();
-    let states = us.lfs_states(id, &[object.oid, object.oid]).await.unwrap();
+    let states = us.lfs().states(id, &[object.oid, object.oid]).await.unwrap();
     assert!(states.len() == 2 && states.iter().all(|state| state.awaited && state.held == Some(object)));
-    us.name_lfs_objects(id, &[object, object], "me").await.unwrap();
-    assert_eq!(us.get("app").await.unwrap().head.frontier.seq, 2);
-    assert_eq!(us.awaited_lfs(id).await.unwrap(), []);
+    us.lfs().name(id, &[object, object], "me").await.unwrap();
+    assert_eq!(us.repositories().get("app").await.unwrap().head.frontier.seq, 2);
+    assert_eq!(us.lfs().awaited(id).await.unwrap(), []);
 }

@@ -186,7 +186,7 @@ impl Source {
     ) -> gitferry_engine::region::Result<Imported> {
         let patterns = gitferry_git::local::RefPatterns::new(patterns).unwrap();
         let options = ImportOptions { patterns, allow_empty: true, actor: actor.into() };
-        region.import(&self.path, name, &options, Default::default()).await
+        region.importer().import(&self.path, name, &options, Default::default()).await
     }
 }
 

@@ -27,7 +27,7 @@ async fn insist<T, F: Future<Output = Result<T, RegionError>>>(mut attempt: impl
 
 /// Who made each change of a repository, oldest first.
 async fn actors(region: &Region, item: &HeadItem) -> Vec<String> {
-    let rows = region.changes_above(item, 0).await.unwrap();
+    let rows = region.reader().changes_above(item, 0).await.unwrap();
     let (log, id) = (region.log(), item.id);
     let read = move || rows.iter().map(|row| log.read(id, row, |_, _| {}).unwrap().actor).collect();
     tokio::task::spawn_blocking(read).await.unwrap()
@@ -38,7 +38,7 @@ async fn import_at_once(exists: bool) {
     let sites = Sites::new(&["us"]);
     let us = sites.region("us");
     if exists {
-        us.create("app", gix::hash::Kind::Sha1, "creator").await.unwrap();
+        us.repositories().create("app", gix::hash::Kind::Sha1, "creator").await.unwrap();
     }
     let tasks = (0..WRITERS).map(|writer| {
         let source = Source::with(
@@ -60,7 +60,7 @@ async fn import_at_once(exists: bool) {
     for task in tasks {
         expected.extend(task.await.unwrap());
     }
-    let item = us.get("app").await.unwrap();
+    let item = us.repositories().get("app").await.unwrap();
     let mut refs = refs_of(&us, &item).await;
     refs.remove("HEAD");
     assert_eq!(refs, expected);
@@ -69,19 +69,19 @@ async fn import_at_once(exists: bool) {
     assert_eq!(actors.iter().collect::<BTreeSet<_>>().len(), actors.len(), "{actors:?}");
     assert_sound(&us).await;
     assert_no_strays(&us).await;
-    assert_eq!(us.list().await.unwrap().len(), 1);
+    assert_eq!(us.repositories().list().await.unwrap().len(), 1);
 }
 
 /// No pack lies in the store that no manifest names: losers clean up behind themselves.
 async fn assert_no_strays(region: &Region) {
     let mut named = BTreeSet::new();
-    for item in region.heads().await.unwrap().items {
-        for pack in region.manifest(&item).await.unwrap().0.packs {
+    for item in region.repositories().heads().await.unwrap().items {
+        for pack in region.reader().manifest(&item).await.unwrap().0.packs {
             named.insert(gitferry_engine::ledger::keys::index_of(&pack.key));
             named.insert(pack.key);
         }
     }
-    let page = region.objects.list("repositories/", None, 1_000).await.unwrap();
+    let page = region.objects().list("repositories/", None, 1_000).await.unwrap();
     let there: BTreeSet<String> =
         page.objects.into_iter().map(|object| object.key).filter(|key| key.contains("/pack/")).collect();
     assert_eq!(there, named);
@@ -101,7 +101,7 @@ async fn importers_of_a_repository_that_is_not_there_yet_all_get_in() {
 async fn renames_and_imports_at_once_are_all_in_the_chain() {
     let sites = Sites::new(&["us"]);
     let us = sites.region("us");
-    let id = us.create("app", gix::hash::Kind::Sha1, "creator").await.unwrap().id.to_string();
+    let id = us.repositories().create("app", gix::hash::Kind::Sha1, "creator").await.unwrap().id.to_string();
     let tasks = (0..WRITERS).map(|writer| {
         let (us, id) = (us.clone(), id.clone());
         let source = Source::with(sites.path(&format!("s{writer}")), 1, &[(&format!("refs/heads/{writer}"), writer)]);
@@ -109,7 +109,7 @@ async fn renames_and_imports_at_once_are_all_in_the_chain() {
             let (actor, pattern) = (format!("writer-{writer}"), format!("refs/heads/{writer}"));
             let (name, patterns) = (format!("name-{writer}"), [pattern.as_str()]);
             match writer % 2 {
-                0 => drop(insist(|| us.rename(&id, &name, &actor)).await),
+                0 => drop(insist(|| us.repositories().rename(&id, &name, &actor)).await),
                 _ => drop(insist(|| source.import_as(&us, &id, &patterns, &actor)).await),
             }
         })
@@ -118,15 +118,15 @@ async fn renames_and_imports_at_once_are_all_in_the_chain() {
     for task in tasks {
         task.await.unwrap();
     }
-    let item = us.get(&id).await.unwrap();
+    let item = us.repositories().get(&id).await.unwrap();
     assert_eq!(item.head.refs, WRITERS as u64 / 2);
     let actors = actors(&us, &item).await;
     assert_eq!(actors.iter().collect::<BTreeSet<_>>().len(), WRITERS + 1, "{actors:?}");
     assert_eq!(actors.len(), WRITERS + 1);
     // Exactly one name is taken: the last one.
-    assert_eq!(us.get(&item.head.name).await.unwrap().id, item.id);
+    assert_eq!(us.repositories().get(&item.head.name).await.unwrap().id, item.id);
     for writer in (0..WRITERS).step_by(2).map(|writer| format!("name-{writer}")) {
-        assert_eq!(us.find(&writer).await.unwrap().is_some(), writer == item.head.name);
+        assert_eq!(us.repositories().find(&writer).await.unwrap().is_some(), writer == item.head.name);
     }
     assert_sound(&us).await;
 }
@@ -137,14 +137,16 @@ async fn one_name_goes_to_one_repository() {
     let us = sites.region("us");
     let tasks = (0..WRITERS).map(|writer| {
         let us = us.clone();
-        tokio::spawn(async move { us.create("app", gix::hash::Kind::Sha1, &format!("c{writer}")).await.is_ok() })
+        tokio::spawn(async move {
+            us.repositories().create("app", gix::hash::Kind::Sha1, &format!("c{writer}")).await.is_ok()
+        })
     });
     let tasks: Vec<_> = tasks.collect();
     let mut made = 0;
     for task in tasks {
         made += usize::from(task.await.unwrap());
     }
-    assert_eq!((made, us.list().await.unwrap().len()), (1, 1));
+    assert_eq!((made, us.repositories().list().await.unwrap().len()), (1, 1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -176,7 +178,7 @@ async fn passes_over_one_link_at_once_deliver_once() {
     assert_equal(&us, &eu).await;
     assert_sound(&eu).await;
     assert_no_strays(&eu).await;
-    for item in eu.heads().await.unwrap().items {
+    for item in eu.repositories().heads().await.unwrap().items {
         assert_eq!(item.revision, 1, "delivered in one step, by one worker");
     }
 }

@@ -187,8 +187,8 @@ async fn what_is_missing_below_garbage_only_is_no_harm_until_a_ref_reaches_it() 
 
     let us = Region::open_embedded(SOURCE, &world.path(SOURCE).join("objects"), &world.path(SOURCE).join("table.db"));
     let us = us.unwrap();
-    let item = us.get("team/app").await.unwrap();
-    let packs = us.manifest(&item).await.unwrap().0.packs;
+    let item = us.repositories().get("team/app").await.unwrap();
+    let packs = us.reader().manifest(&item).await.unwrap().0.packs;
     assert_eq!(packs.iter().map(|pack| pack.closed).collect::<Vec<_>>(), [false]);
 
     // The garbage is in the region now, but that proves nothing.

@@ -60,7 +60,7 @@ impl Place {
 
     /// Does the work in a region whose table is `table`.
     async fn run(&self, work: Work, table: Arc<dyn Table>) -> Result<(), RegionError> {
-        self.run_in(work, Region { table, ..self.target(work) }).await
+        self.run_in(work, self.target(work).with_table(table)).await
     }
 
     async fn run_in(&self, work: Work, region: Region) -> Result<(), RegionError> {
@@ -69,7 +69,7 @@ impl Place {
             Work::Push => self.push(region).await,
             Work::Replicate => {
                 let link = link(self.sites.region("us"), region);
-                let id = link.source.get("app").await.unwrap().id;
+                let id = link.source.repositories().get("app").await.unwrap().id;
                 match link.deliver(id).await {
                     Ok(_) => Ok(()),
                     Err(gitferry_replication::error::ReplicationError::Region { error, .. }) => Err(error),
@@ -80,7 +80,7 @@ impl Place {
     }
 
     async fn push(&self, region: Region) -> Result<(), RegionError> {
-        let item = region.get("app").await.unwrap();
+        let item = region.repositories().get("app").await.unwrap();
         let old = refs_of(&region, &item).await["refs/heads/main"].clone();
         let new = self.source.refs["refs/heads/main"].clone();
         let repo = GitRepo::at(self.source.path.clone());
@@ -108,12 +108,12 @@ impl Place {
     async fn assert_done_in_the_end(&self, work: Work) {
         let target = self.target(work);
         assert_sound(&target).await;
-        self.run(work, target.table.clone()).await.unwrap();
+        self.run(work, target.shared_table().clone()).await.unwrap();
         assert_sound(&target).await;
         match work {
             Work::Replicate => assert_equal(&self.sites.region("us"), &target).await,
             _ => {
-                let item = target.get("app").await.unwrap();
+                let item = target.repositories().get("app").await.unwrap();
                 assert_eq!(refs_of(&target, &item).await, self.source.expected());
             }
         }
@@ -122,7 +122,7 @@ impl Place {
     /// Commits right before the claim of a sweep.
     async fn commit_during_a_sweep(
         &self,
-        mut sweeper: Region,
+        sweeper: Region,
         table: Arc<dyn Table>,
         writes: Vec<Write>,
     ) -> Result<(), TableError> {
@@ -130,11 +130,11 @@ impl Place {
         let outcome = Arc::new(Mutex::new(None));
         let told = outcome.clone();
         let is_claim = |write: &Write| write.key.pk.starts_with("claims/");
-        sweeper.table = Intercepted::before(&table.clone(), is_claim, async move {
+        let sweeper = sweeper.with_table(Intercepted::before(&table.clone(), is_claim, async move {
             let result = table.transact(writes).await;
             *told.lock().unwrap() = Some(result);
-        });
-        let swept = sweeper.sweep().await.unwrap();
+        }));
+        let swept = sweeper.sweeper().sweep().await.unwrap();
         assert_eq!(swept.orphans, 0);
         let outcome = outcome.lock().unwrap().take();
         outcome.expect("the sweep has claimed nothing")
@@ -142,7 +142,7 @@ impl Place {
 
     /// Makes all objects of a region older, as its store sees it.
     fn age_objects(&self, region: &Region) {
-        older(&self.sites.path(&region.name).join("objects/repositories"));
+        older(&self.sites.path(region.name()).join("objects/repositories"));
     }
 }
 
@@ -162,13 +162,13 @@ fn older(path: &Path) {
 /// Makes claims and notes of sweeps older.
 async fn age_rows(region: &Region) {
     let mut partitions: Vec<String> = (0..keys::SHARDS).map(keys::claims_partition).collect();
-    partitions.extend(region.list().await.unwrap().into_iter().map(keys::repository));
+    partitions.extend(region.repositories().list().await.unwrap().into_iter().map(keys::repository));
     let earlier = |time: &serde_json::Value| {
         let time: Timestamp = time.as_str().unwrap().parse().unwrap();
         json!(time.checked_sub(SignedDuration::try_from(LONG).unwrap()).unwrap())
     };
     for partition in partitions {
-        for mut item in region.table.query(&Query::prefix(partition, "")).await.unwrap().whole().unwrap() {
+        for mut item in region.table().query(&Query::prefix(partition, "")).await.unwrap().whole().unwrap() {
             if let Some(seen) = item.document.get_mut("seen") {
                 *seen = earlier(seen);
             } else if let Some(claimed) = item.document.get_mut("claimed").and_then(|claimed| claimed.as_object_mut()) {
@@ -177,7 +177,7 @@ async fn age_rows(region: &Region) {
                 continue;
             }
             let write = Write::put(item.key, Condition::Revision(item.revision), item.document);
-            region.table.transact(vec![write]).await.unwrap();
+            region.table().transact(vec![write]).await.unwrap();
         }
     }
 }
@@ -199,10 +199,9 @@ impl Clock for Ahead {
 async fn a_sweeper_whose_clock_is_ahead_takes_nothing() {
     for work in WORKS {
         let place = Place::new().await;
-        let mut sweeper = place.target(work);
-        sweeper.clock = Arc::new(Ahead(SignedDuration::from_hours(1_000 * 24)));
-        let table = Intercepted::before(&place.target(work).table, is_commit, async move {
-            assert_eq!(sweeper.sweep().await.unwrap(), Swept::default());
+        let sweeper = place.target(work).with_clock(Arc::new(Ahead(SignedDuration::from_hours(1_000 * 24))));
+        let table = Intercepted::before(place.target(work).shared_table(), is_commit, async move {
+            assert_eq!(sweeper.sweeper().sweep().await.unwrap(), Swept::default());
         });
         place.run(work, table).await.unwrap();
         place.assert_done_in_the_end(work).await;
@@ -216,14 +215,14 @@ async fn what_a_sweep_has_taken_is_not_committed() {
         let place = Arc::new(Place::new().await);
         let region = place.target(work);
         let (during, sweeper) = (place.clone(), region.clone());
-        let table = Intercepted::before(&region.table, is_commit, async move {
+        let table = Intercepted::before(region.shared_table(), is_commit, async move {
             during.age_objects(&sweeper);
-            let swept = sweeper.sweep().await.unwrap();
+            let swept = sweeper.sweeper().sweep().await.unwrap();
             assert!(swept.orphans >= 2, "{swept:?}");
             if forgotten {
                 // So long that the claim itself has come to its end.
                 age_rows(&sweeper).await;
-                assert!(sweeper.sweep().await.unwrap().claims >= 1);
+                assert!(sweeper.sweeper().sweep().await.unwrap().claims >= 1);
             }
         });
         match place.run(work, table).await {
@@ -236,7 +235,7 @@ async fn what_a_sweep_has_taken_is_not_committed() {
         place.assert_done_in_the_end(work).await;
         // What was there before is old, too, and named.
         place.age_objects(&region);
-        assert_eq!(region.sweep().await.unwrap().orphans, 0);
+        assert_eq!(region.sweeper().sweep().await.unwrap().orphans, 0);
         assert_sound(&region).await;
     }
 }
@@ -249,14 +248,14 @@ async fn claims_on_other_packs_repeat_no_upload() {
         for disturbed in [false, true] {
             let place = Place::new().await;
             let (mut region, meter) = (place.target(work), Arc::new(Meter::new()));
-            region.objects = Arc::new(MeteredStore::new(region.objects, meter.clone()));
+            region = region.with_objects(Arc::new(MeteredStore::new(region.shared_objects().clone(), meter.clone())));
             if disturbed {
-                let (id, table) = (region.get("app").await.unwrap().id, region.table.clone());
-                region.table = Intercepted::before(&region.table, is_commit, async move {
+                let (id, table) = (region.repositories().get("app").await.unwrap().id, region.shared_table().clone());
+                region = region.with_table(Intercepted::before(region.shared_table(), is_commit, async move {
                     let claims = json!({ "format": 1, "claimed": { "pack-0.pack": SystemClock.now() } });
                     let write = Write::put(keys::claims(id), Condition::Absent, claims);
                     table.transact(vec![write]).await.unwrap();
-                });
+                }));
             }
             place.run_in(work, region).await.unwrap();
             let counted = meter.snapshot();
@@ -273,7 +272,7 @@ async fn what_is_committed_before_the_claim_stays() {
     for work in WORKS {
         let place = Arc::new(Place::new().await);
         let region = place.target(work);
-        let (during, table) = (place.clone(), region.table.clone());
+        let (during, table) = (place.clone(), region.shared_table().clone());
         let inner = table.clone();
         let table = Intercepted::new(&table, is_commit, move |writes| {
             Box::pin(async move { during.commit_during_a_sweep(region, inner, writes).await })
@@ -288,25 +287,25 @@ async fn what_is_committed_before_the_claim_stays() {
 async fn claims_end_and_orphans_of_nothing_leave_no_row() {
     let place = Place::new().await;
     let us = place.sites.region("us");
-    let id = us.get("app").await.unwrap().id;
-    let strange = gitferry_engine::ledger::head::RepositoryId(us.clock.new_id());
+    let id = us.repositories().get("app").await.unwrap().id;
+    let strange = gitferry_engine::ledger::head::RepositoryId(us.clock().new_id());
     let pack = gix::ObjectId::null(gix::hash::Kind::Sha1);
     for id in [id, strange] {
-        let key = keys::pack(id, pack, &us.clock.new_id().simple().to_string());
-        us.objects.put(&key, "pack".into()).await.unwrap();
-        us.objects.put(&keys::index_of(&key), "index".into()).await.unwrap();
+        let key = keys::pack(id, pack, &us.clock().new_id().simple().to_string());
+        us.objects().put(&key, "pack".into()).await.unwrap();
+        us.objects().put(&keys::index_of(&key), "index".into()).await.unwrap();
     }
-    assert_eq!(us.sweep().await.unwrap(), Swept::default());
+    assert_eq!(us.sweeper().sweep().await.unwrap(), Swept::default());
     place.age_objects(&us);
-    assert_eq!(us.sweep().await.unwrap(), Swept { orphans: 4, ..Swept::default() });
-    assert_eq!(us.sweep().await.unwrap(), Swept::default());
-    let revision = us.table.get(&keys::claims(id)).await.unwrap().unwrap().revision;
+    assert_eq!(us.sweeper().sweep().await.unwrap(), Swept { orphans: 4, ..Swept::default() });
+    assert_eq!(us.sweeper().sweep().await.unwrap(), Swept::default());
+    let revision = us.table().get(&keys::claims(id)).await.unwrap().unwrap().revision;
     age_rows(&us).await;
-    assert_eq!(us.sweep().await.unwrap(), Swept { claims: 2, ..Swept::default() });
-    let row = us.table.get(&keys::claims(id)).await.unwrap().unwrap();
+    assert_eq!(us.sweeper().sweep().await.unwrap(), Swept { claims: 2, ..Swept::default() });
+    let row = us.table().get(&keys::claims(id)).await.unwrap().unwrap();
     assert!(row.revision > revision && row.document["claimed"] == json!({}), "{row:?}");
-    assert!(us.table.get(&keys::claims(strange)).await.unwrap().is_none());
-    assert_eq!(us.sweep().await.unwrap(), Swept::default());
+    assert!(us.table().get(&keys::claims(strange)).await.unwrap().is_none());
+    assert_eq!(us.sweeper().sweep().await.unwrap(), Swept::default());
     assert_sound(&us).await;
 }
 
@@ -315,11 +314,11 @@ async fn claims_end_and_orphans_of_nothing_leave_no_row() {
 async fn replaced_packs_and_uploads_stay_for_the_recovery_window() {
     let place = Place::new().await;
     let mut us = place.sites.region("us");
-    let item = us.get("app").await.unwrap();
-    let named = us.manifest(&item).await.unwrap().0.packs[0].key.clone();
+    let item = us.repositories().get("app").await.unwrap();
+    let named = us.reader().manifest(&item).await.unwrap().0.packs[0].key.clone();
     let replaced =
-        keys::pack(item.id, gix::ObjectId::null(gix::hash::Kind::Sha1), &us.clock.new_id().simple().to_string());
-    us.objects.put(&replaced, "pack".into()).await.unwrap();
+        keys::pack(item.id, gix::ObjectId::null(gix::hash::Kind::Sha1), &us.clock().new_id().simple().to_string());
+    us.objects().put(&replaced, "pack".into()).await.unwrap();
     let row = |key: Key| Write::put(key, Condition::Absent, json!({ "key": "k", "until": "2020-01-01T00:00:00Z" }));
     let rows = [
         keys::retired(item.id, &replaced),
@@ -327,20 +326,20 @@ async fn replaced_packs_and_uploads_stay_for_the_recovery_window() {
         keys::retired(item.id, &named),
         keys::staging(item.id, "lfs-0"),
     ];
-    us.table.transact(rows.iter().cloned().map(row).collect()).await.unwrap();
+    us.table().transact(rows.iter().cloned().map(row).collect()).await.unwrap();
     place.age_objects(&us);
     for hours in [0, 1_000 * 24, -1_000 * 24] {
-        us.clock = Arc::new(Ahead(SignedDuration::from_hours(hours)));
-        assert_eq!(us.sweep().await.unwrap(), Swept::default());
+        us = us.with_clock(Arc::new(Ahead(SignedDuration::from_hours(hours))));
+        assert_eq!(us.sweeper().sweep().await.unwrap(), Swept::default());
     }
     age_rows(&us).await;
-    us.recovery_window = SignedDuration::from_hours(35 * 24);
-    assert_eq!(us.sweep().await.unwrap(), Swept::default());
-    us.recovery_window = gitferry_config::RECOVERY_WINDOW;
-    assert_eq!(us.sweep().await.unwrap(), Swept { retired: 1, staging: 1, ..Swept::default() });
-    assert!(us.objects.head(&replaced).await.unwrap().is_none());
+    us = us.with_recovery_window(SignedDuration::from_hours(35 * 24));
+    assert_eq!(us.sweeper().sweep().await.unwrap(), Swept::default());
+    us = us.with_recovery_window(gitferry_config::RECOVERY_WINDOW);
+    assert_eq!(us.sweeper().sweep().await.unwrap(), Swept { retired: 1, staging: 1, ..Swept::default() });
+    assert!(us.objects().head(&replaced).await.unwrap().is_none());
     for row in rows {
-        assert!(us.table.get(&row).await.unwrap().is_none(), "{row}");
+        assert!(us.table().get(&row).await.unwrap().is_none(), "{row}");
     }
     assert_sound(&us).await;
 }

@@ -92,13 +92,17 @@ fn status_names_a_damaged_pack_that_consolidation_passes_over() {
     let region = Region::open_embedded(TARGET, &folder.join("objects"), &folder.join("table.db")).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let pack = runtime.block_on(async {
-        let item = region.get("app").await.unwrap();
-        let pack = region.manifest(&item).await.unwrap().0.packs.remove(0);
-        let (found, reason) = (region.clock.now(), "its CRC-64 is another".to_owned());
+        let item = region.repositories().get("app").await.unwrap();
+        let pack = region.reader().manifest(&item).await.unwrap().0.packs.remove(0);
+        let (found, reason) = (region.clock().now(), "its CRC-64 is another".to_owned());
         let (repository, key) = (item.id, pack.key.clone());
         let row = PackAside { repository, pack: pack.id, key: key.clone(), reason, found, checked: found };
         let document = serde_json::to_value(row).unwrap();
-        region.table.transact(vec![Write::put(keys::aside(repository, &key), Condition::Any, document)]).await.unwrap();
+        region
+            .table()
+            .transact(vec![Write::put(keys::aside(repository, &key), Condition::Any, document)])
+            .await
+            .unwrap();
         pack.id.to_string()
     });
     let status = world.run(&["status", "dr", "--json"]);

@@ -27,9 +27,9 @@ impl Metered {
             let folder = world.path(name);
             let region = Region::open_embedded(name, &folder.join("objects"), &folder.join("table.db")).unwrap();
             let meter = Arc::new(Meter::new());
-            let objects = Arc::new(MeteredStore::new(region.objects.clone(), meter.clone()));
-            let table = Arc::new(MeteredTable::new(region.table.clone(), meter.clone()));
-            (Region { objects, table, ..region }, meter)
+            let objects = Arc::new(MeteredStore::new(region.shared_objects().clone(), meter.clone()));
+            let table = Arc::new(MeteredTable::new(region.shared_table().clone(), meter.clone()));
+            (region.with_objects(objects).with_table(table), meter)
         };
         let ((source, source_meter), (target, target_meter)) = (region(SOURCE), region(TARGET));
         let link = Link {
@@ -50,7 +50,10 @@ impl Metered {
     }
 
     async fn heads(&self) -> [HeadItem; 2] {
-        [self.link.source.get("app").await.unwrap(), self.link.target.get("app").await.unwrap()]
+        [
+            self.link.source.repositories().get("app").await.unwrap(),
+            self.link.target.repositories().get("app").await.unwrap(),
+        ]
     }
 }
 

@@ -30,11 +30,9 @@ fn link(world: &World, far: Far) -> Link {
         let region = Region::open_embedded(name, &folder.join("objects"), &folder.join("table.db")).unwrap();
         match delayed {
             false => region,
-            true => Region {
-                objects: Arc::new(DelayedStore::new(region.objects.clone(), ROUND_TRIP)),
-                table: Arc::new(DelayedTable::new(region.table.clone(), ROUND_TRIP)),
-                ..region
-            },
+            true => region
+                .with_objects(Arc::new(DelayedStore::new(region.shared_objects().clone(), ROUND_TRIP)))
+                .with_table(Arc::new(DelayedTable::new(region.shared_table().clone(), ROUND_TRIP))),
         }
     };
     Link {
@@ -70,8 +68,8 @@ fn deliver(world: &World, far: Far) -> u32 {
         let link = link(world, far);
         // Reads nothing of the far region: it has to be known which repository it is.
         let id = match far {
-            Far::Source => link.target.get("app").await.unwrap().id,
-            Far::Target => link.source.get("app").await.unwrap().id,
+            Far::Source => link.target.repositories().get("app").await.unwrap().id,
+            Far::Target => link.source.repositories().get("app").await.unwrap().id,
         };
         let start = tokio::time::Instant::now();
         let delivered = link.deliver(id).await.unwrap().expect("there was something to deliver");

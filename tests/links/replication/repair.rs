@@ -155,7 +155,7 @@ fn the_row_of_an_lfs_object_comes_back_from_the_ledger() {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         runtime.block_on(async {
             let region = Region::open_embedded(TARGET, &objects, &table).unwrap();
-            region.table.transact(vec![write]).await.unwrap();
+            region.table().transact(vec![write]).await.unwrap();
         });
         if lost {
             fs::remove_file(stored(&world, TARGET, &contents[0])).unwrap();

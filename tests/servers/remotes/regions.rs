@@ -45,29 +45,29 @@ impl World {
     }
 
     fn make(&self, format: gix::hash::Kind) {
-        self.runtime.block_on(self.region.create(NAME, format, "tests")).unwrap();
+        self.runtime.block_on(self.region.repositories().create(NAME, format, "tests")).unwrap();
     }
 
     fn server(&self) -> RegionServer {
-        let item = self.runtime.block_on(self.region.get(NAME)).unwrap();
+        let item = self.runtime.block_on(self.region.repositories().get(NAME)).unwrap();
         RegionServer::new(&self.region, item.id, NAME, self.runtime.handle(), "link tests")
     }
 
     fn seq(&self) -> u64 {
-        self.runtime.block_on(self.region.get(NAME)).unwrap().head.frontier.seq
+        self.runtime.block_on(self.region.repositories().get(NAME)).unwrap().head.frontier.seq
     }
 
     fn import(&self) {
         let options = ImportOptions { patterns: RefPatterns::all(), allow_empty: false, actor: "tests".into() };
-        self.runtime.block_on(self.region.import(&self.git.path, NAME, &options, Arc::default())).unwrap();
+        self.runtime.block_on(self.region.importer().import(&self.git.path, NAME, &options, Arc::default())).unwrap();
     }
 
     /// What the region holds, as plain Git sees it.
     fn exported(&self) -> GitRepo {
         let to = tempfile::tempdir_in(self.dir.path()).unwrap().keep().join("out");
-        self.runtime.block_on(self.region.export(NAME, &to)).unwrap();
-        let item = self.runtime.block_on(self.region.get(NAME)).unwrap();
-        let verified = self.runtime.block_on(self.region.verify(&item, true, Arc::default())).unwrap();
+        self.runtime.block_on(self.region.exporter().export(NAME, &to)).unwrap();
+        let item = self.runtime.block_on(self.region.repositories().get(NAME)).unwrap();
+        let verified = self.runtime.block_on(self.region.verifier().verify(&item, true, Arc::default())).unwrap();
         assert!(verified.findings.is_empty(), "{:?}", verified.findings);
         GitRepo::at(to)
     }
@@ -176,7 +176,7 @@ fn what_was_pushed_to_the_region_is_kept() {
     let theirs = world.exported();
     let own = theirs.commit("main", "own", "own\n");
     let options = ImportOptions { patterns: RefPatterns::all(), allow_empty: false, actor: "them".into() };
-    world.runtime.block_on(world.region.import(&theirs.path, NAME, &options, Arc::default())).unwrap();
+    world.runtime.block_on(world.region.importer().import(&theirs.path, NAME, &options, Arc::default())).unwrap();
     world.git.commit("main", "new", "new\n");
     let refuse = policy(&[], &[], Deletions::Mirror, Divergence::Refuse);
     world.pull(&refuse).unwrap();
@@ -265,9 +265,9 @@ fn a_region_that_fails_for_now_is_no_refusal() {
     let world = World::new("sha1");
     world.make(gix::hash::Kind::Sha1);
     let faults = Arc::new(Faults::random(1, 1));
-    let mut failing = world.region.clone();
-    failing.objects = Arc::new(FaultyStore::new(failing.objects, faults));
-    let item = world.runtime.block_on(world.region.get(NAME)).unwrap();
+    let objects = FaultyStore::new(world.region.shared_objects().clone(), faults);
+    let failing = world.region.with_objects(Arc::new(objects));
+    let item = world.runtime.block_on(world.region.repositories().get(NAME)).unwrap();
     let target = RegionServer::new(&failing, item.id, NAME, world.runtime.handle(), "link tests");
     let heads = EndHeadSetter { end: End::Region(target.clone()), runtime: world.runtime.handle().clone() };
     let (limits, policy, mut carried) = (PushLimits::none(), RefPolicy::default(), MirrorOutcome::default());
@@ -306,5 +306,5 @@ fn what_is_not_there_can_be_looked_at() {
     let absent = RegionServer::absent(&world.region, gix::hash::Kind::Sha1, NAME, world.runtime.handle(), "link tests");
     let receive = gitferry_git::client::ReceivePack::open(&absent).unwrap();
     assert!(receive.refs().refs.is_empty());
-    assert!(world.runtime.block_on(world.region.find(NAME)).unwrap().is_none());
+    assert!(world.runtime.block_on(world.region.repositories().find(NAME)).unwrap().is_none());
 }

@@ -55,11 +55,11 @@ impl Way {
 
     /// What is kept in the region when a pass has ended.
     fn assert_region_is_clean(&self, refs_left: usize) {
-        let item = self.runtime.block_on(self.region.get(NAME)).unwrap();
-        let verified = self.runtime.block_on(self.region.verify(&item, true, Arc::default())).unwrap();
+        let item = self.runtime.block_on(self.region.repositories().get(NAME)).unwrap();
+        let verified = self.runtime.block_on(self.region.verifier().verify(&item, true, Arc::default())).unwrap();
         assert!(verified.findings.is_empty(), "{:?}", verified.findings);
         let to = tempfile::tempdir_in(self.dir.path()).unwrap().keep().join("out");
-        self.runtime.block_on(self.region.export(NAME, &to)).unwrap();
+        self.runtime.block_on(self.region.exporter().export(NAME, &to)).unwrap();
         assert_eq!(refs(&GitRepo::at(to)).len(), refs_left);
     }
 }
@@ -131,7 +131,7 @@ fn a_history_that_was_written_anew_sends_only_what_the_target_lacks() {
 fn a_region_that_has_the_repository_already_is_brought_only_the_rest() {
     let way = Way::new(rewritten());
     let options = ImportOptions { patterns: RefPatterns::all(), allow_empty: false, actor: "tests".into() };
-    way.runtime.block_on(way.region.import(&way.place.source.path, NAME, &options, Arc::default())).unwrap();
+    way.runtime.block_on(way.region.importer().import(&way.place.source.path, NAME, &options, Arc::default())).unwrap();
     let carried = way.pass(Version::V2, None).unwrap();
     // The target's history comes without the files that are there, as far as Git knows that.
     assert!(carried.bytes < 20_000, "{carried:?}");

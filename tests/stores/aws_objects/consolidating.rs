@@ -47,7 +47,7 @@ impl Place {
         let source = GitRepo::init(dir.path().join("source.git"), &[]);
         source.commit("main", "file", "first");
         import(&region, &source).await;
-        let id = region.get("repo").await.unwrap().id;
+        let id = region.repositories().get("repo").await.unwrap().id;
         // As long as another process seems to consolidate, imports leave it alone.
         lease(&region, id, Some("another")).await;
         for number in 1..=CONSOLIDATE_ABOVE {
@@ -62,8 +62,8 @@ impl Place {
     }
 
     async fn packs(&self) -> usize {
-        let item = self.region.get("repo").await.unwrap();
-        self.region.manifest(&item).await.unwrap().0.packs.len()
+        let item = self.region.repositories().get("repo").await.unwrap();
+        self.region.reader().manifest(&item).await.unwrap().0.packs.len()
     }
 
     /// Another process at work on the region.
@@ -73,7 +73,7 @@ impl Place {
 
     /// Keys of all objects in the bucket.
     async fn keys(&self) -> Vec<String> {
-        let listed = self.region.objects.list("", None, 1_000).await.unwrap();
+        let listed = self.region.objects().list("", None, 1_000).await.unwrap();
         listed.objects.into_iter().map(|object| object.key).collect()
     }
 
@@ -111,14 +111,14 @@ async fn lease(region: &Region, id: RepositoryId, holder: Option<&str>) {
         Some(holder) => Write::put(key, Condition::Any, json!({ "holder": holder })),
         None => Write::delete(key, Condition::Any),
     };
-    region.table.transact(vec![write]).await.unwrap();
+    region.table().transact(vec![write]).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_merged_pack_that_does_not_arrive_leaves_the_old_state_and_nothing_behind() {
     let place = Place::new().await;
     let before = (place.keys().await, place.packs().await);
-    let refs = refs_of(&place.region, &place.region.get("repo").await.unwrap()).await;
+    let refs = refs_of(&place.region, &place.region.repositories().get("repo").await.unwrap()).await;
     type Plan = (&'static str, Fault);
     let plans: [Plan; 6] = [
         ("CreateMultipartUpload", s3_refusal(503, "SlowDown")),
@@ -132,7 +132,7 @@ async fn a_merged_pack_that_does_not_arrive_leaves_the_old_state_and_nothing_beh
     for (operation, fault) in plans {
         let told = fault.clone();
         place.proxy.rule(move |request| request.is_s3(operation).then(|| told.clone()));
-        let error = place.region.consolidate(place.id).await.unwrap_err();
+        let error = place.region.consolidator().consolidate(place.id).await.unwrap_err();
         assert!(error.kind().is_retryable(), "{operation}: {error}");
         place.proxy.relent();
         assert_eq!((place.keys().await, place.packs().await), before, "{operation} {fault:?}");
@@ -143,12 +143,13 @@ async fn a_merged_pack_that_does_not_arrive_leaves_the_old_state_and_nothing_beh
     place.proxy.spoil("UploadPart", Fault::LoseAnswer);
     place.proxy.spoil("CompleteMultipartUpload", Fault::LoseAnswer);
     let another = place.another().await;
-    let (one, two) = futures::join!(place.region.consolidate(place.id), another.consolidate(place.id));
+    let (one, two) =
+        futures::join!(place.region.consolidator().consolidate(place.id), another.consolidator().consolidate(place.id));
     let (one, two) = (one.unwrap(), two.unwrap());
     assert_eq!(one.merged.max(two.merged), MERGED as u64, "{one:?} {two:?}");
     assert!(one.merged == 0 || two.merged == 0, "both have done it: {one:?} {two:?}");
     assert_eq!((place.packs().await, place.uploads().await), (CONSOLIDATE_ABOVE + 2 - MERGED, 0));
-    assert_eq!(refs_of(&place.region, &place.region.get("repo").await.unwrap()).await, refs);
+    assert_eq!(refs_of(&place.region, &place.region.repositories().get("repo").await.unwrap()).await, refs);
     assert_sound(&place.region).await;
 }
 
@@ -157,7 +158,7 @@ async fn a_merged_pack_that_does_not_arrive_leaves_the_old_state_and_nothing_beh
 async fn a_consolidation_reads_each_pack_once_and_costs_one_upload() {
     let place = Place::new().await;
     let another = place.another().await;
-    assert_eq!(another.consolidate(place.id).await.unwrap().merged, MERGED as u64);
+    assert_eq!(another.consolidator().consolidate(place.id).await.unwrap().merged, MERGED as u64);
     let costs = place.costs();
     let cost = |operation: &str| costs.get(operation).copied().unwrap_or_default();
     let expected = [
@@ -173,8 +174,8 @@ async fn a_consolidation_reads_each_pack_once_and_costs_one_upload() {
     }
     // The emulator knows no checksums of the whole, and is asked twice to complete the upload.
     assert!(costs.values().sum::<usize>() <= 2 * MERGED + PARTS + 7, "{costs:?}");
-    let item = place.region.get("repo").await.unwrap();
-    let packs = place.region.manifest(&item).await.unwrap().0.packs;
+    let item = place.region.repositories().get("repo").await.unwrap();
+    let packs = place.region.reader().manifest(&item).await.unwrap().0.packs;
     let largest = packs.iter().map(|pack| pack.bytes).max().unwrap();
     assert_eq!(largest.div_ceil(PART_BYTES), PARTS as u64);
     assert_sound(&place.region).await;
@@ -189,7 +190,7 @@ async fn a_lease_that_is_lost_during_the_upload_ends_the_work() {
     let held = gate.clone();
     place.proxy.rule(move |request| request.is_s3("CompleteMultipartUpload").then(|| Fault::Hold(held.clone())));
     let (first, id) = (place.another().await, place.id);
-    let work = tokio::spawn(async move { first.consolidate(id).await });
+    let work = tokio::spawn(async move { first.consolidator().consolidate(id).await });
     while !place.costs().contains_key("CompleteMultipartUpload") {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -199,7 +200,7 @@ async fn a_lease_that_is_lost_during_the_upload_ends_the_work() {
     assert_eq!(place.packs().await, CONSOLIDATE_ABOVE + 1);
     lease(&place.region, id, None).await;
     place.proxy.relent();
-    let done = place.region.consolidate(id).await.unwrap();
+    let done = place.region.consolidator().consolidate(id).await.unwrap();
     assert_eq!(done.merged, MERGED as u64);
     let named = place.packs().await;
     gate.open();

@@ -31,9 +31,9 @@ async fn region(proxy: &Proxy, dir: &Path, name: &str) -> Region {
 
 /// The checksum of each part of the largest object, as S3 writes it.
 async fn checksums(region: &Region) -> Vec<String> {
-    let listed = region.objects.list("", None, 100).await.unwrap().objects;
+    let listed = region.objects().list("", None, 100).await.unwrap().objects;
     let pack = listed.iter().max_by_key(|object| object.size).unwrap();
-    let bytes = region.objects.get(&pack.key, 0..pack.size).await.unwrap();
+    let bytes = region.objects().get(&pack.key, 0..pack.size).await.unwrap();
     bytes.chunks(PART_BYTES as usize).map(|part| BASE64.encode(Crc64::of(part).0.to_be_bytes())).collect()
 }
 
@@ -68,7 +68,7 @@ async fn a_pack_too_large_for_one_copy() {
         _ => None,
     });
     proxy.requests();
-    let id = us.get("repo").await.unwrap().id;
+    let id = us.repositories().get("repo").await.unwrap().id;
     link(us.clone(), eu.clone()).deliver(id).await.unwrap().unwrap();
     let requests = proxy.requests();
     let count = |operation: &str| requests.iter().filter(|request| request.is_s3(operation)).count();

@@ -36,11 +36,11 @@ async fn site(dir: &Path, name: &str) -> Site {
 pub async fn import(region: &Region, source: &GitRepo) {
     let patterns = RefPatterns::default();
     let options = ImportOptions { patterns, allow_empty: false, actor: "me".into() };
-    region.import(&source.path, "repo", &options, Default::default()).await.unwrap();
+    region.importer().import(&source.path, "repo", &options, Default::default()).await.unwrap();
 }
 
 async fn replicate(from: &Site, to: &Site) {
-    let id = from.region.get("repo").await.unwrap().id;
+    let id = from.region.repositories().get("repo").await.unwrap().id;
     link(from.region.clone(), to.region.clone()).deliver(id).await.unwrap().unwrap();
 }
 
@@ -92,12 +92,17 @@ const PARTS: u64 = 5;
 
 /// How many parts the one upload in progress has.
 async fn held_parts(region: &Region, id: RepositoryId) -> u64 {
-    let rows =
-        region.table.query(&Query::prefix(keys::repository(id), keys::STAGING_PREFIX)).await.unwrap().whole().unwrap();
+    let rows = region
+        .table()
+        .query(&Query::prefix(keys::repository(id), keys::STAGING_PREFIX))
+        .await
+        .unwrap()
+        .whole()
+        .unwrap();
     let row = &rows[0].document;
     let text = |name: &str| row[name].as_str().unwrap().to_owned();
     let upload = Upload { key: text("key"), token: text("pack_upload") };
-    region.objects.parts(&upload).await.unwrap().len() as u64
+    region.objects().parts(&upload).await.unwrap().len() as u64
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,10 +114,10 @@ async fn a_killed_transfer_goes_on_with_the_parts_that_are_there() {
     let source = GitRepo::init(dir.path().join("source.git"), &[]);
     source.commit_bytes("main", "large", &noise(1, 36 << 20));
     import(&us, &source).await;
-    let id = us.get("repo").await.unwrap().id;
+    let id = us.repositories().get("repo").await.unwrap().id;
     let faults = Arc::new(Faults::none());
-    let mut dying = eu.region.clone();
-    dying.objects = Arc::new(FaultyStore::new(dying.objects, faults.clone()));
+    let objects = Arc::new(FaultyStore::new(eu.region.shared_objects().clone(), faults.clone()));
+    let dying = eu.region.with_objects(objects);
     faults.fail_nth(Operation::ObjectPutPart, PARTS, When::Before);
     link(us.clone(), dying).deliver(id).await.unwrap_err();
     assert_eq!(faults.injected(), 1);
@@ -135,11 +140,12 @@ async fn what_was_read_once_is_read_from_the_cache() {
     let source = GitRepo::with_history(dir.path().join("source.git"), &[]);
     import(&us.region, &source).await;
     us.wire.reset();
-    us.region.export("repo", &dir.path().join("first.git")).await.unwrap();
-    let packs = us.region.manifest(&us.region.get("repo").await.unwrap()).await.unwrap().0.packs.len();
+    us.region.exporter().export("repo", &dir.path().join("first.git")).await.unwrap();
+    let packs =
+        us.region.reader().manifest(&us.region.repositories().get("repo").await.unwrap()).await.unwrap().0.packs.len();
     assert_eq!(us.wire.count("GetObject"), 2 * packs);
     us.wire.reset();
-    us.region.export("repo", &dir.path().join("second.git")).await.unwrap();
+    us.region.exporter().export("repo", &dir.path().join("second.git")).await.unwrap();
     assert_eq!(us.wire.counts(), Default::default());
     let export = GitRepo::at(dir.path().join("second.git"));
     assert_eq!((export.refs(), export.reachable()), (source.refs(), source.reachable()));

@@ -71,12 +71,12 @@ impl Place {
 
     async fn import(&self) {
         let options = ImportOptions { patterns: RefPatterns::default(), allow_empty: false, actor: "me".into() };
-        self.source.import(&self.repo.path, "app", &options, Default::default()).await.unwrap();
+        self.source.importer().import(&self.repo.path, "app", &options, Default::default()).await.unwrap();
     }
 
     /// The repository as `gitferry repo show` has it.
     async fn show(&self) -> Value {
-        let item = self.source.get("app").await.unwrap();
+        let item = self.source.repositories().get("app").await.unwrap();
         json!({ "id": item.id, "name": "app", "frontier": FrontierText::from(item.head.frontier) })
     }
 
@@ -107,7 +107,7 @@ impl Place {
     async fn assert_equal(&self) {
         gitferry_test_support::faulty::assert_equal(&self.source, &self.link.target).await;
         let to = self.dir.path().join(fresh("export"));
-        self.link.target.export("app", &to).await.unwrap();
+        self.link.target.exporter().export("app", &to).await.unwrap();
         assert_eq!(GitRepo::at(to).reachable(), self.repo.reachable());
     }
 }
@@ -138,7 +138,7 @@ impl Crew {
         let (queue, dead, bus) = (emulator.queue().await, emulator.queue().await, fresh("bus"));
         bridge.create_event_bus().name(&bus).send().await.unwrap();
         let publisher = Publisher::new(place.link.target.clone(), Arc::new(EventBridge::new(bridge, bus)));
-        let (nudge, nudges) = Publisher::nudge(&place.link.target.name);
+        let (nudge, nudges) = Publisher::nudge(place.link.target.name());
         let options = WorkerOptions { outbox_every: None, sweep_every: HOURS, ..WorkerOptions::default() };
         let worker = Worker::new(vec![place.link.clone()], options)
             .listen(&place.link.name, Queue::new(sqs.clone(), &queue, Some(dead)))
@@ -204,7 +204,7 @@ async fn a_change_from_its_event_until_the_target_has_announced_it() {
         assert_eq!(cost, expected);
     }
     let marks = PendingJobs::new(&place.link.target, &place.link.name);
-    assert_eq!(marks.read(place.source.clock.now()).await.unwrap(), []);
+    assert_eq!(marks.read(place.source.clock().now()).await.unwrap(), []);
     assert_eq!(crew.status.counters.failed.get(), 0);
     place.assert_equal().await;
 }
@@ -223,7 +223,7 @@ async fn an_event_that_tells_nothing_new() {
     assert!(total(&cost) <= DUPLICATE, "{cost:?}");
     assert_eq!(cost, costs(&[("GetItem", 3)]));
     // And without a queue.
-    assert_eq!(place.link.deliver(place.source.get("app").await.unwrap().id).await.unwrap(), None);
+    assert_eq!(place.link.deliver(place.source.repositories().get("app").await.unwrap().id).await.unwrap(), None);
     assert_eq!(place.cost().await, costs(&[("GetItem", 1), ("Query", 1)]), "both heads");
     assert_eq!(crew.status.counters.duplicates.get(), 2);
 }
@@ -263,7 +263,8 @@ async fn no_byte_of_a_pack_passes_the_worker() {
     place.repo.commit_bytes("main", "large", &noise(1, LARGE));
     place.import().await;
     place.asked().await;
-    let delivered = place.link.deliver(place.source.get("app").await.unwrap().id).await.unwrap().unwrap();
+    let delivered =
+        place.link.deliver(place.source.repositories().get("app").await.unwrap().id).await.unwrap().unwrap();
     assert!(delivered.bytes > LARGE as u64 && delivered.packs == 2, "{delivered:?}");
     let asked: Vec<Request> = place.asked().await.into_iter().filter(|request| request.service == "s3").collect();
     let copies = asked.iter().filter(|request| request.operation == "CopyObject").count();

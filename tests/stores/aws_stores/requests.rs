@@ -35,15 +35,15 @@ fn put(sk: &str, condition: Condition) -> Write {
 async fn a_commit_is_one_transaction_and_a_head_one_read() {
     let dir = tempfile::tempdir().unwrap();
     let (region, proxy) = region(&dir).await;
-    let item = region.create("one", gix::hash::Kind::Sha1, "tester").await.unwrap();
-    let other = region.create("two", gix::hash::Kind::Sha1, "tester").await.unwrap();
+    let item = region.repositories().create("one", gix::hash::Kind::Sha1, "tester").await.unwrap();
+    let other = region.repositories().create("two", gix::hash::Kind::Sha1, "tester").await.unwrap();
     proxy.requests();
-    assert_eq!(read_head(&*region.table, item.id).await.unwrap().unwrap().head, item.head);
+    assert_eq!(read_head(region.table(), item.id).await.unwrap().unwrap().head, item.head);
     assert_eq!(proxy.operations(), ["GetItem"]);
-    let heads = read_heads(&*region.table, &[item.id, other.id, item.id]).await.unwrap();
+    let heads = read_heads(region.table(), &[item.id, other.id, item.id]).await.unwrap();
     assert_eq!(heads.iter().flatten().count(), 3);
     assert_eq!(proxy.operations(), ["TransactGetItems"]);
-    region.rename("one", "three", "tester").await.unwrap();
+    region.repositories().rename("one", "three", "tester").await.unwrap();
     let writes: Vec<String> = proxy.operations().into_iter().filter(|operation| !operation.contains("Get")).collect();
     assert_eq!(writes, ["TransactWriteItems"]);
 }
@@ -133,13 +133,13 @@ async fn proxy_is_armed(table: &dyn Table, proxy: &Proxy) -> bool {
 async fn a_commit_whose_answer_is_lost_finds_itself() {
     let dir = tempfile::tempdir().unwrap();
     let (region, proxy) = region(&dir).await;
-    region.create("app", gix::hash::Kind::Sha1, "tester").await.unwrap();
+    region.repositories().create("app", gix::hash::Kind::Sha1, "tester").await.unwrap();
     proxy.spoil("TransactWriteItems", Fault::LoseAnswer);
     (1..ATTEMPTS).for_each(|_| proxy.spoil("TransactWriteItems", refusal(500, "InternalServerError")));
-    let renamed = region.rename("app", "new", "tester").await.unwrap();
-    assert_eq!(region.get("new").await.unwrap().head, renamed.head);
+    let renamed = region.repositories().rename("app", "new", "tester").await.unwrap();
+    assert_eq!(region.repositories().get("new").await.unwrap().head, renamed.head);
     assert_eq!(renamed.head.frontier.seq, 2);
-    let changes = region.table.query(&Query::prefix(format!("repository/{}", renamed.id), "change/")).await.unwrap();
+    let changes = region.table().query(&Query::prefix(format!("repository/{}", renamed.id), "change/")).await.unwrap();
     assert_eq!(changes.rows.len(), 2);
 }
 
@@ -204,7 +204,7 @@ async fn an_expiry_is_an_attribute_of_its_own() {
 
 /// Pushes the newest commit of a repository, which grows from what the region has.
 async fn push(region: &Region, repo: &GitRepo, old: &str) {
-    let (item, new) = (region.get("app").await.unwrap(), repo.git(&["rev-parse", "main"]));
+    let (item, new) = (region.repositories().get("app").await.unwrap(), repo.git(&["rev-parse", "main"]));
     let pack = repo.feed(&["pack-objects", "-q", "--stdout", "--revs"], format!("{new}\n^{old}\n").as_bytes());
     let command = format!("{old} {new} refs/heads/main\0report-status");
     let head = format!("{:04x}{command}0000", command.len() + 4).into_bytes();
@@ -229,7 +229,7 @@ async fn an_import_and_a_push_read_manifest_and_claims_at_once() {
     for content in ["one", "two"] {
         repo.commit("main", "file", content);
         proxy.requests();
-        region.import(&repo.path, "app", &options, Default::default()).await.unwrap();
+        region.importer().import(&repo.path, "app", &options, Default::default()).await.unwrap();
         assert_eq!(asked_of_claims(&proxy), ["TransactGetItems", "TransactWriteItems"], "import");
     }
     for content in ["three", "four"] {

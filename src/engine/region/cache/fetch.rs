@@ -9,9 +9,11 @@ use std::sync::Arc;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::Semaphore;
 
-use super::RANGES_IN_FLIGHT;
 use crate::region::{Result, blocking};
 use gitferry_store::objects::{Crc64, ObjectStore, PART_BYTES};
+
+/// Ranges of one file that are fetched concurrently.
+pub const RANGES_IN_FLIGHT: usize = 4;
 
 /// Writes an object of known size to a new file. Returns the CRC-64/NVME.
 pub(in crate::region) async fn fetch(

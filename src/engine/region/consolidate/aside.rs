@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::manifest::{LivePack, Manifest};
 use super::super::{Region, Result};
-use super::merge::Bytes;
+use super::merge::{Bytes, Merger};
 use crate::ledger::head::RepositoryId;
 use crate::ledger::keys;
 use gitferry_store::table::{Condition, Query, Write};
@@ -31,22 +31,35 @@ pub struct PackAside {
     pub checked: Timestamp,
 }
 
+/// Packs of a region that are set aside.
+#[derive(Clone, Copy, Debug)]
+pub struct PacksAside<'a> {
+    region: &'a Region,
+}
+
 impl Region {
+    /// Returns the damaged packs that consolidation skips.
+    pub fn packs_aside(&self) -> PacksAside<'_> {
+        PacksAside { region: self }
+    }
+}
+
+impl PacksAside<'_> {
     /// Lists all packs that are set aside in the region, by repository. One query if there are none.
-    pub async fn packs_aside(&self) -> Result<Vec<PackAside>> {
-        self.read_aside("").await
+    pub async fn all(self) -> Result<Vec<PackAside>> {
+        self.read("").await
     }
 
     /// Lists the packs of a repository that are set aside.
-    pub async fn packs_aside_of(&self, id: RepositoryId) -> Result<Vec<PackAside>> {
-        self.read_aside(&keys::aside_prefix(id)).await
+    pub async fn of(self, id: RepositoryId) -> Result<Vec<PackAside>> {
+        self.read(&keys::aside_prefix(id)).await
     }
 
-    async fn read_aside(&self, prefix: &str) -> Result<Vec<PackAside>> {
+    async fn read(self, prefix: &str) -> Result<Vec<PackAside>> {
         let mut query = Query::prefix(keys::ASIDE_PARTITION, prefix);
         let mut aside = Vec::new();
         loop {
-            let mut page = self.table.query(&query).await?;
+            let mut page = self.region.table().query(&query).await?;
             let next = page.next.take();
             for item in page.readable() {
                 match PackAside::deserialize(&item.document) {
@@ -61,44 +74,44 @@ impl Region {
         }
     }
 
-    pub(super) async fn set_aside(&self, id: RepositoryId, damaged: &[(LivePack, String)]) -> Result<()> {
+    pub(super) async fn set(self, id: RepositoryId, damaged: &[(LivePack, String)]) -> Result<()> {
         for (pack, reason) in damaged {
-            let now = self.clock.now();
+            let now = self.region.clock().now();
             let key = pack.key.clone();
             tracing::error!(
-                repository = %id, region = self.name, pack = %pack.id, key, reason,
+                repository = %id, region = self.region.name(), pack = %pack.id, key, reason,
                 "a pack is damaged; consolidation skips it until it is mended"
             );
             let row =
                 PackAside { repository: id, pack: pack.id, key, reason: reason.clone(), found: now, checked: now };
-            self.put_aside(&row).await?;
+            self.put(&row).await?;
         }
         Ok(())
     }
 
-    async fn put_aside(&self, row: &PackAside) -> Result<()> {
+    async fn put(self, row: &PackAside) -> Result<()> {
         let document = serde_json::to_value(row).map_err(std::io::Error::from)?;
         let key = keys::aside(row.repository, &row.key);
-        Ok(self.table.transact(vec![Write::put(key, Condition::Any, document)]).await?)
+        Ok(self.region.table().transact(vec![Write::put(key, Condition::Any, document)]).await?)
     }
 
     /// Reads the packs of a repository that are set aside again, those that are due or `all`, and forgets those that
     /// are mended or no longer listed. Returns the rest.
-    pub async fn recheck_aside(&self, id: RepositoryId, manifest: &Manifest, all: bool) -> Result<Vec<PackAside>> {
+    pub async fn recheck(self, id: RepositoryId, manifest: &Manifest, all: bool) -> Result<Vec<PackAside>> {
         let mut remaining = Vec::new();
-        let now = self.clock.now();
-        for mut row in self.packs_aside_of(id).await? {
+        let now = self.region.clock().now();
+        for mut row in self.of(id).await? {
             let live = manifest.packs.iter().find(|pack| pack.key == row.key);
             let is_due = all || now.duration_since(row.checked).abs() >= RECHECK_AFTER;
             let state = match live {
                 None => Bytes::Sound,
                 Some(_) if !is_due => Bytes::Damaged(row.reason.clone()),
-                Some(live) => self.examine_one(live).await?,
+                Some(live) => Merger::new(self.region).examine_one(live).await?,
             };
             match state {
                 Bytes::Sound => {
                     let key = keys::aside(id, &row.key);
-                    self.table.transact(vec![Write::delete(key, Condition::Any)]).await?;
+                    self.region.table().transact(vec![Write::delete(key, Condition::Any)]).await?;
                     continue;
                 }
                 Bytes::Damaged(reason) => row.reason = reason,
@@ -106,7 +119,7 @@ impl Region {
             }
             if is_due {
                 row.checked = now;
-                self.put_aside(&row).await?;
+                self.put(&row).await?;
             }
             remaining.push(row);
         }

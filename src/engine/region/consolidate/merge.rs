@@ -32,12 +32,22 @@ pub(super) enum Bytes {
     Unreadable(io::Error),
 }
 
-impl Region {
+/// Reads and merges the packs of a region.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Merger<'a> {
+    region: &'a Region,
+}
+
+impl<'a> Merger<'a> {
+    pub(super) fn new(region: &'a Region) -> Self {
+        Merger { region }
+    }
+
     /// Reads packs one by one and compares them with the manifest: a damaged one does not stop the others.
     ///
     /// # Errors
     /// The store's error if no pack can be read: then the store is at fault, and not the packs.
-    pub(super) async fn examine(&self, packs: &[LivePack]) -> Result<Examined> {
+    pub(super) async fn examine(self, packs: &[LivePack]) -> Result<Examined> {
         let mut examined = Examined::default();
         let mut unreadable = Vec::new();
         for pack in packs {
@@ -57,8 +67,8 @@ impl Region {
         Ok(examined)
     }
 
-    pub(super) async fn examine_one(&self, pack: &LivePack) -> Result<Bytes> {
-        match self.local_packs(std::slice::from_ref(pack)).await {
+    pub(super) async fn examine_one(self, pack: &LivePack) -> Result<Bytes> {
+        match self.region.packs().local(std::slice::from_ref(pack)).await {
             Ok(local) => {
                 let compared = move || Ok::<_, RegionError>(local.packs.first().map_or(Bytes::Sound, compare));
                 blocking(compared).await
@@ -69,9 +79,9 @@ impl Region {
     }
 
     /// Merges sound packs into one.
-    pub(super) async fn merge(&self, packs: &[LivePack], format: gix::hash::Kind) -> Result<NewPack> {
-        let local = self.local_packs(packs).await?;
-        let spool = self.spool_dir();
+    pub(super) async fn merge(self, packs: &[LivePack], format: gix::hash::Kind) -> Result<NewPack> {
+        let local = self.region.packs().local(packs).await?;
+        let spool = self.region.spool_dir();
         let mut merged = blocking(move || merge(&local, format, spool)).await?;
         merged.closed = packs.iter().all(|pack| pack.closed);
         Ok(merged)
@@ -79,12 +89,12 @@ impl Region {
 
     /// Checks packs in full, one by one, after they could not be merged. Returns those that fail, with reasons.
     pub(super) async fn check_each(
-        &self,
+        self,
         packs: &[LivePack],
         format: gix::hash::Kind,
     ) -> Result<Vec<(LivePack, String)>> {
-        let local = self.local_packs(packs).await?;
-        let spool = self.spool_dir();
+        let local = self.region.packs().local(packs).await?;
+        let spool = self.region.spool_dir();
         blocking(move || {
             let mut damaged = Vec::new();
             for pack in &local.packs {

@@ -17,6 +17,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::Instant;
 
+use super::commit::back_off;
 use super::manifest::{LivePack, Manifest};
 use super::{Region, RegionError, Result};
 use crate::ledger::advance::read_head;
@@ -28,8 +29,10 @@ use gitferry_base::fault::crash_point;
 use gitferry_store::table::lease::Waiter;
 use gitferry_store::table::{Condition, TableError, Write};
 
-pub use aside::PackAside;
+pub use aside::{PackAside, PacksAside};
 pub use choose::{CONSOLIDATE_ABOVE, choose};
+use merge::Merger;
+pub use replaced::ReplacedPacks;
 
 /// Most rounds of one run.
 const MAX_ROUNDS: usize = 64;
@@ -93,14 +96,27 @@ enum Round {
     Nothing,
 }
 
+/// Merges packs and takes due snapshots, one process at a time for each repository.
+#[derive(Clone, Copy, Debug)]
+pub struct Consolidator<'a> {
+    region: &'a Region,
+}
+
 impl Region {
+    /// Returns the consolidator of this region.
+    pub fn consolidator(&self) -> Consolidator<'_> {
+        Consolidator { region: self }
+    }
+}
+
+impl Consolidator<'_> {
     /// Consolidates a repository with many packs, for writers that have just brought one. Best effort: hosts and
     /// maintenance try again.
-    pub async fn maintain_packs(&self, id: RepositoryId, packs: usize) {
+    pub async fn maintain_packs(self, id: RepositoryId, packs: usize) {
         if packs <= CONSOLIDATE_ABOVE {
             return;
         }
-        let mut waiter = self.consolidation_waiter(id);
+        let mut waiter = self.waiter(id);
         let deadline = Instant::now() + MAX_LEASE_WAIT;
         loop {
             match self.consolidate_with(id, &mut waiter).await {
@@ -108,7 +124,7 @@ impl Region {
                 Ok(done) if done.busy && done.packs > WAIT_FOR_LEASE_ABOVE && Instant::now() < deadline => {}
                 Ok(_) => return,
                 Err(error) => {
-                    tracing::warn!(%error, repository = %id, region = self.name, "could not consolidate packs");
+                    tracing::warn!(%error, repository = %id, region = self.region.name(), "could not consolidate packs");
                     return;
                 }
             }
@@ -116,35 +132,36 @@ impl Region {
     }
 
     /// Consolidates a repository until it has few packs, unless another process holds the lease.
-    pub async fn consolidate(&self, id: RepositoryId) -> Result<Consolidated> {
-        self.consolidate_with(id, &mut self.consolidation_waiter(id)).await
+    pub async fn consolidate(self, id: RepositoryId) -> Result<Consolidated> {
+        self.consolidate_with(id, &mut self.waiter(id)).await
     }
 
     /// Maintains every repository of the region that needs it, one after the other: consolidates packs, takes snapshots
     /// of refs that are due, and rechecks packs that were set aside. A repository that fails is skipped with a warning.
     /// Returns the number of merged packs.
-    pub async fn consolidate_all(&self) -> Result<u64> {
+    pub async fn consolidate_all(self) -> Result<u64> {
         let mut merged = 0;
-        for id in self.list().await? {
-            match self.maintain_with(id, &mut self.consolidation_waiter(id)).await {
+        for id in self.region.repositories().list().await? {
+            match self.maintain_with(id, &mut self.waiter(id)).await {
                 Ok(done) => merged += done.merged,
                 Err(error) => {
-                    tracing::warn!(%error, repository = %id, region = self.name, "could not consolidate packs");
+                    tracing::warn!(%error, repository = %id, region = self.region.name(), "could not consolidate packs");
                 }
             }
         }
-        let mut aside: Vec<RepositoryId> = self.packs_aside().await?.into_iter().map(|row| row.repository).collect();
+        let mut aside: Vec<RepositoryId> =
+            self.region.packs_aside().all().await?.into_iter().map(|row| row.repository).collect();
         aside.dedup();
         for id in aside {
             let rechecked = async {
-                let manifest = match read_head(&*self.table, id).await? {
-                    Some(item) => self.manifest(&item).await?.0,
+                let manifest = match read_head(self.region.table(), id).await? {
+                    Some(item) => self.region.reader().manifest(&item).await?.0,
                     None => Manifest::default(),
                 };
-                self.recheck_aside(id, &manifest, false).await
+                self.region.packs_aside().recheck(id, &manifest, false).await
             };
             if let Err(error) = rechecked.await {
-                tracing::warn!(%error, repository = %id, region = self.name, "could not read damaged packs again");
+                tracing::warn!(%error, repository = %id, region = self.region.name(), "could not read damaged packs again");
             }
         }
         Ok(merged)
@@ -152,15 +169,15 @@ impl Region {
 
     /// Returns the number of packs that the next round of consolidation would merge in the whole region. A repository
     /// that cannot be read is skipped with a warning.
-    pub async fn would_consolidate(&self) -> Result<u64> {
-        let aside: HashSet<String> = self.packs_aside().await?.into_iter().map(|row| row.key).collect();
+    pub async fn would_consolidate(self) -> Result<u64> {
+        let aside: HashSet<String> = self.region.packs_aside().all().await?.into_iter().map(|row| row.key).collect();
         let mut packs = 0;
-        for item in self.heads().await?.items {
-            match self.manifest(&item).await {
+        for item in self.region.repositories().heads().await?.items {
+            match self.region.reader().manifest(&item).await {
                 Ok((manifest, _)) => packs += choose(&manifest.packs, &aside).len() as u64,
                 Err(error) => {
                     tracing::warn!(
-                        %error, repository = item.head.name, region = self.name,
+                        %error, repository = item.head.name, region = self.region.name(),
                         "could not count the packs of a repository"
                     );
                 }
@@ -171,23 +188,23 @@ impl Region {
 
     /// Returns a waiter for the consolidation lease of a repository. Keep it over several attempts, so that it notices
     /// a dead holder.
-    pub fn consolidation_waiter(&self, id: RepositoryId) -> Waiter {
-        Waiter::new(&self.table, &self.clock, keys::consolidation_lease(id))
+    pub fn waiter(self, id: RepositoryId) -> Waiter {
+        Waiter::new(self.region.shared_table(), self.region.shared_clock(), keys::consolidation_lease(id))
     }
 
-    /// Consolidates a repository like [`Region::consolidate`], with a waiter that is kept over several attempts.
-    pub async fn consolidate_with(&self, id: RepositoryId, waiter: &mut Waiter) -> Result<Consolidated> {
+    /// Consolidates a repository like [`Self::consolidate`], with a waiter that is kept over several attempts.
+    pub async fn consolidate_with(self, id: RepositoryId, waiter: &mut Waiter) -> Result<Consolidated> {
         self.work_with(id, waiter, &[Chore::Consolidation]).await
     }
 
     /// Takes a due snapshot and consolidates, with a waiter that is kept over several attempts.
-    pub async fn maintain_with(&self, id: RepositoryId, waiter: &mut Waiter) -> Result<Consolidated> {
+    pub async fn maintain_with(self, id: RepositoryId, waiter: &mut Waiter) -> Result<Consolidated> {
         self.work_with(id, waiter, &[Chore::Snapshot, Chore::Consolidation]).await
     }
 
-    async fn work_with(&self, id: RepositoryId, waiter: &mut Waiter, chores: &[Chore]) -> Result<Consolidated> {
-        let Some(item) = read_head(&*self.table, id).await? else { return Ok(Consolidated::default()) };
-        let packs = self.manifest(&item).await?.0.packs.len();
+    async fn work_with(self, id: RepositoryId, waiter: &mut Waiter, chores: &[Chore]) -> Result<Consolidated> {
+        let Some(item) = read_head(self.region.table(), id).await? else { return Ok(Consolidated::default()) };
+        let packs = self.region.reader().manifest(&item).await?.0.packs.len();
         let mut done = Consolidated { packs: packs as u64, ..Consolidated::default() };
         if !chores.iter().any(|chore| chore.is_due(&item.head, packs)) {
             return Ok(done);
@@ -202,12 +219,12 @@ impl Region {
         result.map(|()| done)
     }
 
-    async fn work(&self, item: HeadItem, chores: &[Chore], done: &mut Consolidated) -> Result<()> {
+    async fn work(self, item: HeadItem, chores: &[Chore], done: &mut Consolidated) -> Result<()> {
         let mut item = item;
         for chore in chores {
             match chore {
                 Chore::Snapshot => {
-                    item = self.maintain_snapshot(item).await;
+                    item = self.region.snapshots().maintain(item).await;
                     done.snapshot_failed = wants_snapshot(&item.head);
                 }
                 Chore::Consolidation if done.packs > CONSOLIDATE_ABOVE as u64 => self.rounds(&item, done).await?,
@@ -217,9 +234,9 @@ impl Region {
         Ok(())
     }
 
-    async fn rounds(&self, item: &HeadItem, done: &mut Consolidated) -> Result<()> {
+    async fn rounds(self, item: &HeadItem, done: &mut Consolidated) -> Result<()> {
         for _ in 0..MAX_ROUNDS {
-            let (manifest, _) = self.manifest(item).await?;
+            let (manifest, _) = self.region.reader().manifest(item).await?;
             done.packs = manifest.packs.len() as u64;
             match self.round(item, &manifest).await? {
                 Round::Merged(packs) => {
@@ -233,35 +250,36 @@ impl Region {
         Ok(())
     }
 
-    async fn round(&self, item: &HeadItem, manifest: &Manifest) -> Result<Round> {
-        let aside = self.recheck_aside(item.id, manifest, false).await?;
+    async fn round(self, item: &HeadItem, manifest: &Manifest) -> Result<Round> {
+        let aside = self.region.packs_aside().recheck(item.id, manifest, false).await?;
         let aside: HashSet<String> = aside.into_iter().map(|row| row.key).collect();
         let chosen = choose(&manifest.packs, &aside);
         if chosen.is_empty() {
             return Ok(Round::Nothing);
         }
-        let examined = self.examine(&chosen).await?;
-        self.set_aside(item.id, &examined.damaged).await?;
+        let merger = Merger::new(self.region);
+        let examined = merger.examine(&chosen).await?;
+        self.region.packs_aside().set(item.id, &examined.damaged).await?;
         let chosen = examined.sound;
         if chosen.len() < 2 {
             return Ok(Round::SetAside);
         }
-        let pack = match self.merge(&chosen, item.head.format).await {
+        let pack = match merger.merge(&chosen, item.head.format).await {
             Ok(pack) => pack,
             // The bytes match the manifest, but the packs cannot be merged: they were bad before they were recorded.
             Err(error) if error.kind() == Kind::Corrupt => {
-                let mut damaged = self.check_each(&chosen, item.head.format).await?;
+                let mut damaged = merger.check_each(&chosen, item.head.format).await?;
                 if damaged.is_empty() {
                     let reason = format!("it could not be merged with others: {error}");
                     damaged = chosen.into_iter().map(|pack| (pack, reason.clone())).collect();
                 }
-                self.set_aside(item.id, &damaged).await?;
+                self.region.packs_aside().set(item.id, &damaged).await?;
                 return Ok(Round::SetAside);
             }
             Err(error) => return Err(error),
         };
         crash_point("consolidate-merged");
-        let merged = self.put_packs(item.id, vec![pack]).await?;
+        let merged = self.region.uploads().put(item.id, vec![pack]).await?;
         crash_point("consolidate-put");
         let Some(merged) = merged.into_iter().next() else { unreachable!("each pack that was put has an entry") };
         let adopted = self.adopt(item, &chosen, &merged).await?;
@@ -270,11 +288,11 @@ impl Region {
 
     /// Replaces `chosen` by the merged pack in the current manifest. Returns false if some of them are no longer listed
     /// because another process has consolidated.
-    async fn adopt(&self, item: &HeadItem, chosen: &[LivePack], merged: &LivePack) -> Result<bool> {
+    async fn adopt(self, item: &HeadItem, chosen: &[LivePack], merged: &LivePack) -> Result<bool> {
         let inputs: HashSet<&str> = chosen.iter().map(|pack| pack.key.as_str()).collect();
         let mut unanswered = 0;
         for attempt in 1..=MAX_ADOPT_ATTEMPTS {
-            let held = self.held_packs(item.id, Some(item), &item.head.name).await?;
+            let held = self.region.claims().held_packs(item.id, Some(item), &item.head.name).await?;
             let manifest = &held.manifest;
             let revision = held.revision;
             if manifest.packs.iter().any(|pack| pack.key == merged.key) {
@@ -285,22 +303,23 @@ impl Region {
                 // An attempt without an answer may have succeeded, and the merged pack may have been merged again
                 // since.
                 if unanswered == 0 {
-                    self.drop_unnamed(std::slice::from_ref(merged)).await;
+                    self.region.uploads().drop_unnamed(std::slice::from_ref(merged)).await;
                 }
                 return Ok(false);
             };
             crash_point("consolidate-before-manifest");
-            let mut writes = vec![self.admit_uploads(&held, &item.head.name, std::slice::from_ref(merged)).await?];
+            let mut writes =
+                vec![self.region.claims().admit_uploads(&held, &item.head.name, std::slice::from_ref(merged)).await?];
             writes.extend(adopting(item.id, &next, revision, chosen)?);
-            match self.table.transact(writes).await {
+            match self.region.table().transact(writes).await {
                 Ok(()) => {
                     crash_point("consolidate-after-manifest");
                     return Ok(true);
                 }
-                Err(TableError::ConditionFailed { .. }) => self.back_off(attempt, MAX_ADOPT_WAIT).await,
+                Err(TableError::ConditionFailed { .. }) => back_off(self.region.clock(), attempt, MAX_ADOPT_WAIT).await,
                 Err(TableError::Unavailable { .. }) if unanswered < MAX_UNANSWERED => {
                     unanswered += 1;
-                    self.back_off(MAX_ADOPT_ATTEMPTS, MAX_ADOPT_WAIT).await;
+                    back_off(self.region.clock(), MAX_ADOPT_ATTEMPTS, MAX_ADOPT_WAIT).await;
                 }
                 // The merged pack stays; a sweep removes it unless the manifest names it.
                 Err(error) => return Err(error.into()),
@@ -313,8 +332,8 @@ impl Region {
     ///
     /// # Errors
     /// [`RegionError::Full`] if there is no room after 60 seconds.
-    pub async fn make_room(&self, item: &HeadItem) -> Result<()> {
-        let mut waiter = self.consolidation_waiter(item.id);
+    pub async fn make_room(self, item: &HeadItem) -> Result<()> {
+        let mut waiter = self.waiter(item.id);
         let deadline = Instant::now() + MAX_ROOM_WAIT;
         loop {
             let done = self.consolidate_with(item.id, &mut waiter).await?;

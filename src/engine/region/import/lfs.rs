@@ -8,10 +8,11 @@ use std::sync::Arc;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tempfile::TempPath;
 
+use super::Importer;
 use crate::ledger::change::LfsObject;
 use crate::ledger::head::RepositoryId;
 use crate::region::lfs::{LfsSpool, SettledPointers, path_of};
-use crate::region::{Region, RegionError, Result, blocking};
+use crate::region::{RegionError, Result, blocking};
 use gitferry_git::lfs::Pointer;
 use gitferry_git::local::SourceRepository;
 
@@ -35,10 +36,10 @@ pub(super) struct TakenLfs {
     pub noted: Vec<LfsObject>,
 }
 
-impl Region {
+impl Importer<'_> {
     /// Copies the objects of `pointers` that the region does not hold.
     pub(super) async fn take_lfs(
-        &self,
+        self,
         id: RepositoryId,
         source: &Arc<SourceRepository>,
         pointers: &[Pointer],
@@ -46,7 +47,7 @@ impl Region {
         if pointers.is_empty() {
             return Ok(TakenLfs::default());
         }
-        let mut settled = self.settle_pointers(id, pointers).await?;
+        let mut settled = self.region.lfs().settle_pointers(id, pointers).await?;
         let taking: Vec<_> = settled.missing.iter().map(|pointer| self.take_one(id, source, *pointer)).collect();
         let found: Vec<Option<LfsObject>> = stream::iter(taking).buffered(OBJECTS_IN_FLIGHT).try_collect().await?;
         let mut taken = TakenLfs::default();
@@ -62,7 +63,7 @@ impl Region {
             }
         }
         settled.missing = missing;
-        self.await_missing(id, &mut settled).await?;
+        self.region.lfs().await_missing(id, &mut settled).await?;
         let SettledPointers { held, missing, wrong, noted } = settled;
         taken.noted = noted;
         taken.held.extend(held);
@@ -72,13 +73,13 @@ impl Region {
 
     /// Copies one object; `None` if the source does not have it with this content.
     async fn take_one(
-        &self,
+        self,
         id: RepositoryId,
         source: &Arc<SourceRepository>,
         pointer: Pointer,
     ) -> Result<Option<LfsObject>> {
         let from = path_of(source.common_dir(), pointer.oid);
-        let spool = self.spool_dir();
+        let spool = self.region.spool_dir();
         let source = source.clone();
         let copied = blocking(move || copy(&source, &from, pointer.size, &spool)).await?;
         let Some((file, object)) = copied else { return Ok(None) };
@@ -86,7 +87,7 @@ impl Region {
             tracing::warn!(oid = %pointer.oid, found = %object.oid, "an LFS object of the source is damaged");
             return Ok(None);
         }
-        self.put_lfs_object(id, object, file).await?;
+        self.region.lfs().put(id, object, file).await?;
         Ok(Some(object))
     }
 }

@@ -71,10 +71,23 @@ pub struct Imported {
     pub lfs_missing: u64,
 }
 
+/// Imports local Git repositories into a region.
+#[derive(Clone, Copy, Debug)]
+pub struct Importer<'a> {
+    region: &'a Region,
+}
+
 impl Region {
+    /// Returns the importer of this region.
+    pub fn importer(&self) -> Importer<'_> {
+        Importer { region: self }
+    }
+}
+
+impl Importer<'_> {
     /// Imports a local repository under a name, creating the repository if there is none.
     pub async fn import(
-        &self,
+        self,
         source: &Path,
         name: &str,
         options: &ImportOptions,
@@ -82,7 +95,7 @@ impl Region {
     ) -> Result<Imported> {
         let path = source.to_owned();
         let source = Arc::new(blocking(move || Ok::<_, RegionError>(SourceRepository::open(path)?)).await?);
-        let mut existing = self.find(name).await?;
+        let mut existing = self.region.repositories().find(name).await?;
         for _ in 0..MAX_COMMIT_ATTEMPTS {
             match self.import_once(source.clone(), name, existing.clone(), options, progress.clone()).await {
                 Err(RegionError::Ledger(LedgerError::Lost { .. }) | RegionError::Moved { .. }) => {}
@@ -90,21 +103,21 @@ impl Region {
                 Err(RegionError::NameTaken { .. }) if existing.is_none() => {}
                 Err(RegionError::Full { .. }) => {
                     if let Some(item) = &existing {
-                        self.make_room(item).await?;
+                        self.region.consolidator().make_room(item).await?;
                     }
                 }
                 result => return result,
             }
             existing = match existing {
-                Some(item) => Some(self.same(name, item.id).await?),
-                None => self.find(name).await?,
+                Some(item) => Some(self.region.repositories().same(name, item.id).await?),
+                None => self.region.repositories().find(name).await?,
             };
         }
         Err(RegionError::Moved { repository: name.into() })
     }
 
     async fn import_once(
-        &self,
+        self,
         source: Arc<SourceRepository>,
         name: &str,
         existing: Option<HeadItem>,
@@ -113,11 +126,11 @@ impl Region {
     ) -> Result<Imported> {
         let subject = match &existing {
             Some(item) => {
-                self.check_writable(item)?;
+                self.region.committer().check_writable(item)?;
                 check_format(item, &source)?;
                 Subject::Existing(Box::new(item.clone()))
             }
-            None => self.new_subject(name, source.object_format())?,
+            None => self.region.committer().new_subject(name, source.object_format())?,
         };
         let (head, diff) = self.compare(source.clone(), existing.as_ref(), options).await?;
         let head_moves = existing.as_ref().is_some_and(|item| item.head.head != head);
@@ -133,23 +146,23 @@ impl Region {
             return Err(RegionError::Refused { repository: name.into(), reason: reason.into() });
         }
         let manifest = match &existing {
-            Some(item) => self.manifest(item).await?.0,
+            Some(item) => self.region.reader().manifest(item).await?.0,
             None => Manifest::default(),
         };
         let mut tips = diff.tips.clone();
         tips.extend(head.object());
-        let folder = self.spool_dir();
+        let folder = self.region.spool_dir();
         let spool = blocking(move || ImportSpool::open(&folder)).await?;
         let intake = Intake {
             source: source.clone(),
             repository: name.into(),
-            held: self.local_packs(&manifest.packs).await?,
+            held: self.region.packs().local(&manifest.packs).await?,
             tips,
             spool: spool.path().to_owned(),
             progress,
         };
         let (packs, mut pointers) = blocking(move || intake.run()).await?;
-        let awaited = if existing.is_some() { self.awaited_lfs(subject.id()).await? } else { Vec::new() };
+        let awaited = if existing.is_some() { self.region.lfs().awaited(subject.id()).await? } else { Vec::new() };
         pointers.extend(&awaited);
         pointers.sort_unstable();
         pointers.dedup();
@@ -168,37 +181,37 @@ impl Region {
             lfs_missing: lfs.missing,
             ..Imported::default()
         };
-        let packs = self.put_packs(subject.id(), packs).await?;
+        let packs = self.region.uploads().put(subject.id(), packs).await?;
         drop(spool);
         gitferry_base::fault::crash_point("import-put-packs");
         imported.bytes = packs.iter().map(|pack| pack.bytes + pack.index_bytes).sum();
-        let mut proposal = self.proposal(&options.actor);
+        let mut proposal = self.region.committer().proposal(&options.actor);
         proposal.head = Some(head);
         proposal.refs_added = diff.refs_added();
         proposal.edits = diff.edits;
         proposal.packs = packs.clone();
         let (with_refs, later) = lfs.held.split_at(lfs.held.len().min(MAX_LFS_OBJECTS));
         proposal.lfs = with_refs.to_vec();
-        let item = match self.commit(&subject, proposal).await {
+        let item = match self.region.committer().commit(&subject, proposal).await {
             Ok(item) => {
-                self.drop_duplicates(&item, &packs).await;
+                self.region.uploads().drop_duplicates(&item, &packs).await;
                 item
             }
             Err(error) => {
-                self.drop_packs(&packs, &error).await;
+                self.region.uploads().drop_packs(&packs, &error).await;
                 return Err(error);
             }
         };
         // LFS objects beyond the limit of one change follow in changes of their own.
-        let item = self.name_lfs_objects(item.id, later, &options.actor).await?.unwrap_or(item);
-        if let Err(error) = self.forget_missing(item.id, &lfs.noted).await {
+        let item = self.region.lfs().name(item.id, later, &options.actor).await?.unwrap_or(item);
+        if let Err(error) = self.region.lfs().forget_missing(item.id, &lfs.noted).await {
             tracing::warn!(
                 %error, repository = %item.id,
                 "could not remove the notes of LFS objects that have come; the next sweep names the objects again"
             );
         }
-        let item = self.maintain_snapshot(item).await;
-        self.maintain_packs(item.id, manifest.packs.len() + packs.len()).await;
+        let item = self.region.snapshots().maintain(item).await;
+        self.region.consolidator().maintain_packs(item.id, manifest.packs.len() + packs.len()).await;
         imported.id = item.id.to_string();
         imported.change = Some(item.head.frontier.seq);
         imported.refs = item.head.refs;
@@ -207,14 +220,14 @@ impl Region {
 
     /// Names LFS objects that have come to the source since an earlier import, when no ref has changed.
     async fn import_late_lfs(
-        &self,
+        self,
         source: &Arc<SourceRepository>,
         item: HeadItem,
         options: &ImportOptions,
     ) -> Result<Imported> {
-        let awaited = self.awaited_lfs(item.id).await?;
+        let awaited = self.region.lfs().awaited(item.id).await?;
         let lfs = self.take_lfs(item.id, source, &awaited).await?;
-        let named = self.name_lfs_objects(item.id, &lfs.held, &options.actor).await?;
+        let named = self.region.lfs().name(item.id, &lfs.held, &options.actor).await?;
         let mut imported = unchanged(item);
         imported.change = named.map(|item| item.head.frontier.seq);
         imported.lfs_objects = lfs.taken;
@@ -225,16 +238,16 @@ impl Region {
 
     /// Returns HEAD of the source, and the edits that make the repository's refs equal to the source's.
     async fn compare(
-        &self,
+        self,
         source: Arc<SourceRepository>,
         existing: Option<&HeadItem>,
         options: &ImportOptions,
     ) -> Result<(RefValue, RefsDiff)> {
         let ledger = match existing {
-            Some(item) => Some(self.refs(item).await?),
+            Some(item) => Some(self.region.reader().refs(item).await?),
             None => None,
         };
-        let spool = self.edit_spool();
+        let spool = self.region.committer().edit_spool();
         let patterns = options.patterns.clone();
         blocking(move || {
             let head = source.head()?;
@@ -246,7 +259,7 @@ impl Region {
             Ok((head, diff))
         })
         .await
-        .map_err(|error: RegionError| error.locate(&self.name, existing.map_or("", |item| &item.head.name)))
+        .map_err(|error: RegionError| error.locate(self.region.name(), existing.map_or("", |item| &item.head.name)))
     }
 }
 

@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::runtime::Handle;
 
-use super::LfsSpool;
+use super::{LfsSpool, LfsStore, object_of};
 use crate::ledger::LedgerError;
 use crate::ledger::change::LfsObject;
 use crate::ledger::head::HeadItem;
 use crate::ledger::keys;
-use crate::region::{Region, RegionError, Result, blocking};
+use crate::region::{RegionError, Result, blocking};
 use gitferry_git::lfs::LfsOid;
 use gitferry_store::objects::reader::ObjectReader;
 use gitferry_store::table::Query;
@@ -28,22 +28,23 @@ pub(crate) fn path_of(git_dir: &Path, oid: LfsOid) -> PathBuf {
     git_dir.join("lfs/objects").join(&oid[..2]).join(&oid[2..4]).join(oid)
 }
 
-impl Region {
+impl LfsStore<'_> {
     /// Writes all held LFS objects into a repository; the files are synced, their folders are not. Objects that exist
     /// with the right size are left alone. Returns the number of objects written and their bytes.
-    pub async fn export_lfs(&self, item: &HeadItem, git_dir: &Path) -> Result<(u64, u64)> {
+    pub async fn export(self, item: &HeadItem, git_dir: &Path) -> Result<(u64, u64)> {
         let mut query = Query::prefix(keys::repository(item.id), keys::LFS_PREFIX);
         let mut count = 0;
         let mut bytes = 0;
         loop {
-            let mut page = self.table.query(&query).await?;
+            let mut page = self.region.table().query(&query).await?;
             let next = page.next.take();
             let rows = page.whole()?;
             let mut objects = Vec::with_capacity(rows.len());
             for row in &rows {
                 let oid = row.key.sk.strip_prefix(keys::LFS_PREFIX).and_then(|oid| oid.parse().ok());
-                let damaged = || RegionError::corrupt(&self.name, &item.head.name, format!("{} is no id", row.key));
-                objects.push(self.lfs_of(oid.ok_or_else(damaged)?, row)?);
+                let damaged =
+                    || RegionError::corrupt(self.region.name(), &item.head.name, format!("{} is no id", row.key));
+                objects.push(object_of(oid.ok_or_else(damaged)?, row)?);
             }
             let writing: Vec<_> = objects.into_iter().map(|object| self.export_one(item, object, git_dir)).collect();
             let written: Vec<u64> = stream::iter(writing).buffer_unordered(OBJECTS_IN_FLIGHT).try_collect().await?;
@@ -57,12 +58,12 @@ impl Region {
     }
 
     /// Writes one object. Returns the bytes written; 0 if the object exists.
-    async fn export_one(&self, item: &HeadItem, object: LfsObject, git_dir: &Path) -> Result<u64> {
+    async fn export_one(self, item: &HeadItem, object: LfsObject, git_dir: &Path) -> Result<u64> {
         let to = path_of(git_dir, object.oid);
         let key = keys::lfs_object(item.id, object.oid);
-        let store = self.objects.clone();
+        let store = self.region.shared_objects().clone();
         let runtime = Handle::current();
-        let region = self.name.clone();
+        let region = self.region.name().to_owned();
         let repository = item.head.name.clone();
         blocking(move || {
             if fs::symlink_metadata(&to).is_ok_and(|meta| meta.is_file() && meta.len() == object.size) {

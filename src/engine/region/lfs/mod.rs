@@ -14,6 +14,7 @@
 //! object a grace period later.
 
 mod export;
+mod naming;
 mod verify;
 
 pub(crate) use export::path_of;
@@ -29,11 +30,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tempfile::TempPath;
 
-use super::commit::Subject;
 use super::{Region, RegionError, Result};
-use crate::ledger::advance::read_head;
-use crate::ledger::change::{LfsObject, MAX_LFS_OBJECTS};
-use crate::ledger::head::{HeadItem, RepositoryId};
+use crate::ledger::change::LfsObject;
+use crate::ledger::head::RepositoryId;
 use crate::ledger::{LedgerError, keys};
 use gitferry_git::lfs::{LfsOid, Pointer};
 use gitferry_store::objects::{Crc64, Crc64Hasher, ObjectError, ObjectMeta};
@@ -45,10 +44,6 @@ pub const MAX_LFS_BYTES: u64 = 16 << 30;
 const CHUNK_BYTES: u64 = 512 * 1024;
 /// Chunks of one object that are read ahead.
 const CHUNKS_IN_FLIGHT: usize = 2;
-/// Attempts of a change that names objects against concurrent writers.
-const MAX_NAMING_ATTEMPTS: u32 = 128;
-/// Actor of changes that name the objects of an interrupted upload.
-const MAINTENANCE: &str = "gitferry maintain";
 
 /// Document of the row of a held object.
 #[derive(Serialize, Deserialize)]
@@ -83,7 +78,7 @@ pub struct SettledPointers {
     /// Pointers with another size than the held object.
     pub wrong: Vec<Pointer>,
     /// Held objects with a row that notes them as missing. The row may be all that still asks for a change to name the
-    /// object: remove it after such a change ([`Region::forget_missing`]), never before.
+    /// object: remove it after such a change ([`LfsStore::forget_missing`]), never before.
     pub noted: Vec<LfsObject>,
 }
 
@@ -124,17 +119,30 @@ impl LfsSpool {
     }
 }
 
+/// Git LFS objects of a region.
+#[derive(Clone, Copy, Debug)]
+pub struct LfsStore<'a> {
+    region: &'a Region,
+}
+
 impl Region {
+    /// Returns the Git LFS objects of this region.
+    pub fn lfs(&self) -> LfsStore<'_> {
+        LfsStore { region: self }
+    }
+}
+
+impl LfsStore<'_> {
     /// Returns the presence of objects, in the order of `oids`.
-    pub async fn lfs_states(&self, id: RepositoryId, oids: &[LfsOid]) -> Result<Vec<LfsState>> {
+    pub async fn states(self, id: RepositoryId, oids: &[LfsOid]) -> Result<Vec<LfsState>> {
         let mut states = Vec::with_capacity(oids.len());
         for oids in oids.chunks(MAX_GET_KEYS / 2) {
             let wanted: Vec<Key> =
                 oids.iter().flat_map(|oid| [keys::lfs(id, *oid), keys::lfs_missing(id, *oid)]).collect();
-            let rows = self.table.get_many(&wanted).await?;
+            let rows = self.region.table().get_many(&wanted).await?;
             for (oid, rows) in oids.iter().zip(rows.chunks(2)) {
                 let [held, awaited] = rows else { unreachable!("a table returns an entry for each key") };
-                let held = held.as_ref().map(|item| self.lfs_of(*oid, item)).transpose()?;
+                let held = held.as_ref().map(|item| object_of(*oid, item)).transpose()?;
                 states.push(LfsState { held, awaited: awaited.is_some() });
             }
         }
@@ -142,31 +150,25 @@ impl Region {
     }
 
     /// Returns the held objects, in the order of `oids`.
-    pub async fn lfs_objects(&self, id: RepositoryId, oids: &[LfsOid]) -> Result<Vec<Option<LfsObject>>> {
+    pub async fn objects(self, id: RepositoryId, oids: &[LfsOid]) -> Result<Vec<Option<LfsObject>>> {
         let mut objects = Vec::with_capacity(oids.len());
         for oids in oids.chunks(MAX_GET_KEYS) {
             let wanted: Vec<Key> = oids.iter().map(|oid| keys::lfs(id, *oid)).collect();
-            for (oid, item) in oids.iter().zip(self.table.get_many(&wanted).await?) {
-                objects.push(item.map(|item| self.lfs_of(*oid, &item)).transpose()?);
+            for (oid, item) in oids.iter().zip(self.region.table().get_many(&wanted).await?) {
+                objects.push(item.map(|item| object_of(*oid, &item)).transpose()?);
             }
         }
         Ok(objects)
     }
 
-    fn lfs_of(&self, oid: LfsOid, item: &Item) -> Result<LfsObject> {
-        let row = LfsRow::deserialize(&item.document);
-        let row = row.map_err(|_| LedgerError::corrupt(format!("the row {} is not an LFS object", item.key)))?;
-        Ok(LfsObject { oid, size: row.size, crc64: row.crc64 })
-    }
-
     /// Streams the bytes of a held object. Errors of the stream wrap a [`RegionError`].
-    pub fn lfs_bytes(
-        &self,
+    pub fn bytes(
+        self,
         id: RepositoryId,
         oid: LfsOid,
         range: Range<u64>,
     ) -> impl Stream<Item = std::io::Result<Bytes>> + Send + use<> {
-        let (store, key): (_, Arc<str>) = (self.objects.clone(), keys::lfs_object(id, oid).into());
+        let (store, key): (_, Arc<str>) = (self.region.shared_objects().clone(), keys::lfs_object(id, oid).into());
         let chunks = (range.end - range.start).div_ceil(CHUNK_BYTES);
         let chunk = move |number: u64| {
             let start = range.start + number * CHUNK_BYTES;
@@ -187,12 +189,12 @@ impl Region {
     }
 
     /// Stores a checked object: first the bytes, then the row. Idempotent.
-    pub async fn put_lfs_object(&self, id: RepositoryId, object: LfsObject, file: TempPath) -> Result<()> {
+    pub async fn put(self, id: RepositoryId, object: LfsObject, file: TempPath) -> Result<()> {
         let key = keys::lfs_object(id, object.oid);
-        match self.objects.put_file(&key, file).await {
+        match self.region.objects().put_file(&key, file).await {
             // Content-addressed: an earlier attempt, or another writer, stored the same bytes.
             Err(ObjectError::Exists { store, key }) => {
-                let there = self.objects.head(&key).await?;
+                let there = self.region.objects().head(&key).await?;
                 let is_it =
                     |meta: ObjectMeta| meta.size == object.size && meta.crc64.is_none_or(|crc64| crc64 == object.crc64);
                 if !there.is_some_and(is_it) {
@@ -203,11 +205,11 @@ impl Region {
             stored => drop(stored?),
         }
         gitferry_base::fault::crash_point("lfs-before-row");
-        self.put_lfs_rows(id, &[object]).await
+        self.put_rows(id, &[object]).await
     }
 
     /// Records objects that the object store has as held.
-    pub async fn put_lfs_rows(&self, id: RepositoryId, objects: &[LfsObject]) -> Result<()> {
+    pub async fn put_rows(self, id: RepositoryId, objects: &[LfsObject]) -> Result<()> {
         for objects in objects.chunks(MAX_TRANSACTION_ITEMS) {
             let mut writes = Vec::with_capacity(objects.len());
             for LfsObject { oid, size, crc64 } in objects {
@@ -215,16 +217,16 @@ impl Region {
                 let document = document.map_err(std::io::Error::from)?;
                 writes.push(Write::put(keys::lfs(id, *oid), Condition::Any, document));
             }
-            self.table.transact(writes).await?;
+            self.region.table().transact(writes).await?;
         }
         Ok(())
     }
 
     /// Sorts pointers by the presence of their objects.
-    pub async fn settle_pointers(&self, id: RepositoryId, pointers: &[Pointer]) -> Result<SettledPointers> {
+    pub async fn settle_pointers(self, id: RepositoryId, pointers: &[Pointer]) -> Result<SettledPointers> {
         let oids: Vec<LfsOid> = pointers.iter().map(|pointer| pointer.oid).collect();
         let mut settled = SettledPointers::default();
-        for (pointer, held) in pointers.iter().zip(self.lfs_objects(id, &oids).await?) {
+        for (pointer, held) in pointers.iter().zip(self.objects(id, &oids).await?) {
             match held {
                 None => settled.missing.push(*pointer),
                 Some(object) if object.size != pointer.size => settled.wrong.push(*pointer),
@@ -235,7 +237,7 @@ impl Region {
     }
 
     /// Notes missing objects, and finds those that have come meanwhile.
-    pub async fn await_missing(&self, id: RepositoryId, settled: &mut SettledPointers) -> Result<()> {
+    pub async fn await_missing(self, id: RepositoryId, settled: &mut SettledPointers) -> Result<()> {
         for pointers in settled.missing.chunks(MAX_TRANSACTION_ITEMS) {
             let mut writes: Vec<Write> = Vec::with_capacity(pointers.len());
             for Pointer { oid, size } in pointers {
@@ -246,7 +248,7 @@ impl Region {
                     writes.push(Write::put(key, Condition::Any, document));
                 }
             }
-            self.table.transact(writes).await?;
+            self.region.table().transact(writes).await?;
         }
         let again = self.settle_pointers(id, &std::mem::take(&mut settled.missing)).await?;
         settled.noted.extend(&again.held);
@@ -257,11 +259,11 @@ impl Region {
     }
 
     /// Returns pointers to objects that were missing when the pointers came.
-    pub async fn awaited_lfs(&self, id: RepositoryId) -> Result<Vec<Pointer>> {
+    pub async fn awaited(self, id: RepositoryId) -> Result<Vec<Pointer>> {
         let mut query = Query::prefix(keys::repository(id), keys::LFS_MISSING_PREFIX);
         let mut pointers = Vec::new();
         loop {
-            let mut page = self.table.query(&query).await?;
+            let mut page = self.region.table().query(&query).await?;
             let next = page.next.take();
             for item in page.readable() {
                 let oid = item.key.sk.strip_prefix(keys::LFS_MISSING_PREFIX).and_then(|oid| oid.parse().ok());
@@ -278,68 +280,20 @@ impl Region {
 
     /// Removes the notes on missing objects after a change has named the objects. A note that stays behind causes one
     /// more change that names its object.
-    pub async fn forget_missing(&self, id: RepositoryId, objects: &[LfsObject]) -> Result<()> {
+    pub async fn forget_missing(self, id: RepositoryId, objects: &[LfsObject]) -> Result<()> {
         let mut oids: Vec<LfsOid> = objects.iter().map(|object| object.oid).collect();
         oids.sort_unstable();
         oids.dedup();
         for oids in oids.chunks(MAX_TRANSACTION_ITEMS) {
             let deletes = oids.iter().map(|oid| Write::delete(keys::lfs_missing(id, *oid), Condition::Any)).collect();
-            self.table.transact(deletes).await?;
+            self.region.table().transact(deletes).await?;
         }
         Ok(())
     }
+}
 
-    /// Commits changes that only name objects that came after their pointers. Returns the head afterwards; `None` if
-    /// there was nothing to name.
-    pub async fn name_lfs_objects(
-        &self,
-        id: RepositoryId,
-        objects: &[LfsObject],
-        actor: &str,
-    ) -> Result<Option<HeadItem>> {
-        // A request may have named an object twice.
-        let mut objects = objects.to_vec();
-        objects.sort_unstable_by_key(|object| object.oid);
-        objects.dedup_by_key(|object| object.oid);
-        let mut head = None;
-        for objects in objects.chunks(MAX_LFS_OBJECTS) {
-            head = Some(self.name_once(id, objects, actor).await?);
-            self.forget_missing(id, objects).await?;
-        }
-        Ok(head)
-    }
-
-    /// Names the objects that came after their pointers and whose upload ended before a change named them. Returns
-    /// their number; with `dry`, nothing is changed. A replica waits for its source.
-    pub async fn name_late_lfs(&self, id: RepositoryId, dry: bool) -> Result<u64> {
-        let oids: Vec<LfsOid> = self.awaited_lfs(id).await?.iter().map(|pointer| pointer.oid).collect();
-        let late: Vec<LfsObject> = self.lfs_objects(id, &oids).await?.into_iter().flatten().collect();
-        if late.is_empty() {
-            return Ok(0);
-        }
-        let writable = read_head(&*self.table, id).await?.is_some_and(|item| self.check_writable(&item).is_ok());
-        if !writable {
-            return Ok(0);
-        }
-        if !dry {
-            self.name_lfs_objects(id, &late, MAINTENANCE).await?;
-        }
-        Ok(late.len() as u64)
-    }
-
-    async fn name_once(&self, id: RepositoryId, objects: &[LfsObject], actor: &str) -> Result<HeadItem> {
-        for _ in 0..MAX_NAMING_ATTEMPTS {
-            let item = read_head(&*self.table, id).await?;
-            let gone = || RegionError::NoRepository { name: id.to_string(), region: self.name.clone() };
-            let item = item.ok_or_else(gone)?;
-            self.check_writable(&item)?;
-            let mut proposal = self.proposal(actor);
-            proposal.lfs = objects.to_vec();
-            match self.commit(&Subject::Existing(Box::new(item)), proposal).await {
-                Err(RegionError::Ledger(LedgerError::Lost { .. })) => {}
-                result => return result,
-            }
-        }
-        Err(RegionError::Moved { repository: id.to_string() })
-    }
+fn object_of(oid: LfsOid, item: &Item) -> Result<LfsObject> {
+    let row = LfsRow::deserialize(&item.document);
+    let row = row.map_err(|_| LedgerError::corrupt(format!("the row {} is not an LFS object", item.key)))?;
+    Ok(LfsObject { oid, size: row.size, crc64: row.crc64 })
 }

@@ -3,10 +3,11 @@
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use sha2::{Digest as _, Sha256};
 
+use super::LfsStore;
 use crate::ledger::change::LfsObject;
 use crate::ledger::head::{HeadItem, RepositoryId};
 use crate::ledger::keys;
-use crate::region::{Region, Result, blocking};
+use crate::region::{Result, blocking};
 use gitferry_git::lfs::LfsOid;
 use gitferry_store::objects::ObjectError;
 
@@ -17,10 +18,10 @@ const HASHED_IN_FLIGHT: usize = 4;
 /// Bytes read at a time.
 const CHUNK_BYTES: u64 = 4 * 1024 * 1024;
 
-impl Region {
+impl LfsStore<'_> {
     /// Returns deviations of LFS objects that changes name: rows, sizes, and with `deep` contents.
-    pub(in crate::region) async fn verify_lfs(
-        &self,
+    pub(in crate::region) async fn verify(
+        self,
         item: &HeadItem,
         objects: &[LfsObject],
         deep: bool,
@@ -28,7 +29,7 @@ impl Region {
         let mut findings = Vec::new();
         let oids: Vec<LfsOid> = objects.iter().map(|object| object.oid).collect();
         let mut rows = Vec::with_capacity(objects.len());
-        for (object, row) in objects.iter().zip(self.lfs_objects(item.id, &oids).await?) {
+        for (object, row) in objects.iter().zip(self.objects(item.id, &oids).await?) {
             match row {
                 None => findings.push(format!("LFS object {} is not in the table", object.oid)),
                 Some(row) if row != *object => {
@@ -46,22 +47,22 @@ impl Region {
         Ok(findings)
     }
 
-    async fn verify_one(&self, id: RepositoryId, object: LfsObject, deep: bool) -> Result<Option<String>> {
+    async fn verify_one(self, id: RepositoryId, object: LfsObject, deep: bool) -> Result<Option<String>> {
         let key = keys::lfs_object(id, object.oid);
-        let problem = match self.objects.head(&key).await? {
+        let problem = match self.region.objects().head(&key).await? {
             None => Some("is missing".into()),
             Some(meta) if meta.size != object.size => Some(format!("has {} bytes, not {}", meta.size, object.size)),
-            Some(_) if deep => self.hash_lfs(&key, object).await?,
+            Some(_) if deep => self.hash_one(&key, object).await?,
             Some(_) => None,
         };
         Ok(problem.map(|problem| format!("LFS object {} {problem} (object {key})", object.oid)))
     }
 
-    async fn hash_lfs(&self, key: &str, object: LfsObject) -> Result<Option<String>> {
+    async fn hash_one(self, key: &str, object: LfsObject) -> Result<Option<String>> {
         let mut hasher = Sha256::new();
         let mut offset = 0;
         while offset < object.size {
-            let bytes = match self.objects.get(key, offset..(offset + CHUNK_BYTES).min(object.size)).await {
+            let bytes = match self.region.objects().get(key, offset..(offset + CHUNK_BYTES).min(object.size)).await {
                 Ok(bytes) if !bytes.is_empty() => bytes,
                 Ok(_) => return Ok(Some("is cut off".into())),
                 Err(ObjectError::NotFound { .. }) => return Ok(Some("is missing".into())),

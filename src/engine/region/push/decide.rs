@@ -4,7 +4,8 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 use gix::bstr::{BStr, BString, ByteSlice};
 
-use super::{PushPolicy, PushState, is_hidden, is_reserved};
+use super::policy::{PushPolicy, is_hidden, is_reserved};
+use super::state::PushState;
 use crate::ledger::change::RefEdit;
 use gitferry_git::receive_pack::Command;
 use gitferry_git::refs::{RefName, RefValue};

@@ -8,7 +8,9 @@ use gix::ObjectId;
 use gix::bstr::ByteSlice;
 use gix::objs::Kind;
 
-use super::{Fact, PushPolicy, PushState, decide};
+use super::decide::{Fact, decide};
+use super::policy::PushPolicy;
+use super::state::PushState;
 use crate::region::new_pack::NewPack;
 use crate::region::{RegionError, Result};
 use gitferry_base::printable::Printable;

@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::{PushPolicy, PushProgress, PushStates, Pushed, judge};
+use super::judge::{PushProgress, judge};
+use super::policy::PushPolicy;
+use super::receive::Pushed;
+use super::state::PushStates;
 use crate::region::{Region, RegionError};
 use gitferry_base::Kind;
 use gitferry_git::pack::CheckProgress;
@@ -39,7 +42,7 @@ impl Serving<'_> {
     /// Reads the pack from `input`, pushes, and writes the report.
     ///
     /// Faults of the push are in the report; errors are those of `output`. Pass the head in the result to
-    /// [`Region::maintain_snapshot`].
+    /// [`Snapshots::maintain`](crate::region::snapshots::Snapshots::maintain).
     pub fn serve(
         &self,
         states: &dyn PushStates,
@@ -71,9 +74,9 @@ impl Serving<'_> {
     ) -> Result<Pushed, RegionError> {
         let Serving { region, runtime, policy, actor, request } = *self;
         let state = runtime.block_on(states.state())?;
-        region.check_writable(&state.item)?;
+        region.committer().check_writable(&state.item)?;
         let judged = judge(&state, policy, request, actor, input, &region.spool_dir(), progress)?;
-        runtime.block_on(region.push(states, state, policy, request, judged, actor))
+        runtime.block_on(region.receiver().push(states, state, policy, request, judged, actor))
     }
 
     /// Returns the report of a push that failed as a whole.

@@ -9,6 +9,7 @@ use gix::hash::Kind as Format;
 use crate::ledger::head::{HeadItem, RepositoryId};
 use crate::ledger::refs::RefsAt;
 use crate::ledger::{LedgerError, advance};
+use crate::region::commit::Subject;
 use crate::region::local::LocalPacks;
 use crate::region::manifest::Manifest;
 use crate::region::{Region, RegionError, Result, blocking};
@@ -17,7 +18,7 @@ use gitferry_git::pack::PackSet;
 use gitferry_git::refs::{RefName, RefValue};
 use gitferry_git::view::{RefTable, View};
 
-use super::is_hidden;
+use super::policy::is_hidden;
 
 /// One exact state of a repository, at one revision of its head.
 #[derive(Clone, Debug)]
@@ -32,6 +33,20 @@ pub struct PushState {
     pub view: View,
     /// Live packs as files.
     pub local: Arc<LocalPacks>,
+}
+
+/// Revision of a head without a row: the repository does not exist yet.
+pub(super) const UNBORN: u64 = 0;
+
+impl PushState {
+    /// Returns the subject of a change on top of this state.
+    pub(super) fn subject(&self) -> Subject {
+        let HeadItem { id, head, revision } = &self.item;
+        match *revision {
+            UNBORN => Subject::New { id: *id, name: head.name.clone(), format: head.format },
+            _ => Subject::Existing(Box::new(self.item.clone())),
+        }
+    }
 }
 
 /// Source of the newest state of one repository; a host caches states between requests.
@@ -79,20 +94,22 @@ impl PushStates for FreshStates {
     async fn state(&self) -> Result<PushState> {
         let region = &self.region;
         for _ in 0..MAX_READS {
-            let item = advance::read_head(&*region.table, self.id).await?;
-            let item = item
-                .ok_or_else(|| RegionError::NoRepository { name: self.id.to_string(), region: region.name.clone() })?;
-            let manifest = match region.manifest(&item).await {
+            let item = advance::read_head(region.table(), self.id).await?;
+            let item = item.ok_or_else(|| RegionError::NoRepository {
+                name: self.id.to_string(),
+                region: region.name().to_owned(),
+            })?;
+            let manifest = match region.reader().manifest(&item).await {
                 Ok((manifest, _)) => manifest,
                 Err(RegionError::Moved { .. }) => continue,
                 Err(error) => return Err(error),
             };
-            let local = match region.local_packs(&manifest.packs).await {
+            let local = match region.packs().local(&manifest.packs).await {
                 Ok(local) => Arc::new(local),
                 Err(RegionError::Moved { .. }) => continue,
                 Err(error) => return Err(error),
             };
-            let refs = region.refs(&item).await?;
+            let refs = region.reader().refs(&item).await?;
             let packs = local.clone();
             let hidden = self.hidden.clone();
             let mirror = self.mirror;

@@ -65,7 +65,7 @@ impl LfsEnd {
     pub fn url(&self) -> &str {
         match self {
             LfsEnd::Server(server) => server.url(),
-            LfsEnd::Region { region, .. } => &region.name,
+            LfsEnd::Region { region, .. } => region.name(),
         }
     }
 
@@ -87,7 +87,7 @@ impl LfsEnd {
                 }
             }
             LfsEnd::Region { region, id, .. } => {
-                let settled = region.settle_pointers(*id, pointers).await?;
+                let settled = region.lfs().settle_pointers(*id, pointers).await?;
                 refused.extend(
                     settled.wrong.iter().map(|pointer| (*pointer, "the region has it with another size".into())),
                 );
@@ -124,7 +124,7 @@ impl LfsEnd {
             }
             LfsEnd::Region { region, id, .. } => {
                 let oids: Vec<_> = pointers.iter().map(|pointer| pointer.oid).collect();
-                let objects = region.lfs_objects(*id, &oids).await?;
+                let objects = region.lfs().objects(*id, &oids).await?;
                 downloads.extend(objects.into_iter().map(|object| object.map(Download::Store)));
             }
         }
@@ -147,7 +147,7 @@ impl LfsEnd {
         Ok(match (self, from) {
             (LfsEnd::Server(server), Download::Action(action)) => server.download(action).await?,
             (LfsEnd::Region { region, id, .. }, Download::Store(object)) => {
-                region.lfs_bytes(*id, object.oid, 0..object.size).boxed()
+                region.lfs().bytes(*id, object.oid, 0..object.size).boxed()
             }
             _ => return Err(MirrorError::Internal("an LFS object is read from the wrong end".into())),
         })
@@ -177,9 +177,9 @@ impl LfsEnd {
     pub async fn settle(&self, pointers: &[Pointer]) -> Result<(), MirrorError> {
         let LfsEnd::Region { region, id, actor } = self else { return Ok(()) };
         let oids: Vec<_> = pointers.iter().map(|pointer| pointer.oid).collect();
-        let states = region.lfs_states(*id, &oids).await?;
+        let states = region.lfs().states(*id, &oids).await?;
         let late: Vec<LfsObject> = states.iter().filter(|state| state.awaited).filter_map(|state| state.held).collect();
-        region.name_lfs_objects(*id, &late, actor).await?;
+        region.lfs().name(*id, &late, actor).await?;
         Ok(())
     }
 }
@@ -214,7 +214,7 @@ async fn store(region: &Region, id: RepositoryId, pointer: Pointer, mut body: Lf
         let reason = format!("received {} of {} bytes", object.oid, object.size);
         return Err(LfsError::Damaged { oid: pointer.oid, reason }.into());
     }
-    Ok(region.put_lfs_object(id, object, file).await?)
+    Ok(region.lfs().put(id, object, file).await?)
 }
 
 /// The error of the source, without the upload around it.

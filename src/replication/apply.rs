@@ -8,7 +8,7 @@ use gitferry_engine::ledger::LedgerError;
 use gitferry_engine::ledger::advance::{Advance, Advanced, advance_and_report, read_head};
 use gitferry_engine::ledger::head::{Head, RepositoryId, Role, State};
 use gitferry_engine::ledger::keys;
-use gitferry_engine::ledger::log::{ChangeRow, row_write};
+use gitferry_engine::ledger::log::{ChangeRow, read_inline, row_write};
 use gitferry_engine::region::RegionError;
 use gitferry_engine::region::claims::HeldPacks;
 use gitferry_engine::region::commit::{MAX_MANIFEST_ATTEMPTS, manifest_with};
@@ -149,10 +149,8 @@ impl Link {
         let mut bytes = 0;
         for row in rows {
             let inline = match (&row.facts.object, &row.inline) {
-                (None, None) => {
-                    let key = keys::change(id, row.facts.seq, row.hash);
-                    self.source.table().get(&key).await.in_region(&self.source)?.and_then(|item| item.bytes)
-                }
+                // The chain was folded from these bytes: what is read again must be the same.
+                (None, None) => Some(read_inline(self.source.table(), id, row).await.in_region(&self.source)?),
                 (_, inline) => inline.clone(),
             };
             // A margin of two, as documents and keys count towards the limit.

@@ -45,6 +45,27 @@ impl Layer for Remote {
     }
 }
 
+/// Says of the objects whose keys contain a text that they exist already, and has none of them.
+pub type LosingStore = Decorated<Losing>;
+
+/// See [`LosingStore`].
+#[derive(Clone, Copy, Debug)]
+pub struct Losing(pub &'static str);
+
+impl Layer for Losing {
+    async fn around<T: Send>(
+        &self,
+        call: Call<'_>,
+        inner: impl Future<Output = Result<T, ObjectError>> + Send,
+        _read: impl Fn(&T) -> u64 + Send,
+    ) -> Result<T, ObjectError> {
+        if call.operation == Operation::ObjectPutFile && call.key.contains(self.0) {
+            return Err(ObjectError::Exists { store: call.store.into(), key: call.key.into() });
+        }
+        inner.await
+    }
+}
+
 /// One call on its way to the store.
 #[derive(Debug)]
 pub struct Call<'a> {

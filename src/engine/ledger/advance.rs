@@ -58,6 +58,10 @@ pub async fn advance_and_report(table: &dyn Table, step: Advance) -> Result<Adva
         None => (1, Condition::Absent),
     };
     let document = serde_json::to_value(&after).map_err(|error| LedgerError::corrupt(error.to_string()))?;
+    assert!(
+        parse_head(id, &document).is_ok_and(|read| read == after),
+        "the head of repository {id} reads back as it is written: {document}"
+    );
     with.push(Write::put(keys::head(id), condition, document));
     with.extend(name_writes(id, before.as_ref().map(|item| &item.head), &after));
     if before.is_none() {
@@ -240,8 +244,49 @@ fn head_of(id: RepositoryId, document: &serde_json::Value, revision: u64) -> Res
 /// Parses the document of a head.
 pub fn parse_head(id: RepositoryId, document: &serde_json::Value) -> Result<Head, LedgerError> {
     use serde::Deserialize as _;
-    Head::deserialize(document).map_err(|error| {
+    let bad = |reason: String| {
         let name = document.get("name").and_then(serde_json::Value::as_str).map(str::to_owned);
-        LedgerError::BadHead { id, name, reason: error.to_string() }
-    })
+        LedgerError::BadHead { id, name, reason }
+    };
+    let head = Head::deserialize(document).map_err(|error| bad(error.to_string()))?;
+    // Each has a successor, so that the next step does not overflow.
+    if [head.frontier.seq, head.epoch.number, head.manifest].contains(&u64::MAX) {
+        return Err(bad("its change, epoch or generation is the highest number there is".into()));
+    }
+    Ok(head)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::region::commit::blank_head;
+    use serde_json::Value;
+
+    #[test]
+    fn a_head_without_a_successor_is_damage() {
+        let id = RepositoryId(uuid::Uuid::from_u128(1));
+        let format = gix::hash::Kind::Sha1;
+        let head = blank_head(
+            "app".into(),
+            format,
+            crate::ledger::head::Role::Primary,
+            "us".into(),
+            jiff::Timestamp::UNIX_EPOCH,
+        );
+        let document = serde_json::to_value(&head).unwrap();
+        assert_eq!(parse_head(id, &document).unwrap(), head);
+        for path in ["/frontier/seq", "/epoch/number", "/manifest"] {
+            let with = |number: u64| {
+                let mut document = document.clone();
+                *document.pointer_mut(path).unwrap() = Value::from(number);
+                document
+            };
+            assert!(parse_head(id, &with(u64::MAX - 1)).is_ok(), "{path}");
+            let error = parse_head(id, &with(u64::MAX)).unwrap_err();
+            assert!(
+                matches!(&error, LedgerError::BadHead { name: Some(name), .. } if name == "app"),
+                "{path}: {error}"
+            );
+        }
+    }
 }

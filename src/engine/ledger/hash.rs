@@ -59,6 +59,11 @@ sha256_value! {
 impl ChangeHash {
     /// All zero bytes.
     pub const ZERO: ChangeHash = ChangeHash([0; 32]);
+
+    /// Returns the hash of the whole bytes of a change.
+    pub fn of(bytes: &[u8]) -> Self {
+        ChangeHash(Sha256::digest(bytes).into())
+    }
 }
 
 fn bytes_of(text: &str) -> Result<[u8; 32], hex::FromHexError> {

@@ -1,5 +1,8 @@
 //! The log: the changes of a repository as table rows, read back as one proven chain.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Cursor};
 use std::sync::Arc;
@@ -111,18 +114,32 @@ pub fn row_of(id: RepositoryId, sealed: &SealedChange, object: Option<LargeBody>
         ChangeBody::Inline(bytes) => Some(bytes.clone()),
         ChangeBody::Spooled(_) => None,
     };
-    assert!(
-        facts.object.is_some() || inline.as_ref().is_some_and(|bytes| bytes.len() as u64 == sealed.size),
-        "the row of change {} holds all bytes, or names the object that does",
-        facts.seq
-    );
     row_write(id, sealed.hash, &facts, inline)
+}
+
+/// Reads the bytes of an inline change that a chain did not keep.
+///
+/// # Errors
+/// [`LedgerError::Corrupt`] if the row has lost its bytes since the chain was read, or has others.
+pub async fn read_inline(table: &dyn Table, id: RepositoryId, row: &ChangeRow) -> Result<Bytes, LedgerError> {
+    let key = keys::change(id, row.facts.seq, row.hash);
+    let bytes = table.get(&key).await?.and_then(|item| item.bytes);
+    let bytes = bytes.ok_or_else(|| LedgerError::corrupt(format!("the row {key} has lost its bytes")))?;
+    if ChangeHash::of(&bytes) != row.hash {
+        return Err(LedgerError::corrupt(format!("the row {key} has other bytes than before")));
+    }
+    Ok(bytes)
 }
 
 /// Returns the row of a change with the same bytes and key as in another region.
 pub fn row_write(id: RepositoryId, hash: ChangeHash, facts: &ChangeFacts, inline: Option<Bytes>) -> Write {
     let document = serde_json::to_value(facts)
         .unwrap_or_else(|error| unreachable!("numbers, times and hashes are JSON values: {error}"));
+    assert!(
+        facts.object.is_some() || inline.as_ref().is_some_and(|bytes| bytes.len() as u64 == facts.size),
+        "the row of change {} holds all bytes, or names the object that does",
+        facts.seq
+    );
     let key = keys::change(id, facts.seq, hash);
     match inline {
         Some(bytes) if facts.object.is_none() => Write::put_bytes(key, Condition::Any, document, bytes),
@@ -157,6 +174,9 @@ pub async fn read_chain_above(
     seq: u64,
     to: Frontier,
 ) -> Result<Vec<ChangeRow>, LedgerError> {
+    if seq >= to.seq {
+        return Ok(Vec::new());
+    }
     let last = format!("{}{}", keys::change_prefix(to.seq), char::MAX);
     let mut query = Query::range(keys::repository(id), keys::change_prefix(seq + 1), last);
     let mut rows: HashMap<ChangeHash, ChangeRow> = HashMap::new();
@@ -216,6 +236,9 @@ pub async fn read_newest(
     to: Frontier,
     oldest: Timestamp,
 ) -> Result<Vec<ChangeRow>, LedgerError> {
+    if seq >= to.seq {
+        return Ok(Vec::new());
+    }
     let last = format!("{}{}", keys::change_prefix(to.seq), char::MAX);
     let mut query = Query::range(keys::repository(id), keys::change_prefix(seq + 1), last);
     query.descending = true;

@@ -210,9 +210,11 @@ impl Claims<'_> {
         // Both rows are read at one moment, so no transaction is half visible.
         let rows = self.region.table().get_many(&[keys::manifest(id), keys::claims(id)]).await?;
         let Some(Some(item)) = rows.into_iter().next() else { return Ok(BTreeSet::new()) };
-        let manifest = Manifest::deserialize(&item.document);
-        let manifest = manifest
-            .map_err(|_| RegionError::corrupt(self.region.name(), &id.to_string(), "its manifest is not valid"))?;
+        let manifest = Manifest::parse(&item.document);
+        let manifest = manifest.map_err(|reason| {
+            let reason = format!("its manifest is not valid: {reason}");
+            RegionError::corrupt(self.region.name(), &id.to_string(), reason)
+        })?;
         Ok(manifest.packs.into_iter().map(|pack| pack.key).collect())
     }
 

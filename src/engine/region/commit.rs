@@ -326,6 +326,18 @@ pub fn apply_change(
         header.seq,
         head.frontier
     );
+    assert!(
+        header.epoch >= head.frontier.epoch,
+        "change {} is of the epoch of {} or a later one",
+        header.seq,
+        head.frontier
+    );
+    assert!(
+        refs_hash.digest() == header.digest,
+        "the refs after change {} have the digest {} that it was sealed with",
+        header.seq,
+        header.digest
+    );
     if let Some(name) = &header.name {
         head.name = name.clone();
     }

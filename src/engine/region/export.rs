@@ -58,7 +58,7 @@ impl Exporter<'_> {
         });
         let bare = filled.await.map_err(located)?;
         let (lfs_objects, lfs_bytes) = self.region.lfs().export(&item, &bare.directory()).await?;
-        let bytes = manifest.bytes() + lfs_bytes;
+        let bytes = manifest.bytes().saturating_add(lfs_bytes);
         blocking(move || {
             let mut count = 0;
             let refs = refs.open()?.map(|entry| {

@@ -140,8 +140,11 @@ impl<'a> Folder<'a> {
             None => first_head(&header)?,
         };
         let Frontier { epoch, seq, hash: tip } = head.frontier;
-        if header.seq != seq + 1 || header.prev != tip || header.epoch < epoch {
+        if Some(header.seq) != seq.checked_add(1) || header.prev != tip || header.epoch < epoch {
             return Err(format!("it does not follow change {seq} ({tip})"));
+        }
+        if header.epoch == u64::MAX {
+            return Err("its epoch is the highest number there is".into());
         }
         if header.format.is_some() != first {
             return Err("only a first change sets the object format".into());

@@ -4,12 +4,16 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ledger::change::ChangePack;
+use crate::ledger::change::{self, ChangePack};
 use gitferry_store::objects::Crc64;
 
 /// Most packs in a manifest. With the longest ids, the row stays below the table's item limit
 /// ([`gitferry_store::table::MAX_ITEM_BYTES`]). Consolidation begins long before.
 pub const MAX_PACKS: usize = 900;
+// The packs of a change enter the manifest in the transaction that commits the change, so no writer brings more than a
+// manifest takes. The format of changes allows 1,000, and readers keep to that: the limit of a manifest follows from the
+// table's items and may rise without a new format.
+const _: () = assert!(MAX_PACKS <= change::MAX_PACKS, "a change whose packs fill a manifest can be read back");
 
 /// Document of the manifest row.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +92,23 @@ impl LivePack {
 }
 
 impl Manifest {
+    /// Parses the document of a manifest row.
+    ///
+    /// # Errors
+    /// The damage: a document of another form, or numbers that no region can have reached. Sums over a parsed manifest
+    /// do not overflow.
+    pub fn parse(document: &serde_json::Value) -> Result<Manifest, String> {
+        let manifest = Manifest::deserialize(document).map_err(|error| error.to_string())?;
+        let sizes = manifest.packs.iter().flat_map(|pack| [pack.bytes, pack.index_bytes]);
+        if sizes.into_iter().try_fold(0_u64, u64::checked_add).is_none() {
+            return Err("the sizes of its packs exceed 16 EiB".into());
+        }
+        if manifest.generation == u64::MAX {
+            return Err("its generation is the highest number there is".into());
+        }
+        Ok(manifest)
+    }
+
     /// Finds the entry of a pack by its checksum.
     pub fn find(&self, id: &gix::oid) -> Option<&LivePack> {
         self.packs.iter().find(|pack| pack.id.as_ref() == id)
@@ -113,5 +134,38 @@ impl Manifest {
     /// Returns the size of all packs and indexes in bytes.
     pub fn bytes(&self) -> u64 {
         self.packs.iter().map(|pack| pack.bytes.saturating_add(pack.index_bytes)).fold(0, u64::saturating_add)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn document(sizes: &[(u64, u64)], generation: u64) -> serde_json::Value {
+        let pack = |(bytes, index_bytes): &(u64, u64)| LivePack {
+            key: "k".into(),
+            class: PackClass::Live,
+            id: gix::ObjectId::null(gix::hash::Kind::Sha1),
+            bytes: *bytes,
+            objects: 1,
+            crc64: Crc64(0),
+            index_bytes: *index_bytes,
+            index_crc64: Crc64(0),
+            closed: true,
+        };
+        json!(Manifest { generation, packs: sizes.iter().map(pack).collect() })
+    }
+
+    #[test]
+    fn numbers_that_overflow_are_damage() {
+        let half = u64::MAX / 2;
+        for sizes in [&[(u64::MAX, 1)][..], &[(half, half), (1, 1)], &[(half, 0), (half, 0), (1, 1)]] {
+            assert!(Manifest::parse(&document(sizes, 1)).unwrap_err().contains("16 EiB"), "{sizes:?}");
+        }
+        assert!(Manifest::parse(&document(&[], u64::MAX)).unwrap_err().contains("generation"));
+        let largest = Manifest::parse(&document(&[(half, half), (1, 0)], u64::MAX - 1)).unwrap();
+        assert_eq!(largest.bytes(), u64::MAX);
+        assert_eq!(largest.with([]).generation, u64::MAX);
     }
 }

@@ -1,7 +1,5 @@
 //! The state of a repository at one head: manifest, changes and refs.
 
-use serde::Deserialize as _;
-
 use super::manifest::Manifest;
 use super::{Region, RegionError, Result};
 use crate::ledger::head::HeadItem;
@@ -59,9 +57,11 @@ impl Reader<'_> {
 
     fn parse_manifest(self, item: &HeadItem, row: Option<Item>) -> Result<Option<(Manifest, u64)>> {
         let Some(row) = row else { return Ok(None) };
-        let manifest = Manifest::deserialize(&row.document);
-        let manifest = manifest
-            .map_err(|_| RegionError::corrupt(self.region.name(), &item.head.name, "its manifest is not valid"))?;
+        let manifest = Manifest::parse(&row.document);
+        let manifest = manifest.map_err(|reason| {
+            let reason = format!("its manifest is not valid: {reason}");
+            RegionError::corrupt(self.region.name(), &item.head.name, reason)
+        })?;
         Ok(Some((manifest, row.revision)))
     }
 

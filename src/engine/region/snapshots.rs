@@ -55,7 +55,11 @@ impl Snapshots<'_> {
         let key = keys::snapshot(item.id, item.head.frontier.seq, sha256);
         let bytes = match self.region.objects().put_file(&key, file).await {
             Ok(meta) => meta.size,
-            Err(ObjectError::Exists { .. }) => self.region.objects().head(&key).await?.map_or(0, |meta| meta.size),
+            // An earlier attempt stored the same bytes. If they are gone by now, the next commit tries again.
+            Err(ObjectError::Exists { store, key }) => {
+                let there = self.region.objects().head(&key).await?;
+                there.ok_or(ObjectError::NotFound { store, key })?.size
+            }
             Err(error) => return Err(error.into()),
         };
         let snapshot = SnapshotRef { seq: item.head.frontier.seq, key, bytes, sha256: Some(sha256) };

@@ -190,7 +190,10 @@ impl Stores<'_> {
                 match self.region.objects().put(IDENTITY, Bytes::from(text)).await {
                     Ok(_) => identity,
                     // Another process was faster: its identity counts.
-                    Err(ObjectError::Exists { .. }) => self.identity_of_objects().await?.unwrap_or(identity),
+                    Err(ObjectError::Exists { store, key }) => {
+                        let other = self.identity_of_objects().await?;
+                        other.ok_or(ObjectError::NotFound { store, key })?
+                    }
                     Err(error) => return Err(error.into()),
                 }
             }

@@ -225,7 +225,7 @@ impl Verifier<'_> {
         let mut present = Vec::new();
         for pack in &manifest.packs {
             verified.packs += 1;
-            verified.bytes = verified.bytes.saturating_add(pack.bytes + pack.index_bytes);
+            verified.bytes = verified.bytes.saturating_add(pack.bytes).saturating_add(pack.index_bytes);
             let mut sound = true;
             let index = ("index", keys::index_of(&pack.key), pack.index_bytes, pack.index_crc64);
             for (what, key, size, crc64) in [("pack", pack.key.clone(), pack.bytes, pack.crc64), index] {

@@ -24,6 +24,9 @@ pub fn offset(number: u32) -> u64 {
 
 /// Verifies that the parts, in order, make up an object of this size and checksum.
 pub fn check_complete(parts: &[Part], size: u64, crc64: Crc64) -> Result<(), String> {
+    if parts.len() as u64 > u64::from(MAX_PARTS) {
+        return Err(format!("the upload has {} parts; {MAX_PARTS} are allowed", parts.len()));
+    }
     let mut total = 0u64;
     let mut whole = Crc64::default();
     for (index, part) in parts.iter().enumerate() {
@@ -44,4 +47,23 @@ pub fn check_complete(parts: &[Part], size: u64, crc64: Crc64) -> Result<(), Str
         return Err(format!("the parts have the CRC-64/NVME {whole}, not the announced {crc64}"));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_limits_of_parts_hold_at_completion_too() {
+        let part = |number| Part { number, size: PART_BYTES, crc64: Crc64(0), tag: String::new() };
+        let mut parts: Vec<Part> = (0..MAX_PARTS).map(part).collect();
+        let size = offset(MAX_PARTS);
+        let crc64 = parts.iter().fold(Crc64::default(), |whole, part| whole.followed_by(part.crc64, part.size));
+        assert_eq!(check_complete(&parts, size, crc64), Ok(()));
+        assert_eq!(check_part(MAX_PARTS - 1, 1), Ok(()));
+        parts.push(part(MAX_PARTS));
+        let error = check_complete(&parts, offset(MAX_PARTS + 1), crc64).unwrap_err();
+        assert!(error.contains("10001 parts; 10000 are allowed"), "{error}");
+        assert!(check_part(MAX_PARTS, 1).is_err());
+    }
 }

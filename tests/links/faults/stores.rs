@@ -239,6 +239,15 @@ fn verify_tells_every_damage_of_a_table() {
         ("sk = 'manifest'", "DELETE FROM item".into(), "its manifest is missing"),
         ("sk = 'manifest'", "UPDATE item SET document = '{}'".into(), "its manifest is not valid"),
         ("sk = 'manifest'", head("$.packs", "json('[]')"), "missing"),
+        // Numbers that no store can have reached: some alone, some in a sum.
+        ("sk = 'manifest'", head("$.packs[0].bytes", "json('18446744073709551615')"), "its manifest is not valid"),
+        (
+            "sk = 'manifest'",
+            head("$.packs[0].index_bytes", "json('18446744073709551615')"),
+            "its manifest is not valid",
+        ),
+        ("sk = 'manifest'", head("$.generation", "json('18446744073709551615')"), "its manifest is not valid"),
+        ("sk = 'manifest'", head("$.packs[0].bytes", "json('9223372036854775807')"), "not 9223372036854775807"),
     ];
     let id = world.show("team/app", TARGET)["id"].as_str().unwrap().to_owned();
     for (row, change, expected) in cases {

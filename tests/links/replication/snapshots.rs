@@ -1,9 +1,15 @@
 //! Repositories of very many refs: the log outweighs the refs, snapshots stand in for it.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
+use gitferry_engine::ledger::refs::wants_snapshot;
+use gitferry_engine::region::Region;
+use gitferry_engine::region::import::ImportOptions;
+use gitferry_git::local::RefPatterns;
 use gitferry_test_support::git::GitRepo;
+use gitferry_test_support::objects::{Losing, LosingStore};
 use gitferry_test_support::world::{LINK, SOURCE, TARGET, World};
 
 /// The snapshots in a region, oldest first.
@@ -73,6 +79,27 @@ fn refs_are_a_snapshot_and_the_changes_after_it() {
     assert_eq!(world.sync(&repo, "app")["edits"], 2);
     repo.update_refs(format!("create refs/tags/some/0000000 {old}\n"));
     assert_eq!(world.sync(&repo, "app")["edits"], 1);
+}
+
+/// The store says that the snapshot exists, and a moment later it is gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_snapshot_that_is_gone_is_not_recorded() {
+    let world = World::new();
+    let repo = many(&world, 20_000);
+    let folder = world.path("us");
+    let region = Region::open_embedded("us", &folder.join("objects"), &folder.join("table.db")).unwrap();
+    let losing =
+        region.with_objects(Arc::new(LosingStore::new(region.shared_objects().clone(), Losing("/snapshots/"))));
+    let options = ImportOptions { patterns: RefPatterns::all(), allow_empty: false, actor: "test".into() };
+    losing.importer().import(&repo.path, "app", &options, Default::default()).await.unwrap();
+    let item = region.repositories().get("app").await.unwrap();
+    assert!(item.head.snapshot.is_none() && wants_snapshot(&item.head), "{:?}", item.head.snapshot);
+    // With the store in order, the next attempt records the snapshot in its size, whether it is new or there already.
+    for _ in 0..2 {
+        let snapshot = region.snapshots().maintain(item.clone()).await.head.snapshot.unwrap();
+        assert!(snapshot.bytes > 0);
+        assert_eq!(region.objects().head(&snapshot.key).await.unwrap().unwrap().size, snapshot.bytes);
+    }
 }
 
 #[test]

@@ -46,7 +46,7 @@ pub use write::{ChangeBody, EditSpool, SealedChange};
 
 /// Largest change that is stored in its table row, in bytes; larger ones are stored in the object store.
 pub const MAX_INLINE_BYTES: usize = 256 * 1024;
-/// Most packs in one change. A manifest holds fewer ([`crate::region::manifest::MAX_PACKS`]).
+/// Most packs in one change that readers accept. Writers bring fewer: the packs of a change have to fit into a manifest.
 pub const MAX_PACKS: usize = 1_000;
 /// Most LFS objects in one change.
 pub const MAX_LFS_OBJECTS: usize = 100_000;

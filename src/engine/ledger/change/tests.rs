@@ -329,6 +329,14 @@ fn lines_and_packs_are_bounded() {
 }
 
 #[test]
+#[should_panic(expected = "keeps the limits of readers: 1001 packs")]
+fn no_change_is_sealed_that_readers_refuse() {
+    let mut header = read(EXAMPLE.as_bytes()).unwrap().0;
+    header.packs = vec![header.packs[0].clone(); MAX_PACKS + 1];
+    seal(header, &[]);
+}
+
+#[test]
 fn edits_are_sealed_in_order_only() {
     let id = RefValue::Object(gix::ObjectId::from_bytes_or_panic(&[1; 20]));
     let edit = |name: &str, new: Option<&RefValue>| RefEdit {

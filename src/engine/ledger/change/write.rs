@@ -6,7 +6,10 @@ use bytes::Bytes;
 use gix::bstr::{BString, ByteSlice};
 use sha2::{Digest as _, Sha256};
 
-use super::{ChangeError, ChangeHeader, ChangePack, ChangeReader, LfsObject, MAX_INLINE_BYTES, RefEdit, clean_actor};
+use super::{
+    ChangeError, ChangeHeader, ChangePack, ChangeReader, LfsObject, MAX_INLINE_BYTES, MAX_LFS_OBJECTS, MAX_PACKS,
+    RefEdit, clean_actor,
+};
 use crate::ledger::hash::{ChangeHash, Lattice, RefsDigest};
 use gitferry_git::refs::RefValue;
 
@@ -105,6 +108,13 @@ impl EditSpool {
     /// Seals the edits under `header`, and fills in `edits` and `digest`. `before` is the hash of all refs and HEAD
     /// before the change.
     pub fn seal(mut self, mut header: ChangeHeader, before: Lattice) -> Result<SealedChange, ChangeError> {
+        assert!(
+            header.packs.len() <= MAX_PACKS && header.lfs.len() <= MAX_LFS_OBJECTS,
+            "change {} keeps the limits of readers: {} packs, {} LFS objects",
+            header.seq,
+            header.packs.len(),
+            header.lfs.len()
+        );
         let mut refs = before;
         refs.add(&self.effect);
         if let Some(head) = &header.head {
@@ -117,7 +127,7 @@ impl EditSpool {
         header.write_to(&mut bytes);
         if self.file.is_none() && bytes.len() + self.buffer.len() <= MAX_INLINE_BYTES {
             bytes.append(&mut self.buffer);
-            let hash = ChangeHash(Sha256::digest(&bytes).into());
+            let hash = ChangeHash::of(&bytes);
             let size = bytes.len() as u64;
             debug_assert!(
                 ChangeReader::new(&bytes[..])

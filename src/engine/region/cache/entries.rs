@@ -8,7 +8,8 @@ use super::root::{Discarded, Found, Root};
 #[derive(Debug)]
 pub(super) struct Entries {
     packs: HashMap<String, Entry>,
-    bytes: u64,
+    /// Sum of the sizes that manifests record. A damaged one may record any size, so that the sum may exceed 64 bits.
+    bytes: u128,
     max_bytes: u64,
     /// Number of uses so far; orders entries by last use.
     clock: u64,
@@ -32,14 +33,14 @@ impl Entries {
     }
 
     pub(super) fn bytes(&self) -> u64 {
-        self.bytes
+        u64::try_from(self.bytes).unwrap_or(u64::MAX)
     }
 
     /// Records packs left by an earlier process, the least recently used first.
     pub(super) fn adopt(&mut self, found: Vec<Found>) {
         for Found { key, bytes } in found {
             self.clock += 1;
-            self.bytes += bytes;
+            self.bytes += u128::from(bytes);
             self.packs.insert(key, Entry { bytes, used: self.clock, pins: 0, checked: false });
         }
     }
@@ -52,7 +53,7 @@ impl Entries {
         let entry = self.packs.entry(key.to_owned()).or_insert(entry);
         entry.used = self.clock;
         entry.pins += 1;
-        self.bytes = self.bytes - entry.bytes + bytes;
+        self.bytes = self.bytes - u128::from(entry.bytes) + u128::from(bytes);
         entry.bytes = bytes;
         let checked = entry.checked;
         (checked, self.make_room(root))
@@ -74,7 +75,7 @@ impl Entries {
         let Some(entry) = entry else { return };
         entry.pins = entry.pins.saturating_sub(1);
         if entry.pins == 0 && !entry.checked {
-            self.bytes -= entry.bytes;
+            self.bytes -= u128::from(entry.bytes);
             self.packs.remove(key);
         }
     }
@@ -82,17 +83,39 @@ impl Entries {
     /// Evicts unused packs, the least recently used first, until the rest fits.
     fn make_room(&mut self, root: &Root) -> Vec<Discarded> {
         let mut discarded = Vec::new();
-        while self.bytes > self.max_bytes {
+        while self.bytes() > self.max_bytes {
             let idle = self.packs.iter().filter(|(_, entry)| entry.pins == 0);
             let Some(key) = idle.min_by_key(|(_, entry)| entry.used).map(|(key, _)| key.clone()) else {
-                tracing::debug!(bytes = self.bytes, max_bytes = self.max_bytes, "packs in use outgrow the cache");
+                tracing::debug!(bytes = self.bytes(), max_bytes = self.max_bytes, "packs in use outgrow the cache");
                 break;
             };
             if let Some(entry) = self.packs.remove(&key) {
-                self.bytes -= entry.bytes;
+                self.bytes -= u128::from(entry.bytes);
             }
             discarded.extend(root.evict(&key));
         }
         discarded
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_that_no_disk_holds_are_counted_and_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let (root, _) = Root::open(&dir.path().join("cache")).unwrap();
+        let mut entries = Entries::new(100);
+        entries.pin("sound", 70, &root);
+        entries.keep("sound");
+        for key in ["damaged", "damaged too", "damaged"] {
+            entries.pin(key, u64::MAX, &root);
+        }
+        assert_eq!(entries.bytes(), u64::MAX);
+        for key in ["damaged", "damaged too", "damaged"] {
+            entries.unpin(key);
+        }
+        assert_eq!(entries.bytes(), 70);
     }
 }

@@ -28,7 +28,6 @@ pub(in crate::region) async fn fetch(
         let start = number * PART_BYTES;
         fetch_range(store, key, start, (size - start).min(PART_BYTES), file.clone(), memory)
     });
-    let ranges: Vec<_> = ranges.collect();
     let pieces = stream::iter(ranges).buffered(RANGES_IN_FLIGHT);
     pieces
         .try_fold(Crc64::default(), |whole, (crc64, length)| async move { Ok(whole.followed_by(crc64, length)) })

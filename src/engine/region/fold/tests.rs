@@ -183,6 +183,16 @@ fn a_change_that_does_not_follow_is_a_misfit() {
 }
 
 #[test]
+fn a_change_of_an_epoch_without_a_successor_is_a_misfit() {
+    let place = Place::new();
+    let head = place.first_head();
+    for (before, mut draft) in [(None, Draft::first()), (Some(&head), Draft::after(&head))] {
+        draft.header.epoch = u64::MAX;
+        assert!(place.misfit(before, draft).1.contains("its epoch is the highest number there is"));
+    }
+}
+
+#[test]
 fn a_first_change_says_all_that_a_repository_is() {
     let place = Place::new();
     let spoil: [fn(&mut ChangeHeader); 3] =

@@ -82,7 +82,7 @@ impl Replicate {
         let config = context.config()?;
         let mut link = context.any_link(&config, &self.link, true).await?;
         match &mut link {
-            AnyLink::Mirror(link) => link.allow_empty = self.allow_empty,
+            AnyLink::Mirror(link) => link.allow_empty(self.allow_empty),
             AnyLink::Regions(_) if self.allow_empty => {
                 return Err(Failure::usage(
                     "--allow-empty is for links with a remote at one end; between regions, the ledger decides",

@@ -89,9 +89,9 @@ impl Status {
 
     async fn remote(&self, link: &RemoteLink) -> Result<Exit, Failure> {
         let all = link.status().await?;
-        let name = &link.name;
-        let source = link.source.name();
-        let target = link.target.name();
+        let name = link.name();
+        let source = link.source().name();
+        let target = link.target().name();
         if self.json {
             output::json(&json!({ "link": name, "source": source, "target": target, "repositories": all }))?;
         } else {

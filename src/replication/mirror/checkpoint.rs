@@ -80,10 +80,7 @@ impl Checkpoint {
         match policy.target_of(hint.reference.as_bstr()) {
             None => true,
             Some(Err(_)) => false,
-            Some(Ok(name)) => {
-                let known = name.to_str().ok().and_then(|name| self.recent.get(name));
-                known == Some(&hint.new.map(|id| id.to_string()))
-            }
+            Some(Ok(name)) => self.has_value(name.as_bstr(), hint.new),
         }
     }
 
@@ -109,6 +106,12 @@ impl Checkpoint {
     /// Returns true if the checkpoint has a recent value of this ref.
     pub fn has_recent(&self, name: &BStr) -> bool {
         name.to_str().is_ok_and(|name| self.recent.contains_key(name))
+    }
+
+    /// Returns true if the checkpoint has this recent value of a ref; `None` for a deleted ref.
+    pub fn has_value(&self, name: &BStr, id: Option<ObjectId>) -> bool {
+        let value = name.to_str().ok().and_then(|name| self.recent.get(name));
+        value.is_some_and(|value| *value == id.map(|id| id.to_string()))
     }
 
     /// LFS objects that the source lacked.

@@ -4,8 +4,6 @@ use tokio::runtime::Handle;
 
 use super::endpoint::Endpoint;
 use super::error::MirrorError;
-use super::link::RemoteLink;
-use super::pass::HeadSetter;
 use gitferry_engine::region::server::RegionServer;
 use gitferry_engine::region::{Region, blocking};
 use gitferry_git::client::{ClientError, Connection, Server, UploadPack};
@@ -55,6 +53,23 @@ impl End {
     }
 }
 
+/// Sets the `HEAD` of a target, which Git's push protocol cannot.
+pub trait HeadSetter: Sync {
+    /// Returns true if the target offers a way to set its `HEAD`.
+    fn can_set(&self) -> bool;
+
+    /// Returns true if `HEAD` is set in one step with the refs of a push, which are then committed atomically.
+    fn comes_with_push(&self) -> bool {
+        false
+    }
+
+    /// Sets `HEAD` to this branch with the next push, if [`HeadSetter::comes_with_push`] is true.
+    fn set_with_next_push(&self, _branch: &RefName) {}
+
+    /// Sets `HEAD` to this branch, which exists at the target.
+    fn set_head(&self, branch: &RefName) -> Result<HeadSet, MirrorError>;
+}
+
 /// Sets the `HEAD` of an end from a blocking thread.
 pub struct EndHeadSetter {
     /// End whose `HEAD` is set.
@@ -92,14 +107,40 @@ impl HeadSetter for EndHeadSetter {
     }
 }
 
-impl RemoteLink {
+/// Both endpoints of a link, and the link's actor in regions.
+#[derive(Clone, Debug)]
+pub(super) struct LinkEnds {
+    source: Endpoint,
+    target: Endpoint,
+    actor: String,
+}
+
+impl LinkEnds {
+    /// Endpoints of the link with this name.
+    pub fn new(link: &str, source: Endpoint, target: Endpoint) -> Self {
+        LinkEnds { source, target, actor: actor(link) }
+    }
+
+    pub fn source(&self) -> &Endpoint {
+        &self.source
+    }
+
+    pub fn target(&self) -> &Endpoint {
+        &self.target
+    }
+
+    /// Actor of the link's changes in regions.
+    pub fn actor(&self) -> &str {
+        &self.actor
+    }
+
     /// Resolves a repository at both ends. Creates it in a target region that lacks it, unless `dry_run` is set.
-    pub(super) async fn ends(&self, name: &str, dry_run: bool) -> Result<(End, End), MirrorError> {
+    pub async fn open(&self, name: &str, dry_run: bool) -> Result<(End, End), MirrorError> {
         let source = match &self.source {
             Endpoint::Remote(remote) => End::Remote(remote.repository(name)?),
             Endpoint::Region(region) => {
                 let item = region.repositories().get(name).await?;
-                End::Region(RegionServer::new(region, item.id, &item.head.name, &Handle::current(), &self.actor()))
+                End::Region(RegionServer::new(region, item.id, &item.head.name, &Handle::current(), &self.actor))
             }
         };
         let target = match &self.target {
@@ -107,6 +148,17 @@ impl RemoteLink {
             Endpoint::Region(region) => End::Region(self.target_in(region, name, &source, dry_run).await?),
         };
         Ok((source, target))
+    }
+
+    /// Returns true if the error is the source's answer that it has no such repository. The same answer of the target
+    /// does not count.
+    pub fn source_lacks(&self, name: &str, error: &MirrorError) -> bool {
+        match (error, &self.source) {
+            (MirrorError::Client(ClientError::NotFound { server }), Endpoint::Remote(source)) => {
+                source.repository(name).is_ok_and(|repository| repository.url() == server)
+            }
+            _ => false,
+        }
     }
 
     async fn target_in(
@@ -117,25 +169,20 @@ impl RemoteLink {
         dry_run: bool,
     ) -> Result<RegionServer, MirrorError> {
         let runtime = Handle::current();
-        let actor = self.actor();
+        let actor = &self.actor;
         if let Some(item) = region.repositories().find(name).await? {
             region.committer().check_writable(&item)?;
-            return Ok(RegionServer::new(region, item.id, name, &runtime, &actor));
+            return Ok(RegionServer::new(region, item.id, name, &runtime, actor));
         }
         // Created only after the source has answered, with the source's object format.
         let source = source.clone();
         let format = move || Ok::<_, MirrorError>(UploadPack::open(&source)?.format());
         let format = blocking(format).await?;
         if dry_run {
-            return Ok(RegionServer::absent(region, format, name, &runtime, &actor));
+            return Ok(RegionServer::absent(region, format, name, &runtime, actor));
         }
-        let item = region.repositories().create(name, format, &actor).await?;
-        Ok(RegionServer::new(region, item.id, name, &runtime, &actor))
-    }
-
-    /// Actor of the link's changes in regions.
-    pub(super) fn actor(&self) -> String {
-        actor(&self.name)
+        let item = region.repositories().create(name, format, actor).await?;
+        Ok(RegionServer::new(region, item.id, name, &runtime, actor))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Dry run: predicts the next pass over one repository, with reasons. Changes nothing.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use gix::ObjectId;
 use serde::Serialize;
@@ -11,14 +12,13 @@ use super::ends::End;
 use super::error::MirrorError;
 use super::find_haves::{Common, Found, Search};
 use super::lfs::{LfsForecast, forecast};
-use super::link::RemoteLink;
 use super::list_refs::{Decision, Listing, decide};
 use super::object_source::{ObjectSource, PackRequest};
 use super::plan::{Edit, Plan, TargetObjects, all_carried};
+use super::policy::RefPolicy;
 use super::report::{MAX_NOTES, NoteKind, Notes};
-use crate::ReplicationError;
 use gitferry_config::LfsMode;
-use gitferry_engine::region::{Region, blocking};
+use gitferry_engine::region::Region;
 use gitferry_git::client::{ClientError, RemoteRefs};
 
 /// Prediction of the next pass over one repository.
@@ -117,51 +117,43 @@ pub struct Step {
     pub new: Option<String>,
 }
 
-impl RemoteLink {
-    /// Predicts the next pass over one repository.
-    pub async fn explain(&self, name: &str, depth: Depth) -> Result<Explained, ReplicationError> {
-        let names = self.names_of(&[name.to_owned()]).await?;
-        let name = names.first().map_or(name, String::as_str);
-        let failed = |error| ReplicationError::Mirror { repository: names.concat(), error };
-        let (row, _) = self.row(name).await.map_err(|error| failed(error.into()))?;
-        let (source, target) = self.ends(name, true).await.map_err(failed)?;
-        let link = self.clone();
-        let runtime = Handle::current();
-        let predict = move || {
-            let ends = (&source, &target);
-            DryRun { link: &link, ends, checkpoint: row.checkpoint.as_ref(), depth, runtime: &runtime }.run()
-        };
-        let explained = blocking(predict).await.map_err(failed)?;
-        Ok(Explained {
-            link: self.name.clone(),
-            repository: name.into(),
-            source: self.source.name().into(),
-            target: self.target.name().into(),
-            ..explained
-        })
-    }
-}
-
 /// Dry run over one repository. Blocking.
-struct DryRun<'l> {
-    link: &'l RemoteLink,
-    ends: (&'l End, &'l End),
-    checkpoint: Option<&'l Checkpoint>,
-    depth: Depth,
-    runtime: &'l Handle,
+pub(super) struct DryRun {
+    /// Repository at both ends.
+    pub ends: (End, End),
+    /// Refs that are mirrored.
+    pub policy: Arc<RefPolicy>,
+    /// Result of the last complete pass.
+    pub checkpoint: Option<Checkpoint>,
+    /// True if a source without refs may empty the target.
+    pub allow_empty: bool,
+    /// Handling of Git LFS objects.
+    pub lfs: LfsMode,
+    /// True if the next pass searches for LFS pointers in the whole history.
+    pub scans_all_history: bool,
+    /// True if the link records its passes.
+    pub has_table: bool,
+    /// Region of the detour.
+    pub via: Option<Region>,
+    /// Depth of the prediction.
+    pub depth: Depth,
+    /// Runtime that drives requests to LFS servers.
+    pub runtime: Handle,
 }
 
-impl DryRun<'_> {
-    fn run(&self) -> Result<Explained, MirrorError> {
-        let ((source, target), policy) = (self.ends, &*self.link.policy);
+impl DryRun {
+    /// Predicts the next pass. The names of link, repository and ends are the caller's to fill in.
+    pub fn run(&self) -> Result<Explained, MirrorError> {
+        let policy = &*self.policy;
+        let (source, target) = &self.ends;
         let Listing { mut object_source, source: refs, receive, target: target_refs } =
             Listing::at(source, target, policy)?;
         let decision = match decide(
             &refs,
             &target_refs,
             policy,
-            self.checkpoint,
-            self.link.allow_empty,
+            self.checkpoint.as_ref(),
+            self.allow_empty,
             &mut object_source,
             false,
         )? {
@@ -177,8 +169,7 @@ impl DryRun<'_> {
         explained.add_steps(&plan);
         let held = TargetObjects::of(&target_refs.refs);
         let wants = held.wants(&plan.edits);
-        let all = self.link.scans_all_history(self.checkpoint);
-        explained.looks_for_lfs = self.link.lfs == LfsMode::Copy && all && self.link.table.is_some();
+        explained.looks_for_lfs = self.lfs == LfsMode::Copy && self.scans_all_history && self.has_table;
         if plan.is_empty() || wants.is_empty() {
             explained.needs_nothing(&plan);
             if self.depth != Depth::Refs {
@@ -188,7 +179,7 @@ impl DryRun<'_> {
             let extra = receive.extra_haves();
             let search = Search { target, target_objects: &held, extra, source: &refs.refs, known: &known };
             let Common { haves, found, .. } = search.run(&plan.edits, &mut object_source)?;
-            explained.choose_path(found, self.link.via.as_ref());
+            explained.choose_path(found, self.via.as_ref());
             let shallow = receive.shallow().to_vec();
             let wanted = PackRequest { wants, haves, shallow, thin: true, ofs_delta: true, filter: None };
             if explained.path != Path::Region {
@@ -230,16 +221,17 @@ impl DryRun<'_> {
         mut wanted: PackRequest,
         source: &RemoteRefs,
     ) -> Result<(), MirrorError> {
-        if self.link.lfs == LfsMode::Ignore {
+        if self.lfs == LfsMode::Ignore {
             return Ok(());
         }
-        if self.link.scans_all_history(self.checkpoint) {
-            wanted.wants = all_carried(&source.refs, &self.link.policy);
+        if self.scans_all_history {
+            wanted.wants = all_carried(&source.refs, &self.policy);
             wanted.haves.clear();
         }
-        let still_missing = self.checkpoint.map(Checkpoint::missing_pointers).unwrap_or_default();
+        let still_missing = self.checkpoint.as_ref().map(Checkpoint::missing_pointers).unwrap_or_default();
         let scope = (&wanted, still_missing.as_slice());
-        let forecast = forecast(self.ends, object_source, scope, source.format, self.runtime)?;
+        let ends = (&self.ends.0, &self.ends.1);
+        let forecast = forecast(ends, object_source, scope, source.format, &self.runtime)?;
         if explained.path == Path::None && forecast.lacking > 0 {
             explained.why = "no Git objects need sending, but LFS objects that the target lacks".into();
         }

@@ -13,14 +13,39 @@ use gix::bstr::{BStr, BString, ByteSlice};
 
 use super::error::MirrorError;
 use super::object_source::{Negotiation, ObjectSource, PackRequest};
-use super::pass::MirrorPass;
+use super::object_supply::ObjectSupply;
 use super::plan::{Edit, MAX_HAVES};
-use super::report::NoteKind;
+use super::settle::Settlement;
 use gitferry_git::client::ClientError;
 use gitferry_git::view::RefTable;
 
 /// Most old values that the source is asked about one by one. All values beyond this count as needed.
 const MAX_ASKED_ALONE: usize = 64;
+
+/// Old values that hold objects which, at the source, only refs have that the target lacks.
+pub(super) struct Needed {
+    ids: HashSet<ObjectId>,
+    /// One of these refs, for messages.
+    by: BString,
+}
+
+impl Needed {
+    /// Returns true if this old value is needed.
+    pub fn has(&self, id: &ObjectId) -> bool {
+        self.ids.contains(id)
+    }
+
+    /// Returns true if the edit replaces or deletes a needed value. The source does not need what was made at the
+    /// target.
+    pub fn is_replaced_by(&self, edit: &Edit<'_>) -> bool {
+        !edit.diverged && edit.old.is_some_and(|old| self.has(&old))
+    }
+
+    /// Name of one ref that the target lacks and that needs such values.
+    pub fn by(&self) -> &BStr {
+        self.by.as_bstr()
+    }
+}
 
 /// Tips of the source, by their presence at the target.
 struct Sides {
@@ -30,77 +55,74 @@ struct Sides {
     example: BString,
 }
 
-impl MirrorPass<'_, '_> {
-    /// Returns the edits that may go ahead. Edits whose old values hold commits of refs that the target lacks (refused
-    /// ones, and those in `waiting`) are noted as pending and dropped.
-    pub(super) fn hold_back<'e>(
-        &mut self,
-        edits: Vec<Edit<'e>>,
-        waiting: &HashSet<BString>,
-    ) -> Result<Vec<Edit<'e>>, MirrorError> {
-        let old: Vec<ObjectId> = edits.iter().filter(|edit| !edit.diverged).filter_map(|edit| edit.old).collect();
-        let Some((needed, example)) = self.needed(&old, waiting)? else { return Ok(edits) };
-        let is_needed = |edit: &Edit<'_>| !edit.diverged && edit.old.is_some_and(|old| needed.contains(&old));
-        let (held, free): (Vec<_>, Vec<_>) = edits.into_iter().partition(is_needed);
-        for edit in held {
-            self.leave_needed(edit.name.as_ref(), example.as_ref());
-        }
-        Ok(free)
+/// Returns the edits that may go ahead. Edits whose old values hold commits of refs that the target lacks (refused ones,
+/// and those in `waiting`) are settled as pending.
+pub(super) fn hold_back<'e>(
+    supply: &mut ObjectSupply<'_>,
+    settlement: &mut Settlement<'_>,
+    edits: Vec<Edit<'e>>,
+    waiting: &HashSet<BString>,
+) -> Result<Vec<Edit<'e>>, MirrorError> {
+    let Some(needed) = needed_of(supply, settlement, &edits, waiting)? else { return Ok(edits) };
+    let (held, free): (Vec<_>, Vec<_>) = edits.into_iter().partition(|edit| needed.is_replaced_by(edit));
+    for edit in held {
+        settlement.leave_needed(edit.name.as_ref(), needed.by());
     }
+    Ok(free)
+}
 
-    /// Notes that a ref keeps its value until the target has another ref, and records the ref as unconfirmed.
-    pub(super) fn leave_needed(&mut self, name: &BStr, other: &BStr) {
-        self.note_stays(name, other);
-        self.unconfirmed.push(name.to_owned());
+/// [`needed`] for the old values of these edits.
+pub(super) fn needed_of(
+    supply: &mut ObjectSupply<'_>,
+    settlement: &Settlement<'_>,
+    edits: &[Edit<'_>],
+    waiting: &HashSet<BString>,
+) -> Result<Option<Needed>, MirrorError> {
+    let old: Vec<ObjectId> = edits.iter().filter(|edit| !edit.diverged).filter_map(|edit| edit.old).collect();
+    needed(supply, settlement, &old, waiting)
+}
+
+/// Returns those of some old values which hold objects that, at the source, only refs have that the target lacks; `None`
+/// where there is no such value.
+pub(super) fn needed(
+    supply: &mut ObjectSupply<'_>,
+    settlement: &Settlement<'_>,
+    old: &[ObjectId],
+    waiting: &HashSet<BString>,
+) -> Result<Option<Needed>, MirrorError> {
+    let lacks: HashSet<&BStr> = settlement.lacking().chain(waiting).map(|name| name.as_bstr()).collect();
+    if old.is_empty() || lacks.is_empty() {
+        return Ok(None);
     }
-
-    pub(super) fn note_stays(&mut self, name: &BStr, other: &BStr) {
-        let reason = format!("it stays until the target has {other}, the only other ref with some of its commits");
-        self.outcome.notes.add(name, NoteKind::Pending, reason);
+    let Some(sides) = sides(supply, &lacks) else { return Ok(None) };
+    let mut seen: HashSet<ObjectId> = sides.confirmed.iter().copied().collect();
+    let open: Vec<ObjectId> = old.iter().copied().filter(|id| seen.insert(*id)).collect();
+    if open.is_empty() {
+        return Ok(None);
     }
+    let source = supply.source().refs;
+    let ids = ask(supply.from(), source, &sides, open)?;
+    Ok((!ids.is_empty()).then_some(Needed { ids, by: sides.example }))
+}
 
-    /// Returns those of some old values which hold objects that, at the source, only refs have that the target lacks,
-    /// with the name of one of these refs; `None` where there is no such value.
-    pub(super) fn needed(
-        &mut self,
-        old: &[ObjectId],
-        waiting: &HashSet<BString>,
-    ) -> Result<Option<(HashSet<ObjectId>, BString)>, MirrorError> {
-        let complete = self.unconfirmed.is_empty() && self.held_moves.is_empty() && waiting.is_empty();
-        if old.is_empty() || complete {
-            return Ok(None);
-        }
-        let Some(sides) = self.sides(waiting) else { return Ok(None) };
-        let mut seen: HashSet<ObjectId> = sides.confirmed.iter().copied().collect();
-        let open: Vec<ObjectId> = old.iter().copied().filter(|id| seen.insert(*id)).collect();
-        let needed =
-            if open.is_empty() { HashSet::new() } else { ask(&mut *self.object_source, self.source, &sides, open)? };
-        Ok((!needed.is_empty()).then_some((needed, sides.example)))
-    }
-
-    /// Returns `None` where the target lacks no tip of the source.
-    fn sides(&self, waiting: &HashSet<BString>) -> Option<Sides> {
-        let lacks: HashSet<&BStr> =
-            self.unconfirmed.iter().chain(&self.held_moves).chain(waiting).map(|name| name.as_bstr()).collect();
-        let mut confirmed = HashSet::new();
-        let mut lacking = HashSet::new();
-        let mut example = None;
-        for entry in self.source.iter() {
-            let Some(id) = self.source.object(&entry) else { continue };
-            match self.task.policy.target_of(entry.name) {
-                None => {}
-                Some(Ok(name)) if !lacks.contains(name.as_bstr()) => _ = confirmed.insert(id),
-                Some(name) => {
-                    lacking.insert(id);
-                    example = example.or_else(|| Some(name.unwrap_or_else(|_| entry.name.to_owned())));
-                }
+/// Returns `None` where the target lacks no tip of the source.
+fn sides(supply: &ObjectSupply<'_>, lacks: &HashSet<&BStr>) -> Option<Sides> {
+    let mut confirmed = HashSet::new();
+    let mut lacking = HashSet::new();
+    let mut example = None;
+    for (name, id) in supply.source().carried() {
+        match name {
+            Ok(name) if !lacks.contains(name.as_bstr()) => _ = confirmed.insert(id),
+            name => {
+                lacking.insert(id);
+                example = example.or_else(|| Some(name.unwrap_or_else(ToOwned::to_owned)));
             }
         }
-        lacking.retain(|id| !confirmed.contains(id));
-        let confirmed = confirmed.into_iter().collect();
-        let lacking: Vec<ObjectId> = lacking.into_iter().collect();
-        example.filter(|_| !lacking.is_empty()).map(|example| Sides { confirmed, lacking, example })
     }
+    lacking.retain(|id| !confirmed.contains(id));
+    let confirmed = confirmed.into_iter().collect();
+    let lacking: Vec<ObjectId> = lacking.into_iter().collect();
+    example.filter(|_| !lacking.is_empty()).map(|example| Sides { confirmed, lacking, example })
 }
 
 /// Asks the source which of these objects hold something that only lacking refs have. If the source cannot answer, all

@@ -12,9 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::error::MirrorError;
-use super::link::RemoteLink;
-use super::pass::MirrorTask;
-use super::rows::RemoteRow;
+use super::rows::{RemoteRow, Rows};
 use gitferry_engine::ledger::keys;
 use gitferry_store::table::lease::{Lease, Waiter};
 use gitferry_store::table::{Condition, TableError};
@@ -31,30 +29,15 @@ pub(super) struct PassLease {
 }
 
 impl PassLease {
-    /// Token that is cancelled when the pass must push no more: another process has taken the lease, or the future that
-    /// waited for the pass was dropped.
-    pub fn lost(&self) -> &CancellationToken {
-        &self.lost
-    }
-
-    /// Ends the lease, so that the next pass need not wait for its expiry.
-    pub async fn release(self) {
-        if let Some(lease) = self.lease {
-            lease.release().await;
-        }
-    }
-}
-
-impl RemoteLink {
     /// Acquires the lease of a repository, waiting up to [`MAX_WAIT`] for its holder.
     ///
     /// # Errors
     /// [`MirrorError::LeaseHeld`] if the lease is still held then.
-    pub(super) async fn acquire_lease(&self, name: &str) -> Result<PassLease, MirrorError> {
-        let lease = match &self.table {
+    pub async fn acquire(rows: &Rows, name: &str) -> Result<PassLease, MirrorError> {
+        let lease = match rows.table() {
             None => None,
             Some(table) => {
-                let mut waiter = Waiter::new(table, &self.clock, keys::remote_lease(&self.name, name));
+                let mut waiter = Waiter::new(table, rows.clock(), keys::remote_lease(rows.link(), name));
                 let until = Instant::now() + MAX_WAIT;
                 loop {
                     match waiter.try_take().await? {
@@ -69,6 +52,19 @@ impl RemoteLink {
         let cancel_on_drop = lost.clone().drop_guard();
         Ok(PassLease { lease, lost, _cancel_on_drop: cancel_on_drop })
     }
+
+    /// Token that is cancelled when the pass must push no more: another process has taken the lease, or the future that
+    /// waited for the pass was dropped.
+    pub fn lost(&self) -> &CancellationToken {
+        &self.lost
+    }
+
+    /// Ends the lease, so that the next pass need not wait for its expiry.
+    pub async fn release(self) {
+        if let Some(lease) = self.lease {
+            lease.release().await;
+        }
+    }
 }
 
 /// Permission for each push of a pass. Blocking.
@@ -77,19 +73,12 @@ pub trait Fence: Sync {
     fn before_push(&self) -> Result<(), MirrorError>;
 }
 
-impl MirrorTask<'_> {
-    /// Asks the fence, if there is one. Called before each push.
-    pub(super) fn before_push(&self) -> Result<(), MirrorError> {
-        self.fence.map_or(Ok(()), Fence::before_push)
-    }
-}
-
 /// Fence of a pass that holds a [`PassLease`].
 ///
 /// Marks the repository's row as under way before the first push, so that a process that dies between that push and its
 /// checkpoint leaves a row that confirms the value of no ref. Refuses pushes once the lease is lost.
 pub(super) struct LeaseFence {
-    link: RemoteLink,
+    rows: Rows,
     name: String,
     runtime: Handle,
     lost: CancellationToken,
@@ -99,9 +88,9 @@ pub(super) struct LeaseFence {
 
 impl LeaseFence {
     /// A fence for a pass that has read this row.
-    pub fn new(link: &RemoteLink, name: &str, row: (RemoteRow, Condition), lost: &CancellationToken) -> LeaseFence {
+    pub fn new(rows: &Rows, name: &str, row: (RemoteRow, Condition), lost: &CancellationToken) -> LeaseFence {
         LeaseFence {
-            link: link.clone(),
+            rows: rows.clone(),
             name: name.into(),
             runtime: Handle::current(),
             lost: lost.clone(),
@@ -123,7 +112,7 @@ impl LeaseFence {
             return Ok(());
         }
         let row = RemoteRow { under_way: true, ..row.clone() };
-        match self.runtime.block_on(self.link.replace_row(&self.name, *condition, &row)) {
+        match self.runtime.block_on(self.rows.replace(&self.name, *condition, &row)) {
             Ok(()) => *current = (row, Condition::Revision(revision + 1)),
             // Another pass has written the row: the refs that this pass has listed are out of date.
             Err(MirrorError::Table(TableError::ConditionFailed { .. })) => return Err(MirrorError::LeaseHeld),

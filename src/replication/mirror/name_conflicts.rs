@@ -11,16 +11,18 @@ use gix::ObjectId;
 use gix::bstr::{BStr, BString, ByteSlice};
 
 use super::error::MirrorError;
-use super::pass::MirrorPass;
+use super::hold_back::{hold_back, needed};
 use super::plan::Edit;
 use super::push_order::Replacement;
+use super::pusher::{Pusher, declines_all};
 use super::report::NoteKind;
-use super::update::declines_all;
+use super::settle::Settlement;
+use super::target::{Atomicity, Target};
 use gitferry_base::fault::crash_point;
 use gitferry_git::client::PushReport;
 use gitferry_git::own_refs::ASIDE_PREFIX;
 use gitferry_git::receive_pack::Command;
-use gitferry_git::refs::{RefName, RefValue};
+use gitferry_git::refs::RefName;
 
 /// An old value that is kept under another name while its ref makes room.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,11 +52,6 @@ impl AsideRef {
         Some(AsideRef { name: RefName::new(name.to_vec()).ok()?, id, of: of.into(), kept: true })
     }
 
-    /// Returns true if this is an old value of the ref with that name.
-    pub fn is_of(&self, name: &BStr) -> bool {
-        self.of == name
-    }
-
     fn creation(&self) -> Command {
         Command { name: self.name.clone().into(), old: None, new: Some(self.id) }
     }
@@ -64,30 +61,38 @@ impl AsideRef {
     }
 }
 
-impl MirrorPass<'_, '_> {
-    /// Finds values that earlier passes have kept aside and not removed.
-    pub(super) fn load_aside(&mut self) {
-        let rows =
-            self.target_refs.refs.with_prefix(ASIDE_PREFIX.as_bytes()).filter_map(|row| self.target_refs.refs.get(row));
-        let left =
-            rows.filter_map(|entry| AsideRef::parse(entry.name.as_bstr(), self.target_refs.refs.object(&entry)?));
-        self.aside = left.collect();
+/// Old values that are kept aside while their refs make room for others.
+pub(super) struct AsideRefs {
+    refs: Vec<AsideRef>,
+    /// Refs with a value aside that the plan creates again.
+    returning: HashSet<BString>,
+    /// Refs that have been deleted to make room.
+    made_room: HashSet<BString>,
+}
+
+impl AsideRefs {
+    /// Finds values that earlier passes have kept aside and not removed. `creations` are the refs that the plan creates.
+    pub fn load<'e>(target: &Target<'_>, creations: impl Iterator<Item = &'e Edit<'e>>) -> AsideRefs {
+        let before = target.refs_before();
+        let rows = before.with_prefix(ASIDE_PREFIX.as_bytes()).filter_map(|row| before.get(row));
+        let refs: Vec<AsideRef> =
+            rows.filter_map(|entry| AsideRef::parse(entry.name.as_bstr(), before.object(&entry)?)).collect();
+        let aside: HashSet<&BStr> = refs.iter().map(|aside| aside.of.as_bstr()).collect();
+        let returning = creations.filter(|edit| aside.contains(edit.name.as_ref()));
+        let returning = returning.map(|edit| edit.name.clone().into_owned()).collect();
+        AsideRefs { refs, returning, made_room: HashSet::new() }
     }
 
-    /// Makes all replacements, as many in one push as the target's limits allow.
-    pub(super) fn replace_all(&mut self, mut replacements: Vec<Replacement<'_>>) -> Result<(), MirrorError> {
-        // A ref that was refused earlier in the pass may need an old value that is about to go.
-        for replacement in &mut replacements {
-            let before = replacement.deletions.len();
-            replacement.deletions = self.hold_back(std::mem::take(&mut replacement.deletions), &HashSet::new())?;
-            if replacement.deletions.len() < before {
-                self.note_waiting(replacement, "the refs in its place stay");
-                replacement.creations.clear();
-                replacement.deletions.clear();
-            }
-        }
-        replacements.retain(|replacement| !replacement.creations.is_empty());
-        let batch = self.task.limits.refs_per_push.max(1);
+    /// Makes all replacements, as many in one push as the target's limits allow. Nothing is left aside in the end,
+    /// except values whose refs cannot be restored.
+    pub fn replace_all(
+        mut self,
+        pusher: &mut Pusher<'_>,
+        settlement: &mut Settlement<'_>,
+        replacements: Vec<Replacement<'_>>,
+    ) -> Result<(), MirrorError> {
+        let replacements = free_to_go(pusher, settlement, replacements)?;
+        let batch = pusher.batch();
         let mut rest = replacements.as_slice();
         while !rest.is_empty() {
             let mut refs = 0;
@@ -96,130 +101,141 @@ impl MirrorPass<'_, '_> {
                 refs <= batch
             });
             let (now, later) = rest.split_at(fit.count().max(1));
-            self.replace(now)?;
+            self.replace(pusher, settlement, now)?;
             rest = later;
         }
-        self.settle_aside()
+        self.settle(pusher, settlement)
     }
 
     /// Makes some replacements, bisecting them while the target refuses the whole push.
-    fn replace(&mut self, some: &[Replacement<'_>]) -> Result<(), MirrorError> {
-        let refused = match self.try_replace(some) {
+    fn replace(
+        &mut self,
+        pusher: &mut Pusher<'_>,
+        settlement: &mut Settlement<'_>,
+        some: &[Replacement<'_>],
+    ) -> Result<(), MirrorError> {
+        let refused = match self.try_replace(pusher, settlement, some) {
             Ok(None) => return Ok(()),
             Ok(Some(report)) => Ok(report),
             Err(error) if error.is_batch_refusal() => Err(error),
             Err(error) => return Err(error),
         };
-        if self.may_bisect(some.len()) {
-            let (one, other) = some.split_at(some.len() / 2);
-            self.replace(one)?;
-            return self.replace(other);
+        if let Some((one, other)) = pusher.bisect(some) {
+            self.replace(pusher, settlement, one)?;
+            return self.replace(pusher, settlement, other);
         }
         let creations: Vec<Edit<'_>> = some.iter().flat_map(|one| one.creations.iter().cloned()).collect();
         match refused {
             Ok(mut report) => {
                 let made: HashSet<&BStr> = creations.iter().map(|edit| edit.name.as_ref()).collect();
                 report.refs.retain(|outcome| made.contains(outcome.name.as_bstr()));
-                self.settle(&creations, report);
+                settlement.settle(pusher.target(), &creations, report);
             }
-            Err(error) => self.note_batch_refused(&creations, error),
+            Err(error) => settlement.refuse_batch(&creations, error),
         }
         for edit in some.iter().flat_map(|one| &one.deletions) {
-            self.outcome.notes.add(
-                edit.name.as_ref(),
-                NoteKind::Pending,
-                "it stays: the ref that would take its place is refused",
-            );
-            self.unconfirmed.push(edit.name.clone().into_owned());
+            settlement.leave(edit.name.as_ref(), "it stays: the ref that would take its place is refused");
         }
         Ok(())
     }
 
     /// Returns a report if the target refuses these replacements; nothing has changed then.
-    fn try_replace(&mut self, some: &[Replacement<'_>]) -> Result<Option<PushReport>, MirrorError> {
+    fn try_replace(
+        &mut self,
+        pusher: &mut Pusher<'_>,
+        settlement: &mut Settlement<'_>,
+        some: &[Replacement<'_>],
+    ) -> Result<Option<PushReport>, MirrorError> {
         let edits: Vec<Edit<'_>> = some.iter().flat_map(Replacement::edits).cloned().collect();
-        if self.receive.capabilities().has("atomic") {
-            let report = self.push_edits_atomically(&edits)?;
+        if pusher.target().can("atomic") {
+            let report = pusher.push_edits(&edits, Atomicity::AllOrNone, settlement.outcome())?;
             if report.is_ok() {
-                self.settle(&edits, report);
+                settlement.settle(pusher.target(), &edits, report);
                 return Ok(None);
             }
             if report.refs.iter().any(|outcome| is_policy_refusal(outcome.result.as_ref().err())) {
                 return Ok(Some(report));
             }
         }
-        self.keep_aside(&edits)?;
+        self.keep_aside(pusher.target_mut(), &edits)?;
         crash_point("put-aside");
-        let report = self.push_edits(&edits)?;
+        let report = pusher.push_edits(&edits, Atomicity::EachRef, settlement.outcome())?;
         if declines_all(&report) {
             return Ok(Some(report));
         }
         let done =
             edits.iter().zip(&report.refs).filter(|(edit, outcome)| edit.new.is_none() && outcome.result.is_ok());
         self.made_room.extend(done.map(|(edit, _)| edit.name.clone().into_owned()));
-        self.settle(&edits, report);
+        settlement.settle(pusher.target(), &edits, report);
         Ok(None)
     }
 
     /// Keeps the values of refs that are about to make room, as far as the target accepts such refs.
-    fn keep_aside(&mut self, edits: &[Edit<'_>]) -> Result<(), MirrorError> {
+    fn keep_aside(&mut self, target: &mut Target<'_>, edits: &[Edit<'_>]) -> Result<(), MirrorError> {
         let going = edits.iter().filter(|edit| edit.new.is_none());
         let aside = going.filter_map(|edit| AsideRef::new(edit.name.as_ref(), edit.old?));
-        let is_new = |aside: &AsideRef| !self.aside.iter().any(|other| other.name == aside.name);
+        let is_new = |aside: &AsideRef| !self.refs.iter().any(|other| other.name == aside.name);
         let aside: Vec<AsideRef> = aside.filter(is_new).collect();
         if aside.is_empty() {
             return Ok(());
         }
         let commands: Vec<Command> = aside.iter().map(AsideRef::creation).collect();
-        let report = self.push_empty(&commands)?;
+        let report = target.push_empty(&commands, Atomicity::EachRef)?;
         for (mut aside, outcome) in aside.into_iter().zip(report.refs) {
             match outcome.result {
-                Ok(()) => {
-                    self.target_hash.edit(aside.name.as_bstr(), None, Some(&RefValue::Object(aside.id)));
-                    aside.kept = true;
-                }
-                Err(reason) => tracing::warn!(target = self.target.url(), "{} is refused: {reason}", aside.name),
+                Ok(()) => aside.kept = true,
+                Err(reason) => tracing::warn!(target = target.url(), "{} is refused: {reason}", aside.name),
             }
-            self.aside.push(aside);
+            self.refs.push(aside);
         }
         Ok(())
     }
 
     /// Restores values whose refs made room in vain, and removes kept values that are no longer needed.
-    pub(super) fn settle_aside(&mut self) -> Result<(), MirrorError> {
-        let aside = std::mem::take(&mut self.aside);
-        if aside.is_empty() {
+    fn settle(mut self, pusher: &mut Pusher<'_>, settlement: &mut Settlement<'_>) -> Result<(), MirrorError> {
+        let refs = std::mem::take(&mut self.refs);
+        if refs.is_empty() {
             return Ok(());
         }
-        let (there, gone): (Vec<_>, Vec<_>) = aside.into_iter().partition(|aside| self.is_back(aside.of.as_bstr()));
+        let unconfirmed = settlement.unconfirmed();
+        self.returning.retain(|name| !unconfirmed.contains(name.as_bstr()));
+        let (there, gone): (Vec<_>, Vec<_>) =
+            refs.into_iter().partition(|aside| self.is_back(pusher.target(), aside.of.as_bstr()));
         let ids: Vec<ObjectId> = gone.iter().map(|aside| aside.id).collect();
-        let needed = self.needed(&ids, &HashSet::new())?;
+        let needed = needed(pusher.channel().supply(), settlement, &ids, &HashSet::new())?;
         let (back, served): (Vec<_>, Vec<_>) =
-            gone.into_iter().partition(|aside| needed.as_ref().is_some_and(|(needed, _)| needed.contains(&aside.id)));
+            gone.into_iter().partition(|aside| needed.as_ref().is_some_and(|needed| needed.has(&aside.id)));
         let mut done = [there, served].concat();
-        if let Some((_, other)) = needed {
-            done.extend(self.restore(back, other.as_bstr())?);
+        if let Some(needed) = needed {
+            done.extend(self.restore(pusher, settlement, back, needed.by())?);
         }
-        self.delete_aside(&done)
+        delete_aside(pusher, &done)
+    }
+
+    /// Returns true if the ref that made room exists at the target, because it stayed or was created again.
+    fn is_back(&self, target: &Target<'_>, of: &BStr) -> bool {
+        let stayed = target.refs_before().find(of).is_some() && !self.made_room.contains(of);
+        stayed || self.returning.contains(of)
     }
 
     /// Restores refs that made room in vain. Returns the values whose refs are back.
-    fn restore(&mut self, back: Vec<AsideRef>, other: &BStr) -> Result<Vec<AsideRef>, MirrorError> {
+    fn restore(
+        &mut self,
+        pusher: &mut Pusher<'_>,
+        settlement: &mut Settlement<'_>,
+        back: Vec<AsideRef>,
+        other: &BStr,
+    ) -> Result<Vec<AsideRef>, MirrorError> {
         let mut done = Vec::with_capacity(back.len());
-        for some in back.chunks(self.task.limits.refs_per_push.max(1)) {
+        for some in back.chunks(pusher.batch()) {
             let command = |aside: &AsideRef| Command { name: aside.of.clone(), old: None, new: Some(aside.id) };
             let commands: Vec<Command> = some.iter().map(command).collect();
-            let report = self.push_empty(&commands)?;
+            let report = pusher.target_mut().push_empty(&commands, Atomicity::EachRef)?;
             for (aside, outcome) in some.iter().zip(report.refs) {
+                let of = aside.of.as_bstr();
                 match outcome.result {
                     Ok(()) => {
-                        self.target_hash.edit(aside.of.as_bstr(), None, Some(&RefValue::Object(aside.id)));
-                        if self.made_room.remove(&aside.of) {
-                            debug_assert!(self.outcome.deleted > 0, "a ref that made room was counted as deleted");
-                            self.outcome.deleted = self.outcome.deleted.saturating_sub(1);
-                        }
-                        self.moved.push((aside.of.clone(), Some(aside.id)));
-                        self.leave_needed(aside.of.as_bstr(), other);
+                        settlement.restore(of, aside.id, self.made_room.remove(&aside.of), other);
                         done.push(aside.clone());
                     }
                     Err(reason) => {
@@ -228,55 +244,53 @@ impl MirrorPass<'_, '_> {
                         } else {
                             format!("{} made room for {other}, and cannot be restored: {reason}", aside.id)
                         };
-                        self.outcome.notes.add(aside.of.as_bstr(), NoteKind::Pending, reason);
+                        settlement.note(of, NoteKind::Pending, reason);
                     }
                 }
             }
         }
         Ok(done)
     }
+}
 
-    /// Returns true if the ref that made room exists at the target, because it stayed or was created again.
-    fn is_back(&self, of: &BStr) -> bool {
-        let stayed = self.target_refs.refs.find(of).is_some() && !self.made_room.contains(of);
-        stayed || self.came_back.contains(of)
+/// Returns the replacements that may be made. Those that would delete a value which a ref needs that was refused earlier
+/// in the pass are settled as pending.
+fn free_to_go<'e>(
+    pusher: &mut Pusher<'_>,
+    settlement: &mut Settlement<'_>,
+    replacements: Vec<Replacement<'e>>,
+) -> Result<Vec<Replacement<'e>>, MirrorError> {
+    let mut free = Vec::with_capacity(replacements.len());
+    for Replacement { deletions, creations } in replacements {
+        let before = deletions.len();
+        let deletions = hold_back(pusher.channel().supply(), settlement, deletions, &HashSet::new())?;
+        if deletions.len() == before {
+            free.push(Replacement { deletions, creations });
+            continue;
+        }
+        for edit in creations {
+            settlement.leave(edit.name.as_ref(), "the refs in its place stay");
+        }
+        for edit in deletions {
+            settlement.leave(edit.name.as_ref(), "it stays: the ref that would take its place waits");
+        }
     }
+    Ok(free)
+}
 
-    fn delete_aside(&mut self, aside: &[AsideRef]) -> Result<(), MirrorError> {
-        let kept: Vec<AsideRef> = aside.iter().filter(|aside| aside.kept).cloned().collect();
-        for some in kept.chunks(self.task.limits.refs_per_push.max(1)) {
-            let commands: Vec<Command> = some.iter().map(AsideRef::deletion).collect();
-            let report = self.push(&commands, None)?;
-            for (aside, outcome) in some.iter().zip(report.refs) {
-                match outcome.result {
-                    Ok(()) => self.target_hash.edit(aside.name.as_bstr(), Some(&RefValue::Object(aside.id)), None),
-                    Err(reason) => {
-                        tracing::warn!(
-                            target = self.target.url(),
-                            "{} cannot be deleted, the next pass tries again: {reason}",
-                            aside.name
-                        );
-                    }
-                }
+fn delete_aside(pusher: &mut Pusher<'_>, aside: &[AsideRef]) -> Result<(), MirrorError> {
+    let kept: Vec<AsideRef> = aside.iter().filter(|aside| aside.kept).cloned().collect();
+    for some in kept.chunks(pusher.batch()) {
+        let commands: Vec<Command> = some.iter().map(AsideRef::deletion).collect();
+        let report = pusher.target_mut().push_deletions(&commands)?;
+        for (aside, outcome) in some.iter().zip(report.refs) {
+            if let Err(reason) = outcome.result {
+                let target = pusher.target().url();
+                tracing::warn!(target, "{} cannot be deleted, the next pass tries again: {reason}", aside.name);
             }
         }
-        Ok(())
     }
-
-    fn note_waiting(&mut self, replacement: &Replacement<'_>, reason: &str) {
-        for edit in &replacement.creations {
-            self.outcome.notes.add(edit.name.as_ref(), NoteKind::Pending, reason);
-            self.unconfirmed.push(edit.name.clone().into_owned());
-        }
-        for edit in &replacement.deletions {
-            self.outcome.notes.add(
-                edit.name.as_ref(),
-                NoteKind::Pending,
-                "it stays: the ref that would take its place waits",
-            );
-            self.unconfirmed.push(edit.name.clone().into_owned());
-        }
-    }
+    Ok(())
 }
 
 /// Returns true if a refusal is due to a rule (hook, protection), and not to the way in which the target applies

@@ -60,12 +60,10 @@ impl<'a> Stages<'a> {
                 roots.entry(root).or_default();
             }
         }
+        // Of nested roots the outermost, so that conflicting names share a replacement.
         let root_of = |name: &BStr| {
-            if roots.contains_key(name) {
-                Some(name.to_owned())
-            } else {
-                folders(name).find(|folder| roots.contains_key(*folder)).map(ToOwned::to_owned)
-            }
+            let mut names = folders(name).chain([name]);
+            names.find(|name| roots.contains_key(*name)).map(ToOwned::to_owned)
         };
         let mut stages = Stages::default();
         let mut placed = Vec::new();
@@ -89,8 +87,17 @@ impl<'a> Stages<'a> {
                 Some(_) => replacement.creations.push(edit),
             }
         }
+        roots.retain(|_, replacement| *replacement != Replacement::default());
         stages.replacements = roots.into_values().collect();
+        for Replacement { deletions, creations } in &stages.replacements {
+            assert!(!deletions.is_empty() && !creations.is_empty(), "a ref is replaced by one with a conflicting name");
+        }
         stages
+    }
+
+    /// Refs to create, with and without conflicts.
+    pub fn created(&self) -> impl Iterator<Item = &Edit<'a>> {
+        self.creations.iter().chain(self.replacements.iter().flat_map(|replacement| &replacement.creations))
     }
 
     /// Names of refs that do not exist before the replacements are done.
@@ -156,5 +163,19 @@ mod tests {
             ]
         );
         assert!(stages.waiting().contains(BStr::new("refs/heads/file/b/c")) && stages.waiting().len() == 3);
+        let created: Vec<_> = stages.created().map(|edit| edit.name.to_string()).collect();
+        let expected = ["refs/heads/free", "refs/heads/dir", "refs/heads/file/a", "refs/heads/file/b/c"];
+        assert_eq!(created, expected);
+    }
+
+    /// `a` and `a/b/c` are both new, as `rename` can map refs of the source: they conflict with each other, and both
+    /// with what they replace. No edit may get lost.
+    #[test]
+    fn nested_conflicts_are_one_replacement() {
+        let edits = vec![edit("refs/x/a", None, Some(1)), edit("refs/x/a/b/c", None, Some(2))];
+        let stages = Stages::of(edits, vec![edit("refs/x/a/b", Some(3), None)]);
+        let [replacement] = stages.replacements.as_slice() else { panic!("{:?}", stages.replacements) };
+        assert_eq!(names(&replacement.deletions), ["refs/x/a/b"]);
+        assert_eq!(names(&replacement.creations), ["refs/x/a", "refs/x/a/b/c"]);
     }
 }

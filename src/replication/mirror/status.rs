@@ -1,14 +1,14 @@
 //! Status of each repository of a link with a remote, from a fresh listing of both sides.
 
-use futures::{StreamExt as _, stream};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::explain::{Depth, Explained, Path};
-use super::link::RemoteLink;
+use super::explain::{Explained, Path};
 use super::report::NoteKind;
+use super::rows::RemoteRow;
 use crate::ReplicationError;
-use crate::pass::DEFAULT_JOBS;
+use crate::deliver::LinkRow;
+use gitferry_store::table::TableError;
 
 /// Status of one repository on a link with a remote.
 #[derive(Clone, Debug, Serialize)]
@@ -25,40 +25,51 @@ pub struct RemoteStatus {
     pub skipped: u64,
     /// Time of the link's last delivery.
     pub delivered: Option<Timestamp>,
-    /// Reason why a side cannot be listed, or else the error of the last pass.
+    /// Reason why a side cannot be listed or the link's row cannot be read, or else the error of the last pass.
     pub last_error: Option<String>,
 }
 
-impl RemoteLink {
-    /// Status of each repository on the link, as far as its repositories can be listed.
-    pub async fn status(&self) -> Result<Vec<RemoteStatus>, ReplicationError> {
-        let names = self.names_of(&[]).await?;
-        let all = stream::iter(&names).map(|name| self.repository_status(name)).buffered(DEFAULT_JOBS);
-        Ok(all.collect().await)
-    }
-
-    async fn repository_status(&self, name: &str) -> RemoteStatus {
-        let row = self.row(name).await.map(|(row, _)| row.statistics).unwrap_or_default();
-        let mut status = RemoteStatus {
+impl RemoteStatus {
+    /// Status without an answer of either side, which counts as unreachable.
+    fn unreachable(name: &str) -> Self {
+        RemoteStatus {
             repository: name.into(),
             standing: "unreachable",
             equal: 0,
             pending_refs: 0,
             skipped: 0,
-            delivered: row.delivered,
-            last_error: row.last_error,
-        };
-        match self.explain(name, Depth::Refs).await {
+            delivered: None,
+            last_error: None,
+        }
+    }
+
+    /// Status of a repository whose row cannot be read: nothing is known of the link's last pass.
+    pub(super) fn unreadable(name: &str, error: &TableError) -> Self {
+        let last_error = format!("the link's row of this repository cannot be read: {error}");
+        RemoteStatus { last_error: Some(last_error), ..RemoteStatus::unreachable(name) }
+    }
+
+    /// Status from the row of the last pass, and the prediction of the next one. The damage of a row is an error even
+    /// where both sides are equal: without the row, the last delivery is unknown.
+    pub(super) fn of(name: &str, row: RemoteRow, explained: Result<Explained, ReplicationError>) -> Self {
+        let RemoteRow { statistics: LinkRow { delivered, last_error, .. }, damage, .. } = row;
+        let mut status = RemoteStatus { delivered, last_error, ..RemoteStatus::unreachable(name) };
+        match explained {
             Ok(explained) => status.add(&explained),
             // The repository is a field of its own, so the error need not name it.
             Err(ReplicationError::Mirror { error, .. }) => status.last_error = Some(error.to_string()),
             Err(error) => status.last_error = Some(error.to_string()),
         }
+        if let Some(damage) = damage {
+            let damage = format!(
+                "the link's row of this repository is damaged, so that its last delivery is unknown ({damage}); \
+                 the next pass writes the row anew"
+            );
+            status.last_error = Some(status.last_error.map_or(damage.clone(), |error| format!("{error}; {damage}")));
+        }
         status
     }
-}
 
-impl RemoteStatus {
     fn add(&mut self, explained: &Explained) {
         self.equal = explained.equal;
         self.pending_refs = explained.create + explained.update + explained.force + explained.delete;

@@ -7,105 +7,103 @@
 
 use std::collections::HashSet;
 
-use gix::bstr::{BStr, BString};
+use gix::bstr::BString;
 
 use super::error::MirrorError;
-use super::pass::MirrorPass;
+use super::hold_back::needed_of;
 use super::plan::Edit;
+use super::pusher::Pusher;
 use super::report::NoteKind;
+use super::settle::Settlement;
+use super::target::Atomicity;
+use super::update::update_all;
 use gitferry_git::receive_pack::Command;
-use gitferry_git::refs::RefValue;
 
-impl MirrorPass<'_, '_> {
-    /// Updates refs whose old values are not needed by refs that the target lacks (refused ones, and those in
-    /// `waiting`). The others keep their values.
-    pub(super) fn move_all(&mut self, updates: Vec<Edit<'_>>, waiting: &HashSet<BString>) -> Result<(), MirrorError> {
-        let checkpoint = self.task.checkpoint;
-        let was_refused = |name: &BStr| checkpoint.is_some_and(|last| last.is_unconfirmed(name));
-        let (doubtful, others): (Vec<_>, Vec<_>) =
-            updates.into_iter().partition(|edit| was_refused(edit.name.as_ref()));
-        let mut lacking = waiting.clone();
-        lacking.extend(doubtful.iter().map(|edit| edit.name.clone().into_owned()));
-        let (free, held) = self.split_needed(others, &lacking)?;
-        let mut moved = self.move_some(free)?;
-        let doubtful = self.hold_back_moves(doubtful, waiting)?;
-        moved.extend(self.move_some(doubtful)?);
-        let freed = self.hold_back_moves(held, waiting)?;
-        moved.extend(self.move_some(freed)?);
-        self.undo_needed(&moved)
+/// Updates refs whose old values are not needed by refs that the target lacks (refused ones, and those in `waiting`).
+/// The others keep their values.
+pub(super) fn update_in_order(
+    pusher: &mut Pusher<'_>,
+    settlement: &mut Settlement<'_>,
+    updates: Vec<Edit<'_>>,
+    waiting: &HashSet<BString>,
+) -> Result<(), MirrorError> {
+    let (doubtful, others): (Vec<_>, Vec<_>) =
+        updates.into_iter().partition(|edit| settlement.was_unconfirmed(edit.name.as_ref()));
+    let mut lacking = waiting.clone();
+    lacking.extend(doubtful.iter().map(|edit| edit.name.clone().into_owned()));
+    let (free, held) = split_needed(pusher, settlement, others, &lacking)?;
+    let mut moved = update_some(pusher, settlement, free)?;
+    let doubtful = hold_back_moves(pusher, settlement, doubtful, waiting)?;
+    moved.extend(update_some(pusher, settlement, doubtful)?);
+    let freed = hold_back_moves(pusher, settlement, held, waiting)?;
+    moved.extend(update_some(pusher, settlement, freed)?);
+    undo_needed(pusher, settlement, &moved)
+}
+
+/// Pushes these updates; returns those that the target has accepted.
+fn update_some<'e>(
+    pusher: &mut Pusher<'_>,
+    settlement: &mut Settlement<'_>,
+    edits: Vec<Edit<'e>>,
+) -> Result<Vec<Edit<'e>>, MirrorError> {
+    update_all(pusher, settlement, edits.clone())?;
+    let stayed = settlement.unconfirmed();
+    Ok(edits.into_iter().filter(|edit| !stayed.contains(edit.name.as_ref())).collect())
+}
+
+/// Returns the edits that may go ahead. The others are settled as pending, and may be freed by the next pass.
+fn hold_back_moves<'e>(
+    pusher: &mut Pusher<'_>,
+    settlement: &mut Settlement<'_>,
+    edits: Vec<Edit<'e>>,
+    waiting: &HashSet<BString>,
+) -> Result<Vec<Edit<'e>>, MirrorError> {
+    let supply = pusher.channel().supply();
+    let Some(needed) = needed_of(supply, settlement, &edits, waiting)? else { return Ok(edits) };
+    let (held, free): (Vec<_>, Vec<_>) = edits.into_iter().partition(|edit| needed.is_replaced_by(edit));
+    for edit in held {
+        settlement.hold_move(edit.name.as_ref(), needed.by());
     }
+    Ok(free)
+}
 
-    /// Pushes these updates; returns those that the target has accepted.
-    fn move_some<'e>(&mut self, edits: Vec<Edit<'e>>) -> Result<Vec<Edit<'e>>, MirrorError> {
-        self.update_all(edits.clone())?;
-        let stayed: HashSet<&BString> = self.unconfirmed.iter().collect();
-        Ok(edits.into_iter().filter(|edit| !stayed.contains(&edit.name.clone().into_owned())).collect())
-    }
+/// Splits edits into those whose old values are free, and those whose old values are needed.
+fn split_needed<'e>(
+    pusher: &mut Pusher<'_>,
+    settlement: &Settlement<'_>,
+    edits: Vec<Edit<'e>>,
+    lacking: &HashSet<BString>,
+) -> Result<(Vec<Edit<'e>>, Vec<Edit<'e>>), MirrorError> {
+    let supply = pusher.channel().supply();
+    let Some(needed) = needed_of(supply, settlement, &edits, lacking)? else { return Ok((edits, Vec::new())) };
+    Ok(edits.into_iter().partition(|edit| !needed.is_replaced_by(edit)))
+}
 
-    /// Returns the edits that may go ahead. The others are noted as pending, and may be freed later in the pass.
-    fn hold_back_moves<'e>(
-        &mut self,
-        edits: Vec<Edit<'e>>,
-        waiting: &HashSet<BString>,
-    ) -> Result<Vec<Edit<'e>>, MirrorError> {
-        let old = edits.iter().filter(|edit| !edit.diverged).filter_map(|edit| edit.old).collect::<Vec<_>>();
-        let Some((needed, example)) = self.needed(&old, waiting)? else { return Ok(edits) };
-        let (held, free): (Vec<_>, Vec<_>) =
-            edits.into_iter().partition(|edit| !edit.diverged && edit.old.is_some_and(|old| needed.contains(&old)));
-        for edit in held {
-            self.note_stays(edit.name.as_ref(), example.as_ref());
-            self.held_moves.push(edit.name.into_owned());
-        }
-        Ok(free)
-    }
-
-    /// Splits edits into those whose old values are free, and those whose old values are needed.
-    fn split_needed<'e>(
-        &mut self,
-        edits: Vec<Edit<'e>>,
-        lacking: &HashSet<BString>,
-    ) -> Result<(Vec<Edit<'e>>, Vec<Edit<'e>>), MirrorError> {
-        let old = edits.iter().filter(|edit| !edit.diverged).filter_map(|edit| edit.old).collect::<Vec<_>>();
-        let Some((needed, _)) = self.needed(&old, lacking)? else { return Ok((edits, Vec::new())) };
-        let is_free = |edit: &Edit<'_>| edit.diverged || edit.old.is_none_or(|old| !needed.contains(&old));
-        Ok(edits.into_iter().partition(is_free))
-    }
-
-    /// Restores old values that a ref needs which the target has refused in the meantime.
-    fn undo_needed(&mut self, moved: &[Edit<'_>]) -> Result<(), MirrorError> {
-        let old = moved.iter().filter(|edit| !edit.diverged).filter_map(|edit| edit.old).collect::<Vec<_>>();
-        let Some((needed, example)) = self.needed(&old, &HashSet::new())? else { return Ok(()) };
-        let is_needed = |edit: &&Edit<'_>| !edit.diverged && edit.old.is_some_and(|old| needed.contains(&old));
-        let back: Vec<&Edit<'_>> = moved.iter().filter(is_needed).collect();
-        for some in back.chunks(self.task.limits.refs_per_push.max(1)) {
-            let undo =
-                |edit: &&Edit<'_>| Command { name: edit.name.clone().into_owned(), old: edit.new, new: edit.old };
-            let commands: Vec<Command> = some.iter().map(undo).collect();
-            let report = self.push_empty(&commands)?;
-            for (edit, outcome) in some.iter().zip(report.refs) {
-                match outcome.result {
-                    Ok(()) => self.note_undone(edit, example.as_ref()),
-                    Err(reason) => {
-                        let old = edit.old.map_or_else(String::new, |old| old.to_string());
-                        let reason = format!(
-                            "{example} needs its old value {old}, which the target refuses to restore: {reason}"
-                        );
-                        self.outcome.notes.add(edit.name.as_ref(), NoteKind::Refused, reason);
-                    }
+/// Restores old values that a ref needs which the target has refused in the meantime.
+fn undo_needed(
+    pusher: &mut Pusher<'_>,
+    settlement: &mut Settlement<'_>,
+    moved: &[Edit<'_>],
+) -> Result<(), MirrorError> {
+    let supply = pusher.channel().supply();
+    let Some(needed) = needed_of(supply, settlement, moved, &HashSet::new())? else { return Ok(()) };
+    let back: Vec<&Edit<'_>> = moved.iter().filter(|edit| needed.is_replaced_by(edit)).collect();
+    let other = needed.by();
+    for some in back.chunks(pusher.batch()) {
+        let undo = |edit: &&Edit<'_>| Command { name: edit.name.clone().into_owned(), old: edit.new, new: edit.old };
+        let commands: Vec<Command> = some.iter().map(undo).collect();
+        let report = pusher.target_mut().push_empty(&commands, Atomicity::EachRef)?;
+        for (edit, outcome) in some.iter().zip(report.refs) {
+            match outcome.result {
+                Ok(()) => settlement.undo(edit, other),
+                Err(reason) => {
+                    let old = edit.old.map_or_else(String::new, |old| old.to_string());
+                    let reason =
+                        format!("{other} needs its old value {old}, which the target refuses to restore: {reason}");
+                    settlement.note(edit.name.as_ref(), NoteKind::Refused, reason);
                 }
             }
         }
-        Ok(())
     }
-
-    fn note_undone(&mut self, edit: &Edit<'_>, other: &BStr) {
-        let old = edit.old.map(RefValue::Object);
-        let new = edit.new.map(RefValue::Object);
-        self.target_hash.edit(edit.name.as_ref(), new.as_ref(), old.as_ref());
-        debug_assert!(self.outcome.updated > 0, "an update that is undone was counted");
-        self.outcome.updated = self.outcome.updated.saturating_sub(1);
-        self.moved.push((edit.name.clone().into_owned(), edit.old));
-        self.note_stays(edit.name.as_ref(), other);
-        self.held_moves.push(edit.name.clone().into_owned());
-    }
+    Ok(())
 }

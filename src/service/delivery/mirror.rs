@@ -33,27 +33,27 @@ mod reached;
 #[async_trait]
 impl Link for RemoteLink {
     fn name(&self) -> &str {
-        &self.name
+        RemoteLink::name(self)
     }
 
     fn clock(&self) -> &Arc<dyn Clock> {
-        &self.clock
+        RemoteLink::clock(self)
     }
 
     fn source_region(&self) -> Option<&Region> {
-        self.source.region()
+        self.source().region()
     }
 
     fn target_region(&self) -> Option<&Region> {
-        self.target.region()
+        self.target().region()
     }
 
     fn regions(&self) -> Vec<&Region> {
-        [self.source.region(), self.target.region(), self.via.as_ref()].into_iter().flatten().collect()
+        [self.source().region(), self.target().region(), self.via()].into_iter().flatten().collect()
     }
 
     fn servers(&self) -> Vec<String> {
-        let servers = [&self.source, &self.target].into_iter().filter_map(|end| match end {
+        let servers = [self.source(), self.target()].into_iter().filter_map(|end| match end {
             Endpoint::Region(_) => None,
             Endpoint::Remote(remote) => Some(remote.server()),
         });
@@ -61,7 +61,7 @@ impl Link for RemoteLink {
     }
 
     fn table(&self) -> Option<&Arc<dyn Table>> {
-        self.table.as_ref()
+        RemoteLink::table(self)
     }
 
     fn table_failed(&self, error: TableError) -> ReplicationError {
@@ -69,18 +69,18 @@ impl Link for RemoteLink {
     }
 
     fn progress(&self) -> Arc<Progress> {
-        self.progress.clone()
+        RemoteLink::progress(self).clone()
     }
 
     async fn look_up(&self, change: &StateChange) -> Result<Lookup, IntakeError> {
-        match self.source.region() {
+        match self.source().region() {
             Some(source) => look_up_in_region(self, source, change).await,
             None => Ok(look_up_by_name(self, change).await?),
         }
     }
 
     async fn undelivered(&self, ids: &[RepositoryId]) -> Result<Vec<RepositoryKey>, ReplicationError> {
-        let Some(source) = self.source.region() else { return Ok(Vec::new()) };
+        let Some(source) = self.source().region() else { return Ok(Vec::new()) };
         let CarriedHeads { items, unreadable } = carried_heads(self, source, ids).await?;
         let ids: Vec<RepositoryId> = items.iter().map(|item| item.id).collect();
         let reached = reached::read(self, &ids).await?;
@@ -90,7 +90,7 @@ impl Link for RemoteLink {
 
     /// All repositories: those of a region that the link carries, those of a remote that are known.
     async fn to_sweep(&self) -> Result<Vec<RepositoryKey>, ReplicationError> {
-        let Some(source) = self.source.region() else {
+        let Some(source) = self.source().region() else {
             let names: BTreeSet<String> =
                 self.known_names().await?.into_iter().filter(|name| self.carries(name)).collect();
             return Ok(names.into_iter().map(|name| RepositoryKey::Name(name.into())).collect());
@@ -156,7 +156,7 @@ async fn look_up_by_name(link: &RemoteLink, change: &StateChange) -> Result<Look
     {
         return Ok(Lookup::Current);
     }
-    Ok(Lookup::Pending(PendingJob::Event { name, token: link.clock.new_id(), hint }))
+    Ok(Lookup::Pending(PendingJob::Event { name, token: link.clock().new_id(), hint }))
 }
 
 /// Looks up an event about a region, where the newest change counts.
@@ -171,7 +171,7 @@ async fn look_up_in_region(link: &RemoteLink, source: &Region, change: &StateCha
         if !link.carries(&change.repository) {
             return Ok(Lookup::NotCarried);
         }
-        let (repository, region, link) = (change.repository.clone(), source.name().to_owned(), link.name.clone());
+        let (repository, region, link) = (change.repository.clone(), source.name().to_owned(), link.name().to_owned());
         return Err(Rejection::UnknownRepository { repository, region, link }.into());
     };
     if !is_carried(link, &item.head) {
@@ -224,7 +224,7 @@ async fn deliver_name(
 ) -> Result<DeliveryResult, ReplicationError> {
     // One pass answers all jobs that there are before it reads the source.
     let jobs = jobs_of(link, name).await?;
-    let only_jobs = !request.compare && !request.jobs.is_empty() && link.table.is_some();
+    let only_jobs = !request.compare && !request.jobs.is_empty() && link.table().is_some();
     if only_jobs && has_all(link, name, &jobs).await.map_err(|error| link.table_failed(error))? {
         return Ok(DeliveryResult { delivery: None, answered: jobs });
     }
@@ -256,18 +256,18 @@ async fn has_all(link: &RemoteLink, name: &str, jobs: &[PendingJob]) -> Result<b
 /// link does not name the repository in full, so that it is not tried again.
 async fn give_up(link: &RemoteLink, name: &str, jobs: usize) -> Result<bool, TableError> {
     let pending = PendingJobs::of(link);
-    let now = link.clock.now();
+    let now = link.clock().now();
     let old = pending.of_name_until(name, now.checked_sub(GONE_AFTER).unwrap_or(now)).await?;
     if !old.is_empty() {
         pending.clear(&old).await?;
         tracing::warn!(
-            link = link.name,
+            link = link.name(),
             repository = name,
             events = old.len(),
             "given up: the source says that there is no such repository, or that these credentials may not see it, and \
              events that announced its changes are older than {GONE_AFTER:#}; its copy stays. If it should be there, mend \
              that and run `gitferry replicate {} {name}`",
-            link.name
+            link.name()
         );
     }
     Ok(old.len() >= jobs && !link.names_in_full(name))
@@ -279,7 +279,7 @@ async fn deliver_id(
     request: &DeliveryRequest,
 ) -> Result<DeliveryResult, ReplicationError> {
     let nothing = DeliveryResult::nothing(&request.jobs);
-    let Some(source) = link.source.region() else { return Ok(nothing) };
+    let Some(source) = link.source().region() else { return Ok(nothing) };
     let item = read_head(source.table(), id).await.in_region(source)?;
     let Some(item) = item.filter(|item| is_carried(link, &item.head)) else { return Ok(nothing) };
     if !request.compare && reached::read_one(link, id).await? >= Some(position_of(&item.head.frontier)) {
@@ -299,7 +299,7 @@ async fn delivery_of(link: &RemoteLink, name: &str, report: Report) -> Result<Op
         return Err(error);
     }
     let Some(carried) = report.carried.filter(MirrorOutcome::has_changed) else { return Ok(None) };
-    let reached = match link.target.region() {
+    let reached = match link.target().region() {
         // A read that fails costs nothing but time: the outbox announces the change as well.
         Some(region) => {
             region.repositories().find(name).await.ok().flatten().map(|item| (item.id, item.head.frontier.seq))

@@ -1,17 +1,14 @@
 //! Opening a link that a configuration names.
 
-use std::sync::Arc;
-
 use tokio::runtime::Handle;
 
 use super::{OpenError, open_link_table, writable_region};
 use gitferry_base::clock::SystemClock;
 use gitferry_config::{Config, ConfigError};
 use gitferry_remote::{Remote, RemoteError};
-use gitferry_replication::mirror::RemoteLink;
 use gitferry_replication::mirror::endpoint::Endpoint;
+use gitferry_replication::mirror::link::{RemoteLink, RemoteLinkParts};
 use gitferry_replication::mirror::policy::RefPolicy;
-use gitferry_replication::progress::Progress;
 
 /// Reason why a link with a remote could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -59,21 +56,19 @@ pub async fn remote_link(config: &Config, name: &str) -> Result<RemoteLink, Open
         Some(via) => Some(writable_region(config, via).await?),
         None => None,
     };
-    Ok(RemoteLink {
+    Ok(RemoteLink::new(RemoteLinkParts {
         name: name.into(),
         source,
         target,
         repositories,
         names: link.literal_names().cloned().collect(),
-        policy: Arc::new(policy),
+        policy,
         lfs: link.lfs.unwrap_or_default(),
         lfs_missing: link.lfs_missing.unwrap_or_default(),
         via,
         table,
         clock: SystemClock::shared(),
-        allow_empty: false,
-        progress: Arc::new(Progress::default()),
-    })
+    }))
 }
 
 async fn endpoint(config: &Config, name: &str) -> Result<Endpoint, OpenLinkError> {

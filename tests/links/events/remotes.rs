@@ -96,7 +96,7 @@ impl Servers {
 
     pub async fn marks(&self) -> Vec<PendingJob> {
         let link = self.open().await;
-        PendingJobs::of(&link).read(link.clock.now()).await.unwrap()
+        PendingJobs::of(&link).read(link.clock().now()).await.unwrap()
     }
 }
 

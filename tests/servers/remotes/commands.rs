@@ -268,6 +268,36 @@ fn status_tells_how_both_sides_stand() {
     assert!(run.stdout.contains("unreachable") && run.stdout.contains("no such repository"), "{}", run.stdout);
 }
 
+/// A row that cannot be read must not read as a link that has delivered nothing yet.
+#[test]
+fn status_reports_a_row_that_cannot_be_read() {
+    let servers = Servers::start("table = \"sqlite:cc.db\"\n");
+    servers.world.ok(&["replicate", "cc"]);
+    let table = rusqlite::Connection::open(servers.world.path("cc.db")).unwrap();
+    let spoil = |change: &str| {
+        let changed = table.execute(&format!("UPDATE item SET document = {change} WHERE sk = 'remote/team/app'"), []);
+        assert_eq!(changed.unwrap(), 1);
+    };
+    let status = || {
+        let run = servers.world.ends(3, &["status", "cc", "--json"]);
+        run.json()["repositories"][0].clone()
+    };
+    // The next pass ignores this row, and so does the standing.
+    spoil("json_set(document, '$.delivered', 5)");
+    let said = status();
+    assert_eq!(said["standing"], "equal", "{said}");
+    assert!(said["delivered"].is_null() && said["last_error"].as_str().unwrap().contains("is damaged"), "{said}");
+    servers.world.ok(&["replicate", "cc"]);
+    assert!(servers.world.json(&["status", "cc"])["repositories"][0]["last_error"].is_null());
+    // The next pass fails on this one.
+    spoil("json_set(document, '$.version', 99)");
+    let said = status();
+    assert_eq!(said["standing"], "unreachable", "{said}");
+    assert!(said["last_error"].as_str().unwrap().contains("newer gitferry"), "{said}");
+    let run = servers.world.ends(3, &["status", "cc"]);
+    assert!(run.stdout.contains("team/app: the link's row of this repository cannot be read"), "{}", run.stdout);
+}
+
 #[test]
 fn exit_codes_and_hints() {
     let servers = Servers::start("divergence = \"refuse\"\n");

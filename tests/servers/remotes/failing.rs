@@ -11,7 +11,7 @@ use gitferry_replication::mirror::lease::Fence;
 use gitferry_replication::mirror::report::NoteKind;
 
 use crate::remotes::git::GitRepo;
-use crate::remotes::place::{Place, Shared, Watched, refs, told};
+use crate::remotes::place::{Place, Shared, Watched, limits, refs, told};
 use gitferry_test_support::scripted_server::{Damage, GitServer};
 
 #[test]
@@ -201,4 +201,30 @@ fn a_hook_that_declines_one_ref_stops_no_other() {
     let (outcome, reason) = told(&carried, "refs/heads/side").unwrap();
     assert!(outcome == NoteKind::Refused && reason.contains("hook declined"), "{reason}");
     assert!(carried.remarks.iter().any(|remark| remark.contains("no side here")), "{carried:?}");
+}
+
+/// A pass bisects a limited number of times. Batches of diverged tips that the target keeps are no bisections, however
+/// many there are.
+#[test]
+fn tips_that_are_kept_leave_all_bisections_to_the_refs_behind_them() {
+    let place = Place::new();
+    place.sync();
+    for n in 0..42 {
+        place.target.git(&["branch", &format!("own{n}"), "main"]);
+        place.target.commit(&format!("own{n}"), "own", &format!("made here, {n}\n"));
+    }
+    for name in ["new1", "new2", "side2", "new3"] {
+        place.source.git(&["branch", name, "main"]);
+    }
+    let hook = place.target.path.join("hooks/pre-receive");
+    std::fs::create_dir_all(hook.parent().unwrap()).unwrap();
+    std::fs::write(&hook, "#!/bin/sh\nif grep -q refs/heads/side2; then echo 'error: no side here'; exit 1; fi\n")
+        .unwrap();
+    std::fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let mut pass = place.pass();
+    pass.limits = limits(2);
+    let (carried, _) = pass.ok();
+    assert_eq!((carried.preserved, carried.created, carried.refused), (42, 3, 1), "{carried:?}");
+    let (outcome, _) = told(&carried, "refs/heads/side2").unwrap();
+    assert_eq!(outcome, NoteKind::Refused);
 }

@@ -102,7 +102,7 @@ impl World {
 fn task<'t>(
     policy: &'t RefPolicy,
     limits: &'t PushLimits,
-    heads: &'t dyn gitferry_replication::mirror::pass::HeadSetter,
+    heads: &'t dyn gitferry_replication::mirror::ends::HeadSetter,
 ) -> MirrorTask<'t> {
     static PROGRESS: std::sync::LazyLock<Progress> = std::sync::LazyLock::new(Progress::default);
     static LARGE_PUSH_FAILURES: std::sync::LazyLock<gitferry_replication::mirror::push::LargePushFailures> =

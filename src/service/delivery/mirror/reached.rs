@@ -18,10 +18,10 @@ pub(super) fn position_of(frontier: &Frontier) -> Position {
 
 /// Reads the last positions that the link has carried; `None` for a repository that it has never carried.
 pub(super) async fn read(link: &RemoteLink, ids: &[RepositoryId]) -> Result<Vec<Option<Position>>, ReplicationError> {
-    let Some(table) = &link.table else { return Ok(vec![None; ids.len()]) };
+    let Some(table) = link.table() else { return Ok(vec![None; ids.len()]) };
     let mut found = Vec::with_capacity(ids.len());
     for ids in ids.chunks(MAX_GET_KEYS) {
-        let wanted: Vec<_> = ids.iter().map(|id| keys::reached(&link.name, *id)).collect();
+        let wanted: Vec<_> = ids.iter().map(|id| keys::reached(link.name(), *id)).collect();
         match table.get_many(&wanted).await {
             Ok(rows) => found.extend(rows.into_iter().map(|row| row.and_then(|row| position_in(&row.document)))),
             // A row that cannot be read: its repository counts as not carried, the others as their rows say.
@@ -30,7 +30,7 @@ pub(super) async fn read(link: &RemoteLink, ids: &[RepositoryId]) -> Result<Vec<
                     found.push(match table.get(key).await {
                         Ok(row) => row.and_then(|row| position_in(&row.document)),
                         Err(error @ (TableError::Corrupt { .. } | TableError::Newer { .. })) => {
-                            tracing::error!(%error, link = link.name, "a row is passed over");
+                            tracing::error!(%error, link = link.name(), "a row is passed over");
                             None
                         }
                         Err(error) => return Err(link.table_failed(error)),
@@ -56,9 +56,9 @@ fn position_in(document: &Value) -> Option<Position> {
 /// Writes the position of a delivered repository, as well as the table allows: without the row the next delivery
 /// compares both ends.
 pub(super) async fn note(link: &RemoteLink, item: &HeadItem) {
-    let Some(table) = &link.table else { return };
+    let Some(table) = link.table() else { return };
     let (epoch, seq) = position_of(&item.head.frontier);
-    let write = Write::put(keys::reached(&link.name, item.id), Condition::Any, json!({ "epoch": epoch, "seq": seq }));
+    let write = Write::put(keys::reached(link.name(), item.id), Condition::Any, json!({ "epoch": epoch, "seq": seq }));
     if let Err(error) = table.transact(vec![write]).await {
         tracing::debug!(%error, id = %item.id, "could not note how far a repository was carried");
     }

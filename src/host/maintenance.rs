@@ -111,11 +111,11 @@ impl Maintenance {
     }
 
     async fn maintain(&self, id: RepositoryId) -> Result<Consolidated> {
-        let mut turn = self.region.consolidator().waiter(id);
+        let mut waiter = self.region.consolidator().waiter(id);
         let mut done = Consolidated::default();
         for _ in 0..MAX_ATTEMPTS {
             let Ok(_slot) = self.slots.acquire().await else { break };
-            done = self.region.consolidator().maintain_with(id, &mut turn).await?;
+            done = self.region.consolidator().maintain_with(id, &mut waiter).await?;
             // Counted even if another process did the work: packs may have been replaced.
             self.consolidations.fetch_add(1, Ordering::Release);
             if !done.busy {

@@ -13,14 +13,14 @@ use gitferry_engine::region::Result;
 use gitferry_engine::region::push::{CommitPermit, PushState, PushStates, Unborn};
 
 /// Longest wait of a push for earlier pushes to the same repository. After that it competes with them for the head.
-const MAX_TURN_WAIT: Duration = Duration::from_secs(10);
+const MAX_COMMIT_WAIT: Duration = Duration::from_secs(10);
 
 /// Queues of the pushes to each repository: those of one host commit one at a time.
 #[derive(Debug, Default)]
 pub struct CommitQueues(Mutex<HashMap<RepositoryId, Arc<tokio::sync::Mutex<()>>>>);
 
 impl CommitQueues {
-    /// Waits for earlier pushes to a repository; `None` after [`MAX_TURN_WAIT`].
+    /// Waits for earlier pushes to a repository; `None` after [`MAX_COMMIT_WAIT`].
     async fn permit(&self, id: RepositoryId, compute: &ComputePermit) -> Option<CommitPermit> {
         let lock = {
             let mut queues = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -28,11 +28,11 @@ impl CommitQueues {
             queues.retain(|other, lock| *other == id || Arc::strong_count(lock) > 1);
             queues.entry(id).or_default().clone()
         };
-        if let Ok(turn) = lock.clone().try_lock_owned() {
-            return Some(CommitPermit::new(turn));
+        if let Ok(held) = lock.clone().try_lock_owned() {
+            return Some(CommitPermit::new(held));
         }
-        let turn = compute.release_while_awaiting(tokio::time::timeout(MAX_TURN_WAIT, lock.lock_owned())).await;
-        turn.ok().map(CommitPermit::new)
+        let held = compute.release_while_awaiting(tokio::time::timeout(MAX_COMMIT_WAIT, lock.lock_owned())).await;
+        held.ok().map(CommitPermit::new)
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use gix::bstr::{BStr, BString, ByteSlice};
 
 use super::policy::{PushPolicy, is_hidden, is_reserved};
+use super::rejection::{Refused, Rejection};
 use super::state::PushState;
 use crate::ledger::change::RefEdit;
 use gitferry_git::receive_pack::Command;
@@ -18,7 +19,7 @@ const FETCH_FIRST: &str = "fetch first";
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fact {
     /// Reason to refuse the command: missing objects, a declining hook, and so on.
-    pub refused: Option<String>,
+    pub refused: Option<Refused>,
     /// True if the update is a fast-forward; `None` if no rule depends on it, or if the ref is created or deleted.
     pub fast_forward: Option<bool>,
     /// Ref to which the name led over symbolic refs when it was judged; `None` if the name was no symbolic ref.
@@ -28,8 +29,8 @@ pub struct Fact {
 /// Decision on all commands of a push.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
-    /// Outcome of each command, with the reason of a refusal.
-    pub outcomes: Vec<Result<(), String>>,
+    /// Outcome of each command.
+    pub outcomes: Vec<Result<(), Refused>>,
     /// Edits of the accepted commands, sorted by name.
     pub edits: Vec<RefEdit>,
     /// New HEAD, if it changes.
@@ -57,18 +58,21 @@ fn decide_on(
     }
     assert_eq!(facts.len(), commands.len(), "each command of a push has been judged");
     let mut judge = Judge { refs, head, policy, messages: Vec::new() };
-    let mut outcomes: Vec<Result<Option<RefEdit>, String>> = Vec::with_capacity(commands.len());
+    let mut outcomes: Vec<Result<Option<RefEdit>, Refused>> = Vec::with_capacity(commands.len());
     for (command, fact) in commands.iter().zip(facts) {
         outcomes.push(match names.get(command.name.as_bstr()) {
             Some(1) => judge.command(command, fact),
-            _ => Err("multiple updates for one ref".into()),
+            _ => refuse(Rejection::Conflict, "multiple updates for one ref"),
         });
     }
     unite_aliases(commands, &mut outcomes);
     refuse_conflicts(&mut outcomes, refs, policy);
-    if atomic && outcomes.iter().any(Result::is_err) {
+    let first = outcomes.iter().find_map(|outcome| Some(outcome.as_ref().err()?.rejection));
+    if let Some(rejection) = first
+        && atomic
+    {
         for outcome in outcomes.iter_mut().filter(|outcome| outcome.is_ok()) {
-            *outcome = Err("atomic push failure".into());
+            *outcome = refuse(rejection, "atomic push failure");
         }
     }
     let messages = judge.messages;
@@ -82,6 +86,10 @@ fn decide_on(
     Decision { outcomes: outcomes.into_iter().map(|outcome| outcome.map(drop)).collect(), edits, head, messages }
 }
 
+fn refuse<T>(rejection: Rejection, reason: impl Into<String>) -> Result<T, Refused> {
+    Err(Refused::new(rejection, reason))
+}
+
 struct Judge<'a> {
     refs: &'a RefTable,
     head: &'a RefValue,
@@ -93,22 +101,23 @@ impl Judge<'_> {
     /// Returns the edit of a command; `None` if the ref has the new value already.
     ///
     /// A push to a symbolic ref is a push to its target, as in Git, and needs access to both.
-    fn command(&mut self, command: &Command, fact: &Fact) -> Result<Option<RefEdit>, String> {
+    fn command(&mut self, command: &Command, fact: &Fact) -> Result<Option<RefEdit>, Refused> {
         let name = command.name.as_bstr();
         self.check_access(name)?;
         check_form(command, self.policy.mirror)?;
-        let target = self.refs.follow(name).ok_or("broken symref")?;
+        let target = self.refs.follow(name).ok_or_else(|| Refused::new(Rejection::Name, "broken symref"))?;
         if target != name {
             self.check_access(target)?;
         }
-        let valid = RefName::new(target).map_err(|error| format!("funny refname: {}", error.reason))?;
+        let valid = RefName::new(target)
+            .map_err(|error| Refused::new(Rejection::Name, format!("funny refname: {}", error.reason)))?;
         let value = self.refs.find(target).and_then(|entry| entry.id.map(ToOwned::to_owned));
         self.protection(name, command, fact)?;
         if target != name {
             self.protection(target, command, fact)?;
         }
         if command.new.is_none() && self.policy.with_head.is_none() && self.is_head(target) {
-            return Err("deletion of the current branch prohibited".into());
+            return refuse(Rejection::Protected, "deletion of the current branch prohibited");
         }
         if command.new.is_none() && value.is_none() {
             self.messages.push(format!("warning: deleting a non-existent ref: {name}"));
@@ -116,39 +125,39 @@ impl Judge<'_> {
         }
         let judged_for = fact.leads_to.as_ref().unwrap_or(&command.name);
         if value != command.old || judged_for.as_bstr() != target {
-            return Err(FETCH_FIRST.into());
+            return refuse(Rejection::Stale, FETCH_FIRST);
         }
-        if let Some(reason) = &fact.refused {
-            return Err(reason.clone());
+        if let Some(refused) = &fact.refused {
+            return Err(refused.clone());
         }
         let edit = RefEdit { name: valid, old: value.map(RefValue::Object), new: command.new.map(RefValue::Object) };
         Ok(Some(edit).filter(|edit| edit.old != edit.new))
     }
 
     /// Refuses names that clients may not write.
-    fn check_access(&self, name: &BStr) -> Result<(), String> {
+    fn check_access(&self, name: &BStr) -> Result<(), Refused> {
         if is_reserved(name, self.policy.mirror) {
-            return Err("refs/gitferry/ is reserved".into());
+            return refuse(Rejection::Protected, "refs/gitferry/ is reserved");
         }
         if self.policy.hidden.as_ref().is_some_and(|hidden| hidden.matches(name)) {
-            return Err("deny updating a hidden ref".into());
+            return refuse(Rejection::Protected, "deny updating a hidden ref");
         }
         Ok(())
     }
 
-    fn protection(&self, name: &BStr, command: &Command, fact: &Fact) -> Result<(), String> {
+    fn protection(&self, name: &BStr, command: &Command, fact: &Fact) -> Result<(), Refused> {
         for protection in &self.policy.protections {
             if !protection.refs.matches(name) {
                 continue;
             }
             if protection.no_push {
-                return Err("protected ref: no pushes".into());
+                return refuse(Rejection::Protected, "protected ref: no pushes");
             }
             if protection.no_delete && command.new.is_none() {
-                return Err("protected ref: no deletion".into());
+                return refuse(Rejection::Protected, "protected ref: no deletion");
             }
             if protection.no_force && fact.fast_forward == Some(false) {
-                return Err("protected ref: non-fast-forward".into());
+                return refuse(Rejection::Protected, "protected ref: non-fast-forward");
             }
         }
         Ok(())
@@ -162,16 +171,16 @@ impl Judge<'_> {
 
 /// Refuses names right below `refs/`, which Git accepts in pushes only for deletion. Links (`mirror`) may bring refs
 /// that an import brought to the other region.
-fn check_form(command: &Command, mirror: bool) -> Result<(), String> {
+fn check_form(command: &Command, mirror: bool) -> Result<(), Refused> {
     let is_direct = command.name.strip_prefix(b"refs/").is_some_and(|rest| !rest.contains(&b'/'));
     if is_direct && command.new.is_some() && !mirror {
-        return Err("funny refname: it is directly below refs/".into());
+        return refuse(Rejection::Name, "funny refname: it is directly below refs/");
     }
     Ok(())
 }
 
 /// Merges commands whose names lead to the same ref into one if they agree, and refuses all of them otherwise.
-fn unite_aliases(commands: &[Command], outcomes: &mut [Result<Option<RefEdit>, String>]) {
+fn unite_aliases(commands: &[Command], outcomes: &mut [Result<Option<RefEdit>, Refused>]) {
     let mut by_target: HashMap<BString, Vec<usize>> = HashMap::new();
     for (number, outcome) in outcomes.iter().enumerate() {
         if let Ok(Some(edit)) = outcome {
@@ -182,13 +191,14 @@ fn unite_aliases(commands: &[Command], outcomes: &mut [Result<Option<RefEdit>, S
         let new = |number: &usize| commands.get(*number).map(|command| command.new);
         let agree = numbers.windows(2).all(|pair| new(&pair[0]) == new(&pair[1]));
         for number in numbers.into_iter().skip(usize::from(agree)) {
-            outcomes[number] = if agree { Ok(None) } else { Err("inconsistent aliased update".into()) };
+            outcomes[number] =
+                if agree { Ok(None) } else { refuse(Rejection::Conflict, "inconsistent aliased update") };
         }
     }
 }
 
 /// Refuses refs that would be directory and file at once. Deleted refs make room.
-fn refuse_conflicts(outcomes: &mut [Result<Option<RefEdit>, String>], refs: &RefTable, policy: &PushPolicy) {
+fn refuse_conflicts(outcomes: &mut [Result<Option<RefEdit>, Refused>], refs: &RefTable, policy: &PushPolicy) {
     let edits = || outcomes.iter().filter_map(|outcome| outcome.as_ref().ok()?.as_ref());
     let gone: HashSet<BString> =
         edits().filter(|edit| edit.new.is_none()).map(|edit| edit.name.as_bstr().to_owned()).collect();
@@ -197,9 +207,9 @@ fn refuse_conflicts(outcomes: &mut [Result<Option<RefEdit>, String>], refs: &Ref
         let Ok(Some(RefEdit { name, old: None, new: Some(_) })) = outcome else { continue };
         match conflict(name.as_bstr(), refs, &gone, &created) {
             Some(other) if is_hidden(&other, policy.hidden.as_ref(), policy.mirror) => {
-                *outcome = Err("directory/file conflict".into());
+                *outcome = refuse(Rejection::Conflict, "directory/file conflict");
             }
-            Some(other) => *outcome = Err(format!("directory/file conflict with {other}")),
+            Some(other) => *outcome = refuse(Rejection::Conflict, format!("directory/file conflict with {other}")),
             None => drop(created.insert(name.as_bstr().to_owned())),
         }
     }

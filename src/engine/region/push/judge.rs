@@ -10,6 +10,7 @@ use gix::objs::Kind;
 
 use super::decide::{Fact, decide};
 use super::policy::PushPolicy;
+use super::rejection::{Refused, Rejection};
 use super::state::PushState;
 use crate::region::new_pack::NewPack;
 use crate::region::{RegionError, Result};
@@ -79,10 +80,12 @@ pub fn judge(
             Ok(some) => received = some,
             Err(IngestError::Held(error)) => return Err(error.into()),
             Err(error) => {
+                let mut rejection = Rejection::Pack;
                 if error.kind() == gitferry_base::Kind::Environment {
                     tracing::error!(%error, "a push could not be stored");
+                    rejection = Rejection::Server;
                 }
-                judged.refuse_all(error.for_client());
+                judged.refuse_all(rejection, error.for_client());
                 return Ok(judged);
             }
         }
@@ -95,13 +98,13 @@ pub fn judge(
             let objects = Objects::new(state, pack.as_ref(), &request.commands, spool)?;
             let reason = judged.report_findings(&report, &objects.places_of_findings(&report)?);
             debug_assert!(reason.is_err(), "a report with errors refuses the push");
-            judged.refuse_all(reason.err().unwrap_or_default());
+            judged.refuse_all(Rejection::Pack, reason.err().unwrap_or_default());
             return Ok(judged);
         }
         checker => checker,
     };
     if pack.as_ref().is_some_and(|pack| pack.checked.pointers.more) {
-        judged.refuse_all(format!("pack: more than {MAX_POINTERS} pointers of Git LFS"));
+        judged.refuse_all(Rejection::Pack, format!("pack: more than {MAX_POINTERS} pointers of Git LFS"));
         return Ok(judged);
     }
     let objects = Objects::new(state, pack.as_ref(), &request.commands, spool)?;
@@ -110,7 +113,7 @@ pub fn judge(
         let is_visible = |id: &ObjectId| objects.needs(id) && !failed.contains(id);
         let findings = check_special_blobs(checker, &objects.new, &state.view, &is_visible)?;
         if let Err(reason) = judged.report_findings(&findings, &objects.places_of_findings(&findings)?) {
-            judged.refuse_all(reason);
+            judged.refuse_all(Rejection::Pack, reason);
             return Ok(judged);
         }
     }
@@ -134,11 +137,11 @@ fn first_fact(state: &PushState, command: &Command) -> Fact {
 
 impl Judged {
     /// Refuses all commands because of the pack.
-    fn refuse_all(&mut self, reason: String) {
+    fn refuse_all(&mut self, rejection: Rejection, reason: String) {
         self.unpack = Err(reason);
         self.pack = None;
         for fact in &mut self.facts {
-            fact.refused = Some("unpacker error".into());
+            fact.refused = Some(Refused::new(rejection, "unpacker error"));
         }
     }
 
@@ -279,7 +282,7 @@ impl<'a> Objects<'a> {
             let name = command.name.to_string();
             let missing = if together { Vec::new() } else { missing_from([(name, new)], &self.new, &proven)? };
             if together || !missing.is_empty() {
-                fact.refused = Some(MISSING.into());
+                fact.refused = Some(Refused::new(Rejection::Objects, MISSING));
             }
             let more = MAX_REPORTED_FINDINGS.saturating_sub(reported.len()).min(1);
             reported.extend(missing.into_iter().take(more));
@@ -308,7 +311,7 @@ impl<'a> Objects<'a> {
         }
         for (command, fact) in commands.iter().zip(facts).filter(|(_, fact)| fact.refused.is_none()) {
             let reason = if together { Some(first) } else { too_deep(&view.packs, new, view.format, command.new)? };
-            fact.refused = reason.map(|reason| reason.to_string());
+            fact.refused = reason.map(|reason| Refused::new(Rejection::Pack, reason.to_string()));
         }
         Ok(())
     }
@@ -320,7 +323,7 @@ impl<'a> Objects<'a> {
             let target = fact.leads_to.as_ref().unwrap_or(&command.name).as_bstr();
             let names = [command.name.as_bstr(), target];
             if names.iter().any(|name| name.starts_with(b"refs/heads/")) && self.kind(&new)? != Some(Kind::Commit) {
-                fact.refused = Some("a branch must name a commit".into());
+                fact.refused = Some(Refused::new(Rejection::Objects, "a branch must name a commit"));
                 continue;
             }
             let guarded =
@@ -375,16 +378,16 @@ fn ask_hook(
     let declined = match hook.judge(&push) {
         Ok(verdict) => {
             judged.messages.extend(verdict.output);
-            (!verdict.accepted).then_some("pre-receive hook declined")
+            (!verdict.accepted).then(|| Refused::new(Rejection::Hook, "pre-receive hook declined"))
         }
         Err(error) => {
             tracing::error!(%error, repository = push.repository, "the pre-receive hook failed; the push is declined");
             judged.messages.push(format!("error: {error}"));
-            Some("pre-receive hook failed")
+            Some(Refused::new(Rejection::HookFailed, "pre-receive hook failed"))
         }
     };
-    if let Some(reason) = declined {
-        judged.facts.iter_mut().for_each(|fact| fact.refused = Some(reason.into()));
+    if let Some(refused) = declined {
+        judged.facts.iter_mut().for_each(|fact| fact.refused = Some(refused.clone()));
     }
     Ok(())
 }

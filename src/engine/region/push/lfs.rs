@@ -2,6 +2,7 @@
 
 use super::judge::Judged;
 use super::policy::{Missing, PushPolicy};
+use super::rejection::{Refused, Rejection};
 use crate::ledger::change::MAX_LFS_OBJECTS;
 use crate::ledger::head::RepositoryId;
 use crate::region::Result;
@@ -61,7 +62,7 @@ fn report(judged: &mut Judged, what: &str, pointers: &[Pointer]) {
 fn refuse(judged: &mut Judged, commands: &[Command], reason: &str) {
     for (command, fact) in commands.iter().zip(&mut judged.facts) {
         if command.new.is_some() {
-            fact.refused.get_or_insert_with(|| reason.into());
+            fact.refused.get_or_insert_with(|| Refused::new(Rejection::Lfs, reason));
         }
     }
 }

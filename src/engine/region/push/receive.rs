@@ -6,6 +6,7 @@ use super::decide::{Decision, Fact, decide};
 use super::judge::Judged;
 use super::lfs::judge_lfs;
 use super::policy::PushPolicy;
+use super::rejection::Rejection;
 use super::state::{PushState, PushStates};
 use crate::ledger::LedgerError;
 use crate::ledger::change::{LfsObject, RefEdit};
@@ -26,6 +27,8 @@ const MAX_WAIT: Duration = Duration::from_millis(100);
 pub struct Pushed {
     /// Report for the client.
     pub report: Report,
+    /// Cause of the first refusal; `None` if every command was accepted.
+    pub rejection: Option<Rejection>,
     /// Head after the push, if anything changed; pass it to
     /// [`Snapshots::maintain`](crate::region::snapshots::Snapshots::maintain).
     pub item: Option<HeadItem>,
@@ -113,10 +116,15 @@ impl Receiver<'_> {
                 "could not remove the notes of LFS objects that have come; the next sweep names the objects again"
             );
         }
-        let refs = request.commands.iter().zip(decision.outcomes);
-        let refs = refs.map(|(command, result)| Outcome { name: command.name.clone(), result }).collect();
+        let refused = decision.outcomes.iter().find_map(|outcome| Some(outcome.as_ref().err()?.rejection));
+        let rejection = refused.or_else(|| unpack.is_err().then_some(Rejection::Pack));
+        let refs = request.commands.iter().zip(decision.outcomes).map(|(command, outcome)| Outcome {
+            name: command.name.clone(),
+            result: outcome.map_err(|refused| refused.reason),
+        });
+        let refs = refs.collect();
         let messages = messages.into_iter().chain(decision.messages).collect();
-        Ok(Pushed { report: Report { unpack, refs, messages }, item })
+        Ok(Pushed { report: Report { unpack, refs, messages }, rejection, item })
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::runtime::Handle;
 use super::judge::{PushProgress, judge};
 use super::policy::PushPolicy;
 use super::receive::Pushed;
+use super::rejection::Rejection;
 use super::state::PushStates;
 use crate::region::{Region, RegionError};
 use gitferry_base::Kind;
@@ -102,7 +103,20 @@ impl Serving<'_> {
         };
         let refs = self.request.commands.iter();
         let refs = refs.map(|command| Outcome { name: command.name.clone(), result: Err(reason.clone()) }).collect();
-        Pushed { report: Report { unpack: Ok(()), refs, messages: Vec::new() }, item: None }
+        let rejection = Some(rejection(error));
+        Pushed { report: Report { unpack: Ok(()), refs, messages: Vec::new() }, rejection, item: None }
+    }
+}
+
+/// Cause for which a push fails as a whole.
+fn rejection(error: &RegionError) -> Rejection {
+    match error.kind() {
+        Kind::Refused | Kind::NotFound | Kind::Usage => Rejection::NotWritable,
+        Kind::Conflict if matches!(error, RegionError::Replaced { .. }) => Rejection::NotWritable,
+        Kind::Conflict => Rejection::Contention,
+        Kind::Transient | Kind::InDoubt | Kind::Environment | Kind::Corrupt | Kind::Missing | Kind::Internal => {
+            Rejection::Server
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 //! Foundation of all other crates: error kinds, clock, retry, checksums, durable and private files, crash points,
-//! counters, supervision of tasks.
+//! counters, metrics, supervision of tasks.
 
 pub mod certificates;
 pub mod checksum;
@@ -8,6 +8,7 @@ pub mod counter;
 pub mod durable;
 pub mod error;
 pub mod fault;
+pub mod metrics;
 pub mod printable;
 pub mod private;
 pub mod retry;

@@ -87,7 +87,7 @@ impl BackupCommand {
         } else {
             print(&made);
         }
-        self.metrics.print(&[made.figures()]);
+        self.metrics.print(&[made.metrics()]);
         Ok(exit(&made))
     }
 }

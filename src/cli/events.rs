@@ -8,8 +8,9 @@ use gitferry_config::{AwsConfig, Config, region_of_queue};
 use gitferry_engine::ledger::head::RepositoryId;
 use gitferry_engine::region::Region;
 use gitferry_service::events::eventbridge::EventBridge;
-use gitferry_service::events::outbox::{Nudge, Publisher, SWEEP_EVERY};
+use gitferry_service::events::outbox::{Publisher, SWEEP_EVERY, Waker};
 use gitferry_service::events::sqs::Queue;
+use gitferry_store::aws::attempts::CountAttempts;
 use gitferry_store::table::TableError;
 
 use super::failure::Failure;
@@ -24,7 +25,8 @@ pub async fn open_queue(config: &Config, link: &str) -> Result<Option<Queue>, Fa
     let Some(url) = &link.queue else { return Ok(None) };
     let of_url = || region_of_queue(url).map(str::to_owned);
     let aws = AwsConfig { region: link.aws.region.clone().or_else(of_url), ..link.aws.clone() };
-    let client = aws_sdk_sqs::Client::new(&config.sdk.get(&aws).await);
+    let sdk = aws_sdk_sqs::config::Builder::from(&config.sdk.get(&aws).await).interceptor(CountAttempts);
+    let client = aws_sdk_sqs::Client::from_conf(sdk.build());
     Ok(Some(Queue::new(client, url, link.dead_letters.clone())))
 }
 
@@ -32,18 +34,20 @@ pub async fn open_queue(config: &Config, link: &str) -> Result<Option<Queue>, Fa
 pub async fn publisher(config: &Config, region: &Region) -> Option<Publisher> {
     let settings = config.regions.get(region.name())?;
     let events = settings.events.as_ref()?;
-    let client = aws_sdk_eventbridge::Client::new(&config.sdk.get(&settings.aws).await);
+    let sdk = config.sdk.get(&settings.aws).await;
+    let sdk = aws_sdk_eventbridge::config::Builder::from(&sdk).interceptor(CountAttempts);
+    let client = aws_sdk_eventbridge::Client::from_conf(sdk.build());
     Some(Publisher::new(region.clone(), Arc::new(EventBridge::new(client, &events.bus))))
 }
 
-/// Starts the publisher of a region's outbox as a supervised task. Returns the handle that wakes it; `None` for a
+/// Starts the publisher of a region's outbox as a supervised task. Returns the sink that wakes it; `None` for a
 /// region without an event bus.
-pub async fn publish(config: &Config, region: &Region, tasks: &mut Supervisor) -> Option<Nudge> {
+pub async fn publish(config: &Config, region: &Region, tasks: &mut Supervisor) -> Option<Waker> {
     let publisher = publisher(config, region).await?;
-    let (nudge, nudges) = Publisher::nudge(region.name());
-    let running = publisher.run(nudges, SWEEP_EVERY, tasks.stop());
+    let (waker, woken) = Publisher::waker(region.name());
+    let running = publisher.run(woken, SWEEP_EVERY, tasks.stop());
     tasks.vital(format!("the publisher of the outbox of {}", region.name()), running);
-    Some(nudge)
+    Some(waker)
 }
 
 /// Announces a command's changes in a region before the command ends: those of `repositories`, or all in the outbox.

@@ -11,7 +11,7 @@ use gitferry_service::worker::lambda;
 use gitferry_service::worker::lambda::handler::{Handler, Served};
 use gitferry_service::worker::lambda::links::OpenServed;
 use gitferry_service::worker::lambda::runtime::{ADDRESS_VARIABLE, RuntimeApi};
-use gitferry_service::worker::metrics::Figures;
+use gitferry_service::worker::metrics::LinkMetrics;
 use tokio::sync::watch;
 
 use super::context::Context;
@@ -59,7 +59,7 @@ impl Lambda {
             }
         };
         let (stop, stopped) = watch::channel(false);
-        let print = |figures: &[Figures]| self.metrics.print(figures);
+        let print = |metrics: &[LinkMetrics]| self.metrics.print(metrics);
         let running = async { Ok(lambda::run(&api, &handler, &SystemClock, &print, stopped).await?) };
         signals.until(running, || _ = stop.send_replace(true)).await?;
         Ok(Exit::Done)

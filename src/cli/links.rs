@@ -11,7 +11,7 @@ use gitferry_config::Config;
 use gitferry_engine::region::Region;
 use gitferry_service::delivery::Link;
 use gitferry_service::open;
-use gitferry_service::worker::upkeep::{self, upkeep};
+use gitferry_service::worker::garbage;
 use gitferry_service::worker::{OpenLink, Opened};
 use tokio::sync::watch;
 
@@ -89,8 +89,8 @@ impl OpenLink for LateLink {
             let _ = events::publish(&self.config, target, &mut tasks).await;
             let region = target.clone();
             let stop = tasks.stop();
-            let task = format!("the upkeep of {}", region.name());
-            tasks.keep(task, move || upkeep(region.clone(), upkeep::SWEEP_EVERY, stop.clone()));
+            let task = format!("the garbage collection of {}", region.name());
+            tasks.keep(task, move || garbage::collect(region.clone(), garbage::SWEEP_EVERY, stop.clone()));
             late_tasks.add(tasks);
         }
         Ok(Opened { link, queue })

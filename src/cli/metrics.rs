@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use gitferry_base::clock::{Clock as _, SystemClock};
-use gitferry_service::worker::metrics::{Figures, emf};
+use gitferry_service::worker::metrics::{LinkMetrics, emf};
 use gitferry_service::worker::status::Status;
 use tokio::sync::watch;
 use tokio::time::{Instant, interval_at};
@@ -29,10 +29,10 @@ pub struct Metrics {
 
 impl Metrics {
     /// Prints the metrics of all links, if the option is set.
-    pub fn print(self, all: &[Figures]) {
+    pub fn print(self, all: &[LinkMetrics]) {
         match self.metrics {
             None => {}
-            Some(Format::Emf) => all.iter().for_each(|figures| output::line(emf(figures, SystemClock.now()))),
+            Some(Format::Emf) => all.iter().for_each(|link| output::line(emf(link, SystemClock.now()))),
         }
     }
 
@@ -42,15 +42,15 @@ impl Metrics {
             return drop(stop.wait_for(|stop| *stop).await);
         }
         let mut tick = interval_at(Instant::now() + every, every);
-        let mut before = status.figures();
+        let mut before = status.metrics();
         let mut stopping = std::pin::pin!(async move { drop(stop.wait_for(|stop| *stop).await) });
         loop {
             let last = tokio::select! {
                 _ = tick.tick() => false,
                 () = &mut stopping => true,
             };
-            let now = status.figures();
-            let since: Vec<Figures> = now.iter().zip(&before).map(|(now, before)| now.since(before)).collect();
+            let now = status.metrics();
+            let since: Vec<LinkMetrics> = now.iter().zip(&before).map(|(now, before)| now.since(before)).collect();
             self.print(&since);
             if last {
                 return;

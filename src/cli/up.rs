@@ -22,8 +22,7 @@ use gitferry_host::{Host, HostOptions};
 use gitferry_service::events::in_process::{self, InProcess};
 use gitferry_service::events::outbox::{self, Relay};
 use gitferry_service::open;
-use gitferry_service::worker::upkeep::{SWEEP_EVERY, upkeep};
-use gitferry_service::worker::{OpenLink, Worker, WorkerOptions};
+use gitferry_service::worker::{OpenLink, Worker, WorkerOptions, garbage};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -179,9 +178,9 @@ impl Up {
         Ok(served)
     }
 
-    /// Starts upkeep and outbox of each region. The returned sink passes new commits on to the worker and to the bus of
-    /// their region. In a region without a bus, a relay also reads the outbox for the worker, as other commands and
-    /// crashed hosts leave events there.
+    /// Starts garbage collection and outbox of each region. The returned sink passes new commits on to the worker and to
+    /// the bus of their region. In a region without a bus, a relay also reads the outbox for the worker, as other
+    /// commands and crashed hosts leave events there.
     async fn start_regions(
         &self,
         config: &Config,
@@ -205,7 +204,7 @@ impl Up {
                     let stop = tasks.stop();
                     let late =
                         move || start_late_region(config.clone(), region.clone(), relay_to.clone(), stop.clone());
-                    tasks.keep(format!("the opening and upkeep of {name}"), late);
+                    tasks.keep(format!("the opening and garbage collection of {name}"), late);
                 }
             }
         }
@@ -229,7 +228,7 @@ impl Up {
             Err(_) => (Vec::new(), names),
         };
         let opened: Vec<String> = links.iter().map(|link| link.name().to_owned()).collect();
-        // Without `tasks`: `start_regions` does the upkeep of all regions.
+        // Without `tasks`: `start_regions` collects the garbage of all regions.
         let late_link = |name| {
             let config = config.clone();
             let stopped = stopped.clone();
@@ -246,7 +245,7 @@ impl Up {
     }
 }
 
-/// Starts upkeep and outbox of one region. Returns the sink that wakes its publisher, if the region has a bus.
+/// Starts garbage collection and outbox of one region. Returns the sink that wakes its publisher, if the region has a bus.
 async fn start_region(
     config: &Config,
     region: Region,
@@ -254,16 +253,17 @@ async fn start_region(
     tasks: &mut Supervisor,
 ) -> Option<Arc<dyn Sink>> {
     let name = region.name().to_owned();
-    let nudge = events::publish(config, &region, tasks).await;
-    if let (None, Some(to)) = (&nudge, relay_to) {
+    let waker = events::publish(config, &region, tasks).await;
+    if let (None, Some(to)) = (&waker, relay_to) {
         let region = region.clone();
         let stop = tasks.stop();
         let relay = move || Relay::new(region.clone(), to.clone()).run(outbox::SWEEP_EVERY, stop.clone());
         tasks.keep(format!("the relay of the outbox of {name}"), relay);
     }
     let stop = tasks.stop();
-    tasks.keep(format!("the upkeep of {name}"), move || upkeep(region.clone(), SWEEP_EVERY, stop.clone()));
-    nudge.map(|nudge| Arc::new(nudge) as Arc<dyn Sink>)
+    let collecting = move || garbage::collect(region.clone(), garbage::SWEEP_EVERY, stop.clone());
+    tasks.keep(format!("the garbage collection of {name}"), collecting);
+    waker.map(|waker| Arc::new(waker) as Arc<dyn Sink>)
 }
 
 /// [`start_region`] as soon as the region can be opened.

@@ -8,8 +8,7 @@ use clap::Args;
 use gitferry_base::supervise::Supervisor;
 use gitferry_engine::announce::{Fanout, Sink};
 use gitferry_replication::pass::DEFAULT_JOBS;
-use gitferry_service::worker::upkeep::{self, upkeep};
-use gitferry_service::worker::{OpenLink, Worker, WorkerOptions, health};
+use gitferry_service::worker::{OpenLink, Worker, WorkerOptions, garbage, health};
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
@@ -106,12 +105,12 @@ impl WorkerCommand {
         let (links, late) = links::open(context, &config, &names).await?;
         for link in &links {
             if let Some(target) = link.target_region() {
-                let nudge = events::publish(&config, target, &mut rest).await;
-                sinks.extend(nudge.map(|nudge| Arc::new(nudge) as Arc<dyn Sink>));
+                let waker = events::publish(&config, target, &mut rest).await;
+                sinks.extend(waker.map(|waker| Arc::new(waker) as Arc<dyn Sink>));
                 let region = target.clone();
                 let stop = rest.stop();
-                let task = format!("the upkeep of {}", region.name());
-                rest.keep(task, move || upkeep(region.clone(), upkeep::SWEEP_EVERY, stop.clone()));
+                let task = format!("the garbage collection of {}", region.name());
+                rest.keep(task, move || garbage::collect(region.clone(), garbage::SWEEP_EVERY, stop.clone()));
             }
         }
         let late_tasks = LateTasks::default();

@@ -23,6 +23,7 @@ pub mod objects;
 pub mod operation;
 pub mod pair;
 pub mod paths;
+pub mod prometheus;
 pub mod proxy;
 pub mod pushed_packs;
 pub mod python;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use gitferry_service::worker::metrics::{Figures, NAMESPACE, emf};
+use gitferry_service::worker::metrics::{LinkMetrics, NAMESPACE, emf};
 use hcl::Block;
 use jiff::Timestamp;
 use serde_json::Value;
@@ -56,13 +56,13 @@ fn one_variable_says_what_runs() {
     assert_eq!(words(&at(mapping.body(), "function_response_types").concat()), ["ReportBatchItemFailures"]);
 }
 
-/// What the program calls its figures.
+/// Names of the program's metrics in CloudWatch.
 fn metrics() -> BTreeSet<String> {
-    let all = Figures {
+    let all = LinkMetrics {
         oldest_unverified_seconds: Some(0.0),
         packs_aside: Some(0),
         recovery_point_age_seconds: Some(0.0),
-        ..Figures::default()
+        ..LinkMetrics::default()
     };
     let line: Value = serde_json::from_str(&emf(&all, Timestamp::UNIX_EPOCH)).unwrap();
     let metrics = line["_aws"]["CloudWatchMetrics"][0]["Metrics"].as_array().unwrap();

@@ -10,6 +10,7 @@ mod config;
 mod hcl_files;
 mod house;
 mod link;
+mod metrics;
 mod policies;
 mod region;
 mod running;

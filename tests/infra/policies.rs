@@ -14,7 +14,7 @@ fn actions(policy: &Body) -> Actions {
 }
 
 /// The cells of a table of `docs/operations.md` that begins with this heading, by rows.
-fn documented(heading: &str) -> Vec<Vec<String>> {
+pub fn documented(heading: &str) -> Vec<Vec<String>> {
     let docs = std::fs::read_to_string(root("docs/operations.md")).unwrap();
     let table = docs.lines().skip_while(|line| !line.starts_with(heading)).skip(2);
     let rows = table.take_while(|line| line.starts_with('|'));

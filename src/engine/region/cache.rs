@@ -23,6 +23,7 @@ use crate::ledger::keys;
 use entries::Entries;
 pub use fetch::RANGES_IN_FLIGHT;
 pub(super) use fetch::fetch;
+use gitferry_base::counter::Counter;
 use gitferry_store::objects::ObjectStore;
 use root::Root;
 
@@ -64,6 +65,8 @@ pub struct PackCache {
     /// Locks by object key: one task fetches a pack, others wait for it.
     locks: Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>,
     memory: Semaphore,
+    hits: Counter,
+    misses: Counter,
 }
 
 /// A pack and its index in the cache. The files stay until this is dropped.
@@ -92,6 +95,8 @@ impl PackCache {
             root: OnceCell::new(),
             locks: Mutex::default(),
             memory: Semaphore::new(RANGES_IN_MEMORY),
+            hits: Counter::default(),
+            misses: Counter::default(),
         })
     }
 
@@ -118,6 +123,16 @@ impl PackCache {
         self.entries().bytes()
     }
 
+    /// Packs that were in the cache when they were needed, since the start.
+    pub fn hits(&self) -> u64 {
+        self.hits.get()
+    }
+
+    /// Packs that had to be fetched from the object store, since the start.
+    pub fn misses(&self) -> u64 {
+        self.misses.get()
+    }
+
     /// Returns true if packs in use exceed the size limit.
     pub fn is_full(&self) -> bool {
         self.bytes() > self.options.max_bytes
@@ -141,7 +156,10 @@ impl PackCache {
         let (checked, removed) = self.entries().pin(&live.key, size, root);
         let pinned = Pinned { cache: Arc::clone(self), key: live.key.clone(), pack, index };
         root::discard(removed).await?;
-        if !self.is_good(&pinned, live, checked).await? {
+        if self.is_good(&pinned, live, checked).await? {
+            self.hits.add(1);
+        } else {
+            self.misses.add(1);
             self.fill(root, store, &pinned, live).await?;
         }
         self.entries().keep(&live.key);

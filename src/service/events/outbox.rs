@@ -36,7 +36,7 @@ pub const SWEEP_EVERY: Duration = Duration::from_secs(5);
 /// Longest time that a publisher takes for the last commits once it stops.
 pub const LAST_WITHIN: Duration = Duration::from_secs(3);
 /// Most wakes that wait for the publisher; more are left to its sweep.
-const MAX_NUDGES: usize = 10_000;
+const MAX_WAKES: usize = 10_000;
 
 /// A row of the outbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -158,12 +158,12 @@ pub struct Publisher {
 
 /// Wakes a publisher for a repository that has just changed.
 #[derive(Clone, Debug)]
-pub struct Nudge {
+pub struct Waker {
     region: String,
     sender: mpsc::Sender<RepositoryId>,
 }
 
-impl Sink for Nudge {
+impl Sink for Waker {
     fn publish(&self, event: Event) {
         if event.region == self.region {
             let _ = self.sender.try_send(event.repository);
@@ -178,28 +178,28 @@ impl Publisher {
     }
 
     /// Makes a sink that wakes [`Publisher::run`], and the receiver for it.
-    pub fn nudge(region: &str) -> (Nudge, mpsc::Receiver<RepositoryId>) {
-        let (sender, receiver) = mpsc::channel(MAX_NUDGES);
-        (Nudge { region: region.into(), sender }, receiver)
+    pub fn waker(region: &str) -> (Waker, mpsc::Receiver<RepositoryId>) {
+        let (sender, receiver) = mpsc::channel(MAX_WAKES);
+        (Waker { region: region.into(), sender }, receiver)
     }
 
     /// Publishes until `stop` turns true, and then once more, for at most [`LAST_WITHIN`]. The next publisher finds the
     /// rest.
     pub async fn run(
         self,
-        mut nudges: mpsc::Receiver<RepositoryId>,
+        mut woken: mpsc::Receiver<RepositoryId>,
         sweep_every: Duration,
         mut stop: watch::Receiver<bool>,
     ) {
         let mut sweep = tokio::time::interval(sweep_every);
         sweep.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut nudged = true;
+        let mut has_waker = true;
         let publishing = async {
             loop {
                 let mut ids = Vec::new();
                 tokio::select! {
-                    count = nudges.recv_many(&mut ids, MAX_NUDGES), if nudged => {
-                        nudged = count > 0;
+                    count = woken.recv_many(&mut ids, MAX_WAKES), if has_waker => {
+                        has_waker = count > 0;
                         let ids: BTreeSet<RepositoryId> = ids.into_iter().collect();
                         self.publish_all(ids).await;
                     }

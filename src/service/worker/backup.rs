@@ -8,7 +8,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::delivery::run::{self, PassRequest};
-use crate::worker::metrics::Figures;
+use crate::worker::metrics::LinkMetrics;
 use gitferry_engine::ledger::advance::read_head;
 use gitferry_engine::ledger::head::RepositoryId;
 use gitferry_engine::region::verify::Verified;
@@ -117,11 +117,11 @@ impl Backup {
     }
 
     /// Metrics of the backup.
-    pub fn figures(&self) -> Figures {
+    pub fn metrics(&self) -> LinkMetrics {
         let Backup { summary, manifest, unverified_since, packs_aside } = self;
         let standing = |standing| manifest.repositories.iter().filter(|one| one.standing == standing).count() as u64;
         let age = |since: Timestamp| manifest.made.duration_since(since).as_secs_f64().max(0.0);
-        Figures {
+        LinkMetrics {
             link: manifest.link.clone(),
             lag_seconds: manifest.recovery_point_seconds,
             pending: standing("behind"),
@@ -132,7 +132,7 @@ impl Backup {
             oldest_unverified_seconds: unverified_since.map(age),
             packs_aside: Some(*packs_aside),
             recovery_point_age_seconds: Some(manifest.recovery_point_seconds),
-            ..Figures::default()
+            ..LinkMetrics::default()
         }
     }
 }

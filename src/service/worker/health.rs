@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::metrics;
+use super::metrics::prometheus;
 use super::status::Status;
+use gitferry_base::metrics;
 
 /// Listens; returns the bound address, and the server that answers until `stop` turns true.
 pub async fn serve(
@@ -45,7 +46,8 @@ async fn ready(State(status): State<Arc<Status>>) -> impl IntoResponse {
 }
 
 async fn show_metrics(State(status): State<Arc<Status>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics::prometheus(&status.figures()))
+    let page = prometheus(&status.metrics()) + &metrics::process().page();
+    ([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], page)
 }
 
 fn answer(ok: bool, body: Value) -> impl IntoResponse {

@@ -5,6 +5,7 @@
 
 pub mod backup;
 mod behind;
+pub mod garbage;
 pub mod health;
 pub mod lambda;
 mod lane;
@@ -12,7 +13,6 @@ pub mod metrics;
 mod servers;
 mod sources;
 pub mod status;
-pub mod upkeep;
 
 use std::sync::Arc;
 use std::time::Duration;

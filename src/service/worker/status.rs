@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::behind::{RecentLag, Standing};
-use super::metrics::Figures;
+use super::metrics::LinkMetrics;
 use crate::delivery::RepositoryKey;
 use gitferry_base::clock::{Clock, SystemClock};
 use gitferry_base::counter::Counter;
@@ -212,12 +212,12 @@ impl Status {
     }
 
     /// Metrics of all links.
-    pub fn figures(&self) -> Vec<Figures> {
+    pub fn metrics(&self) -> Vec<LinkMetrics> {
         let (now, at) = (self.now(), self.start.elapsed());
         let age = |since: Timestamp| now.duration_since(since).max(SignedDuration::ZERO).as_secs_f64();
-        let figures = |link: &LinkStatus| {
+        let metrics = |link: &LinkStatus| {
             let standing = link.standing.unwrap_or_default();
-            Figures {
+            LinkMetrics {
                 link: link.name.clone(),
                 unopened: link.standing.is_none(),
                 ready: Some(link.not_ready().is_empty()),
@@ -232,7 +232,7 @@ impl Status {
                 recovery_point_age_seconds: None,
             }
         };
-        self.links().iter().map(figures).collect()
+        self.links().iter().map(metrics).collect()
     }
 
     /// Notes a sign of life of the loop of a link.
@@ -306,8 +306,8 @@ mod tests {
     }
 
     fn ready(status: &Status) -> [Option<bool>; 2] {
-        let figures = status.figures();
-        [figures[0].ready, figures[1].ready]
+        let metrics = status.metrics();
+        [metrics[0].ready, metrics[1].ready]
     }
 
     #[test]
@@ -343,12 +343,12 @@ mod tests {
     #[test]
     fn a_link_is_unknown_until_it_is_opened_and_ages_are_never_negative() {
         let status = of_two();
-        assert!(status.figures().iter().all(|figures| figures.unopened));
+        assert!(status.metrics().iter().all(|link| link.unopened));
         let later = status.now().checked_add(SignedDuration::from_hours(1)).unwrap();
         status.stand(0, Standing { pending: 3, failing: 2, forks: 1, since: Some(later) });
         status.unverified_since(0, Some(later));
-        let figures = &status.figures()[0];
-        assert_eq!((figures.unopened, figures.pending, figures.failing, figures.forks), (false, 3, 2, 1));
-        assert_eq!((figures.lag_seconds, figures.oldest_unverified_seconds), (0.0, Some(0.0)));
+        let link = &status.metrics()[0];
+        assert_eq!((link.unopened, link.pending, link.failing, link.forks), (false, 3, 2, 1));
+        assert_eq!((link.lag_seconds, link.oldest_unverified_seconds), (0.0, Some(0.0)));
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! The SDK retries single requests; [`gitferry_base::retry`] retries larger units of work.
 
+pub mod attempts;
 mod config;
 pub mod failure;
 pub mod identity;

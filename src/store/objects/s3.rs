@@ -32,6 +32,7 @@ use tokio::sync::Semaphore;
 use super::{
     Crc64, ListPage, MAX_PUT_BYTES, ObjectError, ObjectMeta, ObjectStore, PART_BYTES, Part, Upload, key, parts,
 };
+use crate::aws::attempts::CountAttempts;
 pub use copy::{COPY_TIMEOUT, DENIED_FOR, MAX_COPY_BYTES};
 use error::Failure;
 pub use options::{MAX_PREFIX_BYTES, S3Options};
@@ -71,7 +72,7 @@ impl S3Store {
     /// Creates a store with the credentials, region and endpoint of a configuration. Sends no request. `name`
     /// identifies the store in errors.
     pub fn new(sdk: &SdkConfig, options: S3Options, name: impl Into<String>) -> Self {
-        let mut config = aws_sdk_s3::config::Builder::from(sdk);
+        let mut config = aws_sdk_s3::config::Builder::from(sdk).interceptor(CountAttempts);
         // Servers other than S3 rarely have a host name per bucket.
         config.set_force_path_style(Some(sdk.endpoint_url().is_some()));
         S3Store::from_config(config, sdk, options, name)

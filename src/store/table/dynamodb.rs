@@ -21,6 +21,7 @@ use aws_sdk_dynamodb::operation::transact_write_items::TransactWriteItemsError;
 use aws_sdk_dynamodb::types::{AttributeValue, CancellationReason, Get, TransactGetItem};
 
 use super::{Action, BadRow, Condition, Item, Key, Page, Query, Table, TableError, Write, limits};
+use crate::aws::attempts::CountAttempts;
 use crate::aws::failure::Attempts;
 use crate::aws::{CONNECT_TIMEOUT, READ_TIMEOUT};
 use error::Cancelled;
@@ -50,8 +51,8 @@ impl DynamoTable {
             .read_timeout(READ_TIMEOUT)
             .operation_attempt_timeout(ATTEMPT_TIMEOUT)
             .operation_timeout(OPERATION_TIMEOUT);
-        let config = aws_sdk_dynamodb::config::Builder::from(config).timeout_config(timeouts.build()).build();
-        DynamoTable::with_client(Client::from_conf(config), table, region)
+        let config = aws_sdk_dynamodb::config::Builder::from(config).timeout_config(timeouts.build());
+        DynamoTable::with_client(Client::from_conf(config.interceptor(CountAttempts).build()), table, region)
     }
 
     /// Like [`DynamoTable::open`], with a configured SDK client.

@@ -1,6 +1,6 @@
 //! What alarms watch: `--metrics`, `/_metrics`, and what `gitferry health` says.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -14,21 +14,22 @@ use gitferry_store::table::{Condition, Write};
 use serde_json::{Value, json};
 
 use crate::events::place::{Place, block_on, wait};
+use gitferry_test_support::prometheus::Page;
 use gitferry_test_support::running::Running;
 use gitferry_test_support::samples;
 use gitferry_test_support::world::{LINK, SOURCE, TARGET};
 
-/// The figures of a page for Prometheus.
+/// The metrics of a page for Prometheus.
 fn page(worker: &Running) -> BTreeMap<String, f64> {
     let (code, text) = worker.get_text("/_metrics");
     assert_eq!(code, 200);
     let lines = text.lines().filter(|line| !line.starts_with('#'));
-    let figure = |line: &str| {
+    let metric = |line: &str| {
         let (name, value) = line.rsplit_once(' ').unwrap();
         let name = name.strip_suffix(&format!("{{link=\"{LINK}\"}}")).unwrap();
         (name.strip_prefix("gitferry_").unwrap().to_owned(), value.parse().unwrap())
     };
-    lines.map(figure).collect()
+    lines.map(metric).collect()
 }
 
 /// The metrics in what a command printed.
@@ -44,8 +45,8 @@ fn a_worker_tells_both_of_what_it_does() {
         Running::start(&place.world, &[("GITFERRY_METRICS", "emf")], &["--metrics-every", "1s", "--sweep-every", "1s"]);
     wait("it is delivered", || page(&worker)["delivered_total"] == 1.0);
     wait("the first sweep is over", || page(&worker).contains_key("oldest_unverified_seconds"));
-    let figures = page(&worker);
-    assert_eq!((figures["failed_total"], figures["forks"]), (0.0, 0.0));
+    let metrics = page(&worker);
+    assert_eq!((metrics["failed_total"], metrics["forks"]), (0.0, 0.0));
     place.commit("two");
     wait("the next one is, too", || page(&worker)["delivered_total"] == 2.0);
     wait("nothing is left", || page(&worker).get("pending") == Some(&0.0));
@@ -62,6 +63,30 @@ fn a_worker_tells_both_of_what_it_does() {
 }
 
 #[test]
+fn prometheus_reads_the_page_of_a_worker() {
+    // No process listens there, so each request to the queue is tried again.
+    let nowhere = "queue = \"http://127.0.0.1:9/0/in\"\ndead_letters = \"http://127.0.0.1:9/0/dead\"\n\
+                   aws = { region = \"us-east-1\", endpoint_url = \"http://127.0.0.1:9\" }\n";
+    let place = Place::new(nowhere);
+    let worker = Running::start(&place.world, &[], &[]);
+    let page = || Page::read(&worker.get_text("/_metrics").1);
+    wait("it is delivered", || page().sum("gitferry_delivered_total", &[("link", LINK)]) == 1.0);
+    let lost = [("service", "sqs"), ("outcome", "no_answer")];
+    wait("a request was tried again", || page().sum("gitferry_aws_retries_total", &[("service", "sqs")]) >= 1.0);
+    let page = page();
+    assert!(page.sum("gitferry_aws_attempts_total", &lost) > page.sum("gitferry_aws_retries_total", &[]), "{page:?}");
+    let of_link = ["delivered_total", "failed_total", "failing", "forks", "lag_seconds", "pending", "ready"];
+    let of_process = ["aws_attempts_total", "aws_retries_total"];
+    let mut expected: BTreeSet<String> =
+        of_link.into_iter().chain(of_process).map(|name| format!("gitferry_{name}")).collect();
+    // Known once the first sweep is over.
+    expected.extend(["oldest_unverified_seconds", "packs_aside"].map(|name| format!("gitferry_{name}")));
+    assert!(page.metrics.is_subset(&expected) && page.metrics.len() >= 9, "{page:?}");
+    assert_eq!((page.values_of("link"), page.values_of("service")), ([LINK].into(), ["sqs"].into()));
+    assert_eq!(page.sum("gitferry_ready", &[("link", LINK)]), 0.0, "{page:?}");
+}
+
+#[test]
 fn what_cannot_be_delivered_gets_later_and_later() {
     let place = Place::new("");
     place.world.ok(&["replicate", LINK]);
@@ -72,8 +97,8 @@ fn what_cannot_be_delivered_gets_later_and_later() {
     let committed = SystemClock::shared().now();
     let worker = Running::start(&place.world, &[], &[]);
     wait("it has failed and is told", || {
-        let figures = page(&worker);
-        figures["failed_total"] >= 1.0 && figures["pending"] == 1.0
+        let metrics = page(&worker);
+        metrics["failed_total"] >= 1.0 && metrics["pending"] == 1.0
     });
     // Since the commit, not since the worker heard of it.
     let before = page(&worker)["lag_seconds"];
@@ -169,13 +194,13 @@ fn a_function_tells_of_each_invocation() {
     let event = samples::updated_of("app").to_string();
     block_on(async {
         handler.handle(event.as_bytes(), soon()).await.unwrap();
-        let told = handler.take_figures();
+        let told = handler.take_metrics();
         assert_eq!((told[0].link.as_str(), told[0].delivered, told[0].failed), (LINK, 1, 0));
         assert!(told[0].lag_seconds > 0.0);
         // An invocation that does nothing says so.
         let schedule = json!({ "detail-type": "Scheduled Event" }).to_string();
         handler.handle(schedule.as_bytes(), soon()).await.unwrap();
-        let told = handler.take_figures();
+        let told = handler.take_metrics();
         assert_eq!((told.len(), told[0].delivered, told[0].lag_seconds), (1, 0, 0.0));
     });
     place.commit("two");
@@ -184,7 +209,7 @@ fn a_function_tells_of_each_invocation() {
     }
     block_on(async {
         handler.handle(event.as_bytes(), soon()).await.unwrap_err();
-        let told = handler.take_figures();
+        let told = handler.take_metrics();
         assert_eq!((told[0].failed, told[0].pending, told[0].forks), (1, 1, 0));
         assert!(told[0].lag_seconds > 0.0);
     });

@@ -43,8 +43,8 @@ fn a_batch_of_codecommits_events() {
         assert_eq!(answer, failures(&["1"]));
         servers.assert_mirrored();
         assert_eq!(servers.marks().await, []);
-        let figures = handler.take_figures();
-        assert_eq!((figures[0].link.as_str(), figures[0].delivered, figures[0].failed), ("cc", 1, 0));
+        let metrics = handler.take_metrics();
+        assert_eq!((metrics[0].link.as_str(), metrics[0].delivered, metrics[0].failed), ("cc", 1, 0));
         servers.requests();
         assert_eq!(handler.handle(&batch(&[&event, &event]), soon()).await.unwrap(), failures(&[]));
         assert_eq!(servers.requests(), 0, "it is known from the table");
@@ -122,7 +122,7 @@ fn a_server_that_is_not_there_brings_the_message_again() {
         let handler = handler(&servers, None).await;
         let event = servers.event().to_string();
         assert_eq!(handler.handle(&batch(&[&event]), soon()).await.unwrap(), failures(&["0"]));
-        assert_eq!(handler.take_figures()[0].failed, 1);
+        assert_eq!(handler.take_metrics()[0].failed, 1);
         std::fs::rename(&away, &servers.to.path).unwrap();
         assert_eq!(handler.handle(&batch(&[&event]), soon()).await.unwrap(), failures(&[]));
         servers.assert_mirrored();

@@ -4,12 +4,13 @@ use std::net::{Ipv4Addr, TcpListener};
 
 use aws_credential_types::provider::error::CredentialsError;
 use aws_credential_types::provider::{ProvideCredentials, future};
-use gitferry_base::Kind;
+use gitferry_base::{Kind, metrics};
 use gitferry_store::table::{Condition, DynamoTable, Key, Query, Table, TableError, Write};
 use serde_json::json;
 
 use crate::aws_stores::{open, table};
 use gitferry_test_support::aws::Emulator;
+use gitferry_test_support::prometheus::Page;
 use gitferry_test_support::proxy::{Proxy, refusal};
 
 fn key() -> Key {
@@ -98,6 +99,26 @@ async fn what_fails_for_now() {
         proxy.spoil("UpdateItem", refusal(status, code));
         table.transact(write(Condition::Any)).await.unwrap();
     }
+}
+
+/// Each attempt is in the metrics of the process, with which other tests share it.
+#[tokio::test]
+async fn attempts_and_retries_are_counted() {
+    let (table, proxy) = table().await;
+    let counts = || {
+        let page = Page::read(&metrics::process().page());
+        let of = |name: &str, labels: &[(&str, &str)]| {
+            page.sum(&format!("gitferry_aws_{name}_total"), &[&[("service", "dynamodb")], labels].concat())
+        };
+        [of("attempts", &[("outcome", "2xx")]), of("attempts", &[("outcome", "5xx")]), of("retries", &[])]
+    };
+    table.get(&key()).await.unwrap();
+    let before = counts();
+    (0..2).for_each(|_| proxy.spoil("UpdateItem", refusal(503, "ServiceUnavailable")));
+    table.transact(write(Condition::Any)).await.unwrap();
+    let after = counts();
+    let more: Vec<f64> = after.iter().zip(before).map(|(after, before)| after - before).collect();
+    assert!(more[0] >= 1.0 && more[1] >= 2.0 && more[2] >= 2.0, "{more:?}");
 }
 
 /// Nobody there: nothing can have happened.

@@ -138,15 +138,15 @@ impl Crew {
         let (queue, dead, bus) = (emulator.queue().await, emulator.queue().await, fresh("bus"));
         bridge.create_event_bus().name(&bus).send().await.unwrap();
         let publisher = Publisher::new(place.link.target.clone(), Arc::new(EventBridge::new(bridge, bus)));
-        let (nudge, nudges) = Publisher::nudge(place.link.target.name());
+        let (waker, woken) = Publisher::waker(place.link.target.name());
         let options = WorkerOptions { outbox_every: None, sweep_every: HOURS, ..WorkerOptions::default() };
         let worker = Worker::new(vec![place.link.clone()], options)
             .listen(&place.link.name, Queue::new(sqs.clone(), &queue, Some(dead)))
-            .announcing(Arc::new(nudge));
+            .announcing(Arc::new(waker));
         let (status, published) = (worker.status(), publisher.counters.clone());
         let (stop, stopped) = watch::channel(false);
         let mut running = tokio::task::JoinSet::new();
-        running.spawn(publisher.run(nudges, HOURS, stopped.clone()));
+        running.spawn(publisher.run(woken, HOURS, stopped.clone()));
         running.spawn(worker.run(mpsc::channel(1).1, stopped));
         let crew = Crew { sqs, queue, status, published, _running: running, _stop: stop };
         eventually("it has looked at all there is", || crew.status.counters.sweeps.get() == 1).await;

@@ -19,7 +19,7 @@ use crate::delivery::pending::PendingJobs;
 use crate::events::codecommit::{self, Announcement, Rejection, StateChange};
 use crate::events::outbox::Publisher;
 use crate::events::sqs::{MAX_MESSAGES, Queue};
-use crate::worker::metrics::Figures;
+use crate::worker::metrics::LinkMetrics;
 use crate::worker::sources::ABANDONED_AFTER;
 use gitferry_replication::ReplicationError;
 use gitferry_replication::pass::MAX_JOBS;
@@ -63,7 +63,7 @@ pub struct Handler {
     links: Vec<FunctionLink>,
     jobs: usize,
     /// Metrics of this invocation, by link.
-    figures: Mutex<BTreeMap<String, Figures>>,
+    metrics: Mutex<BTreeMap<String, LinkMetrics>>,
 }
 
 /// Outcome of a sweep over one link.
@@ -89,7 +89,7 @@ impl Handler {
     /// Makes a handler that delivers `jobs` repositories at a time.
     pub fn new(links: Vec<Served>, jobs: usize) -> Self {
         let links = links.into_iter().map(FunctionLink::open).collect();
-        Handler { links, jobs: jobs.clamp(1, MAX_JOBS), figures: Mutex::default() }
+        Handler { links, jobs: jobs.clamp(1, MAX_JOBS), metrics: Mutex::default() }
     }
 
     /// Adds links that do not open yet: each invocation tries to open them, and fails their records until they open.
@@ -109,11 +109,11 @@ impl Handler {
     }
 
     /// Takes the metrics of each link since the last call.
-    pub fn take_figures(&self) -> Vec<Figures> {
-        let mut taken = std::mem::take(&mut *self.figures.lock().unwrap_or_else(PoisonError::into_inner));
+    pub fn take_metrics(&self) -> Vec<LinkMetrics> {
+        let mut taken = std::mem::take(&mut *self.metrics.lock().unwrap_or_else(PoisonError::into_inner));
         let of = |link: &FunctionLink| {
             let link = link.name().to_owned();
-            taken.remove(&link).unwrap_or_else(|| Figures { link, ..Figures::default() })
+            taken.remove(&link).unwrap_or_else(|| LinkMetrics { link, ..LinkMetrics::default() })
         };
         self.links.iter().map(of).collect()
     }
@@ -331,18 +331,18 @@ impl Handler {
             End::Failed(_) => lateness(work, until).await,
             End::CutOff | End::UnderWay => 0.0,
         };
-        let mut all = self.figures.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.metrics.lock().unwrap_or_else(PoisonError::into_inner);
         let link = work.served.link.name().to_owned();
-        let figures = all.entry(link.clone()).or_insert_with(|| Figures { link, ..Figures::default() });
-        figures.lag_seconds = figures.lag_seconds.max(late);
+        let metrics = all.entry(link.clone()).or_insert_with(|| LinkMetrics { link, ..LinkMetrics::default() });
+        metrics.lag_seconds = metrics.lag_seconds.max(late);
         match end {
-            End::Done(delivery) => figures.delivered += u64::from(delivery.is_some()),
-            End::CutOff | End::UnderWay => figures.pending += 1,
+            End::Done(delivery) => metrics.delivered += u64::from(delivery.is_some()),
+            End::CutOff | End::UnderWay => metrics.pending += 1,
             End::Failed(error) => {
-                figures.pending += 1;
-                figures.failed += 1;
-                figures.failing += 1;
-                figures.forks += u64::from(matches!(error, ReplicationError::Fork { .. }));
+                metrics.pending += 1;
+                metrics.failed += 1;
+                metrics.failing += 1;
+                metrics.forks += u64::from(matches!(error, ReplicationError::Fork { .. }));
             }
         }
     }

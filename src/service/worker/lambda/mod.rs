@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::metrics::Figures;
+use super::metrics::LinkMetrics;
 use gitferry_base::clock::Clock;
 use gitferry_base::retry::Attempts;
 use handler::Handler;
@@ -22,7 +22,7 @@ const STOP_BEFORE: Duration = Duration::from_secs(3);
 const LEAST_SHARE: f64 = 0.75;
 
 /// Receives the metrics of each link after an invocation.
-type Report<'a> = &'a (dyn Fn(&[Figures]) + Sync);
+type Report<'a> = &'a (dyn Fn(&[LinkMetrics]) + Sync);
 
 /// Handles invocations until `stop` turns true, and passes the metrics of each to `report`. A failed invocation is
 /// reported to the Runtime API and ends nothing.
@@ -69,7 +69,7 @@ async fn handle(
     let until = Instant::now() + time_for_work(Duration::try_from(remaining).unwrap_or_default());
     let outcome = handler.handle(&invocation.payload, until).await;
     // Before the answer: afterwards the process is frozen.
-    report(&handler.take_figures());
+    report(&handler.take_metrics());
     match outcome {
         Ok(answer) => api.respond(&invocation.id, &answer).await,
         Err(error) => {

@@ -1,4 +1,5 @@
-//! Garbage collection of a region, at the start and once each period.
+//! Garbage collection of a region, at the start and once each period: a sweep of what nothing names, and consolidation
+//! of small packs. Beside it, the region's mark is raised and its stores are watched.
 
 use std::time::Duration;
 
@@ -14,8 +15,8 @@ pub const SWEEP_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
 /// table that is set back by more than this time is recognised.
 pub const MARK_EVERY: Duration = Duration::from_secs(10 * 60);
 
-/// Sweeps until `stop` turns true. The next sweep removes what an interrupted one has left.
-pub async fn upkeep(region: Region, every: Duration, mut stop: watch::Receiver<bool>) {
+/// Collects garbage until `stop` turns true. The next sweep removes what an interrupted one has left.
+pub async fn collect(region: Region, every: Duration, mut stop: watch::Receiver<bool>) {
     let mut due = tokio::time::interval(every);
     due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let sweeping = async {

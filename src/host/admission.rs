@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use super::client::Client;
 use super::connections::InFlight;
 use super::fair_share::{ClientKey, FairShare};
+use super::metrics::QueueMetrics;
 use super::permits::{Busy, ClientWait, ClientWaits, Permit, PermitPool, Revocation};
 use gitferry_config::HostLimits;
 
@@ -34,22 +35,38 @@ pub struct Admission {
     compute: Arc<PermitPool>,
 }
 
+/// Metrics of the two queues of an [`Admission`].
+#[derive(Clone, Debug, Default)]
+pub struct AdmissionMetrics {
+    /// Requests that wait for a slot.
+    pub requests: QueueMetrics,
+    /// Waits of admitted requests for a permit to compute.
+    pub compute: QueueMetrics,
+}
+
 impl Admission {
     /// Admission control under the limits of a host.
-    pub fn new(limits: &HostLimits) -> Self {
-        Admission::with_capacity(limits.requests, limits.longest_wait, limits)
+    pub fn new(limits: &HostLimits, metrics: AdmissionMetrics) -> Self {
+        Admission::with_capacity(limits.requests, limits.longest_wait, limits, metrics)
     }
 
     /// Admission control for `requests` requests at a time, which wait at most `longest_wait`. The length of the queue
     /// comes from `limits`.
-    pub fn with_capacity(requests: usize, longest_wait: Duration, limits: &HostLimits) -> Self {
+    pub fn with_capacity(
+        requests: usize,
+        longest_wait: Duration,
+        limits: &HostLimits,
+        metrics: AdmissionMetrics,
+    ) -> Self {
         let processors = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let compute = (processors * COMPUTE_PER_PROCESSOR).max(MIN_COMPUTE);
         let reserved = compute.div_ceil(RESERVED_FRACTION);
+        let requests = FairShare::new(requests, requests / RESERVED_FRACTION, limits.waiting);
+        let compute = FairShare::new(compute + reserved, reserved, usize::MAX);
         Admission {
-            requests: PermitPool::new(FairShare::new(requests, requests / RESERVED_FRACTION, limits.waiting)),
+            requests: PermitPool::new(requests, metrics.requests),
             longest_wait,
-            compute: PermitPool::new(FairShare::new(compute + reserved, reserved, usize::MAX)),
+            compute: PermitPool::new(compute, metrics.compute),
         }
     }
 
@@ -161,7 +178,8 @@ mod tests {
     use crate::fair_share::HEAVY_IDLE_TIMEOUT;
 
     fn admission(requests: usize, waiting: usize) -> Admission {
-        Admission::new(&HostLimits { requests, waiting, longest_wait: Duration::from_secs(5), ..HostLimits::default() })
+        let limits = HostLimits { requests, waiting, longest_wait: Duration::from_secs(5), ..HostLimits::default() };
+        Admission::new(&limits, AdmissionMetrics::default())
     }
 
     /// A client with a token.

@@ -10,7 +10,7 @@ use axum::body::Body;
 use axum::http::HeaderMap;
 use tokio::runtime::Handle;
 
-use super::admission::{Admission, ComputePermit, Slot};
+use super::admission::{Admission, AdmissionMetrics, ComputePermit, Slot};
 use super::refusal::Refusal;
 use super::request_body::{self, Chunks, RequestBody};
 use super::response_body::{self, Sender};
@@ -39,9 +39,9 @@ pub struct Exchange {
 
 impl Exchanges {
     /// Starts without requests.
-    pub fn new(limits: &HostLimits) -> Arc<Self> {
+    pub fn new(limits: &HostLimits, metrics: AdmissionMetrics) -> Arc<Self> {
         Arc::new(Exchanges {
-            admission: Admission::new(limits),
+            admission: Admission::new(limits, metrics),
             request_silence: limits.request_silence,
             response_silence: limits.response_silence,
         })

@@ -165,6 +165,11 @@ impl FairShare {
         revoked
     }
 
+    /// Number of queued requests.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+
     /// Returns true if no request holds a permit.
     pub fn is_empty(&self) -> bool {
         self.holders.is_empty()

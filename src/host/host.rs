@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 
+use super::admission::AdmissionMetrics;
 use super::announcer::Announcer;
 use super::auth::Authenticator;
 use super::browser_guard::BrowserGuard;
@@ -19,7 +21,7 @@ use super::forward::push::Forwarding;
 use super::frontier::Frontiers;
 use super::head::DefaultBranches;
 use super::lfs::{Endpoints, LfsService, Repositories};
-use super::metrics::Metrics;
+use super::metrics::{self, Metrics, MetricsPage};
 use super::push::Pushes;
 use super::push_destination::Destinations;
 use super::push_policies::PushPolicies;
@@ -70,6 +72,7 @@ pub struct Host {
     authenticator: Arc<dyn Authenticator>,
     exchanges: Arc<Exchanges>,
     requests: Arc<Requests>,
+    metrics: Arc<Metrics>,
 }
 
 impl Host {
@@ -82,23 +85,31 @@ impl Host {
     ) -> Arc<Self> {
         let limits = options.limits.clone();
         let urls = Arc::new(HostUrls::new(region.name(), options.urls.clone()));
-        let exchanges = Exchanges::new(&limits);
+        let metrics = Metrics::new(region.name());
+        let queues = AdmissionMetrics { requests: metrics.queue("git"), compute: metrics.queue("compute") };
+        let exchanges = Exchanges::new(&limits, queues);
         let clients = Clients::new(region.shared_clock().clone(), options.trusted_proxies.clone());
         let guard = BrowserGuard::new(authenticator.allows_anonymous(), urls.clone());
         let announcer = Announcer::new(region.name(), events);
-        let services = services(&region, &urls, &exchanges, &announcer, options);
+        let services = services(&region, &urls, &exchanges, &announcer, &metrics, options);
         let requests = Requests::new(clients, guard, authenticator.clone(), services, limits.clone());
-        Arc::new(Host { region, limits, authenticator, exchanges, requests: Arc::new(requests) })
+        Arc::new(Host { region, limits, authenticator, exchanges, requests: Arc::new(requests), metrics })
     }
 
     /// The HTTP service of this host.
     pub fn router(&self) -> Router {
-        Router::new().fallback(answer).with_state(self.requests.clone())
+        let observing = from_fn_with_state(self.metrics.clone(), metrics::observe);
+        Router::new().fallback(answer).layer(observing).with_state(self.requests.clone())
     }
 
     /// Waits until no Git request is in progress.
     pub async fn wait_until_idle(&self) {
         self.exchanges.wait_until_idle().await;
+    }
+
+    /// Metrics of this host.
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// Name of the host's region.
@@ -126,6 +137,7 @@ fn services(
     urls: &Arc<HostUrls>,
     exchanges: &Arc<Exchanges>,
     announcer: &Announcer,
+    metrics: &Arc<Metrics>,
     options: HostOptions,
 ) -> Services {
     let HostOptions { limits, hidden, quarantines, ref_in_want, forwarder, .. } = options;
@@ -135,7 +147,8 @@ fn services(
         Creation::new(region.name(), options.create_on_push, options.upstreams, urls.clone(), forwarder.clone());
     let creation = Arc::new(creation);
     // A push waits for its hook while it holds a slot, so the fetches of hooks have an admission of their own.
-    let hook_exchanges = Exchanges::new(&limits);
+    let hook_queues = AdmissionMetrics { requests: metrics.queue("hooks"), compute: metrics.queue("hook_compute") };
+    let hook_exchanges = Exchanges::new(&limits, hook_queues);
     let pushes = Pushes::new(
         region.clone(),
         urls.clone(),
@@ -143,18 +156,18 @@ fn services(
         Destinations::new(region.clone(), views.clone(), creation.clone(), forwarder.clone()),
         Forwarding::new(region.clone(), exchanges.clone(), announcer.clone(), limits.forward_wait),
         exchanges.clone(),
-        ReceivePack::new(region.clone(), views.clone(), policies.clone(), announcer.clone()),
+        ReceivePack::new(region.clone(), views.clone(), policies.clone(), announcer.clone(), metrics.clone()),
     );
     let repositories = Repositories::new(region.clone(), creation, forwarder, urls.clone(), announcer.clone());
     let endpoints = Endpoints::new(urls.clone(), options.url);
     Services {
         readiness: Readiness::new(region.clone()),
-        metrics: Metrics::new(region.clone()),
-        quarantines: QuarantineFetches::new(quarantines, UploadPack::new(hook_exchanges, ref_in_want)),
-        fetches: Fetches::new(views.clone(), UploadPack::new(exchanges.clone(), ref_in_want)),
+        metrics: MetricsPage::new(region.clone(), metrics.clone()),
+        quarantines: QuarantineFetches::new(quarantines, UploadPack::new(hook_exchanges, metrics.clone(), ref_in_want)),
+        fetches: Fetches::new(views.clone(), UploadPack::new(exchanges.clone(), metrics.clone(), ref_in_want)),
         pushes,
         frontiers: Frontiers::new(views),
         default_branches: DefaultBranches::new(region.clone(), announcer.clone(), limits.request_silence),
-        lfs: LfsService::new(region, repositories, endpoints, &policies, &limits),
+        lfs: LfsService::new(region, repositories, endpoints, &policies, &limits, metrics),
     }
 }

@@ -1,56 +1,71 @@
-//! `/_metrics`: metrics of a host's region in Prometheus's text format. The metrics name no repository, so the path
-//! needs no credentials.
+//! Metrics of a host, and their page `/_metrics`. Labels take their values from closed sets and never from a request, so
+//! the page is bounded, names no repository, and needs no credentials.
 
-use std::time::Duration;
+mod page;
+mod queues;
+mod requests;
 
-use axum::http::{Method, header};
-use axum::response::{IntoResponse as _, Response};
-use tokio::sync::Mutex;
-use tokio::time::Instant;
+use std::sync::Arc;
 
-use super::refusal::Refusal;
-use gitferry_engine::region::{Region, RegionError};
+use tokio::sync::watch;
 
-/// Time for which a count is cached. Any client may send many requests; they must not each read the table.
-const CACHE_TIME: Duration = Duration::from_secs(60);
+use gitferry_base::metrics::{self, Counter, Registry};
+use gitferry_engine::region::push::{Pushed, Rejection};
+use gitferry_git::receive_pack::PushRequest;
+use gitferry_git::upload_pack::Served;
+
+pub use page::MetricsPage;
+pub use queues::QueueMetrics;
+pub use requests::observe;
 
 /// Metrics of a host.
 #[derive(Debug)]
 pub struct Metrics {
-    region: Region,
-    /// Time of the last count, and the number of damaged packs that are set aside in the region.
-    packs_aside: Mutex<Option<(Instant, u64)>>,
+    registry: Registry,
+    packs_received: Counter,
+    packs_sent: Counter,
+    pushes_accepted: Counter,
 }
 
 impl Metrics {
-    /// Metrics of the host of `region`.
-    pub fn new(region: Region) -> Self {
-        Metrics { region, packs_aside: Mutex::default() }
+    /// Metrics of the host of a region, all zero.
+    pub fn new(region: &str) -> Arc<Self> {
+        let registry = Registry::of_region(region);
+        // Present before the first rejection, so that the rate of the first one is seen.
+        for rejection in Rejection::ALL {
+            registry.counter(&metrics::PUSHES_REJECTED, &[rejection.name()]).increment(0);
+        }
+        Arc::new(Metrics {
+            packs_received: registry.counter(&metrics::PACKS_RECEIVED, &[]),
+            packs_sent: registry.counter(&metrics::PACKS_SENT, &[]),
+            pushes_accepted: registry.counter(&metrics::PUSHES_ACCEPTED, &[]),
+            registry,
+        })
     }
 
-    /// Answers with all metrics.
-    pub async fn answer(&self, method: &Method) -> Result<Response, Refusal> {
-        if !matches!(*method, Method::GET | Method::HEAD) {
-            return Err(Refusal::Method);
-        }
-        let packs = self.packs_aside().await?;
-        let name = "gitferry_host_packs_aside";
-        let region = self.region.name().escape_default();
-        let help = "Damaged packs in the region that consolidation passes over until they are mended.";
-        let text = format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name}{{region=\"{region}\"}} {packs}\n");
-        Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
+    /// Metrics of the queue of this name. The name is a label: one of a few in the code.
+    pub fn queue(&self, name: &'static str) -> QueueMetrics {
+        QueueMetrics::new(&self.registry, name)
     }
 
-    /// Counts the damaged packs of the region, at most once per [`CACHE_TIME`].
-    async fn packs_aside(&self) -> Result<u64, RegionError> {
-        let mut counted = self.packs_aside.lock().await;
-        if let Some((at, packs)) = *counted
-            && at.elapsed() < CACHE_TIME
-        {
-            return Ok(packs);
+    /// Counts a fetch that was answered.
+    pub fn fetched(&self, served: &Served) {
+        self.packs_sent.increment(u64::from(served.pack.is_some()));
+    }
+
+    /// Counts a push that was answered with a report.
+    pub fn pushed(&self, request: &PushRequest, pushed: &Pushed) {
+        self.packs_received.increment(u64::from(request.has_pack()));
+        match pushed.rejection {
+            None => self.pushes_accepted.increment(1),
+            Some(rejection) => {
+                self.registry.counter(&metrics::PUSHES_REJECTED, &[rejection.name()]).increment(1);
+            }
         }
-        let packs = self.region.packs_aside().all().await?.len() as u64;
-        *counted = Some((Instant::now(), packs));
-        Ok(packs)
+    }
+
+    /// Keeps the memory of the histograms bounded until `stop` turns true.
+    pub async fn keep_drained(self: Arc<Self>, stop: watch::Receiver<bool>) {
+        self.registry.keep_drained(stop).await;
     }
 }

@@ -9,6 +9,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::fair_share::{ClientKey, FairShare, Outcome, Ticket};
+use super::metrics::QueueMetrics;
 
 /// Interval at which a queued request checks again if an idle holder can be revoked for it.
 const REVOKE_INTERVAL: Duration = Duration::from_millis(500);
@@ -22,6 +23,7 @@ pub struct Busy;
 pub struct PermitPool {
     state: Mutex<PoolState>,
     emptied: Notify,
+    metrics: QueueMetrics,
 }
 
 #[derive(Debug)]
@@ -43,9 +45,9 @@ enum PermitState {
 
 impl PermitPool {
     /// A pool without requests.
-    pub fn new(fair_share: FairShare) -> Arc<Self> {
+    pub fn new(fair_share: FairShare, metrics: QueueMetrics) -> Arc<Self> {
         let state = PoolState { fair_share, permits: HashMap::new() };
-        Arc::new(PermitPool { state: Mutex::new(state), emptied: Notify::new() })
+        Arc::new(PermitPool { state: Mutex::new(state), emptied: Notify::new(), metrics })
     }
 
     /// Waits until no request holds a permit or waits for one.
@@ -73,6 +75,12 @@ impl PermitPool {
     /// # Errors
     /// [`Busy`] if the queue is full, or no permit is granted within `longest_wait`.
     pub async fn acquire(self: &Arc<Self>, key: ClientKey, longest_wait: Option<Duration>) -> Result<Permit, Busy> {
+        let acquired = self.wait(key, longest_wait).await;
+        self.metrics.decided(acquired.is_ok());
+        acquired
+    }
+
+    async fn wait(self: &Arc<Self>, key: ClientKey, longest_wait: Option<Duration>) -> Result<Permit, Busy> {
         let mut permit = self.ask(key)?;
         let deadline = longest_wait.map(|wait| Instant::now() + wait);
         loop {
@@ -106,6 +114,7 @@ impl PermitPool {
         };
         let (sender, state) = watch::channel(state);
         pool.permits.insert(ticket, sender);
+        self.metrics.set_waiting(pool.fair_share.queued());
         Ok(Permit { pool: self.clone(), ticket, state })
     }
 }
@@ -158,6 +167,7 @@ impl Drop for Permit {
             for admitted in pool.fair_share.admit() {
                 pool.set(admitted, PermitState::Granted);
             }
+            self.pool.metrics.set_waiting(pool.fair_share.queued());
             pool.fair_share.is_empty()
         };
         if empty {

@@ -9,6 +9,7 @@ use tokio::runtime::Handle;
 use super::admission::ComputePermit;
 use super::announcer::Announcer;
 use super::exchange::Exchange;
+use super::metrics::Metrics;
 use super::push_policies::PushPolicies;
 use super::push_states::{CommitQueues, PushTarget, QueuedStates};
 use super::response_body::Sender;
@@ -25,6 +26,7 @@ pub struct ReceivePack {
     views: Arc<Views>,
     policies: Arc<PushPolicies>,
     announcer: Announcer,
+    metrics: Arc<Metrics>,
     queues: CommitQueues,
 }
 
@@ -43,8 +45,14 @@ pub struct Push {
 
 impl ReceivePack {
     /// Receives pushes under `policies`, and announces the changes that they commit.
-    pub fn new(region: Region, views: Arc<Views>, policies: Arc<PushPolicies>, announcer: Announcer) -> Arc<Self> {
-        Arc::new(ReceivePack { region, views, policies, announcer, queues: CommitQueues::default() })
+    pub fn new(
+        region: Region,
+        views: Arc<Views>,
+        policies: Arc<PushPolicies>,
+        announcer: Announcer,
+        metrics: Arc<Metrics>,
+    ) -> Arc<Self> {
+        Arc::new(ReceivePack { region, views, policies, announcer, metrics, queues: CommitQueues::default() })
     }
 
     /// Policies of the repositories.
@@ -91,7 +99,7 @@ impl Receiving<'_> {
         input: &mut (impl BufRead + Send),
         output: &mut Sender,
     ) -> io::Result<()> {
-        let ReceivePack { region, views, policies, announcer, .. } = self.receive_pack;
+        let ReceivePack { region, views, policies, announcer, metrics, .. } = self.receive_pack;
         let runtime = self.runtime;
         let state = match runtime.block_on(states.state()) {
             Err(error @ RegionError::Replaced { .. }) => return self.report_replaced(&error, input, output),
@@ -106,6 +114,7 @@ impl Receiving<'_> {
         };
         let serving = Serving { region, runtime, policy: &policy, actor: self.actor, request: &request };
         let pushed = serving.serve(states, input, output)?;
+        metrics.pushed(&request, &pushed);
         if let Some(item) = &pushed.item {
             let _within = runtime.enter();
             views.committed(item, state.manifest.packs.len() + 1);
@@ -128,12 +137,14 @@ impl Receiving<'_> {
         input: &mut (impl BufRead + Send),
         output: &mut Sender,
     ) -> io::Result<()> {
-        let region = &self.receive_pack.region;
+        let ReceivePack { region, metrics, .. } = self.receive_pack;
         match PushRequest::read(&mut PacketReader::new(input), self.format) {
             Ok(Some(request)) => {
                 let policy = &PushPolicy::default();
                 let serving = Serving { region, runtime: self.runtime, policy, actor: self.actor, request: &request };
-                serving.failed(error).report.write(&request.capabilities, output)
+                let failed = serving.failed(error);
+                metrics.pushed(&request, &failed);
+                failed.report.write(&request.capabilities, output)
             }
             Ok(None) => Ok(()),
             Err(error) => PacketWriter::new(output).error(&error.to_string()),

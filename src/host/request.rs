@@ -23,7 +23,7 @@ use super::fetch::{Fetches, QuarantineFetches};
 use super::frontier::Frontiers;
 use super::head::DefaultBranches;
 use super::lfs::{LfsAction, LfsRefusal, LfsService};
-use super::metrics::Metrics;
+use super::metrics::MetricsPage;
 use super::push::Pushes;
 use super::quarantines::without_secret;
 use super::readiness::Readiness;
@@ -40,7 +40,7 @@ pub struct Services {
     /// Readiness of the region's stores.
     pub readiness: Readiness,
     /// Metrics of the region.
-    pub metrics: Metrics,
+    pub metrics: MetricsPage,
     /// Fetches from pushes in quarantine.
     pub quarantines: QuarantineFetches,
     /// Fetches from repositories.

@@ -155,7 +155,7 @@ impl Service {
 }
 
 /// The service whose refs a query asks for.
-fn advertised(query: Option<&str>) -> Option<GitService> {
+pub fn advertised(query: Option<&str>) -> Option<GitService> {
     let name = query?.split('&').find_map(|pair| pair.strip_prefix("service="))?;
     GitService::from_name(decode(name)?.as_bytes())
 }

@@ -8,6 +8,7 @@ use axum::response::Response;
 
 use super::exchange::{Exchange, Exchanges};
 use super::git_http::{check_content_type, git_response, version};
+use super::metrics::Metrics;
 use super::refusal::Refusal;
 use gitferry_base::Kind;
 use gitferry_engine::region::{RegionError, blocking};
@@ -22,14 +23,15 @@ const MAX_INFLATED_BYTES: u64 = MAX_LINE_BYTES;
 #[derive(Debug)]
 pub struct UploadPack {
     exchanges: Arc<Exchanges>,
+    metrics: Arc<Metrics>,
     /// True if fetches may want refs by name (`ref-in-want` of protocol version 2).
     ref_in_want: bool,
 }
 
 impl UploadPack {
     /// Serves fetches that are admitted by `exchanges`.
-    pub fn new(exchanges: Arc<Exchanges>, ref_in_want: bool) -> Self {
-        UploadPack { exchanges, ref_in_want }
+    pub fn new(exchanges: Arc<Exchanges>, metrics: Arc<Metrics>, ref_in_want: bool) -> Self {
+        UploadPack { exchanges, metrics, ref_in_want }
     }
 
     /// Answers with the advertisement of a view.
@@ -62,7 +64,8 @@ impl UploadPack {
         check_content_type(headers, "application/x-git-upload-pack-request")?;
         let session = self.session(version(headers));
         let repository = repository.to_owned();
-        let work = move |exchange| run(&repository, &view, session, exchange);
+        let metrics = self.metrics.clone();
+        let work = move |exchange| run(&repository, &view, session, exchange, &metrics);
         let response = self.exchanges.run(headers, input, MAX_INFLATED_BYTES, work).await?;
         Ok(git_response("application/x-git-upload-pack-result", response))
     }
@@ -73,13 +76,14 @@ impl UploadPack {
 }
 
 /// Serves one request on its thread.
-fn run(repository: &str, view: &View, session: Session, exchange: Exchange) {
+fn run(repository: &str, view: &View, session: Session, exchange: Exchange, metrics: &Metrics) {
     let Exchange { mut input, mut output, compute, .. } = exchange;
     output.release_while_waiting(compute);
     let cancel = output.disconnected();
     match serve(view, &mut input, session, &mut output, &Limits::default(), &cancel) {
         Ok(served) => {
             tracing::debug!(repository, ?served, "fetched");
+            metrics.fetched(&served);
             // The response is complete; a client that disconnects now loses only its own copy.
             let _ = output.finish();
             input.drain();

@@ -27,8 +27,8 @@ fn gitferry(pair: &Pair, args: &[&str]) -> Output {
 }
 
 /// An answer: its status, its head, its body.
-struct Answer {
-    status: u16,
+pub struct Answer {
+    pub status: u16,
     head: String,
     body: String,
 }
@@ -54,15 +54,15 @@ fn request(pair: &Pair, region: usize, line: &str, headers: &str, body: &str) ->
     Answer { status, head: head.into(), body: body.into() }
 }
 
-fn batch(pair: &Pair, region: usize, body: &Value) -> Answer {
+pub fn batch(pair: &Pair, region: usize, body: &Value) -> Answer {
     request(pair, region, "POST /app/info/lfs/objects/batch", JSON, &body.to_string())
 }
 
-fn put(pair: &Pair, oid: &str, query: &str, content: &str) -> Answer {
+pub fn put(pair: &Pair, oid: &str, query: &str, content: &str) -> Answer {
     request(pair, US, &format!("PUT /app/info/lfs/objects/{oid}{query}"), "", content)
 }
 
-fn upload_of(oid: &str, size: i64) -> Value {
+pub fn upload_of(oid: &str, size: i64) -> Value {
     json!({ "operation": "upload", "transfers": ["basic"], "objects": [{ "oid": oid, "size": size }] })
 }
 

@@ -22,6 +22,7 @@ mod lfs;
 mod logs;
 mod many_refs;
 mod matrix;
+mod metrics;
 mod mirror;
 mod nginx;
 mod older;

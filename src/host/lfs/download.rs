@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::refusal::LfsRefusal;
 use super::repositories::Repositories;
 use super::upload::LONGEST_WAIT;
-use crate::admission::{Admission, Slot};
+use crate::admission::{Admission, AdmissionMetrics, Slot};
 use crate::permits::ClientWait;
 use gitferry_config::HostLimits;
 use gitferry_engine::ledger::keys;
@@ -35,8 +35,13 @@ pub struct Downloads {
 
 impl Downloads {
     /// Downloads from the object store of `region`.
-    pub fn new(region: Region, repositories: Arc<Repositories>, limits: &HostLimits) -> Self {
-        let admission = Admission::with_capacity(MAX_DOWNLOADS, LONGEST_WAIT, limits);
+    pub fn new(
+        region: Region,
+        repositories: Arc<Repositories>,
+        limits: &HostLimits,
+        metrics: AdmissionMetrics,
+    ) -> Self {
+        let admission = Admission::with_capacity(MAX_DOWNLOADS, LONGEST_WAIT, limits, metrics);
         Downloads { region, repositories, admission }
     }
 

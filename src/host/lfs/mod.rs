@@ -20,7 +20,9 @@ use axum::body::Body;
 use axum::http::request::Parts;
 use axum::response::Response;
 
+use super::admission::AdmissionMetrics;
 use super::auth::Principal;
+use super::metrics::Metrics;
 use super::push_policies::PushPolicies;
 pub use action::LfsAction;
 use batch::Batch;
@@ -48,12 +50,15 @@ impl LfsService {
         endpoints: Endpoints,
         policies: &Arc<PushPolicies>,
         limits: &HostLimits,
+        metrics: &Metrics,
     ) -> Self {
         let repositories = Arc::new(repositories);
+        // Transfers do not compute.
+        let queue = |name| AdmissionMetrics { requests: metrics.queue(name), ..AdmissionMetrics::default() };
         LfsService {
             batch: Batch::new(region.clone(), repositories.clone(), endpoints, policies.clone(), limits),
-            uploads: Uploads::new(region.clone(), repositories.clone(), policies.clone(), limits),
-            downloads: Downloads::new(region.clone(), repositories, limits),
+            uploads: Uploads::new(region.clone(), repositories.clone(), policies.clone(), limits, queue("lfs_uploads")),
+            downloads: Downloads::new(region.clone(), repositories, limits, queue("lfs_downloads")),
         }
     }
 

@@ -12,7 +12,7 @@ use futures::StreamExt as _;
 
 use super::refusal::LfsRefusal;
 use super::repositories::Repositories;
-use crate::admission::{Admission, Slot};
+use crate::admission::{Admission, AdmissionMetrics, Slot};
 use crate::auth::Principal;
 use crate::push_policies::PushPolicies;
 use crate::refusal::Refusal;
@@ -95,8 +95,9 @@ impl Uploads {
         repositories: Arc<Repositories>,
         policies: Arc<PushPolicies>,
         limits: &HostLimits,
+        metrics: AdmissionMetrics,
     ) -> Self {
-        let admission = Admission::with_capacity(MAX_UPLOADS, LONGEST_WAIT, limits);
+        let admission = Admission::with_capacity(MAX_UPLOADS, LONGEST_WAIT, limits, metrics);
         Uploads { region, repositories, policies, admission, idle_timeout: limits.request_silence }
     }
 

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::host::Host;
 use connection::ConnectionAcceptor;
+use gitferry_base::supervise::Supervisor;
 use tls::Certificate;
 
 /// Time limit of a TLS handshake, and of the head of a request. Also the time that an HTTP/1.1 connection may wait for
@@ -66,6 +67,12 @@ impl Listening {
         let limits = host.limits();
         let handle = Handle::new();
         let acceptor = ConnectionAcceptor::new(limits);
+        // Ends with this function.
+        let mut tasks = Supervisor::new(stop.clone());
+        let metrics = host.metrics().clone();
+        let stopped = tasks.stop();
+        let draining = move || metrics.clone().keep_drained(stopped.clone());
+        tasks.keep(format!("the draining of the metrics of {}", host.region_name()), draining);
         let server = axum_server::from_tcp(listener)?
             .handle(handle.clone())
             .first_request_timeout(HEAD_TIMEOUT)

@@ -252,6 +252,8 @@ impl<'a> Finder<'a> {
 struct Cache {
     slots: Vec<Option<Cached>>,
     bytes: u64,
+    /// Slot from which the next object is dropped for lack of room.
+    hand: usize,
     /// Current limit in bytes: [`CACHE_FREE_BYTES`] and the reservation in the budget.
     allowed: u64,
     memory: Option<Reservation<'static>>,
@@ -266,7 +268,7 @@ struct Cached {
 impl Cache {
     fn new() -> Self {
         let slots = (0..CACHE_SLOTS).map(|_| None).collect();
-        Cache { slots, bytes: 0, allowed: CACHE_FREE_BYTES, memory: memory::reads().try_take(0) }
+        Cache { slots, bytes: 0, hand: 0, allowed: CACHE_FREE_BYTES, memory: memory::reads().try_take(0) }
     }
 
     fn slot(&mut self, pack: u32, offset: u64) -> &mut Option<Cached> {
@@ -284,13 +286,26 @@ impl Cache {
         if size > CACHE_OBJECT_BYTES {
             return;
         }
-        if self.bytes + size > self.allowed && !self.grow() {
-            self.slots.fill_with(|| None);
-            self.bytes = 0;
+        while self.bytes + size > self.allowed && !self.grow() {
+            self.drop_next();
         }
         let new = Cached { pack, offset, object: Object { kind, data: data.clone() } };
         let old = self.slot(pack, offset).replace(new);
         self.bytes = self.bytes + size - old.map_or(0, |old| old.object.data.len() as u64);
+    }
+
+    /// Drops the next object in the order of slots, which is random to offsets: the chains that are being read stay
+    /// cached for the most part.
+    fn drop_next(&mut self) {
+        debug_assert!(self.bytes > 0, "a cached object is smaller than the limit");
+        for _ in 0..CACHE_SLOTS {
+            let dropped = self.slots[self.hand].take();
+            self.hand = (self.hand + 1) % CACHE_SLOTS;
+            if let Some(dropped) = dropped {
+                self.bytes -= dropped.object.data.len() as u64;
+                return;
+            }
+        }
     }
 
     /// Raises the limit if the budget permits. Returns true on success.

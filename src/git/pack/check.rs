@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use gix::ObjectId;
+use gix::objs::Kind;
 use memmap2::Mmap;
 
 use super::arrive::Arrival;
@@ -13,11 +14,12 @@ use super::error::{Fault, PackError};
 use super::family::{Findings, MAX_LISTED_UNPARSABLE, Worker};
 use super::index::{Index, Lookup, Row, leading, write_index};
 use super::link_sink::{Expected, IdTable, LinkSink, Unresolved, resolve};
+use super::nesting::{self, Nested};
 use super::progress::{CheckOptions, CheckProgress};
 use super::resolve::{Ids, Resolver};
 use crate::fsck::{Checker, Rules};
 use crate::lfs::Pointers;
-use crate::links::Link;
+use crate::links::{Link, kind_code};
 
 /// Bytes that are hashed between two checks of [`CheckProgress::cancel`]. Smaller packs are hashed without an extra
 /// thread.
@@ -47,12 +49,21 @@ pub struct CheckedPack {
     pub unparsable_count: u64,
     /// LFS pointers among the blobs.
     pub pointers: Pointers,
+    /// Upper bound of the levels of directories below any tree of the pack, through trees of the pack alone; `None` if
+    /// the check found no bound.
+    pub tree_levels: Option<u16>,
 }
 
 impl CheckedPack {
     /// Returns true if every link of every object resolves inside the pack to an object of the right kind.
     pub fn is_closed(&self) -> bool {
         self.unresolved.is_empty() && self.mismatched.is_empty() && self.unparsable_count == 0
+    }
+
+    /// Returns true if no tree of the pack has more than `levels` of directories below it. False proves nothing.
+    pub fn proves_tree_levels(&self, levels: u32) -> bool {
+        let leaves = self.unresolved.iter().any(|link| link.kind == Kind::Tree);
+        !leaves && self.tree_levels.is_some_and(|most| u32::from(most) <= levels)
     }
 }
 
@@ -192,14 +203,26 @@ fn check_with_index(
     resolver.check_all_resolved()?;
 
     let mut unresolved = Vec::new();
+    let mut all_nested = Vec::new();
     let Merged { unparsable, unparsable_count, pointers } = merge(found, |sink| {
-        if let LinkSink::Lookup { unresolved: some, .. } = sink {
+        if let LinkSink::Lookup { unresolved: some, nested, .. } = sink {
             unresolved.push(some);
+            all_nested.push(nested);
         }
         Ok(())
     })?;
     let rows = (0..pack.objects).map(|entry| (entry, boundaries.rows[entry as usize]));
     let mismatched = mismatched(&resolver, &expected, rows);
+    drop((lookup, expected));
+    let mut entries = vec![0; pack.objects as usize];
+    for (entry, row) in (0..).zip(&boundaries.rows) {
+        entries[*row as usize] = entry;
+    }
+    for link in all_nested.iter_mut().flatten() {
+        link.subtree = entries[link.subtree as usize];
+    }
+    drop(entries);
+    let tree_levels = tree_levels(&resolver, all_nested);
     // Every id, offset and CRC of the hint has been compared with the computed value.
     let row = |row| {
         let offset = hint.offset(row);
@@ -213,8 +236,14 @@ fn check_with_index(
         unparsable,
         unparsable_count,
         pointers,
+        tree_levels,
         ..summary(index_out, index_bytes, options)
     })
+}
+
+fn tree_levels(resolver: &Resolver<'_>, nested: Vec<Vec<Nested>>) -> Option<u16> {
+    let is_tree = |entry| resolver.kind_code(entry) == kind_code(Kind::Tree);
+    nesting::levels(resolver.families, resolver.pack.objects, nested, is_tree)
 }
 
 fn check_without_index(
@@ -262,8 +291,15 @@ fn check_boundaries<'r>(
     let lookup = Lookup::new(&index)?;
     let expected = Expected::new(index.objects());
     let mut unresolved = Unresolved::default();
+    let mut all_nested = Vec::new();
     let Merged { unparsable, unparsable_count, pointers } = merge(found, |sink| match sink {
-        LinkSink::Spool { spool, .. } => spool.drain(|id, kind| resolve(id, kind, &lookup, &expected, &mut unresolved)),
+        LinkSink::Spool { links, nested, .. } => {
+            nested.drain_nested(|subtree, tree| {
+                let row = lookup.row_of(subtree);
+                all_nested.extend(row.map(|row| Nested { subtree: order[row as usize], tree }));
+            })?;
+            links.drain_links(|id, kind| resolve(id, kind, &lookup, &expected, &mut unresolved))
+        }
         LinkSink::Lookup { .. } => Ok(()),
     })?;
     let rows = order.iter().copied().zip(0..);
@@ -273,6 +309,7 @@ fn check_boundaries<'r>(
         unparsable,
         unparsable_count,
         pointers,
+        tree_levels: tree_levels(&resolver, vec![all_nested]),
         ..summary(index_out, index_bytes, options)
     };
     Ok((checked, checker))
@@ -296,6 +333,7 @@ fn summary(index: &Path, index_bytes: u64, options: &CheckOptions) -> CheckedPac
         unparsable: Vec::new(),
         unparsable_count: 0,
         pointers: Pointers::default(),
+        tree_levels: None,
     }
 }
 

@@ -225,6 +225,16 @@ impl Families {
         self.by_id[position as usize]
     }
 
+    /// Families of entries with these offset-delta bases.
+    #[cfg(test)]
+    pub(crate) fn of_bases(bases: &[Option<u32>]) -> Self {
+        let bases: Vec<u32> = bases.iter().map(|base| base.unwrap_or(NO_BASE)).collect();
+        let mut first = vec![0; bases.len() + 1];
+        bases.iter().filter(|base| **base != NO_BASE).for_each(|base| first[*base as usize] += 1);
+        let children = group(&bases, &mut first);
+        Families { first, children, by_id: Vec::new() }
+    }
+
     /// All ref deltas, sorted by the id of their base.
     pub(crate) fn by_id(&self) -> &[u32] {
         &self.by_id

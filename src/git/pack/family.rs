@@ -22,7 +22,7 @@ use crate::memory;
 /// Most buffers that a thread keeps for reuse.
 const POOL_BUFFERS: usize = 16;
 /// Most bytes of a buffer that is kept for reuse.
-const POOL_BUFFER_BYTES: usize = 1 << 20;
+const POOL_BUFFER_BYTES: usize = 1 << 18;
 /// Most unparsable objects that are listed; further ones are counted.
 pub const MAX_LISTED_UNPARSABLE: usize = 1000;
 
@@ -239,7 +239,7 @@ impl<'a> Worker<'a> {
         if kind == Kind::Blob {
             self.findings.pointers.record(&id, &data);
         }
-        let parsed = self.find_links(kind, &id, &data, base)?;
+        let parsed = self.find_links(entry, kind, &id, &data, base)?;
         let families = self.resolver.families;
         let by_id = families.children_by_id(&self.resolver.pack, self.resolver.boundaries, id.as_slice());
         let children = Children { by_id, by_offset: families.children(entry) };
@@ -252,12 +252,22 @@ impl<'a> Worker<'a> {
     }
 
     /// Passes the links of an object to the sink. Returns true if all links could be parsed.
-    fn find_links(&mut self, kind: Kind, id: &ObjectId, data: &[u8], base: Option<usize>) -> Result<bool, Fault> {
+    fn find_links(
+        &mut self,
+        entry: u32,
+        kind: Kind,
+        id: &ObjectId,
+        data: &[u8],
+        base: Option<usize>,
+    ) -> Result<bool, Fault> {
         let mut fault = Ok(());
         let sink = &mut self.findings.sink;
-        let visit = |id: &oid, kind| {
+        let visit = |id: &oid, linked| {
             if fault.is_ok() {
-                fault = sink.take(id, kind);
+                fault = sink.take(id, linked);
+            }
+            if fault.is_ok() && (kind, linked) == (Kind::Tree, Kind::Tree) {
+                fault = sink.nest(entry, id);
             }
         };
         let format = self.resolver.pack.format;

@@ -11,6 +11,7 @@ use gix::objs::Kind;
 
 use super::error::Fault;
 use super::index::{Lookup, leading};
+use super::nesting::Nested;
 use crate::links::{Link, kind_code, kind_of_code};
 
 /// Most links out of a pack. They are kept in memory, 34 bytes each.
@@ -91,10 +92,11 @@ impl Unresolved {
 
 /// Receiver of the links that one thread finds.
 pub(crate) enum LinkSink<'a> {
-    /// With an index of the pack: links are looked up at once.
-    Lookup { seen: Seen, lookup: &'a Lookup<'a>, expected: &'a Expected, unresolved: Unresolved },
-    /// Without an index: links are spooled.
-    Spool { seen: Seen, spool: Spool<'a> },
+    /// With an index of the pack: links are looked up at once. `nested` holds the row of each subtree in the place of
+    /// its entry.
+    Lookup { seen: Seen, lookup: &'a Lookup<'a>, expected: &'a Expected, unresolved: Unresolved, nested: Vec<Nested> },
+    /// Without an index: links are spooled, with their kinds, and subtrees with the entry of their tree.
+    Spool { seen: Seen, links: Spool<'a>, nested: Spool<'a> },
 }
 
 impl<'a> LinkSink<'a> {
@@ -104,29 +106,45 @@ impl<'a> LinkSink<'a> {
             lookup,
             expected,
             unresolved: Unresolved::default(),
+            nested: Vec::new(),
         }
     }
 
     pub(crate) fn spool(directory: &'a Path, format: Format, objects: u32) -> Self {
-        let spool = Spool { directory, format, buffer: Vec::new(), file: None };
-        LinkSink::Spool { seen: Seen::new(format, objects as usize), spool }
+        let width = format.len_in_bytes();
+        LinkSink::Spool {
+            seen: Seen::new(format, objects as usize),
+            links: Spool::new(directory, width + 1),
+            nested: Spool::new(directory, width + 4),
+        }
+    }
+
+    /// Takes a subtree of the tree in `entry`.
+    pub(crate) fn nest(&mut self, entry: u32, subtree: &oid) -> Result<(), Fault> {
+        match self {
+            LinkSink::Lookup { lookup, nested, .. } => {
+                nested.extend(lookup.row_of(subtree).map(|row| Nested { subtree: row, tree: entry }));
+                Ok(())
+            }
+            LinkSink::Spool { nested, .. } => nested.push(subtree, &entry.to_be_bytes()),
+        }
     }
 
     #[inline]
     pub(crate) fn take(&mut self, id: &oid, kind: Kind) -> Result<(), Fault> {
         match self {
-            LinkSink::Lookup { seen, lookup, expected, unresolved } => {
+            LinkSink::Lookup { seen, lookup, expected, unresolved, .. } => {
                 if seen.check(id, kind) {
                     Ok(())
                 } else {
                     resolve(id, kind, lookup, expected, unresolved)
                 }
             }
-            LinkSink::Spool { seen, spool } => {
+            LinkSink::Spool { seen, links, .. } => {
                 if seen.check(id, kind) {
                     Ok(())
                 } else {
-                    spool.push(id, kind)
+                    links.push(id, &[kind_code(kind)])
                 }
             }
         }
@@ -193,18 +211,24 @@ fn check_slot<const N: usize>(slots: &mut [[u8; N]], id: &[u8], code: u8) -> boo
     false
 }
 
-/// Spool of links: in memory, and in an unnamed temporary file beyond [`SPOOL_BYTES`].
+/// Spool of ids, each with some bytes about it: in memory, and in an unnamed temporary file beyond [`SPOOL_BYTES`].
 pub(crate) struct Spool<'a> {
     directory: &'a Path,
-    format: Format,
+    /// Bytes of a record.
+    width: usize,
     buffer: Vec<u8>,
     file: Option<File>,
 }
 
-impl Spool<'_> {
-    fn push(&mut self, id: &oid, kind: Kind) -> Result<(), Fault> {
+impl<'a> Spool<'a> {
+    fn new(directory: &'a Path, width: usize) -> Self {
+        Spool { directory, width, buffer: Vec::new(), file: None }
+    }
+
+    fn push(&mut self, id: &oid, about: &[u8]) -> Result<(), Fault> {
+        debug_assert_eq!(id.as_bytes().len() + about.len(), self.width, "all records have one width");
         self.buffer.extend_from_slice(id.as_bytes());
-        self.buffer.push(kind_code(kind));
+        self.buffer.extend_from_slice(about);
         if self.buffer.len() >= SPOOL_BYTES {
             self.flush().map_err(Fault::io("spool links to a temporary file"))?;
         }
@@ -222,14 +246,12 @@ impl Spool<'_> {
         Ok(())
     }
 
-    /// Calls `each` for every spooled link.
-    pub(crate) fn drain(mut self, mut each: impl FnMut(&oid, Kind) -> Result<(), Fault>) -> Result<(), Fault> {
-        let width = self.format.len_in_bytes() + 1;
+    /// Calls `each` for every record, with the id and its `N` bytes.
+    fn drain<const N: usize>(mut self, mut each: impl FnMut(&oid, [u8; N]) -> Result<(), Fault>) -> Result<(), Fault> {
+        let width = self.width;
         let mut records = |bytes: &[u8]| {
-            bytes.chunks_exact(width).try_for_each(|record| match record.split_last() {
-                Some((code, id)) => {
-                    kind_of_code(*code).map_or(Ok(()), |kind| each(oid::from_bytes_unchecked(id), kind))
-                }
+            bytes.chunks_exact(width).try_for_each(|record| match record.split_last_chunk() {
+                Some((id, about)) => each(oid::from_bytes_unchecked(id), *about),
                 None => Ok(()),
             })
         };
@@ -245,6 +267,19 @@ impl Spool<'_> {
             left -= count as u64;
         }
         Ok(())
+    }
+
+    /// Calls `each` for every spooled link.
+    pub(crate) fn drain_links(self, mut each: impl FnMut(&oid, Kind) -> Result<(), Fault>) -> Result<(), Fault> {
+        self.drain(|id, [code]| kind_of_code(code).map_or(Ok(()), |kind| each(id, kind)))
+    }
+
+    /// Calls `each` for every spooled subtree, with the entry of its tree.
+    pub(crate) fn drain_nested(self, mut each: impl FnMut(&oid, u32)) -> Result<(), Fault> {
+        self.drain(|id, entry| {
+            each(id, u32::from_be_bytes(entry));
+            Ok(())
+        })
     }
 }
 

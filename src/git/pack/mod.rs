@@ -16,6 +16,7 @@ mod gather;
 mod index;
 mod inflate;
 mod link_sink;
+mod nesting;
 mod progress;
 mod resolve;
 mod set;

@@ -57,6 +57,55 @@ pub fn too_deep(
     Ok(None)
 }
 
+/// Checks chains of tags like [`too_deep`], where the depth of all trees in `new` is known to be within the limit.
+/// Reads the tags alone.
+pub fn tag_too_deep(
+    held: &PackSet,
+    new: &PackSet,
+    format: gix::hash::Kind,
+    tips: impl IntoIterator<Item = ObjectId>,
+) -> Result<Option<TooDeep>, PackError> {
+    let mut objects = Objects::new([new, held])?;
+    for tip in tips {
+        if peel(&mut objects, format, &tip)? == Peeled::TooDeep {
+            return Ok(Some(TooDeep::Tag(tip)));
+        }
+    }
+    Ok(None)
+}
+
+/// Object at the end of a chain of tags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Peeled {
+    Commit(ObjectId),
+    Tree(ObjectId),
+    /// Nothing that has a depth.
+    Other,
+    /// The chain has more than [`MAX_TAG_DEPTH`] tags.
+    TooDeep,
+}
+
+fn peel(objects: &mut Objects<'_>, format: gix::hash::Kind, tip: &ObjectId) -> Result<Peeled, PackError> {
+    let mut id = *tip;
+    for _ in 0..=MAX_TAG_DEPTH {
+        match objects.kind(&id)? {
+            Some(Kind::Tag) => {
+                let Some(Object { data, .. }) = objects.read(&id)? else { return Ok(Peeled::Other) };
+                let mut target = None;
+                let _ = for_each_link(Kind::Tag, &data, format, |id, _| target = Some(id.to_owned()));
+                match target {
+                    Some(target) => id = target,
+                    None => return Ok(Peeled::Other),
+                }
+            }
+            Some(Kind::Commit) => return Ok(Peeled::Commit(id)),
+            Some(Kind::Tree) => return Ok(Peeled::Tree(id)),
+            Some(Kind::Blob) | None => return Ok(Peeled::Other),
+        }
+    }
+    Ok(Peeled::TooDeep)
+}
+
 struct Search<'a> {
     new: &'a PackSet,
     /// New objects, then held ones.
@@ -87,27 +136,15 @@ type Found = Result<Option<TooDeep>, PackError>;
 
 impl Search<'_> {
     fn tip(&mut self, tip: &ObjectId) -> Found {
-        let mut id = *tip;
-        for _ in 0..=MAX_TAG_DEPTH {
-            match self.objects.kind(&id)? {
-                Some(Kind::Tag) => {
-                    let Some(Object { data, .. }) = self.objects.read(&id)? else { return Ok(None) };
-                    let mut target = None;
-                    let _ = for_each_link(Kind::Tag, &data, self.format, |id, _| target = Some(id.to_owned()));
-                    match target {
-                        Some(target) => id = target,
-                        None => return Ok(None),
-                    }
-                }
-                Some(Kind::Commit) => {
-                    self.commits.push(id);
-                    return self.commits();
-                }
-                Some(Kind::Tree) => return self.tree(id, Vec::new()),
-                _ => return Ok(None),
+        match peel(&mut self.objects, self.format, tip)? {
+            Peeled::Commit(id) => {
+                self.commits.push(id);
+                self.commits()
             }
+            Peeled::Tree(id) => self.tree(id, Vec::new()),
+            Peeled::Other => Ok(None),
+            Peeled::TooDeep => Ok(Some(TooDeep::Tag(*tip))),
         }
-        Ok(Some(TooDeep::Tag(*tip)))
     }
 
     fn commits(&mut self) -> Found {

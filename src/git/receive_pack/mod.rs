@@ -13,7 +13,7 @@ mod report;
 mod request;
 
 pub use ancestry::is_ancestor;
-pub use depth::{TooDeep, too_deep};
+pub use depth::{TooDeep, tag_too_deep, too_deep};
 pub use hook::{CommandHook, HookError, HookInput, HookVerdict, MAX_HOOK_OUTPUT_BYTES, PreReceive};
 pub use ingest::{IngestError, IngestOptions, MAX_EXPANSION, Received, ReceivedPack, check_special_blobs, ingest};
 pub use places::{PlaceInPush, places_of};

@@ -20,9 +20,10 @@ use crate::region::{RegionError, Result};
 use gitferry_base::counter::Counter;
 use gitferry_git::connectivity::missing_from;
 use gitferry_git::lfs::{MAX_POINTERS, Pointer};
+use gitferry_git::limits::MAX_TREE_DEPTH;
 use gitferry_git::local::{LooseEntry, SourcePack, SourceRepository};
 use gitferry_git::pack::{CheckProgress, FindLoose, Index, LooseObject, PackError, PackSet, gather};
-use gitferry_git::receive_pack::too_deep;
+use gitferry_git::receive_pack::{tag_too_deep, too_deep};
 use gitferry_store::objects::{Crc64, Crc64Hasher};
 
 /// A pack is copied whole if at least one object in this many is new.
@@ -119,7 +120,14 @@ impl Intake {
         let format = self.source.object_format();
         let held = self.open_set(self.held.packs.iter().map(|pack| (pack.pack.as_path(), pack.index.as_path())))?;
         let new = self.open_set(packs.iter().map(|pack| (&*pack.file, &*pack.index)))?;
-        let Some(found) = too_deep(&held, &new, format, self.tips.iter().copied())? else { return Ok(()) };
+        let tips = self.tips.iter().copied();
+        // Links that the pack check found prove most packs: their trees are not read again.
+        let found = if packs.iter().all(|pack| pack.checked.proves_tree_levels(MAX_TREE_DEPTH)) {
+            tag_too_deep(&held, &new, format, tips)?
+        } else {
+            too_deep(&held, &new, format, tips)?
+        };
+        let Some(found) = found else { return Ok(()) };
         let mut of = "HEAD".to_owned();
         for (name, tip) in self.name_tips(self.tips.clone())? {
             if too_deep(&held, &new, format, [tip])? == Some(found) {

@@ -39,7 +39,7 @@ pub async fn fence_if_rolled_back(config: &Config, context: &Context, region: &m
                  changes until its newer state is restored; `gitferry verify {name}` lists what is missing"
             );
             tracing::error!("{reason}");
-            *region = region.with_set_back(reason);
+            *region = region.with_rolled_back(reason);
             return;
         }
     }

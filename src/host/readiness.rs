@@ -19,7 +19,7 @@ impl Readiness {
 
     /// Checks the stores. The reason of a failure goes to the log only, as any client may ask.
     pub async fn answer(&self) -> Response {
-        if self.region.stores().check().await.is_ok() && self.region.set_back().is_none() {
+        if self.region.stores().check().await.is_ok() && self.region.rolled_back().is_none() {
             return "ok\n".into_response();
         }
         let reason = format!("region {} cannot be used; the operator's log says why\n", self.region.name());

@@ -71,9 +71,9 @@ fn stores_of_an_older_build_are_served_verified_and_pushed_to() {
     assert!(deleted.contains("gone") && deleted.contains("deleted"), "{deleted}");
 }
 
-/// Both stores of the source are set back together: only the replica knows.
+/// Both stores of the source are rolled back together: only the replica knows.
 #[test]
-fn a_host_whose_region_was_set_back_takes_no_pushes() {
+fn a_host_whose_region_was_rolled_back_takes_no_pushes() {
     let mut pair = Pair::open();
     let repo = GitRepo::with_history(pair.path("src.git"), &[]);
     repo.git(&["push", "-q", "--mirror", &pair.url(US, "app")]);

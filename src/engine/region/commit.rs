@@ -88,12 +88,12 @@ impl Region {
 }
 
 impl Committer<'_> {
-    /// Refuses local writes to replicas, to frozen or deleted repositories, and to regions whose stores were set back.
+    /// Refuses local writes to replicas, to frozen or deleted repositories, and to regions whose stores were rolled back.
     pub fn check_writable(self, item: &HeadItem) -> Result<()> {
         let head = &item.head;
         let name = head.name.clone();
         let region = self.region.name().to_owned();
-        self.check_not_set_back(&name)?;
+        self.check_not_rolled_back(&name)?;
         if head.role == Role::Replica {
             return Err(RegionError::Replica { name, region, primary: head.epoch.region.clone() });
         }
@@ -105,8 +105,8 @@ impl Committer<'_> {
 
     /// Refuses changes while replicas have changes that this region lacks, or while the stores are not those that were
     /// opened: a second history would begin.
-    fn check_not_set_back(self, repository: &str) -> Result<()> {
-        match self.region.set_back().cloned().or_else(|| self.region.standing().wrong()) {
+    fn check_not_rolled_back(self, repository: &str) -> Result<()> {
+        match self.region.rolled_back().cloned().or_else(|| self.region.standing().wrong()) {
             None => Ok(()),
             Some(reason) => Err(RegionError::Refused { repository: repository.into(), reason: reason.to_string() }),
         }
@@ -162,7 +162,7 @@ impl Committer<'_> {
             Subject::New { .. } => None,
         };
         if let Subject::New { name, .. } = subject {
-            self.check_not_set_back(name)?;
+            self.check_not_rolled_back(name)?;
         }
         let header = self.header(subject, &proposal);
         let Proposal { edits, packs, refs_added, .. } = proposal;

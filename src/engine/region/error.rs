@@ -113,7 +113,7 @@ pub enum RegionError {
         /// Observed violation.
         reason: String,
     },
-    /// A store of the region is missing, empty, of another region, or was set back to an older state.
+    /// A store of the region is missing, empty, of another region, or was rolled back to an older state.
     #[error("region {region} cannot be used: {reason}")]
     WrongStore {
         /// Name of the region.

@@ -61,7 +61,7 @@ pub struct Region {
     clock: Arc<dyn Clock>,
     cache: Arc<PackCache>,
     recovery_window: jiff::SignedDuration,
-    set_back: Option<Arc<str>>,
+    rolled_back: Option<Arc<str>>,
     standing: Arc<Standing>,
     checks: Arc<PackChecks>,
 }
@@ -88,7 +88,7 @@ impl Region {
             clock,
             cache,
             recovery_window,
-            set_back: None,
+            rolled_back: None,
             standing: Arc::default(),
             checks: Arc::default(),
         }
@@ -118,8 +118,8 @@ impl Region {
     /// Returns a handle that refuses local changes for this reason: replicas are ahead of the region, for example after
     /// a restore.
     #[must_use]
-    pub fn with_set_back(&self, reason: impl Into<Arc<str>>) -> Self {
-        Region { set_back: Some(reason.into()), ..self.clone() }
+    pub fn with_rolled_back(&self, reason: impl Into<Arc<str>>) -> Self {
+        Region { rolled_back: Some(reason.into()), ..self.clone() }
     }
 
     /// Returns a handle that reads and writes objects through `objects`, for example a decorator of the region's store.
@@ -200,8 +200,8 @@ impl Region {
     }
 
     /// Returns the reason for refusing local changes while replicas are ahead of this region, if there is one.
-    pub fn set_back(&self) -> Option<&Arc<str>> {
-        self.set_back.as_ref()
+    pub fn rolled_back(&self) -> Option<&Arc<str>> {
+        self.rolled_back.as_ref()
     }
 
     /// Returns a reader of the change logs of this region.

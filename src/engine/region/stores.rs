@@ -1,11 +1,11 @@
-//! Proof that the stores of a region belong together, and that neither was lost, swapped or set back.
+//! Proof that the stores of a region belong together, and that neither was lost, swapped or rolled back.
 //!
 //! Every start reads the identity in both stores: a store that is missing, empty, of another region or older than the
 //! other is an error that names the store, never an empty region. A writing process raises a mark from time to time,
 //! first in the table, then in the object store: an object store with a higher mark than its table proves that the table
-//! was set back (`docs/decisions/0019-identities-and-formats.md`).
+//! was rolled back (`docs/decisions/0019-identities-and-formats.md`).
 //!
-//! A store can also be lost, swapped or set back while a process has it open. All handles of a region in one process
+//! A store can also be lost, swapped or rolled back while a process has it open. All handles of a region in one process
 //! share the outcome of the last check ([`Standing`](super::standing::Standing)). A check reads two rows and one small
 //! object, and runs at most once in [`CHECK_INTERVAL`](super::standing::CHECK_INTERVAL), however many callers ask.
 
@@ -129,7 +129,7 @@ impl Stores<'_> {
             }
         }
         if mark < seen.mark {
-            return Err(self.table_set_back(mark, seen.mark));
+            return Err(self.table_rolled_back(mark, seen.mark));
         }
         Ok(Seen { identity, mark })
     }
@@ -252,12 +252,12 @@ impl Stores<'_> {
         if in_objects <= in_table {
             return Ok(());
         }
-        Err(self.table_set_back(in_table, in_objects))
+        Err(self.table_rolled_back(in_table, in_objects))
     }
 
-    fn table_set_back(self, in_table: u64, newer: u64) -> RegionError {
+    fn table_rolled_back(self, in_table: u64, newer: u64) -> RegionError {
         self.wrong(format!(
-            "its table was set back: it is at mark {in_table}, and was at mark {newer} before. Changes that were \
+            "its table was rolled back: it is at mark {in_table}, and was at mark {newer} before. Changes that were \
              acknowledged since are not in it. Restore the newer table; or, if it is lost, take this one with `gitferry \
              region init {} --accept-older-table`, and compare with the replicas (`gitferry verify LINK`)",
             self.region.name()

@@ -12,7 +12,7 @@ use gitferry_engine::region::sweep::Swept;
 pub const SWEEP_EVERY: Duration = Duration::from_secs(6 * 60 * 60);
 
 /// Period after which a process that writes a region raises its mark (see [`gitferry_engine::region::stores`]): a
-/// table that is set back by more than this time is recognised.
+/// table that is rolled back by more than this time is recognised.
 pub const MARK_EVERY: Duration = Duration::from_secs(10 * 60);
 
 /// Collects garbage until `stop` turns true. The next sweep removes what an interrupted one has left.

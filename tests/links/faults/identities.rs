@@ -1,4 +1,4 @@
-//! Regions whose stores are lost, empty, swapped or set back: an error that says so, and never an empty region.
+//! Regions whose stores are lost, empty, swapped or rolled back: an error that says so, and never an empty region.
 
 use std::path::Path;
 
@@ -88,7 +88,7 @@ fn an_empty_or_foreign_store_is_an_error_everywhere() {
 }
 
 #[test]
-fn a_table_that_was_set_back_takes_nothing_until_a_person_decides() {
+fn a_table_that_was_rolled_back_takes_nothing_until_a_person_decides() {
     let (world, repo) = synced();
     let (table, old) = (world.path(SOURCE).join("table.db"), world.path("old.db"));
     std::fs::copy(&table, &old).unwrap();
@@ -101,7 +101,7 @@ fn a_table_that_was_set_back_takes_nothing_until_a_person_decides() {
     world.sync(&repo, "app");
     let _ = std::fs::remove_file(world.path(SOURCE).join("table.db-wal"));
     std::fs::copy(&old, &table).unwrap();
-    assert_refused(&world, &repo, &["set back", "--accept-older-table"]);
+    assert_refused(&world, &repo, &["rolled back", "--accept-older-table"]);
     world.ok(&["region", "init", SOURCE, "--accept-older-table"]);
     world.ok(&["repo", "list", "--region", SOURCE]);
     // The replica has what was lost, and says so.

@@ -30,7 +30,7 @@ fn restore(world: &World, region: &str) {
 }
 
 /// A source that was at change 1, went to 2 with its target, and is at change 1 again.
-fn set_back() -> (World, GitRepo) {
+fn rolled_back() -> (World, GitRepo) {
     let world = World::new();
     let repo = GitRepo::with_history(world.path("src.git"), &[]);
     world.sync(&repo, "app");
@@ -63,15 +63,15 @@ fn assert_fork(world: &World, words: &[&str]) {
 
 #[test]
 fn a_target_ahead_of_its_source() {
-    let (world, repo) = set_back();
+    let (world, repo) = rolled_back();
     assert_fork(&world, &["ahead"]);
     // The target still is what it was.
     world.assert_exports_as(&repo, "app", TARGET);
 }
 
 #[test]
-fn a_source_that_was_set_back_takes_no_change_of_what_its_replica_knows_better() {
-    let (world, repo) = set_back();
+fn a_source_that_was_rolled_back_takes_no_change_of_what_its_replica_knows_better() {
+    let (world, repo) = rolled_back();
     world.import(&repo, "late");
     world.ok(&["replicate", LINK, "late"]);
     restore(&world, SOURCE);
@@ -100,7 +100,7 @@ fn a_source_that_was_set_back_takes_no_change_of_what_its_replica_knows_better()
 
 #[test]
 fn another_change_under_the_same_number() {
-    let (world, _) = set_back();
+    let (world, _) = rolled_back();
     let other = GitRepo::at(world.path("src.git"));
     other.git(&["update-ref", "refs/heads/main", "main~1"]);
     other.commit("main", "different", "history\n");
@@ -110,7 +110,7 @@ fn another_change_under_the_same_number() {
 
 #[test]
 fn a_source_that_has_gone_further_on_another_history() {
-    let (world, _) = set_back();
+    let (world, _) = rolled_back();
     let other = GitRepo::at(world.path("src.git"));
     for n in 0..3 {
         other.commit("side", "different", &format!("{n}\n"));
@@ -120,8 +120,8 @@ fn a_source_that_has_gone_further_on_another_history() {
 }
 
 #[test]
-fn a_source_that_was_set_back_to_before_a_repository() {
-    let (world, repo) = set_back();
+fn a_source_that_was_rolled_back_to_before_a_repository() {
+    let (world, repo) = rolled_back();
     world.import(&repo, "late");
     world.ok(&["replicate", LINK, "late"]);
     restore(&world, SOURCE);
@@ -171,7 +171,7 @@ fn a_target_that_was_restored_catches_up() {
 
 #[test]
 fn a_fork_of_one_repository_holds_up_no_other() {
-    let (world, repo) = set_back();
+    let (world, repo) = rolled_back();
     let other = GitRepo::with_history(world.path("other.git"), &[]);
     world.import(&other, "other");
     let summary = world.ends(1, &["replicate", LINK, "--json"]).json();

@@ -27,11 +27,15 @@ use super::signals::Signals;
 (enable ReportBatchItemFailures), single EventBridge events, and EventBridge schedules, each of
 which runs a sweep. Work stops three seconds before the deadline; the next invocation resumes it.
 
-Example (environment of a function):
+Environment of a function:
   GITFERRY_CONFIG=/var/task/gitferry.toml, or the text itself in GITFERRY_CONFIG_TOML
   GITFERRY_LINKS=dr
   GITFERRY_METRICS=emf
-  GITFERRY_LOG=info"
+  GITFERRY_LOG=info
+
+Example:
+  gitferry lambda
+  gitferry lambda dr --metrics emf"
 )]
 pub struct Lambda {
     /// Links to replicate [default: all links of the configuration].

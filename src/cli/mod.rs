@@ -26,6 +26,8 @@ mod repo;
 mod shell;
 mod signals;
 mod status;
+#[cfg(test)]
+mod tests;
 mod up;
 mod verify;
 mod worker;

@@ -29,7 +29,7 @@ const NAME: &str = "demo";
 
 Example:
   gitferry demo
-  gitferry demo --dir /tmp/tour     (keeps the two regions to look around)"
+  gitferry demo --dir /tmp/tour     # keeps the two regions to look around"
 )]
 pub struct Demo {
     /// Folder to keep the two regions in; it must not contain a gitferry.toml.

@@ -33,10 +33,24 @@ pub fn command(dir: &Path) -> Command {
         ("GIT_COMMITTER_EMAIL", "c@example.com"),
         ("GIT_COMMITTER_DATE", "1700000000 +0000"),
         ("LC_ALL", "C"),
+        ("GIT_TERMINAL_PROMPT", "0"),
     ] {
         command.env(key, value);
     }
     command
+}
+
+/// Runs Git in a folder with something to read, whatever comes of it.
+pub fn run(dir: &Path, args: &[&str], input: &[u8]) -> Output {
+    let mut command = command(dir);
+    command.args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    std::thread::scope(|scope| {
+        // Git may end before it has read everything.
+        scope.spawn(move || drop(stdin.write_all(input)));
+        child.wait_with_output().unwrap()
+    })
 }
 
 /// A repository on disk.
@@ -93,13 +107,8 @@ impl GitRepo {
 
     /// Runs Git, which must succeed, with something to read; its output as it is.
     pub fn feed(&self, args: &[&str], input: &[u8]) -> Vec<u8> {
-        let mut child = command(&self.path).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let output = std::thread::scope(|scope| {
-            scope.spawn(move || stdin.write_all(input).unwrap());
-            child.wait_with_output().unwrap()
-        });
-        assert!(output.status.success(), "git {args:?}");
+        let output = run(&self.path, args, input);
+        assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
         output.stdout
     }
 

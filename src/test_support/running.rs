@@ -10,6 +10,16 @@ use serde_json::Value;
 use crate::aws::Emulator;
 use crate::world::World;
 
+/// A process that ends with its value, such as `gitferry up`.
+pub struct Ends(pub Child);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 pub struct Running {
     pub child: Child,
     pub health: String,

@@ -79,7 +79,8 @@ pub fn open(dir: &Path) -> Region {
     Region::open_embedded("us", &dir.join("objects"), &dir.join("table.db")).unwrap()
 }
 
-async fn serve(region: Region) -> String {
+/// Serves a region as it is; the URL of its repository `app`.
+pub async fn serve(region: Region) -> String {
     let (sink, _events) = in_process::channel();
     let host = Host::new(region, Arc::new(Open), Arc::new(sink), HostOptions::default());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

@@ -5,13 +5,11 @@ use std::sync::Arc;
 use gitferry_engine::region::Region;
 use gitferry_engine::region::import::{ImportOptions, ImportProgress};
 use gitferry_git::local::RefPatterns;
-use gitferry_host::auth::Open;
-use gitferry_host::{Host, HostOptions};
-use gitferry_service::events::in_process;
 use gitferry_test_support::faults::{Meter, Operation};
 use gitferry_test_support::objects::MeteredStore;
 use gitferry_test_support::table::MeteredTable;
 
+use crate::busy::serve;
 use gitferry_test_support::git::GitRepo;
 
 /// Requests of a clone in version 2: capabilities, ls-refs, fetch.
@@ -30,12 +28,7 @@ fn a_warm_clone_reads_the_head_once_a_request_and_nothing_else() {
     let url = runtime.block_on(async {
         let options = ImportOptions { patterns: RefPatterns::all(), allow_empty: false, actor: "test".into() };
         region.importer().import(&repo.path, "app", &options, Arc::new(ImportProgress::default())).await.unwrap();
-        let (sink, _events) = in_process::channel();
-        let host = Host::new(region, Arc::new(Open), Arc::new(sink), HostOptions::default());
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/app", listener.local_addr().unwrap());
-        tokio::spawn(async move { axum::serve(listener, host.router()).await });
-        url
+        serve(region).await
     });
     let clone = |name: &str| {
         let to = dir.path().join(name);

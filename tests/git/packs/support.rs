@@ -2,9 +2,9 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use gitferry_git::pack::{CheckOptions, CheckProgress, CheckedPack, Fault, PackSet, check_pack};
+use gitferry_test_support::git;
 use gix::ObjectId;
 use gix::hash::Kind as Format;
 use tempfile::TempDir;
@@ -73,25 +73,7 @@ impl Repo {
     }
 
     pub fn run(&self, arguments: &[&str], input: &[u8]) -> (bool, Vec<u8>) {
-        let mut child = Command::new("git")
-            .args(arguments)
-            .current_dir(self.path())
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("GIT_CONFIG_GLOBAL", "/dev/null")
-            .env("GIT_AUTHOR_NAME", "A")
-            .env("GIT_AUTHOR_EMAIL", "a@example.org")
-            .env("GIT_COMMITTER_NAME", "C")
-            .env("GIT_COMMITTER_EMAIL", "c@example.org")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let mut stdin = child.stdin.take().unwrap();
-        let input = input.to_owned();
-        let writer = std::thread::spawn(move || stdin.write_all(&input));
-        let output = child.wait_with_output().unwrap();
-        let _ = writer.join().unwrap();
+        let output = git::run(self.path(), arguments, input);
         (output.status.success(), output.stdout)
     }
 

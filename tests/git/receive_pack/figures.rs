@@ -2,15 +2,14 @@
 //!
 //! `GITFERRY_REPO=/path/to/bare.git cargo test --release --test receive_pack -- --ignored figures --nocapture`
 
-use std::io::{BufReader, Write};
-use std::process::Stdio;
+use std::io::BufReader;
 use std::time::{Duration, Instant};
 
 use gitferry_engine::region::push::{FreshStates, PushPolicy, Serving};
 use gitferry_git::protocol::{PacketReader, PacketWriter};
 use gitferry_git::receive_pack::PushRequest;
 
-use gitferry_test_support::git::{GitRepo, command};
+use gitferry_test_support::git::{self, GitRepo};
 use gitferry_test_support::receiving::Host;
 
 /// Processor time of this process, or of children that have ended.
@@ -43,18 +42,8 @@ fn request(from: &GitRepo, commands: &[(String, String, String)], revs: &[u8], t
 }
 
 fn git_receives(to: &GitRepo, request: &[u8]) {
-    let mut child = command(&to.path)
-        .args(["-c", "receive.fsckObjects=true", "-c", "core.fsync=default", "receive-pack", "--stateless-rpc", "."])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let output = std::thread::scope(|scope| {
-        scope.spawn(move || stdin.write_all(request).unwrap());
-        child.wait_with_output().unwrap()
-    });
+    let fsck = ["-c", "receive.fsckObjects=true", "-c", "core.fsync=default"];
+    let output = git::run(&to.path, &[&fsck[..], &["receive-pack", "--stateless-rpc", "."]].concat(), request);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.contains("unpack ok") && !text.contains("ng refs"), "{text}");
 }
@@ -91,7 +80,7 @@ fn figures() {
     let host = Host::new();
     let from = GitRepo::at(host.dir.path().join("from"));
     let path = std::path::PathBuf::from(path);
-    command(host.dir.path())
+    git::command(host.dir.path())
         .args(["clone", "-q", "--mirror", path.to_str().unwrap(), from.path.to_str().unwrap()])
         .status()
         .unwrap();

@@ -2,12 +2,12 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, OnceLock};
 
 use gitferry_git::pack::PackSet;
 use gitferry_git::refs::{RefName, RefValue};
 use gitferry_git::view::{RefTable, View};
+pub use gitferry_test_support::git::run as git_in;
 use gix::ObjectId;
 use gix::hash::Kind as Format;
 use tempfile::TempDir;
@@ -18,31 +18,6 @@ pub const FORMATS: [Format; 2] = [Format::Sha1, Format::Sha256];
 pub struct Repo {
     pub dir: TempDir,
     pub format: Format,
-}
-
-/// Runs Git somewhere, with an environment of its own.
-pub fn git_in(dir: &Path, arguments: &[&str], input: &[u8]) -> Output {
-    let mut child = Command::new("git")
-        .args(arguments)
-        .current_dir(dir)
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .env("GIT_AUTHOR_NAME", "A")
-        .env("GIT_AUTHOR_EMAIL", "a@example.org")
-        .env("GIT_COMMITTER_NAME", "C")
-        .env("GIT_COMMITTER_EMAIL", "c@example.org")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    let input = input.to_owned();
-    let writer = std::thread::spawn(move || stdin.write_all(&input));
-    let output = child.wait_with_output().unwrap();
-    let _ = writer.join().unwrap();
-    output
 }
 
 /// Runs Git, which has to succeed; its output without the last newline.

@@ -4,7 +4,7 @@
 use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -14,7 +14,7 @@ use crate::events::lambda::Function;
 use crate::events::place::block_on;
 use gitferry_test_support::backend::Backend;
 use gitferry_test_support::git::GitRepo;
-use gitferry_test_support::running::Running;
+use gitferry_test_support::running::{Ends, Running};
 use gitferry_test_support::samples;
 use gitferry_test_support::waiting::wait;
 use gitferry_test_support::world::{LINK, SOURCE, TARGET, World};
@@ -140,15 +140,6 @@ fn a_function_serves_the_links_that_open_and_fails_what_is_of_the_others() {
     });
 }
 
-struct Up(Child);
-
-impl Drop for Up {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn up_serves_and_replicates_what_it_can() {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -156,7 +147,7 @@ fn up_serves_and_replicates_what_it_can() {
     let (world, repo) = with_a_dead_region(&host);
     let log = fs::File::create(world.path("log")).unwrap();
     let mut command = world.command(&["--config", "gitferry.toml", "up"]);
-    let _up = Up(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
+    let _up = Ends(command.stdout(Stdio::null()).stderr(log).spawn().unwrap());
     wait("the region is served", || {
         let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
         stream

@@ -1,7 +1,7 @@
 //! Links with a Git server at one end: CodeCommit's events, gitferry's own, and `gitferry worker`.
 
 use std::net::{TcpListener, TcpStream};
-use std::process::{Child, Stdio};
+use std::process::Stdio;
 
 use gitferry_config::Config;
 use gitferry_replication::ReplicationError;
@@ -18,7 +18,7 @@ use crate::events::place::{block_on, eventually, wait};
 use gitferry_test_support::backend::Backend;
 use gitferry_test_support::git::GitRepo;
 use gitferry_test_support::queues::Queues;
-use gitferry_test_support::running::Running;
+use gitferry_test_support::running::{Ends, Running};
 use gitferry_test_support::samples;
 use gitferry_test_support::world::World;
 
@@ -322,16 +322,6 @@ fn a_commit_in_a_region_is_found_in_its_outbox() {
     });
 }
 
-/// The process of `gitferry up`; it ends with the test.
-struct Up(Child);
-
-impl Drop for Up {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn what_is_pushed_to_a_host_of_up_reaches_a_server() {
     let servers = Servers::linked("here", "eu", "");
@@ -341,7 +331,7 @@ fn what_is_pushed_to_a_host_of_up_reaches_a_server() {
     let text = std::fs::read_to_string(&config).unwrap() + &host;
     std::fs::write(&config, text).unwrap();
     let mut command = servers.world.command(&["--config", "gitferry.toml", "up"]);
-    let _up = Up(command.stdout(Stdio::null()).spawn().unwrap());
+    let _up = Ends(command.stdout(Stdio::null()).spawn().unwrap());
     wait("it listens", || TcpStream::connect(address).is_ok());
     let push = || servers.from.git(&["push", "-q", "--mirror", &format!("http://{address}/{NAME}")]);
     push();

@@ -1,17 +1,15 @@
 //! What breaks on the way: never a wrong ref at the target, and the next pass completes.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
 use gitferry_base::Kind;
 use gitferry_git::client::ClientError;
 use gitferry_git::protocol::Version;
 use gitferry_replication::mirror::MirrorError;
-use gitferry_replication::mirror::lease::Fence;
 use gitferry_replication::mirror::report::NoteKind;
 
 use crate::remotes::git::GitRepo;
-use crate::remotes::place::{Place, Shared, Watched, limits, refs, told};
+use crate::remotes::place::{Place, Pushes, Shared, Watched, limits, refs, told};
 use gitferry_test_support::scripted_server::{Damage, GitServer};
 
 #[test]
@@ -70,16 +68,6 @@ fn somebody_who_is_faster_is_not_overwritten_unseen() {
     place.assert_sound();
 }
 
-/// Lets so many pushes happen.
-struct Pushes(AtomicUsize);
-
-impl Fence for Pushes {
-    fn before_push(&self) -> Result<(), MirrorError> {
-        let left = self.0.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
-        left.map(drop).map_err(|_| MirrorError::LeaseLost)
-    }
-}
-
 #[test]
 fn a_pass_that_is_over_pushes_no_more() {
     let place = Place::new();
@@ -88,7 +76,7 @@ fn a_pass_that_is_over_pushes_no_more() {
     place.source.git(&["branch", "-D", "side"]);
     let before = refs(&place.target);
     for pushes in 0..2 {
-        let fence = Pushes(pushes.into());
+        let fence = Pushes::at_most(pushes);
         let mut pass = place.pass();
         pass.fence = Some(&fence);
         let error = pass.fails();

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::SeqCst;
 
 use gitferry_config::{Deletions, Divergence};
 use gitferry_git::client::{ClientError, Connection, Request, Server};
@@ -177,6 +179,22 @@ impl HeadSetter for Api<'_> {
         repo.git(&["rev-parse", "--verify", "-q", &branch.to_string()]);
         repo.git(&["symbolic-ref", "HEAD", &branch.to_string()]);
         Ok(HeadSet::Done)
+    }
+}
+
+/// Lets so many pushes happen, as a pass that loses its lease or dies before the next.
+pub struct Pushes(AtomicUsize);
+
+impl Pushes {
+    pub fn at_most(count: usize) -> Pushes {
+        Pushes(count.into())
+    }
+}
+
+impl Fence for Pushes {
+    fn before_push(&self) -> Result<(), MirrorError> {
+        let left = self.0.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
+        left.map(drop).map_err(|_| MirrorError::LeaseLost)
     }
 }
 

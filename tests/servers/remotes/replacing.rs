@@ -3,16 +3,13 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::SeqCst;
 
 use gitferry_git::protocol::Version;
 use gitferry_replication::mirror::MirrorError;
-use gitferry_replication::mirror::lease::Fence;
 use gitferry_replication::mirror::report::{MirrorOutcome, NoteKind};
 
 use crate::remotes::git::noise;
-use crate::remotes::place::{Pass, Place, Shared, Watched, refs, told};
+use crate::remotes::place::{Pass, Place, Pushes, Shared, Watched, refs, told};
 use gitferry_test_support::scripted_server::GitServer;
 
 /// How a branch `release` becomes another one.
@@ -175,16 +172,6 @@ fn what_nothing_needs_goes_although_something_is_refused() {
     assert_eq!((carried.deleted, carried.refused), (2, 1), "{carried:?}");
 }
 
-/// Lets so many pushes happen, as one that is killed before the next.
-struct Pushes(AtomicUsize);
-
-impl Fence for Pushes {
-    fn before_push(&self) -> Result<(), MirrorError> {
-        let left = self.0.fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1));
-        left.map(drop).map_err(|_| MirrorError::LeaseLost)
-    }
-}
-
 #[test]
 fn a_pass_that_dies_between_pushes_has_lost_nothing_and_the_next_one_completes() {
     for refusal in [None, Some(Refusal::Update)] {
@@ -193,7 +180,7 @@ fn a_pass_that_dies_between_pushes_has_lost_nothing_and_the_next_one_completes()
                 for pushes in 0..9 {
                     let what = format!("{refusal:?} {rename:?} atomic {atomic}, dead after {pushes} pushes");
                     let (place, tip) = renamed(rename, refusal);
-                    let fence = Pushes(pushes.into());
+                    let fence = Pushes::at_most(pushes);
                     let mut dying = pass(&place, atomic, true);
                     dying.fence = Some(&fence);
                     let died = dying.run(&mut MirrorOutcome::default()).is_err();
@@ -389,7 +376,7 @@ fn a_pass_that_dies_while_refs_are_updated_with_each_other_is_completed_by_the_n
             for pushes in 0..6 {
                 let what = format!("{refusal:?} {exchange:?}, dead after {pushes} pushes");
                 let (place, _) = exchanged(exchange, refusal);
-                let fence = Pushes(pushes.into());
+                let fence = Pushes::at_most(pushes);
                 let mut dying = pass(&place, false, true);
                 dying.fence = Some(&fence);
                 let died = dying.run(&mut MirrorOutcome::default()).is_err();

@@ -9,9 +9,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// First and longest pause before a task is restarted.
-const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
-/// Run time after which the pause before the next restart is the first one again.
+/// Pause before the first restart of a task. Each further restart doubles the pause.
+const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// Longest pause before a restart.
+const MAX_PAUSE: Duration = Duration::from_secs(60);
+/// Run time after which the next pause is the first one again.
 const STABLE_AFTER: Duration = Duration::from_secs(300);
 
 /// Timeout for tasks to end after the stop signal.
@@ -53,7 +55,7 @@ impl Supervisor {
         let task = task.into();
         let mut stop = self.stop.clone();
         self.tasks.spawn(async move {
-            let mut pause = PAUSES.0;
+            let mut pause = FIRST_PAUSE;
             loop {
                 let start = Instant::now();
                 let reason = run(make()).await;
@@ -61,7 +63,7 @@ impl Supervisor {
                     return Ok(());
                 }
                 if start.elapsed() >= STABLE_AFTER {
-                    pause = PAUSES.0;
+                    pause = FIRST_PAUSE;
                 }
                 tracing::error!(
                     task,
@@ -73,7 +75,7 @@ impl Supervisor {
                     () = tokio::time::sleep(pause) => {}
                     _ = stop.wait_for(|stop| *stop) => return Ok(()),
                 }
-                pause = (pause * 2).min(PAUSES.1);
+                pause = (pause * 2).min(MAX_PAUSE);
             }
         });
     }
@@ -150,7 +152,7 @@ mod tests {
             }
         });
         while starts.load(Ordering::Relaxed) < 3 {
-            tokio::time::sleep(PAUSES.0).await;
+            tokio::time::sleep(FIRST_PAUSE).await;
         }
         stop.send_replace(true);
         supervisor.join().await;

@@ -45,7 +45,7 @@ impl Health {
 
 /// Sends the request. Returns whether the status was a success, and the answer's text.
 async fn ask(url: &str) -> Result<(bool, String), String> {
-    let text = |error: reqwest::Error| error.to_string();
+    let text = |error: reqwest::Error| gitferry_base::error::chain(&error.without_url());
     let client = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build().map_err(text)?;
     let answer = client.get(url).send().await.map_err(text)?;
     Ok((answer.status().is_success(), answer.text().await.map_err(text)?))

@@ -1,4 +1,4 @@
-//! Regions on the embedded stores, with faults or delays before them, and a guard behind them.
+//! Regions on the embedded stores, whose calls fail or wait by plan, and whose commits are checked.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ use gitferry_store::objects::ObjectStore;
 use gitferry_store::table::{Action, Item, Key, Page, Query, Table, TableError, Write};
 use serde::Deserialize;
 
-/// Regions in a temporary folder; gone when it is dropped.
+/// Regions in a temporary folder, which is deleted with this value.
 pub struct Sites {
     dir: tempfile::TempDir,
     regions: BTreeMap<String, Region>,
@@ -35,7 +35,7 @@ impl Sites {
         Sites::open(fresh_dir(), names)
     }
 
-    /// The same regions in the same state, apart from these. No task may be running in them.
+    /// Copies all regions with their state into a folder of its own. No task may run in them.
     pub fn copy(&self) -> Sites {
         let dir = fresh_dir();
         let names: Vec<&str> = self.regions.keys().map(String::as_str).collect();
@@ -45,7 +45,8 @@ impl Sites {
 
     fn open(dir: tempfile::TempDir, names: &[&str]) -> Sites {
         let open = |name: &&str| {
-            let (objects, table) = (dir.path().join(name).join("objects"), dir.path().join(name).join("table.db"));
+            let objects = dir.path().join(name).join("objects");
+            let table = dir.path().join(name).join("table.db");
             let region = Region::open_embedded(name, &objects, &table).unwrap();
             let guard = Guard { table: region.shared_table().clone(), objects: region.shared_objects().clone() };
             let region = region.with_table(Arc::new(guard));
@@ -65,12 +66,12 @@ impl Sites {
         self.regions[name].clone()
     }
 
-    /// A region as a process sees it whose calls fail by plan.
+    /// A region whose calls fail as `faults` plans.
     pub fn faulty(&self, name: &str, faults: &Arc<Faults>) -> Region {
         faulty(self.region(name), faults)
     }
 
-    /// A region that is far away.
+    /// A region whose calls all take `delay` longer.
     pub fn delayed(&self, name: &str, delay: Duration) -> Region {
         let region = self.region(name);
         let objects = Arc::new(DelayedStore::new(region.shared_objects().clone(), delay));
@@ -79,7 +80,7 @@ impl Sites {
     }
 }
 
-/// A region as a process sees it whose calls fail by plan.
+/// Returns the region with calls that fail as `faults` plans.
 pub fn faulty(region: Region, faults: &Arc<Faults>) -> Region {
     let objects = Arc::new(FaultyStore::new(region.shared_objects().clone(), faults.clone()));
     let table = Arc::new(FaultyTable::new(region.shared_table().clone(), faults.clone()));
@@ -97,11 +98,12 @@ fn copy_folder(from: &Path, to: &Path) {
     for entry in std::fs::read_dir(from).unwrap() {
         let path = entry.unwrap().path();
         let to = to.join(path.file_name().unwrap());
-        match path.is_dir() {
-            true => copy_folder(&path, &to),
-            // Shared memory of open connections; what it says is in the log beside it.
-            false if path.to_string_lossy().ends_with("-shm") => {}
-            false => _ = std::fs::copy(&path, to).unwrap(),
+        // SQLite rebuilds the shared memory of open connections from the write-ahead log.
+        let is_shared_memory = path.to_string_lossy().ends_with("-shm");
+        if path.is_dir() {
+            copy_folder(&path, &to);
+        } else if !is_shared_memory {
+            std::fs::copy(&path, to).unwrap();
         }
     }
 }
@@ -125,7 +127,7 @@ pub fn everything() -> globset::GlobSet {
     globset::GlobSetBuilder::new().add(globset::Glob::new("*").unwrap()).build().unwrap()
 }
 
-/// Watches every transaction of a table: at no moment may a head name what is not there.
+/// Checks every transaction of a table: at no moment may a row name an object that does not exist.
 #[derive(Debug)]
 struct Guard {
     table: Arc<dyn Table>,
@@ -133,8 +135,8 @@ struct Guard {
 }
 
 impl Guard {
-    /// Objects before refs: every pack of a manifest, every large change, every LFS object of a row,
-    /// every snapshot of a head exists.
+    /// Objects before refs: the packs of a manifest, a large change, the LFS object of a row and the snapshot of a head
+    /// exist.
     async fn check(&self, key: &Key, document: &serde_json::Value) {
         if key.sk == "manifest" {
             for pack in Manifest::deserialize(document).unwrap().packs {
@@ -164,8 +166,8 @@ impl Guard {
 
     async fn check_object(&self, key: &str, size: Option<u64>) {
         let meta = self.objects.head(key).await.unwrap();
-        let found = meta.unwrap_or_else(|| panic!("{key} is named but not there")).size;
-        assert!(size.is_none_or(|size| size == found), "{key} is named with another size");
+        let found = meta.unwrap_or_else(|| panic!("a row names {key}, which does not exist")).size;
+        assert!(size.is_none_or(|size| size == found), "a row names {key} with another size");
     }
 }
 
@@ -196,27 +198,28 @@ impl Table for Guard {
 
 type Act = Box<dyn FnOnce(Vec<Write>) -> BoxFuture<'static, Result<(), TableError>> + Send>;
 
-/// A table whose first transaction with a write of some kind is left to the test.
+/// A table whose first transaction with a matching write is run by the test.
 pub struct Intercepted {
     inner: Arc<dyn Table>,
-    is_it: fn(&Write) -> bool,
+    matches: fn(&Write) -> bool,
     act: Mutex<Option<Act>>,
 }
 
 impl Intercepted {
-    /// `act` gets the writes of the transaction, and answers it.
+    /// Passes the writes of the first transaction with a write that `matches` to `act`, which answers in place of the
+    /// table.
     pub fn new(
         inner: &Arc<dyn Table>,
-        is_it: fn(&Write) -> bool,
+        matches: fn(&Write) -> bool,
         act: impl FnOnce(Vec<Write>) -> BoxFuture<'static, Result<(), TableError>> + Send + 'static,
     ) -> Arc<Intercepted> {
-        Arc::new(Intercepted { inner: inner.clone(), is_it, act: Mutex::new(Some(Box::new(act))) })
+        Arc::new(Intercepted { inner: inner.clone(), matches, act: Mutex::new(Some(Box::new(act))) })
     }
 
-    /// Something happens right before the first such transaction.
+    /// Runs `act` right before the first transaction with a write that `matches`.
     pub fn before(
         inner: &Arc<dyn Table>,
-        is_it: fn(&Write) -> bool,
+        matches: fn(&Write) -> bool,
         act: impl Future<Output = ()> + Send + 'static,
     ) -> Arc<Intercepted> {
         let table = inner.clone();
@@ -226,7 +229,7 @@ impl Intercepted {
                 table.transact(writes).await
             })
         };
-        Intercepted::new(inner, is_it, act)
+        Intercepted::new(inner, matches, act)
     }
 }
 
@@ -256,7 +259,7 @@ impl Table for Intercepted {
     }
 
     async fn transact(&self, writes: Vec<Write>) -> Result<(), TableError> {
-        let act = writes.iter().any(self.is_it).then(|| self.act.lock().unwrap().take()).flatten();
+        let act = writes.iter().any(self.matches).then(|| self.act.lock().unwrap().take()).flatten();
         match act {
             Some(act) => act(writes).await,
             None => self.inner.transact(writes).await,
@@ -264,7 +267,7 @@ impl Table for Intercepted {
     }
 }
 
-/// All refs of a repository as text, and HEAD.
+/// All refs of a repository and HEAD, as text.
 pub async fn refs_of(region: &Region, item: &HeadItem) -> BTreeMap<String, String> {
     let refs = region.reader().refs(item).await.unwrap();
     let refs = tokio::task::spawn_blocking(move || refs.collect()).await.unwrap().unwrap();
@@ -274,7 +277,7 @@ pub async fn refs_of(region: &Region, item: &HeadItem) -> BTreeMap<String, Strin
     refs
 }
 
-/// Everything in a region, and everything below it, is what it should be.
+/// A deep verification of each repository of a region finds nothing.
 pub async fn assert_sound(region: &Region) {
     for item in region.repositories().heads().await.unwrap().items {
         let verified = region.verifier().verify(&item, true, Default::default()).await.unwrap();
@@ -282,7 +285,7 @@ pub async fn assert_sound(region: &Region) {
     }
 }
 
-/// What is in the target is a prefix of what is in the source.
+/// Each ledger of the target is a prefix of the ledger of the source.
 pub async fn assert_prefix(source: &Region, target: &Region) {
     for item in target.repositories().heads().await.unwrap().items {
         let there = read_head(source.table(), item.id).await.unwrap().unwrap();

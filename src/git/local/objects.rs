@@ -79,7 +79,7 @@ pub(super) fn directories(reader: &mut Reader, common_dir: &Path) -> Result<Vec<
                 if reader.is_confined() && !same_owner(&canonical, &root) {
                     return Err(SourceError::unsupported(common_dir, Feature::AlternateForeign(file, entry + 1)));
                 }
-                *reader = reader.and(&canonical);
+                *reader = reader.including(&canonical);
                 if seen.insert(canonical.clone()) {
                     found.push(canonical.clone());
                     next.push(canonical);

@@ -23,8 +23,8 @@ impl Reader {
         Reader { within: Some(directories.into()) }
     }
 
-    /// Permits one more canonical directory.
-    pub(super) fn and(&self, directory: &Path) -> Self {
+    /// Returns a reader that permits one more canonical directory.
+    pub(super) fn including(&self, directory: &Path) -> Self {
         let more = |within: &Arc<[PathBuf]>| within.iter().cloned().chain([directory.to_owned()]).collect();
         Reader { within: self.within.as_ref().map(more) }
     }
@@ -91,6 +91,6 @@ mod tests {
                 (!stays).then_some(ErrorKind::PermissionDenied)
             );
         }
-        assert!(confined.and(&root).open(&root.join("repo/out")).is_ok());
+        assert!(confined.including(&root).open(&root.join("repo/out")).is_ok());
     }
 }

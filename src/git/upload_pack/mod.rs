@@ -117,7 +117,7 @@ pub fn serve(
         command(view, session, &mut input, &mut out, limits, cancel, &mut in_pack)
     } else {
         Graph::new(&view.packs, limits.work, cancel).and_then(|mut graph| {
-            v0::converse(view, &mut graph, &mut input, &mut out, (session.stateless, limits), &mut in_pack)
+            v0::converse(view, &mut graph, &mut input, &mut out, session.stateless, limits, &mut in_pack)
                 .map(|pack| Served { pack, reads: graph.reads(), may_follow: false })
         })
     };

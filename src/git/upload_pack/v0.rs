@@ -27,7 +27,8 @@ pub(crate) fn converse<R: BufRead>(
     graph: &mut Graph<'_>,
     input: &mut PacketReader<R>,
     out: &mut dyn Write,
-    (stateless, limits): (bool, &Limits),
+    stateless: bool,
+    limits: &Limits,
     in_pack: &mut bool,
 ) -> Result<Option<SentPack>, ServeError> {
     let mut admission = Admission::new(view, graph);
@@ -89,6 +90,7 @@ impl Rounds<'_, '_, '_> {
                 Some(Packet::Data(data)) => {
                     have_or_done(data.strip_suffix(b"\n").unwrap_or(data), self.graph.packs().format())?
                 }
+                // A flush packet ends a round of haves.
                 Some(_) => {
                     if detailed && got_common && !got_other && self.is_ready()? {
                         sent_ready = true;

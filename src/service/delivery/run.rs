@@ -55,7 +55,8 @@ pub async fn run(
     announce: Announce<'_>,
     retries: Retries,
 ) -> Result<Option<Delivery>, ReplicationError> {
-    let (name, repository) = (link.name(), &request.repository);
+    let name = link.name();
+    let repository = &request.repository;
     let mut attempts = Attempts::default();
     loop {
         let error = match attempt(link, request, announce).await {

@@ -224,7 +224,8 @@ fn health_is_asked_by_the_program_itself() {
     wait("it is ready", || place.world.run(&["health", "--ready", &worker.health]).status.success());
     worker.child.kill().unwrap();
     worker.child.wait().unwrap();
-    place.world.ends(1, &["health", &worker.health]);
+    let said = place.world.ends(1, &["health", &worker.health]).stderr;
+    assert!(said.contains("Connection refused"), "{said}");
     place.world.ends(2, &["health", "nowhere"]);
 }
 

@@ -16,6 +16,7 @@ pub mod backend;
 pub mod cgi;
 pub mod faults;
 pub mod faulty;
+pub mod formats;
 pub mod git;
 pub mod lfs_work;
 pub mod nginx;

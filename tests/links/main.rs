@@ -5,4 +5,5 @@
 mod aws_end_to_end;
 mod events;
 mod faults;
+mod formats;
 mod replication;

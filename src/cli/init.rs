@@ -56,8 +56,9 @@ fn write(dir: &Path) -> Result<PathBuf, Failure> {
             Failure::usage(format!("the configuration {} already exists", path.display()))
                 .hint("use it as it is, remove it first, or choose another folder with --dir")
         }
-        _ => error.into(),
+        _ => Failure::from(error).about(&format!("cannot create {}", path.display())),
     })?;
-    file.write_all(TEMPLATE.as_bytes())?;
+    file.write_all(TEMPLATE.as_bytes())
+        .map_err(|error| Failure::from(error).about(&format!("cannot write {}", path.display())))?;
     Ok(path)
 }

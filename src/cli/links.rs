@@ -51,7 +51,10 @@ pub async fn open(context: &Context, config: &Config, names: &[String]) -> Resul
             Ok(link) => open.push(link),
             Err(failure) if failure.is_refusal() => return Err(failure),
             Err(failure) => {
-                output::note(format!("warning: link {name} cannot be opened yet: {}", failure.message()));
+                output::note(format!(
+                    "warning: link {name} cannot be opened yet, and is tried again: {}",
+                    failure.message()
+                ));
                 late.push(name.clone());
                 first = first.or(Some(failure));
             }

@@ -62,6 +62,12 @@ impl Repair {
                 repaired.from,
                 repaired.left.len(),
             ));
+            if !repaired.left.is_empty() {
+                output::note(
+                    "  hint: run the command again with another region in --from; damage that no region can mend needs \
+                     a backup of the stores",
+                );
+            }
         }
         Ok(if repaired.left.is_empty() { Exit::Done } else { Exit::Difference })
     }

@@ -101,7 +101,11 @@ impl Up {
             if running.is_empty() {
                 return Err(failure);
             }
-            output::note(format!("warning: region {} is not served yet: {}", late.region, failure.message()));
+            output::note(format!(
+                "warning: region {} is not served yet, and is tried again: {}",
+                late.region,
+                failure.message()
+            ));
             running.spawn(late.serve(sink.clone(), hosts_stopped.clone()));
         }
         let files = Arc::new(files);
@@ -197,7 +201,10 @@ impl Up {
                 Ok(region) => sinks.extend(start_region(config, region, relay_to.clone(), tasks).await),
                 Err(failure) if failure.is_refusal() => return Err(failure),
                 Err(failure) => {
-                    output::note(format!("warning: region {name} cannot be opened yet: {}", failure.message()));
+                    output::note(format!(
+                        "warning: region {name} cannot be opened yet, and is tried again: {}",
+                        failure.message()
+                    ));
                     let config = config.clone();
                     let region = name.clone();
                     let relay_to = relay_to.clone();

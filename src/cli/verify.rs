@@ -218,6 +218,13 @@ fn print(outcome: &Outcome, deep: bool) {
     for failure in &outcome.failures {
         output::line(format!("NOT VERIFIED  {failure}"));
     }
+    for damaged in outcome.verified.iter().filter(|verified| !verified.findings.is_empty()) {
+        output::note(format!(
+            "  hint: `gitferry repair {} --region {} --from OTHER` replaces missing and damaged packs and LFS objects \
+             with copies from another region",
+            damaged.repository, damaged.region
+        ));
+    }
 }
 
 /// Draws the number of hashed objects until the task is aborted.

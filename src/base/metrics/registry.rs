@@ -77,13 +77,13 @@ impl Registry {
         self.first_values.iter().map(String::as_str).chain(values.iter().copied()).collect()
     }
 
-    /// Renders all metrics with a value, sorted by name.
+    /// Renders all metrics with a value, sorted by name; counters and gauges also by labels.
     pub fn page(&self) -> String {
         let text = self.recorder.handle().render();
         // A blank line ends each metric. Help and labels contain none: their line breaks are escaped.
         let mut metrics: Vec<&str> = text.split_terminator("\n\n").collect();
         metrics.sort_unstable();
-        metrics.into_iter().flat_map(|metric| [metric, "\n"]).collect()
+        metrics.into_iter().map(sorted).collect()
     }
 
     /// Adds the values that histograms have received to their buckets.
@@ -109,6 +109,16 @@ impl Registry {
     }
 }
 
+/// Sorts the samples of a metric. Those of a histogram stay in the order of their bounds.
+fn sorted(metric: &str) -> String {
+    let mut lines: Vec<&str> = metric.lines().collect();
+    let is_histogram = lines.get(1).is_some_and(|line| line.ends_with(" histogram"));
+    if !is_histogram && let Some(samples) = lines.get_mut(2..) {
+        samples.sort_unstable();
+    }
+    lines.into_iter().flat_map(|line| [line, "\n"]).collect()
+}
+
 /// The registry of what belongs to the process as a whole: requests to AWS.
 pub fn process() -> &'static Registry {
     static PROCESS: LazyLock<Registry> = LazyLock::new(Registry::default);
@@ -125,13 +135,21 @@ mod tests {
         let registry = Registry::of_region("us \"east\"\n");
         assert_eq!(registry.page(), "");
         registry.gauge(&QUEUE_WAITING, &["git"]).set(2.5);
+        // The exporter returns samples in any order.
+        for queue in ["hooks", "compute", "lfs_uploads", "lfs_downloads"] {
+            registry.gauge(&QUEUE_WAITING, &[queue]).set(0.0);
+        }
         registry.counter(&PUSHES_ACCEPTED, &[]).increment(3);
         let expected = "# HELP gitferry_host_pushes_accepted_total Pushes of which every ref was accepted.\n\
                         # TYPE gitferry_host_pushes_accepted_total counter\n\
                         gitferry_host_pushes_accepted_total{region=\"us \\\"east\\\"\\n\"} 3\n\
                         # HELP gitferry_host_queue_waiting Requests that wait for admission.\n\
                         # TYPE gitferry_host_queue_waiting gauge\n\
-                        gitferry_host_queue_waiting{region=\"us \\\"east\\\"\\n\",queue=\"git\"} 2.5\n";
+                        gitferry_host_queue_waiting{region=\"us \\\"east\\\"\\n\",queue=\"compute\"} 0\n\
+                        gitferry_host_queue_waiting{region=\"us \\\"east\\\"\\n\",queue=\"git\"} 2.5\n\
+                        gitferry_host_queue_waiting{region=\"us \\\"east\\\"\\n\",queue=\"hooks\"} 0\n\
+                        gitferry_host_queue_waiting{region=\"us \\\"east\\\"\\n\",queue=\"lfs_downloads\"} 0\n\
+                        gitferry_host_queue_waiting{region=\"us \\\"east\\\"\\n\",queue=\"lfs_uploads\"} 0\n";
         assert_eq!(registry.page(), expected);
     }
 

@@ -289,7 +289,7 @@ failure_by_kind!(
     gitferry_host::forward::ForwarderError,
     gitferry_service::events::codecommit::Rejection,
     gitferry_remote::RemoteError,
-    gitferry_service::worker::lambda::runtime::RuntimeError
+    gitferry_service::lambda::runtime::RuntimeError
 );
 
 impl From<gitferry_host::listen::tls::CertificateError> for Failure {

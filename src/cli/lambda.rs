@@ -7,10 +7,10 @@ use clap::Args;
 use gitferry_base::clock::SystemClock;
 use gitferry_config::Config;
 use gitferry_replication::pass::DEFAULT_JOBS;
-use gitferry_service::worker::lambda;
-use gitferry_service::worker::lambda::handler::{Handler, Served};
-use gitferry_service::worker::lambda::links::OpenServed;
-use gitferry_service::worker::lambda::runtime::{ADDRESS_VARIABLE, RuntimeApi};
+use gitferry_service::lambda;
+use gitferry_service::lambda::handler::{Handler, Served};
+use gitferry_service::lambda::links::OpenServed;
+use gitferry_service::lambda::runtime::RuntimeApi;
 use gitferry_service::worker::metrics::LinkMetrics;
 use tokio::sync::watch;
 
@@ -50,10 +50,7 @@ pub struct Lambda {
 
 impl Lambda {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        let Some(address) = std::env::var(ADDRESS_VARIABLE).ok().filter(|address| !address.is_empty()) else {
-            return Err(Failure::usage(format!("{ADDRESS_VARIABLE} is not set: this command runs only in AWS Lambda")));
-        };
-        let api = RuntimeApi::new(&address)?;
+        let api = RuntimeApi::from_environment()?;
         let signals = Signals::listen()?;
         let handler = match self.open(context).await {
             Ok(handler) => handler,

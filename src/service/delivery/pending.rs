@@ -10,7 +10,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use gix::ObjectId;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -22,6 +22,8 @@ use gitferry_engine::region::Region;
 use gitferry_replication::mirror::checkpoint::Hint;
 use gitferry_store::table::{Condition, Item, Key, MAX_TRANSACTION_ITEMS, Query, Table, TableError, Write};
 
+/// Age at which a pending job is taken up by another process than the one that added it.
+pub(crate) const ABANDONED_AFTER: SignedDuration = SignedDuration::from_secs(60);
 /// Most jobs that one read returns; the rest follow when these are done.
 pub const MAX_READ: usize = 10_000;
 

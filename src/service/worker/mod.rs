@@ -7,7 +7,6 @@ pub mod backup;
 mod behind;
 pub mod garbage;
 pub mod health;
-pub mod lambda;
 mod lane;
 pub mod metrics;
 mod servers;

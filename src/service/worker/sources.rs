@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::SignedDuration;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
@@ -14,7 +13,7 @@ use super::status::Status;
 use super::{BEAT_EVERY, WorkerOptions};
 use crate::delivery::intake::take_batch;
 use crate::delivery::link::SweepObserver;
-use crate::delivery::pending::PendingJobs;
+use crate::delivery::pending::{ABANDONED_AFTER, PendingJobs};
 use crate::delivery::scheduler::Cause;
 use crate::delivery::{Link, RepositoryKey};
 use crate::events::outbox::{OutboxRow, read_outbox};
@@ -27,8 +26,6 @@ use gitferry_store::table::MAX_GET_KEYS;
 
 /// Period between two reads of the pending jobs: a worker that is gone may have left some.
 const READ_JOBS_EVERY: Duration = Duration::from_secs(30);
-/// Age at which a pending job is taken up by another worker than the one that added it.
-pub(super) const ABANDONED_AFTER: SignedDuration = SignedDuration::from_secs(60);
 /// Shortest time between two repositories of a sweep.
 const SHORTEST_SWEEP_WAIT: Duration = Duration::from_micros(1);
 /// Most rows of an outbox that are remembered as dealt with; with more, all are compared again.

@@ -8,11 +8,11 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::Response;
+use axum::http::{HeaderMap, Response};
 use axum::routing::{get, post};
 use gitferry_service::delivery::pending::PendingJobs;
 use gitferry_service::events::outbox::Publisher;
-use gitferry_service::worker::lambda::handler::{Handler, Served};
+use gitferry_service::lambda::handler::{Handler, Served};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::Instant;
@@ -24,53 +24,92 @@ use gitferry_test_support::queues::Queues;
 use gitferry_test_support::samples;
 use gitferry_test_support::world::{LINK, TARGET, World};
 
-/// An invocation that waits to be taken: its event and its deadline in milliseconds.
-type Waiting = (Value, i64);
+/// Answer of the Runtime API to a request for the next invocation.
+pub enum Next {
+    /// An event, and its deadline in milliseconds since 1970.
+    Invocation(String, i64),
+    /// An error with this status.
+    Error(u16),
+}
+
+/// Reply of the Runtime API to an answer of the function.
+#[derive(Clone, Copy)]
+pub enum Reply {
+    Accepted,
+    Refused(u16),
+    /// The connection breaks before the reply.
+    Lost,
+}
 
 struct Shared {
-    next: Mutex<mpsc::Receiver<Waiting>>,
+    next: Mutex<mpsc::Receiver<Next>>,
     answers: mpsc::Sender<(String, Value)>,
+    reply: std::sync::Mutex<Reply>,
 }
 
 /// The function in its sandbox.
 pub struct Function {
-    invocations: mpsc::Sender<Waiting>,
+    invocations: mpsc::Sender<Next>,
     answers: mpsc::Receiver<(String, Value)>,
-    child: Child,
+    shared: Arc<Shared>,
+    pub child: Child,
 }
 
 impl Function {
     pub async fn start(world: &World) -> Function {
+        Self::start_in(world, |_| {}).await
+    }
+
+    /// Starts it in an environment that `change` makes of Lambda's.
+    pub async fn start_in(world: &World, change: impl FnOnce(&mut Command)) -> Function {
         let (invocations, next) = mpsc::channel(1);
         let (sender, answers) = mpsc::channel(10);
-        let shared = Arc::new(Shared { next: Mutex::new(next), answers: sender });
+        let reply = std::sync::Mutex::new(Reply::Accepted);
+        let shared = Arc::new(Shared { next: Mutex::new(next), answers: sender, reply });
         let router = Router::new()
             .route("/2018-06-01/runtime/invocation/next", get(next_invocation))
             .route("/2018-06-01/runtime/invocation/{id}/{what}", post(answer))
             .route("/2018-06-01/runtime/init/error", post(failed_to_start))
-            .with_state(shared);
+            .with_state(shared.clone());
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, router).await });
-        let child = Command::new(bootstrap(world))
+        let mut command = Command::new(bootstrap(world));
+        command
             .env("AWS_LAMBDA_RUNTIME_API", address.to_string())
+            .env("AWS_LAMBDA_FUNCTION_NAME", "gitferry")
+            .env("AWS_LAMBDA_FUNCTION_VERSION", "$LATEST")
+            .env("AWS_LAMBDA_FUNCTION_MEMORY_SIZE", "512")
             .env("GITFERRY_CONFIG", world.path("gitferry.toml"))
             .envs(Emulator::get().environment())
             .current_dir(world.path(""))
-            .stdin(Stdio::null())
-            .spawn()
-            .unwrap();
-        Function { invocations, answers, child }
+            .stdin(Stdio::null());
+        change(&mut command);
+        let child = command.spawn().unwrap();
+        Function { invocations, answers, shared, child }
     }
 
     /// `response` or `error`, and its body.
     pub async fn invoke(&mut self, event: Value) -> (String, Value) {
-        let deadline = gitferry_base::clock::SystemClock::shared().now().as_millisecond();
-        self.invocations.send((event, deadline + 60_000)).await.unwrap();
+        self.invoke_for(&event.to_string(), 60_000).await
+    }
+
+    /// Invokes it with a deadline in `millis` from now.
+    pub async fn invoke_for(&mut self, event: &str, millis: i64) -> (String, Value) {
+        let deadline = gitferry_base::clock::SystemClock::shared().now().as_millisecond() + millis;
+        self.send(Next::Invocation(event.to_owned(), deadline)).await;
         self.answer().await
     }
 
-    async fn answer(&mut self) -> (String, Value) {
+    pub async fn send(&self, next: Next) {
+        self.invocations.send(next).await.unwrap();
+    }
+
+    pub fn reply(&self, reply: Reply) {
+        *self.shared.reply.lock().unwrap() = reply;
+    }
+
+    pub async fn answer(&mut self) -> (String, Value) {
         tokio::time::timeout(Duration::from_secs(60), self.answers.recv()).await.unwrap().unwrap()
     }
 }
@@ -84,22 +123,41 @@ impl Drop for Function {
 
 fn bootstrap(world: &World) -> PathBuf {
     let file = world.path("bootstrap");
-    std::os::unix::fs::symlink(gitferry_test_support::paths::gitferry(), &file).unwrap();
+    if !file.exists() {
+        std::os::unix::fs::symlink(gitferry_test_support::paths::gitferry(), &file).unwrap();
+    }
     file
 }
 
 async fn next_invocation(State(shared): State<Arc<Shared>>) -> Response<Body> {
-    let (event, deadline) = shared.next.lock().await.recv().await.unwrap();
-    Response::builder()
-        .header("Lambda-Runtime-Aws-Request-Id", "8476a536-e9f4-11e8-9739-2dfe598c3fcd")
-        .header("Lambda-Runtime-Deadline-Ms", deadline.to_string())
-        .body(Body::from(event.to_string()))
-        .unwrap()
+    let response = Response::builder();
+    let response = match shared.next.lock().await.recv().await.unwrap() {
+        Next::Error(status) => response.status(status).body(Body::empty()),
+        Next::Invocation(event, deadline) => response
+            .header("Lambda-Runtime-Aws-Request-Id", "8476a536-e9f4-11e8-9739-2dfe598c3fcd")
+            .header("Lambda-Runtime-Deadline-Ms", deadline.to_string())
+            .body(Body::from(event)),
+    };
+    response.unwrap()
 }
 
-async fn answer(State(shared): State<Arc<Shared>>, Path((id, what)): Path<(String, String)>, body: String) {
+async fn answer(
+    State(shared): State<Arc<Shared>>,
+    Path((id, what)): Path<(String, String)>,
+    headers: HeaderMap,
+    body: String,
+) -> Response<Body> {
+    let error_type = headers.get("lambda-runtime-function-error-type").map(|value| value.to_str().unwrap());
+    assert_eq!(error_type, (what == "error").then_some("gitferry.Failed"));
     assert_eq!(id, "8476a536-e9f4-11e8-9739-2dfe598c3fcd");
+    let reply = *shared.reply.lock().unwrap();
     shared.answers.send((what, serde_json::from_str(&body).unwrap())).await.unwrap();
+    let status = match reply {
+        Reply::Accepted => 202,
+        Reply::Refused(status) => status,
+        Reply::Lost => std::panic::resume_unwind(Box::new("the connection breaks")),
+    };
+    Response::builder().status(status).body(Body::empty()).unwrap()
 }
 
 async fn failed_to_start(State(shared): State<Arc<Shared>>, body: String) {

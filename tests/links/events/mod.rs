@@ -17,4 +17,5 @@ mod remotes_gone;
 mod remotes_lambda;
 mod remotes_turns;
 mod replicate;
+mod runtime_api;
 mod worker;

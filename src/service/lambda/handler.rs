@@ -15,12 +15,11 @@ use super::links::{FunctionLink, OpenServed};
 use super::work::{End, Work, announce_the_rest, continue_later, deliver, lateness, merged};
 use crate::delivery::Link;
 use crate::delivery::intake::{BatchOutcome, IntakeError, Lookup, take, take_batch};
-use crate::delivery::pending::PendingJobs;
+use crate::delivery::pending::{ABANDONED_AFTER, PendingJobs};
 use crate::events::codecommit::{self, Announcement, Rejection, StateChange};
 use crate::events::outbox::Publisher;
 use crate::events::sqs::{MAX_MESSAGES, Queue};
 use crate::worker::metrics::LinkMetrics;
-use crate::worker::sources::ABANDONED_AFTER;
 use gitferry_replication::ReplicationError;
 use gitferry_replication::pass::MAX_JOBS;
 
@@ -44,6 +43,9 @@ pub enum HandlerError {
     /// Not everything was delivered.
     #[error("{0}")]
     Unfinished(String),
+    /// The deadline is not a time.
+    #[error("the deadline of the invocation, {0} ms after 1970, is not a time")]
+    Deadline(u64),
 }
 
 /// A link of the function.
@@ -318,7 +320,7 @@ impl Handler {
         age: jiff::SignedDuration,
     ) -> Result<Vec<Work<'a>>, ReplicationError> {
         let link = &served.link;
-        let before = link.clock().now().checked_sub(age).unwrap_or_default();
+        let before = link.clock().now().checked_sub(age).unwrap_or(jiff::Timestamp::MIN);
         let jobs = PendingJobs::of(&**link).read(before).await.map_err(|error| link.table_failed(error))?;
         Ok(merged(jobs.into_iter().map(|job| Work::of_job(served, job, Vec::new())).collect()))
     }

@@ -7,4 +7,5 @@ mod local_repository;
 mod pack_cache;
 mod packs;
 mod receive_pack;
+mod refspecs;
 mod upload_pack;

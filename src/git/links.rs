@@ -41,14 +41,17 @@ pub(crate) fn kind_code(kind: Kind) -> u8 {
     }
 }
 
-/// Object kind of a type number; `None` for deltas and unknown numbers.
-pub(crate) fn kind_of_code(code: u8) -> Option<Kind> {
+/// Object kind of a number that [`kind_code`] gave.
+///
+/// # Panics
+/// Any other number.
+pub(crate) fn kind_of_code(code: u8) -> Kind {
     match code {
-        1 => Some(Kind::Commit),
-        2 => Some(Kind::Tree),
-        3 => Some(Kind::Blob),
-        4 => Some(Kind::Tag),
-        _ => None,
+        1 => Kind::Commit,
+        2 => Kind::Tree,
+        3 => Kind::Blob,
+        4 => Kind::Tag,
+        _ => unreachable!("{code} is the code of no kind"),
     }
 }
 
@@ -177,7 +180,7 @@ impl<'a> TreeEntries<'a> {
     /// Skips bytes that are known to be a whole entry.
     pub(crate) fn skip(&mut self, bytes: usize) {
         debug_assert!(bytes <= self.rest.len(), "a skipped entry lies within the tree");
-        self.rest = self.rest.get(bytes..).unwrap_or_default();
+        self.rest = &self.rest[bytes..];
     }
 
     /// Reads the next entry; `None` at the end.
@@ -354,7 +357,7 @@ mod tests {
         #[test]
         fn arbitrary_bytes_never_panic(data in proptest::collection::vec(any::<u8>(), 0..200), code in 1u8..5) {
             for format in [Format::Sha1, Format::Sha256] {
-                let kind = kind_of_code(code).unwrap();
+                let kind = kind_of_code(code);
                 let _ = for_each_link(kind, &data, format, |id, _| assert_eq!(id.kind(), format));
             }
         }

@@ -41,7 +41,7 @@ impl Expected {
     /// Kinds other than `code` that links expect of the object in `row`.
     pub(crate) fn wrong(&self, row: u32, code: u8) -> impl Iterator<Item = Kind> + use<> {
         let wrong = self.0[row as usize].load(Ordering::Relaxed) & !(1 << code);
-        (1..=4).filter(move |code| wrong & (1 << code) != 0).filter_map(kind_of_code)
+        (1..=4).filter(move |code| wrong & (1 << code) != 0).map(kind_of_code)
     }
 }
 
@@ -200,10 +200,9 @@ fn check_slot<const N: usize>(slots: &mut [[u8; N]], id: &[u8], code: u8) -> boo
     debug_assert_eq!(id.len() + 1, N, "an id has the object format of the pack");
     // Multiply and shift maps ids evenly to any number of slots, faster than a remainder.
     let at = (u64::from(leading(id)) * slots.len() as u64) >> 32;
-    let Some(slot) = slots.get_mut(at as usize) else { return false };
+    let slot = &mut slots[at as usize];
     let mut wanted = [code; N];
-    let Some(prefix) = wanted.get_mut(..id.len()) else { return false };
-    prefix.copy_from_slice(id);
+    wanted[..N - 1].copy_from_slice(id);
     if *slot == wanted {
         return true;
     }
@@ -250,9 +249,10 @@ impl<'a> Spool<'a> {
     fn drain<const N: usize>(mut self, mut each: impl FnMut(&oid, [u8; N]) -> Result<(), Fault>) -> Result<(), Fault> {
         let width = self.width;
         let mut records = |bytes: &[u8]| {
-            bytes.chunks_exact(width).try_for_each(|record| match record.split_last_chunk() {
-                Some((id, about)) => each(oid::from_bytes_unchecked(id), *about),
-                None => Ok(()),
+            assert!(bytes.len().is_multiple_of(width), "the spool holds a part of a record");
+            bytes.chunks_exact(width).try_for_each(|record| {
+                let Some((id, about)) = record.split_last_chunk() else { unreachable!("a record has {width} bytes") };
+                each(oid::from_bytes_unchecked(id), *about)
             })
         };
         records(&self.buffer)?;
@@ -271,7 +271,7 @@ impl<'a> Spool<'a> {
 
     /// Calls `each` for every spooled link.
     pub(crate) fn drain_links(self, mut each: impl FnMut(&oid, Kind) -> Result<(), Fault>) -> Result<(), Fault> {
-        self.drain(|id, [code]| kind_of_code(code).map_or(Ok(()), |kind| each(id, kind)))
+        self.drain(|id, [code]| each(id, kind_of_code(code)))
     }
 
     /// Calls `each` for every spooled subtree, with the entry of its tree.
@@ -309,5 +309,57 @@ impl IdTable {
             bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_be_bytes());
         }
         id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn links(format: Format) -> Vec<Link> {
+        // More than fits into the buffer, so that the file is read in parts.
+        let count = 3 * SPOOL_BYTES / format.len_in_bytes();
+        let link = |number: usize| {
+            let mut id = ObjectId::null(format);
+            id.as_mut_slice()[..8].copy_from_slice(&(number as u64).to_be_bytes());
+            Link { id, kind: kind_of_code(1 + (number % 4) as u8) }
+        };
+        (0..count).map(link).collect()
+    }
+
+    #[test]
+    fn a_spool_gives_back_every_link() {
+        let dir = tempfile::tempdir().unwrap();
+        for format in [Format::Sha1, Format::Sha256] {
+            let mut spool = Spool::new(dir.path(), format.len_in_bytes() + 1);
+            let links = links(format);
+            for link in &links {
+                spool.push(&link.id, &[kind_code(link.kind)]).unwrap();
+            }
+            let mut drained = Vec::new();
+            let take = |id: &oid, kind| {
+                drained.push(Link { id: id.to_owned(), kind });
+                Ok(())
+            };
+            spool.drain_links(take).unwrap();
+            drained.sort_unstable();
+            assert_eq!(drained, links);
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "code of no kind")]
+    fn a_record_of_an_unknown_kind_is_never_dropped() {
+        let buffer = vec![5; Format::Sha1.len_in_bytes() + 1];
+        let spool = Spool { directory: Path::new("/"), width: Format::Sha1.len_in_bytes() + 1, buffer, file: None };
+        let _ = spool.drain_links(|_, _| Ok(()));
+    }
+
+    #[test]
+    #[should_panic(expected = "part of a record")]
+    fn a_part_of_a_record_is_never_dropped() {
+        let buffer = vec![1; Format::Sha1.len_in_bytes()];
+        let spool = Spool { directory: Path::new("/"), width: Format::Sha1.len_in_bytes() + 1, buffer, file: None };
+        let _ = spool.drain_links(|_, _| Ok(()));
     }
 }

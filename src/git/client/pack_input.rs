@@ -1,7 +1,7 @@
 //! Pack stream from a server, verified as it is read.
 
 use std::collections::HashSet;
-use std::io::{self, BufRead, Read, Write};
+use std::io::{self, BufRead, Read};
 
 use gix::ObjectId;
 use gix::hash::Kind as Format;
@@ -72,7 +72,6 @@ pub struct PackInput<'c> {
     hash: Option<TrailerHash>,
     state: State,
     objects: u32,
-    bytes: u64,
     preamble: Preamble,
     /// Set to true once the connection is ready for another request.
     idle: Option<&'c mut bool>,
@@ -105,7 +104,6 @@ impl<'c> PackInput<'c> {
             hash: Some(TrailerHash::new(format)),
             state: State::Flowing,
             objects: 0,
-            bytes: 0,
             preamble,
             idle,
         };
@@ -130,11 +128,6 @@ impl<'c> PackInput<'c> {
         self.objects
     }
 
-    /// Bytes read so far.
-    pub fn bytes_so_far(&self) -> u64 {
-        self.bytes
-    }
-
     /// Commits whose parents were left out because of `deepen`.
     pub fn shallow(&self) -> &[ObjectId] {
         &self.preamble.shallow
@@ -144,20 +137,6 @@ impl<'c> PackInput<'c> {
     /// without `multi_ack_detailed`).
     pub fn common(&self) -> Option<&HashSet<ObjectId>> {
         self.preamble.common.as_ref()
-    }
-
-    /// Writes the rest of the pack without an intermediate copy and returns the number of bytes.
-    pub fn copy_to(&mut self, out: &mut dyn Write) -> io::Result<u64> {
-        let before = self.bytes;
-        loop {
-            let data = self.fill_buf()?;
-            let bytes = data.len();
-            if bytes == 0 {
-                return Ok(self.bytes - before);
-            }
-            out.write_all(data)?;
-            self.consume(bytes);
-        }
     }
 
     /// Receives more bytes.
@@ -176,7 +155,7 @@ impl<'c> PackInput<'c> {
         self.end -= self.start;
         self.start = 0;
         debug_assert!(self.buffer.len() - self.end >= MAX_PAYLOAD_BYTES, "the buffer has room for a whole packet");
-        let room = self.buffer.get_mut(self.end..).unwrap_or_default();
+        let room = &mut self.buffer[self.end..];
         let bytes = self.wire.read(room, self.at)?;
         if bytes == 0 {
             return self.finish();
@@ -194,7 +173,7 @@ impl<'c> PackInput<'c> {
 
     /// Compares the trailer, the bytes that have not been hashed, with the hash.
     fn finish(&mut self) -> Result<(), ClientError> {
-        let trailer = self.buffer.get(self.hashed..self.end).unwrap_or_default();
+        let trailer = &self.buffer[self.hashed..self.end];
         let hash = self.hash.take().map(TrailerHash::finish).transpose();
         match hash.map_err(|reason| self.at.bad_pack(reason))? {
             Some(hash) if hash.as_slice() == trailer => {}
@@ -220,13 +199,11 @@ impl BufRead for PackInput<'_> {
         if self.state == State::Failed {
             return Err(self.at.bad_pack("an earlier read of it failed").into_io());
         }
-        Ok(self.buffer.get(self.start..self.hashed).unwrap_or_default())
+        Ok(&self.buffer[self.start..self.hashed])
     }
 
     fn consume(&mut self, bytes: usize) {
-        let bytes = bytes.min(self.hashed - self.start);
-        self.start += bytes;
-        self.bytes += bytes as u64;
+        self.start += bytes.min(self.hashed - self.start);
     }
 }
 

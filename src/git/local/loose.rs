@@ -1,7 +1,7 @@
 //! Loose objects: one compressed file each, `objects/<2 digits>/<rest>` (gitformat-loose(5)).
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::vec;
@@ -25,19 +25,6 @@ const FAN_OUT: u16 = 256;
 fn path_in(object_dir: &Path, id: &ObjectId) -> PathBuf {
     let hex = id.to_hex().to_string();
     object_dir.join(&hex[..2]).join(&hex[2..])
-}
-
-/// Finds a loose object in the first directory that has it.
-pub(super) fn find(reader: &Reader, object_dirs: &[PathBuf], id: &ObjectId) -> Result<Option<LooseEntry>, SourceError> {
-    for directory in object_dirs {
-        let path = path_in(directory, id);
-        match fs::metadata(&path) {
-            Ok(_) => return Ok(Some(LooseEntry { id: *id, path, reader: reader.clone() })),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(SourceError::io(&path, error)),
-        }
-    }
-    Ok(None)
 }
 
 /// Iterator over the loose objects of several object directories, ordered by id, without repetition.

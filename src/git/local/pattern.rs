@@ -69,11 +69,6 @@ impl RefPatterns {
         Ok(set)
     }
 
-    /// Returns true if every name matches.
-    pub fn is_all(&self) -> bool {
-        self.include.is_empty() && self.exclude.is_empty()
-    }
-
     /// Literal prefixes of the names that can match: each pattern up to its first `*`. Empty if any name can match.
     pub fn prefixes(&self) -> Vec<BString> {
         let before_star = |glob: &BString| glob.split(|byte| *byte == b'*').next().unwrap_or_default().into();

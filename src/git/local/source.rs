@@ -4,16 +4,14 @@ use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 use std::vec;
 
-use gix::ObjectId;
-
 use super::error::SourceError;
-use super::loose::{LooseEntry, LooseObjects};
+use super::loose::LooseObjects;
 use super::loose_refs::LooseRef;
 use super::objects::SourcePack;
 use super::packed_refs::PackedRefs;
 use super::pattern::RefPatterns;
 use super::reader::Reader;
-use super::{features, location, loose, loose_refs, objects, ownership};
+use super::{features, location, loose_refs, objects, ownership};
 use crate::refs::{RefName, RefValue};
 
 /// Git repository on the local disk, opened for reading.
@@ -21,7 +19,6 @@ use crate::refs::{RefName, RefValue};
 /// The repository may be in use. A reader misses nothing that stays reachable if it follows the order in which Git
 /// writes: [`head`](Self::head) and [`refs`](Self::refs), then [`loose_objects`](Self::loose_objects) (objects move
 /// from there into packs), then [`packs`](Self::packs), all of which should be [opened](SourcePack::open_pack) at once.
-/// If an object is missing in the end, [`check_unchanged`](Self::check_unchanged) distinguishes a repack from damage.
 #[derive(Debug)]
 pub struct SourceRepository {
     path: PathBuf,
@@ -99,32 +96,9 @@ impl SourceRepository {
         objects::packs(&self.reader, &self.object_dirs)
     }
 
-    /// Fails with [`SourceError::Changed`] if one of the packs listed before no longer exists.
-    pub fn check_unchanged(&self, packs: &[SourcePack]) -> Result<(), SourceError> {
-        let now = self.packs()?;
-        match packs.iter().find(|pack| !now.contains(pack)) {
-            Some(gone) => Err(SourceError::Changed { path: gone.pack.clone() }),
-            None => Ok(()),
-        }
-    }
-
     /// Lists all loose objects of the repository and its alternates, ordered by id, without repetition.
     pub fn loose_objects(&self) -> LooseObjects {
         LooseObjects::new(self.reader.clone(), self.object_dirs.clone(), self.object_format)
-    }
-
-    /// Finds a loose object; `None` if no object directory has one of that id.
-    pub fn find_loose(&self, id: &ObjectId) -> Result<Option<LooseEntry>, SourceError> {
-        loose::find(&self.reader, &self.object_dirs, id)
-    }
-
-    /// Reads a loose object of at most `limit` bytes into memory and checks its hash; `None` if there is no such loose
-    /// object.
-    ///
-    /// # Errors
-    /// [`SourceError::TooLarge`] above `limit`: [`LooseEntry::open`] streams objects of any size.
-    pub fn read_loose(&self, id: &ObjectId, limit: u64) -> Result<Option<(gix::object::Kind, Vec<u8>)>, SourceError> {
-        self.find_loose(id)?.map(|entry| entry.read(limit)).transpose()
     }
 }
 

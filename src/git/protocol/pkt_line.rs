@@ -175,11 +175,6 @@ impl<W: Write> PacketWriter<W> {
         self.out.write_all(b"0001")
     }
 
-    /// Writes a response-end packet.
-    pub fn response_end(&mut self) -> io::Result<()> {
-        self.out.write_all(b"0002")
-    }
-
     /// Writes an `ERR` packet without a line break, as Git does, and flushes. Truncates long messages. Nothing may
     /// follow.
     pub fn error(&mut self, message: &str) -> io::Result<()> {

@@ -9,7 +9,6 @@ mod create;
 mod error;
 mod multipart;
 mod options;
-mod presign;
 mod read;
 mod stale;
 
@@ -36,7 +35,6 @@ use crate::aws::attempts::CountAttempts;
 pub use copy::{COPY_TIMEOUT, DENIED_FOR, MAX_COPY_BYTES};
 use error::Failure;
 pub use options::{MAX_PREFIX_BYTES, S3Options};
-pub use presign::Presigned;
 
 /// Largest file that is sent in one request, in bytes. Larger files are sent in parts.
 pub const MAX_SINGLE_PUT_BYTES: u64 = 2 * PART_BYTES;

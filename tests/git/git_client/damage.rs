@@ -95,14 +95,14 @@ fn every_cut_and_every_flip_near_the_end() {
         }
         let fetch = FetchPack { wants: tips(repo(), &["main"]), ..FetchPack::default() };
         let mut whole = Vec::new();
-        UploadPack::open(&server).unwrap().fetch(&fetch).unwrap().copy_to(&mut whole).unwrap();
+        std::io::copy(&mut UploadPack::open(&server).unwrap().fetch(&fetch).unwrap(), &mut whole).unwrap();
         let said = server.said.lock().unwrap().clone();
         let [greeting, answer] = &said[..] else { panic!("{} answers", said.len()) };
         let ends_well = |answer: &[u8]| {
             let server = Scripted::new([greeting.clone(), answer.to_owned()]);
             let mut upload_pack = UploadPack::open(&server).unwrap();
             let mut pack = Vec::new();
-            let well = upload_pack.fetch(&fetch).is_ok_and(|mut input| input.copy_to(&mut pack).is_ok());
+            let well = upload_pack.fetch(&fetch).is_ok_and(|mut input| std::io::copy(&mut input, &mut pack).is_ok());
             // What was handed out before never looks whole.
             assert!(well || pack != whole);
             well

@@ -52,7 +52,7 @@ pub fn relay(from: &dyn Server, to: &dyn Server) -> PushReport {
         ..FetchPack::default()
     };
     let mut input = source.fetch(&fetch).unwrap();
-    target.push(&commands, Some(&mut |out| Ok(input.copy_to(out).map(drop)?))).unwrap()
+    target.push(&commands, Some(&mut |out| Ok(std::io::copy(&mut input, out).map(drop)?))).unwrap()
 }
 
 pub fn assert_same(from: &GitRepo, to: &GitRepo) {

@@ -247,7 +247,7 @@ fn sections_around_a_pack() {
         let mut upload_pack = UploadPack::open(&server)?;
         let mut input = upload_pack.fetch(&request)?;
         let mut out = Vec::new();
-        input.copy_to(&mut out).map_err(|error| ClientError::from_io(error).unwrap())?;
+        std::io::copy(&mut input, &mut out).map_err(|error| ClientError::from_io(error).unwrap())?;
         Ok::<_, ClientError>((out, input.shallow().len()))
     };
     let shallow = format!("shallow {A}\n");
@@ -313,7 +313,7 @@ proptest! {
             let _ = upload_pack.list(&[b"refs/heads/"]);
             let _ = upload_pack.known(id(A), &[id(A), id(B)]);
             if let Ok(mut input) = upload_pack.fetch(&FetchPack { wants: vec![id(A)], haves: vec![id(B)], ..FetchPack::default() }) {
-                prop_assert!(input.copy_to(&mut Vec::new()).is_err());
+                prop_assert!(std::io::copy(&mut input, &mut Vec::new()).is_err());
             }
         }
         let server = script();

@@ -4,6 +4,7 @@
 mod exporting;
 mod foreign;
 mod git;
+mod gix_refs;
 mod hostile;
 mod objects;
 mod opening;

@@ -54,7 +54,7 @@ pub use location::{ObjectsLocation, Place, RegionStores, TableLocation};
 pub use network::Network;
 use push_policy::PushPolicyConfig;
 pub use remote::{Provider, RemoteAuth, RemoteConfig, RemoteLimits};
-pub use remote_url::{RepositoryUrl, SshUrl, UrlTemplate, in_url};
+pub use remote_url::{RepositoryUrl, SshUrl, UrlTemplate, host_of, in_url};
 
 /// Configuration file if neither `--config` nor `GITFERRY_CONFIG` names one.
 pub const DEFAULT_FILE: &str = "gitferry.toml";

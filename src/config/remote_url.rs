@@ -89,7 +89,7 @@ impl UrlTemplate {
     pub fn host(&self) -> String {
         match (self, self.repository("name")) {
             (UrlTemplate::Ssh(url), _) => url.host.clone(),
-            (_, Ok(RepositoryUrl::Http(url))) => url.host_str().unwrap_or_default().to_owned(),
+            (_, Ok(RepositoryUrl::Http(url))) => host_of(&url).to_owned(),
             _ => String::new(),
         }
     }
@@ -155,6 +155,15 @@ pub fn in_url(path: &str) -> String {
         }
     }
     url
+}
+
+/// Host of the URL of a Git server.
+///
+/// # Panics
+/// A URL of another scheme than `http` or `https` may have no host.
+pub fn host_of(url: &Url) -> &str {
+    let Some(host) = url.host_str() else { unreachable!("a URL of the scheme {} has a host", url.scheme()) };
+    host
 }
 
 /// Returns true if the host is this machine.

@@ -15,7 +15,7 @@ use super::credentials::{Credentials, Identity, codecommit};
 use super::http::Clients;
 use super::server_text;
 use gitferry_base::error::chain;
-use gitferry_config::{Provider, RepositoryUrl, in_url};
+use gitferry_config::{Provider, RepositoryUrl, host_of, in_url};
 use gitferry_git::refs::RefName;
 
 /// Limit for a request to an API, redirects included.
@@ -137,7 +137,7 @@ pub fn request(
 /// Splits a repository URL into host, HTTP port and path without `.git`.
 fn place(repository: &RepositoryUrl) -> (String, Option<u16>, String) {
     let (host, port, path) = match repository {
-        RepositoryUrl::Http(url) => (url.host_str().unwrap_or_default().to_owned(), url.port(), url.path().to_owned()),
+        RepositoryUrl::Http(url) => (host_of(url).to_owned(), url.port(), url.path().to_owned()),
         RepositoryUrl::Ssh(url) => (url.web_host(), None, in_url(&url.path)),
     };
     (host, port, path.strip_suffix(".git").unwrap_or(&path).into())

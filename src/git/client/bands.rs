@@ -40,8 +40,8 @@ impl<'c> Bands<'c> {
             let Some(bytes) = bytes.checked_sub(1) else { continue };
             let mut band = [0];
             self.packets.fill(&mut band).map_err(protocol)?;
-            debug_assert!(bytes <= buffer.len(), "the buffer holds the longest packet");
-            let data = buffer.get_mut(..bytes).unwrap_or_default();
+            assert!(bytes <= buffer.len(), "the buffer holds the longest packet");
+            let data = &mut buffer[..bytes];
             self.packets.fill(data).map_err(protocol)?;
             match band[0] {
                 band if band == Band::Data as u8 && bytes > 0 => return Ok(bytes),
@@ -78,7 +78,7 @@ impl BufRead for BandReader<'_> {
             self.start = 0;
             self.end = self.bands.read(&mut self.buffer, self.at).map_err(ClientError::into_io)?;
         }
-        Ok(self.buffer.get(self.start..self.end).unwrap_or_default())
+        Ok(&self.buffer[self.start..self.end])
     }
 
     fn consume(&mut self, bytes: usize) {

@@ -170,8 +170,11 @@ impl UploadPack<'_> {
         let format = self.format();
         let mut wants = Some(request);
         let mut haves = haves.chunks(HAVES_PER_ROUND).peekable();
-        while request.deepen.is_none() && !self.connection.is_stateless() && haves.len() > 1 {
-            let round = haves.next().unwrap_or_default();
+        while request.deepen.is_none()
+            && !self.connection.is_stateless()
+            && haves.len() > 1
+            && let Some(round) = haves.next()
+        {
             self.send(at, |out| {
                 wants.take().map_or(Ok(()), |request| request.write_v0(&identification, out))?;
                 write_ids(b"have ", round, out)?;

@@ -34,8 +34,7 @@ pub fn append_bases(
     max_bytes: u64,
 ) -> Result<(), PackError> {
     let finder = from.finder().map_err(|fault| fault.of(path))?;
-    assert!(!arrival.offsets.is_empty(), "the last offset of an arrival is the end of its entries");
-    let end = arrival.offsets.last().copied().unwrap_or_default();
+    let end = end_of(arrival);
     let open = || -> std::io::Result<File> {
         let mut file = File::options().read(true).write(true).open(path)?;
         file.set_len(end)?;
@@ -64,12 +63,19 @@ pub fn append_bases(
     appending.finish(arrival).map_err(|fault| fault.of(path))
 }
 
+/// Offset of the end of the entries.
+fn end_of(arrival: &Arrival) -> u64 {
+    let Some(end) = arrival.offsets.last() else {
+        unreachable!("the last offset of an arrival is the end of its entries")
+    };
+    *end
+}
+
 /// Removes the objects added by [`append_bases`]; `original` is the pack as received.
 pub(crate) fn truncate(path: &Path, original: &Arrival) -> Result<(), PackError> {
-    assert!(!original.offsets.is_empty(), "the last offset of an arrival is the end of its entries");
     let shorten = || -> std::io::Result<()> {
         let mut file = File::options().write(true).open(path)?;
-        file.set_len(original.offsets.last().copied().unwrap_or_default())?;
+        file.set_len(end_of(original))?;
         file.seek(SeekFrom::Start(COUNT_AT))?;
         file.write_all(&original.objects.to_be_bytes())?;
         file.seek(SeekFrom::End(0))?;
@@ -107,7 +113,7 @@ impl Appending<'_> {
                 self.finder.inflate(offset, &entry, &mut self.scratch)
             };
             let taken = taken.map_err(blame)?;
-            return self.write(kind, entry.size, entry.data.get(..taken).unwrap_or_default());
+            return self.write(kind, entry.size, &entry.data[..taken]);
         }
         // Memory for the compressed object; the object itself counts in the budget of reads.
         let memory = memory::budget().take(size);
@@ -117,7 +123,7 @@ impl Appending<'_> {
         compressed.resize(self.compressor.zlib_compress_bound(object.data.len()), 0);
         let size = self.compressor.zlib_compress(&object.data, &mut compressed);
         let size = size.map_err(|e| Fault::File(format!("cannot compress an object: {e}")).of(self.path))?;
-        let written = self.write(object.kind, object.data.len() as u64, compressed.get(..size).unwrap_or_default());
+        let written = self.write(object.kind, object.data.len() as u64, &compressed[..size]);
         self.scratch = compressed;
         written
     }
@@ -145,7 +151,7 @@ impl Appending<'_> {
         loop {
             match file.read(&mut self.scratch).map_err(Fault::io("read it"))? {
                 0 => break,
-                count => hasher.update(self.scratch.get(..count).unwrap_or_default()),
+                count => hasher.update(&self.scratch[..count]),
             }
         }
         arrival.trailer = hasher.try_finalize().map_err(|_| Fault::Collision { offset: 0 })?;

@@ -283,7 +283,7 @@ impl Reader<'_> {
                 return Err(Fault::entry(offset, "it is longer than it says"));
             }
             if self.scratch.len() < keep {
-                self.scratch.extend_from_slice(self.buffer.get(..made as usize).unwrap_or_default());
+                self.scratch.extend_from_slice(&self.buffer[..made as usize]);
             }
             match status {
                 Status::StreamEnd if self.stream.total_out() == size => return Ok(()),
@@ -342,7 +342,7 @@ struct Window<'a> {
 impl Window<'_> {
     /// Bytes that have been read but not consumed.
     fn rest(&self) -> &[u8] {
-        self.buffer.get(self.at..).unwrap_or_default()
+        &self.buffer[self.at..]
     }
 
     fn take(&mut self, bytes: usize) -> Result<(), Fault> {
@@ -354,7 +354,7 @@ impl Window<'_> {
 
     /// Hashes and writes the consumed bytes.
     fn write_out(&mut self) -> Result<(), Fault> {
-        let done = self.buffer.get(self.written..self.at).unwrap_or_default();
+        let done = &self.buffer[self.written..self.at];
         self.hasher.update(done);
         self.out.write_all(done).map_err(Fault::io("write it"))?;
         self.buffer.drain(..self.at);

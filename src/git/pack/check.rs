@@ -225,9 +225,8 @@ fn check_with_index(
     let tree_levels = tree_levels(&resolver, all_nested);
     // Every id, offset and CRC of the hint has been compared with the computed value.
     let row = |row| {
-        let offset = hint.offset(row);
-        debug_assert!(offset.is_some(), "the boundaries hold the offset of every row");
-        Row { id: hint.id(row).to_owned(), crc32: hint.crc32(row), offset: offset.unwrap_or_default() }
+        let Some(offset) = hint.offset(row) else { unreachable!("the boundaries hold the offset of every row") };
+        Row { id: hint.id(row).to_owned(), crc32: hint.crc32(row), offset }
     };
     let index_bytes = write_index(index_out, options.format, pack.objects, row, pack.trailer())?;
     Ok(CheckedPack {

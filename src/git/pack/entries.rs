@@ -67,7 +67,7 @@ impl<'a> PackData<'a> {
     /// Reads the header of an entry and splits off the compressed data after it.
     pub(crate) fn entry(&self, offset: u64, bytes: &'a [u8]) -> Result<(Entry, &'a [u8]), Fault> {
         let entry = Entry::from_bytes(bytes, offset, self.format).map_err(|e| Fault::entry(offset, e.to_string()))?;
-        let data = bytes.get(entry.header_size()..).unwrap_or_default();
+        let data = &bytes[entry.header_size()..];
         Ok((entry, data))
     }
 }
@@ -270,7 +270,7 @@ fn group(bases: &[u32], first: &mut [u32]) -> Vec<u32> {
 pub(crate) fn base_id<'a>(pack: &PackData<'a>, boundaries: &Boundaries, entry: u32) -> &'a [u8] {
     let (_, bytes) = boundaries.slice(pack, entry);
     let size_bytes = bytes.iter().take_while(|byte| **byte & 0x80 != 0).count() + 1;
-    bytes.get(size_bytes..size_bytes + pack.format.len_in_bytes()).unwrap_or_default()
+    &bytes[size_bytes..][..pack.format.len_in_bytes()]
 }
 
 #[cfg(test)]

@@ -164,6 +164,6 @@ impl Gathering<'_> {
             self.finder.inflate(offset, entry, &mut self.scratch)
         };
         let taken = taken.map_err(|fault| self.packs.blame(pack, fault))?;
-        Ok(entry.data.get(..taken).unwrap_or_default())
+        Ok(&entry.data[..taken])
     }
 }

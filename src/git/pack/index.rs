@@ -110,9 +110,13 @@ impl Index {
     }
 
     /// CRC-32 of the bytes of the entry in the pack.
+    ///
+    /// # Panics
+    /// If the row does not exist.
     pub fn crc32(&self, row: u32) -> u32 {
-        debug_assert!(row < self.objects, "the row exists");
-        read_u32(&self.data[self.crc_at..self.offset_at], row as usize).unwrap_or_default()
+        let crc32 = read_u32(&self.data[self.crc_at..self.offset_at], row as usize);
+        let Some(crc32) = crc32 else { unreachable!("row {row} of {}", self.objects) };
+        crc32
     }
 
     /// Offset of the entry in the pack; `None` if the index is damaged.

@@ -96,7 +96,7 @@ pub(crate) fn inflate_streaming<E>(
         let taken = inflate.total_in();
         let made = inflate.total_out();
         // `total_in` never exceeds the input's length, which is a usize.
-        let rest = input.get(taken as usize..).unwrap_or_default();
+        let rest = &input[taken as usize..];
         let status = inflate
             .decompress(rest, &mut buffer, FlushDecompress::None)
             .map_err(|_| bad("its compressed data is damaged"))?;
@@ -104,7 +104,7 @@ pub(crate) fn inflate_streaming<E>(
         if inflate.total_out() > size {
             return Err(bad("it is longer than it says"));
         }
-        each(buffer.get(..new).unwrap_or_default())?;
+        each(&buffer[..new])?;
         match status {
             Status::StreamEnd if inflate.total_out() == size => return Ok(inflate.total_in() as usize),
             Status::StreamEnd => return Err(bad("it is shorter than it says")),
@@ -123,7 +123,7 @@ pub(crate) fn inflate_front(input: &[u8], most: usize, out: &mut Vec<u8>) -> Res
     loop {
         let taken = inflate.total_in();
         let made = out.len();
-        let rest = input.get(taken as usize..).unwrap_or_default();
+        let rest = &input[taken as usize..];
         let status = inflate.decompress_vec(rest, out, FlushDecompress::None);
         match status.map_err(|_| "its compressed data is damaged")? {
             Status::StreamEnd => return Ok(()),

@@ -95,7 +95,7 @@ impl<W: Write> PackStream<W> {
         compressed.resize(self.compressor.zlib_compress_bound(data.len()), 0);
         let size = self.compressor.zlib_compress(data, &mut compressed);
         let result = match size {
-            Ok(size) => self.put(|out| out.write_all(compressed.get(..size).unwrap_or_default())),
+            Ok(size) => self.put(|out| out.write_all(&compressed[..size])),
             Err(error) => Err(Fault::File(format!("cannot compress an object: {error}"))),
         };
         self.compressed = compressed;

@@ -191,10 +191,10 @@ impl LsRefs {
 
 /// Writes the hexadecimal digits of an id to `buffer` and returns them.
 pub(crate) fn hex_of<'b>(id: &ObjectId, buffer: &'b mut [u8; HEX_BYTES]) -> &'b [u8] {
-    let digits = buffer.get_mut(..id.kind().len_in_hex()).unwrap_or_default();
+    let digits = &mut buffer[..id.kind().len_in_hex()];
     let encoded = hex::encode_to_slice(id.as_bytes(), digits);
-    debug_assert!(encoded.is_ok(), "HEX_BYTES holds the digits of every object format");
-    if encoded.is_ok() { digits } else { &[] }
+    assert!(encoded.is_ok(), "an id has two digits a byte");
+    digits
 }
 
 #[cfg(test)]

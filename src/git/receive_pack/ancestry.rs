@@ -101,8 +101,8 @@ impl Queue {
     /// Removes the newest commit and adds its parents.
     pub(super) fn pop(&mut self, objects: &mut Objects<'_>) -> Result<Option<(ObjectId, Commit)>, PackError> {
         let Some((_, id)) = self.heap.pop() else { return Ok(None) };
-        let data = objects.read(&id)?.map(|object| object.data).unwrap_or_default();
-        let commit = Commit::parse(&data, id.kind());
+        let Some(object) = objects.read(&id)? else { unreachable!("`push` has read the commit {id}") };
+        let commit = Commit::parse(&object.data, id.kind());
         for parent in &commit.parents {
             self.push(parent, objects)?;
         }

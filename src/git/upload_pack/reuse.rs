@@ -127,7 +127,7 @@ impl<'a, W: Write> EntryWriter<'_, 'a, W> {
         let following = usize::try_from(pack_end.saturating_sub(end)).unwrap_or(usize::MAX);
         let bytes = entry.data.len().checked_sub(following).filter(|bytes| *bytes < raw.len());
         let bytes = bytes.ok_or_else(|| Fault::entry(offset, "it is cut off"))?;
-        entry.data = entry.data.get(..bytes).unwrap_or_default();
+        entry.data = &entry.data[..bytes];
         Ok(Source { location, offset, end, raw, entry })
     }
 

@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use super::Identity;
 use crate::secret::Secret;
 use gitferry_base::error::chain;
-use gitferry_config::AwsConfig;
+use gitferry_config::{AwsConfig, host_of};
 use gitferry_store::aws::SdkConfigs;
 
 /// Service name in the credential scope of signatures.
@@ -47,7 +47,7 @@ impl CodeCommit {
 
     /// Returns a user and password for the repository at `url`, which CodeCommit accepts for about 15 minutes.
     pub async fn sign(&self, url: &Url, now: Timestamp) -> Result<Identity, String> {
-        let host = url.host_str().unwrap_or_default();
+        let host = host_of(url);
         let region = self.region(host).await?;
         Ok(sign(&self.credentials(now).await?, &region, host, url.path(), now))
     }

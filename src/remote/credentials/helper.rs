@@ -12,6 +12,7 @@ use zeroize::Zeroizing;
 
 use super::Identity;
 use crate::secret::Secret;
+use gitferry_config::host_of;
 
 /// Limit for one run of a helper, after which it is killed.
 const RUN_TIMEOUT: Duration = Duration::from_secs(30);
@@ -112,7 +113,7 @@ async fn talk(child: &mut Child, input: &[u8]) -> Result<Zeroizing<Vec<u8>>, Str
 
 /// Formats the lines that identify the server, and the repository if `path` is set.
 fn target(url: &Url, path: bool) -> String {
-    let host = url.host_str().unwrap_or_default();
+    let host = host_of(url);
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     let path = if path { format!("path={}\n", url.path().trim_start_matches('/')) } else { String::new() };
     format!("protocol={}\nhost={host}{port}\n{path}", url.scheme())

@@ -95,11 +95,6 @@ impl Queue {
         &self.url
     }
 
-    /// Returns true if there is a dead-letter queue.
-    pub fn has_dead_letters(&self) -> bool {
-        self.dead_letters.is_some()
-    }
-
     /// Waits for messages, at most [`MAX_MESSAGES`] of them; returns none if none arrived within `wait`.
     pub async fn receive(&self, wait: Duration) -> Result<Vec<Message>, QueueError> {
         let wait = i32::try_from(wait.min(LONG_POLL).as_secs()).unwrap_or(0);
@@ -123,7 +118,7 @@ impl Queue {
             DeleteMessageBatchRequestEntry::builder().id(number.to_string()).receipt_handle(&message.receipt).build()
         };
         let entries: Result<Vec<_>, _> = messages.iter().enumerate().map(entry).collect();
-        let entries = entries.unwrap_or_default();
+        let Ok(entries) = entries else { unreachable!("every entry has an id and a receipt") };
         let request = self.client.delete_message_batch().queue_url(&self.url).set_entries(Some(entries));
         let attempts = Attempts::default();
         let output = request.customize().interceptor(attempts.clone()).send().await;

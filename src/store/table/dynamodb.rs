@@ -100,6 +100,10 @@ impl DynamoTable {
             let error = match request.customize().interceptor(attempts.clone()).send().await {
                 Ok(answer) => {
                     let found = answer.responses.unwrap_or_default();
+                    if found.len() != keys.len() {
+                        let reason = format!("DynamoDB answered {} of {} keys", found.len(), keys.len());
+                        return Err(TableError::Unavailable { table: self.name.clone(), reason, ambiguous: false });
+                    }
                     return found.into_iter().map(|r| r.item.map(|item| self.item(item)).transpose()).collect();
                 }
                 Err(error) => error,
@@ -155,9 +159,11 @@ impl DynamoTable {
             .set_exclusive_start_key(start);
         let answer = request.customize().interceptor(attempts.clone()).send().await;
         let answer = answer.map_err(|error| error::failed(&self.name, &error, &attempts, false))?;
-        let next = match answer.last_evaluated_key.unwrap_or_default().remove("sk") {
-            Some(AttributeValue::S(sk)) => Some(sk),
-            _ => None,
+        let next = match answer.last_evaluated_key.map(|mut key| key.remove("sk")) {
+            None => None,
+            Some(Some(AttributeValue::S(sk))) => Some(sk),
+            // Without the rest, what the caller does not see would count as absent.
+            Some(_) => return Err(self.corrupt(format!("a page of {} ends with a key without a text `sk`", query.pk))),
         };
         let rows = answer.items.unwrap_or_default().into_iter().map(|attributes| self.row(&query.pk, attributes));
         Ok(Page { rows: rows.collect::<Result<_, _>>()?, next })

@@ -181,6 +181,7 @@ impl S3Store {
             return Ok(None);
         };
         let tag = tag(answer.as_ref().and_then(|result| result.e_tag.as_deref()));
+        let tag = tag.ok_or_else(|| self.unavailable(key, "S3 returned no ETag of a part".into(), false))?;
         Ok(Some(Part { number, size, crc64, tag }))
     }
 

@@ -53,7 +53,9 @@ impl S3Store {
             .disable_payload_signing();
         let answer = request.send().await;
         let answer = answer.map_err(|error| self.failed(key, "send a part of", Failure::of_write(&error)))?;
-        Ok(Part { number, size, crc64, tag: tag(answer.e_tag.as_deref()) })
+        let tag = tag(answer.e_tag.as_deref());
+        let tag = tag.ok_or_else(|| self.unavailable(key, "S3 returned no ETag of a part".into(), false))?;
+        Ok(Part { number, size, crc64, tag })
     }
 
     pub(super) async fn list_parts(&self, upload: &Upload) -> Result<Vec<Part>, ObjectError> {
@@ -214,8 +216,8 @@ pub(super) fn number_in_s3(number: u32) -> i32 {
 }
 
 /// Strips the quotes of an ETag.
-pub(super) fn tag(e_tag: Option<&str>) -> String {
-    e_tag.unwrap_or_default().trim_matches('"').to_owned()
+pub(super) fn tag(e_tag: Option<&str>) -> Option<String> {
+    Some(e_tag?.trim_matches('"').to_owned())
 }
 
 fn part_of(part: &aws_sdk_s3::types::Part) -> Option<Part> {
@@ -223,6 +225,6 @@ fn part_of(part: &aws_sdk_s3::types::Part) -> Option<Part> {
         number: u32::try_from(part.part_number?.checked_sub(1)?).ok()?,
         size: u64::try_from(part.size?).ok()?,
         crc64: from_base64(part.checksum_crc64_nvme.as_deref()?)?,
-        tag: tag(part.e_tag.as_deref()),
+        tag: tag(part.e_tag.as_deref())?,
     })
 }

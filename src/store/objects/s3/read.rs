@@ -90,11 +90,13 @@ impl S3Store {
         let page = request.send().await.map_err(|error| self.failed(prefix, "list", Failure::of_read(&error)))?;
         let mut listed = ListPage::default();
         for object in page.contents() {
-            let Some(full) = object.key() else { continue };
+            // Without it, the object would count as absent.
+            let incomplete = || self.unavailable(prefix, "S3 listed an object without its key or size".into(), false);
+            let full = object.key().ok_or_else(incomplete)?;
             listed.next = self.options.without_prefix(full).map(str::to_owned);
             // Skips foreign objects, whose names are no keys.
             let Some(key) = self.options.own_key(full) else { continue };
-            let size = object.size.and_then(|size| u64::try_from(size).ok()).unwrap_or_default();
+            let size = object.size.and_then(|size| u64::try_from(size).ok()).ok_or_else(incomplete)?;
             let modified = object.last_modified.as_ref().and_then(timestamp);
             listed.objects.push(ObjectMeta { key: key.to_owned(), size, crc64: None, modified });
         }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 
 use super::AwsConfig;
 use super::limits::{duration, some_count, some_size};
-use super::remote_url::{UrlTemplate, is_loopback};
+use super::remote_url::{UrlTemplate, host_of, is_loopback};
 
 /// A Git server, or the repositories of one that a URL template covers.
 #[derive(Clone, Debug, Deserialize)]
@@ -208,7 +208,7 @@ impl RemoteConfig {
         let auth = self.api_auth.as_ref().unwrap_or(&self.auth);
         let is_anonymous = matches!(auth, RemoteAuth::None | RemoteAuth::Ssh { .. });
         let url = self.api.as_deref().and_then(|api| reqwest::Url::parse(api).ok());
-        let in_clear = |url: reqwest::Url| url.scheme() == "http" && !is_loopback(url.host_str().unwrap_or_default());
+        let in_clear = |url: reqwest::Url| url.scheme() == "http" && !is_loopback(host_of(&url));
         !is_anonymous && url.is_some_and(in_clear)
     }
 

@@ -210,9 +210,11 @@ impl PackSet {
     }
 
     /// Slot of a location. Slots number all locations from 0 without gaps, for tables of objects.
+    ///
+    /// # Panics
+    /// If the location is of another set, with more packs.
     pub fn slot(&self, location: Location) -> u64 {
-        debug_assert!((location.pack as usize) < self.packs.len(), "the location is one of this set");
-        self.first_slots.get(location.pack as usize).copied().unwrap_or(0) + u64::from(location.row)
+        self.first_slots[location.pack as usize] + u64::from(location.row)
     }
 
     /// Location of a slot.

@@ -149,9 +149,10 @@ impl<'a> Graph<'a> {
     }
 
     pub(crate) fn location(&self, slot: u64) -> Location {
-        let location = self.packs.at_slot(slot);
-        debug_assert!(location.is_some(), "slot {slot} comes from a location of the same pack set");
-        location.unwrap_or(Location { pack: u32::MAX, row: 0 })
+        let Some(location) = self.packs.at_slot(slot) else {
+            unreachable!("slot {slot} comes from a location of the same pack set");
+        };
+        location
     }
 
     pub(crate) fn id(&self, slot: u64) -> ObjectId {

@@ -119,8 +119,10 @@ impl Chunk {
     fn push_raw(&mut self, name: &[u8], id: &[u8]) {
         self.names.extend_from_slice(name);
         self.ids.extend_from_slice(id);
-        debug_assert!(u32::try_from(self.names.len()).is_ok(), "chunks are split before their names exceed 4 GiB");
-        self.ends.push(u32::try_from(self.names.len()).unwrap_or(u32::MAX));
+        let Ok(end) = u32::try_from(self.names.len()) else {
+            unreachable!("chunks are split before their names exceed 4 GiB");
+        };
+        self.ends.push(end);
     }
 
     /// Appends the ref in a row of another chunk together with its peeled target, if that is known. The caller

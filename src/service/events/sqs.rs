@@ -97,7 +97,7 @@ impl Queue {
 
     /// Waits for messages, at most [`MAX_MESSAGES`] of them; returns none if none arrived within `wait`.
     pub async fn receive(&self, wait: Duration) -> Result<Vec<Message>, QueueError> {
-        let wait = i32::try_from(wait.min(LONG_POLL).as_secs()).unwrap_or(0);
+        let Ok(wait) = i32::try_from(wait.min(LONG_POLL).as_secs()) else { unreachable!("a long poll takes seconds") };
         let request = self.client.receive_message().queue_url(&self.url).max_number_of_messages(MAX_MESSAGES);
         let attempts = Attempts::default();
         let output = request.wait_time_seconds(wait).customize().interceptor(attempts.clone()).send().await;
@@ -147,8 +147,7 @@ impl Queue {
         let reason = printable(&rejection.to_string());
         match self.send_dead_letter(dead_letters, body, &reason, false).await {
             Err(error) if error.unsuitable => {
-                let cut = (0..=SHORTENED_BYTES.min(body.len())).rev().find(|at| body.is_char_boundary(*at));
-                let body = printable_body(&body[..cut.unwrap_or(0)]);
+                let body = printable_body(&body[..body.floor_char_boundary(SHORTENED_BYTES)]);
                 self.send_dead_letter(dead_letters, &body, &reason, true).await
             }
             result => result,

@@ -7,7 +7,7 @@
 use std::collections::HashSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use gix::ObjectId;
 use gix::objs::Kind;
@@ -51,7 +51,7 @@ pub struct ImportProgress {
 impl ImportProgress {
     /// Returns the progress of the current or last pack check.
     pub fn check(&self) -> Arc<CheckProgress> {
-        self.check.lock().map(|check| check.clone()).unwrap_or_default()
+        self.check.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn next_check(&self) -> Arc<CheckProgress> {

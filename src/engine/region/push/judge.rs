@@ -96,9 +96,10 @@ pub fn judge(
         Some(checker) if checker.errors() > 0 => {
             let report = checker.into_report();
             let objects = Objects::new(state, pack.as_ref(), &request.commands, spool)?;
-            let reason = judged.report_findings(&report, &objects.places_of_findings(&report)?);
-            debug_assert!(reason.is_err(), "a report with errors refuses the push");
-            judged.refuse_all(Rejection::Pack, reason.err().unwrap_or_default());
+            let Err(reason) = judged.report_findings(&report, &objects.places_of_findings(&report)?) else {
+                unreachable!("a report with errors refuses the push");
+            };
+            judged.refuse_all(Rejection::Pack, reason);
             return Ok(judged);
         }
         checker => checker,

@@ -131,7 +131,7 @@ impl S3Store {
         if size > MAX_SINGLE_PUT_BYTES {
             return self.put_in_parts(key, path, file, size).await;
         }
-        let permits = u32::try_from(size.div_ceil(PART_BYTES)).unwrap_or(u32::MAX);
+        let permits = part_count(size);
         let _permits = self.memory.acquire_many(permits).await;
         let bytes = read_at(file, 0, size).await.map_err(|error| self.unreadable(key, path, &error))?;
         self.put_bytes(key, bytes).await
@@ -199,9 +199,8 @@ impl S3Store {
         file: Arc<File>,
         size: u64,
     ) -> Result<Vec<Part>, ObjectError> {
-        let count = u32::try_from(size.div_ceil(PART_BYTES)).unwrap_or(u32::MAX);
         let pieces: Vec<_> =
-            (0..count).map(|number| self.send_piece(upload, number, path, file.clone(), size)).collect();
+            (0..part_count(size)).map(|number| self.send_piece(upload, number, path, file.clone(), size)).collect();
         stream::iter(pieces).buffered(PARTS_IN_FLIGHT).try_collect().await
     }
 
@@ -223,6 +222,12 @@ impl S3Store {
         let reason = format!("cannot read {}: {error}", path.display());
         ObjectError::Environment { store: self.name.clone(), key: key.to_owned(), reason }
     }
+}
+
+/// Number of parts of a file of `size` bytes.
+fn part_count(size: u64) -> u32 {
+    let Ok(count) = u32::try_from(size.div_ceil(PART_BYTES)) else { unreachable!("no file has {size} bytes") };
+    count
 }
 
 /// Reads exactly `length` bytes of a file.

@@ -1,6 +1,7 @@
 //! The rooms of `src/` enter each other as ARCHITECTURE.md says.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::process::Command;
 
 use serde_json::Value;
@@ -19,19 +20,27 @@ fn drawn() -> Vec<(String, BTreeSet<String>)> {
     rows.map(room).collect()
 }
 
-/// The rooms as cargo knows them, each with those that its product builds need.
-fn built() -> BTreeMap<String, BTreeSet<String>> {
+fn metadata() -> Value {
     let cargo = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--format-version", "1", "--locked"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
     assert!(cargo.status.success(), "{}", String::from_utf8_lossy(&cargo.stderr));
-    let metadata: Value = serde_json::from_slice(&cargo.stdout).unwrap();
-    let room = |package: &str| match package {
+    serde_json::from_slice(&cargo.stdout).unwrap()
+}
+
+/// Room of a package; `None` for packages of others.
+fn room(package: &str) -> Option<String> {
+    match package {
         "gitferry" => Some("cli".to_owned()),
         _ => package.strip_prefix("gitferry-").map(|room| room.replace('-', "_")),
-    };
+    }
+}
+
+/// The rooms as cargo knows them, each with those that its product builds need.
+fn built() -> BTreeMap<String, BTreeSet<String>> {
+    let metadata = metadata();
     let packages = metadata["packages"].as_array().unwrap().iter();
     packages
         .map(|package| {
@@ -60,5 +69,28 @@ fn arrows_point_down() {
     let products = drawn.iter().filter(|(room, _)| room != "test_support");
     for (room, enters) in products {
         assert!(!enters.contains("test_support"), "{room} needs test support");
+    }
+}
+
+/// `cargo build` and `cargo test` at the root take these rooms: all of the product, and not test support, which
+/// therefore has no unit tests.
+#[test]
+fn rooms_of_the_product_are_built_by_default() {
+    let metadata = metadata();
+    let default: BTreeSet<&str> =
+        metadata["workspace_default_members"].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect();
+    for package in metadata["packages"].as_array().unwrap() {
+        let room = room(package["name"].as_str().unwrap()).unwrap();
+        assert_eq!(default.contains(package["id"].as_str().unwrap()), room != "test_support", "{room}");
+    }
+    let mut folders = vec![PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src/test_support"))];
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                assert!(!std::fs::read_to_string(&path).unwrap().contains("#[test]"), "{}", path.display());
+            }
+        }
     }
 }

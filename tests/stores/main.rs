@@ -6,3 +6,4 @@ mod aws_objects;
 mod aws_stores;
 mod conformance;
 mod embedded_stores;
+mod faults;

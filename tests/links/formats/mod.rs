@@ -28,4 +28,5 @@
 //! | output of `--json`, exit codes | documents | `links replication::usage` compares `docs/json.md` |
 
 mod reading;
+mod stand_ins;
 mod writing;

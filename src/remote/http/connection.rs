@@ -1,9 +1,10 @@
 //! Stateless conversation with a Git service over HTTP: each request is an exchange of its own.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, Read as _, Seek as _, Write};
+use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, Write};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use flate2::Compression;
@@ -13,7 +14,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use reqwest::{RequestBuilder, Response, StatusCode, header};
 
 use super::failure::FailureContext;
-use super::upload::Upload;
+use super::upload::{Upload, Uploaded};
 use super::{BUFFERED_BYTES, COMPRESSED_BYTES, DISCOVERING, Discovery, Http};
 use crate::chunk_reader::ChunkReader;
 use crate::server_text;
@@ -25,6 +26,12 @@ use gitferry_git::protocol::{MAX_PACKET_BYTES, Packet, PacketReader, PacketWrite
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Body of a probe request: a flush packet.
 const PROBE: &[u8] = b"0000";
+/// Value of `Expect` with which a client asks if a body of the announced size is welcome.
+const CONTINUE: &str = "100-continue";
+/// Most empty probes after a broken connection.
+const MAX_PROBES: usize = 3;
+/// Longest wait for a server to refuse an announced size. Servers that check the size do so before they read the body.
+const MAX_SIZE_PROBE_WAIT: Duration = Duration::from_secs(5);
 /// Name of a request in errors.
 const REQUESTING: &str = "sending a request";
 /// Name of spooling in errors.
@@ -203,15 +210,41 @@ impl HttpConnection {
         Ok(true)
     }
 
-    /// Replaces a broken connection by the refusal that caused it, if there was one. A server that refuses a request
-    /// may answer and close before it has read the body, and the answer is lost if a write fails first. An empty probe
-    /// request obtains the refusal again.
-    fn diagnose(&mut self, error: ClientError) -> ClientError {
+    /// Replaces the error of a broken connection by the refusal that caused it, if there was one. A server that refuses a
+    /// request may answer and close before it has read the body, and the answer is lost if a write fails first. A probe
+    /// request obtains the refusal again: first an empty one, then one that announces the size. Probes change nothing.
+    ///
+    /// A server that was sent a truncated body cannot have taken the request. If the whole body may have been sent, the
+    /// size alone is asked for: a server that refuses the size has refused this request, too, and any other refusal
+    /// says nothing about a request that may have been taken.
+    fn diagnose(&mut self, error: ClientError, bytes: u64, may_be_whole: bool) -> ClientError {
         let broke = matches!(&error, ClientError::Connection { error, .. } if error.kind() != io::ErrorKind::TimedOut);
-        match broke.then(|| self.probe()) {
-            Some(Err(refusal)) if !refusal.kind().is_retryable() => refusal,
-            _ => error,
+        if !broke {
+            return error;
         }
+        // The answer to an empty probe may be lost in the same way.
+        for _ in 0..if may_be_whole { 0 } else { MAX_PROBES } {
+            match self.probe() {
+                Ok(_) => break,
+                Err(refusal) if !refusal.kind().is_retryable() => return refusal,
+                Err(ClientError::Connection { error: lost, .. }) if lost.kind() != io::ErrorKind::TimedOut => {}
+                Err(_) => return error,
+            }
+        }
+        self.probe_size(bytes).unwrap_or(error)
+    }
+
+    /// Announces a request of `bytes` and returns the server's refusal of that size. No byte of the body is sent: a
+    /// server that does not refuse the size waits for the body, and sees a truncated request.
+    fn probe_size(&mut self, bytes: u64) -> Option<ClientError> {
+        let announce =
+            |request: RequestBuilder| request.header(header::CONTENT_LENGTH, bytes).header(header::EXPECT, CONTINUE);
+        let wait = self.http.timeouts.idle.min(MAX_SIZE_PROBE_WAIT);
+        let answer = self.upload(announce).ok()?.abandon(wait)?.ok()?;
+        if answer.status() != StatusCode::PAYLOAD_TOO_LARGE {
+            return None;
+        }
+        self.accept(answer).err()
     }
 
     /// Starts a request with a streaming body.
@@ -223,20 +256,25 @@ impl HttpConnection {
     }
 
     /// Waits for the answer to a streamed request.
-    fn uploaded(&self, upload: Upload) -> Result<Response, ClientError> {
-        match upload.finish() {
-            Some(answer) => answer.map_err(|error| self.context(REQUESTING).request(error)),
+    fn uploaded(&mut self, upload: Upload) -> Result<Response, ClientError> {
+        let Uploaded { answer, bytes, may_be_whole } = upload.finish();
+        match answer {
+            Some(Ok(answer)) => Ok(answer),
+            Some(Err(error)) => {
+                let error = self.context(REQUESTING).request(error);
+                Err(self.diagnose(error, bytes, may_be_whole))
+            }
             None => Err(self.context(REQUESTING).timed_out(self.http.timeouts.idle)),
         }
     }
 
-    /// Sends a spooled request, and once more after a 401 if other credentials are available.
-    fn send_file(&mut self, file: &mut File, length: u64) -> Result<Response, ClientError> {
+    /// Sends a request whose body is held, and once more after a 401 if other credentials are available.
+    fn send_held(&mut self, body: &mut (impl Read + Seek), length: u64) -> Result<Response, ClientError> {
         let mut retried = false;
         loop {
-            file.rewind().map_err(|error| self.context(SPOOLING).connection(error))?;
+            body.rewind().map_err(|error| self.context(SPOOLING).connection(error))?;
             let mut upload = self.upload(|request| request.header(header::CONTENT_LENGTH, length))?;
-            copy(file, &mut upload).map_err(|error| self.context(SPOOLING).connection(error))?;
+            copy(body, &mut upload).map_err(|error| self.context(SPOOLING).connection(error))?;
             let answer = self.uploaded(upload)?;
             let unauthorized = answer.status() == StatusCode::UNAUTHORIZED;
             if unauthorized && !retried && self.http.runtime.clone().block_on(self.discovery.reject()) {
@@ -248,11 +286,11 @@ impl HttpConnection {
     }
 }
 
-/// Sends a file until its end or until the server stops accepting. Only reading the file fails.
-fn copy(file: &mut File, upload: &mut Upload) -> io::Result<()> {
+/// Sends a body until its end or until the server stops accepting. Only reading the body fails.
+fn copy(body: &mut impl Read, upload: &mut Upload) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
     loop {
-        let count = match file.read(&mut buffer) {
+        let count = match body.read(&mut buffer) {
             Ok(0) => return Ok(()),
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -391,6 +429,13 @@ impl Request for HttpRequest<'_> {
             return Err(failure);
         }
         let answer = match body {
+            // Larger than what one write passes to the system, so that the server may answer before its end.
+            Body::Buffered(held)
+                if held.len() > BUFFER_BYTES && connection.discovery.service == Service::ReceivePack =>
+            {
+                let length = held.len() as u64;
+                connection.send_held(&mut Cursor::new(held), length)?
+            }
             Body::Buffered(held) => {
                 let compressed = compressed(&held, connection.discovery.service);
                 let held = Bytes::from(held);
@@ -401,8 +446,8 @@ impl Request for HttpRequest<'_> {
                     })
                 })?
             }
-            Body::Streaming(upload) => connection.uploaded(*upload).map_err(|error| connection.diagnose(error))?,
-            Body::Spooled(mut file, length) => connection.send_file(&mut file, length)?,
+            Body::Streaming(upload) => connection.uploaded(*upload)?,
+            Body::Spooled(mut file, length) => connection.send_held(&mut file, length)?,
         };
         connection.accept(answer)
     }

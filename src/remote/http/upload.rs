@@ -1,6 +1,8 @@
 //! Streaming request bodies: sent while they are written.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,9 +24,22 @@ enum Part {
 
 type Answer = Result<Response, reqwest::Error>;
 
+/// End of an [`Upload`].
+pub struct Uploaded {
+    /// `None` if no answer arrived within the idle timeout.
+    pub answer: Option<Answer>,
+    /// Bytes of the body, sent or not.
+    pub bytes: u64,
+    /// True if the end of the body was handed to the connection, so that the server may have taken the request. False
+    /// if the server cannot have seen more than a truncated request.
+    pub may_be_whole: bool,
+}
+
 /// A request whose body is being sent.
 pub struct Upload {
     parts: mpsc::Sender<Part>,
+    bytes: u64,
+    ended: Arc<AtomicBool>,
     /// `None` once the answer has arrived.
     answer: Option<oneshot::Receiver<Answer>>,
     early: Option<Answer>,
@@ -40,10 +55,19 @@ impl Upload {
     pub fn begin(request: RequestBuilder, idle_timeout: Duration, runtime: &Handle) -> Upload {
         let (parts, receiver) = mpsc::channel(MAX_CHUNKS);
         let (answered, answer) = oneshot::channel();
-        let body = reqwest::Body::wrap_stream(stream::try_unfold(receiver, |mut receiver| async {
-            match receiver.recv().await {
-                Some(Part::Chunk(chunk)) => Ok(Some((chunk, receiver))),
-                Some(Part::End) => Ok(None),
+        let ended = Arc::new(AtomicBool::new(false));
+        let ending = ended.clone();
+        let body = reqwest::Body::wrap_stream(stream::try_unfold((receiver, ending), |(mut receiver, ending)| async {
+            let part = receiver.recv().await;
+            // The runtime looks for arrived bytes before the task goes on. Otherwise a chunk would be written to a
+            // connection that the server has closed after its answer, and the write error would replace the answer.
+            tokio::task::yield_now().await;
+            match part {
+                Some(Part::Chunk(chunk)) => Ok(Some((chunk, (receiver, ending)))),
+                Some(Part::End) => {
+                    ending.store(true, Ordering::Release);
+                    Ok(None)
+                }
                 None => Err(io::Error::other("the request was abandoned before its end")),
             }
         }));
@@ -58,6 +82,8 @@ impl Upload {
         let buffer = Vec::with_capacity(CHUNK_BYTES);
         Upload {
             parts,
+            bytes: 0,
+            ended,
             answer: Some(answer),
             early: None,
             buffer,
@@ -69,6 +95,7 @@ impl Upload {
 
     /// Sends bytes. Fails if the server has refused the request, or accepts nothing for `idle_timeout`.
     pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.bytes += bytes.len() as u64;
         self.buffer.extend_from_slice(bytes);
         if self.buffer.len() < CHUNK_BYTES {
             return Ok(());
@@ -119,19 +146,30 @@ impl Upload {
         })
     }
 
-    /// Ends the body and waits for the answer; `None` if none arrives within `idle_timeout`. After a failed write the
-    /// body is truncated, and only the server's refusal is awaited.
-    pub fn finish(mut self) -> Option<Answer> {
+    /// Ends the body and waits for the answer, at most `idle_timeout`. After a failed write the body is truncated, and
+    /// only the server's refusal is awaited.
+    pub fn finish(mut self) -> Uploaded {
         // If the body cannot be sent, the answer contains the reason.
         let _ = self.flush().and_then(|()| self.send(Part::End));
-        if let Some(early) = self.early {
-            return Some(early);
-        }
-        drop(self.parts);
-        let mut answer = self.answer;
         let idle_timeout = self.idle_timeout;
-        self.runtime.block_on(async { tokio::time::timeout(idle_timeout, arrival(&mut answer)).await }).ok()?
+        let Upload { parts, bytes, ended, answer, early, runtime, .. } = self;
+        drop(parts);
+        let answer = if early.is_some() { early } else { await_answer(answer, idle_timeout, &runtime) };
+        Uploaded { answer, bytes, may_be_whole: ended.load(Ordering::Acquire) }
     }
+
+    /// Waits at most `wait` for an answer to the request so far, and truncates the request.
+    pub fn abandon(self, wait: Duration) -> Option<Answer> {
+        let Upload { parts, answer, early, runtime, .. } = self;
+        let answer = if early.is_some() { early } else { await_answer(answer, wait, &runtime) };
+        drop(parts);
+        answer
+    }
+}
+
+fn await_answer(answer: Option<oneshot::Receiver<Answer>>, wait: Duration, runtime: &Handle) -> Option<Answer> {
+    let mut answer = answer;
+    runtime.block_on(async { tokio::time::timeout(wait, arrival(&mut answer)).await }).ok()?
 }
 
 /// Waits for the answer; pends forever if the answer was taken already.

@@ -2,6 +2,7 @@
 //! misbehave.
 
 mod credentials;
+mod early;
 mod head;
 mod hosts;
 mod http;

@@ -9,7 +9,7 @@ use gitferry_engine::announce::Event;
 use gitferry_engine::region::Region;
 use gitferry_host::auth::Open;
 use gitferry_host::{Host, HostOptions};
-use gitferry_replication::deliver::Link;
+use gitferry_replication::link::Link;
 use gitferry_replication::transfer::PARTS_IN_MEMORY;
 use gitferry_service::events::in_process;
 use gitferry_service::worker::{Worker, WorkerOptions};

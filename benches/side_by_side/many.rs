@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use gitferry_config::LinkMode;
-use gitferry_replication::deliver::Link;
+use gitferry_replication::link::Link;
 use gitferry_replication::progress::Progress;
 use gitferry_replication::transfer::PARTS_IN_MEMORY;
 use gitferry_service::open;

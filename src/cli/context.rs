@@ -7,7 +7,7 @@ use std::sync::Arc;
 use gitferry_config::{Config, DEFAULT_FILE, LinkConfig, LinkMode};
 use gitferry_engine::region::Region;
 use gitferry_git::memory::{self, DEFAULT_BUDGET_BYTES, DEFAULT_READ_BUDGET_BYTES};
-use gitferry_replication::deliver::Link;
+use gitferry_replication::link::Link;
 use gitferry_replication::mirror::RemoteLink;
 use gitferry_replication::progress::Progress;
 use gitferry_replication::transfer::PARTS_IN_MEMORY;

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use gitferry_config::Config;
-use gitferry_replication::deliver::Link;
+use gitferry_replication::link::Link;
 use gitferry_replication::mirror::RemoteLink;
 use gitferry_replication::mirror::status::RemoteStatus;
 use gitferry_replication::status::RepositoryStatus;

@@ -1,7 +1,7 @@
 //! Divergence between the two sides of a link, in words for operators.
 
-use super::deliver::Link;
 use super::error::{InRegion as _, ReplicationError};
+use super::link::Link;
 use super::pairs::Pair;
 use super::plan::{Standing, standing};
 use gitferry_engine::ledger::LedgerError;

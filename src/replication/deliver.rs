@@ -1,16 +1,10 @@
 //! Delivery of one repository between regions: read both heads, walk the changes, copy the packs, move the head.
 
-use std::sync::Arc;
-
-use globset::GlobSet;
-use serde::{Deserialize, Serialize};
-use tokio::sync::Semaphore;
-
 use super::apply::MAX_ALONG;
 use super::error::{InRegion as _, ReplicationError};
+use super::link::{Delivered, Lag, Link, LinkRow};
 use super::packs::{ChosenPacks, Manifests};
 use super::plan::{Standing, standing};
-use super::progress::Progress;
 use super::transfer::Transfer;
 use gitferry_base::fault::crash_point;
 use gitferry_config::LinkMode;
@@ -24,87 +18,12 @@ use gitferry_engine::region::claims::HeldPacks;
 use gitferry_engine::region::commit::MAX_COMMIT_ATTEMPTS;
 use gitferry_engine::region::fold::{Before, FoldError, Folded, fold};
 use gitferry_engine::region::manifest::LivePack;
-use gitferry_engine::region::{Region, RegionError, Unreadable, blocking};
+use gitferry_engine::region::{RegionError, Unreadable, blocking};
 use gitferry_store::table::lease::{Lease, Waiter};
 use gitferry_store::table::{Condition, Write};
 
 /// Transfers below this size take no lease.
 const LEASED_BYTES: u64 = 64 * 1024 * 1024;
-
-/// A link between two regions with both ends open.
-#[derive(Clone, Debug)]
-pub struct Link {
-    /// Name of the link in the configuration.
-    pub name: String,
-    /// Region that is read.
-    pub source: Region,
-    /// Region that is written.
-    pub target: Region,
-    /// Globs over the names of the repositories that the link carries.
-    pub repositories: GlobSet,
-    /// Active, or standby for another link to the same target.
-    pub mode: LinkMode,
-    /// Names of all active links of the configuration. A repository's feeder that is not among them was removed.
-    pub active_links: Arc<[String]>,
-    /// Permits for parts in memory, shared by all transfers of the process.
-    pub memory: Arc<Semaphore>,
-    /// Counters of the link's passes.
-    pub progress: Arc<Progress>,
-}
-
-/// Outcome of a delivery that changed the target.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Delivered {
-    /// Changes applied.
-    pub changes: u64,
-    /// Ref edits in them.
-    pub edits: u64,
-    /// Packs copied.
-    pub packs: u64,
-    /// LFS objects copied.
-    pub lfs_objects: u64,
-    /// Bytes of packs, indexes and LFS objects that the changes needed.
-    pub bytes: u64,
-    /// Milliseconds from the commit of the oldest change at its origin to its visibility in the target; never below 0.
-    #[serde(rename = "lag_seconds", serialize_with = "gitferry_base::text::millis_as_seconds")]
-    pub lag_ms: i64,
-    /// Seq of the last change.
-    #[serde(skip)]
-    pub seq: u64,
-    /// True if the commit included the caller's writes (see [`Link::deliver_with`]).
-    #[serde(skip)]
-    pub along: bool,
-}
-
-/// Statistics of a link about one repository; best effort.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct LinkRow {
-    /// Time of the last delivery.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub delivered: Option<jiff::Timestamp>,
-    /// Lag of the last delivery in milliseconds.
-    #[serde(default)]
-    pub lag_ms: i64,
-    /// Bytes of the last delivery.
-    #[serde(default)]
-    pub bytes: u64,
-    /// Changes of the last delivery.
-    #[serde(default)]
-    pub changes: u64,
-    /// Error of the last attempt, if it failed after the last delivery.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_error: Option<String>,
-    /// Time of that failure.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failed: Option<jiff::Timestamp>,
-}
-
-/// Both heads of a repository, as read at one time, and the changes between them.
-pub(super) struct Lag {
-    pub source: HeadItem,
-    pub target: Option<HeadItem>,
-    pub rows: Vec<ChangeRow>,
-}
 
 impl Link {
     /// Brings one repository of the target to the state of the source. Returns `None` if the target is there already,

@@ -5,8 +5,8 @@
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::deliver::Link;
 use super::error::{InRegion as _, ReplicationError};
+use super::link::Link;
 use super::staging::{Staged, open_lfs};
 use super::transfer::{Copy, Transfer, is_existing, is_gone};
 use gitferry_engine::ledger::change::LfsObject;

@@ -4,8 +4,8 @@
 //! Two concurrent deliveries cannot miss each other: the delivery that frees a name looks for the waiting replica after
 //! its commit, and the delivery of the waiting replica claims the name once more after its own.
 
-use super::deliver::Link;
 use super::error::{InRegion as _, ReplicationError};
+use super::link::Link;
 use super::pairs::waits_for_name;
 use gitferry_engine::ledger::LedgerError;
 use gitferry_engine::ledger::advance::{Advance, advance_head, read_head};

@@ -1,7 +1,7 @@
 //! Choice and copy of the packs that the target lacks.
 
-use super::deliver::Link;
 use super::error::{InRegion as _, ReplicationError};
+use super::link::Link;
 use super::plan::{PacksToCopy, packs_to_copy};
 use super::transfer::{CopiedPack, Transfer};
 use gitferry_engine::ledger::head::RepositoryId;

@@ -1,8 +1,8 @@
 //! Repositories of a link with their heads at both sides. A repository that cannot be read at one side is reported and
 //! does not affect the others.
 
-use super::deliver::Link;
 use super::error::{InRegion as _, ReplicationError};
+use super::link::Link;
 use gitferry_base::Kind;
 use gitferry_engine::ledger::advance::{HeadRead, read_heads};
 use gitferry_engine::ledger::head::{Head, HeadItem, RepositoryId, State};

@@ -5,8 +5,8 @@ use std::time::Instant;
 use futures::{StreamExt as _, stream};
 use serde::Serialize;
 
-use super::deliver::{Delivered, Link};
 use super::error::ReplicationError;
+use super::link::{Delivered, Link};
 use super::mirror::report::{MirrorOutcome, NoteKind};
 use super::pairs::{Broken, Pair, Pairs};
 use gitferry_base::Kind;

@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use serde::{Deserialize as _, Serialize};
 
-use super::deliver::{Link, LinkRow};
 use super::error::{InRegion as _, ReplicationError};
+use super::link::{Link, LinkRow};
 use super::pairs::{Broken, Pair, Pairs};
 use super::plan::{Standing, standing};
 use gitferry_base::Kind;

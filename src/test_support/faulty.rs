@@ -17,7 +17,7 @@ use gitferry_engine::ledger::keys;
 use gitferry_engine::ledger::log::{ChangeFacts, read_chain};
 use gitferry_engine::region::Region;
 use gitferry_engine::region::manifest::Manifest;
-use gitferry_replication::deliver::Link;
+use gitferry_replication::link::Link;
 use gitferry_replication::transfer::PARTS_IN_MEMORY;
 use gitferry_store::objects::ObjectStore;
 use gitferry_store::table::{Action, Item, Key, Page, Query, Table, TableError, Write};

@@ -11,7 +11,7 @@ use gitferry_config::{Config, DEFAULT_FILE};
 use gitferry_engine::region::import::{ImportOptions, ImportProgress, Imported};
 use gitferry_git::local::RefPatterns;
 use gitferry_git::pack::CheckProgress;
-use gitferry_replication::deliver::Link;
+use gitferry_replication::link::Link;
 use gitferry_replication::pass::{DEFAULT_JOBS, Summary};
 
 use super::context::Context;

@@ -84,8 +84,25 @@ impl<'p> Channel<'p> {
         self.supply.require_depth(haves, reason, &self.target, outcome)
     }
 
+    /// Supplies what has to be at the target before the first push.
+    pub fn supply_ahead(
+        &mut self,
+        plan: &Plan<'_>,
+        lfs: Option<&dyn LfsTransfer>,
+        outcome: &mut MirrorOutcome,
+    ) -> Result<(), MirrorError> {
+        if !plan.preserve.is_empty() {
+            // Preserving pushes before anything is fetched, so a shallow source has to be found here.
+            self.supply.check_whole()?;
+        }
+        match lfs {
+            Some(lfs) => self.transfer_lfs(lfs, plan, outcome),
+            None => Ok(()),
+        }
+    }
+
     /// Transfers the LFS objects that the plan's refs need, before any ref moves.
-    pub fn transfer_lfs(
+    fn transfer_lfs(
         &mut self,
         lfs: &dyn LfsTransfer,
         plan: &Plan<'_>,

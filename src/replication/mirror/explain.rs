@@ -146,38 +146,27 @@ impl DryRun {
     pub fn run(&self) -> Result<Explained, MirrorError> {
         let policy = &*self.policy;
         let (source, target) = &self.ends;
-        let Listing { mut object_source, source: refs, receive, target: target_refs } =
-            Listing::at(source, target, policy)?;
-        let decision = match decide(
-            &refs,
-            &target_refs,
-            policy,
-            self.checkpoint.as_ref(),
-            self.allow_empty,
-            &mut object_source,
-            false,
-        )? {
-            Ok(decision) => decision,
-            Err(count) => {
-                let why =
-                    format!("the source has no refs that the link mirrors; all {count} of the target would be deleted");
-                return Ok(Explained { path: Path::Refused, why, ..Explained::default() });
-            }
+        let Listing { refs, mut object_source, receive } = Listing::at(source, target, policy)?;
+        let decided = decide(&refs, policy, self.checkpoint.as_ref(), self.allow_empty, &mut object_source, false);
+        let Decision { plan, objects } = match decided {
+            Err(MirrorError::EmptySource { refs, .. }) => return Ok(Explained::refused(refs)),
+            decided => decided?,
         };
-        let Decision { plan, equal, known, .. } = decision;
-        let mut explained = Explained { equal, ..Explained::default() };
+        let source_refs = &refs.source;
+        let mut explained = Explained { equal: plan.equal, ..Explained::default() };
         explained.add_steps(&plan);
-        let held = TargetObjects::of(&target_refs.refs);
+        let held = TargetObjects::of(&refs.target.refs);
         let wants = held.wants(&plan.edits);
         explained.looks_for_lfs = self.lfs == LfsMode::Copy && self.scans_all_history && self.has_table;
         if plan.is_empty() || wants.is_empty() {
             explained.needs_nothing(&plan);
             if self.depth != Depth::Refs {
-                self.forecast_lfs(&mut explained, &mut object_source, PackRequest::default(), &refs)?;
+                self.forecast_lfs(&mut explained, &mut object_source, PackRequest::default(), source_refs)?;
             }
         } else if self.depth != Depth::Refs {
             let extra = receive.extra_haves();
-            let search = Search { target, target_objects: &held, extra, source: &refs.refs, known: &known };
+            let search =
+                Search { target, target_objects: &held, extra, source: &source_refs.refs, known: objects.known() };
             let Common { haves, found, .. } = search.run(&plan.edits, &mut object_source)?;
             explained.choose_path(found, self.via.as_ref());
             let shallow = receive.shallow().to_vec();
@@ -185,7 +174,7 @@ impl DryRun {
             if explained.path != Path::Region {
                 self.measure(&mut explained, &mut object_source, &wanted)?;
             }
-            self.forecast_lfs(&mut explained, &mut object_source, wanted, &refs)?;
+            self.forecast_lfs(&mut explained, &mut object_source, wanted, source_refs)?;
         }
         explained.skip = plan.skipped;
         Ok(explained)
@@ -241,6 +230,12 @@ impl DryRun {
 }
 
 impl Explained {
+    /// A pass that would be refused, since it would delete all `count` refs of the target.
+    fn refused(count: u64) -> Self {
+        let why = format!("the source has no refs that the link mirrors; all {count} of the target would be deleted");
+        Explained { path: Path::Refused, why, ..Explained::default() }
+    }
+
     fn needs_nothing(&mut self, plan: &Plan<'_>) {
         self.objects = Some(0);
         self.bytes = Some(0);

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use futures::{StreamExt as _, stream};
-use globset::GlobSet;
 use tokio::runtime::Handle;
 
 use super::checkpoint::{Checkpoint, Hint};
@@ -15,12 +14,14 @@ use super::explain::{Depth, DryRun, Explained};
 use super::lease::{LeaseFence, PassLease};
 use super::lfs::{LfsTask, LfsTransfer};
 use super::names::LinkNames;
-use super::pass::MirrorTask;
+use super::parts::RemoteLinkParts;
+use super::pass;
 use super::policy::RefPolicy;
 use super::push::LargePushFailures;
 use super::report::MirrorOutcome;
 use super::rows::Rows;
 use super::status::RemoteStatus;
+use super::task::MirrorTask;
 use super::via::{Detour, Via};
 use crate::ReplicationError;
 use crate::pass::{DEFAULT_JOBS, MAX_JOBS, Report, Summary};
@@ -32,34 +33,6 @@ use gitferry_config::LfsMode;
 use gitferry_engine::region::push::Missing;
 use gitferry_engine::region::{Region, blocking};
 use gitferry_store::table::{Table, TableError};
-
-/// Values that make up a link with a remote at one end.
-#[derive(Debug)]
-pub struct RemoteLinkParts {
-    /// Name of the link in the configuration.
-    pub name: String,
-    /// End that is read.
-    pub source: Endpoint,
-    /// End that is written.
-    pub target: Endpoint,
-    /// Patterns for the names of the repositories on the link.
-    pub repositories: GlobSet,
-    /// Names that the configuration gives in full.
-    pub names: Vec<String>,
-    /// Refs that are mirrored, and the changes that the target's refs may undergo.
-    pub policy: RefPolicy,
-    /// Handling of Git LFS objects.
-    pub lfs: LfsMode,
-    /// Fate of a pass whose LFS objects are missing at the source.
-    pub lfs_missing: Missing,
-    /// Region through which objects go when the source alone cannot tell what the target lacks, or cannot split a
-    /// history.
-    pub via: Option<Region>,
-    /// Table with checkpoints, statistics and leases. Without one, every pass starts from the refs alone.
-    pub table: Option<Arc<dyn Table>>,
-    /// Clock for statistics and leases.
-    pub clock: Arc<dyn Clock>,
-}
 
 /// An open link with a remote at one end.
 #[derive(Clone, Debug)]
@@ -363,7 +336,7 @@ impl RemoteLink {
                 large_push_failures: &large_push_failures,
                 fence: Some(&fence),
             };
-            let result = task.run(&source, &target, &mut outcome);
+            let result = pass::run(&task, &source, &target, &mut outcome);
             Ok::<_, MirrorError>((result, outcome, fence.into_row()))
         };
         let (result, outcome, row) = match blocking(working).await {

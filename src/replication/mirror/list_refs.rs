@@ -6,6 +6,7 @@ use gix::bstr::ByteSlice;
 
 use super::checkpoint::{Checkpoint, hash};
 use super::error::MirrorError;
+use super::known_objects::KnownObjects;
 use super::object_source::{Negotiation, ObjectSource as _, ServerSource};
 use super::plan::{Plan, RefDelta};
 use super::policy::RefPolicy;
@@ -13,16 +14,27 @@ use super::report::NoteKind;
 use gitferry_git::client::{ReceivePack, RemoteRefs, Server, UploadPack};
 use gitferry_git::protocol::Version;
 
-/// Refs of both sides, and the open connections to them.
-pub struct Listing<'s> {
-    /// Upload-pack of the source.
-    pub object_source: ServerSource<'s>,
+/// Refs of both sides.
+#[derive(Debug)]
+pub struct ListedRefs {
+    /// URL of the source.
+    pub source_url: String,
     /// Refs of the source.
     pub source: RemoteRefs,
-    /// Receive-pack of the target.
-    pub receive: ReceivePack<'s>,
+    /// URL of the target.
+    pub target_url: String,
     /// Refs of the target, from its first advertisement.
     pub target: RemoteRefs,
+}
+
+/// Refs of both sides, and the open connections to them.
+pub struct Listing<'s> {
+    /// Refs of both sides.
+    pub refs: ListedRefs,
+    /// Upload-pack of the source.
+    pub object_source: ServerSource<'s>,
+    /// Receive-pack of the target.
+    pub receive: ReceivePack<'s>,
 }
 
 impl<'s> Listing<'s> {
@@ -55,12 +67,13 @@ impl<'s> Listing<'s> {
             });
         }
         let tip = refs.refs.iter().next().and_then(|entry| refs.refs.object(&entry));
-        Ok(Listing {
-            object_source: ServerSource::new(source, upload, tip),
+        let refs = ListedRefs {
+            source_url: source.url().into(),
             source: refs,
-            receive,
+            target_url: target.url().into(),
             target: target_refs,
-        })
+        };
+        Ok(Listing { refs, object_source: ServerSource::new(source, upload, tip), receive })
     }
 }
 
@@ -69,48 +82,50 @@ impl<'s> Listing<'s> {
 pub struct Decision<'a> {
     /// Changes to make.
     pub plan: Plan<'a>,
-    /// Number of refs that are equal on both sides.
-    pub equal: u64,
-    /// Old values that the source has confirmed to have.
-    pub known: HashSet<gix::ObjectId>,
-    /// Old values that only the checkpoint confirms; a fetch has to prove that the source has them.
-    pub assumed: HashSet<gix::ObjectId>,
+    /// Objects that the source has, as far as it was asked.
+    pub objects: KnownObjects,
 }
 
-/// Compares the refs of both sides and asks the source about the values that would be overwritten. Returns `Err` with
-/// the number of refs where every ref that the link owns would be deleted, and `allow_empty` is false.
+/// Compares the refs of both sides and asks the source about the values that would be overwritten.
 ///
 /// With `trust`, the source is assumed to have what the checkpoint confirms, until a fetch proves it. Without, values
 /// that the source does not have are treated as made at the target, as after a source has lost part of its history.
+///
+/// # Errors
+/// [`MirrorError::EmptySource`] where every ref that the link owns would be deleted, and `allow_empty` is false; errors
+/// of the source.
 pub fn decide<'a>(
-    source: &'a RemoteRefs,
-    target: &'a RemoteRefs,
+    refs: &'a ListedRefs,
     policy: &RefPolicy,
     checkpoint: Option<&Checkpoint>,
     allow_empty: bool,
     object_source: &mut ServerSource<'_>,
     trust: bool,
-) -> Result<Result<Decision<'a>, u64>, MirrorError> {
+) -> Result<Decision<'a>, MirrorError> {
+    let ListedRefs { source, target, .. } = refs;
     let mut delta = RefDelta::of(&source.refs, &target.refs, policy);
     for name in &source.unusable {
         delta.skipped.add(name.as_bstr(), NoteKind::Invalid, "it is not a valid ref name");
     }
     if delta.deletes_all() && !allow_empty {
-        return Ok(Err(delta.deletions.len() as u64));
+        return Err(MirrorError::EmptySource {
+            source_url: refs.source_url.clone(),
+            target_url: refs.target_url.clone(),
+            refs: delta.deletions.len() as u64,
+        });
     }
-    let equal = delta.equal;
     let assumed = trust && object_source.negotiation() == Negotiation::DuringFetch;
-    let refs = (&source.refs, &target.refs);
+    let both = (&source.refs, &target.refs);
     let ask = match checkpoint {
         Some(checkpoint) => {
             let confirmed = checkpoint.confirms(policy, &hash(&target.refs, None).digest());
-            delta.ids_to_verify(refs, confirmed, assumed)
+            delta.ids_to_verify(both, confirmed, assumed)
         }
-        None => delta.ids_to_verify(refs, |_| false, assumed),
+        None => delta.ids_to_verify(both, |_| false, assumed),
     };
     let known = object_source.known(&ask.now)?;
     let assumed_there = |id: &gix::ObjectId| object_source.cannot_negotiate && ask.confirmed.contains(id);
     let foreign: HashSet<_> = ask.now.iter().copied().filter(|id| !known.contains(id) && !assumed_there(id)).collect();
     let plan = Plan::of(delta, &target.refs, &foreign, policy);
-    Ok(Ok(Decision { plan, equal, known, assumed: ask.during_fetch }))
+    Ok(Decision { plan, objects: KnownObjects::new(known, ask.during_fetch) })
 }

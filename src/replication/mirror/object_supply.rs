@@ -1,12 +1,11 @@
 //! The objects of a pass: where they come from, and which of them the source is known to have.
 
-use std::collections::HashSet;
-
 use gix::ObjectId;
 use gix::bstr::{BStr, BString};
 
 use super::error::MirrorError;
 use super::find_haves::{Common, Found, Search};
+use super::known_objects::KnownObjects;
 use super::object_source::{Negotiation, ObjectSource, Pack, PackRequest, ServerSource};
 use super::plan::{Edit, all_carried};
 use super::policy::RefPolicy;
@@ -51,29 +50,27 @@ pub(super) struct ObjectSupply<'p> {
     /// Objects that the plan's refs name and the target lacks.
     missing: Vec<ObjectId>,
     /// Objects that the source has although none of its refs names them.
-    known: HashSet<ObjectId>,
-    /// Objects that the source is assumed to have until a fetch proves it.
-    assumed: HashSet<ObjectId>,
+    objects: KnownObjects,
 }
 
 impl<'p> ObjectSupply<'p> {
-    /// Supply from the source's upload-pack. `known` and `assumed` were learned while the plan was made; `missing` are
-    /// the objects that its refs name and the target lacks.
+    /// Supply from the source's upload-pack. `objects` were learned while the plan was made; `missing` are the objects
+    /// that the plan's refs name and the target lacks.
     pub fn new(
         source: SourceRefs<'p>,
         from: ServerSource<'p>,
-        (known, assumed): (HashSet<ObjectId>, HashSet<ObjectId>),
+        objects: KnownObjects,
         missing: Vec<ObjectId>,
         detour: Option<&'p dyn Detour>,
     ) -> Self {
-        ObjectSupply { source, from: Box::new(from), detour, taken: None, missing, known, assumed }
+        ObjectSupply { source, from: Box::new(from), detour, taken: None, missing, objects }
     }
 
     pub fn source(&self) -> SourceRefs<'p> {
         self.source
     }
 
-    /// Where the objects come from.
+    /// Source of the objects.
     pub fn from(&mut self) -> &mut (dyn ObjectSource + 'p) {
         &mut *self.from
     }
@@ -90,13 +87,13 @@ impl<'p> ObjectSupply<'p> {
 
     /// Asks the source which of these objects it has, and records the answer.
     pub fn learn(&mut self, ids: &[ObjectId]) -> Result<(), MirrorError> {
-        self.known.extend(self.from.known(ids)?);
+        self.objects.add(self.from.known(ids)?);
         Ok(())
     }
 
     /// Records an object that the source has sent.
     pub fn add_known(&mut self, id: ObjectId) {
-        self.known.insert(id);
+        self.objects.add([id]);
     }
 
     /// The detour, unless the pass has switched to it already.
@@ -118,10 +115,10 @@ impl<'p> ObjectSupply<'p> {
             target_objects: target.objects(),
             extra: target.extra_haves(),
             source: self.source.refs,
-            known: &self.known,
+            known: self.objects.known(),
         };
         let Common { haves, known, found } = search.run(edits, &mut *self.from)?;
-        self.known.extend(known);
+        self.objects.add(known);
         let (how, detour) = match (found, self.detour) {
             (Found::Empty | Found::Tips, _) => return Ok(haves),
             (Found::Ancestors(count), _) => (format!("but what they are built on: {count} commits are common"), None),
@@ -180,7 +177,7 @@ impl<'p> ObjectSupply<'p> {
             target_objects: target.objects(),
             extra: target.extra_haves(),
             source: self.source.refs,
-            known: &self.known,
+            known: self.objects.known(),
         };
         let tips = search.tips();
         let Taken { object_source, tips, bytes } =
@@ -190,7 +187,7 @@ impl<'p> ObjectSupply<'p> {
         self.detour = None;
         self.taken = Some(detour);
         outcome.bytes_via += bytes;
-        self.known.extend(&tips);
+        self.objects.add(tips.iter().copied());
         Ok(tips.into_iter().chain(haves).collect())
     }
 
@@ -214,7 +211,7 @@ impl<'p> ObjectSupply<'p> {
         if let Some(object) = unproven.iter().find(|id| !has(id)) {
             return Err(regressed(self.source.url, *object));
         }
-        self.known.extend(unproven);
+        self.objects.add(unproven);
         Ok(pack)
     }
 
@@ -230,9 +227,7 @@ impl<'p> ObjectSupply<'p> {
     /// Old values of these commands that the source is only assumed to have, and that the negotiation of the fetch has
     /// to prove. A source that answers in a request of its own is asked here.
     fn unproven(&mut self, commands: &[Command]) -> Result<Vec<ObjectId>, MirrorError> {
-        let moved = commands.iter().filter(|command| command.new.is_some()).filter_map(|command| command.old);
-        let unproven: Vec<ObjectId> =
-            moved.filter(|old| self.assumed.contains(old) && !self.known.contains(old)).collect();
+        let unproven = self.objects.unproven(commands);
         match self.from.negotiation() {
             Negotiation::DuringFetch => Ok(unproven),
             Negotiation::OnRequest => self.prove(&unproven).map(|()| Vec::new()),
@@ -246,8 +241,8 @@ impl<'p> ObjectSupply<'p> {
             return Ok(());
         }
         self.learn(unproven)?;
-        match unproven.iter().find(|id| !self.known.contains(*id)) {
-            Some(object) => Err(regressed(self.source.url, *object)),
+        match self.objects.first_unknown(unproven) {
+            Some(object) => Err(regressed(self.source.url, object)),
             None => Ok(()),
         }
     }

@@ -216,12 +216,14 @@ pub struct Plan<'a> {
     pub skipped: Notes,
     /// Refs whose values at the target are not known to come from the source.
     pub unconfirmed: Vec<BString>,
+    /// Number of refs that are equal on both sides.
+    pub equal: u64,
 }
 
 impl<'a> Plan<'a> {
     /// Makes the plan from the delta and the old values that the source does not have (`foreign`).
     pub fn of(delta: RefDelta<'a>, target: &RefTable, foreign: &HashSet<ObjectId>, policy: &RefPolicy) -> Self {
-        let mut plan = Plan { skipped: delta.skipped, unconfirmed: delta.kept, ..Plan::default() };
+        let mut plan = Plan { skipped: delta.skipped, unconfirmed: delta.kept, equal: delta.equal, ..Plan::default() };
         for mut edit in delta.deletions.into_iter().chain(delta.edits) {
             edit.diverged = edit.old.is_some_and(|old| foreign.contains(&old));
             if edit.diverged && !plan.admit_diverged(&edit, target, policy) {

@@ -1,7 +1,9 @@
-//! Pushes a plan in stages: nothing is deleted before the refs that may replace it are confirmed.
+//! Pushes a plan: at once where the target commits a push in one step, or in stages. Nothing is deleted before the
+//! refs that may replace it are confirmed.
 
 use std::collections::HashSet;
 
+use super::at_once::push_at_once;
 use super::error::MirrorError;
 use super::head::{Followed, HeadFollower};
 use super::hold_back::hold_back;
@@ -13,8 +15,28 @@ use super::settle::Settlement;
 use super::update::{update_all, update_batches};
 use super::update_order::update_in_order;
 
+/// Pushes a plan, and removes what the pass has kept at the target only for its own use. Returns true if `HEAD` needs no
+/// more.
+pub(super) fn push_plan(
+    pusher: &mut Pusher<'_>,
+    settlement: &mut Settlement<'_>,
+    head: &HeadFollower<'_>,
+    plan: Plan<'_>,
+) -> Result<bool, MirrorError> {
+    if head.comes_with_push()
+        && let Some(head_settled) = push_at_once(pusher, settlement, head, &plan)?
+    {
+        return Ok(head_settled);
+    }
+    let head_settled = push_in_stages(pusher, settlement, head, plan)?;
+    pusher.delete_slices()?;
+    settlement.check_refused(pusher.target_mut())?;
+    settlement.fail_if_nothing_taken()?;
+    Ok(head_settled)
+}
+
 /// Creates, updates, replaces, lets `HEAD` follow, and deletes. Returns true if `HEAD` needs no more.
-pub(super) fn push_in_stages(
+fn push_in_stages(
     pusher: &mut Pusher<'_>,
     settlement: &mut Settlement<'_>,
     head: &HeadFollower<'_>,

@@ -7,8 +7,8 @@ use gitferry_base::clock::SystemClock;
 use gitferry_config::{Config, ConfigError};
 use gitferry_remote::{Remote, RemoteError};
 use gitferry_replication::mirror::endpoint::Endpoint;
-use gitferry_replication::mirror::link::{RemoteLink, RemoteLinkParts};
 use gitferry_replication::mirror::policy::RefPolicy;
+use gitferry_replication::mirror::{RemoteLink, RemoteLinkParts};
 
 /// Reason why a link with a remote could not be opened.
 #[derive(Debug, thiserror::Error)]

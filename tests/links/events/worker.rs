@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use gitferry_replication::deliver::Link;
+use gitferry_replication::link::Link;
 use gitferry_service::delivery::pending::{PendingJob, PendingJobs};
 use gitferry_service::worker::{Worker, WorkerOptions};
 use gitferry_test_support::objects::DelayedStore;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use gitferry_engine::ledger::head::RepositoryId;
 use gitferry_engine::region::Region;
-use gitferry_replication::deliver::Link;
+use gitferry_replication::link::Link;
 use gitferry_test_support::faults::{Faults, When};
 use proptest::collection::vec;
 use proptest::prelude::*;

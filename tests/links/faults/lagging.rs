@@ -8,7 +8,7 @@ use gitferry_engine::region::Region;
 use gitferry_engine::region::consolidate::CONSOLIDATE_ABOVE;
 use gitferry_engine::region::import::ImportOptions;
 use gitferry_git::local::RefPatterns;
-use gitferry_replication::deliver::Delivered;
+use gitferry_replication::link::Delivered;
 use gitferry_store::table::{Condition, Query, Write};
 use gitferry_test_support::faults::{Meter, Operation};
 use gitferry_test_support::objects::MeteredStore;

@@ -165,7 +165,7 @@ async fn passes_over_one_link_at_once_deliver_once() {
         // Each is slow in its own way, so that they meet everywhere.
         let us = sites.delayed("us", Duration::from_millis(worker * 3 % 7));
         let eu = sites.delayed("eu", Duration::from_millis(worker * 5 % 4));
-        let link = gitferry_replication::deliver::Link { name: "dr".into(), ..link(us, eu) };
+        let link = gitferry_replication::link::Link { name: "dr".into(), ..link(us, eu) };
         let runtime = tokio::runtime::Handle::current();
         tokio::task::spawn_blocking(move || runtime.block_on(link.pass(&[], 4)).unwrap())
     });

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use gitferry_engine::ledger::head::HeadItem;
 use gitferry_engine::ledger::keys::SHARDS;
 use gitferry_engine::region::Region;
-use gitferry_replication::deliver::Link;
+use gitferry_replication::link::Link;
 use gitferry_test_support::faults::{Meter, Operation, Snapshot};
 use gitferry_test_support::objects::MeteredStore;
 use gitferry_test_support::table::MeteredTable;

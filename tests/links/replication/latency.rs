@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gitferry_engine::region::Region;
-use gitferry_replication::deliver::Link;
+use gitferry_replication::link::Link;
 use gitferry_replication::transfer::PARTS_IN_MEMORY;
 use gitferry_test_support::objects::DelayedStore;
 use gitferry_test_support::table::DelayedTable;

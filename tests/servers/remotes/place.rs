@@ -15,10 +15,11 @@ use gitferry_replication::mirror::MirrorError;
 use gitferry_replication::mirror::checkpoint::Checkpoint;
 use gitferry_replication::mirror::ends::HeadSetter;
 use gitferry_replication::mirror::lease::Fence;
-use gitferry_replication::mirror::pass::MirrorTask;
+use gitferry_replication::mirror::pass;
 use gitferry_replication::mirror::policy::RefPolicy;
 use gitferry_replication::mirror::push::LargePushFailures;
 use gitferry_replication::mirror::report::{MirrorOutcome, NoteKind};
+use gitferry_replication::mirror::task::MirrorTask;
 use gitferry_replication::mirror::via::Detour;
 use gitferry_replication::progress::Progress;
 
@@ -145,7 +146,7 @@ impl Pass<'_> {
             large_push_failures: &self.large_push_failures,
             fence: self.fence,
         };
-        task.run(&*self.source, &*self.target, carried)
+        pass::run(&task, &*self.source, &*self.target, carried)
     }
 
     /// What it did, and the checkpoint that it left; it must succeed.

@@ -13,9 +13,10 @@ use gitferry_git::protocol::Version;
 use gitferry_remote::PushLimits;
 use gitferry_replication::mirror::MirrorError;
 use gitferry_replication::mirror::ends::{End, EndHeadSetter};
-use gitferry_replication::mirror::pass::MirrorTask;
+use gitferry_replication::mirror::pass;
 use gitferry_replication::mirror::policy::RefPolicy;
 use gitferry_replication::mirror::report::MirrorOutcome;
+use gitferry_replication::mirror::task::MirrorTask;
 use gitferry_replication::progress::Progress;
 use gitferry_test_support::faults::Faults;
 use gitferry_test_support::objects::FaultyStore;
@@ -82,14 +83,15 @@ impl World {
         let heads = EndHeadSetter { end: End::Region(target.clone()), runtime: self.runtime.handle().clone() };
         let mut carried = MirrorOutcome::default();
         let limits = PushLimits::none();
-        task(policy, &limits, &heads).run(source, &target, &mut carried).map(|_| carried)
+        pass::run(&task(policy, &limits, &heads), source, &target, &mut carried).map(|_| carried)
     }
 
     /// One pass from the region to a Git repository.
     fn push(&self, to: &GitRepo, policy: &RefPolicy) -> Result<MirrorOutcome, MirrorError> {
         let target = GitServer::new(to, Version::V2, true);
         let mut carried = MirrorOutcome::default();
-        task(policy, &limits(50_000), &Api(Some(to))).run(&self.server(), &target, &mut carried).map(|_| carried)
+        pass::run(&task(policy, &limits(50_000), &Api(Some(to))), &self.server(), &target, &mut carried)
+            .map(|_| carried)
     }
 
     fn bare(&self, name: &str, format: &str) -> GitRepo {
@@ -272,7 +274,7 @@ fn a_region_that_fails_for_now_is_no_refusal() {
     let heads = EndHeadSetter { end: End::Region(target.clone()), runtime: world.runtime.handle().clone() };
     let (limits, policy, mut carried) = (PushLimits::none(), RefPolicy::default(), MirrorOutcome::default());
     let source = GitServer::new(&world.git, Version::V2, true);
-    let error = task(&policy, &limits, &heads).run(&source, &target, &mut carried).unwrap_err();
+    let error = pass::run(&task(&policy, &limits, &heads), &source, &target, &mut carried).unwrap_err();
     assert!(error.kind().is_retryable(), "{error}");
     assert_eq!(carried.refused, 0);
     // The next one completes.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use gitferry_engine::region::Region;
 use gitferry_engine::region::import::ImportOptions;
 use gitferry_git::local::RefPatterns;
-use gitferry_replication::deliver::Link;
+use gitferry_replication::link::Link;
 use gitferry_replication::status::FrontierText;
 use gitferry_service::delivery::pending::PendingJobs;
 use gitferry_service::events::eventbridge::EventBridge;

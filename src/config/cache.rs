@@ -15,7 +15,7 @@ pub struct CacheConfig {
     /// Folder of the cache, relative to the configuration. One process at a time owns the folder; others use their own.
     #[serde(default)]
     pub dir: Option<PathBuf>,
-    /// Largest size of the cache.
+    /// Largest size of the cache. With 0, it keeps the packs that are in use, and no others.
     #[serde(default, deserialize_with = "super::limits::some_size")]
     pub max_bytes: Option<ByteSize>,
 }

@@ -95,7 +95,7 @@ pub struct Config {
     ///
     /// [`DEFAULT_READ_BUDGET_BYTES`]: gitferry_git::memory::DEFAULT_READ_BUDGET_BYTES
     /// [`MIN_BUDGET_BYTES`]: gitferry_git::memory::MIN_BUDGET_BYTES
-    #[serde(default)]
+    #[serde(default, deserialize_with = "limits::some_size")]
     pub read_memory: Option<ByteSize>,
     /// Path of the file.
     #[serde(skip)]

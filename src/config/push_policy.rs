@@ -8,6 +8,7 @@ use globset::GlobSet;
 use jiff::SignedDuration;
 use serde::Deserialize;
 
+use super::limits::some_size;
 use super::{all_repositories, name_matcher};
 use gitferry_engine::region::push::{Missing, Protection};
 use gitferry_git::fsck::{Message, Rules, Severity};
@@ -31,13 +32,13 @@ pub struct PushPolicyConfig {
     #[serde(default)]
     pub mirror: bool,
     /// Largest pack of a push, such as `2 GiB`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "some_size")]
     pub max_push: Option<ByteSize>,
     /// Largest object.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "some_size")]
     pub max_object: Option<ByteSize>,
     /// Largest Git LFS object.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "some_size")]
     pub max_lfs_object: Option<ByteSize>,
     /// Reaction to LFS pointers whose objects the region does not have.
     #[serde(default)]

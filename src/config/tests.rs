@@ -402,3 +402,53 @@ fn names_of_repositories_are_checked_as_their_ends_take_them() {
     }
     assert!(parsed("us", ".github").unwrap_err().contains("links.l: repositories"));
 }
+
+/// All settings that are a size, each with the text of a configuration around it.
+const SIZES: [(&str, &str); 8] = [
+    ("push_memory", "push_memory = SIZE\n"),
+    ("read_memory", "read_memory = SIZE\n"),
+    ("max_bytes", "[regions.us]\nobjects = \"s3://b/git\"\ntable = \"dynamodb://t\"\ncache = { max_bytes = SIZE }\n"),
+    ("bytes_per_push", "[remotes.r]\nurl = \"https://h/{name}\"\nlimits = { bytes_per_push = SIZE }\n"),
+    ("spool", "[remotes.r]\nurl = \"https://h/{name}\"\nlimits = { spool = SIZE }\n"),
+    ("max_push", "[[push_policies]]\nmax_push = SIZE\n"),
+    ("max_object", "[[push_policies]]\nmax_object = SIZE\n"),
+    ("max_lfs_object", "[[push_policies]]\nmax_lfs_object = SIZE\n"),
+];
+
+#[test]
+fn all_sizes_are_read_alike() {
+    for (setting, text) in SIZES {
+        // 0 admits nothing: no LFS object, no pack in the cache that is not in use.
+        for good in ["\"512MiB\"", "\"2 GiB\"", "\"1 B\"", "4096", "0", "\"0\"", "\"0 MiB\""] {
+            parse(&text.replace("SIZE", good)).unwrap_or_else(|error| panic!("{setting} = {good}: {error}"));
+        }
+        for bad in ["-5", "\"-1 MiB\"", "\"12 parsecs\"", "\"\"", "1.5", "true", "[1]"] {
+            let said = match parse(&text.replace("SIZE", bad)) {
+                Err(error) => error.to_string(),
+                Ok(_) => panic!("{setting} = {bad} is taken"),
+            };
+            let expected = "a size has the form \"512MiB\", \"2 GiB\" or a number of bytes";
+            assert!(said.contains(setting) && said.contains(expected), "{setting} = {bad}: {said}");
+        }
+    }
+}
+
+/// The list of sizes above is complete.
+#[test]
+fn every_size_of_the_configuration_is_in_the_list() {
+    let sources = [
+        include_str!("lib.rs"),
+        include_str!("cache.rs"),
+        include_str!("link.rs"),
+        include_str!("limits.rs"),
+        include_str!("push_policy.rs"),
+        include_str!("remote.rs"),
+    ];
+    let lines = sources.iter().flat_map(|source| source.lines());
+    let fields = lines.filter_map(|line| line.trim().strip_prefix("pub ")?.split_once(": Option<ByteSize>"));
+    let mut fields: Vec<&str> = fields.map(|(name, _)| name).collect();
+    let mut listed: Vec<&str> = SIZES.iter().map(|(name, _)| *name).collect();
+    fields.sort_unstable();
+    listed.sort_unstable();
+    assert_eq!(fields, listed);
+}

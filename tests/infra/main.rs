@@ -15,3 +15,4 @@ mod policies;
 mod region;
 mod running;
 mod terraform;
+mod validated;

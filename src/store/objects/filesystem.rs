@@ -6,14 +6,15 @@
 
 mod direct;
 mod error;
+mod inner;
 mod listing;
+mod open_upload;
 mod part_list;
 mod publish;
+mod read;
 mod stale;
 mod upload;
 
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,31 +26,18 @@ use jiff::Timestamp;
 use tempfile::TempPath;
 use tokio::sync::Semaphore;
 
-use self::upload::OpenUploads;
-use super::{
-    Crc64, ListPage, MAX_LIST_KEYS, MAX_PUT_BYTES, ObjectError, ObjectMeta, ObjectStore, Part, Upload, key, parts,
-};
-use gitferry_base::{durable, private};
+use self::inner::{Inner, STAGING};
+use self::open_upload::OpenUploads;
+use super::{Crc64, ListPage, MAX_PUT_BYTES, ObjectError, ObjectMeta, ObjectStore, Part, Upload, parts};
 
 /// Most concurrent operations of one handle on blocking threads; further ones wait.
 pub const MAX_OPERATIONS: usize = 32;
-
-const STAGING: &str = ".staging";
 
 /// An object store in a directory. Share it behind an `Arc`.
 #[derive(Debug)]
 pub struct FilesystemStore {
     inner: Arc<Inner>,
     operations: Arc<Semaphore>,
-}
-
-/// State shared with blocking tasks.
-#[derive(Debug)]
-struct Inner {
-    name: String,
-    root: PathBuf,
-    staging: PathBuf,
-    uploads: OpenUploads,
 }
 
 impl FilesystemStore {
@@ -105,121 +93,6 @@ impl FilesystemStore {
         });
         task.await.unwrap_or_else(|_| Err(stopped(write)))
     }
-}
-
-impl Inner {
-    fn create(&self, root: bool) -> io::Result<()> {
-        if root {
-            durable::create_dir_all(&self.root)?;
-        }
-        match private::create_dir(&self.staging) {
-            // On a read-only disk, the first write fails.
-            Err(e) if matches!(e.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied) => Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            other => other,
-        }
-    }
-
-    /// Fails if the root is gone. Creating the root again would look like an empty store.
-    fn check_root(&self) -> io::Result<()> {
-        if self.root.try_exists()? {
-            return Ok(());
-        }
-        Err(io::Error::other(format!("{} is gone: mount its disk, or restore it", self.root.display())))
-    }
-
-    /// Creates the staging folder if it is missing, but never the root.
-    fn make_staging(&self) -> io::Result<()> {
-        match private::create_dir(&self.staging) {
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => self.check_root().and(Err(error)),
-            other => other,
-        }
-    }
-
-    /// Validates a key and returns the path of its object.
-    fn path(&self, key: &str) -> Result<PathBuf, ObjectError> {
-        key::check(key).map_err(|reason| self.invalid(key, reason))?;
-        Ok(self.root.join(key))
-    }
-
-    fn get(&self, key: &str, range: Range<u64>) -> Result<Bytes, ObjectError> {
-        let path = self.path(key)?;
-        let read = || -> io::Result<Vec<u8>> {
-            let mut file = File::open(&path)?;
-            let metadata = file.metadata()?;
-            if !metadata.is_file() {
-                return Err(io::ErrorKind::NotFound.into());
-            }
-            let end = range.end.min(metadata.len());
-            let length = end.saturating_sub(range.start);
-            let mut bytes = Vec::with_capacity(usize::try_from(length).map_err(io::Error::other)?);
-            if length > 0 {
-                file.seek(SeekFrom::Start(range.start))?;
-                file.take(length).read_to_end(&mut bytes)?;
-            }
-            Ok(bytes)
-        };
-        read().map(Bytes::from).map_err(|e| self.failed(key, "read", e))
-    }
-
-    fn head(&self, key: &str) -> Result<Option<ObjectMeta>, ObjectError> {
-        let path = self.path(key)?;
-        match fs::symlink_metadata(&path) {
-            Ok(metadata) if metadata.is_file() => Ok(Some(stored(key, &metadata))),
-            Ok(_) => Ok(None),
-            Err(e) if error::is_absent(&e) => Ok(None),
-            Err(e) => Err(self.failed(key, "look up", e)),
-        }
-    }
-
-    fn list(&self, prefix: &str, after: Option<&str>, limit: usize) -> Result<ListPage, ObjectError> {
-        key::check_prefix(prefix).map_err(|reason| self.invalid(prefix, reason))?;
-        if limit == 0 {
-            return Err(self.invalid(prefix, "a listing has a limit of 0 keys".to_owned()));
-        }
-        let limit = limit.min(MAX_LIST_KEYS);
-        let mut objects = listing::list(&self.root, prefix, after.unwrap_or_default(), limit + 1)
-            .map_err(|e| self.failed(prefix, "list", e))?;
-        let more = objects.len() > limit;
-        objects.truncate(limit);
-        let next = objects.last().filter(|_| more).map(|last| last.key.clone());
-        Ok(ListPage { objects, next })
-    }
-
-    fn delete(&self, key: &str) -> Result<(), ObjectError> {
-        let path = self.path(key)?;
-        let remove = || -> io::Result<()> {
-            if !fs::symlink_metadata(&path)?.is_file() {
-                return Ok(());
-            }
-            fs::remove_file(&path)?;
-            publish::sync_and_prune(&self.root, &path)
-        };
-        match remove() {
-            Err(e) if error::is_absent(&e) => Ok(()),
-            other => other.map_err(|e| self.failed(key, "delete", e)),
-        }
-    }
-
-    fn invalid(&self, key: &str, reason: String) -> ObjectError {
-        ObjectError::Invalid { store: self.name.clone(), key: key.to_owned(), reason }
-    }
-
-    fn failed(&self, key: &str, doing: &str, error: io::Error) -> ObjectError {
-        error::of_io(&self.name, key, doing, &error)
-    }
-}
-
-/// Metadata of an object without a time. The store keeps no checksums.
-fn meta(key: &str, size: u64) -> ObjectMeta {
-    ObjectMeta { key: key.to_owned(), size, crc64: None, modified: None }
-}
-
-/// Metadata of an object from the attributes of its file.
-fn stored(key: &str, file: &fs::Metadata) -> ObjectMeta {
-    let modified = file.modified().ok().and_then(|time| Timestamp::try_from(time).ok());
-    ObjectMeta { modified, ..meta(key, file.len()) }
 }
 
 #[async_trait]

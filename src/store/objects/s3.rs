@@ -5,6 +5,7 @@
 //! before the outcome is reported.
 
 mod copy;
+mod copy_state;
 mod create;
 mod error;
 mod multipart;
@@ -32,7 +33,9 @@ use super::{
     Crc64, ListPage, MAX_PUT_BYTES, ObjectError, ObjectMeta, ObjectStore, PART_BYTES, Part, Upload, key, parts,
 };
 use crate::aws::attempts::CountAttempts;
-pub use copy::{COPY_TIMEOUT, DENIED_FOR, MAX_COPY_BYTES};
+pub use copy::COPY_TIMEOUT;
+use copy_state::CopyState;
+pub use copy_state::{DENIED_FOR, MAX_COPY_BYTES};
 use error::Failure;
 pub use options::{MAX_PREFIX_BYTES, S3Options};
 
@@ -59,7 +62,7 @@ pub struct S3Store {
     region: Option<String>,
     /// Bounds the parts of files in memory, with one permit per part.
     memory: Arc<Semaphore>,
-    copies: copy::CopyState,
+    copies: CopyState,
     /// Largest object, in bytes, that is copied by one CopyObject.
     max_copy: u64,
     /// True once the server has refused a checksum of a whole multipart object, which S3 itself supports.
@@ -90,7 +93,7 @@ impl S3Store {
             endpoint: sdk.endpoint_url().map(str::to_owned),
             region: sdk.region().map(|region| region.as_ref().to_owned()),
             memory: Arc::new(Semaphore::new(PARTS_IN_MEMORY)),
-            copies: copy::CopyState::default(),
+            copies: CopyState::default(),
             max_copy: MAX_COPY_BYTES,
             composite_only: AtomicBool::new(false),
         }

@@ -22,13 +22,13 @@ use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
 use serde_json::Value;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
+pub use open::BUSY_TIMEOUT;
+
 use super::limits::{self, Checked};
 use super::{Action, BadRow, Condition, Item, Key, MAX_PAGE_BYTES, Page, Query, Table, TableError, Write};
 
 /// Most connections of one handle; further calls wait for one.
 pub const MAX_CONNECTIONS: usize = 4;
-/// Time that a writer waits for writers of other processes before it fails with [`TableError::Unavailable`].
-pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 const SELECT_ITEM: &str = "SELECT revision, document, bytes FROM item WHERE pk = ?1 AND sk = ?2";
 const SELECT_REVISION: &str = "SELECT revision FROM item WHERE pk = ?1 AND sk = ?2";

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use super::Inner;
+use super::inner::Inner;
 use crate::objects::parts;
 use crate::objects::{Crc64, Crc64Hasher, ObjectError, Part, Upload};
 

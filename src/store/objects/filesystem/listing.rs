@@ -5,7 +5,8 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::{error, stored};
+use super::error;
+use super::inner::stored;
 use crate::objects::{ObjectMeta, key};
 
 /// Step of the walk: the full key of an object or folder. The key of a folder ends with `/`, which sorts the folder

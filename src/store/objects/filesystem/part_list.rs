@@ -4,13 +4,21 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 
-use super::upload::Held;
 use crate::objects::Crc64;
 use crate::objects::parts::{self, MAX_PARTS};
 
 const HEADER: &str = "gitferry upload 1 ";
 /// Length of a line: `number size crc64` in hexadecimal. The length is fixed, so that a torn line is recognised.
 const LINE_BYTES: usize = 8 + 1 + 8 + 1 + 16 + 1;
+
+/// A part of an open upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub size: u64,
+    pub crc64: Crc64,
+    /// True if this handle has written or read back the part; otherwise only the list names it.
+    pub verified: bool,
+}
 
 /// Formats the first line of a list.
 pub(super) fn header(key: &str) -> String {

@@ -1,4 +1,4 @@
-//! Publishes finished files under their keys: sync the file, rename without replacing, sync the directory.
+//! Publishes finished files under their keys: sync the file, rename without replacing, sync the directory. Removes them.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, ErrorKind, Write};
@@ -7,7 +7,8 @@ use std::path::Path;
 
 use tempfile::{NamedTempFile, TempPath};
 
-use super::{Inner, meta};
+use super::error;
+use super::inner::{Inner, meta};
 use crate::objects::{ObjectError, ObjectMeta};
 use gitferry_base::durable;
 
@@ -122,6 +123,21 @@ impl Inner {
         Err(ObjectError::Unavailable { store: self.name.clone(), key: key.to_owned(), reason, ambiguous: false })
     }
 
+    pub(super) fn delete(&self, key: &str) -> Result<(), ObjectError> {
+        let path = self.path(key)?;
+        let remove = || -> io::Result<()> {
+            if !fs::symlink_metadata(&path)?.is_file() {
+                return Ok(());
+            }
+            fs::remove_file(&path)?;
+            sync_and_prune(&self.root, &path)
+        };
+        match remove() {
+            Err(e) if error::is_absent(&e) => Ok(()),
+            other => other.map_err(|e| self.failed(key, "delete", e)),
+        }
+    }
+
     fn temporary(&self) -> io::Result<NamedTempFile> {
         self.make_staging()?;
         tempfile::Builder::new().prefix("put-").tempfile_in(&self.staging)
@@ -171,7 +187,7 @@ pub(super) fn seal(file: &File) -> io::Result<()> {
 }
 
 /// Makes a removal durable, and removes directories that became empty.
-pub(super) fn sync_and_prune(root: &Path, path: &Path) -> io::Result<()> {
+fn sync_and_prune(root: &Path, path: &Path) -> io::Result<()> {
     let mut folder = path.parent();
     while let Some(at) = folder.filter(|at| *at != root && at.starts_with(root)) {
         if fs::remove_dir(at).is_err() {

@@ -6,8 +6,8 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::upload::LIST;
-use super::{Inner, STAGING};
+use super::inner::{Inner, STAGING};
+use super::open_upload::LIST;
 use crate::objects::{ObjectError, stale};
 
 impl Inner {

@@ -2,14 +2,10 @@
 //!
 //! Requests use the target's credentials. If S3 denies the copy, the caller transfers the bytes itself.
 
-use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::types::ChecksumAlgorithm;
-use tokio::time::Instant;
 
 use super::create::{ABSENT, Settled};
 use super::error::Failure;
@@ -20,39 +16,8 @@ use crate::objects::{Crc64, ObjectError, ObjectMeta, ObjectStore as _, Part, Upl
 use gitferry_base::Kind;
 use gitferry_base::retry::Attempts;
 
-/// Largest object of one CopyObject in bytes (S3's limit). Larger objects are copied in parts.
-pub const MAX_COPY_BYTES: u64 = 5 * 1024 * 1024 * 1024;
 /// Limit for one CopyObject. S3 answers only once the copy is complete.
 pub const COPY_TIMEOUT: Duration = Duration::from_secs(15 * 60);
-/// Time for which no copy from a source bucket is tried again after a denial.
-pub const DENIED_FOR: Duration = Duration::from_secs(5 * 60);
-/// Most source buckets whose denial is remembered.
-const MAX_DENIED: usize = 1_000;
-
-/// Results of earlier copies to a store.
-#[derive(Debug, Default)]
-pub(super) struct CopyState {
-    /// Source buckets that denied a copy, with the end of [`DENIED_FOR`].
-    denied: Mutex<HashMap<String, Instant>>,
-    /// True once the server has copied a part without returning the part's checksum, which S3 returns.
-    lacks_part_checksums: AtomicBool,
-}
-
-impl CopyState {
-    fn is_denied(&self, bucket: &str) -> bool {
-        let denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
-        denied.get(bucket).is_some_and(|until| Instant::now() < *until)
-    }
-
-    fn deny(&self, bucket: &str) {
-        let now = Instant::now();
-        let mut denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
-        denied.retain(|_, until| now < *until);
-        if denied.len() < MAX_DENIED {
-            denied.insert(bucket.to_owned(), now + DENIED_FOR);
-        }
-    }
-}
 
 impl S3Store {
     pub(super) async fn copy_object(
@@ -155,7 +120,7 @@ impl S3Store {
         let key = &upload.key;
         let full = self.full_key(key)?;
         source.full_key(source_key)?;
-        if !self.can_ask(source) || self.copies.lacks_part_checksums.load(Ordering::Relaxed) {
+        if !self.can_ask(source) || self.copies.lacks_part_checksums() {
             return Ok(None);
         }
         let start = parts::offset(number);
@@ -177,7 +142,7 @@ impl S3Store {
         };
         let crc64 = answer.as_ref().and_then(|result| from_base64(result.checksum_crc64_nvme.as_deref()?));
         let Some(crc64) = crc64 else {
-            self.copies.lacks_part_checksums.store(true, Ordering::Relaxed);
+            self.copies.found_no_part_checksum();
             return Ok(None);
         };
         let tag = tag(answer.as_ref().and_then(|result| result.e_tag.as_deref()));
@@ -240,14 +205,5 @@ mod tests {
         assert_eq!(partition(Some("eu-west-1")), partition(Some("us-east-1")));
         assert_ne!(partition(Some("eu-west-1")), partition(Some("cn-north-1")));
         assert_ne!(partition(Some("us-east-1")), partition(Some("us-gov-west-1")));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_was_denied_is_asked_again_later() {
-        let memory = CopyState::default();
-        memory.deny("source");
-        assert!(memory.is_denied("source") && !memory.is_denied("other"));
-        tokio::time::advance(DENIED_FOR).await;
-        assert!(!memory.is_denied("source"));
     }
 }

@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
-use super::BUSY_TIMEOUT;
 use gitferry_base::{durable, private};
 
+/// Time that a writer waits for writers of other processes before it fails with [`crate::table::TableError::Unavailable`].
+pub const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 /// Version of [`SCHEMA`], stored in `user_version`. Files with a larger version are refused.
 const SCHEMA_VERSION: i64 = 1;
 

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::head::{Frontier, Head, HeadItem, RepositoryId};
 use super::{LedgerError, keys, log};
-use gitferry_store::table::{Condition, Key, Table, TableError, Write};
+use gitferry_store::table::{Condition, Key, Table, TableError, Write, next_revision};
 
 /// A step from one head to the next.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ pub async fn advance_and_report(table: &dyn Table, step: Advance) -> Result<Adva
     );
     check_step(before.as_ref(), &after, manifest.as_ref().map(|(document, _)| document))?;
     let (revision, condition) = match &before {
-        Some(item) => (item.revision + 1, Condition::Revision(item.revision)),
+        Some(item) => (next_revision(item.revision), Condition::Revision(item.revision)),
         None => (1, Condition::Absent),
     };
     let document = serde_json::to_value(&after).map_err(|error| LedgerError::corrupt(error.to_string()))?;
@@ -175,7 +175,7 @@ async fn is_reached(
     if is_along_the_chain(before, after) {
         return contains(table, now.id, now.head.frontier, after.frontier).await;
     }
-    Ok(before.is_some_and(|before| now.revision == before.revision + 1) && now.head == *after)
+    Ok(before.is_some_and(|before| now.revision == next_revision(before.revision)) && now.head == *after)
 }
 
 fn is_along_the_chain(before: Option<&HeadItem>, after: &Head) -> bool {

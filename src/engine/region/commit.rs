@@ -1,5 +1,8 @@
 //! Commits: a proposal becomes one change, and one conditional write makes the change visible.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use crate::ledger::LedgerError;
@@ -14,7 +17,6 @@ use gitferry_base::checksum::file_crc64;
 use gitferry_base::clock::Clock;
 use gitferry_git::refname::check_repository_name;
 use gitferry_git::refs::RefValue;
-use gitferry_store::objects::ObjectError;
 use gitferry_store::table::Write;
 
 use super::claims::HeldPacks;
@@ -279,11 +281,7 @@ impl Committer<'_> {
         })
         .await?;
         let key = keys::large_change(id, sealed.header.seq, sealed.hash);
-        match self.region.objects().put_file(&key, file).await {
-            // The key is content-addressed: an earlier attempt stored the same bytes.
-            Ok(_) | Err(ObjectError::Exists { .. }) => {}
-            Err(error) => return Err(error.into()),
-        }
+        self.region.uploads().put_named_by_content(&key, file, "change", sealed.size, crc64).await?;
         Ok((sealed, Some(LargeBody { key, crc64 })))
     }
 }

@@ -1,10 +1,13 @@
 //! Packs that are put into the object store for a change, and removed again if no change names them.
 
+use tempfile::TempPath;
+
 use super::manifest::LivePack;
 use super::new_pack::NewPack;
 use super::{Region, RegionError, Result};
 use crate::ledger::head::{HeadItem, RepositoryId};
 use crate::ledger::keys;
+use gitferry_store::objects::{Crc64, ObjectError};
 
 /// Packs in the object store that no manifest names yet, or any more.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +43,35 @@ impl Uploads<'_> {
             }
         }
         Ok(live)
+    }
+
+    /// Stores a file under a key that follows from its content. `what` names the file in errors. Idempotent.
+    ///
+    /// # Errors
+    /// [`ObjectError::Corrupt`] if the key holds an object of another size or checksum. [`ObjectError::Unavailable`] if
+    /// the object that held the key is gone: try again.
+    pub(crate) async fn put_named_by_content(
+        self,
+        key: &str,
+        file: TempPath,
+        what: &str,
+        size: u64,
+        crc64: Crc64,
+    ) -> Result<()> {
+        let (store, key) = match self.region.objects().put_file(key, file).await {
+            // An earlier attempt, or another writer, stored the same bytes.
+            Err(ObjectError::Exists { store, key }) => (store, key),
+            stored => return Ok(stored.map(drop)?),
+        };
+        let Some(meta) = self.region.objects().head(&key).await? else {
+            let reason = "it existed a moment ago and is gone".to_owned();
+            return Err(ObjectError::Unavailable { store, key, reason, ambiguous: false }.into());
+        };
+        if meta.size != size || meta.crc64.is_some_and(|found| found != crc64) {
+            let reason = format!("it is not the {what} of {size} bytes that its key says");
+            return Err(ObjectError::Corrupt { store, key, reason }.into());
+        }
+        Ok(())
     }
 
     /// Removes the packs of a failed change, if the error proves that no manifest names them or will. Best effort.

@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use super::{Condition, EXPIRES_MEMBER, Item, Key, Table, TableError, Write};
+use super::{Condition, EXPIRES_MEMBER, Item, Key, Table, TableError, Write, next_revision};
 use gitferry_base::clock::Clock;
 
 /// Interval between renewals by the holder.
@@ -91,7 +91,7 @@ impl Waiter {
                 Condition::Revision(row.revision)
             }
         };
-        let revision = row.map_or(1, |row| row.revision + 1);
+        let revision = row.map_or(1, |row| next_revision(row.revision));
         let began = Instant::now();
         match self.claim.table.transact(vec![self.claim.write(condition)]).await {
             Ok(()) => Ok(Some(Lease::held(self.claim.clone(), revision, began))),
@@ -164,7 +164,7 @@ impl Claim {
     /// Rewrites the row and returns its new revision. An ambiguous write is resolved by reading back.
     async fn renew(&self, revision: u64) -> Result<u64, Renewal> {
         match self.table.transact(vec![self.write(Condition::Revision(revision))]).await {
-            Ok(()) => return Ok(revision + 1),
+            Ok(()) => return Ok(next_revision(revision)),
             Err(TableError::ConditionFailed { .. } | TableError::Unavailable { ambiguous: true, .. }) => {}
             Err(error) => return Err(Renewal::Failed(error)),
         }

@@ -8,8 +8,8 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::{
-    Action, Key, MAX_DOCUMENT_DEPTH, MAX_GET_KEYS, MAX_ITEM_BYTES, MAX_PAGE_ITEMS, MAX_TRANSACTION_BYTES,
-    MAX_TRANSACTION_ITEMS, Query, TableError, Write,
+    Action, Condition, Key, MAX_DOCUMENT_DEPTH, MAX_GET_KEYS, MAX_ITEM_BYTES, MAX_PAGE_ITEMS, MAX_REVISION,
+    MAX_TRANSACTION_BYTES, MAX_TRANSACTION_ITEMS, Query, TableError, Write,
 };
 
 /// Most bytes of a partition key (DynamoDB's limit).
@@ -110,6 +110,10 @@ fn check_item(table: &str, write: &Write) -> Result<(Option<String>, usize), Tab
     let Action::Put { document, bytes } = &write.action else {
         return Ok((None, item_bytes(&write.key, 0, 0)));
     };
+    // The revision after the put is read again, and has a successor.
+    if matches!(write.condition, Condition::Revision(revision) if revision >= MAX_REVISION) {
+        return Err(invalid(table, format!("a put replaces {} at a revision that no item reaches", write.key)));
+    }
     if !document.is_object() {
         return Err(invalid(table, format!("the document of {} is not a JSON object", write.key)));
     }

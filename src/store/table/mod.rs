@@ -38,6 +38,22 @@ pub const MAX_DOCUMENT_DEPTH: usize = 31;
 /// later time or never; DynamoDB removes it within days if time to live is enabled on the attribute.
 pub const EXPIRES_MEMBER: &str = "expires";
 
+/// Highest revision of an item that a table returns or names in a write: its successor fits into the signed 64-bit
+/// integers of SQLite. Writes count up from 1, so a higher one is damage.
+pub const MAX_REVISION: u64 = i64::MAX as u64 - 1;
+
+/// Returns the revision of an item after a put under [`Condition::Revision`].
+///
+/// # Panics
+/// If `revision` is above [`MAX_REVISION`]: tables neither return such revisions nor write over them.
+pub fn next_revision(revision: u64) -> u64 {
+    assert!(
+        revision <= MAX_REVISION,
+        "the revision {revision} comes from a table, which refuses those above {MAX_REVISION}"
+    );
+    revision + 1
+}
+
 /// Primary key of an item.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key {

@@ -25,7 +25,9 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 pub use open::BUSY_TIMEOUT;
 
 use super::limits::{self, Checked};
-use super::{Action, BadRow, Condition, Item, Key, MAX_PAGE_BYTES, Page, Query, Table, TableError, Write};
+use super::{
+    Action, BadRow, Condition, Item, Key, MAX_PAGE_BYTES, MAX_REVISION, Page, Query, Table, TableError, Write,
+};
 
 /// Most connections of one handle; further calls wait for one.
 pub const MAX_CONNECTIONS: usize = 4;
@@ -208,7 +210,7 @@ impl DatabaseFile {
 
     fn item(&self, key: Key, stored: Stored) -> Result<Item, TableError> {
         let revision = match u64::try_from(stored.revision) {
-            Ok(revision) if revision > 0 => revision,
+            Ok(revision) if is_revision(stored.revision) => revision,
             _ => return Err(self.corrupt(&key, format_args!("the revision {} is invalid", stored.revision))),
         };
         match serde_json::from_str(&stored.document) {
@@ -289,7 +291,14 @@ impl DatabaseFile {
                 Action::Check => Ok(0),
                 Action::Delete => transaction.prepare_cached(DELETE_ITEM).and_then(|mut s| s.execute(params![pk, sk])),
                 Action::Put { bytes, .. } => {
-                    let next = revision.map_or(1, |revision| revision.saturating_add(1));
+                    let next = match revision {
+                        None => 1,
+                        Some(revision) => {
+                            let next = revision.checked_add(1).filter(|next| is_revision(*next));
+                            let invalid = || format!("the revision {revision} is invalid");
+                            next.ok_or_else(|| self.corrupt(&write.key, invalid()))?
+                        }
+                    };
                     let put = params![pk, sk, next, document, bytes.as_deref()];
                     transaction.prepare_cached(PUT_ITEM).and_then(|mut s| s.execute(put))
                 }
@@ -312,6 +321,11 @@ impl DatabaseFile {
         let keys = writes.iter().map(|c| c.write.key.clone()).collect();
         Err(TableError::ConditionFailed { table: self.name.clone(), keys, failed })
     }
+}
+
+/// Returns true for revisions that a row can have reached.
+fn is_revision(revision: i64) -> bool {
+    u64::try_from(revision).is_ok_and(|revision| (1..=MAX_REVISION).contains(&revision))
 }
 
 fn holds(condition: Condition, revision: Option<i64>) -> bool {

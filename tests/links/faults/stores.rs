@@ -235,6 +235,7 @@ fn verify_tells_every_damage_of_a_table() {
         (heads, head("$.state", "'frozen'"), "state frozen"),
         (heads, head("$.frontier.hash", &format!("'{zero}'")), "missing"),
         (heads, head("$.frontier.seq", "2"), "missing"),
+        (heads, "UPDATE item SET revision = 9223372036854775807".into(), "the revision 9223372036854775807 is invalid"),
         (heads, head("$.manifest", "9"), "its manifest is older than its head"),
         ("sk = 'manifest'", "DELETE FROM item".into(), "its manifest is missing"),
         ("sk = 'manifest'", "UPDATE item SET document = '{}'".into(), "its manifest is not valid"),

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use gitferry_base::Kind;
 use gitferry_store::table::limits::{MAX_PK_BYTES, MAX_SK_BYTES, item_bytes};
 use gitferry_store::table::{
-    Action, Condition, Item, Key, MAX_GET_KEYS, MAX_ITEM_BYTES, MAX_PAGE_BYTES, MAX_TRANSACTION_BYTES,
+    Action, Condition, Item, Key, MAX_GET_KEYS, MAX_ITEM_BYTES, MAX_PAGE_BYTES, MAX_REVISION, MAX_TRANSACTION_BYTES,
     MAX_TRANSACTION_ITEMS, Query, Table, TableError, Write,
 };
 use serde_json::{Value, json};
@@ -145,6 +145,18 @@ pub async fn every_condition_with_every_action(factory: &dyn TableFactory) {
             }
         }
     }
+}
+
+pub async fn no_put_reaches_a_revision_without_a_successor(factory: &dyn TableFactory) {
+    let table = factory.handle();
+    put(&*table, "x", json!({})).await;
+    for revision in [MAX_REVISION, MAX_REVISION + 1, u64::MAX] {
+        assert_invalid(table.transact(vec![Write::put(key("x"), Condition::Revision(revision), json!({}))]).await);
+        let delete = Write::delete(key("x"), Condition::Revision(revision));
+        assert_eq!(failed_of(table.transact(vec![delete]).await), [true]);
+    }
+    let write = Write::put(key("x"), Condition::Revision(MAX_REVISION - 1), json!({}));
+    assert_eq!(failed_of(table.transact(vec![write]).await), [true]);
 }
 
 pub async fn revisions_start_again_after_a_delete(factory: &dyn TableFactory) {
@@ -416,6 +428,7 @@ macro_rules! table_suite {
             what_is_written_is_read,
             get_many_keeps_the_order,
             every_condition_with_every_action,
+            no_put_reaches_a_revision_without_a_successor,
             revisions_start_again_after_a_delete,
             all_or_nothing_and_who_failed,
             limits_of_a_transaction,

@@ -35,7 +35,7 @@ use crate::ledger::change::LfsObject;
 use crate::ledger::head::RepositoryId;
 use crate::ledger::{LedgerError, keys};
 use gitferry_git::lfs::{LfsOid, Pointer};
-use gitferry_store::objects::{Crc64, Crc64Hasher, ObjectError, ObjectMeta};
+use gitferry_store::objects::{Crc64, Crc64Hasher};
 use gitferry_store::table::{Condition, Item, Key, MAX_GET_KEYS, MAX_TRANSACTION_ITEMS, Query, Write};
 
 /// Largest accepted LFS object in bytes, unless a policy sets another limit.
@@ -191,19 +191,7 @@ impl LfsStore<'_> {
     /// Stores a checked object: first the bytes, then the row. Idempotent.
     pub async fn put(self, id: RepositoryId, object: LfsObject, file: TempPath) -> Result<()> {
         let key = keys::lfs_object(id, object.oid);
-        match self.region.objects().put_file(&key, file).await {
-            // Content-addressed: an earlier attempt, or another writer, stored the same bytes.
-            Err(ObjectError::Exists { store, key }) => {
-                let there = self.region.objects().head(&key).await?;
-                let is_it =
-                    |meta: ObjectMeta| meta.size == object.size && meta.crc64.is_none_or(|crc64| crc64 == object.crc64);
-                if !there.is_some_and(is_it) {
-                    let reason = format!("it is not the LFS object of {} bytes that its key says", object.size);
-                    return Err(ObjectError::Corrupt { store, key, reason }.into());
-                }
-            }
-            stored => drop(stored?),
-        }
+        self.region.uploads().put_named_by_content(&key, file, "LFS object", object.size, object.crc64).await?;
         gitferry_base::fault::crash_point("lfs-before-row");
         self.put_rows(id, &[object]).await
     }

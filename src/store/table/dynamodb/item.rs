@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::document::{to_attribute, to_value};
-use crate::table::{Action, Condition, EXPIRES_MEMBER, Item, Key, Write};
+use crate::table::{Action, Condition, EXPIRES_MEMBER, Item, Key, MAX_REVISION, Write, next_revision};
 
 /// Attributes by name.
 pub type Attributes = HashMap<String, AttributeValue>;
@@ -104,7 +104,7 @@ impl Expression {
 pub fn action(table: &str, write: &Write) -> Result<TransactWriteItem, BuildError> {
     let key = || Some(key_attributes(&write.key));
     let item = TransactWriteItem::builder();
-    Ok(match (&write.action, next_revision(write.condition)) {
+    Ok(match (&write.action, revision_after(write.condition)) {
         (Action::Put { document, bytes }, Some(revision)) => {
             let Expression { condition, names, values, .. } = Expression::condition(write.condition);
             let put = Put::builder().table_name(table).set_item(Some(new_item(&write.key, revision, document, bytes)));
@@ -134,10 +134,10 @@ pub fn action(table: &str, write: &Write) -> Result<TransactWriteItem, BuildErro
 }
 
 /// Returns the revision after a put, if the condition determines it.
-fn next_revision(condition: Condition) -> Option<u64> {
+fn revision_after(condition: Condition) -> Option<u64> {
     match condition {
         Condition::Absent => Some(1),
-        Condition::Revision(revision) => Some(revision.saturating_add(1)),
+        Condition::Revision(revision) => Some(next_revision(revision)),
         Condition::Any | Condition::Present => None,
     }
 }
@@ -161,7 +161,7 @@ pub fn read_item(mut attributes: Attributes) -> Result<Item, String> {
     let key = Key { pk: text("pk")?, sk: text("sk")? };
     let wrong = |what: &str| format!("the item {key}: {what}");
     let revision = match attributes.get("revision") {
-        Some(AttributeValue::N(text)) => text.parse().ok().filter(|revision| *revision > 0),
+        Some(AttributeValue::N(text)) => text.parse().ok().filter(|revision| (1..=MAX_REVISION).contains(revision)),
         _ => None,
     };
     let revision = revision.ok_or_else(|| wrong("has no valid revision"))?;

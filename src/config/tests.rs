@@ -407,7 +407,10 @@ fn names_of_repositories_are_checked_as_their_ends_take_them() {
 const SIZES: [(&str, &str); 8] = [
     ("push_memory", "push_memory = SIZE\n"),
     ("read_memory", "read_memory = SIZE\n"),
-    ("max_bytes", "[regions.us]\nobjects = \"s3://b/git\"\ntable = \"dynamodb://t\"\ncache = { max_bytes = SIZE }\n"),
+    (
+        "max_bytes",
+        "[regions.us]\nobjects = \"s3://bucket/git\"\ntable = \"dynamodb://table\"\ncache = { max_bytes = SIZE }\n",
+    ),
     ("bytes_per_push", "[remotes.r]\nurl = \"https://h/{name}\"\nlimits = { bytes_per_push = SIZE }\n"),
     ("spool", "[remotes.r]\nurl = \"https://h/{name}\"\nlimits = { spool = SIZE }\n"),
     ("max_push", "[[push_policies]]\nmax_push = SIZE\n"),

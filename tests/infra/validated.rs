@@ -25,9 +25,10 @@ const NEWER_RESOURCES: [&str; 5] = [
     "aws_sqs_queue_redrive_allow_policy",
 ];
 /// Arguments that it does not have.
-const NEWER_ARGUMENTS: [&str; 3] = ["architectures", "deletion_protection_enabled", "sqs_managed_sse_enabled"];
+const NEWER_ARGUMENTS: [&str; 4] =
+    ["architectures", "deletion_protection_enabled", "function_response_types", "sqs_managed_sse_enabled"];
 /// Blocks within resources that it does not have.
-const NEWER_BLOCKS: [&str; 2] = ["logging_config {", "runtime_platform {"];
+const NEWER_BLOCKS: [&str; 3] = ["logging_config {", "runtime_platform {", "scaling_config {"];
 /// Attributes that have another name in it.
 const RENAMED: [(&str, &str); 3] = [
     ("data.aws_region.current.region", "data.aws_region.current.name"),

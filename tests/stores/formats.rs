@@ -13,7 +13,7 @@ use serde_json::Value;
 fn without_version(document: &Value) -> Value {
     let mut document = document.clone();
     let version = document.as_object_mut().unwrap().remove("version");
-    assert_eq!(version, Some(1.into()), "{document}");
+    assert!(version.is_some_and(|version| version.is_u64()), "{document}");
     document
 }
 

@@ -1,5 +1,5 @@
 //! Metrics of each link, for CloudWatch and Prometheus. Pure: the values come from [`super::status`],
-//! [`super::lambda`] and [`super::backup`]. [`LinkMetrics::record`] passes them to a recorder: the one of a page for
+//! [`crate::lambda`] and [`super::backup`]. [`LinkMetrics::record`] passes them to a recorder: the one of a page for
 //! Prometheus, or [`EmfRecorder`].
 
 use std::sync::atomic::Ordering;

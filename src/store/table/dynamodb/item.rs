@@ -104,7 +104,7 @@ impl Expression {
 pub fn action(table: &str, write: &Write) -> Result<TransactWriteItem, BuildError> {
     let key = || Some(key_attributes(&write.key));
     let item = TransactWriteItem::builder();
-    Ok(match (&write.action, revision_after(write.condition)) {
+    Ok(match (&write.action, revision_after(write)) {
         (Action::Put { document, bytes }, Some(revision)) => {
             let Expression { condition, names, values, .. } = Expression::condition(write.condition);
             let put = Put::builder().table_name(table).set_item(Some(new_item(&write.key, revision, document, bytes)));
@@ -133,12 +133,13 @@ pub fn action(table: &str, write: &Write) -> Result<TransactWriteItem, BuildErro
     })
 }
 
-/// Returns the revision after a put, if the condition determines it.
-fn revision_after(condition: Condition) -> Option<u64> {
-    match condition {
-        Condition::Absent => Some(1),
-        Condition::Revision(revision) => Some(next_revision(revision)),
-        Condition::Any | Condition::Present => None,
+/// Returns the revision after a put, if its condition determines it. Deletes and checks leave none, and may name a
+/// revision that no item reaches.
+fn revision_after(write: &Write) -> Option<u64> {
+    match (&write.action, write.condition) {
+        (Action::Put { .. }, Condition::Absent) => Some(1),
+        (Action::Put { .. }, Condition::Revision(revision)) => Some(next_revision(revision)),
+        _ => None,
     }
 }
 

@@ -52,7 +52,7 @@ fn a_checkpoint_is_continued() {
     assert_eq!(copy(&place, "team/app").refs(), upstream(&place).refs());
 }
 
-/// A pass died after its push, under a lease that nobody renews.
+/// A pass died after its push, under a lease that is not renewed.
 #[test]
 fn a_pass_that_died_is_taken_up() {
     let place = fixture::open();

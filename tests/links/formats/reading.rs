@@ -145,7 +145,7 @@ fn maintenance_goes_on() {
     let [retired, aside] = ["retired/", "packs-aside"].map(|kind| count(&place, kind));
     assert!(retired > 1 && aside == 1, "{retired} {aside}");
     assert_eq!(count(&place, "claims/"), 1);
-    // A dead process holds the lease: the second command finds that nobody has renewed it.
+    // A dead process holds the lease: the second command finds that it is not renewed.
     place.world.ok(&["maintain", "--region", US]);
     place.world.ok(&["verify", BUSY, "--region", US, "--deep"]);
     // The pack is sound again, which a deep verification has found.

@@ -6,11 +6,10 @@ use clap::{Args, Subcommand};
 use gitferry_base::clock::SystemClock;
 use gitferry_config::{AuthConfig, Config as Configuration, HostConfig, LinkConfig};
 use gitferry_git::local::RefPatterns;
+use gitferry_host::auth::tokens::TokenFile;
 use gitferry_host::forward::Forwarder;
 use gitferry_host::listen::tls::Certificate;
-use gitferry_host::push_policies::PushPolicies;
-use gitferry_host::quarantines::Quarantines;
-use gitferry_host::tokens::TokenFile;
+use gitferry_host::{PushPolicies, Quarantines};
 use gitferry_remote::Remote;
 use serde::Serialize;
 

@@ -10,15 +10,12 @@ use gitferry_config::{AuthConfig, Config, DEFAULT_FILE, HostConfig, OnPush, TlsC
 use gitferry_engine::announce::{Fanout, Sink};
 use gitferry_engine::region::Region;
 use gitferry_git::local::RefPatterns;
+use gitferry_host::auth::tokens::TokenFile;
 use gitferry_host::auth::{Authenticator, Open};
-use gitferry_host::create_on_push::upstreams;
 use gitferry_host::forward::Forwarder;
 use gitferry_host::listen::Listening;
 use gitferry_host::listen::tls::Certificate;
-use gitferry_host::push_policies::PushPolicies;
-use gitferry_host::quarantines::Quarantines;
-use gitferry_host::tokens::TokenFile;
-use gitferry_host::{Host, HostOptions};
+use gitferry_host::{Host, HostOptions, PushPolicies, Quarantines, upstreams};
 use gitferry_service::events::in_process::{self, InProcess};
 use gitferry_service::events::outbox::{self, Relay};
 use gitferry_service::open;

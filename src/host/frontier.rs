@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
-use super::git_http::git_response;
-use super::refusal::Refusal;
+use super::request::git_http::git_response;
+use super::request::refusal::Refusal;
 use super::views::Views;
 use gitferry_engine::ledger::head::{Frontier, RepositoryId};
 

@@ -9,7 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::announcer::Announcer;
 use super::auth::Principal;
-use super::refusal::Refusal;
+use super::request::refusal::Refusal;
 use gitferry_base::Kind;
 use gitferry_engine::region::Region;
 use gitferry_git::refname::MAX_REF_NAME_BYTES;

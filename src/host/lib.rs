@@ -3,57 +3,38 @@
 //! This crate covers HTTP, authentication and routing to repositories. The Git protocol is implemented in
 //! `gitferry_git` and runs on one thread per request, within the [`HostLimits`](gitferry_config::HostLimits).
 //!
-//! `request` is the path of one request: it calls one of the services that `host` puts together. Around them:
+//! A request goes through these folders in this order:
 //!
-//! - from sockets to requests: `listen`, `connections`, `client`, `proxies`;
-//! - before a service: `route`, `browser_guard`, `auth`, `tokens`, `refusal`;
-//! - fetches: `fetch`, `upload_pack`; the open repositories that they read: `views`, `maintenance`;
-//! - pushes: `push`, `push_destination`, `create_on_push`, `forward`; on their thread: `receive_pack`, `push_states`,
-//!   `push_policies`, `hook`, `quarantines`;
-//! - admission control: `admission`, `permits`, `fair_share`;
-//! - bodies: `drain`, `shared_body`, `exchange`, `request_body`, `response_body`.
+//! - `listen`: from sockets to requests; `client`: the client of a request and its connections;
+//! - `request`: the path of one request, its route, protection against what browsers are made to send, refusals, and no
+//!   response before the request's body has been read;
+//! - `auth`: the principal of a request and what the principal may do;
+//! - a service: `fetch`, `push`, `forward` (pushes that a replica forwards to the primary), `lfs`, `frontier`, `head`,
+//!   `readiness`, or the page of `metrics`.
+//!
+//! Services stand on `exchange` (a request on a thread of its own, with blocking bodies), `admission` (how many requests
+//! and how much computing at a time, in fair shares) and `views` (the open repositories, and their maintenance). `host`
+//! puts the services together.
 
 mod admission;
 mod announcer;
 pub mod auth;
-mod browser_guard;
 mod client;
-mod connections;
-pub mod create_on_push;
-mod cross_site;
-mod drain;
 mod exchange;
-mod fair_share;
 mod fetch;
 pub mod forward;
 mod frontier;
-mod git_http;
 mod head;
-mod hook;
 mod host;
 mod lfs;
 pub mod listen;
-mod maintenance;
 mod metrics;
-mod permits;
-mod proxies;
 mod push;
-mod push_destination;
-pub mod push_policies;
-mod push_states;
-pub mod quarantines;
 mod readiness;
-mod rebinding;
-mod receive_pack;
-mod refusal;
 mod request;
-mod request_body;
-mod response_body;
-mod route;
-mod shared_body;
-pub mod tokens;
-mod upload_pack;
-mod urls;
 pub mod views;
 
 pub use host::{Host, HostOptions};
+pub use push::create_on_push::{Upstream, upstreams};
+pub use push::policies::PushPolicies;
+pub use push::quarantines::Quarantines;

@@ -1,7 +1,7 @@
 //! `docker/`: the configuration is one that the program takes, and the services are the ones that it names.
 
 use gitferry_config::{AuthConfig, Config};
-use gitferry_host::tokens::TokenFile;
+use gitferry_host::auth::tokens::TokenFile;
 
 use crate::hcl_files::root;
 

@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
-use crate::refusal::Refusal;
+use crate::request::refusal::Refusal;
 use gitferry_engine::ledger::head::RepositoryId;
 use gitferry_engine::region::RegionError;
 

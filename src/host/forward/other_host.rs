@@ -12,8 +12,8 @@ use futures::StreamExt as _;
 
 use super::headers::{forwarded_by, forwarded_headers};
 use crate::frontier::RepositoryFrontier;
-use crate::git_http::git_response;
-use crate::refusal::Refusal;
+use crate::request::git_http::git_response;
+use crate::request::refusal::Refusal;
 use gitferry_base::certificates::{CertificateError, read_certificates};
 use gitferry_base::error::chain;
 use gitferry_engine::ledger::head::{Head, RepositoryId, Role};

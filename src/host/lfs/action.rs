@@ -4,7 +4,7 @@ use axum::http::{Method, StatusCode};
 
 use super::refusal::LfsRefusal;
 use crate::auth::Access;
-use crate::route::{Route, Service};
+use crate::request::route::{Route, Service};
 use gitferry_git::lfs::LfsOid;
 
 /// Request of the LFS API for a repository.

@@ -17,7 +17,7 @@ use super::repositories::Repositories;
 use super::request::{parse, read_request};
 use crate::auth::{Access, Principal};
 use crate::forward::headers::check_repository_id;
-use crate::push_policies::PushPolicies;
+use crate::push::policies::PushPolicies;
 use gitferry_config::HostLimits;
 use gitferry_engine::ledger::change::LfsObject;
 use gitferry_engine::ledger::head::HeadItem;

@@ -8,7 +8,7 @@ use axum::http::{StatusCode, header};
 
 use super::refusal::LfsRefusal;
 use crate::client::Client;
-use crate::urls::HostUrls;
+use crate::request::urls::HostUrls;
 
 /// Path of the LFS endpoint below its repository.
 const LFS_PATH: &str = "/info/lfs";

@@ -20,10 +20,10 @@ use axum::body::Body;
 use axum::http::request::Parts;
 use axum::response::Response;
 
-use super::admission::AdmissionMetrics;
-use super::auth::Principal;
-use super::metrics::Metrics;
-use super::push_policies::PushPolicies;
+use crate::admission::AdmissionMetrics;
+use crate::auth::Principal;
+use crate::metrics::Metrics;
+use crate::push::policies::PushPolicies;
 pub use action::LfsAction;
 use batch::Batch;
 use download::Downloads;

@@ -5,10 +5,10 @@ use axum::response::Response;
 use serde::Serialize;
 
 use super::json::json;
+use crate::admission::permits::Busy;
 use crate::auth::Denied;
 use crate::client::Client;
-use crate::permits::Busy;
-use crate::refusal::{RETRY_AFTER_SECONDS, Refusal};
+use crate::request::refusal::{RETRY_AFTER_SECONDS, Refusal};
 use gitferry_base::Kind;
 use gitferry_engine::region::RegionError;
 

@@ -11,9 +11,9 @@ use serde::de::DeserializeOwned;
 
 use super::json::MEDIA_TYPE;
 use super::refusal::LfsRefusal;
-use crate::git_http::check_content_type;
-use crate::refusal::Refusal;
-use crate::request_body;
+use crate::exchange::request_body;
+use crate::request::git_http::check_content_type;
+use crate::request::refusal::Refusal;
 
 /// Largest request of the Batch API, in bytes.
 const MAX_BATCH_BYTES: usize = 1 << 20;

@@ -22,7 +22,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep};
 use tower_service::Service;
 
-use crate::connections::{ClientConnection, Connections, OpenConnection};
+use crate::client::connections::{ClientConnection, Connections, OpenConnection};
 use gitferry_config::HostLimits;
 
 /// TCP keep-alive: idle time before the first probe. Probes notice a machine that has gone.

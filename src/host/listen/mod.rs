@@ -12,7 +12,7 @@ use axum_server::tls_rustls::RustlsAcceptor;
 use axum_server::{Handle, Server};
 use tokio::sync::watch;
 
-use super::host::Host;
+use crate::host::Host;
 use connection::ConnectionAcceptor;
 use gitferry_base::supervise::Supervisor;
 use tls::Certificate;
@@ -62,57 +62,68 @@ impl Listening {
     ///
     /// # Errors
     /// Errors of the listening socket.
-    pub async fn serve(self, mut stop: watch::Receiver<bool>) -> io::Result<()> {
+    pub async fn serve(self, stop: watch::Receiver<bool>) -> io::Result<()> {
         let Listening { host, listener, certificate } = self;
-        let limits = host.limits();
         let handle = Handle::new();
-        let acceptor = ConnectionAcceptor::new(limits);
         // Ends with this function.
         let mut tasks = Supervisor::new(stop.clone());
-        let metrics = host.metrics().clone();
-        let stopped = tasks.stop();
-        let draining = move || metrics.clone().keep_drained(stopped.clone());
-        tasks.keep(format!("the draining of the metrics of {}", host.region_name()), draining);
+        keep_metrics_drained(&host, &mut tasks);
         let server = axum_server::from_tcp(listener)?
             .handle(handle.clone())
             .first_request_timeout(HEAD_TIMEOUT)
             .accept_error_handler(note_failed_connection);
-        let service = host.router().into_make_service();
-        let serving = async move {
-            match certificate {
-                None => with_limits(server.acceptor(acceptor)).serve(service).await,
-                Some(certificate) => {
-                    let tls = RustlsAcceptor::new(certificate.config()).handshake_timeout(HEAD_TIMEOUT);
-                    with_limits(server.acceptor(tls.acceptor(acceptor))).serve(service).await
-                }
-            }
-        };
-        let ending = async {
-            // Without a sender, `stop` never turns true: serve on.
-            if stop.wait_for(|stop| *stop).await.is_err() {
-                std::future::pending::<()>().await;
-            }
-            let deadline = tokio::time::Instant::now() + limits.grace;
-            handle.graceful_shutdown(None);
-            tokio::time::sleep_until(deadline).await;
-            tracing::warn!(
-                region = host.region_name(),
-                connections = handle.connection_count(),
-                "requests that did not end within the grace period are cut off"
-            );
-            handle.shutdown();
-        };
-        // The request of a client that has disconnected may still be in progress.
         let served = async {
-            serving.await?;
+            serve_connections(server, &host, certificate).await?;
+            // The request of a client that has disconnected may still be in progress.
             host.wait_until_idle().await;
             Ok(())
         };
         tokio::select! {
             served = served => served,
-            () = ending => Ok(()),
+            () = shut_down(&handle, &host, stop) => Ok(()),
         }
     }
+}
+
+fn keep_metrics_drained(host: &Host, tasks: &mut Supervisor) {
+    let metrics = host.metrics().clone();
+    let stopped = tasks.stop();
+    let draining = move || metrics.clone().keep_drained(stopped.clone());
+    tasks.keep(format!("the draining of the metrics of {}", host.region_name()), draining);
+}
+
+/// Serves connections, over TLS with a certificate, until the server is shut down and the last connection has ended.
+async fn serve_connections(
+    server: Server<SocketAddr>,
+    host: &Host,
+    certificate: Option<Arc<Certificate>>,
+) -> io::Result<()> {
+    let acceptor = ConnectionAcceptor::new(host.limits());
+    let service = host.router().into_make_service();
+    match certificate {
+        None => with_limits(server.acceptor(acceptor)).serve(service).await,
+        Some(certificate) => {
+            let tls = RustlsAcceptor::new(certificate.config()).handshake_timeout(HEAD_TIMEOUT);
+            with_limits(server.acceptor(tls.acceptor(acceptor))).serve(service).await
+        }
+    }
+}
+
+/// Once `stop` turns true, refuses new connections, and cuts off those that the grace period leaves.
+async fn shut_down(handle: &Handle<SocketAddr>, host: &Host, mut stop: watch::Receiver<bool>) {
+    // Without a sender, `stop` never turns true: serve on.
+    if stop.wait_for(|stop| *stop).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    let deadline = tokio::time::Instant::now() + host.limits().grace;
+    handle.graceful_shutdown(None);
+    tokio::time::sleep_until(deadline).await;
+    tracing::warn!(
+        region = host.region_name(),
+        connections = handle.connection_count(),
+        "requests that did not end within the grace period are cut off"
+    );
+    handle.shutdown();
 }
 
 fn note_failed_connection(client: Option<&SocketAddr>, error: &io::Error) {

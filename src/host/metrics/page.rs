@@ -9,7 +9,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
 
 use super::Metrics;
-use crate::refusal::Refusal;
+use crate::request::refusal::Refusal;
 use gitferry_base::metrics::{self, Registry};
 use gitferry_engine::region::{Region, RegionError};
 

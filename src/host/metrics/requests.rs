@@ -14,7 +14,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::Metrics;
-use crate::route::{self, Service, Target};
+use crate::request::route::{self, Service, Target};
 use gitferry_base::metrics::{self, Counter};
 use gitferry_git::protocol::Service as GitService;
 

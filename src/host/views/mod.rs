@@ -5,6 +5,7 @@
 //! changes the manifest without moving the head, so the manifest is also read again after ten minutes.
 
 mod cache;
+pub mod maintenance;
 mod open_repository;
 mod refs;
 
@@ -12,8 +13,8 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::maintenance::Maintenance;
 use cache::Cache;
+use maintenance::Maintenance;
 pub use open_repository::OpenRepository;
 use open_repository::ReadTime;
 use refs::{Refs, forget_older};

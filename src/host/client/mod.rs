@@ -1,17 +1,20 @@
 //! The client of the request that a task answers: address, token name and revocation.
 
+pub mod connections;
+pub mod proxies;
+
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock};
 
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
 
-use super::connections::{ClientConnection, InFlight};
-use super::fair_share::{ClientKey, network_of};
-use super::permits::Revocation;
-use super::proxies::{ClientInfo, client_info};
+use crate::admission::fair_share::{ClientKey, network_of};
+use crate::admission::permits::Revocation;
+use connections::{ClientConnection, InFlight};
 use gitferry_base::clock::Clock;
 use gitferry_config::Network;
+use proxies::{ClientInfo, client_info};
 
 tokio::task_local! {
     static CURRENT: Arc<Client>;
@@ -103,7 +106,7 @@ impl Client {
         let _ = self.token.set(token.into());
     }
 
-    /// Key under which the requests of this client are counted; see [`super::fair_share`].
+    /// Key under which the requests of this client are counted; see [`crate::admission::fair_share`].
     pub fn key(&self) -> ClientKey {
         match (self.token.get(), self.info.address) {
             (Some(token), _) => ClientKey::Token(token.clone()),

@@ -4,8 +4,8 @@
 
 use axum::http::Method;
 
-use super::auth::Access;
-use super::quarantines;
+use crate::auth::Access;
+use crate::push::quarantines;
 use gitferry_git::protocol::Service as GitService;
 use gitferry_git::refname::{NameError, check_repository_name};
 

@@ -6,10 +6,10 @@ use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::response::Response;
 
-use super::exchange::{Exchange, Exchanges};
-use super::git_http::{check_content_type, git_response, version};
-use super::metrics::Metrics;
-use super::refusal::Refusal;
+use crate::exchange::{Exchange, Exchanges};
+use crate::metrics::Metrics;
+use crate::request::git_http::{check_content_type, git_response, version};
+use crate::request::refusal::Refusal;
 use gitferry_base::Kind;
 use gitferry_engine::region::{RegionError, blocking};
 use gitferry_git::protocol::{MAX_LINE_BYTES, Service, Version, announce_service};

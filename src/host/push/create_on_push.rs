@@ -9,9 +9,9 @@ use std::sync::Arc;
 use axum::http::HeaderMap;
 use globset::GlobSet;
 
-use super::forward::other_host::{Forwarder, OtherHost};
-use super::refusal::Refusal;
-use super::urls::HostUrls;
+use crate::forward::other_host::{Forwarder, OtherHost};
+use crate::request::refusal::Refusal;
+use crate::request::urls::HostUrls;
 use gitferry_config::{Config, LinkMode};
 
 /// An active link into the region.

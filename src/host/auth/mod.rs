@@ -1,6 +1,8 @@
 //! Authentication and authorization of requests: two steps. Denies by default. Git code receives only the name of the
 //! principal.
 
+pub mod tokens;
+
 use std::sync::Arc;
 
 use axum::http::HeaderMap;

@@ -11,8 +11,8 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::{SendTimeoutError, TrySendError};
 
-use super::admission::ComputePermit;
-use super::permits::{revoked, revoked_error};
+use crate::admission::ComputePermit;
+use crate::admission::permits::{revoked, revoked_error};
 
 /// Chunks of a response that are buffered for a slow client. The writer blocks when the buffer is full (backpressure).
 const MAX_CHUNKS: usize = 8;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use axum::http::HeaderMap;
 
 use super::create_on_push::{Creation, CreationSite};
-use super::forward::headers::check_repository_id;
-use super::forward::other_host::{Forwarder, OtherHost};
-use super::refusal::Refusal;
-use super::views::{OpenRepository, Views};
+use crate::forward::headers::check_repository_id;
+use crate::forward::other_host::{Forwarder, OtherHost};
+use crate::request::refusal::Refusal;
+use crate::views::{OpenRepository, Views};
 use gitferry_engine::ledger::head::RepositoryId;
 use gitferry_engine::region::push::Unborn;
 use gitferry_engine::region::{Region, RegionError};

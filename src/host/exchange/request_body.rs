@@ -13,8 +13,8 @@ use futures::{FutureExt as _, StreamExt as _, stream};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
-use super::admission::{ComputePermit, Slot};
-use super::permits::{revoked, revoked_error};
+use crate::admission::permits::{revoked, revoked_error};
+use crate::admission::{ComputePermit, Slot};
 use gitferry_git::protocol;
 
 /// Most bytes of a request that are read and dropped after its response.

@@ -5,9 +5,9 @@ use std::io;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 
-use super::auth::Denied;
-use super::permits::Busy;
 use super::route::{ActionError, RouteError};
+use crate::admission::permits::Busy;
+use crate::auth::Denied;
 use gitferry_base::Kind;
 use gitferry_engine::region::RegionError;
 use gitferry_git::refname::NameError;

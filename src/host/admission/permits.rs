@@ -9,7 +9,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::fair_share::{ClientKey, FairShare, Outcome, Ticket};
-use super::metrics::QueueMetrics;
+use crate::metrics::QueueMetrics;
 
 /// Interval at which a queued request checks again if an idle holder can be revoked for it.
 const REVOKE_INTERVAL: Duration = Duration::from_millis(500);

@@ -1,5 +1,13 @@
 //! Pushes over HTTP, from the request to the thread that receives the pack.
 
+pub mod create_on_push;
+pub mod destination;
+mod hook;
+pub mod policies;
+pub mod quarantines;
+pub mod receive_pack;
+mod states;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,23 +16,23 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use tokio::time::Instant;
 
-use super::auth::Principal;
-use super::exchange::Exchanges;
-use super::forward::headers::forwarded_by;
-use super::forward::push::Forwarding;
-use super::git_http::{check_content_type, git_response};
-use super::maintenance::Backpressure;
-use super::push_destination::{Destination, Destinations};
-use super::push_states::PushTarget;
-use super::receive_pack::{Push, ReceivePack};
-use super::refusal::Refusal;
-use super::urls::HostUrls;
-use super::views::{OpenRepository, Views};
+use crate::auth::Principal;
+use crate::exchange::Exchanges;
+use crate::forward::headers::forwarded_by;
+use crate::forward::push::Forwarding;
+use crate::request::git_http::{check_content_type, git_response};
+use crate::request::refusal::Refusal;
+use crate::request::urls::HostUrls;
+use crate::views::maintenance::Backpressure;
+use crate::views::{OpenRepository, Views};
+use destination::{Destination, Destinations};
 use gitferry_engine::ledger::head::{Head, Role};
 use gitferry_engine::region::{Region, RegionError};
 use gitferry_git::protocol::{AdvertisedRefs, PacketWriter, Service, Version, advertise_refs, announce_service};
 use gitferry_git::receive_pack::CAPABILITIES;
 use gitferry_git::view::View;
+use receive_pack::{Push, ReceivePack};
+use states::PushTarget;
 
 /// Most decompressed bytes of a compressed push. Packs are compressed already, so clients compress no push, or (JGit)
 /// only one that fits a small buffer.

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use futures::task::AtomicWaker;
 use tokio::time::Instant;
 
-use super::fair_share::network_of;
+use crate::admission::fair_share::network_of;
 
 /// Connections beyond the limit that are served for health checks alone.
 const RESERVED: usize = 16;

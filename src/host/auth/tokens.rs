@@ -13,7 +13,7 @@ use globset::GlobSet;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use super::auth::{Authenticator, Denied, Grant, Principal};
+use crate::auth::{Authenticator, Denied, Grant, Principal};
 use gitferry_base::private::warn_if_others_read;
 use gitferry_config::name_matcher;
 

@@ -1,4 +1,7 @@
-//! Protection against requests that web pages make browsers send; see [`super::cross_site`] and [`super::rebinding`].
+//! Protection against requests that web pages make browsers send; see [`cross_site`] and [`rebinding`].
+
+mod cross_site;
+mod rebinding;
 
 use std::sync::Arc;
 
@@ -8,7 +11,6 @@ use axum::http::{HeaderValue, header};
 
 use super::refusal::Refusal;
 use super::urls::HostUrls;
-use super::{cross_site, rebinding};
 
 /// Refuses requests that are addressed to other hosts, or that come from pages of other sites.
 #[derive(Debug)]

@@ -1,5 +1,7 @@
 //! Fetches and clones from the repositories of a region, and from pushes in quarantine.
 
+pub mod upload_pack;
+
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -7,10 +9,10 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 
-use super::quarantines::Quarantines;
-use super::refusal::Refusal;
-use super::upload_pack::UploadPack;
-use super::views::Views;
+use crate::push::quarantines::Quarantines;
+use crate::request::refusal::Refusal;
+use crate::views::Views;
+use upload_pack::UploadPack;
 
 /// Fetches from the repositories of a region.
 #[derive(Debug)]

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
-use super::admission::ComputePermit;
-use super::views::Views;
+use crate::admission::ComputePermit;
+use crate::views::Views;
 use gitferry_engine::ledger::head::RepositoryId;
 use gitferry_engine::region::Result;
 use gitferry_engine::region::push::{CommitPermit, PushState, PushStates, Unborn};

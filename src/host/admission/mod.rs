@@ -5,19 +5,22 @@
 //! of those than the processors can run only makes each one slower. A request that computes therefore holds a
 //! [`ComputePermit`] and releases it while it waits for its client, so slow clients cannot starve the others.
 //!
-//! Both limits are shared fairly between clients; see [`super::permits`].
+//! Both limits are shared fairly between clients; see [`permits`].
+
+pub mod fair_share;
+pub mod permits;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 
-use super::client::Client;
-use super::connections::InFlight;
-use super::fair_share::{ClientKey, FairShare};
-use super::metrics::QueueMetrics;
-use super::permits::{Busy, ClientWait, ClientWaits, Permit, PermitPool, Revocation};
+use crate::client::Client;
+use crate::client::connections::InFlight;
+use crate::metrics::QueueMetrics;
+use fair_share::{ClientKey, FairShare};
 use gitferry_config::HostLimits;
+use permits::{Busy, ClientWait, ClientWaits, Permit, PermitPool, Revocation};
 
 /// Requests that compute at a time, per processor. More than one, because some wait for a disk or the table.
 const COMPUTE_PER_PROCESSOR: usize = 2;
@@ -174,8 +177,8 @@ impl ComputePermit {
 
 #[cfg(test)]
 mod tests {
+    use super::fair_share::HEAVY_IDLE_TIMEOUT;
     use super::*;
-    use crate::fair_share::HEAVY_IDLE_TIMEOUT;
 
     fn admission(requests: usize, waiting: usize) -> Admission {
         let limits = HostLimits { requests, waiting, longest_wait: Duration::from_secs(5), ..HostLimits::default() };
@@ -184,7 +187,7 @@ mod tests {
 
     /// A client with a token.
     fn client(token: &str) -> Arc<Client> {
-        let client = Client::new(String::new(), crate::proxies::ClientInfo::default(), None);
+        let client = Client::new(String::new(), crate::client::proxies::ClientInfo::default(), None);
         client.set_token_name(token);
         client
     }

@@ -5,6 +5,13 @@
 //! 3. `route` refuses what browsers were made to send, and finds the addressee.
 //! 4. `git` and `lfs` find the action, authenticate and authorize the client, and call the service of the action.
 
+pub mod browser_guard;
+mod drain;
+pub mod git_http;
+pub mod refusal;
+pub mod route;
+pub mod urls;
+
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -15,21 +22,20 @@ use axum::response::{IntoResponse as _, Response};
 use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
-use super::auth::{Access, Authenticator, Denied, Principal};
-use super::browser_guard::BrowserGuard;
-use super::client::{Client, Clients};
-use super::drain;
-use super::fetch::{Fetches, QuarantineFetches};
-use super::frontier::Frontiers;
-use super::head::DefaultBranches;
-use super::lfs::{LfsAction, LfsRefusal, LfsService};
-use super::metrics::MetricsPage;
-use super::push::Pushes;
-use super::quarantines::without_secret;
-use super::readiness::Readiness;
-use super::refusal::Refusal;
-use super::route::{Action, Route, Target};
+use crate::auth::{Access, Authenticator, Denied, Principal};
+use crate::client::{Client, Clients};
+use crate::fetch::{Fetches, QuarantineFetches};
+use crate::frontier::Frontiers;
+use crate::head::DefaultBranches;
+use crate::lfs::{LfsAction, LfsRefusal, LfsService};
+use crate::metrics::MetricsPage;
+use crate::push::Pushes;
+use crate::push::quarantines::without_secret;
+use crate::readiness::Readiness;
+use browser_guard::BrowserGuard;
 use gitferry_config::HostLimits;
+use refusal::Refusal;
+use route::{Action, Route, Target};
 
 /// Response header with the id of the request, which is also in the log.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -10,7 +10,9 @@
 //!
 //! A handler that responds while it reads (negotiation in protocol version 0) would deadlock with a client that waits
 //! for the response. Once its response begins, the body is therefore read ahead of the handler, up to
-//! [`super::shared_body::MAX_AHEAD_BYTES`].
+//! [`shared_body::MAX_AHEAD_BYTES`].
+
+mod shared_body;
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -24,8 +26,8 @@ use axum::response::{IntoResponse as _, Response};
 use futures::StreamExt as _;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 
-use super::request_body;
-use super::shared_body::{Data, SharedBody};
+use crate::exchange::request_body;
+use shared_body::{Data, SharedBody};
 
 /// Most bytes of a refused request's body that are read and dropped before the response.
 pub const MAX_DRAINED_BYTES: u64 = 256 << 20;
@@ -170,8 +172,8 @@ impl HttpBody for Joined {
 
 #[cfg(test)]
 mod tests {
+    use super::shared_body::MAX_AHEAD_BYTES;
     use super::*;
-    use crate::shared_body::MAX_AHEAD_BYTES;
     use futures::stream;
     use tokio::sync::mpsc;
 

@@ -2,6 +2,9 @@
 //!
 //! The threads of the runtime serve stores and tables, and slow clients must not block them.
 
+pub mod request_body;
+pub mod response_body;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +13,12 @@ use axum::body::Body;
 use axum::http::HeaderMap;
 use tokio::runtime::Handle;
 
-use super::admission::{Admission, AdmissionMetrics, ComputePermit, Slot};
-use super::refusal::Refusal;
-use super::request_body::{self, Chunks, RequestBody};
-use super::response_body::{self, Sender};
+use crate::admission::{Admission, AdmissionMetrics, ComputePermit, Slot};
+use crate::request::refusal::Refusal;
 use gitferry_config::HostLimits;
 use gitferry_git::limits::WALK_STACK_BYTES;
+use request_body::{Chunks, RequestBody};
+use response_body::Sender;
 
 /// Admission of Git requests, and the idle timeouts of their bodies.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use gix::bstr::{BStr, ByteSlice};
 
-use super::Message;
+use super::message::Message;
 
 /// Length in bytes from which lines are refused: Git's `ATTR_MAX_LINE_LENGTH`.
 const MAX_LINE_BYTES: usize = 2048;

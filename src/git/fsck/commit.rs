@@ -3,7 +3,7 @@
 use gix::bstr::ByteSlice;
 use gix::hash::Kind as Format;
 
-use super::Message;
+use super::message::Message;
 
 /// Callback for a finding. Returns true to continue: the finding is no error.
 type Report<'r> = dyn FnMut(Message) -> bool + 'r;

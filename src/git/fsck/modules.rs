@@ -3,8 +3,8 @@
 
 use gix::bstr::{BStr, BString, ByteSlice};
 
-use super::Message;
 use super::config::{Reading, parse};
+use super::message::Message;
 
 /// Checks the content of a `.gitmodules`, parsed from memory as by `git fsck` and from a file as by `git submodule`.
 /// Reports each message once, with the first offending name or value.

@@ -4,7 +4,7 @@ use gix::ObjectId;
 use gix::bstr::{BStr, ByteSlice};
 use gix::hash::Kind as Format;
 
-use super::Message;
+use super::message::Message;
 use super::names::{is_dot_git, is_dot_gitattributes, is_dot_gitignore, is_dot_gitmodules, is_dot_mailmap};
 
 /// Longest name of an entry in bytes: Git's `max_tree_entry_len`.

@@ -2,6 +2,7 @@
 
 mod chunk;
 mod ids;
+mod peel;
 mod recent;
 mod table;
 
@@ -9,14 +10,13 @@ use std::sync::Arc;
 
 use gix::ObjectId;
 use gix::hash::{Kind as Format, oid};
-use gix::objs::Kind;
 
-use super::limits::MAX_TAG_DEPTH;
-use super::links::for_each_link;
-use super::pack::{Finder, Object, PackError, PackSet};
+use self::peel::peel;
+use super::pack::{PackError, PackSet};
 use super::refs::RefValue;
+pub use chunk::OutOfOrder;
 pub use recent::RecentTips;
-pub use table::{OutOfOrder, PeeledTags, RefEntry, RefTable};
+pub use table::{PeeledTags, RefEntry, RefTable};
 
 /// Snapshot of a repository. Cheap to clone: refs and packs are shared, and so is everything computed from the refs.
 #[derive(Clone, Debug)]
@@ -67,29 +67,6 @@ impl View {
             || self.recent_tips.contains(id)
             || self.refs.names(id)
     }
-}
-
-/// Peels tags down to the first object that is no tag; `None` if an object on the way is missing, or after
-/// [`MAX_TAG_DEPTH`] tags.
-fn peel(packs: &PackSet, finder: &mut Finder<'_>, id: &oid) -> Result<Option<ObjectId>, PackError> {
-    let mut id = id.to_owned();
-    for _ in 0..=MAX_TAG_DEPTH {
-        let Some(location) = packs.locate(&id) else { return Ok(None) };
-        if finder.kind(location)? != Kind::Tag {
-            return Ok(Some(id));
-        }
-        match tag_target(packs, finder.read(location)?) {
-            Some(target) => id = target,
-            None => return Ok(None),
-        }
-    }
-    Ok(None)
-}
-
-fn tag_target(packs: &PackSet, Object { kind, data }: Object) -> Option<ObjectId> {
-    let mut target = None;
-    for_each_link(kind, &data, packs.format(), |id, _| target = Some(id.to_owned())).ok()?;
-    target
 }
 
 #[cfg(test)]

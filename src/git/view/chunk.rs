@@ -7,7 +7,7 @@ use gix::bstr::{BStr, ByteSlice};
 use gix::hash::{Kind as Format, oid};
 use gix::objs::Kind;
 
-use super::{peel, table::OutOfOrder};
+use super::peel::peel;
 use crate::pack::{Finder, PackError, PackSet};
 use crate::refs::{RefName, RefValue};
 
@@ -16,6 +16,14 @@ pub(super) const CHUNK_REFS: usize = 256;
 
 /// Rows of a chunk whose refs name tags, ascending, each with the peeled target of its tag.
 pub(super) type Peeled = Arc<Vec<(u32, ObjectId)>>;
+
+/// A ref cannot be appended to a [`RefTable`](super::RefTable).
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("ref {name} does not follow the one before it, or its value has another object format")]
+pub struct OutOfOrder {
+    /// Name of the rejected ref.
+    pub name: RefName,
+}
 
 /// Consecutive refs in the order of their names; about 60 bytes per ref.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use gix::ObjectId;
 use gix::bstr::{BStr, ByteSlice};
 use gix::hash::{Kind as Format, oid};
 
-use super::chunk::{CHUNK_REFS, Chunk, Peeled};
+use super::chunk::{CHUNK_REFS, Chunk, OutOfOrder, Peeled};
 use super::ids::IdSet;
 use crate::pack::{PackError, PackSet};
 use crate::refs::{RefName, RefValue};
@@ -40,14 +40,6 @@ pub struct RefEntry<'a> {
     pub name: &'a BStr,
     /// Object that the ref names; `None` for a symbolic ref.
     pub id: Option<&'a oid>,
-}
-
-/// A ref cannot be appended to a [`RefTable`].
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("ref {name} does not follow the one before it, or its value has another object format")]
-pub struct OutOfOrder {
-    /// Name of the rejected ref.
-    pub name: RefName,
 }
 
 /// Sorted edits: a new value, or `None` to delete the ref.

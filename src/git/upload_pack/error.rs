@@ -79,6 +79,11 @@ pub enum ServeError {
     Cancelled,
 }
 
+/// Attributes an I/O error to the client connection.
+pub(super) fn client<T>(result: io::Result<T>) -> Result<T, ServeError> {
+    result.map_err(ServeError::Client)
+}
+
 impl ServeError {
     /// Classifies the error by what the caller can do about it.
     pub fn kind(&self) -> Kind {

@@ -156,8 +156,10 @@ impl<'a> Graph<'a> {
     }
 
     pub(crate) fn id(&self, slot: u64) -> ObjectId {
-        let id = self.packs.id(self.location(slot)).map(oid::to_owned);
-        id.unwrap_or_else(|| ObjectId::null(self.packs.format()))
+        let Some(id) = self.packs.id(self.location(slot)) else {
+            unreachable!("the location of slot {slot} is a row of its pack's index");
+        };
+        id.to_owned()
     }
 
     pub(crate) fn kind(&self, slot: u64) -> Result<Kind, ServeError> {

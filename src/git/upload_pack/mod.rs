@@ -1,8 +1,8 @@
 //! upload-pack: serves fetches and clones from a [`View`] of local packs.
 //!
 //! Three concerns are separate: object selection ([`wants`], [`negotiation`], [`shallow`], [`selection`] with
-//! [`commits`], [`trees`] and [`reachable`]), pack reuse ([`reuse`]) and transport ([`send`]). Sets of objects are
-//! bitmaps over the slots of the pack set, so memory is a few bits per object of the repository.
+//! [`commits`], [`trees`], [`sparse`] and [`reachable`]), pack reuse ([`reuse`]) and transport ([`send`]). Sets of
+//! objects are bitmaps over the slots of the pack set, so memory is a few bits per object of the repository.
 //!
 //! Clients may fetch the objects that refs of the view reach, or reached recently. Hidden and unreachable objects
 //! are answered exactly like objects that do not exist, in wants and in haves.
@@ -11,11 +11,13 @@ mod commits;
 mod error;
 mod graph;
 mod negotiation;
+mod pattern_lists;
 mod reachable;
 mod readiness;
 mod reuse;
 mod selection;
 mod send;
+mod session;
 mod shallow;
 mod slots;
 mod sparse;
@@ -24,18 +26,20 @@ mod v0;
 mod v2;
 mod wants;
 
-use std::io::{self, BufRead, BufWriter, Write};
+use std::io::{BufRead, BufWriter, Write};
 use std::sync::atomic::AtomicBool;
 
 pub use error::ServeError;
 pub use graph::WorkLimits;
 pub use send::SentPack;
+pub use session::{Limits, Session};
 
+use self::error::client;
 use self::graph::Graph;
 use self::wants::Admission;
 use super::protocol::{
-    AdvertisedRefs, Command, FetchRequest, LsRefs, Offers, PacketReader, PacketWriter, RequestHead, RequestLimits,
-    Version, advertise_refs, advertise_v2, read_command,
+    AdvertisedRefs, Command, FetchRequest, LsRefs, Offers, PacketReader, PacketWriter, RequestHead, Version,
+    advertise_refs, advertise_v2, read_command,
 };
 use super::view::View;
 
@@ -44,33 +48,6 @@ const CAPABILITIES: &str = "multi_ack thin-pack side-band side-band-64k ofs-delt
     deepen-relative no-progress include-tag multi_ack_detailed allow-tip-sha1-in-want allow-reachable-sha1-in-want";
 /// Size of the output buffer in bytes.
 const BUFFER_BYTES: usize = 64 * 1024;
-
-/// Limits on a single request.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Limits {
-    /// Limits on the number of wants, haves and other arguments.
-    pub request: RequestLimits,
-    /// Limits on the work before the pack is sent.
-    pub work: WorkLimits,
-}
-
-/// Protocol version and server options of a session.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Session {
-    /// Negotiated protocol version.
-    pub version: Version,
-    /// True if each request is self-contained (HTTP); false if all requests share a connection (SSH, `git://`).
-    pub stateless: bool,
-    /// True to advertise `ref-in-want` (version 2). Git's server leaves it off by default for a reason: if a ref moves
-    /// after the advertisement, `git clone --single-branch` receives the new object, sets the branch to the old one
-    /// and fails.
-    pub ref_in_want: bool,
-    /// True to omit every object that the haves reach from the pack, instead of only those in commits where wanted and
-    /// held history meet (version 2). Reads all trees that the haves reach.
-    pub thorough: bool,
-    /// True if the client is gitferry in this process: haves that no ref reaches are acknowledged, too (version 2).
-    pub own: bool,
-}
 
 /// Outcome of [`serve`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -169,9 +146,4 @@ fn command(
             Ok(Served { pack, reads: graph.reads(), may_follow: true })
         }
     }
-}
-
-/// Attributes an I/O error to the client connection.
-fn client<T>(result: io::Result<T>) -> Result<T, ServeError> {
-    result.map_err(ServeError::Client)
 }

@@ -3,21 +3,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use gix::ObjectId;
 use gix::bstr::{BStr, BString, ByteSlice};
 use gix::glob::wildmatch::Mode;
 use gix::glob::{Pattern, pattern::Case};
-use gix::objs::Kind;
 
 use super::error::ServeError;
-use super::graph::Graph;
-use super::reachable::{Reachable, check_contents};
-use crate::links::{EntryKind, TreeEntries};
-use crate::pack::Object;
-use crate::view::View;
 
-/// Size limit of a pattern list in bytes.
-const MAX_LIST_BYTES: u64 = 256 << 10;
 /// Most patterns in one list; each path is compared with each pattern.
 const MAX_PATTERNS: usize = 2000;
 /// Most distinct directories in a walk.
@@ -48,23 +39,11 @@ struct Directory {
 }
 
 impl Sparse {
-    /// Reads the pattern lists of a filter. A visible ref must reach each blob: otherwise the choice of objects would
-    /// reveal the content of hidden blobs.
-    pub(crate) fn new(
-        view: &View,
-        graph: &mut Graph<'_>,
-        reachable: &mut Reachable<'_>,
-        names: &[BString],
-    ) -> Result<Sparse, ServeError> {
-        let mut sparse = Sparse::default();
-        for name in names {
-            let blob = graph.metered(|graph| find(view, graph, reachable, name.as_bstr()))?;
-            let list = patterns(&blob);
-            sparse.lists.push(list.ok_or_else(|| unusable(name.as_bstr(), "it has more than 2000 patterns"))?);
-        }
-        let included = sparse.lists.iter().map(|list| last_match(list, b"".into(), true).unwrap_or(false)).collect();
-        sparse.directories.push(Directory { path: BString::default(), included });
-        Ok(sparse)
+    /// Compiles pattern lists, each from [`parse_list`].
+    pub(crate) fn new(lists: Vec<Vec<Pattern>>) -> Sparse {
+        let included = lists.iter().map(|list| last_match(list, b"".into(), true).unwrap_or(false)).collect();
+        let root = Directory { path: BString::default(), included };
+        Sparse { lists, directories: vec![root], ..Sparse::default() }
     }
 
     /// Returns true if the filter has a pattern list.
@@ -129,7 +108,7 @@ fn last_match(list: &[Pattern], path: &BStr, is_directory: bool) -> Option<bool>
 }
 
 /// Parses patterns as Git does (dir.c, `add_patterns_from_buffer`); `None` if there are more than [`MAX_PATTERNS`].
-fn patterns(file: &[u8]) -> Option<Vec<Pattern>> {
+pub(crate) fn parse_list(file: &[u8]) -> Option<Vec<Pattern>> {
     let file = file.strip_prefix(b"\xef\xbb\xbf").unwrap_or(file);
     let lines = file.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
     let patterns = lines.filter(|line| !line.starts_with(b"#")).map(trim).filter_map(Pattern::from_bytes);
@@ -150,91 +129,12 @@ fn trim(line: &[u8]) -> &[u8] {
     &line[..end]
 }
 
-/// Reads the blob that a client names by id, by ref or as `<ref or id>:<path>`.
-fn find(view: &View, graph: &mut Graph<'_>, reachable: &mut Reachable<'_>, name: &BStr) -> Result<Vec<u8>, ServeError> {
-    let nothing = || unusable(name, "it names no blob that a ref reaches: give its id, or a ref and a path");
-    let (base, path) = match name.split_once_str(":") {
-        Some((base, path)) => (base.as_bstr(), Some(path)),
-        None => (name, None),
-    };
-    let slot = visible(view, graph, reachable, base)?.ok_or_else(nothing)?;
-    let slot = match path {
-        Some(path) => within(graph, slot, path)?.ok_or_else(nothing)?,
-        None => slot,
-    };
-    if graph.kind(slot)? != Kind::Blob {
-        return Err(nothing());
-    }
-    let location = graph.location(slot);
-    if graph.finder().size(location)? > MAX_LIST_BYTES {
-        return Err(unusable(name, "it exceeds 256 KiB, the limit for a list of patterns"));
-    }
-    Ok(graph.read(slot)?.data.to_vec())
-}
-
-/// Resolves a ref or an id to an object that a visible ref reaches.
-fn visible(
-    view: &View,
-    graph: &mut Graph<'_>,
-    reachable: &mut Reachable<'_>,
-    name: &BStr,
-) -> Result<Option<u64>, ServeError> {
-    let head = if name == "HEAD" { view.head_object() } else { None };
-    if let Some(id) = head.or_else(|| view.refs.expand(name).and_then(|entry| view.refs.object(&entry))) {
-        return Ok(graph.slot(&id));
-    }
-    let id = ObjectId::from_hex(name).ok().filter(|id| id.kind() == view.format);
-    let Some((id, slot)) = id.and_then(|id| graph.slot(&id).map(|slot| (id, slot))) else { return Ok(None) };
-    if view.is_tip(&id) {
-        return Ok(Some(slot));
-    }
-    match graph.kind(slot)? {
-        Kind::Commit | Kind::Tag => Ok(reachable.contains(&id, slot, graph)?.then_some(slot)),
-        Kind::Tree | Kind::Blob => match check_contents(view, &[slot], graph) {
-            Err(ServeError::NotOurs(_)) => Ok(None),
-            checked => checked.map(|()| Some(slot)),
-        },
-    }
-}
-
-/// Resolves a path below a commit, tag or tree.
-fn within(graph: &mut Graph<'_>, slot: u64, path: &[u8]) -> Result<Option<u64>, ServeError> {
-    let (mut at, kind) = graph.peel(slot, |_| {})?;
-    if kind == Kind::Commit {
-        let tree = graph.unshallow_commit(at)?.tree;
-        at = graph.require(&tree, || Some(graph.id(at)))?;
-    }
-    for name in path.split(|byte| *byte == b'/') {
-        let Object { kind, data } = graph.read(at)?;
-        if kind != Kind::Tree {
-            return Ok(None);
-        }
-        let mut entries = TreeEntries::new(&data, graph.packs().format());
-        let found = loop {
-            match entries.read().map_err(|reason| ServeError::Unreadable { id: graph.id(at), reason })? {
-                None => return Ok(None),
-                Some(entry) if entry.name == name && entry.kind != EntryKind::Submodule => break entry.id.to_owned(),
-                Some(_) => {}
-            }
-        };
-        at = graph.require(&found, || Some(graph.id(at)))?;
-    }
-    Ok(Some(at))
-}
-
-fn unusable(name: &BStr, reason: &'static str) -> ServeError {
-    ServeError::Sparse { name: name[..name.len().min(200)].into(), reason }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn sparse(list: &str) -> Sparse {
-        let list = patterns(list.as_bytes()).unwrap();
-        let included = vec![last_match(&list, b"".into(), true).unwrap_or(false)];
-        let root = Directory { path: BString::default(), included };
-        Sparse { lists: vec![list], directories: vec![root], ..Sparse::default() }
+        Sparse::new(vec![parse_list(list.as_bytes()).unwrap()])
     }
 
     fn takes(sparse: &mut Sparse, path: &str) -> bool {
@@ -275,7 +175,7 @@ mod tests {
 
     #[test]
     fn too_many_patterns_are_no_list() {
-        assert!(patterns("a\n".repeat(MAX_PATTERNS).as_bytes()).is_some());
-        assert!(patterns("a\n".repeat(MAX_PATTERNS + 1).as_bytes()).is_none());
+        assert!(parse_list("a\n".repeat(MAX_PATTERNS).as_bytes()).is_some());
+        assert!(parse_list("a\n".repeat(MAX_PATTERNS + 1).as_bytes()).is_none());
     }
 }

@@ -7,15 +7,14 @@ use std::io::{self, BufRead, Write};
 
 use gix::ObjectId;
 
-use super::error::ServeError;
+use super::error::{ServeError, client};
 use super::graph::Graph;
 use super::negotiation::Negotiation;
 use super::selection::RevisionSpec;
 use super::send::{SentPack, send_pack};
-use super::shallow;
-use super::sparse::Sparse;
+use super::session::Limits;
 use super::wants::{Admission, Wants};
-use super::{Limits, client};
+use super::{pattern_lists, shallow};
 use crate::protocol::{
     FetchRequest, HaveOrDone, MultiAck, Packet, PacketReader, PacketWriter, ProtocolError, have_or_done,
 };
@@ -38,7 +37,7 @@ pub(crate) fn converse<R: BufRead>(
     }
     let mut negotiation = Negotiation::new(view, graph, false);
     let mut wants = Wants::check(view, graph, &mut negotiation.reachable, &request)?;
-    let sparse = Sparse::new(view, graph, &mut negotiation.reachable, &request.filter.sparse)?;
+    let sparse = pattern_lists::read(view, graph, &mut negotiation.reachable, &request.filter.sparse)?;
     let mut spec = RevisionSpec { wants: wants.slots.clone(), sparse, ..RevisionSpec::default() };
     let change = shallow::apply(view, graph, &mut negotiation.reachable, &request, &wants.commits, &mut spec)?;
     // Parents of unshallowed commits are wants, too.

@@ -4,15 +4,14 @@ use std::io::{self, Write};
 
 use gix::ObjectId;
 
-use super::error::ServeError;
+use super::error::{ServeError, client};
 use super::graph::Graph;
 use super::negotiation::Negotiation;
 use super::selection::RevisionSpec;
 use super::send::{SentPack, send_pack};
-use super::shallow;
-use super::sparse::Sparse;
+use super::session::Session;
 use super::wants::Wants;
-use super::{Session, client};
+use super::{pattern_lists, shallow};
 use crate::protocol::{FetchRequest, PacketWriter};
 use crate::view::View;
 
@@ -44,7 +43,7 @@ pub(crate) fn fetch(
             return Ok(None);
         }
     }
-    let sparse = Sparse::new(view, graph, &mut negotiation.reachable, &request.filter.sparse)?;
+    let sparse = pattern_lists::read(view, graph, &mut negotiation.reachable, &request.filter.sparse)?;
     let thorough = session.thorough;
     let mut spec = RevisionSpec { wants: wants.slots.clone(), thorough, sparse, ..RevisionSpec::default() };
     let change = shallow::apply(view, graph, &mut negotiation.reachable, request, &wants.commits, &mut spec)?;

@@ -7,7 +7,7 @@ use gix::ObjectId;
 
 use super::answer::{Answer, Line, Lines};
 use super::error::{At, ClientError};
-use super::known::{HAVES_PER_REQUEST, HAVES_PER_ROUND, acknowledgment, acknowledgments, read_round};
+use super::haves::{HAVES_PER_REQUEST, HAVES_PER_ROUND, acknowledgment, acknowledgments, distinct, read_round};
 use super::pack_input::{PackInput, Preamble, Wire};
 use super::upload_pack::UploadPack;
 use crate::protocol::{
@@ -85,18 +85,8 @@ impl UploadPack<'_> {
     }
 
     fn fetch_request(&self, fetch: &FetchPack, at: At<'_>) -> Result<FetchRequest, ClientError> {
-        let v2 = self.version() == Version::V2;
-        let has = |capability: &str| v2 || self.capabilities().has(capability);
-        if fetch.deepen.is_none() {
-            self.check_whole()?;
-        }
         let filter = fetch.filter.clone().unwrap_or_default();
-        if !filter.is_empty() && !self.capabilities().fetch_has("filter") {
-            return Err(at.unsupported("filter objects: it does not advertise `filter`"));
-        }
-        if (fetch.deepen.is_some() || !fetch.shallow.is_empty()) && !self.capabilities().fetch_has("shallow") {
-            return Err(at.unsupported("fetch shallow histories: it does not advertise `shallow`"));
-        }
+        self.check_supported(fetch, &filter, at)?;
         let wants = distinct(&fetch.wants);
         if wants.is_empty() {
             return Err(at.unsupported("answer a fetch without wants"));
@@ -104,29 +94,10 @@ impl UploadPack<'_> {
         if wants.len() > MAX_WANTS {
             return Err(at.protocol(ProtocolError::TooMany { what: "wants", limit: MAX_WANTS }));
         }
-        let multi_ack = if v2 {
-            MultiAck::None
-        } else if has("multi_ack_detailed") {
-            MultiAck::Detailed
-        } else if has("multi_ack") {
-            MultiAck::Continue
-        } else {
-            MultiAck::None
-        };
+        let multi_ack = self.multi_ack();
         let mut haves = distinct(&fetch.haves);
-        haves.truncate(if v2 {
-            MAX_HAVES
-        } else if multi_ack == MultiAck::None {
-            // Without multi_ack a server acknowledges only some haves, so the number of answers is unpredictable.
-            1
-        } else if self.connection.is_stateless() {
-            // The server answers while it reads the request: a request that exceeds the buffers deadlocks both sides.
-            HAVES_PER_REQUEST
-        } else if fetch.deepen.is_some() {
-            HAVES_PER_ROUND
-        } else {
-            MAX_HAVES
-        });
+        haves.truncate(self.max_haves(multi_ack, fetch.deepen.is_some()));
+        let has = |capability: &str| self.version() == Version::V2 || self.capabilities().has(capability);
         Ok(FetchRequest {
             wants,
             haves,
@@ -148,6 +119,51 @@ impl UploadPack<'_> {
             multi_ack,
             ..FetchRequest::default()
         })
+    }
+
+    /// Fails if the source is shallow and whole histories are asked for, or if the server lacks a capability that the
+    /// fetch cannot do without.
+    fn check_supported(&self, fetch: &FetchPack, filter: &Filter, at: At<'_>) -> Result<(), ClientError> {
+        if fetch.deepen.is_none() {
+            self.check_whole()?;
+        }
+        if !filter.is_empty() && !self.capabilities().fetch_has("filter") {
+            return Err(at.unsupported("filter objects: it does not advertise `filter`"));
+        }
+        if (fetch.deepen.is_some() || !fetch.shallow.is_empty()) && !self.capabilities().fetch_has("shallow") {
+            return Err(at.unsupported("fetch shallow histories: it does not advertise `shallow`"));
+        }
+        Ok(())
+    }
+
+    /// Most informative mode of acknowledgment that the server offers. Version 2 has a single one.
+    fn multi_ack(&self) -> MultiAck {
+        if self.version() == Version::V2 {
+            MultiAck::None
+        } else if self.capabilities().has("multi_ack_detailed") {
+            MultiAck::Detailed
+        } else if self.capabilities().has("multi_ack") {
+            MultiAck::Continue
+        } else {
+            MultiAck::None
+        }
+    }
+
+    /// Most haves of a request. `deepens` is true if the request asks for a depth.
+    fn max_haves(&self, multi_ack: MultiAck, deepens: bool) -> usize {
+        if self.version() == Version::V2 {
+            MAX_HAVES
+        } else if multi_ack == MultiAck::None {
+            // Without multi_ack a server acknowledges only some haves, so the number of answers is unpredictable.
+            1
+        } else if self.connection.is_stateless() {
+            // The server answers while it reads the request: a request that exceeds the buffers deadlocks both sides.
+            HAVES_PER_REQUEST
+        } else if deepens {
+            HAVES_PER_ROUND
+        } else {
+            MAX_HAVES
+        }
     }
 
     fn send_v2(&mut self, request: &FetchRequest, at: At<'_>) -> Result<(), ClientError> {
@@ -273,10 +289,4 @@ fn shallow_line(line: &[u8], format: gix::hash::Kind, all: &mut Vec<ObjectId>) -
     let id = line.strip_prefix(b"shallow ").ok_or_else(|| ProtocolError::unexpected("shallow <id>", line))?;
     all.push(parse_id(id, format)?);
     Ok(())
-}
-
-/// Removes repeated ids and keeps the order of first occurrences.
-pub(super) fn distinct(ids: &[ObjectId]) -> Vec<ObjectId> {
-    let mut seen = HashSet::with_capacity(ids.len());
-    ids.iter().copied().filter(|id| seen.insert(*id)).collect()
 }

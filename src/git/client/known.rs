@@ -4,23 +4,12 @@ use std::collections::HashSet;
 use std::io::Write;
 
 use gix::ObjectId;
-use gix::bstr::ByteSlice;
 
-use super::answer::{Answer, Line, Lines};
+use super::answer::{Answer, Line};
 use super::error::{At, ClientError};
-use super::fetch::distinct;
+use super::haves::{HAVES_PER_REQUEST, HAVES_PER_ROUND, acknowledgment, acknowledgments, distinct, read_round};
 use super::upload_pack::UploadPack;
-use crate::protocol::{AGENT, FetchRequest, MultiAck, ProtocolError, SidebandWidth, Version, parse_id, write_ids};
-
-/// Haves in one stateless request (version 2, and HTTP): about 600 KB, with an answer of similar size.
-pub(super) const HAVES_PER_REQUEST: usize = 8192;
-/// Haves before the client reads the answer, where the server answers while it reads (SSH, versions 0 and 1). The
-/// answer must fit into the smallest buffer on the path, a pipe; otherwise both sides block.
-pub(super) const HAVES_PER_ROUND: usize = 768;
-/// Most acknowledgment lines per have; Git sends one.
-const LINES_PER_HAVE: usize = 4;
-/// Most additional lines of an answer (`NAK`, `ready`).
-const MORE_LINES: usize = 64;
+use crate::protocol::{FetchRequest, MultiAck, ProtocolError, SidebandWidth, Version, parse_id, write_ids};
 
 impl UploadPack<'_> {
     /// Returns the objects of `haves` that the server has, in their order, and fetches nothing.
@@ -142,17 +131,6 @@ impl UploadPack<'_> {
         self.idle = stateless;
         Ok(())
     }
-
-    /// Capabilities `object-format` and `agent` of the client, each sent only if the server advertises the same.
-    pub(super) fn client_identification(&self) -> Vec<String> {
-        let format = self.capabilities().value("object-format").map(|_| format!("object-format={}", self.format()));
-        format.into_iter().chain(self.capabilities().agent().map(|_| AGENT.into())).collect()
-    }
-}
-
-/// Limit of acknowledgment lines for a number of haves.
-pub(super) fn acknowledgments(haves: usize) -> Lines {
-    Lines::new("acknowledgments", haves.saturating_mul(LINES_PER_HAVE).saturating_add(MORE_LINES))
 }
 
 /// Returns an acknowledged id, or an error if it is not one of the haves in `asked`.
@@ -182,36 +160,4 @@ fn read_acknowledgments(
             }
         }
     }
-}
-
-/// Reads the answer to a round of `haves` haves in version 0 or 1, up to its `NAK`, and passes each common id to
-/// `common`.
-///
-/// Returns true if the server is `ready` to send a pack.
-pub(super) fn read_round(
-    answer: &mut Answer<'_>,
-    at: At<'_>,
-    haves: usize,
-    mut common: impl FnMut(&[u8]) -> Result<(), ProtocolError>,
-) -> Result<bool, ClientError> {
-    let mut ready = false;
-    let mut lines = acknowledgments(haves);
-    loop {
-        lines.count(at)?;
-        let line = answer.text("the last acknowledgment")?;
-        if line == b"NAK" {
-            return Ok(ready);
-        }
-        match acknowledgment(line, at)? {
-            (id, b"common") => common(id).map_err(|error| at.protocol(error))?,
-            (_, status) => ready |= status == b"ready",
-        }
-    }
-}
-
-/// Splits `ACK <id> [<status>]` into id and status.
-pub(super) fn acknowledgment<'l>(line: &'l [u8], at: At<'_>) -> Result<(&'l [u8], &'l [u8]), ClientError> {
-    let fields = line.strip_prefix(b"ACK ");
-    let fields = fields.ok_or_else(|| at.protocol(ProtocolError::unexpected("ACK <id> or NAK", line)))?;
-    Ok(fields.split_once_str(" ").unwrap_or((fields, b"")))
 }

@@ -1,7 +1,8 @@
 //! Client side of Git's protocol: ref advertisements, fetch and push (gitprotocol-pack, gitprotocol-v2,
 //! gitprotocol-http).
 //!
-//! All calls block. A [`Server`] supplies the transport (HTTP, SSH or in process).
+//! All calls block. A [`Server`] supplies the transport (HTTP, SSH or in process). [`upload_pack`] connects and lists
+//! refs; on it stand [`fetch`] and [`known`] (which objects a server has), which share [`haves`]. [`receive_pack`] pushes.
 
 mod answer;
 mod bands;
@@ -9,6 +10,7 @@ mod capabilities;
 mod error;
 mod fetch;
 mod greeting;
+mod haves;
 mod known;
 mod pack_input;
 mod receive_pack;

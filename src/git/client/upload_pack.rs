@@ -11,7 +11,7 @@ use super::error::{At, ClientError};
 use super::greeting::Greeting;
 use super::refs::{RemoteRefs, read_ls_refs};
 use super::server::{Connection, Server};
-use crate::protocol::{LsRefs, PacketWriter, Service, Version};
+use crate::protocol::{AGENT, LsRefs, PacketWriter, Service, Version};
 
 /// Bytes of the write buffer of a request.
 pub(super) const BUFFER_BYTES: usize = 64 * 1024;
@@ -113,6 +113,12 @@ impl<'s> UploadPack<'s> {
             *self = UploadPack::open_in(self.server, self.offered)?;
         }
         Ok(())
+    }
+
+    /// Capabilities `object-format` and `agent` of the client, each sent only if the server advertises the same.
+    pub(super) fn client_identification(&self) -> Vec<String> {
+        let format = self.capabilities().value("object-format").map(|_| format!("object-format={}", self.format()));
+        format.into_iter().chain(self.capabilities().agent().map(|_| AGENT.into())).collect()
     }
 
     /// Command line and capabilities that precede the arguments of a version 2 command.

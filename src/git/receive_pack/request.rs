@@ -87,6 +87,27 @@ impl PartialEq for Memory {
 
 impl Eq for Memory {}
 
+/// Reserves memory for the lines of a request while they are read.
+struct Meter {
+    /// Reservation in the budget of the process; `None` if the budget is exhausted.
+    memory: Option<Reservation<'static>>,
+    /// Bytes that have been read but not reserved, fewer than [`memory::UNMETERED_BYTES`].
+    uncounted: u64,
+}
+
+impl Meter {
+    fn count(&mut self, line: &[u8]) -> Result<(), Busy> {
+        self.uncounted += (line.len() + LINE_OVERHEAD_BYTES) as u64;
+        if self.uncounted >= memory::UNMETERED_BYTES {
+            if !self.memory.as_mut().is_some_and(|held| held.try_grow(self.uncounted)) {
+                return Err(Busy { bytes: self.uncounted });
+            }
+            self.uncounted = 0;
+        }
+        Ok(())
+    }
+}
+
 impl PushRequest {
     /// Reads a request up to the pack; `None` if the client has nothing to push.
     pub fn read<R: BufRead>(input: &mut PacketReader<R>, format: Format) -> Result<Option<Self>, ProtocolError> {
@@ -98,8 +119,7 @@ impl PushRequest {
             _memory: Memory::default(),
         };
         let mut names_bytes = 0;
-        let mut uncounted = 0u64;
-        let mut memory = memory::budget().try_take(0);
+        let mut meter = Meter { memory: memory::budget().try_take(0), uncounted: 0 };
         let mut first = true;
         loop {
             let packet = match input.read()? {
@@ -110,45 +130,15 @@ impl PushRequest {
             let line = match packet {
                 Packet::Flush => break,
                 Packet::Data(data) => {
-                    uncounted += (data.len() + LINE_OVERHEAD_BYTES) as u64;
-                    if uncounted >= memory::UNMETERED_BYTES {
-                        if !memory.as_mut().is_some_and(|held| held.try_grow(uncounted)) {
-                            return Err(Busy { bytes: uncounted }.into());
-                        }
-                        uncounted = 0;
-                    }
+                    meter.count(data)?;
                     packet.line().unwrap_or_default()
                 }
                 Packet::Delimiter | Packet::ResponseEnd => return Err(ProtocolError::unexpected("a command", b"")),
             };
             first = false;
-            if let Some(id) = line.strip_prefix(b"shallow ") {
-                let id = id.split(|byte| *byte == 0).next().unwrap_or_default();
-                bounded(request.shallow.len(), MAX_SHALLOW_LINES, "shallow commits")?;
-                request.shallow.push(parse_id(id, format).ok_or_else(|| unexpected(line))?);
-                continue;
-            }
-            if line.starts_with(b"push-cert") {
-                return Err(ProtocolError::unexpected(
-                    "commands without a push certificate (signed pushes are not supported)",
-                    line,
-                ));
-            }
-            bounded(request.commands.len(), MAX_COMMANDS, "commands")?;
-            let (line, capabilities) = match line.find_byte(0) {
-                Some(end) if request.commands.is_empty() => (&line[..end], Some(&line[end + 1..])),
-                Some(end) => (&line[..end], None),
-                None => (line, None),
-            };
-            let command = parse_command(line, format)?;
-            names_bytes += command.name.len();
-            bounded(names_bytes, MAX_NAMES_BYTES, "bytes of ref names")?;
-            request.commands.push(command);
-            if let Some(capabilities) = capabilities {
-                request.capabilities = parse_capabilities(capabilities, format)?;
-            }
+            request.add_line(line, format, &mut names_bytes)?;
         }
-        request._memory = Memory { _held: memory.map(Arc::new) };
+        request._memory = Memory { _held: meter.memory.map(Arc::new) };
         if request.commands.is_empty() {
             return Ok(None);
         }
@@ -156,6 +146,34 @@ impl PushRequest {
             request.read_options(input)?;
         }
         Ok(Some(request))
+    }
+
+    /// Adds a shallow commit or a command. `names_bytes` counts the ref names of all commands so far.
+    fn add_line(&mut self, line: &[u8], format: Format, names_bytes: &mut usize) -> Result<(), ProtocolError> {
+        if let Some(id) = line.strip_prefix(b"shallow ") {
+            let id = id.split(|byte| *byte == 0).next().unwrap_or_default();
+            bounded(self.shallow.len(), MAX_SHALLOW_LINES, "shallow commits")?;
+            self.shallow.push(parse_id(id, format).ok_or_else(|| unexpected(line))?);
+            return Ok(());
+        }
+        if line.starts_with(b"push-cert") {
+            let expected = "commands without a push certificate (signed pushes are not supported)";
+            return Err(ProtocolError::unexpected(expected, line));
+        }
+        bounded(self.commands.len(), MAX_COMMANDS, "commands")?;
+        let (line, capabilities) = match line.find_byte(0) {
+            Some(end) if self.commands.is_empty() => (&line[..end], Some(&line[end + 1..])),
+            Some(end) => (&line[..end], None),
+            None => (line, None),
+        };
+        let command = parse_command(line, format)?;
+        *names_bytes += command.name.len();
+        bounded(*names_bytes, MAX_NAMES_BYTES, "bytes of ref names")?;
+        self.commands.push(command);
+        if let Some(capabilities) = capabilities {
+            self.capabilities = parse_capabilities(capabilities, format)?;
+        }
+        Ok(())
     }
 
     fn read_options<R: BufRead>(&mut self, input: &mut PacketReader<R>) -> Result<(), ProtocolError> {

@@ -11,10 +11,10 @@ use libdeflater::{CompressionLvl, Compressor};
 
 use super::arrive::Arrival;
 use super::error::{Fault, PackError};
-use super::inflate::inflate_streaming;
-use super::set::{Finder, Location, PackSet, Stored};
+use super::finder::{Finder, Stored};
+use super::limits::MAX_RESOLVED_BYTES;
+use super::set::{Location, PackSet};
 use super::stream::whole_header;
-use super::{MAX_RESOLVED_BYTES, STREAMED_BLOB_BYTES};
 use crate::memory;
 
 /// Bytes of one read or write.
@@ -107,13 +107,8 @@ impl Appending<'_> {
             return Err(large.of(self.path));
         }
         if let Stored::Whole(kind) = entry.stored {
-            let taken = if size > STREAMED_BLOB_BYTES {
-                inflate_streaming(entry.data, size, |e| Fault::entry(offset, e), |_| Ok(()))
-            } else {
-                self.finder.inflate(offset, &entry, &mut self.scratch)
-            };
-            let taken = taken.map_err(blame)?;
-            return self.write(kind, entry.size, &entry.data[..taken]);
+            let compressed = self.finder.compressed(offset, &entry, &mut self.scratch).map_err(blame)?;
+            return self.write(kind, entry.size, compressed);
         }
         // Memory for the compressed object; the object itself counts in the budget of reads.
         let memory = memory::budget().take(size);

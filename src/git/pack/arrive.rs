@@ -11,11 +11,11 @@ use gix::objs::Kind;
 use gix::odb::pack::data::Entry;
 use gix::odb::pack::data::entry::Header;
 
-use super::CheckProgress;
 use super::delta::Delta;
 use super::entries::{Boundaries, HEADER_BYTES};
 use super::error::Fault;
 use super::inflate::Inflater;
+use super::progress::CheckProgress;
 use crate::links::for_each_link;
 
 /// Bytes that are buffered before they are hashed and written.

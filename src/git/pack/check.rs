@@ -173,6 +173,16 @@ fn verify_trailer(pack: &PackData<'_>, progress: &CheckProgress) -> Result<(), F
     if computed == stored { Ok(()) } else { Err(Fault::Checksum { stored, computed }) }
 }
 
+/// Opens a claimed index, and verifies its checksum and that it is of this pack.
+fn open_hint(path: &Path, pack: &PackData<'_>) -> Result<Index, Fault> {
+    let hint = Index::open(path, pack.format)?;
+    hint.verify_checksum()?;
+    if hint.pack_checksum() != pack.trailer() {
+        return Err(Fault::Index(format!("it is the index of pack {}", hint.pack_checksum())));
+    }
+    Ok(hint)
+}
+
 fn check_with_index(
     pack: PackData<'_>,
     hint: &Path,
@@ -180,11 +190,7 @@ fn check_with_index(
     index_out: &Path,
     progress: &CheckProgress,
 ) -> Result<CheckedPack, Fault> {
-    let hint = Index::open(hint, options.format)?;
-    hint.verify_checksum()?;
-    if hint.pack_checksum() != pack.trailer() {
-        return Err(Fault::Index(format!("it is the index of pack {}", hint.pack_checksum())));
-    }
+    let hint = open_hint(hint, &pack)?;
     let boundaries = Boundaries::from_index(&pack, &hint)?;
     let lookup = Lookup::new(&hint)?;
     let expected = Expected::new(hint.objects());
@@ -205,23 +211,17 @@ fn check_with_index(
     let mut unresolved = Vec::new();
     let mut all_nested = Vec::new();
     let Merged { unparsable, unparsable_count, pointers } = merge(found, |sink| {
-        if let LinkSink::Lookup { unresolved: some, nested, .. } = sink {
-            unresolved.push(some);
-            all_nested.push(nested);
-        }
+        let LinkSink::Lookup { unresolved: some, nested, .. } = sink else {
+            unreachable!("all threads have a sink that looks links up");
+        };
+        unresolved.push(some);
+        all_nested.push(nested);
         Ok(())
     })?;
     let rows = (0..pack.objects).map(|entry| (entry, boundaries.rows[entry as usize]));
     let mismatched = mismatched(&resolver, &expected, rows);
     drop((lookup, expected));
-    let mut entries = vec![0; pack.objects as usize];
-    for (entry, row) in (0..).zip(&boundaries.rows) {
-        entries[*row as usize] = entry;
-    }
-    for link in all_nested.iter_mut().flatten() {
-        link.subtree = entries[link.subtree as usize];
-    }
-    drop(entries);
+    rows_to_entries(&boundaries.rows, &mut all_nested);
     let tree_levels = tree_levels(&resolver, all_nested);
     // Every id, offset and CRC of the hint has been compared with the computed value.
     let row = |row| {
@@ -238,6 +238,17 @@ fn check_with_index(
         tree_levels,
         ..summary(index_out, index_bytes, options)
     })
+}
+
+/// Replaces the rows of subtrees by their entries; `rows` holds the row of each entry.
+fn rows_to_entries(rows: &[u32], nested: &mut [Vec<Nested>]) {
+    let mut entries = vec![0; rows.len()];
+    for (entry, row) in (0..).zip(rows) {
+        entries[*row as usize] = entry;
+    }
+    for link in nested.iter_mut().flatten() {
+        link.subtree = entries[link.subtree as usize];
+    }
 }
 
 fn tree_levels(resolver: &Resolver<'_>, nested: Vec<Vec<Nested>>) -> Option<u16> {
@@ -278,7 +289,7 @@ fn check_boundaries<'r>(
     }
 
     let order = order_by_id(&resolver)?;
-    let Ids::Keep { ids, crcs } = &resolver.ids else { return Err(Fault::Index("there is none".into())) };
+    let Ids::Keep { ids, crcs } = &resolver.ids else { unreachable!("the resolver was made to keep ids") };
     let row = |row: u32| {
         let entry = order[row as usize];
         let crc32 = crcs[entry as usize].load(Ordering::Relaxed);
@@ -291,15 +302,15 @@ fn check_boundaries<'r>(
     let expected = Expected::new(index.objects());
     let mut unresolved = Unresolved::default();
     let mut all_nested = Vec::new();
-    let Merged { unparsable, unparsable_count, pointers } = merge(found, |sink| match sink {
-        LinkSink::Spool { links, nested, .. } => {
-            nested.drain_nested(|subtree, tree| {
-                let row = lookup.row_of(subtree);
-                all_nested.extend(row.map(|row| Nested { subtree: order[row as usize], tree }));
-            })?;
-            links.drain_links(|id, kind| resolve(id, kind, &lookup, &expected, &mut unresolved))
-        }
-        LinkSink::Lookup { .. } => Ok(()),
+    let Merged { unparsable, unparsable_count, pointers } = merge(found, |sink| {
+        let LinkSink::Spool { links, nested, .. } = sink else {
+            unreachable!("all threads have a sink that spools links");
+        };
+        nested.drain_nested(|subtree, tree| {
+            let row = lookup.row_of(subtree);
+            all_nested.extend(row.map(|row| Nested { subtree: order[row as usize], tree }));
+        })?;
+        links.drain_links(|id, kind| resolve(id, kind, &lookup, &expected, &mut unresolved))
     })?;
     let rows = order.iter().copied().zip(0..);
     let checked = CheckedPack {

@@ -7,7 +7,8 @@ use gix::odb::pack::data::entry::Header;
 use super::error::Fault;
 use super::index::Index;
 use super::inflate::{Inflater, check_size, inflate_streaming};
-use super::{CheckProgress, STREAMED_BLOB_BYTES};
+use super::limits::STREAMED_BLOB_BYTES;
+use super::progress::CheckProgress;
 
 /// Bytes of a pack's header.
 pub(crate) const HEADER_BYTES: usize = 12;
@@ -214,7 +215,7 @@ impl Families {
         &self,
         pack: &PackData<'_>,
         boundaries: &Boundaries,
-        id: &[u8],
+        id: &oid,
     ) -> std::ops::Range<u32> {
         let from = self.by_id.partition_point(|entry| base_id(pack, boundaries, *entry) < id);
         let count = self.by_id[from..].partition_point(|entry| base_id(pack, boundaries, *entry) == id);
@@ -267,10 +268,10 @@ fn group(bases: &[u32], first: &mut [u32]) -> Vec<u32> {
 }
 
 /// Id of the base of a ref delta: the bytes right after the size of the entry.
-pub(crate) fn base_id<'a>(pack: &PackData<'a>, boundaries: &Boundaries, entry: u32) -> &'a [u8] {
+pub(crate) fn base_id<'a>(pack: &PackData<'a>, boundaries: &Boundaries, entry: u32) -> &'a oid {
     let (_, bytes) = boundaries.slice(pack, entry);
     let size_bytes = bytes.iter().take_while(|byte| **byte & 0x80 != 0).count() + 1;
-    &bytes[size_bytes..][..pack.format.len_in_bytes()]
+    oid::from_bytes_unchecked(&bytes[size_bytes..][..pack.format.len_in_bytes()])
 }
 
 #[cfg(test)]

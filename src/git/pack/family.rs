@@ -11,9 +11,9 @@ use super::content::{Content, Place, write, written};
 use super::delta::Delta;
 use super::error::Fault;
 use super::inflate::{Inflater, check_size, inflate_streaming};
+use super::limits::{MAX_DELTA_DEPTH, STREAMED_BLOB_BYTES};
 use super::link_sink::LinkSink;
 use super::resolve::{Children, HaltOnDrop, Job, Resolver};
-use super::{MAX_DELTA_DEPTH, STREAMED_BLOB_BYTES};
 use crate::fsck::Checker;
 use crate::lfs::Pointers;
 use crate::links::{for_each_link, for_each_new_tree_link};
@@ -140,8 +140,7 @@ impl<'a> Worker<'a> {
         if kind == Kind::Blob && size > STREAMED_BLOB_BYTES && self.resolver.families.children(entry).is_empty() {
             let id = self.hash_streaming(offset, data, size)?;
             self.record(entry, &id)?;
-            let by_id =
-                self.resolver.families.children_by_id(&self.resolver.pack, self.resolver.boundaries, id.as_slice());
+            let by_id = self.resolver.families.children_by_id(&self.resolver.pack, self.resolver.boundaries, &id);
             if by_id.is_empty() {
                 return Ok(());
             }
@@ -209,7 +208,7 @@ impl<'a> Worker<'a> {
         )?;
         let id = hasher.try_finalize().map_err(|_| Fault::Collision { offset })?;
         self.record(entry, &id)?;
-        let by_id = families.children_by_id(&self.resolver.pack, self.resolver.boundaries, id.as_slice());
+        let by_id = families.children_by_id(&self.resolver.pack, self.resolver.boundaries, &id);
         if !by_id.is_empty() {
             let data = self.make(offset, &parsed, base)?;
             self.push(Frame { entry, data, held: true, parsed: true, children: Children { by_id, by_offset: 0..0 } });
@@ -241,7 +240,7 @@ impl<'a> Worker<'a> {
         }
         let parsed = self.find_links(entry, kind, &id, &data, base)?;
         let families = self.resolver.families;
-        let by_id = families.children_by_id(&self.resolver.pack, self.resolver.boundaries, id.as_slice());
+        let by_id = families.children_by_id(&self.resolver.pack, self.resolver.boundaries, &id);
         let children = Children { by_id, by_offset: families.children(entry) };
         if children.is_empty() {
             self.recycle(data);

@@ -7,12 +7,11 @@ use gix::ObjectId;
 use gix::hash::oid;
 use gix::objs::Kind;
 
-use super::STREAMED_BLOB_BYTES;
 use super::build::PackWriter;
 use super::entries::HEADER_BYTES;
 use super::error::{Fault, PackError};
-use super::inflate::inflate_streaming;
-use super::set::{Finder, Location, Object, PackSet, RawEntry, Stored};
+use super::finder::{Finder, Object, RawEntry, Stored};
+use super::set::{Location, PackSet};
 use super::stream::BuiltPack;
 
 /// Object outside of all packs.
@@ -156,14 +155,8 @@ impl Gathering<'_> {
         Ok(())
     }
 
-    /// Compressed bytes of an entry. Only inflating them determines their end.
     fn compressed<'e>(&mut self, pack: u32, offset: u64, entry: &RawEntry<'e>) -> Result<&'e [u8], PackError> {
-        let taken = if entry.size > STREAMED_BLOB_BYTES {
-            inflate_streaming(entry.data, entry.size, |e| Fault::entry(offset, e), |_| Ok(()))
-        } else {
-            self.finder.inflate(offset, entry, &mut self.scratch)
-        };
-        let taken = taken.map_err(|fault| self.packs.blame(pack, fault))?;
-        Ok(&entry.data[..taken])
+        let compressed = self.finder.compressed(offset, entry, &mut self.scratch);
+        compressed.map_err(|fault| self.packs.blame(pack, fault))
     }
 }

@@ -2,6 +2,15 @@
 //!
 //! [`check_pack`] trusts nothing: it resolves and hashes every object, collects the links between objects and writes
 //! the index. [`PackSet`] reads objects from many checked packs. [`PackWriter`] and [`mod@gather`] build new packs.
+//!
+//! - In: [`mod@arrive`] writes a received pack to a file, [`append`] completes a thin one, [`check`] checks it: boundaries
+//!   and delta families ([`entries`]), shared by threads ([`resolve`]) that apply deltas ([`family`]) and pass on links
+//!   ([`link_sink`]).
+//! - Read: [`set`] finds an object in packs and indices ([`index`]), [`finder`] reads it.
+//! - Out: [`mod@gather`] copies entries, [`build`] writes a file, [`stream`] writes entries anywhere.
+//!
+//! Below them: [`inflate`], [`delta`], [`content`] (memory or a file), [`progress`] (options and cancellation), [`limits`]
+//! and [`error`].
 
 mod append;
 mod arrive;
@@ -12,9 +21,11 @@ mod delta;
 mod entries;
 mod error;
 mod family;
+mod finder;
 mod gather;
 mod index;
 mod inflate;
+mod limits;
 mod link_sink;
 mod nesting;
 mod progress;
@@ -30,22 +41,13 @@ pub use check::{CheckedPack, check_arrived, check_pack};
 pub use content::Content;
 pub use error::{Fault, PackError};
 pub use family::MAX_LISTED_UNPARSABLE;
+pub use finder::{Finder, Object};
+pub(crate) use finder::{RawEntry, Stored};
 pub use gather::{FindLoose, LooseObject, gather};
 pub use index::Index;
+pub use limits::{MAX_DELTA_DEPTH, MAX_HELD_BYTES, MAX_RESOLVED_BYTES, STREAMED_BLOB_BYTES};
 pub use link_sink::MAX_UNRESOLVED_LINKS;
 pub use progress::{CheckOptions, CheckProgress};
-pub use set::{Finder, Location, Object, PackSet};
-pub(crate) use set::{RawEntry, Stored};
+pub use set::{Location, PackSet};
 pub use stream::BuiltPack;
 pub(crate) use stream::PackStream;
-
-/// Size in bytes above which a blob that is stored whole is inflated as a stream.
-pub const STREAMED_BLOB_BYTES: u64 = 16 << 20;
-/// Default of [`CheckOptions::max_resolved_bytes`]: most bytes of a delta, of its base or result, and of a commit, tree
-/// or tag. Git makes no deltas above `core.bigFileThreshold` (512 MiB). Blobs that are stored whole have no limit.
-pub const MAX_RESOLVED_BYTES: u64 = 1 << 30;
-/// Longest delta chain: the maximum of Git's `pack.depth`.
-pub const MAX_DELTA_DEPTH: usize = 4095;
-/// Default of [`CheckOptions::max_held_bytes`]: bytes of delta bases that all threads together hold for unapplied
-/// deltas, as `core.deltaBaseCacheLimit` in Git. Bases beyond the limit are resolved again when needed.
-pub const MAX_HELD_BYTES: u64 = 96 << 20;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use gix::hash::Kind as Format;
 
 use super::error::Fault;
-use super::{MAX_HELD_BYTES, MAX_RESOLVED_BYTES};
+use super::limits::{MAX_HELD_BYTES, MAX_RESOLVED_BYTES};
 
 /// Objects per thread below which another thread costs more than it saves.
 const OBJECTS_PER_THREAD: u32 = 512;

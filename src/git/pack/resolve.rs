@@ -14,11 +14,11 @@ use gix::hash::oid;
 use gix::objs::Kind;
 
 use super::content::Content;
-use super::entries::{Boundaries, Families, PackData};
+use super::entries::{Boundaries, Families, PackData, base_id};
 use super::error::Fault;
 use super::index::Index;
 use super::link_sink::IdTable;
-use super::{CheckOptions, CheckProgress};
+use super::progress::{CheckOptions, CheckProgress};
 use crate::fsck::Rules;
 
 /// Entries that a thread claims at a time.
@@ -251,10 +251,7 @@ impl<'a> Resolver<'a> {
     pub(crate) fn check_all_resolved(&self) -> Result<(), Fault> {
         let left = self.families.by_id().iter().filter(|entry| self.kind_code(**entry) == 0);
         let Some(first) = left.clone().min() else { return Ok(()) };
-        let base = |entry: &u32| {
-            let base = super::entries::base_id(&self.pack, self.boundaries, *entry);
-            ObjectId::try_from(base).unwrap_or_else(|_| ObjectId::null(self.pack.format))
-        };
+        let base = |entry: &u32| base_id(&self.pack, self.boundaries, *entry).to_owned();
         // `by_id` is sorted by base.
         let mut bases: Vec<ObjectId> = left.clone().map(base).collect();
         bases.dedup();

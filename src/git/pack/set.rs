@@ -1,7 +1,5 @@
 //! Set of open packs, and the lookup of objects in them.
 
-mod finder;
-
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -14,9 +12,6 @@ use memmap2::Mmap;
 use super::entries::PackData;
 use super::error::{Fault, PackError};
 use super::index::Index;
-use super::inflate::Inflater;
-pub use finder::{Finder, Object};
-pub(crate) use finder::{RawEntry, Stored};
 
 /// Set of checked packs with their indices, mapped into memory. The files must not change while they are open.
 #[derive(Debug)]
@@ -180,7 +175,7 @@ impl PackSet {
     /// Row of the entry at an offset.
     pub(crate) fn row_at(&self, pack: u32, offset: u64) -> Result<u32, Fault> {
         let order = self.order(pack)?;
-        let index = &self.pack(pack)?.index;
+        let index = self.index(pack)?;
         let found = order.binary_search_by_key(&offset, |row| index.offset(*row).unwrap_or(u64::MAX));
         let row = found.ok().and_then(|at| order.get(at).copied());
         row.ok_or_else(|| Fault::Index(format!("no object is at offset {offset}")))
@@ -188,7 +183,7 @@ impl PackSet {
 
     /// Offset at which the entries of a pack end and the trailer begins.
     pub(crate) fn end(&self, pack: u32) -> Result<u64, Fault> {
-        Ok(PackData::new(&self.pack(pack)?.map, self.format)?.end())
+        Ok(self.data(pack)?.end())
     }
 
     /// Bytes of a pack in a range of offsets.
@@ -231,9 +226,19 @@ impl PackSet {
         (location.row < index.objects()).then(|| index.id(location.row))
     }
 
-    /// Returns a reader of objects. Every thread needs its own.
-    pub fn finder(&self) -> Result<Finder<'_>, Fault> {
-        Ok(Finder::new(self, Inflater::new().map_err(|e| Fault::File(e.into()))?))
+    /// Index of a pack.
+    pub(super) fn index(&self, pack: u32) -> Result<&Index, Fault> {
+        Ok(&self.pack(pack)?.index)
+    }
+
+    /// Content of a pack.
+    pub(super) fn data(&self, pack: u32) -> Result<PackData<'_>, Fault> {
+        PackData::new(&self.pack(pack)?.map, self.format)
+    }
+
+    /// Directory for objects that exceed the memory budget.
+    pub(super) fn spool(&self) -> &Path {
+        &self.spool
     }
 
     fn pack(&self, number: u32) -> Result<&OpenPack, Fault> {

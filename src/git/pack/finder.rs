@@ -6,14 +6,13 @@ use gix::hash::oid;
 use gix::objs::Kind;
 use gix::odb::pack::data::entry::Header;
 
-use super::{Location, PackSet};
+use super::content::{Content, Place, write, written};
+use super::delta::Delta;
+use super::error::{Fault, PackError};
+use super::inflate::{Inflater, check_size, inflate_front, inflate_streaming};
+use super::limits::{MAX_RESOLVED_BYTES, STREAMED_BLOB_BYTES};
+use super::set::{Location, PackSet};
 use crate::memory::{self, Reservation};
-use crate::pack::MAX_RESOLVED_BYTES;
-use crate::pack::content::{Content, Place, write, written};
-use crate::pack::delta::Delta;
-use crate::pack::entries::PackData;
-use crate::pack::error::{Fault, PackError};
-use crate::pack::inflate::{Inflater, check_size, inflate_front, inflate_streaming};
 
 /// Slots of a [`Finder`]'s cache.
 const CACHE_SLOTS: usize = 4096;
@@ -74,11 +73,15 @@ impl std::fmt::Debug for Finder<'_> {
     }
 }
 
-impl<'a> Finder<'a> {
-    pub(super) fn new(set: &'a PackSet, inflater: Inflater) -> Self {
-        Finder { set, inflater, delta: Vec::new(), cache: Cache::new() }
+impl PackSet {
+    /// Returns a reader of objects. Every thread needs its own.
+    pub fn finder(&self) -> Result<Finder<'_>, Fault> {
+        let inflater = Inflater::new().map_err(|e| Fault::File(e.into()))?;
+        Ok(Finder { set: self, inflater, delta: Vec::new(), cache: Cache::new() })
     }
+}
 
+impl<'a> Finder<'a> {
     /// Reads an object; `None` if no pack holds it. The hash of the object was verified when the pack was checked.
     pub fn find(&mut self, id: &oid) -> Result<Option<Object>, PackError> {
         self.set.locate(id).map(|location| self.read(location)).transpose()
@@ -94,7 +97,7 @@ impl<'a> Finder<'a> {
     /// Returns the kind of the object at a location without reading the object.
     pub fn kind(&self, location: Location) -> Result<Kind, PackError> {
         let kind = self.offset(location).and_then(|mut offset| {
-            for _ in 0..=self.set.pack(location.pack)?.index.objects() {
+            for _ in 0..=self.set.index(location.pack)?.objects() {
                 match self.entry(location.pack, offset)?.stored {
                     Stored::Whole(kind) => return Ok(kind),
                     Stored::Delta(base) => offset = base,
@@ -107,14 +110,13 @@ impl<'a> Finder<'a> {
 
     /// Offset of an object in its pack.
     pub(crate) fn offset(&self, location: Location) -> Result<u64, Fault> {
-        let index = &self.set.pack(location.pack)?.index;
+        let index = self.set.index(location.pack)?;
         index.offset(location.row).ok_or_else(|| Fault::Index(format!("row {} has no offset", location.row)))
     }
 
     /// Parses the entry at an offset.
     pub(crate) fn entry(&self, pack: u32, offset: u64) -> Result<RawEntry<'a>, Fault> {
-        let open = self.set.pack(pack)?;
-        let data = PackData::new(&open.map, self.set.format)?;
+        let data = self.set.data(pack)?;
         let (header, compressed) = data.entry(offset, data.slice(offset, data.end()))?;
         let stored = match header.header {
             Header::OfsDelta { base_distance } => {
@@ -122,7 +124,8 @@ impl<'a> Finder<'a> {
                 Stored::Delta(base.ok_or_else(|| Fault::entry(offset, "its base is not before it"))?)
             }
             Header::RefDelta { base_id } => {
-                let base = open.index.row_of(&base_id).and_then(|row| open.index.offset(row));
+                let index = self.set.index(pack)?;
+                let base = index.row_of(&base_id).and_then(|row| index.offset(row));
                 Stored::Delta(base.ok_or_else(|| Fault::MissingBase {
                     offset,
                     base: base_id,
@@ -165,7 +168,7 @@ impl<'a> Finder<'a> {
     }
 
     fn resolve(&mut self, pack: u32, offset: u64) -> Result<Object, Fault> {
-        let longest = self.set.pack(pack)?.index.objects() as usize;
+        let longest = self.set.index(pack)?.objects() as usize;
         let mut deltas = Vec::new();
         let mut at = offset;
         let Object { kind, mut data } = loop {
@@ -208,7 +211,7 @@ impl<'a> Finder<'a> {
         if entry.size > MAX_RESOLVED_BYTES {
             return Err(Fault::TooLarge { offset, what: "object", size: entry.size, limit: MAX_RESOLVED_BYTES });
         }
-        match Place::of(memory::reads(), entry.size, &self.set.spool, || scratch)? {
+        match Place::of(memory::reads(), entry.size, self.set.spool(), || scratch)? {
             Place::Memory(mut out, reservation) => {
                 self.inflater.inflate(entry.data, entry.size, &mut out).map_err(bad)?;
                 Ok(Content::Memory(out, reservation))
@@ -227,7 +230,7 @@ impl<'a> Finder<'a> {
         if delta.result_size > MAX_RESOLVED_BYTES {
             return Err(bad("its result is too large to be resolved in memory"));
         }
-        match Place::of(memory::reads(), delta.result_size, &self.set.spool, Vec::new)? {
+        match Place::of(memory::reads(), delta.result_size, self.set.spool(), Vec::new)? {
             Place::Memory(mut out, reservation) => {
                 delta.apply(base, &mut out).map_err(bad)?;
                 Ok(Content::Memory(out, reservation))
@@ -239,8 +242,24 @@ impl<'a> Finder<'a> {
         }
     }
 
+    /// Returns the compressed bytes of an entry. Only inflating them, into `scratch` or as a stream, determines their
+    /// end.
+    pub(crate) fn compressed<'e>(
+        &mut self,
+        offset: u64,
+        entry: &RawEntry<'e>,
+        scratch: &mut Vec<u8>,
+    ) -> Result<&'e [u8], Fault> {
+        let taken = if entry.size > STREAMED_BLOB_BYTES {
+            inflate_streaming(entry.data, entry.size, |e| Fault::entry(offset, e), |_| Ok(()))?
+        } else {
+            self.inflate(offset, entry, scratch)?
+        };
+        Ok(&entry.data[..taken])
+    }
+
     /// Inflates an entry and returns the number of compressed bytes consumed.
-    pub(crate) fn inflate(&mut self, offset: u64, entry: &RawEntry<'_>, out: &mut Vec<u8>) -> Result<usize, Fault> {
+    fn inflate(&mut self, offset: u64, entry: &RawEntry<'_>, out: &mut Vec<u8>) -> Result<usize, Fault> {
         if entry.size > MAX_RESOLVED_BYTES {
             return Err(Fault::TooLarge { offset, what: "object", size: entry.size, limit: MAX_RESOLVED_BYTES });
         }

@@ -150,10 +150,8 @@ fn services(
     let hook_queues = AdmissionMetrics { requests: metrics.queue("hooks"), compute: metrics.queue("hook_compute") };
     let hook_exchanges = Exchanges::new(&limits, hook_queues);
     let pushes = Pushes::new(
-        region.clone(),
-        urls.clone(),
         views.clone(),
-        Destinations::new(region.clone(), views.clone(), creation.clone(), forwarder.clone()),
+        Destinations::new(region.clone(), urls.clone(), views.clone(), creation.clone(), forwarder.clone()),
         Forwarding::new(region.clone(), exchanges.clone(), announcer.clone(), limits.forward_wait),
         exchanges.clone(),
         ReceivePack::new(region.clone(), views.clone(), policies.clone(), announcer.clone(), metrics.clone()),

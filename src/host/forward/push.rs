@@ -44,6 +44,18 @@ impl Forwarding {
         Arc::new(Forwarding { region, exchanges, announcer, wait })
     }
 
+    /// Relays the advertisement of receive-pack of `primary`. `id` is the repository in this region; `None` if the push
+    /// creates it.
+    pub async fn advertise(
+        &self,
+        primary: &OtherHost,
+        id: Option<RepositoryId>,
+        repository: &str,
+        headers: &HeaderMap,
+    ) -> Result<Response, Refusal> {
+        primary.advertisement(repository, id, headers, self.region.name()).await
+    }
+
     /// Forwards a push to `primary` and relays its response. `id` is the repository in this region; `None` if the push
     /// creates it.
     pub async fn push(

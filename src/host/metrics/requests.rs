@@ -27,12 +27,12 @@ pub async fn observe(State(metrics): State<Arc<Metrics>>, request: Request, next
     let broken = Arc::new(AtomicBool::new(false));
     let mut observation =
         Observation { metrics, route, start: Instant::now(), status: None, broken: broken.clone(), complete: false };
-    let response = next.run(request.map(|body| Body::new(RequestBody { body, received, broken }))).await;
+    let response = next.run(request.map(|body| count_received(body, received, broken))).await;
     observation.status = Some(response.status());
     let length = response.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     // The connection asks for no frame of such a response.
-    observation.complete = is_head || length == Some(0) || response.body().is_end_stream();
-    response.map(|body| Body::new(ResponseBody { body, sent, left: length, observation }))
+    observation.complete_if(is_head || length == Some(0) || response.body().is_end_stream());
+    response.map(|body| count_sent(body, sent, length, observation))
 }
 
 /// Value of the label `route`: one of the host's services.
@@ -87,6 +87,12 @@ struct Observation {
     complete: bool,
 }
 
+impl Observation {
+    fn complete_if(&mut self, is_end: bool) {
+        self.complete |= is_end;
+    }
+}
+
 impl Drop for Observation {
     fn drop(&mut self) {
         let complete = self.complete && !self.broken.load(Ordering::Relaxed);
@@ -96,73 +102,61 @@ impl Drop for Observation {
     }
 }
 
-/// Body of a request whose bytes are counted as they are read.
-struct RequestBody {
+/// Frame of a body, or the body's end or failure.
+type FrameResult = Option<Result<Frame<Bytes>, axum::Error>>;
+
+/// Body whose frames `watch` sees as they are read, with true if the body ends with the frame.
+struct WatchedBody<W> {
     body: Body,
-    received: Counter,
-    broken: Arc<AtomicBool>,
+    watch: W,
 }
 
-impl HttpBody for RequestBody {
+impl<W: FnMut(&FrameResult, bool) + Unpin> HttpBody for WatchedBody<W> {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        self.received.increment(data_bytes(&frame));
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<FrameResult> {
+        let WatchedBody { body, watch } = &mut *self;
+        let frame = ready!(Pin::new(&mut *body).poll_frame(context));
+        watch(&frame, body.is_end_stream());
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Counts the bytes of a request as they are read. `broken` turns true once the body breaks off.
+fn count_received(body: Body, received: Counter, broken: Arc<AtomicBool>) -> Body {
+    let watch = move |frame: &FrameResult, _: bool| {
+        received.increment(data_bytes(frame));
         if matches!(frame, Some(Err(_))) {
-            self.broken.store(true, Ordering::Relaxed);
+            broken.store(true, Ordering::Relaxed);
         }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
+    };
+    Body::new(WatchedBody { body, watch })
 }
 
-/// Body of a response whose bytes are counted as the connection takes them.
-struct ResponseBody {
-    body: Body,
-    sent: Counter,
-    /// Bytes until the end of a response with a `Content-Length`: its connection does not ask for the end of the body.
-    left: Option<u64>,
-    observation: Observation,
+/// Counts the bytes of a response as the connection takes them, and completes the observation. `length` is the
+/// response's `Content-Length`: its connection does not ask for the end of the body.
+fn count_sent(body: Body, sent: Counter, length: Option<u64>, observation: Observation) -> Body {
+    let mut left = length;
+    let mut observation = observation;
+    let watch = move |frame: &FrameResult, is_end: bool| {
+        let bytes = data_bytes(frame);
+        sent.increment(bytes);
+        left = left.map(|left| left.saturating_sub(bytes));
+        observation.complete_if(frame.is_none() || left == Some(0) || is_end);
+    };
+    Body::new(WatchedBody { body, watch })
 }
 
-impl HttpBody for ResponseBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        let bytes = data_bytes(&frame);
-        self.sent.increment(bytes);
-        self.left = self.left.map(|left| left.saturating_sub(bytes));
-        self.observation.complete |= frame.is_none() || self.left == Some(0) || self.body.is_end_stream();
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-fn data_bytes(frame: &Option<Result<Frame<Bytes>, axum::Error>>) -> u64 {
+fn data_bytes(frame: &FrameResult) -> u64 {
     let Some(Ok(frame)) = frame else { return 0 };
     frame.data_ref().map_or(0, Bytes::len) as u64
 }

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use axum::http::HeaderMap;
 
 use super::create_on_push::{Creation, CreationSite};
-use crate::forward::headers::check_repository_id;
+use crate::forward::headers::{check_repository_id, forwarded_by};
 use crate::forward::other_host::{Forwarder, OtherHost};
 use crate::request::refusal::Refusal;
+use crate::request::urls::HostUrls;
 use crate::views::{OpenRepository, Views};
-use gitferry_engine::ledger::head::RepositoryId;
+use gitferry_engine::ledger::head::{Head, RepositoryId, Role};
 use gitferry_engine::region::push::Unborn;
 use gitferry_engine::region::{Region, RegionError};
 
@@ -30,6 +31,7 @@ pub enum Destination {
 #[derive(Debug)]
 pub struct Destinations {
     region: Region,
+    urls: Arc<HostUrls>,
     views: Arc<Views>,
     creation: Arc<Creation>,
     forwarder: Arc<Forwarder>,
@@ -37,8 +39,14 @@ pub struct Destinations {
 
 impl Destinations {
     /// Destinations of the pushes that reach the host of `region`.
-    pub fn new(region: Region, views: Arc<Views>, creation: Arc<Creation>, forwarder: Arc<Forwarder>) -> Self {
-        Destinations { region, views, creation, forwarder }
+    pub fn new(
+        region: Region,
+        urls: Arc<HostUrls>,
+        views: Arc<Views>,
+        creation: Arc<Creation>,
+        forwarder: Arc<Forwarder>,
+    ) -> Self {
+        Destinations { region, urls, views, creation, forwarder }
     }
 
     /// The destination of a push with these headers. Creates nothing.
@@ -66,6 +74,26 @@ impl Destinations {
             CreationSite::Here => {
                 let unborn = self.region.receiver().unborn(repository, gix::hash::Kind::Sha1).await?;
                 Destination::Unborn(Box::new(unborn))
+            }
+        })
+    }
+
+    /// Reason for refusing pushes to a repository; `None` if it is no replica.
+    pub fn refusal_of_replica(&self, repository: &str, head: &Head, headers: &HeaderMap) -> Option<String> {
+        if head.role != Role::Replica {
+            return None;
+        }
+        let primary = &head.epoch.region;
+        Some(match forwarded_by(headers) {
+            None => {
+                // All regions may share one URL; then the URL of the primary is the one that the client uses already.
+                let place = self.urls.repository_elsewhere(primary, repository);
+                let place = place.unwrap_or_else(|| format!("a host of region {primary}"));
+                format!("{repository} is a replica here; push to {place}")
+            }
+            Some(other) => {
+                let here = self.region.name();
+                format!("{other} forwarded the push to {here}, but {repository} is a replica in {here}, too")
             }
         })
     }

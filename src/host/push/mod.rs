@@ -18,16 +18,13 @@ use tokio::time::Instant;
 
 use crate::auth::Principal;
 use crate::exchange::Exchanges;
-use crate::forward::headers::forwarded_by;
 use crate::forward::push::Forwarding;
 use crate::request::git_http::{check_content_type, git_response};
 use crate::request::refusal::Refusal;
-use crate::request::urls::HostUrls;
 use crate::views::maintenance::Backpressure;
 use crate::views::{OpenRepository, Views};
 use destination::{Destination, Destinations};
-use gitferry_engine::ledger::head::{Head, Role};
-use gitferry_engine::region::{Region, RegionError};
+use gitferry_engine::region::RegionError;
 use gitferry_git::protocol::{AdvertisedRefs, PacketWriter, Service, Version, advertise_refs, announce_service};
 use gitferry_git::receive_pack::CAPABILITIES;
 use gitferry_git::view::View;
@@ -45,8 +42,6 @@ const ROOM_POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// Pushes that reach the host of a region.
 #[derive(Debug)]
 pub struct Pushes {
-    region: Region,
-    urls: Arc<HostUrls>,
     views: Arc<Views>,
     destinations: Destinations,
     forwarding: Arc<Forwarding>,
@@ -55,55 +50,31 @@ pub struct Pushes {
 }
 
 impl Pushes {
-    /// Pushes to the repositories of `region`.
+    /// Pushes to `destinations`.
     pub fn new(
-        region: Region,
-        urls: Arc<HostUrls>,
         views: Arc<Views>,
         destinations: Destinations,
         forwarding: Arc<Forwarding>,
         exchanges: Arc<Exchanges>,
         receive_pack: Arc<ReceivePack>,
     ) -> Self {
-        Pushes { region, urls, views, destinations, forwarding, exchanges, receive_pack }
+        Pushes { views, destinations, forwarding, exchanges, receive_pack }
     }
 
     /// Answers with the advertisement of receive-pack. A replica forwards to the primary, or refuses and names it. For
     /// a missing repository, the advertisement has no refs.
     pub async fn advertise(&self, repository: &str, headers: &HeaderMap) -> Result<Response, Refusal> {
         match self.destinations.find(repository, headers).await? {
-            Destination::Forwarded(primary, id) => {
-                primary.advertisement(repository, id, headers, self.region.name()).await
-            }
+            Destination::Forwarded(primary, id) => self.forwarding.advertise(&primary, id, repository, headers).await,
             Destination::Elsewhere(reason) => self.advertisement(Err(reason)).await,
             Destination::Unborn(unborn) => self.advertisement(Ok(unborn.state().view.clone())).await,
             Destination::Existing(opened) => {
-                let refusal = self.refusal_of_replica(repository, &opened.state().item.head, headers);
+                let refusal = self.destinations.refusal_of_replica(repository, &opened.state().item.head, headers);
                 let mirror = self.receive_pack.policies().of(repository).mirror;
                 let view = self.views.for_push(&opened, mirror).await?.view;
                 self.advertisement(refusal.map_or(Ok(view), Err)).await
             }
         }
-    }
-
-    /// Reason for refusing pushes to a repository; `None` if it is no replica.
-    fn refusal_of_replica(&self, repository: &str, head: &Head, headers: &HeaderMap) -> Option<String> {
-        if head.role != Role::Replica {
-            return None;
-        }
-        let primary = &head.epoch.region;
-        Some(match forwarded_by(headers) {
-            None => {
-                // All regions may share one URL; then the URL of the primary is the one that the client uses already.
-                let place = self.urls.repository_elsewhere(primary, repository);
-                let place = place.unwrap_or_else(|| format!("a host of region {primary}"));
-                format!("{repository} is a replica here; push to {place}")
-            }
-            Some(other) => {
-                let here = self.region.name();
-                format!("{other} forwarded the push to {here}, but {repository} is a replica in {here}, too")
-            }
-        })
     }
 
     /// Answers with the refs of a view, or with the reason for refusing pushes.

@@ -3,6 +3,7 @@
 
 pub mod certificates;
 pub mod checksum;
+pub mod chunks;
 pub mod clock;
 pub mod counter;
 pub mod durable;

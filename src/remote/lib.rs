@@ -7,7 +7,7 @@
 //!                                                └─ lfs ───────────────► lfs/ ───────────► credentials/
 //! ```
 
-mod chunk_reader;
+mod answer_reader;
 pub mod credentials;
 mod error;
 mod head;

@@ -15,9 +15,10 @@ use tokio::runtime::Handle;
 
 use crate::admission::{Admission, AdmissionMetrics, ComputePermit, Slot};
 use crate::request::refusal::Refusal;
+use gitferry_base::chunks::Chunks;
 use gitferry_config::HostLimits;
 use gitferry_git::limits::WALK_STACK_BYTES;
-use request_body::{Chunks, RequestBody};
+use request_body::RequestBody;
 use response_body::Sender;
 
 /// Admission of Git requests, and the idle timeouts of their bodies.

@@ -8,13 +8,13 @@ use axum::body::{Body, Bytes};
 use axum::http::HeaderMap;
 use axum::http::header::CONTENT_ENCODING;
 use flate2::read::MultiGzDecoder;
-use futures::stream::BoxStream;
-use futures::{FutureExt as _, StreamExt as _, stream};
+use futures::{StreamExt as _, stream};
 use tokio::runtime::Handle;
 use tokio::time::Instant;
 
 use crate::admission::permits::{revoked, revoked_error};
 use crate::admission::{ComputePermit, Slot};
+use gitferry_base::chunks::{ChunkReader, ChunkWait, Chunks};
 use gitferry_git::protocol;
 
 /// Most bytes of a request that are read and dropped after its response.
@@ -23,9 +23,6 @@ const MAX_DRAINED_BYTES: u64 = 256 << 20;
 const BUFFER_BYTES: usize = 64 * 1024;
 /// Bytes that restart the idle timeout. Fewer count as idle, so that a byte a minute does not hold a slot.
 const MIN_PROGRESS_BYTES: u64 = 1024;
-
-/// Chunks of a request's body.
-pub type Chunks = BoxStream<'static, io::Result<Bytes>>;
 
 /// Chunks of a request's body.
 ///
@@ -90,7 +87,7 @@ pub type LazyReader = Box<dyn FnOnce() -> Box<dyn RequestBody> + Send>;
 /// # Errors
 /// The content encoding is neither `identity` nor `gzip`.
 pub fn reader(headers: &HeaderMap, chunks: Chunks, runtime: &Handle, max_inflated: u64) -> Result<LazyReader, String> {
-    let raw = Raw { chunks, chunk: Bytes::new(), runtime: runtime.clone(), compute: None };
+    let raw = Raw::new(chunks, runtime.clone(), ReleasingWait::default());
     match headers.get(CONTENT_ENCODING).map(|encoding| encoding.as_bytes()) {
         None | Some(b"identity") => Ok(Box::new(|| Box::new(raw))),
         Some(b"gzip" | b"x-gzip") => Ok(Box::new(move || Box::new(Inflated::new(raw, max_inflated)))),
@@ -112,61 +109,36 @@ pub trait RequestBody: BufRead + Send {
     fn drain(&mut self);
 }
 
-struct Raw {
-    chunks: Chunks,
-    /// The unread rest of the current chunk.
-    chunk: Bytes,
-    runtime: Handle,
+/// A body as the client sends it.
+type Raw = ChunkReader<ReleasingWait>;
+
+/// Waits for the client without the permit to compute, once there is one.
+#[derive(Default)]
+struct ReleasingWait {
     compute: Option<Arc<ComputePermit>>,
 }
 
-impl Raw {
-    fn next(&mut self) -> Option<io::Result<Bytes>> {
-        let chunks = &mut self.chunks;
-        let runtime = &self.runtime;
-        let ready = {
-            let _inside = runtime.enter();
-            chunks.next().now_or_never()
+impl ChunkWait for ReleasingWait {
+    fn wait(
+        &mut self,
+        runtime: &Handle,
+        chunk: impl Future<Output = Option<io::Result<Bytes>>>,
+    ) -> io::Result<Option<Bytes>> {
+        let chunk = match &self.compute {
+            Some(compute) => compute.release_while(|| runtime.block_on(chunk)),
+            None => runtime.block_on(chunk),
         };
-        match (ready, &self.compute) {
-            (Some(chunk), _) => chunk,
-            (None, Some(compute)) => compute.release_while(|| runtime.block_on(chunks.next())),
-            (None, None) => runtime.block_on(chunks.next()),
-        }
+        chunk.transpose()
     }
 }
 
 impl RequestBody for Raw {
     fn release_while_waiting(&mut self, compute: Arc<ComputePermit>) {
-        self.compute = Some(compute);
+        self.wait_mut().compute = Some(compute);
     }
 
     fn drain(&mut self) {
         protocol::drain(self, MAX_DRAINED_BYTES);
-    }
-}
-
-impl BufRead for Raw {
-    fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        while self.chunk.is_empty() {
-            match self.next() {
-                None => break,
-                Some(chunk) => self.chunk = chunk?,
-            }
-        }
-        Ok(&self.chunk)
-    }
-
-    fn consume(&mut self, count: usize) {
-        let _ = self.chunk.split_to(count.min(self.chunk.len()));
-    }
-}
-
-impl Read for Raw {
-    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let count = self.fill_buf()?.read(out)?;
-        self.consume(count);
-        Ok(count)
     }
 }
 

@@ -16,7 +16,7 @@ use reqwest::{RequestBuilder, Response, StatusCode, header};
 use super::failure::FailureContext;
 use super::upload::{Upload, Uploaded};
 use super::{BUFFERED_BYTES, COMPRESSED_BYTES, DISCOVERING, Discovery, Http};
-use crate::chunk_reader::ChunkReader;
+use crate::answer_reader::answer_reader;
 use crate::server_text;
 use gitferry_base::error::chain;
 use gitferry_git::client::{ClientError, Connection, Deadline, Request};
@@ -84,7 +84,7 @@ impl HttpConnection {
         });
         let idle_timeout = self.http.timeouts.idle;
         let deadline = self.deadline.clone();
-        let pieces = ChunkReader::new(stream.boxed(), idle_timeout, deadline, self.http.runtime.clone());
+        let pieces = answer_reader(stream.boxed(), idle_timeout, deadline, self.http.runtime.clone());
         self.answer = if gzip {
             Box::new(BufReader::with_capacity(BUFFER_BYTES, MultiGzDecoder::new(pieces)))
         } else {

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::DropGuard;
 
 use super::{HostVerifier, failed};
-use crate::chunk_reader::ChunkReader;
+use crate::answer_reader::{AnswerReader, answer_reader};
 use crate::server_text;
 use gitferry_git::client::{ClientError, Connection, Deadline, Request};
 use gitferry_git::protocol::Version;
@@ -36,7 +36,7 @@ pub struct SshConnection {
     /// Session, and the guard that cuts its connection when dropped.
     session: Option<(Session<HostVerifier>, DropGuard)>,
     input: ChannelWriteHalf<Msg>,
-    answer: ChunkReader,
+    answer: AnswerReader,
     deadline: Deadline,
     server: String,
     idle_timeout: Duration,
@@ -75,7 +75,7 @@ impl SshConnection {
         let stream =
             futures::stream::unfold(received, |mut received| async { Some((received.recv().await?, received)) });
         let deadline = Deadline::default();
-        let answer = ChunkReader::new(stream.boxed(), idle_timeout, deadline.clone(), runtime.clone());
+        let answer = answer_reader(stream.boxed(), idle_timeout, deadline.clone(), runtime.clone());
         let server = server.to_owned();
         let runtime = runtime.clone();
         let session = Some((session, guard));

@@ -1,41 +1,38 @@
 //! Stateless conversation with a Git service over HTTP: each request is an exchange of its own.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Cursor, Read, Seek, Write};
+use std::io::{self, BufRead, BufReader, Cursor, Read, Seek};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
-use flate2::Compression;
 use flate2::read::MultiGzDecoder;
-use flate2::write::GzEncoder;
 use futures::{StreamExt as _, TryStreamExt as _};
-use reqwest::{RequestBuilder, Response, StatusCode, header};
+use reqwest::{RequestBuilder, Response, StatusCode, Url, header};
 
 use super::failure::FailureContext;
 use super::upload::{Upload, Uploaded};
-use super::{BUFFERED_BYTES, COMPRESSED_BYTES, DISCOVERING, Discovery, Http};
+use super::{DISCOVERING, Discovery, Http};
 use crate::answer_reader::answer_reader;
 use crate::server_text;
 use gitferry_base::error::chain;
-use gitferry_git::client::{ClientError, Connection, Deadline, Request};
+use gitferry_git::client::{ClientError, Deadline};
 use gitferry_git::protocol::{MAX_PACKET_BYTES, Packet, PacketReader, PacketWriter, ProtocolError, Service};
 
 /// Buffer size, in bytes, for decompression and file copies.
-const BUFFER_BYTES: usize = 64 * 1024;
+pub const BUFFER_BYTES: usize = 64 * 1024;
 /// Body of a probe request: a flush packet.
 const PROBE: &[u8] = b"0000";
 /// Value of `Expect` with which a client asks if a body of the announced size is welcome.
 const CONTINUE: &str = "100-continue";
-/// Most empty probes after a broken connection.
-const MAX_PROBES: usize = 3;
+/// Most probes after a broken connection.
+const MAX_PROBES: usize = 2;
 /// Longest wait for a server to refuse an announced size. Servers that check the size do so before they read the body.
 const MAX_SIZE_PROBE_WAIT: Duration = Duration::from_secs(5);
 /// Name of a request in errors.
-const REQUESTING: &str = "sending a request";
+pub const REQUESTING: &str = "sending a request";
 /// Name of spooling in errors.
-const SPOOLING: &str = "spooling a request to a temporary file";
+pub const SPOOLING: &str = "spooling a request to a temporary file";
 
 /// Connection to a service, with the answer to the last request.
 pub struct HttpConnection {
@@ -138,7 +135,37 @@ impl HttpConnection {
         Ok(())
     }
 
-    fn context(&self, doing: &'static str) -> FailureContext<'_> {
+    /// Answer to the last request.
+    pub fn current_answer(&mut self) -> &mut dyn BufRead {
+        &mut *self.answer
+    }
+
+    /// Drops the answer to the last request, read or not.
+    pub fn drop_answer(&mut self) {
+        self.answer = Box::new(io::empty());
+    }
+
+    /// Deadline of the answers.
+    pub fn deadline(&self) -> Deadline {
+        self.deadline.clone()
+    }
+
+    /// Transport of the remote.
+    pub fn http(&self) -> &Arc<Http> {
+        &self.http
+    }
+
+    /// URL of the repository after redirects.
+    pub fn base(&self) -> &Url {
+        &self.discovery.base
+    }
+
+    /// Service that the connection talks to.
+    pub fn service(&self) -> Service {
+        self.discovery.service
+    }
+
+    pub fn context(&self, doing: &'static str) -> FailureContext<'_> {
         self.discovery.context(doing)
     }
 
@@ -153,7 +180,7 @@ impl HttpConnection {
     }
 
     /// Sends a request with a repeatable body, and once more after a 401 if other credentials are available.
-    fn exchange(
+    pub fn exchange(
         &mut self,
         body: impl Fn(RequestBuilder) -> io::Result<RequestBuilder>,
     ) -> Result<Response, ClientError> {
@@ -173,7 +200,7 @@ impl HttpConnection {
     }
 
     /// Judges the answer to a request and makes it the current one.
-    fn accept(&mut self, answer: Response) -> Result<(), ClientError> {
+    pub fn accept(&mut self, answer: Response) -> Result<(), ClientError> {
         let runtime = self.http.runtime.clone();
         let idle_timeout = self.http.timeouts.idle;
         if answer.status() == StatusCode::LENGTH_REQUIRED {
@@ -190,7 +217,7 @@ impl HttpConnection {
 
     /// Returns true if the server accepts a streamed request. A streamed request cannot be repeated with other
     /// credentials, and a server that requires a length refuses only once it sees a request without one.
-    fn probe(&mut self) -> Result<bool, ClientError> {
+    pub fn probe(&mut self) -> Result<bool, ClientError> {
         let mut answer = self.exchange(|request| {
             let nothing = futures::stream::iter([Ok::<_, io::Error>(Bytes::from_static(PROBE))]);
             Ok(request.body(reqwest::Body::wrap_stream(nothing)))
@@ -211,27 +238,50 @@ impl HttpConnection {
     }
 
     /// Replaces the error of a broken connection by the refusal that caused it, if there was one. A server that refuses a
-    /// request may answer and close before it has read the body, and the answer is lost if a write fails first. A probe
-    /// request obtains the refusal again: first an empty one, then one that announces the size. Probes change nothing.
+    /// request may answer and close before it has read the body, and the answer is lost if a write fails first. Requests
+    /// that change nothing obtain the refusal again: small ones, then one that announces the size.
     ///
-    /// A server that was sent a truncated body cannot have taken the request. If the whole body may have been sent, the
-    /// size alone is asked for: a server that refuses the size has refused this request, too, and any other refusal
-    /// says nothing about a request that may have been taken.
+    /// A server that was sent a truncated body cannot have taken the request. If the whole body was sent, the size alone
+    /// is asked for: a server that refuses the size has refused this request, too, and any other refusal says nothing
+    /// about a request that may have been taken.
     fn diagnose(&mut self, error: ClientError, bytes: u64, may_be_whole: bool) -> ClientError {
-        let broke = matches!(&error, ClientError::Connection { error, .. } if error.kind() != io::ErrorKind::TimedOut);
-        if !broke {
-            return error;
+        let (server, doing, error) = match error {
+            ClientError::Connection { server, doing, error } if error.kind() != io::ErrorKind::TimedOut => {
+                (server, doing, error)
+            }
+            error => return error,
+        };
+        let refusal = if may_be_whole { None } else { self.ask_again() };
+        if let Some(refusal) = refusal.or_else(|| self.probe_size(bytes)) {
+            return refusal;
         }
-        // The answer to an empty probe may be lost in the same way.
-        for _ in 0..if may_be_whole { 0 } else { MAX_PROBES } {
+        let known = if may_be_whole {
+            "the connection broke after the request was sent, before an answer came: the server may have taken the \
+             request"
+        } else {
+            "the connection broke before the server had received the whole request, so that it has not taken the \
+             request; its answer, if it gave one, could not be read; it is safe to run again"
+        };
+        ClientError::Connection { server, doing, error: io::Error::new(error.kind(), format!("{known} ({error})")) }
+    }
+
+    /// Asks for the refusal of a request that was cut off, with probes and then with a request without a body, whose
+    /// answer no unread byte can destroy. Such a request is malformed, so that only refusals count that depend on
+    /// its head: of the credentials and of the repository.
+    fn ask_again(&mut self) -> Option<ClientError> {
+        for _ in 0..MAX_PROBES {
             match self.probe() {
-                Ok(_) => break,
-                Err(refusal) if !refusal.kind().is_retryable() => return refusal,
-                Err(ClientError::Connection { error: lost, .. }) if lost.kind() != io::ErrorKind::TimedOut => {}
-                Err(_) => return error,
+                Err(ClientError::Connection { error, .. }) if error.kind() != io::ErrorKind::TimedOut => {}
+                Err(refusal) if !refusal.kind().is_retryable() => return Some(refusal),
+                _ => return None,
             }
         }
-        self.probe_size(bytes).unwrap_or(error)
+        let answer = self.exchange(|request| Ok(request.body(Bytes::new()))).ok()?;
+        if answer.status() == StatusCode::OK {
+            return None;
+        }
+        let refusal = self.accept(answer).err()?;
+        matches!(refusal, ClientError::Unauthorized { .. } | ClientError::NotFound { .. }).then_some(refusal)
     }
 
     /// Announces a request of `bytes` and returns the server's refusal of that size. No byte of the body is sent: a
@@ -248,7 +298,7 @@ impl HttpConnection {
     }
 
     /// Starts a request with a streaming body.
-    fn upload(&mut self, more: impl FnOnce(RequestBuilder) -> RequestBuilder) -> Result<Upload, ClientError> {
+    pub fn upload(&mut self, more: impl FnOnce(RequestBuilder) -> RequestBuilder) -> Result<Upload, ClientError> {
         let idle_timeout = self.http.timeouts.idle;
         let runtime = self.http.runtime.clone();
         let headers = runtime.block_on(self.discovery.headers())?;
@@ -256,7 +306,7 @@ impl HttpConnection {
     }
 
     /// Waits for the answer to a streamed request.
-    fn uploaded(&mut self, upload: Upload) -> Result<Response, ClientError> {
+    pub fn uploaded(&mut self, upload: Upload) -> Result<Response, ClientError> {
         let Uploaded { answer, bytes, may_be_whole } = upload.finish();
         match answer {
             Some(Ok(answer)) => Ok(answer),
@@ -269,7 +319,7 @@ impl HttpConnection {
     }
 
     /// Sends a request whose body is held, and once more after a 401 if other credentials are available.
-    fn send_held(&mut self, body: &mut (impl Read + Seek), length: u64) -> Result<Response, ClientError> {
+    pub fn send_held(&mut self, body: &mut (impl Read + Seek), length: u64) -> Result<Response, ClientError> {
         let mut retried = false;
         loop {
             body.rewind().map_err(|error| self.context(SPOOLING).connection(error))?;
@@ -301,165 +351,4 @@ fn copy(body: &mut impl Read, upload: &mut Upload) -> io::Result<()> {
             return Ok(());
         }
     }
-}
-
-impl Connection for HttpConnection {
-    fn is_stateless(&self) -> bool {
-        true
-    }
-
-    fn answer(&mut self) -> &mut dyn BufRead {
-        &mut *self.answer
-    }
-
-    fn deadline(&self) -> Deadline {
-        self.deadline.clone()
-    }
-
-    fn request(&mut self) -> Result<Box<dyn Request + '_>, ClientError> {
-        self.answer = Box::new(io::empty());
-        Ok(Box::new(HttpRequest { connection: self, body: Body::Buffered(Vec::new()), failure: None }))
-    }
-}
-
-/// A request that is being written. Dropping it unfinished truncates the request.
-struct HttpRequest<'c> {
-    connection: &'c mut HttpConnection,
-    body: Body,
-    /// Failure during a write, returned by `finish`.
-    failure: Option<ClientError>,
-}
-
-/// Body of a request that is being written.
-enum Body {
-    /// Complete, in memory.
-    Buffered(Vec<u8>),
-    /// Sent while it is written.
-    Streaming(Box<Upload>),
-    /// Complete, in a temporary file, with its length in bytes.
-    Spooled(File, u64),
-}
-
-impl HttpRequest<'_> {
-    /// Switches from a buffered body to a streaming or spooled one that begins with the buffered bytes.
-    fn outgrow_buffer(&mut self) -> Result<(), ClientError> {
-        let Body::Buffered(held) = std::mem::replace(&mut self.body, Body::Buffered(Vec::new())) else { return Ok(()) };
-        let connection = &mut *self.connection;
-        let http = connection.http.clone();
-        let mut streams = http.may_stream();
-        if streams && !connection.probe()? {
-            http.refuses_chunked.store(true, Ordering::Relaxed);
-            streams = false;
-        }
-        if !streams {
-            let lost = |error| connection.context(SPOOLING).spool(error);
-            tracing::warn!(
-                server = %connection.discovery.base,
-                limit = http.limits.spool_bytes,
-                "the server refuses chunked requests; spooling the request to a temporary file"
-            );
-            let mut file = tempfile::tempfile().map_err(lost)?;
-            file.write_all(&held).map_err(lost)?;
-            self.body = Body::Spooled(file, held.len() as u64);
-            return Ok(());
-        }
-        let mut upload = connection.upload(|request| request)?;
-        // `finish` reports the reason if this write fails.
-        let _ = upload.write(&held);
-        self.body = Body::Streaming(Box::new(upload));
-        Ok(())
-    }
-
-    fn spool(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
-        let Body::Spooled(file, length) = &mut self.body else { return Ok(()) };
-        let limit = self.connection.http.limits.spool_bytes;
-        *length += bytes.len() as u64;
-        if *length > limit {
-            let reason =
-                format!("the server refuses chunked requests, and this request exceeds the {limit} bytes of spool");
-            return Err(self.connection.context(REQUESTING).too_large(reason));
-        }
-        file.write_all(bytes).map_err(|error| self.connection.context(SPOOLING).spool(error))
-    }
-
-    fn fail<T>(&mut self, failure: ClientError) -> io::Result<T> {
-        let error = io::Error::new(io::ErrorKind::BrokenPipe, failure.to_string());
-        self.failure = Some(failure);
-        Err(error)
-    }
-}
-
-impl Write for HttpRequest<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        if self.failure.is_some() {
-            return Err(io::ErrorKind::BrokenPipe.into());
-        }
-        if let Body::Buffered(held) = &mut self.body {
-            if held.len() + bytes.len() <= BUFFERED_BYTES {
-                held.extend_from_slice(bytes);
-                return Ok(bytes.len());
-            }
-            if let Err(error) = self.outgrow_buffer() {
-                return self.fail(error);
-            }
-        }
-        match &mut self.body {
-            Body::Streaming(upload) => upload.write(bytes)?,
-            _ => {
-                if let Err(error) = self.spool(bytes) {
-                    return self.fail(error);
-                }
-            }
-        }
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        match &mut self.body {
-            Body::Streaming(upload) => upload.flush(),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Request for HttpRequest<'_> {
-    fn finish(self: Box<Self>) -> Result<(), ClientError> {
-        let HttpRequest { connection, body, failure } = *self;
-        if let Some(failure) = failure {
-            return Err(failure);
-        }
-        let answer = match body {
-            // Larger than what one write passes to the system, so that the server may answer before its end.
-            Body::Buffered(held)
-                if held.len() > BUFFER_BYTES && connection.discovery.service == Service::ReceivePack =>
-            {
-                let length = held.len() as u64;
-                connection.send_held(&mut Cursor::new(held), length)?
-            }
-            Body::Buffered(held) => {
-                let compressed = compressed(&held, connection.discovery.service);
-                let held = Bytes::from(held);
-                connection.exchange(|request| {
-                    Ok(match &compressed {
-                        Some(bytes) => request.header(header::CONTENT_ENCODING, "gzip").body(bytes.clone()),
-                        None => request.body(held.clone()),
-                    })
-                })?
-            }
-            Body::Streaming(upload) => connection.uploaded(*upload)?,
-            Body::Spooled(mut file, length) => connection.send_held(&mut file, length)?,
-        };
-        connection.accept(answer)
-    }
-}
-
-/// Compresses the body of a fetch request, a list of object ids, if that makes it smaller. Pushes are not compressed,
-/// as servers need not support it.
-fn compressed(body: &[u8], service: Service) -> Option<Bytes> {
-    if service != Service::UploadPack || body.len() <= COMPRESSED_BYTES {
-        return None;
-    }
-    let mut encoder = GzEncoder::new(Vec::with_capacity(body.len() / 2), Compression::default());
-    encoder.write_all(body).ok()?;
-    encoder.finish().ok().map(Bytes::from).filter(|smaller| smaller.len() < body.len())
 }

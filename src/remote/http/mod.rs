@@ -7,6 +7,7 @@
 mod clients;
 mod connection;
 mod failure;
+mod request;
 mod upload;
 
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! Streaming request bodies: sent while they are written.
 
+use std::error::Error as _;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,10 +17,40 @@ const CHUNK_BYTES: usize = 64 * 1024;
 /// Most chunks queued for a slow server before writes block.
 const MAX_CHUNKS: usize = 4;
 
-/// Part of a body. A body that ends without [`Part::End`] fails, so that the server sees a truncated request.
+/// Text of hyper's error for bytes of an HTTP/1.1 request that the connection did not take. Hyper publishes no other sign
+/// of it.
+const WRITE_FAILED: &str = "error writing a body to connection";
+
+/// Part of a body. A body that ends without [`Part::Last`] fails, so that the server sees a truncated request.
 enum Part {
     Chunk(Bytes),
-    End,
+    /// The last bytes, which are handed to the connection together with the end of the body: a connection that does not
+    /// take everything has not taken the last bytes.
+    Last(Bytes),
+}
+
+/// State of a body that the connection takes.
+enum Sending {
+    Parts(mpsc::Receiver<Part>, Arc<AtomicBool>),
+    Ended,
+}
+
+impl Sending {
+    async fn next(self) -> io::Result<Option<(Bytes, Sending)>> {
+        let Sending::Parts(mut parts, ended) = self else { return Ok(None) };
+        let part = parts.recv().await;
+        // The runtime looks for arrived bytes before the task goes on: an answer that has arrived is read before the
+        // next write, which may fail and would replace the answer.
+        tokio::task::yield_now().await;
+        match part {
+            Some(Part::Chunk(chunk)) => Ok(Some((chunk, Sending::Parts(parts, ended)))),
+            Some(Part::Last(chunk)) => {
+                ended.store(true, Ordering::Release);
+                Ok(Some((chunk, Sending::Ended)))
+            }
+            None => Err(io::Error::other("the request was abandoned before its end")),
+        }
+    }
 }
 
 type Answer = Result<Response, reqwest::Error>;
@@ -30,8 +61,8 @@ pub struct Uploaded {
     pub answer: Option<Answer>,
     /// Bytes of the body, sent or not.
     pub bytes: u64,
-    /// True if the end of the body was handed to the connection, so that the server may have taken the request. False
-    /// if the server cannot have seen more than a truncated request.
+    /// True if the connection has taken the whole body, so that the server may have taken the request. False if the
+    /// server cannot have seen more than a truncated request.
     pub may_be_whole: bool,
 }
 
@@ -56,21 +87,8 @@ impl Upload {
         let (parts, receiver) = mpsc::channel(MAX_CHUNKS);
         let (answered, answer) = oneshot::channel();
         let ended = Arc::new(AtomicBool::new(false));
-        let ending = ended.clone();
-        let body = reqwest::Body::wrap_stream(stream::try_unfold((receiver, ending), |(mut receiver, ending)| async {
-            let part = receiver.recv().await;
-            // The runtime looks for arrived bytes before the task goes on. Otherwise a chunk would be written to a
-            // connection that the server has closed after its answer, and the write error would replace the answer.
-            tokio::task::yield_now().await;
-            match part {
-                Some(Part::Chunk(chunk)) => Ok(Some((chunk, (receiver, ending)))),
-                Some(Part::End) => {
-                    ending.store(true, Ordering::Release);
-                    Ok(None)
-                }
-                None => Err(io::Error::other("the request was abandoned before its end")),
-            }
-        }));
+        let sending = Sending::Parts(receiver, ended.clone());
+        let body = reqwest::Body::wrap_stream(stream::try_unfold(sending, Sending::next));
         // The task ends when the request is answered, when its body fails, or when the `Upload` is dropped.
         runtime.spawn(async move {
             let mut answered = answered;
@@ -108,8 +126,12 @@ impl Upload {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let chunk = std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK_BYTES));
-        self.send(Part::Chunk(chunk.into()))
+        let chunk = self.take_buffer();
+        self.send(Part::Chunk(chunk))
+    }
+
+    fn take_buffer(&mut self) -> Bytes {
+        std::mem::replace(&mut self.buffer, Vec::with_capacity(CHUNK_BYTES)).into()
     }
 
     fn send(&mut self, part: Part) -> io::Result<()> {
@@ -150,12 +172,14 @@ impl Upload {
     /// only the server's refusal is awaited.
     pub fn finish(mut self) -> Uploaded {
         // If the body cannot be sent, the answer contains the reason.
-        let _ = self.flush().and_then(|()| self.send(Part::End));
+        let last = self.take_buffer();
+        let _ = self.send(Part::Last(last));
         let idle_timeout = self.idle_timeout;
         let Upload { parts, bytes, ended, answer, early, runtime, .. } = self;
         drop(parts);
         let answer = if early.is_some() { early } else { await_answer(answer, idle_timeout, &runtime) };
-        Uploaded { answer, bytes, may_be_whole: ended.load(Ordering::Acquire) }
+        let cut_off = matches!(&answer, Some(Err(error)) if failed_to_write(error));
+        Uploaded { answer, bytes, may_be_whole: ended.load(Ordering::Acquire) && !cut_off }
     }
 
     /// Waits at most `wait` for an answer to the request so far, and truncates the request.
@@ -182,4 +206,16 @@ async fn arrival(answer: &mut Option<oneshot::Receiver<Answer>>) -> Option<Answe
 
 fn is_refusal(answer: &Answer) -> bool {
     !answer.as_ref().is_ok_and(|answer| answer.status().is_success())
+}
+
+/// Returns true if the connection did not take all bytes of a request.
+fn failed_to_write(error: &reqwest::Error) -> bool {
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        if error.to_string() == WRITE_FAILED {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }

@@ -141,11 +141,15 @@ impl<'p> Channel<'p> {
         };
         let mut pack = self.supply.fetch(commands, &wanted)?;
         let objects = u64::from(pack.objects);
-        let mut flow = Flow { progress: self.progress, limit: self.limits.bytes_per_push, bytes: 0 };
+        let mut flow = Flow::new(self.progress, self.limits.bytes_per_push);
         let pushed = self.target.push(commands, Some(&mut |out| flow.pass_on(&mut *pack.bytes, out)), atomicity);
-        let bytes = flow.bytes;
+        let Flow { bytes, source_failed, .. } = flow;
         drop(pack);
-        let report = pushed.map_err(|error| self.judge_size(error, bytes))?;
+        let report = match pushed {
+            Ok(report) => report,
+            Err(error) if source_failed => return Err(error),
+            Err(error) => return Err(self.judge_size(error, bytes)),
+        };
         outcome.packs += 1;
         outcome.objects += objects;
         outcome.bytes += bytes;
@@ -158,11 +162,11 @@ impl<'p> Channel<'p> {
         self.target.push_empty(commands, atomicity)
     }
 
-    /// Turns the failure of a push after `bytes` into [`MirrorError::TooLarge`] where size has become the likely cause,
+    /// Turns the target's failure after `bytes` of a push into [`MirrorError::TooLarge`] where size has become the likely cause,
     /// and smaller pushes are possible.
     fn judge_size(&mut self, error: MirrorError, bytes: u64) -> MirrorError {
         let target_url = self.target.url();
-        if self.large_push_failures.add(&error, target_url, bytes)
+        if self.large_push_failures.add(&error, bytes)
             && (self.supply.from().supports_depth().unwrap_or(false) || self.supply.detour().is_some())
         {
             let reason = format!("large pushes fail repeatedly, the last one after {bytes} bytes: {error}");

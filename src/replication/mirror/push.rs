@@ -26,13 +26,12 @@ const MAX_STRAINS: u32 = 2;
 pub struct LargePushFailures(AtomicU32);
 
 impl LargePushFailures {
-    /// Counts the failure of a push to `target_url` after `bytes`. Returns true if smaller pushes should be tried.
-    pub(super) fn add(&self, error: &MirrorError, target_url: &str, bytes: u64) -> bool {
+    /// Counts the failure of a push after `bytes`, which the target and not the source has caused. Returns true if
+    /// smaller pushes should be tried.
+    pub(super) fn add(&self, error: &MirrorError, bytes: u64) -> bool {
         let of_size = match error {
-            MirrorError::Client(ClientError::Status { server, status, .. }) => {
-                server == target_url && STRAINED.contains(status)
-            }
-            MirrorError::Client(ClientError::Connection { server, .. }) => server == target_url,
+            MirrorError::Client(ClientError::Status { status, .. }) => STRAINED.contains(status),
+            MirrorError::Client(ClientError::Connection { .. }) => true,
             _ => false,
         };
         of_size && bytes >= LARGE_BYTES && self.0.fetch_add(1, Ordering::Relaxed) + 1 >= MAX_STRAINS
@@ -116,18 +115,32 @@ impl std::error::Error for OverLimit {}
 /// Passes a pack on, counts its bytes and enforces the limit.
 pub(super) struct Flow<'p> {
     /// Counter of all passes.
-    pub progress: &'p Progress,
+    progress: &'p Progress,
     /// Most bytes.
-    pub limit: Option<u64>,
+    limit: Option<u64>,
     /// Bytes passed on so far.
     pub bytes: u64,
+    /// True once the source has failed. The URL in an error does not tell the sides apart: a server behind a redirect
+    /// has another one than the remote.
+    pub source_failed: bool,
 }
 
-impl Flow<'_> {
+impl<'p> Flow<'p> {
+    /// Nothing has flowed yet. `limit` is in bytes.
+    pub fn new(progress: &'p Progress, limit: Option<u64>) -> Self {
+        Flow { progress, limit, bytes: 0, source_failed: false }
+    }
+
     /// Passes the pack on as it arrives.
     pub fn pass_on(&mut self, pack: &mut dyn BufRead, out: &mut dyn Write) -> Result<(), PackSourceError> {
         loop {
-            let data = pack.fill_buf()?;
+            let data = match pack.fill_buf() {
+                Ok(data) => data,
+                Err(error) => {
+                    self.source_failed = true;
+                    return Err(error.into());
+                }
+            };
             let count = data.len();
             if count == 0 {
                 return Ok(());

@@ -127,7 +127,7 @@ impl Via {
                 ..PackRequest::default()
             };
             let mut pack = object_source.pack(&wanted)?;
-            let mut flow = Flow { progress: &self.progress, limit: None, bytes: 0 };
+            let mut flow = Flow::new(&self.progress, None);
             let report = push(&mut receive, &commands, Some(&mut |out| flow.pass_on(&mut *pack.bytes, out)), false);
             let report = report.map_err(|error| if error.is_batch_refusal() { self.refused(error) } else { error })?;
             if let Some((name, reason)) =

@@ -1,6 +1,6 @@
 //! Targets that fail under large pushes without saying that they are too large.
 
-use std::io::{self, BufRead, Write};
+use std::io::{self, BufRead, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::SeqCst;
@@ -31,6 +31,8 @@ struct Straining {
     failure: Failure,
     takes: usize,
     failed: Arc<AtomicUsize>,
+    /// URL in errors, if it is another one.
+    names: Option<String>,
 }
 
 impl Server for Straining {
@@ -93,7 +95,7 @@ impl Request for Body<'_> {
             return inner.finish();
         }
         self.server.failed.fetch_add(1, SeqCst);
-        let server = self.server.url().to_owned();
+        let server = self.server.names.clone().unwrap_or_else(|| self.server.url().to_owned());
         Err(match self.server.failure {
             Failure::Status(status) => ClientError::Status { server, status, reason: "upstream".into() },
             Failure::Cut => {
@@ -113,7 +115,7 @@ fn large() -> Place {
 
 fn straining(place: &Place, failure: Failure, takes: usize) -> Straining {
     let inner = GitServer::new(&place.target, Version::V2, true);
-    Straining { inner, failure, takes, failed: Arc::default() }
+    Straining { inner, failure, takes, failed: Arc::default(), names: None }
 }
 
 #[test]
@@ -132,6 +134,99 @@ fn large_pushes_that_fail_twice_become_smaller() {
         assert!(target.failed.load(SeqCst) >= 2);
         place.assert_mirrored();
     }
+}
+
+/// A target behind a redirect names the URL that the redirect leads to in its errors.
+#[test]
+fn large_pushes_that_fail_behind_a_redirect_become_smaller() {
+    for failure in [Failure::Status(502), Failure::Cut] {
+        let place = large();
+        let mut target = straining(&place, failure, TAKES);
+        target.names = Some("http://elsewhere.example/app".into());
+        let mut pass = place.pass();
+        pass.target = Box::new(target.clone());
+        assert_eq!(pass.fails().kind(), Kind::Transient, "{failure:?}");
+        let (carried, _) = pass.ok();
+        assert!(carried.remarks.iter().any(|remark| remark.contains("in slices")), "{carried:?}");
+        place.assert_mirrored();
+    }
+}
+
+/// A source whose answers break off within a pack.
+#[derive(Debug)]
+struct Breaking {
+    inner: GitServer,
+    /// Most bytes of an answer.
+    gives: usize,
+}
+
+impl Server for Breaking {
+    fn url(&self) -> &str {
+        self.inner.url()
+    }
+
+    fn connect(&self, service: Service, version: Version) -> Result<Box<dyn Connection>, ClientError> {
+        let inner = self.inner.connect(service, version)?;
+        Ok(Box::new(BreakingConversation { inner, gives: self.gives, left: self.gives }))
+    }
+}
+
+struct BreakingConversation {
+    inner: Box<dyn Connection>,
+    gives: usize,
+    left: usize,
+}
+
+impl Read for BreakingConversation {
+    fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
+        let count = self.fill_buf()?.read(out)?;
+        self.consume(count);
+        Ok(count)
+    }
+}
+
+impl BufRead for BreakingConversation {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.left == 0 {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
+        let data = self.inner.answer().fill_buf()?;
+        Ok(&data[..data.len().min(self.left)])
+    }
+
+    fn consume(&mut self, count: usize) {
+        self.left -= count;
+        self.inner.answer().consume(count);
+    }
+}
+
+impl Connection for BreakingConversation {
+    fn is_stateless(&self) -> bool {
+        self.inner.is_stateless()
+    }
+
+    fn answer(&mut self) -> &mut dyn BufRead {
+        self
+    }
+
+    fn request(&mut self) -> Result<Box<dyn Request + '_>, ClientError> {
+        self.left = self.gives;
+        self.inner.request()
+    }
+}
+
+#[test]
+fn failures_of_the_source_do_not_make_pushes_smaller() {
+    let place = large();
+    let mut pass = place.pass();
+    pass.source = Box::new(Breaking { inner: GitServer::new(&place.source, Version::V2, true), gives: TAKES });
+    for _ in 0..4 {
+        let mut carried = MirrorOutcome::default();
+        let error = pass.run(&mut carried).unwrap_err();
+        assert_eq!(error.kind(), Kind::Transient, "{error}");
+        assert!(carried.remarks.is_empty(), "{carried:?}");
+    }
+    assert!(refs(&place.target).is_empty());
 }
 
 #[test]

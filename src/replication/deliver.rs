@@ -9,7 +9,7 @@ use super::transfer::Transfer;
 use gitferry_base::fault::crash_point;
 use gitferry_config::LinkMode;
 use gitferry_engine::ledger::LedgerError;
-use gitferry_engine::ledger::advance::read_head;
+use gitferry_engine::ledger::heads::read_head;
 use gitferry_engine::ledger::change::LfsObject;
 use gitferry_engine::ledger::head::{Frontier, Head, HeadItem, RepositoryId, State};
 use gitferry_engine::ledger::keys;

@@ -11,7 +11,7 @@ use crate::table::{DelayedTable, FaultyTable};
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use gitferry_config::LinkMode;
-use gitferry_engine::ledger::advance::read_head;
+use gitferry_engine::ledger::heads::read_head;
 use gitferry_engine::ledger::head::{HeadItem, RepositoryId};
 use gitferry_engine::ledger::keys;
 use gitferry_engine::ledger::log::{ChangeFacts, read_chain};

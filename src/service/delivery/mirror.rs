@@ -14,7 +14,7 @@ use super::run::{Delivery, PassRequest};
 use crate::events::codecommit::{Rejection, StateChange, Subject};
 use gitferry_base::clock::Clock;
 use gitferry_engine::ledger::LedgerError;
-use gitferry_engine::ledger::advance::{read_head, read_heads};
+use gitferry_engine::ledger::heads::{read_head, read_heads};
 use gitferry_engine::ledger::head::{Head, HeadItem, RepositoryId, State};
 use gitferry_engine::region::Region;
 use gitferry_replication::ReplicationError;

@@ -11,7 +11,7 @@ use super::pending::{PendingJob, PendingJobs};
 use super::run::{Delivery, PassRequest};
 use crate::events::codecommit::{Rejection, StateChange, Subject};
 use gitferry_base::clock::Clock;
-use gitferry_engine::ledger::advance::read_head;
+use gitferry_engine::ledger::heads::read_head;
 use gitferry_engine::ledger::head::{Frontier, HeadItem, RepositoryId};
 use gitferry_engine::region::Region;
 use gitferry_replication::ReplicationError;

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use gitferry_base::Kind;
 use gitferry_base::counter::Counter;
 use gitferry_engine::announce::{Event, Sink};
-use gitferry_engine::ledger::advance::{parse_head, read_heads};
+use gitferry_engine::ledger::heads::{parse_head, read_heads};
 use gitferry_engine::ledger::head::{Head, HeadItem, RepositoryId};
 use gitferry_engine::ledger::log::{ChangeRow, read_newest};
 use gitferry_engine::ledger::{LedgerError, keys};

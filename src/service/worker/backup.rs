@@ -9,7 +9,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::delivery::run::{self, PassRequest};
 use crate::worker::metrics::LinkMetrics;
-use gitferry_engine::ledger::advance::read_head;
+use gitferry_engine::ledger::heads::read_head;
 use gitferry_engine::ledger::head::RepositoryId;
 use gitferry_engine::region::verify::Verified;
 use gitferry_git::pack::CheckProgress;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use aws_config::SdkConfig;
 use gitferry_base::clock::SystemClock;
-use gitferry_engine::ledger::advance::read_head;
+use gitferry_engine::ledger::heads::read_head;
 use gitferry_engine::region::Region;
 use gitferry_service::delivery::pending::{PendingJob, PendingJobs};
 use gitferry_service::events::outbox::read_outbox;

@@ -74,6 +74,7 @@ impl PacksAside<'_> {
         }
     }
 
+    /// Sets damaged packs aside, each with the reason: consolidation skips them until they are mended.
     pub(super) async fn set(self, id: RepositoryId, damaged: &[(LivePack, String)]) -> Result<()> {
         for (pack, reason) in damaged {
             let now = self.region.clock().now();
@@ -89,10 +90,17 @@ impl PacksAside<'_> {
         Ok(())
     }
 
+    /// Writes the row of a pack that is set aside.
     async fn put(self, row: &PackAside) -> Result<()> {
         let document = serde_json::to_value(row).map_err(std::io::Error::from)?;
         let key = keys::aside(row.repository, &row.key);
         Ok(self.region.table().transact(vec![Write::put(key, Condition::Any, document)]).await?)
+    }
+
+    /// Deletes the row of a pack: consolidation no longer skips the pack.
+    async fn remove(self, row: &PackAside) -> Result<()> {
+        let key = keys::aside(row.repository, &row.key);
+        Ok(self.region.table().transact(vec![Write::delete(key, Condition::Any)]).await?)
     }
 
     /// Reads the packs of a repository that are set aside again, those that are due or `all`, and forgets those that
@@ -101,21 +109,19 @@ impl PacksAside<'_> {
         let mut remaining = Vec::new();
         let now = self.region.clock().now();
         for mut row in self.of(id).await? {
-            let live = manifest.packs.iter().find(|pack| pack.key == row.key);
             let is_due = all || now.duration_since(row.checked).abs() >= RECHECK_AFTER;
-            let state = match live {
-                None => Bytes::Sound,
-                Some(_) if !is_due => Bytes::Damaged(row.reason.clone()),
-                Some(live) => Merger::new(self.region).examine_one(live).await?,
-            };
-            match state {
-                Bytes::Sound => {
-                    let key = keys::aside(id, &row.key);
-                    self.region.table().transact(vec![Write::delete(key, Condition::Any)]).await?;
+            match self.state_of(&row, manifest, is_due).await? {
+                State::Unlisted => {
+                    tracing::info!(repository = %id, key = row.key, "a damaged pack is no longer listed");
+                    self.remove(&row).await?;
                     continue;
                 }
-                Bytes::Damaged(reason) => row.reason = reason,
-                Bytes::Unreadable(error) => row.reason = format!("it cannot be read: {error}"),
+                State::Mended => {
+                    tracing::warn!(repository = %id, key = row.key, "a damaged pack is mended");
+                    self.remove(&row).await?;
+                    continue;
+                }
+                State::Damaged(reason) => row.reason = reason,
             }
             if is_due {
                 row.checked = now;
@@ -125,4 +131,28 @@ impl PacksAside<'_> {
         }
         Ok(remaining)
     }
+
+    /// Returns the state of a pack that was set aside. A listed pack is read if the check is due.
+    async fn state_of(self, row: &PackAside, manifest: &Manifest, is_due: bool) -> Result<State> {
+        let Some(live) = manifest.packs.iter().find(|pack| pack.key == row.key) else { return Ok(State::Unlisted) };
+        if !is_due {
+            return Ok(State::Damaged(row.reason.clone()));
+        }
+        Ok(match Merger::new(self.region).examine_one(live).await? {
+            Bytes::Sound => State::Mended,
+            Bytes::Damaged(reason) => State::Damaged(reason),
+            Bytes::Unreadable(error) => State::Damaged(format!("it cannot be read: {error}")),
+        })
+    }
+}
+
+/// State of a pack that was set aside.
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    /// The manifest does not list the pack any more, whatever its bytes are.
+    Unlisted,
+    /// The bytes match the manifest again.
+    Mended,
+    /// The bytes are still damaged, with the reason.
+    Damaged(String),
 }

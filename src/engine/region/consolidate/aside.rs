@@ -156,3 +156,71 @@ enum State {
     /// The bytes are still damaged, with the reason.
     Damaged(String),
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::super::super::manifest::PackClass;
+    use super::*;
+    use gitferry_store::objects::Crc64;
+
+    const PACK: &[u8] = b"a pack";
+    const INDEX: &[u8] = b"an index";
+
+    /// Stores a pack whose bytes are those that its entry records.
+    async fn sound_pack(region: &Region, repository: RepositoryId, number: u8) -> LivePack {
+        let id = gix::ObjectId::from_bytes_or_panic(&[number; 20]);
+        let key = keys::pack(repository, id, "nonce");
+        region.objects().put(&key, Bytes::from_static(PACK)).await.unwrap();
+        region.objects().put(&keys::index_of(&key), Bytes::from_static(INDEX)).await.unwrap();
+        LivePack {
+            key,
+            class: PackClass::Live,
+            id,
+            bytes: PACK.len() as u64,
+            objects: 1,
+            crc64: Crc64::of(PACK),
+            index_bytes: INDEX.len() as u64,
+            index_crc64: Crc64::of(INDEX),
+            closed: true,
+        }
+    }
+
+    /// A pack that consolidation has replaced is neither sound nor damaged: no state of its bytes matters.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_pack_set_aside_is_mended_or_damaged_or_no_longer_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let region = Region::open_embedded("us", &dir.path().join("objects"), &dir.path().join("table.db")).unwrap();
+        let id = region.repositories().create("app", gix::hash::Kind::Sha1, "me").await.unwrap().id;
+        let mended = sound_pack(&region, id, 1).await;
+        let damaged = LivePack { crc64: Crc64(7), ..sound_pack(&region, id, 2).await };
+        let replaced = LivePack { crc64: Crc64(7), ..sound_pack(&region, id, 3).await };
+        let replaced_and_sound = sound_pack(&region, id, 4).await;
+        let manifest = Manifest { generation: 1, packs: vec![mended.clone(), damaged.clone()] };
+        let row = serde_json::to_value(&manifest).unwrap();
+        region.table().transact(vec![Write::put(keys::manifest(id), Condition::Any, row)]).await.unwrap();
+        let aside = region.packs_aside();
+        let all = [&mended, &damaged, &replaced, &replaced_and_sound].map(|pack| (pack.clone(), "a test".to_owned()));
+        aside.set(id, &all).await.unwrap();
+
+        let mut states = Vec::new();
+        for (pack, _) in &all {
+            let rows = aside.of(id).await.unwrap();
+            let row = rows.iter().find(|row| row.key == pack.key).unwrap();
+            states.push(aside.state_of(row, &manifest, true).await.unwrap());
+        }
+        let [State::Mended, State::Damaged(reason), State::Unlisted, State::Unlisted] = &states[..] else {
+            panic!("{states:?}");
+        };
+
+        // Before a check is due, only the manifest counts.
+        let keys = |rows: &[PackAside]| rows.iter().map(|row| row.key.clone()).collect::<Vec<String>>();
+        let rest = aside.recheck(id, &manifest, false).await.unwrap();
+        assert_eq!(keys(&rest), [mended.key.clone(), damaged.key.clone()]);
+        assert!(rest.iter().all(|row| row.reason == "a test"));
+        let rest = aside.recheck(id, &manifest, true).await.unwrap();
+        assert_eq!((keys(&rest), &rest[0].reason), (vec![damaged.key], reason));
+        assert_eq!(aside.all().await.unwrap(), rest);
+    }
+}

@@ -14,7 +14,7 @@ use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::metrics::Metrics;
 use super::worker::duration;
-use super::{events, output, replicate};
+use super::{events, links, output, replicate};
 
 /// Back up a region: replicate, verify the target, and write a manifest of its repositories.
 #[derive(Debug, Args)]
@@ -74,7 +74,7 @@ impl BackupCommand {
                  sides, and `gitferry verify NAME --region REGION` verifies a repository in a region"
             )));
         }
-        let link = context.writable_link(&config, link).await?;
+        let link = links::open_writable(&config, link).await?;
         let made = backup(&link, BackupOptions { jobs: self.jobs, deep: self.deep, max_age }).await?;
         events::announce(&config, &link.target, None).await;
         let text = made.manifest.seal()?;

@@ -1,25 +1,16 @@
-//! Configuration, regions and links for the commands.
+//! Configuration and regions for the commands.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
-use gitferry_config::{Config, DEFAULT_FILE, LinkConfig, LinkMode};
+use gitferry_config::{Config, DEFAULT_FILE};
 use gitferry_engine::region::Region;
 use gitferry_git::memory::{self, DEFAULT_BUDGET_BYTES, DEFAULT_READ_BUDGET_BYTES};
-use gitferry_replication::link::Link;
-use gitferry_replication::mirror::RemoteLink;
-use gitferry_replication::progress::Progress;
-use gitferry_replication::transfer::PARTS_IN_MEMORY;
-use gitferry_service::delivery;
 use gitferry_service::open;
-use tokio::sync::Semaphore;
 
 use super::failure::Failure;
+use super::places::CONFIG_TEXT_VARIABLE;
 use super::replicas::fence_if_rolled_back;
-
-/// Environment variable with the text of the configuration, for containers and functions without a file.
-pub const CONFIG_TEXT_VARIABLE: &str = "GITFERRY_CONFIG_TOML";
 
 /// Source of the configuration, which is read when a command needs it.
 #[derive(Debug)]
@@ -47,11 +38,6 @@ pub fn with_memory_budgets(config: Config) -> Config {
 }
 
 impl Context {
-    /// Context for a configuration file.
-    pub fn new(file: PathBuf) -> Self {
-        Context { place: Place::File(file) }
-    }
-
     /// Context for `file` if given, else for the text in [`CONFIG_TEXT_VARIABLE`], else for [`DEFAULT_FILE`].
     pub fn find(file: Option<PathBuf>) -> Self {
         let text = || std::env::var_os(CONFIG_TEXT_VARIABLE).filter(|text| !text.is_empty());
@@ -94,81 +80,9 @@ impl Context {
     pub async fn region_to_change(&self, region: &str, repository: &str) -> Result<Region, Failure> {
         let config = self.config()?;
         let mut region = open::writable_region(&config, region).await?;
-        fence_if_rolled_back(&config, self, &mut region, Some(repository)).await;
+        fence_if_rolled_back(&config, &mut region, Some(repository)).await;
         Ok(region)
     }
-
-    /// Opens a link of either kind; `writable` for a pass, else only for reading.
-    pub async fn any_link(&self, config: &Config, name: &str, writable: bool) -> Result<AnyLink, Failure> {
-        Ok(match (config.has_remote(config.link(name)?), writable) {
-            (true, _) => AnyLink::Mirror(Box::new(open::remote_link(config, name).await?)),
-            (false, true) => AnyLink::Regions(Box::new(self.writable_link(config, name).await?)),
-            (false, false) => AnyLink::Regions(Box::new(self.link(config, name).await?)),
-        })
-    }
-
-    /// Opens a link for deliveries.
-    pub async fn delivery_link(&self, config: &Config, name: &str) -> Result<Arc<dyn delivery::Link>, Failure> {
-        Ok(self.any_link(config, name, true).await?.into_delivery())
-    }
-
-    /// Opens a link between two regions for reading.
-    pub async fn link(&self, config: &Config, name: &str) -> Result<Link, Failure> {
-        let target = open::region(config, &regions_of(config, name)?.target).await?;
-        open_link(config, name, target).await
-    }
-
-    /// Opens a link between two regions with a writable target.
-    pub async fn writable_link(&self, config: &Config, name: &str) -> Result<Link, Failure> {
-        let target = open::writable_region(config, &regions_of(config, name)?.target).await?;
-        open_link(config, name, target).await
-    }
-}
-
-/// A link of either kind, for commands that treat them differently.
-#[derive(Debug)]
-pub enum AnyLink {
-    /// From a region to a region.
-    Regions(Box<Link>),
-    /// With a remote at one end.
-    Mirror(Box<RemoteLink>),
-}
-
-impl AnyLink {
-    /// Converts the link for delivery.
-    pub fn into_delivery(self) -> Arc<dyn delivery::Link> {
-        match self {
-            AnyLink::Regions(link) => Arc::new(*link),
-            AnyLink::Mirror(link) => Arc::new(*link),
-        }
-    }
-}
-
-/// Returns the configuration of a link, which must be between two regions.
-fn regions_of<'c>(config: &'c Config, name: &str) -> Result<&'c LinkConfig, Failure> {
-    let link = config.link(name)?;
-    if config.has_remote(link) {
-        let hint = format!("use `gitferry replicate {name}`, `status {name}` or `explain {name} NAME` for such links");
-        let reason = format!("link {name} has a remote at one end: this command is for links between regions");
-        return Err(Failure::usage(reason).hint(hint));
-    }
-    Ok(link)
-}
-
-async fn open_link(config: &Config, name: &str, target: Region) -> Result<Link, Failure> {
-    let link = regions_of(config, name)?;
-    let active = config.links.iter().filter(|(_, link)| link.mode == LinkMode::Active);
-    let active_links: Vec<String> = active.map(|(name, _)| name.clone()).collect();
-    Ok(Link {
-        name: name.into(),
-        source: open::region(config, &link.source).await?,
-        target,
-        repositories: link.matcher().map_err(Failure::usage)?,
-        mode: link.mode,
-        active_links: active_links.into(),
-        memory: Arc::new(Semaphore::new(PARTS_IN_MEMORY)),
-        progress: Arc::new(Progress::default()),
-    })
 }
 
 /// Returns the login name, the default actor of a change; `unknown` without one.

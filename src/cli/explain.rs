@@ -3,8 +3,9 @@
 use clap::Args;
 use gitferry_replication::mirror::explain::{Depth, Explained, Path};
 
-use super::context::{AnyLink, Context};
+use super::context::Context;
 use super::failure::{Exit, Failure};
+use super::links::{self, AnyLink};
 use super::output;
 use super::replicate::print_notes;
 
@@ -47,7 +48,7 @@ pub struct Explain {
 impl Explain {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let config = context.config()?;
-        let link = match context.any_link(&config, &self.link, false).await? {
+        let link = match links::open_any(&config, &self.link, false).await? {
             AnyLink::Mirror(link) => link,
             AnyLink::Regions(link) => {
                 let hint = format!("`gitferry status {}` shows the pending changes of each repository", self.link);

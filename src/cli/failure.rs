@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::output;
+use super::places::USUAL_DIR;
 use gitferry_base::Kind;
 use gitferry_config::{ConfigError, DEFAULT_FILE};
 use gitferry_engine::region::RegionError;
@@ -11,8 +12,6 @@ use gitferry_git::client::ClientError;
 use gitferry_replication::ReplicationError;
 use gitferry_replication::mirror::MirrorError;
 use gitferry_service::open::{OpenError, OpenLinkError};
-
-use super::up::USUAL_DIR;
 
 /// Exit status of a command that ran to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,17 +8,17 @@ use gitferry_base::clock::SystemClock;
 use gitferry_config::Config;
 use gitferry_replication::pass::DEFAULT_JOBS;
 use gitferry_service::lambda;
-use gitferry_service::lambda::handler::{Handler, Served};
-use gitferry_service::lambda::links::OpenServed;
+use gitferry_service::lambda::handler::Handler;
+use gitferry_service::lambda::links::{OpenServed, Served};
 use gitferry_service::lambda::runtime::RuntimeApi;
 use gitferry_service::worker::metrics::LinkMetrics;
 use tokio::sync::watch;
 
 use super::context::Context;
-use super::events;
 use super::failure::{Exit, Failure};
 use super::metrics::Metrics;
 use super::signals::Signals;
+use super::{events, links};
 
 /// Replicate as an AWS Lambda function with a custom runtime.
 #[derive(Debug, Args)]
@@ -78,7 +78,7 @@ impl Lambda {
         let mut late = Vec::<Arc<dyn OpenServed>>::new();
         let mut first = None;
         for name in names {
-            match open_served(context, &config, name).await {
+            match open_served(&config, name).await {
                 Ok(open) => served.push(open),
                 Err(failure) if failure.is_refusal() => return Err(failure),
                 Err(failure) => {
@@ -100,8 +100,8 @@ impl Lambda {
     }
 }
 
-async fn open_served(context: &Context, config: &Config, name: &str) -> Result<Served, Failure> {
-    let link = context.delivery_link(config, name).await?;
+async fn open_served(config: &Config, name: &str) -> Result<Served, Failure> {
+    let link = links::open_for_delivery(config, name).await?;
     let queue = events::open_queue(config, name).await?;
     let publisher = match link.target_region() {
         Some(target) => events::publisher(config, target).await,
@@ -129,7 +129,6 @@ impl OpenServed for LateServed {
     }
 
     async fn open(&self) -> Result<Served, String> {
-        let context = Context::new(self.config.file.clone());
-        open_served(&context, &self.config, &self.name).await.map_err(|failure| failure.message().to_owned())
+        open_served(&self.config, &self.name).await.map_err(|failure| failure.message().to_owned())
     }
 }

@@ -1,120 +1,87 @@
-//! Opening of links and regions in a long-running process. Those that can be opened start at once, the others as soon as
-//! their stores answer: an unavailable region does not hold up the others.
+//! Opening of links for the commands.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use async_trait::async_trait;
-use gitferry_base::Kind;
-use gitferry_base::retry::Backoff;
-use gitferry_base::supervise::Supervisor;
-use gitferry_config::Config;
+use gitferry_config::{Config, LinkConfig, LinkMode};
 use gitferry_engine::region::Region;
-use gitferry_service::delivery::Link;
+use gitferry_replication::link::Link;
+use gitferry_replication::mirror::RemoteLink;
+use gitferry_replication::progress::Progress;
+use gitferry_replication::transfer::PARTS_IN_MEMORY;
+use gitferry_service::delivery;
 use gitferry_service::open;
-use gitferry_service::worker::garbage;
-use gitferry_service::worker::{OpenLink, Opened};
-use tokio::sync::watch;
+use tokio::sync::Semaphore;
 
-use super::context::Context;
 use super::failure::Failure;
-use super::{events, output};
 
-/// Background tasks of regions that were opened late; they end when the process stops.
-#[derive(Clone, Debug, Default)]
-pub struct LateTasks(Arc<Mutex<Vec<Supervisor>>>);
-
-impl LateTasks {
-    fn add(&self, tasks: Supervisor) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(tasks);
-    }
-
-    /// Waits until all tasks have ended.
-    pub async fn join(&self) {
-        let all = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
-        for tasks in all {
-            tasks.join().await;
-        }
-    }
-}
-
-/// Links that could be opened, and the names of those that could not.
-pub type OpenAndLate = (Vec<Arc<dyn Link>>, Vec<String>);
-
-/// Opens links for replication. A store that fails is a warning as long as another link opens; a wrong configuration is
-/// an error.
-pub async fn open(context: &Context, config: &Config, names: &[String]) -> Result<OpenAndLate, Failure> {
-    let mut open = Vec::new();
-    let mut late = Vec::new();
-    let mut first = None;
-    for name in names {
-        match context.delivery_link(config, name).await {
-            Ok(link) => open.push(link),
-            Err(failure) if failure.is_refusal() => return Err(failure),
-            Err(failure) => {
-                output::note(format!(
-                    "warning: link {name} cannot be opened yet, and is tried again: {}",
-                    failure.message()
-                ));
-                late.push(name.clone());
-                first = first.or(Some(failure));
-            }
-        }
-    }
-    match first {
-        Some(failure) if open.is_empty() => Err(failure),
-        _ => Ok((open, late)),
-    }
-}
-
-/// A link that could not be opened at the start.
+/// A link of either kind, for commands that treat them differently.
 #[derive(Debug)]
-pub struct LateLink {
-    pub config: Config,
-    pub name: String,
-    /// Receives the background tasks of the link's target; `None` if the caller runs these.
-    pub tasks: Option<LateTasks>,
-    pub stopped: watch::Receiver<bool>,
+pub enum AnyLink {
+    /// From a region to a region.
+    Regions(Box<Link>),
+    /// With a remote at one end.
+    Mirror(Box<RemoteLink>),
 }
 
-#[async_trait]
-impl OpenLink for LateLink {
-    fn name(&self) -> &str {
-        &self.name
-    }
-
-    async fn open(&self) -> Result<Opened, String> {
-        let context = Context::new(self.config.file.clone());
-        let link = context.delivery_link(&self.config, &self.name).await.map_err(|f| f.message().to_owned())?;
-        let queue = events::open_queue(&self.config, &self.name).await.map_err(|f| f.message().to_owned())?;
-        if let (Some(late_tasks), Some(target)) = (&self.tasks, link.target_region()) {
-            let mut tasks = Supervisor::new(self.stopped.clone());
-            // Nothing wakes this publisher, which reads the outbox every few seconds.
-            let _ = events::publish(&self.config, target, &mut tasks).await;
-            let region = target.clone();
-            let stop = tasks.stop();
-            let task = format!("the garbage collection of {}", region.name());
-            tasks.keep(task, move || garbage::collect(region.clone(), garbage::SWEEP_EVERY, stop.clone()));
-            late_tasks.add(tasks);
+impl AnyLink {
+    /// Converts the link for delivery.
+    pub fn into_delivery(self) -> Arc<dyn delivery::Link> {
+        match self {
+            AnyLink::Regions(link) => Arc::new(*link),
+            AnyLink::Mirror(link) => Arc::new(*link),
         }
-        Ok(Opened { link, queue })
     }
 }
 
-/// Opens a region for writing, with retries and backoff until it opens. Returns `None` if the process stops before.
-pub async fn open_region_late(config: &Config, name: &str, stop: &mut watch::Receiver<bool>) -> Option<Region> {
-    let mut pace = Backoff::new(Kind::Environment);
-    loop {
-        let wait = pace.next_wait();
-        tokio::select! {
-            () = tokio::time::sleep(wait) => {}
-            _ = stop.wait_for(|stop| *stop) => return None,
-        }
-        match open::writable_region(config, name).await {
-            Ok(region) => {
-                tracing::warn!(region = name, "the region is open now");
-                return Some(region);
-            }
-            Err(error) => tracing::warn!(%error, region = name, "the region cannot be opened; tried again"),
-        }
+/// Opens a link of either kind; `writable` for a pass, else only for reading.
+pub async fn open_any(config: &Config, name: &str, writable: bool) -> Result<AnyLink, Failure> {
+    Ok(match (config.has_remote(config.link(name)?), writable) {
+        (true, _) => AnyLink::Mirror(Box::new(open::remote_link(config, name).await?)),
+        (false, true) => AnyLink::Regions(Box::new(open_writable(config, name).await?)),
+        (false, false) => AnyLink::Regions(Box::new(open_readable(config, name).await?)),
+    })
+}
+
+/// Opens a link for deliveries.
+pub async fn open_for_delivery(config: &Config, name: &str) -> Result<Arc<dyn delivery::Link>, Failure> {
+    Ok(open_any(config, name, true).await?.into_delivery())
+}
+
+/// Opens a link between two regions for reading.
+pub async fn open_readable(config: &Config, name: &str) -> Result<Link, Failure> {
+    let target = open::region(config, &between_regions(config, name)?.target).await?;
+    with_target(config, name, target).await
+}
+
+/// Opens a link between two regions with a writable target.
+pub async fn open_writable(config: &Config, name: &str) -> Result<Link, Failure> {
+    let target = open::writable_region(config, &between_regions(config, name)?.target).await?;
+    with_target(config, name, target).await
+}
+
+/// Returns the configuration of a link, which must be between two regions.
+fn between_regions<'c>(config: &'c Config, name: &str) -> Result<&'c LinkConfig, Failure> {
+    let link = config.link(name)?;
+    if config.has_remote(link) {
+        let hint = format!("use `gitferry replicate {name}`, `status {name}` or `explain {name} NAME` for such links");
+        let reason = format!("link {name} has a remote at one end: this command is for links between regions");
+        return Err(Failure::usage(reason).hint(hint));
     }
+    Ok(link)
+}
+
+async fn with_target(config: &Config, name: &str, target: Region) -> Result<Link, Failure> {
+    let link = between_regions(config, name)?;
+    let active = config.links.iter().filter(|(_, link)| link.mode == LinkMode::Active);
+    let active_links: Vec<String> = active.map(|(name, _)| name.clone()).collect();
+    Ok(Link {
+        name: name.into(),
+        source: open::region(config, &link.source).await?,
+        target,
+        repositories: link.matcher().map_err(Failure::usage)?,
+        mode: link.mode,
+        active_links: active_links.into(),
+        memory: Arc::new(Semaphore::new(PARTS_IN_MEMORY)),
+        progress: Arc::new(Progress::default()),
+    })
 }

@@ -72,7 +72,8 @@ impl Maintain {
     fn print(&self, region: &str, swept: Swept, merged: u64) -> Result<(), Failure> {
         if self.json {
             let dry = self.dry_run;
-            return output::json(&json!({ "region": region, "dry_run": dry, "swept": swept, "merged_packs": merged }));
+            output::json(&json!({ "region": region, "dry_run": dry, "swept": swept, "merged_packs": merged }))?;
+            return Ok(());
         }
         let removed = if self.dry_run { "would remove" } else { "removed" };
         let merging = if self.dry_run { "would merge" } else { "merged" };

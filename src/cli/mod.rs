@@ -12,13 +12,16 @@ mod health;
 mod import;
 mod init;
 mod lambda;
+mod late;
 mod links;
 mod log;
 mod logging;
 mod maintain;
 mod metrics;
 mod output;
+mod places;
 mod region;
+mod reload;
 mod repair;
 mod replicas;
 mod replicate;
@@ -36,7 +39,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use context::Context;
 use failure::{Exit, Failure};
@@ -161,7 +164,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Health(command) => command.run().await,
         Command::Config(command) => command.run(context),
         Command::Maintain(command) => command.run(context).await,
-        Command::Completions(command) => command.run(),
-        Command::Man(command) => command.run(),
+        Command::Completions(command) => command.run(Arguments::command()),
+        Command::Man(command) => command.run(Arguments::command()),
     }
 }

@@ -5,8 +5,6 @@ use std::io::Write as _;
 use gitferry_base::printable::{self, Printable};
 use serde::Serialize;
 
-use super::failure::Failure;
-
 /// Prints one line or several to standard output. A closed pipe (`| head`) is no error. Control characters are escaped,
 /// as ref names and actors come from clients.
 pub fn line(text: impl std::fmt::Display) {
@@ -36,7 +34,7 @@ struct Versioned<'a, T> {
 }
 
 /// Prints an object as one line of JSON.
-pub fn json(value: &impl Serialize) -> Result<(), Failure> {
+pub fn json(value: &impl Serialize) -> serde_json::Result<()> {
     let text = serde_json::to_string(&Versioned { schema: SCHEMA, value })?;
     let _ = writeln!(std::io::stdout(), "{}", printable::json(&text));
     Ok(())

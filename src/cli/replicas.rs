@@ -5,18 +5,18 @@ use std::time::Duration;
 use gitferry_config::Config;
 use gitferry_engine::region::Region;
 
-use super::context::Context;
 use super::failure::Failure;
+use super::links;
 
 /// Maximum time to read the replicas of one link. A replica that does not answer in time proves nothing.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Makes a region refuse changes if its replicas have changes that it lacks; `of` restricts the comparison to one
 /// repository (name or id).
-pub async fn fence_if_rolled_back(config: &Config, context: &Context, region: &mut Region, of: Option<&str>) {
+pub async fn fence_if_rolled_back(config: &Config, region: &mut Region, of: Option<&str>) {
     for (name, link) in config.links.iter().filter(|(_, link)| link.source == region.name() && !config.has_remote(link))
     {
-        let reading = async { Ok::<_, Failure>(context.link(config, name).await?.lost_at_source(of).await?) };
+        let reading = async { Ok::<_, Failure>(links::open_readable(config, name).await?.lost_at_source(of).await?) };
         let lost = match tokio::time::timeout(TIMEOUT, reading).await {
             Ok(Ok(lost)) => lost,
             Ok(Err(failure)) => {

@@ -13,13 +13,15 @@ use gitferry_replication::mirror::report::{MirrorOutcome, NoteKind, Notes};
 use gitferry_replication::pass::{DEFAULT_JOBS, Summary};
 use gitferry_replication::progress::Progress;
 use gitferry_service::delivery::Link;
-use gitferry_service::delivery::intake::hint_of;
-use gitferry_service::delivery::run::{self, PassRequest};
+use gitferry_service::delivery::lookup::hint_of;
+use gitferry_service::delivery::request::PassRequest;
+use gitferry_service::delivery::run;
 use gitferry_service::events::codecommit::{self, Announcement, MAX_EVENT_BYTES, StateChange, Subject};
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-use super::context::{AnyLink, Context};
+use super::context::Context;
 use super::failure::{Exit, Failure, hint_for_error, is_refusal};
+use super::links::{self, AnyLink};
 use super::{events, output};
 
 /// Environment variable with an event.
@@ -80,7 +82,7 @@ impl Replicate {
             }
         };
         let config = context.config()?;
-        let mut link = context.any_link(&config, &self.link, true).await?;
+        let mut link = links::open_any(&config, &self.link, true).await?;
         match &mut link {
             AnyLink::Mirror(link) => link.allow_empty(self.allow_empty),
             AnyLink::Regions(_) if self.allow_empty => {

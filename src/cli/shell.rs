@@ -3,11 +3,11 @@
 use std::io::Write as _;
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory as _};
+use clap::{Args, Command};
 use clap_complete::Shell;
 
 use super::failure::{Exit, Failure};
-use super::{Arguments, output};
+use super::output;
 
 /// Print shell completions.
 #[derive(Debug, Args)]
@@ -21,9 +21,10 @@ pub struct Completions {
 }
 
 impl Completions {
-    pub fn run(self) -> Result<Exit, Failure> {
+    /// Prints the completions of `command`, the whole command line.
+    pub fn run(self, mut command: Command) -> Result<Exit, Failure> {
         let mut text = Vec::new();
-        clap_complete::generate(self.shell, &mut Arguments::command(), "gitferry", &mut text);
+        clap_complete::generate(self.shell, &mut command, "gitferry", &mut text);
         print(&text)
     }
 }
@@ -40,8 +41,8 @@ pub struct Man {
 }
 
 impl Man {
-    pub fn run(self) -> Result<Exit, Failure> {
-        let command = Arguments::command();
+    /// Writes the manual of `command`, the whole command line.
+    pub fn run(self, command: Command) -> Result<Exit, Failure> {
         match self.dir {
             Some(dir) => {
                 let about = |error| Failure::from(error).about(&format!("cannot write to {}", dir.display()));

@@ -8,8 +8,9 @@ use gitferry_replication::mirror::status::RemoteStatus;
 use gitferry_replication::status::RepositoryStatus;
 use serde_json::json;
 
-use super::context::{AnyLink, Context};
+use super::context::Context;
 use super::failure::{Exit, Failure};
+use super::links::{self, AnyLink};
 use super::output;
 
 /// Show the status of each repository on a link: frontiers, pending changes and bytes, lag, last error.
@@ -41,7 +42,7 @@ impl Status {
         };
         let mut exit = Exit::Done;
         for name in names {
-            exit = exit.worse(match self.link(context, &config, &name).await {
+            exit = exit.worse(match self.link(&config, &name).await {
                 Ok(exit) => exit,
                 // One failed link does not hide the others.
                 Err(failure) if self.link.is_none() => self.fail(&name, failure)?,
@@ -51,8 +52,8 @@ impl Status {
         Ok(exit)
     }
 
-    async fn link(&self, context: &Context, config: &Config, name: &str) -> Result<Exit, Failure> {
-        match context.any_link(config, name, false).await? {
+    async fn link(&self, config: &Config, name: &str) -> Result<Exit, Failure> {
+        match links::open_any(config, name, false).await? {
             AnyLink::Regions(link) => self.regions(&link).await,
             AnyLink::Mirror(link) => self.remote(&link).await,
         }

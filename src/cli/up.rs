@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
 use gitferry_base::supervise::Supervisor;
@@ -20,13 +19,14 @@ use gitferry_service::events::in_process::{self, InProcess};
 use gitferry_service::events::outbox::{self, Relay};
 use gitferry_service::open;
 use gitferry_service::worker::{OpenLink, Worker, WorkerOptions, garbage};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::context::{Context, with_memory_budgets};
 use super::failure::{Exit, Failure};
-use super::links::{self, LateLink};
+use super::late::{self, LateLink};
+use super::places::USUAL_DIR;
+use super::reload::Files;
 use super::replicas::fence_if_rolled_back;
 use super::signals::Signals;
 use super::{events, init, output};
@@ -55,9 +55,6 @@ pub struct Up {
     hosts: Vec<String>,
 }
 
-/// Folder that is created if no other configuration is found.
-pub const USUAL_DIR: &str = "gitferry-data";
-
 impl Up {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let config = self.config(context).await?;
@@ -80,7 +77,7 @@ impl Up {
             files.certificates.extend(certificate.clone());
             let tokens = open_tokens(&config, region, host)?;
             files.tokens.extend(tokens.clone());
-            let service = match open_host(&config, context, region, host, tokens.clone(), sink.clone()).await {
+            let service = match open_host(&config, region, host, tokens.clone(), sink.clone()).await {
                 Ok(service) => service,
                 Err(failure) if failure.is_refusal() => return Err(failure),
                 Err(failure) => {
@@ -108,7 +105,7 @@ impl Up {
         let files = Arc::new(files);
         let stop = tasks.stop();
         tasks.keep("the reloading of certificates and tokens", move || files.clone().reload(stop.clone()));
-        let worker = self.open_worker(&config, context, sink, &worker_stopped).await?;
+        let worker = self.open_worker(&config, sink, &worker_stopped).await?;
         tasks.vital("the worker", worker.run(announced, worker_stopped));
         for (region, host) in &served {
             output::line(format!("{region:<12} {}", host.url()));
@@ -219,13 +216,12 @@ impl Up {
     async fn open_worker(
         &self,
         config: &Config,
-        context: &Context,
         sink: Arc<dyn Sink>,
         stopped: &watch::Receiver<bool>,
     ) -> Result<Worker, Failure> {
         let options = WorkerOptions { outbox_every: None, ..WorkerOptions::default() };
         let names: Vec<String> = config.links.keys().filter(|_| self.replicates()).cloned().collect();
-        let (links, late) = match links::open(context, config, &names).await {
+        let (links, late) = match late::open_links(config, &names).await {
             Ok(sorted) => sorted,
             Err(failure) if failure.is_refusal() => return Err(failure),
             // The hosts run all the same, so all links are opened later.
@@ -277,7 +273,7 @@ async fn start_late_region(
     relay_to: Option<Arc<dyn Sink>>,
     mut stop: watch::Receiver<bool>,
 ) {
-    let Some(region) = links::open_region_late(&config, &name, &mut stop).await else { return };
+    let Some(region) = late::open_region(&config, &name, &mut stop).await else { return };
     let mut tasks = Supervisor::new(stop.clone());
     // Nothing wakes its publisher, which reads the outbox every few seconds.
     let _ = start_region(&config, region, relay_to, &mut tasks).await;
@@ -299,55 +295,14 @@ impl Late {
     /// Serves the region as soon as it can be opened, until `stopped`.
     async fn serve(self, sink: Arc<dyn Sink>, mut stopped: watch::Receiver<bool>) -> std::io::Result<()> {
         let Late { config, region, files: (certificate, tokens) } = self;
-        let context = Context::new(config.file.clone());
         let Some(host) = config.hosts.get(&region) else { return Ok(()) };
         loop {
-            if links::open_region_late(&config, &region, &mut stopped).await.is_none() {
+            if late::open_region(&config, &region, &mut stopped).await.is_none() {
                 return Ok(());
             }
-            match open_host(&config, &context, &region, host, tokens.clone(), sink.clone()).await {
+            match open_host(&config, &region, host, tokens.clone(), sink.clone()).await {
                 Ok(service) => return Listening::bind(service, host.listen, certificate)?.serve(stopped).await,
                 Err(failure) => tracing::warn!(error = failure.message(), region, "not served yet; tried again"),
-            }
-        }
-    }
-}
-
-/// Interval between two checks of the token files for changes.
-const POLL_EVERY: Duration = Duration::from_secs(2);
-
-/// Certificates and token files that are reloaded while hosts serve.
-#[derive(Debug, Default)]
-struct Files {
-    certificates: Vec<Arc<Certificate>>,
-    tokens: Vec<Arc<TokenFile>>,
-}
-
-impl Files {
-    /// Reloads all files on SIGHUP, and a token file whenever it changes. A file that is not valid changes nothing.
-    async fn reload(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
-        let mut hangup = match signal(SignalKind::hangup()) {
-            Ok(hangup) => hangup,
-            Err(error) => return tracing::error!(%error, "no handler for SIGHUP: certificates are not reloaded"),
-        };
-        let mut poll = tokio::time::interval(POLL_EVERY);
-        loop {
-            let asked = tokio::select! {
-                asked = hangup.recv() => asked.is_some(),
-                _ = poll.tick() => false,
-                _ = stop.wait_for(|stop| *stop) => return,
-            };
-            for certificate in self.certificates.iter().filter(|_| asked) {
-                match certificate.reload() {
-                    Ok(()) => tracing::info!(?certificate, "reloaded"),
-                    Err(error) => tracing::error!(%error, "not reloaded; the old certificate stays in use"),
-                }
-            }
-            for tokens in self.tokens.iter().filter(|tokens| asked || tokens.has_changed()) {
-                match tokens.reload() {
-                    Ok(()) => tracing::info!(?tokens, "reloaded"),
-                    Err(error) => tracing::error!(%error, "not reloaded; the old tokens stay in use"),
-                }
             }
         }
     }
@@ -382,7 +337,6 @@ fn open_forwarder(config: &Config, region: &str, host: &HostConfig) -> Result<Ar
 
 async fn open_host(
     config: &Config,
-    context: &Context,
     region: &str,
     host: &HostConfig,
     tokens: Option<Arc<TokenFile>>,
@@ -412,7 +366,7 @@ async fn open_host(
         forwarder: open_forwarder(config, region, host)?,
     };
     let mut region = open::writable_region(config, region).await?;
-    fence_if_rolled_back(config, context, &mut region, None).await;
+    fence_if_rolled_back(config, &mut region, None).await;
     Ok(Host::new(region, authenticator, events, options))
 }
 

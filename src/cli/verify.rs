@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use gitferry_base::Kind;
+use gitferry_config::Config;
 use gitferry_engine::ledger::head::HeadItem;
 use gitferry_engine::region::Region;
 use gitferry_engine::region::verify::Verified;
@@ -17,7 +18,7 @@ use serde_json::json;
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::output;
+use super::{links, output};
 
 /// Prove that both sides of a link are identical, or that a repository matches its ledger.
 #[derive(Debug, Args)]
@@ -81,7 +82,7 @@ impl Verify {
         let bar = (self.deep && !self.json && std::io::stderr().is_terminal()).then(|| show(progress.clone()));
         let result = match &self.region {
             Some(region) => self.repository(context, std::slice::from_ref(region), &progress).await,
-            None if config.links.contains_key(&self.name) => self.link(context, &progress).await,
+            None if config.links.contains_key(&self.name) => self.link(&config, &progress).await,
             None => {
                 let regions: Vec<String> = config.regions.keys().cloned().collect();
                 self.repository(context, &regions, &progress).await
@@ -127,9 +128,8 @@ impl Verify {
         }
     }
 
-    async fn link(&self, context: &Context, progress: &Arc<CheckProgress>) -> Result<Outcome, Failure> {
-        let config = context.config()?;
-        let link = context.link(&config, &self.name).await?;
+    async fn link(&self, config: &Config, progress: &Arc<CheckProgress>) -> Result<Outcome, Failure> {
+        let link = links::open_readable(config, &self.name).await?;
         let mut outcome = Outcome { differences: link.strays().await?, ..Outcome::default() };
         let Pairs { sound, broken } = link.pairs(&[]).await?;
         for Broken { repository, error, .. } in &broken {

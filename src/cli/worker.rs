@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::links::{self, LateLink, LateTasks};
+use super::late::{self, LateLink, LateTasks};
 use super::metrics::Metrics;
 use super::signals::Signals;
 use super::{events, output};
@@ -102,7 +102,7 @@ impl WorkerCommand {
         let (stop_rest, rest_stopped) = watch::channel(false);
         let mut rest = Supervisor::new(rest_stopped.clone());
         let mut sinks = Vec::<Arc<dyn Sink>>::new();
-        let (links, late) = links::open(context, &config, &names).await?;
+        let (links, late) = late::open_links(&config, &names).await?;
         for link in &links {
             if let Some(target) = link.target_region() {
                 let waker = events::publish(&config, target, &mut rest).await;

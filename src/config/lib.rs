@@ -20,39 +20,44 @@
 //! ```
 
 mod cache;
+mod error;
 mod events;
+mod globs;
+mod host;
 mod limits;
 mod link;
+mod link_rules;
 mod location;
 mod network;
 mod overlap;
 pub mod push_policy;
 mod recovery;
+mod region;
 mod remote;
 mod remote_url;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use bytesize::ByteSize;
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
-use jiff::SignedDuration;
 use serde::Deserialize;
 
 pub use cache::CacheConfig;
+pub use error::ConfigError;
 pub use events::{EventsConfig, region_of_queue};
-use gitferry_base::Kind;
 pub use gitferry_engine::region::RECOVERY_WINDOW;
 pub use gitferry_store::aws::AwsConfig;
 use gitferry_store::aws::SdkConfigs;
+pub use globs::name_matcher;
+pub use host::{AuthConfig, HostConfig, NoAuth, OnPush, TlsConfig};
 pub use limits::{HostLimits, parse_duration};
 pub use link::{Deletions, Divergence, LfsMode, LinkConfig, LinkMode};
 pub use location::{ObjectsLocation, Place, RegionStores, TableLocation};
 pub use network::Network;
 use push_policy::PushPolicyConfig;
+pub use region::RegionConfig;
 pub use remote::{Provider, RemoteAuth, RemoteConfig, RemoteLimits};
 pub use remote_url::{RepositoryUrl, SshUrl, UrlTemplate, host_of, in_url};
 
@@ -103,193 +108,6 @@ pub struct Config {
     /// SDK configurations that the regions share, built on first use.
     #[serde(skip)]
     pub sdk: SdkConfigs,
-}
-
-/// `[regions.NAME]`: stores of a region.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct RegionConfig {
-    /// Object store: `file:PATH` or `s3://BUCKET[/PREFIX]`.
-    pub objects: String,
-    /// Table: `sqlite:PATH` or `dynamodb://TABLE`.
-    pub table: String,
-    /// Settings of the region's AWS services.
-    #[serde(default)]
-    pub aws: AwsConfig,
-    /// KMS key (id, ARN or alias) that encrypts objects in S3. Defaults to the bucket's encryption.
-    #[serde(default)]
-    pub kms_key: Option<String>,
-    /// Storage class of objects in S3, such as `STANDARD_IA`. Defaults to `STANDARD`.
-    #[serde(default)]
-    pub storage_class: Option<String>,
-    /// Local cache of packs that are in S3.
-    #[serde(default)]
-    pub cache: CacheConfig,
-    /// Event bus for committed changes: `eventbridge:BUS`. Without a bus, changes wake only workers of this process.
-    #[serde(default)]
-    pub events: Option<EventsConfig>,
-    /// Time for which unreferenced data is kept, so that a table restored to a moment within the window finds its
-    /// packs.
-    #[serde(default = "recovery::default_window", deserialize_with = "recovery::window")]
-    pub recovery_window: SignedDuration,
-}
-
-/// `[hosts.REGION]`: the Git host in front of a region.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct HostConfig {
-    /// Address and port to listen on.
-    #[serde(deserialize_with = "limits::address")]
-    pub listen: SocketAddr,
-    /// URL for clients and other hosts. Defaults to the address of `listen`.
-    #[serde(default)]
-    pub url: Option<String>,
-    /// Authentication of clients.
-    pub auth: AuthConfig,
-    /// Networks of trusted reverse proxies. Their `X-Forwarded-For`, `-Proto`, `-Host` or `Forwarded` headers determine
-    /// the client's address and the scheme and host of the requested URL.
-    #[serde(default)]
-    pub trusted_proxies: Vec<Network>,
-    /// True if a push to a repository that does not exist creates it.
-    #[serde(default)]
-    pub create_on_push: bool,
-    /// Patterns of refs that are never advertised, in the syntax of `import --refs`.
-    #[serde(default)]
-    pub hidden: Vec<String>,
-    /// True if fetches may request refs by name, as with Git's `uploadpack.allowRefInWant`, which is also off by
-    /// default: a clone of a branch that is pushed to meanwhile may then fail.
-    #[serde(default)]
-    pub ref_in_want: bool,
-    /// Server certificate. Without one, the host serves plain HTTP.
-    #[serde(default)]
-    pub tls: Option<TlsConfig>,
-    /// PEM file of the certificates by which other hosts verify this one, relative to the configuration. Defaults to
-    /// the system's trusted certificates.
-    #[serde(default)]
-    pub ca: Option<PathBuf>,
-    /// Reaction to a push to a replica.
-    #[serde(default)]
-    pub on_push: OnPush,
-    /// Limits on concurrency and waiting times.
-    #[serde(default)]
-    pub limits: HostLimits,
-}
-
-/// Paths of PEM files, relative to the configuration. The files are read again on SIGHUP.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TlsConfig {
-    /// Certificate chain, leaf first.
-    pub cert: PathBuf,
-    /// Private key of the certificate.
-    pub key: PathBuf,
-}
-
-/// Reaction to a push to a replica.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum OnPush {
-    /// Refuse the push with a message that contains the primary's URL.
-    #[default]
-    Refuse,
-    /// Forward the push to the primary's host, and complete the answer once this region has the change.
-    Forward,
-}
-
-/// Authentication of a host's clients.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
-pub enum AuthConfig {
-    /// No authentication. Allowed on loopback addresses only.
-    None(NoAuth),
-    /// Tokens from a file.
-    Tokens {
-        /// Path of the file, relative to the configuration; see `TokenFile` of the host.
-        tokens: PathBuf,
-    },
-}
-
-/// The literal `none`.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum NoAuth {
-    /// Clients are not authenticated and have full access.
-    None,
-}
-
-impl HostConfig {
-    /// URL for clients: `url`, or else the address of `listen`.
-    pub fn url(&self) -> String {
-        let scheme = if self.tls.is_some() { "https" } else { "http" };
-        self.url.clone().unwrap_or_else(|| format!("{scheme}://{}", self.listen))
-    }
-}
-
-/// A configuration cannot be used, or lacks a requested entry.
-#[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
-    /// The file does not exist.
-    #[error("there is no configuration file {file}")]
-    Missing {
-        /// Path of the file.
-        file: PathBuf,
-    },
-    /// The file cannot be read.
-    #[error("cannot read the configuration file {file}: {error}")]
-    Unreadable {
-        /// Path of the file.
-        file: PathBuf,
-        /// Error of the operating system.
-        error: std::io::Error,
-    },
-    /// The file is not valid TOML, or a setting is invalid.
-    #[error("in {file}: {reason}")]
-    Invalid {
-        /// Path of the file.
-        file: PathBuf,
-        /// Setting and violation.
-        reason: String,
-    },
-    /// The file has no such region.
-    #[error("there is no region {name} in {file}; it has {known}")]
-    UnknownRegion {
-        /// Requested name.
-        name: String,
-        /// Path of the configuration file.
-        file: PathBuf,
-        /// Names of the configured regions.
-        known: String,
-    },
-    /// The file has no such remote.
-    #[error("there is no remote {name} in {file}; it has {known}")]
-    UnknownRemote {
-        /// Requested name.
-        name: String,
-        /// Path of the configuration file.
-        file: PathBuf,
-        /// Names of the configured remotes.
-        known: String,
-    },
-    /// The file has no such link.
-    #[error("there is no link {name} in {file}; it has {known}")]
-    UnknownLink {
-        /// Requested name.
-        name: String,
-        /// Path of the configuration file.
-        file: PathBuf,
-        /// Names of the configured links.
-        known: String,
-    },
-}
-
-impl ConfigError {
-    /// Classifies the error by what the caller can do.
-    pub fn kind(&self) -> Kind {
-        match self {
-            ConfigError::Unreadable { .. } => Kind::Environment,
-            _ => Kind::Usage,
-        }
-    }
 }
 
 impl Config {
@@ -426,10 +244,6 @@ impl Config {
     }
 }
 
-fn all_repositories() -> Vec<String> {
-    vec!["*".into()]
-}
-
 /// Formats a TOML error. Lines of the file that may contain a misplaced secret are not quoted.
 fn not_toml(error: &toml::de::Error, text: &str) -> String {
     let shown = error.to_string();
@@ -439,15 +253,6 @@ fn not_toml(error: &toml::de::Error, text: &str) -> String {
     let before = error.span().and_then(|span| text.get(..span.start));
     let line = before.map_or(1, |before| before.matches('\n').count() + 1);
     format!("TOML error in line {line}: {}", error.message())
-}
-
-/// Builds a matcher of repository names. `*` also matches `/`.
-pub fn name_matcher(globs: &[String]) -> Result<GlobSet, String> {
-    let mut set = GlobSetBuilder::new();
-    for glob in globs {
-        set.add(GlobBuilder::new(glob).build().map_err(|error| error.to_string())?);
-    }
-    set.build().map_err(|error| error.to_string())
 }
 
 fn known<'a>(names: impl Iterator<Item = &'a String>) -> String {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{AwsConfig, RegionConfig};
+use gitferry_store::aws::AwsConfig;
 use gitferry_store::objects::s3::S3Options;
 
 /// Location of an object store.
@@ -34,40 +34,7 @@ pub struct RegionStores {
     pub aws: AwsConfig,
 }
 
-impl RegionConfig {
-    /// Parses the locations of the region's stores. Relative paths are resolved against `folder`.
-    ///
-    /// # Errors
-    /// Returns the name of the invalid setting and the violation.
-    pub(super) fn stores(&self, folder: &Path) -> Result<RegionStores, String> {
-        let objects = self.objects(folder).map_err(|reason| format!("objects: {reason}"))?;
-        let table = table(&self.table, folder).map_err(|reason| format!("table: {reason}"))?;
-        self.aws.check().map_err(|reason| format!("aws: {reason}"))?;
-        if matches!(objects, ObjectsLocation::Filesystem(_)) {
-            let options = [("kms_key", &self.kms_key), ("storage_class", &self.storage_class)];
-            if let Some((name, _)) = options.iter().find(|(_, value)| value.is_some()) {
-                return Err(format!("{name}: only for objects in S3, and these are in files"));
-            }
-            if !self.cache.is_default() {
-                return Err("cache: only for objects in S3, and these are in files".into());
-            }
-        }
-        Ok(RegionStores { objects, table, aws: self.aws.clone() })
-    }
-
-    fn objects(&self, folder: &Path) -> Result<ObjectsLocation, String> {
-        if self.objects.starts_with("s3:") {
-            let options = S3Options::parse(&self.objects)?;
-            let kms_key = self.kms_key.clone();
-            let storage_class = self.storage_class.clone();
-            return Ok(ObjectsLocation::S3(S3Options { kms_key, storage_class, ..options }));
-        }
-        path(&self.objects, "file", folder)
-            .map_err(|reason| format!("{reason}, or s3://BUCKET[/PREFIX]"))
-            .map(ObjectsLocation::Filesystem)
-    }
-}
-
+/// Parses the location of a table.
 pub(super) fn table(location: &str, folder: &Path) -> Result<TableLocation, String> {
     if !location.starts_with("dynamodb:") {
         let path = path(location, "sqlite", folder).map_err(|reason| format!("{reason}, or dynamodb://TABLE"))?;
@@ -84,7 +51,7 @@ pub(super) fn table(location: &str, folder: &Path) -> Result<TableLocation, Stri
 }
 
 /// Parses a location such as `file:///a/b` or `file:relative` into an absolute path.
-fn path(location: &str, scheme: &str, folder: &Path) -> Result<PathBuf, String> {
+pub(super) fn path(location: &str, scheme: &str, folder: &Path) -> Result<PathBuf, String> {
     let Some(path) = location.strip_prefix(scheme).and_then(|rest| rest.strip_prefix(':')) else {
         return Err(format!("`{location}` is not of the form {scheme}:PATH"));
     };

@@ -8,8 +8,8 @@ use globset::GlobSet;
 use jiff::SignedDuration;
 use serde::Deserialize;
 
+use super::globs::{all_repositories, name_matcher};
 use super::limits::some_size;
-use super::{all_repositories, name_matcher};
 use gitferry_engine::region::push::{Missing, Protection};
 use gitferry_git::fsck::{Message, Rules, Severity};
 use gitferry_git::local::RefPatterns;

@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytesize::ByteSize;
 use serde::Deserialize;
 
-use super::AwsConfig;
 use super::limits::{duration, some_count, some_size};
 use super::remote_url::{UrlTemplate, host_of, is_loopback};
+use gitferry_store::aws::AwsConfig;
 
 /// A Git server, or the repositories of one that a URL template covers.
 #[derive(Clone, Debug, Deserialize)]

@@ -1,6 +1,7 @@
 //! What a configuration may say, and what is said about one that may not.
 
 use super::*;
+use gitferry_base::Kind;
 
 const GOOD: &str = r#"
 [regions.us]

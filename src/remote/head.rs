@@ -11,7 +11,8 @@ use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Response, StatusCode, Url, header};
 use serde_json::{Value, json};
 
-use super::credentials::{Credentials, Identity, codecommit};
+use super::credentials::identity::Identity;
+use super::credentials::{Credentials, codecommit};
 use super::http::Clients;
 use super::server_text;
 use gitferry_base::error::chain;

@@ -5,8 +5,9 @@ use super::link::{Delivered, Lag, Link, LinkRow};
 use super::transfer::CopiedPack;
 use gitferry_config::LinkMode;
 use gitferry_engine::ledger::LedgerError;
-use gitferry_engine::ledger::advance::{Advance, Advanced, advance_and_report, read_head};
+use gitferry_engine::ledger::advance::{Advance, Advanced, advance_and_report};
 use gitferry_engine::ledger::head::{Head, RepositoryId, Role, State};
+use gitferry_engine::ledger::heads::read_head;
 use gitferry_engine::ledger::keys;
 use gitferry_engine::ledger::log::{ChangeRow, read_inline, row_write};
 use gitferry_engine::region::RegionError;
@@ -37,13 +38,51 @@ impl Link {
     ) -> Result<Advanced, ReplicationError> {
         let id = lag.source.id;
         let before = lag.target;
-        let mut after = folded.head;
-        after.role = Role::Replica;
-        if self.mode == LinkMode::Active || after.fed_by.is_none() {
-            after.fed_by = Some(self.name.clone());
+        let after = self.head_after(folded.head);
+        let with = self.writes_of(id, &lag.rows, copied, delivered, along).await?;
+        self.claim_staging(id, copied).await?;
+        let mut held = held.filter(|_| !copied.is_empty());
+        let mut attempt = 1;
+        loop {
+            let step = Advance { id, before: before.clone(), after: after.clone(), manifest: None, with: with.clone() };
+            let result = self.try_step(step, held.as_ref(), copied).await;
+            match (&result, &before) {
+                _ if attempt >= MAX_MANIFEST_ATTEMPTS => return result,
+                (Err(error), Some(item)) if is_full(error) => {
+                    self.target.consolidator().make_room(item).await.in_region(&self.target)?;
+                }
+                (Err(error), _) if is_full(error) || has_manifest_moved(error) => {}
+                _ => return result,
+            }
+            // Consolidation or a sweep moved the manifest first: the same packs go into the new one.
+            attempt += 1;
+            let now = self.target.claims().held_packs(id, before.as_ref(), &after.name).await;
+            held = Some(now.in_region(&self.target)?);
         }
-        let packs: Vec<LivePack> = copied.iter().map(|copied| copied.pack.clone()).collect();
-        let mut with = self.put_rows_ahead(id, &lag.rows).await?;
+    }
+
+    /// Returns the target's head from that of the source: a replica, which an active link feeds.
+    fn head_after(&self, mut head: Head) -> Head {
+        head.role = Role::Replica;
+        if self.mode == LinkMode::Active || head.fed_by.is_none() {
+            head.fed_by = Some(self.name.clone());
+        }
+        head.named = head.state != State::Deleted;
+        head
+    }
+
+    /// Returns the writes that go with the head: change rows, statistics of the link, writes of the caller, deletions of
+    /// staging rows. Change rows that do not fit are written ahead.
+    async fn writes_of(
+        &self,
+        id: RepositoryId,
+        rows: &[ChangeRow],
+        copied: &[CopiedPack],
+        delivered: &Delivered,
+        along: &[Write],
+    ) -> Result<Vec<Write>, ReplicationError> {
+        assert!(along.len() <= MAX_ALONG, "the transaction has room for {MAX_ALONG} writes of the caller");
+        let mut writes = self.put_rows_ahead(id, rows).await?;
         let row = LinkRow {
             delivered: Some(self.target.clock().now()),
             lag_ms: delivered.lag_ms,
@@ -52,45 +91,28 @@ impl Link {
             ..LinkRow::default()
         };
         let document = serde_json::to_value(row).map_err(std::io::Error::from).in_region(&self.target)?;
-        with.push(Write::put(keys::link(&self.name, id), Condition::Any, document));
-        with.extend(along.iter().take(MAX_ALONG).cloned());
+        writes.push(Write::put(keys::link(&self.name, id), Condition::Any, document));
+        writes.extend_from_slice(along);
         let staged = copied.iter().filter_map(|copied| copied.staging.clone());
         // The condition fails if another worker has removed the upload meanwhile (see `Staged::forget`).
-        with.extend(staged.take(STAGING_ROWS).map(|key| Write::delete(key, Condition::Present)));
-        self.claim_staging(id, copied).await?;
-        after.named = after.state != State::Deleted;
-        let name = after.name.clone();
-        let mut held = held.filter(|_| !packs.is_empty());
-        let mut attempt = 1;
-        loop {
-            let mut after = after.clone();
-            let mut with = with.clone();
-            let manifest = match &held {
-                None => Some(None),
-                Some(held) => {
-                    with.push(self.admit(held, &after.name, &packs, copied).await?);
-                    match manifest_with(id, held, packs.clone(), &mut after) {
-                        Err(RegionError::Full { .. }) if attempt < MAX_MANIFEST_ATTEMPTS => None,
-                        manifest => Some(Some(manifest.in_region(&self.target)?)),
-                    }
-                }
-            };
-            match (manifest, &before) {
-                (Some(manifest), _) => {
-                    let step = Advance { id, before: before.clone(), after, manifest, with };
-                    match self.advance_named(step).await {
-                        Err(LedgerError::ManifestMoved { .. }) if attempt < MAX_MANIFEST_ATTEMPTS => {}
-                        result => return result.in_region(&self.target),
-                    }
-                }
-                (None, Some(item)) => self.target.consolidator().make_room(item).await.in_region(&self.target)?,
-                (None, None) => {}
-            }
-            // Consolidation or a sweep moved the manifest first: the same packs go into the new one.
-            attempt += 1;
-            let now = self.target.claims().held_packs(id, before.as_ref(), &name).await;
-            held = Some(now.in_region(&self.target)?);
+        writes.extend(staged.take(STAGING_ROWS).map(|key| Write::delete(key, Condition::Present)));
+        Ok(writes)
+    }
+
+    /// Makes one attempt at a step. With `held`, the step also adds the copied packs to the manifest of the target.
+    async fn try_step(
+        &self,
+        mut step: Advance,
+        held: Option<&HeldPacks>,
+        copied: &[CopiedPack],
+    ) -> Result<Advanced, ReplicationError> {
+        if let Some(held) = held {
+            let packs: Vec<LivePack> = copied.iter().map(|copied| copied.pack.clone()).collect();
+            step.with.push(self.admit(held, &step.after.name, &packs, copied).await?);
+            let manifest = manifest_with(step.id, held, packs, &mut step.after).in_region(&self.target)?;
+            step.manifest = Some(manifest);
         }
+        self.advance_named(step).await.in_region(&self.target)
     }
 
     /// Advances the head. Leaves the repository unnamed where another one still holds the name at the target, as the
@@ -179,4 +201,15 @@ impl Link {
             self.target.uploads().drop_duplicates(&item, &packs).await;
         }
     }
+}
+
+/// Returns true if the manifest of the target lists as many packs as it may.
+fn is_full(error: &ReplicationError) -> bool {
+    matches!(error, ReplicationError::Region { error: RegionError::Full { .. }, .. })
+}
+
+/// Returns true if consolidation or a sweep moved the manifest after it was read.
+fn has_manifest_moved(error: &ReplicationError) -> bool {
+    use RegionError::Ledger;
+    matches!(error, ReplicationError::Region { error: Ledger(LedgerError::ManifestMoved { .. }), .. })
 }

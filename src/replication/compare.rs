@@ -5,8 +5,8 @@ use super::link::Link;
 use super::pairs::Pair;
 use super::plan::{Standing, standing};
 use gitferry_engine::ledger::LedgerError;
-use gitferry_engine::ledger::advance::read_heads;
 use gitferry_engine::ledger::head::{Frontier, HeadItem, RepositoryId, Role};
+use gitferry_engine::ledger::heads::read_heads;
 use gitferry_engine::ledger::log::read_chain;
 
 impl Link {

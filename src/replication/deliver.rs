@@ -1,17 +1,20 @@
 //! Delivery of one repository between regions: read both heads, walk the changes, copy the packs, move the head.
 
+use serde::Deserialize as _;
+
 use super::apply::MAX_ALONG;
 use super::error::{InRegion as _, ReplicationError};
 use super::link::{Delivered, Lag, Link, LinkRow};
 use super::packs::{ChosenPacks, Manifests};
 use super::plan::{Standing, standing};
 use super::transfer::Transfer;
+use gitferry_base::Kind;
 use gitferry_base::fault::crash_point;
 use gitferry_config::LinkMode;
 use gitferry_engine::ledger::LedgerError;
-use gitferry_engine::ledger::advance::read_head;
 use gitferry_engine::ledger::change::LfsObject;
 use gitferry_engine::ledger::head::{Frontier, Head, HeadItem, RepositoryId, State};
+use gitferry_engine::ledger::heads::read_head;
 use gitferry_engine::ledger::keys;
 use gitferry_engine::ledger::log::{ChangeRow, read_chain, read_head_and_newest};
 use gitferry_engine::region::claims::HeldPacks;
@@ -20,7 +23,7 @@ use gitferry_engine::region::fold::{Before, FoldError, Folded, fold};
 use gitferry_engine::region::manifest::LivePack;
 use gitferry_engine::region::{RegionError, Unreadable, blocking};
 use gitferry_store::table::lease::{Lease, Waiter};
-use gitferry_store::table::{Condition, Write};
+use gitferry_store::table::{Condition, TableError, Write};
 
 /// Transfers below this size take no lease.
 const LEASED_BYTES: u64 = 64 * 1024 * 1024;
@@ -58,7 +61,8 @@ impl Link {
     async fn read_lag(&self, id: RepositoryId) -> Result<Option<(Lag, Manifests)>, ReplicationError> {
         let (source, target) =
             futures::join!(read_head_and_newest(self.source.table(), id), read_head(self.target.table(), id));
-        let ((source, newest), target) = (source.in_region(&self.source)?, target.in_region(&self.target)?);
+        let (source, newest) = source.in_region(&self.source)?;
+        let target = target.in_region(&self.target)?;
         let fed = target.as_ref().is_some_and(|item| item.head.fed_by.as_ref() == Some(&self.name));
         if source.is_none() && fed {
             return Err(Unreadable::without_head(id).error).in_region(&self.source);
@@ -66,40 +70,63 @@ impl Link {
         let Some(source) = source.filter(|source| self.carries(&source.head, target.as_ref())) else {
             return Ok(None);
         };
-        let from = match standing(&source.head, target.as_ref().map(|item| &item.head)) {
+        match self.start_of_lag(&source, target.as_ref()).await? {
+            Some(from) => self.read_from(source, newest, target, from).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Returns the state of the target if the link may deliver what the target lacks; `None` if the target lacks nothing.
+    async fn start_of_lag(
+        &self,
+        source: &HeadItem,
+        target: Option<&HeadItem>,
+    ) -> Result<Option<Frontier>, ReplicationError> {
+        let repository = || source.head.name.clone();
+        let from = match standing(&source.head, target.map(|item| &item.head)) {
             Standing::Equal => {
                 if let Some(target) = target
                     && !self.claim_name(target.clone()).await?
-                    && let Some(reason) = self.name_conflict(&target).await?
+                    && let Some(reason) = self.name_conflict(target).await?
                 {
-                    return Err(ReplicationError::Fork { repository: source.head.name, reason });
+                    return Err(ReplicationError::Fork { repository: repository(), reason });
                 }
                 return Ok(None);
             }
-            Standing::Ahead => return self.check_ahead(&source, target.as_ref()).await,
-            Standing::Diverged(reason) => {
-                return Err(ReplicationError::Fork { repository: source.head.name, reason });
-            }
+            Standing::Ahead => return self.check_ahead(source, target).await,
+            Standing::Diverged(reason) => return Err(ReplicationError::Fork { repository: repository(), reason }),
             Standing::Behind(from) => from,
         };
         if target.is_none() && source.head.state == State::Deleted {
             return Ok(None);
         }
-        if from.seq < source.head.floor {
-            let Head { name: repository, floor, .. } = source.head;
-            return Err(ReplicationError::BelowFloor { repository, target: from.seq, floor });
+        let floor = source.head.floor;
+        if from.seq < floor {
+            return Err(ReplicationError::BelowFloor { repository: repository(), target: from.seq, floor });
         }
-        self.check_feeder(&source.head, target.as_ref().map(|item| &item.head))?;
+        self.check_feeder(&source.head, target.map(|item| &item.head))?;
+        Ok(Some(from))
+    }
+
+    /// Reads the changes that the target lacks, and both manifests.
+    async fn read_from(
+        &self,
+        source: HeadItem,
+        newest: Option<ChangeRow>,
+        target: Option<HeadItem>,
+        from: Frontier,
+    ) -> Result<(Lag, Manifests), ReplicationError> {
+        let lost_rows = async {
+            match &target {
+                Some(_) => Ok(()),
+                None => self.target.lost_rows().check(source.id, &source.head.name).await,
+            }
+        };
         let (rows, source_manifest, target_manifest, lost) = futures::join!(
             self.changes(&source, newest, from),
             self.source.reader().manifest(&source),
             self.target.claims().held_packs(source.id, target.as_ref(), &source.head.name),
-            async {
-                match &target {
-                    Some(_) => Ok(()),
-                    None => self.target.lost_rows().check(source.id, &source.head.name).await,
-                }
-            },
+            lost_rows,
         );
         lost.in_region(&self.target)?;
         let rows = match rows {
@@ -113,7 +140,7 @@ impl Link {
         };
         let source_manifest = source_manifest.map(|(manifest, _)| manifest).in_region(&self.source);
         let manifests = Manifests { source: source_manifest, target: target_manifest.in_region(&self.target) };
-        Ok(Some((Lag { source, target, rows }, manifests)))
+        Ok((Lag { source, target, rows }, manifests))
     }
 
     /// Returns the changes that the target lacks. The newest one was read with the head; if it is the only one, no
@@ -280,22 +307,39 @@ impl Link {
         Ok(delivered)
     }
 
-    /// Records a failure in the link's statistics; best effort.
+    /// Records a failure in the link's statistics; best effort. A damaged row stays as it is, and the log names it: the
+    /// next delivery writes the row anew.
     pub async fn note_failure(&self, id: RepositoryId, error: &ReplicationError) {
-        let key = keys::link(&self.name, id);
-        let row = match self.target.table().get(&key).await {
-            Ok(row) => row,
-            Err(_) => return,
+        let mut row = match self.statistics(id).await {
+            Ok(row) => row.unwrap_or_default(),
+            Err(damage) if damage.kind() == Kind::Corrupt => {
+                tracing::error!(error = %damage, link = self.name, "a failed delivery is not recorded in the statistics");
+                return;
+            }
+            Err(error) => return tracing::debug!(%error, link = self.name, "the statistics cannot be read"),
         };
-        let mut row: LinkRow = row.and_then(|row| serde_json::from_value(row.document).ok()).unwrap_or_default();
         row.last_error = Some(error.to_string());
         row.failed = Some(self.target.clock().now());
         if let Ok(document) = serde_json::to_value(row) {
-            let write = Write::put(key, Condition::Any, document);
+            let write = Write::put(keys::link(&self.name, id), Condition::Any, document);
             if let Err(error) = self.target.table().transact(vec![write]).await {
                 tracing::debug!(%error, "the failure could not be recorded in the link's statistics");
             }
         }
+    }
+
+    /// Reads the statistics of a repository; `None` before its first delivery.
+    ///
+    /// # Errors
+    /// [`TableError::Corrupt`] if the row is damaged. The row holds only statistics: its damage fails no delivery.
+    pub(super) async fn statistics(&self, id: RepositoryId) -> Result<Option<LinkRow>, TableError> {
+        let key = keys::link(&self.name, id);
+        let Some(item) = self.target.table().get(&key).await? else { return Ok(None) };
+        let row = LinkRow::deserialize(&item.document).map_err(|error| TableError::Corrupt {
+            table: self.target.table().name().to_owned(),
+            reason: format!("the row {key} holds no statistics of a link: {error}"),
+        })?;
+        Ok(Some(row))
     }
 }
 

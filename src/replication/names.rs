@@ -8,8 +8,9 @@ use super::error::{InRegion as _, ReplicationError};
 use super::link::Link;
 use super::pairs::waits_for_name;
 use gitferry_engine::ledger::LedgerError;
-use gitferry_engine::ledger::advance::{Advance, advance_head, read_head};
+use gitferry_engine::ledger::advance::{Advance, advance_head};
 use gitferry_engine::ledger::head::{Head, HeadItem, Role};
+use gitferry_engine::ledger::heads::read_head;
 
 impl Link {
     /// Names a replica that waits for its name, if the name is free. Returns true if the replica got the name.

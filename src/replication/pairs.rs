@@ -4,8 +4,8 @@
 use super::error::{InRegion as _, ReplicationError};
 use super::link::Link;
 use gitferry_base::Kind;
-use gitferry_engine::ledger::advance::{HeadRead, read_heads};
 use gitferry_engine::ledger::head::{Head, HeadItem, RepositoryId, State};
+use gitferry_engine::ledger::heads::{HeadRead, read_heads};
 use gitferry_engine::region::{Region, RegionError, Unreadable};
 
 /// Heads of one repository at both sides of a link.

@@ -178,15 +178,14 @@ impl Link {
 
     /// Adds the standing, and the statistics of the last delivery.
     async fn add_standing(&self, status: &mut RepositoryStatus, pair: &Pair) -> Result<(), ReplicationError> {
-        let row = match self.target.table().get(&keys::link(&self.name, pair.source.id)).await {
+        let row = match self.statistics(pair.source.id).await {
             // The row holds only statistics: a damaged one fails nothing.
             Err(error @ (TableError::Corrupt { .. } | TableError::Newer { .. })) => {
                 tracing::error!(%error, link = self.name, "the row with the link's statistics is damaged and ignored");
-                None
+                LinkRow::default()
             }
-            row => row.in_region(&self.target)?,
+            row => row.in_region(&self.target)?.unwrap_or_default(),
         };
-        let row: LinkRow = row.and_then(|row| serde_json::from_value(row.document).ok()).unwrap_or_default();
         status.delivered = row.delivered;
         match standing(&pair.source.head, pair.target.as_ref().map(|item| &item.head)) {
             Standing::Equal => {

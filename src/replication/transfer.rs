@@ -13,8 +13,9 @@ use super::staging::{Staged, Staging};
 use gitferry_base::fault::crash_point;
 use gitferry_engine::ledger::head::RepositoryId;
 use gitferry_engine::ledger::keys;
-use gitferry_engine::region::Region;
 use gitferry_engine::region::manifest::LivePack;
+use gitferry_engine::region::{Region, RegionError};
+use gitferry_store::objects::parts::MAX_PARTS;
 use gitferry_store::objects::{Crc64, ObjectError, PART_BYTES, Part, Upload};
 use gitferry_store::table::Key;
 
@@ -24,6 +25,9 @@ const PARTS_IN_FLIGHT: usize = 4;
 const PACKS_IN_FLIGHT: usize = 4;
 /// Parts of all repositories in memory at a time: 6 × 8 MiB.
 pub const PARTS_IN_MEMORY: usize = 6;
+
+/// Largest object of a multipart upload, 78 GiB.
+const MAX_UPLOAD_BYTES: u64 = MAX_PARTS as u64 * PART_BYTES;
 
 /// Copies objects of one repository from a source to a target.
 #[derive(Clone, Debug)]
@@ -195,7 +199,7 @@ impl Transfer {
     async fn copy_whole(&self, copy: &Copy) -> Result<(), ReplicationError> {
         let _permit = self.memory.acquire().await;
         let bytes = self.read(copy, 0..copy.size).await?;
-        if crc64(&bytes) != copy.crc64 {
+        if Crc64::of(&bytes) != copy.crc64 {
             return Err(self.bad(copy, "its bytes do not have the checksum that the change recorded"));
         }
         self.target.objects().put(&copy.to, bytes).await.in_region(&self.target)?;
@@ -205,11 +209,16 @@ impl Transfer {
     }
 
     async fn copy_parts(&self, copy: &Copy, upload: &Upload) -> Result<(), ReplicationError> {
+        let Some(count) = part_count(copy.size) else {
+            let repository = self.repository.clone();
+            let reason = format!("{} has {} bytes; an upload takes at most {MAX_UPLOAD_BYTES}", copy.what, copy.size);
+            return Err(RegionError::Refused { repository, reason }).in_region(&self.target);
+        };
         let held = self.target.objects().parts(upload).await.in_region(&self.target)?;
         let mut parts: Vec<Part> =
             held.into_iter().filter(|part| part.size == part_len(copy.size, part.number)).collect();
         self.progress.bytes_done.add(parts.iter().map(|part| part.size).sum());
-        let missing = (0..part_count(copy.size)).filter(|number| !parts.iter().any(|part| part.number == *number));
+        let missing = (0..count).filter(|number| !parts.iter().any(|part| part.number == *number));
         let copies: Vec<_> = missing.map(|number| self.copy_part(copy, upload, number)).collect();
         let sent: Vec<Part> = stream::iter(copies).buffer_unordered(PARTS_IN_FLIGHT).try_collect().await?;
         parts.extend(sent);
@@ -314,18 +323,18 @@ impl Transfer {
 
 /// Returns true if the upload no longer exists: completed or aborted.
 pub(super) fn is_gone(error: &ReplicationError) -> bool {
-    use gitferry_engine::region::RegionError::Objects;
+    use RegionError::Objects;
     matches!(error, ReplicationError::Region { error: Objects(ObjectError::NotFound { .. }), .. })
 }
 
 /// Returns true if an object with the key already exists.
-pub(super) fn is_existing(error: &gitferry_engine::region::RegionError) -> bool {
-    matches!(error, gitferry_engine::region::RegionError::Objects(ObjectError::Exists { .. }))
+pub(super) fn is_existing(error: &RegionError) -> bool {
+    matches!(error, RegionError::Objects(ObjectError::Exists { .. }))
 }
 
-/// Number of parts of an object of `size` bytes.
-fn part_count(size: u64) -> u32 {
-    u32::try_from(size.div_ceil(PART_BYTES)).unwrap_or(u32::MAX)
+/// Number of parts of an object of `size` bytes; `None` for an object of more than [`MAX_UPLOAD_BYTES`].
+fn part_count(size: u64) -> Option<u32> {
+    u32::try_from(size.div_ceil(PART_BYTES)).ok().filter(|count| *count <= MAX_PARTS)
 }
 
 /// Bytes of part `number` of an object of `size` bytes.
@@ -333,7 +342,24 @@ fn part_len(size: u64, number: u32) -> u64 {
     size.saturating_sub(u64::from(number) * PART_BYTES).min(PART_BYTES)
 }
 
-/// CRC-64/NVME of bytes in memory.
-pub fn crc64(bytes: &[u8]) -> Crc64 {
-    Crc64(crc_fast::checksum(crc_fast::CrcAlgorithm::Crc64Nvme, bytes))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_cover_an_object_of_any_size_that_an_upload_takes() {
+        for (size, count) in [
+            (1, Some(1)),
+            (PART_BYTES, Some(1)),
+            (PART_BYTES + 1, Some(2)),
+            (MAX_UPLOAD_BYTES, Some(MAX_PARTS)),
+            (MAX_UPLOAD_BYTES + 1, None),
+            (u64::MAX, None),
+        ] {
+            assert_eq!(part_count(size), count, "{size}");
+            let Some(count) = count else { continue };
+            assert_eq!((0..count).map(|number| part_len(size, number)).sum::<u64>(), size);
+            assert_eq!(part_len(size, count), 0);
+        }
+    }
 }

@@ -11,8 +11,8 @@ use crate::table::{DelayedTable, FaultyTable};
 use async_trait::async_trait;
 use futures::future::BoxFuture;
 use gitferry_config::LinkMode;
-use gitferry_engine::ledger::advance::read_head;
 use gitferry_engine::ledger::head::{HeadItem, RepositoryId};
+use gitferry_engine::ledger::heads::read_head;
 use gitferry_engine::ledger::keys;
 use gitferry_engine::ledger::log::{ChangeFacts, read_chain};
 use gitferry_engine::region::Region;
@@ -283,6 +283,12 @@ pub async fn assert_sound(region: &Region) {
         let verified = region.verifier().verify(&item, true, Default::default()).await.unwrap();
         assert!(verified.findings.is_empty(), "{:#?}", verified);
     }
+}
+
+/// Rows of the uploads to a repository that are under way.
+pub async fn staging_rows(region: &Region, id: RepositoryId) -> Vec<Item> {
+    let query = Query::prefix(keys::repository(id), keys::STAGING_PREFIX);
+    region.table().query(&query).await.unwrap().whole().unwrap()
 }
 
 /// Each ledger of the target is a prefix of the ledger of the source.

@@ -34,15 +34,6 @@ impl Layer for Remote {
     fn shows_files(&self) -> bool {
         false
     }
-
-    async fn around<T: Send>(
-        &self,
-        _call: Call<'_>,
-        inner: impl Future<Output = Result<T, ObjectError>> + Send,
-        _read: impl Fn(&T) -> u64 + Send,
-    ) -> Result<T, ObjectError> {
-        inner.await
-    }
 }
 
 /// Says of the objects whose keys contain a text that they exist already, and has none of them.
@@ -53,16 +44,11 @@ pub type LosingStore = Decorated<Losing>;
 pub struct Losing(pub &'static str);
 
 impl Layer for Losing {
-    async fn around<T: Send>(
-        &self,
-        call: Call<'_>,
-        inner: impl Future<Output = Result<T, ObjectError>> + Send,
-        _read: impl Fn(&T) -> u64 + Send,
-    ) -> Result<T, ObjectError> {
+    async fn before(&self, call: &Call<'_>) -> Result<(), ObjectError> {
         if call.operation == Operation::ObjectPutFile && call.key.contains(self.0) {
             return Err(ObjectError::Exists { store: call.store.into(), key: call.key.into() });
         }
-        inner.await
+        Ok(())
     }
 }
 
@@ -76,20 +62,30 @@ pub struct Call<'a> {
     written: u64,
 }
 
-/// What a decorator does around a call.
+/// A decorator's part in a call: before the call, or around it.
 pub trait Layer: fmt::Debug + Send + Sync {
-    /// Whether the store's files may be used where they lie.
+    /// Returns true if the store's files may be used where they lie.
     fn shows_files(&self) -> bool {
         true
     }
 
-    /// Makes the call, or fails it. `read` tells how many bytes came back.
+    /// Delays a call, or fails it before it reaches the store.
+    fn before(&self, _call: &Call<'_>) -> impl Future<Output = Result<(), ObjectError>> + Send {
+        std::future::ready(Ok(()))
+    }
+
+    /// Makes a call, or fails it. `read` returns the number of bytes in an answer.
     fn around<T: Send>(
         &self,
         call: Call<'_>,
         inner: impl Future<Output = Result<T, ObjectError>> + Send,
-        read: impl Fn(&T) -> u64 + Send,
-    ) -> impl Future<Output = Result<T, ObjectError>> + Send;
+        _read: impl Fn(&T) -> u64 + Send,
+    ) -> impl Future<Output = Result<T, ObjectError>> + Send {
+        async move {
+            self.before(&call).await?;
+            inner.await
+        }
+    }
 }
 
 impl Layer for Arc<Faults> {
@@ -132,14 +128,9 @@ impl Layer for Arc<Meter> {
 }
 
 impl Layer for Duration {
-    async fn around<T: Send>(
-        &self,
-        _call: Call<'_>,
-        inner: impl Future<Output = Result<T, ObjectError>> + Send,
-        _read: impl Fn(&T) -> u64 + Send,
-    ) -> Result<T, ObjectError> {
+    async fn before(&self, _call: &Call<'_>) -> Result<(), ObjectError> {
         tokio::time::sleep(*self).await;
-        inner.await
+        Ok(())
     }
 }
 

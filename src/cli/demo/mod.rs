@@ -14,9 +14,8 @@ use gitferry_git::pack::CheckProgress;
 use gitferry_replication::link::Link;
 use gitferry_replication::pass::{DEFAULT_JOBS, Summary};
 
-use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::{init, output};
+use super::{init, links, output};
 use sample::Sample;
 
 const LINK: &str = "dr";
@@ -57,8 +56,7 @@ impl Demo {
         let start = Instant::now();
         init::make(&dir).await?;
         let config = dir.join(DEFAULT_FILE);
-        let context = Context::new(config.clone());
-        let link = context.writable_link(&Config::load(&config)?, LINK).await?;
+        let link = links::open_writable(&Config::load(&config)?, LINK).await?;
         let source = link.source.name().to_owned();
         let target = link.target.name().to_owned();
         steps.print(start, "create two regions", &format!("{source} and {target}, link {LINK}"));
@@ -73,7 +71,7 @@ impl Demo {
         steps.print(start, &format!("import it into {source}"), &import_text(&imported));
 
         let start = Instant::now();
-        let summary = pass(&context, &config).await?;
+        let summary = pass(&config).await?;
         steps.print(start, &format!("replicate to {target}"), &summary_text(&summary));
 
         let start = Instant::now();
@@ -83,11 +81,11 @@ impl Demo {
         drop(sample);
 
         let start = Instant::now();
-        let summary = pass(&context, &config).await?;
+        let summary = pass(&config).await?;
         steps.print(start, &format!("replicate to {target}"), &summary_text(&summary));
 
         let start = Instant::now();
-        let summary = pass(&context, &config).await?;
+        let summary = pass(&config).await?;
         steps.print(start, "replicate with nothing to do", &summary_text(&summary));
 
         let start = Instant::now();
@@ -114,8 +112,8 @@ async fn import(link: &Link, path: &std::path::Path) -> Result<Imported, Failure
 }
 
 /// Runs a pass as a new process would: opens the link again.
-async fn pass(context: &Context, config: &std::path::Path) -> Result<Summary, Failure> {
-    let link = context.writable_link(&Config::load(config)?, LINK).await?;
+async fn pass(config: &std::path::Path) -> Result<Summary, Failure> {
+    let link = links::open_writable(&Config::load(config)?, LINK).await?;
     let mut summary = link.pass(&[], DEFAULT_JOBS).await?;
     match summary.reports.iter_mut().find_map(|report| report.error.take()) {
         Some(error) => Err(error.into()),

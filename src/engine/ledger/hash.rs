@@ -15,7 +15,6 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
-use super::head::Head;
 use gitferry_git::refs::RefValue;
 
 macro_rules! sha256_value {
@@ -325,16 +324,9 @@ impl HashedRefs {
         self.lattice.add(&edits.lattice);
     }
 
-    /// Adds HEAD of a head that has changes.
-    pub fn add_head(&mut self, head: &Head) {
-        if head.frontier.seq > 0 {
-            self.edit(b"HEAD", None, Some(&head.head));
-        }
-    }
-
-    /// Returns true if the head records the hash of these refs.
-    pub fn is_of(&self, head: &Head) -> bool {
-        match &head.refs_hash {
+    /// Returns true if a hash is the one of these refs, by the kind of the hash.
+    pub fn has_hash(&self, hash: &RefsHash) -> bool {
+        match hash {
             RefsHash::Xor(xor) => *xor == self.xor,
             RefsHash::Lattice(lattice) => *lattice == self.lattice,
         }

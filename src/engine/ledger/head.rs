@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::hash::{ChangeHash, RefsHash, SnapshotHash};
+use super::hash::{ChangeHash, HashedRefs, RefsHash, SnapshotHash};
 use gitferry_git::refs::RefValue;
 
 /// Permanent id of a repository, independent of its name: a UUIDv7.
@@ -188,6 +188,13 @@ impl Head {
     /// Returns the newest snapshot, if its bytes can be proven.
     pub fn proven_snapshot(&self) -> Option<&SnapshotRef> {
         self.snapshot.as_ref().filter(|snapshot| snapshot.sha256.is_some())
+    }
+
+    /// Adds HEAD to the sum of the refs, which includes it from the first change on.
+    pub fn add_head_to(&self, refs: &mut HashedRefs) {
+        if self.frontier.seq > 0 {
+            refs.edit(b"HEAD", None, Some(&self.head));
+        }
     }
 }
 

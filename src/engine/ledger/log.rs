@@ -12,10 +12,10 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::advance::parse_head;
 use super::change::{ChangeBody, ChangeError, ChangeHeader, ChangeReader, RefEdit, SealedChange};
 use super::hash::ChangeHash;
 use super::head::{Frontier, HeadItem, RepositoryId};
+use super::heads::parse_head;
 use super::{LedgerError, keys};
 use gitferry_store::objects::reader::ObjectReader;
 use gitferry_store::objects::{Crc64, ObjectStore};

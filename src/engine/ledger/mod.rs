@@ -7,6 +7,7 @@ pub mod advance;
 pub mod change;
 pub mod hash;
 pub mod head;
+pub mod heads;
 pub mod keys;
 pub mod log;
 pub mod refs;

@@ -101,8 +101,8 @@ pub fn hash_refs(log: &Log, id: RepositoryId, head: &Head) -> Result<HashedRefs,
         let (name, value) = entry?;
         hash.edit(name.as_bstr(), None, Some(&value));
     }
-    hash.add_head(head);
-    if hash.is_of(head) {
+    head.add_head_to(&mut hash);
+    if hash.has_hash(&head.refs_hash) {
         return Ok(hash);
     }
     let digest = head.refs_hash.digest();

@@ -2,8 +2,8 @@
 //! repository that never existed, or for a race that another writer won.
 
 use super::{Region, RegionError, Result};
-use crate::ledger::advance::read_head;
 use crate::ledger::head::{HeadItem, RepositoryId};
+use crate::ledger::heads::read_head;
 use crate::ledger::keys;
 use crate::ledger::log::REREAD_PAUSES;
 use gitferry_store::table::Key;

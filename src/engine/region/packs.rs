@@ -11,7 +11,7 @@ use super::local::{LocalPack, LocalPacks};
 use super::manifest::LivePack;
 use super::pack_checks::{Problem, Unchecked, check_bytes};
 use super::{Region, RegionError, Result, Unreadable, blocking};
-use crate::ledger::advance::read_head;
+use crate::ledger::heads::read_head;
 use crate::ledger::keys;
 use gitferry_store::objects::ObjectError;
 

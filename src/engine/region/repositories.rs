@@ -4,8 +4,8 @@ use serde::Deserialize as _;
 
 use super::{Region, RegionError, Result};
 use crate::ledger::LedgerError;
-use crate::ledger::advance::{read_head, read_heads};
 use crate::ledger::head::{HeadItem, RepositoryId};
+use crate::ledger::heads::{read_head, read_heads};
 use crate::ledger::keys;
 use gitferry_store::table::Query;
 

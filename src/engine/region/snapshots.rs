@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::commit::back_off;
 use super::{Region, Result, blocking};
 use crate::ledger::LedgerError;
-use crate::ledger::advance::{Advance, advance_head, read_head};
+use crate::ledger::advance::{Advance, advance_head};
 use crate::ledger::hash::SnapshotHash;
 use crate::ledger::head::{Head, HeadItem, SnapshotRef};
+use crate::ledger::heads::read_head;
 use crate::ledger::log::read_chain;
 use crate::ledger::refs::{RefsAt, wants_snapshot};
 use crate::ledger::{keys, snapshot};
@@ -104,8 +105,8 @@ fn write_snapshot(refs: RefsAt, expected: &Head, dir: &std::path::Path) -> Resul
         writer.push(&name, &value)?;
     }
     let snapshot::Written { out, sha256, mut refs, .. } = writer.finish()?;
-    refs.add_head(expected);
-    if !refs.is_of(expected) {
+    expected.add_head_to(&mut refs);
+    if !refs.has_hash(&expected.refs_hash) {
         let reason = "its refs do not have the digest that its head records";
         return Err(LedgerError::corrupt(format!("{}: {reason}", expected.name)).into());
     }

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use super::identity::{FORMAT, Identity};
 use super::standing::Seen;
 use super::{Region, RegionError, Result};
-use crate::ledger::advance::read_heads;
+use crate::ledger::heads::read_heads;
 use crate::ledger::keys;
 use gitferry_store::objects::{MAX_LIST_KEYS, ObjectError};
 use gitferry_store::table::{Condition, Item, Key, Query, TableError, Write};

@@ -12,10 +12,10 @@ use super::local::{LocalPack, LocalPacks};
 use super::manifest::{LivePack, Manifest};
 use super::{Region, RegionError, Result, blocking};
 use crate::ledger::LedgerError;
-use crate::ledger::advance::read_head;
 use crate::ledger::change::LfsObject;
 use crate::ledger::hash::{HashedRefs, Lattice};
 use crate::ledger::head::{Frontier, Head, HeadItem};
+use crate::ledger::heads::read_head;
 use crate::ledger::keys;
 use crate::ledger::log::read_chain;
 use crate::ledger::refs::RefsAt;
@@ -197,9 +197,9 @@ impl Verifier<'_> {
                 return Ok(Vec::new());
             }
         };
-        hash.add_head(&item.head);
+        item.head.add_head_to(&mut hash);
         verified.refs = count;
-        if !hash.is_of(&item.head) {
+        if !hash.has_hash(&item.head.refs_hash) {
             verified
                 .find(format!("the refs do not have digest {}, which the head records", item.head.refs_hash.digest()));
         } else if by_ledger.is_some_and(|refs| *refs != hash.lattice) {

@@ -17,8 +17,8 @@ use crate::announcer::Announcer;
 use crate::exchange::Exchanges;
 use crate::request::git_http::git_response;
 use crate::request::refusal::Refusal;
-use gitferry_engine::ledger::advance::read_head;
 use gitferry_engine::ledger::head::{Frontier, RepositoryId};
+use gitferry_engine::ledger::heads::read_head;
 use gitferry_engine::region::Region;
 
 /// First interval between two reads of the local head. Intervals grow by half each time.

@@ -11,9 +11,9 @@ use crate::forward::other_host::{Forwarder, OtherHost};
 use crate::push::create_on_push::{Creation, CreationSite};
 use crate::request::refusal::Refusal;
 use crate::request::urls::HostUrls;
-use gitferry_engine::ledger::advance::read_head;
 use gitferry_engine::ledger::change::LfsObject;
 use gitferry_engine::ledger::head::{HeadItem, RepositoryId};
+use gitferry_engine::ledger::heads::read_head;
 use gitferry_engine::region::{Region, RegionError, is_visible};
 
 /// Finds and creates the repositories of LFS requests, and records objects in them.

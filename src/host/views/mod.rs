@@ -20,8 +20,8 @@ use open_repository::ReadTime;
 use refs::{Refs, forget_older};
 
 use gitferry_engine::ledger::LedgerError;
-use gitferry_engine::ledger::advance::read_head;
 use gitferry_engine::ledger::head::{Head, HeadItem, RepositoryId};
+use gitferry_engine::ledger::heads::read_head;
 use gitferry_engine::region::local::LocalPacks;
 use gitferry_engine::region::manifest::Manifest;
 use gitferry_engine::region::push::PushState;

@@ -12,7 +12,7 @@ use reqwest::Url;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::Mutex;
 
-use super::Identity;
+use super::identity::Identity;
 use crate::secret::Secret;
 use gitferry_base::error::chain;
 use gitferry_config::{AwsConfig, host_of};

@@ -10,7 +10,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, Command};
 use zeroize::Zeroizing;
 
-use super::Identity;
+use super::identity::Identity;
 use crate::secret::Secret;
 use gitferry_config::host_of;
 

@@ -10,15 +10,18 @@ use flate2::read::MultiGzDecoder;
 use futures::{StreamExt as _, TryStreamExt as _};
 use reqwest::{RequestBuilder, Response, StatusCode, Url, header};
 
+use super::discovery::{DISCOVERING, Discovery};
 use super::failure::FailureContext;
 use super::upload::{Upload, Uploaded};
-use super::{DISCOVERING, Discovery, Http};
+use super::Http;
 use crate::answer_reader::answer_reader;
 use crate::server_text;
 use gitferry_base::error::chain;
-use gitferry_git::client::{ClientError, Deadline};
-use gitferry_git::protocol::{MAX_PACKET_BYTES, Packet, PacketReader, PacketWriter, ProtocolError, Service};
+use gitferry_git::client::{ClientError, Connection, Deadline};
+use gitferry_git::protocol::{MAX_PACKET_BYTES, Packet, PacketReader, PacketWriter, ProtocolError, Service, Version};
 
+/// Fetch requests above this size, in bytes, are compressed.
+pub const COMPRESSED_BYTES: usize = 1024;
 /// Buffer size, in bytes, for decompression and file copies.
 pub const BUFFER_BYTES: usize = 64 * 1024;
 /// Body of a probe request: a flush packet.
@@ -34,6 +37,19 @@ pub const REQUESTING: &str = "sending a request";
 /// Name of spooling in errors.
 pub const SPOOLING: &str = "spooling a request to a temporary file";
 
+impl Http {
+    /// Discovers a service of the repository at `url` and returns the connection after its advertisement has started.
+    pub fn connect(
+        self: &Arc<Self>,
+        url: &Url,
+        service: Service,
+        version: Version,
+    ) -> Result<Box<dyn Connection>, ClientError> {
+        let opened = self.runtime.block_on(self.discover(url, service, version))?;
+        HttpConnection::begin(self.clone(), opened).map(|it| Box::new(it) as Box<dyn Connection>)
+    }
+}
+
 /// Connection to a service, with the answer to the last request.
 pub struct HttpConnection {
     http: Arc<Http>,
@@ -44,7 +60,7 @@ pub struct HttpConnection {
 
 impl HttpConnection {
     /// Starts with the advertisement that discovery received.
-    pub fn begin(http: Arc<Http>, mut discovery: Discovery) -> Result<Self, ClientError> {
+    fn begin(http: Arc<Http>, mut discovery: Discovery) -> Result<Self, ClientError> {
         let answer = discovery.answer.take();
         let mut connection =
             HttpConnection { http, discovery, answer: Box::new(io::empty()), deadline: Deadline::default() };

@@ -9,9 +9,9 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use reqwest::header;
 
-use super::connection::{BUFFER_BYTES, HttpConnection, REQUESTING, SPOOLING};
+use super::BUFFERED_BYTES;
+use super::connection::{BUFFER_BYTES, COMPRESSED_BYTES, HttpConnection, REQUESTING, SPOOLING};
 use super::upload::Upload;
-use super::{BUFFERED_BYTES, COMPRESSED_BYTES};
 use gitferry_git::client::{ClientError, Connection, Deadline, Request};
 use gitferry_git::protocol::Service;
 

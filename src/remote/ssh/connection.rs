@@ -11,7 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio_util::sync::DropGuard;
 
-use super::{HostVerifier, failed};
+use super::session::{HostVerifier, failed};
 use crate::answer_reader::{AnswerReader, answer_reader};
 use crate::server_text;
 use gitferry_git::client::{ClientError, Connection, Deadline, Request};

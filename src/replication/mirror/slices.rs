@@ -107,7 +107,7 @@ impl Sending<'_, '_> {
         }
     }
 
-    /// Returns a depth that no history goes beyond.
+    /// Returns a depth that the histories of these commits do not reach.
     fn depth_of(&mut self, wants: &[ObjectId]) -> Result<u32, MirrorError> {
         let mut depth = 2;
         while depth < MAX_DEPTH && !self.commits_at(wants, depth)?.is_empty() {
@@ -120,8 +120,8 @@ impl Sending<'_, '_> {
         self.channel.supply().from().commits_at(tips, depth)
     }
 
-    /// Sends the commits between two depths below a tip, of which the older end is at the target: in one push, or else
-    /// its older half first.
+    /// Sends the commits between two depths below a tip. The target has the commits at the depth `older`. Where one push
+    /// is too large for the target, the older half of the commits goes first.
     fn send_between(&mut self, tip: ObjectId, newer: u32, older: u32) -> Result<(), MirrorError> {
         let commits = if newer == 0 { vec![tip] } else { self.commits_at(&[tip], newer)? };
         match self.push(&commits) {

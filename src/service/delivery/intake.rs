@@ -3,68 +3,20 @@
 
 use std::collections::HashMap;
 
-use gix::ObjectId;
-
+use super::job::PendingJob;
 use super::link::Link;
-use super::pending::{PendingJob, PendingJobs};
-use crate::events::codecommit::{self, Announcement, ReferenceEvent, Rejection, StateChange, Subject};
+use super::lookup::{Lookup, LookupError};
+use super::pending::PendingJobs;
+use crate::events::codecommit::{self, Announcement, Rejection, StateChange, Subject};
 use crate::events::sqs::Queue;
-use gitferry_base::Kind;
-use gitferry_replication::ReplicationError;
-use gitferry_replication::mirror::checkpoint::Hint;
-
-/// An announced change, compared with the target of a link.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Lookup {
-    /// The target may lack the change.
-    Pending(PendingJob),
-    /// The target has the change already, which one read has shown, or two.
-    Current,
-    /// The link does not carry the repository.
-    NotCarried,
-}
-
-/// Reason why an event did not become a job.
-#[derive(Debug, thiserror::Error)]
-pub enum IntakeError {
-    /// The event cannot be acted on, now or later.
-    #[error(transparent)]
-    Rejected(#[from] Rejection),
-    /// A region or the table of the link failed.
-    #[error(transparent)]
-    Replication(#[from] ReplicationError),
-}
-
-impl IntakeError {
-    /// The kind of the error, which says what the caller can do.
-    pub fn kind(&self) -> Kind {
-        match self {
-            IntakeError::Rejected(rejection) => rejection.kind(),
-            IntakeError::Replication(error) => error.kind(),
-        }
-    }
-}
 
 /// Adds a pending job for an announced change, unless the target has it.
-pub async fn take(link: &dyn Link, change: &StateChange) -> Result<Lookup, IntakeError> {
+pub async fn take(link: &dyn Link, change: &StateChange) -> Result<Lookup, LookupError> {
     let found = link.look_up(change).await?;
     if let Lookup::Pending(job) = &found {
         PendingJobs::of(link).add(job).await.map_err(|error| link.table_failed(error))?;
     }
     Ok(found)
-}
-
-/// The new value of a ref, where the event says one thing about one ref.
-pub fn hint_of(change: &StateChange) -> Option<Hint> {
-    let reference = change.reference.as_deref()?.into();
-    let new = match change.events.as_slice() {
-        [ReferenceEvent::Created | ReferenceEvent::Updated] => {
-            Some(ObjectId::from_hex(change.commit.as_ref()?.as_bytes()).ok()?)
-        }
-        [ReferenceEvent::Deleted] => None,
-        _ => return None,
-    };
-    Some(Hint { reference, new })
 }
 
 /// Outcome of a batch of messages.
@@ -115,10 +67,10 @@ pub async fn take_batch(link: &dyn Link, queue: Option<&Queue>, bodies: &[&str])
                 }
                 outcome.done.extend(places);
             }
-            Err(IntakeError::Rejected(rejection)) => {
+            Err(LookupError::Rejected(rejection)) => {
                 dead_letter(queue, bodies, &places, &rejection, &mut outcome).await;
             }
-            Err(IntakeError::Replication(error)) => {
+            Err(LookupError::Replication(error)) => {
                 tracing::warn!(%error, link = link.name(), "an event could not be looked up; its message comes again");
                 outcome.failed.extend(places.into_iter().map(|at| (at, error.to_string())));
             }

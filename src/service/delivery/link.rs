@@ -6,9 +6,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::intake::{IntakeError, Lookup};
-use super::pending::PendingJob;
-use super::run::{Delivery, PassRequest};
+use super::job::RepositoryKey;
+use super::lookup::{Lookup, LookupError};
+use super::request::{ClearJobs, DeliveryRequest, DeliveryResult, PassRequest};
 use crate::events::codecommit::StateChange;
 use gitferry_base::clock::Clock;
 use gitferry_engine::ledger::head::RepositoryId;
@@ -17,73 +17,6 @@ use gitferry_replication::ReplicationError;
 use gitferry_replication::pass::Summary;
 use gitferry_replication::progress::Progress;
 use gitferry_store::table::{Table, TableError};
-
-/// Names a repository of a link. A region knows its repositories by an id that outlives the name; a remote knows only
-/// names.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum RepositoryKey {
-    /// A repository of a source that is a region.
-    Id(RepositoryId),
-    /// A repository of a source that is a remote.
-    Name(Arc<str>),
-}
-
-impl fmt::Display for RepositoryKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            RepositoryKey::Id(id) => id.fmt(f),
-            RepositoryKey::Name(name) => name.fmt(f),
-        }
-    }
-}
-
-/// A request to deliver one repository.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeliveryRequest {
-    /// The repository.
-    pub repository: RepositoryKey,
-    /// The pending jobs that ask for the delivery.
-    pub jobs: Vec<PendingJob>,
-    /// True if both ends are compared whatever earlier passes have noted, as a sweep asks for.
-    pub compare: bool,
-}
-
-impl DeliveryRequest {
-    /// The request of one pending job.
-    pub fn of_job(job: PendingJob) -> Self {
-        DeliveryRequest { repository: job.repository(), jobs: vec![job], compare: false }
-    }
-
-    /// The request of a sweep.
-    pub fn of_sweep(repository: RepositoryKey) -> Self {
-        DeliveryRequest { repository, jobs: Vec::new(), compare: true }
-    }
-}
-
-/// The moment at which pending jobs are cleared that a delivery has answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ClearJobs {
-    /// In the commit of the delivery, where the target is a region and there is a commit; by the caller otherwise.
-    WithCommit,
-    /// By the caller, once the delivery is announced.
-    ByCaller,
-}
-
-/// Outcome of one delivery.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeliveryResult {
-    /// The changes that the target received; `None` where it lacked none.
-    pub delivery: Option<Delivery>,
-    /// Jobs that the delivery has answered and that the caller has to clear.
-    pub answered: Vec<PendingJob>,
-}
-
-impl DeliveryResult {
-    /// A delivery that found nothing to do.
-    pub(super) fn nothing(answered: &[PendingJob]) -> Self {
-        DeliveryResult { delivery: None, answered: answered.to_vec() }
-    }
-}
 
 /// Totals of a sweep over a link.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -138,7 +71,7 @@ pub trait Link: fmt::Debug + Send + Sync {
     fn progress(&self) -> Arc<Progress>;
 
     /// Compares an announced change with the target. Nothing is written.
-    async fn look_up(&self, change: &StateChange) -> Result<Lookup, IntakeError>;
+    async fn look_up(&self, change: &StateChange) -> Result<Lookup, LookupError>;
 
     /// Returns those repositories of the source region that the link carries and of which the target lacks changes.
     async fn undelivered(&self, ids: &[RepositoryId]) -> Result<Vec<RepositoryKey>, ReplicationError>;

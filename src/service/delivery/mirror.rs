@@ -7,15 +7,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::intake::{IntakeError, Lookup, hint_of};
-use super::link::{ClearJobs, DeliveryRequest, DeliveryResult, Link, RepositoryKey, SweepObserver, SweepTotals};
-use super::pending::{PendingJob, PendingJobs};
-use super::run::{Delivery, PassRequest};
+use super::job::{PendingJob, RepositoryKey};
+use super::link::{Link, SweepObserver, SweepTotals};
+use super::lookup::{Lookup, LookupError, hint_of};
+use super::pending::PendingJobs;
+use super::request::{ClearJobs, Delivery, DeliveryRequest, DeliveryResult, PassRequest};
 use crate::events::codecommit::{Rejection, StateChange, Subject};
 use gitferry_base::clock::Clock;
 use gitferry_engine::ledger::LedgerError;
-use gitferry_engine::ledger::advance::{read_head, read_heads};
 use gitferry_engine::ledger::head::{Head, HeadItem, RepositoryId, State};
+use gitferry_engine::ledger::heads::{read_head, read_heads};
 use gitferry_engine::region::Region;
 use gitferry_replication::ReplicationError;
 use gitferry_replication::error::InRegion as _;
@@ -72,7 +73,7 @@ impl Link for RemoteLink {
         RemoteLink::progress(self).clone()
     }
 
-    async fn look_up(&self, change: &StateChange) -> Result<Lookup, IntakeError> {
+    async fn look_up(&self, change: &StateChange) -> Result<Lookup, LookupError> {
         match self.source().region() {
             Some(source) => look_up_in_region(self, source, change).await,
             None => Ok(look_up_by_name(self, change).await?),
@@ -160,7 +161,7 @@ async fn look_up_by_name(link: &RemoteLink, change: &StateChange) -> Result<Look
 }
 
 /// Looks up an event about a region, where the newest change counts.
-async fn look_up_in_region(link: &RemoteLink, source: &Region, change: &StateChange) -> Result<Lookup, IntakeError> {
+async fn look_up_in_region(link: &RemoteLink, source: &Region, change: &StateChange) -> Result<Lookup, LookupError> {
     let (item, announced) = match &change.subject {
         Subject::Gitferry { id, frontier } => {
             (read_head(source.table(), *id).await.in_region(source)?, frontier.as_ref())

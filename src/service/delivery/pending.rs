@@ -1,4 +1,4 @@
-//! Pending jobs: the durable queue of a link. A job is a row of the link's table which says that an event has announced
+//! Pending jobs: the durable queue of a link. A [job](super::job) is a row of the link's table which says that an event has announced
 //! a repository and no delivery has answered it yet. Once the row is durable the message of the event is deleted,
 //! however long the delivery takes.
 //!
@@ -9,89 +9,20 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use gix::ObjectId;
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Value, json};
-use uuid::Uuid;
+use serde_json::Value;
 
-use super::link::{Link, RepositoryKey};
+use super::job::PendingJob;
+use super::link::Link;
 use gitferry_base::clock::Clock;
-use gitferry_engine::ledger::head::RepositoryId;
 use gitferry_engine::ledger::keys;
 use gitferry_engine::region::Region;
-use gitferry_replication::mirror::checkpoint::Hint;
-use gitferry_store::table::{Condition, Item, Key, MAX_TRANSACTION_ITEMS, Query, Table, TableError, Write};
+use gitferry_store::table::{Condition, MAX_TRANSACTION_ITEMS, Query, Table, TableError, Write};
 
 /// Age at which a pending job is taken up by another process than the one that added it.
 pub(crate) const ABANDONED_AFTER: SignedDuration = SignedDuration::from_secs(60);
 /// Most jobs that one read returns; the rest follow when these are done.
 pub const MAX_READ: usize = 10_000;
-
-/// One job.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum PendingJob {
-    /// A change of a repository of a region.
-    Change {
-        /// The repository.
-        id: RepositoryId,
-        /// The change that the target has to reach.
-        seq: u64,
-    },
-    /// An event about a repository of a remote.
-    Event {
-        /// Name of the repository.
-        name: Arc<str>,
-        /// Distinguishes this job from all others of the repository.
-        token: Uuid,
-        /// The new value of a ref, where the event has it.
-        hint: Option<Hint>,
-    },
-}
-
-impl PendingJob {
-    /// The repository that has to be delivered.
-    pub fn repository(&self) -> RepositoryKey {
-        match self {
-            PendingJob::Change { id, .. } => RepositoryKey::Id(*id),
-            PendingJob::Event { name, .. } => RepositoryKey::Name(name.clone()),
-        }
-    }
-
-    fn key(&self, link: &str) -> Key {
-        match self {
-            PendingJob::Change { id, seq } => keys::pending_change(link, *id, *seq),
-            PendingJob::Event { name, token, .. } => keys::pending_event(link, name, *token),
-        }
-    }
-
-    fn document(&self, since: Timestamp) -> Value {
-        let since = since.as_millisecond();
-        match self {
-            PendingJob::Event { hint: Some(Hint { reference, new }), .. } => {
-                let new = new.map(|id| id.to_string());
-                json!({ "since": since, "reference": reference.to_string(), "new": new })
-            }
-            _ => json!({ "since": since }),
-        }
-    }
-
-    fn parse(item: &Item) -> Option<PendingJob> {
-        if let Some((id, seq)) = keys::parse_pending_change(&item.key.sk) {
-            return Some(PendingJob::Change { id, seq });
-        }
-        let (name, token) = keys::parse_pending_event(&item.key.sk)?;
-        Some(PendingJob::Event { name: name.into(), token, hint: hint_in(&item.document) })
-    }
-}
-
-/// The hint of a row; without a readable one, the delivery compares both ends.
-fn hint_in(document: &Value) -> Option<Hint> {
-    let new = match document.get("new")? {
-        Value::Null => None,
-        id => Some(ObjectId::from_hex(id.as_str()?.as_bytes()).ok()?),
-    };
-    Some(Hint { reference: document.get("reference")?.as_str()?.into(), new })
-}
 
 /// The pending jobs of one link.
 #[derive(Clone, Debug)]
@@ -184,26 +115,5 @@ impl PendingJobs {
                 _ => return Ok(found),
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn jobs_are_read_back_from_their_rows() {
-        let read = |job: &PendingJob| {
-            let document = job.document(Timestamp::UNIX_EPOCH);
-            PendingJob::parse(&Item { key: job.key("cc"), document, revision: 1, bytes: None })
-        };
-        let hint = |new| Some(Hint { reference: "refs/heads/main".into(), new });
-        let id = ObjectId::from_hex(b"0123456789012345678901234567890123456789").unwrap();
-        for hint in [None, hint(None), hint(Some(id))] {
-            let job = PendingJob::Event { name: "team/app".into(), token: Uuid::from_u128(5), hint };
-            assert_eq!(read(&job), Some(job));
-        }
-        let job = PendingJob::Change { id: RepositoryId(Uuid::from_u128(5)), seq: 3 };
-        assert_eq!(read(&job), Some(job));
     }
 }

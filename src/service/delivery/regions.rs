@@ -5,14 +5,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use jiff::Timestamp;
 
-use super::intake::{IntakeError, Lookup};
-use super::link::{ClearJobs, DeliveryRequest, DeliveryResult, Link, RepositoryKey, SweepObserver, SweepTotals};
-use super::pending::{PendingJob, PendingJobs};
-use super::run::{Delivery, PassRequest};
+use super::job::{PendingJob, RepositoryKey};
+use super::link::{Link, SweepObserver, SweepTotals};
+use super::lookup::{Lookup, LookupError};
+use super::pending::PendingJobs;
+use super::request::{ClearJobs, Delivery, DeliveryRequest, DeliveryResult, PassRequest};
 use crate::events::codecommit::{Rejection, StateChange, Subject};
 use gitferry_base::clock::Clock;
-use gitferry_engine::ledger::advance::read_head;
 use gitferry_engine::ledger::head::{Frontier, HeadItem, RepositoryId};
+use gitferry_engine::ledger::heads::read_head;
 use gitferry_engine::region::Region;
 use gitferry_replication::ReplicationError;
 use gitferry_replication::error::InRegion as _;
@@ -60,7 +61,7 @@ impl Link for RegionLink {
         self.progress.clone()
     }
 
-    async fn look_up(&self, change: &StateChange) -> Result<Lookup, IntakeError> {
+    async fn look_up(&self, change: &StateChange) -> Result<Lookup, LookupError> {
         match &change.subject {
             Subject::Gitferry { id, frontier: Some(frontier) } => look_up_frontier(self, change, *id, *frontier).await,
             Subject::Gitferry { id, frontier: None } => look_up_name(self, change, &id.to_string()).await,
@@ -147,7 +148,7 @@ async fn look_up_frontier(
     change: &StateChange,
     id: RepositoryId,
     frontier: Frontier,
-) -> Result<Lookup, IntakeError> {
+) -> Result<Lookup, LookupError> {
     let target = read_head(link.target.table(), id).await.in_region(&link.target)?;
     if target.as_ref().is_some_and(|item| has_reached(item.head.frontier, frontier)) {
         return Ok(Lookup::Current);
@@ -162,7 +163,7 @@ async fn look_up_frontier(
     Ok(Lookup::Pending(PendingJob::Change { id, seq: frontier.seq }))
 }
 
-async fn look_up_name(link: &RegionLink, change: &StateChange, name: &str) -> Result<Lookup, IntakeError> {
+async fn look_up_name(link: &RegionLink, change: &StateChange, name: &str) -> Result<Lookup, LookupError> {
     let Some(source) = link.source.repositories().find(name).await.in_region(&link.source)? else {
         if link.repositories.is_match(&change.repository) {
             return Err(unknown(link, name).into());

@@ -1,26 +1,15 @@
 //! Running deliveries: one repository for the worker and the Lambda function, a pass for the commands.
 
-use super::link::{ClearJobs, DeliveryRequest, Link, RepositoryKey};
-use super::pending::{PendingJob, PendingJobs};
+use super::job::{PendingJob, RepositoryKey};
+use super::link::Link;
+use super::pending::PendingJobs;
+use super::request::{ClearJobs, Delivery, DeliveryRequest, PassRequest};
 use crate::events::outbox::Publisher;
 use gitferry_base::retry::Attempts;
 use gitferry_engine::announce::{Event, Sink};
-use gitferry_engine::ledger::head::RepositoryId;
 use gitferry_replication::ReplicationError;
 use gitferry_replication::error::InRegion as _;
-use gitferry_replication::mirror::checkpoint::Hint;
 use gitferry_replication::pass::Summary;
-
-/// Changes that a delivery brought to the target.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    /// Changes of a region; where a remote is at one end, refs that changed.
-    pub changes: u64,
-    /// Age of the oldest of them in milliseconds, from its commit; `None` where a remote is at one end.
-    pub lag_ms: Option<i64>,
-    /// The repository of the target and its newest change, where the target is a region.
-    pub reached: Option<(RepositoryId, u64)>,
-}
 
 /// Receiver of the announcement that the target has changed.
 #[derive(Clone, Copy, Debug)]
@@ -127,17 +116,6 @@ fn wake(link: &dyn Link, delivery: &Delivery, sink: &dyn Sink) {
     if let (Some((repository, seq)), Some(target)) = (delivery.reached, link.target_region()) {
         sink.publish(Event { region: target.name().to_owned(), repository, seq });
     }
-}
-
-/// Repositories of a pass.
-#[derive(Clone, Copy, Debug)]
-pub struct PassRequest<'a> {
-    /// Names or ids; empty for all repositories of the link.
-    pub names: &'a [String],
-    /// The new value of a ref, as an event has it, where the pass is for the one repository of that event.
-    pub hint: Option<&'a Hint>,
-    /// Repositories to deliver at a time.
-    pub concurrency: usize,
 }
 
 /// Delivers the repositories of a pass, for commands that deliver once. Pending jobs stay: a worker that reads them

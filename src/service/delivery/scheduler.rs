@@ -8,8 +8,8 @@ use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 
 use tokio::time::Instant;
 
-use super::link::{DeliveryRequest, RepositoryKey};
-use super::pending::PendingJob;
+use super::job::{PendingJob, RepositoryKey};
+use super::request::DeliveryRequest;
 use gitferry_base::Kind;
 use gitferry_base::retry::Backoff;
 

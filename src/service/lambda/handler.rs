@@ -11,14 +11,13 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
-use super::links::{FunctionLink, OpenServed};
+use super::links::{FunctionLink, OpenServed, Served};
 use super::work::{End, Work, announce_the_rest, continue_later, deliver, lateness, merged};
-use crate::delivery::Link;
-use crate::delivery::intake::{BatchOutcome, IntakeError, Lookup, take, take_batch};
+use crate::delivery::intake::{BatchOutcome, take, take_batch};
+use crate::delivery::lookup::{Lookup, LookupError};
 use crate::delivery::pending::{ABANDONED_AFTER, PendingJobs};
 use crate::events::codecommit::{self, Announcement, Rejection, StateChange};
-use crate::events::outbox::Publisher;
-use crate::events::sqs::{MAX_MESSAGES, Queue};
+use crate::events::sqs::MAX_MESSAGES;
 use crate::worker::metrics::LinkMetrics;
 use gitferry_replication::ReplicationError;
 use gitferry_replication::pass::MAX_JOBS;
@@ -48,17 +47,6 @@ pub enum HandlerError {
     Deadline(u64),
 }
 
-/// A link of the function.
-#[derive(Debug)]
-pub struct Served {
-    /// The link.
-    pub link: Arc<dyn Link>,
-    /// The queue of the link, if it has one.
-    pub queue: Option<Queue>,
-    /// Publisher of the target's outbox, where the target has an event bus.
-    pub publisher: Option<Publisher>,
-}
-
 /// Handler of invocations.
 #[derive(Debug)]
 pub struct Handler {
@@ -79,7 +67,7 @@ struct Swept {
 /// A record of a batch.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(super) struct Record {
+struct Record {
     message_id: String,
     #[serde(default)]
     body: String,
@@ -154,8 +142,8 @@ impl Handler {
                 let outcome: BatchOutcome = take_batch(&*served.link, served.queue.as_ref(), &bodies).await;
                 failed.extend(outcome.failed.iter().map(|(at, _)| records[*at].message_id.as_str()));
                 work.extend(outcome.pending.into_iter().map(|(job, places)| {
-                    let records = places.into_iter().map(|at| records[at]).collect();
-                    Work::of_job(served, job, records)
+                    let messages = places.into_iter().map(|at| records[at].message_id.as_str()).collect();
+                    Work::of_job(served, job, messages)
                 }));
             }
         }
@@ -166,7 +154,7 @@ impl Handler {
                 None => matches!(end, End::Failed(_)),
             };
             if again {
-                failed.extend(work.records.iter().map(|record| record.message_id.as_str()));
+                failed.extend(&work.messages);
             }
         }
         self.deliver_abandoned(until).await;
@@ -233,8 +221,8 @@ impl Handler {
                 }
                 Ok(Lookup::Current) => known = true,
                 Ok(Lookup::NotCarried) => {}
-                Err(IntakeError::Rejected(rejection)) => rejected = Some(rejection),
-                Err(IntakeError::Replication(error)) => return Err(error.into()),
+                Err(LookupError::Rejected(rejection)) => rejected = Some(rejection),
+                Err(LookupError::Replication(error)) => return Err(error.into()),
             }
         }
         Ok(match rejected {

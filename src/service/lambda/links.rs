@@ -7,10 +7,23 @@ use async_trait::async_trait;
 use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
-use super::handler::Served;
+use crate::delivery::Link;
+use crate::events::outbox::Publisher;
+use crate::events::sqs::Queue;
 
 /// Longest time of an invocation that opening a link may take.
 const OPEN_WITHIN: Duration = Duration::from_secs(10);
+
+/// An open link of the function.
+#[derive(Debug)]
+pub struct Served {
+    /// The link.
+    pub link: Arc<dyn Link>,
+    /// The queue of the link, if it has one.
+    pub queue: Option<Queue>,
+    /// Publisher of the target's outbox, where the target has an event bus.
+    pub publisher: Option<Publisher>,
+}
 
 /// Opens a link of the function, again in each invocation until it opens.
 #[async_trait]
@@ -25,7 +38,7 @@ pub trait OpenServed: std::fmt::Debug + Send + Sync {
     async fn open(&self) -> Result<Served, String>;
 }
 
-/// A link of the function.
+/// A link of the function, open or not.
 #[derive(Debug)]
 pub(super) struct FunctionLink {
     name: String,

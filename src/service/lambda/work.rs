@@ -6,11 +6,11 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::{Instant, timeout_at};
 
-use super::handler::{Record, Served};
+use super::links::Served;
 use crate::delivery::RepositoryKey;
-use crate::delivery::link::DeliveryRequest;
-use crate::delivery::pending::PendingJob;
-use crate::delivery::run::{Announce, Delivery, Retries, run};
+use crate::delivery::job::PendingJob;
+use crate::delivery::request::{Delivery, DeliveryRequest};
+use crate::delivery::run::{Announce, Retries, run};
 use crate::events::codecommit::{CODECOMMIT, DETAIL_TYPE, GITFERRY, REPOSITORY_UPDATED, ReferenceEvent};
 use gitferry_replication::ReplicationError;
 
@@ -21,19 +21,19 @@ const UNDER_WAY_WAIT: Duration = Duration::from_secs(60);
 pub(super) struct Work<'a> {
     pub served: &'a Served,
     pub request: DeliveryRequest,
-    /// The records that asked for it.
-    pub records: Vec<&'a Record>,
+    /// Ids of the messages that asked for the delivery.
+    pub messages: Vec<&'a str>,
 }
 
 impl<'a> Work<'a> {
     /// The work of a pending job.
-    pub fn of_job(served: &'a Served, job: PendingJob, records: Vec<&'a Record>) -> Self {
-        Work { served, request: DeliveryRequest::of_job(job), records }
+    pub fn of_job(served: &'a Served, job: PendingJob, messages: Vec<&'a str>) -> Self {
+        Work { served, request: DeliveryRequest::of_job(job), messages }
     }
 
     /// The work of a sweep.
     pub fn of_sweep(served: &'a Served, repository: RepositoryKey) -> Self {
-        Work { served, request: DeliveryRequest::of_sweep(repository), records: Vec::new() }
+        Work { served, request: DeliveryRequest::of_sweep(repository), messages: Vec::new() }
     }
 }
 
@@ -76,7 +76,7 @@ pub(super) fn merged(work: Vec<Work<'_>>) -> Vec<Work<'_>> {
             Some(one) => {
                 one.request.jobs.extend(more.request.jobs);
                 one.request.compare |= more.request.compare;
-                one.records.extend(more.records);
+                one.messages.extend(more.messages);
             }
         }
     }

@@ -7,10 +7,11 @@ use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::delivery::run::{self, PassRequest};
+use crate::delivery::request::PassRequest;
+use crate::delivery::run;
 use crate::worker::metrics::LinkMetrics;
-use gitferry_engine::ledger::advance::read_head;
 use gitferry_engine::ledger::head::RepositoryId;
+use gitferry_engine::ledger::heads::read_head;
 use gitferry_engine::region::verify::Verified;
 use gitferry_git::pack::CheckProgress;
 use gitferry_replication::ReplicationError;

@@ -11,12 +11,12 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, interval, sleep_until};
 
 use super::behind::Behind;
+use super::options::WorkerOptions;
 use super::servers::Servers;
 use super::sources::{Found, Source};
-use super::status::Status;
-use super::{BEAT_EVERY, Shared, WorkerOptions};
-use crate::delivery::link::DeliveryRequest;
-use crate::delivery::run::{Announce, Delivery, Retries, run};
+use super::status::{BEAT_EVERY, Status};
+use crate::delivery::request::{Delivery, DeliveryRequest};
+use crate::delivery::run::{Announce, Retries, run};
 use crate::delivery::scheduler::{Cause, Scheduler, Start, Task};
 use crate::delivery::{Link, RepositoryKey};
 use crate::events::sqs::Queue;
@@ -29,6 +29,15 @@ use gitferry_replication::pass::MAX_JOBS;
 const MAX_PENDING: usize = 10_000;
 /// Most repositories that the sources of one link have found and the worker has not taken yet.
 const MAX_FOUND: usize = 1_000;
+
+/// State that all links of a worker share.
+#[derive(Clone, Debug)]
+pub(super) struct Shared {
+    pub options: WorkerOptions,
+    pub status: Arc<Status>,
+    pub servers: Arc<Servers>,
+    pub sink: Option<Arc<dyn Sink>>,
+}
 
 /// A delivery that has ended.
 struct Ended {

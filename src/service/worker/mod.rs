@@ -9,12 +9,12 @@ pub mod garbage;
 pub mod health;
 mod lane;
 pub mod metrics;
+mod options;
 mod servers;
 mod sources;
 pub mod status;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, watch};
@@ -27,44 +27,13 @@ use gitferry_base::clock::{Clock, SystemClock};
 use gitferry_base::retry::Backoff;
 use gitferry_engine::announce::{Event, Sink};
 use gitferry_replication::pass::MAX_JOBS;
-use lane::Lane;
+use lane::{Lane, Shared};
+pub use options::WorkerOptions;
 use servers::Servers;
-use status::Status;
+use status::{BEAT_EVERY, Status};
 
-/// Period of the sign of life of a link that has nothing to do.
-const BEAT_EVERY: Duration = Duration::from_secs(5);
 /// Most events that wait for one link; further ones are dropped and left to its sweep.
 const MAX_EVENTS: usize = 10_000;
-
-/// Settings of a worker.
-#[derive(Clone, Debug)]
-pub struct WorkerOptions {
-    /// Most deliveries at a time for each link, and with each Git server.
-    pub jobs: usize,
-    /// Period between two reads of the sources' outboxes; `None` where another task passes them on.
-    pub outbox_every: Option<Duration>,
-    /// Period between two sweeps.
-    pub sweep_every: Duration,
-    /// Most repositories that a sweep compares per second.
-    pub sweep_rate: u32,
-    /// Age at which a change that a sweep found counts as not announced by any event.
-    pub announced_within: Duration,
-    /// Longest time that running deliveries get to end once the worker stops.
-    pub grace: Duration,
-}
-
-impl Default for WorkerOptions {
-    fn default() -> Self {
-        WorkerOptions {
-            jobs: gitferry_replication::pass::DEFAULT_JOBS,
-            outbox_every: Some(Duration::from_secs(5)),
-            sweep_every: Duration::from_secs(300),
-            sweep_rate: 1_000,
-            announced_within: Duration::from_secs(60),
-            grace: Duration::from_secs(60),
-        }
-    }
-}
 
 /// An opened link and its queue.
 #[derive(Debug)]
@@ -185,15 +154,6 @@ impl Worker {
             }
         }
     }
-}
-
-/// State that all links of a worker share.
-#[derive(Clone, Debug)]
-struct Shared {
-    options: WorkerOptions,
-    status: Arc<Status>,
-    servers: Arc<Servers>,
-    sink: Option<Arc<dyn Sink>>,
 }
 
 /// Opens a link, however long that takes, and works on it until `stop` turns true.

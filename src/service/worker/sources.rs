@@ -9,8 +9,8 @@ use async_trait::async_trait;
 use tokio::sync::{Mutex, mpsc};
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
-use super::status::Status;
-use super::{BEAT_EVERY, WorkerOptions};
+use super::options::WorkerOptions;
+use super::status::{BEAT_EVERY, Status};
 use crate::delivery::intake::take_batch;
 use crate::delivery::link::SweepObserver;
 use crate::delivery::pending::{ABANDONED_AFTER, PendingJobs};

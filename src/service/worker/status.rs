@@ -15,6 +15,8 @@ use crate::delivery::RepositoryKey;
 use gitferry_base::clock::{Clock, SystemClock};
 use gitferry_base::counter::Counter;
 
+/// Period of the sign of life of a link that has nothing to do.
+pub(super) const BEAT_EVERY: Duration = Duration::from_secs(5);
 /// Time without a sign of life after which the loop of a link counts as stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
 

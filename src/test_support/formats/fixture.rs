@@ -1,4 +1,4 @@
-//! The state as an older build wrote it: `tests/fixtures/stores-2`, which says how it was made.
+//! The state as an older build wrote it: `tests/fixtures/stores-2`; `tests/fixtures/README.md` says how.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};

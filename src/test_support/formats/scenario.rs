@@ -13,7 +13,8 @@ use gitferry_engine::ledger::head::RepositoryId;
 use gitferry_engine::ledger::keys;
 use gitferry_engine::region::Region;
 use gitferry_replication::mirror::checkpoint::Hint;
-use gitferry_service::delivery::pending::{PendingJob, PendingJobs};
+use gitferry_service::delivery::job::PendingJob;
+use gitferry_service::delivery::pending::PendingJobs;
 use gitferry_store::table::lease::Waiter;
 use serde_json::{Value, json};
 

@@ -4,9 +4,10 @@ use std::sync::Arc;
 
 use aws_config::SdkConfig;
 use gitferry_base::clock::SystemClock;
-use gitferry_engine::ledger::advance::read_head;
+use gitferry_engine::ledger::heads::read_head;
 use gitferry_engine::region::Region;
-use gitferry_service::delivery::pending::{PendingJob, PendingJobs};
+use gitferry_service::delivery::job::PendingJob;
+use gitferry_service::delivery::pending::PendingJobs;
 use gitferry_service::events::outbox::read_outbox;
 use gitferry_store::objects::s3::{S3Options, S3Store};
 use gitferry_store::table::DynamoTable;

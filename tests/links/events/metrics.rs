@@ -9,7 +9,8 @@ use gitferry_base::clock::SystemClock;
 use gitferry_engine::ledger::keys;
 use gitferry_engine::region::consolidate::PackAside;
 use gitferry_replication::verified::Verified;
-use gitferry_service::lambda::handler::{Handler, Served};
+use gitferry_service::lambda::handler::Handler;
+use gitferry_service::lambda::links::Served;
 use gitferry_store::table::{Condition, Write};
 use serde_json::{Value, json};
 

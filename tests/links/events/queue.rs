@@ -5,7 +5,8 @@ use std::time::Duration;
 use gitferry_base::Kind;
 use gitferry_service::delivery::RepositoryKey;
 use gitferry_service::delivery::intake::take_batch;
-use gitferry_service::delivery::pending::{PendingJob, PendingJobs};
+use gitferry_service::delivery::job::PendingJob;
+use gitferry_service::delivery::pending::PendingJobs;
 use gitferry_service::events::codecommit::Rejection;
 
 use crate::events::place::{Place, block_on};

@@ -6,7 +6,7 @@ use gitferry_base::Kind;
 use gitferry_base::clock::Clock;
 use gitferry_service::delivery::RepositoryKey;
 use gitferry_service::delivery::intake::take_batch;
-use gitferry_service::delivery::link::DeliveryRequest;
+use gitferry_service::delivery::request::DeliveryRequest;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use gitferry_service::delivery::Link as _;
 use gitferry_service::events::outbox::Publisher;
-use gitferry_service::lambda::handler::{Handler, Served};
+use gitferry_service::lambda::handler::Handler;
+use gitferry_service::lambda::links::Served;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 

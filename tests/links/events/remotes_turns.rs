@@ -2,9 +2,10 @@
 
 use gitferry_base::Kind;
 use gitferry_engine::ledger::keys;
+use gitferry_service::delivery::Link;
 use gitferry_service::delivery::RepositoryKey;
 use gitferry_service::delivery::intake::take_batch;
-use gitferry_service::delivery::link::{DeliveryRequest, Link};
+use gitferry_service::delivery::request::DeliveryRequest;
 use gitferry_store::table::lease::{Lease, Waiter};
 use gitferry_store::table::{Condition, Write};
 use serde_json::json;

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use gitferry_replication::link::Link;
-use gitferry_service::delivery::pending::{PendingJob, PendingJobs};
+use gitferry_service::delivery::job::PendingJob;
+use gitferry_service::delivery::pending::PendingJobs;
 use gitferry_service::worker::{Worker, WorkerOptions};
 use gitferry_test_support::objects::DelayedStore;
 use tokio::sync::{mpsc, watch};

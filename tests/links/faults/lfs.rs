@@ -10,11 +10,10 @@ use gitferry_engine::region::lfs::{LfsSpool, SettledPointers};
 use gitferry_engine::region::sweep::Swept;
 use gitferry_engine::region::{Region, RegionError};
 use gitferry_git::lfs::Pointer;
-use gitferry_store::table::Query;
 
 use crate::faults::everywhere::{Breadth, Plan, crash_everywhere, fail_everywhere, one_replication};
 use crate::faults::histories::deliver_all;
-use gitferry_test_support::faulty::{Sites, assert_equal, assert_sound, link};
+use gitferry_test_support::faulty::{Sites, assert_equal, assert_sound, link, staging_rows};
 use gitferry_test_support::git::noise;
 
 /// More than one part of a transfer.
@@ -214,13 +213,7 @@ async fn two_workers_that_copy_the_same_objects_leave_no_upload_behind() {
         assert!(one.is_ok() && other.is_ok(), "{millis} ms: {one:?} {other:?}");
         assert_equal(&us, &eu).await;
         assert_sound(&eu).await;
-        let rows = eu
-            .table()
-            .query(&Query::prefix(keys::repository(id), keys::STAGING_PREFIX))
-            .await
-            .unwrap()
-            .whole()
-            .unwrap();
+        let rows = staging_rows(&eu, id).await;
         let uploads: Vec<_> = std::fs::read_dir(sites.path("eu").join("objects/.staging")).unwrap().collect();
         assert_eq!((rows.len(), uploads.len()), (0, 0), "{rows:?} {uploads:?}");
     }

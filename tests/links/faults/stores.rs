@@ -325,6 +325,37 @@ fn replicate_names_rows_that_are_lost() {
     world.assert_synced(&source, "team/app");
 }
 
+/// A link's statistics of a repository are one row. Its damage is named by a delivery that fails and by `status`, hides
+/// neither's answer, and stays until a delivery writes the row anew.
+#[test]
+fn damaged_statistics_are_named_and_hide_no_failure() {
+    let (world, source) = lagging();
+    let id = world.show("team/app", SOURCE)["id"].as_str().unwrap().to_owned();
+    let row = format!("pk = 'link/{LINK}' AND sk = '{id}'");
+    let document = || {
+        let select = format!("SELECT document FROM item WHERE {row}");
+        table(&world, TARGET).query_row(&select, [], |row| row.get::<_, String>(0)).unwrap()
+    };
+    let good = document();
+    let pack = file(&world, SOURCE, &format!("pack-{}", newest_pack(&world)), ".pack");
+    for damaged in [good.replace("\"changes\":1", "\"changes\":\"one\""), "nonsense".to_owned()] {
+        assert_ne!(damaged, good);
+        sql(&world, TARGET, 1, &format!("UPDATE item SET document = '{damaged}' WHERE {row}"));
+        let damaged_pack = damage(&pack, half);
+        let named = [&id, "statistics"];
+        world.ends(3, &["replicate", LINK]).says(&[&["team/app", SOURCE, "gitferry repair"], &named[..]].concat());
+        assert_eq!(document(), damaged, "a failure has replaced the damaged row");
+        let status = world.run(&["status", LINK, "--json"]);
+        status.says(&named);
+        assert_eq!(status.json()["repositories"][0]["standing"], "behind", "{status:?}");
+        drop(damaged_pack);
+    }
+    assert_eq!(world.replicate()["delivered"], 1);
+    world.assert_synced(&source, "team/app");
+    let status = world.ends(0, &["status", LINK]);
+    assert!(!status.stderr.contains("statistics"), "{status:?}");
+}
+
 /// The name of a replica goes with a change at its source; where the row of the old one is lost, that is said.
 #[test]
 fn replicate_names_a_lost_name() {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use gitferry_test_support::formats::{fixture, scenario, sources};
 
-/// Names the folder that `make.sh` of the fixture wants the state in.
+/// Names the folder that `tests/fixtures/write.sh` wants the state in.
 const FOLDER: &str = "GITFERRY_WRITE_FIXTURE";
 
 /// A line that one side has and the other lacks is a format that has changed: a member that was renamed, added or lost,
@@ -35,9 +35,9 @@ fn every_format_is_written_as_before() {
     assert!(said.is_empty(), "formats have changed (-: before, +: now)\n{said}");
 }
 
-/// Run by `make.sh` of the fixture, never otherwise.
+/// Run by `tests/fixtures/write.sh`, never otherwise.
 #[test]
-#[ignore = "writes a fixture; make.sh of the fixture runs it"]
+#[ignore = "writes a fixture for `tests/fixtures/write.sh`"]
 fn write_the_fixture() {
     let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
     let archive = folder.join("sources.tar.gz");

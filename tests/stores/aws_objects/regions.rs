@@ -5,18 +5,17 @@ use std::sync::Arc;
 
 use gitferry_base::clock::SystemClock;
 use gitferry_engine::ledger::head::RepositoryId;
-use gitferry_engine::ledger::keys;
 use gitferry_engine::region::Region;
 use gitferry_engine::region::cache::CacheOptions;
 use gitferry_engine::region::import::ImportOptions;
 use gitferry_git::local::RefPatterns;
 use gitferry_store::objects::{ObjectStore, Upload};
-use gitferry_store::table::{Query, SqliteTable};
+use gitferry_store::table::SqliteTable;
 use gitferry_test_support::faults::{Faults, Operation, When};
 use gitferry_test_support::objects::FaultyStore;
 
 use crate::aws_objects::wire::{Answer, Wire, bucket};
-use gitferry_test_support::faulty::{assert_equal, assert_sound, link};
+use gitferry_test_support::faulty::{assert_equal, assert_sound, link, staging_rows};
 use gitferry_test_support::git::{GitRepo, noise};
 
 /// A region with its packs in a bucket of its own.
@@ -92,13 +91,7 @@ const PARTS: u64 = 5;
 
 /// How many parts the one upload in progress has.
 async fn held_parts(region: &Region, id: RepositoryId) -> u64 {
-    let rows = region
-        .table()
-        .query(&Query::prefix(keys::repository(id), keys::STAGING_PREFIX))
-        .await
-        .unwrap()
-        .whole()
-        .unwrap();
+    let rows = staging_rows(region, id).await;
     let row = &rows[0].document;
     let text = |name: &str| row[name].as_str().unwrap().to_owned();
     let upload = Upload { key: text("key"), token: text("pack_upload") };

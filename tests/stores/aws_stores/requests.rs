@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use gitferry_base::clock::SystemClock;
-use gitferry_engine::ledger::advance::{read_head, read_heads};
+use gitferry_engine::ledger::heads::{read_head, read_heads};
 use gitferry_engine::region::Region;
 use gitferry_engine::region::import::ImportOptions;
 use gitferry_engine::region::push::{FreshStates, PushPolicy, PushProgress, Serving};

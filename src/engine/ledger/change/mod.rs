@@ -137,6 +137,29 @@ pub struct ChangeHeader {
     pub edits: u64,
 }
 
+#[cfg(test)]
+impl ChangeHeader {
+    /// Header of the change that creates an empty repository.
+    pub fn first(region: &str, repository: &str) -> Self {
+        ChangeHeader {
+            epoch: 1,
+            region: region.into(),
+            seq: 1,
+            prev: ChangeHash::ZERO,
+            time: Timestamp::UNIX_EPOCH,
+            actor: "a".into(),
+            name: Some(repository.into()),
+            format: Some(gix::hash::Kind::Sha1),
+            state: Some(State::Active),
+            head: Some(HeadEdit { old: None, new: RefValue::parse(b"ref:refs/heads/main").unwrap() }),
+            packs: Vec::new(),
+            lfs: Vec::new(),
+            digest: RefsDigest::default(),
+            edits: 0,
+        }
+    }
+}
+
 impl ChangeHeader {
     /// Returns the bytes of packs and indexes that a replica has to copy for this change.
     pub fn pack_bytes(&self) -> u64 {

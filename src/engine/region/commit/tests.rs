@@ -18,23 +18,7 @@ fn large(region: &Region) -> SealedChange {
         let new = RefValue::Object(gix::ObjectId::from_bytes_or_panic(&[1; 20]));
         spool.push(&RefEdit { name, old: None, new: Some(new) }).unwrap();
     }
-    let header = ChangeHeader {
-        epoch: 1,
-        region: "us".into(),
-        seq: 1,
-        prev: ChangeHash::ZERO,
-        time: jiff::Timestamp::UNIX_EPOCH,
-        actor: "a".into(),
-        name: Some("r".into()),
-        format: Some(gix::hash::Kind::Sha1),
-        state: Some(State::Active),
-        head: Some(HeadEdit { old: None, new: default_head() }),
-        packs: Vec::new(),
-        lfs: Vec::new(),
-        digest: RefsDigest::default(),
-        edits: 0,
-    };
-    spool.seal(header, Lattice::default()).unwrap()
+    spool.seal(ChangeHeader::first("us", "r"), Lattice::default()).unwrap()
 }
 
 /// The object store returns `Exists`: only an object of the same size is the change of an earlier attempt.

@@ -74,6 +74,7 @@ impl PacksAside<'_> {
         }
     }
 
+    /// Sets damaged packs aside, each with the reason: consolidation skips them until they are mended.
     pub(super) async fn set(self, id: RepositoryId, damaged: &[(LivePack, String)]) -> Result<()> {
         for (pack, reason) in damaged {
             let now = self.region.clock().now();
@@ -89,10 +90,17 @@ impl PacksAside<'_> {
         Ok(())
     }
 
+    /// Writes the row of a pack that is set aside.
     async fn put(self, row: &PackAside) -> Result<()> {
         let document = serde_json::to_value(row).map_err(std::io::Error::from)?;
         let key = keys::aside(row.repository, &row.key);
         Ok(self.region.table().transact(vec![Write::put(key, Condition::Any, document)]).await?)
+    }
+
+    /// Deletes the row of a pack: consolidation no longer skips the pack.
+    async fn remove(self, row: &PackAside) -> Result<()> {
+        let key = keys::aside(row.repository, &row.key);
+        Ok(self.region.table().transact(vec![Write::delete(key, Condition::Any)]).await?)
     }
 
     /// Reads the packs of a repository that are set aside again, those that are due or `all`, and forgets those that
@@ -101,21 +109,19 @@ impl PacksAside<'_> {
         let mut remaining = Vec::new();
         let now = self.region.clock().now();
         for mut row in self.of(id).await? {
-            let live = manifest.packs.iter().find(|pack| pack.key == row.key);
             let is_due = all || now.duration_since(row.checked).abs() >= RECHECK_AFTER;
-            let state = match live {
-                None => Bytes::Sound,
-                Some(_) if !is_due => Bytes::Damaged(row.reason.clone()),
-                Some(live) => Merger::new(self.region).examine_one(live).await?,
-            };
-            match state {
-                Bytes::Sound => {
-                    let key = keys::aside(id, &row.key);
-                    self.region.table().transact(vec![Write::delete(key, Condition::Any)]).await?;
+            match self.state_of(&row, manifest, is_due).await? {
+                State::Unlisted => {
+                    tracing::info!(repository = %id, key = row.key, "a damaged pack is no longer listed");
+                    self.remove(&row).await?;
                     continue;
                 }
-                Bytes::Damaged(reason) => row.reason = reason,
-                Bytes::Unreadable(error) => row.reason = format!("it cannot be read: {error}"),
+                State::Mended => {
+                    tracing::warn!(repository = %id, key = row.key, "a damaged pack is mended");
+                    self.remove(&row).await?;
+                    continue;
+                }
+                State::Damaged(reason) => row.reason = reason,
             }
             if is_due {
                 row.checked = now;
@@ -124,5 +130,97 @@ impl PacksAside<'_> {
             remaining.push(row);
         }
         Ok(remaining)
+    }
+
+    /// Returns the state of a pack that was set aside. A listed pack is read if the check is due.
+    async fn state_of(self, row: &PackAside, manifest: &Manifest, is_due: bool) -> Result<State> {
+        let Some(live) = manifest.packs.iter().find(|pack| pack.key == row.key) else { return Ok(State::Unlisted) };
+        if !is_due {
+            return Ok(State::Damaged(row.reason.clone()));
+        }
+        Ok(match Merger::new(self.region).examine_one(live).await? {
+            Bytes::Sound => State::Mended,
+            Bytes::Damaged(reason) => State::Damaged(reason),
+            Bytes::Unreadable(error) => State::Damaged(format!("it cannot be read: {error}")),
+        })
+    }
+}
+
+/// State of a pack that was set aside.
+#[derive(Debug, PartialEq, Eq)]
+enum State {
+    /// The manifest does not list the pack any more, whatever its bytes are.
+    Unlisted,
+    /// The bytes match the manifest again.
+    Mended,
+    /// The bytes are still damaged, with the reason.
+    Damaged(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::super::super::manifest::PackClass;
+    use super::*;
+    use gitferry_store::objects::Crc64;
+
+    const PACK: &[u8] = b"a pack";
+    const INDEX: &[u8] = b"an index";
+
+    /// Stores a pack whose bytes are those that its entry records.
+    async fn sound_pack(region: &Region, repository: RepositoryId, number: u8) -> LivePack {
+        let id = gix::ObjectId::from_bytes_or_panic(&[number; 20]);
+        let key = keys::pack(repository, id, "nonce");
+        region.objects().put(&key, Bytes::from_static(PACK)).await.unwrap();
+        region.objects().put(&keys::index_of(&key), Bytes::from_static(INDEX)).await.unwrap();
+        LivePack {
+            key,
+            class: PackClass::Live,
+            id,
+            bytes: PACK.len() as u64,
+            objects: 1,
+            crc64: Crc64::of(PACK),
+            index_bytes: INDEX.len() as u64,
+            index_crc64: Crc64::of(INDEX),
+            closed: true,
+        }
+    }
+
+    /// A pack that consolidation has replaced is neither sound nor damaged: no state of its bytes matters.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_pack_set_aside_is_mended_or_damaged_or_no_longer_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let region = Region::open_embedded("us", &dir.path().join("objects"), &dir.path().join("table.db")).unwrap();
+        let id = region.repositories().create("app", gix::hash::Kind::Sha1, "me").await.unwrap().id;
+        let mended = sound_pack(&region, id, 1).await;
+        let damaged = LivePack { crc64: Crc64(7), ..sound_pack(&region, id, 2).await };
+        let replaced = LivePack { crc64: Crc64(7), ..sound_pack(&region, id, 3).await };
+        let replaced_and_sound = sound_pack(&region, id, 4).await;
+        let manifest = Manifest { generation: 1, packs: vec![mended.clone(), damaged.clone()] };
+        let row = serde_json::to_value(&manifest).unwrap();
+        region.table().transact(vec![Write::put(keys::manifest(id), Condition::Any, row)]).await.unwrap();
+        let aside = region.packs_aside();
+        let all = [&mended, &damaged, &replaced, &replaced_and_sound].map(|pack| (pack.clone(), "a test".to_owned()));
+        aside.set(id, &all).await.unwrap();
+
+        let mut states = Vec::new();
+        for (pack, _) in &all {
+            let rows = aside.of(id).await.unwrap();
+            let row = rows.iter().find(|row| row.key == pack.key).unwrap();
+            states.push(aside.state_of(row, &manifest, true).await.unwrap());
+        }
+        let [State::Mended, State::Damaged(reason), State::Unlisted, State::Unlisted] = &states[..] else {
+            panic!("{states:?}");
+        };
+
+        // Before a check is due, only the manifest counts.
+        let keys = |rows: &[PackAside]| rows.iter().map(|row| row.key.clone()).collect::<Vec<String>>();
+        let rest = aside.recheck(id, &manifest, false).await.unwrap();
+        assert_eq!(keys(&rest), [mended.key.clone(), damaged.key.clone()]);
+        assert!(rest.iter().all(|row| row.reason == "a test"));
+        let rest = aside.recheck(id, &manifest, true).await.unwrap();
+        assert_eq!((keys(&rest), &rest[0].reason), (vec![damaged.key], reason));
+        assert_eq!(aside.all().await.unwrap(), rest);
     }
 }

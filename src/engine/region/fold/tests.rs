@@ -7,7 +7,6 @@ use uuid::Uuid;
 
 use super::*;
 use crate::ledger::change::{ChangeBody, EditSpool, HeadEdit, RefEdit};
-use crate::ledger::head::State;
 use crate::ledger::log::{ChangeFacts, row_write};
 use gitferry_git::refs::RefName;
 use gitferry_store::objects::FilesystemStore;
@@ -57,22 +56,7 @@ struct Draft {
 
 impl Draft {
     fn first() -> Draft {
-        let header = ChangeHeader {
-            epoch: 1,
-            region: "us".into(),
-            seq: 1,
-            prev: ChangeHash::ZERO,
-            time: jiff::Timestamp::UNIX_EPOCH,
-            actor: "a".into(),
-            name: Some("r".into()),
-            format: Some(gix::hash::Kind::Sha1),
-            state: Some(State::Active),
-            head: Some(HeadEdit { old: None, new: symbolic("refs/heads/main") }),
-            packs: Vec::new(),
-            lfs: Vec::new(),
-            digest: RefsDigest::default(),
-            edits: 0,
-        };
+        let header = ChangeHeader::first("us", "r");
         Draft { header, before: Lattice::default(), edits: vec![edit("refs/heads/main", None, Some(1))] }
     }
 

@@ -2,9 +2,9 @@
 
 use super::LfsStore;
 use crate::ledger::LedgerError;
-use crate::ledger::advance::read_head;
 use crate::ledger::change::{LfsObject, MAX_LFS_OBJECTS};
 use crate::ledger::head::{HeadItem, RepositoryId};
+use crate::ledger::heads::read_head;
 use crate::region::commit::Subject;
 use crate::region::{RegionError, Result};
 use gitferry_git::lfs::LfsOid;

@@ -8,7 +8,7 @@ use gix::hash::Kind as Format;
 
 use crate::ledger::head::{HeadItem, RepositoryId};
 use crate::ledger::refs::RefsAt;
-use crate::ledger::{LedgerError, advance};
+use crate::ledger::{LedgerError, heads};
 use crate::region::commit::Subject;
 use crate::region::local::LocalPacks;
 use crate::region::manifest::Manifest;
@@ -94,7 +94,7 @@ impl PushStates for FreshStates {
     async fn state(&self) -> Result<PushState> {
         let region = &self.region;
         for _ in 0..MAX_READS {
-            let item = advance::read_head(region.table(), self.id).await?;
+            let item = heads::read_head(region.table(), self.id).await?;
             let item = item.ok_or_else(|| RegionError::NoRepository {
                 name: self.id.to_string(),
                 region: region.name().to_owned(),

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::io;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use futures::{StreamExt as _, TryStreamExt as _};
 
 use crate::mirror::ends::End;
@@ -196,25 +196,23 @@ async fn store(region: &Region, id: RepositoryId, pointer: Pointer, mut body: Lf
     let dir = region.spool_dir();
     let mut spool = blocking(move || LfsSpool::new_in(&dir)).await.map_err(RegionError::Io)?;
     let mut buffer = BytesMut::with_capacity(WRITE_BYTES);
-    loop {
-        let piece = body.try_next().await.map_err(read_failed)?;
-        let ended = piece.is_none();
-        buffer.extend_from_slice(&piece.unwrap_or_default());
-        if ended || buffer.len() >= WRITE_BYTES {
-            let bytes = buffer.split().freeze();
-            let write = move || spool.write(&bytes).map(|()| spool);
-            spool = blocking(write).await.map_err(RegionError::Io)?;
-        }
-        if ended {
-            break;
+    while let Some(piece) = body.try_next().await.map_err(read_failed)? {
+        buffer.extend_from_slice(&piece);
+        if buffer.len() >= WRITE_BYTES {
+            spool = append(spool, buffer.split().freeze()).await?;
         }
     }
-    let (file, object) = spool.finish();
+    let (file, object) = append(spool, buffer.freeze()).await?.finish();
     if object.oid != pointer.oid || object.size != pointer.size {
         let reason = format!("received {} of {} bytes", object.oid, object.size);
         return Err(LfsError::Damaged { oid: pointer.oid, reason }.into());
     }
     Ok(region.lfs().put(id, object, file).await?)
+}
+
+/// Appends bytes to a spool file off the runtime.
+async fn append(mut spool: LfsSpool, bytes: Bytes) -> Result<LfsSpool, MirrorError> {
+    Ok(blocking(move || spool.write(&bytes).map(|()| spool)).await.map_err(RegionError::Io)?)
 }
 
 /// The error of the source, without the upload around it.

@@ -5,6 +5,7 @@
 
 mod alone;
 mod applied;
+mod circles;
 mod compose;
 mod config;
 mod hcl_files;

@@ -13,16 +13,16 @@ use crate::cli::output;
 /// Decide on requests by IAM policies, as a host does, and name the statement that decides. Contacts nothing.
 #[derive(Debug, Args)]
 #[command(after_help = "A policy is a file, or the ARN of a managed policy, such as
-arn:aws:iam::aws:policy/AWSCodeCommitPowerUser. A host decides on a push once without
-codecommit:References, and then on each ref with it: try both.
+arn:aws:iam::aws:policy/AWSCodeCommitPowerUser. A host decides on a push once without the key
+codecommit:References, and then on each ref with it: try it without, and with
+--context codecommit:References=refs/heads/main.
 
 Exit code 0 if all requests are allowed, 2 if not.
 
 Example:
-  gitferry iam simulate --policy power-user.json deny-main.json --action codecommit:GitPush \\
-    --resource arn:aws:codecommit:us-east-1:111111111111:team/app
-  gitferry iam simulate --policy deny-main.json --action codecommit:GitPush --resource '*' --context \\
-    codecommit:References=refs/heads/main --json")]
+  gitferry iam simulate --policy deny-main.json --action codecommit:GitPush --resource '*'
+  gitferry iam simulate --policy a.json b.json --action codecommit:GitPull codecommit:GitPush --json
+  gitferry iam simulate --policy a.json --action codecommit:GitPull --context aws:username=ana")]
 pub struct Simulate {
     /// Policies of the identity.
     #[arg(long = "policy", required = true, num_args = 1.., value_name = "FILE|ARN")]

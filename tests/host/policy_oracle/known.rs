@@ -1,5 +1,5 @@
-//! Known differences between the two evaluators, each with the sentence of AWS that decides it. A difference that disappears in a
-//! newer version of the other evaluator fails here, and moves to the random policies.
+//! Known differences between the two evaluators, each with the sentence of AWS that decides it. A difference that
+//! disappears in a newer version of the other evaluator fails here, and moves to the random policies.
 
 use serde_json::{Value, json};
 

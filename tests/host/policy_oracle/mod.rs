@@ -1,5 +1,5 @@
-//! Policies, evaluated here and by `@cloud-copilot/iam-simulate` of the npm registry, which was written independently and checked
-//! against AWS by its author.
+//! Policies, evaluated here and by `@cloud-copilot/iam-simulate` of the npm registry, which was written independently
+//! and checked against AWS by its author.
 
 mod known;
 mod random;
@@ -108,11 +108,11 @@ fn random_trust_policies_are_decided_alike() {
     compare(&cases, trusted);
 }
 
-/// Thirty seeds of the two tests above.
+/// Ten seeds of the two tests above.
 #[test]
 #[ignore = "a minute"]
 fn many_random_policies_are_decided_alike() {
-    for seed in 100..130 {
+    for seed in 100..110 {
         let mut random = Random::new(seed);
         let cases: Vec<Value> = (0..4_000).map(|_| random::case(&mut random)).collect();
         compare(&cases, decided);

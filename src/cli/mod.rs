@@ -9,6 +9,7 @@ mod explain;
 mod export;
 mod failure;
 mod health;
+mod iam;
 mod import;
 mod init;
 mod lambda;
@@ -97,6 +98,8 @@ enum Command {
     Backup(backup::BackupCommand),
     Health(health::Health),
     Maintain(maintain::Maintain),
+    #[command(subcommand)]
+    Iam(iam::Iam),
     Completions(shell::Completions),
     Man(shell::Man),
 }
@@ -164,6 +167,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Health(command) => command.run().await,
         Command::Config(command) => command.run(context),
         Command::Maintain(command) => command.run(context).await,
+        Command::Iam(command) => command.run(),
         Command::Completions(command) => command.run(Arguments::command()),
         Command::Man(command) => command.run(Arguments::command()),
     }

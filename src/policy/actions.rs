@@ -36,7 +36,8 @@ pub struct Action {
     pub level: AccessLevel,
     /// Resource.
     pub resource: ResourceType,
-    /// Condition keys of the action beside the global keys. A name that ends in `/` is the prefix of a key for each tag.
+    /// Condition keys of the action beside the global keys. A name that ends in `/` is the prefix of a key for each
+    /// tag.
     pub keys: &'static [&'static str],
 }
 

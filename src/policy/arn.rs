@@ -30,8 +30,8 @@ pub(crate) fn service_and_resource(arn: &str) -> Option<(&str, &str)> {
     fields(arn).map(|[_, service, _, _, resource]| (service, resource))
 }
 
-/// Pattern of an ARN. Each field is matched by itself: a wildcard stops at the colons of the first five fields, and goes on over
-/// colons and slashes of the last.
+/// Pattern of an ARN. Each field is matched by itself: a wildcard stops at the colons of the first five fields, and
+/// goes on over colons and slashes of the last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ArnPattern {
     text: String,
@@ -39,8 +39,9 @@ pub(crate) struct ArnPattern {
 }
 
 impl ArnPattern {
-    /// Compiles the pattern of an element `Resource`. Variables stand in the last field only. "You can't use a variable to
-    /// replace parts of the ARN before the fifth colon." An ARN that is cut short matches anything in the fields that it lacks.
+    /// Compiles the pattern of an element `Resource`. Variables stand in the last field only. "You can't use a variable
+    /// to replace parts of the ARN before the fifth colon." An ARN that is cut short matches anything in the fields
+    /// that it lacks.
     pub(crate) fn resource(text: &str, version: Version) -> Result<Self, String> {
         let mut texts = split(text);
         if texts[0] != "arn" || texts.len() < 2 {
@@ -77,7 +78,8 @@ impl ArnPattern {
         &self.text
     }
 
-    /// Returns true if the value is an ARN that the pattern describes; `None` if a variable of the pattern has no value.
+    /// Returns true if the value is an ARN that the pattern describes; `None` if a variable of the pattern has no
+    /// value.
     pub(crate) fn matches(&self, value: &str, context: &Context) -> Option<bool> {
         let mut all = true;
         let values = fields(value);

@@ -89,8 +89,8 @@ impl Context {
         self.values.get(&key.lower).map(Vec::as_slice)
     }
 
-    /// Value that a policy variable stands for: that of a key with exactly one value that is not empty. "You can't use a
-    /// multivalued condition key as a variable."
+    /// Value that a policy variable stands for: that of a key with exactly one value that is not empty. "You can't use
+    /// a multivalued condition key as a variable."
     pub(crate) fn variable(&self, key: &Key) -> Option<&str> {
         match self.values(key)? {
             [value] if !value.is_empty() => Some(value),
@@ -244,8 +244,8 @@ impl ContextBuilder {
         self.one(keys::SOURCE_IDENTITY, identity)
     }
 
-    /// `codecommit:References`: the ref that a command of a push, or a call of the API, changes. Absent in the first evaluation
-    /// of a push.
+    /// `codecommit:References`: the ref that a command of a push, or a call of the API, changes. Absent in the first
+    /// evaluation of a push.
     pub fn reference(self, name: &str) -> Self {
         self.one(keys::REFERENCES, name)
     }
@@ -260,7 +260,8 @@ impl ContextBuilder {
         self.one(keys::REF_DELETION, deleted.to_string())
     }
 
-    /// `gitferry:ChangedPaths`: the files that the push changes on this ref and the directories above them, which end in `/`.
+    /// `gitferry:ChangedPaths`: the files that the push changes on this ref and the directories above them, which end
+    /// in `/`.
     ///
     /// # Errors
     /// [`TooManyPaths`] if there are more than [`keys::MAX_CHANGED_PATHS`].

@@ -8,8 +8,8 @@ use crate::parse;
 use crate::statement::Statement;
 use crate::version::Version;
 
-/// Maximum size of a document in characters that are not white space, which IAM does not count either: the largest quota of IAM.
-/// The quotas of each kind of policy are in [`quota`].
+/// Maximum size of a document in characters that are not white space, which IAM does not count either: the largest
+/// quota of IAM. The quotas of each kind of policy are in [`quota`].
 pub const MAX_DOCUMENT_BYTES: usize = 10_240;
 
 /// Maximum size of the text of a document, white space included: that of IAM's parameter `PolicyDocument`.
@@ -34,7 +34,8 @@ pub mod quota {
 /// Use of a document, which decides on the elements that it may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum DocumentKind {
-    /// Permissions of a user, group or role, a permissions boundary, or a session policy: with resources, without principals.
+    /// Permissions of a user, group or role, a permissions boundary, or a session policy: with resources, without
+    /// principals.
     Identity,
     /// Trust policy of a role: with principals, without resources.
     Trust,

@@ -1,6 +1,7 @@
 //! Reasons why a policy document is refused.
 
-/// Reason why a policy document is not valid, and the element that it concerns. IAM calls this `MalformedPolicyDocument`.
+/// Reason why a policy document is not valid, and the element that it concerns. IAM calls this
+/// `MalformedPolicyDocument`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}{reason}", prefix(.element))]
 pub struct PolicyError {
@@ -13,8 +14,8 @@ impl PolicyError {
         PolicyError { element: element.into(), reason: reason.into() }
     }
 
-    /// Path of the element, such as `Statement[1].Condition.StringLike`. Statements and values are counted from 0. Empty if the
-    /// document as a whole is refused.
+    /// Path of the element, such as `Statement[1].Condition.StringLike`. Statements and values are counted from 0.
+    /// Empty if the document as a whole is refused.
     pub fn element(&self) -> &str {
         &self.element
     }

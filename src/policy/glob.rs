@@ -15,8 +15,9 @@ pub(crate) enum Token {
 
 /// Compiled wildcard pattern.
 ///
-/// Matching takes the first place in the value that fits each piece between two `*`, which never has to be taken back. So it
-/// compares at most as many characters as the lengths of pattern and value multiplied, and their sum in all but hostile cases.
+/// Matching takes the first place in the value that fits each piece between two `*`, which never has to be taken back.
+/// So it compares at most as many characters as the lengths of pattern and value multiplied, and their sum in all but
+/// hostile cases.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Glob {
     /// Piece before the first `*`. `None` is a `?`.

@@ -6,8 +6,8 @@
 //! - [`evaluate_trust`] decides if a principal may assume a role.
 //! - [`managed`] has the managed policies of AWS, [`actions`] the actions of CodeCommit.
 //!
-//! The rules are those of the IAM User Guide ("IAM JSON policy element reference"). Quotations in comments are from there.
-//! `docs/identity.md` lists what differs.
+//! The rules are those of the IAM User Guide ("IAM JSON policy element reference"). Quotations in comments are from
+//! there. `docs/identity.md` lists what differs.
 
 pub mod actions;
 mod arn;

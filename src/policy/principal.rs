@@ -44,7 +44,8 @@ pub(crate) enum PrincipalPattern {
 }
 
 impl PrincipalPattern {
-    /// Reads a value below `AWS`, `Federated` or `Service`. "You cannot use a wildcard to match part of a principal name or ARN."
+    /// Reads a value below `AWS`, `Federated` or `Service`. "You cannot use a wildcard to match part of a principal
+    /// name or ARN."
     pub(crate) fn parse(kind: &str, text: &str) -> Result<Self, String> {
         let invalid = || format!("Invalid principal in policy: \"{kind}\":\"{text}\"");
         let is_plain = !text.is_empty() && !text.contains(['*', '?']) && !text.contains(char::is_whitespace);
@@ -129,8 +130,8 @@ fn is_unique_id(text: &str) -> bool {
     is_known && text.len() >= 16 && text.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
 }
 
-/// Returns true if a session belongs to a role. The ARN of a session has the name of the role without its path; names of roles are
-/// unique in an account.
+/// Returns true if a session belongs to a role. The ARN of a session has the name of the role without its path; names
+/// of roles are unique in an account.
 fn is_role_of(role: &str, session: &str) -> bool {
     let name_of_role = match service_and_resource(role) {
         Some(("iam", resource)) => resource.strip_prefix("role/").and_then(|path| path.rsplit('/').next()),

@@ -78,8 +78,8 @@ impl Actions {
 }
 
 impl Resources {
-    /// Returns true if the statement is about the resource. A variable without a value in a `NotResource` excludes every resource,
-    /// as one in a `Resource` includes none.
+    /// Returns true if the statement is about the resource. A variable without a value in a `NotResource` excludes
+    /// every resource, as one in a `Resource` includes none.
     fn cover(&self, resource: &str, context: &Context) -> bool {
         let mut is_listed = false;
         for pattern in &self.patterns {

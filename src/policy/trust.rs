@@ -28,15 +28,15 @@ pub enum TrustDecision {
 /// Extent of a trust policy's permission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Grant {
-    /// The policy names the principal, its role, or everyone. A principal of the role's own account needs no other permission. A
-    /// principal of another account needs that of its own policies, too.
+    /// The policy names the principal, its role, or everyone. A principal of the role's own account needs no other
+    /// permission. A principal of another account needs that of its own policies, too.
     Principal,
     /// The policy names the account of the principal, whose own policies must allow the action, too.
     Account,
 }
 
-/// Decides if a principal may assume the role with this trust policy. The condition `sts:ExternalId` is among the keys of the
-/// context if the request has one.
+/// Decides if a principal may assume the role with this trust policy. The condition `sts:ExternalId` is among the keys
+/// of the context if the request has one.
 pub fn evaluate_trust(
     document: &PolicyDocument,
     principal: Principal<'_>,
@@ -152,7 +152,8 @@ mod tests {
             {"Sid": "Ana", "Effect": "Allow", "Action": "sts:AssumeRole",
              "Principal": {"AWS": "arn:aws:iam::111111111111:user/people/ana"}},
             {"Sid": "NoMfa", "Effect": "Deny", "Action": "sts:AssumeRole", "Principal": "*",
-             "Condition": {"BoolIfExists": {"aws:MultiFactorAuthPresent": "false"}, "Null": {"aws:username": "true"}}}]}"#;
+             "Condition": {"BoolIfExists": {"aws:MultiFactorAuthPresent": "false"},
+                           "Null": {"aws:username": "true"}}}]}"#;
         let document = PolicyDocument::parse(json, DocumentKind::Trust).unwrap();
         let decide = |context: &Context| evaluate_trust(&document, ANA, "sts:AssumeRole", context);
         let ana = Context::builder().username("ana").build();

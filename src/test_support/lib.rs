@@ -20,6 +20,7 @@ pub mod formats;
 pub mod git;
 pub mod lfs_work;
 pub mod nginx;
+pub mod node;
 pub mod objects;
 pub mod operation;
 pub mod pair;

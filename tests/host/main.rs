@@ -28,6 +28,7 @@ mod nginx;
 mod older;
 mod parity;
 mod policies;
+mod policy_oracle;
 mod pushes;
 mod raw;
 mod recent;

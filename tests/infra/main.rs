@@ -15,5 +15,6 @@ mod metrics;
 mod policies;
 mod region;
 mod running;
+mod simulate;
 mod terraform;
 mod validated;

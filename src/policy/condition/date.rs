@@ -2,8 +2,8 @@
 
 use jiff::Timestamp;
 
-/// Reads `YYYY-MM`, `YYYY-MM-DD`, `YYYY-MM-DDThh:mm` with optional seconds and their fraction and with a time zone, or seconds since
-/// 1970. A number of four digits counts seconds and is no year.
+/// Reads `YYYY-MM`, `YYYY-MM-DD`, `YYYY-MM-DDThh:mm` with optional seconds and their fraction and with a time zone, or
+/// seconds since 1970. A number of four digits counts seconds and is no year.
 pub(crate) fn parse(text: &str) -> Option<Timestamp> {
     if let Ok(seconds) = text.parse::<i64>() {
         return Timestamp::from_second(seconds).ok();

@@ -84,8 +84,8 @@ impl Condition {
 
     /// Returns true if the condition holds for a request.
     ///
-    /// Without a set operator, a key with several values holds no condition. "The difference between single-valued and multivalued
-    /// condition keys depends on the number of values in the request context."
+    /// Without a set operator, a key with several values holds no condition. "The difference between single-valued and
+    /// multivalued condition keys depends on the number of values in the request context."
     pub(crate) fn holds(&self, context: &Context) -> bool {
         let values = context.values(&self.key);
         let expected = match &self.test {

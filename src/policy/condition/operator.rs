@@ -97,8 +97,8 @@ const COMPARISONS: [(&str, Comparison, bool); 26] = {
 };
 
 impl Operator {
-    /// Reads a name, without regard to case. `None` if there is no such operator; `Null` takes neither a set operator nor
-    /// `IfExists`.
+    /// Reads a name, without regard to case. `None` if there is no such operator; `Null` takes neither a set operator
+    /// nor `IfExists`.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let (quantifier, rest) = match text.split_once(':') {
             None => (None, text),

@@ -1,5 +1,5 @@
-//! Conditions, by the tables of "IAM JSON policy elements: Condition operators" and "Conditions with multiple context keys or
-//! values".
+//! Conditions, by the tables of "IAM JSON policy elements: Condition operators" and "Conditions with multiple context
+//! keys or values".
 
 use super::*;
 

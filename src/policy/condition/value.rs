@@ -56,8 +56,8 @@ impl Value {
         }
     }
 
-    /// Returns true if the value of the request is the one, or one of those, that this value describes. A variable without a
-    /// value, and a value of the request that has another type, match nothing.
+    /// Returns true if the value of the request is the one, or one of those, that this value describes. A variable
+    /// without a value, and a value of the request that has another type, match nothing.
     pub(crate) fn matches(&self, request: &str, context: &Context) -> bool {
         match self {
             Value::Text(pattern) => pattern.matches(request, context) == Some(true),

@@ -1,5 +1,5 @@
-//! Branches protected as the CodeCommit user guide does. A push is evaluated once without `codecommit:References`, and then once
-//! for each ref.
+//! Branches protected as the CodeCommit user guide does. A push is evaluated once without `codecommit:References`, and
+//! then once for each ref.
 
 use super::{decide, identity, policy};
 use crate::{Context, Decision, Layer, PolicySet, managed};
@@ -73,8 +73,8 @@ fn example_4_denies_changes_of_main() {
     assert!(decide(&policies, "codecommit:GitPush", other, &context).is_allowed());
 }
 
-/// "Because `Deny` is applied to `GitPush`, you must include a `Null` statement in the policy, to allow initial `GitPush` calls to be
-/// analyzed for validity."
+/// "Because `Deny` is applied to `GitPush`, you must include a `Null` statement in the policy, to allow initial
+/// `GitPush` calls to be analyzed for validity."
 #[test]
 fn without_null_every_push_is_denied_before_its_refs_are_known() {
     let without_null = DENY_MAIN.replace(
@@ -122,7 +122,8 @@ fn example_4_allows_changes_of_main_alone() {
     let denied = Decision::ImplicitDeny { missing: Layer::Identity };
     assert_eq!(on_ref(&policies, "codecommit:MergeBranchesByFastForward", Some("refs/heads/topic")), denied);
     assert_eq!(on_ref(&policies, "codecommit:PutFile", Some("refs/heads/main")), denied);
-    // "Because the Effect is `Allow`, this example policy would not work with managed policies such as AWSCodeCommitPowerUser."
+    // "Because the Effect is `Allow`, this example policy would not work with managed policies such as
+    // AWSCodeCommitPowerUser."
     assert_eq!(push(&power_user(ALLOW_MAIN), &["refs/heads/main", "refs/heads/topic"]), [true, true, true]);
 }
 
@@ -151,9 +152,11 @@ fn names_of_actions_and_keys_have_no_case() {
 fn rewriting_and_deleting_main_is_a_policy() {
     let json = r#"{"Version": "2012-10-17", "Statement": [
         {"Sid": "NoRewrite", "Effect": "Deny", "Action": "codecommit:GitPush", "Resource": "*",
-         "Condition": {"Bool": {"gitferry:ForcePush": "true"}, "StringEquals": {"codecommit:References": "refs/heads/main"}}},
+         "Condition": {"Bool": {"gitferry:ForcePush": "true"},
+                       "StringEquals": {"codecommit:References": "refs/heads/main"}}},
         {"Sid": "NoDeletion", "Effect": "Deny", "Action": "codecommit:GitPush", "Resource": "*",
-         "Condition": {"Bool": {"gitferry:RefDeletion": "true"}, "StringLike": {"codecommit:References": "refs/heads/*"}}}]}"#;
+         "Condition": {"Bool": {"gitferry:RefDeletion": "true"},
+                       "StringLike": {"codecommit:References": "refs/heads/*"}}}]}"#;
     let policies = power_user(json);
     let decide = |name: &str, forced: bool, deleted: bool| {
         let context = Context::builder().reference(name).force_push(forced).ref_deletion(deleted).build();

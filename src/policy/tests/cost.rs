@@ -27,8 +27,8 @@ fn hostile(condition: bool, unit: &str, repeats: usize) -> String {
     }
 }
 
-/// A document of 10 KB against values of 2 KB compares fewer characters than the product of their sizes, and for wildcards in large
-/// numbers hardly more than their sum.
+/// A document of 10 KB against values of 2 KB compares fewer characters than the product of their sizes, and for
+/// wildcards in large numbers hardly more than their sum.
 #[test]
 fn hostile_policies_have_a_bounded_cost() {
     let value = "a".repeat(VALUE_BYTES);

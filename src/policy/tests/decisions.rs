@@ -135,9 +135,12 @@ fn a_resource_with_a_variable_without_value_matches_nothing() {
 
 #[test]
 fn all_conditions_of_a_statement_must_hold() {
-    let json = r#"{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "*", "Resource": "*", "Condition": {
-        "StringEquals": {"aws:PrincipalTag/department": ["finance", "hr", "legal"], "aws:PrincipalTag/role": ["audit", "security"]},
-        "ArnLike": {"aws:PrincipalArn": ["arn:aws:iam::222222222222:user/Ana", "arn:aws:iam::222222222222:user/Mary"]}}}}"#;
+    let json = r#"{"Version": "2012-10-17", "Statement": {
+        "Effect": "Allow", "Action": "*", "Resource": "*", "Condition": {
+        "StringEquals": {"aws:PrincipalTag/department": ["finance", "hr", "legal"],
+                         "aws:PrincipalTag/role": ["audit", "security"]},
+        "ArnLike": {"aws:PrincipalArn": ["arn:aws:iam::222222222222:user/Ana",
+                                         "arn:aws:iam::222222222222:user/Mary"]}}}}"#;
     let policies = identity(&[json]);
     let decide = |department: Option<&str>, role: Option<&str>, user: &str| {
         let builder = Context::builder().principal_arn(&format!("arn:aws:iam::222222222222:user/{user}"));

@@ -32,21 +32,28 @@ fn statement(members: &str) -> String {
 fn lists_may_be_written_as_one_value() {
     let one = r#"{"Statement": {"Effect": "Deny", "NotAction": "s3:*", "NotResource": "*",
         "Condition": {"NumericLessThan": {"s3:max-keys": 10}, "bool": {"aws:securetransport": true}}}}"#;
-    let lists = r#"{"Version": "2008-10-17", "Statement": [{"NotResource": ["*"], "NotAction": ["s3:*"], "Effect": "Deny",
+    let lists = r#"{"Version": "2008-10-17", "Statement": [{
+        "NotResource": ["*"], "NotAction": ["s3:*"], "Effect": "Deny",
         "Condition": {"NumericLessThan": {"s3:max-keys": ["10"]}, "Bool": {"aws:SecureTransport": ["true"]}}}]}"#;
     let (one, lists) = (parse(one, IDENTITY), parse(lists, IDENTITY));
     assert_eq!(one.statements(), lists.statements());
     assert_eq!(one.version(), Version::V2008);
     assert_eq!(
         one.to_json(),
-        r#"{"Statement":[{"Effect":"Deny","NotAction":["s3:*"],"NotResource":["*"],"Condition":{"NumericLessThan":{"s3:max-keys":["10"]},"Bool":{"aws:securetransport":["true"]}}}]}"#
+        [
+            r#"{"Statement":[{"Effect":"Deny","NotAction":["s3:*"],"NotResource":["*"],"#,
+            r#""Condition":{"NumericLessThan":{"s3:max-keys":["10"]},"Bool":{"aws:securetransport":["true"]}}}]}"#,
+        ]
+        .concat()
     );
 }
 
 #[test]
 fn trust_policies_have_principals() {
-    let json = r#"{"Version": "2012-10-17", "Id": "deploy", "Statement": [{"Sid": "", "Effect": "Allow", "Action": ["sts:AssumeRole", "sts:TagSession"],
-        "Principal": {"Service": "lambda.amazonaws.com", "AWS": ["111111111111", "*"], "Federated": "cognito-identity.amazonaws.com"}}]}"#;
+    let json = r#"{"Version": "2012-10-17", "Id": "deploy", "Statement": [{
+        "Sid": "", "Effect": "Allow", "Action": ["sts:AssumeRole", "sts:TagSession"],
+        "Principal": {"Service": "lambda.amazonaws.com", "AWS": ["111111111111", "*"],
+                      "Federated": "cognito-identity.amazonaws.com"}}]}"#;
     let document = parse(json, TRUST);
     assert_eq!(document.id(), Some("deploy"));
     assert_eq!(document.statements()[0].sid(), None);

@@ -132,7 +132,12 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn an_explicit_deny_always_wins(allowed in statements(), denied in statement("Deny"), at in 0usize..5, asked in asked()) {
+    fn an_explicit_deny_always_wins(
+        allowed in statements(),
+        denied in statement("Deny"),
+        at in 0usize..5,
+        asked in asked(),
+    ) {
         let alone = asked.of(&set(std::slice::from_ref(&denied)));
         let mut all = allowed.clone();
         all.insert(at.min(all.len()), denied);
@@ -219,13 +224,20 @@ proptest! {
     }
 
     #[test]
-    fn damaged_documents_are_refused_or_read(statements in statements(), at in any::<prop::sample::Index>(), with in "[ -~]{0,3}") {
+    fn damaged_documents_are_refused_or_read(
+        statements in statements(),
+        at in any::<prop::sample::Index>(),
+        with in "[ -~]{0,3}",
+    ) {
         let json = document(&statements);
         prop_assume!(json.is_ascii() && json.len() < MAX_TEXT_BYTES);
         let at = at.index(json.len());
-        for damaged in [format!("{}{with}{}", &json[..at], &json[at..]), format!("{}{with}{}", &json[..at], &json[at + 1..]), json[..at].to_owned()] {
+        let (before, after) = json.split_at(at);
+        let longer = format!("{before}{with}{after}");
+        let changed = format!("{before}{with}{}", &after[1..]);
+        for damaged in [longer.as_str(), &changed, before] {
             for kind in [DocumentKind::Identity, DocumentKind::Trust] {
-                if let Ok(document) = PolicyDocument::parse(&damaged, kind) {
+                if let Ok(document) = PolicyDocument::parse(damaged, kind) {
                     prop_assert_eq!(PolicyDocument::parse(&document.to_json(), kind), Ok(document));
                 }
             }

@@ -1,0 +1,181 @@
+//! The policies that decide on a principal's requests, put together once for each state of the account.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use gitferry_policy::{DocumentKind, Effect, NamedPolicy, PolicyDocument, PolicySet, managed};
+use lru::LruCache;
+
+use crate::account::Account;
+use crate::model::{Group, Role, User};
+use crate::session::Session;
+
+/// Largest number of policy sets that are kept. One takes a few hundred bytes, as it shares its policies.
+pub const MAX_POLICY_SETS: usize = 20_000;
+
+/// Policy sets of one state of an account, by the unique id of the user or the access key id of the session.
+pub(crate) struct PolicySets(Mutex<LruCache<String, Arc<PolicySet>>>);
+
+impl Default for PolicySets {
+    fn default() -> Self {
+        const LIMIT: NonZeroUsize = NonZeroUsize::new(MAX_POLICY_SETS).unwrap();
+        PolicySets(Mutex::new(LruCache::new(LIMIT)))
+    }
+}
+
+impl PolicySets {
+    fn get(&self, key: &str, make: impl FnOnce() -> PolicySet) -> Arc<PolicySet> {
+        if let Some(kept) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key) {
+            return kept.clone();
+        }
+        #[cfg(test)]
+        work::count();
+        let made = Arc::new(make());
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).put(key.to_owned(), made.clone());
+        made
+    }
+}
+
+impl fmt::Debug for PolicySets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PolicySets({} kept)", self.0.lock().unwrap_or_else(PoisonError::into_inner).len())
+    }
+}
+
+/// A policy that decides cannot be read: everything is denied.
+struct Unreadable;
+
+type Found<T> = std::result::Result<T, Unreadable>;
+
+/// The set that denies everything, if a policy cannot be read: the policy might have denied.
+fn or_deny(set: Found<PolicySet>) -> PolicySet {
+    let denied = || everything(Effect::Deny, "a document of the account that cannot be read");
+    set.unwrap_or_else(|Unreadable| PolicySet { identity: vec![denied()], ..PolicySet::default() })
+}
+
+/// Policy of one statement on everything.
+pub(crate) fn everything(effect: Effect, name: &str) -> NamedPolicy {
+    static ALLOW: LazyLock<Arc<PolicyDocument>> = LazyLock::new(|| on_everything("Allow"));
+    static DENY: LazyLock<Arc<PolicyDocument>> = LazyLock::new(|| on_everything("Deny"));
+    let document = match effect {
+        Effect::Allow => ALLOW.clone(),
+        Effect::Deny => DENY.clone(),
+    };
+    NamedPolicy::new(name, document)
+}
+
+fn on_everything(effect: &str) -> Arc<PolicyDocument> {
+    let text = format!(r#"{{"Version": "2012-10-17", "Statement": {{"Effect": "{effect}", "Action": "*", "Resource": "*"}}}}"#);
+    match PolicyDocument::parse(&text, DocumentKind::Identity) {
+        Ok(document) => Arc::new(document),
+        Err(error) => unreachable!("the text is a policy: {error}"),
+    }
+}
+
+impl Account {
+    /// Policies of a user, its groups included, and of its session if it has one.
+    pub(crate) fn policies_of_user(&self, user: &User, session: Option<&Session>) -> Arc<PolicySet> {
+        let key = session.map_or(&user.record.id, |session| &session.access_key_id);
+        self.policy_sets.get(key, || or_deny(self.user_set(user).and_then(|set| self.limit(set, session))))
+    }
+
+    /// Policies of a role's session.
+    pub(crate) fn policies_of_role(&self, role: &Role, session: &Session) -> Arc<PolicySet> {
+        let set = || self.role_set(role).and_then(|set| self.limit(set, Some(session)));
+        self.policy_sets.get(&session.access_key_id, || or_deny(set()))
+    }
+
+    /// Policies of a user without a session, for a simulation.
+    pub fn simulate_user(&self, user: &User) -> PolicySet {
+        or_deny(self.user_set(user))
+    }
+
+    /// Policies of a role without a session, for a simulation.
+    pub fn simulate_role(&self, role: &Role) -> PolicySet {
+        or_deny(self.role_set(role))
+    }
+
+    fn user_set(&self, user: &User) -> Found<PolicySet> {
+        if user.unreadable.is_some() {
+            return Err(Unreadable);
+        }
+        let mut identity: Vec<NamedPolicy> =
+            user.inline.iter().map(|(name, policy)| inline(&user.arn, name, policy)).collect();
+        for arn in &user.record.attached_policies {
+            identity.push(self.managed(arn)?);
+        }
+        for name in &user.record.groups {
+            self.add_group(&mut identity, self.group(name).ok_or(Unreadable)?)?;
+        }
+        Ok(PolicySet { identity, boundary: self.boundary(user.record.permissions_boundary.as_deref())?, session: Vec::new() })
+    }
+
+    fn add_group(&self, identity: &mut Vec<NamedPolicy>, group: &Group) -> Found<()> {
+        if group.unreadable.is_some() {
+            return Err(Unreadable);
+        }
+        identity.extend(group.inline.iter().map(|(name, policy)| inline(&group.arn, name, policy)));
+        for arn in &group.record.attached_policies {
+            identity.push(self.managed(arn)?);
+        }
+        Ok(())
+    }
+
+    fn role_set(&self, role: &Role) -> Found<PolicySet> {
+        if role.unreadable.is_some() {
+            return Err(Unreadable);
+        }
+        let mut identity: Vec<NamedPolicy> =
+            role.inline.iter().map(|(name, policy)| inline(&role.arn, name, policy)).collect();
+        for arn in &role.record.attached_policies {
+            identity.push(self.managed(arn)?);
+        }
+        Ok(PolicySet { identity, boundary: self.boundary(role.record.permissions_boundary.as_deref())?, session: Vec::new() })
+    }
+
+    fn limit(&self, mut set: PolicySet, session: Option<&Session>) -> Found<PolicySet> {
+        let Some(session) = session else { return Ok(set) };
+        set.session.clone_from(&session.policies);
+        for arn in &session.policy_arns {
+            set.session.push(self.managed(arn)?);
+        }
+        Ok(set)
+    }
+
+    fn boundary(&self, arn: Option<&str>) -> Found<Option<NamedPolicy>> {
+        arn.map(|arn| self.managed(arn)).transpose()
+    }
+
+    /// Managed policy in force, of AWS or of the account.
+    fn managed(&self, arn: &str) -> Found<NamedPolicy> {
+        if let Some(policy) = managed::find(arn) {
+            return Ok(policy.named());
+        }
+        let version = self.policy_by_arn(arn).and_then(|policy| policy.default_version());
+        Ok(NamedPolicy::new(arn, version.ok_or(Unreadable)?.parsed.clone()))
+    }
+}
+
+fn inline(owner: &str, name: &str, policy: &crate::model::InlinePolicy) -> NamedPolicy {
+    NamedPolicy::new(format!("{name} of {owner}"), policy.parsed.clone())
+}
+
+/// Count of policy sets that a test's thread puts together.
+#[cfg(test)]
+pub(crate) mod work {
+    use std::cell::Cell;
+
+    thread_local!(static SETS: Cell<u64> = const { Cell::new(0) });
+
+    pub(super) fn count() {
+        SETS.set(SETS.get() + 1);
+    }
+
+    /// Policy sets that `action` puts together.
+    pub(crate) fn of<T>(action: impl FnOnce() -> T) -> (T, u64) {
+        let before = SETS.get();
+        let value = action();
+        (value, SETS.get() - before)
+    }
+}

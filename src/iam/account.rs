@@ -133,7 +133,8 @@ impl Account {
     fn assemble(&mut self, kind: EntityKind, name: &str) {
         let folder = paths::folder(kind, name);
         let in_folder = self.documents.range::<str, _>((Bound::Included(folder.as_str()), Bound::Unbounded));
-        let parts = in_folder.take_while(|(path, _)| path.starts_with(&folder)).map(|(path, document)| (&**path, document));
+        let parts =
+            in_folder.take_while(|(path, _)| path.starts_with(&folder)).map(|(path, document)| (&**path, document));
         let account = self.settings.account_id;
         match kind {
             EntityKind::User => {
@@ -315,7 +316,12 @@ impl Account {
 
     /// Names of entities whose folders have documents, damaged ones included.
     pub(crate) fn names(&self, kind: EntityKind) -> BTreeSet<String> {
-        self.documents.keys().filter_map(|path| folder_of(path)).filter(|(k, _)| *k == kind).map(|(_, name)| name).collect()
+        self.documents
+            .keys()
+            .filter_map(|path| folder_of(path))
+            .filter(|(k, _)| *k == kind)
+            .map(|(_, name)| name)
+            .collect()
     }
 
     pub(crate) fn has_document(&self, path: &str) -> bool {

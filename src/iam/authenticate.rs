@@ -184,7 +184,8 @@ impl Authenticator {
         let state = self.following()?;
         let now = self.clock.now();
         let principal = match Signed::of(parts)? {
-            Some(signed) => self.limited(signed.access_key_id(), parts.source, now, || self.by_signature(&state, &signed, parts, now)),
+            Some(signed) => self
+                .limited(signed.access_key_id(), parts.source, now, || self.by_signature(&state, &signed, parts, now)),
             None => self.by_basic(&state, parts, now),
         }?;
         let context = self.context(parts.source, parts.secure, now).user_agent(parts.user_agent());
@@ -327,7 +328,8 @@ impl Authenticator {
     }
 
     fn signing_key(&self, state: &Following, owner: &Owner, scope: &Scope<'_>) -> Result<Arc<SigningKey>> {
-        const SEALED: AuthenticationError = AuthenticationError::Unavailable("the secret of the access key does not open");
+        const SEALED: AuthenticationError =
+            AuthenticationError::Unavailable("the secret of the access key does not open");
         let account = state.account.id();
         let key = match &owner.secret {
             Secret::Sealed(user_id, key) => {

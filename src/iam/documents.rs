@@ -116,7 +116,9 @@ impl<'a> Part<'a> {
             (EntityKind::User, "ssh-keys") => id(IdKind::SshKey).map(Part::SshKey),
             (EntityKind::User, "git-credentials") => id(IdKind::ServiceCredential).map(Part::GitCredential),
             (EntityKind::Policy, "versions") => version_of(file).map(Part::Version),
-            (EntityKind::User | EntityKind::Group | EntityKind::Role, "policies") => of_file_name(file).map(Part::Inline),
+            (EntityKind::User | EntityKind::Group | EntityKind::Role, "policies") => {
+                of_file_name(file).map(Part::Inline)
+            }
             _ => None,
         }
     }
@@ -359,10 +361,25 @@ mod tests {
 
     #[test]
     fn a_path_that_is_not_written_is_unknown() {
-        for path in ["", "README.md", "users/a", "users/a.json", "users/.git/user.json", "users/a b/user.json", "data-keys/a/b.json", "oidc-providers/%41.json"] {
+        for path in [
+            "",
+            "README.md",
+            "users/a",
+            "users/a.json",
+            "users/.git/user.json",
+            "users/a b/user.json",
+            "data-keys/a/b.json",
+            "oidc-providers/%41.json",
+        ] {
             assert_eq!(Place::of(path), Place::Unknown, "{path}");
         }
-        for path in ["users/a/group.json", "users/a/access-keys/x.json", "policies/a/versions/v01.json", "policies/a/policies/p.json", "groups/g/access-keys/AKIAAAAAAAAAAAAAAAAA.json"] {
+        for path in [
+            "users/a/group.json",
+            "users/a/access-keys/x.json",
+            "policies/a/versions/v01.json",
+            "policies/a/policies/p.json",
+            "groups/g/access-keys/AKIAAAAAAAAAAAAAAAAA.json",
+        ] {
             assert!(matches!(Place::of(path), Place::Entity(_, _, Part::Unknown)), "{path}");
         }
     }

@@ -96,7 +96,9 @@ impl IamError {
         use gitferry_base::Kind;
         match self.code {
             Code::NoSuchEntity => Kind::NotFound,
-            Code::EntityAlreadyExists | Code::LimitExceeded | Code::DeleteConflict | Code::AccessDenied => Kind::Refused,
+            Code::EntityAlreadyExists | Code::LimitExceeded | Code::DeleteConflict | Code::AccessDenied => {
+                Kind::Refused
+            }
             Code::ServiceFailure => Kind::Transient,
             _ => Kind::Usage,
         }

@@ -24,7 +24,9 @@ pub struct KeyRing {
 #[derive(Debug, thiserror::Error)]
 pub enum KeyRingError {
     /// None of the region's key services has sealed the data key.
-    #[error("data key {data_key} of account {account} is sealed under {sealed:?} and under none of this region's keys {offered:?}")]
+    #[error(
+        "data key {data_key} of account {account} is sealed under {sealed:?} and under none of this region's keys {offered:?}"
+    )]
     NotSealedHere {
         /// Account.
         account: AccountId,

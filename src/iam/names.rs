@@ -58,7 +58,11 @@ pub(crate) fn check_path(path: &str) -> Result<()> {
     if path.len() <= MAX_PATH && path.starts_with('/') && path.ends_with('/') && printable {
         return Ok(());
     }
-    Err(invalid("path", path, &format!("a path begins and ends with / and has at most {MAX_PATH} printable characters")))
+    Err(invalid(
+        "path",
+        path,
+        &format!("a path begins and ends with / and has at most {MAX_PATH} printable characters"),
+    ))
 }
 
 /// Checks a description.
@@ -81,13 +85,19 @@ pub(crate) fn check_tags(tags: impl IntoIterator<Item = (String, String)>) -> Re
     for (key, value) in tags {
         let length = key.chars().count();
         if !(1..=MAX_TAG_KEY).contains(&length) || !key.chars().all(is_tag_character) || is_reserved(&key) {
-            return Err(invalid("tags.key", &key, "a key has 1 to 128 letters, digits and _.:/=+-@ and is not of aws:"));
+            return Err(invalid(
+                "tags.key",
+                &key,
+                "a key has 1 to 128 letters, digits and _.:/=+-@ and is not of aws:",
+            ));
         }
         if value.chars().count() > MAX_TAG_VALUE || !value.chars().all(is_tag_character) {
             return Err(invalid("tags.value", &value, "a value has at most 256 letters, digits and _.:/=+-@"));
         }
         if !folded.insert(key.to_lowercase()) {
-            return Err(IamError::invalid_input("Duplicate tag keys found. Please note that Tag keys are case insensitive."));
+            return Err(IamError::invalid_input(
+                "Duplicate tag keys found. Please note that Tag keys are case insensitive.",
+            ));
         }
         checked.insert(key, value);
     }

@@ -66,7 +66,9 @@ pub(crate) fn everything(effect: Effect, name: &str) -> NamedPolicy {
 }
 
 fn on_everything(effect: &str) -> Arc<PolicyDocument> {
-    let text = format!(r#"{{"Version": "2012-10-17", "Statement": {{"Effect": "{effect}", "Action": "*", "Resource": "*"}}}}"#);
+    let text = format!(
+        r#"{{"Version": "2012-10-17", "Statement": {{"Effect": "{effect}", "Action": "*", "Resource": "*"}}}}"#
+    );
     match PolicyDocument::parse(&text, DocumentKind::Identity) {
         Ok(document) => Arc::new(document),
         Err(error) => unreachable!("the text is a policy: {error}"),
@@ -108,7 +110,11 @@ impl Account {
         for name in &user.record.groups {
             self.add_group(&mut identity, self.group(name).ok_or(Unreadable)?)?;
         }
-        Ok(PolicySet { identity, boundary: self.boundary(user.record.permissions_boundary.as_deref())?, session: Vec::new() })
+        Ok(PolicySet {
+            identity,
+            boundary: self.boundary(user.record.permissions_boundary.as_deref())?,
+            session: Vec::new(),
+        })
     }
 
     fn add_group(&self, identity: &mut Vec<NamedPolicy>, group: &Group) -> Found<()> {
@@ -131,7 +137,11 @@ impl Account {
         for arn in &role.record.attached_policies {
             identity.push(self.managed(arn)?);
         }
-        Ok(PolicySet { identity, boundary: self.boundary(role.record.permissions_boundary.as_deref())?, session: Vec::new() })
+        Ok(PolicySet {
+            identity,
+            boundary: self.boundary(role.record.permissions_boundary.as_deref())?,
+            session: Vec::new(),
+        })
     }
 
     fn limit(&self, mut set: PolicySet, session: Option<&Session>) -> Found<PolicySet> {

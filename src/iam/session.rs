@@ -125,12 +125,7 @@ fn secret(key: &DataKey, account: &AccountId, access_key_id: &str, salt: &Secret
 }
 
 /// Makes the credentials of a session.
-pub(crate) fn issue(
-    account: &AccountId,
-    keys: &KeyRing,
-    claims: &Claims,
-    random: &dyn Random,
-) -> Result<Credentials> {
+pub(crate) fn issue(account: &AccountId, keys: &KeyRing, claims: &Claims, random: &dyn Random) -> Result<Credentials> {
     let key = keys.current().ok_or_else(|| IamError::service_failure("The account has no data key."))?;
     let json = serde_json::to_vec(claims).map_err(|error| IamError::service_failure(error.to_string()))?;
     let blob = key.seal(Purpose::Session, &[account.as_str().as_bytes()], &json, random)?;
@@ -149,7 +144,8 @@ pub(crate) fn issue(
         access_key_id: claims.key.clone(),
         secret: secret(key, account, &claims.key, &salt),
         token: SecretText::new(token),
-        expires: Timestamp::from_second(claims.expires).map_err(|error| IamError::service_failure(error.to_string()))?,
+        expires: Timestamp::from_second(claims.expires)
+            .map_err(|error| IamError::service_failure(error.to_string()))?,
     })
 }
 

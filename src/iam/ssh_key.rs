@@ -21,7 +21,9 @@ pub enum Refused {
     #[error("the text is not one line of an OpenSSH public key, such as `ssh-ed25519 AAAA…`")]
     NotAKey,
     /// The algorithm is too weak or not supported.
-    #[error("keys are Ed25519, ECDSA (nistp256, nistp384, nistp521), RSA, or Ed25519 and ECDSA on a security token (sk-)")]
+    #[error(
+        "keys are Ed25519, ECDSA (nistp256, nistp384, nistp521), RSA, or Ed25519 and ECDSA on a security token (sk-)"
+    )]
     Algorithm,
     /// The RSA key has a wrong size.
     #[error("RSA keys have {MIN_RSA_BITS} to {MAX_RSA_BITS} bits")]

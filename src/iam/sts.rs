@@ -106,7 +106,9 @@ impl<'a> Sts<'a> {
         let denied = |action: &str| {
             let caller = caller.arn();
             let role = &request.role_arn;
-            IamError::access_denied(format!("User: {caller} is not authorized to perform: {action} on resource: {role}"))
+            IamError::access_denied(format!(
+                "User: {caller} is not authorized to perform: {action} on resource: {role}"
+            ))
         };
         if caller.is_root() {
             return Err(IamError::access_denied("Roles may not be assumed by root accounts."));

@@ -110,7 +110,10 @@ mod tests {
             admitted
         });
         assert_eq!(tried.count(), MAX_FAILURES as usize);
-        assert_eq!(throttle.check("jane", guesser, at(31)), Err(TooMany { retry_after: SignedDuration::from_secs(30) }));
+        assert_eq!(
+            throttle.check("jane", guesser, at(31)),
+            Err(TooMany { retry_after: SignedDuration::from_secs(30) })
+        );
         throttle.check("jane", "203.0.113.8".parse().unwrap(), at(2)).unwrap();
         throttle.check("bob", guesser, at(2)).unwrap();
         throttle.check("jane", guesser, at(61)).unwrap();

@@ -42,12 +42,17 @@ impl Editor<'_> {
     /// # Errors
     /// `NoSuchEntity`, also for a policy that is not attached.
     pub fn detach_policy(&self, kind: EntityKind, name: &str, arn: &str) -> Result<Edit> {
-        self.change_attached(kind, name, format!("Detach policy {} from {} {name}", shown(arn), kind.word()), |attached| {
-            if attached.remove(arn) {
-                return Ok(true);
-            }
-            Err(IamError::no_such_entity(format!("Policy {} was not found.", shown(arn))))
-        })
+        self.change_attached(
+            kind,
+            name,
+            format!("Detach policy {} from {} {name}", shown(arn), kind.word()),
+            |attached| {
+                if attached.remove(arn) {
+                    return Ok(true);
+                }
+                Err(IamError::no_such_entity(format!("Policy {} was not found.", shown(arn))))
+            },
+        )
     }
 
     fn change_attached(

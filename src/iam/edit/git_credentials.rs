@@ -26,7 +26,10 @@ impl Editor<'_> {
     pub fn create_git_credential(&self, user: &str, service: &str) -> Result<(Edit, NewGitCredential)> {
         let owner = self.user(user)?;
         if service != GIT_SERVICE {
-            return Err(IamError::not_supported_service(format!("The service is {GIT_SERVICE}, not {}.", shown(service))));
+            return Err(IamError::not_supported_service(format!(
+                "The service is {GIT_SERVICE}, not {}.",
+                shown(service)
+            )));
         }
         self.account.settings().quotas.check(Quota::GitCredentialsPerUser, owner.git_credentials.len() + 1)?;
         let id = IdKind::ServiceCredential.fresh(self.random)?;

@@ -58,7 +58,8 @@ impl Editor<'_> {
         if taken.iter().any(|taken| taken != name && taken.eq_ignore_ascii_case(to)) {
             return Err(already_exists(EntityKind::Group, to));
         }
-        let mut edit = self.move_folder(EntityKind::Group, name, to, Edit::new(format!("Rename group {name} to {to}")))?;
+        let mut edit =
+            self.move_folder(EntityKind::Group, name, to, Edit::new(format!("Rename group {name} to {to}")))?;
         for member in self.account.members(name) {
             let mut record = (*member.record).clone();
             record.groups.remove(name);

@@ -120,7 +120,9 @@ impl<'a> Editor<'a> {
 
     fn policy(&self, arn: &str) -> Result<&'a Policy> {
         if gitferry_policy::managed::find(arn).is_some() {
-            return Err(IamError::unmodifiable(format!("Policy {arn} is a managed policy of AWS: it cannot be changed.")));
+            return Err(IamError::unmodifiable(format!(
+                "Policy {arn} is a managed policy of AWS: it cannot be changed."
+            )));
         }
         let policy = self.account.policy_by_arn(arn).map(|policy| &**policy);
         policy.ok_or_else(|| IamError::no_such_entity(format!("Policy {} was not found.", shown(arn))))

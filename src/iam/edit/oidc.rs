@@ -35,7 +35,8 @@ fn check_url(url: &str) -> Result<&str> {
     let of_host = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-".contains(&byte);
     let of_path = |byte: u8| byte.is_ascii_alphanumeric() || b"/._~-".contains(&byte);
     let host_is_good = !host.is_empty() && host.bytes().all(of_host);
-    if url.len() <= MAX_URL && host_is_good && path.bytes().all(of_path) && !path.contains("/.") && !rest.ends_with('/') {
+    if url.len() <= MAX_URL && host_is_good && path.bytes().all(of_path) && !path.contains("/.") && !rest.ends_with('/')
+    {
         return Ok(rest);
     }
     let text = "The URL of a provider begins with https:// and has a host name in small letters and perhaps a path.";

@@ -38,7 +38,8 @@ fn check_session(seconds: u32) -> Result<u32> {
     if (MIN_ROLE_SESSION_SECONDS..=MAX_SESSION_SECONDS).contains(&seconds) {
         return Ok(seconds);
     }
-    let text = format!("The longest session of a role has {MIN_ROLE_SESSION_SECONDS} to {MAX_SESSION_SECONDS} seconds.");
+    let text =
+        format!("The longest session of a role has {MIN_ROLE_SESSION_SECONDS} to {MAX_SESSION_SECONDS} seconds.");
     Err(IamError::validation(text))
 }
 

@@ -86,7 +86,8 @@ impl Editor<'_> {
     /// `NoSuchEntity`.
     pub fn add_wrapped_key(&self, data_key: &str, key_id: &str, wrapped: &[u8]) -> Result<Edit> {
         let record = self.account.data_key(data_key);
-        let record = record.ok_or_else(|| IamError::no_such_entity(format!("The data key {data_key} does not exist.")))?;
+        let record =
+            record.ok_or_else(|| IamError::no_such_entity(format!("The data key {data_key} does not exist.")))?;
         let mut record = (**record).clone();
         record.wrapped.insert(key_id.to_owned(), STANDARD.encode(wrapped));
         let edit = Edit::new(format!("Seal data key {data_key} under {key_id}"));

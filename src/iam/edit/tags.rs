@@ -90,8 +90,8 @@ impl Editor<'_> {
     pub(super) fn oidc_provider(&self, arn: &str) -> Result<&OidcProvider> {
         let url = arn.strip_prefix(&format!("arn:aws:iam::{}:oidc-provider/", self.account.id()));
         let provider = url.and_then(|url| self.account.oidc_provider(url));
-        provider.map(|provider| &**provider).ok_or_else(|| {
-            IamError::no_such_entity(format!("OpenIDConnect Provider not found for arn {}", shown(arn)))
-        })
+        provider
+            .map(|provider| &**provider)
+            .ok_or_else(|| IamError::no_such_entity(format!("OpenIDConnect Provider not found for arn {}", shown(arn))))
     }
 }

@@ -86,7 +86,9 @@ impl Editor<'_> {
         let target = paths::folder(kind, to);
         for (path, document) in self.account.documents_in(&folder) {
             let kept = document.to_bytes();
-            let kept = kept.ok_or_else(|| IamError::invalid_input(format!("The document {path} cannot be read: mend it first.")))?;
+            let kept = kept.ok_or_else(|| {
+                IamError::invalid_input(format!("The document {path} cannot be read: mend it first."))
+            })?;
             let file = path.strip_prefix(folder.as_str()).unwrap_or(path);
             edit.documents.insert(path.to_owned(), None);
             edit.documents.insert(format!("{target}{file}"), Some(kept));

@@ -35,7 +35,9 @@ pub enum LocalKeyError {
         error: io::Error,
     },
     /// Others may read the file.
-    #[error("the key file {file} is open to others (mode {mode:o}): it may have been read; run `chmod 600 {file}` if it was not")]
+    #[error(
+        "the key file {file} is open to others (mode {mode:o}): it may have been read; run `chmod 600 {file}` if it was not"
+    )]
     Shared {
         /// Path of the key file.
         file: PathBuf,
@@ -43,7 +45,9 @@ pub enum LocalKeyError {
         mode: u32,
     },
     /// The file has another length.
-    #[error("the key file {file} does not have 32 bytes: restore it from a backup; without it the secrets of the account stay sealed")]
+    #[error(
+        "the key file {file} does not have 32 bytes: restore it from a backup; without it the secrets of the account stay sealed"
+    )]
     Damaged {
         /// Path of the key file.
         file: PathBuf,

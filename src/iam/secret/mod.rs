@@ -9,9 +9,9 @@ mod text;
 pub use key_service::{KeyContext, KeyService, KeyServiceError};
 pub use local_key::{LocalKeyError, LocalKeyFile};
 pub use password::PasswordHash;
+pub(crate) use seal::Purpose;
 pub use seal::{DataKey, NotSealed, Sealed};
 pub use text::SecretText;
-pub(crate) use seal::Purpose;
 
 #[cfg(test)]
 pub(crate) use password::work;

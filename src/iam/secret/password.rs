@@ -66,7 +66,11 @@ impl fmt::Debug for PasswordHash {
 
 impl Serialize for PasswordHash {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{ALGORITHM}${}${}", STANDARD.encode(self.salt), STANDARD.encode(self.hash)))
+        serializer.collect_str(&format_args!(
+            "{ALGORITHM}${}${}",
+            STANDARD.encode(self.salt),
+            STANDARD.encode(self.hash)
+        ))
     }
 }
 

@@ -104,12 +104,7 @@ impl DataKey {
     }
 
     /// Opens a blob of `owner`.
-    pub(crate) fn open(
-        &self,
-        purpose: Purpose,
-        owner: &[&[u8]],
-        blob: &[u8],
-    ) -> Result<Zeroizing<Vec<u8>>, NotSealed> {
+    pub(crate) fn open(&self, purpose: Purpose, owner: &[&[u8]], blob: &[u8]) -> Result<Zeroizing<Vec<u8>>, NotSealed> {
         let (salt, sealed) = blob.split_at_checked(SALT_BYTES).ok_or(NotSealed)?;
         let mut text = Zeroizing::new(sealed.to_vec());
         let cipher = self.cipher(purpose, salt)?;

@@ -24,9 +24,11 @@ impl SigningKey {
         let start = Zeroizing::new(format!("AWS4{}", secret.expose()));
         let steps = [scope.date, scope.region, scope.service, "aws4_request"];
         let start = hmac::Key::new(hmac::HMAC_SHA256, start.as_bytes());
-        SigningKey(steps.iter().fold(start, |key, step| {
-            hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, step.as_bytes()).as_ref())
-        }))
+        SigningKey(
+            steps
+                .iter()
+                .fold(start, |key, step| hmac::Key::new(hmac::HMAC_SHA256, hmac::sign(&key, step.as_bytes()).as_ref())),
+        )
     }
 
     /// Compares a signature with that of `text`, in constant time.

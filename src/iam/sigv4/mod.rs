@@ -11,14 +11,12 @@ mod signed;
 mod time;
 
 #[cfg(test)]
-mod attacks;
-#[cfg(test)]
 mod differential;
 
+pub(crate) use canonical::bare_host;
 pub use git::{GitPassword, MAX_GIT_FORMS};
 pub use keys::{MAX_SIGNING_KEYS, SecretId, SigningKey, SigningKeys};
 pub use signed::{Scope, Signed};
-pub(crate) use canonical::bare_host;
 
 use jiff::SignedDuration;
 
@@ -36,7 +34,9 @@ pub enum SignatureError {
     #[error("the signature is incomplete: {0}")]
     Incomplete(&'static str),
     /// The signature is of another time.
-    #[error("the signature is of {signed} and the host's time is {now}: it has expired, or a clock is more than 15 minutes off")]
+    #[error(
+        "the signature is of {signed} and the host's time is {now}: it has expired, or a clock is more than 15 minutes off"
+    )]
     Expired {
         /// Time of the signature.
         signed: jiff::Timestamp,
@@ -64,6 +64,8 @@ pub enum SignatureError {
     #[error("the body is not signed as it was sent")]
     Payload,
     /// The signature is another than that of the request under the secret key.
-    #[error("the signature does not match: check the secret access key, and that no proxy changes host, path or headers")]
+    #[error(
+        "the signature does not match: check the secret access key, and that no proxy changes host, path or headers"
+    )]
     Mismatch,
 }

@@ -49,7 +49,8 @@ impl<'a> Signed<'a> {
     pub fn of(parts: &RequestParts<'a>) -> Result<Option<Signed<'a>>> {
         let header = parts.single("authorization").map_err(|_| SignatureError::Repeated("the header Authorization"))?;
         let header = header.filter(|value| value.starts_with(ALGORITHM.as_bytes()));
-        let presigned = canonical::pairs(parts.query).any(|(name, _)| *name == *b"X-Amz-Algorithm" || *name == *b"X-Amz-Signature");
+        let presigned =
+            canonical::pairs(parts.query).any(|(name, _)| *name == *b"X-Amz-Algorithm" || *name == *b"X-Amz-Signature");
         match (header, presigned) {
             (Some(_), true) => Err(SignatureError::Repeated("the signature")),
             (Some(header), false) => Signed::of_header(parts, header).map(Some),
@@ -66,7 +67,8 @@ impl<'a> Signed<'a> {
         }
         let mut found = [None; 3];
         for field in fields.split(',') {
-            let (name, value) = field.trim().split_once('=').ok_or(SignatureError::Incomplete("a field has no value"))?;
+            let (name, value) =
+                field.trim().split_once('=').ok_or(SignatureError::Incomplete("a field has no value"))?;
             let at = ["Credential", "SignedHeaders", "Signature"].iter().position(|known| *known == name);
             let place = &mut found[at.ok_or(SignatureError::Incomplete("a field is unknown"))?];
             if place.replace(value).is_some() {
@@ -110,7 +112,8 @@ impl<'a> Signed<'a> {
                 return Err(SignatureError::Repeated("a parameter of the signature"));
             }
         }
-        let [Some(algorithm), Some(credential), Some(headers), Some(signature), Some(time), Some(expires), token] = found
+        let [Some(algorithm), Some(credential), Some(headers), Some(signature), Some(time), Some(expires), token] =
+            found
         else {
             return Err(SignatureError::Incomplete("a parameter X-Amz-… of the signature is missing"));
         };
@@ -130,12 +133,16 @@ impl<'a> Signed<'a> {
         if credential.len() + headers.len() + token.as_ref().map_or(0, |token| token.len()) > MAX_PART {
             return Err(SignatureError::Incomplete("the signature is too long"));
         }
-        let at = time.strip_suffix('Z').and_then(time::parse).ok_or(SignatureError::Incomplete("the time is YYYYMMDDTHHMMSSZ"))?;
+        let at = time
+            .strip_suffix('Z')
+            .and_then(time::parse)
+            .ok_or(SignatureError::Incomplete("the time is YYYYMMDDTHHMMSSZ"))?;
         let [access_key_id, date, region, service] = split_credential(credential)?;
         if date != time[..8] {
             return Err(SignatureError::Incomplete("the day of the credential is that of the time"));
         }
-        let signature = decode_signature(signature).ok_or(SignatureError::Incomplete("a signature has 64 hexadecimal digits"))?;
+        let signature =
+            decode_signature(signature).ok_or(SignatureError::Incomplete("a signature has 64 hexadecimal digits"))?;
         let signed = Signed { access_key_id, date, region, service, time, at, headers, signature, token, expires };
         let names = signed.header_names();
         let sorted = names.windows(2).all(|pair| pair[0] < pair[1]);
@@ -204,7 +211,8 @@ impl<'a> Signed<'a> {
         check_signed(parts, &names)?;
         let payload = payload_hash(parts)?;
         let except = self.expires.map(|_| "X-Amz-Signature");
-        let head = format!("{}\n{}\n{}\n", parts.method, canonical::path(parts.path)?, canonical::query(parts.query, except));
+        let head =
+            format!("{}\n{}\n{}\n", parts.method, canonical::path(parts.path)?, canonical::query(parts.query, except));
         let mut request = head.into_bytes();
         request.extend_from_slice(&canonical::headers(parts, &names)?);
         request.extend_from_slice(format!("\n{}\n{payload}", self.headers).as_bytes());
@@ -246,12 +254,15 @@ pub(super) fn decode_signature(text: &str) -> Option<[u8; 32]> {
 }
 
 fn is_small(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte))
+    !name.is_empty()
+        && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte))
 }
 
 fn single_text<'a>(parts: &RequestParts<'a>, name: &'static str) -> Result<Option<&'a str>> {
     let value = parts.single(name).map_err(|_| SignatureError::Repeated(name))?;
-    value.map(|value| std::str::from_utf8(value).map_err(|_| SignatureError::Incomplete("a header is not text"))).transpose()
+    value
+        .map(|value| std::str::from_utf8(value).map_err(|_| SignatureError::Incomplete("a header is not text")))
+        .transpose()
 }
 
 /// Headers that must be signed when they are sent: the host, and all of AWS's own. Each of the latter comes once.

@@ -1,1 +1,12 @@
-//! Tests of whole accounts.
+//! Tests of whole accounts: documents, edits, and the ways to prove a principal.
+
+mod authentication;
+mod clients;
+mod damage;
+mod documents;
+mod edits;
+mod scale;
+mod ssh;
+mod sts;
+mod web_identity;
+pub(crate) mod world;

@@ -11,7 +11,7 @@ use crate::index::Index;
 use crate::model::{
     AccessKey, DataKeyRecord, EntityKind, GitCredential, Group, OidcProvider, Policy, Role, Settings, SshKey, User,
 };
-use crate::policies::PolicySets;
+use crate::policy_sets::PolicySets;
 
 /// State of an account at one commit of its repository.
 #[derive(Debug)]
@@ -316,12 +316,7 @@ impl Account {
 
     /// Names of entities whose folders have documents, damaged ones included.
     pub(crate) fn names(&self, kind: EntityKind) -> BTreeSet<String> {
-        self.documents
-            .keys()
-            .filter_map(|path| folder_of(path))
-            .filter(|(k, _)| *k == kind)
-            .map(|(_, name)| name)
-            .collect()
+        self.documents_in(&paths::all(kind)).filter_map(|(path, _)| folder_of(path)).map(|(_, name)| name).collect()
     }
 
     pub(crate) fn has_document(&self, path: &str) -> bool {

@@ -86,6 +86,21 @@ impl AuthenticationError {
         }
     }
 
+    /// Code of AWS for JSON APIs, such as CodeCommit.
+    pub fn json_code(&self) -> &'static str {
+        match self {
+            AuthenticationError::Anonymous => "MissingAuthenticationTokenException",
+            AuthenticationError::Wrong
+            | AuthenticationError::UnknownAccessKey
+            | AuthenticationError::Token(TokenError::Invalid) => "UnrecognizedClientException",
+            AuthenticationError::Token(TokenError::Expired) => "ExpiredTokenException",
+            AuthenticationError::TooMany(_) => "ThrottlingException",
+            AuthenticationError::Signature(SignatureError::Incomplete(_)) => "IncompleteSignatureException",
+            AuthenticationError::Signature(_) => "InvalidSignatureException",
+            AuthenticationError::Unavailable(_) => "ServiceUnavailableException",
+        }
+    }
+
     /// HTTP status of an answer of an API. (Git is asked for credentials with 401.)
     pub fn status(&self) -> u16 {
         match self {

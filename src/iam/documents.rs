@@ -35,7 +35,7 @@ use crate::names::{check_path, check_tags, of_file_name, to_file_name};
 use crate::ssh_key;
 
 /// Largest document, in bytes.
-pub const MAX_DOCUMENT_BYTES: usize = 256 << 10;
+pub const MAX_DOCUMENT_BYTES: usize = 64 << 10;
 
 /// Path of the document of the account itself.
 pub const SETTINGS: &str = "account.json";
@@ -143,6 +143,11 @@ pub(crate) mod paths {
 
     pub(crate) fn provider(url: &str) -> String {
         format!("oidc-providers/{}.json", provider_file(url))
+    }
+
+    /// Folder of all entities of a kind, with the slash at its end.
+    pub(crate) fn all(kind: EntityKind) -> String {
+        format!("{}/", kind.folder())
     }
 
     /// Folder of an entity, with the slash at its end.

@@ -9,7 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::account::Account;
 use crate::arn::AccountId;
-use crate::error::{IamError, Result};
+use crate::error::Result;
 use crate::random::{NoRandomness, Random, bytes};
 use crate::secret::{DataKey, KeyContext, KeyService, KeyServiceError, Purpose, Sealed, SecretText};
 
@@ -77,6 +77,29 @@ impl KeyRing {
         KeyRing { keys: BTreeMap::from([(current.clone(), key)]), current }
     }
 
+    /// The current data key as each key service seals it, by the ids of their keys.
+    ///
+    /// # Errors
+    /// A key service fails.
+    pub async fn wrapped(
+        &self,
+        account: &AccountId,
+        services: &[Arc<dyn KeyService>],
+    ) -> std::result::Result<BTreeMap<String, Vec<u8>>, KeyServiceError> {
+        let mut wrapped = BTreeMap::new();
+        let context = KeyContext { account, data_key: &self.current };
+        for service in services {
+            let key = self.current();
+            wrapped.insert(service.key_id().to_owned(), service.wrap(key.expose(), context).await?);
+        }
+        Ok(wrapped)
+    }
+
+    /// Id of the data key that seals new secrets.
+    pub fn current_id(&self) -> &str {
+        &self.current
+    }
+
     /// Opens all data keys of an account.
     ///
     /// # Errors
@@ -103,13 +126,16 @@ impl KeyRing {
         self.keys.get(id)
     }
 
-    pub(crate) fn current(&self) -> Option<&DataKey> {
-        self.keys.get(&self.current)
+    pub(crate) fn current(&self) -> &DataKey {
+        match self.keys.get(&self.current) {
+            Some(key) => key,
+            None => unreachable!("a ring is made with its current key"),
+        }
     }
 
     /// Keys, the current one first.
     pub(crate) fn all(&self) -> impl Iterator<Item = &DataKey> {
-        self.current().into_iter().chain(self.keys.values().filter(|key| key.id() != self.current))
+        std::iter::once(self.current()).chain(self.keys.values().filter(|key| key.id() != self.current))
     }
 
     pub(crate) fn seal_access_key(
@@ -120,7 +146,7 @@ impl KeyRing {
         secret: &SecretText,
         random: &dyn Random,
     ) -> Result<Sealed> {
-        let key = self.current().ok_or_else(|| IamError::service_failure("The account has no data key."))?;
+        let key = self.current();
         let owner = [account.as_str().as_bytes(), user_id.as_bytes(), key_id.as_bytes()];
         let blob = key.seal(Purpose::AccessKey, &owner, secret.expose().as_bytes(), random)?;
         Ok(Sealed::new(key.id(), blob))

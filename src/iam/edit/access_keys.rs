@@ -35,7 +35,7 @@ impl Editor<'_> {
         let sealed = keys.seal_access_key(&self.account.id(), &owner.record.id, &id, &secret, self.random)?;
         let record = AccessKey { format: Format, created: self.now, status: Status::Active, secret: sealed };
         let edit = Edit::new(format!("Create access key {id} of user {user}"));
-        Ok((edit.put(paths::access_key(user, &id), &record), NewAccessKey { id, secret }))
+        Ok((edit.put(paths::access_key(user, &id), &record)?, NewAccessKey { id, secret }))
     }
 
     /// `UpdateAccessKey`: activates or deactivates a key.
@@ -45,7 +45,7 @@ impl Editor<'_> {
     pub fn update_access_key(&self, user: &str, id: &str, status: Status) -> Result<Edit> {
         let key = self.user(user)?.access_keys.get(id).ok_or_else(|| no_such_key(id))?;
         let edit = Edit::new(format!("Set access key {id} of user {user} to {}", status.as_str()));
-        Ok(edit.put(paths::access_key(user, id), &AccessKey { status, ..(**key).clone() }))
+        edit.put(paths::access_key(user, id), &AccessKey { status, ..(**key).clone() })
     }
 
     /// `DeleteAccessKey`.

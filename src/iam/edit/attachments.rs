@@ -68,17 +68,17 @@ impl Editor<'_> {
             EntityKind::User => {
                 let mut record = (*self.user(name)?.record).clone();
                 let changed = change(&mut record.attached_policies)?;
-                Ok(if changed { edit.put(path, &record) } else { Edit::default() })
+                if changed { edit.put(path, &record) } else { Ok(Edit::default()) }
             }
             EntityKind::Group => {
                 let mut record = (*self.group(name)?.record).clone();
                 let changed = change(&mut record.attached_policies)?;
-                Ok(if changed { edit.put(path, &record) } else { Edit::default() })
+                if changed { edit.put(path, &record) } else { Ok(Edit::default()) }
             }
             EntityKind::Role => {
                 let mut record = (*self.role(name)?.record).clone();
                 let changed = change(&mut record.attached_policies)?;
-                Ok(if changed { edit.put(path, &record) } else { Edit::default() })
+                if changed { edit.put(path, &record) } else { Ok(Edit::default()) }
             }
             EntityKind::Policy => Err(no_such(kind, name)),
         }
@@ -105,7 +105,7 @@ impl Editor<'_> {
         self.account.settings().quotas.check(quota, others.sum::<usize>() + size(document))?;
         let record = InlineRecord { format: Format, document: document.to_owned() };
         let edit = Edit::new(format!("Put policy {policy} on {} {name}", kind.word()));
-        Ok(edit.put(paths::inline(kind, name, policy), &record))
+        edit.put(paths::inline(kind, name, policy), &record)
     }
 
     /// `DeleteUserPolicy`, `DeleteGroupPolicy`, `DeleteRolePolicy`: an inline policy.
@@ -147,12 +147,12 @@ impl Editor<'_> {
             EntityKind::User => {
                 let mut record = (*self.user(name)?.record).clone();
                 change(&mut record.permissions_boundary)?;
-                Ok(edit.put(path, &record))
+                edit.put(path, &record)
             }
             EntityKind::Role => {
                 let mut record = (*self.role(name)?.record).clone();
                 change(&mut record.permissions_boundary)?;
-                Ok(edit.put(path, &record))
+                edit.put(path, &record)
             }
             EntityKind::Group | EntityKind::Policy => Err(no_such(kind, name)),
         }

@@ -43,7 +43,7 @@ impl Editor<'_> {
             password: hash,
         };
         let edit = Edit::new(format!("Create Git credential {id} of user {user}"));
-        Ok((edit.put(paths::git_credential(user, &id), &record), NewGitCredential { id, user_name, password }))
+        Ok((edit.put(paths::git_credential(user, &id), &record)?, NewGitCredential { id, user_name, password }))
     }
 
     /// `NAME-at-ACCOUNT`, then `NAME+1-at-ACCOUNT` and so on.
@@ -64,7 +64,7 @@ impl Editor<'_> {
         let record = GitCredential { password: hash, ..(**old).clone() };
         let made = NewGitCredential { id: id.to_owned(), user_name: record.user_name.clone(), password };
         let edit = Edit::new(format!("Reset Git credential {id} of user {user}"));
-        Ok((edit.put(paths::git_credential(user, id), &record), made))
+        Ok((edit.put(paths::git_credential(user, id), &record)?, made))
     }
 
     /// `UpdateServiceSpecificCredential`: activates or deactivates a credential.
@@ -74,7 +74,7 @@ impl Editor<'_> {
     pub fn update_git_credential(&self, user: &str, id: &str, status: Status) -> Result<Edit> {
         let old = self.user(user)?.git_credentials.get(id).ok_or_else(|| no_such_credential(id))?;
         let edit = Edit::new(format!("Set Git credential {id} of user {user} to {}", status.as_str()));
-        Ok(edit.put(paths::git_credential(user, id), &GitCredential { status, ..(**old).clone() }))
+        edit.put(paths::git_credential(user, id), &GitCredential { status, ..(**old).clone() })
     }
 
     /// `DeleteServiceSpecificCredential`.

@@ -34,7 +34,7 @@ impl Editor<'_> {
             attached_policies: Default::default(),
         };
         let edit = Edit::new(format!("Create group {}", new.name));
-        Ok(edit.put(paths::entity(EntityKind::Group, &new.name), &record))
+        edit.put(paths::entity(EntityKind::Group, &new.name), &record)
     }
 
     /// `UpdateGroup`: another name, another path. Members stay.
@@ -51,7 +51,7 @@ impl Editor<'_> {
         let to = new_name.unwrap_or(name);
         if to == name {
             let edit = Edit::new(format!("Move group {name} to path {}", record.path));
-            return Ok(edit.put(paths::entity(EntityKind::Group, name), &record));
+            return edit.put(paths::entity(EntityKind::Group, name), &record);
         }
         check_name("newGroupName", to, MAX_NAME)?;
         let taken = self.account.names(EntityKind::Group);
@@ -64,9 +64,9 @@ impl Editor<'_> {
             let mut record = (*member.record).clone();
             record.groups.remove(name);
             record.groups.insert(to.to_owned());
-            edit = edit.put(paths::entity(EntityKind::User, &member.name), &record);
+            edit = edit.put(paths::entity(EntityKind::User, &member.name), &record)?;
         }
-        Ok(edit.put(paths::entity(EntityKind::Group, to), &record))
+        edit.put(paths::entity(EntityKind::Group, to), &record)
     }
 
     /// `DeleteGroup`.
@@ -99,7 +99,7 @@ impl Editor<'_> {
         }
         self.account.settings().quotas.check(Quota::GroupsPerUser, record.groups.len())?;
         let edit = Edit::new(format!("Add user {user} to group {group}"));
-        Ok(edit.put(paths::entity(EntityKind::User, user), &record))
+        edit.put(paths::entity(EntityKind::User, user), &record)
     }
 
     /// `RemoveUserFromGroup`.
@@ -113,6 +113,6 @@ impl Editor<'_> {
             return Err(IamError::no_such_entity(text));
         }
         let edit = Edit::new(format!("Remove user {user} from group {group}"));
-        Ok(edit.put(paths::entity(EntityKind::User, user), &record))
+        edit.put(paths::entity(EntityKind::User, user), &record)
     }
 }

@@ -31,7 +31,7 @@ pub use groups::NewGroup;
 pub use oidc::NewOidcProvider;
 pub use policies::NewPolicy;
 pub use roles::NewRole;
-pub use settings::{Founding, found};
+pub use settings::{ADMINISTRATORS, Founding, found, found_with_administrator};
 pub use users::NewUser;
 
 use crate::account::Account;
@@ -52,11 +52,15 @@ impl Edit {
         Edit { documents: BTreeMap::new(), message: message.into() }
     }
 
-    pub(crate) fn put(mut self, path: String, record: &impl Serialize) -> Self {
+    pub(crate) fn put(mut self, path: String, record: &impl Serialize) -> Result<Self> {
         let bytes = to_json(record);
-        assert!(bytes.len() <= MAX_DOCUMENT_BYTES, "quotas keep documents small");
+        if bytes.len() > MAX_DOCUMENT_BYTES {
+            let size = bytes.len();
+            let text = format!("The document {path} would have {size} bytes, and the limit is {MAX_DOCUMENT_BYTES}.");
+            return Err(IamError::limit_exceeded(text));
+        }
         self.documents.insert(path, Some(bytes));
-        self
+        Ok(self)
     }
 
     pub(crate) fn remove(mut self, path: String) -> Self {

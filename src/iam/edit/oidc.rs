@@ -83,7 +83,7 @@ impl Editor<'_> {
             thumbprints: check_thumbprints(&new.thumbprints)?,
             tags: check_tags(new.tags)?,
         };
-        Ok(Edit::new(format!("Create OpenID Connect provider {url}")).put(path, &provider))
+        Edit::new(format!("Create OpenID Connect provider {url}")).put(path, &provider)
     }
 
     /// `DeleteOpenIDConnectProvider`. Its sessions go on until they expire.
@@ -107,7 +107,7 @@ impl Editor<'_> {
         }
         self.account.settings().quotas.check(Quota::ClientIdsPerProvider, provider.client_ids.len())?;
         let edit = Edit::new(format!("Add an audience to OpenID Connect provider {}", provider.url));
-        Ok(edit.put(paths::provider(&provider.url), &provider))
+        edit.put(paths::provider(&provider.url), &provider)
     }
 
     /// `RemoveClientIDFromOpenIDConnectProvider`. Nothing changes for an audience that the provider does not have.
@@ -120,7 +120,7 @@ impl Editor<'_> {
             return Ok(Edit::default());
         }
         let edit = Edit::new(format!("Remove an audience from OpenID Connect provider {}", provider.url));
-        Ok(edit.put(paths::provider(&provider.url), &provider))
+        edit.put(paths::provider(&provider.url), &provider)
     }
 
     /// `UpdateOpenIDConnectProviderThumbprint`.
@@ -131,6 +131,6 @@ impl Editor<'_> {
         let thumbprints = check_thumbprints(thumbprints)?;
         let provider = self.oidc_provider(arn)?.clone();
         let edit = Edit::new(format!("Replace the thumbprints of OpenID Connect provider {}", provider.url));
-        Ok(edit.put(paths::provider(&provider.url), &OidcProvider { thumbprints, ..provider.clone() }))
+        edit.put(paths::provider(&provider.url), &OidcProvider { thumbprints, ..provider.clone() })
     }
 }

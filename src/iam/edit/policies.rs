@@ -68,8 +68,8 @@ impl Editor<'_> {
             tags: check_tags(new.tags)?,
         };
         let edit = Edit::new(format!("Create policy {}", new.name));
-        let edit = edit.put(paths::entity(EntityKind::Policy, &new.name), &record);
-        Ok(edit.put(paths::version(&new.name, 1), &self.version(&new.document)))
+        let edit = edit.put(paths::entity(EntityKind::Policy, &new.name), &record)?;
+        edit.put(paths::version(&new.name, 1), &self.version(&new.document))
     }
 
     /// `CreatePolicyVersion`: a new text, in force at once if `as_default`. Returns its number too.
@@ -86,8 +86,8 @@ impl Editor<'_> {
             record.default_version = number;
         }
         let edit = Edit::new(format!("Create version v{number} of policy {}", policy.name));
-        let edit = edit.put(paths::entity(EntityKind::Policy, &policy.name), &record);
-        Ok((edit.put(paths::version(&policy.name, number), &self.version(document)), number))
+        let edit = edit.put(paths::entity(EntityKind::Policy, &policy.name), &record)?;
+        Ok((edit.put(paths::version(&policy.name, number), &self.version(document))?, number))
     }
 
     /// `SetDefaultPolicyVersion`.
@@ -99,7 +99,7 @@ impl Editor<'_> {
         check_version(policy, version)?;
         let record = PolicyRecord { updated: self.now, default_version: version, ..(*policy.record).clone() };
         let edit = Edit::new(format!("Put version v{version} of policy {} in force", policy.name));
-        Ok(edit.put(paths::entity(EntityKind::Policy, &policy.name), &record))
+        edit.put(paths::entity(EntityKind::Policy, &policy.name), &record)
     }
 
     /// `DeletePolicyVersion`, of a version that is not in force.

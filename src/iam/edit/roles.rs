@@ -75,7 +75,7 @@ impl Editor<'_> {
             tags: check_tags(new.tags)?,
         };
         let edit = Edit::new(format!("Create role {}", new.name));
-        Ok(edit.put(paths::entity(EntityKind::Role, &new.name), &record))
+        edit.put(paths::entity(EntityKind::Role, &new.name), &record)
     }
 
     /// `UpdateRole`: description and longest session. `None` leaves a value.
@@ -92,7 +92,7 @@ impl Editor<'_> {
             record.max_session_seconds = check_session(seconds)?;
         }
         let edit = Edit::new(format!("Update role {name}"));
-        Ok(edit.put(paths::entity(EntityKind::Role, name), &record))
+        edit.put(paths::entity(EntityKind::Role, name), &record)
     }
 
     /// `UpdateAssumeRolePolicy`. Sessions that exist go on.
@@ -105,7 +105,7 @@ impl Editor<'_> {
         record.trusted = self.trusted(text)?;
         record.trust_policy = text.to_owned();
         let edit = Edit::new(format!("Change who may assume role {name}"));
-        Ok(edit.put(paths::entity(EntityKind::Role, name), &record))
+        edit.put(paths::entity(EntityKind::Role, name), &record)
     }
 
     /// `DeleteRole`. Its sessions end at once.

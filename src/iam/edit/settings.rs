@@ -6,12 +6,17 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 
+use crate::account::{Account, AccountError};
 use crate::arn::AccountId;
 use crate::documents::{SETTINGS, paths};
-use crate::edit::{Edit, Editor};
+use crate::edit::{Edit, Editor, NewAccessKey, NewGroup, NewUser};
 use crate::error::{IamError, Result};
-use crate::model::{DataKeyRecord, Format, Quota, Quotas, Settings};
-use crate::secret::DataKey;
+use crate::key_ring::KeyRing;
+use crate::model::{DataKeyRecord, EntityKind, Format, Quota, Quotas, Settings};
+use crate::random::Random;
+
+/// Managed policy of the administrators.
+const ADMINISTRATOR_ACCESS: &str = "arn:aws:iam::aws:policy/AdministratorAccess";
 
 /// Account to be founded.
 #[derive(Debug)]
@@ -20,9 +25,9 @@ pub struct Founding<'a> {
     pub account: AccountId,
     /// Name for people.
     pub alias: Option<String>,
-    /// Data key that seals the account's secrets.
-    pub data_key: &'a DataKey,
-    /// The data key as key services sealed it, by the ids of their keys.
+    /// Ring of the data key that seals the account's secrets.
+    pub keys: &'a KeyRing,
+    /// The data key as key services sealed it ([`KeyRing::wrapped`]).
     pub wrapped: BTreeMap<String, Vec<u8>>,
 }
 
@@ -35,7 +40,7 @@ pub fn found(founding: Founding<'_>, now: Timestamp) -> Result<Edit> {
     if let Some(alias) = &founding.alias {
         check_alias(alias)?;
     }
-    let id = founding.data_key.id().to_owned();
+    let id = founding.keys.current_id().to_owned();
     let wrapped = founding.wrapped.into_iter().map(|(key, blob)| (key, STANDARD.encode(blob))).collect();
     let settings = Settings {
         format: Format,
@@ -46,8 +51,8 @@ pub fn found(founding: Founding<'_>, now: Timestamp) -> Result<Edit> {
         quotas: Quotas::default(),
     };
     let edit = Edit::new(format!("Create account {}", founding.account));
-    let edit = edit.put(paths::data_key(&id), &DataKeyRecord { format: Format, created, wrapped });
-    Ok(edit.put(SETTINGS.to_owned(), &settings))
+    let edit = edit.put(paths::data_key(&id), &DataKeyRecord { format: Format, created, wrapped })?;
+    edit.put(SETTINGS.to_owned(), &settings)
 }
 
 /// Checks an alias: 3 to 63 small letters, digits and single hyphens.
@@ -70,11 +75,14 @@ impl Editor<'_> {
             check_alias(alias)?;
         }
         let settings = Settings { alias: alias.map(str::to_owned), ..self.account.settings().clone() };
-        Ok(Edit::new("Change the alias of the account").put(SETTINGS.to_owned(), &settings))
+        Edit::new("Change the alias of the account").put(SETTINGS.to_owned(), &settings)
     }
 
     /// Changes a quota of the account.
-    pub fn set_quota(&self, quota: Quota, limit: u64) -> Edit {
+    ///
+    /// # Errors
+    /// `LimitExceeded` of the document.
+    pub fn set_quota(&self, quota: Quota, limit: u64) -> Result<Edit> {
         let settings = self.account.settings();
         let settings = Settings { quotas: settings.quotas.with(quota, limit), ..settings.clone() };
         Edit::new(format!("Set {} to {limit}", quota.as_str())).put(SETTINGS.to_owned(), &settings)
@@ -91,6 +99,48 @@ impl Editor<'_> {
         let mut record = (**record).clone();
         record.wrapped.insert(key_id.to_owned(), STANDARD.encode(wrapped));
         let edit = Edit::new(format!("Seal data key {data_key} under {key_id}"));
-        Ok(edit.put(paths::data_key(data_key), &record))
+        edit.put(paths::data_key(data_key), &record)
     }
+}
+
+/// Name of the group of an account's administrators.
+pub const ADMINISTRATORS: &str = "Administrators";
+
+/// First documents of an account with its first administrator: a user in the group [`ADMINISTRATORS`], whose access key
+/// is told once, here.
+///
+/// # Errors
+/// `ValidationError` of alias or name, `ServiceFailure` without randomness.
+pub fn found_with_administrator(
+    founding: Founding<'_>,
+    name: &str,
+    now: Timestamp,
+    random: &dyn Random,
+) -> Result<(Edit, NewAccessKey)> {
+    let keys = founding.keys;
+    let edit = found(founding, now)?;
+    let mut account = Account::parse(edit.documents().filter_map(|(path, bytes)| Some((path, bytes?)))).map_err(wrong)?;
+    let mut whole = edit;
+    let mut apply = |account: &mut Account, edit: Edit| -> Result<()> {
+        *account = account.with(edit.documents()).map_err(wrong)?;
+        whole = std::mem::take(&mut whole).then(edit);
+        Ok(())
+    };
+    let group = NewGroup { name: ADMINISTRATORS.to_owned(), path: None };
+    let edit = Editor::new(&account, now, random).create_group(group)?;
+    apply(&mut account, edit)?;
+    let edit = Editor::new(&account, now, random).attach_policy(EntityKind::Group, ADMINISTRATORS, ADMINISTRATOR_ACCESS)?;
+    apply(&mut account, edit)?;
+    let edit = Editor::new(&account, now, random).create_user(NewUser::named(name))?;
+    apply(&mut account, edit)?;
+    let edit = Editor::new(&account, now, random).add_user_to_group(name, ADMINISTRATORS)?;
+    apply(&mut account, edit)?;
+    let (edit, key) = Editor::new(&account, now, random).create_access_key(name, keys)?;
+    apply(&mut account, edit)?;
+    Ok((whole, key))
+}
+
+/// A state that this build has just written does not read: a fault of this build.
+fn wrong(error: AccountError) -> IamError {
+    IamError::service_failure(error.to_string())
 }

@@ -27,7 +27,7 @@ impl Editor<'_> {
         let public_key = public_key.trim().to_owned();
         let record = SshKey { format: Format, uploaded: self.now, status: Status::Active, public_key, fingerprint };
         let edit = Edit::new(format!("Upload SSH public key {id} of user {user}"));
-        Ok((edit.put(paths::ssh_key(user, &id), &record), id))
+        Ok((edit.put(paths::ssh_key(user, &id), &record)?, id))
     }
 
     /// `UpdateSSHPublicKey`: activates or deactivates a key.
@@ -37,7 +37,7 @@ impl Editor<'_> {
     pub fn update_ssh_key(&self, user: &str, id: &str, status: Status) -> Result<Edit> {
         let key = self.user(user)?.ssh_keys.get(id).ok_or_else(|| no_such_key(id))?;
         let edit = Edit::new(format!("Set SSH public key {id} of user {user} to {}", status.as_str()));
-        Ok(edit.put(paths::ssh_key(user, id), &SshKey { status, ..(**key).clone() }))
+        edit.put(paths::ssh_key(user, id), &SshKey { status, ..(**key).clone() })
     }
 
     /// `DeleteSSHPublicKey`.

@@ -49,17 +49,17 @@ impl Editor<'_> {
             EntityKind::User => {
                 let mut record = (*self.user(name)?.record).clone();
                 record.tags = change(&record.tags)?;
-                Ok(edit.put(path, &record))
+                edit.put(path, &record)
             }
             EntityKind::Role => {
                 let mut record = (*self.role(name)?.record).clone();
                 record.tags = change(&record.tags)?;
-                Ok(edit.put(path, &record))
+                edit.put(path, &record)
             }
             EntityKind::Policy => {
                 let policy = self.account.policy(name).ok_or_else(|| no_such(kind, name))?;
                 let tags = change(&policy.record.tags)?;
-                Ok(edit.put(path, &PolicyRecord { tags, ..(*policy.record).clone() }))
+                edit.put(path, &PolicyRecord { tags, ..(*policy.record).clone() })
             }
             EntityKind::Group => Err(no_such(kind, name)),
         }
@@ -73,7 +73,7 @@ impl Editor<'_> {
         let provider = self.oidc_provider(arn)?;
         let tags = tagged(&provider.tags, tags)?;
         let edit = Edit::new(format!("Tag OpenID Connect provider {}", provider.url));
-        Ok(edit.put(paths::provider(&provider.url), &OidcProvider { tags, ..provider.clone() }))
+        edit.put(paths::provider(&provider.url), &OidcProvider { tags, ..provider.clone() })
     }
 
     /// `UntagOpenIDConnectProvider`.
@@ -84,7 +84,7 @@ impl Editor<'_> {
         let provider = self.oidc_provider(arn)?;
         let tags = untagged(&provider.tags, keys);
         let edit = Edit::new(format!("Untag OpenID Connect provider {}", provider.url));
-        Ok(edit.put(paths::provider(&provider.url), &OidcProvider { tags, ..provider.clone() }))
+        edit.put(paths::provider(&provider.url), &OidcProvider { tags, ..provider.clone() })
     }
 
     pub(super) fn oidc_provider(&self, arn: &str) -> Result<&OidcProvider> {

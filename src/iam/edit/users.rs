@@ -51,7 +51,7 @@ impl Editor<'_> {
             tags: check_tags(new.tags)?,
         };
         let edit = Edit::new(format!("Create user {}", new.name));
-        Ok(edit.put(paths::entity(EntityKind::User, &new.name), &record))
+        edit.put(paths::entity(EntityKind::User, &new.name), &record)
     }
 
     /// `UpdateUser`: another name, another path. Credentials, sessions and memberships stay, as they hang on the
@@ -69,7 +69,7 @@ impl Editor<'_> {
         let to = new_name.unwrap_or(name);
         if to == name {
             let edit = Edit::new(format!("Move user {name} to path {}", record.path));
-            return Ok(edit.put(paths::entity(EntityKind::User, name), &record));
+            return edit.put(paths::entity(EntityKind::User, name), &record);
         }
         check_name("newUserName", to, MAX_USER_NAME)?;
         let taken = self.account.names(EntityKind::User);
@@ -77,7 +77,7 @@ impl Editor<'_> {
             return Err(already_exists(EntityKind::User, to));
         }
         let edit = self.move_folder(EntityKind::User, name, to, Edit::new(format!("Rename user {name} to {to}")))?;
-        Ok(edit.put(paths::entity(EntityKind::User, to), &record))
+        edit.put(paths::entity(EntityKind::User, to), &record)
     }
 
     /// Writes all documents of a folder under another name.

@@ -10,8 +10,11 @@ use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use ring::digest::{SHA256, digest};
 
+use crate::sigv4::canonical::bare_host;
+use crate::sigv4::error::{MAX_CLOCK_SKEW, SignatureError};
+use crate::sigv4::keys::{Scope, SigningKey};
 use crate::sigv4::signed::decode_signature;
-use crate::sigv4::{MAX_CLOCK_SKEW, Scope, SignatureError, SigningKey, bare_host, time};
+use crate::sigv4::time;
 
 /// Service of every Git password.
 const SERVICE: &str = "codecommit";

@@ -9,10 +9,20 @@ use ring::hmac;
 use zeroize::Zeroizing;
 
 use crate::secret::SecretText;
-use crate::sigv4::Scope;
 
 /// Largest number of derived keys that are kept. One takes about 400 bytes.
 pub const MAX_SIGNING_KEYS: usize = 10_000;
+
+/// Day, region and service that a signature is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scope<'a> {
+    /// Day, `YYYYMMDD`.
+    pub date: &'a str,
+    /// Region.
+    pub region: &'a str,
+    /// Service.
+    pub service: &'a str,
+}
 
 /// Key that signs the requests of one access key on one day in one region for one service.
 #[derive(Clone)]

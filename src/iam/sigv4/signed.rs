@@ -6,24 +6,15 @@ use jiff::{SignedDuration, Timestamp};
 use ring::digest::{SHA256, digest};
 
 use crate::request::{Payload, RequestParts};
-use crate::sigv4::{MAX_CLOCK_SKEW, MAX_PRESIGNED, MAX_SIGNED_HEADERS, SignatureError, SigningKey, canonical, time};
+use crate::sigv4::error::{MAX_CLOCK_SKEW, MAX_PRESIGNED, MAX_SIGNED_HEADERS, SignatureError};
+use crate::sigv4::keys::{Scope, SigningKey};
+use crate::sigv4::{canonical, time};
 
 const ALGORITHM: &str = "AWS4-HMAC-SHA256";
 /// Longest credential, signed headers or token that is read, in bytes.
 const MAX_PART: usize = 8 << 10;
 
 type Result<T> = std::result::Result<T, SignatureError>;
-
-/// Day, region and service that a signature is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scope<'a> {
-    /// Day, `YYYYMMDD`.
-    pub date: &'a str,
-    /// Region.
-    pub region: &'a str,
-    /// Service.
-    pub service: &'a str,
-}
 
 /// Signature of a request, as the client gave it. Nothing about it is proven before [`Signed::verify`].
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,12 +1,20 @@
 //! Accounts as documents: what is written is what is read, and a change is read as the whole.
 
+use std::sync::Arc;
+
+use gitferry_policy::{Context, Request, evaluate};
+use jiff::Timestamp;
 use proptest::prelude::*;
 
 use crate::account::{Account, AccountError};
+use crate::arn::AccountId;
 use crate::documents::work;
-use crate::edit::{NewGroup, NewPolicy, NewRole, NewUser};
+use crate::edit::{Founding, NewGroup, NewPolicy, NewRole, NewUser, found_with_administrator};
+use crate::key_ring::{KeyRing, KeyRingError};
 use crate::model::{EntityKind, GIT_SERVICE};
-use crate::tests::world::{World, allow, trust};
+use crate::random::SystemRandom;
+use crate::secret::{KeyService, LocalKeyFile};
+use crate::tests::world::{BEGIN, World, allow, trust};
 
 /// Everything that an account says, as text.
 fn shown(account: &Account) -> String {
@@ -96,6 +104,35 @@ fn an_account_without_readable_settings_is_an_error() {
     let outcome = world.account.with([("account.json", Some(foreign))]).map(|account| account.id());
     assert!(matches!(outcome, Err(AccountError::Foreign { .. })));
     assert_eq!(world.account.with([("account.json", None::<&[u8]>)]).map(|a| a.id()), Err(AccountError::Missing));
+}
+
+#[tokio::test]
+async fn an_account_begins_with_an_administrator_whose_keys_open_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| -> Arc<dyn KeyService> {
+        Arc::new(LocalKeyFile::open_or_create(&folder.path().join(name)).unwrap())
+    };
+    let (here, there) = (file("here"), file("there"));
+    let keys = KeyRing::of(KeyRing::fresh_key(&SystemRandom).unwrap());
+    let id = AccountId::fresh(&SystemRandom).unwrap();
+    let wrapped = keys.wrapped(&id, &[here.clone(), there.clone()]).await.unwrap();
+    let founding = Founding { account: id, alias: Some("demo".into()), keys: &keys, wrapped };
+    let now = Timestamp::from_second(BEGIN).unwrap();
+    let (edit, key) = found_with_administrator(founding, "admin", now, &SystemRandom).unwrap();
+    let account = Account::parse(edit.documents().map(|(path, bytes)| (path, bytes.unwrap()))).unwrap();
+    assert_eq!(account.damaged().count(), 0);
+    let (user, stored) = account.access_key(&key.id).unwrap();
+    let set = account.simulate_user(user);
+    let request = Request { action: "iam:CreateUser", resource: "*", context: &Context::default() };
+    assert!(evaluate(&set, &request).is_allowed());
+    for service in [here, there] {
+        let opened = KeyRing::open(&account, &[service]).await.unwrap();
+        assert!(opened.serves(&account));
+        let secret = opened.open_access_key(&id, &user.record.id, &key.id, &stored.secret).unwrap();
+        assert_eq!(secret.expose(), key.secret.expose());
+    }
+    let error = KeyRing::open(&account, &[file("elsewhere")]).await.unwrap_err();
+    assert!(matches!(error, KeyRingError::NotSealedHere { .. }), "{error}");
 }
 
 /// Random edits of few names, so that they meet.

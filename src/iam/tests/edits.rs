@@ -186,6 +186,16 @@ fn wrong_policies_are_malformed_and_large_ones_exceed_a_quota() {
 }
 
 #[test]
+fn a_document_that_is_too_large_to_commit_is_refused() {
+    let mut world = World::with_jane();
+    let spacious = allow("a:b").replace(' ', &" ".repeat(10_000));
+    let put = world.refused(|editor| editor.put_policy(EntityKind::User, "jane", "p", &spacious));
+    assert_eq!(put, Code::LimitExceeded);
+    let less = allow("a:b").replace(' ', &" ".repeat(1_000));
+    world.edit(|editor| editor.put_policy(EntityKind::User, "jane", "p", &less));
+}
+
+#[test]
 fn attaching_is_idempotent_and_needs_a_policy() {
     let mut world = World::with_jane();
     let attach = |arn: &str| world.editor().attach_policy(EntityKind::User, "jane", arn);
@@ -201,7 +211,7 @@ fn attaching_is_idempotent_and_needs_a_policy() {
     }
     world.edit(|editor| editor.create_policy(policy("p9")));
     assert_eq!(world.refused(|editor| editor.attach_policy(EntityKind::User, "jane", &arn("p9"))), Code::LimitExceeded);
-    world.edit(|editor| Ok(editor.set_quota(Quota::AttachedPoliciesPerUser, 20)));
+    world.edit(|editor| editor.set_quota(Quota::AttachedPoliciesPerUser, 20));
     world.edit(|editor| editor.attach_policy(EntityKind::User, "jane", &arn("p9")));
     assert_eq!(world.refused(|editor| editor.set_boundary(EntityKind::Group, "dev", Some(PULL))), Code::NoSuchEntity);
 }
@@ -237,7 +247,7 @@ fn a_rename_keeps_id_credentials_groups_and_sealed_secrets() {
 #[test]
 fn quotas_of_the_account_are_those_of_its_settings() {
     let mut world = World::with_jane();
-    world.edit(|editor| Ok(editor.set_quota(Quota::Users, 2)));
+    world.edit(|editor| editor.set_quota(Quota::Users, 2));
     world.edit(|editor| editor.create_user(NewUser::named("bob")));
     assert_eq!(world.refused(|editor| editor.create_user(NewUser::named("eve"))), Code::LimitExceeded);
     world.edit(|editor| editor.set_alias(Some("my-company")));

@@ -1,6 +1,8 @@
 //! Tests of whole accounts: documents, edits, and the ways to prove a principal.
 
+mod attacks;
 mod authentication;
+mod calls;
 mod clients;
 mod damage;
 mod documents;

@@ -52,16 +52,16 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) fn new() -> World {
-        let data_key = KeyRing::fresh_key(&SystemRandom).unwrap();
+        let keys = KeyRing::of(KeyRing::fresh_key(&SystemRandom).unwrap());
         let founding =
-            Founding { account: ACCOUNT.parse().unwrap(), alias: None, data_key: &data_key, wrapped: BTreeMap::new() };
+            Founding { account: ACCOUNT.parse().unwrap(), alias: None, keys: &keys, wrapped: BTreeMap::new() };
         let edit = found(founding, Timestamp::from_second(BEGIN).unwrap()).unwrap();
         let documents: BTreeMap<String, Vec<u8>> =
             edit.documents().map(|(path, bytes)| (path.to_owned(), bytes.unwrap().to_vec())).collect();
         let clock = Arc::new(TestClock(AtomicI64::new(BEGIN)));
         let host = Authenticator::new(REGION, &["codecommit", "iam", "sts"], clock.clone());
         let account = Arc::new(Account::parse(&documents).unwrap());
-        let world = World { account, documents, keys: Arc::new(KeyRing::of(data_key)), clock, host };
+        let world = World { account, documents, keys: Arc::new(keys), clock, host };
         world.follow();
         world
     }

@@ -166,7 +166,7 @@ mod tests {
         fn a_name_is_one_entry_of_a_tree_and_comes_back(name in "[A-Za-z0-9_+=,.@-]{1,64}") {
             let file = to_file_name(&name).into_owned();
             prop_assert!(!file.starts_with('.') && !file.contains('/'));
-            prop_assert_eq!(of_file_name(&file).unwrap().as_ref(), name.as_str());
+            prop_assert_eq!(of_file_name(&file).unwrap().into_owned(), name);
         }
     }
 }

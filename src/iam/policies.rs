@@ -8,14 +8,14 @@ use crate::account::Account;
 use crate::model::{Group, Role, User};
 use crate::session::Session;
 
-/// A policy that decides cannot be read: everything is denied.
+/// A document that decides cannot be read or is gone: everything is denied.
 struct Unreadable;
 
 type Found<T> = std::result::Result<T, Unreadable>;
 
 /// The set that denies everything, if a policy cannot be read: the policy might have denied.
 fn or_deny(set: Found<PolicySet>) -> PolicySet {
-    let denied = || everything(Effect::Deny, "a document of the account that cannot be read");
+    let denied = || everything(Effect::Deny, "a document of the account that is missing or cannot be read");
     set.unwrap_or_else(|Unreadable| PolicySet { identity: vec![denied()], ..PolicySet::default() })
 }
 
@@ -41,15 +41,17 @@ fn on_everything(effect: &str) -> Arc<PolicyDocument> {
 }
 
 impl Account {
-    /// Policies of a user, its groups included, and of its session if it has one.
-    pub(crate) fn policies_of_user(&self, user: &User, session: Option<&Session>) -> Arc<PolicySet> {
-        let key = session.map_or(&user.record.id, |session| &session.access_key_id);
-        self.policy_sets.get(key, || or_deny(self.user_set(user).and_then(|set| self.limit(set, session))))
+    /// Policies of a user of a unique id, its groups included, and of its session if it has one.
+    pub(crate) fn policies_of_user(&self, id: &str, session: Option<&Session>) -> Arc<PolicySet> {
+        let key = session.map_or(id, |session| &session.access_key_id);
+        let user = || self.user_by_id(id).ok_or(Unreadable);
+        self.policy_sets.get(key, || or_deny(user().and_then(|user| self.limit(self.user_set(user)?, session))))
     }
 
-    /// Policies of a role's session.
-    pub(crate) fn policies_of_role(&self, role: &Role, session: &Session) -> Arc<PolicySet> {
-        let set = || self.role_set(role).and_then(|set| self.limit(set, Some(session)));
+    /// Policies of a session of the role of a unique id.
+    pub(crate) fn policies_of_role(&self, id: &str, session: &Session) -> Arc<PolicySet> {
+        let role = || self.role_by_id(id).ok_or(Unreadable);
+        let set = || role().and_then(|role| self.limit(self.role_set(role)?, Some(session)));
         self.policy_sets.get(&session.access_key_id, || or_deny(set()))
     }
 

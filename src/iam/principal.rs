@@ -165,12 +165,12 @@ impl Principal {
     /// Policies that decide on the principal's requests in a state of the account, put together once for each state.
     /// `None` for the account itself, which may do everything.
     ///
-    /// If one of the policies cannot be read, the set denies everything.
+    /// If one of the policies cannot be read, or the user or role is gone from this state, the set denies everything.
     pub fn policies(&self, account: &Account) -> Option<Arc<PolicySet>> {
         match &self.identity {
             Identity::Root => None,
-            Identity::User(user, session) => Some(account.policies_of_user(user, session.as_deref())),
-            Identity::Role(role, session) => Some(account.policies_of_role(role, session)),
+            Identity::User(user, session) => Some(account.policies_of_user(&user.record.id, session.as_deref())),
+            Identity::Role(role, session) => Some(account.policies_of_role(&role.record.id, session)),
         }
     }
 

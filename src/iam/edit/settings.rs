@@ -119,7 +119,8 @@ pub fn found_with_administrator(
 ) -> Result<(Edit, NewAccessKey)> {
     let keys = founding.keys;
     let edit = found(founding, now)?;
-    let mut account = Account::parse(edit.documents().filter_map(|(path, bytes)| Some((path, bytes?)))).map_err(wrong)?;
+    let mut account =
+        Account::parse(edit.documents().filter_map(|(path, bytes)| Some((path, bytes?)))).map_err(wrong)?;
     let mut whole = edit;
     let mut apply = |account: &mut Account, edit: Edit| -> Result<()> {
         *account = account.with(edit.documents()).map_err(wrong)?;
@@ -129,7 +130,8 @@ pub fn found_with_administrator(
     let group = NewGroup { name: ADMINISTRATORS.to_owned(), path: None };
     let edit = Editor::new(&account, now, random).create_group(group)?;
     apply(&mut account, edit)?;
-    let edit = Editor::new(&account, now, random).attach_policy(EntityKind::Group, ADMINISTRATORS, ADMINISTRATOR_ACCESS)?;
+    let edit =
+        Editor::new(&account, now, random).attach_policy(EntityKind::Group, ADMINISTRATORS, ADMINISTRATOR_ACCESS)?;
     apply(&mut account, edit)?;
     let edit = Editor::new(&account, now, random).create_user(NewUser::named(name))?;
     apply(&mut account, edit)?;

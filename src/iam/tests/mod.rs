@@ -3,7 +3,7 @@
 mod attacks;
 mod authentication;
 mod calls;
-mod clients;
+pub(crate) mod clients;
 mod damage;
 mod documents;
 mod edits;

@@ -30,7 +30,7 @@ fn encode(bytes: impl AsRef<[u8]>) -> String {
 
 impl Issuer {
     fn new() -> Issuer {
-        let rsa = RsaKeyPair::from_pkcs8(include_bytes!("fixtures/issuer_rsa.p8")).unwrap();
+        let rsa = RsaKeyPair::from_der(include_bytes!("fixtures/issuer_rsa.der")).unwrap();
         let random = RingRandom::new();
         let pkcs8 = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &random).unwrap();
         let ec = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, pkcs8.as_ref(), &random).unwrap();

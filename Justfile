@@ -23,6 +23,10 @@ nightly:
 test-seeds:
     cargo test --release --test git -- --ignored many_seeds
 
+# Memory and times of an account with 10,000 users and 1,000 policies.
+test-account-scale:
+    cargo test --release -p gitferry-iam scale -- --ignored --nocapture
+
 # A Git host for each of two regions, and a worker between them.
 up:
     cargo run --release -- up

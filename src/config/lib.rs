@@ -49,7 +49,7 @@ pub use gitferry_engine::region::RECOVERY_WINDOW;
 pub use gitferry_store::aws::AwsConfig;
 use gitferry_store::aws::SdkConfigs;
 pub use limits::{HostLimits, parse_duration};
-pub use link::{Deletions, Divergence, LfsMode, LinkConfig, LinkMode};
+pub use link::{CarriedNames, Deletions, Divergence, LfsMode, LinkConfig, LinkMode};
 pub use location::{ObjectsLocation, Place, RegionStores, TableLocation};
 pub use network::Network;
 use push_policy::PushPolicyConfig;

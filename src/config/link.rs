@@ -6,6 +6,7 @@ use serde::Deserialize;
 use super::overlap::overlap;
 use super::{AwsConfig, Config, TableLocation, all_repositories, events, location, name_matcher};
 use gitferry_engine::region::push::Missing;
+use gitferry_engine::region::reserved::is_account;
 use gitferry_git::local::RefPatterns;
 use gitferry_git::refname::{check_remote_name, check_repository_name};
 use gitferry_git::refspec::Refspecs;
@@ -22,6 +23,9 @@ pub struct LinkConfig {
     /// delivers only the names without wildcards.
     #[serde(default = "all_repositories")]
     pub repositories: Vec<String>,
+    /// False for a link between regions that leaves out the account's repository. `repositories` never decides on it.
+    #[serde(default)]
+    pub account: Option<bool>,
     /// Active, or standby beside another link with the same repositories and target.
     #[serde(default)]
     pub mode: LinkMode,
@@ -62,6 +66,27 @@ pub struct LinkConfig {
     /// `dynamodb://TABLE`.
     #[serde(default)]
     pub table: Option<String>,
+}
+
+/// Names of the repositories that a link between regions carries.
+#[derive(Clone, Debug)]
+pub struct CarriedNames {
+    globs: GlobSet,
+    account: bool,
+}
+
+impl CarriedNames {
+    /// Returns true if the link carries repositories of this name. The globs do not decide on the account's repository.
+    pub fn is_match(&self, name: &str) -> bool {
+        if is_account(name) { self.account } else { self.globs.is_match(name) }
+    }
+}
+
+/// The names that match these globs, and the account's repository.
+impl From<GlobSet> for CarriedNames {
+    fn from(globs: GlobSet) -> Self {
+        CarriedNames { globs, account: true }
+    }
 }
 
 /// Treatment of target refs that the source does not have.
@@ -175,6 +200,12 @@ impl Config {
         let in_region = [Some(&link.source), Some(&link.target), link.via.as_ref()];
         let region = in_region.into_iter().flatten().find(|end| self.regions.contains_key(*end));
         for name in link.literal_names() {
+            if region.is_some() && is_account(name) {
+                return Err(format!(
+                    "repositories: {name} holds the account of a region: links between regions carry it unless they \
+                     have account = false, and links with remotes never do"
+                ));
+            }
             match region {
                 Some(region) => {
                     check_repository_name(name).map_err(|error| format!("repositories: {error} (in region {region})"))
@@ -186,6 +217,11 @@ impl Config {
     }
 
     fn check_remote_link(&self, link: &LinkConfig) -> Result<(), String> {
+        if link.account.is_some() {
+            return Err(
+                "account: only for a link between regions; no other link carries the account's repository".into()
+            );
+        }
         if link.mode == LinkMode::Standby {
             return Err("mode: only a link between regions can be on standby".into());
         }
@@ -245,8 +281,13 @@ impl LinkConfig {
         self.repositories.iter().filter(|name| !name.contains(['*', '?', '[', '{', '\\']))
     }
 
-    /// Builds a matcher of the repositories that the link carries.
+    /// Builds a matcher of the globs in `repositories`.
     pub fn matcher(&self) -> Result<GlobSet, String> {
         name_matcher(&self.repositories)
+    }
+
+    /// Returns the names of the repositories that the link carries if both of its ends are regions.
+    pub fn carried_names(&self) -> Result<CarriedNames, String> {
+        Ok(CarriedNames { globs: self.matcher()?, account: self.account.unwrap_or(true) })
     }
 }

@@ -27,10 +27,15 @@ impl Backoff {
 
     /// Starts a backoff after a first failure of this kind.
     pub fn new(kind: Kind) -> Self {
+        Self::at_most(kind, Self::LONGEST)
+    }
+
+    /// Starts a backoff like [`Self::new`] whose waits are at most `longest` before jitter.
+    pub fn at_most(kind: Kind, longest: Duration) -> Self {
         let first = if kind.is_retryable() { Self::FIRST_RETRYABLE } else { Self::FIRST_OTHER };
         let waits = ExponentialBackoffBuilder::new()
-            .with_initial_interval(first)
-            .with_max_interval(Self::LONGEST)
+            .with_initial_interval(first.min(longest))
+            .with_max_interval(longest)
             .with_max_elapsed_time(None)
             .build();
         Backoff { waits }

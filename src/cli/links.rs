@@ -78,7 +78,7 @@ async fn with_target(config: &Config, name: &str, target: Region) -> Result<Link
         name: name.into(),
         source: open::region(config, &link.source).await?,
         target,
-        repositories: link.matcher().map_err(Failure::usage)?,
+        repositories: link.carried_names().map_err(Failure::usage)?,
         mode: link.mode,
         active_links: active_links.into(),
         memory: Arc::new(Semaphore::new(PARTS_IN_MEMORY)),

@@ -53,7 +53,7 @@ use gitferry_store::aws::SdkConfigs;
 pub use globs::name_matcher;
 pub use host::{AuthConfig, HostConfig, NoAuth, OnPush, TlsConfig};
 pub use limits::{HostLimits, parse_duration};
-pub use link::{Deletions, Divergence, LfsMode, LinkConfig, LinkMode};
+pub use link::{CarriedNames, Deletions, Divergence, LfsMode, LinkConfig, LinkMode};
 pub use location::{ObjectsLocation, Place, RegionStores, TableLocation};
 pub use network::Network;
 use push_policy::PushPolicyConfig;

@@ -5,6 +5,7 @@ use serde::Deserialize;
 
 use super::globs::{all_repositories, name_matcher};
 use gitferry_engine::region::push::Missing;
+use gitferry_engine::region::reserved::is_account;
 use gitferry_store::aws::AwsConfig;
 
 /// A replication from a source to a target.
@@ -19,6 +20,9 @@ pub struct LinkConfig {
     /// delivers only the names without wildcards.
     #[serde(default = "all_repositories")]
     pub repositories: Vec<String>,
+    /// False for a link between regions that leaves out the account's repository. `repositories` never decides on it.
+    #[serde(default)]
+    pub account: Option<bool>,
     /// Active, or standby beside another link with the same repositories and target.
     #[serde(default)]
     pub mode: LinkMode,
@@ -59,6 +63,27 @@ pub struct LinkConfig {
     /// `dynamodb://TABLE`.
     #[serde(default)]
     pub table: Option<String>,
+}
+
+/// Names of the repositories that a link between regions carries.
+#[derive(Clone, Debug)]
+pub struct CarriedNames {
+    globs: GlobSet,
+    account: bool,
+}
+
+impl CarriedNames {
+    /// Returns true if the link carries repositories of this name. The globs do not decide on the account's repository.
+    pub fn is_match(&self, name: &str) -> bool {
+        if is_account(name) { self.account } else { self.globs.is_match(name) }
+    }
+}
+
+/// The names that match these globs, and the account's repository.
+impl From<GlobSet> for CarriedNames {
+    fn from(globs: GlobSet) -> Self {
+        CarriedNames { globs, account: true }
+    }
 }
 
 /// Treatment of target refs that the source does not have.
@@ -136,8 +161,13 @@ impl LinkConfig {
         self.repositories.iter().filter(|name| !name.contains(['*', '?', '[', '{', '\\']))
     }
 
-    /// Builds a matcher of the repositories that the link carries.
+    /// Builds a matcher of the globs in `repositories`.
     pub fn matcher(&self) -> Result<GlobSet, String> {
         name_matcher(&self.repositories)
+    }
+
+    /// Returns the names of the repositories that the link carries if both of its ends are regions.
+    pub fn carried_names(&self) -> Result<CarriedNames, String> {
+        Ok(CarriedNames { globs: self.matcher()?, account: self.account.unwrap_or(true) })
     }
 }

@@ -4,6 +4,7 @@ use super::link::{LfsMode, LinkConfig, LinkMode};
 use super::location::TableLocation;
 use super::overlap::overlap;
 use super::{Config, events, location};
+use gitferry_engine::region::reserved::is_account;
 use gitferry_git::local::RefPatterns;
 use gitferry_git::refname::{check_remote_name, check_repository_name};
 use gitferry_git::refspec::Refspecs;
@@ -73,6 +74,12 @@ impl Config {
         let in_region = [Some(&link.source), Some(&link.target), link.via.as_ref()];
         let region = in_region.into_iter().flatten().find(|end| self.regions.contains_key(*end));
         for name in link.literal_names() {
+            if region.is_some() && is_account(name) {
+                return Err(format!(
+                    "repositories: {name} holds the account of a region: links between regions carry it unless they \
+                     have account = false, and links with remotes never do"
+                ));
+            }
             match region {
                 Some(region) => {
                     check_repository_name(name).map_err(|error| format!("repositories: {error} (in region {region})"))
@@ -84,6 +91,11 @@ impl Config {
     }
 
     fn check_remote_link(&self, link: &LinkConfig) -> Result<(), String> {
+        if link.account.is_some() {
+            return Err(
+                "account: only for a link between regions; no other link carries the account's repository".into()
+            );
+        }
         if link.mode == LinkMode::Standby {
             return Err("mode: only a link between regions can be on standby".into());
         }

@@ -2,6 +2,7 @@
 
 use super::*;
 use gitferry_base::Kind;
+use gitferry_engine::region::reserved::ACCOUNT;
 
 const GOOD: &str = r#"
 [regions.us]
@@ -378,6 +379,40 @@ fn two_active_links_for_one_pair_are_refused() {
     // The other way round is another pair.
     let back = "[links.b]\nsource = \"eu\"\ntarget = \"us\"\n";
     assert!(parsed(regions, &link("a", "[\"*\"]", ""), back).is_ok());
+}
+
+#[test]
+fn links_between_regions_carry_the_account_unless_they_say_otherwise() {
+    let ends = "[regions.us]\nobjects = \"file:us\"\ntable = \"sqlite:us.db\"\n\
+                [regions.eu]\nobjects = \"file:eu\"\ntable = \"sqlite:eu.db\"\n\
+                [remotes.a]\nurl = \"https://a.example/{name}\"\n[remotes.b]\nurl = \"https://b.example/{name}\"\n";
+    let parsed = |source: &str, target: &str, more: &str| {
+        let link = format!("[links.l]\nsource = \"{source}\"\ntarget = \"{target}\"\n{more}\n");
+        Config::parse(&[ends, &link].concat(), Path::new("gitferry.toml")).map_err(|error| error.to_string())
+    };
+    for (more, account, app) in [
+        ("", true, true),
+        ("repositories = [\"team/*\"]", true, false),
+        ("repositories = []\naccount = true", true, false),
+        ("account = false", false, true),
+        ("repositories = [\"gitferry/*\"]\naccount = false", false, false),
+    ] {
+        let names = parsed("us", "eu", more).unwrap().links["l"].carried_names().unwrap();
+        assert_eq!((names.is_match(ACCOUNT), names.is_match("app")), (account, app), "{more}");
+    }
+    for (source, target) in [("us", "a"), ("a", "us"), ("a", "b")] {
+        for account in ["true", "false"] {
+            let error = parsed(source, target, &format!("account = {account}")).unwrap_err();
+            assert!(error.contains("account: only for a link between regions"), "{error}");
+        }
+    }
+    let named = "repositories = [\"app\", \"gitferry/account\"]";
+    for (source, target) in [("us", "eu"), ("us", "a"), ("a", "us")] {
+        let error = parsed(source, target, named).unwrap_err();
+        assert!(error.contains("holds the account of a region"), "{error}");
+    }
+    // Servers may hold a repository of that name, which is no account.
+    assert!(parsed("a", "b", named).is_ok());
 }
 
 #[test]

@@ -28,6 +28,7 @@ use super::push::policies::PushPolicies;
 use super::push::quarantines::Quarantines;
 use super::push::receive_pack::ReceivePack;
 use super::readiness::Readiness;
+use super::request::account_guard::AccountGuard;
 use super::request::browser_guard::BrowserGuard;
 use super::request::urls::HostUrls;
 use super::request::{Requests, Services};
@@ -91,8 +92,9 @@ impl Host {
         let clients = Clients::new(region.shared_clock().clone(), options.trusted_proxies.clone());
         let guard = BrowserGuard::new(authenticator.allows_anonymous(), urls.clone());
         let announcer = Announcer::new(region.name(), events);
+        let account = AccountGuard::new(region.clone());
         let services = services(&region, &urls, &exchanges, &announcer, &metrics, options);
-        let requests = Requests::new(clients, guard, authenticator.clone(), services, limits.clone());
+        let requests = Requests::new(clients, guard, authenticator.clone(), account, services, limits.clone());
         Arc::new(Host { region, limits, authenticator, exchanges, requests: Arc::new(requests), metrics })
     }
 

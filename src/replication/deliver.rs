@@ -21,6 +21,7 @@ use gitferry_engine::region::claims::HeldPacks;
 use gitferry_engine::region::commit::MAX_COMMIT_ATTEMPTS;
 use gitferry_engine::region::fold::{Before, FoldError, Folded, fold};
 use gitferry_engine::region::manifest::LivePack;
+use gitferry_engine::region::reserved::is_account;
 use gitferry_engine::region::{RegionError, Unreadable, blocking};
 use gitferry_store::table::lease::{Lease, Waiter};
 use gitferry_store::table::{Condition, TableError, Write};
@@ -174,20 +175,30 @@ impl Link {
     /// A repository that was renamed out of the globs keeps being delivered.
     pub fn carries(&self, source: &Head, target: Option<&HeadItem>) -> bool {
         let fed = target.and_then(|item| item.head.fed_by.as_ref());
+        if is_account(&source.name) {
+            // Every link carries the account's repository by default. Where several have the same target, the link that
+            // delivered it first goes on.
+            return self.repositories.is_match(&source.name) && self.rival(target.map(|item| &item.head)).is_none();
+        }
         self.repositories.is_match(&source.name) || fed == Some(&self.name)
+    }
+
+    /// Returns another active link that delivers a repository of the target, if this link is active as well.
+    fn rival<'t>(&self, target: Option<&'t Head>) -> Option<&'t String> {
+        let feeder = target.and_then(|head| head.fed_by.as_ref());
+        let is_rival = |other: &&String| **other != self.name && self.active_links.contains(*other);
+        feeder.filter(is_rival).filter(|_| self.mode == LinkMode::Active)
     }
 
     /// Refuses a repository that another active link delivers.
     fn check_feeder(&self, source: &Head, target: Option<&Head>) -> Result<(), ReplicationError> {
-        let feeder = target.and_then(|head| head.fed_by.as_ref());
-        let rival = feeder.filter(|other| **other != self.name && self.active_links.contains(*other));
-        match rival {
-            Some(other) if self.mode == LinkMode::Active => Err(ReplicationError::TwoLinks {
+        match self.rival(target) {
+            Some(other) => Err(ReplicationError::TwoLinks {
                 repository: source.name.clone(),
                 other: other.clone(),
                 target: self.target.name().to_owned(),
             }),
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 

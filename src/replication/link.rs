@@ -2,12 +2,11 @@
 
 use std::sync::Arc;
 
-use globset::GlobSet;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Semaphore;
 
 use super::progress::Progress;
-use gitferry_config::LinkMode;
+use gitferry_config::{CarriedNames, LinkMode};
 use gitferry_engine::ledger::head::HeadItem;
 use gitferry_engine::ledger::log::ChangeRow;
 use gitferry_engine::region::Region;
@@ -21,8 +20,8 @@ pub struct Link {
     pub source: Region,
     /// Region that is written.
     pub target: Region,
-    /// Globs over the names of the repositories that the link carries.
-    pub repositories: GlobSet,
+    /// Names of the repositories that the link carries.
+    pub repositories: CarriedNames,
     /// Active, or standby for another link to the same target.
     pub mode: LinkMode,
     /// Names of all active links of the configuration. A repository's feeder that is not among them was removed.

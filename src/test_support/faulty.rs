@@ -10,7 +10,7 @@ use crate::objects::{DelayedStore, FaultyStore};
 use crate::table::{DelayedTable, FaultyTable};
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use gitferry_config::LinkMode;
+use gitferry_config::{CarriedNames, LinkMode};
 use gitferry_engine::ledger::head::{HeadItem, RepositoryId};
 use gitferry_engine::ledger::heads::read_head;
 use gitferry_engine::ledger::keys;
@@ -123,8 +123,8 @@ pub fn link(source: Region, target: Region) -> Link {
 }
 
 /// Matches every repository.
-pub fn everything() -> globset::GlobSet {
-    globset::GlobSetBuilder::new().add(globset::Glob::new("*").unwrap()).build().unwrap()
+pub fn everything() -> CarriedNames {
+    globset::GlobSetBuilder::new().add(globset::Glob::new("*").unwrap()).build().unwrap().into()
 }
 
 /// Checks every transaction of a table: at no moment may a row name an object that does not exist.

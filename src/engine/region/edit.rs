@@ -4,6 +4,7 @@ use gix::bstr::ByteSlice as _;
 
 use super::commit::{MAX_COMMIT_ATTEMPTS, Proposal, Subject};
 use super::repositories::Repositories;
+use super::reserved::refuse_account;
 use super::{RegionError, Result, blocking};
 use crate::ledger::LedgerError;
 use crate::ledger::head::{HeadItem, State};
@@ -18,6 +19,7 @@ const MAX_NAMED_BRANCHES: usize = 10;
 impl Repositories<'_> {
     /// Creates an empty repository.
     pub async fn create(self, name: &str, format: gix::hash::Kind, actor: &str) -> Result<HeadItem> {
+        refuse_account(name)?;
         let subject = self.region.committer().new_subject(name, format)?;
         if self.find(name).await?.is_some() {
             return Err(RegionError::NameTaken { name: name.into(), region: self.region.name().to_owned() });
@@ -28,6 +30,7 @@ impl Repositories<'_> {
     /// Renames a repository.
     pub async fn rename(self, name: &str, new: &str, actor: &str) -> Result<HeadItem> {
         check_repository_name(new)?;
+        refuse_account(new)?;
         self.edit(name, actor, |proposal| proposal.name = Some(new.into())).await
     }
 
@@ -93,6 +96,7 @@ impl Repositories<'_> {
         let mut item = self.get(name).await?;
         for _ in 0..MAX_COMMIT_ATTEMPTS {
             let id = item.id;
+            refuse_account(&item.head.name)?;
             self.region.committer().check_writable(&item)?;
             if let Some(branch) = needs {
                 self.check_branch(&item, branch).await?;

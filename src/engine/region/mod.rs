@@ -27,6 +27,7 @@ pub mod probe;
 pub mod push;
 pub mod reader;
 pub mod repositories;
+pub mod reserved;
 pub mod server;
 pub mod snapshots;
 pub mod standing;

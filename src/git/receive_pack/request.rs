@@ -109,6 +109,17 @@ impl Meter {
 }
 
 impl PushRequest {
+    /// Creates the request of a push within the process, whose commands apply all or none.
+    pub fn atomic(commands: Vec<Command>) -> Self {
+        PushRequest {
+            commands,
+            capabilities: PushCapabilities { atomic: true, ..PushCapabilities::default() },
+            options: Vec::new(),
+            shallow: Vec::new(),
+            _memory: Memory::default(),
+        }
+    }
+
     /// Reads a request up to the pack; `None` if the client has nothing to push.
     pub fn read<R: BufRead>(input: &mut PacketReader<R>, format: Format) -> Result<Option<Self>, ProtocolError> {
         let mut request = PushRequest {

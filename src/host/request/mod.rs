@@ -3,8 +3,10 @@
 //! 1. [`Requests::answer`] identifies the client and opens the span of the log.
 //! 2. `respond` makes a response of a refusal, and holds it back until the request's body has been read.
 //! 3. `route` refuses what browsers were made to send, and finds the addressee.
-//! 4. `git` and `lfs` find the action, authenticate and authorize the client, and call the service of the action.
+//! 4. `git` and `lfs` find the action, authenticate and authorize the client, refuse the account's repository, and call
+//!    the service of the action.
 
+pub mod account_guard;
 pub mod browser_guard;
 mod drain;
 pub mod git_http;
@@ -32,6 +34,7 @@ use crate::metrics::MetricsPage;
 use crate::push::Pushes;
 use crate::push::quarantines::without_secret;
 use crate::readiness::Readiness;
+use account_guard::AccountGuard;
 use browser_guard::BrowserGuard;
 use gitferry_config::HostLimits;
 use refusal::Refusal;
@@ -67,6 +70,7 @@ pub struct Requests {
     clients: Clients,
     guard: BrowserGuard,
     authenticator: Arc<dyn Authenticator>,
+    account: AccountGuard,
     services: Services,
     limits: HostLimits,
 }
@@ -77,10 +81,11 @@ impl Requests {
         clients: Clients,
         guard: BrowserGuard,
         authenticator: Arc<dyn Authenticator>,
+        account: AccountGuard,
         services: Services,
         limits: HostLimits,
     ) -> Self {
-        Requests { clients, guard, authenticator, services, limits }
+        Requests { clients, guard, authenticator, account, services, limits }
     }
 
     /// Answers a request.
@@ -147,6 +152,7 @@ impl Requests {
         let headers = &request.headers;
         let action = service.action(&request.method, request.uri.query())?;
         let principal = self.authorize(headers, repository, action.access())?;
+        self.account.check(repository).await?;
         let Services { fetches, pushes, frontiers, default_branches, .. } = &self.services;
         match action {
             Action::AdvertiseFetch => fetches.advertise(repository, headers).await,
@@ -162,6 +168,7 @@ impl Requests {
     async fn lfs(&self, route: &Route, request: &Parts, body: Body) -> Result<Response, LfsRefusal> {
         let action = LfsAction::of(route, &request.method)?;
         let principal = self.authorize(&request.headers, &route.repository, action.access())?;
+        self.account.check(&route.repository).await?;
         self.services.lfs.serve(action, &principal, &route.repository, request, body).await
     }
 

@@ -10,6 +10,7 @@ use crate::ReplicationError;
 use crate::error::InRegion as _;
 use gitferry_engine::ledger::head::State;
 use gitferry_engine::region::Region;
+use gitferry_engine::region::reserved::is_account;
 use gitferry_git::refname::{check_remote_name, check_repository_name};
 
 /// Names of the repositories on a link.
@@ -35,8 +36,11 @@ impl LinkNames {
         self.in_full.iter().any(|known| known == name)
     }
 
-    /// Returns true if the link mirrors a repository of this name.
+    /// Returns true if the link mirrors a repository of this name: never the account's repository of a region.
     pub fn carries(&self, name: &str) -> bool {
+        if self.in_region && is_account(name) {
+            return false;
+        }
         let checked = if self.in_region { check_repository_name(name) } else { check_remote_name(name) };
         self.patterns.is_match(name) && checked.is_ok()
     }

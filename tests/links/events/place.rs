@@ -54,7 +54,7 @@ impl Place {
             name: LINK.into(),
             source: self.region(SOURCE),
             target: self.region(TARGET),
-            repositories: config.links[LINK].matcher().unwrap(),
+            repositories: config.links[LINK].carried_names().unwrap(),
             mode: Default::default(),
             active_links: vec![LINK.to_owned()].into(),
             memory: Arc::new(tokio::sync::Semaphore::new(PARTS_IN_MEMORY)),

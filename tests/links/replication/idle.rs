@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use gitferry_config::CarriedNames;
 use gitferry_engine::ledger::head::HeadItem;
 use gitferry_engine::ledger::keys::SHARDS;
 use gitferry_engine::region::Region;
@@ -57,8 +58,8 @@ impl Metered {
     }
 }
 
-fn everything() -> GlobSet {
-    GlobSet::builder().add(Glob::new("*").unwrap()).build().unwrap()
+fn everything() -> CarriedNames {
+    GlobSet::builder().add(Glob::new("*").unwrap()).build().unwrap().into()
 }
 
 fn calls(counts: &Snapshot, operation: Operation) -> u64 {

@@ -39,7 +39,7 @@ fn link(world: &World, far: Far) -> Link {
         name: LINK.into(),
         source: region(SOURCE, far == Far::Source),
         target: region(TARGET, far == Far::Target),
-        repositories: GlobSet::builder().add(Glob::new("*").unwrap()).build().unwrap(),
+        repositories: GlobSet::builder().add(Glob::new("*").unwrap()).build().unwrap().into(),
         mode: Default::default(),
         active_links: vec![LINK.to_owned()].into(),
         memory: Arc::new(tokio::sync::Semaphore::new(PARTS_IN_MEMORY)),

@@ -17,7 +17,7 @@ fn a_host_leaves_replication_to_the_worker() {
     let serving = serve(&world, &config, "us-east-1", us);
     assert!(TcpStream::connect(eu).is_err(), "the other region is served, too");
     assert!(world.ok(&["health", &us.to_string()]).contains("ok"));
-    push(&world, us, "team/app");
+    push(&world, &us.to_string(), "team/app");
     assert_eq!(frontier(&world, &config, "team/app", "eu-west-1"), None, "the host has replicated");
     drop(serving);
     // Nobody tells it: what the host committed waits in its outbox.

@@ -33,8 +33,8 @@ fn the_configuration_of_the_containers() {
 #[test]
 fn the_image_is_what_the_modules_expect() {
     let dockerfile = std::fs::read_to_string(root("docker/Dockerfile")).unwrap();
-    for file in ["task.tf", "function.tf"] {
-        let text = std::fs::read_to_string(root("infra/modules/link").join(file)).unwrap();
+    for file in ["link/task.tf", "link/function.tf", "host/task.tf"] {
+        let text = std::fs::read_to_string(root("infra/modules").join(file)).unwrap();
         let paths = text.split('"').filter(|word| word.starts_with("/usr/local/bin/") || word.starts_with("/var/lib"));
         for path in paths {
             let (folder, name) = path.rsplit_once('/').unwrap();

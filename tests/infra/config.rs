@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use gitferry_config::{Config, TableLocation};
+use gitferry_config::{AuthConfig, Config, HostLimits, OnPush, TableLocation};
 use hcl::eval::{Context, Evaluate, FuncArgs, FuncDef, ParamType};
 use hcl::{Template, Value, value};
 
@@ -16,6 +16,7 @@ pub fn region(name: &str) -> Value {
         table = (format!("table-{name}"))
         recovery_window = null
         bus = null
+        cache = null
         role_arn = null
         external_id = null
         endpoint_url = null
@@ -34,6 +35,19 @@ pub fn link() -> Value {
     })
 }
 
+/// A host with all that may be left out left out, as the module fills it.
+fn host() -> Value {
+    value!({
+        listen = "0.0.0.0:8411"
+        url = "https://eu-west-1.git.example.com"
+        tokens = "tokens"
+        create_on_push = true
+        on_push = "forward"
+        tls = null
+        limits = null
+    })
+}
+
 /// The same with some values.
 fn with(value: Value, more: &[(&str, &str)]) -> Value {
     let Value::Object(mut object) = value else { panic!("{value}") };
@@ -41,14 +55,19 @@ fn with(value: Value, more: &[(&str, &str)]) -> Value {
     Value::Object(object)
 }
 
-/// What Terraform makes of the template.
+/// What Terraform makes of the template, without hosts.
 fn render(regions: Value, links: Value) -> String {
+    render_all(regions, links, value!({}))
+}
+
+fn render_all(regions: Value, links: Value, hosts: Value) -> String {
     let text = std::fs::read_to_string(root("infra/modules/config/gitferry.toml.tftpl")).unwrap();
     let template: Template = text.parse().unwrap();
     let mut context = Context::new();
     context.declare_func("jsonencode", FuncDef::builder().param(ParamType::Any).build(json));
     context.declare_var("regions", regions);
     context.declare_var("links", links);
+    context.declare_var("hosts", hosts);
     template.evaluate(&context).unwrap()
 }
 
@@ -102,13 +121,50 @@ fn all_that_there_is() {
     assert_eq!(link.aws.region.as_deref(), Some("eu-west-1"));
 }
 
+/// The host of this region and one of another, which is named for its URL.
+#[test]
+fn hosts() {
+    let regions = value!({ "us-east-1" = (with(region("us-east-1"), &[("cache", "30 GiB")])), "eu-west-1" = (region("eu-west-1")) });
+    let secrets = "/var/lib/gitferry/secrets";
+    let (tokens, cert, key) =
+        (format!("{secrets}/tokens"), format!("{secrets}/tls_cert"), format!("{secrets}/tls_key"));
+    let Value::Object(mut own) = with(host(), &[("url", "https://us-east-1.git.example.com"), ("tokens", &tokens)])
+    else {
+        panic!()
+    };
+    own.insert("tls".into(), value!({ cert = (cert.as_str()) key = (key.as_str()) }));
+    own.insert("limits".into(), value!({ connections = 512 grace = "110s" }));
+    own.insert("create_on_push".into(), false.into());
+    let config =
+        parse(&render_all(regions, value!({}), value!({ "us-east-1" = (Value::Object(own)), "eu-west-1" = (host()) })));
+    let (own, other) = (&config.hosts["us-east-1"], &config.hosts["eu-west-1"]);
+    assert_eq!(own.url(), "https://us-east-1.git.example.com");
+    assert_eq!((own.listen.port(), own.create_on_push, own.on_push), (8411, false, OnPush::Forward));
+    assert!(own.trusted_proxies.is_empty(), "no header of a client is believed");
+    assert_eq!((own.limits.connections, own.limits.grace.as_secs()), (512, 110));
+    assert_eq!(
+        (own.limits.request_silence, other.limits.clone()),
+        (HostLimits::default().request_silence, HostLimits::default())
+    );
+    let tls = own.tls.as_ref().unwrap();
+    assert_eq!((config.path(&tls.cert), config.path(&tls.key)), (cert.into(), key.into()));
+    let AuthConfig::Tokens { tokens: file } = &own.auth else { panic!("{:?}", own.auth) };
+    assert_eq!(config.path(file), Path::new(&tokens));
+    assert_eq!((other.url().as_str(), other.tls.is_none()), ("https://eu-west-1.git.example.com", true));
+    assert_eq!(config.regions["us-east-1"].cache.max_bytes.unwrap().as_u64(), 30 << 30);
+}
+
 /// A region says its window once, and every process that names the region hears of it.
 #[test]
 fn every_configuration_of_a_region_has_its_window() {
     let read = |path: &str| std::fs::read_to_string(root(path)).unwrap();
     let of_region = read("infra/modules/region/outputs.tf");
     assert!(of_region.contains("recovery_window = \"${var.recovery_days}d\""), "{of_region}");
-    for (path, regions) in [("infra/modules/link/main.tf", 2), ("infra/examples/two-regions/main.tf", 1)] {
+    for (path, regions) in [
+        ("infra/modules/link/main.tf", 2),
+        ("infra/modules/host/main.tf", 2),
+        ("infra/examples/two-regions/outputs.tf", 1),
+    ] {
         let text = read(path);
         let tables =
             text.lines().filter(|line| line.trim_start().starts_with("table ") && line.contains("region")).count();

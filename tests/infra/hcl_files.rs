@@ -35,6 +35,11 @@ impl Module {
         self.0.iter().filter(matches).collect()
     }
 
+    /// All blocks `locals`.
+    pub fn locals(&self) -> Vec<&Block> {
+        self.0.iter().filter(|block| block.identifier() == "locals").collect()
+    }
+
     /// The only resource of a type.
     pub fn resource(&self, of: &str) -> &Block {
         let [one] = self.all("resource", of)[..] else { panic!("not exactly one {of}") };

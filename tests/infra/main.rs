@@ -1,5 +1,4 @@
-//! What `infra/` and `docker/` make: that it says what the program and `docs/operations.md` say, and, where Terraform
-//! and its provider are to be had, that it works.
+//! What `infra/` and `docker/` make: that it says what the program and its documents say, and that it works, on an emulator.
 
 #![allow(clippy::match_bool, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -8,13 +7,22 @@ mod applied;
 mod circles;
 mod compose;
 mod config;
+mod container;
+mod emulated;
 mod hcl_files;
+mod host;
 mod house;
 mod link;
 mod metrics;
+mod newest;
+mod older;
 mod policies;
+mod prices;
 mod region;
 mod running;
 mod simulate;
+mod scripts;
+mod secret_files;
 mod terraform;
 mod validated;
+mod variables;

@@ -8,14 +8,17 @@ use crate::hcl_files::{Module, at, root, words};
 
 type Actions = BTreeSet<String>;
 
+/// Has the tables of what processes may do and of their metrics.
+pub const OPERATIONS: &str = "docs/operations.md";
+
 /// The actions of a policy document, without those of documents that it builds on.
 fn actions(policy: &Body) -> Actions {
     at(policy, "statement.actions").iter().flat_map(|list| words(list)).collect()
 }
 
-/// The cells of a table of `docs/operations.md` that begins with this heading, by rows.
-pub fn documented(heading: &str) -> Vec<Vec<String>> {
-    let docs = std::fs::read_to_string(root("docs/operations.md")).unwrap();
+/// The cells of a table of a document that begins with this heading, by rows.
+pub fn documented(document: &str, heading: &str) -> Vec<Vec<String>> {
+    let docs = std::fs::read_to_string(root(document)).unwrap();
     let table = docs.lines().skip_while(|line| !line.starts_with(heading)).skip(2);
     let rows = table.take_while(|line| line.starts_with('|'));
     let cells = |line: &str| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect();
@@ -25,14 +28,14 @@ pub fn documented(heading: &str) -> Vec<Vec<String>> {
 }
 
 /// The actions named in a column.
-fn column(rows: &[Vec<String>], number: usize) -> Actions {
+pub fn column(rows: &[Vec<String>], number: usize) -> Actions {
     let named = rows.iter().flat_map(|row| row[number].split('`').skip(1).step_by(2));
     named.filter(|word| word.contains(':')).map(str::to_owned).collect()
 }
 
 #[test]
 fn modules_grant_what_is_documented() {
-    let rows = documented("| on | to read");
+    let rows = documented(OPERATIONS, "| on | to read");
     let (read, write) = (column(&rows, 1), column(&rows, 2));
     let region = Module::read("region");
     assert_eq!(actions(region.policy("read").body()), read);
@@ -44,7 +47,7 @@ fn modules_grant_what_is_documented() {
         let on = at(region.policy(name).body(), "source_policy_documents").concat();
         assert!(on.contains(&format!("data.aws_iam_policy_document.{before}.json")), "{on}");
     }
-    let rows = documented("| on | a worker");
+    let rows = documented(OPERATIONS, "| on | a worker");
     let queues = column(&rows, 1).union(&column(&rows, 2)).cloned().collect::<Actions>();
     assert_eq!(actions(Module::read("link").policy("queues").body()), queues);
 }
@@ -112,7 +115,7 @@ fn the_program_asks_for_nothing_else() {
 
 #[test]
 fn nothing_is_granted_at_large() {
-    for name in ["region", "link"] {
+    for name in ["region", "link", "host", "network"] {
         let module = Module::read(name);
         for policy in module.all("data", "aws_iam_policy_document") {
             let statements = policy.body().blocks().flat_map(|block| match block.identifier() {

@@ -44,7 +44,7 @@ fn gitferry(world: &World, config: &str, args: &[&str]) -> Command {
 }
 
 /// Makes the regions of a configuration where they are not there yet.
-fn init(world: &World, config: &str) {
+pub fn init(world: &World, config: &str) {
     let made = gitferry(world, config, &["region", "init"]).output().unwrap();
     assert!(made.status.success(), "{}", std::fs::read_to_string(world.path("log")).unwrap());
 }
@@ -69,8 +69,8 @@ pub fn serve<'a>(world: &'a World, config: &str, region: &str, address: SocketAd
     Running { child, world, address: address.to_string() }
 }
 
-/// Pushes a few commits to a repository of a host.
-pub fn push(world: &World, address: SocketAddr, name: &str) {
+/// Pushes a few commits to a repository of a host: `[NAME:TOKEN@]ADDRESS:PORT`.
+pub fn push(world: &World, address: &str, name: &str) {
     let repo = GitRepo::with_history(world.path("app.git"), &[]);
     repo.git(&["push", "-q", &format!("http://{address}/{name}"), "main"]);
 }

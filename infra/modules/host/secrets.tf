@@ -1,0 +1,22 @@
+# Secrets of the host. Terraform makes them without a value, so that none is in its state; docs/aws.md has the command that
+# puts the first ones. A task reads them at its start, and its image makes files of them (docker/secret-files.rs).
+
+resource "aws_kms_key" "secrets" {
+  description         = "gitferry: secrets of the host of ${var.region.name}"
+  enable_key_rotation = true
+  tags                = var.tags
+}
+
+resource "aws_secretsmanager_secret" "this" {
+  for_each                = toset(concat(["tokens"], var.tls_pass_through ? ["tls_cert", "tls_key"] : []))
+  name                    = "${local.id}/${each.key}"
+  description             = "gitferry: the file ${each.key} of the host of ${var.region.name}"
+  kms_key_id              = aws_kms_key.secrets.arn
+  recovery_window_in_days = var.deletion_protection ? 30 : 0
+  tags                    = var.tags
+}
+
+locals {
+  # ARNs by the names of files.
+  secrets = merge({ for name, secret in aws_secretsmanager_secret.this : name => secret.arn }, var.secret_files)
+}

@@ -76,7 +76,7 @@ pub fn tag_too_deep(
 
 /// Object at the end of a chain of tags.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Peeled {
+pub(super) enum Peeled {
     Commit(ObjectId),
     Tree(ObjectId),
     /// Nothing that has a depth.
@@ -85,7 +85,8 @@ enum Peeled {
     TooDeep,
 }
 
-fn peel(objects: &mut Objects<'_>, format: gix::hash::Kind, tip: &ObjectId) -> Result<Peeled, PackError> {
+/// Follows a chain of tags to its end.
+pub(super) fn peel(objects: &mut Objects<'_>, format: gix::hash::Kind, tip: &ObjectId) -> Result<Peeled, PackError> {
     let mut id = *tip;
     for _ in 0..=MAX_TAG_DEPTH {
         match objects.kind(&id)? {

@@ -1,5 +1,6 @@
 //! Pushes of real Git into a region, over a server for `git://` that consists of the library and a socket.
 
+mod authorization;
 mod checks;
 mod concurrent;
 mod empty_tree;

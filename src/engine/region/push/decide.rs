@@ -26,6 +26,15 @@ pub struct Fact {
     pub leads_to: Option<BString>,
 }
 
+impl Fact {
+    /// Names of the ref that a command changes: its own, and behind a symbolic ref that of the target.
+    pub(super) fn names<'a>(&'a self, command: &'a Command) -> Vec<&'a BStr> {
+        let mut names = vec![command.name.as_bstr()];
+        names.extend(self.leads_to.as_ref().map(|target| target.as_bstr()));
+        names
+    }
+}
+
 /// Decision on all commands of a push.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Decision {
@@ -104,6 +113,9 @@ impl Judge<'_> {
     fn command(&mut self, command: &Command, fact: &Fact) -> Result<Option<RefEdit>, Refused> {
         let name = command.name.as_bstr();
         self.check_access(name)?;
+        if let Some(refused) = fact.refused.as_ref().filter(|refused| refused.rejection == Rejection::Unauthorized) {
+            return Err(refused.clone());
+        }
         check_form(command, self.policy.mirror)?;
         let target = self.refs.follow(name).ok_or_else(|| Refused::new(Rejection::Name, "broken symref"))?;
         if target != name {

@@ -8,6 +8,7 @@ use gix::ObjectId;
 use gix::bstr::ByteSlice;
 use gix::objs::Kind;
 
+use super::authorization::{self, authorize, authorize_early};
 use super::decide::{Fact, decide};
 use super::policy::PushPolicy;
 use super::rejection::{Refused, Rejection};
@@ -66,12 +67,17 @@ pub fn judge(
     progress: &PushProgress,
 ) -> Result<Judged> {
     let mut judged = Judged {
-        facts: request.commands.iter().map(|command| first_fact(state, command)).collect(),
+        facts: request.commands.iter().map(|command| first_fact(state, policy, command)).collect(),
         pack: None,
         pointers: Vec::new(),
         unpack: Ok(()),
         messages: Vec::new(),
     };
+    let is_refused = |fact: &Fact| fact.refused.is_some();
+    if judged.facts.iter().all(is_refused) || request.capabilities.atomic && judged.facts.iter().any(is_refused) {
+        // The pack would change nothing.
+        return Ok(judged);
+    }
     let near: Vec<ObjectId> = request.commands.iter().filter_map(|command| command.old).collect();
     let options = IngestOptions { limits: policy.limits, rules: policy.rules.clone() };
     let mut received = Received::default();
@@ -130,10 +136,14 @@ pub fn judge(
     Ok(judged)
 }
 
-fn first_fact(state: &PushState, command: &Command) -> Fact {
+fn first_fact(state: &PushState, policy: &PushPolicy, command: &Command) -> Fact {
     let name = command.name.as_bstr();
     let leads_to = state.refs.follow(name).filter(|target| *target != name).map(ToOwned::to_owned);
-    Fact { leads_to, ..Fact::default() }
+    let mut fact = Fact { leads_to, ..Fact::default() };
+    if let Some(authorizer) = &policy.authorizer {
+        fact.refused = authorize_early(&**authorizer, command, &fact.names(command));
+    }
+    fact
 }
 
 impl Judged {
@@ -282,7 +292,7 @@ impl<'a> Objects<'a> {
             let Some(new) = command.new else { continue };
             let name = command.name.to_string();
             let missing = if together { Vec::new() } else { missing_from([(name, new)], &self.new, &proven)? };
-            if together || !missing.is_empty() {
+            if fact.refused.is_none() && (together || !missing.is_empty()) {
                 fact.refused = Some(Refused::new(Rejection::Objects, MISSING));
             }
             let more = MAX_REPORTED_FINDINGS.saturating_sub(reported.len()).min(1);
@@ -317,12 +327,24 @@ impl<'a> Objects<'a> {
         Ok(())
     }
 
-    /// Checks the steps of refs: branches must name commits, and protected refs only move forward.
+    /// Objects from which the facts of authorization are read.
+    fn facts_from(&self) -> authorization::Objects<'_> {
+        let view = &self.state.view;
+        authorization::Objects { arrived: &self.new, held: &view.packs, default_branch: view.head_object() }
+    }
+
+    /// Checks the steps of refs: the pusher may make them, branches must name commits, and protected refs only move
+    /// forward.
     fn check_steps(&self, policy: &PushPolicy, commands: &[Command], facts: &mut [Fact]) -> Result<()> {
         for (command, fact) in commands.iter().zip(facts).filter(|(_, fact)| fact.refused.is_none()) {
+            let names = fact.names(command);
+            if let Some(authorizer) = &policy.authorizer
+                && let Some(refused) = authorize(&**authorizer, command, &names, self.facts_from())?
+            {
+                fact.refused = Some(refused);
+                continue;
+            }
             let Some(new) = command.new else { continue };
-            let target = fact.leads_to.as_ref().unwrap_or(&command.name).as_bstr();
-            let names = [command.name.as_bstr(), target];
             if names.iter().any(|name| name.starts_with(b"refs/heads/")) && self.kind(&new)? != Some(Kind::Commit) {
                 fact.refused = Some(Refused::new(Rejection::Objects, "a branch must name a commit"));
                 continue;

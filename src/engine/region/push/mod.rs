@@ -5,6 +5,7 @@
 //! makes the pack durable and commits, deciding again each time another writer comes first. [`Serving`] runs all three
 //! behind Git's protocol.
 
+mod authorization;
 mod decide;
 mod judge;
 mod lfs;
@@ -15,6 +16,7 @@ mod serve;
 mod state;
 mod unborn;
 
+pub use authorization::{Facts, RefAuthorizer, RefUpdate};
 pub use decide::{Decision, Fact, decide};
 pub use judge::{Judged, MAX_SEPARATE_WALKS, PushProgress, judge};
 pub use lfs::MAX_REPORTED_LFS;

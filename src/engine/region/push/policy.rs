@@ -3,6 +3,7 @@
 use gix::bstr::ByteSlice;
 use serde::Deserialize;
 
+use super::authorization::RefAuthorizer;
 use crate::region::lfs::MAX_LFS_BYTES;
 use gitferry_git::own_refs::{is_link_ref, is_own};
 use gitferry_git::pack::ArrivalLimits;
@@ -54,6 +55,8 @@ pub struct PushPolicy {
     pub lfs: Missing,
     /// Largest accepted LFS object, in bytes.
     pub lfs_object_bytes: u64,
+    /// Decides which refs the pusher may change; `None` allows all that the other rules allow.
+    pub authorizer: Option<std::sync::Arc<dyn RefAuthorizer>>,
     /// Hook that accepts or declines the push.
     pub hook: Option<std::sync::Arc<dyn PreReceive>>,
     /// True for pushes of links, which see and write the refs that links keep below `refs/gitferry/`.
@@ -79,6 +82,7 @@ impl Default for PushPolicy {
             hidden: None,
             lfs: Missing::default(),
             lfs_object_bytes: MAX_LFS_BYTES,
+            authorizer: None,
             hook: None,
             mirror: false,
             with_head: None,

@@ -7,6 +7,8 @@ pub enum Rejection {
     Stale,
     /// A protection, or a ref that clients may not write: hidden, gitferry's own, the branch of HEAD.
     Protected,
+    /// Access policies do not allow the change.
+    Unauthorized,
     /// No ref can have the name.
     Name,
     /// Commands contradict each other, or would make a name directory and file at once.
@@ -31,9 +33,10 @@ pub enum Rejection {
 
 impl Rejection {
     /// All causes.
-    pub const ALL: [Rejection; 12] = [
+    pub const ALL: [Rejection; 13] = [
         Rejection::Stale,
         Rejection::Protected,
+        Rejection::Unauthorized,
         Rejection::Name,
         Rejection::Conflict,
         Rejection::Objects,
@@ -51,6 +54,7 @@ impl Rejection {
         match self {
             Rejection::Stale => "stale",
             Rejection::Protected => "protected",
+            Rejection::Unauthorized => "unauthorized",
             Rejection::Name => "name",
             Rejection::Conflict => "conflict",
             Rejection::Objects => "objects",

@@ -94,7 +94,8 @@ impl Host {
         let announcer = Announcer::new(region.name(), events);
         let account = AccountGuard::new(region.clone());
         let services = services(&region, &urls, &exchanges, &announcer, &metrics, options);
-        let requests = Requests::new(clients, guard, authenticator.clone(), account, services, limits.clone());
+        let secure = urls.own().is_some_and(|url| url.starts_with("https:"));
+        let requests = Requests::new(clients, guard, authenticator.clone(), account, services, limits.clone(), secure);
         Arc::new(Host { region, limits, authenticator, exchanges, requests: Arc::new(requests), metrics })
     }
 

@@ -24,7 +24,7 @@ pub const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ClientKey {
     /// Name of the token that the request shows.
-    Token(Arc<str>),
+    Principal(Arc<str>),
     /// Network that the request comes from; see [`network_of`].
     Network(IpAddr),
     /// The process itself, and clients without token and address.
@@ -228,7 +228,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn client(name: &str) -> ClientKey {
-        ClientKey::Token(name.into())
+        ClientKey::Principal(name.into())
     }
 
     /// A pool whose permits are all held by one client, idle since `since`.

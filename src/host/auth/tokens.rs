@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::SystemTime;
 
+use async_trait::async_trait;
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 use base64::Engine as _;
@@ -13,7 +14,7 @@ use globset::GlobSet;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::auth::{Authenticator, Denied, Grant, Principal};
+use crate::auth::{Authenticator, Denied, Grant, Presented, Principal};
 use gitferry_base::private::warn_if_others_read;
 use gitferry_config::name_matcher;
 
@@ -187,8 +188,15 @@ fn matcher(globs: &str) -> Result<GlobSet, &'static str> {
     name_matcher(&globs).map_err(|_| "the repositories are not valid globs")
 }
 
+#[async_trait]
 impl Authenticator for TokenFile {
-    fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, Denied> {
+    async fn authenticate(&self, presented: &Presented<'_>) -> Result<Principal, Denied> {
+        self.principal(presented.headers)
+    }
+}
+
+impl TokenFile {
+    fn principal(&self, headers: &HeaderMap) -> Result<Principal, Denied> {
         let secret = secret(headers).ok_or(Denied::Unknown)?;
         let tokens = self.tokens();
         let (name, token) = tokens.find(&secret).ok_or(Denied::Unknown)?;
@@ -214,7 +222,7 @@ fn secret(headers: &HeaderMap) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::Access;
+    use crate::auth::{Access, Cause};
 
     const FILE: &str = "# people\nann:0123456789abcdef\nbob:fedcba9876543210:read\n\
                         ci:00000000ffffffff:write:team/*, app\neve:11111111ffffffff:read:team/*\n";
@@ -236,7 +244,7 @@ mod tests {
 
     /// Authenticates and authorizes a request; the name of its principal.
     fn authorize(file: &TokenFile, headers: &HeaderMap, repository: &str, access: Access) -> Result<String, Denied> {
-        let principal = file.authenticate(headers)?;
+        let principal = file.principal(headers)?;
         principal.authorize(repository, access).map(|()| principal.name().to_owned())
     }
 
@@ -247,7 +255,7 @@ mod tests {
         assert_eq!(authorize(&file, &basic("ann", "0123456789abcdef"), "r", Access::Write), Ok(ann.clone()));
         assert_eq!(authorize(&file, &headers("Bearer 0123456789abcdef"), "r", Access::Read), Ok(ann));
         assert!(authorize(&file, &basic("bob", "fedcba9876543210"), "r", Access::Read).is_ok());
-        assert_eq!(authorize(&file, &basic("bob", "fedcba9876543210"), "r", Access::Write), Err(Denied::Forbidden));
+        assert_eq!(authorize(&file, &basic("bob", "fedcba9876543210"), "r", Access::Write), Err(Denied::Forbidden(Cause::Grant)));
     }
 
     #[test]
@@ -259,7 +267,7 @@ mod tests {
         }
         for name in ["teams/a", "team", "app2", "other"] {
             let denied = authorize(&file, &basic("x", "00000000ffffffff"), name, Access::Read);
-            assert_eq!(denied, Err(Denied::Forbidden), "{name}");
+            assert_eq!(denied, Err(Denied::Forbidden(Cause::Grant)), "{name}");
         }
         assert!(may("11111111ffffffff", "team/a", Access::Read) && !may("11111111ffffffff", "team/a", Access::Write));
     }

@@ -1,4 +1,4 @@
-//! The client of the request that a task answers: address, token name and revocation.
+//! The client of the request that a task answers: address, name of the principal and revocation.
 
 pub mod connections;
 pub mod proxies;
@@ -49,8 +49,8 @@ pub struct Client {
     info: ClientInfo,
     /// Connection that carries the request; `None` outside the listener.
     connection: Option<Arc<ClientConnection>>,
-    /// Name of the client's token, once authenticated.
-    token: OnceLock<Arc<str>>,
+    /// Name of the client's principal, once authenticated.
+    principal: OnceLock<Arc<str>>,
     /// Revocation of the request's slot, once admitted.
     revocation: OnceLock<Revocation>,
 }
@@ -58,7 +58,7 @@ pub struct Client {
 impl Client {
     /// A client that is not authenticated yet.
     pub fn new(request_id: String, info: ClientInfo, connection: Option<Arc<ClientConnection>>) -> Arc<Self> {
-        Arc::new(Client { request_id, info, connection, token: OnceLock::new(), revocation: OnceLock::new() })
+        Arc::new(Client { request_id, info, connection, principal: OnceLock::new(), revocation: OnceLock::new() })
     }
 
     /// The client of the request that this task answers; an unknown client outside a request.
@@ -101,15 +101,15 @@ impl Client {
         self.connection.as_ref().map(|connection| connection.begin_request())
     }
 
-    /// Records the name of the token that authenticates the client.
-    pub fn set_token_name(&self, token: &str) {
-        let _ = self.token.set(token.into());
+    /// Records the name of the client's principal.
+    pub fn set_principal_name(&self, principal: &str) {
+        let _ = self.principal.set(principal.into());
     }
 
     /// Key under which the requests of this client are counted; see [`crate::admission::fair_share`].
     pub fn key(&self) -> ClientKey {
-        match (self.token.get(), self.info.address) {
-            (Some(token), _) => ClientKey::Token(token.clone()),
+        match (self.principal.get(), self.info.address) {
+            (Some(principal), _) => ClientKey::Principal(principal.clone()),
             (None, Some(address)) => ClientKey::Network(network_of(address)),
             (None, None) => ClientKey::Other,
         }

@@ -61,7 +61,7 @@ impl Repositories {
         if let Some(item) = self.find(name).await? {
             return Ok(Some(item));
         }
-        principal.authorize(name, Access::Write).map_err(|_| Refusal::NotFound)?;
+        principal.authorize(name, Access::Create).map_err(|_| Refusal::NotFound)?;
         self.creation.site(name, headers)?;
         Ok(None)
     }
@@ -107,6 +107,7 @@ impl Repositories {
 
     /// Creates the repository of an uploaded object: objects arrive before the push of their pointers.
     pub async fn create(&self, name: &str, principal: &Principal) -> Result<HeadItem, LfsRefusal> {
+        principal.authorize(name, Access::Create)?;
         match self.region.repositories().create(name, gix::hash::Kind::Sha1, principal.name()).await {
             // Another upload has created the repository first.
             Err(RegionError::NameTaken { .. }) => self.existing(name).await,

@@ -16,7 +16,7 @@ use axum::http::HeaderMap;
 use axum::response::Response;
 use tokio::time::Instant;
 
-use crate::auth::Principal;
+use crate::auth::{Access, Principal};
 use crate::exchange::Exchanges;
 use crate::forward::push::Forwarding;
 use crate::request::git_http::{check_content_type, git_response};
@@ -63,11 +63,19 @@ impl Pushes {
 
     /// Answers with the advertisement of receive-pack. A replica forwards to the primary, or refuses and names it. For
     /// a missing repository, the advertisement has no refs.
-    pub async fn advertise(&self, repository: &str, headers: &HeaderMap) -> Result<Response, Refusal> {
+    pub async fn advertise(
+        &self,
+        principal: &Principal,
+        repository: &str,
+        headers: &HeaderMap,
+    ) -> Result<Response, Refusal> {
         match self.destinations.find(repository, headers).await? {
             Destination::Forwarded(primary, id) => self.forwarding.advertise(&primary, id, repository, headers).await,
             Destination::Elsewhere(reason) => self.advertisement(Err(reason)).await,
-            Destination::Unborn(unborn) => self.advertisement(Ok(unborn.state().view.clone())).await,
+            Destination::Unborn(unborn) => {
+                principal.authorize(repository, Access::Create)?;
+                self.advertisement(Ok(unborn.state().view.clone())).await
+            }
             Destination::Existing(opened) => {
                 let refusal = self.destinations.refusal_of_replica(repository, &opened.state().item.head, headers);
                 let mirror = self.receive_pack.policies().of(repository).mirror;
@@ -107,6 +115,7 @@ impl Pushes {
             }
             Destination::Elsewhere(reason) => return Err(Refusal::Forbidden(reason)),
             Destination::Unborn(unborn) => {
+                principal.authorize(repository, Access::Create)?;
                 let format = unborn.state().view.format;
                 (PushTarget::Unborn(unborn), format)
             }
@@ -117,7 +126,7 @@ impl Pushes {
                 (PushTarget::Existing(id), format)
             }
         };
-        let push = Push { actor: principal.name().to_owned(), repository: repository.to_owned(), format, target };
+        let push = Push { principal: principal.clone(), repository: repository.to_owned(), format, target };
         let receive_pack = self.receive_pack.clone();
         let work = move |exchange| receive_pack.run(push, exchange);
         let response = self.exchanges.run(headers, input, MAX_INFLATED_BYTES, work).await?;

@@ -10,6 +10,7 @@ use super::policies::PushPolicies;
 use super::states::{CommitQueues, PushTarget, QueuedStates};
 use crate::admission::ComputePermit;
 use crate::announcer::Announcer;
+use crate::auth::Principal;
 use crate::exchange::Exchange;
 use crate::exchange::response_body::Sender;
 use crate::metrics::Metrics;
@@ -33,8 +34,8 @@ pub struct ReceivePack {
 /// A push whose commands have not been read yet.
 #[derive(Debug)]
 pub struct Push {
-    /// Principal in whose name the change is made.
-    pub actor: String,
+    /// Principal in whose name the change is made, and who may change its refs.
+    pub principal: Principal,
     /// Name of the repository.
     pub repository: String,
     /// Object format of the repository with which the push began.
@@ -63,12 +64,12 @@ impl ReceivePack {
     /// Receives a push and writes its report.
     pub fn run(&self, push: Push, exchange: Exchange) {
         let Exchange { mut input, mut output, compute, runtime } = exchange;
-        let Push { actor, repository, format, target } = push;
+        let Push { principal, repository, format, target } = push;
         let mirror = self.policies.of(&repository).mirror;
         let views = &*self.views;
         let queues = &self.queues;
         let states = QueuedStates { target, name: &repository, mirror, views, queues, compute: &compute };
-        let receiving = Receiving { receive_pack: self, actor: &actor, format, compute: &compute, runtime: &runtime };
+        let receiving = Receiving { receive_pack: self, principal: &principal, format, compute: &compute, runtime: &runtime };
         match receiving.receive(&states, &mut input, &mut output) {
             Ok(()) => {
                 // The change is committed, even if the client does not receive the end of the response.
@@ -86,7 +87,7 @@ impl ReceivePack {
 /// A push on its thread.
 struct Receiving<'a> {
     receive_pack: &'a ReceivePack,
-    actor: &'a str,
+    principal: &'a Principal,
     format: Format,
     compute: &'a Arc<ComputePermit>,
     runtime: &'a Handle,
@@ -99,20 +100,20 @@ impl Receiving<'_> {
         input: &mut (impl BufRead + Send),
         output: &mut Sender,
     ) -> io::Result<()> {
-        let ReceivePack { region, views, policies, announcer, metrics, .. } = self.receive_pack;
+        let ReceivePack { region, views, announcer, metrics, .. } = self.receive_pack;
         let runtime = self.runtime;
         let state = match runtime.block_on(states.state()) {
             Err(error @ RegionError::Replaced { .. }) => return self.report_replaced(&error, input, output),
             state => state.map_err(io::Error::other)?,
         };
-        let policy = self.releasing(policies.of(&state.item.head.name));
+        let policy = self.policy(&state.item.head.name);
         let request = match PushRequest::read(&mut PacketReader::new(&mut *input), state.view.format) {
             Ok(Some(request)) => request,
             // A client that only probes its access sends no commands.
             Ok(None) => return Ok(()),
             Err(error) => return PacketWriter::new(output).error(&error.to_string()),
         };
-        let serving = Serving { region, runtime, policy: &policy, actor: self.actor, request: &request };
+        let serving = Serving { region, runtime, policy: &policy, actor: self.principal.name(), request: &request };
         let pushed = serving.serve(states, input, output)?;
         metrics.pushed(&request, &pushed);
         if let Some(item) = &pushed.item {
@@ -123,11 +124,18 @@ impl Receiving<'_> {
         Ok(())
     }
 
-    /// A policy whose hook is asked without holding the permit to compute.
-    fn releasing(&self, policy: &Arc<PushPolicy>) -> Arc<PushPolicy> {
-        let Some(hook) = policy.hook.clone() else { return policy.clone() };
-        let hook: Arc<dyn PreReceive> = Arc::new(ReleasingHook { hook, compute: self.compute.clone() });
-        Arc::new(PushPolicy { hook: Some(hook), ..PushPolicy::clone(policy) })
+    /// The policy of a repository, with what the principal may do on single refs. Its hook is asked without holding the
+    /// permit to compute.
+    fn policy(&self, repository: &str) -> Arc<PushPolicy> {
+        let policy = self.receive_pack.policies.of(repository);
+        let authorizer = self.principal.on_refs(repository);
+        if authorizer.is_none() && policy.hook.is_none() {
+            return policy.clone();
+        }
+        let hook = policy.hook.clone().map(|hook| -> Arc<dyn PreReceive> {
+            Arc::new(ReleasingHook { hook, compute: self.compute.clone() })
+        });
+        Arc::new(PushPolicy { authorizer, hook, ..PushPolicy::clone(policy) })
     }
 
     /// Reports that the repository was replaced before the push was read, in the form that the client asked for.
@@ -141,7 +149,7 @@ impl Receiving<'_> {
         match PushRequest::read(&mut PacketReader::new(input), self.format) {
             Ok(Some(request)) => {
                 let policy = &PushPolicy::default();
-                let serving = Serving { region, runtime: self.runtime, policy, actor: self.actor, request: &request };
+                let serving = Serving { region, runtime: self.runtime, policy, actor: self.principal.name(), request: &request };
                 let failed = serving.failed(error);
                 metrics.pushed(&request, &failed);
                 failed.report.write(&request.capabilities, output)

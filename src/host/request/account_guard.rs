@@ -1,7 +1,7 @@
 //! [`AccountGuard`]: no request reaches the account's repository, whatever its credentials grant.
 
 use super::refusal::Refusal;
-use crate::auth::Denied;
+use crate::auth::{Cause, Denied};
 use gitferry_engine::ledger::heads::read_head;
 use gitferry_engine::ledger::head::RepositoryId;
 use gitferry_engine::region::reserved::is_account;
@@ -29,7 +29,7 @@ impl AccountGuard {
             Err(_) => None,
         };
         if is_account(repository) || named.is_some_and(|name| is_account(&name)) {
-            return Err(Refusal::Denied(Denied::Forbidden));
+            return Err(Refusal::Denied(Denied::Forbidden(Cause::Grant)));
         }
         Ok(())
     }

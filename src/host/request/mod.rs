@@ -19,12 +19,12 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse as _, Response};
 use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
-use crate::auth::{Access, Authenticator, Denied, Principal};
+use crate::auth::{Access, Authenticator, Denied, Presented, Principal};
 use crate::client::{Client, Clients};
 use crate::fetch::{Fetches, QuarantineFetches};
 use crate::frontier::Frontiers;
@@ -73,10 +73,13 @@ pub struct Requests {
     account: AccountGuard,
     services: Services,
     limits: HostLimits,
+    /// True if clients reach the host over TLS, unless a trusted proxy reports otherwise.
+    secure: bool,
 }
 
 impl Requests {
-    /// Requests of `clients` that `guard` passes and `authenticator` knows are answered by `services`.
+    /// Requests of `clients` that `guard` passes and `authenticator` knows are answered by `services`. `secure` if the
+    /// host is reached over TLS.
     pub fn new(
         clients: Clients,
         guard: BrowserGuard,
@@ -84,8 +87,9 @@ impl Requests {
         account: AccountGuard,
         services: Services,
         limits: HostLimits,
+        secure: bool,
     ) -> Self {
-        Requests { clients, guard, authenticator, account, services, limits }
+        Requests { clients, guard, authenticator, account, services, limits, secure }
     }
 
     /// Answers a request.
@@ -151,12 +155,12 @@ impl Requests {
         let Route { repository, service, .. } = route;
         let headers = &request.headers;
         let action = service.action(&request.method, request.uri.query())?;
-        let principal = self.authorize(headers, repository, action.access())?;
+        let principal = self.authorize(request, repository, action.access()).await?;
         self.account.check(repository).await?;
         let Services { fetches, pushes, frontiers, default_branches, .. } = &self.services;
         match action {
             Action::AdvertiseFetch => fetches.advertise(repository, headers).await,
-            Action::AdvertisePush => pushes.advertise(repository, headers).await,
+            Action::AdvertisePush => pushes.advertise(&principal, repository, headers).await,
             Action::Fetch => fetches.serve(repository, headers, body).await,
             Action::Push => pushes.receive(&principal, repository, headers, body).await,
             Action::ReadFrontier => frontiers.answer(repository).await,
@@ -167,20 +171,28 @@ impl Requests {
     /// Answers a request of Git LFS.
     async fn lfs(&self, route: &Route, request: &Parts, body: Body) -> Result<Response, LfsRefusal> {
         let action = LfsAction::of(route, &request.method)?;
-        let principal = self.authorize(&request.headers, &route.repository, action.access())?;
+        let principal = self.authorize(request, &route.repository, action.access()).await?;
         self.account.check(&route.repository).await?;
         self.services.lfs.serve(action, &principal, &route.repository, request, body).await
     }
 
     /// Authenticates a client and authorizes its access to a repository. The log and the fair share know the client by
     /// its name from here on.
-    fn authorize(&self, headers: &HeaderMap, repository: &str, access: Access) -> Result<Principal, Denied> {
-        let principal = self.authenticator.authenticate(headers)?;
+    async fn authorize(&self, request: &Parts, repository: &str, access: Access) -> Result<Principal, Denied> {
+        let client = Client::current();
+        let presented = Presented {
+            method: &request.method,
+            uri: &request.uri,
+            headers: &request.headers,
+            address: client.address(),
+            secure: client.asked_scheme().map_or(self.secure, |scheme| scheme == "https"),
+        };
+        let principal = self.authenticator.authenticate(&presented).await?;
         principal.authorize(repository, access)?;
         Span::current().record("actor", principal.name());
         // Without authentication all clients have one name: the fair share distinguishes them by network.
         if !self.authenticator.allows_anonymous() {
-            Client::current().set_token_name(principal.name());
+            client.set_principal_name(principal.name());
         }
         Ok(principal)
     }

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::route::{ActionError, RouteError};
 use crate::admission::permits::Busy;
-use crate::auth::Denied;
+use crate::auth::{Cause, Denied};
 use gitferry_base::Kind;
 use gitferry_engine::region::RegionError;
 use gitferry_git::refname::NameError;
@@ -100,9 +100,13 @@ impl Refusal {
         let plain = |status, text: &str| (status, text.to_owned());
         match self {
             Refusal::Denied(Denied::Unknown) => plain(StatusCode::UNAUTHORIZED, "credentials are needed"),
-            Refusal::Denied(Denied::Forbidden) => plain(
-                StatusCode::FORBIDDEN,
-                "not allowed: these credentials do not grant this access to the repository",
+            Refusal::Denied(Denied::Forbidden(cause)) => (StatusCode::FORBIDDEN, explain(*cause)),
+            Refusal::Denied(Denied::TooManyFailures) => {
+                plain(StatusCode::TOO_MANY_REQUESTS, "too many failed attempts to authenticate; try again in a minute")
+            }
+            Refusal::Denied(Denied::Unavailable) => plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "the identities cannot be read now; the operator's log says why",
             ),
             Refusal::Forbidden(reason) => plain(StatusCode::FORBIDDEN, reason),
             Refusal::NotFound => plain(StatusCode::NOT_FOUND, "not found"),
@@ -149,10 +153,21 @@ impl Refusal {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
         }
-        if matches!(self, Refusal::Busy) {
+        if matches!(self, Refusal::Busy | Refusal::Denied(Denied::TooManyFailures | Denied::Unavailable)) {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
         }
         response
+    }
+}
+
+/// Cause of a denial, in words for the client.
+fn explain(cause: Cause) -> String {
+    match cause {
+        Cause::Grant => "not allowed: these credentials do not grant this access to the repository".into(),
+        Cause::NoAllow(action) => format!("not allowed: no policy allows {action} on the repository"),
+        Cause::ExplicitDeny(action) => {
+            format!("not allowed: a policy explicitly denies {action} on the repository")
+        }
     }
 }
 

@@ -110,7 +110,8 @@ impl Action {
     pub fn access(self) -> Access {
         match self {
             Action::AdvertiseFetch | Action::Fetch | Action::ReadFrontier => Access::Read,
-            Action::AdvertisePush | Action::Push | Action::SetHead => Access::Write,
+            Action::AdvertisePush | Action::Push => Access::Write,
+            Action::SetHead => Access::SetDefaultBranch,
         }
     }
 }

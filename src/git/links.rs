@@ -229,7 +229,7 @@ impl TreeEntry<'_> {
 
 /// Reads an octal mode and the space after it. The mode wraps at 16 bits, as in Git's `get_mode`.
 #[inline]
-fn tree_mode(data: &[u8]) -> Result<(u16, &[u8]), &'static str> {
+pub(crate) fn tree_mode(data: &[u8]) -> Result<(u16, &[u8]), &'static str> {
     let mut mode = 0u16;
     for (at, byte) in data.iter().enumerate() {
         match byte {

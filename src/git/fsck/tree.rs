@@ -6,6 +6,7 @@ use gix::hash::Kind as Format;
 
 use super::message::Message;
 use super::names::{is_dot_git, is_dot_gitattributes, is_dot_gitignore, is_dot_gitmodules, is_dot_mailmap};
+use crate::links::tree_mode;
 
 /// Longest name of an entry in bytes: Git's `max_tree_entry_len`.
 const MAX_NAME_BYTES: usize = 4096;
@@ -78,25 +79,17 @@ fn bit(message: Message) -> u64 {
     1 << (message as u8)
 }
 
-/// Parses an entry `<octal mode> <name> NUL <id>`.
+/// Parses an entry `<octal mode> <name> NUL <id>`. The mode may have any number of digits and wraps, as in Git.
 fn parse(data: &[u8], format: Format) -> Option<(Entry<'_>, &[u8])> {
-    let space = data.find_byte(b' ')?;
-    let mode = &data[..space];
-    let rest = &data[space + 1..];
-    if mode.is_empty() || mode.len() > 7 {
-        return None;
-    }
-    let value = mode.iter().try_fold(0u32, |value, byte| match byte {
-        b'0'..=b'7' => Some((value << 3) | u32::from(byte - b'0')),
-        _ => None,
-    })?;
+    let padded = data.first() == Some(&b'0');
+    let (mode, rest) = tree_mode(data).ok()?;
     let end = rest.find_byte(0)?;
     if end == 0 {
         return None; // Git cannot parse an empty name; only older versions reported `emptyName`.
     }
     let name = &rest[..end];
     let (id, rest) = rest[end + 1..].split_at_checked(format.len_in_bytes())?;
-    Some((Entry { mode: value, padded: mode[0] == b'0', name: name.as_bstr(), id }, rest))
+    Some((Entry { mode: u32::from(mode), padded, name: name.as_bstr(), id }, rest))
 }
 
 /// Set of messages found so far, one bit each.

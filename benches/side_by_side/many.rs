@@ -84,7 +84,7 @@ async fn open(dir: &Path) -> io::Result<Link> {
         name: "dr".into(),
         source: open::region(&config, "us-east-1").await.map_err(io::Error::other)?,
         target: open::region(&config, "eu-west-1").await.map_err(io::Error::other)?,
-        repositories: everything()?,
+        repositories: everything()?.into(),
         mode: LinkMode::Active,
         active_links: vec!["dr".to_owned()].into(),
         memory: Arc::new(Semaphore::new(PARTS_IN_MEMORY)),

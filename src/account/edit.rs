@@ -306,8 +306,8 @@ mod tests {
     #[test]
     fn an_edit_that_changes_nothing_makes_no_commit() {
         let some = after(&nothing(), edit(&[("users/ann", Some("1"))]));
-        for same in [edit(&[("users/ann", Some("1"))]), edit(&[("users/bob", None), ("users", None)]), edit(&[])] {
-            assert!(commit(&some, same).unwrap().is_none());
+        for same in [&[("users/ann", Some("1"))][..], &[("users/bob", None)], &[("users", None)], &[]] {
+            assert!(commit(&some, edit(same)).unwrap().is_none(), "{same:?}");
         }
         // The first commit is made in any case: it creates the repository.
         assert_eq!(commit(&nothing(), edit(&[])).unwrap().unwrap().objects.len(), 2);

@@ -9,8 +9,8 @@ use gix::ObjectId;
 
 use super::error::{AccountError, Diverged};
 use gitferry_engine::ledger::LedgerError;
-use gitferry_engine::ledger::heads::read_head;
 use gitferry_engine::ledger::head::{Frontier, HeadItem, RepositoryId, State};
+use gitferry_engine::ledger::heads::read_head;
 use gitferry_engine::ledger::log::{ChangeRow, read_chain};
 use gitferry_engine::region::local::LocalPacks;
 use gitferry_engine::region::push::{PushState, PushStates, Unborn};

@@ -21,7 +21,7 @@ impl Editor<'_> {
         let policy: Value =
             serde_json::from_str(trust_policy).map_err(|error| IamError::malformed_policy(error.to_string()))?;
         let mut trusted = BTreeMap::new();
-        for arn in one_or_many(&policy["Statement"]).iter().flat_map(|statement| principals(statement)) {
+        for arn in one_or_many(&policy["Statement"]).iter().flat_map(principals) {
             let Some(parts) = IamArn::parse(arn) else { continue };
             if parts.account != self.account.id().as_str() {
                 continue;

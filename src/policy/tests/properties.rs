@@ -10,7 +10,7 @@ use crate::{
 };
 
 const ACTIONS: &[&str] =
-    &["*", "codecommit:*", "codecommit:Git*", "CODECOMMIT:gitpull", "codecommit:GitPush", "s3:Get?bject"];
+    &["*", "codecommit:*", "codecommit:Git*", "CODECOMMIT:gitpull", "codecommit:GitPush", "s3:Get?*"];
 const RESOURCES: &[&str] = &[
     "*",
     "arn:aws:codecommit:*:*:*",

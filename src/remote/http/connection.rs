@@ -10,10 +10,10 @@ use flate2::read::MultiGzDecoder;
 use futures::{StreamExt as _, TryStreamExt as _};
 use reqwest::{RequestBuilder, Response, StatusCode, Url, header};
 
+use super::Http;
 use super::discovery::{DISCOVERING, Discovery};
 use super::failure::FailureContext;
 use super::upload::{Upload, Uploaded};
-use super::Http;
 use crate::answer_reader::answer_reader;
 use crate::server_text;
 use gitferry_base::error::chain;

@@ -11,6 +11,7 @@ use gitferry_host::forward::Forwarder;
 use gitferry_host::listen::tls::Certificate;
 use gitferry_host::{PushPolicies, Quarantines};
 use gitferry_remote::Remote;
+use gitferry_service::open;
 use serde::Serialize;
 
 use super::context::Context;
@@ -104,6 +105,9 @@ fn check_host(config: &Configuration, region: &str, host: &HostConfig) -> Result
     }
     if let AuthConfig::Tokens { tokens } = &host.auth {
         TokenFile::load(&config.path(tokens)).map_err(|error| error.to_string())?;
+    }
+    if let AuthConfig::Iam(_) = &host.auth {
+        open::key_services(config).map_err(|error| error.to_string())?;
     }
     RefPatterns::new(&host.hidden).map_err(|error| error.to_string())?;
     let ca = host.ca.as_ref().map(|ca| config.path(ca));

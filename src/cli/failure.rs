@@ -291,6 +291,25 @@ failure_by_kind!(
     gitferry_service::lambda::runtime::RuntimeError
 );
 
+impl From<gitferry_identity::AdministrationError> for Failure {
+    fn from(error: gitferry_identity::AdministrationError) -> Self {
+        let failure = Failure::of(error.kind(), error.to_string());
+        match error.kind() {
+            Kind::InDoubt => failure.hint("list what the account has now before you run the command again"),
+            _ => failure,
+        }
+    }
+}
+
+impl From<gitferry_iam::secret::LocalKeyError> for Failure {
+    fn from(error: gitferry_iam::secret::LocalKeyError) -> Self {
+        Failure::of(error.kind(), error.to_string()).hint(
+            "`[account] key` names the key file of the account, relative to the configuration; copy it from the \
+             machine on which `gitferry iam init` made it",
+        )
+    }
+}
+
 impl From<gitferry_host::listen::tls::CertificateError> for Failure {
     fn from(error: gitferry_host::listen::tls::CertificateError) -> Self {
         Failure::of(error.kind(), error.to_string()).hint(

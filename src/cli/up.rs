@@ -9,12 +9,14 @@ use gitferry_config::{AuthConfig, Config, DEFAULT_FILE, HostConfig, OnPush, TlsC
 use gitferry_engine::announce::{Fanout, Sink};
 use gitferry_engine::region::Region;
 use gitferry_git::local::RefPatterns;
+use gitferry_host::auth::iam::IamAuthenticator;
 use gitferry_host::auth::tokens::TokenFile;
 use gitferry_host::auth::{Authenticator, Open};
 use gitferry_host::forward::Forwarder;
 use gitferry_host::listen::Listening;
 use gitferry_host::listen::tls::Certificate;
 use gitferry_host::{Host, HostOptions, PushPolicies, Quarantines, upstreams};
+use gitferry_identity::Identities;
 use gitferry_service::events::in_process::{self, InProcess};
 use gitferry_service::events::outbox::{self, Relay};
 use gitferry_service::open;
@@ -77,7 +79,8 @@ impl Up {
             files.certificates.extend(certificate.clone());
             let tokens = open_tokens(&config, region, host)?;
             files.tokens.extend(tokens.clone());
-            let service = match open_host(&config, region, host, tokens.clone(), sink.clone()).await {
+            let opening = open_host(&config, region, host, tokens.clone(), sink.clone(), &mut tasks);
+            let service = match opening.await {
                 Ok(service) => service,
                 Err(failure) if failure.is_refusal() => return Err(failure),
                 Err(failure) => {
@@ -300,8 +303,13 @@ impl Late {
             if late::open_region(&config, &region, &mut stopped).await.is_none() {
                 return Ok(());
             }
-            match open_host(&config, &region, host, tokens.clone(), sink.clone()).await {
-                Ok(service) => return Listening::bind(service, host.listen, certificate)?.serve(stopped).await,
+            let mut tasks = Supervisor::new(stopped.clone());
+            match open_host(&config, &region, host, tokens.clone(), sink.clone(), &mut tasks).await {
+                Ok(service) => {
+                    let served = Listening::bind(service, host.listen, certificate)?.serve(stopped).await;
+                    tasks.join().await;
+                    return served;
+                }
                 Err(failure) => tracing::warn!(error = failure.message(), region, "not served yet; tried again"),
             }
         }
@@ -318,6 +326,27 @@ fn open_tokens(config: &Config, region: &str, host: &HostConfig) -> Result<Optio
     }
     let file = TokenFile::load(&config.path(tokens)).map_err(|error| Failure::usage(error.to_string()))?;
     Ok(Some(Arc::new(file)))
+}
+
+/// Opens the identities of a region's account, and follows them under `tasks`. Until the account has been read, the host
+/// refuses all requests.
+async fn open_identities(
+    config: &Config,
+    region: &Region,
+    tasks: &mut Supervisor,
+) -> Result<Arc<IamAuthenticator>, Failure> {
+    let identities = Identities::new(region, open::key_services(config)?);
+    identities.run_under(tasks);
+    let name = region.name();
+    match identities.refresh().await {
+        Ok(()) if !identities.has_account() => output::note(format!(
+            "warning: region {name} has no account, so its host refuses all requests; make one with \
+             `gitferry iam init --region {name}`, or replicate it from the region that has it"
+        )),
+        Ok(()) => {}
+        Err(error) => tracing::error!(region = name, %error, "the account cannot be read yet; tried again"),
+    }
+    Ok(Arc::new(IamAuthenticator::new(name, identities)))
 }
 
 fn open_certificate(config: &Config, host: &HostConfig) -> Result<Option<Arc<Certificate>>, Failure> {
@@ -341,11 +370,8 @@ async fn open_host(
     host: &HostConfig,
     tokens: Option<Arc<TokenFile>>,
     events: Arc<dyn Sink>,
+    tasks: &mut Supervisor,
 ) -> Result<Arc<Host>, Failure> {
-    let authenticator: Arc<dyn Authenticator> = match tokens {
-        None => Arc::new(Open),
-        Some(tokens) => tokens,
-    };
     let hidden = if host.hidden.is_empty() {
         None
     } else {
@@ -367,6 +393,12 @@ async fn open_host(
     };
     let mut region = open::writable_region(config, region).await?;
     fence_if_rolled_back(config, &mut region, None).await;
+    let authenticator: Arc<dyn Authenticator> = match (&host.auth, tokens) {
+        (AuthConfig::Iam(_), _) => open_identities(config, &region, tasks).await?,
+        (_, Some(tokens)) => tokens,
+        (AuthConfig::None(_), None) => Arc::new(Open),
+        (AuthConfig::Tokens { .. }, None) => unreachable!("`open_tokens` opens the tokens of a host that has some"),
+    };
     Ok(Host::new(region, authenticator, events, options))
 }
 

@@ -76,6 +76,8 @@ pub enum OnPush {
 pub enum AuthConfig {
     /// No authentication. Allowed on loopback addresses only.
     None(NoAuth),
+    /// The account of the region: users, roles and policies of IAM.
+    Iam(IamAuth),
     /// Tokens from a file.
     Tokens {
         /// Path of the file, relative to the configuration; see `TokenFile` of the host.
@@ -89,6 +91,14 @@ pub enum AuthConfig {
 pub enum NoAuth {
     /// Clients are not authenticated and have full access.
     None,
+}
+
+/// The literal `iam`.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IamAuth {
+    /// The account in the region's repository `gitferry/account` authenticates and authorizes.
+    Iam,
 }
 
 impl HostConfig {

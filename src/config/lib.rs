@@ -19,6 +19,7 @@
 //! repositories = ["*"]
 //! ```
 
+mod account;
 mod cache;
 mod error;
 mod events;
@@ -44,6 +45,7 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 use serde::Deserialize;
 
+pub use account::AccountConfig;
 pub use cache::CacheConfig;
 pub use error::ConfigError;
 pub use events::{EventsConfig, region_of_queue};
@@ -51,7 +53,7 @@ pub use gitferry_engine::region::RECOVERY_WINDOW;
 pub use gitferry_store::aws::AwsConfig;
 use gitferry_store::aws::SdkConfigs;
 pub use globs::name_matcher;
-pub use host::{AuthConfig, HostConfig, NoAuth, OnPush, TlsConfig};
+pub use host::{AuthConfig, HostConfig, IamAuth, NoAuth, OnPush, TlsConfig};
 pub use limits::{HostLimits, parse_duration};
 pub use link::{CarriedNames, Deletions, Divergence, LfsMode, LinkConfig, LinkMode};
 pub use location::{ObjectsLocation, Place, RegionStores, TableLocation};
@@ -102,6 +104,9 @@ pub struct Config {
     /// [`MIN_BUDGET_BYTES`]: gitferry_git::memory::MIN_BUDGET_BYTES
     #[serde(default, deserialize_with = "limits::some_size")]
     pub read_memory: Option<ByteSize>,
+    /// Secrets of the account that the regions share.
+    #[serde(default)]
+    pub account: AccountConfig,
     /// Path of the file.
     #[serde(skip)]
     pub file: PathBuf,

@@ -188,7 +188,7 @@ mod tests {
     /// A client with a token.
     fn client(token: &str) -> Arc<Client> {
         let client = Client::new(String::new(), crate::client::proxies::ClientInfo::default(), None);
-        client.set_token_name(token);
+        client.set_principal_name(token);
         client
     }
 

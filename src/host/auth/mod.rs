@@ -1,6 +1,7 @@
 //! Authentication and authorization of requests: two steps. Denies by default. Git code receives the name of the
 //! principal, and a decision on each ref of a push.
 
+pub mod iam;
 pub mod tokens;
 
 use std::net::IpAddr;
@@ -58,6 +59,8 @@ pub struct Presented<'a> {
     pub uri: &'a Uri,
     /// Headers of the request.
     pub headers: &'a HeaderMap,
+    /// Host of the URL that the client asked a trusted proxy for; `None` if no proxy reports one.
+    pub asked_host: Option<&'a str>,
     /// Address of the client; `None` outside the listener.
     pub address: Option<IpAddr>,
     /// True if the client's request was encrypted, as far as the host and its trusted proxies know.

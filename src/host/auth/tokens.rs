@@ -255,7 +255,10 @@ mod tests {
         assert_eq!(authorize(&file, &basic("ann", "0123456789abcdef"), "r", Access::Write), Ok(ann.clone()));
         assert_eq!(authorize(&file, &headers("Bearer 0123456789abcdef"), "r", Access::Read), Ok(ann));
         assert!(authorize(&file, &basic("bob", "fedcba9876543210"), "r", Access::Read).is_ok());
-        assert_eq!(authorize(&file, &basic("bob", "fedcba9876543210"), "r", Access::Write), Err(Denied::Forbidden(Cause::Grant)));
+        assert_eq!(
+            authorize(&file, &basic("bob", "fedcba9876543210"), "r", Access::Write),
+            Err(Denied::Forbidden(Cause::Grant))
+        );
     }
 
     #[test]

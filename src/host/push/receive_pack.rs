@@ -69,7 +69,8 @@ impl ReceivePack {
         let views = &*self.views;
         let queues = &self.queues;
         let states = QueuedStates { target, name: &repository, mirror, views, queues, compute: &compute };
-        let receiving = Receiving { receive_pack: self, principal: &principal, format, compute: &compute, runtime: &runtime };
+        let receiving =
+            Receiving { receive_pack: self, principal: &principal, format, compute: &compute, runtime: &runtime };
         match receiving.receive(&states, &mut input, &mut output) {
             Ok(()) => {
                 // The change is committed, even if the client does not receive the end of the response.
@@ -132,9 +133,10 @@ impl Receiving<'_> {
         if authorizer.is_none() && policy.hook.is_none() {
             return policy.clone();
         }
-        let hook = policy.hook.clone().map(|hook| -> Arc<dyn PreReceive> {
-            Arc::new(ReleasingHook { hook, compute: self.compute.clone() })
-        });
+        let hook = policy
+            .hook
+            .clone()
+            .map(|hook| -> Arc<dyn PreReceive> { Arc::new(ReleasingHook { hook, compute: self.compute.clone() }) });
         Arc::new(PushPolicy { authorizer, hook, ..PushPolicy::clone(policy) })
     }
 
@@ -149,7 +151,8 @@ impl Receiving<'_> {
         match PushRequest::read(&mut PacketReader::new(input), self.format) {
             Ok(Some(request)) => {
                 let policy = &PushPolicy::default();
-                let serving = Serving { region, runtime: self.runtime, policy, actor: self.principal.name(), request: &request };
+                let serving =
+                    Serving { region, runtime: self.runtime, policy, actor: self.principal.name(), request: &request };
                 let failed = serving.failed(error);
                 metrics.pushed(&request, &failed);
                 failed.report.write(&request.capabilities, output)

@@ -2,8 +2,8 @@
 
 use super::refusal::Refusal;
 use crate::auth::{Cause, Denied};
-use gitferry_engine::ledger::heads::read_head;
 use gitferry_engine::ledger::head::RepositoryId;
+use gitferry_engine::ledger::heads::read_head;
 use gitferry_engine::region::reserved::is_account;
 use gitferry_engine::region::{Region, RegionError};
 

@@ -184,6 +184,7 @@ impl Requests {
             method: &request.method,
             uri: &request.uri,
             headers: &request.headers,
+            asked_host: client.asked_host().map(|host| host.as_str()),
             address: client.address(),
             secure: client.asked_scheme().map_or(self.secure, |scheme| scheme == "https"),
         };

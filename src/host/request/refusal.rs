@@ -104,10 +104,9 @@ impl Refusal {
             Refusal::Denied(Denied::TooManyFailures) => {
                 plain(StatusCode::TOO_MANY_REQUESTS, "too many failed attempts to authenticate; try again in a minute")
             }
-            Refusal::Denied(Denied::Unavailable) => plain(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "the identities cannot be read now; the operator's log says why",
-            ),
+            Refusal::Denied(Denied::Unavailable) => {
+                plain(StatusCode::SERVICE_UNAVAILABLE, "the identities cannot be read now; the operator's log says why")
+            }
             Refusal::Forbidden(reason) => plain(StatusCode::FORBIDDEN, reason),
             Refusal::NotFound => plain(StatusCode::NOT_FOUND, "not found"),
             Refusal::Name(error) => (StatusCode::NOT_FOUND, format!("not found: {error}")),

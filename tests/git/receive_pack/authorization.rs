@@ -129,9 +129,9 @@ fn policies_see_the_facts_that_git_sees() {
         }
         let seen = recorder.take();
         let [seen] = &seen[..] else { panic!("one decision for one ref: {seen:?}") };
-        let forced = old.as_deref().is_some_and(|old| {
-            !client.try_git(&["merge-base", "--is-ancestor", old, &new]).status.success()
-        });
+        let forced = old
+            .as_deref()
+            .is_some_and(|old| !client.try_git(&["merge-base", "--is-ancestor", old, &new]).status.success());
         assert_eq!((seen.name.as_str(), seen.deletion, seen.forced), (full.as_str(), false, forced), "step {step}");
         let expected = by_git(&client, old.as_deref(), &new, &held);
         if old.is_some() {
@@ -234,9 +234,8 @@ fn more_paths_than_a_policy_may_depend_on_are_refused() {
     let client = GitRepo::with_history(host.dir.path().join("client"), &[]);
     host.push(&client, &["main"]);
     let blob = String::from_utf8(client.feed(&["hash-object", "-w", "--stdin"], b"x")).unwrap();
-    let entries = |count: usize| {
-        (0..count).map(|n| format!("100644 blob {}\tmany/{n}\n", blob.trim())).collect::<String>()
-    };
+    let entries =
+        |count: usize| (0..count).map(|n| format!("100644 blob {}\tmany/{n}\n", blob.trim())).collect::<String>();
     let commit = |count: usize| {
         let index = host.dir.path().join(format!("index{count}"));
         let mut command = gitferry_test_support::git::command(&client.path);

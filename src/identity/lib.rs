@@ -1,0 +1,11 @@
+//! The account of a region at work: `gitferry_iam` knows what the documents of an account mean, and `gitferry_account`
+//! keeps them in a repository. This crate joins the two.
+//!
+//! - [`Identities`] authenticates requests by the newest state of the account.
+//! - [`Administration`] founds the account and changes it, one commit for each change.
+
+mod administration;
+mod identities;
+
+pub use administration::{Administration, AdministrationError, Founded, Founding, found};
+pub use identities::{Identities, RETRY_INTERVAL, SERVICES, Unavailable};

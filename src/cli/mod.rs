@@ -83,6 +83,8 @@ enum Command {
     Region(region::RegionCommand),
     #[command(subcommand)]
     Repo(repo::Repo),
+    #[command(subcommand)]
+    Iam(iam::Iam),
     Import(import::Import),
     Replicate(replicate::Replicate),
     Status(status::Status),
@@ -98,8 +100,6 @@ enum Command {
     Backup(backup::BackupCommand),
     Health(health::Health),
     Maintain(maintain::Maintain),
-    #[command(subcommand)]
-    Iam(iam::Iam),
     Completions(shell::Completions),
     Man(shell::Man),
 }
@@ -151,6 +151,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Init(command) => command.run().await,
         Command::Region(command) => command.run(context).await,
         Command::Repo(command) => command.run(context).await,
+        Command::Iam(command) => command.run(context).await,
         Command::Import(command) => command.run(context).await,
         Command::Replicate(command) => command.run(context).await,
         Command::Status(command) => command.run(context).await,
@@ -167,7 +168,6 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Health(command) => command.run().await,
         Command::Config(command) => command.run(context),
         Command::Maintain(command) => command.run(context).await,
-        Command::Iam(command) => command.run(),
         Command::Completions(command) => command.run(Arguments::command()),
         Command::Man(command) => command.run(Arguments::command()),
     }

@@ -82,6 +82,53 @@ impl Pair {
         Pair::start_with("auth = \"none\"", [lines, lines], more, &[])
     }
 
+    /// With an account, whose administrator is in `administrator.json`.
+    pub fn with_iam() -> Pair {
+        Pair::start_with_iam(["", ""], true)
+    }
+
+    /// The same over TLS, as by [`Pair::with_tls`].
+    pub fn with_iam_and_tls() -> Pair {
+        let tls = "tls = { cert = \"../cert.pem\", key = \"../key.pem\" }\nca = \"../cert.pem\"\n";
+        Pair::start_with_iam([tls, tls], true)
+    }
+
+    /// With hosts that need an account, in regions that have none.
+    pub fn with_iam_but_no_account() -> Pair {
+        Pair::start_with_iam(["", ""], false)
+    }
+
+    fn start_with_iam(hosts: [&str; 2], has_account: bool) -> Pair {
+        let dir = tempfile::tempdir().unwrap();
+        let data = dir.path().join("data");
+        std::fs::create_dir(&data).unwrap();
+        let addresses = free_addresses();
+        let scheme = if hosts[US].contains("tls =") { "https" } else { "http" };
+        new_certificate(dir.path());
+        std::fs::write(data.join("gitferry.toml"), config(addresses, "auth = \"iam\"", hosts, "")).unwrap();
+        let made = make_regions(dir.path(), &[]);
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        if has_account {
+            let mut command = Command::new(crate::paths::gitferry());
+            command
+                .args(["iam", "init", "--region", REGIONS[US], "--json", "--config"])
+                .arg(data.join("gitferry.toml"));
+            let founded = command.stdin(Stdio::null()).output().unwrap();
+            assert!(founded.status.success(), "{}", String::from_utf8_lossy(&founded.stderr));
+            std::fs::write(dir.path().join("administrator.json"), founded.stdout).unwrap();
+        } else {
+            // A key that no account has been sealed with.
+            use std::os::unix::fs::OpenOptionsExt as _;
+            let mut file = std::fs::OpenOptions::new();
+            let mut file = file.write(true).create_new(true).mode(0o600).open(data.join("account.key")).unwrap();
+            file.write_all(&[7; 32]).unwrap();
+        }
+        let process = run(dir.path(), None, &[]);
+        let pair = Pair { dir, addresses, process, scheme, environment: Vec::new() };
+        pair.wait_until_up();
+        pair
+    }
+
     fn start_with(auth: &str, hosts: [&str; 2], more: &str, files: &[(&str, &str)]) -> Pair {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");

@@ -16,6 +16,7 @@ mod full;
 mod held;
 mod hooks;
 mod hostile;
+mod iam;
 mod intake;
 mod killed;
 mod lfs;

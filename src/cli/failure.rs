@@ -304,8 +304,8 @@ impl From<gitferry_identity::AdministrationError> for Failure {
 impl From<gitferry_iam::secret::LocalKeyError> for Failure {
     fn from(error: gitferry_iam::secret::LocalKeyError) -> Self {
         Failure::of(error.kind(), error.to_string()).hint(
-            "`[account] key` names the key file of the account, relative to the configuration; copy it from the \
-             machine on which `gitferry iam init` made it",
+            "`[account] key` names the key file of the account, relative to the configuration: `gitferry iam init` makes \
+             it with the account; to other machines it is copied, with mode 0600",
         )
     }
 }

@@ -119,6 +119,18 @@ pub struct Founded {
     pub access_key: NewAccessKey,
 }
 
+/// Returns true if a region has an account.
+///
+/// # Errors
+/// The region cannot be read.
+pub async fn has_account(region: &Region) -> Result<bool> {
+    match AccountRepository::open(region).await {
+        Ok(_) => Ok(true),
+        Err(gitferry_account::AccountError::Absent { .. }) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
 /// Founds the account of a region: settings, a data key under each of `key_services`, and an administrator with an
 /// access key. One commit.
 ///

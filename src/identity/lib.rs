@@ -7,5 +7,5 @@
 mod administration;
 mod identities;
 
-pub use administration::{Administration, AdministrationError, Founded, Founding, found};
+pub use administration::{Administration, AdministrationError, Founded, Founding, found, has_account};
 pub use identities::{Identities, RETRY_INTERVAL, SERVICES, Unavailable};

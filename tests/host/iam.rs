@@ -321,3 +321,15 @@ fn without_an_account_a_host_refuses_everything_and_the_account_is_no_repository
         assert!(!works(&repo.try_git(&args)), "{args:?}");
     }
 }
+
+#[test]
+fn an_account_is_founded_once_in_the_region_that_others_follow() {
+    let pair = Pair::with_iam();
+    for (region, reason) in
+        [(US, "has an account already"), (EU, "links.dr brings the account of us-east-1 to eu-west-1")]
+    {
+        let output = pair.gitferry(&["iam", "init", "--region", REGIONS[region]]);
+        assert!(!works(&output) && said(&output).contains(reason), "{}", said(&output));
+        assert!(output.stdout.is_empty(), "a secret is printed for an account that was not made");
+    }
+}

@@ -1,8 +1,9 @@
 //! `gitferry iam init`
 
 use clap::Args;
+use gitferry_config::{Config, LinkConfig, LinkMode};
 use gitferry_iam::AccountId;
-use gitferry_identity::{Founding, found};
+use gitferry_identity::{Founding, found, has_account};
 use gitferry_service::open;
 use serde_json::json;
 
@@ -42,10 +43,39 @@ pub struct Init {
     json: bool,
 }
 
+/// Refuses to found an account in a region that a link gives the account of another one: neither would be replicated.
+async fn check_linked_regions(config: &Config, region: &str) -> Result<(), Failure> {
+    let carries =
+        |link: &LinkConfig| link.mode == LinkMode::Active && link.account.unwrap_or(true) && !config.has_remote(link);
+    let links = || config.links.iter().filter(|(_, link)| carries(link));
+    for (name, link) in links() {
+        let goes_back = links().any(|(_, other)| other.source == link.target && other.target == link.source);
+        if link.target == region && !goes_back {
+            let source = &link.source;
+            return Err(Failure::usage(format!("links.{name} brings the account of {source} to {region}"))
+                .hint(format!("found it there: `gitferry iam init --region {source}`")));
+        }
+        let other = if link.source == region {
+            &link.target
+        } else if link.target == region {
+            &link.source
+        } else {
+            continue;
+        };
+        if has_account(&open::region(config, other).await?).await? {
+            let hint = format!("`gitferry iam user list --region {other}` shows its users");
+            return Err(Failure::usage(format!("region {other} has an account already, and links.{name} connects it"))
+                .hint(hint));
+        }
+    }
+    Ok(())
+}
+
 impl Init {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
         let config = context.config()?;
         let region = open::writable_region(&config, &self.region).await?;
+        check_linked_regions(&config, &self.region).await?;
         let services = open::make_key_services(&config)?;
         let founding = Founding { account: self.account, alias: self.alias, administrator: self.administrator };
         let founded = found(&region, &services, founding).await?;

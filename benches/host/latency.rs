@@ -134,7 +134,7 @@ async fn start(regions: &Regions, stopped: watch::Receiver<bool>) -> io::Result<
         name: "dr".into(),
         source,
         target: region("eu-west-1")?,
-        repositories: GlobSet::builder().add(glob).build().map_err(io::Error::other)?,
+        repositories: GlobSet::builder().add(glob).build().map_err(io::Error::other)?.into(),
         mode: Default::default(),
         active_links: vec!["dr".to_owned()].into(),
         memory: Arc::new(tokio::sync::Semaphore::new(PARTS_IN_MEMORY)),

@@ -144,8 +144,8 @@ fn rows(text: &str) -> BTreeSet<String> {
         let cell = line.split('|').nth(1).unwrap_or_default();
         let mut group = String::new();
         for name in cell.split('`').skip(1).step_by(2) {
-            if let Some((first, _)) = name.split_once(' ') {
-                group = format!("{first} ");
+            if let Some((words, _)) = name.rsplit_once(' ') {
+                group = format!("{words} ");
                 rows.insert(name.to_owned());
             } else {
                 rows.insert(format!("{group}{name}"));

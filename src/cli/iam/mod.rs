@@ -20,7 +20,7 @@ use super::failure::{Exit, Failure};
 #[command(after_help = "Example:
   gitferry iam init --region us-east-1
   gitferry iam user create ann --region us-east-1
-  gitferry iam policy attach arn:aws:iam::aws:policy/AWSCodeCommitPowerUser --user ann --region us-east-1
+  gitferry iam policy put push-all push-all.json --user ann --region us-east-1
   gitferry iam git-credential create --user ann --region us-east-1")]
 pub enum Iam {
     Init(init::Init),

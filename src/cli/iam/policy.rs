@@ -13,7 +13,7 @@ use crate::cli::failure::{Exit, Failure};
 /// Create, list, change and delete managed policies, and give policies to users, groups and roles.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Example:
-  gitferry iam policy attach arn:aws:iam::aws:policy/AWSCodeCommitPowerUser --user ann --region us-east-1
+  gitferry iam policy attach arn:aws:iam::111111111111:policy/prod --user ann --region us-east-1
   gitferry iam policy put protect-prod prod.json --group developers --region us-east-1")]
 pub enum PolicyCommand {
     Create(Create),
@@ -44,7 +44,7 @@ pub struct Create {
 /// Add a version to a managed policy, and put it in force.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  gitferry iam policy update arn:aws:iam::111111111111:policy/protect-prod prod.json --region us-east-1")]
+  gitferry iam policy update arn:aws:iam::111111111111:policy/prod prod.json --region us-east-1")]
 pub struct Update {
     /// ARN of the policy.
     arn: String,
@@ -65,7 +65,7 @@ pub struct List {
 /// Delete a managed policy that is attached nowhere and has one version.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  gitferry iam policy delete arn:aws:iam::111111111111:policy/protect-prod --region us-east-1")]
+  gitferry iam policy delete arn:aws:iam::111111111111:policy/prod --region us-east-1")]
 pub struct Delete {
     /// ARN of the policy.
     arn: String,
@@ -76,7 +76,7 @@ pub struct Delete {
 /// Attach a managed policy to a user, group or role, or detach it.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  gitferry iam policy attach arn:aws:iam::aws:policy/AWSCodeCommitReadOnly --group readers --region us-east-1")]
+  gitferry iam policy attach arn:aws:iam::111111111111:policy/prod --user ann --region us-east-1")]
 pub struct Attachment {
     /// ARN of the policy: of this account, or of AWS.
     arn: String,

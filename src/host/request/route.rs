@@ -310,7 +310,7 @@ mod tests {
         assert_eq!(refs(Method::POST, None), Err(ActionError::Method));
         assert_eq!(Service::ReceivePack.action(&Method::POST, None), Ok(Action::Push));
         assert_eq!(Service::ReceivePack.action(&Method::GET, None), Err(ActionError::Method));
-        assert_eq!(Service::Head.action(&Method::PUT, None).map(Action::access), Ok(Access::Write));
+        assert_eq!(Service::Head.action(&Method::PUT, None).map(Action::access), Ok(Access::SetDefaultBranch));
         assert_eq!(Service::Frontier.action(&Method::HEAD, None).map(Action::access), Ok(Access::Read));
     }
 }

@@ -15,9 +15,23 @@ use crate::cli::failure::{Exit, Failure};
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Example:\n  gitferry iam access-key create --user ann --region us-east-1")]
 pub enum AccessKeyCommand {
+    /// Create an access key. Its secret is printed once.
+    #[command(after_help = "Example:\n  gitferry iam access-key create --user ann --region us-east-1 --json")]
     Create(Create),
+    /// Accept an access key again.
+    #[command(
+        after_help = "Example:\n  gitferry iam access-key activate AKIAIOSFODNN7EXAMPLE --user ann --region us-east-1"
+    )]
     Activate(Existing),
+    /// Refuse an access key, and keep it.
+    #[command(
+        after_help = "Example:\n  gitferry iam access-key deactivate AKIAIOSFODNN7EXAMPLE --user ann --region us-east-1"
+    )]
     Deactivate(Existing),
+    /// Delete an access key.
+    #[command(
+        after_help = "Example:\n  gitferry iam access-key delete AKIAIOSFODNN7EXAMPLE --user ann --region us-east-1"
+    )]
     Delete(Existing),
 }
 
@@ -25,10 +39,28 @@ pub enum AccessKeyCommand {
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Example:\n  gitferry iam git-credential create --user ann --region us-east-1")]
 pub enum GitCredentialCommand {
+    /// Create a Git credential. Its password is printed once.
+    #[command(after_help = "Example:\n  gitferry iam git-credential create --user ann --region us-east-1 --json")]
     Create(Create),
+    /// Give a Git credential a new password, printed once.
+    #[command(
+        after_help = "Example:\n  gitferry iam git-credential reset ACCAIOSFODNN7EXAMPLE --user ann --region us-east-1"
+    )]
     Reset(Existing),
+    /// Accept a Git credential again.
+    #[command(
+        after_help = "Example:\n  gitferry iam git-credential activate ACCAIOSFODNN7EXAMPLE --user ann --region us-east-1"
+    )]
     Activate(Existing),
+    /// Refuse a Git credential, and keep it.
+    #[command(
+        after_help = "Example:\n  gitferry iam git-credential deactivate ACCAIOSFODNN7EXAMPLE --user ann --region us-east-1"
+    )]
     Deactivate(Existing),
+    /// Delete a Git credential.
+    #[command(
+        after_help = "Example:\n  gitferry iam git-credential delete ACCAIOSFODNN7EXAMPLE --user ann --region us-east-1"
+    )]
     Delete(Existing),
 }
 
@@ -37,14 +69,25 @@ pub enum GitCredentialCommand {
 #[command(after_help = "Example:\n  gitferry iam ssh-key upload id_ed25519.pub --user ann --region us-east-1")]
 pub enum SshKeyCommand {
     Upload(Upload),
+    /// Accept a public key again.
+    #[command(
+        after_help = "Example:\n  gitferry iam ssh-key activate APKAIOSFODNN7EXAMPLE --user ann --region us-east-1"
+    )]
     Activate(Existing),
+    /// Refuse a public key, and keep it.
+    #[command(
+        after_help = "Example:\n  gitferry iam ssh-key deactivate APKAIOSFODNN7EXAMPLE --user ann --region us-east-1"
+    )]
     Deactivate(Existing),
+    /// Delete a public key.
+    #[command(
+        after_help = "Example:\n  gitferry iam ssh-key delete APKAIOSFODNN7EXAMPLE --user ann --region us-east-1"
+    )]
     Delete(Existing),
 }
 
-/// Create a credential. Its secret is printed once.
+/// The user of a new credential.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  gitferry iam access-key create --user ann --region us-east-1 --json")]
 pub struct Create {
     /// Name of the user.
     #[arg(long)]
@@ -53,10 +96,8 @@ pub struct Create {
     common: AccountArgs,
 }
 
-/// Change a credential.
+/// A credential of a user.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:
-  gitferry iam access-key delete AKIAIOSFODNN7EXAMPLE --user ann --region us-east-1")]
 pub struct Existing {
     /// Id of the credential, as `gitferry iam user show` prints it.
     id: String,

@@ -17,7 +17,11 @@ pub enum GroupCommand {
     Create(Create),
     List(List),
     Delete(Delete),
+    /// Add a user to a group.
+    #[command(after_help = "Example:\n  gitferry iam group add developers ann --region us-east-1")]
     Add(Member),
+    /// Remove a user from a group.
+    #[command(after_help = "Example:\n  gitferry iam group remove developers ann --region us-east-1")]
     Remove(Member),
 }
 
@@ -52,9 +56,8 @@ pub struct Delete {
     common: AccountArgs,
 }
 
-/// Add a user to a group, or remove it.
+/// A group and a user.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  gitferry iam group add developers ann --region us-east-1")]
 pub struct Member {
     /// Name of the group.
     group: String,

@@ -20,7 +20,15 @@ pub enum PolicyCommand {
     Update(Update),
     List(List),
     Delete(Delete),
+    /// Attach a managed policy to a user, group or role.
+    #[command(
+        after_help = "Example:\n  gitferry iam policy attach arn:aws:iam::111111111111:policy/prod --user ann --region us-east-1"
+    )]
     Attach(Attachment),
+    /// Detach a managed policy from a user, group or role.
+    #[command(
+        after_help = "Example:\n  gitferry iam policy detach arn:aws:iam::111111111111:policy/prod --user ann --region us-east-1"
+    )]
     Detach(Attachment),
     Put(Put),
     Remove(Remove),
@@ -73,10 +81,8 @@ pub struct Delete {
     common: AccountArgs,
 }
 
-/// Attach a managed policy to a user, group or role, or detach it.
+/// A managed policy, and its holder.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:
-  gitferry iam policy attach arn:aws:iam::111111111111:policy/prod --user ann --region us-east-1")]
 pub struct Attachment {
     /// ARN of the policy: of this account, or of AWS.
     arn: String,

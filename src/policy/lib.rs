@@ -2,7 +2,7 @@
 //!
 //! - [`PolicyDocument::parse`] checks a document and names the element that is wrong.
 //! - [`Context`] has the condition keys of a request.
-//! - [`evaluate`] decides on a request by the policies of its principal: identity, permissions boundary, session.
+//! - [`evaluate()`] decides on a request by the policies of its principal: identity, permissions boundary, session.
 //! - [`evaluate_trust`] decides if a principal may assume a role.
 //! - [`managed`] has the managed policies of AWS, [`actions`] the actions of CodeCommit.
 //!

@@ -267,7 +267,7 @@ impl Account {
         self.role(self.index.role_ids.sole(id)?)
     }
 
-    /// Access key of an id, with its user. An id that two users have (which only a commit by hand makes) is nobody's.
+    /// Access key of an id, with its user. An id that two users have (only a commit by hand makes one) finds neither.
     pub fn access_key(&self, id: &str) -> Option<(&Arc<User>, &Arc<AccessKey>)> {
         let user = self.user(self.index.access_keys.sole(id)?)?;
         Some((user, user.access_keys.get(id)?))

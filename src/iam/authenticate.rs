@@ -314,7 +314,7 @@ impl Authenticator {
                 signature.check_time(now)?;
                 Ok(owner.principal)
             }
-            // A session that has ended may be told so: its token has been opened.
+            // An ended session is named as such: its token has been opened, so the client held it.
             (Err(error @ AuthenticationError::Token(TokenError::Expired)), _) => Err(error),
             _ => Err(AuthenticationError::Wrong),
         }

@@ -140,7 +140,7 @@ fn alarms_watch_what_there_is() {
         let metrics = [at(alarm.body(), "metric_name"), at(alarm.body(), "metric_query.metric.metric_name")].concat();
         assert!(!metrics.is_empty());
         for metric in metrics {
-            assert!(of_aws.contains(&metric.as_str()) || names.contains(&metric), "nobody counts {metric}");
+            assert!(of_aws.contains(&metric.as_str()) || names.contains(&metric), "nothing counts {metric}");
         }
         assert_eq!(at(alarm.body(), "alarm_actions"), ["var.alarm_topics"]);
         let name = at(alarm.body(), "alarm_name").concat().replace("${local.id}", "");
@@ -154,7 +154,7 @@ fn alarms_watch_what_there_is() {
         filters.split("$.message = \\\"").skip(1).map(|rest| rest.split('\\').next().unwrap()).collect();
     assert!(messages.len() >= 6, "{filters}");
     for message in messages {
-        assert!(sources.contains(&format!("\"{message}\"")), "nobody logs {message}");
+        assert!(sources.contains(&format!("\"{message}\"")), "nothing logs {message}");
     }
 }
 

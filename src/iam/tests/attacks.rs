@@ -19,7 +19,7 @@ fn an_unknown_user_looks_like_a_wrong_password_and_costs_the_same() {
     let (edit, made) = world.editor().create_git_credential("jane", GIT_SERVICE).unwrap();
     world.commit(&edit);
     let known = passwords::of(|| try_as(&world, &Sent::git(REPOSITORY, &made.user_name, "wrong")));
-    let unknown = passwords::of(|| try_as(&world, &Sent::git(REPOSITORY, "nobody", "wrong")));
+    let unknown = passwords::of(|| try_as(&world, &Sent::git(REPOSITORY, "unknown", "wrong")));
     assert_eq!(known, (Err(AuthenticationError::Wrong), 1));
     assert_eq!(unknown, known);
 }
@@ -290,7 +290,7 @@ fn a_sealed_secret_that_is_copied_opens_for_no_other_key() {
     world.write(vec![(path("jane", &mallory.id), Some(own.clone())), (to_mallory.clone(), None)]);
     let sent = mallory.sign(call(), "iam", REGION, world.now());
     assert!(matches!(try_as(&world, &sent), Err(AuthenticationError::Unavailable(_))));
-    // In both folders, the key is nobody's.
+    // In both folders, the key finds neither user.
     world.write(vec![(to_mallory, Some(own))]);
     assert_eq!(try_as(&world, &sent), Err(AuthenticationError::UnknownAccessKey));
 }

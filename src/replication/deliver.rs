@@ -11,14 +11,15 @@ use gitferry_engine::ledger::LedgerError;
 use gitferry_engine::ledger::change::LfsObject;
 use gitferry_engine::ledger::head::{Frontier, Head, HeadItem, RepositoryId, State};
 use gitferry_engine::ledger::heads::read_head;
+use gitferry_engine::ledger::keys;
 use gitferry_engine::ledger::log::{ChangeRow, read_chain, read_head_and_newest};
 use gitferry_engine::region::claims::HeldPacks;
 use gitferry_engine::region::commit::MAX_COMMIT_ATTEMPTS;
 use gitferry_engine::region::fold::{Before, FoldError, Folded, fold};
 use gitferry_engine::region::manifest::LivePack;
 use gitferry_engine::region::{RegionError, Unreadable, blocking};
+use gitferry_store::table::Write;
 use gitferry_store::table::lease::{Lease, Waiter};
-use gitferry_store::table::{Condition, TableError, Write};
 
 /// Transfers below this size take no lease.
 const LEASED_BYTES: u64 = 64 * 1024 * 1024;

@@ -107,7 +107,7 @@ fn check_host(config: &Configuration, region: &str, host: &HostConfig) -> Result
         TokenFile::load(&config.path(tokens)).map_err(|error| error.to_string())?;
     }
     if let AuthConfig::Iam(_) = &host.auth {
-        open::key_services(config).map_err(|error| error.to_string())?;
+        open::key_file(config).map_err(|error| error.to_string())?;
     }
     RefPatterns::new(&host.hidden).map_err(|error| error.to_string())?;
     let ca = host.ca.as_ref().map(|ca| config.path(ca));

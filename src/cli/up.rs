@@ -335,7 +335,8 @@ async fn open_identities(
     region: &Region,
     tasks: &mut Supervisor,
 ) -> Result<Arc<IamAuthenticator>, Failure> {
-    let identities = Identities::new(region, open::key_services(config)?);
+    let services = open::key_services(config, Some(region.name())).await?;
+    let identities = Identities::new(region, services);
     identities.run_under(tasks);
     let name = region.name();
     match identities.refresh().await {

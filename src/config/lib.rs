@@ -104,7 +104,7 @@ pub struct Config {
     /// [`MIN_BUDGET_BYTES`]: gitferry_git::memory::MIN_BUDGET_BYTES
     #[serde(default, deserialize_with = "limits::some_size")]
     pub read_memory: Option<ByteSize>,
-    /// Secrets of the account that the regions share.
+    /// Keys that seal the secrets of the account that the regions share.
     #[serde(default)]
     pub account: AccountConfig,
     /// Path of the file.
@@ -176,6 +176,7 @@ impl Config {
             config.check_link(link).map_err(|reason| invalid(format!("links.{name}: {reason}")))?;
         }
         config.check_distinct_links().map_err(invalid)?;
+        config.account.check().map_err(|reason| invalid(format!("account.{reason}")))?;
         Ok(config)
     }
 

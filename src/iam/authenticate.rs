@@ -114,6 +114,10 @@ impl AuthenticationError {
 
 type Result<T> = std::result::Result<T, AuthenticationError>;
 
+/// A session token may be sealed under a data key that the host has not opened.
+const KEYS_NOT_OPEN: AuthenticationError =
+    AuthenticationError::Unavailable("not all data keys of the account are open, so a session cannot be proven");
+
 /// State that requests are proven against.
 #[derive(Debug)]
 struct Following {
@@ -316,6 +320,7 @@ impl Authenticator {
             }
             // An ended session is named as such: its token has been opened, so the client held it.
             (Err(error @ AuthenticationError::Token(TokenError::Expired)), _) => Err(error),
+            (Err(error @ AuthenticationError::Unavailable(_)), _) => Err(error),
             _ => Err(AuthenticationError::Wrong),
         }
     }
@@ -331,7 +336,11 @@ impl Authenticator {
             let principal = Principal::user(account, user, None, Credential::AccessKey(id.to_owned()));
             return Ok(Owner { principal, secret: Secret::Sealed(user.record.id.clone(), key.clone()) });
         };
-        let session = self.sessions.get(&account.id(), &state.keys, id, token, now)?;
+        let session = self.sessions.get(&account.id(), &state.keys, id, token, now).map_err(|error| match error {
+            // The token may be sealed under a data key that is not open yet.
+            TokenError::Invalid if !state.keys.serves(account) => KEYS_NOT_OPEN,
+            error => error.into(),
+        })?;
         let principal = match &session.subject {
             Subject::User(id) => account.user_by_id(id).map(|user| {
                 let credential = Credential::Session(session.access_key_id.clone());

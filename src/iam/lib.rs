@@ -40,7 +40,7 @@ pub use arn::{AccountId, IamArn, NotAnAccount};
 pub use authenticate::{Authenticated, AuthenticationError, Authenticator, SshLogin};
 pub use error::{Code, IamError, Result};
 pub use ids::IdKind;
-pub use key_ring::{KeyRing, KeyRingError};
+pub use key_ring::{KeyRing, KeyRingError, Opening};
 pub use names::Tags;
 pub use policy_sets::MAX_POLICY_SETS;
 pub use principal::{Credential, FEDERATED_PROVIDER, Principal, TOKEN_ISSUE_TIME};

@@ -126,7 +126,7 @@ fn secret(key: &DataKey, account: &AccountId, access_key_id: &str, salt: &Secret
 
 /// Makes the credentials of a session.
 pub(crate) fn issue(account: &AccountId, keys: &KeyRing, claims: &Claims, random: &dyn Random) -> Result<Credentials> {
-    let key = keys.current();
+    let key = keys.current()?;
     let json = serde_json::to_vec(claims).map_err(|error| IamError::service_failure(error.to_string()))?;
     let blob = key.seal(Purpose::Session, &[account.as_str().as_bytes()], &json, random)?;
     let mut salt = SecretId::default();

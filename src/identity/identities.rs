@@ -1,23 +1,21 @@
 //! [`Identities`]: authentication in step with the account of a region.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use futures::FutureExt as _;
 use tokio::sync::watch;
 
 use gitferry_account::{AccountError, Documents, Followed, Follower, Staleness};
 use gitferry_base::supervise::Supervisor;
 use gitferry_engine::announce::{Event, Sink};
 use gitferry_engine::region::{Region, blocking};
-use gitferry_iam::secret::KeyService;
+use gitferry_iam::secret::{DataKey, KeyService};
 use gitferry_iam::{Account, Authenticator, KeyRing};
+
+use crate::key_opener::KeyOpener;
 
 /// Services that signatures of requests to a host name.
 pub const SERVICES: [&str; 3] = ["codecommit", "iam", "sts"];
-/// Interval between attempts to open the data keys of an account.
-pub const RETRY_INTERVAL: Duration = Duration::from_secs(2);
-/// Longest time for opening the data keys once.
-const KEYS_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Requests cannot be authenticated: the account has not been read, or not for too long. They are to be refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,12 +41,13 @@ pub struct Identities {
 struct Taken {
     documents: Documents,
     account: Arc<Account>,
-    keys: Option<Arc<KeyRing>>,
+    keys: Arc<KeyRing>,
 }
 
 impl Identities {
     /// Identities of the account of `region`, whose data keys `key_services` open. Refuses all requests until
-    /// [`Identities::run_under`] has started and the account has been read.
+    /// [`Identities::run_under`] has started and the account has been read. While a data key is not open, only access keys
+    /// and sessions that it seals are refused.
     pub fn new(region: &Region, key_services: Vec<Arc<dyn KeyService>>) -> Arc<Self> {
         let follower = Follower::new(region.clone());
         let followed = follower.subscribe();
@@ -92,68 +91,81 @@ impl Identities {
         self.followed.borrow().documents().is_some()
     }
 
+    /// Takes over each state of the account as it comes, and opens data keys beside that: a key service that is slow, or
+    /// does not answer, delays no revocation.
     async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let mut followed = self.followed.clone();
         followed.mark_changed();
-        let mut taken = None;
+        let mut opener = KeyOpener::new(self.key_services.clone());
+        let mut taken: Option<Taken> = None;
         loop {
-            let newest = followed.borrow_and_update().documents().cloned();
-            let is_complete = match newest {
-                Some(documents) => self.take(&mut taken, documents).await,
-                None => true,
-            };
             tokio::select! {
-                changed = followed.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(RETRY_INTERVAL), if !is_complete => {}
+                biased;
                 _ = stop.wait_for(|stop| *stop) => return,
+                changed = followed.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let newest = followed.borrow_and_update().documents().cloned();
+                    if let Some(documents) = newest {
+                        taken = self.take(taken.take(), documents, &mut opener).await;
+                    }
+                }
+                opened = opener.next() => {
+                    if let Some(taken) = &mut taken {
+                        self.take_key(taken, opened);
+                        opener.begin(&taken.account, &taken.keys);
+                    }
+                }
             }
         }
     }
 
-    /// Takes over a state of the account. Returns false if its data keys do not open, which may be tried again: what
-    /// the change has revoked is refused from now on even so.
-    async fn take(&self, taken: &mut Option<Taken>, documents: Documents) -> bool {
-        let last = taken.take();
-        let keys = last.as_ref().and_then(|last| last.keys.clone());
+    /// Takes over a state of the account, with the data keys that are open. Returns `None` if the state cannot be used.
+    async fn take(&self, last: Option<Taken>, documents: Documents, opener: &mut KeyOpener) -> Option<Taken> {
+        let open = last.as_ref().map(|last| last.keys.clone());
         let account = match parse(last, &documents).await {
             Ok(account) => account,
             Err(error) => {
                 tracing::error!(region = self.region, %error, "the account cannot be used; all requests are refused");
                 self.authenticator.stop_following();
-                return true;
+                return None;
             }
         };
-        if let Some(keys) = &keys {
-            self.authenticator.follow(account.clone(), keys.clone());
+        let keys = open.map_or_else(|| KeyRing::closed(&account), |open| open.for_account(&account));
+        let mut taken = Taken { documents, account, keys: Arc::new(keys) };
+        self.follow(&taken);
+        opener.begin(&taken.account, &taken.keys);
+        // A key file answers at once: its keys come into force with the state.
+        while let Some(opened) = opener.next().now_or_never() {
+            self.take_key(&mut taken, opened);
+            opener.begin(&taken.account, &taken.keys);
         }
-        let opened = match keys {
-            Some(keys) if keys.serves(&account) => Some(keys),
-            old => match self.open_keys(&account).await {
-                Ok(keys) => {
-                    let keys = Arc::new(keys);
-                    self.authenticator.follow(account.clone(), keys.clone());
-                    Some(keys)
-                }
-                Err(reason) => {
-                    tracing::error!(region = self.region, reason, "the data keys of the account do not open");
-                    *taken = Some(Taken { documents, account, keys: old });
-                    return false;
-                }
-            },
-        };
+        let Taken { documents, account, .. } = &taken;
         tracing::debug!(region = self.region, seq = documents.frontier().seq, "a state of the account is in force");
         for (path, reason) in account.damaged() {
             tracing::error!(region = self.region, path, reason, "a document of the account cannot be read, and denies");
         }
-        *taken = Some(Taken { documents, account, keys: opened });
-        true
+        Some(taken)
     }
 
-    async fn open_keys(&self, account: &Account) -> Result<KeyRing, String> {
-        match tokio::time::timeout(KEYS_TIMEOUT, KeyRing::open(account, &self.key_services)).await {
-            Ok(opened) => opened.map_err(|error| error.to_string()),
-            Err(_) => Err(format!("the key services did not answer within {} s", KEYS_TIMEOUT.as_secs())),
+    /// Takes over a data key that was opened, or names the reason why it was not.
+    fn take_key(&self, taken: &mut Taken, opened: Option<Result<DataKey, String>>) {
+        match opened {
+            Some(Ok(key)) => {
+                // A key that the account has lost meanwhile is forgotten again.
+                taken.keys = Arc::new(taken.keys.with(key).for_account(&taken.account));
+                self.follow(taken);
+            }
+            Some(Err(reason)) => {
+                tracing::error!(region = self.region, reason, "a data key of the account does not open; tried again");
+            }
+            None => {}
         }
+    }
+
+    fn follow(&self, taken: &Taken) {
+        self.authenticator.follow(taken.account.clone(), taken.keys.clone());
     }
 }
 

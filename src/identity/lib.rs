@@ -5,7 +5,11 @@
 //! - [`Administration`] founds the account and changes it, one commit for each change.
 
 mod administration;
+mod data_keys;
 mod identities;
+mod key_opener;
 
 pub use administration::{Administration, AdministrationError, Founded, Founding, found, has_account};
-pub use identities::{Identities, RETRY_INTERVAL, SERVICES, Unavailable};
+pub use data_keys::{Resealing, Rotation, RotationPlan};
+pub use identities::{Identities, SERVICES, Unavailable};
+pub use key_opener::RETRY_INTERVAL;

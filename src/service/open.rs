@@ -8,13 +8,14 @@ use gitferry_base::clock::SystemClock;
 use gitferry_config::{AwsConfig, Config, ConfigError, ObjectsLocation, Place, RegionStores, TableLocation};
 use gitferry_engine::region::standing::Standing;
 use gitferry_engine::region::{Region, RegionError, probe};
-use gitferry_iam::secret::{KeyService, LocalKeyError, LocalKeyFile};
 use gitferry_store::objects::s3::S3Store;
 use gitferry_store::objects::{FilesystemStore, ObjectStore};
 use gitferry_store::table::{DynamoTable, SqliteTable, Table, TableError};
 
+mod key_services;
 mod link;
 
+pub use key_services::{key_file, key_services, make_key_services};
 pub use link::{OpenLinkError, remote_link};
 
 type Result<T> = std::result::Result<T, RegionError>;
@@ -38,22 +39,6 @@ impl OpenError {
             OpenError::Region(error) => error.kind(),
         }
     }
-}
-
-/// Opens the key services of the account: the key file that the configuration names.
-///
-/// # Errors
-/// The file is missing, is open to others, or is no key.
-pub fn key_services(config: &Config) -> std::result::Result<Vec<Arc<dyn KeyService>>, LocalKeyError> {
-    Ok(vec![Arc::new(LocalKeyFile::open(&config.path(&config.account.key))?)])
-}
-
-/// Opens the key services of an account that is founded, and makes the key file if it is missing.
-///
-/// # Errors
-/// The file cannot be made, is open to others, or is no key.
-pub fn make_key_services(config: &Config) -> std::result::Result<Vec<Arc<dyn KeyService>>, LocalKeyError> {
-    Ok(vec![Arc::new(LocalKeyFile::open_or_create(&config.path(&config.account.key))?)])
 }
 
 /// Opens a region of a configuration, to read it. Nothing is created: a store that is missing, empty or of another

@@ -15,9 +15,10 @@ use crate::cli::output;
 #[derive(Debug, Args)]
 #[command(
     after_help = "The account is the repository gitferry/account of the region, and links replicate it: found it in
-one region only. Its secrets are sealed with the key file of the configuration (`[account] key`,
-by default account.key beside it), which is made if it is missing. Every host of the account
-needs that file; without it, secret access keys cannot be recovered.
+one region only. Its secrets are sealed with the KMS keys of the configuration (`[account]
+kms_key`), or with its key file (`key`, by default account.key beside it), which is made if it is
+missing. Every host of the account needs one of them; without, secret access keys cannot be
+recovered.
 
 The secret access key is printed once.
 
@@ -76,7 +77,7 @@ impl Init {
         let config = context.config()?;
         let region = open::writable_region(&config, &self.region).await?;
         check_linked_regions(&config, &self.region).await?;
-        let services = open::make_key_services(&config)?;
+        let services = open::make_key_services(&config).await?;
         let founding = Founding { account: self.account, alias: self.alias, administrator: self.administrator };
         let founded = found(&region, &services, founding).await?;
         let key = &founded.access_key;
@@ -92,10 +93,10 @@ impl Init {
             output::line(format!("user               {}", founded.user_arn));
             output::line(format!("access key id      {}", key.id));
             output::line(format!("secret access key  {}", key.secret.expose()));
-            output::note(format!(
-                "The secret access key is not shown again. Keep {} safe: hosts need it.",
-                config.path(&config.account.key).display()
-            ));
+            output::note("The secret access key is not shown again.");
+            if let Some(file) = config.account.key_file() {
+                output::note(format!("Keep {} safe: hosts need it.", config.path(file).display()));
+            }
         }
         Ok(Exit::Done)
     }

@@ -2,6 +2,7 @@
 
 mod common;
 mod credentials;
+mod data_key;
 mod group;
 mod init;
 mod policy;
@@ -39,6 +40,8 @@ pub enum Iam {
     GitCredential(credentials::GitCredentialCommand),
     #[command(subcommand)]
     SshKey(credentials::SshKeyCommand),
+    #[command(subcommand)]
+    DataKey(data_key::DataKeyCommand),
 }
 
 impl Iam {
@@ -53,6 +56,7 @@ impl Iam {
             Iam::AccessKey(command) => command.run(context).await,
             Iam::GitCredential(command) => command.run(context).await,
             Iam::SshKey(command) => command.run(context).await,
+            Iam::DataKey(command) => command.run(context).await,
         }
     }
 }

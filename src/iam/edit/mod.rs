@@ -9,6 +9,7 @@
 
 mod access_keys;
 mod attachments;
+mod data_keys;
 mod git_credentials;
 mod groups;
 mod oidc;
@@ -26,6 +27,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 pub use access_keys::NewAccessKey;
+pub use data_keys::{DataKeyUse, MAX_DATA_KEYS, MAX_RESEALED, RETIRE_AFTER_SECONDS, Resealed, data_key_uses};
 pub use git_credentials::NewGitCredential;
 pub use groups::NewGroup;
 pub use oidc::NewOidcProvider;
@@ -108,6 +110,11 @@ impl<'a> Editor<'a> {
     pub fn new(account: &'a Account, now: Timestamp, random: &'a dyn Random) -> Self {
         let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
         Editor { account, now, random }
+    }
+
+    /// State that the edits are made of.
+    pub fn account(&self) -> &'a Account {
+        self.account
     }
 
     fn user(&self, name: &str) -> Result<&'a User> {

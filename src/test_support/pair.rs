@@ -84,35 +84,46 @@ impl Pair {
 
     /// With an account, whose administrator is in `administrator.json`.
     pub fn with_iam() -> Pair {
-        Pair::start_with_iam(["", ""], true)
+        Pair::start_with_iam(["", ""], true, "", Vec::new())
+    }
+
+    /// The same with more configuration and more environment.
+    pub fn with_iam_and(more: &str, environment: Vec<(String, String)>) -> Pair {
+        Pair::start_with_iam(["", ""], true, more, environment)
     }
 
     /// The same over TLS, as by [`Pair::with_tls`].
     pub fn with_iam_and_tls() -> Pair {
         let tls = "tls = { cert = \"../cert.pem\", key = \"../key.pem\" }\nca = \"../cert.pem\"\n";
-        Pair::start_with_iam([tls, tls], true)
+        Pair::start_with_iam([tls, tls], true, "", Vec::new())
     }
 
     /// With hosts that need an account, in regions that have none.
     pub fn with_iam_but_no_account() -> Pair {
-        Pair::start_with_iam(["", ""], false)
+        Pair::start_with_iam(["", ""], false, "", Vec::new())
     }
 
-    fn start_with_iam(hosts: [&str; 2], has_account: bool) -> Pair {
+    fn start_with_iam(
+        hosts: [&str; 2],
+        has_account: bool,
+        more: &str,
+        environment: Vec<(String, String)>,
+    ) -> Pair {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         std::fs::create_dir(&data).unwrap();
         let addresses = free_addresses();
         let scheme = if hosts[US].contains("tls =") { "https" } else { "http" };
         new_certificate(dir.path());
-        std::fs::write(data.join("gitferry.toml"), config(addresses, "auth = \"iam\"", hosts, "")).unwrap();
-        let made = make_regions(dir.path(), &[]);
+        std::fs::write(data.join("gitferry.toml"), config(addresses, "auth = \"iam\"", hosts, more)).unwrap();
+        let made = make_regions(dir.path(), &environment);
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         if has_account {
             let mut command = Command::new(crate::paths::gitferry());
             command
                 .args(["iam", "init", "--region", REGIONS[US], "--json", "--config"])
                 .arg(data.join("gitferry.toml"));
+            command.envs(environment.iter().map(|(name, value)| (name, value)));
             let founded = command.stdin(Stdio::null()).output().unwrap();
             assert!(founded.status.success(), "{}", String::from_utf8_lossy(&founded.stderr));
             std::fs::write(dir.path().join("administrator.json"), founded.stdout).unwrap();
@@ -123,8 +134,8 @@ impl Pair {
             let mut file = file.write(true).create_new(true).mode(0o600).open(data.join("account.key")).unwrap();
             file.write_all(&[7; 32]).unwrap();
         }
-        let process = run(dir.path(), None, &[]);
-        let pair = Pair { dir, addresses, process, scheme, environment: Vec::new() };
+        let process = run(dir.path(), None, &environment);
+        let pair = Pair { dir, addresses, process, scheme, environment };
         pair.wait_until_up();
         pair
     }

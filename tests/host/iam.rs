@@ -8,27 +8,27 @@ use gitferry_test_support::pair::{EU, Pair, REGIONS, US};
 use gitferry_test_support::python;
 use serde_json::Value;
 
-const POWER_USER: &str = "arn:aws:iam::aws:policy/AWSCodeCommitPowerUser";
+pub(crate) const POWER_USER: &str = "arn:aws:iam::aws:policy/AWSCodeCommitPowerUser";
 const READ_ONLY: &str = "arn:aws:iam::aws:policy/AWSCodeCommitReadOnly";
 
 /// The administrator's account of a pair with `auth = "iam"`.
-struct Iam<'a> {
-    pair: &'a Pair,
+pub(crate) struct Iam<'a> {
+    pub(crate) pair: &'a Pair,
 }
 
 impl Iam<'_> {
-    fn json(&self, args: &[&str]) -> Value {
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
         let more = ["--region", REGIONS[US], "--json"];
         serde_json::from_str(&self.pair.ok(&[&["iam"], args, &more].concat())).unwrap()
     }
 
-    fn account(&self) -> String {
+    pub(crate) fn account(&self) -> String {
         let user = self.json(&["user", "list"])["users"][0]["arn"].as_str().unwrap().to_owned();
         user.split(':').nth(4).unwrap().to_owned()
     }
 
     /// Makes a user with managed policies; its Git credential as the beginning of a URL.
-    fn user(&self, name: &str, policies: &[&str]) -> Login {
+    pub(crate) fn user(&self, name: &str, policies: &[&str]) -> Login {
         self.json(&["user", "create", name]);
         for policy in policies {
             self.json(&["policy", "attach", policy, "--user", name]);
@@ -49,7 +49,7 @@ impl Iam<'_> {
     }
 
     /// Waits until the host of a region decides by the newest state of the account.
-    fn settle(&self, region: usize) {
+    pub(crate) fn settle(&self, region: usize) {
         let shown = self.pair.ok(&["repo", "show", "gitferry/account", "--region", REGIONS[US], "--json"]);
         let seq = serde_json::from_str::<Value>(&shown).unwrap()["frontier"]["seq"].as_u64().unwrap();
         let region = format!("region=\"{}\" seq=", REGIONS[region]);
@@ -61,14 +61,14 @@ impl Iam<'_> {
     }
 }
 
-struct Login {
+pub(crate) struct Login {
     id: String,
     user: String,
     password: String,
 }
 
 impl Login {
-    fn url(&self, pair: &Pair, region: usize, name: &str) -> String {
+    pub(crate) fn url(&self, pair: &Pair, region: usize, name: &str) -> String {
         let encode =
             |text: &str| {
                 text.bytes()
@@ -82,7 +82,7 @@ impl Login {
     }
 }
 
-fn works(output: &Output) -> bool {
+pub(crate) fn works(output: &Output) -> bool {
     output.status.success()
 }
 
@@ -235,7 +235,7 @@ fn policies_on_forced_pushes_deletions_and_paths() {
 }
 
 /// Runs Git with the credential helper of the AWS CLI, which signs for an access key.
-fn with_helper(pair: &Pair, key: &Value, args: &[&str]) -> Output {
+pub(crate) fn with_helper(pair: &Pair, key: &Value, args: &[&str]) -> Output {
     let python = python::environment("awscli", AWSCLI, "");
     let aws = python.with_file_name("aws");
     let helper = format!("credential.helper=!{} codecommit credential-helper --ignore-host-check $@", aws.display());

@@ -17,6 +17,7 @@ mod held;
 mod hooks;
 mod hostile;
 mod iam;
+mod iam_kms;
 mod intake;
 mod killed;
 mod lfs;

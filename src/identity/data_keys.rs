@@ -69,7 +69,10 @@ impl Administration {
         Ok(RotationPlan {
             data_key: account.settings().data_key.clone(),
             services: services.iter().map(|service| service.key_id().to_owned()).collect(),
-            seals: lacking(&account, &services).into_iter().map(|(id, service)| (id, service.key_id().into())).collect(),
+            seals: lacking(&account, &services)
+                .into_iter()
+                .map(|(id, service)| (id, service.key_id().into()))
+                .collect(),
             secrets: if is_new { all } else { editor.to_reseal() },
             retired: editor.unused_data_keys(),
         })
@@ -182,10 +185,7 @@ impl Administration {
 }
 
 /// Data keys with the key services that have not sealed them.
-fn lacking<'a>(
-    account: &Account,
-    services: &'a [Arc<dyn KeyService>],
-) -> Vec<(String, &'a Arc<dyn KeyService>)> {
+fn lacking<'a>(account: &Account, services: &'a [Arc<dyn KeyService>]) -> Vec<(String, &'a Arc<dyn KeyService>)> {
     let keys = account.data_keys();
     keys.flat_map(|(id, record)| {
         let lacks = services.iter().filter(|service| !record.wrapped.contains_key(service.key_id()));

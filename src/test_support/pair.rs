@@ -103,12 +103,7 @@ impl Pair {
         Pair::start_with_iam(["", ""], false, "", Vec::new())
     }
 
-    fn start_with_iam(
-        hosts: [&str; 2],
-        has_account: bool,
-        more: &str,
-        environment: Vec<(String, String)>,
-    ) -> Pair {
+    fn start_with_iam(hosts: [&str; 2], has_account: bool, more: &str, environment: Vec<(String, String)>) -> Pair {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         std::fs::create_dir(&data).unwrap();

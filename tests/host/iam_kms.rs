@@ -84,13 +84,11 @@ fn an_account_under_kms_keys_of_two_regions_moves_to_other_keys() {
     // The key of one region is enough. Without both, access keys do not work, and passwords do.
     set_enabled(US, &arns[US], false);
     pair.restart();
-    let ann = Iam { pair: &pair }.user("bob", &[POWER_USER]);
-    Iam { pair: &pair }.settle(US);
-    assert!(works(&push(&pair, "two")));
+    let bob = Iam { pair: &pair }.user("bob", &[POWER_USER]);
+    pair.wait(|| works(&push(&pair, "two")));
     set_enabled(EU, &arns[EU], false);
     pair.restart();
-    Iam { pair: &pair }.settle(US);
-    repo.git(&["ls-remote", &ann.url(&pair, US, "app")]);
+    pair.wait(|| works(&repo.try_git(&["ls-remote", &bob.url(&pair, US, "app")])));
     assert!(!works(&push(&pair, "three")));
     let refused = pair.gitferry(&["iam", "access-key", "create", "--user", "bob", "--region", REGIONS[US]]);
     assert!(said(&refused).contains("is disabled") && said(&refused).contains("enable-key"), "{}", said(&refused));
@@ -112,9 +110,7 @@ fn an_account_under_kms_keys_of_two_regions_moves_to_other_keys() {
         set_enabled(region, arn, false);
     }
     pair.restart();
-    Iam { pair: &pair }.settle(US);
-    let pushed = push(&pair, "four");
-    assert!(works(&pushed), "{}", said(&pushed));
+    pair.wait(|| works(&push(&pair, "four")));
 }
 
 /// A key file as `gitferry iam init` makes it.

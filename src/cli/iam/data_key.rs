@@ -16,7 +16,8 @@ pub enum DataKeyCommand {
     #[command(after_help = "Example:\n  gitferry iam data-key list --region us-east-1 --json")]
     List(List),
     /// Seal all secrets under a new data key, which every key service of the configuration seals.
-    #[command(after_help = "A new data key, the secrets, and the end of old data keys are commits of their own: after an
+    #[command(
+        after_help = "A new data key, the secrets, and the end of old data keys are commits of their own: after an
 interruption everything is readable, and `gitferry iam data-key reseal` does the rest. An old data
 key stays until its last session has ended, 48 hours after it was replaced.
 
@@ -25,7 +26,8 @@ rotate --without the id of the key file, which `list` prints.
 
 Example:
   gitferry iam data-key rotate --region us-east-1 --dry-run
-  gitferry iam data-key rotate --region us-east-1 --without local:0123456789abcdef --json")]
+  gitferry iam data-key rotate --region us-east-1 --without local:0123456789abcdef --json"
+    )]
     Rotate(Change),
     /// Finish a rotation: add seals of new key services, seal secrets again, remove old data keys.
     #[command(after_help = "Example:\n  gitferry iam data-key reseal --region us-east-1 --json")]

@@ -177,9 +177,10 @@ impl Editor<'_> {
     /// Access keys whose secrets are sealed under another data key than the current one, with their users.
     fn under_older_keys(&self) -> impl Iterator<Item = (&crate::model::User, &str, &AccessKey)> {
         let current = &self.account.settings().data_key;
-        let keys = self.account.users().flat_map(|user| {
-            user.access_keys.iter().map(move |(id, key)| (&**user, id.as_str(), &**key))
-        });
+        let keys = self
+            .account
+            .users()
+            .flat_map(|user| user.access_keys.iter().map(move |(id, key)| (&**user, id.as_str(), &**key)));
         keys.filter(move |(_, _, key)| key.secret.data_key() != current)
     }
 

@@ -194,7 +194,10 @@ fn without_open_data_keys_only_what_they_seal_does_not_work() {
     for sent in [&signed, &with_token] {
         assert!(matches!(try_anew(&world, sent), Err(AuthenticationError::Unavailable(_))));
     }
-    assert_eq!(world.refused(|editor| editor.create_access_key("jane", &world.keys).map(|(edit, _)| edit)), Code::ServiceFailure);
+    assert_eq!(
+        world.refused(|editor| editor.create_access_key("jane", &world.keys).map(|(edit, _)| edit)),
+        Code::ServiceFailure
+    );
     world.keys = open;
     world.follow();
     for sent in [&git, &signed, &with_token] {

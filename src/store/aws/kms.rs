@@ -73,7 +73,12 @@ impl FromStr for KmsKeyArn {
         let id = resource.strip_prefix("key/").ok_or_else(wrong)?;
         let is_word = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
         let is_account = account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit());
-        if arn == "arn" && partition.starts_with("aws") && service == "kms" && is_account && is_word(region) && is_word(id)
+        if arn == "arn"
+            && partition.starts_with("aws")
+            && service == "kms"
+            && is_account
+            && is_word(region)
+            && is_word(id)
         {
             return Ok(KmsKeyArn { text: text.to_owned(), region: region.to_owned() });
         }

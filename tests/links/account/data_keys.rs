@@ -166,10 +166,7 @@ async fn a_revocation_after_a_new_data_key_waits_for_no_key_service() {
         host.until(|host| !host.has_all_keys()).await;
         assert!(host.accepts(&credential), "{mood:?}: a password needs no data key");
         let id = credential.id.clone();
-        administration
-            .change(&root(), |editor| Ok((editor.delete_git_credential("admin", &id)?, ())))
-            .await
-            .unwrap();
+        administration.change(&root(), |editor| Ok((editor.delete_git_credential("admin", &id)?, ()))).await.unwrap();
         let took = host.until(|host| !host.accepts(&credential)).await;
         assert!(took <= SOON, "{mood:?}: {took:?}");
         assert!(!host.has_all_keys(), "{mood:?}: the key service has answered");
@@ -267,10 +264,7 @@ async fn with_users() -> Sites {
     let keys = administration.keys(&administration.account().await.unwrap()).await.unwrap();
     for number in 0..USERS {
         let name = format!("user{number}");
-        administration
-            .change(&root(), |editor| Ok((editor.create_user(NewUser::named(&name))?, ())))
-            .await
-            .unwrap();
+        administration.change(&root(), |editor| Ok((editor.create_user(NewUser::named(&name))?, ()))).await.unwrap();
         administration.change(&root(), |editor| editor.create_access_key(&name, &keys)).await.unwrap();
     }
     sites

@@ -27,6 +27,7 @@ mod repair;
 mod replicas;
 mod replicate;
 mod repo;
+mod repo_encryption;
 mod shell;
 mod signals;
 mod status;

@@ -11,6 +11,7 @@ mod clients;
 mod crowd;
 mod damaged;
 mod default_branch;
+mod encryption;
 mod forward;
 mod full;
 mod held;

@@ -210,6 +210,17 @@ variable "secret_keys" {
   default     = []
 }
 
+variable "account_kms_keys" {
+  description = "ARNs of the KMS keys that seal the data keys of the account (`[account] kms_key`), for hosts with `auth = \"iam\"`. The task may seal and open data keys under them, and nothing else."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.account_kms_keys : can(regex("^arn:[^:]+:kms:[^:]+:[0-9]{12}:key/", arn))])
+    error_message = "A key is named by its ARN, as aliases may name another key later."
+  }
+}
+
 variable "deletion_protection" {
   description = "True if the load balancer refuses to be destroyed, and deleted secrets can be recovered for 30 days."
   type        = bool

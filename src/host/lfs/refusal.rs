@@ -54,6 +54,10 @@ impl From<RegionError> for LfsRefusal {
         if matches!(error, RegionError::Replaced { .. }) {
             return LfsRefusal::new(StatusCode::CONFLICT, error.to_string());
         }
+        if let Some(fault) = error.key_fault() {
+            let refusal = LfsRefusal::new(StatusCode::SERVICE_UNAVAILABLE, fault.for_clients());
+            return LfsRefusal { error: Some(Box::new(error)), ..refusal };
+        }
         let status = match error.kind() {
             Kind::NotFound => return LfsRefusal::new(StatusCode::NOT_FOUND, "there is no such repository"),
             Kind::Refused | Kind::Usage => return LfsRefusal::new(StatusCode::FORBIDDEN, error.to_string()),

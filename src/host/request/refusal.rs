@@ -129,7 +129,8 @@ impl Refusal {
             Refusal::BadRequest(reason) => plain(StatusCode::BAD_REQUEST, reason),
             Refusal::Region(error @ RegionError::Replaced { .. }) => (StatusCode::CONFLICT, error.to_string()),
             Refusal::Region(error) => {
-                let reason = "the repository cannot be served now; the operator's log says why";
+                let reason = error.key_fault().map(|fault| fault.for_clients());
+                let reason = reason.unwrap_or("the repository cannot be served now; the operator's log says why");
                 plain(status_of(error.kind()), reason)
             }
         }

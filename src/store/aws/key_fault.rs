@@ -75,6 +75,27 @@ impl KeyFault {
         }
     }
 
+    /// Sentence for clients, who cannot mend it.
+    pub fn for_clients(self) -> &'static str {
+        match self {
+            KeyFault::Disabled => {
+                "the encryption key of the repository is disabled; the operator of the server can enable it"
+            }
+            KeyFault::Denied => {
+                "the server may not use the encryption key of the repository; the operator of the server can allow it"
+            }
+            KeyFault::NotFound => {
+                "the encryption key of the repository does not exist (any more); the operator of the server knows why"
+            }
+            KeyFault::NotSealed => {
+                "the encryption key of the repository does not fit; the operator of the server knows why"
+            }
+            KeyFault::WrongUsage | KeyFault::NotReady | KeyFault::Throttled | KeyFault::Unreachable => {
+                "the encryption key of the repository cannot be used now; the operator of the server knows why"
+            }
+        }
+    }
+
     /// Exception of the CodeCommit API that says the same, as of PutFile or GetRepository.
     pub fn codecommit_exception(self) -> &'static str {
         match self {

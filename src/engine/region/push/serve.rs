@@ -97,9 +97,10 @@ impl Serving<'_> {
             Kind::InDoubt => {
                 "the push may have happened: its outcome is unknown; fetch, and push again if it is not there".into()
             }
-            Kind::Environment | Kind::Corrupt | Kind::Missing | Kind::Internal => {
-                "the server failed; its log names the cause".into()
-            }
+            Kind::Environment | Kind::Corrupt | Kind::Missing | Kind::Internal => match error.key_fault() {
+                Some(fault) => fault.for_clients().into(),
+                None => "the server failed; its log names the cause".into(),
+            },
         };
         let refs = self.request.commands.iter();
         let refs = refs.map(|command| Outcome { name: command.name.clone(), result: Err(reason.clone()) }).collect();

@@ -246,6 +246,34 @@ fn where_hosts_are_reached() {
     }
 }
 
+#[test]
+fn the_account_has_a_key_file_or_kms_keys_or_both() {
+    const US: &str = "arn:aws:kms:us-east-1:111122223333:key/1234abcd";
+    let account = |lines: &str| Config::parse(&format!("[account]\n{lines}"), Path::new("gitferry.toml"));
+    let file = |lines: &str| account(lines).unwrap().account.key_file().map(Path::to_owned);
+    assert_eq!(file(""), Some("account.key".into()));
+    assert_eq!(file("key = \"k\""), Some("k".into()));
+    assert_eq!(file(&format!("kms_key = \"{US}\"")), None);
+    assert_eq!(file(&format!("key = \"k\"\nkms_key = [\"{US}\"]")), Some("k".into()));
+    let eu = US.replace("us-east-1", "eu-west-1");
+    let both = account(&format!("kms_key = [\"{US}\", \"{eu}\"]\naws = {{ profile = \"git\" }}")).unwrap().account;
+    let aws: Vec<_> = both.kms_key.iter().map(|key| both.aws_of(key)).collect();
+    assert_eq!(aws.iter().map(|aws| aws.region.as_deref().unwrap()).collect::<Vec<_>>(), ["us-east-1", "eu-west-1"]);
+    assert!(aws.iter().all(|aws| aws.profile.as_deref() == Some("git")));
+    let alias = US.replace("key/1234abcd", "alias/git");
+    for (lines, expected) in [
+        ("kms_key = \"1234abcd\"".to_owned(), "is not of the form arn:aws:kms"),
+        (format!("kms_key = \"{alias}\""), "an alias may name another key later"),
+        (format!("kms_key = \"{US}\"\naws = {{ region = \"us-east-1\" }}"), "account.aws: region"),
+        ("aws = { profile = \"git\" }".to_owned(), "account.aws: only for a kms_key"),
+        (format!("kms_key = {:?}", vec![US; 17]), "the limit is 16"),
+    ] {
+        let error = account(&lines).map(drop).unwrap_err();
+        assert!(error.to_string().contains(expected), "{lines}: {error}");
+        assert_eq!(error.kind(), Kind::Usage);
+    }
+}
+
 const REMOTE: &str = r#"
 [regions.us]
 objects = "s3://bucket-us/git"

@@ -14,7 +14,7 @@ use crate::administration::{Administration, AdministrationError, Result};
 /// Most commits that seal secrets again in one run: 1,000 times [`gitferry_iam::edit::MAX_RESEALED`] secrets.
 const MAX_BATCHES: usize = 1_000;
 
-/// What a rotation, or the rest of one, does.
+/// Steps of a rotation, or of the rest of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RotationPlan {
     /// Id of the data key that seals new secrets now.
@@ -56,7 +56,7 @@ pub struct Resealing {
 }
 
 impl Administration {
-    /// What [`Administration::rotate_data_key`] and [`Administration::reseal`] do, or the latter alone.
+    /// Steps of [`Administration::rotate_data_key`] and [`Administration::reseal`], or of the latter alone.
     ///
     /// # Errors
     /// As of the two; nothing is changed.
@@ -117,8 +117,9 @@ impl Administration {
         let mut done = Resealing { closed, ..Resealing::default() };
         if !seals.is_empty() {
             self.change(author, |editor| Ok((editor.add_seals(&seals)?, ()))).await?;
-            let names = |(id, keys): (String, BTreeMap<String, _>)| keys.into_keys().map(move |key| (id.clone(), key));
-            done.seals = seals.into_iter().flat_map(names).collect();
+            for (id, keys) in seals {
+                done.seals.extend(keys.into_keys().map(|key| (id.clone(), key)));
+            }
         }
         let ring = self.keys(&account).await?;
         for _ in 0..MAX_BATCHES {
@@ -188,7 +189,7 @@ impl Administration {
 fn lacking<'a>(account: &Account, services: &'a [Arc<dyn KeyService>]) -> Vec<(String, &'a Arc<dyn KeyService>)> {
     let keys = account.data_keys();
     keys.flat_map(|(id, record)| {
-        let lacks = services.iter().filter(|service| !record.wrapped.contains_key(service.key_id()));
+        let lacks = services.iter().filter(move |service| !record.wrapped.contains_key(service.key_id()));
         lacks.map(move |service| (id.to_owned(), service))
     })
     .collect()

@@ -44,6 +44,14 @@ struct Taken {
     keys: Arc<KeyRing>,
 }
 
+/// Event that the identities act on.
+enum Wake {
+    /// The follower has a state of the account, or (false) has ended.
+    State(bool),
+    /// A data key was opened, or not, or may be tried again.
+    Key(Option<Result<DataKey, String>>),
+}
+
 impl Identities {
     /// Identities of the account of `region`, whose data keys `key_services` open. Refuses all requests until
     /// [`Identities::run_under`] has started and the account has been read. While a data key is not open, only access keys
@@ -99,19 +107,21 @@ impl Identities {
         let mut opener = KeyOpener::new(self.key_services.clone());
         let mut taken: Option<Taken> = None;
         loop {
-            tokio::select! {
+            let wake = tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => return,
-                changed = followed.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
+                changed = followed.changed() => Wake::State(changed.is_ok()),
+                opened = opener.next() => Wake::Key(opened),
+            };
+            match wake {
+                Wake::State(false) => return,
+                Wake::State(true) => {
                     let newest = followed.borrow_and_update().documents().cloned();
                     if let Some(documents) = newest {
-                        taken = self.take(taken.take(), documents, &mut opener).await;
+                        taken = self.take(taken, documents, &mut opener).await;
                     }
                 }
-                opened = opener.next() => {
+                Wake::Key(opened) => {
                     if let Some(taken) = &mut taken {
                         self.take_key(taken, opened);
                         opener.begin(&taken.account, &taken.keys);

@@ -1,7 +1,8 @@
 //! The target's side of a delivery: one transaction moves the head over the whole lag.
 
 use super::error::{InRegion as _, ReplicationError};
-use super::link::{Delivered, Lag, Link, LinkRow};
+use super::link::{Delivered, Lag, Link};
+use super::statistics::LinkRow;
 use super::transfer::CopiedPack;
 use gitferry_config::LinkMode;
 use gitferry_engine::ledger::LedgerError;

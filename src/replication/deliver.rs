@@ -1,16 +1,12 @@
 //! Delivery of one repository between regions: read both heads, walk the changes, copy the packs, move the head.
 
-use serde::Deserialize as _;
-
 use super::apply::MAX_ALONG;
 use super::error::{InRegion as _, ReplicationError};
-use super::link::{Delivered, Lag, Link, LinkRow};
+use super::link::{Delivered, Lag, Link};
 use super::packs::{ChosenPacks, Manifests};
 use super::plan::{Standing, standing};
 use super::transfer::Transfer;
-use gitferry_base::Kind;
 use gitferry_base::fault::crash_point;
-use gitferry_config::LinkMode;
 use gitferry_engine::ledger::LedgerError;
 use gitferry_engine::ledger::change::LfsObject;
 use gitferry_engine::ledger::head::{Frontier, Head, HeadItem, RepositoryId, State};
@@ -21,10 +17,9 @@ use gitferry_engine::region::claims::HeldPacks;
 use gitferry_engine::region::commit::MAX_COMMIT_ATTEMPTS;
 use gitferry_engine::region::fold::{Before, FoldError, Folded, fold};
 use gitferry_engine::region::manifest::LivePack;
-use gitferry_engine::region::reserved::is_account;
 use gitferry_engine::region::{RegionError, Unreadable, blocking};
+use gitferry_store::table::Write;
 use gitferry_store::table::lease::{Lease, Waiter};
-use gitferry_store::table::{Condition, TableError, Write};
 
 /// Transfers below this size take no lease.
 const LEASED_BYTES: u64 = 64 * 1024 * 1024;
@@ -171,25 +166,6 @@ impl Link {
         }
     }
 
-    /// Returns true if the link carries a repository: its current name matches, or the link has delivered it before.
-    /// A repository that was renamed out of the globs keeps being delivered.
-    pub fn carries(&self, source: &Head, target: Option<&HeadItem>) -> bool {
-        let fed = target.and_then(|item| item.head.fed_by.as_ref());
-        if is_account(&source.name) {
-            // Every link carries the account's repository by default. Where several have the same target, the link that
-            // delivered it first goes on.
-            return self.repositories.is_match(&source.name) && self.rival(target.map(|item| &item.head)).is_none();
-        }
-        self.repositories.is_match(&source.name) || fed == Some(&self.name)
-    }
-
-    /// Returns another active link that delivers a repository of the target, if this link is active as well.
-    fn rival<'t>(&self, target: Option<&'t Head>) -> Option<&'t String> {
-        let feeder = target.and_then(|head| head.fed_by.as_ref());
-        let is_rival = |other: &&String| **other != self.name && self.active_links.contains(*other);
-        feeder.filter(is_rival).filter(|_| self.mode == LinkMode::Active)
-    }
-
     /// Refuses a repository that another active link delivers.
     fn check_feeder(&self, source: &Head, target: Option<&Head>) -> Result<(), ReplicationError> {
         match self.rival(target) {
@@ -316,41 +292,6 @@ impl Link {
         let item = self.target.snapshots().maintain(advanced.item).await;
         self.target.consolidator().maintain_packs(item.id, live).await;
         Ok(delivered)
-    }
-
-    /// Records a failure in the link's statistics; best effort. A damaged row stays as it is, and the log names it: the
-    /// next delivery writes the row anew.
-    pub async fn note_failure(&self, id: RepositoryId, error: &ReplicationError) {
-        let mut row = match self.statistics(id).await {
-            Ok(row) => row.unwrap_or_default(),
-            Err(damage) if damage.kind() == Kind::Corrupt => {
-                tracing::error!(error = %damage, link = self.name, "a failed delivery is not recorded in the statistics");
-                return;
-            }
-            Err(error) => return tracing::debug!(%error, link = self.name, "the statistics cannot be read"),
-        };
-        row.last_error = Some(error.to_string());
-        row.failed = Some(self.target.clock().now());
-        if let Ok(document) = serde_json::to_value(row) {
-            let write = Write::put(keys::link(&self.name, id), Condition::Any, document);
-            if let Err(error) = self.target.table().transact(vec![write]).await {
-                tracing::debug!(%error, "the failure could not be recorded in the link's statistics");
-            }
-        }
-    }
-
-    /// Reads the statistics of a repository; `None` before its first delivery.
-    ///
-    /// # Errors
-    /// [`TableError::Corrupt`] if the row is damaged. The row holds only statistics: its damage fails no delivery.
-    pub(super) async fn statistics(&self, id: RepositoryId) -> Result<Option<LinkRow>, TableError> {
-        let key = keys::link(&self.name, id);
-        let Some(item) = self.target.table().get(&key).await? else { return Ok(None) };
-        let row = LinkRow::deserialize(&item.document).map_err(|error| TableError::Corrupt {
-            table: self.target.table().name().to_owned(),
-            reason: format!("the row {key} holds no statistics of a link: {error}"),
-        })?;
-        Ok(Some(row))
     }
 }
 

@@ -8,6 +8,7 @@
 //! *Invariant:* packs are durable in the target before one conditional write makes their changes visible.
 
 mod apply;
+mod carried;
 mod compare;
 mod deliver;
 pub mod error;
@@ -22,6 +23,7 @@ pub mod plan;
 pub mod progress;
 pub mod repair;
 mod staging;
+mod statistics;
 pub mod status;
 pub mod transfer;
 pub mod verified;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use tokio::sync::Semaphore;
 
 use super::progress::Progress;
@@ -54,29 +54,6 @@ pub struct Delivered {
     /// True if the commit included the caller's writes (see [`Link::deliver_with`]).
     #[serde(skip)]
     pub along: bool,
-}
-
-/// Statistics of a link about one repository; best effort.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct LinkRow {
-    /// Time of the last delivery.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub delivered: Option<jiff::Timestamp>,
-    /// Lag of the last delivery in milliseconds.
-    #[serde(default)]
-    pub lag_ms: i64,
-    /// Bytes of the last delivery.
-    #[serde(default)]
-    pub bytes: u64,
-    /// Changes of the last delivery.
-    #[serde(default)]
-    pub changes: u64,
-    /// Error of the last attempt, if it failed after the last delivery.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub last_error: Option<String>,
-    /// Time of that failure.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub failed: Option<jiff::Timestamp>,
 }
 
 /// Both heads of a repository, as read at one time, and the changes between them.

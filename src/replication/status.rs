@@ -4,9 +4,10 @@ use jiff::Timestamp;
 use serde::{Deserialize as _, Serialize};
 
 use super::error::{InRegion as _, ReplicationError};
-use super::link::{Link, LinkRow};
+use super::link::Link;
 use super::pairs::{Broken, Pair, Pairs};
 use super::plan::{Standing, standing};
+use super::statistics::LinkRow;
 use gitferry_base::Kind;
 use gitferry_engine::ledger::LedgerError;
 use gitferry_engine::ledger::head::{Frontier, RepositoryId, State};

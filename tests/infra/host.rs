@@ -108,7 +108,8 @@ fn times_fit_into_each_other() {
     assert!(at(service, "lifecycle.ignore_changes").concat().contains("desired_count"));
 }
 
-/// The process may do what the module `region` gives a host, and read regions that it is replicated to; nothing else.
+/// The process may do what the module `region` gives a host, read regions that it is replicated to, and use the KMS keys of
+/// the account; nothing else.
 #[test]
 fn the_process_has_the_policies_of_its_region_alone() {
     let module = Module::read("host");
@@ -118,7 +119,8 @@ fn the_process_has_the_policies_of_its_region_alone() {
         .filter(|policy| at(policy.body(), "role") == ["aws_iam_role.task.id"])
         .map(|policy| at(policy.body(), "policy").concat())
         .collect();
-    assert_eq!(of_task.len(), 2, "{of_task:?}");
+    assert_eq!(of_task.len(), 3, "{of_task:?}");
+    assert!(of_task.contains(&"data.aws_iam_policy_document.account.json".to_owned()), "{of_task:?}");
     assert!(of_task.contains(&"var.region.policies.host".to_owned()), "{of_task:?}");
     let replica = of_task.iter().find(|policy| policy.contains("each")).unwrap();
     assert!(replica.contains("each.value.region.policies.read") && replica.contains("assume_reader"), "{replica}");

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use super::{Region, RegionError, Result};
 use crate::ledger::head::{HeadItem, RepositoryId};
 use crate::ledger::keys;
-use gitferry_store::objects::{KmsKeys, MAX_LIST_KEYS, ObjectError, ObjectStore as _, Reencrypted};
+use gitferry_store::objects::{KmsKeys, MAX_LIST_KEYS, ObjectError, Reencrypted};
 use gitferry_store::table::{Condition, Table, Write};
 
 /// Time for which a process uses the KMS key of a repository without reading the row again.

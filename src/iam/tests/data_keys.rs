@@ -66,7 +66,7 @@ fn keys_and_sessions_work_between_any_two_edits_of_a_rotation() {
     assert_eq!(world.editor().retire_data_keys().1, Vec::<String>::new());
     world.clock.pass(1);
     let (edit, retired) = world.editor().retire_data_keys();
-    assert_eq!(retired, [old.clone()]);
+    assert_eq!(retired, [old.as_str()]);
     world.commit(&edit);
     world.keys = Arc::new(world.keys.for_account(&world.account));
     world.follow();

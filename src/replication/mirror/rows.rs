@@ -11,7 +11,7 @@ use super::error::MirrorError;
 use super::policy::RefPolicy;
 use super::report::MirrorOutcome;
 use crate::ReplicationError;
-use crate::link::LinkRow;
+use crate::statistics::LinkRow;
 use gitferry_base::clock::Clock;
 use gitferry_engine::ledger::keys;
 use gitferry_store::table::{Condition, Query, Table, TableError, Write};

@@ -7,7 +7,7 @@ use super::explain::{Explained, Path};
 use super::report::NoteKind;
 use super::rows::RemoteRow;
 use crate::ReplicationError;
-use crate::link::LinkRow;
+use crate::statistics::LinkRow;
 use gitferry_store::table::TableError;
 
 /// Status of one repository on a link with a remote.

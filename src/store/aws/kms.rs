@@ -11,7 +11,6 @@ use aws_sdk_kms::config::http::HttpResponse;
 use aws_sdk_kms::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_kms::primitives::Blob;
 use gitferry_base::Kind;
-use serde::Deserialize;
 
 use super::CONNECT_TIMEOUT;
 use super::attempts::CountAttempts;
@@ -24,8 +23,7 @@ pub const KMS_ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 pub const KMS_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// ARN of a KMS key: `arn:aws:kms:REGION:ACCOUNT:key/ID`. Not of an alias, which may name another key later.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Deserialize)]
-#[serde(try_from = "String")]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct KmsKeyArn {
     text: String,
     region: String,
@@ -46,14 +44,6 @@ impl KmsKeyArn {
 impl fmt::Display for KmsKeyArn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
-    }
-}
-
-impl TryFrom<String> for KmsKeyArn {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        text.parse()
     }
 }
 
@@ -142,7 +132,9 @@ impl KmsKey {
         for (name, value) in context {
             request = request.encryption_context(*name, *value);
         }
-        let answer = request.send().await.map_err(|error| of_sdk(&error))?;
+        let sends = Attempts::default();
+        let answer = request.customize().interceptor(sends.clone()).send().await;
+        let answer = answer.map_err(|error| of_sdk(&error, &sends))?;
         Ok(answer.ciphertext_blob.ok_or_else(empty)?.into_inner())
     }
 
@@ -155,7 +147,9 @@ impl KmsKey {
         for (name, value) in context {
             request = request.encryption_context(*name, *value);
         }
-        let answer = request.send().await.map_err(|error| of_sdk(&error))?;
+        let sends = Attempts::default();
+        let answer = request.customize().interceptor(sends.clone()).send().await;
+        let answer = answer.map_err(|error| of_sdk(&error, &sends))?;
         Ok(answer.plaintext.ok_or_else(empty)?.into_inner())
     }
 }
@@ -164,12 +158,12 @@ fn empty() -> KmsError {
     KmsError { fault: KeyFault::Unreachable, reason: "KMS answered without a result".to_owned() }
 }
 
-fn of_sdk<E>(error: &SdkError<E, HttpResponse>) -> KmsError
+fn of_sdk<E>(error: &SdkError<E, HttpResponse>, sends: &Attempts) -> KmsError
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
     let code = error.as_service_error().and_then(ProvideErrorMetadata::code);
-    let failure = failure(error, &Attempts::default());
+    let failure = failure(error, sends);
     let of_cause = match failure.cause {
         Cause::Denied | Cause::Setup => KeyFault::Denied,
         Cause::NotFound => KeyFault::NotFound,

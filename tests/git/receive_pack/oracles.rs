@@ -53,10 +53,11 @@ impl Hidden {
     }
 
     /// The answers to a push of a pack to a new branch, without and with words for a person, ids of `about` masked.
+    /// Without progress, which depends on the load of the machine.
     fn answer(&self, tip: &ObjectId, pack: &[u8], about: &ObjectId) -> String {
         let before = (self.host.head().head.frontier, self.host.pack_keys());
         let commands = [format!("{} {tip} refs/heads/new", "0".repeat(40))];
-        let answers = ["report-status", "report-status side-band-64k"]
+        let answers = ["report-status", "report-status side-band-64k quiet"]
             .map(|capabilities| self.host.talk_with(capabilities, &commands, pack));
         let answer = answers.concat();
         assert_eq!(answer.matches("ng refs/heads/new").count(), 2, "went through: {answer}");

@@ -27,7 +27,7 @@ const SOON: Duration = Duration::from_secs(2);
 /// Longest wait for anything.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a key service does with a request to open a data key.
+/// Behaviour of a key service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mood {
     Answers,
@@ -240,10 +240,11 @@ async fn one_rotation(template: &Sites, plan: Plan) -> bool {
     let sites = template.copy();
     let service = Moody::new(&template.path("us"), "account.key");
     let faults = plan.arm();
-    if let Ok(administration) = Administration::open(&plan.region(&sites, "us", &faults), services(&service)).await {
-        if administration.rotate_data_key(&root(), &[]).await.is_ok() {
-            let _ = administration.reseal(&root(), &[]).await;
-        }
+    let opened = Administration::open(&plan.region(&sites, "us", &faults), services(&service)).await;
+    if let Ok(administration) = opened
+        && administration.rotate_data_key(&root(), &[]).await.is_ok()
+    {
+        let _ = administration.reseal(&root(), &[]).await;
     }
     let us = sites.region("us");
     assert_sound(&us).await;

@@ -35,6 +35,25 @@ async fn processes_share_a_counter() {
     assert_eq!((item.document, item.revision), (json!({ "n": count * INCREMENTS }), count * INCREMENTS));
 }
 
+/// A table is created by the first of those that open it, whatever the others have seen of it by then.
+#[test]
+fn a_table_is_opened_by_many_while_it_is_created() {
+    const OPENERS: usize = 8;
+    let dir = tempfile::tempdir().unwrap();
+    for round in 0..200 {
+        let path = dir.path().join(round.to_string()).join("table.db");
+        let barrier = Barrier::new(OPENERS);
+        thread::scope(|scope| {
+            for _ in 0..OPENERS {
+                scope.spawn(|| {
+                    barrier.wait();
+                    SqliteTable::open(&path, "t").unwrap();
+                });
+            }
+        });
+    }
+}
+
 #[tokio::test]
 #[ignore = "run by an_upload_outlives_its_process"]
 async fn child_upload() {
@@ -117,7 +136,7 @@ async fn a_lock_held_elsewhere_is_waited_for() {
     let other = rusqlite::Connection::open(table.path()).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let (release, released) = std::sync::mpsc::channel();
-    let holder = std::thread::spawn(move || {
+    let holder = thread::spawn(move || {
         released.recv().unwrap();
         other.execute_batch("ROLLBACK").unwrap();
     });

@@ -115,7 +115,6 @@ impl S3Store {
 
     /// Copies an object onto itself, which S3 allows to change its encryption. Reads meanwhile get the same bytes.
     pub(super) async fn copy_onto_itself(&self, key: &str) -> Result<Reencrypted, ObjectError> {
-        let full = self.full_key(key)?;
         let Some(stored) = self.look_up(key).await? else { return Ok(Reencrypted::Gone) };
         if stored.size > self.max_copy {
             return Ok(Reencrypted::TooLarge);

@@ -65,17 +65,14 @@ impl From<io::Error> for OpenError {
 /// Opens the file, and creates a missing one if `create_missing` is set.
 pub(super) fn connect(path: &Path, create_missing: bool) -> Result<Connection, OpenError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let opened = match Connection::open_with_flags(path, flags) {
-        Err(error) if is_cannot_open(&error) && create_missing && !path.try_exists()? => {
-            let parent = path.parent().unwrap_or(Path::new(""));
-            durable::create_dir_all(parent)?;
-            // SQLite gives the log and shared memory the same permissions.
-            private::create_file(path)?;
-            Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_CREATE)
-        }
-        other => other,
-    };
-    let mut connection = opened?;
+    // SQLite must not find it missing: should another process create it then, SQLite opens it read-only.
+    if create_missing && !path.try_exists()? {
+        let parent = path.parent().unwrap_or(Path::new(""));
+        durable::create_dir_all(parent)?;
+        // SQLite gives the log and shared memory the same permissions.
+        private::create_file(path)?;
+    }
+    let mut connection = Connection::open_with_flags(path, flags)?;
     let started = Cell::new(None);
     connection.busy_handler(Some(move |tries: i32| wait_for_lock(&started, tries)))?;
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;

@@ -4,7 +4,8 @@
 //! 1. Signature Version 4 in the header or query;
 //! 2. Basic authentication whose password is a signature of Git;
 //! 3. Basic authentication with a Git credential;
-//! 4. over SSH, a public key.
+//! 4. over SSH, a public key;
+//! 5. a delegation of another host of the account, to which the client has proven its principal.
 //!
 //! A request that carries nothing is anonymous, and the host asks for credentials.
 
@@ -14,11 +15,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use gitferry_base::clock::Clock;
-use gitferry_policy::{Context, ContextBuilder};
+use gitferry_policy::Context;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::account::Account;
+use crate::delegation::{self, Claims, ClientFacts, DelegationError, Proven, Refused, Used};
 use crate::key_ring::KeyRing;
 use crate::model::Status;
 use crate::principal::{Credential, Principal};
@@ -30,6 +32,8 @@ use crate::throttle::{Throttle, TooMany};
 
 /// Longest header of Basic authentication, in bytes: an access key id with a session token, and a signature.
 const MAX_BASIC: usize = 16 << 10;
+/// Endpoint of Git LFS below a repository.
+const LFS: &str = "/info/lfs";
 /// Region of IAM, which all regions share, and of the global endpoint of STS.
 const GLOBAL_REGION: &str = "us-east-1";
 
@@ -42,6 +46,12 @@ pub struct Authenticated {
     pub context: Context,
     /// State of the account that proved the principal, and that decides on the request.
     pub account: Arc<Account>,
+    /// Client of the request.
+    pub client: ClientFacts,
+    /// Region of the host to which the client has proven its principal, if that is another host.
+    pub delegated_by: Option<String>,
+    /// Opened data keys of the account.
+    pub(crate) keys: Arc<KeyRing>,
 }
 
 /// The principal of a request is not proven. Nothing of the request was read beyond what authentication needs.
@@ -65,6 +75,9 @@ pub enum AuthenticationError {
     /// The signature is not accepted.
     #[error(transparent)]
     Signature(#[from] SignatureError),
+    /// The delegation of another host is not accepted.
+    #[error(transparent)]
+    Delegation(#[from] DelegationError),
     /// The host does not know the account's state, or cannot open its secrets.
     #[error("the host cannot authenticate: {0}")]
     Unavailable(&'static str),
@@ -76,7 +89,9 @@ impl AuthenticationError {
         match self {
             AuthenticationError::Anonymous => "MissingAuthenticationToken",
             AuthenticationError::Wrong | AuthenticationError::UnknownAccessKey => "InvalidClientTokenId",
-            AuthenticationError::Token(TokenError::Invalid) => "InvalidClientTokenId",
+            AuthenticationError::Token(TokenError::Invalid) | AuthenticationError::Delegation(_) => {
+                "InvalidClientTokenId"
+            }
             AuthenticationError::Token(TokenError::Expired) => "ExpiredToken",
             AuthenticationError::TooMany(_) => "Throttling",
             AuthenticationError::Signature(SignatureError::Incomplete(_)) => "IncompleteSignature",
@@ -92,6 +107,7 @@ impl AuthenticationError {
             AuthenticationError::Anonymous => "MissingAuthenticationTokenException",
             AuthenticationError::Wrong
             | AuthenticationError::UnknownAccessKey
+            | AuthenticationError::Delegation(_)
             | AuthenticationError::Token(TokenError::Invalid) => "UnrecognizedClientException",
             AuthenticationError::Token(TokenError::Expired) => "ExpiredTokenException",
             AuthenticationError::TooMany(_) => "ThrottlingException",
@@ -144,6 +160,7 @@ pub struct Authenticator {
     signing_keys: SigningKeys,
     sessions: Sessions,
     throttle: Throttle,
+    used_delegations: Used,
     /// Stands in for the key of an unknown access key, so that it costs the same.
     stand_in: SigningKey,
 }
@@ -161,6 +178,7 @@ impl Authenticator {
             signing_keys: SigningKeys::default(),
             sessions: Sessions::default(),
             throttle: Throttle::default(),
+            used_delegations: Used::default(),
             stand_in: SigningKey::derive(&SecretText::new(String::new()), &nowhere),
         }
     }
@@ -198,13 +216,16 @@ impl Authenticator {
     pub fn authenticate(&self, parts: &RequestParts<'_>) -> Result<Authenticated> {
         let state = self.following()?;
         let now = self.clock.now();
+        let client = ClientFacts { address: parts.source, secure: parts.secure, agent: parts.user_agent().to_owned() };
+        if let Some(token) = delegation::token_of(parts) {
+            return self.by_delegation(state, token, parts, client, now);
+        }
         let principal = match Signed::of(parts)? {
             Some(signed) => self
                 .limited(signed.access_key_id(), parts.source, now, || self.by_signature(&state, &signed, parts, now)),
             None => self.by_basic(&state, parts, now),
         }?;
-        let context = self.context(parts.source, parts.secure, now).user_agent(parts.user_agent());
-        Ok(self.proven(state, principal, context))
+        Ok(self.proven(&state, principal, client, now))
     }
 
     /// Finds the principal of a login over SSH.
@@ -218,17 +239,58 @@ impl Authenticator {
             return Err(AuthenticationError::Wrong);
         }
         let principal = Principal::user(&state.account, user, None, Credential::SshKey(login.user.to_owned()));
-        let context = self.context(login.source, true, self.clock.now()).user_agent(login.client);
-        Ok(self.proven(state, principal, context))
+        let client = ClientFacts { address: login.source, secure: true, agent: login.client.to_owned() };
+        Ok(self.proven(&state, principal, client, self.clock.now()))
     }
 
-    fn context(&self, source: IpAddr, secure: bool, now: Timestamp) -> ContextBuilder {
-        Context::builder().time(now).source_ip(source).secure_transport(secure).requested_region(&self.region)
-    }
-
-    fn proven(&self, state: Arc<Following>, principal: Principal, context: ContextBuilder) -> Authenticated {
+    fn proven(&self, state: &Following, principal: Principal, client: ClientFacts, now: Timestamp) -> Authenticated {
+        let context = Context::builder().time(now).source_ip(client.address).secure_transport(client.secure);
+        let context = context.requested_region(&self.region).user_agent(&client.agent);
         let context = principal.describe(context).build();
-        Authenticated { principal, context, account: state.account.clone() }
+        let account = state.account.clone();
+        Authenticated { principal, context, account, client, delegated_by: None, keys: state.keys.clone() }
+    }
+
+    /// The principal that another host has authenticated. No guess opens a delegation, so failures are not counted.
+    fn by_delegation(
+        &self,
+        state: Arc<Following>,
+        token: &str,
+        parts: &RequestParts<'_>,
+        client: ClientFacts,
+        now: Timestamp,
+    ) -> Result<Authenticated> {
+        let request = (self.region.as_str(), parts);
+        let account = &state.account;
+        let claims = Claims::accept(token, &account.id(), &state.keys, request, now, &self.used_delegations);
+        let Claims { proven, client: forwarded, from, .. } = claims.map_err(|refused| match refused {
+            Refused::Delegation(error) => AuthenticationError::Delegation(error),
+            Refused::Full => AuthenticationError::Unavailable("too many delegations came within two minutes"),
+        })?;
+        let principal = self.delegated(&state, proven, now)?;
+        // The client itself may be the bearer: its request is no other host's.
+        let delegated_by = Some(from);
+        Ok(Authenticated { delegated_by, ..self.proven(&state, principal, forwarded.unwrap_or(client), now) })
+    }
+
+    /// The principal of a credential that a client has proven to another host, if the credential is active here.
+    fn delegated(&self, state: &Following, proven: Proven, now: Timestamp) -> Result<Principal> {
+        let account = &state.account;
+        match proven {
+            Proven::AccessKey { id } => Ok(self.owner(state, &id, None, now)?.principal),
+            Proven::Session { id, token } => Ok(self.owner(state, &id, Some(&token), now)?.principal),
+            Proven::GitCredential { user, id } => {
+                let user = account.user_by_id(&user).ok_or(AuthenticationError::Wrong)?;
+                let found = user.git_credentials.get(&id).filter(|credential| credential.status == Status::Active);
+                found.ok_or(AuthenticationError::Wrong)?;
+                Ok(Principal::user(account, user, None, Credential::GitCredential(id)))
+            }
+            Proven::SshKey { id } => {
+                let found = account.ssh_key(&id).filter(|(_, key)| key.status == Status::Active);
+                let (user, _) = found.ok_or(AuthenticationError::Wrong)?;
+                Ok(Principal::user(account, user, None, Credential::SshKey(id.clone())))
+            }
+        }
     }
 
     /// Runs an attempt, unless too many of this user from this address have failed.
@@ -309,6 +371,14 @@ impl Authenticator {
             Err(_) => Arc::new(self.stand_in.clone()),
         };
         let verified = signature.verify(path, host, &self.region, &key);
+        // git-lfs asks for credentials for its own endpoint, below the repository.
+        let lfs = format!("{path}{LFS}");
+        let verified = match verified {
+            Err(_) if parts.path.strip_prefix(&lfs).is_some_and(|rest| rest.starts_with('/')) => {
+                signature.verify(&lfs, host, &self.region, &key)
+            }
+            verified => verified,
+        };
         match (owner, verified) {
             (Ok(owner), Ok(())) => {
                 signature.check_time(now)?;

@@ -11,6 +11,7 @@ mod account;
 mod arn;
 mod assemble;
 mod authenticate;
+mod delegation;
 pub mod documents;
 pub mod edit;
 mod error;
@@ -38,6 +39,10 @@ mod tests;
 pub use account::{Account, AccountError};
 pub use arn::{AccountId, IamArn, NotAnAccount};
 pub use authenticate::{Authenticated, AuthenticationError, Authenticator, SshLogin};
+pub use delegation::{
+    Bearer, CLIENT_LIFETIME, ClientFacts, Delegated, DelegationError, HOST_LIFETIME, MAX_DELEGATION, MAX_HOST_SKEW, MAX_USED,
+    NotDelegated, SCHEME as DELEGATION_SCHEME,
+};
 pub use error::{Code, IamError, Result};
 pub use ids::IdKind;
 pub use key_ring::{KeyRing, KeyRingError};

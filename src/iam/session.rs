@@ -105,6 +105,7 @@ pub struct Session {
     pub provider: Option<String>,
     secret_id: SecretId,
     data_key: String,
+    token: SecretText,
 }
 
 /// A session token is not accepted.
@@ -183,7 +184,13 @@ impl Session {
             provider: claims.provider,
             secret_id,
             data_key: key.id().to_owned(),
+            token: SecretText::new(token.to_owned()),
         })
+    }
+
+    /// Token of the session, which proves nothing without its secret.
+    pub(crate) fn token(&self) -> &SecretText {
+        &self.token
     }
 
     /// Identity of the session's secret.

@@ -87,10 +87,21 @@ impl Pair {
         Pair::start_with_iam(["", ""], true)
     }
 
+    /// The same, with more lines for each host, as by [`Pair::with_hosts`].
+    pub fn with_iam_and_hosts(hosts: [&str; 2]) -> Pair {
+        Pair::start_with_iam(hosts, true)
+    }
+
     /// The same over TLS, as by [`Pair::with_tls`].
     pub fn with_iam_and_tls() -> Pair {
+        Pair::with_iam_over_tls(["", ""])
+    }
+
+    /// The same over TLS, with more lines for each host.
+    pub fn with_iam_over_tls(hosts: [&str; 2]) -> Pair {
         let tls = "tls = { cert = \"../cert.pem\", key = \"../key.pem\" }\nca = \"../cert.pem\"\n";
-        Pair::start_with_iam([tls, tls], true)
+        let hosts = hosts.map(|lines| format!("{tls}{lines}"));
+        Pair::start_with_iam([&hosts[0], &hosts[1]], true)
     }
 
     /// With hosts that need an account, in regions that have none.

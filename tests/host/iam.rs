@@ -8,27 +8,27 @@ use gitferry_test_support::pair::{EU, Pair, REGIONS, US};
 use gitferry_test_support::python;
 use serde_json::Value;
 
-const POWER_USER: &str = "arn:aws:iam::aws:policy/AWSCodeCommitPowerUser";
+pub(crate) const POWER_USER: &str = "arn:aws:iam::aws:policy/AWSCodeCommitPowerUser";
 const READ_ONLY: &str = "arn:aws:iam::aws:policy/AWSCodeCommitReadOnly";
 
 /// The administrator's account of a pair with `auth = "iam"`.
-struct Iam<'a> {
-    pair: &'a Pair,
+pub(crate) struct Iam<'a> {
+    pub(crate) pair: &'a Pair,
 }
 
 impl Iam<'_> {
-    fn json(&self, args: &[&str]) -> Value {
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
         let more = ["--region", REGIONS[US], "--json"];
         serde_json::from_str(&self.pair.ok(&[&["iam"], args, &more].concat())).unwrap()
     }
 
-    fn account(&self) -> String {
+    pub(crate) fn account(&self) -> String {
         let user = self.json(&["user", "list"])["users"][0]["arn"].as_str().unwrap().to_owned();
         user.split(':').nth(4).unwrap().to_owned()
     }
 
     /// Makes a user with managed policies; its Git credential as the beginning of a URL.
-    fn user(&self, name: &str, policies: &[&str]) -> Login {
+    pub(crate) fn user(&self, name: &str, policies: &[&str]) -> Login {
         self.json(&["user", "create", name]);
         for policy in policies {
             self.json(&["policy", "attach", policy, "--user", name]);
@@ -42,14 +42,14 @@ impl Iam<'_> {
     }
 
     /// Writes an inline policy of a user.
-    fn put(&self, user: &str, policy: &str, document: &str) {
+    pub(crate) fn put(&self, user: &str, policy: &str, document: &str) {
         let file = self.pair.path(&format!("{policy}.json"));
         std::fs::write(&file, document).unwrap();
         self.json(&["policy", "put", policy, file.to_str().unwrap(), "--user", user]);
     }
 
     /// Waits until the host of a region decides by the newest state of the account.
-    fn settle(&self, region: usize) {
+    pub(crate) fn settle(&self, region: usize) {
         let shown = self.pair.ok(&["repo", "show", "gitferry/account", "--region", REGIONS[US], "--json"]);
         let seq = serde_json::from_str::<Value>(&shown).unwrap()["frontier"]["seq"].as_u64().unwrap();
         let region = format!("region=\"{}\" seq=", REGIONS[region]);
@@ -61,14 +61,14 @@ impl Iam<'_> {
     }
 }
 
-struct Login {
-    id: String,
+pub(crate) struct Login {
+    pub(crate) id: String,
     user: String,
     password: String,
 }
 
 impl Login {
-    fn url(&self, pair: &Pair, region: usize, name: &str) -> String {
+    pub(crate) fn url(&self, pair: &Pair, region: usize, name: &str) -> String {
         let encode =
             |text: &str| {
                 text.bytes()
@@ -82,7 +82,7 @@ impl Login {
     }
 }
 
-fn works(output: &Output) -> bool {
+pub(crate) fn works(output: &Output) -> bool {
     output.status.success()
 }
 
@@ -252,8 +252,8 @@ fn with_key<'a>(command: &'a mut Command, key: &Value) -> &'a mut Command {
         .env("AWS_EC2_METADATA_DISABLED", "true")
 }
 
-const AWSCLI: &str = "1.46.1";
-const GIT_REMOTE_CODECOMMIT: &str = "1.17";
+pub(crate) const AWSCLI: &str = "1.46.1";
+pub(crate) const GIT_REMOTE_CODECOMMIT: &str = "1.17";
 
 #[test]
 fn the_credential_helper_of_the_aws_cli_signs_for_an_access_key() {

@@ -12,6 +12,7 @@ mod crowd;
 mod damaged;
 mod default_branch;
 mod forward;
+mod forward_iam;
 mod full;
 mod held;
 mod hooks;

@@ -6,13 +6,15 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use axum::http::HeaderValue;
 use gix::bstr::{BStr, BString, ByteSlice as _};
 
-use super::{Access, Authenticator, Cause, Denied, Presented, Principal, Rights};
+use super::{Access, Authenticator, Cause, Denied, Origin, Presented, Principal, Rights};
 use gitferry_engine::region::push::{Facts, RefAuthorizer, RefUpdate};
-use gitferry_iam::{Authenticated, AuthenticationError, Payload, RequestParts};
+use gitferry_iam::{Authenticated, AuthenticationError, Delegated, Payload, RequestParts, SystemRandom};
 use gitferry_identity::Identities;
 use gitferry_policy::{Context, Decision, PolicySet, Request, evaluate, keys};
+use jiff::Timestamp;
 
 /// Action of a push, also of each of its refs.
 const GIT_PUSH: &str = "codecommit:GitPush";
@@ -92,15 +94,22 @@ fn denied(error: AuthenticationError) -> Denied {
 
 /// The principal of an authenticated request to the host of `region`.
 pub(crate) fn principal(region: &Arc<str>, authenticated: Authenticated) -> Principal {
-    let Authenticated { principal, context, account } = authenticated;
+    let Authenticated { principal, account, client, .. } = &authenticated;
     let arn = principal.arn();
     let policies = if principal.is_root() {
         Policies::Root
     } else {
-        principal.policies(&account).map_or(Policies::Unreadable, Policies::Of)
+        principal.policies(account).map_or(Policies::Unreadable, Policies::Of)
     };
+    let origin = authenticated.delegated_by.clone().map(|region| Origin { region, address: client.address });
+    let context = Arc::new(authenticated.context.clone());
     let account = account.id().as_str().into();
-    Principal::new(&arn, Arc::new(IamRights { region: region.clone(), account, policies, context: Arc::new(context) }))
+    let rights = IamRights { region: region.clone(), account, policies, context, authenticated };
+    let principal = Principal::new(&arn, Arc::new(rights));
+    match origin {
+        Some(origin) => principal.from_origin(origin),
+        None => principal,
+    }
 }
 
 /// Policies of a principal.
@@ -121,6 +130,7 @@ struct IamRights {
     account: Arc<str>,
     policies: Policies,
     context: Arc<Context>,
+    authenticated: Authenticated,
 }
 
 /// Action of IAM for an access.
@@ -165,6 +175,18 @@ impl Rights for IamRights {
             Facts { forced: policies.reads(keys::FORCE_PUSH), changed_paths: policies.reads(keys::CHANGED_PATHS) };
         let resource = self.resource(repository);
         Some(Arc::new(IamRefs { policies, facts, resource, context: self.context.clone() }))
+    }
+
+    fn delegate(&self, requests: &Delegated<'_>, now: Timestamp) -> Result<Option<HeaderValue>, Denied> {
+        let failed = |reason: &dyn std::fmt::Display| {
+            let Delegated { to, repository, .. } = requests;
+            tracing::error!(to, repository, %reason, "a request cannot be passed on to the host of another region");
+            Denied::Unavailable
+        };
+        let made = self.authenticated.delegate(requests, now, &SystemRandom).map_err(|error| failed(&error))?;
+        let mut value = HeaderValue::from_str(made.expose()).map_err(|error| failed(&error))?;
+        value.set_sensitive(true);
+        Ok(Some(value))
     }
 }
 

@@ -8,10 +8,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use axum::http::{HeaderMap, Method, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri};
 use globset::GlobSet;
+use jiff::Timestamp;
 
 use gitferry_engine::region::push::RefAuthorizer;
+use gitferry_iam::Delegated;
 
 /// Kind of access to a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +74,16 @@ pub struct Presented<'a> {
 pub struct Principal {
     name: Arc<str>,
     rights: Arc<dyn Rights>,
+    origin: Option<Arc<Origin>>,
+}
+
+/// Origin of a client's request that another host has authenticated and passed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Region of the other host.
+    pub region: String,
+    /// Address of the client.
+    pub address: IpAddr,
 }
 
 /// Rights of a principal.
@@ -85,6 +97,15 @@ pub trait Rights: std::fmt::Debug + Send + Sync {
 
     /// Decides on each ref of a push to a repository; `None` if [`Access::Write`] covers all refs.
     fn on_refs(&self, repository: &str) -> Option<Arc<dyn RefAuthorizer>>;
+
+    /// Credentials by which the host of another region takes requests for those of this principal; `None` if it has to
+    /// see the client's own credentials.
+    ///
+    /// # Errors
+    /// [`Denied::Unavailable`] if no credentials can be made.
+    fn delegate(&self, _: &Delegated<'_>, _: Timestamp) -> Result<Option<HeaderValue>, Denied> {
+        Ok(None)
+    }
 }
 
 /// Rights to repositories by name. Every grant allows reading.
@@ -97,7 +118,18 @@ pub struct Grant {
 impl Principal {
     /// A client that has been authenticated as `name`.
     pub fn new(name: &str, rights: Arc<dyn Rights>) -> Self {
-        Principal { name: name.into(), rights }
+        Principal { name: name.into(), rights, origin: None }
+    }
+
+    /// The same client, whose request comes by way of another host.
+    #[must_use]
+    pub fn from_origin(self, origin: Origin) -> Self {
+        Principal { origin: Some(Arc::new(origin)), ..self }
+    }
+
+    /// Origin of the request, if another host has authenticated the client and passed the request on.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_deref()
     }
 
     /// Name that changes are attributed to.
@@ -116,6 +148,14 @@ impl Principal {
     /// Decides on each ref of a push, as [`Rights::on_refs`] does.
     pub fn on_refs(&self, repository: &str) -> Option<Arc<dyn RefAuthorizer>> {
         self.rights.on_refs(repository)
+    }
+
+    /// Makes credentials for the host of another region, as [`Rights::delegate`] does.
+    ///
+    /// # Errors
+    /// [`Denied::Unavailable`] if no credentials can be made.
+    pub fn delegate(&self, requests: &Delegated<'_>, now: Timestamp) -> Result<Option<HeaderValue>, Denied> {
+        self.rights.delegate(requests, now)
     }
 }
 

@@ -49,6 +49,8 @@ pub struct Client {
     info: ClientInfo,
     /// Connection that carries the request; `None` outside the listener.
     connection: Option<Arc<ClientConnection>>,
+    /// Address that another host has seen, if the request comes by way of it.
+    origin: OnceLock<IpAddr>,
     /// Name of the client's principal, once authenticated.
     principal: OnceLock<Arc<str>>,
     /// Revocation of the request's slot, once admitted.
@@ -58,7 +60,15 @@ pub struct Client {
 impl Client {
     /// A client that is not authenticated yet.
     pub fn new(request_id: String, info: ClientInfo, connection: Option<Arc<ClientConnection>>) -> Arc<Self> {
-        Arc::new(Client { request_id, info, connection, principal: OnceLock::new(), revocation: OnceLock::new() })
+        let origin = OnceLock::new();
+        Arc::new(Client {
+            request_id,
+            info,
+            connection,
+            origin,
+            principal: OnceLock::new(),
+            revocation: OnceLock::new(),
+        })
     }
 
     /// The client of the request that this task answers; an unknown client outside a request.
@@ -78,7 +88,12 @@ impl Client {
 
     /// Address of the client; `None` outside the listener.
     pub fn address(&self) -> Option<IpAddr> {
-        self.info.address
+        self.origin.get().copied().or(self.info.address)
+    }
+
+    /// Records the address of the client that another host has authenticated.
+    pub fn set_origin(&self, address: IpAddr) {
+        let _ = self.origin.set(address);
     }
 
     /// Scheme of the URL that the client asked a trusted proxy for; `None` if no proxy reports one.

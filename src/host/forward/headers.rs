@@ -2,9 +2,11 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use crate::auth::{Denied, Principal};
 use crate::request::refusal::Refusal;
 use gitferry_engine::ledger::head::RepositoryId;
-use gitferry_engine::region::RegionError;
+use gitferry_engine::region::{Region, RegionError};
+use gitferry_iam::{Bearer, Delegated};
 
 /// Header of a forwarded request: the region that forwarded it. A replica does not forward such a request again.
 const FORWARDED_BY: HeaderName = HeaderName::from_static("gitferry-forwarded-by");
@@ -34,22 +36,76 @@ pub fn check_repository_id(
     }
 }
 
-/// The headers of a client's request that the primary needs, with the marks of a forwarded one: `region`, and the `id`
-/// of the repository there, `None` if the request creates it.
-pub fn forwarded_headers(headers: &HeaderMap, region: &str, id: Option<RepositoryId>) -> HeaderMap {
-    let names = [
-        header::AUTHORIZATION,
-        header::CONTENT_TYPE,
-        header::CONTENT_ENCODING,
-        header::ACCEPT,
-        header::USER_AGENT,
-        HeaderName::from_static("git-protocol"),
-    ];
-    let mut forwarded: HeaderMap =
-        names.into_iter().filter_map(|name| Some((name.clone(), headers.get(name)?.clone()))).collect();
-    let region = HeaderValue::from_str(region).unwrap_or(HeaderValue::from_static("another region"));
-    forwarded.insert(FORWARDED_BY, region);
-    let id = id.and_then(|id| HeaderValue::from_str(&id.to_string()).ok());
-    id.map(|id| forwarded.insert(REPOSITORY, id));
-    forwarded
+/// Headers of a client's request that go on as they are, apart from its credentials.
+const PASSED_ON: [HeaderName; 5] = [
+    header::CONTENT_TYPE,
+    header::CONTENT_ENCODING,
+    header::ACCEPT,
+    header::USER_AGENT,
+    HeaderName::from_static("git-protocol"),
+];
+
+/// Request of a client that goes on to the host of another region.
+#[derive(Clone, Debug)]
+pub struct ForwardedRequest {
+    /// Client, as this host has authenticated it.
+    pub principal: Principal,
+    /// Name of the repository.
+    pub repository: String,
+    /// Repository in this region; `None` if the request creates it.
+    pub id: Option<RepositoryId>,
+    /// Headers of the client's request.
+    pub headers: HeaderMap,
+}
+
+impl ForwardedRequest {
+    /// Path of one of the repository's services, below the URL of a host.
+    pub fn path(&self, service: &str) -> String {
+        format!("{}{service}", self.repository)
+    }
+
+    /// Delegation of the client to the host of region `to`; `None` if that host has to see the client's own credentials.
+    ///
+    /// # Errors
+    /// [`Denied::Unavailable`] if no delegation can be made.
+    pub fn delegation(
+        &self,
+        from: &Region,
+        to: &str,
+        service: &str,
+        bearer: Bearer,
+    ) -> Result<Option<HeaderValue>, Denied> {
+        let requests = Delegated { from: from.name(), to, repository: &self.repository, service, bearer };
+        self.principal.delegate(&requests, from.clock().now())
+    }
+
+    /// Credentials that the client sent itself.
+    pub fn own_credentials(&self) -> Option<&HeaderValue> {
+        self.headers.get(header::AUTHORIZATION)
+    }
+
+    /// Value of the header `Authorization` of one request to a service of the host of region `to`.
+    ///
+    /// # Errors
+    /// As of [`ForwardedRequest::delegation`].
+    pub fn credentials(&self, from: &Region, to: &str, service: &str) -> Result<Option<HeaderValue>, Denied> {
+        let delegation = self.delegation(from, to, service, Bearer::Host)?;
+        Ok(delegation.or_else(|| self.own_credentials().cloned()))
+    }
+
+    /// Headers of the request to a service of the host of region `to`, with the marks of a forwarded one.
+    ///
+    /// # Errors
+    /// As of [`ForwardedRequest::credentials`].
+    pub fn headers(&self, from: &Region, to: &str, service: &str) -> Result<HeaderMap, Denied> {
+        let mut forwarded: HeaderMap =
+            PASSED_ON.into_iter().filter_map(|name| Some((name.clone(), self.headers.get(name)?.clone()))).collect();
+        let credentials = self.credentials(from, to, service)?;
+        credentials.map(|value| forwarded.insert(header::AUTHORIZATION, value));
+        let region = HeaderValue::from_str(from.name()).unwrap_or(HeaderValue::from_static("another region"));
+        forwarded.insert(FORWARDED_BY, region);
+        let id = self.id.and_then(|id| HeaderValue::from_str(&id.to_string()).ok());
+        id.map(|id| forwarded.insert(REPOSITORY, id));
+        Ok(forwarded)
+    }
 }

@@ -16,7 +16,7 @@ use super::refusal::LfsRefusal;
 use super::repositories::Repositories;
 use super::request::{parse, read_request};
 use crate::auth::{Access, Principal};
-use crate::forward::headers::check_repository_id;
+use crate::forward::headers::{ForwardedRequest, check_repository_id};
 use crate::push::policies::PushPolicies;
 use gitferry_config::HostLimits;
 use gitferry_engine::ledger::change::LfsObject;
@@ -143,7 +143,9 @@ impl Batch {
         if request.operation == Operation::Upload
             && let Some((primary, id)) = self.repositories.primary(name, &parts.headers).await?
         {
-            return forward_batch(&primary, name, id, &parts.headers, region, bytes).await;
+            let headers = parts.headers.clone();
+            let request = ForwardedRequest { principal: principal.clone(), repository: name.to_owned(), id, headers };
+            return forward_batch(&primary, &request, &self.region, bytes).await;
         }
         let item = match request.operation {
             Operation::Upload => self.repositories.writable(name, &parts.headers).await?,

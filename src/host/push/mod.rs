@@ -18,12 +18,14 @@ use tokio::time::Instant;
 
 use crate::auth::{Access, Principal};
 use crate::exchange::Exchanges;
+use crate::forward::headers::ForwardedRequest;
 use crate::forward::push::Forwarding;
 use crate::request::git_http::{check_content_type, git_response};
 use crate::request::refusal::Refusal;
 use crate::views::maintenance::Backpressure;
 use crate::views::{OpenRepository, Views};
 use destination::{Destination, Destinations};
+use gitferry_engine::ledger::head::RepositoryId;
 use gitferry_engine::region::RegionError;
 use gitferry_git::protocol::{AdvertisedRefs, PacketWriter, Service, Version, advertise_refs, announce_service};
 use gitferry_git::receive_pack::CAPABILITIES;
@@ -70,7 +72,9 @@ impl Pushes {
         headers: &HeaderMap,
     ) -> Result<Response, Refusal> {
         match self.destinations.find(repository, headers).await? {
-            Destination::Forwarded(primary, id) => self.forwarding.advertise(&primary, id, repository, headers).await,
+            Destination::Forwarded(primary, id) => {
+                self.forwarding.advertise(&primary, &forwarded(principal, repository, id, headers)).await
+            }
             Destination::Elsewhere(reason) => self.advertisement(Err(reason)).await,
             Destination::Unborn(unborn) => {
                 principal.authorize(repository, Access::Create)?;
@@ -111,7 +115,7 @@ impl Pushes {
         check_content_type(headers, "application/x-git-receive-pack-request")?;
         let (target, format) = match self.destinations.find(repository, headers).await? {
             Destination::Forwarded(primary, id) => {
-                return self.forwarding.push(primary, id, repository, headers, input).await;
+                return self.forwarding.push(primary, forwarded(principal, repository, id, headers), input).await;
             }
             Destination::Elsewhere(reason) => return Err(Refusal::Forbidden(reason)),
             Destination::Unborn(unborn) => {
@@ -152,4 +156,10 @@ impl Pushes {
             opened = self.views.open_by_id(repository, opened.state().item.id).await?;
         }
     }
+}
+
+/// Request of a client for another host.
+fn forwarded(principal: &Principal, repository: &str, id: Option<RepositoryId>, headers: &HeaderMap) -> ForwardedRequest {
+    let repository = repository.to_owned();
+    ForwardedRequest { principal: principal.clone(), repository, id, headers: headers.clone() }
 }

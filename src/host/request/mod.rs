@@ -24,7 +24,7 @@ use axum::response::{IntoResponse as _, Response};
 use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
-use crate::auth::{Access, Authenticator, Denied, Presented, Principal};
+use crate::auth::{Access, Authenticator, Denied, Origin, Presented, Principal};
 use crate::client::{Client, Clients};
 use crate::fetch::{Fetches, QuarantineFetches};
 use crate::frontier::Frontiers;
@@ -105,6 +105,8 @@ impl Requests {
             path = without_secret(request.uri.path()),
             repository = tracing::field::Empty,
             actor = tracing::field::Empty,
+            client = tracing::field::Empty,
+            forwarded_by = tracing::field::Empty,
         );
         self.respond(&client, &request, body).instrument(span).await
     }
@@ -189,6 +191,10 @@ impl Requests {
             secure: client.asked_scheme().map_or(self.secure, |scheme| scheme == "https"),
         };
         let principal = self.authenticator.authenticate(&presented).await?;
+        if let Some(Origin { region, address }) = principal.origin() {
+            Span::current().record("client", tracing::field::display(address)).record("forwarded_by", region);
+            client.set_origin(*address);
+        }
         principal.authorize(repository, access)?;
         Span::current().record("actor", principal.name());
         // Without authentication all clients have one name: the fair share distinguishes them by network.

@@ -5,6 +5,7 @@ mod authentication;
 mod calls;
 pub(crate) mod clients;
 mod damage;
+mod delegation;
 mod documents;
 mod edits;
 mod scale;

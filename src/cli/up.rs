@@ -24,6 +24,7 @@ use gitferry_service::worker::{OpenLink, Worker, WorkerOptions, garbage};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::account_feed::Feed;
 use super::context::{Context, with_memory_budgets};
 use super::failure::{Exit, Failure};
 use super::late::{self, LateLink};
@@ -338,6 +339,14 @@ async fn open_identities(
     let identities = Identities::new(region, open::key_services(config)?);
     identities.run_under(tasks);
     let name = region.name();
+    match Feed::read(config, region).await? {
+        Feed::Sound => {}
+        Feed::Unknown(reason) => output::note(format!("warning: {reason}")),
+        Feed::Stopped(reason) => {
+            output::note(format!("warning: the account of region {name} counts no longer: {reason}"));
+            identities.abandon(reason);
+        }
+    }
     match identities.refresh().await {
         Ok(()) if !identities.has_account() => output::note(format!(
             "warning: region {name} has no account, so its host refuses all requests; make one with \

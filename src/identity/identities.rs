@@ -1,6 +1,6 @@
 //! [`Identities`]: authentication in step with the account of a region.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -37,6 +37,8 @@ pub struct Identities {
     follower: Follower,
     followed: watch::Receiver<Followed>,
     key_services: Vec<Arc<dyn KeyService>>,
+    /// Reason for which the account counts no longer, whatever its state.
+    abandoned: OnceLock<String>,
 }
 
 /// State that was taken from the account last.
@@ -54,7 +56,7 @@ impl Identities {
         let followed = follower.subscribe();
         let authenticator = Authenticator::new(region.name(), &SERVICES, region.shared_clock().clone());
         let region = region.name().to_owned();
-        Arc::new(Identities { region, authenticator, follower, followed, key_services })
+        Arc::new(Identities { region, authenticator, follower, followed, key_services, abandoned: OnceLock::new() })
     }
 
     /// Follows the account until the supervisor's stop signal.
@@ -63,6 +65,12 @@ impl Identities {
         let stop = supervisor.stop();
         let identities = self.clone();
         supervisor.keep("the identities of the account", move || identities.clone().run(stop.clone()));
+    }
+
+    /// Refuses all requests from now on, because the account of the region no longer follows the one that it is a replica
+    /// of.
+    pub fn abandon(&self, reason: String) {
+        let _ = self.abandoned.set(reason);
     }
 
     /// Reads the account at once.
@@ -78,6 +86,9 @@ impl Identities {
     /// # Errors
     /// The state is unknown, or too old to grant anything.
     pub fn authenticator(&self) -> Result<&Authenticator, Unavailable> {
+        if let Some(reason) = self.abandoned.get() {
+            return Err(Unavailable { region: self.region.clone(), reason: reason.clone() });
+        }
         let staleness = self.followed.borrow().staleness();
         match staleness {
             Staleness::Current => Ok(&self.authenticator),

@@ -1,7 +1,7 @@
 //! `gitferry iam init`
 
 use clap::Args;
-use gitferry_config::{Config, LinkConfig, LinkMode};
+use gitferry_config::Config;
 use gitferry_iam::AccountId;
 use gitferry_identity::{Founding, found, has_account};
 use gitferry_service::open;
@@ -45,9 +45,7 @@ pub struct Init {
 
 /// Refuses to found an account in a region that a link gives the account of another one: neither would be replicated.
 async fn check_linked_regions(config: &Config, region: &str) -> Result<(), Failure> {
-    let carries =
-        |link: &LinkConfig| link.mode == LinkMode::Active && link.account.unwrap_or(true) && !config.has_remote(link);
-    let links = || config.links.iter().filter(|(_, link)| carries(link));
+    let links = || config.links.iter().filter(|(_, link)| config.carries_account(link));
     for (name, link) in links() {
         let goes_back = links().any(|(_, other)| other.source == link.target && other.target == link.source);
         if link.target == region && !goes_back {

@@ -2,6 +2,7 @@
 
 mod common;
 mod credentials;
+mod detach;
 mod group;
 mod init;
 mod policy;
@@ -24,6 +25,7 @@ use super::failure::{Exit, Failure};
   gitferry iam git-credential create --user ann --region us-east-1")]
 pub enum Iam {
     Init(init::Init),
+    Detach(detach::Detach),
     Simulate(simulate::Simulate),
     #[command(subcommand)]
     User(user::UserCommand),
@@ -45,6 +47,7 @@ impl Iam {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
         match self {
             Iam::Init(command) => command.run(context).await,
+            Iam::Detach(command) => command.run(context).await,
             Iam::Simulate(command) => command.run(),
             Iam::User(command) => command.run(context).await,
             Iam::Group(command) => command.run(context).await,

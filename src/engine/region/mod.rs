@@ -10,6 +10,7 @@ pub mod cache;
 pub mod claims;
 pub mod commit;
 pub mod consolidate;
+pub mod detach;
 pub mod edit;
 pub mod error;
 pub mod export;

@@ -40,8 +40,8 @@ pub use account::{Account, AccountError};
 pub use arn::{AccountId, IamArn, NotAnAccount};
 pub use authenticate::{Authenticated, AuthenticationError, Authenticator, SshLogin};
 pub use delegation::{
-    Bearer, CLIENT_LIFETIME, ClientFacts, Delegated, DelegationError, HOST_LIFETIME, MAX_DELEGATION, MAX_HOST_SKEW, MAX_USED,
-    NotDelegated, SCHEME as DELEGATION_SCHEME,
+    Bearer, CLIENT_LIFETIME, ClientFacts, Delegated, DelegationError, HOST_LIFETIME, MAX_DELEGATION, MAX_HOST_SKEW,
+    MAX_USED, NotDelegated, SCHEME as DELEGATION_SCHEME,
 };
 pub use error::{Code, IamError, Result};
 pub use ids::IdKind;

@@ -35,7 +35,11 @@ fn a_link_that_is_told_to_leave_the_account_out_leaves_no_old_rights() {
     let refused = reads(&pair, EU);
     assert!(said(&refused).contains("503"), "{}", said(&refused));
     let reason = "links.dr, which brought it, has account = false";
-    assert!(pair.log().contains(reason) && pair.log().contains("gitferry iam detach --region eu-west-1"), "{}", pair.log());
+    assert!(
+        pair.log().contains(reason) && pair.log().contains("gitferry iam detach --region eu-west-1"),
+        "{}",
+        pair.log()
+    );
     pair.ok(&["iam", "detach", "--region", REGIONS[EU], "--yes"]);
     let listed = pair.gitferry(&["iam", "user", "list", "--region", REGIONS[EU]]);
     assert!(!works(&listed) && said(&listed).contains("has no account"), "{}", said(&listed));

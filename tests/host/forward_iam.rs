@@ -222,19 +222,25 @@ fn an_intercepted_delegation_is_good_for_its_request_once() {
     assert!(!works(&git(&repo, &key, &["push", "-q", &pair.url(EU, "app"), "main:other"])));
     let head = intercepted.join().unwrap();
     assert!(head.starts_with("GET /app/info/refs?service=git-receive-pack "), "{head}");
-    let header = head.lines().find(|line| line.to_lowercase().starts_with("authorization: gitferry-delegation ")).unwrap();
+    let header =
+        head.lines().find(|line| line.to_lowercase().starts_with("authorization: gitferry-delegation ")).unwrap();
     let ask = |region: usize, path: &str| {
         let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{header}\r\n\r\n");
         pair.raw(region, &request).split(' ').nth(1).unwrap().to_owned()
     };
     let refs = "/app/info/refs?service=git-receive-pack";
-    for path in ["/other/info/refs?service=git-receive-pack", "/app/info/frontier", "/v1/repos/app/info/refs?service=git-receive-pack"] {
+    for path in [
+        "/other/info/refs?service=git-receive-pack",
+        "/app/info/frontier",
+        "/v1/repos/app/info/refs?service=git-receive-pack",
+    ] {
         assert_eq!(ask(US, path), "401", "{path}");
     }
     assert_eq!(ask(EU, refs), "401");
     assert_eq!(ask(US, refs), "200");
     assert_eq!(ask(US, refs), "401");
-    for made_up in ["Gitferry-Delegation", "Gitferry-Delegation x", "gitferry-delegation AQAA", "Gitferry-Delegation  "] {
+    for made_up in ["Gitferry-Delegation", "Gitferry-Delegation x", "gitferry-delegation AQAA", "Gitferry-Delegation  "]
+    {
         let request = format!(
             "GET {refs} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nGitferry-Forwarded-By: eu-west-1\r\n\
              Authorization: {made_up}\r\n\r\n"

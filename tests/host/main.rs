@@ -35,6 +35,7 @@ mod policy_oracle;
 mod pushes;
 mod raw;
 mod recent;
+mod revocation;
 mod shares;
 mod shutdown;
 mod slow;

@@ -37,8 +37,9 @@ impl Detach {
         let region = &self.region;
         if let Some((name, link)) = config.account_link_to(region) {
             let source = &link.source;
-            return Err(Failure::usage(format!("links.{name} brings the account of {source} to {region}"))
-                .hint(format!("set account = false in links.{name} first, and start the processes that read it again")));
+            return Err(Failure::usage(format!("links.{name} brings the account of {source} to {region}")).hint(
+                format!("set account = false in links.{name} first, and start the processes that read it again"),
+            ));
         }
         if !self.yes {
             let reason = format!("hosts of {region} refuse every request once it is detached from its account");
@@ -50,7 +51,10 @@ impl Detach {
         if self.json {
             output::json(&json!({ "region": region, "account_of": source, "id": item.id }))?;
         } else {
-            output::line(format!("detached {region} from the account of {source}; its documents stay under {}", item.id));
+            output::line(format!(
+                "detached {region} from the account of {source}; its documents stay under {}",
+                item.id
+            ));
         }
         Ok(Exit::Done)
     }

@@ -159,7 +159,12 @@ impl Pushes {
 }
 
 /// Request of a client for another host.
-fn forwarded(principal: &Principal, repository: &str, id: Option<RepositoryId>, headers: &HeaderMap) -> ForwardedRequest {
+fn forwarded(
+    principal: &Principal,
+    repository: &str,
+    id: Option<RepositoryId>,
+    headers: &HeaderMap,
+) -> ForwardedRequest {
     let repository = repository.to_owned();
     ForwardedRequest { principal: principal.clone(), repository, id, headers: headers.clone() }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use gitferry_base::clock::SystemClock;
-use gitferry_config::{AuthConfig, Config as Configuration, HostConfig, LinkConfig};
+use gitferry_config::{AuthConfig, Config as Configuration, HostConfig, IamAuth, LinkConfig};
 use gitferry_git::local::RefPatterns;
 use gitferry_host::auth::tokens::TokenFile;
 use gitferry_host::forward::Forwarder;
@@ -14,6 +14,7 @@ use gitferry_remote::Remote;
 use gitferry_service::open;
 use serde::Serialize;
 
+use super::aws_identities::aws_keys;
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::output;
@@ -106,7 +107,10 @@ fn check_host(config: &Configuration, region: &str, host: &HostConfig) -> Result
     if let AuthConfig::Tokens { tokens } = &host.auth {
         TokenFile::load(&config.path(tokens)).map_err(|error| error.to_string())?;
     }
-    if let AuthConfig::Iam(_) = &host.auth {
+    if let AuthConfig::Iam(IamAuth::Aws) = &host.auth {
+        aws_keys(config).map_err(|error| error.to_string())?;
+    }
+    if let AuthConfig::Iam(IamAuth::Iam) = &host.auth {
         open::key_services(config).map_err(|error| error.to_string())?;
     }
     RefPatterns::new(&host.hidden).map_err(|error| error.to_string())?;

@@ -1,9 +1,11 @@
 //! The command line. Each command parses its arguments, calls the library, and prints text or JSON.
 
 mod account_feed;
+mod aws_identities;
 mod backup;
 mod config;
 mod context;
+mod credential;
 mod demo;
 mod events;
 mod explain;
@@ -86,6 +88,7 @@ enum Command {
     Repo(repo::Repo),
     #[command(subcommand)]
     Iam(iam::Iam),
+    Credential(credential::Credential),
     Import(import::Import),
     Replicate(replicate::Replicate),
     Status(status::Status),
@@ -153,6 +156,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Region(command) => command.run(context).await,
         Command::Repo(command) => command.run(context).await,
         Command::Iam(command) => command.run(context).await,
+        Command::Credential(command) => command.run().await,
         Command::Import(command) => command.run(context).await,
         Command::Replicate(command) => command.run(context).await,
         Command::Status(command) => command.run(context).await,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use gitferry_base::supervise::Supervisor;
-use gitferry_config::{AuthConfig, Config, DEFAULT_FILE, HostConfig, OnPush, TlsConfig};
+use gitferry_config::{AuthConfig, Config, DEFAULT_FILE, HostConfig, IamAuth, OnPush, TlsConfig};
 use gitferry_engine::announce::{Fanout, Sink};
 use gitferry_engine::region::Region;
 use gitferry_git::local::RefPatterns;
@@ -25,6 +25,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::account_feed::Feed;
+use super::aws_identities::aws_identities;
 use super::context::{Context, with_memory_budgets};
 use super::failure::{Exit, Failure};
 use super::late::{self, LateLink};
@@ -403,7 +404,12 @@ async fn open_host(
     let mut region = open::writable_region(config, region).await?;
     fence_if_rolled_back(config, &mut region, None).await;
     let authenticator: Arc<dyn Authenticator> = match (&host.auth, tokens) {
-        (AuthConfig::Iam(_), _) => open_identities(config, &region, tasks).await?,
+        (AuthConfig::Iam(IamAuth::Iam), _) => open_identities(config, &region, tasks).await?,
+        (AuthConfig::Iam(IamAuth::Aws), _) => {
+            let identities = aws_identities(config, &region, &host.url()).await?;
+            identities.run_under(tasks);
+            Arc::new(IamAuthenticator::new(region.name(), identities))
+        }
         (_, Some(tokens)) => tokens,
         (AuthConfig::None(_), None) => Arc::new(Open),
         (AuthConfig::Tokens { .. }, None) => unreachable!("`open_tokens` opens the tokens of a host that has some"),

@@ -76,7 +76,7 @@ pub enum OnPush {
 pub enum AuthConfig {
     /// No authentication. Allowed on loopback addresses only.
     None(NoAuth),
-    /// The account of the region: users, roles and policies of IAM.
+    /// An account of users, roles and policies of IAM.
     Iam(IamAuth),
     /// Tokens from a file.
     Tokens {
@@ -93,12 +93,14 @@ pub enum NoAuth {
     None,
 }
 
-/// The literal `iam`.
+/// The literal `iam` or `aws`.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum IamAuth {
     /// The account in the region's repository `gitferry/account` authenticates and authorizes.
     Iam,
+    /// The account of AWS IAM in `[account.aws]` does.
+    Aws,
 }
 
 impl HostConfig {

@@ -45,7 +45,7 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 use serde::Deserialize;
 
-pub use account::AccountConfig;
+pub use account::{AccountConfig, AwsAccountConfig};
 pub use cache::CacheConfig;
 pub use error::ConfigError;
 pub use events::{EventsConfig, region_of_queue};
@@ -166,6 +166,7 @@ impl Config {
             }
             remote.check().map_err(|reason| invalid(format!("remotes.{name}: {reason}")))?;
         }
+        config.account.aws.iter().try_for_each(AwsAccountConfig::check).map_err(invalid)?;
         for (region, host) in &config.hosts {
             config.check_host(region, host).map_err(|reason| invalid(format!("hosts.{region}: {reason}")))?;
         }
@@ -200,6 +201,9 @@ impl Config {
         }
         if matches!(host.auth, AuthConfig::None(_)) && !host.listen.ip().is_loopback() {
             return Err(format!("auth = \"none\" is for loopback only, and {} is reachable by others", host.listen));
+        }
+        if matches!(host.auth, AuthConfig::Iam(IamAuth::Aws)) && self.account.aws.is_none() {
+            return Err("auth = \"aws\" needs [account.aws] with the id of the account".into());
         }
         if let Some(url) = &host.url {
             let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));

@@ -20,6 +20,7 @@ use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::account::Account;
+use crate::aws::Caller;
 use crate::delegation::{self, Claims, ClientFacts, DelegationError, Proven, Refused, Used};
 use crate::key_ring::KeyRing;
 use crate::model::Status;
@@ -69,6 +70,9 @@ pub enum AuthenticationError {
     /// The access key does not exist or is inactive.
     #[error("the access key id does not exist in this account, or is inactive")]
     UnknownAccessKey,
+    /// STS names a caller that the account does not have, or whose requests it does not take.
+    #[error("the account has no user or role {0} whose requests are taken")]
+    UnknownCaller(String),
     /// The session token is not accepted.
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -88,7 +92,9 @@ impl AuthenticationError {
     pub fn code(&self) -> &'static str {
         match self {
             AuthenticationError::Anonymous => "MissingAuthenticationToken",
-            AuthenticationError::Wrong | AuthenticationError::UnknownAccessKey => "InvalidClientTokenId",
+            AuthenticationError::Wrong
+            | AuthenticationError::UnknownAccessKey
+            | AuthenticationError::UnknownCaller(_) => "InvalidClientTokenId",
             AuthenticationError::Token(TokenError::Invalid) | AuthenticationError::Delegation(_) => {
                 "InvalidClientTokenId"
             }
@@ -107,6 +113,7 @@ impl AuthenticationError {
             AuthenticationError::Anonymous => "MissingAuthenticationTokenException",
             AuthenticationError::Wrong
             | AuthenticationError::UnknownAccessKey
+            | AuthenticationError::UnknownCaller(_)
             | AuthenticationError::Delegation(_)
             | AuthenticationError::Token(TokenError::Invalid) => "UnrecognizedClientException",
             AuthenticationError::Token(TokenError::Expired) => "ExpiredTokenException",
@@ -243,6 +250,24 @@ impl Authenticator {
         Ok(self.proven(&state, principal, client, self.clock.now()))
     }
 
+    /// Finds the principal of a caller that STS has named. `access_key_id` signed, for a time that ends at `expires`.
+    ///
+    /// # Errors
+    /// [`AuthenticationError::UnknownCaller`] if the account does not have the caller.
+    pub fn authenticate_caller(
+        &self,
+        caller: &Caller,
+        access_key_id: &str,
+        client: ClientFacts,
+        expires: Timestamp,
+    ) -> Result<Authenticated> {
+        let state = self.following()?;
+        let now = self.clock.now();
+        let principal = caller.principal(&state.account, access_key_id, now, expires);
+        let principal = principal.ok_or_else(|| AuthenticationError::UnknownCaller(caller.arn.clone()))?;
+        Ok(self.proven(&state, principal, client, now))
+    }
+
     fn proven(&self, state: &Following, principal: Principal, client: ClientFacts, now: Timestamp) -> Authenticated {
         let context = Context::builder().time(now).source_ip(client.address).secure_transport(client.secure);
         let context = context.requested_region(&self.region).user_agent(&client.agent);
@@ -284,6 +309,11 @@ impl Authenticator {
                 let found = user.git_credentials.get(&id).filter(|credential| credential.status == Status::Active);
                 found.ok_or(AuthenticationError::Wrong)?;
                 Ok(Principal::user(account, user, None, Credential::GitCredential(id)))
+            }
+            Proven::Caller { arn, user_id, key } => {
+                let caller = Caller { account: account.id(), arn, user_id };
+                let principal = caller.principal(account, &key, now, now);
+                principal.ok_or(AuthenticationError::UnknownCaller(caller.arn))
             }
             Proven::SshKey { id } => {
                 let found = account.ssh_key(&id).filter(|(_, key)| key.status == Status::Active);

@@ -124,6 +124,7 @@ pub(crate) enum Proven {
     Session { id: String, token: String },
     GitCredential { user: String, id: String },
     SshKey { id: String },
+    Caller { arn: String, user_id: String, key: String },
 }
 
 /// Content of a delegation, in JSON.
@@ -144,6 +145,10 @@ pub(crate) struct Claims {
 
 impl Proven {
     fn of(who: &Authenticated) -> Result<Proven, NotDelegated> {
+        if let Credential::Caller(key) = who.principal.credential() {
+            let principal = &who.principal;
+            return Ok(Proven::Caller { arn: principal.arn(), user_id: principal.user_id(), key: key.clone() });
+        }
         if let Some(session) = who.principal.session() {
             let id = session.access_key_id.clone();
             return Ok(Proven::Session { id, token: session.token().expose().to_owned() });
@@ -154,7 +159,7 @@ impl Proven {
                 Ok(Proven::GitCredential { user: who.principal.entity_id().to_owned(), id: id.clone() })
             }
             Credential::SshKey(id) => Ok(Proven::SshKey { id: id.clone() }),
-            Credential::Session(_) => unreachable!("a session's principal has its session"),
+            Credential::Session(_) | Credential::Caller(_) => unreachable!("both are told apart above"),
             Credential::Operator => Err(NotDelegated::Operator),
         }
     }

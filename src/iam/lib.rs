@@ -11,6 +11,7 @@ mod account;
 mod arn;
 mod assemble;
 mod authenticate;
+pub mod aws;
 mod delegation;
 pub mod documents;
 pub mod edit;

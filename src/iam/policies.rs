@@ -126,6 +126,9 @@ impl Account {
 
     /// Managed policy in force, of AWS or of the account.
     fn managed(&self, arn: &str) -> Found<NamedPolicy> {
+        if let Some(policy) = self.aws_policy(arn).map_err(|()| Unreadable)? {
+            return Ok(NamedPolicy::new(arn, policy.parsed.clone()));
+        }
         if let Some(policy) = managed::find(arn) {
             return Ok(policy.named());
         }

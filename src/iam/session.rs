@@ -188,6 +188,32 @@ impl Session {
         })
     }
 
+    /// Session of AWS, which has no token here.
+    pub(crate) fn of_caller(
+        access_key_id: &str,
+        subject: Subject,
+        name: &str,
+        issued: Timestamp,
+        expires: Timestamp,
+    ) -> Session {
+        Session {
+            access_key_id: access_key_id.to_owned(),
+            subject,
+            name: name.to_owned(),
+            issued,
+            expires,
+            policies: Vec::new(),
+            policy_arns: Vec::new(),
+            tags: Tags::default(),
+            transitive: BTreeSet::new(),
+            source_identity: None,
+            provider: None,
+            secret_id: SecretId::default(),
+            data_key: String::new(),
+            token: SecretText::new(String::new()),
+        }
+    }
+
     /// Token of the session, which proves nothing without its secret.
     pub(crate) fn token(&self) -> &SecretText {
         &self.token

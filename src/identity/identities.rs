@@ -10,7 +10,9 @@ use gitferry_base::supervise::Supervisor;
 use gitferry_engine::announce::{Event, Sink};
 use gitferry_engine::region::{Region, blocking};
 use gitferry_iam::secret::KeyService;
-use gitferry_iam::{Account, Authenticator, KeyRing};
+use gitferry_iam::{Account, Authenticated, AuthenticationError, Authenticator, ClientFacts, KeyRing};
+
+use super::aws::{AwsDirectory, CallerError};
 
 /// Services that signatures of requests to a host name.
 pub const SERVICES: [&str; 3] = ["codecommit", "iam", "sts"];
@@ -39,6 +41,8 @@ pub struct Identities {
     key_services: Vec<Arc<dyn KeyService>>,
     /// Reason for which the account counts no longer, whatever its state.
     abandoned: OnceLock<String>,
+    /// The account of AWS IAM, which takes the place of the region's.
+    aws: Option<AwsDirectory>,
 }
 
 /// State that was taken from the account last.
@@ -56,11 +60,54 @@ impl Identities {
         let followed = follower.subscribe();
         let authenticator = Authenticator::new(region.name(), &SERVICES, region.shared_clock().clone());
         let region = region.name().to_owned();
-        Arc::new(Identities { region, authenticator, follower, followed, key_services, abandoned: OnceLock::new() })
+        let abandoned = OnceLock::new();
+        Arc::new(Identities { region, authenticator, follower, followed, key_services, abandoned, aws: None })
+    }
+
+    /// Identities of an account of AWS IAM, for the host of `region`. Refuses all requests until
+    /// [`Identities::run_under`] has started and the account has been read.
+    pub fn of_aws(region: &Region, directory: AwsDirectory) -> Arc<Self> {
+        let follower = Follower::new(region.clone());
+        let followed = follower.subscribe();
+        let authenticator = Authenticator::new(region.name(), &SERVICES, region.shared_clock().clone());
+        let region = region.name().to_owned();
+        let abandoned = OnceLock::new();
+        let aws = Some(directory);
+        Arc::new(Identities { region, authenticator, follower, followed, key_services: Vec::new(), abandoned, aws })
+    }
+
+    /// Authenticates a client that sends a presigned request to STS as its password.
+    ///
+    /// # Errors
+    /// The password proves no principal of the account, or the account is not one of AWS.
+    pub async fn authenticate_caller(
+        &self,
+        password: &str,
+        client: ClientFacts,
+    ) -> Result<Authenticated, AuthenticationError> {
+        let Some(aws) = &self.aws else { return Err(AuthenticationError::Wrong) };
+        let (caller, presigned) = aws.callers().identify(password, client.address).await.map_err(|error| {
+            tracing::info!(%error, "a caller of AWS is not authenticated");
+            match error {
+                CallerError::TooMany(many) => AuthenticationError::TooMany(many),
+                CallerError::Unavailable(_) => AuthenticationError::Unavailable("STS does not answer"),
+                CallerError::Presigned(_) | CallerError::Refused(_) => AuthenticationError::Wrong,
+            }
+        })?;
+        if !aws.takes(&caller) {
+            return Err(AuthenticationError::UnknownCaller(caller.arn));
+        }
+        self.authenticator.authenticate_caller(&caller, presigned.access_key_id(), client, presigned.expires())
     }
 
     /// Follows the account until the supervisor's stop signal.
     pub fn run_under(self: &Arc<Self>, supervisor: &mut Supervisor) {
+        if self.aws.is_some() {
+            let stop = supervisor.stop();
+            let identities = self.clone();
+            supervisor.keep("the readings of AWS IAM", move || identities.clone().run_aws(stop.clone()));
+            return;
+        }
         self.follower.run_under(supervisor);
         let stop = supervisor.stop();
         let identities = self.clone();
@@ -89,6 +136,10 @@ impl Identities {
         if let Some(reason) = self.abandoned.get() {
             return Err(Unavailable { region: self.region.clone(), reason: reason.clone() });
         }
+        if let Some(aws) = &self.aws {
+            let current = aws.check_current().map(|()| &self.authenticator);
+            return current.map_err(|reason| Unavailable { region: self.region.clone(), reason });
+        }
         let staleness = self.followed.borrow().staleness();
         match staleness {
             Staleness::Current => Ok(&self.authenticator),
@@ -101,6 +152,12 @@ impl Identities {
     /// Returns true if the region had an account when the account was read last.
     pub fn has_account(&self) -> bool {
         self.followed.borrow().documents().is_some()
+    }
+
+    async fn run_aws(self: Arc<Self>, stop: watch::Receiver<bool>) {
+        if let Some(aws) = &self.aws {
+            aws.run(&self.authenticator, stop).await;
+        }
     }
 
     async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {

@@ -5,6 +5,7 @@
 //! - [`Administration`] founds the account and changes it, one commit for each change.
 
 mod administration;
+pub mod aws;
 mod identities;
 
 pub use administration::{Administration, AdministrationError, Founded, Founding, found, has_account};

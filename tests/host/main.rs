@@ -4,6 +4,7 @@
 
 mod account_feed;
 mod arbitrary;
+mod aws_identities;
 mod births;
 mod both;
 mod busy;

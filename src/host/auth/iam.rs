@@ -6,15 +6,19 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use axum::http::HeaderValue;
+use axum::http::{HeaderValue, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use gix::bstr::{BStr, BString, ByteSlice as _};
 
 use super::{Access, Authenticator, Cause, Denied, Origin, Presented, Principal, Rights};
 use gitferry_engine::region::push::{Facts, RefAuthorizer, RefUpdate};
-use gitferry_iam::{Authenticated, AuthenticationError, Delegated, Payload, RequestParts, SystemRandom};
+use gitferry_iam::aws::PresignedCaller;
+use gitferry_iam::{Authenticated, AuthenticationError, ClientFacts, Delegated, Payload, RequestParts, SystemRandom};
 use gitferry_identity::Identities;
 use gitferry_policy::{Context, Decision, PolicySet, Request, evaluate, keys};
 use jiff::Timestamp;
+use zeroize::Zeroizing;
 
 /// Action of a push, also of each of its refs.
 const GIT_PUSH: &str = "codecommit:GitPush";
@@ -22,6 +26,8 @@ const GIT_PUSH: &str = "codecommit:GitPush";
 const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// Ends of the paths of Git's requests below a repository.
 const SERVICES: [&str; 5] = ["/info/refs", "/git-upload-pack", "/git-receive-pack", "/info/head", "/info/frontier"];
+/// Longest value of Basic authentication that is decoded, in bytes.
+const MAX_BASIC_BYTES: usize = 16 << 10;
 /// Folder of the requests of Git LFS below a repository.
 const LFS: &str = "/info/lfs/";
 
@@ -46,9 +52,32 @@ impl Authenticator for IamAuthenticator {
             tracing::error!(%error, "a request cannot be authenticated");
             Denied::Unavailable
         })?;
-        let authenticated = authenticator.authenticate(&parts_of(presented, &headers_of(presented)));
+        let headers = headers_of(presented);
+        let parts = parts_of(presented, &headers);
+        let authenticated = match presigned_password(presented).filter(|_| parts.repository_path.is_some()) {
+            Some(password) => {
+                let agent = presented.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+                let agent = agent.unwrap_or_default().to_owned();
+                let client = ClientFacts { address: parts.source, secure: parts.secure, agent };
+                self.identities.authenticate_caller(&password, client).await
+            }
+            None => authenticator.authenticate(&parts),
+        };
         Ok(principal(&self.region, authenticated.map_err(denied)?))
     }
+}
+
+/// Password of Basic authentication that claims to be a presigned request to STS.
+fn presigned_password(presented: &Presented<'_>) -> Option<Zeroizing<String>> {
+    let mut values = presented.headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next().filter(|_| values.next().is_none())?;
+    let (scheme, encoded) = value.to_str().ok()?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") || encoded.len() > MAX_BASIC_BYTES {
+        return None;
+    }
+    let text = Zeroizing::new(String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?);
+    let (_, password) = text.split_once(':')?;
+    PresignedCaller::is_password(password).then(|| Zeroizing::new(password.to_owned()))
 }
 
 /// Headers of a request in small letters. The host is the one that the client asked for, if a trusted proxy reports it.

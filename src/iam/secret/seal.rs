@@ -27,6 +27,7 @@ pub(crate) enum Purpose {
     Delegation,
     TemporarySecret,
     DataKey,
+    HostKey,
 }
 
 impl Purpose {
@@ -37,6 +38,7 @@ impl Purpose {
             Purpose::Delegation => b"gitferry delegation 1",
             Purpose::TemporarySecret => b"gitferry temporary secret 1",
             Purpose::DataKey => b"gitferry data key 1",
+            Purpose::HostKey => b"gitferry host key 1",
         }
     }
 }

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod authentication;
+mod aws;
 mod calls;
 pub(crate) mod clients;
 mod damage;

@@ -1,0 +1,107 @@
+//! Opening the account of AWS IAM that a configuration names.
+
+use std::sync::Arc;
+
+use gitferry_base::Kind;
+use gitferry_config::{Config, name_matcher};
+use gitferry_engine::region::Region;
+use gitferry_iam::aws::StsEndpoint;
+use gitferry_iam::secret::{LocalKeyError, LocalKeyFile};
+use gitferry_iam::{AccountId, KeyRing, SystemRandom};
+use gitferry_identity::Identities;
+use gitferry_identity::aws::{AwsDirectory, AwsOptions};
+
+/// The identities of AWS cannot be used. The configuration has to change.
+#[derive(Debug, thiserror::Error)]
+pub enum AwsIdentitiesError {
+    /// The configuration lacks the account, or a value of it is wrong.
+    #[error("account.aws: {0}")]
+    Settings(String),
+    /// The key file cannot be used.
+    #[error(transparent)]
+    Key(#[from] LocalKeyError),
+}
+
+impl AwsIdentitiesError {
+    /// Kind of the error, which says what the caller can do.
+    pub fn kind(&self) -> Kind {
+        match self {
+            AwsIdentitiesError::Settings(_) => Kind::Usage,
+            AwsIdentitiesError::Key(error) => error.kind(),
+        }
+    }
+}
+
+/// Opens the key by which hosts with `auth = "aws"` delegate clients to each other: that of the key file or, without one,
+/// a random key, so that no host can delegate.
+///
+/// # Errors
+/// The file is open to others, or is no key.
+pub fn aws_keys(config: &Config) -> Result<KeyRing, AwsIdentitiesError> {
+    let file = config.path(&config.account.key);
+    if matches!(file.try_exists(), Ok(false)) {
+        let key = KeyRing::fresh_key(&SystemRandom);
+        return Ok(KeyRing::of(key.map_err(|error| AwsIdentitiesError::Settings(error.to_string()))?));
+    }
+    Ok(KeyRing::of(LocalKeyFile::open(&file)?.derived_key("aws identities")))
+}
+
+/// Opens the identities of AWS for the host of `region`, which clients reach at `url`.
+///
+/// # Errors
+/// The configuration or the key file cannot be used.
+pub async fn aws_identities(
+    config: &Config,
+    region: &Region,
+    url: &str,
+) -> Result<Arc<Identities>, AwsIdentitiesError> {
+    let settings = AwsIdentitiesError::Settings;
+    let aws = config.account.aws.as_ref().ok_or_else(|| settings("the account is missing".into()))?;
+    let account: AccountId = aws.id.parse().map_err(|error: gitferry_iam::NotAnAccount| settings(error.to_string()))?;
+    let mut regions: Vec<&str> = aws.sts_regions.iter().map(String::as_str).collect();
+    regions.extend(["us-east-1", region.name()]);
+    regions.extend(aws.sdk.region.as_deref());
+    regions.sort_unstable();
+    regions.dedup();
+    let mut endpoints = vec![StsEndpoint::Global];
+    endpoints.extend(regions.into_iter().map(|region| StsEndpoint::Regional(region.to_owned())));
+    let options = AwsOptions {
+        account,
+        roles: name_matcher(&aws.roles).map_err(settings)?,
+        refresh: aws.refresh,
+        ssh_keys: aws.ssh_keys,
+        host: host_of(url).to_owned(),
+        endpoints,
+        stand_in: aws.sdk.endpoint_url.clone(),
+        sdk: config.sdk.get(&aws.sdk).await,
+    };
+    let clock = region.shared_clock().clone();
+    let directory = AwsDirectory::new(options, aws_keys(config)?, clock);
+    Ok(Identities::of_aws(region, directory.map_err(|error| settings(error.to_string()))?))
+}
+
+/// Host and port of a URL, as Git names them to credential helpers: the port of the scheme is left out.
+fn host_of(url: &str) -> &str {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("https", url));
+    let host = rest.split('/').next().unwrap_or_default();
+    let port = if scheme == "https" { ":443" } else { ":80" };
+    host.strip_suffix(port).unwrap_or(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_host_is_the_one_that_git_names() {
+        for (url, host) in [
+            ("https://git.example.com", "git.example.com"),
+            ("https://git.example.com:443/base", "git.example.com"),
+            ("https://git.example.com:8443/", "git.example.com:8443"),
+            ("http://127.0.0.1:80", "127.0.0.1"),
+            ("http://127.0.0.1:443", "127.0.0.1:443"),
+        ] {
+            assert_eq!(host_of(url), host, "{url}");
+        }
+    }
+}

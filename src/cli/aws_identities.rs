@@ -2,62 +2,42 @@
 
 use std::sync::Arc;
 
-use gitferry_base::Kind;
 use gitferry_config::{Config, name_matcher};
 use gitferry_engine::region::Region;
 use gitferry_iam::aws::StsEndpoint;
-use gitferry_iam::secret::{LocalKeyError, LocalKeyFile};
+use gitferry_iam::secret::LocalKeyFile;
 use gitferry_iam::{AccountId, KeyRing, SystemRandom};
 use gitferry_identity::Identities;
 use gitferry_identity::aws::{AwsDirectory, AwsOptions};
 
-/// The identities of AWS cannot be used. The configuration has to change.
-#[derive(Debug, thiserror::Error)]
-pub enum AwsIdentitiesError {
-    /// The configuration lacks the account, or a value of it is wrong.
-    #[error("account.aws: {0}")]
-    Settings(String),
-    /// The key file cannot be used.
-    #[error(transparent)]
-    Key(#[from] LocalKeyError),
-}
-
-impl AwsIdentitiesError {
-    /// Kind of the error, which says what the caller can do.
-    pub fn kind(&self) -> Kind {
-        match self {
-            AwsIdentitiesError::Settings(_) => Kind::Usage,
-            AwsIdentitiesError::Key(error) => error.kind(),
-        }
-    }
-}
+use super::failure::Failure;
 
 /// Opens the key by which hosts with `auth = "aws"` delegate clients to each other: that of the key file or, without one,
 /// a random key, so that no host can delegate.
 ///
 /// # Errors
 /// The file is open to others, or is no key.
-pub fn aws_keys(config: &Config) -> Result<KeyRing, AwsIdentitiesError> {
+pub fn aws_keys(config: &Config) -> Result<KeyRing, Failure> {
     let file = config.path(&config.account.key);
     if matches!(file.try_exists(), Ok(false)) {
         let key = KeyRing::fresh_key(&SystemRandom);
-        return Ok(KeyRing::of(key.map_err(|error| AwsIdentitiesError::Settings(error.to_string()))?));
+        return Ok(KeyRing::of(key.map_err(settings)?));
     }
     Ok(KeyRing::of(LocalKeyFile::open(&file)?.derived_key("aws identities")))
+}
+
+/// Failure of a value in `[account.aws]`.
+fn settings(reason: impl std::fmt::Display) -> Failure {
+    Failure::usage(format!("account.aws: {reason}"))
 }
 
 /// Opens the identities of AWS for the host of `region`, which clients reach at `url`.
 ///
 /// # Errors
 /// The configuration or the key file cannot be used.
-pub async fn aws_identities(
-    config: &Config,
-    region: &Region,
-    url: &str,
-) -> Result<Arc<Identities>, AwsIdentitiesError> {
-    let settings = AwsIdentitiesError::Settings;
-    let aws = config.account.aws.as_ref().ok_or_else(|| settings("the account is missing".into()))?;
-    let account: AccountId = aws.id.parse().map_err(|error: gitferry_iam::NotAnAccount| settings(error.to_string()))?;
+pub async fn aws_identities(config: &Config, region: &Region, url: &str) -> Result<Arc<Identities>, Failure> {
+    let aws = config.account.aws.as_ref().ok_or_else(|| settings("the account is missing"))?;
+    let account = aws.id.parse::<AccountId>().map_err(settings)?;
     let mut regions: Vec<&str> = aws.sts_regions.iter().map(String::as_str).collect();
     regions.extend(["us-east-1", region.name()]);
     regions.extend(aws.sdk.region.as_deref());
@@ -77,7 +57,7 @@ pub async fn aws_identities(
     };
     let clock = region.shared_clock().clone();
     let directory = AwsDirectory::new(options, aws_keys(config)?, clock);
-    Ok(Identities::of_aws(region, directory.map_err(|error| settings(error.to_string()))?))
+    Ok(Identities::of_aws(region, directory.map_err(settings)?))
 }
 
 /// Host and port of a URL, as Git names them to credential helpers: the port of the scheme is left out.

@@ -108,7 +108,7 @@ fn check_host(config: &Configuration, region: &str, host: &HostConfig) -> Result
         TokenFile::load(&config.path(tokens)).map_err(|error| error.to_string())?;
     }
     if let AuthConfig::Iam(IamAuth::Aws) = &host.auth {
-        aws_keys(config).map_err(|error| error.to_string())?;
+        aws_keys(config).map_err(|failure| failure.message().to_owned())?;
     }
     if let AuthConfig::Iam(IamAuth::Iam) = &host.auth {
         open::key_services(config).map_err(|error| error.to_string())?;

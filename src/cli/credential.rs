@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use aws_credential_types::provider::ProvideCredentials as _;
 use clap::{Args, Subcommand};
+use gitferry_base::clock::SystemClock;
 use gitferry_base::error::chain;
 use gitferry_config::AwsConfig;
 use gitferry_identity::aws::{Presigning, presign};
@@ -71,7 +72,7 @@ impl Credential {
                 .hint("`aws sts get-caller-identity` shows if they work; --profile names another profile")
         })?;
         let region = sdk.region().map_or("us-east-1", |region| region.as_ref());
-        let request = Presigning { credentials, region, host, now: SystemTime::now() };
+        let request = Presigning { credentials, region, host, now: SystemClock::shared().now().into() };
         let (password, expires) = presign(&request).map_err(Failure::usage)?;
         output::line(format!("username={}", gitferry_iam::aws::USER_NAME));
         output::line(format!("password={}", password.expose()));

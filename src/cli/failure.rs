@@ -310,12 +310,6 @@ impl From<gitferry_iam::secret::LocalKeyError> for Failure {
     }
 }
 
-impl From<super::aws_identities::AwsIdentitiesError> for Failure {
-    fn from(error: super::aws_identities::AwsIdentitiesError) -> Self {
-        Failure::of(error.kind(), error.to_string())
-    }
-}
-
 impl From<gitferry_host::listen::tls::CertificateError> for Failure {
     fn from(error: gitferry_host::listen::tls::CertificateError) -> Self {
         Failure::of(error.kind(), error.to_string()).hint(

@@ -20,8 +20,10 @@ use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::account::Account;
+use crate::authenticated::{Authenticated, ClientFacts};
+use crate::authentication_error::AuthenticationError;
 use crate::aws::Caller;
-use crate::delegation::{self, Claims, ClientFacts, DelegationError, Proven, Refused, Used};
+use crate::delegation::{self, Claims, Proven, Refused, Used};
 use crate::key_ring::KeyRing;
 use crate::model::Status;
 use crate::principal::{Credential, Principal};
@@ -29,7 +31,7 @@ use crate::request::RequestParts;
 use crate::secret::{PasswordHash, SecretText};
 use crate::session::{Sessions, Subject, TokenError};
 use crate::sigv4::{GitPassword, Scope, SignatureError, Signed, SigningKey, SigningKeys};
-use crate::throttle::{Throttle, TooMany};
+use crate::throttle::Throttle;
 
 /// Longest header of Basic authentication, in bytes: an access key id with a session token, and a signature.
 const MAX_BASIC: usize = 16 << 10;
@@ -37,103 +39,6 @@ const MAX_BASIC: usize = 16 << 10;
 const LFS: &str = "/info/lfs";
 /// Region of IAM, which all regions share, and of the global endpoint of STS.
 const GLOBAL_REGION: &str = "us-east-1";
-
-/// Principal of a request, with the condition keys that are known before the request is parsed.
-#[derive(Clone, Debug)]
-pub struct Authenticated {
-    /// Principal.
-    pub principal: Principal,
-    /// Condition keys.
-    pub context: Context,
-    /// State of the account that proved the principal, and that decides on the request.
-    pub account: Arc<Account>,
-    /// Client of the request.
-    pub client: ClientFacts,
-    /// Region of the host to which the client has proven its principal, if that is another host.
-    pub delegated_by: Option<String>,
-    /// Opened data keys of the account.
-    pub(crate) keys: Arc<KeyRing>,
-}
-
-/// The principal of a request is not proven. Nothing of the request was read beyond what authentication needs.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AuthenticationError {
-    /// The request carries no credentials. The host asks for them.
-    #[error("the request has no credentials")]
-    Anonymous,
-    /// User name or password of Git are wrong. Which of them is not said.
-    #[error("the user name or password is wrong, or the credential is inactive")]
-    Wrong,
-    /// Too many attempts failed.
-    #[error("too many failed attempts: the next is looked at in {} s", .0.retry_after.as_secs())]
-    TooMany(TooMany),
-    /// The access key does not exist or is inactive.
-    #[error("the access key id does not exist in this account, or is inactive")]
-    UnknownAccessKey,
-    /// STS names a caller that the account does not have, or whose requests it does not take.
-    #[error("the account has no user or role {0} whose requests are taken")]
-    UnknownCaller(String),
-    /// The session token is not accepted.
-    #[error(transparent)]
-    Token(#[from] TokenError),
-    /// The signature is not accepted.
-    #[error(transparent)]
-    Signature(#[from] SignatureError),
-    /// The delegation of another host is not accepted.
-    #[error(transparent)]
-    Delegation(#[from] DelegationError),
-    /// The host does not know the account's state, or cannot open its secrets.
-    #[error("the host cannot authenticate: {0}")]
-    Unavailable(&'static str),
-}
-
-impl AuthenticationError {
-    /// Code of AWS for query APIs, such as IAM and STS.
-    pub fn code(&self) -> &'static str {
-        match self {
-            AuthenticationError::Anonymous => "MissingAuthenticationToken",
-            AuthenticationError::Wrong
-            | AuthenticationError::UnknownAccessKey
-            | AuthenticationError::UnknownCaller(_) => "InvalidClientTokenId",
-            AuthenticationError::Token(TokenError::Invalid) | AuthenticationError::Delegation(_) => {
-                "InvalidClientTokenId"
-            }
-            AuthenticationError::Token(TokenError::Expired) => "ExpiredToken",
-            AuthenticationError::TooMany(_) => "Throttling",
-            AuthenticationError::Signature(SignatureError::Incomplete(_)) => "IncompleteSignature",
-            AuthenticationError::Signature(SignatureError::Expired { .. }) => "RequestExpired",
-            AuthenticationError::Signature(_) => "SignatureDoesNotMatch",
-            AuthenticationError::Unavailable(_) => "ServiceUnavailable",
-        }
-    }
-
-    /// Code of AWS for JSON APIs, such as CodeCommit.
-    pub fn json_code(&self) -> &'static str {
-        match self {
-            AuthenticationError::Anonymous => "MissingAuthenticationTokenException",
-            AuthenticationError::Wrong
-            | AuthenticationError::UnknownAccessKey
-            | AuthenticationError::UnknownCaller(_)
-            | AuthenticationError::Delegation(_)
-            | AuthenticationError::Token(TokenError::Invalid) => "UnrecognizedClientException",
-            AuthenticationError::Token(TokenError::Expired) => "ExpiredTokenException",
-            AuthenticationError::TooMany(_) => "ThrottlingException",
-            AuthenticationError::Signature(SignatureError::Incomplete(_)) => "IncompleteSignatureException",
-            AuthenticationError::Signature(_) => "InvalidSignatureException",
-            AuthenticationError::Unavailable(_) => "ServiceUnavailableException",
-        }
-    }
-
-    /// HTTP status of an answer of an API. (Git is asked for credentials with 401.)
-    pub fn status(&self) -> u16 {
-        match self {
-            AuthenticationError::TooMany(_) => 429,
-            AuthenticationError::Unavailable(_) => 503,
-            AuthenticationError::Signature(SignatureError::Incomplete(_) | SignatureError::Expired { .. }) => 400,
-            _ => 403,
-        }
-    }
-}
 
 type Result<T> = std::result::Result<T, AuthenticationError>;
 

@@ -11,7 +11,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 use base64::Engine as _;
@@ -20,7 +19,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::arn::AccountId;
-use crate::authenticate::Authenticated;
+use crate::authenticated::{Authenticated, ClientFacts};
 use crate::key_ring::KeyRing;
 use crate::principal::Credential;
 use crate::random::{NoRandomness, Random};
@@ -39,24 +38,10 @@ pub const MAX_HOST_SKEW: SignedDuration = SignedDuration::from_secs(60);
 pub const MAX_DELEGATION: usize = 8_192;
 /// Largest number of used delegations that a host remembers until they expire. One takes about 50 bytes.
 pub const MAX_USED: usize = 100_000;
-/// Longest part of the header `User-Agent` that goes on, in bytes.
-const MAX_AGENT: usize = 512;
 /// First byte of a delegation: its format.
 const FORMAT: u8 = 1;
 /// Random bytes at the beginning of a seal, which tell delegations apart.
 const SALT_BYTES: usize = 16;
-
-/// Client of a request, as policies see it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ClientFacts {
-    /// Address of the client, behind trusted proxies.
-    pub address: IpAddr,
-    /// True if the client's request was encrypted.
-    pub secure: bool,
-    /// Header `User-Agent`, or the version of an SSH client.
-    pub agent: String,
-}
 
 /// Bearer of a delegation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -199,13 +184,6 @@ impl Authenticated {
             return Err(NotDelegated::TooLong);
         }
         Ok(SecretText::new(format!("{SCHEME} {token}")))
-    }
-}
-
-impl ClientFacts {
-    fn shortened(&self) -> ClientFacts {
-        let end = self.agent.floor_char_boundary(MAX_AGENT);
-        ClientFacts { agent: self.agent[..end].to_owned(), ..self.clone() }
     }
 }
 

@@ -11,6 +11,8 @@ mod account;
 mod arn;
 mod assemble;
 mod authenticate;
+mod authenticated;
+mod authentication_error;
 pub mod aws;
 mod delegation;
 pub mod documents;
@@ -39,10 +41,12 @@ mod tests;
 
 pub use account::{Account, AccountError};
 pub use arn::{AccountId, IamArn, NotAnAccount};
-pub use authenticate::{Authenticated, AuthenticationError, Authenticator, SshLogin};
+pub use authenticate::{Authenticator, SshLogin};
+pub use authenticated::{Authenticated, ClientFacts};
+pub use authentication_error::AuthenticationError;
 pub use delegation::{
-    Bearer, CLIENT_LIFETIME, ClientFacts, Delegated, DelegationError, HOST_LIFETIME, MAX_DELEGATION, MAX_HOST_SKEW,
-    MAX_USED, NotDelegated, SCHEME as DELEGATION_SCHEME,
+    Bearer, CLIENT_LIFETIME, Delegated, DelegationError, HOST_LIFETIME, MAX_DELEGATION, MAX_HOST_SKEW, MAX_USED,
+    NotDelegated, SCHEME as DELEGATION_SCHEME,
 };
 pub use error::{Code, IamError, Result};
 pub use ids::IdKind;

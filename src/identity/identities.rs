@@ -234,7 +234,7 @@ impl Sink for Identities {
 
 /// Error of making a state of an account from its documents.
 #[derive(Debug, thiserror::Error)]
-enum ParseError {
+pub(crate) enum ParseError {
     #[error(transparent)]
     Account(#[from] gitferry_iam::AccountError),
     #[error("it could not be read: {0}")]

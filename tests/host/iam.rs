@@ -63,8 +63,8 @@ impl Iam<'_> {
 
 pub(crate) struct Login {
     pub(crate) id: String,
-    user: String,
-    password: String,
+    pub(crate) user: String,
+    pub(crate) password: String,
 }
 
 impl Login {

@@ -356,6 +356,7 @@ mod tests {
             "iam.amazonaws.com",
             "sts.eu-west-1.amazonaws.com.",
             "sts.eu-west-1.amazonaws.com\r\nx: y",
+            "sts.eu-west-1.amazonaws.com/..",
         ] {
             let refused = with("sts.eu-west-1.amazonaws.com", host).unwrap_err();
             assert!(matches!(refused, PresignedError::Endpoint(_)), "{host}: {refused}");
@@ -365,7 +366,6 @@ mod tests {
             ("https://", "file://"),
             ("https://", "HTTPS://"),
             ("/?Action", "/x?Action"),
-            ("/?Action", "/../?Action"),
             ("/?Action", "?Action"),
             ("GetCallerIdentity", "AssumeRole"),
             ("2011-06-15", "2010-05-08"),

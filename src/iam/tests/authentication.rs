@@ -1,6 +1,7 @@
 //! Every way to prove a principal.
 
-use crate::authenticate::{AuthenticationError, SshLogin};
+use crate::authenticate::SshLogin;
+use crate::authentication_error::AuthenticationError;
 use crate::documents;
 use crate::edit::NewUser;
 use crate::model::{EntityKind, GIT_SERVICE, Status};

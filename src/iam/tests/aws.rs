@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use crate::account::Account;
-use crate::authenticate::{Authenticated, AuthenticationError, Authenticator, SshLogin};
+use crate::authenticate::{Authenticator, SshLogin};
+use crate::authenticated::{Authenticated, ClientFacts};
+use crate::authentication_error::AuthenticationError;
 use crate::aws::{AuthorizationDetails, Caller, GroupDetail, PolicyDetail, RoleDetail, SshKeyDetail, UserDetail};
-use crate::delegation::{Bearer, ClientFacts, Delegated};
+use crate::delegation::{Bearer, Delegated};
 use crate::model::Status;
 use crate::principal::Credential;
 use crate::random::SystemRandom;
@@ -26,7 +28,7 @@ fn details() -> AuthorizationDetails {
             name: "jane".into(),
             id: AIDA.into(),
             path: "/team/".into(),
-            inline: vec![("no push".into(), deny("codecommit:GitPush"))],
+            inline: vec![("no-push".into(), deny("codecommit:GitPush"))],
             groups: vec!["devs".into()],
             tags: [("team".to_owned(), "infra".to_owned())].into(),
             ..UserDetail::default()

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::authenticate::{Authenticated, AuthenticationError, Authenticator, SshLogin};
+use crate::authenticate::{Authenticator, SshLogin};
+use crate::authenticated::Authenticated;
+use crate::authentication_error::AuthenticationError;
 use crate::delegation::{Bearer, Delegated, DelegationError, HOST_LIFETIME, MAX_HOST_SKEW, NotDelegated};
 use crate::edit::NewUser;
 use crate::key_ring::KeyRing;

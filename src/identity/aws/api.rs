@@ -1,6 +1,7 @@
-//! The calls of AWS IAM by which an account is read: four of the query API, signed with the host's own credentials.
+//! The calls of AWS IAM by which an account is read: three of the query API, signed with the host's own credentials.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_config::SdkConfig;
@@ -8,6 +9,7 @@ use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials as _;
 use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, sign};
 use aws_sigv4::sign::v4;
+use gitferry_base::clock::Clock;
 use gitferry_base::error::chain;
 use gitferry_iam::aws::{AuthorizationDetails, SshKeyDetail};
 use gitferry_iam::model::Status;
@@ -66,6 +68,7 @@ pub(super) struct IamApi {
     sdk: SdkConfig,
     /// URL of a stand-in, for tests.
     stand_in: Option<String>,
+    clock: Arc<dyn Clock>,
 }
 
 /// Calls with the credentials of one reading.
@@ -75,8 +78,8 @@ struct Reading<'a> {
 }
 
 impl IamApi {
-    pub(super) fn new(sdk: SdkConfig, stand_in: Option<String>) -> Result<Self, reqwest::Error> {
-        Ok(IamApi { client: http_client(TIMEOUT)?, sdk, stand_in })
+    pub(super) fn new(sdk: SdkConfig, stand_in: Option<String>, clock: Arc<dyn Clock>) -> Result<Self, reqwest::Error> {
+        Ok(IamApi { client: http_client(TIMEOUT)?, sdk, stand_in, clock })
     }
 
     /// Reads the account. SSH public keys are read if `ssh_keys` has those that are known, and new ones are added there.
@@ -193,7 +196,7 @@ impl Reading<'_> {
     fn sign(&self, body: &str) -> Result<Vec<(String, String)>, String> {
         let identity = self.credentials.clone().into();
         let params = v4::SigningParams::builder().identity(&identity).region(REGION).name("iam");
-        let params = params.time(SystemTime::now()).settings(SigningSettings::default()).build();
+        let params = params.time(SystemTime::from(self.api.clock.now())).settings(SigningSettings::default()).build();
         let params = params.map_err(|error| error.to_string())?.into();
         let headers = [("content-type", FORM)].into_iter();
         let url = format!("https://{HOST}/");

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 
 use super::api::{IamApi, KnownKeys};
 use super::callers::Callers;
+use crate::identities::ParseError;
 
 /// Longest time for which the last state counts while AWS IAM cannot be read: longer than for an account of gitferry, as
 /// AWS throttles its API, and itself needs time to apply changes everywhere.
@@ -78,8 +79,8 @@ impl AwsDirectory {
     pub fn new(options: AwsOptions, keys: KeyRing, clock: Arc<dyn Clock>) -> Result<Self, reqwest::Error> {
         let AwsOptions { account, roles, refresh, ssh_keys, host, endpoints, stand_in, sdk } = options;
         Ok(AwsDirectory {
-            callers: Callers::new(host, endpoints, stand_in.clone(), clock)?,
-            api: IamApi::new(sdk, stand_in)?,
+            callers: Callers::new(host, endpoints, stand_in.clone(), clock.clone())?,
+            api: IamApi::new(sdk, stand_in, clock)?,
             account,
             roles,
             refresh,
@@ -170,8 +171,9 @@ impl AwsDirectory {
         if documents == taken.documents {
             return Ok(());
         }
-        let (account, documents) = blocking(move || (Account::parse(&documents), documents)).await;
-        let account = Arc::new(account.map_err(|error| error.to_string())?);
+        let parsing = move || Ok::<_, ParseError>((Account::parse(&documents)?, documents));
+        let (account, documents) = blocking(parsing).await.map_err(|error| error.to_string())?;
+        let account = Arc::new(account);
         for (path, reason) in account.damaged() {
             tracing::error!(path, reason, "a policy or entity of AWS IAM cannot be read, and denies");
         }

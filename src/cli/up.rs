@@ -31,7 +31,7 @@ use super::places::USUAL_DIR;
 use super::reload::Files;
 use super::replicas::fence_if_rolled_back;
 use super::signals::Signals;
-use super::{events, init, output};
+use super::{apis, events, init, output};
 
 /// Run a Git host for each region and a worker that replicates between them, all in one process.
 #[derive(Debug, Args)]
@@ -330,11 +330,7 @@ fn open_tokens(config: &Config, region: &str, host: &HostConfig) -> Result<Optio
 
 /// Opens the identities of a region's account, and follows them under `tasks`. Until the account has been read, the host
 /// refuses all requests.
-async fn open_identities(
-    config: &Config,
-    region: &Region,
-    tasks: &mut Supervisor,
-) -> Result<Arc<IamAuthenticator>, Failure> {
+async fn open_identities(config: &Config, region: &Region, tasks: &mut Supervisor) -> Result<Arc<Identities>, Failure> {
     let identities = Identities::new(region, open::key_services(config)?);
     identities.run_under(tasks);
     let name = region.name();
@@ -346,7 +342,7 @@ async fn open_identities(
         Ok(()) => {}
         Err(error) => tracing::error!(region = name, %error, "the account cannot be read yet; tried again"),
     }
-    Ok(Arc::new(IamAuthenticator::new(name, identities)))
+    Ok(identities)
 }
 
 fn open_certificate(config: &Config, host: &HostConfig) -> Result<Option<Arc<Certificate>>, Failure> {
@@ -378,7 +374,7 @@ async fn open_host(
         Some(RefPatterns::new(&host.hidden).map_err(|error| Failure::usage(error.to_string()))?)
     };
     let quarantines = Quarantines::new(host.url());
-    let options = HostOptions {
+    let mut options = HostOptions {
         policies: PushPolicies::open(config, hidden.clone(), &quarantines)?,
         hidden,
         quarantines: Some(quarantines),
@@ -390,11 +386,16 @@ async fn open_host(
         url: host.url.clone(),
         limits: host.limits.clone(),
         forwarder: open_forwarder(config, region, host)?,
+        apis: None,
     };
     let mut region = open::writable_region(config, region).await?;
     fence_if_rolled_back(config, &mut region, None).await;
     let authenticator: Arc<dyn Authenticator> = match (&host.auth, tokens) {
-        (AuthConfig::Iam(_), _) => open_identities(config, &region, tasks).await?,
+        (AuthConfig::Iam(_), _) => {
+            let identities = open_identities(config, &region, tasks).await?;
+            options.apis = Some(apis::open(config, &region, identities.clone(), events.clone())?);
+            Arc::new(IamAuthenticator::new(region.name(), identities))
+        }
         (_, Some(tokens)) => tokens,
         (AuthConfig::None(_), None) => Arc::new(Open),
         (AuthConfig::Tokens { .. }, None) => unreachable!("`open_tokens` opens the tokens of a host that has some"),

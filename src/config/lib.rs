@@ -45,7 +45,7 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 use serde::Deserialize;
 
-pub use account::AccountConfig;
+pub use account::{AccountConfig, IssuerConfig};
 pub use cache::CacheConfig;
 pub use error::ConfigError;
 pub use events::{EventsConfig, region_of_queue};

@@ -10,6 +10,7 @@ use axum::response::Response;
 
 use super::admission::AdmissionMetrics;
 use super::announcer::Announcer;
+use super::apis::ApiDoor;
 use super::auth::Authenticator;
 use super::client::Clients;
 use super::exchange::Exchanges;
@@ -33,6 +34,7 @@ use super::request::browser_guard::BrowserGuard;
 use super::request::urls::HostUrls;
 use super::request::{Requests, Services};
 use super::views::Views;
+use gitferry_api::Apis;
 use gitferry_config::{HostLimits, Network};
 use gitferry_engine::announce::Sink;
 use gitferry_engine::region::Region;
@@ -63,6 +65,8 @@ pub struct HostOptions {
     pub url: Option<String>,
     /// Forwards pushes to the primary. A push to a replica whose primary it does not know is refused.
     pub forwarder: Arc<Forwarder>,
+    /// APIs of AWS, for a host with an account.
+    pub apis: Option<Arc<Apis>>,
 }
 
 /// The Git host of one region.
@@ -159,6 +163,8 @@ fn services(
         exchanges.clone(),
         ReceivePack::new(region.clone(), views.clone(), policies.clone(), announcer.clone(), metrics.clone()),
     );
+    let api_queues = AdmissionMetrics { requests: metrics.queue("apis"), ..AdmissionMetrics::default() };
+    let apis = ApiDoor::new(options.apis, &limits, api_queues);
     let repositories = Repositories::new(region.clone(), creation, forwarder, urls.clone(), announcer.clone());
     let endpoints = Endpoints::new(urls.clone(), options.url);
     Services {
@@ -170,5 +176,6 @@ fn services(
         frontiers: Frontiers::new(views),
         default_branches: DefaultBranches::new(region.clone(), announcer.clone(), limits.request_silence),
         lfs: LfsService::new(region, repositories, endpoints, &policies, &limits, metrics),
+        apis,
     }
 }

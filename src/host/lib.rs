@@ -10,7 +10,7 @@
 //!   response before the request's body has been read;
 //! - `auth`: the principal of a request and what the principal may do;
 //! - a service: `fetch`, `push`, `forward` (pushes that a replica forwards to the primary), `lfs`, `frontier`, `head`,
-//!   `readiness`, or the page of `metrics`.
+//!   `readiness`, the page of `metrics`, or the door of the APIs of AWS (`apis`), which are the crate `gitferry_api`.
 //!
 //! Services stand on `exchange` (a request on a thread of its own, with blocking bodies), `admission` (how many requests
 //! and how much computing at a time, in fair shares) and `views` (the open repositories, and their maintenance). `host`
@@ -18,6 +18,7 @@
 
 mod admission;
 mod announcer;
+mod apis;
 pub mod auth;
 mod client;
 mod exchange;

@@ -44,6 +44,15 @@ pub struct Authenticated {
     pub account: Arc<Account>,
 }
 
+/// A request without credentials, and the state of the account that decides on it.
+#[derive(Clone, Debug)]
+pub struct Stranger {
+    /// Condition keys that every request has.
+    pub context: Context,
+    /// State of the account.
+    pub account: Arc<Account>,
+}
+
 /// The principal of a request is not proven. Nothing of the request was read beyond what authentication needs.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AuthenticationError {
@@ -205,6 +214,16 @@ impl Authenticator {
         }?;
         let context = self.context(parts.source, parts.secure, now).user_agent(parts.user_agent());
         Ok(self.proven(state, principal, context))
+    }
+
+    /// What is known about a request that carries no credentials.
+    ///
+    /// # Errors
+    /// [`AuthenticationError::Unavailable`].
+    pub fn stranger(&self, parts: &RequestParts<'_>) -> Result<Stranger> {
+        let state = self.following()?;
+        let context = self.context(parts.source, parts.secure, self.clock.now()).user_agent(parts.user_agent());
+        Ok(Stranger { context: context.build(), account: state.account.clone() })
     }
 
     /// Finds the principal of a login over SSH.

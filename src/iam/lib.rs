@@ -27,6 +27,7 @@ mod request;
 pub mod secret;
 mod session;
 pub mod sigv4;
+mod simulate;
 pub mod ssh_key;
 mod sts;
 mod throttle;
@@ -37,7 +38,7 @@ mod tests;
 
 pub use account::{Account, AccountError};
 pub use arn::{AccountId, IamArn, NotAnAccount};
-pub use authenticate::{Authenticated, AuthenticationError, Authenticator, SshLogin};
+pub use authenticate::{Authenticated, AuthenticationError, Authenticator, SshLogin, Stranger};
 pub use error::{Code, IamError, Result};
 pub use ids::IdKind;
 pub use key_ring::{KeyRing, KeyRingError};
@@ -47,6 +48,7 @@ pub use principal::{Credential, FEDERATED_PROVIDER, Principal, TOKEN_ISSUE_TIME}
 pub use random::{NoRandomness, Random, SystemRandom};
 pub use request::{Payload, RequestParts};
 pub use session::{Credentials, MAX_SESSIONS, MAX_TOKEN, Session, Subject, TokenError};
+pub use simulate::Simulated;
 pub use sts::{
     AssumeRole, AssumedRole, DEFAULT_USER_SECONDS, MAX_CHAINED_SECONDS, MAX_ROOT_SECONDS, MAX_USER_SECONDS, Sts,
 };

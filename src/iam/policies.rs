@@ -65,6 +65,13 @@ impl Account {
         or_deny(self.role_set(role))
     }
 
+    /// Policies of a group alone, for a simulation.
+    pub(crate) fn simulate_group(&self, group: &Group) -> PolicySet {
+        let mut identity = Vec::new();
+        let added = self.add_group(&mut identity, group);
+        or_deny(added.map(|()| PolicySet { identity, ..PolicySet::default() }))
+    }
+
     fn user_set(&self, user: &User) -> Found<PolicySet> {
         if user.unreadable.is_some() {
             return Err(Unreadable);

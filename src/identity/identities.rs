@@ -16,6 +16,8 @@ use gitferry_iam::{Account, Authenticator, KeyRing};
 pub const SERVICES: [&str; 3] = ["codecommit", "iam", "sts"];
 /// Interval between attempts to open the data keys of an account.
 pub const RETRY_INTERVAL: Duration = Duration::from_secs(2);
+/// Longest time that [`Identities::catch_up`] waits.
+pub const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(2);
 /// Longest time for opening the data keys once.
 const KEYS_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -37,6 +39,8 @@ pub struct Identities {
     follower: Follower,
     followed: watch::Receiver<Followed>,
     key_services: Vec<Arc<dyn KeyService>>,
+    /// Number of the newest change of the account that requests are authenticated by.
+    in_force: watch::Sender<u64>,
 }
 
 /// State that was taken from the account last.
@@ -54,7 +58,8 @@ impl Identities {
         let followed = follower.subscribe();
         let authenticator = Authenticator::new(region.name(), &SERVICES, region.shared_clock().clone());
         let region = region.name().to_owned();
-        Arc::new(Identities { region, authenticator, follower, followed, key_services })
+        let in_force = watch::Sender::new(0);
+        Arc::new(Identities { region, authenticator, follower, followed, key_services, in_force })
     }
 
     /// Follows the account until the supervisor's stop signal.
@@ -71,6 +76,23 @@ impl Identities {
     /// The account cannot be read; the last state stays.
     pub async fn refresh(&self) -> Result<(), AccountError> {
         self.follower.refresh().await
+    }
+
+    /// Reads the account, and waits until requests are authenticated by what was read, at most [`CATCH_UP_TIMEOUT`]. A
+    /// client that changed the account then finds its change.
+    pub async fn catch_up(&self) {
+        let caught_up = async {
+            self.refresh().await?;
+            let newest = self.followed.borrow().documents().map_or(0, |documents| documents.frontier().seq);
+            // The sender is a field: it is not dropped while this waits.
+            let _ = self.in_force.subscribe().wait_for(|seq| *seq >= newest).await;
+            Ok::<_, AccountError>(())
+        };
+        match tokio::time::timeout(CATCH_UP_TIMEOUT, caught_up).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(region = self.region, %error, "a change of the account is not read yet"),
+            Err(_) => tracing::warn!(region = self.region, "a change of the account is not in force yet"),
+        }
     }
 
     /// Authenticates by the newest state of the account.
@@ -142,6 +164,7 @@ impl Identities {
             },
         };
         tracing::debug!(region = self.region, seq = documents.frontier().seq, "a state of the account is in force");
+        self.in_force.send_replace(documents.frontier().seq);
         for (path, reason) in account.damaged() {
             tracing::error!(region = self.region, path, reason, "a document of the account cannot be read, and denies");
         }

@@ -8,4 +8,4 @@ mod administration;
 mod identities;
 
 pub use administration::{Administration, AdministrationError, Founded, Founding, found, has_account};
-pub use identities::{Identities, RETRY_INTERVAL, SERVICES, Unavailable};
+pub use identities::{CATCH_UP_TIMEOUT, Identities, RETRY_INTERVAL, SERVICES, Unavailable};

@@ -45,7 +45,7 @@ impl Iam {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
         match self {
             Iam::Init(command) => command.run(context).await,
-            Iam::Simulate(command) => command.run(),
+            Iam::Simulate(command) => command.run(context).await,
             Iam::User(command) => command.run(context).await,
             Iam::Group(command) => command.run(context).await,
             Iam::Role(command) => command.run(context).await,

@@ -44,20 +44,26 @@ impl Authenticator for IamAuthenticator {
             tracing::error!(%error, "a request cannot be authenticated");
             Denied::Unavailable
         })?;
-        let authenticated = authenticator.authenticate(&parts_of(presented, &headers_of(presented)));
+        let headers = headers_of(presented);
+        let authenticated = authenticator.authenticate(&parts_of(presented, &headers, Payload::Unread));
         Ok(principal(&self.region, authenticated.map_err(denied)?))
     }
 }
 
 /// Headers of a request in small letters. The host is the one that the client asked for, if a trusted proxy reports it.
-fn headers_of<'a>(presented: &Presented<'a>) -> Vec<(&'a str, &'a [u8])> {
+pub(crate) fn headers_of<'a>(presented: &Presented<'a>) -> Vec<(&'a str, &'a [u8])> {
     let asked = presented.asked_host;
     let own = presented.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let own = own.filter(|(name, _)| asked.is_none() || *name != "host");
     own.chain(asked.map(|host| ("host", host.as_bytes()))).collect()
 }
 
-fn parts_of<'a>(presented: &Presented<'a>, headers: &'a [(&'a str, &'a [u8])]) -> RequestParts<'a> {
+/// Parts of a request with these headers, whose body has been read or not.
+pub(crate) fn parts_of<'a>(
+    presented: &Presented<'a>,
+    headers: &'a [(&'a str, &'a [u8])],
+    payload: Payload,
+) -> RequestParts<'a> {
     let uri = presented.uri;
     RequestParts {
         method: presented.method.as_str(),
@@ -65,7 +71,7 @@ fn parts_of<'a>(presented: &Presented<'a>, headers: &'a [(&'a str, &'a [u8])]) -
         query: uri.query().unwrap_or_default(),
         headers,
         authority: uri.authority().filter(|_| presented.asked_host.is_none()).map(|authority| authority.as_str()),
-        payload: Payload::Unread,
+        payload,
         repository_path: repository_path(uri.path()),
         source: presented.address.unwrap_or(NO_ADDRESS),
         secure: presented.secure,

@@ -41,6 +41,7 @@ fn route_of(method: &Method, uri: &Uri) -> &'static str {
         Ok(Target::Health) => return "health",
         Ok(Target::Ready) => return "ready",
         Ok(Target::Metrics) => return "metrics",
+        Ok(Target::Apis) => return "api",
         Ok(Target::Quarantine(_)) => return "quarantine",
         Ok(Target::Repository(route)) => route,
         Err(_) => return "other",
@@ -176,7 +177,8 @@ mod tests {
     use super::*;
 
     /// Values of the label `route`.
-    const ROUTES: [&str; 16] = [
+    const ROUTES: [&str; 17] = [
+        "api",
         "fetch",
         "fetch_refs",
         "frontier",
@@ -235,7 +237,7 @@ mod tests {
             "info/lfs/locks",
             "",
         ];
-        let own = ["/_health", "/_ready", "/_metrics", "/_quarantine/secret/info/refs"].map(str::to_owned);
+        let own = ["/", "/_health", "/_ready", "/_metrics", "/_quarantine/secret/info/refs"].map(str::to_owned);
         let names = (0..50).map(|number| format!("/secret-{number}"));
         let paths = names.flat_map(|name| services.map(|service| format!("{name}/{service}")));
         for (number, path) in paths.chain(own).enumerate() {

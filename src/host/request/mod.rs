@@ -24,6 +24,7 @@ use axum::response::{IntoResponse as _, Response};
 use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
+use crate::apis::ApiDoor;
 use crate::auth::{Access, Authenticator, Denied, Presented, Principal};
 use crate::client::{Client, Clients};
 use crate::fetch::{Fetches, QuarantineFetches};
@@ -62,6 +63,8 @@ pub struct Services {
     pub default_branches: DefaultBranches,
     /// LFS objects of repositories.
     pub lfs: LfsService,
+    /// APIs of AWS.
+    pub apis: ApiDoor,
 }
 
 /// Answers the requests to a host.
@@ -138,6 +141,7 @@ impl Requests {
             Target::Health => Ok("ok\n".into_response()),
             Target::Ready => Ok(self.services.readiness.answer().await),
             Target::Metrics => self.services.metrics.answer(&request.method).await,
+            Target::Apis => self.services.apis.answer(&self.presented(client, request), body).await,
             Target::Quarantine(path) => self.services.quarantines.answer(&path, request, body).await,
             Target::Repository(route) => {
                 Span::current().record("repository", &route.repository);
@@ -180,14 +184,7 @@ impl Requests {
     /// its name from here on.
     async fn authorize(&self, request: &Parts, repository: &str, access: Access) -> Result<Principal, Denied> {
         let client = Client::current();
-        let presented = Presented {
-            method: &request.method,
-            uri: &request.uri,
-            headers: &request.headers,
-            asked_host: client.asked_host().map(|host| host.as_str()),
-            address: client.address(),
-            secure: client.asked_scheme().map_or(self.secure, |scheme| scheme == "https"),
-        };
+        let presented = self.presented(&client, request);
         let principal = self.authenticator.authenticate(&presented).await?;
         principal.authorize(repository, access)?;
         Span::current().record("actor", principal.name());
@@ -196,5 +193,17 @@ impl Requests {
             client.set_principal_name(principal.name());
         }
         Ok(principal)
+    }
+
+    /// The request of a client as authentication sees it.
+    fn presented<'a>(&self, client: &'a Client, request: &'a Parts) -> Presented<'a> {
+        Presented {
+            method: &request.method,
+            uri: &request.uri,
+            headers: &request.headers,
+            asked_host: client.asked_host().map(|host| host.as_str()),
+            address: client.address(),
+            secure: client.asked_scheme().map_or(self.secure, |scheme| scheme == "https"),
+        }
     }
 }

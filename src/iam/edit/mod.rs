@@ -110,6 +110,19 @@ impl<'a> Editor<'a> {
         Editor { account, now, random }
     }
 
+    /// The state that edits are made of.
+    pub fn account(&self) -> &'a Account {
+        self.account
+    }
+
+    /// The state after an edit.
+    ///
+    /// # Errors
+    /// `ServiceFailure`: the edit does not read, which is a fault of this build.
+    pub fn after(&self, edit: &Edit) -> Result<Account> {
+        self.account.with(edit.documents()).map_err(|error| IamError::service_failure(error.to_string()))
+    }
+
     fn user(&self, name: &str) -> Result<&'a User> {
         self.account.user(name).map(|user| &**user).ok_or_else(|| no_such(EntityKind::User, name))
     }

@@ -157,7 +157,7 @@ impl Apis {
         let keys = authenticator.keys().ok_or_else(ApiError::unavailable)?;
         match protocol {
             Protocol::Query => self.answer_query(request, call, caller, keys, signed_for).await,
-            Protocol::Json => self.answer_json(request, call),
+            Protocol::Json => self.answer_json(request, call, signed_for),
         }
     }
 
@@ -173,10 +173,7 @@ impl Apis {
         let parameters = request.parameters()?;
         let action = parameters.action.clone().ok_or_else(missing_action)?;
         let service = Service::of_version(&action, parameters.version.as_deref())?;
-        if signed_for != Some(service.name()) {
-            let text = format!("Credential should be scoped to correct service: '{}'.", service.name());
-            return Err(ApiError::new("SignatureDoesNotMatch", 403, text));
-        }
+        check_service(service, signed_for, "SignatureDoesNotMatch")?;
         call.service = Some(service);
         call.parameters = Some(parameters.to_json());
         match service {
@@ -251,17 +248,27 @@ impl Apis {
 
     /// Answers a request of a JSON API. The operations of CodeCommit are to be found here by their names; none is
     /// offered yet.
-    fn answer_json(&self, request: &ApiRequest<'_>, call: &mut Call) -> Result<Value> {
+    fn answer_json(&self, request: &ApiRequest<'_>, call: &mut Call, signed_for: Option<&str>) -> Result<Value> {
         let unknown = |target: &str| {
             let text = format!("The host has no operation {}.", shown(target));
             ApiError::new("UnknownOperationException", 400, text)
         };
         let target = request.header("x-amz-target")?.unwrap_or_default();
         let (service, action) = Service::of_target(target).ok_or_else(|| unknown(target))?;
+        check_service(service, signed_for, "InvalidSignatureException")?;
         call.service = Some(service);
         call.action = Some(action.to_owned());
         Err(unknown(target))
     }
+}
+
+/// A signature for one service is none for another.
+fn check_service(service: Service, signed_for: Option<&str>, code: &'static str) -> Result<()> {
+    if signed_for == Some(service.name()) {
+        return Ok(());
+    }
+    let text = format!("Credential should be scoped to correct service: '{}'.", service.name());
+    Err(ApiError::new(code, 403, text))
 }
 
 /// Credentials of `GetSessionToken` call no operation of IAM, as on AWS, where they would need MFA to.

@@ -84,28 +84,33 @@ impl Pair {
 
     /// With an account, whose administrator is in `administrator.json`.
     pub fn with_iam() -> Pair {
-        Pair::start_with_iam(["", ""], true)
+        Pair::start_with_iam(["", ""], "", true)
+    }
+
+    /// The same, and more configuration.
+    pub fn with_iam_and(more: &str) -> Pair {
+        Pair::start_with_iam(["", ""], more, true)
     }
 
     /// The same over TLS, as by [`Pair::with_tls`].
     pub fn with_iam_and_tls() -> Pair {
         let tls = "tls = { cert = \"../cert.pem\", key = \"../key.pem\" }\nca = \"../cert.pem\"\n";
-        Pair::start_with_iam([tls, tls], true)
+        Pair::start_with_iam([tls, tls], "", true)
     }
 
     /// With hosts that need an account, in regions that have none.
     pub fn with_iam_but_no_account() -> Pair {
-        Pair::start_with_iam(["", ""], false)
+        Pair::start_with_iam(["", ""], "", false)
     }
 
-    fn start_with_iam(hosts: [&str; 2], has_account: bool) -> Pair {
+    fn start_with_iam(hosts: [&str; 2], more: &str, has_account: bool) -> Pair {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         std::fs::create_dir(&data).unwrap();
         let addresses = free_addresses();
         let scheme = if hosts[US].contains("tls =") { "https" } else { "http" };
         new_certificate(dir.path());
-        std::fs::write(data.join("gitferry.toml"), config(addresses, "auth = \"iam\"", hosts, "")).unwrap();
+        std::fs::write(data.join("gitferry.toml"), config(addresses, "auth = \"iam\"", hosts, more)).unwrap();
         let made = make_regions(dir.path(), &[]);
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         if has_account {

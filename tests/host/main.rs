@@ -2,6 +2,7 @@
 
 #![allow(clippy::match_bool, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod apis;
 mod arbitrary;
 mod births;
 mod both;

@@ -1,12 +1,10 @@
 //! The identity resources of Terraform's AWS provider against a host's APIs: applied, without drift, changed, destroyed.
 
-use std::path::Path;
-
 use gitferry_test_support::pair::{Pair, REGIONS, US};
 use serde_json::Value;
 
 use crate::older;
-use crate::terraform::{APPLY, STEP, command, run};
+use crate::terraform::{APPLY, command, output, run};
 
 /// The resources that the provider 3.39 has. `aws_iam_service_specific_credential` is newer.
 const RESOURCES: &str = r#"
@@ -200,15 +198,11 @@ fn terraform_manages_an_account() {
     let said = ok(&["apply", "-auto-approve"], "platform");
     assert!(said.contains("0 destroyed"), "{said}");
     same("platform");
-    assert_eq!(read(folder.path(), "arn"), format!("{}/people/ann", arn_of_users(&administrator)));
+    assert_eq!(output(folder.path(), "arn"), format!("{}/people/ann", arn_of_users(&administrator)));
     ok(&["destroy", "-auto-approve"], "platform");
     assert_eq!(users(&pair), ["admin"]);
 }
 
 fn arn_of_users(administrator: &Value) -> String {
     format!("arn:aws:iam::{}:user", administrator["account"].as_str().unwrap())
-}
-
-fn read(folder: &Path, output: &str) -> String {
-    run(command(folder, &["output", "-raw", output]), STEP).unwrap_or_else(|said| panic!("{said}"))
 }

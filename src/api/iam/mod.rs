@@ -208,4 +208,18 @@ mod tests {
         assert!(find("CreateUser").is_some_and(|operation| !operation.reads_only));
         assert!(find("createuser").is_none());
     }
+
+    /// The table of docs/identity.md has the operations of IAM and STS, and no others.
+    #[test]
+    fn the_documentation_lists_the_operations() {
+        let text = include_str!("../../../docs/identity.md");
+        let section = text.split("## APIs").nth(1).unwrap().split("### ").next().unwrap();
+        let rows = section.lines().filter(|line| line.starts_with("| ") && line.contains('`'));
+        let names = rows.flat_map(|row| row.split('`').skip(1).step_by(2));
+        let mut listed: Vec<&str> = names.collect();
+        listed.sort_unstable();
+        let mut offered: Vec<&str> = operations().chain(crate::sts::OPERATIONS).collect();
+        offered.sort_unstable();
+        assert_eq!(listed, offered);
+    }
 }

@@ -138,10 +138,14 @@ impl Apis {
         }
         let protocol = request.protocol();
         let refused = |error: AuthenticationError| refused(&error, protocol);
+        let unavailable = || refused(AuthenticationError::Unavailable("the account cannot be read now"));
         let authenticator = self.identities.authenticator().map_err(|error| {
             tracing::error!(%error, "a request cannot be authenticated");
-            refused(AuthenticationError::Unavailable("the account cannot be read now"))
+            unavailable()
         })?;
+        if authenticator.account().is_none() {
+            return Err(unavailable());
+        }
         let signed = Signed::of(&request.parts).map_err(|error| refused(error.into()))?;
         let has_header = request.parts.headers.iter().any(|(name, _)| *name == "authorization");
         if signed.is_none() && !has_header && protocol == Protocol::Query {
@@ -179,8 +183,8 @@ impl Apis {
         match service {
             Service::Sts => {
                 call.reads_only = true;
+                call.action = sts::OPERATIONS.contains(&action.as_str()).then(|| action.clone());
                 let asked = sts::Call::parse(&action, &parameters)?;
-                call.action = Some(action);
                 asked.answer(&caller, &keys, self.region.clock().now())
             }
             _ => {

@@ -1,4 +1,4 @@
-//! What is known about a request while it is answered, and at its end.
+//! Facts about a request while it is answered, and at its end.
 
 use gitferry_iam::Authenticated;
 use serde_json::Value;

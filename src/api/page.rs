@@ -10,6 +10,9 @@ use crate::error::{ApiError, Result};
 const DEFAULT_ITEMS: usize = 100;
 /// Largest number of items of a page.
 const MAX_ITEMS: u32 = 1_000;
+/// Size of a page, in bytes of JSON, behind which no further item is added. IAM may answer fewer items than asked for,
+/// too.
+const MAX_PAGE_BYTES: usize = 1 << 20;
 
 /// Place in a list: the items behind a key, as many as asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,16 +58,25 @@ impl Page {
     ) -> Value {
         let mut shown: Map<String, Value> =
             lists.iter().map(|list| ((*list).to_owned(), Value::Array(vec![]))).collect();
-        let mut rest = items.skip_while(|(key, ..)| self.after.as_ref().is_some_and(|after| key <= after));
+        let rest = items.skip_while(|(key, ..)| self.after.as_ref().is_some_and(|after| key <= after));
+        let mut rest = rest.peekable();
         let mut last = None;
-        for (key, list, item) in rest.by_ref().take(self.limit) {
-            if let Some(Value::Array(shown)) = shown.get_mut(list) {
-                shown.push(show(item));
-            }
+        let mut left = self.limit;
+        let mut bytes = 0;
+        while left > 0
+            && bytes <= MAX_PAGE_BYTES
+            && let Some((key, list, item)) = rest.next()
+        {
             debug_assert!(last.as_ref().is_none_or(|last| *last < key), "items are in the order of their keys");
+            let item = show(item);
+            bytes += item.to_string().len();
+            if let Some(Value::Array(shown)) = shown.get_mut(list) {
+                shown.push(item);
+            }
+            left -= 1;
             last = Some(key);
         }
-        let is_truncated = rest.next().is_some();
+        let is_truncated = rest.peek().is_some();
         shown.insert("IsTruncated".to_owned(), is_truncated.into());
         if let Some(last) = last.filter(|_| is_truncated) {
             shown.insert("Marker".to_owned(), URL_SAFE_NO_PAD.encode(last).into());
@@ -107,6 +119,16 @@ mod tests {
         let page = Page::parse(None, None).unwrap();
         let page = page.of("Names", hundred.iter().map(|name| (name.clone(), name)), |name| name.as_str().into());
         assert_eq!(page["IsTruncated"], false);
+    }
+
+    #[test]
+    fn a_page_of_large_items_ends_early() {
+        let large = "x".repeat(MAX_PAGE_BYTES / 4);
+        let page = Page::parse(None, Some(100)).unwrap();
+        let items = (0..10).map(|number| (number.to_string(), &large));
+        let page = page.of("Names", items, |item| item.as_str().into());
+        assert_eq!((page["Names"].as_array().unwrap().len(), &page["IsTruncated"]), (4, &true.into()));
+        assert!(page.get("Marker").is_some());
     }
 
     proptest! {

@@ -46,7 +46,7 @@ impl ApiDoor {
     /// The host has no APIs, the method is not `GET` or `POST`, or the body does not arrive.
     pub async fn answer(&self, presented: &Presented<'_>, body: Body) -> Result<Response, Refusal> {
         let apis = self.apis.as_ref().ok_or(Refusal::NotFound)?;
-        if !matches!(*presented.method, Method::GET | Method::POST) {
+        if !matches!(presented.method, &Method::GET | &Method::POST) {
             return Err(Refusal::Method);
         }
         let slot = self.admission.admit().await?;

@@ -216,7 +216,7 @@ impl Authenticator {
         Ok(self.proven(state, principal, context))
     }
 
-    /// What is known about a request that carries no credentials.
+    /// Condition keys of a request that carries no credentials, and the account that decides on it.
     ///
     /// # Errors
     /// [`AuthenticationError::Unavailable`].

@@ -188,7 +188,7 @@ fn terraform_manages_an_account() {
     };
     let ok = |what: &[&str], team: &str| step(what, team).unwrap_or_else(|said| panic!("{what:?}: {said}"));
     ok(&["apply", "-auto-approve"], "infra");
-    assert_eq!(users(&pair), ["admin", "ann", "bounded"]);
+    assert_eq!(users(&pair), ["administrator", "ann", "bounded"]);
     let same = |team: &str| {
         let said = ok(&["plan", "-detailed-exitcode"], team);
         assert!(said.contains("No changes."), "{said}");
@@ -200,7 +200,7 @@ fn terraform_manages_an_account() {
     same("platform");
     assert_eq!(output(folder.path(), "arn"), format!("{}/people/ann", arn_of_users(&administrator)));
     ok(&["destroy", "-auto-approve"], "platform");
-    assert_eq!(users(&pair), ["admin"]);
+    assert_eq!(users(&pair), ["administrator"]);
 }
 
 fn arn_of_users(administrator: &Value) -> String {

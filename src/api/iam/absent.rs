@@ -10,8 +10,8 @@ use crate::error::{ApiError, Result, shown};
 
 /// Declares a list that is always empty, of a user's or a role's things.
 macro_rules! empty_list {
-    ($name:ident { $($field:ident: $type:ty),* } => $list:literal, |$input:ident, $ask:ident| $resource:expr) => {
-        listing!($name { $($field: $type),* });
+    ($name:ident { $($(#[$attribute:meta])* $field:ident: $type:ty),* } => $list:literal, |$input:ident, $ask:ident| $resource:expr) => {
+        listing!($name { $($(#[$attribute])* $field: $type),* });
 
         impl Read for $name {
             fn demands(&self, $ask: &Ask) -> Result<Vec<Demand>> {
@@ -29,7 +29,7 @@ macro_rules! empty_list {
 empty_list!(ListMFADevices { user_name: Option<String> } => "MFADevices", |input, ask| {
     ask.user(ask.user_name(&input.user_name)?)
 });
-empty_list!(ListVirtualMFADevices { assignment_status: Option<String> } => "VirtualMFADevices", |_input, _ask| {
+empty_list!(ListVirtualMFADevices { #[serde(rename = "AssignmentStatus")] _status: Option<String> } => "VirtualMFADevices", |_input, _ask| {
     Resource::none()
 });
 empty_list!(ListSigningCertificates { user_name: Option<String> } => "Certificates", |input, ask| {

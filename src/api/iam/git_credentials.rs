@@ -9,7 +9,7 @@ use super::operation::{Ask, Change, Read, no_entity, operation};
 use crate::access::Demand;
 use crate::error::Result;
 
-/// A credential with its password, which is told once.
+/// A credential with its password, which is shown once.
 fn told(editor: &Editor<'_>, edit: &Edit, user: &str, made: &NewGitCredential) -> gitferry_iam::Result<Value> {
     let after = editor.after(edit)?;
     let credential = after.user(user).and_then(|user| user.git_credentials.get(&made.id));

@@ -74,8 +74,8 @@ mod tests {
     #[test]
     fn statements_are_found_by_number_and_name() {
         let text = "{\"Version\": \"2012-10-17\",\n \"Statement\": [\n  {\"Sid\": \"a}{\\\"\", \"Condition\": {\"x\": {\"y\": 1}}},\n  {\"Sid\": \"b\"}]}";
-        assert_eq!(of(text, StatementId::Index(0)), Some(((3, 3), (3, 52))));
-        assert_eq!(of(text, StatementId::Sid("a}{\"".into())), Some(((3, 3), (3, 52))));
+        assert_eq!(of(text, StatementId::Index(0)), Some(((3, 3), (3, 48))));
+        assert_eq!(of(text, StatementId::Sid("a}{\"".into())), Some(((3, 3), (3, 48))));
         assert_eq!(of(text, StatementId::Index(1)), Some(((4, 3), (4, 14))));
         assert_eq!(of(text, StatementId::Sid("b".into())), Some(((4, 3), (4, 14))));
         assert_eq!(of(text, StatementId::Index(2)), None);

@@ -1,12 +1,12 @@
-//! Simulations: decisions of the policy engine on requests that nobody makes, with the statement that decides.
+//! Simulations: decisions of the policy engine on requests that are not made, with the statement that decides.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use gitferry_iam::model::EntityKind;
 use gitferry_iam::{Account, IamArn};
 use gitferry_policy::{
-    ContextBuilder, Decider, Decision, DocumentKind, Key, Layer, NamedPolicy, PolicyDocument, PolicySet, Request,
-    StatementId, evaluate, managed,
+    ContextBuilder, Decider, Decision, DocumentKind, Key, NamedPolicy, PolicyDocument, PolicySet, Request, StatementId,
+    evaluate, managed,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -98,7 +98,7 @@ impl Simulation<'_> {
     fn run(self, ask: &Ask, page: &crate::page::Page) -> Result<Value> {
         check_actions(self.actions)?;
         let everything = ["*".to_owned()];
-        let resources = if self.resources.is_empty() { &everything } else { self.resources };
+        let resources: &[String] = if self.resources.is_empty() { &everything } else { self.resources };
         self.check_cost(self.actions.len() * resources.len())?;
         let add = |context: ContextBuilder, entry: &ContextEntry| context.insert(&entry.name, &entry.values);
         let context = self.entries.iter().fold(self.context.clone(), add).build();
@@ -135,7 +135,7 @@ impl Simulation<'_> {
         };
         json!({
             "SourcePolicyId": source,
-            "SourcePolicyType": if by.layer == Layer::Identity { "IAM Policy" } else { "IAM Permissions Boundary Policy" },
+            "SourcePolicyType": type_of(&by.policy),
             "StartPosition": span.map(|(start, _)| place(start)),
             "EndPosition": span.map(|(_, end)| place(end)),
         })
@@ -154,6 +154,19 @@ fn by(decision: &Decision) -> Option<&Decider> {
     match decision {
         Decision::Allowed { by } | Decision::ExplicitDeny { by } => Some(by),
         Decision::ImplicitDeny { .. } => None,
+    }
+}
+
+/// `SourcePolicyType` of a policy, by the name that decisions give it; `none` for one that came with the request.
+fn type_of(policy: &str) -> &'static str {
+    let owner = policy.split_once(" of ").and_then(|(_, owner)| IamArn::parse(owner));
+    match owner.map(|owner| owner.kind) {
+        Some("user") => "user",
+        Some("group") => "group",
+        Some("role") => "role",
+        _ if managed::find(policy).is_some() => "aws-managed",
+        _ if IamArn::parse(policy).is_some() => "user-managed",
+        _ => "none",
     }
 }
 

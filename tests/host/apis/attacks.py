@@ -143,13 +143,13 @@ status, _, text = post(sign(), more=[("Transfer-Encoding", "chunked"), ("Content
 assert status in (400, 403), (status, text)
 # Parameters that come twice, however they are spelt and wherever they are.
 for body in (
-    "Action=GetUser&Action=DeleteUser&Version=2010-05-08&UserName=admin",
-    "Action=GetUser&Version=2010-05-08&UserName=admin&UserName=bob",
-    "Action=GetUser&Version=2010-05-08&UserName=admin&User%4Eame=bob",
-    "Action=TagUser&Version=2010-05-08&UserName=admin&Tags.member.1.Key=a&Tags.member.1.Value=b&Tags.member.1.Key=c",
+    "Action=GetUser&Action=DeleteUser&Version=2010-05-08&UserName=administrator",
+    "Action=GetUser&Version=2010-05-08&UserName=administrator&UserName=bob",
+    "Action=GetUser&Version=2010-05-08&UserName=administrator&User%4Eame=bob",
+    "Action=TagUser&Version=2010-05-08&UserName=administrator&Tags.member.1.Key=a&Tags.member.1.Value=b&Tags.member.1.Key=c",
 ):
     expect(post(sign(body, "iam", key=VICTIMS[1]), body), 404, "MalformedQueryString")
-body = "Action=GetUser&Version=2010-05-08&UserName=admin"
+body = "Action=GetUser&Version=2010-05-08&UserName=administrator"
 split = sign(body, "iam", query="UserName=bob", key=VICTIMS[1])
 expect(post(split, body, path="/?UserName=bob"), 404, "MalformedQueryString")
 # Parameters that would be a limit, if the operation had them.
@@ -200,7 +200,7 @@ refused(
     "InvalidInput", iam.simulate_custom_policy, PolicyInputList=[hostile] * 10, ActionNames=[f"iam:A{n}" for n in range(100)],
     ContextEntries=[{"ContextKeyName": "aws:UserAgent", "ContextKeyValues": ["a" * 2000] * 10, "ContextKeyType": "stringList"}])
 refused("InvalidInput", iam.simulate_custom_policy, PolicyInputList=[hostile], ActionNames=["iam:A"] * 40, ResourceArns=["*"] * 40)
-iam.create_role(RoleName="slow", AssumeRolePolicyDocument=trust({"AWS": f"arn:aws:iam::{ACCOUNT}:user/admin"}))
+iam.create_role(RoleName="slow", AssumeRolePolicyDocument=trust({"AWS": f"arn:aws:iam::{ACCOUNT}:user/administrator"}))
 iam.put_role_policy(RoleName="slow", PolicyName="slow", PolicyDocument=hostile)
 slow = client("sts").assume_role(RoleArn=f"arn:aws:iam::{ACCOUNT}:role/slow", RoleSessionName="slow")["Credentials"]
 began = time.monotonic()

@@ -39,7 +39,7 @@ fn the_aws_cli_manages_users_and_assumes_roles() {
         ok(&["iam", "create-user", "--user-name", name, "--tags", "Key=team,Value=infra"]);
     }
     let users = ok(&["iam", "list-users", "--page-size", "2", "--query", "Users[].UserName"]);
-    assert_eq!(users, serde_json::json!(["admin", "ann", "bob", "cat"]));
+    assert_eq!(users, serde_json::json!(["administrator", "ann", "bob", "cat"]));
     let some = ok(&["iam", "list-users", "--max-items", "1"]);
     let rest = ok(&["iam", "list-users", "--starting-token", some["NextToken"].as_str().unwrap()]);
     assert_eq!(rest["Users"].as_array().unwrap().len(), 3);

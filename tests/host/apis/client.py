@@ -48,12 +48,12 @@ def name_of(element):
 def check(operation_model, response_dict, **_):
     operation = operation_model.name
     root = ElementTree.fromstring(response_dict["body"])
-    namespace = operation_model.service_model.metadata["xmlNamespace"]
-    assert root.tag.startswith("{" + namespace + "}"), (operation, root.tag)
     if response_dict["status_code"] >= 300:
         check_error(operation_model, root)
         called.setdefault(operation, set()).add("error")
         return
+    namespace = operation_model.service_model.metadata["xmlNamespace"]
+    assert root.tag.startswith("{" + namespace + "}"), (operation, root.tag)
     assert name_of(root) == operation + "Response", (operation, root.tag)
     children = {name_of(child): child for child in root}
     assert children["ResponseMetadata"][0].text, operation

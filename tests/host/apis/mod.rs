@@ -60,7 +60,7 @@ fn boto3_calls_every_operation_and_its_model_judges_the_answers() {
     assert!(said.contains("all operations answered"), "{said}");
     // The ledger names who changed the account, and from where.
     let log = pair.ok(&["log", "gitferry/account", "--region", REGIONS[US], "--json"]);
-    let actor = format!("arn:aws:iam::{}:user/admin from 127.0.0.1", account(&pair));
+    let actor = format!("arn:aws:iam::{}:user/administrator from 127.0.0.1", account(&pair));
     assert!(log.contains(&actor), "{log}");
     let administrator = administrator(&pair);
     let secret = administrator["SecretAccessKey"].as_str().unwrap();
@@ -130,6 +130,6 @@ fn the_command_simulates_a_principal_of_the_account() {
     assert_eq!(simulate("ann", "bob", &[]).1["decision"], "implicitDeny");
     let (code, denied) = simulate("ann", "ann", &["--context", "aws:SourceIp=infra"]);
     assert_eq!((code, &denied["decision"], &denied["statement"]), (Some(2), &json!("explicitDeny"), &json!("Team")));
-    assert_eq!(simulate("admin", "bob", &[]).0, Some(0));
+    assert_eq!(simulate("administrator", "bob", &[]).0, Some(0));
     assert_eq!(simulate("nobody", "ann", &[]).0, Some(2));
 }

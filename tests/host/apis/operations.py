@@ -11,10 +11,10 @@ POWER_USER = "arn:aws:iam::aws:policy/AWSCodeCommitPowerUser"
 SSH_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDIhz2GK/XCUj4i6Q5yQJNL1MKMY0RxzPV2QrBqfHrDq ann@example.com"
 
 # Users, tags, boundaries.
-made = iam.create_user(UserName="ann", Path="/people/", Tags=[{"Key": "team", "Value": "infra & more <x>"}])["User"]
+made = iam.create_user(UserName="ann", Path="/people/", Tags=[{"Key": "team", "Value": "infra + more"}])["User"]
 assert made["Arn"] == f"arn:aws:iam::{ACCOUNT}:user/people/ann" and made["UserId"].startswith("AIDA"), made
 assert iam.get_user(UserName="ann")["User"] == made
-assert iam.get_user()["User"]["UserName"] == "admin"
+assert iam.get_user()["User"]["UserName"] == "administrator"
 refused("EntityAlreadyExists", iam.create_user, UserName="Ann")
 refused("ValidationError", iam.create_user, UserName="a b")
 refused("NoSuchEntity", iam.get_user, UserName="nobody")
@@ -40,9 +40,9 @@ assert [one["Path"] for one in iam.list_groups(PathPrefix="/eng/")["Groups"]] ==
 
 # Managed policies and their versions.
 read = document("Allow", "codecommit:GitPull")
-policy = iam.create_policy(PolicyName="read", PolicyDocument=read, Description="reads", Tags=[{"Key": "a", "Value": "b"}])
+policy = iam.create_policy(PolicyName="read", PolicyDocument=read, Description="reads & <\"x\"> \u00e4\r\n", Tags=[{"Key": "a", "Value": "b"}])
 arn = policy["Policy"]["Arn"]
-assert iam.get_policy(PolicyArn=arn)["Policy"]["Description"] == "reads"
+assert iam.get_policy(PolicyArn=arn)["Policy"]["Description"] == "reads & <\"x\"> \u00e4\r\n"
 version = iam.create_policy_version(PolicyArn=arn, PolicyDocument=document("Allow", "codecommit:Git*"), SetAsDefault=True)
 assert version["PolicyVersion"]["VersionId"] == "v2" and version["PolicyVersion"]["IsDefaultVersion"], version
 assert iam.get_policy_version(PolicyArn=arn, VersionId="v1")["PolicyVersion"]["Document"] == json.loads(read)
@@ -73,7 +73,8 @@ assert iam.get_role(RoleName="deploy")["Role"]["MaxSessionDuration"] == 7200
 iam.update_role(RoleName="deploy", Description="", MaxSessionDuration=3600)
 assert "Description" not in iam.get_role(RoleName="deploy")["Role"]
 assert iam.update_role_description(RoleName="deploy", Description="again")["Role"]["Description"] == "again"
-iam.update_assume_role_policy(RoleName="deploy", PolicyDocument=trust({"AWS": f"arn:aws:iam::{ACCOUNT}:user/people/ann"}))
+by_ann = trust({"AWS": f"arn:aws:iam::{ACCOUNT}:user/people/ann"}, ["sts:AssumeRole", "sts:SetSourceIdentity"])
+iam.update_assume_role_policy(RoleName="deploy", PolicyDocument=by_ann)
 refused(
     "MalformedPolicyDocument",
     iam.update_assume_role_policy,
@@ -214,7 +215,7 @@ refused("NoSuchEntity", iam.delete_login_profile, UserName="ann")
 
 # STS.
 me = sts.get_caller_identity()
-assert (me["Account"], me["Arn"]) == (ACCOUNT, f"arn:aws:iam::{ACCOUNT}:user/admin"), me
+assert (me["Account"], me["Arn"]) == (ACCOUNT, f"arn:aws:iam::{ACCOUNT}:user/administrator"), me
 assert sts.get_access_key_info(AccessKeyId=key["AccessKeyId"])["Account"] == ACCOUNT
 session = sts.get_session_token(DurationSeconds=900)["Credentials"]
 assert client("sts", session).get_caller_identity()["Arn"] == me["Arn"]

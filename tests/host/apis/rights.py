@@ -16,8 +16,8 @@ assert said == (
     "because no identity-based policy allows the iam:ListUsers action"
 ), said
 # The answer does not tell who exists.
-hidden = [refused("AccessDenied", client("iam", nobody).get_user, UserName=name) for name in ("admin", "missing")]
-assert hidden[0].replace("admin", "missing") == hidden[1], hidden
+hidden = [refused("AccessDenied", client("iam", nobody).get_user, UserName=name) for name in ("administrator", "missing")]
+assert hidden[0].replace("user/administrator", "user/missing") == hidden[1], hidden
 # A denial wins, also over the question of the administrator's rights.
 iam.put_user_policy(UserName="nobody", PolicyName="x", PolicyDocument=document("Deny", "iam:ListUsers"))
 iam.attach_user_policy(UserName="nobody", PolicyArn="arn:aws:iam::aws:policy/AdministratorAccess")
@@ -108,7 +108,7 @@ iam.attach_role_policy(RoleName="admin", PolicyArn=administrator)
 for who in (session, mallory):
     refused("AccessDenied", client("sts", who).assume_role, RoleArn=of("role", "admin"), RoleSessionName="evil")
 # A role that trusts itself by name is assumed by its sessions alone.
-iam.create_role(RoleName="self", AssumeRolePolicyDocument=trust({"AWS": of("user", "admin")}))
+iam.create_role(RoleName="self", AssumeRolePolicyDocument=trust({"AWS": of("user", "administrator")}))
 iam.update_assume_role_policy(RoleName="self", PolicyDocument=trust({"AWS": of("role", "self")}))
 for who in (session, mallory):
     refused("AccessDenied", client("sts", who).assume_role, RoleArn=of("role", "self"), RoleSessionName="evil")
@@ -133,9 +133,9 @@ refused("AccessDenied", deputy.assume_role, ExternalId="customer-43", **role)
 deputy.assume_role(ExternalId="customer-42", **role)
 # A role that does not exist and one that does not trust look the same.
 hidden = [
-    refused("AccessDenied", deputy.assume_role, RoleArn=of("role", name), RoleSessionName="work") for name in ("admin", "missing")
+    refused("AccessDenied", deputy.assume_role, RoleArn=of("role", name), RoleSessionName="work") for name in ("power", "missing")
 ]
-assert hidden[0].replace("role/admin", "role/missing") == hidden[1], hidden
+assert hidden[0].replace("role/power", "role/missing") == hidden[1], hidden
 
 # Sessions have what role and session policies both allow, and end with their role.
 iam.put_role_policy(RoleName="customer", PolicyName="iam", PolicyDocument=document("Allow", "iam:List*"))

@@ -1,5 +1,6 @@
 //! The command line. Each command parses its arguments, calls the library, and prints text or JSON.
 
+mod audit;
 mod backup;
 mod config;
 mod context;

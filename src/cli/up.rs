@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use gitferry_audit::AuditTrail;
 use gitferry_base::supervise::Supervisor;
 use gitferry_config::{AuthConfig, Config, DEFAULT_FILE, HostConfig, OnPush, TlsConfig};
 use gitferry_engine::announce::{Fanout, Sink};
@@ -31,7 +32,7 @@ use super::places::USUAL_DIR;
 use super::reload::Files;
 use super::replicas::fence_if_rolled_back;
 use super::signals::Signals;
-use super::{events, init, output};
+use super::{audit, events, init, output};
 
 /// Run a Git host for each region and a worker that replicates between them, all in one process.
 #[derive(Debug, Args)]
@@ -303,10 +304,13 @@ impl Late {
             if late::open_region(&config, &region, &mut stopped).await.is_none() {
                 return Ok(());
             }
-            let mut tasks = Supervisor::new(stopped.clone());
+            // The tasks outlive the host: its last requests have their records, too.
+            let (stop_tasks, tasks_stopped) = watch::channel(false);
+            let mut tasks = Supervisor::new(tasks_stopped);
             match open_host(&config, &region, host, tokens.clone(), sink.clone(), &mut tasks).await {
                 Ok(service) => {
                     let served = Listening::bind(service, host.listen, certificate)?.serve(stopped).await;
+                    stop_tasks.send_replace(true);
                     tasks.join().await;
                     return served;
                 }
@@ -378,7 +382,7 @@ async fn open_host(
         Some(RefPatterns::new(&host.hidden).map_err(|error| Failure::usage(error.to_string()))?)
     };
     let quarantines = Quarantines::new(host.url());
-    let options = HostOptions {
+    let mut options = HostOptions {
         policies: PushPolicies::open(config, hidden.clone(), &quarantines)?,
         hidden,
         quarantines: Some(quarantines),
@@ -390,6 +394,7 @@ async fn open_host(
         url: host.url.clone(),
         limits: host.limits.clone(),
         forwarder: open_forwarder(config, region, host)?,
+        audit: AuditTrail::default(),
     };
     let mut region = open::writable_region(config, region).await?;
     fence_if_rolled_back(config, &mut region, None).await;
@@ -399,6 +404,7 @@ async fn open_host(
         (AuthConfig::None(_), None) => Arc::new(Open),
         (AuthConfig::Tokens { .. }, None) => unreachable!("`open_tokens` opens the tokens of a host that has some"),
     };
+    options.audit = audit::open(config, &region, host, tasks).await?;
     Ok(Host::new(region, authenticator, events, options))
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use super::audit::AuditConfig;
 use super::limits::{HostLimits, address};
 use super::network::Network;
 
@@ -47,6 +48,9 @@ pub struct HostConfig {
     /// Limits on concurrency and waiting times.
     #[serde(default)]
     pub limits: HostLimits,
+    /// Places that the audit trail goes to. Without it, none is kept.
+    #[serde(default)]
+    pub audit: Option<AuditConfig>,
 }
 
 /// Paths of PEM files, relative to the configuration. The files are read again on SIGHUP.

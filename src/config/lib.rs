@@ -20,6 +20,7 @@
 //! ```
 
 mod account;
+mod audit;
 mod cache;
 mod error;
 mod events;
@@ -46,6 +47,7 @@ use bytesize::ByteSize;
 use serde::Deserialize;
 
 pub use account::AccountConfig;
+pub use audit::AuditConfig;
 pub use cache::CacheConfig;
 pub use error::ConfigError;
 pub use events::{EventsConfig, region_of_queue};
@@ -200,6 +202,9 @@ impl Config {
         }
         if matches!(host.auth, AuthConfig::None(_)) && !host.listen.ip().is_loopback() {
             return Err(format!("auth = \"none\" is for loopback only, and {} is reachable by others", host.listen));
+        }
+        if let Some(audit) = &host.audit {
+            audit.check()?;
         }
         if let Some(url) = &host.url {
             let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));

@@ -20,7 +20,7 @@ use super::forward::push::Forwarding;
 use super::frontier::Frontiers;
 use super::head::DefaultBranches;
 use super::lfs::{Endpoints, LfsService, Repositories};
-use super::metrics::{self, Metrics, MetricsPage};
+use super::metrics::{self, Metrics, MetricsPage, Observer};
 use super::push::Pushes;
 use super::push::create_on_push::{Creation, Upstream};
 use super::push::destination::Destinations;
@@ -33,6 +33,7 @@ use super::request::browser_guard::BrowserGuard;
 use super::request::urls::HostUrls;
 use super::request::{Requests, Services};
 use super::views::Views;
+use gitferry_audit::AuditTrail;
 use gitferry_config::{HostLimits, Network};
 use gitferry_engine::announce::Sink;
 use gitferry_engine::region::Region;
@@ -63,6 +64,8 @@ pub struct HostOptions {
     pub url: Option<String>,
     /// Forwards pushes to the primary. A push to a replica whose primary it does not know is refused.
     pub forwarder: Arc<Forwarder>,
+    /// Audit trail of the host; by default none.
+    pub audit: AuditTrail,
 }
 
 /// The Git host of one region.
@@ -74,6 +77,7 @@ pub struct Host {
     exchanges: Arc<Exchanges>,
     requests: Arc<Requests>,
     metrics: Arc<Metrics>,
+    audit: AuditTrail,
 }
 
 impl Host {
@@ -85,6 +89,7 @@ impl Host {
         options: HostOptions,
     ) -> Arc<Self> {
         let limits = options.limits.clone();
+        let audit = options.audit.clone();
         let urls = Arc::new(HostUrls::new(region.name(), options.urls.clone()));
         let metrics = Metrics::new(region.name());
         let queues = AdmissionMetrics { requests: metrics.queue("git"), compute: metrics.queue("compute") };
@@ -96,18 +101,24 @@ impl Host {
         let services = services(&region, &urls, &exchanges, &announcer, &metrics, options);
         let secure = urls.own().is_some_and(|url| url.starts_with("https:"));
         let requests = Requests::new(clients, guard, authenticator.clone(), account, services, limits.clone(), secure);
-        Arc::new(Host { region, limits, authenticator, exchanges, requests: Arc::new(requests), metrics })
+        Arc::new(Host { region, limits, authenticator, exchanges, requests: Arc::new(requests), metrics, audit })
     }
 
     /// The HTTP service of this host.
     pub fn router(&self) -> Router {
-        let observing = from_fn_with_state(self.metrics.clone(), metrics::observe);
+        let observer = Observer { metrics: self.metrics.clone(), audit: self.audit.clone() };
+        let observing = from_fn_with_state(Arc::new(observer), metrics::observe);
         Router::new().fallback(answer).layer(observing).with_state(self.requests.clone())
     }
 
     /// Waits until no Git request is in progress.
     pub async fn wait_until_idle(&self) {
         self.exchanges.wait_until_idle().await;
+    }
+
+    /// Audit trail of this host. Every front door begins an entry of it for each request.
+    pub fn audit(&self) -> &AuditTrail {
+        &self.audit
     }
 
     /// Metrics of this host.
@@ -143,7 +154,7 @@ fn services(
     metrics: &Arc<Metrics>,
     options: HostOptions,
 ) -> Services {
-    let HostOptions { limits, hidden, quarantines, ref_in_want, forwarder, .. } = options;
+    let HostOptions { limits, hidden, quarantines, ref_in_want, forwarder, audit, .. } = options;
     let views = Arc::new(Views::new(region.clone(), hidden));
     let policies = Arc::new(options.policies);
     let creation =
@@ -163,7 +174,7 @@ fn services(
     let endpoints = Endpoints::new(urls.clone(), options.url);
     Services {
         readiness: Readiness::new(region.clone()),
-        metrics: MetricsPage::new(region.clone(), metrics.clone()),
+        metrics: MetricsPage::new(region.clone(), metrics.clone(), audit),
         quarantines: QuarantineFetches::new(quarantines, UploadPack::new(hook_exchanges, metrics.clone(), ref_in_want)),
         fetches: Fetches::new(views.clone(), UploadPack::new(exchanges.clone(), metrics.clone(), ref_in_want)),
         pushes,

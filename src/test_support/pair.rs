@@ -49,6 +49,11 @@ impl Pair {
         Pair::start_with("auth = { tokens = \"tokens\" }", [lines, lines], "", &[("tokens", tokens)])
     }
 
+    /// With tokens, and more lines for each host.
+    pub fn with_tokens_and_each_host(tokens: &str, hosts: [&str; 2]) -> Pair {
+        Pair::start_with("auth = { tokens = \"tokens\" }", hosts, "", &[("tokens", tokens)])
+    }
+
     /// With tokens, more lines of configuration for both hosts, and more environment.
     pub fn with_tokens_in(tokens: &str, lines: &str, environment: Vec<(String, String)>) -> Pair {
         let pair = |addresses: [SocketAddr; 2]| config(addresses, "auth = { tokens = \"tokens\" }", [lines, lines], "");
@@ -85,6 +90,11 @@ impl Pair {
     /// With an account, whose administrator is in `administrator.json`.
     pub fn with_iam() -> Pair {
         Pair::start_with_iam(["", ""], true)
+    }
+
+    /// The same, and more lines for each host.
+    pub fn with_iam_and_each_host(hosts: [&str; 2]) -> Pair {
+        Pair::start_with_iam(hosts, true)
     }
 
     /// The same over TLS, as by [`Pair::with_tls`].

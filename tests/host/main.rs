@@ -3,6 +3,7 @@
 #![allow(clippy::match_bool, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod arbitrary;
+mod audit;
 mod births;
 mod both;
 mod busy;

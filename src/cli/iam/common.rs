@@ -10,7 +10,7 @@ use gitferry_identity::Administration;
 use gitferry_service::open;
 use serde_json::Value;
 
-use crate::cli::context::{Context, actor};
+use crate::cli::context::{Context, login_name, machine};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 
@@ -72,7 +72,11 @@ impl AccountArgs {
         let services = open::key_services(&context.config()?)?;
         let administration = Administration::open(&region, services).await?;
         let account = administration.account().await?;
-        let author = Author::new(actor(), account.id().root_arn());
+        let author = Author::new(login_name(), account.id().root_arn());
+        let author = match machine() {
+            Some(machine) => author.from_address(machine),
+            None => author,
+        };
         Ok(Opened { administration, account, author })
     }
 

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use gix::bstr::{BStr, BString, ByteSlice as _};
 
 use super::{Access, Authenticator, Cause, Denied, Presented, Principal, Rights};
+use gitferry_audit::UserIdentity;
 use gitferry_engine::region::push::{Facts, RefAuthorizer, RefUpdate};
 use gitferry_iam::{Authenticated, AuthenticationError, Payload, RequestParts};
 use gitferry_identity::Identities;
@@ -46,6 +47,11 @@ impl Authenticator for IamAuthenticator {
         })?;
         let authenticated = authenticator.authenticate(&parts_of(presented, &headers_of(presented)));
         Ok(principal(&self.region, authenticated.map_err(denied)?))
+    }
+
+    fn account(&self) -> Option<String> {
+        let account = self.identities.authenticator().ok()?.account()?;
+        Some(account.id().to_string())
     }
 }
 
@@ -94,13 +100,15 @@ fn denied(error: AuthenticationError) -> Denied {
 pub(crate) fn principal(region: &Arc<str>, authenticated: Authenticated) -> Principal {
     let Authenticated { principal, context, account } = authenticated;
     let arn = principal.arn();
+    let identity = UserIdentity::of(&principal);
     let policies = if principal.is_root() {
         Policies::Root
     } else {
         principal.policies(&account).map_or(Policies::Unreadable, Policies::Of)
     };
     let account = account.id().as_str().into();
-    Principal::new(&arn, Arc::new(IamRights { region: region.clone(), account, policies, context: Arc::new(context) }))
+    let rights = IamRights { region: region.clone(), account, policies, context: Arc::new(context) };
+    Principal::new(&arn, Arc::new(rights)).with_identity(identity)
 }
 
 /// Policies of a principal.
@@ -161,8 +169,10 @@ impl Rights for IamRights {
             // Denies everything.
             Policies::Unreadable => Arc::default(),
         };
-        let facts =
-            Facts { forced: policies.reads(keys::FORCE_PUSH), changed_paths: policies.reads(keys::CHANGED_PATHS) };
+        let facts = Facts {
+            forced: policies.reads(keys::FORCE_PUSH),
+            changed_paths: policies.reads(keys::CHANGED_PATHS).then_some(keys::MAX_CHANGED_PATHS),
+        };
         let resource = self.resource(repository);
         Some(Arc::new(IamRefs { policies, facts, resource, context: self.context.clone() }))
     }

@@ -1,6 +1,7 @@
 //! Authentication and authorization of requests: two steps. Denies by default. Git code receives the name of the
 //! principal, and a decision on each ref of a push.
 
+mod claimed;
 pub mod iam;
 pub mod tokens;
 
@@ -11,7 +12,11 @@ use async_trait::async_trait;
 use axum::http::{HeaderMap, Method, Uri};
 use globset::GlobSet;
 
+use gitferry_audit::UserIdentity;
+use gitferry_engine::ledger::change::Actor;
 use gitferry_engine::region::push::RefAuthorizer;
+
+pub use claimed::claimed_user;
 
 /// Kind of access to a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +77,8 @@ pub struct Presented<'a> {
 pub struct Principal {
     name: Arc<str>,
     rights: Arc<dyn Rights>,
+    identity: Arc<UserIdentity>,
+    address: Option<IpAddr>,
 }
 
 /// Rights of a principal.
@@ -95,14 +102,38 @@ pub struct Grant {
 }
 
 impl Principal {
-    /// A client that has been authenticated as `name`.
+    /// A client that has been authenticated as `name`. The audit trail calls it the holder of a token of that name,
+    /// unless [`Principal::with_identity`] says more.
     pub fn new(name: &str, rights: Arc<dyn Rights>) -> Self {
-        Principal { name: name.into(), rights }
+        Principal { name: name.into(), rights, identity: Arc::new(UserIdentity::token(name)), address: None }
     }
 
-    /// Name that changes are attributed to.
+    /// The same principal with another identity in the audit trail.
+    #[must_use]
+    pub fn with_identity(self, identity: UserIdentity) -> Self {
+        Principal { identity: Arc::new(identity), ..self }
+    }
+
+    /// The same principal at this address, which the ledger records.
+    #[must_use]
+    pub fn at(self, address: Option<IpAddr>) -> Self {
+        Principal { address, ..self }
+    }
+
+    /// Name of the principal.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Actor that changes are attributed to in the ledger: the name, and the address of the client.
+    pub fn actor(&self) -> String {
+        let address = self.address.map(|address| address.to_string());
+        Actor::new(&self.name, address.as_deref()).to_string()
+    }
+
+    /// Identity in the audit trail.
+    pub fn identity(&self) -> &UserIdentity {
+        &self.identity
     }
 
     /// Authorizes access as [`Rights::authorize`] does.
@@ -151,6 +182,11 @@ pub trait Authenticator: std::fmt::Debug + Send + Sync {
     fn allows_anonymous(&self) -> bool {
         false
     }
+
+    /// Id of the account whose principals are authenticated; `None` outside an account, or while it is unknown.
+    fn account(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Grants every request all rights, as `anonymous`. Only for a host on a loopback address.
@@ -160,7 +196,8 @@ pub struct Open;
 #[async_trait]
 impl Authenticator for Open {
     async fn authenticate(&self, _: &Presented<'_>) -> Result<Principal, Denied> {
-        Ok(Principal::new("anonymous", Arc::new(Grant::new(true, None))))
+        let principal = Principal::new("anonymous", Arc::new(Grant::new(true, None)));
+        Ok(principal.with_identity(UserIdentity::anonymous()))
     }
 
     fn allows_anonymous(&self) -> bool {

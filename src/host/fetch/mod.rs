@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 
+use crate::client::Client;
 use crate::push::quarantines::Quarantines;
 use crate::request::refusal::Refusal;
 use crate::views::Views;
@@ -30,12 +31,14 @@ impl Fetches {
     /// Answers with the advertisement of upload-pack.
     pub async fn advertise(&self, repository: &str, headers: &HeaderMap) -> Result<Response, Refusal> {
         let opened = self.views.open(repository).await?;
+        Client::current().entry().repository_id(opened.state().item.id);
         self.upload_pack.advertise(opened.state().view.clone(), headers).await
     }
 
     /// Answers one request of a fetch.
     pub async fn serve(&self, repository: &str, headers: &HeaderMap, input: Body) -> Result<Response, Refusal> {
         let opened = self.views.open(repository).await?;
+        Client::current().entry().repository_id(opened.state().item.id);
         self.upload_pack.serve(repository, opened.state().view.clone(), headers, input).await
     }
 }

@@ -6,10 +6,12 @@ use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::response::Response;
 
+use crate::client::Client;
 use crate::exchange::{Exchange, Exchanges};
 use crate::metrics::Metrics;
 use crate::request::git_http::{check_content_type, git_response, version};
 use crate::request::refusal::Refusal;
+use gitferry_audit::Entry;
 use gitferry_base::Kind;
 use gitferry_engine::region::{RegionError, blocking};
 use gitferry_git::protocol::{MAX_LINE_BYTES, Service, Version, announce_service};
@@ -65,7 +67,8 @@ impl UploadPack {
         let session = self.session(version(headers));
         let repository = repository.to_owned();
         let metrics = self.metrics.clone();
-        let work = move |exchange| run(&repository, &view, session, exchange, &metrics);
+        let entry = Client::current().entry().clone();
+        let work = move |exchange| run(&repository, &view, session, exchange, &metrics, &entry);
         let response = self.exchanges.run(headers, input, MAX_INFLATED_BYTES, work).await?;
         Ok(git_response("application/x-git-upload-pack-result", response))
     }
@@ -76,7 +79,7 @@ impl UploadPack {
 }
 
 /// Serves one request on its thread.
-fn run(repository: &str, view: &View, session: Session, exchange: Exchange, metrics: &Metrics) {
+fn run(repository: &str, view: &View, session: Session, exchange: Exchange, metrics: &Metrics, entry: &Entry) {
     let Exchange { mut input, mut output, compute, .. } = exchange;
     output.release_while_waiting(compute);
     let cancel = output.disconnected();
@@ -84,12 +87,21 @@ fn run(repository: &str, view: &View, session: Session, exchange: Exchange, metr
         Ok(served) => {
             tracing::debug!(repository, ?served, "fetched");
             metrics.fetched(&served);
+            if served.pack.is_some() {
+                entry.data_transferred();
+            }
             // The response is complete; a client that disconnects now loses only its own copy.
             let _ = output.finish();
             input.drain();
         }
         Err(error) => {
             log_failure(repository, &error);
+            let reason = error.for_client().unwrap_or_else(|| "the client hung up".into());
+            if is_of_client(&error) {
+                entry.aborted(&reason);
+            } else {
+                entry.refused("InternalFailure", &reason);
+            }
             match error.for_client() {
                 // The error is in the response already; aborting the body could discard it.
                 Some(_) => {
@@ -103,10 +115,14 @@ fn run(repository: &str, view: &View, session: Session, exchange: Exchange, metr
 }
 
 fn log_failure(repository: &str, error: &ServeError) {
-    match error.kind() {
-        Kind::Usage | Kind::Refused | Kind::NotFound | Kind::Transient => {
-            tracing::debug!(repository, %error, "a fetch ended early");
-        }
-        _ => tracing::error!(repository, %error, "a fetch failed"),
+    if is_of_client(error) {
+        tracing::debug!(repository, %error, "a fetch ended early");
+    } else {
+        tracing::error!(repository, %error, "a fetch failed");
     }
+}
+
+/// Returns true for errors of clients, and for those that another attempt mends.
+fn is_of_client(error: &ServeError) -> bool {
+    matches!(error.kind(), Kind::Usage | Kind::Refused | Kind::NotFound | Kind::Transient)
 }

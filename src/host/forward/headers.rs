@@ -2,6 +2,7 @@
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
+use crate::client::Client;
 use crate::request::refusal::Refusal;
 use gitferry_engine::ledger::head::RepositoryId;
 use gitferry_engine::region::RegionError;
@@ -11,6 +12,9 @@ const FORWARDED_BY: HeaderName = HeaderName::from_static("gitferry-forwarded-by"
 /// Header of a forwarded request: id of the repository. A name may denote different repositories in two regions for a
 /// while; a host refuses a request whose name denotes another repository here.
 const REPOSITORY: HeaderName = HeaderName::from_static("gitferry-repository");
+
+/// Header of a forwarded request: address of the client, as proxies send it.
+const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 /// The region that forwarded the request; `None` if the client sent it directly.
 pub fn forwarded_by(headers: &HeaderMap) -> Option<&str> {
@@ -35,7 +39,8 @@ pub fn check_repository_id(
 }
 
 /// The headers of a client's request that the primary needs, with the marks of a forwarded one: `region`, and the `id`
-/// of the repository there, `None` if the request creates it.
+/// of the repository there, `None` if the request creates it. The address of the client goes with them, and the primary
+/// believes it if this host is one of its trusted proxies. Call it while the request is answered.
 pub fn forwarded_headers(headers: &HeaderMap, region: &str, id: Option<RepositoryId>) -> HeaderMap {
     let names = [
         header::AUTHORIZATION,
@@ -51,5 +56,14 @@ pub fn forwarded_headers(headers: &HeaderMap, region: &str, id: Option<Repositor
     forwarded.insert(FORWARDED_BY, region);
     let id = id.and_then(|id| HeaderValue::from_str(&id.to_string()).ok());
     id.map(|id| forwarded.insert(REPOSITORY, id));
+    let address = Client::current().address();
+    let address = address.and_then(|address| HeaderValue::from_str(&address.to_string()).ok());
+    address.map(|address| forwarded.insert(FORWARDED_FOR, address));
     forwarded
+}
+
+/// The headers by which the primary knows the client of a forwarded request, out of those of the request.
+pub fn identifying(forwarded: &HeaderMap) -> HeaderMap {
+    let names = [header::AUTHORIZATION, FORWARDED_FOR];
+    names.into_iter().filter_map(|name| Some((name.clone(), forwarded.get(name)?.clone()))).collect()
 }

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use futures::StreamExt as _;
 
-use super::headers::{forwarded_by, forwarded_headers};
+use super::headers::{forwarded_by, forwarded_headers, identifying};
 use crate::frontier::RepositoryFrontier;
 use crate::request::git_http::git_response;
 use crate::request::refusal::Refusal;
@@ -199,15 +199,14 @@ impl OtherHost {
         }
     }
 
-    /// The frontier of a repository in the region of this host.
-    pub async fn frontier(&self, repository: &str, headers: &HeaderMap) -> Result<RepositoryFrontier, String> {
-        let mut credentials = HeaderMap::new();
-        headers.get(header::AUTHORIZATION).map(|value| credentials.insert(header::AUTHORIZATION, value.clone()));
+    /// The frontier of a repository in the region of this host, for the client of a request that was `forwarded` with
+    /// these headers.
+    pub async fn frontier(&self, repository: &str, forwarded: &HeaderMap) -> Result<RepositoryFrontier, String> {
         let text = |error: reqwest::Error| chain(&error.without_url());
         let response = self
             .client
             .get(self.path(&format!("{repository}/info/frontier")))
-            .headers(credentials)
+            .headers(identifying(forwarded))
             .send()
             .await
             .map_err(text)?;

@@ -14,6 +14,7 @@ use super::held_tail::HeldTail;
 use super::other_host::OtherHost;
 use crate::admission::Slot;
 use crate::announcer::Announcer;
+use crate::client::Client;
 use crate::exchange::Exchanges;
 use crate::request::git_http::git_response;
 use crate::request::refusal::Refusal;
@@ -68,11 +69,12 @@ impl Forwarding {
     ) -> Result<Response, Refusal> {
         let (slot, input) = self.exchanges.admit(input).await?;
         let request = primary.post(&format!("{repository}/git-receive-pack"));
-        let request = request.headers(forwarded_headers(headers, self.region.name(), id));
+        let headers = forwarded_headers(headers, self.region.name(), id);
+        Client::current().entry().detail("forwardedTo", primary.region());
+        let request = request.headers(headers.clone());
         let response = request.body(reqwest::Body::wrap_stream(input)).send().await;
         let response = primary.check(response, RESULT)?;
         let repository = repository.to_owned();
-        let headers = headers.clone();
         let forwarding = self.clone();
         let relay = Relay {
             response: response.bytes_stream().boxed(),
@@ -125,6 +127,7 @@ struct ForwardedPush {
     /// Repository in this region; `None` if the push created it.
     id: Option<RepositoryId>,
     repository: String,
+    /// Headers of the forwarded request.
     headers: HeaderMap,
     _slot: Slot,
 }

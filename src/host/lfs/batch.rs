@@ -16,6 +16,7 @@ use super::refusal::LfsRefusal;
 use super::repositories::Repositories;
 use super::request::{parse, read_request};
 use crate::auth::{Access, Principal};
+use crate::client::Client;
 use crate::forward::headers::check_repository_id;
 use crate::push::policies::PushPolicies;
 use gitferry_config::HostLimits;
@@ -137,6 +138,11 @@ impl Batch {
     ) -> Result<Response, LfsRefusal> {
         let bytes = read_request(parts, body, self.idle_timeout).await?;
         let request: Request = parse(&bytes)?;
+        let client = Client::current();
+        if request.operation == Operation::Upload {
+            client.entry().action(gitferry_audit::Action::new("GitPush"));
+        }
+        client.entry().parameter("objects", request.objects.len());
         principal.authorize(name, request.operation.access())?;
         request.check()?;
         let region = self.region.name();

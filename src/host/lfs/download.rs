@@ -17,6 +17,7 @@ use super::repositories::Repositories;
 use super::upload::LONGEST_WAIT;
 use crate::admission::permits::ClientWait;
 use crate::admission::{Admission, AdmissionMetrics, Slot};
+use crate::client::Client;
 use gitferry_config::HostLimits;
 use gitferry_engine::ledger::keys;
 use gitferry_engine::region::{Region, RegionError};
@@ -47,7 +48,10 @@ impl Downloads {
 
     /// Sends an object, or the part of it that the request wants.
     pub async fn send(&self, name: &str, oid: LfsOid, parts: &Parts) -> Result<Response, LfsRefusal> {
+        let client = Client::current();
+        client.entry().parameter("oid", oid.to_string());
         let item = self.repositories.existing(name).await?;
+        client.entry().repository_id(item.id);
         let held = self.region.lfs().objects(item.id, &[oid]).await?.pop().flatten();
         let held = held.ok_or_else(|| LfsRefusal::new(StatusCode::NOT_FOUND, format!("there is no object {oid}")))?;
         let key = keys::lfs_object(item.id, oid);
@@ -78,6 +82,7 @@ impl Downloads {
             return finish(base, Body::empty());
         }
         let slot = self.admission.admit().await?;
+        client.entry().data_transferred();
         finish(base, stream_object(self.region.lfs().bytes(item.id, oid, range), slot))
     }
 }

@@ -29,6 +29,16 @@ impl LfsRefusal {
         LfsRefusal { status, message: message.into(), is_busy: false, error: None }
     }
 
+    /// Status of the response.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Text for the client.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
     /// A request that is understood and wrong (422).
     pub fn unprocessable(message: impl Into<String>) -> Self {
         LfsRefusal::new(StatusCode::UNPROCESSABLE_ENTITY, message)

@@ -108,7 +108,7 @@ impl Repositories {
     /// Creates the repository of an uploaded object: objects arrive before the push of their pointers.
     pub async fn create(&self, name: &str, principal: &Principal) -> Result<HeadItem, LfsRefusal> {
         principal.authorize(name, Access::Create)?;
-        match self.region.repositories().create(name, gix::hash::Kind::Sha1, principal.name()).await {
+        match self.region.repositories().create(name, gix::hash::Kind::Sha1, &principal.actor()).await {
             // Another upload has created the repository first.
             Err(RegionError::NameTaken { .. }) => self.existing(name).await,
             created => Ok(created?),
@@ -122,7 +122,7 @@ impl Repositories {
         objects: &[LfsObject],
         principal: &Principal,
     ) -> Result<(), LfsRefusal> {
-        if let Some(item) = self.region.lfs().name(item.id, objects, principal.name()).await? {
+        if let Some(item) = self.region.lfs().name(item.id, objects, &principal.actor()).await? {
             self.announcer.committed(&item);
         }
         Ok(())

@@ -14,6 +14,7 @@ use super::refusal::LfsRefusal;
 use super::repositories::Repositories;
 use crate::admission::{Admission, AdmissionMetrics, Slot};
 use crate::auth::Principal;
+use crate::client::Client;
 use crate::exchange::request_body;
 use crate::push::policies::PushPolicies;
 use crate::request::refusal::Refusal;
@@ -117,6 +118,8 @@ impl Uploads {
                 "LFS objects are uploaded without content encoding",
             ));
         }
+        let client = Client::current();
+        client.entry().parameter("oid", oid.to_string());
         let item = self.repositories.writable(name, &parts.headers).await?;
         let expected = Expected::of(parts, self.policies.of(name).lfs_object_bytes)?;
         let slot = self.admission.admit().await?;
@@ -129,7 +132,9 @@ impl Uploads {
             Some(item) => item,
             None => self.repositories.create(name, principal).await?,
         };
+        client.entry().repository_id(item.id);
         self.region.lfs().put(item.id, found, file).await?;
+        client.entry().data_transferred();
         drop(slot);
         self.repositories.check_same(&item).await?;
         let state = self.region.lfs().states(item.id, &[oid]).await?;

@@ -16,7 +16,7 @@ use gitferry_git::upload_pack::Served;
 
 pub use page::MetricsPage;
 pub use queues::QueueMetrics;
-pub use requests::observe;
+pub use requests::{Observer, observe};
 
 /// Metrics of a host.
 #[derive(Debug)]

@@ -17,6 +17,7 @@ use axum::response::Response;
 use tokio::time::Instant;
 
 use crate::auth::{Access, Principal};
+use crate::client::Client;
 use crate::exchange::Exchanges;
 use crate::forward::push::Forwarding;
 use crate::request::git_http::{check_content_type, git_response};
@@ -121,12 +122,14 @@ impl Pushes {
             }
             Destination::Existing(opened) => {
                 let id = opened.state().item.id;
+                Client::current().entry().repository_id(id);
                 let format = opened.state().view.format;
                 self.wait_for_room(repository, opened).await?;
                 (PushTarget::Existing(id), format)
             }
         };
-        let push = Push { principal: principal.clone(), repository: repository.to_owned(), format, target };
+        let entry = Client::current().entry().clone();
+        let push = Push { principal: principal.clone(), repository: repository.to_owned(), format, target, entry };
         let receive_pack = self.receive_pack.clone();
         let work = move |exchange| receive_pack.run(push, exchange);
         let response = self.exchanges.run(headers, input, MAX_INFLATED_BYTES, work).await?;

@@ -7,6 +7,7 @@
 //!    the service of the action.
 
 pub mod account_guard;
+mod audited;
 pub mod browser_guard;
 mod drain;
 pub mod git_http;
@@ -36,6 +37,7 @@ use crate::push::quarantines::without_secret;
 use crate::readiness::Readiness;
 use account_guard::AccountGuard;
 use browser_guard::BrowserGuard;
+use gitferry_audit::{Action, UserIdentity, bounded};
 use gitferry_config::HostLimits;
 use refusal::Refusal;
 use route::{Action, Route, Target};
@@ -96,6 +98,7 @@ impl Requests {
     pub async fn answer(&self, request: Request) -> Response {
         let (mut request, body) = request.into_parts();
         let client = self.clients.identify(&mut request);
+        audited::begin(&client, &request, self.is_secure(&client), self.authenticator.account());
         // At the highest level, so that messages of every level have it as context.
         let span = tracing::error_span!(
             "request",
@@ -115,16 +118,26 @@ impl Requests {
         let path = without_secret(request.uri.path());
         let (body, delay) = drain::track(&request.headers, body);
         let routed = client.clone().scope(self.route(client, request, body)).await;
-        let response = routed.unwrap_or_else(|refusal| refusal.into_response(path));
+        let response = routed.unwrap_or_else(|refusal| {
+            let (status, reason) = refusal.explain();
+            audited::refused(client.entry(), status, &reason);
+            refusal.into_response(path)
+        });
         let idle_timeout = self.limits.request_silence;
         let busy = || Refusal::Busy.into_response(path);
         let mut response = delay.until_read(response, idle_timeout, || client.is_revoked(), busy).await;
         if let Ok(id) = HeaderValue::from_str(client.request_id()) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
+        client.entry().responded(response.status().as_u16());
         let milliseconds = start.elapsed().as_millis() as u64;
         tracing::info!(status = response.status().as_u16(), milliseconds, "answered");
         response
+    }
+
+    /// Returns true if the client's request was encrypted, as far as the host and its trusted proxies know.
+    fn is_secure(&self, client: &Client) -> bool {
+        client.asked_scheme().map_or(self.secure, |scheme| scheme == "https")
     }
 
     /// Finds the addressee of a request. Health checks are answered even when the host is busy.
@@ -134,15 +147,33 @@ impl Requests {
         if client.may_only_check_health() && !target.as_ref().is_ok_and(Target::is_health_check) {
             return Err(Refusal::Busy);
         }
-        match target? {
-            Target::Health => Ok("ok\n".into_response()),
-            Target::Ready => Ok(self.services.readiness.answer().await),
-            Target::Metrics => self.services.metrics.answer(&request.method).await,
-            Target::Quarantine(path) => self.services.quarantines.answer(&path, request, body).await,
+        let entry = client.entry();
+        let target = target.inspect_err(|_| entry.parameter("path", bounded(without_secret(request.uri.path()))))?;
+        match target {
+            Target::Health => {
+                entry.dispense();
+                Ok("ok\n".into_response())
+            }
+            Target::Ready => {
+                entry.dispense();
+                Ok(self.services.readiness.answer().await)
+            }
+            Target::Metrics => self.services.metrics.answer(&request.method).await.inspect(|_| entry.dispense()),
+            Target::Quarantine(path) => {
+                entry.action(Action::new("GitPull"));
+                let answer = self.services.quarantines.answer(&path, request, body).await?;
+                // The secret of the path, which the hook alone knows, is the proof.
+                entry.authenticated(&UserIdentity::hook()).await;
+                Ok(answer)
+            }
             Target::Repository(route) => {
                 Span::current().record("repository", &route.repository);
+                audited::repository(entry, &route, request);
                 if route.service.is_lfs() {
-                    Ok(self.lfs(&route, request, body).await.unwrap_or_else(LfsRefusal::into_response))
+                    Ok(self.lfs(&route, request, body).await.unwrap_or_else(|refusal| {
+                        audited::refused(entry, refusal.status(), refusal.message());
+                        refusal.into_response()
+                    }))
                 } else {
                     self.git(&route, request, body).await
                 }
@@ -186,9 +217,12 @@ impl Requests {
             headers: &request.headers,
             asked_host: client.asked_host().map(|host| host.as_str()),
             address: client.address(),
-            secure: client.asked_scheme().map_or(self.secure, |scheme| scheme == "https"),
+            secure: self.is_secure(&client),
         };
-        let principal = self.authenticator.authenticate(&presented).await?;
+        let authenticated = self.authenticator.authenticate(&presented).await;
+        let principal = authenticated.inspect_err(|denied| audited::unproven(client.entry(), *denied, request))?;
+        let principal = principal.at(client.address());
+        client.entry().authenticated(principal.identity()).await;
         principal.authorize(repository, access)?;
         Span::current().record("actor", principal.name());
         // Without authentication all clients have one name: the fair share distinguishes them by network.

@@ -13,6 +13,7 @@ use super::decide::{Fact, decide};
 use super::policy::PushPolicy;
 use super::rejection::{Refused, Rejection};
 use super::state::PushState;
+use crate::ledger::change::Actor;
 use crate::region::new_pack::NewPack;
 use crate::region::{RegionError, Result};
 use gitferry_base::printable::Printable;
@@ -391,7 +392,7 @@ fn ask_hook(
     let quarantine = Quarantine::create(spool, &state.view, held, new).map_err(RegionError::Io)?;
     let push = HookInput {
         repository: &state.item.head.name,
-        actor,
+        actor: Actor::parse(actor).name(),
         format: state.view.format,
         commands: &commands,
         options: &request.options,

@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use crate::record::MAX_REFERENCES;
-
+/// Most refs of one record.
+pub const MAX_REFERENCES: usize = 100;
 /// Event source of Git, Git LFS and the CodeCommit API.
 const CODECOMMIT: &str = "codecommit.amazonaws.com";
 

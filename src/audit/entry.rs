@@ -124,7 +124,7 @@ impl Entry {
         self.update(|state| _ = state.facts.parameters.insert(name.to_owned(), value.into()));
     }
 
-    /// Records what a changing action answered (`responseElements`), without secrets.
+    /// Records the answer of a changing action (`responseElements`), without secrets.
     pub fn response(&self, elements: Value) {
         self.update(|state| state.facts.response = Some(crate::without_secrets(elements)));
     }

@@ -164,7 +164,7 @@ mod tests {
         assert_eq!(json_of(&UserIdentity::default()), json!({ "type": "Unknown" }));
     }
 
-    /// What a client types as its user name may be its password.
+    /// A user name may be a password in the wrong field.
     #[test]
     fn only_names_that_are_no_secrets_are_recorded_of_unproven_clients() {
         for user in ["AKIAIOSFODNN7EXAMPLE", "APKAEIBAERJR2EXAMPLE"] {

@@ -26,9 +26,9 @@ mod record;
 pub mod sinks;
 mod trail;
 
-pub use action::{Action, Caller, Protocol, Reference, References};
+pub use action::{Action, Caller, MAX_REFERENCES, Protocol, Reference, References};
 pub use entry::Entry;
 pub use identity::UserIdentity;
 pub use queue::{MAX_QUEUED, MAX_WAIT, SinkCounts};
-pub use record::{MAX_RECORD_BYTES, MAX_REFERENCES, bounded, code_of_status, without_secrets};
+pub use record::{MAX_RECORD_BYTES, bounded, code_of_status, without_secrets};
 pub use trail::AuditTrail;

@@ -12,8 +12,6 @@ use gitferry_base::printable::Printable;
 const EVENT_VERSION: &str = "1.11";
 /// Largest record, in bytes of its JSON. A larger one loses refs first, then its parameters.
 pub const MAX_RECORD_BYTES: usize = 16 << 10;
-/// Most refs of one record.
-pub const MAX_REFERENCES: usize = 100;
 /// Longest text of a client in a record, in bytes: user agent, host, path, reason.
 const MAX_TEXT_BYTES: usize = 512;
 /// Parts of names of members whose values are secrets.
@@ -70,8 +68,10 @@ pub(crate) struct Stamp<'a> {
 
 /// Error code of a status of HTTP, for refusals without a code of their own; `None` below 400.
 pub fn code_of_status(status: u16) -> Option<&'static str> {
+    if status < 400 {
+        return None;
+    }
     Some(match status {
-        ..400 => return None,
         401 | 403 | 421 => "AccessDenied",
         404 => "RepositoryDoesNotExistException",
         408 => "RequestTimeout",
@@ -263,7 +263,7 @@ pub fn bounded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::action::Protocol;
+    use crate::action::{MAX_REFERENCES, Protocol};
 
     fn stamp() -> Stamp<'static> {
         let time = "2026-01-31T09:30:00.5Z".parse().unwrap();

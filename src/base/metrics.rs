@@ -137,6 +137,12 @@ catalog! {
     HOST_PACKS_ASIDE: Gauge "gitferry_host_packs_aside" ["region"] Count,
         "Damaged packs in the region that consolidation passes over until they are mended.";
 
+    QUOTA_USED: Gauge "gitferry_host_quota_used" ["region", "quota"] Count,
+        "Usage of a quota of the region: repositories, or bytes.";
+    QUOTA_LIMIT: Gauge "gitferry_host_quota_limit" ["region", "quota"] Count,
+        "Limit of a quota of the region: repositories, or bytes.";
+    QUOTA_REFUSED: Counter "gitferry_host_quota_refused_total" ["region", "quota"] Count,
+        "Requests and objects that a quota refused.";
     AUDIT_WRITTEN: Counter "gitferry_host_audit_written_total" ["region", "sink"] Count,
         "Records of the audit trail that the sink has taken.";
     AUDIT_DROPPED: Counter "gitferry_host_audit_dropped_total" ["region", "sink"] Count,

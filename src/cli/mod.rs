@@ -34,6 +34,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 mod up;
+mod usage;
 mod verify;
 mod worker;
 

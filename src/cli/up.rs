@@ -394,6 +394,7 @@ async fn open_host(
         url: host.url.clone(),
         limits: host.limits.clone(),
         forwarder: open_forwarder(config, region, host)?,
+        quotas: host.quotas,
         audit: AuditTrail::default(),
     };
     let mut region = open::writable_region(config, region).await?;
@@ -405,7 +406,12 @@ async fn open_host(
         (AuthConfig::Tokens { .. }, None) => unreachable!("`open_tokens` opens the tokens of a host that has some"),
     };
     options.audit = audit::open(config, &region, host, tasks).await?;
-    Ok(Host::new(region, authenticator, events, options))
+    let name = region.name().to_owned();
+    let host = Host::new(region, authenticator, events, options);
+    let counted = host.clone();
+    let stop = tasks.stop();
+    tasks.keep(format!("the usage of the quotas of {name}"), move || counted.clone().keep_counting(stop.clone()));
+    Ok(host)
 }
 
 /// Prints the links, and commands to try one.

@@ -8,6 +8,7 @@ use serde::Deserialize;
 use super::audit::AuditConfig;
 use super::limits::{HostLimits, address};
 use super::network::Network;
+use super::quotas::QuotaConfig;
 
 /// The Git host in front of a region.
 #[derive(Clone, Debug, Deserialize)]
@@ -48,6 +49,9 @@ pub struct HostConfig {
     /// Limits on concurrency and waiting times.
     #[serde(default)]
     pub limits: HostLimits,
+    /// Quotas of the region, where the account sets no others.
+    #[serde(default)]
+    pub quotas: QuotaConfig,
     /// Places that the audit trail goes to. Without it, none is kept.
     #[serde(default)]
     pub audit: Option<AuditConfig>,

@@ -33,6 +33,7 @@ mod location;
 mod network;
 mod overlap;
 pub mod push_policy;
+mod quotas;
 mod recovery;
 mod region;
 mod remote;
@@ -61,6 +62,7 @@ pub use link::{CarriedNames, Deletions, Divergence, LfsMode, LinkConfig, LinkMod
 pub use location::{ObjectsLocation, Place, RegionStores, TableLocation};
 pub use network::Network;
 use push_policy::PushPolicyConfig;
+pub use quotas::QuotaConfig;
 pub use region::RegionConfig;
 pub use remote::{Provider, RemoteAuth, RemoteConfig, RemoteLimits};
 pub use remote_url::{RepositoryUrl, SshUrl, UrlTemplate, host_of, in_url};

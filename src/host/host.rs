@@ -7,6 +7,7 @@ use axum::Router;
 use axum::extract::{Request, State};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
+use tokio::sync::watch;
 
 use super::admission::AdmissionMetrics;
 use super::announcer::Announcer;
@@ -27,6 +28,7 @@ use super::push::destination::Destinations;
 use super::push::policies::PushPolicies;
 use super::push::quarantines::Quarantines;
 use super::push::receive_pack::ReceivePack;
+use super::quotas::Quotas;
 use super::readiness::Readiness;
 use super::request::account_guard::AccountGuard;
 use super::request::browser_guard::BrowserGuard;
@@ -34,7 +36,7 @@ use super::request::urls::HostUrls;
 use super::request::{Requests, Services};
 use super::views::Views;
 use gitferry_audit::AuditTrail;
-use gitferry_config::{HostLimits, Network};
+use gitferry_config::{HostLimits, Network, QuotaConfig};
 use gitferry_engine::announce::Sink;
 use gitferry_engine::region::Region;
 use gitferry_git::local::RefPatterns;
@@ -64,6 +66,8 @@ pub struct HostOptions {
     pub url: Option<String>,
     /// Forwards pushes to the primary. A push to a replica whose primary it does not know is refused.
     pub forwarder: Arc<Forwarder>,
+    /// Quotas of the region, where the account sets no others.
+    pub quotas: QuotaConfig,
     /// Audit trail of the host; by default none.
     pub audit: AuditTrail,
 }
@@ -78,6 +82,7 @@ pub struct Host {
     requests: Arc<Requests>,
     metrics: Arc<Metrics>,
     audit: AuditTrail,
+    quotas: Arc<Quotas>,
 }
 
 impl Host {
@@ -98,10 +103,20 @@ impl Host {
         let guard = BrowserGuard::new(authenticator.allows_anonymous(), urls.clone());
         let announcer = Announcer::new(region.name(), events);
         let account = AccountGuard::new(region.clone());
-        let services = services(&region, &urls, &exchanges, &announcer, &metrics, options);
+        let quotas = Quotas::new(authenticator.clone(), options.quotas, metrics.clone());
+        let services = services(&region, &urls, &exchanges, &announcer, &metrics, &quotas, options);
         let secure = urls.own().is_some_and(|url| url.starts_with("https:"));
         let requests = Requests::new(clients, guard, authenticator.clone(), account, services, limits.clone(), secure);
-        Arc::new(Host { region, limits, authenticator, exchanges, requests: Arc::new(requests), metrics, audit })
+        Arc::new(Host {
+            region,
+            limits,
+            authenticator,
+            exchanges,
+            requests: Arc::new(requests),
+            metrics,
+            audit,
+            quotas,
+        })
     }
 
     /// The HTTP service of this host.
@@ -109,6 +124,11 @@ impl Host {
         let observer = Observer { metrics: self.metrics.clone(), audit: self.audit.clone() };
         let observing = from_fn_with_state(Arc::new(observer), metrics::observe);
         Router::new().fallback(answer).layer(observing).with_state(self.requests.clone())
+    }
+
+    /// Counts what the quotas limit until `stop` turns true.
+    pub async fn keep_counting(self: Arc<Self>, stop: watch::Receiver<bool>) {
+        self.quotas.clone().keep_counting(self.region.clone(), stop).await;
     }
 
     /// Waits until no Git request is in progress.
@@ -152,6 +172,7 @@ fn services(
     exchanges: &Arc<Exchanges>,
     announcer: &Announcer,
     metrics: &Arc<Metrics>,
+    quotas: &Arc<Quotas>,
     options: HostOptions,
 ) -> Services {
     let HostOptions { limits, hidden, quarantines, ref_in_want, forwarder, audit, .. } = options;
@@ -168,9 +189,18 @@ fn services(
         Destinations::new(region.clone(), urls.clone(), views.clone(), creation.clone(), forwarder.clone()),
         Forwarding::new(region.clone(), exchanges.clone(), announcer.clone(), limits.forward_wait),
         exchanges.clone(),
-        ReceivePack::new(region.clone(), views.clone(), policies.clone(), announcer.clone(), metrics.clone()),
+        ReceivePack::new(
+            region.clone(),
+            views.clone(),
+            policies.clone(),
+            announcer.clone(),
+            metrics.clone(),
+            quotas.clone(),
+        ),
+        quotas.clone(),
     );
-    let repositories = Repositories::new(region.clone(), creation, forwarder, urls.clone(), announcer.clone());
+    let repositories =
+        Repositories::new(region.clone(), creation, forwarder, urls.clone(), announcer.clone(), quotas.clone());
     let endpoints = Endpoints::new(urls.clone(), options.url);
     Services {
         readiness: Readiness::new(region.clone()),
@@ -181,5 +211,6 @@ fn services(
         frontiers: Frontiers::new(views),
         default_branches: DefaultBranches::new(region.clone(), announcer.clone(), limits.request_silence),
         lfs: LfsService::new(region, repositories, endpoints, &policies, &limits, metrics),
+        quotas: quotas.clone(),
     }
 }

@@ -30,6 +30,7 @@ mod lfs;
 pub mod listen;
 mod metrics;
 mod push;
+pub mod quotas;
 mod readiness;
 mod request;
 pub mod views;

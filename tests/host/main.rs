@@ -32,6 +32,7 @@ mod parity;
 mod policies;
 mod policy_oracle;
 mod pushes;
+mod quotas;
 mod raw;
 mod recent;
 mod shares;

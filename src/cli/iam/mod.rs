@@ -6,6 +6,7 @@ mod group;
 mod init;
 mod policy;
 mod policy_files;
+mod quota;
 mod role;
 mod simulate;
 mod user;
@@ -34,6 +35,8 @@ pub enum Iam {
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     #[command(subcommand)]
+    Quota(quota::QuotaCommand),
+    #[command(subcommand)]
     AccessKey(credentials::AccessKeyCommand),
     #[command(subcommand)]
     GitCredential(credentials::GitCredentialCommand),
@@ -50,6 +53,7 @@ impl Iam {
             Iam::Group(command) => command.run(context).await,
             Iam::Role(command) => command.run(context).await,
             Iam::Policy(command) => command.run(context).await,
+            Iam::Quota(command) => command.run(context).await,
             Iam::AccessKey(command) => command.run(context).await,
             Iam::GitCredential(command) => command.run(context).await,
             Iam::SshKey(command) => command.run(context).await,

@@ -34,6 +34,7 @@ pub mod standing;
 pub mod stores;
 pub mod sweep;
 pub mod uploads;
+pub mod usage;
 pub mod verify;
 
 use std::path::Path;

@@ -11,6 +11,7 @@ use gix::bstr::{BStr, BString, ByteSlice as _};
 use super::{Access, Authenticator, Cause, Denied, Presented, Principal, Rights};
 use gitferry_audit::UserIdentity;
 use gitferry_engine::region::push::{Facts, RefAuthorizer, RefUpdate};
+use gitferry_iam::model::Quota;
 use gitferry_iam::{Authenticated, AuthenticationError, Payload, RequestParts};
 use gitferry_identity::Identities;
 use gitferry_policy::{Context, Decision, PolicySet, Request, evaluate, keys};
@@ -52,6 +53,10 @@ impl Authenticator for IamAuthenticator {
     fn account(&self) -> Option<String> {
         let account = self.identities.authenticator().ok()?.account()?;
         Some(account.id().to_string())
+    }
+
+    fn quota(&self, quota: Quota) -> Option<u64> {
+        self.identities.authenticator().ok()?.account()?.settings().quotas.set(quota)
     }
 }
 

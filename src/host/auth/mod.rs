@@ -15,6 +15,7 @@ use globset::GlobSet;
 use gitferry_audit::UserIdentity;
 use gitferry_engine::ledger::change::Actor;
 use gitferry_engine::region::push::RefAuthorizer;
+use gitferry_iam::model::Quota;
 
 pub use claimed::claimed_user;
 
@@ -181,6 +182,11 @@ pub trait Authenticator: std::fmt::Debug + Send + Sync {
     /// Returns true if requests need no credentials. The host then listens on loopback addresses only.
     fn allows_anonymous(&self) -> bool {
         false
+    }
+
+    /// Limit that the settings of the account set; `None` if they leave the quota to the configuration of the host.
+    fn quota(&self, _: Quota) -> Option<u64> {
+        None
     }
 
     /// Id of the account whose principals are authenticated; `None` outside an account, or while it is unknown.

@@ -19,9 +19,10 @@ use crate::auth::{Access, Principal};
 use crate::client::Client;
 use crate::forward::headers::check_repository_id;
 use crate::push::policies::PushPolicies;
+use crate::quotas::Quotas;
 use gitferry_config::HostLimits;
 use gitferry_engine::ledger::change::LfsObject;
-use gitferry_engine::ledger::head::HeadItem;
+use gitferry_engine::ledger::head::{HeadItem, RepositoryId};
 use gitferry_engine::region::lfs::LfsState;
 use gitferry_engine::region::{Region, RegionError};
 use gitferry_git::lfs::{LfsOid, Pointer};
@@ -104,6 +105,9 @@ struct Offers {
     endpoint: Endpoint,
     /// Largest object that is accepted, in bytes.
     limit: u64,
+    /// Quotas, and the repository that they are about; `None` for one that does not exist yet.
+    quotas: Arc<Quotas>,
+    repository: Option<RepositoryId>,
 }
 
 /// The Batch API of a region.
@@ -157,7 +161,13 @@ impl Batch {
         };
         check_repository_id(&parts.headers, name, region, item.as_ref().map(|item| item.id))?;
         let endpoint = self.endpoints.of(parts)?;
-        let offers = Offers { operation: request.operation, endpoint, limit: self.policies.of(name).lfs_object_bytes };
+        let offers = Offers {
+            operation: request.operation,
+            endpoint,
+            limit: self.policies.of(name).lfs_object_bytes,
+            quotas: self.repositories.quotas().clone(),
+            repository: item.as_ref().map(|item| item.id),
+        };
         let pointers: Vec<Result<Pointer, String>> = request.objects.iter().map(pointer_of).collect();
         let states = match &item {
             Some(item) => self.states(item, &pointers).await?,
@@ -285,17 +295,25 @@ impl Offers {
                 let reason = format!("an object has at most {} bytes here", self.limit);
                 Err((StatusCode::UNPROCESSABLE_ENTITY, reason))
             }
-            (Operation::Upload, None) => Ok(Some(Actions {
-                upload: Some(self.action(format!("{object}?size={}", pointer.size))),
-                verify: Some(self.action(format!("{objects}/verify"))),
-                download: None,
-            })),
+            (Operation::Upload, None) => {
+                let no_room = |reason| (StatusCode::INSUFFICIENT_STORAGE, reason);
+                self.quotas.check_lfs(self.repository, pointer.size).map_err(no_room)?;
+                Ok(Some(self.uploading(&objects, &object, pointer.size)))
+            }
             (Operation::Download, Some(_)) => {
                 Ok(Some(Actions { download: Some(self.action(object)), ..Actions::default() }))
             }
             (Operation::Download, None) => {
                 Err((StatusCode::NOT_FOUND, "there is no such object in this region".into()))
             }
+        }
+    }
+
+    fn uploading(&self, objects: &str, object: &str, size: u64) -> Actions {
+        Actions {
+            upload: Some(self.action(format!("{object}?size={size}"))),
+            verify: Some(self.action(format!("{objects}/verify"))),
+            download: None,
         }
     }
 }

@@ -122,18 +122,24 @@ impl Uploads {
         client.entry().parameter("oid", oid.to_string());
         let item = self.repositories.writable(name, &parts.headers).await?;
         let expected = Expected::of(parts, self.policies.of(name).lfs_object_bytes)?;
+        let quotas = self.repositories.quotas();
+        let existing = item.as_ref().map(|item| item.id);
+        quotas.check_lfs(existing, expected.size.unwrap_or(0)).map_err(LfsRefusal::no_room)?;
         let slot = self.admission.admit().await?;
         let (file, found) = self.spool(expected, body, slot.clone()).await?.finish();
         expected.check_whole(found.size)?;
         if found.oid != oid {
             return Err(LfsRefusal::unprocessable(format!("the uploaded object is {}, not {oid}", found.oid)));
         }
+        quotas.check_lfs(existing, found.size).map_err(LfsRefusal::no_room)?;
         let item = match item {
             Some(item) => item,
             None => self.repositories.create(name, principal).await?,
         };
         client.entry().repository_id(item.id);
+        let reserved = quotas.reserve_lfs(item.id, found.size).map_err(LfsRefusal::no_room)?;
         self.region.lfs().put(item.id, found, file).await?;
+        reserved.keep();
         client.entry().data_transferred();
         drop(slot);
         self.repositories.check_same(&item).await?;

@@ -13,6 +13,7 @@ use gitferry_base::metrics::{self, Counter, Registry};
 use gitferry_engine::region::push::{Pushed, Rejection};
 use gitferry_git::receive_pack::PushRequest;
 use gitferry_git::upload_pack::Served;
+use gitferry_iam::model::Quota;
 
 pub use page::MetricsPage;
 pub use queues::QueueMetrics;
@@ -62,6 +63,17 @@ impl Metrics {
                 self.registry.counter(&metrics::PUSHES_REJECTED, &[rejection.name()]).increment(1);
             }
         }
+    }
+
+    /// Counts a request that a quota refused.
+    pub fn quota_refused(&self, quota: Quota) {
+        self.registry.counter(&metrics::QUOTA_REFUSED, &[quota.as_str()]).increment(1);
+    }
+
+    /// Shows the usage of a quota and its limit.
+    pub fn quota_used(&self, quota: Quota, used: u64, limit: u64) {
+        self.registry.gauge(&metrics::QUOTA_USED, &[quota.as_str()]).set(used as f64);
+        self.registry.gauge(&metrics::QUOTA_LIMIT, &[quota.as_str()]).set(limit as f64);
     }
 
     /// Keeps the memory of the histograms bounded until `stop` turns true.

@@ -20,6 +20,7 @@ use crate::auth::{Access, Principal};
 use crate::client::Client;
 use crate::exchange::Exchanges;
 use crate::forward::push::Forwarding;
+use crate::quotas::Quotas;
 use crate::request::git_http::{check_content_type, git_response};
 use crate::request::refusal::Refusal;
 use crate::views::maintenance::Backpressure;
@@ -48,6 +49,7 @@ pub struct Pushes {
     forwarding: Arc<Forwarding>,
     exchanges: Arc<Exchanges>,
     receive_pack: Arc<ReceivePack>,
+    quotas: Arc<Quotas>,
 }
 
 impl Pushes {
@@ -58,8 +60,9 @@ impl Pushes {
         forwarding: Arc<Forwarding>,
         exchanges: Arc<Exchanges>,
         receive_pack: Arc<ReceivePack>,
+        quotas: Arc<Quotas>,
     ) -> Self {
-        Pushes { views, destinations, forwarding, exchanges, receive_pack }
+        Pushes { views, destinations, forwarding, exchanges, receive_pack, quotas }
     }
 
     /// Answers with the advertisement of receive-pack. A replica forwards to the primary, or refuses and names it. For
@@ -75,6 +78,7 @@ impl Pushes {
             Destination::Elsewhere(reason) => self.advertisement(Err(reason)).await,
             Destination::Unborn(unborn) => {
                 principal.authorize(repository, Access::Create)?;
+                self.quotas.check_new_repository()?;
                 self.advertisement(Ok(unborn.state().view.clone())).await
             }
             Destination::Existing(opened) => {
@@ -117,6 +121,7 @@ impl Pushes {
             Destination::Elsewhere(reason) => return Err(Refusal::Forbidden(reason)),
             Destination::Unborn(unborn) => {
                 principal.authorize(repository, Access::Create)?;
+                self.quotas.check_new_repository()?;
                 let format = unborn.state().view.format;
                 (PushTarget::Unborn(unborn), format)
             }

@@ -14,6 +14,7 @@ use crate::auth::Principal;
 use crate::exchange::Exchange;
 use crate::exchange::response_body::Sender;
 use crate::metrics::Metrics;
+use crate::quotas::Quotas;
 use crate::views::Views;
 use gitferry_audit::{Entry, Reference, References};
 use gitferry_engine::region::push::{PushPolicy, PushStates as _, Pushed, Rejection, Serving};
@@ -30,6 +31,7 @@ pub struct ReceivePack {
     announcer: Announcer,
     metrics: Arc<Metrics>,
     queues: CommitQueues,
+    quotas: Arc<Quotas>,
 }
 
 /// A push whose commands have not been read yet.
@@ -55,8 +57,9 @@ impl ReceivePack {
         policies: Arc<PushPolicies>,
         announcer: Announcer,
         metrics: Arc<Metrics>,
+        quotas: Arc<Quotas>,
     ) -> Arc<Self> {
-        Arc::new(ReceivePack { region, views, policies, announcer, metrics, queues: CommitQueues::default() })
+        Arc::new(ReceivePack { region, views, policies, announcer, metrics, queues: CommitQueues::default(), quotas })
     }
 
     /// Policies of the repositories.
@@ -145,19 +148,20 @@ impl Receiving<'_> {
         Ok(())
     }
 
-    /// The policy of a repository, with what the principal may do on single refs. Its hook is asked without holding the
-    /// permit to compute.
+    /// The policy of a repository, with what the principal may do on single refs and the quotas on packs. Its hook is
+    /// asked without holding the permit to compute.
     fn policy(&self, repository: &str) -> Arc<PushPolicy> {
         let policy = self.receive_pack.policies.of(repository);
         let authorizer = self.principal.on_refs(repository);
-        if authorizer.is_none() && policy.hook.is_none() {
+        let storage = self.receive_pack.quotas.on_packs();
+        if authorizer.is_none() && storage.is_none() && policy.hook.is_none() {
             return policy.clone();
         }
         let hook = policy
             .hook
             .clone()
             .map(|hook| -> Arc<dyn PreReceive> { Arc::new(ReleasingHook { hook, compute: self.compute.clone() }) });
-        Arc::new(PushPolicy { authorizer, hook, ..PushPolicy::clone(policy) })
+        Arc::new(PushPolicy { authorizer, storage, hook, ..PushPolicy::clone(policy) })
     }
 
     /// Records the outcome of a push in the metrics and the audit trail.

@@ -25,7 +25,8 @@ use axum::response::{IntoResponse as _, Response};
 use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
-use crate::auth::{Access, Authenticator, Denied, Presented, Principal};
+use crate::admission::fair_share::ClientKey;
+use crate::auth::{Access, Authenticator, Presented, Principal};
 use crate::client::{Client, Clients};
 use crate::fetch::{Fetches, QuarantineFetches};
 use crate::frontier::Frontiers;
@@ -34,10 +35,11 @@ use crate::lfs::{LfsAction, LfsRefusal, LfsService};
 use crate::metrics::MetricsPage;
 use crate::push::Pushes;
 use crate::push::quarantines::without_secret;
+use crate::quotas::Quotas;
 use crate::readiness::Readiness;
 use account_guard::AccountGuard;
 use browser_guard::BrowserGuard;
-use gitferry_audit::{Action, UserIdentity, bounded};
+use gitferry_audit::{UserIdentity, bounded};
 use gitferry_config::HostLimits;
 use refusal::Refusal;
 use route::{Action, Route, Target};
@@ -64,6 +66,8 @@ pub struct Services {
     pub default_branches: DefaultBranches,
     /// LFS objects of repositories.
     pub lfs: LfsService,
+    /// Quotas of principals and repositories.
+    pub quotas: Arc<Quotas>,
 }
 
 /// Answers the requests to a host.
@@ -160,7 +164,7 @@ impl Requests {
             }
             Target::Metrics => self.services.metrics.answer(&request.method).await.inspect(|_| entry.dispense()),
             Target::Quarantine(path) => {
-                entry.action(Action::new("GitPull"));
+                entry.action(gitferry_audit::Action::new("GitPull"));
                 let answer = self.services.quarantines.answer(&path, request, body).await?;
                 // The secret of the path, which the hook alone knows, is the proof.
                 entry.authenticated(&UserIdentity::hook()).await;
@@ -209,7 +213,7 @@ impl Requests {
 
     /// Authenticates a client and authorizes its access to a repository. The log and the fair share know the client by
     /// its name from here on.
-    async fn authorize(&self, request: &Parts, repository: &str, access: Access) -> Result<Principal, Denied> {
+    async fn authorize(&self, request: &Parts, repository: &str, access: Access) -> Result<Principal, Refusal> {
         let client = Client::current();
         let presented = Presented {
             method: &request.method,
@@ -223,6 +227,12 @@ impl Requests {
         let principal = authenticated.inspect_err(|denied| audited::unproven(client.entry(), *denied, request))?;
         let principal = principal.at(client.address());
         client.entry().authenticated(principal.identity()).await;
+        let counted = if self.authenticator.allows_anonymous() {
+            client.key()
+        } else {
+            ClientKey::Principal(principal.name().into())
+        };
+        self.services.quotas.take_request(counted)?;
         principal.authorize(repository, access)?;
         Span::current().record("actor", principal.name());
         // Without authentication all clients have one name: the fair share distinguishes them by network.

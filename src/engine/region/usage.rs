@@ -16,6 +16,8 @@ const CONCURRENT: usize = 16;
 /// Storage that one repository takes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RepositoryUsage {
+    /// Generation of the manifest that lists its packs; 0 in a sum.
+    pub generation: u64,
     /// Bytes of its live packs. Packs that were replaced and wait for their deletion are not counted.
     pub bytes: u64,
     /// LFS objects that it holds.
@@ -37,6 +39,7 @@ impl RegionUsage {
     /// Sum over all repositories.
     pub fn total(&self) -> RepositoryUsage {
         self.repositories.values().fold(RepositoryUsage::default(), |sum, one| RepositoryUsage {
+            generation: 0,
             bytes: sum.bytes.saturating_add(one.bytes),
             lfs_objects: sum.lfs_objects.saturating_add(one.lfs_objects),
             lfs_bytes: sum.lfs_bytes.saturating_add(one.lfs_bytes),
@@ -80,6 +83,7 @@ impl Region {
     async fn usage_of(&self, item: &HeadItem) -> Result<RepositoryUsage> {
         let (manifest, _) = self.reader().manifest(item).await?;
         let LfsUsage { objects, bytes } = self.lfs().usage(item.id).await?;
-        Ok(RepositoryUsage { bytes: live_bytes(&manifest), lfs_objects: objects, lfs_bytes: bytes })
+        let generation = manifest.generation;
+        Ok(RepositoryUsage { generation, bytes: live_bytes(&manifest), lfs_objects: objects, lfs_bytes: bytes })
     }
 }

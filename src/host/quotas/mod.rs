@@ -201,6 +201,7 @@ impl Quotas {
 
     /// Counts the region. Returns the time until the next count.
     async fn count(&self, region: &Region) -> Duration {
+        self.storage().begin_count();
         match region.usage().await {
             Ok(counted) => {
                 self.storage().count(&counted);
@@ -252,7 +253,7 @@ struct PackQuota(Arc<Quotas>);
 impl StorageQuota for PackQuota {
     fn room(&self, room: PackRoom) -> u64 {
         let mut storage = self.0.storage();
-        storage.set_held(room.repository, room.held);
+        storage.set_held(room.repository, room.held, room.generation);
         let usage = storage.usage(room.repository, Kind::Git);
         drop(storage);
         let left = self.0.limits_on(Kind::Git, usage).map(|(limit, used, _)| limit.most.saturating_sub(used));
@@ -260,7 +261,6 @@ impl StorageQuota for PackQuota {
     }
 
     fn reserve(&self, room: PackRoom, bytes: u64) -> Result<Reserved, String> {
-        self.0.storage().set_held(room.repository, room.held);
         self.0.reserve_kind(room.repository, Kind::Git, bytes)
     }
 }

@@ -31,6 +31,13 @@ impl Bytes {
 struct Repository {
     git: Bytes,
     lfs: Bytes,
+    /// Generation of the manifest that `git` is known from; each push that this host commits raises it by one. What is read
+    /// from an older manifest lacks a push.
+    generation: u64,
+    /// True if this host has stored something in it since the last count began.
+    stored_since: bool,
+    /// Bytes of LFS objects that were stored since then, and that the count may lack.
+    lfs_since: u64,
     /// True if the last count of the region had it, or this host has stored something in it since.
     exists: bool,
 }
@@ -45,6 +52,14 @@ impl Repository {
         match kind {
             Kind::Git => &mut self.git,
             Kind::Lfs => &mut self.lfs,
+        }
+    }
+
+    /// Takes over the bytes of packs, unless the manifest that lists them lacks a push.
+    fn set_git(&mut self, bytes: u64, generation: u64) {
+        if generation >= self.generation {
+            self.git.used = bytes;
+            self.generation = generation;
         }
     }
 }
@@ -68,23 +83,30 @@ pub struct Usage {
 }
 
 impl Storage {
-    /// Takes over a count of the region. Reservations stay.
-    pub fn count(&mut self, counted: &RegionUsage) {
+    /// Begins a count of the region.
+    pub fn begin_count(&mut self) {
         for repository in self.repositories.values_mut() {
-            repository.git.used = 0;
-            repository.lfs.used = 0;
-            repository.exists = false;
+            repository.stored_since = false;
+            repository.lfs_since = 0;
         }
+    }
+
+    /// Takes over a count of the region, with what was stored since it began. Reservations stay.
+    pub fn count(&mut self, counted: &RegionUsage) {
+        self.repositories.retain(|id, one| {
+            // The count may lack a repository that was created while it ran.
+            one.exists = counted.repositories.contains_key(id) || one.stored_since;
+            !one.is_nothing()
+        });
         for (id, one) in &counted.repositories {
             let repository = self.repositories.entry(*id).or_default();
-            repository.git.used = one.bytes;
-            repository.lfs.used = one.lfs_bytes;
+            repository.set_git(one.bytes, one.generation);
+            repository.lfs.used = one.lfs_bytes.saturating_add(repository.lfs_since);
             repository.exists = true;
         }
-        self.repositories.retain(|_, one| !one.is_nothing());
-        let total = counted.total();
-        self.git.used = total.bytes;
-        self.lfs.used = total.lfs_bytes;
+        let sum = |kind: fn(&Repository) -> u64| self.repositories.values().map(kind).fold(0, u64::saturating_add);
+        self.git.used = sum(|repository| repository.git.used);
+        self.lfs.used = sum(|repository| repository.lfs.used);
         self.is_counted = true;
     }
 
@@ -93,17 +115,17 @@ impl Storage {
         self.is_counted.then(|| self.repositories.values().filter(|one| one.exists).count() as u64)
     }
 
-    /// Sets the bytes of a repository's packs, which its manifest tells at each push. A repository without packs may not
-    /// exist yet.
-    pub fn set_held(&mut self, id: RepositoryId, bytes: u64) {
+    /// Sets the bytes of a repository's packs, which its manifest of this generation tells at each push. A repository
+    /// without packs may not exist yet.
+    pub fn set_held(&mut self, id: RepositoryId, bytes: u64, generation: u64) {
         if bytes == 0 && !self.repositories.contains_key(&id) {
             return;
         }
         let repository = self.repositories.entry(id).or_default();
         repository.exists |= bytes > 0;
-        let known = &mut repository.git.used;
-        self.git.used = self.git.used.saturating_sub(*known).saturating_add(bytes);
-        *known = bytes;
+        let before = repository.git.used;
+        repository.set_git(bytes, generation);
+        self.git.used = self.git.used.saturating_sub(before).saturating_add(repository.git.used);
     }
 
     /// Usage with all reservations.
@@ -140,6 +162,12 @@ impl Storage {
         });
         let repository = self.repositories.entry(id).or_default();
         repository.exists |= kept;
+        repository.stored_since |= kept;
+        match kind {
+            Kind::Git if kept => repository.generation += 1,
+            Kind::Lfs if kept => repository.lfs_since = repository.lfs_since.saturating_add(bytes),
+            _ => {}
+        }
         if repository.is_nothing() {
             self.repositories.remove(&id);
         }
@@ -166,7 +194,7 @@ mod tests {
 
     fn counted(all: &[(u128, u64, u64)]) -> RegionUsage {
         let of = |(number, bytes, lfs_bytes): &(u128, u64, u64)| {
-            (id(*number), RepositoryUsage { bytes: *bytes, lfs_objects: 1, lfs_bytes: *lfs_bytes })
+            (id(*number), RepositoryUsage { generation: 1, bytes: *bytes, lfs_objects: 1, lfs_bytes: *lfs_bytes })
         };
         RegionUsage { repositories: all.iter().map(of).collect(), unreadable: 0 }
     }
@@ -183,21 +211,33 @@ mod tests {
         storage.count(&counted(&[(1, 100, 10), (2, 50, 0)]));
         assert_eq!(storage.usage(id(1), Kind::Git), Usage { repository: 130, region: Some(180) });
         storage.end(id(1), Kind::Git, 30, true);
-        storage.set_held(id(1), 130);
+        // A push that read the manifest before, and a count that did, lack the pack; one that reads it now has it.
+        storage.set_held(id(1), 100, 1);
+        assert_eq!(storage.usage(id(1), Kind::Git), Usage { repository: 130, region: Some(180) });
+        storage.count(&counted(&[(1, 100, 10), (2, 50, 0)]));
+        storage.set_held(id(1), 130, 2);
         assert_eq!(storage.usage(id(1), Kind::Git), Usage { repository: 130, region: Some(180) });
         storage.reserve(id(2), Kind::Lfs, 7);
         storage.end(id(2), Kind::Lfs, 7, false);
         assert_eq!(storage.usage(id(2), Kind::Lfs), Usage { repository: 0, region: Some(10) });
         // A push that creates a repository and fails leaves nothing, one that succeeds a repository.
-        storage.set_held(id(3), 0);
+        storage.begin_count();
+        storage.set_held(id(3), 0, 0);
         for kept in [false, true] {
             storage.reserve(id(3), Kind::Git, 5);
             assert_eq!(storage.repositories(), Some(2));
             storage.end(id(3), Kind::Git, 5, kept);
         }
         assert_eq!(storage.repositories(), Some(3));
-        // Consolidation made it smaller, and a repository was deleted.
-        storage.set_held(id(1), 90);
+        storage.reserve(id(2), Kind::Lfs, 7);
+        storage.end(id(2), Kind::Lfs, 7, true);
+        // The count in progress has not seen them.
+        storage.count(&counted(&[(1, 130, 10), (2, 50, 0)]));
+        assert_eq!((storage.repositories(), storage.used(Kind::Git)), (Some(3), Some(185)));
+        assert_eq!(storage.used(Kind::Lfs), Some(17));
+        // Consolidation made one smaller, and the others were deleted.
+        storage.begin_count();
+        storage.set_held(id(1), 90, 3);
         storage.count(&counted(&[(1, 90, 10)]));
         assert_eq!((storage.repositories(), storage.used(Kind::Git)), (Some(1), Some(90)));
     }

@@ -9,6 +9,8 @@ pub struct PackRoom {
     pub repository: RepositoryId,
     /// Bytes of its live packs before the push.
     pub held: u64,
+    /// Generation of the manifest that lists them.
+    pub generation: u64,
 }
 
 /// Decides on the bytes that pushes add to a region. Without I/O.

@@ -20,7 +20,11 @@ pub(super) struct Room<'a> {
 
 impl<'a> Room<'a> {
     pub(super) fn of(state: &PushState, policy: &'a PushPolicy) -> Self {
-        let asks = PackRoom { repository: state.item.id, held: live_bytes(&state.manifest) };
+        let asks = PackRoom {
+            repository: state.item.id,
+            held: live_bytes(&state.manifest),
+            generation: state.manifest.generation,
+        };
         let quota = policy.storage.as_deref();
         Room { quota, asks, left: quota.map_or(u64::MAX, |quota| quota.room(asks)) }
     }

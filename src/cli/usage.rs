@@ -35,7 +35,7 @@ impl Usage {
 
     /// The usage as JSON.
     pub fn as_json(&self) -> Value {
-        let RepositoryUsage { bytes, lfs_objects, lfs_bytes } = self.counted.total();
+        let RepositoryUsage { bytes, lfs_objects, lfs_bytes, .. } = self.counted.total();
         let quotas = self.limits.iter().map(|(quota, limit)| json!({ "name": quota.as_str(), "limit": limit }));
         json!({
             "region": self.region,
@@ -50,7 +50,7 @@ impl Usage {
 
     /// Prints a line.
     pub fn print(&self) {
-        let RepositoryUsage { bytes, lfs_objects, lfs_bytes } = self.counted.total();
+        let RepositoryUsage { bytes, lfs_objects, lfs_bytes, .. } = self.counted.total();
         let repositories = output::count(self.counted.repositories.len() as u64, "repository");
         let objects = output::count(lfs_objects, "LFS object");
         let size = output::bytes(bytes);

@@ -96,6 +96,12 @@ variable "tls_pass_through" {
   default     = false
 }
 
+variable "ssh" {
+  description = "Whether the host takes SSH on port 22. Its tasks then need values of the secrets `ssh_authorized_keys`, `ssh_host_ed25519_key` and `ssh_host_ecdsa_key`."
+  type        = bool
+  default     = false
+}
+
 variable "image" {
   description = "The container image."
   type        = string

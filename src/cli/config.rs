@@ -9,6 +9,7 @@ use gitferry_git::local::RefPatterns;
 use gitferry_host::auth::tokens::TokenFile;
 use gitferry_host::forward::Forwarder;
 use gitferry_host::listen::tls::Certificate;
+use gitferry_host::ssh::authorized_keys::AuthorizedKeys;
 use gitferry_host::{PushPolicies, Quarantines};
 use gitferry_remote::Remote;
 use gitferry_service::open;
@@ -108,6 +109,9 @@ fn check_host(config: &Configuration, region: &str, host: &HostConfig) -> Result
     }
     if let AuthConfig::Iam(_) = &host.auth {
         open::key_services(config).map_err(|error| error.to_string())?;
+    }
+    if let Some(keys) = &host.ssh_authorized_keys {
+        AuthorizedKeys::load(&config.path(keys)).map_err(|error| error.to_string())?;
     }
     RefPatterns::new(&host.hidden).map_err(|error| error.to_string())?;
     let ca = host.ca.as_ref().map(|ca| config.path(ca));

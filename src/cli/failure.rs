@@ -301,6 +301,12 @@ impl From<gitferry_identity::AdministrationError> for Failure {
     }
 }
 
+impl From<gitferry_host::ssh::host_keys::HostKeyError> for Failure {
+    fn from(error: gitferry_host::ssh::host_keys::HostKeyError) -> Self {
+        Failure::of(error.kind(), error.to_string())
+    }
+}
+
 impl From<gitferry_iam::secret::LocalKeyError> for Failure {
     fn from(error: gitferry_iam::secret::LocalKeyError) -> Self {
         Failure::of(error.kind(), error.to_string()).hint(

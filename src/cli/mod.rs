@@ -9,6 +9,7 @@ mod explain;
 mod export;
 mod failure;
 mod health;
+mod hosts;
 mod iam;
 mod import;
 mod init;

@@ -5,16 +5,13 @@ use std::sync::Arc;
 
 use clap::Args;
 use gitferry_base::supervise::Supervisor;
-use gitferry_config::{AuthConfig, Config, DEFAULT_FILE, HostConfig, OnPush, TlsConfig};
+use gitferry_config::{AuthConfig, Config, DEFAULT_FILE, HostConfig, OnPush};
 use gitferry_engine::announce::{Fanout, Sink};
 use gitferry_engine::region::Region;
 use gitferry_git::local::RefPatterns;
 use gitferry_host::auth::iam::IamAuthenticator;
-use gitferry_host::auth::tokens::TokenFile;
 use gitferry_host::auth::{Authenticator, Open};
 use gitferry_host::forward::Forwarder;
-use gitferry_host::listen::Listening;
-use gitferry_host::listen::tls::Certificate;
 use gitferry_host::{Host, HostOptions, PushPolicies, Quarantines, upstreams};
 use gitferry_identity::Identities;
 use gitferry_service::events::in_process::{self, InProcess};
@@ -26,6 +23,7 @@ use tokio::task::JoinSet;
 
 use super::context::{Context, with_memory_budgets};
 use super::failure::{Exit, Failure};
+use super::hosts::HostFiles;
 use super::late::{self, LateLink};
 use super::places::USUAL_DIR;
 use super::reload::Files;
@@ -38,7 +36,7 @@ use super::{events, init, output};
 #[command(
     after_help = "State stays in the folder and is used again at the next start. Ctrl-C or SIGTERM stops the process
 after running requests have ended; a second one stops it at once. SIGHUP reads certificates and
-tokens again; changed token files are noticed without it.
+tokens again; changed files of tokens and SSH keys are noticed without it.
 
 With --host, only that region is served and nothing is replicated: run `gitferry worker` for that.
 
@@ -72,27 +70,22 @@ impl Up {
         let mut tasks = Supervisor::new(worker_stopped.clone());
         let sink = self.start_regions(&config, to_worker, &mut tasks).await?;
         let mut running = JoinSet::new();
-        let mut files = Files::default();
+        let mut reloaded = Files::default();
         let mut late = Vec::new();
-        for (region, host) in &served {
-            let certificate = open_certificate(&config, host)?;
-            files.certificates.extend(certificate.clone());
-            let tokens = open_tokens(&config, region, host)?;
-            files.tokens.extend(tokens.clone());
-            let opening = open_host(&config, region, host, tokens.clone(), sink.clone(), &mut tasks);
-            let service = match opening.await {
+        let files = served.iter().map(|(region, host)| HostFiles::open(&config, region, host));
+        let files: Vec<HostFiles> = files.collect::<Result<_, _>>()?;
+        files.iter().for_each(|files| files.reload_with(&mut reloaded));
+        let ssh_lines: Vec<String> = files.iter().flat_map(HostFiles::ssh_lines).collect();
+        for ((region, host), files) in served.iter().zip(files) {
+            let service = match open_host(&config, region, host, &files, sink.clone(), &mut tasks).await {
                 Ok(service) => service,
                 Err(failure) if failure.is_refusal() => return Err(failure),
                 Err(failure) => {
-                    let files = (certificate, tokens);
                     late.push((Late { config: config.clone(), region: region.to_string(), files }, failure));
                     continue;
                 }
             };
-            let listening = Listening::bind(service, host.listen, certificate).map_err(|error| {
-                Failure::from(error).about(&format!("cannot listen on {} for {region}", host.listen))
-            })?;
-            running.spawn(listening.serve(hosts_stopped.clone()));
+            running.spawn(files.bind(service)?.serve(hosts_stopped.clone()));
         }
         for (late, failure) in late {
             if running.is_empty() {
@@ -105,14 +98,15 @@ impl Up {
             ));
             running.spawn(late.serve(sink.clone(), hosts_stopped.clone()));
         }
-        let files = Arc::new(files);
+        let reloaded = Arc::new(reloaded);
         let stop = tasks.stop();
-        tasks.keep("the reloading of certificates and tokens", move || files.clone().reload(stop.clone()));
+        tasks.keep("the reloading of certificates, tokens and keys", move || reloaded.clone().reload(stop.clone()));
         let worker = self.open_worker(&config, sink, &worker_stopped).await?;
         tasks.vital("the worker", worker.run(announced, worker_stopped));
         for (region, host) in &served {
             output::line(format!("{region:<12} {}", host.url()));
         }
+        ssh_lines.into_iter().for_each(output::line);
         if self.replicates() {
             print_links(&config);
         }
@@ -291,22 +285,23 @@ async fn start_late_region(
 struct Late {
     config: Config,
     region: String,
-    files: (Option<Arc<Certificate>>, Option<Arc<TokenFile>>),
+    files: HostFiles,
 }
 
 impl Late {
     /// Serves the region as soon as it can be opened, until `stopped`.
     async fn serve(self, sink: Arc<dyn Sink>, mut stopped: watch::Receiver<bool>) -> std::io::Result<()> {
-        let Late { config, region, files: (certificate, tokens) } = self;
+        let Late { config, region, files } = self;
         let Some(host) = config.hosts.get(&region) else { return Ok(()) };
         loop {
             if late::open_region(&config, &region, &mut stopped).await.is_none() {
                 return Ok(());
             }
             let mut tasks = Supervisor::new(stopped.clone());
-            match open_host(&config, &region, host, tokens.clone(), sink.clone(), &mut tasks).await {
+            match open_host(&config, &region, host, &files, sink.clone(), &mut tasks).await {
                 Ok(service) => {
-                    let served = Listening::bind(service, host.listen, certificate)?.serve(stopped).await;
+                    let bound = files.bind(service).map_err(|failure| std::io::Error::other(failure.message()))?;
+                    let served = bound.serve(stopped).await;
                     tasks.join().await;
                     return served;
                 }
@@ -314,18 +309,6 @@ impl Late {
             }
         }
     }
-}
-
-/// Opens the token file of a host; `None` for a host without authentication.
-fn open_tokens(config: &Config, region: &str, host: &HostConfig) -> Result<Option<Arc<TokenFile>>, Failure> {
-    let AuthConfig::Tokens { tokens } = &host.auth else { return Ok(None) };
-    let listen = host.listen;
-    if host.tls.is_none() && host.trusted_proxies.is_empty() && !listen.ip().is_loopback() {
-        let advice = "set `tls`, or `trusted_proxies` if a proxy in front of the host ends TLS";
-        tracing::warn!(region, %listen, advice, "tokens and content cross the network unencrypted");
-    }
-    let file = TokenFile::load(&config.path(tokens)).map_err(|error| Failure::usage(error.to_string()))?;
-    Ok(Some(Arc::new(file)))
 }
 
 /// Opens the identities of a region's account, and follows them under `tasks`. Until the account has been read, the host
@@ -349,11 +332,6 @@ async fn open_identities(
     Ok(Arc::new(IamAuthenticator::new(name, identities)))
 }
 
-fn open_certificate(config: &Config, host: &HostConfig) -> Result<Option<Arc<Certificate>>, Failure> {
-    let Some(TlsConfig { cert, key }) = &host.tls else { return Ok(None) };
-    Ok(Some(Arc::new(Certificate::load(config.path(cert), config.path(key))?)))
-}
-
 fn open_forwarder(config: &Config, region: &str, host: &HostConfig) -> Result<Arc<Forwarder>, Failure> {
     if host.on_push == OnPush::Refuse {
         return Ok(Arc::default());
@@ -368,7 +346,7 @@ async fn open_host(
     config: &Config,
     region: &str,
     host: &HostConfig,
-    tokens: Option<Arc<TokenFile>>,
+    files: &HostFiles,
     events: Arc<dyn Sink>,
     tasks: &mut Supervisor,
 ) -> Result<Arc<Host>, Failure> {
@@ -390,14 +368,25 @@ async fn open_host(
         url: host.url.clone(),
         limits: host.limits.clone(),
         forwarder: open_forwarder(config, region, host)?,
+        ssh: None,
     };
     let mut region = open::writable_region(config, region).await?;
     fence_if_rolled_back(config, &mut region, None).await;
-    let authenticator: Arc<dyn Authenticator> = match (&host.auth, tokens) {
-        (AuthConfig::Iam(_), _) => open_identities(config, &region, tasks).await?,
-        (_, Some(tokens)) => tokens,
-        (AuthConfig::None(_), None) => Arc::new(Open),
-        (AuthConfig::Tokens { .. }, None) => unreachable!("`open_tokens` opens the tokens of a host that has some"),
+    let account = match &host.auth {
+        AuthConfig::Iam(_) => Some(open_identities(config, &region, tasks).await?),
+        AuthConfig::None(_) | AuthConfig::Tokens { .. } => None,
+    };
+    let options = HostOptions { ssh: files.ssh_access(account.clone()), ..options };
+    let authenticator: Arc<dyn Authenticator> = match (account, files.tokens()) {
+        (Some(account), _) => account,
+        (None, Some(tokens)) => tokens,
+        (None, None) => {
+            assert!(
+                matches!(host.auth, AuthConfig::None(_)),
+                "`HostFiles::open` opens the tokens of a host that has some"
+            );
+            Arc::new(Open)
+        }
     };
     Ok(Host::new(region, authenticator, events, options))
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::limits::{HostLimits, address};
+use super::limits::{HostLimits, address, some_address};
 use super::network::Network;
 
 /// The Git host in front of a region.
@@ -15,6 +15,18 @@ pub struct HostConfig {
     /// Address and port to listen on.
     #[serde(deserialize_with = "address")]
     pub listen: SocketAddr,
+    /// Address and port of the SSH server. Without one, the host serves HTTP alone.
+    #[serde(default, deserialize_with = "some_address")]
+    pub ssh: Option<SocketAddr>,
+    /// Folder of the SSH host keys, relative to the configuration. Keys that are missing are made at the start. Defaults
+    /// to `ssh/REGION`.
+    #[serde(default)]
+    pub ssh_host_keys: Option<PathBuf>,
+    /// File of the public keys that log in over SSH, relative to the configuration; see `AuthorizedKeys` of the host.
+    /// With `auth = "iam"` the account has the keys instead; with `auth = "none"` and a loopback address every key logs
+    /// in without the file.
+    #[serde(default)]
+    pub ssh_authorized_keys: Option<PathBuf>,
     /// URL for clients and other hosts. Defaults to the address of `listen`.
     #[serde(default)]
     pub url: Option<String>,
@@ -102,6 +114,28 @@ pub enum IamAuth {
 }
 
 impl HostConfig {
+    /// Checks the settings of the SSH server.
+    pub(super) fn check_ssh(&self) -> Result<(), String> {
+        let keys = self.ssh_authorized_keys.is_some();
+        let Some(ssh) = &self.ssh else {
+            if keys || self.ssh_host_keys.is_some() {
+                return Err("ssh_host_keys and ssh_authorized_keys need ssh, the address of the SSH server".into());
+            }
+            return Ok(());
+        };
+        match &self.auth {
+            AuthConfig::Iam(_) if keys => {
+                Err("with auth = \"iam\" the SSH keys of the account log in: remove ssh_authorized_keys".into())
+            }
+            AuthConfig::Iam(_) => Ok(()),
+            AuthConfig::None(_) if ssh.ip().is_loopback() => Ok(()),
+            AuthConfig::None(_) | AuthConfig::Tokens { .. } if keys => Ok(()),
+            AuthConfig::None(_) | AuthConfig::Tokens { .. } => {
+                Err("ssh needs ssh_authorized_keys, the file of the keys that may log in".into())
+            }
+        }
+    }
+
     /// URL for clients: `url`, or else the address of `listen`.
     pub fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };

@@ -115,6 +115,9 @@ pub struct Config {
     pub sdk: SdkConfigs,
 }
 
+/// Folder of the folders of SSH host keys, relative to the configuration.
+const SSH_HOST_KEYS: &str = "ssh";
+
 impl Config {
     /// Reads and validates a configuration file.
     pub fn load(file: &Path) -> Result<Config, ConfigError> {
@@ -201,6 +204,7 @@ impl Config {
         if matches!(host.auth, AuthConfig::None(_)) && !host.listen.ip().is_loopback() {
             return Err(format!("auth = \"none\" is for loopback only, and {} is reachable by others", host.listen));
         }
+        host.check_ssh()?;
         if let Some(url) = &host.url {
             let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
             if rest.is_none_or(|rest| rest.is_empty() || rest.contains(['@', '?', '#'])) {
@@ -208,6 +212,12 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// Folder of the SSH host keys of a region's host.
+    pub fn ssh_host_keys(&self, region: &str, host: &HostConfig) -> PathBuf {
+        let usual = || Path::new(SSH_HOST_KEYS).join(region);
+        self.path(&host.ssh_host_keys.clone().unwrap_or_else(usual))
     }
 
     /// Resolves a path relative to the folder of the configuration file.

@@ -223,6 +223,35 @@ fn hosts_are_served_to_nobody_unknown() {
 }
 
 #[test]
+fn ssh_is_for_keys_that_are_known() {
+    let with = |auth: &str, lines: &str| {
+        let host = format!("[hosts.us]\nlisten = \"127.0.0.1:80\"\nauth = {auth}\n{lines}");
+        parse(&format!("{GOOD}\n{host}")).map_err(|error| error.to_string())
+    };
+    let tokens = "{ tokens = \"t\" }";
+    let config = with("\"none\"", "ssh = \"127.0.0.1:22\"").unwrap();
+    let keys = config.ssh_host_keys("us", &config.hosts["us"]);
+    assert!(keys.ends_with("ssh/us"), "{keys:?}");
+    let given = "ssh = \"0.0.0.0:22\"\nssh_authorized_keys = \"keys\"\nssh_host_keys = \"/etc/ssh\"";
+    let config = with(tokens, given).unwrap();
+    assert_eq!(config.ssh_host_keys("us", &config.hosts["us"]), Path::new("/etc/ssh"));
+    with("\"none\"", given).unwrap();
+    with("\"iam\"", "ssh = \"0.0.0.0:22\"\nssh_host_keys = \"keys\"").unwrap();
+    let bad = [
+        ("\"none\"", "ssh = \"0.0.0.0:22\"", "ssh needs ssh_authorized_keys"),
+        (tokens, "ssh = \"127.0.0.1:22\"", "ssh needs ssh_authorized_keys"),
+        (tokens, "ssh_authorized_keys = \"keys\"", "need ssh"),
+        ("\"iam\"", given, "remove ssh_authorized_keys"),
+        (tokens, "ssh_host_keys = \"keys\"", "need ssh"),
+        (tokens, "ssh = \"somewhere\"", "not an address"),
+    ];
+    for (auth, lines, expected) in bad {
+        let error = with(auth, lines).map(drop).unwrap_err();
+        assert!(error.contains(expected), "{lines}: {error}");
+    }
+}
+
+#[test]
 fn where_hosts_are_reached() {
     let host = |lines: &str| {
         let config = parse(&format!("{GOOD}\n[hosts.us]\nlisten = \"127.0.0.1:80\"\nauth = \"none\"\n{lines}"))?;

@@ -28,10 +28,13 @@ use super::push::policies::PushPolicies;
 use super::push::quarantines::Quarantines;
 use super::push::receive_pack::ReceivePack;
 use super::readiness::Readiness;
+use super::request::access_control::AccessControl;
 use super::request::account_guard::AccountGuard;
 use super::request::browser_guard::BrowserGuard;
 use super::request::urls::HostUrls;
 use super::request::{Requests, Services};
+use super::ssh::identities::SshAccess;
+use super::ssh::lfs_tokens::LfsTokens;
 use super::views::Views;
 use gitferry_config::{HostLimits, Network};
 use gitferry_engine::announce::Sink;
@@ -61,6 +64,8 @@ pub struct HostOptions {
     pub urls: BTreeMap<String, String>,
     /// URL of this host for the hrefs of Git LFS; by default the URL that the client has used.
     pub url: Option<String>,
+    /// Access over SSH; `None` for a host without an SSH server.
+    pub ssh: Option<SshAccess>,
     /// Forwards pushes to the primary. A push to a replica whose primary it does not know is refused.
     pub forwarder: Arc<Forwarder>,
 }
@@ -69,6 +74,8 @@ pub struct HostOptions {
 #[derive(Debug)]
 pub struct Host {
     region: Region,
+    urls: Arc<HostUrls>,
+    ssh: Option<SshAccess>,
     limits: HostLimits,
     authenticator: Arc<dyn Authenticator>,
     exchanges: Arc<Exchanges>,
@@ -93,10 +100,13 @@ impl Host {
         let guard = BrowserGuard::new(authenticator.allows_anonymous(), urls.clone());
         let announcer = Announcer::new(region.name(), events);
         let account = AccountGuard::new(region.clone());
+        let ssh = options.ssh.clone();
+        let lfs_tokens = ssh.as_ref().map(|ssh| LfsTokens::new(ssh, region.shared_clock().clone()));
         let services = services(&region, &urls, &exchanges, &announcer, &metrics, options);
         let secure = urls.own().is_some_and(|url| url.starts_with("https:"));
-        let requests = Requests::new(clients, guard, authenticator.clone(), account, services, limits.clone(), secure);
-        Arc::new(Host { region, limits, authenticator, exchanges, requests: Arc::new(requests), metrics })
+        let access = AccessControl { authenticator: authenticator.clone(), lfs_tokens, account, secure };
+        let requests = Arc::new(Requests::new(clients, guard, access, services, limits.clone()));
+        Arc::new(Host { region, urls, ssh, limits, authenticator, exchanges, requests, metrics })
     }
 
     /// The HTTP service of this host.
@@ -113,6 +123,31 @@ impl Host {
     /// Metrics of this host.
     pub(crate) fn metrics(&self) -> &Arc<Metrics> {
         &self.metrics
+    }
+
+    /// The services of this host.
+    pub(crate) fn services(&self) -> &Services {
+        self.requests.services()
+    }
+
+    /// Access to the repositories of this host.
+    pub(crate) fn access(&self) -> &AccessControl {
+        self.requests.access()
+    }
+
+    /// Access over SSH; `None` for a host without an SSH server.
+    pub(crate) fn ssh(&self) -> Option<&SshAccess> {
+        self.ssh.as_ref()
+    }
+
+    /// URL of this host for clients; empty if it is not configured.
+    pub(crate) fn url(&self) -> &str {
+        self.urls.own().unwrap_or_default()
+    }
+
+    /// A new id for the log.
+    pub(crate) fn new_request_id(&self) -> String {
+        self.region.clock().new_id().simple().to_string()
     }
 
     /// Name of the host's region.

@@ -121,7 +121,7 @@ struct Following {
     keys: Arc<KeyRing>,
 }
 
-/// Login over SSH, whose client has proven to have the private key.
+/// Login over SSH with a public key. The SSH server verifies that the client has the private key.
 #[derive(Clone, Copy, Debug)]
 pub struct SshLogin<'a> {
     /// User name: the id of the public key, `APKA…`.
@@ -130,8 +130,10 @@ pub struct SshLogin<'a> {
     pub fingerprint: &'a str,
     /// Address of the client.
     pub source: IpAddr,
-    /// Version of the client's software.
+    /// Version of the client's software; empty if it is not known yet.
     pub client: &'a str,
+    /// True if the request is encrypted. Over SSH it is; over HTTP, credentials from SSH may cross an open network.
+    pub secure: bool,
 }
 
 /// Authenticates the requests of one host.
@@ -207,19 +209,27 @@ impl Authenticator {
         Ok(self.proven(state, principal, context))
     }
 
-    /// Finds the principal of a login over SSH.
+    /// Finds the principal of a login over SSH. A wrong key is not counted as a failure, as clients offer all keys that
+    /// they have: [`Authenticator::ssh_failed`] counts connections on which no key was right.
     ///
     /// # Errors
-    /// [`AuthenticationError::Wrong`] unless the user name is the id of this very key, and the key is active.
+    /// [`AuthenticationError::Wrong`] unless the user name is the id of this very key, and the key is active;
+    /// [`AuthenticationError::TooMany`] for a user name and an address with too many failures.
     pub fn authenticate_ssh(&self, login: &SshLogin<'_>) -> Result<Authenticated> {
         let state = self.following()?;
+        self.throttle.check(login.user, login.source, self.clock.now()).map_err(AuthenticationError::TooMany)?;
         let (user, key) = state.account.ssh_key(login.user).ok_or(AuthenticationError::Wrong)?;
         if key.fingerprint != login.fingerprint || key.status != Status::Active {
             return Err(AuthenticationError::Wrong);
         }
         let principal = Principal::user(&state.account, user, None, Credential::SshKey(login.user.to_owned()));
-        let context = self.context(login.source, true, self.clock.now()).user_agent(login.client);
+        let context = self.context(login.source, login.secure, self.clock.now()).user_agent(login.client);
         Ok(self.proven(state, principal, context))
+    }
+
+    /// Counts a connection over SSH on which a user name proved none of the keys that it offered.
+    pub fn ssh_failed(&self, user: &str, source: IpAddr) {
+        self.throttle.failed(user, source, self.clock.now());
     }
 
     fn context(&self, source: IpAddr, secure: bool, now: Timestamp) -> ContextBuilder {

@@ -9,8 +9,9 @@ use async_trait::async_trait;
 use gix::bstr::{BStr, BString, ByteSlice as _};
 
 use super::{Access, Authenticator, Cause, Denied, Presented, Principal, Rights};
+use crate::ssh::identities::{Login, SshIdentities};
 use gitferry_engine::region::push::{Facts, RefAuthorizer, RefUpdate};
-use gitferry_iam::{Authenticated, AuthenticationError, Payload, RequestParts};
+use gitferry_iam::{self as iam, Authenticated, AuthenticationError, Payload, RequestParts, SshLogin};
 use gitferry_identity::Identities;
 use gitferry_policy::{Context, Decision, PolicySet, Request, evaluate, keys};
 
@@ -35,17 +36,42 @@ impl IamAuthenticator {
     pub fn new(region: &str, identities: Arc<Identities>) -> Self {
         IamAuthenticator { region: region.into(), identities }
     }
+
+    /// Authentication by the newest state of the account.
+    fn authenticator(&self) -> Result<&iam::Authenticator, Denied> {
+        self.identities.authenticator().map_err(|error| {
+            tracing::error!(%error, "a request cannot be authenticated");
+            Denied::Unavailable
+        })
+    }
 }
 
 #[async_trait]
 impl Authenticator for IamAuthenticator {
     async fn authenticate(&self, presented: &Presented<'_>) -> Result<Principal, Denied> {
-        let authenticator = self.identities.authenticator().map_err(|error| {
-            tracing::error!(%error, "a request cannot be authenticated");
-            Denied::Unavailable
-        })?;
-        let authenticated = authenticator.authenticate(&parts_of(presented, &headers_of(presented)));
+        let authenticated = self.authenticator()?.authenticate(&parts_of(presented, &headers_of(presented)));
         Ok(principal(&self.region, authenticated.map_err(denied)?))
+    }
+}
+
+/// The user name of a login is the id of an SSH key of the account.
+impl SshIdentities for IamAuthenticator {
+    fn identify(&self, login: &Login<'_>) -> Result<Principal, Denied> {
+        let Login { user, fingerprint, address, client, secure } = *login;
+        let login = SshLogin { user, fingerprint, source: address.unwrap_or(NO_ADDRESS), client, secure };
+        // Clients offer all keys that they have, so a wrong one is not worth a line in the log.
+        let authenticated = self.authenticator()?.authenticate_ssh(&login).map_err(|error| match error {
+            AuthenticationError::TooMany(_) => Denied::TooManyFailures,
+            AuthenticationError::Unavailable(_) => Denied::Unavailable,
+            _ => Denied::Unknown,
+        })?;
+        Ok(principal(&self.region, authenticated))
+    }
+
+    fn note_failure(&self, user: &str, address: Option<IpAddr>) {
+        if let Ok(authenticator) = self.identities.authenticator() {
+            authenticator.ssh_failed(user, address.unwrap_or(NO_ADDRESS));
+        }
     }
 }
 

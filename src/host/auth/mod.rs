@@ -3,6 +3,7 @@
 
 pub mod iam;
 pub mod tokens;
+pub mod watched_file;
 
 use std::net::IpAddr;
 use std::sync::Arc;

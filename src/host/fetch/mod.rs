@@ -9,9 +9,11 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 
+use crate::exchange::dialogue::Dialogue;
 use crate::push::quarantines::Quarantines;
 use crate::request::refusal::Refusal;
 use crate::views::Views;
+use gitferry_git::protocol::Version;
 use upload_pack::UploadPack;
 
 /// Fetches from the repositories of a region.
@@ -37,6 +39,12 @@ impl Fetches {
     pub async fn serve(&self, repository: &str, headers: &HeaderMap, input: Body) -> Result<Response, Refusal> {
         let opened = self.views.open(repository).await?;
         self.upload_pack.serve(repository, opened.state().view.clone(), headers, input).await
+    }
+
+    /// Serves a fetch as a conversation with state, from the advertisement on.
+    pub async fn converse(&self, repository: &str, version: Version, input: Body) -> Result<Dialogue, Refusal> {
+        let opened = self.views.open(repository).await?;
+        self.upload_pack.converse(repository, opened.state().view.clone(), version, input).await
     }
 }
 

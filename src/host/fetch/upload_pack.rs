@@ -1,11 +1,13 @@
 //! Upload-pack over HTTP: advertisements and requests of fetches from a view.
 
+use std::io::Write as _;
 use std::sync::Arc;
 
 use axum::body::Body;
 use axum::http::HeaderMap;
 use axum::response::Response;
 
+use crate::exchange::dialogue::{Dialogue, Failed};
 use crate::exchange::{Exchange, Exchanges};
 use crate::metrics::Metrics;
 use crate::request::git_http::{check_content_type, git_response, version};
@@ -37,11 +39,7 @@ impl UploadPack {
     /// Answers with the advertisement of a view.
     pub async fn advertise(&self, view: View, headers: &HeaderMap) -> Result<Response, Refusal> {
         let version = version(headers);
-        if version != Version::V2 {
-            // Reads the peeled tags now: a failure has to come before the response begins.
-            let view = view.clone();
-            blocking(move || view.peeled_tags().map(drop).map_err(RegionError::from)).await?;
-        }
+        prepare(&view, version).await?;
         let session = self.session(version);
         let response = self.exchanges.respond(move |out| {
             // Protocol version 2 advertises capabilities without the service line.
@@ -70,8 +68,71 @@ impl UploadPack {
         Ok(git_response("application/x-git-upload-pack-result", response))
     }
 
+    /// Serves a fetch as a conversation with state: the advertisement, then requests until the client needs no more, all
+    /// from the same view. `repository` is for the log.
+    pub async fn converse(
+        &self,
+        repository: &str,
+        view: View,
+        version: Version,
+        input: Body,
+    ) -> Result<Dialogue, Refusal> {
+        prepare(&view, version).await?;
+        let session = Session { stateless: false, ..self.session(version) };
+        let repository = repository.to_owned();
+        let metrics = self.metrics.clone();
+        let failed = Failed::default();
+        let thread_failed = failed.clone();
+        let work = move |exchange| converse(&repository, &view, session, exchange, &metrics, &thread_failed);
+        let output = self.exchanges.converse(input, work).await?;
+        Ok(Dialogue { output, failed })
+    }
+
     fn session(&self, version: Version) -> Session {
         Session { version, stateless: true, ref_in_want: self.ref_in_want, thorough: false, own: false }
+    }
+}
+
+/// Reads what the advertisement needs: a failure has to come before the response begins.
+async fn prepare(view: &View, version: Version) -> Result<(), RegionError> {
+    if version == Version::V2 {
+        return Ok(());
+    }
+    let view = view.clone();
+    blocking(move || view.peeled_tags().map(drop).map_err(RegionError::from)).await
+}
+
+/// Serves a conversation on its thread.
+fn converse(repository: &str, view: &View, session: Session, exchange: Exchange, metrics: &Metrics, failed: &Failed) {
+    let Exchange { mut input, mut output, compute, .. } = exchange;
+    output.release_while_waiting(compute);
+    let cancel = output.disconnected();
+    let mut answer = || {
+        advertise(view, session, &mut output)?;
+        loop {
+            let served = serve(view, &mut input, session, &mut output, &Limits::default(), &cancel)?;
+            tracing::debug!(repository, ?served, "fetched");
+            metrics.fetched(&served);
+            if !served.may_follow {
+                return Ok(());
+            }
+        }
+    };
+    let result: Result<(), ServeError> = answer();
+    let Err(error) = result else {
+        // The answer is complete; a client that disconnects now loses only its own copy.
+        let _ = output.finish();
+        return;
+    };
+    log_failure(repository, &error);
+    match error.for_client() {
+        Some(_) => {
+            failed.set();
+            let _ = output.flush();
+            input.drain();
+            let _ = output.finish();
+        }
+        None => output.fail(error.to_string()),
     }
 }
 

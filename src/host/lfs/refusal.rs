@@ -86,6 +86,15 @@ impl From<Denied> for LfsRefusal {
 }
 
 impl LfsRefusal {
+    /// Status and text for a client that reads no JSON. Logs failures of the region.
+    pub fn into_parts(self) -> (StatusCode, String) {
+        let LfsRefusal { status, message, error, .. } = self;
+        if let Some(error) = error {
+            tracing::error!(%error, "an LFS request failed");
+        }
+        (status, message)
+    }
+
     /// The response. Logs failures of the region.
     pub fn into_response(self) -> Response {
         let LfsRefusal { status, message, is_busy, error } = self;

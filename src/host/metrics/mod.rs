@@ -7,6 +7,7 @@ mod requests;
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use tokio::sync::watch;
 
 use gitferry_base::metrics::{self, Counter, Registry};
@@ -16,7 +17,7 @@ use gitferry_git::upload_pack::Served;
 
 pub use page::MetricsPage;
 pub use queues::QueueMetrics;
-pub use requests::observe;
+pub use requests::{ConversationMetrics, observe};
 
 /// Metrics of a host.
 #[derive(Debug)]
@@ -46,6 +47,12 @@ impl Metrics {
     /// Metrics of the queue of this name. The name is a label: one of a few in the code.
     pub fn queue(&self, name: &'static str) -> QueueMetrics {
         QueueMetrics::new(&self.registry, name)
+    }
+
+    /// Observes a conversation over SSH, whose route is a label: one of a few in the code. Returns the input with its bytes
+    /// counted.
+    pub fn conversation(self: &Arc<Self>, route: &'static str, input: Body) -> (ConversationMetrics, Body) {
+        requests::observe_conversation(self, route, input)
     }
 
     /// Counts a fetch that was answered.

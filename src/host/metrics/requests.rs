@@ -35,6 +35,36 @@ pub async fn observe(State(metrics): State<Arc<Metrics>>, request: Request, next
     response.map(|body| count_sent(body, sent, length, observation))
 }
 
+/// A conversation over SSH in progress, recorded when it is dropped.
+pub struct ConversationMetrics {
+    observation: Observation,
+    sent: Counter,
+}
+
+/// Begins to observe a conversation. Returns its input with the bytes counted.
+pub fn observe_conversation(metrics: &Arc<Metrics>, route: &'static str, input: Body) -> (ConversationMetrics, Body) {
+    let received = metrics.registry.counter(&metrics::RECEIVED_BYTES, &[route]);
+    let sent = metrics.registry.counter(&metrics::SENT_BYTES, &[route]);
+    let broken = Arc::new(AtomicBool::new(false));
+    let input = count_received(input, received, broken.clone());
+    let observation =
+        Observation { metrics: metrics.clone(), route, start: Instant::now(), status: None, broken, complete: false };
+    (ConversationMetrics { observation, sent }, input)
+}
+
+impl ConversationMetrics {
+    /// Counts bytes of output.
+    pub fn sent(&self, bytes: u64) {
+        self.sent.increment(bytes);
+    }
+
+    /// Records the end, in the classes of HTTP's status codes.
+    pub fn ended(&mut self, status: StatusCode) {
+        self.observation.status = Some(status);
+        self.observation.complete = true;
+    }
+}
+
 /// Value of the label `route`: one of the host's services.
 fn route_of(method: &Method, uri: &Uri) -> &'static str {
     let route = match Target::parse(uri.path()) {

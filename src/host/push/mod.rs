@@ -8,6 +8,7 @@ pub mod quarantines;
 pub mod receive_pack;
 mod states;
 
+use std::io::{self, BufRead as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,9 @@ use axum::response::Response;
 use tokio::time::Instant;
 
 use crate::auth::{Access, Principal};
-use crate::exchange::Exchanges;
+use crate::exchange::dialogue::{Dialogue, Failed};
+use crate::exchange::response_body::Sender;
+use crate::exchange::{Exchange, Exchanges};
 use crate::forward::push::Forwarding;
 use crate::request::git_http::{check_content_type, git_response};
 use crate::request::refusal::Refusal;
@@ -91,10 +94,7 @@ impl Pushes {
             announce_service(Service::ReceivePack, out)?;
             match view {
                 Err(reason) => PacketWriter::new(out).error(&reason),
-                Ok(view) => {
-                    let refs = AdvertisedRefs { head: false, peeled: None, filter: false };
-                    advertise_refs(&view, Version::V0, refs, CAPABILITIES, out)
-                }
+                Ok(view) => advertise(&view, out),
             }
         });
         Ok(git_response("application/x-git-receive-pack-advertisement", response.await?))
@@ -133,6 +133,48 @@ impl Pushes {
         Ok(git_response("application/x-git-receive-pack-result", response))
     }
 
+    /// Receives a push as a conversation with state, from the advertisement on: into the repository that the name denotes
+    /// at its beginning. A replica refuses and names the primary, as this host has no credentials to forward with.
+    pub async fn converse(&self, principal: &Principal, repository: &str, input: Body) -> Result<Dialogue, Refusal> {
+        let headers = HeaderMap::new();
+        let (target, view) = match self.destinations.find(repository, &headers).await? {
+            Destination::Forwarded(primary, _) => {
+                let url = primary.url();
+                let reason = format!("pushes over SSH are not forwarded to the primary; push to {url}/{repository}");
+                return Err(Refusal::Forbidden(reason));
+            }
+            Destination::Elsewhere(reason) => return Err(Refusal::Forbidden(reason)),
+            Destination::Unborn(unborn) => {
+                principal.authorize(repository, Access::Create)?;
+                let view = unborn.state().view.clone();
+                (PushTarget::Unborn(unborn), view)
+            }
+            Destination::Existing(opened) => {
+                let state = opened.state();
+                let id = state.item.id;
+                let refusal = self.destinations.refusal_of_replica(repository, &state.item.head, &headers);
+                refusal.map_or(Ok(()), |reason| Err(Refusal::Forbidden(reason)))?;
+                self.wait_for_room(repository, opened.clone()).await?;
+                let mirror = self.receive_pack.policies().of(repository).mirror;
+                (PushTarget::Existing(id), self.views.for_push(&opened, mirror).await?.view)
+            }
+        };
+        let format = view.format;
+        let mut push = Push { principal: principal.clone(), repository: repository.to_owned(), format, target };
+        let receive_pack = self.receive_pack.clone();
+        let views = self.views.clone();
+        let work = move |mut exchange: Exchange| {
+            exchange.output.release_while_waiting(exchange.compute.clone());
+            let advertised = advertise(&view, &mut exchange.output);
+            match advertised.and_then(|()| find_born(&mut push, &views, &mut exchange)) {
+                Ok(()) => receive_pack.run(push, exchange),
+                Err(error) => exchange.output.fail(error.to_string()),
+            }
+        };
+        let output = self.exchanges.converse(input, work).await?;
+        Ok(Dialogue { output, failed: Failed::default() })
+    }
+
     /// Applies backpressure: waits while a repository has so many packs that consolidation has to catch up. The wait
     /// holds no slot, only the connection. After [`MAX_ROOM_WAIT`] the push goes on; it is refused only if no pack fits
     /// into the manifest.
@@ -152,4 +194,24 @@ impl Pushes {
             opened = self.views.open_by_id(repository, opened.state().item.id).await?;
         }
     }
+}
+
+/// Waits for the commands of a push that creates its repository, and finds the repository if there is one by now: Git LFS
+/// uploads objects, and creates the repository for them, between the advertisement and the commands.
+fn find_born(push: &mut Push, views: &Views, exchange: &mut Exchange) -> io::Result<()> {
+    if !matches!(push.target, PushTarget::Unborn(_)) {
+        return Ok(());
+    }
+    exchange.input.fill_buf()?;
+    if let Ok(opened) = exchange.runtime.block_on(views.open(&push.repository)) {
+        push.target = PushTarget::Existing(opened.state().item.id);
+        push.format = opened.state().view.format;
+    }
+    Ok(())
+}
+
+/// Writes the advertisement of receive-pack, in version 0, which clients of all versions read.
+fn advertise(view: &View, out: &mut Sender) -> io::Result<()> {
+    let refs = AdvertisedRefs { head: false, peeled: None, filter: false };
+    advertise_refs(view, Version::V0, refs, CAPABILITIES, out)
 }

@@ -6,6 +6,7 @@
 //! 4. `git` and `lfs` find the action, authenticate and authorize the client, refuse the account's repository, and call
 //!    the service of the action.
 
+pub mod access_control;
 pub mod account_guard;
 pub mod browser_guard;
 mod drain;
@@ -24,7 +25,6 @@ use axum::response::{IntoResponse as _, Response};
 use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
-use crate::auth::{Access, Authenticator, Denied, Presented, Principal};
 use crate::client::{Client, Clients};
 use crate::fetch::{Fetches, QuarantineFetches};
 use crate::frontier::Frontiers;
@@ -34,7 +34,7 @@ use crate::metrics::MetricsPage;
 use crate::push::Pushes;
 use crate::push::quarantines::without_secret;
 use crate::readiness::Readiness;
-use account_guard::AccountGuard;
+use access_control::AccessControl;
 use browser_guard::BrowserGuard;
 use gitferry_config::HostLimits;
 use refusal::Refusal;
@@ -69,27 +69,31 @@ pub struct Services {
 pub struct Requests {
     clients: Clients,
     guard: BrowserGuard,
-    authenticator: Arc<dyn Authenticator>,
-    account: AccountGuard,
+    access: AccessControl,
     services: Services,
     limits: HostLimits,
-    /// True if clients reach the host over TLS, unless a trusted proxy reports otherwise.
-    secure: bool,
 }
 
 impl Requests {
-    /// Requests of `clients` that `guard` passes and `authenticator` knows are answered by `services`. `secure` if the
-    /// host is reached over TLS.
+    /// Requests of `clients` that `guard` passes and `access` allows are answered by `services`.
     pub fn new(
         clients: Clients,
         guard: BrowserGuard,
-        authenticator: Arc<dyn Authenticator>,
-        account: AccountGuard,
+        access: AccessControl,
         services: Services,
         limits: HostLimits,
-        secure: bool,
     ) -> Self {
-        Requests { clients, guard, authenticator, account, services, limits, secure }
+        Requests { clients, guard, access, services, limits }
+    }
+
+    /// Access to repositories.
+    pub fn access(&self) -> &AccessControl {
+        &self.access
+    }
+
+    /// The services of the host.
+    pub fn services(&self) -> &Services {
+        &self.services
     }
 
     /// Answers a request.
@@ -155,8 +159,7 @@ impl Requests {
         let Route { repository, service, .. } = route;
         let headers = &request.headers;
         let action = service.action(&request.method, request.uri.query())?;
-        let principal = self.authorize(request, repository, action.access()).await?;
-        self.account.check(repository).await?;
+        let principal = self.access.authorize(request, repository, action.access()).await?;
         let Services { fetches, pushes, frontiers, default_branches, .. } = &self.services;
         match action {
             Action::AdvertiseFetch => fetches.advertise(repository, headers).await,
@@ -171,30 +174,7 @@ impl Requests {
     /// Answers a request of Git LFS.
     async fn lfs(&self, route: &Route, request: &Parts, body: Body) -> Result<Response, LfsRefusal> {
         let action = LfsAction::of(route, &request.method)?;
-        let principal = self.authorize(request, &route.repository, action.access()).await?;
-        self.account.check(&route.repository).await?;
+        let principal = self.access.authorize_lfs(request, &route.repository, action.access()).await?;
         self.services.lfs.serve(action, &principal, &route.repository, request, body).await
-    }
-
-    /// Authenticates a client and authorizes its access to a repository. The log and the fair share know the client by
-    /// its name from here on.
-    async fn authorize(&self, request: &Parts, repository: &str, access: Access) -> Result<Principal, Denied> {
-        let client = Client::current();
-        let presented = Presented {
-            method: &request.method,
-            uri: &request.uri,
-            headers: &request.headers,
-            asked_host: client.asked_host().map(|host| host.as_str()),
-            address: client.address(),
-            secure: client.asked_scheme().map_or(self.secure, |scheme| scheme == "https"),
-        };
-        let principal = self.authenticator.authenticate(&presented).await?;
-        principal.authorize(repository, access)?;
-        Span::current().record("actor", principal.name());
-        // Without authentication all clients have one name: the fair share distinguishes them by network.
-        if !self.authenticator.allows_anonymous() {
-            client.set_principal_name(principal.name());
-        }
-        Ok(principal)
     }
 }

@@ -60,6 +60,20 @@ impl Pair {
         Pair::start_with("auth = { tokens = \"tokens\" }", ["", ""], more, &[("tokens", tokens)])
     }
 
+    /// With the token `ann:0123456789abcdef`, SSH servers on which the lines of `keys` may log in, more lines for each
+    /// host, and more configuration; with the addresses of the SSH servers.
+    pub fn with_ssh(keys: &str, hosts: [&str; 2], more: &str) -> (Pair, [SocketAddr; 2]) {
+        let addresses = free_addresses();
+        let lines = |region: usize| {
+            let address = addresses[region];
+            format!("ssh = \"{address}\"\nssh_authorized_keys = \"keys\"\n{}", hosts[region])
+        };
+        let files = [("tokens", "ann:0123456789abcdef\n"), ("keys", keys)];
+        let hosts = [lines(US), lines(EU)];
+        let pair = Pair::start_with("auth = { tokens = \"tokens\" }", [&hosts[0], &hosts[1]], more, &files);
+        (pair, addresses)
+    }
+
     /// With more lines for each host; US and EU in them stand for the addresses.
     pub fn with_hosts(hosts: [&str; 2]) -> Pair {
         Pair::start_with("auth = \"none\"", hosts, "", &[])
@@ -91,6 +105,13 @@ impl Pair {
     pub fn with_iam_and_tls() -> Pair {
         let tls = "tls = { cert = \"../cert.pem\", key = \"../key.pem\" }\nca = \"../cert.pem\"\n";
         Pair::start_with_iam([tls, tls], true)
+    }
+
+    /// With an account whose users also reach the hosts over SSH; with the addresses of the SSH servers.
+    pub fn with_iam_and_ssh() -> (Pair, [SocketAddr; 2]) {
+        let addresses = free_addresses();
+        let hosts = addresses.map(|address| format!("ssh = \"{address}\"\n"));
+        (Pair::start_with_iam([&hosts[US], &hosts[EU]], true), addresses)
     }
 
     /// With hosts that need an account, in regions that have none.

@@ -8,31 +8,36 @@ use gitferry_test_support::pair::{EU, Pair, REGIONS, US};
 use gitferry_test_support::python;
 use serde_json::Value;
 
-const POWER_USER: &str = "arn:aws:iam::aws:policy/AWSCodeCommitPowerUser";
-const READ_ONLY: &str = "arn:aws:iam::aws:policy/AWSCodeCommitReadOnly";
+pub const POWER_USER: &str = "arn:aws:iam::aws:policy/AWSCodeCommitPowerUser";
+pub const READ_ONLY: &str = "arn:aws:iam::aws:policy/AWSCodeCommitReadOnly";
 
 /// The administrator's account of a pair with `auth = "iam"`.
-struct Iam<'a> {
-    pair: &'a Pair,
+pub struct Iam<'a> {
+    pub pair: &'a Pair,
 }
 
 impl Iam<'_> {
-    fn json(&self, args: &[&str]) -> Value {
+    pub fn json(&self, args: &[&str]) -> Value {
         let more = ["--region", REGIONS[US], "--json"];
         serde_json::from_str(&self.pair.ok(&[&["iam"], args, &more].concat())).unwrap()
     }
 
-    fn account(&self) -> String {
+    pub fn account(&self) -> String {
         let user = self.json(&["user", "list"])["users"][0]["arn"].as_str().unwrap().to_owned();
         user.split(':').nth(4).unwrap().to_owned()
     }
 
-    /// Makes a user with managed policies; its Git credential as the beginning of a URL.
-    fn user(&self, name: &str, policies: &[&str]) -> Login {
+    /// Makes a user with managed policies.
+    pub fn new_user(&self, name: &str, policies: &[&str]) {
         self.json(&["user", "create", name]);
         for policy in policies {
             self.json(&["policy", "attach", policy, "--user", name]);
         }
+    }
+
+    /// Makes a user with managed policies; its Git credential as the beginning of a URL.
+    fn user(&self, name: &str, policies: &[&str]) -> Login {
+        self.new_user(name, policies);
         let made = self.json(&["git-credential", "create", "--user", name]);
         Login {
             id: made["id"].as_str().unwrap().to_owned(),
@@ -42,14 +47,14 @@ impl Iam<'_> {
     }
 
     /// Writes an inline policy of a user.
-    fn put(&self, user: &str, policy: &str, document: &str) {
+    pub fn put(&self, user: &str, policy: &str, document: &str) {
         let file = self.pair.path(&format!("{policy}.json"));
         std::fs::write(&file, document).unwrap();
         self.json(&["policy", "put", policy, file.to_str().unwrap(), "--user", user]);
     }
 
     /// Waits until the host of a region decides by the newest state of the account.
-    fn settle(&self, region: usize) {
+    pub fn settle(&self, region: usize) {
         let shown = self.pair.ok(&["repo", "show", "gitferry/account", "--region", REGIONS[US], "--json"]);
         let seq = serde_json::from_str::<Value>(&shown).unwrap()["frontier"]["seq"].as_u64().unwrap();
         let region = format!("region=\"{}\" seq=", REGIONS[region]);
@@ -147,7 +152,7 @@ fn a_credential_that_is_gone_stops_working_in_both_regions() {
 }
 
 /// The statement that denies pushes to a branch, and with `null` the clause of the user guide's example 4.
-fn deny_prod(account: &str, null: bool) -> String {
+pub fn deny_prod(account: &str, null: bool) -> String {
     let clause = if null { r#", "Null": {"codecommit:References": "false"}"# } else { "" };
     format!(
         r#"{{"Version": "2012-10-17", "Statement": [{{

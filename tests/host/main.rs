@@ -36,6 +36,7 @@ mod recent;
 mod shares;
 mod shutdown;
 mod slow;
+mod ssh;
 mod tokens;
 mod transport;
 mod warm;

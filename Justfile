@@ -27,6 +27,10 @@ test-seeds:
 test-account-scale:
     cargo test --release -p gitferry-iam scale -- --ignored --nocapture
 
+# Time from the revocation of a credential to the first refusal, in both regions.
+measure-revocation:
+    cargo test --release --test host revocation -- --ignored --nocapture
+
 # A Git host for each of two regions, and a worker between them.
 up:
     cargo run --release -- up

@@ -137,6 +137,7 @@ async fn start(regions: &Regions, stopped: watch::Receiver<bool>) -> io::Result<
         repositories: GlobSet::builder().add(glob).build().map_err(io::Error::other)?.into(),
         mode: Default::default(),
         active_links: vec!["dr".to_owned()].into(),
+        account_links: Arc::new([]),
         memory: Arc::new(tokio::sync::Semaphore::new(PARTS_IN_MEMORY)),
         progress: Default::default(),
     };

@@ -87,6 +87,7 @@ async fn open(dir: &Path) -> io::Result<Link> {
         repositories: everything()?.into(),
         mode: LinkMode::Active,
         active_links: vec!["dr".to_owned()].into(),
+        account_links: Arc::new([]),
         memory: Arc::new(Semaphore::new(PARTS_IN_MEMORY)),
         progress: Arc::new(Progress::default()),
     })

@@ -4,6 +4,8 @@ use gix::ObjectId;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use gitferry_engine::ledger::change::Actor;
+
 /// Principal in whose name a change is made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Author {
@@ -19,7 +21,8 @@ impl Author {
         Author { name: name.into(), arn: arn.into(), source: None }
     }
 
-    /// Adds the address that the request came from, which the ledger's change records behind the ARN.
+    /// Adds the address that the request came from, or the machine on which a command ran. The ledger's change records it
+    /// behind the ARN.
     #[must_use]
     pub fn from_address(self, source: impl Into<String>) -> Self {
         Author { source: Some(source.into()), ..self }
@@ -27,10 +30,7 @@ impl Author {
 
     /// Returns the actor of the ledger's change: `ARN`, or `ARN from ADDRESS`.
     pub fn actor(&self) -> String {
-        match &self.source {
-            Some(source) => format!("{} from {source}", self.arn),
-            None => self.arn.clone(),
-        }
+        Actor::new(&self.arn, self.source.as_deref()).to_string()
     }
 
     /// Returns the identity in a commit, at a time in seconds.

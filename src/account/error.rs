@@ -38,6 +38,16 @@ pub enum AccountError {
         /// `missing` or `deleted`.
         gone: &'static str,
     },
+    /// The replica of the account was detached from its region.
+    #[error(
+        "region {region} was detached from its account, which no longer counts there; a link that carries the account \
+         brings it back, and `gitferry iam init --region {region}` founds another one, which hosts follow once they are \
+         started again"
+    )]
+    Detached {
+        /// Name of the region.
+        region: String,
+    },
     /// The repository is at a state that does not follow from the last one that was read.
     #[error(transparent)]
     Diverged(Box<Diverged>),
@@ -116,7 +126,7 @@ impl AccountError {
             AccountError::Exists { .. } | AccountError::TooLarge { .. } | AccountError::Rejected { .. } => {
                 Kind::Refused
             }
-            AccountError::Gone { .. } => Kind::Missing,
+            AccountError::Gone { .. } | AccountError::Detached { .. } => Kind::Missing,
             AccountError::Diverged(_) | AccountError::Damaged { .. } => Kind::Corrupt,
             AccountError::Timeout { .. } => Kind::Transient,
             AccountError::Region(error) => error.kind(),

@@ -204,13 +204,18 @@ impl Follower {
             if followed.trouble.as_ref() == Some(&reason) {
                 return false;
             }
+            let seconds = if matches!(error, AccountError::Detached { .. }) { 0 } else { MAX_STALENESS.as_secs() };
             tracing::error!(
                 region = self.region.name(),
                 reason = &*reason,
-                seconds = MAX_STALENESS.as_secs(),
+                seconds,
                 "the account cannot be read; its last state counts for this many seconds"
             );
             followed.trouble = Some(reason);
+            if let AccountError::Detached { .. } = error {
+                // The table itself says so: the last state counts no longer.
+                followed.confirmed = None;
+            }
             true
         });
     }

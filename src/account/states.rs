@@ -68,6 +68,9 @@ impl States {
             if item.head.state == State::Deleted {
                 return Err(self.gone("deleted"));
             }
+            if !item.head.named {
+                return Err(AccountError::Detached { region: self.region.name().to_owned() });
+            }
             let last = self.last();
             if let Some(last) = last.as_ref().filter(|last| last.item == item) {
                 return Ok(last.clone());

@@ -137,6 +137,21 @@ catalog! {
     HOST_PACKS_ASIDE: Gauge "gitferry_host_packs_aside" ["region"] Count,
         "Damaged packs in the region that consolidation passes over until they are mended.";
 
+    QUOTA_USED: Gauge "gitferry_host_quota_used" ["region", "quota"] Count,
+        "Usage of a quota of the region: repositories, or bytes.";
+    QUOTA_LIMIT: Gauge "gitferry_host_quota_limit" ["region", "quota"] Count,
+        "Limit of a quota of the region: repositories, or bytes.";
+    QUOTA_REFUSED: Counter "gitferry_host_quota_refused_total" ["region", "quota"] Count,
+        "Requests and objects that a quota refused.";
+    AUDIT_WRITTEN: Counter "gitferry_host_audit_written_total" ["region", "sink"] Count,
+        "Records of the audit trail that the sink has taken.";
+    AUDIT_DROPPED: Counter "gitferry_host_audit_dropped_total" ["region", "sink"] Count,
+        "Records of the audit trail that were lost because the sink took none for too long.";
+    AUDIT_FAILURES: Counter "gitferry_host_audit_failures_total" ["region", "sink"] Count,
+        "Attempts at writing records of the audit trail that failed. They are tried again.";
+    AUDIT_FAILING: Gauge "gitferry_host_audit_failing" ["region", "sink"] Flag,
+        "1 while records of the audit trail cannot be written, else 0.";
+
     AWS_ATTEMPTS: Counter "gitferry_aws_attempts_total" ["service", "outcome"] Count,
         "Attempts of the process at requests to AWS, by the class of the answer's status.";
     AWS_RETRIES: Counter "gitferry_aws_retries_total" ["service"] Count,

@@ -7,6 +7,8 @@ use std::path::Path;
 
 const DIRECTORY_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
+/// Write permission of the group and of all other users.
+const OTHERS_WRITE: u32 = 0o022;
 /// Read permission of all other users.
 const OTHERS_READ: u32 = 0o004;
 
@@ -20,6 +22,14 @@ pub fn create_file(file: &Path) -> io::Result<()> {
     match OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(file) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         _ => Ok(()),
+    }
+}
+
+/// Logs a warning if other users than the owner of `file` may change it.
+pub fn warn_if_others_write(what: &str, file: &Path) {
+    if fs::metadata(file).is_ok_and(|data| data.permissions().mode() & OTHERS_WRITE != 0) {
+        let file = file.display();
+        tracing::warn!(%file, "other users of this machine can change {what}; run `chmod 600 {file}`");
     }
 }
 

@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 use gitferry_base::clock::SystemClock;
-use gitferry_config::{AuthConfig, Config as Configuration, HostConfig, LinkConfig};
+use gitferry_config::{AuthConfig, Config as Configuration, HostConfig, IamAuth, LinkConfig};
 use gitferry_git::local::RefPatterns;
 use gitferry_host::auth::tokens::TokenFile;
 use gitferry_host::forward::Forwarder;
 use gitferry_host::listen::tls::Certificate;
+use gitferry_host::ssh::authorized_keys::AuthorizedKeys;
 use gitferry_host::{PushPolicies, Quarantines};
 use gitferry_remote::Remote;
 use gitferry_service::open;
 use serde::Serialize;
 
+use super::aws_identities::aws_keys;
 use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::output;
@@ -106,8 +108,15 @@ fn check_host(config: &Configuration, region: &str, host: &HostConfig) -> Result
     if let AuthConfig::Tokens { tokens } = &host.auth {
         TokenFile::load(&config.path(tokens)).map_err(|error| error.to_string())?;
     }
-    if let AuthConfig::Iam(_) = &host.auth {
-        open::key_services(config).map_err(|error| error.to_string())?;
+    if let AuthConfig::Iam(IamAuth::Aws) = &host.auth {
+        aws_keys(config).map_err(|failure| failure.message().to_owned())?;
+    }
+    if let AuthConfig::Iam(IamAuth::Iam) = &host.auth {
+        let missing = "`gitferry iam init` makes it with the account; to other machines it is copied";
+        open::key_file(config).map_err(|error| format!("{error}; {missing}"))?;
+    }
+    if let Some(keys) = &host.ssh_authorized_keys {
+        AuthorizedKeys::load(&config.path(keys)).map_err(|error| error.to_string())?;
     }
     RefPatterns::new(&host.hidden).map_err(|error| error.to_string())?;
     let ca = host.ca.as_ref().map(|ca| config.path(ca));

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use gitferry_config::{Config, DEFAULT_FILE};
+use gitferry_engine::ledger::change::Actor;
 use gitferry_engine::region::Region;
 use gitferry_git::memory::{self, DEFAULT_BUDGET_BYTES, DEFAULT_READ_BUDGET_BYTES};
 use gitferry_service::open;
@@ -85,8 +86,19 @@ impl Context {
     }
 }
 
-/// Returns the login name, the default actor of a change; `unknown` without one.
+/// Returns the default actor of a change: the login name, and the machine on which the command runs.
 pub fn actor() -> String {
+    Actor::new(&login_name(), machine().as_deref()).to_string()
+}
+
+/// Returns the login name; `unknown` without one.
+pub fn login_name() -> String {
     let user = std::env::var("USER").or_else(|_| std::env::var("LOGNAME"));
     user.ok().filter(|user| !user.is_empty()).unwrap_or_else(|| "unknown".into())
+}
+
+/// Returns the name of this machine: `HOSTNAME`, or what the system says; `None` if that is empty.
+pub fn machine() -> Option<String> {
+    let name = std::env::var("HOSTNAME").or_else(|_| std::fs::read_to_string("/proc/sys/kernel/hostname"));
+    name.ok().map(|name| name.trim().to_owned()).filter(|name| !name.is_empty())
 }

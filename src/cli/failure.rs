@@ -293,11 +293,27 @@ failure_by_kind!(
 
 impl From<gitferry_identity::AdministrationError> for Failure {
     fn from(error: gitferry_identity::AdministrationError) -> Self {
+        use gitferry_identity::AdministrationError as E;
         let failure = Failure::of(error.kind(), error.to_string());
-        match error.kind() {
-            Kind::InDoubt => failure.hint("list what the account has now before you run the command again"),
+        match &error {
+            _ if error.kind() == Kind::InDoubt => {
+                failure.hint("list what the account has now before you run the command again")
+            }
+            E::Keys(_) | E::KeyService(_) => failure.hint(
+                "nothing was changed; `[account]` of the configuration names the key services, and \
+                 `gitferry iam data-key list` those that the data keys need",
+            ),
+            E::LacksKeyService { .. } | E::NoKeyService => failure.hint(
+                "nothing was changed; add them to `[account]` (`key`, `kms_key`), or leave them out with --without ID",
+            ),
             _ => failure,
         }
+    }
+}
+
+impl From<gitferry_host::ssh::host_keys::HostKeyError> for Failure {
+    fn from(error: gitferry_host::ssh::host_keys::HostKeyError) -> Self {
+        Failure::of(error.kind(), error.to_string())
     }
 }
 

@@ -74,6 +74,8 @@ async fn with_target(config: &Config, name: &str, target: Region) -> Result<Link
     let link = between_regions(config, name)?;
     let active = config.links.iter().filter(|(_, link)| link.mode == LinkMode::Active);
     let active_links: Vec<String> = active.map(|(name, _)| name.clone()).collect();
+    let with_account = config.links.iter().filter(|(_, link)| config.carries_account(link));
+    let account_links: Vec<String> = with_account.map(|(name, _)| name.clone()).collect();
     Ok(Link {
         name: name.into(),
         source: open::region(config, &link.source).await?,
@@ -81,6 +83,7 @@ async fn with_target(config: &Config, name: &str, target: Region) -> Result<Link
         repositories: link.carried_names().map_err(Failure::usage)?,
         mode: link.mode,
         active_links: active_links.into(),
+        account_links: account_links.into(),
         memory: Arc::new(Semaphore::new(PARTS_IN_MEMORY)),
         progress: Arc::new(Progress::default()),
     })

@@ -1,7 +1,7 @@
 //! `gitferry log`
 
 use clap::Args;
-use gitferry_engine::ledger::change::{ChangeHeader, RefEdit};
+use gitferry_engine::ledger::change::{Actor, ChangeHeader, RefEdit};
 use gitferry_engine::ledger::head::HeadItem;
 use gitferry_engine::ledger::log::{ChangeRow, Log as Changes};
 use serde_json::json;
@@ -80,6 +80,7 @@ async fn read(log: Changes, item: &HeadItem, row: ChangeRow, most: usize) -> Res
 impl Shown {
     fn as_json(&self) -> serde_json::Value {
         let header = &self.header;
+        let actor = Actor::parse(&header.actor);
         let value = |value: &Option<gitferry_git::refs::RefValue>| value.as_ref().map(ToString::to_string);
         json!({
             "seq": header.seq,
@@ -88,7 +89,8 @@ impl Shown {
             "epoch": header.epoch,
             "region": header.region,
             "time": header.time,
-            "actor": header.actor,
+            "actor": actor.name(),
+            "origin": actor.origin(),
             "name": header.name,
             "state": header.state,
             "head": header.head.as_ref().map(|edit| json!({ "old": value(&edit.old), "new": edit.new.to_string() })),

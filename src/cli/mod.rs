@@ -1,14 +1,20 @@
 //! The command line. Each command parses its arguments, calls the library, and prints text or JSON.
 
+mod account_feed;
+mod apis;
+mod audit;
+mod aws_identities;
 mod backup;
 mod config;
 mod context;
+mod credential;
 mod demo;
 mod events;
 mod explain;
 mod export;
 mod failure;
 mod health;
+mod hosts;
 mod iam;
 mod import;
 mod init;
@@ -27,12 +33,14 @@ mod repair;
 mod replicas;
 mod replicate;
 mod repo;
+mod repo_encryption;
 mod shell;
 mod signals;
 mod status;
 #[cfg(test)]
 mod tests;
 mod up;
+mod usage;
 mod verify;
 mod worker;
 
@@ -85,6 +93,7 @@ enum Command {
     Repo(repo::Repo),
     #[command(subcommand)]
     Iam(iam::Iam),
+    Credential(credential::Credential),
     Import(import::Import),
     Replicate(replicate::Replicate),
     Status(status::Status),
@@ -152,6 +161,7 @@ async fn dispatch(command: Command, context: &Context) -> Result<Exit, Failure> 
         Command::Region(command) => command.run(context).await,
         Command::Repo(command) => command.run(context).await,
         Command::Iam(command) => command.run(context).await,
+        Command::Credential(command) => command.run().await,
         Command::Import(command) => command.run(context).await,
         Command::Replicate(command) => command.run(context).await,
         Command::Status(command) => command.run(context).await,

@@ -1,25 +1,28 @@
-//! Reloading of certificates and tokens while hosts serve.
+//! Reloading of certificates, tokens and SSH keys while hosts serve.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use gitferry_host::auth::tokens::TokenFile;
 use gitferry_host::listen::tls::Certificate;
+use gitferry_host::ssh::authorized_keys::AuthorizedKeys;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-/// Interval between two checks of the token files for changes.
+/// Interval between two checks of the files of tokens and keys for changes.
 const POLL_EVERY: Duration = Duration::from_secs(2);
 
-/// Certificates and token files that are reloaded while hosts serve.
+/// Files that are reloaded while hosts serve.
 #[derive(Debug, Default)]
 pub struct Files {
     pub certificates: Vec<Arc<Certificate>>,
     pub tokens: Vec<Arc<TokenFile>>,
+    pub ssh_keys: Vec<Arc<AuthorizedKeys>>,
 }
 
 impl Files {
-    /// Reloads all files on SIGHUP, and a token file whenever it changes. A file that is not valid changes nothing.
+    /// Reloads all files on SIGHUP, and those of tokens and keys whenever they change. A file that is not valid changes
+    /// nothing.
     pub async fn reload(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
         let mut hangup = match signal(SignalKind::hangup()) {
             Ok(hangup) => hangup,
@@ -42,6 +45,12 @@ impl Files {
                 match tokens.reload() {
                     Ok(()) => tracing::info!(?tokens, "reloaded"),
                     Err(error) => tracing::error!(%error, "not reloaded; the old tokens stay in use"),
+                }
+            }
+            for keys in self.ssh_keys.iter().filter(|keys| asked || keys.has_changed()) {
+                match keys.reload() {
+                    Ok(()) => tracing::info!(?keys, "reloaded"),
+                    Err(error) => tracing::error!(%error, "not reloaded; the old SSH keys stay in use"),
                 }
             }
         }

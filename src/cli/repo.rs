@@ -9,8 +9,9 @@ use serde_json::json;
 use super::context::{Context, actor};
 use super::failure::{Exit, Failure};
 use super::output;
+use super::repo_encryption::{Reencrypt, SetKmsKey};
 
-/// Create, list, show, rename and delete repositories, and set their HEAD.
+/// Create, list, show, rename and delete repositories, and set their HEAD and encryption.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "Example:
   gitferry repo create team/app --region us-east-1
@@ -24,6 +25,8 @@ pub enum Repo {
     Rename(Rename),
     SetHead(SetHead),
     Delete(Delete),
+    SetKmsKey(SetKmsKey),
+    Reencrypt(Reencrypt),
 }
 
 /// Arguments of all commands on repositories.
@@ -132,6 +135,8 @@ impl Repo {
                 command.common.print(&item, format!("renamed {} to {}", command.name, item.head.name))
             }
             Repo::SetHead(command) => command.run(context).await,
+            Repo::SetKmsKey(command) => command.run(context).await,
+            Repo::Reencrypt(command) => command.run(context).await,
             Repo::Delete(command) => {
                 let region = context.region_to_change(&command.common.region, &command.name).await?;
                 let item = region.repositories().delete(&command.name, &actor()).await?;
@@ -235,9 +240,11 @@ impl Show {
         let region: Region = context.region(&self.common.region).await?;
         let item = region.repositories().get(&self.name).await?;
         let (manifest, _) = region.reader().manifest(&item).await?;
+        let kms_key = region.encryption().key(&item).await?;
         let head = &item.head;
         if self.common.json {
             let mut value = describe(&item);
+            value["kms_key"] = json!(kms_key);
             value["packs"] = json!(manifest.packs.len());
             value["bytes"] = json!(manifest.bytes());
             output::json(&value)?;
@@ -257,6 +264,9 @@ impl Show {
             ("packs", format!("{} ({})", manifest.packs.len(), output::bytes(manifest.bytes()))),
         ] {
             output::line(format!("  {key:<10}  {value}"));
+        }
+        if let Some(key) = kms_key {
+            output::line(format!("  {:<10}  {key}", "KMS key"));
         }
         Ok(Exit::Done)
     }

@@ -12,6 +12,7 @@ use super::context::Context;
 use super::failure::{Exit, Failure};
 use super::links::{self, AnyLink};
 use super::output;
+use super::usage::Usage;
 
 /// Show the status of each repository on a link: frontiers, pending changes and bytes, lag, last error.
 #[derive(Debug, Args)]
@@ -24,13 +25,17 @@ that is behind is no difference. 3 if a side cannot be reached, or if the last d
 
 Example:
   gitferry status dr
-  gitferry status dr --json")]
+  gitferry status dr --usage --json")]
 pub struct Status {
     /// Link to show [default: all links of the configuration].
     link: Option<String>,
     /// Print one line of JSON per link.
     #[arg(long)]
     json: bool,
+    /// Also count the repositories and bytes of both regions, beside the quotas that limit them. Reads the manifest and
+    /// the LFS rows of each repository.
+    #[arg(long)]
+    usage: bool,
 }
 
 impl Status {
@@ -54,7 +59,7 @@ impl Status {
 
     async fn link(&self, config: &Config, name: &str) -> Result<Exit, Failure> {
         match links::open_any(config, name, false).await? {
-            AnyLink::Regions(link) => self.regions(&link).await,
+            AnyLink::Regions(link) => self.regions(config, &link).await,
             AnyLink::Mirror(link) => self.remote(&link).await,
         }
     }
@@ -68,16 +73,22 @@ impl Status {
         Ok(Exit::Failed)
     }
 
-    async fn regions(&self, link: &Link) -> Result<Exit, Failure> {
+    async fn regions(&self, config: &Config, link: &Link) -> Result<Exit, Failure> {
         let all = link.status().await?;
+        let usage = self.usage_of(config, link).await?;
         let name = &link.name;
         let source = link.source.name();
         let target = link.target.name();
         if self.json {
-            output::json(&json!({ "link": name, "source": source, "target": target, "repositories": all }))?;
+            let mut status = json!({ "link": name, "source": source, "target": target, "repositories": all });
+            if let Some([source, target]) = &usage {
+                status["usage"] = json!({ "source": source.as_json(), "target": target.as_json() });
+            }
+            output::json(&status)?;
         } else {
             output::line(format!("{name}: {source} → {target}, {}", output::count(all.len() as u64, "repository")));
             print(&all);
+            usage.iter().flatten().for_each(Usage::print);
         }
         Ok(if all.iter().any(RepositoryStatus::is_different) {
             Exit::Difference
@@ -86,6 +97,14 @@ impl Status {
         } else {
             Exit::Done
         })
+    }
+
+    /// Usage of source and target, if it is asked for.
+    async fn usage_of(&self, config: &Config, link: &Link) -> Result<Option<[Usage; 2]>, Failure> {
+        if !self.usage {
+            return Ok(None);
+        }
+        Ok(Some([Usage::of(config, &link.source).await?, Usage::of(config, &link.target).await?]))
     }
 
     async fn remote(&self, link: &RemoteLink) -> Result<Exit, Failure> {

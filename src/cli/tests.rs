@@ -9,8 +9,11 @@ use clap::{Command, CommandFactory as _, Parser as _};
 use super::Arguments;
 
 /// Commands without `--json`, each with the reason.
-const WITHOUT_JSON: [(&str, &str); 7] = [
+const WITHOUT_JSON: [(&str, &str); 10] = [
     ("init", "prints the commands to run next, for a reader; exit code 2 if there is a configuration"),
+    ("credential get", "prints what Git reads from its credential helpers"),
+    ("credential store", "does nothing, for Git"),
+    ("credential erase", "does nothing, for Git"),
     ("demo", "is a tour for a reader"),
     ("up", "runs until it is stopped; /_health, /_ready and the log in JSON are for programs"),
     ("lambda", "answers the runtime of AWS Lambda"),

@@ -4,17 +4,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
+use gitferry_audit::AuditTrail;
 use gitferry_base::supervise::Supervisor;
-use gitferry_config::{AuthConfig, Config, DEFAULT_FILE, HostConfig, OnPush, TlsConfig};
+use gitferry_config::{AuthConfig, Config, DEFAULT_FILE, HostConfig, IamAuth, OnPush};
 use gitferry_engine::announce::{Fanout, Sink};
 use gitferry_engine::region::Region;
 use gitferry_git::local::RefPatterns;
 use gitferry_host::auth::iam::IamAuthenticator;
-use gitferry_host::auth::tokens::TokenFile;
 use gitferry_host::auth::{Authenticator, Open};
 use gitferry_host::forward::Forwarder;
-use gitferry_host::listen::Listening;
-use gitferry_host::listen::tls::Certificate;
 use gitferry_host::{Host, HostOptions, PushPolicies, Quarantines, upstreams};
 use gitferry_identity::Identities;
 use gitferry_service::events::in_process::{self, InProcess};
@@ -24,21 +22,24 @@ use gitferry_service::worker::{OpenLink, Worker, WorkerOptions, garbage};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use super::account_feed::Feed;
+use super::aws_identities::aws_identities;
 use super::context::{Context, with_memory_budgets};
 use super::failure::{Exit, Failure};
+use super::hosts::HostFiles;
 use super::late::{self, LateLink};
 use super::places::USUAL_DIR;
 use super::reload::Files;
 use super::replicas::fence_if_rolled_back;
 use super::signals::Signals;
-use super::{events, init, output};
+use super::{apis, audit, events, init, output};
 
 /// Run a Git host for each region and a worker that replicates between them, all in one process.
 #[derive(Debug, Args)]
 #[command(
     after_help = "State stays in the folder and is used again at the next start. Ctrl-C or SIGTERM stops the process
 after running requests have ended; a second one stops it at once. SIGHUP reads certificates and
-tokens again; changed token files are noticed without it.
+tokens again; changed files of tokens and SSH keys are noticed without it.
 
 With --host, only that region is served and nothing is replicated: run `gitferry worker` for that.
 
@@ -72,27 +73,22 @@ impl Up {
         let mut tasks = Supervisor::new(worker_stopped.clone());
         let sink = self.start_regions(&config, to_worker, &mut tasks).await?;
         let mut running = JoinSet::new();
-        let mut files = Files::default();
+        let mut reloaded = Files::default();
         let mut late = Vec::new();
-        for (region, host) in &served {
-            let certificate = open_certificate(&config, host)?;
-            files.certificates.extend(certificate.clone());
-            let tokens = open_tokens(&config, region, host)?;
-            files.tokens.extend(tokens.clone());
-            let opening = open_host(&config, region, host, tokens.clone(), sink.clone(), &mut tasks);
-            let service = match opening.await {
+        let files = served.iter().map(|(region, host)| HostFiles::open(&config, region, host));
+        let files: Vec<HostFiles> = files.collect::<Result<_, _>>()?;
+        files.iter().for_each(|files| files.reload_with(&mut reloaded));
+        let ssh_lines: Vec<String> = files.iter().flat_map(HostFiles::ssh_lines).collect();
+        for ((region, host), files) in served.iter().zip(files) {
+            let service = match open_host(&config, region, host, &files, sink.clone(), &mut tasks).await {
                 Ok(service) => service,
                 Err(failure) if failure.is_refusal() => return Err(failure),
                 Err(failure) => {
-                    let files = (certificate, tokens);
                     late.push((Late { config: config.clone(), region: region.to_string(), files }, failure));
                     continue;
                 }
             };
-            let listening = Listening::bind(service, host.listen, certificate).map_err(|error| {
-                Failure::from(error).about(&format!("cannot listen on {} for {region}", host.listen))
-            })?;
-            running.spawn(listening.serve(hosts_stopped.clone()));
+            running.spawn(files.bind(service)?.serve(hosts_stopped.clone()));
         }
         for (late, failure) in late {
             if running.is_empty() {
@@ -105,14 +101,15 @@ impl Up {
             ));
             running.spawn(late.serve(sink.clone(), hosts_stopped.clone()));
         }
-        let files = Arc::new(files);
+        let reloaded = Arc::new(reloaded);
         let stop = tasks.stop();
-        tasks.keep("the reloading of certificates and tokens", move || files.clone().reload(stop.clone()));
+        tasks.keep("the reloading of certificates, tokens and keys", move || reloaded.clone().reload(stop.clone()));
         let worker = self.open_worker(&config, sink, &worker_stopped).await?;
         tasks.vital("the worker", worker.run(announced, worker_stopped));
         for (region, host) in &served {
             output::line(format!("{region:<12} {}", host.url()));
         }
+        ssh_lines.into_iter().for_each(output::line);
         if self.replicates() {
             print_links(&config);
         }
@@ -291,22 +288,26 @@ async fn start_late_region(
 struct Late {
     config: Config,
     region: String,
-    files: (Option<Arc<Certificate>>, Option<Arc<TokenFile>>),
+    files: HostFiles,
 }
 
 impl Late {
     /// Serves the region as soon as it can be opened, until `stopped`.
     async fn serve(self, sink: Arc<dyn Sink>, mut stopped: watch::Receiver<bool>) -> std::io::Result<()> {
-        let Late { config, region, files: (certificate, tokens) } = self;
+        let Late { config, region, files } = self;
         let Some(host) = config.hosts.get(&region) else { return Ok(()) };
         loop {
             if late::open_region(&config, &region, &mut stopped).await.is_none() {
                 return Ok(());
             }
-            let mut tasks = Supervisor::new(stopped.clone());
-            match open_host(&config, &region, host, tokens.clone(), sink.clone(), &mut tasks).await {
+            // The tasks outlive the host: its last requests have their records, too.
+            let (stop_tasks, tasks_stopped) = watch::channel(false);
+            let mut tasks = Supervisor::new(tasks_stopped);
+            match open_host(&config, &region, host, &files, sink.clone(), &mut tasks).await {
                 Ok(service) => {
-                    let served = Listening::bind(service, host.listen, certificate)?.serve(stopped).await;
+                    let sockets = files.bind(service).map_err(|failure| std::io::Error::other(failure.message()))?;
+                    let served = sockets.serve(stopped).await;
+                    stop_tasks.send_replace(true);
                     tasks.join().await;
                     return served;
                 }
@@ -316,28 +317,21 @@ impl Late {
     }
 }
 
-/// Opens the token file of a host; `None` for a host without authentication.
-fn open_tokens(config: &Config, region: &str, host: &HostConfig) -> Result<Option<Arc<TokenFile>>, Failure> {
-    let AuthConfig::Tokens { tokens } = &host.auth else { return Ok(None) };
-    let listen = host.listen;
-    if host.tls.is_none() && host.trusted_proxies.is_empty() && !listen.ip().is_loopback() {
-        let advice = "set `tls`, or `trusted_proxies` if a proxy in front of the host ends TLS";
-        tracing::warn!(region, %listen, advice, "tokens and content cross the network unencrypted");
-    }
-    let file = TokenFile::load(&config.path(tokens)).map_err(|error| Failure::usage(error.to_string()))?;
-    Ok(Some(Arc::new(file)))
-}
-
 /// Opens the identities of a region's account, and follows them under `tasks`. Until the account has been read, the host
 /// refuses all requests.
-async fn open_identities(
-    config: &Config,
-    region: &Region,
-    tasks: &mut Supervisor,
-) -> Result<Arc<IamAuthenticator>, Failure> {
-    let identities = Identities::new(region, open::key_services(config)?);
+async fn open_identities(config: &Config, region: &Region, tasks: &mut Supervisor) -> Result<Arc<Identities>, Failure> {
+    let services = open::key_services(config, Some(region.name())).await?;
+    let identities = Identities::new(region, services);
     identities.run_under(tasks);
     let name = region.name();
+    match Feed::read(config, region).await? {
+        Feed::Sound => {}
+        Feed::Unknown(reason) => output::note(format!("warning: {reason}")),
+        Feed::Stopped(reason) => {
+            output::note(format!("warning: the account of region {name} counts no longer: {reason}"));
+            identities.abandon(reason);
+        }
+    }
     match identities.refresh().await {
         Ok(()) if !identities.has_account() => output::note(format!(
             "warning: region {name} has no account, so its host refuses all requests; make one with \
@@ -346,12 +340,7 @@ async fn open_identities(
         Ok(()) => {}
         Err(error) => tracing::error!(region = name, %error, "the account cannot be read yet; tried again"),
     }
-    Ok(Arc::new(IamAuthenticator::new(name, identities)))
-}
-
-fn open_certificate(config: &Config, host: &HostConfig) -> Result<Option<Arc<Certificate>>, Failure> {
-    let Some(TlsConfig { cert, key }) = &host.tls else { return Ok(None) };
-    Ok(Some(Arc::new(Certificate::load(config.path(cert), config.path(key))?)))
+    Ok(identities)
 }
 
 fn open_forwarder(config: &Config, region: &str, host: &HostConfig) -> Result<Arc<Forwarder>, Failure> {
@@ -368,7 +357,7 @@ async fn open_host(
     config: &Config,
     region: &str,
     host: &HostConfig,
-    tokens: Option<Arc<TokenFile>>,
+    files: &HostFiles,
     events: Arc<dyn Sink>,
     tasks: &mut Supervisor,
 ) -> Result<Arc<Host>, Failure> {
@@ -378,7 +367,7 @@ async fn open_host(
         Some(RefPatterns::new(&host.hidden).map_err(|error| Failure::usage(error.to_string()))?)
     };
     let quarantines = Quarantines::new(host.url());
-    let options = HostOptions {
+    let mut options = HostOptions {
         policies: PushPolicies::open(config, hidden.clone(), &quarantines)?,
         hidden,
         quarantines: Some(quarantines),
@@ -390,16 +379,45 @@ async fn open_host(
         url: host.url.clone(),
         limits: host.limits.clone(),
         forwarder: open_forwarder(config, region, host)?,
+        apis: None,
+        quotas: host.quotas,
+        audit: AuditTrail::default(),
+        ssh: None,
     };
     let mut region = open::writable_region(config, region).await?;
     fence_if_rolled_back(config, &mut region, None).await;
-    let authenticator: Arc<dyn Authenticator> = match (&host.auth, tokens) {
-        (AuthConfig::Iam(_), _) => open_identities(config, &region, tasks).await?,
-        (_, Some(tokens)) => tokens,
-        (AuthConfig::None(_), None) => Arc::new(Open),
-        (AuthConfig::Tokens { .. }, None) => unreachable!("`open_tokens` opens the tokens of a host that has some"),
+    let account = match &host.auth {
+        AuthConfig::Iam(IamAuth::Iam) => {
+            let identities = open_identities(config, &region, tasks).await?;
+            options.apis = Some(apis::open(config, &region, identities.clone(), events.clone())?);
+            Some(Arc::new(IamAuthenticator::new(region.name(), identities)))
+        }
+        AuthConfig::Iam(IamAuth::Aws) => {
+            let identities = aws_identities(config, &region, &host.url()).await?;
+            identities.run_under(tasks);
+            Some(Arc::new(IamAuthenticator::new(region.name(), identities)))
+        }
+        AuthConfig::None(_) | AuthConfig::Tokens { .. } => None,
     };
-    Ok(Host::new(region, authenticator, events, options))
+    options.ssh = files.ssh_access(account.clone());
+    let authenticator: Arc<dyn Authenticator> = match (account, files.tokens()) {
+        (Some(account), _) => account,
+        (None, Some(tokens)) => tokens,
+        (None, None) => {
+            assert!(
+                matches!(host.auth, AuthConfig::None(_)),
+                "`HostFiles::open` opens the tokens of a host that has some"
+            );
+            Arc::new(Open)
+        }
+    };
+    options.audit = audit::open(config, &region, host, tasks).await?;
+    let name = region.name().to_owned();
+    let host = Host::new(region, authenticator, events, options);
+    let counted = host.clone();
+    let stop = tasks.stop();
+    tasks.keep(format!("the usage of the quotas of {name}"), move || counted.clone().keep_counting(stop.clone()));
+    Ok(host)
 }
 
 /// Prints the links, and commands to try one.

@@ -24,8 +24,9 @@ use super::{links, output};
 #[derive(Debug, Args)]
 #[command(
     after_help = "Checks the hash chain, the refs digest, the name, and that every pack and LFS object exists with the
-recorded size (and checksum, if the store keeps one), without reading its bytes. --deep reads and
-hashes every object, and proves that every object reachable from any ref exists.
+recorded size (and checksum, if the store keeps one), without reading its bytes. Objects under
+another KMS key than the repository's are listed. --deep reads and hashes every object, and proves
+that every object reachable from any ref exists.
 
 Exit code 1 and the exact list on any difference; a target that is behind is a difference. 3 if
 something could not be verified; everything else is verified all the same.
@@ -155,8 +156,8 @@ impl Verify {
     }
 
     fn report(&self, outcome: &Outcome) -> Result<Exit, Failure> {
-        let findings: usize = outcome.verified.iter().map(|verified| verified.findings.len()).sum();
-        let same = findings == 0 && outcome.differences.is_empty();
+        let findings = outcome.verified.iter().map(|verified| verified.findings.len() + verified.other_keys.len());
+        let same = findings.sum::<usize>() == 0 && outcome.differences.is_empty();
         let mut proven = PROVEN.to_vec();
         let mut not_proven = Vec::new();
         if self.deep {
@@ -208,8 +209,14 @@ fn print(outcome: &Outcome, deep: bool) {
             output::and_lfs(verified.lfs_objects),
             output::bytes(verified.bytes),
         ));
-        for finding in &verified.findings {
+        for finding in verified.findings.iter().chain(&verified.other_keys) {
             output::line(format!("  {finding}"));
+        }
+        if !verified.other_keys.is_empty() {
+            output::note(format!(
+                "  hint: `gitferry repo reencrypt {} --region {}` encrypts these objects under the repository's key",
+                verified.repository, verified.region
+            ));
         }
     }
     for difference in &outcome.differences {

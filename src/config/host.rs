@@ -5,8 +5,10 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use super::limits::{HostLimits, address};
+use super::audit::AuditConfig;
+use super::limits::{HostLimits, address, some_address};
 use super::network::Network;
+use super::quotas::QuotaConfig;
 
 /// The Git host in front of a region.
 #[derive(Clone, Debug, Deserialize)]
@@ -15,6 +17,18 @@ pub struct HostConfig {
     /// Address and port to listen on.
     #[serde(deserialize_with = "address")]
     pub listen: SocketAddr,
+    /// Address and port of the SSH server. Without one, the host serves HTTP alone.
+    #[serde(default, deserialize_with = "some_address")]
+    pub ssh: Option<SocketAddr>,
+    /// Folder of the SSH host keys, relative to the configuration. Keys that are missing are made at the start. Defaults
+    /// to `ssh/REGION`.
+    #[serde(default)]
+    pub ssh_host_keys: Option<PathBuf>,
+    /// File of the public keys that log in over SSH, relative to the configuration; see `AuthorizedKeys` of the host.
+    /// With `auth = "iam"` the account has the keys instead; with `auth = "none"` and a loopback address every key logs
+    /// in without the file.
+    #[serde(default)]
+    pub ssh_authorized_keys: Option<PathBuf>,
     /// URL for clients and other hosts. Defaults to the address of `listen`.
     #[serde(default)]
     pub url: Option<String>,
@@ -47,6 +61,12 @@ pub struct HostConfig {
     /// Limits on concurrency and waiting times.
     #[serde(default)]
     pub limits: HostLimits,
+    /// Quotas of the region, where the account sets no others.
+    #[serde(default)]
+    pub quotas: QuotaConfig,
+    /// Places that the audit trail goes to. Without it, none is kept.
+    #[serde(default)]
+    pub audit: Option<AuditConfig>,
 }
 
 /// Paths of PEM files, relative to the configuration. The files are read again on SIGHUP.
@@ -76,7 +96,7 @@ pub enum OnPush {
 pub enum AuthConfig {
     /// No authentication. Allowed on loopback addresses only.
     None(NoAuth),
-    /// The account of the region: users, roles and policies of IAM.
+    /// An account of users, roles and policies of IAM.
     Iam(IamAuth),
     /// Tokens from a file.
     Tokens {
@@ -93,15 +113,39 @@ pub enum NoAuth {
     None,
 }
 
-/// The literal `iam`.
+/// The literal `iam` or `aws`.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum IamAuth {
     /// The account in the region's repository `gitferry/account` authenticates and authorizes.
     Iam,
+    /// The account of AWS IAM in `[account.aws]` does.
+    Aws,
 }
 
 impl HostConfig {
+    /// Checks the settings of the SSH server.
+    pub(super) fn check_ssh(&self) -> Result<(), String> {
+        let keys = self.ssh_authorized_keys.is_some();
+        let Some(ssh) = &self.ssh else {
+            if keys || self.ssh_host_keys.is_some() {
+                return Err("ssh_host_keys and ssh_authorized_keys need ssh, the address of the SSH server".into());
+            }
+            return Ok(());
+        };
+        match &self.auth {
+            AuthConfig::Iam(_) if keys => {
+                Err("with auth = \"iam\" the SSH keys of the account log in: remove ssh_authorized_keys".into())
+            }
+            AuthConfig::Iam(_) => Ok(()),
+            AuthConfig::None(_) if ssh.ip().is_loopback() => Ok(()),
+            AuthConfig::None(_) | AuthConfig::Tokens { .. } if keys => Ok(()),
+            AuthConfig::None(_) | AuthConfig::Tokens { .. } => {
+                Err("ssh needs ssh_authorized_keys, the file of the keys that may log in".into())
+            }
+        }
+    }
+
     /// URL for clients: `url`, or else the address of `listen`.
     pub fn url(&self) -> String {
         let scheme = if self.tls.is_some() { "https" } else { "http" };

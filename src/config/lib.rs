@@ -20,6 +20,7 @@
 //! ```
 
 mod account;
+mod audit;
 mod cache;
 mod error;
 mod events;
@@ -32,6 +33,7 @@ mod location;
 mod network;
 mod overlap;
 pub mod push_policy;
+mod quotas;
 mod recovery;
 mod region;
 mod remote;
@@ -45,7 +47,8 @@ use std::path::{Path, PathBuf};
 use bytesize::ByteSize;
 use serde::Deserialize;
 
-pub use account::AccountConfig;
+pub use account::{AccountConfig, AwsAccountConfig, IssuerConfig};
+pub use audit::AuditConfig;
 pub use cache::CacheConfig;
 pub use error::ConfigError;
 pub use events::{EventsConfig, region_of_queue};
@@ -59,6 +62,7 @@ pub use link::{CarriedNames, Deletions, Divergence, LfsMode, LinkConfig, LinkMod
 pub use location::{ObjectsLocation, Place, RegionStores, TableLocation};
 pub use network::Network;
 use push_policy::PushPolicyConfig;
+pub use quotas::QuotaConfig;
 pub use region::RegionConfig;
 pub use remote::{Provider, RemoteAuth, RemoteConfig, RemoteLimits};
 pub use remote_url::{RepositoryUrl, SshUrl, UrlTemplate, host_of, in_url};
@@ -104,7 +108,7 @@ pub struct Config {
     /// [`MIN_BUDGET_BYTES`]: gitferry_git::memory::MIN_BUDGET_BYTES
     #[serde(default, deserialize_with = "limits::some_size")]
     pub read_memory: Option<ByteSize>,
-    /// Secrets of the account that the regions share.
+    /// Keys that seal the secrets of the account that the regions share.
     #[serde(default)]
     pub account: AccountConfig,
     /// Path of the file.
@@ -114,6 +118,9 @@ pub struct Config {
     #[serde(skip)]
     pub sdk: SdkConfigs,
 }
+
+/// Folder of the folders of SSH host keys, relative to the configuration.
+const SSH_HOST_KEYS: &str = "ssh";
 
 impl Config {
     /// Reads and validates a configuration file.
@@ -176,6 +183,7 @@ impl Config {
             config.check_link(link).map_err(|reason| invalid(format!("links.{name}: {reason}")))?;
         }
         config.check_distinct_links().map_err(invalid)?;
+        config.account.check().map_err(|reason| invalid(format!("account.{reason}")))?;
         Ok(config)
     }
 
@@ -201,6 +209,13 @@ impl Config {
         if matches!(host.auth, AuthConfig::None(_)) && !host.listen.ip().is_loopback() {
             return Err(format!("auth = \"none\" is for loopback only, and {} is reachable by others", host.listen));
         }
+        host.check_ssh()?;
+        if matches!(host.auth, AuthConfig::Iam(IamAuth::Aws)) && self.account.aws.is_none() {
+            return Err("auth = \"aws\" needs [account.aws] with the id of the account".into());
+        }
+        if let Some(audit) = &host.audit {
+            audit.check()?;
+        }
         if let Some(url) = &host.url {
             let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
             if rest.is_none_or(|rest| rest.is_empty() || rest.contains(['@', '?', '#'])) {
@@ -208,6 +223,12 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// Folder of the SSH host keys of a region's host.
+    pub fn ssh_host_keys(&self, region: &str, host: &HostConfig) -> PathBuf {
+        let usual = || Path::new(SSH_HOST_KEYS).join(region);
+        self.path(&host.ssh_host_keys.clone().unwrap_or_else(usual))
     }
 
     /// Resolves a path relative to the folder of the configuration file.

@@ -15,6 +15,16 @@ impl Config {
         [&link.source, &link.target].iter().any(|end| self.remotes.contains_key(*end))
     }
 
+    /// Returns true if a link brings the account's repository to its target.
+    pub fn carries_account(&self, link: &LinkConfig) -> bool {
+        link.mode == LinkMode::Active && link.account.unwrap_or(true) && !self.has_remote(link)
+    }
+
+    /// Returns the link that brings the account's repository to a region, if there is one.
+    pub fn account_link_to(&self, region: &str) -> Option<(&String, &LinkConfig)> {
+        self.links.iter().find(|(_, link)| link.target == region && self.carries_account(link))
+    }
+
     /// Returns the table of a link between two remotes, if configured.
     pub fn link_table(&self, link: &LinkConfig) -> Result<Option<TableLocation>, String> {
         let table = link.table.as_ref().map(|table| location::table(table, self.folder())).transpose();

@@ -223,6 +223,35 @@ fn hosts_are_served_to_nobody_unknown() {
 }
 
 #[test]
+fn ssh_is_for_keys_that_are_known() {
+    let with = |auth: &str, lines: &str| {
+        let host = format!("[hosts.us]\nlisten = \"127.0.0.1:80\"\nauth = {auth}\n{lines}");
+        parse(&format!("{GOOD}\n{host}")).map_err(|error| error.to_string())
+    };
+    let tokens = "{ tokens = \"t\" }";
+    let config = with("\"none\"", "ssh = \"127.0.0.1:22\"").unwrap();
+    let keys = config.ssh_host_keys("us", &config.hosts["us"]);
+    assert!(keys.ends_with("ssh/us"), "{keys:?}");
+    let given = "ssh = \"0.0.0.0:22\"\nssh_authorized_keys = \"keys\"\nssh_host_keys = \"/etc/ssh\"";
+    let config = with(tokens, given).unwrap();
+    assert_eq!(config.ssh_host_keys("us", &config.hosts["us"]), Path::new("/etc/ssh"));
+    with("\"none\"", given).unwrap();
+    with("\"iam\"", "ssh = \"0.0.0.0:22\"\nssh_host_keys = \"keys\"").unwrap();
+    let bad = [
+        ("\"none\"", "ssh = \"0.0.0.0:22\"", "ssh needs ssh_authorized_keys"),
+        (tokens, "ssh = \"127.0.0.1:22\"", "ssh needs ssh_authorized_keys"),
+        (tokens, "ssh_authorized_keys = \"keys\"", "need ssh"),
+        ("\"iam\"", given, "remove ssh_authorized_keys"),
+        (tokens, "ssh_host_keys = \"keys\"", "need ssh"),
+        (tokens, "ssh = \"somewhere\"", "not an address"),
+    ];
+    for (auth, lines, expected) in bad {
+        let error = with(auth, lines).map(drop).unwrap_err();
+        assert!(error.contains(expected), "{lines}: {error}");
+    }
+}
+
+#[test]
 fn where_hosts_are_reached() {
     let host = |lines: &str| {
         let config = parse(&format!("{GOOD}\n[hosts.us]\nlisten = \"127.0.0.1:80\"\nauth = \"none\"\n{lines}"))?;
@@ -243,6 +272,34 @@ fn where_hosts_are_reached() {
     for lines in bad {
         let error = host(lines).map(drop).unwrap_err().to_string();
         assert!(!lines.contains('@') || !error.contains("secret"), "{error}");
+    }
+}
+
+#[test]
+fn the_account_has_a_key_file_or_kms_keys_or_both() {
+    const US: &str = "arn:aws:kms:us-east-1:111122223333:key/1234abcd";
+    let account = |lines: &str| Config::parse(&format!("[account]\n{lines}"), Path::new("gitferry.toml"));
+    let file = |lines: &str| account(lines).unwrap().account.key_file().map(Path::to_owned);
+    assert_eq!(file(""), Some("account.key".into()));
+    assert_eq!(file("key = \"k\""), Some("k".into()));
+    assert_eq!(file(&format!("kms_key = \"{US}\"")), None);
+    assert_eq!(file(&format!("key = \"k\"\nkms_key = [\"{US}\"]")), Some("k".into()));
+    let eu = US.replace("us-east-1", "eu-west-1");
+    let both = account(&format!("kms_key = [\"{US}\", \"{eu}\"]\nkms = {{ profile = \"git\" }}")).unwrap().account;
+    let aws: Vec<_> = both.kms_key.iter().map(|key| both.kms_settings(key)).collect();
+    assert_eq!(aws.iter().map(|aws| aws.region.as_deref().unwrap()).collect::<Vec<_>>(), ["us-east-1", "eu-west-1"]);
+    assert!(aws.iter().all(|aws| aws.profile.as_deref() == Some("git")));
+    let alias = US.replace("key/1234abcd", "alias/git");
+    for (lines, expected) in [
+        ("kms_key = \"1234abcd\"".to_owned(), "is not of the form arn:aws:kms"),
+        (format!("kms_key = \"{alias}\""), "an alias may name another key later"),
+        (format!("kms_key = \"{US}\"\nkms = {{ region = \"us-east-1\" }}"), "account.kms: region"),
+        ("kms = { profile = \"git\" }".to_owned(), "account.kms: only for a kms_key"),
+        (format!("kms_key = {:?}", vec![US; 17]), "the limit is 16"),
+    ] {
+        let error = account(&lines).map(drop).unwrap_err();
+        assert!(error.to_string().contains(expected), "{lines}: {error}");
+        assert_eq!(error.kind(), Kind::Usage);
     }
 }
 

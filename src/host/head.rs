@@ -9,6 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 
 use super::announcer::Announcer;
 use super::auth::Principal;
+use super::client::Client;
 use super::request::refusal::Refusal;
 use gitferry_base::Kind;
 use gitferry_engine::region::Region;
@@ -49,7 +50,8 @@ impl DefaultBranches {
         let text = text.map_err(|_| Refusal::BadRequest(format!("the body has more than {MAX_BODY_BYTES} bytes")))?;
         let branch =
             branch_of(&text).ok_or_else(|| Refusal::BadRequest("the body is not `ref: refs/heads/BRANCH`".into()))?;
-        match self.region.repositories().set_default_branch(repository, &branch, false, principal.name()).await {
+        Client::current().entry().parameter("defaultBranchName", branch.to_string());
+        match self.region.repositories().set_default_branch(repository, &branch, false, &principal.actor()).await {
             Ok(item) => {
                 self.announcer.committed(&item);
                 Ok(StatusCode::NO_CONTENT.into_response())

@@ -9,7 +9,8 @@ use crate::assemble;
 use crate::documents::{Document, Place, SETTINGS, paths};
 use crate::index::Index;
 use crate::model::{
-    AccessKey, DataKeyRecord, EntityKind, GitCredential, Group, OidcProvider, Policy, Role, Settings, SshKey, User,
+    AccessKey, DataKeyRecord, EntityKind, GitCredential, Group, InlinePolicy, OidcProvider, Policy, Role, Settings,
+    SshKey, User,
 };
 use crate::policy_sets::PolicySets;
 
@@ -238,6 +239,15 @@ impl Account {
         match self.documents.get(paths::provider(url).as_str()) {
             Some(Document::OidcProvider(provider)) => Some(provider),
             _ => None,
+        }
+    }
+
+    /// Managed policy of AWS as the account holds it; an error if its document is damaged, `None` if it holds none.
+    pub(crate) fn aws_policy(&self, arn: &str) -> Result<Option<&Arc<InlinePolicy>>, ()> {
+        match self.documents.get(paths::aws_policy(arn).as_str()) {
+            Some(Document::Inline(policy)) => Ok(Some(policy)),
+            Some(_) => Err(()),
+            None => Ok(None),
         }
     }
 

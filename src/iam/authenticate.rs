@@ -4,7 +4,8 @@
 //! 1. Signature Version 4 in the header or query;
 //! 2. Basic authentication whose password is a signature of Git;
 //! 3. Basic authentication with a Git credential;
-//! 4. over SSH, a public key.
+//! 4. over SSH, a public key;
+//! 5. a delegation of another host of the account, to which the client has proven its principal.
 //!
 //! A request that carries nothing is anonymous, and the host asks for credentials.
 
@@ -19,6 +20,10 @@ use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use crate::account::Account;
+use crate::authenticated::{Authenticated, ClientFacts, Stranger};
+use crate::authentication_error::AuthenticationError;
+use crate::aws::Caller;
+use crate::delegation::{self, Claims, Proven, Refused, Used};
 use crate::key_ring::KeyRing;
 use crate::model::Status;
 use crate::principal::{Credential, Principal};
@@ -26,93 +31,20 @@ use crate::request::RequestParts;
 use crate::secret::{PasswordHash, SecretText};
 use crate::session::{Sessions, Subject, TokenError};
 use crate::sigv4::{GitPassword, Scope, SignatureError, Signed, SigningKey, SigningKeys};
-use crate::throttle::{Throttle, TooMany};
+use crate::throttle::Throttle;
 
 /// Longest header of Basic authentication, in bytes: an access key id with a session token, and a signature.
 const MAX_BASIC: usize = 16 << 10;
+/// Endpoint of Git LFS below a repository.
+const LFS: &str = "/info/lfs";
 /// Region of IAM, which all regions share, and of the global endpoint of STS.
 const GLOBAL_REGION: &str = "us-east-1";
 
-/// Principal of a request, with the condition keys that are known before the request is parsed.
-#[derive(Clone, Debug)]
-pub struct Authenticated {
-    /// Principal.
-    pub principal: Principal,
-    /// Condition keys.
-    pub context: Context,
-    /// State of the account that proved the principal, and that decides on the request.
-    pub account: Arc<Account>,
-}
-
-/// The principal of a request is not proven. Nothing of the request was read beyond what authentication needs.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum AuthenticationError {
-    /// The request carries no credentials. The host asks for them.
-    #[error("the request has no credentials")]
-    Anonymous,
-    /// User name or password of Git are wrong. Which of them is not said.
-    #[error("the user name or password is wrong, or the credential is inactive")]
-    Wrong,
-    /// Too many attempts failed.
-    #[error("too many failed attempts: the next is looked at in {} s", .0.retry_after.as_secs())]
-    TooMany(TooMany),
-    /// The access key does not exist or is inactive.
-    #[error("the access key id does not exist in this account, or is inactive")]
-    UnknownAccessKey,
-    /// The session token is not accepted.
-    #[error(transparent)]
-    Token(#[from] TokenError),
-    /// The signature is not accepted.
-    #[error(transparent)]
-    Signature(#[from] SignatureError),
-    /// The host does not know the account's state, or cannot open its secrets.
-    #[error("the host cannot authenticate: {0}")]
-    Unavailable(&'static str),
-}
-
-impl AuthenticationError {
-    /// Code of AWS for query APIs, such as IAM and STS.
-    pub fn code(&self) -> &'static str {
-        match self {
-            AuthenticationError::Anonymous => "MissingAuthenticationToken",
-            AuthenticationError::Wrong | AuthenticationError::UnknownAccessKey => "InvalidClientTokenId",
-            AuthenticationError::Token(TokenError::Invalid) => "InvalidClientTokenId",
-            AuthenticationError::Token(TokenError::Expired) => "ExpiredToken",
-            AuthenticationError::TooMany(_) => "Throttling",
-            AuthenticationError::Signature(SignatureError::Incomplete(_)) => "IncompleteSignature",
-            AuthenticationError::Signature(SignatureError::Expired { .. }) => "RequestExpired",
-            AuthenticationError::Signature(_) => "SignatureDoesNotMatch",
-            AuthenticationError::Unavailable(_) => "ServiceUnavailable",
-        }
-    }
-
-    /// Code of AWS for JSON APIs, such as CodeCommit.
-    pub fn json_code(&self) -> &'static str {
-        match self {
-            AuthenticationError::Anonymous => "MissingAuthenticationTokenException",
-            AuthenticationError::Wrong
-            | AuthenticationError::UnknownAccessKey
-            | AuthenticationError::Token(TokenError::Invalid) => "UnrecognizedClientException",
-            AuthenticationError::Token(TokenError::Expired) => "ExpiredTokenException",
-            AuthenticationError::TooMany(_) => "ThrottlingException",
-            AuthenticationError::Signature(SignatureError::Incomplete(_)) => "IncompleteSignatureException",
-            AuthenticationError::Signature(_) => "InvalidSignatureException",
-            AuthenticationError::Unavailable(_) => "ServiceUnavailableException",
-        }
-    }
-
-    /// HTTP status of an answer of an API. (Git is asked for credentials with 401.)
-    pub fn status(&self) -> u16 {
-        match self {
-            AuthenticationError::TooMany(_) => 429,
-            AuthenticationError::Unavailable(_) => 503,
-            AuthenticationError::Signature(SignatureError::Incomplete(_) | SignatureError::Expired { .. }) => 400,
-            _ => 403,
-        }
-    }
-}
-
 type Result<T> = std::result::Result<T, AuthenticationError>;
+
+/// A session token may be sealed under a data key that the host has not opened.
+const KEYS_NOT_OPEN: AuthenticationError =
+    AuthenticationError::Unavailable("not all data keys of the account are open, so a session cannot be proven");
 
 /// State that requests are proven against.
 #[derive(Debug)]
@@ -121,7 +53,7 @@ struct Following {
     keys: Arc<KeyRing>,
 }
 
-/// Login over SSH, whose client has proven to have the private key.
+/// Login over SSH with a public key. The SSH server verifies that the client has the private key.
 #[derive(Clone, Copy, Debug)]
 pub struct SshLogin<'a> {
     /// User name: the id of the public key, `APKA…`.
@@ -130,8 +62,10 @@ pub struct SshLogin<'a> {
     pub fingerprint: &'a str,
     /// Address of the client.
     pub source: IpAddr,
-    /// Version of the client's software.
+    /// Version of the client's software; empty if it is not known yet.
     pub client: &'a str,
+    /// True if the request is encrypted. Over SSH it is; over HTTP, credentials from SSH may cross an open network.
+    pub secure: bool,
 }
 
 /// Authenticates the requests of one host.
@@ -144,6 +78,7 @@ pub struct Authenticator {
     signing_keys: SigningKeys,
     sessions: Sessions,
     throttle: Throttle,
+    used_delegations: Used,
     /// Stands in for the key of an unknown access key, so that it costs the same.
     stand_in: SigningKey,
 }
@@ -161,6 +96,7 @@ impl Authenticator {
             signing_keys: SigningKeys::default(),
             sessions: Sessions::default(),
             throttle: Throttle::default(),
+            used_delegations: Used::default(),
             stand_in: SigningKey::derive(&SecretText::new(String::new()), &nowhere),
         }
     }
@@ -198,37 +134,126 @@ impl Authenticator {
     pub fn authenticate(&self, parts: &RequestParts<'_>) -> Result<Authenticated> {
         let state = self.following()?;
         let now = self.clock.now();
+        let client = client_of(parts);
+        if let Some(token) = delegation::token_of(parts) {
+            return self.by_delegation(state, token, parts, client, now);
+        }
         let principal = match Signed::of(parts)? {
             Some(signed) => self
                 .limited(signed.access_key_id(), parts.source, now, || self.by_signature(&state, &signed, parts, now)),
             None => self.by_basic(&state, parts, now),
         }?;
-        let context = self.context(parts.source, parts.secure, now).user_agent(parts.user_agent());
-        Ok(self.proven(state, principal, context))
+        Ok(self.proven(&state, principal, client, now))
     }
 
-    /// Finds the principal of a login over SSH.
+    /// Condition keys of a request that carries no credentials, and the account that decides on it.
     ///
     /// # Errors
-    /// [`AuthenticationError::Wrong`] unless the user name is the id of this very key, and the key is active.
+    /// [`AuthenticationError::Unavailable`].
+    pub fn stranger(&self, parts: &RequestParts<'_>) -> Result<Stranger> {
+        let state = self.following()?;
+        let context = self.context(&client_of(parts), self.clock.now());
+        Ok(Stranger { context: context.build(), account: state.account.clone() })
+    }
+
+    /// Finds the principal of a login over SSH. A wrong key is not counted as a failure, as clients offer all keys that
+    /// they have: [`Authenticator::ssh_failed`] counts connections on which no key was right.
+    ///
+    /// # Errors
+    /// [`AuthenticationError::Wrong`] unless the user name is the id of this very key, and the key is active;
+    /// [`AuthenticationError::TooMany`] for a user name and an address with too many failures.
     pub fn authenticate_ssh(&self, login: &SshLogin<'_>) -> Result<Authenticated> {
         let state = self.following()?;
+        self.throttle.check(login.user, login.source, self.clock.now()).map_err(AuthenticationError::TooMany)?;
         let (user, key) = state.account.ssh_key(login.user).ok_or(AuthenticationError::Wrong)?;
         if key.fingerprint != login.fingerprint || key.status != Status::Active {
             return Err(AuthenticationError::Wrong);
         }
         let principal = Principal::user(&state.account, user, None, Credential::SshKey(login.user.to_owned()));
-        let context = self.context(login.source, true, self.clock.now()).user_agent(login.client);
-        Ok(self.proven(state, principal, context))
+        let client = ClientFacts { address: login.source, secure: login.secure, agent: login.client.to_owned() };
+        Ok(self.proven(&state, principal, client, self.clock.now()))
     }
 
-    fn context(&self, source: IpAddr, secure: bool, now: Timestamp) -> ContextBuilder {
-        Context::builder().time(now).source_ip(source).secure_transport(secure).requested_region(&self.region)
+    /// Counts a connection over SSH on which a user name proved none of the keys that it offered.
+    pub fn ssh_failed(&self, user: &str, source: IpAddr) {
+        self.throttle.failed(user, source, self.clock.now());
     }
 
-    fn proven(&self, state: Arc<Following>, principal: Principal, context: ContextBuilder) -> Authenticated {
-        let context = principal.describe(context).build();
-        Authenticated { principal, context, account: state.account.clone() }
+    /// Finds the principal of a caller that STS has named. `access_key_id` signed, for a time that ends at `expires`.
+    ///
+    /// # Errors
+    /// [`AuthenticationError::UnknownCaller`] if the account does not have the caller.
+    pub fn authenticate_caller(
+        &self,
+        caller: &Caller,
+        access_key_id: &str,
+        client: ClientFacts,
+        expires: Timestamp,
+    ) -> Result<Authenticated> {
+        let state = self.following()?;
+        let now = self.clock.now();
+        let principal = caller.principal(&state.account, access_key_id, now, expires);
+        let principal = principal.ok_or_else(|| AuthenticationError::UnknownCaller(caller.arn.clone()))?;
+        Ok(self.proven(&state, principal, client, now))
+    }
+
+    /// Condition keys that every request has.
+    fn context(&self, client: &ClientFacts, now: Timestamp) -> ContextBuilder {
+        let context = Context::builder().time(now).source_ip(client.address).secure_transport(client.secure);
+        context.requested_region(&self.region).user_agent(&client.agent)
+    }
+
+    fn proven(&self, state: &Following, principal: Principal, client: ClientFacts, now: Timestamp) -> Authenticated {
+        let context = principal.describe(self.context(&client, now)).build();
+        let account = state.account.clone();
+        Authenticated { principal, context, account, client, delegated_by: None, keys: state.keys.clone() }
+    }
+
+    /// The principal that another host has authenticated. No guess opens a delegation, so failures are not counted.
+    fn by_delegation(
+        &self,
+        state: Arc<Following>,
+        token: &str,
+        parts: &RequestParts<'_>,
+        client: ClientFacts,
+        now: Timestamp,
+    ) -> Result<Authenticated> {
+        let request = (self.region.as_str(), parts);
+        let account = &state.account;
+        let claims = Claims::accept(token, &account.id(), &state.keys, request, now, &self.used_delegations);
+        let Claims { proven, client: forwarded, from, .. } = claims.map_err(|refused| match refused {
+            Refused::Delegation(error) => AuthenticationError::Delegation(error),
+            Refused::Full => AuthenticationError::Unavailable("too many delegations came within two minutes"),
+        })?;
+        let principal = self.delegated(&state, proven, now)?;
+        // The client itself may be the bearer: its request is no other host's.
+        let delegated_by = Some(from);
+        Ok(Authenticated { delegated_by, ..self.proven(&state, principal, forwarded.unwrap_or(client), now) })
+    }
+
+    /// The principal of a credential that a client has proven to another host, if the credential is active here.
+    fn delegated(&self, state: &Following, proven: Proven, now: Timestamp) -> Result<Principal> {
+        let account = &state.account;
+        match proven {
+            Proven::AccessKey { id } => Ok(self.owner(state, &id, None, now)?.principal),
+            Proven::Session { id, token } => Ok(self.owner(state, &id, Some(&token), now)?.principal),
+            Proven::GitCredential { user, id } => {
+                let user = account.user_by_id(&user).ok_or(AuthenticationError::Wrong)?;
+                let found = user.git_credentials.get(&id).filter(|credential| credential.status == Status::Active);
+                found.ok_or(AuthenticationError::Wrong)?;
+                Ok(Principal::user(account, user, None, Credential::GitCredential(id)))
+            }
+            Proven::Caller { arn, user_id, key } => {
+                let caller = Caller { account: account.id(), arn, user_id };
+                let principal = caller.principal(account, &key, now, now);
+                principal.ok_or(AuthenticationError::UnknownCaller(caller.arn))
+            }
+            Proven::SshKey { id } => {
+                let found = account.ssh_key(&id).filter(|(_, key)| key.status == Status::Active);
+                let (user, _) = found.ok_or(AuthenticationError::Wrong)?;
+                Ok(Principal::user(account, user, None, Credential::SshKey(id.clone())))
+            }
+        }
     }
 
     /// Runs an attempt, unless too many of this user from this address have failed.
@@ -309,6 +334,14 @@ impl Authenticator {
             Err(_) => Arc::new(self.stand_in.clone()),
         };
         let verified = signature.verify(path, host, &self.region, &key);
+        // git-lfs asks for credentials for its own endpoint, below the repository.
+        let lfs = format!("{path}{LFS}");
+        let verified = match verified {
+            Err(_) if parts.path.strip_prefix(&lfs).is_some_and(|rest| rest.starts_with('/')) => {
+                signature.verify(&lfs, host, &self.region, &key)
+            }
+            verified => verified,
+        };
         match (owner, verified) {
             (Ok(owner), Ok(())) => {
                 signature.check_time(now)?;
@@ -316,6 +349,7 @@ impl Authenticator {
             }
             // An ended session is named as such: its token has been opened, so the client held it.
             (Err(error @ AuthenticationError::Token(TokenError::Expired)), _) => Err(error),
+            (Err(error @ AuthenticationError::Unavailable(_)), _) => Err(error),
             _ => Err(AuthenticationError::Wrong),
         }
     }
@@ -331,7 +365,11 @@ impl Authenticator {
             let principal = Principal::user(account, user, None, Credential::AccessKey(id.to_owned()));
             return Ok(Owner { principal, secret: Secret::Sealed(user.record.id.clone(), key.clone()) });
         };
-        let session = self.sessions.get(&account.id(), &state.keys, id, token, now)?;
+        let session = self.sessions.get(&account.id(), &state.keys, id, token, now).map_err(|error| match error {
+            // The token may be sealed under a data key that is not open yet.
+            TokenError::Invalid if !state.keys.serves(account) => KEYS_NOT_OPEN,
+            error => error.into(),
+        })?;
         let principal = match &session.subject {
             Subject::User(id) => account.user_by_id(id).map(|user| {
                 let credential = Credential::Session(session.access_key_id.clone());
@@ -360,6 +398,11 @@ impl Authenticator {
         };
         key.ok_or(SEALED)
     }
+}
+
+/// Client of a request.
+fn client_of(parts: &RequestParts<'_>) -> ClientFacts {
+    ClientFacts { address: parts.source, secure: parts.secure, agent: parts.user_agent().to_owned() }
 }
 
 /// Owner of an access key.

@@ -13,6 +13,7 @@
 //! (users|groups|roles)/NAME/policies/P.json InlinePolicy
 //! policies/NAME/policy.json                 PolicyRecord
 //! policies/NAME/versions/vN.json            PolicyVersion
+//! aws-policies/ARN.json                     InlinePolicy: a managed policy of AWS, as AWS IAM lists it
 //! ```
 //!
 //! A document that cannot be read is kept as damage: it never counts as absent.
@@ -48,6 +49,7 @@ pub(crate) enum Place<'a> {
     Settings,
     DataKey(&'a str),
     OidcProvider(String),
+    AwsPolicy,
     Entity(EntityKind, Cow<'a, str>, Part<'a>),
     Unknown,
 }
@@ -92,6 +94,7 @@ impl<'a> Place<'a> {
                 let url = percent_decode_str(file).decode_utf8().unwrap_or_default();
                 if provider_file(&url) == file { Place::OidcProvider(url.into_owned()) } else { Place::Unknown }
             }
+            ("aws-policies", Some(_)) => Place::AwsPolicy,
             _ => Place::in_folder(folder, rest).unwrap_or(Place::Unknown),
         }
     }
@@ -143,6 +146,10 @@ pub(crate) mod paths {
 
     pub(crate) fn provider(url: &str) -> String {
         format!("oidc-providers/{}.json", provider_file(url))
+    }
+
+    pub(crate) fn aws_policy(arn: &str) -> String {
+        format!("aws-policies/{}.json", provider_file(arn))
     }
 
     /// Folder of all entities of a kind, with the slash at its end.
@@ -220,6 +227,7 @@ impl Document {
                 require(provider.url == *url, "names another issuer than its file")?;
                 Ok(Document::OidcProvider(provider))
             }),
+            Place::AwsPolicy => Document::read_inline(bytes),
             Place::Entity(kind, _, part) => Document::read_part(*kind, part, bytes),
             Place::Unknown => Err("has a path that no document has".to_owned()),
         }
@@ -257,11 +265,7 @@ impl Document {
                 key.fingerprint = ssh_key::PublicKey::parse(&key.public_key).map_err(|e| e.to_string())?.fingerprint();
                 Ok(Document::SshKey(Arc::new(key)))
             }
-            (_, Part::Inline(_)) => {
-                let record: InlineRecord = from_json(bytes)?;
-                let parsed = policy(&record.document, DocumentKind::Identity)?;
-                Ok(Document::Inline(Arc::new(InlinePolicy { text: record.document, parsed })))
-            }
+            (_, Part::Inline(_)) => Document::read_inline(bytes),
             (_, Part::Version(_)) => {
                 let VersionRecord { created, document: text, .. } = from_json(bytes)?;
                 let parsed = policy(&text, DocumentKind::Identity)?;
@@ -269,6 +273,12 @@ impl Document {
             }
             (_, Part::Unknown) => Err("has a path that no document has".to_owned()),
         }
+    }
+
+    fn read_inline(bytes: &[u8]) -> Result<Document, Reason> {
+        let record: InlineRecord = from_json(bytes)?;
+        let parsed = policy(&record.document, DocumentKind::Identity)?;
+        Ok(Document::Inline(Arc::new(InlinePolicy { text: record.document, parsed })))
     }
 
     /// Reason of the damage.

@@ -9,15 +9,25 @@ use zeroize::Zeroizing;
 
 use crate::account::Account;
 use crate::arn::AccountId;
-use crate::error::Result;
+use crate::error::{IamError, Result};
 use crate::random::{NoRandomness, Random, bytes};
 use crate::secret::{DataKey, KeyContext, KeyService, KeyServiceError, Purpose, Sealed, SecretText};
 
-/// Data keys of an account in memory, of which one seals new secrets.
-#[derive(Debug)]
+/// Data keys of an account in memory, of which one seals new secrets. Keys that are not open yet are missing: what they
+/// seal is not usable, and everything else is.
+#[derive(Clone, Debug)]
 pub struct KeyRing {
-    keys: BTreeMap<String, DataKey>,
+    keys: BTreeMap<String, Arc<DataKey>>,
     current: String,
+}
+
+/// Outcome of opening the data keys of an account.
+#[derive(Debug)]
+pub struct Opening {
+    /// The ring with the data keys that are open now.
+    pub ring: KeyRing,
+    /// Reasons for the data keys that are not, that of the current one first.
+    pub failures: Vec<KeyRingError>,
 }
 
 /// No key service opens the data key.
@@ -74,23 +84,27 @@ impl KeyRing {
     /// Ring of one key.
     pub fn of(key: DataKey) -> Self {
         let current = key.id().to_owned();
-        KeyRing { keys: BTreeMap::from([(current.clone(), key)]), current }
+        KeyRing { keys: BTreeMap::from([(current.clone(), Arc::new(key))]), current }
     }
 
-    /// The current data key as each key service seals it, by the ids of their keys.
+    /// Ring of an account, none of whose data keys is open yet.
+    pub fn closed(account: &Account) -> Self {
+        KeyRing { keys: BTreeMap::new(), current: account.settings().data_key.clone() }
+    }
+
+    /// A data key as each key service seals it, by the ids of their keys.
     ///
     /// # Errors
     /// A key service fails.
     pub async fn wrapped(
-        &self,
+        data_key: &DataKey,
         account: &AccountId,
         services: &[Arc<dyn KeyService>],
     ) -> std::result::Result<BTreeMap<String, Vec<u8>>, KeyServiceError> {
         let mut wrapped = BTreeMap::new();
-        let context = KeyContext { account, data_key: &self.current };
+        let context = KeyContext { account, data_key: data_key.id() };
         for service in services {
-            let key = self.current();
-            wrapped.insert(service.key_id().to_owned(), service.wrap(key.expose(), context).await?);
+            wrapped.insert(service.key_id().to_owned(), service.wrap(data_key.expose(), context).await?);
         }
         Ok(wrapped)
     }
@@ -100,42 +114,89 @@ impl KeyRing {
         &self.current
     }
 
-    /// Opens all data keys of an account.
+    /// Opens the data keys of an account. Only the current one has to open.
     ///
     /// # Errors
-    /// A data key does not open.
+    /// The current data key does not open.
     pub async fn open(
         account: &Account,
         services: &[Arc<dyn KeyService>],
     ) -> std::result::Result<KeyRing, KeyRingError> {
-        let current = account.settings().data_key.clone();
-        let mut keys = BTreeMap::new();
-        for (id, record) in account.data_keys() {
-            let opened = open_one(&account.id(), id, &record.wrapped, services).await?;
-            keys.insert(id.to_owned(), DataKey::new(id.to_owned(), opened));
+        let Opening { ring, mut failures } = KeyRing::closed(account).open_missing(account, services).await;
+        if ring.current().is_ok() { Ok(ring) } else { Err(failures.swap_remove(0)) }
+    }
+
+    /// Opens the data keys of an account that the ring lacks, the current one first.
+    pub async fn open_missing(&self, account: &Account, services: &[Arc<dyn KeyService>]) -> Opening {
+        let mut ring = self.for_account(account);
+        let mut failures = Vec::new();
+        for id in ring.missing(account) {
+            match KeyRing::open_key(account, &id, services).await {
+                Ok(key) => ring = ring.with(key),
+                Err(error) => failures.push(error),
+            }
         }
-        if keys.contains_key(&current) { Ok(KeyRing { keys, current }) } else { Err(KeyRingError::NoDataKey(current)) }
+        Opening { ring, failures }
+    }
+
+    /// Ids of the data keys of an account that the ring lacks, the current one first, even if it has no document.
+    pub fn missing(&self, account: &Account) -> Vec<String> {
+        let current = account.settings().data_key.as_str();
+        let others = account.data_keys().map(|(id, _)| id).filter(|id| *id != current);
+        let all = std::iter::once(current).chain(others);
+        all.filter(|id| !self.keys.contains_key(*id)).map(str::to_owned).collect()
+    }
+
+    /// Opens one data key of an account.
+    ///
+    /// # Errors
+    /// No key service opens it, or the account has no such key.
+    pub async fn open_key(
+        account: &Account,
+        id: &str,
+        services: &[Arc<dyn KeyService>],
+    ) -> std::result::Result<DataKey, KeyRingError> {
+        let record = account.data_key(id).ok_or_else(|| KeyRingError::NoDataKey(id.to_owned()))?;
+        let key = open_one(&account.id(), id, &record.wrapped, services).await?;
+        Ok(DataKey::new(id.to_owned(), key))
+    }
+
+    /// The ring with one more data key.
+    #[must_use]
+    pub fn with(&self, key: DataKey) -> Self {
+        let mut ring = self.clone();
+        ring.keys.insert(key.id().to_owned(), Arc::new(key));
+        ring
+    }
+
+    /// The ring for another state of the account: without the data keys that the account no longer has.
+    #[must_use]
+    pub fn for_account(&self, account: &Account) -> Self {
+        let kept = self.keys.iter().filter(|(id, _)| account.data_key(id).is_some());
+        let keys = kept.map(|(id, key)| (id.clone(), key.clone())).collect();
+        KeyRing { keys, current: account.settings().data_key.clone() }
     }
 
     /// Returns true if the ring has all data keys of an account, and need not be opened again.
     pub fn serves(&self, account: &Account) -> bool {
-        self.current == account.settings().data_key && account.data_keys().all(|(id, _)| self.keys.contains_key(id))
+        self.current == account.settings().data_key && self.missing(account).is_empty()
     }
 
-    pub(crate) fn key(&self, id: &str) -> Option<&DataKey> {
-        self.keys.get(id)
+    /// Open data key of an id.
+    pub fn key(&self, id: &str) -> Option<&DataKey> {
+        self.keys.get(id).map(|key| &**key)
     }
 
-    pub(crate) fn current(&self) -> &DataKey {
-        match self.keys.get(&self.current) {
-            Some(key) => key,
-            None => unreachable!("a ring is made with its current key"),
-        }
+    /// The data key that seals new secrets.
+    pub(crate) fn current(&self) -> Result<&DataKey> {
+        let current = &self.current;
+        self.key(current).ok_or_else(|| IamError::service_failure(format!("The data key {current} is not open.")))
     }
 
-    /// Keys, the current one first.
+    /// Open keys, the current one first.
     pub(crate) fn all(&self) -> impl Iterator<Item = &DataKey> {
-        std::iter::once(self.current()).chain(self.keys.values().filter(|key| key.id() != self.current))
+        let others = self.keys.values().filter(|key| key.id() != self.current);
+        self.key(&self.current).into_iter().chain(others.map(|key| &**key))
     }
 
     pub(crate) fn seal_access_key(
@@ -146,7 +207,7 @@ impl KeyRing {
         secret: &SecretText,
         random: &dyn Random,
     ) -> Result<Sealed> {
-        let key = self.current();
+        let key = self.current()?;
         let owner = [account.as_str().as_bytes(), user_id.as_bytes(), key_id.as_bytes()];
         let blob = key.seal(Purpose::AccessKey, &owner, secret.expose().as_bytes(), random)?;
         Ok(Sealed::new(key.id(), blob))

@@ -11,6 +11,10 @@ mod account;
 mod arn;
 mod assemble;
 mod authenticate;
+mod authenticated;
+mod authentication_error;
+pub mod aws;
+mod delegation;
 pub mod documents;
 pub mod edit;
 mod error;
@@ -27,6 +31,7 @@ mod request;
 pub mod secret;
 mod session;
 pub mod sigv4;
+mod simulate;
 pub mod ssh_key;
 mod sts;
 mod throttle;
@@ -37,16 +42,23 @@ mod tests;
 
 pub use account::{Account, AccountError};
 pub use arn::{AccountId, IamArn, NotAnAccount};
-pub use authenticate::{Authenticated, AuthenticationError, Authenticator, SshLogin};
+pub use authenticate::{Authenticator, SshLogin};
+pub use authenticated::{Authenticated, ClientFacts, Stranger};
+pub use authentication_error::AuthenticationError;
+pub use delegation::{
+    Bearer, CLIENT_LIFETIME, Delegated, DelegationError, HOST_LIFETIME, MAX_DELEGATION, MAX_HOST_SKEW, MAX_USED,
+    NotDelegated, SCHEME as DELEGATION_SCHEME,
+};
 pub use error::{Code, IamError, Result};
 pub use ids::IdKind;
-pub use key_ring::{KeyRing, KeyRingError};
+pub use key_ring::{KeyRing, KeyRingError, Opening};
 pub use names::Tags;
 pub use policy_sets::MAX_POLICY_SETS;
 pub use principal::{Credential, FEDERATED_PROVIDER, Principal, TOKEN_ISSUE_TIME};
 pub use random::{NoRandomness, Random, SystemRandom};
 pub use request::{Payload, RequestParts};
 pub use session::{Credentials, MAX_SESSIONS, MAX_TOKEN, Session, Subject, TokenError};
+pub use simulate::Simulated;
 pub use sts::{
     AssumeRole, AssumedRole, DEFAULT_USER_SECONDS, MAX_CHAINED_SECONDS, MAX_ROOT_SECONDS, MAX_USER_SECONDS, Sts,
 };

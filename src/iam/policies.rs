@@ -65,6 +65,13 @@ impl Account {
         or_deny(self.role_set(role))
     }
 
+    /// Policies of a group alone, for a simulation.
+    pub(crate) fn simulate_group(&self, group: &Group) -> PolicySet {
+        let mut identity = Vec::new();
+        let added = self.add_group(&mut identity, group);
+        or_deny(added.map(|()| PolicySet { identity, ..PolicySet::default() }))
+    }
+
     fn user_set(&self, user: &User) -> Found<PolicySet> {
         if user.unreadable.is_some() {
             return Err(Unreadable);
@@ -126,6 +133,9 @@ impl Account {
 
     /// Managed policy in force, of AWS or of the account.
     fn managed(&self, arn: &str) -> Found<NamedPolicy> {
+        if let Some(policy) = self.aws_policy(arn).map_err(|()| Unreadable)? {
+            return Ok(NamedPolicy::new(arn, policy.parsed.clone()));
+        }
         if let Some(policy) = managed::find(arn) {
             return Ok(policy.named());
         }

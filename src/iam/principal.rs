@@ -25,6 +25,8 @@ pub enum Credential {
     GitCredential(String),
     /// SSH public key, by its id.
     SshKey(String),
+    /// Access key of AWS, by its id: STS has named the caller.
+    Caller(String),
     /// The operator of the host, who needs none.
     Operator,
 }
@@ -36,7 +38,8 @@ impl Credential {
             Credential::AccessKey(id)
             | Credential::Session(id)
             | Credential::GitCredential(id)
-            | Credential::SshKey(id) => Some(id),
+            | Credential::SshKey(id)
+            | Credential::Caller(id) => Some(id),
             Credential::Operator => None,
         }
     }
@@ -63,6 +66,11 @@ impl Principal {
         Principal { account: account.id(), identity: Identity::Root, credential: Credential::Operator }
     }
 
+    /// The account itself, as STS has named it by an access key.
+    pub(crate) fn root_caller(account: &Account, access_key_id: &str) -> Self {
+        Principal { credential: Credential::Caller(access_key_id.to_owned()), ..Principal::root(account) }
+    }
+
     pub(crate) fn user(
         account: &Account,
         user: &Arc<User>,
@@ -75,6 +83,11 @@ impl Principal {
     pub(crate) fn role(account: &Account, role: &Arc<Role>, session: Arc<Session>) -> Self {
         let credential = Credential::Session(session.access_key_id.clone());
         Principal { account: account.id(), identity: Identity::Role(role.clone(), session), credential }
+    }
+
+    /// The same principal, proven by another credential.
+    pub(crate) fn proven_by(self, credential: Credential) -> Self {
+        Principal { credential, ..self }
     }
 
     /// Account of the principal.

@@ -105,6 +105,7 @@ pub struct Session {
     pub provider: Option<String>,
     secret_id: SecretId,
     data_key: String,
+    token: SecretText,
 }
 
 /// A session token is not accepted.
@@ -126,7 +127,7 @@ fn secret(key: &DataKey, account: &AccountId, access_key_id: &str, salt: &Secret
 
 /// Makes the credentials of a session.
 pub(crate) fn issue(account: &AccountId, keys: &KeyRing, claims: &Claims, random: &dyn Random) -> Result<Credentials> {
-    let key = keys.current();
+    let key = keys.current()?;
     let json = serde_json::to_vec(claims).map_err(|error| IamError::service_failure(error.to_string()))?;
     let blob = key.seal(Purpose::Session, &[account.as_str().as_bytes()], &json, random)?;
     let mut salt = SecretId::default();
@@ -183,7 +184,39 @@ impl Session {
             provider: claims.provider,
             secret_id,
             data_key: key.id().to_owned(),
+            token: SecretText::new(token.to_owned()),
         })
+    }
+
+    /// Session of AWS, which has no token here.
+    pub(crate) fn of_caller(
+        access_key_id: &str,
+        subject: Subject,
+        name: &str,
+        issued: Timestamp,
+        expires: Timestamp,
+    ) -> Session {
+        Session {
+            access_key_id: access_key_id.to_owned(),
+            subject,
+            name: name.to_owned(),
+            issued,
+            expires,
+            policies: Vec::new(),
+            policy_arns: Vec::new(),
+            tags: Tags::default(),
+            transitive: BTreeSet::new(),
+            source_identity: None,
+            provider: None,
+            secret_id: SecretId::default(),
+            data_key: String::new(),
+            token: SecretText::new(String::new()),
+        }
+    }
+
+    /// Token of the session, which proves nothing without its secret.
+    pub(crate) fn token(&self) -> &SecretText {
+        &self.token
     }
 
     /// Identity of the session's secret.

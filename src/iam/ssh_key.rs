@@ -5,8 +5,8 @@ use ssh_key::{Algorithm, HashAlg};
 
 /// Shortest RSA key, in bits.
 pub const MIN_RSA_BITS: u32 = 2_048;
-/// Longest RSA key, in bits. A longer one makes each login expensive.
-pub const MAX_RSA_BITS: u32 = 16_384;
+/// Longest RSA key, in bits. A longer one makes each login expensive, and the SSH server verifies none.
+pub const MAX_RSA_BITS: u32 = 8_192;
 /// Longest line of a public key, in bytes (the limit of `UploadSSHPublicKey`).
 pub const MAX_LINE_BYTES: usize = 16_384;
 
@@ -33,6 +33,21 @@ pub enum Refused {
     Certificate,
 }
 
+/// Checks that a key is accepted.
+///
+/// # Errors
+/// [`Refused::Algorithm`] or [`Refused::RsaSize`].
+pub fn check(key: &ssh_key::PublicKey) -> Result<(), Refused> {
+    match key.algorithm() {
+        Algorithm::Ed25519 | Algorithm::Ecdsa { .. } | Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256 => Ok(()),
+        Algorithm::Rsa { .. } => {
+            let bits = key.key_data().rsa().map_or(0, |rsa| rsa.key_size());
+            if (MIN_RSA_BITS..=MAX_RSA_BITS).contains(&bits) { Ok(()) } else { Err(Refused::RsaSize) }
+        }
+        _ => Err(Refused::Algorithm),
+    }
+}
+
 impl PublicKey {
     /// Reads one line in the format of `authorized_keys` without options.
     ///
@@ -51,16 +66,7 @@ impl PublicKey {
             return Err(Refused::Algorithm);
         }
         let key = ssh_key::PublicKey::from_openssh(line).map_err(|_| Refused::NotAKey)?;
-        match key.algorithm() {
-            Algorithm::Ed25519 | Algorithm::Ecdsa { .. } | Algorithm::SkEd25519 | Algorithm::SkEcdsaSha2NistP256 => {}
-            Algorithm::Rsa { .. } => {
-                let bits = key.key_data().rsa().map_or(0, |rsa| rsa.key_size());
-                if !(MIN_RSA_BITS..=MAX_RSA_BITS).contains(&bits) {
-                    return Err(Refused::RsaSize);
-                }
-            }
-            _ => return Err(Refused::Algorithm),
-        }
+        check(&key)?;
         Ok(PublicKey(key))
     }
 

@@ -116,7 +116,7 @@ impl<'a> Sts<'a> {
         let role = self.account.role_by_arn(&request.role_arn).ok_or_else(|| denied(ASSUME_ROLE))?;
         let chained = matches!(caller.session().map(|session| &session.subject), Some(Subject::Role(_)));
         let seconds = duration(role, request.duration_seconds, chained)?;
-        let context = asked.describe(&request, context);
+        let context = with_role(role, asked.describe(&request, context));
         for action in asked.actions(ASSUME_ROLE) {
             if !self.may(caller, role, action, &context) {
                 return Err(denied(action));
@@ -163,7 +163,7 @@ impl<'a> Sts<'a> {
         let denied = || IamError::access_denied(format!("Not authorized to perform {ASSUME_ROLE_WITH_WEB_IDENTITY}"));
         let role = self.account.role_by_arn(&request.role_arn).ok_or_else(denied)?;
         let seconds = duration(role, request.duration_seconds, false)?;
-        let context = token.describe(asked.describe(&request, context).to_builder()).build();
+        let context = with_role(role, token.describe(asked.describe(&request, context).to_builder()).build());
         let provider = token.provider_arn(&self.account.id());
         let trusted = Trusted::Federated(&provider);
         let decision = evaluate_trust(&role.trust, trusted, ASSUME_ROLE_WITH_WEB_IDENTITY, &context);
@@ -235,6 +235,15 @@ impl<'a> Sts<'a> {
         };
         issue(&self.account.id(), self.keys, &claims, self.random)
     }
+}
+
+/// Context with the tags of the role that is assumed: `aws:ResourceTag` and `iam:ResourceTag`.
+fn with_role(role: &Role, context: Context) -> Context {
+    let tags = role.record.tags.iter();
+    let tagged = tags.fold(context.to_builder(), |context, (key, value)| {
+        context.resource_tag(key, value).insert(&format!("iam:ResourceTag/{key}"), [value])
+    });
+    tagged.build()
 }
 
 fn check_duration(seconds: u32, max: u32) -> Result<()> {

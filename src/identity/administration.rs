@@ -11,6 +11,7 @@ use gitferry_engine::region::Region;
 use gitferry_iam::edit::{self, Edit, Editor, NewAccessKey};
 use gitferry_iam::secret::{KeyService, KeyServiceError};
 use gitferry_iam::{Account, AccountId, IamError, KeyRing, KeyRingError, NoRandomness, SystemRandom};
+use jiff::Timestamp;
 
 /// A change of the account was not made, unless the kind of the error is [`Kind::InDoubt`].
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +31,20 @@ pub enum AdministrationError {
     /// A key service did not seal the data key.
     #[error(transparent)]
     KeyService(#[from] KeyServiceError),
+    /// A new data key would not open where the current one does.
+    #[error(
+        "data key {data_key} is also sealed under {}, which this configuration does not have: hosts that have no other key \
+         service could not open a new data key", .missing.join(" and ")
+    )]
+    LacksKeyService {
+        /// Id of the current data key.
+        data_key: String,
+        /// Ids of the key services' keys.
+        missing: Vec<String>,
+    },
+    /// No key service is left to seal a data key.
+    #[error("no key service is left to seal data keys")]
+    NoKeyService,
     /// The system has no randomness.
     #[error(transparent)]
     Random(#[from] NoRandomness),
@@ -50,6 +65,8 @@ impl AdministrationError {
             AdministrationError::Account(error) => error.kind(),
             AdministrationError::Keys(error) => error.kind(),
             AdministrationError::KeyService(error) => error.kind,
+            AdministrationError::LacksKeyService { .. } => Kind::Refused,
+            AdministrationError::NoKeyService => Kind::Usage,
             AdministrationError::Random(_) => Kind::Environment,
             AdministrationError::Edit(_) => Kind::Usage,
             AdministrationError::Commit(error) => error.kind(IamError::kind),
@@ -95,7 +112,7 @@ impl From<CommitError<Infallible>> for AdministrationError {
     }
 }
 
-type Result<T> = std::result::Result<T, AdministrationError>;
+pub(crate) type Result<T> = std::result::Result<T, AdministrationError>;
 
 /// Account to be founded, with its first administrator.
 #[derive(Clone, Debug)]
@@ -140,8 +157,9 @@ pub async fn found(region: &Region, key_services: &[Arc<dyn KeyService>], foundi
     let random = SystemRandom;
     let now = region.clock().now();
     let id = founding.account.map_or_else(|| AccountId::fresh(&random), Ok)?;
-    let keys = KeyRing::of(KeyRing::fresh_key(&random)?);
-    let wrapped = keys.wrapped(&id, key_services).await?;
+    let data_key = KeyRing::fresh_key(&random)?;
+    let wrapped = KeyRing::wrapped(&data_key, &id, key_services).await?;
+    let keys = KeyRing::of(data_key);
     let name = founding.administrator;
     let account = edit::Founding { account: id, alias: founding.alias, keys: &keys, wrapped };
     let (first, access_key) = edit::found_with_administrator(account, &name, now, &random)?;
@@ -173,6 +191,14 @@ impl Administration {
     /// The region has no account, or it cannot be read.
     pub async fn open(region: &Region, key_services: Vec<Arc<dyn KeyService>>) -> Result<Self> {
         Ok(Administration { repository: AccountRepository::open(region).await?, key_services })
+    }
+
+    pub(crate) fn key_services(&self) -> &[Arc<dyn KeyService>] {
+        &self.key_services
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        self.repository.region().clock().now()
     }
 
     /// Announces each change to `sink`, as a host announces pushes.

@@ -5,7 +5,12 @@
 //! - [`Administration`] founds the account and changes it, one commit for each change.
 
 mod administration;
+pub mod aws;
+mod data_keys;
 mod identities;
+mod key_opener;
 
 pub use administration::{Administration, AdministrationError, Founded, Founding, found, has_account};
-pub use identities::{Identities, RETRY_INTERVAL, SERVICES, Unavailable};
+pub use data_keys::{Resealing, Rotation, RotationPlan};
+pub use identities::{CATCH_UP_TIMEOUT, Identities, SERVICES, Unavailable};
+pub use key_opener::RETRY_INTERVAL;

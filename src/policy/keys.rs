@@ -41,5 +41,5 @@ pub const REF_DELETION: &str = "gitferry:RefDeletion";
 /// gitferry's own: files that a push changes and the directories above them; multivalued.
 pub const CHANGED_PATHS: &str = "gitferry:ChangedPaths";
 
-/// Maximum number of values of [`CHANGED_PATHS`].
+/// Most values of [`CHANGED_PATHS`]. A host takes this limit when it looks for the paths of a push.
 pub const MAX_CHANGED_PATHS: usize = 10_000;

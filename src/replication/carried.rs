@@ -21,7 +21,9 @@ impl Link {
     /// Returns another active link that delivers a repository of the target, if this link is active as well.
     pub(super) fn rival<'t>(&self, target: Option<&'t Head>) -> Option<&'t String> {
         let feeder = target.and_then(|head| head.fed_by.as_ref());
-        let is_rival = |other: &&String| **other != self.name && self.active_links.contains(*other);
+        let is_account = target.is_some_and(|head| is_account(&head.name));
+        let active = if is_account { &self.account_links } else { &self.active_links };
+        let is_rival = |other: &&String| **other != self.name && active.contains(*other);
         feeder.filter(is_rival).filter(|_| self.mode == LinkMode::Active)
     }
 }

@@ -26,6 +26,8 @@ pub struct Link {
     pub mode: LinkMode,
     /// Names of all active links of the configuration. A repository's feeder that is not among them was removed.
     pub active_links: Arc<[String]>,
+    /// Names of those that carry the account's repository. An account's feeder that is not among them was told to stop.
+    pub account_links: Arc<[String]>,
     /// Permits for parts in memory, shared by all transfers of the process.
     pub memory: Arc<Semaphore>,
     /// Counters of the link's passes.

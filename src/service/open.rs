@@ -6,15 +6,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use gitferry_base::clock::SystemClock;
 use gitferry_config::{AwsConfig, Config, ConfigError, ObjectsLocation, Place, RegionStores, TableLocation};
+use gitferry_engine::region::encryption::RepositoryKeys;
 use gitferry_engine::region::standing::Standing;
 use gitferry_engine::region::{Region, RegionError, probe};
-use gitferry_iam::secret::{KeyService, LocalKeyError, LocalKeyFile};
+use gitferry_store::objects::FilesystemStore;
 use gitferry_store::objects::s3::S3Store;
-use gitferry_store::objects::{FilesystemStore, ObjectStore};
 use gitferry_store::table::{DynamoTable, SqliteTable, Table, TableError};
 
+mod key_services;
 mod link;
 
+pub use key_services::{key_file, key_services, make_key_services};
 pub use link::{OpenLinkError, remote_link};
 
 type Result<T> = std::result::Result<T, RegionError>;
@@ -38,22 +40,6 @@ impl OpenError {
             OpenError::Region(error) => error.kind(),
         }
     }
-}
-
-/// Opens the key services of the account: the key file that the configuration names.
-///
-/// # Errors
-/// The file is missing, is open to others, or is no key.
-pub fn key_services(config: &Config) -> std::result::Result<Vec<Arc<dyn KeyService>>, LocalKeyError> {
-    Ok(vec![Arc::new(LocalKeyFile::open(&config.path(&config.account.key))?)])
-}
-
-/// Opens the key services of an account that is founded, and makes the key file if it is missing.
-///
-/// # Errors
-/// The file cannot be made, is open to others, or is no key.
-pub fn make_key_services(config: &Config) -> std::result::Result<Vec<Arc<dyn KeyService>>, LocalKeyError> {
-    Ok(vec![Arc::new(LocalKeyFile::open_or_create(&config.path(&config.account.key))?)])
 }
 
 /// Opens a region of a configuration, to read it. Nothing is created: a store that is missing, empty or of another
@@ -109,17 +95,18 @@ async fn prove(region: &Region, stores: &RegionStores) -> Result<()> {
 async fn open_stores(config: &Config, stores: &RegionStores, name: &str, missing: Missing) -> Result<Region> {
     let sdk = if stores.is_remote() { Some(config.sdk.get(&stores.aws).await) } else { None };
     let objects_name = format!("object store of {name}");
-    let objects: Arc<dyn ObjectStore> = match (&stores.objects, &sdk) {
+    let objects = match (&stores.objects, &sdk) {
         (ObjectsLocation::S3(options), Some(sdk)) => {
-            Arc::new(S3Store::new(sdk, options.clone(), format!("object store s3://{} of {name}", options.bucket)))
+            let objects_name = format!("object store s3://{} of {name}", options.bucket);
+            Objects::S3(Box::new(S3Store::new(sdk, options.clone(), objects_name)))
         }
-        (ObjectsLocation::Filesystem(path), _) => match missing {
-            Missing::Make => Arc::new(FilesystemStore::open(path, objects_name)?),
+        (ObjectsLocation::Filesystem(path), _) => Objects::Files(match missing {
+            Missing::Make => FilesystemStore::open(path, objects_name)?,
             Missing::Error => {
                 must_be_there(name, "object store", path)?;
-                Arc::new(FilesystemStore::open_existing(path, objects_name)?)
+                FilesystemStore::open_existing(path, objects_name)?
             }
-        },
+        }),
         (ObjectsLocation::S3(_), None) => unreachable!("a region with a store in S3 is remote"),
     };
     let table: Arc<dyn Table> = match (&stores.table, missing) {
@@ -133,8 +120,15 @@ async fn open_stores(config: &Config, stores: &RegionStores, name: &str, missing
         }
     };
     let places = stores.places().map(|place| format!("{place:?}"));
-    let region = Region::new(name, objects, table, SystemClock::shared())
-        .with_standing(Standing::shared(places, stores.is_remote()));
+    let region = match objects {
+        Objects::Files(objects) => Region::new(name, Arc::new(objects), table, SystemClock::shared()),
+        Objects::S3(objects) => {
+            let keys = RepositoryKeys::new(table.clone());
+            let objects = Arc::new(objects.with_kms_keys(keys.clone()));
+            Region::new(name, objects, table, SystemClock::shared()).with_repository_keys(keys)
+        }
+    };
+    let region = region.with_standing(Standing::shared(places, stores.is_remote()));
     Ok(match config.regions.get(name) {
         Some(said) => {
             let cache = said.cache.options(&config.path(Path::new("")), region.cache().options());
@@ -142,6 +136,12 @@ async fn open_stores(config: &Config, stores: &RegionStores, name: &str, missing
         }
         None => region,
     })
+}
+
+/// Object store of a region.
+enum Objects {
+    Files(FilesystemStore),
+    S3(Box<S3Store>),
 }
 
 /// Treatment of embedded stores that do not exist.

@@ -117,6 +117,7 @@ pub fn link(source: Region, target: Region) -> Link {
         repositories: everything(),
         mode: LinkMode::Active,
         active_links: Arc::new([]),
+        account_links: Arc::new([]),
         memory: Arc::new(tokio::sync::Semaphore::new(PARTS_IN_MEMORY)),
         progress: Default::default(),
     }

@@ -14,7 +14,8 @@ use jiff::Timestamp;
 use tempfile::TempPath;
 
 use crate::faults::{Failure, Faults, Meter, Operation, When};
-use gitferry_store::objects::{Crc64, ListPage, ObjectError, ObjectMeta, ObjectStore, Part, Upload};
+use gitferry_store::aws::KeyFault;
+use gitferry_store::objects::{Crc64, ListPage, ObjectError, ObjectMeta, ObjectStore, Part, Reencrypted, Upload};
 
 /// Fails the calls that its [`Faults`] choose.
 pub type FaultyStore = Decorated<Arc<Faults>>;
@@ -47,6 +48,24 @@ impl Layer for Losing {
     async fn before(&self, call: &Call<'_>) -> Result<(), ObjectError> {
         if call.operation == Operation::ObjectPutFile && call.key.contains(self.0) {
             return Err(ObjectError::Exists { store: call.store.into(), key: call.key.into() });
+        }
+        Ok(())
+    }
+}
+
+/// Has a KMS key that cannot be used: every read and every new object fails for this reason.
+pub type KeylessStore = Decorated<KeyFault>;
+
+impl Layer for KeyFault {
+    fn shows_files(&self) -> bool {
+        false
+    }
+
+    async fn before(&self, call: &Call<'_>) -> Result<(), ObjectError> {
+        use Operation as O;
+        if matches!(call.operation, O::ObjectPut | O::ObjectPutFile | O::ObjectGet | O::ObjectBegin) {
+            let (store, key) = (call.store.to_owned(), call.key.to_owned());
+            return Err(ObjectError::KmsKey { store, key, fault: *self, reason: "KMS says so".into() });
         }
         Ok(())
     }
@@ -235,6 +254,15 @@ impl<L: Layer> ObjectStore for Decorated<L> {
     async fn abort(&self, upload: &Upload) -> Result<(), ObjectError> {
         let call = self.call(Operation::ObjectAbort, &upload.key, 0);
         self.layer.around(call, self.inner.abort(upload), nothing).await
+    }
+
+    async fn kms_key(&self, key: &str) -> Result<Option<String>, ObjectError> {
+        self.inner.kms_key(key).await
+    }
+
+    async fn reencrypt(&self, key: &str) -> Result<Reencrypted, ObjectError> {
+        let call = self.call(Operation::ObjectCopyFrom, key, 0);
+        self.layer.around(call, self.inner.reencrypt(key), nothing).await
     }
 
     async fn copy_from(

@@ -49,6 +49,11 @@ impl Pair {
         Pair::start_with("auth = { tokens = \"tokens\" }", [lines, lines], "", &[("tokens", tokens)])
     }
 
+    /// With tokens, and more lines for each host.
+    pub fn with_tokens_and_each_host(tokens: &str, hosts: [&str; 2]) -> Pair {
+        Pair::start_with("auth = { tokens = \"tokens\" }", hosts, "", &[("tokens", tokens)])
+    }
+
     /// With tokens, more lines of configuration for both hosts, and more environment.
     pub fn with_tokens_in(tokens: &str, lines: &str, environment: Vec<(String, String)>) -> Pair {
         let pair = |addresses: [SocketAddr; 2]| config(addresses, "auth = { tokens = \"tokens\" }", [lines, lines], "");
@@ -58,6 +63,20 @@ impl Pair {
     /// With tokens, and more configuration.
     pub fn with_tokens_and(tokens: &str, more: &str) -> Pair {
         Pair::start_with("auth = { tokens = \"tokens\" }", ["", ""], more, &[("tokens", tokens)])
+    }
+
+    /// With the token `ann:0123456789abcdef`, SSH servers on which the lines of `keys` may log in, more lines for each
+    /// host, and more configuration; with the addresses of the SSH servers.
+    pub fn with_ssh(keys: &str, hosts: [&str; 2], more: &str) -> (Pair, [SocketAddr; 2]) {
+        let addresses = free_addresses();
+        let lines = |region: usize| {
+            let address = addresses[region];
+            format!("ssh = \"{address}\"\nssh_authorized_keys = \"keys\"\n{}", hosts[region])
+        };
+        let files = [("tokens", "ann:0123456789abcdef\n"), ("keys", keys)];
+        let hosts = [lines(US), lines(EU)];
+        let pair = Pair::start_with("auth = { tokens = \"tokens\" }", [&hosts[0], &hosts[1]], more, &files);
+        (pair, addresses)
     }
 
     /// With more lines for each host; US and EU in them stand for the addresses.
@@ -84,35 +103,69 @@ impl Pair {
 
     /// With an account, whose administrator is in `administrator.json`.
     pub fn with_iam() -> Pair {
-        Pair::start_with_iam(["", ""], true)
+        Pair::start_with_iam(["", ""], true, "", Vec::new())
+    }
+
+    /// The same with more configuration and more environment.
+    pub fn with_iam_and(more: &str, environment: Vec<(String, String)>) -> Pair {
+        Pair::start_with_iam(["", ""], true, more, environment)
+    }
+
+    /// The same, with more lines for each host, as by [`Pair::with_hosts`].
+    pub fn with_iam_and_hosts(hosts: [&str; 2]) -> Pair {
+        Pair::start_with_iam(hosts, true, "", Vec::new())
+    }
+
+    /// The same, and more lines for each host.
+    pub fn with_iam_and_each_host(hosts: [&str; 2]) -> Pair {
+        Pair::start_with_iam(hosts, true, "", Vec::new())
     }
 
     /// The same over TLS, as by [`Pair::with_tls`].
     pub fn with_iam_and_tls() -> Pair {
+        Pair::with_iam_over_tls(["", ""])
+    }
+
+    /// The same over TLS, with more lines for each host.
+    pub fn with_iam_over_tls(hosts: [&str; 2]) -> Pair {
         let tls = "tls = { cert = \"../cert.pem\", key = \"../key.pem\" }\nca = \"../cert.pem\"\n";
-        Pair::start_with_iam([tls, tls], true)
+        let hosts = hosts.map(|lines| format!("{tls}{lines}"));
+        Pair::start_with_iam([&hosts[0], &hosts[1]], true, "", Vec::new())
+    }
+
+    /// With an account whose users also reach the hosts over SSH, and an audit trail of each in the file
+    /// `audit-REGION.jsonl`; with the addresses of the SSH servers.
+    pub fn with_iam_and_ssh() -> (Pair, [SocketAddr; 2]) {
+        let addresses = free_addresses();
+        let lines = |region: usize| {
+            let (address, name) = (addresses[region], REGIONS[region]);
+            format!("ssh = \"{address}\"\naudit = {{ file = \"audit-{name}.jsonl\" }}\n")
+        };
+        let (us, eu) = (lines(US), lines(EU));
+        (Pair::with_iam_and_hosts([&us, &eu]), addresses)
     }
 
     /// With hosts that need an account, in regions that have none.
     pub fn with_iam_but_no_account() -> Pair {
-        Pair::start_with_iam(["", ""], false)
+        Pair::start_with_iam(["", ""], false, "", Vec::new())
     }
 
-    fn start_with_iam(hosts: [&str; 2], has_account: bool) -> Pair {
+    fn start_with_iam(hosts: [&str; 2], has_account: bool, more: &str, environment: Vec<(String, String)>) -> Pair {
         let dir = tempfile::tempdir().unwrap();
         let data = dir.path().join("data");
         std::fs::create_dir(&data).unwrap();
         let addresses = free_addresses();
         let scheme = if hosts[US].contains("tls =") { "https" } else { "http" };
         new_certificate(dir.path());
-        std::fs::write(data.join("gitferry.toml"), config(addresses, "auth = \"iam\"", hosts, "")).unwrap();
-        let made = make_regions(dir.path(), &[]);
+        std::fs::write(data.join("gitferry.toml"), config(addresses, "auth = \"iam\"", hosts, more)).unwrap();
+        let made = make_regions(dir.path(), &environment);
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
         if has_account {
             let mut command = Command::new(crate::paths::gitferry());
             command
                 .args(["iam", "init", "--region", REGIONS[US], "--json", "--config"])
                 .arg(data.join("gitferry.toml"));
+            command.envs(environment.iter().map(|(name, value)| (name, value)));
             let founded = command.stdin(Stdio::null()).output().unwrap();
             assert!(founded.status.success(), "{}", String::from_utf8_lossy(&founded.stderr));
             std::fs::write(dir.path().join("administrator.json"), founded.stdout).unwrap();
@@ -123,8 +176,8 @@ impl Pair {
             let mut file = file.write(true).create_new(true).mode(0o600).open(data.join("account.key")).unwrap();
             file.write_all(&[7; 32]).unwrap();
         }
-        let process = run(dir.path(), None, &[]);
-        let pair = Pair { dir, addresses, process, scheme, environment: Vec::new() };
+        let process = run(dir.path(), None, &environment);
+        let pair = Pair { dir, addresses, process, scheme, environment };
         pair.wait_until_up();
         pair
     }

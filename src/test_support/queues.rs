@@ -90,6 +90,11 @@ impl Queues {
     }
 }
 
+/// Pattern of changes of repositories, of both sources.
+fn changes() -> Value {
+    json!({ "source": ["aws.codecommit", "gitferry"], "detail-type": ["CodeCommit Repository State Change"] })
+}
+
 /// A bus with a rule for the events of both sources.
 pub struct Bus {
     pub client: aws_sdk_eventbridge::Client,
@@ -104,21 +109,23 @@ impl Bus {
         let (name, rule) = (fresh("bus"), fresh("rule"));
         client.create_event_bus().name(&name).send().await.unwrap();
         let bus = Bus { client, name, rule };
-        bus.add_rule(&bus.rule, queues).await;
+        bus.add_rule(&bus.rule, queues, changes()).await;
         bus
     }
 
     /// They go to another queue, too.
     pub async fn also_to(&self, queues: &Queues) {
-        self.add_rule(&fresh("rule"), queues).await;
+        self.add_rule(&fresh("rule"), queues, changes()).await;
     }
 
-    async fn add_rule(&self, rule: &str, queues: &Queues) {
+    /// The records of an audit trail go to a queue.
+    pub async fn records_to(&self, queues: &Queues) {
+        let pattern = json!({ "source": ["gitferry.codecommit"], "detail-type": ["AWS API Call via CloudTrail"] });
+        self.add_rule(&fresh("rule"), queues, pattern).await;
+    }
+
+    async fn add_rule(&self, rule: &str, queues: &Queues, pattern: Value) {
         let Bus { client, name, .. } = self;
-        let pattern = json!({
-            "source": ["aws.codecommit", "gitferry"],
-            "detail-type": ["CodeCommit Repository State Change"],
-        });
         let put = client.put_rule().name(rule).event_bus_name(name).event_pattern(pattern.to_string());
         put.send().await.unwrap();
         let arn = queues.arn(&queues.url).await;

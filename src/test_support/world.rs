@@ -75,6 +75,8 @@ impl World {
         }
         // Git must not be needed: it is not found.
         command.env("PATH", "/nowhere").env("USER", "tester");
+        // Changes name the same actor on every machine.
+        command.env("HOSTNAME", "");
         command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }

@@ -22,14 +22,14 @@ struct Endpoint {
 
 type Verdict = dyn Fn(&Value) -> (StatusCode, String) + Send + Sync;
 
-struct Hook {
+pub struct Hook {
     url: String,
     endpoint: Arc<Endpoint>,
     _runtime: tokio::runtime::Runtime,
 }
 
 impl Hook {
-    fn start(answer: impl Fn(&Value) -> (StatusCode, String) + Send + Sync + 'static) -> Hook {
+    pub fn start(answer: impl Fn(&Value) -> (StatusCode, String) + Send + Sync + 'static) -> Hook {
         let endpoint = Arc::new(Endpoint { questions: Mutex::default(), answer: Box::new(answer) });
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).unwrap();
@@ -39,7 +39,7 @@ impl Hook {
         Hook { url, endpoint, _runtime: runtime }
     }
 
-    fn last(&self) -> (HeaderMap, Value) {
+    pub fn last(&self) -> (HeaderMap, Value) {
         self.endpoint.questions.lock().unwrap().last().expect("nobody asked").clone()
     }
 }
@@ -52,7 +52,7 @@ async fn judge(State(endpoint): State<Arc<Endpoint>>, headers: HeaderMap, body: 
 }
 
 /// Fetches what is pushed; the content of a file at the tip.
-fn fetched(question: &Value, file: &str) -> String {
+pub fn fetched(question: &Value, file: &str) -> String {
     let dir = tempfile::tempdir().unwrap();
     let repo = GitRepo::init(dir.path().join("look.git"), &[]);
     let new = question["commands"][0]["new"].as_str().unwrap();
@@ -60,7 +60,7 @@ fn fetched(question: &Value, file: &str) -> String {
     repo.git(&["show", &format!("{new}:{file}")])
 }
 
-fn policy(hook: &Hook, more: &str) -> String {
+pub fn policy(hook: &Hook, more: &str) -> String {
     format!("[[push_policies]]\npre_receive = {{ url = \"{}\"{more} }}\n", hook.url)
 }
 

@@ -8,31 +8,36 @@ use gitferry_test_support::pair::{EU, Pair, REGIONS, US};
 use gitferry_test_support::python;
 use serde_json::Value;
 
-const POWER_USER: &str = "arn:aws:iam::aws:policy/AWSCodeCommitPowerUser";
-const READ_ONLY: &str = "arn:aws:iam::aws:policy/AWSCodeCommitReadOnly";
+pub(crate) const POWER_USER: &str = "arn:aws:iam::aws:policy/AWSCodeCommitPowerUser";
+pub(crate) const READ_ONLY: &str = "arn:aws:iam::aws:policy/AWSCodeCommitReadOnly";
 
 /// The administrator's account of a pair with `auth = "iam"`.
-struct Iam<'a> {
-    pair: &'a Pair,
+pub(crate) struct Iam<'a> {
+    pub(crate) pair: &'a Pair,
 }
 
 impl Iam<'_> {
-    fn json(&self, args: &[&str]) -> Value {
+    pub(crate) fn json(&self, args: &[&str]) -> Value {
         let more = ["--region", REGIONS[US], "--json"];
         serde_json::from_str(&self.pair.ok(&[&["iam"], args, &more].concat())).unwrap()
     }
 
-    fn account(&self) -> String {
+    pub(crate) fn account(&self) -> String {
         let user = self.json(&["user", "list"])["users"][0]["arn"].as_str().unwrap().to_owned();
         user.split(':').nth(4).unwrap().to_owned()
     }
 
-    /// Makes a user with managed policies; its Git credential as the beginning of a URL.
-    fn user(&self, name: &str, policies: &[&str]) -> Login {
+    /// Makes a user with managed policies.
+    pub(crate) fn new_user(&self, name: &str, policies: &[&str]) {
         self.json(&["user", "create", name]);
         for policy in policies {
             self.json(&["policy", "attach", policy, "--user", name]);
         }
+    }
+
+    /// Makes a user with managed policies; its Git credential as the beginning of a URL.
+    pub(crate) fn user(&self, name: &str, policies: &[&str]) -> Login {
+        self.new_user(name, policies);
         let made = self.json(&["git-credential", "create", "--user", name]);
         Login {
             id: made["id"].as_str().unwrap().to_owned(),
@@ -42,14 +47,14 @@ impl Iam<'_> {
     }
 
     /// Writes an inline policy of a user.
-    fn put(&self, user: &str, policy: &str, document: &str) {
+    pub(crate) fn put(&self, user: &str, policy: &str, document: &str) {
         let file = self.pair.path(&format!("{policy}.json"));
         std::fs::write(&file, document).unwrap();
         self.json(&["policy", "put", policy, file.to_str().unwrap(), "--user", user]);
     }
 
     /// Waits until the host of a region decides by the newest state of the account.
-    fn settle(&self, region: usize) {
+    pub(crate) fn settle(&self, region: usize) {
         let shown = self.pair.ok(&["repo", "show", "gitferry/account", "--region", REGIONS[US], "--json"]);
         let seq = serde_json::from_str::<Value>(&shown).unwrap()["frontier"]["seq"].as_u64().unwrap();
         let region = format!("region=\"{}\" seq=", REGIONS[region]);
@@ -61,14 +66,14 @@ impl Iam<'_> {
     }
 }
 
-struct Login {
-    id: String,
-    user: String,
-    password: String,
+pub(crate) struct Login {
+    pub(crate) id: String,
+    pub(crate) user: String,
+    pub(crate) password: String,
 }
 
 impl Login {
-    fn url(&self, pair: &Pair, region: usize, name: &str) -> String {
+    pub(crate) fn url(&self, pair: &Pair, region: usize, name: &str) -> String {
         let encode =
             |text: &str| {
                 text.bytes()
@@ -82,7 +87,7 @@ impl Login {
     }
 }
 
-fn works(output: &Output) -> bool {
+pub(crate) fn works(output: &Output) -> bool {
     output.status.success()
 }
 
@@ -147,7 +152,7 @@ fn a_credential_that_is_gone_stops_working_in_both_regions() {
 }
 
 /// The statement that denies pushes to a branch, and with `null` the clause of the user guide's example 4.
-fn deny_prod(account: &str, null: bool) -> String {
+pub(crate) fn deny_prod(account: &str, null: bool) -> String {
     let clause = if null { r#", "Null": {"codecommit:References": "false"}"# } else { "" };
     format!(
         r#"{{"Version": "2012-10-17", "Statement": [{{
@@ -235,7 +240,7 @@ fn policies_on_forced_pushes_deletions_and_paths() {
 }
 
 /// Runs Git with the credential helper of the AWS CLI, which signs for an access key.
-fn with_helper(pair: &Pair, key: &Value, args: &[&str]) -> Output {
+pub(crate) fn with_helper(pair: &Pair, key: &Value, args: &[&str]) -> Output {
     let python = python::environment("awscli", AWSCLI, "");
     let aws = python.with_file_name("aws");
     let helper = format!("credential.helper=!{} codecommit credential-helper --ignore-host-check $@", aws.display());
@@ -252,8 +257,8 @@ fn with_key<'a>(command: &'a mut Command, key: &Value) -> &'a mut Command {
         .env("AWS_EC2_METADATA_DISABLED", "true")
 }
 
-const AWSCLI: &str = "1.46.1";
-const GIT_REMOTE_CODECOMMIT: &str = "1.17";
+pub(crate) const AWSCLI: &str = "1.46.1";
+pub(crate) const GIT_REMOTE_CODECOMMIT: &str = "1.17";
 
 #[test]
 fn the_credential_helper_of_the_aws_cli_signs_for_an_access_key() {

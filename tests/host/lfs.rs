@@ -34,7 +34,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         assert!(self.head.contains("application/vnd.git-lfs+json"), "{}", self.head);
         serde_json::from_str(&self.body).unwrap()
     }

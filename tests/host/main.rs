@@ -2,7 +2,11 @@
 
 #![allow(clippy::match_bool, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod account_feed;
+mod apis;
 mod arbitrary;
+mod audit;
+mod aws_identities;
 mod births;
 mod both;
 mod busy;
@@ -11,12 +15,15 @@ mod clients;
 mod crowd;
 mod damaged;
 mod default_branch;
+mod encryption;
 mod forward;
+mod forward_iam;
 mod full;
 mod held;
 mod hooks;
 mod hostile;
 mod iam;
+mod iam_kms;
 mod intake;
 mod killed;
 mod lfs;
@@ -31,11 +38,14 @@ mod parity;
 mod policies;
 mod policy_oracle;
 mod pushes;
+mod quotas;
 mod raw;
 mod recent;
+mod revocation;
 mod shares;
 mod shutdown;
 mod slow;
+mod ssh;
 mod tokens;
 mod transport;
 mod warm;

@@ -44,6 +44,7 @@ fn host() -> Value {
         create_on_push = true
         on_push = "forward"
         tls = null
+        ssh = null
         limits = null
     })
 }
@@ -133,6 +134,9 @@ fn hosts() {
         panic!()
     };
     own.insert("tls".into(), value!({ cert = (cert.as_str()) key = (key.as_str()) }));
+    let authorized = format!("{secrets}/ssh_authorized_keys");
+    let ssh = value!({ listen = "0.0.0.0:8422" host_keys = secrets authorized_keys = (authorized.as_str()) });
+    own.insert("ssh".into(), ssh);
     own.insert("limits".into(), value!({ connections = 512 grace = "110s" }));
     own.insert("create_on_push".into(), false.into());
     let config =
@@ -146,6 +150,9 @@ fn hosts() {
         (own.limits.request_silence, other.limits.clone()),
         (HostLimits::default().request_silence, HostLimits::default())
     );
+    assert_eq!((own.ssh.unwrap().port(), other.ssh), (8422, None));
+    assert_eq!(config.ssh_host_keys("us-east-1", own), Path::new(secrets));
+    assert_eq!(own.ssh_authorized_keys.as_deref(), Some(Path::new(&authorized)));
     let tls = own.tls.as_ref().unwrap();
     assert_eq!((config.path(&tls.cert), config.path(&tls.key)), (cert.into(), key.into()));
     let AuthConfig::Tokens { tokens: file } = &own.auth else { panic!("{:?}", own.auth) };

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use gitferry_config::HostLimits;
+use hcl::Body;
 
 use crate::hcl_files::{Module, at, root, words};
 
@@ -31,6 +32,13 @@ fn sources(folder: &str) -> String {
     text
 }
 
+/// The resource of a type and name.
+fn named<'a>(module: &'a Module, of: &str, name: &str) -> &'a Body {
+    let all = module.all("resource", of);
+    let block = all.into_iter().find(|block| block.labels()[1].as_str() == name);
+    block.unwrap_or_else(|| panic!("no {of} {name}")).body()
+}
+
 /// The value of a local of the module.
 fn local(name: &str) -> String {
     let module = Module::read("host");
@@ -51,8 +59,17 @@ fn ports_are_those_of_the_image() {
     let exposed = exposed.lines().find(|line| line.starts_with("EXPOSE ")).unwrap();
     assert!(exposed.split(' ').any(|word| word == port), "{exposed}");
     let module = Module::read("host");
-    assert_eq!(at(module.resource("aws_lb_target_group").body(), "port"), ["local.port"]);
-    assert_eq!(at(module.resource("aws_ecs_service").body(), "load_balancer.container_port"), ["local.port"]);
+    for (name, port) in [("git", "local.port"), ("ssh", "local.ssh_port")] {
+        assert_eq!(at(named(&module, "aws_lb_target_group", name), "port"), [port]);
+    }
+    let service = module.resource("aws_ecs_service").body();
+    assert_eq!(at(service, "load_balancer.container_port"), ["local.port"]);
+    assert_eq!(at(service, "dynamic.content.container_port"), ["local.ssh_port"]);
+    let clients: Vec<String> =
+        ["git", "ssh"].iter().flat_map(|name| at(named(&module, "aws_lb_listener", name), "port")).collect();
+    assert_eq!(clients, ["443", "22"]);
+    let ports = local("ports");
+    assert!(clients.iter().all(|port| ports.contains(&format!("clients = {port}"))), "{ports}");
     for rule in module.all("resource", "aws_security_group_rule") {
         let (from, to) = (at(rule.body(), "from_port").concat(), at(rule.body(), "to_port").concat());
         assert_eq!(from, to);
@@ -61,7 +78,8 @@ fn ports_are_those_of_the_image() {
         let inward = at(rule.body(), "type").concat() == "ingress";
         let group = at(rule.body(), "security_group_id").concat();
         assert!(!(open && inward) || group == "aws_security_group.load_balancer.id", "{group} is open");
-        assert!(!inward || open || from == "local.port", "{from}");
+        let expected = if open && inward { "each.value.clients" } else { "each.value.task" };
+        assert!(from == expected || (open && !inward), "{from}");
     }
 }
 
@@ -69,14 +87,16 @@ fn ports_are_those_of_the_image() {
 fn checks_ask_what_the_host_answers() {
     let routes = sources("src/host");
     let module = Module::read("host");
-    let group = module.resource("aws_lb_target_group").body();
-    let path = at(group, "health_check.path").concat();
-    assert!(routes.contains(&format!("const READY: &str = \"{path}\";")), "the host has no {path}");
-    // The older provider and older load balancers want both alike.
-    assert_eq!(at(group, "health_check.healthy_threshold"), at(group, "health_check.unhealthy_threshold"));
-    // Addresses of clients reach the host by the connection, so no header is believed.
-    assert_eq!(at(group, "preserve_client_ip"), ["true"]);
-    assert_eq!(at(group, "proxy_protocol_v2"), ["false"]);
+    for name in ["git", "ssh"] {
+        let group = named(&module, "aws_lb_target_group", name);
+        let path = at(group, "health_check.path").concat();
+        assert!(routes.contains(&format!("const READY: &str = \"{path}\";")), "the host has no {path}");
+        // The older provider and older load balancers want both alike.
+        assert_eq!(at(group, "health_check.healthy_threshold"), at(group, "health_check.unhealthy_threshold"));
+        // Addresses of clients reach the host by the connection, so no header is believed.
+        assert_eq!(at(group, "preserve_client_ip"), ["true"]);
+        assert_eq!(at(group, "proxy_protocol_v2"), ["false"]);
+    }
     assert!(!read("infra/modules/config/gitferry.toml.tftpl").contains("trusted_proxies"));
 }
 
@@ -92,7 +112,7 @@ fn times_fit_into_each_other() {
     assert!(task.contains("stopTimeout            = local.stop_seconds"), "{task}");
     assert!(read("infra/modules/host/main.tf").contains("grace = \"${local.grace_seconds}s\""));
     let silence = HostLimits::default().request_silence.as_secs();
-    let listener = module.resource("aws_lb_listener").body();
+    let listener = named(&module, "aws_lb_listener", "git");
     let idle = at(listener, "tcp_idle_timeout_seconds").concat();
     let idle = number(idle.split(['?', ':']).nth(1).unwrap().trim());
     assert!(silence < idle && silence < TLS_IDLE, "a client may be silent for {silence} s, a connection for {idle} s");
@@ -108,7 +128,8 @@ fn times_fit_into_each_other() {
     assert!(at(service, "lifecycle.ignore_changes").concat().contains("desired_count"));
 }
 
-/// The process may do what the module `region` gives a host, and read regions that it is replicated to; nothing else.
+/// The process may do what the module `region` gives a host, read regions that it is replicated to, and use the KMS keys of
+/// the account; nothing else.
 #[test]
 fn the_process_has_the_policies_of_its_region_alone() {
     let module = Module::read("host");
@@ -118,7 +139,8 @@ fn the_process_has_the_policies_of_its_region_alone() {
         .filter(|policy| at(policy.body(), "role") == ["aws_iam_role.task.id"])
         .map(|policy| at(policy.body(), "policy").concat())
         .collect();
-    assert_eq!(of_task.len(), 2, "{of_task:?}");
+    assert_eq!(of_task.len(), 3, "{of_task:?}");
+    assert!(of_task.contains(&"data.aws_iam_policy_document.account.json".to_owned()), "{of_task:?}");
     assert!(of_task.contains(&"var.region.policies.host".to_owned()), "{of_task:?}");
     let replica = of_task.iter().find(|policy| policy.contains("each")).unwrap();
     assert!(replica.contains("each.value.region.policies.read") && replica.contains("assume_reader"), "{replica}");
@@ -167,7 +189,12 @@ fn secrets_are_where_the_configuration_says() {
     assert_eq!(words(entry), ["/usr/local/bin/secret-files", &folder, "/usr/local/bin/gitferry"]);
     let module = Module::read("host");
     let made = at(module.resource("aws_secretsmanager_secret").body(), "for_each").concat();
-    for name in words(&made) {
+    let ssh = local("ssh_files");
+    assert_eq!(words(&ssh).len(), 3, "{ssh}");
+    for name in words(&ssh).iter().filter(|name| name.starts_with("ssh_host_")) {
+        assert!(sources("src/host/ssh").contains(&format!("\"{name}\"")), "the host has no key {name}");
+    }
+    for name in words(&made).into_iter().chain(["ssh_authorized_keys".to_owned()]) {
         let used = read("infra/modules/host/main.tf");
         assert!(used.contains(&format!("${{local.secrets_folder}}/{name}")), "nothing reads {name}");
     }

@@ -12,6 +12,7 @@ mod emulated;
 mod hcl_files;
 mod host;
 mod house;
+mod identity;
 mod link;
 mod metrics;
 mod newest;

@@ -114,6 +114,28 @@ fn the_program_asks_for_nothing_else() {
 }
 
 #[test]
+fn keys_are_granted_for_what_they_are_for() {
+    let region = Module::read("region");
+    for (policy, action) in [("read", "kms:Decrypt"), ("write", "kms:GenerateDataKey")] {
+        let body = region.policy(policy).body();
+        let statements = body.blocks().filter(|block| at(block.body(), "actions").concat().contains(action));
+        let resources: Vec<String> = statements.map(|block| at(block.body(), "resources").concat()).collect();
+        assert_eq!(resources.len(), 1, "{policy}");
+        assert!(resources[0].contains("aws_kms_key.objects.arn") && resources[0].contains("var.repository_kms_keys"));
+    }
+    let host = Module::read("host");
+    let account = host.policy("account").body();
+    assert_eq!(actions(account), Actions::from(["kms:Decrypt", "kms:Encrypt"].map(str::to_owned)));
+    assert_eq!(at(account, "statement.resources"), ["var.account_kms_keys"]);
+    // The names are those of the encryption context that the program sends.
+    let sends = std::fs::read_to_string(root("src/service/open/key_services.rs")).unwrap();
+    let contexts = at(account, "statement.condition.values").concat();
+    for name in ["gitferry:account", "gitferry:data-key"] {
+        assert!(contexts.contains(name) && sends.contains(&format!("= \"{name}\";")), "{name}: {contexts}");
+    }
+}
+
+#[test]
 fn nothing_is_granted_at_large() {
     for name in ["region", "link", "host", "network"] {
         let module = Module::read(name);

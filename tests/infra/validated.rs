@@ -71,6 +71,7 @@ fn the_example_is_planned() {
             &["aws_nat_gateway", "interface[\"sqs\"]"][..],
             &[][..],
         ),
+        (&["ssh=true"][..], &["aws_lb_listener.ssh[0]", "ssh_host_ed25519_key"][..], &[][..]),
         (
             &["run=lambda"][..],
             &["aws_lambda_function.worker", "aws_ecs_service.host"][..],

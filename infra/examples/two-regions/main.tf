@@ -95,6 +95,7 @@ module "host_first" {
   network              = local.network_first
   task                 = var.host_task
   tasks                = var.host_tasks
+  ssh                  = var.ssh
   client_cidrs         = var.client_cidrs
   deletion_protection  = var.deletion_protection
   alarm_topics         = var.alarm_topics[0]
@@ -116,6 +117,7 @@ module "host_second" {
   network              = local.network_second
   task                 = var.host_task
   tasks                = var.host_tasks
+  ssh                  = var.ssh
   client_cidrs         = var.client_cidrs
   deletion_protection  = var.deletion_protection
   alarm_topics         = var.alarm_topics[1]

@@ -132,6 +132,12 @@ variable "host_tasks" {
   default = {}
 }
 
+variable "ssh" {
+  description = "Whether hosts take SSH on port 22."
+  type        = bool
+  default     = false
+}
+
 variable "worker_tasks" {
   description = "Number of tasks of each link that runs as a service."
   type        = number

@@ -34,7 +34,7 @@ variable "links" {
 }
 
 variable "hosts" {
-  description = "Hosts by the region that they serve; a host of another region is named for its URL. `tokens` and `tls` are paths of files."
+  description = "Hosts by the region that they serve; a host of another region is named for its URL. `tokens`, `tls` and the keys of `ssh` are paths."
   type = map(object({
     listen         = optional(string, "0.0.0.0:8411")
     url            = string
@@ -42,6 +42,7 @@ variable "hosts" {
     create_on_push = optional(bool, true)
     on_push        = optional(string, "forward")
     tls            = optional(object({ cert = string, key = string }))
+    ssh            = optional(object({ listen = string, host_keys = string, authorized_keys = string }))
     limits         = optional(object({ connections = number, grace = string }))
   }))
   default = {}

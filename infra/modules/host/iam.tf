@@ -48,6 +48,34 @@ resource "aws_iam_role_policy" "replica" {
   policy   = contains(keys(local.foreign), each.key) ? data.aws_iam_policy_document.assume_reader[each.key].json : each.value.region.policies.read
 }
 
+# Data keys of an account carry the account and their own id as the encryption context: the task opens nothing else.
+data "aws_iam_policy_document" "account" {
+  statement {
+    sid       = "DataKeys"
+    actions   = ["kms:Decrypt", "kms:Encrypt"]
+    resources = var.account_kms_keys
+
+    condition {
+      test     = "ForAllValues:StringEquals"
+      variable = "kms:EncryptionContextKeys"
+      values   = ["gitferry:account", "gitferry:data-key"]
+    }
+
+    condition {
+      test     = "Null"
+      variable = "kms:EncryptionContextKeys"
+      values   = ["false"]
+    }
+  }
+}
+
+resource "aws_iam_role_policy" "account" {
+  count  = length(var.account_kms_keys) == 0 ? 0 : 1
+  name   = "account"
+  role   = aws_iam_role.task.id
+  policy = data.aws_iam_policy_document.account.json
+}
+
 data "aws_iam_policy_document" "execution" {
   statement {
     sid       = "Log"

@@ -53,3 +53,39 @@ resource "aws_lb_listener" "git" {
     target_group_arn = aws_lb_target_group.git.arn
   }
 }
+
+resource "aws_lb_target_group" "ssh" {
+  count                = var.ssh ? 1 : 0
+  name                 = "${local.id}-ssh"
+  vpc_id               = var.network.vpc_id
+  target_type          = "ip"
+  protocol             = "TCP"
+  port                 = local.ssh_port
+  preserve_client_ip   = true
+  proxy_protocol_v2    = false
+  deregistration_delay = local.deregistration_seconds
+  tags                 = var.tags
+
+  # A task whose stores are gone serves neither protocol.
+  health_check {
+    protocol            = var.tls_pass_through ? "HTTPS" : "HTTP"
+    path                = "/_ready"
+    port                = local.port
+    interval            = 10
+    healthy_threshold   = 4
+    unhealthy_threshold = 4
+  }
+}
+
+resource "aws_lb_listener" "ssh" {
+  count                    = var.ssh ? 1 : 0
+  load_balancer_arn        = aws_lb.this.arn
+  port                     = 22
+  protocol                 = "TCP"
+  tcp_idle_timeout_seconds = 600
+
+  default_action {
+    type             = "forward"
+    target_group_arn = aws_lb_target_group.ssh[0].arn
+  }
+}

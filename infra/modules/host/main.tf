@@ -4,8 +4,10 @@ locals {
   id      = "gitferry-${var.region.name}"
   cluster = element(split("/", var.network.cluster_arn), 1)
   url     = "https://${var.domain}"
-  # Port of the process; the load balancer has 443.
-  port = 8411
+  # Ports of the process, and of the load balancer.
+  port     = 8411
+  ssh_port = 8422
+  ports    = merge({ git = { clients = 443, task = local.port } }, var.ssh ? { ssh = { clients = 22, task = local.ssh_port } } : {})
   # A task that is stopped takes no new connections once the load balancer knows, and then has as long as Fargate gives
   # it. The process cuts off what is left a little earlier, and says so in its log.
   deregistration_seconds = 60
@@ -63,6 +65,11 @@ module "config" {
         tokens         = "${local.secrets_folder}/tokens"
         create_on_push = var.create_on_push
         limits         = { connections = var.task.connections, grace = "${local.grace_seconds}s" }
+        ssh = var.ssh ? {
+          listen          = "0.0.0.0:${local.ssh_port}"
+          host_keys       = local.secrets_folder
+          authorized_keys = "${local.secrets_folder}/ssh_authorized_keys"
+        } : null
         tls = var.tls_pass_through ? {
           cert = "${local.secrets_folder}/tls_cert"
           key  = "${local.secrets_folder}/tls_key"

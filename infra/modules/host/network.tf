@@ -15,33 +15,36 @@ resource "aws_security_group" "task" {
 }
 
 resource "aws_security_group_rule" "clients" {
+  for_each          = local.ports
   type              = "ingress"
-  description       = "HTTPS from clients"
+  description       = "${each.key} from clients"
   security_group_id = aws_security_group.load_balancer.id
   protocol          = "tcp"
-  from_port         = 443
-  to_port           = 443
+  from_port         = each.value.clients
+  to_port           = each.value.clients
   cidr_blocks       = var.client_cidrs
 }
 
 resource "aws_security_group_rule" "to_task" {
+  for_each                 = local.ports
   type                     = "egress"
   description              = "To tasks"
   security_group_id        = aws_security_group.load_balancer.id
   protocol                 = "tcp"
-  from_port                = local.port
-  to_port                  = local.port
+  from_port                = each.value.task
+  to_port                  = each.value.task
   source_security_group_id = aws_security_group.task.id
 }
 
 # Holds for clients' own addresses, too, as they come through the load balancer.
 resource "aws_security_group_rule" "from_load_balancer" {
+  for_each                 = local.ports
   type                     = "ingress"
   description              = "From the load balancer"
   security_group_id        = aws_security_group.task.id
   protocol                 = "tcp"
-  from_port                = local.port
-  to_port                  = local.port
+  from_port                = each.value.task
+  to_port                  = each.value.task
   source_security_group_id = aws_security_group.load_balancer.id
 }
 

@@ -3,6 +3,11 @@ output "url" {
   value       = local.url
 }
 
+output "ssh_url" {
+  description = "URL of the host over SSH; null without `ssh`."
+  value       = var.ssh ? "ssh://git@${var.domain}" : null
+}
+
 output "config" {
   description = "The text of the host's gitferry.toml."
   value       = module.config.toml

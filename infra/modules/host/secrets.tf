@@ -7,8 +7,13 @@ resource "aws_kms_key" "secrets" {
   tags                = var.tags
 }
 
+locals {
+  # Every task shows clients the same host keys.
+  ssh_files = ["ssh_authorized_keys", "ssh_host_ecdsa_key", "ssh_host_ed25519_key"]
+}
+
 resource "aws_secretsmanager_secret" "this" {
-  for_each                = toset(concat(["tokens"], var.tls_pass_through ? ["tls_cert", "tls_key"] : []))
+  for_each                = toset(concat(["tokens"], var.tls_pass_through ? ["tls_cert", "tls_key"] : [], var.ssh ? local.ssh_files : []))
   name                    = "${local.id}/${each.key}"
   description             = "gitferry: the file ${each.key} of the host of ${var.region.name}"
   kms_key_id              = aws_kms_key.secrets.arn

@@ -11,7 +11,7 @@ locals {
     secrets = [
       for name, arn in local.secrets : { name = "GITFERRY_FILE_${upper(name)}", valueFrom = arn }
     ]
-    portMappings           = [{ containerPort = local.port, protocol = "tcp" }]
+    portMappings           = [for port in values(local.ports) : { containerPort = port.task, protocol = "tcp" }]
     stopTimeout            = local.stop_seconds
     readonlyRootFilesystem = true
     # The image's own folder, the only one that it writes to.
@@ -79,7 +79,7 @@ resource "aws_ecs_service" "host" {
   tags                               = var.tags
   # The permissions are there when a task starts, and until it has ended.
   depends_on = [
-    aws_iam_role_policy.region, aws_iam_role_policy.replica, aws_iam_role_policy.execution, aws_lb_listener.git,
+    aws_iam_role_policy.region, aws_iam_role_policy.replica, aws_iam_role_policy.execution, aws_lb_listener.git, aws_lb_listener.ssh,
     aws_security_group_rule.from_load_balancer, aws_security_group_rule.to_task, aws_security_group_rule.out,
   ]
 
@@ -93,6 +93,16 @@ resource "aws_ecs_service" "host" {
     target_group_arn = aws_lb_target_group.git.arn
     container_name   = "gitferry"
     container_port   = local.port
+  }
+
+  dynamic "load_balancer" {
+    for_each = aws_lb_target_group.ssh
+
+    content {
+      target_group_arn = load_balancer.value.arn
+      container_name   = "gitferry"
+      container_port   = local.ssh_port
+    }
   }
 
   deployment_circuit_breaker {

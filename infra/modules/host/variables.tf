@@ -96,6 +96,12 @@ variable "tls_pass_through" {
   default     = false
 }
 
+variable "ssh" {
+  description = "Whether the host takes SSH on port 22. Its tasks then need values of the secrets `ssh_authorized_keys`, `ssh_host_ed25519_key` and `ssh_host_ecdsa_key`."
+  type        = bool
+  default     = false
+}
+
 variable "image" {
   description = "The container image."
   type        = string
@@ -208,6 +214,17 @@ variable "secret_keys" {
   description = "ARNs of the KMS keys of `secret_files`."
   type        = list(string)
   default     = []
+}
+
+variable "account_kms_keys" {
+  description = "ARNs of the KMS keys that seal the data keys of the account (`[account] kms_key`), for hosts with `auth = \"iam\"`. The task may seal and open data keys under them, and nothing else."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.account_kms_keys : can(regex("^arn:[^:]+:kms:[^:]+:[0-9]{12}:key/", arn))])
+    error_message = "A key is named by its ARN, as aliases may name another key later."
+  }
 }
 
 variable "deletion_protection" {

@@ -23,7 +23,7 @@ data "aws_iam_policy_document" "read" {
   statement {
     sid       = "Decrypt"
     actions   = ["kms:Decrypt"]
-    resources = [aws_kms_key.objects.arn]
+    resources = concat([aws_kms_key.objects.arn], var.repository_kms_keys)
   }
 }
 
@@ -62,7 +62,7 @@ data "aws_iam_policy_document" "write" {
   statement {
     sid       = "Encrypt"
     actions   = ["kms:GenerateDataKey"]
-    resources = [aws_kms_key.objects.arn]
+    resources = concat([aws_kms_key.objects.arn], var.repository_kms_keys)
   }
 }
 

@@ -40,6 +40,17 @@ variable "noncurrent_days" {
   default     = 30
 }
 
+variable "repository_kms_keys" {
+  description = "ARNs of the KMS keys of this AWS region that repositories have of their own (`gitferry repo set-kms-key`), beside the key of the bucket. A key of another account also has to allow the roles in its own policy."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.repository_kms_keys : can(regex("^arn:[^:]+:kms:[^:]+:[0-9]{12}:key/", arn))])
+    error_message = "A key is named by its ARN, as aliases may name another key later."
+  }
+}
+
 variable "deletion_protection" {
   description = "Whether the table and a bucket with objects in it refuse to be destroyed."
   type        = bool

@@ -10,7 +10,7 @@ use gitferry_identity::Administration;
 use gitferry_service::open;
 use serde_json::Value;
 
-use crate::cli::context::{Context, actor};
+use crate::cli::context::{Context, login_name, machine};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 
@@ -69,10 +69,14 @@ impl AccountArgs {
     /// Opens the account to change it.
     pub async fn open(&self, context: &Context) -> Result<Opened, Failure> {
         let region = context.region_to_change(&self.region, ACCOUNT).await?;
-        let services = open::key_services(&context.config()?)?;
+        let services = open::key_services(&context.config()?, Some(&self.region)).await?;
         let administration = Administration::open(&region, services).await?;
         let account = administration.account().await?;
-        let author = Author::new(actor(), account.id().root_arn());
+        let author = Author::new(login_name(), account.id().root_arn());
+        let author = match machine() {
+            Some(machine) => author.from_address(machine),
+            None => author,
+        };
         Ok(Opened { administration, account, author })
     }
 
@@ -121,6 +125,11 @@ impl AccountArgs {
 }
 
 impl Opened {
+    /// Author of the commits.
+    pub fn author(&self) -> &Author {
+        &self.author
+    }
+
     /// Makes one change, with a result.
     pub async fn change<T>(&self, edit: impl FnMut(&Editor<'_>) -> Result<(Edit, T), IamError>) -> Result<T, Failure> {
         Ok(self.administration.change(&self.author, edit).await?)

@@ -1,7 +1,7 @@
 //! `gitferry iam init`
 
 use clap::Args;
-use gitferry_config::{Config, LinkConfig, LinkMode};
+use gitferry_config::Config;
 use gitferry_iam::AccountId;
 use gitferry_identity::{Founding, found, has_account};
 use gitferry_service::open;
@@ -15,9 +15,10 @@ use crate::cli::output;
 #[derive(Debug, Args)]
 #[command(
     after_help = "The account is the repository gitferry/account of the region, and links replicate it: found it in
-one region only. Its secrets are sealed with the key file of the configuration (`[account] key`,
-by default account.key beside it), which is made if it is missing. Every host of the account
-needs that file; without it, secret access keys cannot be recovered.
+one region only. Its secrets are sealed with the KMS keys of the configuration (`[account]
+kms_key`), or with its key file (`key`, by default account.key beside it), which is made if it is
+missing. Every host of the account needs one of them; without, secret access keys cannot be
+recovered.
 
 The secret access key is printed once.
 
@@ -45,9 +46,7 @@ pub struct Init {
 
 /// Refuses to found an account in a region that a link gives the account of another one: neither would be replicated.
 async fn check_linked_regions(config: &Config, region: &str) -> Result<(), Failure> {
-    let carries =
-        |link: &LinkConfig| link.mode == LinkMode::Active && link.account.unwrap_or(true) && !config.has_remote(link);
-    let links = || config.links.iter().filter(|(_, link)| carries(link));
+    let links = || config.links.iter().filter(|(_, link)| config.carries_account(link));
     for (name, link) in links() {
         let goes_back = links().any(|(_, other)| other.source == link.target && other.target == link.source);
         if link.target == region && !goes_back {
@@ -76,7 +75,7 @@ impl Init {
         let config = context.config()?;
         let region = open::writable_region(&config, &self.region).await?;
         check_linked_regions(&config, &self.region).await?;
-        let services = open::make_key_services(&config)?;
+        let services = open::make_key_services(&config).await?;
         let founding = Founding { account: self.account, alias: self.alias, administrator: self.administrator };
         let founded = found(&region, &services, founding).await?;
         let key = &founded.access_key;
@@ -92,10 +91,10 @@ impl Init {
             output::line(format!("user               {}", founded.user_arn));
             output::line(format!("access key id      {}", key.id));
             output::line(format!("secret access key  {}", key.secret.expose()));
-            output::note(format!(
-                "The secret access key is not shown again. Keep {} safe: hosts need it.",
-                config.path(&config.account.key).display()
-            ));
+            output::note("The secret access key is not shown again.");
+            if let Some(file) = config.account.key_file() {
+                output::note(format!("Keep {} safe: hosts need it.", config.path(file).display()));
+            }
         }
         Ok(Exit::Done)
     }

@@ -2,10 +2,13 @@
 
 mod common;
 mod credentials;
+mod data_key;
+mod detach;
 mod group;
 mod init;
 mod policy;
 mod policy_files;
+mod quota;
 mod role;
 mod simulate;
 mod user;
@@ -24,6 +27,7 @@ use super::failure::{Exit, Failure};
   gitferry iam git-credential create --user ann --region us-east-1")]
 pub enum Iam {
     Init(init::Init),
+    Detach(detach::Detach),
     Simulate(simulate::Simulate),
     #[command(subcommand)]
     User(user::UserCommand),
@@ -34,25 +38,32 @@ pub enum Iam {
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
     #[command(subcommand)]
+    Quota(quota::QuotaCommand),
+    #[command(subcommand)]
     AccessKey(credentials::AccessKeyCommand),
     #[command(subcommand)]
     GitCredential(credentials::GitCredentialCommand),
     #[command(subcommand)]
     SshKey(credentials::SshKeyCommand),
+    #[command(subcommand)]
+    DataKey(data_key::DataKeyCommand),
 }
 
 impl Iam {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
         match self {
             Iam::Init(command) => command.run(context).await,
-            Iam::Simulate(command) => command.run(),
+            Iam::Detach(command) => command.run(context).await,
+            Iam::Simulate(command) => command.run(context).await,
             Iam::User(command) => command.run(context).await,
             Iam::Group(command) => command.run(context).await,
             Iam::Role(command) => command.run(context).await,
             Iam::Policy(command) => command.run(context).await,
+            Iam::Quota(command) => command.run(context).await,
             Iam::AccessKey(command) => command.run(context).await,
             Iam::GitCredential(command) => command.run(context).await,
             Iam::SshKey(command) => command.run(context).await,
+            Iam::DataKey(command) => command.run(context).await,
         }
     }
 }

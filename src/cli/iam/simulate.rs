@@ -3,16 +3,22 @@
 use std::collections::BTreeSet;
 
 use clap::Args;
-use gitferry_policy::{Context, Decider, Decision, Key, PolicySet, Request, actions, evaluate};
+use gitferry_iam::Simulated;
+use gitferry_identity::Administration;
+use gitferry_policy::{Context, ContextBuilder, Decider, Decision, Key, PolicySet, Request, actions, evaluate};
 use serde::Serialize;
 
 use super::policy_files;
+use crate::cli::context::Context as CommandContext;
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::output;
 
-/// Decide on requests by IAM policies, as a host does, and name the statement that decides. Contacts nothing.
+/// Decide on requests by IAM policies, as a host does, and name the statement that decides.
 #[derive(Debug, Args)]
-#[command(after_help = "A policy is a file, or the ARN of a managed policy, such as
+#[command(after_help = "With --as, the policies are those of a user, group or role of the account of --region, and
+--policy adds more. Without, nothing is contacted.
+
+A policy is a file, or the ARN of a managed policy, such as
 arn:aws:iam::aws:policy/AWSCodeCommitPowerUser. A host decides on a push once without the key
 codecommit:References, and then on each ref with it: try it without, and with
 --context codecommit:References=refs/heads/main.
@@ -20,12 +26,19 @@ codecommit:References, and then on each ref with it: try it without, and with
 Exit code 0 if all requests are allowed, 2 if not.
 
 Example:
+  gitferry iam simulate --as arn:aws:iam::111122223333:user/ann --region us --action iam:GetUser
   gitferry iam simulate --policy deny-main.json --action codecommit:GitPush --resource '*'
   gitferry iam simulate --policy a.json b.json --action codecommit:GitPull codecommit:GitPush --json
   gitferry iam simulate --policy a.json --action codecommit:GitPull --context aws:username=ana")]
 pub struct Simulate {
+    /// User, group, role or session of a role whose policies decide.
+    #[arg(long = "as", value_name = "ARN", requires = "region")]
+    principal: Option<String>,
+    /// Region whose account is read.
+    #[arg(long, value_name = "R", requires = "principal")]
+    region: Option<String>,
     /// Policies of the identity.
-    #[arg(long = "policy", required = true, num_args = 1.., value_name = "FILE|ARN")]
+    #[arg(long = "policy", required_unless_present = "principal", num_args = 1.., value_name = "FILE|ARN")]
     policies: Vec<String>,
     /// Permissions boundary.
     #[arg(long, value_name = "FILE|ARN")]
@@ -71,9 +84,10 @@ struct Evaluated {
 }
 
 impl Simulate {
-    pub fn run(self) -> Result<Exit, Failure> {
+    pub async fn run(self, context: &CommandContext) -> Result<Exit, Failure> {
         let json = self.json;
-        let simulation = self.simulate()?;
+        let simulated = self.simulated(context).await?;
+        let simulation = self.simulate(simulated)?;
         if json {
             output::json(&simulation)?;
         } else {
@@ -82,13 +96,27 @@ impl Simulate {
         Ok(if simulation.allowed { Exit::Done } else { Exit::Refused })
     }
 
-    fn simulate(self) -> Result<Simulation, Failure> {
-        let policies = PolicySet {
-            identity: read_all(&self.policies)?,
-            boundary: self.boundary.as_deref().map(policy_files::read).transpose()?,
-            session: read_all(&self.session_policies)?,
+    /// Policies and condition keys of the principal of the account; none without a principal.
+    async fn simulated(&self, context: &CommandContext) -> Result<Simulated, Failure> {
+        let (Some(arn), Some(region)) = (&self.principal, &self.region) else {
+            return Ok(Simulated { policies: PolicySet::default(), context: Context::builder() });
         };
-        let context = context(&self.context)?;
+        let opened = context.region(region).await?;
+        let account = Administration::open(&opened, Vec::new()).await?.account().await?;
+        account.simulated(arn).ok_or_else(|| {
+            let text = format!("the account of {region} has no user, group or role {arn}");
+            Failure::usage(text).hint(format!("`gitferry iam user list --region {region}` prints ARNs"))
+        })
+    }
+
+    fn simulate(self, simulated: Simulated) -> Result<Simulation, Failure> {
+        let Simulated { mut policies, context: keys } = simulated;
+        policies.identity.extend(read_all(&self.policies)?);
+        if let Some(boundary) = &self.boundary {
+            policies.boundary = Some(policy_files::read(boundary)?);
+        }
+        policies.session = read_all(&self.session_policies)?;
+        let context = context(&self.context, keys)?;
         let mut results = Vec::new();
         for action in &self.actions {
             check_action(action)?;
@@ -152,8 +180,9 @@ fn check_action(action: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Context of arguments `KEY=VALUE[,VALUE]`. A key that is named twice has the values of both.
-fn context(arguments: &[String]) -> Result<Context, Failure> {
+/// Context of arguments `KEY=VALUE[,VALUE]` over the keys of the principal. A key that is named twice has the values of
+/// both.
+fn context(arguments: &[String], of_principal: ContextBuilder) -> Result<Context, Failure> {
     let mut keys: Vec<(Key, Vec<String>)> = Vec::new();
     for argument in arguments {
         let Some((name, values)) = argument.split_once('=').filter(|(name, _)| name.contains(':')) else {
@@ -166,8 +195,7 @@ fn context(arguments: &[String]) -> Result<Context, Failure> {
             None => keys.push((key, split(values))),
         }
     }
-    let builder =
-        keys.into_iter().fold(Context::builder(), |builder, (key, values)| builder.insert(key.name(), values));
+    let builder = keys.into_iter().fold(of_principal, |builder, (key, values)| builder.insert(key.name(), values));
     Ok(builder.build())
 }
 
@@ -209,12 +237,16 @@ mod tests {
 
     #[test]
     fn contexts_have_keys_with_one_or_more_values() {
-        let given = context(&arguments(&["aws:TagKeys=a,b", "AWS:tagkeys=c", "a:b=x=y\\,z", "a:c="])).unwrap();
+        let given = context(
+            &arguments(&["aws:TagKeys=a,b", "AWS:tagkeys=c", "a:b=x=y\\,z", "a:c="]),
+            Context::builder().insert("a:c", ["of the principal"]),
+        )
+        .unwrap();
         let expected =
             Context::builder().tag_keys(["a", "b", "c"]).insert("a:b", ["x=y,z"]).insert("a:c", [""]).build();
         assert_eq!(given, expected);
         for wrong in ["aws:username", "username=x", "=x", ""] {
-            context(&arguments(&[wrong])).expect_err(wrong);
+            context(&arguments(&[wrong]), Context::builder()).expect_err(wrong);
         }
     }
 

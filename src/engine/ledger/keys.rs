@@ -108,6 +108,11 @@ pub fn aside_prefix(id: RepositoryId) -> String {
     format!("{id}/")
 }
 
+/// Row of the KMS key that encrypts the objects of a repository in this region.
+pub fn kms_key(id: RepositoryId) -> Key {
+    Key::new(repository(id), "kms-key")
+}
+
 /// Prefix of the sort keys of held LFS objects.
 pub const LFS_PREFIX: &str = "lfs/";
 
@@ -265,6 +270,11 @@ pub const OBJECTS_PREFIX: &str = "repositories/";
 /// Returns the prefix of a repository's object keys, without a slash at the end.
 pub fn object_prefix(id: RepositoryId) -> String {
     format!("{OBJECTS_PREFIX}{id}")
+}
+
+/// Parses the repository from the key of one of its objects.
+pub fn repository_of(object_key: &str) -> Option<RepositoryId> {
+    object_key.strip_prefix(OBJECTS_PREFIX)?.split_once('/')?.0.parse().ok()
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use crate::ledger::LedgerError;
 use crate::ledger::head::{RepositoryId, State};
 use gitferry_base::Kind;
+use gitferry_store::aws::KeyFault;
 use gitferry_store::objects::ObjectError;
 use gitferry_store::table::TableError;
 
@@ -225,6 +226,15 @@ impl RegionError {
             | RegionError::Export(_)
             | RegionError::Pack(_)
             | RegionError::Io(_) => true,
+        }
+    }
+
+    /// Reason for which a KMS key of the repository cannot be used, if that is the cause of the error.
+    pub fn key_fault(&self) -> Option<KeyFault> {
+        match self {
+            RegionError::Objects(ObjectError::KmsKey { fault, .. })
+            | RegionError::Ledger(LedgerError::Objects(ObjectError::KmsKey { fault, .. })) => Some(*fault),
+            _ => None,
         }
     }
 

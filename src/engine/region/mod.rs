@@ -10,7 +10,9 @@ pub mod cache;
 pub mod claims;
 pub mod commit;
 pub mod consolidate;
+pub mod detach;
 pub mod edit;
+pub mod encryption;
 pub mod error;
 pub mod export;
 pub mod fold;
@@ -34,6 +36,7 @@ pub mod standing;
 pub mod stores;
 pub mod sweep;
 pub mod uploads;
+pub mod usage;
 pub mod verify;
 
 use std::path::Path;
@@ -48,6 +51,7 @@ use gitferry_store::table::{SqliteTable, Table};
 
 pub use blocking::blocking;
 use cache::{CacheOptions, PackCache};
+use encryption::RepositoryKeys;
 pub use error::{RegionError, Result};
 use pack_checks::PackChecks;
 pub use repositories::{Heads, Unreadable};
@@ -65,6 +69,7 @@ pub struct Region {
     rolled_back: Option<Arc<str>>,
     standing: Arc<Standing>,
     checks: Arc<PackChecks>,
+    repository_keys: Option<Arc<RepositoryKeys>>,
 }
 
 /// Recovery window of a region without a configured one.
@@ -92,6 +97,7 @@ impl Region {
             rolled_back: None,
             standing: Arc::default(),
             checks: Arc::default(),
+            repository_keys: None,
         }
     }
 
@@ -152,6 +158,13 @@ impl Region {
     #[must_use]
     pub fn with_standing(mut self, standing: Arc<Standing>) -> Self {
         self.standing = standing;
+        self
+    }
+
+    /// Sets the KMS keys of repositories, which the object store uses.
+    #[must_use]
+    pub fn with_repository_keys(mut self, keys: Arc<RepositoryKeys>) -> Self {
+        self.repository_keys = Some(keys);
         self
     }
 
@@ -219,6 +232,11 @@ impl Region {
     /// process.
     fn standing(&self) -> &Arc<Standing> {
         &self.standing
+    }
+
+    /// Returns the KMS keys of repositories; `None` if the objects are files.
+    fn repository_keys(&self) -> Option<&Arc<RepositoryKeys>> {
+        self.repository_keys.as_ref()
     }
 
     /// Returns the verdicts on pack files that are read in place.

@@ -53,6 +53,9 @@ pub struct Verified {
     pub deep: bool,
     /// Deviations, at most [`MAX_FINDINGS`].
     pub findings: Vec<String>,
+    /// Objects that are encrypted under another KMS key than the repository has, at most [`MAX_FINDINGS`]. Their bytes are
+    /// no less sound for that.
+    pub other_keys: Vec<String>,
 }
 
 impl Verified {
@@ -92,6 +95,7 @@ impl Verifier<'_> {
             bytes: 0,
             deep,
             findings: Vec::new(),
+            other_keys: self.region.encryption().strays(item, MAX_FINDINGS).await?,
         };
         let folded = self.verify_chain(item, &mut verified).await?;
         let (lfs, by_ledger) = folded.map_or_else(Default::default, |folded| (folded.lfs, folded.refs));

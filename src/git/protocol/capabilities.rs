@@ -36,6 +36,15 @@ impl Version {
         });
         versions.max().unwrap_or_default()
     }
+
+    /// Number of the version.
+    pub fn number(self) -> u8 {
+        match self {
+            Version::V0 => 0,
+            Version::V1 => 1,
+            Version::V2 => 2,
+        }
+    }
 }
 
 /// Service that a client requests.

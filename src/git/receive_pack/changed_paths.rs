@@ -12,9 +12,7 @@ use super::depth::{Peeled, peel};
 use crate::links::{EntryKind, TreeEntries};
 use crate::pack::{Object, PackError, PackSet};
 
-/// Most changed paths of one update.
-pub const MAX_CHANGED_PATHS: usize = 10_000;
-/// Most bytes of all changed paths of one update.
+/// Most bytes of all changed paths of one update, and of the directories above them.
 const MAX_CHANGED_PATH_BYTES: usize = 4 << 20;
 /// Most pairs of trees that are compared for one update.
 const MAX_COMPARED_TREES: usize = 200_000;
@@ -26,7 +24,7 @@ const MAX_BASE_COMMITS: usize = 100_000;
 pub enum ChangedPaths {
     /// Full paths of all changed files and submodules, each once.
     Known(BTreeSet<BString>),
-    /// More than [`MAX_CHANGED_PATHS`], or too many trees or commits to compare.
+    /// More files and directories above them than the limit, or too many trees or commits to compare.
     TooMany,
     /// An object that the comparison needs is missing.
     Missing(ObjectId),
@@ -56,15 +54,19 @@ pub struct Update<'a> {
 ///
 /// Tags are peeled. Objects that contain no files, such as a tag of a blob, change no path.
 ///
+/// `limit` counts the files and the directories above them, each once: the values that a policy would see.
+///
 /// # Errors
 /// A pack cannot be read.
-pub fn changed_paths(update: Update<'_>) -> Result<ChangedPaths, PackError> {
+pub fn changed_paths(update: Update<'_>, limit: usize) -> Result<ChangedPaths, PackError> {
     let Update { new, arrived, held, .. } = update;
     let format = new.kind();
     let mut comparison = Comparison {
         objects: Objects::new([arrived, held])?,
         format,
         paths: BTreeSet::new(),
+        directories: HashSet::new(),
+        limit,
         bytes: 0,
         trees_left: MAX_COMPARED_TREES,
     };
@@ -95,6 +97,10 @@ struct Comparison<'a> {
     objects: Objects<'a>,
     format: gix::hash::Kind,
     paths: BTreeSet<BString>,
+    /// Directories above the paths.
+    directories: HashSet<BString>,
+    /// Most paths and directories together.
+    limit: usize,
     bytes: usize,
     trees_left: usize,
 }
@@ -250,11 +256,18 @@ impl Comparison<'_> {
     }
 
     fn add(&mut self, path: BString) -> Result<(), Stop> {
+        for at in path.find_iter(b"/") {
+            let directory = &path[..at];
+            if !self.directories.contains(directory.as_bstr()) {
+                self.bytes += directory.len();
+                self.directories.insert(directory.into());
+            }
+        }
         let bytes = path.len();
         if self.paths.insert(path) {
             self.bytes += bytes;
         }
-        if self.paths.len() > MAX_CHANGED_PATHS || self.bytes > MAX_CHANGED_PATH_BYTES {
+        if self.paths.len() + self.directories.len() > self.limit || self.bytes > MAX_CHANGED_PATH_BYTES {
             return Err(Stop::TooMany);
         }
         Ok(())

@@ -14,7 +14,7 @@ mod report;
 mod request;
 
 pub use ancestry::is_ancestor;
-pub use changed_paths::{ChangedPaths, MAX_CHANGED_PATHS, Update, changed_paths};
+pub use changed_paths::{ChangedPaths, Update, changed_paths};
 pub use depth::{TooDeep, tag_too_deep, too_deep};
 pub use hook::{CommandHook, HookError, HookInput, HookVerdict, MAX_HOOK_OUTPUT_BYTES, PreReceive};
 pub use ingest::{IngestError, IngestOptions, MAX_EXPANSION, Received, ReceivedPack, check_special_blobs, ingest};

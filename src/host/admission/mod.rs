@@ -187,7 +187,8 @@ mod tests {
 
     /// A client with a token.
     fn client(token: &str) -> Arc<Client> {
-        let client = Client::new(String::new(), crate::client::proxies::ClientInfo::default(), None);
+        let client =
+            Client::new(String::new(), crate::client::proxies::ClientInfo::default(), None, Default::default());
         client.set_principal_name(token);
         client
     }

@@ -6,13 +6,25 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use axum::http::{HeaderValue, header};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use gix::bstr::{BStr, BString, ByteSlice as _};
 
-use super::{Access, Authenticator, Cause, Denied, Presented, Principal, Rights};
+use super::{Access, Authenticator, Cause, Denied, Origin, Presented, Principal, Rights};
+use crate::ssh::identities::{Login, SshIdentities};
+use gitferry_audit::UserIdentity;
 use gitferry_engine::region::push::{Facts, RefAuthorizer, RefUpdate};
-use gitferry_iam::{Authenticated, AuthenticationError, Payload, RequestParts};
+use gitferry_iam::aws::PresignedCaller;
+use gitferry_iam::model::Quota;
+use gitferry_iam::{
+    self as iam, Authenticated, AuthenticationError, ClientFacts, Delegated, Payload, RequestParts, SshLogin,
+    SystemRandom,
+};
 use gitferry_identity::Identities;
 use gitferry_policy::{Context, Decision, PolicySet, Request, evaluate, keys};
+use jiff::Timestamp;
+use zeroize::Zeroizing;
 
 /// Action of a push, also of each of its refs.
 const GIT_PUSH: &str = "codecommit:GitPush";
@@ -20,6 +32,8 @@ const GIT_PUSH: &str = "codecommit:GitPush";
 const NO_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// Ends of the paths of Git's requests below a repository.
 const SERVICES: [&str; 5] = ["/info/refs", "/git-upload-pack", "/git-receive-pack", "/info/head", "/info/frontier"];
+/// Longest value of Basic authentication that is decoded, in bytes.
+const MAX_BASIC_BYTES: usize = 16 << 10;
 /// Folder of the requests of Git LFS below a repository.
 const LFS: &str = "/info/lfs/";
 
@@ -35,29 +49,92 @@ impl IamAuthenticator {
     pub fn new(region: &str, identities: Arc<Identities>) -> Self {
         IamAuthenticator { region: region.into(), identities }
     }
+
+    /// Authentication by the newest state of the account.
+    fn authenticator(&self) -> Result<&iam::Authenticator, Denied> {
+        self.identities.authenticator().map_err(|error| {
+            tracing::error!(%error, "a request cannot be authenticated");
+            Denied::Unavailable
+        })
+    }
 }
 
 #[async_trait]
 impl Authenticator for IamAuthenticator {
     async fn authenticate(&self, presented: &Presented<'_>) -> Result<Principal, Denied> {
-        let authenticator = self.identities.authenticator().map_err(|error| {
-            tracing::error!(%error, "a request cannot be authenticated");
-            Denied::Unavailable
-        })?;
-        let authenticated = authenticator.authenticate(&parts_of(presented, &headers_of(presented)));
+        let authenticator = self.authenticator()?;
+        let headers = headers_of(presented);
+        let parts = parts_of(presented, &headers, Payload::Unread);
+        let authenticated = match presigned_password(presented).filter(|_| parts.repository_path.is_some()) {
+            Some(password) => {
+                let agent = presented.headers.get(header::USER_AGENT).and_then(|agent| agent.to_str().ok());
+                let agent = agent.unwrap_or_default().to_owned();
+                let client = ClientFacts { address: parts.source, secure: parts.secure, agent };
+                self.identities.authenticate_caller(&password, client).await
+            }
+            None => authenticator.authenticate(&parts),
+        };
         Ok(principal(&self.region, authenticated.map_err(denied)?))
+    }
+
+    fn account(&self) -> Option<String> {
+        let account = self.identities.authenticator().ok()?.account()?;
+        Some(account.id().to_string())
+    }
+
+    fn quota(&self, quota: Quota) -> Option<u64> {
+        self.identities.authenticator().ok()?.account()?.settings().quotas.set(quota)
+    }
+}
+
+/// Password of Basic authentication that claims to be a presigned request to STS.
+fn presigned_password(presented: &Presented<'_>) -> Option<Zeroizing<String>> {
+    let mut values = presented.headers.get_all(header::AUTHORIZATION).iter();
+    let value = values.next().filter(|_| values.next().is_none())?;
+    let (scheme, encoded) = value.to_str().ok()?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") || encoded.len() > MAX_BASIC_BYTES {
+        return None;
+    }
+    let text = Zeroizing::new(String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?);
+    let (_, password) = text.split_once(':')?;
+    PresignedCaller::is_password(password).then(|| Zeroizing::new(password.to_owned()))
+}
+
+/// The user name of a login is the id of an SSH key of the account.
+impl SshIdentities for IamAuthenticator {
+    fn identify(&self, login: &Login<'_>) -> Result<Principal, Denied> {
+        let Login { user, fingerprint, address, client, secure } = *login;
+        let login = SshLogin { user, fingerprint, source: address.unwrap_or(NO_ADDRESS), client, secure };
+        // Clients offer all keys that they have, so a wrong one is not worth a line in the log.
+        let authenticated = self.authenticator()?.authenticate_ssh(&login).map_err(|error| match error {
+            AuthenticationError::TooMany(_) => Denied::TooManyFailures,
+            AuthenticationError::Unavailable(_) => Denied::Unavailable,
+            _ => Denied::Unknown,
+        })?;
+        Ok(principal(&self.region, authenticated))
+    }
+
+    fn note_failure(&self, user: &str, address: Option<IpAddr>) {
+        if let Ok(authenticator) = self.identities.authenticator() {
+            authenticator.ssh_failed(user, address.unwrap_or(NO_ADDRESS));
+        }
     }
 }
 
 /// Headers of a request in small letters. The host is the one that the client asked for, if a trusted proxy reports it.
-fn headers_of<'a>(presented: &Presented<'a>) -> Vec<(&'a str, &'a [u8])> {
+pub(crate) fn headers_of<'a>(presented: &Presented<'a>) -> Vec<(&'a str, &'a [u8])> {
     let asked = presented.asked_host;
     let own = presented.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
     let own = own.filter(|(name, _)| asked.is_none() || *name != "host");
     own.chain(asked.map(|host| ("host", host.as_bytes()))).collect()
 }
 
-fn parts_of<'a>(presented: &Presented<'a>, headers: &'a [(&'a str, &'a [u8])]) -> RequestParts<'a> {
+/// Parts of a request with these headers, whose body has been read or not.
+pub(crate) fn parts_of<'a>(
+    presented: &Presented<'a>,
+    headers: &'a [(&'a str, &'a [u8])],
+    payload: Payload,
+) -> RequestParts<'a> {
     let uri = presented.uri;
     RequestParts {
         method: presented.method.as_str(),
@@ -65,7 +142,7 @@ fn parts_of<'a>(presented: &Presented<'a>, headers: &'a [(&'a str, &'a [u8])]) -
         query: uri.query().unwrap_or_default(),
         headers,
         authority: uri.authority().filter(|_| presented.asked_host.is_none()).map(|authority| authority.as_str()),
-        payload: Payload::Unread,
+        payload,
         repository_path: repository_path(uri.path()),
         source: presented.address.unwrap_or(NO_ADDRESS),
         secure: presented.secure,
@@ -92,15 +169,23 @@ fn denied(error: AuthenticationError) -> Denied {
 
 /// The principal of an authenticated request to the host of `region`.
 pub(crate) fn principal(region: &Arc<str>, authenticated: Authenticated) -> Principal {
-    let Authenticated { principal, context, account } = authenticated;
+    let Authenticated { principal, account, client, .. } = &authenticated;
     let arn = principal.arn();
+    let identity = UserIdentity::of(principal);
     let policies = if principal.is_root() {
         Policies::Root
     } else {
-        principal.policies(&account).map_or(Policies::Unreadable, Policies::Of)
+        principal.policies(account).map_or(Policies::Unreadable, Policies::Of)
     };
+    let origin = authenticated.delegated_by.clone().map(|region| Origin { region, address: client.address });
+    let context = Arc::new(authenticated.context.clone());
     let account = account.id().as_str().into();
-    Principal::new(&arn, Arc::new(IamRights { region: region.clone(), account, policies, context: Arc::new(context) }))
+    let rights = IamRights { region: region.clone(), account, policies, context, authenticated };
+    let principal = Principal::new(&arn, Arc::new(rights)).with_identity(identity);
+    match origin {
+        Some(origin) => principal.from_origin(origin),
+        None => principal,
+    }
 }
 
 /// Policies of a principal.
@@ -121,6 +206,7 @@ struct IamRights {
     account: Arc<str>,
     policies: Policies,
     context: Arc<Context>,
+    authenticated: Authenticated,
 }
 
 /// Action of IAM for an access.
@@ -161,10 +247,24 @@ impl Rights for IamRights {
             // Denies everything.
             Policies::Unreadable => Arc::default(),
         };
-        let facts =
-            Facts { forced: policies.reads(keys::FORCE_PUSH), changed_paths: policies.reads(keys::CHANGED_PATHS) };
+        let facts = Facts {
+            forced: policies.reads(keys::FORCE_PUSH),
+            changed_paths: policies.reads(keys::CHANGED_PATHS).then_some(keys::MAX_CHANGED_PATHS),
+        };
         let resource = self.resource(repository);
         Some(Arc::new(IamRefs { policies, facts, resource, context: self.context.clone() }))
+    }
+
+    fn delegate(&self, requests: &Delegated<'_>, now: Timestamp) -> Result<Option<HeaderValue>, Denied> {
+        let failed = |reason: &dyn std::fmt::Display| {
+            let Delegated { to, repository, .. } = requests;
+            tracing::error!(to, repository, %reason, "a request cannot be passed on to the host of another region");
+            Denied::Unavailable
+        };
+        let made = self.authenticated.delegate(requests, now, &SystemRandom).map_err(|error| failed(&error))?;
+        let mut value = HeaderValue::from_str(made.expose()).map_err(|error| failed(&error))?;
+        value.set_sensitive(true);
+        Ok(Some(value))
     }
 }
 

@@ -1,17 +1,26 @@
 //! Authentication and authorization of requests: two steps. Denies by default. Git code receives the name of the
 //! principal, and a decision on each ref of a push.
 
+mod claimed;
 pub mod iam;
 pub mod tokens;
+pub mod watched_file;
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use axum::http::{HeaderMap, Method, Uri};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri};
 use globset::GlobSet;
+use jiff::Timestamp;
 
+use gitferry_audit::UserIdentity;
+use gitferry_engine::ledger::change::Actor;
 use gitferry_engine::region::push::RefAuthorizer;
+use gitferry_iam::Delegated;
+use gitferry_iam::model::Quota;
+
+pub use claimed::claimed_user;
 
 /// Kind of access to a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,6 +81,18 @@ pub struct Presented<'a> {
 pub struct Principal {
     name: Arc<str>,
     rights: Arc<dyn Rights>,
+    identity: Arc<UserIdentity>,
+    address: Option<IpAddr>,
+    origin: Option<Arc<Origin>>,
+}
+
+/// Origin of a client's request that another host has authenticated and passed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Region of the other host.
+    pub region: String,
+    /// Address of the client.
+    pub address: IpAddr,
 }
 
 /// Rights of a principal.
@@ -85,6 +106,15 @@ pub trait Rights: std::fmt::Debug + Send + Sync {
 
     /// Decides on each ref of a push to a repository; `None` if [`Access::Write`] covers all refs.
     fn on_refs(&self, repository: &str) -> Option<Arc<dyn RefAuthorizer>>;
+
+    /// Credentials by which the host of another region takes requests for those of this principal; `None` if it has to
+    /// see the client's own credentials.
+    ///
+    /// # Errors
+    /// [`Denied::Unavailable`] if no credentials can be made.
+    fn delegate(&self, _: &Delegated<'_>, _: Timestamp) -> Result<Option<HeaderValue>, Denied> {
+        Ok(None)
+    }
 }
 
 /// Rights to repositories by name. Every grant allows reading.
@@ -95,14 +125,55 @@ pub struct Grant {
 }
 
 impl Principal {
-    /// A client that has been authenticated as `name`.
+    /// A client that has been authenticated as `name`. The audit trail calls it the holder of a token of that name,
+    /// unless [`Principal::with_identity`] says more.
     pub fn new(name: &str, rights: Arc<dyn Rights>) -> Self {
-        Principal { name: name.into(), rights }
+        let identity = Arc::new(UserIdentity::token(name));
+        Principal { name: name.into(), rights, identity, address: None, origin: None }
     }
 
-    /// Name that changes are attributed to.
+    /// The same client, whose request comes by way of another host.
+    #[must_use]
+    pub fn from_origin(self, origin: Origin) -> Self {
+        Principal { origin: Some(Arc::new(origin)), ..self }
+    }
+
+    /// Origin of the request, if another host has authenticated the client and passed the request on.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.origin.as_deref()
+    }
+
+    /// The same principal with another identity in the audit trail.
+    #[must_use]
+    pub fn with_identity(self, identity: UserIdentity) -> Self {
+        Principal { identity: Arc::new(identity), ..self }
+    }
+
+    /// The same principal at this address, which the ledger records.
+    #[must_use]
+    pub fn at(self, address: Option<IpAddr>) -> Self {
+        Principal { address, ..self }
+    }
+
+    /// Address that the ledger records; `None` outside the listener.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.address
+    }
+
+    /// Name of the principal.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Actor that changes are attributed to in the ledger: the name, and the address of the client.
+    pub fn actor(&self) -> String {
+        let address = self.address.map(|address| address.to_string());
+        Actor::new(&self.name, address.as_deref()).to_string()
+    }
+
+    /// Identity in the audit trail.
+    pub fn identity(&self) -> &UserIdentity {
+        &self.identity
     }
 
     /// Authorizes access as [`Rights::authorize`] does.
@@ -116,6 +187,14 @@ impl Principal {
     /// Decides on each ref of a push, as [`Rights::on_refs`] does.
     pub fn on_refs(&self, repository: &str) -> Option<Arc<dyn RefAuthorizer>> {
         self.rights.on_refs(repository)
+    }
+
+    /// Makes credentials for the host of another region, as [`Rights::delegate`] does.
+    ///
+    /// # Errors
+    /// [`Denied::Unavailable`] if no credentials can be made.
+    pub fn delegate(&self, requests: &Delegated<'_>, now: Timestamp) -> Result<Option<HeaderValue>, Denied> {
+        self.rights.delegate(requests, now)
     }
 }
 
@@ -151,6 +230,16 @@ pub trait Authenticator: std::fmt::Debug + Send + Sync {
     fn allows_anonymous(&self) -> bool {
         false
     }
+
+    /// Limit that the settings of the account set; `None` if they leave the quota to the configuration of the host.
+    fn quota(&self, _: Quota) -> Option<u64> {
+        None
+    }
+
+    /// Id of the account whose principals are authenticated; `None` outside an account, or while it is unknown.
+    fn account(&self) -> Option<String> {
+        None
+    }
 }
 
 /// Grants every request all rights, as `anonymous`. Only for a host on a loopback address.
@@ -160,7 +249,8 @@ pub struct Open;
 #[async_trait]
 impl Authenticator for Open {
     async fn authenticate(&self, _: &Presented<'_>) -> Result<Principal, Denied> {
-        Ok(Principal::new("anonymous", Arc::new(Grant::new(true, None))))
+        let principal = Principal::new("anonymous", Arc::new(Grant::new(true, None)));
+        Ok(principal.with_identity(UserIdentity::anonymous()))
     }
 
     fn allows_anonymous(&self) -> bool {

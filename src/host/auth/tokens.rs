@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::SystemTime;
+use std::sync::{Arc, PoisonError, RwLock};
 
 use async_trait::async_trait;
 use axum::http::HeaderMap;
@@ -14,14 +13,13 @@ use globset::GlobSet;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
+use crate::auth::watched_file::WatchedFile;
 use crate::auth::{Authenticator, Denied, Grant, Presented, Principal};
 use gitferry_base::private::warn_if_others_read;
 use gitferry_config::name_matcher;
 
 /// Shortest token, in bytes.
 const MIN_TOKEN_BYTES: usize = 16;
-/// Largest token file, in bytes.
-const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// Tokens of clients, from a file with lines `NAME:TOKEN[:RIGHT[:REPOSITORIES]]`.
 ///
@@ -30,13 +28,9 @@ const MAX_FILE_BYTES: u64 = 16 << 20;
 /// authentication (with any user name) and as a bearer token. Memory holds only SHA-256 hashes of tokens, compared in
 /// constant time.
 pub struct TokenFile {
-    file: PathBuf,
+    file: WatchedFile,
     tokens: RwLock<Arc<Tokens>>,
-    stamp: Mutex<Option<Stamp>>,
 }
-
-/// Fingerprint of a file version: modification time, length and inode.
-type Stamp = (SystemTime, u64, u64);
 
 #[derive(Default)]
 struct Tokens {
@@ -50,7 +44,7 @@ struct Token {
 
 impl std::fmt::Debug for TokenFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "TokenFile({})", self.file.display())
+        write!(f, "TokenFile({})", self.file.path().display())
     }
 }
 
@@ -91,7 +85,7 @@ impl TokenFile {
     /// # Errors
     /// The file cannot be read, or one of its lines is wrong.
     pub fn load(file: &Path) -> Result<Self, TokenFileError> {
-        let tokens = TokenFile { file: file.into(), tokens: RwLock::default(), stamp: Mutex::default() };
+        let tokens = TokenFile { file: WatchedFile::new(file), tokens: RwLock::default() };
         tokens.reload()?;
         Ok(tokens)
     }
@@ -101,15 +95,8 @@ impl TokenFile {
     /// # Errors
     /// As of [`TokenFile::load`].
     pub fn reload(&self) -> Result<(), TokenFileError> {
-        use std::io::Read as _;
-        let file = &self.file;
-        let unreadable = |error| TokenFileError::Unreadable { file: file.into(), error };
-        // Taken before the content is read, so that a concurrent write leads to another reload.
-        let stamp = self.stamp_now();
-        let mut text = String::new();
-        let opened = std::fs::File::open(file).map_err(unreadable)?;
-        opened.take(MAX_FILE_BYTES).read_to_string(&mut text).map_err(unreadable)?;
-        *self.stamp.lock().unwrap_or_else(PoisonError::into_inner) = stamp;
+        let file = self.file.path();
+        let text = self.file.read().map_err(|error| TokenFileError::Unreadable { file: file.into(), error })?;
         let tokens = Arc::new(Tokens::parse(&text, file)?);
         warn_if_others_read("the tokens", file);
         *self.tokens.write().unwrap_or_else(PoisonError::into_inner) = tokens;
@@ -118,14 +105,7 @@ impl TokenFile {
 
     /// Returns true if the file has changed since the last attempt to read it.
     pub fn has_changed(&self) -> bool {
-        let now = self.stamp_now();
-        now.is_some() && now != *self.stamp.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn stamp_now(&self) -> Option<Stamp> {
-        use std::os::unix::fs::MetadataExt as _;
-        let data = std::fs::metadata(&self.file).ok()?;
-        Some((data.modified().ok()?, data.len(), data.ino()))
+        self.file.has_changed()
     }
 
     fn tokens(&self) -> Arc<Tokens> {

@@ -12,6 +12,7 @@ use axum::http::uri::Authority;
 use crate::admission::fair_share::{ClientKey, network_of};
 use crate::admission::permits::Revocation;
 use connections::{ClientConnection, InFlight};
+use gitferry_audit::Entry;
 use gitferry_base::clock::Clock;
 use gitferry_config::Network;
 use proxies::{ClientInfo, client_info};
@@ -33,12 +34,13 @@ impl Clients {
         Clients { clock, trusted_proxies }
     }
 
-    /// The client of a request. Takes the connection out of the request's extensions.
+    /// The client of a request. Takes the connection and the audit entry out of the request's extensions.
     pub fn identify(&self, request: &mut Parts) -> Arc<Client> {
         let connection = request.extensions.remove::<Arc<ClientConnection>>();
         let peer = connection.as_ref().and_then(|connection| Some(connection.peer()?.ip()));
         let info = client_info(peer, &self.trusted_proxies, &request.headers);
-        Client::new(self.clock.new_id().simple().to_string(), info, connection)
+        let entry = request.extensions.remove::<Entry>().unwrap_or_default();
+        Client::new(self.clock.new_id().simple().to_string(), info, connection, entry)
     }
 }
 
@@ -49,6 +51,10 @@ pub struct Client {
     info: ClientInfo,
     /// Connection that carries the request; `None` outside the listener.
     connection: Option<Arc<ClientConnection>>,
+    /// Address that another host has seen, if the request comes by way of it.
+    origin: OnceLock<IpAddr>,
+    /// Entry of the request in the audit trail.
+    entry: Entry,
     /// Name of the client's principal, once authenticated.
     principal: OnceLock<Arc<str>>,
     /// Revocation of the request's slot, once admitted.
@@ -57,13 +63,23 @@ pub struct Client {
 
 impl Client {
     /// A client that is not authenticated yet.
-    pub fn new(request_id: String, info: ClientInfo, connection: Option<Arc<ClientConnection>>) -> Arc<Self> {
-        Arc::new(Client { request_id, info, connection, principal: OnceLock::new(), revocation: OnceLock::new() })
+    pub fn new(
+        request_id: String,
+        info: ClientInfo,
+        connection: Option<Arc<ClientConnection>>,
+        entry: Entry,
+    ) -> Arc<Self> {
+        let origin = OnceLock::new();
+        let principal = OnceLock::new();
+        let revocation = OnceLock::new();
+        Arc::new(Client { request_id, info, connection, origin, entry, principal, revocation })
     }
 
     /// The client of the request that this task answers; an unknown client outside a request.
     pub fn current() -> Arc<Client> {
-        CURRENT.try_with(Arc::clone).unwrap_or_else(|_| Client::new(String::new(), ClientInfo::default(), None))
+        CURRENT
+            .try_with(Arc::clone)
+            .unwrap_or_else(|_| Client::new(String::new(), ClientInfo::default(), None, Entry::default()))
     }
 
     /// Runs a future with this client as [`Client::current`].
@@ -76,9 +92,19 @@ impl Client {
         &self.request_id
     }
 
+    /// Entry of the request in the audit trail.
+    pub fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
     /// Address of the client; `None` outside the listener.
     pub fn address(&self) -> Option<IpAddr> {
-        self.info.address
+        self.origin.get().copied().or(self.info.address)
+    }
+
+    /// Records the address of the client that another host has authenticated.
+    pub fn set_origin(&self, address: IpAddr) {
+        let _ = self.origin.set(address);
     }
 
     /// Scheme of the URL that the client asked a trusted proxy for; `None` if no proxy reports one.

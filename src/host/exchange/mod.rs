@@ -2,6 +2,7 @@
 //!
 //! The threads of the runtime serve stores and tables, and slow clients must not block them.
 
+pub mod dialogue;
 pub mod request_body;
 pub mod response_body;
 
@@ -18,7 +19,7 @@ use crate::request::refusal::Refusal;
 use gitferry_base::chunks::Chunks;
 use gitferry_config::HostLimits;
 use gitferry_git::limits::WALK_STACK_BYTES;
-use request_body::RequestBody;
+use request_body::{LazyReader, RequestBody};
 use response_body::Sender;
 
 /// Admission of Git requests, and the idle timeouts of their bodies.
@@ -69,8 +70,27 @@ impl Exchanges {
         work: impl FnOnce(Exchange) + Send + 'static,
     ) -> Result<Body, Refusal> {
         let (slot, chunks) = self.admit(input).await?;
+        let open = request_body::reader(headers, chunks, &Handle::current(), max_inflated);
+        self.start(slot, open.map_err(Refusal::BadRequest)?, work)
+    }
+
+    /// Admits a conversation in which the server speaks first, and whose requests all come through `input`, which is not
+    /// compressed. Otherwise as [`Exchanges::run`].
+    pub async fn converse(&self, input: Body, work: impl FnOnce(Exchange) + Send + 'static) -> Result<Body, Refusal> {
+        let slot = self.admission.admit().await?;
+        let chunks = request_body::chunks(input, self.request_silence, Some(slot.clone()));
+        let open = request_body::plain_reader(chunks, &Handle::current());
+        self.start(slot, open, work)
+    }
+
+    /// Starts the thread of an admitted request.
+    fn start(
+        &self,
+        slot: Slot,
+        open: LazyReader,
+        work: impl FnOnce(Exchange) + Send + 'static,
+    ) -> Result<Body, Refusal> {
         let runtime = Handle::current();
-        let open = request_body::reader(headers, chunks, &runtime, max_inflated).map_err(Refusal::BadRequest)?;
         let (output, response) = response_body::channel(self.response_silence, &runtime);
         spawn_request_thread(move || {
             let compute = slot.begin_compute(&runtime);

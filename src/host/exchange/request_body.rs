@@ -98,6 +98,12 @@ pub fn reader(headers: &HeaderMap, chunks: Chunks, runtime: &Handle, max_inflate
     }
 }
 
+/// A body that is not compressed as a blocking reader.
+pub fn plain_reader(chunks: Chunks, runtime: &Handle) -> LazyReader {
+    let raw = Raw::new(chunks, runtime.clone(), ReleasingWait::default());
+    Box::new(|| Box::new(raw))
+}
+
 /// A request's body as a blocking reader.
 pub trait RequestBody: BufRead + Send {
     /// From here on, releases `compute` while a read waits for the client.

@@ -9,9 +9,12 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method};
 use axum::response::Response;
 
+use crate::client::Client;
+use crate::exchange::dialogue::Dialogue;
 use crate::push::quarantines::Quarantines;
 use crate::request::refusal::Refusal;
 use crate::views::Views;
+use gitferry_git::protocol::Version;
 use upload_pack::UploadPack;
 
 /// Fetches from the repositories of a region.
@@ -30,13 +33,22 @@ impl Fetches {
     /// Answers with the advertisement of upload-pack.
     pub async fn advertise(&self, repository: &str, headers: &HeaderMap) -> Result<Response, Refusal> {
         let opened = self.views.open(repository).await?;
+        Client::current().entry().repository_id(opened.state().item.id);
         self.upload_pack.advertise(opened.state().view.clone(), headers).await
     }
 
     /// Answers one request of a fetch.
     pub async fn serve(&self, repository: &str, headers: &HeaderMap, input: Body) -> Result<Response, Refusal> {
         let opened = self.views.open(repository).await?;
+        Client::current().entry().repository_id(opened.state().item.id);
         self.upload_pack.serve(repository, opened.state().view.clone(), headers, input).await
+    }
+
+    /// Serves a fetch as a conversation with state, from the advertisement on.
+    pub async fn converse(&self, repository: &str, version: Version, input: Body) -> Result<Dialogue, Refusal> {
+        let opened = self.views.open(repository).await?;
+        Client::current().entry().repository_id(opened.state().item.id);
+        self.upload_pack.converse(repository, opened.state().view.clone(), version, input).await
     }
 }
 

@@ -10,13 +10,14 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use futures::StreamExt as _;
 
-use super::headers::{forwarded_by, forwarded_headers};
+use super::headers::{ForwardedRequest, forwarded_by};
 use crate::frontier::RepositoryFrontier;
 use crate::request::git_http::git_response;
 use crate::request::refusal::Refusal;
 use gitferry_base::certificates::{CertificateError, read_certificates};
 use gitferry_base::error::chain;
-use gitferry_engine::ledger::head::{Head, RepositoryId, Role};
+use gitferry_engine::ledger::head::{Head, Role};
+use gitferry_engine::region::Region;
 
 /// Time limit for connecting to another host.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -28,6 +29,10 @@ const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 3;
 /// Largest response with a frontier, in bytes.
 const MAX_FRONTIER_BYTES: usize = 4096;
+/// Service of a repository that answers with its frontier.
+const FRONTIER: &str = "/info/frontier";
+/// Service of a repository that answers with its refs.
+const REFS: &str = "/info/refs";
 /// Content type of the refs that a push begins with.
 const ADVERTISEMENT: &str = "application/x-git-receive-pack-advertisement";
 
@@ -128,16 +133,11 @@ pub struct OtherHost {
 }
 
 impl OtherHost {
-    /// Relays this host's advertisement of receive-pack.
-    pub async fn advertisement(
-        &self,
-        repository: &str,
-        id: Option<RepositoryId>,
-        headers: &HeaderMap,
-        region: &str,
-    ) -> Result<Response, Refusal> {
-        let request = self.client.get(self.path(&format!("{repository}/info/refs?service=git-receive-pack")));
-        let response = request.headers(forwarded_headers(headers, region, id)).send().await;
+    /// Relays this host's advertisement of receive-pack to a client of region `from`.
+    pub async fn advertisement(&self, request: &ForwardedRequest, from: &Region) -> Result<Response, Refusal> {
+        let headers = request.headers(from, &self.region, REFS)?;
+        let path = format!("{}?service=git-receive-pack", request.path(REFS));
+        let response = self.client.get(self.path(&path)).headers(headers).send().await;
         let response = self.check(response, ADVERTISEMENT)?;
         let chunks = response.bytes_stream().map(|chunk| chunk.map_err(reqwest::Error::without_url));
         Ok(git_response(ADVERTISEMENT, Body::from_stream(chunks)))
@@ -199,18 +199,13 @@ impl OtherHost {
         }
     }
 
-    /// The frontier of a repository in the region of this host.
-    pub async fn frontier(&self, repository: &str, headers: &HeaderMap) -> Result<RepositoryFrontier, String> {
-        let mut credentials = HeaderMap::new();
-        headers.get(header::AUTHORIZATION).map(|value| credentials.insert(header::AUTHORIZATION, value.clone()));
+    /// The frontier of a client's repository in the region of this host. `from` is the region of the client's host.
+    pub async fn frontier(&self, request: &ForwardedRequest, from: &Region) -> Result<RepositoryFrontier, String> {
+        let client = request.identifying(from, &self.region, FRONTIER);
+        let client = client.map_err(|_| "no credentials for the primary can be made".to_owned())?;
         let text = |error: reqwest::Error| chain(&error.without_url());
-        let response = self
-            .client
-            .get(self.path(&format!("{repository}/info/frontier")))
-            .headers(credentials)
-            .send()
-            .await
-            .map_err(text)?;
+        let sent = self.client.get(self.path(&request.path(FRONTIER))).headers(client).send();
+        let response = sent.await.map_err(text)?;
         let mut response = response.error_for_status().map_err(text)?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(text)? {

@@ -4,20 +4,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
-use axum::http::HeaderMap;
 use axum::response::Response;
 use futures::stream::BoxStream;
 use futures::{StreamExt as _, stream};
 
-use super::headers::forwarded_headers;
+use super::headers::ForwardedRequest;
 use super::held_tail::HeldTail;
 use super::other_host::OtherHost;
 use crate::admission::Slot;
 use crate::announcer::Announcer;
+use crate::client::Client;
 use crate::exchange::Exchanges;
 use crate::request::git_http::git_response;
 use crate::request::refusal::Refusal;
-use gitferry_engine::ledger::head::{Frontier, RepositoryId};
+use gitferry_engine::ledger::head::Frontier;
 use gitferry_engine::ledger::heads::read_head;
 use gitferry_engine::region::Region;
 
@@ -25,6 +25,8 @@ use gitferry_engine::region::Region;
 const MIN_POLL_INTERVAL: Duration = Duration::from_millis(5);
 /// Longest interval between two reads of the local head.
 const MAX_POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// Service of a repository that takes pushes.
+const RECEIVE_PACK: &str = "/git-receive-pack";
 /// Content type of the response to a push.
 const RESULT: &str = "application/x-git-receive-pack-result";
 
@@ -44,41 +46,30 @@ impl Forwarding {
         Arc::new(Forwarding { region, exchanges, announcer, wait })
     }
 
-    /// Relays the advertisement of receive-pack of `primary`. `id` is the repository in this region; `None` if the push
-    /// creates it.
-    pub async fn advertise(
-        &self,
-        primary: &OtherHost,
-        id: Option<RepositoryId>,
-        repository: &str,
-        headers: &HeaderMap,
-    ) -> Result<Response, Refusal> {
-        primary.advertisement(repository, id, headers, self.region.name()).await
+    /// Relays the advertisement of receive-pack of `primary`.
+    pub async fn advertise(&self, primary: &OtherHost, request: &ForwardedRequest) -> Result<Response, Refusal> {
+        primary.advertisement(request, &self.region).await
     }
 
-    /// Forwards a push to `primary` and relays its response. `id` is the repository in this region; `None` if the push
-    /// creates it.
+    /// Forwards a push to `primary` and relays its response.
     pub async fn push(
         self: &Arc<Self>,
         primary: Arc<OtherHost>,
-        id: Option<RepositoryId>,
-        repository: &str,
-        headers: &HeaderMap,
+        request: ForwardedRequest,
         input: Body,
     ) -> Result<Response, Refusal> {
         let (slot, input) = self.exchanges.admit(input).await?;
-        let request = primary.post(&format!("{repository}/git-receive-pack"));
-        let request = request.headers(forwarded_headers(headers, self.region.name(), id));
-        let response = request.body(reqwest::Body::wrap_stream(input)).send().await;
+        let headers = request.headers(&self.region, primary.region(), RECEIVE_PACK)?;
+        Client::current().entry().detail("forwardedTo", primary.region());
+        let sent = primary.post(&request.path(RECEIVE_PACK)).headers(headers);
+        let response = sent.body(reqwest::Body::wrap_stream(input)).send().await;
         let response = primary.check(response, RESULT)?;
-        let repository = repository.to_owned();
-        let headers = headers.clone();
         let forwarding = self.clone();
         let relay = Relay {
             response: response.bytes_stream().boxed(),
             tail: HeldTail::default(),
             ended: false,
-            push: ForwardedPush { forwarding, primary, id, repository, headers, _slot: slot },
+            push: ForwardedPush { forwarding, primary, request, _slot: slot },
         };
         let chunks = stream::unfold(relay, |mut relay| async move { Some((relay.next().await?, relay)) });
         Ok(git_response(RESULT, Body::from_stream(chunks)))
@@ -122,10 +113,7 @@ impl Relay {
 struct ForwardedPush {
     forwarding: Arc<Forwarding>,
     primary: Arc<OtherHost>,
-    /// Repository in this region; `None` if the push created it.
-    id: Option<RepositoryId>,
-    repository: String,
-    headers: HeaderMap,
+    request: ForwardedRequest,
     _slot: Slot,
 }
 
@@ -140,14 +128,14 @@ impl ForwardedPush {
             Err(_) => "the wait for replication timed out".into(),
         };
         let region = self.forwarding.region.name();
-        let repository = &self.repository;
+        let repository = &self.request.repository;
         tracing::warn!(region, repository, reason, "a forwarded push was answered before it was replicated here");
         Err(format!("the push is committed at {}; {region} will have it later", self.primary.url()))
     }
 
     async fn catch_up(&self) -> Result<(), String> {
-        let there = self.primary.frontier(&self.repository, &self.headers).await?;
-        if self.id.is_some_and(|here| here != there.repository) {
+        let there = self.primary.frontier(&self.request, &self.forwarding.region).await?;
+        if self.request.id.is_some_and(|here| here != there.repository) {
             return Err("the primary has another repository of that name".into());
         }
         let id = there.repository;
@@ -159,7 +147,7 @@ impl ForwardedPush {
             let item = read_head(self.forwarding.region.table(), id).await.map_err(|error| error.to_string())?;
             match item.map(|item| item.head.frontier) {
                 Some(here) if (here.epoch, here.seq) >= (epoch, seq) => return Ok(()),
-                None if self.id.is_some() => return Err("the repository was deleted in this region".into()),
+                None if self.request.id.is_some() => return Err("the repository was deleted in this region".into()),
                 _ => {}
             }
             tokio::time::sleep(interval).await;

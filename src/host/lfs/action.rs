@@ -1,11 +1,32 @@
 //! Routing of LFS requests: from service and method to the action. Pure.
 
 use axum::http::{Method, StatusCode};
+use serde::Deserialize;
 
 use super::refusal::LfsRefusal;
 use crate::auth::Access;
 use crate::request::route::{Route, Service};
 use gitferry_git::lfs::LfsOid;
+
+/// Operation of Git LFS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LfsOperation {
+    /// Upload objects.
+    Upload,
+    /// Download objects.
+    Download,
+}
+
+impl LfsOperation {
+    /// Access that the operation needs.
+    pub fn access(self) -> Access {
+        match self {
+            LfsOperation::Upload => Access::Write,
+            LfsOperation::Download => Access::Read,
+        }
+    }
+}
 
 /// Request of the LFS API for a repository.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

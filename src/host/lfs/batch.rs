@@ -4,25 +4,28 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::StatusCode;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 
+use super::action::LfsOperation;
 use super::endpoint::{Endpoint, Endpoints};
 use super::forward::forward_batch;
 use super::json::json;
 use super::refusal::LfsRefusal;
 use super::repositories::Repositories;
 use super::request::{parse, read_request};
-use crate::auth::{Access, Principal};
-use crate::forward::headers::check_repository_id;
+use crate::auth::Principal;
+use crate::client::Client;
+use crate::forward::headers::{ForwardedRequest, check_repository_id};
 use crate::push::policies::PushPolicies;
+use crate::quotas::Quotas;
 use gitferry_config::HostLimits;
 use gitferry_engine::ledger::change::LfsObject;
-use gitferry_engine::ledger::head::HeadItem;
+use gitferry_engine::ledger::head::{HeadItem, RepositoryId};
+use gitferry_engine::region::Region;
 use gitferry_engine::region::lfs::LfsState;
-use gitferry_engine::region::{Region, RegionError};
 use gitferry_git::lfs::{LfsOid, Pointer};
 
 /// Most objects per request. (git-lfs sends 100.)
@@ -30,17 +33,10 @@ const MAX_BATCH_OBJECTS: usize = 1_000;
 
 #[derive(Deserialize)]
 struct Request {
-    operation: Operation,
+    operation: LfsOperation,
     #[serde(default)]
     hash_algo: Option<String>,
     objects: Vec<Wanted>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum Operation {
-    Upload,
-    Download,
 }
 
 /// An object as the client names it. Checked later, so that an invalid object does not fail the others.
@@ -98,11 +94,14 @@ struct ObjectError {
 
 /// Builds the actions for the objects of one repository.
 struct Offers {
-    operation: Operation,
+    operation: LfsOperation,
     /// LFS endpoint of the repository.
     endpoint: Endpoint,
     /// Largest object that is accepted, in bytes.
     limit: u64,
+    /// Quotas, and the repository that they are about; `None` for one that does not exist yet.
+    quotas: Arc<Quotas>,
+    repository: Option<RepositoryId>,
 }
 
 /// The Batch API of a region.
@@ -137,41 +136,76 @@ impl Batch {
     ) -> Result<Response, LfsRefusal> {
         let bytes = read_request(parts, body, self.idle_timeout).await?;
         let request: Request = parse(&bytes)?;
+        let client = Client::current();
+        if request.operation == LfsOperation::Upload {
+            client.entry().action(gitferry_audit::Action::new("GitPush"));
+        }
+        client.entry().parameter("objects", request.objects.len());
         principal.authorize(name, request.operation.access())?;
         request.check()?;
-        let region = self.region.name();
-        if request.operation == Operation::Upload
+        if request.operation == LfsOperation::Upload
             && let Some((primary, id)) = self.repositories.primary(name, &parts.headers).await?
         {
-            return forward_batch(&primary, name, id, &parts.headers, region, bytes).await;
+            let headers = parts.headers.clone();
+            let request = ForwardedRequest { principal: principal.clone(), repository: name.to_owned(), id, headers };
+            return forward_batch(&primary, &request, &self.region, bytes).await;
         }
-        let item = match request.operation {
-            Operation::Upload => self.repositories.writable(name, &parts.headers).await?,
-            Operation::Download => self.repositories.readable(name, &parts.headers, principal).await?,
-        };
-        check_repository_id(&parts.headers, name, region, item.as_ref().map(|item| item.id))?;
         let endpoint = self.endpoints.of(parts)?;
-        let offers = Offers { operation: request.operation, endpoint, limit: self.policies.of(name).lfs_object_bytes };
         let pointers: Vec<Result<Pointer, String>> = request.objects.iter().map(pointer_of).collect();
-        let states = match &item {
-            Some(item) => self.states(item, &pointers).await?,
-            None => Vec::new(),
+        let valid: Vec<Pointer> = pointers.iter().flatten().copied().collect();
+        let (repository, states) = self.look_up(principal, name, &parts.headers, request.operation, &valid).await?;
+        let offers = Offers {
+            operation: request.operation,
+            endpoint,
+            limit: self.policies.of(name).lfs_object_bytes,
+            quotas: self.repositories.quotas().clone(),
+            repository,
         };
-        if let (Operation::Upload, Some(item)) = (request.operation, &item) {
-            self.record_late(item, &states, principal).await?;
-        }
         let objects = offers.answers(request.objects, pointers, states);
         Ok(json(StatusCode::OK, &Answer { transfer: "basic", objects, hash_algo: "sha256" }))
     }
 
-    /// The states of the objects with a valid pointer.
-    async fn states(
+    /// Decides which objects a principal who may do the operation has to transfer, in their order. An upload that is
+    /// refused later, with its reason, is to be transferred; a download that is not possible is not.
+    pub async fn plan(
         &self,
-        item: &HeadItem,
-        pointers: &[Result<Pointer, String>],
-    ) -> Result<Vec<LfsState>, RegionError> {
-        let oids: Vec<LfsOid> = pointers.iter().flatten().map(|pointer| pointer.oid).collect();
-        self.region.lfs().states(item.id, &oids).await
+        principal: &Principal,
+        name: &str,
+        operation: LfsOperation,
+        pointers: &[Pointer],
+    ) -> Result<Vec<bool>, LfsRefusal> {
+        let limit = self.policies.of(name).lfs_object_bytes;
+        let (_, states) = self.look_up(principal, name, &HeaderMap::new(), operation, pointers).await?;
+        let mut states = states.into_iter();
+        let mut transferred = |pointer: &Pointer| {
+            let decided = is_transferred(operation, limit, *pointer, states.next());
+            decided.unwrap_or(operation == LfsOperation::Upload)
+        };
+        Ok(pointers.iter().map(&mut transferred).collect())
+    }
+
+    /// The repository that an operation reads or writes in this region, with the states of objects in it; none if the
+    /// operation would create the repository.
+    async fn look_up(
+        &self,
+        principal: &Principal,
+        name: &str,
+        headers: &HeaderMap,
+        operation: LfsOperation,
+        pointers: &[Pointer],
+    ) -> Result<(Option<RepositoryId>, Vec<LfsState>), LfsRefusal> {
+        let item = match operation {
+            LfsOperation::Upload => self.repositories.writable(name, headers).await?,
+            LfsOperation::Download => self.repositories.readable(name, headers, principal).await?,
+        };
+        check_repository_id(headers, name, self.region.name(), item.as_ref().map(|item| item.id))?;
+        let Some(item) = item else { return Ok((None, Vec::new())) };
+        let oids: Vec<LfsOid> = pointers.iter().map(|pointer| pointer.oid).collect();
+        let states = self.region.lfs().states(item.id, &oids).await?;
+        if operation == LfsOperation::Upload {
+            self.record_late(&item, &states, principal).await?;
+        }
+        Ok((Some(item.id), states))
     }
 
     /// Records the objects whose uploads were cut off before their change was written. No client uploads a stored
@@ -185,9 +219,15 @@ impl Batch {
     pub async fn verify(&self, name: &str, parts: &Parts, body: Body) -> Result<Response, LfsRefusal> {
         let wanted: Wanted = parse(&read_request(parts, body, self.idle_timeout).await?)?;
         let pointer = pointer_of(&wanted).map_err(LfsRefusal::unprocessable)?;
+        self.check_stored(name, pointer).await?;
+        Ok(json(StatusCode::OK, &serde_json::json!({})))
+    }
+
+    /// Refuses an object that is not stored, or has another size.
+    pub async fn check_stored(&self, name: &str, pointer: Pointer) -> Result<(), LfsRefusal> {
         let item = self.repositories.existing(name).await?;
         match self.region.lfs().objects(item.id, &[pointer.oid]).await?.pop().flatten() {
-            Some(held) if held.size == pointer.size => Ok(json(StatusCode::OK, &serde_json::json!({}))),
+            Some(held) if held.size == pointer.size => Ok(()),
             Some(held) => Err(LfsRefusal::unprocessable(other_size(&held))),
             None => Err(LfsRefusal::new(StatusCode::NOT_FOUND, format!("there is no object {}", pointer.oid))),
         }
@@ -230,16 +270,6 @@ impl Request {
     }
 }
 
-impl Operation {
-    /// Access that the operation needs.
-    fn access(self) -> Access {
-        match self {
-            Operation::Upload => Access::Write,
-            Operation::Download => Access::Read,
-        }
-    }
-}
-
 impl Offers {
     /// Answers for all objects of a request, in its order. `states` are those of the valid `pointers`; none if the
     /// repository does not exist yet.
@@ -267,29 +297,44 @@ impl Offers {
 
     /// Actions for one object; `None` for the upload of an object that is stored already.
     fn offer(&self, pointer: Pointer, state: Option<LfsState>) -> Result<Option<Actions>, (StatusCode, String)> {
-        let held = state.and_then(|state| state.held);
-        if let Some(held) = held.filter(|held| held.size != pointer.size) {
-            return Err((StatusCode::UNPROCESSABLE_ENTITY, other_size(&held)));
+        if !is_transferred(self.operation, self.limit, pointer, state)? {
+            return Ok(None);
         }
         let objects = format!("{}/objects", self.endpoint.url);
         let object = format!("{objects}/{}", pointer.oid);
-        match (self.operation, held) {
-            (Operation::Upload, Some(_)) => Ok(None),
-            (Operation::Upload, None) if pointer.size > self.limit => {
-                let reason = format!("an object has at most {} bytes here", self.limit);
-                Err((StatusCode::UNPROCESSABLE_ENTITY, reason))
+        Ok(Some(match self.operation {
+            LfsOperation::Upload => {
+                let no_room = |reason| (StatusCode::INSUFFICIENT_STORAGE, reason);
+                self.quotas.check_lfs(self.repository, pointer.size).map_err(no_room)?;
+                Actions {
+                    upload: Some(self.action(format!("{object}?size={}", pointer.size))),
+                    verify: Some(self.action(format!("{objects}/verify"))),
+                    download: None,
+                }
             }
-            (Operation::Upload, None) => Ok(Some(Actions {
-                upload: Some(self.action(format!("{object}?size={}", pointer.size))),
-                verify: Some(self.action(format!("{objects}/verify"))),
-                download: None,
-            })),
-            (Operation::Download, Some(_)) => {
-                Ok(Some(Actions { download: Some(self.action(object)), ..Actions::default() }))
-            }
-            (Operation::Download, None) => {
-                Err((StatusCode::NOT_FOUND, "there is no such object in this region".into()))
-            }
+            LfsOperation::Download => Actions { download: Some(self.action(object)), ..Actions::default() },
+        }))
+    }
+}
+
+/// Decides on an object of an operation: true if it is to be transferred, false for an upload of one that is stored. The
+/// error is a status and a text for the client. Pure.
+fn is_transferred(
+    operation: LfsOperation,
+    limit: u64,
+    pointer: Pointer,
+    state: Option<LfsState>,
+) -> Result<bool, (StatusCode, String)> {
+    let held = state.and_then(|state| state.held);
+    if let Some(held) = held.filter(|held| held.size != pointer.size) {
+        return Err((StatusCode::UNPROCESSABLE_ENTITY, other_size(&held)));
+    }
+    match (operation, held) {
+        (LfsOperation::Upload, Some(_)) => Ok(false),
+        (LfsOperation::Upload, None) if pointer.size > limit => {
+            Err((StatusCode::UNPROCESSABLE_ENTITY, format!("an object has at most {limit} bytes here")))
         }
+        (LfsOperation::Upload, None) | (LfsOperation::Download, Some(_)) => Ok(true),
+        (LfsOperation::Download, None) => Err((StatusCode::NOT_FOUND, "there is no such object in this region".into())),
     }
 }

@@ -17,7 +17,9 @@ use super::repositories::Repositories;
 use super::upload::LONGEST_WAIT;
 use crate::admission::permits::ClientWait;
 use crate::admission::{Admission, AdmissionMetrics, Slot};
+use crate::client::Client;
 use gitferry_config::HostLimits;
+use gitferry_engine::ledger::head::RepositoryId;
 use gitferry_engine::ledger::keys;
 use gitferry_engine::region::{Region, RegionError};
 use gitferry_git::lfs::LfsOid;
@@ -47,7 +49,46 @@ impl Downloads {
 
     /// Sends an object, or the part of it that the request wants.
     pub async fn send(&self, name: &str, oid: LfsOid, parts: &Parts) -> Result<Response, LfsRefusal> {
+        let (id, size) = self.find(name, oid).await?;
+        let etag = format!("\"{oid}\"");
+        let base = Response::builder()
+            .header(ETAG, &etag)
+            .header(ACCEPT_RANGES, "bytes")
+            .header(CONTENT_TYPE, "application/octet-stream");
+        let (base, range) = match wanted(&parts.headers, &etag, size) {
+            Wanted::All => (base.status(StatusCode::OK), 0..size),
+            Wanted::Part(range) => {
+                let content_range = format!("bytes {}-{}/{}", range.start, range.end.saturating_sub(1), size);
+                (base.status(StatusCode::PARTIAL_CONTENT).header(CONTENT_RANGE, content_range), range)
+            }
+            Wanted::Unsatisfiable => {
+                let none = base.status(StatusCode::RANGE_NOT_SATISFIABLE);
+                return finish(none.header(CONTENT_RANGE, format!("bytes */{size}")), Body::empty());
+            }
+        };
+        let base = base.header(CONTENT_LENGTH, range.end - range.start);
+        if parts.method == Method::HEAD {
+            return finish(base, Body::empty());
+        }
+        let slot = self.admission.admit().await?;
+        Client::current().entry().data_transferred();
+        finish(base, stream_object(self.region.lfs().bytes(id, oid, range), slot))
+    }
+
+    /// A whole object: its size in bytes, and the bytes.
+    pub async fn whole(&self, name: &str, oid: LfsOid) -> Result<(u64, Body), LfsRefusal> {
+        let (id, size) = self.find(name, oid).await?;
+        let slot = self.admission.admit().await?;
+        Client::current().entry().data_transferred();
+        Ok((size, stream_object(self.region.lfs().bytes(id, oid, 0..size), slot)))
+    }
+
+    /// The repository of a name, and the size of its object.
+    async fn find(&self, name: &str, oid: LfsOid) -> Result<(RepositoryId, u64), LfsRefusal> {
+        let client = Client::current();
+        client.entry().parameter("oid", oid.to_string());
         let item = self.repositories.existing(name).await?;
+        client.entry().repository_id(item.id);
         let held = self.region.lfs().objects(item.id, &[oid]).await?.pop().flatten();
         let held = held.ok_or_else(|| LfsRefusal::new(StatusCode::NOT_FOUND, format!("there is no object {oid}")))?;
         let key = keys::lfs_object(item.id, oid);
@@ -57,28 +98,7 @@ impl Downloads {
                 format!("LFS object {oid} is not in the object store with the size that its row records ({key})");
             return Err(RegionError::corrupt(self.region.name(), name, what).into());
         }
-        let etag = format!("\"{oid}\"");
-        let base = Response::builder()
-            .header(ETAG, &etag)
-            .header(ACCEPT_RANGES, "bytes")
-            .header(CONTENT_TYPE, "application/octet-stream");
-        let (base, range) = match wanted(&parts.headers, &etag, held.size) {
-            Wanted::All => (base.status(StatusCode::OK), 0..held.size),
-            Wanted::Part(range) => {
-                let content_range = format!("bytes {}-{}/{}", range.start, range.end.saturating_sub(1), held.size);
-                (base.status(StatusCode::PARTIAL_CONTENT).header(CONTENT_RANGE, content_range), range)
-            }
-            Wanted::Unsatisfiable => {
-                let none = base.status(StatusCode::RANGE_NOT_SATISFIABLE);
-                return finish(none.header(CONTENT_RANGE, format!("bytes */{}", held.size)), Body::empty());
-            }
-        };
-        let base = base.header(CONTENT_LENGTH, range.end - range.start);
-        if parts.method == Method::HEAD {
-            return finish(base, Body::empty());
-        }
-        let slot = self.admission.admit().await?;
-        finish(base, stream_object(self.region.lfs().bytes(item.id, oid, range), slot))
+        Ok((item.id, held.size))
     }
 }
 

@@ -9,6 +9,7 @@ use axum::http::{StatusCode, header};
 use super::refusal::LfsRefusal;
 use crate::client::Client;
 use crate::request::urls::HostUrls;
+use crate::ssh::lfs_tokens::is_lfs_token;
 
 /// Path of the LFS endpoint below its repository.
 const LFS_PATH: &str = "/info/lfs";
@@ -18,7 +19,8 @@ const LFS_PATH: &str = "/info/lfs";
 pub struct Endpoint {
     /// URL without a slash at its end.
     pub url: String,
-    /// Credentials for the hrefs; `None` if the hrefs name the host that the client asked, to which it sends its own.
+    /// Credentials for the hrefs. `None` if the hrefs name the host that the client asked, to which it sends its own; a
+    /// token of `git-lfs-authenticate` it sends to no other URL than the one that came with the token.
     pub authorization: Option<String>,
 }
 
@@ -47,7 +49,7 @@ impl Endpoints {
         let elsewhere = !base.eq_ignore_ascii_case(&asked) && !base.starts_with(&format!("{asked}/"));
         Ok(Endpoint {
             url: format!("{base}{path}"),
-            authorization: authorization.filter(|_| elsewhere).map(Into::into),
+            authorization: authorization.filter(|value| elsewhere || is_lfs_token(value)).map(Into::into),
         })
     }
 

@@ -1,4 +1,5 @@
-//! Git LFS over HTTP: the Batch API and the basic transfer (git-lfs `docs/api/batch.md`, `basic-transfers.md`).
+//! Git LFS over HTTP: the Batch API and the basic transfer (git-lfs `docs/api/batch.md`, `basic-transfers.md`); and the
+//! same work for `git-lfs-transfer` over SSH.
 //!
 //! All responses are JSON of the LFS media type, refusals included. The hrefs point to this host: objects are
 //! transferred through it, not by presigned URLs.
@@ -24,12 +25,13 @@ use crate::admission::AdmissionMetrics;
 use crate::auth::Principal;
 use crate::metrics::Metrics;
 use crate::push::policies::PushPolicies;
-pub use action::LfsAction;
+pub use action::{LfsAction, LfsOperation};
 use batch::Batch;
 use download::Downloads;
 pub use endpoint::Endpoints;
 use gitferry_config::HostLimits;
 use gitferry_engine::region::Region;
+use gitferry_git::lfs::{LfsOid, Pointer};
 pub use refusal::LfsRefusal;
 pub use repositories::Repositories;
 use upload::Uploads;
@@ -77,5 +79,49 @@ impl LfsService {
             LfsAction::Upload(oid) => self.uploads.receive(principal, name, oid, request, body).await,
             LfsAction::Download(oid) => self.downloads.send(name, oid, request).await,
         }
+    }
+
+    /// Decides for a principal who may do `operation` on the repository `name` which objects are to be transferred.
+    ///
+    /// # Errors
+    /// The operation is not possible in this region.
+    pub async fn plan(
+        &self,
+        principal: &Principal,
+        name: &str,
+        operation: LfsOperation,
+        pointers: &[Pointer],
+    ) -> Result<Vec<bool>, LfsRefusal> {
+        self.batch.plan(principal, name, operation, pointers).await
+    }
+
+    /// Receives the object of a principal who may write. Returns once it is durable.
+    ///
+    /// # Errors
+    /// The object is refused, or could not be stored.
+    pub async fn upload(
+        &self,
+        principal: &Principal,
+        name: &str,
+        pointer: Pointer,
+        body: Body,
+    ) -> Result<(), LfsRefusal> {
+        self.uploads.receive_pointed(principal, name, pointer, body).await
+    }
+
+    /// Refuses an object that is not stored with this size.
+    ///
+    /// # Errors
+    /// There is none, or another one.
+    pub async fn verify(&self, name: &str, pointer: Pointer) -> Result<(), LfsRefusal> {
+        self.batch.check_stored(name, pointer).await
+    }
+
+    /// An object for a principal who may read: its size in bytes, and the bytes.
+    ///
+    /// # Errors
+    /// There is no such object, or it cannot be read.
+    pub async fn download(&self, name: &str, oid: LfsOid) -> Result<(u64, Body), LfsRefusal> {
+        self.downloads.whole(name, oid).await
     }
 }

@@ -8,7 +8,7 @@ use super::json::json;
 use crate::admission::permits::Busy;
 use crate::auth::Denied;
 use crate::client::Client;
-use crate::request::refusal::{RETRY_AFTER_SECONDS, Refusal};
+use crate::request::refusal::Refusal;
 use gitferry_base::Kind;
 use gitferry_engine::region::RegionError;
 
@@ -17,8 +17,8 @@ use gitferry_engine::region::RegionError;
 pub struct LfsRefusal {
     status: StatusCode,
     message: String,
-    /// True if admission control refused the request, which may succeed later.
-    is_busy: bool,
+    /// Seconds after which the request may succeed.
+    retry_after: Option<u64>,
     /// Cause for the log, if it is not the client's fault.
     error: Option<Box<RegionError>>,
 }
@@ -26,7 +26,22 @@ pub struct LfsRefusal {
 impl LfsRefusal {
     /// A refusal with a status and a text for the client.
     pub fn new(status: StatusCode, message: impl Into<String>) -> Self {
-        LfsRefusal { status, message: message.into(), is_busy: false, error: None }
+        LfsRefusal { status, message: message.into(), retry_after: None, error: None }
+    }
+
+    /// Status of the response.
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// Text for the client.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// An object for which a quota leaves no room (507).
+    pub fn no_room(reason: String) -> Self {
+        LfsRefusal::new(StatusCode::INSUFFICIENT_STORAGE, reason)
     }
 
     /// A request that is understood and wrong (422).
@@ -43,7 +58,7 @@ impl From<Refusal> for LfsRefusal {
             Refusal::Region(error) => error.into(),
             other => {
                 let (status, message) = other.explain();
-                LfsRefusal { is_busy: matches!(other, Refusal::Busy), ..LfsRefusal::new(status, message) }
+                LfsRefusal { retry_after: other.retry_after(), ..LfsRefusal::new(status, message) }
             }
         }
     }
@@ -53,6 +68,10 @@ impl From<RegionError> for LfsRefusal {
     fn from(error: RegionError) -> Self {
         if matches!(error, RegionError::Replaced { .. }) {
             return LfsRefusal::new(StatusCode::CONFLICT, error.to_string());
+        }
+        if let Some(fault) = error.key_fault() {
+            let refusal = LfsRefusal::new(StatusCode::SERVICE_UNAVAILABLE, fault.for_clients());
+            return LfsRefusal { error: Some(Box::new(error)), ..refusal };
         }
         let status = match error.kind() {
             Kind::NotFound => return LfsRefusal::new(StatusCode::NOT_FOUND, "there is no such repository"),
@@ -86,17 +105,26 @@ impl From<Denied> for LfsRefusal {
 }
 
 impl LfsRefusal {
+    /// Status and text for a client that reads no JSON. Logs failures of the region.
+    pub fn into_parts(self) -> (StatusCode, String) {
+        let LfsRefusal { status, message, error, .. } = self;
+        if let Some(error) = error {
+            tracing::error!(%error, "an LFS request failed");
+        }
+        (status, message)
+    }
+
     /// The response. Logs failures of the region.
     pub fn into_response(self) -> Response {
-        let LfsRefusal { status, message, is_busy, error } = self;
+        let LfsRefusal { status, message, retry_after, error } = self;
         let request_id = error.map(|error| {
             tracing::error!(%error, "an LFS request failed");
             Client::current().request_id().to_owned()
         });
         let mut response = json(status, &ErrorBody { message: &message, request_id });
         let headers = response.headers_mut();
-        if is_busy {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        if let Some(seconds) = retry_after {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert("lfs-authenticate", HeaderValue::from_static("Basic realm=\"gitferry\""));

@@ -9,6 +9,7 @@ use crate::announcer::Announcer;
 use crate::auth::{Access, Principal};
 use crate::forward::other_host::{Forwarder, OtherHost};
 use crate::push::create_on_push::{Creation, CreationSite};
+use crate::quotas::Quotas;
 use crate::request::refusal::Refusal;
 use crate::request::urls::HostUrls;
 use gitferry_engine::ledger::change::LfsObject;
@@ -24,6 +25,7 @@ pub struct Repositories {
     forwarder: Arc<Forwarder>,
     urls: Arc<HostUrls>,
     announcer: Announcer,
+    quotas: Arc<Quotas>,
 }
 
 impl Repositories {
@@ -34,8 +36,14 @@ impl Repositories {
         forwarder: Arc<Forwarder>,
         urls: Arc<HostUrls>,
         announcer: Announcer,
+        quotas: Arc<Quotas>,
     ) -> Self {
-        Repositories { region, creation, forwarder, urls, announcer }
+        Repositories { region, creation, forwarder, urls, announcer, quotas }
+    }
+
+    /// Quotas on LFS objects.
+    pub fn quotas(&self) -> &Arc<Quotas> {
+        &self.quotas
     }
 
     async fn find(&self, name: &str) -> Result<Option<HeadItem>, RegionError> {
@@ -108,7 +116,8 @@ impl Repositories {
     /// Creates the repository of an uploaded object: objects arrive before the push of their pointers.
     pub async fn create(&self, name: &str, principal: &Principal) -> Result<HeadItem, LfsRefusal> {
         principal.authorize(name, Access::Create)?;
-        match self.region.repositories().create(name, gix::hash::Kind::Sha1, principal.name()).await {
+        self.quotas.check_new_repository()?;
+        match self.region.repositories().create(name, gix::hash::Kind::Sha1, &principal.actor()).await {
             // Another upload has created the repository first.
             Err(RegionError::NameTaken { .. }) => self.existing(name).await,
             created => Ok(created?),
@@ -122,7 +131,7 @@ impl Repositories {
         objects: &[LfsObject],
         principal: &Principal,
     ) -> Result<(), LfsRefusal> {
-        if let Some(item) = self.region.lfs().name(item.id, objects, principal.name()).await? {
+        if let Some(item) = self.region.lfs().name(item.id, objects, &principal.actor()).await? {
             self.announcer.committed(&item);
         }
         Ok(())

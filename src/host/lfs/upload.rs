@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use axum::http::request::Parts;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use bytes::BytesMut;
 use futures::StreamExt as _;
@@ -14,13 +14,15 @@ use super::refusal::LfsRefusal;
 use super::repositories::Repositories;
 use crate::admission::{Admission, AdmissionMetrics, Slot};
 use crate::auth::Principal;
+use crate::client::Client;
 use crate::exchange::request_body;
 use crate::push::policies::PushPolicies;
 use crate::request::refusal::Refusal;
 use gitferry_config::HostLimits;
+use gitferry_engine::ledger::head::HeadItem;
 use gitferry_engine::region::lfs::LfsSpool;
 use gitferry_engine::region::{Region, RegionError, blocking};
-use gitferry_git::lfs::LfsOid;
+use gitferry_git::lfs::{LfsOid, Pointer};
 
 /// Concurrent uploads; more of them wait.
 const MAX_UPLOADS: usize = 128;
@@ -119,17 +121,55 @@ impl Uploads {
         }
         let item = self.repositories.writable(name, &parts.headers).await?;
         let expected = Expected::of(parts, self.policies.of(name).lfs_object_bytes)?;
+        self.store(principal, name, item, oid, expected, body).await?;
+        Ok(StatusCode::OK.into_response())
+    }
+
+    /// Receives an object of a known size, and returns once it is durable.
+    pub async fn receive_pointed(
+        &self,
+        principal: &Principal,
+        name: &str,
+        pointer: Pointer,
+        body: Body,
+    ) -> Result<(), LfsRefusal> {
+        let item = self.repositories.writable(name, &HeaderMap::new()).await?;
+        let expected = Expected { size: Some(pointer.size), limit: self.policies.of(name).lfs_object_bytes };
+        expected.check_so_far(pointer.size)?;
+        self.store(principal, name, item, pointer.oid, expected, body).await
+    }
+
+    /// Stores an object in a repository, or in the one that it creates.
+    async fn store(
+        &self,
+        principal: &Principal,
+        name: &str,
+        item: Option<HeadItem>,
+        oid: LfsOid,
+        expected: Expected,
+        body: Body,
+    ) -> Result<(), LfsRefusal> {
+        let client = Client::current();
+        client.entry().parameter("oid", oid.to_string());
+        let quotas = self.repositories.quotas();
+        let existing = item.as_ref().map(|item| item.id);
+        quotas.check_lfs(existing, expected.size.unwrap_or(0)).map_err(LfsRefusal::no_room)?;
         let slot = self.admission.admit().await?;
         let (file, found) = self.spool(expected, body, slot.clone()).await?.finish();
         expected.check_whole(found.size)?;
         if found.oid != oid {
             return Err(LfsRefusal::unprocessable(format!("the uploaded object is {}, not {oid}", found.oid)));
         }
+        quotas.check_lfs(existing, found.size).map_err(LfsRefusal::no_room)?;
         let item = match item {
             Some(item) => item,
             None => self.repositories.create(name, principal).await?,
         };
+        client.entry().repository_id(item.id);
+        let reserved = quotas.reserve_lfs(item.id, found.size).map_err(LfsRefusal::no_room)?;
         self.region.lfs().put(item.id, found, file).await?;
+        reserved.keep();
+        client.entry().data_transferred();
         drop(slot);
         self.repositories.check_same(&item).await?;
         let state = self.region.lfs().states(item.id, &[oid]).await?;
@@ -137,7 +177,7 @@ impl Uploads {
             self.repositories.record(&item, &[found], principal).await?;
         }
         tracing::debug!(repository = name, %oid, size = found.size, "stored an LFS object");
-        Ok(StatusCode::OK.into_response())
+        Ok(())
     }
 
     /// Writes a body to the spool. No thread blocks while the client is slow.

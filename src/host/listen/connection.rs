@@ -49,15 +49,7 @@ impl ConnectionAcceptor {
 
     fn wrap<S>(&self, stream: TcpStream, service: S) -> io::Result<(Connection, TrackedService<S>)> {
         let connection = self.connections.open(stream.peer_addr().ok());
-        stream.set_nodelay(true)?;
-        let socket = SockRef::from(&stream);
-        let keepalive = TcpKeepalive::new()
-            .with_time(KEEPALIVE_AFTER)
-            .with_interval(KEEPALIVE_INTERVAL)
-            .with_retries(KEEPALIVE_PROBES);
-        socket.set_tcp_keepalive(&keepalive)?;
-        #[cfg(target_os = "linux")]
-        socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
+        prepare_stream(&stream)?;
         let activity = Activity::new();
         let sleep = Box::pin(tokio::time::sleep(self.idle_timeout));
         let service =
@@ -74,6 +66,18 @@ impl<S> Accept<TcpStream, S> for ConnectionAcceptor {
     fn accept(&self, stream: TcpStream, service: S) -> Self::Future {
         ready(self.wrap(stream, service))
     }
+}
+
+/// Sets the options of an accepted socket: no delay, probes for machines that have gone, small buffers.
+pub(crate) fn prepare_stream(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let socket = SockRef::from(stream);
+    let keepalive =
+        TcpKeepalive::new().with_time(KEEPALIVE_AFTER).with_interval(KEEPALIVE_INTERVAL).with_retries(KEEPALIVE_PROBES);
+    socket.set_tcp_keepalive(&keepalive)?;
+    #[cfg(target_os = "linux")]
+    socket.set_tcp_notsent_lowat(UNSENT_BYTES)?;
+    Ok(())
 }
 
 /// Activity of a connection, shared with its requests.

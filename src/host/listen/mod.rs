@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use crate::host::Host;
 use connection::ConnectionAcceptor;
+pub(crate) use connection::prepare_stream;
 use gitferry_base::supervise::Supervisor;
 use tls::Certificate;
 
@@ -48,13 +49,7 @@ impl Listening {
             let reason = "a host without authentication listens on loopback addresses only";
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
         }
-        let domain = socket2::Domain::for_address(address);
-        let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
-        // Binds even while connections of a previous process are in TIME_WAIT.
-        socket.set_reuse_address(true)?;
-        socket.bind(&address.into())?;
-        socket.listen(BACKLOG)?;
-        Ok(Listening { host, listener: socket.into(), certificate })
+        Ok(Listening { host, listener: bind_socket(address)?, certificate })
     }
 
     /// Serves until `stop` turns true. Then new connections are refused, idle ones are closed, and requests in progress
@@ -124,6 +119,17 @@ async fn shut_down(handle: &Handle<SocketAddr>, host: &Host, mut stop: watch::Re
         "requests that did not end within the grace period are cut off"
     );
     handle.shutdown();
+}
+
+/// Binds a socket and listens.
+pub(crate) fn bind_socket(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let domain = socket2::Domain::for_address(address);
+    let socket = socket2::Socket::new(domain, socket2::Type::STREAM, Some(socket2::Protocol::TCP))?;
+    // Binds even while connections of a previous process are in TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn note_failed_connection(client: Option<&SocketAddr>, error: &io::Error) {

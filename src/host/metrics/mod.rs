@@ -7,16 +7,19 @@ mod requests;
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use tokio::sync::watch;
 
+use gitferry_audit::Entry;
 use gitferry_base::metrics::{self, Counter, Registry};
 use gitferry_engine::region::push::{Pushed, Rejection};
 use gitferry_git::receive_pack::PushRequest;
 use gitferry_git::upload_pack::Served;
+use gitferry_iam::model::Quota;
 
 pub use page::MetricsPage;
 pub use queues::QueueMetrics;
-pub use requests::observe;
+pub use requests::{ConversationMetrics, Observer, observe};
 
 /// Metrics of a host.
 #[derive(Debug)]
@@ -48,6 +51,17 @@ impl Metrics {
         QueueMetrics::new(&self.registry, name)
     }
 
+    /// Observes a conversation over SSH, whose route is a label: one of a few in the code. Returns the input with its bytes
+    /// counted.
+    pub fn conversation(
+        self: &Arc<Self>,
+        route: &'static str,
+        entry: Entry,
+        input: Body,
+    ) -> (ConversationMetrics, Body) {
+        requests::observe_conversation(self, route, entry, input)
+    }
+
     /// Counts a fetch that was answered.
     pub fn fetched(&self, served: &Served) {
         self.packs_sent.increment(u64::from(served.pack.is_some()));
@@ -62,6 +76,17 @@ impl Metrics {
                 self.registry.counter(&metrics::PUSHES_REJECTED, &[rejection.name()]).increment(1);
             }
         }
+    }
+
+    /// Counts a request that a quota refused.
+    pub fn quota_refused(&self, quota: Quota) {
+        self.registry.counter(&metrics::QUOTA_REFUSED, &[quota.as_str()]).increment(1);
+    }
+
+    /// Shows the usage of a quota and its limit.
+    pub fn quota_used(&self, quota: Quota, used: u64, limit: u64) {
+        self.registry.gauge(&metrics::QUOTA_USED, &[quota.as_str()]).set(used as f64);
+        self.registry.gauge(&metrics::QUOTA_LIMIT, &[quota.as_str()]).set(limit as f64);
     }
 
     /// Keeps the memory of the histograms bounded until `stop` turns true.

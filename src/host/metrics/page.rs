@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use super::Metrics;
 use crate::request::refusal::Refusal;
+use gitferry_audit::{AuditTrail, SinkCounts};
 use gitferry_base::metrics::{self, Registry};
 use gitferry_engine::region::{Region, RegionError};
 
@@ -26,13 +27,14 @@ const COUNT_TIMEOUT: Duration = Duration::from_secs(3);
 pub struct MetricsPage {
     region: Region,
     metrics: Arc<Metrics>,
+    audit: AuditTrail,
     packs_aside: PacksAside,
 }
 
 impl MetricsPage {
-    /// The page of the metrics of the host of `region`.
-    pub fn new(region: Region, metrics: Arc<Metrics>) -> Self {
-        MetricsPage { region, metrics, packs_aside: PacksAside::default() }
+    /// The page of the metrics of the host of `region`, and of its audit trail.
+    pub fn new(region: Region, metrics: Arc<Metrics>, audit: AuditTrail) -> Self {
+        MetricsPage { region, metrics, audit, packs_aside: PacksAside::default() }
     }
 
     /// Answers with all metrics.
@@ -48,6 +50,12 @@ impl MetricsPage {
         let registry = &self.metrics.registry;
         registry.counter(&metrics::PACK_CACHE_HITS, &[]).absolute(self.region.cache().hits());
         registry.counter(&metrics::PACK_CACHE_MISSES, &[]).absolute(self.region.cache().misses());
+        for SinkCounts { sink, written, dropped, failures, is_failing } in self.audit.counts() {
+            registry.counter(&metrics::AUDIT_WRITTEN, &[sink]).absolute(written);
+            registry.counter(&metrics::AUDIT_DROPPED, &[sink]).absolute(dropped);
+            registry.counter(&metrics::AUDIT_FAILURES, &[sink]).absolute(failures);
+            registry.gauge(&metrics::AUDIT_FAILING, &[sink]).set(f64::from(u8::from(is_failing)));
+        }
         // A registry for each page: a count that has become unknown is not on it.
         let aside = Registry::of_region(self.region.name());
         if let Some(packs) = self.packs_aside.count(self.region.packs_aside().all()).await {

@@ -15,24 +15,78 @@ use tokio::time::Instant;
 
 use super::Metrics;
 use crate::request::route::{self, Service, Target};
+use gitferry_audit::{AuditTrail, Entry};
 use gitferry_base::metrics::{self, Counter};
 use gitferry_git::protocol::Service as GitService;
 
-/// Answers a request and records it.
-pub async fn observe(State(metrics): State<Arc<Metrics>>, request: Request, next: Next) -> Response {
+/// What the layer records of each request.
+#[derive(Debug)]
+pub struct Observer {
+    /// Metrics of the host.
+    pub metrics: Arc<Metrics>,
+    /// Audit trail of the host.
+    pub audit: AuditTrail,
+}
+
+/// Answers a request and records it. The request carries its [`Entry`] in the audit trail to the services.
+pub async fn observe(State(observer): State<Arc<Observer>>, mut request: Request, next: Next) -> Response {
+    let metrics = observer.metrics.clone();
     let route = route_of(request.method(), request.uri());
+    let entry = observer.audit.begin();
+    entry.detail("operation", route);
+    request.extensions_mut().insert(entry.clone());
     let is_head = request.method() == Method::HEAD;
     let received = metrics.registry.counter(&metrics::RECEIVED_BYTES, &[route]);
     let sent = metrics.registry.counter(&metrics::SENT_BYTES, &[route]);
     let broken = Arc::new(AtomicBool::new(false));
+    let counted = (received, entry.clone());
+    let start = Instant::now();
     let mut observation =
-        Observation { metrics, route, start: Instant::now(), status: None, broken: broken.clone(), complete: false };
-    let response = next.run(request.map(|body| count_received(body, received, broken))).await;
+        Observation { metrics, route, start, status: None, broken: broken.clone(), complete: false, entry };
+    let response = next.run(request.map(|body| count_received(body, counted, broken))).await;
     observation.status = Some(response.status());
     let length = response.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     // The connection asks for no frame of such a response.
     observation.complete_if(is_head || length == Some(0) || response.body().is_end_stream());
     response.map(|body| count_sent(body, sent, length, observation))
+}
+
+/// A conversation over SSH in progress, recorded when it is dropped.
+pub struct ConversationMetrics {
+    observation: Observation,
+    sent: Counter,
+}
+
+/// Begins to observe a conversation. Returns its input with the bytes counted.
+pub fn observe_conversation(
+    metrics: &Arc<Metrics>,
+    route: &'static str,
+    entry: Entry,
+    input: Body,
+) -> (ConversationMetrics, Body) {
+    entry.detail("operation", route);
+    let received = metrics.registry.counter(&metrics::RECEIVED_BYTES, &[route]);
+    let sent = metrics.registry.counter(&metrics::SENT_BYTES, &[route]);
+    let broken = Arc::new(AtomicBool::new(false));
+    let input = count_received(input, (received, entry.clone()), broken.clone());
+    let metrics = metrics.clone();
+    let start = Instant::now();
+    let observation = Observation { metrics, route, start, status: None, broken, complete: false, entry };
+    (ConversationMetrics { observation, sent }, input)
+}
+
+impl ConversationMetrics {
+    /// Counts bytes of output.
+    pub fn sent(&self, bytes: u64) {
+        self.sent.increment(bytes);
+        self.observation.entry.sent(bytes);
+    }
+
+    /// Records the end, in the classes of HTTP's status codes.
+    pub fn ended(&mut self, status: StatusCode) {
+        self.observation.status = Some(status);
+        self.observation.complete = true;
+    }
 }
 
 /// Value of the label `route`: one of the host's services.
@@ -41,6 +95,7 @@ fn route_of(method: &Method, uri: &Uri) -> &'static str {
         Ok(Target::Health) => return "health",
         Ok(Target::Ready) => return "ready",
         Ok(Target::Metrics) => return "metrics",
+        Ok(Target::Apis) => return "api",
         Ok(Target::Quarantine(_)) => return "quarantine",
         Ok(Target::Repository(route)) => route,
         Err(_) => return "other",
@@ -85,6 +140,8 @@ struct Observation {
     broken: Arc<AtomicBool>,
     /// True once the whole response has been handed to the connection.
     complete: bool,
+    /// Entry of the request in the audit trail.
+    entry: Entry,
 }
 
 impl Observation {
@@ -96,6 +153,9 @@ impl Observation {
 impl Drop for Observation {
     fn drop(&mut self) {
         let complete = self.complete && !self.broken.load(Ordering::Relaxed);
+        if complete {
+            self.entry.completed();
+        }
         let outcome = outcome_of(self.status, complete);
         let histogram = self.metrics.registry.histogram(&metrics::REQUEST_SECONDS, &[self.route, outcome]);
         histogram.record(self.start.elapsed().as_secs_f64());
@@ -132,9 +192,11 @@ impl<W: FnMut(&FrameResult, bool) + Unpin> HttpBody for WatchedBody<W> {
 }
 
 /// Counts the bytes of a request as they are read. `broken` turns true once the body breaks off.
-fn count_received(body: Body, received: Counter, broken: Arc<AtomicBool>) -> Body {
+fn count_received(body: Body, (received, entry): (Counter, Entry), broken: Arc<AtomicBool>) -> Body {
     let watch = move |frame: &FrameResult, _: bool| {
-        received.increment(data_bytes(frame));
+        let bytes = data_bytes(frame);
+        received.increment(bytes);
+        entry.received(bytes);
         if matches!(frame, Some(Err(_))) {
             broken.store(true, Ordering::Relaxed);
         }
@@ -150,6 +212,7 @@ fn count_sent(body: Body, sent: Counter, length: Option<u64>, observation: Obser
     let watch = move |frame: &FrameResult, is_end: bool| {
         let bytes = data_bytes(frame);
         sent.increment(bytes);
+        observation.entry.sent(bytes);
         left = left.map(|left| left.saturating_sub(bytes));
         observation.complete_if(frame.is_none() || left == Some(0) || is_end);
     };
@@ -176,7 +239,8 @@ mod tests {
     use super::*;
 
     /// Values of the label `route`.
-    const ROUTES: [&str; 16] = [
+    const ROUTES: [&str; 17] = [
+        "api",
         "fetch",
         "fetch_refs",
         "frontier",
@@ -196,8 +260,12 @@ mod tests {
     ];
     const OUTCOMES: [&str; 5] = ["2xx", "3xx", "4xx", "5xx", "aborted"];
 
+    fn observer(metrics: &Arc<Metrics>) -> Arc<Observer> {
+        Arc::new(Observer { metrics: metrics.clone(), audit: AuditTrail::default() })
+    }
+
     fn router(metrics: &Arc<Metrics>, answer: impl Fn() -> Response + Clone + Send + Sync + 'static) -> Router {
-        Router::new().fallback(async move || answer()).layer(from_fn_with_state(metrics.clone(), observe))
+        Router::new().fallback(async move || answer()).layer(from_fn_with_state(observer(metrics), observe))
     }
 
     fn request(method: &str, uri: &str, body: &'static str) -> Request {
@@ -235,7 +303,7 @@ mod tests {
             "info/lfs/locks",
             "",
         ];
-        let own = ["/_health", "/_ready", "/_metrics", "/_quarantine/secret/info/refs"].map(str::to_owned);
+        let own = ["/", "/_health", "/_ready", "/_metrics", "/_quarantine/secret/info/refs"].map(str::to_owned);
         let names = (0..50).map(|number| format!("/secret-{number}"));
         let paths = names.flat_map(|name| services.map(|service| format!("{name}/{service}")));
         for (number, path) in paths.chain(own).enumerate() {
@@ -300,7 +368,7 @@ mod tests {
             while let Some(Ok(_)) = frames.next().await {}
             "the request broke off"
         };
-        let mut router = Router::new().fallback(reading).layer(from_fn_with_state(metrics.clone(), observe));
+        let mut router = Router::new().fallback(reading).layer(from_fn_with_state(observer(&metrics), observe));
         let broken = [Ok("begin"), Err(std::io::Error::from(std::io::ErrorKind::ConnectionReset))];
         let body = Body::from_stream(futures::stream::iter(broken));
         let request = Request::builder().method("POST").uri("/app/git-receive-pack").body(body).unwrap();
@@ -315,7 +383,7 @@ mod tests {
     async fn a_request_whose_client_leaves_before_the_response_is_aborted() {
         let metrics = Metrics::new("us");
         let router = Router::new().fallback(async || std::future::pending::<Response>().await);
-        let mut router = router.layer(from_fn_with_state(metrics.clone(), observe));
+        let mut router = router.layer(from_fn_with_state(observer(&metrics), observe));
         let answering = router.call(request("GET", "/app/info/frontier", ""));
         assert!(tokio::time::timeout(std::time::Duration::from_millis(10), answering).await.is_err());
         let page = metrics.registry.page();

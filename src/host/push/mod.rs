@@ -8,6 +8,7 @@ pub mod quarantines;
 pub mod receive_pack;
 mod states;
 
+use std::io::{self, BufRead as _};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,13 +18,19 @@ use axum::response::Response;
 use tokio::time::Instant;
 
 use crate::auth::{Access, Principal};
-use crate::exchange::Exchanges;
+use crate::client::Client;
+use crate::exchange::dialogue::{Dialogue, Failed};
+use crate::exchange::response_body::Sender;
+use crate::exchange::{Exchange, Exchanges};
+use crate::forward::headers::ForwardedRequest;
 use crate::forward::push::Forwarding;
+use crate::quotas::Quotas;
 use crate::request::git_http::{check_content_type, git_response};
 use crate::request::refusal::Refusal;
 use crate::views::maintenance::Backpressure;
 use crate::views::{OpenRepository, Views};
 use destination::{Destination, Destinations};
+use gitferry_engine::ledger::head::RepositoryId;
 use gitferry_engine::region::RegionError;
 use gitferry_git::protocol::{AdvertisedRefs, PacketWriter, Service, Version, advertise_refs, announce_service};
 use gitferry_git::receive_pack::CAPABILITIES;
@@ -47,6 +54,7 @@ pub struct Pushes {
     forwarding: Arc<Forwarding>,
     exchanges: Arc<Exchanges>,
     receive_pack: Arc<ReceivePack>,
+    quotas: Arc<Quotas>,
 }
 
 impl Pushes {
@@ -57,8 +65,9 @@ impl Pushes {
         forwarding: Arc<Forwarding>,
         exchanges: Arc<Exchanges>,
         receive_pack: Arc<ReceivePack>,
+        quotas: Arc<Quotas>,
     ) -> Self {
-        Pushes { views, destinations, forwarding, exchanges, receive_pack }
+        Pushes { views, destinations, forwarding, exchanges, receive_pack, quotas }
     }
 
     /// Answers with the advertisement of receive-pack. A replica forwards to the primary, or refuses and names it. For
@@ -70,10 +79,13 @@ impl Pushes {
         headers: &HeaderMap,
     ) -> Result<Response, Refusal> {
         match self.destinations.find(repository, headers).await? {
-            Destination::Forwarded(primary, id) => self.forwarding.advertise(&primary, id, repository, headers).await,
+            Destination::Forwarded(primary, id) => {
+                self.forwarding.advertise(&primary, &forwarded(principal, repository, id, headers)).await
+            }
             Destination::Elsewhere(reason) => self.advertisement(Err(reason)).await,
             Destination::Unborn(unborn) => {
                 principal.authorize(repository, Access::Create)?;
+                self.quotas.check_new_repository()?;
                 self.advertisement(Ok(unborn.state().view.clone())).await
             }
             Destination::Existing(opened) => {
@@ -91,10 +103,7 @@ impl Pushes {
             announce_service(Service::ReceivePack, out)?;
             match view {
                 Err(reason) => PacketWriter::new(out).error(&reason),
-                Ok(view) => {
-                    let refs = AdvertisedRefs { head: false, peeled: None, filter: false };
-                    advertise_refs(&view, Version::V0, refs, CAPABILITIES, out)
-                }
+                Ok(view) => advertise(&view, out),
             }
         });
         Ok(git_response("application/x-git-receive-pack-advertisement", response.await?))
@@ -111,26 +120,74 @@ impl Pushes {
         check_content_type(headers, "application/x-git-receive-pack-request")?;
         let (target, format) = match self.destinations.find(repository, headers).await? {
             Destination::Forwarded(primary, id) => {
-                return self.forwarding.push(primary, id, repository, headers, input).await;
+                return self.forwarding.push(primary, forwarded(principal, repository, id, headers), input).await;
             }
             Destination::Elsewhere(reason) => return Err(Refusal::Forbidden(reason)),
             Destination::Unborn(unborn) => {
                 principal.authorize(repository, Access::Create)?;
+                self.quotas.check_new_repository()?;
                 let format = unborn.state().view.format;
                 (PushTarget::Unborn(unborn), format)
             }
             Destination::Existing(opened) => {
                 let id = opened.state().item.id;
+                Client::current().entry().repository_id(id);
                 let format = opened.state().view.format;
                 self.wait_for_room(repository, opened).await?;
                 (PushTarget::Existing(id), format)
             }
         };
-        let push = Push { principal: principal.clone(), repository: repository.to_owned(), format, target };
+        let entry = Client::current().entry().clone();
+        let push = Push { principal: principal.clone(), repository: repository.to_owned(), format, target, entry };
         let receive_pack = self.receive_pack.clone();
         let work = move |exchange| receive_pack.run(push, exchange);
         let response = self.exchanges.run(headers, input, MAX_INFLATED_BYTES, work).await?;
         Ok(git_response("application/x-git-receive-pack-result", response))
+    }
+
+    /// Receives a push as a conversation with state, from the advertisement on: into the repository that the name denotes
+    /// at its beginning. A replica refuses and names the primary, as this host has no credentials to forward with.
+    pub async fn converse(&self, principal: &Principal, repository: &str, input: Body) -> Result<Dialogue, Refusal> {
+        let headers = HeaderMap::new();
+        let (target, view) = match self.destinations.find(repository, &headers).await? {
+            Destination::Forwarded(primary, _) => {
+                let url = primary.url();
+                let reason = format!("pushes over SSH are not forwarded to the primary; push to {url}/{repository}");
+                return Err(Refusal::Forbidden(reason));
+            }
+            Destination::Elsewhere(reason) => return Err(Refusal::Forbidden(reason)),
+            Destination::Unborn(unborn) => {
+                principal.authorize(repository, Access::Create)?;
+                self.quotas.check_new_repository()?;
+                let view = unborn.state().view.clone();
+                (PushTarget::Unborn(unborn), view)
+            }
+            Destination::Existing(opened) => {
+                let state = opened.state();
+                let id = state.item.id;
+                Client::current().entry().repository_id(id);
+                let refusal = self.destinations.refusal_of_replica(repository, &state.item.head, &headers);
+                refusal.map_or(Ok(()), |reason| Err(Refusal::Forbidden(reason)))?;
+                self.wait_for_room(repository, opened.clone()).await?;
+                let mirror = self.receive_pack.policies().of(repository).mirror;
+                (PushTarget::Existing(id), self.views.for_push(&opened, mirror).await?.view)
+            }
+        };
+        let format = view.format;
+        let entry = Client::current().entry().clone();
+        let mut push = Push { principal: principal.clone(), repository: repository.to_owned(), format, target, entry };
+        let receive_pack = self.receive_pack.clone();
+        let views = self.views.clone();
+        let work = move |mut exchange: Exchange| {
+            exchange.output.release_while_waiting(exchange.compute.clone());
+            let advertised = advertise(&view, &mut exchange.output);
+            match advertised.and_then(|()| find_born(&mut push, &views, &mut exchange)) {
+                Ok(()) => receive_pack.run(push, exchange),
+                Err(error) => exchange.output.fail(error.to_string()),
+            }
+        };
+        let output = self.exchanges.converse(input, work).await?;
+        Ok(Dialogue { output, failed: Failed::default() })
     }
 
     /// Applies backpressure: waits while a repository has so many packs that consolidation has to catch up. The wait
@@ -152,4 +209,35 @@ impl Pushes {
             opened = self.views.open_by_id(repository, opened.state().item.id).await?;
         }
     }
+}
+
+/// Request of a client for another host.
+fn forwarded(
+    principal: &Principal,
+    repository: &str,
+    id: Option<RepositoryId>,
+    headers: &HeaderMap,
+) -> ForwardedRequest {
+    let repository = repository.to_owned();
+    ForwardedRequest { principal: principal.clone(), repository, id, headers: headers.clone() }
+}
+
+/// Waits for the commands of a push that creates its repository, and finds the repository if there is one by now: Git LFS
+/// uploads objects, and creates the repository for them, between the advertisement and the commands.
+fn find_born(push: &mut Push, views: &Views, exchange: &mut Exchange) -> io::Result<()> {
+    if !matches!(push.target, PushTarget::Unborn(_)) {
+        return Ok(());
+    }
+    exchange.input.fill_buf()?;
+    if let Ok(opened) = exchange.runtime.block_on(views.open(&push.repository)) {
+        push.target = PushTarget::Existing(opened.state().item.id);
+        push.format = opened.state().view.format;
+    }
+    Ok(())
+}
+
+/// Writes the advertisement of receive-pack, in version 0, which clients of all versions read.
+fn advertise(view: &View, out: &mut Sender) -> io::Result<()> {
+    let refs = AdvertisedRefs { head: false, peeled: None, filter: false };
+    advertise_refs(view, Version::V0, refs, CAPABILITIES, out)
 }

@@ -14,11 +14,13 @@ use crate::auth::Principal;
 use crate::exchange::Exchange;
 use crate::exchange::response_body::Sender;
 use crate::metrics::Metrics;
+use crate::quotas::Quotas;
 use crate::views::Views;
-use gitferry_engine::region::push::{PushPolicy, PushStates as _, Serving};
+use gitferry_audit::{Entry, Reference, References};
+use gitferry_engine::region::push::{PushPolicy, PushStates as _, Pushed, Rejection, Serving};
 use gitferry_engine::region::{Region, RegionError};
 use gitferry_git::protocol::{PacketReader, PacketWriter};
-use gitferry_git::receive_pack::{HookError, HookInput, HookVerdict, PreReceive, PushRequest};
+use gitferry_git::receive_pack::{Command, HookError, HookInput, HookVerdict, Outcome, PreReceive, PushRequest};
 
 /// Receives pushes into the repositories of a region.
 #[derive(Debug)]
@@ -29,6 +31,7 @@ pub struct ReceivePack {
     announcer: Announcer,
     metrics: Arc<Metrics>,
     queues: CommitQueues,
+    quotas: Arc<Quotas>,
 }
 
 /// A push whose commands have not been read yet.
@@ -42,6 +45,8 @@ pub struct Push {
     pub format: Format,
     /// Target of the push.
     pub target: PushTarget,
+    /// Entry of the request in the audit trail.
+    pub entry: Entry,
 }
 
 impl ReceivePack {
@@ -52,8 +57,9 @@ impl ReceivePack {
         policies: Arc<PushPolicies>,
         announcer: Announcer,
         metrics: Arc<Metrics>,
+        quotas: Arc<Quotas>,
     ) -> Arc<Self> {
-        Arc::new(ReceivePack { region, views, policies, announcer, metrics, queues: CommitQueues::default() })
+        Arc::new(ReceivePack { region, views, policies, announcer, metrics, queues: CommitQueues::default(), quotas })
     }
 
     /// Policies of the repositories.
@@ -64,13 +70,21 @@ impl ReceivePack {
     /// Receives a push and writes its report.
     pub fn run(&self, push: Push, exchange: Exchange) {
         let Exchange { mut input, mut output, compute, runtime } = exchange;
-        let Push { principal, repository, format, target } = push;
+        let Push { principal, repository, format, target, entry } = push;
         let mirror = self.policies.of(&repository).mirror;
         let views = &*self.views;
         let queues = &self.queues;
         let states = QueuedStates { target, name: &repository, mirror, views, queues, compute: &compute };
-        let receiving =
-            Receiving { receive_pack: self, principal: &principal, format, compute: &compute, runtime: &runtime };
+        let actor = principal.actor();
+        let receiving = Receiving {
+            receive_pack: self,
+            principal: &principal,
+            actor: &actor,
+            format,
+            compute: &compute,
+            runtime: &runtime,
+            entry: &entry,
+        };
         match receiving.receive(&states, &mut input, &mut output) {
             Ok(()) => {
                 // The change is committed, even if the client does not receive the end of the response.
@@ -79,6 +93,7 @@ impl ReceivePack {
             }
             Err(error) => {
                 tracing::debug!(repository, %error, "a push ended early");
+                entry.aborted("the push ended early: the client hung up, or the host failed");
                 output.fail(error.to_string());
             }
         }
@@ -89,9 +104,12 @@ impl ReceivePack {
 struct Receiving<'a> {
     receive_pack: &'a ReceivePack,
     principal: &'a Principal,
+    /// Actor of the change in the ledger.
+    actor: &'a str,
     format: Format,
     compute: &'a Arc<ComputePermit>,
     runtime: &'a Handle,
+    entry: &'a Entry,
 }
 
 impl Receiving<'_> {
@@ -101,7 +119,7 @@ impl Receiving<'_> {
         input: &mut (impl BufRead + Send),
         output: &mut Sender,
     ) -> io::Result<()> {
-        let ReceivePack { region, views, announcer, metrics, .. } = self.receive_pack;
+        let ReceivePack { region, views, announcer, .. } = self.receive_pack;
         let runtime = self.runtime;
         let state = match runtime.block_on(states.state()) {
             Err(error @ RegionError::Replaced { .. }) => return self.report_replaced(&error, input, output),
@@ -112,32 +130,55 @@ impl Receiving<'_> {
             Ok(Some(request)) => request,
             // A client that only probes its access sends no commands.
             Ok(None) => return Ok(()),
-            Err(error) => return PacketWriter::new(output).error(&error.to_string()),
+            Err(error) => {
+                let reason = error.to_string();
+                self.entry.refused("ValidationException", &reason);
+                return PacketWriter::new(output).error(&reason);
+            }
         };
-        let serving = Serving { region, runtime, policy: &policy, actor: self.principal.name(), request: &request };
-        let pushed = serving.serve(states, input, output)?;
-        metrics.pushed(&request, &pushed);
-        if let Some(item) = &pushed.item {
-            let _within = runtime.enter();
-            views.committed(item, state.manifest.packs.len() + 1);
-            announcer.committed(item);
-        }
+        let serving = Serving { region, runtime, policy: &policy, actor: self.actor, request: &request };
+        serving.serve_and_record(states, input, output, &mut |pushed| {
+            self.record(&request, pushed);
+            if let Some(item) = &pushed.item {
+                let _within = runtime.enter();
+                views.committed(item, state.manifest.packs.len() + 1);
+                announcer.committed(item);
+            }
+        })?;
         Ok(())
     }
 
-    /// The policy of a repository, with what the principal may do on single refs. Its hook is asked without holding the
-    /// permit to compute.
+    /// The policy of a repository, with what the principal may do on single refs and the quotas on packs. Its hook is
+    /// asked without holding the permit to compute.
     fn policy(&self, repository: &str) -> Arc<PushPolicy> {
         let policy = self.receive_pack.policies.of(repository);
         let authorizer = self.principal.on_refs(repository);
-        if authorizer.is_none() && policy.hook.is_none() {
+        let storage = self.receive_pack.quotas.on_packs();
+        if authorizer.is_none() && storage.is_none() && policy.hook.is_none() {
             return policy.clone();
         }
         let hook = policy
             .hook
             .clone()
             .map(|hook| -> Arc<dyn PreReceive> { Arc::new(ReleasingHook { hook, compute: self.compute.clone() }) });
-        Arc::new(PushPolicy { authorizer, hook, ..PushPolicy::clone(policy) })
+        Arc::new(PushPolicy { authorizer, storage, hook, ..PushPolicy::clone(policy) })
+    }
+
+    /// Records the outcome of a push in the metrics and the audit trail.
+    fn record(&self, request: &PushRequest, pushed: &Pushed) {
+        self.receive_pack.metrics.pushed(request, pushed);
+        self.entry.references(references(request, pushed));
+        if request.has_pack() {
+            self.entry.data_transferred();
+        }
+        if let Some(item) = &pushed.item {
+            self.entry.repository_id(item.id);
+        }
+        let Some(rejection) = pushed.rejection else { return self.entry.succeeded() };
+        let code = if rejection == Rejection::Unauthorized { "AccessDenied" } else { "PushRejected" };
+        let reason = pushed.report.refs.iter().find_map(|outcome| outcome.result.as_ref().err());
+        let reason = reason.or_else(|| pushed.report.unpack.as_ref().err());
+        self.entry.refused(code, reason.map_or(rejection.name(), String::as_str));
     }
 
     /// Reports that the repository was replaced before the push was read, in the form that the client asked for.
@@ -147,20 +188,31 @@ impl Receiving<'_> {
         input: &mut (impl BufRead + Send),
         output: &mut Sender,
     ) -> io::Result<()> {
-        let ReceivePack { region, metrics, .. } = self.receive_pack;
+        let ReceivePack { region, .. } = self.receive_pack;
         match PushRequest::read(&mut PacketReader::new(input), self.format) {
             Ok(Some(request)) => {
                 let policy = &PushPolicy::default();
-                let serving =
-                    Serving { region, runtime: self.runtime, policy, actor: self.principal.name(), request: &request };
+                let serving = Serving { region, runtime: self.runtime, policy, actor: self.actor, request: &request };
                 let failed = serving.failed(error);
-                metrics.pushed(&request, &failed);
+                self.record(&request, &failed);
                 failed.report.write(&request.capabilities, output)
             }
             Ok(None) => Ok(()),
             Err(error) => PacketWriter::new(output).error(&error.to_string()),
         }
     }
+}
+
+/// The refs of a push with their outcomes. A pack that was refused refuses all of them.
+fn references(request: &PushRequest, pushed: &Pushed) -> References {
+    let unpack = pushed.report.unpack.as_ref().err();
+    let of = |(command, outcome): (&Command, &Outcome)| Reference {
+        name: command.name.to_string(),
+        old: command.old.map(|id| id.to_string()),
+        new: command.new.map(|id| id.to_string()),
+        refused: outcome.result.as_ref().err().or(unpack).cloned(),
+    };
+    References::of(request.commands.iter().zip(&pushed.report.refs).map(of))
 }
 
 /// A hook during which the push releases its permit to compute.

@@ -6,7 +6,9 @@
 //! 4. `git` and `lfs` find the action, authenticate and authorize the client, refuse the account's repository, and call
 //!    the service of the action.
 
+pub mod access_control;
 pub mod account_guard;
+mod audited;
 pub mod browser_guard;
 mod drain;
 pub mod git_http;
@@ -24,7 +26,7 @@ use axum::response::{IntoResponse as _, Response};
 use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
-use crate::auth::{Access, Authenticator, Denied, Presented, Principal};
+use crate::apis::ApiDoor;
 use crate::client::{Client, Clients};
 use crate::fetch::{Fetches, QuarantineFetches};
 use crate::frontier::Frontiers;
@@ -34,8 +36,9 @@ use crate::metrics::MetricsPage;
 use crate::push::Pushes;
 use crate::push::quarantines::without_secret;
 use crate::readiness::Readiness;
-use account_guard::AccountGuard;
+use access_control::AccessControl;
 use browser_guard::BrowserGuard;
+use gitferry_audit::{UserIdentity, bounded};
 use gitferry_config::HostLimits;
 use refusal::Refusal;
 use route::{Action, Route, Target};
@@ -62,6 +65,8 @@ pub struct Services {
     pub default_branches: DefaultBranches,
     /// LFS objects of repositories.
     pub lfs: LfsService,
+    /// APIs of AWS.
+    pub apis: ApiDoor,
 }
 
 /// Answers the requests to a host.
@@ -69,33 +74,38 @@ pub struct Services {
 pub struct Requests {
     clients: Clients,
     guard: BrowserGuard,
-    authenticator: Arc<dyn Authenticator>,
-    account: AccountGuard,
+    access: AccessControl,
     services: Services,
     limits: HostLimits,
-    /// True if clients reach the host over TLS, unless a trusted proxy reports otherwise.
-    secure: bool,
 }
 
 impl Requests {
-    /// Requests of `clients` that `guard` passes and `authenticator` knows are answered by `services`. `secure` if the
-    /// host is reached over TLS.
+    /// Requests of `clients` that `guard` passes and `access` allows are answered by `services`.
     pub fn new(
         clients: Clients,
         guard: BrowserGuard,
-        authenticator: Arc<dyn Authenticator>,
-        account: AccountGuard,
+        access: AccessControl,
         services: Services,
         limits: HostLimits,
-        secure: bool,
     ) -> Self {
-        Requests { clients, guard, authenticator, account, services, limits, secure }
+        Requests { clients, guard, access, services, limits }
+    }
+
+    /// Access to repositories.
+    pub fn access(&self) -> &AccessControl {
+        &self.access
+    }
+
+    /// The services of the host.
+    pub fn services(&self) -> &Services {
+        &self.services
     }
 
     /// Answers a request.
     pub async fn answer(&self, request: Request) -> Response {
         let (mut request, body) = request.into_parts();
         let client = self.clients.identify(&mut request);
+        audited::begin(&client, &request, self.access.is_secure(&client), self.access.authenticator.account());
         // At the highest level, so that messages of every level have it as context.
         let span = tracing::error_span!(
             "request",
@@ -105,6 +115,8 @@ impl Requests {
             path = without_secret(request.uri.path()),
             repository = tracing::field::Empty,
             actor = tracing::field::Empty,
+            client = tracing::field::Empty,
+            forwarded_by = tracing::field::Empty,
         );
         self.respond(&client, &request, body).instrument(span).await
     }
@@ -115,13 +127,18 @@ impl Requests {
         let path = without_secret(request.uri.path());
         let (body, delay) = drain::track(&request.headers, body);
         let routed = client.clone().scope(self.route(client, request, body)).await;
-        let response = routed.unwrap_or_else(|refusal| refusal.into_response(path));
+        let response = routed.unwrap_or_else(|refusal| {
+            let (status, reason) = refusal.explain();
+            audited::refused(client.entry(), status, &reason);
+            refusal.into_response(path)
+        });
         let idle_timeout = self.limits.request_silence;
         let busy = || Refusal::Busy.into_response(path);
         let mut response = delay.until_read(response, idle_timeout, || client.is_revoked(), busy).await;
         if let Ok(id) = HeaderValue::from_str(client.request_id()) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
+        client.entry().responded(response.status().as_u16());
         let milliseconds = start.elapsed().as_millis() as u64;
         tracing::info!(status = response.status().as_u16(), milliseconds, "answered");
         response
@@ -134,15 +151,34 @@ impl Requests {
         if client.may_only_check_health() && !target.as_ref().is_ok_and(Target::is_health_check) {
             return Err(Refusal::Busy);
         }
-        match target? {
-            Target::Health => Ok("ok\n".into_response()),
-            Target::Ready => Ok(self.services.readiness.answer().await),
-            Target::Metrics => self.services.metrics.answer(&request.method).await,
-            Target::Quarantine(path) => self.services.quarantines.answer(&path, request, body).await,
+        let entry = client.entry();
+        let target = target.inspect_err(|_| entry.parameter("path", bounded(without_secret(request.uri.path()))))?;
+        match target {
+            Target::Health => {
+                entry.dispense();
+                Ok("ok\n".into_response())
+            }
+            Target::Ready => {
+                entry.dispense();
+                Ok(self.services.readiness.answer().await)
+            }
+            Target::Metrics => self.services.metrics.answer(&request.method).await.inspect(|_| entry.dispense()),
+            Target::Apis => self.services.apis.answer(&self.access.presented(client, request), body).await,
+            Target::Quarantine(path) => {
+                entry.action(gitferry_audit::Action::new("GitPull"));
+                let answer = self.services.quarantines.answer(&path, request, body).await?;
+                // The secret of the path, which the hook alone knows, is the proof.
+                entry.authenticated(&UserIdentity::hook()).await;
+                Ok(answer)
+            }
             Target::Repository(route) => {
                 Span::current().record("repository", &route.repository);
+                audited::repository(entry, &route, request);
                 if route.service.is_lfs() {
-                    Ok(self.lfs(&route, request, body).await.unwrap_or_else(LfsRefusal::into_response))
+                    Ok(self.lfs(&route, request, body).await.unwrap_or_else(|refusal| {
+                        audited::refused(entry, refusal.status(), refusal.message());
+                        refusal.into_response()
+                    }))
                 } else {
                     self.git(&route, request, body).await
                 }
@@ -155,8 +191,7 @@ impl Requests {
         let Route { repository, service, .. } = route;
         let headers = &request.headers;
         let action = service.action(&request.method, request.uri.query())?;
-        let principal = self.authorize(request, repository, action.access()).await?;
-        self.account.check(repository).await?;
+        let principal = self.access.authorize(request, repository, action.access()).await?;
         let Services { fetches, pushes, frontiers, default_branches, .. } = &self.services;
         match action {
             Action::AdvertiseFetch => fetches.advertise(repository, headers).await,
@@ -171,30 +206,7 @@ impl Requests {
     /// Answers a request of Git LFS.
     async fn lfs(&self, route: &Route, request: &Parts, body: Body) -> Result<Response, LfsRefusal> {
         let action = LfsAction::of(route, &request.method)?;
-        let principal = self.authorize(request, &route.repository, action.access()).await?;
-        self.account.check(&route.repository).await?;
+        let principal = self.access.authorize_lfs(request, &route.repository, action.access()).await?;
         self.services.lfs.serve(action, &principal, &route.repository, request, body).await
-    }
-
-    /// Authenticates a client and authorizes its access to a repository. The log and the fair share know the client by
-    /// its name from here on.
-    async fn authorize(&self, request: &Parts, repository: &str, access: Access) -> Result<Principal, Denied> {
-        let client = Client::current();
-        let presented = Presented {
-            method: &request.method,
-            uri: &request.uri,
-            headers: &request.headers,
-            asked_host: client.asked_host().map(|host| host.as_str()),
-            address: client.address(),
-            secure: client.asked_scheme().map_or(self.secure, |scheme| scheme == "https"),
-        };
-        let principal = self.authenticator.authenticate(&presented).await?;
-        principal.authorize(repository, access)?;
-        Span::current().record("actor", principal.name());
-        // Without authentication all clients have one name: the fair share distinguishes them by network.
-        if !self.authenticator.allows_anonymous() {
-            client.set_principal_name(principal.name());
-        }
-        Ok(principal)
     }
 }

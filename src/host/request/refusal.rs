@@ -15,7 +15,7 @@ use gitferry_git::refname::NameError;
 /// Challenge of a 401 response (`WWW-Authenticate`).
 const CHALLENGE: &str = "Basic realm=\"gitferry\", charset=\"UTF-8\"";
 /// Seconds after which a client that was answered 503 may retry (`Retry-After`).
-pub const RETRY_AFTER_SECONDS: &str = "5";
+const RETRY_AFTER_SECONDS: u64 = 5;
 /// Reason for refusing a request before the Git protocol begins.
 #[derive(Debug)]
 pub enum Refusal {
@@ -37,6 +37,11 @@ pub enum Refusal {
     IdleTimeout,
     /// Admission control refused the request.
     Busy,
+    /// The quota of requests is used up. The reason names the quota; the client may come again after some seconds.
+    TooManyRequests {
+        reason: String,
+        seconds: u64,
+    },
     /// The primary's host refused a forwarded push, or could not be reached.
     Primary(StatusCode, String),
     Region(RegionError),
@@ -125,13 +130,24 @@ impl Refusal {
                 plain(StatusCode::REQUEST_TIMEOUT, "the request's body did not arrive within the idle timeout")
             }
             Refusal::Busy => plain(StatusCode::SERVICE_UNAVAILABLE, "too many requests at the moment; try again"),
+            Refusal::TooManyRequests { reason, .. } => plain(StatusCode::TOO_MANY_REQUESTS, reason),
             Refusal::Primary(status, reason) => plain(*status, reason),
             Refusal::BadRequest(reason) => plain(StatusCode::BAD_REQUEST, reason),
             Refusal::Region(error @ RegionError::Replaced { .. }) => (StatusCode::CONFLICT, error.to_string()),
             Refusal::Region(error) => {
-                let reason = "the repository cannot be served now; the operator's log says why";
+                let reason = error.key_fault().map(|fault| fault.for_clients());
+                let reason = reason.unwrap_or("the repository cannot be served now; the operator's log says why");
                 plain(status_of(error.kind()), reason)
             }
+        }
+    }
+
+    /// Seconds after which the client may try again (`Retry-After`).
+    pub fn retry_after(&self) -> Option<u64> {
+        match self {
+            Refusal::Busy | Refusal::Denied(Denied::TooManyFailures | Denied::Unavailable) => Some(RETRY_AFTER_SECONDS),
+            Refusal::TooManyRequests { seconds, .. } => Some(*seconds),
+            _ => None,
         }
     }
 
@@ -152,8 +168,8 @@ impl Refusal {
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(CHALLENGE));
         }
-        if matches!(self, Refusal::Busy | Refusal::Denied(Denied::TooManyFailures | Denied::Unavailable)) {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER_SECONDS));
+        if let Some(seconds) = self.retry_after() {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response
     }

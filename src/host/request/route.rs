@@ -13,6 +13,8 @@ use gitferry_git::refname::{NameError, check_repository_name};
 const HEALTH: &str = "/_health";
 /// Path of the readiness check.
 const READY: &str = "/_ready";
+/// Path of the APIs of AWS.
+const APIS: &str = "/";
 /// Path of the metrics, in Prometheus's text format.
 const METRICS: &str = "/_metrics";
 
@@ -25,6 +27,8 @@ pub enum Target {
     Ready,
     /// The metrics of the host.
     Metrics,
+    /// The APIs of AWS: those of IAM and STS.
+    Apis,
     /// A push in quarantine. The path below [`quarantines::PREFIX`] begins with a secret.
     Quarantine(String),
     /// A repository.
@@ -41,6 +45,7 @@ impl Target {
             HEALTH => Ok(Target::Health),
             READY => Ok(Target::Ready),
             METRICS => Ok(Target::Metrics),
+            APIS => Ok(Target::Apis),
             _ => match path.strip_prefix(quarantines::PREFIX) {
                 Some(secret) => Ok(Target::Quarantine(secret.to_owned())),
                 None => Ok(Target::Repository(parse(path)?)),
@@ -293,6 +298,7 @@ mod tests {
         assert_eq!(target("/_health"), Some(Target::Health));
         assert_eq!(target("/_ready"), Some(Target::Ready));
         assert_eq!(target("/_metrics"), Some(Target::Metrics));
+        assert_eq!(target("/"), Some(Target::Apis));
         assert_eq!(target("/_quarantine/x/info/refs"), Some(Target::Quarantine("x/info/refs".into())));
         assert!(matches!(target("/app/info/refs"), Some(Target::Repository(_))));
         assert_eq!(target("/_health/"), None);

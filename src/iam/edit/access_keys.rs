@@ -30,6 +30,7 @@ impl Editor<'_> {
     pub fn create_access_key(&self, user: &str, keys: &KeyRing) -> Result<(Edit, NewAccessKey)> {
         let owner = self.user(user)?;
         self.account.settings().quotas.check(Quota::AccessKeysPerUser, owner.access_keys.len() + 1)?;
+        self.check_data_key(keys)?;
         let id = IdKind::AccessKey.fresh(self.random)?;
         let secret = SecretText::new(STANDARD.encode(Zeroizing::new(bytes::<30>(self.random)?)));
         let sealed = keys.seal_access_key(&self.account.id(), &owner.record.id, &id, &secret, self.random)?;

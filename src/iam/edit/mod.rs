@@ -9,6 +9,7 @@
 
 mod access_keys;
 mod attachments;
+mod data_keys;
 mod git_credentials;
 mod groups;
 mod oidc;
@@ -26,6 +27,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 pub use access_keys::NewAccessKey;
+pub use data_keys::{DataKeyUse, MAX_DATA_KEYS, MAX_RESEALED, RETIRE_AFTER_SECONDS, Resealed, data_key_uses};
 pub use git_credentials::NewGitCredential;
 pub use groups::NewGroup;
 pub use oidc::NewOidcProvider;
@@ -108,6 +110,19 @@ impl<'a> Editor<'a> {
     pub fn new(account: &'a Account, now: Timestamp, random: &'a dyn Random) -> Self {
         let now = Timestamp::from_second(now.as_second()).unwrap_or(now);
         Editor { account, now, random }
+    }
+
+    /// The state that edits are made of.
+    pub fn account(&self) -> &'a Account {
+        self.account
+    }
+
+    /// The state after an edit.
+    ///
+    /// # Errors
+    /// `ServiceFailure`: the edit does not read, which is a fault of this build.
+    pub fn after(&self, edit: &Edit) -> Result<Account> {
+        self.account.with(edit.documents()).map_err(|error| IamError::service_failure(error.to_string()))
     }
 
     fn user(&self, name: &str) -> Result<&'a User> {

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 
 use crate::account::{Account, AccountError};
@@ -41,7 +39,7 @@ pub fn found(founding: Founding<'_>, now: Timestamp) -> Result<Edit> {
         check_alias(alias)?;
     }
     let id = founding.keys.current_id().to_owned();
-    let wrapped = founding.wrapped.into_iter().map(|(key, blob)| (key, STANDARD.encode(blob))).collect();
+    let record = DataKeyRecord::new(created, founding.wrapped);
     let settings = Settings {
         format: Format,
         account_id: founding.account,
@@ -51,7 +49,7 @@ pub fn found(founding: Founding<'_>, now: Timestamp) -> Result<Edit> {
         quotas: Quotas::default(),
     };
     let edit = Edit::new(format!("Create account {}", founding.account));
-    let edit = edit.put(paths::data_key(&id), &DataKeyRecord { format: Format, created, wrapped })?;
+    let edit = edit.put(paths::data_key(&id), &record)?;
     edit.put(SETTINGS.to_owned(), &settings)
 }
 
@@ -86,20 +84,6 @@ impl Editor<'_> {
         let settings = self.account.settings();
         let settings = Settings { quotas: settings.quotas.with(quota, limit), ..settings.clone() };
         Edit::new(format!("Set {} to {limit}", quota.as_str())).put(SETTINGS.to_owned(), &settings)
-    }
-
-    /// Adds the seal of another key service's key to a data key, so that another region opens it.
-    ///
-    /// # Errors
-    /// `NoSuchEntity`.
-    pub fn add_wrapped_key(&self, data_key: &str, key_id: &str, wrapped: &[u8]) -> Result<Edit> {
-        let record = self.account.data_key(data_key);
-        let record =
-            record.ok_or_else(|| IamError::no_such_entity(format!("The data key {data_key} does not exist.")))?;
-        let mut record = (**record).clone();
-        record.wrapped.insert(key_id.to_owned(), STANDARD.encode(wrapped));
-        let edit = Edit::new(format!("Seal data key {data_key} under {key_id}"));
-        edit.put(paths::data_key(data_key), &record)
     }
 }
 

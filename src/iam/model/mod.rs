@@ -12,7 +12,7 @@ pub use credentials::{AccessKey, GIT_SERVICE, GitCredential, SshKey, Status};
 pub use entities::{Group, Role, User};
 pub use policies::{InlinePolicy, Policy, PolicyVersion};
 pub(crate) use policies::{InlineRecord, VersionRecord};
-pub use quotas::{Quota, Quotas};
+pub use quotas::{NO_LIMIT, Quota, Quotas};
 pub use records::{
     DEFAULT_SESSION_SECONDS, DataKeyRecord, Format, GroupRecord, MAX_SESSION_SECONDS, MIN_SESSION_SECONDS,
     OidcProvider, PolicyRecord, RoleRecord, Settings, UserRecord,

@@ -8,8 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{IamError, Result};
 
+/// Limit that no count reaches.
+pub const NO_LIMIT: u64 = u64::MAX;
+
 macro_rules! quotas {
-    ($($(#[$doc:meta])* $name:ident = $wire:literal, $default:literal, $what:literal;)*) => {
+    ($($(#[$doc:meta])* $name:ident = $wire:literal, $default:expr, $what:literal;)*) => {
         /// Quota of an account.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         pub enum Quota { $($(#[$doc])* #[serde(rename = $wire)] $name,)* }
@@ -23,7 +26,7 @@ macro_rules! quotas {
                 match self { $(Quota::$name => $wire,)* }
             }
 
-            /// Value of AWS.
+            /// Value of AWS; [`NO_LIMIT`] for quotas that AWS does not have.
             pub fn default_limit(self) -> u64 {
                 match self { $(Quota::$name => $default,)* }
             }
@@ -74,6 +77,30 @@ quotas! {
     TrustPolicySize = "AssumeRolePolicySizeQuota", 2_048, "characters of a trust policy";
     /// Audiences of one OpenID Connect provider.
     ClientIdsPerProvider = "ClientIdsPerOpenIDConnectProviderQuota", 100, "audiences of an OpenID Connect provider";
+    /// Repositories of a region. CodeCommit has 5,000.
+    Repositories = "RepositoriesQuota", NO_LIMIT, "repositories in a region";
+    /// Bytes of the packs of one repository.
+    RepositoryBytes = "RepositoryBytesQuota", NO_LIMIT, "bytes of Git objects in a repository";
+    /// Bytes of the packs of all repositories of a region.
+    AccountBytes = "AccountBytesQuota", NO_LIMIT, "bytes of Git objects in a region";
+    /// Bytes of the LFS objects of one repository.
+    RepositoryLfsBytes = "RepositoryLfsBytesQuota", NO_LIMIT, "bytes of LFS objects in a repository";
+    /// Bytes of the LFS objects of all repositories of a region.
+    AccountLfsBytes = "AccountLfsBytesQuota", NO_LIMIT, "bytes of LFS objects in a region";
+    /// Requests a minute of one principal to one host.
+    RequestsPerMinute = "RequestsPerMinuteQuota", NO_LIMIT, "requests a minute of a principal";
+}
+
+impl Quota {
+    /// Finds a quota by its name in settings.
+    pub fn from_name(name: &str) -> Option<Quota> {
+        Quota::ALL.iter().copied().find(|quota| quota.as_str() == name)
+    }
+
+    /// Returns true for the quotas that hosts keep on repositories and requests. The others are those of IAM.
+    pub fn is_of_hosts(self) -> bool {
+        self.default_limit() == NO_LIMIT
+    }
 }
 
 /// Quotas of an account that differ from those of AWS.
@@ -85,6 +112,11 @@ impl Quotas {
     /// Limit in force.
     pub fn limit(&self, quota: Quota) -> u64 {
         self.0.get(&quota).copied().unwrap_or_else(|| quota.default_limit())
+    }
+
+    /// Limit that the settings of the account set; `None` if they leave the quota as it is.
+    pub fn set(&self, quota: Quota) -> Option<u64> {
+        self.0.get(&quota).copied()
     }
 
     /// The same quotas with one limit changed.

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -73,6 +75,20 @@ pub struct DataKeyRecord {
     /// The sealed key in base64, by the id of the key service's key that opens it. One is enough: each region may have
     /// a key of its own.
     pub wrapped: BTreeMap<String, String>,
+}
+
+impl DataKeyRecord {
+    /// Record of a data key that key services have sealed.
+    pub(crate) fn new(created: Timestamp, wrapped: BTreeMap<String, Vec<u8>>) -> Self {
+        let mut record = DataKeyRecord { format: Format, created, wrapped: BTreeMap::new() };
+        record.add_seals(wrapped);
+        record
+    }
+
+    /// Adds seals, by the ids of the key services' keys.
+    pub(crate) fn add_seals(&mut self, wrapped: BTreeMap<String, Vec<u8>>) {
+        self.wrapped.extend(wrapped.into_iter().map(|(key, blob)| (key, STANDARD.encode(blob))));
+    }
 }
 
 /// `users/NAME/user.json`.

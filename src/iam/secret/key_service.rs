@@ -36,7 +36,7 @@ pub trait KeyService: std::fmt::Debug + Send + Sync {
 
 /// A key service did not answer with a key.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the key service {key_id} did not answer for the data key: {reason}")]
+#[error("the key service {key_id} cannot seal or open the data key: {reason}")]
 pub struct KeyServiceError {
     /// Id of the key that was asked for.
     pub key_id: String,

@@ -100,6 +100,12 @@ impl LocalKeyFile {
         Ok(LocalKeyFile { key: DataKey::new(id, key) })
     }
 
+    /// Key that follows from the file and a name, for hosts that share the file and keep no data key.
+    pub fn derived_key(&self, name: &str) -> DataKey {
+        let key = self.key.derive(Purpose::HostKey, &[name.as_bytes()]);
+        DataKey::new(format!("{} {name}", self.key.id()), key)
+    }
+
     fn error(&self, reason: &str) -> KeyServiceError {
         KeyServiceError { key_id: self.key.id().to_owned(), reason: reason.to_owned(), kind: Kind::Corrupt }
     }

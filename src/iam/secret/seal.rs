@@ -24,8 +24,10 @@ pub(crate) const SEAL_BYTES: usize = SALT_BYTES + 16;
 pub(crate) enum Purpose {
     AccessKey,
     Session,
+    Delegation,
     TemporarySecret,
     DataKey,
+    HostKey,
 }
 
 impl Purpose {
@@ -33,8 +35,10 @@ impl Purpose {
         match self {
             Purpose::AccessKey => b"gitferry access key 1",
             Purpose::Session => b"gitferry session 1",
+            Purpose::Delegation => b"gitferry delegation 1",
             Purpose::TemporarySecret => b"gitferry temporary secret 1",
             Purpose::DataKey => b"gitferry data key 1",
+            Purpose::HostKey => b"gitferry host key 1",
         }
     }
 }

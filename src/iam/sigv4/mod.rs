@@ -9,7 +9,7 @@ mod error;
 mod git;
 mod keys;
 mod signed;
-mod time;
+pub(crate) mod time;
 
 #[cfg(test)]
 mod differential;

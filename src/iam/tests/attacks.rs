@@ -1,6 +1,6 @@
 //! Attacks on every way to prove a principal.
 
-use crate::authenticate::AuthenticationError;
+use crate::authentication_error::AuthenticationError;
 use crate::edit::NewUser;
 use crate::model::GIT_SERVICE;
 use crate::random::SystemRandom;

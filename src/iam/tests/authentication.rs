@@ -1,6 +1,7 @@
 //! Every way to prove a principal.
 
-use crate::authenticate::{AuthenticationError, SshLogin};
+use crate::authenticate::SshLogin;
+use crate::authentication_error::AuthenticationError;
 use crate::documents;
 use crate::edit::NewUser;
 use crate::model::{EntityKind, GIT_SERVICE, Status};
@@ -13,6 +14,7 @@ use crate::sts::Sts;
 use crate::tests::calls::{REPOSITORY, call, jane, try_as};
 use crate::tests::clients::{Client, Sent};
 use crate::tests::world::{ACCOUNT, REGION, World, allow, may};
+use crate::throttle::{FAILURE_WINDOW, MAX_FAILURES};
 use std::collections::BTreeMap;
 
 #[test]
@@ -146,7 +148,7 @@ fn an_ssh_login_is_the_user_of_the_key_under_its_own_id() {
     world.commit(&edit);
     let login = |world: &World, user: &str, fingerprint: &str| {
         let source = "203.0.113.7".parse().unwrap();
-        let login = SshLogin { user, fingerprint, source, client: "OpenSSH_9.2" };
+        let login = SshLogin { user, fingerprint, source, client: "OpenSSH_9.2", secure: true };
         world.host.authenticate_ssh(&login).map(|who| who.principal.arn())
     };
     assert_eq!(login(&world, &id, fingerprint), jane());
@@ -154,6 +156,19 @@ fn an_ssh_login_is_the_user_of_the_key_under_its_own_id() {
     assert_eq!(login(&world, &id, keys["rsa2048"].0), wrong);
     assert_eq!(login(&world, "jane", fingerprint), wrong);
     assert_eq!(login(&world, "git", fingerprint), wrong);
+    // Wrong keys are no failures until a connection ends without a right one.
+    for _ in 0..3 * MAX_FAILURES {
+        assert_eq!(login(&world, &id, keys["rsa2048"].0), wrong);
+    }
+    assert_eq!(login(&world, &id, fingerprint), jane());
+    for _ in 0..MAX_FAILURES {
+        world.host.ssh_failed(&id, "203.0.113.7".parse().unwrap());
+    }
+    let refused = login(&world, &id, fingerprint).unwrap_err();
+    assert!(matches!(refused, AuthenticationError::TooMany(_)), "{refused}");
+    assert_eq!(login(&world, "unknown", fingerprint), wrong);
+    world.clock.pass(FAILURE_WINDOW.as_secs());
+    assert_eq!(login(&world, &id, fingerprint), jane());
     world.edit(|editor| editor.update_ssh_key("jane", &id, Status::Inactive));
     assert_eq!(login(&world, &id, fingerprint), wrong);
 }

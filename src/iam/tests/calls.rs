@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use crate::authenticate::AuthenticationError;
+use crate::authentication_error::AuthenticationError;
 use crate::sigv4::SignatureError;
 use crate::tests::clients::Sent;
 use crate::tests::world::{ACCOUNT, World};

@@ -113,9 +113,10 @@ async fn an_account_begins_with_an_administrator_whose_keys_open_again() {
         Arc::new(LocalKeyFile::open_or_create(&folder.path().join(name)).unwrap())
     };
     let (here, there) = (file("here"), file("there"));
-    let keys = KeyRing::of(KeyRing::fresh_key(&SystemRandom).unwrap());
+    let data_key = KeyRing::fresh_key(&SystemRandom).unwrap();
     let id = AccountId::fresh(&SystemRandom).unwrap();
-    let wrapped = keys.wrapped(&id, &[here.clone(), there.clone()]).await.unwrap();
+    let wrapped = KeyRing::wrapped(&data_key, &id, &[here.clone(), there.clone()]).await.unwrap();
+    let keys = KeyRing::of(data_key);
     let founding = Founding { account: id, alias: Some("demo".into()), keys: &keys, wrapped };
     let now = Timestamp::from_second(BEGIN).unwrap();
     let (edit, key) = found_with_administrator(founding, "admin", now, &SystemRandom).unwrap();

@@ -2,9 +2,12 @@
 
 mod attacks;
 mod authentication;
+mod aws;
 mod calls;
 pub(crate) mod clients;
 mod damage;
+mod data_keys;
+mod delegation;
 mod documents;
 mod edits;
 mod scale;

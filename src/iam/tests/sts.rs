@@ -1,6 +1,7 @@
 //! Temporary credentials: who gets them, what they may do, when they end.
 
-use crate::authenticate::{Authenticated, AuthenticationError};
+use crate::authenticated::Authenticated;
+use crate::authentication_error::AuthenticationError;
 use crate::edit::{NewPolicy, NewRole, NewUser};
 use crate::error::{Code, IamError};
 use crate::model::EntityKind;

@@ -9,7 +9,8 @@ use gitferry_policy::{Request, evaluate};
 use jiff::Timestamp;
 
 use crate::account::Account;
-use crate::authenticate::{Authenticated, Authenticator};
+use crate::authenticate::Authenticator;
+use crate::authenticated::Authenticated;
 use crate::edit::{Edit, Editor, Founding, NewUser, found};
 use crate::error::{Code, Result};
 use crate::key_ring::KeyRing;

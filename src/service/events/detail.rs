@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::codecommit::{FRONTIER_FIELD, ReferenceEvent};
-use gitferry_engine::ledger::change::RefEdit;
+use gitferry_engine::ledger::change::{Actor, RefEdit};
 use gitferry_engine::ledger::head::{Frontier, RepositoryId};
 use gitferry_git::refs::RefValue;
 
@@ -58,8 +58,9 @@ impl Announced {
         detail.insert("repositoryName".into(), self.repository.as_str().into());
         detail.insert("repositoryId".into(), self.id.to_string().into());
         // CodeCommit has the ARN of the caller here; a user of a token has none.
-        if self.actor.starts_with("arn:") {
-            detail.insert("callerUserArn".into(), self.actor.as_str().into());
+        let caller = Actor::parse(&self.actor).name();
+        if caller.starts_with("arn:") {
+            detail.insert("callerUserArn".into(), caller.into());
         }
         let Frontier { epoch, seq, hash } = self.frontier;
         let state = json!({ "region": self.region, "epoch": epoch, "seq": seq, "hash": hash });

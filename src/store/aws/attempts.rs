@@ -40,6 +40,7 @@ fn service(name: &str) -> &'static str {
         "DynamoDB" => "dynamodb",
         "SQS" => "sqs",
         "EventBridge" => "eventbridge",
+        "KMS" => "kms",
         _ => "other",
     }
 }

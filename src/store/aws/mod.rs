@@ -6,6 +6,8 @@ pub mod attempts;
 mod config;
 pub mod failure;
 pub mod identity;
+pub mod key_fault;
+pub mod kms;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,6 +21,8 @@ use aws_sdk_dynamodb::config::{SharedCredentialsProvider, SharedHttpClient};
 use aws_smithy_http_client::tls::{Provider, rustls_provider::CryptoMode};
 
 pub use config::AwsConfig;
+pub use key_fault::KeyFault;
+pub use kms::{KmsError, KmsKey, KmsKeyArn};
 
 /// Most attempts at a request, the first included.
 pub const MAX_REQUEST_ATTEMPTS: u32 = 4;

@@ -19,10 +19,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use crate::aws::KeyFault;
 pub use filesystem::FilesystemStore;
 use gitferry_base::Kind;
 pub use gitferry_base::checksum::{Crc64, Crc64Hasher};
-pub use s3::{S3Options, S3Store};
+pub use s3::{KmsKeys, S3Options, S3Store};
 
 /// Most bytes of one [`ObjectStore::put`] and of one [`ObjectStore::get`].
 pub const MAX_PUT_BYTES: u64 = 64 * 1024 * 1024;
@@ -43,6 +44,26 @@ pub struct ObjectMeta {
     /// Time of creation by the store's clock, set by [`ObjectStore::head`] and [`ObjectStore::list`]. Comparable only
     /// with other times of the same store. For a multipart upload, the time may be that of the upload's start.
     pub modified: Option<Timestamp>,
+    /// ARN of the KMS key under which the object is encrypted, set by [`ObjectStore::head`]; `None` without one.
+    pub kms_key: Option<String>,
+}
+
+impl ObjectMeta {
+    /// Metadata of an object that was just created.
+    fn created(key: &str, size: u64, crc64: Crc64) -> Self {
+        ObjectMeta { key: key.to_owned(), size, crc64: Some(crc64), modified: None, kms_key: None }
+    }
+}
+
+/// Outcome of [`ObjectStore::reencrypt`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reencrypted {
+    /// The object is encrypted under its key.
+    Done,
+    /// There is no such object (any more).
+    Gone,
+    /// The object is larger than the store copies at once (S3: 5 GiB), and is as it was.
+    TooLarge,
 }
 
 /// One page of a listing.
@@ -126,6 +147,18 @@ pub enum ObjectError {
         /// Cause and remedy.
         reason: String,
     },
+    /// The KMS key of the object cannot be used.
+    #[error("{store}: cannot use object {key}: {fault}: {reason}; {}", .fault.remedy())]
+    KmsKey {
+        /// Name of the store.
+        store: String,
+        /// Key of the object.
+        key: String,
+        /// Reason by what an operator can do.
+        fault: KeyFault,
+        /// Message of the service.
+        reason: String,
+    },
     /// The store cannot be reached or failed temporarily. Trying again may succeed.
     #[error("{store}: object {key} is not available: {reason}")]
     Unavailable {
@@ -148,7 +181,7 @@ impl ObjectError {
             ObjectError::Exists { .. } => Kind::Conflict,
             ObjectError::Invalid { .. } => Kind::Internal,
             ObjectError::Corrupt { .. } => Kind::Corrupt,
-            ObjectError::Environment { .. } => Kind::Environment,
+            ObjectError::Environment { .. } | ObjectError::KmsKey { .. } => Kind::Environment,
             ObjectError::Unavailable { .. } => Kind::Transient,
         }
     }
@@ -242,6 +275,20 @@ pub trait ObjectStore: fmt::Debug + Send + Sync {
     async fn remove_stale(&self, temporary: Duration, uploads: Timestamp) -> Result<u64, ObjectError> {
         let _ = (temporary, uploads);
         Ok(0)
+    }
+
+    /// Returns the KMS key under which a new object of this key is encrypted; `None` if the store does not choose one.
+    async fn kms_key(&self, key: &str) -> Result<Option<String>, ObjectError> {
+        let _ = key;
+        Ok(None)
+    }
+
+    /// Encrypts an existing object under the KMS key of [`ObjectStore::kms_key`], without passing its bytes through
+    /// this process. The bytes stay the same; the time of creation is that of the call. A store without keys does
+    /// nothing.
+    async fn reencrypt(&self, key: &str) -> Result<Reencrypted, ObjectError> {
+        let _ = key;
+        Ok(Reencrypted::Done)
     }
 
     /// Returns the store for downcasting, so that another store of the same type can copy from it directly. Decorators

@@ -7,6 +7,7 @@
 mod copy;
 mod copy_state;
 mod create;
+mod encryption;
 mod error;
 mod multipart;
 mod options;
@@ -30,12 +31,15 @@ use tempfile::TempPath;
 use tokio::sync::Semaphore;
 
 use super::{
-    Crc64, ListPage, MAX_PUT_BYTES, ObjectError, ObjectMeta, ObjectStore, PART_BYTES, Part, Upload, key, parts,
+    Crc64, ListPage, MAX_PUT_BYTES, ObjectError, ObjectMeta, ObjectStore, PART_BYTES, Part, Reencrypted, Upload, key,
+    parts,
 };
 use crate::aws::attempts::CountAttempts;
 pub use copy::COPY_TIMEOUT;
 use copy_state::CopyState;
 pub use copy_state::{DENIED_FOR, MAX_COPY_BYTES};
+use encryption::Encryption;
+pub use encryption::KmsKeys;
 use error::Failure;
 pub use options::{MAX_PREFIX_BYTES, S3Options};
 
@@ -56,6 +60,8 @@ pub struct S3Store {
     name: String,
     client: Client,
     options: S3Options,
+    /// KMS keys that differ from that of `options`.
+    kms_keys: Option<Arc<dyn KmsKeys>>,
     /// Endpoint in place of AWS's own.
     endpoint: Option<String>,
     /// AWS region that requests are signed for.
@@ -90,6 +96,7 @@ impl S3Store {
             name: name.into(),
             client: Client::from_conf(config.build()),
             options,
+            kms_keys: None,
             endpoint: sdk.endpoint_url().map(str::to_owned),
             region: sdk.region().map(|region| region.as_ref().to_owned()),
             memory: Arc::new(Semaphore::new(PARTS_IN_MEMORY)),
@@ -104,9 +111,23 @@ impl S3Store {
         S3Store { max_copy: bytes.min(MAX_COPY_BYTES), ..self }
     }
 
+    /// Lets `keys` choose the KMS keys of new objects.
+    pub fn with_kms_keys(self, keys: Arc<dyn KmsKeys>) -> Self {
+        S3Store { kms_keys: Some(keys), ..self }
+    }
+
     /// Options that the store was created with.
     pub fn options(&self) -> &S3Options {
         &self.options
+    }
+
+    /// Encryption of a new object of this key.
+    async fn encryption(&self, key: &str) -> Result<Encryption, ObjectError> {
+        let own = match &self.kms_keys {
+            Some(keys) => keys.kms_key(key).await?,
+            None => None,
+        };
+        Ok(Encryption::under(own.or_else(|| self.options.kms_key.clone())))
     }
 
     /// Validates a key and returns its name in the bucket.
@@ -256,6 +277,14 @@ impl ObjectStore for S3Store {
     /// spool folder.
     async fn remove_stale(&self, temporary: Duration, uploads: Timestamp) -> Result<u64, ObjectError> {
         Ok(self.abort_stale(uploads).await? + self.clean_spool(temporary).await?)
+    }
+
+    async fn kms_key(&self, key: &str) -> Result<Option<String>, ObjectError> {
+        Ok(self.encryption(key).await?.key_id())
+    }
+
+    async fn reencrypt(&self, key: &str) -> Result<Reencrypted, ObjectError> {
+        self.copy_onto_itself(key).await
     }
 
     fn concrete(&self) -> Option<&dyn std::any::Any> {

@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex};
 use gitferry_engine::region::import::{ImportOptions, ImportProgress};
 use gitferry_engine::region::push::{Facts, RefAuthorizer, RefUpdate};
 use gitferry_git::local::RefPatterns;
-use gitferry_git::receive_pack::MAX_CHANGED_PATHS;
+use gitferry_policy::Context;
+use gitferry_policy::keys::MAX_CHANGED_PATHS;
 use gix::bstr::{BStr, ByteSlice};
 
 use gitferry_test_support::git::{GitRepo, noise};
@@ -51,7 +52,7 @@ impl RefAuthorizer for Recorder {
     }
 }
 
-const ALL: Facts = Facts { forced: true, changed_paths: true };
+const ALL: Facts = Facts { forced: true, changed_paths: Some(MAX_CHANGED_PATHS) };
 
 fn record(host: &Host, facts: Facts, refuses: impl Fn(&Seen) -> bool + Send + Sync + 'static) -> Arc<Recorder> {
     let recorder = Arc::new(Recorder { facts, seen: Mutex::default(), refuses: Box::new(refuses) });
@@ -228,31 +229,44 @@ fn both_ends_of_a_symbolic_ref_are_authorized() {
     assert!(recorder.take().iter().any(|seen| seen.name == "refs/heads/main"));
 }
 
+/// A push within the limit is within that of policies, which see the directories above the files as well.
 #[test]
 fn more_paths_than_a_policy_may_depend_on_are_refused() {
     let host = Host::new();
     let client = GitRepo::with_history(host.dir.path().join("client"), &[]);
     host.push(&client, &["main"]);
     let blob = String::from_utf8(client.feed(&["hash-object", "-w", "--stdin"], b"x")).unwrap();
-    let entries =
-        |count: usize| (0..count).map(|n| format!("100644 blob {}\tmany/{n}\n", blob.trim())).collect::<String>();
-    let commit = |count: usize| {
-        let index = host.dir.path().join(format!("index{count}"));
+    let commit = |name: &str, paths: &mut dyn Iterator<Item = String>| {
+        let entries: String = paths.map(|path| format!("100644 blob {}\t{path}\n", blob.trim())).collect();
+        let index = host.dir.path().join(format!("index-{name}"));
         let mut command = gitferry_test_support::git::command(&client.path);
         command.env("GIT_INDEX_FILE", &index).args(["update-index", "--index-info"]);
         command.stdin(std::process::Stdio::piped());
         let mut child = command.spawn().unwrap();
-        std::io::Write::write_all(&mut child.stdin.take().unwrap(), entries(count).as_bytes()).unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), entries.as_bytes()).unwrap();
         assert!(child.wait().unwrap().success());
         let mut command = gitferry_test_support::git::command(&client.path);
         let tree = command.env("GIT_INDEX_FILE", &index).arg("write-tree").output().unwrap().stdout;
-        client.git(&["commit-tree", tree.trim().to_str().unwrap(), "-m", "many"])
+        let commit = client.git(&["commit-tree", tree.trim().to_str().unwrap(), "-m", "many"]);
+        format!("{commit}:refs/heads/{name}")
     };
-    record(&host, ALL, |_| false);
-    host.push(&client, &[&format!("{}:refs/heads/few", commit(MAX_CHANGED_PATHS))]);
-    let many = format!("{}:refs/heads/many", commit(MAX_CHANGED_PATHS + 1));
-    host.refuses(&client, &[&many], &["changed paths"]);
+    // Files of one directory, which counts itself, and directories with a file each.
+    let flat = |count: usize| (0..count).map(|n| format!("many/{n}"));
+    let deep = |count: usize| (0..count).map(|n| format!("{n}/file"));
+    let fit = [commit("flat", &mut flat(MAX_CHANGED_PATHS - 1)), commit("deep", &mut deep(MAX_CHANGED_PATHS / 2))];
+    let many =
+        [commit("too-flat", &mut flat(MAX_CHANGED_PATHS)), commit("too-deep", &mut deep(MAX_CHANGED_PATHS / 2 + 1))];
+    let recorder =
+        record(&host, ALL, |seen| Context::builder().changed_paths(seen.paths.iter().map(String::as_str)).is_err());
+    for refspec in &fit {
+        host.push(&client, &[refspec]);
+        assert!(recorder.take()[0].paths.len() >= MAX_CHANGED_PATHS / 2);
+    }
+    for refspec in &many {
+        host.refuses(&client, &[refspec], &["changed paths"]);
+        assert_eq!(recorder.take(), [], "the policy is not asked");
+    }
     // A policy that does not depend on paths counts none.
-    record(&host, Facts { forced: true, changed_paths: false }, |_| false);
-    host.push(&client, &[&many]);
+    record(&host, Facts { forced: true, changed_paths: None }, |_| false);
+    host.push(&client, &[&many[0], &many[1]]);
 }

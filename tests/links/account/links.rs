@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
-use gitferry_account::{AccountError, AccountRepository, CommitError, Follower};
+use gitferry_account::{AccountError, AccountRepository, CommitError, Follower, Staleness};
 use gitferry_engine::region::RegionError;
 use gitferry_engine::region::reserved::ACCOUNT;
 use gitferry_test_support::backend::Backend;
@@ -88,6 +88,61 @@ fn the_globs_of_a_link_do_not_decide_on_the_account() {
     }
     assert_eq!(changes(), 2);
     assert_eq!(world.json(&["repo", "show", ACCOUNT, "--region", "c"])["frontier"]["seq"], 2);
+    // The one that delivered it is told to stop: another one takes over.
+    runtime.block_on(set(&account, "users/joe.json", Some("1")));
+    let stopped = [link("ab", ["a", "b"], "account = false"), two[2].clone(), two[3].clone()];
+    regions(&world, &stopped.concat());
+    for name in ["ac", "ab", "cb"] {
+        world.ok(&["replicate", name]);
+        world.ok(&["status", name]);
+    }
+    assert_eq!(changes(), 3);
+}
+
+/// A region that is detached has no account, and keeps the replica's ledger: a link gives the account back.
+#[test]
+fn a_region_is_detached_from_the_account_of_another_one_and_attached_again() {
+    let world = World::with(&["a", "b"], "");
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let account = runtime.block_on(create(&open("a", &world.path("a"))));
+    let configure = |more: &str| {
+        let link = format!("[links.ab]\nsource = \"a\"\ntarget = \"b\"\n{more}\n");
+        world.configure(&["a", "b"], &link);
+    };
+    configure("");
+    world.ok(&["replicate", "ab"]);
+    let follower = Follower::new(open("b", &world.path("b")));
+    runtime.block_on(follower.refresh()).unwrap();
+    let seen = follower.subscribe();
+    assert_eq!(seen.borrow().staleness(), Staleness::Current);
+    let detach = |region: &str, more: &[&str]| world.run(&[&["iam", "detach", "--region", region], more].concat());
+    let refused = detach("b", &["--yes"]);
+    assert!(refused.stderr.contains("links.ab brings the account of a to b"), "{refused:?}");
+    configure("account = false");
+    let refused = detach("b", &[]);
+    assert!(!refused.status.success() && refused.stderr.contains("--yes"), "{refused:?}");
+    let founder = detach("a", &["--yes"]);
+    assert!(!founder.status.success() && founder.stderr.contains("was founded in a"), "{founder:?}");
+    assert_eq!(repositories(&world, "b"), [ACCOUNT]);
+    let detached = detach("b", &["--yes", "--json"]);
+    assert!(detached.status.success() && detached.stdout.contains("\"account_of\":\"a\""), "{detached:?}");
+    assert!(!detach("b", &["--yes"]).status.success());
+    // What was read before counts no longer, without the wait for other troubles.
+    let error = runtime.block_on(follower.refresh()).unwrap_err();
+    assert!(matches!(error, AccountError::Detached { .. }), "{error}");
+    assert!(matches!(seen.borrow().staleness(), Staleness::Stale { age: None, .. }));
+    let absent = runtime.block_on(AccountRepository::open(&open("b", &world.path("b"))));
+    assert!(matches!(absent, Err(AccountError::Absent { .. })));
+    // No pass of a link that leaves the account out attaches it.
+    world.ok(&["replicate", "ab"]);
+    assert!(runtime.block_on(follower.refresh()).is_err());
+    runtime.block_on(set(&account, "users/eve.json", Some("1")));
+    configure("");
+    world.ok(&["replicate", "ab"]);
+    runtime.block_on(follower.refresh()).unwrap();
+    assert_eq!(seen.borrow().staleness(), Staleness::Current);
+    assert_eq!(seen.borrow().documents().unwrap().frontier().seq, 2);
+    world.ok(&["verify", "ab", "--deep"]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! The account's repository: changes from many writers, failures anywhere, histories that differ, real Git as the judge.
 
 mod changes;
+mod data_keys;
 mod failing;
 mod figures;
 mod following;

@@ -57,6 +57,7 @@ impl Place {
             repositories: config.links[LINK].carried_names().unwrap(),
             mode: Default::default(),
             active_links: vec![LINK.to_owned()].into(),
+            account_links: Arc::new([]),
             memory: Arc::new(tokio::sync::Semaphore::new(PARTS_IN_MEMORY)),
             progress: Default::default(),
         }

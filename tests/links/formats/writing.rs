@@ -8,6 +8,11 @@ use gitferry_test_support::formats::{fixture, scenario, sources};
 /// Names the folder that `tests/fixtures/write.sh` wants the state in.
 const FOLDER: &str = "GITFERRY_WRITE_FIXTURE";
 
+/// Members of outputs that are newer than the fixture, with the values that they have in its scenario.
+const NEWER: [&str; 3] = ["\"kms_key\":null,", "\"origin\":null,", "\"other_keys\":[],"];
+/// The format of the outputs.
+const OUTPUTS: &str = "output of --json";
+
 /// A line that one side has and the other lacks is a format that has changed: a member that was renamed, added or lost,
 /// another type, another key, or another size.
 #[test]
@@ -21,8 +26,8 @@ fn every_format_is_written_as_before() {
     let mut said = String::new();
     for (format, before) in &before {
         assert!(!before.is_empty(), "the fixture has no {format}");
-        let now = &now[format];
-        let sets = [before, now].map(|lines| lines.iter().collect::<BTreeSet<_>>());
+        let now: Vec<String> = now[format].iter().map(|line| without_newer(format, line)).collect();
+        let sets = [before, &now].map(|lines| lines.iter().collect::<BTreeSet<_>>());
         let only =
             |at: usize| sets[at].difference(&sets[1 - at]).map(|line| format!("{line:.2000}")).collect::<Vec<_>>();
         for (sign, lines) in [("-", only(0)), ("+", only(1))] {
@@ -33,6 +38,14 @@ fn every_format_is_written_as_before() {
         }
     }
     assert!(said.is_empty(), "formats have changed (-: before, +: now)\n{said}");
+}
+
+/// The line as the build of the fixture would have printed it.
+fn without_newer(format: &str, line: &str) -> String {
+    if format != OUTPUTS {
+        return line.to_owned();
+    }
+    NEWER.iter().fold(line.to_owned(), |line, member| line.replace(member, ""))
 }
 
 /// Run by `tests/fixtures/write.sh`, never otherwise.

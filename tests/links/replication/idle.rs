@@ -40,6 +40,7 @@ impl Metered {
             repositories: everything(),
             mode: Default::default(),
             active_links: vec![LINK.to_owned()].into(),
+            account_links: Arc::new([]),
             memory: Arc::new(tokio::sync::Semaphore::new(gitferry_replication::transfer::PARTS_IN_MEMORY)),
             progress: Default::default(),
         };

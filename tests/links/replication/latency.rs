@@ -42,6 +42,7 @@ fn link(world: &World, far: Far) -> Link {
         repositories: GlobSet::builder().add(Glob::new("*").unwrap()).build().unwrap().into(),
         mode: Default::default(),
         active_links: vec![LINK.to_owned()].into(),
+        account_links: Arc::new([]),
         memory: Arc::new(tokio::sync::Semaphore::new(PARTS_IN_MEMORY)),
         progress: Default::default(),
     }

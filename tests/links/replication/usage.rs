@@ -240,7 +240,7 @@ fn json_has_the_fields_that_scripts_rely_on() {
     assert!(verify["differences"][0].as_str().unwrap().contains("copies the rest"));
     fields(
         &verify["repositories"][0],
-        "repository id region frontier changes refs packs lfs_objects objects bytes deep findings",
+        "repository id region frontier changes refs packs lfs_objects objects bytes deep findings other_keys",
     );
     let summary = world.replicate();
     let all = "link repositories unchanged delivered failed changes edits packs lfs_objects bytes_copied max_lag_seconds elapsed_seconds refused reports";
@@ -252,7 +252,10 @@ fn json_has_the_fields_that_scripts_rely_on() {
         .lines()
         .map(|text| {
             let change: Value = serde_json::from_str(text).unwrap();
-            line(&change, "seq hash prev epoch region time actor name state head edits_total edits packs refs_digest");
+            line(
+                &change,
+                "seq hash prev epoch region time actor origin name state head edits_total edits packs refs_digest",
+            );
             fields(&change["edits"][0], "name old new");
             fields(&change["packs"][0], "id bytes objects");
             assert_eq!(change["actor"], "tester");
@@ -262,7 +265,7 @@ fn json_has_the_fields_that_scripts_rely_on() {
     assert_eq!(seqs, [2, 1]);
     line(&world.json(&["export", "app", "--region", TARGET, "--to", "out"]), "refs packs lfs_objects bytes");
     let head = "id name state deleted role region format head refs refs_digest frontier time";
-    line(&world.show("app", TARGET), &format!("{head} packs bytes"));
+    line(&world.show("app", TARGET), &format!("{head} kms_key packs bytes"));
     for args in [["repo", "create", "new"], ["repo", "delete", "new"]] {
         line(&world.json(&[&args[..], &["--region", SOURCE]].concat()), head);
     }

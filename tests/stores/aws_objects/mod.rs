@@ -3,6 +3,7 @@
 
 mod consolidating;
 mod creating;
+mod encryption;
 mod errors;
 mod in_parts;
 mod regions;

@@ -66,6 +66,46 @@ fn crosses(world: &World) {
     assert_eq!((export.refs(), export.reachable()), (source.refs(), source.reachable()));
 }
 
+/// KMS keys by repository and region, as an operator sets and proves them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_repository_gets_a_kms_key_of_its_own() {
+    let arn = |number: u32| format!("arn:aws:kms:{REGION}:000000000000:key/11111111-2222-3333-4444-{number:012}");
+    let world = World::with(&[], "");
+    let text = remote(SOURCE).await + &remote(TARGET).await + &link();
+    std::fs::write(world.path("gitferry.toml"), text).unwrap();
+    crosses(&world);
+    let shown = |region: &str| -> serde_json::Value {
+        serde_json::from_str(&ok(&world, &["repo", "show", "app", "--region", region, "--json"])).unwrap()
+    };
+    assert!(shown(SOURCE)["kms_key"].is_null());
+    run(&world, &["repo", "reencrypt", "app", "--region", SOURCE]).says(&["it has no KMS key", "default encryption"]);
+    let set = ok(&world, &["repo", "set-kms-key", "app", &arn(1), "--region", SOURCE]);
+    assert!(set.contains("before the default encryption of the bucket"), "{set}");
+    ok(&world, &["repo", "set-kms-key", "app", &arn(2), "--region", TARGET]);
+    assert_eq!((&shown(SOURCE)["kms_key"], &shown(TARGET)["kms_key"]), (&arn(1).into(), &arn(2).into()));
+    let verified = run(&world, &["verify", "app", "--region", SOURCE]);
+    assert_eq!(verified.status.code(), Some(1));
+    assert!(verified.stdout.contains("is encrypted under") && verified.stdout.contains(&arn(1)), "{}", verified.stdout);
+    verified.says(&["gitferry repo reencrypt app --region us-east-1"]);
+    let counted = ok(&world, &["repo", "reencrypt", "app", "--region", SOURCE, "--dry-run"]);
+    assert!(counted.starts_with("would encrypt 4 of 4 objects"), "{counted}");
+    for region in [SOURCE, TARGET] {
+        ok(&world, &["repo", "reencrypt", "app", "--region", region, "--json"]);
+    }
+    ok(&world, &["verify", LINK, "--deep"]);
+    // What is delivered afterwards is under the target's key.
+    let source = GitRepo::at(world.path("source.git"));
+    source.commit("main", "a", "third");
+    ok(&world, &["import", source.path.to_str().unwrap(), "app", "--region", SOURCE]);
+    ok(&world, &["replicate", LINK]);
+    ok(&world, &["verify", LINK]);
+    ok(&world, &["repo", "set-kms-key", "app", "--default", "--region", SOURCE]);
+    assert!(shown(SOURCE)["kms_key"].is_null());
+    let elsewhere = arn(1).replace(REGION, "eu-central-1");
+    run(&world, &["repo", "set-kms-key", "app", &elsewhere, "--region", SOURCE]).says(&["is a key of eu-central-1"]);
+    run(&world, &["repo", "set-kms-key", "app", "alias/git", "--region", SOURCE]).says(&["is not of the form"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_missing_is_named() {
     let emulator = Emulator::get();

@@ -4,6 +4,7 @@ mod answers;
 mod changes;
 mod commands;
 mod documents;
+mod kms;
 mod probes;
 mod requests;
 

@@ -9,7 +9,7 @@
 //! seq 7
 //! prev <hash of change 6>
 //! time 1764000000123
-//! actor import:/srv/git/linux.git
+//! actor import:/srv/git/linux.git           (or `NAME from ORIGIN`, see [`Actor`])
 //! name linux                               (where the name changes)
 //! format sha1                              (first change only)
 //! state deleted                            (where the state changes)
@@ -28,6 +28,7 @@
 //! Edits are sorted by name, one for each ref. Deletions apply before creations. `lfs` lines name the Git LFS objects
 //! that came with the change, sorted by id, each once.
 
+mod actor;
 mod read;
 #[cfg(test)]
 mod tests;
@@ -41,6 +42,7 @@ use gitferry_git::lfs::LfsOid;
 use gitferry_git::refs::{RefName, RefValue};
 use gitferry_store::objects::Crc64;
 
+pub use actor::Actor;
 pub use read::ChangeReader;
 pub use write::{ChangeBody, EditSpool, SealedChange};
 

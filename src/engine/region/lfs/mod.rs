@@ -15,9 +15,11 @@
 
 mod export;
 mod naming;
+mod usage;
 mod verify;
 
 pub(crate) use export::path_of;
+pub use usage::LfsUsage;
 
 use std::io::Write as _;
 use std::ops::Range;

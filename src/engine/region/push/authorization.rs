@@ -8,7 +8,7 @@ use gix::bstr::{BStr, BString};
 
 use super::rejection::{Refused, Rejection};
 use gitferry_git::pack::{PackError, PackSet};
-use gitferry_git::receive_pack::{ChangedPaths, Command, MAX_CHANGED_PATHS, Update, changed_paths, is_ancestor};
+use gitferry_git::receive_pack::{ChangedPaths, Command, Update, changed_paths, is_ancestor};
 
 /// An update of a ref, as access policies see it.
 #[derive(Clone, Copy, Debug)]
@@ -29,8 +29,9 @@ pub struct RefUpdate<'a> {
 pub struct Facts {
     /// The decision depends on [`RefUpdate::forced`].
     pub forced: bool,
-    /// The decision depends on [`RefUpdate::changed_paths`].
-    pub changed_paths: bool,
+    /// The decision depends on [`RefUpdate::changed_paths`], and takes this many of them together with the directories
+    /// above them. A push that changes more is refused.
+    pub changed_paths: Option<usize>,
 }
 
 /// Decides which refs the pusher may change. Without I/O.
@@ -74,21 +75,21 @@ pub(super) fn authorize(
     for name in names {
         let needed = authorizer.depends_on(name);
         facts.forced |= needed.forced;
-        facts.changed_paths |= needed.changed_paths;
+        facts.changed_paths = facts.changed_paths.into_iter().chain(needed.changed_paths).min();
     }
     let Objects { arrived, held, default_branch } = objects;
     let forced = match (&command.old, &command.new) {
         (Some(old), Some(new)) if facts.forced => !is_ancestor(old, new, [arrived, held])?,
         _ => false,
     };
-    let paths = match &command.new {
-        Some(new) if facts.changed_paths => {
+    let paths = match (&command.new, facts.changed_paths) {
+        (Some(new), Some(limit)) => {
             let old = command.old.as_deref();
             let default_branch = default_branch.as_deref();
             let update = Update { old, new, default_branch, arrived, held };
-            match changed_paths(update)? {
+            match changed_paths(update, limit)? {
                 ChangedPaths::Known(paths) => paths,
-                ChangedPaths::TooMany => return Ok(Some(too_many())),
+                ChangedPaths::TooMany => return Ok(Some(too_many(limit))),
                 ChangedPaths::Missing(id) => {
                     return Ok(Some(Refused::new(Rejection::Objects, format!("missing necessary object {id}"))));
                 }
@@ -99,10 +100,10 @@ pub(super) fn authorize(
     Ok(refusal(authorizer, names.iter().copied(), command, forced, &paths))
 }
 
-fn too_many() -> Refused {
+fn too_many(limit: usize) -> Refused {
     let reason = format!(
-        "access to this ref depends on the changed paths, and the push changes more than {MAX_CHANGED_PATHS}; \
-         push the commits in parts"
+        "access to this ref depends on the changed paths, and the push changes more than {limit} files and \
+         directories; push the commits in parts"
     );
     Refused::new(Rejection::Unauthorized, reason)
 }

@@ -11,8 +11,11 @@ use gix::objs::Kind;
 use super::authorization::{self, authorize, authorize_early};
 use super::decide::{Fact, decide};
 use super::policy::PushPolicy;
+use super::quota::Reserved;
 use super::rejection::{Refused, Rejection};
+use super::room::Room;
 use super::state::PushState;
+use crate::ledger::change::Actor;
 use crate::region::new_pack::NewPack;
 use crate::region::{RegionError, Result};
 use gitferry_base::printable::Printable;
@@ -53,6 +56,8 @@ pub struct Judged {
     pub unpack: std::result::Result<(), String>,
     /// Messages for the client's user.
     pub messages: Vec<String>,
+    /// Room for the pack, if quotas limit it.
+    pub reserved: Option<Reserved>,
 }
 
 /// Receives the pack of a push and judges it. Faults of the push are in the result; an error means that the push could
@@ -72,6 +77,7 @@ pub fn judge(
         pointers: Vec::new(),
         unpack: Ok(()),
         messages: Vec::new(),
+        reserved: None,
     };
     let is_refused = |fact: &Fact| fact.refused.is_some();
     if judged.facts.iter().all(is_refused) || request.capabilities.atomic && judged.facts.iter().any(is_refused) {
@@ -79,12 +85,17 @@ pub fn judge(
         return Ok(judged);
     }
     let near: Vec<ObjectId> = request.commands.iter().filter_map(|command| command.old).collect();
-    let options = IngestOptions { limits: policy.limits, rules: policy.rules.clone() };
+    let room = Room::of(state, policy);
+    let options = IngestOptions { limits: room.limits(policy), rules: policy.rules.clone() };
     let mut received = Received::default();
     if request.has_pack() {
         match ingest(input, &state.view, &near, &options, spool, &progress.arriving, &progress.checking) {
             Ok(some) => received = some,
             Err(IngestError::Held(error)) => return Err(error.into()),
+            Err(error) if room.is_exceeded(policy, &error) => {
+                judged.refuse_all(Rejection::Quota, room.refusal());
+                return Ok(judged);
+            }
             Err(error) => {
                 let mut rejection = Rejection::Pack;
                 if error.kind() == gitferry_base::Kind::Environment {
@@ -97,6 +108,16 @@ pub fn judge(
         }
     }
     let Received { pack, checker } = received;
+    // A push that brings no objects takes no room.
+    if let Some(pack) = pack.as_ref().filter(|pack| pack.checked.objects > 0) {
+        match room.reserve(pack.checked.bytes) {
+            Ok(reserved) => judged.reserved = reserved,
+            Err(reason) => {
+                judged.refuse_all(Rejection::Quota, reason);
+                return Ok(judged);
+            }
+        }
+    }
     // Malformed objects are known before connectivity is.
     let checker = match checker {
         Some(checker) if checker.errors() > 0 => {
@@ -391,7 +412,7 @@ fn ask_hook(
     let quarantine = Quarantine::create(spool, &state.view, held, new).map_err(RegionError::Io)?;
     let push = HookInput {
         repository: &state.item.head.name,
-        actor,
+        actor: Actor::parse(actor).name(),
         format: state.view.format,
         commands: &commands,
         options: &request.options,

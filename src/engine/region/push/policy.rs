@@ -4,6 +4,7 @@ use gix::bstr::ByteSlice;
 use serde::Deserialize;
 
 use super::authorization::RefAuthorizer;
+use super::quota::StorageQuota;
 use crate::region::lfs::MAX_LFS_BYTES;
 use gitferry_git::own_refs::{is_link_ref, is_own};
 use gitferry_git::pack::ArrivalLimits;
@@ -57,6 +58,8 @@ pub struct PushPolicy {
     pub lfs_object_bytes: u64,
     /// Decides which refs the pusher may change; `None` allows all that the other rules allow.
     pub authorizer: Option<std::sync::Arc<dyn RefAuthorizer>>,
+    /// Quota on the bytes of packs; `None` for none. Pushes of links have none.
+    pub storage: Option<std::sync::Arc<dyn StorageQuota>>,
     /// Hook that accepts or declines the push.
     pub hook: Option<std::sync::Arc<dyn PreReceive>>,
     /// True for pushes of links, which see and write the refs that links keep below `refs/gitferry/`.
@@ -83,6 +86,7 @@ impl Default for PushPolicy {
             lfs: Missing::default(),
             lfs_object_bytes: MAX_LFS_BYTES,
             authorizer: None,
+            storage: None,
             hook: None,
             mirror: false,
             with_head: None,

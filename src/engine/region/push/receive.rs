@@ -67,7 +67,7 @@ impl Receiver<'_> {
     ) -> Result<Pushed> {
         let mut judged = judged;
         let lfs = judge_lfs(self.region.lfs(), state.item.id, policy, &request.commands, &mut judged).await?;
-        let Judged { facts, pack, unpack, messages, .. } = judged;
+        let Judged { facts, pack, unpack, messages, reserved, .. } = judged;
         let mut packs = PushPack::Spooled(pack.map(Box::new));
         let mut push =
             Attempt { region: self.region, policy, request, facts: &facts, lfs: &lfs.held, actor, state, named: false };
@@ -108,6 +108,9 @@ impl Receiver<'_> {
             _ => {}
         }
         let (decision, item) = result?;
+        if let (Some(reserved), Some(_)) = (reserved, &item) {
+            reserved.keep();
+        }
         if push.named
             && let Err(error) = self.region.lfs().forget_missing(push.state.item.id, &lfs.noted).await
         {

@@ -17,6 +17,8 @@ pub enum Rejection {
     Objects,
     /// The pack is damaged, too large, or has malformed objects.
     Pack,
+    /// A quota on storage is used up.
+    Quota,
     /// Objects of Git LFS are missing or have another size.
     Lfs,
     /// The hook declined.
@@ -33,7 +35,7 @@ pub enum Rejection {
 
 impl Rejection {
     /// All causes.
-    pub const ALL: [Rejection; 13] = [
+    pub const ALL: [Rejection; 14] = [
         Rejection::Stale,
         Rejection::Protected,
         Rejection::Unauthorized,
@@ -41,6 +43,7 @@ impl Rejection {
         Rejection::Conflict,
         Rejection::Objects,
         Rejection::Pack,
+        Rejection::Quota,
         Rejection::Lfs,
         Rejection::Hook,
         Rejection::HookFailed,
@@ -59,6 +62,7 @@ impl Rejection {
             Rejection::Conflict => "conflict",
             Rejection::Objects => "objects",
             Rejection::Pack => "pack",
+            Rejection::Quota => "quota",
             Rejection::Lfs => "lfs",
             Rejection::Hook => "hook",
             Rejection::HookFailed => "hook_failed",

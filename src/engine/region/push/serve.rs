@@ -50,9 +50,25 @@ impl Serving<'_> {
         input: &mut dyn BufRead,
         output: &mut (dyn Write + Send),
     ) -> io::Result<Pushed> {
+        self.serve_and_record(states, input, output, &mut |_| {})
+    }
+
+    /// [`Serving::serve`], with a record of the outcome as soon as it is known: a client that is gone gets no report of a
+    /// push that has been committed.
+    pub fn serve_and_record(
+        &self,
+        states: &dyn PushStates,
+        input: &mut dyn BufRead,
+        output: &mut (dyn Write + Send),
+        record: &mut dyn FnMut(&Pushed),
+    ) -> io::Result<Pushed> {
         let capabilities = &self.request.capabilities;
         let progress = PushProgress::default();
-        let mut work = || self.push(states, input, &progress).unwrap_or_else(|error| self.failed(&error));
+        let mut work = || {
+            let pushed = self.push(states, input, &progress).unwrap_or_else(|error| self.failed(&error));
+            record(&pushed);
+            pushed
+        };
         let pushed = if capabilities.side_band_64k {
             with_progress(&progress.checking, capabilities.quiet, output, work)?
         } else {
@@ -97,9 +113,10 @@ impl Serving<'_> {
             Kind::InDoubt => {
                 "the push may have happened: its outcome is unknown; fetch, and push again if it is not there".into()
             }
-            Kind::Environment | Kind::Corrupt | Kind::Missing | Kind::Internal => {
-                "the server failed; its log names the cause".into()
-            }
+            Kind::Environment | Kind::Corrupt | Kind::Missing | Kind::Internal => match error.key_fault() {
+                Some(fault) => fault.for_clients().into(),
+                None => "the server failed; its log names the cause".into(),
+            },
         };
         let refs = self.request.commands.iter();
         let refs = refs.map(|command| Outcome { name: command.name.clone(), result: Err(reason.clone()) }).collect();

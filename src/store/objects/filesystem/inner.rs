@@ -70,7 +70,7 @@ impl Inner {
 
 /// Metadata of an object without a time. The store keeps no checksums.
 pub(super) fn meta(key: &str, size: u64) -> ObjectMeta {
-    ObjectMeta { key: key.to_owned(), size, crc64: None, modified: None }
+    ObjectMeta { key: key.to_owned(), size, crc64: None, modified: None, kms_key: None }
 }
 
 /// Metadata of an object from the attributes of its file.

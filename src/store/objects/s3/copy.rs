@@ -8,11 +8,12 @@ use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::types::ChecksumAlgorithm;
 
 use super::create::{ABSENT, Settled};
+use super::encryption::Encryption;
 use super::error::Failure;
 use super::multipart::{number_in_s3, tag};
 use super::{S3Store, from_base64};
 use crate::aws::failure::Attempts as Sends;
-use crate::objects::{Crc64, ObjectError, ObjectMeta, ObjectStore as _, Part, Upload, parts};
+use crate::objects::{Crc64, ObjectError, ObjectMeta, ObjectStore as _, Part, Reencrypted, Upload, parts};
 use gitferry_base::Kind;
 use gitferry_base::retry::Attempts;
 
@@ -33,10 +34,11 @@ impl S3Store {
         if size > self.max_copy || !self.can_ask(source) {
             return Ok(None);
         }
+        let encryption = self.encryption(key).await?;
         let sends = Sends::default();
         let mut conflicts = Attempts::default();
         loop {
-            let sent = match self.send_copy(source, source_key, key, &sends).await {
+            let sent = match self.send_copy(source, source_key, key, &encryption, Some(ABSENT), &sends).await {
                 Ok(reported) => {
                     if !self.is_intact_copy(key, size, crc64, reported).await? {
                         // A damaged copy must not be mistaken for the object later.
@@ -53,7 +55,7 @@ impl S3Store {
             };
             match self.settle(key, size, crc64, sent, sends.ambiguous()).await? {
                 Settled::Done => {
-                    return Ok(Some(ObjectMeta { key: key.to_owned(), size, crc64: Some(crc64), modified: None }));
+                    return Ok(Some(ObjectMeta::created(key, size, crc64)));
                 }
                 Settled::Again(_) if conflicts.again(Kind::Conflict).await => {}
                 Settled::Again(reason) => return Err(self.failed(key, "copy", Failure::Busy(reason))),
@@ -61,12 +63,14 @@ impl S3Store {
         }
     }
 
-    /// Sends one CopyObject and returns the checksum in its answer, if any.
+    /// Sends one CopyObject, with a condition `If-None-Match`, and returns the checksum in its answer, if any.
     async fn send_copy(
         &self,
         source: &S3Store,
         source_key: &str,
         key: &str,
+        encryption: &Encryption,
+        condition: Option<&str>,
         sends: &Sends,
     ) -> Result<Option<Crc64>, Failure> {
         // The default timeouts are for requests that transfer bytes.
@@ -78,11 +82,11 @@ impl S3Store {
             .bucket(&self.options.bucket)
             .key(self.options.full_key(key))
             .copy_source(source.copy_source(source_key))
-            .if_none_match(ABSENT)
+            .set_if_none_match(condition.map(str::to_owned))
             .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
-            .set_server_side_encryption(self.options.encryption())
-            .set_ssekms_key_id(self.options.kms_key.clone())
-            .set_bucket_key_enabled(self.options.bucket_key())
+            .set_server_side_encryption(encryption.algorithm())
+            .set_ssekms_key_id(encryption.key_id())
+            .set_bucket_key_enabled(encryption.bucket_key())
             .set_storage_class(self.options.storage_class())
             .customize()
             .interceptor(sends.clone())
@@ -106,6 +110,27 @@ impl S3Store {
         match reported {
             Some(reported) => Ok(reported == crc64),
             None => self.is_ours(key, size, crc64).await,
+        }
+    }
+
+    /// Copies an object onto itself, which S3 allows to change its encryption. Reads meanwhile get the same bytes.
+    pub(super) async fn copy_onto_itself(&self, key: &str) -> Result<Reencrypted, ObjectError> {
+        let Some(stored) = self.look_up(key).await? else { return Ok(Reencrypted::Gone) };
+        if stored.size > self.max_copy {
+            return Ok(Reencrypted::TooLarge);
+        }
+        let encryption = self.encryption(key).await?;
+        let copied = match self.send_copy(self, key, key, &encryption, None, &Sends::default()).await {
+            Ok(copied) => copied,
+            // A sweep has removed it meanwhile.
+            Err(Failure::NoKey) => return Ok(Reencrypted::Gone),
+            Err(failure) => return Err(self.failed(key, "encrypt", failure)),
+        };
+        match (copied, stored.crc64) {
+            (Some(copied), Some(before)) if copied != before => {
+                Err(self.corrupt(key, format!("it has CRC-64/NVME {copied} after it was encrypted anew, not {before}")))
+            }
+            _ => Ok(Reencrypted::Done),
         }
     }
 

@@ -34,6 +34,7 @@ impl S3Store {
         let full = self.full_key(key)?;
         let size = bytes.len() as u64;
         let crc64 = Crc64::of(&bytes);
+        let encryption = self.encryption(key).await?;
         let sends = Sends::default();
         let mut conflicts = Attempts::default();
         loop {
@@ -44,9 +45,9 @@ impl S3Store {
                 .key(&full)
                 .if_none_match(ABSENT)
                 .checksum_crc64_nvme(to_base64(crc64))
-                .set_server_side_encryption(self.options.encryption())
-                .set_ssekms_key_id(self.options.kms_key.clone())
-                .set_bucket_key_enabled(self.options.bucket_key())
+                .set_server_side_encryption(encryption.algorithm())
+                .set_ssekms_key_id(encryption.key_id())
+                .set_bucket_key_enabled(encryption.bucket_key())
                 .set_storage_class(self.options.storage_class())
                 .body(bytes.clone().into())
                 .customize()
@@ -56,7 +57,7 @@ impl S3Store {
             let sent = request.send().await.map(drop).map_err(|error| Failure::of_create(&error, &sends));
             match self.settle(key, size, crc64, sent, sends.ambiguous()).await? {
                 Settled::Done => {
-                    return Ok(ObjectMeta { key: key.to_owned(), size, crc64: Some(crc64), modified: None });
+                    return Ok(ObjectMeta::created(key, size, crc64));
                 }
                 Settled::Again(_) if conflicts.again(Kind::Conflict).await => {}
                 Settled::Again(reason) => return Err(self.failed(key, "create", Failure::Busy(reason))),

@@ -8,7 +8,7 @@ use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
 use crate::aws::failure::{Attempts, Cause, failure, is_expired};
-use crate::aws::identity;
+use crate::aws::{KeyFault, identity};
 use crate::objects::ObjectError;
 
 /// Classified failure of a request. Texts are S3's code and message.
@@ -32,6 +32,13 @@ pub(super) enum Failure {
     Denied(String),
     /// The server does not implement the request.
     Unsupported(String),
+    /// The KMS key of the object cannot be used.
+    KmsKey {
+        /// Reason by what an operator can do.
+        fault: KeyFault,
+        /// Error code and message.
+        reason: String,
+    },
     /// An operator has to change the configuration, the bucket or the credentials.
     Environment(String),
     /// Temporary failure.
@@ -99,6 +106,12 @@ impl Failure {
         }
     }
 
+    /// Returns true for the answer 400 or 403 to a HEAD, which may have any cause.
+    pub(super) fn is_unexplained(&self) -> bool {
+        let (Failure::Transient { reason, .. } | Failure::Denied(reason)) = self else { return false };
+        [400, 403].into_iter().any(|status| *reason == of_status(status))
+    }
+
     /// Converts the failure of the operation `doing` on an object.
     pub(super) fn into_error(self, store: &str, key: &str, doing: &str, bucket: &str) -> ObjectError {
         let store = store.to_owned();
@@ -112,6 +125,7 @@ impl Failure {
                 let hint = "allow this in the policies of the role and, across accounts, of the bucket and its KMS key";
                 ObjectError::Environment { store, key, reason: cannot(format!("{reason}; {hint}")) }
             }
+            Failure::KmsKey { fault, reason } => ObjectError::KmsKey { store, key, fault, reason: cannot(reason) },
             Failure::Unsupported(reason) | Failure::Environment(reason) => {
                 ObjectError::Environment { store, key, reason: cannot(reason) }
             }
@@ -125,6 +139,11 @@ impl Failure {
             Failure::Refused(reason) => ObjectError::Invalid { store, key, reason: cannot(reason) },
         }
     }
+}
+
+/// Text of an answer that says no more than its status.
+fn of_status(status: u16) -> String {
+    format!("S3 answered with status {status}")
 }
 
 /// Parts of an error answer that determine the failure.
@@ -163,7 +182,7 @@ impl ErrorAnswer<'_> {
             }
             ("NotImplemented" | "MethodNotAllowed", _) | ("", 405 | 501) => Failure::Unsupported(text),
             _ if self.is_elsewhere() => self.elsewhere(),
-            (code, _) if code.starts_with("KMS.") => Failure::Environment(format!("{text}; check the KMS key")),
+            _ if self.is_about_kms() => self.of_kms(text),
             // Refused without effect: S3 throttles, or did not receive the whole request.
             ("SlowDown" | "RequestTimeout" | "TooManyRequests" | "Throttling" | "ThrottlingException", _)
             | (_, 429) => Failure::Transient { reason: text, ambiguous: false },
@@ -181,6 +200,19 @@ impl ErrorAnswer<'_> {
         is_expired(self.code) || (self.code.is_empty() && self.status == 400)
     }
 
+    /// Returns true if S3 reports that KMS has refused its request, or that the caller may not use the key.
+    fn is_about_kms(&self) -> bool {
+        self.code.starts_with("KMS.") || (self.code == "AccessDenied" && self.message.contains("kms:"))
+    }
+
+    fn of_kms(&self, text: String) -> Failure {
+        match KeyFault::of_code(self.code) {
+            Some(KeyFault::Throttled | KeyFault::Unreachable) => Failure::Transient { reason: text, ambiguous: false },
+            Some(fault) => Failure::KmsKey { fault, reason: text },
+            None => Failure::Environment(format!("{text}; check the KMS key")),
+        }
+    }
+
     fn is_elsewhere(&self) -> bool {
         matches!(self.code, "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException")
             || self.status == 301
@@ -195,7 +227,7 @@ impl ErrorAnswer<'_> {
 
     fn text(&self) -> String {
         match (self.code, self.message) {
-            ("", _) => format!("S3 answered with status {}", self.status),
+            ("", _) => of_status(self.status),
             (code, "") => code.to_owned(),
             (code, message) => format!("{code}: {message}"),
         }
@@ -227,9 +259,28 @@ mod tests {
         assert_eq!(kind("", 403), Kind::Environment);
         assert_eq!(kind("PermanentRedirect", 301), Kind::Environment);
         assert_eq!(kind("SlowDown", 503), Kind::Transient);
+        for code in ["KMS.DisabledException", "KMS.NotFoundException", "KMS.KMSInvalidStateException", "KMS.New"] {
+            assert_eq!(kind(code, 400), Kind::Environment, "{code}");
+        }
+        assert_eq!(kind("KMS.ThrottlingException", 400), Kind::Transient);
         // Inside a 200 answer.
         assert_eq!(kind("InternalError", 200), Kind::Transient);
         assert_eq!(kind("SomethingNew", 400), Kind::Internal);
+    }
+
+    #[test]
+    fn keys_of_kms_that_cannot_be_used_are_told_from_other_denials() {
+        let fault = |code, message| match (ErrorAnswer { code, message, status: 403, region: None }).failure() {
+            Failure::KmsKey { fault, .. } => Some(fault),
+            _ => None,
+        };
+        let kms =
+            "User: arn:aws:sts::1:assumed-role/r/s is not authorized to perform: kms:GenerateDataKey on resource: x";
+        assert_eq!(fault("AccessDenied", kms), Some(KeyFault::Denied));
+        assert_eq!(fault("AccessDenied", "Access Denied"), None);
+        assert_eq!(fault("KMS.DisabledException", "m"), Some(KeyFault::Disabled));
+        let head = |status| ErrorAnswer { code: "", message: "", status, region: None }.failure().is_unexplained();
+        assert_eq!([400, 403, 404, 500].map(head), [true, true, false, false]);
     }
 
     #[test]

@@ -17,6 +17,7 @@ const MAX_LIST_PARTS: i32 = 1_000;
 impl S3Store {
     pub(super) async fn begin_upload(&self, key: &str) -> Result<Upload, ObjectError> {
         let full = self.full_key(key)?;
+        let encryption = self.encryption(key).await?;
         let request = self
             .client
             .create_multipart_upload()
@@ -24,9 +25,9 @@ impl S3Store {
             .key(full)
             .checksum_algorithm(ChecksumAlgorithm::Crc64Nvme)
             .checksum_type(ChecksumType::FullObject)
-            .set_server_side_encryption(self.options.encryption())
-            .set_ssekms_key_id(self.options.kms_key.clone())
-            .set_bucket_key_enabled(self.options.bucket_key())
+            .set_server_side_encryption(encryption.algorithm())
+            .set_ssekms_key_id(encryption.key_id())
+            .set_bucket_key_enabled(encryption.bucket_key())
             .set_storage_class(self.options.storage_class());
         let answer = request.send().await.map_err(|error| self.failed(key, "begin", Failure::of_write(&error)))?;
         match answer.upload_id {
@@ -117,7 +118,7 @@ impl S3Store {
         let sends = Sends::default();
         let sent = self.send_complete(upload, parts, size, crc64, &sends).await;
         match self.settle(key, size, crc64, sent, sends.ambiguous()).await? {
-            Settled::Done => Ok(Ok(ObjectMeta { key: key.clone(), size, crc64: Some(crc64), modified: None })),
+            Settled::Done => Ok(Ok(ObjectMeta::created(key, size, crc64))),
             Settled::Again(reason) => {
                 self.abort_upload(upload).await?;
                 Ok(Err(format!("{reason}; the upload must be started again")))

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use aws_sdk_s3::types::{ServerSideEncryption, StorageClass};
+use aws_sdk_s3::types::StorageClass;
 
 use crate::objects::key;
 
@@ -16,7 +16,7 @@ pub struct S3Options {
     pub bucket: String,
     /// Prefix of all keys without the trailing `/`; empty for the whole bucket.
     pub prefix: String,
-    /// KMS key (id, ARN or alias) for new objects; `None` for the bucket's default encryption.
+    /// KMS key (id, ARN or alias) for new objects without one of their own; `None` for the bucket's default encryption.
     pub kms_key: Option<String>,
     /// Storage class of new objects, such as `STANDARD_IA`; `None` for `STANDARD`.
     pub storage_class: Option<String>,
@@ -64,15 +64,6 @@ impl S3Options {
     /// Returns the key of a name in the bucket, or `None` if the store has no such key.
     pub(super) fn own_key<'a>(&self, full: &'a str) -> Option<&'a str> {
         self.without_prefix(full).filter(|key| key::check(key).is_ok())
-    }
-
-    pub(super) fn encryption(&self) -> Option<ServerSideEncryption> {
-        self.kms_key.as_ref().map(|_| ServerSideEncryption::AwsKms)
-    }
-
-    /// Enables S3 Bucket Keys, so that S3 calls KMS once per bucket and period instead of once per object.
-    pub(super) fn bucket_key(&self) -> Option<bool> {
-        self.kms_key.as_ref().map(|_| true)
     }
 
     pub(super) fn storage_class(&self) -> Option<StorageClass> {

@@ -63,10 +63,21 @@ impl S3Store {
                 let size = size.ok_or_else(|| self.unavailable(key, "S3 returned no size".into(), false))?;
                 let crc64 = answer.checksum_crc64_nvme.as_deref().and_then(from_base64);
                 let modified = answer.last_modified.as_ref().and_then(timestamp);
-                Ok(Some(ObjectMeta { key: key.to_owned(), size, crc64, modified }))
+                Ok(Some(ObjectMeta { key: key.to_owned(), size, crc64, modified, kms_key: answer.ssekms_key_id }))
             }
             Err(Failure::NoKey) => Ok(None),
-            Err(failure) => Err(self.failed(key, "look up", failure)),
+            Err(failure) => Err(self.failed(key, "look up", self.explain(key, failure).await)),
+        }
+    }
+
+    /// An answer to HEAD has no body that says why. A KMS key that cannot be used is what a read of one byte tells.
+    async fn explain(&self, key: &str, failure: Failure) -> Failure {
+        if !failure.is_unexplained() {
+            return failure;
+        }
+        match self.read_once(key, &(0..1)).await {
+            Err(ReadFailure::Request(cause @ Failure::KmsKey { .. })) => cause,
+            _ => failure,
         }
     }
 
@@ -98,7 +109,7 @@ impl S3Store {
             let Some(key) = self.options.own_key(full) else { continue };
             let size = object.size.and_then(|size| u64::try_from(size).ok()).ok_or_else(incomplete)?;
             let modified = object.last_modified.as_ref().and_then(timestamp);
-            listed.objects.push(ObjectMeta { key: key.to_owned(), size, crc64: None, modified });
+            listed.objects.push(ObjectMeta { key: key.to_owned(), size, crc64: None, modified, kms_key: None });
         }
         if page.is_truncated != Some(true) {
             listed.next = None;

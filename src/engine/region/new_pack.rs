@@ -8,7 +8,7 @@ use tempfile::TempPath;
 use super::Result;
 use super::manifest::{LivePack, PackClass};
 use gitferry_base::checksum::file_crc64;
-use gitferry_git::pack::{CheckOptions, CheckProgress, CheckedPack, check_pack};
+use gitferry_git::pack::{CheckOptions, CheckProgress, CheckedPack, Gathered, PackError, check_gathered, check_pack};
 use gitferry_store::objects::Crc64;
 
 /// A checked pack in the spool.
@@ -38,12 +38,31 @@ impl NewPack {
         format: gix::hash::Kind,
         progress: &CheckProgress,
     ) -> Result<NewPack> {
+        NewPack::checked(file, crc64, |pack, index| check_pack(pack, hint, &CheckOptions::new(format), index, progress))
+    }
+
+    /// Checks a pack like [`NewPack::check`] that was just gathered into `file`.
+    pub fn check_gathered(
+        file: TempPath,
+        crc64: Crc64,
+        gathered: &Gathered,
+        format: gix::hash::Kind,
+        progress: &CheckProgress,
+    ) -> Result<NewPack> {
+        let options = CheckOptions::new(format);
+        NewPack::checked(file, crc64, |pack, index| check_gathered(pack, gathered, &options, index, progress))
+    }
+
+    fn checked(
+        file: TempPath,
+        crc64: Crc64,
+        check: impl FnOnce(&Path, &Path) -> std::result::Result<CheckedPack, PackError>,
+    ) -> Result<NewPack> {
         let dir = file.parent().unwrap_or(Path::new("."));
         let index = tempfile::NamedTempFile::new_in(dir)?.into_temp_path();
-        let options = CheckOptions::new(format);
         let checked = std::thread::scope(|scope| {
             scope.spawn(|| File::open(&file).and_then(|file| file.sync_data()));
-            check_pack(&file, hint, &options, &index, progress)
+            check(&file, &index)
         })?;
         let index_crc64 = file_crc64(&index)?;
         Ok(NewPack { file, index, checked, closed: false, crc64, index_crc64 })

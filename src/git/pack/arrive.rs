@@ -12,7 +12,7 @@ use gix::odb::pack::data::Entry;
 use gix::odb::pack::data::entry::Header;
 
 use super::delta::Delta;
-use super::entries::{Boundaries, HEADER_BYTES};
+use super::entries::HEADER_BYTES;
 use super::error::Fault;
 use super::inflate::Inflater;
 use super::progress::CheckProgress;
@@ -70,12 +70,6 @@ pub struct Arrival {
     pub parents: Vec<ObjectId>,
     /// Declared bytes of all objects together; for a delta the declared size of its result.
     pub claimed: u64,
-}
-
-impl Arrival {
-    pub(crate) fn boundaries(&self) -> Boundaries {
-        Boundaries { offsets: self.offsets.clone(), rows: Vec::new() }
-    }
 }
 
 /// Reads a pack up to its end, not further, and writes it to `out`.

@@ -9,9 +9,10 @@ use gix::objs::Kind;
 use memmap2::Mmap;
 
 use super::arrive::Arrival;
-use super::entries::{Boundaries, Families, PackData};
+use super::entries::{Boundaries, Families, HEADER_BYTES, PackData};
 use super::error::{Fault, PackError};
 use super::family::{Findings, MAX_LISTED_UNPARSABLE, Worker};
+use super::gather::Gathered;
 use super::index::{Index, Lookup, Row, leading, write_index};
 use super::link_sink::{Expected, IdTable, LinkSink, Unresolved, resolve};
 use super::nesting::{self, Nested};
@@ -101,19 +102,50 @@ pub fn check_arrived<'a>(
     index_out: &Path,
     progress: &CheckProgress,
 ) -> Result<(CheckedPack, Option<Checker<'a>>), PackError> {
-    let check = || {
-        let map = map(pack)?;
-        let data = PackData::new(&map, options.format)?;
-        let begins = arrival.offsets.len() == data.objects as usize + 1;
-        if !begins || arrival.offsets.last() != Some(&data.end()) || arrival.trailer.as_ref() != data.trailer() {
-            return Err(Fault::File("it is not the pack that was received".into()));
-        }
-        progress.objects_total.store(data.objects.into(), Ordering::Relaxed);
-        progress.bytes_total.store(arrival.bytes, Ordering::Relaxed);
-        let (checked, checker) = check_boundaries(data, arrival.boundaries(), rules, options, index_out, progress)?;
-        Ok((CheckedPack { id: arrival.trailer, bytes: arrival.bytes, objects: data.objects, ..checked }, checker))
-    };
-    check().map_err(|fault: Fault| fault.of(pack))
+    let written = Written { id: arrival.trailer, bytes: arrival.bytes, offsets: &arrival.offsets };
+    check_written(written, pack, rules, options, index_out, progress).map_err(|fault| fault.of(pack))
+}
+
+/// Checks a pack like [`check_pack`] that [`gather`](fn@super::gather) has just written, with its entry boundaries.
+pub fn check_gathered(
+    pack: &Path,
+    gathered: &Gathered,
+    options: &CheckOptions,
+    index_out: &Path,
+    progress: &CheckProgress,
+) -> Result<CheckedPack, PackError> {
+    let written = Written { id: gathered.built.id, bytes: gathered.built.bytes, offsets: &gathered.offsets };
+    let checked = check_written(written, pack, None, options, index_out, progress);
+    checked.map(|(checked, _)| checked).map_err(|fault| fault.of(pack))
+}
+
+/// A pack that this process has written and hashed.
+struct Written<'a> {
+    id: ObjectId,
+    bytes: u64,
+    offsets: &'a [u64],
+}
+
+fn check_written<'r>(
+    written: Written<'_>,
+    path: &Path,
+    rules: Option<&'r Rules>,
+    options: &CheckOptions,
+    index_out: &Path,
+    progress: &CheckProgress,
+) -> Result<(CheckedPack, Option<Checker<'r>>), Fault> {
+    let Written { id, bytes, offsets } = written;
+    let map = map(path)?;
+    let data = PackData::new(&map, options.format)?;
+    let begins = offsets.len() == data.objects as usize + 1 && offsets.first() == Some(&(HEADER_BYTES as u64));
+    if !begins || offsets.last() != Some(&data.end()) || id.as_ref() != data.trailer() {
+        return Err(Fault::File("it is not the pack that was written".into()));
+    }
+    progress.objects_total.store(data.objects.into(), Ordering::Relaxed);
+    progress.bytes_total.store(bytes, Ordering::Relaxed);
+    let boundaries = Boundaries { offsets: offsets.to_vec(), rows: Vec::new() };
+    let (checked, checker) = check_boundaries(data, boundaries, rules, options, index_out, progress)?;
+    Ok((CheckedPack { id, bytes, objects: data.objects, ..checked }, checker))
 }
 
 fn map(path: &Path) -> Result<Mmap, Fault> {

@@ -33,11 +33,20 @@ impl std::fmt::Debug for LooseObject<'_> {
 /// Callback that opens an object outside of all packs; `None` if the object does not exist.
 pub type FindLoose<'a> = dyn FnMut(&oid) -> std::io::Result<Option<LooseObject<'a>>> + 'a;
 
+/// Pack that was gathered, with the boundaries of its entries. Its objects are not verified: damage in the sources is
+/// copied; see [`check_gathered`](super::check_gathered).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gathered {
+    /// The pack.
+    pub built: BuiltPack,
+    /// Offset of each entry, ascending, and the end of the last one.
+    pub(crate) offsets: Vec<u64>,
+}
+
 /// Writes a pack of the `wanted` objects (sorted, without repetition) to the new file `out`.
 ///
 /// Entries are copied in compressed form. A delta is kept if its base is wanted and comes from the same pack, and
-/// stored whole otherwise, so the new pack is self-contained. The result must be checked like any other pack, as damage
-/// in the sources is copied.
+/// stored whole otherwise, so the new pack is self-contained. The result must be checked like any other pack.
 ///
 /// # Errors
 /// [`Fault::MissingObject`] if an object does not exist anywhere.
@@ -46,7 +55,7 @@ pub fn gather(
     packs: &PackSet,
     loose: &mut FindLoose<'_>,
     out: &Path,
-) -> Result<BuiltPack, PackError> {
+) -> Result<Gathered, PackError> {
     let fail = |fault: Fault| fault.of(out);
     if wanted.windows(2).any(|pair| pair[0] >= pair[1]) {
         return Err(fail(Fault::File("the objects for it are not sorted".into())));
@@ -70,12 +79,16 @@ pub fn gather(
     for position in 0..gathering.items.len() {
         gathering.write(position)?;
     }
+    let mut offsets: Vec<u64> = gathering.items.iter().map(|item| item.written).collect();
     for id in alone {
         let found = loose(id).map_err(|e| fail(Fault::io("read a loose object for it")(e)))?;
         let mut object = found.ok_or_else(|| fail(Fault::MissingObject { id: *id }))?;
-        gathering.writer.whole_streaming(object.kind, object.size, &mut object.data)?;
+        offsets.push(gathering.writer.whole_streaming(object.kind, object.size, &mut object.data)?);
     }
-    gathering.writer.finish()
+    let built = gathering.writer.finish()?;
+    offsets.sort_unstable();
+    offsets.push(built.bytes - packs.format().len_in_bytes() as u64);
+    Ok(Gathered { built, offsets })
 }
 
 /// Wanted object in a pack.
@@ -135,14 +148,14 @@ impl Gathering<'_> {
     }
 
     fn copy(&mut self, position: usize, entry: RawEntry<'_>, base: Option<usize>) -> Result<(), PackError> {
-        let Item { pack, offset, location, .. } = self.items[position];
+        let Item { location, .. } = self.items[position];
         self.items[position].written = match (entry.stored, base) {
             (Stored::Whole(kind), _) => {
-                let data = self.compressed(pack, offset, &entry)?;
+                let data = self.compressed(position, &entry)?;
                 self.writer.whole_raw(kind, entry.size, data)?
             }
             (Stored::Delta(_), Some(base)) => {
-                let data = self.compressed(pack, offset, &entry)?;
+                let data = self.compressed(position, &entry)?;
                 let base = self.items[base].written;
                 self.writer.delta_raw(base, entry.size, data)?
             }
@@ -155,8 +168,26 @@ impl Gathering<'_> {
         Ok(())
     }
 
-    fn compressed<'e>(&mut self, pack: u32, offset: u64, entry: &RawEntry<'e>) -> Result<&'e [u8], PackError> {
-        let compressed = self.finder.compressed(offset, entry, &mut self.scratch);
+    fn compressed<'e>(&mut self, position: usize, entry: &RawEntry<'e>) -> Result<&'e [u8], PackError> {
+        let Item { pack, offset, .. } = self.items[position];
+        let compressed = match self.delimited(position, entry) {
+            Ok(Some(data)) => Ok(data),
+            Ok(None) => self.finder.compressed(offset, entry, &mut self.scratch),
+            Err(fault) => Err(fault),
+        };
         compressed.map_err(|fault| self.packs.blame(pack, fault))
+    }
+
+    /// Returns the compressed bytes of an entry without inflating them: up to the next entry, if that is wanted too and
+    /// the CRC-32 of the index confirms it.
+    fn delimited<'e>(&self, position: usize, entry: &RawEntry<'e>) -> Result<Option<&'e [u8]>, Fault> {
+        let Item { pack, offset, location, .. } = self.items[position];
+        let data = self.packs.data(pack)?;
+        let end = self.items.get(position + 1).filter(|next| next.pack == pack).map_or(data.end(), |next| next.offset);
+        let whole = data.slice(offset, end);
+        // The data of an entry begins behind its header.
+        let header = (data.end() - offset) as usize - entry.data.len();
+        let confirmed = crc32fast::hash(whole) == self.packs.index(pack)?.crc32(location.row);
+        Ok(if confirmed { entry.data.get(..whole.len().saturating_sub(header)) } else { None })
     }
 }

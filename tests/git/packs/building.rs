@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use gitferry_git::pack::{CheckOptions, Fault, LooseObject, Object, PackSet, PackWriter, gather};
+use gitferry_git::pack::{
+    CheckOptions, CheckProgress, CheckedPack, Fault, Gathered, LooseObject, Object, PackError, PackSet, PackWriter,
+    check_gathered, gather,
+};
 use gix::ObjectId;
 use gix::hash::{Kind as Format, oid};
 use gix::objs::Kind;
@@ -20,10 +23,17 @@ fn no_loose<'a>(_: &oid) -> std::io::Result<Option<LooseObject<'a>>> {
     Ok(None)
 }
 
+fn check_gathered_at(pack: &Path, gathered: &Gathered, format: Format) -> Result<CheckedPack, PackError> {
+    let index = pack.with_extension("our.idx");
+    check_gathered(pack, gathered, &CheckOptions::new(format), &index, &CheckProgress::default())
+}
+
 /// Gathers objects and makes sure that Git reads exactly these from the result, alone.
 fn gather_for_git(repo: &Repo, wanted: &[ObjectId], set: &PackSet, out: &Path) -> u64 {
-    let built = gather(wanted, set, &mut no_loose, out).unwrap();
+    let gathered = gather(wanted, set, &mut no_loose, out).unwrap();
+    let built = gathered.built;
     let checked = check(out, None, &CheckOptions::new(repo.format)).unwrap();
+    assert_eq!(check_gathered_at(out, &gathered, repo.format).unwrap(), checked);
     assert_eq!((checked.id, checked.objects), (built.id, wanted.len() as u32));
     let alone = Repo::new(repo.format);
     alone.raw(&["unpack-objects", "-q"], &std::fs::read(out).unwrap());
@@ -60,6 +70,52 @@ fn gathered_packs_are_what_git_makes_of_them() {
     }
 }
 
+/// Bytes of a source are copied up to the next entry only where its index confirms them.
+#[test]
+fn damage_in_the_source_is_found_when_it_is_gathered_or_when_the_result_is_checked() {
+    let repo = Repo::with_history(Format::Sha1);
+    let pack = repo.pack_all("source.pack", &["--delta-base-offset"]);
+    let checked = check(&pack, None, &CheckOptions::new(Format::Sha1)).unwrap();
+    let all = ids(&repo.git(&["rev-list", "--objects", "--all"]));
+    let good = std::fs::read(&pack).unwrap();
+    let out = repo.path().join("gathered.pack");
+    let whole = {
+        gather(&all, &pack_set(&[(&pack, &checked)], Format::Sha1), &mut no_loose, &out).unwrap();
+        std::fs::read(&out).unwrap()
+    };
+    for at in (12..good.len() - 20).step_by(37) {
+        let mut bad = good.clone();
+        bad[at] ^= 0x10;
+        std::fs::remove_file(&pack).unwrap();
+        std::fs::write(&pack, &bad).unwrap();
+        std::fs::remove_file(&out).unwrap();
+        let set = pack_set(&[(&pack, &checked)], Format::Sha1);
+        let found = gather(&all, &set, &mut no_loose, &out).map_err(|error| error.fault);
+        let found = found.and_then(|gathered| {
+            check_gathered_at(&out, &gathered, Format::Sha1).map(|checked| (gathered, checked)).map_err(|e| e.fault)
+        });
+        // A delta may have another base that happens to give the same object.
+        if let Ok((gathered, _)) = found {
+            let alone = check(&out, None, &CheckOptions::new(Format::Sha1)).unwrap();
+            assert_eq!((alone.id, alone.objects as usize), (gathered.built.id, all.len()), "byte {at}");
+        }
+        if !out.exists() {
+            std::fs::write(&out, "").unwrap();
+        }
+    }
+    // A file that is not the one that was gathered is refused.
+    let set = {
+        std::fs::remove_file(&pack).unwrap();
+        std::fs::write(&pack, &good).unwrap();
+        pack_set(&[(&pack, &checked)], Format::Sha1)
+    };
+    std::fs::remove_file(&out).unwrap();
+    let gathered = gather(&all, &set, &mut no_loose, &out).unwrap();
+    assert_eq!(std::fs::read(&out).unwrap(), whole);
+    let other = repo.pack("other.pack", &["--revs"], "main~3\n");
+    assert!(check_gathered_at(&other, &gathered, Format::Sha1).is_err());
+}
+
 #[test]
 fn objects_come_from_several_packs_and_from_outside() {
     let repo = Repo::with_history(Format::Sha1);
@@ -84,8 +140,10 @@ fn objects_come_from_several_packs_and_from_outside() {
         assert_eq!(id, extra);
         Ok(Some(LooseObject { kind: Kind::Blob, size: big.len() as u64, data: Box::new(&big[..]) }))
     };
-    let built = gather(&wanted, &set, &mut loose, &out).unwrap();
+    let gathered = gather(&wanted, &set, &mut loose, &out).unwrap();
+    let built = gathered.built;
     let checked = check(&out, None, &options).unwrap();
+    assert_eq!(check_gathered_at(&out, &gathered, Format::Sha1).unwrap(), checked);
     assert_eq!(checked.id, built.id);
     assert!(checked.is_closed());
     let set = pack_set(&[(&out, &checked)], Format::Sha1);

@@ -2,7 +2,6 @@
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use super::super::local::{LocalPack, LocalPacks};
 use super::super::manifest::LivePack;
@@ -140,9 +139,9 @@ fn merge(local: &LocalPacks, format: gix::hash::Kind, spool: PathBuf) -> Result<
     wanted.dedup();
     let dir = tempfile::TempDir::new_in(&spool)?;
     let path = dir.path().join("consolidated.pack");
-    gather(&wanted, &set, &mut |_| Ok(None), &path)?;
+    let gathered = gather(&wanted, &set, &mut |_| Ok(None), &path)?;
     let file = tempfile::NamedTempFile::new_in(&spool)?.into_temp_path();
     std::fs::rename(&path, &file)?;
     let crc64 = file_crc64(&file)?;
-    NewPack::check(file, crc64, None, format, &Arc::new(CheckProgress::default()))
+    NewPack::check_gathered(file, crc64, &gathered, format, &CheckProgress::default())
 }

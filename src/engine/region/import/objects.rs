@@ -81,6 +81,14 @@ struct Selection {
     partial: Vec<SourcePack>,
 }
 
+/// Makes an error about a temporary file name the pack of the source.
+fn named(error: RegionError, origin: &Path) -> RegionError {
+    match error {
+        RegionError::Pack(error) => RegionError::Pack(PackError { path: origin.into(), ..error }),
+        error => error,
+    }
+}
+
 impl Intake {
     /// Brings in new objects and proves connectivity. Returns the new packs, and the LFS pointers in new blobs.
     pub fn run(self) -> Result<(Vec<NewPack>, Vec<Pointer>)> {
@@ -232,11 +240,7 @@ impl Intake {
 
     fn check(&self, file: TempPath, crc64: Crc64, hint: Option<&Path>, origin: &Path) -> Result<NewPack> {
         let checked = NewPack::check(file, crc64, hint, self.source.object_format(), &self.progress.next_check());
-        // The error names the pack of the source, not the temporary file.
-        checked.map_err(|error| match error {
-            RegionError::Pack(error) => RegionError::Pack(PackError { path: origin.into(), ..error }),
-            error => error,
-        })
+        checked.map_err(|error| named(error, origin))
     }
 
     /// Gathers loose objects and the new objects of partly known packs into one pack.
@@ -266,11 +270,13 @@ impl Intake {
     fn gather(&self, wanted: &[ObjectId], from: &PackSet, find: &mut FindLoose<'_>) -> Result<NewPack> {
         let dir = tempfile::TempDir::new_in(&self.spool)?;
         let path = dir.path().join("gathered.pack");
-        gather(wanted, from, find, &path)?;
+        let gathered = gather(wanted, from, find, &path)?;
         let file = tempfile::NamedTempFile::new_in(&self.spool)?.into_temp_path();
         std::fs::rename(&path, &file)?;
         let crc64 = gitferry_base::checksum::file_crc64(&file)?;
-        self.check(file, crc64, None, self.source.path())
+        let progress = self.progress.next_check();
+        let checked = NewPack::check_gathered(file, crc64, &gathered, self.source.object_format(), &progress);
+        checked.map_err(|error| named(error, self.source.path()))
     }
 
     /// Makes a pack of the empty tree if an object links to it and no pack has it: Git has the empty tree built in, and

@@ -187,6 +187,10 @@ impl Gathering<'_> {
         let whole = data.slice(offset, end);
         // The data of an entry begins behind its header.
         let header = (data.end() - offset) as usize - entry.data.len();
+        // Objects that are not wanted may lie between the two: what is too long for one entry is not read.
+        if whole.len().saturating_sub(header) as u64 > entry.size.saturating_add(entry.size / 16).saturating_add(64) {
+            return Ok(None);
+        }
         let confirmed = crc32fast::hash(whole) == self.packs.index(pack)?.crc32(location.row);
         Ok(if confirmed { entry.data.get(..whole.len().saturating_sub(header)) } else { None })
     }

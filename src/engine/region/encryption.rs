@@ -255,8 +255,8 @@ fn prefix(id: RepositoryId) -> String {
     format!("{}/", keys::object_prefix(id))
 }
 
-/// Returns true if `found`, the ARN that S3 tells of an object, is the key `wanted`: an ARN, an id, or an alias, which may
-/// name any key.
+/// Returns true if `found`, the ARN that S3 reports for an object, is the key `wanted`: an ARN, an id, or an alias, which
+/// may name any key.
 fn is_under(wanted: &str, found: Option<&str>) -> bool {
     let Some(found) = found else { return false };
     let is_alias = wanted.starts_with("alias/") || wanted.contains(":alias/");

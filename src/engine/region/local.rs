@@ -21,7 +21,7 @@ pub struct LocalPack {
 #[derive(Debug)]
 pub struct LocalPacks {
     /// In the order of the manifest.
-    pub packs: Vec<LocalPack>,
+    pub packs: Vec<Arc<LocalPack>>,
     pub(super) pinned: Vec<Arc<Pinned>>,
     pub(super) _copies: Option<tempfile::TempDir>,
 }

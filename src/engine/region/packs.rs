@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -14,6 +15,10 @@ use super::{Region, RegionError, Result, Unreadable, blocking};
 use crate::ledger::heads::read_head;
 use crate::ledger::keys;
 use gitferry_store::objects::ObjectError;
+
+/// Time for which the files of an open repository count as unchanged: a repository that takes a hundred pushes a second
+/// would otherwise ask the file system for twice its number of packs at each.
+const SEEN_FOR: Duration = Duration::from_secs(1);
 
 /// Makes the packs of manifests readable as files.
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +44,9 @@ impl Packs<'_> {
 
     /// Makes packs readable like [`Self::local`], reusing files that are `known` already.
     pub async fn local_after(self, packs: &[LivePack], known: Option<&LocalPacks>) -> Result<LocalPacks> {
-        if let Some(local) = self.in_place(packs) {
-            self.check_in_place(&local).await?;
+        if let Some(local) = self.in_place(packs, known) {
+            let recheck_after = if known.is_some() { SEEN_FOR } else { Duration::ZERO };
+            self.check_in_place(&local, recheck_after).await?;
             return Ok(LocalPacks { packs: local, pinned: Vec::new(), _copies: None });
         }
         let known: HashMap<&str, &Arc<Pinned>> = known
@@ -61,17 +67,17 @@ impl Packs<'_> {
             })
             .collect();
         let pinned: Vec<Arc<Pinned>> = stream::iter(pins).buffered(PACKS_IN_FLIGHT).try_collect().await?;
-        let local = packs.iter().zip(&pinned).map(|(live, pinned)| LocalPack {
-            pack: pinned.pack.clone(),
-            index: pinned.index.clone(),
-            live: live.clone(),
+        let local = packs.iter().zip(&pinned).map(|(live, pinned)| {
+            let pack = pinned.pack.clone();
+            let index = pinned.index.clone();
+            Arc::new(LocalPack { pack, index, live: live.clone() })
         });
         Ok(LocalPacks { packs: local.collect(), pinned, _copies: None })
     }
 
     /// Returns the current bytes of the store, past any cache and unchecked, for callers that check them in full.
     pub async fn stored(self, packs: &[LivePack]) -> Result<LocalPacks> {
-        if let Some(local) = self.in_place(packs) {
+        if let Some(local) = self.in_place(packs, None) {
             return Ok(LocalPacks { packs: local, pinned: Vec::new(), _copies: None });
         }
         let copies = tempfile::TempDir::new_in(self.region.spool_dir())?;
@@ -84,11 +90,17 @@ impl Packs<'_> {
         Ok(LocalPacks { packs: local, pinned: Vec::new(), _copies: Some(copies) })
     }
 
-    fn in_place(self, packs: &[LivePack]) -> Option<Vec<LocalPack>> {
-        let here = packs.iter().map(|live| {
-            let pack = self.region.objects().local_path(&live.key)?;
-            let index = self.region.objects().local_path(&keys::index_of(&live.key))?;
-            Some(LocalPack { pack, index, live: live.clone() })
+    /// Finds the files of packs in a store of files; those in `known` are shared.
+    fn in_place(self, packs: &[LivePack], known: Option<&LocalPacks>) -> Option<Vec<Arc<LocalPack>>> {
+        let known: HashMap<&str, &Arc<LocalPack>> =
+            known.into_iter().flat_map(|known| &known.packs).map(|pack| (pack.live.key.as_str(), pack)).collect();
+        let here = packs.iter().map(|live| match known.get(live.key.as_str()) {
+            Some(known) if known.live == *live => Some(Arc::clone(known)),
+            _ => {
+                let pack = self.region.objects().local_path(&live.key)?;
+                let index = self.region.objects().local_path(&keys::index_of(&live.key))?;
+                Some(Arc::new(LocalPack { pack, index, live: live.clone() }))
+            }
         });
         here.collect()
     }
@@ -109,7 +121,7 @@ impl Packs<'_> {
         }
     }
 
-    async fn fetch(self, local: LocalPack) -> Result<LocalPack> {
+    async fn fetch(self, local: LocalPack) -> Result<Arc<LocalPack>> {
         let live = &local.live;
         let memory = self.region.cache().memory();
         let index_key = keys::index_of(&live.key);
@@ -119,7 +131,7 @@ impl Packs<'_> {
         );
         match fetched.0.and(fetched.1) {
             Err(RegionError::Objects(error)) => Err(self.explain_store(live, error).await),
-            result => result.map(|_| local),
+            result => result.map(|_| Arc::new(local)),
         }
     }
 
@@ -149,15 +161,16 @@ impl Packs<'_> {
         }
     }
 
-    /// Checks packs that are read in place.
+    /// Checks packs that are read in place. Files that were seen to be sound less than `recheck_after` ago are not
+    /// looked at.
     ///
     /// # Errors
     /// [`RegionError::BadPack`] for a missing or damaged pack; [`RegionError::Moved`] for a pack that was replaced
     /// meanwhile.
-    pub(super) async fn check_in_place(self, packs: &[LocalPack]) -> Result<()> {
+    pub(super) async fn check_in_place(self, packs: &[Arc<LocalPack>], recheck_after: Duration) -> Result<()> {
         let checks = self.region.checks().clone();
         let owned = packs.to_vec();
-        let checked = blocking(move || Ok::<_, std::io::Error>(checks.check(&owned))).await?;
+        let checked = blocking(move || Ok::<_, std::io::Error>(checks.check(&owned, recheck_after))).await?;
         match checked {
             Ok(left) if left.is_empty() => Ok(()),
             Ok(left) => {
@@ -173,7 +186,7 @@ impl Packs<'_> {
 
     /// Compares the bytes of packs with the manifest, ignoring remembered verdicts, for callers that hand out the
     /// files.
-    pub(super) async fn prove_bytes(self, packs: &[LocalPack]) -> Result<()> {
+    pub(super) async fn prove_bytes(self, packs: &[Arc<LocalPack>]) -> Result<()> {
         for local in packs {
             let owned = local.clone();
             if let Err(problem) = blocking(move || Ok::<_, std::io::Error>(check_bytes(&owned))).await? {

@@ -1,6 +1,7 @@
 //! Set of open packs, and the lookup of objects in them.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -84,11 +85,12 @@ impl PackSet {
         packs: impl Iterator<Item = (&'a Path, &'a Path)>,
         known: Option<&PackSet>,
     ) -> Result<Self, PackError> {
-        let open: HashMap<&Path, &Arc<OpenPack>> =
-            known.into_iter().flat_map(|set| &set.packs).map(|pack| (pack.path.as_path(), pack)).collect();
+        // By the bytes of the path: paths hash by component, which takes far longer.
+        let open: HashMap<&OsStr, &Arc<OpenPack>> =
+            known.into_iter().flat_map(|set| &set.packs).map(|pack| (pack.path.as_os_str(), pack)).collect();
         let mut set = PackSet::new(format);
         for (pack, index) in packs {
-            match open.get(pack) {
+            match open.get(pack.as_os_str()) {
                 Some(known) => set.push(Arc::clone(known)),
                 None => set.add(pack, index)?,
             }

@@ -69,7 +69,8 @@ impl<'a> Merger<'a> {
     pub(super) async fn examine_one(self, pack: &LivePack) -> Result<Bytes> {
         match self.region.packs().local(std::slice::from_ref(pack)).await {
             Ok(local) => {
-                let compared = move || Ok::<_, RegionError>(local.packs.first().map_or(Bytes::Sound, compare));
+                let compared =
+                    move || Ok::<_, RegionError>(local.packs.first().map_or(Bytes::Sound, |pack| compare(pack)));
                 blocking(compared).await
             }
             Err(error) if error.kind() == Kind::Corrupt => Ok(Bytes::Damaged(error.to_string())),

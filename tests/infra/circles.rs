@@ -1,14 +1,13 @@
 //! Files of a room do not import each other in circles of more than two: each can be read after those that it imports.
 
 mod imports;
-mod modules;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use self::imports::{Imports, imports};
-use self::modules::Crate;
+use crate::modules::{Crate, roots, source};
 
 /// Files that import each other in a circle.
 type Circle = BTreeSet<PathBuf>;
@@ -48,26 +47,11 @@ fn explain(circle: &Circle, imports: &Imports) -> String {
     text
 }
 
-fn source() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
-}
-
-/// Root modules of the program and of the crates below `src/`.
-fn roots() -> Vec<PathBuf> {
-    let folders = std::fs::read_dir(source()).unwrap().map(|entry| entry.unwrap().file_name());
-    let crates = folders.map(|folder| Path::new(&folder).join("lib.rs")).filter(|root| source().join(root).exists());
-    crates.chain([PathBuf::from("main.rs")]).collect()
-}
-
-fn read(root: &Path) -> Crate {
-    Crate::read(root, &|file| std::fs::read_to_string(source().join(file)).ok())
-}
-
 #[test]
 fn files_of_a_room_import_each_other_in_no_circle() {
     let mut found = String::new();
     for root in roots() {
-        let imports = imports(&read(&root));
+        let imports = imports(&Crate::of_source(&root));
         found.extend(circles(&imports).iter().map(|circle| explain(circle, &imports)));
     }
     assert!(found.is_empty(), "{found}What the files share belongs in a file below them.");
@@ -76,7 +60,7 @@ fn files_of_a_room_import_each_other_in_no_circle() {
 /// A file that no module declares is in no crate, and a parser that misses files finds no circles.
 #[test]
 fn every_file_is_read() {
-    let crates: Vec<Crate> = roots().iter().map(|root| read(root)).collect();
+    let crates: Vec<Crate> = roots().iter().map(|root| Crate::of_source(root)).collect();
     let read: BTreeSet<PathBuf> = crates.iter().flat_map(Crate::files).collect();
     let mut folders = vec![PathBuf::new()];
     while let Some(folder) = folders.pop() {

@@ -1,10 +1,10 @@
 //! Callers by presigned requests: STS says who has signed.
 
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use gitferry_base::capacity::capacity;
 use gitferry_base::clock::Clock;
 use gitferry_base::error::chain;
 use gitferry_iam::aws::{Caller, HOST_HEADER, PresignedCaller, PresignedError, StsEndpoint};
@@ -71,7 +71,6 @@ impl Callers {
         stand_in: Option<String>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, reqwest::Error> {
-        const LIMIT: NonZeroUsize = NonZeroUsize::new(MAX_CALLERS).unwrap();
         Ok(Callers {
             client: http_client(STS_TIMEOUT)?,
             host,
@@ -79,7 +78,7 @@ impl Callers {
             stand_in,
             clock,
             permits: Semaphore::new(MAX_STS_CALLS),
-            known: Mutex::new(LruCache::new(LIMIT)),
+            known: Mutex::new(LruCache::new(capacity::<MAX_CALLERS>())),
             throttle: Throttle::default(),
         })
     }

@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 use super::{bounded, http_client, xml};
 
-/// Longest wait for STS, the wait for a turn included.
+/// Longest wait for STS, the wait for a permit included.
 pub const STS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest number of requests to STS at a time.
 pub const MAX_STS_CALLS: usize = 64;

@@ -38,7 +38,7 @@ pub enum CallerError {
     #[error("STS answers {0}: the key is unknown or inactive, or the password was made for another host")]
     Refused(String),
     /// Too many attempts failed.
-    #[error("too many failed attempts: the next is looked at in {} s", .0.retry_after.as_secs())]
+    #[error("too many failed attempts: try again in {} s", .0.retry_after.as_secs())]
     TooMany(TooMany),
     /// STS does not answer.
     #[error("STS cannot be asked: {0}")]

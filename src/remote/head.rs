@@ -8,7 +8,7 @@ use aws_sigv4::sign::v4;
 use gix::bstr::ByteSlice as _;
 use jiff::Timestamp;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Method, Response, StatusCode, Url, header};
+use reqwest::{Client, Method, Response, StatusCode, Url, header};
 use serde_json::{Value, json};
 
 use super::credentials::identity::Identity;
@@ -215,7 +215,7 @@ pub async fn send(
 
 /// Sends a request, follows redirects, and returns status and text of the answer.
 async fn exchange(
-    client: Client,
+    client: &Client,
     request: &ApiRequest,
     headers: &HeaderMap,
 ) -> Result<(StatusCode, Vec<u8>), reqwest::Error> {

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use gix::ObjectId;
-use gix::bstr::ByteSlice;
 use gix::objs::Kind;
 
 use super::authorization::{self, authorize};

@@ -14,7 +14,11 @@ pub fn block_on<T>(future: impl Future<Output = T>) -> T {
 /// Pauses between looks at something that is to come true: most of it does within milliseconds.
 pub fn pauses() -> impl FnMut() -> Duration {
     let mut next = Duration::from_millis(5);
-    move || std::mem::replace(&mut next, (next * 2).min(Duration::from_millis(50)))
+    move || {
+        let pause = next;
+        next = (pause * 2).min(Duration::from_millis(50));
+        pause
+    }
 }
 
 /// Waits for something that is to come true.

@@ -86,7 +86,7 @@ async fn table_figures(dir: &Path) -> Result<()> {
         table.get(&keys[0]).await?;
         open.push(start.elapsed());
     }
-    println!("table: open and first get, nobody else has it open: {:?}", median(open));
+    println!("table: open and first get, no other process has it open: {:?}", median(open));
     let mut fsyncs = Vec::new();
     let mut file = File::create(dir.join("fsync"))?;
     for _ in 0..50 {

@@ -79,6 +79,12 @@ impl Demand {
         Demand { request_tags: tags.to_vec(), ..self }.with_tag_keys(&keys)
     }
 
+    /// The request creates its resource with tags. The caller also needs `tagging` on it, if there are tags.
+    pub fn and_tag(self, tagging: &'static str, tags: &[(String, String)]) -> Vec<Demand> {
+        let tag = (!tags.is_empty()).then(|| Demand::new(tagging, self.resource.clone()).with_tags(tags));
+        [self.with_tags(tags)].into_iter().chain(tag).collect()
+    }
+
     /// The request removes tags: `aws:TagKeys`.
     pub fn with_tag_keys(self, keys: &[String]) -> Self {
         Demand { tag_keys: keys.to_vec(), ..self }

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 
+use gitferry_base::capacity::capacity;
 use lru::LruCache;
 use tokio::time::Instant;
 
@@ -79,8 +79,7 @@ pub struct Rates {
 
 impl Default for Rates {
     fn default() -> Self {
-        const LIMIT: NonZeroUsize = NonZeroUsize::new(MAX_COUNTED).unwrap();
-        Rates { buckets: Mutex::new(LruCache::new(LIMIT)), hasher: RandomState::new() }
+        Rates { buckets: Mutex::new(LruCache::new(capacity::<MAX_COUNTED>())), hasher: RandomState::new() }
     }
 }
 

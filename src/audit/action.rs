@@ -1,4 +1,4 @@
-//! Facts that a front door tells an entry: caller, action, refs.
+//! Facts that a front door adds to an entry: caller, action, refs.
 
 use std::net::IpAddr;
 

@@ -1,6 +1,7 @@
 //! Foundation of all other crates: error kinds, clock, retry, checksums, durable and private files, crash points,
-//! counters, metrics, supervision of tasks.
+//! counters, capacities of caches, metrics, supervision of tasks.
 
+pub mod capacity;
 pub mod certificates;
 pub mod checksum;
 pub mod chunks;

@@ -11,13 +11,12 @@ use gitferry_config::Config;
 use gitferry_engine::region::Region;
 use gitferry_service::delivery::Link;
 use gitferry_service::open;
-use gitferry_service::worker::garbage;
-use gitferry_service::worker::{OpenLink, Opened};
+use gitferry_service::worker::{OpenLink, Opened, Worker, WorkerOptions};
 use tokio::sync::watch;
 
 use super::failure::Failure;
 use super::links::open_for_delivery;
-use super::{events, output};
+use super::{events, garbage, output};
 
 /// Background tasks of regions that were opened late; they end when the process stops.
 #[derive(Clone, Debug, Default)]
@@ -37,8 +36,12 @@ impl LateTasks {
     }
 }
 
-/// Links that could be opened, and the names of those that could not.
-pub type OpenAndLate = (Vec<Arc<dyn Link>>, Vec<String>);
+/// Links at the start of a process.
+pub struct OpenAndLate {
+    pub open: Vec<Arc<dyn Link>>,
+    /// Names of the links that could not be opened.
+    pub late: Vec<String>,
+}
 
 /// Opens links for replication. A store that fails is a warning as long as another link opens; a wrong configuration is
 /// an error.
@@ -62,18 +65,41 @@ pub async fn open_links(config: &Config, names: &[String]) -> Result<OpenAndLate
     }
     match first {
         Some(failure) if open.is_empty() => Err(failure),
-        _ => Ok((open, late)),
+        _ => Ok(OpenAndLate { open, late }),
     }
+}
+
+/// Creates a worker over links that are open, which also opens the late ones. `tasks` receives the background tasks of
+/// their targets; `None` if the caller runs these.
+pub async fn worker(
+    config: &Config,
+    links: OpenAndLate,
+    options: WorkerOptions,
+    tasks: Option<&LateTasks>,
+    stopped: &watch::Receiver<bool>,
+) -> Result<Worker, Failure> {
+    let OpenAndLate { open, late } = links;
+    let opened: Vec<String> = open.iter().map(|link| link.name().to_owned()).collect();
+    let late_link = |name| {
+        let tasks = tasks.cloned();
+        Arc::new(LateLink { config: config.clone(), name, tasks, stopped: stopped.clone() }) as Arc<dyn OpenLink>
+    };
+    let mut worker = Worker::over(open, late.into_iter().map(late_link).collect(), options);
+    for name in opened {
+        if let Some(queue) = events::open_queue(config, &name).await? {
+            worker = worker.listen(&name, queue);
+        }
+    }
+    Ok(worker)
 }
 
 /// A link that could not be opened at the start.
 #[derive(Debug)]
-pub struct LateLink {
-    pub config: Config,
-    pub name: String,
-    /// Receives the background tasks of the link's target; `None` if the caller runs these.
-    pub tasks: Option<LateTasks>,
-    pub stopped: watch::Receiver<bool>,
+struct LateLink {
+    config: Config,
+    name: String,
+    tasks: Option<LateTasks>,
+    stopped: watch::Receiver<bool>,
 }
 
 #[async_trait]
@@ -89,10 +115,7 @@ impl OpenLink for LateLink {
             let mut tasks = Supervisor::new(self.stopped.clone());
             // Nothing wakes this publisher, which reads the outbox every few seconds.
             let _ = events::publish(&self.config, target, &mut tasks).await;
-            let region = target.clone();
-            let stop = tasks.stop();
-            let task = format!("the garbage collection of {}", region.name());
-            tasks.keep(task, move || garbage::collect(region.clone(), garbage::SWEEP_EVERY, stop.clone()));
+            garbage::keep_collecting(target.clone(), &mut tasks);
             late_tasks.add(tasks);
         }
         Ok(Opened { link, queue })
@@ -101,9 +124,9 @@ impl OpenLink for LateLink {
 
 /// Opens a region for writing, with retries and backoff until it opens. Returns `None` if the process stops before.
 pub async fn open_region(config: &Config, name: &str, stop: &mut watch::Receiver<bool>) -> Option<Region> {
-    let mut pace = Backoff::new(Kind::Environment);
+    let mut backoff = Backoff::new(Kind::Environment);
     loop {
-        let wait = pace.next_wait();
+        let wait = backoff.next_wait();
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             _ = stop.wait_for(|stop| *stop) => return None,

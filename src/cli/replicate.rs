@@ -71,15 +71,7 @@ impl Replicate {
         let announced = match self.announced()? {
             Announced::Everything => None,
             Announced::Change(change) => Some(change),
-            Announced::Nothing(event) => {
-                let nothing = Summary { link: self.link, ..Summary::default() };
-                if self.json {
-                    output::json(&nothing)?;
-                } else {
-                    output::line(format!("{event}: nothing to replicate"));
-                }
-                return Ok(Exit::Done);
-            }
+            Announced::Nothing(event) => return self.report_nothing(&event),
         };
         let config = context.config()?;
         let mut link = links::open_any(&config, &self.link, true).await?;
@@ -119,6 +111,15 @@ impl Replicate {
             print(&summary);
         }
         Ok(exit(&summary))
+    }
+
+    fn report_nothing(self, event: &str) -> Result<Exit, Failure> {
+        if self.json {
+            output::json(&Summary { link: self.link, ..Summary::default() })?;
+        } else {
+            output::line(format!("{event}: nothing to replicate"));
+        }
+        Ok(Exit::Done)
     }
 }
 

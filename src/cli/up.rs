@@ -16,9 +16,8 @@ use gitferry_host::forward::Forwarder;
 use gitferry_host::{Host, HostOptions, PushPolicies, Quarantines, upstreams};
 use gitferry_identity::Identities;
 use gitferry_service::events::in_process::{self, InProcess};
-use gitferry_service::events::outbox::{self, Relay};
 use gitferry_service::open;
-use gitferry_service::worker::{OpenLink, Worker, WorkerOptions, garbage};
+use gitferry_service::worker::{Worker, WorkerOptions};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -27,12 +26,12 @@ use super::aws_identities::aws_identities;
 use super::context::{Context, with_memory_budgets};
 use super::failure::{Exit, Failure};
 use super::hosts::HostFiles;
-use super::late::{self, LateLink};
+use super::late::{self, OpenAndLate};
 use super::places::USUAL_DIR;
 use super::reload::Files;
 use super::replicas::fence_if_rolled_back;
 use super::signals::Signals;
-use super::{apis, audit, events, init, output};
+use super::{apis, audit, init, output, region_tasks};
 
 /// Run a Git host for each region and a worker that replicates between them, all in one process.
 #[derive(Debug, Args)]
@@ -72,35 +71,13 @@ impl Up {
         let (to_worker, announced) = in_process::channel();
         let mut tasks = Supervisor::new(worker_stopped.clone());
         let sink = self.start_regions(&config, to_worker, &mut tasks).await?;
-        let mut running = JoinSet::new();
-        let mut reloaded = Files::default();
-        let mut late = Vec::new();
         let files = served.iter().map(|(region, host)| HostFiles::open(&config, region, host));
         let files: Vec<HostFiles> = files.collect::<Result<_, _>>()?;
+        let mut reloaded = Files::default();
         files.iter().for_each(|files| files.reload_with(&mut reloaded));
         let ssh_lines: Vec<String> = files.iter().flat_map(HostFiles::ssh_lines).collect();
-        for ((region, host), files) in served.iter().zip(files) {
-            let service = match open_host(&config, region, host, &files, sink.clone(), &mut tasks).await {
-                Ok(service) => service,
-                Err(failure) if failure.is_refusal() => return Err(failure),
-                Err(failure) => {
-                    late.push((Late { config: config.clone(), region: region.to_string(), files }, failure));
-                    continue;
-                }
-            };
-            running.spawn(files.bind(service)?.serve(hosts_stopped.clone()));
-        }
-        for (late, failure) in late {
-            if running.is_empty() {
-                return Err(failure);
-            }
-            output::note(format!(
-                "warning: region {} is not served yet, and is tried again: {}",
-                late.region,
-                failure.message()
-            ));
-            running.spawn(late.serve(sink.clone(), hosts_stopped.clone()));
-        }
+        let hosts = served.iter().copied().zip(files);
+        let running = start_hosts(&config, hosts, &sink, &mut tasks, &hosts_stopped).await?;
         let reloaded = Arc::new(reloaded);
         let stop = tasks.stop();
         tasks.keep("the reloading of certificates, tokens and keys", move || reloaded.clone().reload(stop.clone()));
@@ -114,27 +91,8 @@ impl Up {
             print_links(&config);
         }
         output::line("press Ctrl-C to stop");
-        // The worker outlives all hosts, as forwarded pushes wait for its deliveries.
-        let hosts_stop = stop_hosts.clone();
-        let all = async move {
-            let mut outcome = Ok(());
-            loop {
-                let ended = tokio::select! {
-                    ended = running.join_next() => match ended {
-                        Some(ended) => ended.map_err(std::io::Error::other).flatten(),
-                        None => break,
-                    },
-                    lost = tasks.lost() => Err(std::io::Error::other(lost)),
-                };
-                outcome = outcome.and(ended);
-                // A host or task that ends stops all hosts.
-                stop_hosts.send_replace(true);
-            }
-            stop_worker.send_replace(true);
-            tasks.join().await;
-            Ok(outcome?)
-        };
-        signals.until(all, || _ = hosts_stop.send_replace(true)).await?;
+        let all = run_all(running, tasks, stop_hosts.clone(), stop_worker);
+        signals.until(all, || _ = stop_hosts.send_replace(true)).await?;
         output::line("stopped");
         Ok(Exit::Done)
     }
@@ -192,7 +150,7 @@ impl Up {
         let relay_to = self.replicates().then(|| to_worker.clone());
         for name in config.regions.keys().filter(wanted) {
             match open::writable_region(config, name).await.map_err(Failure::from) {
-                Ok(region) => sinks.extend(start_region(config, region, relay_to.clone(), tasks).await),
+                Ok(region) => sinks.extend(region_tasks::start(config, region, relay_to.clone(), tasks).await),
                 Err(failure) if failure.is_refusal() => return Err(failure),
                 Err(failure) => {
                     output::note(format!(
@@ -203,8 +161,9 @@ impl Up {
                     let region = name.clone();
                     let relay_to = relay_to.clone();
                     let stop = tasks.stop();
-                    let late =
-                        move || start_late_region(config.clone(), region.clone(), relay_to.clone(), stop.clone());
+                    let late = move || {
+                        region_tasks::start_late(config.clone(), region.clone(), relay_to.clone(), stop.clone())
+                    };
                     tasks.keep(format!("the opening and garbage collection of {name}"), late);
                 }
             }
@@ -221,67 +180,71 @@ impl Up {
     ) -> Result<Worker, Failure> {
         let options = WorkerOptions { outbox_every: None, ..WorkerOptions::default() };
         let names: Vec<String> = config.links.keys().filter(|_| self.replicates()).cloned().collect();
-        let (links, late) = match late::open_links(config, &names).await {
-            Ok(sorted) => sorted,
+        let links = match late::open_links(config, &names).await {
+            Ok(links) => links,
             Err(failure) if failure.is_refusal() => return Err(failure),
             // The hosts run all the same, so all links are opened later.
-            Err(_) => (Vec::new(), names),
+            Err(_) => OpenAndLate { open: Vec::new(), late: names },
         };
-        let opened: Vec<String> = links.iter().map(|link| link.name().to_owned()).collect();
-        // Without `tasks`: `start_regions` collects the garbage of all regions.
-        let late_link = |name| {
-            let config = config.clone();
-            let stopped = stopped.clone();
-            Arc::new(LateLink { config, name, tasks: None, stopped }) as Arc<dyn OpenLink>
-        };
-        let late: Vec<Arc<dyn OpenLink>> = late.into_iter().map(late_link).collect();
-        let mut worker = Worker::over(links, late, options).announcing(sink);
-        for name in opened {
-            if let Some(queue) = events::open_queue(config, &name).await? {
-                worker = worker.listen(&name, queue);
-            }
-        }
-        Ok(worker)
+        // Without tasks: `start_regions` collects the garbage of all regions.
+        Ok(late::worker(config, links, options, None, stopped).await?.announcing(sink))
     }
 }
 
-/// Starts garbage collection and outbox of one region. Returns the sink that wakes its publisher, if the region has a bus.
-async fn start_region(
+/// Starts the hosts of regions that can be opened. The others are served as soon as they can be, unless no host starts.
+async fn start_hosts(
     config: &Config,
-    region: Region,
-    relay_to: Option<Arc<dyn Sink>>,
+    hosts: impl Iterator<Item = ((&String, &HostConfig), HostFiles)>,
+    sink: &Arc<dyn Sink>,
     tasks: &mut Supervisor,
-) -> Option<Arc<dyn Sink>> {
-    let name = region.name().to_owned();
-    let waker = events::publish(config, &region, tasks).await;
-    if let (None, Some(to)) = (&waker, relay_to) {
-        let region = region.clone();
-        let stop = tasks.stop();
-        let relay = move || Relay::new(region.clone(), to.clone()).run(outbox::SWEEP_EVERY, stop.clone());
-        tasks.keep(format!("the relay of the outbox of {name}"), relay);
+    stopped: &watch::Receiver<bool>,
+) -> Result<JoinSet<std::io::Result<()>>, Failure> {
+    let mut running = JoinSet::new();
+    let mut late = Vec::new();
+    for ((region, host), files) in hosts {
+        match open_host(config, region, host, &files, sink.clone(), tasks).await {
+            Ok(service) => _ = running.spawn(files.bind(service)?.serve(stopped.clone())),
+            Err(failure) if failure.is_refusal() => return Err(failure),
+            Err(failure) => late.push((Late { config: config.clone(), region: region.clone(), files }, failure)),
+        }
     }
-    let stop = tasks.stop();
-    let collecting = move || garbage::collect(region.clone(), garbage::SWEEP_EVERY, stop.clone());
-    tasks.keep(format!("the garbage collection of {name}"), collecting);
-    waker.map(|waker| Arc::new(waker) as Arc<dyn Sink>)
+    for (late, failure) in late {
+        if running.is_empty() {
+            return Err(failure);
+        }
+        output::note(format!(
+            "warning: region {} is not served yet, and is tried again: {}",
+            late.region,
+            failure.message()
+        ));
+        running.spawn(late.serve(sink.clone(), stopped.clone()));
+    }
+    Ok(running)
 }
 
-/// [`start_region`] as soon as the region can be opened.
-async fn start_late_region(
-    config: Config,
-    name: String,
-    relay_to: Option<Arc<dyn Sink>>,
-    mut stop: watch::Receiver<bool>,
-) {
-    let Some(region) = late::open_region(&config, &name, &mut stop).await else { return };
-    let mut tasks = Supervisor::new(stop.clone());
-    // Nothing wakes its publisher, which reads the outbox every few seconds.
-    let _ = start_region(&config, region, relay_to, &mut tasks).await;
-    tokio::select! {
-        _ = tasks.lost() => return,
-        _ = stop.wait_for(|stop| *stop) => {}
+/// Runs until all hosts have ended, and then ends the tasks. A host or vital task that ends stops all hosts.
+async fn run_all(
+    mut hosts: JoinSet<std::io::Result<()>>,
+    mut tasks: Supervisor,
+    stop_hosts: watch::Sender<bool>,
+    stop_tasks: watch::Sender<bool>,
+) -> Result<(), Failure> {
+    let mut outcome = Ok(());
+    loop {
+        let ended = tokio::select! {
+            ended = hosts.join_next() => match ended {
+                Some(ended) => ended.map_err(std::io::Error::other).flatten(),
+                None => break,
+            },
+            lost = tasks.lost() => Err(std::io::Error::other(lost)),
+        };
+        outcome = outcome.and(ended);
+        stop_hosts.send_replace(true);
     }
+    // The worker outlives all hosts, as forwarded pushes wait for its deliveries.
+    stop_tasks.send_replace(true);
     tasks.join().await;
+    Ok(outcome?)
 }
 
 /// A host whose region could not be opened yet.
@@ -361,11 +324,7 @@ async fn open_host(
     events: Arc<dyn Sink>,
     tasks: &mut Supervisor,
 ) -> Result<Arc<Host>, Failure> {
-    let hidden = if host.hidden.is_empty() {
-        None
-    } else {
-        Some(RefPatterns::new(&host.hidden).map_err(|error| Failure::usage(error.to_string()))?)
-    };
+    let hidden = hidden_refs(host)?;
     let quarantines = Quarantines::new(host.url());
     let mut options = HostOptions {
         policies: PushPolicies::open(config, hidden.clone(), &quarantines)?,
@@ -400,17 +359,7 @@ async fn open_host(
         AuthConfig::None(_) | AuthConfig::Tokens { .. } => None,
     };
     options.ssh = files.ssh_access(account.clone());
-    let authenticator: Arc<dyn Authenticator> = match (account, files.tokens()) {
-        (Some(account), _) => account,
-        (None, Some(tokens)) => tokens,
-        (None, None) => {
-            assert!(
-                matches!(host.auth, AuthConfig::None(_)),
-                "`HostFiles::open` opens the tokens of a host that has some"
-            );
-            Arc::new(Open)
-        }
-    };
+    let authenticator = authenticator(host, account, files);
     options.audit = audit::open(config, &region, host, tasks).await?;
     let name = region.name().to_owned();
     let host = Host::new(region, authenticator, events, options);
@@ -418,6 +367,29 @@ async fn open_host(
     let stop = tasks.stop();
     tasks.keep(format!("the usage of the quotas of {name}"), move || counted.clone().keep_counting(stop.clone()));
     Ok(host)
+}
+
+fn hidden_refs(host: &HostConfig) -> Result<Option<RefPatterns>, Failure> {
+    if host.hidden.is_empty() {
+        return Ok(None);
+    }
+    RefPatterns::new(&host.hidden).map(Some).map_err(|error| Failure::usage(error.to_string()))
+}
+
+/// Authenticates by the account, or else by the file of tokens.
+fn authenticator(
+    host: &HostConfig,
+    account: Option<Arc<IamAuthenticator>>,
+    files: &HostFiles,
+) -> Arc<dyn Authenticator> {
+    if let Some(account) = account {
+        return account;
+    }
+    if let Some(tokens) = files.tokens() {
+        return tokens;
+    }
+    assert!(matches!(host.auth, AuthConfig::None(_)), "`HostFiles::open` opens the tokens of a host that has some");
+    Arc::new(Open)
 }
 
 /// Prints the links, and commands to try one.

@@ -6,18 +6,21 @@ use std::time::Duration;
 
 use clap::Args;
 use gitferry_base::supervise::Supervisor;
+use gitferry_config::Config;
 use gitferry_engine::announce::{Fanout, Sink};
 use gitferry_replication::pass::DEFAULT_JOBS;
-use gitferry_service::worker::{OpenLink, Worker, WorkerOptions, garbage, health};
+use gitferry_service::delivery::Link;
+use gitferry_service::worker::status::Status;
+use gitferry_service::worker::{WorkerOptions, health};
 use serde_json::json;
 use tokio::sync::{mpsc, watch};
 
 use super::context::Context;
 use super::failure::{Exit, Failure};
-use super::late::{self, LateLink, LateTasks};
+use super::late::{self, LateTasks};
 use super::metrics::Metrics;
 use super::signals::Signals;
-use super::{events, output};
+use super::{events, garbage, output};
 
 /// Default address of the health endpoints.
 pub const HEALTH_ADDRESS: &str = "127.0.0.1:8470";
@@ -82,70 +85,22 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 
 impl WorkerCommand {
     pub async fn run(self, context: &Context) -> Result<Exit, Failure> {
-        for (name, period) in [("--outbox-every", self.outbox_every), ("--sweep-every", self.sweep_every)] {
-            if period.is_zero() {
-                return Err(Failure::usage(format!("{name} must be longer than zero")));
-            }
-        }
-        if self.metrics_every.is_zero() {
-            return Err(Failure::usage("--metrics-every must be longer than zero"));
-        }
+        self.check_intervals()?;
         let config = context.config()?;
-        let names = if self.links.is_empty() { config.links.keys().cloned().collect() } else { self.links };
-        if names.is_empty() {
-            let file = config.file.display();
-            return Err(Failure::usage(format!("{file} has no [links.NAME]: there is nothing to replicate")));
-        }
+        let names = self.names(&config)?;
         let signals = Signals::listen()?;
         let (stop, stopped) = watch::channel(false);
         // Publishers and health endpoints stop after the deliveries.
         let (stop_rest, rest_stopped) = watch::channel(false);
         let mut rest = Supervisor::new(rest_stopped.clone());
-        let mut sinks = Vec::<Arc<dyn Sink>>::new();
-        let (links, late) = late::open_links(&config, &names).await?;
-        for link in &links {
-            if let Some(target) = link.target_region() {
-                let waker = events::publish(&config, target, &mut rest).await;
-                sinks.extend(waker.map(|waker| Arc::new(waker) as Arc<dyn Sink>));
-                let region = target.clone();
-                let stop = rest.stop();
-                let task = format!("the garbage collection of {}", region.name());
-                rest.keep(task, move || garbage::collect(region.clone(), garbage::SWEEP_EVERY, stop.clone()));
-            }
-        }
+        let links = late::open_links(&config, &names).await?;
+        let sinks = start_targets(&config, &links.open, &mut rest).await;
         let late_tasks = LateTasks::default();
-        let late_link = |name: String| {
-            let config = config.clone();
-            let tasks = Some(late_tasks.clone());
-            let stopped = rest_stopped.clone();
-            Arc::new(LateLink { config, name, tasks, stopped }) as Arc<dyn OpenLink>
-        };
-        let opened: Vec<String> = links.iter().map(|link| link.name().to_owned()).collect();
-        let late: Vec<Arc<dyn OpenLink>> = late.into_iter().map(late_link).collect();
-        let options = WorkerOptions {
-            jobs: self.jobs,
-            outbox_every: Some(self.outbox_every),
-            sweep_every: self.sweep_every,
-            sweep_rate: self.sweep_rate,
-            announced_within: self.announced_within,
-            grace: self.grace,
-        };
-        let mut worker = Worker::over(links, late, options).announcing(Arc::new(Fanout(sinks)));
-        for name in &opened {
-            if let Some(queue) = events::open_queue(&config, name).await? {
-                worker = worker.listen(name, queue);
-            }
-        }
+        let worker = late::worker(&config, links, self.options(), Some(&late_tasks), &rest_stopped).await?;
+        let worker = worker.announcing(Arc::new(Fanout(sinks)));
         let status = worker.status();
+        let address = self.serve_health(status.clone(), &mut rest).await?;
         rest.vital("the printing of metrics", self.metrics.repeat(status.clone(), self.metrics_every, rest.stop()));
-        let (address, answering) = health::serve(self.health, status.clone(), rest_stopped)
-            .await
-            .map_err(|error| Failure::from(error).about(&format!("cannot listen on {}", self.health)))?;
-        rest.vital("the health endpoints", async move {
-            if let Err(error) = answering.await {
-                tracing::error!(%error, "the health endpoints stopped");
-            }
-        });
         if self.json {
             output::json(&json!({ "health": address, "links": names }))?;
         } else {
@@ -170,4 +125,62 @@ impl WorkerCommand {
         }
         Ok(Exit::Done)
     }
+
+    fn check_intervals(&self) -> Result<(), Failure> {
+        let intervals = [
+            ("--outbox-every", self.outbox_every),
+            ("--sweep-every", self.sweep_every),
+            ("--metrics-every", self.metrics_every),
+        ];
+        match intervals.into_iter().find(|(_, interval)| interval.is_zero()) {
+            Some((name, _)) => Err(Failure::usage(format!("{name} must be longer than zero"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Names of the links to replicate.
+    fn names(&self, config: &Config) -> Result<Vec<String>, Failure> {
+        let names = if self.links.is_empty() { config.links.keys().cloned().collect() } else { self.links.clone() };
+        if names.is_empty() {
+            let file = config.file.display();
+            return Err(Failure::usage(format!("{file} has no [links.NAME]: there is nothing to replicate")));
+        }
+        Ok(names)
+    }
+
+    fn options(&self) -> WorkerOptions {
+        WorkerOptions {
+            jobs: self.jobs,
+            outbox_every: Some(self.outbox_every),
+            sweep_every: self.sweep_every,
+            sweep_rate: self.sweep_rate,
+            announced_within: self.announced_within,
+            grace: self.grace,
+        }
+    }
+
+    /// Serves the health endpoints as a supervised task. Returns their address.
+    async fn serve_health(&self, status: Arc<Status>, tasks: &mut Supervisor) -> Result<SocketAddr, Failure> {
+        let (address, answering) = health::serve(self.health, status, tasks.stop())
+            .await
+            .map_err(|error| Failure::from(error).about(&format!("cannot listen on {}", self.health)))?;
+        tasks.vital("the health endpoints", async move {
+            if let Err(error) = answering.await {
+                tracing::error!(%error, "the health endpoints stopped");
+            }
+        });
+        Ok(address)
+    }
+}
+
+/// Starts the publisher of the outbox and the garbage collection of each target. Returns the sinks that wake the
+/// publishers.
+async fn start_targets(config: &Config, links: &[Arc<dyn Link>], tasks: &mut Supervisor) -> Vec<Arc<dyn Sink>> {
+    let mut sinks = Vec::<Arc<dyn Sink>>::new();
+    for target in links.iter().filter_map(|link| link.target_region()) {
+        let waker = events::publish(config, target, tasks).await;
+        sinks.extend(waker.map(|waker| Arc::new(waker) as Arc<dyn Sink>));
+        garbage::keep_collecting(target.clone(), tasks);
+    }
+    sinks
 }

@@ -94,11 +94,13 @@ impl Pointer {
         let mut lines = lines.skip_while(|line| is_extension(line));
         let oid = lines.next()?.strip_prefix("oid sha256:")?;
         let size = lines.next()?.strip_prefix("size ")?;
-        let digits = !size.is_empty() && size.bytes().all(|byte| byte.is_ascii_digit());
+        if !size.bytes().all(|byte| byte.is_ascii_digit()) || lines.next().is_some() {
+            return None;
+        }
         // git-lfs parses the size as a signed 64-bit number.
-        let size = u64::try_from(digits.then(|| size.parse::<i64>().ok())??).ok()?;
-        let end = lines.next().is_none();
-        Some(Pointer { oid: oid.to_ascii_lowercase().parse().ok()?, size }).filter(|pointer| end && pointer.size > 0)
+        let size: i64 = size.parse().ok()?;
+        let size = u64::try_from(size).ok().filter(|size| *size > 0)?;
+        Some(Pointer { oid: oid.to_ascii_lowercase().parse().ok()?, size })
     }
 }
 

@@ -15,7 +15,7 @@ pub enum AuthenticationError {
     #[error("the user name or password is wrong, or the credential is inactive")]
     Wrong,
     /// Too many attempts failed.
-    #[error("too many failed attempts: the next is looked at in {} s", .0.retry_after.as_secs())]
+    #[error("too many failed attempts: try again in {} s", .0.retry_after.as_secs())]
     TooMany(TooMany),
     /// The access key does not exist or is inactive.
     #[error("the access key id does not exist in this account, or is inactive")]

@@ -1,9 +1,9 @@
 //! Policy sets that are kept for the next request of their principal.
 
 use std::fmt;
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use gitferry_base::capacity::capacity;
 use gitferry_policy::PolicySet;
 use lru::LruCache;
 
@@ -15,8 +15,7 @@ pub(crate) struct PolicySets(Mutex<LruCache<String, Arc<PolicySet>>>);
 
 impl Default for PolicySets {
     fn default() -> Self {
-        const LIMIT: NonZeroUsize = NonZeroUsize::new(MAX_POLICY_SETS).unwrap();
-        PolicySets(Mutex::new(LruCache::new(LIMIT)))
+        PolicySets(Mutex::new(LruCache::new(capacity::<MAX_POLICY_SETS>())))
     }
 }
 

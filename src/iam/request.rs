@@ -11,7 +11,7 @@ pub struct RequestParts<'a> {
     pub path: &'a str,
     /// Query as it was sent, without the question mark.
     pub query: &'a str,
-    /// Headers in their order. Names are in small letters.
+    /// Headers in their order. Names are in lower case.
     pub headers: &'a [(&'a str, &'a [u8])],
     /// The pseudo-header `:authority` of HTTP/2.
     pub authority: Option<&'a str>,

@@ -6,11 +6,11 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use gitferry_base::capacity::capacity;
 use gitferry_policy::{DocumentKind, NamedPolicy, PolicyDocument};
 use jiff::Timestamp;
 use lru::LruCache;
@@ -235,8 +235,7 @@ pub struct Sessions(Mutex<LruCache<[u8; 32], Arc<Session>>>);
 
 impl Default for Sessions {
     fn default() -> Self {
-        const LIMIT: NonZeroUsize = NonZeroUsize::new(MAX_SESSIONS).unwrap();
-        Sessions(Mutex::new(LruCache::new(LIMIT)))
+        Sessions(Mutex::new(LruCache::new(capacity::<MAX_SESSIONS>())))
     }
 }
 

@@ -3,9 +3,9 @@
 use std::fmt;
 use std::hash::{BuildHasher as _, RandomState};
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::sync::{Mutex, PoisonError};
 
+use gitferry_base::capacity::capacity;
 use jiff::{SignedDuration, Timestamp};
 use lru::LruCache;
 
@@ -37,8 +37,7 @@ pub struct TooMany {
 
 impl Default for Throttle {
     fn default() -> Self {
-        const LIMIT: NonZeroUsize = NonZeroUsize::new(MAX_COUNTED).unwrap();
-        Throttle { counts: Mutex::new(LruCache::new(LIMIT)), hasher: RandomState::new() }
+        Throttle { counts: Mutex::new(LruCache::new(capacity::<MAX_COUNTED>())), hasher: RandomState::new() }
     }
 }
 

@@ -82,24 +82,20 @@ impl From<gitferry_account::AccountError> for AdministrationError {
 
 impl From<CommitError<AdministrationError>> for AdministrationError {
     fn from(error: CommitError<AdministrationError>) -> Self {
-        match error {
-            CommitError::Refused(error) => error,
-            CommitError::Edit(error) => AdministrationError::Edit(error),
-            CommitError::Account(error) => AdministrationError::Repository(error),
-            CommitError::Conflict { region, attempts } => {
-                AdministrationError::Commit(Box::new(CommitError::Conflict { region, attempts }))
-            }
-            CommitError::MayHaveHappened { region, commit, cause } => {
-                AdministrationError::Commit(Box::new(CommitError::MayHaveHappened { region, commit, cause }))
-            }
-        }
+        AdministrationError::of_commit(error, |refused| refused)
     }
 }
 
 impl From<CommitError<Infallible>> for AdministrationError {
     fn from(error: CommitError<Infallible>) -> Self {
+        AdministrationError::of_commit(error, |never| match never {})
+    }
+}
+
+impl AdministrationError {
+    fn of_commit<E>(error: CommitError<E>, refused: impl FnOnce(E) -> Self) -> Self {
         match error {
-            CommitError::Refused(never) => match never {},
+            CommitError::Refused(error) => refused(error),
             CommitError::Edit(error) => AdministrationError::Edit(error),
             CommitError::Account(error) => AdministrationError::Repository(error),
             CommitError::Conflict { region, attempts } => {

@@ -8,7 +8,7 @@ use aws_sigv4::sign::v4;
 use gix::bstr::ByteSlice as _;
 use jiff::Timestamp;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
-use reqwest::{Method, Response, StatusCode, Url, header};
+use reqwest::{Client, Method, Response, StatusCode, Url, header};
 use serde_json::{Value, json};
 
 use super::credentials::identity::Identity;
@@ -38,6 +38,9 @@ const HEAD_PATH: &str = "/info/head";
 /// Path prefix of repositories in CodeCommit URLs.
 const CODECOMMIT_PATH: &str = "/v1/repos/";
 
+/// Names and values of headers.
+type Headers = Vec<(&'static str, &'static str)>;
+
 /// A request to a provider's API.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ApiRequest {
@@ -45,7 +48,7 @@ pub struct ApiRequest {
     /// Endpoint of the operation.
     pub url: Url,
     body: String,
-    headers: Vec<(&'static str, &'static str)>,
+    headers: Headers,
     /// AWS region to sign for; `None` for providers other than CodeCommit.
     region: Option<String>,
     /// True if the API expects `Bearer` with the token that Git uses as its password.
@@ -89,50 +92,63 @@ pub fn request(
         Some(port) => format!("https://{host}:{port}"),
         None => format!("https://{host}"),
     };
+    let Some((usual, headers)) = usual_api(provider, &host, &origin, region)? else { return Ok(None) };
+    let base = api.unwrap_or(&usual).trim_end_matches('/');
+    let (method, url, body) = call(provider, base, &path, short);
+    let url = Url::parse(&url).map_err(|error| format!("api: {error}"))?;
+    let region = region.filter(|_| provider == Provider::CodeCommit).map(str::to_owned);
+    let bearer = matches!(provider, Provider::GitHub | Provider::GitLab);
+    Ok(Some(ApiRequest { method, url, body: body.to_string(), headers, region, bearer }))
+}
+
+/// Returns the usual base URL of a provider's API, and the headers of a request; `None` without a known API.
+fn usual_api(
+    provider: Provider,
+    host: &str,
+    origin: &str,
+    region: Option<&str>,
+) -> Result<Option<(String, Headers)>, String> {
     let json = ("content-type", "application/json");
-    let (usual, headers) = match provider {
+    Ok(Some(match provider {
         Provider::None | Provider::Gitferry => return Ok(None),
         Provider::CodeCommit => {
             let region = region.ok_or("the host name contains no AWS region and none is configured; set aws.region")?;
             let fips = if host.starts_with("git-codecommit-fips.") { "-fips" } else { "" };
             let domain = if host.ends_with(".cn") { "amazonaws.com.cn" } else { "amazonaws.com" };
             let content_type = ("content-type", "application/x-amz-json-1.1");
-            (
-                format!("https://codecommit{fips}.{region}.{domain}"),
-                vec![content_type, ("x-amz-target", UPDATE_DEFAULT_BRANCH)],
-            )
+            let base = format!("https://codecommit{fips}.{region}.{domain}");
+            (base, vec![content_type, ("x-amz-target", UPDATE_DEFAULT_BRANCH)])
         }
         Provider::GitHub => {
-            let usual = match host.as_str() {
+            let base = match host {
                 "github.com" => "https://api.github.com".into(),
                 tenant if tenant.ends_with(".ghe.com") => format!("https://api.{tenant}"),
                 _ => format!("{origin}/api/v3"),
             };
-            (usual, vec![json, ("accept", "application/vnd.github+json"), ("x-github-api-version", "2022-11-28")])
+            (base, vec![json, ("accept", "application/vnd.github+json"), ("x-github-api-version", "2022-11-28")])
         }
         Provider::GitLab => (format!("{origin}/api/v4"), vec![json]),
         Provider::Gitea => (format!("{origin}/api/v1"), vec![json]),
-    };
-    let base = api.unwrap_or(&usual).trim_end_matches('/');
-    let (method, url, body) = match provider {
+    }))
+}
+
+/// Returns method, URL and body of the request that sets the default branch of the repository at `path`.
+fn call(provider: Provider, base: &str, path: &str, branch: &str) -> (Method, String, Value) {
+    match provider {
         Provider::CodeCommit => {
             let name = path.rsplit_once(CODECOMMIT_PATH).map_or(path.trim_start_matches('/'), |(_, name)| name);
-            (Method::POST, format!("{base}/"), json!({ "repositoryName": name, "defaultBranchName": short }))
+            (Method::POST, format!("{base}/"), json!({ "repositoryName": name, "defaultBranchName": branch }))
         }
         Provider::GitLab => {
-            let project = below(base, "/api/v4", &path).replace('/', "%2F");
-            (Method::PUT, format!("{base}/projects/{project}"), json!({ "default_branch": short }))
+            let project = below(base, "/api/v4", path).replace('/', "%2F");
+            (Method::PUT, format!("{base}/projects/{project}"), json!({ "default_branch": branch }))
         }
         _ => {
             let suffix = if provider == Provider::Gitea { "/api/v1" } else { "/api/v3" };
-            let owner_and_name = below(base, suffix, &path);
-            (Method::PATCH, format!("{base}/repos/{owner_and_name}"), json!({ "default_branch": short }))
+            let owner_and_name = below(base, suffix, path);
+            (Method::PATCH, format!("{base}/repos/{owner_and_name}"), json!({ "default_branch": branch }))
         }
-    };
-    let url = Url::parse(&url).map_err(|error| format!("api: {error}"))?;
-    let region = region.filter(|_| provider == Provider::CodeCommit).map(str::to_owned);
-    let bearer = matches!(provider, Provider::GitHub | Provider::GitLab);
-    Ok(Some(ApiRequest { method, url, body: body.to_string(), headers, region, bearer }))
+    }
 }
 
 /// Splits a repository URL into host, HTTP port and path without `.git`.
@@ -189,33 +205,39 @@ pub async fn send(
         }
     }
     let client = clients.of(&request.url).map_err(ApiError::Unusable)?;
-    let exchange = async {
-        let mut url = request.url.clone();
-        let mut redirects = 0..MAX_REDIRECTS;
-        let mut answer = loop {
-            let attempt = client.request(request.method.clone(), url).headers(headers.clone());
-            let answer = attempt.body(request.body.clone()).send().await?;
-            match moved(request, &answer).filter(|_| redirects.next().is_some()) {
-                Some(to) => url = to,
-                None => break answer,
-            }
-        };
-        let status = answer.status();
-        let mut text = Vec::new();
-        while let Some(piece) = answer.chunk().await? {
-            text.extend_from_slice(&piece[..piece.len().min(MAX_ANSWER_BYTES - text.len())]);
-            if text.len() == MAX_ANSWER_BYTES {
-                break;
-            }
-        }
-        Ok::<_, reqwest::Error>((status, text))
-    };
-    let (status, text) = match tokio::time::timeout(REQUEST_TIMEOUT, exchange).await {
+    let (status, text) = match tokio::time::timeout(REQUEST_TIMEOUT, exchange(client, request, &headers)).await {
         Ok(Ok(answer)) => answer,
         Ok(Err(error)) => return Err(ApiError::Connection(chain(&error.without_url()))),
         Err(_) => return Err(ApiError::Connection(format!("no answer within {} s", REQUEST_TIMEOUT.as_secs()))),
     };
     if status.is_success() { Ok(()) } else { Err(refusal(status, login.scrub(reason(status, &text)))) }
+}
+
+/// Sends a request, follows redirects, and returns status and text of the answer.
+async fn exchange(
+    client: &Client,
+    request: &ApiRequest,
+    headers: &HeaderMap,
+) -> Result<(StatusCode, Vec<u8>), reqwest::Error> {
+    let mut url = request.url.clone();
+    let mut redirects = 0..MAX_REDIRECTS;
+    let mut answer = loop {
+        let attempt = client.request(request.method.clone(), url).headers(headers.clone());
+        let answer = attempt.body(request.body.clone()).send().await?;
+        match moved(request, &answer).filter(|_| redirects.next().is_some()) {
+            Some(to) => url = to,
+            None => break answer,
+        }
+    };
+    let status = answer.status();
+    let mut text = Vec::new();
+    while let Some(piece) = answer.chunk().await? {
+        text.extend_from_slice(&piece[..piece.len().min(MAX_ANSWER_BYTES - text.len())]);
+        if text.len() == MAX_ANSWER_BYTES {
+            break;
+        }
+    }
+    Ok((status, text))
 }
 
 /// Returns the target of a redirect within the same origin, so that credentials reach no other server. Signed requests

@@ -477,8 +477,9 @@ pub fn talk(address: SocketAddr, request: &str) -> std::io::Result<String> {
 
 pub fn wait(done: impl Fn() -> bool, log: impl Fn() -> String) {
     let start = Instant::now();
+    let mut pauses = crate::waiting::pauses();
     while !done() {
         assert!(start.elapsed() < PATIENCE, "waited too long; the log says:\n{}", log());
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(pauses());
     }
 }

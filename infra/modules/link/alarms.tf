@@ -8,7 +8,7 @@ locals {
 
 resource "aws_cloudwatch_metric_alarm" "lag" {
   alarm_name          = "${local.id}-lag"
-  alarm_description   = "A change has been committed in ${var.source_region.name} and is not in ${var.target_region.name}, or nobody tells."
+  alarm_description   = "A change has been committed in ${var.source_region.name} and is not in ${var.target_region.name}, or no worker reports."
   namespace           = "gitferry"
   metric_name         = "LagSeconds"
   dimensions          = { link = var.name }
@@ -61,7 +61,7 @@ resource "aws_cloudwatch_metric_alarm" "packs_aside" {
 resource "aws_cloudwatch_metric_alarm" "dead_letters" {
   count               = local.events ? 1 : 0
   alarm_name          = "${local.id}-dead-letters"
-  alarm_description   = "Events that nobody could act on; the attribute gitferry-reason says why."
+  alarm_description   = "Events that no worker could act on; the attribute gitferry-reason says why."
   namespace           = "AWS/SQS"
   metric_name         = "ApproximateNumberOfMessagesVisible"
   dimensions          = { QueueName = aws_sqs_queue.dead_letters[0].name }
@@ -79,7 +79,7 @@ resource "aws_cloudwatch_metric_alarm" "dead_letters" {
 resource "aws_cloudwatch_metric_alarm" "message_age" {
   count               = local.events ? 1 : 0
   alarm_name          = "${local.id}-message-age"
-  alarm_description   = "Messages wait in the queue: nobody takes them, or they fail."
+  alarm_description   = "Messages wait in the queue: no worker takes them, or they fail."
   namespace           = "AWS/SQS"
   metric_name         = "ApproximateAgeOfOldestMessage"
   dimensions          = { QueueName = aws_sqs_queue.events[0].name }

@@ -36,7 +36,7 @@ data "aws_iam_policy_document" "queues" {
   }
 
   statement {
-    sid       = "Bury"
+    sid       = "DeadLetter"
     actions   = ["sqs:SendMessage"]
     resources = [aws_sqs_queue.dead_letters[0].arn]
   }

@@ -4,7 +4,7 @@ output "config" {
 }
 
 output "worker_role_arn" {
-  description = "The role of whoever replicates."
+  description = "The role of the worker or function that replicates."
   value       = aws_iam_role.worker.arn
 }
 
@@ -14,6 +14,6 @@ output "queue_url" {
 }
 
 output "dead_letters_url" {
-  description = "The queue of events that nobody could act on; null with `schedule`."
+  description = "The queue of events that no worker could act on; null with `schedule`."
   value       = local.events ? aws_sqs_queue.dead_letters[0].url : null
 }

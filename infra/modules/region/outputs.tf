@@ -37,6 +37,6 @@ output "host_policy" {
 }
 
 output "stream_arn" {
-  description = "The table's stream, for whoever follows all changes of the region."
+  description = "The table's stream, for programs that follow all changes of the region."
   value       = aws_dynamodb_table.this.stream_arn
 }

@@ -70,7 +70,7 @@ variable "reader_external_id" {
 
   validation {
     condition     = var.reader_external_id != null || length(var.reader_accounts) == 0
-    error_message = "reader_accounts need a reader_external_id, so that nobody else's deputy can read."
+    error_message = "reader_accounts need a reader_external_id, so that no deputy of another account can read."
   }
 }
 

@@ -4,7 +4,7 @@
 use gitferry_iam::model::EntityKind;
 use serde_json::Value;
 
-use super::operation::{Ask, Read, listing, no_entity, operation};
+use super::operation::{Ask, Read, listing, operation};
 use crate::access::{Demand, Resource};
 use crate::error::{ApiError, Result, shown};
 
@@ -46,13 +46,11 @@ operation!(GetLoginProfile { user_name: Option<String> });
 
 impl Read for GetLoginProfile {
     fn demands(&self, ask: &Ask) -> Result<Vec<Demand>> {
-        Ok(vec![ask.demand::<Self>(ask.user(ask.user_name(&self.user_name)?))])
+        ask.demands_on_owner::<Self>(&self.user_name)
     }
 
     fn read(&self, ask: &Ask) -> Result<Value> {
-        let name = ask.user_name(&self.user_name)?;
-        ask.caller.account.user(name).ok_or_else(|| no_entity(EntityKind::User, name))?;
-        Err(no_login(name))
+        Err(no_login(&ask.existing_owner(&self.user_name)?.name))
     }
 }
 
@@ -60,7 +58,7 @@ operation!(DeleteLoginProfile { user_name: Option<String> });
 
 impl Read for DeleteLoginProfile {
     fn demands(&self, ask: &Ask) -> Result<Vec<Demand>> {
-        Ok(vec![ask.demand::<Self>(ask.user(ask.user_name(&self.user_name)?))])
+        ask.demands_on_owner::<Self>(&self.user_name)
     }
 
     fn read(&self, ask: &Ask) -> Result<Value> {

@@ -1,11 +1,11 @@
 //! Access keys of users.
 
 use gitferry_iam::edit::{Edit, Editor};
-use gitferry_iam::model::{EntityKind, Status};
+use gitferry_iam::model::Status;
 use serde_json::{Value, json};
 
 use super::describe;
-use super::operation::{Ask, Change, Read, listing, no_entity, operation};
+use super::operation::{Ask, Change, Read, listing, operation};
 use crate::access::Demand;
 use crate::error::{ApiError, Result, shown};
 
@@ -13,7 +13,7 @@ operation!(CreateAccessKey { user_name: Option<String> });
 
 impl Change for CreateAccessKey {
     fn demands(&self, ask: &Ask) -> Result<Vec<Demand>> {
-        Ok(vec![ask.demand::<Self>(ask.user(ask.user_name(&self.user_name)?))])
+        ask.demands_on_owner::<Self>(&self.user_name)
     }
 
     fn change(&self, ask: &Ask, editor: &Editor<'_>) -> gitferry_iam::Result<(Edit, Value)> {
@@ -36,7 +36,7 @@ operation!(UpdateAccessKey { user_name: Option<String>, access_key_id: String, s
 
 impl Change for UpdateAccessKey {
     fn demands(&self, ask: &Ask) -> Result<Vec<Demand>> {
-        Ok(vec![ask.demand::<Self>(ask.user(ask.user_name(&self.user_name)?))])
+        ask.demands_on_owner::<Self>(&self.user_name)
     }
 
     fn change(&self, ask: &Ask, editor: &Editor<'_>) -> gitferry_iam::Result<(Edit, Value)> {
@@ -49,7 +49,7 @@ operation!(DeleteAccessKey { user_name: Option<String>, access_key_id: String })
 
 impl Change for DeleteAccessKey {
     fn demands(&self, ask: &Ask) -> Result<Vec<Demand>> {
-        Ok(vec![ask.demand::<Self>(ask.user(ask.user_name(&self.user_name)?))])
+        ask.demands_on_owner::<Self>(&self.user_name)
     }
 
     fn change(&self, ask: &Ask, editor: &Editor<'_>) -> gitferry_iam::Result<(Edit, Value)> {
@@ -61,14 +61,13 @@ listing!(ListAccessKeys { user_name: Option<String> });
 
 impl Read for ListAccessKeys {
     fn demands(&self, ask: &Ask) -> Result<Vec<Demand>> {
-        Ok(vec![ask.demand::<Self>(ask.user(ask.user_name(&self.user_name)?))])
+        ask.demands_on_owner::<Self>(&self.user_name)
     }
 
     fn read(&self, ask: &Ask) -> Result<Value> {
-        let name = ask.user_name(&self.user_name)?;
-        let user = ask.caller.account.user(name).ok_or_else(|| no_entity(EntityKind::User, name))?;
+        let user = ask.existing_owner(&self.user_name)?;
         let keys = user.access_keys.iter().map(|(id, key)| (id.clone(), (id, key)));
-        Ok(self.page()?.of("AccessKeyMetadata", keys, |(id, key)| describe::access_key(name, id, key)))
+        Ok(self.page()?.of("AccessKeyMetadata", keys, |(id, key)| describe::access_key(&user.name, id, key)))
     }
 }
 

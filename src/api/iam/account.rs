@@ -1,5 +1,8 @@
 //! The account itself: summary, all details, alias.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use gitferry_iam::Account;
 use gitferry_iam::edit::{Edit, Editor};
 use gitferry_iam::model::{InlinePolicy, Quota};
@@ -55,12 +58,12 @@ enum Detail<'a> {
     OfAws(&'static ManagedPolicy),
 }
 
-fn inline<'a>(policies: impl Iterator<Item = (&'a String, &'a std::sync::Arc<InlinePolicy>)>) -> Value {
-    let describe = |(name, policy): (&String, &std::sync::Arc<InlinePolicy>)| json!({"PolicyName": name, "PolicyDocument": describe::document(&policy.text)});
+fn inline<'a>(policies: impl Iterator<Item = (&'a String, &'a Arc<InlinePolicy>)>) -> Value {
+    let describe = |(name, policy): (&String, &Arc<InlinePolicy>)| json!({"PolicyName": name, "PolicyDocument": describe::document(&policy.text)});
     policies.map(describe).collect()
 }
 
-fn attached(arns: &std::collections::BTreeSet<String>) -> Value {
+fn attached(arns: &BTreeSet<String>) -> Value {
     arns.iter().map(|arn| describe::attached(arn)).collect()
 }
 

@@ -1,11 +1,11 @@
 //! Git credentials of users: service-specific credentials.
 
 use gitferry_iam::edit::{Edit, Editor, NewGitCredential};
-use gitferry_iam::model::{EntityKind, GIT_SERVICE, Status};
+use gitferry_iam::model::{GIT_SERVICE, Status};
 use serde_json::{Value, json};
 
 use super::describe;
-use super::operation::{Ask, Change, Read, no_entity, operation};
+use super::operation::{Ask, Change, Read, operation};
 use crate::access::Demand;
 use crate::error::Result;
 
@@ -38,7 +38,7 @@ operation!(ResetServiceSpecificCredential { user_name: Option<String>, service_s
 
 impl Change for ResetServiceSpecificCredential {
     fn demands(&self, ask: &Ask) -> Result<Vec<Demand>> {
-        Ok(vec![ask.demand::<Self>(ask.user(ask.user_name(&self.user_name)?))])
+        ask.demands_on_owner::<Self>(&self.user_name)
     }
 
     fn change(&self, ask: &Ask, editor: &Editor<'_>) -> gitferry_iam::Result<(Edit, Value)> {
@@ -57,7 +57,7 @@ operation!(UpdateServiceSpecificCredential {
 
 impl Change for UpdateServiceSpecificCredential {
     fn demands(&self, ask: &Ask) -> Result<Vec<Demand>> {
-        Ok(vec![ask.demand::<Self>(ask.user(ask.user_name(&self.user_name)?))])
+        ask.demands_on_owner::<Self>(&self.user_name)
     }
 
     fn change(&self, ask: &Ask, editor: &Editor<'_>) -> gitferry_iam::Result<(Edit, Value)> {
@@ -70,7 +70,7 @@ operation!(DeleteServiceSpecificCredential { user_name: Option<String>, service_
 
 impl Change for DeleteServiceSpecificCredential {
     fn demands(&self, ask: &Ask) -> Result<Vec<Demand>> {
-        Ok(vec![ask.demand::<Self>(ask.user(ask.user_name(&self.user_name)?))])
+        ask.demands_on_owner::<Self>(&self.user_name)
     }
 
     fn change(&self, ask: &Ask, editor: &Editor<'_>) -> gitferry_iam::Result<(Edit, Value)> {
@@ -83,15 +83,14 @@ operation!(ListServiceSpecificCredentials { user_name: Option<String>, service_n
 
 impl Read for ListServiceSpecificCredentials {
     fn demands(&self, ask: &Ask) -> Result<Vec<Demand>> {
-        Ok(vec![ask.demand::<Self>(ask.user(ask.user_name(&self.user_name)?))])
+        ask.demands_on_owner::<Self>(&self.user_name)
     }
 
     fn read(&self, ask: &Ask) -> Result<Value> {
-        let name = ask.user_name(&self.user_name)?;
-        let user = ask.caller.account.user(name).ok_or_else(|| no_entity(EntityKind::User, name))?;
+        let user = ask.existing_owner(&self.user_name)?;
         let wanted = self.service_name.as_deref().is_none_or(|service| service == GIT_SERVICE);
         let credentials = user.git_credentials.iter().filter(|_| wanted);
-        let credentials: Value = credentials.map(|(id, one)| describe::git_credential(name, id, one)).collect();
+        let credentials: Value = credentials.map(|(id, one)| describe::git_credential(&user.name, id, one)).collect();
         Ok(json!({"ServiceSpecificCredentials": credentials}))
     }
 }

@@ -29,10 +29,7 @@ operation!(CreatePolicy {
 impl Change for CreatePolicy {
     fn demands(&self, ask: &Ask) -> Result<Vec<Demand>> {
         let arn = ask.arn("policy", self.path.as_deref().unwrap_or("/"), &self.policy_name);
-        let tags = pairs(&self.tags);
-        let create = ask.demand::<Self>(Resource::new(&arn)).with_tags(&tags);
-        let tag = (!tags.is_empty()).then(|| Demand::new("iam:TagPolicy", Resource::new(&arn)).with_tags(&tags));
-        Ok([create].into_iter().chain(tag).collect())
+        Ok(ask.demand::<Self>(Resource::new(arn)).and_tag("iam:TagPolicy", &pairs(&self.tags)))
     }
 
     fn change(&self, _: &Ask, editor: &Editor<'_>) -> gitferry_iam::Result<(Edit, Value)> {

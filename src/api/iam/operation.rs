@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use gitferry_iam::edit::{Edit, Editor};
-use gitferry_iam::model::EntityKind;
+use gitferry_iam::model::{EntityKind, User};
 use gitferry_iam::{Authenticated, IamArn, KeyRing};
 use serde::Deserialize;
 use serde_json::Value;
@@ -131,7 +131,31 @@ impl Ask {
         given.as_deref().or_else(own).ok_or_else(|| ApiError::validation(text))
     }
 
-    /// The same in a change, whose demands have refused a request without a user.
+    /// The demand of an operation on the user that a request names, or else on the caller.
+    ///
+    /// # Errors
+    /// `ValidationError` for a caller that is no user.
+    pub fn demands_on_owner<O: Named>(&self, given: &Option<String>) -> Result<Vec<Demand>> {
+        Ok(vec![self.demand::<O>(self.user(self.user_name(given)?))])
+    }
+
+    /// The user of this name.
+    ///
+    /// # Errors
+    /// `NoSuchEntity`.
+    pub fn existing_user(&self, name: &str) -> Result<&User> {
+        self.caller.account.user(name).map(|user| &**user).ok_or_else(|| no_entity(EntityKind::User, name))
+    }
+
+    /// The user that a request names, or else the caller.
+    ///
+    /// # Errors
+    /// `ValidationError` for a caller that is no user; `NoSuchEntity`.
+    pub fn existing_owner(&self, given: &Option<String>) -> Result<&User> {
+        self.existing_user(self.user_name(given)?)
+    }
+
+    /// The same name in a change, whose demands have refused a request without a user.
     pub fn owner<'a>(&'a self, given: &'a Option<String>) -> &'a str {
         self.user_name(given).unwrap_or_default()
     }

@@ -28,10 +28,7 @@ impl CreateOpenIDConnectProvider {
 impl Change for CreateOpenIDConnectProvider {
     fn demands(&self, ask: &Ask) -> Result<Vec<Demand>> {
         let provider = Resource::new(self.arn(&ask.caller.account.id()));
-        let tags = pairs(&self.tags);
-        let tag = Demand::new("iam:TagOpenIDConnectProvider", provider.clone()).with_tags(&tags);
-        let create = ask.demand::<Self>(provider).with_tags(&tags);
-        Ok([create].into_iter().chain((!tags.is_empty()).then_some(tag)).collect())
+        Ok(ask.demand::<Self>(provider).and_tag("iam:TagOpenIDConnectProvider", &pairs(&self.tags)))
     }
 
     fn change(&self, _: &Ask, editor: &Editor<'_>) -> gitferry_iam::Result<(Edit, Value)> {

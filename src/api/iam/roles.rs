@@ -23,10 +23,8 @@ operation!(CreateRole {
 impl Change for CreateRole {
     fn demands(&self, ask: &Ask) -> Result<Vec<Demand>> {
         let arn = ask.arn("role", self.path.as_deref().unwrap_or("/"), &self.role_name);
-        let tags = pairs(&self.tags);
-        let create = ask.demand::<Self>(Resource::new(&arn)).sets_boundary(self.permissions_boundary.as_deref());
-        let tag = (!tags.is_empty()).then(|| Demand::new("iam:TagRole", Resource::new(&arn)).with_tags(&tags));
-        Ok([create.with_tags(&tags)].into_iter().chain(tag).collect())
+        let create = ask.demand::<Self>(Resource::new(arn)).sets_boundary(self.permissions_boundary.as_deref());
+        Ok(create.and_tag("iam:TagRole", &pairs(&self.tags)))
     }
 
     fn change(&self, _: &Ask, editor: &Editor<'_>) -> gitferry_iam::Result<(Edit, Value)> {

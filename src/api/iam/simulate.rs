@@ -117,14 +117,14 @@ impl Simulation<'_> {
                 "EvalActionName": action,
                 "EvalResourceName": resource,
                 "EvalDecision": word(&decision),
-                "MatchedStatements": by(&decision).map(|by| self.matched(ask, by)).into_iter().collect::<Value>(),
+                "MatchedStatements": decider(&decision).map(|by| self.matched(ask, by)).into_iter().collect::<Value>(),
                 "MissingContextValues": missing.map(Key::name).collect::<Value>(),
                 "PermissionsBoundaryDecisionDetail": boundary,
             })
         }))
     }
 
-    /// The statement that decides: its policy, and its place in the policy's text.
+    /// Describes the statement that decides: its policy, and its place in the policy's text.
     fn matched(&self, ask: &Ask, by: &Decider) -> Value {
         let text = self.texts.get(&*by.policy).cloned().or_else(|| text_of(&ask.caller.account, &by.policy));
         let span = text.as_deref().and_then(|text| positions::of_statement(text, &by.statement));
@@ -150,7 +150,8 @@ fn word(decision: &Decision) -> &'static str {
     }
 }
 
-fn by(decision: &Decision) -> Option<&Decider> {
+/// The statement that decides; `None` if no statement applies.
+fn decider(decision: &Decision) -> Option<&Decider> {
     match decision {
         Decision::Allowed { by } | Decision::ExplicitDeny { by } => Some(by),
         Decision::ImplicitDeny { .. } => None,
@@ -216,7 +217,7 @@ impl Read for SimulatePrincipalPolicy {
     }
 
     fn read(&self, ask: &Ask) -> Result<Value> {
-        let mut simulated = found(ask, &self.policy_source_arn)?;
+        let mut simulated = simulated(ask, &self.policy_source_arn)?;
         let mut texts = BTreeMap::new();
         simulated.policies.identity.extend(parse_all("PolicyInputList", &self.policy_input_list, &mut texts)?);
         let boundaries = &self.permissions_boundary_policy_input_list;
@@ -247,7 +248,8 @@ fn principal(ask: &Ask, arn: &str) -> Resource {
     Resource::new(arn)
 }
 
-fn found(ask: &Ask, arn: &str) -> Result<gitferry_iam::Simulated> {
+/// The user, group or role whose policies are asked about, with its policies in force.
+fn simulated(ask: &Ask, arn: &str) -> Result<gitferry_iam::Simulated> {
     let kinds = [EntityKind::User, EntityKind::Group, EntityKind::Role];
     let named = kinds.into_iter().find_map(|kind| Some((kind, name_in(arn, kind.word())?)));
     let (kind, name) = named.ok_or_else(|| {
@@ -321,7 +323,7 @@ impl Read for GetContextKeysForPrincipalPolicy {
     }
 
     fn read(&self, ask: &Ask) -> Result<Value> {
-        let mut policies = found(ask, &self.policy_source_arn)?.policies.identity;
+        let mut policies = simulated(ask, &self.policy_source_arn)?.policies.identity;
         policies.extend(parse_all("PolicyInputList", &self.policy_input_list, &mut BTreeMap::new())?);
         Ok(names_of_keys(&policies))
     }

@@ -1,12 +1,12 @@
 //! SSH public keys of users.
 
 use gitferry_iam::edit::{Edit, Editor};
-use gitferry_iam::model::{EntityKind, Status};
+use gitferry_iam::model::Status;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::describe;
-use super::operation::{Ask, Change, Read, listing, no_entity, operation};
+use super::operation::{Ask, Change, Read, listing, operation};
 use crate::access::Demand;
 use crate::error::{ApiError, Result, shown};
 
@@ -101,15 +101,14 @@ listing!(ListSSHPublicKeys { user_name: Option<String> });
 
 impl Read for ListSSHPublicKeys {
     fn demands(&self, ask: &Ask) -> Result<Vec<Demand>> {
-        Ok(vec![ask.demand::<Self>(ask.user(ask.user_name(&self.user_name)?))])
+        ask.demands_on_owner::<Self>(&self.user_name)
     }
 
     fn read(&self, ask: &Ask) -> Result<Value> {
-        let name = ask.user_name(&self.user_name)?;
-        let user = ask.caller.account.user(name).ok_or_else(|| no_entity(EntityKind::User, name))?;
+        let user = ask.existing_owner(&self.user_name)?;
         let keys = user.ssh_keys.iter().map(|(id, key)| (id.clone(), (id, key)));
         Ok(self.page()?.of("SSHPublicKeys", keys, |(id, key)| {
-            describe::without(describe::ssh_key(name, id, key), &["Fingerprint", "SSHPublicKeyBody"])
+            describe::without(describe::ssh_key(&user.name, id, key), &["Fingerprint", "SSHPublicKeyBody"])
         }))
     }
 }

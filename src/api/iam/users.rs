@@ -1,11 +1,10 @@
 //! Users, and their groups.
 
 use gitferry_iam::edit::{Edit, Editor, NewUser};
-use gitferry_iam::model::EntityKind;
 use serde_json::{Value, json};
 
 use super::describe;
-use super::operation::{Ask, Change, Read, Tag, listing, no_entity, operation, pairs};
+use super::operation::{Ask, Change, Read, Tag, listing, operation, pairs};
 use crate::access::{Demand, Resource};
 use crate::error::Result;
 
@@ -20,10 +19,8 @@ operation!(CreateUser {
 impl Change for CreateUser {
     fn demands(&self, ask: &Ask) -> Result<Vec<Demand>> {
         let arn = ask.arn("user", self.path.as_deref().unwrap_or("/"), &self.user_name);
-        let tags = pairs(&self.tags);
-        let create = ask.demand::<Self>(Resource::new(&arn)).sets_boundary(self.permissions_boundary.as_deref());
-        let tag = (!tags.is_empty()).then(|| Demand::new("iam:TagUser", Resource::new(&arn)).with_tags(&tags));
-        Ok([create.with_tags(&tags)].into_iter().chain(tag).collect())
+        let create = ask.demand::<Self>(Resource::new(arn)).sets_boundary(self.permissions_boundary.as_deref());
+        Ok(create.and_tag("iam:TagUser", &pairs(&self.tags)))
     }
 
     fn change(&self, _: &Ask, editor: &Editor<'_>) -> gitferry_iam::Result<(Edit, Value)> {
@@ -43,12 +40,11 @@ operation!(GetUser { user_name: Option<String> });
 
 impl Read for GetUser {
     fn demands(&self, ask: &Ask) -> Result<Vec<Demand>> {
-        Ok(vec![ask.demand::<Self>(ask.user(ask.user_name(&self.user_name)?))])
+        ask.demands_on_owner::<Self>(&self.user_name)
     }
 
     fn read(&self, ask: &Ask) -> Result<Value> {
-        let name = ask.user_name(&self.user_name)?;
-        let user = ask.caller.account.user(name).ok_or_else(|| no_entity(EntityKind::User, name))?;
+        let user = ask.existing_owner(&self.user_name)?;
         Ok(json!({"User": describe::user(user)}))
     }
 }
@@ -107,7 +103,7 @@ impl Read for ListGroupsForUser {
 
     fn read(&self, ask: &Ask) -> Result<Value> {
         let account = &ask.caller.account;
-        let user = account.user(&self.user_name).ok_or_else(|| no_entity(EntityKind::User, &self.user_name))?;
+        let user = ask.existing_user(&self.user_name)?;
         let groups = user.record.groups.iter().filter_map(|name| account.group(name));
         let groups = groups.map(|group| (group.name.clone(), group));
         Ok(self.page()?.of("Groups", groups, |group| describe::group(group)))

@@ -7,10 +7,10 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use gitferry_base::capacity::capacity;
 use gitferry_base::error::chain;
 use gitferry_iam::web_identity::Keys;
 use lru::LruCache;
@@ -113,9 +113,8 @@ impl Kept {
 impl IssuerKeys {
     /// Fetches keys as `settings` say about issuers (without `https://`), and from public addresses otherwise.
     pub fn new(settings: BTreeMap<String, IssuerSettings>) -> Self {
-        const LIMIT: NonZeroUsize = NonZeroUsize::new(MAX_ISSUERS).unwrap();
         let fetching = tokio::sync::Semaphore::new(MAX_FETCHES);
-        IssuerKeys { settings, kept: Mutex::new(LruCache::new(LIMIT)), fetching }
+        IssuerKeys { settings, kept: Mutex::new(LruCache::new(capacity::<MAX_ISSUERS>())), fetching }
     }
 
     /// Keys of an issuer (without `https://`), with the key of an id if the issuer has it.

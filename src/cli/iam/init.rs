@@ -33,7 +33,7 @@ pub struct Init {
     /// Id of the account: 12 digits [default: random].
     #[arg(long, value_name = "ID")]
     account: Option<AccountId>,
-    /// Name of the account for people: small letters, digits and hyphens.
+    /// Name of the account for people: lower-case letters, digits and hyphens.
     #[arg(long)]
     alias: Option<String>,
     /// Name of the administrator, a user with the policy AdministratorAccess.

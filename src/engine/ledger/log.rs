@@ -167,6 +167,12 @@ pub async fn read_chain(
     Ok(chain)
 }
 
+/// Query for the changes above `seq` up to `to`.
+fn changes_between(id: RepositoryId, seq: u64, to: u64) -> Query {
+    let last = format!("{}{}", keys::change_prefix(to), char::MAX);
+    Query::range(keys::repository(id), keys::change_prefix(seq + 1), last)
+}
+
 /// Reads the changes above `seq` up to `to`, as one chain that ends at `to`.
 pub async fn read_chain_above(
     table: &dyn Table,
@@ -177,8 +183,7 @@ pub async fn read_chain_above(
     if seq >= to.seq {
         return Ok(Vec::new());
     }
-    let last = format!("{}{}", keys::change_prefix(to.seq), char::MAX);
-    let mut query = Query::range(keys::repository(id), keys::change_prefix(seq + 1), last);
+    let mut query = changes_between(id, seq, to.seq);
     let mut rows: HashMap<ChangeHash, ChangeRow> = HashMap::new();
     let mut kept = 0;
     loop {
@@ -239,8 +244,7 @@ pub async fn read_newest(
     if seq >= to.seq {
         return Ok(Vec::new());
     }
-    let last = format!("{}{}", keys::change_prefix(to.seq), char::MAX);
-    let mut query = Query::range(keys::repository(id), keys::change_prefix(seq + 1), last);
+    let mut query = changes_between(id, seq, to.seq);
     query.descending = true;
     let mut rows = HashMap::new();
     let mut kept = 0;

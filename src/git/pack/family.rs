@@ -5,24 +5,19 @@ use std::collections::VecDeque;
 use gix::ObjectId;
 use gix::hash::oid;
 use gix::objs::Kind;
-use gix::odb::pack::data::entry::Header;
 
-use super::content::{Content, Place, write, written};
+use super::content::Content;
 use super::delta::Delta;
 use super::error::Fault;
-use super::inflate::{Inflater, check_size, inflate_streaming};
+use super::inflate::{check_size, inflate_streaming};
 use super::limits::{MAX_DELTA_DEPTH, STREAMED_BLOB_BYTES};
 use super::link_sink::LinkSink;
 use super::resolve::{Children, HaltOnDrop, Job, Resolver};
+use super::unpack::{Unpacker, check_tiling};
 use crate::fsck::Checker;
 use crate::lfs::Pointers;
 use crate::links::{for_each_link, for_each_new_tree_link};
-use crate::memory;
 
-/// Most buffers that a thread keeps for reuse.
-const POOL_BUFFERS: usize = 16;
-/// Most bytes of a buffer that is kept for reuse.
-const POOL_BUFFER_BYTES: usize = 1 << 18;
 /// Most unparsable objects that are listed; further ones are counted.
 pub const MAX_LISTED_UNPARSABLE: usize = 1000;
 
@@ -52,8 +47,7 @@ struct Frame {
 pub(crate) struct Worker<'a> {
     resolver: &'a Resolver<'a>,
     findings: Findings<'a>,
-    inflater: Inflater,
-    pool: Vec<Vec<u8>>,
+    unpacker: Unpacker<'a>,
     /// Length of the delta chain of the lowest object on the stack.
     depth: usize,
     /// Delta chain from the family's root (or the base of a [`Job`]) to the object whose deltas are being applied.
@@ -78,8 +72,7 @@ impl<'a> Worker<'a> {
                 checker: resolver.rules.map(|rules| Checker::new(rules, resolver.pack.format)),
                 pointers: Pointers::default(),
             },
-            inflater: Inflater::new().map_err(|e| Fault::File(e.into()))?,
-            pool: Vec::new(),
+            unpacker: Unpacker::new(resolver)?,
             depth: 0,
             stack: Vec::new(),
             held: VecDeque::new(),
@@ -144,10 +137,10 @@ impl<'a> Worker<'a> {
             if by_id.is_empty() {
                 return Ok(());
             }
-            let data = self.whole(entry)?;
+            let data = self.unpacker.whole(entry)?;
             self.push(Frame { entry, data, held: true, parsed: true, children: Children { by_id, by_offset: 0..0 } });
         } else {
-            let data = self.whole(entry)?;
+            let data = self.unpacker.whole(entry)?;
             self.take(entry, kind, data, None)?;
         }
         self.descend(kind, false)
@@ -185,17 +178,17 @@ impl<'a> Worker<'a> {
 
     /// Resolves a delta on the frame at `base`. A large blob that is no base itself is hashed as a stream.
     fn child(&mut self, entry: u32, kind: Kind, base: usize) -> Result<(), Fault> {
-        let (offset, delta) = self.delta(entry)?;
+        let (offset, delta) = self.unpacker.delta(entry)?;
         let parsed = Delta::parse(&delta).map_err(|e| Fault::entry(offset, e))?;
         let size = parsed.result_size;
         self.check_walked(offset, kind, size)?;
         let families = self.resolver.families;
         if kind != Kind::Blob || size <= STREAMED_BLOB_BYTES || !families.children(entry).is_empty() {
-            let data = self.make(offset, &parsed, base)?;
-            self.recycle(delta);
+            let data = self.unpacker.make(offset, &parsed, &self.stack[base].data)?;
+            self.unpacker.recycle(delta);
             return self.take(entry, kind, data, Some(base));
         }
-        self.check_limit(offset, "result of the delta", size)?;
+        self.unpacker.check_limit(offset, "result of the delta", size)?;
         self.resolver.count(size)?;
         let mut hasher = self.hasher(kind, size);
         parsed.apply_to(
@@ -210,7 +203,7 @@ impl<'a> Worker<'a> {
         self.record(entry, &id)?;
         let by_id = families.children_by_id(&self.resolver.pack, self.resolver.boundaries, &id);
         if !by_id.is_empty() {
-            let data = self.make(offset, &parsed, base)?;
+            let data = self.unpacker.make(offset, &parsed, &self.stack[base].data)?;
             self.push(Frame { entry, data, held: true, parsed: true, children: Children { by_id, by_offset: 0..0 } });
         }
         Ok(())
@@ -243,7 +236,7 @@ impl<'a> Worker<'a> {
         let by_id = families.children_by_id(&self.resolver.pack, self.resolver.boundaries, &id);
         let children = Children { by_id, by_offset: families.children(entry) };
         if children.is_empty() {
-            self.recycle(data);
+            self.unpacker.recycle(data);
         } else {
             self.push(Frame { entry, data, held: true, parsed, children });
         }
@@ -310,76 +303,6 @@ impl<'a> Worker<'a> {
         hasher.try_finalize().map_err(|_| Fault::Collision { offset })
     }
 
-    /// Inflates an entry that is stored whole.
-    fn whole(&mut self, entry: u32) -> Result<Content, Fault> {
-        let (offset, bytes) = self.resolver.boundaries.slice(&self.resolver.pack, entry);
-        let (header, data) = self.resolver.pack.entry(offset, bytes)?;
-        self.check_limit(offset, "object", header.decompressed_size)?;
-        self.inflated(offset, data, header.decompressed_size)
-    }
-
-    /// Inflates the delta in an entry, and returns it with the offset of the entry.
-    fn delta(&mut self, entry: u32) -> Result<(u64, Content), Fault> {
-        let (offset, bytes) = self.resolver.boundaries.slice(&self.resolver.pack, entry);
-        let (header, data) = self.resolver.pack.entry(offset, bytes)?;
-        debug_assert!(matches!(header.header, Header::OfsDelta { .. } | Header::RefDelta { .. }));
-        self.check_limit(offset, "delta", header.decompressed_size)?;
-        Ok((offset, self.inflated(offset, data, header.decompressed_size)?))
-    }
-
-    fn inflated(&mut self, offset: u64, data: &[u8], size: u64) -> Result<Content, Fault> {
-        check_size(data, size).map_err(|e| Fault::entry(offset, e))?;
-        let bad = |reason| Fault::entry(offset, reason);
-        let (content, taken) = match self.place(size)? {
-            Place::Memory(mut out, reservation) => {
-                let taken = self.inflater.inflate(data, size, &mut out).map_err(bad)?;
-                (Content::Memory(out, reservation), taken)
-            }
-            Place::File(mut out) => {
-                let taken = inflate_streaming(data, size, bad, |piece| write(&mut out, piece))?;
-                (written(out)?, taken)
-            }
-        };
-        check_tiling(offset, taken, data.len())?;
-        Ok(content)
-    }
-
-    /// Applies a delta to the data of the frame at `base`.
-    fn make(&mut self, offset: u64, delta: &Delta<'_>, base: usize) -> Result<Content, Fault> {
-        self.check_limit(offset, "result of the delta", delta.result_size)?;
-        let bad = |reason| Fault::entry(offset, reason);
-        let place = self.place(delta.result_size)?;
-        let base = &self.stack[base].data;
-        match place {
-            Place::Memory(mut out, reservation) => {
-                delta.apply(base, &mut out).map_err(bad)?;
-                Ok(Content::Memory(out, reservation))
-            }
-            Place::File(mut out) => {
-                delta.apply_to(base, bad, |piece| write(&mut out, piece))?;
-                written(out)
-            }
-        }
-    }
-
-    fn place(&mut self, size: u64) -> Result<Place, Fault> {
-        Place::of(memory::budget(), size, self.resolver.directory, || self.pool.pop().unwrap_or_default())
-    }
-
-    /// Applies the delta in `entry` to the data of the frame at `base`.
-    fn apply(&mut self, entry: u32, base: usize) -> Result<Content, Fault> {
-        let (offset, delta) = self.delta(entry)?;
-        let parsed = Delta::parse(&delta).map_err(|e| Fault::entry(offset, e))?;
-        let made = self.make(offset, &parsed, base)?;
-        self.recycle(delta);
-        Ok(made)
-    }
-
-    fn check_limit(&self, offset: u64, what: &'static str, size: u64) -> Result<(), Fault> {
-        let limit = self.resolver.options.max_resolved_bytes;
-        if size > limit { Err(Fault::TooLarge { offset, what, size, limit }) } else { Ok(()) }
-    }
-
     /// Checks the separate limit of commits, trees and tags, which walks over histories read as a whole.
     fn check_walked(&self, offset: u64, kind: Kind, size: u64) -> Result<(), Fault> {
         let limit = self.resolver.options.max_walked_bytes;
@@ -407,7 +330,7 @@ impl<'a> Worker<'a> {
         if let Some(at) = self.held.iter().rposition(|held| *held == position) {
             self.held.remove(at);
         }
-        self.recycle(data);
+        self.unpacker.recycle(data);
     }
 
     /// Drops the data of the frames farthest from the top until the limit holds.
@@ -430,14 +353,14 @@ impl<'a> Worker<'a> {
         let mut borrowed = None;
         if !self.stack[base].held {
             base = 0;
-            self.stack[0].data = self.whole(self.stack[0].entry)?;
+            self.stack[0].data = self.unpacker.whole(self.stack[0].entry)?;
             borrowed = Some(0);
         }
         for position in base + 1..=top {
-            let data = self.apply(self.stack[position].entry, position - 1)?;
+            let data = self.unpacker.apply(self.stack[position].entry, &self.stack[position - 1].data)?;
             if let Some(below) = borrowed.replace(position) {
                 let done = std::mem::take(&mut self.stack[below].data);
-                self.recycle(done);
+                self.unpacker.recycle(done);
             }
             self.stack[position].data = data;
         }
@@ -463,19 +386,4 @@ impl<'a> Worker<'a> {
             Some(Job { data, depth, entry: frame.entry, kind, parsed: frame.parsed, children })
         });
     }
-
-    fn recycle(&mut self, content: Content) {
-        let Content::Memory(buffer, None) = content else { return };
-        if self.pool.len() < POOL_BUFFERS && buffer.capacity() <= POOL_BUFFER_BYTES {
-            self.pool.push(buffer);
-        }
-    }
-}
-
-/// Checks that an entry ends where the next one begins.
-fn check_tiling(offset: u64, taken: usize, available: usize) -> Result<(), Fault> {
-    if taken == available {
-        return Ok(());
-    }
-    Err(Fault::entry(offset, format!("{} bytes between it and the next entry belong to neither", available - taken)))
 }

@@ -4,8 +4,8 @@
 //! the index. [`PackSet`] reads objects from many checked packs. [`PackWriter`] and [`mod@gather`] build new packs.
 //!
 //! - In: [`mod@arrive`] writes a received pack to a file, [`append`] completes a thin one, [`check`] checks it: boundaries
-//!   and delta families ([`entries`]), shared by threads ([`resolve`]) that apply deltas ([`family`]) and pass on links
-//!   ([`link_sink`]).
+//!   and delta families ([`entries`]), shared by [`threads`] ([`resolve`]) that apply deltas ([`family`], [`unpack`]) and
+//!   pass on links ([`link_sink`]).
 //! - Read: [`set`] finds an object in packs and indices ([`index`]), [`finder`] reads it.
 //! - Out: [`mod@gather`] copies entries, [`build`] writes a file, [`stream`] writes entries anywhere.
 //!
@@ -32,6 +32,8 @@ mod progress;
 mod resolve;
 mod set;
 mod stream;
+mod threads;
+mod unpack;
 
 pub use append::append_bases;
 pub(crate) use append::truncate;

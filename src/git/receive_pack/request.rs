@@ -267,7 +267,8 @@ mod tests {
     const A: &str = "1111111111111111111111111111111111111111";
     const NULL: &str = "0000000000000000000000000000000000000000";
 
-    fn read(lines: &[Option<&[u8]>]) -> Result<Option<PushRequest>, String> {
+    /// Packet lines with this data; `None` is a flush packet.
+    fn packets(lines: &[Option<&[u8]>]) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut out = PacketWriter::new(&mut bytes);
         for line in lines {
@@ -276,6 +277,11 @@ mod tests {
                 None => out.flush_packet().unwrap(),
             }
         }
+        bytes
+    }
+
+    fn read(lines: &[Option<&[u8]>]) -> Result<Option<PushRequest>, String> {
+        let bytes = packets(lines);
         let mut input = PacketReader::new(&bytes[..]);
         let request = PushRequest::read(&mut input, Format::Sha1).map_err(|e| e.to_string());
         assert!(input.at_end().unwrap() || request.is_err());
@@ -329,14 +335,7 @@ mod tests {
             ]), 0..10)
         ) {
             let lines: Vec<Option<&[u8]>> = lines.iter().map(Option::as_deref).collect();
-            let mut bytes = Vec::new();
-            let mut out = PacketWriter::new(&mut bytes);
-            for line in lines {
-                match line {
-                    Some(line) => out.data(line).unwrap(),
-                    None => out.flush_packet().unwrap(),
-                }
-            }
+            let bytes = packets(&lines);
             let _ = PushRequest::read(&mut PacketReader::new(&bytes[..]), Format::Sha1);
         }
     }

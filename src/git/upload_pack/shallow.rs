@@ -48,10 +48,8 @@ pub(crate) fn apply(
         None => None,
         Some(Deepen::Depth(Deepen::WHOLE)) => {
             let mut inner = graph.empty_set();
-            for (id, slot) in &client {
-                if graph.metered(|graph| reachable.contains(id, *slot, graph))? {
-                    inner.insert(*slot);
-                }
+            for slot in reached(graph, &client, reachable)? {
+                inner.insert(slot);
             }
             Some(Depths { boundary: Vec::new(), inner })
         }
@@ -59,13 +57,7 @@ pub(crate) fn apply(
         Some(Deepen::Relative(more)) => {
             // As in Git, only from commits that current refs reach: recent tips do not count.
             let now = View { recent_tips: Default::default(), ..view.clone() };
-            let mut reachable = Reachable::new(&now);
-            let mut from = Vec::new();
-            for (id, slot) in &client {
-                if graph.metered(|graph| reachable.contains(id, *slot, graph))? {
-                    from.push(*slot);
-                }
-            }
+            let from = reached(graph, &client, &mut Reachable::new(&now))?;
             Some(by_depth(graph, &from, more.saturating_add(1))?)
         }
         Some(Deepen::Commits { since, not }) => Some(by_commits(view, graph, wanted, *since, not)?),
@@ -92,6 +84,21 @@ pub(crate) fn apply(
     // became wants above.
     client.iter().for_each(|(_, slot)| graph.cut(*slot));
     Ok(change)
+}
+
+/// Returns the boundary commits of the client that refs reach.
+fn reached(
+    graph: &mut Graph<'_>,
+    client: &[(ObjectId, u64)],
+    reachable: &mut Reachable<'_>,
+) -> Result<Vec<u64>, ServeError> {
+    let mut reached = Vec::new();
+    for (id, slot) in client {
+        if graph.metered(|graph| reachable.contains(id, *slot, graph))? {
+            reached.push(*slot);
+        }
+    }
+    Ok(reached)
 }
 
 /// Returns the client's boundary commits that exist in this repository, without duplicates.

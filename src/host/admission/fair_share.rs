@@ -145,7 +145,7 @@ impl FairShare {
     pub fn revoke(&mut self, now: Instant) -> Vec<Ticket> {
         let mut revoked = Vec::new();
         let ending = self.holders.values().filter(|holder| holder.revoked).count();
-        let mut wanted = self.queue.len().saturating_sub(ending);
+        let wanted = self.queue.len().saturating_sub(ending);
         if wanted == 0 {
             return revoked;
         }
@@ -153,13 +153,12 @@ impl FairShare {
         let mut queued: Vec<(usize, Ticket)> =
             self.queue.iter().map(|(ticket, client)| (count(&held, client), *ticket)).collect();
         queued.sort_unstable();
-        for (mine, _) in queued {
-            let Some(ticket) = (wanted > 0).then(|| self.victim(&held, mine, now)).flatten() else { break };
+        for (mine, _) in queued.into_iter().take(wanted) {
+            let Some(ticket) = self.victim(&held, mine, now) else { break };
             if let Some(holder) = self.holders.get_mut(&ticket) {
                 holder.revoked = true;
                 held.entry(holder.client.clone()).and_modify(|count| *count -= 1);
             }
-            wanted -= 1;
             revoked.push(ticket);
         }
         revoked

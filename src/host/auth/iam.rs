@@ -121,7 +121,7 @@ impl SshIdentities for IamAuthenticator {
     }
 }
 
-/// Headers of a request in small letters. The host is the one that the client asked for, if a trusted proxy reports it.
+/// Headers of a request in lower case. The host is the one that the client asked for, if a trusted proxy reports it.
 pub(crate) fn headers_of<'a>(presented: &Presented<'a>) -> Vec<(&'a str, &'a [u8])> {
     let asked = presented.asked_host;
     let own = presented.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));

@@ -39,7 +39,8 @@ fn check_url(url: &str) -> Result<&str> {
     {
         return Ok(rest);
     }
-    let text = "The URL of a provider begins with https:// and has a host name in small letters and perhaps a path.";
+    let text =
+        "The URL of a provider begins with https:// and has a host name in lower-case letters and perhaps a path.";
     Err(IamError::invalid_input(text))
 }
 

@@ -53,14 +53,14 @@ pub fn found(founding: Founding<'_>, now: Timestamp) -> Result<Edit> {
     edit.put(SETTINGS.to_owned(), &settings)
 }
 
-/// Checks an alias: 3 to 63 small letters, digits and single hyphens.
+/// Checks an alias: 3 to 63 lower-case letters, digits and single hyphens.
 fn check_alias(alias: &str) -> Result<()> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let hyphens = alias.starts_with('-') || alias.ends_with('-') || alias.contains("--");
     if (3..=63).contains(&alias.len()) && alias.bytes().all(allowed) && !hyphens {
         return Ok(());
     }
-    Err(IamError::validation("An alias has 3 to 63 small letters, digits and single hyphens between them."))
+    Err(IamError::validation("An alias has 3 to 63 lower-case letters, digits and single hyphens between them."))
 }
 
 impl Editor<'_> {

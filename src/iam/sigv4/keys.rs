@@ -1,9 +1,9 @@
 //! Signing keys: derived from secret access keys for a day, a region and a service, and kept for the next request.
 
 use std::fmt;
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use gitferry_base::capacity::capacity;
 use lru::LruCache;
 use ring::hmac;
 use zeroize::Zeroizing;
@@ -69,8 +69,7 @@ pub struct SigningKeys(Mutex<LruCache<CacheKey, Arc<SigningKey>>>);
 
 impl Default for SigningKeys {
     fn default() -> Self {
-        const LIMIT: NonZeroUsize = NonZeroUsize::new(MAX_SIGNING_KEYS).unwrap();
-        SigningKeys(Mutex::new(LruCache::new(LIMIT)))
+        SigningKeys(Mutex::new(LruCache::new(capacity::<MAX_SIGNING_KEYS>())))
     }
 }
 

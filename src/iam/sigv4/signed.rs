@@ -23,10 +23,14 @@ pub struct Signed<'a> {
     date: Cow<'a, str>,
     region: Cow<'a, str>,
     service: Cow<'a, str>,
+    /// Time of the signature as the client wrote it.
     time: Cow<'a, str>,
+    /// The same time, parsed.
     at: Timestamp,
+    /// Names of the signed headers, separated by `;`.
     headers: Cow<'a, str>,
     signature: [u8; 32],
+    /// Session token.
     token: Option<Cow<'a, str>>,
     /// Validity of a presigned URL.
     expires: Option<SignedDuration>,
@@ -137,8 +141,8 @@ impl<'a> Signed<'a> {
         let signed = Signed { access_key_id, date, region, service, time, at, headers, signature, token, expires };
         let names = signed.header_names();
         let sorted = names.windows(2).all(|pair| pair[0] < pair[1]);
-        if names.len() > MAX_SIGNED_HEADERS || !sorted || names.iter().any(|name| !is_small(name)) {
-            return Err(SignatureError::Incomplete("signed headers are small letters in order, each once"));
+        if names.len() > MAX_SIGNED_HEADERS || !sorted || names.iter().any(|name| !is_lower_case(name)) {
+            return Err(SignatureError::Incomplete("signed headers are in lower case and in order, each once"));
         }
         Ok(signed)
     }
@@ -237,14 +241,14 @@ fn split_credential(credential: Cow<'_, str>) -> Result<[Cow<'_, str>; 4]> {
     })
 }
 
-/// The 32 bytes of 64 small hexadecimal digits.
+/// The 32 bytes of 64 lower-case hexadecimal digits.
 pub(super) fn decode_signature(text: &str) -> Option<[u8; 32]> {
     let mut signature = [0; 32];
-    let small = text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-    (small && hex::decode_to_slice(text, &mut signature).is_ok()).then_some(signature)
+    let lower = text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    (lower && hex::decode_to_slice(text, &mut signature).is_ok()).then_some(signature)
 }
 
-fn is_small(name: &str) -> bool {
+fn is_lower_case(name: &str) -> bool {
     !name.is_empty()
         && name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"-_.".contains(&byte))
 }

@@ -1,10 +1,10 @@
 //! Callers by presigned requests: STS says who has signed.
 
 use std::net::IpAddr;
-use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use gitferry_base::capacity::capacity;
 use gitferry_base::clock::Clock;
 use gitferry_base::error::chain;
 use gitferry_iam::aws::{Caller, HOST_HEADER, PresignedCaller, PresignedError, StsEndpoint};
@@ -17,7 +17,7 @@ use tokio::sync::Semaphore;
 
 use super::{bounded, http_client, xml};
 
-/// Longest wait for STS, the wait for a turn included.
+/// Longest wait for STS, the wait for a permit included.
 pub const STS_TIMEOUT: Duration = Duration::from_secs(5);
 /// Largest number of requests to STS at a time.
 pub const MAX_STS_CALLS: usize = 64;
@@ -38,7 +38,7 @@ pub enum CallerError {
     #[error("STS answers {0}: the key is unknown or inactive, or the password was made for another host")]
     Refused(String),
     /// Too many attempts failed.
-    #[error("too many failed attempts: the next is looked at in {} s", .0.retry_after.as_secs())]
+    #[error("too many failed attempts: try again in {} s", .0.retry_after.as_secs())]
     TooMany(TooMany),
     /// STS does not answer.
     #[error("STS cannot be asked: {0}")]
@@ -71,7 +71,6 @@ impl Callers {
         stand_in: Option<String>,
         clock: Arc<dyn Clock>,
     ) -> Result<Self, reqwest::Error> {
-        const LIMIT: NonZeroUsize = NonZeroUsize::new(MAX_CALLERS).unwrap();
         Ok(Callers {
             client: http_client(STS_TIMEOUT)?,
             host,
@@ -79,7 +78,7 @@ impl Callers {
             stand_in,
             clock,
             permits: Semaphore::new(MAX_STS_CALLS),
-            known: Mutex::new(LruCache::new(LIMIT)),
+            known: Mutex::new(LruCache::new(capacity::<MAX_CALLERS>())),
             throttle: Throttle::default(),
         })
     }

@@ -234,7 +234,7 @@ mod tests {
         let (mut first, mut second) = (new(), new());
         let moved = ["a", "b", "c", "d"].map(|name| (BString::from(format!("refs/heads/{name}")), Some(id(1))));
         first.set_recent(None, &moved, |_| None);
-        // Somebody has moved one at the target, and deleted another.
+        // At the target, one has moved and another is deleted.
         let left = |name: &BStr| match name.to_str().unwrap() {
             "refs/heads/b" => Some(id(7)),
             "refs/heads/c" => None,

@@ -49,17 +49,10 @@ impl<'a> Stages<'a> {
             created.map(|edit| edit.name.clone().into_owned()).collect()
         };
         // Of two conflicting names, the one that is a directory of the other keys the replacement.
-        let mut roots: BTreeMap<BString, Replacement<'a>> = BTreeMap::new();
-        for name in &created {
-            if let Some(root) = folder_among(name.as_ref(), &deleted) {
-                roots.entry(root).or_default();
-            }
-        }
-        for name in &deleted {
-            if let Some(root) = folder_among(name.as_ref(), &created) {
-                roots.entry(root).or_default();
-            }
-        }
+        let below_deleted = created.iter().filter_map(|name| folder_among(name.as_ref(), &deleted));
+        let below_created = deleted.iter().filter_map(|name| folder_among(name.as_ref(), &created));
+        let mut roots: BTreeMap<BString, Replacement<'a>> =
+            below_deleted.chain(below_created).map(|root| (root, Replacement::default())).collect();
         // Of nested roots the outermost, so that conflicting names share a replacement.
         let root_of = |name: &BStr| {
             let mut names = folders(name).chain([name]);

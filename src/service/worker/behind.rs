@@ -89,17 +89,18 @@ pub(super) struct RecentLag {
 impl RecentLag {
     /// Notes the lag of a delivery that ended `at` this time after the start.
     pub fn note(&mut self, at: Duration, lag: Duration) {
-        self.turn(at);
+        self.advance(at);
         self.now = self.now.max(lag);
     }
 
     /// Returns the largest lag.
     pub fn largest(mut self, at: Duration) -> Duration {
-        self.turn(at);
+        self.advance(at);
         self.now.max(self.before)
     }
 
-    fn turn(&mut self, at: Duration) {
+    /// Begins a new window if the last one has passed.
+    fn advance(&mut self, at: Duration) {
         let window = at.as_nanos() / LAG_WINDOW.as_nanos();
         if window > self.window {
             self.before = if window == self.window + 1 { self.now } else { Duration::ZERO };

@@ -47,12 +47,17 @@ pub fn keep(written: &Written, folder: &Path) {
 
 /// The state of the fixture in a folder, and what differs in it.
 pub fn unpack(to: &Path) -> (State, StandIns) {
-    sources::unpack(&folder().join(WORLD), to);
+    unpack_from(&folder(), to)
+}
+
+/// The state that [`keep`] has written into a folder.
+pub fn unpack_from(folder: &Path, to: &Path) -> (State, StandIns) {
+    sources::unpack(&folder.join(WORLD), to);
     let names: HashMap<String, String> =
-        serde_json::from_slice(&std::fs::read(folder().join("names.json")).unwrap()).unwrap();
+        serde_json::from_slice(&std::fs::read(folder.join("names.json")).unwrap()).unwrap();
     let mut stand_ins = StandIns::default();
     names.into_iter().for_each(|(stand_in, text)| stand_ins.add(text, stand_in));
-    (State { world: to.into(), dump: folder() }, stand_ins)
+    (State { world: to.into(), dump: folder.into() }, stand_ins)
 }
 
 /// Opens the fixture: stores on the file system and in SQLite in a world, those of AWS in the emulator.

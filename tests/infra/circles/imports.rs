@@ -11,7 +11,7 @@ use syn::punctuated::Punctuated;
 use syn::visit::{self, Visit};
 use syn::{Attribute, Expr, FnArg, Token, Visibility};
 
-use super::modules::{Crate, ItemId, Target, is_test, leaves, names};
+use crate::modules::{Crate, ItemId, Target, is_test, leaves, names};
 
 /// Files that each file imports names from, with one of these names.
 pub(super) type Imports = BTreeMap<PathBuf, BTreeMap<PathBuf, String>>;

@@ -25,6 +25,15 @@ use Ends::{Runs, Well, With};
 /// Longest life of a process that has to end by itself.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Checks starts at the same time, as those of processes that run take seconds.
+fn check_all(starts: Vec<(String, Command, Ends)>) {
+    std::thread::scope(|scope| {
+        for (what, mut command, ends) in starts {
+            scope.spawn(move || check(&what, &mut command, &ends));
+        }
+    });
+}
+
 /// Checks one start.
 fn check(what: &str, command: &mut Command, ends: &Ends) {
     let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
@@ -266,9 +275,15 @@ fn bad_arguments_and_environments_are_named_or_do_no_harm() {
         let what = format!("{name}={} {args:?}", String::from_utf8_lossy(value));
         check(&what, world.command(args).env(name, bytes(value)), &ends);
     }
-    let worker = |flag: &str, value: &str, ends: Ends| {
+    let mut running = Vec::new();
+    let mut worker = |flag: &str, value: &str, ends: Ends| {
         let mut command = world.command(&["worker", "--health", "127.0.0.1:0"]);
-        check(&format!("{flag} {value}"), command.arg(format!("{flag}={value}")), &ends);
+        command.arg(format!("{flag}={value}"));
+        let what = format!("{flag} {value}");
+        match ends {
+            Runs => running.push((what, command, ends)),
+            With(..) | Well => check(&what, &mut command, &ends),
+        }
     };
     worker("--jobs", "0", Runs);
     worker("--jobs", "18446744073709551615", Runs);
@@ -285,6 +300,7 @@ fn bad_arguments_and_environments_are_named_or_do_no_harm() {
     for flag in ["--sweep-every", "--outbox-every", "--metrics-every"] {
         worker(flag, "0s", With(2, &[]));
     }
+    check_all(running);
     // Output that goes nowhere.
     let closed = |redirection: &str, args: &str| {
         let mut command = Command::new("sh");

@@ -15,15 +15,17 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::commit::{MAX_COMMIT_ATTEMPTS, Subject};
-use super::manifest::Manifest;
+use super::manifest::{LivePack, Manifest};
+use super::new_pack::NewPack;
 use super::{Region, RegionError, Result, blocking};
 use crate::ledger::LedgerError;
 use crate::ledger::change::MAX_LFS_OBJECTS;
 use crate::ledger::head::HeadItem;
-use gitferry_git::lfs::LfsOid;
+use gitferry_git::lfs::{LfsOid, Pointer};
 use gitferry_git::local::{RefPatterns, SourceRepository};
 use gitferry_git::refs::RefValue;
 
+use lfs::TakenLfs;
 pub use objects::ImportProgress;
 use objects::Intake;
 use refs::RefsDiff;
@@ -124,14 +126,7 @@ impl Importer<'_> {
         options: &ImportOptions,
         progress: Arc<ImportProgress>,
     ) -> Result<Imported> {
-        let subject = match &existing {
-            Some(item) => {
-                self.region.committer().check_writable(item)?;
-                check_format(item, &source)?;
-                Subject::Existing(Box::new(item.clone()))
-            }
-            None => self.region.committer().new_subject(name, source.object_format())?,
-        };
+        let subject = self.subject(&source, name, existing.as_ref())?;
         let (head, diff) = self.compare(source.clone(), existing.as_ref(), options).await?;
         let head_moves = existing.as_ref().is_some_and(|item| item.head.head != head);
         if let Some(item) = &existing
@@ -161,61 +156,85 @@ impl Importer<'_> {
             spool: spool.path().to_owned(),
             progress,
         };
-        let (packs, mut pointers) = blocking(move || intake.run()).await?;
-        let awaited = if existing.is_some() { self.region.lfs().awaited(subject.id()).await? } else { Vec::new() };
-        pointers.extend(&awaited);
-        pointers.sort_unstable();
-        pointers.dedup();
-        let mut lfs = self.take_lfs(subject.id(), &source, &pointers).await?;
-        let awaited: HashSet<LfsOid> = awaited.iter().map(|pointer| pointer.oid).collect();
-        lfs.noted.extend(lfs.held.iter().filter(|object| awaited.contains(&object.oid)));
-        let mut imported = Imported {
-            repository: name.into(),
-            created: diff.created,
-            updated: diff.updated,
-            deleted: diff.deleted,
-            packs: packs.len() as u64,
-            objects: packs.iter().map(|pack| u64::from(pack.checked.objects)).sum(),
-            lfs_objects: lfs.taken,
-            lfs_bytes: lfs.taken_bytes,
-            lfs_missing: lfs.missing,
-            ..Imported::default()
-        };
+        let (packs, pointers) = blocking(move || intake.run()).await?;
+        let lfs = self.take_new_lfs(&subject, &source, pointers).await?;
+        let mut imported = Imported { repository: name.into(), ..counts(&diff, &packs, &lfs) };
         let packs = self.region.uploads().put(subject.id(), packs).await?;
         drop(spool);
         gitferry_base::fault::crash_point("import-put-packs");
         imported.bytes = packs.iter().map(|pack| pack.bytes + pack.index_bytes).sum();
-        let mut proposal = self.region.committer().proposal(&options.actor);
-        proposal.head = Some(head);
-        proposal.refs_added = diff.refs_added();
-        proposal.edits = diff.edits;
-        proposal.packs = packs.clone();
-        let (with_refs, later) = lfs.held.split_at(lfs.held.len().min(MAX_LFS_OBJECTS));
-        proposal.lfs = with_refs.to_vec();
-        let item = match self.region.committer().commit(&subject, proposal).await {
-            Ok(item) => {
-                self.region.uploads().drop_duplicates(&item, &packs).await;
-                item
-            }
-            Err(error) => {
-                self.region.uploads().drop_packs(&packs, &error).await;
-                return Err(error);
-            }
-        };
-        // LFS objects beyond the limit of one change follow in changes of their own.
-        let item = self.region.lfs().name(item.id, later, &options.actor).await?.unwrap_or(item);
-        if let Err(error) = self.region.lfs().forget_missing(item.id, &lfs.noted).await {
-            tracing::warn!(
-                %error, repository = %item.id,
-                "could not remove the notes of LFS objects that have come; the next sweep names the objects again"
-            );
-        }
+        let item = self.commit(&subject, head, diff, &packs, &lfs, &options.actor).await?;
         let item = self.region.snapshots().maintain(item).await;
         self.region.consolidator().maintain_packs(item.id, manifest.packs.len() + packs.len()).await;
         imported.id = item.id.to_string();
         imported.change = Some(item.head.frontier.seq);
         imported.refs = item.head.refs;
         Ok(imported)
+    }
+
+    /// Returns the repository that the import changes or creates.
+    fn subject(self, source: &SourceRepository, name: &str, existing: Option<&HeadItem>) -> Result<Subject> {
+        let committer = self.region.committer();
+        let Some(item) = existing else { return committer.new_subject(name, source.object_format()) };
+        committer.check_writable(item)?;
+        check_format(item, source)?;
+        Ok(Subject::Existing(Box::new(item.clone())))
+    }
+
+    /// Copies the LFS objects of new pointers, and those that earlier imports did not find.
+    async fn take_new_lfs(
+        self,
+        subject: &Subject,
+        source: &Arc<SourceRepository>,
+        mut pointers: Vec<Pointer>,
+    ) -> Result<TakenLfs> {
+        let awaited = match subject {
+            Subject::Existing(item) => self.region.lfs().awaited(item.id).await?,
+            Subject::New { .. } => Vec::new(),
+        };
+        pointers.extend(&awaited);
+        pointers.sort_unstable();
+        pointers.dedup();
+        let mut lfs = self.take_lfs(subject.id(), source, &pointers).await?;
+        let awaited: HashSet<LfsOid> = awaited.iter().map(|pointer| pointer.oid).collect();
+        lfs.noted.extend(lfs.held.iter().filter(|object| awaited.contains(&object.oid)));
+        Ok(lfs)
+    }
+
+    /// Commits the new refs with their packs and LFS objects. LFS objects beyond the limit of one change follow in
+    /// changes of their own.
+    async fn commit(
+        self,
+        subject: &Subject,
+        head: RefValue,
+        diff: RefsDiff,
+        packs: &[LivePack],
+        lfs: &TakenLfs,
+        actor: &str,
+    ) -> Result<HeadItem> {
+        let (with_refs, later) = lfs.held.split_at(lfs.held.len().min(MAX_LFS_OBJECTS));
+        let mut proposal = self.region.committer().proposal(actor);
+        proposal.head = Some(head);
+        proposal.refs_added = diff.refs_added();
+        proposal.edits = diff.edits;
+        proposal.packs = packs.to_vec();
+        proposal.lfs = with_refs.to_vec();
+        let item = match self.region.committer().commit(subject, proposal).await {
+            Ok(item) => item,
+            Err(error) => {
+                self.region.uploads().drop_packs(packs, &error).await;
+                return Err(error);
+            }
+        };
+        self.region.uploads().drop_duplicates(&item, packs).await;
+        let item = self.region.lfs().name(item.id, later, actor).await?.unwrap_or(item);
+        if let Err(error) = self.region.lfs().forget_missing(item.id, &lfs.noted).await {
+            tracing::warn!(
+                %error, repository = %item.id,
+                "could not remove the notes of LFS objects that have come; the next sweep names the objects again"
+            );
+        }
+        Ok(item)
     }
 
     /// Names LFS objects that have come to the source since an earlier import, when no ref has changed.
@@ -271,6 +290,21 @@ fn check_format(item: &HeadItem, source: &SourceRepository) -> Result<()> {
     }
     let reason = format!("it is a {ours} repository, the source is {theirs}; import it under another name");
     Err(RegionError::Refused { repository: item.head.name.clone(), reason })
+}
+
+/// Counts what an import brings.
+fn counts(diff: &RefsDiff, packs: &[NewPack], lfs: &TakenLfs) -> Imported {
+    Imported {
+        created: diff.created,
+        updated: diff.updated,
+        deleted: diff.deleted,
+        packs: packs.len() as u64,
+        objects: packs.iter().map(|pack| u64::from(pack.checked.objects)).sum(),
+        lfs_objects: lfs.taken,
+        lfs_bytes: lfs.taken_bytes,
+        lfs_missing: lfs.missing,
+        ..Imported::default()
+    }
 }
 
 fn unchanged(item: HeadItem) -> Imported {

@@ -1,6 +1,6 @@
 //! LFS pointers in pushes.
 
-use super::judge::Judged;
+use super::judged::Judged;
 use super::policy::{Missing, PushPolicy};
 use super::rejection::{Refused, Rejection};
 use crate::ledger::change::MAX_LFS_OBJECTS;

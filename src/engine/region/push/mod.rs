@@ -8,7 +8,9 @@
 mod authorization;
 mod decide;
 mod judge;
+mod judged;
 mod lfs;
+mod objects;
 mod policy;
 mod quota;
 mod receive;
@@ -20,8 +22,10 @@ mod unborn;
 
 pub use authorization::{Facts, RefAuthorizer, RefUpdate};
 pub use decide::{Decision, Fact, decide};
-pub use judge::{Judged, MAX_SEPARATE_WALKS, PushProgress, judge};
+pub use judge::{PushProgress, judge};
+pub use judged::Judged;
 pub use lfs::MAX_REPORTED_LFS;
+pub use objects::MAX_SEPARATE_WALKS;
 pub use policy::{MAX_OBJECT_BYTES, MAX_PUSH_BYTES, Missing, Protection, PushPolicy, WithHead, is_hidden};
 pub use quota::{PackRoom, Reservation, Reserved, StorageQuota};
 pub use receive::{MAX_PUSH_ATTEMPTS, Pushed, Receiver};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::decide::{Decision, Fact, decide};
-use super::judge::Judged;
+use super::judged::Judged;
 use super::lfs::judge_lfs;
 use super::policy::PushPolicy;
 use super::rejection::Rejection;
@@ -71,37 +71,7 @@ impl Receiver<'_> {
         let mut packs = PushPack::Spooled(pack.map(Box::new));
         let mut push =
             Attempt { region: self.region, policy, request, facts: &facts, lfs: &lfs.held, actor, state, named: false };
-        let mut waits = 1;
-        // Uploads run concurrently, commits one by one.
-        let mut ready = push.put(&mut packs).await;
-        let permit = match &ready {
-            Ok(()) => states.commit_permit(push.state.item.id).await,
-            Err(_) => None,
-        };
-        if permit.is_some() {
-            ready = push.refresh(states).await;
-        }
-        let result = loop {
-            if let Err(error) = ready {
-                break Err(error);
-            }
-            match push.once(&mut packs).await {
-                Err(RegionError::Ledger(LedgerError::Lost { .. }) | RegionError::Moved { .. })
-                    if waits < MAX_PUSH_ATTEMPTS =>
-                {
-                    back_off(self.region.clock(), waits, MAX_WAIT).await;
-                    waits += 1;
-                    ready = push.refresh(states).await;
-                }
-                result => break result,
-            }
-        };
-        drop(permit);
-        let name = &push.state.item.head.name;
-        let result = match result {
-            Err(RegionError::Ledger(LedgerError::Lost { .. })) => Err(RegionError::Moved { repository: name.clone() }),
-            result => result,
-        };
+        let result = push.run(states, &mut packs).await;
         match (&result, packs) {
             (Err(error), PushPack::Durable(live)) => self.region.uploads().drop_packs(&live, error).await,
             (Ok((_, None)), PushPack::Durable(live)) => self.region.uploads().drop_unnamed(&live).await,
@@ -119,16 +89,27 @@ impl Receiver<'_> {
                 "could not remove the notes of LFS objects that have come; the next sweep names the objects again"
             );
         }
-        let refused = decision.outcomes.iter().find_map(|outcome| Some(outcome.as_ref().err()?.rejection));
-        let rejection = refused.or_else(|| unpack.is_err().then_some(Rejection::Pack));
-        let refs = request.commands.iter().zip(decision.outcomes).map(|(command, outcome)| Outcome {
-            name: command.name.clone(),
-            result: outcome.map_err(|refused| refused.reason),
-        });
-        let refs = refs.collect();
-        let messages = messages.into_iter().chain(decision.messages).collect();
-        Ok(Pushed { report: Report { unpack, refs, messages }, rejection, item })
+        Ok(pushed(request, unpack, messages, decision, item))
     }
+}
+
+/// Reports a decision to the client.
+fn pushed(
+    request: &PushRequest,
+    unpack: std::result::Result<(), String>,
+    messages: Vec<String>,
+    decision: Decision,
+    item: Option<HeadItem>,
+) -> Pushed {
+    let refused = decision.outcomes.iter().find_map(|outcome| Some(outcome.as_ref().err()?.rejection));
+    let rejection = refused.or_else(|| unpack.is_err().then_some(Rejection::Pack));
+    let refs = request.commands.iter().zip(decision.outcomes).map(|(command, outcome)| Outcome {
+        name: command.name.clone(),
+        result: outcome.map_err(|refused| refused.reason),
+    });
+    let refs = refs.collect();
+    let messages = messages.into_iter().chain(decision.messages).collect();
+    Pushed { report: Report { unpack, refs, messages }, rejection, item }
 }
 
 /// The pack of a push, before or after its upload.
@@ -150,6 +131,32 @@ struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
+    /// Makes the pack durable and commits, deciding again each time another writer comes first.
+    async fn run(&mut self, states: &dyn PushStates, packs: &mut PushPack) -> Result<(Decision, Option<HeadItem>)> {
+        // Uploads run concurrently, commits one by one.
+        self.put(packs).await?;
+        let permit = states.commit_permit(self.state.item.id).await;
+        if permit.is_some() {
+            self.refresh(states).await?;
+        }
+        let mut attempts = 1;
+        loop {
+            match self.once(packs).await {
+                Err(RegionError::Ledger(LedgerError::Lost { .. }) | RegionError::Moved { .. })
+                    if attempts < MAX_PUSH_ATTEMPTS =>
+                {
+                    back_off(self.region.clock(), attempts, MAX_WAIT).await;
+                    attempts += 1;
+                    self.refresh(states).await?;
+                }
+                Err(RegionError::Ledger(LedgerError::Lost { .. })) => {
+                    return Err(RegionError::Moved { repository: self.state.item.head.name.clone() });
+                }
+                result => return result,
+            }
+        }
+    }
+
     /// Takes the newest state of the same repository.
     async fn refresh(&mut self, states: &dyn PushStates) -> Result<()> {
         let state = states.state().await?;

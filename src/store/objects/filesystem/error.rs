@@ -17,9 +17,9 @@ pub(super) fn of_io(store: &str, key: &str, doing: &str, error: &io::Error) -> O
     if is_absent(error) {
         return ObjectError::NotFound { store, key };
     }
-    let reason = match (error.kind(), hint(error.kind())) {
-        (_, Some(hint)) => format!("cannot {doing}: {error}; {hint}"),
-        _ => format!("cannot {doing}: {error}"),
+    let reason = match hint(error.kind()) {
+        Some(hint) => format!("cannot {doing}: {error}; {hint}"),
+        None => format!("cannot {doing}: {error}"),
     };
     match Kind::of_io(error) {
         Kind::Environment => ObjectError::Environment { store, key, reason },

@@ -1,4 +1,4 @@
-//! Results of earlier copies, which later ones follow.
+//! Limit of copies, and results of earlier copies, which later ones follow.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,9 +14,11 @@ pub const DENIED_FOR: Duration = Duration::from_secs(5 * 60);
 /// Most source buckets whose denial is remembered.
 const MAX_DENIED: usize = 1_000;
 
-/// Results of earlier copies to a store.
-#[derive(Debug, Default)]
+/// Limit and results of copies to a store.
+#[derive(Debug)]
 pub(super) struct CopyState {
+    /// Largest object, in bytes, that is copied by one CopyObject.
+    max_bytes: u64,
     /// Source buckets that denied a copy, with the end of [`DENIED_FOR`].
     denied: Mutex<HashMap<String, Instant>>,
     /// True once the server has copied a part without returning the part's checksum, which S3 returns.
@@ -24,6 +26,19 @@ pub(super) struct CopyState {
 }
 
 impl CopyState {
+    /// Lowers the limit of one CopyObject below S3's [`MAX_COPY_BYTES`].
+    pub(super) fn limited(bytes: u64) -> Self {
+        CopyState {
+            max_bytes: bytes.min(MAX_COPY_BYTES),
+            denied: Mutex::default(),
+            lacks_part_checksums: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn max_bytes(&self) -> u64 {
+        self.max_bytes
+    }
+
     pub(super) fn is_denied(&self, bucket: &str) -> bool {
         let denied = self.denied.lock().unwrap_or_else(PoisonError::into_inner);
         denied.get(bucket).is_some_and(|until| Instant::now() < *until)
@@ -53,7 +68,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_was_denied_is_asked_again_later() {
-        let memory = CopyState::default();
+        let memory = CopyState::limited(MAX_COPY_BYTES);
         memory.deny("source");
         assert!(memory.is_denied("source") && !memory.is_denied("other"));
         tokio::time::advance(DENIED_FOR).await;

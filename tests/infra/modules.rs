@@ -58,7 +58,24 @@ pub(super) struct Leaf {
     pub(super) name: Option<String>,
 }
 
+/// Folder of the rooms.
+pub(super) fn source() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("src")
+}
+
+/// Root modules of the program and of the crates below `src/`.
+pub(super) fn roots() -> Vec<PathBuf> {
+    let folders = std::fs::read_dir(source()).unwrap().map(|entry| entry.unwrap().file_name());
+    let crates = folders.map(|folder| Path::new(&folder).join("lib.rs")).filter(|root| source().join(root).exists());
+    crates.chain([PathBuf::from("main.rs")]).collect()
+}
+
 impl Crate {
+    /// Reads one of [`roots`].
+    pub(super) fn of_source(root: &Path) -> Crate {
+        Crate::read(root, &|file| std::fs::read_to_string(source().join(file)).ok())
+    }
+
     /// Reads the crate with the root module in the file `root`. `read` returns the content of a file, if it exists.
     pub(super) fn read(root: &Path, read: &dyn Fn(&Path) -> Option<String>) -> Crate {
         let mut all =

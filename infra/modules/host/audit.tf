@@ -32,19 +32,35 @@ resource "aws_cloudwatch_event_target" "audit" {
   arn            = aws_cloudwatch_log_group.audit[0].arn
 }
 
+locals {
+  deliverers = ["events.amazonaws.com", "delivery.logs.amazonaws.com"]
+}
+
 data "aws_iam_policy_document" "audit_log" {
   count = var.audit ? 1 : 0
 
   statement {
-    sid       = "Deliver"
-    actions   = ["logs:CreateLogStream", "logs:PutLogEvents"]
+    sid       = "MakeStream"
+    actions   = ["logs:CreateLogStream"]
     resources = ["${aws_cloudwatch_log_group.audit[0].arn}:*"]
 
     principals {
       type        = "Service"
-      identifiers = ["events.amazonaws.com", "delivery.logs.amazonaws.com"]
+      identifiers = local.deliverers
+    }
+  }
+
+  statement {
+    sid       = "Deliver"
+    actions   = ["logs:PutLogEvents"]
+    resources = ["${aws_cloudwatch_log_group.audit[0].arn}:*"]
+
+    principals {
+      type        = "Service"
+      identifiers = local.deliverers
     }
 
+    # EventBridge makes streams for no rule in particular.
     condition {
       test     = "ArnEquals"
       variable = "aws:SourceArn"

@@ -24,7 +24,6 @@ fn read(path: &std::path::Path) -> Value {
 #[test]
 fn the_access_key_goes_into_a_file_and_no_output() {
     let world = World::with(&[REGION], "");
-    world.ok(&["region", "init"]);
     let init = ["iam", "init", "--region", REGION, "--json", "--again", "--access-key"];
     let with = |file: &str| [&init[..], &[file]].concat();
     let first = world.run(&with("first.json"));
@@ -48,8 +47,8 @@ fn the_access_key_goes_into_a_file_and_no_output() {
     let again = world.run(&with("again.json")).json();
     let newer = read(&world.path("again.json"));
     assert_eq!((&again["account"], &again["access_key_id"]), (&told["account"], &newer["AccessKeyId"]));
-    let user = world.json(&["iam", "user", "show", "administrator", "--region", REGION, "--json"]);
-    let ids: Vec<&Value> = user["access_keys"].as_array().unwrap().iter().map(|key| &key["id"]).collect();
+    let user = world.json(&["iam", "user", "show", "administrator", "--region", REGION]);
+    let ids: Vec<&Value> = user["access_keys"].as_array().unwrap().iter().map(|key| &key["access_key_id"]).collect();
     assert_eq!(ids, [&newer["AccessKeyId"]]);
     assert_ne!(newer["SecretAccessKey"], key["SecretAccessKey"]);
 }

@@ -28,8 +28,7 @@ fn main() -> ExitCode {
     let (Some(folder), Some(program)) = (arguments.next(), arguments.next()) else {
         return fail("usage: secret-files FOLDER PROGRAM [ARGUMENT…]");
     };
-    let secrets: Vec<(OsString, OsString)> =
-        env::vars_os().filter(|(name, _)| prefix(name).is_some()).collect();
+    let secrets: Vec<(OsString, OsString)> = env::vars_os().filter(|(name, _)| prefix(name).is_some()).collect();
     let mut command = Command::new(&program);
     command.args(arguments);
     for (variable, value) in &secrets {

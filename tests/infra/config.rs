@@ -174,9 +174,10 @@ fn hosts() {
 fn hosts_with_an_account() {
     let regions = value!({ "us-east-1" = (region("us-east-1")), "eu-west-1" = (region("eu-west-1")) });
     let keys = ["arn:aws:kms:us-east-1:111122223333:key/1234", "arn:aws:kms:eu-west-1:111122223333:key/5678"];
-    let account =
-        value!({ kms_keys = (keys.to_vec()) key = null endpoint_url = "http://127.0.0.1:4566" aws = null });
-    let Value::Object(mut own) = with(host(), &[("auth", "iam"), ("audit", "gitferry-us-east-1-audit")]) else { panic!() };
+    let account = value!({ kms_keys = (keys.to_vec()) key = null endpoint_url = "http://127.0.0.1:4566" aws = null });
+    let Value::Object(mut own) = with(host(), &[("auth", "iam"), ("audit", "gitferry-us-east-1-audit")]) else {
+        panic!()
+    };
     own.insert("ssh".into(), value!({ listen = "0.0.0.0:8422" host_keys = "secrets" authorized_keys = null }));
     let quotas = value!({
         repositories = 1000
@@ -203,7 +204,10 @@ fn hosts_with_an_account() {
     assert_eq!(config.account.kms_key.iter().map(|key| key.as_str()).collect::<Vec<_>>(), keys);
     assert!(config.account.key_file().is_none(), "no key file beside the keys of KMS");
     let aws = config.account.kms_settings(&config.account.kms_key[1]);
-    assert_eq!((aws.region.as_deref(), aws.endpoint_url.as_deref()), (Some("eu-west-1"), Some("http://127.0.0.1:4566")));
+    assert_eq!(
+        (aws.region.as_deref(), aws.endpoint_url.as_deref()),
+        (Some("eu-west-1"), Some("http://127.0.0.1:4566"))
+    );
 }
 
 #[test]
@@ -222,7 +226,10 @@ fn hosts_for_identities_of_aws() {
     assert!(matches!(config.hosts["eu-west-1"].auth, AuthConfig::Iam(IamAuth::Aws)));
     let aws = config.account.aws.as_ref().unwrap();
     assert_eq!((aws.id.as_str(), aws.refresh.as_secs(), aws.ssh_keys), ("111122223333", 30, true));
-    assert_eq!((aws.roles.as_slice(), aws.sts_regions.as_slice()), (&["deploy-*".to_owned()][..], &["eu-west-1".to_owned()][..]));
+    assert_eq!(
+        (aws.roles.as_slice(), aws.sts_regions.as_slice()),
+        (&["deploy-*".to_owned()][..], &["eu-west-1".to_owned()][..])
+    );
     assert_eq!(config.account.key_file(), Some(Path::new("/secrets/account_key")));
 }
 

@@ -76,7 +76,16 @@ pub fn found(world: &World, containers: &[Value], secrets: &[(&str, &str)]) -> V
     let kept = aws().args(place.arguments(keep)).output().unwrap();
     assert!(kept.status.success(), "{}", text(&kept));
     let mut get = aws();
-    get.args(["secretsmanager", "get-secret-value", "--secret-id", SECRET, "--output", "text", "--query", "SecretString"]);
+    get.args([
+        "secretsmanager",
+        "get-secret-value",
+        "--secret-id",
+        SECRET,
+        "--output",
+        "text",
+        "--query",
+        "SecretString",
+    ]);
     let got = get.args(["--endpoint-url", Emulator::get().endpoint()]).output().unwrap();
     let key: Value = serde_json::from_str(&text(&got)).unwrap_or_else(|_| panic!("{}", text(&got)));
     let secret = key["SecretAccessKey"].as_str().unwrap();
@@ -132,7 +141,8 @@ pub fn host_keys(world: &World) -> Vec<(&'static str, String)> {
 /// The host shows the key that its secret has.
 pub fn shows_its_host_key(world: &World, host: &Container<'_>) {
     let port = host.ssh().port().to_string();
-    let scan = Command::new("ssh-keyscan").args(["-T", "10", "-t", "ed25519", "-p", &port, "127.0.0.1"]).output().unwrap();
+    let scan =
+        Command::new("ssh-keyscan").args(["-T", "10", "-t", "ed25519", "-p", &port, "127.0.0.1"]).output().unwrap();
     let public = std::fs::read_to_string(world.path("ssh_host_ed25519_key.pub")).unwrap();
     let public = public.split(' ').nth(1).unwrap();
     assert!(text(&scan).contains(public), "{}", text(&scan));

@@ -246,7 +246,9 @@ fn the_audit_trail_reaches_its_log() {
     let pattern = at(rule, "event_pattern").concat();
     let source = words(&pattern).pop().unwrap();
     assert!(read("src/audit/sinks/bus.rs").contains(&format!("\"{source}\"")), "the program sends no {source}");
-    for (of, path) in [("aws_cloudwatch_event_rule", "event_bus_name"), ("aws_cloudwatch_event_target", "event_bus_name")] {
+    for (of, path) in
+        [("aws_cloudwatch_event_rule", "event_bus_name"), ("aws_cloudwatch_event_target", "event_bus_name")]
+    {
         assert_eq!(at(named(&module, of, "audit"), path), ["aws_cloudwatch_event_bus.audit[0].name"]);
     }
     let target = named(&module, "aws_cloudwatch_event_target", "audit");

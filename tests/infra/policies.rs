@@ -140,7 +140,10 @@ fn keys_are_granted_for_what_they_are_for() {
         granted
     };
     // Hosts open, and what founds and rotates seals.
-    assert_eq!((on_keys("account"), on_keys("admin")), (vec!["kms:Decrypt".to_owned()], vec!["kms:Encrypt".to_owned()]));
+    assert_eq!(
+        (on_keys("account"), on_keys("admin")),
+        (vec!["kms:Decrypt".to_owned()], vec!["kms:Encrypt".to_owned()])
+    );
     assert_eq!(requests("src/store/aws/kms.rs"), ["encrypt", "decrypt"]);
     let keeps = std::fs::read_to_string(root("infra/modules/host/founding.tf")).unwrap();
     assert!(keeps.contains("[\"secretsmanager\", \"put-secret-value\","));

@@ -122,8 +122,7 @@ fn is_kept_secret(aws: &Aws, ran: &Output, value: &str) {
 #[test]
 fn the_first_start_founds_the_account_and_starts_all() {
     let aws = Aws::new();
-    let arguments =
-        ["--auth", "iam", "--ssh", HOSTS[0], HOSTS[1], "--workers", "eu-west-1/c-eu/gitferry-us-to-eu"];
+    let arguments = ["--auth", "iam", "--ssh", HOSTS[0], HOSTS[1], "--workers", "eu-west-1/c-eu/gitferry-us-to-eu"];
     let ran = aws.run("first-start", &arguments);
     assert!(ran.status.success(), "{}", said(&ran));
     for key in ["ssh_host_ed25519_key", "ssh_host_ecdsa_key"] {
@@ -144,7 +143,9 @@ fn the_first_start_founds_the_account_and_starts_all() {
     assert!(!aws.calls()[found].contains("--overrides"), "the definition has the command");
     assert_eq!(aws.count("-found --network"), 1, "the account is founded in one region");
     for region in ["us-east-1", "eu-west-1"] {
-        let put = format!("--region {region} secretsmanager put-secret-value --secret-id gitferry-{region}/ssh_host_ed25519_key");
+        let put = format!(
+            "--region {region} secretsmanager put-secret-value --secret-id gitferry-{region}/ssh_host_ed25519_key"
+        );
         let init = aws.at(&format!("\"command\": [\"region\", \"init\", \"{region}\"]"));
         let start = aws.at(&format!("ecs update-service --cluster c-{} --service gitferry-{region}", &region[..2]));
         assert!(aws.at(&put) < init && init < found && found < start, "{:?}", aws.calls());
@@ -245,10 +246,14 @@ fn a_task_prints_its_log_and_ends_with_its_code() {
     let log = "--log-group-name /ecs/gitferry-us-to-eu --log-stream-name gitferry/gitferry/0123";
     assert!(calls.iter().any(|call| call.contains(log)), "{calls:?}");
     // In the network of the service, by a definition of its own.
-    let list = ["--definition", "gitferry-eu-west-1-admin", "eu-west-1", "c-eu", "gitferry-eu-west-1", "iam", "data-key"];
+    let list =
+        ["--definition", "gitferry-eu-west-1-admin", "eu-west-1", "c-eu", "gitferry-eu-west-1", "iam", "data-key"];
     assert!(aws.run("run-task", &list).status.success());
     let run = aws.calls().into_iter().rfind(|call| call.contains("ecs run-task")).unwrap();
-    assert!(run.contains("--task-definition gitferry-eu-west-1-admin --network") && run.contains("\"data-key\""), "{run}");
+    assert!(
+        run.contains("--task-definition gitferry-eu-west-1-admin --network") && run.contains("\"data-key\""),
+        "{run}"
+    );
     std::fs::write(aws.path("exit"), "3\nNone\n").unwrap();
     assert_eq!(aws.run("run-task", &status).status.code(), Some(3));
     std::fs::write(aws.path("exit"), "None\n").unwrap();

@@ -81,7 +81,12 @@ fn the_example_is_planned() {
         (
             &["auth=tokens", "audit=false", "egress=nat", "interface_endpoints=[\"sqs\",\"logs\"]"][..],
             &["aws_nat_gateway", "interface[\"sqs\"]", "this[\"tokens\"]", "this[\"ssh_authorized_keys\"]"][..],
-            &["aws_kms_key.account", "aws_ecs_task_definition.once", "policy.aws[0]", "aws_cloudwatch_event_target.audit"][..],
+            &[
+                "aws_kms_key.account",
+                "aws_ecs_task_definition.once",
+                "policy.aws[0]",
+                "aws_cloudwatch_event_target.audit",
+            ][..],
         ),
         (
             &["auth=aws", "aws_identities={roles=[\"deploy-*\"],ssh_keys=true}", "ssh=false", "run=lambda"][..],

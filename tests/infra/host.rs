@@ -154,11 +154,12 @@ fn the_process_has_the_policies_of_its_region_alone() {
 #[test]
 fn alarms_watch_what_there_is() {
     let module = Module::read("host");
-    let filters = local("filters");
-    let names: BTreeSet<String> = ["Requests", "Errors", "NotReady", "PushesNotStored"].map(str::to_owned).into();
+    let filters = local("filters") + &local("audit_failing");
+    let names = ["Requests", "Errors", "NotReady", "PushesNotStored", "AuditFailing"];
+    let names: BTreeSet<String> = names.map(str::to_owned).into();
     let docs = read("docs/aws.md");
     let alarms = module.all("resource", "aws_cloudwatch_metric_alarm");
-    assert_eq!(alarms.len(), 6);
+    assert_eq!(alarms.len(), 7);
     for alarm in alarms {
         let of_aws = ["UnHealthyHostCount", "HealthyHostCount", "MemoryUtilization"];
         let metrics = [at(alarm.body(), "metric_name"), at(alarm.body(), "metric_query.metric.metric_name")].concat();
@@ -173,7 +174,7 @@ fn alarms_watch_what_there_is() {
     for name in names {
         assert!(filters.contains(&name), "no filter {name} in {filters}");
     }
-    let sources = sources("src/host") + &sources("src/engine/region/push");
+    let sources = sources("src/host") + &sources("src/engine/region/push") + &sources("src/audit");
     let messages: Vec<&str> =
         filters.split("$.message = \\\"").skip(1).map(|rest| rest.split('\\').next().unwrap()).collect();
     assert!(messages.len() >= 6, "{filters}");

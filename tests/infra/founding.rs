@@ -25,7 +25,7 @@ fn read(path: &std::path::Path) -> Value {
 fn the_access_key_goes_into_a_file_and_no_output() {
     let world = World::with(&[REGION], "");
     let init = ["iam", "init", "--region", REGION, "--json", "--again", "--access-key"];
-    let with = |file: &str| [&init[..], &[file]].concat();
+    let with = |file: &'static str| [&init[..], &[file]].concat();
     let first = world.run(&with("first.json"));
     let key = read(&world.path("first.json"));
     let secret = key["SecretAccessKey"].as_str().unwrap();

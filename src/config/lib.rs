@@ -21,6 +21,7 @@
 
 mod account;
 mod audit;
+mod aws_region;
 mod cache;
 mod error;
 mod events;
@@ -49,6 +50,7 @@ use serde::Deserialize;
 
 pub use account::{AccountConfig, AwsAccountConfig, IssuerConfig};
 pub use audit::AuditConfig;
+use aws_region::check_region;
 pub use cache::CacheConfig;
 pub use error::ConfigError;
 pub use events::{EventsConfig, region_of_queue};
@@ -203,9 +205,9 @@ impl Config {
     }
 
     fn check_host(&self, region: &str, host: &HostConfig) -> Result<(), String> {
-        if !self.regions.contains_key(region) {
+        let Some(settings) = self.regions.get(region) else {
             return Err(format!("there is no region {region}"));
-        }
+        };
         if matches!(host.auth, AuthConfig::None(_)) && !host.listen.ip().is_loopback() {
             return Err(format!("auth = \"none\" is for loopback only, and {} is reachable by others", host.listen));
         }
@@ -215,6 +217,10 @@ impl Config {
         }
         if let Some(audit) = &host.audit {
             audit.check()?;
+            if audit.events.is_some() {
+                let service = format!("audit.events: the bus, which has the settings of regions.{region},");
+                check_region(&settings.aws, &service)?;
+            }
         }
         if let Some(url) = &host.url {
             let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));

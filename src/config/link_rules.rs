@@ -1,5 +1,6 @@
 //! Rules for the links of a configuration: ends that exist, settings that the ends allow, no two links with one task.
 
+use super::aws_region::check_region;
 use super::link::{LfsMode, LinkConfig, LinkMode};
 use super::location::TableLocation;
 use super::overlap::overlap;
@@ -49,6 +50,12 @@ impl Config {
         }
         events::check_queues(link.queue.as_deref(), link.dead_letters.as_deref())?;
         link.aws.check().map_err(|reason| format!("aws: {reason}"))?;
+        if link.queue.as_deref().is_some_and(|url| events::region_of_queue(url).is_none()) {
+            check_region(&link.aws, "queue: this")?;
+        }
+        if matches!(self.link_table(link)?, Some(TableLocation::DynamoDb(_))) {
+            check_region(&link.aws, "table: this")?;
+        }
         link.matcher()?;
         self.check_names(link)
     }

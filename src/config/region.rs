@@ -5,9 +5,10 @@ use std::path::Path;
 use jiff::SignedDuration;
 use serde::Deserialize;
 
+use super::aws_region::check_region;
 use super::cache::CacheConfig;
 use super::events::EventsConfig;
-use super::location::{self, ObjectsLocation, RegionStores};
+use super::location::{self, ObjectsLocation, RegionStores, TableLocation};
 use gitferry_store::aws::AwsConfig;
 use gitferry_store::objects::s3::S3Options;
 
@@ -49,6 +50,14 @@ impl RegionConfig {
         let objects = self.objects(folder).map_err(|reason| format!("objects: {reason}"))?;
         let table = location::table(&self.table, folder).map_err(|reason| format!("table: {reason}"))?;
         self.aws.check().map_err(|reason| format!("aws: {reason}"))?;
+        let services = [
+            ("objects", matches!(objects, ObjectsLocation::S3(_))),
+            ("table", matches!(table, TableLocation::DynamoDb(_))),
+            ("events", self.events.is_some()),
+        ];
+        if let Some((setting, _)) = services.iter().find(|(_, is_on_aws)| *is_on_aws) {
+            check_region(&self.aws, &format!("{setting}: this"))?;
+        }
         if matches!(objects, ObjectsLocation::Filesystem(_)) {
             let options = [("kms_key", &self.kms_key), ("storage_class", &self.storage_class)];
             if let Some((name, _)) = options.iter().find(|(_, value)| value.is_some()) {

@@ -317,7 +317,7 @@ aws = { region = "eu-west-1", role_arn = "arn:aws:iam::123456789012:role/git", e
 [regions.mixed]
 objects = "s3://bucket-mixed"
 table = "sqlite:mixed/table.db"
-aws = { endpoint_url = "http://127.0.0.1:4566" }
+aws = { region = "eu-west-1", endpoint_url = "http://127.0.0.1:4566" }
 "#;
 
 #[test]
@@ -332,6 +332,39 @@ fn regions_on_aws() {
     assert_eq!((us.aws.region.as_deref(), us.aws.profile.as_deref()), (Some("us-east-1"), Some("ops")));
     assert!(us.is_remote() && config.stores("mixed").unwrap().is_remote());
     assert_eq!(config.stores("eu").unwrap().aws.external_id.as_deref(), Some("x"));
+}
+
+/// A service of AWS without a region is an error of the file, and none of the first request.
+#[test]
+fn services_of_aws_name_their_region() {
+    let region = |lines: &str| format!("[regions.us]\nobjects = \"file:o\"\ntable = \"sqlite:t\"\n{lines}");
+    let s3 = region("").replace("file:o", "s3://bucket");
+    let dynamo = region("").replace("sqlite:t", "dynamodb://table");
+    let host = "[hosts.us]\nlisten = \"127.0.0.1:1\"\nauth = \"none\"\naudit = { events = \"eventbridge:a\" }\n";
+    let queue = "[links.dr]\nsource = \"us\"\ntarget = \"eu\"\nqueue = \"http://localhost/0/in\"\n\
+                 dead_letters = \"http://localhost/0/dead\"\n[regions.eu]\nobjects = \"file:p\"\ntable = \"sqlite:u\"\n";
+    let remotes = "[remotes.a]\nurl = \"https://h/{name}\"\n[remotes.b]\nurl = \"https://i/{name}\"\n\
+                   [links.ab]\nsource = \"a\"\ntarget = \"b\"\ntable = \"dynamodb://t\"\n";
+    for (text, expected) in [
+        (s3, "regions.us.objects: this is in a region of AWS"),
+        (dynamo, "regions.us.table: this is in a region of AWS"),
+        (region("events = \"eventbridge:a\"\n"), "regions.us.events: this is in a region of AWS"),
+        (region(host), "hosts.us: audit.events: the bus, which has the settings of regions.us, is in a region of AWS"),
+        (region("") + queue, "links.dr: queue: this is in a region of AWS"),
+        (remotes.to_owned(), "links.ab: table: this is in a region of AWS"),
+    ] {
+        let message = parse(&text).map(drop).unwrap_err().to_string();
+        assert!(message.contains(expected), "{text}: {message}");
+        // With a region, or a profile that has one.
+        let place = if expected.starts_with("links") { "[links." } else { "[regions.us]" };
+        let at = text.find(place).unwrap();
+        let end = at + text[at..].find('\n').unwrap() + 1;
+        for aws in ["aws = { region = \"eu-west-1\" }\n", "aws = { profile = \"git\" }\n"] {
+            parse(&format!("{}{aws}{}", &text[..end], &text[end..])).unwrap();
+        }
+        let credentials = "aws = { role_arn = \"arn:aws:iam::123456789012:role/git\" }\n";
+        assert!(parse(&format!("{}{credentials}{}", &text[..end], &text[end..])).is_err(), "{text}");
+    }
 }
 
 #[test]
@@ -502,7 +535,8 @@ const SIZES: [(&str, &str); 8] = [
     ("read_memory", "read_memory = SIZE\n"),
     (
         "max_bytes",
-        "[regions.us]\nobjects = \"s3://bucket/git\"\ntable = \"dynamodb://table\"\ncache = { max_bytes = SIZE }\n",
+        "[regions.us]\nobjects = \"s3://bucket/git\"\ntable = \"dynamodb://table\"\naws = { region = \"us-east-1\" }\n\
+         cache = { max_bytes = SIZE }\n",
     ),
     ("bytes_per_push", "[remotes.r]\nurl = \"https://h/{name}\"\nlimits = { bytes_per_push = SIZE }\n"),
     ("spool", "[remotes.r]\nurl = \"https://h/{name}\"\nlimits = { spool = SIZE }\n"),

@@ -1,5 +1,5 @@
-//! Both regions, hosts and links as Terraform makes them on the emulator; a push to the host as its task runs, which goes
-//! all the way to the other region.
+//! Both regions, hosts and links as Terraform makes them on the emulator; an account that its task founds, and a push to the
+//! host as its task runs, which goes all the way to the other region.
 //!
 //! With the older provider of PyPI: without its services of ECS, which end that provider on the emulator, and without
 //! autoscaling, which the emulator does not have.
@@ -10,16 +10,14 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::container::Container;
-use crate::running::{free_address, frontier, init, push, wait, worker};
+use crate::running::{frontier, init, wait, worker};
 use crate::terraform::{APPLY, STEP, command, run};
-use crate::{emulated, older};
+use crate::{emulated, founding, older};
 use gitferry_test_support::aws::{ENDPOINT_VARIABLE, fresh};
 use gitferry_test_support::world::World;
 
 /// Errors of services that do not know a request.
 const LACKS: [&str; 4] = ["NotImplemented", "StatusCode: 501", "UnknownOperation", "InvalidAction"];
-/// The first token of the host.
-const TOKEN: &str = "admin:0123456789abcdef0123456789abcdef";
 
 /// Resources and outputs that Terraform has applied.
 struct Applied(Vec<Value>, Value);
@@ -53,11 +51,16 @@ impl Applied {
         one
     }
 
-    /// The container of a task definition.
-    fn container(&self, family: &str) -> Value {
+    /// The containers of a task definition.
+    fn containers(&self, family: &str) -> Vec<Value> {
         let definition = self.one("aws_ecs_task_definition", "family", family);
-        let containers: Value = serde_json::from_str(definition["container_definitions"].as_str().unwrap()).unwrap();
-        let [container] = &containers.as_array().unwrap()[..] else { panic!("{containers}") };
+        serde_json::from_str(definition["container_definitions"].as_str().unwrap()).unwrap()
+    }
+
+    /// The only container of a task definition.
+    fn container(&self, family: &str) -> Value {
+        let containers = self.containers(family);
+        let [container] = &containers[..] else { panic!("{containers:?}") };
         container.clone()
     }
 }
@@ -94,7 +97,7 @@ fn a_push_goes_through_what_terraform_made() {
     let [first, second, to_second, to_first] = &services;
     assert_eq!(
         applied.1["first_start"]["value"],
-        format!("../../first-start {first} {second} --workers {to_second} {to_first}")
+        format!("../../first-start --auth iam --ssh {first} {second} --workers {to_second} {to_first}")
     );
     assert_eq!(*first, format!("us-east-1/tf-{number}-us-east-1/gitferry-us-east-1"));
     let whole = applied.1["config"]["value"].as_str().unwrap();
@@ -102,17 +105,28 @@ fn a_push_goes_through_what_terraform_made() {
     assert_eq!((whole.regions.len(), whole.links.len()), (2, 2));
     let config = applied.output("link_configs", &link);
     init(&world, &config);
+    let keys = founding::host_keys(&world);
+    let secrets: Vec<(&str, &str)> = keys.iter().map(|(file, key)| (*file, key.as_str())).collect();
+    let key = founding::found(&world, &applied.containers("gitferry-us-east-1-found"), &secrets);
     let worker = worker(&world, &config, &[&link]);
     let definition = applied.container("gitferry-us-east-1");
-    let mut host = Container::start(&world, &definition, &[("tokens", TOKEN)], free_address());
-    assert!(!host.environment().contains(TOKEN), "a secret stays in the environment");
-    push(&world, &format!("{TOKEN}@{}", host.address()), "team/app");
+    let mut host = Container::start(&world, &definition, &secrets);
+    assert!(!host.environment().contains("PRIVATE KEY"), "a secret stays in the environment");
+    founding::shows_its_host_key(&world, &host);
+    founding::push(&world, &host, "team/app");
+    assert!(!host.log().contains(key["SecretAccessKey"].as_str().unwrap()), "the log has the access key");
     // Not by a sweep: the bus, the rule and the queue carried it.
     wait("the worker heard of it", || worker.counter("messages") > 0);
     let show = |region: &str| frontier(&world, &config, "team/app", region);
     wait("the other region has it", || show("eu-west-1").is_some() && show("eu-west-1") == show("us-east-1"));
+    wait("the other region has the account", || show_account(&world, &config).is_some());
     filters_match_the_log(&applied, &host);
     assert_eq!(host.stop(), Some(0), "the host drains and ends by itself");
+}
+
+/// The state of the account in the other region.
+fn show_account(world: &World, config: &str) -> Option<Value> {
+    frontier(world, config, "gitferry/account", "eu-west-1")
 }
 
 /// Every selector of a metric filter is in a line of the log of requests, and the filter of all requests finds one.
@@ -150,9 +164,15 @@ fn roles_are_the_documented_ones(applied: &Applied) {
         let rows = crate::policies::documented("docs/aws.md", heading);
         crate::policies::column(&rows, number)
     };
-    for (role, number) in [("gitferry-us-east-1", 1), ("gitferry-us-east-1-execution", 2)] {
+    let of_host = documented("| on | a host", 1);
+    let of_admin = of_host.union(&documented("| on | a host", 3)).cloned().collect();
+    for (role, documented) in [
+        ("gitferry-us-east-1", of_host),
+        ("gitferry-us-east-1-execution", documented("| on | a host", 2)),
+        ("gitferry-us-east-1-admin", of_admin),
+    ] {
         let statements = statements(role);
-        assert_eq!(actions(&statements), documented("| on | a host", number), "{role}");
+        assert_eq!(actions(&statements), documented, "{role}");
         for statement in &statements {
             let resources = list(&statement["Resource"]);
             assert!(!resources.is_empty() && !resources.contains("*"), "{role}: {statement}");
@@ -173,14 +193,18 @@ fn the_load_balancer_leads_to_the_container(applied: &Applied) {
     let port = container["portMappings"][0]["containerPort"].as_u64().unwrap();
     let groups = applied.all("aws_lb_target_group");
     let listeners = applied.all("aws_lb_listener");
-    assert_eq!((groups.len(), listeners.len()), (2, 2));
+    assert_eq!((groups.len(), listeners.len()), (4, 4));
+    let ssh = container["portMappings"][1]["containerPort"].as_u64();
     for group in groups {
-        assert_eq!(group["port"].as_u64(), Some(port));
+        let is_ssh = group["name"].as_str().unwrap().ends_with("-ssh");
+        assert_eq!(group["port"].as_u64(), if is_ssh { ssh } else { Some(port) });
         let check = &group["health_check"][0];
         assert_eq!((&check["path"], &check["protocol"]), (&"/_ready".into(), &"HTTP".into()));
         assert_eq!(group["preserve_client_ip"].as_str(), Some("true"), "{group}");
     }
-    for listener in listeners {
+    let (of_ssh, of_git): (Vec<_>, Vec<_>) = listeners.into_iter().partition(|one| one["port"].as_u64() == Some(22));
+    assert!(of_ssh.len() == 2 && of_ssh.iter().all(|listener| listener["protocol"] == "TCP"), "{of_ssh:?}");
+    for listener in of_git {
         assert_eq!((listener["port"].as_u64(), &listener["protocol"]), (Some(443), &"TLS".into()));
         assert!(listener["certificate_arn"].as_str().unwrap().contains(":certificate/"));
     }

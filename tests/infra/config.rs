@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use gitferry_config::{AuthConfig, Config, HostLimits, OnPush, TableLocation};
+use gitferry_config::{AuthConfig, Config, HostLimits, IamAuth, OnPush, QuotaConfig, TableLocation};
 use hcl::eval::{Context, Evaluate, FuncArgs, FuncDef, ParamType};
 use hcl::{Template, Value, value};
 
@@ -40,12 +40,15 @@ fn host() -> Value {
     value!({
         listen = "0.0.0.0:8411"
         url = "https://eu-west-1.git.example.com"
+        auth = "tokens"
         tokens = "tokens"
         create_on_push = true
         on_push = "forward"
         tls = null
         ssh = null
         limits = null
+        audit = null
+        quotas = null
     })
 }
 
@@ -62,6 +65,10 @@ fn render(regions: Value, links: Value) -> String {
 }
 
 fn render_all(regions: Value, links: Value, hosts: Value) -> String {
+    render_with(regions, links, hosts, Value::Null)
+}
+
+fn render_with(regions: Value, links: Value, hosts: Value, account: Value) -> String {
     let text = std::fs::read_to_string(root("infra/modules/config/gitferry.toml.tftpl")).unwrap();
     let template: Template = text.parse().unwrap();
     let mut context = Context::new();
@@ -69,6 +76,7 @@ fn render_all(regions: Value, links: Value, hosts: Value) -> String {
     context.declare_var("regions", regions);
     context.declare_var("links", links);
     context.declare_var("hosts", hosts);
+    context.declare_var("account", account);
     template.evaluate(&context).unwrap()
 }
 
@@ -159,6 +167,70 @@ fn hosts() {
     assert_eq!(config.path(file), Path::new(&tokens));
     assert_eq!((other.url().as_str(), other.tls.is_none()), ("https://eu-west-1.git.example.com", true));
     assert_eq!(config.regions["us-east-1"].cache.max_bytes.unwrap().as_u64(), 30 << 30);
+}
+
+/// Hosts with an account under the KMS keys of both regions, an audit trail and quotas.
+#[test]
+fn hosts_with_an_account() {
+    let regions = value!({ "us-east-1" = (region("us-east-1")), "eu-west-1" = (region("eu-west-1")) });
+    let keys = ["arn:aws:kms:us-east-1:111122223333:key/1234", "arn:aws:kms:eu-west-1:111122223333:key/5678"];
+    let account = value!({ kms_keys = (keys.to_vec()) key = null endpoint_url = "http://127.0.0.1:4566" aws = null });
+    let Value::Object(mut own) = with(host(), &[("auth", "iam"), ("audit", "gitferry-us-east-1-audit")]) else {
+        panic!()
+    };
+    own.insert("ssh".into(), value!({ listen = "0.0.0.0:8422" host_keys = "secrets" authorized_keys = null }));
+    let quotas = value!({
+        repositories = 1000
+        repository_size = "10GiB"
+        size = null
+        repository_lfs_size = null
+        lfs_size = null
+        requests_per_minute = null
+    });
+    own.insert("quotas".into(), quotas);
+    let other = with(host(), &[("auth", "iam")]);
+    let hosts = value!({ "us-east-1" = (Value::Object(own)), "eu-west-1" = other });
+    let config = parse(&render_with(regions, value!({}), hosts, account));
+    let own = &config.hosts["us-east-1"];
+    assert!(matches!(own.auth, AuthConfig::Iam(IamAuth::Iam)), "{:?}", own.auth);
+    assert_eq!(own.audit.as_ref().unwrap().events.as_ref().unwrap().bus, "gitferry-us-east-1-audit");
+    let quotas = QuotaConfig {
+        repositories: Some(1000),
+        repository_size: Some(bytesize::ByteSize::gib(10)),
+        ..QuotaConfig::default()
+    };
+    assert_eq!(own.quotas, quotas);
+    assert!(own.ssh.is_some() && own.ssh_authorized_keys.is_none(), "the account has the keys");
+    assert_eq!(config.account.kms_key.iter().map(|key| key.as_str()).collect::<Vec<_>>(), keys);
+    assert!(config.account.key_file().is_none(), "no key file beside the keys of KMS");
+    let aws = config.account.kms_settings(&config.account.kms_key[1]);
+    assert_eq!(
+        (aws.region.as_deref(), aws.endpoint_url.as_deref()),
+        (Some("eu-west-1"), Some("http://127.0.0.1:4566"))
+    );
+}
+
+#[test]
+fn hosts_for_identities_of_aws() {
+    let aws = value!({
+        id = "111122223333"
+        roles = ["deploy-*"]
+        refresh = "30s"
+        ssh_keys = true
+        sts_regions = ["eu-west-1"]
+    });
+    let account = value!({ kms_keys = null key = "/secrets/account_key" endpoint_url = null aws = aws });
+    let regions = value!({ "eu-west-1" = (region("eu-west-1")) });
+    let hosts = value!({ "eu-west-1" = (with(host(), &[("auth", "aws")])) });
+    let config = parse(&render_with(regions, value!({}), hosts, account));
+    assert!(matches!(config.hosts["eu-west-1"].auth, AuthConfig::Iam(IamAuth::Aws)));
+    let aws = config.account.aws.as_ref().unwrap();
+    assert_eq!((aws.id.as_str(), aws.refresh.as_secs(), aws.ssh_keys), ("111122223333", 30, true));
+    assert_eq!(
+        (aws.roles.as_slice(), aws.sts_regions.as_slice()),
+        (&["deploy-*".to_owned()][..], &["eu-west-1".to_owned()][..])
+    );
+    assert_eq!(config.account.key_file(), Some(Path::new("/secrets/account_key")));
 }
 
 /// A region says its window once, and every process that names the region hears of it.

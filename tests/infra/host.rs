@@ -128,8 +128,8 @@ fn times_fit_into_each_other() {
     assert!(at(service, "lifecycle.ignore_changes").concat().contains("desired_count"));
 }
 
-/// The process may do what the module `region` gives a host, read regions that it is replicated to, and use the KMS keys of
-/// the account; nothing else.
+/// The process may do what the module `region` gives a host, read regions that it is replicated to, open the data keys of
+/// the account or read that of AWS IAM, and record; nothing else.
 #[test]
 fn the_process_has_the_policies_of_its_region_alone() {
     let module = Module::read("host");
@@ -139,8 +139,10 @@ fn the_process_has_the_policies_of_its_region_alone() {
         .filter(|policy| at(policy.body(), "role") == ["aws_iam_role.task.id"])
         .map(|policy| at(policy.body(), "policy").concat())
         .collect();
-    assert_eq!(of_task.len(), 3, "{of_task:?}");
-    assert!(of_task.contains(&"data.aws_iam_policy_document.account.json".to_owned()), "{of_task:?}");
+    assert_eq!(of_task.len(), 5, "{of_task:?}");
+    for name in ["account", "aws", "audit"] {
+        assert!(of_task.contains(&format!("data.aws_iam_policy_document.{name}[0].json")), "{of_task:?}");
+    }
     assert!(of_task.contains(&"var.region.policies.host".to_owned()), "{of_task:?}");
     let replica = of_task.iter().find(|policy| policy.contains("each")).unwrap();
     assert!(replica.contains("each.value.region.policies.read") && replica.contains("assume_reader"), "{replica}");
@@ -152,11 +154,12 @@ fn the_process_has_the_policies_of_its_region_alone() {
 #[test]
 fn alarms_watch_what_there_is() {
     let module = Module::read("host");
-    let filters = local("filters");
-    let names: BTreeSet<String> = ["Requests", "Errors", "NotReady", "PushesNotStored"].map(str::to_owned).into();
+    let filters = (local("filters") + &local("audit_failing")).replace("\\\"", "\"");
+    let names = ["Requests", "Errors", "NotReady", "PushesNotStored", "AuditFailing"];
+    let names: BTreeSet<String> = names.map(str::to_owned).into();
     let docs = read("docs/aws.md");
     let alarms = module.all("resource", "aws_cloudwatch_metric_alarm");
-    assert_eq!(alarms.len(), 6);
+    assert_eq!(alarms.len(), 7);
     for alarm in alarms {
         let of_aws = ["UnHealthyHostCount", "HealthyHostCount", "MemoryUtilization"];
         let metrics = [at(alarm.body(), "metric_name"), at(alarm.body(), "metric_query.metric.metric_name")].concat();
@@ -171,10 +174,10 @@ fn alarms_watch_what_there_is() {
     for name in names {
         assert!(filters.contains(&name), "no filter {name} in {filters}");
     }
-    let sources = sources("src/host") + &sources("src/engine/region/push");
+    let sources = sources("src/host") + &sources("src/engine/region/push") + &sources("src/audit");
     let messages: Vec<&str> =
-        filters.split("$.message = \\\"").skip(1).map(|rest| rest.split('\\').next().unwrap()).collect();
-    assert!(messages.len() >= 6, "{filters}");
+        filters.split("$.message = \"").skip(1).map(|rest| rest.split('"').next().unwrap()).collect();
+    assert!(messages.len() >= 8, "{filters}");
     for message in messages {
         assert!(sources.contains(&format!("\"{message}\"")), "nothing logs {message}");
     }
@@ -188,18 +191,70 @@ fn secrets_are_where_the_configuration_says() {
     let entry = entry.lines().find(|line| line.starts_with("ENTRYPOINT")).unwrap();
     assert_eq!(words(entry), ["/usr/local/bin/secret-files", &folder, "/usr/local/bin/gitferry"]);
     let module = Module::read("host");
-    let made = at(module.resource("aws_secretsmanager_secret").body(), "for_each").concat();
-    let ssh = local("ssh_files");
-    assert_eq!(words(&ssh).len(), 3, "{ssh}");
-    for name in words(&ssh).iter().filter(|name| name.starts_with("ssh_host_")) {
-        assert!(sources("src/host/ssh").contains(&format!("\"{name}\"")), "the host has no key {name}");
+    assert_eq!(at(named(&module, "aws_secretsmanager_secret", "this"), "for_each"), ["toset(local.files)"]);
+    let files: BTreeSet<String> = [local("files"), local("ssh_files")].iter().flat_map(|list| words(list)).collect();
+    let named: Vec<&str> = ["account_key", "aws", "ssh_authorized_keys", "ssh_host_ecdsa_key", "ssh_host_ed25519_key"]
+        .into_iter()
+        .chain(["tls_cert", "tls_key", "tokens"])
+        .collect();
+    // `aws` is a value of `auth`, as `tokens` is.
+    assert_eq!(files.iter().map(String::as_str).collect::<Vec<_>>(), named);
+    let used = read("infra/modules/host/main.tf") + &read("infra/modules/host/account.tf");
+    for name in files.iter().filter(|name| *name != "aws") {
+        if name.starts_with("ssh_host_") {
+            assert!(sources("src/host/ssh").contains(&format!("\"{name}\"")), "the host has no key {name}");
+        } else {
+            assert!(used.contains(&format!("${{local.secrets_folder}}/{name}")), "nothing reads {name}");
+        }
     }
-    for name in words(&made).into_iter().chain(["ssh_authorized_keys".to_owned()]) {
-        let used = read("infra/modules/host/main.tf");
-        assert!(used.contains(&format!("${{local.secrets_folder}}/{name}")), "nothing reads {name}");
+    for prefix in ["GITFERRY_FILE_", "GITFERRY_HEX_"] {
+        assert!(read("docker/secret-files.rs").contains(&format!("\"{prefix}\"")));
+        assert!(read("infra/modules/host/task.tf").contains(&format!("{prefix}${{upper(name)}}")));
     }
-    assert!(read("infra/modules/host/task.tf").contains("GITFERRY_FILE_${upper(name)}"));
     // Of `[profile.dist]`, which the image is built with.
     let profile = "cargo build --profile dist --locked";
     assert!(read("docker/Dockerfile").contains(profile) && read("Cargo.toml").contains("[profile.dist]"));
+}
+
+/// The task that founds keeps the access key where it was written, as the user whom the file belongs to; hosts cannot read
+/// it.
+#[test]
+fn the_access_key_of_the_administrator_is_in_no_log_and_no_host() {
+    let tasks = read("infra/modules/host/founding.tf");
+    assert!(tasks.contains("\"--access-key\", local.access_key, \"--again\"]"), "{tasks}");
+    assert!(tasks.contains("\"file://${local.access_key}\"") && tasks.contains("condition = \"SUCCESS\""), "{tasks}");
+    let image = read("docker/Dockerfile");
+    let user = image.lines().find_map(|line| line.strip_prefix("USER ")).unwrap();
+    assert!(tasks.contains(&format!("user = \"{user}\"")), "the image runs as {user}: {tasks}");
+    let folder = image.lines().find_map(|line| line.strip_prefix("WORKDIR /var")).unwrap();
+    assert!(local("access_key").starts_with(&format!("/var{folder}/")));
+    let module = Module::read("host");
+    let administrator = named(&module, "aws_secretsmanager_secret", "administrator");
+    assert_eq!(at(administrator, "name"), ["${local.id}/administrator"]);
+    // Containers and the role that starts them have the secrets of `local.secrets` alone.
+    assert!(!local("secrets").contains("administrator"), "{}", local("secrets"));
+    let once = named(&module, "aws_ecs_task_definition", "once");
+    assert_eq!(at(once, "task_role_arn"), ["aws_iam_role.admin[0].arn"]);
+    let service = at(named(&module, "aws_ecs_task_definition", "host"), "task_role_arn");
+    assert_eq!(service, ["aws_iam_role.task.arn"]);
+}
+
+/// A rule of the bus takes what the program sends to a log group that EventBridge may write to.
+#[test]
+fn the_audit_trail_reaches_its_log() {
+    let module = Module::read("host");
+    let rule = named(&module, "aws_cloudwatch_event_rule", "audit");
+    let pattern = at(rule, "event_pattern").concat();
+    let source = words(&pattern).pop().unwrap();
+    assert!(read("src/audit/sinks/bus.rs").contains(&format!("\"{source}\"")), "the program sends no {source}");
+    for (of, path) in
+        [("aws_cloudwatch_event_rule", "event_bus_name"), ("aws_cloudwatch_event_target", "event_bus_name")]
+    {
+        assert_eq!(at(named(&module, of, "audit"), path), ["aws_cloudwatch_event_bus.audit[0].name"]);
+    }
+    let target = named(&module, "aws_cloudwatch_event_target", "audit");
+    assert_eq!(at(target, "arn"), ["aws_cloudwatch_log_group.audit[0].arn"]);
+    let group = at(named(&module, "aws_cloudwatch_log_group", "audit"), "name").concat();
+    assert!(group.starts_with("/aws/events/"), "EventBridge writes to no {group}");
+    assert!(read("infra/modules/host/main.tf").contains("audit  = one(aws_cloudwatch_event_bus.audit[*].name)"));
 }

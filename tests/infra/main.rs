@@ -9,6 +9,7 @@ mod compose;
 mod config;
 mod container;
 mod emulated;
+mod founding;
 mod hcl_files;
 mod host;
 mod house;

@@ -124,15 +124,49 @@ fn keys_are_granted_for_what_they_are_for() {
         assert!(resources[0].contains("aws_kms_key.objects.arn") && resources[0].contains("var.repository_kms_keys"));
     }
     let host = Module::read("host");
-    let account = host.policy("account").body();
-    assert_eq!(actions(account), Actions::from(["kms:Decrypt", "kms:Encrypt"].map(str::to_owned)));
-    assert_eq!(at(account, "statement.resources"), ["var.account_kms_keys"]);
-    // The names are those of the encryption context that the program sends.
     let sends = std::fs::read_to_string(root("src/service/open/key_services.rs")).unwrap();
-    let contexts = at(account, "statement.condition.values").concat();
-    for name in ["gitferry:account", "gitferry:data-key"] {
-        assert!(contexts.contains(name) && sends.contains(&format!("= \"{name}\";")), "{name}: {contexts}");
-    }
+    let on_keys = |policy: &str| {
+        let mut granted = Vec::new();
+        for block in host.policy(policy).body().blocks().filter(|block| block.identifier() == "statement") {
+            if at(block.body(), "resources") == ["local.account_keys"] {
+                // The names are those of the encryption context that the program sends.
+                let contexts = at(block.body(), "condition.values").concat();
+                for name in ["gitferry:account", "gitferry:data-key"] {
+                    assert!(contexts.contains(name) && sends.contains(&format!("= \"{name}\";")), "{name}: {contexts}");
+                }
+                granted.extend(at(block.body(), "actions").iter().flat_map(|list| words(list)));
+            }
+        }
+        granted
+    };
+    // Hosts open, and what founds and rotates seals.
+    assert_eq!(
+        (on_keys("account"), on_keys("admin")),
+        (vec!["kms:Decrypt".to_owned()], vec!["kms:Encrypt".to_owned()])
+    );
+    assert_eq!(requests("src/store/aws/kms.rs"), ["encrypt", "decrypt"]);
+    let keeps = std::fs::read_to_string(root("infra/modules/host/founding.tf")).unwrap();
+    assert!(keeps.contains("[\"secretsmanager\", \"put-secret-value\","));
+    assert!(actions(host.policy("admin").body()).contains("secretsmanager:PutSecretValue"));
+}
+
+/// The audit trail puts events, and identities of AWS are read by what the host may call.
+#[test]
+fn the_host_module_grants_what_the_host_asks_for() {
+    let host = Module::read("host");
+    assert_eq!(requests("src/audit/sinks/bus.rs"), ["put_events"]);
+    assert_eq!(actions(host.policy("audit").body()), Actions::from(["events:PutEvents".to_owned()]));
+    let api = std::fs::read_to_string(root("src/identity/aws/api.rs")).unwrap();
+    let api = api.split("#[cfg(test)]").next().unwrap();
+    let called = api.split('"').filter(|word| word.starts_with("Get") || word.starts_with("List"));
+    let called = called.filter(|word| word.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    let called: Actions = called.map(|name| format!("iam:{name}")).collect();
+    let aws = host.policy("aws").body();
+    let dynamic = at(aws, "dynamic.content.actions");
+    let granted: Actions = actions(aws).into_iter().chain(dynamic.iter().flat_map(|list| words(list))).collect();
+    assert_eq!(called, granted);
+    let rows = documented("docs/aws.md", "| with `auth = \"aws\"` |");
+    assert_eq!(column(&rows, 1), granted);
 }
 
 #[test]
@@ -147,9 +181,12 @@ fn nothing_is_granted_at_large() {
             for statement in statements.filter(|statement| at(statement, "effect") != ["Deny"]) {
                 let (actions, resources) = (at(statement, "actions").concat(), at(statement, "resources").concat());
                 assert!(!actions.contains('*') && !actions.is_empty(), "{name}: {actions}");
-                // That one is for no repository in particular.
+                // One is for no repository in particular, the other for the account.
+                let at_large = ["ecr:GetAuthorizationToken", "iam:GetAccountAuthorizationDetails"];
                 let everything = words(&resources).iter().any(|resource| resource == "*");
-                assert_eq!(everything, words(&actions) == ["ecr:GetAuthorizationToken"], "{name}: {resources}");
+                let actions = words(&actions);
+                let expected = actions.len() == 1 && at_large.contains(&actions[0].as_str());
+                assert_eq!(everything, expected, "{name}: {actions:?}: {resources}");
                 assert!(at(statement, "principals.identifiers").iter().all(|who| !words(who).contains(&"*".into())));
             }
         }

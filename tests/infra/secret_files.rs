@@ -63,6 +63,19 @@ fn variables_become_files_for_their_owner_alone() {
     assert_eq!(std::fs::read_dir(&folder).unwrap().count(), 2, "nothing else is left");
 }
 
+/// Bytes that no environment variable can have.
+#[test]
+fn hexadecimal_variables_become_files_of_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let folder = dir.path().join("secrets");
+    let digits = "00ff0aA0".repeat(8) + "\n";
+    let ran = run(&folder, &[("GITFERRY_HEX_ACCOUNT_KEY", &digits)], &["env"]);
+    assert!(ran.status.success() && !String::from_utf8_lossy(&ran.stdout).contains("GITFERRY_HEX"), "{ran:?}");
+    let key = folder.join("account_key");
+    assert_eq!(std::fs::read(&key).unwrap(), [0x00, 0xff, 0x0a, 0xa0].repeat(8));
+    assert_eq!(std::fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
+}
+
 #[test]
 fn a_container_that_starts_again_has_the_new_secret() {
     let dir = tempfile::tempdir().unwrap();
@@ -98,6 +111,8 @@ fn what_cannot_be_is_said_without_the_secret() {
         ("secrets", &[("GITFERRY_FILE_A/B", secret)][..], "true", "GITFERRY_FILE_A/B is not"),
         ("secrets", &[("GITFERRY_FILE_", secret)][..], "true", "GITFERRY_FILE_ is not"),
         ("secrets", &[("GITFERRY_FILE_TOKENS", "")][..], "true", "GITFERRY_FILE_TOKENS is empty"),
+        ("secrets", &[("GITFERRY_HEX_KEY", secret)][..], "true", "GITFERRY_HEX_KEY is not hexadecimal"),
+        ("secrets", &[("GITFERRY_HEX_KEY", "0ff")][..], "true", "GITFERRY_HEX_KEY is not hexadecimal"),
         ("file", &[("GITFERRY_FILE_TOKENS", secret)][..], "true", "tokens cannot be written"),
         ("secrets", &[("GITFERRY_FILE_TOKENS", secret)][..], "/nowhere/program", "/nowhere/program cannot be started"),
     ] {

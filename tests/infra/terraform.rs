@@ -116,15 +116,14 @@ fn terraform_renders_what_the_program_takes() {
     let folder = copy.path("modules/config");
     let regions = "regions={us-east-1={aws_region=\"us-east-1\",bucket=\"git-us\",table=\"git-us\",bus=\"git\"},\
                    eu-west-1={aws_region=\"eu-west-1\",bucket=\"git-eu\",table=\"git-eu\"}}";
-    let links =
-        "links={dr={source=\"us-east-1\",target=\"eu-west-1\",queue=\"https://x/1/a\",dead_letters=\"https://x/1/b\"}}";
+    let links = "links={dr={source=\"us-east-1\",target=\"eu-west-1\",queue=\"https://sqs.eu-west-1.amazonaws.com/1/a\",dead_letters=\"https://sqs.eu-west-1.amazonaws.com/1/b\"}}";
     run(command(&folder, &["init"]), STEP).unwrap();
     run(command(&folder, &["validate"]), STEP).unwrap();
     run(command(&folder, &["apply", "-auto-approve", "-var", regions, "-var", links]), STEP).unwrap();
     let text = output(&folder, "toml");
     let config = gitferry_config::Config::parse(&text, Path::new("toml")).unwrap();
     assert_eq!(config.regions["us-east-1"].events.as_ref().unwrap().bus, "git");
-    assert_eq!(config.link("dr").unwrap().queue.as_deref(), Some("https://x/1/a"));
+    assert_eq!(config.link("dr").unwrap().queue.as_deref(), Some("https://sqs.eu-west-1.amazonaws.com/1/a"));
 }
 
 /// An output of what was applied.

@@ -65,22 +65,38 @@ fn the_example_is_planned() {
                     {cluster_arn=\"arn:aws:ecs:eu-west-1:1:cluster/c\",vpc_id=\"vpc-2\",subnets=[\"s\"],\
                     load_balancer_subnets=[\"p\"],security_groups=[\"g\"],assign_public_ip=false}]";
     for (variables, has, has_not) in [
-        (&[][..], &["aws_ecs_service.host", "aws_appautoscaling_target.tasks"][..], &["aws_nat_gateway"][..]),
         (
-            &["egress=nat", "interface_endpoints=[\"sqs\",\"logs\"]"][..],
-            &["aws_nat_gateway", "interface[\"sqs\"]"][..],
             &[][..],
+            &[
+                "aws_ecs_service.host",
+                "aws_appautoscaling_target.tasks",
+                "aws_kms_key.account[0]",
+                "aws_ecs_task_definition.once[\"found\"]",
+                "aws_cloudwatch_event_target.audit[0]",
+                "aws_lb_listener.ssh[0]",
+                "this[\"ssh_host_ed25519_key\"]",
+            ][..],
+            &["aws_nat_gateway", "this[\"tokens\"]", "ssh_authorized_keys"][..],
         ),
-        (&["ssh=true"][..], &["aws_lb_listener.ssh[0]", "ssh_host_ed25519_key"][..], &[][..]),
         (
-            &["run=lambda"][..],
-            &["aws_lambda_function.worker", "aws_ecs_service.host"][..],
-            &["aws_ecs_service.worker"][..],
+            &["auth=tokens", "audit=false", "egress=nat", "interface_endpoints=[\"sqs\",\"logs\"]"][..],
+            &["aws_nat_gateway", "interface[\"sqs\"]", "this[\"tokens\"]", "this[\"ssh_authorized_keys\"]"][..],
+            &[
+                "aws_kms_key.account",
+                "aws_ecs_task_definition.once",
+                "policy.aws[0]",
+                "aws_cloudwatch_event_target.audit",
+            ][..],
         ),
         (
-            &[networks, "run=schedule"][..],
-            &["aws_lb_listener.git"][..],
-            &["aws_vpc.this", "aws_ecs_service.worker"][..],
+            &["auth=aws", "aws_identities={roles=[\"deploy-*\"],ssh_keys=true}", "ssh=false", "run=lambda"][..],
+            &["aws_lambda_function.worker", "aws_ecs_service.host", "this[\"account_key\"]", "policy.aws[0]"][..],
+            &["aws_ecs_service.worker", "aws_kms_key.account", "aws_lb_listener.ssh", "administrator[0]"][..],
+        ),
+        (
+            &[networks, "run=schedule", "ssh=false", "quotas={repositories=10,size=\"1TiB\"}"][..],
+            &["aws_lb_listener.git", "administrator[0]"][..],
+            &["aws_vpc.this", "aws_ecs_service.worker", "aws_secretsmanager_secret.this"][..],
         ),
     ] {
         let plan = emulated::with_variables(command(&folder, &["plan", "-no-color", "-parallelism=40"]), variables);
@@ -104,6 +120,7 @@ fn variables_that_make_no_sense_are_refused() {
     older::init(&folder);
     for (variable, expected) in [
         ("egress=vpn", "egress is public or nat"),
+        ("auth=none", "auth is iam, aws or tokens"),
         ("aws_regions=[\"us-east-1\",\"us-east-1\"]", "aws_regions are two"),
         ("host_task={storage=50,cache=45}", "cache leaves 10 GiB"),
         ("host_tasks={min=3,max=2}", "tasks.max is at least tasks.min"),

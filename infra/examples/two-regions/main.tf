@@ -86,6 +86,12 @@ module "host_first" {
 
   region               = module.region_first.region
   peers                = { (local.second) = { region = module.region_second.region, url = "https://${local.domains[local.second]}" } }
+  auth                 = var.auth
+  account_kms_keys     = var.auth == "iam" ? [module.host_second.account_kms_key] : []
+  aws_identities       = var.aws_identities
+  aws_cli_image        = var.aws_cli_image
+  audit                = var.audit
+  quotas               = var.quotas
   links                = local.links
   domain               = local.domains[local.first]
   zone                 = { id = var.zone_id }
@@ -108,6 +114,12 @@ module "host_second" {
 
   region               = module.region_second.region
   peers                = { (local.first) = { region = module.region_first.region, url = "https://${local.domains[local.first]}" } }
+  auth                 = var.auth
+  account_kms_keys     = var.auth == "iam" ? [module.host_first.account_kms_key] : []
+  aws_identities       = var.aws_identities
+  aws_cli_image        = var.aws_cli_image
+  audit                = var.audit
+  quotas               = var.quotas
   links                = local.links
   domain               = local.domains[local.second]
   zone                 = { id = var.zone_id }

@@ -4,11 +4,31 @@ output "clone_urls" {
 }
 
 output "first_start" {
-  description = "The command that makes the first administrator, a token with all rights, and starts what was made; from this folder, once."
+  description = "The command that makes the regions, the account and its first administrator, and starts what was made; from this folder. It may be run again."
   value = join(" ", concat(
-    ["../../first-start", local.services.host_first, local.services.host_second],
+    ["../../first-start", "--auth", var.auth],
+    var.ssh ? ["--ssh"] : [],
+    [local.services.host_first, local.services.host_second],
     var.run == "service" ? ["--workers", local.services.to_second, local.services.to_first] : [],
   ))
+}
+
+output "administrator" {
+  description = "ARN of the secret with the access key of the first administrator; null without `iam`."
+  value       = module.host_first.administrator
+}
+
+output "ssh_urls" {
+  description = "URLs over SSH by region; null without `ssh`. With `iam` and `aws`, KEY-ID is the id of an SSH key of a user."
+  value = var.ssh ? {
+    (local.first)  = "${module.host_first.ssh_url}/NAME"
+    (local.second) = "${module.host_second.ssh_url}/NAME"
+  } : null
+}
+
+output "audit" {
+  description = "Event buses and log groups of the audit trail, by region."
+  value       = { (local.first) = module.host_first.audit, (local.second) = module.host_second.audit }
 }
 
 output "config" {

@@ -132,10 +132,52 @@ variable "host_tasks" {
   default = {}
 }
 
+variable "auth" {
+  description = "Ways for clients to prove who they are: `iam`, `aws` or `tokens`; `auth` of the module `host`."
+  type        = string
+  default     = "iam"
+}
+
+variable "aws_identities" {
+  description = "With `aws`: `aws_identities` of the module `host`."
+  type = object({
+    roles       = optional(list(string))
+    refresh     = optional(string)
+    ssh_keys    = optional(bool)
+    sts_regions = optional(list(string))
+  })
+  default = {}
+}
+
+variable "aws_cli_image" {
+  description = "Image of the AWS command line, with which the task that founds the account puts the administrator's access key into Secrets Manager."
+  type        = string
+  default     = "public.ecr.aws/aws-cli/aws-cli:2.22.0"
+}
+
+variable "audit" {
+  description = "True if the audit trail of hosts goes to an event bus, and from there to a log group."
+  type        = bool
+  default     = true
+}
+
+variable "quotas" {
+  description = "Limits of what clients use at each host: `quotas` of the module `host`."
+  type = object({
+    repositories        = optional(number)
+    repository_size     = optional(string)
+    size                = optional(string)
+    repository_lfs_size = optional(string)
+    lfs_size            = optional(string)
+    requests_per_minute = optional(number)
+  })
+  default = null
+}
+
 variable "ssh" {
   description = "Whether hosts take SSH on port 22."
   type        = bool
-  default     = false
+  default     = true
 }
 
 variable "worker_tasks" {

@@ -4,12 +4,13 @@
 locals {
   # Metrics have no dimensions: a filter takes those from the lines. The name space is the host's.
   metrics = "gitferry/${local.id}"
-  filters = {
+  filters = merge(var.audit ? { AuditFailing = local.audit_failing } : {}, {
     Requests        = "{ $.message = \"answered\" && $.span.path != \"/_*\" }"
     Errors          = "{ $.message = \"answered\" && $.status >= 500 && $.span.path != \"/_*\" }"
     NotReady        = "{ $.message = \"answered\" && $.status = 503 && $.span.path = \"/_ready\" }"
     PushesNotStored = "{ $.message = \"a push could not be stored\" || $.message = \"a push failed\" || $.message = \"the pre-receive hook failed; the push is declined\" }"
-  }
+  })
+  audit_failing = "{ $.message = \"records of the audit trail cannot be written; tried again\" || $.message = \"the audit trail loses records: its queue is full, as the sink takes none\" }"
 }
 
 resource "aws_cloudwatch_log_metric_filter" "this" {
@@ -123,6 +124,23 @@ resource "aws_cloudwatch_metric_alarm" "pushes" {
   alarm_description   = "Pushes to the host ${var.region.name} are refused for reasons that are not the client's: they could not be stored, or a hook failed."
   namespace           = local.metrics
   metric_name         = "PushesNotStored"
+  statistic           = "Sum"
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  period              = 300
+  evaluation_periods  = 1
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = var.alarm_topics
+  ok_actions          = var.alarm_topics
+  tags                = var.tags
+}
+
+resource "aws_cloudwatch_metric_alarm" "audit" {
+  count               = var.audit ? 1 : 0
+  alarm_name          = "${local.id}-audit"
+  alarm_description   = "The bus of the audit trail of the host ${var.region.name} takes no records: those that wait are lost when a queue is full or a task ends."
+  namespace           = local.metrics
+  metric_name         = "AuditFailing"
   statistic           = "Sum"
   comparison_operator = "GreaterThanThreshold"
   threshold           = 0

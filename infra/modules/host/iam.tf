@@ -1,5 +1,10 @@
 # Roles of the task: the process serves its region and looks at the replicas; ECS pulls the image, reads the secrets and
-# writes the log. docs/aws.md has the same lists; a test compares them.
+# writes the log. account.tf has what `auth` adds, audit.tf the audit trail. docs/aws.md has the same lists; a test compares
+# them.
+
+locals {
+  secrets_service = "secretsmanager.${data.aws_region.current.region}.amazonaws.com"
+}
 
 data "aws_iam_policy_document" "trust" {
   statement {
@@ -48,34 +53,6 @@ resource "aws_iam_role_policy" "replica" {
   policy   = contains(keys(local.foreign), each.key) ? data.aws_iam_policy_document.assume_reader[each.key].json : each.value.region.policies.read
 }
 
-# Data keys of an account carry the account and their own id as the encryption context: the task opens nothing else.
-data "aws_iam_policy_document" "account" {
-  statement {
-    sid       = "DataKeys"
-    actions   = ["kms:Decrypt", "kms:Encrypt"]
-    resources = var.account_kms_keys
-
-    condition {
-      test     = "ForAllValues:StringEquals"
-      variable = "kms:EncryptionContextKeys"
-      values   = ["gitferry:account", "gitferry:data-key"]
-    }
-
-    condition {
-      test     = "Null"
-      variable = "kms:EncryptionContextKeys"
-      values   = ["false"]
-    }
-  }
-}
-
-resource "aws_iam_role_policy" "account" {
-  count  = length(var.account_kms_keys) == 0 ? 0 : 1
-  name   = "account"
-  role   = aws_iam_role.task.id
-  policy = data.aws_iam_policy_document.account.json
-}
-
 data "aws_iam_policy_document" "execution" {
   statement {
     sid       = "Log"
@@ -83,10 +60,15 @@ data "aws_iam_policy_document" "execution" {
     resources = ["${aws_cloudwatch_log_group.this.arn}:*"]
   }
 
-  statement {
-    sid       = "ReadSecrets"
-    actions   = ["secretsmanager:GetSecretValue"]
-    resources = values(local.secrets)
+  # A host without secrets has no statement about any: one without resources is not valid.
+  dynamic "statement" {
+    for_each = length(local.secrets) == 0 ? [] : [values(local.secrets)]
+
+    content {
+      sid       = "ReadSecrets"
+      actions   = ["secretsmanager:GetSecretValue"]
+      resources = statement.value
+    }
   }
 
   statement {
@@ -97,7 +79,7 @@ data "aws_iam_policy_document" "execution" {
     condition {
       test     = "StringEquals"
       variable = "kms:ViaService"
-      values   = ["secretsmanager.${data.aws_region.current.region}.amazonaws.com"]
+      values   = [local.secrets_service]
     }
   }
 

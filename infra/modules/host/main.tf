@@ -56,20 +56,25 @@ module "config" {
     repositories = link.repositories
   } }
 
+  account = local.account
+
   hosts = merge(
-    { for name, peer in var.peers : name => { url = peer.url } },
+    { for name, peer in var.peers : name => { url = peer.url, auth = var.auth } },
     {
       (var.region.name) = {
         listen         = "0.0.0.0:${local.port}"
         url            = local.url
+        auth           = var.auth
         tokens         = "${local.secrets_folder}/tokens"
         create_on_push = var.create_on_push
         limits         = { connections = var.task.connections, grace = "${local.grace_seconds}s" }
         ssh = var.ssh ? {
           listen          = "0.0.0.0:${local.ssh_port}"
           host_keys       = local.secrets_folder
-          authorized_keys = "${local.secrets_folder}/ssh_authorized_keys"
+          authorized_keys = var.auth == "tokens" ? "${local.secrets_folder}/ssh_authorized_keys" : null
         } : null
+        audit  = one(aws_cloudwatch_event_bus.audit[*].name)
+        quotas = var.quotas
         tls = var.tls_pass_through ? {
           cert = "${local.secrets_folder}/tls_cert"
           key  = "${local.secrets_folder}/tls_key"

@@ -4,8 +4,26 @@ output "url" {
 }
 
 output "ssh_url" {
-  description = "URL of the host over SSH; null without `ssh`."
-  value       = var.ssh ? "ssh://git@${var.domain}" : null
+  description = "URL of the host over SSH; null without `ssh`. With `iam` and `aws` the user is the id of an SSH key."
+  value       = var.ssh ? "ssh://${var.auth == "tokens" ? "git" : "KEY-ID"}@${var.domain}" : null
+}
+
+output "account_kms_key" {
+  description = "ARN of the KMS key that seals the data keys of the account in this region, for `account_kms_keys` of other hosts; null without `iam`."
+  value       = one(aws_kms_key.account[*].arn)
+}
+
+output "administrator" {
+  description = "ARN of the secret that has the administrator's access key once the account is founded here; null without `iam`."
+  value       = one(aws_secretsmanager_secret.administrator[*].arn)
+}
+
+output "audit" {
+  description = "Event bus and log group of the audit trail; null without `audit`."
+  value = var.audit ? {
+    bus       = aws_cloudwatch_event_bus.audit[0].name
+    log_group = aws_cloudwatch_log_group.audit[0].name
+  } : null
 }
 
 output "config" {

@@ -7,9 +7,12 @@ locals {
     essential   = true
     command     = ["up", "--host", var.region.name]
     environment = [for name, value in local.environment : { name = name, value = value }]
-    # The image makes a file of each, and the process starts without the variables.
+    # The image makes a file of each, and the process starts without the variables. A key is no text: it is in hexadecimal.
     secrets = [
-      for name, arn in local.secrets : { name = "GITFERRY_FILE_${upper(name)}", valueFrom = arn }
+      for name, arn in local.secrets : {
+        name      = name == "account_key" ? "GITFERRY_HEX_${upper(name)}" : "GITFERRY_FILE_${upper(name)}"
+        valueFrom = arn
+      }
     ]
     portMappings           = [for port in values(local.ports) : { containerPort = port.task, protocol = "tcp" }]
     stopTimeout            = local.stop_seconds
@@ -79,7 +82,8 @@ resource "aws_ecs_service" "host" {
   tags                               = var.tags
   # The permissions are there when a task starts, and until it has ended.
   depends_on = [
-    aws_iam_role_policy.region, aws_iam_role_policy.replica, aws_iam_role_policy.execution, aws_lb_listener.git, aws_lb_listener.ssh,
+    aws_iam_role_policy.region, aws_iam_role_policy.replica, aws_iam_role_policy.account, aws_iam_role_policy.aws,
+    aws_iam_role_policy.audit, aws_iam_role_policy.execution, aws_lb_listener.git, aws_lb_listener.ssh,
     aws_security_group_rule.from_load_balancer, aws_security_group_rule.to_task, aws_security_group_rule.out,
   ]
 

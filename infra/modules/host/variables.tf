@@ -96,8 +96,72 @@ variable "tls_pass_through" {
   default     = false
 }
 
+variable "auth" {
+  description = "Ways for clients to prove who they are: `iam` (users, groups and roles of the account that the region has, docs/identity.md), `aws` (users and roles of AWS IAM, `aws_identities`) or `tokens` (the secret `tokens`). Hosts of all regions have the same."
+  type        = string
+  default     = "iam"
+
+  validation {
+    condition     = contains(["iam", "aws", "tokens"], var.auth)
+    error_message = "auth is iam, aws or tokens."
+  }
+}
+
+variable "account_kms_keys" {
+  description = "With `iam`: the output `account_kms_key` of the hosts of the other regions. These KMS keys seal the data keys of the account beside the key that the module makes (`[account] kms_key`)."
+  type        = list(string)
+  default     = []
+
+  validation {
+    condition     = alltrue([for arn in var.account_kms_keys : can(regex("^arn:[^:]+:kms:[^:]+:[0-9]{12}:key/", arn))])
+    error_message = "A key is named by its ARN, as aliases may name another key later."
+  }
+}
+
+variable "aws_identities" {
+  description = "With `aws`: globs of the names of the roles whose sessions are taken, the time between two readings of AWS IAM, whether SSH public keys are read, and regions whose STS clients may sign for (`[account.aws]`). The account is the one that the host is in. The secret `account_key` needs a value, the same in all regions: 32 random bytes in hexadecimal."
+  type = object({
+    roles       = optional(list(string), [])
+    refresh     = optional(string, "60s")
+    ssh_keys    = optional(bool, false)
+    sts_regions = optional(list(string), [])
+  })
+  default = {}
+}
+
+variable "aws_cli_image" {
+  description = "Image of the AWS command line, of the same architecture, with which the task that founds the account puts the administrator's access key into Secrets Manager."
+  type        = string
+  default     = "public.ecr.aws/aws-cli/aws-cli:2.22.0"
+}
+
+variable "audit" {
+  description = "True if the audit trail of requests goes to an event bus of its own, and from there to a log group."
+  type        = bool
+  default     = true
+}
+
+variable "audit_retention_days" {
+  description = "Days for which the log group keeps the audit trail."
+  type        = number
+  default     = 365
+}
+
+variable "quotas" {
+  description = "Limits of what clients use (`[hosts.REGION.quotas]`): numbers, and sizes such as 10GiB. One that is left out is no limit."
+  type = object({
+    repositories        = optional(number)
+    repository_size     = optional(string)
+    size                = optional(string)
+    repository_lfs_size = optional(string)
+    lfs_size            = optional(string)
+    requests_per_minute = optional(number)
+  })
+  default = null
+}
+
 variable "ssh" {
-  description = "Whether the host takes SSH on port 22. Its tasks then need values of the secrets `ssh_authorized_keys`, `ssh_host_ed25519_key` and `ssh_host_ecdsa_key`."
+  description = "Whether the host takes SSH on port 22. Its tasks then need values of the secrets `ssh_host_ed25519_key` and `ssh_host_ecdsa_key`, which infra/first-start makes, and with `tokens` of `ssh_authorized_keys`."
   type        = bool
   default     = false
 }
@@ -214,17 +278,6 @@ variable "secret_keys" {
   description = "ARNs of the KMS keys of `secret_files`."
   type        = list(string)
   default     = []
-}
-
-variable "account_kms_keys" {
-  description = "ARNs of the KMS keys that seal the data keys of the account (`[account] kms_key`), for hosts with `auth = \"iam\"`. The task may seal and open data keys under them, and nothing else."
-  type        = list(string)
-  default     = []
-
-  validation {
-    condition     = alltrue([for arn in var.account_kms_keys : can(regex("^arn:[^:]+:kms:[^:]+:[0-9]{12}:key/", arn))])
-    error_message = "A key is named by its ARN, as aliases may name another key later."
-  }
 }
 
 variable "deletion_protection" {

@@ -25,8 +25,8 @@ pub struct HostConfig {
     #[serde(default)]
     pub ssh_host_keys: Option<PathBuf>,
     /// File of the public keys that log in over SSH, relative to the configuration; see `AuthorizedKeys` of the host.
-    /// With `auth = "iam"` the account has the keys instead; with `auth = "none"` and a loopback address every key logs
-    /// in without the file.
+    /// With `auth = "iam"` and `auth = "aws"` the account has the keys instead; with `auth = "none"` and a loopback address
+    /// every key logs in without the file.
     #[serde(default)]
     pub ssh_authorized_keys: Option<PathBuf>,
     /// URL for clients and other hosts. Defaults to the address of `listen`.
@@ -134,9 +134,7 @@ impl HostConfig {
             return Ok(());
         };
         match &self.auth {
-            AuthConfig::Iam(_) if keys => {
-                Err("with auth = \"iam\" the SSH keys of the account log in: remove ssh_authorized_keys".into())
-            }
+            AuthConfig::Iam(_) if keys => Err("with an account its SSH keys log in: remove ssh_authorized_keys".into()),
             AuthConfig::Iam(_) => Ok(()),
             AuthConfig::None(_) if ssh.ip().is_loopback() => Ok(()),
             AuthConfig::None(_) | AuthConfig::Tokens { .. } if keys => Ok(()),

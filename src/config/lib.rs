@@ -212,8 +212,14 @@ impl Config {
             return Err(format!("auth = \"none\" is for loopback only, and {} is reachable by others", host.listen));
         }
         host.check_ssh()?;
-        if matches!(host.auth, AuthConfig::Iam(IamAuth::Aws)) && self.account.aws.is_none() {
-            return Err("auth = \"aws\" needs [account.aws] with the id of the account".into());
+        if matches!(host.auth, AuthConfig::Iam(IamAuth::Aws)) {
+            let aws = self.account.aws.as_ref();
+            let aws = aws.ok_or("auth = \"aws\" needs [account.aws] with the id of the account")?;
+            if host.ssh.is_some() && !aws.ssh_keys {
+                return Err(
+                    "ssh with auth = \"aws\" needs [account.aws] ssh_keys = true: no key logs in otherwise".into()
+                );
+            }
         }
         if let Some(audit) = &host.audit {
             audit.check()?;

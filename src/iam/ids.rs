@@ -5,6 +5,10 @@
 
 use crate::random::{NoRandomness, Random, bytes};
 
+/// Shortest and longest id of an SSH key in `GetSSHPublicKey` of the IAM API, in characters.
+const MIN_SSH_KEY_ID: usize = 20;
+const MAX_SSH_KEY_ID: usize = 128;
+
 const LETTERS: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 
 /// Kind of a unique id.
@@ -58,9 +62,39 @@ impl IdKind {
         Ok(id)
     }
 
-    /// Returns true if `id` is an id of this kind.
+    /// Returns true if `id` is an id of this kind. Ids of SSH keys may also be those of AWS, which have 20 characters and
+    /// promise no more than letters, digits and `_`, up to [`MAX_SSH_KEY_ID`].
     pub fn is_kind_of(self, id: &str) -> bool {
+        if self == IdKind::SshKey {
+            let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+            return (MIN_SSH_KEY_ID..=MAX_SSH_KEY_ID).contains(&id.len()) && id.bytes().all(is_letter);
+        }
         let letters = id.strip_prefix(self.prefix());
         id.len() == self.length() && letters.is_some_and(|rest| rest.bytes().all(|byte| LETTERS.contains(&byte)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_of_ssh_keys_are_those_that_aws_may_give() {
+        // Of the IAM user guide, and as this module makes them.
+        for id in ["APKAEIBAERJR2EXAMPLE", "APKAJJJJJJJJJJJJJJJJJ", "APKA0189_abcdefghijk"] {
+            assert!(IdKind::SshKey.is_kind_of(id), "{id}");
+        }
+        let long = "A".repeat(MAX_SSH_KEY_ID + 1);
+        for id in [
+            "APKA",
+            "APKAEIBAERJR2EXAMPL",
+            "APKAEIBAERJR2EXAMPL/",
+            "../../../../../../../x",
+            "APKA JJJJJJJJJJJJJJJJ",
+            &long,
+        ] {
+            assert!(!IdKind::SshKey.is_kind_of(id), "{id}");
+        }
+        assert!(!IdKind::User.is_kind_of("AIDAEIBAERJR2EXAMPL"));
     }
 }

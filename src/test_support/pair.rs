@@ -133,16 +133,25 @@ impl Pair {
         Pair::start_with_iam([&hosts[0], &hosts[1]], true, "", Vec::new())
     }
 
-    /// With an account whose users also reach the hosts over SSH, and an audit trail of each in the file
-    /// `audit-REGION.jsonl`; with the addresses of the SSH servers.
-    pub fn with_iam_and_ssh() -> (Pair, [SocketAddr; 2]) {
+    /// With an account whose users also reach the hosts over SSH, an audit trail of each in the file `audit-REGION.jsonl`,
+    /// and more lines for each host; with the addresses of the SSH servers.
+    pub fn with_iam_and_ssh(hosts: [&str; 2]) -> (Pair, [SocketAddr; 2]) {
         let addresses = free_addresses();
         let lines = |region: usize| {
-            let (address, name) = (addresses[region], REGIONS[region]);
-            format!("ssh = \"{address}\"\naudit = {{ file = \"audit-{name}.jsonl\" }}\n")
+            let (address, name, more) = (addresses[region], REGIONS[region], hosts[region]);
+            format!("ssh = \"{address}\"\naudit = {{ file = \"audit-{name}.jsonl\" }}\n{more}\n")
         };
         let (us, eu) = (lines(US), lines(EU));
         (Pair::with_iam_and_hosts([&us, &eu]), addresses)
+    }
+
+    /// With SSH servers on which every key logs in, more lines for each host, and more configuration; with the addresses
+    /// of the SSH servers.
+    pub fn with_open_ssh(hosts: [&str; 2], more: &str) -> (Pair, [SocketAddr; 2]) {
+        let addresses = free_addresses();
+        let lines = |region: usize| format!("ssh = \"{}\"\n{}", addresses[region], hosts[region]);
+        let (us, eu) = (lines(US), lines(EU));
+        (Pair::start_with("auth = \"none\"", [&us, &eu], more, &[]), addresses)
     }
 
     /// With hosts that need an account, in regions that have none.
@@ -453,7 +462,7 @@ pub fn new_certificate(dir: &Path) {
 }
 
 /// Ports that no process uses now.
-fn free_addresses() -> [SocketAddr; 2] {
+pub fn free_addresses() -> [SocketAddr; 2] {
     let listeners = [TcpListener::bind("127.0.0.1:0").unwrap(), TcpListener::bind("127.0.0.1:0").unwrap()];
     listeners.map(|listener| listener.local_addr().unwrap())
 }

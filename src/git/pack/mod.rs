@@ -5,7 +5,7 @@
 //!
 //! - In: [`mod@arrive`] writes a received pack to a file, [`append`] completes a thin one, [`check`] checks it: boundaries
 //!   and delta families ([`entries`]), shared by [`threads`] ([`resolve`]) that apply deltas ([`family`], [`unpack`]) and
-//!   pass on links ([`link_sink`]).
+//!   pass on links ([`link_sink`]). [`mod@end`] finds the end of a pack that passes through.
 //! - Read: [`set`] finds an object in packs and indices ([`index`]), [`finder`] reads it.
 //! - Out: [`mod@gather`] copies entries, [`build`] writes a file, [`stream`] writes entries anywhere.
 //!
@@ -18,6 +18,7 @@ mod build;
 mod check;
 mod content;
 mod delta;
+mod end;
 mod entries;
 mod error;
 mod family;
@@ -41,6 +42,7 @@ pub use arrive::{Arrival, ArrivalLimits, arrive};
 pub use build::PackWriter;
 pub use check::{CheckedPack, check_arrived, check_gathered, check_pack};
 pub use content::Content;
+pub use end::PackEnd;
 pub use error::{Fault, PackError};
 pub use family::MAX_LISTED_UNPARSABLE;
 pub use finder::{Finder, Object};

@@ -5,6 +5,7 @@
 mod ancestry;
 mod changed_paths;
 mod depth;
+mod end;
 mod hook;
 mod ingest;
 mod places;
@@ -16,6 +17,7 @@ mod request;
 pub use ancestry::is_ancestor;
 pub use changed_paths::{ChangedPaths, Update, changed_paths};
 pub use depth::{TooDeep, tag_too_deep, too_deep};
+pub use end::{Endless, PushEnd};
 pub use hook::{CommandHook, HookError, HookInput, HookVerdict, MAX_HOOK_OUTPUT_BYTES, PreReceive};
 pub use ingest::{IngestError, IngestOptions, MAX_EXPANSION, Received, ReceivedPack, check_special_blobs, ingest};
 pub use places::{PlaceInPush, places_of};

@@ -77,7 +77,22 @@ impl Exchanges {
     /// Admits a conversation in which the server speaks first, and whose requests all come through `input`, which is not
     /// compressed. Otherwise as [`Exchanges::run`].
     pub async fn converse(&self, input: Body, work: impl FnOnce(Exchange) + Send + 'static) -> Result<Body, Refusal> {
-        let slot = self.admission.admit().await?;
+        let slot = self.admit_conversation().await?;
+        self.start_conversation(slot, input, work)
+    }
+
+    /// Admits a conversation.
+    pub async fn admit_conversation(&self) -> Result<Slot, Refusal> {
+        Ok(self.admission.admit().await?)
+    }
+
+    /// Starts the thread of an admitted conversation, as [`Exchanges::converse`] does.
+    pub fn start_conversation(
+        &self,
+        slot: Slot,
+        input: Body,
+        work: impl FnOnce(Exchange) + Send + 'static,
+    ) -> Result<Body, Refusal> {
         let chunks = request_body::chunks(input, self.request_silence, Some(slot.clone()));
         let open = request_body::plain_reader(chunks, &Handle::current());
         self.start(slot, open, work)

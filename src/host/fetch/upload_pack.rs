@@ -89,7 +89,7 @@ impl UploadPack {
         let entry = Client::current().entry().clone();
         let work = move |exchange| converse(&repository, &view, session, exchange, &metrics, &entry, &thread_failed);
         let output = self.exchanges.converse(input, work).await?;
-        Ok(Dialogue { output, failed })
+        Ok(Dialogue::new(output, failed))
     }
 
     fn session(&self, version: Version) -> Session {

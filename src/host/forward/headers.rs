@@ -4,6 +4,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::auth::{Denied, Principal};
 use crate::request::refusal::Refusal;
+use gitferry_audit::UserIdentity;
 use gitferry_engine::ledger::head::RepositoryId;
 use gitferry_engine::region::{Region, RegionError};
 use gitferry_iam::{Bearer, Delegated};
@@ -14,6 +15,8 @@ const FORWARDED_BY: HeaderName = HeaderName::from_static("gitferry-forwarded-by"
 /// while; a host refuses a request whose name denotes another repository here.
 const REPOSITORY: HeaderName = HeaderName::from_static("gitferry-repository");
 
+/// Service of a repository that answers with its refs.
+pub const REFS: &str = "/info/refs";
 /// Header of a forwarded request: address of the client, as proxies send it.
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -94,6 +97,18 @@ impl ForwardedRequest {
     pub fn credentials(&self, from: &Region, to: &str, service: &str) -> Result<Option<HeaderValue>, Denied> {
         let delegation = self.delegation(from, to, service, Bearer::Host)?;
         Ok(delegation.or_else(|| self.own_credentials().cloned()))
+    }
+
+    /// Returns true if the host of region `to` can know the client of a command over SSH, who has sent no credentials: by a
+    /// delegation, or because hosts without authentication serve everyone.
+    ///
+    /// # Errors
+    /// As of [`ForwardedRequest::delegation`].
+    pub fn is_known_at(&self, from: &Region, to: &str) -> Result<bool, Denied> {
+        if *self.principal.identity() == UserIdentity::anonymous() {
+            return Ok(true);
+        }
+        Ok(self.delegation(from, to, REFS, Bearer::Host)?.is_some())
     }
 
     /// Headers of the request to a service of the host of region `to`, with the marks of a forwarded one.

@@ -4,7 +4,10 @@
 //! a delegation of the authenticated principal (`gitferry_iam::Delegated`). The response is streamed back as it arrives,
 //! except for the last packet, which is held back until the change has been replicated into this region. A client that
 //! reads here after its push therefore reads its own write.
+//!
+//! `push` does that for requests over HTTP, `conversation` for commands over SSH.
 
+mod conversation;
 pub(crate) mod headers;
 mod held_tail;
 pub(crate) mod other_host;

@@ -10,7 +10,7 @@ use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use futures::StreamExt as _;
 
-use super::headers::{ForwardedRequest, forwarded_by};
+use super::headers::{ForwardedRequest, REFS, forwarded_by};
 use crate::frontier::RepositoryFrontier;
 use crate::request::git_http::git_response;
 use crate::request::refusal::Refusal;
@@ -31,10 +31,39 @@ const KEEPALIVE_PROBES: u32 = 3;
 const MAX_FRONTIER_BYTES: usize = 4096;
 /// Service of a repository that answers with its frontier.
 const FRONTIER: &str = "/info/frontier";
-/// Service of a repository that answers with its refs.
-const REFS: &str = "/info/refs";
 /// Content type of the refs that a push begins with.
 const ADVERTISEMENT: &str = "application/x-git-receive-pack-advertisement";
+/// Content type of the response to a push.
+pub const REPORT: &str = "application/x-git-receive-pack-result";
+
+/// What a request of a push asks of the primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// The refs that the push begins with.
+    Refs,
+    /// To take the push.
+    Push,
+}
+
+impl Asked {
+    fn content_type(self) -> &'static str {
+        match self {
+            Asked::Refs => ADVERTISEMENT,
+            Asked::Push => REPORT,
+        }
+    }
+
+    /// The state of the push after a request without a response that says it.
+    fn in_doubt(self) -> &'static str {
+        match self {
+            Asked::Refs => NOTHING,
+            Asked::Push => "the push may have happened, so fetch before the next attempt",
+        }
+    }
+}
+
+/// The state of a push that the primary has refused, or has not got.
+const NOTHING: &str = "nothing was pushed";
 
 /// HTTP clients for the hosts of other regions, by default none.
 #[derive(Debug, Default)]
@@ -135,12 +164,17 @@ pub struct OtherHost {
 impl OtherHost {
     /// Relays this host's advertisement of receive-pack to a client of region `from`.
     pub async fn advertisement(&self, request: &ForwardedRequest, from: &Region) -> Result<Response, Refusal> {
+        let response = self.refs(request, from).await?;
+        let chunks = response.bytes_stream().map(|chunk| chunk.map_err(reqwest::Error::without_url));
+        Ok(git_response(ADVERTISEMENT, Body::from_stream(chunks)))
+    }
+
+    /// Asks for this host's advertisement of receive-pack.
+    pub async fn refs(&self, request: &ForwardedRequest, from: &Region) -> Result<reqwest::Response, Refusal> {
         let headers = request.headers(from, &self.region, REFS)?;
         let path = format!("{}?service=git-receive-pack", request.path(REFS));
         let response = self.client.get(self.path(&path)).headers(headers).send().await;
-        let response = self.check(response, ADVERTISEMENT)?;
-        let chunks = response.bytes_stream().map(|chunk| chunk.map_err(reqwest::Error::without_url));
-        Ok(git_response(ADVERTISEMENT, Body::from_stream(chunks)))
+        self.check(response, Asked::Refs)
     }
 
     /// Begins a request for a path below the URL of this host.
@@ -166,37 +200,37 @@ impl OtherHost {
     pub fn check(
         &self,
         response: Result<reqwest::Response, reqwest::Error>,
-        content_type: &str,
+        asked: Asked,
     ) -> Result<reqwest::Response, Refusal> {
         let OtherHost { region, url, .. } = self;
-        let refuse = |status, what: String| {
-            Err(Refusal::Primary(status, format!("the primary {url} in {region} {what}; nothing was pushed")))
-        };
-        let response = match response {
-            Ok(response) => response,
-            Err(error) => {
-                let error = error.without_url();
-                let what = if error.is_connect() { "cannot be reached" } else { "did not answer" };
-                tracing::warn!(region, url, error = chain(&error), "a push could not be forwarded");
-                return refuse(StatusCode::SERVICE_UNAVAILABLE, what.into());
-            }
-        };
-        match response.status() {
-            StatusCode::OK if response.headers().get(header::CONTENT_TYPE).is_some_and(|sent| sent == content_type) => {
-                Ok(response)
-            }
-            StatusCode::UNAUTHORIZED => refuse(StatusCode::UNAUTHORIZED, "does not know these credentials".into()),
-            StatusCode::FORBIDDEN => refuse(StatusCode::FORBIDDEN, "does not allow this client to push".into()),
-            StatusCode::CONFLICT => {
-                let what =
-                    "has another repository of that name by now, or none; fetch again once it is replicated here";
-                refuse(StatusCode::CONFLICT, what.into())
-            }
-            status => {
-                tracing::warn!(region, url, %status, "a push could not be forwarded");
-                refuse(StatusCode::SERVICE_UNAVAILABLE, format!("answered {}", status.as_u16()))
-            }
+        let response = response.map_err(|error| self.unanswered(error, asked))?;
+        let status = response.status();
+        if status == StatusCode::OK
+            && response.headers().get(header::CONTENT_TYPE).is_some_and(|sent| sent == asked.content_type())
+        {
+            return Ok(response);
         }
+        if let Some(reason) = reason_of(status) {
+            return Err(self.refusal(status, reason, NOTHING));
+        }
+        tracing::warn!(region, url, %status, "a push could not be forwarded");
+        let what = format!("answered {}", status.as_u16());
+        Err(self.refusal(StatusCode::SERVICE_UNAVAILABLE, &what, asked.in_doubt()))
+    }
+
+    /// The refusal for a client whose request this host did not answer, or not to the end.
+    pub fn unanswered(&self, error: reqwest::Error, asked: Asked) -> Refusal {
+        let OtherHost { region, url, .. } = self;
+        let error = error.without_url();
+        tracing::warn!(region, url, error = chain(&error), "a push could not be forwarded");
+        let (what, state) =
+            if error.is_connect() { ("cannot be reached", NOTHING) } else { ("did not answer", asked.in_doubt()) };
+        self.refusal(StatusCode::SERVICE_UNAVAILABLE, what, state)
+    }
+
+    fn refusal(&self, status: StatusCode, what: &str, state: &str) -> Refusal {
+        let OtherHost { region, url, .. } = self;
+        Refusal::Primary(status, format!("the primary {url} in {region} {what}; {state}"))
     }
 
     /// The frontier of a client's repository in the region of this host. `from` is the region of the client's host.
@@ -216,4 +250,20 @@ impl OtherHost {
         }
         serde_json::from_slice(&body).map_err(|error| error.to_string())
     }
+}
+
+/// What a status says by which a host refuses a push that it has not begun; `None` for other statuses, which may come
+/// from a proxy while the host goes on.
+fn reason_of(status: StatusCode) -> Option<&'static str> {
+    Some(match status {
+        StatusCode::UNAUTHORIZED => "does not know these credentials",
+        StatusCode::FORBIDDEN => "does not allow this client to push",
+        StatusCode::NOT_FOUND => "has no such repository, or hides it from this client",
+        StatusCode::CONFLICT => {
+            "has another repository of that name by now, or none; fetch again once it is replicated here"
+        }
+        StatusCode::TOO_MANY_REQUESTS => "takes no more requests of this client now; try again in a minute",
+        StatusCode::SERVICE_UNAVAILABLE => "is too busy, or cannot serve the repository now; try again",
+        _ => return None,
+    })
 }

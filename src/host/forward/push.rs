@@ -6,17 +6,19 @@ use std::time::Duration;
 use axum::body::{Body, Bytes};
 use axum::response::Response;
 use futures::stream::BoxStream;
-use futures::{StreamExt as _, stream};
+use futures::{Stream, StreamExt as _, stream};
+use tokio::sync::oneshot;
 
 use super::headers::ForwardedRequest;
 use super::held_tail::HeldTail;
-use super::other_host::OtherHost;
+use super::other_host::{Asked, OtherHost, REPORT};
 use crate::admission::Slot;
 use crate::announcer::Announcer;
 use crate::client::Client;
 use crate::exchange::Exchanges;
 use crate::request::git_http::git_response;
 use crate::request::refusal::Refusal;
+use gitferry_base::chunks::Chunks;
 use gitferry_engine::ledger::head::Frontier;
 use gitferry_engine::ledger::heads::read_head;
 use gitferry_engine::region::Region;
@@ -27,8 +29,6 @@ const MIN_POLL_INTERVAL: Duration = Duration::from_millis(5);
 const MAX_POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// Service of a repository that takes pushes.
 const RECEIVE_PACK: &str = "/git-receive-pack";
-/// Content type of the response to a push.
-const RESULT: &str = "application/x-git-receive-pack-result";
 
 /// Forwards pushes of clients of this region.
 #[derive(Debug)]
@@ -59,25 +59,51 @@ impl Forwarding {
         input: Body,
     ) -> Result<Response, Refusal> {
         let (slot, input) = self.exchanges.admit(input).await?;
+        let (input, passed) = with_end(input);
+        let relay = self.send(primary, request, slot, reqwest::Body::wrap_stream(input)).await?;
+        let relay = Relay { passed: Some(passed), ..relay };
+        Ok(git_response(REPORT, Body::from_stream(relay.into_chunks())))
+    }
+
+    /// Sends a push that has been admitted to `primary`.
+    pub(super) async fn send(
+        self: &Arc<Self>,
+        primary: Arc<OtherHost>,
+        request: ForwardedRequest,
+        slot: Slot,
+        body: reqwest::Body,
+    ) -> Result<Relay, Refusal> {
         let headers = request.headers(&self.region, primary.region(), RECEIVE_PACK)?;
         Client::current().entry().detail("forwardedTo", primary.region());
-        let sent = primary.post(&request.path(RECEIVE_PACK)).headers(headers);
-        let response = sent.body(reqwest::Body::wrap_stream(input)).send().await;
-        let response = primary.check(response, RESULT)?;
-        let forwarding = self.clone();
-        let relay = Relay {
-            response: response.bytes_stream().boxed(),
-            tail: HeldTail::default(),
-            ended: false,
-            push: ForwardedPush { forwarding, primary, request, _slot: slot },
-        };
-        let chunks = stream::unfold(relay, |mut relay| async move { Some((relay.next().await?, relay)) });
-        Ok(git_response(RESULT, Body::from_stream(chunks)))
+        let response = primary.post(&request.path(RECEIVE_PACK)).headers(headers).body(body).send().await;
+        let response = primary.check(response, Asked::Push)?.bytes_stream().boxed();
+        let push = ForwardedPush { forwarding: self.clone(), primary, request, _slot: slot };
+        Ok(Relay { passed: None, response, tail: HeldTail::default(), ended: false, push })
+    }
+
+    /// Region whose clients push.
+    pub(super) fn region(&self) -> &Region {
+        &self.region
+    }
+
+    /// Admission of pushes.
+    pub(super) fn exchanges(&self) -> &Exchanges {
+        &self.exchanges
     }
 }
 
+/// A push, and a signal that it has been taken to its end or dropped.
+fn with_end(push: Chunks) -> (Chunks, oneshot::Receiver<()>) {
+    let (end, ended) = oneshot::channel();
+    let push = stream::unfold((push, end), |(mut push, end)| async move { Some((push.next().await?, (push, end))) });
+    (push.boxed(), ended)
+}
+
 /// The response to a forwarded push, relayed to the client.
-struct Relay {
+pub(super) struct Relay {
+    /// Comes once the primary has the whole push, or takes no more of it. The response is not read before: its idle
+    /// timeout is not for the time in which the client sends.
+    passed: Option<oneshot::Receiver<()>>,
     response: BoxStream<'static, Result<Bytes, reqwest::Error>>,
     tail: HeldTail,
     ended: bool,
@@ -85,7 +111,16 @@ struct Relay {
 }
 
 impl Relay {
+    /// The chunks of the response.
+    pub(super) fn into_chunks(self) -> impl Stream<Item = Result<Bytes, reqwest::Error>> + Send + use<> {
+        stream::unfold(self, |mut relay| async move { Some((relay.next().await?, relay)) })
+    }
+
     async fn next(&mut self) -> Option<Result<Bytes, reqwest::Error>> {
+        if let Some(passed) = self.passed.take() {
+            // Fails, as nothing is sent: the end of the sender is the signal.
+            let _ = passed.await;
+        }
         while !self.ended {
             match self.response.next().await {
                 Some(Ok(chunk)) => {
@@ -153,5 +188,26 @@ impl ForwardedPush {
             tokio::time::sleep(interval).await;
             interval = (interval * 3 / 2).min(MAX_POLL_INTERVAL);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::FutureExt as _;
+
+    #[tokio::test]
+    async fn the_end_of_a_push_comes_with_its_last_chunk_or_when_it_is_dropped() {
+        let chunks = || stream::iter(["one", "two"]).map(|text| Ok(Bytes::from(text))).boxed();
+        let (mut push, mut ended) = with_end(chunks());
+        for text in ["one", "two"] {
+            assert!((&mut ended).now_or_never().is_none());
+            assert_eq!(push.next().await.unwrap().unwrap(), text);
+        }
+        assert!(push.next().await.is_none());
+        assert!((&mut ended).now_or_never().is_some());
+        let (push, ended) = with_end(chunks());
+        drop(push);
+        assert!(ended.now_or_never().is_some());
     }
 }

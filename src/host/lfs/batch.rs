@@ -165,6 +165,12 @@ impl Batch {
         Ok(json(StatusCode::OK, &Answer { transfer: "basic", objects, hash_algo: "sha256" }))
     }
 
+    /// URL of the host to which uploads to a repository are forwarded; `None` if they are not.
+    pub async fn uploads_go_to(&self, name: &str) -> Result<Option<String>, LfsRefusal> {
+        let primary = self.repositories.primary(name, &HeaderMap::new()).await?;
+        Ok(primary.map(|(primary, _)| primary.url().to_owned()))
+    }
+
     /// Decides which objects a principal who may do the operation has to transfer, in their order. An upload that is
     /// refused later, with its reason, is to be transferred; a download that is not possible is not.
     pub async fn plan(

@@ -81,6 +81,14 @@ impl LfsService {
         }
     }
 
+    /// URL of the host to which uploads to the repository `name` are forwarded; `None` if this host takes them, or refuses.
+    ///
+    /// # Errors
+    /// The repository is missing, and no push creates it.
+    pub async fn uploads_go_to(&self, name: &str) -> Result<Option<String>, LfsRefusal> {
+        self.batch.uploads_go_to(name).await
+    }
+
     /// Decides for a principal who may do `operation` on the repository `name` which objects are to be transferred.
     ///
     /// # Errors

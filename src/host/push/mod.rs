@@ -1,4 +1,4 @@
-//! Pushes over HTTP, from the request to the thread that receives the pack.
+//! Pushes over HTTP and SSH, from the request to the thread that receives the pack.
 
 pub mod create_on_push;
 pub mod destination;
@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::HeaderMap;
+use axum::http::{HeaderMap, HeaderValue, header};
 use axum::response::Response;
 use tokio::time::Instant;
 
@@ -38,6 +38,8 @@ use gitferry_git::view::View;
 use receive_pack::{Push, ReceivePack};
 use states::PushTarget;
 
+/// Content type of a push.
+const PUSH: &str = "application/x-git-receive-pack-request";
 /// Most decompressed bytes of a compressed push. Packs are compressed already, so clients compress no push, or (JGit)
 /// only one that fits a small buffer.
 const MAX_INFLATED_BYTES: u64 = 1 << 30;
@@ -117,7 +119,7 @@ impl Pushes {
         headers: &HeaderMap,
         input: Body,
     ) -> Result<Response, Refusal> {
-        check_content_type(headers, "application/x-git-receive-pack-request")?;
+        check_content_type(headers, PUSH)?;
         let (target, format) = match self.destinations.find(repository, headers).await? {
             Destination::Forwarded(primary, id) => {
                 return self.forwarding.push(primary, forwarded(principal, repository, id, headers), input).await;
@@ -146,14 +148,20 @@ impl Pushes {
     }
 
     /// Receives a push as a conversation with state, from the advertisement on: into the repository that the name denotes
-    /// at its beginning. A replica refuses and names the primary, as this host has no credentials to forward with.
-    pub async fn converse(&self, principal: &Principal, repository: &str, input: Body) -> Result<Dialogue, Refusal> {
+    /// at its beginning. A replica forwards to the primary, or refuses and names it. `software` is the client's.
+    pub async fn converse(
+        &self,
+        principal: &Principal,
+        repository: &str,
+        software: &str,
+        input: Body,
+    ) -> Result<Dialogue, Refusal> {
         let headers = HeaderMap::new();
         let (target, view) = match self.destinations.find(repository, &headers).await? {
-            Destination::Forwarded(primary, _) => {
-                let url = primary.url();
-                let reason = format!("pushes over SSH are not forwarded to the primary; push to {url}/{repository}");
-                return Err(Refusal::Forbidden(reason));
+            Destination::Forwarded(primary, id) => {
+                let request = forwarded(principal, repository, id, &headers_for_primary(software));
+                let object_bytes = self.receive_pack.policies().of(repository).limits.object_bytes;
+                return self.forwarding.converse(primary, request, object_bytes, input).await;
             }
             Destination::Elsewhere(reason) => return Err(Refusal::Forbidden(reason)),
             Destination::Unborn(unborn) => {
@@ -187,7 +195,7 @@ impl Pushes {
             }
         };
         let output = self.exchanges.converse(input, work).await?;
-        Ok(Dialogue { output, failed: Failed::default() })
+        Ok(Dialogue::new(output, Failed::default()))
     }
 
     /// Applies backpressure: waits while a repository has so many packs that consolidation has to catch up. The wait
@@ -220,6 +228,13 @@ fn forwarded(
 ) -> ForwardedRequest {
     let repository = repository.to_owned();
     ForwardedRequest { principal: principal.clone(), repository, id, headers: headers.clone() }
+}
+
+/// Headers of the requests that stand for a command over SSH at the primary.
+fn headers_for_primary(software: &str) -> HeaderMap {
+    let push = (header::CONTENT_TYPE, HeaderValue::from_static(PUSH));
+    let software = HeaderValue::from_str(software).ok().map(|software| (header::USER_AGENT, software));
+    std::iter::once(push).chain(software).collect()
 }
 
 /// Waits for the commands of a push that creates its repository, and finds the repository if there is one by now: Git LFS

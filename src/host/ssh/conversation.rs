@@ -19,7 +19,7 @@ use super::lfs_transfer::{self, LfsTransfer};
 use super::output::{Gone, Output};
 use crate::auth::{Access, Cause, Denied, Principal};
 use crate::client::Client;
-use crate::exchange::dialogue::Dialogue;
+use crate::exchange::dialogue::{Break, Dialogue};
 use crate::host::Host;
 use crate::lfs::LfsOperation;
 use crate::metrics::ConversationMetrics;
@@ -76,6 +76,8 @@ pub(super) struct Conversation {
     pub principal: Principal,
     /// Key of the principal.
     pub key: UserKey,
+    /// Version of the client's software, printable.
+    pub software: String,
     /// Protocol version that the client offers (`GIT_PROTOCOL`).
     pub version: Version,
     pub output: Output,
@@ -156,12 +158,12 @@ impl Conversation {
         let services = self.host.services();
         let dialogue = match command {
             Command::UploadPack(name) => services.fetches.converse(name, self.version, input).await,
-            Command::ReceivePack(name) => services.pushes.converse(&self.principal, name, input).await,
+            Command::ReceivePack(name) => services.pushes.converse(&self.principal, name, &self.software, input).await,
             Command::LfsAuthenticate(name, operation) => return self.lfs_authenticate(name, *operation).await,
             Command::LfsTransfer(name, operation) => return self.lfs_transfer(name, *operation, input, metrics).await,
         };
         match dialogue {
-            Ok(dialogue) => self.relay(dialogue, metrics).await,
+            Ok(dialogue) => self.relay(dialogue, name, metrics).await,
             Err(refusal) => refused(&refusal, name),
         }
     }
@@ -180,17 +182,21 @@ impl Conversation {
     }
 
     /// Sends the output of a command as it is written.
-    async fn relay(&self, dialogue: Dialogue, metrics: &ConversationMetrics) -> Ending {
+    async fn relay(&self, dialogue: Dialogue, name: &str, metrics: &ConversationMetrics) -> Ending {
         let Dialogue { output, failed } = dialogue;
         let lingering = async {
             failed.wait().await;
             tokio::time::sleep(LINGER).await;
         };
-        let mut chunks = output.into_data_stream().take_until(Box::pin(lingering));
+        let mut chunks = output.take_until(Box::pin(lingering));
         while let Some(chunk) = chunks.next().await {
-            let Ok(chunk) = chunk else {
-                let message = "the host ended the conversation: it was idle for too long, or the host failed";
-                return Ending::fatal(StatusCode::INTERNAL_SERVER_ERROR, message.into());
+            let chunk = match chunk {
+                Ok(chunk) => chunk,
+                Err(Break::Refused(refusal)) => return refused(&refusal, name),
+                Err(Break::Failed) => {
+                    let message = "the host ended the conversation: it was idle for too long, or the host failed";
+                    return Ending::fatal(StatusCode::INTERNAL_SERVER_ERROR, message.into());
+                }
             };
             metrics.sent(chunk.len() as u64);
             if self.output.send(chunk).await.is_err() {
@@ -215,6 +221,11 @@ impl Conversation {
     ) -> Ending {
         let Conversation { principal, output, .. } = self;
         let lfs = &self.host.services().lfs;
+        if operation == LfsOperation::Upload
+            && let Ok(Some(primary)) = lfs.uploads_go_to(name).await
+        {
+            return Ending::fatal(StatusCode::NOT_IMPLEMENTED, uploads_over_http(name, &primary));
+        }
         let silence = self.host.limits().request_silence;
         let transfer = LfsTransfer::new(lfs, principal, name, operation, output, metrics);
         match transfer.run(input, silence).await {
@@ -252,6 +263,14 @@ fn record(ending: &Ending, start: Instant, metrics: &mut ConversationMetrics, en
     entry.responded(ending.class.as_u16());
     let milliseconds = start.elapsed().as_millis() as u64;
     tracing::info!(status = ending.status, milliseconds, "answered");
+}
+
+/// The text for a client that would send LFS objects over SSH to a replica. git-lfs asks for `git-lfs-authenticate` then.
+fn uploads_over_http(name: &str, primary: &str) -> String {
+    format!(
+        "{name} is a replica here: its LFS objects are uploaded over HTTP to {primary}; git-lfs does so by itself, unless \
+         lfs.sshtransfer is `always`"
+    )
 }
 
 /// The text for a repository that is missing, and for one that the client may not read.

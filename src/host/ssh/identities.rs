@@ -96,6 +96,11 @@ impl UserKey {
         &self.user
     }
 
+    /// Fingerprint of the key, `SHA256:…`.
+    pub fn fingerprint(&self) -> &str {
+        &self.fingerprint
+    }
+
     /// Login with the key over SSH, from an address with a version of the client's software.
     pub fn login<'a>(&'a self, address: Option<IpAddr>, client: &'a str) -> Login<'a> {
         Login { user: &self.user, fingerprint: &self.fingerprint, address, client, secure: true }

@@ -1,6 +1,6 @@
 //! The messages of one SSH connection.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -15,6 +15,7 @@ use tracing::Instrument as _;
 
 use super::command::Command;
 use super::conversation::{Asked, Conversation};
+use super::failed_logins::{FailedLogins, reason_of};
 use super::identities::{UserKey, is_accepted};
 use super::input::{self, Input};
 use super::link::Link;
@@ -44,8 +45,7 @@ pub(super) struct SshSession {
     /// The key that has logged in. Its principal is looked up for each command, so that a key that is removed, or whose
     /// rights change, is of no use on an open connection.
     key: Option<UserKey>,
-    /// User names whose keys were refused: at most one for each refusal, of which a connection may have a few.
-    refused: BTreeSet<String>,
+    failed: FailedLogins,
     channels: HashMap<ChannelId, ChannelState>,
 }
 
@@ -75,7 +75,7 @@ impl SshSession {
         stop: watch::Receiver<bool>,
     ) -> Self {
         let channels = HashMap::new();
-        SshSession { server, link, connection, stop, key: None, refused: BTreeSet::new(), channels }
+        SshSession { server, link, connection, stop, key: None, failed: FailedLogins::default(), channels }
     }
 
     fn address(&self) -> Option<IpAddr> {
@@ -91,10 +91,11 @@ impl SshSession {
         if found.is_ok() && is_accepted(key, algorithm) {
             return Some(user_key);
         }
-        let reason = found.err().map_or("its algorithm is not accepted", reason_of);
-        let user = user_key.user();
-        tracing::debug!(?address, user = %Printable(user), %algorithm, reason, "an SSH key is not accepted");
-        self.refused.insert(user.to_owned());
+        // A right key under an algorithm that is not accepted counts as unknown.
+        let denied = found.err().unwrap_or(Denied::Unknown);
+        let user = Printable(user_key.user());
+        tracing::debug!(?address, %user, %algorithm, reason = reason_of(denied), "an SSH key is not accepted");
+        self.failed.add(&user_key, denied);
         None
     }
 
@@ -112,6 +113,9 @@ impl SshSession {
             Err(denied) => {
                 let reason = reason_of(denied);
                 tracing::info!(?address, user = %Printable(key.user()), reason, "a command over SSH is refused");
+                let mut failed = FailedLogins::default();
+                failed.add(&key, denied);
+                failed.record(self.server.host(), address, &software);
                 return session.disconnect(Disconnect::ByApplication, reason, "");
             }
         };
@@ -133,7 +137,7 @@ impl SshSession {
         );
         let in_conversation = self.link.begin_conversation();
         let output = Output::new(output, host.limits().response_silence);
-        let conversation = Conversation { host, principal, key, version, output };
+        let conversation = Conversation { host, principal, key, software, version, output };
         let running = async move {
             tokio::select! {
                 () = client.scope(conversation.run(asked, body)) => {}
@@ -178,28 +182,14 @@ impl SshSession {
     }
 }
 
-/// Counts the users who proved no key on the connection.
+/// Counts and records the user names that proved no key on the connection.
 impl Drop for SshSession {
     fn drop(&mut self) {
-        if self.key.is_some() {
-            return;
+        if self.key.is_none() {
+            let address = self.address();
+            self.failed.count(self.server.identities(), address);
+            self.failed.record(self.server.host(), address, "");
         }
-        let address = self.address();
-        for user in &self.refused {
-            let shown = address.map(tracing::field::display);
-            tracing::info!(address = shown, user = %Printable(user), "an SSH connection ended without a key that may log in");
-            self.server.identities().note_failure(user, address);
-        }
-    }
-}
-
-/// Reason for a denial, for the log.
-fn reason_of(denied: Denied) -> &'static str {
-    match denied {
-        Denied::Unknown => "the key is not one of the user",
-        Denied::Forbidden(_) => "the user lacks the right",
-        Denied::TooManyFailures => "too many logins of the user from this address have failed",
-        Denied::Unavailable => "the identities cannot be read now",
     }
 }
 

@@ -35,6 +35,17 @@ pub struct Aws {
     actions: Vec<String>,
     /// Answer to everything in place of the right one.
     fault: Option<Fault>,
+    /// Id and content of the SSH public key of each user.
+    ssh_key: SshKey,
+}
+
+struct SshKey(String, String);
+
+impl Default for SshKey {
+    fn default() -> SshKey {
+        let content = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDIhz2GK/XCUj4i6Q5yQJNL1MKZ8B7qXe4+eB3LzcmVh jane";
+        SshKey("APKAJJJJJJJJJJJJJJJJJ".into(), content.into())
+    }
 }
 
 #[derive(Clone, Copy)]
@@ -72,6 +83,11 @@ impl Fake {
 
     pub fn fail(&self, fault: Option<Fault>) {
         self.aws.lock().unwrap().fault = fault;
+    }
+
+    /// Replaces the SSH public key of each user.
+    pub fn set_ssh_key(&self, id: &str, content: &str) {
+        self.aws.lock().unwrap().ssh_key = SshKey(id.into(), content.trim_end().into());
     }
 
     /// Forgets a key, as when it is deleted on AWS.
@@ -166,19 +182,20 @@ impl Aws {
             "ListSSHPublicKeys" => ok(format!(
                 "<ListSSHPublicKeysResponse xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\">\
                  <ListSSHPublicKeysResult><IsTruncated>false</IsTruncated><SSHPublicKeys><member>\
-                 <UserName>{0}</UserName><SSHPublicKeyId>APKAJJJJJJJJJJJJJJJJJ</SSHPublicKeyId><Status>Active</Status>\
+                 <UserName>{}</UserName><SSHPublicKeyId>{}</SSHPublicKeyId><Status>Active</Status>\
                  <UploadDate>2015-06-05T20:37:36Z</UploadDate></member></SSHPublicKeys></ListSSHPublicKeysResult>\
                  <ResponseMetadata><RequestId>x</RequestId></ResponseMetadata></ListSSHPublicKeysResponse>",
-                args["UserName"]
+                args["UserName"], self.ssh_key.0
             )),
-            "GetSSHPublicKey" => ok("<GetSSHPublicKeyResponse xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\">\
+            "GetSSHPublicKey" => ok(format!(
+                "<GetSSHPublicKeyResponse xmlns=\"https://iam.amazonaws.com/doc/2010-05-08/\">\
                  <GetSSHPublicKeyResult><SSHPublicKey><UploadDate>2015-06-05T20:37:36Z</UploadDate>\
                  <Fingerprint>7a:1d</Fingerprint><UserName>jane</UserName>\
-                 <SSHPublicKeyId>APKAJJJJJJJJJJJJJJJJJ</SSHPublicKeyId><Status>Active</Status>\
-                 <SSHPublicKeyBody>ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIDIhz2GK/XCUj4i6Q5yQJNL1MKZ8B7qXe4+eB3LzcmVh jane\
-                 </SSHPublicKeyBody></SSHPublicKey></GetSSHPublicKeyResult><ResponseMetadata><RequestId>x</RequestId>\
-                 </ResponseMetadata></GetSSHPublicKeyResponse>"
-                .to_owned()),
+                 <SSHPublicKeyId>{}</SSHPublicKeyId><Status>Active</Status><SSHPublicKeyBody>{}</SSHPublicKeyBody>\
+                 </SSHPublicKey></GetSSHPublicKeyResult><ResponseMetadata><RequestId>x</RequestId>\
+                 </ResponseMetadata></GetSSHPublicKeyResponse>",
+                self.ssh_key.0, self.ssh_key.1
+            )),
             other => panic!("{other} is not called"),
         }
     }

@@ -1,6 +1,7 @@
 //! Hosts with `auth = "aws"`: users and roles of AWS, whom STS names and AWS IAM lists.
 
 mod fake;
+mod ssh;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
@@ -115,7 +116,7 @@ fn no_push() -> String {
     )
 }
 
-fn config(fake: &Fake, more: [&'static str; 2]) -> impl FnOnce([SocketAddr; 2]) -> String {
+fn config(fake: &Fake, more: [String; 2]) -> impl FnOnce([SocketAddr; 2]) -> String + use<> {
     let url = fake.url.clone();
     move |addresses| {
         let mut text = String::new();
@@ -134,14 +135,23 @@ fn config(fake: &Fake, more: [&'static str; 2]) -> impl FnOnce([SocketAddr; 2]) 
 }
 
 /// Two regions whose hosts have a key for AWS.
-fn pair(fake: &Fake, more: [&'static str; 2]) -> Pair {
+fn pair(fake: &Fake, more: [&str; 2]) -> Pair {
     let text = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let environment = vec![
         text("AWS_ACCESS_KEY_ID", "AKIAHOSTHOSTHOSTHOST"),
         text("AWS_SECRET_ACCESS_KEY", "host-secret"),
         text("AWS_EC2_METADATA_DISABLED", "true"),
     ];
-    Pair::on(config(fake, more), environment)
+    Pair::on(config(fake, more.map(str::to_owned)), environment)
+}
+
+/// Gives both hosts the key by which they delegate clients to each other.
+fn let_hosts_delegate(pair: &mut Pair) {
+    let mut file = std::fs::OpenOptions::new();
+    let mut file = file.write(true).create_new(true).mode(0o600).open(pair.path("data/account.key")).unwrap();
+    file.write_all(&[7; 32]).unwrap();
+    pair.restart();
+    pair.wait(|| pair.log().matches("a state of AWS IAM is in force").count() >= 4);
 }
 
 fn wait_for_account(pair: &Pair) {
@@ -300,12 +310,9 @@ fn without_an_answer_of_iam_a_host_refuses_everything() {
 fn a_replica_forwards_pushes_of_callers_of_aws() {
     let fake = Fake::start(&[jane(), deploy()], account(""));
     let mut pair = pair(&fake, ["", "on_push = \"forward\""]);
-    let mut file = std::fs::OpenOptions::new();
-    let mut file = file.write(true).create_new(true).mode(0o600).open(pair.path("data/account.key")).unwrap();
-    file.write_all(&[7; 32]).unwrap();
-    pair.restart();
+    wait_for_account(&pair);
+    let_hosts_delegate(&mut pair);
     let repo = GitRepo::with_history(pair.path("src.git"), &[]);
-    pair.wait(|| pair.log().matches("a state of AWS IAM is in force").count() >= 4);
     let pushed = git(&repo, &jane(), &["push", "-q", &pair.url(EU, "app"), "main"]);
     assert!(works(&pushed), "{}", said(&pushed));
     let log = pair.ok(&["log", "app", "--region", REGIONS[US], "--json"]);
@@ -319,6 +326,7 @@ fn configurations_that_lack_the_account_are_refused() {
     for (more, reason) in [
         ("", "needs [account.aws]"),
         ("[account.aws]\nid = \"1\"\n", "twelve digits"),
+        ("ssh = \"127.0.0.1:2\"\n[account.aws]\nid = \"123456789012\"\n", "ssh_keys = true"),
         ("[account.aws]\nid = \"123456789012\"\nrefresh = \"1s\"\n", "from 10s to 5m"),
         ("[account.aws]\nid = \"123456789012\"\nsts_regions = [\"evil.example/\"]\n", "not the name of a region"),
         ("[account.aws]\nid = \"123456789012\"\nroles = [\"[\"]\n", "account.aws.roles"),

@@ -23,14 +23,14 @@ const REVOKED_WITHIN: Duration = Duration::from_secs(2);
 const LOGIN: Duration = Duration::from_secs(3);
 
 /// An SSH key of a user of the account.
-struct Key {
-    id: String,
+pub(super) struct Key {
+    pub(super) id: String,
     user: String,
-    file: PathBuf,
+    pub(super) file: PathBuf,
 }
 
 impl Ssh {
-    fn iam(&self) -> Iam<'_> {
+    pub(super) fn iam(&self) -> Iam<'_> {
         Iam { pair: &self.pair }
     }
 
@@ -51,31 +51,31 @@ impl Ssh {
     }
 
     /// Makes a user with managed policies and an Ed25519 key.
-    fn new_user(&self, name: &str, policies: &[&str]) -> Key {
+    pub(super) fn new_user(&self, name: &str, policies: &[&str]) -> Key {
         self.iam().new_user(name, policies);
         self.upload(name, "ed25519", "256")
     }
 
     /// Logs in as a user name with a key file; all that the client says.
-    fn login(&self, user: &str, file: &Path, options: &[&str]) -> String {
+    pub(super) fn login(&self, user: &str, file: &Path, options: &[&str]) -> String {
         said(&self.ssh_as(user, file, options, &[]).output().unwrap())
     }
 
-    fn greets(&self, key: &Key) -> bool {
+    pub(super) fn greets(&self, key: &Key) -> bool {
         let name = format!(":user/{}!", key.user);
         self.login(&key.id, &key.file, &[]).contains(&name)
     }
 
-    fn git_as(&self, key: &Key, dir: &Path) -> Command {
+    pub(super) fn git_as(&self, key: &Key, dir: &Path) -> Command {
         // `command` finds the key by the name of its file.
         self.command(key.file.file_name().unwrap().to_str().unwrap(), dir, &[])
     }
 
-    fn run_as(&self, key: &Key, repo: &GitRepo, args: &[&str]) -> Output {
+    pub(super) fn run_as(&self, key: &Key, repo: &GitRepo, args: &[&str]) -> Output {
         self.git_as(key, &repo.path).args(args).output().unwrap()
     }
 
-    fn ok_as(&self, key: &Key, repo: &GitRepo, args: &[&str]) -> String {
+    pub(super) fn ok_as(&self, key: &Key, repo: &GitRepo, args: &[&str]) -> String {
         let output = self.run_as(key, repo, args);
         assert!(output.status.success(), "git {args:?}: {}\n{}", said(&output), self.pair.log());
         String::from_utf8(output.stdout).unwrap()
@@ -83,7 +83,7 @@ impl Ssh {
 }
 
 impl Key {
-    fn url(&self, ssh: &Ssh, region: usize, path: &str) -> String {
+    pub(super) fn url(&self, ssh: &Ssh, region: usize, path: &str) -> String {
         format!("ssh://{}@{}/{path}", self.id, ssh.address(region))
     }
 }

@@ -5,6 +5,8 @@ mod clients;
 mod clones;
 mod commands;
 mod ending;
+mod failed_logins;
+mod forward;
 mod hostile;
 mod iam;
 mod keys;
@@ -53,11 +55,25 @@ impl Ssh {
 
     /// With an account, which has the keys of its users.
     pub fn with_account() -> Ssh {
-        let (pair, addresses) = Pair::with_iam_and_ssh();
+        Ssh::with_account_and(["", ""])
+    }
+
+    /// The same, with more lines for each host.
+    pub fn with_account_and(hosts: [&str; 2]) -> Ssh {
+        let (pair, addresses) = Pair::with_iam_and_ssh(hosts);
         Ssh::of(pair, addresses, tempfile::tempdir().unwrap())
     }
 
-    fn of(pair: Pair, addresses: [SocketAddr; 2], keys: tempfile::TempDir) -> Ssh {
+    /// With hosts on which every key logs in, such as that of `ann`; more lines for each host, and more configuration.
+    pub fn anonymous(hosts: [&str; 2], more: &str) -> Ssh {
+        let keys = tempfile::tempdir().unwrap();
+        keygen(&keys.path().join("ann"), "ed25519", "");
+        let (pair, addresses) = Pair::with_open_ssh(hosts, more);
+        Ssh::of(pair, addresses, keys)
+    }
+
+    /// On hosts that run, with the keys of their users.
+    pub fn of(pair: Pair, addresses: [SocketAddr; 2], keys: tempfile::TempDir) -> Ssh {
         let ssh = Ssh { pair, addresses, keys };
         let known: String = [US, EU].map(|region| ssh.known(region)).concat();
         std::fs::write(ssh.keys.path().join("known"), known).unwrap();
@@ -132,9 +148,14 @@ impl Ssh {
 
     /// The same, as another user than `git`.
     pub fn ssh_as(&self, user: &str, key: &Path, options: &[&str], command: &[&str]) -> Command {
+        self.ssh_to(US, user, key, options, command)
+    }
+
+    /// The same, to the host of a region.
+    pub fn ssh_to(&self, region: usize, user: &str, key: &Path, options: &[&str], command: &[&str]) -> Command {
         let mut ssh = Command::new("ssh");
         ssh.args(self.options(key)).args(options);
-        ssh.args(["-p", &self.addresses[US].port().to_string(), &format!("{user}@127.0.0.1")]).args(command);
+        ssh.args(["-p", &self.addresses[region].port().to_string(), &format!("{user}@127.0.0.1")]).args(command);
         ssh.env_remove("SSH_AUTH_SOCK").stdin(Stdio::null());
         ssh
     }

@@ -22,6 +22,7 @@
 mod account;
 mod audit;
 mod cache;
+mod codecommit;
 mod error;
 mod events;
 mod globs;
@@ -50,6 +51,7 @@ use serde::Deserialize;
 pub use account::{AccountConfig, AwsAccountConfig, IssuerConfig};
 pub use audit::AuditConfig;
 pub use cache::CacheConfig;
+pub use codecommit::CodeCommitConfig;
 pub use error::ConfigError;
 pub use events::{EventsConfig, region_of_queue};
 pub use gitferry_engine::region::RECOVERY_WINDOW;
@@ -216,6 +218,7 @@ impl Config {
         if let Some(audit) = &host.audit {
             audit.check()?;
         }
+        host.codecommit.check().map_err(|reason| format!("codecommit: {reason}"))?;
         if let Some(url) = &host.url {
             let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
             if rest.is_none_or(|rest| rest.is_empty() || rest.contains(['@', '?', '#'])) {

@@ -100,9 +100,15 @@ impl Demand {
         Demand { tag_keys: keys.to_vec(), ..self }
     }
 
+    /// Returns true if the request changes a ref.
+    pub fn is_on_reference(&self) -> bool {
+        self.reference.is_some()
+    }
+
     /// Checks that deciding costs no more than it should: policies are compared with each of these texts.
     fn check_size(&self) -> Result<()> {
-        let arns = [Some(&self.resource.arn), self.policy_arn.as_ref(), self.boundary.as_ref(), self.reference.as_ref()];
+        let arns =
+            [Some(&self.resource.arn), self.policy_arn.as_ref(), self.boundary.as_ref(), self.reference.as_ref()];
         if arns.into_iter().flatten().any(|arn| arn.len() > MAX_ARN) {
             let text = format!("A name or ARN has more than {MAX_ARN} characters.");
             return Err(ApiError::validation(text));

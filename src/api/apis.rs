@@ -137,12 +137,7 @@ impl Apis {
         }
     }
 
-    async fn perform(
-        &self,
-        request: &ApiRequest<'_>,
-        json: &[Arc<dyn JsonApi>],
-        call: &mut Call,
-    ) -> Result<Value> {
+    async fn perform(&self, request: &ApiRequest<'_>, json: &[Arc<dyn JsonApi>], call: &mut Call) -> Result<Value> {
         let source = request.parts.source;
         if !self.rates.take(Counted::Network(source), Instant::now()) {
             return Err(ApiError::throttled());

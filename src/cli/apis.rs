@@ -41,11 +41,7 @@ pub fn codecommit(config: &Config, region: &str, host: &HostConfig) -> Settings 
         clone_urls: CloneUrls { http, ssh: own.clone_url_ssh.clone().or_else(usual) },
         hosts: config.hosts.iter().map(|(region, host)| (region.clone(), host.url())).collect(),
         aws_region: config.regions.get(region).and_then(|region| region.aws.region.clone()),
-        limits: Limits {
-            page_items: own.page_items,
-            batch_items: own.batch_items,
-            file_bytes: own.file_size.as_u64(),
-        },
+        limits: Limits { page_items: own.page_items, batch_items: own.batch_items, file_bytes: own.file_size.as_u64() },
     }
 }
 

@@ -60,9 +60,7 @@ fn refusal(pushed: &Pushed, rejection: Rejection) -> ApiError {
     let reason = pushed.report.refs.iter().find_map(|outcome| outcome.result.as_ref().err());
     let reason = reason.or(pushed.report.unpack.as_ref().err()).map_or(rejection.name(), String::as_str);
     match rejection {
-        Rejection::Name | Rejection::Conflict => {
-            ApiError::new("InvalidBranchNameException", 400, format!("{reason}."))
-        }
+        Rejection::Name | Rejection::Conflict => ApiError::new("InvalidBranchNameException", 400, format!("{reason}.")),
         Rejection::Contention | Rejection::Server | Rejection::HookFailed => ApiError::unavailable(),
         _ => not_allowed(format!("A rule for pushes to the repository refuses this: {reason}.")),
     }

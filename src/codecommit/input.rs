@@ -19,7 +19,7 @@ pub type Input = Map<String, Value>;
 /// # Errors
 /// `SerializationException` for a wrong type; the exceptions of the model for missing members and constraints.
 pub fn read(model: &Model, operation: &Operation, body: &[u8]) -> Result<Input> {
-    let checker = Checker { model };
+    let checker = Checker { model, operation };
     // A request without parameters may have no body.
     let body: &[u8] = if body.trim_ascii().is_empty() { b"{}" } else { body };
     let Ok(Value::Object(given)) = serde_json::from_slice(body) else {
@@ -34,7 +34,7 @@ pub fn read(model: &Model, operation: &Operation, body: &[u8]) -> Result<Input> 
 pub fn audited(model: &Model, operation: &Operation, input: &Input) -> Value {
     let is_content = |name: &String| {
         let member = operation.input.iter().find(|member| member.name == name);
-        member.is_some_and(|member| Checker { model }.is_bytes(&member.kind))
+        member.is_some_and(|member| Checker { model, operation }.is_bytes(&member.kind))
     };
     let kept = input.iter().filter(|(name, _)| !is_content(name));
     Value::Object(kept.map(|(name, value)| (name.clone(), value.clone())).collect())
@@ -51,6 +51,7 @@ pub fn is_result(operation: &Operation, result: &Value) -> bool {
 
 struct Checker<'a> {
     model: &'a Model,
+    operation: &'a Operation,
 }
 
 impl Checker<'_> {
@@ -69,7 +70,9 @@ impl Checker<'_> {
         match (kind, value) {
             (Type::Named(name), _) => self.typed_shape(name, value, at),
             (Type::Boolean, Value::Bool(_)) => Ok(value.clone()),
-            (Type::Integer, _) if value.as_i64().is_some_and(|number| i32::try_from(number).is_ok()) => Ok(value.clone()),
+            (Type::Integer, _) if value.as_i64().is_some_and(|number| i32::try_from(number).is_ok()) => {
+                Ok(value.clone())
+            }
             (Type::Long, _) if value.as_i64().is_some() => Ok(value.clone()),
             (Type::Timestamp, Value::Number(_)) => Ok(value.clone()),
             (Type::Blob, Value::String(text)) if bytes_of(text).is_some() => Ok(value.clone()),
@@ -78,7 +81,9 @@ impl Checker<'_> {
                 Ok(Value::Array(items.collect::<Result<_>>()?))
             }
             (Type::Map(_, item), Value::Object(entries)) => {
-                let typed = |(key, value): (&String, &Value)| Ok((key.clone(), self.typed(item, value, at)?));
+                let typed = |(key, value): (&String, &Value)| -> Result<(String, Value)> {
+                    Ok((key.clone(), self.typed(item, value, at)?))
+                };
                 Ok(Value::Object(entries.iter().map(typed).collect::<Result<_>>()?))
             }
             _ => Err(wrong_type(at, described(kind))),
@@ -105,10 +110,13 @@ impl Checker<'_> {
             let at = below(at, member.name);
             match input.get(member.name) {
                 None if member.is_required => {
-                    return Err(broken(member.missing.or(outer), &at, "is required"));
+                    return Err(broken(self.model.missing(self.operation, member).or(outer), &at, "is required"));
                 }
                 None => {}
-                Some(value) => self.check(&member.kind, value, &at, member.invalid.or(outer))?,
+                Some(value) => {
+                    let code = self.model.invalid(self.operation, member).or(outer);
+                    self.check(&member.kind, value, &at, code)?;
+                }
             }
         }
         Ok(())

@@ -107,9 +107,7 @@ impl Operation for GetBlob {
         let state = ask.workshop.state(&item).await?;
         match read(ask, state, id, Kind::Blob, most).await? {
             Read::Content(content) => Ok(json!({ "content": STANDARD.encode(content) })),
-            Read::Missing => {
-                Err(ApiError::new("BlobIdDoesNotExistException", 400, format!("There is no blob {id}.")))
-            }
+            Read::Missing => Err(ApiError::new("BlobIdDoesNotExistException", 400, format!("There is no blob {id}."))),
             Read::TooLarge => {
                 let text = format!("Blob {id} has more than {most} bytes: fetch it with Git.");
                 Err(ApiError::new("FileTooLargeException", 400, text))
@@ -210,9 +208,7 @@ fn describe(id: ObjectId, content: &[u8], format: Format) -> Result<Value> {
         ApiError::unavailable()
     };
     let commit = CommitRef::from_bytes(content, format).map_err(|error| damaged(&error))?;
-    let person = |who: gix::actor::SignatureRef<'_>| {
-        json!({ "name": who.name.to_str_lossy(), "email": who.email.to_str_lossy(), "date": who.time.trim() })
-    };
+    let person = |who: gix::actor::SignatureRef<'_>| json!({ "name": who.name.to_str_lossy(), "email": who.email.to_str_lossy(), "date": who.time.trim() });
     let more = commit.extra_headers.iter().map(|(name, value)| format!("{name} {}\n", value.to_str_lossy().trim_end()));
     Ok(json!({
         "commitId": id.to_string(),
@@ -236,12 +232,12 @@ mod tests {
                     gpgsig x\n y\n\nsubject\n\nbody\n";
         let id = ObjectId::from_hex(b"2222222222222222222222222222222222222222").unwrap();
         let commit = describe(id, text.as_bytes(), Format::Sha1).unwrap();
-        assert_eq!(
-            commit["author"],
-            json!({"name": "Ann", "email": "ann@example.com", "date": "1764000000 -0800"})
-        );
+        assert_eq!(commit["author"], json!({"name": "Ann", "email": "ann@example.com", "date": "1764000000 -0800"}));
         assert_eq!(commit["committer"]["date"], "1764000001 +0100");
-        assert_eq!((commit["message"].as_str(), commit["parents"].as_array().unwrap().len()), (Some("subject\n\nbody\n"), 1));
+        assert_eq!(
+            (commit["message"].as_str(), commit["parents"].as_array().unwrap().len()),
+            (Some("subject\n\nbody\n"), 1)
+        );
         assert_eq!(commit["additionalData"], "gpgsig x\ny\n");
         assert_eq!(describe(id, b"tree x", Format::Sha1).unwrap_err().code(), "ServiceUnavailable");
     }

@@ -87,6 +87,7 @@ pub async fn perform<O: Operation>(ask: &Ask<'_>) -> Result<Value> {
         ask.authorize(&operation, resource)?;
         found.push(Found { name, item });
     }
+    debug_assert_eq!(found.is_empty(), ask.operation.on_account, "{}", ask.operation.name);
     if found.is_empty() {
         ask.authorize(&operation, Resource::none())?;
     }
@@ -96,6 +97,8 @@ pub async fn perform<O: Operation>(ask: &Ask<'_>) -> Result<Value> {
 impl Ask<'_> {
     fn authorize(&self, operation: &impl Operation, resource: Resource) -> Result<()> {
         let action = format!("codecommit:{}", self.operation.name);
-        operation.demand(Demand::new(action, resource)).authorize(self.caller)
+        let demand = operation.demand(Demand::new(action, resource));
+        debug_assert_eq!(demand.is_on_reference(), self.operation.on_reference, "{}", self.operation.name);
+        demand.authorize(self.caller)
     }
 }

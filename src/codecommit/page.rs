@@ -55,7 +55,12 @@ impl Page {
     }
 
     /// The page of `items`, which begin behind [`Page::after`] and have keys that name their places.
-    pub fn show<T>(&self, items: impl Iterator<Item = T>, key: impl Fn(&T) -> String, show: impl Fn(T) -> Value) -> Value {
+    pub fn show<T>(
+        &self,
+        items: impl Iterator<Item = T>,
+        key: impl Fn(&T) -> String,
+        show: impl Fn(T) -> Value,
+    ) -> Value {
         let mut items = items.peekable();
         let mut shown = Vec::new();
         let mut last = None;
@@ -75,18 +80,13 @@ impl Page {
 }
 
 /// Digest of everything that a token is bound to: operation, principal and parameters.
-fn digest(
-    operation: &str,
-    input: &Input,
-    principal: &str,
-    token: &str,
-    limit: Option<&str>,
-) -> [u8; DIGEST_BYTES] {
+fn digest(operation: &str, input: &Input, principal: &str, token: &str, limit: Option<&str>) -> [u8; DIGEST_BYTES] {
     let mut hasher = Sha256::new();
     let is_place = |name: &str| name == token || Some(name) == limit;
-    let parameters = input.iter().filter(|(name, _)| !is_place(name)).map(|(name, value)| (name.clone(), value.clone()));
+    let parameters =
+        input.iter().filter(|(name, _)| !is_place(name)).map(|(name, value)| (name.clone(), value.clone()));
     // JSON separates its values, whatever is in them.
-    let bound = Value::from(vec![operation.into(), principal.into(), Value::Object(parameters.collect())]);
+    let bound = Value::from(vec![Value::from(operation), Value::from(principal), Value::Object(parameters.collect())]);
     hasher.update(bound.to_string());
     let mut digest = [0; DIGEST_BYTES];
     digest.copy_from_slice(&hasher.finalize()[..DIGEST_BYTES]);

@@ -208,9 +208,7 @@ impl Operation for ListRepositories {
             heads.items.into_iter().filter(is_shown).map(|item| (key(&item), item)).collect();
         let descending = self.order.as_deref() == Some("descending");
         items.sort_unstable_by(|(a, _), (b, _)| if descending { b.cmp(a) } else { a.cmp(b) });
-        let is_behind = |key: &str| {
-            page.after().is_none_or(|after| if descending { key < after } else { key > after })
-        };
+        let is_behind = |key: &str| page.after().is_none_or(|after| if descending { key < after } else { key > after });
         let behind = items.into_iter().filter(|(key, _)| is_behind(key));
         Ok(page.show(
             behind,

@@ -69,6 +69,10 @@ fn is_known(of_operation: bool, code: &str) -> bool {
     of_operation
         || matches!(
             code,
-            "AccessDenied" | "InternalFailure" | "OperationNotAllowedException" | "ServiceUnavailable" | "ValidationError"
+            "AccessDenied"
+                | "InternalFailure"
+                | "OperationNotAllowedException"
+                | "ServiceUnavailable"
+                | "ValidationError"
         )
 }

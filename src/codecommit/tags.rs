@@ -174,10 +174,8 @@ mod tests {
     #[test]
     fn a_repository_has_50_tags() {
         let many = |from: usize, to: usize| (from..to).map(|number| (number.to_string(), Some(String::new())));
-        let before = Metadata {
-            tags: many(0, MAX_TAGS).map(|(key, _)| (key, String::new())).collect(),
-            ..Metadata::default()
-        };
+        let before =
+            Metadata { tags: many(0, MAX_TAGS).map(|(key, _)| (key, String::new())).collect(), ..Metadata::default() };
         edit(many(0, MAX_TAGS).collect(), &before).unwrap();
         edit([("0".to_owned(), None), ("new".to_owned(), Some(String::new()))].into(), &before).unwrap();
         assert_eq!(edit(many(MAX_TAGS, MAX_TAGS + 1).collect(), &before).unwrap_err().code(), "TooManyTagsException");

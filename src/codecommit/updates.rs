@@ -37,7 +37,7 @@ pub fn check_key(settings: &Settings, key: &str) -> Result<String> {
         return Err(ApiError::new("EncryptionKeyInvalidUsageException", 400, text));
     };
     let invalid = |reason: String| ApiError::new("EncryptionKeyInvalidIdException", 400, reason);
-    let arn: KmsKeyArn = key.parse().map_err(|reason| invalid(format!("{reason}.")))?;
+    let arn = key.parse::<KmsKeyArn>().map_err(|reason| invalid(format!("{reason}.")))?;
     if arn.region() != region {
         return Err(invalid(format!("{arn} is a key of {}, and the bucket is in {region}.", arn.region())));
     }
@@ -120,7 +120,7 @@ impl Operation for UpdateRepositoryEncryptionKey {
         let item = only(found)?;
         let key = check_key(&workshop.settings, &self.kms_key_id)?;
         let encryption = workshop.region.encryption();
-        let failed = |error| workshop.failed(&self.repository_name, &error);
+        let failed = |error: RegionError| workshop.failed(&self.repository_name, &error);
         let before = encryption.key(&item).await.map_err(failed)?;
         encryption.set_key(&item, Some(&key)).await.map_err(failed)?;
         let mut answer = json!({ "repositoryId": item.id.to_string(), "kmsKeyId": key });

@@ -14,7 +14,8 @@ use crate::push::policies::PushPolicies;
 use crate::quotas::Quotas;
 use crate::request::refusal::Refusal;
 use crate::views::Views;
-use gitferry_codecommit::{NoCreation, Repositories};
+use gitferry_api::JsonApi;
+use gitferry_codecommit::{CodeCommit, NoCreation, Repositories, Settings};
 use gitferry_engine::ledger::head::{HeadItem, RepositoryId};
 use gitferry_engine::region::push::{PushPolicy, PushProgress, PushState, PushStates, Pushed, Serving};
 use gitferry_engine::region::{Region, Result};
@@ -31,6 +32,14 @@ pub(crate) struct ApiRepositories {
     pub announcer: Announcer,
     pub quotas: Arc<Quotas>,
     pub creation: Arc<Creation>,
+}
+
+impl ApiRepositories {
+    /// The JSON APIs on these repositories: CodeCommit's, for a host with settings for it.
+    pub fn apis(self, settings: Option<Settings>) -> Vec<Arc<dyn JsonApi>> {
+        let Some(settings) = settings else { return Vec::new() };
+        vec![Arc::new(CodeCommit::new(self.region.clone(), Arc::new(self), settings))]
+    }
 }
 
 #[async_trait]
@@ -84,7 +93,8 @@ impl ApiPush {
     fn run(self, commands: Vec<Command>, runtime: &Handle) -> Result<Pushed> {
         let ApiRepositories { region, policies, announcer, views, .. } = &self.host;
         let request = PushRequest::atomic(commands);
-        let policy = PushPolicy { authorizer: None, mirror: false, ..PushPolicy::clone(policies.of(&self.states.name)) };
+        let policy =
+            PushPolicy { authorizer: None, mirror: false, ..PushPolicy::clone(policies.of(&self.states.name)) };
         let serving = Serving { region, runtime, policy: &policy, actor: &self.actor, request: &request };
         // Git's clients send a pack without objects with refs to objects that the server has, too.
         let mut pack = Cursor::new(empty_pack(self.format));

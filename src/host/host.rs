@@ -40,9 +40,9 @@ use super::request::{Requests, Services};
 use super::ssh::identities::SshAccess;
 use super::ssh::lfs_tokens::LfsTokens;
 use super::views::Views;
-use gitferry_api::{Apis, JsonApi};
+use gitferry_api::Apis;
 use gitferry_audit::AuditTrail;
-use gitferry_codecommit::{CodeCommit, Settings};
+use gitferry_codecommit::Settings;
 use gitferry_config::{HostLimits, Network, QuotaConfig};
 use gitferry_engine::announce::Sink;
 use gitferry_engine::region::Region;
@@ -234,7 +234,7 @@ fn services(
         ),
         quotas.clone(),
     );
-    let of_api = ApiRepositories {
+    let repositories = ApiRepositories {
         region: region.clone(),
         views: views.clone(),
         policies: policies.clone(),
@@ -242,10 +242,8 @@ fn services(
         quotas: quotas.clone(),
         creation: creation.clone(),
     };
-    let codecommit = options.codecommit.map(|settings| CodeCommit::new(region.clone(), Arc::new(of_api), settings));
-    let json = codecommit.into_iter().map(|api| Arc::new(api) as Arc<dyn JsonApi>).collect();
     let api_queues = AdmissionMetrics { requests: metrics.queue("apis"), ..AdmissionMetrics::default() };
-    let apis = ApiDoor::new(options.apis, json, &limits, api_queues);
+    let apis = ApiDoor::new(options.apis, repositories.apis(options.codecommit), &limits, api_queues);
     let repositories =
         Repositories::new(region.clone(), creation, forwarder, urls.clone(), announcer.clone(), quotas.clone());
     let endpoints = Endpoints::new(urls.clone(), options.url);

@@ -8,8 +8,9 @@ use std::sync::LazyLock;
 /// The model as text. Its head explains the lines.
 const TEXT: &str = include_str!("codecommit.txt");
 
-static MODEL: LazyLock<Model> =
-    LazyLock::new(|| parse::parse(TEXT).unwrap_or_else(|error| unreachable!("the model of this build is read: {error}")));
+static MODEL: LazyLock<Model> = LazyLock::new(|| {
+    parse::parse(TEXT).unwrap_or_else(|error| unreachable!("the model of this build is read: {error}"))
+});
 
 /// The model.
 pub fn model() -> &'static Model {
@@ -32,6 +33,26 @@ impl Model {
     /// Type of a name.
     pub fn shape(&self, name: &str) -> Option<&Shape> {
         self.shapes.get(name)
+    }
+
+    /// Error of a missing member: its own, or that of its type if the operation has it.
+    pub fn missing(&self, operation: &Operation, member: &Member) -> Option<&'static str> {
+        member.missing.or_else(|| self.code_of_type(operation, member, |shape| shape.missing))
+    }
+
+    /// Error of a member that breaks a constraint: its own, or that of its type if the operation has it.
+    pub fn invalid(&self, operation: &Operation, member: &Member) -> Option<&'static str> {
+        member.invalid.or_else(|| self.code_of_type(operation, member, |shape| shape.invalid))
+    }
+
+    fn code_of_type(
+        &self,
+        operation: &Operation,
+        member: &Member,
+        code: impl Fn(&Shape) -> Option<&'static str>,
+    ) -> Option<&'static str> {
+        let Type::Named(name) = member.kind else { return None };
+        code(self.shape(name)?).filter(|code| operation.has_error(code))
     }
 
     /// All operations, by name.
@@ -174,28 +195,36 @@ mod tests {
         for operation in model.operations() {
             let has = |members: &[Member], name: &str| members.iter().any(|member| member.name == name);
             if let Some(pages) = operation.pages {
-                assert!(has(&operation.input, pages.token) && has(&operation.output, pages.token), "{}", operation.name);
+                assert!(
+                    has(&operation.input, pages.token) && has(&operation.output, pages.token),
+                    "{}",
+                    operation.name
+                );
                 assert!(has(&operation.output, pages.result), "{}", operation.name);
                 assert!(pages.limit.is_none_or(|limit| has(&operation.input, limit)), "{}", operation.name);
             }
             // The model names no exception for the path of ListFileCommitHistory.
             for member in operation.input.iter().filter(|member| member.is_required && member.name != "filePath") {
-                assert!(member.missing.is_some(), "{}: {} has no error", operation.name, member.name);
+                assert!(model.missing(operation, member).is_some(), "{}: {} has no error", operation.name, member.name);
             }
         }
     }
 
     #[test]
     fn members_have_the_errors_of_their_types_where_the_operation_has_them() {
-        let create = model().operation("CreateBranch").unwrap();
-        let errors: Vec<_> = create.input.iter().map(|member| (member.missing, member.invalid)).collect();
-        assert_eq!(errors[1], (Some("BranchNameRequiredException"), Some("InvalidBranchNameException")));
+        let model = model();
+        let create = model.operation("CreateBranch").unwrap();
+        let branch = &create.input[1];
+        assert_eq!(
+            (model.missing(create, branch), model.invalid(create, branch)),
+            (Some("BranchNameRequiredException"), Some("InvalidBranchNameException"))
+        );
         assert!(!create.reads_only && create.on_reference && !create.on_account);
         assert!(create.has_error("EncryptionKeyDisabledException") && !create.has_error("TitleRequiredException"));
-        let list = model().operation("ListRepositories").unwrap();
+        let list = model.operation("ListRepositories").unwrap();
         assert!(list.reads_only && list.on_account);
         assert_eq!(list.pages, Some(Pages { token: "nextToken", result: "repositories", limit: None }));
-        let untag = model().operation("UntagResource").unwrap();
+        let untag = model.operation("UntagResource").unwrap();
         assert_eq!(untag.input[1].kind, Type::List(Box::new(Type::Named("TagKey"))));
         assert_eq!(untag.input[1].invalid, Some("InvalidTagKeysListException"));
     }

@@ -81,7 +81,7 @@ fn add(operation: &mut Operation, part: &str, words: &[&'static str]) -> Option<
         ("in", words) => operation.input = members(words)?,
         ("out", words) => operation.output = members(words)?,
         ("pages", [token, result, limit @ ..]) => {
-            operation.pages = Some(Pages { token, result, limit: limit.first().copied() });
+            operation.pages = Some(Pages { token: *token, result: *result, limit: limit.first().copied() });
         }
         ("errors", codes) => {
             for code in codes {
@@ -96,17 +96,11 @@ fn add(operation: &mut Operation, part: &str, words: &[&'static str]) -> Option<
     Some(())
 }
 
-/// Adds an operation that is complete. Its members have the errors of their types that the operation has.
+/// Adds an operation that is complete.
 fn close(model: &mut Model, operation: Option<Operation>) {
-    let Some(mut operation) = operation else { return };
-    for member in &mut operation.input {
-        let Type::Named(name) = member.kind else { continue };
-        let Some(shape) = model.shapes.get(name) else { continue };
-        let of = |code: Option<&'static str>| code.filter(|code| operation.errors.contains(code));
-        member.missing = member.missing.or(of(shape.missing));
-        member.invalid = member.invalid.or(of(shape.invalid));
+    if let Some(operation) = operation {
+        model.operations.insert(operation.name, operation);
     }
-    model.operations.insert(operation.name, operation);
 }
 
 fn shape(kind: &str, facts: &[&'static str]) -> Option<Shape> {
@@ -191,6 +185,7 @@ mod tests {
         ] {
             assert!(parse(text).is_err(), "{text}");
         }
-        parse("# comment\ntext A 1..2 of a-z ?B !C\noperation D read any\n  in *a:A\n      b:list<A>\n  errors B").unwrap();
+        parse("# comment\ntext A 1..2 of a-z ?B !C\noperation D read any\n  in *a:A\n      b:list<A>\n  errors B")
+            .unwrap();
     }
 }

@@ -104,7 +104,8 @@ fn lfs() -> impl Strategy<Value = Vec<LfsObject>> {
 
 fn metadata() -> impl Strategy<Value = MetadataEdit> {
     let tags = btree_map("\\PC{1,9}", proptest::option::of("[^x]{0,9}"), 0..4);
-    (proptest::option::weighted(0.3, "[^x]{0,30}"), tags).prop_map(|(description, tags)| MetadataEdit { description, tags })
+    (proptest::option::weighted(0.3, "[^x]{0,30}"), tags)
+        .prop_map(|(description, tags)| MetadataEdit { description, tags })
 }
 
 fn header() -> impl Strategy<Value = ChangeHeader> {
@@ -114,8 +115,8 @@ fn header() -> impl Strategy<Value = ChangeHeader> {
     let head = proptest::option::of((proptest::option::of(value()), value()));
     let parts = (metadata(), vec(pack(), 0..4), lfs());
     let numbers = (any::<u64>(), any::<u64>(), any::<[u8; 32]>(), -10_000_000_000_000i64..100_000_000_000_000);
-    (who, kinds, states, head, numbers, parts).prop_map(|(who, format, state, head, numbers, (metadata, packs, lfs))| {
-        ChangeHeader {
+    (who, kinds, states, head, numbers, parts).prop_map(
+        |(who, format, state, head, numbers, (metadata, packs, lfs))| ChangeHeader {
             epoch: numbers.0,
             region: who.0,
             seq: numbers.1,
@@ -131,8 +132,8 @@ fn header() -> impl Strategy<Value = ChangeHeader> {
             lfs,
             digest: RefsDigest::default(),
             edits: 0,
-        }
-    })
+        },
+    )
 }
 
 /// Bytes near a change: cut off, with a byte replaced, with a line doubled, moved or left out.

@@ -3,9 +3,10 @@
 use async_trait::async_trait;
 use gitferry_api::{ApiError, Demand, Result, shown};
 use gitferry_engine::ledger::head::HeadItem;
-use gitferry_engine::region::push::{PushState, Pushed, Rejection};
+use gitferry_engine::region::push::{Pushed, Rejection};
 use gitferry_git::receive_pack::Command;
 use gitferry_git::refs::RefName;
+use gitferry_git::view::RefTable;
 use gix::ObjectId;
 use gix::bstr::ByteSlice as _;
 use gix::objs::Kind;
@@ -13,7 +14,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::describe::{BRANCHES, branch_of};
-use crate::failure::{no_branch, not_allowed};
+use crate::failure::{no_branch, no_repository, not_allowed};
 use crate::objects::{has_readable, object_id};
 use crate::operation::{Ask, Found, Operation, only};
 use crate::page::Page;
@@ -38,8 +39,7 @@ fn ref_of(branch: &str) -> Result<RefName> {
 }
 
 /// Commit of a branch that clients see.
-fn tip(state: &PushState, name: &RefName) -> Option<ObjectId> {
-    let refs = &state.view.refs;
+fn tip(refs: &RefTable, name: &RefName) -> Option<ObjectId> {
     refs.find(name.as_bstr()).and_then(|entry| refs.object(&entry))
 }
 
@@ -99,7 +99,7 @@ impl Operation for CreateBranch {
             ApiError::new("BranchNameExistsException", 400, text)
         };
         let state = ask.workshop.state(&item).await?;
-        if tip(&state, &name).is_some() {
+        if tip(&state.view.refs, &name).is_some() {
             return Err(exists());
         }
         if !has_readable(ask, state, id, Kind::Commit).await? {
@@ -135,13 +135,13 @@ impl Operation for DeleteBranch {
 
     /// A branch that does not exist is deleted.
     async fn answer(&self, ask: &Ask<'_>, found: Vec<Found>) -> Result<Value> {
-        let item = only(found)?;
-        ask.workshop.check_writable(&item)?;
+        let mut item = only(found)?;
         let name = ref_of(&self.branch_name)?;
         for _ in 0..MAX_ATTEMPTS {
-            let state = ask.workshop.state(&item).await?;
-            let Some(old) = tip(&state, &name) else { return Ok(json!({})) };
-            if branch_of(&state.item.head.head) == Some(self.branch_name.as_str()) {
+            ask.workshop.check_writable(&item)?;
+            let refs = ask.workshop.refs(&item).await?;
+            let Some(old) = tip(&refs, &name) else { return Ok(json!({})) };
+            if branch_of(&item.head.head) == Some(self.branch_name.as_str()) {
                 let text = format!("{} is the default branch.", self.branch_name);
                 return Err(ApiError::new("DefaultBranchCannotBeDeletedException", 400, text));
             }
@@ -150,7 +150,10 @@ impl Operation for DeleteBranch {
             match pushed.rejection {
                 None => return Ok(json!({ "deletedBranch": info(&self.branch_name, old) })),
                 // A push came first.
-                Some(Rejection::Stale) => {}
+                Some(Rejection::Stale) => {
+                    let found = ask.workshop.find(&item.head.name).await?.filter(|found| found.id == item.id);
+                    item = found.ok_or_else(|| no_repository(&self.repository_name))?;
+                }
                 Some(rejection) => return Err(refusal(&pushed, rejection)),
             }
         }
@@ -175,8 +178,7 @@ impl Operation for GetBranch {
     async fn answer(&self, ask: &Ask<'_>, found: Vec<Found>) -> Result<Value> {
         let item = only(found)?;
         let name = ref_of(&self.branch_name)?;
-        let state = ask.workshop.state(&item).await?;
-        let tip = tip(&state, &name).ok_or_else(|| no_branch(&self.branch_name))?;
+        let tip = tip(&*ask.workshop.refs(&item).await?, &name).ok_or_else(|| no_branch(&self.branch_name))?;
         Ok(json!({ "branch": info(&self.branch_name, tip) }))
     }
 }
@@ -198,8 +200,7 @@ impl Operation for ListBranches {
         let item = only(found)?;
         let most = ask.workshop.settings.limits.page_items;
         let page = Page::of(ask.operation, &ask.input, &ask.caller.principal.arn(), most)?;
-        let state = ask.workshop.state(&item).await?;
-        let refs = &state.view.refs;
+        let refs = ask.workshop.refs(&item).await?;
         let names = refs.with_prefix(BRANCHES.as_bytes()).filter_map(|row| refs.get(row)).map(|entry| entry.name);
         let names = names.filter_map(|name| name.to_str().ok()?.strip_prefix(BRANCHES));
         let behind = names.filter(|name| page.after().is_none_or(|after| *name > after));
@@ -226,7 +227,7 @@ impl Operation for UpdateDefaultBranch {
         let workshop = ask.workshop;
         workshop.check_writable(&item)?;
         let name = ref_of(&self.default_branch_name)?;
-        if tip(&workshop.state(&item).await?, &name).is_none() {
+        if tip(&*workshop.refs(&item).await?, &name).is_none() {
             return Err(no_branch(&self.default_branch_name));
         }
         // By id: another repository may have the name meanwhile.

@@ -1,12 +1,14 @@
 //! The host as the API sees it.
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use gitferry_engine::ledger::head::HeadItem;
 use gitferry_engine::region::Result;
 use gitferry_engine::region::push::{PushState, Pushed};
 use gitferry_git::receive_pack::Command;
+use gitferry_git::view::RefTable;
 
 /// Reason for which a host creates no repository of a name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,10 +22,23 @@ pub enum NoCreation {
 /// Repositories at work on a host: its cache of open ones, the rules for pushes, and the code that acts on changes.
 #[async_trait]
 pub trait Repositories: Send + Sync + fmt::Debug {
-    /// The current state of the repository of `item`, with the refs that clients see.
+    /// Head of the visible repository of a name, which may be an id.
     ///
     /// # Errors
-    /// [`gitferry_engine::region::RegionError::Replaced`] if its name denotes another repository by now.
+    /// The region cannot be read.
+    async fn find(&self, name: &str) -> Result<Option<HeadItem>>;
+
+    /// Refs that clients see, in the state of a head that was just read, or in a newer one.
+    ///
+    /// # Errors
+    /// The region cannot be read. [`gitferry_engine::region::RegionError::Replaced`] if the name denotes another repository
+    /// by now.
+    async fn refs(&self, item: &HeadItem) -> Result<Arc<RefTable>>;
+
+    /// The state of a head that was just read, or a newer one, with its packs and the refs that clients see.
+    ///
+    /// # Errors
+    /// As of [`Repositories::refs`].
     async fn state(&self, item: &HeadItem) -> Result<PushState>;
 
     /// Changes refs by commands without objects of their own, which all apply or none, under the rules for pushes to the

@@ -7,6 +7,7 @@ use gitferry_api::{ApiError, Demand, Result};
 use gitferry_engine::ledger::head::HeadItem;
 use gitferry_engine::region::RegionError;
 use gitferry_engine::region::edit::Creation;
+use gitferry_git::refs::RefValue;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -27,9 +28,12 @@ pub async fn metadata(ask: &Ask<'_>, item: &HeadItem) -> Result<Value> {
     let workshop = ask.workshop;
     let name = &item.head.name;
     let kms_key = workshop.region.encryption().key(item).await.map_err(|error| workshop.failed(name, &error))?;
-    let has_default_branch = item.head.refs > 0 && {
-        let state = workshop.state(item).await?;
-        state.view.head_object().is_some()
+    let has_default_branch = match &item.head.head {
+        RefValue::Symbolic(branch) if item.head.refs > 0 => {
+            let refs = workshop.refs(item).await?;
+            refs.find(branch.as_bstr()).is_some_and(|entry| refs.object(&entry).is_some())
+        }
+        _ => false,
     };
     let urls = &workshop.settings.clone_urls;
     let facts = Facts {

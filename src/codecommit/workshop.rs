@@ -8,6 +8,7 @@ use gitferry_engine::ledger::metadata::MetadataEdit;
 use gitferry_engine::region::push::PushState;
 use gitferry_engine::region::reserved::is_account;
 use gitferry_engine::region::{Region, RegionError, is_visible};
+use gitferry_git::view::RefTable;
 use gitferry_iam::Authenticated;
 
 use crate::failure::of_region;
@@ -28,14 +29,22 @@ impl Workshop {
     /// # Errors
     /// The region cannot be read.
     pub async fn find(&self, name: &str) -> Result<Option<HeadItem>> {
-        let found = self.region.repositories().find(name).await.map_err(|error| self.failed(name, &error))?;
+        let found = self.repositories.find(name).await.map_err(|error| self.failed(name, &error))?;
         Ok(found.filter(|item| item.head.name == name && is_shown(item)))
     }
 
-    /// The current state of a repository, with the refs that clients see.
+    /// Refs of a repository that clients see.
     ///
     /// # Errors
     /// The region cannot be read, or the name denotes another repository by now.
+    pub async fn refs(&self, item: &HeadItem) -> Result<Arc<RefTable>> {
+        self.repositories.refs(item).await.map_err(|error| self.failed(&item.head.name, &error))
+    }
+
+    /// State of a repository with its packs and the refs that clients see.
+    ///
+    /// # Errors
+    /// As of [`Workshop::refs`].
     pub async fn state(&self, item: &HeadItem) -> Result<PushState> {
         self.repositories.state(item).await.map_err(|error| self.failed(&item.head.name, &error))
     }

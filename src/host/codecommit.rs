@@ -18,10 +18,11 @@ use gitferry_api::JsonApi;
 use gitferry_codecommit::{CodeCommit, NoCreation, Repositories, Settings};
 use gitferry_engine::ledger::head::{HeadItem, RepositoryId};
 use gitferry_engine::region::push::{PushPolicy, PushProgress, PushState, PushStates, Pushed, Serving};
-use gitferry_engine::region::{Region, Result};
+use gitferry_engine::region::{Region, RegionError, Result};
 use gitferry_git::client::empty_pack;
 use gitferry_git::limits::WALK_STACK_BYTES;
 use gitferry_git::receive_pack::{Command, PushRequest};
+use gitferry_git::view::RefTable;
 
 /// The repositories of a region, with the cache, the rules for pushes and the quotas of its host.
 #[derive(Clone, Debug)]
@@ -44,8 +45,20 @@ impl ApiRepositories {
 
 #[async_trait]
 impl Repositories for ApiRepositories {
+    async fn find(&self, name: &str) -> Result<Option<HeadItem>> {
+        match self.views.head(name).await {
+            Ok(item) => Ok(Some(item)),
+            Err(RegionError::NoRepository { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn refs(&self, item: &HeadItem) -> Result<Arc<RefTable>> {
+        self.views.refs(item).await
+    }
+
     async fn state(&self, item: &HeadItem) -> Result<PushState> {
-        Ok(self.views.open_by_id(&item.head.name, item.id).await?.state().clone())
+        Ok(self.views.open_read(item).await?.state().clone())
     }
 
     async fn push(&self, item: &HeadItem, commands: Vec<Command>, actor: &str) -> Result<Pushed> {

@@ -87,7 +87,7 @@ impl Creation {
             return Ok(CreationSite::There(host));
         }
         let here = &self.here;
-        let place = self.urls.repository(source, name).unwrap_or_else(|| source.clone());
+        let place = self.urls.repository(source, name).unwrap_or_else(|| source.to_owned());
         Ok(CreationSite::Elsewhere(format!("{name} is to be replicated into {here} from {source}; push to {place}")))
     }
 }

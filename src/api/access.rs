@@ -1,5 +1,7 @@
 //! Authorization of an operation: the requests that the caller's policies have to allow, and the answer if they do not.
 
+use std::borrow::Cow;
+
 use gitferry_iam::Authenticated;
 use gitferry_policy::{Context, Decision, Layer, Request, evaluate};
 
@@ -9,7 +11,7 @@ use crate::error::{ApiError, Result};
 const POLICY_ARN: &str = "iam:PolicyARN";
 /// Condition key: ARN of the permissions boundary of the user or role, or of the one that a request sets.
 const PERMISSIONS_BOUNDARY: &str = "iam:PermissionsBoundary";
-/// Prefix of the keys for tags of the user, role or policy; `aws:ResourceTag/` has them too.
+/// Prefix of the keys for tags of the user, role or policy; `aws:ResourceTag/` has them too. IAM's requests alone have it.
 const RESOURCE_TAG: &str = "iam:ResourceTag/";
 /// Longest ARN that is decided on, in characters.
 pub const MAX_ARN: usize = 2_048;
@@ -44,18 +46,32 @@ impl Resource {
 /// Request that the caller's policies have to allow.
 #[derive(Clone, Debug)]
 pub struct Demand {
-    action: &'static str,
+    action: Cow<'static, str>,
     resource: Resource,
     policy_arn: Option<String>,
     boundary: Option<String>,
     request_tags: Vec<(String, String)>,
     tag_keys: Vec<String>,
+    reference: Option<String>,
 }
 
 impl Demand {
     /// An action, such as `iam:GetUser`, on a resource.
-    pub fn new(action: &'static str, resource: Resource) -> Self {
-        Demand { action, resource, policy_arn: None, boundary: None, request_tags: Vec::new(), tag_keys: Vec::new() }
+    pub fn new(action: impl Into<Cow<'static, str>>, resource: Resource) -> Self {
+        Demand {
+            action: action.into(),
+            resource,
+            policy_arn: None,
+            boundary: None,
+            request_tags: Vec::new(),
+            tag_keys: Vec::new(),
+            reference: None,
+        }
+    }
+
+    /// The request changes a ref: `codecommit:References`.
+    pub fn on_reference(self, name: impl Into<String>) -> Self {
+        Demand { reference: Some(name.into()), ..self }
     }
 
     /// The request is about a managed policy: `iam:PolicyARN`.
@@ -90,9 +106,15 @@ impl Demand {
         Demand { tag_keys: keys.to_vec(), ..self }
     }
 
+    /// Returns true if the request changes a ref.
+    pub fn is_on_reference(&self) -> bool {
+        self.reference.is_some()
+    }
+
     /// Checks that deciding costs no more than it should: policies are compared with each of these texts.
     fn check_size(&self) -> Result<()> {
-        let arns = [Some(&self.resource.arn), self.policy_arn.as_ref(), self.boundary.as_ref()];
+        let arns =
+            [Some(&self.resource.arn), self.policy_arn.as_ref(), self.boundary.as_ref(), self.reference.as_ref()];
         if arns.into_iter().flatten().any(|arn| arn.len() > MAX_ARN) {
             let text = format!("A name or ARN has more than {MAX_ARN} characters.");
             return Err(ApiError::validation(text));
@@ -117,7 +139,13 @@ impl Demand {
             context = context.request_tag(key, value);
         }
         for (key, value) in &self.resource.tags {
-            context = context.resource_tag(key, value).insert(&format!("{RESOURCE_TAG}{key}"), [value]);
+            context = context.resource_tag(key, value);
+            if self.action.starts_with("iam:") {
+                context = context.insert(&format!("{RESOURCE_TAG}{key}"), [value]);
+            }
+        }
+        if let Some(reference) = &self.reference {
+            context = context.reference(reference);
         }
         context.build()
     }
@@ -131,7 +159,7 @@ impl Demand {
         // The account itself may do everything.
         let Some(policies) = caller.principal.policies(&caller.account) else { return Ok(()) };
         let context = self.context(&caller.context);
-        let action = self.action;
+        let action = &*self.action;
         let resource = &self.resource.arn;
         let reason = match evaluate(&policies, &Request { action, resource, context: &context }) {
             Decision::Allowed { by } => {

@@ -19,6 +19,7 @@ use crate::changes::Changes;
 use crate::error::{ApiError, Result, shown};
 use crate::iam::operation::Ask;
 use crate::iam::{self, Work};
+use crate::json::{Asked, JsonApi};
 use crate::protocol::parameters::Parameters;
 use crate::protocol::{Answer, Protocol};
 use crate::rates::{Counted, Rates};
@@ -101,10 +102,10 @@ impl Apis {
         Apis { region, identities, changes, issuers, rates: Rates::default() }
     }
 
-    /// Answers a request.
-    pub async fn answer(&self, request: &ApiRequest<'_>) -> Answer {
+    /// Answers a request; `json` are the JSON APIs that the host offers beside.
+    pub async fn answer(&self, request: &ApiRequest<'_>, json: &[Arc<dyn JsonApi>]) -> Answer {
         let mut call = Call::default();
-        let outcome = self.perform(request, &mut call).await;
+        let outcome = self.perform(request, json, &mut call).await;
         self.finish(request, &call, outcome)
     }
 
@@ -136,7 +137,7 @@ impl Apis {
         }
     }
 
-    async fn perform(&self, request: &ApiRequest<'_>, call: &mut Call) -> Result<Value> {
+    async fn perform(&self, request: &ApiRequest<'_>, json: &[Arc<dyn JsonApi>], call: &mut Call) -> Result<Value> {
         let source = request.parts.source;
         if !self.rates.take(Counted::Network(source), Instant::now()) {
             return Err(ApiError::throttled());
@@ -168,7 +169,7 @@ impl Apis {
         let keys = authenticator.keys().ok_or_else(ApiError::unavailable)?;
         match protocol {
             Protocol::Query => self.answer_query(request, call, caller, keys, signed_for).await,
-            Protocol::Json => self.answer_json(request, call, signed_for),
+            Protocol::Json => answer_json(request, json, call, caller, signed_for).await,
         }
     }
 
@@ -256,21 +257,26 @@ impl Apis {
         let of = Stranger { account: &stranger.account, keys: &keys, context: &stranger.context };
         input.answer(&of, &self.issuers, self.region.clock().now()).await
     }
+}
 
-    /// Answers a request of a JSON API. The operations of CodeCommit are to be found here by their names; none is
-    /// offered yet.
-    fn answer_json(&self, request: &ApiRequest<'_>, call: &mut Call, signed_for: Option<&str>) -> Result<Value> {
-        let unknown = |target: &str| {
-            let text = format!("The host has no operation {}.", shown(target));
-            ApiError::new("UnknownOperationException", 400, text)
-        };
-        let target = request.header("x-amz-target")?.unwrap_or_default();
-        let (service, action) = Service::of_target(target).ok_or_else(|| unknown(target))?;
-        check_service(service, signed_for, "InvalidSignatureException")?;
-        call.service = Some(service);
-        call.action = Some(action.to_owned());
-        Err(unknown(target))
-    }
+/// Answers a request of a JSON API.
+async fn answer_json(
+    request: &ApiRequest<'_>,
+    apis: &[Arc<dyn JsonApi>],
+    call: &mut Call,
+    caller: Authenticated,
+    signed_for: Option<&str>,
+) -> Result<Value> {
+    let target = request.header("x-amz-target")?.unwrap_or_default();
+    let unknown = || {
+        let text = format!("The host has no operation {}.", shown(target));
+        ApiError::new("UnknownOperationException", 400, text)
+    };
+    let (service, operation) = Service::of_target(target).ok_or_else(unknown)?;
+    check_service(service, signed_for, "InvalidSignatureException")?;
+    call.service = Some(service);
+    let api = apis.iter().find(|api| api.service() == service).ok_or_else(unknown)?;
+    api.answer(&Asked { caller, operation, body: request.body, entry: request.entry }, call).await
 }
 
 /// A signature for one service is none for another.

@@ -35,6 +35,17 @@ impl ApiError {
         self.status
     }
 
+    /// Code and status of the answer in JSON APIs, where errors that are common to all services have other names.
+    pub fn in_json(&self) -> (&'static str, u16) {
+        match self.code {
+            "AccessDenied" => ("AccessDeniedException", 400),
+            "Throttling" => ("ThrottlingException", 400),
+            "ServiceUnavailable" => ("ServiceUnavailableException", 503),
+            "MalformedQueryString" => ("SerializationException", 400),
+            code => (code, self.status),
+        }
+    }
+
     /// Text for the caller.
     pub fn message(&self) -> &str {
         &self.message
@@ -61,7 +72,7 @@ impl ApiError {
     }
 
     /// The principal may not do this.
-    pub(crate) fn denied(message: impl Into<String>) -> Self {
+    pub fn denied(message: impl Into<String>) -> Self {
         ApiError::new("AccessDenied", 403, message)
     }
 
@@ -76,7 +87,7 @@ impl ApiError {
     }
 
     /// The host cannot do this now. The operator's log says why.
-    pub(crate) fn unavailable() -> Self {
+    pub fn unavailable() -> Self {
         let text = "The host cannot do this now; its operator's log says why. Nothing was changed: try again.";
         ApiError::new("ServiceUnavailable", 503, text)
     }
@@ -89,7 +100,7 @@ impl From<IamError> for ApiError {
 }
 
 /// Text of a request as it stands in a message.
-pub(crate) fn shown(text: &str) -> Printable<String> {
+pub fn shown(text: &str) -> Printable<String> {
     Printable(text.chars().take(MAX_SHOWN).collect())
 }
 

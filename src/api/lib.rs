@@ -1,4 +1,5 @@
-//! The APIs of AWS that a host offers beside Git, on one address: the query APIs of IAM and STS.
+//! The APIs of AWS that a host offers beside Git, on one address: the query APIs of IAM and STS, and the path of every
+//! request, which JSON APIs of other rooms share ([`JsonApi`]).
 //!
 //! A request comes as [`ApiRequest`] with its whole body, and leaves as [`Answer`]; HTTP itself is the host's.
 //! [`Apis::answer`] is the path of one request:
@@ -6,7 +7,8 @@
 //! 1. `rates`: requests of one network, and of one principal, are limited;
 //! 2. Signature Version 4 proves the principal, before a parameter is read;
 //! 3. `protocol`: parameters become a tree, and the tree the input of an operation;
-//! 4. `service` finds the operation: those of IAM are a table (`iam`), those of STS an enumeration (`sts`);
+//! 4. `service` finds the operation: those of IAM are a table (`iam`), those of STS an enumeration (`sts`); a request with
+//!    `X-Amz-Target` goes to its [`JsonApi`], which does the work of 3 to 6;
 //! 5. `access`: the principal's policies decide on what the operation demands;
 //! 6. the operation reads the account in memory, or changes it in one commit;
 //! 7. [`Apis`] finishes the request in one place, with its action, parameters and error.
@@ -18,16 +20,19 @@ mod call;
 mod changes;
 mod error;
 mod iam;
+mod json;
 mod page;
 mod protocol;
 mod rates;
 mod service;
 mod sts;
 
+pub use access::{Demand, Resource};
 pub use apis::{ApiRequest, Apis};
 pub use call::Call;
-pub use error::ApiError;
+pub use error::{ApiError, Result, shown};
 pub use iam::operations as iam_operations;
+pub use json::{Asked, JsonApi};
 pub use protocol::Answer;
 pub use service::Service;
 pub use sts::OPERATIONS as STS_OPERATIONS;

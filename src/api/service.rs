@@ -9,7 +9,7 @@ pub enum Service {
     Iam,
     /// Security Token Service.
     Sts,
-    /// CodeCommit. Its operations are not offered yet.
+    /// CodeCommit, whose API is a room of its own.
     CodeCommit,
 }
 

@@ -339,6 +339,7 @@ async fn open_host(
         limits: host.limits.clone(),
         forwarder: open_forwarder(config, region, host)?,
         apis: None,
+        codecommit: None,
         quotas: host.quotas,
         audit: AuditTrail::default(),
         ssh: None,
@@ -349,6 +350,7 @@ async fn open_host(
         AuthConfig::Iam(IamAuth::Iam) => {
             let identities = open_identities(config, &region, tasks).await?;
             options.apis = Some(apis::open(config, &region, identities.clone(), events.clone())?);
+            options.codecommit = Some(apis::codecommit(config, region.name(), host));
             Some(Arc::new(IamAuthenticator::new(region.name(), identities)))
         }
         AuthConfig::Iam(IamAuth::Aws) => {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use super::audit::AuditConfig;
+use super::codecommit::CodeCommitConfig;
 use super::limits::{HostLimits, address, some_address};
 use super::network::Network;
 use super::quotas::QuotaConfig;
@@ -64,6 +65,9 @@ pub struct HostConfig {
     /// Quotas of the region, where the account sets no others.
     #[serde(default)]
     pub quotas: QuotaConfig,
+    /// The API of CodeCommit, for a host with an account.
+    #[serde(default)]
+    pub codecommit: CodeCommitConfig,
     /// Places that the audit trail goes to. Without it, none is kept.
     #[serde(default)]
     pub audit: Option<AuditConfig>,

@@ -23,6 +23,7 @@ mod account;
 mod audit;
 mod aws_region;
 mod cache;
+mod codecommit;
 mod error;
 mod events;
 mod globs;
@@ -52,6 +53,7 @@ pub use account::{AccountConfig, AwsAccountConfig, IssuerConfig};
 pub use audit::AuditConfig;
 use aws_region::check_region;
 pub use cache::CacheConfig;
+pub use codecommit::CodeCommitConfig;
 pub use error::ConfigError;
 pub use events::{EventsConfig, region_of_queue};
 pub use gitferry_engine::region::RECOVERY_WINDOW;
@@ -228,6 +230,7 @@ impl Config {
                 check_region(&settings.aws, &service)?;
             }
         }
+        host.codecommit.check().map_err(|reason| format!("codecommit: {reason}"))?;
         if let Some(url) = &host.url {
             let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
             if rest.is_none_or(|rest| rest.is_empty() || rest.contains(['@', '?', '#'])) {

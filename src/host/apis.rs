@@ -1,5 +1,5 @@
 //! The door of the APIs of AWS: `POST /` and `GET /` of a host with an account. The body is read up to a limit, as a
-//! signature covers it, and everything else is the work of [`gitferry_api`].
+//! signature covers it, and everything else is the work of [`gitferry_api`], and of the JSON APIs that it asks.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use futures::StreamExt as _;
-use gitferry_api::{ApiRequest, Apis, MAX_BODY_BYTES};
+use gitferry_api::{ApiRequest, Apis, JsonApi, MAX_BODY_BYTES};
 use gitferry_config::HostLimits;
 use gitferry_iam::Payload;
 use tracing::Span;
@@ -31,13 +31,19 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 #[derive(Debug)]
 pub struct ApiDoor {
     apis: Option<Arc<Apis>>,
+    json: Vec<Arc<dyn JsonApi>>,
     admission: Admission,
 }
 
 impl ApiDoor {
-    /// The door of `apis`; without them, no request of an API is answered.
-    pub fn new(apis: Option<Arc<Apis>>, limits: &HostLimits, metrics: AdmissionMetrics) -> Self {
-        ApiDoor { apis, admission: Admission::with_capacity(MAX_REQUESTS, limits.longest_wait, limits, metrics) }
+    /// The door of `apis`, and of the JSON APIs behind them; without `apis`, no request is answered.
+    pub fn new(
+        apis: Option<Arc<Apis>>,
+        json: Vec<Arc<dyn JsonApi>>,
+        limits: &HostLimits,
+        metrics: AdmissionMetrics,
+    ) -> Self {
+        ApiDoor { apis, json, admission: Admission::with_capacity(MAX_REQUESTS, limits.longest_wait, limits, metrics) }
     }
 
     /// Answers a request.
@@ -57,7 +63,7 @@ impl ApiDoor {
         let headers = headers_of(presented);
         let parts = parts_of(presented, &headers, Payload::of(&body));
         let request = ApiRequest { parts, body: &body, id: client.request_id(), entry: client.entry() };
-        let answer = apis.answer(&request).await;
+        let answer = apis.answer(&request, &self.json).await;
         Span::current().record("actor", answer.actor.as_str());
         let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, answer.body).into_response();

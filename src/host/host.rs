@@ -14,6 +14,7 @@ use super::announcer::Announcer;
 use super::apis::ApiDoor;
 use super::auth::Authenticator;
 use super::client::Clients;
+use super::codecommit::ApiRepositories;
 use super::exchange::Exchanges;
 use super::fetch::upload_pack::UploadPack;
 use super::fetch::{Fetches, QuarantineFetches};
@@ -41,6 +42,7 @@ use super::ssh::lfs_tokens::LfsTokens;
 use super::views::Views;
 use gitferry_api::Apis;
 use gitferry_audit::AuditTrail;
+use gitferry_codecommit::Settings;
 use gitferry_config::{HostLimits, Network, QuotaConfig};
 use gitferry_engine::announce::Sink;
 use gitferry_engine::region::Region;
@@ -75,6 +77,8 @@ pub struct HostOptions {
     pub forwarder: Arc<Forwarder>,
     /// APIs of AWS, for a host with an account.
     pub apis: Option<Arc<Apis>>,
+    /// Settings of CodeCommit's API, for a host that has `apis`.
+    pub codecommit: Option<Settings>,
     /// Quotas of the region, where the account sets no others.
     pub quotas: QuotaConfig,
     /// Audit trail of the host; by default none.
@@ -230,8 +234,16 @@ fn services(
         ),
         quotas.clone(),
     );
+    let repositories = ApiRepositories {
+        region: region.clone(),
+        views: views.clone(),
+        policies: policies.clone(),
+        announcer: announcer.clone(),
+        quotas: quotas.clone(),
+        creation: creation.clone(),
+    };
     let api_queues = AdmissionMetrics { requests: metrics.queue("apis"), ..AdmissionMetrics::default() };
-    let apis = ApiDoor::new(options.apis, &limits, api_queues);
+    let apis = ApiDoor::new(options.apis, repositories.apis(options.codecommit), &limits, api_queues);
     let repositories =
         Repositories::new(region.clone(), creation, forwarder, urls.clone(), announcer.clone(), quotas.clone());
     let endpoints = Endpoints::new(urls.clone(), options.url);

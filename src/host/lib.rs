@@ -23,6 +23,7 @@ mod announcer;
 mod apis;
 pub mod auth;
 mod client;
+mod codecommit;
 mod exchange;
 mod fetch;
 pub mod forward;

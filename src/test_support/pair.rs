@@ -116,6 +116,11 @@ impl Pair {
         Pair::start_with_iam(hosts, true, "", Vec::new())
     }
 
+    /// The same, and more configuration.
+    pub fn with_iam_hosts_and(hosts: [&str; 2], more: &str) -> Pair {
+        Pair::start_with_iam(hosts, true, more, Vec::new())
+    }
+
     /// The same, and more lines for each host.
     pub fn with_iam_and_each_host(hosts: [&str; 2]) -> Pair {
         Pair::start_with_iam(hosts, true, "", Vec::new())

@@ -12,6 +12,7 @@ mod both;
 mod busy;
 mod changing;
 mod clients;
+mod codecommit;
 mod crowd;
 mod damaged;
 mod default_branch;

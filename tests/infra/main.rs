@@ -5,6 +5,7 @@
 mod alone;
 mod applied;
 mod circles;
+mod codecommit;
 mod compose;
 mod config;
 mod container;

@@ -40,7 +40,10 @@ impl Protocol {
     /// Answer to a request that succeeded, with the result of its operation; null for an operation without one.
     pub fn result(self, service: Service, action: &str, result: &Value, request_id: &str, actor: String) -> Answer {
         match self {
-            Protocol::Json => Answer { status: 200, content_type: JSON, body: result.to_string(), actor },
+            Protocol::Json => {
+                let body = if result.is_null() { String::new() } else { result.to_string() };
+                Answer { status: 200, content_type: JSON, body, actor }
+            }
             Protocol::Query => {
                 let mut body = format!("<{action}Response xmlns=\"{}\">", service.namespace());
                 xml::element(&mut body, &format!("{action}Result"), result);
@@ -53,13 +56,14 @@ impl Protocol {
 
     /// Answer to a request that failed.
     pub fn error(self, service: Service, error: &ApiError, request_id: &str, actor: String) -> Answer {
-        let status = error.status();
         match self {
             Protocol::Json => {
-                let body = json!({"__type": error.code(), "message": error.message()}).to_string();
+                let (code, status) = error.in_json();
+                let body = json!({"__type": code, "message": error.message()}).to_string();
                 Answer { status, content_type: JSON, body, actor }
             }
             Protocol::Query => {
+                let status = error.status();
                 let kind = if error.is_fault() { "Receiver" } else { "Sender" };
                 let mut body = format!("<ErrorResponse xmlns=\"{}\">", service.namespace());
                 let error = json!({"Type": kind, "Code": error.code(), "Message": error.message()});
@@ -100,5 +104,9 @@ mod tests {
         );
         let answer = Protocol::Json.error(Service::CodeCommit, &error, "id", "me".into());
         assert_eq!(answer.body, r#"{"__type":"NoSuchEntity","message":"\"x\" & y"}"#);
+        let answer = Protocol::Json.error(Service::CodeCommit, &ApiError::denied("no"), "id", "me".into());
+        assert_eq!((answer.status, answer.body.contains("\"AccessDeniedException\"")), (400, true));
+        let answer = Protocol::Json.result(Service::CodeCommit, "CreateBranch", &Value::Null, "id", "me".into());
+        assert_eq!((answer.status, answer.body.as_str()), (200, ""));
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::hash::{ChangeHash, HashedRefs, RefsHash, SnapshotHash};
+use super::metadata::Metadata;
 use gitferry_git::refs::RefValue;
 
 /// Permanent id of a repository, independent of its name: a UUIDv7.
@@ -137,7 +138,8 @@ pub struct SnapshotRef {
     pub sha256: Option<SnapshotHash>,
 }
 
-/// Document of a head: under 4 KiB, of which the hash of the refs takes 2.7.
+/// Document of a head: under 4 KiB, of which the hash of the refs takes 2.7, beside the metadata, whose limits keep them
+/// under 80 KiB.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Head {
     /// Name of the repository.
@@ -172,6 +174,9 @@ pub struct Head {
     /// Value of HEAD.
     #[serde(with = "head_value")]
     pub head: RefValue,
+    /// Description and tags.
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    pub metadata: Metadata,
     /// Generation of the manifest when a change last brought packs. Consolidation raises the manifest's generation
     /// without the head: a manifest of this or a later generation holds all objects of this state.
     pub manifest: u64,

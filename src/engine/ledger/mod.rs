@@ -10,6 +10,7 @@ pub mod head;
 pub mod heads;
 pub mod keys;
 pub mod log;
+pub mod metadata;
 pub mod refs;
 pub mod snapshot;
 

@@ -12,6 +12,7 @@ use crate::ledger::hash::{ChangeHash, Lattice, RefsDigest, RefsHash};
 use crate::ledger::head::{Epoch, Frontier, Head, HeadItem, RepositoryId, Role, State};
 use crate::ledger::keys;
 use crate::ledger::log::{LargeBody, row_of};
+use crate::ledger::metadata::{Metadata, MetadataEdit};
 use crate::ledger::refs::hash_refs;
 use gitferry_base::checksum::file_crc64;
 use gitferry_base::clock::Clock;
@@ -40,6 +41,8 @@ pub struct Proposal {
     pub state: Option<State>,
     /// New HEAD, if the change sets one.
     pub head: Option<RefValue>,
+    /// Edit of the metadata.
+    pub metadata: MetadataEdit,
     /// Ref edits, sorted by name.
     pub edits: EditSpool,
     /// Number of refs created minus number of refs deleted.
@@ -132,6 +135,7 @@ impl Committer<'_> {
             name: None,
             state: None,
             head: None,
+            metadata: MetadataEdit::default(),
             edits: self.edit_spool(),
             refs_added: 0,
             packs: Vec::new(),
@@ -166,6 +170,7 @@ impl Committer<'_> {
         if let Subject::New { name, .. } = subject {
             self.check_not_rolled_back(name)?;
         }
+        check_metadata(subject, &proposal.metadata)?;
         let header = self.header(subject, &proposal);
         let Proposal { edits, packs, refs_added, .. } = proposal;
         let refs = self.refs_before(before.as_ref()).await?;
@@ -232,6 +237,7 @@ impl Committer<'_> {
             format: None,
             state: proposal.state,
             head: None,
+            metadata: proposal.metadata.clone(),
             packs: proposal.packs.iter().map(LivePack::to_change).collect(),
             lfs: sorted(&proposal.lfs),
             digest: RefsDigest::default(),
@@ -286,6 +292,15 @@ impl Committer<'_> {
     }
 }
 
+/// Refuses metadata that would exceed a limit.
+fn check_metadata(subject: &Subject, edit: &MetadataEdit) -> Result<()> {
+    let (mut metadata, name) = match subject {
+        Subject::Existing(item) => (item.head.metadata.clone(), &item.head.name),
+        Subject::New { name, .. } => (Metadata::default(), name),
+    };
+    metadata.apply(edit).map_err(|reason| RegionError::Refused { repository: name.clone(), reason })
+}
+
 /// Returns the head of a repository before its first change.
 pub fn blank_head(name: String, format: gix::hash::Kind, role: Role, region: String, now: jiff::Timestamp) -> Head {
     Head {
@@ -302,6 +317,7 @@ pub fn blank_head(name: String, format: gix::hash::Kind, role: Role, region: Str
         refs_hash: RefsHash::default(),
         refs: 0,
         head: default_head(),
+        metadata: Metadata::default(),
         manifest: 0,
         snapshot: None,
         log_bytes: 0,
@@ -349,6 +365,8 @@ pub fn apply_change(
     if let Some(edit) = &header.head {
         head.head = edit.new.clone();
     }
+    let applied = head.metadata.apply(&header.metadata);
+    assert!(applied.is_ok(), "the metadata after change {} keep the limits: {applied:?}", header.seq);
     head.frontier = Frontier { epoch: header.epoch, seq: header.seq, hash };
     head.time = header.time;
     head.refs_hash = refs_hash;

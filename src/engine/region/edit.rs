@@ -1,4 +1,4 @@
-//! Creating, renaming and deleting repositories: ordinary changes without packs.
+//! Creating, renaming, describing and deleting repositories: ordinary changes without packs.
 
 use gix::bstr::ByteSlice as _;
 
@@ -7,7 +7,8 @@ use super::repositories::Repositories;
 use super::reserved::refuse_account;
 use super::{RegionError, Result, blocking};
 use crate::ledger::LedgerError;
-use crate::ledger::head::{HeadItem, State};
+use crate::ledger::head::{Head, HeadItem, State};
+use crate::ledger::metadata::MetadataEdit;
 use gitferry_git::refname::check_repository_name;
 use gitferry_git::refs::{RefName, RefValue};
 
@@ -16,15 +17,41 @@ const BRANCHES: &[u8] = b"refs/heads/";
 /// Most branches that an error names.
 const MAX_NAMED_BRANCHES: usize = 10;
 
+/// Metadata and encryption with which a repository is created.
+#[derive(Clone, Debug, Default)]
+pub struct Creation {
+    /// Description and tags.
+    pub metadata: MetadataEdit,
+    /// KMS key of the repository in its region.
+    pub kms_key: Option<String>,
+}
+
 impl Repositories<'_> {
     /// Creates an empty repository.
     pub async fn create(self, name: &str, format: gix::hash::Kind, actor: &str) -> Result<HeadItem> {
+        self.create_with(name, format, Creation::default(), actor).await
+    }
+
+    /// Creates an empty repository with metadata and a KMS key.
+    pub async fn create_with(
+        self,
+        name: &str,
+        format: gix::hash::Kind,
+        with: Creation,
+        actor: &str,
+    ) -> Result<HeadItem> {
         refuse_account(name)?;
         let subject = self.region.committer().new_subject(name, format)?;
         if self.find(name).await?.is_some() {
             return Err(RegionError::NameTaken { name: name.into(), region: self.region.name().to_owned() });
         }
-        self.region.committer().commit(&subject, self.region.committer().proposal(actor)).await
+        if let Some(key) = &with.kms_key {
+            // Before the repository exists: a crash leaves a row of no repository, and never one without its key.
+            self.region.encryption().set_key_of(subject.id(), name, Some(key)).await?;
+        }
+        let mut proposal = self.region.committer().proposal(actor);
+        proposal.metadata = with.metadata;
+        self.region.committer().commit(&subject, proposal).await
     }
 
     /// Renames a repository.
@@ -32,6 +59,14 @@ impl Repositories<'_> {
         check_repository_name(new)?;
         refuse_account(new)?;
         self.edit(name, actor, |proposal| proposal.name = Some(new.into())).await
+    }
+
+    /// Edits the description and the tags.
+    ///
+    /// # Errors
+    /// [`RegionError::Refused`] if the result would exceed a limit.
+    pub async fn edit_metadata(self, name: &str, edit: &MetadataEdit, actor: &str) -> Result<HeadItem> {
+        self.edit(name, actor, |proposal| proposal.metadata = edit.clone()).await
     }
 
     /// Deletes a repository: leaves a tombstone for the retention period and releases the name.
@@ -103,7 +138,8 @@ impl Repositories<'_> {
             }
             let mut proposal = self.region.committer().proposal(actor);
             change(&mut proposal);
-            if proposal.name.as_ref() == Some(&item.head.name) || proposal.head.as_ref() == Some(&item.head.head) {
+            proposal.metadata = proposal.metadata.on(&item.head.metadata);
+            if is_idle(&proposal, &item.head) {
                 return Ok(item);
             }
             match self.region.committer().commit(&Subject::Existing(Box::new(item)), proposal).await {
@@ -113,4 +149,11 @@ impl Repositories<'_> {
         }
         Err(RegionError::Moved { repository: name.into() })
     }
+}
+
+/// Returns true if a small change would leave the head as it is.
+fn is_idle(proposal: &Proposal, head: &Head) -> bool {
+    let same_name = proposal.name.as_ref().is_none_or(|name| *name == head.name);
+    let same_head = proposal.head.as_ref().is_none_or(|new| *new == head.head);
+    same_name && same_head && proposal.state.is_none() && proposal.metadata.is_empty()
 }

@@ -160,11 +160,16 @@ impl Encryption<'_> {
     /// # Errors
     /// [`RegionError::Refused`] in a region whose objects are files, or the table cannot be written.
     pub async fn set_key(self, item: &HeadItem, key: Option<&str>) -> Result<()> {
+        self.set_key_of(item.id, &item.head.name, key).await
+    }
+
+    /// Sets the KMS key like [`Encryption::set_key`], also of a repository that is yet to be created.
+    pub(super) async fn set_key_of(self, id: RepositoryId, name: &str, key: Option<&str>) -> Result<()> {
         let Some(keys) = self.region.repository_keys() else {
             let reason = format!("the objects of {} are files: KMS keys are for objects in S3", self.region.name());
-            return Err(RegionError::Refused { repository: item.head.name.clone(), reason });
+            return Err(RegionError::Refused { repository: name.to_owned(), reason });
         };
-        keys.write(item.id, key).await
+        keys.write(id, key).await
     }
 
     /// Encrypts the objects of a repository that are under another key than its own anew: the store copies each onto

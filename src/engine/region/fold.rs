@@ -157,6 +157,7 @@ impl<'a> Folder<'a> {
             }
             refs.edit(b"HEAD", edit.old.as_ref(), Some(&edit.new));
         }
+        head.metadata.clone().apply(&header.metadata)?;
         self.refs.add(&refs.lattice);
         let refs = self.refs_after(&head.refs_hash, &refs, header.digest)?;
         apply_change(&mut head, &header, (hash, size), refs, effect.refs_added);

@@ -266,6 +266,8 @@ fn compare(ledger: &Head, head: &Head, verified: &mut Verified) {
         ("refs digest", ledger.refs_hash.digest().to_string(), head.refs_hash.digest().to_string()),
         ("number of refs", ledger.refs.to_string(), head.refs.to_string()),
         ("object format", ledger.format.to_string(), head.format.to_string()),
+        ("description", format!("{:?}", ledger.metadata.description), format!("{:?}", head.metadata.description)),
+        ("tags", format!("{:?}", ledger.metadata.tags), format!("{:?}", head.metadata.tags)),
     ];
     for (what, expected, found) in pairs {
         if expected != found {

@@ -68,6 +68,12 @@ impl Creation {
         Creation { here: here.into(), enabled, upstreams, urls, forwarder }
     }
 
+    /// Region or remote from which a repository of this name is to be replicated into this region.
+    pub(crate) fn source_of(&self, name: &str) -> Option<&str> {
+        let upstream = self.upstreams.iter().find(|from| from.repositories.is_match(name));
+        upstream.map(|from| from.source.as_str())
+    }
+
     /// The region that creates the missing repository `name`.
     ///
     /// # Errors
@@ -76,14 +82,12 @@ impl Creation {
         if !self.enabled {
             return Err(Refusal::NotFound);
         }
-        let Some(Upstream { source, .. }) = self.upstreams.iter().find(|from| from.repositories.is_match(name)) else {
-            return Ok(CreationSite::Here);
-        };
+        let Some(source) = self.source_of(name) else { return Ok(CreationSite::Here) };
         if let Some(host) = self.forwarder.host(source, headers) {
             return Ok(CreationSite::There(host));
         }
         let here = &self.here;
-        let place = self.urls.repository(source, name).unwrap_or_else(|| source.clone());
+        let place = self.urls.repository(source, name).unwrap_or_else(|| source.to_owned());
         Ok(CreationSite::Elsewhere(format!("{name} is to be replicated into {here} from {source}; push to {place}")))
     }
 }

@@ -29,10 +29,13 @@ use gitferry_engine::region::{Region, RegionError, Result, blocking, is_visible}
 use gitferry_git::local::RefPatterns;
 use gitferry_git::own_refs::OWN_PREFIX;
 use gitferry_git::pack::PackSet;
-use gitferry_git::view::View;
+use gitferry_git::view::{RefTable, View};
 
 /// Most attempts to read head and manifest when a commit falls between the two reads.
 const MAX_READS: usize = 64;
+/// Most refs of a repository that are read for one request without opening its packs. A repository with more refs is
+/// opened, and stays in the cache.
+const FEW_REFS: u64 = 1_000;
 /// Time for which the replaced value of a ref may still be wanted: it was in an advertisement shortly before.
 const RECENT_TIPS_MAX_AGE: SignedDuration = SignedDuration::from_mins(10);
 
@@ -85,6 +88,33 @@ impl Views {
             Ok(_) | Err(RegionError::NoRepository { .. }) => Err(replaced()),
             Err(error) => Err(error),
         }
+    }
+
+    /// Opens a repository in the state of a head that was just read, or in a newer one. Reads nothing if the cache is up to
+    /// date.
+    ///
+    /// # Errors
+    /// As of [`Views::open_by_id`].
+    pub async fn open_read(&self, item: &HeadItem) -> Result<Arc<OpenRepository>> {
+        match self.open_at(item.clone()).await {
+            Err(RegionError::Moved { .. }) => self.open_by_id(&item.head.name, item.id).await,
+            Err(error) => Err(error),
+            Ok(opened) => {
+                self.cache.remember(&item.head.name, item.id);
+                Ok(opened)
+            }
+        }
+    }
+
+    /// Refs that clients see, in the state of a head that was just read, or in a newer one.
+    ///
+    /// # Errors
+    /// As of [`Views::open_by_id`].
+    pub async fn refs(&self, item: &HeadItem) -> Result<Arc<RefTable>> {
+        if item.head.refs <= FEW_REFS && self.cache.get(item.id).is_none() {
+            return Refs::load_visible(&self.region, self.hidden.as_ref(), item).await;
+        }
+        Ok(self.open_read(item).await?.state().view.refs.clone())
     }
 
     /// Starts the maintenance that a push has made necessary, without waiting for the next request. Call it within a

@@ -5,12 +5,14 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 
 use gix::bstr::ByteSlice;
+use gix::hash::Kind as Format;
 use jiff::Timestamp;
 
 use gitferry_engine::ledger::LedgerError;
 use gitferry_engine::ledger::change::RefEdit;
 use gitferry_engine::ledger::head::{Frontier, HeadItem};
 use gitferry_engine::ledger::log::{ChangeRow, read_chain, read_chain_above};
+use gitferry_engine::ledger::refs::RefsAt;
 use gitferry_engine::region::push::{is_hidden, without};
 use gitferry_engine::region::{Region, Result, blocking};
 use gitferry_git::local::RefPatterns;
@@ -52,24 +54,24 @@ impl Refs {
         let format = item.head.format;
         let hidden = hidden.cloned();
         blocking(move || {
-            let mut table = RefTable::empty(format);
-            for entry in refs.open()? {
-                let (name, value) = entry?;
-                table.push(name, value).map_err(|error| LedgerError::Corrupt(error.to_string()))?;
-            }
+            let table = table_of(format, refs)?;
             let mut recent = RecentTips::default();
             for row in rows.iter().filter(|row| row.facts.time >= since) {
                 log.read(id, row, |header, edit| note_replaced(&mut recent, hidden.as_ref(), header.time, &edit))?;
             }
-            let visible = match &hidden {
-                None if table.with_prefix(OWN_PREFIX.as_bytes()).is_empty() => None,
-                hidden => without(&table, |name| is_hidden_from_readers(name, hidden.as_ref()))?,
-            };
             let all = Arc::new(table);
-            let visible = visible.map_or_else(|| all.clone(), Arc::new);
+            let visible = visible_in(&all, hidden.as_ref())?;
             Ok(Refs { all, visible, for_links: OnceLock::new(), recent })
         })
         .await
+    }
+
+    /// Loads the refs that readers see, and nothing else.
+    pub async fn load_visible(region: &Region, hidden: Option<&RefPatterns>, item: &HeadItem) -> Result<Arc<RefTable>> {
+        let refs = region.reader().refs(item).await?;
+        let format = item.head.format;
+        let hidden = hidden.cloned();
+        blocking(move || visible_in(&Arc::new(table_of(format, refs)?), hidden.as_ref())).await
     }
 
     /// Derives the refs of the newer state `item` from these of state `from`: their tables with the changes since then.
@@ -105,6 +107,24 @@ impl Refs {
         })
         .await
     }
+}
+
+fn table_of(format: Format, refs: RefsAt) -> Result<RefTable> {
+    let mut table = RefTable::empty(format);
+    for entry in refs.open()? {
+        let (name, value) = entry?;
+        table.push(name, value).map_err(|error| LedgerError::Corrupt(error.to_string()))?;
+    }
+    Ok(table)
+}
+
+/// The refs that readers see: the same table if they see all.
+fn visible_in(all: &Arc<RefTable>, hidden: Option<&RefPatterns>) -> Result<Arc<RefTable>> {
+    let visible = match hidden {
+        None if all.with_prefix(OWN_PREFIX.as_bytes()).is_empty() => None,
+        hidden => without(all, |name| is_hidden_from_readers(name, hidden))?,
+    };
+    Ok(visible.map_or_else(|| all.clone(), Arc::new))
 }
 
 /// New values of refs by name; `None` deletes a ref.

@@ -20,9 +20,13 @@ pub const MAX_SK_BYTES: usize = 1_024;
 /// (at most 16), and the update expression, which DynamoDB counts (at most 192). The embedded table counts the same.
 pub const ITEM_OVERHEAD_BYTES: usize = 272;
 
-/// Format of the documents that this build writes, and the newest that it reads. Raised whenever an older build would
-/// misread a document or lose a part of it by rewriting it. Documents of format 1 carry no format.
-pub const FORMAT: u64 = 2;
+/// Newest format of documents that this build reads. Raised whenever an older build would misread a document or lose a
+/// part of it by rewriting it. Documents of format 1 carry no format.
+pub const FORMAT: u64 = 3;
+/// Format of documents that lack everything that is newer: builds of this format go on with all of them.
+const PLAIN_FORMAT: u64 = 2;
+/// Members that a build of [`PLAIN_FORMAT`] would lose by rewriting the document: description and tags in a head.
+const NEWER_MEMBERS: [&str; 1] = ["metadata"];
 /// Member of a stored document with its format. Tables add and remove the member; callers never see it.
 const FORMAT_MEMBER: &str = "version";
 /// Length of the format in a document's text, `"version":2,`. Counted in [`ITEM_OVERHEAD_BYTES`].
@@ -33,12 +37,14 @@ const _: () = assert!(FORMAT < 10, "FORMAT_BYTES counts one digit");
 fn stamp(table: &str, write: &mut Write, text: &mut Option<String>) -> Result<(), TableError> {
     let Action::Put { document: Value::Object(members), .. } = &mut write.action else { return Ok(()) };
     let separator = if members.is_empty() { "" } else { "," };
-    if members.insert(FORMAT_MEMBER.into(), FORMAT.into()).is_some() {
+    let is_newer = NEWER_MEMBERS.iter().any(|member| members.contains_key(*member));
+    let format = if is_newer { FORMAT } else { PLAIN_FORMAT };
+    if members.insert(FORMAT_MEMBER.into(), format.into()).is_some() {
         return Err(invalid(table, format!("the document of {} has a member `{FORMAT_MEMBER}`", write.key)));
     }
     if let Some(text) = text {
         debug_assert!(text.starts_with('{'), "the text of an object begins with its brace");
-        text.insert_str(1, &format!("\"{FORMAT_MEMBER}\":{FORMAT}{separator}"));
+        text.insert_str(1, &format!("\"{FORMAT_MEMBER}\":{format}{separator}"));
     }
     Ok(())
 }

@@ -166,12 +166,12 @@ for body, service, code in (
 ):
     answer = post(sign(body, service, key=VICTIMS[1]), body)
     assert answer[1] == code, (body, answer)
-for target in ("CodeCommit_20150413.ListRepositories", "DynamoDB_20120810.ListTables"):
+for target in ("CodeCommit_20150413.ListThings", "DynamoDB_20120810.ListTables"):
     headers = {"X-Amz-Target": target, "Content-Type": "application/x-amz-json-1.1"}
     request = sign("{}", "codecommit", headers=headers, key=VICTIMS[1])
     status, _, text = post(request, "{}")
     answer = json.loads(text)
-    assert status == 400 and answer["__type"] == "UnknownOperationException" and target in answer["message"], text
+    assert status == 400 and answer["__type"] == "UnknownOperationException" and target.split(".")[1] in answer["message"], text
 status, _, text = send("POST", "/", [("Host", HOST), ("X-Amz-Target", "CodeCommit_20150413.GetBranch")], "{}")
 assert (status, json.loads(text)["__type"]) == (403, "MissingAuthenticationTokenException"), text
 # Methods, bodies without end, compressed bodies.

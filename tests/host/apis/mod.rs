@@ -1,7 +1,7 @@
 //! The query APIs of IAM and STS at hosts with an account, seen by boto3, the AWS CLI and Git.
 
 mod audited;
-mod cli;
+pub mod cli;
 mod git;
 mod issuer;
 mod web_identity;
@@ -12,24 +12,24 @@ use gitferry_test_support::pair::{EU, Pair, REGIONS, US};
 use gitferry_test_support::python;
 use serde_json::{Value, json};
 
-const BOTO3: &str = "1.44.5";
+pub const BOTO3: &str = "1.44.5";
 
 /// The administrator's access key, as the API names its parts.
-fn administrator(pair: &Pair) -> Value {
+pub fn administrator(pair: &Pair) -> Value {
     let founded: Value =
         serde_json::from_str(&std::fs::read_to_string(pair.path("administrator.json")).unwrap()).unwrap();
     json!({"AccessKeyId": founded["access_key_id"], "SecretAccessKey": founded["secret_access_key"]})
 }
 
 /// Id of the account.
-fn account(pair: &Pair) -> String {
+pub fn account(pair: &Pair) -> String {
     let founded: Value =
         serde_json::from_str(&std::fs::read_to_string(pair.path("administrator.json")).unwrap()).unwrap();
     founded["account"].as_str().unwrap().to_owned()
 }
 
 /// Address of the APIs of a region.
-fn endpoint(pair: &Pair, region: usize) -> String {
+pub fn endpoint(pair: &Pair, region: usize) -> String {
     pair.url(region, "").trim_end_matches('/').to_owned()
 }
 
@@ -47,7 +47,7 @@ fn script(pair: &Pair, name: &str, args: &[&str]) -> String {
     said
 }
 
-fn last_lines(log: &str) -> String {
+pub fn last_lines(log: &str) -> String {
     let lines: Vec<&str> = log.lines().filter(|line| line.contains("API request") || line.contains("ERROR")).collect();
     lines[lines.len().saturating_sub(20)..].join("\n")
 }

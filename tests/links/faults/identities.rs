@@ -135,11 +135,11 @@ fn a_region_is_made_once_and_only_when_asked() {
 fn a_head_of_a_newer_gitferry_stops_its_reader() {
     let (world, _) = synced();
     let table = rusqlite::Connection::open(world.path(SOURCE).join("table.db")).unwrap();
-    let newer = "UPDATE item SET document = json_set(document, '$.version', 3) WHERE sk = 'head'";
+    let newer = "UPDATE item SET document = json_set(document, '$.version', 4) WHERE sk = 'head'";
     table.execute_batch(newer).unwrap();
     drop(table);
     let run = world.ends(2, &["repo", "show", "app", "--region", SOURCE]);
-    run.says(&["newer gitferry (format 3, this build reads up to 2)", "upgrade"]);
+    run.says(&["newer gitferry (format 4, this build reads up to 3)", "upgrade"]);
     let run = world.run(&["replicate", LINK]);
     assert!(!run.status.success() && format!("{}{}", run.stdout, run.stderr).contains("newer gitferry"));
 }

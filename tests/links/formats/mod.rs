@@ -8,6 +8,7 @@
 //! |---|---|---|
 //! | identity, mark | rows, objects | `links formats::reading::the_state_is_whole`, `host older` |
 //! | head, change (in the row, and in an object), listing, name | rows, objects | `links formats::reading::the_state_is_whole`, `…::a_fresh_replica_gets_all_of_it` |
+//! | description and tags, in a change (format 3) and in a head | `engine ledger::change::tests::format_3` | `host codecommit::botocore_judges_every_operation_in_both_regions` |
 //! | snapshot of the refs | objects | `links formats::reading::a_fresh_replica_gets_all_of_it` |
 //! | manifest, packs and their indexes, merged and retired packs | rows, objects | `links formats::reading::the_state_is_whole` |
 //! | pack set aside, claims of a sweep | rows | `links formats::reading::maintenance_goes_on` |

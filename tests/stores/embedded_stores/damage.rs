@@ -125,6 +125,12 @@ async fn documents_of_a_newer_format_stop_their_reader() {
     let older = "UPDATE item SET document = json_remove(document, '$.version')";
     rusqlite::Connection::open(table.path()).unwrap().execute_batch(older).unwrap();
     assert_eq!(table.get(&key("1")).await.unwrap().unwrap().document, json!({ "n": 1 }));
+    // What an older build would lose by rewriting it.
+    table.transact(vec![Write::put(key("3"), Condition::Any, json!({ "metadata": {} }))]).await.unwrap();
+    let format = "SELECT json_extract(document, '$.version') FROM item WHERE sk = '3'";
+    let connection = rusqlite::Connection::open(table.path()).unwrap();
+    assert_eq!(connection.query_row(format, [], |row| row.get::<_, i64>(0)).unwrap(), 3);
+    assert_eq!(table.get(&key("3")).await.unwrap().unwrap().document, json!({ "metadata": {} }));
     let own = vec![Write::put(key("2"), Condition::Any, json!({ "version": 1 }))];
     assert!(matches!(table.transact(own).await, Err(TableError::Invalid { .. })));
 }

@@ -14,6 +14,8 @@
 //! format sha1                              (first change only)
 //! state deleted                            (where the state changes)
 //! head ref:refs/heads/main <new value>     (where HEAD changes; `-` for no old value)
+//! description "a text in JSON"             (format 3, where the description changes)
+//! tag "key" "value"                        (format 3, for each tag that changes; `-` for no value)
 //! pack <id> <bytes> <objects> <crc64> <index bytes> <index crc64> <closed|open>
 //! lfs <sha256> <bytes> <crc64>
 //! digest lt1-<refs digest after the change>
@@ -23,10 +25,11 @@
 //! ```
 //!
 //! Format 1 differs in one line: its digest is an XOR without `lt1-` (see [`super::hash`]). Changes of format 1 are
-//! read, and no longer written; in a ledger they never follow a change of format 2.
+//! read, and no longer written; in a ledger they never follow a change of format 2. Format 3 is format 2 with lines of
+//! metadata, and written only where there are some: builds that know no metadata read every other change.
 //!
 //! Edits are sorted by name, one for each ref. Deletions apply before creations. `lfs` lines name the Git LFS objects
-//! that came with the change, sorted by id, each once.
+//! that came with the change, sorted by id, each once, and `tag` lines are sorted by key.
 
 mod actor;
 mod read;
@@ -38,6 +41,7 @@ use jiff::Timestamp;
 
 use super::hash::{ChangeHash, RefsDigest};
 use super::head::State;
+use super::metadata::MetadataEdit;
 use gitferry_git::lfs::LfsOid;
 use gitferry_git::refs::{RefName, RefValue};
 use gitferry_store::objects::Crc64;
@@ -129,6 +133,8 @@ pub struct ChangeHeader {
     pub state: Option<State>,
     /// Edit of HEAD, if HEAD changes.
     pub head: Option<HeadEdit>,
+    /// Edit of the metadata.
+    pub metadata: MetadataEdit,
     /// Packs that came with the change.
     pub packs: Vec<ChangePack>,
     /// LFS objects that came with the change: sorted by id, each once.
@@ -154,6 +160,7 @@ impl ChangeHeader {
             format: Some(gix::hash::Kind::Sha1),
             state: Some(State::Active),
             head: Some(HeadEdit { old: None, new: RefValue::parse(b"ref:refs/heads/main").unwrap() }),
+            metadata: MetadataEdit::default(),
             packs: Vec::new(),
             lfs: Vec::new(),
             digest: RefsDigest::default(),

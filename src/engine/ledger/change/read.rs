@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::{ChangeError, ChangeHeader, ChangePack, HeadEdit, LfsObject, MAX_LFS_OBJECTS, MAX_PACKS, RefEdit};
 use crate::ledger::hash::{ChangeHash, RefsDigest};
+use crate::ledger::metadata::{MAX_TAG_EDITS, MetadataEdit};
 use gitferry_git::refs::{RefName, RefValue};
 
 /// Longest line of a change, in bytes (ref names end at 1,024 bytes, symbolic values double that).
@@ -133,7 +134,7 @@ fn parse_value(text: &[u8]) -> Option<Option<RefValue>> {
 fn read_header<R: BufRead>(lines: &mut Lines<R>) -> Result<ChangeHeader, ChangeError> {
     let mut fields = Fields { current: split_line(lines)?, lines };
     let version = fields.required("gitferry-change")?;
-    if !matches!(version.as_str(), "1" | "2") {
+    if !matches!(version.as_str(), "1" | "2" | "3") {
         let reason = format!("version {version} is not known: a newer gitferry wrote it, update this one first");
         return Err(fields.bad_value(reason));
     }
@@ -155,6 +156,7 @@ fn read_header<R: BufRead>(lines: &mut Lines<R>) -> Result<ChangeHeader, ChangeE
         format: fields.optional_parsed("format")?,
         state: fields.optional_parsed("state")?,
         head: None,
+        metadata: MetadataEdit::default(),
         packs: Vec::new(),
         lfs: Vec::new(),
         digest: RefsDigest::default(),
@@ -162,6 +164,9 @@ fn read_header<R: BufRead>(lines: &mut Lines<R>) -> Result<ChangeHeader, ChangeE
     };
     if let Some(bytes) = fields.optional_bytes("head")? {
         header.head = Some(parse_head(&bytes).ok_or_else(|| fields.bad_value("not a HEAD edit"))?);
+    }
+    if version == "3" {
+        header.metadata = read_metadata(&mut fields)?;
     }
     while let Some(text) = fields.optional("pack")? {
         if header.packs.len() == MAX_PACKS {
@@ -183,6 +188,32 @@ fn read_header<R: BufRead>(lines: &mut Lines<R>) -> Result<ChangeHeader, ChangeE
     let edits = fields.take_last("edits")?;
     header.edits = edits.parse().map_err(|_| lines.malformed("not a number of edits"))?;
     Ok(header)
+}
+
+/// Reads the lines of metadata. Spelling and order are checked with those of the whole header.
+fn read_metadata<R: BufRead>(fields: &mut Fields<'_, R>) -> Result<MetadataEdit, ChangeError> {
+    let mut edit = MetadataEdit::default();
+    if let Some(text) = fields.optional("description")? {
+        let description = serde_json::from_str(&text);
+        edit.description = Some(description.map_err(|_| fields.bad_value("not a text in JSON"))?);
+    }
+    while let Some(text) = fields.optional("tag")? {
+        let (key, value) = parse_tag(&text).ok_or_else(|| fields.bad_value("not a tag"))?;
+        if edit.tags.len() == MAX_TAG_EDITS {
+            return Err(fields.bad_value(format!("it edits more than {MAX_TAG_EDITS} tags")));
+        }
+        edit.tags.insert(key, value);
+    }
+    edit.check().map_err(|reason| fields.bad_value(reason))?;
+    Ok(edit)
+}
+
+fn parse_tag(text: &str) -> Option<(String, Option<String>)> {
+    let mut keys = serde_json::Deserializer::from_str(text).into_iter::<String>();
+    let key = keys.next()?.ok()?;
+    let value = text.get(keys.byte_offset()..)?.strip_prefix(' ')?;
+    let value = if value == "-" { None } else { Some(serde_json::from_str(value).ok()?) };
+    Some((key, value))
 }
 
 fn parse_head(bytes: &[u8]) -> Option<HeadEdit> {

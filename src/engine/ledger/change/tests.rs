@@ -1,5 +1,7 @@
 //! Exact bytes: a written change is read again, and nothing else is a change.
 
+mod format_3;
+
 use std::collections::BTreeMap;
 
 use proptest::collection::{btree_map, vec};
@@ -8,6 +10,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::*;
 use crate::ledger::hash::Lattice;
+use crate::ledger::metadata::MetadataEdit;
 
 /// A header with every line, and two edits.
 const EXAMPLE: &str = "gitferry-change 2
@@ -99,15 +102,21 @@ fn lfs() -> impl Strategy<Value = Vec<LfsObject>> {
     })
 }
 
+fn metadata() -> impl Strategy<Value = MetadataEdit> {
+    let tags = btree_map("\\PC{1,9}", proptest::option::of("[^x]{0,9}"), 0..4);
+    (proptest::option::weighted(0.3, "[^x]{0,30}"), tags)
+        .prop_map(|(description, tags)| MetadataEdit { description, tags })
+}
+
 fn header() -> impl Strategy<Value = ChangeHeader> {
     let who = ("[a-z][a-z0-9-]{0,12}", "[^\\p{C}]{0,40}", proptest::option::of("[a-z]{1,9}(/[a-z]{1,9})?"));
     let kinds = prop_oneof![Just(None), Just(Some(gix::hash::Kind::Sha1)), Just(Some(gix::hash::Kind::Sha256))];
     let states = prop_oneof![Just(None), Just(Some(State::Active)), Just(Some(State::Deleted))];
     let head = proptest::option::of((proptest::option::of(value()), value()));
-    let parts = (vec(pack(), 0..4), lfs());
+    let parts = (metadata(), vec(pack(), 0..4), lfs());
     let numbers = (any::<u64>(), any::<u64>(), any::<[u8; 32]>(), -10_000_000_000_000i64..100_000_000_000_000);
-    (who, kinds, states, head, numbers, parts).prop_map(|(who, format, state, head, numbers, (packs, lfs))| {
-        ChangeHeader {
+    (who, kinds, states, head, numbers, parts).prop_map(
+        |(who, format, state, head, numbers, (metadata, packs, lfs))| ChangeHeader {
             epoch: numbers.0,
             region: who.0,
             seq: numbers.1,
@@ -118,12 +127,13 @@ fn header() -> impl Strategy<Value = ChangeHeader> {
             format,
             state,
             head: head.map(|(old, new)| HeadEdit { old, new }),
+            metadata,
             packs,
             lfs,
             digest: RefsDigest::default(),
             edits: 0,
-        }
-    })
+        },
+    )
 }
 
 /// Bytes near a change: cut off, with a byte replaced, with a line doubled, moved or left out.

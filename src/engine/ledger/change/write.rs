@@ -188,7 +188,8 @@ impl ChangeHeader {
         let mut line = |key: &str, value: String| out.extend_from_slice(format!("{key} {value}\n").as_bytes());
         let format = match self.digest {
             RefsDigest::Xor(_) => 1,
-            RefsDigest::Lattice(_) => 2,
+            RefsDigest::Lattice(_) if self.metadata.is_empty() => 2,
+            RefsDigest::Lattice(_) => 3,
         };
         line("gitferry-change", format.to_string());
         line("epoch", format!("{} {}", self.epoch, self.region));
@@ -212,6 +213,13 @@ impl ChangeHeader {
             push_value(out, Some(&head.new));
             out.push(b'\n');
         }
+        if let Some(description) = &self.metadata.description {
+            out.extend_from_slice(format!("description {}\n", json_text(description)).as_bytes());
+        }
+        for (key, value) in &self.metadata.tags {
+            let value = value.as_deref().map_or_else(|| "-".to_owned(), json_text);
+            out.extend_from_slice(format!("tag {} {value}\n", json_text(key)).as_bytes());
+        }
         for pack in &self.packs {
             let closed = if pack.closed { "closed" } else { "open" };
             let ChangePack { id, bytes, objects, crc64, index_bytes, index_crc64, .. } = pack;
@@ -223,6 +231,11 @@ impl ChangeHeader {
         }
         out.extend_from_slice(format!("digest {}\nedits {}\n", self.digest, self.edits).as_bytes());
     }
+}
+
+/// A text as JSON, in which no line ends.
+fn json_text(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
 }
 
 fn push_value(out: &mut Vec<u8>, value: Option<&RefValue>) {

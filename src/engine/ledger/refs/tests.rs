@@ -66,6 +66,7 @@ impl Place {
             format: None,
             state: None,
             head: None,
+            metadata: Default::default(),
             packs: Vec::new(),
             lfs: Vec::new(),
             digest: RefsDigest::default(),

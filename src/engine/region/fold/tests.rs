@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::*;
 use crate::ledger::change::{ChangeBody, EditSpool, HeadEdit, RefEdit};
 use crate::ledger::log::{ChangeFacts, row_write};
+use crate::ledger::metadata::MAX_TAGS;
 use gitferry_git::refs::RefName;
 use gitferry_store::objects::FilesystemStore;
 use gitferry_store::table::SqliteTable;
@@ -127,6 +128,21 @@ impl Place {
             other => panic!("{other:?}"),
         }
     }
+}
+
+#[test]
+fn metadata_are_in_the_head_and_keep_their_limits() {
+    let place = Place::new();
+    let first = place.first_head();
+    let mut draft = Draft::after(&first);
+    draft.header.metadata.description = Some("said".into());
+    draft.header.metadata.tags = [("team".into(), Some("infra".into()))].into();
+    let described = place.fold(Some(&first), &[draft.row()]).unwrap().head;
+    assert_eq!((described.metadata.description.as_str(), described.metadata.tags["team"].as_str()), ("said", "infra"));
+    let mut draft = Draft::after(&described);
+    draft.header.metadata.tags = (0..MAX_TAGS).map(|number| (number.to_string(), Some(String::new()))).collect();
+    let (_, reason) = place.misfit(Some(&described), draft);
+    assert!(reason.contains("at most 50 tags"), "{reason}");
 }
 
 #[test]

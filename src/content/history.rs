@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use gix::ObjectId;
 
 use crate::commit::Commit;
-use crate::differences::{Blob, Change, Side, differences};
+use crate::differences::{Blob, Side, differences};
 use crate::entries::{Entry, Mode};
 use crate::error::ContentError;
 use crate::limits::{
@@ -66,7 +66,7 @@ struct Task {
 ///
 /// Every commit is walked, as by `git log --follow`: a merge is listed if the file differs from that of every parent,
 /// other commits if it differs from that of their parent. Git has one path for a whole walk; here each line of history
-/// has its own. A file that a commit adds is followed to the most similar file that the same commit deletes.
+/// has its own. A file that a commit adds is followed to the most similar file that the same commit deletes or changes.
 #[derive(Debug)]
 pub struct History<'r, 'a> {
     reader: &'r mut Reader<'a>,
@@ -198,21 +198,21 @@ fn renamed_from(
     if !now.mode.is_blob() {
         return Ok(None);
     }
-    let deleted = deleted_files(reader, before, after, now.mode)?;
-    let same = deleted.iter().filter(|file| file.id == now.id);
+    let replaced = replaced_files(reader, before, after, now.mode)?;
+    let same = replaced.iter().filter(|file| file.id == now.id);
     let same = same.min_by_key(|file| !has_name(file, path));
     if let Some(same) = same {
         return Ok(Some(RepoPath::known(same.path.clone())));
     }
-    most_similar(reader, &deleted, path, now)
+    most_similar(reader, &replaced, path, now)
 }
 
 fn has_name(file: &Blob, path: &RepoPath) -> bool {
     RepoPath::known(file.path.clone()).last() == path.last()
 }
 
-/// Files of the same type that a commit deletes, up to [`MAX_RENAME_CANDIDATES`].
-fn deleted_files(
+/// Files of the same type that a commit deletes or changes, up to [`MAX_RENAME_CANDIDATES`].
+fn replaced_files(
     reader: &mut Reader<'_>,
     before: ObjectId,
     after: ObjectId,
@@ -225,20 +225,19 @@ fn deleted_files(
         // Only a comparison of a path can miss it.
         Err(crate::differences::DifferencesError::NoPath(_)) => return Ok(Vec::new()),
     };
-    let mut deleted = Vec::new();
+    let mut replaced = Vec::new();
     for change in changes {
         let change = change?;
-        if change.change() == Change::Deleted
-            && let Some(file) = change.before
+        if let Some(file) = change.before
             && file.mode.same_type(mode)
         {
-            deleted.push(file);
-            if deleted.len() == MAX_RENAME_CANDIDATES {
+            replaced.push(file);
+            if replaced.len() == MAX_RENAME_CANDIDATES {
                 break;
             }
         }
     }
-    Ok(deleted)
+    Ok(replaced)
 }
 
 /// The most similar file of at least [`MIN_SCORE`]; of equal ones, the one with the same name.

@@ -7,6 +7,7 @@ use crate::entries::{Entry, Mode};
 use crate::error::ContentError;
 use crate::limits::{Bound, MAX_LINE_MERGE_BYTES};
 use crate::lines::{Favor, LineMerge, Markers, is_binary};
+use crate::path::RepoPath;
 use crate::reader::Reader;
 use crate::source::Data;
 
@@ -57,11 +58,27 @@ impl Merged {
 /// Three versions of an entry: base, destination, source. None of them is a folder.
 pub(super) type Versions = [Option<Entry>; 3];
 
+/// Paths of both sides where they differ, for the markers of conflicts between merge bases.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Names<'a> {
+    pub(super) paths: Option<[&'a RepoPath; 2]>,
+    /// Characters by which a marker is longer.
+    pub(super) longer: usize,
+}
+
+impl Names<'_> {
+    fn label(&self, side: usize) -> String {
+        let branch = format!("Temporary merge branch {}", side + 1);
+        self.paths.map_or_else(|| branch.clone(), |paths| format!("{branch}:{}", paths[side]))
+    }
+}
+
 /// Merges two versions of an entry. `bytes_left` is the budget of bytes to read.
 pub(super) fn merge_entries(
     reader: &mut Reader<'_>,
     policy: Policy,
     versions: Versions,
+    names: Names<'_>,
     bytes_left: &mut u64,
 ) -> Result<Merged, ContentError> {
     let [base, ours, theirs] = versions;
@@ -78,7 +95,7 @@ pub(super) fn merge_entries(
     match (ours, theirs) {
         (Some(one), Some(two)) if one.mode.same_type(two.mode) => {
             let base = base.filter(|base| base.mode.same_type(one.mode));
-            merge_contents(reader, policy, base, [one, two], bytes_left)
+            merge_contents(reader, policy, [base, Some(one), Some(two)], names, bytes_left)
         }
         (Some(_), Some(_)) => Ok(Merged { entry: kept, object_type: true, ..Merged::default() }),
         // One side changed what the other deleted.
@@ -89,10 +106,11 @@ pub(super) fn merge_entries(
 fn merge_contents(
     reader: &mut Reader<'_>,
     policy: Policy,
-    base: Option<Entry>,
-    [ours, theirs]: [Entry; 2],
+    versions: Versions,
+    names: Names<'_>,
     bytes_left: &mut u64,
 ) -> Result<Merged, ContentError> {
+    let [base, Some(ours), Some(theirs)] = versions else { return Ok(Merged::clean(None)) };
     let base_mode = base.map(|base| base.mode);
     let base_id = base.map(|base| base.id);
     let is_theirs = ours.mode == theirs.mode || base_mode == Some(ours.mode);
@@ -103,7 +121,7 @@ fn merge_contents(
     } else if base_id == Some(theirs.id) {
         (Some(ours.id), 0)
     } else if mode.is_file() {
-        merge_files(reader, policy, base_id, [ours.id, theirs.id], bytes_left)?
+        merge_files(reader, policy, [base_id, Some(ours.id), Some(theirs.id)], names, bytes_left)?
     } else {
         match policy {
             Policy::Virtual { .. } if mode == Mode::Symlink => (base_id, 1),
@@ -119,16 +137,17 @@ fn merge_contents(
 fn merge_files(
     reader: &mut Reader<'_>,
     policy: Policy,
-    base: Option<ObjectId>,
-    [ours, theirs]: [ObjectId; 2],
+    ids: [Option<ObjectId>; 3],
+    names: Names<'_>,
     bytes_left: &mut u64,
 ) -> Result<(Option<ObjectId>, u32), ContentError> {
+    let [base, ours, _] = ids;
     if let Policy::Report(Level::File) = policy {
-        return Ok((Some(ours), 1));
+        return Ok((ours, 1));
     }
-    let Some(texts) = texts(reader, [base, Some(ours), Some(theirs)], bytes_left)? else {
+    let Some(texts) = texts(reader, ids, bytes_left)? else {
         return match policy {
-            Policy::Report(_) => Ok((Some(ours), 1)),
+            Policy::Report(_) => Ok((ours, 1)),
             // Git takes the base, an empty file where there is none.
             Policy::Virtual { .. } => match base {
                 Some(base) => Ok((Some(base), 1)),
@@ -139,19 +158,16 @@ fn merge_files(
     let [base, destination, source] = &texts;
     let merge = LineMerge::new(base, destination, source);
     let conflicts = merge.conflicts();
-    let favor = match policy {
-        Policy::Report(_) => Favor::Destination,
-        Policy::Virtual { depth } => Favor::Both(Markers {
-            destination: "Temporary merge branch 1",
-            source: "Temporary merge branch 2",
-            size: MARKER_CHARACTERS + 2 * depth,
-        }),
+    let merged = match policy {
+        Policy::Report(_) if conflicts > 0 => return Ok((ours, conflicts)),
+        Policy::Report(_) => merge.merged(Favor::Destination),
+        Policy::Virtual { depth } => merge.merged(Favor::Both(Markers {
+            destination: &names.label(0),
+            source: &names.label(1),
+            size: MARKER_CHARACTERS + 2 * depth + names.longer,
+        })),
     };
-    let id = match policy {
-        Policy::Report(_) if conflicts > 0 => ours,
-        _ => reader.make(Kind::Blob, merge.merged(favor))?,
-    };
-    Ok((Some(id), conflicts))
+    Ok((Some(reader.make(Kind::Blob, merged)?), conflicts))
 }
 
 /// Reads three versions of a file, an absent one as an empty file; `None` if one is binary or too large for lines.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use gix::ObjectId;
 use gix::bstr::BString;
 
-use super::blobs::{Merged, Policy, Versions, merge_entries};
+use super::blobs::{Merged, Names, Policy, Versions, merge_entries};
 use super::conflict::Conflict;
 use super::renames::{Changes, Renaming, renames};
 use crate::entries::{Entry, Mode};
@@ -102,7 +102,7 @@ impl Walk<'_, '_> {
     fn both_changed(&mut self, path: RepoPath, versions: Versions) -> Result<(), ContentError> {
         let folders = versions.map(|entry| entry.and_then(|entry| entry.folder()));
         let files = versions.map(|entry| entry.filter(|entry| entry.mode != Mode::Folder));
-        let merged = merge_entries(self.reader, self.policy, files, &mut self.bytes_left)?;
+        let merged = merge_entries(self.reader, self.policy, files, Names::default(), &mut self.bytes_left)?;
         self.report(&path, versions, merged)?;
         if folders == [None; 3] {
             self.edits.set(&path, merged.entry);
@@ -146,22 +146,23 @@ impl Walk<'_, '_> {
         let sides = [&ours, &theirs];
         for side in 0..2 {
             for (old, new) in &renamed[side] {
-                let other = renamed[1 - side].get(old);
                 let Some(base) = sides[side].deleted.get(old).copied() else { continue };
                 let Some(own) = sides[side].added.get(new).copied() else { continue };
-                match other {
-                    Some(other) if other == new && side == 0 => {
-                        let theirs = sides[1].added.get(new).copied();
-                        self.merge_at(new, old, [Some(base), Some(own), theirs])?;
-                    }
-                    Some(other) if other == new => {}
-                    Some(_) => self.renamed_twice(old, new, base, in_order(side, None, Some(own), None))?,
-                    // The other side has a file of its own there: what was found at both paths stays.
-                    None if sides[1 - side].added.contains_key(new) => {}
-                    None => {
+                let Some(other) = renamed[1 - side].get(old) else {
+                    // Where the other side has a file of its own, what was found at both paths stays.
+                    if !sides[1 - side].added.contains_key(new) {
                         let changed = self.other_version(old, side)?;
-                        self.merge_at(new, old, in_order(side, Some(base), Some(own), changed))?;
+                        self.merge_at([old, new], side, in_order(side, Some(base), Some(own), changed))?;
                     }
+                    continue;
+                };
+                // Both sides renamed the file: once is enough.
+                let Some(theirs) = sides[1].added.get(other).copied().filter(|_| side == 0) else { continue };
+                let versions = [Some(base), Some(own), Some(theirs)];
+                if other == new {
+                    self.merge_at([old, new], side, versions)?;
+                } else {
+                    self.renamed_twice([old, new, other], versions)?;
                 }
             }
         }
@@ -175,8 +176,10 @@ impl Walk<'_, '_> {
     }
 
     /// Merges a renamed file at its new path, in place of what was found at the old one.
-    fn merge_at(&mut self, new: &RepoPath, old: &RepoPath, versions: Versions) -> Result<(), ContentError> {
-        let merged = merge_entries(self.reader, self.policy, versions, &mut self.bytes_left)?;
+    fn merge_at(&mut self, [old, new]: [&RepoPath; 2], side: usize, versions: Versions) -> Result<(), ContentError> {
+        let paths = if side == 0 { [new, old] } else { [old, new] };
+        let names = Names { paths: Some(paths), longer: 0 };
+        let merged = merge_entries(self.reader, self.policy, versions, names, &mut self.bytes_left)?;
         self.conflicts.remove(old);
         self.conflicts.remove(new);
         self.shadowed.retain(|(path, _, _)| path != old);
@@ -209,21 +212,23 @@ impl Walk<'_, '_> {
         Ok(false)
     }
 
-    /// Reports a file that both sides renamed, to different paths.
-    fn renamed_twice(
-        &mut self,
-        old: &RepoPath,
-        new: &RepoPath,
-        base: Entry,
-        versions: Versions,
-    ) -> Result<(), ContentError> {
+    /// Reports a file that both sides renamed, to different paths. A merge of merge bases puts the merged file at both.
+    fn renamed_twice(&mut self, [old, one, two]: [&RepoPath; 3], versions: Versions) -> Result<(), ContentError> {
         let conflict = Merged { content: 1, ..Merged::default() };
-        if !self.conflicts.contains_key(old) {
-            self.report(old, [Some(base), None, None], conflict)?;
+        let [base, ours, theirs] = versions;
+        self.report(old, [base, None, None], conflict)?;
+        self.report(one, [None, ours, None], conflict)?;
+        self.report(two, [None, None, theirs], conflict)?;
+        for path in [one, two] {
+            if let Some(conflict) = self.conflicts.get_mut(path) {
+                conflict.renamed_from = Some(old.clone());
+            }
         }
-        self.report(new, versions, conflict)?;
-        if let Some(conflict) = self.conflicts.get_mut(new) {
-            conflict.renamed_from = Some(old.clone());
+        if let Policy::Virtual { .. } = self.policy {
+            let names = Names { paths: Some([one, two]), longer: 1 };
+            let merged = merge_entries(self.reader, self.policy, versions, names, &mut self.bytes_left)?;
+            self.edits.set(one, merged.entry);
+            self.edits.set(two, merged.entry);
         }
         Ok(())
     }

@@ -68,7 +68,7 @@ fn differences_are_those_of_git_on_every_page() {
             found.iter().for_each(|difference| ours.push_str(&format!("{}\n", line(difference))));
         }
     }
-    assert!(output.lines().count() > 500);
+    assert!(output.lines().count() > 300, "{} lines", output.lines().count());
     similar(&output, &ours);
 }
 
@@ -84,7 +84,8 @@ fn a_comparison_of_one_path_shows_what_is_below() {
     let (_dir, repo) = many();
     let all = trees(&repo);
     let [before, after] = [all[40], all[0]];
-    let expected = repo.git(&["diff-tree", "-r", "--no-renames", &before.to_string(), &after.to_string(), "x", "z"]);
+    let expected =
+        repo.git(&["diff-tree", "-r", "--no-renames", &before.to_string(), &after.to_string(), "--", "x", "z"]);
     let mut memory = objects(&repo);
     let mut found = Vec::new();
     for path in ["x", "z"] {

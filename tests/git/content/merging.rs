@@ -75,7 +75,7 @@ fn compare(seed: u64, count: usize, flavor: Flavor) -> (Vec<String>, usize) {
         history(&mut random, &mut script, name, flavor);
     }
     let renaming = match flavor {
-        Flavor::Plain => Renaming::Ignore,
+        Flavor::Plain => Renaming::Follow,
         Flavor::Renames => Renaming::Follow,
     };
     let dir = tempfile::tempdir().unwrap();

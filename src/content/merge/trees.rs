@@ -243,11 +243,22 @@ impl Walk<'_, '_> {
                 files.set(&path, Some(file));
                 continue;
             }
+            if let Policy::Virtual { .. } = self.policy {
+                files.set(&moved_aside(&path, versions), Some(file));
+            }
             self.report(&path, versions, Merged { object_type: true, ..Merged::default() })?;
         }
         let tree = files.apply(self.reader, tree)?;
         Ok(MergedTrees { tree, conflicts: self.conflicts.into_values().collect() })
     }
+}
+
+/// Path to which Git moves a file out of the way of a folder when it merges merge bases: renames may begin there.
+fn moved_aside(path: &RepoPath, [_, ours, _]: Versions) -> RepoPath {
+    let is_ours = ours.is_some_and(|ours| ours.mode != Mode::Folder);
+    let suffix: &[u8] = if is_ours { b"~Temporary merge branch 1" } else { b"~Temporary merge branch 2" };
+    let path: &[u8] = path.as_bstr();
+    RepoPath::known([path, suffix].concat().into())
 }
 
 /// Versions of a file of which side number `side` is `own`.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::match_bool, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod content;
 mod git_client;
 mod local_repository;
 mod pack_cache;

@@ -23,6 +23,7 @@ use gix::bstr::BStr;
 use gix::objs::Kind;
 
 pub use message::{Message, Severity};
+pub use names::is_dot_git;
 pub use report::{Finding, MAX_CULPRIT_BYTES, MAX_FINDINGS, Report};
 pub use rules::Rules;
 

@@ -344,7 +344,7 @@ fn services_of_aws_name_their_region() {
     let queue = "[links.dr]\nsource = \"us\"\ntarget = \"eu\"\nqueue = \"http://localhost/0/in\"\n\
                  dead_letters = \"http://localhost/0/dead\"\n[regions.eu]\nobjects = \"file:p\"\ntable = \"sqlite:u\"\n";
     let remotes = "[remotes.a]\nurl = \"https://h/{name}\"\n[remotes.b]\nurl = \"https://i/{name}\"\n\
-                   [links.ab]\nsource = \"a\"\ntarget = \"b\"\ntable = \"dynamodb://t\"\n";
+                   [links.ab]\nsource = \"a\"\ntarget = \"b\"\ntable = \"dynamodb://git\"\n";
     for (text, expected) in [
         (s3, "regions.us.objects: this is in a region of AWS"),
         (dynamo, "regions.us.table: this is in a region of AWS"),

@@ -322,7 +322,9 @@ fn bad_arguments_and_environments_are_named_or_do_no_harm() {
         let run = gitferry_test_support::world::Run::of({
             let mut command = Command::new("sh");
             let program = gitferry_test_support::paths::gitferry().display();
-            let line = format!("ulimit -n {limit}; exec {program} repo list --region us-east-1");
+            // Without files that the test has inherited itself.
+            let close = "exec 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-";
+            let line = format!("{close}; ulimit -n {limit}; exec {program} repo list --region us-east-1");
             command.current_dir(world.path("")).args(["-c", &line]).env_remove("GITFERRY_LOG");
             command
         });

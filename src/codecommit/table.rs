@@ -84,8 +84,8 @@ mod tests {
             (cells[0].trim_matches('`').to_owned(), cells[1] == "yes")
         };
         let listed: BTreeMap<String, bool> = rows.map(cells).collect();
-        let modelled =
-            model().operations().map(|operation| (operation.name.to_owned(), find(operation.name).is_some()));
-        assert_eq!(listed, modelled.collect());
+        let modelled: BTreeMap<String, bool> =
+            model().operations().map(|operation| (operation.name.to_owned(), find(operation.name).is_some())).collect();
+        assert_eq!(listed, modelled);
     }
 }

@@ -58,7 +58,7 @@ fn terraform_manages_a_repository() {
     let pair = Pair::with_iam();
     let text = std::fs::read_to_string(pair.path("administrator.json")).unwrap();
     let administrator: Value = serde_json::from_str(&text).unwrap();
-    let text = |name: &str| administrator[name].as_str().unwrap();
+    let text = |name: &str| administrator[name].as_str().unwrap().to_owned();
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("main.tf"), RESOURCES).unwrap();
     older::init(folder.path());

@@ -4,7 +4,10 @@
 locals {
   access_key = "/var/lib/gitferry/administrator.json"
   # Tasks that run once have no clients.
-  once = merge(local.container, { command = ["iam", "user", "list", "--region", var.region.name], portMappings = [] })
+  once = merge(local.container, {
+    command      = ["iam", "user", "list", "--region", var.region.name]
+    portMappings = []
+  })
 
   # The access key goes into a file, and no log shows it.
   found = merge(local.once, {

@@ -171,7 +171,7 @@ mod tests {
 
     fn names(kind: &Type) -> Vec<&'static str> {
         match kind {
-            Type::Named(name) => vec![name],
+            Type::Named(name) => vec![*name],
             Type::List(item) => names(item),
             Type::Map(key, value) => [names(key), names(value)].concat(),
             _ => Vec::new(),

@@ -121,7 +121,7 @@ mod tests {
         assert_eq!(next.on(&metadata), tags(&[("a", None), ("c", Some("3"))]));
         metadata.apply(&next).unwrap();
         assert_eq!(metadata.description, "d");
-        assert_eq!(metadata.tags, BTreeMap::from([("b".into(), String::new()), ("c".into(), "3".into())]));
+        assert_eq!(metadata.tags, BTreeMap::from([("b".to_owned(), String::new()), ("c".to_owned(), "3".to_owned())]));
     }
 
     #[test]

@@ -79,11 +79,12 @@ fn action_of(request: &str) -> Option<&'static [&'static str]> {
     })
 }
 
-/// All requests in a source file: `client.NAME()`, over lines or not.
+/// All requests in a source file: `client.NAME()` or `client().NAME()`, over lines or not.
 fn requests(path: &str) -> Vec<String> {
     let source = std::fs::read_to_string(root(path)).unwrap();
     let source = source.split("#[cfg(test)]").next().unwrap();
-    let after = source.split("client").skip(1).filter_map(|rest| rest.trim_start().strip_prefix('.'));
+    let after = source.split("client").skip(1);
+    let after = after.filter_map(|rest| rest.strip_prefix("()").unwrap_or(rest).trim_start().strip_prefix('.'));
     let name = |rest: &str| rest.split_once("()").map(|(name, _)| name.to_owned());
     let is_name = |name: &String| name.chars().all(|c| c.is_ascii_lowercase() || c == '_' || c.is_ascii_digit());
     after.filter_map(name).filter(is_name).filter(|name| !matches!(name.as_str(), "clone" | "config")).collect()

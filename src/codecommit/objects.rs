@@ -62,7 +62,7 @@ fn is_readable(state: &PushState, id: ObjectId, kind: Kind) -> std::result::Resu
 pub fn are_readable(state: &PushState, ids: &[ObjectId], kind: Kind) -> std::result::Result<bool, PackError> {
     let view = &state.view;
     if view.refs.len() == state.refs.len() {
-        let mut finder = finder(&view.packs)?;
+        let finder = finder(&view.packs)?;
         for id in ids {
             let Some(location) = view.packs.locate(id) else { return Ok(false) };
             if finder.kind(location)? != kind {
